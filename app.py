@@ -1,0 +1,31 @@
+"""The Lambda functions. Event handlers stand here: declared on a Blueprint they would deploy past this module."""
+
+from chalice.app import Chalice, CloudWatchEvent, DynamoDBEvent, KinesisEvent, Rate
+
+from chalicelib import handlers
+from chalicelib.bootstrap import config
+
+app = Chalice(app_name="sluice")
+
+
+@app.on_kinesis_record(
+    stream=config().log_stream,
+    name="ingest",
+    batch_size=10_000,
+    starting_position="TRIM_HORIZON",
+    maximum_batching_window_in_seconds=1,
+)
+def ingest(event: KinesisEvent) -> None:
+    handlers.ingest(event.to_dict())
+
+
+@app.on_dynamodb_record(
+    stream_arn=config().state_stream_arn, name="enforce", batch_size=100, starting_position="TRIM_HORIZON"
+)
+def enforce(event: DynamoDBEvent) -> None:
+    handlers.enforce(event.to_dict())
+
+
+@app.schedule(Rate(1, unit=Rate.MINUTES), name="sweep")
+def sweep(event: CloudWatchEvent) -> None:  # noqa: ARG001 - Chalice passes it
+    handlers.sweep()

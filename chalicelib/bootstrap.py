@@ -1,0 +1,139 @@
+"""The only composition root: settings, clients and use cases put together. Clock and environment are read here."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache
+
+from chalicelib.active_rules import ActiveRules
+from chalicelib.config import Config, read_config
+from chalicelib.core.decoding import Decoder
+from chalicelib.core.rules import RuleSet
+from chalicelib.core.state import Detection
+from chalicelib.core.windows import View
+from chalicelib.edges.telemetry import Telemetry
+from chalicelib.enforce import Enforce
+from chalicelib.ingest import Ingest
+from chalicelib.ports import IpSets, Item, StateStore, TallyLogs
+from chalicelib.publish import Pace, Publish
+from chalicelib.sweep import Sweep
+from chalicelib.tailing import Follower
+
+DETECTIONS_KEPT_S = 7 * 86400
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The outside: stores, WAF, the clock (epoch seconds), waiting, and where reports go."""
+
+    tally_logs: TallyLogs
+    state: StateStore
+    ip_sets: IpSets
+    clock: Callable[[], float]
+    sleep: Callable[[float], None]
+    telemetry: Telemetry
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """One container's use cases."""
+
+    config: Config
+    world: World
+    rules: ActiveRules
+    ingest: Ingest
+    enforce: Enforce
+    sweep: Sweep
+
+
+def compose(config: Config, world: World) -> Services:
+    """The use cases of one container."""
+
+    def view(rules: RuleSet) -> View:
+        return View(rules, sample_rate=config.sample_rate, most_entries=config.view_entries)
+
+    def detect(detections: Sequence[Detection]) -> None:
+        expires_at = int(world.clock()) + DETECTIONS_KEPT_S
+        world.state.put_over([Item(kind=d.kind, id=d.id, body=d.body(), expires_at=expires_at) for d in detections])
+
+    rules = ActiveRules(world.state)
+    publish = Publish(
+        state=world.state,
+        ip_sets=world.ip_sets,
+        sets=config.ip_sets,
+        clock=world.clock,
+        pace=Pace(world.clock, world.sleep),
+    )
+    return Services(
+        config=config,
+        world=world,
+        rules=rules,
+        ingest=Ingest(
+            decoder=Decoder(config.cloudfront_fields, config.trusted),
+            rules=rules,
+            follower=Follower(world.tally_logs, view, lateness_ms=config.lateness_s * 1000),
+            detect=detect,
+        ),
+        enforce=Enforce(
+            state=world.state,
+            publish=publish,
+            clock=world.clock,
+            breaker_blocks_per_minute=config.breaker_blocks_per_minute,
+        ),
+        sweep=Sweep(state=world.state, publish=publish, clock=world.clock),
+    )
+
+
+@cache
+def config() -> Config:
+    """The settings of this process's environment; raises ConfigError."""
+    return read_config(os.environ)
+
+
+def aws(config: Config) -> World:
+    """AWS, by way of boto3."""
+    import boto3  # noqa: PLC0415 - slow to import, and needed only where there is AWS
+    from botocore.config import Config as ClientConfig  # noqa: PLC0415
+
+    from chalicelib.edges.state_table import StateTable  # noqa: PLC0415
+    from chalicelib.edges.tally_table import TallyTable  # noqa: PLC0415
+    from chalicelib.edges.waf_ip_sets import WafIpSets  # noqa: PLC0415
+
+    client_config = ClientConfig(retries={"mode": "standard", "max_attempts": 5}, connect_timeout=2, read_timeout=10)
+    dynamodb = boto3.client("dynamodb", config=client_config)
+    waf_region = "us-east-1" if config.waf_scope == "CLOUDFRONT" else None
+    wafv2 = boto3.client("wafv2", region_name=waf_region, config=client_config)
+    return World(
+        tally_logs=TallyTable(dynamodb, config.tally_table),
+        state=StateTable(dynamodb, config.state_table),
+        ip_sets=WafIpSets(wafv2, config.waf_scope),
+        clock=time.time,
+        sleep=time.sleep,
+        telemetry=Telemetry(),
+    )
+
+
+_container: ContextVar[Services | None] = ContextVar("container", default=None)
+
+
+@cache
+def _deployed() -> Services:
+    return compose(config(), aws(config()))
+
+
+def services() -> Services:
+    """The services of the container that runs: those of ``running_in``, or else AWS's, made at the first call."""
+    return _container.get() or _deployed()
+
+
+@contextmanager
+def running_in(container: Services) -> Iterator[None]:
+    """Everything called inside runs in ``container``: how the local cloud invokes the deployed handlers."""
+    token = _container.set(container)
+    try:
+        yield
+    finally:
+        _container.reset(token)

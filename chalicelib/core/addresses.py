@@ -1,0 +1,152 @@
+"""Client addresses as packed bytes: 4 bytes for IPv4, 16 for IPv6.
+
+Bytes rather than integers: Python randomises their hashes, so nobody can pick addresses that collide. The memos are
+bounded, so a flood of fresh addresses cannot hold memory.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from socket import AF_INET, AF_INET6, inet_pton
+
+Network = IPv4Network | IPv6Network
+
+MEMO_ENTRIES = 1 << 16
+MAPPED_IPV4 = bytes(10) + b"\xff\xff"
+LONGEST_TEXT = 64
+
+
+def pack(text: bytes) -> bytes | None:
+    """The packed form of a textual address, or None if it is not one.
+
+    Any IPv6 spelling gives the same bytes; an IPv4-mapped IPv6 address is the IPv4 address.
+
+    >>> pack(b"192.0.2.7").hex(), pack(b"::FFFF:192.0.2.7").hex()
+    ('c0000207', 'c0000207')
+    >>> pack(b"2001:0DB8::1") == pack(b"2001:db8:0:0::1")
+    True
+    >>> pack(b"x.x.x.x") is None
+    True
+    """
+    if len(text) > LONGEST_TEXT:
+        return None
+    try:
+        if b":" not in text:
+            return inet_pton(AF_INET, text.decode("ascii"))
+        packed = inet_pton(AF_INET6, text.decode("ascii"))
+    except (OSError, ValueError):  # ValueError: not ASCII, or an embedded NUL
+        return None
+    return packed[12:] if packed.startswith(MAPPED_IPV4) else packed
+
+
+class AddressMemo(dict[bytes, bytes | None]):
+    """Textual address to packed address, computed once per distinct text."""
+
+    def __missing__(self, text: bytes) -> bytes | None:
+        packed = self[text] = pack(text)
+        return packed
+
+    def pack_all(self, texts: Iterable[bytes]) -> list[bytes | None]:
+        if len(self) > MEMO_ENTRIES:
+            self.clear()
+        return list(map(self.__getitem__, texts))
+
+
+class PrefixMemo(dict[bytes, bytes]):
+    """Packed address to the packed first address of its network of ``ipv4`` or ``ipv6`` bits.
+
+    >>> PrefixMemo(24, 64)[bytes([192, 0, 2, 7])].hex()
+    'c0000200'
+    """
+
+    def __init__(self, ipv4: int, ipv6: int) -> None:
+        self.ipv4, self.ipv6 = ipv4, ipv6
+        self._mask4 = -1 << (32 - ipv4)
+        self._mask6 = -1 << (128 - ipv6)
+
+    def __missing__(self, packed: bytes) -> bytes:
+        size = len(packed)
+        mask = self._mask4 if size == 4 else self._mask6
+        network = self[packed] = (int.from_bytes(packed, "big") & mask).to_bytes(size, "big")
+        return network
+
+    def mask_all(self, addresses: Sequence[bytes]) -> list[bytes]:
+        if len(self) > MEMO_ENTRIES:
+            self.clear()
+        return list(map(self.__getitem__, addresses))
+
+
+def network_of(client: bytes, ipv4: int, ipv6: int) -> Network:
+    """The network that a masked client key stands for.
+
+    >>> network_of(bytes([192, 0, 2, 0]), 24, 64)
+    IPv4Network('192.0.2.0/24')
+    """
+    return IPv4Network((client, ipv4)) if len(client) == 4 else IPv6Network((client, ipv6))
+
+
+def parse_network(text: str) -> Network:
+    """An address or a network without host bits.
+
+    Raises ValueError for anything else; the message says what is accepted.
+
+    >>> parse_network("192.0.2.7")
+    IPv4Network('192.0.2.7/32')
+    >>> parse_network("192.0.2.7/24")
+    Traceback (most recent call last):
+    ...
+    ValueError: '192.0.2.7/24' has host bits set; the network is 192.0.2.0/24
+    """
+    try:
+        loose = ip_network(text.strip(), strict=False)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is not an IP address or network such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/64"
+        ) from None
+    try:
+        network = ip_network(text.strip())
+    except ValueError:
+        raise ValueError(f"{text!r} has host bits set; the network is {loose}") from None
+    return unmapped(network)
+
+
+def unmapped(network: Network) -> Network:
+    """The IPv4 network behind an IPv4-mapped IPv6 one; any other network as it is.
+
+    >>> unmapped(ip_network("::ffff:192.0.2.0/120"))
+    IPv4Network('192.0.2.0/24')
+    """
+    if network.version == 6 and network.prefixlen >= 96 and network.network_address.ipv4_mapped is not None:
+        return IPv4Network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - 96))
+    return network
+
+
+class NetworkSet:
+    """Networks that can be asked, in logarithmic time, whether any of them overlaps another network."""
+
+    def __init__(self, networks: Iterable[Network]) -> None:
+        self._starts: dict[int, list[int]] = {4: [], 6: []}
+        self._ends: dict[int, list[int]] = {4: [], 6: []}
+        # Sorted and merged, the networks are disjoint intervals: an overlap is at most one bisection away.
+        spans = sorted((n.version, int(n.network_address), int(n.broadcast_address)) for n in networks)
+        for version, start, end in spans:
+            ends = self._ends[version]
+            if ends and start <= ends[-1]:
+                ends[-1] = max(ends[-1], end)
+            else:
+                self._starts[version].append(start)
+                ends.append(end)
+
+    def overlaps(self, network: Network) -> bool:
+        starts, ends = self._starts[network.version], self._ends[network.version]
+        at = bisect_right(starts, int(network.broadcast_address))
+        return at > 0 and ends[at - 1] >= int(network.network_address)
+
+    def contains(self, packed: bytes) -> bool:
+        version = 4 if len(packed) == 4 else 6
+        number = int.from_bytes(packed, "big")
+        at = bisect_right(self._starts[version], number)
+        return at > 0 and self._ends[version][at - 1] >= number
+
+    def __bool__(self) -> bool:
+        return bool(self._starts[4] or self._starts[6])

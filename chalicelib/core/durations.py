@@ -1,0 +1,33 @@
+"""Durations as operators write them: ``10s``, ``5m``, ``1h``, ``7d``."""
+
+import re
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+ACCEPTED = "a whole number and a unit, such as '10s', '5m', '1h' or '7d'"
+_DURATION = re.compile(r"(\d{1,9})([smhd])", re.ASCII)
+
+
+def parse_duration(text: object) -> int:
+    """Seconds.
+
+    Raises ValueError unless ``text`` is a whole number and a unit.
+
+    >>> parse_duration("10m")
+    600
+    """
+    match = _DURATION.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError(f"{text!r} is not a duration; write {ACCEPTED}")
+    return int(match[1]) * UNITS[match[2]]
+
+
+def format_duration(seconds: int) -> str:
+    """The shortest exact form that ``parse_duration`` reads back.
+
+    >>> format_duration(600), format_duration(90), format_duration(0)
+    ('10m', '90s', '0s')
+    """
+    for unit, size in reversed(UNITS.items()):
+        if seconds and seconds % size == 0:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"

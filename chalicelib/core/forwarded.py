@@ -1,0 +1,39 @@
+"""Who the client is behind another proxy.
+
+Never the left-most ``X-Forwarded-For`` address: the client writes that one. Each trusted proxy appends the address it
+was called from, so the right-most address that is not a trusted proxy is the one nobody could forge.
+"""
+
+from chalicelib.core.addresses import NetworkSet, pack
+
+HOPS = 32
+"""How many addresses are looked at from the right; a chain of more trusted proxies is not believed."""
+
+
+def client_behind(peer: bytes, forwarded: str, trusted: NetworkSet) -> bytes | None:
+    """The client's packed address, or None when the trusted proxy named none that can be read.
+
+    ``peer`` is the packed address the request came from. If it is not a trusted proxy it is the client, whatever
+    ``forwarded`` says.
+    """
+    if not trusted.contains(peer):
+        return peer
+    for hop in reversed(forwarded.rsplit(",", HOPS)[-HOPS:]):
+        address = pack(_without_port(hop.strip()).encode("ascii", "replace"))
+        if address is None:
+            return None
+        if not trusted.contains(address):
+            return address
+    return None
+
+
+def _without_port(hop: str) -> str:
+    """Some proxies append a port.
+
+    >>> _without_port("192.0.2.7:1234"), _without_port("[2001:db8::1]:80"), _without_port("2001:db8::1")
+    ('192.0.2.7', '2001:db8::1', '2001:db8::1')
+    """
+    if hop.startswith("["):
+        return hop[1:].partition("]")[0]
+    host, _, port = hop.partition(":")
+    return host if port.isdigit() else hop

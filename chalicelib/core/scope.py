@@ -1,0 +1,95 @@
+"""Scope-down: which requests a rule counts.
+
+A scope names columns and what they may say; a request matches when every named column does. A request whose log does
+not have a named column does not match.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import compress
+from typing import Any
+
+from chalicelib.core.requests import Requests, Text
+
+
+class _Memo(dict[Any, bool]):
+    """Whether a cell matches, worked out once per distinct cell of one batch."""
+
+    def __init__(self, match: Callable[[Any], bool]) -> None:
+        self._match = match
+
+    def __missing__(self, cell: Any) -> bool:
+        hit = self[cell] = self._match(cell)
+        return hit
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What each column may say; an empty tuple asks nothing. Alternatives within one field, all fields together."""
+
+    status: tuple[str, ...] = ()
+    """Codes (``404``) and classes (``4xx``)."""
+    method: tuple[str, ...] = ()
+    waf_action: tuple[str, ...] = ()
+    country: tuple[str, ...] = ()
+    host: tuple[str, ...] = ()
+    """Whole names; ``*.example.com`` stands for every name below example.com."""
+    path: tuple[str, ...] = ()
+    path_prefix: tuple[str, ...] = ()
+    waf_label: tuple[str, ...] = ()
+    user_agent: tuple[str, ...] = ()
+    """Parts of the User-Agent header, in any case."""
+
+    def columns(self) -> list[str]:
+        """The columns this scope looks at."""
+        return [column for column, _ in self._tests()]
+
+    def rows(self, requests: Requests) -> Sequence[int] | None:
+        """The matching rows, ascending; None stands for all of them."""
+        rows: Sequence[int] | None = None
+        for name, match in self._tests():
+            column = requests.columns(name)
+            if column is None:
+                return ()
+            read, cells = column.text, column.cells
+            memo = _Memo(lambda cell, match=match, read=read: match(read(cell)))  # type: ignore[misc]
+            if rows is None:
+                rows = list(compress(range(len(cells)), map(memo.__getitem__, cells)))
+            else:
+                rows = [row for row in rows if memo[cells[row]]]
+            if not rows:
+                return ()
+        return rows
+
+    def _tests(self) -> list[tuple[str, Callable[[Text], bool]]]:
+        """Column and test, those with few distinct cells first: they are quick and leave little for the others."""
+        tests: list[tuple[str, Callable[[Text], bool]]] = []
+        if self.status:
+            codes = frozenset(self.status)
+            tests.append(("status", lambda text: text in codes or f"{text[:1]}xx" in codes))
+        if self.method:
+            tests.append(("method", frozenset(self.method).__contains__))
+        if self.waf_action:
+            tests.append(("waf_action", frozenset(self.waf_action).__contains__))
+        if self.country:
+            tests.append(("country", frozenset(self.country).__contains__))
+        if self.host:
+            names = frozenset(name for name in self.host if not name.startswith("*."))
+            suffixes = tuple(name[1:] for name in self.host if name.startswith("*."))
+            tests.append(("host", lambda text: text in names or _one(text).endswith(suffixes)))
+        if self.path or self.path_prefix:
+            paths, prefixes = frozenset(self.path), self.path_prefix
+            tests.append(("path", lambda text: text in paths or _one(text).startswith(prefixes)))
+        if self.waf_label:
+            tests.append(("waf_label", lambda text: not frozenset(self.waf_label).isdisjoint(text)))
+        if self.user_agent:
+            parts = tuple(part.lower() for part in self.user_agent)
+            tests.append(("user_agent", lambda text: any(part in _one(text).lower() for part in parts)))
+        return tests
+
+
+def _one(text: Text) -> str:
+    return text if isinstance(text, str) else "\n".join(text)
+
+
+EVERYTHING = Scope()

@@ -1,0 +1,186 @@
+"""The records of the state table, by kind, and their JSON form. Times are epoch seconds, or end in ``_ms``."""
+
+from typing import Any, ClassVar, Self
+
+import msgspec
+
+from chalicelib.core.addresses import Network, parse_network
+from chalicelib.core.requests import Source
+from chalicelib.core.rules import Action, Escalation
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """A record of one kind."""
+
+    kind: ClassVar[str]
+
+    def body(self) -> bytes:
+        return msgspec.json.encode(self)
+
+    @classmethod
+    def read(cls, body: bytes) -> Self:
+        return msgspec.json.decode(body, type=cls)
+
+
+class Offender(msgspec.Struct, frozen=True, array_like=True):
+    """One client of a detection."""
+
+    network: str
+    count: int
+    first_ms: int
+    last_ms: int
+    since_ms: int
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule as it stood when it was broken; what is decided does not depend on later edits."""
+
+    name: str
+    limit: int
+    window_s: int
+    action: Action
+    block_for_s: int
+    escalate: Escalation | None = None
+    extend: bool = False
+    rule_set: str = ""
+
+
+class Detection(State, frozen=True, kw_only=True):
+    """Clients that one batch showed to be over one rule's limit."""
+
+    kind: ClassVar[str] = "detection"
+    id: str
+    terms: Terms
+    source: Source
+    offenders: tuple[Offender, ...]
+    detected_ms: int
+    arrived_ms: int
+    """When the oldest record of the batch arrived in Kinesis."""
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a client was found over a limit."""
+
+    rule: str
+    count: int
+    limit: int
+    window_s: int
+    first_ms: int
+    last_ms: int
+    source: str
+    """The log the requests were read from."""
+    detection: str
+    """Id of the detection: shard's log, offset and rule."""
+
+
+MANUAL = "manual"
+
+
+class Block(State, frozen=True, kw_only=True):
+    """A network that is to be refused until a given time."""
+
+    kind: ClassVar[str] = "block"
+    network: str
+    blocked_at: int
+    until: int
+    """The first second at which it is no longer to be refused."""
+    rule: str = MANUAL
+    offence: int = 0
+    """Which offence of this rule it answers, from 1; 0 for a manual block."""
+    evidence: Evidence | None = None
+    comment: str = ""
+    by: str = ""
+    """The operator who made a manual block."""
+
+    @property
+    def manual(self) -> bool:
+        return self.rule == MANUAL
+
+    def parsed(self) -> Network:
+        return parse_network(self.network)
+
+
+class Past(msgspec.Struct, frozen=True, kw_only=True):
+    """What one rule last found of a client."""
+
+    offence: int
+    until: int
+    """When the block for it ends or, for a rule that only counts, would end."""
+    outcome: str
+    evidence: Evidence
+
+
+class History(State, frozen=True, kw_only=True):
+    """A client's offences, for escalation, and to tell refused requests from new ones."""
+
+    kind: ClassVar[str] = "offence"
+    network: str
+    ended_at: int = 0
+    """When its last block was lifted; requests before that may have been refused already."""
+    rules: dict[str, Past] = {}
+
+
+class Allow(State, frozen=True, kw_only=True):
+    """A network that is never to be published."""
+
+    kind: ClassVar[str] = "allow"
+    network: str
+    comment: str = ""
+    by: str = ""
+    added_at: int = 0
+    expires_at: int | None = None
+
+    def parsed(self) -> Network:
+        return parse_network(self.network)
+
+    def holds(self, now: int) -> bool:
+        return self.expires_at is None or now < self.expires_at
+
+
+class StoredRules(State, frozen=True, kw_only=True):
+    """A rule set as an operator wrote it."""
+
+    kind: ClassVar[str] = "rule-set"
+    text: str
+    by: str = ""
+    saved_at: int = 0
+    comment: str = ""
+
+
+ACTIVE = "active"
+"""Id of the rule set in force."""
+
+
+class Pause(State, frozen=True, kw_only=True):
+    """Whether enforcement is paused; id ``pause``."""
+
+    kind: ClassVar[str] = "control"
+    id: ClassVar[str] = "pause"
+    paused: bool = False
+    release: bool = False
+    """Paused, and the IP sets emptied as well."""
+    at: int = 0
+    by: str = ""
+
+
+class Breaker(State, frozen=True, kw_only=True):
+    """The circuit breaker; id ``breaker``."""
+
+    kind: ClassVar[str] = "control"
+    id: ClassVar[str] = "breaker"
+    open: bool = False
+    at: int = 0
+    would_block: int = 0
+    """New blocks within a minute that opened it."""
+    ignore_until: int = 0
+    """Set by a reset: an operator has looked, and it stays closed until then."""
+    by: str = ""
+
+
+class Heartbeat(State, frozen=True, kw_only=True):
+    """The last sweep; id ``heartbeat``."""
+
+    kind: ClassVar[str] = "control"
+    id: ClassVar[str] = "heartbeat"
+    at: int = 0
+    gauges: dict[str, Any] = {}

@@ -1,0 +1,249 @@
+"""The tally: how many requests each client made in each slot, per meter, of one batch; and its packed form.
+
+One batch becomes one tally becomes one item (design: "why tallies, not one counter per client"). The packed form is
+columnar, so that packing, unpacking and compressing are a few calls into C:
+
+    zlib level 1 of MessagePack of a list of meters, each
+    [source, topic, ipv4, ipv6, slot_ms, first slot, keys of 4 bytes, keys of 16 bytes, slots per key, slots, counts]
+
+Keys ascend, IPv4 first; slots are offsets from the first slot, and belong to the keys in order. The last three are
+arrays of little-endian unsigned integers, as wide as their largest value needs; their first byte names the width.
+"""
+
+import sys
+import zlib
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import chain, islice
+
+import msgspec
+
+from chalicelib.core.addresses import PrefixMemo
+from chalicelib.core.requests import Requests, Source
+from chalicelib.core.rules import Meter
+
+VERSION = 1
+"""Of the packed form. A reader refuses any other."""
+
+LARGEST_UNPACKED = 256 << 20
+
+Slots = dict[int, int]
+"""Requests by slot number (time in milliseconds // slot_ms)."""
+
+Clients = dict[bytes, Slots]
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What one meter counted of one source."""
+
+    source: Source
+    topic: bytes
+    ipv4: int
+    ipv6: int
+    slot_ms: int
+    clients: Clients
+
+
+Tally = tuple[Counted, ...]
+
+
+class BadTally(ValueError):
+    """Bytes that are no packed tally of this version."""
+
+
+class Tallier:
+    """Tallies requests for a set of meters."""
+
+    def __init__(self, meters: Iterable[Meter]) -> None:
+        self._meters = [(meter, meter.topic) for meter in meters]
+        self._prefixes = {(m.ipv4, m.ipv6): PrefixMemo(m.ipv4, m.ipv6) for m, _ in self._meters}
+
+    def tally(self, batches: Iterable[Requests]) -> Tally:
+        """Only meters that counted something appear."""
+        counted = []
+        for requests in batches:
+            masked = {prefix: memo.mask_all(requests.clients) for prefix, memo in self._prefixes.items()}
+            for meter, topic in self._meters:
+                rows = meter.scope.rows(requests)
+                keys, times = masked[meter.ipv4, meter.ipv6], requests.times
+                if rows is not None:
+                    keys, times = [keys[row] for row in rows], [times[row] for row in rows]
+                if keys:
+                    clients = count(keys, times, meter.slot_ms)
+                    counted.append(Counted(requests.source, topic, meter.ipv4, meter.ipv6, meter.slot_ms, clients))
+        return tuple(counted)
+
+
+def count(keys: Iterable[bytes], times: Iterable[int], slot_ms: int) -> Clients:
+    """Requests by client and slot.
+
+    >>> count([b"a", b"b", b"a"], [100, 100, 149], 50)
+    {b'a': {2: 2}, b'b': {2: 1}}
+    """
+    clients: Clients = {}
+    for (key, slot), number in Counter(zip(keys, [time // slot_ms for time in times], strict=True)).items():
+        slots = clients.get(key)
+        if slots is None:
+            clients[key] = {slot: number}
+        else:
+            slots[slot] = number
+    return clients
+
+
+def union(tallies: Iterable[Tally]) -> Tally:
+    """One tally with the counts of all."""
+    merged: dict[tuple[Source, bytes, int], Counted] = {}
+    for counted in chain.from_iterable(tallies):
+        place = (counted.source, counted.topic, counted.slot_ms)
+        if place not in merged:
+            merged[place] = counted
+            continue
+        before = merged[place].clients
+        both = {key: dict(slots) for key, slots in before.items()}
+        for key, slots in counted.clients.items():
+            mine = both.setdefault(key, {})
+            for slot, number in slots.items():
+                mine[slot] = mine.get(slot, 0) + number
+        merged[place] = Counted(counted.source, counted.topic, counted.ipv4, counted.ipv6, counted.slot_ms, both)
+    return tuple(merged.values())
+
+
+def span_ms(tally: Tally) -> tuple[int, int]:
+    """From the start of the first slot (inclusive) to the end of the last (exclusive); the tally is not empty."""
+    firsts = [min(map(min, c.clients.values())) * c.slot_ms for c in tally]
+    lasts = [(max(map(max, c.clients.values())) + 1) * c.slot_ms for c in tally]
+    return min(firsts), max(lasts)
+
+
+def pack(tally: Tally) -> bytes:
+    """The packed form, the same for equal tallies."""
+    return zlib.compress(msgspec.msgpack.encode([_columns(counted) for counted in tally]), 1)
+
+
+def unpack(body: bytes) -> Tally:
+    """The tally behind ``body``; raises BadTally."""
+    inflate = zlib.decompressobj()
+    try:
+        plain = inflate.decompress(body, LARGEST_UNPACKED)
+        if not inflate.eof:
+            raise BadTally("the packed tally is cut or too large")
+        return tuple(map(_counted, _lists.decode(plain)))
+    except (zlib.error, msgspec.MsgspecError, ValueError, IndexError, KeyError) as exc:
+        raise BadTally(str(exc)) from exc
+
+
+def split(tally: Tally) -> tuple[Tally, Tally]:
+    """Two halves, of about as many (client, slot) entries each, that add up to ``tally``.
+
+    Raises BadTally for a tally of one client, which has no halves.
+    """
+    every = [(counted, key) for counted in tally for key in counted.clients]
+    if len(every) < 2:
+        raise BadTally("a tally of one client cannot be split")
+    total, taken, cut = sum(len(c.clients[key]) for c, key in every), 0, 1
+    for cut in range(1, len(every)):
+        counted, key = every[cut - 1]
+        taken += len(counted.clients[key])
+        if taken * 2 >= total:
+            break
+    return _only(every[:cut]), _only(every[cut:])
+
+
+def _only(some: Iterable[tuple[Counted, bytes]]) -> Tally:
+    clients: dict[int, Clients] = {}
+    kept: dict[int, Counted] = {}
+    for counted, key in some:
+        kept[id(counted)] = counted
+        clients.setdefault(id(counted), {})[key] = counted.clients[key]
+    return tuple(Counted(c.source, c.topic, c.ipv4, c.ipv6, c.slot_ms, clients[place]) for place, c in kept.items())
+
+
+class _Columns(msgspec.Struct, array_like=True, gc=False):
+    source: Source
+    topic: bytes
+    ipv4: int
+    ipv6: int
+    slot_ms: int
+    first_slot: int
+    keys4: bytes
+    keys16: bytes
+    per_key: bytes
+    slots: bytes
+    counts: bytes
+
+
+_lists = msgspec.msgpack.Decoder(list[_Columns])
+
+
+def _columns(counted: Counted) -> _Columns:
+    keys = sorted(counted.clients, key=_width_then_key) if _mixed(counted.clients) else sorted(counted.clients)
+    fours = sum(len(key) == 4 for key in keys)
+    ordered = [counted.clients[key] for key in keys]
+    slots = list(chain.from_iterable(ordered))
+    first = min(slots)
+    return _Columns(
+        counted.source,
+        counted.topic,
+        counted.ipv4,
+        counted.ipv6,
+        counted.slot_ms,
+        first,
+        b"".join(keys[:fours]),
+        b"".join(keys[fours:]),
+        _integers(list(map(len, ordered))),
+        _integers([slot - first for slot in slots]),
+        _integers(list(chain.from_iterable(map(dict.values, ordered)))),
+    )
+
+
+def _mixed(clients: Mapping[bytes, Slots]) -> bool:
+    return len(set(map(len, clients))) > 1
+
+
+def _width_then_key(key: bytes) -> tuple[int, bytes]:
+    return len(key), key
+
+
+def _counted(columns: _Columns) -> Counted:
+    keys4, keys16 = columns.keys4, columns.keys16
+    keys = [keys4[at : at + 4] for at in range(0, len(keys4), 4)]
+    keys += [keys16[at : at + 16] for at in range(0, len(keys16), 16)]
+    first = columns.first_slot
+    per_key, offsets, counts = _array(columns.per_key), _array(columns.slots), _array(columns.counts)
+    if len(per_key) != len(keys) or sum(per_key) != len(offsets) or len(offsets) != len(counts):
+        raise BadTally("the columns of the packed tally do not fit together")
+    entries = zip([first + offset for offset in offsets], counts, strict=True)
+    clients = {key: dict(islice(entries, number)) for key, number in zip(keys, per_key, strict=True)}
+    return Counted(columns.source, columns.topic, columns.ipv4, columns.ipv6, columns.slot_ms, clients)
+
+
+_CODES = "BHIQ"
+
+
+def _integers(values: list[int]) -> bytes:
+    """The narrowest array that holds ``values``, its type code in front.
+
+    >>> _integers([1, 300])
+    b'H\\x01\\x00,\\x01'
+    """
+    largest = max(values)
+    code = "B" if largest < 1 << 8 else "H" if largest < 1 << 16 else "I" if largest < 1 << 32 else "Q"
+    return code.encode() + _little(array(code, values)).tobytes()
+
+
+def _array(packed: bytes) -> "array[int]":
+    code = chr(packed[0])
+    if code not in _CODES:
+        raise BadTally(f"unknown integer width {code!r}")
+    values = array(code)
+    values.frombytes(packed[1:])
+    return _little(values)
+
+
+def _little(values: "array[int]") -> "array[int]":
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values

@@ -1,0 +1,180 @@
+"""AWS WAF log records: JSON, bare or inside the gzip'd envelope of a CloudWatch Logs subscription.
+
+Only ``timestamp``, ``httpRequest.clientIp`` and ``action`` may be relied upon; everything else is optional, so a
+surprise elsewhere in a record is no reason to refuse it. Headers and labels are left undecoded until a rule looks.
+Sources: AWS WAF Developer Guide, "Log fields"; CloudWatch Logs User Guide, "Subscription filters".
+"""
+
+import zlib
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+
+from chalicelib.core.addresses import AddressMemo, NetworkSet
+from chalicelib.core.forwarded import client_behind
+from chalicelib.core.requests import Column, Malformed, Reason, Requests, Source, Text
+
+LARGEST_ENVELOPE = 64 << 20
+"""Bytes an envelope may unpack to. Kinesis takes records up to 10 MiB; CloudWatch Logs packs far less into one."""
+
+NOTHING = msgspec.Raw(b"null")
+
+
+class HttpRequest(msgspec.Struct, rename="camel", gc=False):
+    client_ip: str
+    request_id: str | None = None
+    http_method: str | None = None
+    uri: str | None = None
+    country: str | None = None
+    host: str | None = None
+    headers: msgspec.Raw = NOTHING
+
+
+class Record(msgspec.Struct, rename="camel", gc=False):
+    timestamp: int
+    http_request: HttpRequest
+    action: str | None = None
+    response_code_sent: int | None = None
+    labels: msgspec.Raw = NOTHING
+
+
+class LogEvent(msgspec.Struct, gc=False):
+    message: str
+
+
+class Envelope(msgspec.Struct, rename="camel", gc=False):
+    message_type: str
+    log_events: list[LogEvent] = []
+
+
+class Header(msgspec.Struct):
+    name: str = ""
+    value: str | None = None
+
+
+class Label(msgspec.Struct):
+    name: str = ""
+
+
+_records = msgspec.json.Decoder(Record)
+_envelopes = msgspec.json.Decoder(Envelope)
+_headers = msgspec.json.Decoder(list[Header] | None)
+_labels = msgspec.json.Decoder(list[Label] | None)
+
+
+def header(raw: msgspec.Raw, name: str) -> str:
+    """The values of one header, joined by commas as HTTP allows; empty when it is absent or unreadable."""
+    try:
+        headers = _headers.decode(raw) or ()
+    except msgspec.MsgspecError:
+        return ""
+    return ",".join(h.value for h in headers if h.value is not None and h.name.lower() == name)
+
+
+def _label_names(raw: bytes) -> tuple[str, ...]:
+    try:
+        return tuple(label.name for label in _labels.decode(raw) or ())
+    except msgspec.MsgspecError:
+        return ()
+
+
+def _plain(cell: object) -> str:
+    return "" if cell is None else str(cell)
+
+
+def _host(cell: tuple[str | None, bytes]) -> str:
+    host, headers = cell
+    return (host or header(msgspec.Raw(headers), "host")).lower()
+
+
+_READ: dict[str, tuple[Callable[[Record], Any], Callable[[Any], Text]]] = {
+    "host": (lambda r: (r.http_request.host, b"" if r.http_request.host else bytes(r.http_request.headers)), _host),
+    "path": (attrgetter("http_request.uri"), _plain),
+    "method": (attrgetter("http_request.http_method"), _plain),
+    "status": (attrgetter("response_code_sent"), _plain),
+    "country": (attrgetter("http_request.country"), _plain),
+    "user_agent": (lambda r: bytes(r.http_request.headers), lambda cell: header(msgspec.Raw(cell), "user-agent")),
+    "waf_action": (attrgetter("action"), _plain),
+    "waf_label": (lambda r: bytes(r.labels), _label_names),
+}
+
+
+class WafRecords:
+    """Reads WAF log records."""
+
+    def __init__(self, trusted: NetworkSet | None = None) -> None:
+        self._trusted = trusted or NetworkSet(())
+        self._addresses = AddressMemo()
+
+    def decode(self, texts: list[bytes]) -> tuple[Requests, list[Malformed]]:
+        """``texts``: one JSON record each."""
+        malformed: list[Malformed] = []
+        records = _decode_all(texts, malformed)
+        times: list[int] = [r.timestamp for r in records]
+        texts_of = [r.http_request.client_ip.encode("utf-8", "replace") for r in records]
+        peers = self._addresses.pack_all(texts_of)
+        clients = peers if not self._trusted else list(map(self._client, peers, records))
+        ids = [r.http_request.request_id or "" for r in records]
+
+        def columns(name: str) -> Column | None:
+            if name not in _READ:
+                return None
+            cell, text = _READ[name]
+            return Column(list(map(cell, records)), text)
+
+        requests = Requests(Source.WAF, times, clients, columns, ids)  # type: ignore[arg-type]
+        if None not in clients and (not times or (min(times) >= 0)):
+            return requests, malformed
+        keep = []
+        for record, client, peer in zip(records, clients, peers, strict=True):
+            keep.append(client is not None and record.timestamp >= 0)
+            if not keep[-1]:
+                reason = (
+                    Reason.TIMESTAMP if record.timestamp < 0 else Reason.ADDRESS if peer is None else Reason.FORWARDED
+                )
+                malformed.append(Malformed(reason, record.http_request.client_ip.encode("utf-8", "replace")))
+        return requests.select(keep), malformed
+
+    def _client(self, peer: bytes | None, record: Record) -> bytes | None:
+        return peer and client_behind(peer, header(record.http_request.headers, "x-forwarded-for"), self._trusted)
+
+
+def _decode_all(texts: Sequence[bytes], malformed: list[Malformed]) -> list[Record]:
+    # All lines in one call; only if one of them is wrong is each looked at by itself.
+    try:
+        return _records.decode_lines(b"\n".join(texts))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        pass
+    good = []
+    for text in texts:
+        try:
+            good.append(_records.decode(text))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            malformed.append(Malformed(Reason.JSON, text[: Malformed.SAMPLE_BYTES]))
+    return good
+
+
+def open_envelope(packed: bytes) -> list[bytes] | Malformed:
+    """The messages of a CloudWatch Logs envelope; none for a control message.
+
+    Unpacks no more than ``LARGEST_ENVELOPE`` bytes: a bomb costs that much and no more.
+    """
+    inflate = zlib.decompressobj(wbits=31)
+    try:
+        text = inflate.decompress(packed, LARGEST_ENVELOPE)
+    except zlib.error:
+        return Malformed(Reason.GZIP, packed[: Malformed.SAMPLE_BYTES])
+    if not inflate.eof:
+        reason = Reason.TOO_LARGE if inflate.unconsumed_tail else Reason.GZIP
+        return Malformed(reason, packed[: Malformed.SAMPLE_BYTES])
+    try:
+        envelope = _envelopes.decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return Malformed(Reason.ENVELOPE, text[: Malformed.SAMPLE_BYTES])
+    if envelope.message_type == "CONTROL_MESSAGE":
+        return []
+    if envelope.message_type != "DATA_MESSAGE":
+        return Malformed(Reason.ENVELOPE, text[: Malformed.SAMPLE_BYTES])
+    return [event.message.encode("utf-8", "surrogatepass") for event in envelope.log_events]

@@ -1,0 +1,1 @@
+"""Adapters: AWS behind the ports, Lambda events, settings, logs and metrics."""

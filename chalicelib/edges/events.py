@@ -1,0 +1,37 @@
+"""Lambda's events as the use cases take them: raw dicts in, no object a record."""
+
+from binascii import a2b_base64
+from collections.abc import Mapping
+from operator import itemgetter
+from typing import Any
+
+from chalicelib.edges.state_table import item_of
+from chalicelib.enforce import Change
+from chalicelib.ingest import Batch
+
+
+def kinesis_batch(event: Mapping[str, Any]) -> Batch:
+    """The batch of a Kinesis event; all its records are of one shard."""
+    records = event["Records"]
+    pieces = [record["kinesis"] for record in records]
+    stream = records[0]["eventSourceARN"].rpartition("/")[2]
+    shard = records[0]["eventID"].partition(":")[0]
+    return Batch(
+        shard=f"{stream}/{shard}",
+        sequences=list(map(int, map(itemgetter("sequenceNumber"), pieces))),
+        data=list(map(a2b_base64, map(itemgetter("data"), pieces))),
+        arrived_ms=[int(piece.get("approximateArrivalTimestamp", 0) * 1000) for piece in pieces],
+    )
+
+
+def state_changes(event: Mapping[str, Any]) -> list[Change]:
+    """The changes of a DynamoDB stream event. The store's own removal of expired items changes nothing."""
+    changes = []
+    for record in event["Records"]:
+        if record.get("userIdentity", {}).get("principalId") == "dynamodb.amazonaws.com":
+            continue
+        image = record["dynamodb"].get("NewImage")
+        keys = record["dynamodb"]["Keys"]
+        body = item_of(image).body if image else None
+        changes.append(Change(keys["kind"]["S"], keys["id"]["S"], body))
+    return changes

@@ -1,0 +1,143 @@
+"""The state table: ``StateStore`` in DynamoDB. Key: ``kind`` (S) and ``id`` (S); ``body`` is the record's JSON."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from chalicelib.edges.aws import translated
+from chalicelib.ports import Item, Put, Unavailable, Write
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+KEYS_A_READ = 100
+READ_TRIES = 10
+
+
+class StateTable:
+    def __init__(self, client: "DynamoDBClient", table: str) -> None:
+        self._client = client
+        self._table = table
+
+    def get(self, kind: str, id: str) -> Item | None:
+        with translated(f"read {kind} {id}"):
+            answer = self._client.get_item(TableName=self._table, Key=_key(kind, id), ConsistentRead=True)
+        return item_of(answer["Item"]) if "Item" in answer else None
+
+    def get_many(self, kind: str, ids: Collection[str]) -> Mapping[str, Item]:
+        found: dict[str, Item] = {}
+        keys = [_key(kind, id) for id in sorted(set(ids))]
+        for start in range(0, len(keys), KEYS_A_READ):
+            wanted: dict[str, Any] = {self._table: {"ConsistentRead": True, "Keys": keys[start : start + KEYS_A_READ]}}
+            for _ in range(READ_TRIES):
+                with translated(f"read {kind}"):
+                    answer = self._client.batch_get_item(RequestItems=wanted)
+                for attributes in answer["Responses"].get(self._table, ()):
+                    item = item_of(attributes)
+                    found[item.id] = item
+                wanted = answer.get("UnprocessedKeys") or {}
+                if not wanted:
+                    break
+            else:
+                raise Unavailable(f"read {kind}: keys were left unprocessed {READ_TRIES} times")
+        return found
+
+    def query(
+        self,
+        kind: str,
+        *,
+        above: str = "",
+        below: str | None = None,
+        limit: int | None = None,
+        descending: bool = False,
+    ) -> Iterator[Item]:
+        condition, values = "#kind = :kind", {":kind": {"S": kind}}
+        # A key takes one condition. BETWEEN includes both ends, which are left out below.
+        if above and below is not None:
+            condition += " AND #id BETWEEN :above AND :below"
+            values |= {":above": {"S": above}, ":below": {"S": below}}
+        elif above:
+            condition, values[":above"] = condition + " AND #id > :above", {"S": above}
+        elif below is not None:
+            condition, values[":below"] = condition + " AND #id < :below", {"S": below}
+        query: dict[str, Any] = {
+            "TableName": self._table,
+            "KeyConditionExpression": condition,
+            "ExpressionAttributeNames": {"#kind": "kind"} | ({"#id": "id"} if "#id" in condition else {}),
+            "ExpressionAttributeValues": values,
+            "ScanIndexForward": not descending,
+            "ConsistentRead": True,
+        }
+        if limit is not None:
+            query["Limit"] = limit + 2
+        left = limit
+        while left is None or left > 0:
+            with translated(f"list {kind}"):
+                answer = self._client.query(**query)
+            for attributes in answer["Items"]:
+                item = item_of(attributes)
+                if item.id in (above, below) or left == 0:
+                    continue
+                left = None if left is None else left - 1
+                yield item
+            if "LastEvaluatedKey" not in answer:
+                return
+            query["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
+    def put_over(self, items: Sequence[Item]) -> None:
+        for item in items:
+            with translated(f"write {item.kind} {item.id}"):
+                self._client.put_item(TableName=self._table, Item=_attributes(item))
+
+    def write(self, writes: Sequence[Write]) -> None:
+        actions = [_action(write, self._table) for write in writes]
+        with translated(f"write {', '.join(sorted({write.item.kind for write in writes}))}"):
+            if len(actions) == 1:
+                (verb, request), *_ = actions[0].items()
+                call = self._client.put_item if verb == "Put" else self._client.delete_item
+                call(**request)
+            else:
+                self._client.transact_write_items(TransactItems=actions)  # type: ignore[arg-type]
+
+
+def _key(kind: str, id: str) -> dict[str, Any]:
+    return {"kind": {"S": kind}, "id": {"S": id}}
+
+
+def _attributes(item: Item) -> dict[str, Any]:
+    attributes: dict[str, Any] = {
+        **_key(item.kind, item.id),
+        "body": {"S": item.body.decode()},
+        "version": {"N": str(item.version + 1)},
+    }
+    if item.expires_at is not None:
+        attributes["expires_at"] = {"N": str(item.expires_at)}
+    return attributes
+
+
+def item_of(attributes: Mapping[str, Any]) -> Item:
+    """The item behind DynamoDB's attributes, as read or as a stream's image holds them."""
+    expires_at = attributes.get("expires_at")
+    return Item(
+        kind=attributes["kind"]["S"],
+        id=attributes["id"]["S"],
+        body=attributes["body"]["S"].encode(),
+        version=int(attributes["version"]["N"]),
+        expires_at=int(expires_at["N"]) if expires_at else None,
+    )
+
+
+def _action(write: Write, table: str) -> dict[str, Any]:
+    item = write.item
+    condition: dict[str, Any] = {
+        "ConditionExpression": "attribute_not_exists(#id)",
+        "ExpressionAttributeNames": {"#id": "id"},
+    }
+    if item.version:
+        condition = {
+            "ConditionExpression": "#version = :seen",
+            "ExpressionAttributeNames": {"#version": "version"},
+            "ExpressionAttributeValues": {":seen": {"N": str(item.version)}},
+        }
+    if isinstance(write, Put):
+        return {"Put": {"TableName": table, "Item": _attributes(item), **condition}}
+    return {"Delete": {"TableName": table, "Key": _key(item.kind, item.id), **condition}}

@@ -1,0 +1,173 @@
+"""The tally table: ``TallyLogs`` in DynamoDB (docs/state-protocol.md).
+
+Key: ``log`` (S) and ``offset`` (N). One item more, ``#registry`` at offset 0, holds the logs of each shard, an
+attribute a shard, so that shards never contend for it.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from chalicelib.core.tally import VERSION
+from chalicelib.edges.aws import translated
+from chalicelib.ports import LogItem, LogKey, Registry, Unavailable
+from chalicelib.tailing import EXPIRE_MS
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+REGISTRY = "#registry"
+KEYS_A_READ = 100
+"""BatchGetItem's own bound."""
+
+READ_TRIES = 10
+
+
+class TallyTable:
+    def __init__(self, client: "DynamoDBClient", table: str) -> None:
+        self._client = client
+        self._table = table
+
+    def append(self, log: str, offset: int, items: Sequence[LogItem]) -> None:
+        free = "attribute_not_exists(#offset)"
+        puts: list[dict[str, Any]] = [
+            {
+                "TableName": self._table,
+                "Item": _attributes(log, offset + step, item),
+                "ConditionExpression": free,
+                "ExpressionAttributeNames": {"#offset": "offset"},
+            }
+            for step, item in enumerate(items)
+        ]
+        with translated(f"append to {log} at {offset}"):
+            if len(puts) == 1:
+                self._client.put_item(**puts[0])
+            else:
+                self._client.transact_write_items(TransactItems=[{"Put": put} for put in puts])  # type: ignore[typeddict-item]
+
+    def read(self, keys: Collection[LogKey]) -> tuple[Registry, Mapping[LogKey, LogItem]]:
+        registry: Registry = {}
+        found: dict[LogKey, LogItem] = {}
+        for attributes in self._get([(REGISTRY, 0), *keys]):
+            log = attributes["log"]["S"]
+            if log == REGISTRY:
+                registry = {
+                    name: tuple(entry["S"] for entry in value["L"])
+                    for name, value in attributes.items()
+                    if "L" in value
+                }
+            else:
+                found[log, int(attributes["offset"]["N"])] = _item(attributes)
+        return registry, found
+
+    def latest(self, log: str, written_since_ms: int) -> Sequence[tuple[int, LogItem]]:
+        found: list[tuple[int, LogItem]] = []
+        for page in self._newest_first(log):
+            for attributes in page:
+                item = _item(attributes)
+                if found and item.written_ms < written_since_ms:
+                    return found
+                found.append((int(attributes["offset"]["N"]), item))
+        return found
+
+    def register(self, shard: str, seen: tuple[str, ...], logs: tuple[str, ...]) -> None:
+        names = {"#shard": shard}
+        values: dict[str, Any] = {}
+        unchanged = "attribute_not_exists(#shard)"
+        change = "REMOVE #shard"
+        if seen:
+            unchanged, values[":seen"] = "#shard = :seen", {"L": [{"S": log} for log in seen]}
+        if logs:
+            change, values[":logs"] = "SET #shard = :logs", {"L": [{"S": log} for log in logs]}
+        with translated(f"register {shard}"):
+            self._client.update_item(
+                TableName=self._table,
+                Key=_key((REGISTRY, 0)),
+                UpdateExpression=change,
+                ConditionExpression=unchanged,
+                ExpressionAttributeNames=names,
+                **({"ExpressionAttributeValues": values} if values else {}),  # type: ignore[arg-type]
+            )
+
+    def _get(self, keys: Sequence[LogKey]) -> Iterable[dict[str, Any]]:
+        for start in range(0, len(keys), KEYS_A_READ):
+            wanted: dict[str, Any] = {
+                self._table: {"ConsistentRead": True, "Keys": [_key(key) for key in keys[start : start + KEYS_A_READ]]}
+            }
+            for _ in range(READ_TRIES):
+                with translated("read the tally logs"):
+                    answer = self._client.batch_get_item(RequestItems=wanted)
+                yield from answer["Responses"].get(self._table, ())
+                # At most 16 MB come at once; throttled keys are among the rest as well.
+                wanted = answer.get("UnprocessedKeys") or {}
+                if not wanted:
+                    break
+            else:
+                raise Unavailable(f"read the tally logs: keys were left unprocessed {READ_TRIES} times")
+
+    def _newest_first(self, log: str) -> Iterable[list[dict[str, Any]]]:
+        query: dict[str, Any] = {
+            "TableName": self._table,
+            "KeyConditionExpression": "#log = :log",
+            "ExpressionAttributeNames": {"#log": "log"},
+            "ExpressionAttributeValues": {":log": {"S": log}},
+            "ScanIndexForward": False,
+            "ConsistentRead": True,
+        }
+        # Most cold starts need a few minutes; a page of a whole megabyte would mostly be paid for nothing.
+        query["Limit"] = 64
+        while True:
+            with translated(f"read {log}"):
+                answer = self._client.query(**query)
+            yield answer["Items"]
+            if "LastEvaluatedKey" not in answer:
+                return
+            query["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
+
+def _key(key: LogKey) -> dict[str, Any]:
+    return {"log": {"S": key[0]}, "offset": {"N": str(key[1])}}
+
+
+def _attributes(log: str, offset: int, item: LogItem) -> dict[str, Any]:
+    attributes: dict[str, Any] = {
+        **_key((log, offset)),
+        "last_seq": {"S": str(item.last_sequence)},
+        "written_at": {"N": _seconds(item.written_ms)},
+        "first_slot_at": {"N": _seconds(item.first_slot_ms)},
+        "last_slot_at": {"N": _seconds(item.last_slot_ms)},
+        "requests": {"N": str(item.requests)},
+        "expires_at": {"N": str((item.written_ms + EXPIRE_MS) // 1000)},
+        "v": {"N": str(VERSION)},
+    }
+    if item.body is not None:
+        attributes["body"] = {"B": item.body}
+    return attributes
+
+
+def _item(attributes: Mapping[str, Any]) -> LogItem:
+    version = attributes["v"]["N"]
+    if version != str(VERSION):
+        raise Unavailable(f"tally item of version {version}; this is version {VERSION}", permanent=True)
+    body = attributes.get("body")
+    return LogItem(
+        body=body["B"] if body else None,
+        last_sequence=int(attributes["last_seq"]["S"]),
+        written_ms=_milliseconds(attributes["written_at"]["N"]),
+        first_slot_ms=_milliseconds(attributes["first_slot_at"]["N"]),
+        last_slot_ms=_milliseconds(attributes["last_slot_at"]["N"]),
+        requests=int(attributes["requests"]["N"]),
+    )
+
+
+def _seconds(milliseconds: int) -> str:
+    """Exact, as DynamoDB numbers are decimal.
+
+    >>> _seconds(1760000000123)
+    '1760000000.123'
+    """
+    return f"{milliseconds // 1000}.{milliseconds % 1000:03d}"
+
+
+def _milliseconds(seconds: str) -> int:
+    return int(Decimal(seconds) * 1000)

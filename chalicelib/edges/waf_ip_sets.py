@@ -1,0 +1,39 @@
+"""WAF IP sets: ``IpSets`` through AWS WAF v2. Addresses are compared as networks: AWS may spell IPv6 differently."""
+
+from typing import TYPE_CHECKING, Literal
+
+from chalicelib.core.addresses import Network, parse_network
+from chalicelib.core.ipsets import IpSet
+from chalicelib.edges.aws import translated
+
+if TYPE_CHECKING:
+    from mypy_boto3_wafv2 import WAFV2Client
+
+Scope = Literal["CLOUDFRONT", "REGIONAL"]
+
+
+class WafIpSets:
+    def __init__(self, client: "WAFV2Client", scope: Scope) -> None:
+        """For scope CLOUDFRONT the client's region must be us-east-1."""
+        self._client = client
+        self._scope = scope
+        self._descriptions: dict[IpSet, str] = {}
+
+    def get(self, ip_set: IpSet) -> tuple[frozenset[Network], str]:
+        with translated(f"GetIPSet {ip_set.name}"):
+            answer = self._client.get_ip_set(Name=ip_set.name, Scope=self._scope, Id=ip_set.id)
+        self._descriptions[ip_set] = answer["IPSet"].get("Description", "")
+        return frozenset(map(parse_network, answer["IPSet"]["Addresses"])), answer["LockToken"]
+
+    def update(self, ip_set: IpSet, addresses: frozenset[Network], token: str) -> None:
+        # An update without the description clears it; an empty one is refused.
+        description = self._descriptions.get(ip_set)
+        with translated(f"UpdateIPSet {ip_set.name}"):
+            self._client.update_ip_set(
+                Name=ip_set.name,
+                Scope=self._scope,
+                Id=ip_set.id,
+                Addresses=sorted(map(str, addresses)),
+                LockToken=token,
+                **({"Description": description} if description else {}),
+            )

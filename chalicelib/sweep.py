@@ -1,0 +1,73 @@
+"""Sweep: once a minute, expired blocks are lifted, drift is repaired, and the state is measured.
+
+Blocks end here and not through DynamoDB's TTL, which may lag for days.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import msgspec
+
+from chalicelib.core.state import Block, Breaker, Heartbeat, History, Pause
+from chalicelib.enforce import CLIENTS_A_WRITE, HISTORY_KEPT_S
+from chalicelib.ports import Conflict, Delete, Item, Put, StateStore, Write
+from chalicelib.publish import Publish, PublishReport
+
+
+@dataclass(slots=True)
+class SweepReport:
+    lifted: list[Block] = field(default_factory=list)
+    conflicts: int = 0
+    """Blocks that changed while they were being lifted; the next sweep looks again."""
+    publish: PublishReport = field(default_factory=PublishReport)
+    breaker_open: bool = False
+    paused: bool = False
+
+
+class Sweep:
+    def __init__(self, *, state: StateStore, publish: Publish, clock: Callable[[], float]) -> None:
+        """``clock``: epoch seconds."""
+        self._state = state
+        self._publish = publish
+        self._clock = clock
+
+    def __call__(self) -> SweepReport:
+        report = SweepReport()
+        now = int(self._clock())
+        expired = [item for item in self._state.query(Block.kind) if Block.read(item.body).until <= now]
+        for start in range(0, len(expired), CLIENTS_A_WRITE):
+            self._lift(expired[start : start + CLIENTS_A_WRITE], now, report)
+        report.publish = self._publish()
+        pause = self._state.get(Pause.kind, Pause.id)
+        breaker = self._state.get(Breaker.kind, Breaker.id)
+        report.paused = pause is not None and Pause.read(pause.body).paused
+        report.breaker_open = breaker is not None and Breaker.read(breaker.body).open
+        beat = Heartbeat(at=now, gauges={"blocks": report.publish.blocks, "lifted": len(report.lifted)})
+        self._state.put_over([Item(kind=beat.kind, id=beat.id, body=beat.body())])
+        return report
+
+    def _lift(self, blocks: list[Item], now: int, report: SweepReport) -> None:
+        histories = self._state.get_many(History.kind, [item.id for item in blocks])
+        writes: list[Write] = []
+        for item in blocks:
+            writes.append(Delete(item))
+            writes.append(Put(ended(item.id, histories.get(item.id), now)))
+        try:
+            self._state.write(writes)
+            report.lifted += [Block.read(item.body) for item in blocks]
+        except Conflict:
+            report.conflicts += 1
+            if len(blocks) > 1:
+                # One of them changed (prolonged, or lifted by an operator); the others end on time all the same.
+                half = len(blocks) // 2
+                self._lift(blocks[:half], now, report)
+                self._lift(blocks[half:], now, report)
+
+
+def ended(network: str, stored: Item | None, now: int) -> Item:
+    """The history of a network whose block ends ``now``: requests made until now may have been refused already."""
+    history = History.read(stored.body) if stored else History(network=network)
+    history = msgspec.structs.replace(history, ended_at=now)
+    kept_until = max([now, *(past.until for past in history.rules.values())]) + HISTORY_KEPT_S
+    version = stored.version if stored else 0
+    return Item(kind=History.kind, id=network, body=history.body(), version=version, expires_at=kept_until)

@@ -1,0 +1,120 @@
+"""Both tables in memory, with the state table's stream. They pass the same contract suites as DynamoDB."""
+
+from bisect import bisect_right
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from chalicelib.ports import Conflict, Item, LogItem, LogKey, Put, Registry, Write
+
+
+class MemoryTallyLogs:
+    """``TallyLogs`` in memory."""
+
+    def __init__(self) -> None:
+        self._logs: dict[str, dict[int, LogItem]] = {}
+        self._registry: dict[str, tuple[str, ...]] = {}
+
+    def append(self, log: str, offset: int, items: Sequence[LogItem]) -> None:
+        held = self._logs.setdefault(log, {})
+        if any(offset + step in held for step in range(len(items))):
+            raise Conflict(f"append to {log} at {offset}")
+        held.update((offset + step, item) for step, item in enumerate(items))
+
+    def read(self, keys: Collection[LogKey]) -> tuple[Registry, Mapping[LogKey, LogItem]]:
+        found = {(log, offset): item for log, offset in keys if (item := self._logs.get(log, {}).get(offset))}
+        return dict(self._registry), found
+
+    def latest(self, log: str, written_since_ms: int) -> Sequence[tuple[int, LogItem]]:
+        found: list[tuple[int, LogItem]] = []
+        for offset, item in sorted(self._logs.get(log, {}).items(), reverse=True):
+            if found and item.written_ms < written_since_ms:
+                break
+            found.append((offset, item))
+        return found
+
+    def register(self, shard: str, seen: tuple[str, ...], logs: tuple[str, ...]) -> None:
+        if self._registry.get(shard, ()) != seen:
+            raise Conflict(f"register {shard}")
+        if logs:
+            self._registry[shard] = logs
+        else:
+            self._registry.pop(shard, None)
+
+    def expire(self, written_before_ms: int) -> None:
+        """What DynamoDB's TTL does, sooner or later."""
+        for log, held in self._logs.items():
+            self._logs[log] = {offset: item for offset, item in held.items() if item.written_ms >= written_before_ms}
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRecord:
+    """A change of the state table: its images before and after."""
+
+    old: Item | None
+    new: Item | None
+
+
+class MemoryStateStore:
+    """``StateStore`` in memory. ``changes`` is its stream: every change once, in order."""
+
+    def __init__(self) -> None:
+        self._items: dict[str, dict[str, Item]] = {}
+        self._order: dict[str, list[str]] = {}
+        self.changes: list[StreamRecord] = []
+
+    def get(self, kind: str, id: str) -> Item | None:
+        return self._items.get(kind, {}).get(id)
+
+    def get_many(self, kind: str, ids: Collection[str]) -> Mapping[str, Item]:
+        held = self._items.get(kind, {})
+        return {id: held[id] for id in ids if id in held}
+
+    def query(
+        self,
+        kind: str,
+        *,
+        above: str = "",
+        below: str | None = None,
+        limit: int | None = None,
+        descending: bool = False,
+    ) -> Iterator[Item]:
+        held = self._items.get(kind, {})
+        if kind not in self._order:
+            self._order[kind] = sorted(held)
+        ids = self._order[kind]
+        ids = ids[bisect_right(ids, above) :]
+        if below is not None:
+            ids = [id for id in ids if id < below]
+        if descending:
+            ids = ids[::-1]
+        return iter([held[id] for id in ids[:limit]])
+
+    def put_over(self, items: Sequence[Item]) -> None:
+        for item in items:
+            self._put(item)
+
+    def write(self, writes: Sequence[Write]) -> None:
+        for write in writes:
+            stored = self.get(write.item.kind, write.item.id)
+            if (stored.version if stored else 0) != write.item.version:
+                raise Conflict(f"write {write.item.kind} {write.item.id}")
+        for write in writes:
+            if isinstance(write, Put):
+                self._put(write.item)
+            else:
+                self._delete(write.item)
+
+    def _put(self, item: Item) -> None:
+        held = self._items.setdefault(item.kind, {})
+        new, old = replace(item, version=item.version + 1), held.get(item.id)
+        held[item.id] = new
+        if old is None:
+            self._order.pop(item.kind, None)
+        if old != new:
+            self.changes.append(StreamRecord(old, new))
+
+    def _delete(self, item: Item) -> None:
+        old = self._items.get(item.kind, {}).pop(item.id, None)
+        self._order.pop(item.kind, None)
+        if old is not None:
+            self.changes.append(StreamRecord(old, None))
