@@ -89,7 +89,12 @@ class Publish:
         after = 0
         while report.rounds < MOST_ROUNDS:
             report.rounds += 1
-            published, tokens = self._read(failed)
+            try:
+                published, tokens = self._read(failed)
+            except Throttled:
+                report.throttled += 1
+                self._sleep(PACE_S)
+                continue
             changes = self._changes(published, report)
             if not changes:
                 return
@@ -116,6 +121,8 @@ class Publish:
                 continue
             try:
                 published[ip_set], tokens[ip_set] = self._ip_sets.get(ip_set)
+            except Throttled:
+                raise
             except Unavailable as exc:
                 failed[ip_set] = str(exc)
         return published, tokens
