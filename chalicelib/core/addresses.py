@@ -16,7 +16,7 @@ MAPPED_IPV4 = bytes(10) + b"\xff\xff"
 LONGEST_TEXT = 64
 
 
-def pack(text: bytes) -> bytes | None:
+def pack(text: bytes | str) -> bytes | None:
     """The packed form of a textual address, or None if it is not one.
 
     Any IPv6 spelling gives the same bytes; an IPv4-mapped IPv6 address is the IPv4 address.

@@ -6,7 +6,7 @@ Every byte sequence decodes to requests or to named Malformed values; nothing ra
 from collections.abc import Sequence
 
 from chalicelib.core.addresses import NetworkSet
-from chalicelib.core.cloudfront import DEFAULT_FIELDS, CloudFrontLines
+from chalicelib.core.cloudfront import DEFAULT_FIELDS, CloudFrontLines, lines_of
 from chalicelib.core.requests import Decoded, Malformed, Reason, Requests
 from chalicelib.core.waf import WafRecords, open_envelope
 
@@ -42,17 +42,15 @@ class Decoder:
         return Decoded(tuple(found), tuple(malformed), repeats)
 
 
-def _sort(records: Sequence[bytes], malformed: list[Malformed]) -> tuple[list[bytes], list[bytes]]:
+def _sort(records: Sequence[bytes], malformed: list[Malformed]) -> tuple[Sequence[bytes], list[bytes]]:
     """CloudFront lines and WAF texts."""
-    firsts = {record[:1] for record in records}
-    if firsts.isdisjoint(_MARKS):
-        return _lines(records), []
+    if _MARKS.isdisjoint({record[:1] for record in records}):
+        return records, []
     lines: list[bytes] = []
     texts: list[bytes] = []
     for record in records:
-        first = record[:1]
-        if first == b"{":
-            texts += _lines((record,)) if b"\n" in record else (record,)
+        if record.startswith(b"{"):
+            texts += lines_of((record,)) if b"\n" in record else (record,)
         elif record.startswith(GZIP):
             messages = open_envelope(record)
             if isinstance(messages, Malformed):
@@ -64,16 +62,8 @@ def _sort(records: Sequence[bytes], malformed: list[Malformed]) -> tuple[list[by
         elif not record.strip():
             malformed.append(Malformed(Reason.EMPTY, record[: Malformed.SAMPLE_BYTES]))
         else:
-            lines += _lines((record,))
+            lines.append(record)
     return lines, texts
 
 
 _MARKS = frozenset((b"{", GZIP[:1], KPL[:1], b"", b"\n", b"\r", b" ", b"\t"))
-
-
-def _lines(records: Sequence[bytes]) -> list[bytes]:
-    """The lines of all records, without line ends. Producers end a record with a newline or do not."""
-    text = b"\n".join(records)
-    if b"\r" in text:
-        text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    return [line for line in text.split(b"\n") if line]
