@@ -12,6 +12,7 @@ from chalicelib.core.waf import WafRecords, open_envelope
 
 GZIP = b"\x1f\x8b"
 KPL = b"\xf3\x89\x9a\xc2"
+BLANK = b" \t\r\n"
 
 
 class Decoder:
@@ -51,8 +52,12 @@ def _sort(records: Sequence[bytes], malformed: list[Malformed]) -> tuple[list[by
     texts: list[bytes] = []
     for record in records:
         first = record[:1]
+        if first in _BLANKS:
+            first = record.lstrip(BLANK)[:1]
         if first == b"{":
             texts += _lines((record,)) if b"\n" in record else (record,)
+        elif not first:
+            malformed.append(Malformed(Reason.EMPTY, record[: Malformed.SAMPLE_BYTES]))
         elif record.startswith(GZIP):
             messages = open_envelope(record)
             if isinstance(messages, Malformed):
@@ -61,14 +66,13 @@ def _sort(records: Sequence[bytes], malformed: list[Malformed]) -> tuple[list[by
                 texts += messages
         elif record.startswith(KPL):
             malformed.append(Malformed(Reason.KPL, record[: Malformed.SAMPLE_BYTES]))
-        elif not record.strip():
-            malformed.append(Malformed(Reason.EMPTY, record[: Malformed.SAMPLE_BYTES]))
         else:
             lines += _lines((record,))
     return lines, texts
 
 
-_MARKS = frozenset((b"{", GZIP[:1], KPL[:1], b"", b"\n", b"\r", b" ", b"\t"))
+_BLANKS = frozenset((b"", b" ", b"\t", b"\r", b"\n"))
+_MARKS = frozenset((b"{", GZIP[:1], KPL[:1])) | _BLANKS
 
 
 def _lines(records: Sequence[bytes]) -> list[bytes]:
