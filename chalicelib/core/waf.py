@@ -19,8 +19,8 @@ from chalicelib.core.addresses import AddressMemo, NetworkSet
 from chalicelib.core.forwarded import client_behind
 from chalicelib.core.requests import Column, Malformed, Reason, Requests, Source, Text, host_name
 
-LARGEST_ENVELOPE = 64 << 20
-"""Bytes an envelope may unpack to. Kinesis takes records up to 10 MiB; CloudWatch Logs packs far less into one."""
+LARGEST_ENVELOPE = 16 << 20
+"""Bytes an envelope may unpack to: CloudWatch Logs takes in a sixteenth of that at once."""
 
 NOTHING = msgspec.Raw(b"null")
 
