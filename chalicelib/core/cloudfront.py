@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from chalicelib.core.addresses import AddressMemo, NetworkSet
 from chalicelib.core.forwarded import client_behind
-from chalicelib.core.requests import Column, Malformed, Reason, Requests, Source
+from chalicelib.core.requests import Column, Malformed, Reason, Requests, Source, host_name
 
 FIELDS = (
     *(
@@ -76,9 +76,10 @@ def times_ms(cells: Sequence[bytes]) -> list[int | None]:
     text = b" ".join(cells)
     count = len(cells)
     if len(text) == 15 * count - 1 and text[10::15] == b"." * count and text[14::15] == b" " * (count - 1):
-        digits = text.replace(b".", b"")
-        if digits.replace(b" ", b"").isdigit():
-            return list(map(int, digits.split(b" ")))
+        digits = text.translate(None, b". ")
+        # All 13 digits of all cells: so there is no dot and no space but those just seen.
+        if len(digits) == 13 * count and digits.isdigit():
+            return list(map(int, text.replace(b".", b"").split(b" ")))
     return list(map(time_ms, cells))
 
 
@@ -87,7 +88,11 @@ def _decoded(cell: bytes) -> str:
 
 
 def _host(cell: bytes) -> str:
-    return _decoded(cell).lower()
+    return host_name(_decoded(cell))
+
+
+def _country(cell: bytes) -> str:
+    return cell.decode("utf-8", "replace")
 
 
 def _path(cell: bytes) -> str:
@@ -99,7 +104,7 @@ READ: dict[str, tuple[str, Callable[[bytes], str]]] = {
     "path": ("cs-uri-stem", _path),
     "method": ("cs-method", _decoded),
     "status": ("sc-status", _decoded),
-    "country": ("c-country", _decoded),
+    "country": ("c-country", _country),
     "user_agent": ("cs-user-agent", _decoded),
 }
 """A scope's column: the field that holds it, and how its cells are read."""

@@ -12,6 +12,7 @@ from chalicelib.core.waf import WafRecords, open_envelope
 
 GZIP = b"\x1f\x8b"
 KPL = b"\xf3\x89\x9a\xc2"
+BLANK = b" \t\r\n"
 
 
 class Decoder:
@@ -42,15 +43,23 @@ class Decoder:
         return Decoded(tuple(found), tuple(malformed), repeats)
 
 
-def _sort(records: Sequence[bytes], malformed: list[Malformed]) -> tuple[Sequence[bytes], list[bytes]]:
-    """CloudFront lines and WAF texts."""
-    if _MARKS.isdisjoint({record[:1] for record in records}):
-        return records, []
+def _sort(records: Sequence[bytes], malformed: list[Malformed]) -> tuple[Sequence[bytes], Sequence[bytes]]:
+    """CloudFront lines and WAF texts; records of one format alone are left as they are, of several lines or one."""
+    firsts = {record[:1] for record in records}
+    if _MARKS.isdisjoint(firsts):
+        return records, ()
+    if firsts == {b"{"}:
+        return (), records
     lines: list[bytes] = []
     texts: list[bytes] = []
     for record in records:
-        if record.startswith(b"{"):
+        first = record[:1]
+        if first in _BLANKS:
+            first = record.lstrip(BLANK)[:1]
+        if first == b"{":
             texts += lines_of((record,)) if b"\n" in record else (record,)
+        elif not first:
+            malformed.append(Malformed(Reason.EMPTY, record[: Malformed.SAMPLE_BYTES]))
         elif record.startswith(GZIP):
             messages = open_envelope(record)
             if isinstance(messages, Malformed):
@@ -59,11 +68,10 @@ def _sort(records: Sequence[bytes], malformed: list[Malformed]) -> tuple[Sequenc
                 texts += messages
         elif record.startswith(KPL):
             malformed.append(Malformed(Reason.KPL, record[: Malformed.SAMPLE_BYTES]))
-        elif not record.strip():
-            malformed.append(Malformed(Reason.EMPTY, record[: Malformed.SAMPLE_BYTES]))
         else:
             lines.append(record)
     return lines, texts
 
 
-_MARKS = frozenset((b"{", GZIP[:1], KPL[:1], b"", b"\n", b"\r", b" ", b"\t"))
+_BLANKS = frozenset((b"", b" ", b"\t", b"\r", b"\n"))
+_MARKS = frozenset((b"{", GZIP[:1], KPL[:1])) | _BLANKS

@@ -1,23 +1,28 @@
 """AWS WAF log records: JSON, bare or inside the gzip'd envelope of a CloudWatch Logs subscription.
 
-Only ``timestamp``, ``httpRequest.clientIp`` and ``action`` may be relied upon; everything else is optional, so a
-surprise elsewhere in a record is no reason to refuse it. Headers and labels are left undecoded until a rule looks.
+Only ``timestamp`` and ``httpRequest.clientIp`` are relied upon. Anything else may be absent; what is there and cannot
+be read is as if it were absent, so that no client can write a request that is not counted. Headers and labels are left
+undecoded until a rule looks.
 Sources: AWS WAF Developer Guide, "Log fields"; CloudWatch Logs User Guide, "Subscription filters".
 """
 
+import json
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import chain
 from operator import attrgetter
 from typing import Any
 
 import msgspec
 
 from chalicelib.core.addresses import AddressMemo, NetworkSet
+from chalicelib.core.cloudfront import lines_of
 from chalicelib.core.forwarded import client_behind
-from chalicelib.core.requests import Column, Malformed, Reason, Requests, Source, Text
+from chalicelib.core.requests import Column, Malformed, Reason, Requests, Source, Text, host_name
 
-LARGEST_ENVELOPE = 64 << 20
-"""Bytes an envelope may unpack to. Kinesis takes records up to 10 MiB; CloudWatch Logs packs far less into one."""
+LARGEST_ENVELOPE = 16 << 20
+"""Bytes an envelope may unpack to: CloudWatch Logs takes in a sixteenth of that at once."""
 
 NOTHING = msgspec.Raw(b"null")
 
@@ -50,13 +55,16 @@ class Envelope(msgspec.Struct, rename="camel", gc=False):
 
 
 class Header(msgspec.Struct):
-    name: str = ""
+    name: str | None = None
     value: str | None = None
 
 
 class Label(msgspec.Struct):
-    name: str = ""
+    name: str | None = None
 
+
+WRONG = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What a decoder raises."""
 
 _records = msgspec.json.Decoder(Record)
 _envelopes = msgspec.json.Decoder(Envelope)
@@ -68,15 +76,15 @@ def header(raw: msgspec.Raw, name: str) -> str:
     """The values of one header, joined by commas as HTTP allows; empty when it is absent or unreadable."""
     try:
         headers = _headers.decode(raw) or ()
-    except msgspec.MsgspecError:
+    except WRONG:
         return ""
-    return ",".join(h.value for h in headers if h.value is not None and h.name.lower() == name)
+    return ",".join(h.value for h in headers if h.value is not None and h.name and h.name.lower() == name)
 
 
 def _label_names(raw: bytes) -> tuple[str, ...]:
     try:
-        return tuple(label.name for label in _labels.decode(raw) or ())
-    except msgspec.MsgspecError:
+        return tuple(label.name for label in _labels.decode(raw) or () if label.name)
+    except WRONG:
         return ()
 
 
@@ -84,9 +92,13 @@ def _plain(cell: object) -> str:
     return "" if cell is None else str(cell)
 
 
+def _country(cell: str | None) -> str:
+    return cell or "-"
+
+
 def _host(cell: tuple[str | None, bytes]) -> str:
     host, headers = cell
-    return (host or header(msgspec.Raw(headers), "host")).lower()
+    return host_name(host or header(msgspec.Raw(headers), "host"))
 
 
 _READ: dict[str, tuple[Callable[[Record], Any], Callable[[Any], Text]]] = {
@@ -94,7 +106,7 @@ _READ: dict[str, tuple[Callable[[Record], Any], Callable[[Any], Text]]] = {
     "path": (attrgetter("http_request.uri"), _plain),
     "method": (attrgetter("http_request.http_method"), _plain),
     "status": (attrgetter("response_code_sent"), _plain),
-    "country": (attrgetter("http_request.country"), _plain),
+    "country": (attrgetter("http_request.country"), _country),
     "user_agent": (lambda r: bytes(r.http_request.headers), lambda cell: header(msgspec.Raw(cell), "user-agent")),
     "waf_action": (attrgetter("action"), _plain),
     "waf_label": (lambda r: bytes(r.labels), _label_names),
@@ -109,14 +121,13 @@ class WafRecords:
         self._addresses = AddressMemo()
 
     def decode(self, texts: Sequence[bytes]) -> tuple[Requests, list[Malformed]]:
-        """``texts``: one JSON record each."""
+        """``texts``: JSON records, one or more lines each."""
         malformed: list[Malformed] = []
         records = _decode_all(texts, malformed)
-        times: list[int] = [r.timestamp for r in records]
-        texts_of = [r.http_request.client_ip.encode("utf-8", "replace") for r in records]
-        peers = self._addresses.pack_all(texts_of)
+        times: list[int] = [record.timestamp for record in records]
+        peers = self._addresses.pack_all([record.http_request.client_ip for record in records])
         clients = peers if not self._trusted else list(map(self._client, peers, records))
-        ids = [r.http_request.request_id or "" for r in records]
+        ids = [record.http_request.request_id or "" for record in records]
 
         def columns(name: str) -> Column | None:
             if name not in _READ:
@@ -142,18 +153,65 @@ class WafRecords:
 
 
 def _decode_all(texts: Sequence[bytes], malformed: list[Malformed]) -> list[Record]:
-    # All lines in one call; only if one of them is wrong is each looked at by itself.
-    try:
-        return _records.decode_lines(b"\n".join(texts))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        pass
+    # Only if one of them is wrong is each looked at by itself. A record may end with a line end, which is a space to
+    # the decoder; one with several lines holds several records, or is wrong.
+    with suppress(*WRONG):
+        return list(map(_records.decode, texts))
     good = []
-    for text in texts:
+    for text in chain.from_iterable(lines_of((text,)) or (text,) for text in texts):
         try:
             good.append(_records.decode(text))
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            malformed.append(Malformed(Reason.JSON, text[: Malformed.SAMPLE_BYTES]))
+        except WRONG:
+            record = _salvaged(text)
+            if isinstance(record, Record):
+                good.append(record)
+            else:
+                malformed.append(Malformed(record, text[: Malformed.SAMPLE_BYTES]))
     return good
+
+
+def _salvaged(text: bytes) -> Record | Reason:
+    """What can be read of a record that is not as it should be, or why that is not enough."""
+    if not text.strip():
+        return Reason.EMPTY
+    try:
+        record = json.loads(text.decode("utf-8", "replace"))
+        request = record["httpRequest"]
+        time, address = record["timestamp"], request["clientIp"]
+        headers, labels = (_raw(value) for value in (request.get("headers"), record.get("labels")))
+    except (KeyError, TypeError, AttributeError):  # no such key, or no object where one should be
+        return Reason.FIELDS
+    except (ValueError, RecursionError):
+        return Reason.JSON
+    if type(time) is not int:
+        return Reason.TIMESTAMP
+    if not isinstance(address, str):
+        return Reason.ADDRESS
+    status = record.get("responseCodeSent")
+    return Record(
+        timestamp=time,
+        http_request=HttpRequest(
+            client_ip=address,
+            request_id=_text(request.get("requestId")),
+            http_method=_text(request.get("httpMethod")),
+            uri=_text(request.get("uri")),
+            country=_text(request.get("country")),
+            host=_text(request.get("host")),
+            headers=headers,
+        ),
+        action=_text(record.get("action")),
+        response_code_sent=status if type(status) is int else None,
+        labels=labels,
+    )
+
+
+def _raw(value: object) -> msgspec.Raw:
+    return msgspec.Raw(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+
+
+def _text(value: object) -> str | None:
+    """``value`` if it is text, with half surrogates replaced."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else None
 
 
 def open_envelope(packed: bytes) -> list[bytes] | Malformed:
@@ -171,7 +229,7 @@ def open_envelope(packed: bytes) -> list[bytes] | Malformed:
         return Malformed(reason, packed[: Malformed.SAMPLE_BYTES])
     try:
         envelope = _envelopes.decode(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except WRONG:
         return Malformed(Reason.ENVELOPE, text[: Malformed.SAMPLE_BYTES])
     if envelope.message_type == "CONTROL_MESSAGE":
         return []
