@@ -132,9 +132,7 @@ def test_networks_as_operators_write_them(text: str, network: str) -> None:
     ],
 )
 def test_anything_else_is_refused_with_the_value_and_the_accepted_form(text: str) -> None:
-    with pytest.raises(
-        ValueError, match="is not an IP address or network such as 192.0.2.7, 192.0.2.0/24 or"
-    ) as caught:
+    with pytest.raises(ValueError, match="is not an IP address or network such as 192") as caught:
         parse_network(text)
     assert str(caught.value).startswith(repr(text))
 
