@@ -6,7 +6,7 @@ Every byte sequence decodes to requests or to named Malformed values; nothing ra
 from collections.abc import Sequence
 
 from chalicelib.core.addresses import NetworkSet
-from chalicelib.core.cloudfront import DEFAULT_FIELDS, CloudFrontLines
+from chalicelib.core.cloudfront import DEFAULT_FIELDS, CloudFrontLines, lines_of
 from chalicelib.core.requests import Decoded, Malformed, Reason, Requests
 from chalicelib.core.waf import WafRecords, open_envelope
 
@@ -43,11 +43,10 @@ class Decoder:
         return Decoded(tuple(found), tuple(malformed), repeats)
 
 
-def _sort(records: Sequence[bytes], malformed: list[Malformed]) -> tuple[list[bytes], list[bytes]]:
+def _sort(records: Sequence[bytes], malformed: list[Malformed]) -> tuple[Sequence[bytes], list[bytes]]:
     """CloudFront lines and WAF texts."""
-    firsts = {record[:1] for record in records}
-    if firsts.isdisjoint(_MARKS):
-        return _lines(records), []
+    if _MARKS.isdisjoint({record[:1] for record in records}):
+        return records, []
     lines: list[bytes] = []
     texts: list[bytes] = []
     for record in records:
@@ -55,7 +54,7 @@ def _sort(records: Sequence[bytes], malformed: list[Malformed]) -> tuple[list[by
         if first in _BLANKS:
             first = record.lstrip(BLANK)[:1]
         if first == b"{":
-            texts += _lines((record,)) if b"\n" in record else (record,)
+            texts += lines_of((record,)) if b"\n" in record else (record,)
         elif not first:
             malformed.append(Malformed(Reason.EMPTY, record[: Malformed.SAMPLE_BYTES]))
         elif record.startswith(GZIP):
@@ -67,17 +66,9 @@ def _sort(records: Sequence[bytes], malformed: list[Malformed]) -> tuple[list[by
         elif record.startswith(KPL):
             malformed.append(Malformed(Reason.KPL, record[: Malformed.SAMPLE_BYTES]))
         else:
-            lines += _lines((record,))
+            lines.append(record)
     return lines, texts
 
 
 _BLANKS = frozenset((b"", b" ", b"\t", b"\r", b"\n"))
 _MARKS = frozenset((b"{", GZIP[:1], KPL[:1])) | _BLANKS
-
-
-def _lines(records: Sequence[bytes]) -> list[bytes]:
-    """The lines of all records, without line ends. Producers end a record with a newline or do not."""
-    text = b"\n".join(records)
-    if b"\r" in text:
-        text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    return [line for line in text.split(b"\n") if line]

@@ -144,3 +144,7 @@ class Decoded:
 
     def __len__(self) -> int:
         return sum(map(len, self.requests))
+
+    def span_ms(self) -> tuple[int, int]:
+        """Times of the earliest and of the latest request; there is at least one."""
+        return min(min(r.times) for r in self.requests), max(max(r.times) for r in self.requests)

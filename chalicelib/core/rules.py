@@ -21,6 +21,9 @@ SHORTEST_WINDOW_S, LONGEST_WINDOW_S = 1, 3600
 LARGEST_LIMIT = 1_000_000_000
 LONGEST_BLOCK_S = 366 * 86400
 MOST_RULES = 100
+LARGEST_FOLD = 20
+"""Slots of a meter in one slot of a rule it serves. Past it a meter of the rule's own costs less memory."""
+
 DEFAULT_RESOLUTION = 100
 RESERVED_NAMES = frozenset(("manual",))
 """What blocks that operators make have in place of a rule."""
@@ -107,7 +110,8 @@ class RuleSet:
 
 def _serves(meter: Meter, wanted: Meter) -> bool:
     same = (meter.scope, meter.ipv4, meter.ipv6) == (wanted.scope, wanted.ipv4, wanted.ipv6)
-    return same and wanted.slot_ms % meter.slot_ms == 0
+    fold, rest = divmod(wanted.slot_ms, meter.slot_ms)
+    return same and rest == 0 and fold <= LARGEST_FOLD
 
 
 class RulesError(ValueError):

@@ -118,7 +118,7 @@ class WafRecords:
         self._trusted = trusted or NetworkSet(())
         self._addresses = AddressMemo()
 
-    def decode(self, texts: list[bytes]) -> tuple[Requests, list[Malformed]]:
+    def decode(self, texts: Sequence[bytes]) -> tuple[Requests, list[Malformed]]:
         """``texts``: one JSON record each."""
         malformed: list[Malformed] = []
         records = _decode_all(texts, malformed)

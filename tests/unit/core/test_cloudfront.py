@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from chalicelib.core.addresses import NetworkSet, parse_network
-from chalicelib.core.cloudfront import DEFAULT_FIELDS, FIELDS, LONGEST_LINE, CloudFrontLines, time_ms, times_ms
+from chalicelib.core.cloudfront import DEFAULT_FIELDS, FIELDS, CloudFrontLines, time_ms, times_ms
 from chalicelib.core.requests import Reason, Source
 from tests.unit.core.records import cloudfront, rows
 
@@ -180,8 +180,7 @@ def test_every_spelling_of_an_address_is_the_same_client(text: str, client: str)
         pytest.param(cloudfront(c_ip="1" * 5000), Reason.ADDRESS, id="much too long for an address"),
         pytest.param(cloudfront(timestamp="x", c_ip="x"), Reason.TIMESTAMP, id="of two faults one is named"),
         pytest.param(cloudfront(cs_user_agent="ä").replace("ä".encode(), b"\xff"), Reason.ENCODING, id="not UTF-8"),
-        pytest.param(cloudfront(cs_user_agent="a" * LONGEST_LINE), Reason.TOO_LARGE, id="too long"),
-        pytest.param(cloudfront(cs_user_agent="a" * (1 << 20)), Reason.TOO_LARGE, id="1 MB"),
+        pytest.param(b"a" * (1 << 20), Reason.FIELDS, id="1 MB"),
     ],
 )
 def test_a_wrong_line_is_malformed_for_a_named_reason_and_the_others_count(line: bytes, reason: Reason) -> None:
@@ -192,6 +191,14 @@ def test_a_wrong_line_is_malformed_for_a_named_reason_and_the_others_count(line:
 
 def test_utf8_that_is_not_encoded_is_read_all_the_same() -> None:
     assert one(cloudfront(cs_user_agent="Müller", cs_uri_stem="/ü"))["path"] == "/ü"
+
+
+def test_two_halves_of_a_line_are_not_one_request() -> None:
+    line = cloudfront()
+    for end in (b"", b"\n", b"\r\n"):
+        records = [cloudfront() + end, line[:25], line[25:] + end, cloudfront() + end]
+        requests, malformed = CloudFrontLines().decode(records)
+        assert (len(requests), [piece.reason for piece in malformed]) == (2, [Reason.FIELDS, Reason.FIELDS])
 
 
 def test_the_longest_request_that_cloudfront_takes_does_not_hide_behind_its_length() -> None:

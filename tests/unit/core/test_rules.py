@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import chalicelib
 from chalicelib.core.durations import ACCEPTED
 from chalicelib.core.rules import (
+    LARGEST_FOLD,
     MOST_RULES,
     RESERVED_NAMES,
     Action,
@@ -361,6 +362,8 @@ def test_rules_that_ask_for_the_same_share_a_meter() -> None:
     login = Rule(name="d", limit=1, window_s=10, scope=LOGIN)
     wide = Rule(name="e", limit=1, window_s=10, ipv4=24)
     assert meters(ten, twenty) == [(100, every)], "slots of 100 ms serve those of 200 ms"
+    assert meters(Rule(name="f", limit=1, window_s=201), ten) == [(100, every), (2010, every)], "which do not fit"
+    assert meters(Rule(name="f", limit=1, window_s=210), ten) == [(100, every), (2100, every)], "21 are too many"
     assert meters(twenty, ten) == [(100, every)], "in any order"
     assert meters(ten, three, twenty) == [(30, every), (100, every)], "30 ms do not divide 100 ms"
     assert meters(ten, login, wide) == [(100, every), (100, LOGIN), (100, every)], "other requests, other clients"
@@ -389,7 +392,8 @@ def test_meters_serve_every_rule_and_none_serves_another(asked: list[tuple[tuple
     chosen = RuleSet(rules).meters()
 
     def serves(meter: Meter, other: Meter) -> bool:
-        return meter.topic == other.topic and other.slot_ms % meter.slot_ms == 0
+        fold, rest = divmod(other.slot_ms, meter.slot_ms)
+        return meter.topic == other.topic and rest == 0 and fold <= LARGEST_FOLD
 
     assert all(any(serves(meter, rule.meter) for meter in chosen) for rule in rules)
     assert not any(serves(one, other) for one in chosen for other in chosen if one is not other)
