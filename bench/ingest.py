@@ -94,7 +94,7 @@ def figures() -> Iterator[Figure]:
         ("CloudFront 9 fields, quiet crowd", lambda part: cloudfront_event(quiet, nine, part), nine, False, 0.8),
         ("CloudFront 9 fields, flood", lambda part: cloudfront_event(flood, nine, part), nine, False, 0.8),
         ("CloudFront 9 fields, 8,000 addresses", lambda part: cloudfront_event(many, nine, part), nine, False, 0.8),
-        ("CloudFront 46 fields, quiet crowd", lambda part: cloudfront_event(quiet, wide, part), wide, False, 0.8),
+        ("CloudFront 46 fields, quiet crowd", lambda part: cloudfront_event(quiet, wide, part), wide, False, None),
         ("WAF JSON, quiet crowd", lambda part: waf_event(quiet, part), nine, False, 0.5),
         ("WAF JSON, flood", lambda part: waf_event(flood, part), nine, False, 0.5),
         ("WAF envelopes, quiet crowd", lambda part: envelope_event(quiet, part), nine, True, 1.0),

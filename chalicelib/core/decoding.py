@@ -6,7 +6,7 @@ Every byte sequence decodes to requests or to named Malformed values; nothing ra
 from collections.abc import Sequence
 
 from chalicelib.core.addresses import NetworkSet
-from chalicelib.core.cloudfront import DEFAULT_FIELDS, CloudFrontLines, lines_of
+from chalicelib.core.cloudfront import DEFAULT_FIELDS, CloudFrontLines
 from chalicelib.core.requests import Decoded, Malformed, Reason, Requests
 from chalicelib.core.waf import WafRecords, open_envelope
 
@@ -43,10 +43,13 @@ class Decoder:
         return Decoded(tuple(found), tuple(malformed), repeats)
 
 
-def _sort(records: Sequence[bytes], malformed: list[Malformed]) -> tuple[Sequence[bytes], list[bytes]]:
-    """CloudFront lines and WAF texts."""
-    if _MARKS.isdisjoint({record[:1] for record in records}):
-        return records, []
+def _sort(records: Sequence[bytes], malformed: list[Malformed]) -> tuple[Sequence[bytes], Sequence[bytes]]:
+    """CloudFront lines and WAF texts; records of one format alone are left as they are, of several lines or one."""
+    firsts = {record[:1] for record in records}
+    if _MARKS.isdisjoint(firsts):
+        return records, ()
+    if firsts == {b"{"}:
+        return (), records
     lines: list[bytes] = []
     texts: list[bytes] = []
     for record in records:
@@ -54,7 +57,7 @@ def _sort(records: Sequence[bytes], malformed: list[Malformed]) -> tuple[Sequenc
         if first in _BLANKS:
             first = record.lstrip(BLANK)[:1]
         if first == b"{":
-            texts += lines_of((record,)) if b"\n" in record else (record,)
+            texts.append(record)
         elif not first:
             malformed.append(Malformed(Reason.EMPTY, record[: Malformed.SAMPLE_BYTES]))
         elif record.startswith(GZIP):

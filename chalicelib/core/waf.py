@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from chalicelib.core.addresses import AddressMemo, NetworkSet
+from chalicelib.core.cloudfront import lines_of
 from chalicelib.core.forwarded import client_behind
 from chalicelib.core.requests import Column, Malformed, Reason, Requests, Source, Text, host_name
 
@@ -119,14 +120,13 @@ class WafRecords:
         self._addresses = AddressMemo()
 
     def decode(self, texts: Sequence[bytes]) -> tuple[Requests, list[Malformed]]:
-        """``texts``: one JSON record each."""
+        """``texts``: JSON records, one or more lines each."""
         malformed: list[Malformed] = []
         records = _decode_all(texts, malformed)
-        times: list[int] = [r.timestamp for r in records]
-        texts_of = [r.http_request.client_ip.encode("utf-8", "replace") for r in records]
-        peers = self._addresses.pack_all(texts_of)
+        times: list[int] = [record.timestamp for record in records]
+        peers = self._addresses.pack_all([record.http_request.client_ip for record in records])
         clients = peers if not self._trusted else list(map(self._client, peers, records))
-        ids = [r.http_request.request_id or "" for r in records]
+        ids = [record.http_request.request_id or "" for record in records]
 
         def columns(name: str) -> Column | None:
             if name not in _READ:
@@ -152,29 +152,33 @@ class WafRecords:
 
 
 def _decode_all(texts: Sequence[bytes], malformed: list[Malformed]) -> list[Record]:
-    # All lines in one call; only if one of them is wrong is each looked at by itself. To the decoder a line end is a
-    # space like any other: texts that are cut or hold several records show in the number of records.
+    # Only if one of them is wrong is each looked at by itself. To the decoder a line end is a space; what is wrong as
+    # one record may hold several, one a line.
     with suppress(*WRONG):
-        records = _records.decode_lines(b"\n".join(texts))
-        if len(records) == len(texts):
-            return records
+        return list(map(_records.decode, texts))
     good = []
     for text in texts:
-        try:
-            good.append(_records.decode(text))
-        except WRONG:
-            record = _salvaged(text)
+        for piece in (text,) if _is_record(text) else lines_of((text,)) or (text,):
+            record = _read(piece)
             if isinstance(record, Record):
                 good.append(record)
             else:
-                malformed.append(Malformed(record, text[: Malformed.SAMPLE_BYTES]))
+                malformed.append(Malformed(record, piece[: Malformed.SAMPLE_BYTES]))
     return good
 
 
-def _salvaged(text: bytes) -> Record | Reason:
-    """What can be read of a record that is not as it should be, or why that is not enough."""
-    if not text.strip():
-        return Reason.EMPTY
+def _is_record(text: bytes) -> bool:
+    try:
+        _records.decode(text)
+    except WRONG:
+        return False
+    return True
+
+
+def _read(text: bytes) -> Record | Reason:
+    """A record, or what can be read of one that is not as it should be, or why that is not enough."""
+    with suppress(*WRONG):
+        return _records.decode(text)
     try:
         record = json.loads(text.decode("utf-8", "replace"))
         request = record["httpRequest"]
@@ -183,7 +187,7 @@ def _salvaged(text: bytes) -> Record | Reason:
     except (KeyError, TypeError, AttributeError):  # no such key, or no object where one should be
         return Reason.FIELDS
     except (ValueError, RecursionError):
-        return Reason.JSON
+        return Reason.JSON if text.strip() else Reason.EMPTY
     if type(time) is not int:
         return Reason.TIMESTAMP
     if not isinstance(address, str):

@@ -189,6 +189,12 @@ def test_a_wrong_line_is_malformed_for_a_named_reason_and_the_others_count(line:
     assert [piece.reason for piece in malformed] == [reason]
 
 
+def test_a_line_of_a_megabyte_is_a_line() -> None:
+    requests, malformed = CloudFrontLines().decode([cloudfront(cs_user_agent="a" * (1 << 20))])
+    assert len(requests) == 1
+    assert not malformed
+
+
 def test_utf8_that_is_not_encoded_is_read_all_the_same() -> None:
     assert one(cloudfront(cs_user_agent="Müller", cs_uri_stem="/ü"))["path"] == "/ü"
 
