@@ -68,9 +68,7 @@ def streamed(request: pytest.FixtureRequest) -> Iterator[Streamed]:
     tables = _tables(request)
     endpoint = None if request.param == "moto" else request.getfixturevalue("dynamodb_local")
     streams = streams_client(endpoint)
-    yield Streamed(
-        StateTable(tables.client, tables.state), lambda: stream_event(streams, tables.state_stream_arn)
-    )
+    yield Streamed(StateTable(tables.client, tables.state), lambda: stream_event(streams, tables.state_stream_arn))
     streams.close()
 
 
