@@ -1,7 +1,7 @@
 """One fixture a port, with every adapter behind it. The AWS adapters run on moto and on AWS's own DynamoDB Local."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
