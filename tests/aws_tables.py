@@ -1,6 +1,7 @@
 """Both tables, made in any DynamoDB as production has them, and the reading of the state table's stream."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,25 @@ def stream_event(client: "DynamoDBStreamsClient", stream_arn: str) -> dict[str, 
             records += answer["Records"]
             iterator = answer.get("NextShardIterator") if answer["Records"] else None
     return {"Records": records}
+
+
+Call = tuple[str, dict[str, Any]]
+"""An operation and its parameters."""
+
+
+@contextmanager
+def calls_of(client: "DynamoDBClient") -> Iterator[list[Call]]:
+    """The calls that ``client`` makes inside."""
+    calls: list[Call] = []
+
+    def note(params: dict[str, Any], model: Any, **_: object) -> None:
+        calls.append((model.name, params))
+
+    client.meta.events.register("provide-client-params.dynamodb.*", note)
+    try:
+        yield calls
+    finally:
+        client.meta.events.unregister("provide-client-params.dynamodb.*", note)
 
 
 def item_bytes(attributes: Mapping[str, Mapping[str, Any]]) -> int:

@@ -9,7 +9,7 @@ from chalicelib.core.state import Block, Detection, Heartbeat, StoredRules
 from chalicelib.edges.events import state_changes
 from chalicelib.edges.state_table import StateTable
 from chalicelib.ports import Change, Conflict, Delete, Item, Put, StateStore, Unavailable, Write
-from tests.aws_tables import Tables
+from tests.aws_tables import Tables, calls_of
 from tests.contracts.conftest import ATOMIC, RACERS, Race, Streamed
 
 KIND = Block.kind
@@ -347,3 +347,16 @@ def test_an_item_too_large_for_dynamodb_is_refused(tables: Tables) -> None:
     with pytest.raises(Unavailable, match="write block a: ValidationException"):
         store.put_over([item("a", b'"' + b"x" * 410_000 + b'"')])
     assert store.get(KIND, "a") is None
+
+
+def test_every_read_asks_for_strong_consistency(tables: Tables) -> None:
+    # No DynamoDB on one machine ever answers with anything old.
+    store = StateTable(tables.client, tables.state)
+    with calls_of(tables.client) as calls:
+        store.get(KIND, "a")
+        store.get_many(KIND, ["a"])
+        list(store.query(KIND))
+    (get, get_params), (read, read_params), (query, query_params) = calls
+    assert (get, get_params["ConsistentRead"]) == ("GetItem", True)
+    assert (read, read_params["RequestItems"][tables.state]["ConsistentRead"]) == ("BatchGetItem", True)
+    assert (query, query_params["ConsistentRead"]) == ("Query", True)

@@ -7,7 +7,7 @@ import pytest
 from chalicelib.edges.tally_table import TallyTable
 from chalicelib.ports import Conflict, LogItem, TallyLogs, Unavailable
 from chalicelib.tailing import EXPIRE_MS, LARGEST_ITEM
-from tests.aws_tables import Tables
+from tests.aws_tables import Tables, calls_of
 from tests.contracts.conftest import ATOMIC, RACERS, Race
 
 LOG = "sluice-logs/shardId-000000000000@1760000000000"
@@ -337,3 +337,14 @@ def test_an_item_too_large_for_dynamodb_is_refused_and_nothing_is_written(tables
     with pytest.raises(Unavailable, match="ValidationException"):
         logs.append(LOG, 0, [item(body=b"x" * 410_000)])
     assert held(logs) == []
+
+
+def test_every_read_asks_for_strong_consistency(tables: Tables) -> None:
+    # No DynamoDB on one machine ever answers with anything old.
+    logs = TallyTable(tables.client, tables.tally)
+    with calls_of(tables.client) as calls:
+        logs.read([(LOG, 0)])
+        logs.latest(LOG, 0)
+    (read, read_params), (query, query_params) = calls
+    assert (read, read_params["RequestItems"][tables.tally]["ConsistentRead"]) == ("BatchGetItem", True)
+    assert (query, query_params["ConsistentRead"]) == ("Query", True)
