@@ -10,10 +10,12 @@ from botocore.config import Config
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_dynamodbstreams import DynamoDBStreamsClient
+
+StreamsClient = Any
+"""Of boto3's ``dynamodbstreams``, for which no stubs are installed."""
 
 REGION = "us-east-1"
-CREDENTIALS = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": REGION}
+CREDENTIALS: dict[str, Any] = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": REGION}
 CLIENT = Config(
     retries={"mode": "standard", "max_attempts": 1},
     max_pool_connections=32,
@@ -26,7 +28,7 @@ def dynamodb_client(endpoint: str | None = None) -> "DynamoDBClient":
     return boto3.client("dynamodb", endpoint_url=endpoint, config=CLIENT, **CREDENTIALS)
 
 
-def streams_client(endpoint: str | None = None) -> "DynamoDBStreamsClient":
+def streams_client(endpoint: str | None = None) -> StreamsClient:
     return boto3.client("dynamodbstreams", endpoint_url=endpoint, config=CLIENT, **CREDENTIALS)
 
 
@@ -65,7 +67,7 @@ def _keys(**types: str) -> dict[str, Any]:
     }
 
 
-def stream_event(client: "DynamoDBStreamsClient", stream_arn: str) -> dict[str, Any]:
+def stream_event(client: StreamsClient, stream_arn: str) -> dict[str, Any]:
     """All that a table's stream holds, as the event Lambda makes of it."""
     records: list[Mapping[str, Any]] = []
     for shard in client.describe_stream(StreamArn=stream_arn)["StreamDescription"]["Shards"]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, ip_network
 from itertools import count
-from typing import Any
+from typing import Any, Final
 
 import boto3
 import pytest
@@ -18,7 +18,7 @@ from chalicelib.ports import Conflict, Throttled, Unavailable
 from sluice.local.waf import READS_A_SECOND, WafStandIn
 from tests.aws_tables import CREDENTIALS
 
-SCOPE = "CLOUDFRONT"
+SCOPE: Final = "CLOUDFRONT"
 
 
 @dataclass(frozen=True, slots=True)
