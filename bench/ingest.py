@@ -59,17 +59,9 @@ def ratio(
     """CPU of everything but the floor's own steps, over the floor; and the records' own CPU in microseconds."""
     text = json.dumps(event)
 
-    def floor() -> None:
-        for record in json.loads(text)["Records"]:
-            data = a2b_base64(record["kinesis"]["data"])
-            if gunzip:
-                zlib.decompress(data, wbits=31)
-
-    def unavoidable() -> None:
-        for record in event["Records"]:
-            data = a2b_base64(record["kinesis"]["data"])
-            if gunzip:
-                zlib.decompress(data, wbits=31)
+    def unavoidable(event: dict[str, Any]) -> list[bytes]:
+        data = [a2b_base64(record["kinesis"]["data"]) for record in event["Records"]]
+        return [zlib.decompress(piece, wbits=31) for piece in data] if gunzip else data
 
     def container() -> Callable[[], object]:
         """A container that has just counted the same clients' last ten seconds."""
@@ -78,7 +70,9 @@ def ratio(
         warm(before, NOW_MS - SPAN_MS)
         return lambda: check(warm(kinesis_batch(event), NOW_MS))
 
-    counted, part, least = paired_cpu_s(container, lambda: unavoidable, lambda: floor)
+    counted, part, least = paired_cpu_s(
+        container, lambda: lambda: unavoidable(event), lambda: lambda: unavoidable(json.loads(text))
+    )
     return (counted - part) / least, least
 
 

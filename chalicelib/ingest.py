@@ -81,6 +81,7 @@ class Ingest:
         self._announced = Announced()
         self._rule_set = RuleSet(())
         self._tallier = Tallier(())
+        self._wanted: frozenset[str] = frozenset()
 
     def __call__(self, batch: Batch, now_ms: int) -> Report:
         """Raises Contended or what a store raises; nothing is lost then, as Kinesis delivers the batch again."""
@@ -139,6 +140,7 @@ class Ingest:
     def _use(self, rules: RuleSet) -> RuleSet:
         if rules.rules != self._rule_set.rules:
             self._tallier = Tallier(rules.meters())
+            self._wanted = rules.columns()
         self._rule_set = rules
         return rules
 
@@ -146,7 +148,7 @@ class Ingest:
         self, data: Sequence[bytes], seen: set[bytes | str] | None, report: Report | None, now_ms: int
     ) -> Decoded:
         """Requests whose time can count."""
-        decoded = self._decoder.decode(data, seen)
+        decoded = self._decoder.decode(data, seen, self._wanted)
         timely, malformed, late = [], list(decoded.malformed), 0
         for requests in decoded.requests:
             kept, early = _timely(requests, now_ms, malformed)

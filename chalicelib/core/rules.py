@@ -99,6 +99,10 @@ class RuleSet:
     def longest_window_ms(self) -> int:
         return max((rule.window_s for rule in self.rules), default=0) * 1000
 
+    def columns(self) -> frozenset[str]:
+        """The columns that the scopes look at."""
+        return frozenset(column for rule in self.rules for column in rule.scope.columns())
+
     def meters(self) -> list[Meter]:
         """The fewest meters that serve every rule: of two slots one of which divides the other, only the finer one."""
         meters: list[Meter] = []
