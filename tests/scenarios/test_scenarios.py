@@ -17,6 +17,7 @@ import pytest
 
 from chalicelib.core.addresses import NetworkSet, parse_network
 from chalicelib.core.cloudfront import time_ms
+from chalicelib.core.decisions import Outcome
 from sluice.local.cloud import LocalCloud
 from sluice.local.loop import SimulatedClock
 from tests.scenarios.lines import START, Arrival
@@ -36,7 +37,6 @@ NOTHING: dict[str, Any] = {
     "released": [],
     "published": [],
     "overflow": 0,
-    "append_conflicts": 0,
     "publish_conflicts": 0,
     "breaker_opened": False,
     "rules_problem": False,
@@ -85,7 +85,7 @@ def run(
     for arrival in sorted(arrivals(), key=lambda arrival: arrival.at):
         cloud.loop.run(max(cloud.now(), START + arrival.at))
         shard = None if arrival.shard is None else shards[arrival.shard]
-        cloud.stream.put(arrival.data, cloud.now(), shard)
+        cloud.put(arrival.data, shard)
     cloud.loop.run(cloud.now() + given.get("then_s", SETTLE_S))
     assert cloud.backlog == 0
     return cloud
@@ -111,7 +111,8 @@ def account(cloud: LocalCloud) -> dict[str, Any]:
         "repeats": ingests.repeats,
         "replayed": ingests.replayed,
         "malformed": {str(reason): number for reason, number in ingests.malformed.items()},
-        "outcomes": dict(telemetry.outcomes),
+        # How often a running attack is reported again is a matter of chance.
+        "outcomes": {name: number for name, number in telemetry.outcomes.items() if name != Outcome.KNOWN},
         "blocks": [
             {
                 "client": block.network,
@@ -127,7 +128,6 @@ def account(cloud: LocalCloud) -> dict[str, Any]:
         "released": sorted(block.network for block in telemetry.lifted),
         "published": sorted(address for addresses in cloud.waf.published().values() for address in addresses),
         "overflow": telemetry.overflow,
-        "append_conflicts": ingests.conflicts,
         "publish_conflicts": telemetry.publish_conflicts,
         "breaker_opened": telemetry.breaker_opened,
         "rules_problem": telemetry.rules_problem is not None,
@@ -148,8 +148,8 @@ def told(block: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
 def never(cloud: LocalCloud, allow: list[str]) -> None:
     """What may happen in no scenario: an allowlisted client published (G5), a block below its limit (G1)."""
     allowed = NetworkSet(map(parse_network, allow))
-    for _, _, addresses in cloud.waf.updates:
-        assert not any(allowed.overlaps(parse_network(address)) for address in addresses)
+    for network in map(parse_network, {address for _, _, addresses in cloud.waf.updates for address in addresses}):
+        assert not allowed.overlaps(network)
     for block in cloud.telemetry.blocks:
         assert block.evidence is not None
         assert block.evidence.count > block.evidence.limit

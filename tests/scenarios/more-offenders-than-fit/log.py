@@ -8,4 +8,5 @@ from tests.scenarios.lines import Arrival, request
 
 def arrivals() -> Iterator[Arrival]:
     for number in range(10_001):
-        yield request(number / 1000, str(IPv4Address("10.0.0.0") + 2 * number), cs_uri_stem="/wp-admin/setup.php")
+        client = str(IPv4Address("10.0.0.0") + 2 * number)
+        yield request(number / 1000, client, cs_uri_stem="/wp-admin/setup.php", arrives=10)
