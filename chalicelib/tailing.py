@@ -139,13 +139,14 @@ class Follower:
 
     def catch_up(self, now_ms: int, own: Tail | None = None) -> None:
         """Reads every log but ``own`` forward to its end."""
+        view = self._loaded()
         while True:
             asked = {
                 tail.log: tail.ahead for tail in self._tails.values() if tail is not own and self._live(tail, now_ms)
             }
             keys = [(log, self._tails[log].offset + step) for log, ahead in asked.items() for step in range(ahead)]
             registry, items = self._logs.read(keys)
-            again = self._adopt(registry)
+            again = self._adopt(registry, view)
             for log, ahead in asked.items():
                 tail = self._tails.get(log)
                 if tail is None:
@@ -153,7 +154,7 @@ class Follower:
                 first = tail.offset
                 # Only without a gap: offsets are not read at one moment, and a later one may have been written between.
                 while tail.offset < first + ahead and (item := items.get((log, tail.offset))) is not None:
-                    self._take(tail, item)
+                    _take(view, tail, item)
                 came = tail.offset - first
                 tail.ahead = min(came + 1, FURTHEST_AHEAD)
                 again |= not tail.closed and (
@@ -163,48 +164,43 @@ class Follower:
                 return
 
     def _load(self, rules: RuleSet, since_ms: int, now_ms: int) -> View:
+        # Until every log has been read there is no view: a container that outlives a failed read starts over, and never
+        # takes a log that it has not read for one that has ended.
+        self.view, self._registry, self._tails = None, {}, {}
         view = self._new_view(rules)
         view.keep_since(since_ms)
         registry, _ = self._logs.read([])
-        self.view, self._registry, self._tails = view, {}, {}
-        self._adopt(registry)
+        self._adopt(registry, view)
+        self.view = view
         self._retire(now_ms)
         return view
 
-    def _adopt(self, registry: Registry) -> bool:
+    def _adopt(self, registry: Registry, view: View) -> bool:
         """Starts following the logs of ``registry`` that are new; says whether there were any."""
         named = {log: shard for shard, logs in registry.items() for log in logs}
-        self._registry = registry
-        for log in self._tails.keys() - named.keys():
-            del self._tails[log]
         fresh = [log for log in named if log not in self._tails]
         for log in fresh:
-            self._follow(log, named[log])
+            self._tails[log] = self._follow(log, named[log], view)
+        for log in self._tails.keys() - named.keys():
+            del self._tails[log]
+        self._registry = registry
         return bool(fresh)
 
-    def _follow(self, log: str, shard: str) -> None:
-        """Merges what a log holds of the view's time, and stands at its end.
+    def _follow(self, log: str, shard: str, view: View) -> Tail:
+        """Merges what a log holds of the view's time; the tail at its end.
 
         A request is never processed before it is made (but for clocks that disagree), so items written before the
         view's time hold nothing of it.
         """
-        view = self._loaded()
-        tail = self._tails[log] = Tail(shard, log, written_ms=_born_ms(log))
+        tail = Tail(shard, log, written_ms=_born_ms(log))
         since_ms = view.since_ms - view.rules.longest_window_ms - SKEW_MS
         found = self._logs.latest(log, since_ms)
         if found:
             tail.offset = found[-1][0]
         for offset, item in reversed(found):
             if offset == tail.offset:
-                self._take(tail, item)
-
-    def _take(self, tail: Tail, item: LogItem) -> None:
-        if (
-            item.body is not None
-            and item.last_slot_ms >= self._loaded().since_ms - self._loaded().rules.longest_window_ms
-        ):
-            self._loaded().merge(unpack(item.body))
-        tail.take(item)
+                _take(view, tail, item)
+        return tail
 
     def _retire(self, now_ms: int) -> None:
         """Takes shards off the registry all of whose logs have expired (a reshard leaves such behind)."""
@@ -226,6 +222,12 @@ class Follower:
         if self.view is None:
             raise RuntimeError("the view is used before it is prepared")
         return self.view
+
+
+def _take(view: View, tail: Tail, item: LogItem) -> None:
+    if item.body is not None and item.last_slot_ms >= view.since_ms - view.rules.longest_window_ms:
+        view.merge(unpack(item.body))
+    tail.take(item)
 
 
 def _born_ms(log: str) -> int:
