@@ -20,7 +20,10 @@ DORMANT_MS = 2 * RETENTION_MS
 """A log whose last item is older is never appended to: what it holds is older than any window that still counts."""
 
 EXPIRE_MS = 3 * RETENTION_MS
-"""When the store may remove an item. The hour above DORMANT_MS is for clocks that disagree."""
+"""When the store may remove an item. The hour above DORMANT_MS is STALE_MS, which has room for clocks that disagree."""
+
+STALE_MS = RETENTION_MS - 600_000
+"""A container that has not read for longer starts over: the items that it would read next may have been removed."""
 
 SKEW_MS = 300_000
 """How far clocks may disagree, and how far into the future a request's time may lie."""
@@ -69,6 +72,7 @@ class Follower:
         self._lateness_ms = lateness_ms
         self._depth_ms = lateness_ms
         self._deep_at_ms = 0
+        self._read_at_ms = 0
         self._registry: Registry = {}
         self._tails: dict[str, Tail] = {}
         self.view: View | None = None
@@ -83,7 +87,8 @@ class Follower:
         elif now_ms - self._deep_at_ms > DEPTH_KEPT_MS:
             self._depth_ms = self._lateness_ms
         view = self.view
-        if view is None or view.rules.rules != rules.rules or view.since_ms > oldest_ms:
+        stale = now_ms - self._read_at_ms > STALE_MS
+        if view is None or stale or view.rules.rules != rules.rules or view.since_ms > oldest_ms:
             return self._load(rules, now_ms - self._depth_ms, now_ms)
         view.keep_since(min(oldest_ms, now_ms - self._depth_ms))
         return view
@@ -103,7 +108,7 @@ class Follower:
         logs = self._registry.get(shard, ())
         tail = self._tails.get(logs[-1]) if logs else None
         try:
-            if tail is not None and not tail.closed and tail.offset:
+            if tail is not None and self._live(tail, now_ms):
                 # The fence for whoever still believes in the old log: its next append finds this offset taken.
                 self._logs.append(
                     tail.log, tail.offset, [LogItem(body=None, last_sequence=tail.last_sequence, written_ms=now_ms)]
@@ -161,6 +166,7 @@ class Follower:
                     came == ahead or any((log, first + step) in items for step in range(came, ahead))
                 )
             if not again:
+                self._read_at_ms = now_ms
                 return
 
     def _load(self, rules: RuleSet, since_ms: int, now_ms: int) -> View:
@@ -171,7 +177,7 @@ class Follower:
         view.keep_since(since_ms)
         registry, _ = self._logs.read([])
         self._adopt(registry, view)
-        self.view = view
+        self.view, self._read_at_ms = view, now_ms
         self._retire(now_ms)
         return view
 
@@ -195,11 +201,12 @@ class Follower:
         tail = Tail(shard, log, written_ms=_born_ms(log))
         since_ms = view.since_ms - view.rules.longest_window_ms - SKEW_MS
         found = self._logs.latest(log, since_ms)
-        if found:
-            tail.offset = found[-1][0]
-        for offset, item in reversed(found):
-            if offset == tail.offset:
-                _take(view, tail, item)
+        # Only without a gap, from the newest: what lies below one is old enough for the store to be removing it.
+        whole = [item for back, (offset, item) in enumerate(found) if offset == found[0][0] - back]
+        if whole:
+            tail.offset = found[0][0] + 1 - len(whole)
+        for item in reversed(whole):
+            _take(view, tail, item)
         return tail
 
     def _retire(self, now_ms: int) -> None:

@@ -18,7 +18,7 @@ from chalicelib.core.rules import Rule, RuleSet, parse_rules
 from chalicelib.core.state import ACTIVE, Detection, StoredRules
 from chalicelib.core.tally import unpack
 from chalicelib.ingest import Batch, Contended
-from chalicelib.ports import Item, TallyLogs, Unavailable
+from chalicelib.ports import Item, Unavailable
 from chalicelib.tailing import DORMANT_MS, EXPIRE_MS
 from sluice.local.cloud import Telemetry
 from sluice.local.kinesis import Shard, Stream, StreamRecord
@@ -71,6 +71,8 @@ class Container:
     services: Services
     skew: float
     busy: bool = False
+    frozen: bool = False
+    """Not called in this phase, and not gone."""
 
 
 @dataclass(slots=True)
@@ -102,7 +104,7 @@ def rules_of(limit: int) -> RuleSet:
 
 
 class Counting:
-    """One run. ``broken`` and ``wrap_logs`` exist for the mutations that the simulation has to notice."""
+    """One run. ``broken`` and ``logs`` are for the mutations that the simulation has to notice."""
 
     def __init__(
         self,
@@ -110,15 +112,15 @@ class Counting:
         *,
         faults: Faults | None = None,
         broken: Broken | None = None,
-        wrap_logs: Callable[[LedgerTallyLogs], TallyLogs] = lambda logs: logs,
+        logs: LedgerTallyLogs | None = None,
         phases: int | None = None,
     ) -> None:
         self.random = random = Random(seed)
         self.faults = faults or Faults(random, chance=random.choice([0, 0.02, 0.08]), most=6)
         self.schedule = Schedule(random, self.faults, start=START)
         self.rules = rules_of(random.choice([0, 1, 1, 2, 3]))
-        self.ledger = LedgerTallyLogs()
-        self.tally_logs = SwitchingTallyLogs(wrap_logs(self.ledger), self.schedule)
+        self.ledger = logs or LedgerTallyLogs()
+        self.tally_logs = SwitchingTallyLogs(self.ledger, self.schedule)
         self.state = MemoryStateStore()
         stored = StoredRules(text=self.rules.text)
         self.state.put_over([Item(kind=StoredRules.kind, id=ACTIVE, body=stored.body())])
@@ -126,6 +128,7 @@ class Counting:
         self.config = read_config({"CLOUDFRONT_FIELDS": FIELDS, "LATENESS_S": lateness_s})
         self.broken = broken
         self.phases = phases or random.choice([1, 1, 2, 3, 4])
+        self._forgetful = random.choice([0, 0.002, 0.02])
         self.run = Run()
         self.stream = Stream("logs", random.randint(1, 4), random)
         self.containers: list[Container] = []
@@ -173,7 +176,7 @@ class Counting:
                 self._give_up()
             elif choice < 0.412:
                 self._reshard()
-            elif choice < 0.43:
+            elif choice < 0.412 + self._forgetful:
                 self._forget_a_container()
             elif not schedule.step() and not requests and not self._backlog():
                 return
@@ -188,9 +191,8 @@ class Counting:
     def _backlog(self) -> list[Shard]:
         """Shards with records to deliver, whose parents have been read to their ends."""
         waiting = {s.id for s in self.stream.shards.values() if self.positions[s.id] < len(s.records)}
-        return [
-            s for s in self.stream.shards.values() if s.id in waiting and not any(parent in waiting for parent in s.parents)
-        ]
+        shards = self.stream.shards.values()
+        return [s for s in shards if s.id in waiting and waiting.isdisjoint(s.parents)]
 
     def _deliver(self) -> None:
         held = {delivery.shard.id for delivery in self.deliveries if not delivery.given_up}
@@ -228,7 +230,7 @@ class Counting:
             raise failure
 
     def _container(self) -> Container | None:
-        idle = [container for container in self.containers if not container.busy]
+        idle = [container for container in self.containers if not container.busy and not container.frozen]
         if len(self.containers) < MOST_CONTAINERS and (not idle or self.random.random() < 0.3):
             self._named += 1
             skew = self.random.uniform(-3, 3)
@@ -270,11 +272,15 @@ class Counting:
 
     def _let_hours_pass(self) -> None:
         random, schedule = self.random, self.schedule
-        dormant = DORMANT_MS / 1000
-        schedule.now += random.choice([1200, 4500, 6000, dormant - random.uniform(0, 5), dormant + 1, 11_000, 40_000])
+        nearly_dormant = DORMANT_MS / 1000 - random.uniform(0, 5)
+        schedule.now += random.choice([1200, 4500, 6000, nearly_dormant, nearly_dormant, 11_000, 40_000])
         if random.random() < 0.7:
             self.ledger.expire_some(random, int(schedule.now * 1000) - EXPIRE_MS)
-        if random.random() < 0.25:
+        for container in self.containers:
+            container.frozen = random.random() < 0.4
+        if all(container.frozen for container in self.containers) and self.containers:
+            random.choice(self.containers).frozen = False
+        if random.random() < 0.2:
             self._recreate_the_stream()
 
     def _recreate_the_stream(self) -> None:

@@ -15,6 +15,8 @@ from chalicelib.ports import Unavailable
 
 _T = TypeVar("_T")
 
+LONGEST_STALL_S = 5
+
 
 class Crash(BaseException):
     """The container is gone."""
@@ -63,6 +65,7 @@ class Task:
         self.failure: BaseException | None = None
         self.wake_at = 0.0
         self.over = False
+        self.priority = 0.0
         self._call = call
         self._ended = ended
         self.greenlet = greenlet(self._run)
@@ -77,7 +80,11 @@ class Task:
 
 
 class Schedule:
-    """Runs tasks a step at a time. ``now`` is the time of the world in epoch seconds."""
+    """Runs tasks a step at a time. ``now`` is the time of the world in epoch seconds.
+
+    Some schedules take any ready task for each step, some keep to priorities that change now and then, and in some a
+    task may stand still for seconds, so that it is overtaken by all that others do: that finds the rarest races.
+    """
 
     def __init__(self, random: Random, faults: Faults, *, start: float) -> None:
         self.random = random
@@ -85,6 +92,8 @@ class Schedule:
         self.now = start
         self.tasks: list[Task] = []
         self.trace: list[str] = []
+        self._redraw = random.choice([1.0, 1.0, 0.1, 0.02])
+        self._stall = random.choice([0, 0, 0.08])
         self._hub = getcurrent()
         self._running: Task | None = None
 
@@ -103,10 +112,13 @@ class Schedule:
         if not self.tasks:
             return False
         ready = [task for task in self.tasks if task.wake_at <= self.now]
+        for task in self.tasks:
+            if not task.priority or self.random.random() < self._redraw:
+                task.priority = self.random.random()
         if not ready:
             self.now = min(task.wake_at for task in self.tasks)
             ready = [task for task in self.tasks if task.wake_at <= self.now]
-        task = self._running = self.random.choice(ready)
+        task = self._running = max(ready, key=lambda task: task.priority)
         self._hub = getcurrent()
         task.greenlet.parent = self._hub
         task.greenlet.switch()
@@ -125,6 +137,8 @@ class Schedule:
         task = self._running
         if task is None:
             return
+        if self.random.random() < self._stall:
+            task.wake_at = self.now + self.random.uniform(0, LONGEST_STALL_S)
         self._hub.switch()
         fault = self.faults.at(name)
         self.trace.append(f"{task.name}: {name}" + (f" !{type(fault).__name__}" if fault else ""))
