@@ -108,7 +108,7 @@ class Schedule:
         return task
 
     def step(self) -> bool:
-        """Runs one task up to its next point; whether there was any."""
+        """Runs one task up to its next point, or lets them all wait a little; whether there was any."""
         if not self.tasks:
             return False
         ready = [task for task in self.tasks if task.wake_at <= self.now]
@@ -116,8 +116,10 @@ class Schedule:
             if not task.priority or self.random.random() < self._redraw:
                 task.priority = self.random.random()
         if not ready:
-            self.now = min(task.wake_at for task in self.tasks)
-            ready = [task for task in self.tasks if task.wake_at <= self.now]
+            # Time passes bit by bit: what else happens in the world happens while everybody waits, too.
+            until = min(task.wake_at for task in self.tasks)
+            self.now = min(until, self.now + self.random.choice([0.05, 1.0, 60.0]))
+            return True
         task = self._running = max(ready, key=lambda task: task.priority)
         self._hub = getcurrent()
         task.greenlet.parent = self._hub
