@@ -1,6 +1,5 @@
 """Detections delivered twice, late and to several enforcers at once: one offence each, and one block."""
 
-
 import pytest
 
 from chalicelib.core.state import Block

@@ -116,7 +116,9 @@ class KeepsHalfAColdStart(Follower):
 class NeverAdoptsNewLogs(Follower):
     def _adopt(self, registry: Registry, view: View) -> bool:
         if self._tails:
-            registry = {shard: logs for shard, logs in registry.items() if logs[-1] in self._tails or not self._registry}
+            registry = {
+                shard: logs for shard, logs in registry.items() if logs[-1] in self._tails or not self._registry
+            }
         return super()._adopt({**self._registry, **registry}, view)
 
 

@@ -50,7 +50,9 @@ class WatchedIpSets(SwitchingIpSets):
 class Publishing:
     """One run. ``publisher`` is for the mutations that the simulation has to notice."""
 
-    def __init__(self, seed: int, *, publisher: type[Publish] = Publish, faults: Faults | None = None, actions: int | None = None) -> None:
+    def __init__(
+        self, seed: int, *, publisher: type[Publish] = Publish, faults: Faults | None = None, actions: int | None = None
+    ) -> None:
         self.random = random = Random(seed)
         self.calm = random.random() < 0.5
         """Nothing happens that only a sweep mends: no edits by hand, no expiry, no refusals by WAF."""
@@ -60,7 +62,9 @@ class Publishing:
         self.state = MemoryStateStore()
         self.switching = SwitchingStateStore(self.state, self.schedule)
         self.waf = WafStandIn(self._now, self.schedule.sleep)
-        self.sets = tuple(self._made_set(number, family) for number, family in enumerate([4, 6, 4][: random.choice([2, 3])]))
+        self.sets = tuple(
+            self._made_set(number, family) for number, family in enumerate([4, 6, 4][: random.choice([2, 3])])
+        )
         self.ip_sets = WatchedIpSets(self)
         self.publish = Listener(self.schedule, "publish", lambda: self._publisher(publisher))
         self._entries = 0
@@ -111,7 +115,14 @@ class Publishing:
         raise Violation(f"nothing settled within {MOST_STEPS} steps")
 
     def _act(self) -> None:
-        actions: list[Callable[[], None]] = [self._block, self._block, self._block, self._lift, self._allow, self._disallow]
+        actions: list[Callable[[], None]] = [
+            self._block,
+            self._block,
+            self._block,
+            self._lift,
+            self._allow,
+            self._disallow,
+        ]
         actions += [self._pause] if self.random.random() < 0.3 else []
         if not self.calm:
             actions += [self._edit_by_hand, self._sweep, self._let_blocks_expire]
