@@ -22,8 +22,6 @@ CLIENTS_A_WRITE = 50
 
 TRIES = 5
 DAY_S = 86400
-HISTORY_KEPT_S = DEFAULT_MEMORY_S + DAY_S
-"""How long a history outlives what it tells of, at the least: a day more than the memory for offences."""
 
 BREAKER_WINDOW_S = 60
 PAUSED, BREAKER = "paused", "breaker"
@@ -63,13 +61,9 @@ class Client:
         if self.new_block is not None:
             writes.append(Put(_item(self.new_block, network, self.block, expires_at=None)))
         if self.new_history is not None:
-            kept_until = [history_kept_until(self.new_history, self.history)]
-            kept_until += [
-                self.new_history.rules[d.terms.name].until + memory_s(d.terms) + DAY_S
-                for d, _ in self.cases
-                if d.terms.name in self.new_history.rules
-            ]
-            writes.append(Put(_item(self.new_history, network, self.history, expires_at=max(kept_until))))
+            longest_s = max(memory_s(detection.terms) for detection, _ in self.cases)
+            kept_until = history_kept_until(self.new_history, self.history, longest_s)
+            writes.append(Put(_item(self.new_history, network, self.history, expires_at=kept_until)))
         return writes
 
 
@@ -170,14 +164,14 @@ class Enforce:
         return lost
 
 
-def history_kept_until(history: History, stored: Item | None) -> int:
-    """When the store may remove ``history``; never sooner than was said when it was ``stored``."""
-    last = max((past.until for past in history.rules.values()), default=history.ended_at)
-    return max(last + HISTORY_KEPT_S, (stored and stored.expires_at) or 0)
+def history_kept_until(history: History, stored: Item | None, memory_s: int = DEFAULT_MEMORY_S) -> int:
+    """When the store may remove ``history``: a day after the rules forget it, and never sooner than ``stored`` says."""
+    last = max([history.ended_at, *(past.until for past in history.rules.values())])
+    return max(last + memory_s + DAY_S, (stored and stored.expires_at) or 0)
 
 
 def _covered(network: Network, stored: dict[str, Block], allowed: NetworkSet) -> bool:
-    """Whether a stored block of a wider network covers ``network``; one that overlaps the allowlist is not published."""
+    """Whether a stored block of a wider network covers ``network``; one that overlaps the allowlist covers nobody."""
     wider = (network.supernet(new_prefix=prefix) for prefix in range(network.prefixlen - 1, 0, -1))
     return any(str(each) in stored and not allowed.overlaps(each) for each in wider)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from chalicelib.core.state import Block, Breaker, Heartbeat, History, Pause
-from chalicelib.enforce import CLIENTS_A_WRITE, HISTORY_KEPT_S, history_kept_until
+from chalicelib.enforce import CLIENTS_A_WRITE, history_kept_until
 from chalicelib.ports import Conflict, Delete, Item, Put, StateStore, Write
 
 
@@ -70,6 +70,6 @@ def ended(network: str, stored: Item | None, now: int) -> Item:
     """The history of a network whose block ends ``now``: requests made until now may have been refused already."""
     history = History.read(stored.body) if stored else History(network=network)
     history = msgspec.structs.replace(history, ended_at=now)
-    kept_until = max(now + HISTORY_KEPT_S, history_kept_until(history, stored))
+    kept_until = history_kept_until(history, stored)
     version = stored.version if stored else 0
     return Item(kind=History.kind, id=network, body=history.body(), version=version, expires_at=kept_until)

@@ -14,9 +14,9 @@ import sys
 import zlib
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from itertools import accumulate, chain, islice
+from itertools import accumulate, chain, islice, repeat
 from math import lcm
 
 import msgspec
@@ -137,7 +137,7 @@ def unpack(body: bytes) -> Tally:
 
 
 _Part = tuple[Source, bytes, bytes, int]
-"""What a split leaves whole: source, topic, client, and a stretch of time in which slots of all lengths end together."""
+"""What a split leaves whole: source, topic, client, and a stretch of time that slots of all its lengths fill."""
 
 
 def split(tally: Tally) -> tuple[Tally, Tally]:
@@ -161,11 +161,11 @@ def split(tally: Tally) -> tuple[Tally, Tally]:
     half, taken = sizes.total() / 2, accumulate(map(sizes.__getitem__, parts))
     cut = next(number for number, size in enumerate(taken, 1) if size >= half or number == len(parts) - 1)
     first = frozenset(parts[:cut])
-    one, other = ([_only(c, n, first, inside) for c, n in zip(tally, numbers, strict=True)] for inside in (True, False))
+    one, other = (map(_only, tally, numbers, repeat(first), repeat(inside)) for inside in (True, False))
     return tuple(c for c in one if c.clients), tuple(c for c in other if c.clients)
 
 
-def _only(counted: Counted, slots_a_stretch: int, parts: Set[_Part], inside: bool) -> Counted:
+def _only(counted: Counted, slots_a_stretch: int, parts: frozenset[_Part], inside: bool) -> Counted:
     """What ``counted`` holds inside ``parts``, or outside of them."""
     source, topic = counted.source, counted.topic
     kept = {

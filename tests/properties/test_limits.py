@@ -34,10 +34,11 @@ def rule_texts(draw: st.DrawFn) -> str:
     rules = []
     for number in range(draw(st.integers(1, 4))):
         window_s = draw(st.sampled_from([1, 2, 3, 6, 10, 60, 3600]))
+        ipv4, ipv6 = draw(st.sampled_from([24, 32, 32])), draw(st.sampled_from([64, 128]))
         rules.append(
             f'[[rule]]\nname = "r{number}"\nlimit = {draw(st.integers(0, 4))}\nwindow = "{window_s}s"\n'
             f"resolution = {draw(st.sampled_from([10, 20, 25, 100]))}\n"
-            f"aggregate = {{ ipv4 = {draw(st.sampled_from([24, 32, 32]))}, ipv6 = {draw(st.sampled_from([64, 128]))} }}\n"
+            f"aggregate = {{ ipv4 = {ipv4}, ipv6 = {ipv6} }}\n"
         )
     return "\n".join(rules)
 

@@ -1,7 +1,7 @@
 """Publishers under interleavings: the IP sets reach the wanted list (G6), never with an allowlisted network (G5).
 
-Operators, an enforcer and sweeps change blocks and allowlist while up to three publishers run; somebody edits the IP sets
-by hand; invocations crash, fail, and go on after Lambda has given up on them.
+Operators and sweeps change blocks and allowlist while up to three publishers run; somebody edits the IP sets by hand;
+invocations crash, fail, and go on after Lambda has given up on them.
 """
 
 from collections.abc import Callable

@@ -73,7 +73,7 @@ class Task:
     def _run(self) -> None:
         try:
             self._call()
-        except BaseException as exc:
+        except BaseException as exc:  # noqa: BLE001 - whatever ends a task is its driver's to judge
             self.failure = exc
         self.over = True
         self._ended(self)

@@ -19,7 +19,7 @@ def play(seed: int, schedule: Schedule, run: Callable[[], object]) -> None:
     """Fails the test with the seed and the end of the trace if the run violates anything or raises."""
     try:
         run()
-    except Exception as exc:
+    except Exception as exc:  # noqa: BLE001 - every failure is told with its seed
         trace = "\n".join(schedule.trace[-TRACE_SHOWN:])
         pytest.fail(f"seed {seed} (again: SLUICE_SEED={seed} SLUICE_RUNS=1): {type(exc).__name__}: {exc}\n{trace}")
 

@@ -233,14 +233,14 @@ def test_records_below_the_last_sequence_number_are_reported_as_replayed(logs: L
 def test_an_oversized_tally_is_counted_once_by_everybody(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
     """Slots of 200, 300 and 600 ms: a reader takes the third rule's from one of the two meters, whatever the cut."""
     monkeypatch.setattr(tailing, "LARGEST_ITEM", 120)
-    texts = [f'[[rule]]\nname = "r{w}"\nlimit = 3\nwindow = "{w}s"\nresolution = 10\n' for w in (2, 3, 6)]
+    texts = [f'[[rule]]\nname = "r{w}"\nlimit = 4\nwindow = "{w}s"\nresolution = 10\n' for w in (2, 3, 6)]
     rules = parse_rules("\n".join(texts))
     lines = [line(NOW + 100 * part, f"192.0.2.{part}") for part in range(60)]
     lines += [line(NOW, "198.51.100.1"), line(NOW + 2500, "198.51.100.1"), line(NOW + 3500, "198.51.100.1")]
     Container(logs, rules).ingest(batch(lines), NOW)
     assert sum(call == "append" for call in logs.calls) == 1
     reader = Container(logs, rules)
-    reader.ingest(batch([line(NOW + 5000, "198.51.100.2")], shard="logs/shard-1"), NOW)
+    reader.ingest(batch([line(NOW + 5000, "198.51.100.1")], shard="logs/shard-1"), NOW)
     assert reader.offenders == []
     reader.ingest(batch([line(NOW + 4500, "198.51.100.1")], first=2, shard="logs/shard-1"), NOW)
     assert reader.offenders == ["198.51.100.1/32"]

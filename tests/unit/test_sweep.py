@@ -1,7 +1,8 @@
 """What a sweep lifts, and what it says."""
 
-from chalicelib.core.state import Block, Breaker, Heartbeat, Pause
-from chalicelib.enforce import HISTORY_KEPT_S, Enforce
+from chalicelib.core.decisions import DEFAULT_MEMORY_S
+from chalicelib.core.state import Block, Breaker, Heartbeat, History, Pause
+from chalicelib.enforce import DAY_S, Enforce
 from chalicelib.sweep import Sweep, SweepReport
 from tests.unit.state import CLIENT, NOW, Clock, Store, detection, told
 
@@ -34,7 +35,7 @@ def test_a_manual_block_leaves_a_history_too() -> None:
     assert (store.history().ended_at, store.history().rules) == (NOW, {})
     item = store.get("offence", CLIENT)
     assert item is not None
-    assert item.expires_at == NOW + HISTORY_KEPT_S
+    assert item.expires_at == NOW + DEFAULT_MEMORY_S + DAY_S
 
 
 def test_a_block_that_changes_meanwhile_stays_and_the_others_are_lifted() -> None:
@@ -53,12 +54,10 @@ def test_a_history_that_changes_meanwhile_is_read_again() -> None:
     for host in range(2):
         store.block(f"192.0.2.{host}/32", until=NOW)
 
-    def another_history() -> None:
-        store.block("192.0.2.1/32", until=NOW + 5)
-
-    store.meddle = another_history
-    assert [block.network for block in swept(store).lifted] == ["192.0.2.0/32"]
-    assert [block.network for block in swept(store, NOW + 5).lifted] == ["192.0.2.1/32"]
+    store.meddle = lambda: store.put(History(network="192.0.2.1/32", ended_at=NOW - 9), "192.0.2.1/32")
+    report = swept(store)
+    assert (len(report.lifted), report.conflicts) == (2, 0)
+    assert store.history("192.0.2.1/32").ended_at == NOW
 
 
 def test_two_sweeps_at_once_lift_a_block_once() -> None:
