@@ -52,11 +52,8 @@ def decide(
         return _extended(terms, block, offender, history, evidence) if terms.extend else KNOWN
     if offender.since_ms < history.ended_at * 1000 and not terms.extend:
         return KNOWN
-    unanswered = past is not None and past.outcome in (Outcome.COUNTED, Outcome.ALLOWLISTED)
-    enforced = terms.action is Action.BLOCK and not allowed
-    if past is not None and _goes_on(past, offender) and not (unanswered and enforced):
-        return KNOWN
-    offence = _offence_number(terms, past, offender)
+    judged = past is not None and offender.since_ms < past.until * 1000
+    offence = past.offence if past is not None and judged else _offence_number(terms, past, offender)
     offended_at = offender.last_ms // 1000 + 1
     until = offended_at + duration_s(terms, offence)
     if allowed:
@@ -67,6 +64,9 @@ def decide(
         outcome = Outcome.STALE
     else:
         outcome = Outcome.BLOCKED
+    # What only a count, the allowlist or lateness has kept from a block is blocked as soon as none of them does.
+    if past is not None and judged and past.outcome in (outcome, Outcome.BLOCKED, Outcome.EXTENDED):
+        return KNOWN
     new = None
     if outcome is Outcome.BLOCKED:
         new = Block(
@@ -100,14 +100,7 @@ def memory_s(terms: Terms) -> int:
     return terms.escalate.memory_s if terms.escalate else DEFAULT_MEMORY_S
 
 
-def _goes_on(past: Past, offender: Offender) -> bool:
-    """Whether this is still the offence of ``past``: requests from before its block has ended, or would have."""
-    return offender.since_ms < past.until * 1000
-
-
 def _offence_number(terms: Terms, past: Past | None, offender: Offender) -> int:
-    if past is not None and _goes_on(past, offender):
-        return past.offence
     remembered = past is not None and offender.last_ms // 1000 <= past.until + memory_s(terms)
     return past.offence + 1 if past is not None and remembered else 1
 

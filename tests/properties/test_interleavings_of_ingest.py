@@ -9,12 +9,11 @@ import pytest
 
 from chalicelib.bootstrap import Services
 from chalicelib.core.rules import RuleSet
-from chalicelib.core.tally import Tally
 from chalicelib.core.windows import View
 from chalicelib.ingest import Batch, Ingest, Report
 from chalicelib.ports import Conflict, LogItem, Registry
-from chalicelib.tailing import Follower, Tail
-from tests.simulation.counting import Broken, Counting
+from chalicelib.tailing import Counting, Follower, Tail
+from tests.simulation.ingesting import Broken, Ingesting
 from tests.simulation.ports import LedgerTallyLogs
 from tests.simulation.schedule import Crash, FaultAt, Unavailable
 from tests.simulation.seeds import first_violation, play, seeds
@@ -25,15 +24,15 @@ SEEDS_TO_NOTICE = 2000
 
 def test_every_request_is_counted_once_and_every_offender_and_nobody_else_is_detected() -> None:
     for seed in seeds(RUNS):
-        counting = Counting(seed)
-        play(seed, counting.schedule, counting.play)
+        ingesting = Ingesting(seed)
+        play(seed, ingesting.schedule, ingesting.play)
 
 
 def test_the_runs_hold_what_they_promise() -> None:
     """A simulation in which nothing goes wrong proves nothing."""
     went: Counter[str] = Counter()
     for seed in range(100):
-        run = Counting(seed).play()
+        run = Ingesting(seed).play()
         went += run.failures
         went["invocations"] += run.invocations
         went["logs opened"] += sum("after register" in line for line in run.trace)
@@ -49,8 +48,8 @@ def test_a_failure_at_any_single_point_changes_nothing(seed: int, kind: type[Bas
     number = 0
     while True:
         fault = FaultAt(number, kind)
-        counting = Counting(seed, faults=fault, phases=1)
-        play(seed, counting.schedule, counting.play)
+        ingesting = Ingesting(seed, faults=fault, phases=1)
+        play(seed, ingesting.schedule, ingesting.play)
         if fault.struck is None:
             break
         number += 1
@@ -83,8 +82,8 @@ class NeverReadsOthers(Follower):
 
 
 class IgnoresSequenceNumbers(Follower):
-    def append(self, tail: Tail, tally: Tally, last_sequence: int, requests: int, now_ms: int) -> None:
-        super().append(tail, tally, -1, requests, now_ms)
+    def append(self, tail: Tail, batch: Counting, now_ms: int) -> None:
+        super().append(tail, replace(batch, last_sequence=-1), now_ms)
 
 
 class OpensWithoutClosing(Follower):
@@ -127,7 +126,7 @@ class EvaluatesNewRecordsOnly(Ingest):
         rules = self._use(self._rules(now_ms))
         self._follower.prepare(rules, now_ms - 3_000_000, now_ms)
         last = self._follower.tail(batch.shard, now_ms).last_sequence
-        new = [number for number, sequence in enumerate(batch.sequences) if sequence > last]
+        new = [number for number, sequence in enumerate(batch.sequences) if int(sequence) > last]
         if len(new) == len(batch) or not new:
             return super().__call__(batch, now_ms) if new else Report()
         first = new[0]
@@ -135,7 +134,7 @@ class EvaluatesNewRecordsOnly(Ingest):
             batch,
             sequences=batch.sequences[first:],
             data=batch.data[first:],
-            arrived_ms=batch.arrived_ms[first:],
+            arrived=batch.arrived[first:],
         )
         return super().__call__(rest, now_ms)
 
@@ -174,7 +173,7 @@ def assert_noticed(complaint: str, run: Callable[[int], object]) -> None:
 
 
 def test_the_simulation_notices_an_append_without_its_condition() -> None:
-    assert_noticed("counted", lambda seed: Counting(seed, logs=AppendsWithoutCondition()).play())
+    assert_noticed("counted", lambda seed: Ingesting(seed, logs=AppendsWithoutCondition()).play())
 
 
 @pytest.mark.parametrize(
@@ -190,7 +189,7 @@ def test_the_simulation_notices_an_append_without_its_condition() -> None:
     ],
 )
 def test_the_simulation_notices_a_follower_that_is_broken(kind: type[Follower], phases: int, complaint: str) -> None:
-    assert_noticed(complaint, lambda seed: Counting(seed, broken=follower(kind), phases=phases).play())
+    assert_noticed(complaint, lambda seed: Ingesting(seed, broken=follower(kind), phases=phases).play())
 
 
 @pytest.mark.parametrize(
@@ -201,4 +200,4 @@ def test_the_simulation_notices_a_follower_that_is_broken(kind: type[Follower], 
     ],
 )
 def test_the_simulation_notices_an_ingest_that_is_broken(kind: type[Ingest], complaint: str) -> None:
-    assert_noticed(complaint, lambda seed: Counting(seed, broken=ingest(kind), phases=1).play())
+    assert_noticed(complaint, lambda seed: Ingesting(seed, broken=ingest(kind), phases=1).play())

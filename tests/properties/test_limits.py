@@ -112,7 +112,13 @@ def detected(text: str, batches: list[Delivered], sample_rate: int) -> set[tuple
         data = [f"{time / 1000:.3f}\t{client}".encode() for client, time in batch.requests]
         first = number * 1000 + 1
         container.ingest(
-            Batch(f"logs/shard-{batch.shard}", range(first, first + len(data)), data, [NOW_MS] * len(data)), NOW_MS
+            Batch(
+                f"logs/shard-{batch.shard}",
+                list(map(str, range(first, first + len(data)))),
+                data,
+                [NOW_MS / 1000] * len(data),
+            ),
+            NOW_MS,
         )
     return {
         (detection.terms.name, offender.network)

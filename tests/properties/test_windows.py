@@ -2,7 +2,7 @@
 
 from collections import Counter
 from contextlib import suppress
-from itertools import pairwise
+from dataclasses import replace
 
 import pytest
 from hypothesis import assume, given
@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from chalicelib.core.requests import Source
 from chalicelib.core.rules import Rule, RuleSet
-from chalicelib.core.tally import BadTally, Clients, Counted, Tally, pack, span_ms, split, union, unpack
-from chalicelib.core.windows import Grid, View, Window, over_limit
+from chalicelib.core.tally import BadTally, Counted, Tally, pack, split, unpack
+from chalicelib.core.windows import View, Window, over_limit
 
 slots_of_a_client = st.dictionaries(st.integers(0, 60), st.integers(1, 4), min_size=1, max_size=12)
 
@@ -81,13 +81,6 @@ def test_a_tally_that_is_cut_or_altered_is_a_bad_tally_or_a_tally(tally: Tally, 
 
 
 @given(tally=tallies.filter(bool))
-def test_the_span_of_a_tally_holds_all_its_slots_and_no_more(tally: Tally) -> None:
-    starts = [slot * c.slot_ms for c in tally for slots in c.clients.values() for slot in slots]
-    ends = [(slot + 1) * c.slot_ms for c in tally for slots in c.clients.values() for slot in slots]
-    assert span_ms(tally) == (min(starts), max(ends))
-
-
-@given(tally=tallies.filter(bool))
 def test_the_halves_of_a_tally_add_up_to_it(tally: Tally) -> None:
     try:
         one, other = split(tally)
@@ -97,15 +90,26 @@ def test_the_halves_of_a_tally_add_up_to_it(tally: Tally) -> None:
         return
     assert one
     assert other
-    both = {(c.source, c.topic, c.slot_ms): c for c in union([one, other])}
-    assert both == {(c.source, c.topic, c.slot_ms): c for c in tally}
+    assert counts(one) + counts(other) == counts(tally)
+
+
+def counts(tally: Tally) -> Counter[object]:
+    return Counter(
+        {
+            (c.source, c.topic, c.ipv4, c.ipv6, c.slot_ms, key, slot): number
+            for c in tally
+            for key, slots in c.clients.items()
+            for slot, number in slots.items()
+        }
+    )
 
 
 def rule(name: str, window_s: int, limit: int = 0, resolution: int = 10) -> Rule:
     return Rule(name=name, limit=limit, window_s=window_s, resolution=resolution)
 
 
-def tally_of(times: list[int], rules: RuleSet, client: bytes = b"aaaa") -> Tally:
+def tally_of(made: dict[bytes, list[int]], rules: RuleSet) -> Tally:
+    """Of requests' times by client."""
     return tuple(
         Counted(
             Source.CLOUDFRONT,
@@ -113,37 +117,20 @@ def tally_of(times: list[int], rules: RuleSet, client: bytes = b"aaaa") -> Tally
             meter.ipv4,
             meter.ipv6,
             meter.slot_ms,
-            {client: dict(Counter(time // meter.slot_ms for time in times))},
+            {client: dict(Counter(time // meter.slot_ms for time in times)) for client, times in made.items()},
         )
         for meter in rules.meters()
     )
 
 
-WINDOWS_S = [2, 3, 5, 6, 10, 12, 30]
-rule_sets = st.lists(st.sampled_from(WINDOWS_S), min_size=1, max_size=4, unique=True).map(
-    lambda windows: RuleSet(tuple(rule(f"r{window}", window) for window in windows))
-)
-times_ms = st.lists(st.integers(0, 40_000), min_size=1, max_size=12)
-
-
-@given(rules=rule_sets, parts=st.lists(times_ms, min_size=1, max_size=4), splits=st.integers(0, 3))
-def test_every_grid_counts_every_request_once_however_its_tally_was_split(
-    rules: RuleSet, parts: list[list[int]], splits: int
-) -> None:
-    """Slots of 200, 300, 600 ms and so on: several meters of one topic, and grids that two of them could serve."""
-    view = View(rules, sample_rate=100, most_entries=1_000_000)
-    for number, times in enumerate(parts):
-        pieces = [tally_of(times, rules, client) for client in (b"aaaa", bytes([number] * 4))]
-        todo = [union(pieces)]
-        for _ in range(splits):
-            todo = [half for tally in todo for half in halves(tally)]
-        for tally in todo:
-            view.merge(unpack(pack(tally)))
-    every = [time for times in parts for time in times]
-    for each in rules.rules:
-        grid = view.grid(Source.CLOUDFRONT, each)
-        assert grid is not None
-        assert grid.clients[b"aaaa"] == Counter(time // each.slot_ms for time in every)
+def merge(view: View, made: dict[bytes, list[int]], splits: int = 0) -> None:
+    """As a reader does it that got the tally in 2 ** splits items."""
+    todo = [tally_of(made, view.rules)]
+    for _ in range(splits):
+        todo = [half for tally in todo for half in halves(tally)]
+    every = [time for times in made.values() for time in times]
+    for tally in todo:
+        view.merge(unpack(pack(tally)), min(every), max(every))
 
 
 def halves(tally: Tally) -> list[Tally]:
@@ -153,58 +140,94 @@ def halves(tally: Tally) -> list[Tally]:
         return [tally]
 
 
-adds: st.SearchStrategy[list[Clients]] = st.lists(
-    st.dictionaries(
-        st.sampled_from([b"aaaa", b"bbbb"]), st.dictionaries(st.integers(0, 40), st.integers(1, 3), min_size=1)
-    ),
-    max_size=5,
+WINDOWS_S = [2, 3, 5, 6, 10, 12, 30]
+rule_sets = st.lists(st.sampled_from(WINDOWS_S), min_size=1, max_size=4, unique=True).map(
+    lambda windows: RuleSet(tuple(rule(f"r{window}", window) for window in windows))
 )
+times_ms = st.lists(st.integers(0, 200_000), min_size=1, max_size=12)
 
 
-@given(adds=adds, factor=st.sampled_from([1, 2, 5]), floor=st.integers(0, 20))
-def test_a_grid_holds_the_folded_sum_of_what_was_added_above_its_floor(
-    adds: list[Clients], factor: int, floor: int
+def view_for(rules: RuleSet, most_entries: int = 1_000_000) -> View:
+    return View(rules, sample_rate=100, most_entries=most_entries)
+
+
+@given(rules=rule_sets, parts=st.lists(times_ms, min_size=1, max_size=4), splits=st.integers(0, 3))
+def test_every_rule_sees_every_request_once_however_its_tally_was_split(
+    rules: RuleSet, parts: list[list[int]], splits: int
 ) -> None:
-    grid = Grid(100, 10)
-    grid.floor = floor
-    before = [{key: dict(slots) for key, slots in added.items()} for added in adds]
-    expected: dict[bytes, Counter[int]] = {b"aaaa": Counter(), b"bbbb": Counter()}
-    for added in adds:
-        grid.add(added, factor)
-        for key, slots in added.items():
-            for slot, number in slots.items():
-                if slot // factor >= floor:
-                    expected[key][slot // factor] += number
-    grid.prune()
-    assert adds == before, "what is added is not changed"
-    assert grid.clients == {key: dict(slots) for key, slots in expected.items() if slots}
-    assert grid.entries == sum(map(len, expected.values()))
+    """Slots of 200, 300, 600 ms and so on: several meters of one topic, and rules that two of them could serve."""
+    view = view_for(rules)
+    for number, times in enumerate(parts):
+        merge(view, {b"aaaa": times, bytes([number] * 4): times[:3]}, splits)
+    every = [time for times in parts for time in times]
+    for each in rules.rules:
+        expected = Counter(time // each.slot_ms for time in every)
+        assert view.slots(Source.CLOUDFRONT, each, b"aaaa") == expected
 
 
-@given(times=times_ms, moves=st.lists(st.integers(0, 60_000), max_size=4))
-def test_a_view_stays_exact_for_requests_since_its_time(times: list[int], moves: list[int]) -> None:
-    rules = RuleSet((rule("short", 2, limit=1), rule("long", 10, limit=3)))
-    whole, moving = (View(rules, sample_rate=100, most_entries=1_000_000) for _ in range(2))
-    for view in (whole, moving):
-        view.merge(tally_of(times, rules))
-    for since_ms in moves:
-        moving.keep_since(since_ms)
-        moving._prune()
-        timely = [time for time in times if time >= moving.since_ms]
-        if timely:
-            touched = tally_of(timely, rules)
-            assert moving.offences(touched) == whole.offences(touched)
-    assert all(earlier <= moving.since_ms for earlier, _ in pairwise([*moves, 0]))
+@given(rules=rule_sets, parts=st.lists(times_ms, min_size=1, max_size=4), since_ms=st.integers(0, 250_000))
+def test_a_view_keeps_all_that_a_window_of_a_later_request_can_hold(
+    rules: RuleSet, parts: list[list[int]], since_ms: int
+) -> None:
+    view = view_for(rules)
+    for times in parts:
+        merge(view, {b"aaaa": times})
+        view.keep_since(since_ms)
+    for each in rules.rules:
+        kept = view.slots(Source.CLOUDFRONT, each, b"aaaa")
+        expected = Counter(time // each.slot_ms for times in parts for time in times)
+        first = since_ms // each.slot_ms - each.resolution + 1
+        assert {slot: n for slot, n in kept.items() if slot >= first} == {
+            slot: n for slot, n in expected.items() if slot >= first
+        }
+        assert all(number <= expected[slot] for slot, number in kept.items()), "never more than there was"
+
+
+@given(
+    rules=rule_sets,
+    parts=st.lists(times_ms, min_size=1, max_size=4),
+    since_ms=st.integers(0, 200_000),
+    limit=st.integers(0, 4),
+)
+def test_offences_are_what_every_window_that_touches_the_batch_says(
+    rules: RuleSet, parts: list[list[int]], since_ms: int, limit: int
+) -> None:
+    rules = RuleSet(tuple(replace(each, limit=limit) for each in rules.rules))
+    view = view_for(rules)
+    view.keep_since(since_ms)
+    for times in parts:
+        merge(view, {b"aaaa": times})
+    touched = [time for time in parts[-1] if time >= since_ms]
+    if not touched:
+        return
+    found = view.offences(tally_of({b"aaaa": touched}, rules), min(touched), max(touched))
+
+    expected = []
+    for each in rules.rules:
+        slots = Counter(time // each.slot_ms for times in parts for time in times)
+        marks = {time // each.slot_ms for time in touched}
+        window = over_limit(slots, marks, each.resolution, limit)
+        if window is not None:
+            times = [window.first * each.slot_ms, (window.last + 1) * each.slot_ms - 1, window.since * each.slot_ms]
+            expected.append((each.name, window.count, *times))
+    assert sorted((o.rule.name, o.count, o.first_ms, o.last_ms, o.since_ms) for o in found) == sorted(expected)
+
+
+def test_what_is_merged_is_not_changed_by_what_comes_after() -> None:
+    rules = RuleSet((rule("r", 10),))
+    view, tally = view_for(rules), tally_of({b"aaaa": [5]}, rules)
+    for _ in range(3):
+        view.merge(tally, 5, 5)
+    assert tally == tally_of({b"aaaa": [5]}, rules)
+    assert view.slots(Source.CLOUDFRONT, rules.rules[0], b"aaaa") == {0: 3}
 
 
 def test_a_full_view_drops_the_clients_that_are_furthest_from_their_limit() -> None:
     rules = RuleSet((rule("r", 10, limit=5),))
-    view = View(rules, sample_rate=100, most_entries=10)
-    view.merge(tally_of([0, 0, 0, 0, 0], rules, b"near"))
+    view = view_for(rules, most_entries=10)
+    merge(view, {b"near": [0, 0, 0, 0, 0]})
     for number in range(20):
-        view.merge(tally_of([number * 1000], rules, bytes([number] * 4)))
+        merge(view, {bytes([number] * 4): [number * 1000]})
     assert view.entries <= 10
     assert view.dropped == 21 - view.entries
-    grid = view.grid(Source.CLOUDFRONT, rules.rules[0])
-    assert grid is not None
-    assert b"near" in grid.clients
+    assert b"near" in view.clients(Source.CLOUDFRONT, rules.rules[0])

@@ -13,7 +13,7 @@ from chalicelib.enforce import Enforce
 from chalicelib.ports import Item, Unavailable
 from chalicelib.sweep import Sweep
 from sluice.local.memory import MemoryStateStore
-from tests.simulation.counting import START, Violation
+from tests.simulation.ingesting import START, Violation
 from tests.simulation.ports import SwitchingStateStore
 from tests.simulation.schedule import Crash, Faults, Schedule, Task
 from tests.simulation.state_stream import Listener

@@ -17,7 +17,7 @@ from chalicelib.publish import Publish
 from chalicelib.sweep import Sweep
 from sluice.local.memory import MemoryStateStore
 from sluice.local.waf import WafStandIn
-from tests.simulation.counting import START, Violation
+from tests.simulation.ingesting import START, Violation
 from tests.simulation.ports import SwitchingIpSets, SwitchingStateStore
 from tests.simulation.schedule import Crash, Faults, Schedule, Task
 from tests.simulation.state_stream import Listener

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from chalicelib.enforce import Contended
 from chalicelib.ports import Change, Unavailable
-from sluice.local.memory import StreamRecord
+from sluice.local.memory import StateChange
 from tests.simulation.schedule import Crash, Schedule, Task
 
 Handler = Callable[[Sequence[Change]], object]
@@ -43,7 +43,7 @@ class Listener:
         self._containers: list[Container] = []
         self._deliveries: list[Delivery] = []
 
-    def tell(self, records: Sequence[StreamRecord]) -> None:
+    def tell(self, records: Sequence[StateChange]) -> None:
         for record in records:
             item = record.new or record.old
             assert item is not None

@@ -86,7 +86,8 @@ def line(time_ms: int = NOW, client: str = "192.0.2.1", id: str = "-") -> bytes:
 
 
 def batch(lines: Sequence[bytes], first: int = 1, shard: str = SHARD, arrived: int = NOW) -> Batch:
-    return Batch(shard, range(first, first + len(lines)), lines, [arrived] * len(lines))
+    sequences = [str(first + number) for number in range(len(lines))]
+    return Batch(shard, sequences, lines, [arrived / 1000] * len(lines))
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from chalicelib.ingest import Batch, Contended
 from chalicelib.ports import Item, Unavailable
 from chalicelib.tailing import DORMANT_MS, EXPIRE_MS
 from sluice.local.cloud import Telemetry
-from sluice.local.kinesis import Shard, Stream, StreamRecord
+from sluice.local.kinesis import Record, Shard, Stream
 from sluice.local.memory import MemoryStateStore
 from tests.simulation.ports import LedgerTallyLogs, SwitchingStateStore, SwitchingTallyLogs
 from tests.simulation.schedule import Crash, Faults, Schedule, Task
@@ -103,7 +103,7 @@ def rules_of(limit: int) -> RuleSet:
     return parse_rules(RULES.format(limit=limit, more=limit + 1, many=limit + 2))
 
 
-class Counting:
+class Ingesting:
     """One run. ``broken`` and ``logs`` are for the mutations that the simulation has to notice."""
 
     def __init__(
@@ -338,10 +338,10 @@ def _masked(client: str, prefix: int) -> str:
     return client if prefix == 32 else client.rpartition(".")[0] + ".0"
 
 
-def _batch(stream: str, shard: Shard, records: Sequence[StreamRecord]) -> Batch:
+def _batch(stream: str, shard: Shard, records: Sequence[Record]) -> Batch:
     return Batch(
         shard=f"{stream}/{shard.id}",
-        sequences=[record.sequence for record in records],
+        sequences=[str(record.sequence) for record in records],
         data=[record.data for record in records],
-        arrived_ms=[int(record.arrived * 1000) for record in records],
+        arrived=[record.arrived for record in records],
     )
