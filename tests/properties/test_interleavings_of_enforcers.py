@@ -9,7 +9,7 @@ from tests.simulation.enforcing import Enforcing
 from tests.simulation.schedule import Crash, FaultAt, Unavailable
 from tests.simulation.seeds import first_violation, play, seeds
 
-RUNS = 1500
+RUNS = 1000
 SEEDS_TO_NOTICE = 1000
 
 

@@ -28,6 +28,10 @@ from tests.simulation.schedule import Crash, Faults, Schedule, Task
 
 START = 1_760_000_000.0
 MOST_CONTAINERS = 4
+DORMANT_S = DORMANT_MS / 1000
+SILENCES_S = [1200, 4500, 6000, DORMANT_S, DORMANT_S, 11_000, 40_000]
+"""Between two phases; that of a log about to fall dormant takes up to five seconds less."""
+
 MOST_STEPS = 20_000
 FIELDS = "timestamp,c-ip,x-edge-request-id"
 RULES = """
@@ -114,6 +118,7 @@ class Ingesting:
         broken: Broken | None = None,
         logs: LedgerTallyLogs | None = None,
         phases: int | None = None,
+        silences_s: Sequence[float] = SILENCES_S,
     ) -> None:
         self.random = random = Random(seed)
         self.faults = faults or Faults(random, chance=random.choice([0, 0.02, 0.08]), most=6)
@@ -128,6 +133,7 @@ class Ingesting:
         self.config = read_config({"CLOUDFRONT_FIELDS": FIELDS, "LATENESS_S": lateness_s})
         self.broken = broken
         self.phases = phases or random.choice([1, 1, 2, 3, 4])
+        self._silences_s = silences_s
         self._forgetful = random.choice([0, 0.002, 0.02])
         self.run = Run()
         self.stream = Stream("logs", random.randint(1, 4), random)
@@ -272,8 +278,7 @@ class Ingesting:
 
     def _let_hours_pass(self) -> None:
         random, schedule = self.random, self.schedule
-        nearly_dormant = DORMANT_MS / 1000 - random.uniform(0, 5)
-        schedule.now += random.choice([1200, 4500, 6000, nearly_dormant, nearly_dormant, 11_000, 40_000])
+        schedule.now += random.choice(self._silences_s) - random.uniform(0, 5)
         if random.random() < 0.7:
             self.ledger.expire_some(random, int(schedule.now * 1000) - EXPIRE_MS)
         for container in self.containers:
