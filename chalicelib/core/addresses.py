@@ -21,6 +21,7 @@ NETWORKS_KEPT = 1 << 17
 
 MAPPED_IPV4 = bytes(10) + b"\xff\xff"
 LONGEST_TEXT = 64
+NO_NETWORK = "is not an IP address or network such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/64"
 
 
 def pack(text: bytes | str) -> bytes | None:
@@ -145,19 +146,17 @@ def network_at(span: Span) -> Network:
 
 
 def _parsed(text: str) -> Network:
+    if "%" in text:  # a zone: it means nothing beyond one link, and AWS refuses it
+        raise ValueError(f"{text!r} {NO_NETWORK}")
     try:
-        if "%" in text:  # a zone: it means nothing beyond one link, and AWS refuses it
-            raise ValueError
+        return unmapped(ip_network(text.strip()))
+    except ValueError:
+        pass
+    try:
         loose = ip_network(text.strip(), strict=False)
     except ValueError:
-        raise ValueError(
-            f"{text!r} is not an IP address or network such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/64"
-        ) from None
-    try:
-        network = ip_network(text.strip())
-    except ValueError:
-        raise ValueError(f"{text!r} has host bits set; the network is {loose}") from None
-    return unmapped(network)
+        raise ValueError(f"{text!r} {NO_NETWORK}") from None
+    raise ValueError(f"{text!r} has host bits set; the network is {loose}")
 
 
 def unmapped(network: Network) -> Network:
