@@ -1,0 +1,38 @@
+"""A cold start: what importing all that Sluice needs costs, against importing Chalice and boto3 alone."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.measure import Figure
+
+ROUNDS = 9
+BARE = "import chalice, boto3"
+WHOLE = (
+    "import app, boto3, chalicelib.edges.state_table, chalicelib.edges.tally_table, chalicelib.edges.waf_ip_sets, "
+    "chalicelib.edges.telemetry"
+)
+TIMED = "import time; start = time.process_time(); {}; print(time.process_time() - start)"
+
+
+def import_s(statement: str) -> float:
+    """CPU seconds of ``statement`` in a fresh interpreter; bytecode is compiled already, as in a package that ran."""
+    command = [sys.executable, "-c", TIMED.format(statement)]
+    root = Path(__file__).parent.parent
+    return float(subprocess.check_output(command, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}))
+
+
+def figures() -> Iterator[Figure]:
+    whole, bare = [], []
+    for _ in range(ROUNDS):
+        whole.append(import_s(WHOLE))
+        bare.append(import_s(BARE))
+    yield Figure(
+        "cold start: import of app.py and all adapters / bare chalice and boto3",
+        min(whole) / min(bare),
+        "x",
+        1.3,
+        f"fresh interpreters, {min(whole) * 1000:.0f} ms against {min(bare) * 1000:.0f} ms of CPU",
+    )
