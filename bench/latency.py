@@ -16,7 +16,9 @@ def figures() -> Iterator[Figure]:
         ("clock that jumps", SimulatedClock(1_760_000_000.0), "work takes no time: polling and AWS's pace alone"),
         ("wall clock", WallClock(time.time(), 1.0), "work included, on this machine"),
     ):
-        demonstration = Demonstration(clock, rules=DEMO_RULES.read_text(), seed=1, seconds=SECONDS, shards=2, containers=2)
+        demonstration = Demonstration(
+            clock, rules=DEMO_RULES.read_text(), seed=1, seconds=SECONDS, shards=2, containers=2
+        )
         demonstration.run()
         told = demonstration.summary()
         assert not told["failures"]
