@@ -35,8 +35,8 @@ class Meter:
         self.calls.clear()
         self.write_units = self.read_units = 0.0
 
-    def _ask(self, params: dict[str, Any], **_: object) -> dict[str, Any]:
-        return {**params, "ReturnConsumedCapacity": "TOTAL"}
+    def _ask(self, params: dict[str, Any], **_: object) -> None:
+        params["ReturnConsumedCapacity"] = "TOTAL"
 
     def _note(self, model: Any, parsed: dict[str, Any], **_: object) -> None:
         self.calls[model.name] += 1

@@ -11,6 +11,7 @@ from chalicelib.core.state import ACTIVE, Block, StoredRules
 from chalicelib.core.windows import View
 from chalicelib.edges.events import state_changes
 from chalicelib.edges.state_table import attributes_of
+from chalicelib.edges.tally_table import KEYS_A_READ
 from chalicelib.edges.tally_table import _attributes as attributes_of_tally
 from chalicelib.enforce import EnforceReport
 from chalicelib.ingest import Batch, Report
@@ -38,14 +39,20 @@ limit = 0
 window = "10s"
 """
 
+READ_UNIT = 4096
+"""Bytes of a strongly consistent read unit."""
+
+ITEM_FRAME = 180
+"""Bytes of an item besides its body."""
+
 
 class CountedLogs(MemoryTallyLogs):
-    """Memory logs that count calls and write units, as DynamoDB would reckon them."""
+    """Memory logs that count calls and units, as DynamoDB would reckon them."""
 
     def __init__(self) -> None:
         super().__init__()
         self.calls: Counter[str] = Counter()
-        self.write_units = 0
+        self.write_units = self.read_units = 0
 
     def append(self, log: str, offset: int, items: Sequence[LogItem]) -> None:
         self.calls["append"] += 1
@@ -54,8 +61,13 @@ class CountedLogs(MemoryTallyLogs):
         super().append(log, offset, items)
 
     def read(self, keys: Collection[LogKey]) -> tuple[Registry, Mapping[LogKey, LogItem]]:
-        self.calls["read"] += 1
-        return super().read(keys)
+        # A key at which there is nothing costs a unit as well.
+        registry, items = found = super().read(keys)
+        names = sum(len(shard) + sum(len(log) + 1 for log in logs) for shard, logs in registry.items())
+        sizes = [len(items[key].body or b"") + ITEM_FRAME if key in items else 1 for key in set(keys)]
+        self.read_units += sum(-(-size // READ_UNIT) for size in (names + 1, *sizes))
+        self.calls["read"] += -(-(len(keys) + 1) // KEYS_A_READ)
+        return found
 
     def latest(self, log: str, written_since_ms: int) -> Sequence[tuple[int, LogItem]]:
         self.calls["latest"] += 1
