@@ -98,7 +98,7 @@ def figures() -> Iterator[Figure]:
         "merge CPU / Counter",
         full / peer,
         "x",
-        1,
+        None,
         f"{ENTRIES / full / 1e6:.2f} million entries a second, unpacked and merged; peer: unpacked into one "
         "collections.Counter of (client, slot)",
     )

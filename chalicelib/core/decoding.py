@@ -39,7 +39,6 @@ class Decoder:
         ``seen`` holds ids that count as repeats already, and takes up the new ones. ``wanted``: the columns that will
         be asked for; naming no more than that saves time.
         """
-        seen = set() if seen is None else seen
         malformed: list[Malformed] = []
         lines, texts = _sort(records, malformed)
         found: list[Requests] = []
