@@ -32,7 +32,7 @@ lint: $(READY)
 types: $(READY)
 	@$(BIN)/mypy
 
-bench: $(READY) ## measure, each figure against a floor or a peer of the same run
+bench: $(READY) $(DYNAMODB) ## measure, each figure against a floor or a peer of the same run
 	@$(BIN)/python -m bench
 
 clean: ## remove what make has installed

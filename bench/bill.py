@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import click
+
 from bench.dynamodb import Meter, local
 from bench.events import SPAN_MS, cloudfront_event, flood
 from bench.ingest import NOW_MS, ingest, many, quiet
@@ -14,6 +16,7 @@ from chalicelib.core.cloudfront import DEFAULT_FIELDS
 from chalicelib.core.decoding import Decoder
 from chalicelib.edges.events import kinesis_batch
 from chalicelib.edges.tally_table import TallyTable
+from tests import dynamodb_local
 from tests.aws_tables import make_tables
 
 if TYPE_CHECKING:
@@ -31,6 +34,9 @@ CROWDS = {"quiet crowd": quiet, "flood": flood, "8,000 addresses": many}
 
 
 def figures() -> Iterator[Figure]:
+    if missing := dynamodb_local.missing():
+        click.echo(f"bill: left out, as DynamoDB Local cannot run: {missing}", err=True)
+        return
     with local() as client:
         for number, crowd in enumerate(CROWDS):
             yield from _against_the_rival(client, crowd, f"bench-{number}")

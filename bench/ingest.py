@@ -12,6 +12,7 @@ from typing import Any
 from bench.events import (
     SPAN_MS,
     START_MS,
+    Crowd,
     addresses,
     cloudfront_event,
     crowd,
@@ -113,10 +114,7 @@ def measured(name: str) -> Figure:
     form, crowd, budget = CASES[name]
     who = {"quiet": quiet, "flood": flood, "many": many}[crowd]
     fields = wide_fields() if form == "wide" else DEFAULT_FIELDS
-    make = {"waf": waf_event, "envelopes": envelope_event}.get(
-        form, lambda who, part: cloudfront_event(who, fields, part)
-    )
-    earlier, event = make(who, part=0), make(who, part=1)
+    earlier, event = (_event(form, who, fields, part) for part in (0, 1))
     gunzip = form == "envelopes"
     value, floor = ratio(event, earlier, fields, gunzip=gunzip)
     requests = len(ingest(fields)._decode(kinesis_batch(event).data, None, None, NOW_MS))
@@ -125,6 +123,12 @@ def measured(name: str) -> Figure:
         f"floor {floor * 1000:.1f} ms: json.loads, base64" + ", gunzip" * gunzip
     )
     return Figure(f"ingest CPU / floor: {name}", value, "x", budget, how)
+
+
+def _event(form: str, who: Crowd, fields: tuple[str, ...], part: int) -> dict[str, Any]:
+    if form == "envelopes":
+        return envelope_event(who, part)
+    return waf_event(who, part) if form == "waf" else cloudfront_event(who, fields, part)
 
 
 def quiet(rng: Random) -> Callable[[], str]:
