@@ -1,0 +1,45 @@
+"""Everything a stage consists of, in the order in which it is created."""
+
+from collections.abc import Callable
+
+from sluice.deploy.resource import Resource
+from sluice.deploy.resources.cloudfront import Distribution, LogConfig
+from sluice.deploy.resources.parameters import FirstToken, RememberedChoices
+from sluice.deploy.resources.project import ChaliceStage, Project
+from sluice.deploy.resources.roles import DeliveryRole
+from sluice.deploy.resources.streams import LogStream
+from sluice.deploy.resources.tables import FirstRules, StateTable, TallyTable
+from sluice.deploy.resources.waf import IpSet, RuleGroup
+from sluice.deploy.resources.waf_logs import LogGroup, Subscription, WebAclLogging
+from sluice.deploy.resources.web_acls import Attachment
+from sluice.deploy.stage import Stage
+
+FAMILIES = (4, 6)
+
+
+def resources_of(
+    stage: Stage, *, rules: str, now: int, project: Project, hand_over: Callable[[str], None]
+) -> list[Resource]:
+    """``rules``: TOML to start with; ``now``: epoch seconds; ``hand_over`` is given the first token, once."""
+    choices = stage.choices
+    wanted: list[Resource] = [
+        RememberedChoices(stage),
+        LogStream(stage),
+        TallyTable(stage),
+        StateTable(stage),
+        FirstRules(stage, rules, now),
+        FirstToken(stage, now, hand_over),
+    ]
+    wanted += [IpSet(stage, family, number) for family in FAMILIES for number in range(1, choices.ip_sets + 1)]
+    wanted += [RuleGroup(stage), DeliveryRole(stage)]
+    if "cloudfront" in choices.sources:
+        wanted.append(LogConfig(stage))
+    if "waf" in choices.sources:
+        wanted += [LogGroup(stage), Subscription(stage)]
+    wanted.append(ChaliceStage(stage, project))
+    wanted += [Distribution(stage, id) for id in choices.distributions]
+    for web_acl in choices.web_acls:
+        wanted.append(Attachment(stage, web_acl))
+        if "waf" in choices.sources:
+            wanted.append(WebAclLogging(stage, web_acl))
+    return wanted
