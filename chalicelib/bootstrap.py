@@ -7,12 +7,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from chalicelib.active_rules import ActiveRules
+from chalicelib.admin.live import Live
 from chalicelib.config import Config, read_config
 from chalicelib.core.decoding import Decoder
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.state import Detection
+from chalicelib.core.tokens import Token
 from chalicelib.core.windows import View
 from chalicelib.edges.telemetry import Telemetry
 from chalicelib.enforce import Enforce
@@ -35,6 +38,8 @@ class World:
     clock: Callable[[], float]
     sleep: Callable[[float], None]
     telemetry: Telemetry
+    tokens: Callable[[], tuple[Token, ...]] = tuple
+    """The admin API's tokens, as stored; by default nobody has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,7 @@ class Services:
     ingest: Ingest
     enforce: Enforce
     sweep: Sweep
+    live: Live
 
 
 def compose(config: Config, world: World) -> Services:
@@ -84,6 +90,7 @@ def compose(config: Config, world: World) -> Services:
             breaker_blocks_per_minute=config.breaker_blocks_per_minute,
         ),
         sweep=Sweep(state=world.state, publish=publish, clock=world.clock),
+        live=Live(world.tally_logs, rules, view),
     )
 
 
@@ -100,12 +107,18 @@ def aws(config: Config) -> World:
 
     from chalicelib.edges.state_table import StateTable  # noqa: PLC0415
     from chalicelib.edges.tally_table import TallyTable  # noqa: PLC0415
+    from chalicelib.edges.tokens import FileTokens, ParameterTokens  # noqa: PLC0415
     from chalicelib.edges.waf_ip_sets import WafIpSets  # noqa: PLC0415
 
     client_config = ClientConfig(retries={"mode": "standard", "max_attempts": 5}, connect_timeout=2, read_timeout=10)
     dynamodb = boto3.client("dynamodb", config=client_config)
     waf_region = "us-east-1" if config.waf_scope == "CLOUDFRONT" else None
     wafv2 = boto3.client("wafv2", region_name=waf_region, config=client_config)
+    tokens = (
+        FileTokens(Path(config.tokens_file))
+        if config.tokens_file
+        else ParameterTokens(boto3.client("ssm", config=client_config), config.tokens_parameter)
+    )
     return World(
         tally_logs=TallyTable(dynamodb, config.tally_table),
         state=StateTable(dynamodb, config.state_table),
@@ -113,6 +126,7 @@ def aws(config: Config) -> World:
         clock=time.time,
         sleep=time.sleep,
         telemetry=Telemetry(),
+        tokens=tokens.read,
     )
 
 

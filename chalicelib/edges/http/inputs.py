@@ -1,0 +1,149 @@
+"""Reading what came: strict JSON and query strings into forms; every refusal says the field, the value and the form."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import inspect
+
+from chalicelib.admin.refusals import Invalid, fault
+from chalicelib.edges.http.forms import Form
+from chalicelib.edges.http.problems import Rejected
+
+LARGEST_BODY = 256 * 1024
+_F = TypeVar("_F", bound=Form)
+_WHOLE = re.compile(r"-?\d{1,18}", re.ASCII)
+_WHERE = re.compile(r" - at `(?:key in )?\$(.*)`$")
+_STEP = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
+_NAMED = re.compile(r"Object (?:missing required|contains unknown) field `(.*?)`", re.DOTALL)
+
+
+def read_body(raw: bytes, form: type[_F]) -> _F:
+    """Raises Rejected for what is not strict JSON, Invalid for what does not fit the form."""
+    return _fit(read_json(raw), form, "body")
+
+
+def read_json(raw: bytes) -> Any:
+    """Strict JSON: UTF-8, no key twice, no NaN, no half characters. Raises Rejected."""
+    if len(raw) > LARGEST_BODY:
+        detail = f"The body has {len(raw):,} bytes; at most {LARGEST_BODY:,} are accepted."
+        raise Rejected(413, "too-large", "Too large", detail)
+    try:
+        text = raw.decode("utf-8")
+        value = json.loads(text, object_pairs_hook=_once_each, parse_constant=_no_constant)
+        # An escape may stand for half a character, which nothing could write out again.
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeError as exc:
+        raise _not_understood("it is not valid UTF-8") from exc
+    except RecursionError as exc:
+        raise _not_understood("it is nested too deeply") from exc
+    except ValueError as exc:
+        raise _not_understood(str(exc)) from exc
+    return value
+
+
+def read_query(parameters: Mapping[str, Sequence[str]], form: type[_F]) -> _F:
+    """``parameters``: name to values. Raises Rejected for an unknown or repeated one, Invalid for a wrong value."""
+    kinds = {field.encode_name: _bare(field.type) for field in _fields(form)}
+    values: dict[str, Any] = {}
+    for name, texts in parameters.items():
+        if name not in kinds:
+            known = f"known are {', '.join(kinds)}" if kinds else "there are none"
+            detail = f"The query parameter {name[:64]!r} is unknown; {known}."
+            raise Rejected(400, "bad-request", "Not understood", detail)
+        if isinstance(kinds[name], inspect.ListType):
+            values[name] = list(texts)
+        elif len(texts) == 1:
+            values[name] = _literal(texts[0], kinds[name])
+        else:
+            raise Rejected(400, "bad-request", "Not understood", f"The query parameter {name!r} comes more than once.")
+    return _fit(values, form, "query")
+
+
+def _fit(value: object, form: type[_F], place: str) -> _F:
+    try:
+        return msgspec.convert(value, form)
+    except msgspec.ValidationError as exc:
+        raise _misfit(str(exc), value, form, place) from None
+
+
+def _misfit(message: str, value: object, form: type[Form], place: str) -> Invalid:
+    """Msgspec's message in our form: the field, its value, and what would be accepted."""
+    where = _WHERE.search(message)
+    field, kind = "", inspect.type_info(form)
+    for name, index in _STEP.findall(where[1] if where else ""):
+        field += f"[{index}]" if index else f".{name}"
+        value, kind = _step(value, kind, int(index) if index else name)
+    named = _NAMED.match(message)
+    if named is not None:
+        known = ", ".join(f.encode_name for f in kind.fields) if isinstance(kind, inspect.StructType) else ""
+        accepted = f"missing: {_form(kind)}" if "missing" in message else f"unknown; known are {known or 'none'}"
+        if "missing" in message and isinstance(kind, inspect.StructType):
+            accepted = "missing: " + next(_form(f.type) for f in kind.fields if f.encode_name == named[1])
+        return Invalid.of([fault(place, f"{field}.{named[1][:64]}".lstrip("."), None, accepted)])
+    return Invalid.of([fault(place, field.lstrip("."), value, _form(kind))])
+
+
+def _step(value: object, kind: inspect.Type, step: str | int) -> tuple[object, inspect.Type]:
+    inner: object = None
+    if (isinstance(value, dict) and step in value) or (isinstance(value, list) and isinstance(step, int)):
+        inner = value[step]  # type: ignore[index]
+    if isinstance(kind, inspect.StructType):
+        return inner, next((_bare(f.type) for f in kind.fields if f.encode_name == step), kind)
+    return inner, _bare(kind.item_type) if isinstance(kind, inspect.ListType) else kind
+
+
+def _form(kind: inspect.Type) -> str:
+    """The accepted form of a type, in words."""
+    match _bare(kind):
+        case inspect.IntType(ge=low, le=high):
+            return f"a whole number from {low} to {high}"
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.LiteralType(values=words) | inspect.EnumType(cls=words):
+            return f"one of {', '.join(map(str, words))}"
+        case inspect.StrType(min_length=low, max_length=high, pattern=pattern):
+            visible = ", on one line, none of them invisible" if pattern and not low else ""
+            return f"{low or 0} to {high} characters{visible}"
+        case inspect.ListType(min_length=low, max_length=high):
+            return f"a list of {low} to {high}"
+    return "a JSON object"
+
+
+def _bare(kind: inspect.Type) -> inspect.Type:
+    """A type without the constraint that it may be left out."""
+    if isinstance(kind, inspect.UnionType):
+        return next(inner for inner in kind.types if not isinstance(inner, inspect.NoneType))
+    return kind
+
+
+def _fields(form: type[Form]) -> Sequence[inspect.Field]:
+    kind = inspect.type_info(form)
+    return kind.fields if isinstance(kind, inspect.StructType) else ()
+
+
+def _literal(text: str, kind: inspect.Type) -> object:
+    if isinstance(kind, inspect.IntType) and _WHOLE.fullmatch(text):
+        return int(text)
+    if isinstance(kind, inspect.BoolType) and text in ("true", "false"):
+        return text == "true"
+    return text
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice[:64]!r} comes twice")
+    return table
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _not_understood(why: str) -> Rejected:
+    return Rejected(400, "bad-request", "Not understood", f"The body is not valid JSON: {why}.")
