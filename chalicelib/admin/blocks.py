@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from chalicelib.admin.changes import Caller, Change, Changed
-from chalicelib.admin.networks import Widest, allowed_now, overlapping, try_network
+from chalicelib.admin.networks import Widest, allowed_now, covering, overlapping, try_network
 from chalicelib.admin.pages import page, read_cursor
 from chalicelib.admin.refusals import Fault, ForceNeeded, Invalid, fault
 from chalicelib.admin.words import plural, reason, roughly
@@ -23,6 +23,8 @@ MOST_AT_ONCE = 40
 """Networks in one call. Block, history, audit record and receipt have to fit into one transaction of 100."""
 
 PATH = "/v1/blocks"
+MOST_NAMED = 3
+"""Networks named in a sentence; the others are counted."""
 
 
 class BlockView(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,7 +188,7 @@ def unblock(state: StateStore, networks: Sequence[Network], *, forget: bool, all
     offences as well.
     """
     names = list(dict.fromkeys(map(str, networks)))
-    items = state.get_many(Block.kind, names)
+    items = {id: item for id, item in state.get_many(Block.kind, names).items() if Block.read(item.body).until > now}
     histories = state.get_many(History.kind, names)
     lifted = [Block.read(items[name].body) for name in names if name in items]
     forgotten = [name for name in names if forget and name in histories and History.read(histories[name].body).rules]
@@ -196,15 +198,25 @@ def unblock(state: StateStore, networks: Sequence[Network], *, forget: bool, all
         writes.append(Put(_without_offences(history) if forget else history))
     target = ", ".join(names)
     if not writes:
-        answer = UnblockChange(changed=False, detail=f"{_named(names)} not blocked", lifted=[])
+        detail = f"{_named(names)} not blocked" + _wider(state, networks[:MOST_NAMED], now)
+        answer = UnblockChange(changed=False, detail=detail, lifted=[])
         return Change(answer=answer, action="block.delete", target=target)
     detail = f"{_named([block.network for block in lifted])} no longer blocked" if lifted else ""
     if forgotten:
         detail += ("; " if detail else "") + f"the offences of {_few(forgotten)} are forgotten"
-    running = [block for block in lifted if block.until > now]
-    undo = _again(running, now) if running else None
+    # Nothing brings forgotten offences back.
+    undo = _again(lifted, now) if lifted else None
     answer = UnblockChange(changed=True, detail=detail, undo=undo, lifted=[view(block, allowlist) for block in lifted])
     return Change(answer=answer, writes=writes, action="block.delete", target=target)
+
+
+def _wider(state: StateStore, networks: Sequence[Network], now: int) -> str:
+    """Blocks of wider networks, which may be what the caller means: an IPv6 client is blocked with its /64."""
+    names = [name for network in networks for name in covering(network)[1:]]
+    found = [
+        block for item in state.get_many(Block.kind, names).values() if (block := Block.read(item.body)).until > now
+    ]
+    return f" by themselves; blocked is {_few([block.network for block in found])}, which holds them" if found else ""
 
 
 def lift(state: StateStore, items: Sequence[Item], now: int) -> None:
@@ -294,4 +306,5 @@ def _named(names: Sequence[str]) -> str:
 
 
 def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

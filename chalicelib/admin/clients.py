@@ -1,13 +1,13 @@
 """One client: blocked by what and until when, what it did before, what it does now, in figures and in words. And the
 busiest clients of all."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import msgspec
 
 from chalicelib.admin.blocks import BlockView, view
 from chalicelib.admin.live import LAG_MS, Live
-from chalicelib.admin.networks import allowed_now, overlapping
+from chalicelib.admin.networks import allowed_now, covering, overlapping
 from chalicelib.admin.refusals import NotFound
 from chalicelib.admin.words import evidence, plural, roughly
 from chalicelib.core.addresses import Network, NetworkSet, network_of
@@ -81,7 +81,7 @@ class Top(msgspec.Struct, frozen=True, kw_only=True):
 def client(state: StateStore, live: Live, network: Network, *, sample_rate: int, now_ms: int) -> Client:
     """``live`` has just looked. For a network that is wider than a rule's clients, that rule has no count."""
     now = now_ms // 1000
-    names = _covering(network)
+    names = covering(network)
     allowed = overlapping(allowed_now(state, now), network)
     allowlist = NetworkSet(entry.parsed() for entry in allowed)
     stored = [Block.read(item.body) for item in state.get_many(Block.kind, names).values()]
@@ -232,11 +232,6 @@ def _counts(live: Live, network: Network, sample_rate: int, now_ms: int) -> Iter
 
 def _prefix(rule: Rule, network: Network) -> int:
     return rule.ipv4 if network.version == 4 else rule.ipv6
-
-
-def _covering(network: Network) -> Sequence[str]:
-    """Names of ``network`` and of all wider ones, as blocks and histories are stored under."""
-    return [str(network.supernet(new_prefix=prefix)) for prefix in range(network.prefixlen, 0, -1)]
 
 
 def _pause(state: StateStore) -> Pause:

@@ -38,6 +38,11 @@ def try_network(text: str, place: str, field: str) -> Network | Fault:
         return fault(place, field, text, str(exc))
 
 
+def covering(network: Network) -> list[str]:
+    """Names of ``network`` and of all wider ones, narrowest first: what blocks and histories are stored under."""
+    return [str(network.supernet(new_prefix=prefix)) for prefix in range(network.prefixlen, 0, -1)]
+
+
 def overlapping(entries: Iterable[Allow], network: Network) -> list[Allow]:
     """Those that overlap ``network``."""
     return [entry for entry in entries if entry.parsed().overlaps(network)]

@@ -37,7 +37,8 @@ class Invalid(Refused):
 
     @classmethod
     def of(cls, faults: Sequence[Fault]) -> "Invalid":
-        return cls("; ".join(f"{f.place}: {f.field}: {f.accepted}" for f in faults[:3]), faults)
+        said = [": ".join(filter(None, (f.place, f.field, f.accepted))) for f in faults[:3]]
+        return cls("; ".join(said) + ("; …" if len(faults) > 3 else ""), faults)
 
 
 class ForceNeeded(Refused):

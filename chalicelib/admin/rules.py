@@ -164,14 +164,11 @@ def _put(
     again = kept.get(_id(version))
     writes.append(Put(Item(kind=new.kind, id=_id(version), body=new.body(), version=again.version if again else 0)))
     changes = differences(_parsed(active), rules)
-    undo = None
+    match = {"If-Match": f'"{version}"'}
     if active is not None:
-        undo = Call(
-            method="POST",
-            path="/v1/rules/rollback",
-            headers={"If-Match": f'"{version}"'},
-            body={"version": current},
-        )
+        undo = Call(method="POST", path="/v1/rules/rollback", headers=match, body={"version": current})
+    else:
+        undo = Call(method="PUT", path="/v1/rules", headers=match, body={"text": ""})
     words, action = ("", "rules.put") if restores is None else (f", as version {restores}", "rules.rollback")
     answer = RulesChange(
         changed=True,

@@ -6,23 +6,41 @@ import msgspec
 from msgspec import Meta
 
 from chalicelib.admin.blocks import MOST_AT_ONCE
+from chalicelib.core.durations import ACCEPTED
 from chalicelib.core.requests import Source
 
 LATEST_TIME = 253_402_300_799
 """The end of the year 9999."""
 
-Comment = Annotated[str, Meta(max_length=500, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*\Z")]
-"""One line, without what moves a terminal's cursor or turns the direction of text."""
+Comment = Annotated[
+    str,
+    Meta(
+        max_length=500,
+        pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*\Z",
+        description="one line of at most 500 characters, none of them a control or direction character",
+    ),
+]
+"""Without what moves a terminal's cursor or turns the direction of text."""
 
-Written = Annotated[str, Meta(min_length=2, max_length=49)]
+Written = Annotated[
+    str,
+    Meta(
+        min_length=2,
+        max_length=49,
+        pattern=r"^[0-9A-Fa-f:./]+\Z",
+        description="an IP address or network such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/64",
+    ),
+]
 """A network, before it is parsed."""
 
-Length = Annotated[str, Meta(min_length=2, max_length=10)]
+Length = Annotated[str, Meta(pattern=r"^[0-9]{1,9}[smhd]\Z", description=ACCEPTED)]
 """A duration, before it is parsed."""
 
-RulesToml = Annotated[str, Meta(max_length=100_000)]
+RulesToml = Annotated[str, Meta(max_length=100_000, description="TOML of at most 100,000 characters")]
 RuleName = Annotated[str, Meta(min_length=1, max_length=64)]
-Cursor = Annotated[str, Meta(min_length=1, max_length=1000, pattern=r"^[A-Za-z0-9_-]+\Z")]
+Cursor = Annotated[
+    str, Meta(min_length=1, max_length=1000, pattern=r"^[A-Za-z0-9_-]+\Z", description="'next' of the page before")
+]
 Version = Annotated[int, Meta(ge=1, le=999_999_999)]
 
 

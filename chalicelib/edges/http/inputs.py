@@ -76,46 +76,54 @@ def _misfit(message: str, value: object, form: type[Form], place: str) -> Invali
     for name, index in _STEP.findall(where[1] if where else ""):
         field += f"[{index}]" if index else f".{name}"
         value, kind = _step(value, kind, int(index) if index else name)
-    named = _NAMED.match(message)
-    if named is not None:
-        known = ", ".join(f.encode_name for f in kind.fields) if isinstance(kind, inspect.StructType) else ""
-        accepted = f"missing: {_form(kind)}" if "missing" in message else f"unknown; known are {known or 'none'}"
-        if "missing" in message and isinstance(kind, inspect.StructType):
-            accepted = "missing: " + next(_form(f.type) for f in kind.fields if f.encode_name == named[1])
+    named, struct = _NAMED.match(message), _bare(kind)
+    if named is not None and isinstance(struct, inspect.StructType):
+        forms = {f.encode_name: _form(f.type) for f in struct.fields}
+        wanted = forms.get(named[1])
+        accepted = f"missing: {wanted}" if wanted else f"unknown; known are {', '.join(forms) or 'none'}"
         return Invalid.of([fault(place, f"{field}.{named[1][:64]}".lstrip("."), None, accepted)])
     return Invalid.of([fault(place, field.lstrip("."), value, _form(kind))])
 
 
-def _step(value: object, kind: inspect.Type, step: str | int) -> tuple[object, inspect.Type]:
+def _step(value: object, of: inspect.Type, step: str | int) -> tuple[object, inspect.Type]:
+    kind = _bare(of)
     inner: object = None
     if (isinstance(value, dict) and step in value) or (isinstance(value, list) and isinstance(step, int)):
         inner = value[step]  # type: ignore[index]
     if isinstance(kind, inspect.StructType):
-        return inner, next((_bare(f.type) for f in kind.fields if f.encode_name == step), kind)
-    return inner, _bare(kind.item_type) if isinstance(kind, inspect.ListType) else kind
+        return inner, next((f.type for f in kind.fields if f.encode_name == step), kind)
+    return inner, kind.item_type if isinstance(kind, inspect.ListType) else kind
 
 
 def _form(kind: inspect.Type) -> str:
     """The accepted form of a type, in words."""
-    match _bare(kind):
+    words = "a JSON object"
+    match kind:
+        case inspect.Metadata(type=inner, extra_json_schema=extra):
+            words = str((extra or {}).get("description") or _form(inner))
+        case inspect.UnionType(types=types):
+            words = " or ".join(map(_form, types))
+        case inspect.NoneType():
+            words = "null"
         case inspect.IntType(ge=low, le=high):
-            return f"a whole number from {low} to {high}"
+            words = f"a whole number from {low} to {high}"
         case inspect.BoolType():
-            return "true or false"
-        case inspect.LiteralType(values=words) | inspect.EnumType(cls=words):
-            return f"one of {', '.join(map(str, words))}"
-        case inspect.StrType(min_length=low, max_length=high, pattern=pattern):
-            visible = ", on one line, none of them invisible" if pattern and not low else ""
-            return f"{low or 0} to {high} characters{visible}"
+            words = "true or false"
+        case inspect.LiteralType(values=values) | inspect.EnumType(cls=values):
+            words = f"one of {', '.join(map(str, values))}"
+        case inspect.StrType(min_length=low, max_length=high):
+            words = f"{low or 0} to {high} characters"
         case inspect.ListType(min_length=low, max_length=high):
-            return f"a list of {low} to {high}"
-    return "a JSON object"
+            words = f"a list of {low} to {high}"
+    return words
 
 
 def _bare(kind: inspect.Type) -> inspect.Type:
-    """A type without the constraint that it may be left out."""
+    """A type without what is said about it, and without null."""
+    if isinstance(kind, inspect.Metadata):
+        return _bare(kind.type)
     if isinstance(kind, inspect.UnionType):
-        return next(inner for inner in kind.types if not isinstance(inner, inspect.NoneType))
+        return next(_bare(inner) for inner in kind.types if not isinstance(inner, inspect.NoneType))
     return kind
 
 
