@@ -71,6 +71,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """The log the requests were read from."""
     detection: str
     """Id of the detection: shard's log, offset and rule."""
+    arrived_ms: int
+    """When the oldest record of the batch arrived in Kinesis."""
 
 
 MANUAL = "manual"
@@ -183,7 +185,9 @@ class Heartbeat(State, frozen=True, kw_only=True):
     kind: ClassVar[str] = "control"
     id: ClassVar[str] = "heartbeat"
     at: int = 0
-    gauges: dict[str, Any] = {}
+    blocks: int = 0
+    """Blocks in force."""
+    lifted: int = 0
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
