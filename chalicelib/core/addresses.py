@@ -98,6 +98,8 @@ def parse_network(text: str) -> Network:
     ValueError: '192.0.2.7/24' has host bits set; the network is 192.0.2.0/24
     """
     try:
+        if "%" in text:  # a zone, which may say anything, and which AWS does not take
+            raise ValueError
         loose = ip_network(text.strip(), strict=False)
     except ValueError:
         raise ValueError(
