@@ -7,6 +7,9 @@ import click
 COMMANDS = {
     "demo": "sluice.commands.demo:demo",
     "dev": "sluice.commands.dev:dev",
+    "setup": "sluice.commands.setup:setup",
+    "doctor": "sluice.commands.doctor:doctor",
+    "teardown": "sluice.commands.teardown:teardown",
 }
 """Subcommand to module and attribute, in the order of the help."""
 

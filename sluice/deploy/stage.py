@@ -21,8 +21,6 @@ MOST_IP_SETS = 10
 MOST_SHARDS = 100
 """Readers of tallies grow with the square of the shards."""
 
-FUNCTIONS = ("ingest", "enforce", "publish", "sweep")
-"""Functions of ``app.py`` that events call, in the order in which records pass them."""
 
 Source = Literal["cloudfront", "waf"]
 Scope = Literal["CLOUDFRONT", "REGIONAL"]
@@ -41,7 +39,8 @@ class Place:
     partition: str = "aws"
 
     def arn(self, service: str, resource: str, *, region: bool = True, account: bool = True) -> str:
-        """
+        """The ARN of a resource here; some services leave out region or account.
+
         >>> Place(account="1", region="us-east-1").arn("iam", "role/x", region=False)
         'arn:aws:iam::1:role/x'
         """
@@ -52,7 +51,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choices:
-    """What an operator chooses. ``setup`` remembers it beside the deployment, so that a later run need not repeat it."""
+    """What an operator chooses. ``setup`` remembers it in the account, so that a later run need not repeat it."""
 
     scope: Scope = "CLOUDFRONT"
     sources: tuple[Source, ...] = ("cloudfront",)
@@ -173,7 +172,8 @@ class Stage:
         return f"/sluice/{self.name}/setup"
 
     def ip_set(self, family: int, number: int) -> str:
-        """
+        """The name of a family's set, counted from 1.
+
         >>> Stage(name="prod", place=Place(account="1", region="us-east-1"), choices=Choices()).ip_set(4, 1)
         'sluice-prod-v4-1'
         """

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from sluice.deploy.resource import Resource
 from sluice.deploy.resources.cloudfront import Distribution, LogConfig
+from sluice.deploy.resources.deployed import Blocked, Deployment, FunctionLogs
 from sluice.deploy.resources.parameters import FirstToken, RememberedChoices
 from sluice.deploy.resources.project import ChaliceStage, Project
 from sluice.deploy.resources.roles import DeliveryRole
@@ -43,3 +44,13 @@ def resources_of(
         if "waf" in choices.sources:
             wanted.append(WebAclLogging(stage, web_acl))
     return wanted
+
+
+def remains_of(stage: Stage, *, now: int, project: Project) -> list[Resource]:
+    """Everything that is to be removed, in reverse: what Chalice deployed came last, and who is blocked after that."""
+
+    def nobody(token: str) -> None:
+        """A teardown issues no token."""
+
+    created = resources_of(stage, rules="", now=now, project=project, hand_over=nobody)
+    return [*created, FunctionLogs(stage), Deployment(stage, project), Blocked(stage)]

@@ -115,7 +115,9 @@ class Distribution(Resource):
                 self._check_plan(account)
                 return None
             return Found(ours=True, facts={"missing": missing})
-        raise Refusal(f"distribution {self.id}: there is none; 'aws cloudfront list-distributions' shows those there are")
+        raise Refusal(
+            f"distribution {self.id}: there is none; 'aws cloudfront list-distributions' shows those there are"
+        )
 
     def differences(self, found: Found) -> list[str]:
         missing = found.facts["missing"]

@@ -34,7 +34,8 @@ class LogStream(Resource):
             tags = as_mapping(client.list_tags_for_stream(StreamName=self.name)["Tags"])
             mode = stream.get("StreamModeDetails", {}).get("StreamMode", PROVISIONED)
             return Found(
-                self.tagged(tags), {"shards": 0 if mode == ON_DEMAND else stream["OpenShardCount"], "arn": stream["StreamARN"]}
+                self.tagged(tags),
+                {"shards": 0 if mode == ON_DEMAND else stream["OpenShardCount"], "arn": stream["StreamARN"]},
             )
         return None
 

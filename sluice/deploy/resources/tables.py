@@ -148,7 +148,7 @@ class FirstRules(Resource):
         return ", ".join(f"{rule.name} ({rule.action})" for rule in rules)
 
     def find(self, account: Account) -> Found | None:
-        with absent("ResourceNotFoundException"):
+        with absent("ResourceNotFoundException", "ValidationException"):  # the latter: a table with other keys
             stored = account.client("dynamodb").get_item(
                 TableName=self.stage.state_table,
                 Key={"kind": {"S": StoredRules.kind}, "id": {"S": ACTIVE}},
@@ -162,9 +162,7 @@ class FirstRules(Resource):
         client.get_waiter("table_exists").wait(TableName=self.stage.state_table)
         rules = StoredRules(text=self.text, by="sluice setup", saved_at=self.now)
         try:
-            StateStore(client, self.stage.state_table).write(
-                [Put(Item(kind=rules.kind, id=ACTIVE, body=rules.body()))]
-            )
+            StateStore(client, self.stage.state_table).write([Put(Item(kind=rules.kind, id=ACTIVE, body=rules.body()))])
         except Conflict:
             return  # somebody was quicker; theirs stand
 

@@ -8,7 +8,12 @@ from sluice.deploy.account import Account, absent, as_list, as_mapping
 from sluice.deploy.resource import Found, Resource
 from sluice.deploy.stage import Stage
 
-BUSY = ("ThrottlingException", "WAFUnavailableEntityException", "WAFOptimisticLockException", "WAFInternalErrorException")
+BUSY = (
+    "ThrottlingException",
+    "WAFUnavailableEntityException",
+    "WAFOptimisticLockException",
+    "WAFInternalErrorException",
+)
 """AWS takes one change a second, and needs a moment to know everywhere what was just made."""
 
 IN_USE = (*BUSY, "WAFAssociatedItemException")
@@ -37,7 +42,7 @@ class IpSet(Resource):
 
     def find(self, account: Account) -> Found | None:
         summary = _summary(account, self.stage, "list_ip_sets", "IPSets", self.name)
-        return summary and Found(self.tagged(tags_of(account, summary["ARN"])), summary)
+        return Found(self.tagged(tags_of(account, summary["ARN"])), summary) if summary else None
 
     def create(self, account: Account) -> None:
         account.patiently(
@@ -101,7 +106,11 @@ class RuleGroup(Resource):
 
     def differences(self, found: Found) -> list[str]:
         held, wanted = _gist(found.facts["rules"]), _gist(found.facts["wanted"])
-        return [] if held == wanted else [f"refers to {len(_sets(wanted))} IP sets instead of {len(_sets(held))}"]
+        number = sum(map(len, ip_set_names(self.stage).values()))
+        # A set that is still to be created counts as well.
+        if held == wanted and len(_sets(held)) == number:
+            return []
+        return [f"{len(_sets(held))} IP sets become {number}"]
 
     def create(self, account: Account) -> None:
         account.patiently(

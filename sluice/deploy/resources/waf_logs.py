@@ -64,7 +64,9 @@ class Subscription(Resource):
         return None
 
     def differences(self, found: Found) -> list[str]:
-        return ["stream, role or distribution"] if any(found.facts[k] != v for k, v in self._wanted().items()) else []
+        return (
+            ["stream, role or distribution"] if any(found.facts.get(k) != v for k, v in self._wanted().items()) else []
+        )
 
     def create(self, account: Account) -> None:
         account.patiently(

@@ -154,7 +154,8 @@ def _references(statement: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _identity(arn: str) -> dict[str, str]:
-    """
+    """What WAF's calls name a web ACL by.
+
     >>> _identity("arn:aws:wafv2:us-east-1:1:global/webacl/edge/abc")
     {'Name': 'edge', 'Scope': 'CLOUDFRONT', 'Id': 'abc'}
     """
