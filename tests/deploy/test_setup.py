@@ -275,7 +275,7 @@ def test_setup_interrupted_at_every_call_and_run_again_ends_right(world: World) 
         checked.append(True)
         world.tear_down(stage)
 
-    assert interrupted_at_every_call(world, lambda: world.set_up(stage), reset) > 20
+    assert interrupted_at_every_call(world, lambda: world.set_up(stage), reset) > 15
 
 
 def test_teardown_interrupted_at_every_call_and_run_again_leaves_nothing(world: World) -> None:
@@ -287,7 +287,7 @@ def test_teardown_interrupted_at_every_call_and_run_again_leaves_nothing(world: 
         assert {kind: left for kind, left in everything(world).items() if left} == {}
         world.set_up(stage)
 
-    assert interrupted_at_every_call(world, lambda: world.tear_down(stage), reset) > 20
+    assert interrupted_at_every_call(world, lambda: world.tear_down(stage), reset) > 15
 
 
 class TestRefusals:
