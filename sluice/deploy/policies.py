@@ -39,7 +39,8 @@ def policies(arns: Arns) -> dict[str, Policy]:
     # ListStreams takes no narrower resource.
     streams = _allow(["dynamodb:ListStreams"], "*")
     shared = [
-        _allow(["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"], arns.logs),
+        # Not CreateLogGroup: groups are made beside the functions, with a retention, and one too early would clash.
+        _allow(["logs:CreateLogStream", "logs:PutLogEvents"], arns.logs),
         _allow(["xray:PutTraceSegments", "xray:PutTelemetryRecords"], "*"),
     ]
     read = ["dynamodb:GetItem", "dynamodb:Query"]
@@ -86,7 +87,7 @@ def policies(arns: Arns) -> dict[str, Policy]:
                 [*read, "dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:DeleteItem"],
                 arns.state_table,
             ),
-            _allow(["dynamodb:BatchGetItem", "dynamodb:Query", "dynamodb:UpdateItem"], arns.tally_table),
+            _allow(["dynamodb:BatchGetItem", "dynamodb:Query"], arns.tally_table),
         ],
         "authorize": [_allow(["ssm:GetParameter"], arns.tokens)],
     }
@@ -115,8 +116,8 @@ STACK = Arns(
     state_table={"Fn::GetAtt": ["StateTable", "Arn"]},
     state_stream={"Fn::GetAtt": ["StateTable", "StreamArn"]},
     ip_sets=[{"Fn::GetAtt": [name, "Arn"]} for name in ("IpSetV4", "IpSetV6")],
-    tokens={"Fn::Sub": f"{OWN.format('ssm')}:parameter${{TokensParameter}}"},
-    logs={"Fn::Sub": f"{OWN.format('logs')}:log-group:/aws/lambda/${{AWS::StackName}}-*"},
+    tokens={"Fn::Sub": f"{OWN.format('ssm')}:parameter/sluice/${{Stage}}/tokens"},
+    logs={"Fn::Sub": f"{OWN.format('logs')}:log-group:/aws/lambda/sluice-${{Stage}}-*"},
     dead_letters={"Fn::GetAtt": ["DeadLetters", "Arn"]},
 )
 """Resources of ``.chalice/resources.yaml``."""

@@ -138,6 +138,7 @@ def environment(stage: Stage, ip_sets: Mapping[int, str], state_stream: str) -> 
     """The functions' environment. ``ip_sets``: name/id pairs by family. Raises Refusal if the settings clash."""
     choices = stage.choices
     variables = {
+        "SERVICE": stage.prefix,
         "STATE_TABLE": stage.state_table,
         "TALLY_TABLE": stage.tally_table,
         "LOG_STREAM": stage.log_stream,

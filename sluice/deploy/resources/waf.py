@@ -118,7 +118,7 @@ class RuleGroup(Resource):
                 Name=self.name,
                 Scope=self.stage.choices.scope,
                 Capacity=CAPACITY,
-                Description="Refuses the clients in Sluice's IP sets.",
+                Description="Refuses the clients in the IP sets of Sluice.",
                 Rules=self._rules(account),
                 VisibilityConfig=visibility(self.name),
                 Tags=as_list(self.stage.tags),
@@ -135,7 +135,7 @@ class RuleGroup(Resource):
             group = answer["RuleGroup"]
             client.update_rule_group(
                 **identity,
-                Description=group.get("Description") or "Refuses the clients in Sluice's IP sets.",
+                Description=group.get("Description") or "Refuses the clients in the IP sets of Sluice.",
                 Rules=self._rules(account),
                 VisibilityConfig=group["VisibilityConfig"],
                 LockToken=answer["LockToken"],
