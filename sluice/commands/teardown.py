@@ -78,4 +78,8 @@ def teardown(
         json.dump(answer, sys.stdout, indent=2)
         sys.stdout.write("\n")
     elif not dry_run:
-        console.print(f"\nNothing is left. A new, empty stage:  {undo}")
+        if wanted.choices.stack:
+            undo = f"aws cloudformation delete-stack --stack-name {wanted.choices.stack} --region {place.region}"
+            console.print(f"\nNow the stack can go as well:  {undo}")
+        else:
+            console.print(f"\nNothing is left. A new, empty stage:  {undo}")

@@ -67,6 +67,8 @@ class Choices:
     """ARNs of the web ACLs that the rule group is attached to."""
     distributions: tuple[str, ...] = ()
     """Ids of the distributions whose requests are logged."""
+    stack: str = ""
+    """CloudFormation stack that created everything else; empty if setup did."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """Further environment variables of the functions (``chalicelib.config``)."""
 

@@ -7,8 +7,8 @@ import sys
 import boto3
 import yaml
 from samtranslator.parser.parser import Parser
-from samtranslator.translator.transform import transform
 from samtranslator.translator.managed_policy_translator import ManagedPolicyLoader
+from samtranslator.translator.transform import transform
 
 
 class NoPolicies(ManagedPolicyLoader):

@@ -23,6 +23,14 @@ def resources_of(
 ) -> list[Resource]:
     """``rules``: TOML to start with; ``now``: epoch seconds; ``hand_over`` is given the first token, once."""
     choices = stage.choices
+    if choices.stack:
+        # CloudFormation has created the rest; these it cannot.
+        seeds: list[Resource] = [
+            RememberedChoices(stage),
+            FirstRules(stage, rules, now),
+            FirstToken(stage, now, hand_over),
+        ]
+        return seeds + _attachments(stage)
     wanted: list[Resource] = [
         RememberedChoices(stage),
         LogStream(stage),
@@ -38,12 +46,17 @@ def resources_of(
     if "waf" in choices.sources:
         wanted += [LogGroup(stage), Subscription(stage)]
     wanted.append(ChaliceStage(stage, project))
-    wanted += [Distribution(stage, id) for id in choices.distributions]
-    for web_acl in choices.web_acls:
-        wanted.append(Attachment(stage, web_acl))
-        if "waf" in choices.sources:
-            wanted.append(WebAclLogging(stage, web_acl))
-    return wanted
+    return wanted + _attachments(stage)
+
+
+def _attachments(stage: Stage) -> list[Resource]:
+    """What is changed of things that are somebody else's."""
+    attachments: list[Resource] = [Distribution(stage, id) for id in stage.choices.distributions]
+    for web_acl in stage.choices.web_acls:
+        attachments.append(Attachment(stage, web_acl))
+        if "waf" in stage.choices.sources and not stage.choices.stack:
+            attachments.append(WebAclLogging(stage, web_acl))
+    return attachments
 
 
 def remains_of(stage: Stage, *, now: int, project: Project) -> list[Resource]:
@@ -53,4 +66,7 @@ def remains_of(stage: Stage, *, now: int, project: Project) -> list[Resource]:
         """A teardown issues no token."""
 
     created = resources_of(stage, rules="", now=now, project=project, hand_over=nobody)
+    if stage.choices.stack:
+        # Deleting the stack removes the rest, its note of the choices included.
+        return [*created[1:], Blocked(stage)]
     return [*created, FunctionLogs(stage), Deployment(stage, project), Blocked(stage)]
