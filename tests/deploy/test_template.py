@@ -1,4 +1,4 @@
-"""The packaged template: translated as AWS translates it, then linted, with the traps that both let pass alone."""
+"""The packaged template: translated as AWS translates it, then linted; and what it holds."""
 
 import json
 import os
@@ -80,10 +80,8 @@ def source(template: Template, function: str) -> dict[str, Any]:
     return properties
 
 
-def test_the_traps_are_caught_after_translation_and_only_then(
-    sam: Template, lint_environment: Path, tmp_path: Path
-) -> None:
-    """What ``cfn-lint`` finds nothing wrong with as long as it stands in a SAM template."""
+def test_wrong_event_sources_are_caught(sam: Template, lint_environment: Path, tmp_path: Path) -> None:
+    """The linter looks into no event source of a SAM template: only the translator's mappings show these."""
     trapped = deepcopy(sam)
     source(trapped, "Ingest")["Stream"]["Fn::GetAtt"] = ["LogStream", "Arn"]  # merged into Chalice's Fn::Sub
     source(trapped, "Enforce")["ParallelizationFactor"] = 50
@@ -91,8 +89,6 @@ def test_the_traps_are_caught_after_translation_and_only_then(
     found = complaints(translated(trapped, lint_environment), lint_environment, tmp_path)
     mapping = {name.split("DynamodbEvent")[0].split("KinesisEvent")[0] for _, name in found}
     assert mapping == {"IngestIngest", "EnforceEnforce", "PublishPublish"}
-    before = complaints(trapped, lint_environment, tmp_path)
-    assert before == []
 
 
 @pytest.mark.parametrize(
