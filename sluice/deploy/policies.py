@@ -104,7 +104,7 @@ def arns_of(stage: Stage, ip_sets: Sequence[str], state_stream: str) -> Arns:
         state_stream=state_stream,
         ip_sets=ip_sets,
         tokens=place.arn("ssm", f"parameter{stage.tokens_parameter}"),
-        logs=place.arn("logs", f"log-group:/aws/lambda/{stage.prefix}*"),
+        logs=[place.arn("logs", f"log-group:/aws/lambda/{stage.prefix}{end}") for end in (":*", "-*")],
     )
 
 

@@ -41,7 +41,7 @@ class Front:
     def installed(self) -> Iterator["Front"]:
         """In front of every boto3 session that is made meanwhile."""
         ours: list[tuple[str, Callable[..., Any]]] = [
-            ("before-parameter-build", _remember_parameters),
+            ("before-parameter-build", remember_parameters),
             ("before-call", self._count),
             ("before-call.cloudfront.CreateRealtimeLogConfig", answering(self._create_log_config)),
             ("before-call.cloudfront.GetRealtimeLogConfig", answering(self._get_log_config)),
@@ -142,7 +142,7 @@ def import_rest_api(asked: dict[str, Any]) -> Answer:
     return 201, {"id": api["id"], "name": document["info"]["title"]}
 
 
-def _remember_parameters(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+def remember_parameters(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
     context["parameters"] = params
 
 

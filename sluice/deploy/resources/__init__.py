@@ -5,13 +5,14 @@ from collections.abc import Callable
 from sluice.deploy.resource import Resource
 from sluice.deploy.resources.cloudfront import Distribution, LogConfig
 from sluice.deploy.resources.deployed import Blocked, Deployment, FunctionLogs
+from sluice.deploy.resources.log_groups import ApiLogGroup, WafLogGroup
 from sluice.deploy.resources.parameters import FirstToken, RememberedChoices
 from sluice.deploy.resources.project import ChaliceStage, Project
 from sluice.deploy.resources.roles import DeliveryRole
 from sluice.deploy.resources.streams import LogStream
 from sluice.deploy.resources.tables import FirstRules, StateTable, TallyTable
 from sluice.deploy.resources.waf import IpSet, RuleGroup
-from sluice.deploy.resources.waf_logs import LogGroup, Subscription, WebAclLogging
+from sluice.deploy.resources.waf_logs import Subscription, WebAclLogging
 from sluice.deploy.resources.web_acls import Attachment
 from sluice.deploy.stage import Stage
 
@@ -44,8 +45,8 @@ def resources_of(
     if "cloudfront" in choices.sources:
         wanted.append(LogConfig(stage))
     if "waf" in choices.sources:
-        wanted += [LogGroup(stage), Subscription(stage)]
-    wanted.append(ChaliceStage(stage, project))
+        wanted += [WafLogGroup(stage), Subscription(stage)]
+    wanted += [ApiLogGroup(stage), ChaliceStage(stage, project)]
     return wanted + _attachments(stage)
 
 

@@ -113,7 +113,7 @@ class FunctionLogs(Trace):
     def find(self, account: Account) -> Found | None:
         prefix = f"{LOGS}{self.stage.prefix}"
         listed = account.every("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=prefix)
-        known = set(function_names(self.stage))
+        known = {self.stage.function(name) for name in FUNCTIONS}
         groups = [group["logGroupName"] for group in listed if group["logGroupName"].removeprefix(LOGS) in known]
         return Found(ours=True, facts={"groups": groups}) if groups else None
 
@@ -123,17 +123,14 @@ class FunctionLogs(Trace):
                 account.client("logs").delete_log_group(logGroupName=group)
 
 
-FUNCTIONS = ("ingest", "enforce", "publish", "sweep", "authorize")
-API = "api_handler"
-
-
-def function_names(stage: Stage) -> list[str]:
-    """As Lambda knows them: Chalice gives the API's function the stage's own name."""
-    return [*(stage.function(name) for name in (*FUNCTIONS, API)), stage.prefix]
+EVENT_FUNCTIONS = ("ingest", "enforce", "publish", "sweep")
+API_FUNCTIONS = ("authorize", "api_handler")
+FUNCTIONS = (*EVENT_FUNCTIONS, *API_FUNCTIONS)
+"""As Chalice's configuration calls them."""
 
 
 def functions_of(stage: Stage, account: Account) -> list[Mapping[str, Any]]:
-    """Lambda's description of each deployed function of the stage."""
-    known = set(function_names(stage))
+    """Lambda's description of each deployed function; Chalice gives the API's the stage's own name."""
+    known = {*(stage.function(name) for name in FUNCTIONS), stage.prefix}
     listed = account.every("lambda", "list_functions", "Functions")
     return [function for function in listed if function["FunctionName"] in known]

@@ -9,41 +9,8 @@ from sluice.deploy.resource import Found, Resource
 from sluice.deploy.resources.waf import BUSY
 from sluice.deploy.stage import Refusal
 
-KEPT_DAYS = 1
-"""The group only passes the lines on."""
-
 NOT_YET_KNOWN = ("InvalidParameterException", "OperationAbortedException")
 """What CloudWatch Logs answers while it cannot write to the stream yet; it tries with a test record."""
-
-
-class LogGroup(Resource):
-    kind = "CloudWatch log group"
-    about = f"where WAF writes its logs; kept for {KEPT_DAYS} day"
-
-    @property
-    def name(self) -> str:
-        return self.stage.waf_log_group
-
-    def find(self, account: Account) -> Found | None:
-        client = account.client("logs")
-        for group in account.every("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=self.name):
-            if group["logGroupName"] == self.name:
-                arn = group["arn"].removesuffix(":*")
-                tags = client.list_tags_for_resource(resourceArn=arn)["tags"]
-                return Found(self.tagged(tags), {"arn": arn, "kept_days": group.get("retentionInDays")})
-        return None
-
-    def differences(self, found: Found) -> list[str]:
-        return [] if found.facts["kept_days"] == KEPT_DAYS else [f"lines are kept for {KEPT_DAYS} day"]
-
-    def create(self, account: Account) -> None:
-        account.client("logs").create_log_group(logGroupName=self.name, tags=self.stage.tags)
-
-    def change(self, account: Account, found: Found) -> None:  # noqa: ARG002
-        account.client("logs").put_retention_policy(logGroupName=self.name, retentionInDays=KEPT_DAYS)
-
-    def remove(self, account: Account, found: Found) -> None:  # noqa: ARG002
-        account.client("logs").delete_log_group(logGroupName=self.name)
 
 
 class Subscription(Resource):
