@@ -108,7 +108,7 @@ SERVICES = ("cloudfront", "cloudwatch", "dynamodb", "iam", "kinesis", "lambda", 
 
 
 @pytest.fixture(scope="session")
-def _connected() -> Iterator[tuple[Front, Account]]:
+def _connected() -> tuple[Front, Account]:
     """Clients are slow to make, so all tests share them; what they make goes with each test's ``mock_aws``."""
     with pytest.MonkeyPatch.context() as patch, mock_aws(), Front().installed() as front:
         patch.setenv("AWS_ACCESS_KEY_ID", "test")
@@ -117,7 +117,7 @@ def _connected() -> Iterator[tuple[Front, Account]]:
         assert account.place.account == PLACE.account
         for service in (*SERVICES, "wafv2"):
             account.client(service)
-    yield front, account
+    return front, account
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import boto3
 from botocore import handlers
 from moto.cloudfront.models import cloudfront_backends
 from moto.core import DEFAULT_ACCOUNT_ID
+from moto.dynamodb.models import dynamodb_backends
 from moto.kinesis.models import kinesis_backends
 
 Answer = tuple[int, dict[str, Any]]
@@ -140,6 +141,12 @@ def import_rest_api(asked: dict[str, Any]) -> Answer:
             uri = about.get("x-amazon-apigateway-integration", {}).get("uri", "")
             client.put_integration(**where, type="AWS_PROXY", integrationHttpMethod="POST", uri=uri)
     return 201, {"id": api["id"], "name": document["info"]["title"]}
+
+
+def run_no_functions(region: str) -> None:
+    """Keeps moto from running the functions that listen to tables: it would want Docker for it."""
+    for table in dynamodb_backends[DEFAULT_ACCOUNT_ID][region].tables.values():
+        table.lambda_event_source_mappings.clear()
 
 
 def remember_parameters(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:

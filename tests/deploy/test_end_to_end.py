@@ -16,8 +16,6 @@ from zipfile import ZipFile
 import boto3
 import pytest
 from click.testing import CliRunner
-from moto.core import DEFAULT_ACCOUNT_ID
-from moto.dynamodb.models import dynamodb_backends
 from moto.server import ThreadedMotoServer
 
 from chalicelib.config import read_config
@@ -26,7 +24,7 @@ from chalicelib.edges.state_table import StateTable
 from sluice.cli import main
 from tests.deploy.conftest import REGION, ROOT
 from tests.deploy.events import kinesis_event, line, state_event
-from tests.deploy.front import Front
+from tests.deploy.front import Front, run_no_functions
 from tests.deploy.packaging import clone
 
 OFFENDER = "192.0.2.7"
@@ -202,9 +200,7 @@ def test_from_an_empty_account_to_a_blocked_client_and_back(endpoint: str, tmp_p
             policy = iam.get_role_policy(RoleName=role, PolicyName=role)["PolicyDocument"]
             assert policy == json.loads((project / ".chalice" / f"policy-prod-{name}.json").read_text())
 
-        # From here the test itself does what Lambda does: moto would want Docker for it.
-        for table in dynamodb_backends[DEFAULT_ACCOUNT_ID][REGION].tables.values():
-            table.lambda_event_source_mappings.clear()
+        run_no_functions(REGION)  # from here the test itself does what Lambda does
         now = time.time()
         deployed = Functions(tmp_path, package)
         state = StateTable(boto3.client("dynamodb"), config.state_table)

@@ -1,6 +1,7 @@
 """Setting up and tearing down a stage, in moto."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -292,8 +293,6 @@ def test_teardown_interrupted_at_every_call_and_run_again_leaves_nothing(world: 
 
 class TestRefusals:
     def test_cloudfront_outside_us_east_1(self, world: World) -> None:
-        from dataclasses import replace
-
         place = replace(world.account.place, region="eu-west-1")
         with pytest.raises(Refusal, match="in us-east-1 alone"):
             replace(world.stage(), place=place)
