@@ -9,8 +9,15 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from sluice.commands.setup import json_option, profile_option, project_option, region_option, stage_option
-from sluice.deploy.account import AwsError, connect, naming
+from sluice.commands.deployment import (
+    account_of,
+    json_option,
+    profile_option,
+    project_option,
+    region_option,
+    stage_option,
+)
+from sluice.deploy.account import AwsError, naming
 from sluice.deploy.doctor import CHECKS, Patient, examine
 from sluice.deploy.resources import resources_of
 from sluice.deploy.resources.parameters import remembered
@@ -31,7 +38,7 @@ def doctor(stage: str, region: str | None, profile: str | None, project: Path, a
     """
     console = Console(highlight=False)
     try:
-        account = connect(region=region, profile=profile)
+        account = account_of(region, profile)
         with naming("read what setup was asked for"):
             place, choices = account.place, remembered(account, stage)
         if choices is None:

@@ -10,8 +10,19 @@ import click
 from rich.console import Console
 
 from chalicelib.core.rules import RulesError, parse_rules
+from sluice.commands.deployment import (
+    PROJECT,
+    account_of,
+    dry_run_option,
+    json_option,
+    profile_option,
+    project_option,
+    region_option,
+    stage_option,
+    yes_option,
+)
 from sluice.deploy import report
-from sluice.deploy.account import Account, AwsError, connect, naming
+from sluice.deploy.account import Account, AwsError, naming
 from sluice.deploy.apply import apply, survey
 from sluice.deploy.costs import Load, monthly_costs, shards_for, total
 from sluice.deploy.plan import Action, Step, to_set_up
@@ -21,23 +32,7 @@ from sluice.deploy.resources.project import Project
 from sluice.deploy.resources.web_acls import arn_of
 from sluice.deploy.stage import MOST_IP_SETS, MOST_SHARDS, Choices, Refusal, Scope, Source, Stage
 
-PROJECT = Path(__file__).parents[2]
 RULES = PROJECT / "chalicelib" / "rules.toml"
-
-stage_option = click.option(
-    "--stage", default="prod", show_default=True, metavar="NAME", help="Name of the deployment."
-)
-region_option = click.option("--region", metavar="NAME", help="AWS region; by default the one boto3 finds.")
-profile_option = click.option("--profile", metavar="NAME", help="Profile of the AWS credentials.")
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
-yes_option = click.option("--yes", is_flag=True, help="Do not ask before the changes are made.")
-dry_run_option = click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
-project_option = click.option(
-    "--project",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    default=PROJECT,
-    help="Checkout that is deployed from; by default the one this command runs in.",
-)
 
 
 @click.command()
@@ -120,7 +115,7 @@ def setup(
     try:
         text = rules.read_text()
         parse_rules(text)
-        account = connect(region=region, profile=profile)
+        account = account_of(region, profile)
         wanted = _stage(stage, account, given, sources, web_acls)
         token: list[str] = []
         resources = resources_of(

@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from sluice.commands.setup import (
+from sluice.commands.deployment import (
+    account_of,
     dry_run_option,
     json_option,
     profile_option,
@@ -18,7 +19,7 @@ from sluice.commands.setup import (
     yes_option,
 )
 from sluice.deploy import report
-from sluice.deploy.account import AwsError, connect, naming
+from sluice.deploy.account import AwsError, naming
 from sluice.deploy.apply import apply, survey
 from sluice.deploy.plan import to_tear_down
 from sluice.deploy.resources import remains_of
@@ -52,7 +53,7 @@ def teardown(
     """
     console = Console(stderr=as_json, highlight=False)
     try:
-        account = connect(region=region, profile=profile)
+        account = account_of(region, profile)
         with naming("read what setup was asked for"):
             place, choices = account.place, remembered(account, stage)
         if choices is None:

@@ -3,6 +3,7 @@
 import pytest
 
 from sluice.deploy.costs import PRICES, SECONDS_A_MONTH, Load, monthly_costs, shards_for, stream_costs, total
+from tests.deploy.conftest import ROOT
 
 LINES = 1000 * SECONDS_A_MONTH
 """1,000 requests a second: 2.63 G lines a month."""
@@ -68,3 +69,13 @@ def test_a_large_record_is_several_put_units() -> None:
 
 def test_shards_leave_a_fifth_to_spare() -> None:
     assert [shards_for(rate) for rate in (0, 800, 1000, 50_000)] == [1, 1, 2, 60]
+
+
+def test_the_documented_table_is_the_models() -> None:
+    text = (ROOT / "docs" / "deploying.md").read_text()
+    for rate in (1, 100, 1_000, 10_000, 50_000):
+        shards = shards_for(rate)
+        on_demand, provisioned = (
+            total(monthly_costs(Load(requests_a_second=rate, shards=count))) for count in (0, shards)
+        )
+        assert f"| {rate:,} | ${on_demand:,.0f} | ${provisioned:,.0f} ({shards}) |" in text
