@@ -117,10 +117,9 @@ def blocks(
     matches = wanted.test()
     read = (Block.read(item.body) for item in state.query(Block.kind))
     found = sorted((block for block in read if block.until > now and matches(block)), key=place)
-    # A 128-bit address is more than JSON's readers take for a number, so places travel as text.
-    after = (int((held := read_cursor(cursor, [str, str]))[0]), held[1]) if cursor else None
+    after = tuple(read_cursor(cursor, [int, str])) if cursor else None
     rest = [block for block in found if after is None or place(block) > after]
-    some, following = page(rest, limit, lambda block: [str(place(block)[0]), block.network])
+    some, following = page(rest, limit, place)
     return BlockPage(now=now, total=len(found), blocks=[view(block, allowlist) for block in some], next=following)
 
 

@@ -103,13 +103,14 @@ def status(state: StateStore, live: Live, sets: Sequence[IpSet], now_ms: int) ->
 
 
 def _blocks(blocks: Sequence[Block], allowlist: NetworkSet) -> BlocksStatus:
+    most_first = sorted(Counter(block.rule for block in blocks).items(), key=lambda pair: (-pair[1], pair[0]))
     ipv6 = sum(block.parsed().version == 6 for block in blocks)
     return BlocksStatus(
         active=len(blocks),
         ipv4=len(blocks) - ipv6,
         ipv6=ipv6,
         withheld=sum(allowlist.overlaps(block.parsed()) for block in blocks),
-        by_rule=[RuleBlocks(*pair) for pair in Counter(block.rule for block in blocks).most_common(MOST_RULES_SHOWN)],
+        by_rule=[RuleBlocks(*pair) for pair in most_first[:MOST_RULES_SHOWN]],
     )
 
 
