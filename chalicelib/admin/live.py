@@ -98,6 +98,8 @@ class Live:
         if now_ms - self._looked_ms > STALE_MS:
             self._watch = Watch(self._logs)
             self._follower = self._new_follower()
+        # Should this look fail half-way, the next one starts anew.
+        self._looked_ms = 0
         self.rules = self._rules(now_ms)
         self._watch.since(now_ms - SEEN_MS)
         self._follower.prepare(self.rules, now_ms, now_ms)

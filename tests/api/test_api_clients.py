@@ -140,6 +140,7 @@ def test_status_tells_how_things_stand(desk):
         "ipv4": 1,
         "ipv6": 1,
         "withheld": 0,
+        "overflow": 0,
         "by_rule": [{"rule": "burst", "blocks": 1}, {"rule": "manual", "blocks": 1}],
     }
     assert [(s["family"], s["networks"], s["capacity"]) for s in status["ip_sets"]] == [(4, 1, 10000), (6, 1, 10000)]
