@@ -101,15 +101,13 @@ def parse_network(text: str) -> Network:
     ...
     ValueError: '192.0.2.7/24' has host bits set; the network is 192.0.2.0/24
     """
-    if "%" in text:  # a zone may say anything, and AWS takes none
+    if "%" in text:  # a zone: it means nothing beyond one link, and AWS refuses it
         raise ValueError(f"{text!r} is not {ACCEPTED}")
     try:
         return unmapped(ip_network(text.strip()))
     except ValueError:
         pass
     try:
-        if "%" in text:  # a zone: it means nothing beyond one link, and AWS refuses it
-            raise ValueError
         loose = ip_network(text.strip(), strict=False)
     except ValueError:
         raise ValueError(f"{text!r} is not {ACCEPTED}") from None
