@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from chalicelib.admin.blocks import MOST_AT_ONCE
+from chalicelib.admin.blocking import MOST_AT_ONCE
 from chalicelib.core import addresses, durations
 from chalicelib.core.requests import Source
 
