@@ -176,7 +176,7 @@ def delete_blocks(call: Exchange) -> Response:
 @route("GET", "/v1/clients", Role.VIEWER)
 def get_client(call: Exchange) -> Response:
     network = read_network(call.query(forms.Address).address, "query", "address")
-    return answer(clients.client(call.state, call.live(), network, sample_rate=call.sample_rate, now_ms=call.now_ms))
+    return answer(clients.client(call.state, call.here.live, network, sample_rate=call.sample_rate, now_ms=call.now_ms))
 
 
 @route("GET", "/v1/top", Role.VIEWER)
