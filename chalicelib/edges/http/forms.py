@@ -28,7 +28,7 @@ Written = Annotated[
         min_length=2,
         max_length=49,
         pattern=r"^[0-9A-Fa-f:./]+\Z",
-        description=addresses.ACCEPTED,
+        description=addresses.NO_NETWORK.removeprefix("is not "),
     ),
 ]
 """A network, before it is parsed."""
