@@ -1,0 +1,198 @@
+"""Replay: logs and rule sets in, verdicts out. On any input the offenders are those that an exact count names.
+
+Blocks of lines are decoded and tallied, by several processes if asked; the tallies are added up in whatever order they
+come, which changes nothing; then every client is judged.
+"""
+
+import gc
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pickle import HIGHEST_PROTOCOL, Pickler, load
+from tempfile import SpooledTemporaryFile
+
+from chalicelib.core.addresses import Network, NetworkSet
+from chalicelib.core.cloudfront import DEFAULT_FIELDS
+from chalicelib.core.rules import RuleSet
+from chalicelib.core.scope import Scope
+from chalicelib.core.windows import View
+from sluice.replay.counting import SPOOL_BYTES, Counts, with_every_request
+from sluice.replay.decoding import Block, LogDecoder
+from sluice.replay.judging import Judge, Verdict
+from sluice.replay.sieve import Sieve
+from sluice.replay.strips import Seen, Strip, StripReader
+
+AHEAD = 2
+"""Blocks handed to each process before their counts are asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How logs are read and judged, whatever the rules."""
+
+    fields: tuple[str, ...] = DEFAULT_FIELDS
+    """Of CloudFront real-time lines."""
+    trusted: tuple[Network, ...] = ()
+    """Proxies whose X-Forwarded-For is believed."""
+    allowlist: tuple[Network, ...] = ()
+    sample_rate: int = 100
+    from_ms: int | None = None
+    """Inclusive."""
+    to_ms: int | None = None
+    """Exclusive."""
+    delay_s: int = 0
+    """From an offence to the block."""
+    jobs: int = 1
+
+
+@dataclass(slots=True)
+class Result:
+    """What one rule set would have done."""
+
+    rules: RuleSet
+    seen: Seen
+    verdicts: list[Verdict] = field(default_factory=list)
+
+
+Look = Callable[[int, View], None]
+"""Called with the number of a rule set, and with each view of its counts."""
+
+
+def replay(
+    blocks: Iterable[Block],
+    rule_sets: Sequence[RuleSet],
+    options: Options,
+    *,
+    everyone: bool = False,
+    advance: Callable[[Seen], None] = lambda seen: None,  # noqa: ARG005
+    look: Look = lambda number, view: None,  # noqa: ARG005
+) -> list[Result]:
+    """A result for each of ``rule_sets``.
+
+    ``everyone``: the views hold all clients, not only those that can be over a limit. ``advance`` is told what has been seen so far, after each block. Raises ValueError for ``options.fields`` that
+    cannot be.
+    """
+    with _collector_resting(), Laid() as laid:
+        counted = [with_every_request(rules) for rules in rule_sets]
+        plan = _Plan.of(counted, options)
+        sieves = [
+            Sieve(rules, plan.scopes, plan.longest, sample_rate=options.sample_rate, everyone=everyone)
+            for rules in counted
+        ]
+        seen = Seen()
+        for piece, strips in _strips(blocks, plan):
+            seen.add(piece)
+            for strip in strips:
+                for sieve in sieves:
+                    sieve.weigh(strip)
+                laid.append(strip)
+            advance(seen)
+        results = []
+        for number, (rules, sieve) in enumerate(zip(rule_sets, sieves, strict=True)):
+            counts = Counts(counted[number], options.sample_rate)
+            for tally in sieve.tallies(laid):
+                counts.add(tally)
+            results.append(Result(rules, seen, _judged(number, rules, counts, options, look)))
+        return results
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How strips are to be made; all a worker process needs to know."""
+
+    options: Options
+    scopes: tuple[Scope, ...]
+    longest: tuple[int, int]
+
+    @classmethod
+    def of(cls, rule_sets: Sequence[RuleSet], options: Options) -> "_Plan":
+        every = [rule for rules in rule_sets for rule in rules.rules]
+        longest = max(rule.ipv4 for rule in every), max(rule.ipv6 for rule in every)
+        return cls(options, tuple(dict.fromkeys(rule.scope for rule in every)), longest)
+
+    def reader(self) -> StripReader:
+        """Raises ValueError for fields that cannot be."""
+        options = self.options
+        wanted = {column for scope in self.scopes for column in scope.columns()}
+        decoder = LogDecoder(options.fields, wanted, NetworkSet(options.trusted))
+        return StripReader(decoder, self.scopes, self.longest, (options.from_ms, options.to_ms))
+
+
+class Laid:
+    """Strips laid aside, to be gone through more than once; in memory while they are few, else in a file."""
+
+    def __init__(self) -> None:
+        self._file: SpooledTemporaryFile[bytes] = SpooledTemporaryFile(SPOOL_BYTES)  # noqa: SIM115
+        self._pickler = Pickler(self._file, protocol=HIGHEST_PROTOCOL)
+
+    def __enter__(self) -> "Laid":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._file.close()
+
+    def append(self, strip: Strip) -> None:
+        self._pickler.dump(strip)
+        self._pickler.clear_memo()
+
+    def __iter__(self) -> Iterator[Strip]:
+        end = self._file.tell()
+        self._file.seek(0)
+        while self._file.tell() < end:
+            yield load(self._file)
+
+
+def _judged(number: int, rules: RuleSet, counts: Counts, options: Options, look: Look) -> list[Verdict]:
+    judge = Judge(
+        rules, allowlist=NetworkSet(options.allowlist), sample_rate=options.sample_rate, delay_s=options.delay_s
+    )
+    verdicts = []
+    for view in counts.views():
+        look(number, view)
+        verdicts += judge.verdicts(view)
+    counts.close()
+    verdicts.sort(key=lambda v: (v.rule.name, -v.peak, v.first_ms, v.client, v.source))
+    return verdicts
+
+
+@contextmanager
+def _collector_resting() -> Iterator[None]:
+    """Cells and counts hold no cycles; looking for some among millions of them takes longer than reading the log."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _strips(blocks: Iterable[Block], plan: _Plan) -> Iterator[tuple[Seen, list[Strip]]]:
+    read = plan.reader()
+    jobs = plan.options.jobs
+    if jobs == 1:
+        yield from map(read, blocks)
+        return
+    with ProcessPoolExecutor(jobs, initializer=_begin, initargs=(plan,)) as pool:
+        waiting: deque[Future[tuple[Seen, list[Strip]]]] = deque()
+        for block in blocks:
+            waiting.append(pool.submit(_read, block))
+            if len(waiting) >= jobs * AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+_here: list[StripReader] = []
+"""The reader of this worker process."""
+
+
+def _begin(plan: _Plan) -> None:
+    gc.disable()
+    _here[:] = [plan.reader()]
+
+
+def _read(block: Block) -> tuple[Seen, list[Strip]]:
+    return _here[0](block)
