@@ -59,6 +59,8 @@ def log_options(command: _C) -> _C:
 
     def gathered(
         ctx: click.Context,
+        /,
+        *,
         fields: str,
         trusted_proxy: tuple[str, ...],
         allowlist: Path | None,

@@ -86,7 +86,7 @@ class BalancerLines:
             return Column([_quoted(row[UNQUOTED], place) for row in rows], text)
 
         times = self._times_of([row[TIME] for row in rows])
-        return requests_of(Source.BALANCER, lines, times, clients, columns, malformed), malformed
+        return requests_of(Source.BALANCER, lines, times, clients, columns=columns, malformed=malformed), malformed
 
     def _times_of(self, cells: list[bytes]) -> list[int | None]:
         # All but the fraction is the same for a second's lines.

@@ -74,6 +74,7 @@ def requests_of(
     lines: Sequence[bytes],
     times: Sequence[int | None],
     clients: Sequence[bytes | None],
+    *,
     columns: Callable[[str], Column | None],
     malformed: list[Malformed],
     faults: Callable[[int], Reason] = lambda row: Reason.ADDRESS,  # noqa: ARG005

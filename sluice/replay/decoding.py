@@ -59,11 +59,7 @@ def kind_of(line: bytes, header: bytes = b"") -> Kind | None:
     <Kind.WAF: 'AWS WAF'>
     """
     if line[:1] == b"{":
-        if line.startswith(b'{"messageType":'):
-            return Kind.ENVELOPE
-        if b'"httpRequest"' in line:
-            return Kind.WAF
-        return Kind.STANDARD_JSON if b'"c-ip"' in line else None
+        return _json_kind(line)
     if time_ms(line.partition(b"\t")[0]) is not None and standard.STAMP.encode() not in header:
         return Kind.REALTIME
     if _DATED.match(line) or (header and b"\t" in line):
@@ -71,6 +67,14 @@ def kind_of(line: bytes, header: bytes = b"") -> Kind | None:
     if balancer.LINE.match(line):
         return Kind.BALANCER
     return Kind.WEB_SERVER if webserver.LINE.fullmatch(line) else None
+
+
+def _json_kind(line: bytes) -> Kind | None:
+    if line.startswith(b'{"messageType":'):
+        return Kind.ENVELOPE
+    if b'"httpRequest"' in line:
+        return Kind.WAF
+    return Kind.STANDARD_JSON if b'"c-ip"' in line else None
 
 
 class LogDecoder:
@@ -97,9 +101,7 @@ class LogDecoder:
         found: list[Requests] = []
         malformed: list[Malformed] = []
         for header, lines in _sections(text, block.header):
-            for requests in self._section(lines, header, malformed):
-                if requests:
-                    found.append(requests)
+            found += filter(len, self._section(lines, header, malformed))
         return Decoded(tuple(found), tuple(malformed))
 
     def _section(self, lines: list[bytes], header: bytes, malformed: list[Malformed]) -> Iterable[Requests]:
@@ -109,8 +111,8 @@ class LogDecoder:
             kinds = [kind_of(line, header) or kind for line in lines]
             if set(kinds) != {kind}:
                 found = []
-                for kind in dict.fromkeys(kinds):  # noqa: PLR1704
-                    some, bad = self._decode(kind, [x for x, k in zip(lines, kinds, strict=True) if k is kind], header)
+                for each in dict.fromkeys(kinds):
+                    some, bad = self._decode(each, [x for x, k in zip(lines, kinds, strict=True) if k is each], header)
                     found += some
                     malformed += bad
                 return found

@@ -10,19 +10,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pickle import HIGHEST_PROTOCOL, Pickler, load
-from tempfile import SpooledTemporaryFile
 
 from chalicelib.core.addresses import Network, NetworkSet
 from chalicelib.core.cloudfront import DEFAULT_FIELDS
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.scope import Scope
 from chalicelib.core.windows import View
-from sluice.replay.counting import SPOOL_BYTES, Counts, with_every_request
+from sluice.replay.counting import Counts, with_every_request
 from sluice.replay.decoding import Block, LogDecoder
 from sluice.replay.judging import Judge, Verdict
 from sluice.replay.sieve import Sieve
-from sluice.replay.strips import Seen, Strip, StripReader
+from sluice.replay.strips import Laid, Seen, Strip, StripReader
 
 AHEAD = 2
 """Blocks handed to each process before their counts are asked for."""
@@ -71,8 +69,8 @@ def replay(
 ) -> list[Result]:
     """A result for each of ``rule_sets``.
 
-    ``everyone``: the views hold all clients, not only those that can be over a limit. ``advance`` is told what has been seen so far, after each block. Raises ValueError for ``options.fields`` that
-    cannot be.
+    ``everyone``: the views hold all clients, not only those that can be over a limit. ``advance`` is told what has
+    been seen so far, after each block. Raises ValueError for ``options.fields`` that cannot be.
     """
     with _collector_resting(), Laid() as laid:
         counted = [with_every_request(rules) for rules in rule_sets]
@@ -118,30 +116,6 @@ class _Plan:
         wanted = {column for scope in self.scopes for column in scope.columns()}
         decoder = LogDecoder(options.fields, wanted, NetworkSet(options.trusted))
         return StripReader(decoder, self.scopes, self.longest, (options.from_ms, options.to_ms))
-
-
-class Laid:
-    """Strips laid aside, to be gone through more than once; in memory while they are few, else in a file."""
-
-    def __init__(self) -> None:
-        self._file: SpooledTemporaryFile[bytes] = SpooledTemporaryFile(SPOOL_BYTES)  # noqa: SIM115
-        self._pickler = Pickler(self._file, protocol=HIGHEST_PROTOCOL)
-
-    def __enter__(self) -> "Laid":
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._file.close()
-
-    def append(self, strip: Strip) -> None:
-        self._pickler.dump(strip)
-        self._pickler.clear_memo()
-
-    def __iter__(self) -> Iterator[Strip]:
-        end = self._file.tell()
-        self._file.seek(0)
-        while self._file.tell() < end:
-            yield load(self._file)
 
 
 def _judged(number: int, rules: RuleSet, counts: Counts, options: Options, look: Look) -> list[Verdict]:

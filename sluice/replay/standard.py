@@ -101,7 +101,13 @@ class StandardLines:
             return None if index is None else Column([row[index] for row in rows], READ[name][1])
 
         requests = requests_of(
-            Source.STANDARD, lines, self._times_of(rows), clients, columns, malformed, _forwarded_fault(peers)
+            Source.STANDARD,
+            lines,
+            self._times_of(rows),
+            clients,
+            columns=columns,
+            malformed=malformed,
+            faults=_forwarded_fault(peers),
         )
         return requests, malformed
 
@@ -181,7 +187,9 @@ class StandardJson:
                 cells = [cell or r.distribution for cell, r in zip(cells, records, strict=True)]
             return Column(cells, _reader(READ[name][1]))
 
-        requests = requests_of(Source.STANDARD, texts, times, clients, columns, malformed, _forwarded_fault(peers))
+        requests = requests_of(
+            Source.STANDARD, texts, times, clients, columns=columns, malformed=malformed, faults=_forwarded_fault(peers)
+        )
         return requests, malformed
 
 

@@ -9,7 +9,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from pickle import HIGHEST_PROTOCOL, Pickler, load
 from struct import iter_unpack
+from tempfile import SpooledTemporaryFile
+from typing import Self
 
 from chalicelib.core.addresses import PrefixMemo
 from chalicelib.core.requests import Malformed, Reason, Requests, Source
@@ -17,6 +20,7 @@ from chalicelib.core.scope import Scope
 from sluice.replay.decoding import Block, LogDecoder
 
 SAMPLES = 5
+IN_MEMORY_BYTES = 32 << 20
 AGES = 1 << 62
 
 
@@ -114,3 +118,27 @@ class StripReader:
             matching = (scope.rows(some) for scope in self._scopes)
             rows = tuple(None if match is None else array("I", match) for match in matching)
             yield Strip(some.source, width, b"".join(clients), array("Q", some.times), rows)
+
+
+class Laid:
+    """Strips laid aside, to be gone through more than once; in memory while they are few, else in a file."""
+
+    def __init__(self) -> None:
+        self._file: SpooledTemporaryFile[bytes] = SpooledTemporaryFile(IN_MEMORY_BYTES)  # noqa: SIM115
+        self._pickler = Pickler(self._file, protocol=HIGHEST_PROTOCOL)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._file.close()
+
+    def append(self, strip: Strip) -> None:
+        self._pickler.dump(strip)
+        self._pickler.clear_memo()
+
+    def __iter__(self) -> Iterator[Strip]:
+        end = self._file.tell()
+        self._file.seek(0)
+        while self._file.tell() < end:
+            yield load(self._file)  # noqa: S301  # this process wrote it

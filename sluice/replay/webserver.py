@@ -79,7 +79,7 @@ class WebServerLines:
         def columns(name: str) -> Column | None:
             return Column([row[REST] for row in rows], _READ[name]) if name in _READ else None
 
-        return requests_of(Source.WEB_SERVER, lines, times, clients, columns, malformed), malformed
+        return requests_of(Source.WEB_SERVER, lines, times, clients, columns=columns, malformed=malformed), malformed
 
 
 def _regular(row: Sequence[bytes]) -> bool:
