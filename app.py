@@ -13,7 +13,6 @@ app = Chalice(app_name="sluice")
     name="ingest",
     batch_size=10_000,
     starting_position="TRIM_HORIZON",
-    maximum_batching_window_in_seconds=1,
 )
 def ingest(event: KinesisEvent) -> None:
     handlers.ingest(event.to_dict())
@@ -24,6 +23,13 @@ def ingest(event: KinesisEvent) -> None:
 )
 def enforce(event: DynamoDBEvent) -> None:
     handlers.enforce(event.to_dict())
+
+
+@app.on_dynamodb_record(
+    stream_arn=config().state_stream_arn, name="publish", batch_size=1000, starting_position="TRIM_HORIZON"
+)
+def publish(event: DynamoDBEvent) -> None:
+    handlers.publish(event.to_dict())
 
 
 @app.schedule(Rate(1, unit=Rate.MINUTES), name="sweep")

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
+from typing import Protocol
 
 from chalicelib.active_rules import ActiveRules
 from chalicelib.config import Config, read_config
@@ -14,15 +15,27 @@ from chalicelib.core.decoding import Decoder
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.state import Detection
 from chalicelib.core.windows import View
-from chalicelib.edges.telemetry import Telemetry
-from chalicelib.enforce import Enforce
-from chalicelib.ingest import Ingest
+from chalicelib.edges.telemetry import PowertoolsTelemetry
+from chalicelib.enforce import Enforce, EnforceReport
+from chalicelib.ingest import Ingest, Report
 from chalicelib.ports import IpSets, Item, StateStore, TallyLogs
-from chalicelib.publish import Pace, Publish
-from chalicelib.sweep import Sweep
+from chalicelib.publish import Publish, PublishReport
+from chalicelib.sweep import Sweep, SweepReport
 from chalicelib.tailing import Follower
 
 DETECTIONS_KEPT_S = 7 * 86400
+
+
+class Telemetry(Protocol):
+    """Where the handlers report to, once an invocation."""
+
+    def ingested(self, report: Report, rules_problem: str | None) -> None: ...
+
+    def enforced(self, report: EnforceReport) -> None: ...
+
+    def published(self, report: PublishReport) -> None: ...
+
+    def swept(self, report: SweepReport) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +59,7 @@ class Services:
     rules: ActiveRules
     ingest: Ingest
     enforce: Enforce
+    publish: Publish
     sweep: Sweep
 
 
@@ -60,13 +74,6 @@ def compose(config: Config, world: World) -> Services:
         world.state.put_over([Item(kind=d.kind, id=d.id, body=d.body(), expires_at=expires_at) for d in detections])
 
     rules = ActiveRules(world.state)
-    publish = Publish(
-        state=world.state,
-        ip_sets=world.ip_sets,
-        sets=config.ip_sets,
-        clock=world.clock,
-        pace=Pace(world.clock, world.sleep),
-    )
     return Services(
         config=config,
         world=world,
@@ -79,11 +86,17 @@ def compose(config: Config, world: World) -> Services:
         ),
         enforce=Enforce(
             state=world.state,
-            publish=publish,
             clock=world.clock,
             breaker_blocks_per_minute=config.breaker_blocks_per_minute,
         ),
-        sweep=Sweep(state=world.state, publish=publish, clock=world.clock),
+        publish=Publish(
+            state=world.state,
+            ip_sets=world.ip_sets,
+            sets=config.ip_sets,
+            clock=world.clock,
+            sleep=world.sleep,
+        ),
+        sweep=Sweep(state=world.state, clock=world.clock),
     )
 
 
@@ -105,14 +118,16 @@ def aws(config: Config) -> World:
     client_config = ClientConfig(retries={"mode": "standard", "max_attempts": 5}, connect_timeout=2, read_timeout=10)
     dynamodb = boto3.client("dynamodb", config=client_config)
     waf_region = "us-east-1" if config.waf_scope == "CLOUDFRONT" else None
-    wafv2 = boto3.client("wafv2", region_name=waf_region, config=client_config)
+    # A throttled update is not sent again blindly: the publisher looks whether it is still needed.
+    waf_config = client_config.merge(ClientConfig(retries={"mode": "standard", "max_attempts": 1}))
+    wafv2 = boto3.client("wafv2", region_name=waf_region, config=waf_config)
     return World(
         tally_logs=TallyTable(dynamodb, config.tally_table),
         state=StateTable(dynamodb, config.state_table),
         ip_sets=WafIpSets(wafv2, config.waf_scope),
         clock=time.time,
         sleep=time.sleep,
-        telemetry=Telemetry(),
+        telemetry=PowertoolsTelemetry(),
     )
 
 

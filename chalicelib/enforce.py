@@ -1,4 +1,4 @@
-"""Enforce: what changed in the state table becomes blocks, and the blocks become IP sets.
+"""Enforce: detections become blocks.
 
 Every delivery may come twice, late, or beside another container's: decisions are made against what is stored, written
 on condition that it has not changed, and made again if it has.
@@ -13,9 +13,9 @@ from typing import TypeVar
 
 from chalicelib.core.addresses import Network, parse_network
 from chalicelib.core.decisions import KNOWN, Outcome, decide
-from chalicelib.core.state import Allow, Block, Breaker, Detection, History, Offender, Pause
-from chalicelib.ports import Conflict, Item, Put, StateStore, Write
-from chalicelib.publish import Publish, PublishReport, allowlist
+from chalicelib.core.state import Block, Breaker, Detection, History, Offender, Pause
+from chalicelib.ports import Change, Conflict, Item, Put, StateStore, Write
+from chalicelib.publish import allowlist
 
 CLIENTS_A_WRITE = 50
 """Block and history of each, in one transaction of at most 100 items."""
@@ -32,16 +32,6 @@ class Contended(Exception):
     """Writes lost against others too many times; the batch fails and is delivered again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A change in the state table."""
-
-    kind: str
-    id: str
-    body: bytes | None
-    """The new body; None if the item was removed."""
-
-
 @dataclass(slots=True)
 class EnforceReport:
     detections: int = 0
@@ -50,9 +40,6 @@ class EnforceReport:
     blocks: list[Block] = field(default_factory=list)
     """New blocks, and prolonged ones."""
     breaker_opened: bool = False
-    time_to_enforce_ms: int | None = None
-    """From the arrival of the oldest record behind a new block to the end of the publish."""
-    publish: PublishReport | None = None
 
 
 _T = TypeVar("_T")
@@ -83,31 +70,20 @@ class Client:
 class Enforce:
     """One container's enforcer."""
 
-    def __init__(
-        self, *, state: StateStore, publish: Publish, clock: Callable[[], float], breaker_blocks_per_minute: int
-    ) -> None:
+    def __init__(self, *, state: StateStore, clock: Callable[[], float], breaker_blocks_per_minute: int) -> None:
         """``clock``: epoch seconds."""
         self._state = state
-        self._publish = publish
         self._clock = clock
         self._most = breaker_blocks_per_minute
 
     def __call__(self, changes: Sequence[Change]) -> EnforceReport:
-        """Raises what the state store raises, and Contended; the changes are then delivered again.
-
-        A publish that fails raises nothing: the blocks are stored, and the sweep publishes them.
-        """
+        """Raises what the state store raises, and Contended; the changes are then delivered again."""
         report = EnforceReport()
         detections = [Detection.read(c.body) for c in changes if c.kind == Detection.kind and c.body is not None]
         report.detections = len(detections)
         cases = [(detection, offender) for detection in detections for offender in detection.offenders]
         if cases:
             self._enforce(cases, report)
-        if detections or any(map(_calls_for_publish, changes)):
-            report.publish = self._publish()
-        if report.blocks:
-            arrived_ms = min(detection.arrived_ms for detection in detections)
-            report.time_to_enforce_ms = int(self._clock() * 1000) - arrived_ms
         return report
 
     def _enforce(self, cases: list[Case], report: EnforceReport) -> None:
@@ -197,13 +173,6 @@ def _covered(network: Network, stored: dict[str, Block]) -> bool:
 def _item(record: Block | History | Breaker, id: str, before: Item | None, *, expires_at: int | None) -> Item:
     version = before.version if before else 0
     return Item(kind=record.kind, id=id, body=record.body(), version=version, expires_at=expires_at)
-
-
-def _calls_for_publish(change: Change) -> bool:
-    """Blocks that an enforcer wrote are published by it; all other changes of what is wanted are published here."""
-    if change.kind == Block.kind:
-        return change.body is None or Block.read(change.body).manual
-    return change.kind in (Allow.kind, Pause.kind)
 
 
 def _chunks(items: Iterable[_T], size: int) -> Iterator[list[_T]]:

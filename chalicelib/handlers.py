@@ -20,6 +20,14 @@ def enforce(event: Mapping[str, Any]) -> None:
     here.world.telemetry.enforced(here.enforce(state_changes(event)))
 
 
+def publish(event: Mapping[str, Any]) -> None:
+    """Whatever it raises makes Lambda deliver the same changes again."""
+    here = services()
+    report = here.publish(state_changes(event))
+    if report is not None:
+        here.world.telemetry.published(report)
+
+
 def sweep() -> None:
     here = services()
     here.world.telemetry.swept(here.sweep())

@@ -16,11 +16,11 @@ class Conflict(Exception):
 
 
 class Unavailable(Exception):
-    """The service behind a port refused or did not answer; ``permanent`` when asking again will not help."""
+    """The service behind a port refused or did not answer."""
 
-    def __init__(self, message: str, *, permanent: bool = False) -> None:
-        super().__init__(message)
-        self.permanent = permanent
+
+class Throttled(Unavailable):
+    """Too many calls; the next second will do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +92,18 @@ class Delete:
 
 
 Write = Put | Delete
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change in the state table, as its stream tells it: at least once, in order for each item."""
+
+    kind: str
+    id: str
+    body: bytes | None
+    """The new body; None if the item was removed."""
+    existed: bool
+    """Whether there was an item before."""
 
 
 class StateStore(Protocol):

@@ -1,6 +1,7 @@
-"""Sweep: once a minute, expired blocks are lifted, drift is repaired, and the state is measured.
+"""Sweep: once a minute, expired blocks are lifted and the state is measured.
 
-Blocks end here and not through DynamoDB's TTL, which may lag for days.
+Blocks end here and not through DynamoDB's TTL, which may lag for days. The heartbeat that it stores reaches the
+publish function through the table's stream, which then repairs what differs from the wanted list.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,6 @@ import msgspec
 from chalicelib.core.state import Block, Breaker, Heartbeat, History, Pause
 from chalicelib.enforce import CLIENTS_A_WRITE, HISTORY_KEPT_S
 from chalicelib.ports import Conflict, Delete, Item, Put, StateStore, Write
-from chalicelib.publish import Publish, PublishReport
 
 
 @dataclass(slots=True)
@@ -19,30 +19,31 @@ class SweepReport:
     lifted: list[Block] = field(default_factory=list)
     conflicts: int = 0
     """Blocks that changed while they were being lifted; the next sweep looks again."""
-    publish: PublishReport = field(default_factory=PublishReport)
+    blocks: int = 0
+    """Blocks in force."""
     breaker_open: bool = False
     paused: bool = False
 
 
 class Sweep:
-    def __init__(self, *, state: StateStore, publish: Publish, clock: Callable[[], float]) -> None:
+    def __init__(self, *, state: StateStore, clock: Callable[[], float]) -> None:
         """``clock``: epoch seconds."""
         self._state = state
-        self._publish = publish
         self._clock = clock
 
     def __call__(self) -> SweepReport:
         report = SweepReport()
         now = int(self._clock())
-        expired = [item for item in self._state.query(Block.kind) if Block.read(item.body).until <= now]
+        stored = list(self._state.query(Block.kind))
+        expired = [item for item in stored if Block.read(item.body).until <= now]
         for start in range(0, len(expired), CLIENTS_A_WRITE):
             self._lift(expired[start : start + CLIENTS_A_WRITE], now, report)
-        report.publish = self._publish()
+        report.blocks = len(stored) - len(expired)
         pause = self._state.get(Pause.kind, Pause.id)
         breaker = self._state.get(Breaker.kind, Breaker.id)
         report.paused = pause is not None and Pause.read(pause.body).paused
         report.breaker_open = breaker is not None and Breaker.read(breaker.body).open
-        beat = Heartbeat(at=now, gauges={"blocks": report.publish.blocks, "lifted": len(report.lifted)})
+        beat = Heartbeat(at=now, blocks=report.blocks, lifted=len(report.lifted))
         self._state.put_over([Item(kind=beat.kind, id=beat.id, body=beat.body())])
         return report
 

@@ -129,4 +129,5 @@ def _evidence(detection: Detection, offender: Offender) -> Evidence:
         last_ms=offender.last_ms,
         source=detection.source,
         detection=detection.id,
+        arrived_ms=detection.arrived_ms,
     )

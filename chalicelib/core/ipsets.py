@@ -34,6 +34,8 @@ class Wanted:
     """Blocks left out because they overlap the allowlist."""
     overflow: int = 0
     """Blocks left out because there was no room; the oldest, manual ones last."""
+    blocks: int = 0
+    """Blocks in force."""
 
 
 def wanted(blocks: Iterable[Block], allowlist: NetworkSet, rooms: Mapping[int, int], now: int) -> Wanted:
@@ -61,7 +63,7 @@ def wanted(blocks: Iterable[Block], allowlist: NetworkSet, rooms: Mapping[int, i
             overflow += len(entries) - room
             collapsed = _collapsed(network for _, _, network in entries[:room])
         networks[family] = collapsed
-    return Wanted(networks, allowlisted, overflow)
+    return Wanted(networks, allowlisted, overflow, allowlisted + sum(map(len, running.values())))
 
 
 def _collapsed(networks: Iterable[Network]) -> frozenset[Network]:

@@ -1,6 +1,6 @@
 """The records of the state table, by kind, and their JSON form. Times are epoch seconds, or end in ``_ms``."""
 
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import msgspec
 
@@ -71,6 +71,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """The log the requests were read from."""
     detection: str
     """Id of the detection: shard's log, offset and rule."""
+    arrived_ms: int
+    """When the oldest record of the batch arrived in Kinesis."""
 
 
 MANUAL = "manual"
@@ -183,4 +185,6 @@ class Heartbeat(State, frozen=True, kw_only=True):
     kind: ClassVar[str] = "control"
     id: ClassVar[str] = "heartbeat"
     at: int = 0
-    gauges: dict[str, Any] = {}
+    blocks: int = 0
+    """Blocks in force."""
+    lifted: int = 0

@@ -5,26 +5,23 @@ from contextlib import contextmanager
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from chalicelib.ports import Conflict, Unavailable
+from chalicelib.ports import Conflict, Throttled, Unavailable
 
 CONFLICTS = frozenset(("ConditionalCheckFailedException", "TransactionConflictException", "WAFOptimisticLockException"))
-PERMANENT = frozenset(
-    ("AccessDeniedException", "ResourceNotFoundException", "ValidationException", "UnrecognizedClientException")
-) | frozenset(("WAFNonexistentItemException", "WAFInvalidParameterException", "WAFLimitsExceededException"))
+THROTTLES = frozenset(("ThrottlingException", "ProvisionedThroughputExceededException", "RequestLimitExceeded"))
 
 
 @contextmanager
 def translated(action: str) -> Iterator[None]:
-    """Raises Conflict or Unavailable for what boto3 raises; ``action`` says what was tried."""
+    """Raises Conflict, Throttled or Unavailable for what boto3 raises; ``action`` says what was tried."""
     try:
         yield
     except ClientError as exc:
         code = exc.response["Error"]["Code"]
         if code in CONFLICTS or (code == "TransactionCanceledException" and _lost(exc)):
             raise Conflict(f"{action}: {code}") from exc
-        raise Unavailable(
-            f"{action}: {code}: {exc.response['Error'].get('Message', '')}", permanent=code in PERMANENT
-        ) from exc
+        refusal = Throttled if code in THROTTLES else Unavailable
+        raise refusal(f"{action}: {code}: {exc.response['Error'].get('Message', '')}") from exc
     except BotoCoreError as exc:
         raise Unavailable(f"{action}: {exc}") from exc
 

@@ -6,8 +6,8 @@ from operator import itemgetter
 from typing import Any
 
 from chalicelib.edges.state_table import item_of
-from chalicelib.enforce import Change
 from chalicelib.ingest import Batch
+from chalicelib.ports import Change
 
 
 def kinesis_batch(event: Mapping[str, Any]) -> Batch:
@@ -33,5 +33,5 @@ def state_changes(event: Mapping[str, Any]) -> list[Change]:
         image = record["dynamodb"].get("NewImage")
         keys = record["dynamodb"]["Keys"]
         body = item_of(image).body if image else None
-        changes.append(Change(keys["kind"]["S"], keys["id"]["S"], body))
+        changes.append(Change(keys["kind"]["S"], keys["id"]["S"], body, "OldImage" in record["dynamodb"]))
     return changes

@@ -1,6 +1,7 @@
 """The state table: ``StateStore`` in DynamoDB. Key: ``kind`` (S) and ``id`` (S); ``body`` is the record's JSON."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.edges.aws import translated
@@ -86,7 +87,7 @@ class StateTable:
     def put_over(self, items: Sequence[Item]) -> None:
         for item in items:
             with translated(f"write {item.kind} {item.id}"):
-                self._client.put_item(TableName=self._table, Item=_attributes(item))
+                self._client.put_item(TableName=self._table, Item=_next(item))
 
     def write(self, writes: Sequence[Write]) -> None:
         actions = [_action(write, self._table) for write in writes]
@@ -99,15 +100,21 @@ class StateTable:
                 self._client.transact_write_items(TransactItems=actions)  # type: ignore[arg-type]
 
 
+def _next(item: Item) -> dict[str, Any]:
+    """The attributes of ``item`` once it is written."""
+    return attributes_of(replace(item, version=item.version + 1))
+
+
 def _key(kind: str, id: str) -> dict[str, Any]:
     return {"kind": {"S": kind}, "id": {"S": id}}
 
 
-def _attributes(item: Item) -> dict[str, Any]:
+def attributes_of(item: Item) -> dict[str, Any]:
+    """DynamoDB's attributes of a stored item."""
     attributes: dict[str, Any] = {
         **_key(item.kind, item.id),
         "body": {"S": item.body.decode()},
-        "version": {"N": str(item.version + 1)},
+        "version": {"N": str(item.version)},
     }
     if item.expires_at is not None:
         attributes["expires_at"] = {"N": str(item.expires_at)}
@@ -139,5 +146,5 @@ def _action(write: Write, table: str) -> dict[str, Any]:
             "ExpressionAttributeValues": {":seen": {"N": str(item.version)}},
         }
     if isinstance(write, Put):
-        return {"Put": {"TableName": table, "Item": _attributes(item), **condition}}
+        return {"Put": {"TableName": table, "Item": _next(item), **condition}}
     return {"Delete": {"TableName": table, "Key": _key(item.kind, item.id), **condition}}

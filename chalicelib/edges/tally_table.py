@@ -148,7 +148,7 @@ def _attributes(log: str, offset: int, item: LogItem) -> dict[str, Any]:
 def _item(attributes: Mapping[str, Any]) -> LogItem:
     version = attributes["v"]["N"]
     if version != str(VERSION):
-        raise Unavailable(f"tally item of version {version}; this is version {VERSION}", permanent=True)
+        raise Unavailable(f"tally item of version {version}; this is version {VERSION}")
     body = attributes.get("body")
     return LogItem(
         body=body["B"] if body else None,

@@ -12,8 +12,8 @@ NAMESPACE = "Sluice"
 Count, Milliseconds, Percent = MetricUnit.Count, MetricUnit.Milliseconds, MetricUnit.Percent
 
 
-class Telemetry:
-    """Where the handlers report to."""
+class PowertoolsTelemetry:
+    """``Telemetry`` as CloudWatch takes it."""
 
     def __init__(self) -> None:
         self.log = Logger(service="sluice")
@@ -50,34 +50,32 @@ class Telemetry:
             add(f"Offenders.{outcome}", Count, number)
         add("Blocks", Count, len(report.blocks))
         add("BreakerOpened", Count, int(report.breaker_opened))
-        if report.time_to_enforce_ms is not None:
-            add("TimeToEnforce", Milliseconds, report.time_to_enforce_ms)
         if report.breaker_opened:
             self.log.error("circuit breaker opened: nothing more is blocked until an operator resets it")
-        if report.publish:
-            self._published(report.publish)
+        self._metrics.flush_metrics()
+
+    def published(self, report: PublishReport) -> None:
+        add = self._metrics.add_metric
+        add("Publishes", Count, report.updates)
+        add("PublishConflicts", Count, report.conflicts)
+        add("PublishThrottled", Count, report.throttled)
+        add("PublishFailures", Count, len(report.failures))
+        add("Overflow", Count, report.wanted.overflow)
+        for family, fill in report.fill.items():
+            add(f"IpSetFill.v{family}", Percent, 100 * fill)
+        if report.time_to_block_ms is not None:
+            add("TimeToBlock", Milliseconds, report.time_to_block_ms)
+        if report.failures:
+            self.log.error("IP sets could not be published", extra={"failures": report.failures})
+        if report.wanted.overflow:
+            self.log.error("IP sets are full", extra={"left_out": report.wanted.overflow})
         self._metrics.flush_metrics()
 
     def swept(self, report: SweepReport) -> None:
         add = self._metrics.add_metric
         add("Heartbeat", Count, 1)
         add("Lifted", Count, len(report.lifted))
-        add("ActiveBlocks", Count, report.publish.blocks)
+        add("ActiveBlocks", Count, report.blocks)
         add("BreakerOpen", Count, int(report.breaker_open))
         add("Paused", Count, int(report.paused))
-        for family, networks in report.publish.wanted.networks.items():
-            capacity = report.publish.capacity[family]
-            add(f"IpSetFill.v{family}", Percent, 100 * len(networks) / capacity if capacity else 0)
-        self._published(report.publish)
         self._metrics.flush_metrics()
-
-    def _published(self, report: PublishReport) -> None:
-        add = self._metrics.add_metric
-        add("Publishes", Count, report.updates)
-        add("PublishConflicts", Count, report.conflicts)
-        add("PublishFailures", Count, len(report.failures))
-        add("Overflow", Count, report.wanted.overflow)
-        if report.failures:
-            self.log.error("IP sets could not be published", extra={"failures": report.failures})
-        if report.wanted.overflow:
-            self.log.error("IP sets are full", extra={"left_out": report.wanted.overflow})

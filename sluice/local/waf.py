@@ -1,0 +1,141 @@
+"""A stand-in for AWS WAF's IP sets, as strict as the real ones.
+
+It answers the calls of boto3's ``wafv2`` client that Sluice makes, with the real errors: CIDR form, family, ``/0``,
+host bits, 10,000 addresses, lock tokens, one update and five reads a second. Sources: AWS WAF quotas; UpdateIPSet.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+from typing import Any
+from uuid import UUID
+
+from botocore.exceptions import ClientError
+
+from chalicelib.core.addresses import Network
+from chalicelib.core.ipsets import CAPACITY
+
+UPDATES_A_SECOND = 1
+READS_A_SECOND = 5
+SDK_TRIES = 3
+"""How often boto3's client sends a throttled read by itself; updates are set to be sent once."""
+
+
+@dataclass(slots=True)
+class _Set:
+    name: str
+    family: str
+    description: str
+    token: int = 1
+    addresses: list[str] = field(default_factory=list)
+
+
+class WafStandIn:
+    """``create_ip_set``, ``get_ip_set``, ``update_ip_set``, ``list_ip_sets`` and ``delete_ip_set``."""
+
+    def __init__(self, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
+        self._clock = clock
+        self._sleep = sleep
+        self._sets: dict[str, _Set] = {}
+        self._calls: dict[str, deque[float]] = {"update": deque(), "read": deque()}
+        self.updates: list[tuple[float, str, frozenset[str]]] = []
+        """Time, name and new addresses of every update."""
+        self.throttled = 0
+
+    def create_ip_set(
+        self, *, Name: str, Scope: str, IPAddressVersion: str, Addresses: Sequence[str], Description: str = ""
+    ) -> dict[str, Any]:
+        del Scope
+        if any(held.name == Name for held in self._sets.values()):
+            raise _error("CreateIPSet", "WAFDuplicateItemException", f"an IP set {Name} exists")
+        _check("CreateIPSet", IPAddressVersion, Addresses)
+        id = str(UUID(int=0x51 << 120 | len(self._sets) + 1))
+        self._sets[id] = _Set(Name, IPAddressVersion, Description, addresses=list(Addresses))
+        return {"Summary": {"Name": Name, "Id": id, "LockToken": self._token(id)}}
+
+    def get_ip_set(self, *, Name: str, Scope: str, Id: str) -> dict[str, Any]:
+        del Scope
+        self._spend("GetIPSet", "read", READS_A_SECOND)
+        held = self._find("GetIPSet", Name, Id)
+        ip_set = {"Name": held.name, "Id": Id, "IPAddressVersion": held.family, "Addresses": list(held.addresses)}
+        if held.description:
+            ip_set["Description"] = held.description
+        return {"IPSet": ip_set, "LockToken": self._token(Id)}
+
+    def update_ip_set(
+        self, *, Name: str, Scope: str, Id: str, Addresses: Sequence[str], LockToken: str, Description: str = ""
+    ) -> dict[str, Any]:
+        del Scope
+        self._spend("UpdateIPSet", "update", UPDATES_A_SECOND, tries=1)
+        held = self._find("UpdateIPSet", Name, Id)
+        _check("UpdateIPSet", held.family, Addresses)
+        if LockToken != self._token(Id):
+            raise _error("UpdateIPSet", "WAFOptimisticLockException", "the lock token is not the latest")
+        held.addresses, held.description = list(Addresses), Description
+        held.token += 1
+        self.updates.append((self._clock(), Name, frozenset(Addresses)))
+        return {"NextLockToken": self._token(Id)}
+
+    def list_ip_sets(self, *, Scope: str) -> dict[str, Any]:
+        del Scope
+        self._spend("ListIPSets", "read", READS_A_SECOND)
+        return {
+            "IPSets": [{"Name": held.name, "Id": id, "LockToken": self._token(id)} for id, held in self._sets.items()]
+        }
+
+    def delete_ip_set(self, *, Name: str, Scope: str, Id: str, LockToken: str) -> dict[str, Any]:
+        del Scope
+        self._find("DeleteIPSet", Name, Id)
+        if LockToken != self._token(Id):
+            raise _error("DeleteIPSet", "WAFOptimisticLockException", "the lock token is not the latest")
+        del self._sets[Id]
+        return {}
+
+    def published(self) -> dict[str, list[str]]:
+        """Addresses by set, for whoever watches; no call that AWS would count."""
+        return {held.name: sorted(held.addresses) for held in self._sets.values()}
+
+    def networks(self) -> set[Network]:
+        """All published networks."""
+        return {ip_network(address) for held in self._sets.values() for address in held.addresses}
+
+    def _find(self, action: str, name: str, id: str) -> _Set:
+        held = self._sets.get(id)
+        if held is None or held.name != name:
+            raise _error(action, "WAFNonexistentItemException", f"there is no IP set {name} {id}")
+        return held
+
+    def _token(self, id: str) -> str:
+        return str(UUID(int=UUID(id).int + (self._sets[id].token << 32)))
+
+    def _spend(self, action: str, kind: str, most: int, tries: int = SDK_TRIES) -> None:
+        calls = self._calls[kind]
+        for attempt in range(tries):
+            now = self._clock()
+            while calls and calls[0] <= now - 1:
+                calls.popleft()
+            if len(calls) < most:
+                calls.append(now)
+                return
+            self.throttled += 1
+            if attempt + 1 < tries:
+                self._sleep(0.25 * 2**attempt)
+        raise _error(action, "ThrottlingException", "rate exceeded")
+
+
+def _check(action: str, family: str, addresses: Sequence[str]) -> None:
+    if len(addresses) > CAPACITY:
+        raise _error(action, "WAFLimitsExceededException", f"{len(addresses)} addresses; {CAPACITY} fit")
+    for text in addresses:
+        try:
+            network = ip_network(text)
+        except ValueError:
+            network = None
+        fits = network is not None and f"IPV{network.version}" == family and network.prefixlen > 0
+        if not fits or "/" not in text:
+            raise _error(action, "WAFInvalidParameterException", f"field: IP_ADDRESS, parameter: {text}")
+
+
+def _error(action: str, code: str, message: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": message}}, action)
