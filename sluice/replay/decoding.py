@@ -138,7 +138,7 @@ class LogDecoder:
 
 def _sections(text: bytes, header: bytes) -> Iterable[tuple[bytes, list[bytes]]]:
     """The lines under each ``#Fields`` header; comments and empty lines left out."""
-    lines = text.split(b"\n")
+    lines = text.removesuffix(b"\n").split(b"\n")
     if not (text.startswith(b"#") or b"\n#" in text):
         if b"" in lines:
             lines = [line for line in lines if line]

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from sluice.replay.decoding import ENVELOPES, Block
 from sluice.replay.standard import HEADER
 
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 512 << 10
 LONGEST_LINE = 64 << 20
 """Bytes without a line end that are kept together; what is longer is cut, and its pieces are malformed."""
 

@@ -8,7 +8,7 @@ total; that can only let more through.
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import compress
 
 from chalicelib.core.addresses import PrefixMemo
@@ -45,9 +45,39 @@ class Totals:
                 self._hashed[hash(group) % BUCKETS] += number
             self._exact.clear()
 
-    def at_most(self, group: bytes) -> int:
-        """No fewer than the group's requests; exactly as many unless there are very many groups."""
-        return self._exact[group] + (0 if self._hashed is None else self._hashed[hash(group) % BUCKETS])
+    def above(self, least: int) -> "Groups":
+        """The groups with more requests than ``least``; with very many groups, perhaps some others as well."""
+        hashed = self._hashed
+        if hashed is None:
+            return Groups({group for group, number in self._exact.items() if number > least})
+        for group, number in self._exact.items():
+            hashed[hash(group) % BUCKETS] += number
+        self._exact.clear()
+        return Groups(frozenset(), bytes(number > least for number in hashed))
+
+
+class Groups:
+    """Groups, by name or by hash."""
+
+    def __init__(self, names: Collection[bytes], hashes: bytes = b"") -> None:
+        """``hashes``: for each bucket 1 if the groups that fall into it belong, else 0; none if names are enough."""
+        self._names = names
+        self._hashes = hashes
+
+    def __contains__(self, group: bytes) -> bool:
+        return group in self._names or (self._hashes != b"" and self._hashes[hash(group) % BUCKETS] == 1)
+
+    def __or__(self, other: "Groups") -> "Groups":
+        return Groups(
+            {*self._names, *other._names},
+            bytes(map(int.__or__, self._hashes, other._hashes))
+            if self._hashes and other._hashes
+            else self._hashes or other._hashes,
+        )
+
+    def flags(self, groups: Iterable[bytes]) -> list[bool]:
+        """Whether each of ``groups`` is one of these."""
+        return list(map(self.__contains__ if self._hashes else self._names.__contains__, groups))
 
 
 class Masks(PrefixMemo):
@@ -59,19 +89,6 @@ class Masks(PrefixMemo):
             return clients
         same = self.ipv4 >= longest[0] if len(clients[0]) == 4 else self.ipv6 >= longest[1]
         return clients if same else self.mask_all(clients)
-
-
-class _Relevant(dict[bytes, bool]):
-    """Whether a group can hold an offender; bounded."""
-
-    def __init__(self, totals: Sequence[tuple[Totals, int]]) -> None:
-        self._totals = totals
-
-    def __missing__(self, group: bytes) -> bool:
-        if len(self) > MOST_GROUPS:
-            self.clear()
-        found = self[group] = any(totals.at_most(group) > least for totals, least in self._totals)
-        return found
 
 
 class Sieve:
@@ -109,14 +126,16 @@ class Sieve:
 
     def tallies(self, strips: Iterable[Strip]) -> Iterator[Tally]:
         """What is left of all strips, some at a time."""
-        relevant = _Relevant(list(self._totals.values()))
+        relevant = Groups(())
+        for totals, least in self._totals.values():
+            relevant |= totals.above(least)
         gathered: dict[tuple[Source, int], tuple[list[bytes], list[int]]] = {}
         held = 0
         for strip in strips:
             clients = strip.clients
             keep = None
             if not self._everyone:
-                keep = list(map(relevant.__getitem__, self._groups.of(clients, self._longest)))
+                keep = relevant.flags(self._groups.of(clients, self._longest))
                 if True not in keep:
                     continue
             for number, (meter, _, scope) in enumerate(self._meters):
@@ -144,7 +163,7 @@ class Sieve:
 def _rows(
     clients: list[bytes], strip: Strip, rows: "array[int] | None", keep: Sequence[bool] | None
 ) -> tuple[list[bytes], Sequence[int]]:
-    times = strip.stamps
+    times = strip.times
     if rows is None:
         return (clients, times) if keep is None else (list(compress(clients, keep)), list(compress(times, keep)))
     chosen = rows if keep is None else [row for row in rows if keep[row]]

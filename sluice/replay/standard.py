@@ -70,7 +70,8 @@ class StandardLines:
             needed.append(at[FORWARDED])
         self._deepest = max((index for index in needed if index is not None), default=0)
         self._addresses = AddressMemo()
-        self._times = TimeMemo(time_ms if STAMP in at else lambda cells: utc_ms(b" ".join(cells)))
+        self._begins_with_time = tuple(fields[:2]) == ("date", "time")
+        self._times = TimeMemo(time_ms if STAMP in at else lambda text: utc_ms(text.replace(b"\t", b" ", 1)))
 
     def decode(self, lines: list[bytes]) -> tuple[Requests, list[Malformed]]:
         malformed: list[Malformed] = []
@@ -87,7 +88,7 @@ class StandardLines:
             ]
             lines = list(compress(lines, fits))
         rows = split_all(lines, b"\t", self._deepest + 1)
-        peers = self._addresses.pack_all([row[self._at[CLIENT]] for row in rows])
+        peers = self._addresses.pack_all(map(itemgetter(self._at[CLIENT]), rows))
         clients = peers
         if self._trusted:
             read, via = READ["user_agent"][1], self._at[FORWARDED]
@@ -98,12 +99,12 @@ class StandardLines:
 
         def columns(name: str) -> Column | None:
             index = self._columns.get(name)
-            return None if index is None else Column([row[index] for row in rows], READ[name][1])
+            return None if index is None else Column(list(map(itemgetter(index), rows)), READ[name][1])
 
         requests = requests_of(
             Source.STANDARD,
             lines,
-            self._times_of(rows),
+            self._times_of(lines, rows),
             clients,
             columns=columns,
             malformed=malformed,
@@ -111,13 +112,13 @@ class StandardLines:
         )
         return requests, malformed
 
-    def _times_of(self, rows: list[list[bytes]]) -> list[int | None]:
+    def _times_of(self, lines: list[bytes], rows: list[list[bytes]]) -> list[int | None]:
         if STAMP in self._at:
-            stamp = self._at[STAMP]
-            return self._times.read_all([row[stamp] for row in rows])
-        if not rows:
-            return []
-        return self._times.read_all(map(itemgetter(self._at["date"], self._at["time"]), rows))
+            return self._times.read_all(map(itemgetter(self._at[STAMP]), rows))
+        if self._begins_with_time:
+            return self._times.read_all(map(itemgetter(slice(0, 19)), lines))
+        date, time = self._at["date"], self._at["time"]
+        return self._times.read_all([row[date] + b"\t" + row[time] for row in rows])
 
 
 def _forwarded_fault(peers: Sequence[bytes | None]) -> Callable[[int], Reason]:

@@ -1,6 +1,6 @@
 """What rules need of a block's requests, and nothing else: clients, times, and which of them each scope matches.
 
-A strip takes 12 bytes a request (24 for IPv6), so that a whole log can be laid aside until it is known which of its
+Laid aside, a strip takes 12 bytes a request (24 for IPv6), so that a whole log can wait until it is known which of its
 clients can matter.
 """
 
@@ -12,7 +12,7 @@ from itertools import chain
 from pickle import HIGHEST_PROTOCOL, Pickler, load
 from struct import iter_unpack
 from tempfile import SpooledTemporaryFile
-from typing import Self
+from typing import Any, Self
 
 from chalicelib.core.addresses import PrefixMemo
 from chalicelib.core.requests import Malformed, Reason, Requests, Source
@@ -63,16 +63,18 @@ class Strip:
     """Requests of one source and one family of addresses."""
 
     source: Source
-    width: int
-    """Bytes of a client: 4 or 16."""
-    packed: bytes
-    stamps: "array[int]"
+    clients: list[bytes]
+    times: "array[int]"
     rows: tuple["array[int] | None", ...]
     """For each scope the rows it matches, ascending; None for all of them."""
 
-    @property
-    def clients(self) -> list[bytes]:
-        return list(chain.from_iterable(iter_unpack(f"{self.width}s", self.packed)))
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled, it takes those 12 bytes a request."""
+        return _unpacked, (self.source, len(self.clients[0]), b"".join(self.clients), self.times, self.rows)
+
+
+def _unpacked(source: Source, width: int, packed: bytes, times: "array[int]", rows: tuple[Any, ...]) -> Strip:
+    return Strip(source, list(chain.from_iterable(iter_unpack(f"{width}s", packed))), times, rows)
 
 
 class StripReader:
@@ -117,7 +119,7 @@ class StripReader:
             clients = some.clients if whole else self._memo.mask_all(some.clients)
             matching = (scope.rows(some) for scope in self._scopes)
             rows = tuple(None if match is None else array("I", match) for match in matching)
-            yield Strip(some.source, width, b"".join(clients), array("Q", some.times), rows)
+            yield Strip(some.source, clients, array("Q", some.times), rows)
 
 
 class Laid:

@@ -160,6 +160,9 @@ def test_what_is_put_away_is_counted_all_the_same(made: list[Hit], limit: int) -
 def test_very_many_clients_share_totals_and_no_offender_is_lost() -> None:
     totals = sieve.Totals(most_groups=10)
     groups = [n.to_bytes(4, "big") for n in range(100)]
-    totals.add([group for group in groups for _ in range(3)])
+    busy = groups[::7]
     totals.add(groups)
-    assert all(totals.at_most(group) >= 4 for group in groups)
+    totals.add(busy)
+    totals.add(groups[:5])
+    assert all((totals.above(1) | sieve.Groups(())).flags(busy))
+    assert not any(totals.above(3).flags(groups[5:])), "buckets are many enough to tell a hundred groups apart"
