@@ -84,7 +84,7 @@ def requests_of(
     ``faults`` says what is wrong with a row that has a time and no client.
     """
     requests = Requests(source, times, clients, columns)  # type: ignore[arg-type]
-    if None not in times and None not in clients:
+    if all(times) and all(clients):
         return requests
     keep = []
     for row, (time, client) in enumerate(zip(times, clients, strict=True)):

@@ -96,7 +96,7 @@ class LogDecoder:
         text = block.text
         if b"\r" in text:
             text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        if ENVELOPES in text:
+        if text.startswith(b"{") and ENVELOPES in text:
             text = text.replace(ENVELOPES, b'}\n{"messageType":')
         found: list[Requests] = []
         malformed: list[Malformed] = []
@@ -138,18 +138,15 @@ class LogDecoder:
 
 def _sections(text: bytes, header: bytes) -> Iterable[tuple[bytes, list[bytes]]]:
     """The lines under each ``#Fields`` header; comments and empty lines left out."""
-    lines = text.removesuffix(b"\n").split(b"\n")
-    if not (text.startswith(b"#") or b"\n#" in text):
-        if b"" in lines:
-            lines = [line for line in lines if line]
+    lines = list(filter(None, text.split(b"\n")))
+    if b"#" not in text or not (text.startswith(b"#") or b"\n#" in text):
         if lines:
             yield header, lines
         return
     under: list[bytes] = []
     for line in lines:
         if not line.startswith(b"#"):
-            if line:
-                under.append(line)
+            under.append(line)
         elif line.startswith(standard.HEADER):
             if under:
                 yield header, under

@@ -77,6 +77,8 @@ def _blocks(stream: BinaryIO, name: str, progress: Progress) -> Iterator[Block]:
 
 
 def _last_header(text: bytes) -> bytes:
+    if b"#" not in text:
+        return b""
     at = text.rfind(b"\n" + HEADER) + 1
     if at or text.startswith(HEADER):
         return text[at:].partition(b"\n")[0].rstrip(b"\r")
