@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import chain
 
 import msgspec
 
@@ -21,7 +22,9 @@ ENVELOPES = b'}{"messageType":'
 """Where Data Firehose has put two CloudWatch envelopes one after the other, with nothing between them."""
 
 SNIFFED_LINES = 200
-STRUCTURAL = frozenset((Reason.FIELDS, Reason.JSON, Reason.TIMESTAMP, Reason.ENCODING, Reason.TOO_LARGE))
+STRUCTURAL = frozenset(
+    (Reason.FIELDS, Reason.JSON, Reason.TIMESTAMP, Reason.ENCODING, Reason.TOO_LARGE, Reason.ENVELOPE)
+)
 """Reasons that a line of another format gives."""
 
 Decode = Callable[[list[bytes]], tuple[Requests, list[Malformed]]]
@@ -60,7 +63,8 @@ def kind_of(line: bytes, header: bytes = b"") -> Kind | None:
     """
     if line[:1] == b"{":
         return _json_kind(line)
-    if time_ms(line.partition(b"\t")[0]) is not None and standard.STAMP.encode() not in header:
+    first = line.partition(b"\t")[0]
+    if time_ms(first) is not None and (b"." in first or standard.STAMP.encode() not in header):
         return Kind.REALTIME
     if _DATED.match(line) or (header and b"\t" in line):
         return Kind.STANDARD
@@ -69,12 +73,10 @@ def kind_of(line: bytes, header: bytes = b"") -> Kind | None:
     return Kind.WEB_SERVER if webserver.LINE.fullmatch(line) else None
 
 
-def _json_kind(line: bytes) -> Kind | None:
+def _json_kind(line: bytes) -> Kind:
     if line.startswith(b'{"messageType":'):
         return Kind.ENVELOPE
-    if b'"httpRequest"' in line:
-        return Kind.WAF
-    return Kind.STANDARD_JSON if b'"c-ip"' in line else None
+    return Kind.STANDARD_JSON if b'"c-ip"' in line and b'"httpRequest"' not in line else Kind.WAF
 
 
 class LogDecoder:
@@ -94,10 +96,13 @@ class LogDecoder:
 
     def decode(self, block: Block) -> Decoded:
         text = block.text
+        if kind_of(text[: text.find(b"\n")]) is Kind.WAF:
+            # The records are decoded where they lie; cutting them apart first would take as long again.
+            requests, wrong = self._decoders[Kind.WAF]([text])
+            if not any(piece.reason is Reason.JSON for piece in wrong):
+                return Decoded((requests,) if requests else (), tuple(wrong))
         if b"\r" in text:
             text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        if text.startswith(b"{") and ENVELOPES in text:
-            text = text.replace(ENVELOPES, b'}\n{"messageType":')
         found: list[Requests] = []
         malformed: list[Malformed] = []
         for header, lines in _sections(text, block.header):
@@ -108,7 +113,7 @@ class LogDecoder:
         kind = next((k for line in lines[:SNIFFED_LINES] if (k := kind_of(line, header)) is not None), None)
         requests, wrong = self._decode(kind, lines, header)
         if any(piece.reason in STRUCTURAL for piece in wrong):
-            kinds = [kind_of(line, header) or kind for line in lines]
+            kinds = [kind_of(line, header) for line in lines]
             if set(kinds) != {kind}:
                 found = []
                 for each in dict.fromkeys(kinds):
@@ -155,11 +160,16 @@ def _sections(text: bytes, header: bytes) -> Iterable[tuple[bytes, list[bytes]]]
         yield header, under
 
 
+def _apart(line: bytes) -> list[bytes]:
+    """The envelopes in a line."""
+    return line.replace(ENVELOPES, b'}\n{"messageType":').split(b"\n")
+
+
 def _messages(lines: list[bytes]) -> tuple[list[bytes], list[Malformed]]:
     """The log lines in CloudWatch envelopes; control messages hold none."""
     texts: list[bytes] = []
     malformed = []
-    for line in lines:
+    for line in chain.from_iterable(map(_apart, lines)):
         try:
             envelope = _envelopes.decode(line)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

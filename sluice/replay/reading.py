@@ -13,7 +13,7 @@ from typing import BinaryIO
 from sluice.replay.decoding import ENVELOPES, Block
 from sluice.replay.standard import HEADER
 
-BLOCK_BYTES = 512 << 10
+BLOCK_BYTES = 256 << 10
 LONGEST_LINE = 64 << 20
 """Bytes without a line end that are kept together; what is longer is cut, and its pieces are malformed."""
 
@@ -102,7 +102,7 @@ def _whole_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
             size += len(piece)
             continue
         end = end or len(piece)
-        yield b"".join((*held, piece[:end]))
+        yield b"".join((*held, memoryview(piece)[:end]))
         held, size = [piece[end:]], len(piece) - end
     rest = b"".join(held)
     if rest:
