@@ -2,14 +2,22 @@
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 import chalicelib
 from chalicelib.core.addresses import Network, parse_network
@@ -17,6 +25,7 @@ from chalicelib.core.cloudfront import DEFAULT_FIELDS
 from chalicelib.core.requests import Reason
 from chalicelib.core.rules import RulesError, RuleSet, parse_rules
 from sluice.replay import reading
+from sluice.replay.decoding import Block
 from sluice.replay.engine import Look, Options, Result, replay
 from sluice.replay.strips import Seen
 
@@ -138,6 +147,37 @@ def read_rules(path: Path) -> RuleSet:
     return rules
 
 
+@contextmanager
+def opened(files: Sequence[str]) -> Iterator[tuple[Iterator[Block], reading.Progress]]:
+    """The blocks of ``files``, with a progress bar on stderr while they are read.
+
+    Raises ClickException for what cannot be read, also while it is.
+    """
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    progress = reading.Progress()
+    try:
+        found = reading.find_files(files)
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+            task = bar.add_task("reading", total=reading.total_bytes(found))
+
+            def told() -> Iterator[Block]:
+                for block in reading.blocks(found, progress):
+                    bar.update(task, completed=progress.bytes_read)
+                    yield block
+                bar.update(task, description="judging")
+
+            yield told(), progress
+    except (OSError, ValueError) as exc:
+        raise click.ClickException(str(exc)) from exc
+
+
 def run(
     files: Sequence[str],
     rule_sets: Sequence[RuleSet],
@@ -146,37 +186,16 @@ def run(
     everyone: bool = False,
     look: Look = lambda number, view: None,  # noqa: ARG005
 ) -> list[Result]:
-    """Replays ``files`` with a progress bar on stderr, and says there what was odd about them."""
-    try:
-        found = reading.find_files(files)
-    except OSError as exc:
-        raise click.ClickException(str(exc)) from exc
-    progress = reading.Progress()
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("reading", total=reading.total_bytes(found), rate="")
-
-        def advance(seen: Seen) -> None:
-            elapsed = bar.tasks[task].elapsed or 0
-            rate = f"{seen.requests / elapsed:,.0f} requests/s" if elapsed else ""
-            bar.update(task, completed=progress.bytes_read, rate=rate)
-
-        try:
-            results = replay(
-                reading.blocks(found, progress), rule_sets, options, everyone=everyone, advance=advance, look=look
-            )
-        except (OSError, ValueError) as exc:
-            raise click.ClickException(str(exc)) from exc
-    for note in (*progress.notes, *_odd(results[0].seen)):
-        click.echo(f"note: {note}", err=True)
+    """Replays ``files``, and says what was odd about them."""
+    with opened(files) as (blocks, progress):
+        results = replay(blocks, rule_sets, options, everyone=everyone, look=look)
+    note_odd(results[0].seen, progress)
     return results
+
+
+def note_odd(seen: Seen, progress: reading.Progress) -> None:
+    for note in (*progress.notes, *_odd(seen)):
+        click.echo(f"note: {note}", err=True)
 
 
 def _odd(seen: Seen) -> list[str]:

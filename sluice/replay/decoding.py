@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import chain
+from typing import Protocol
 
 import msgspec
 
@@ -77,6 +78,12 @@ def _json_kind(line: bytes) -> Kind:
     if line.startswith(b'{"messageType":'):
         return Kind.ENVELOPE
     return Kind.STANDARD_JSON if b'"c-ip"' in line and b'"httpRequest"' not in line else Kind.WAF
+
+
+class Decoder(Protocol):
+    """Turns a block into requests."""
+
+    def decode(self, block: Block) -> Decoded: ...
 
 
 class LogDecoder:

@@ -17,7 +17,7 @@ from chalicelib.core.rules import RuleSet
 from chalicelib.core.scope import Scope
 from chalicelib.core.windows import View
 from sluice.replay.counting import Counts, with_every_request
-from sluice.replay.decoding import Block, LogDecoder
+from sluice.replay.decoding import Block, Decoder, LogDecoder
 from sluice.replay.judging import Judge, Verdict
 from sluice.replay.sieve import Sieve
 from sluice.replay.strips import Laid, Seen, Strip, StripReader
@@ -64,17 +64,16 @@ def replay(
     options: Options,
     *,
     everyone: bool = False,
-    advance: Callable[[Seen], None] = lambda seen: None,  # noqa: ARG005
     look: Look = lambda number, view: None,  # noqa: ARG005
 ) -> list[Result]:
     """A result for each of ``rule_sets``.
 
-    ``everyone``: the views hold all clients, not only those that can be over a limit. ``advance`` is told what has
-    been seen so far, after each block. Raises ValueError for ``options.fields`` that cannot be.
+    ``everyone``: the views hold all clients, not only those that can be over a limit. Raises ValueError for
+    ``options.fields`` that cannot be.
     """
     with _collector_resting(), Laid() as laid:
         counted = [with_every_request(rules) for rules in rule_sets]
-        plan = _Plan.of(counted, options)
+        plan = Plan.of(counted, options)
         sieves = [
             Sieve(rules, plan.scopes, plan.longest, sample_rate=options.sample_rate, everyone=everyone)
             for rules in counted
@@ -86,7 +85,6 @@ def replay(
                 for sieve in sieves:
                     sieve.weigh(strip)
                 laid.append(strip)
-            advance(seen)
         results = []
         for number, (rules, sieve) in enumerate(zip(rule_sets, sieves, strict=True)):
             counts = Counts(counted[number], options.sample_rate)
@@ -97,7 +95,7 @@ def replay(
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class Plan:
     """How strips are to be made; all a worker process needs to know."""
 
     options: Options
@@ -105,23 +103,27 @@ class _Plan:
     longest: tuple[int, int]
 
     @classmethod
-    def of(cls, rule_sets: Sequence[RuleSet], options: Options) -> "_Plan":
+    def of(cls, rule_sets: Sequence[RuleSet], options: Options) -> "Plan":
         every = [rule for rules in rule_sets for rule in rules.rules]
         longest = max(rule.ipv4 for rule in every), max(rule.ipv6 for rule in every)
         return cls(options, tuple(dict.fromkeys(rule.scope for rule in every)), longest)
 
-    def reader(self) -> StripReader:
-        """Raises ValueError for fields that cannot be."""
+    def reader(self, decoder: Decoder | None = None) -> StripReader:
+        """``decoder``: instead of one of all requests. Raises ValueError for fields that cannot be."""
         options = self.options
         wanted = {column for scope in self.scopes for column in scope.columns()}
-        decoder = LogDecoder(options.fields, wanted, NetworkSet(options.trusted))
+        decoder = decoder or LogDecoder(options.fields, wanted, NetworkSet(options.trusted))
         return StripReader(decoder, self.scopes, self.longest, (options.from_ms, options.to_ms))
 
 
-def _judged(number: int, rules: RuleSet, counts: Counts, options: Options, look: Look) -> list[Verdict]:
-    judge = Judge(
+def judge_of(rules: RuleSet, options: Options) -> Judge:
+    return Judge(
         rules, allowlist=NetworkSet(options.allowlist), sample_rate=options.sample_rate, delay_s=options.delay_s
     )
+
+
+def _judged(number: int, rules: RuleSet, counts: Counts, options: Options, look: Look) -> list[Verdict]:
+    judge = judge_of(rules, options)
     verdicts = []
     for view in counts.views():
         look(number, view)
@@ -143,7 +145,7 @@ def _collector_resting() -> Iterator[None]:
             gc.enable()
 
 
-def _strips(blocks: Iterable[Block], plan: _Plan) -> Iterator[tuple[Seen, list[Strip]]]:
+def _strips(blocks: Iterable[Block], plan: Plan) -> Iterator[tuple[Seen, list[Strip]]]:
     read = plan.reader()
     jobs = plan.options.jobs
     if jobs == 1:
@@ -163,7 +165,7 @@ _here: list[StripReader] = []
 """The reader of this worker process."""
 
 
-def _begin(plan: _Plan) -> None:
+def _begin(plan: Plan) -> None:
     gc.disable()
     _here[:] = [plan.reader()]
 

@@ -17,7 +17,7 @@ from typing import Any, Self
 from chalicelib.core.addresses import PrefixMemo
 from chalicelib.core.requests import Malformed, Reason, Requests, Source
 from chalicelib.core.scope import Scope
-from sluice.replay.decoding import Block, LogDecoder
+from sluice.replay.decoding import Block, Decoder
 
 SAMPLES = 5
 IN_MEMORY_BYTES = 32 << 20
@@ -82,7 +82,7 @@ class StripReader:
 
     def __init__(
         self,
-        decoder: LogDecoder,
+        decoder: Decoder,
         scopes: Sequence[Scope],
         prefix: tuple[int, int],
         between_ms: tuple[int | None, int | None] = (None, None),
