@@ -6,6 +6,8 @@ ends, so an offence is found in the very slot that makes it one, and a block beg
 in the log all the same, and count as they would in Lambda.
 """
 
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import merge
@@ -16,12 +18,17 @@ from chalicelib.core.addresses import Network, NetworkSet, PrefixMemo, network_o
 from chalicelib.core.decisions import Outcome, decide
 from chalicelib.core.detections import terms_of
 from chalicelib.core.requests import Source
-from chalicelib.core.rules import Action, Rule, RuleSet
+from chalicelib.core.rules import Rule, RuleSet
 from chalicelib.core.state import Block, Detection, History, Offender, Past
 from chalicelib.core.tally import Slots
 from chalicelib.core.windows import View, Window
 from sluice.replay.counting import every_request, everything
 from sluice.replay.sieve import group_prefix
+
+TEN_S = 10
+"""Seconds that requests over time are told in."""
+
+BEYOND = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +66,12 @@ class Verdict:
     """Requests that found their window full."""
     allowlisted: bool = False
     stays: list[Stay] = field(default_factory=list)
-    refused: int = 0
-    """Requests of the client, in any scope, made during ``stays``."""
+    refused_by_ten_s: Slots = field(default_factory=dict)
+    """Requests of the client, in any scope, made during ``stays``, by epoch second // 10."""
+
+    @property
+    def refused(self) -> int:
+        return sum(self.refused_by_ten_s.values())
 
     @property
     def blocked_for_s(self) -> int:
@@ -142,7 +153,8 @@ class Judge:
             verdicts = self._group_verdicts(cases)
             for verdict in verdicts:
                 if verdict.stays:
-                    verdict.refused = self.scaled(_refused(verdict, members[name]))
+                    refused = _refused(verdict, members[name])
+                    verdict.refused_by_ten_s = {ten: self.scaled(number) for ten, number in refused.items()}
             found += verdicts
         return found
 
@@ -297,21 +309,17 @@ def _by_second(slots: Slots, slot_ms: int) -> Slots:
     return seconds
 
 
-def _refused(verdict: Verdict, members: Iterable[tuple[bytes, Slots]]) -> int:
-    """Requests of the verdict's network during its stays."""
+def _refused(verdict: Verdict, members: Iterable[tuple[bytes, Slots]]) -> Slots:
+    """Requests of the verdict's network during its stays, by tens of seconds."""
     rule, client = verdict.rule, verdict.client
     memo = PrefixMemo(rule.ipv4, rule.ipv6)
-    total = 0
+    spans = [(stay.since, stay.until) for stay in verdict.stays]
+    refused: Counter[int] = Counter()
     for member, seconds in members:
         if len(member) == len(client) and memo[member] == client:
-            total += sum(
-                number
-                for second, number in seconds.items()
-                if any(stay.since <= second < stay.until for stay in verdict.stays)
-            )
-    return total
-
-
-def is_refused(verdict: Verdict) -> bool:
-    """Whether the stays are blocks, not what a counting rule would have done."""
-    return verdict.rule.action is Action.BLOCK and not verdict.allowlisted
+            for second, number in seconds.items():
+                # Stays are few, in order, and do not overlap.
+                at = bisect_right(spans, (second, BEYOND)) - 1
+                if at >= 0 and second < spans[at][1]:
+                    refused[second // TEN_S] += number
+    return refused
