@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 from chalicelib.core.rules import Action, RuleSet
-from chalicelib.core.windows import View
 from sluice.commands.logs import json_option, log_options, print_json, read_rules, run, utc
 from sluice.replay.aws_waf import LONGEST_LAG_S, SHORTEST_LAG_S, Model, RateBasedRule
 from sluice.replay.comparing import Blocked, Both, Comparison, Side, side_of, side_of_model
 from sluice.replay.comparing import compare as compared
+from sluice.replay.counting import Ledger
 from sluice.replay.engine import Options
 
 MODELLED = "modelled, not measured"
@@ -77,10 +77,10 @@ def _sides(
     lags = (SHORTEST_LAG_S, LONGEST_LAG_S) if rate_based else ()
     models = [Model(rate_based, lag, options.sample_rate) for lag in lags if rate_based]
 
-    def look(number: int, view: View) -> None:
+    def look(number: int, ledger: Ledger) -> None:
         if number == len(rule_sets):
             for model in models:
-                model.look(view)
+                model.look(ledger)
 
     results = run(files, [*rule_sets, *(model.rules for model in models[:1])], options, look=look)
     sides = [

@@ -184,7 +184,7 @@ def run(
     options: Options,
     *,
     everyone: bool = False,
-    look: Look = lambda number, view: None,  # noqa: ARG005
+    look: Look = lambda number, ledger: None,  # noqa: ARG005
 ) -> list[Result]:
     """Replays ``files``, and says what was odd about them."""
     with opened(files) as (blocks, progress):

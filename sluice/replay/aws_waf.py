@@ -14,8 +14,7 @@ from chalicelib.core.durations import format_duration, parse_duration
 from chalicelib.core.requests import Source
 from chalicelib.core.rules import Action, Rule, RuleSet
 from chalicelib.core.tally import Slots
-from chalicelib.core.windows import View
-from sluice.replay.counting import every_request, with_every_request
+from sluice.replay.counting import Ledger, every_request, folded, with_every_request
 
 CHECK_S = 10
 WINDOWS_S = (60, 120, 300, 600)
@@ -88,7 +87,7 @@ class Refused:
 
 
 class Model:
-    """What a rate-based rule would have refused, from the views of a replay of ``self.rules``."""
+    """What a rate-based rule would have refused, from the ledgers of a replay of ``self.rules``."""
 
     def __init__(self, rule: RateBasedRule, lag_s: int, sample_rate: int) -> None:
         self.rule = rule
@@ -107,18 +106,17 @@ class Model:
         self._every = every_request(with_every_request(self.rules))
         self.refused: list[Refused] = []
 
-    def look(self, view: View) -> None:
-        """Takes in a view; every client is in one view only."""
+    def look(self, ledger: Ledger) -> None:
+        """Takes in a ledger; every client is in one only."""
         clients: dict[bytes, Slots] = {}
         for source in Source:
-            grid = view.grid(source, self._every)
-            for client, slots in grid.clients.items() if grid else ():
+            for client, slots in ledger.clients(source, self._every):
                 # Two logs of the same requests: the fuller one tells.
                 if client not in clients or sum(slots.values()) > sum(clients[client].values()):
                     clients[client] = slots
         limit = self.rule.limit * self._sample_rate // 100
         for client, slots in clients.items():
-            seconds = {slot * self._every.slot_ms // 1000: number for slot, number in slots.items()}
+            seconds = folded(slots, 1000 // self._every.slot_ms)
             stays = refusals(seconds, RateBasedRule(limit, self.rule.window_s), self.lag_s)
             if stays:
                 number = sum(n for second, n in seconds.items() if any(a <= second < b for a, b in stays))

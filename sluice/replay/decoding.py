@@ -5,7 +5,7 @@ by itself, so that files with several formats in them cost time and nothing else
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import chain
@@ -16,7 +16,7 @@ import msgspec
 from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.cloudfront import CloudFrontLines, time_ms
 from chalicelib.core.requests import Decoded, Malformed, Reason, Requests
-from chalicelib.core.waf import Envelope, WafRecords
+from chalicelib.core.waf import WRONG, Envelope, WafRecords
 from sluice.replay import balancer, standard, webserver
 
 ENVELOPES = b'}{"messageType":'
@@ -89,24 +89,27 @@ class Decoder(Protocol):
 class LogDecoder:
     """Decodes blocks of all formats, mixed as they come."""
 
-    def __init__(self, fields: Sequence[str], wanted: Collection[str], trusted: NetworkSet) -> None:
+    def __init__(self, fields: Sequence[str], wanted: frozenset[str], trusted: NetworkSet) -> None:
         """``fields``: of real-time lines; ``wanted``: the columns that will be asked for."""
         self._wanted, self._trusted = wanted, trusted
+        waf = WafRecords(trusted)
         self._standard: dict[bytes, Decode] = {}
         self._decoders: dict[Kind, Decode] = {
             Kind.REALTIME: CloudFrontLines(fields, trusted).decode,
             Kind.STANDARD_JSON: standard.StandardJson(trusted).decode,
-            Kind.WAF: WafRecords(trusted).decode,
+            Kind.WAF: lambda texts: waf.decode(texts, wanted),
             Kind.BALANCER: balancer.BalancerLines().decode,
             Kind.WEB_SERVER: webserver.WebServerLines().decode,
         }
 
     def decode(self, block: Block) -> Decoded:
         text = block.text
-        if kind_of(text[: text.find(b"\n")]) is Kind.WAF:
-            # The records are decoded where they lie; cutting them apart first would take as long again.
-            requests, wrong = self._decoders[Kind.WAF]([text])
-            if not any(piece.reason is Reason.JSON for piece in wrong):
+        kind = kind_of(text[: text.find(b"\n")], block.header)
+        if kind is Kind.REALTIME or kind is Kind.WAF:
+            # Where nothing else is in the block, the core cuts it up itself, which is the fastest.
+            records = [text] if kind is Kind.REALTIME else list(filter(None, text.split(b"\n")))
+            requests, wrong = self._decoders[kind](records)
+            if not any(piece.reason in STRUCTURAL for piece in wrong):
                 return Decoded((requests,) if requests else (), tuple(wrong))
         if b"\r" in text:
             text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
@@ -179,7 +182,7 @@ def _messages(lines: list[bytes]) -> tuple[list[bytes], list[Malformed]]:
     for line in chain.from_iterable(map(_apart, lines)):
         try:
             envelope = _envelopes.decode(line)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except WRONG:
             malformed.append(Malformed(Reason.ENVELOPE, line[: Malformed.SAMPLE_BYTES]))
             continue
         if envelope.message_type == "DATA_MESSAGE":

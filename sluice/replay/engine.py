@@ -15,8 +15,7 @@ from chalicelib.core.addresses import Network, NetworkSet
 from chalicelib.core.cloudfront import DEFAULT_FIELDS
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.scope import Scope
-from chalicelib.core.windows import View
-from sluice.replay.counting import Counts, with_every_request
+from sluice.replay.counting import Counts, Ledger, with_every_request
 from sluice.replay.decoding import Block, Decoder, LogDecoder
 from sluice.replay.judging import Judge, Verdict
 from sluice.replay.sieve import Sieve
@@ -54,8 +53,8 @@ class Result:
     verdicts: list[Verdict] = field(default_factory=list)
 
 
-Look = Callable[[int, View], None]
-"""Called with the number of a rule set, and with each view of its counts."""
+Look = Callable[[int, Ledger], None]
+"""Called with the number of a rule set, and with each ledger of its counts."""
 
 
 def replay(
@@ -64,11 +63,11 @@ def replay(
     options: Options,
     *,
     everyone: bool = False,
-    look: Look = lambda number, view: None,  # noqa: ARG005
+    look: Look = lambda number, ledger: None,  # noqa: ARG005
 ) -> list[Result]:
     """A result for each of ``rule_sets``.
 
-    ``everyone``: the views hold all clients, not only those that can be over a limit. Raises ValueError for
+    ``everyone``: the ledgers hold all clients, not only those that can be over a limit. Raises ValueError for
     ``options.fields`` that cannot be.
     """
     with _collector_resting(), Laid() as laid:
@@ -87,7 +86,7 @@ def replay(
                 laid.append(strip)
         results = []
         for number, (rules, sieve) in enumerate(zip(rule_sets, sieves, strict=True)):
-            counts = Counts(counted[number], options.sample_rate)
+            counts = Counts(counted[number])
             for tally in sieve.tallies(laid):
                 counts.add(tally)
             results.append(Result(rules, seen, _judged(number, rules, counts, options, look)))
@@ -111,7 +110,7 @@ class Plan:
     def reader(self, decoder: Decoder | None = None) -> StripReader:
         """``decoder``: instead of one of all requests. Raises ValueError for fields that cannot be."""
         options = self.options
-        wanted = {column for scope in self.scopes for column in scope.columns()}
+        wanted = frozenset(column for scope in self.scopes for column in scope.columns())
         decoder = decoder or LogDecoder(options.fields, wanted, NetworkSet(options.trusted))
         return StripReader(decoder, self.scopes, self.longest, (options.from_ms, options.to_ms))
 
@@ -125,9 +124,9 @@ def judge_of(rules: RuleSet, options: Options) -> Judge:
 def _judged(number: int, rules: RuleSet, counts: Counts, options: Options, look: Look) -> list[Verdict]:
     judge = judge_of(rules, options)
     verdicts = []
-    for view in counts.views():
-        look(number, view)
-        verdicts += judge.verdicts(view)
+    for ledger in counts.ledgers():
+        look(number, ledger)
+        verdicts += judge.verdicts(ledger)
     counts.close()
     verdicts.sort(key=lambda v: (v.rule.name, -v.peak, v.first_ms, v.client, v.source))
     return verdicts

@@ -8,6 +8,7 @@ from operator import attrgetter
 from chalicelib.core.addresses import Network, NetworkSet, PrefixMemo, network_of
 from chalicelib.core.requests import Column, Decoded, Requests, Source, Text
 from chalicelib.core.rules import Rule, RuleSet
+from chalicelib.core.waf import COLUMNS
 from sluice.replay.counting import Counts, with_every_request
 from sluice.replay.decoding import Block, LogDecoder
 from sluice.replay.engine import Options, Plan, judge_of
@@ -15,7 +16,6 @@ from sluice.replay.judging import Stay, Verdict
 from sluice.replay.sieve import Sieve
 from sluice.replay.strips import Seen
 
-COLUMNS = ("method", "host", "path", "status", "country", "user_agent", "waf_action", "waf_label")
 NEAR = 0.8
 """Of the limit: what counts as a near miss."""
 
@@ -102,12 +102,12 @@ def explain(blocks: Iterable[Block], rules: RuleSet, options: Options, client: N
     only = _Only(LogDecoder(options.fields, COLUMNS, NetworkSet(options.trusted)), wide)
     read = plan.reader(only)
     sieve = Sieve(counted, plan.scopes, plan.longest, sample_rate=options.sample_rate, everyone=True)
-    counts = Counts(counted, options.sample_rate)
+    counts = Counts(counted)
     for block in blocks:
         for tally in sieve.tallies(read(block)[1]):
             counts.add(tally)
     judge = judge_of(rules, options)
-    verdicts = [verdict for view in counts.views() for verdict in judge.verdicts(view)]
+    verdicts = [verdict for ledger in counts.ledgers() for verdict in judge.verdicts(ledger)]
     counts.close()
     first_ms, end_ms = options.from_ms or 0, options.to_ms
     made = [
@@ -127,7 +127,7 @@ def _widest(rules: RuleSet, client: Network) -> Network:
 
 
 def _made(requests: Requests) -> Iterator[Made]:
-    columns = [(name, column) for name in COLUMNS if (column := requests.columns(name)) is not None]
+    columns = [(name, column) for name in sorted(COLUMNS) if (column := requests.columns(name)) is not None]
     texts = [(name, list(map(column.text, column.cells))) for name, column in columns]
     for row, (ms, client) in enumerate(zip(requests.times, requests.clients, strict=True)):
         yield Made(ms, requests.source, client, {name: cells[row] for name, cells in texts if cells[row]})

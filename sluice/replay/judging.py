@@ -1,9 +1,9 @@
 """What a rule set would have done to the clients of a log: offences, blocks, and the requests refused by them.
 
-Who offends is asked of the view, as in Lambda; what an offence means, of ``decide``. Replay sees every slot when it
-ends, so an offence is found in the very slot that makes it one, and a block begins with the next full second after it
-(plus ``delay_s``, the time that detection and publishing are to be assumed to take). Requests made while blocked are
-in the log all the same, and count as they would in Lambda.
+Who offends is asked of ``over_limit``, as in Lambda; what an offence means, of ``decide``. Replay sees every slot when
+it ends, so an offence is found in the very slot that makes it one, and a block begins with the next full second after
+it (plus ``delay_s``, the time that detection and publishing are assumed to take). Requests made while blocked are in
+the log all the same, and count as they would in Lambda.
 """
 
 from bisect import bisect_right
@@ -21,8 +21,8 @@ from chalicelib.core.requests import Source
 from chalicelib.core.rules import Rule, RuleSet
 from chalicelib.core.state import Block, Detection, History, Offender, Past
 from chalicelib.core.tally import Slots
-from chalicelib.core.windows import View, Window
-from sluice.replay.counting import every_request, everything
+from chalicelib.core.windows import Window, over_limit
+from sluice.replay.counting import Ledger, every_request, folded
 from sluice.replay.sieve import group_prefix
 
 TEN_S = 10
@@ -124,7 +124,7 @@ _Crossing = tuple[int, int, Window]
 
 
 class Judge:
-    """Judges the clients of one view after the other."""
+    """Judges the clients of one ledger after the other."""
 
     def __init__(
         self, rules: RuleSet, *, allowlist: NetworkSet | None = None, sample_rate: int = 100, delay_s: int = 0
@@ -137,17 +137,18 @@ class Judge:
         self._group = PrefixMemo(*group_prefix(rules))
         self._detections: dict[tuple[str, Source], Detection] = {}
 
-    def verdicts(self, view: View) -> list[Verdict]:
-        """Of every client and rule in ``view`` whose limit was exceeded, allowlisted or not."""
+    def verdicts(self, ledger: Ledger) -> list[Verdict]:
+        """Of every client and rule in ``ledger`` whose limit was exceeded, allowlisted or not."""
         groups: dict[bytes, dict[tuple[Rule, Source, bytes], Slots]] = {}
-        for offence in view.offences(everything(view)):
-            grid = view.grid(offence.source, offence.rule)
-            assert grid is not None
-            group = groups.setdefault(self._group[offence.client], {})
-            group[offence.rule, offence.source, offence.client] = grid.clients[offence.client]
+        for source in Source:
+            for rule in self._rules.rules:
+                limit = self.limit(rule)
+                for client, slots in ledger.clients(source, rule, more_than=limit):
+                    if over_limit(slots, slots, rule.resolution, limit) is not None:
+                        groups.setdefault(self._group[client], {})[rule, source, client] = slots
         if not groups:
             return []
-        members = self._members(view, groups)
+        members = self._members(ledger, groups)
         found = []
         for name, cases in groups.items():
             verdicts = self._group_verdicts(cases)
@@ -158,17 +159,14 @@ class Judge:
             found += verdicts
         return found
 
-    def _members(self, view: View, groups: Iterable[bytes]) -> dict[bytes, list[tuple[bytes, Slots]]]:
-        """The clients that sent anything at all, and when, by group."""
+    def _members(self, ledger: Ledger, groups: Iterable[bytes]) -> dict[bytes, list[tuple[bytes, Slots]]]:
+        """The clients of each group that sent anything at all, and when, by second."""
         members: dict[bytes, list[tuple[bytes, Slots]]] = {name: [] for name in groups}
         for source in Source:
-            grid = view.grid(source, self._every)
-            if grid is not None:
-                for name, (client, slots) in zip(
-                    self._group.mask_all(list(grid.clients)), grid.clients.items(), strict=True
-                ):
-                    if name in members:
-                        members[name].append((client, _by_second(slots, self._every.slot_ms)))
+            for client, slots in ledger.clients(source, self._every):
+                name = self._group[client]
+                if name in members:
+                    members[name].append((client, folded(slots, 1000 // self._every.slot_ms)))
         return members
 
     def _group_verdicts(self, cases: dict[tuple[Rule, Source, bytes], Slots]) -> list[Verdict]:
@@ -297,16 +295,6 @@ def _enter(stays: list[Stay], past: Past, now: int) -> None:
     elif past.outcome in (Outcome.BLOCKED, Outcome.COUNTED) and past.until > now:
         evidence = past.evidence
         stays.append(Stay(now, past.until, past.offence, evidence.count, evidence.first_ms, evidence.last_ms))
-
-
-def _by_second(slots: Slots, slot_ms: int) -> Slots:
-    if slot_ms == 1000:
-        return slots
-    seconds: Slots = {}
-    for slot, number in slots.items():
-        second = slot * slot_ms // 1000
-        seconds[second] = seconds.get(second, 0) + number
-    return seconds
 
 
 def _refused(verdict: Verdict, members: Iterable[tuple[bytes, Slots]]) -> Slots:

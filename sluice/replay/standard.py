@@ -16,6 +16,7 @@ from chalicelib.core.addresses import AddressMemo, NetworkSet
 from chalicelib.core.cloudfront import READ, time_ms
 from chalicelib.core.forwarded import client_behind
 from chalicelib.core.requests import Column, Malformed, Reason, Requests, Source, Text
+from chalicelib.core.waf import WRONG
 from sluice.replay.columns import TimeMemo, requests_of, split_all, utc_ms
 
 HEADER = b"#Fields:"
@@ -208,13 +209,13 @@ def _time_of(cells: tuple[str | int | None, str | None, str | None]) -> int | No
 def _decode_all(texts: list[bytes], malformed: list[Malformed]) -> tuple[list[bytes], list[StandardRecord]]:
     try:
         return texts, _records.decode_lines(b"\n".join(texts))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except WRONG:
         pass
     good, records = [], []
     for text in texts:
         try:
             records.append(_records.decode(text))
             good.append(text)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except WRONG:
             malformed.append(Malformed(Reason.JSON, text[: Malformed.SAMPLE_BYTES]))
     return good, records

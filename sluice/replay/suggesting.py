@@ -12,7 +12,7 @@ from chalicelib.core.requests import Source
 from chalicelib.core.rules import LARGEST_LIMIT, Action, Rule, RuleSet
 from chalicelib.core.scope import Scope
 from chalicelib.core.tally import Slots
-from chalicelib.core.windows import View
+from sluice.replay.counting import Ledger
 from sluice.replay.judging import peak
 from sluice.replay.strips import Seen
 
@@ -102,7 +102,7 @@ def rounded(number: float) -> int:
 
 
 class Distributions:
-    """Collects the peaks of all clients, window by window, from the views of a replay of ``self.rules``."""
+    """Collects the peaks of all clients, window by window, from the ledgers of a replay of ``self.rules``."""
 
     def __init__(self, windows_s: Sequence[int], allowlist: Iterable[Network], sample_rate: int) -> None:
         every = [
@@ -118,15 +118,14 @@ class Distributions:
         self.crawlers: list[Apart] = []
         self.allowlisted: list[Apart] = []
 
-    def look(self, number: int, view: View) -> None:  # noqa: ARG002
-        """Takes in a view; every client is in one view only."""
+    def look(self, number: int, ledger: Ledger) -> None:  # noqa: ARG002
+        """Takes in a ledger; every client is in one only."""
         clients: dict[bytes, list[list[Slots]]] = {}
         for place, rule in enumerate(self._windows):
             for source in Source:
-                grid = view.grid(source, rule)
-                for client, slots in grid.clients.items() if grid else ():
+                for client, slots in ledger.clients(source, rule):
                     clients.setdefault(client, [[] for _ in self._windows])[place].append(slots)
-        declared = self._declared(view)
+        declared = self._declared(ledger)
         for client, slots_of in clients.items():
             # Each log is counted by itself, as rules do; the busier one tells.
             peaks = tuple(
@@ -144,12 +143,11 @@ class Distributions:
                     distribution.clients[highest] += 1
                     distribution.requests[highest] += requests
 
-    def _declared(self, view: View) -> Counter[bytes]:
+    def _declared(self, ledger: Ledger) -> Counter[bytes]:
         """Requests by client that named a crawler as their User-Agent."""
         declared: Counter[bytes] = Counter()
         for source in Source:
-            grid = view.grid(source, self._crawler)
-            for client, slots in grid.clients.items() if grid else ():
+            for client, slots in ledger.clients(source, self._crawler):
                 declared[client] += sum(slots.values())
         return declared
 

@@ -4,13 +4,12 @@ from collections import Counter
 
 from chalicelib.core.requests import Source
 from chalicelib.core.rules import RuleSet
-from chalicelib.core.windows import View
-from sluice.replay.counting import every_request
+from sluice.replay.counting import Ledger, every_request, folded
 from sluice.replay.judging import TEN_S, peak
 
 
 class Traffic:
-    """Collects from the views of a replay that holds all clients."""
+    """Collects from the ledgers of a replay that holds all clients."""
 
     def __init__(self, rules: RuleSet, sample_rate: int) -> None:
         self._rules = rules
@@ -21,18 +20,16 @@ class Traffic:
         self.peaks: dict[str, Counter[int]] = {rule.name: Counter() for rule in rules.rules}
         """By rule: clients by their highest count in one window."""
 
-    def look(self, number: int, view: View) -> None:  # noqa: ARG002
-        """Takes in a view; every client is in one view only."""
+    def look(self, number: int, ledger: Ledger) -> None:  # noqa: ARG002
+        """Takes in a ledger; every client is in one only."""
+        slots_a_ten = 1000 * TEN_S // self._every.slot_ms
         for source in Source:
-            grid = view.grid(source, self._every)
-            for slots in grid.clients.values() if grid else ():
-                for slot, number_then in slots.items():
-                    self.by_ten_s[slot * self._every.slot_ms // (1000 * TEN_S)] += self._scaled(number_then)
+            for _, slots in ledger.clients(source, self._every):
+                for ten, requests in folded(slots, slots_a_ten).items():
+                    self.by_ten_s[ten] += self._scaled(requests)
             for rule in self._rules.rules:
-                grid = view.grid(source, rule)
-                if grid:
-                    highest = (self._scaled(peak(slots, rule.resolution)) for slots in grid.clients.values())
-                    self.peaks[rule.name].update(highest)
+                highest = (peak(slots, rule.resolution) for _, slots in ledger.clients(source, rule))
+                self.peaks[rule.name].update(map(self._scaled, highest))
 
     def _scaled(self, count: int) -> int:
         return count * 100 // self._sample_rate

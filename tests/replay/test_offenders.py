@@ -137,7 +137,7 @@ def test_what_is_put_away_is_counted_all_the_same(made: list[Hit], limit: int) -
     rules = counting.with_every_request(one_rule(limit, more="aggregate = { ipv4 = 24, ipv6 = 64 }"))
     longest = (24, 64)
     scopes = tuple(dict.fromkeys(rule.scope for rule in rules.rules))
-    read = strips.StripReader(LogDecoder(DEFAULT_FIELDS, (), NetworkSet(())), scopes, longest)
+    read = strips.StripReader(LogDecoder(DEFAULT_FIELDS, frozenset(), NetworkSet(())), scopes, longest)
     held, small = Counts(rules), Counts(rules, most_entries=2)
     for hit in made:
         for counts in (held, small):
@@ -148,8 +148,8 @@ def test_what_is_put_away_is_counted_all_the_same(made: list[Hit], limit: int) -
     def content(counts: Counts) -> dict[object, object]:
         return {
             (counted.source, counted.topic, counted.slot_ms, client): slots
-            for view in counts.views()
-            for counted in counting.everything(view)
+            for ledger in counts.ledgers()
+            for counted in ledger.tally()
             for client, slots in counted.clients.items()
         }
 
