@@ -44,7 +44,9 @@ class AddressMemo(dict[bytes | str, bytes | None]):
     """Textual address to packed address, computed once per distinct text."""
 
     def __missing__(self, text: bytes | str) -> bytes | None:
-        packed = self[text] = pack(text)
+        packed = pack(text)
+        if len(text) <= LONGEST_TEXT:
+            self[text] = packed
         return packed
 
     def pack_all(self, texts: Iterable[bytes | str]) -> list[bytes | None]:

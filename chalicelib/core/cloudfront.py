@@ -201,8 +201,12 @@ class CloudFrontLines:
 
 def _text(records: Sequence[bytes]) -> bytes:
     """The records, a line end after each."""
-    end = b"" if records and records[0].endswith(b"\n") else b"\n"
-    return end.join(records) + end if records else b""
+    if records and records[0].endswith(b"\n"):
+        text = b"".join(records)
+        # As many line ends as records: each has its own, and the parts of none run into one line.
+        if text.count(b"\n") == len(records):
+            return text
+    return b"\n".join((*records, b""))
 
 
 def lines_of(records: Sequence[bytes]) -> list[bytes]:

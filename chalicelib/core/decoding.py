@@ -6,7 +6,7 @@ Every byte sequence decodes to requests or to named Malformed values; nothing ra
 from collections.abc import Sequence
 
 from chalicelib.core.addresses import NetworkSet
-from chalicelib.core.cloudfront import DEFAULT_FIELDS, CloudFrontLines, lines_of
+from chalicelib.core.cloudfront import DEFAULT_FIELDS, CloudFrontLines
 from chalicelib.core.requests import Decoded, Malformed, Reason, Requests
 from chalicelib.core.waf import COLUMNS, WafRecords, open_envelope
 
@@ -60,7 +60,7 @@ def _sort(records: Sequence[bytes], malformed: list[Malformed]) -> tuple[Sequenc
         if first in _BLANKS:
             first = record.lstrip(BLANK)[:1]
         if first == b"{":
-            texts += lines_of((record,)) if b"\n" in record else (record,)
+            texts.append(record)
         elif not first:
             malformed.append(Malformed(Reason.EMPTY, record[: Malformed.SAMPLE_BYTES]))
         elif record.startswith(GZIP):

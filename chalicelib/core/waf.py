@@ -190,28 +190,34 @@ class WafRecords:
 def _decode_all(
     texts: Sequence[bytes | str], decoder: "msgspec.json.Decoder[Record]", malformed: list[Malformed]
 ) -> list[Record]:
-    # Only if one of them is wrong is each looked at by itself. A record may end with a line end, which is a space to
-    # the decoder; one with several lines holds several records, or is wrong.
+    # Only if one of them is wrong is each looked at by itself. To the decoder a line end is a space; what is wrong as
+    # one record may hold several, one a line.
     with suppress(*WRONG):
         return list(map(decoder.decode, texts))
     good = []
-    encoded = [text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text for text in texts]
-    for text in chain.from_iterable(lines_of((text,)) or (text,) for text in encoded):
-        try:
-            good.append(decoder.decode(text))
-        except WRONG:
-            record = _salvaged(text)
-            if isinstance(record, Record):
-                good.append(record)
+    for text in texts:
+        whole = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+        for piece in (whole,) if _is_record(whole, decoder) else lines_of((whole,)) or (whole,):
+            record = _read(piece, decoder)
+            if isinstance(record, Reason):
+                malformed.append(Malformed(record, piece[: Malformed.SAMPLE_BYTES]))
             else:
-                malformed.append(Malformed(record, text[: Malformed.SAMPLE_BYTES]))
+                good.append(record)
     return good
 
 
-def _salvaged(text: bytes) -> Record | Reason:
-    """What can be read of a record that is not as it should be, or why that is not enough."""
-    if not text.strip():
-        return Reason.EMPTY
+def _is_record(text: bytes, decoder: "msgspec.json.Decoder[Record]") -> bool:
+    try:
+        decoder.decode(text)
+    except WRONG:
+        return False
+    return True
+
+
+def _read(text: bytes, decoder: "msgspec.json.Decoder[Record]") -> Record | Reason:
+    """A record, or what can be read of one that is not as it should be, or why that is not enough."""
+    with suppress(*WRONG):
+        return decoder.decode(text)
     try:
         record = json.loads(text.decode("utf-8", "replace"))
         request = record["httpRequest"]
@@ -220,7 +226,7 @@ def _salvaged(text: bytes) -> Record | Reason:
     except (KeyError, TypeError, AttributeError):  # no such key, or no object where one should be
         return Reason.FIELDS
     except (ValueError, RecursionError):
-        return Reason.JSON
+        return Reason.JSON if text.strip() else Reason.EMPTY
     if type(time) is not int:
         return Reason.TIMESTAMP
     if not isinstance(address, str):

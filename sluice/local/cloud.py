@@ -58,6 +58,9 @@ class Telemetry:
     lifted: list[Block] = field(default_factory=list)
     outcomes: dict[str, int] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
+    publish_conflicts: int = 0
+    overflow: int = 0
+    """Blocks that the IP sets had no room for at the last publish."""
     breaker_opened: bool = False
     rules_problem: str | None = None
 
@@ -80,6 +83,8 @@ class Telemetry:
 
     def published(self, report: PublishReport) -> None:
         self.failures += report.failures
+        self.publish_conflicts += report.conflicts
+        self.overflow = report.wanted.overflow
 
     def swept(self, report: SweepReport) -> None:
         self.lifted += report.lifted

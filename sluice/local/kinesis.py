@@ -38,8 +38,8 @@ class Stream:
     def open_shards(self) -> list[Shard]:
         return [shard for shard in self.shards.values() if not shard.closed]
 
-    def put(self, data: bytes, now: float) -> None:
-        shard = self._random.choice(self.open_shards)
+    def put(self, data: bytes, now: float, shard: Shard | None = None) -> None:
+        shard = shard or self._random.choice(self.open_shards)
         self._next += self._random.randrange(1, 1 << 20)
         shard.records.append(StreamRecord(self._next, data, now))
 

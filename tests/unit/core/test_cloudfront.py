@@ -131,7 +131,7 @@ def test_an_unknown_country_is_a_hyphen_as_in_the_waf_log() -> None:
         pytest.param("nan", None, id="not a number"),
         pytest.param("1760000000123.5", None, id="milliseconds with decimals"),
         pytest.param("17600000001234567", None, id="nanoseconds"),
-        pytest.param("١٧٦٠٠٠٠٠٠٠", None, id="digits of another script"),
+        pytest.param("\u0661" * 10, None, id="digits of another script"),
     ],
 )
 def test_times(cell: str, time: int | None) -> None:
@@ -180,6 +180,7 @@ def test_every_spelling_of_an_address_is_the_same_client(text: str, client: str)
         pytest.param(cloudfront(c_ip="1" * 5000), Reason.ADDRESS, id="much too long for an address"),
         pytest.param(cloudfront(timestamp="x", c_ip="x"), Reason.TIMESTAMP, id="of two faults one is named"),
         pytest.param(cloudfront(cs_user_agent="ä").replace("ä".encode(), b"\xff"), Reason.ENCODING, id="not UTF-8"),
+        pytest.param(b"a" * (1 << 20), Reason.FIELDS, id="1 MB"),
     ],
 )
 def test_a_wrong_line_is_malformed_for_a_named_reason_and_the_others_count(line: bytes, reason: Reason) -> None:
@@ -196,6 +197,14 @@ def test_a_line_of_a_megabyte_is_a_line() -> None:
 
 def test_utf8_that_is_not_encoded_is_read_all_the_same() -> None:
     assert one(cloudfront(cs_user_agent="Müller", cs_uri_stem="/ü"))["path"] == "/ü"
+
+
+def test_two_halves_of_a_line_are_not_one_request() -> None:
+    line = cloudfront()
+    for end in (b"", b"\n", b"\r\n"):
+        records = [cloudfront() + end, line[:25], line[25:] + end, cloudfront() + end]
+        requests, malformed = CloudFrontLines().decode(records)
+        assert (len(requests), [piece.reason for piece in malformed]) == (2, [Reason.FIELDS, Reason.FIELDS])
 
 
 def test_the_longest_request_that_cloudfront_takes_does_not_hide_behind_its_length() -> None:
