@@ -1,7 +1,7 @@
 """Both tables in memory, with the state table's stream. They pass the same contract suites as DynamoDB."""
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from chalicelib.ports import Conflict, Item, LogItem, LogKey, Put, Registry, Write
@@ -47,7 +47,7 @@ class MemoryTallyLogs:
 
 
 @dataclass(frozen=True, slots=True)
-class StreamRecord:
+class StateChange:
     """A change of the state table: its images before and after."""
 
     old: Item | None
@@ -60,7 +60,9 @@ class MemoryStateStore:
     def __init__(self) -> None:
         self._items: dict[str, dict[str, Item]] = {}
         self._order: dict[str, list[str]] = {}
-        self.changes: list[StreamRecord] = []
+        self.changes: list[StateChange] = []
+        self.on_change: Callable[[], object] = lambda: None
+        """Called after each change."""
 
     def get(self, kind: str, id: str) -> Item | None:
         return self._items.get(kind, {}).get(id)
@@ -111,10 +113,14 @@ class MemoryStateStore:
         if old is None:
             self._order.pop(item.kind, None)
         if old != new:
-            self.changes.append(StreamRecord(old, new))
+            self._tell(StateChange(old, new))
 
     def _delete(self, item: Item) -> None:
         old = self._items.get(item.kind, {}).pop(item.id, None)
         self._order.pop(item.kind, None)
         if old is not None:
-            self.changes.append(StreamRecord(old, None))
+            self._tell(StateChange(old, None))
+
+    def _tell(self, change: StateChange) -> None:
+        self.changes.append(change)
+        self.on_change()
