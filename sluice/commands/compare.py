@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 from rich.console import Console
@@ -122,7 +122,7 @@ def _show(comparison: Comparison, console: Console, top: int) -> None:
 def _only(title: str, some: Sequence[Blocked]) -> Table:
     table = Table(title=title, title_justify="left")
     for heading in ("client", "blocked at", "rule", "refused"):
-        table.add_column(heading, justify="right" if heading == "refused" else "left")
+        table.add_column(heading, justify="right" if heading == "refused" else "left", no_wrap=heading == "client")
     for one in some:
         table.add_row(str(one.network), utc(one.at * 1000), ", ".join(one.rules), f"{one.refused:,}")
     return table
@@ -131,7 +131,8 @@ def _only(title: str, some: Sequence[Blocked]) -> Table:
 def _both(some: Sequence[Both]) -> Table:
     table = Table(title="Blocked by both", title_justify="left")
     for heading in ("client", "A at", "B at", "A sooner by", "A refused", "B refused"):
-        table.add_column(heading, justify="left" if heading in ("client", "A at", "B at") else "right")
+        justify: Literal["left", "right"] = "left" if heading in ("client", "A at", "B at") else "right"
+        table.add_column(heading, justify=justify, no_wrap=heading == "client")
     for pair in some:
         table.add_row(
             str(pair.first.network),

@@ -39,7 +39,7 @@ def show(result: Result, console: Console, top: int) -> None:
     for name in ("rule", "limit", "action"):
         table.add_column(name)
     for name in ("offenders", "blocked", "requests over", "refused", "share"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=name != "requests over")
     for figures in by_rule(result, found):
         rule = figures.rule
         table.add_row(
@@ -60,9 +60,9 @@ def show(result: Result, console: Console, top: int) -> None:
 def _busiest(shown: list[Offender], total: int) -> Table:
     table = Table(title=f"The busiest {len(shown)} of {total:,} offenders", title_justify="left")
     for name in ("client", "rule", "first offence", "evidence", "blocked for"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, no_wrap=name == "client")
     for name in ("requests", "refused"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for offender in shown:
         rule = offender.rule
         length = format_duration(offender.blocked_for_s) if offender.stays else "-"

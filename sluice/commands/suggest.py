@@ -82,7 +82,7 @@ def _table(distribution: Distribution, requests: int) -> list[str]:
     if gap:
         lines.append(f"  A gap: nobody between {gap[0]:,} and {gap[1]:,}. Likely people below, machines above.")
     else:
-        lines.append("  No gap between people and machines: the limit is twice the 99.9th percentile.")
+        lines.append("  No gap between people and machines: the limit is twice the 99th percentile.")
     return lines
 
 

@@ -19,7 +19,7 @@ from sluice.replay.strips import Seen
 PERCENTILES = (99.0, 99.5, 99.9, 99.95, 99.99)
 GAP_FROM = 95.0
 """Percentile above which a gap is looked for: below it everybody is a person."""
-WIDEST_RATIO_OF_PEOPLE = 2.0
+WIDEST_RATIO_OF_PEOPLE = 1.5
 """Two clients next to each other in the distribution, further apart than this, have a gap between them."""
 
 FEWEST_OF_A_MACHINE = 10
@@ -86,9 +86,9 @@ class Distribution:
         return None
 
     def suggestion(self) -> int:
-        """A limit: within the gap, or twice what all but one client in a thousand stay below."""
+        """A limit: within the gap, or twice what all but one client in a hundred stay below."""
         gap = self.gap()
-        return rounded(sqrt(gap[0] * gap[1])) if gap else rounded(2 * max(self.percentile(99.9), 1))
+        return rounded(sqrt(gap[0] * gap[1])) if gap else rounded(2 * max(self.percentile(99), 1))
 
 
 def rounded(number: float) -> int:
