@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from chalicelib.core.rules import Action, RuleSet
-from sluice.commands.logs import json_option, log_options, print_json, read_rules, run, utc
+from sluice.commands.logs import json_option, log_options, plain_table, print_json, read_rules, run, utc
 from sluice.replay.aws_waf import LONGEST_LAG_S, SHORTEST_LAG_S, Model, RateBasedRule
 from sluice.replay.comparing import Blocked, Both, Comparison, Side, side_of, side_of_model
 from sluice.replay.comparing import compare as compared
@@ -65,7 +65,9 @@ def compare(
         print_json({"comparisons": [_json(comparison) for comparison in found]})
     else:
         console = Console()
-        for comparison in found:
+        for number, comparison in enumerate(found):
+            if number:
+                console.rule(style="dim")
             _show(comparison, console, top)
 
 
@@ -99,7 +101,7 @@ def _named(name: str, rules: RuleSet) -> str:
 def _show(comparison: Comparison, console: Console, top: int) -> None:
     first, second = comparison.first, comparison.second
     console.print(f"[bold]A[/]  {first.name}\n[bold]B[/]  {second.name}", highlight=False)
-    table = Table()
+    table = plain_table()
     for heading in ("", "A", "B"):
         table.add_column(heading, justify="right" if heading else "left")
     table.add_row("clients blocked", f"{len(first.blocked):,}", f"{len(second.blocked):,}")
@@ -114,13 +116,13 @@ def _show(comparison: Comparison, console: Console, top: int) -> None:
         )
     for name, only in (("A", comparison.only_first), ("B", comparison.only_second)):
         if only:
-            console.print(_only(f"Blocked by {name} only", only[:top]))
+            console.print(_only(f"\nBlocked by {name} only", only[:top]))
     if comparison.both:
         console.print(_both(comparison.both[:top]))
 
 
 def _only(title: str, some: Sequence[Blocked]) -> Table:
-    table = Table(title=title, title_justify="left")
+    table = plain_table(title)
     for heading in ("client", "blocked at", "rule", "refused"):
         table.add_column(heading, justify="right" if heading == "refused" else "left", no_wrap=heading == "client")
     for one in some:
@@ -129,7 +131,7 @@ def _only(title: str, some: Sequence[Blocked]) -> Table:
 
 
 def _both(some: Sequence[Both]) -> Table:
-    table = Table(title="Blocked by both", title_justify="left")
+    table = plain_table("\nBlocked by both")
     for heading in ("client", "A at", "B at", "A sooner by", "A refused", "B refused"):
         justify: Literal["left", "right"] = "left" if heading in ("client", "A at", "B at") else "right"
         table.add_column(heading, justify=justify, no_wrap=heading == "client")

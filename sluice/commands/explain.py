@@ -12,7 +12,17 @@ from rich.table import Table
 from chalicelib.core.addresses import parse_network
 from chalicelib.core.durations import format_duration
 from chalicelib.core.rules import Action
-from sluice.commands.logs import json_option, log_options, note_odd, opened, print_json, read_rules, rules_option, utc
+from sluice.commands.logs import (
+    json_option,
+    log_options,
+    note_odd,
+    opened,
+    plain_table,
+    print_json,
+    read_rules,
+    rules_option,
+    utc,
+)
 from sluice.replay.engine import Options
 from sluice.replay.explaining import Chapter, Made, Story
 from sluice.replay.explaining import explain as explained
@@ -53,12 +63,13 @@ def explain(client: str, files: tuple[str, ...], options: Options, rules: Path, 
 def events(story: Story) -> list[Event]:
     """What happened, in order."""
     found: list[Event] = []
+    refused = [(stay.since, stay.until) for chapter in story.chapters for stay in chapter.stays]
     for chapter in story.chapters:
         name, limit = chapter.rule.name, chapter.rule.limit
         found += [
             (near.ms, name, f"near miss: {near.count:,} of {limit:,}")
             for near in chapter.near_misses
-            if not any(stay.since <= near.ms // 1000 < stay.until for stay in chapter.stays)
+            if not any(since <= near.ms // 1000 < until for since, until in refused)
         ]
         if chapter.first_over_ms is not None:
             found.append((chapter.first_over_ms, name, f"over the limit of {limit:,}"))
@@ -91,7 +102,7 @@ def _show(story: Story, console: Console, shown: int) -> None:
         f"{story.client}: {len(made):,} requests from {utc(made[0].ms)} to {utc(made[-1].ms)} UTC, "
         f"of {story.seen.requests:,} in the logs"
     )
-    table = Table(title="What the rules counted", title_justify="left")
+    table = plain_table("\nWhat the rules counted")
     for heading in ("rule", "limit", "counted as", "requests", "peak", "blocks", "near misses"):
         table.add_column(heading, justify="right" if heading in ("requests", "peak", "blocks") else "left")
     for chapter in story.chapters:
@@ -108,7 +119,8 @@ def _show(story: Story, console: Console, shown: int) -> None:
     console.print(table)
     happened = events(story)
     if happened:
-        times = Table(title="Time line", title_justify="left", show_header=False, box=None)
+        times = plain_table("\nTime line")
+        times.show_header = False
         for ms, name, what in happened[:200]:
             times.add_row(utc(ms), name, what)
         console.print(times)
@@ -124,9 +136,9 @@ def _requests(story: Story, shown: int) -> Table:
         len(story.made) - 1,
     )
     some = story.made[max(0, end - shown) : end]
-    table = Table(title=f"Requests up to the peak of {chapter.rule.name}", title_justify="left")
+    table = plain_table(f"\nRequests up to the peak of {chapter.rule.name}")
     for heading in ("time", "after", "request", "status"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", no_wrap=heading in ("time", "status"))
     for each in story.chapters:
         table.add_column(
             f"{each.rule.name}\n{each.rule.limit:,}/{format_duration(each.rule.window_s)}", justify="right"

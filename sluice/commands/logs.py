@@ -18,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.table import Table
 
 import chalicelib
 from chalicelib.core.addresses import Network, parse_network
@@ -209,6 +210,11 @@ def _odd(seen: Seen) -> list[str]:
     elif seen.malformed[Reason.FIELDS] > seen.requests:
         notes.append("most lines have another number of fields than expected; is --fields right?")
     return notes
+
+
+def plain_table(title: str = "") -> Table:
+    """A table without lines, which leaves room for what it says on a narrow terminal."""
+    return Table(title=title or None, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
 
 
 def print_json(value: Any) -> None:

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from chalicelib.core.durations import format_duration
-from sluice.commands.logs import json_option, log_options, print_json, read_rules, rules_option, run, utc
+from sluice.commands.logs import json_option, log_options, plain_table, print_json, read_rules, rules_option, run, utc
 from sluice.replay.engine import Options, Result
 from sluice.replay.summary import Offender, by_rule, offenders, result_json
 
@@ -34,12 +34,12 @@ def replay(files: tuple[str, ...], options: Options, rules: Path, top: int, as_j
 def show(result: Result, console: Console, top: int) -> None:
     """The tables."""
     seen, found = result.seen, offenders(result)
-    console.print(f"{seen.requests:,} requests from {utc(seen.first_ms)} to {utc(seen.last_ms)} UTC")
-    table = Table(title="What the rules would have done", title_justify="left")
+    console.print(f"{seen.requests:,} requests from {utc(seen.first_ms)} to {utc(seen.last_ms)} UTC\n")
+    table = plain_table("What the rules would have done")
     for name in ("rule", "limit", "action"):
-        table.add_column(name)
-    for name in ("offenders", "blocked", "requests over", "refused", "share"):
-        table.add_column(name, justify="right", no_wrap=name != "requests over")
+        table.add_column(name, no_wrap=True)
+    for name in ("offenders", "blocked", "over", "refused", "share"):
+        table.add_column(name, justify="right", no_wrap=True)
     for figures in by_rule(result, found):
         rule = figures.rule
         table.add_row(
@@ -54,13 +54,17 @@ def show(result: Result, console: Console, top: int) -> None:
         )
     console.print(table)
     if found:
+        console.print()
         console.print(_busiest(found[:top], len(found)))
 
 
 def _busiest(shown: list[Offender], total: int) -> Table:
-    table = Table(title=f"The busiest {len(shown)} of {total:,} offenders", title_justify="left")
-    for name in ("client", "rule", "first offence", "evidence", "blocked for"):
-        table.add_column(name, no_wrap=name == "client")
+    title = f"The busiest {len(shown)} of {total:,} offenders, by peak and limit"
+    table = plain_table(title)
+    for name in ("client", "rule", "peak"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("first offence", min_width=10)
+    table.add_column("blocked for", min_width=7)
     for name in ("requests", "refused"):
         table.add_column(name, justify="right", no_wrap=True)
     for offender in shown:
@@ -69,8 +73,8 @@ def _busiest(shown: list[Offender], total: int) -> Table:
         table.add_row(
             str(offender.network),
             rule.name,
+            f"{offender.peak:,} in {format_duration(rule.window_s)}",
             utc(offender.first_ms),
-            f"{offender.peak:,} in {format_duration(rule.window_s)} at {utc(offender.peak_span_ms[0], day=False)}",
             length if offender.action == "block" else f"{length} ({offender.action})",
             f"{offender.requests:,}",
             f"{offender.refused:,}",
