@@ -65,8 +65,7 @@ def _busiest(shown: list[Offender], total: int) -> Table:
         table.add_column(name, no_wrap=True)
     table.add_column("first offence", min_width=10)
     table.add_column("blocked for", min_width=7)
-    for name in ("requests", "refused"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("refused", justify="right", no_wrap=True)
     for offender in shown:
         rule = offender.rule
         length = format_duration(offender.blocked_for_s) if offender.stays else "-"
@@ -76,7 +75,6 @@ def _busiest(shown: list[Offender], total: int) -> Table:
             f"{offender.peak:,} in {format_duration(rule.window_s)}",
             utc(offender.first_ms),
             length if offender.action == "block" else f"{length} ({offender.action})",
-            f"{offender.requests:,}",
-            f"{offender.refused:,}",
+            f"{offender.refused:,} of {offender.requests:,}",
         )
     return table

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import repeat
 from typing import Any
 
-from chalicelib.core.requests import Column, Malformed, Reason, Requests, Source, Text
+from chalicelib.core.requests import Column, Malformed, Reason, Requests, Source
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MEMO_ENTRIES = 1 << 16
@@ -63,10 +63,6 @@ def utc_ms(text: bytes) -> int | None:
 def split_all(lines: Sequence[bytes], separator: bytes, times: int) -> Rows:
     """Each line cut at its first ``times`` separators."""
     return list(map(bytes.split, lines, repeat(separator), repeat(times)))
-
-
-def column(rows: Rows, at: int, text: Callable[[Any], Text]) -> Column:
-    return Column([row[at] for row in rows], text)
 
 
 def requests_of(

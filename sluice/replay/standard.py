@@ -60,7 +60,7 @@ class StandardLines:
         """``wanted``: the scopes' columns that will be asked for; a line is split no further than they need."""
         self._tabs = len(fields) - 1
         at = {name: index for index, name in enumerate(fields)}
-        self.usable = CLIENT in at and (STAMP in at or ("date" in at and "time" in at))
+        self._usable = CLIENT in at and (STAMP in at or ("date" in at and "time" in at))
         """Whether the header names a time and a client; without them every line is malformed."""
         self._at = at
         self._columns = {name: next((at[f] for f in FIELDS[name] if f in at), None) for name in FIELDS}
@@ -75,10 +75,10 @@ class StandardLines:
         self._times = TimeMemo(time_ms if STAMP in at else lambda text: utc_ms(text.replace(b"\t", b" ", 1)))
 
     def decode(self, lines: list[bytes]) -> tuple[Requests, list[Malformed]]:
+        if not self._usable:
+            nothing = Requests(Source.STANDARD, [], [], lambda name: None)  # noqa: ARG005
+            return nothing, [Malformed(Reason.FIELDS, line[: Malformed.SAMPLE_BYTES]) for line in lines]
         malformed: list[Malformed] = []
-        if not self.usable:
-            malformed = [Malformed(Reason.FIELDS, line[: Malformed.SAMPLE_BYTES]) for line in lines]
-            lines = []
         counts = list(map(bytes.count, lines, repeat(b"\t")))
         if counts.count(self._tabs) != len(lines):
             fits = [count == self._tabs for count in counts]

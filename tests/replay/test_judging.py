@@ -78,6 +78,14 @@ def test_a_rule_that_counts_says_what_it_would_have_done_and_blocks_nobody() -> 
     assert stays(result) == {"a": [(1, 11, 1)], "b": [(1, 11, 1)]}
 
 
+def test_a_request_in_the_second_that_a_block_ends_is_a_new_offence() -> None:
+    for action in ("block", "count"):
+        rules = rules_of(f'name = "r"\nlimit = 0\nwindow = "1s"\nblock_for = "10s"\naction = "{action}"')
+        assert stays(tried(rules, [Hit(T0, ME), Hit(T0 + 10_999, ME), Hit(T0 + 11_000, ME)])) == {
+            "r": [(1, 11, 1), (12, 22, 2)]
+        }
+
+
 def test_an_offender_is_named_also_where_another_block_came_first() -> None:
     rules = rules_of(
         'name = "fast"\nlimit = 5\nwindow = "1s"\nblock_for = "1h"', 'name = "slow"\nlimit = 20\nwindow = "10s"'

@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections.abc import Callable, Sequence
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from sluice.cli import main
 from sluice.replay import reading
 from sluice.replay.decoding import Block, LogDecoder
 from sluice.replay.engine import Options, replay
+from sluice.replay.standard import VERSION_1
 from tests.replay import logs
 from tests.replay.logs import T0, Hit
 from tests.replay.test_offenders import one_rule
@@ -245,3 +247,115 @@ def test_several_processes_find_what_one_finds(run: Callable[..., Result], tmp_p
         (tmp_path / f"log{number}").write_text(TEXTS["waf"] + TEXTS["combined"])
     files = [str(tmp_path / f"log{number}") for number in range(3)]
     assert found(run(*files, "--jobs", "2")) == found(run(*files))
+
+
+V2_DATED = ("date", "time", "c-ip", "cs(Host)", "x-forwarded-for")
+
+
+@pytest.mark.parametrize("form", ["w3c", "json"])
+def test_version_2_counts_by_date_and_time_where_it_has_no_milliseconds(form: str) -> None:
+    cells = ("2025-10-09", "08:53:20", "2001:DB8::1", "d111111abcdef8.cloudfront.net", "-")
+    lines = ["\t".join(cells)] if form == "w3c" else [json.dumps(dict(zip(V2_DATED, cells, strict=True)))]
+    header = "#Fields: " + " ".join(V2_DATED) + "\n" if form == "w3c" else ""
+    rules = one_rule(0, more='scope = { host = ["*.cloudfront.net"] }')
+    (result,) = replay([logs.block(lines, header)], [rules], Options())
+    assert [(str(v.network), v.first_ms) for v in result.verdicts] == [("2001:db8::/64", T0)]
+
+
+@pytest.mark.parametrize("form", ["w3c", "json", "real-time"])
+def test_behind_a_trusted_proxy_the_client_is_the_one_it_names(form: str) -> None:
+    proxy = (ip_network("192.0.2.0/24"),)
+    for forwarded, expected in (("9.9.9.9,%20198.51.100.7", ["198.51.100.7/32"]), ("-", [])):
+        plain = forwarded.replace("%20", " ")
+        cells = ("2025-10-09", "08:53:20", "192.0.2.1", "example.com", plain if form == "json" else forwarded)
+        block = {
+            "w3c": logs.block(["\t".join(cells)], "#Fields: " + " ".join(V2_DATED) + "\n"),
+            "json": logs.block([json.dumps(dict(zip(V2_DATED, cells, strict=True)))]),
+            "real-time": logs.block([logs.realtime(THREE[0]).removesuffix("-") + forwarded]),
+        }[form]
+        (result,) = replay([block], [one_rule(0)], Options(trusted=proxy))
+        assert [str(verdict.network) for verdict in result.verdicts] == expected
+        assert dict(result.seen.malformed) == ({} if expected else {"forwarded-for": 1})
+
+
+def test_a_header_without_time_or_client_makes_no_requests() -> None:
+    (result,) = replay(
+        [logs.block(["GET\t/", "GET\t/a"], "#Fields: cs-method cs-uri-stem\n")], [one_rule(0)], Options()
+    )
+    assert dict(result.seen.malformed) == {"fields": 2}
+
+
+@given(
+    st.lists(st.sampled_from([*VERSION_1, *logs.V2_FIELDS, "c-ip", "date", "time", "nonsense"]), max_size=8),
+    st.lists(st.sampled_from(["2025-10-09", "08:53:20", "192.0.2.1", "-", "", str(T0), "GET"]), max_size=8),
+)
+@settings(max_examples=200, deadline=None)
+def test_no_header_stops_the_reading(fields: list[str], cells: list[str]) -> None:
+    rules = one_rule(0, more='scope = { host = ["*.example.com"], path = ["/"], status = ["200"] }')
+    block = logs.block(["\t".join(cells), "2025-10-09\t08:53:20\tmore"], "#Fields: " + " ".join(fields) + "\n")
+    (result,) = replay([block], [rules], Options())
+    assert result.seen.requests + result.seen.malformed.total() == 1 + ("\t".join(cells) != "")
+
+
+def test_fields_of_a_standard_log_come_in_any_order() -> None:
+    block = logs.block(["192.0.2.1\t08:53:20\tGET\t2025-10-09"], "#Fields: c-ip time cs-method date\n")
+    (result,) = replay([block], [one_rule(0)], Options())
+    assert [(str(v.network), v.first_ms) for v in result.verdicts] == [("192.0.2.1/32", T0)]
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--from", "yesterday"], "'yesterday' is not a time such as 2026-01-31T12:00"),
+        (["--trusted-proxy", "192.0.2.1/24"], "has host bits set"),
+        (["--sample-rate", "0"], "--sample-rate"),
+        (["--jobs", "0"], "--jobs"),
+    ],
+)
+def test_an_option_that_cannot_be_is_a_usage_error(args: list[str], said: str, run: Callable[..., Result]) -> None:
+    result = run("-", *args, stdin=b"")
+    assert result.exit_code == 2
+    assert said in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "holds no rule"),
+        ('[[rule]]\nname = "r"\nlimit = -1\nwindow = "1s"\nwindw = 1\n', "did you mean 'window'?"),
+    ],
+)
+def test_rules_that_cannot_be_used_are_named(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "rules.toml").write_text(text)
+    result = CliRunner().invoke(main, ["replay", "-", "--rules", str(tmp_path / "rules.toml")], input=b"")
+    assert result.exit_code == 1
+    assert said in result.stderr
+    assert "rules.toml" in result.stderr
+
+
+def test_an_empty_log_is_no_error(run: Callable[..., Result]) -> None:
+    result = run("-", stdin=b"")
+    assert found(result)["requests"] == 0
+    assert found(result)["first"] is None
+    assert "there is no request in these files" in result.stderr
+
+
+def test_what_follows_a_gzip_and_is_none_is_left(run: Callable[..., Result], tmp_path: Path) -> None:
+    (tmp_path / "padded.gz").write_bytes(gzip.compress(TEXTS["waf"].encode()) + bytes(512))
+    assert "padded" not in run(str(tmp_path / "padded.gz")).stderr
+    (tmp_path / "odd.gz").write_bytes(gzip.compress(TEXTS["waf"].encode()) + b"no gzip")
+    result = run(str(tmp_path / "odd.gz"))
+    assert clients(result) == [("192.0.2.1/32", 3)]
+    assert "what follows its compressed part is no gzip" in result.stderr
+
+
+def test_a_line_without_end_is_cut_and_does_not_fill_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(reading, "LONGEST_LINE", 5000)
+    (tmp_path / "log").write_bytes(b"x" * 50_000 + b"\n" + TEXTS["waf"].encode())
+    blocks = list(reading.blocks([tmp_path / "log"], reading.Progress()))
+    assert max(len(block.text) for block in blocks) < 7000
+    (result,) = replay(blocks, [one_rule(2, "10s")], Options())
+    assert result.seen.requests == 3
