@@ -50,7 +50,7 @@ class Tail:
     """When the item before ``offset`` was written; when the log was born if there is none."""
     closed: bool = False
     ahead: int = 1
-    """How many offsets to ask for: one more than came the last time."""
+    """How many offsets to ask for: one more than came the last time, so that a steady pace takes one read a batch."""
 
     def take(self, item: LogItem) -> None:
         self.offset += 1
@@ -155,6 +155,7 @@ class Follower:
 
     def catch_up(self, now_ms: int, own: Tail | None = None) -> None:
         """Reads every log but ``own`` forward to its end."""
+        begun: dict[str, int] = {}
         while True:
             asked = {
                 tail.log: tail.ahead for tail in self._tails.values() if tail is not own and self._live(tail, now_ms)
@@ -167,11 +168,12 @@ class Follower:
                 if tail is None:
                     continue
                 first = tail.offset
+                begun.setdefault(log, first)
                 # Only without a gap: offsets are not read at one moment, and a later one may have been written between.
                 while tail.offset < first + ahead and (item := items.get((log, tail.offset))) is not None:
                     self._take(tail, item)
                 came = tail.offset - first
-                tail.ahead = min(came + 1, FURTHEST_AHEAD)
+                tail.ahead = min(tail.offset - begun[log] + 1, FURTHEST_AHEAD)
                 again |= not tail.closed and (
                     came == ahead or any((log, first + step) in items for step in range(came, ahead))
                 )

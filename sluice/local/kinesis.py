@@ -37,7 +37,7 @@ class Stream:
     def open_shards(self) -> list[Shard]:
         return [shard for shard in self.shards.values() if not shard.closed]
 
-    def put(self, data: bytes, now: float, shard: Shard | None = None) -> None:
+    def put(self, data: bytes, now: float, shard: Shard | None = None) -> Shard:
         shard = shard or self._random.choice(self.open_shards)
         self._next += self._random.randrange(1, 1 << 20)
         shard.records.append(Record(self._next, data, now))

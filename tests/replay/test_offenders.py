@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.cloudfront import DEFAULT_FIELDS
 from chalicelib.core.rules import RuleSet, parse_rules
+from chalicelib.core.tally import Slots
 from sluice.replay import counting, sieve, strips
 from sluice.replay.counting import Counts
 from sluice.replay.decoding import Block, LogDecoder
@@ -145,7 +146,7 @@ def test_what_is_put_away_is_counted_all_the_same(made: list[Hit], limit: int) -
             for tally in sifting.tallies(read(logs.block([logs.realtime(hit)]))[1]):
                 counts.add(tally)
 
-    def content(counts: Counts) -> dict[object, object]:
+    def content(counts: Counts) -> dict[object, Slots]:
         return {
             (counted.source, counted.topic, counted.slot_ms, client): slots
             for ledger in counts.ledgers()
@@ -153,7 +154,9 @@ def test_what_is_put_away_is_counted_all_the_same(made: list[Hit], limit: int) -
             for client, slots in counted.clients.items()
         }
 
-    assert content(small) == content(held)
+    everybody = content(small)
+    assert everybody == content(held)
+    assert sum(number for slots in everybody.values() for number in slots.values()) == len(made)
     small.close()
 
 
