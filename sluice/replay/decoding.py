@@ -23,6 +23,9 @@ ENVELOPES = b'}{"messageType":'
 """Where Data Firehose has put two CloudWatch envelopes one after the other, with nothing between them."""
 
 SNIFFED_LINES = 200
+LATEST_MS = 10**14
+"""In the year 5138. AWS WAF's times are numbers of any size, and clients do not make them; later ones are damage."""
+
 STRUCTURAL = frozenset(
     (Reason.FIELDS, Reason.JSON, Reason.TIMESTAMP, Reason.ENCODING, Reason.TOO_LARGE, Reason.ENVELOPE)
 )
@@ -103,6 +106,14 @@ class LogDecoder:
         }
 
     def decode(self, block: Block) -> Decoded:
+        decoded = self._decoded(block)
+        if all(max(requests.times) < LATEST_MS for requests in decoded.requests):
+            return decoded
+        malformed = list(decoded.malformed)
+        sane = [_sane(requests, malformed) for requests in decoded.requests]
+        return Decoded(tuple(filter(len, sane)), tuple(malformed))
+
+    def _decoded(self, block: Block) -> Decoded:
         text = block.text
         kind = kind_of(text[: text.find(b"\n")], block.header)
         if kind is Kind.REALTIME or kind is Kind.WAF:
@@ -149,6 +160,13 @@ class LogDecoder:
             fields = standard.fields_of(header) if header else standard.VERSION_1
             self._standard[header] = standard.StandardLines(fields, self._wanted, self._trusted).decode
         return self._standard[header]
+
+
+def _sane(requests: Requests, malformed: list[Malformed]) -> Requests:
+    """The requests of times that can be told of."""
+    keep = [time < LATEST_MS for time in requests.times]
+    malformed += [Malformed(Reason.TIMESTAMP, b"a time far away") for kept in keep if not kept]
+    return requests.select(keep)
 
 
 def _sections(text: bytes, header: bytes) -> Iterable[tuple[bytes, list[bytes]]]:

@@ -123,11 +123,12 @@ class StripReader:
 
 
 class Laid:
-    """Strips laid aside, to be gone through more than once; in memory while they are few, else in a file."""
+    """Strips laid aside, to be gone through once all are there, and again; in memory while few, else in a file."""
 
     def __init__(self) -> None:
         self._file: SpooledTemporaryFile[bytes] = SpooledTemporaryFile(IN_MEMORY_BYTES)  # noqa: SIM115
         self._pickler = Pickler(self._file, protocol=HIGHEST_PROTOCOL)
+        self._end = 0
 
     def __enter__(self) -> Self:
         return self
@@ -138,9 +139,9 @@ class Laid:
     def append(self, strip: Strip) -> None:
         self._pickler.dump(strip)
         self._pickler.clear_memo()
+        self._end = self._file.tell()
 
     def __iter__(self) -> Iterator[Strip]:
-        end = self._file.tell()
         self._file.seek(0)
-        while self._file.tell() < end:
+        while self._file.tell() < self._end:
             yield load(self._file)  # noqa: S301  # this process wrote it

@@ -297,6 +297,13 @@ def test_no_header_stops_the_reading(fields: list[str], cells: list[str]) -> Non
     assert result.seen.requests + result.seen.malformed.total() == 1 + ("\t".join(cells) != "")
 
 
+@pytest.mark.parametrize("time", [10**14, 2**63, 2**64, 10**30])
+def test_a_time_that_nobody_can_have_is_no_time(time: int) -> None:
+    lines = [logs.waf(hit) for hit in THREE] + [logs.waf(Hit(T0, "192.0.2.1")).replace(str(T0), str(time))]
+    (result,) = replay([logs.block(lines)], [one_rule(2)], Options())
+    assert (result.seen.requests, result.seen.malformed.total()) == (3, 1)
+
+
 def test_fields_of_a_standard_log_come_in_any_order() -> None:
     block = logs.block(["192.0.2.1\t08:53:20\tGET\t2025-10-09"], "#Fields: c-ip time cs-method date\n")
     (result,) = replay([block], [one_rule(0)], Options())

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.cloudfront import DEFAULT_FIELDS
+from chalicelib.core.requests import Source
 from chalicelib.core.rules import RuleSet, parse_rules
-from chalicelib.core.tally import Slots
+from chalicelib.core.tally import Counted, Slots
 from sluice.replay import counting, sieve, strips
 from sluice.replay.counting import Counts
 from sluice.replay.decoding import Block, LogDecoder
@@ -158,6 +159,29 @@ def test_what_is_put_away_is_counted_all_the_same(made: list[Hit], limit: int) -
     assert everybody == content(held)
     assert sum(number for slots in everybody.values() for number in slots.values()) == len(made)
     small.close()
+
+
+def test_clients_that_share_blocks_are_put_away_together() -> None:
+    rules = parse_rules(
+        '[[rule]]\nname = "one"\nlimit = 1\nwindow = "1s"\n'
+        '[[rule]]\nname = "net"\nlimit = 1\nwindow = "1s"\naggregate = { ipv4 = 24 }\n'
+    )
+    (narrow, wide) = (rule.meter for rule in rules.rules)
+    counts = Counts(rules, most_entries=10)
+    for number in range(200):
+        address = bytes([192, 0, number % 8, number])
+        network = address[:3] + b"\0"
+        for meter, client in ((narrow, address), (wide, network)):
+            clients = {client: {number: 1}}
+            counts.add((Counted(Source.WAF, meter.topic, meter.ipv4, meter.ipv6, meter.slot_ms, clients),))
+    places = defaultdict(set)
+    for place, ledger in enumerate(counts.ledgers()):
+        for counted in ledger.tally():
+            for client in counted.clients:
+                places[client[:3]].add(place)
+    assert len(places) == 8
+    assert all(len(where) == 1 for where in places.values())
+    counts.close()
 
 
 def test_very_many_clients_share_totals_and_no_offender_is_lost() -> None:

@@ -93,6 +93,11 @@ def test_over_time_draws_every_request_once() -> None:
     assert stopped.get_extents().y1 == 5, "on top of them: 10 refused in the next ten, none let through"
 
 
+def test_a_few_requests_centuries_apart_are_drawn_at_once() -> None:
+    (axes,) = over_time({1: 10, 9_999_999_999: 10}, {}).axes
+    assert len(axes.collections) == 2
+
+
 def test_the_command_writes_page_and_pictures(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("".join(logs.waf(hit) + "\n" for hit in MADE))
     page_at, pictures = tmp_path / "report.html", tmp_path / "pictures"
