@@ -5,8 +5,9 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from rich.console import Console
@@ -31,8 +32,6 @@ from sluice.replay.engine import Look, Options, Result, replay
 from sluice.replay.strips import Seen
 
 DEFAULT_RULES = Path(chalicelib.__file__).with_name("rules.toml")
-
-_C = TypeVar("_C", bound=Callable[..., Any])
 
 
 def _moment(text: str) -> int:
@@ -64,12 +63,11 @@ def _network_list(path: Path | None) -> tuple[Network, ...]:
     return _networks([line for line in lines if line])
 
 
-def log_options(command: _C) -> _C:
+def log_options(command: Callable[..., None]) -> Callable[..., None]:
     """FILES and how to read them; the command takes them as ``files`` and ``options``."""
 
+    @wraps(command)
     def gathered(
-        ctx: click.Context,
-        /,
         *,
         fields: str,
         trusted_proxy: tuple[str, ...],
@@ -80,7 +78,7 @@ def log_options(command: _C) -> _C:
         delay: int,
         jobs: int,
         **rest: Any,
-    ) -> Any:
+    ) -> None:
         options = Options(
             fields=tuple(name.strip() for name in fields.split(",")),
             trusted=_networks(trusted_proxy),
@@ -91,18 +89,16 @@ def log_options(command: _C) -> _C:
             delay_s=delay,
             jobs=jobs,
         )
-        return ctx.invoke(command, options=options, **rest)
+        command(options=options, **rest)
 
-    gathered.__name__, gathered.__doc__ = command.__name__, command.__doc__
-    wrapped = click.pass_context(gathered)
-    wrapped.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
+    wrapped: Callable[..., None] = gathered
     for option in reversed(_OPTIONS):
         wrapped = option(wrapped)
-    return wrapped  # type: ignore[return-value]
+    return wrapped
 
 
 _PATH = click.Path(exists=True, dir_okay=False, path_type=Path)
-_OPTIONS: list[Callable[[Any], Any]] = [
+_OPTIONS: list[Callable[[Callable[..., None]], Callable[..., None]]] = [
     click.argument("files", nargs=-1, required=True, metavar="FILE|DIR|-..."),
     click.option(
         "--fields",

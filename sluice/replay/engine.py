@@ -1,7 +1,7 @@
 """Replay: logs and rule sets in, verdicts out. On any input the offenders are those that an exact count names.
 
-Blocks of lines are decoded and tallied, by several processes if asked; the tallies are added up in whatever order they
-come, which changes nothing; then every client is judged.
+Blocks of lines are decoded, by several processes if asked, and laid aside as strips, in whatever order they come, which
+changes nothing; those who can be over a limit are sifted out of them and counted by time; then every client is judged.
 """
 
 import gc

@@ -23,8 +23,10 @@ CLIENT, STAMP, ZONE, REST = 0, 3, 4, 5
 def stamp_ms(text: bytes) -> int | None:
     """The time in ``[10/Oct/2000:13:55:36 -0700]``.
 
-    >>> stamp_ms(b"[01/Jan/1970:01:00:00 +0100]"), stamp_ms(b"[31/Feb/2026:00:00:00 +0000]")
-    (0, None)
+    >>> stamp_ms(b"[01/Jan/1970:01:00:00 +0100]"), stamp_ms(b"[31/Dec/1969:23:30:00 -0030]")
+    (0, 0)
+    >>> stamp_ms(b"[31/Feb/2026:00:00:00 +0000]") is None
+    True
     """
     match = _TIME.fullmatch(text)
     if match is None or match[2] not in MONTHS:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zlib
 from collections.abc import Callable, Sequence
 from ipaddress import ip_network
 from pathlib import Path
@@ -123,6 +124,16 @@ def test_of_a_cut_gzip_the_readable_part_is_used(run: Callable[..., Result], tmp
     assert isinstance(requests, int)
     assert 1000 < requests < 5000
     assert "cut.gz: the compressed file is cut short; what was readable is used" in result.stderr
+
+
+@pytest.mark.parametrize("cut", range(20, 330, 10))
+def test_of_a_cut_gzip_every_readable_byte_is_used(cut: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Much comes out of little, so that output is left over when the input ends.
+    monkeypatch.setattr(reading, "BLOCK_BYTES", 1000)
+    whole = gzip.compress(b"a" * 200_000 + b"\n" + b"b" * 100_000)[:cut]
+    (tmp_path / "cut.gz").write_bytes(whole)
+    blocks = list(reading.blocks([tmp_path / "cut.gz"], reading.Progress()))
+    assert b"".join(block.text for block in blocks) == zlib.decompressobj(wbits=31).decompress(whole)
 
 
 def test_of_a_damaged_gzip_the_part_before_is_used(run: Callable[..., Result], tmp_path: Path) -> None:
