@@ -7,6 +7,11 @@ import click
 COMMANDS = {
     "demo": "sluice.commands.demo:demo",
     "dev": "sluice.commands.dev:dev",
+    "replay": "sluice.commands.replay:replay",
+    "explain": "sluice.commands.explain:explain",
+    "suggest": "sluice.commands.suggest:suggest",
+    "compare": "sluice.commands.compare:compare",
+    "report": "sluice.commands.report:report",
     "setup": "sluice.commands.setup:setup",
     "doctor": "sluice.commands.doctor:doctor",
     "teardown": "sluice.commands.teardown:teardown",

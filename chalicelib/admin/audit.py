@@ -12,6 +12,7 @@ class AuditView(msgspec.Struct, frozen=True, kw_only=True):
     at_ms: int
     by: str
     address: str
+    request: str
     action: str
     target: str
     detail: str
@@ -38,6 +39,7 @@ def records(state: StateStore, *, limit: int, cursor: str | None, now: int) -> A
                 at_ms=record.at_ms,
                 by=record.by,
                 address=record.address,
+                request=record.request,
                 action=record.action,
                 target=record.target,
                 detail=record.detail,

@@ -24,6 +24,8 @@ class Caller:
     role: Role
     address: str
     """Where the call comes from."""
+    request: str = ""
+    """API Gateway's id of the call."""
 
 
 class Changed(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,12 +110,13 @@ def _audit(change: Change, caller: Caller, now_ms: int) -> Item:
         at_ms=now_ms,
         by=caller.name,
         address=caller.address,
+        request=caller.request,
         action=change.action,
         target=change.target,
         detail=change.answer.detail,
         undo=change.answer.undo,
     )
-    # Two records of one millisecond differ in their content; were they the same, they would be one change.
+    # Two calls of one millisecond differ in their content, if only in the request's id.
     id = f"{now_ms:013d}-{blake2b(record.body(), digest_size=4).hexdigest()}"
     return Item(kind=record.kind, id=id, body=record.body(), expires_at=now_ms // 1000 + AUDIT_KEPT_S)
 

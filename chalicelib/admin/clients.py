@@ -6,15 +6,15 @@ from collections.abc import Iterator
 import msgspec
 
 from chalicelib.admin.blocks import BlockView, view
-from chalicelib.admin.live import LAG_MS, Live
+from chalicelib.admin.live import Live
 from chalicelib.admin.networks import allowed_now, covering, overlapping
 from chalicelib.admin.refusals import NotFound
 from chalicelib.admin.words import evidence, plural, roughly
 from chalicelib.core.addresses import Network, NetworkSet, network_of
-from chalicelib.core.current import busiest, latest_window
+from chalicelib.core.current import busiest
 from chalicelib.core.durations import format_duration
 from chalicelib.core.requests import Source
-from chalicelib.core.rules import Action, Rule, RuleSet
+from chalicelib.core.rules import Action, Rule
 from chalicelib.core.state import Allow, Block, Breaker, Evidence, History, Pause
 from chalicelib.ports import StateStore
 
@@ -79,10 +79,14 @@ class Top(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def client(state: StateStore, live: Live, network: Network, *, sample_rate: int, now_ms: int) -> Client:
-    """``live`` has just looked. For a network that is wider than a rule's clients, that rule has no count."""
+    """For a network that is wider than a rule's clients, that rule has no count.
+
+    The tally logs may be out of reach; that is then part of the explanation.
+    """
     now = now_ms // 1000
     names = covering(network)
-    allowed = overlapping(allowed_now(state, now), network)
+    allowed = allowed_now(state, now)
+    # A block of a wider network is withheld as a whole, for an entry that need not cover this client.
     allowlist = NetworkSet(entry.parsed() for entry in allowed)
     stored = [Block.read(item.body) for item in state.get_many(Block.kind, names).values()]
     blocks = sorted((block for block in stored if block.until > now), key=lambda block: -block.until)
@@ -100,7 +104,11 @@ def client(state: StateStore, live: Live, network: Network, *, sample_rate: int,
         for rule, past in of.rules.items()
     ]
     history.sort(key=lambda past: -past.evidence.last_ms)
-    counts = list(_counts(live, network, sample_rate, now_ms))
+    problem = live.problem(now_ms)
+    uncounted = f"the counts cannot be read ({problem})" if problem else ""
+    if not problem and not live.rules.rules:
+        uncounted = "no rule is in force"
+    counts = list(_counts(live, network, sample_rate, now_ms)) if problem is None else []
     views = [view(block, allowlist) for block in blocks]
     pause = _pause(state)
     found = Client(
@@ -108,7 +116,7 @@ def client(state: StateStore, live: Live, network: Network, *, sample_rate: int,
         network=str(network),
         blocked=any(not block.withheld for block in views) and not pause.release,
         blocks=views,
-        allowlist=allowed,
+        allowlist=overlapping(allowed, network),
         history=history,
         lifted_at=max((of.ended_at for of in histories if of.ended_at), default=None),
         counts=counts,
@@ -116,7 +124,7 @@ def client(state: StateStore, live: Live, network: Network, *, sample_rate: int,
     )
     breaker = state.get(Breaker.kind, Breaker.id)
     open = breaker is not None and Breaker.read(breaker.body).open
-    return msgspec.structs.replace(found, explain=list(explain(found, pause, breaker_open=open, rules=live.rules)))
+    return msgspec.structs.replace(found, explain=list(explain(found, pause, breaker_open=open, uncounted=uncounted)))
 
 
 def top(state: StateStore, live: Live, *, rule: str | None, number: int, sample_rate: int, now_ms: int) -> Top:
@@ -127,13 +135,13 @@ def top(state: StateStore, live: Live, *, rule: str | None, number: int, sample_
         raise NotFound(f"There is no rule {rule!r}; there are: {names}.")
     allowlist = NetworkSet(entry.parsed() for entry in allowed_now(state, now))
     lists = []
-    for meant, source, grid in live.grids():
+    for meant, source in live.counted():
         if rule is not None and meant.name != rule:
             continue
-        window = latest_window(grid, meant.resolution, now_ms, LAG_MS)
+        window = live.window(meant, now_ms)
         found = [
             (network_of(key, meant.ipv4, meant.ipv6), count * 100 // sample_rate)
-            for key, count in busiest(grid.clients, window, number)
+            for key, count in busiest(live.clients(meant, source), window, number)
         ]
         blocks = state.get_many(Block.kind, [str(network) for network, _ in found])
         until = {id: block.until for id, item in blocks.items() if (block := Block.read(item.body)).until > now}
@@ -144,8 +152,8 @@ def top(state: StateStore, live: Live, *, rule: str | None, number: int, sample_
                 limit=meant.limit,
                 window_s=meant.window_s,
                 action=meant.action,
-                from_ms=window.first * grid.slot_ms,
-                to_ms=window.end * grid.slot_ms,
+                from_ms=window.first * meant.slot_ms,
+                to_ms=window.end * meant.slot_ms,
                 clients=[
                     Busy(
                         network=str(network),
@@ -160,8 +168,8 @@ def top(state: StateStore, live: Live, *, rule: str | None, number: int, sample_
     return Top(now=now, rules=lists)
 
 
-def explain(client: Client, pause: Pause, *, breaker_open: bool, rules: RuleSet) -> Iterator[str]:
-    """What is known of a client, a sentence each."""
+def explain(client: Client, pause: Pause, *, breaker_open: bool, uncounted: str) -> Iterator[str]:
+    """What is known of a client, a sentence each. ``uncounted``: why nothing is known of its requests, if so."""
     name, now = client.network, client.now
     for block in client.blocks:
         by = "" if block.network == name else f" by a block of {block.network}"
@@ -189,8 +197,8 @@ def explain(client: Client, pause: Pause, *, breaker_open: bool, rules: RuleSet)
         )
     if client.lifted_at is not None:
         yield f"Its last block ended {roughly(max(0, now - client.lifted_at))} ago."
-    if not rules.rules:
-        yield "No rule set is in force: nothing is counted."
+    if uncounted:
+        yield f"What it does now is not known: {uncounted}."
 
 
 _OUTCOMES = {
@@ -212,13 +220,12 @@ def _standing(count: Count) -> str:
 
 
 def _counts(live: Live, network: Network, sample_rate: int, now_ms: int) -> Iterator[Count]:
-    for rule, source, grid in live.grids():
+    for rule, source in live.counted():
         prefix = _prefix(rule, network)
         if network.prefixlen < prefix:
             continue
         of = network.supernet(new_prefix=prefix)
-        slots = grid.clients.get(of.network_address.packed, {})
-        count = latest_window(grid, rule.resolution, now_ms, LAG_MS).count(slots)
+        count = live.window(rule, now_ms).count(live.slots(rule, source, of.network_address.packed))
         yield Count(
             rule=rule.name,
             source=source,

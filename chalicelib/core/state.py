@@ -210,6 +210,8 @@ class Audit(State, frozen=True, kw_only=True):
     """Name of the token, or ARN."""
     address: str
     """Where the call came from."""
+    request: str
+    """API Gateway's id of the call."""
     action: str
     target: str
     detail: str

@@ -6,7 +6,7 @@ columnar, so that packing, unpacking and compressing are a few calls into C:
     zlib level 1 of MessagePack of a list of meters, each
     [source, topic, ipv4, ipv6, slot_ms, first slot, keys of 4 bytes, keys of 16 bytes, slots per key, slots, counts]
 
-Keys ascend, IPv4 first; slots are offsets from the first slot, and belong to the keys in order. The last three are
+Slots are offsets from the first slot, and belong to the keys in order. The last three are
 arrays of little-endian unsigned integers, as wide as their largest value needs; their first byte names the width.
 """
 
@@ -14,9 +14,10 @@ import sys
 import zlib
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from itertools import chain, islice
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import accumulate, chain, islice, repeat
+from math import lcm
 
 import msgspec
 
@@ -84,42 +85,19 @@ def count(keys: Iterable[bytes], times: Iterable[int], slot_ms: int) -> Clients:
     {b'a': {2: 2}, b'b': {2: 1}}
     """
     clients: Clients = {}
-    for (key, slot), number in Counter(zip(keys, [time // slot_ms for time in times], strict=True)).items():
+    for key, slot in zip(keys, [time // slot_ms for time in times], strict=True):
         slots = clients.get(key)
         if slots is None:
-            clients[key] = {slot: number}
+            clients[key] = {slot: 1}
+        elif slot in slots:
+            slots[slot] += 1
         else:
-            slots[slot] = number
+            slots[slot] = 1
     return clients
 
 
-def union(tallies: Iterable[Tally]) -> Tally:
-    """One tally with the counts of all."""
-    merged: dict[tuple[Source, bytes, int], Counted] = {}
-    for counted in chain.from_iterable(tallies):
-        place = (counted.source, counted.topic, counted.slot_ms)
-        if place not in merged:
-            merged[place] = counted
-            continue
-        before = merged[place].clients
-        both = {key: dict(slots) for key, slots in before.items()}
-        for key, slots in counted.clients.items():
-            mine = both.setdefault(key, {})
-            for slot, number in slots.items():
-                mine[slot] = mine.get(slot, 0) + number
-        merged[place] = Counted(counted.source, counted.topic, counted.ipv4, counted.ipv6, counted.slot_ms, both)
-    return tuple(merged.values())
-
-
-def span_ms(tally: Tally) -> tuple[int, int]:
-    """From the start of the first slot (inclusive) to the end of the last (exclusive); the tally is not empty."""
-    firsts = [min(map(min, c.clients.values())) * c.slot_ms for c in tally]
-    lasts = [(max(map(max, c.clients.values())) + 1) * c.slot_ms for c in tally]
-    return min(firsts), max(lasts)
-
-
 def pack(tally: Tally) -> bytes:
-    """The packed form, the same for equal tallies."""
+    """The packed form."""
     return zlib.compress(msgspec.msgpack.encode([_columns(counted) for counted in tally]), 1)
 
 
@@ -135,30 +113,43 @@ def unpack(body: bytes) -> Tally:
         raise BadTally(str(exc)) from exc
 
 
+_Part = tuple[Source, bytes, bytes, int]
+"""What a split leaves whole: source, topic, client, and a stretch of time that slots of all its lengths fill."""
+
+
 def split(tally: Tally) -> tuple[Tally, Tally]:
     """Two halves, of about as many (client, slot) entries each, that add up to ``tally``.
 
-    Raises BadTally for a tally of one client, which has no halves.
+    A topic may have been counted at several slot lengths, and a reader takes each half's requests at one of them; so
+    every request is in the same half at all lengths. Raises BadTally for a tally that is too small to have halves.
     """
-    every = [(counted, key) for counted in tally for key in counted.clients]
-    if len(every) < 2:
-        raise BadTally("a tally of one client cannot be split")
-    total, taken, cut = sum(len(c.clients[key]) for c, key in every), 0, 1
-    for cut in range(1, len(every)):
-        counted, key = every[cut - 1]
-        taken += len(counted.clients[key])
-        if taken * 2 >= total:
-            break
-    return _only(every[:cut]), _only(every[cut:])
+    stretches: dict[tuple[Source, bytes], int] = {}
+    for counted in tally:
+        topic = counted.source, counted.topic
+        stretches[topic] = lcm(stretches.get(topic, 1), counted.slot_ms)
+    numbers = [stretches[c.source, c.topic] // c.slot_ms for c in tally]
+    sizes: Counter[_Part] = Counter()
+    for c, number in zip(tally, numbers, strict=True):
+        for key, slots in c.clients.items():
+            sizes.update((c.source, c.topic, key, slot // number) for slot in slots)
+    if len(sizes) < 2:
+        raise BadTally("a tally of one client and moment cannot be split")
+    parts = sorted(sizes)
+    half, taken = sizes.total() / 2, accumulate(map(sizes.__getitem__, parts))
+    cut = next(number for number, size in enumerate(taken, 1) if size >= half or number == len(parts) - 1)
+    first = frozenset(parts[:cut])
+    one, other = (map(_only, tally, numbers, repeat(first), repeat(inside)) for inside in (True, False))
+    return tuple(c for c in one if c.clients), tuple(c for c in other if c.clients)
 
 
-def _only(some: Iterable[tuple[Counted, bytes]]) -> Tally:
-    clients: dict[int, Clients] = {}
-    kept: dict[int, Counted] = {}
-    for counted, key in some:
-        kept[id(counted)] = counted
-        clients.setdefault(id(counted), {})[key] = counted.clients[key]
-    return tuple(Counted(c.source, c.topic, c.ipv4, c.ipv6, c.slot_ms, clients[place]) for place, c in kept.items())
+def _only(counted: Counted, slots_a_stretch: int, parts: frozenset[_Part], inside: bool) -> Counted:
+    """What ``counted`` holds inside ``parts``, or outside of them."""
+    source, topic = counted.source, counted.topic
+    kept = {
+        key: {s: n for s, n in slots.items() if ((source, topic, key, s // slots_a_stretch) in parts) is inside}
+        for key, slots in counted.clients.items()
+    }
+    return replace(counted, clients={key: slots for key, slots in kept.items() if slots})
 
 
 class _Columns(msgspec.Struct, array_like=True, gc=False):
@@ -179,9 +170,9 @@ _lists = msgspec.msgpack.Decoder(list[_Columns])
 
 
 def _columns(counted: Counted) -> _Columns:
-    keys = sorted(counted.clients, key=_width_then_key) if _mixed(counted.clients) else sorted(counted.clients)
-    fours = sum(len(key) == 4 for key in keys)
-    ordered = [counted.clients[key] for key in keys]
+    keys4 = [key for key in counted.clients if len(key) == 4]
+    keys16 = [key for key in counted.clients if len(key) == 16]
+    ordered = list(map(counted.clients.__getitem__, keys4 + keys16))
     slots = list(chain.from_iterable(ordered))
     first = min(slots)
     return _Columns(
@@ -191,20 +182,12 @@ def _columns(counted: Counted) -> _Columns:
         counted.ipv6,
         counted.slot_ms,
         first,
-        b"".join(keys[:fours]),
-        b"".join(keys[fours:]),
+        b"".join(keys4),
+        b"".join(keys16),
         _integers(list(map(len, ordered))),
         _integers([slot - first for slot in slots]),
         _integers(list(chain.from_iterable(map(dict.values, ordered)))),
     )
-
-
-def _mixed(clients: Mapping[bytes, Slots]) -> bool:
-    return len(set(map(len, clients))) > 1
-
-
-def _width_then_key(key: bytes) -> tuple[int, bytes]:
-    return len(key), key
 
 
 def _counted(columns: _Columns) -> Counted:

@@ -125,10 +125,10 @@ def caller_of(context: Mapping[str, Any], admin_auth: str) -> Caller:
     Whom IAM lets through is an operator: which routes it may call, its policy has said (execute-api:Invoke).
     """
     identity = context.get("identity") or {}
-    address = identity.get("sourceIp") or ""
+    address, request = identity.get("sourceIp") or "", context.get("requestId") or ""
     if admin_auth == "iam" and identity.get("userArn"):
-        return Caller(identity["userArn"], Role.OPERATOR, address)
+        return Caller(identity["userArn"], Role.OPERATOR, address, request)
     authorized = context.get("authorizer") or {}
     if admin_auth == "token" and authorized.get("name") and authorized.get("role") in tuple(Role):
-        return Caller(authorized["name"], Role(authorized["role"]), address)
+        return Caller(authorized["name"], Role(authorized["role"]), address, request)
     raise Rejected(401, "unauthorized", "Not authorized", "The call came without a caller.")
