@@ -18,6 +18,9 @@ from sluice.deploy.resources.project import Project
 from sluice.deploy.stage import Choices, Place, Stage
 from tests.deploy.front import Front
 
+collect_ignore = ["chalice_deploy.py", "lambda_runtime.py", "translate.py"]
+"""Programs, each run by an interpreter of its own."""
+
 ROOT = Path(__file__).parents[2]
 RULES = (ROOT / "chalicelib" / "rules.toml").read_text()
 REGION = "us-east-1"
