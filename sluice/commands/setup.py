@@ -13,6 +13,7 @@ from chalicelib.core.rules import RulesError, parse_rules
 from sluice.commands.deployment import (
     PROJECT,
     account_of,
+    carry_out,
     dry_run_option,
     json_option,
     profile_option,
@@ -23,7 +24,7 @@ from sluice.commands.deployment import (
 )
 from sluice.deploy import report
 from sluice.deploy.account import Account, AwsError, naming
-from sluice.deploy.apply import apply, survey
+from sluice.deploy.apply import survey
 from sluice.deploy.costs import Load, monthly_costs, shards_for, total
 from sluice.deploy.plan import Action, Step, to_set_up
 from sluice.deploy.resources import resources_of
@@ -140,9 +141,7 @@ def setup(
         if not dry_run and any(step.effective for step in steps):
             if not yes:
                 click.confirm("Make these changes?", abort=True, err=True)
-            apply(
-                steps, account, lambda step: console.print(f"{step.action} {step.resource.kind} {step.resource.name}")
-            )
+            carry_out(steps, account, console)
         if as_json and not dry_run:
             _print_json(wanted, steps, load, applied=True, token=token)
         if not dry_run:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from sluice.commands.deployment import (
     account_of,
+    carry_out,
     dry_run_option,
     json_option,
     profile_option,
@@ -20,7 +21,7 @@ from sluice.commands.deployment import (
 )
 from sluice.deploy import report
 from sluice.deploy.account import AwsError, naming
-from sluice.deploy.apply import apply, survey
+from sluice.deploy.apply import survey
 from sluice.deploy.plan import to_tear_down
 from sluice.deploy.resources import remains_of
 from sluice.deploy.resources.parameters import remembered
@@ -68,9 +69,7 @@ def teardown(
         if not dry_run:
             if not yes:
                 click.confirm("Remove all this, with all blocks, rules and audit?", abort=True, err=True)
-            apply(
-                steps, account, lambda step: console.print(f"{step.action} {step.resource.kind} {step.resource.name}")
-            )
+            carry_out(steps, account, console)
     except (AwsError, Refusal) as exc:
         raise click.ClickException(str(exc)) from exc
     undo = f"sluice setup --stage {stage} --region {place.region}"

@@ -16,8 +16,8 @@ from sluice.deploy.stage import Place
 Clients = Callable[[str], Any]
 """A boto3 client by the service's name."""
 
-PATIENCE_S = 3.0
-TRIES = 10
+PAUSE_S = 3.0
+PATIENCE_S = 30.0
 
 
 class AwsError(Exception):
@@ -66,18 +66,18 @@ class Account:
                 return
             marker = {"NextMarker": page["NextMarker"]}
 
-    def patiently(self, call: Callable[[], Any], codes: Collection[str]) -> Any:
-        """What ``call`` returns; tried again for half a minute while AWS answers with one of ``codes``.
+    def patiently(self, call: Callable[[], Any], codes: Collection[str], patience_s: float = PATIENCE_S) -> Any:
+        """What ``call`` returns; tried again for ``patience_s`` seconds while AWS answers with one of ``codes``.
 
         What was just created is not yet known everywhere in AWS, and what was just let go still counts as in use.
         """
-        for _ in range(TRIES - 1):
+        for _ in range(int(patience_s / PAUSE_S)):
             try:
                 return call()
             except ClientError as exc:
                 if code_of(exc) not in codes:
                     raise
-            self.sleep(PATIENCE_S)
+            self.sleep(PAUSE_S)
         return call()
 
 

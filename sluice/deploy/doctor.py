@@ -13,13 +13,12 @@ from botocore.exceptions import ClientError
 from chalicelib.core.rules import Action, RulesError, parse_rules
 from chalicelib.core.state import ACTIVE, Breaker, Heartbeat, Pause, StoredRules
 from chalicelib.edges.state_table import item_of
+from sluice.deploy import plan
 from sluice.deploy.account import Account, absent, code_of, message_of
 from sluice.deploy.apply import survey
-from sluice.deploy.plan import Action as Step
-from sluice.deploy.plan import to_set_up
-from sluice.deploy.policies import arns_of, policies
+from sluice.deploy.policies import FUNCTIONS, arns_of, policies
 from sluice.deploy.resource import Resource
-from sluice.deploy.resources.deployed import API_FUNCTIONS, EVENT_FUNCTIONS, functions_of
+from sluice.deploy.resources.deployed import functions_of
 from sluice.deploy.resources.project import ChaliceStage
 from sluice.deploy.resources.waf import ip_sets_of
 from sluice.deploy.stage import Refusal, Stage
@@ -28,6 +27,7 @@ LOOKED_BACK_S = 900
 STALE_S = 180
 """The sweep comes once a minute."""
 
+LEAST_UNRESERVED = 100
 BEHIND_MS = 60_000
 MALFORMED_SHARE = 0.05
 
@@ -56,7 +56,7 @@ class Patient:
     def functions(self) -> dict[str, Mapping[str, Any]]:
         """Lambda's description of each deployed function, by the name in Chalice's configuration."""
         deployed = {about["FunctionName"]: about for about in functions_of(self.stage, self.account)}
-        names = {self.stage.function(name): name for name in (*EVENT_FUNCTIONS, *API_FUNCTIONS)}
+        names = {self.stage.function(name): name for name in FUNCTIONS}
         names[self.stage.prefix] = "api_handler"
         return {names[name]: about for name, about in deployed.items()}
 
@@ -108,20 +108,43 @@ Check = Callable[[Patient], Iterable[Finding]]
 def drift(patient: Patient) -> Iterator[Finding]:
     """What setup would create or change."""
     try:
-        steps = to_set_up(survey(patient.resources, patient.account))
+        steps = plan.to_set_up(survey(patient.resources, patient.account))
     except Refusal as exc:
         yield Finding("drift", str(exc), "as it says; then " + patient.command("setup"))
         return
     for step in steps:
-        if step.action is not Step.KEEP:
-            what = "is missing" if step.action is Step.CREATE else step.detail
+        if step.action is not plan.Action.KEEP:
+            what = "is missing" if step.action is plan.Action.CREATE else step.detail
             yield Finding("drift", f"{step.resource.kind} {step.resource.name}: {what}", patient.command("setup"))
 
 
 def deployed(patient: Patient) -> Iterator[Finding]:
-    for name in EVENT_FUNCTIONS:
+    for name in FUNCTIONS:
         if name not in patient.functions:
             yield Finding("functions", f"{name} is not deployed", patient.deploy)
+
+
+def concurrency(patient: Patient) -> Iterator[Finding]:
+    """Whether the account has room for what the functions reserve; asked as long as they are not all there."""
+    if len(patient.functions) >= len(FUNCTIONS):
+        return
+    limit = patient.account.client("lambda").get_account_settings()["AccountLimit"]["UnreservedConcurrentExecutions"]
+    for resource in patient.resources:
+        if isinstance(resource, ChaliceStage):
+            functions = resource.project.config().get("lambda_functions", {})
+            wanted = sum(
+                about.get("reserved_concurrency", 0)
+                for name, about in functions.items()
+                if name not in patient.functions
+            )
+            if limit - wanted < LEAST_UNRESERVED:
+                yield Finding(
+                    "concurrency",
+                    f"the functions reserve {wanted} concurrent executions, and AWS wants {LEAST_UNRESERVED} of the "
+                    f"account's {limit} to stay unreserved: 'chalice deploy' will fail",
+                    "ask AWS for a higher quota of concurrent executions, or take the lines reserved_concurrency out "
+                    f"of {resource.project.config_file}",
+                )
 
 
 def settings(patient: Patient) -> Iterator[Finding]:
@@ -309,7 +332,7 @@ def attached(patient: Patient) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Check, ...] = (
-    *(drift, deployed, settings, permissions, event_sources, records, lag, fields, malformed, waf_filters),
+    *(drift, deployed, concurrency, settings, permissions, event_sources, records, lag, fields, malformed, waf_filters),
     *(sweep, control, rules, attached),
 )
 

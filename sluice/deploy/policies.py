@@ -123,6 +123,10 @@ STACK = Arns(
 """Resources of ``.chalice/resources.yaml``."""
 
 
+FUNCTIONS = tuple(policies(STACK))
+"""As Chalice's configuration calls them."""
+
+
 def file_name(function: str, stage: str | None = None) -> str:
     """Name of a function's policy file in ``.chalice``; without a stage, the one for ``chalice package``.
 

@@ -98,13 +98,19 @@ def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 
+def as_committed(project: Project) -> Project:
+    """Without the stages that this checkout may be deploying."""
+    config = project.config()
+    config["stages"] = {"dev": config["stages"]["dev"]}
+    project.config_file.write_text(json.dumps(config))
+    return project
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     """A checkout's ``.chalice``."""
-    shutil.copytree(ROOT / ".chalice", tmp_path / ".chalice", ignore=shutil.ignore_patterns("deploy*", "policy-prod-*"))
-    config = json.loads((tmp_path / ".chalice" / "config.json").read_text())
-    assert list(config["stages"]) == ["dev"]
-    return Project(tmp_path)
+    shutil.copytree(ROOT / ".chalice", tmp_path / ".chalice", ignore=shutil.ignore_patterns("deploy*", "policy-*-*"))
+    return as_committed(Project(tmp_path))
 
 
 SERVICES = ("cloudfront", "cloudwatch", "dynamodb", "iam", "kinesis", "lambda", "logs", "pricing-plan-manager", "ssm")

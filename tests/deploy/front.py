@@ -31,6 +31,7 @@ class Front:
     def reset(self) -> None:
         self.log_configs: dict[str, dict[str, Any]] = {}
         self.distributions: dict[str, str] = {}
+        self.concurrency = 1000
         self.plans: list[dict[str, Any]] = []
         self.calls: list[str] = []
         """Service and operation of every call, in order."""
@@ -49,6 +50,7 @@ class Front:
             ("before-call.cloudfront.UpdateRealtimeLogConfig", answering(self._update_log_config)),
             ("before-call.cloudfront.DeleteRealtimeLogConfig", answering(self._delete_log_config)),
             ("before-call.pricing-plan-manager.ListSubscriptions", answering(self._list_plans)),
+            ("before-call.lambda.GetAccountSettings", answering(self._account_settings)),
             ("before-call.api-gateway.ImportRestApi", answering(import_rest_api)),
             ("after-call.kinesis.CreateStream", _tag_stream),
             ("after-call.cloudwatch-logs.PutSubscriptionFilter", self._keep_distribution),
@@ -97,6 +99,9 @@ class Front:
             return _refused(400, "RealtimeLogConfigInUse")
         del self.log_configs[name]
         return 204, {}
+
+    def _account_settings(self, asked: dict[str, Any]) -> Answer:
+        return 200, {"AccountLimit": {"UnreservedConcurrentExecutions": self.concurrency}}
 
     def _keep_distribution(self, context: dict[str, Any], **_: Any) -> None:
         asked = context["parameters"]

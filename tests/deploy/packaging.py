@@ -6,9 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.deploy.conftest import REGION, ROOT
+from sluice.deploy.resources.project import Project
+from tests.deploy.conftest import REGION, ROOT, as_committed
 
 CHALICE = [sys.executable, "-c", "from chalice.cli import main; main()"]
+WHEELS = ROOT / ".cache" / "wheels"
+OFFLINE = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(WHEELS)} if WHEELS.exists() else {}
+"""``make dev`` fetches what the package is made of; without, pip asks its index."""
+
 SHIPPED = ("app.py", "requirements.txt", "chalicelib", ".chalice")
 
 
@@ -17,10 +22,11 @@ def clone(directory: Path) -> Path:
     for name in SHIPPED:
         source = ROOT / name
         if source.is_dir():
-            ignored = shutil.ignore_patterns("__pycache__", "deployments", "deployed", "policy-prod-*")
+            ignored = shutil.ignore_patterns("__pycache__", "deployments", "deployed", "policy-*-*")
             shutil.copytree(source, directory / name, ignore=ignored)
         else:
             shutil.copy(source, directory / name)
+    as_committed(Project(directory))
     return directory
 
 
@@ -30,7 +36,7 @@ def chalice(project: Path, *arguments: str, **environment: str) -> str:
     done = subprocess.run(
         [*CHALICE, *arguments],
         cwd=project,
-        env={**os.environ, **settings, **environment},
+        env={**os.environ, **OFFLINE, **settings, **environment},
         check=False,
         capture_output=True,
         text=True,

@@ -152,11 +152,21 @@ def remove_function(ward: Ward) -> None:
     ward.account.client("lambda").delete_function(FunctionName="sluice-prod-sweep")
 
 
+def new_account(ward: Ward) -> None:
+    remove_function(ward)
+    ward.world.front.concurrency = 100
+
+
 @pytest.mark.parametrize(
     ("spoil", "expected"),
     [
         pytest.param(stop_expiry, [("drift", "sluice-prod-tally", "sluice setup")], id="a table is not as wanted"),
         pytest.param(remove_function, [("functions", "sweep", "chalice deploy")], id="a function is missing"),
+        pytest.param(
+            new_account,
+            [("functions", "sweep", "chalice deploy"), ("concurrency", "of the account's 100", "reserved_concurrency")],
+            id="a new account",
+        ),
         pytest.param(weaken, [("permissions", "wafv2:UpdateIPSet", "chalice deploy")], id="a permission is missing"),
         pytest.param(
             lambda ward: reconfigure(ward, LATENESS_S="60"),

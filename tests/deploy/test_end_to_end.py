@@ -25,7 +25,7 @@ from sluice.cli import main
 from tests.deploy.conftest import REGION, ROOT
 from tests.deploy.events import kinesis_event, line, state_event
 from tests.deploy.front import Front, run_no_functions
-from tests.deploy.packaging import clone
+from tests.deploy.packaging import OFFLINE, clone
 
 OFFENDER = "192.0.2.7"
 RULES = """
@@ -76,7 +76,7 @@ def deploy(project: Path) -> None:
             "prod",
         ],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "AWS_DEFAULT_REGION": REGION},
+        env={**os.environ, **OFFLINE, "PYTHONPATH": str(ROOT), "AWS_DEFAULT_REGION": REGION},
         check=False,
         capture_output=True,
         text=True,

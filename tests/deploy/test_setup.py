@@ -1,9 +1,11 @@
 """Setting up and tearing down a stage, in moto."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from botocore.exceptions import ClientError
 
 from chalicelib.config import read_config
 from chalicelib.core.rules import parse_rules
@@ -355,3 +357,29 @@ class TestRefusals:
         stage = world.stage(settings={"TRUSTED_PROXIES": "192.0.2.0/33"})
         with pytest.raises(Refusal, match="TRUSTED_PROXIES="):
             world.set_up(stage)
+
+
+def test_descriptions_are_such_as_waf_takes(world: World) -> None:
+    """Moto takes any; AWS WAF refuses apostrophes, for one."""
+    world.set_up(world.stage())
+    waf = world.account.client("wafv2")
+    pattern = waf.meta.service_model.shape_for("EntityDescription").metadata["pattern"]
+    listed = [*waf.list_ip_sets(Scope="CLOUDFRONT")["IPSets"], *waf.list_rule_groups(Scope="CLOUDFRONT")["RuleGroups"]]
+    assert len(listed) == 3
+    for one in listed:
+        assert re.fullmatch(pattern, one["Description"]), one["Description"]
+
+
+def test_what_is_busy_is_tried_again_for_a_while(world: World) -> None:
+    waits: list[float] = []
+    account = replace(world.account, sleep=waits.append)
+
+    def busy() -> None:
+        raise ClientError({"Error": {"Code": "Busy"}}, "UpdateIPSet")
+
+    with pytest.raises(ClientError):
+        account.patiently(busy, ["Busy"], patience_s=60)
+    assert sum(waits) == 60
+    with pytest.raises(ClientError):
+        account.patiently(busy, ["SomethingElse"])
+    assert sum(waits) == 60

@@ -15,6 +15,9 @@ from sluice.deploy.stage import Refusal
 NOT_YET_KNOWN = ("InvalidArgument", "AccessDenied")
 """What CloudFront answers while it has not heard of a new role."""
 
+DEPLOYING_S = 900.0
+"""How long a distribution may take to give a log configuration up everywhere."""
+
 
 class LogConfig(Resource):
     kind = "CloudFront real-time log configuration"
@@ -64,6 +67,7 @@ class LogConfig(Resource):
         account.patiently(
             lambda: account.client("cloudfront").delete_realtime_log_config(ARN=found.facts["ARN"]),
             ["RealtimeLogConfigInUse"],
+            DEPLOYING_S,
         )
 
     def _wanted(self) -> dict[str, Any]:
@@ -130,9 +134,10 @@ class Distribution(Resource):
         self.create(account)
 
     def remove(self, account: Account, found: Found) -> None:  # noqa: ARG002
-        self._edit(account, self._config_arn(), "")
+        self._edit(account, self._config_arn(), None)
 
-    def _edit(self, account: Account, before: str | None, after: str) -> None:
+    def _edit(self, account: Account, before: str | None, after: str | None) -> None:
+        """Changes the log configuration of those cache behaviours that have ``before``."""
         client = account.client("cloudfront")
 
         def update() -> None:
@@ -140,9 +145,8 @@ class Distribution(Resource):
             config = answer["DistributionConfig"]
             for _, behaviour in behaviours(config):
                 if (behaviour.get("RealtimeLogConfigArn") or None) == before:
-                    behaviour["RealtimeLogConfigArn"] = after
-                    if not after:
-                        del behaviour["RealtimeLogConfigArn"]
+                    behaviour.pop("RealtimeLogConfigArn", None)
+                    behaviour.update({"RealtimeLogConfigArn": after} if after else {})
             client.update_distribution(Id=self.id, IfMatch=answer["ETag"], DistributionConfig=config)
 
         account.patiently(update, ["PreconditionFailed", "InvalidIfMatchVersion", "NoSuchRealtimeLogConfig"])

@@ -14,6 +14,7 @@ from chalicelib.core.state import Pause
 from chalicelib.edges.state_table import StateTable as StateStore
 from chalicelib.ports import Item
 from sluice.deploy.account import Account, AwsError, absent
+from sluice.deploy.policies import FUNCTIONS
 from sluice.deploy.resource import Found, Resource
 from sluice.deploy.resources.project import Project
 from sluice.deploy.resources.waf import IpSet
@@ -121,12 +122,6 @@ class FunctionLogs(Trace):
         for group in found.facts["groups"]:
             with absent("ResourceNotFoundException"):
                 account.client("logs").delete_log_group(logGroupName=group)
-
-
-EVENT_FUNCTIONS = ("ingest", "enforce", "publish", "sweep")
-API_FUNCTIONS = ("authorize", "api_handler")
-FUNCTIONS = (*EVENT_FUNCTIONS, *API_FUNCTIONS)
-"""As Chalice's configuration calls them."""
 
 
 def functions_of(stage: Stage, account: Account) -> list[Mapping[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from chalicelib.config import ConfigError, read_config
 from sluice.deploy.account import Account, absent
-from sluice.deploy.policies import Policy, arns_of, file_name, policies, write
+from sluice.deploy.policies import FUNCTIONS, Policy, arns_of, file_name, policies, write
 from sluice.deploy.resource import Found, Resource
 from sluice.deploy.resources.waf import ip_set_names, ip_sets_of
 from sluice.deploy.stage import Refusal, Stage
@@ -53,11 +53,8 @@ class Project:
 
     def policies(self, stage: str) -> dict[str, Policy]:
         """The stage's policy files, by function."""
-        before, after = file_name("", stage).split(".")[0], ".json"
-        return {
-            path.name.removeprefix(before).removesuffix(after): json.loads(path.read_text())
-            for path in self.chalice.glob(f"{before}*{after}")
-        }
+        files = {function: self.chalice / file_name(function, stage) for function in FUNCTIONS}
+        return {function: json.loads(file.read_text()) for function, file in files.items() if file.exists()}
 
     def remove_policies(self, stage: str) -> None:
         for function in self.policies(stage):

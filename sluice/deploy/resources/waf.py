@@ -17,6 +17,8 @@ BUSY = (
 """AWS takes one change a second, and needs a moment to know everywhere what was just made."""
 
 IN_USE = (*BUSY, "WAFAssociatedItemException")
+IN_USE_S = 180.0
+"""How long what was just let go may still count as in use."""
 
 CAPACITY = 50
 """WCU of the rule group: one a reference statement, of which 50 fit. It cannot be changed later, so it has room."""
@@ -77,7 +79,9 @@ class IpSet(Resource):
         client = account.client("wafv2")
         identity = {"Name": self.name, "Scope": self.stage.choices.scope, "Id": found.facts["Id"]}
         account.patiently(
-            lambda: client.delete_ip_set(**identity, LockToken=client.get_ip_set(**identity)["LockToken"]), IN_USE
+            lambda: client.delete_ip_set(**identity, LockToken=client.get_ip_set(**identity)["LockToken"]),
+            IN_USE,
+            IN_USE_S,
         )
 
 
@@ -149,6 +153,7 @@ class RuleGroup(Resource):
         account.patiently(
             lambda: client.delete_rule_group(**identity, LockToken=client.get_rule_group(**identity)["LockToken"]),
             IN_USE,
+            IN_USE_S,
         )
 
     def _rules(self, account: Account) -> list[dict[str, Any]]:

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from botocore.exceptions import ClientError, EndpointConnectionError
+
 from sluice.deploy.account import Account, absent, code_of
 from sluice.deploy.resource import Found, Resource
 from sluice.deploy.resources.waf import BUSY, CAPACITY, visibility
@@ -107,8 +109,6 @@ class Attachment(Resource):
 
 def flat_rate_plan(account: Account, arn: str) -> str | None:
     """The CloudFront flat-rate plan that covers a distribution or web ACL; None if there is none, or nobody may ask."""
-    from botocore.exceptions import ClientError, EndpointConnectionError  # noqa: PLC0415
-
     try:
         for plan in account.every("pricing-plan-manager", "list_subscriptions", "subscriptionSummaries"):
             if arn in plan.get("resourceArns", ()):
