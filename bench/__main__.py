@@ -12,7 +12,7 @@ from rich.table import Table
 
 from bench.measure import Figure
 
-SUITES = {"ingest": "bench.ingest:figures", "replay": "bench.replay:figures"}
+SUITES = {"ingest": "bench.ingest:figures", "package": "bench.package:figures", "replay": "bench.replay:figures"}
 """Suite to module and function."""
 
 
