@@ -123,10 +123,6 @@ STACK = Arns(
 """Resources of ``.chalice/resources.yaml``."""
 
 
-FUNCTIONS = tuple(policies(STACK))
-"""As Chalice's configuration calls them."""
-
-
 def file_name(function: str, stage: str | None = None) -> str:
     """Name of a function's policy file in ``.chalice``; without a stage, the one for ``chalice package``.
 
@@ -144,6 +140,9 @@ def write(directory: Path, policies: Mapping[str, Policy], stage: str | None = N
 def _allow(actions: list[str], resource: Json) -> dict[str, Json]:
     return {"Effect": "Allow", "Action": actions, "Resource": resource}
 
+
+FUNCTIONS = tuple(policies(STACK))
+"""As Chalice's configuration calls them."""
 
 if __name__ == "__main__":
     write(Path(".chalice"), policies(STACK))

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Group, RenderableType
 from rich.table import Table
 
 from sluice.deploy.costs import Cost, total
@@ -37,10 +36,6 @@ def cost_table(costs: Sequence[Cost]) -> Table:
         table.add_row(cost.item, cost.quantity, f"{cost.dollars:,.2f}")
     table.add_row("[bold]together[/]", "", f"[bold]{total(list(costs)):,.2f}[/]")
     return table
-
-
-def both(steps: Sequence[Step], costs: Sequence[Cost]) -> RenderableType:
-    return Group(plan_table(steps), "", cost_table(costs))
 
 
 def as_json(steps: Sequence[Step]) -> list[dict[str, Any]]:

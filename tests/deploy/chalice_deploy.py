@@ -1,4 +1,4 @@
-"""The real ``chalice deploy``, with one call answered before moto, which refuses it: ImportRestApi."""
+"""The real ``chalice deploy``, with the calls answered that moto refuses: those with a Swagger 2 document."""
 
 from botocore import handlers
 from chalice.cli import main
@@ -7,4 +7,5 @@ from tests.deploy.front import answering, import_rest_api, remember_parameters
 
 handlers.BUILTIN_HANDLERS.append(("before-parameter-build", remember_parameters))
 handlers.BUILTIN_HANDLERS.append(("before-call.api-gateway.ImportRestApi", answering(import_rest_api)))
+handlers.BUILTIN_HANDLERS.append(("before-call.api-gateway.PutRestApi", answering(lambda asked: (200, {}))))
 main()

@@ -225,6 +225,10 @@ def test_from_an_empty_account_to_a_blocked_client_and_back(endpoint: str, tmp_p
         assert shown["statusCode"] == 200
         assert OFFENDER in shown["body"]
 
+        deploy(project)  # nothing has changed; each event source goes on where it stands
+        kept = boto3.client("lambda").list_event_source_mappings()["EventSourceMappings"]
+        assert {mapping["UUID"] for mapping in kept} == {mapping["UUID"] for mapping in mappings}
+
         again = sluice("setup", *where, "--rules", str(rules), "--yes")
         assert {step["action"] for step in again["steps"]} == {"exists"}
         sluice("teardown", *where, "--yes")

@@ -383,3 +383,20 @@ def test_what_is_busy_is_tried_again_for_a_while(world: World) -> None:
     with pytest.raises(ClientError):
         account.patiently(busy, ["SomethingElse"])
     assert sum(waits) == 60
+
+
+def test_functions_that_another_checkout_has_deployed_are_not_left_behind(world: World) -> None:
+    """Only Chalice's own record tells what it has created; without, teardown would leave functions that fail."""
+    stage = world.stage()
+    world.set_up(stage)
+    role = world.account.client("iam").create_role(RoleName="theirs", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    world.account.client("lambda").create_function(
+        FunctionName="sluice-prod-ingest",
+        Role=role,
+        Handler="app.ingest",
+        Runtime="python3.11",
+        Code={"ZipFile": b"PK\x05\x06" + bytes(18)},
+    )
+    with pytest.raises(Refusal, match="'chalice delete --stage prod' there"):
+        world.plan_teardown(stage)
+    assert [step for step in world.plan(stage) if step.action is not Action.KEEP] == []

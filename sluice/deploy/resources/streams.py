@@ -6,6 +6,9 @@ from typing import Any
 from sluice.deploy.account import Account, absent, as_mapping
 from sluice.deploy.resource import Found, Resource
 
+RESHARDING = {"Delay": 5, "MaxAttempts": 240}
+"""A stream of many shards takes its time: at most twenty minutes of it."""
+
 ON_DEMAND, PROVISIONED = "ON_DEMAND", "PROVISIONED"
 
 
@@ -77,7 +80,7 @@ class LogStream(Resource):
         return int(summary["StreamDescriptionSummary"]["OpenShardCount"])
 
     def _wait(self, account: Account) -> None:
-        account.client("kinesis").get_waiter("stream_exists").wait(StreamName=self.name)
+        account.client("kinesis").get_waiter("stream_exists").wait(StreamName=self.name, WaiterConfig=RESHARDING)
 
 
 def _mode(shards: int) -> str:

@@ -30,6 +30,7 @@ class Table(Resource):
             if table["TableStatus"] == "DELETING":
                 client.get_waiter("table_not_exists").wait(TableName=self.name)
                 return None
+            client.get_waiter("table_exists").wait(TableName=self.name)
             arn = table["TableArn"]
             tags = as_mapping(list(account.every("dynamodb", "list_tags_of_resource", "Tags", ResourceArn=arn)))
             ttl = client.describe_time_to_live(TableName=self.name)["TimeToLiveDescription"]
@@ -77,7 +78,6 @@ class Table(Resource):
 
     def change(self, account: Account, found: Found) -> None:
         client = account.client("dynamodb")
-        client.get_waiter("table_exists").wait(TableName=self.name)
         if self.streamed and found.facts["stream"] != STREAM_VIEW:
             if found.facts["stream"]:
                 client.update_table(TableName=self.name, StreamSpecification={"StreamEnabled": False})
