@@ -26,6 +26,9 @@ SNIFFED_LINES = 200
 LATEST_MS = 10**14
 """In the year 5138. AWS WAF's times are numbers of any size, and clients do not make them; later ones are damage."""
 
+MOST_HEADERS = 100
+"""Different ``#Fields`` lines that are remembered."""
+
 STRUCTURAL = frozenset(
     (Reason.FIELDS, Reason.JSON, Reason.TIMESTAMP, Reason.ENCODING, Reason.TOO_LARGE, Reason.ENVELOPE)
 )
@@ -157,6 +160,8 @@ class LogDecoder:
 
     def _w3c(self, header: bytes) -> Decode:
         if header not in self._standard:
+            if len(self._standard) >= MOST_HEADERS:
+                self._standard.clear()
             fields = standard.fields_of(header) if header else standard.VERSION_1
             self._standard[header] = standard.StandardLines(fields, self._wanted, self._trusted).decode
         return self._standard[header]
