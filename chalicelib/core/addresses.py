@@ -14,6 +14,7 @@ Network = IPv4Network | IPv6Network
 MEMO_ENTRIES = 1 << 16
 MAPPED_IPV4 = bytes(10) + b"\xff\xff"
 LONGEST_TEXT = 64
+NO_NETWORK = "is not an IP address or network such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/64"
 
 
 def pack(text: bytes | str) -> bytes | None:
@@ -100,19 +101,17 @@ def parse_network(text: str) -> Network:
     ...
     ValueError: '192.0.2.7/24' has host bits set; the network is 192.0.2.0/24
     """
+    if "%" in text:  # a zone: it means nothing beyond one link, and AWS refuses it
+        raise ValueError(f"{text!r} {NO_NETWORK}")
     try:
-        if "%" in text:  # a zone: it means nothing beyond one link, and AWS refuses it
-            raise ValueError
+        return unmapped(ip_network(text.strip()))
+    except ValueError:
+        pass
+    try:
         loose = ip_network(text.strip(), strict=False)
     except ValueError:
-        raise ValueError(
-            f"{text!r} is not an IP address or network such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/64"
-        ) from None
-    try:
-        network = ip_network(text.strip())
-    except ValueError:
-        raise ValueError(f"{text!r} has host bits set; the network is {loose}") from None
-    return unmapped(network)
+        raise ValueError(f"{text!r} {NO_NETWORK}") from None
+    raise ValueError(f"{text!r} has host bits set; the network is {loose}")
 
 
 def unmapped(network: Network) -> Network:
