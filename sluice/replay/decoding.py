@@ -121,8 +121,7 @@ class LogDecoder:
         kind = kind_of(text[: text.find(b"\n")], block.header)
         if kind is Kind.REALTIME or kind is Kind.WAF:
             # Where nothing else is in the block, the core cuts it up itself, which is the fastest.
-            records = [text] if kind is Kind.REALTIME else list(filter(None, text.split(b"\n")))
-            requests, wrong = self._decoders[kind](records)
+            requests, wrong = self._decoders[kind]([text])
             if not any(piece.reason in STRUCTURAL for piece in wrong):
                 return Decoded((requests,) if requests else (), tuple(wrong))
         if b"\r" in text:
