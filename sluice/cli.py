@@ -12,6 +12,9 @@ COMMANDS = {
     "suggest": "sluice.commands.suggest:suggest",
     "compare": "sluice.commands.compare:compare",
     "report": "sluice.commands.report:report",
+    "setup": "sluice.commands.setup:setup",
+    "doctor": "sluice.commands.doctor:doctor",
+    "teardown": "sluice.commands.teardown:teardown",
 }
 """Subcommand to module and attribute, in the order of the help."""
 

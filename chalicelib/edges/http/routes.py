@@ -75,7 +75,8 @@ def route(method: str, path: str, role: Role) -> Callable[[View], View]:
                     raise
                 return response
 
-        api.route(path, methods=[method], authorizer=guard, cors=CORS)(entry)
+        key_required = config().admin_api_key == "required"
+        api.route(path, methods=[method], authorizer=guard, cors=CORS, api_key_required=key_required)(entry)
         return view
 
     return register
