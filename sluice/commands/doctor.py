@@ -18,7 +18,8 @@ from sluice.commands.deployment import (
     stage_option,
 )
 from sluice.deploy.account import AwsError, naming
-from sluice.deploy.doctor import CHECKS, Patient, examine
+from sluice.deploy.doctor.examination import CHECKS, examine
+from sluice.deploy.doctor.patient import Patient
 from sluice.deploy.resources import resources_of
 from sluice.deploy.resources.parameters import remembered
 from sluice.deploy.resources.project import Project

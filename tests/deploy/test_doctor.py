@@ -11,7 +11,8 @@ from botocore.exceptions import ClientError
 from chalicelib.core.state import ACTIVE, Breaker, Heartbeat, Pause, State, StoredRules
 from chalicelib.edges.state_table import StateTable
 from chalicelib.ports import Item
-from sluice.deploy.doctor import CHECKS, Finding, Patient, examine
+from sluice.deploy.doctor.examination import CHECKS, examine
+from sluice.deploy.doctor.patient import Finding, Patient
 from sluice.deploy.resources import resources_of
 from tests.deploy.conftest import NOW, REGION, RULES, World
 from tests.deploy.front import run_no_functions
