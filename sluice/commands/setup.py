@@ -243,6 +243,9 @@ def _print_json(stage: Stage, steps: list[Step], load: Load, *, applied: bool, t
 
 def _next_steps(console: Console, stage: Stage) -> None:
     region = stage.place.region
+    if stage.choices.stack:
+        console.print(f"\nThen:  sluice doctor --stage {stage.name} --region {region}")
+        return
     console.print(
         f"\nNext:  AWS_DEFAULT_REGION={region} chalice deploy --stage {stage.name}\n"
         f"Then:  sluice doctor --stage {stage.name} --region {region}\n"

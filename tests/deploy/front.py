@@ -32,6 +32,7 @@ class Front:
         self.log_configs: dict[str, dict[str, Any]] = {}
         self.distributions: dict[str, str] = {}
         self.concurrency = 1000
+        self.web_acl_capacity = 700
         self.plans: list[dict[str, Any]] = []
         self.calls: list[str] = []
         """Service and operation of every call, in order."""
@@ -50,6 +51,7 @@ class Front:
             ("before-call.cloudfront.UpdateRealtimeLogConfig", answering(self._update_log_config)),
             ("before-call.cloudfront.DeleteRealtimeLogConfig", answering(self._delete_log_config)),
             ("before-call.pricing-plan-manager.ListSubscriptions", answering(self._list_plans)),
+            ("after-call.wafv2.GetWebACL", self._tell_capacity),
             ("before-call.lambda.GetAccountSettings", answering(self._account_settings)),
             ("before-call.api-gateway.ImportRestApi", answering(import_rest_api)),
             ("after-call.kinesis.CreateStream", _tag_stream),
@@ -102,6 +104,9 @@ class Front:
 
     def _account_settings(self, asked: dict[str, Any]) -> Answer:
         return 200, {"AccountLimit": {"UnreservedConcurrentExecutions": self.concurrency}}
+
+    def _tell_capacity(self, parsed: dict[str, Any], **_: Any) -> None:
+        parsed["WebACL"]["Capacity"] = self.web_acl_capacity
 
     def _keep_distribution(self, context: dict[str, Any], **_: Any) -> None:
         asked = context["parameters"]

@@ -6,18 +6,20 @@ from dataclasses import replace
 
 import pytest
 from botocore.exceptions import ClientError
+from moto import mock_aws
 
 from chalicelib.config import read_config
 from chalicelib.core.rules import parse_rules
 from chalicelib.core.state import ACTIVE, StoredRules
 from chalicelib.core.tokens import check, load_tokens
 from chalicelib.edges.state_table import StateTable
-from sluice.deploy.account import AwsError
+from sluice.deploy.account import AwsError, connect
 from sluice.deploy.apply import apply
 from sluice.deploy.plan import Action
+from sluice.deploy.resources.project import Project
 from sluice.deploy.stage import Refusal, Stage
 from tests.deploy.conftest import NOW, RULES, World
-from tests.deploy.front import Interrupted
+from tests.deploy.front import Front, Interrupted
 
 
 def actions(steps: list) -> set[Action]:
@@ -326,6 +328,16 @@ class TestRefusals:
         roomy = world.stage(web_acls=(world.web_acl(name="other", rules=references[1:]),))
         assert Action.REFUSE not in actions(world.plan(roomy))
 
+    @pytest.mark.parametrize(("used", "fits"), [(4950, True), (4951, False)])
+    def test_a_web_acl_without_capacity(self, world: World, used: int, fits: bool) -> None:
+        stage = world.stage(web_acls=(world.web_acl(),))
+        world.front.web_acl_capacity = used
+        if fits:
+            assert Action.REFUSE not in actions(world.plan(stage))
+        else:
+            with pytest.raises(Refusal, match="4951 of 5000 WCU, and the rule group needs 50"):
+                world.plan(stage)
+
     @pytest.mark.parametrize("what", ["web ACL", "distribution"])
     def test_a_flat_rate_plan(self, world: World, what: str) -> None:
         acl, distribution = world.web_acl(), world.distribution()
@@ -400,3 +412,23 @@ def test_functions_that_another_checkout_has_deployed_are_not_left_behind(world:
     with pytest.raises(Refusal, match="'chalice delete --stage prod' there"):
         world.plan_teardown(stage)
     assert [step for step in world.plan(stage) if step.action is not Action.KEEP] == []
+
+
+def test_a_regional_stage_lives_in_its_region(project: Project) -> None:
+    with mock_aws(), Front().installed() as front:
+        world = World(front, connect(region="eu-west-1", profile=None), project)
+        web_acl = world.web_acl(scope="REGIONAL")
+        stage = world.stage(scope="REGIONAL", sources=("waf",), web_acls=(web_acl,))
+        assert actions(world.set_up(stage)) == {Action.CREATE}
+        assert actions(world.plan(stage)) == {Action.KEEP}
+        client = world.account.client("wafv2")
+        assert len(client.list_ip_sets(Scope="REGIONAL")["IPSets"]) == 2
+        logged = client.get_logging_configuration(ResourceArn=web_acl)["LoggingConfiguration"]["LogDestinationConfigs"]
+        assert logged == ["arn:aws:logs:eu-west-1:123456789012:log-group:aws-waf-logs-sluice-prod"]
+        (filter_,) = world.account.client("logs").describe_subscription_filters(
+            logGroupName="aws-waf-logs-sluice-prod"
+        )["subscriptionFilters"]
+        assert filter_["destinationArn"] == "arn:aws:kinesis:eu-west-1:123456789012:stream/sluice-prod-logs"
+        assert filter_["distribution"] == "Random"
+        world.tear_down(stage)
+        assert client.list_ip_sets(Scope="REGIONAL")["IPSets"] == []
