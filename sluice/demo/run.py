@@ -170,8 +170,9 @@ def covers(wide: Network, narrow: Network) -> bool:
 
 
 def summary(cloud: LocalCloud, latency: Latency) -> dict[str, Any]:
-    """What every run ends with, as one JSON object."""
+    """What every run ends with, as one JSON object; ``ok`` unless an invocation or a publish failed."""
     telemetry = cloud.telemetry
+    failures = cloud.invocation_failures + telemetry.failures
     published = cloud.waf.published()
     return {
         "requests": telemetry.ingests.requests,
@@ -183,7 +184,8 @@ def summary(cloud: LocalCloud, latency: Latency) -> dict[str, Any]:
         "ip_sets": {"v4": published["sluice-v4"], "v6": published["sluice-v6"]},
         "blocks": [_told(block) for block in telemetry.blocks],
         "outcomes": telemetry.outcomes,
-        "failures": cloud.invocation_failures + telemetry.failures,
+        "failures": failures,
+        "ok": not failures,
     }
 
 
