@@ -54,7 +54,9 @@ RULES = PROJECT / "chalicelib" / "rules.toml"
 @click.option("--ip-sets", type=click.IntRange(1, MOST_IP_SETS), help="IP sets a family, of 10,000 networks each.")
 @click.option("--fields", metavar="NAMES", help="CloudFront real-time fields, separated by commas.")
 @click.option("--sample-rate", type=click.IntRange(1, 100), help="Percentage of requests that are logged.")
-@click.option("--set", "settings", metavar="NAME=VALUE", multiple=True, help="Further environment variable.")
+@click.option(
+    "--set", "settings", metavar="NAME=VALUE", multiple=True, help="Further environment variable; NAME= takes it back."
+)
 @click.option(
     "--rules",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),

@@ -90,11 +90,16 @@ class Choices:
         return msgspec.json.encode(self).decode()
 
     def with_changes(self, **given: Any) -> Self:
-        """These choices with the ``given`` ones that are not None; sources, web ACLs and distributions add up."""
+        """These choices with the ``given`` ones that are not None.
+
+        Sources, web ACLs, distributions and settings add up; a setting that is given empty is taken back.
+        """
         changes = {name: value for name, value in given.items() if value is not None}
         for name in ("sources", "web_acls", "distributions"):
             if name in changes:
                 changes[name] = tuple(dict.fromkeys((*getattr(self, name), *changes[name])))
+        settings = {**self.settings, **changes.get("settings", {})}
+        changes["settings"] = {name: value for name, value in settings.items() if value}
         return replace(self, **changes)
 
 

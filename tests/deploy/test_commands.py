@@ -46,6 +46,20 @@ def test_a_later_setup_need_not_repeat_what_an_earlier_one_was_asked_for(run: Ru
     assert "web ACL rule" in {step["kind"] for step in again["steps"]}
 
 
+def test_settings_add_up_until_they_are_taken_back(run: Run, world: World) -> None:
+    def written() -> dict[str, str]:
+        stage = world.project.stage("prod")
+        assert stage is not None
+        variables: dict[str, str] = stage["environment_variables"]
+        return {name: variables[name] for name in ("LATENESS_S", "WIDEST_IPV4") if name in variables}
+
+    run("setup", "--yes", "--set", "LATENESS_S=60")
+    run("setup", "--yes", "--set", "WIDEST_IPV4=20")
+    assert written() == {"LATENESS_S": "60", "WIDEST_IPV4": "20"}
+    run("setup", "--yes", "--set", "LATENESS_S=")
+    assert written() == {"WIDEST_IPV4": "20"}
+
+
 def test_a_dry_run_in_json_is_one_object_and_changes_nothing(run: Run, world: World) -> None:
     done = run("setup", "--dry-run", "--json", "--requests-per-second", "1000", "--shards", "2")
     answer = json.loads(done.stdout)

@@ -69,5 +69,5 @@ def remains_of(stage: Stage, *, now: int, project: Project) -> list[Resource]:
     created = resources_of(stage, rules="", now=now, project=project, hand_over=nobody)
     if stage.choices.stack:
         # Deleting the stack removes the rest, its note of the choices included.
-        return [*created[1:], Blocked(stage)]
-    return [*created, FunctionLogs(stage), Deployment(stage, project), Blocked(stage)]
+        return [*created[1:], Blocked(stage, now)]
+    return [*created, FunctionLogs(stage), Deployment(stage, project), Blocked(stage, now)]

@@ -5,7 +5,6 @@ In the order of removal: nobody stays blocked, then nothing runs, then what ran 
 
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,10 +29,14 @@ class Trace(Resource):
         """It comes by itself."""
 
 
+@dataclass(frozen=True, slots=True)
 class Blocked(Trace):
     """Whoever is refused at the moment. They are let go first: what fails after that blocks nobody for good."""
 
     kind = "blocked clients"
+
+    now: int
+    """Epoch seconds."""
 
     @property
     def name(self) -> str:
@@ -44,7 +47,7 @@ class Blocked(Trace):
 
     def remove(self, account: Account, found: Found) -> None:  # noqa: ARG002
         client = account.client("dynamodb")
-        pause = Pause(paused=True, release=True, at=int(time.time()), by="sluice teardown")
+        pause = Pause(paused=True, release=True, at=self.now, by="sluice teardown")
         # As long as the functions run they would fill the sets again.
         with absent("ResourceNotFoundException"):
             client.describe_table(TableName=self.stage.state_table)
