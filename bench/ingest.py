@@ -26,6 +26,7 @@ from chalicelib.core.state import Detection
 from chalicelib.core.windows import View
 from chalicelib.edges.events import kinesis_batch
 from chalicelib.ingest import Ingest, Report
+from chalicelib.ports import TallyLogs
 from chalicelib.tailing import Follower
 from sluice.local.cloud import DEFAULT_RULES
 from sluice.local.memory import MemoryTallyLogs
@@ -33,8 +34,8 @@ from sluice.local.memory import MemoryTallyLogs
 NOW_MS = START_MS + SPAN_MS + 12_000
 
 
-def ingest(fields: tuple[str, ...] = DEFAULT_FIELDS) -> Ingest:
-    """The ingest of a container, on stores in memory that cost next to nothing."""
+def ingest(fields: tuple[str, ...] = DEFAULT_FIELDS, logs: TallyLogs | None = None) -> Ingest:
+    """The ingest of a container; without ``logs``, on stores in memory that cost next to nothing."""
     rules = parse_rules(DEFAULT_RULES.read_text())
 
     def detect(detections: Any) -> None:
@@ -45,7 +46,7 @@ def ingest(fields: tuple[str, ...] = DEFAULT_FIELDS) -> Ingest:
         decoder=Decoder(fields),
         rules=lambda now_ms: rules,  # noqa: ARG005
         follower=Follower(
-            MemoryTallyLogs(),
+            MemoryTallyLogs() if logs is None else logs,
             lambda rules: View(rules, sample_rate=100, most_entries=1_000_000),
             lateness_ms=300_000,
         ),
