@@ -26,6 +26,8 @@ class Container:
 class Delivery:
     kind: str
     changes: int
+    container: Container
+    begun: float
     given_up: bool = False
 
 
@@ -63,7 +65,7 @@ class Listener:
             return
         kind = self._schedule.random.choice(kinds)
         changes = self.waiting[kind][: self._schedule.random.choice([1, 2, 100])]
-        delivery = Delivery(kind, len(changes))
+        delivery = Delivery(kind, len(changes), container, self._schedule.now)
         self._deliveries.append(delivery)
         container.busy = True
 
@@ -77,6 +79,20 @@ class Listener:
         if waited_for:
             self._schedule.random.choice(waited_for).given_up = True
 
+    def give_up_on_those_before(self, moment: float) -> None:
+        """Lambda's time-out: the container is taken for lost, though its invocation may still go on."""
+        for delivery in self._deliveries:
+            if delivery.begun < moment:
+                delivery.given_up = True
+                self._forget(delivery.container)
+
+    def replace_containers(self) -> None:
+        """A deployment: running invocations end in the old containers, others begin in new ones."""
+        self._containers.clear()
+
+    def _forget(self, container: Container) -> None:
+        self._containers = [each for each in self._containers if each is not container]
+
     def _ended(self, task: Task, delivery: Delivery, container: Container) -> None:
         container.busy = False
         self._deliveries.remove(delivery)
@@ -86,7 +102,7 @@ class Listener:
             return
         self.failures[type(task.failure).__name__] += 1
         if isinstance(task.failure, Crash):
-            self._containers.remove(container)
+            self._forget(container)
         elif not isinstance(task.failure, (Unavailable, Contended)):
             raise task.failure
 
