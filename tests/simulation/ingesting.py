@@ -85,6 +85,8 @@ class Delivery:
 
     shard: Shard
     records: int
+    container: Container
+    begun: float
     given_up: bool = False
 
 
@@ -203,16 +205,19 @@ class Ingesting:
         shards = self.stream.shards.values()
         return [s for s in shards if s.id in waiting and waiting.isdisjoint(s.parents)]
 
+    def _ready(self) -> list[Shard]:
+        return self._backlog()
+
     def _deliver(self) -> None:
         held = {delivery.shard.id for delivery in self.deliveries if not delivery.given_up}
-        free = [shard for shard in self._backlog() if shard.id not in held]
+        free = [shard for shard in self._ready() if shard.id not in held]
         container = self._container()
         if not free or container is None:
             return
         shard = self.random.choice(free)
         start = self.positions[shard.id]
         records = shard.records[start : start + self.random.choice([1, 2, 3, 100])]
-        delivery = Delivery(shard, len(records))
+        delivery = Delivery(shard, len(records), container, self.schedule.now)
         self.deliveries.append(delivery)
         self.run.invocations += 1
         batch = _batch(self.stream.name, shard, records)

@@ -34,14 +34,24 @@ class Delivery:
 class Listener:
     """One function, and what it has not been told yet."""
 
-    def __init__(self, schedule: Schedule, name: str, new: Callable[[], Handler], *, most_containers: int = 3) -> None:
-        """``new`` makes a container's handler."""
+    def __init__(
+        self,
+        schedule: Schedule,
+        name: str,
+        new: Callable[[], Handler],
+        *,
+        most_containers: int = 3,
+        backoff_s: float = 0.0,
+    ) -> None:
+        """``new`` makes a container's handler; a batch that failed waits up to ``backoff_s`` before the next try."""
         self.failures: Counter[str] = Counter()
         self.waiting: dict[str, list[Change]] = defaultdict(list)
         self._schedule = schedule
         self._name = name
         self._new = new
         self._most = most_containers
+        self._backoff_s = backoff_s
+        self._not_before: dict[str, float] = {}
         self._containers: list[Container] = []
         self._deliveries: list[Delivery] = []
 
@@ -59,6 +69,7 @@ class Listener:
     def deliver(self) -> None:
         """Begins one delivery, if there is anything to deliver and anybody to deliver it to."""
         held = {delivery.kind for delivery in self._deliveries if not delivery.given_up}
+        held |= {kind for kind, moment in self._not_before.items() if moment > self._schedule.now}
         kinds = [kind for kind, changes in self.waiting.items() if changes and kind not in held]
         container = self._container()
         if not kinds or container is None:
@@ -101,6 +112,8 @@ class Listener:
                 del self.waiting[delivery.kind][: delivery.changes]
             return
         self.failures[type(task.failure).__name__] += 1
+        if self._backoff_s:
+            self._not_before[delivery.kind] = self._schedule.now + self._schedule.random.uniform(0, self._backoff_s)
         if isinstance(task.failure, Crash):
             self._forget(container)
         elif not isinstance(task.failure, (Unavailable, Contended)):
