@@ -77,18 +77,7 @@ GARBAGE = (
 
 GARBAGE_SHARE = 0.1
 ALLOWLISTED = "192.0.9.0/24"
-LATER_GARBAGE = (
-    b"",
-    b"\xff\xfe\t\t",
-    b"\x1f\x8b\x08broken",
-    b'{"timestamp": 1}',
-    b"4000000000.000\t192.0.0.1\t-",
-    b"a\tb\tc\td" * 99,
-)
-"""What anybody can make a log hold."""
-
-GARBAGE_SHARE = 0.1
-ALLOWLISTED = "192.0.8.1"
+LATER_ALLOWLISTED = "192.0.8.1"
 
 
 class Chaos(Ingesting):
