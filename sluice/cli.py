@@ -7,6 +7,22 @@ import click
 COMMANDS = {
     "demo": "sluice.commands.demo:demo",
     "dev": "sluice.commands.dev:dev",
+    "status": "sluice.commands.status:status",
+    "blocks": "sluice.commands.blocks:blocks",
+    "block": "sluice.commands.blocks:block",
+    "unblock": "sluice.commands.blocks:unblock",
+    "allowlist": "sluice.commands.allowlist:allowlist",
+    "allow": "sluice.commands.allowlist:allow",
+    "disallow": "sluice.commands.allowlist:disallow",
+    "client": "sluice.commands.clients:client",
+    "top": "sluice.commands.clients:top",
+    "rules": "sluice.commands.rules:rules",
+    "pause": "sluice.commands.control:pause",
+    "resume": "sluice.commands.control:resume",
+    "breaker": "sluice.commands.control:breaker",
+    "audit": "sluice.commands.audit:audit",
+    "token": "sluice.commands.token:token",
+    "completion": "sluice.commands.completion:completion",
 }
 """Subcommand to module and attribute, in the order of the help."""
 
