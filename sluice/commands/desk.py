@@ -123,7 +123,7 @@ def listed(networks: Sequence[str]) -> list[str]:
         if network != "-":
             found.append(network)
             continue
-        lines = (line.partition("#")[0].strip() for line in click.get_text_stream("stdin"))
+        lines = (line.partition("#")[0].strip() for line in sys.stdin)
         found += [line for line in lines if line]
     if not found:
         raise click.UsageError("no network is given")
@@ -131,7 +131,7 @@ def listed(networks: Sequence[str]) -> list[str]:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> Table:
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", show_header=any(columns))
     for column in columns:
         shown.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
