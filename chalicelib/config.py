@@ -9,6 +9,9 @@ from chalicelib.core.addresses import NetworkSet, parse_network
 from chalicelib.core.cloudfront import DEFAULT_FIELDS, CloudFrontLines
 from chalicelib.core.ipsets import IpSet
 
+DIGITS = 18
+"""Of a number, at most."""
+
 
 class ConfigError(ValueError):
     """A setting that cannot be used; names the variable, the value and the accepted form."""
@@ -28,6 +31,8 @@ class Setting:
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
     def read(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or len(text) > DIGITS:
+            raise ValueError
         number = int(text)
         if not low <= number <= high:
             raise ValueError
@@ -246,8 +251,12 @@ def read_config(environment: Mapping[str, str]) -> Config:
         try:
             values[name] = setting.read(text)
         except ValueError as exc:
-            detail = f" ({exc})" if str(exc) and not str(exc).startswith("invalid literal") else ""
+            detail = f" ({exc})" if str(exc) else ""
             raise ConfigError(f"{setting.variable}={text!r}: expected {setting.accepted}{detail}") from exc
+    sets = (*values["ip_sets_v4"], *values["ip_sets_v6"])
+    for at, ip_set in enumerate(sets):
+        if any(ip_set.id == other.id for other in sets[:at]):
+            raise ConfigError(f"IP_SETS_V{ip_set.family} names {ip_set.name}/{ip_set.id}, which is named twice")
     if values["trusted_proxies"] and "x-forwarded-for" not in values["cloudfront_fields"]:
         raise ConfigError("TRUSTED_PROXIES is set: CLOUDFRONT_FIELDS must name x-forwarded-for")
     return Config(**values)

@@ -16,7 +16,7 @@ from chalicelib.core.rules import RuleSet
 from chalicelib.core.state import Detection
 from chalicelib.core.tally import Tallier, Tally
 from chalicelib.ports import Conflict
-from chalicelib.tailing import RETENTION_MS, SKEW_MS, TRIES, Contended, Follower, Tail
+from chalicelib.tailing import RETENTION_MS, SKEW_MS, TRIES, Contended, Counting, Follower, Tail
 
 SAMPLES = 3
 """Malformed pieces shown in a report."""
@@ -28,9 +28,11 @@ class Batch:
 
     shard: str
     """Stream and shard id, such as ``logs/shardId-000000000000``."""
-    sequences: Sequence[int]
+    sequences: Sequence[str]
+    """Decimal numbers of up to 129 digits; as text, because reading them all would cost more than it is worth."""
     data: Sequence[bytes]
-    arrived_ms: Sequence[int]
+    arrived: Sequence[float]
+    """Epoch seconds."""
 
     def __len__(self) -> int:
         return len(self.data)
@@ -79,22 +81,23 @@ class Ingest:
         self._announced = Announced()
         self._rule_set = RuleSet(())
         self._tallier = Tallier(())
+        self._wanted: frozenset[str] = frozenset()
 
     def __call__(self, batch: Batch, now_ms: int) -> Report:
         """Raises Contended or what a store raises; nothing is lost then, as Kinesis delivers the batch again."""
-        arrived_ms = min(batch.arrived_ms, default=now_ms)
+        arrived_ms = int(min(batch.arrived) * 1000) if batch.arrived else now_ms
         report = Report(records=len(batch), lag_ms=max(0, now_ms - arrived_ms))
         rules = self._use(self._rules(now_ms))
         decoded = self._decode(batch.data, None, report, now_ms)
         if not decoded:
             return report
-        oldest_ms = min(min(requests.times) for requests in decoded.requests)
-        view = self._follower.prepare(rules, oldest_ms, now_ms)
+        span_ms = decoded.span_ms()
+        view = self._follower.prepare(rules, span_ms[0], now_ms)
         touched = self._tallier.tally(decoded.requests)
         conflicts = self._follower.conflicts
         tail = self._append(batch, decoded, touched, report, now_ms)
         self._follower.catch_up(now_ms, own=tail)
-        offences = self._announced.fresh(view.offences(touched))
+        offences = self._announced.fresh(view.offences(touched, *span_ms))
         if offences:
             place = f"{tail.log}/{tail.offset - 1:012d}"
             report.detections = detections_of(
@@ -110,23 +113,25 @@ class Ingest:
         """Counts the records that are not counted yet; the tail of the log that now covers the batch."""
         for _ in range(TRIES):
             tail = self._follower.tail(batch.shard, now_ms)
-            cut = bisect_right(batch.sequences, tail.last_sequence)
-            if cut and batch.arrived_ms[cut - 1] > tail.written_ms + SKEW_MS:
+            cut = bisect_right(batch.sequences, tail.last_sequence, key=int)
+            if cut and batch.arrived[cut - 1] * 1000 > tail.written_ms + SKEW_MS:
                 # What is counted arrived before it was counted. These arrived later under an old number: the stream
                 # was deleted and made anew.
                 self._follower.open(batch.shard, now_ms)
                 continue
-            fresh, requests = touched, len(decoded)
+            fresh, tally = decoded, touched
             if cut:
                 seen: set[bytes | str] = set()
                 self._decode(batch.data[:cut], seen, None, now_ms)
-                rest = self._decode(batch.data[cut:], seen, None, now_ms)
-                fresh, requests = self._tallier.tally(rest.requests), len(rest)
-            report.replayed, report.requests = cut, requests
-            if not fresh:
+                fresh = self._decode(batch.data[cut:], seen, None, now_ms)
+                tally = self._tallier.tally(fresh.requests)
+            report.replayed, report.requests = cut, len(fresh)
+            if not tally:
                 return tail
+            first_ms, last_ms = fresh.span_ms()
+            counting = Counting(tally, int(batch.sequences[-1]), len(fresh), first_ms, last_ms)
             try:
-                self._follower.append(tail, fresh, batch.sequences[-1], requests, now_ms)
+                self._follower.append(tail, counting, now_ms)
             except Conflict:
                 continue
             return tail
@@ -135,6 +140,7 @@ class Ingest:
     def _use(self, rules: RuleSet) -> RuleSet:
         if rules.rules != self._rule_set.rules:
             self._tallier = Tallier(rules.meters())
+            self._wanted = rules.columns()
         self._rule_set = rules
         return rules
 
@@ -142,7 +148,7 @@ class Ingest:
         self, data: Sequence[bytes], seen: set[bytes | str] | None, report: Report | None, now_ms: int
     ) -> Decoded:
         """Requests whose time can count."""
-        decoded = self._decoder.decode(data, seen)
+        decoded = self._decoder.decode(data, seen, self._wanted)
         timely, malformed, late = [], list(decoded.malformed), 0
         for requests in decoded.requests:
             kept, early = _timely(requests, now_ms, malformed)

@@ -5,11 +5,11 @@ sequence number in every item, count each record once. Readers: after their own 
 forward, so of two that race at least one sees both.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from chalicelib.core.rules import RuleSet
-from chalicelib.core.tally import Tally, pack, span_ms, split, unpack
+from chalicelib.core.tally import Tally, pack, split, unpack
 from chalicelib.core.windows import View
 from chalicelib.ports import Conflict, LogItem, Registry, TallyLogs
 
@@ -50,13 +50,26 @@ class Tail:
     """When the item before ``offset`` was written; when the log was born if there is none."""
     closed: bool = False
     ahead: int = 1
-    """How many offsets to ask for: one more than came the last time."""
+    """How many offsets to ask for: one more than came the last time, so that a steady pace takes one read a batch."""
 
     def take(self, item: LogItem) -> None:
         self.offset += 1
         self.last_sequence = max(self.last_sequence, item.last_sequence)
         self.written_ms = item.written_ms
         self.closed = item.closes
+
+
+@dataclass(frozen=True, slots=True)
+class Counting:
+    """What one batch adds to a log."""
+
+    tally: Tally
+    last_sequence: int
+    requests: int
+    first_ms: int
+    """Time of the earliest request."""
+    last_ms: int
+    """Time of the latest."""
 
 
 class Follower:
@@ -115,18 +128,21 @@ class Follower:
             self.conflicts += 1
         self.catch_up(now_ms)
 
-    def append(self, tail: Tail, tally: Tally, last_sequence: int, requests: int, now_ms: int) -> None:
-        """Appends ``tally`` and merges it into the view.
+    def append(self, tail: Tail, batch: Counting, now_ms: int) -> None:
+        """Appends a tally and merges it into the view.
 
         Raises Conflict if somebody else has appended to the log; what they wrote has then been merged.
         """
-        items = []
-        for number, (part, body) in enumerate(_bodies(tally)):
-            first_ms, last_ms = span_ms(part)
-            item = LogItem(
-                body=body, last_sequence=last_sequence, written_ms=now_ms, first_slot_ms=first_ms, last_slot_ms=last_ms
-            )
-            items.append(replace(item, requests=0 if number else requests))
+        whole = LogItem(
+            body=None,
+            last_sequence=batch.last_sequence,
+            written_ms=now_ms,
+            first_slot_ms=batch.first_ms,
+            last_slot_ms=batch.last_ms,
+        )
+        bodies = _bodies(batch.tally)
+        items = [replace(whole, body=body) for body in bodies]
+        items[0] = replace(items[0], requests=batch.requests)
         try:
             self._logs.append(tail.log, tail.offset, items)
         except Conflict:
@@ -135,10 +151,11 @@ class Follower:
             raise
         for item in items:
             tail.take(item)
-        self._loaded().merge(tally)
+        self._loaded().merge(batch.tally, batch.first_ms, batch.last_ms)
 
     def catch_up(self, now_ms: int, own: Tail | None = None) -> None:
         """Reads every log but ``own`` forward to its end."""
+        begun: dict[str, int] = {}
         while True:
             asked = {
                 tail.log: tail.ahead for tail in self._tails.values() if tail is not own and self._live(tail, now_ms)
@@ -151,11 +168,12 @@ class Follower:
                 if tail is None:
                     continue
                 first = tail.offset
+                begun.setdefault(log, first)
                 # Only without a gap: offsets are not read at one moment, and a later one may have been written between.
                 while tail.offset < first + ahead and (item := items.get((log, tail.offset))) is not None:
                     self._take(tail, item)
                 came = tail.offset - first
-                tail.ahead = min(came + 1, FURTHEST_AHEAD)
+                tail.ahead = min(tail.offset - begun[log] + 1, FURTHEST_AHEAD)
                 again |= not tail.closed and (
                     came == ahead or any((log, first + step) in items for step in range(came, ahead))
                 )
@@ -203,7 +221,7 @@ class Follower:
             item.body is not None
             and item.last_slot_ms >= self._loaded().since_ms - self._loaded().rules.longest_window_ms
         ):
-            self._loaded().merge(unpack(item.body))
+            self._loaded().merge(unpack(item.body), item.first_slot_ms, item.last_slot_ms)
         tail.take(item)
 
     def _retire(self, now_ms: int) -> None:
@@ -232,8 +250,8 @@ def _born_ms(log: str) -> int:
     return int(log.rpartition("@")[2])
 
 
-def _bodies(tally: Tally) -> Iterable[tuple[Tally, bytes]]:
+def _bodies(tally: Tally) -> list[bytes]:
     body = pack(tally)
     if len(body) <= LARGEST_ITEM:
-        return [(tally, body)]
+        return [body]
     return [part for half in split(tally) for part in _bodies(half)]

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 import msgspec
 
 from chalicelib.admin.blocks import BlockView, view
-from chalicelib.admin.live import LAG_MS, Live
+from chalicelib.admin.live import Live
 from chalicelib.admin.networks import allowed_now, covering, overlapping
 from chalicelib.admin.refusals import NotFound
 from chalicelib.admin.words import evidence, plural, roughly
 from chalicelib.core.addresses import Network, NetworkSet, network_of
-from chalicelib.core.current import busiest, latest_window
+from chalicelib.core.current import busiest
 from chalicelib.core.durations import format_duration
 from chalicelib.core.requests import Source
 from chalicelib.core.rules import Action, Rule, RuleSet
@@ -127,13 +127,13 @@ def top(state: StateStore, live: Live, *, rule: str | None, number: int, sample_
         raise NotFound(f"There is no rule {rule!r}; there are: {names}.")
     allowlist = NetworkSet(entry.parsed() for entry in allowed_now(state, now))
     lists = []
-    for meant, source, grid in live.grids():
+    for meant, source in live.counted():
         if rule is not None and meant.name != rule:
             continue
-        window = latest_window(grid, meant.resolution, now_ms, LAG_MS)
+        window = live.window(meant, now_ms)
         found = [
             (network_of(key, meant.ipv4, meant.ipv6), count * 100 // sample_rate)
-            for key, count in busiest(grid.clients, window, number)
+            for key, count in busiest(live.clients(meant, source), window, number)
         ]
         blocks = state.get_many(Block.kind, [str(network) for network, _ in found])
         until = {id: block.until for id, item in blocks.items() if (block := Block.read(item.body)).until > now}
@@ -144,8 +144,8 @@ def top(state: StateStore, live: Live, *, rule: str | None, number: int, sample_
                 limit=meant.limit,
                 window_s=meant.window_s,
                 action=meant.action,
-                from_ms=window.first * grid.slot_ms,
-                to_ms=window.end * grid.slot_ms,
+                from_ms=window.first * meant.slot_ms,
+                to_ms=window.end * meant.slot_ms,
                 clients=[
                     Busy(
                         network=str(network),
@@ -212,13 +212,12 @@ def _standing(count: Count) -> str:
 
 
 def _counts(live: Live, network: Network, sample_rate: int, now_ms: int) -> Iterator[Count]:
-    for rule, source, grid in live.grids():
+    for rule, source in live.counted():
         prefix = _prefix(rule, network)
         if network.prefixlen < prefix:
             continue
         of = network.supernet(new_prefix=prefix)
-        slots = grid.clients.get(of.network_address.packed, {})
-        count = latest_window(grid, rule.resolution, now_ms, LAG_MS).count(slots)
+        count = live.window(rule, now_ms).count(live.slots(rule, source, of.network_address.packed))
         yield Count(
             rule=rule.name,
             source=source,

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
+from chalicelib.core.current import Latest, latest_window
 from chalicelib.core.requests import Source
 from chalicelib.core.rules import Rule, RuleSet
-from chalicelib.core.windows import Grid, View
+from chalicelib.core.tally import Slots
+from chalicelib.core.windows import View
 from chalicelib.ports import Conflict, LogItem, LogKey, Registry, TallyLogs
 from chalicelib.tailing import Follower
 
@@ -30,9 +33,9 @@ class Seen:
     offset: int
     written_ms: int
     first_ms: int
-    """Start of its first slot, inclusive."""
+    """Time of its first request."""
     last_ms: int
-    """End of its last slot, exclusive."""
+    """Time of its last request."""
     requests: int
 
 
@@ -88,6 +91,7 @@ class Live:
         self._watch = Watch(logs)
         self._follower = self._new_follower()
         self._looked_ms = 0
+        self._sources: list[Source] = []
         self.rules = RuleSet(())
         """The rule set the counts are for."""
 
@@ -98,20 +102,32 @@ class Live:
         if now_ms - self._looked_ms > STALE_MS:
             self._watch = Watch(self._logs)
             self._follower = self._new_follower()
+        # Should this look fail half-way, the next one starts anew.
+        self._looked_ms = 0
         self.rules = self._rules(now_ms)
         self._watch.since(now_ms - SEEN_MS)
         self._follower.prepare(self.rules, now_ms, now_ms)
         self._follower.catch_up(now_ms)
+        view = self._view()
+        self._sources = [source for source in Source if any(view.clients(source, rule) for rule in self.rules.rules)]
         self._looked_ms = now_ms
 
-    def grids(self) -> Iterator[tuple[Rule, Source, Grid]]:
-        """Every rule's counts, by log; a rule that nothing was counted for is left out."""
-        view = self._follower.view
-        for rule in self.rules.rules if view else ():
-            for source in Source:
-                grid = view.grid(source, rule) if view else None
-                if grid is not None:
-                    yield rule, source, grid
+    def counted(self) -> Iterator[tuple[Rule, Source]]:
+        """Every rule, by the logs that requests are read from."""
+        return product(self.rules.rules, self._sources)
+
+    def window(self, rule: Rule, now_ms: int) -> Latest:
+        """The latest window of ``rule``."""
+        return latest_window(rule, max((seen.last_ms for seen in self.seen()), default=0), now_ms, LAG_MS)
+
+    def slots(self, rule: Rule, source: Source, client: bytes) -> Slots:
+        """What is kept of one client."""
+        return self._view().slots(source, rule, client)
+
+    def clients(self, rule: Rule, source: Source) -> Iterator[tuple[bytes, Slots]]:
+        """What is kept of every client."""
+        view = self._view()
+        return ((client, view.slots(source, rule, client)) for client in view.clients(source, rule))
 
     def seen(self) -> Iterator[Seen]:
         """The items of the last quarter hour."""
@@ -119,3 +135,8 @@ class Live:
 
     def _new_follower(self) -> Follower:
         return Follower(self._watch, self._new_view, lateness_ms=LAG_MS)
+
+    def _view(self) -> View:
+        if self._follower.view is None:
+            raise RuntimeError("the counts are used before they are looked at")
+        return self._follower.view

@@ -53,15 +53,15 @@ def series(state: StateStore, live: Live, *, span_s: int, step_s: int, now_ms: i
 
 
 def spread(items: Iterable[Seen], step_ms: int) -> dict[int, float]:
-    """Requests by step, those of an item spread evenly over the time its slots span.
+    """Requests by step, those of an item spread evenly from its first to its last.
 
-    >>> spread([Seen("log", 0, written_ms=0, first_ms=1500, last_ms=2500, requests=10)], 1000)
+    >>> spread([Seen("log", 0, written_ms=0, first_ms=1500, last_ms=2499, requests=10)], 1000)
     {1: 5.0, 2: 5.0}
     """
     requests: dict[int, float] = {}
     for item in items:
-        length = max(1, item.last_ms - item.first_ms)
-        end = item.first_ms + length
+        end = item.last_ms + 1
+        length = end - item.first_ms
         for step in range(item.first_ms // step_ms, (end - 1) // step_ms + 1):
             inside = min(end, (step + 1) * step_ms) - max(item.first_ms, step * step_ms)
             requests[step] = requests.get(step, 0) + item.requests * inside / length

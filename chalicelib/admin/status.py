@@ -9,7 +9,7 @@ from chalicelib.admin.live import Live
 from chalicelib.admin.networks import allowed_now
 from chalicelib.admin.rules import rule_set
 from chalicelib.core.addresses import NetworkSet
-from chalicelib.core.ipsets import CAPACITY, IpSet, wanted
+from chalicelib.core.ipsets import CAPACITY, IpSet, Wanted, wanted
 from chalicelib.core.state import Block, Breaker, Heartbeat, Pause
 from chalicelib.ports import StateStore, Unavailable
 
@@ -27,16 +27,17 @@ class BlocksStatus(msgspec.Struct, frozen=True, kw_only=True):
     ipv4: int
     ipv6: int
     withheld: int
+    overflow: int
+    """No room in the IP sets."""
     by_rule: list[RuleBlocks]
 
 
 class SetsStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """All IP sets of one family."""
+    """All IP sets of one family, once they are published."""
 
     family: int
     networks: int
     capacity: int
-    overflow: int
 
 
 class RulesStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,14 +82,19 @@ def status(state: StateStore, live: Live, sets: Sequence[IpSet], now_ms: int) ->
     beat = Heartbeat.read(held[Heartbeat.id].body) if Heartbeat.id in held else None
     blocks = [block for item in state.query(Block.kind) if (block := Block.read(item.body)).until > now]
     entries = allowed_now(state, now)
-    allowed = NetworkSet(entry.parsed() for entry in entries)
+    rooms = {family: CAPACITY * sum(ip_set.family == family for ip_set in sets) for family in (4, 6)}
+    planned = wanted(blocks, NetworkSet(entry.parsed() for entry in entries), rooms, now)
+    released = pause.paused and pause.release
     rules = rule_set(state)
     return Status(
         now=now,
         pause=pause,
         breaker=breaker,
-        blocks=_blocks(blocks, allowed),
-        ip_sets=_sets([] if pause.paused and pause.release else blocks, allowed, sets, now),
+        blocks=_blocks(blocks, planned),
+        ip_sets=[
+            SetsStatus(family=family, networks=0 if released else len(planned.networks[family]), capacity=room)
+            for family, room in rooms.items()
+        ],
         allowlist=len(entries),
         rules=RulesStatus(
             version=rules.version,
@@ -102,28 +108,17 @@ def status(state: StateStore, live: Live, sets: Sequence[IpSet], now_ms: int) ->
     )
 
 
-def _blocks(blocks: Sequence[Block], allowlist: NetworkSet) -> BlocksStatus:
+def _blocks(blocks: Sequence[Block], planned: Wanted) -> BlocksStatus:
     most_first = sorted(Counter(block.rule for block in blocks).items(), key=lambda pair: (-pair[1], pair[0]))
-    ipv6 = sum(block.parsed().version == 6 for block in blocks)
+    ipv6 = sum(":" in block.network for block in blocks)
     return BlocksStatus(
         active=len(blocks),
         ipv4=len(blocks) - ipv6,
         ipv6=ipv6,
-        withheld=sum(allowlist.overlaps(block.parsed()) for block in blocks),
+        withheld=planned.allowlisted,
+        overflow=planned.overflow,
         by_rule=[RuleBlocks(*pair) for pair in most_first[:MOST_RULES_SHOWN]],
     )
-
-
-def _sets(blocks: Sequence[Block], allowlist: NetworkSet, sets: Sequence[IpSet], now: int) -> list[SetsStatus]:
-    """What the IP sets hold once they are published."""
-    rooms = {family: CAPACITY * sum(ip_set.family == family for ip_set in sets) for family in (4, 6)}
-    shown = []
-    for family, room in rooms.items():
-        ours = [block for block in blocks if block.parsed().version == family]
-        planned = wanted(ours, allowlist, rooms, now)
-        networks = len(planned.networks[family])
-        shown.append(SetsStatus(family=family, networks=networks, capacity=room, overflow=planned.overflow))
-    return shown
 
 
 def _ingest(live: Live, now_ms: int) -> IngestStatus:

@@ -14,9 +14,10 @@ Network = IPv4Network | IPv6Network
 MEMO_ENTRIES = 1 << 16
 MAPPED_IPV4 = bytes(10) + b"\xff\xff"
 LONGEST_TEXT = 64
+ACCEPTED = "an IP address or network such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/64"
 
 
-def pack(text: bytes) -> bytes | None:
+def pack(text: bytes | str) -> bytes | None:
     """The packed form of a textual address, or None if it is not one.
 
     Any IPv6 spelling gives the same bytes; an IPv4-mapped IPv6 address is the IPv4 address.
@@ -31,22 +32,25 @@ def pack(text: bytes) -> bytes | None:
     if len(text) > LONGEST_TEXT:
         return None
     try:
-        if b":" not in text:
-            return inet_pton(AF_INET, text.decode("ascii"))
-        packed = inet_pton(AF_INET6, text.decode("ascii"))
+        plain = text if isinstance(text, str) else text.decode("ascii")
+        if ":" not in plain:
+            return inet_pton(AF_INET, plain)
+        packed = inet_pton(AF_INET6, plain)
     except (OSError, ValueError):  # ValueError: not ASCII, or an embedded NUL
         return None
     return packed[12:] if packed.startswith(MAPPED_IPV4) else packed
 
 
-class AddressMemo(dict[bytes, bytes | None]):
+class AddressMemo(dict[bytes | str, bytes | None]):
     """Textual address to packed address, computed once per distinct text."""
 
-    def __missing__(self, text: bytes) -> bytes | None:
-        packed = self[text] = pack(text)
+    def __missing__(self, text: bytes | str) -> bytes | None:
+        packed = pack(text)
+        if len(text) <= LONGEST_TEXT:
+            self[text] = packed
         return packed
 
-    def pack_all(self, texts: Iterable[bytes]) -> list[bytes | None]:
+    def pack_all(self, texts: Iterable[bytes | str]) -> list[bytes | None]:
         if len(self) > MEMO_ENTRIES:
             self.clear()
         return list(map(self.__getitem__, texts))
@@ -97,19 +101,17 @@ def parse_network(text: str) -> Network:
     ...
     ValueError: '192.0.2.7/24' has host bits set; the network is 192.0.2.0/24
     """
+    if "%" in text:  # a zone: it means nothing beyond one link, and AWS refuses it
+        raise ValueError(f"{text!r} is not {ACCEPTED}")
     try:
-        if "%" in text:  # a zone, which may say anything, and which AWS does not take
-            raise ValueError
+        return unmapped(ip_network(text.strip()))
+    except ValueError:
+        pass
+    try:
         loose = ip_network(text.strip(), strict=False)
     except ValueError:
-        raise ValueError(
-            f"{text!r} is not an IP address or network such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/64"
-        ) from None
-    try:
-        network = ip_network(text.strip())
-    except ValueError:
-        raise ValueError(f"{text!r} has host bits set; the network is {loose}") from None
-    return unmapped(network)
+        raise ValueError(f"{text!r} is not {ACCEPTED}") from None
+    raise ValueError(f"{text!r} has host bits set; the network is {loose}")
 
 
 def unmapped(network: Network) -> Network:

@@ -8,12 +8,11 @@ Source: CloudFront Developer Guide, "Use real-time access logs".
 
 import re
 from collections.abc import Callable, Sequence
-from itertools import repeat
 from urllib.parse import unquote
 
 from chalicelib.core.addresses import AddressMemo, NetworkSet
 from chalicelib.core.forwarded import client_behind
-from chalicelib.core.requests import Column, Malformed, Reason, Requests, Source
+from chalicelib.core.requests import Column, Malformed, Reason, Requests, Source, host_name
 
 FIELDS = (
     *(
@@ -48,7 +47,6 @@ DEFAULT_FIELDS = (
 )
 
 NEEDED = ("timestamp", "c-ip")
-LONGEST_LINE = 1 << 16
 
 _TIME = re.compile(rb"(?:(\d{9,11})(?:\.(\d{1,9}))?|(\d{12,14}))", re.ASCII)
 
@@ -78,9 +76,10 @@ def times_ms(cells: Sequence[bytes]) -> list[int | None]:
     text = b" ".join(cells)
     count = len(cells)
     if len(text) == 15 * count - 1 and text[10::15] == b"." * count and text[14::15] == b" " * (count - 1):
-        digits = text.replace(b".", b"")
-        if digits.replace(b" ", b"").isdigit():
-            return list(map(int, digits.split(b" ")))
+        digits = text.translate(None, b". ")
+        # All 13 digits of all cells: so there is no dot and no space but those just seen.
+        if len(digits) == 13 * count and digits.isdigit():
+            return list(map(int, text.replace(b".", b"").split(b" ")))
     return list(map(time_ms, cells))
 
 
@@ -89,7 +88,11 @@ def _decoded(cell: bytes) -> str:
 
 
 def _host(cell: bytes) -> str:
-    return _decoded(cell).lower()
+    return host_name(_decoded(cell))
+
+
+def _country(cell: bytes) -> str:
+    return cell.decode("utf-8", "replace")
 
 
 def _path(cell: bytes) -> str:
@@ -101,7 +104,7 @@ READ: dict[str, tuple[str, Callable[[bytes], str]]] = {
     "path": ("cs-uri-stem", _path),
     "method": ("cs-method", _decoded),
     "status": ("sc-status", _decoded),
-    "country": ("c-country", _decoded),
+    "country": ("c-country", _country),
     "user_agent": ("cs-user-agent", _decoded),
 }
 """A scope's column: the field that holds it, and how its cells are read."""
@@ -127,68 +130,96 @@ class CloudFrontLines:
             raise ValueError("trusted proxies are set, but the CloudFront real-time fields lack 'x-forwarded-for'")
         self._addresses = AddressMemo()
 
-    def decode(self, lines: list[bytes]) -> tuple[Requests, list[Malformed]]:
-        """``lines`` without line ends; what is not a request comes back as Malformed, in no promised order."""
+    def decode(self, records: Sequence[bytes]) -> tuple[Requests, list[Malformed]]:
+        """``records`` of one line each, or several; what is not a request is Malformed, in no promised order."""
         malformed: list[Malformed] = []
-        lines = self._well_formed(lines, malformed)
-        width = len(self.fields)
-        flat = b"\t".join(lines).split(b"\t") if lines else []
-        times = times_ms(flat[self._at["timestamp"] :: width]) if lines else []
-        clients = self._clients(flat, width)
+        text = _text(records)
+        cells = self._cells(text) if text.isascii() and b"\r" not in text else None
+        if cells is None:
+            cells = self._cells(_text(self._well_formed(records, malformed)))
+            assert cells is not None
+        stride = len(self.fields) + 1
+        times = times_ms(cells[self._at["timestamp"] :: stride])
+        clients = self._clients(cells, stride)
         id_at = self._at.get("x-edge-request-id")
-        ids = flat[id_at::width] if id_at is not None else ()
+        ids = cells[id_at::stride] if id_at is not None else ()
 
         def columns(name: str) -> Column | None:
             field, text = READ.get(name, ("", _decoded))
             at = self._at.get(field)
-            return None if at is None else Column(flat[at::width], text)
+            return None if at is None else Column(cells[at::stride], text)
 
         requests = Requests(Source.CLOUDFRONT, times, clients, columns, ids)  # type: ignore[arg-type]
         if None not in times and None not in clients:
             return requests, malformed
         keep = []
-        for line, time, client in zip(lines, times, clients, strict=True):
+        for row, (time, client) in enumerate(zip(times, clients, strict=True)):
             keep.append(time is not None and client is not None)
-            if time is None:
-                malformed.append(Malformed(Reason.TIMESTAMP, line))
-            elif client is None:
-                peer = self._addresses[line.split(b"\t")[self._at["c-ip"]]]
-                malformed.append(Malformed(Reason.ADDRESS if peer is None else Reason.FORWARDED, line))
+            if keep[-1]:
+                continue
+            line = cells[row * stride : (row + 1) * stride - 1]
+            reason = Reason.TIMESTAMP
+            if time is not None:
+                peer = self._addresses[line[self._at["c-ip"]]]
+                reason = Reason.ADDRESS if peer is None else Reason.FORWARDED
+            malformed.append(Malformed(reason, b"\t".join(line)))
         return requests.select(keep), malformed
 
-    def _well_formed(self, lines: list[bytes], malformed: list[Malformed]) -> list[bytes]:
-        """The lines with the right number of fields, in UTF-8, of bounded length."""
+    def _cells(self, text: bytes) -> list[bytes] | None:
+        """All cells in one list, each line's followed by a line end; None unless every line has all of its fields."""
+        # One split for all lines. If every (width + 1)th cell is a line end, and no other, no line is short or long.
+        cells = text.replace(b"\n", b"\t\n\t").split(b"\t")
+        cells.pop()
+        stride = len(self.fields) + 1
+        lines, rest = divmod(len(cells), stride)
+        if rest or lines != text.count(b"\n") or cells[stride - 1 :: stride].count(b"\n") != lines:
+            return None
+        return cells
+
+    def _well_formed(self, records: Sequence[bytes], malformed: list[Malformed]) -> list[bytes]:
+        """The lines with the right number of fields, in UTF-8; one a list element."""
         tabs = len(self.fields) - 1
-        counts = list(map(bytes.count, lines, repeat(b"\t")))
-        longest = max(map(len, lines), default=0)
-        if counts.count(tabs) == len(lines) and longest <= LONGEST_LINE and all(map(bytes.isascii, lines)):
-            return lines
         good = []
-        for line, count in zip(lines, counts, strict=True):
-            reason = _fault(line, count - tabs)
+        for line in lines_of(records):
+            reason = _fault(line, line.count(b"\t") - tabs)
             if reason is None:
                 good.append(line)
             else:
                 malformed.append(Malformed(reason, line[: Malformed.SAMPLE_BYTES]))
         return good
 
-    def _clients(self, flat: list[bytes], width: int) -> list[bytes | None]:
-        peers = self._addresses.pack_all(flat[self._at["c-ip"] :: width])
+    def _clients(self, cells: list[bytes], stride: int) -> list[bytes | None]:
+        peers = self._addresses.pack_all(cells[self._at["c-ip"] :: stride])
         if not self._trusted:
             return peers
-        forwarded = flat[self._at["x-forwarded-for"] :: width]
+        forwarded = cells[self._at["x-forwarded-for"] :: stride]
         return [
             peer and client_behind(peer, _decoded(cell), self._trusted)
             for peer, cell in zip(peers, forwarded, strict=True)
         ]
 
 
+def _text(records: Sequence[bytes]) -> bytes:
+    """The records, a line end after each."""
+    if records and records[0].endswith(b"\n"):
+        text = b"".join(records)
+        # As many line ends as records: each has its own, and the parts of none run into one line.
+        if text.count(b"\n") == len(records):
+            return text
+    return b"\n".join((*records, b""))
+
+
+def lines_of(records: Sequence[bytes]) -> list[bytes]:
+    """The lines of all records, without line ends and without empty ones."""
+    text = b"\n".join(records)
+    if b"\r" in text:
+        text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    return [line for line in text.split(b"\n") if line]
+
+
 def _fault(line: bytes, surplus: int) -> Reason | None:
-    if len(line) > LONGEST_LINE:
-        return Reason.TOO_LARGE
-    if not line.isascii():
-        try:
-            line.decode("utf-8")
-        except UnicodeDecodeError:
-            return Reason.ENCODING
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return Reason.ENCODING
     return Reason.FIELDS if surplus else None

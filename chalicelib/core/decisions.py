@@ -52,9 +52,8 @@ def decide(
         return _extended(terms, block, offender, history, evidence) if terms.extend else KNOWN
     if offender.since_ms < history.ended_at * 1000 and not terms.extend:
         return KNOWN
-    if past is not None and offender.since_ms < past.until * 1000:
-        return KNOWN
-    offence = _offence_number(terms, past, offender)
+    judged = past is not None and offender.since_ms < past.until * 1000
+    offence = past.offence if past is not None and judged else _offence_number(terms, past, offender)
     offended_at = offender.last_ms // 1000 + 1
     until = offended_at + duration_s(terms, offence)
     if allowed:
@@ -65,6 +64,9 @@ def decide(
         outcome = Outcome.STALE
     else:
         outcome = Outcome.BLOCKED
+    # What only a count, the allowlist or lateness has kept from a block is blocked as soon as none of them does.
+    if past is not None and judged and past.outcome in (outcome, Outcome.BLOCKED, Outcome.EXTENDED):
+        return KNOWN
     new = None
     if outcome is Outcome.BLOCKED:
         new = Block(

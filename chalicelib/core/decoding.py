@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.cloudfront import DEFAULT_FIELDS, CloudFrontLines
 from chalicelib.core.requests import Decoded, Malformed, Reason, Requests
-from chalicelib.core.waf import WafRecords, open_envelope
+from chalicelib.core.waf import COLUMNS, WafRecords, open_envelope
 
 GZIP = b"\x1f\x8b"
 KPL = b"\xf3\x89\x9a\xc2"
+BLANK = b" \t\r\n"
 
 
 class Decoder:
@@ -21,38 +22,47 @@ class Decoder:
         self.cloudfront = CloudFrontLines(fields, trusted)
         self.waf = WafRecords(trusted)
 
-    def decode(self, records: Sequence[bytes], seen: set[bytes | str] | None = None) -> Decoded:
+    def decode(
+        self, records: Sequence[bytes], seen: set[bytes | str] | None = None, wanted: frozenset[str] = COLUMNS
+    ) -> Decoded:
         """Requests of all ``records``, each request id once.
 
-        ``seen`` holds ids that count as repeats already, and takes up the new ones.
+        ``seen`` holds ids that count as repeats already, and takes up the new ones. ``wanted``: the columns that will
+        be asked for; naming no more than that saves time.
         """
         seen = set() if seen is None else seen
         malformed: list[Malformed] = []
         lines, texts = _sort(records, malformed)
         found: list[Requests] = []
         repeats = 0
-        for decode, pieces in ((self.cloudfront.decode, lines), (self.waf.decode, texts)):
-            if pieces:
-                requests, bad = decode(pieces)
-                malformed += bad
-                distinct = requests.without_repeats(seen)
-                repeats += len(requests) - len(distinct)
-                if distinct:
-                    found.append(distinct)
+        decoded = [self.cloudfront.decode(lines)] if lines else []
+        decoded += [self.waf.decode(texts, wanted)] if texts else []
+        for requests, bad in decoded:
+            malformed += bad
+            distinct = requests.without_repeats(seen)
+            repeats += len(requests) - len(distinct)
+            if distinct:
+                found.append(distinct)
         return Decoded(tuple(found), tuple(malformed), repeats)
 
 
-def _sort(records: Sequence[bytes], malformed: list[Malformed]) -> tuple[list[bytes], list[bytes]]:
-    """CloudFront lines and WAF texts."""
+def _sort(records: Sequence[bytes], malformed: list[Malformed]) -> tuple[Sequence[bytes], Sequence[bytes | str]]:
+    """CloudFront lines and WAF texts; records of one format alone are left as they are, of several lines or one."""
     firsts = {record[:1] for record in records}
-    if firsts.isdisjoint(_MARKS):
-        return _lines(records), []
+    if _MARKS.isdisjoint(firsts):
+        return records, ()
+    if firsts == {b"{"}:
+        return (), records
     lines: list[bytes] = []
-    texts: list[bytes] = []
+    texts: list[bytes | str] = []
     for record in records:
         first = record[:1]
+        if first in _BLANKS:
+            first = record.lstrip(BLANK)[:1]
         if first == b"{":
-            texts += _lines((record,)) if b"\n" in record else (record,)
+            texts.append(record)
+        elif not first:
+            malformed.append(Malformed(Reason.EMPTY, record[: Malformed.SAMPLE_BYTES]))
         elif record.startswith(GZIP):
             messages = open_envelope(record)
             if isinstance(messages, Malformed):
@@ -61,19 +71,10 @@ def _sort(records: Sequence[bytes], malformed: list[Malformed]) -> tuple[list[by
                 texts += messages
         elif record.startswith(KPL):
             malformed.append(Malformed(Reason.KPL, record[: Malformed.SAMPLE_BYTES]))
-        elif not record.strip():
-            malformed.append(Malformed(Reason.EMPTY, record[: Malformed.SAMPLE_BYTES]))
         else:
-            lines += _lines((record,))
+            lines.append(record)
     return lines, texts
 
 
-_MARKS = frozenset((b"{", GZIP[:1], KPL[:1], b"", b"\n", b"\r", b" ", b"\t"))
-
-
-def _lines(records: Sequence[bytes]) -> list[bytes]:
-    """The lines of all records, without line ends. Producers end a record with a newline or do not."""
-    text = b"\n".join(records)
-    if b"\r" in text:
-        text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    return [line for line in text.split(b"\n") if line]
+_BLANKS = frozenset((b"", b" ", b"\t", b"\r", b"\n"))
+_MARKS = frozenset((b"{", GZIP[:1], KPL[:1])) | _BLANKS

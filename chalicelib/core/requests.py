@@ -54,6 +54,15 @@ class Malformed:
         return ascii(self.raw[: self.SAMPLE_BYTES])[2:-1]
 
 
+def host_name(text: str) -> str:
+    """The name in a Host header, which clients may write in any case, with a port and with a final dot.
+
+    >>> host_name("WWW.Example.com.:443")
+    'www.example.com'
+    """
+    return text.lower().partition(":")[0].rstrip(".")
+
+
 Text = str | tuple[str, ...]
 """What a cell says: one text, or several (WAF labels). Empty when the log had none."""
 
@@ -78,7 +87,7 @@ class Requests:
     clients: list[bytes]
     columns: Callable[[str], Column | None] = field(repr=False)
     ids: Sequence[bytes | str] = ()
-    """Request ids, a row each; empty when the log has none."""
+    """Request ids, a row each, of a type that no other source uses; empty when the log has none."""
 
     def __len__(self) -> int:
         return len(self.times)
@@ -101,7 +110,8 @@ class Requests:
     def without_repeats(self, seen: set[bytes | str]) -> "Requests":
         """The rows whose id is neither in ``seen`` nor in an earlier row; ``seen`` takes up the new ids.
 
-        Rows without an id are never repeats.
+        Rows without an id are never repeats. Nor is a request that both logs tell of, under the same id: CloudFront's
+        ids are bytes, AWS WAF's are text, and each rule counts each source by itself.
         """
         ids = self.ids
         if not ids:
@@ -134,3 +144,7 @@ class Decoded:
 
     def __len__(self) -> int:
         return sum(map(len, self.requests))
+
+    def span_ms(self) -> tuple[int, int]:
+        """Times of the earliest and of the latest request; there is at least one."""
+        return min(min(r.times) for r in self.requests), max(max(r.times) for r in self.requests)

@@ -21,7 +21,14 @@ SHORTEST_WINDOW_S, LONGEST_WINDOW_S = 1, 3600
 LARGEST_LIMIT = 1_000_000_000
 LONGEST_BLOCK_S = 366 * 86400
 MOST_RULES = 100
+LARGEST_FOLD = 20
+"""Slots of a meter in one slot of a rule it serves. Past it a meter of the rule's own costs less memory."""
+
 DEFAULT_RESOLUTION = 100
+RESERVED_NAMES = frozenset(("manual",))
+"""What blocks that operators make have in place of a rule."""
+
+LONGEST_SHOWN = 100
 
 
 class Action(StrEnum):
@@ -92,6 +99,10 @@ class RuleSet:
     def longest_window_ms(self) -> int:
         return max((rule.window_s for rule in self.rules), default=0) * 1000
 
+    def columns(self) -> frozenset[str]:
+        """The columns that the scopes look at."""
+        return frozenset(column for rule in self.rules for column in rule.scope.columns())
+
     def meters(self) -> list[Meter]:
         """The fewest meters that serve every rule: of two slots one of which divides the other, only the finer one."""
         meters: list[Meter] = []
@@ -103,7 +114,8 @@ class RuleSet:
 
 def _serves(meter: Meter, wanted: Meter) -> bool:
     same = (meter.scope, meter.ipv4, meter.ipv6) == (wanted.scope, wanted.ipv4, wanted.ipv6)
-    return same and wanted.slot_ms % meter.slot_ms == 0
+    fold, rest = divmod(wanted.slot_ms, meter.slot_ms)
+    return same and rest == 0 and fold <= LARGEST_FOLD
 
 
 class RulesError(ValueError):
@@ -125,7 +137,7 @@ def parse_rules(text: str, *, version: str | None = None) -> RuleSet:
     """
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as exc:
+    except (ValueError, RecursionError) as exc:  # ValueError: bad TOML, or a number of thousands of digits
         raise RulesError([f"not valid TOML: {exc}"]) from exc
     problems = [_unknown("rules", key, ["rule"]) for key in document if key != "rule"]
     tables = document.get("rule", [])
@@ -179,10 +191,19 @@ def _unknown(title: str, key: str, known: Iterable[str]) -> str:
     return f"{title}: unknown key {key!r}{hint}"
 
 
+def _shown(value: object) -> str:
+    """``value`` as an error shows it: on one line, not too long."""
+    try:
+        text = repr(value)
+    except ValueError:  # a number of thousands of digits
+        return "a number of thousands of digits"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+
+
 def _whole(low: int, high: int) -> Callable[[object], int]:
     def check(value: object) -> int:
         if type(value) is not int or not low <= value <= high:
-            raise _Wrong(f": {value!r} is not a whole number from {low} to {high}")
+            raise _Wrong(f": {_shown(value)} is not a whole number from {low} to {high}")
         return value
 
     return check
@@ -206,15 +227,22 @@ def _pattern(pattern: str, accepted: str) -> Callable[[object], str]:
 
     def check(value: object) -> str:
         if not isinstance(value, str) or compiled.fullmatch(value) is None:
-            raise _Wrong(f": {value!r} is not {accepted}")
+            raise _Wrong(f": {_shown(value)} is not {accepted}")
         return value
 
     return check
 
 
+def _name(value: object) -> str:
+    name = _pattern(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", "1 to 64 letters, digits, '-' or '_'")(value)
+    if name in RESERVED_NAMES:
+        raise _Wrong(f": {name!r} is what blocks made by operators are called; choose another name")
+    return name
+
+
 def _flag(value: object) -> bool:
     if not isinstance(value, bool):
-        raise _Wrong(f": {value!r} is not true or false")
+        raise _Wrong(f": {_shown(value)} is not true or false")
     return value
 
 
@@ -222,13 +250,13 @@ def _action(value: object) -> Action:
     try:
         return Action(value)  # type: ignore[arg-type]
     except ValueError:
-        raise _Wrong(f": {value!r} is not 'block' or 'count'") from None
+        raise _Wrong(f": {_shown(value)} is not 'block' or 'count'") from None
 
 
 def _table(value: object, keys: Mapping[str, Callable[[Any], Any]], required: Iterable[str]) -> dict[str, Any]:
     """The checked values of an inline table; all its problems in one _Wrong."""
     if not isinstance(value, dict):
-        raise _Wrong(f": {value!r} is not a table such as {{ {next(iter(keys))} = ... }}")
+        raise _Wrong(f": {_shown(value)} is not a table such as {{ {next(iter(keys))} = ... }}")
     wrong: list[str] = []
     checked: dict[str, Any] = {}
     for key, inner in value.items():
@@ -250,7 +278,7 @@ def _several(check: Callable[[object], str]) -> Callable[[object], tuple[str, ..
 
     def check_all(value: object) -> tuple[str, ...]:
         if not isinstance(value, list) or not value:
-            raise _Wrong(f": {value!r} is not a list of at least one value")
+            raise _Wrong(f": {_shown(value)} is not a list of at least one value")
         return tuple(sorted({check(item) for item in value}))
 
     return check_all
@@ -259,9 +287,7 @@ def _several(check: Callable[[object], str]) -> Callable[[object], tuple[str, ..
 _SCOPE: dict[str, Callable[[object], tuple[str, ...]]] = {
     "status": _several(_pattern(r"[1-5](\d\d|xx)|000", "a status such as '404' or a class such as '4xx'")),
     "method": _several(_pattern(r"[A-Z][A-Z_-]{0,31}", "a method in capitals such as 'POST'")),
-    "waf_action": _several(
-        _pattern(r"ALLOW|BLOCK|COUNT|CAPTCHA|CHALLENGE", "one of ALLOW, BLOCK, COUNT, CAPTCHA, CHALLENGE")
-    ),
+    "waf_action": _several(_pattern(r"ALLOW|BLOCK|CAPTCHA|CHALLENGE", "one of ALLOW, BLOCK, CAPTCHA, CHALLENGE")),
     "country": _several(_pattern(r"[A-Z]{2}|-", "a two-letter country code in capitals such as 'DE'")),
     "host": _several(
         _pattern(
@@ -292,7 +318,7 @@ def _as(name: str, check: Callable[[Any], Any]) -> Callable[[Any], dict[str, Any
 
 
 _KEYS: dict[str, Callable[[Any], dict[str, Any]]] = {
-    "name": _as("name", _pattern(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", "1 to 64 letters, digits, '-' or '_'")),
+    "name": _as("name", _name),
     "limit": _as("limit", _whole(0, LARGEST_LIMIT)),
     "window": _as("window_s", _duration(SHORTEST_WINDOW_S, LONGEST_WINDOW_S)),
     "action": _as("action", _action),

@@ -6,15 +6,14 @@ columnar, so that packing, unpacking and compressing are a few calls into C:
     zlib level 1 of MessagePack of a list of meters, each
     [source, topic, ipv4, ipv6, slot_ms, first slot, keys of 4 bytes, keys of 16 bytes, slots per key, slots, counts]
 
-Keys ascend, IPv4 first; slots are offsets from the first slot, and belong to the keys in order. The last three are
+Slots are offsets from the first slot, and belong to the keys in order. The last three are
 arrays of little-endian unsigned integers, as wide as their largest value needs; their first byte names the width.
 """
 
 import sys
 import zlib
 from array import array
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain, islice
 
@@ -84,42 +83,19 @@ def count(keys: Iterable[bytes], times: Iterable[int], slot_ms: int) -> Clients:
     {b'a': {2: 2}, b'b': {2: 1}}
     """
     clients: Clients = {}
-    for (key, slot), number in Counter(zip(keys, [time // slot_ms for time in times], strict=True)).items():
+    for key, slot in zip(keys, [time // slot_ms for time in times], strict=True):
         slots = clients.get(key)
         if slots is None:
-            clients[key] = {slot: number}
+            clients[key] = {slot: 1}
+        elif slot in slots:
+            slots[slot] += 1
         else:
-            slots[slot] = number
+            slots[slot] = 1
     return clients
 
 
-def union(tallies: Iterable[Tally]) -> Tally:
-    """One tally with the counts of all."""
-    merged: dict[tuple[Source, bytes, int], Counted] = {}
-    for counted in chain.from_iterable(tallies):
-        place = (counted.source, counted.topic, counted.slot_ms)
-        if place not in merged:
-            merged[place] = counted
-            continue
-        before = merged[place].clients
-        both = {key: dict(slots) for key, slots in before.items()}
-        for key, slots in counted.clients.items():
-            mine = both.setdefault(key, {})
-            for slot, number in slots.items():
-                mine[slot] = mine.get(slot, 0) + number
-        merged[place] = Counted(counted.source, counted.topic, counted.ipv4, counted.ipv6, counted.slot_ms, both)
-    return tuple(merged.values())
-
-
-def span_ms(tally: Tally) -> tuple[int, int]:
-    """From the start of the first slot (inclusive) to the end of the last (exclusive); the tally is not empty."""
-    firsts = [min(map(min, c.clients.values())) * c.slot_ms for c in tally]
-    lasts = [(max(map(max, c.clients.values())) + 1) * c.slot_ms for c in tally]
-    return min(firsts), max(lasts)
-
-
 def pack(tally: Tally) -> bytes:
-    """The packed form, the same for equal tallies."""
+    """The packed form."""
     return zlib.compress(msgspec.msgpack.encode([_columns(counted) for counted in tally]), 1)
 
 
@@ -179,9 +155,9 @@ _lists = msgspec.msgpack.Decoder(list[_Columns])
 
 
 def _columns(counted: Counted) -> _Columns:
-    keys = sorted(counted.clients, key=_width_then_key) if _mixed(counted.clients) else sorted(counted.clients)
-    fours = sum(len(key) == 4 for key in keys)
-    ordered = [counted.clients[key] for key in keys]
+    keys4 = [key for key in counted.clients if len(key) == 4]
+    keys16 = [key for key in counted.clients if len(key) == 16]
+    ordered = list(map(counted.clients.__getitem__, keys4 + keys16))
     slots = list(chain.from_iterable(ordered))
     first = min(slots)
     return _Columns(
@@ -191,20 +167,12 @@ def _columns(counted: Counted) -> _Columns:
         counted.ipv6,
         counted.slot_ms,
         first,
-        b"".join(keys[:fours]),
-        b"".join(keys[fours:]),
+        b"".join(keys4),
+        b"".join(keys16),
         _integers(list(map(len, ordered))),
         _integers([slot - first for slot in slots]),
         _integers(list(chain.from_iterable(map(dict.values, ordered)))),
     )
-
-
-def _mixed(clients: Mapping[bytes, Slots]) -> bool:
-    return len(set(map(len, clients))) > 1
-
-
-def _width_then_key(key: bytes) -> tuple[int, bytes]:
-    return len(key), key
 
 
 def _counted(columns: _Columns) -> Counted:

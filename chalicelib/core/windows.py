@@ -8,13 +8,13 @@ milliseconds fits into one window, G2 (never missed) as well.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import chain, repeat
+from operator import itemgetter
 
 from chalicelib.core.requests import Source
 from chalicelib.core.rules import Rule, RuleSet
 from chalicelib.core.tally import Clients, Counted, Slots, Tally
 
-MORE_BEFORE_PRUNING = 20_000
 FULLEST_AFTER_DROP = 0.75
 
 
@@ -82,50 +82,106 @@ class Offence:
 
 
 class Grid:
-    """Requests per client and slot, of one meter and source, at one slot length."""
+    """Requests per client and slot, as one meter counted them of one source.
 
-    def __init__(self, slot_ms: int, slots: int) -> None:
+    Slots are kept in stretches, each some consecutive slots and no shorter than a window: a window is found in two of
+    them at most, however much else is kept, and what is too old goes by the stretch.
+    """
+
+    def __init__(self, slot_ms: int, reach_ms: int) -> None:
+        """``reach_ms``: the longest window that is evaluated here."""
         self.slot_ms = slot_ms
-        self.reach = slots
-        """Slots of the longest window that is evaluated here."""
-        self.clients: Clients = {}
+        self.reach = -(-reach_ms // slot_ms)
+        """Slots in the longest window."""
         self.floor = 0
         """Slots below are not kept."""
-        self.entries = 0
-        """(client, slot) pairs; counts a pair that was added twice as two until the next ``prune``."""
+        self._size = max(self.reach, STRETCH_MS // slot_ms)
+        self._stretches: dict[int, Clients] = {}
+        self._entries: dict[int, int] = {}
 
-    def add(self, clients: Clients, factor: int) -> None:
-        """Adds counts in slots that are ``factor`` times finer than the grid's."""
-        mine, floor = self.clients, self.floor
+    @property
+    def entries(self) -> int:
+        """(client, slot) pairs; a pair that came twice may count as two."""
+        return sum(self._entries.values())
+
+    def clients(self) -> set[bytes]:
+        """Everybody of whom something is kept."""
+        return set(chain.from_iterable(self._stretches.values()))
+
+    def slots(self, client: bytes) -> Slots:
+        """What is kept of one client."""
+        return self._gather(client, self._stretches.values())
+
+    def add(self, clients: Clients, lowest: int, highest: int) -> None:
+        """Adds counts, none of them in a slot below ``lowest`` or above ``highest``."""
+        number, last = lowest // self._size, highest // self._size
+        if number == last and lowest >= self.floor:
+            self._add(number, clients)
+            return
+        parts: dict[int, Clients] = {}
         for key, slots in clients.items():
-            self.entries += len(slots)
-            held = mine.get(key)
+            for slot, requests in slots.items():
+                if slot >= self.floor:
+                    parts.setdefault(slot // self._size, {}).setdefault(key, {})[slot] = requests
+        for number, part in parts.items():
+            self._add(number, part)
+
+    def _add(self, number: int, clients: Clients) -> None:
+        stretch = self._stretches.setdefault(number, {})
+        self._entries[number] = self._entries.get(number, 0) + sum(map(len, clients.values()))
+        for key, slots in clients.items():
+            held = stretch.get(key)
             if held is None:
-                if factor == 1 and min(slots) >= floor:
-                    mine[key] = slots.copy()
-                    continue
-                held = mine[key] = {}
-            for slot, number in slots.items():
-                slot //= factor  # noqa: PLW2901
-                if slot >= floor:
-                    held[slot] = held.get(slot, 0) + number
+                stretch[key] = slots.copy()
+            elif held.keys().isdisjoint(slots):
+                held.update(slots)
+            else:
+                for slot, more in slots.items():
+                    held[slot] = held.get(slot, 0) + more
 
-    def prune(self) -> None:
-        """Lets go of the slots below the floor, and of clients without slots."""
-        floor = self.floor
-        kept: Clients = {}
-        self.entries = 0
-        for key, slots in self.clients.items():
-            if slots and min(slots) < floor:
-                slots = {slot: number for slot, number in slots.items() if slot >= floor}  # noqa: PLW2901
-            if slots:
-                kept[key] = slots
-                self.entries += len(slots)
-        self.clients = kept
+    def above(self, clients: Iterable[bytes], limit: int, lowest: int, highest: int) -> list[tuple[bytes, Slots]]:
+        """Those of ``clients`` that may be over ``limit`` in a window that contains a slot of lowest..highest.
+
+        With each comes what is kept of it around there. Most clients are ruled out by a sum, in C.
+        """
+        size, reach = self._size, self.reach
+        numbers = range((lowest - reach + 1) // size, (highest + reach - 1) // size + 1)
+        near = [self._stretches[number] for number in numbers if number in self._stretches]
+        keys = list(clients)
+        sums = [map(sum, map(dict.values, map(stretch.get, keys, repeat(NOTHING)))) for stretch in near]
+        totals = map(sum, zip(*sums, strict=True)) if len(sums) > 1 else sums[0] if sums else repeat(0)
+        return [(key, self._gather(key, near)) for key, total in zip(keys, totals, strict=False) if total > limit]
+
+    def _gather(self, client: bytes, stretches: Iterable[Clients]) -> Slots:
+        found: Slots = {}
+        for stretch in stretches:
+            found.update(stretch.get(client, NOTHING))
+        return found
+
+    def forget(self, floor: int) -> None:
+        """Lets go of the stretches that lie below ``floor``; slots below are not taken any more."""
+        self.floor = floor
+        for number in [n for n in self._stretches if (n + 1) * self._size <= floor]:
+            del self._stretches[number], self._entries[number]
+
+    def shares(self, limit: int) -> Iterator[tuple[float, int, int, bytes]]:
+        """Each client's requests over ``limit + 1``, its entries, and where it is, by stretch."""
+        for number, stretch in self._stretches.items():
+            for key, slots in stretch.items():
+                yield sum(slots.values()) / (limit + 1), len(slots), number, key
+
+    def drop(self, number: int, key: bytes) -> None:
+        """Forgets a client's part of a stretch."""
+        self._entries[number] -= len(self._stretches[number].pop(key))
 
 
-Place = tuple[Source, bytes, int]
-"""Of a grid: source, topic, slot length."""
+NOTHING: Slots = {}
+STRETCH_MS = 60_000
+"""A stretch is as long as a window and at least this long: short ones would cost a dictionary each per client."""
+
+
+Place = tuple[Source, bytes, int, tuple[int, ...]]
+"""Of a grid: source and topic, the slot length it is counted in, and those it is evaluated in."""
 
 
 class View:
@@ -141,21 +197,31 @@ class View:
         self.since_ms = 0
         self._sample_rate = sample_rate
         self._most_entries = most_entries
-        self._kept_entries = 0
         self._grids: dict[Place, Grid] = {}
-        self._places: dict[bytes, dict[int, int]] = {}
-        self._rules = [(rule, rule.meter.topic) for rule in rules.rules]
-        for rule, topic in self._rules:
-            lengths = self._places.setdefault(topic, {})
-            lengths[rule.slot_ms] = max(lengths.get(rule.slot_ms, 0), rule.resolution)
+        self._rules: dict[bytes, dict[int, list[Rule]]] = {}
+        for rule in rules.rules:
+            self._rules.setdefault(rule.meter.topic, {}).setdefault(rule.slot_ms, []).append(rule)
 
     @property
     def entries(self) -> int:
         return sum(grid.entries for grid in self._grids.values())
 
-    def grid(self, source: Source, rule: Rule) -> Grid | None:
-        """Where ``rule`` is evaluated for ``source``; None if nothing has been counted there yet."""
-        return self._grids.get((source, rule.meter.topic, rule.slot_ms))
+    def clients(self, source: Source, rule: Rule) -> set[bytes]:
+        """Everybody of whom something is kept that ``rule`` counts."""
+        return set().union(*(grid.clients() for grid in self._grids_of(source, rule)))
+
+    def slots(self, source: Source, rule: Rule, client: bytes) -> Slots:
+        """What is kept of one client, in the slots of ``rule``."""
+        found: Slots = {}
+        for grid in self._grids_of(source, rule):
+            _fold(grid.slots(client), rule.slot_ms // grid.slot_ms, found)
+        return found
+
+    def _grids_of(self, source: Source, rule: Rule) -> list[Grid]:
+        topic = rule.meter.topic
+        return [
+            g for (s, t, _, served), g in self._grids.items() if (s, t) == (source, topic) and rule.slot_ms in served
+        ]
 
     def keep_since(self, since_ms: int) -> None:
         """From now on the view need only be exact for requests at or after ``since_ms``; it never goes back."""
@@ -163,41 +229,51 @@ class View:
             return
         self.since_ms = since_ms
         for grid in self._grids.values():
-            grid.floor = self._floor(grid)
-        if self.entries > 2 * self._kept_entries + MORE_BEFORE_PRUNING or self.entries > self._most_entries:
-            self._prune()
+            grid.forget(self._floor(grid))
 
-    def merge(self, tally: Tally) -> None:
-        """Adds a tally."""
-        for counted, slot_ms in self._read(tally):
-            place = (counted.source, counted.topic, slot_ms)
+    def merge(self, tally: Tally, first_ms: int, last_ms: int) -> None:
+        """Adds a tally whose requests were all made within ``first_ms``..``last_ms``, both inclusive."""
+        for place, counted in self._read(tally):
             grid = self._grids.get(place)
             if grid is None:
-                grid = self._grids[place] = Grid(slot_ms, self._places[counted.topic][slot_ms])
-                grid.floor = self._floor(grid)
-            grid.add(counted.clients, slot_ms // counted.slot_ms)
+                rules = chain.from_iterable(self._rules[counted.topic][slot_ms] for slot_ms in place[3])
+                grid = Grid(counted.slot_ms, max(rule.window_s for rule in rules) * 1000)
+                grid.forget(self._floor(grid))
+                self._grids[place] = grid
+            grid.add(counted.clients, first_ms // counted.slot_ms, last_ms // counted.slot_ms)
         if self.entries > self._most_entries:
-            self._prune()
+            self._drop(self.entries - int(self._most_entries * FULLEST_AFTER_DROP))
 
-    def offences(self, touched: Tally) -> list[Offence]:
-        """Who is over a limit in a window that contains a slot of ``touched``; a client once per rule and source."""
+    def offences(self, touched: Tally, first_ms: int, last_ms: int) -> list[Offence]:
+        """Who is over a limit in a window that contains a slot of ``touched``; a client once per rule and source.
+
+        All requests of ``touched`` were made within ``first_ms``..``last_ms``, both inclusive.
+        """
         found = []
-        read = {(c.source, c.topic, slot_ms): c for c, slot_ms in self._read(touched)}
-        for (source, topic, slot_ms), counted in read.items():
-            grid = self._grids.get((source, topic, slot_ms))
-            if grid is None:
-                continue
-            factor = slot_ms // counted.slot_ms
-            rules = [rule for rule, rule_topic in self._rules if rule_topic == topic and rule.slot_ms == slot_ms]
-            limits = [rule.limit * self._sample_rate // 100 for rule in rules]
-            for key in _above(grid.clients, counted.clients, min(limits)):
-                slots = grid.clients[key]
-                marks = {slot // factor for slot in counted.clients[key]} & slots.keys()
-                for rule, limit in zip(rules, limits, strict=True):
-                    window = over_limit(slots, marks, rule.resolution, limit) if marks else None
-                    if window is not None:
-                        found.append(self._offence(rule, source, key, window))
+        for (source, topic, _, served), counted in self._read(touched):
+            for slot_ms in served:
+                for rule in self._rules[topic][slot_ms]:
+                    limit = rule.limit * self._sample_rate // 100
+                    for key, slots in self._above(source, rule, counted.clients, limit, first_ms, last_ms):
+                        factor = slot_ms // counted.slot_ms
+                        marks = {slot // factor for slot in counted.clients[key]} & slots.keys()
+                        window = over_limit(slots, marks, rule.resolution, limit) if marks else None
+                        if window is not None:
+                            found.append(self._offence(rule, source, key, window))
         return found
+
+    def _above(
+        self, source: Source, rule: Rule, clients: Iterable[bytes], limit: int, first_ms: int, last_ms: int
+    ) -> Iterator[tuple[bytes, Slots]]:
+        """Clients that may be over ``limit``, with their slots in the length of ``rule``."""
+        grids = self._grids_of(source, rule)
+        # A client spread over several grids (rules have just changed) may be above only with all of them together.
+        only = limit if len(grids) == 1 else 0
+        found: dict[bytes, Slots] = {}
+        for grid in grids:
+            for key, slots in grid.above(clients, only, first_ms // grid.slot_ms, last_ms // grid.slot_ms):
+                _fold(slots, rule.slot_ms // grid.slot_ms, found.setdefault(key, {}))
+        return iter(found.items())
 
     def _offence(self, rule: Rule, source: Source, client: bytes, window: Window) -> Offence:
         slot_ms = rule.slot_ms
@@ -211,49 +287,41 @@ class View:
             since_ms=window.since * slot_ms,
         )
 
-    def _read(self, tally: Tally) -> Iterator[tuple[Counted, int]]:
-        """What each grid takes from ``tally``, and the grid's slot length.
+    def _read(self, tally: Tally) -> list[tuple[Place, Counted]]:
+        """Where each part of ``tally`` belongs.
 
-        Where a tally holds one topic at several slot lengths (several rules, none of whose slots divides the other's),
-        a grid takes the coarsest that divides its own: one of them, or requests would count twice.
+        Each length a rule is evaluated in takes one part of its topic: the coarsest whose slots divide its own.
         """
-        best: dict[Place, Counted] = {}
-        for counted in tally:
-            for slot_ms in self._places.get(counted.topic, ()):
-                place = (counted.source, counted.topic, slot_ms)
-                rival = best.get(place)
-                if slot_ms % counted.slot_ms == 0 and (rival is None or rival.slot_ms < counted.slot_ms):
-                    best[place] = counted
-        return ((counted, place[2]) for place, counted in best.items())
+        served: dict[tuple[Source, bytes, int], tuple[Counted, list[int]]] = {}
+        parts = {(c.source, c.topic): [d for d in tally if (d.source, d.topic) == (c.source, c.topic)] for c in tally}
+        for (source, topic), some in parts.items():
+            for slot_ms in self._rules.get(topic, ()):
+                fitting = [c for c in some if slot_ms % c.slot_ms == 0]
+                if fitting:
+                    best = max(fitting, key=lambda c: c.slot_ms)
+                    served.setdefault((source, topic, best.slot_ms), (best, []))[1].append(slot_ms)
+        return [((*place, tuple(lengths)), counted) for place, (counted, lengths) in served.items()]
 
     def _floor(self, grid: Grid) -> int:
         return self.since_ms // grid.slot_ms - grid.reach + 1
 
-    def _prune(self) -> None:
-        for grid in self._grids.values():
-            grid.prune()
-        if self.entries > self._most_entries:
-            self._drop(self.entries - int(self._most_entries * FULLEST_AFTER_DROP))
-        self._kept_entries = self.entries
-
     def _drop(self, surplus: int) -> None:
         """Drops the clients with the smallest share of their limit until ``surplus`` entries are gone."""
         shares = []
-        for (_, topic, slot_ms), grid in self._grids.items():
-            limit = 1 + min(rule.limit for rule, other in self._rules if other == topic and rule.slot_ms == slot_ms)
-            shares += [(sum(slots.values()) / limit, len(slots), key, grid) for key, slots in grid.clients.items()]
-        shares.sort(key=lambda share: share[0])
-        for _, size, key, grid in shares:
+        for (_, topic, _, served), grid in self._grids.items():
+            limit = min(rule.limit for slot_ms in served for rule in self._rules[topic][slot_ms])
+            shares += [(*share, grid) for share in grid.shares(limit)]
+        shares.sort(key=itemgetter(0))
+        for _, size, number, key, grid in shares:
             if surplus <= 0:
                 break
-            del grid.clients[key]
-            grid.entries -= size
+            grid.drop(number, key)
             surplus -= size
             self.dropped += 1
 
 
-def _above(held: Clients, touched: Clients, limit: int) -> list[bytes]:
-    """The touched clients with more than ``limit`` requests in all slots that are held."""
-    nothing: Slots = {}
-    totals = map(sum, map(dict.values, map(held.get, touched, repeat(nothing))))
-    return [key for key, total in zip(touched, totals, strict=True) if total > limit]
+def _fold(slots: Slots, factor: int, into: Slots) -> None:
+    """Adds ``slots`` to slots ``factor`` times as long."""
+    for slot, number in slots.items():
+        wide = slot // factor
+        into[wide] = into.get(wide, 0) + number

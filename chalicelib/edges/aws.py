@@ -7,8 +7,22 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.ports import Conflict, Throttled, Unavailable
 
-CONFLICTS = frozenset(("ConditionalCheckFailedException", "TransactionConflictException", "WAFOptimisticLockException"))
-THROTTLES = frozenset(("ThrottlingException", "ProvisionedThroughputExceededException", "RequestLimitExceeded"))
+CONFLICTS = frozenset(
+    (
+        "ConditionalCheckFailedException",
+        "TransactionConflictException",
+        "WAFOptimisticLockException",
+        *("ConditionalCheckFailed", "TransactionConflict"),  # why a transaction was cancelled
+    )
+)
+THROTTLES = frozenset(
+    (
+        "ThrottlingException",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        *("ThrottlingError", "ProvisionedThroughputExceeded"),  # why a transaction was cancelled
+    )
+)
 
 
 @contextmanager
@@ -18,15 +32,16 @@ def translated(action: str) -> Iterator[None]:
         yield
     except ClientError as exc:
         code = exc.response["Error"]["Code"]
-        if code in CONFLICTS or (code == "TransactionCanceledException" and _lost(exc)):
+        codes = {code, *_reasons(exc)}
+        if codes & CONFLICTS:
             raise Conflict(f"{action}: {code}") from exc
-        refusal = Throttled if code in THROTTLES else Unavailable
+        refusal = Throttled if codes & THROTTLES else Unavailable
         raise refusal(f"{action}: {code}: {exc.response['Error'].get('Message', '')}") from exc
     except BotoCoreError as exc:
         raise Unavailable(f"{action}: {exc}") from exc
 
 
-def _lost(exc: ClientError) -> bool:
-    """Whether a transaction was cancelled because of what others wrote."""
+def _reasons(exc: ClientError) -> list[str]:
+    """Why a transaction was cancelled: a code for each of its items that was refused."""
     reasons: Collection[dict[str, str]] = exc.response.get("CancellationReasons", ())  # type: ignore[assignment]
-    return any(reason.get("Code") in ("ConditionalCheckFailed", "TransactionConflict") for reason in reasons)
+    return [reason.get("Code", "") for reason in reasons]

@@ -18,9 +18,9 @@ def kinesis_batch(event: Mapping[str, Any]) -> Batch:
     shard = records[0]["eventID"].partition(":")[0]
     return Batch(
         shard=f"{stream}/{shard}",
-        sequences=list(map(int, map(itemgetter("sequenceNumber"), pieces))),
+        sequences=list(map(itemgetter("sequenceNumber"), pieces)),
         data=list(map(a2b_base64, map(itemgetter("data"), pieces))),
-        arrived_ms=[int(piece.get("approximateArrivalTimestamp", 0) * 1000) for piece in pieces],
+        arrived=list(map(itemgetter("approximateArrivalTimestamp"), pieces)),
     )
 
 

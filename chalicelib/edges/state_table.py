@@ -51,6 +51,8 @@ class StateTable:
         limit: int | None = None,
         descending: bool = False,
     ) -> Iterator[Item]:
+        if below is not None and below <= above:
+            return  # DynamoDB refuses a range that nothing can be in.
         condition, values = "#kind = :kind", {":kind": {"S": kind}}
         # A key takes one condition. BETWEEN includes both ends, which are left out below.
         if above and below is not None:

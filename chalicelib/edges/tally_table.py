@@ -48,7 +48,7 @@ class TallyTable:
     def read(self, keys: Collection[LogKey]) -> tuple[Registry, Mapping[LogKey, LogItem]]:
         registry: Registry = {}
         found: dict[LogKey, LogItem] = {}
-        for attributes in self._get([(REGISTRY, 0), *keys]):
+        for attributes in self._get([(REGISTRY, 0), *set(keys)]):
             log = attributes["log"]["S"]
             if log == REGISTRY:
                 registry = {

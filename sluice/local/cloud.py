@@ -8,6 +8,7 @@ containers, the state table's stream, the schedule.
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -24,10 +25,9 @@ from chalicelib.ingest import Report
 from chalicelib.ports import Item
 from chalicelib.publish import PublishReport
 from chalicelib.sweep import SweepReport
-from sluice.local.kinesis import Shard, Stream
-from sluice.local.loop import Clock, Loop
-from sluice.local.memory import MemoryStateStore, MemoryTallyLogs
-from sluice.local.memory import StreamRecord as StateChange
+from sluice.local.kinesis import Record, Shard, Stream
+from sluice.local.loop import Bell, Clock, Loop
+from sluice.local.memory import MemoryStateStore, MemoryTallyLogs, StateChange
 from sluice.local.waf import WafStandIn
 
 POLL_S = 1.0
@@ -43,7 +43,6 @@ RECORD_FRAME = 460
 """Bytes of a record in an event, besides its base64."""
 
 STATE_RECORDS = {"enforce": 100, "publish": 1000}
-RETRY_S = 1.0
 MOST_FAILURES = 100
 DEFAULT_RULES = Path(deployed.__file__).parent / "chalicelib" / "rules.toml"
 
@@ -58,6 +57,9 @@ class Telemetry:
     lifted: list[Block] = field(default_factory=list)
     outcomes: dict[str, int] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
+    publish_conflicts: int = 0
+    overflow: int = 0
+    """Blocks that the IP sets had no room for at the last publish."""
     breaker_opened: bool = False
     rules_problem: str | None = None
 
@@ -80,6 +82,8 @@ class Telemetry:
 
     def published(self, report: PublishReport) -> None:
         self.failures += report.failures
+        self.publish_conflicts += report.conflicts
+        self.overflow = report.wanted.overflow
 
     def swept(self, report: SweepReport) -> None:
         self.lifted += report.lifted
@@ -133,7 +137,8 @@ class LocalCloud:
         self._ingesters = [self.container() for _ in range(containers)]
         self._others = {name: self.container() for name in ("enforce", "publish", "sweep")}
         self._waiting: dict[str, list[StateChange]] = {"enforce": [], "publish": []}
-        self._positions: dict[str, int] = {}
+        self._deliveries: list[Bell] = []
+        self._polls: dict[str, Bell] = {}
         self._retries: dict[str, int] = {}
         self.invocation_failures: list[str] = []
 
@@ -143,80 +148,73 @@ class LocalCloud:
 
     def start(self) -> None:
         """Maps the event sources to the handlers."""
-        now = self.loop.clock.now()
-        self._map_new_shards()
-        self.loop.every(POLL_S, self._map_new_shards, first=now + POLL_S)
+        now = self.now()
         for function in self._waiting:
-            self.loop.every(STATE_POLL_S, lambda name=function: self._deliver(name), first=now + STATE_POLL_S)  # type: ignore[misc]
+            deliver = partial(self._deliver, function)
+            self._deliveries.append(Bell(self.loop, STATE_POLL_S, deliver, first=now + STATE_POLL_S))
+        self.state.on_change = self._ring_deliveries
+        self._ring_deliveries()
         self.loop.every(SWEEP_S, self._sweep, first=now + 2)
 
     def put(self, line: bytes) -> None:
         """One Kinesis record, readable from now on."""
-        self.stream.put(line, self.loop.clock.now())
+        shard = self.stream.put(line, self.now())
+        if shard.id not in self._polls:
+            phase = self.random.uniform(0, POLL_S)
+            self._polls[shard.id] = Bell(self.loop, POLL_S, partial(self._poll, shard), first=self.now() + phase)
+        self._polls[shard.id].ring()
 
     def now(self) -> float:
         return self.loop.clock.now()
 
     @property
     def backlog(self) -> int:
-        """Records that have not been ingested, and state changes that have not been enforced."""
-        records = sum(s.base + len(s.records) - self._positions.get(s.id, 0) for s in self.stream.shards.values())
+        """Records that have not been ingested, and state changes that have not been delivered."""
+        records = sum(len(shard.records) for shard in self.stream.shards.values())
         return records + len(self.state.changes) + sum(map(len, self._waiting.values()))
 
-    def _map_new_shards(self) -> None:
-        for shard in list(self.stream.shards.values()):
-            if shard.id not in self._positions:
-                self._positions[shard.id] = 0
-                phase = self.random.uniform(0, POLL_S)
-                self.loop.every(POLL_S, lambda shard=shard: self._poll(shard), first=self.now() + phase)  # type: ignore[misc]
-
-    def _poll(self, shard: Shard) -> None:
-        """Delivers what a shard holds; a failed batch is delivered again after a while, cut elsewhere."""
-        parents = (self.stream.shards[parent] for parent in shard.parents)
-        if any(self._positions.get(p.id, 0) < p.base + len(p.records) for p in parents):
-            return
-        while True:
-            start = self._positions[shard.id] - shard.base
-            records = self._cut(shard, start)
-            if not records:
-                return
-            container = self.random.choice(self._ingesters)
+    def _poll(self, shard: Shard) -> bool:
+        """Delivers what a shard holds; a failed batch is delivered again at the next poll, cut elsewhere."""
+        if any(self.stream.shards[parent].records for parent in shard.parents):
+            return True
+        while records := self._cut(shard):
             event = kinesis_event(self.stream.name, shard.id, records)
-            if not self._invoke(container, lambda event=event: deployed.ingest(event, None)):  # type: ignore[misc]
+            if not self._invoke(self.random.choice(self._ingesters), partial(deployed.ingest, event, None)):
                 self._retries[shard.id] = self.random.randint(1, len(records))
-                return
+                return True
             self._retries.pop(shard.id, None)
-            self._positions[shard.id] += len(records)
-            del shard.records[: start + len(records)]
-            shard.base += start + len(records)
+            del shard.records[: len(records)]
             self.loop.sleep(0)
+        return False
 
-    def _cut(self, shard: Shard, start: int) -> list[Any]:
-        most = self._retries.get(shard.id, MOST_RECORDS)
-        taken: list[Any] = []
+    def _cut(self, shard: Shard) -> list[Record]:
+        taken: list[Record] = []
         size = 0
-        for record in shard.records[start : start + most]:
+        for record in shard.records[: self._retries.get(shard.id, MOST_RECORDS)]:
             size += len(record.data) * 4 // 3 + RECORD_FRAME
             if taken and size > MOST_BYTES:
                 break
             taken.append(record)
         return taken
 
-    def _deliver(self, function: str) -> None:
+    def _deliver(self, function: str) -> bool:
         """Delivers changes of the state table to one of the functions that listen to its stream."""
         for each in self._waiting.values():
             each.extend(self.state.changes)
         self.state.changes.clear()
         waiting = self._waiting[function]
         while some := waiting[: STATE_RECORDS[function]]:
-            handler = getattr(deployed, function)
-            if not self._invoke(self._others[function], lambda: handler(state_event(some), None)):  # noqa: B023
-                self.loop.sleep(RETRY_S)
-                return
+            if not self._invoke(self._others[function], partial(getattr(deployed, function), state_event(some), None)):
+                return True
             del waiting[: len(some)]
+        return False
+
+    def _ring_deliveries(self) -> None:
+        for bell in self._deliveries:
+            bell.ring()
 
     def _sweep(self) -> None:
-        self._invoke(self._others["sweep"], lambda: deployed.sweep(schedule_event(), None))
+        self._invoke(self._others["sweep"], partial(deployed.sweep, schedule_event(), None))
 
     def _invoke(self, container: Services, handler: Callable[[], object]) -> bool:
         """Whether the invocation succeeded; as in Lambda, an error costs a retry and nothing else."""
@@ -231,8 +229,8 @@ class LocalCloud:
         return True
 
 
-def kinesis_event(stream: str, shard: str, records: Sequence[Any]) -> dict[str, Any]:
-    """The event Lambda makes of ``records`` (each with ``sequence``, ``data`` and ``arrived``)."""
+def kinesis_event(stream: str, shard: str, records: Sequence[Record]) -> dict[str, Any]:
+    """The event Lambda makes of ``records``."""
     arn = f"arn:aws:kinesis:us-east-1:000000000000:stream/{stream}"
     return {
         "Records": [

@@ -5,7 +5,7 @@ from random import Random
 
 
 @dataclass(frozen=True, slots=True)
-class StreamRecord:
+class Record:
     sequence: int
     data: bytes
     arrived: float
@@ -15,9 +15,8 @@ class StreamRecord:
 @dataclass(slots=True)
 class Shard:
     id: str
-    records: list[StreamRecord] = field(default_factory=list)
-    base: int = 0
-    """Records that were there and have been let go."""
+    records: list[Record] = field(default_factory=list)
+    """Those that have not been read to the end yet."""
     closed: bool = False
     parents: tuple[str, ...] = ()
     """Shards that have to be read to their end before this one is begun."""
@@ -38,10 +37,11 @@ class Stream:
     def open_shards(self) -> list[Shard]:
         return [shard for shard in self.shards.values() if not shard.closed]
 
-    def put(self, data: bytes, now: float) -> None:
-        shard = self._random.choice(self.open_shards)
+    def put(self, data: bytes, now: float, shard: Shard | None = None) -> Shard:
+        shard = shard or self._random.choice(self.open_shards)
         self._next += self._random.randrange(1, 1 << 20)
-        shard.records.append(StreamRecord(self._next, data, now))
+        shard.records.append(Record(self._next, data, now))
+        return shard
 
     def split(self, shard: Shard) -> None:
         """Closes ``shard``; two new ones take its place."""

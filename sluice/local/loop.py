@@ -67,10 +67,7 @@ class Loop:
 
         def run() -> None:
             call()
-            due = first
-            while due <= self.clock.now():
-                due += interval
-            self.every(interval, call, first=due)
+            self.every(interval, call, first=tick(first, interval, self.clock.now()))
 
         self.at(first, run)
 
@@ -92,3 +89,41 @@ class Loop:
     def _switch(self, task: greenlet) -> None:
         task.parent = self._hub
         task.switch()
+
+
+def tick(first: float, interval: float, now: float) -> float:
+    """The next of ``first``, ``first + interval``, ... that is after ``now``.
+
+    >>> tick(0.25, 1.0, 3.5), tick(0.25, 1.0, 3.25)
+    (4.25, 4.25)
+    """
+    return first if now < first else first + (int((now - first) / interval) + 1) * interval
+
+
+class Bell:
+    """Calls somebody at the next tick after it is rung; who is never rung is never called.
+
+    What polls an idle source a million times a day costs a simulation its speed, and changes nothing.
+    """
+
+    def __init__(self, loop: Loop, interval: float, call: Callable[[], bool], *, first: float) -> None:
+        """``call`` says whether it is to be called again at the next tick."""
+        self._loop = loop
+        self._interval = interval
+        self._first = first
+        self._call = call
+        self._rung = False
+
+    def ring(self) -> None:
+        if not self._rung:
+            self._rung = True
+            self._loop.at(tick(self._first, self._interval, self._loop.clock.now()), self._answer)
+
+    def _answer(self) -> None:
+        again = True
+        try:
+            again = self._call()
+        finally:
+            self._rung = False
+            if again:
+                self.ring()

@@ -1,10 +1,17 @@
-"""Both tables in memory, with the state table's stream. They pass the same contract suites as DynamoDB."""
+"""Both tables in memory, with the state table's stream. They pass the same contract suites as DynamoDB.
 
-from bisect import bisect_right
-from collections.abc import Collection, Iterator, Mapping, Sequence
+Writes are atomic among threads, as they are in DynamoDB.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from threading import Lock
 
-from chalicelib.ports import Conflict, Item, LogItem, LogKey, Put, Registry, Write
+from chalicelib.ports import Conflict, Item, LogItem, LogKey, Put, Registry, Unavailable, Write
+
+MOST_WRITES = 100
+"""In one transaction of DynamoDB."""
 
 
 class MemoryTallyLogs:
@@ -13,12 +20,14 @@ class MemoryTallyLogs:
     def __init__(self) -> None:
         self._logs: dict[str, dict[int, LogItem]] = {}
         self._registry: dict[str, tuple[str, ...]] = {}
+        self._writing = Lock()
 
     def append(self, log: str, offset: int, items: Sequence[LogItem]) -> None:
-        held = self._logs.setdefault(log, {})
-        if any(offset + step in held for step in range(len(items))):
-            raise Conflict(f"append to {log} at {offset}")
-        held.update((offset + step, item) for step, item in enumerate(items))
+        with self._writing:
+            held = self._logs.setdefault(log, {})
+            if any(offset + step in held for step in range(len(items))):
+                raise Conflict(f"append to {log} at {offset}")
+            held.update((offset + step, item) for step, item in enumerate(items))
 
     def read(self, keys: Collection[LogKey]) -> tuple[Registry, Mapping[LogKey, LogItem]]:
         found = {(log, offset): item for log, offset in keys if (item := self._logs.get(log, {}).get(offset))}
@@ -33,12 +42,13 @@ class MemoryTallyLogs:
         return found
 
     def register(self, shard: str, seen: tuple[str, ...], logs: tuple[str, ...]) -> None:
-        if self._registry.get(shard, ()) != seen:
-            raise Conflict(f"register {shard}")
-        if logs:
-            self._registry[shard] = logs
-        else:
-            self._registry.pop(shard, None)
+        with self._writing:
+            if self._registry.get(shard, ()) != seen:
+                raise Conflict(f"register {shard}")
+            if logs:
+                self._registry[shard] = logs
+            else:
+                self._registry.pop(shard, None)
 
     def expire(self, written_before_ms: int) -> None:
         """What DynamoDB's TTL does, sooner or later."""
@@ -47,7 +57,7 @@ class MemoryTallyLogs:
 
 
 @dataclass(frozen=True, slots=True)
-class StreamRecord:
+class StateChange:
     """A change of the state table: its images before and after."""
 
     old: Item | None
@@ -60,7 +70,10 @@ class MemoryStateStore:
     def __init__(self) -> None:
         self._items: dict[str, dict[str, Item]] = {}
         self._order: dict[str, list[str]] = {}
-        self.changes: list[StreamRecord] = []
+        self._lock = Lock()
+        self.changes: list[StateChange] = []
+        self.on_change: Callable[[], object] = lambda: None
+        """Called after each change."""
 
     def get(self, kind: str, id: str) -> Item | None:
         return self._items.get(kind, {}).get(id)
@@ -78,31 +91,36 @@ class MemoryStateStore:
         limit: int | None = None,
         descending: bool = False,
     ) -> Iterator[Item]:
-        held = self._items.get(kind, {})
-        if kind not in self._order:
-            self._order[kind] = sorted(held)
-        ids = self._order[kind]
-        ids = ids[bisect_right(ids, above) :]
-        if below is not None:
-            ids = [id for id in ids if id < below]
-        if descending:
-            ids = ids[::-1]
-        return iter([held[id] for id in ids[:limit]])
+        with self._lock:
+            held = self._items.get(kind, {})
+            if kind not in self._order:
+                self._order[kind] = sorted(held)
+            ids = self._order[kind]
+            ids = ids[bisect_right(ids, above) :]
+            if below is not None:
+                ids = ids[: bisect_left(ids, below)]
+            if descending:
+                ids = ids[::-1]
+            return iter([held[id] for id in ids[:limit]])
 
     def put_over(self, items: Sequence[Item]) -> None:
-        for item in items:
-            self._put(item)
+        with self._lock:
+            for item in items:
+                self._put(item)
 
     def write(self, writes: Sequence[Write]) -> None:
-        for write in writes:
-            stored = self.get(write.item.kind, write.item.id)
-            if (stored.version if stored else 0) != write.item.version:
-                raise Conflict(f"write {write.item.kind} {write.item.id}")
-        for write in writes:
-            if isinstance(write, Put):
-                self._put(write.item)
-            else:
-                self._delete(write.item)
+        if len({(write.item.kind, write.item.id) for write in writes}) < len(writes) or len(writes) > MOST_WRITES:
+            raise Unavailable(f"{len(writes)} writes: DynamoDB takes {MOST_WRITES} at once, one an item")
+        with self._lock:
+            for write in writes:
+                stored = self.get(write.item.kind, write.item.id)
+                if (stored.version if stored else 0) != write.item.version:
+                    raise Conflict(f"write {write.item.kind} {write.item.id}")
+            for write in writes:
+                if isinstance(write, Put):
+                    self._put(write.item)
+                else:
+                    self._delete(write.item)
 
     def _put(self, item: Item) -> None:
         held = self._items.setdefault(item.kind, {})
@@ -111,10 +129,14 @@ class MemoryStateStore:
         if old is None:
             self._order.pop(item.kind, None)
         if old != new:
-            self.changes.append(StreamRecord(old, new))
+            self._tell(StateChange(old, new))
 
     def _delete(self, item: Item) -> None:
         old = self._items.get(item.kind, {}).pop(item.id, None)
         self._order.pop(item.kind, None)
         if old is not None:
-            self.changes.append(StreamRecord(old, None))
+            self._tell(StateChange(old, None))
+
+    def _tell(self, change: StateChange) -> None:
+        self.changes.append(change)
+        self.on_change()

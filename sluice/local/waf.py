@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_network
+from itertools import count
 from typing import Any
 from uuid import UUID
 
@@ -38,6 +39,7 @@ class WafStandIn:
         self._clock = clock
         self._sleep = sleep
         self._sets: dict[str, _Set] = {}
+        self._numbers = count(1)
         self._calls: dict[str, deque[float]] = {"update": deque(), "read": deque()}
         self.updates: list[tuple[float, str, frozenset[str]]] = []
         """Time, name and new addresses of every update."""
@@ -50,7 +52,7 @@ class WafStandIn:
         if any(held.name == Name for held in self._sets.values()):
             raise _error("CreateIPSet", "WAFDuplicateItemException", f"an IP set {Name} exists")
         _check("CreateIPSet", IPAddressVersion, Addresses)
-        id = str(UUID(int=0x51 << 120 | len(self._sets) + 1))
+        id = str(UUID(int=0x51 << 120 | next(self._numbers)))
         self._sets[id] = _Set(Name, IPAddressVersion, Description, addresses=list(Addresses))
         return {"Summary": {"Name": Name, "Id": id, "LockToken": self._token(id)}}
 
@@ -133,7 +135,7 @@ def _check(action: str, family: str, addresses: Sequence[str]) -> None:
         except ValueError:
             network = None
         fits = network is not None and f"IPV{network.version}" == family and network.prefixlen > 0
-        if not fits or "/" not in text:
+        if not fits or not text.partition("/")[2].isdecimal():
             raise _error(action, "WAFInvalidParameterException", f"field: IP_ADDRESS, parameter: {text}")
 
 

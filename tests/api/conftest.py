@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from random import Random
 from threading import RLock
@@ -10,6 +11,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
+from jsonschema_rs import Draft202012Validator
 
 import app
 from chalicelib.bootstrap import Services, compose, running_in
@@ -52,6 +54,19 @@ class Reply:
     def fields(self) -> list[str]:
         """The fields a problem document names."""
         return [error["field"] for error in self.json.get("errors", [])]
+
+
+DOCUMENT = json.loads((Path(app.__file__).parent / "chalicelib" / "openapi.json").read_text(encoding="utf-8"))
+
+
+@cache
+def documented(method: str, path: str, status: int, media_type: str) -> Draft202012Validator:
+    """The schema that an answer has to fit. Raises KeyError if there is no such answer."""
+    response = DOCUMENT["paths"][path][method.lower()]["responses"][str(status)]
+    if "$ref" in response:
+        response = DOCUMENT["components"]["responses"][response["$ref"].rpartition("/")[2]]
+    schema = response["content"][media_type]["schema"]
+    return Draft202012Validator({**schema, "components": DOCUMENT["components"]})
 
 
 class Racing:
@@ -113,6 +128,7 @@ class Desk:
         origin: str = "198.51.100.4",
         **query: Any,
     ) -> Reply:
+        """What the API answers, which is always what ``openapi.json`` says it may answer."""
         self.clock.wait_until(self.clock.now() + 0.002)
         sent = {"authorization": f"Bearer {self.secrets[by]}"} if by else {}
         if body is not None or raw is not None:
@@ -121,7 +137,13 @@ class Desk:
         content = raw if raw is not None else b"" if body is None else json.dumps(body).encode()
         target = path + ("?" + urlencode(query, doseq=True, quote_via=quote) if query else "")
         answer = self.gateway.answer(method, target, sent, content, origin)
-        return Reply(answer.status, answer.headers, answer.body.decode())
+        reply = Reply(answer.status, answer.headers, answer.body.decode())
+        place = path.partition("?")[0]
+        if method.lower() in DOCUMENT["paths"].get(place, {}) and answer.status != 500:
+            media_type = answer.headers["Content-Type"].partition(";")[0]
+            schema = documented(method, place, answer.status, media_type)
+            schema.validate(reply.json if media_type.endswith("json") else reply.text)
+        return reply
 
     def undo(self, call: Mapping[str, Any]) -> Reply:
         """Makes the call that an answer or the audit says undoes a change."""
@@ -175,4 +197,4 @@ def new_desk() -> type[Desk]:
 
 @pytest.fixture(scope="session")
 def openapi() -> Any:
-    return json.loads((Path(app.__file__).parent / "chalicelib" / "openapi.json").read_text(encoding="utf-8"))
+    return DOCUMENT

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.core.current import Latest, busiest, latest_window
-from chalicelib.core.windows import Grid
+from chalicelib.core.rules import Rule
 from chalicelib.ports import Unavailable
 
 
@@ -140,6 +140,7 @@ def test_status_tells_how_things_stand(desk):
         "ipv4": 1,
         "ipv6": 1,
         "withheld": 0,
+        "overflow": 0,
         "by_rule": [{"rule": "burst", "blocks": 1}, {"rule": "manual", "blocks": 1}],
     }
     assert [(s["family"], s["networks"], s["capacity"]) for s in status["ip_sets"]] == [(4, 1, 10000), (6, 1, 10000)]
@@ -147,7 +148,7 @@ def test_status_tells_how_things_stand(desk):
     assert (status["rules"]["version"], status["rules"]["rules"], status["rules"]["problem"]) == (1, 2, None)
     assert status["sweep"]["age_s"] <= 60
     assert status["ingest"]["requests_per_second"] == pytest.approx(0.1)
-    assert 0 <= status["ingest"]["lag_ms"] < 2000
+    assert 0 <= status["ingest"]["lag_ms"] < 3000
 
 
 def test_status_answers_when_the_tally_logs_are_out_of_reach(desk, monkeypatch):
@@ -164,15 +165,14 @@ def test_status_answers_when_the_tally_logs_are_out_of_reach(desk, monkeypatch):
 SLOTS = st.dictionaries(st.integers(0, 60), st.integers(1, 9), min_size=1, max_size=12)
 
 
-@given(st.dictionaries(st.binary(min_size=4, max_size=4), SLOTS, max_size=8), st.integers(1, 30), st.integers(0, 70))
-def test_the_busiest_clients_are_those_a_slow_count_finds(clients, resolution, now):
-    grid = Grid(slot_ms=1000, slots=resolution)
-    grid.clients = clients
-    window = latest_window(grid, resolution, now * 1000, lag_ms=10_000)
-    newest = max([slot for slots in clients.values() for slot in slots if slot <= now] + [now - 10])
-    inside = range(newest - resolution + 1, newest + 1)
+@given(st.dictionaries(st.binary(min_size=4, max_size=4), SLOTS, max_size=8), st.integers(0, 60), st.integers(0, 70))
+def test_the_busiest_clients_are_those_a_slow_count_finds(clients, newest, now):
+    rule = Rule(name="r", limit=1, window_s=10, resolution=10)
+    window = latest_window(rule, newest * 1000 + 1, now * 1000 + 999, lag_ms=20_000)
+    last = min(max(newest, now - 20), now)
+    inside = range(last - 9, last + 1)
+    assert window == Latest(inside[0], inside[-1] + 1)
     slow = {key: sum(slots.get(slot, 0) for slot in inside) for key, slots in clients.items()}
-    found = busiest(clients, window, 3)
+    found = busiest(clients.items(), window, 3)
     assert found == [(key, slow[key]) for key, _ in found]
     assert [count for _, count in found] == sorted((c for c in slow.values() if c), reverse=True)[:3]
-    assert window == Latest(newest - resolution + 1, newest + 1)

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from chalicelib.admin.blocks import MOST_AT_ONCE
-from chalicelib.core.durations import ACCEPTED
+from chalicelib.core import addresses, durations
 from chalicelib.core.requests import Source
 
 LATEST_TIME = 253_402_300_799
@@ -28,12 +28,12 @@ Written = Annotated[
         min_length=2,
         max_length=49,
         pattern=r"^[0-9A-Fa-f:./]+\Z",
-        description="an IP address or network such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/64",
+        description=addresses.ACCEPTED,
     ),
 ]
 """A network, before it is parsed."""
 
-Length = Annotated[str, Meta(pattern=r"^[0-9]{1,9}[smhd]\Z", description=ACCEPTED)]
+Length = Annotated[str, Meta(pattern=r"^[0-9]{1,9}[smhd]\Z", description=durations.ACCEPTED)]
 """A duration, before it is parsed."""
 
 RulesToml = Annotated[str, Meta(max_length=100_000, description="TOML of at most 100,000 characters")]

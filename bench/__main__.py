@@ -1,0 +1,53 @@
+"""``python -m bench``: every figure, as a table and with ``--json FILE`` as data."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from bench.measure import Figure
+
+SUITES = {"ingest": "bench.ingest:figures"}
+"""Suite to module and function."""
+
+
+@click.command()
+@click.argument("suites", nargs=-1, type=click.Choice(list(SUITES)))
+@click.option(
+    "--json", "file", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures there as well."
+)
+def main(suites: tuple[str, ...], file: Path | None) -> None:
+    """Measure SUITES, or everything. The exit status is 1 if a budget does not hold."""
+    console = Console()
+    found: list[Figure] = []
+    for suite in suites or tuple(SUITES):
+        module, _, name = SUITES[suite].partition(":")
+        measured: Callable[[], Iterable[Figure]] = getattr(import_module(module), name)
+        for figure in measured():
+            console.print(f"{figure.name}: {figure.value:.3g} {figure.unit}", highlight=False, style="dim")
+            found.append(figure)
+    console.print(table(found))
+    if file:
+        file.write_text(json.dumps([figure.told() for figure in found], indent=1) + "\n")
+    sys.exit(any(figure.holds is False for figure in found))
+
+
+def table(figures: list[Figure]) -> Table:
+    rows = Table(title="Figures", title_justify="left")
+    for heading in ("figure", "value", "budget", "holds", "how"):
+        rows.add_column(heading, overflow="fold")
+    for figure in figures:
+        sign = "≥" if figure.at_least else "≤"
+        budget = "" if figure.budget is None else f"{sign} {figure.budget:g} {figure.unit}"
+        holds = {True: "[green]yes[/]", False: "[bold red]no[/]", None: ""}[figure.holds]
+        rows.add_row(figure.name, f"{figure.value:.3g} {figure.unit}", budget, holds, figure.how)
+    return rows
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""How things are measured and told."""
+
+import gc
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measured figure; ``budget`` is the most it may be (or the least, where ``at_least``), None if it has none."""
+
+    name: str
+    value: float
+    unit: str
+    budget: float | None
+    how: str
+    at_least: bool = False
+
+    @property
+    def holds(self) -> bool | None:
+        if self.budget is None:
+            return None
+        return self.value >= self.budget if self.at_least else self.value <= self.budget
+
+    def told(self) -> dict[str, Any]:
+        row = asdict(self)
+        del row["at_least"]
+        return {**row, "holds": self.holds}
+
+
+def cpu_s(work: Callable[[], object], *, rounds: int = 7) -> float:
+    """The least CPU time of several rounds: what disturbs a round only ever adds to it."""
+    return min(_round(work) for _ in range(rounds))
+
+
+def paired_cpu_s(*prepare: Callable[[], Callable[[], object]], rounds: int = 9) -> list[float]:
+    """The least CPU time of each work, all of them in turns, so that a slow minute of the machine meets them all.
+
+    Each of ``prepare`` makes the work of one round; the making is not measured.
+    """
+    best = [float("inf")] * len(prepare)
+    for _ in range(rounds):
+        for index, make in enumerate(prepare):
+            best[index] = min(best[index], _round(make()))
+    return best
+
+
+def _round(work: Callable[[], object]) -> float:
+    gc.collect()
+    start = time.process_time()
+    work()
+    return time.process_time() - start

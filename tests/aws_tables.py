@@ -1,0 +1,120 @@
+"""Both tables, made in any DynamoDB as production has them, and the reading of the state table's stream."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+StreamsClient = Any
+"""Of boto3's ``dynamodbstreams``, for which no stubs are installed."""
+
+REGION = "us-east-1"
+CREDENTIALS: dict[str, Any] = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": REGION}
+CLIENT = Config(
+    retries={"mode": "standard", "max_attempts": 1},
+    max_pool_connections=32,
+    account_id_endpoint_mode="disabled",  # moto answers for no other endpoints
+)
+
+
+def dynamodb_client(endpoint: str | None = None) -> "DynamoDBClient":
+    """A client that sends each call once; with no ``endpoint`` it is for moto's ``mock_aws``."""
+    return boto3.client("dynamodb", endpoint_url=endpoint, config=CLIENT, **CREDENTIALS)
+
+
+def streams_client(endpoint: str | None = None) -> StreamsClient:
+    return boto3.client("dynamodbstreams", endpoint_url=endpoint, config=CLIENT, **CREDENTIALS)
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    client: "DynamoDBClient"
+    tally: str
+    state: str
+    state_stream_arn: str
+
+
+def make_tables(client: "DynamoDBClient", prefix: str = "sluice") -> Tables:
+    """Makes ``<prefix>-tally`` and ``<prefix>-state``.
+
+    TTL is left off: DynamoDB Local would remove items of the past, which tests are full of, whenever it likes.
+    """
+    tally, state = f"{prefix}-tally", f"{prefix}-state"
+    client.create_table(TableName=tally, BillingMode="PAY_PER_REQUEST", **_keys(log="S", offset="N"))
+    made = client.create_table(
+        TableName=state,
+        BillingMode="PAY_PER_REQUEST",
+        StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
+        **_keys(kind="S", id="S"),
+    )
+    return Tables(client, tally, state, made["TableDescription"]["LatestStreamArn"])
+
+
+def _keys(**types: str) -> dict[str, Any]:
+    hash_key, range_key = types
+    return {
+        "KeySchema": [
+            {"AttributeName": hash_key, "KeyType": "HASH"},
+            {"AttributeName": range_key, "KeyType": "RANGE"},
+        ],
+        "AttributeDefinitions": [{"AttributeName": name, "AttributeType": kind} for name, kind in types.items()],
+    }
+
+
+def stream_event(client: StreamsClient, stream_arn: str) -> dict[str, Any]:
+    """All that a table's stream holds, as the event Lambda makes of it."""
+    records: list[Mapping[str, Any]] = []
+    for shard in client.describe_stream(StreamArn=stream_arn)["StreamDescription"]["Shards"]:
+        iterator: str | None = client.get_shard_iterator(
+            StreamArn=stream_arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
+        )["ShardIterator"]
+        while iterator:
+            answer = client.get_records(ShardIterator=iterator)
+            records += answer["Records"]
+            iterator = answer.get("NextShardIterator") if answer["Records"] else None
+    return {"Records": records}
+
+
+Call = tuple[str, dict[str, Any]]
+"""An operation and its parameters."""
+
+
+@contextmanager
+def calls_of(client: "DynamoDBClient") -> Iterator[list[Call]]:
+    """The calls that ``client`` makes inside."""
+    calls: list[Call] = []
+
+    def note(params: dict[str, Any], model: Any, **_: object) -> None:
+        calls.append((model.name, params))
+
+    client.meta.events.register("provide-client-params.dynamodb.*", note)
+    try:
+        yield calls
+    finally:
+        client.meta.events.unregister("provide-client-params.dynamodb.*", note)
+
+
+def item_bytes(attributes: Mapping[str, Mapping[str, Any]]) -> int:
+    """What DynamoDB reckons as the size of an item of strings, binaries and numbers; numbers are rounded up.
+
+    Source: DynamoDB Developer Guide, "DynamoDB item sizes and formats".
+    """
+    return sum(len(name.encode()) + _value_bytes(value) for name, value in attributes.items())
+
+
+def write_units(attributes: Mapping[str, Mapping[str, Any]]) -> int:
+    """Write units of one standard write: one for each KB begun."""
+    return -(-item_bytes(attributes) // 1024)
+
+
+def _value_bytes(value: Mapping[str, Any]) -> int:
+    ((kind, held),) = value.items()
+    if kind == "N":
+        return (len(held.replace(".", "")) + 1) // 2 + 1
+    return len(held if kind == "B" else held.encode())

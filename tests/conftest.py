@@ -1,0 +1,57 @@
+"""DynamoDB for tests: ``moto_tables`` (in process, not atomic) and ``dynamodb_local`` (AWS's own, atomic)."""
+
+import os
+from collections.abc import Iterator
+from itertools import count
+from typing import TYPE_CHECKING
+
+import pytest
+from moto import mock_aws
+
+from tests import dynamodb_local as local
+from tests.aws_tables import Tables, dynamodb_client, make_tables
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+_numbers = count()
+
+
+@pytest.fixture(scope="session")
+def dynamodb_local() -> Iterator[str]:
+    """The endpoint of DynamoDB Local. Skips where it cannot run, or fails with SLUICE_REQUIRE_ALL=1, as CI sets it."""
+    missing = local.missing()
+    if missing and os.environ.get("SLUICE_REQUIRE_ALL") == "1":
+        pytest.fail(f"DynamoDB Local cannot run, and SLUICE_REQUIRE_ALL is set: {missing}")
+    if missing:
+        pytest.skip(f"DynamoDB Local cannot run: {missing}")
+    with local.running() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="session")
+def dynamodb_local_client(dynamodb_local: str) -> Iterator["DynamoDBClient"]:
+    client = dynamodb_client(dynamodb_local)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def local_tables(dynamodb_local_client: "DynamoDBClient") -> Tables:
+    """Both tables in DynamoDB Local, a test's own."""
+    return make_tables(dynamodb_local_client, f"test-{next(_numbers)}")
+
+
+@pytest.fixture(scope="session")
+def _moto_client() -> Iterator["DynamoDBClient"]:
+    with mock_aws():
+        client = dynamodb_client()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def moto_tables(_moto_client: "DynamoDBClient") -> Iterator[Tables]:
+    """Both tables in moto, a test's own. Not for threads: moto loses updates."""
+    with mock_aws():
+        yield make_tables(_moto_client)

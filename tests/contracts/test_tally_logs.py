@@ -1,0 +1,352 @@
+"""What every ``TallyLogs`` promises."""
+
+from dataclasses import replace
+
+import pytest
+
+from chalicelib.edges.tally_table import TallyTable
+from chalicelib.ports import Conflict, LogItem, TallyLogs, Unavailable
+from chalicelib.tailing import EXPIRE_MS, LARGEST_ITEM
+from tests.aws_tables import Tables, calls_of
+from tests.contracts.conftest import ATOMIC, RACERS, Race
+
+LOG = "sluice-logs/shardId-000000000000@1760000000000"
+NOW_MS = 1_760_000_000_123
+
+raced = pytest.mark.parametrize("tally_logs", ATOMIC, indirect=True)
+
+
+def item(number: int = 0, *, body: bytes | None = b"tally", written_ms: int = NOW_MS) -> LogItem:
+    return LogItem(
+        body=body,
+        last_sequence=49_590_338_271_490_256_608_559_692_538_361_571_095_921_575_989_136_588_898 + number,
+        written_ms=written_ms,
+        first_slot_ms=NOW_MS - 5_050,
+        last_slot_ms=NOW_MS - 23,
+        requests=number,
+    )
+
+
+def held(logs: TallyLogs, log: str = LOG, most: int = 50) -> list[LogItem]:
+    """The items of a log, up to the first free offset."""
+    _, items = logs.read([(log, offset) for offset in range(most)])
+    assert sorted(items) == [(log, offset) for offset in range(len(items))]
+    return [items[log, offset] for offset in range(len(items))]
+
+
+# Appending
+
+
+def test_what_is_appended_is_read_right_after(tally_logs: TallyLogs) -> None:
+    for offset in range(20):
+        tally_logs.append(LOG, offset, [item(offset)])
+        _, items = tally_logs.read([(LOG, offset), (LOG, offset + 1)])
+        assert items == {(LOG, offset): item(offset)}
+        assert tally_logs.latest(LOG, NOW_MS + 1) == [(offset, item(offset))]
+
+
+def test_a_taken_offset_is_a_conflict_and_keeps_its_item(tally_logs: TallyLogs) -> None:
+    tally_logs.append(LOG, 0, [item(1)])
+    with pytest.raises(Conflict):
+        tally_logs.append(LOG, 0, [item(2)])
+    assert held(tally_logs) == [item(1)]
+
+
+def test_logs_do_not_share_offsets(tally_logs: TallyLogs) -> None:
+    tally_logs.append("one@1", 0, [item(1)])
+    tally_logs.append("other@1", 0, [item(2)])
+    assert held(tally_logs, "one@1") == [item(1)]
+    assert held(tally_logs, "other@1") == [item(2)]
+
+
+@pytest.mark.parametrize("taken", [0, 1, 2])
+def test_several_items_are_appended_all_or_none(tally_logs: TallyLogs, taken: int) -> None:
+    tally_logs.append(LOG, taken, [item(9)])
+    with pytest.raises(Conflict):
+        tally_logs.append(LOG, 0, [item(0), item(1), item(2)])
+    _, items = tally_logs.read([(LOG, offset) for offset in range(4)])
+    assert items == {(LOG, taken): item(9)}
+
+
+def test_several_items_take_offsets_in_their_order(tally_logs: TallyLogs) -> None:
+    tally_logs.append(LOG, 0, [item(0), item(1), item(2)])
+    assert held(tally_logs) == [item(0), item(1), item(2)]
+
+
+@raced
+def test_of_racing_appends_exactly_one_wins(tally_logs: TallyLogs, race: Race) -> None:
+    rounds = race(tally_logs, lambda offset, racer: tally_logs.append(LOG, offset, [item(racer)]))
+    assert [len(winners) for winners in rounds] == [1] * len(rounds)
+    assert held(tally_logs, most=len(rounds)) == [item(winner) for (winner,) in rounds]
+
+
+@raced
+def test_of_racing_appends_of_several_items_nothing_of_a_loser_stays(tally_logs: TallyLogs, race: Race) -> None:
+    # Every other racer begins one offset later and so overlaps the others by one item.
+    def append(number: int, racer: int) -> None:
+        tally_logs.append(f"log@{number}", racer % 2, [item(racer), item(100 + racer)])
+
+    for number, winners in enumerate(race(tally_logs, append)):
+        # DynamoDB may refuse all of some transactions that race; then the offsets are free and the next try wins.
+        assert len(winners) <= 1
+        _, items = tally_logs.read([(f"log@{number}", offset) for offset in range(3)])
+        assert items == {
+            (f"log@{number}", winner % 2 + step): item(step * 100 + winner) for winner in winners for step in (0, 1)
+        }
+
+
+@raced
+def test_single_appends_and_double_ones_exclude_each_other(tally_logs: TallyLogs, race: Race) -> None:
+    def append(number: int, racer: int) -> None:
+        if racer % 2:
+            tally_logs.append(f"log@{number}", 1, [item(racer)])
+        else:
+            tally_logs.append(f"log@{number}", 0, [item(racer), item(100 + racer)])
+
+    for number, winners in enumerate(race(tally_logs, append)):
+        assert len(winners) <= 1
+        _, items = tally_logs.read([(f"log@{number}", offset) for offset in range(3)])
+        assert len(items) == sum(1 if winner % 2 else 2 for winner in winners)
+        if winners:
+            assert items[f"log@{number}", 1] == item(winners[0] if winners[0] % 2 else 100 + winners[0])
+
+
+# What an item holds
+
+
+def test_the_last_item_of_a_closed_log_has_no_body(tally_logs: TallyLogs) -> None:
+    tally_logs.append(LOG, 0, [item(0)])
+    tally_logs.append(LOG, 1, [LogItem(body=None, last_sequence=7, written_ms=NOW_MS)])
+    assert [i.closes for i in held(tally_logs)] == [False, True]
+    with pytest.raises(Conflict):
+        tally_logs.append(LOG, 1, [item(1)])
+
+
+@pytest.mark.parametrize(
+    "sequence",
+    [
+        pytest.param(-1, id="nothing is covered"),
+        pytest.param(0, id="zero"),
+        pytest.param(10**129 - 1, id="129 digits, the most a Kinesis sequence number has"),
+        pytest.param(10**56, id="with zeros at the end"),
+    ],
+)
+def test_sequence_numbers_survive(tally_logs: TallyLogs, sequence: int) -> None:
+    tally_logs.append(LOG, 0, [replace(item(), last_sequence=sequence)])
+    assert held(tally_logs)[0].last_sequence == sequence
+    assert tally_logs.latest(LOG, 0)[0][1].last_sequence == sequence
+
+
+@pytest.mark.parametrize(
+    "ms", [0, 1, 999, 1_001, 1_760_000_000_000, 1_760_000_000_001, 1_760_000_000_120, 4_102_444_800_999]
+)
+def test_times_survive_to_the_millisecond(tally_logs: TallyLogs, ms: int) -> None:
+    written = replace(item(), written_ms=ms, first_slot_ms=ms, last_slot_ms=ms + 50)
+    tally_logs.append(LOG, 0, [written])
+    assert held(tally_logs) == [written]
+
+
+def test_large_offsets_are_whole_numbers(tally_logs: TallyLogs) -> None:
+    for offset in (9, 10, 1_000_000, 10**12):
+        tally_logs.append(LOG, offset, [item()])
+    assert [offset for offset, _ in tally_logs.latest(LOG, 0)] == [10**12, 1_000_000, 10, 9]
+
+
+def test_any_bytes_are_a_body(tally_logs: TallyLogs) -> None:
+    every = bytes(range(256))
+    tally_logs.append(LOG, 0, [item(body=every)])
+    assert held(tally_logs)[0].body == every
+
+
+# Reading
+
+
+def test_absent_items_are_left_out(tally_logs: TallyLogs) -> None:
+    tally_logs.append(LOG, 3, [item(3)])
+    _, items = tally_logs.read([(LOG, 2), (LOG, 3), (LOG, 4), ("nobody@1", 0)])
+    assert items == {(LOG, 3): item(3)}
+
+
+def test_a_key_may_be_named_twice(tally_logs: TallyLogs) -> None:
+    tally_logs.append(LOG, 0, [item(0)])
+    _, items = tally_logs.read([(LOG, 0), (LOG, 0)])
+    assert items == {(LOG, 0): item(0)}
+
+
+def test_more_keys_are_read_than_one_call_takes(tally_logs: TallyLogs) -> None:
+    keys = [(f"shard-{shard}@1", offset) for shard in range(70) for offset in (0, 1, 2)]
+    for shard in range(70):
+        tally_logs.append(f"shard-{shard}@1", 0, [item(shard), item(shard + 1)])
+    tally_logs.register("shard-0", (), ("shard-0@1",))
+    registry, items = tally_logs.read(keys)
+    assert registry == {"shard-0": ("shard-0@1",)}
+    assert items == {(log, offset): item(int(log[6:-2]) + offset) for log, offset in keys if offset < 2}
+
+
+def test_largest_items_are_read_although_one_answer_holds_no_more_than_16_mb(tally_logs: TallyLogs) -> None:
+    bodies = [number.to_bytes(1, "big") * LARGEST_ITEM for number in range(46)]
+    for number, body in enumerate(bodies):
+        tally_logs.append(LOG, number, [item(number, body=body)])
+    assert [i.body for i in held(tally_logs)] == bodies
+
+
+def test_two_largest_items_are_appended_at_once(tally_logs: TallyLogs) -> None:
+    bodies = [b"a" * LARGEST_ITEM, b"b" * LARGEST_ITEM]
+    tally_logs.append(LOG, 0, [item(body=body) for body in bodies])
+    assert [i.body for i in held(tally_logs)] == bodies
+
+
+# The newest items
+
+
+def test_the_latest_come_newest_first_back_to_a_time(tally_logs: TallyLogs) -> None:
+    for offset in range(6):
+        tally_logs.append(LOG, offset, [item(offset, written_ms=NOW_MS + offset * 1000)])
+    latest = tally_logs.latest(LOG, NOW_MS + 3000)
+    assert [offset for offset, _ in latest] == [5, 4, 3], "an item written at that very moment belongs to it"
+    assert latest[0] == (5, item(5, written_ms=NOW_MS + 5000))
+
+
+def test_the_last_item_is_among_the_latest_however_old_it_is(tally_logs: TallyLogs) -> None:
+    for offset in range(3):
+        tally_logs.append(LOG, offset, [item(offset)])
+    assert tally_logs.latest(LOG, NOW_MS + 10**9) == [(2, item(2))]
+
+
+def test_a_log_without_items_has_no_latest(tally_logs: TallyLogs) -> None:
+    assert list(tally_logs.latest(LOG, 0)) == []
+
+
+def test_the_latest_are_found_over_many_pages(tally_logs: TallyLogs) -> None:
+    # Four items of this size fill one page of DynamoDB.
+    for offset in range(14):
+        tally_logs.append(LOG, offset, [item(offset, body=b"x" * 250_000, written_ms=NOW_MS + offset)])
+    tally_logs.append("neighbour@1", 0, [item()])
+    assert [offset for offset, _ in tally_logs.latest(LOG, NOW_MS + 2)] == list(range(13, 1, -1))
+
+
+def test_the_latest_of_many_small_items_are_all_found(tally_logs: TallyLogs) -> None:
+    for start in range(0, 150, 50):
+        tally_logs.append(LOG, start, [item(start + step) for step in range(50)])
+    assert [offset for offset, _ in tally_logs.latest(LOG, 0)] == list(range(149, -1, -1))
+
+
+# The registry
+
+
+def test_an_empty_registry_is_empty(tally_logs: TallyLogs) -> None:
+    assert tally_logs.read([]) == ({}, {})
+
+
+def test_a_shards_logs_are_replaced_by_whoever_has_seen_them(tally_logs: TallyLogs) -> None:
+    shard = "sluice-logs/shardId-000000000000"
+    tally_logs.register(shard, (), (f"{shard}@1",))
+    tally_logs.register("other", (), ("other@1",))
+    tally_logs.register(shard, (f"{shard}@1",), (f"{shard}@1", f"{shard}@2"))
+    registry, _ = tally_logs.read([])
+    assert registry == {shard: (f"{shard}@1", f"{shard}@2"), "other": ("other@1",)}
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        pytest.param((), id="believes it is new"),
+        pytest.param(("s@1",), id="has seen fewer"),
+        pytest.param(("s@2", "s@1"), id="has seen another order"),
+        pytest.param(("s@1", "s@2", "s@3"), id="has seen more"),
+    ],
+)
+@pytest.mark.parametrize("logs", [("s@9",), ()], ids=["replaces", "removes"])
+def test_whoever_has_seen_something_else_meets_a_conflict(
+    tally_logs: TallyLogs, seen: tuple[str, ...], logs: tuple[str, ...]
+) -> None:
+    tally_logs.register("s", (), ("s@1", "s@2"))
+    with pytest.raises(Conflict):
+        tally_logs.register("s", seen, logs)
+    assert tally_logs.read([])[0] == {"s": ("s@1", "s@2")}
+
+
+def test_a_removed_shard_is_as_if_it_had_never_been(tally_logs: TallyLogs) -> None:
+    tally_logs.register("s", (), ("s@1",))
+    tally_logs.register("s", ("s@1",), ())
+    assert tally_logs.read([])[0] == {}
+    with pytest.raises(Conflict):
+        tally_logs.register("s", ("s@1",), ("s@2",))
+    tally_logs.register("s", (), ("s@2",))
+    assert tally_logs.read([])[0] == {"s": ("s@2",)}
+
+
+@raced
+def test_of_racing_registrations_exactly_one_wins(tally_logs: TallyLogs, race: Race) -> None:
+    rounds = race(tally_logs, lambda number, racer: tally_logs.register(f"s{number}", (), (f"s{number}@{racer}",)))
+    assert [len(winners) for winners in rounds] == [1] * len(rounds)
+    registry, _ = tally_logs.read([])
+    assert registry == {f"s{number}": (f"s{number}@{winner}",) for number, (winner,) in enumerate(rounds)}
+
+
+@raced
+def test_no_registration_is_lost_among_racing_ones(tally_logs: TallyLogs, race: Race) -> None:
+    def add(number: int, racer: int) -> None:
+        logs = tally_logs.read([])[0].get("s", ())
+        tally_logs.register("s", logs, (*logs[-20:], f"s@{number}-{racer}"))
+        added.append((logs, f"s@{number}-{racer}"))
+
+    added: list[tuple[tuple[str, ...], str]] = []
+    race(tally_logs, add)
+    seen = [logs for logs, _ in added]
+    assert len(set(seen)) == len(seen), "two replaced the same logs"
+
+
+@raced
+def test_shards_are_registered_beside_each_other_without_conflict(tally_logs: TallyLogs, race: Race) -> None:
+    rounds = race(tally_logs, lambda number, racer: tally_logs.register(f"{racer}-{number}", (), ("log@1",)))
+    assert all(len(winners) == RACERS for winners in rounds)
+    assert len(tally_logs.read([])[0]) == RACERS * len(rounds)
+
+
+# What only DynamoDB has
+
+
+def stored(tables: Tables, offset: int) -> dict[str, dict[str, str]]:
+    key = {"log": {"S": LOG}, "offset": {"N": str(offset)}}
+    return tables.client.get_item(TableName=tables.tally, Key=key)["Item"]  # type: ignore[return-value]
+
+
+def test_an_item_expires_by_a_number_of_epoch_seconds(tables: Tables) -> None:
+    TallyTable(tables.client, tables.tally).append(LOG, 0, [item()])
+    assert stored(tables, 0)["expires_at"] == {"N": str((NOW_MS + EXPIRE_MS) // 1000)}
+
+
+def test_the_registry_never_expires(tables: Tables) -> None:
+    TallyTable(tables.client, tables.tally).register("s", (), ("s@1",))
+    (registry,) = tables.client.scan(TableName=tables.tally)["Items"]
+    assert set(registry) == {"log", "offset", "s"}
+
+
+@pytest.mark.parametrize("version", ["0", "2"])
+def test_an_item_of_another_version_is_refused(tables: Tables, version: str) -> None:
+    logs = TallyTable(tables.client, tables.tally)
+    logs.append(LOG, 0, [item()])
+    tables.client.put_item(TableName=tables.tally, Item={**stored(tables, 0), "v": {"N": version}})
+    with pytest.raises(Unavailable, match=f"tally item of version {version}; this is version 1"):
+        logs.read([(LOG, 0)])
+    with pytest.raises(Unavailable, match=f"tally item of version {version}"):
+        logs.latest(LOG, 0)
+
+
+def test_an_item_too_large_for_dynamodb_is_refused_and_nothing_is_written(tables: Tables) -> None:
+    logs = TallyTable(tables.client, tables.tally)
+    with pytest.raises(Unavailable, match="ValidationException"):
+        logs.append(LOG, 0, [item(body=b"x" * 410_000)])
+    assert held(logs) == []
+
+
+def test_every_read_asks_for_strong_consistency(tables: Tables) -> None:
+    # No DynamoDB on one machine ever answers with anything old.
+    logs = TallyTable(tables.client, tables.tally)
+    with calls_of(tables.client) as calls:
+        logs.read([(LOG, 0)])
+        logs.latest(LOG, 0)
+    (read, read_params), (query, query_params) = calls
+    assert (read, read_params["RequestItems"][tables.tally]["ConsistentRead"]) == ("BatchGetItem", True)
+    assert (query, query_params["ConsistentRead"]) == ("Query", True)

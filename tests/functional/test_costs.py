@@ -1,0 +1,266 @@
+"""What a batch costs in DynamoDB (design 8): counted, not timed."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from chalicelib import bootstrap
+from chalicelib.bootstrap import Services, World, compose
+from chalicelib.config import read_config
+from chalicelib.core.cloudfront import FIELDS
+from chalicelib.core.state import ACTIVE, StoredRules
+from chalicelib.edges.events import kinesis_batch
+from chalicelib.edges.state_table import StateTable
+from chalicelib.edges.tally_table import TallyTable
+from chalicelib.ingest import Batch, Report
+from chalicelib.ports import Item, LogItem
+from sluice.local.cloud import MOST_BYTES, RECORD_FRAME, Telemetry, kinesis_event
+from sluice.local.kinesis import Record
+from tests.aws_tables import Call, Tables, calls_of, write_units
+
+NOW = 1_760_000_000
+RULES = (Path(bootstrap.__file__).parent / "rules.toml").read_text()
+AGENTS = ("Mozilla/5.0%20(Windows%20NT%2010.0;%20Win64;%20x64)%20AppleWebKit/537.36", "curl/8.5.0", "-")
+
+
+@dataclass
+class Clock:
+    now: float = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@dataclass
+class Container:
+    """One cold container on ``tables``."""
+
+    tables: Tables
+    clock: Clock = field(default_factory=Clock)
+    services: Services = field(init=False)
+
+    def __post_init__(self) -> None:
+        config = read_config({"STATE_TABLE": self.tables.state, "TALLY_TABLE": self.tables.tally})
+        self.services = compose(
+            config,
+            World(
+                tally_logs=TallyTable(self.tables.client, self.tables.tally),
+                state=StateTable(self.tables.client, self.tables.state),
+                ip_sets=None,  # type: ignore[arg-type] # ingest publishes nothing
+                clock=self.clock,
+                sleep=self.clock.sleep,
+                telemetry=Telemetry(),
+            ),
+        )
+
+    def ingest(self, batch: Batch) -> Report:
+        return self.services.ingest(batch, int(self.clock.now * 1000))
+
+
+def line(at: float, client: str, path: str = "/", method: str = "GET", status: str = "200", **other: str) -> bytes:
+    values = {
+        "timestamp": f"{at:.3f}",
+        "c-ip": client,
+        "sc-status": status,
+        "cs-method": method,
+        "cs-host": "www.example.com",
+        "cs-uri-stem": path,
+        "x-edge-request-id": "-",
+        "cs-user-agent": AGENTS[0],
+        "x-forwarded-for": "-",
+        **other,
+    }
+    return "\t".join(values[name] for name in FIELDS if name in values).encode()
+
+
+@pytest.fixture(params=["moto", "dynamodb-local"])
+def tables(request: pytest.FixtureRequest) -> Tables:
+    tables: Tables = request.getfixturevalue("moto_tables" if request.param == "moto" else "local_tables")
+    stored = StoredRules(text=RULES)
+    StateTable(tables.client, tables.state).put_over([Item(kind=stored.kind, id=ACTIVE, body=stored.body())])
+    return tables
+
+
+def units(calls: Sequence[Call]) -> int:
+    """Write units of all that ``calls`` write; in a transaction they count twice."""
+    total = 0
+    for name, params in calls:
+        if name == "PutItem":
+            total += write_units(params["Item"])
+        elif name == "TransactWriteItems":
+            total += sum(2 * write_units(action["Put"]["Item"]) for action in params["TransactItems"])
+        else:
+            assert name in {"BatchGetItem", "GetItem", "Query"}, f"{name} is not reckoned with"
+    return total
+
+
+class Shard:
+    """Batches of one shard, one after the other."""
+
+    def __init__(self, number: int) -> None:
+        self._name = f"shardId-{number:012d}"
+        self._sequence = 0
+
+    def event(self, lines: list[bytes], arrived: float) -> dict[str, Any]:
+        records = []
+        for data in lines:
+            self._sequence += 1
+            records.append(Record(self._sequence, data, arrived))
+        return kinesis_event("sluice-logs", self._name, records)
+
+    def batch(self, lines: list[bytes], arrived: float) -> Batch:
+        return kinesis_batch(self.event(lines, arrived))
+
+
+# Calls
+
+
+def few(clock: Clock) -> list[bytes]:
+    return [line(clock.now - number / 10, f"192.0.2.{number}") for number in range(20)]
+
+
+def test_a_warm_batch_without_detections_makes_two_calls(tables: Tables) -> None:
+    container, shard = Container(tables), Shard(0)
+    container.ingest(shard.batch(few(container.clock), container.clock.now))
+    for _ in range(5):
+        container.clock.sleep(1)
+        with calls_of(tables.client) as calls:
+            report = container.ingest(shard.batch(few(container.clock), container.clock.now))
+        assert (report.requests, report.detections) == (20, [])
+        assert [name for name, _ in calls] == ["PutItem", "BatchGetItem"]
+
+
+def test_the_rules_are_read_again_every_ten_seconds_and_no_more_often(tables: Tables) -> None:
+    container, shard = Container(tables), Shard(0)
+    with calls_of(tables.client) as calls:
+        for _ in range(30):
+            container.ingest(shard.batch(few(container.clock), container.clock.now))
+            container.clock.sleep(1)
+    assert Counter(name for name, _ in calls)["GetItem"] == 3
+
+
+@pytest.mark.parametrize("pace", [0, 1, 3], ids="{} items of every other shard since the last batch".format)
+def test_two_calls_suffice_beside_other_shards(tables: Tables, pace: int) -> None:
+    clock = Clock()
+    mine, others = Container(tables, clock), [Container(tables, clock) for _ in range(3)]
+    shards = [Shard(number) for number in range(4)]
+
+    def others_append(times: int) -> None:
+        for _ in range(times):
+            for container, shard in zip(others, shards[1:], strict=True):
+                container.ingest(shard.batch(few(clock), clock.now))
+
+    others_append(1)
+    for number in range(6):
+        clock.sleep(1)
+        others_append(pace)
+        with calls_of(tables.client) as calls:
+            report = mine.ingest(shards[0].batch(few(clock), clock.now))
+        assert (report.requests, report.detections) == (20, [])
+        if number >= 2:
+            assert [name for name, _ in calls] == ["PutItem", "BatchGetItem"], f"batch {number}"
+
+
+def test_one_call_more_is_enough_when_others_were_quicker(tables: Tables) -> None:
+    clock = Clock()
+    mine, other = Container(tables, clock), Container(tables, clock)
+    one, two = Shard(0), Shard(1)
+    for _ in range(3):
+        mine.ingest(one.batch(few(clock), clock.now))
+        other.ingest(two.batch(few(clock), clock.now))
+    for _ in range(3):
+        other.ingest(two.batch(few(clock), clock.now))
+    with calls_of(tables.client) as calls:
+        mine.ingest(one.batch(few(clock), clock.now))
+    assert [name for name, _ in calls] == ["PutItem", "BatchGetItem", "BatchGetItem"]
+
+
+# Write units
+
+
+def full_event(shard: Shard) -> tuple[dict[str, Any], int]:
+    """An event of 6 MB as an ordinary ten seconds make it, and how many clients are in it.
+
+    Visitors load pages, of which this one shard holds a few requests each; one in six comes by IPv6.
+    """
+    rng = Random(1)
+    visitors = [
+        IPv6Address((0x20010DB8 << 96) + (rng.getrandbits(32) << 64) + rng.getrandbits(64))
+        if number % 6 == 0
+        else IPv4Address(0x01000000 + rng.randrange(0xDF000000))
+        for number in range(2_300)
+    ]
+    hits = sorted(
+        (load + rng.expovariate(2), str(visitor))
+        for visitor in visitors
+        for load in [rng.uniform(0, 9) for _ in range(rng.choice((1, 2, 3)))]
+        for _ in range(rng.choice((1, 1, 2, 4)))
+    )
+    lines: list[bytes] = []
+    size = 0
+    for at, visitor in hits:
+        kind = rng.random()
+        path = f"/static/{rng.getrandbits(48):x}.js?v={rng.getrandbits(32)}" if kind < 0.7 else "/shop"
+        method, status = ("POST" if kind > 0.98 else "GET"), ("404" if kind < 0.03 else "200")
+        request_id = {"x-edge-request-id": rng.randbytes(28).hex(), "cs-user-agent": rng.choice(AGENTS)}
+        lines.append(line(NOW - 12 + at, visitor, path=path, method=method, status=status, **request_id))
+        size += len(lines[-1]) * 4 // 3 + RECORD_FRAME
+        if size > MOST_BYTES:
+            break
+    seen = {visitor for _, visitor in hits[: len(lines) - 1]}
+    return shard.event(lines[:-1], NOW), len(seen)
+
+
+def test_a_full_batch_costs_less_than_a_sixtieth_of_a_write_for_each_client(tables: Tables) -> None:
+    container, shard = Container(tables), Shard(0)
+    container.ingest(shard.batch(few(container.clock), container.clock.now))
+    event, clients = full_event(shard)
+    assert 0.9 * MOST_BYTES < len(json.dumps(event)) <= MOST_BYTES
+    assert 2_000 <= clients <= 2_500
+    with calls_of(tables.client) as calls:
+        report = container.ingest(kinesis_batch(event))
+    assert report.requests == len(event["Records"])
+    assert [name for name, _ in calls] == ["PutItem", "BatchGetItem"]
+    assert 60 * units(calls) <= clients
+
+
+def test_g4_a_flood_from_ever_new_addresses_cannot_multiply_the_bill(tables: Tables) -> None:
+    container, shard, rng = Container(tables), Shard(0), Random(1)
+    addresses = [str(IPv4Address(number)) for number in rng.sample(range(0x01000000, 0xE0000000), 8_000)]
+    container.ingest(shard.batch(few(container.clock), NOW))
+    with calls_of(tables.client) as calls:
+        container.ingest(shard.batch([line(NOW - rng.uniform(0, 8), address) for address in addresses], NOW))
+    assert 0 < 60 * units(calls) <= len(addresses)
+
+
+def test_g4_addresses_of_one_ipv6_network_cost_one_write_unit_and_their_detections(tables: Tables) -> None:
+    container, shard, rng = Container(tables), Shard(0), Random(1)
+    addresses = [str(IPv6Address((0x20010DB8 << 96) + rng.getrandbits(64))) for _ in range(2_000)]
+    container.ingest(shard.batch(few(container.clock), NOW))
+    with calls_of(tables.client) as calls:
+        report = container.ingest(shard.batch([line(NOW - rng.uniform(0, 8), address) for address in addresses], NOW))
+    assert {offender.network for found in report.detections for offender in found.offenders} == {"2001:db8::/64"}
+    assert units([call for call in calls if call[1].get("TableName") == tables.tally]) == 1
+
+
+def test_the_write_units_reckoned_here_are_those_of_dynamodb(local_tables: Tables) -> None:
+    for size in (0, 700, 1_000, 5_000):
+        logs = TallyTable(local_tables.client, local_tables.tally)
+        with calls_of(local_tables.client) as calls:
+            logs.append(
+                f"log@{size}", 0, [LogItem(body=b"x" * size, last_sequence=10**55, written_ms=NOW * 1000 + 123)]
+            )
+        ((_, params),) = calls
+        params["Item"]["log"] = {"S": f"log#{size}"}
+        answer = local_tables.client.put_item(**params, ReturnConsumedCapacity="TOTAL")
+        assert units(calls) == answer["ConsumedCapacity"]["CapacityUnits"]

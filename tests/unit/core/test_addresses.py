@@ -1,0 +1,151 @@
+"""Addresses and networks, against Python's own, slower ones."""
+
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, collapse_addresses, ip_address, ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalicelib.core.addresses import (
+    MEMO_ENTRIES,
+    AddressMemo,
+    Network,
+    NetworkSet,
+    PrefixMemo,
+    network_of,
+    pack,
+    parse_network,
+)
+
+v4 = st.integers(0, 2**32 - 1).map(IPv4Address)
+v6 = st.integers(0, 2**128 - 1).map(IPv6Address) | st.integers(0, 2**32 - 1).map(
+    lambda low: IPv6Address(0x2001_0DB8 << 96 | low)
+)
+mapped = v4.map(lambda address: IPv6Address(0xFFFF << 32 | int(address)))
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> Network:
+    """Networks near one another, so that some overlap."""
+    if draw(st.booleans()):
+        return ip_network((0xC0000200 + draw(st.integers(0, 255)), draw(st.integers(22, 32))), strict=False)
+    return ip_network(((0x20010DB8 << 96) + draw(st.integers(0, 255)), draw(st.integers(118, 128))), strict=False)
+
+
+def spellings(address: IPv4Address | IPv6Address) -> set[str]:
+    if address.version == 4:
+        return {str(address), f"::ffff:{address}", f"::FFFF:{int(address) >> 16:x}:{int(address) & 0xFFFF:x}"}
+    return {str(address), str(address).upper(), address.exploded, address.exploded.upper()}
+
+
+@given(v4 | v6)
+def test_every_spelling_is_the_same_client(address: IPv4Address | IPv6Address) -> None:
+    wanted = getattr(address, "ipv4_mapped", None) or address
+    assert {pack(text.encode()) for text in spellings(address)} == {wanted.packed}
+
+
+@given(mapped)
+def test_an_ipv4_mapped_address_is_the_ipv4_address(address: IPv6Address) -> None:
+    assert pack(str(address).encode()) == int(address).to_bytes(16, "big")[12:]
+
+
+@given(st.text("0123456789abcdef:.", max_size=20) | st.text(max_size=10))
+def test_what_is_an_address_is_what_python_says(text: str) -> None:
+    try:
+        wanted = ip_address(text)
+    except ValueError:
+        assert pack(text.encode()) is None
+    else:
+        wanted = getattr(wanted, "ipv4_mapped", None) or wanted
+        assert pack(text.encode()) == (None if "%" in text else wanted.packed)
+
+
+def test_a_flood_of_fresh_addresses_holds_no_memory() -> None:
+    memo = AddressMemo()
+    for batch in range(5):
+        texts = [b"10.%d.%d.%d" % (batch, n >> 8, n & 255) for n in range(MEMO_ENTRIES // 2 + 1)]
+        assert memo.pack_all(texts) == [bytes([10, batch, n >> 8, n & 255]) for n in range(len(texts))]
+        assert len(memo) <= MEMO_ENTRIES + len(texts)
+    prefixes = PrefixMemo(32, 64)
+    for batch in range(5):
+        prefixes.mask_all([bytes([10, batch, n >> 8, n & 255]) for n in range(MEMO_ENTRIES // 2 + 1)])
+        assert len(prefixes) <= 2 * MEMO_ENTRIES
+
+
+@given(v4 | v6, st.integers(8, 32), st.integers(16, 128))
+def test_a_masked_address_stands_for_its_network(address: IPv4Address | IPv6Address, ipv4: int, ipv6: int) -> None:
+    (key,) = PrefixMemo(ipv4, ipv6).mask_all([address.packed])
+    network = network_of(key, ipv4, ipv6)
+    assert network == ip_network((address.packed, ipv4 if address.version == 4 else ipv6), strict=False)
+    assert len(key) == len(address.packed)
+
+
+@given(st.lists(networks(), max_size=12), networks())
+def test_overlap_is_what_one_by_one_comparison_says(some: list[Network], other: Network) -> None:
+    held = NetworkSet(some)
+    assert held.overlaps(other) == any(n.version == other.version and n.overlaps(other) for n in some)
+    for edge in (other.network_address, other.broadcast_address):
+        assert held.contains(edge.packed) == any(n.version == edge.version and edge in n for n in some)
+    assert bool(held) == bool(some)
+
+
+@given(st.lists(networks(), max_size=12))
+def test_a_set_holds_its_own_networks_and_no_neighbour_of_them(some: list[Network]) -> None:
+    held = NetworkSet(some)
+    assert all(held.overlaps(network) for network in some)
+    for network in [*collapse_addresses(n for n in some if n.version == 4)]:
+        assert not held.contains((network.broadcast_address + 1).packed) or any(
+            network.broadcast_address + 1 in n for n in some if n.version == 4
+        )
+
+
+@pytest.mark.parametrize(
+    ("text", "network"),
+    [
+        ("192.0.2.7", "192.0.2.7/32"),
+        (" 192.0.2.0/24 ", "192.0.2.0/24"),
+        ("2001:DB8::/32", "2001:db8::/32"),
+        ("2001:db8::1", "2001:db8::1/128"),
+        ("::ffff:192.0.2.7", "192.0.2.7/32"),
+        ("::ffff:192.0.2.0/120", "192.0.2.0/24"),
+        ("::ffff:0:0/96", "0.0.0.0/0"),
+        ("::/0", "::/0"),
+    ],
+)
+def test_networks_as_operators_write_them(text: str, network: str) -> None:
+    assert str(parse_network(text)) == network
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "x",
+        "192.0.2.300",
+        "192.0.02.7",
+        "192.0.2.0/33",
+        "192.0.2.0/-1",
+        "2001:db8::/129",
+        "fe80::1%eth0",
+        "1",
+        "a/b/c",
+    ],
+)
+def test_anything_else_is_refused_with_the_value_and_the_accepted_form(text: str) -> None:
+    with pytest.raises(ValueError, match="is not an IP address or network such as 192") as caught:
+        parse_network(text)
+    assert str(caught.value).startswith(repr(text))
+
+
+@given(v4, st.integers(1, 31))
+def test_host_bits_are_refused_and_the_network_is_named(address: IPv4Address, prefix: int) -> None:
+    network = ip_network((int(address), prefix), strict=False)
+    if network.network_address == address:
+        assert parse_network(f"{address}/{prefix}") == network
+    else:
+        with pytest.raises(ValueError, match=f"has host bits set; the network is {network}$"):
+            parse_network(f"{address}/{prefix}")
+
+
+def test_python_knows_zones_that_aws_refuses() -> None:
+    assert ip_network("fe80::1%eth0") != IPv6Network("fe80::1"), "why zones are refused: they would be published"

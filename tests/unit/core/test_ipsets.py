@@ -1,0 +1,160 @@
+"""What belongs into the IP sets, and the fewest changes that bring it there."""
+
+from collections.abc import Iterable
+from ipaddress import collapse_addresses, ip_network
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalicelib.core.addresses import Network, NetworkSet, parse_network
+from chalicelib.core.ipsets import CAPACITY, IpSet, plan, wanted
+from chalicelib.core.state import MANUAL, Block
+
+NOW = 1_760_000_000
+ROOM = {4: CAPACITY, 6: CAPACITY}
+NOBODY = NetworkSet(())
+
+
+def block(network: str, *, until: int = 60, at: int = 0, rule: str = "burst") -> Block:
+    return Block(network=network, blocked_at=NOW + at, until=NOW + until, rule=rule)
+
+
+def published(blocks: Iterable[Block], allow: Iterable[str] = (), rooms: dict[int, int] = ROOM) -> dict[int, list[str]]:
+    found = wanted(blocks, NetworkSet(map(parse_network, allow)), rooms, NOW)
+    return {family: sorted(map(str, networks)) for family, networks in found.networks.items()}
+
+
+def test_blocks_in_force_are_wanted_by_family() -> None:
+    blocks = [block("203.0.113.9/32"), block("2001:db8::/64"), block("198.51.100.0/24"), block("192.0.2.1/32", until=0)]
+    assert published(blocks) == {4: ["198.51.100.0/24", "203.0.113.9/32"], 6: ["2001:db8::/64"]}
+
+
+def test_networks_that_make_up_a_wider_one_become_it() -> None:
+    assert published([block("192.0.2.0/25"), block("192.0.2.128/25"), block("192.0.2.7/32")])[4] == ["192.0.2.0/24"]
+
+
+def test_whatever_overlaps_the_allowlist_is_left_out() -> None:
+    blocks = [block("192.0.2.0/24"), block("203.0.113.9/32"), block("198.51.100.1/32"), block("198.51.100.2/32")]
+    assert published(blocks, ["192.0.2.7", "203.0.0.0/16"])[4] == ["198.51.100.1/32", "198.51.100.2/32"]
+    found = wanted(blocks, NetworkSet(map(parse_network, ["192.0.2.7", "203.0.0.0/16"])), ROOM, NOW)
+    assert (found.allowlisted, found.overflow, found.blocks) == (2, 0, 4)
+
+
+def test_without_room_manual_blocks_come_first_and_then_the_newest() -> None:
+    blocks = [
+        block("192.0.2.1/32", at=-5),
+        block("192.0.2.3/32", at=-9, rule=MANUAL),
+        block("192.0.2.5/32", at=-1),
+        block("192.0.2.7/32", at=-3),
+    ]
+    for room, kept in [(4, [1, 3, 5, 7]), (3, [3, 5, 7]), (2, [3, 5]), (1, [3]), (0, [])]:
+        assert published(blocks, rooms={4: room, 6: 0})[4] == [f"192.0.2.{n}/32" for n in kept]
+        assert wanted(blocks, NOBODY, {4: room}, NOW).overflow == 4 - room
+
+
+def test_there_is_room_for_neighbours_that_become_one() -> None:
+    blocks = [block(f"192.0.2.{n}/32", at=n) for n in range(8)]
+    assert published(blocks, rooms={4: 1, 6: 0})[4] == ["192.0.2.0/29"]
+
+
+def test_without_an_ip_set_for_a_family_its_blocks_are_left_out_and_counted() -> None:
+    assert wanted([block("2001:db8::/64")], NOBODY, {4: CAPACITY}, NOW).overflow == 1
+
+
+near = st.tuples(st.integers(0, 63), st.integers(26, 32)).map(
+    lambda drawn: str(ip_network((0xC0000200 + drawn[0], drawn[1]), strict=False))
+)
+near6 = st.tuples(st.integers(0, 15), st.integers(60, 64)).map(
+    lambda drawn: str(ip_network(((0x20010DB8 << 96) + (drawn[0] << 64), drawn[1]), strict=False))
+)
+networks = near | near6
+blocks = st.builds(
+    block, networks, until=st.integers(-2, 5), at=st.integers(-9, 0), rule=st.sampled_from(["burst", MANUAL])
+)
+
+
+@given(st.lists(blocks, max_size=12, unique_by=lambda b: b.network), st.lists(networks, max_size=4), st.integers(0, 8))
+def test_wanted_networks_are_disjoint_fit_and_never_overlap_the_allowlist(
+    some: list[Block], allow: list[str], room: int
+) -> None:
+    allowlist = [parse_network(text) for text in allow]
+    found = wanted(some, NetworkSet(allowlist), {4: room, 6: room}, NOW)
+    running = [b for b in some if b.until > NOW]
+    clear = [b for b in running if not any(_overlap(b.parsed(), a) for a in allowlist)]
+    assert (found.allowlisted, found.blocks) == (len(running) - len(clear), len(running))
+    for family in (4, 6):
+        held = found.networks[family]
+        assert len(held) <= room
+        assert not any(_overlap(one, other) for one in held for other in held if one is not other)
+        assert not any(_overlap(one, a) for one in held for a in allowlist)
+        of_family = [b.parsed() for b in clear if b.parsed().version == family]
+        covered = [n for n in of_family if any(n.subnet_of(h) for h in held)]  # type: ignore[arg-type]
+        assert held == frozenset(collapse_addresses(covered)), "nothing is published that no block asks for"
+        if len(frozenset(collapse_addresses(of_family))) <= room:
+            assert len(covered) == len(of_family), "with room for all, all are wanted"
+
+
+def _overlap(one: Network, other: Network) -> bool:
+    return one.version == other.version and one.overlaps(other)
+
+
+# The plan.
+
+A, B, C = (IpSet(name, name, 4) for name in "abc")
+Contents = dict[IpSet, frozenset[Network]]
+
+
+def some(*numbers: int) -> frozenset[Network]:
+    return frozenset(ip_network((0xCB000000 + n, 32)) for n in numbers)
+
+
+def test_nothing_to_change_is_no_update() -> None:
+    assert plan(some(1, 2), {A: some(1), B: some(2)}) == {}
+
+
+def test_networks_stay_where_they_are_and_new_ones_go_where_there_is_room() -> None:
+    assert plan(some(1, 2, 3, 9), {A: some(1, 2, 3), B: some()}) == {B: some(9)}
+    assert plan(some(1, 3), {A: some(1, 2), B: some(3)}) == {A: some(1)}
+
+
+def test_a_network_in_two_sets_is_taken_out_of_one() -> None:
+    assert plan(some(1, 2), {A: some(1), B: some(1, 2)}) == {B: some(2)}
+
+
+def test_what_somebody_else_has_put_in_goes_out() -> None:
+    assert plan(some(), {A: some(7)}) == {A: some()}
+
+
+def test_what_does_not_fit_one_set_goes_on_in_the_next() -> None:
+    many = some(*range(CAPACITY + 5))
+    planned = plan(many, {A: some(), B: some(), C: some()})
+    assert sorted(len(held) for held in planned.values()) == [5, CAPACITY]
+    assert frozenset().union(*planned.values()) == many
+
+
+numbers = st.frozensets(st.integers(0, 12), max_size=8).map(lambda drawn: some(*drawn))
+
+
+@given(numbers, numbers, numbers, numbers)
+def test_a_plan_reaches_what_is_wanted_and_is_done_with_it(
+    target: frozenset[Network], in_a: frozenset[Network], in_b: frozenset[Network], in_c: frozenset[Network]
+) -> None:
+    before: Contents = {A: in_a, B: in_b, C: in_c}
+    changes = plan(target, before)
+    after = {**before, **changes}
+    assert frozenset().union(*after.values()) == target
+    assert sum(map(len, after.values())) == len(target), "no network in two sets"
+    assert plan(target, after) == {}, "a second plan changes nothing"
+    assert all(changes[s] != before[s] for s in changes)
+    taken: set[Network] = set()
+    for ip_set, held in before.items():
+        stay = (held & target) - taken
+        assert stay <= after[ip_set], "what may stay stays"
+        taken |= held & target
+    spoilt = [s for s, held in before.items() if held - target or held & after_others(after, s)]
+    news = target - frozenset().union(*before.values())
+    assert len(changes) <= len(spoilt) + bool(news), "no set changes without need"
+
+
+def after_others(after: Contents, but: IpSet) -> frozenset[Network]:
+    return frozenset().union(*(held for s, held in after.items() if s is not but))

@@ -1,0 +1,420 @@
+"""Rules: what is accepted, what is refused and how the refusal is worded, and what has to be counted for them."""
+
+import re
+import tomllib
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import chalicelib
+from chalicelib.core.durations import ACCEPTED
+from chalicelib.core.rules import (
+    LARGEST_FOLD,
+    MOST_RULES,
+    RESERVED_NAMES,
+    Action,
+    Escalation,
+    Meter,
+    Rule,
+    RulesError,
+    RuleSet,
+    parse_rules,
+)
+from chalicelib.core.scope import Scope
+from chalicelib.core.state import MANUAL
+
+KEYS = "name, limit, window, action, block_for, resolution, aggregate, scope, escalate, extend"
+DEFAULTS = Path(chalicelib.__file__).parent / "rules.toml"
+
+
+def rule(**lines: str) -> str:
+    """A valid rule in TOML, changed: keys to TOML values; None takes one away."""
+    said = {"name": '"r"', "limit": "10", "window": '"10s"', **lines}
+    return "[[rule]]\n" + "".join(f"{key} = {value}\n" for key, value in said.items() if value)
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(RulesError) as caught:
+        parse_rules(text)
+    assert str(caught.value) == "\n".join(caught.value.problems)
+    return caught.value.problems
+
+
+def test_a_rule_says_everything_it_can() -> None:
+    text = """
+        [[rule]]
+        name = "login"
+        limit = 0
+        window = "1m"
+        action = "count"
+        block_for = "30m"
+        resolution = 20
+        aggregate = { ipv4 = 24, ipv6 = 48 }
+        escalate = { factor = 4, max = "7d", memory = "14d" }
+        extend = true
+
+        [rule.scope]
+        host = ["b.example", "*.a.example"]
+        path = ["/x"]
+        path_prefix = ["/login"]
+        method = ["POST"]
+        status = ["4xx", "401"]
+        country = ["DE", "-"]
+        waf_action = ["BLOCK"]
+        waf_label = ["a:b"]
+        user_agent = ["curl/"]
+    """
+    assert parse_rules(text, version="7") == RuleSet(
+        rules=(
+            Rule(
+                name="login",
+                limit=0,
+                window_s=60,
+                action=Action.COUNT,
+                block_for_s=1800,
+                resolution=20,
+                ipv4=24,
+                ipv6=48,
+                scope=Scope(
+                    host=("*.a.example", "b.example"),
+                    path=("/x",),
+                    path_prefix=("/login",),
+                    method=("POST",),
+                    status=("401", "4xx"),
+                    country=("-", "DE"),
+                    waf_action=("BLOCK",),
+                    waf_label=("a:b",),
+                    user_agent=("curl/",),
+                ),
+                escalate=Escalation(4, 7 * 86400, 14 * 86400),
+                extend=True,
+            ),
+        ),
+        text=text,
+        version="7",
+    )
+
+
+def test_what_a_rule_does_not_say_has_a_default() -> None:
+    (only,) = parse_rules(rule()).rules
+    assert only == Rule(name="r", limit=10, window_s=10)
+    assert (only.action, only.block_for_s, only.ipv4, only.ipv6, only.slot_ms, only.extend) == (
+        *(Action.BLOCK, 600, 32, 64, 100),
+        False,
+    )
+
+
+def test_no_rules_are_a_rule_set() -> None:
+    assert (parse_rules("").rules, parse_rules("").longest_window_ms, parse_rules("").meters()) == ((), 0, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        # The document.
+        pytest.param("rule = 7", "rules: 'rule' must be an array of tables; write [[rule]]", id="rule = 7"),
+        pytest.param("[rule]\nname = 'r'", "rules: 'rule' must be an array of tables; write [[rule]]", id="[rule]"),
+        pytest.param("rules = []", "rules: unknown key 'rules' (did you mean 'rule'?)", id="rules"),
+        pytest.param("x = 1", "rules: unknown key 'x'; known are rule", id="x"),
+        pytest.param(
+            rule() + rule(limit="20"), "rule 'r': name: used by two rules; every rule needs its own", id="two of a name"
+        ),
+        # Missing keys.
+        pytest.param(rule(name=""), "rule number 1: name: missing", id="no name"),
+        pytest.param(rule(limit=""), "rule 'r': limit: missing", id="no limit"),
+        pytest.param(rule(window=""), "rule 'r': window: missing", id="no window"),
+        # name
+        *(
+            pytest.param(
+                rule(name=value),
+                f"{title}: name: {shown} is not 1 to 64 letters, digits, '-' or '_'",
+                id=f"name = {value[:20]}",
+            )
+            for value, title, shown in [
+                ('""', "rule number 1", "''"),
+                ("7", "rule number 1", "7"),
+                ('"a b"', "rule 'a b'", "'a b'"),
+                ('"-a"', "rule '-a'", "'-a'"),
+                ('"ä"', "rule 'ä'", "'ä'"),
+                (f'"{"a" * 65}"', f"rule '{'a' * 65}'", f"'{'a' * 65}'"),
+            ]
+        ),
+        pytest.param(
+            rule(name='"manual"'),
+            "rule 'manual': name: 'manual' is what blocks made by operators are called; choose another name",
+            id="a reserved name",
+        ),
+        # limit
+        *(
+            pytest.param(
+                rule(limit=value),
+                f"rule 'r': limit: {shown} is not a whole number from 0 to 1000000000",
+                id=f"limit = {value[:20]}",
+            )
+            for value, shown in [
+                ("-1", "-1"),
+                ("1.5", "1.5"),
+                ('"10"', "'10'"),
+                ("true", "True"),
+                ("1000000001", "1000000001"),
+                ("inf", "inf"),
+                ("[]", "[]"),
+                ("0x" + "f" * 5000, "a number of thousands of digits"),
+                ('"' + "x" * 500 + '"', "'" + "x" * 99 + "..."),
+            ]
+        ),
+        # window and block_for
+        *(
+            pytest.param(rule(**{key: value}), f"rule 'r': {key}: {said}", id=f"{key} = {value}")
+            for key, value, said in [
+                *(
+                    (
+                        "window",
+                        value,
+                        f"{shown} is not a duration; write {ACCEPTED}",
+                    )
+                    for value, shown in [
+                        ('"10"', "'10'"),
+                        ("10", "10"),
+                        ('"10 s"', "'10 s'"),
+                        ('"1.5s"', "'1.5s'"),
+                        ('"-1s"', "'-1s'"),
+                        ('"10S"', "'10S'"),
+                        ('"1w"', "'1w'"),
+                        ('"\u0661s"', "'\u0661s'"),
+                    ]
+                ),
+                ("window", '"0s"', "'0s' is outside 1s .. 1h"),
+                ("window", '"61m"', "'61m' is outside 1s .. 1h"),
+                ("block_for", '"0s"', "'0s' is outside 1s .. 366d"),
+                ("block_for", '"367d"', "'367d' is outside 1s .. 366d"),
+            ]
+        ),
+        # The others.
+        pytest.param(rule(action='"allow"'), "rule 'r': action: 'allow' is not 'block' or 'count'", id="action"),
+        pytest.param(rule(action="[]"), "rule 'r': action: [] is not 'block' or 'count'", id="action = []"),
+        pytest.param(rule(extend='"yes"'), "rule 'r': extend: 'yes' is not true or false", id="extend"),
+        pytest.param(
+            rule(resolution="5"), "rule 'r': resolution: 5 is not a whole number from 10 to 1000", id="resolution"
+        ),
+        pytest.param(
+            rule(window='"1s"', resolution="30"),
+            "rule 'r': resolution: 30 does not divide a window of 1s into whole milliseconds",
+            id="resolution does not divide",
+        ),
+        pytest.param(
+            rule(aggregate="24"), "rule 'r': aggregate: 24 is not a table such as { ipv4 = ... }", id="aggregate"
+        ),
+        pytest.param(
+            rule(aggregate="{ ipv4 = 0 }"),
+            "rule 'r': aggregate.ipv4: 0 is not a whole number from 8 to 32",
+            id="aggregate.ipv4",
+        ),
+        pytest.param(
+            rule(aggregate="{ ipv6 = 129 }"),
+            "rule 'r': aggregate.ipv6: 129 is not a whole number from 16 to 128",
+            id="aggregate.ipv6",
+        ),
+        pytest.param(
+            rule(aggregate="{ ip4 = 24 }"),
+            "rule 'r': aggregate: unknown key 'ip4' (did you mean 'ipv4'?)",
+            id="aggregate.ip4",
+        ),
+        pytest.param(
+            rule(escalate="{ factor = 2, max = '1h' }"), "rule 'r': escalate.memory: missing", id="escalate.memory"
+        ),
+        pytest.param(
+            rule(escalate="{ factor = 1, max = '1h', memory = '1d' }"),
+            "rule 'r': escalate.factor: 1 is not a whole number from 2 to 100",
+            id="escalate.factor",
+        ),
+        pytest.param(
+            rule(escalate="{ factor = 2, max = '5m', memory = '1d' }"),
+            "rule 'r': escalate.max: shorter than block_for (10m)",
+            id="escalate.max",
+        ),
+        pytest.param(
+            rule(escalate="{ factor = 2, max = '1h', memory = 'week' }"),
+            "rule 'r': escalate.memory: 'week' is not a duration; write a whole number and a unit, such as '10s', "
+            "'5m', '1h' or '7d'",
+            id="escalate.memory = week",
+        ),
+        pytest.param(rule(windw='"5s"'), "rule 'r': unknown key 'windw' (did you mean 'window'?)", id="windw"),
+        pytest.param(
+            rule(xyz="1"),
+            f"rule 'r': unknown key 'xyz'; known are {KEYS}",
+            id="xyz",
+        ),
+        # scope
+        *(
+            pytest.param(rule(scope=f"{{ {inner} }}"), f"rule 'r': scope{said}", id=f"scope = {inner}")
+            for inner, said in [
+                ("pth = ['/']", ": unknown key 'pth' (did you mean 'path'?)"),
+                ("path = '/'", ".path: '/' is not a list of at least one value"),
+                ("path = []", ".path: [] is not a list of at least one value"),
+                ("path = ['a']", ".path: 'a' is not a path that starts with '/' and has no query"),
+                ("path = ['/a?b']", ".path: '/a?b' is not a path that starts with '/' and has no query"),
+                ("path_prefix = ['/a b']", ".path_prefix: '/a b' is not a path that starts with '/' and has no query"),
+                ("path = [7]", ".path: 7 is not a path that starts with '/' and has no query"),
+                ("status = [404]", ".status: 404 is not a status such as '404' or a class such as '4xx'"),
+                ("status = ['4x']", ".status: '4x' is not a status such as '404' or a class such as '4xx'"),
+                ("status = ['6xx']", ".status: '6xx' is not a status such as '404' or a class such as '4xx'"),
+                ("method = ['post']", ".method: 'post' is not a method in capitals such as 'POST'"),
+                ("country = ['de']", ".country: 'de' is not a two-letter country code in capitals such as 'DE'"),
+                ("country = ['DEU']", ".country: 'DEU' is not a two-letter country code in capitals such as 'DE'"),
+                ("waf_action = ['COUNT']", ".waf_action: 'COUNT' is not one of ALLOW, BLOCK, CAPTCHA, CHALLENGE"),
+                (
+                    "waf_label = ['a b']",
+                    ".waf_label: 'a b' is not an AWS WAF label such as 'awswaf:managed:aws:bot-control:bot:verified'",
+                ),
+                ("user_agent = ['']", ".user_agent: '' is not 1 to 256 printable ASCII characters"),
+                ("user_agent = ['é']", ".user_agent: 'é' is not 1 to 256 printable ASCII characters"),
+                *(
+                    (
+                        f"host = ['{host}']",
+                        f".host: '{host}' is not a host in lower case such as 'www.example.com' or '*.example.com'",
+                    )
+                    for host in (
+                        "WWW.example.com",
+                        "*",
+                        "a.*.b",
+                        "a..b",
+                        "example.com.",
+                        "example.com:443",
+                        "https://a",
+                    )
+                ),
+            ]
+        ),
+        pytest.param(rule(scope="[]"), "rule 'r': scope: [] is not a table such as { status = ... }", id="scope = []"),
+    ],
+)
+def test_a_bad_rule_is_refused_with_rule_key_value_and_accepted_form(text: str, problem: str) -> None:
+    assert problems(text) == [problem]
+
+
+def test_every_problem_is_told_at_once() -> None:
+    text = rule(limit="-1", windw="1", scope="{ pth = ['/'], status = ['x'] }") + rule(name='"s"', window="") + "x = 1"
+    assert problems(text) == [
+        "rule 'r': limit: -1 is not a whole number from 0 to 1000000000",
+        "rule 'r': unknown key 'windw' (did you mean 'window'?)",
+        "rule 'r': scope: unknown key 'pth' (did you mean 'path'?)",
+        "rule 'r': scope.status: 'x' is not a status such as '404' or a class such as '4xx'",
+        f"rule 's': unknown key 'x'; known are {KEYS}",
+        "rule 's': window: missing",
+    ]
+
+
+def test_there_may_not_be_any_number_of_rules() -> None:
+    most = "".join(rule(name=f'"r{n}"') for n in range(MOST_RULES))
+    assert len(parse_rules(most).rules) == MOST_RULES
+    assert problems(most + rule(name='"more"')) == ["rules: 101 rules; at most 100 are accepted"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("[[rule", id="cut"),
+        pytest.param("a = 1\na = 2", id="a key twice"),
+        pytest.param("a = " + "[" * 100_000, id="nested too deep"),
+        pytest.param("a = " + "9" * 5_000, id="a number of thousands of digits"),
+        pytest.param("a = 2026-13-01", id="no such month"),
+        pytest.param("\0", id="NUL"),
+    ],
+)
+def test_what_is_not_toml_is_refused(text: str) -> None:
+    (problem,) = problems(text)
+    assert problem.startswith("not valid TOML: ")
+
+
+@given(st.text(max_size=80) | st.text("[]{}=\"' \nrule.1a#", max_size=40))
+def test_any_text_is_rules_or_an_error(text: str) -> None:
+    with suppress(RulesError):
+        assert parse_rules(text).text == text
+
+
+def test_the_operators_name_for_a_block_is_no_rules_name() -> None:
+    assert frozenset((MANUAL,)) == RESERVED_NAMES
+
+
+def test_the_version_follows_the_text_unless_one_is_given() -> None:
+    assert parse_rules(rule()).version == parse_rules(rule()).version != parse_rules(rule() + "\n").version
+    assert parse_rules(rule(), version="v").version == "v"
+
+
+# Meters.
+
+
+def meters(*rules: Rule) -> list[tuple[int, Scope]]:
+    return [(meter.slot_ms, meter.scope) for meter in RuleSet(rules).meters()]
+
+
+LOGIN = Scope(path=("/login",))
+
+
+def test_rules_that_ask_for_the_same_share_a_meter() -> None:
+    every = Scope()
+    ten, twenty = Rule(name="a", limit=1, window_s=10), Rule(name="b", limit=2, window_s=20)
+    three = Rule(name="c", limit=3, window_s=3)
+    login = Rule(name="d", limit=1, window_s=10, scope=LOGIN)
+    wide = Rule(name="e", limit=1, window_s=10, ipv4=24)
+    assert meters(ten, twenty) == [(100, every)], "slots of 100 ms serve those of 200 ms"
+    assert meters(Rule(name="f", limit=1, window_s=201), ten) == [(100, every), (2010, every)], "which do not fit"
+    assert meters(Rule(name="f", limit=1, window_s=210), ten) == [(100, every), (2100, every)], "21 are too many"
+    assert meters(twenty, ten) == [(100, every)], "in any order"
+    assert meters(ten, three, twenty) == [(30, every), (100, every)], "30 ms do not divide 100 ms"
+    assert meters(ten, login, wide) == [(100, every), (100, LOGIN), (100, every)], "other requests, other clients"
+
+
+def test_equal_scopes_share_a_meter_however_they_are_written() -> None:
+    one = rule(name='"a"', scope="{ method = ['PUT', 'POST'], status = ['4xx'] }")
+    other = rule(name='"b"', scope="{ status = ['4xx', '4xx'], method = ['POST', 'PUT'] }")
+    assert len(parse_rules(one + other).meters()) == 1
+
+
+def test_a_topic_is_the_same_in_every_process() -> None:
+    assert Meter(LOGIN, 32, 64, 100).topic.hex() == Meter(LOGIN, 32, 64, 500).topic.hex() == "f49566d743dfff3b"
+    assert Meter(LOGIN, 24, 64, 100).topic != Meter(LOGIN, 32, 64, 100).topic != Meter(Scope(), 32, 64, 100).topic
+
+
+slots = st.sampled_from([(1, 10), (1, 100), (3, 100), (5, 100), (6, 20), (10, 100), (60, 20), (60, 100), (3600, 100)])
+
+
+@given(st.lists(st.tuples(slots, st.sampled_from([Scope(), LOGIN]), st.sampled_from([24, 32])), max_size=8))
+def test_meters_serve_every_rule_and_none_serves_another(asked: list[tuple[tuple[int, int], Scope, int]]) -> None:
+    rules = tuple(
+        Rule(name=f"r{n}", limit=n, window_s=window, resolution=resolution, scope=scope, ipv4=ipv4)
+        for n, ((window, resolution), scope, ipv4) in enumerate(asked)
+    )
+    chosen = RuleSet(rules).meters()
+
+    def serves(meter: Meter, other: Meter) -> bool:
+        fold, rest = divmod(other.slot_ms, meter.slot_ms)
+        return meter.topic == other.topic and rest == 0 and fold <= LARGEST_FOLD
+
+    assert all(any(serves(meter, rule.meter) for meter in chosen) for rule in rules)
+    assert not any(serves(one, other) for one in chosen for other in chosen if one is not other)
+
+
+# The rules a site starts with.
+
+
+def test_the_default_rules_are_valid_and_only_count() -> None:
+    rules = parse_rules(DEFAULTS.read_text()).rules
+    assert [rule.name for rule in rules] == ["burst", "sustained", "login", "scanner"]
+    assert {rule.action for rule in rules} == {Action.COUNT}
+
+
+def test_every_key_of_the_default_rules_is_explained_where_it_first_stands() -> None:
+    text = DEFAULTS.read_text()
+    first: dict[str, str] = {}
+    for line in text.splitlines():
+        if match := re.match(r"(\w+) = ", line):
+            first.setdefault(match[1], line)
+    used = {key for table in tomllib.loads(text)["rule"] for key in table}
+    assert first.keys() == used
+    assert [key for key, line in first.items() if "#" not in line] == []
+    assert text.count("\n\n# ") >= len(tomllib.loads(text)["rule"]), "each rule says what it is for"

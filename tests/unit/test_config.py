@@ -1,0 +1,113 @@
+"""Settings: a wrong one stops the start with a message that names variable, value and accepted form."""
+
+import re
+
+import pytest
+
+from chalicelib.config import SETTINGS, ConfigError, read_config
+from chalicelib.core.cloudfront import DEFAULT_FIELDS
+from chalicelib.core.ipsets import IpSet
+
+
+def test_every_setting_has_a_default() -> None:
+    config = read_config({})
+    assert config.cloudfront_fields == DEFAULT_FIELDS
+    assert (config.ip_sets, config.sample_rate, config.waf_scope) == ((), 100, "CLOUDFRONT")
+    assert not config.trusted
+
+
+def test_settings_are_read() -> None:
+    config = read_config(
+        {
+            "STATE_TABLE": "s",
+            "TALLY_TABLE": "t",
+            "LOG_STREAM": "l",
+            "IP_SETS_V4": "a/1, b/2",
+            "IP_SETS_V6": "c/3,",
+            "WAF_SCOPE": "REGIONAL",
+            "CLOUDFRONT_FIELDS": "c-ip, x-forwarded-for,timestamp",
+            "TRUSTED_PROXIES": "192.0.2.0/24, 2001:db8::1",
+            "SAMPLE_RATE": "1",
+            "LATENESS_S": "3600",
+            "VIEW_ENTRIES": "1000",
+            "BREAKER_BLOCKS_PER_MINUTE": "1000000",
+            "UNKNOWN": "is not ours",
+        }
+    )
+    assert config.ip_sets == (IpSet("a", "1", 4), IpSet("b", "2", 4), IpSet("c", "3", 6))
+    assert config.cloudfront_fields == ("timestamp", "c-ip", "x-forwarded-for")
+    assert config.trusted_proxies == ("192.0.2.0/24", "2001:db8::1/128")
+    assert config.trusted.contains(bytes([192, 0, 2, 9]))
+    assert (config.sample_rate, config.lateness_s, config.view_entries) == (1, 3600, 1000)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("STATE_TABLE", ""),
+        ("TALLY_TABLE", ""),
+        ("LOG_STREAM", ""),
+        ("STATE_STREAM_ARN", ""),
+        ("IP_SETS_V4", "name"),
+        ("IP_SETS_V4", "name/"),
+        ("IP_SETS_V4", "/id"),
+        ("IP_SETS_V4", " , "),
+        ("IP_SETS_V6", "a/1,b"),
+        ("WAF_SCOPE", "cloudfront"),
+        ("WAF_SCOPE", ""),
+        ("CLOUDFRONT_FIELDS", ""),
+        ("CLOUDFRONT_FIELDS", "timestamp"),
+        ("CLOUDFRONT_FIELDS", "timestamp,c-ip,c-ip"),
+        ("CLOUDFRONT_FIELDS", "timestamp,c-ip,client"),
+        ("TRUSTED_PROXIES", "192.0.2.1/24"),
+        ("TRUSTED_PROXIES", "example.com"),
+        ("SAMPLE_RATE", "0"),
+        ("SAMPLE_RATE", "101"),
+        ("SAMPLE_RATE", "50%"),
+        ("SAMPLE_RATE", "1_0"),
+        ("SAMPLE_RATE", ""),
+        ("SAMPLE_RATE", "\u0661"),
+        ("SAMPLE_RATE", "9" * 5000),
+        ("LATENESS_S", "9"),
+        ("LATENESS_S", "-10"),
+        ("VIEW_ENTRIES", "999"),
+        ("VIEW_ENTRIES", "1e6"),
+        ("BREAKER_BLOCKS_PER_MINUTE", "0"),
+    ],
+)
+def test_a_bad_value_is_refused_with_variable_value_and_accepted_form(variable: str, value: str) -> None:
+    (setting,) = (setting for setting in SETTINGS.values() if setting.variable == variable)
+    with pytest.raises(ConfigError, match=re.escape(f"{variable}={value!r}: expected {setting.accepted}")):
+        read_config({variable: value})
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        pytest.param(
+            {"TRUSTED_PROXIES": "192.0.2.1", "CLOUDFRONT_FIELDS": "timestamp,c-ip"},
+            "TRUSTED_PROXIES is set: CLOUDFRONT_FIELDS must name x-forwarded-for",
+            id="proxies without their field",
+        ),
+        pytest.param({"IP_SETS_V4": "a/1,b/1"}, "IP_SETS_V4 names b/1, which is named twice", id="a set twice"),
+        pytest.param(
+            {"IP_SETS_V4": "a/1", "IP_SETS_V6": "a/1"}, "IP_SETS_V6 names a/1, which is named twice", id="for both"
+        ),
+        pytest.param(
+            {"TRUSTED_PROXIES": "192.0.2.1/24"},
+            "TRUSTED_PROXIES='192.0.2.1/24': expected networks, separated by commas ('192.0.2.1/24' has host bits set; "
+            "the network is 192.0.2.0/24)",
+            id="host bits",
+        ),
+        pytest.param(
+            {"CLOUDFRONT_FIELDS": "timestamp,c-ip,client"},
+            "CLOUDFRONT_FIELDS='timestamp,c-ip,client': expected names of CloudFront real-time fields, separated by "
+            "commas, with timestamp and c-ip (unknown CloudFront real-time field 'client')",
+            id="an unknown field",
+        ),
+    ],
+)
+def test_the_message_says_what_is_wrong(environment: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_config(environment)
+    assert str(caught.value) == message
