@@ -85,7 +85,7 @@ export class BlockList {
       }, { passive: true });
     }
     NARROW.addEventListener("change", () => this.draw());
-    setInterval(() => this.tick(), 1000);
+    const ticking = setInterval(() => (this.box.isConnected ? this.tick() : clearInterval(ticking)), 1000);
   }
 
   get atTop() {

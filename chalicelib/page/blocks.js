@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { BlockList } from "./block_list.js";
 import { make, refused } from "./changes.js";
-import { $, clock, h, number, now, plural } from "./dom.js";
+import { $, h, plural } from "./dom.js";
 
 const FIRST_PAGE = 200;
 const NEXT_PAGES = 1000;
@@ -51,8 +51,12 @@ export function showStatus(status) {
 }
 
 /** After a change: what was lifted goes at once, wherever the list stands. */
-export async function changed() {
-  await reload();
+export function changed({ lifted = [] }) {
+  const gone = new Set(lifted.map((block) => block.network ?? block));
+  const left = loaded.filter((block) => !gone.has(block.network));
+  if (left.length === loaded.length) return;
+  const total = Number(list.box.getAttribute("aria-rowcount")) - 1;
+  list.show((loaded = left), total - gone.size);
 }
 
 function filters() {

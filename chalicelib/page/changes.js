@@ -6,7 +6,7 @@ import { $, h, sentence } from "./dom.js";
 const SHOWN_MS = 30_000;
 const MOST_NOTICES = 3;
 
-export const changes = new EventTarget(); // "made": something was changed here
+export const changes = new EventTarget(); // "made": something was changed here; its detail is the answer
 
 /** Makes a change and offers its undo. Returns the answer, or null if it was not made; says why. */
 export async function make(request, { near = null } = {}) {
@@ -27,7 +27,7 @@ export async function make(request, { near = null } = {}) {
 
 function made(answer) {
   notice(sentence(answer.detail), answer.undo);
-  changes.dispatchEvent(new Event("made"));
+  changes.dispatchEvent(new CustomEvent("made", { detail: answer }));
   return answer;
 }
 
@@ -39,15 +39,9 @@ export function refused(error, near = null) {
     notice(sentence(error.message), null, "bad");
     return;
   }
-  const faults = (error.faults ?? []).filter((fault) => fault.accepted !== error.message);
-  near.after(
-    h(
-      "div",
-      { class: "alert problem", role: "alert" },
-      h("p", {}, sentence(error.message)),
-      faults.length > 1 && h("ul", {}, faults.map((fault) => h("li", {}, `${fault.field}: ${fault.accepted}`))),
-    ),
-  );
+  const faults = (error.faults ?? []).map((fault) => [fault.field, fault.accepted].filter(Boolean).join(": "));
+  const words = faults.length ? faults.map((fault) => h("p", {}, sentence(fault))) : h("p", {}, sentence(error.message));
+  near.after(h("div", { class: "alert problem", role: "alert" }, words));
 }
 
 export function clearProblem(near) {

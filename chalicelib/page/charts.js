@@ -5,17 +5,17 @@ import { clock, h, number, plural, s, table } from "./dom.js";
 const LEFT = 44;
 const RIGHT = 8;
 const TOP = 10;
-const REQUESTS_HEIGHT = 150;
-const GAP = 22;
-const EVENTS_HEIGHT = 56;
+const REQUESTS_HEIGHT = { wide: 224, narrow: 150 };
+const WIDE = 560;
+const GAP = 24;
+const EVENTS_HEIGHT = 64;
 const AXIS = 22;
-const HEIGHT = TOP + REQUESTS_HEIGHT + GAP + EVENTS_HEIGHT + AXIS;
 
-/** The next of 1, 2, 5, 10, 20, 50 ... at or above `value`. */
+/** An even number at or above `value`, for the top of an axis: 2, 4, 6, 8, 10, 12, 16, 20, 30 ... */
 export function niceCeiling(value) {
-  if (value <= 1) return 1;
-  const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value);
+  const power = 10 ** Math.floor(Math.log10(Math.max(value, 2)));
+  const steps = power === 1 ? [2, 4, 6, 8, 10] : [1, 1.2, 1.6, 2, 3, 4, 5, 6, 8, 10];
+  return steps.map((step) => step * power).find((top) => top >= value);
 }
 
 export class Chart {
@@ -24,7 +24,7 @@ export class Chart {
     this.points = [];
     this.picked = null;
     this.tip = h("p", { class: "tip", "aria-live": "polite", hidden: true });
-    this.svg = s("svg", { tabindex: "0", role: "img", height: HEIGHT });
+    this.svg = s("svg", { tabindex: "0", role: "img" });
     holder.append(this.svg, this.tip);
     new ResizeObserver(() => this.draw()).observe(holder);
     this.svg.addEventListener("pointermove", (event) => this.pick(this.indexAt(event.offsetX)));
@@ -54,9 +54,10 @@ export class Chart {
     const rates = points.map((point) => point.rate);
     const most = niceCeiling(Math.max(...rates));
     const mostEvents = niceCeiling(Math.max(...points.map((point) => Math.max(point.detections, point.blocks))));
-    const bottom = TOP + REQUESTS_HEIGHT;
+    const requestsHeight = width > WIDE ? REQUESTS_HEIGHT.wide : REQUESTS_HEIGHT.narrow;
+    const bottom = TOP + requestsHeight;
     const base = bottom + GAP + EVENTS_HEIGHT;
-    const y = (rate) => bottom - (rate / most) * REQUESTS_HEIGHT;
+    const y = (rate) => bottom - (rate / most) * requestsHeight;
     const yEvents = (count) => base - (count / mostEvents) * EVENTS_HEIGHT;
     const line = points.map((point, index) => `${this.x(index).toFixed(1)},${y(point.rate).toFixed(1)}`).join("L");
     const slot = (width - LEFT - RIGHT) / points.length;
@@ -84,7 +85,8 @@ export class Chart {
       ...this.times(base),
       (this.cursor = s("line", { class: "cursor", y1: TOP, y2: base, visibility: "hidden" })),
     );
-    this.svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
+    this.svg.setAttribute("height", base + AXIS);
+    this.svg.setAttribute("viewBox", `0 0 ${width} ${base + AXIS}`);
     this.svg.setAttribute("aria-label", this.inWords(rates));
     if (this.picked !== null) this.pick(Math.min(this.picked, points.length - 1));
   }
@@ -128,7 +130,7 @@ export class Chart {
     this.cursor.setAttribute("x2", x);
     this.tip.textContent =
       `${clock(point.at)}: ${number(Math.round(point.rate))} requests a second, ` +
-      `${plural(point.detections, "client")} over a limit, ${number(point.blocks)} blocked`;
+      `${plural(point.detections, "client")} over a limit, ${number(point.blocks)} still blocked`;
     const half = this.tip.offsetWidth / 2;
     this.tip.style.left = `${Math.max(half, Math.min(this.width - half, x))}px`;
   }
@@ -137,7 +139,7 @@ export class Chart {
     const rows = this.points.toReversed().map((point) => [
       clock(point.at), number(Math.round(point.rate)), number(point.detections), number(point.blocks),
     ]);
-    return table(["from", "requests a second", "clients over a limit", "blocked"], rows);
+    return table(["from", "requests a second", "clients over a limit", "still blocked"], rows);
   }
 }
 
@@ -149,7 +151,7 @@ export function limitBar(count, limit) {
   element.append(
     s("rect", { class: "track", width: 100, height: 8 }),
     s("rect", { class: level, width: (count / full) * 100, height: 8 }),
-    s("rect", { class: "mark", x: (limit / full) * 100, width: 0.6, height: 8 }),
+    s("line", { class: "mark", x1: (limit / full) * 100, x2: (limit / full) * 100, y2: 8, "vector-effect": "non-scaling-stroke" }),
   );
   return element;
 }

@@ -1,6 +1,6 @@
 // One client, explained.
 
-import { get } from "./api.js";
+import { Problem, get } from "./api.js";
 import { unblock } from "./block_list.js";
 import { limitBar } from "./charts.js";
 import { make, refused } from "./changes.js";
@@ -26,7 +26,7 @@ export async function refresh() {
     const found = await get("v1/clients", { address });
     if (address === asked) draw(found);
   } catch (error) {
-    if (error.name === "Error" && error.faults === undefined) throw error;
+    if (!(error instanceof Problem)) throw error;
     $("client").replaceChildren(h("p"));
     refused(error, $("client").firstChild);
   }

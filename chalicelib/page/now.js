@@ -41,7 +41,7 @@ function showTable() {
 
 function showBusiest() {
   const list = busiest.find((each) => listName(each) === $("top-rule").value) ?? busiest[0];
-  fill($("top"), list?.clients ?? [], (client) => client.network, (client) => {
+  fill($("top"), list?.clients ?? [], (client) => `${listName(list)} ${client.network}`, (client) => {
     const bar = h("span", { class: "bar-holder" });
     const count = h("span", { class: "number" });
     const state = h("span", { class: "muted" });
@@ -67,11 +67,13 @@ function standing(client, limit) {
 /** The tiles, from the API's status. */
 export function showStatus(status) {
   const { blocks, ingest, sweep, rules } = status;
+  const [fill4, fill6] = [4, 6].map((family) => status.ip_sets.find((set) => set.family === family)?.networks ?? 0);
+  const overflow = Math.max(0, ...status.ip_sets.map((set) => set.overflow));
   const tiles = [
     ["Blocked", number(blocks.active), blocks.by_rule.slice(0, 3).map((each) => `${each.rule} ${each.blocks}`).join(" · ") || "nobody"],
     ["Requests a second", number(Math.round(ingest.requests_per_second)), plural(ingest.shards, "shard")],
     ["Lag", ingest.lag_ms === null ? "–" : `${(ingest.lag_ms / 1000).toFixed(1)} s`, ingest.lag_ms === null ? "nothing counted lately" : "request to count"],
-    ...status.ip_sets.map((set) => [`IPv${set.family} sets`, number(set.networks), set.overflow ? `${number(set.overflow)} find no room` : `of ${number(set.capacity)}`, set.overflow > 0]),
+    ["In the IP sets", number(fill4 + fill6), overflow ? `${number(overflow)} find no room` : `${number(fill4)} IPv4, ${number(fill6)} IPv6`, overflow > 0],
     ["Rules", `v${rules.version}`, rules.problem ?? plural(rules.rules, "rule"), rules.problem !== null],
     ["Last sweep", sweep ? span(sweep.age_s) : "never", sweep ? "ago" : "blocks may not end", !sweep || sweep.age_s > 180],
   ];
@@ -82,6 +84,7 @@ export function showStatus(status) {
     element.update = ([, shown, about, bad]) => {
       say(value, shown);
       say(note, about);
+      note.title = about;
       element.classList.toggle("bad", Boolean(bad));
     };
     return element;

@@ -141,7 +141,10 @@ function failed(why) {
 }
 
 document.addEventListener("visibilitychange", poll);
-changes.addEventListener("made", () => (shown === "blocks" ? blocks.changed().catch(() => {}).finally(poll) : poll()));
+changes.addEventListener("made", ({ detail }) => {
+  blocks.changed(detail);
+  poll();
+});
 
 /* ---- state, in plain sight ---- */
 

@@ -20,11 +20,9 @@ export async function refresh() {
   const text = $("rules-text");
   const edited = active !== null && text.value !== active.text;
   const other = active === null || active.version !== found.version;
-  const before = active;
   active = found;
   if (other) {
     if (!edited || text.value === found.text) load();
-    else if (before) say($("rules-note"), "");
     showWords();
   }
   const saved = found.version ? `Version ${found.version}${found.by ? `, saved by ${found.by}` : ""}` : "None is stored";
