@@ -68,12 +68,11 @@ function standing(client, limit) {
 export function showStatus(status) {
   const { blocks, ingest, sweep, rules } = status;
   const [fill4, fill6] = [4, 6].map((family) => status.ip_sets.find((set) => set.family === family)?.networks ?? 0);
-  const overflow = Math.max(0, ...status.ip_sets.map((set) => set.overflow));
   const tiles = [
     ["Blocked", number(blocks.active), blocks.by_rule.slice(0, 3).map((each) => `${each.rule} ${each.blocks}`).join(" · ") || "nobody"],
     ["Requests a second", number(Math.round(ingest.requests_per_second)), plural(ingest.shards, "shard")],
     ["Lag", ingest.lag_ms === null ? "–" : `${(ingest.lag_ms / 1000).toFixed(1)} s`, ingest.lag_ms === null ? "nothing counted lately" : "request to count"],
-    ["In the IP sets", number(fill4 + fill6), overflow ? `${number(overflow)} find no room` : `${number(fill4)} IPv4, ${number(fill6)} IPv6`, overflow > 0],
+    ["In the IP sets", number(fill4 + fill6), blocks.overflow ? `${number(blocks.overflow)} find no room` : `${number(fill4)} IPv4, ${number(fill6)} IPv6`, blocks.overflow > 0],
     ["Rules", `v${rules.version}`, rules.problem ?? plural(rules.rules, "rule"), rules.problem !== null],
     ["Last sweep", sweep ? span(sweep.age_s) : "never", sweep ? "ago" : "blocks may not end", !sweep || sweep.age_s > 180],
   ];

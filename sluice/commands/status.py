@@ -41,11 +41,8 @@ def _alarms(found: dict[str, Any]) -> list[Text]:
         alarms.append(
             f"The last sweep was {roughly(sweep['age_s']) + ' ago' if sweep else 'never'}: blocks may not end."
         )
-    alarms += [
-        f"{plural(ips['overflow'], 'block')} of IPv{ips['family']} find no room in the IP sets."
-        for ips in found["ip_sets"]
-        if ips["overflow"]
-    ]
+    if found["blocks"]["overflow"]:
+        alarms.append(f"{plural(found['blocks']['overflow'], 'block')} find no room in the IP sets.")
     return [Text(alarm, "bold red") for alarm in alarms]
 
 

@@ -42,12 +42,12 @@ def token() -> None:
 
 @token.command()
 @click.argument("name")
-@click.option("--role", type=click.Choice([*Role]), default=Role.VIEWER, show_default=True, help="operator may change.")
+@click.option("--role", type=click.Choice([role.value for role in Role]), default="viewer", show_default=True, help="operator may change.")
 @click.option("--for", "lives", type=Duration(), default="90d", show_default=True, help="How long it is accepted.")
 @click.option("--forever", is_flag=True, help="No expiry.")
 @stored
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def create(name: str, role: Role, lives: str, forever: bool, file: Path | None, parameter: str, as_json: bool) -> None:
+def create(name: str, role: str, lives: str, forever: bool, file: Path | None, parameter: str, as_json: bool) -> None:
     """Make a token, and print it: this once. NAME is who holds it, for the audit.
 
     \b
