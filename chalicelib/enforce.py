@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
 
-from chalicelib.core.addresses import Network, parse_network
-from chalicelib.core.decisions import KNOWN, Outcome, decide
+from chalicelib.core.addresses import Network, NetworkSet, parse_network
+from chalicelib.core.decisions import DEFAULT_MEMORY_S, KNOWN, Outcome, decide, memory_s
 from chalicelib.core.state import Block, Breaker, Detection, History, Offender, Pause
 from chalicelib.ports import Change, Conflict, Item, Put, StateStore, Write
 from chalicelib.publish import allowlist
@@ -21,8 +21,7 @@ CLIENTS_A_WRITE = 50
 """Block and history of each, in one transaction of at most 100 items."""
 
 TRIES = 5
-HISTORY_KEPT_S = 8 * 86400
-"""How long a history outlives what it tells of: a day more than the default memory for offences."""
+DAY_S = 86400
 
 BREAKER_WINDOW_S = 60
 PAUSED, BREAKER = "paused", "breaker"
@@ -62,8 +61,9 @@ class Client:
         if self.new_block is not None:
             writes.append(Put(_item(self.new_block, network, self.block, expires_at=None)))
         if self.new_history is not None:
-            last = max(past.until for past in self.new_history.rules.values())
-            writes.append(Put(_item(self.new_history, network, self.history, expires_at=last + HISTORY_KEPT_S)))
+            longest_s = max(memory_s(detection.terms) for detection, _ in self.cases)
+            kept_until = history_kept_until(self.new_history, self.history, longest_s)
+            writes.append(Put(_item(self.new_history, network, self.history, expires_at=kept_until)))
         return writes
 
 
@@ -117,7 +117,7 @@ class Enforce:
             network = parse_network(name)
             block = client.new_block or (Block.read(client.block.body) if client.block else None)
             history = client.new_history or (History.read(client.history.body) if client.history else None)
-            if block is None and _covered(network, stored):
+            if block is None and _covered(network, stored, allowed):
                 decision = KNOWN
             else:
                 decision = decide(
@@ -164,10 +164,16 @@ class Enforce:
         return lost
 
 
-def _covered(network: Network, stored: dict[str, Block]) -> bool:
-    """Whether a stored block of a wider network covers ``network``."""
-    wider = (str(network.supernet(new_prefix=prefix)) for prefix in range(network.prefixlen - 1, 0, -1))
-    return any(name in stored for name in wider)
+def history_kept_until(history: History, stored: Item | None, memory_s: int = DEFAULT_MEMORY_S) -> int:
+    """When the store may remove ``history``: a day after the rules forget it, and never sooner than ``stored`` says."""
+    last = max([history.ended_at, *(past.until for past in history.rules.values())])
+    return max(last + memory_s + DAY_S, (stored and stored.expires_at) or 0)
+
+
+def _covered(network: Network, stored: dict[str, Block], allowed: NetworkSet) -> bool:
+    """Whether a stored block of a wider network covers ``network``; one that overlaps the allowlist covers nobody."""
+    wider = (network.supernet(new_prefix=prefix) for prefix in range(network.prefixlen - 1, 0, -1))
+    return any(str(each) in stored and not allowed.overlaps(each) for each in wider)
 
 
 def _item(record: Block | History | Breaker, id: str, before: Item | None, *, expires_at: int | None) -> Item:

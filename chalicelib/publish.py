@@ -21,6 +21,7 @@ PACE_S = 1.1
 """Between updates: AWS takes one UpdateIPSet a second for a whole account."""
 
 MOST_ROUNDS = 40
+READ_TRIES = 5
 
 
 @dataclass(slots=True)
@@ -87,14 +88,10 @@ class Publish:
     def _settle(self, report: PublishReport, failed: dict[IpSet, str]) -> None:
         """Rounds of reading and updating, until nothing differs."""
         after = 0
+        changes: Mapping[IpSet, frozenset[Network]] = {}
         while report.rounds < MOST_ROUNDS:
             report.rounds += 1
-            try:
-                published, tokens = self._read(failed)
-            except Throttled:
-                report.throttled += 1
-                self._sleep(PACE_S)
-                continue
+            published, tokens = self._read(report, failed)
             changes = self._changes(published, report)
             if not changes:
                 return
@@ -113,19 +110,30 @@ class Publish:
                 report.throttled += 1
             except Unavailable as exc:
                 failed[ip_set] = str(exc)
+        failed.update((ip_set, f"still differed after {MOST_ROUNDS} rounds") for ip_set in changes)
 
-    def _read(self, failed: dict[IpSet, str]) -> tuple[dict[IpSet, frozenset[Network]], dict[IpSet, str]]:
+    def _read(
+        self, report: PublishReport, failed: dict[IpSet, str]
+    ) -> tuple[dict[IpSet, frozenset[Network]], dict[IpSet, str]]:
         published, tokens = {}, {}
         for ip_set in self._sets:
             if ip_set in failed:
                 continue
             try:
-                published[ip_set], tokens[ip_set] = self._ip_sets.get(ip_set)
-            except Throttled:
-                raise
+                published[ip_set], tokens[ip_set] = self._get(ip_set, report)
             except Unavailable as exc:
                 failed[ip_set] = str(exc)
         return published, tokens
+
+    def _get(self, ip_set: IpSet, report: PublishReport) -> tuple[frozenset[Network], str]:
+        """One set; a throttled read goes on where it stopped, as there may be more sets than reads in a second."""
+        for _ in range(READ_TRIES):
+            try:
+                return self._ip_sets.get(ip_set)
+            except Throttled:
+                report.throttled += 1
+                self._sleep(PACE_S)
+        return self._ip_sets.get(ip_set)
 
     def _changes(
         self, published: Mapping[IpSet, frozenset[Network]], report: PublishReport

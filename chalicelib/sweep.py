@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from chalicelib.core.state import Block, Breaker, Heartbeat, History, Pause
-from chalicelib.enforce import CLIENTS_A_WRITE, HISTORY_KEPT_S
+from chalicelib.enforce import CLIENTS_A_WRITE, history_kept_until
 from chalicelib.ports import Conflict, Delete, Item, Put, StateStore, Write
 
 
@@ -57,18 +57,19 @@ class Sweep:
             self._state.write(writes)
             report.lifted += [Block.read(item.body) for item in blocks]
         except Conflict:
-            report.conflicts += 1
-            if len(blocks) > 1:
-                # One of them changed (prolonged, or lifted by an operator); the others end on time all the same.
-                half = len(blocks) // 2
-                self._lift(blocks[:half], now, report)
-                self._lift(blocks[half:], now, report)
+            if len(blocks) == 1:
+                report.conflicts += 1
+                return
+            # One of them changed (prolonged, or lifted by an operator); the others end on time all the same.
+            half = len(blocks) // 2
+            self._lift(blocks[:half], now, report)
+            self._lift(blocks[half:], now, report)
 
 
 def ended(network: str, stored: Item | None, now: int) -> Item:
     """The history of a network whose block ends ``now``: requests made until now may have been refused already."""
     history = History.read(stored.body) if stored else History(network=network)
     history = msgspec.structs.replace(history, ended_at=now)
-    kept_until = max([now, *(past.until for past in history.rules.values())]) + HISTORY_KEPT_S
+    kept_until = history_kept_until(history, stored)
     version = stored.version if stored else 0
     return Item(kind=History.kind, id=network, body=history.body(), version=version, expires_at=kept_until)

@@ -20,7 +20,10 @@ DORMANT_MS = 2 * RETENTION_MS
 """A log whose last item is older is never appended to: what it holds is older than any window that still counts."""
 
 EXPIRE_MS = 3 * RETENTION_MS
-"""When the store may remove an item. The hour above DORMANT_MS is for clocks that disagree."""
+"""When the store may remove an item. The hour above DORMANT_MS is STALE_MS, which has room for clocks that disagree."""
+
+STALE_MS = RETENTION_MS - 600_000
+"""A container that has not read for longer starts over: the items that it would read next may have been removed."""
 
 SKEW_MS = 300_000
 """How far clocks may disagree, and how far into the future a request's time may lie."""
@@ -82,6 +85,7 @@ class Follower:
         self._lateness_ms = lateness_ms
         self._depth_ms = lateness_ms
         self._deep_at_ms = 0
+        self._read_at_ms = 0
         self._registry: Registry = {}
         self._tails: dict[str, Tail] = {}
         self.view: View | None = None
@@ -96,7 +100,8 @@ class Follower:
         elif now_ms - self._deep_at_ms > DEPTH_KEPT_MS:
             self._depth_ms = self._lateness_ms
         view = self.view
-        if view is None or view.rules.rules != rules.rules or view.since_ms > oldest_ms:
+        stale = now_ms - self._read_at_ms > STALE_MS
+        if view is None or stale or view.rules.rules != rules.rules or view.since_ms > oldest_ms:
             return self._load(rules, now_ms - self._depth_ms, now_ms)
         view.keep_since(min(oldest_ms, now_ms - self._depth_ms))
         return view
@@ -116,7 +121,7 @@ class Follower:
         logs = self._registry.get(shard, ())
         tail = self._tails.get(logs[-1]) if logs else None
         try:
-            if tail is not None and not tail.closed and tail.offset:
+            if tail is not None and self._live(tail, now_ms):
                 # The fence for whoever still believes in the old log: its next append finds this offset taken.
                 self._logs.append(
                     tail.log, tail.offset, [LogItem(body=None, last_sequence=tail.last_sequence, written_ms=now_ms)]
@@ -155,6 +160,7 @@ class Follower:
 
     def catch_up(self, now_ms: int, own: Tail | None = None) -> None:
         """Reads every log but ``own`` forward to its end."""
+        view = self._loaded()
         begun: dict[str, int] = {}
         while True:
             asked = {
@@ -162,7 +168,7 @@ class Follower:
             }
             keys = [(log, self._tails[log].offset + step) for log, ahead in asked.items() for step in range(ahead)]
             registry, items = self._logs.read(keys)
-            again = self._adopt(registry)
+            again = self._adopt(registry, view)
             for log, ahead in asked.items():
                 tail = self._tails.get(log)
                 if tail is None:
@@ -171,58 +177,55 @@ class Follower:
                 begun.setdefault(log, first)
                 # Only without a gap: offsets are not read at one moment, and a later one may have been written between.
                 while tail.offset < first + ahead and (item := items.get((log, tail.offset))) is not None:
-                    self._take(tail, item)
+                    _take(view, tail, item)
                 came = tail.offset - first
                 tail.ahead = min(tail.offset - begun[log] + 1, FURTHEST_AHEAD)
                 again |= not tail.closed and (
                     came == ahead or any((log, first + step) in items for step in range(came, ahead))
                 )
             if not again:
+                self._read_at_ms = now_ms
                 return
 
     def _load(self, rules: RuleSet, since_ms: int, now_ms: int) -> View:
+        # Until every log has been read there is no view: a container that outlives a failed read starts over, and never
+        # takes a log that it has not read for one that has ended.
+        self.view, self._registry, self._tails = None, {}, {}
         view = self._new_view(rules)
         view.keep_since(since_ms)
         registry, _ = self._logs.read([])
-        self.view, self._registry, self._tails = view, {}, {}
-        self._adopt(registry)
+        self._adopt(registry, view)
+        self.view, self._read_at_ms = view, now_ms
         self._retire(now_ms)
         return view
 
-    def _adopt(self, registry: Registry) -> bool:
+    def _adopt(self, registry: Registry, view: View) -> bool:
         """Starts following the logs of ``registry`` that are new; says whether there were any."""
         named = {log: shard for shard, logs in registry.items() for log in logs}
-        self._registry = registry
-        for log in self._tails.keys() - named.keys():
-            del self._tails[log]
         fresh = [log for log in named if log not in self._tails]
         for log in fresh:
-            self._follow(log, named[log])
+            self._tails[log] = self._follow(log, named[log], view)
+        for log in self._tails.keys() - named.keys():
+            del self._tails[log]
+        self._registry = registry
         return bool(fresh)
 
-    def _follow(self, log: str, shard: str) -> None:
-        """Merges what a log holds of the view's time, and stands at its end.
+    def _follow(self, log: str, shard: str, view: View) -> Tail:
+        """Merges what a log holds of the view's time; the tail at its end.
 
         A request is never processed before it is made (but for clocks that disagree), so items written before the
         view's time hold nothing of it.
         """
-        view = self._loaded()
-        tail = self._tails[log] = Tail(shard, log, written_ms=_born_ms(log))
+        tail = Tail(shard, log, written_ms=_born_ms(log))
         since_ms = view.since_ms - view.rules.longest_window_ms - SKEW_MS
         found = self._logs.latest(log, since_ms)
-        if found:
-            tail.offset = found[-1][0]
-        for offset, item in reversed(found):
-            if offset == tail.offset:
-                self._take(tail, item)
-
-    def _take(self, tail: Tail, item: LogItem) -> None:
-        if (
-            item.body is not None
-            and item.last_slot_ms >= self._loaded().since_ms - self._loaded().rules.longest_window_ms
-        ):
-            self._loaded().merge(unpack(item.body), item.first_slot_ms, item.last_slot_ms)
-        tail.take(item)
+        # Only without a gap, from the newest: what lies below one is old enough for the store to be removing it.
+        whole = [item for back, (offset, item) in enumerate(found) if offset == found[0][0] - back]
+        if whole:
+            tail.offset = found[0][0] + 1 - len(whole)
+        for item in reversed(whole):
+            _take(view, tail, item)
+        return tail
 
     def _retire(self, now_ms: int) -> None:
         """Takes shards off the registry all of whose logs have expired (a reshard leaves such behind)."""
@@ -244,6 +247,12 @@ class Follower:
         if self.view is None:
             raise RuntimeError("the view is used before it is prepared")
         return self.view
+
+
+def _take(view: View, tail: Tail, item: LogItem) -> None:
+    if item.body is not None and item.last_slot_ms >= view.since_ms - view.rules.longest_window_ms:
+        view.merge(unpack(item.body), item.first_slot_ms, item.last_slot_ms)
+    tail.take(item)
 
 
 def _born_ms(log: str) -> int:

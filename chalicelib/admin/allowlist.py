@@ -4,7 +4,7 @@ from itertools import islice
 
 import msgspec
 
-from chalicelib.admin.blocks import lift
+from chalicelib.admin.blocking import lift
 from chalicelib.admin.changes import Caller, Change, Changed, Done, make
 from chalicelib.admin.networks import Widest, allowed_now
 from chalicelib.admin.pages import page, read_cursor

@@ -14,7 +14,7 @@ from chalicelib.core.addresses import Network, NetworkSet, network_of
 from chalicelib.core.current import busiest
 from chalicelib.core.durations import format_duration
 from chalicelib.core.requests import Source
-from chalicelib.core.rules import Action, Rule, RuleSet
+from chalicelib.core.rules import Action, Rule
 from chalicelib.core.state import Allow, Block, Breaker, Evidence, History, Pause
 from chalicelib.ports import StateStore
 
@@ -79,10 +79,14 @@ class Top(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def client(state: StateStore, live: Live, network: Network, *, sample_rate: int, now_ms: int) -> Client:
-    """``live`` has just looked. For a network that is wider than a rule's clients, that rule has no count."""
+    """For a network that is wider than a rule's clients, that rule has no count.
+
+    The tally logs may be out of reach; that is then part of the explanation.
+    """
     now = now_ms // 1000
     names = covering(network)
-    allowed = overlapping(allowed_now(state, now), network)
+    allowed = allowed_now(state, now)
+    # A block of a wider network is withheld as a whole, for an entry that need not cover this client.
     allowlist = NetworkSet(entry.parsed() for entry in allowed)
     stored = [Block.read(item.body) for item in state.get_many(Block.kind, names).values()]
     blocks = sorted((block for block in stored if block.until > now), key=lambda block: -block.until)
@@ -100,7 +104,11 @@ def client(state: StateStore, live: Live, network: Network, *, sample_rate: int,
         for rule, past in of.rules.items()
     ]
     history.sort(key=lambda past: -past.evidence.last_ms)
-    counts = list(_counts(live, network, sample_rate, now_ms))
+    problem = live.problem(now_ms)
+    uncounted = f"the counts cannot be read ({problem})" if problem else ""
+    if not problem and not live.rules.rules:
+        uncounted = "no rule is in force"
+    counts = list(_counts(live, network, sample_rate, now_ms)) if problem is None else []
     views = [view(block, allowlist) for block in blocks]
     pause = _pause(state)
     found = Client(
@@ -108,7 +116,7 @@ def client(state: StateStore, live: Live, network: Network, *, sample_rate: int,
         network=str(network),
         blocked=any(not block.withheld for block in views) and not pause.release,
         blocks=views,
-        allowlist=allowed,
+        allowlist=overlapping(allowed, network),
         history=history,
         lifted_at=max((of.ended_at for of in histories if of.ended_at), default=None),
         counts=counts,
@@ -116,7 +124,7 @@ def client(state: StateStore, live: Live, network: Network, *, sample_rate: int,
     )
     breaker = state.get(Breaker.kind, Breaker.id)
     open = breaker is not None and Breaker.read(breaker.body).open
-    return msgspec.structs.replace(found, explain=list(explain(found, pause, breaker_open=open, rules=live.rules)))
+    return msgspec.structs.replace(found, explain=list(explain(found, pause, breaker_open=open, uncounted=uncounted)))
 
 
 def top(state: StateStore, live: Live, *, rule: str | None, number: int, sample_rate: int, now_ms: int) -> Top:
@@ -160,8 +168,8 @@ def top(state: StateStore, live: Live, *, rule: str | None, number: int, sample_
     return Top(now=now, rules=lists)
 
 
-def explain(client: Client, pause: Pause, *, breaker_open: bool, rules: RuleSet) -> Iterator[str]:
-    """What is known of a client, a sentence each."""
+def explain(client: Client, pause: Pause, *, breaker_open: bool, uncounted: str) -> Iterator[str]:
+    """What is known of a client, a sentence each. ``uncounted``: why nothing is known of its requests, if so."""
     name, now = client.network, client.now
     for block in client.blocks:
         by = "" if block.network == name else f" by a block of {block.network}"
@@ -189,8 +197,8 @@ def explain(client: Client, pause: Pause, *, breaker_open: bool, rules: RuleSet)
         )
     if client.lifted_at is not None:
         yield f"Its last block ended {roughly(max(0, now - client.lifted_at))} ago."
-    if not rules.rules:
-        yield "No rule set is in force: nothing is counted."
+    if uncounted:
+        yield f"What it does now is not known: {uncounted}."
 
 
 _OUTCOMES = {

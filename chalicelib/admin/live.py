@@ -9,7 +9,7 @@ from chalicelib.core.requests import Source
 from chalicelib.core.rules import Rule, RuleSet
 from chalicelib.core.tally import Slots
 from chalicelib.core.windows import View
-from chalicelib.ports import Conflict, LogItem, LogKey, Registry, TallyLogs
+from chalicelib.ports import Conflict, LogItem, LogKey, Registry, TallyLogs, Unavailable
 from chalicelib.tailing import Follower
 
 FRESH_MS = 2_000
@@ -111,6 +111,14 @@ class Live:
         view = self._view()
         self._sources = [source for source in Source if any(view.clients(source, rule) for rule in self.rules.rules)]
         self._looked_ms = now_ms
+
+    def problem(self, now_ms: int) -> str | None:
+        """Looks; why the counts cannot be read, None if they can."""
+        try:
+            self.look(now_ms)
+        except Unavailable as exc:
+            return str(exc)
+        return None
 
     def counted(self) -> Iterator[tuple[Rule, Source]]:
         """Every rule, by the logs that requests are read from."""

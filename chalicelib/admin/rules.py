@@ -127,16 +127,6 @@ def history(state: StateStore, *, limit: int, cursor: str | None, now: int) -> V
     return VersionPage(now=now, versions=versions, next=following)
 
 
-def store_default(state: StateStore, text: str, *, by: str, now: int) -> bool:
-    """Stores the first rule set, unless there is one; says whether it did. Raises RulesError, Conflict."""
-    parse_rules(text)
-    if state.get(StoredRules.kind, ACTIVE) is not None:
-        return False
-    stored = StoredRules(text=text, by=by, saved_at=now)
-    state.write([Put(Item(kind=stored.kind, id=ACTIVE, body=stored.body()))])
-    return True
-
-
 def _put(
     state: StateStore,
     active: Item | None,

@@ -11,7 +11,7 @@ from chalicelib.admin.rules import rule_set
 from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.ipsets import CAPACITY, IpSet, Wanted, wanted
 from chalicelib.core.state import Block, Breaker, Heartbeat, Pause
-from chalicelib.ports import StateStore, Unavailable
+from chalicelib.ports import StateStore
 
 RATE_MS = 60_000
 MOST_RULES_SHOWN = 1000
@@ -122,10 +122,9 @@ def _blocks(blocks: Sequence[Block], planned: Wanted) -> BlocksStatus:
 
 
 def _ingest(live: Live, now_ms: int) -> IngestStatus:
-    try:
-        live.look(now_ms)
-    except Unavailable as exc:
-        return IngestStatus(problem=str(exc))
+    problem = live.problem(now_ms)
+    if problem is not None:
+        return IngestStatus(problem=problem)
     seen = list(live.seen())
     recent = [item for item in seen if item.written_ms > now_ms - RATE_MS]
     newest = {item.log: item for item in sorted(recent, key=lambda item: item.offset)}

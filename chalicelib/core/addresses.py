@@ -14,7 +14,7 @@ Network = IPv4Network | IPv6Network
 MEMO_ENTRIES = 1 << 16
 MAPPED_IPV4 = bytes(10) + b"\xff\xff"
 LONGEST_TEXT = 64
-ACCEPTED = "an IP address or network such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/64"
+NO_NETWORK = "is not an IP address or network such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/64"
 
 
 def pack(text: bytes | str) -> bytes | None:
@@ -102,7 +102,7 @@ def parse_network(text: str) -> Network:
     ValueError: '192.0.2.7/24' has host bits set; the network is 192.0.2.0/24
     """
     if "%" in text:  # a zone: it means nothing beyond one link, and AWS refuses it
-        raise ValueError(f"{text!r} is not {ACCEPTED}")
+        raise ValueError(f"{text!r} {NO_NETWORK}")
     try:
         return unmapped(ip_network(text.strip()))
     except ValueError:
@@ -110,7 +110,7 @@ def parse_network(text: str) -> Network:
     try:
         loose = ip_network(text.strip(), strict=False)
     except ValueError:
-        raise ValueError(f"{text!r} is not {ACCEPTED}") from None
+        raise ValueError(f"{text!r} {NO_NETWORK}") from None
     raise ValueError(f"{text!r} has host bits set; the network is {loose}")
 
 

@@ -13,9 +13,11 @@ arrays of little-endian unsigned integers, as wide as their largest value needs;
 import sys
 import zlib
 from array import array
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
-from itertools import chain, islice
+from dataclasses import dataclass, replace
+from itertools import accumulate, chain, islice, repeat
+from math import lcm
 
 import msgspec
 
@@ -111,30 +113,43 @@ def unpack(body: bytes) -> Tally:
         raise BadTally(str(exc)) from exc
 
 
+_Part = tuple[Source, bytes, bytes, int]
+"""What a split leaves whole: source, topic, client, and a stretch of time that slots of all its lengths fill."""
+
+
 def split(tally: Tally) -> tuple[Tally, Tally]:
     """Two halves, of about as many (client, slot) entries each, that add up to ``tally``.
 
-    Raises BadTally for a tally of one client, which has no halves.
+    A topic may have been counted at several slot lengths, and a reader takes each half's requests at one of them; so
+    every request is in the same half at all lengths. Raises BadTally for a tally that is too small to have halves.
     """
-    every = [(counted, key) for counted in tally for key in counted.clients]
-    if len(every) < 2:
-        raise BadTally("a tally of one client cannot be split")
-    total, taken, cut = sum(len(c.clients[key]) for c, key in every), 0, 1
-    for cut in range(1, len(every)):
-        counted, key = every[cut - 1]
-        taken += len(counted.clients[key])
-        if taken * 2 >= total:
-            break
-    return _only(every[:cut]), _only(every[cut:])
+    stretches: dict[tuple[Source, bytes], int] = {}
+    for counted in tally:
+        topic = counted.source, counted.topic
+        stretches[topic] = lcm(stretches.get(topic, 1), counted.slot_ms)
+    numbers = [stretches[c.source, c.topic] // c.slot_ms for c in tally]
+    sizes: Counter[_Part] = Counter()
+    for c, number in zip(tally, numbers, strict=True):
+        for key, slots in c.clients.items():
+            sizes.update((c.source, c.topic, key, slot // number) for slot in slots)
+    if len(sizes) < 2:
+        raise BadTally("a tally of one client and moment cannot be split")
+    parts = sorted(sizes)
+    half, taken = sizes.total() / 2, accumulate(map(sizes.__getitem__, parts))
+    cut = next(number for number, size in enumerate(taken, 1) if size >= half or number == len(parts) - 1)
+    first = frozenset(parts[:cut])
+    one, other = (map(_only, tally, numbers, repeat(first), repeat(inside)) for inside in (True, False))
+    return tuple(c for c in one if c.clients), tuple(c for c in other if c.clients)
 
 
-def _only(some: Iterable[tuple[Counted, bytes]]) -> Tally:
-    clients: dict[int, Clients] = {}
-    kept: dict[int, Counted] = {}
-    for counted, key in some:
-        kept[id(counted)] = counted
-        clients.setdefault(id(counted), {})[key] = counted.clients[key]
-    return tuple(Counted(c.source, c.topic, c.ipv4, c.ipv6, c.slot_ms, clients[place]) for place, c in kept.items())
+def _only(counted: Counted, slots_a_stretch: int, parts: frozenset[_Part], inside: bool) -> Counted:
+    """What ``counted`` holds inside ``parts``, or outside of them."""
+    source, topic = counted.source, counted.topic
+    kept = {
+        key: {s: n for s, n in slots.items() if ((source, topic, key, s // slots_a_stretch) in parts) is inside}
+        for key, slots in counted.clients.items()
+    }
+    return replace(counted, clients={key: slots for key, slots in kept.items() if slots})
 
 
 class _Columns(msgspec.Struct, array_like=True, gc=False):

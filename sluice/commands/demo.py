@@ -27,6 +27,7 @@ from sluice.local.loop import Clock, SimulatedClock, WallClock
 DEMO_RULES = Path(__file__).parent.parent / "demo" / "rules.toml"
 FIRST_LINES = 10
 HOUR_S = 3600
+PIPE_WIDTH = 110
 
 
 class Speed(click.ParamType[float]):
@@ -102,7 +103,7 @@ def demo(
         raise click.ClickException("\n".join(f"{rules}: {problem}" for problem in exc.problems)) from exc
     except ConfigError as exc:
         raise click.ClickException(str(exc)) from exc
-    console = Console(quiet=as_json)
+    console = Console(quiet=as_json, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     started = Demonstration(
         _clock(speed, _even_start()), rules=text, seed=seed, seconds=seconds, shards=shards, containers=containers
     )

@@ -161,7 +161,7 @@ class Demonstration:
     def _covered(self, actor: Actor) -> bool:
         blocked = self._blocked()
         return all(
-            any(_covers(network, parse_network(text)) for network in blocked[parse_network(text).version])
+            any(covers(network, parse_network(text)) for network in blocked[parse_network(text).version])
             for text in actor.networks
         )
 
@@ -184,7 +184,8 @@ class Demonstration:
         return account
 
 
-def _covers(wide: Network, narrow: Network) -> bool:
+def covers(wide: Network, narrow: Network) -> bool:
+    """Whether ``narrow`` lies within ``wide``."""
     return wide.version == narrow.version and narrow.subnet_of(wide)  # type: ignore[arg-type]
 
 

@@ -11,8 +11,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from chalicelib.core.addresses import parse_network
 from chalicelib.core.state import Block
-from sluice.demo.run import Demonstration
+from sluice.demo.run import Demonstration, covers
 
 LATEST_BLOCKS = 12
 RATE_S = 2.0
@@ -57,14 +58,17 @@ class Journal:
 
 
 def who(demo: Demonstration, network: str) -> str:
-    """The kind of client behind a network."""
-    return next((actor.name for actor in demo.actors if network in actor.networks), "somebody else")
+    """The kind of client behind a network; of several in a wide one, the first attacker."""
+    exact = next((actor.name for actor in demo.actors if network in actor.networks), None)
+    wide = parse_network(network)
+    inside = (a.name for a in demo.actors if a.attacker and any(covers(wide, parse_network(n)) for n in a.networks))
+    return exact or next(inside, "somebody else")
 
 
 def screen(demo: Demonstration) -> RenderableType:
     left = _clients(demo)
     right = Group(_blocks(demo), _ip_sets(demo))
-    title = f"Sluice demo   {demo.elapsed:4.0f} of {demo.seconds:.0f} s"
+    title = f"Sluice demo   {min(demo.elapsed, demo.seconds):4.0f} of {demo.seconds:.0f} s"
     return Panel(Columns([left, right], padding=(0, 2)), title=title)
 
 

@@ -156,9 +156,9 @@ class LocalCloud:
         self._ring_deliveries()
         self.loop.every(SWEEP_S, self._sweep, first=now + 2)
 
-    def put(self, line: bytes) -> None:
-        """One Kinesis record, readable from now on."""
-        shard = self.stream.put(line, self.now())
+    def put(self, line: bytes, shard: Shard | None = None) -> None:
+        """One Kinesis record, readable from now on; in ``shard``, or in any."""
+        shard = self.stream.put(line, self.now(), shard)
         if shard.id not in self._polls:
             phase = self.random.uniform(0, POLL_S)
             self._polls[shard.id] = Bell(self.loop, POLL_S, partial(self._poll, shard), first=self.now() + phase)

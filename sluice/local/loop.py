@@ -112,18 +112,21 @@ class Bell:
         self._interval = interval
         self._first = first
         self._call = call
-        self._rung = False
+        self._rung = self._busy = False
 
     def ring(self) -> None:
-        if not self._rung:
-            self._rung = True
+        """Also heard while the last call is still running: then it is answered after that."""
+        if not self._rung and not self._busy:
             self._loop.at(tick(self._first, self._interval, self._loop.clock.now()), self._answer)
+        self._rung = True
 
     def _answer(self) -> None:
+        self._rung, self._busy = False, True
         again = True
         try:
             again = self._call()
         finally:
-            self._rung = False
-            if again:
+            self._busy = False
+            if again or self._rung:
+                self._rung = False
                 self.ring()

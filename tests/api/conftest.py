@@ -89,11 +89,12 @@ class Racing:
 class Desk:
     """An operator's desk: the local cloud, tokens, and calls of the admin API."""
 
-    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self, settings: Mapping[str, str] | None = None, state: StateStore | None = None) -> None:
+        """``state``: another store than the local cloud's, for the API alone."""
         self.clock = SimulatedClock(NOW)
         self.cloud = LocalCloud(self.clock, rules=RULES, shards=2, containers=1, settings=settings)
         self.cloud.start()
-        self.state = Racing(self.cloud.state)
+        self.state = Racing(state or self.cloud.state)
         self.tokens: list[Token] = []
         self.secrets: dict[str, str] = {}
         self.token("alice", Role.OPERATOR)

@@ -1,5 +1,6 @@
 """Who may: every route, with no token, a bad one, an expired one, a viewer's and an operator's."""
 
+import json
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import app
 from chalicelib.core.tokens import PREFIX, Role, Token, TokensError, bearer, check, issue, load_tokens
 from chalicelib.edges.http.exchange import caller_of
 from chalicelib.edges.http.problems import Rejected
+from chalicelib.edges.tokens import FileTokens
 from chalicelib.ports import Unavailable
 
 OPEN = {"/", "/page/{name}", "/healthz", "/openapi.json"}
@@ -199,3 +201,34 @@ def test_cors_is_closed_unless_configured(desk):
     assert desk.call("OPTIONS", "/v1/blocks").status == 403
     reply = desk.call("GET", "/v1/me", headers={"Origin": "https://evil.example"})
     assert not [name for name in reply.headers if name.lower().startswith("access-control")]
+
+
+AUTHORIZE = """
+import json, sys
+from chalicelib.edges.http.routes import authorize
+arn = "arn:aws:execute-api:us-east-1:1:api/stage/GET/v1/me"
+print(json.dumps(authorize({"type": "TOKEN", "authorizationToken": sys.argv[1], "methodArn": arn}, None)))
+"""
+
+
+def run_authorizer(tmp_path, header):
+    """As Lambda runs it: the authorizer's own function, without the app."""
+    environment = {"TOKENS_FILE": str(tmp_path / "tokens"), "AWS_DEFAULT_REGION": "us-east-1", "PATH": ""}
+    command = [sys.executable, "-c", AUTHORIZE, header]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_deployed_authorizer_knows_tokens_by_itself(tmp_path):
+    text, kept = issue("alice", Role.OPERATOR, secret=bytes(32), now=0)
+    FileTokens(tmp_path / "tokens").write([kept])
+    said = json.loads(run_authorizer(tmp_path, f"Bearer {text}").stdout)
+    assert said["context"] == {"name": "alice", "role": "operator"}
+    assert said["policyDocument"]["Statement"][0]["Resource"] == ["arn:aws:execute-api:us-east-1:1:api/stage/*/*"]
+    assert text not in json.dumps(said)
+
+
+def test_the_deployed_authorizer_fails_with_the_word_that_api_gateway_answers_401_to(tmp_path):
+    done = run_authorizer(tmp_path, "Bearer sluice_nobody")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith(": Unauthorized")
+    assert "sluice_nobody" not in done.stderr

@@ -144,6 +144,22 @@ def test_a_replaced_block_comes_back_with_the_undo(desk):
     assert desk.call("GET", "/v1/blocks").json["blocks"][0]["until"] == desk.now + 100
 
 
+def test_some_replaced_and_some_new_blocks_are_undone_in_one_call(desk):
+    desk.put_block("203.0.113.9/32", until=desk.now + 100)
+    wishes = [{"network": f"203.0.113.{last}", "block_for": "1d"} for last in (9, 20)]
+    made = desk.call("POST", "/v1/blocks", {"blocks": wishes}).json
+    desk.undo(made["undo"])
+    desk.run(2)
+    assert [(b["network"], b["until"]) for b in desk.call("GET", "/v1/blocks").json["blocks"]] == [
+        ("203.0.113.9/32", desk.now - 2 + 100)
+    ]
+
+
+def test_a_call_from_nowhere_is_a_call_all_the_same(desk):
+    wish = {"network": "203.0.113.9", "block_for": "1h"}
+    assert desk.call("POST", "/v1/blocks", wish, origin="test-invoke-source-ip").status == 201
+
+
 @pytest.fixture
 def several(desk):
     evidence = {"limit": 20, "window_s": 5, "first_ms": 0, "last_ms": 0, "detection": "d", "arrived_ms": 0}

@@ -57,6 +57,15 @@ def test_allowlist_pause_and_breaker_are_part_of_the_explanation(desk):
     assert "Enforcement is paused and the IP sets are emptied: nobody is refused." in client["explain"]
 
 
+def test_a_wide_block_that_is_withheld_blocks_nobody_in_it(desk):
+    desk.call("PUT", "/v1/allowlist", {"network": "203.0.113.7"})
+    desk.call("POST", "/v1/blocks", {"network": "203.0.113.0/24", "block_for": "1h", "force": True})
+    desk.run(2)
+    client = desk.call("GET", "/v1/clients", address="203.0.113.9").json
+    assert (desk.published(), client["blocked"], client["allowlist"]) == (set(), False, [])
+    assert any("withheld" in sentence for sentence in client["explain"])
+
+
 def test_a_stranger_is_explained_too(desk):
     client = desk.call("GET", "/v1/clients", address="192.0.2.200").json
     assert client["explain"] == ["192.0.2.200/32 is not blocked."]
@@ -151,7 +160,7 @@ def test_status_tells_how_things_stand(desk):
     assert 0 <= status["ingest"]["lag_ms"] < 3000
 
 
-def test_status_answers_when_the_tally_logs_are_out_of_reach(desk, monkeypatch):
+def test_status_and_clients_are_told_when_the_tally_logs_are_out_of_reach(desk, monkeypatch):
     def fail(*_):
         raise Unavailable("read the tally logs: timed out")
 
@@ -160,6 +169,9 @@ def test_status_answers_when_the_tally_logs_are_out_of_reach(desk, monkeypatch):
     assert reply.status == 200
     assert "timed out" in reply.json["ingest"]["problem"]
     assert desk.call("GET", "/v1/top").status == 503
+    client = desk.call("GET", "/v1/clients", address="192.0.2.1")
+    assert (client.status, client.json["counts"]) == (200, [])
+    assert "timed out" in client.json["explain"][-1]
 
 
 SLOTS = st.dictionaries(st.integers(0, 60), st.integers(1, 9), min_size=1, max_size=12)

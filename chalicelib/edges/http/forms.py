@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from chalicelib.admin.blocks import MOST_AT_ONCE
+from chalicelib.admin.blocking import MOST_AT_ONCE
 from chalicelib.core import addresses, durations
 from chalicelib.core.requests import Source
 
@@ -28,7 +28,7 @@ Written = Annotated[
         min_length=2,
         max_length=49,
         pattern=r"^[0-9A-Fa-f:./]+\Z",
-        description=addresses.ACCEPTED,
+        description=addresses.NO_NETWORK.removeprefix("is not "),
     ),
 ]
 """A network, before it is parsed."""

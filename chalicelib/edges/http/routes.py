@@ -7,7 +7,7 @@ from pathlib import Path
 from chalice.app import AuthRequest, AuthResponse, Blueprint, CORSConfig, IAMAuthorizer, Request, Response
 from msgspec import structs
 
-from chalicelib.admin import allowlist, audit, blocks, clients, control, rules, series, status
+from chalicelib.admin import allowlist, audit, blocking, blocks, clients, control, rules, series, status
 from chalicelib.admin.networks import read_network
 from chalicelib.bootstrap import config, services
 from chalicelib.core.tokens import Role, bearer, check
@@ -157,9 +157,9 @@ def post_blocks(call: Exchange) -> Response:
     body = call.json()
     single = not (isinstance(body, dict) and "blocks" in body)
     forms_of = [call.body(forms.NewBlock)] if single else call.body(forms.NewBlocks).blocks
-    wishes = [blocks.Wish(**structs.asdict(form)) for form in forms_of]
+    wishes = [blocking.Wish(**structs.asdict(form)) for form in forms_of]
     return call.make(
-        lambda: blocks.block(call.state, wishes, single=single, widest=call.widest, caller=call.caller, now=call.now),
+        lambda: blocking.block(call.state, wishes, single=single, widest=call.widest, caller=call.caller, now=call.now),
         status=201,
     )
 
@@ -169,7 +169,7 @@ def delete_blocks(call: Exchange) -> Response:
     asked = call.query(forms.Unblock)
     networks = [read_network(text, "query") for text in asked.network]
     return call.make(
-        lambda: blocks.unblock(call.state, networks, forget=asked.forget, allowlist=call.allowlist(), now=call.now),
+        lambda: blocking.unblock(call.state, networks, forget=asked.forget, allowlist=call.allowlist(), now=call.now),
         tries=UNBLOCK_TRIES,
     )
 
@@ -177,7 +177,7 @@ def delete_blocks(call: Exchange) -> Response:
 @route("GET", "/v1/clients", Role.VIEWER)
 def get_client(call: Exchange) -> Response:
     network = read_network(call.query(forms.Address).address, "query", "address")
-    return answer(clients.client(call.state, call.live(), network, sample_rate=call.sample_rate, now_ms=call.now_ms))
+    return answer(clients.client(call.state, call.here.live, network, sample_rate=call.sample_rate, now_ms=call.now_ms))
 
 
 @route("GET", "/v1/top", Role.VIEWER)

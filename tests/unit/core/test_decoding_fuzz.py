@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from chalicelib.core.addresses import NetworkSet, pack, parse_network
 from chalicelib.core.cloudfront import DEFAULT_FIELDS, FIELDS
-from chalicelib.core.decoding import KPL, Decoder
+from chalicelib.core.decoding import BLANK, KPL, Decoder
 from chalicelib.core.requests import NO_ID, Malformed
 from chalicelib.core.scope import Scope
 from chalicelib.core.waf import open_envelope
@@ -93,7 +93,7 @@ def pieces(record: bytes) -> int:
     if record.startswith(b"\x1f\x8b"):
         messages = open_envelope(record)
         return 1 if isinstance(messages, Malformed) else len(messages)
-    if record.startswith(KPL):
+    if record.startswith(KPL) or not record.strip(BLANK):
         return 1
     return max(1, sum(bool(line) for line in record.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")))
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from chalicelib.core.addresses import NetworkSet, parse_network
 from chalicelib.core.requests import Malformed, Reason, Source
-from chalicelib.core.waf import LARGEST_ENVELOPE, WafRecords, open_envelope
+from chalicelib.core.waf import COLUMNS, LARGEST_ENVELOPE, WafRecords, open_envelope
 from tests.unit.core.records import envelope, rows, waf, waf_text
 
 DEEP = 100_000
@@ -37,6 +38,22 @@ def test_a_record() -> None:
         }
     ]
     assert (requests.source, list(requests.ids), malformed) == (Source.WAF, ["id-1=="], [])
+
+
+@pytest.mark.parametrize("column", sorted(COLUMNS))
+@pytest.mark.parametrize("trusted", [None, NetworkSet([parse_network("192.0.2.0/24")])])
+def test_a_record_read_for_one_column_says_the_same_of_it(column: str, trusted: NetworkSet | None) -> None:
+    texts = [
+        waf_text(clientIp="192.0.2.1", headers=[{"name": "X-Forwarded-For", "value": "203.0.113.9"}], action="BLOCK"),
+        waf_text(host=..., country="-", responseCodeSent=429),
+        waf_text(uri=7, responseCodeSent="403", labels=[7]),
+    ]
+    reader = WafRecords(trusted)
+    whole, narrow = reader.decode(texts)[0], reader.decode(texts, frozenset((column,)))[0]
+    assert rows(narrow, column) == rows(whole, column)
+    assert len(narrow) == 3
+    others = [name for name in COLUMNS if name != column]
+    assert all(narrow.columns(name) is None for name in others), "nobody has asked for them"
 
 
 def test_the_two_keys_that_can_be_relied_upon_are_enough() -> None:

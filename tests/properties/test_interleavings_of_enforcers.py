@@ -1,0 +1,81 @@
+"""Detections delivered twice, late and to several enforcers at once: one offence each, and one block."""
+
+import pytest
+
+from chalicelib.core.state import Block
+from chalicelib.enforce import Case, Client, Enforce, EnforceReport
+from chalicelib.ports import Conflict
+from tests.simulation.enforcing import Enforcing
+from tests.simulation.schedule import Crash, FaultAt, Unavailable
+from tests.simulation.seeds import first_violation, play, seeds
+
+RUNS = 1000
+SEEDS_TO_NOTICE = 1000
+
+
+def test_an_offence_is_numbered_once_and_its_block_is_never_lost() -> None:
+    for seed in seeds(RUNS):
+        enforcing = Enforcing(seed)
+        play(seed, enforcing.schedule, enforcing.play)
+
+
+@pytest.mark.parametrize("kind", [Crash, Unavailable])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_failure_at_any_single_point_changes_nothing(seed: int, kind: type[BaseException]) -> None:
+    number = 0
+    while True:
+        fault = FaultAt(number, kind)
+        enforcing = Enforcing(seed, faults=fault)
+        play(seed, enforcing.schedule, enforcing.play)
+        if fault.struck is None:
+            break
+        number += 1
+    assert number > 10
+
+
+class WritesWithoutCondition(Enforce):
+    def _write(self, clients: dict[str, Client], report: EnforceReport) -> list[Case]:
+        for network, client in clients.items():
+            for write in client.writes(network):
+                self._state.put_over([write.item])
+        return []
+
+
+class DropsWhatIsOvertaken(Enforce):
+    def _write(self, clients: dict[str, Client], report: EnforceReport) -> list[Case]:
+        super()._write(clients, report)
+        return []
+
+
+class WritesBlockAndHistoryApart(Enforce):
+    def _write(self, clients: dict[str, Client], report: EnforceReport) -> list[Case]:
+        lost: list[Case] = []
+        for network, client in clients.items():
+            try:
+                for write in reversed(client.writes(network)):
+                    self._state.write([write])
+            except Conflict:
+                lost += client.cases
+        return lost
+
+
+class ForgetsHistories(Enforce):
+    def _decide(self, cases: list[Case], stored: dict[str, Block], now: int) -> dict[str, Client]:
+        clients = super()._decide(cases, stored, now)
+        for client in clients.values():
+            client.new_history = None
+        return clients
+
+
+@pytest.mark.parametrize(
+    "enforcer",
+    [
+        pytest.param(WritesWithoutCondition, id="writes without a condition"),
+        pytest.param(DropsWhatIsOvertaken, id="what is overtaken is dropped"),
+        pytest.param(WritesBlockAndHistoryApart, id="history and block are written apart"),
+        pytest.param(ForgetsHistories, id="histories are not written"),
+    ],
+)
+def test_the_simulation_notices_an_enforcer_that_is_broken(enforcer: type[Enforce]) -> None:
+    violation = first_violation(SEEDS_TO_NOTICE, lambda seed: Enforcing(seed, enforcer=enforcer).play())
+    assert violation is not None, f"{SEEDS_TO_NOTICE} runs found nothing wrong"

@@ -1,0 +1,129 @@
+"""G1 (never early) and G2 (never missed) against raw timestamps: any clients, times, rules, shards, batches, orders."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from ipaddress import ip_network
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chalicelib.bootstrap import Services, World, compose
+from chalicelib.config import read_config
+from chalicelib.core.rules import Rule, parse_rules
+from chalicelib.core.state import ACTIVE, Detection, StoredRules
+from chalicelib.ingest import Batch
+from chalicelib.ports import Item
+from sluice.local.cloud import Telemetry
+from sluice.local.memory import MemoryStateStore, MemoryTallyLogs
+
+NOW_MS = 1_760_000_000_000
+CLIENTS = ["192.0.2.1", "192.0.2.2", "192.0.3.1", "2001:db8::1", "2001:db8::2"]
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """One batch: requests (client and time), its shard, and the container it goes to."""
+
+    requests: list[tuple[str, int]]
+    shard: int
+    container: int
+
+
+@st.composite
+def rule_texts(draw: st.DrawFn) -> str:
+    rules = []
+    for number in range(draw(st.integers(1, 4))):
+        window_s = draw(st.sampled_from([1, 2, 3, 6, 10, 60, 3600]))
+        ipv4, ipv6 = draw(st.sampled_from([24, 32, 32])), draw(st.sampled_from([64, 128]))
+        rules.append(
+            f'[[rule]]\nname = "r{number}"\nlimit = {draw(st.integers(0, 4))}\nwindow = "{window_s}s"\n'
+            f"resolution = {draw(st.sampled_from([10, 20, 25, 100]))}\n"
+            f"aggregate = {{ ipv4 = {ipv4}, ipv6 = {ipv6} }}\n"
+        )
+    return "\n".join(rules)
+
+
+@st.composite
+def traffic(draw: st.DrawFn) -> list[Delivered]:
+    """Bunches of requests, whose spans lie near the windows' lengths, in batches of any cut and any order."""
+    requests: list[tuple[str, int]] = []
+    for _ in range(draw(st.integers(1, 4))):
+        client = draw(st.sampled_from(CLIENTS))
+        start = NOW_MS - draw(st.sampled_from([0, 5_000, 400_000, 3_300_000])) - draw(st.integers(0, 3_000))
+        span = draw(st.sampled_from([0, 989, 990, 999, 1000, 1980, 1999, 5_940, 6_000, 9_899, 9_900, 59_400, 200_000]))
+        inside = draw(st.lists(st.integers(0, span), max_size=5))
+        requests += [(client, start - back) for back in [0, span, *inside]]
+    requests = draw(st.permutations(requests))
+    batches = []
+    while requests:
+        size = draw(st.integers(1, 5))
+        batches.append(Delivered(requests[:size], draw(st.integers(0, 3)), draw(st.integers(0, 5))))
+        requests = requests[size:]
+    return batches
+
+
+def in_a_span(times: list[int], number: int, longest_ms: int) -> bool:
+    """Whether ``number`` of ``times`` lie within some span of at most ``longest_ms``, both ends included."""
+    return any(sum(first <= time <= first + longest_ms for time in times) >= number for first in times)
+
+
+@settings(max_examples=400)
+@given(text=rule_texts(), batches=traffic(), sample_rate=st.sampled_from([100, 100, 50, 33]))
+def test_a_client_is_detected_if_and_only_if_it_was_over_a_limit(
+    text: str, batches: list[Delivered], sample_rate: int
+) -> None:
+    rules = parse_rules(text).rules
+    found = detected(text, batches, sample_rate)
+    for rule in rules:
+        times: dict[str, list[int]] = defaultdict(list)
+        for batch in batches:
+            for client, time in batch.requests:
+                times[client_of(client, rule)].append(time)
+        for client, made in times.items():
+            over = rule.limit * sample_rate // 100 + 1
+            if not in_a_span(made, over, rule.window_s * 1000 - 1):
+                assert (rule.name, client) not in found, "G1: blocked early"
+            if in_a_span(made, over, rule.window_s * 1000 - rule.slot_ms):
+                assert (rule.name, client) in found, "G2: missed"
+        assert {client for name, client in found if name == rule.name} <= times.keys()
+
+
+def client_of(address: str, rule: Rule) -> str:
+    return str(ip_network(f"{address}/{rule.ipv6 if ':' in address else rule.ipv4}", strict=False))
+
+
+def detected(text: str, batches: list[Delivered], sample_rate: int) -> set[tuple[str, str]]:
+    """Rule and client of everything that real containers detect; numbers 0 and 1 are cold at every batch."""
+    state, tally_logs = MemoryStateStore(), MemoryTallyLogs()
+    state.put_over([Item(kind=StoredRules.kind, id=ACTIVE, body=StoredRules(text=text).body())])
+    config = read_config({"CLOUDFRONT_FIELDS": "timestamp,c-ip", "SAMPLE_RATE": str(sample_rate), "LATENESS_S": "10"})
+    world = World(
+        tally_logs=tally_logs,
+        state=state,
+        ip_sets=None,  # type: ignore[arg-type]
+        clock=lambda: NOW_MS / 1000,
+        sleep=lambda seconds: None,
+        telemetry=Telemetry(),
+    )
+    warm: dict[int, Services] = {}
+    for number, batch in enumerate(batches):
+        cold = batch.container < 2
+        container = compose(config, world) if cold else warm.setdefault(batch.container, compose(config, world))
+        data = [f"{time / 1000:.3f}\t{client}".encode() for client, time in batch.requests]
+        first = number * 1000 + 1
+        container.ingest(
+            Batch(
+                f"logs/shard-{batch.shard}",
+                list(map(str, range(first, first + len(data)))),
+                data,
+                [NOW_MS / 1000] * len(data),
+            ),
+            NOW_MS,
+        )
+    return {
+        (detection.terms.name, offender.network)
+        for change in state.changes
+        if change.new is not None and change.new.kind == Detection.kind
+        for detection in [Detection.read(change.new.body)]
+        for offender in detection.offenders
+    }

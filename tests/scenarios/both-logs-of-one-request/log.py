@@ -1,0 +1,14 @@
+"""60 requests, told twice."""
+
+from collections.abc import Iterator
+
+from tests.scenarios.lines import START, Arrival, request
+from tests.unit.core.records import waf_text
+
+
+def arrivals() -> Iterator[Arrival]:
+    for number in range(60):
+        at, id = number / 10, f"both-{number}=="
+        yield request(at, "203.0.113.9", x_edge_request_id=id)
+        text = waf_text(timestamp=round((START + at) * 1000), clientIp="203.0.113.9", requestId=id)
+        yield Arrival(at + 0.5, text)

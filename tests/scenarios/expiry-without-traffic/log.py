@@ -1,0 +1,9 @@
+"""One request, and then silence."""
+
+from collections.abc import Iterator
+
+from tests.scenarios.lines import Arrival, request
+
+
+def arrivals() -> Iterator[Arrival]:
+    yield request(0, "203.0.113.9", cs_uri_stem="/wp-admin/setup.php")

@@ -1,0 +1,10 @@
+"""Four requests each of a hundred addresses within eight seconds."""
+
+from collections.abc import Iterator
+
+from tests.scenarios.lines import Arrival, request
+
+
+def arrivals() -> Iterator[Arrival]:
+    for number in range(400):
+        yield request(number / 50, f"203.0.113.{number % 100}")

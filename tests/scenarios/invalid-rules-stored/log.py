@@ -1,0 +1,22 @@
+"""A visitor all along, and an offender long after the rules were spoilt."""
+
+from collections.abc import Iterator
+
+from chalicelib.core.state import ACTIVE, StoredRules
+from chalicelib.ports import Item
+from sluice.local.cloud import LocalCloud
+from tests.scenarios.lines import START, Arrival, request
+
+
+def arrivals() -> Iterator[Arrival]:
+    for number in range(59):
+        yield request(number, "198.51.100.7")
+    yield request(55, "203.0.113.9", cs_uri_stem="/wp-admin/setup.php")
+
+
+def happen(cloud: LocalCloud) -> None:
+    def spoil() -> None:
+        rules = StoredRules(text="[[rule]]\nname = 'honeypot'\nlimt = 0\n", by="operator", saved_at=START + 20)
+        cloud.state.put_over([Item(kind=StoredRules.kind, id=ACTIVE, body=rules.body(), version=1)])
+
+    cloud.loop.at(START + 20, spoil)

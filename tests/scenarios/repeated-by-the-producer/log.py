@@ -1,0 +1,11 @@
+"""60 records, twice."""
+
+from collections.abc import Iterator
+
+from tests.scenarios.lines import Arrival, request
+
+
+def arrivals() -> Iterator[Arrival]:
+    records = [request(number / 60, "203.0.113.9", arrives=2) for number in range(60)]
+    yield from records
+    yield from records

@@ -1,0 +1,10 @@
+"""200 addresses of one /64, and as many neighbours of other /64s in upper case."""
+
+from collections.abc import Iterator
+
+from tests.scenarios.lines import Arrival, request
+
+
+def arrivals() -> Iterator[Arrival]:
+    for number in range(200):
+        yield request(number / 10, f"2001:DB8:0:7:{number:x}::{number * 77:04x}")

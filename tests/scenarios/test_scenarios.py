@@ -1,0 +1,165 @@
+"""Stories an operator knows, each run through the local cloud and compared exactly with what it has to come to.
+
+A scenario is a directory: ``story.md``, ``rules.toml``, the ``log`` (lines, each put into Kinesis half a second after
+its own time) or a ``log.py`` that makes it, and ``expected.toml``. ``log.py`` defines ``arrivals()`` and, where more
+happens than requests, ``happen(cloud)``. ``expected.toml`` starts with what is given (table ``given``: shards,
+containers, seed, settings, allow, and how long to go on after the last arrival); whatever else it leaves out is
+expected to be nothing. Times are seconds after the start.
+"""
+
+import runpy
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chalicelib.core.addresses import NetworkSet, parse_network
+from chalicelib.core.cloudfront import time_ms
+from chalicelib.core.decisions import Outcome
+from sluice.local.cloud import LocalCloud
+from sluice.local.loop import SimulatedClock
+from tests.scenarios.lines import START, Arrival
+
+HERE = Path(__file__).parent
+SCENARIOS = sorted(path.parent for path in HERE.glob("*/story.md"))
+SETTLE_S = 10
+
+NOTHING: dict[str, Any] = {
+    "requests": 0,
+    "late": 0,
+    "repeats": 0,
+    "replayed": 0,
+    "malformed": {},
+    "outcomes": {},
+    "blocks": [],
+    "released": [],
+    "published": [],
+    "overflow": 0,
+    "publish_conflicts": 0,
+    "breaker_opened": False,
+    "rules_problem": False,
+    "failures": [],
+}
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda path: path.name)
+def test_scenario(scenario: Path) -> None:
+    assert (scenario / "story.md").read_text().strip()
+    expected = tomllib.loads((scenario / "expected.toml").read_text())
+    given = expected.pop("given", {})
+    script = scenario / "log.py"
+    made = runpy.run_path(str(script)) if script.exists() else {"arrivals": lambda: logged(scenario / "log")}
+    cloud = run(given, (scenario / "rules.toml").read_text(), made["arrivals"], made.get("happen"))
+    found = account(cloud)
+    for name in ("blocks", "published"):
+        if f"{name}_number" in expected:
+            assert len(found.pop(name)) == expected.pop(f"{name}_number")
+            expected[name] = found[name] = []
+    if "blocks" in expected:
+        found["blocks"] = [told(block, like) for block, like in zip_all(found["blocks"], expected["blocks"])]
+    assert found == {**NOTHING, **expected}
+    never(cloud, given.get("allow", ()))
+
+
+def run(
+    given: Mapping[str, Any],
+    rules: str,
+    arrivals: Callable[[], Iterator[Arrival]],
+    happen: Callable[[LocalCloud], None] | None,
+) -> LocalCloud:
+    cloud = LocalCloud(
+        SimulatedClock(START),
+        rules=rules,
+        shards=given.get("shards", 2),
+        containers=given.get("containers", 2),
+        seed=given.get("seed", 1),
+        settings=given.get("settings"),
+        allow=[(network, "scenario") for network in given.get("allow", ())],
+    )
+    if happen is not None:
+        happen(cloud)
+    cloud.start()
+    shards = list(cloud.stream.shards.values())
+    for arrival in sorted(arrivals(), key=lambda arrival: arrival.at):
+        cloud.loop.run(max(cloud.now(), START + arrival.at))
+        shard = None if arrival.shard is None else shards[arrival.shard]
+        cloud.put(arrival.data, shard)
+    cloud.loop.run(cloud.now() + given.get("then_s", SETTLE_S))
+    assert cloud.backlog == 0
+    return cloud
+
+
+def logged(log: Path) -> Iterator[Arrival]:
+    """The lines of a file; those without a time arrive with the one before."""
+    at = 0.0
+    for line in log.read_bytes().splitlines(keepends=True):
+        moment = time_ms(line.partition(b"\t")[0])
+        if moment is not None and moment / 1000 >= START:
+            at = moment / 1000 - START
+        yield Arrival(at + 0.5, line)
+
+
+def account(cloud: LocalCloud) -> dict[str, Any]:
+    """What the run came to, in the words of ``expected.toml``."""
+    telemetry = cloud.telemetry
+    ingests = telemetry.ingests
+    return {
+        "requests": ingests.requests,
+        "late": ingests.late,
+        "repeats": ingests.repeats,
+        "replayed": ingests.replayed,
+        "malformed": {str(reason): number for reason, number in ingests.malformed.items()},
+        # How often a running attack is reported again is a matter of chance.
+        "outcomes": {name: number for name, number in telemetry.outcomes.items() if name != Outcome.KNOWN},
+        "blocks": [
+            {
+                "client": block.network,
+                "rule": block.rule,
+                "offence": block.offence,
+                "count": block.evidence.count if block.evidence else 0,
+                "source": block.evidence.source if block.evidence else "",
+                "at": block.blocked_at - START,
+                "until": block.until - START,
+            }
+            for block in sorted(telemetry.blocks, key=lambda block: (block.network, block.blocked_at))
+        ],
+        "released": sorted(block.network for block in telemetry.lifted),
+        "published": sorted(address for addresses in cloud.waf.published().values() for address in addresses),
+        "overflow": telemetry.overflow,
+        "publish_conflicts": telemetry.publish_conflicts,
+        "breaker_opened": telemetry.breaker_opened,
+        "rules_problem": telemetry.rules_problem is not None,
+        "failures": cloud.invocation_failures + telemetry.failures,
+    }
+
+
+def zip_all(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], Any]]:
+    for number, block in enumerate(found):
+        yield block, expected[number] if number < len(expected) else block
+
+
+def told(block: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
+    """As much of ``block`` as is expected of it."""
+    return {name: said for name, said in block.items() if name in like}
+
+
+def never(cloud: LocalCloud, allow: list[str]) -> None:
+    """What may happen in no scenario: an allowlisted client published (G5), a block below its limit (G1)."""
+    allowed = NetworkSet(map(parse_network, allow))
+    for network in map(parse_network, {address for _, _, addresses in cloud.waf.updates for address in addresses}):
+        assert not allowed.overlaps(network)
+    for block in cloud.telemetry.blocks:
+        assert block.evidence is not None
+        assert block.evidence.count > block.evidence.limit
+        assert block.evidence.last_ms - block.evidence.first_ms < block.evidence.window_s * 1000
+
+
+def test_every_scenario_is_complete() -> None:
+    assert len(SCENARIOS) > 20
+    for scenario in SCENARIOS:
+        names = {path.name for path in scenario.iterdir()} - {"__pycache__"}
+        assert {"story.md", "rules.toml", "expected.toml"} < names
+        assert len(names & {"log", "log.py"}) == 1
+    assert {path.parent for path in HERE.glob("*/*.toml")} == set(SCENARIOS)

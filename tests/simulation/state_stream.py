@@ -1,0 +1,98 @@
+"""The state table's stream and a function that listens to it, as Lambda runs it.
+
+Changes of a kind come in order, one batch in flight each; a failed batch is delivered again, cut elsewhere. Lambda may
+give up on an invocation that still runs, and the batch is then delivered beside it.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from chalicelib.enforce import Contended
+from chalicelib.ports import Change, Unavailable
+from sluice.local.memory import StateChange
+from tests.simulation.schedule import Crash, Schedule, Task
+
+Handler = Callable[[Sequence[Change]], object]
+
+
+@dataclass(eq=False, slots=True)
+class Container:
+    handler: Handler
+    busy: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class Delivery:
+    kind: str
+    changes: int
+    given_up: bool = False
+
+
+class Listener:
+    """One function, and what it has not been told yet."""
+
+    def __init__(self, schedule: Schedule, name: str, new: Callable[[], Handler], *, most_containers: int = 3) -> None:
+        """``new`` makes a container's handler."""
+        self.failures: Counter[str] = Counter()
+        self.waiting: dict[str, list[Change]] = defaultdict(list)
+        self._schedule = schedule
+        self._name = name
+        self._new = new
+        self._most = most_containers
+        self._containers: list[Container] = []
+        self._deliveries: list[Delivery] = []
+
+    def tell(self, records: Sequence[StateChange]) -> None:
+        for record in records:
+            item = record.new or record.old
+            assert item is not None
+            body = record.new.body if record.new else None
+            self.waiting[item.kind].append(Change(item.kind, item.id, body, record.old is not None))
+
+    @property
+    def settled(self) -> bool:
+        return not self._deliveries and not any(self.waiting.values())
+
+    def deliver(self) -> None:
+        """Begins one delivery, if there is anything to deliver and anybody to deliver it to."""
+        held = {delivery.kind for delivery in self._deliveries if not delivery.given_up}
+        kinds = [kind for kind, changes in self.waiting.items() if changes and kind not in held]
+        container = self._container()
+        if not kinds or container is None:
+            return
+        kind = self._schedule.random.choice(kinds)
+        changes = self.waiting[kind][: self._schedule.random.choice([1, 2, 100])]
+        delivery = Delivery(kind, len(changes))
+        self._deliveries.append(delivery)
+        container.busy = True
+
+        def ended(task: Task) -> None:
+            self._ended(task, delivery, container)
+
+        self._schedule.spawn(f"{self._name} of {kind}", lambda: container.handler(changes), ended)
+
+    def give_up(self) -> None:
+        waited_for = [delivery for delivery in self._deliveries if not delivery.given_up]
+        if waited_for:
+            self._schedule.random.choice(waited_for).given_up = True
+
+    def _ended(self, task: Task, delivery: Delivery, container: Container) -> None:
+        container.busy = False
+        self._deliveries.remove(delivery)
+        if task.failure is None:
+            if not delivery.given_up:
+                del self.waiting[delivery.kind][: delivery.changes]
+            return
+        self.failures[type(task.failure).__name__] += 1
+        if isinstance(task.failure, Crash):
+            self._containers.remove(container)
+        elif not isinstance(task.failure, (Unavailable, Contended)):
+            raise task.failure
+
+    def _container(self) -> Container | None:
+        idle = [container for container in self._containers if not container.busy]
+        if len(self._containers) < self._most and (not idle or self._schedule.random.random() < 0.3):
+            self._containers.append(Container(self._new()))
+            return self._containers[-1]
+        return self._schedule.random.choice(idle) if idle else None

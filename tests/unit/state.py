@@ -1,0 +1,93 @@
+"""What the tests of enforce, sweep and publish put into the state table."""
+
+from collections.abc import Callable, Sequence
+
+from chalicelib.core.requests import Source
+from chalicelib.core.rules import Action, Escalation
+from chalicelib.core.state import Allow, Block, Breaker, Detection, History, Offender, Pause, Terms
+from chalicelib.ports import Change, Conflict, Item, Write
+from sluice.local.memory import MemoryStateStore
+
+NOW = 1_760_000_000
+CLIENT = "192.0.2.1/32"
+
+
+class Store(MemoryStateStore):
+    """``meddle`` is called once, just before the next write: somebody else is quicker."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.meddle: Callable[[], None] | None = None
+        self.lost: int = 0
+        self.writes: list[int] = []
+
+    def write(self, writes: Sequence[Write]) -> None:
+        if self.meddle is not None:
+            meddle, self.meddle = self.meddle, None
+            meddle()
+        if self.lost:
+            self.lost -= 1
+            raise Conflict("somebody else")
+        self.writes.append(len(writes))
+        super().write(writes)
+
+    def put(self, record: Block | Allow | Pause | Breaker | History, id: str) -> None:
+        """Over whatever is there, with the version after it."""
+        stored = self.get(record.kind, id)
+        self.put_over([Item(kind=record.kind, id=id, body=record.body(), version=stored.version if stored else 0)])
+
+    def block(self, network: str = CLIENT, *, until: int = NOW + 600, rule: str = "burst", at: int = NOW) -> Block:
+        block = Block(network=network, blocked_at=at, until=until, rule=rule, offence=1)
+        self.put(block, network)
+        return block
+
+    def allow(self, network: str, *, expires_at: int | None = None) -> None:
+        self.put(Allow(network=network, expires_at=expires_at), network)
+
+    def blocks(self) -> dict[str, Block]:
+        return {item.id: Block.read(item.body) for item in self.query(Block.kind)}
+
+    def history(self, network: str = CLIENT) -> History:
+        item = self.get(History.kind, network)
+        assert item is not None
+        return History.read(item.body)
+
+
+class Clock:
+    def __init__(self, now: float = NOW) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def terms(name: str = "burst", *, action: Action = Action.BLOCK, extend: bool = False, memory_s: int = 86400) -> Terms:
+    return Terms(
+        name=name,
+        limit=10,
+        window_s=5,
+        action=action,
+        block_for_s=600,
+        extend=extend,
+        escalate=Escalation(factor=2, max_s=2000, memory_s=memory_s),
+    )
+
+
+def detection(*networks: str, at: int = NOW, of: Terms | None = None, id: str = "log/0/burst/cloudfront") -> Detection:
+    """``at``: the second of the last request; the first was two seconds before."""
+    offenders = tuple(Offender(n, 11, (at - 2) * 1000, at * 1000, (at - 2) * 1000) for n in networks or (CLIENT,))
+    return Detection(
+        id=id,
+        terms=of or terms(),
+        source=Source.CLOUDFRONT,
+        offenders=offenders,
+        detected_ms=at * 1000,
+        arrived_ms=at * 1000,
+    )
+
+
+def told(*records: Detection | Block | Allow | Pause) -> list[Change]:
+    return [Change(r.kind, getattr(r, "id", "") or getattr(r, "network", ""), r.body(), False) for r in records]
