@@ -42,7 +42,13 @@ def token() -> None:
 
 @token.command()
 @click.argument("name")
-@click.option("--role", type=click.Choice([role.value for role in Role]), default="viewer", show_default=True, help="operator may change.")
+@click.option(
+    "--role",
+    type=click.Choice([role.value for role in Role]),
+    default="viewer",
+    show_default=True,
+    help="operator may change.",
+)
 @click.option("--for", "lives", type=Duration(), default="90d", show_default=True, help="How long it is accepted.")
 @click.option("--forever", is_flag=True, help="No expiry.")
 @stored
