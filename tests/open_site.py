@@ -57,13 +57,20 @@ class Site:
         self.do(lambda: [self._opened.cloud.put(line) for line in lines])
 
     def put_blocks(self, *networks: str, **fields: Any) -> None:
+        """Blocks that are there already."""
         now = int(time.time())
         blocks = [
             Block(**({"network": network, "blocked_at": now, "until": now + 600, "rule": "burst"} | fields))
             for network in networks
         ]
         items = [Item(kind=block.kind, id=block.network, body=block.body()) for block in blocks]
-        self.do(lambda: self._opened.cloud.state.put_over(items))
+        state = self._opened.cloud.state
+
+        def put() -> None:
+            state.put_over(items)
+            state.changes.clear()  # the stream tells nobody: they have been there for a while
+
+        self.do(put)
 
     def published(self) -> set[str]:
         """What the WAF IP sets hold."""

@@ -40,7 +40,7 @@ export function refused(error, near = null) {
     return;
   }
   const faults = (error.faults ?? []).map((fault) => [fault.field, fault.accepted].filter(Boolean).join(": "));
-  const words = faults.length ? faults.map((fault) => h("p", {}, sentence(fault))) : h("p", {}, sentence(error.message));
+  const words = error.status === 422 && faults.length ? faults.map((fault) => h("p", {}, sentence(fault))) : h("p", {}, sentence(error.message));
   near.after(h("div", { class: "alert problem", role: "alert" }, words));
 }
 
