@@ -3,8 +3,8 @@
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import Protocol
 
 import click
 from rich.console import Console
@@ -24,10 +24,6 @@ from sluice.local.sources import FollowedFile, PipedLines
 SITE_RULES = Path(__file__).parent.parent / "demo" / "site.toml"
 FIRST_ATTACK_S = 20.0
 FOR_EVER = float("inf")
-
-
-class Lines(Protocol):
-    def lines(self) -> Iterator[bytes]: ...
 
 
 @click.command()
@@ -73,7 +69,8 @@ def dev(
         raise click.ClickException(str(exc)) from exc
     except OSError as exc:
         raise click.ClickException(f"port {port}: {exc.strerror}; --port 0 takes any free one") from exc
-    _run(opened, Console(highlight=False), _pump(opened.cloud, traffic is not None, follow, seed))
+    with _pump(opened.cloud, made_up=traffic is not None, follow=follow, seed=seed) as pump:
+        _run(opened, Console(highlight=False), pump)
 
 
 def _run(opened: OpenCloud, console: Console, pump: Callable[[], None]) -> None:
@@ -88,17 +85,20 @@ def _run(opened: OpenCloud, console: Console, pump: Callable[[], None]) -> None:
             console.print("Stopped. Nothing is kept.")
 
 
-def _pump(cloud: LocalCloud, made_up: bool, follow: Path | None, seed: int) -> Callable[[], None]:
+@contextmanager
+def _pump(cloud: LocalCloud, *, made_up: bool, follow: Path | None, seed: int) -> Iterator[Callable[[], None]]:
     """What puts the lines that have come since the last call into the stream."""
     if made_up:
-        return Traffic(cloud, open_all_hours(seed, start_in=FIRST_ATTACK_S), seed=seed).tick
-    source: Lines = FollowedFile(follow) if follow else PipedLines(sys.stdin.buffer)
+        yield Traffic(cloud, open_all_hours(seed, start_in=FIRST_ATTACK_S), seed=seed).tick
+        return
+    source = closing(FollowedFile(follow)) if follow else nullcontext(PipedLines(sys.stdin.fileno()))
+    with source as lines:
 
-    def feed() -> None:
-        for line in source.lines():
-            cloud.put(line)
+        def feed() -> None:
+            for line in lines.lines():
+                cloud.put(line)
 
-    return feed
+        yield feed
 
 
 def _greet(console: Console, url: str, tokens: dict[Role, str]) -> None:

@@ -38,6 +38,10 @@ class FollowedFile:
             given += len(whole)
             yield from (line + b"\n" for line in whole if line)
 
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
     def _more(self) -> bytes:
         """Bytes of the open file; once it is read to its end, of the one that took its place."""
         self._file = self._file or self._opened()
@@ -69,14 +73,14 @@ class FollowedFile:
 
 
 class PipedLines:
-    """Lines of a stream that may block, read by a thread. Who writes faster than they are taken has to wait."""
+    """Lines of a file descriptor that may block, read by a thread. Who writes too fast for the cloud has to wait."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, descriptor: int) -> None:
         self._queue: Queue[bytes] = Queue(MOST_AT_ONCE)
-        self._stream = stream
+        self._descriptor = descriptor
         self._read_all = False
         self.ended = False
-        """The stream is at its end, and every line of it has been taken."""
+        """The pipe is at its end, and every line of it has been taken."""
         Thread(target=self._read, daemon=True).start()
 
     def lines(self) -> Iterator[bytes]:
@@ -90,6 +94,12 @@ class PipedLines:
                 return
 
     def _read(self) -> None:
-        for line in self._stream:
-            self._queue.put(line)
+        # Not by a buffered file: the interpreter could not end while the thread waits in one.
+        rest = b""
+        while found := os.read(self._descriptor, CHUNK):
+            *whole, rest = (rest + found).split(b"\n")
+            for line in whole:
+                self._queue.put(line + b"\n")
+        if rest:
+            self._queue.put(rest)
         self._read_all = True

@@ -14,7 +14,7 @@ from sluice.local.opened import OpenCloud
 from tests.page.browser import chromium, executable, sign_in
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
-PAST_S = 855.0
+PAST_S = 782.0
 """Ends while an attack is on."""
 
 PICTURES = {
