@@ -1,9 +1,10 @@
 """The admin API over HTTP, as the operator's commands call it."""
 
 import json
+import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
 import urllib3
@@ -24,6 +25,7 @@ RETRIES = urllib3.Retry(
 """Only what is known not to have been done is tried again. No redirect is followed: it would carry the token along."""
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
+_GATEWAY = re.compile(r"[a-z0-9-]+\.execute-api\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
 Parameters = Mapping[str, str | int | Sequence[str]]
 
 
@@ -47,19 +49,62 @@ class Unreachable(Exception):
     """No answer, or none that the admin API gives."""
 
 
+class Credential(Protocol):
+    """What says who is calling."""
+
+    def headers(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Mapping[str, str]:
+        """``headers``, and what the credential adds to them."""
+
+
+class Bearer:
+    """A token of the admin API."""
+
+    def __init__(self, token: str) -> None:
+        """Raises ValueError if it cannot be one."""
+        if not token.isascii() or not token.isprintable():
+            raise ValueError("the token holds characters that no token has")
+        self._token = token
+
+    def headers(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Mapping[str, str]:  # noqa: ARG002
+        return {**headers, "Authorization": f"Bearer {self._token}"}
+
+
+class Signature:
+    """AWS credentials, as boto3 finds them: for an admin API whose callers IAM authorizes."""
+
+    def __init__(self) -> None:
+        """Raises ValueError if there are none."""
+        from botocore.session import get_session  # noqa: PLC0415 - slow to import, and seldom needed
+
+        session = get_session()
+        credentials = session.get_credentials()
+        if credentials is None:
+            raise ValueError("there are no AWS credentials to sign with")
+        self._credentials = credentials
+        self._region = session.get_config_variable("region") or "us-east-1"
+
+    def headers(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Mapping[str, str]:
+        from botocore.auth import SigV4Auth  # noqa: PLC0415
+        from botocore.awsrequest import AWSRequest  # noqa: PLC0415
+
+        named = _GATEWAY.fullmatch(urlsplit(url).hostname or "")
+        request = AWSRequest(method=method, url=url, data=body, headers=dict(headers))
+        region = named[1] if named else self._region
+        SigV4Auth(self._credentials, "execute-api", region).add_auth(request)
+        return dict(request.headers.items())
+
+
 class Client:
-    def __init__(self, url: str, token: str) -> None:
-        """Raises ValueError if the token would travel in the open, or cannot travel at all."""
+    def __init__(self, url: str, credential: Credential) -> None:
+        """Raises ValueError if the credential would travel in the open."""
         parts = urlsplit(url)
         local = parts.hostname in LOCAL
         if not parts.hostname or parts.scheme not in ("http", "https") or (parts.scheme == "http" and not local):
             raise ValueError(
                 f"{url!r} is not the address of an admin API; expected https://..., or http://127.0.0.1:..."
             )
-        if not token.isascii() or not token.isprintable():
-            raise ValueError("the token holds characters that no token has")
         self.url = url.rstrip("/")
-        self._headers = {"Authorization": f"Bearer {token}", "Accept": "application/json", "User-Agent": "sluice"}
+        self._credential = credential
         self._pool = urllib3.PoolManager(timeout=TIMEOUT, retries=RETRIES)
 
     def get(self, path: str, **query: str | int | Sequence[str] | None) -> Any:
@@ -75,7 +120,7 @@ class Client:
         headers: Mapping[str, str] | None = None,
     ) -> Any:
         """The answer's JSON. A POST carries an idempotency key. Raises Problem, Unreachable."""
-        sent = {**self._headers, **(headers or {})}
+        sent = {"Accept": "application/json", "User-Agent": "sluice", **(headers or {})}
         if method == "POST":
             sent.setdefault("Idempotency-Key", str(uuid.uuid4()))
         if body is not None:
@@ -83,7 +128,8 @@ class Client:
         address = self.url + path + ("?" + urlencode(query, doseq=True, quote_via=quote) if query else "")
         content = None if body is None else json.dumps(body).encode()
         try:
-            response = self._pool.request(method, address, body=content, headers=sent)
+            signed = self._credential.headers(method, address, sent, content)
+            response = self._pool.request(method, address, body=content, headers=signed)
         except urllib3.exceptions.HTTPError as exc:
             reason = getattr(exc, "reason", None) or exc
             raise Unreachable(f"{self.url} does not answer: {reason}") from exc

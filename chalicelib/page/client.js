@@ -48,7 +48,7 @@ function draw(found) {
           "div",
           { class: "form-row" },
           own.length > 0 && act("unblock", "Unblock", "", () => unblock(own)),
-          own.length > 0 && act("forget", "Unblock and forget offences", "quiet", () => unblock(own, true)),
+          own.length > 0 && act("forget", "Unblock and forget offences", "", () => unblock(own, true)),
           !found.allowlist.length && act("allow", "Allow for a day", "", () => allow(found)),
           !found.blocked && act("block", "Block for an hour", "danger", () => block(found)),
         ),

@@ -66,7 +66,7 @@ session.addEventListener("ended", () => {
 
 function route() {
   if (!me) return;
-  const [name, argument] = location.hash.slice(1).split("/", 2);
+  const [, name, argument] = /^#?([^/]*)\/?(.*)$/.exec(location.hash);
   const next = name in VIEWS ? name : "now";
   const moved = shown !== null && shown !== next;
   shown = next;

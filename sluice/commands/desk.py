@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sluice.client import Client, Problem, Unreachable
+from sluice.client import Bearer, Client, Problem, Signature, Unreachable
 from sluice.undo import commands
 
 PIPE_WIDTH = 200
@@ -79,27 +79,35 @@ class Desk:
 
 
 def desk(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command its options ``--url`` and ``--json``, and a Desk as its first argument."""
+    """Gives a command its options ``--url``, ``--auth`` and ``--json``, and a Desk as its first argument."""
 
     @click.option("--url", envvar="SLUICE_URL", metavar="URL", show_envvar=True, help="Address of the admin API.")
+    @click.option(
+        "--auth",
+        envvar="SLUICE_AUTH",
+        type=click.Choice(("token", "iam")),
+        default="token",
+        show_default=True,
+        help="Call with the token in SLUICE_TOKEN, or sign with AWS credentials: as ADMIN_AUTH says.",
+    )
     @click.option("--json", "as_json", is_flag=True, help="Print the API's answer, as JSON.")
     @wraps(command)
-    def run(url: str | None, as_json: bool, **kwargs: Any) -> None:
-        here = Desk(_client(url), as_json)
+    def run(url: str | None, auth: str, as_json: bool, **kwargs: Any) -> None:
+        here = Desk(_client(url, auth), as_json)
         with here.refusals():
             command(here, **kwargs)
 
     return run
 
 
-def _client(url: str | None) -> Client:
+def _client(url: str | None, auth: str) -> Client:
     token = os.environ.get("SLUICE_TOKEN", "").strip()
     if not url:
         raise click.UsageError("Where is the admin API? Set SLUICE_URL, or give --url.")
-    if not token:
+    if auth == "token" and not token:
         raise click.UsageError("SLUICE_TOKEN is not set. 'sluice token create' makes one.")
     try:
-        return Client(url, token)
+        return Client(url, Signature() if auth == "iam" else Bearer(token))
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
 

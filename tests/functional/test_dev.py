@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sluice.client import Client
+from sluice.client import Bearer, Client
 
 ROOT = Path(__file__).parents[2]
 RULES = """
@@ -37,7 +37,7 @@ def dev(*words: str) -> Iterator[tuple[subprocess.Popen[bytes], Client]]:
                 assert line, told
                 told += line
             url, token = re.search(r"SLUICE_URL=(\S+) SLUICE_TOKEN=(\S+)", told).groups()  # type: ignore[union-attr]
-            yield process, Client(url, token)
+            yield process, Client(url, Bearer(token))
         finally:
             process.send_signal(signal.SIGINT)
             assert process.wait(PATIENCE_S) == 0

@@ -316,9 +316,8 @@ def test_ten_thousand_blocks_scroll_without_stalling(open_page: OpenPage, site: 
 # --- for everybody
 
 
-@pytest.mark.parametrize("colors", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1200])
-def test_no_view_is_wider_than_the_screen(open_page: OpenPage, site: Site, colors: str, width: int):
+@pytest.mark.parametrize(("width", "colors"), [(390, "dark"), (1200, "light")])
+def test_no_view_is_wider_than_the_screen(open_page: OpenPage, site: Site, width: int, colors: str):
     site.put_blocks("2001:db8:1234:5678::/64", rule="manual", comment="w" * 300)
     page = open_page(viewport={"width": width, "height": 800}, color_scheme=colors)
     for view in VIEWS:
