@@ -143,9 +143,9 @@ export class Chart {
   }
 }
 
-/** A bar of a count against its limit; the mark stands at the limit. */
-export function limitBar(count, limit) {
-  const full = Math.max(limit * 1.25, count, 1);
+/** A bar of a count against its limit, at which the mark stands. Bars to be compared share their `most`. */
+export function limitBar(count, limit, most = count) {
+  const full = Math.max(limit * 1.25, most, 1);
   const element = s("svg", { class: "limit-bar", viewBox: "0 0 100 8", preserveAspectRatio: "none", "aria-hidden": "true" });
   const level = count > limit ? "over" : count > limit * 0.8 ? "near" : "within";
   element.append(

@@ -41,13 +41,15 @@ function showTable() {
 
 function showBusiest() {
   const list = busiest.find((each) => listName(each) === $("top-rule").value) ?? busiest[0];
-  fill($("top"), list?.clients ?? [], (client) => `${listName(list)} ${client.network}`, (client) => {
+  const most = Math.max(0, ...(list?.clients ?? []).map((client) => client.count));
+  const clients = (list?.clients ?? []).map((client) => ({ ...client, most }));
+  fill($("top"), clients, (client) => `${listName(list)} ${client.network}`, (client) => {
     const bar = h("span", { class: "bar-holder" });
     const count = h("span", { class: "number" });
     const state = h("span", { class: "muted" });
     const element = h("li", {}, h("span", { class: "bar-top" }, clientLink(client.network), state, count), bar);
     element.update = (next) => {
-      bar.replaceChildren(limitBar(next.count, list.limit));
+      bar.replaceChildren(limitBar(next.count, list.limit, next.most));
       say(count, `${number(next.count)} of ${number(list.limit)}`);
       say(state, standing(next, list.limit));
       element.classList.toggle("is-over", next.count > list.limit);
