@@ -36,6 +36,9 @@ def doctor(stage: str, region: str | None, profile: str | None, project: Path, a
     """Find what is wrong with a deployed stage, and how to mend it. Nothing is changed.
 
     The exit status is 1 if anything is wrong.
+
+    \b
+    sluice doctor --stage prod
     """
     console = Console(highlight=False)
     try:

@@ -51,6 +51,10 @@ def teardown(
     First the IP sets are emptied, so that nobody stays blocked whatever happens next; then the functions go, then the
     rule in the web ACLs, and then the rest. Interrupted, it can be run again. Blocks, allowlist, rules and audit are
     gone afterwards: 'sluice setup' prints the way back to an empty stage, and nothing brings the old one back.
+
+    \b
+    sluice teardown --stage prod --dry-run
+    sluice teardown --stage prod
     """
     console = Console(stderr=as_json, highlight=False)
     try:
