@@ -1,12 +1,13 @@
 // All blocks: found, ordered, made by hand.
 
-import { get } from "./api.js";
+import { call, get } from "./api.js";
 import { BlockList } from "./block_list.js";
-import { make, refused } from "./changes.js";
-import { $, h, plural } from "./dom.js";
+import { changes, confirm, make, notice, refused } from "./changes.js";
+import { $, h, number, plural } from "./dom.js";
 
 const FIRST_PAGE = 200;
 const NEXT_PAGES = 1000;
+const AT_ONCE = 40; // networks the API takes in one call
 const TYPING_MS = 250;
 
 let list, query, loaded, cursor, asked, loading = false;
@@ -20,6 +21,7 @@ export function start({ operator }) {
     typing = setTimeout(() => reload().catch(refused), TYPING_MS);
   };
   filter.onsubmit = (event) => { event.preventDefault(); reload().catch(refused); };
+  $("unblock-all").onclick = () => unblockAll().catch(refused);
   $("block-form").onsubmit = async (event) => {
     event.preventDefault();
     const form = event.currentTarget;
@@ -94,8 +96,34 @@ async function loadMore() {
   }
 }
 
+/** Lifts everything the filter finds, after asking: for a rule that was wrong about many. */
+async function unblockAll() {
+  const wanted = filters();
+  const networks = [];
+  let next = null;
+  do {
+    const page = await get("v1/blocks", { ...wanted, limit: NEXT_PAGES, cursor: next });
+    networks.push(...page.blocks.map((block) => block.network));
+    next = page.next;
+  } while (next);
+  const found = [wanted.rule && `of the rule ${wanted.rule}`, wanted.text && `that match "${wanted.text}"`].filter(Boolean);
+  const question = `${plural(networks.length, "block")} ${found.join(" ")} will be lifted. The audit keeps the way back.`;
+  if (!networks.length || !(await confirm("Unblock them all?", question, `Unblock ${number(networks.length)}`))) return;
+  let lifted = [];
+  try {
+    for (let start = 0; start < networks.length; start += AT_ONCE) {
+      const answer = await call({ method: "DELETE", path: "/v1/blocks", query: { network: networks.slice(start, start + AT_ONCE) } });
+      lifted = lifted.concat(answer.lifted);
+    }
+  } finally {
+    notice(`${plural(lifted.length, "block")} lifted. The audit keeps the way back.`);
+    changes.dispatchEvent(new CustomEvent("made", { detail: { lifted } }));
+  }
+}
+
 function note(total, stale) {
   const filtered = query?.text || query?.rule ? " match" : "";
+  $("unblock-all").hidden = !filtered || total < 2;
   $("blocks-note").replaceChildren(
     `${plural(total, "block")}${filtered}`,
     stale ? h("button", { class: "link", onclick: () => { list.box.scrollTop = 0; reload().catch(refused); } }, "The list has changed: show it anew") : "",

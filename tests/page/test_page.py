@@ -147,6 +147,22 @@ def test_a_filter_finds_the_block_that_covers_an_address(open_page: OpenPage, si
     expect(page.locator("#blocks-note")).to_contain_text("1 block match")
 
 
+def test_all_blocks_of_a_rule_that_was_wrong_are_lifted_after_asking(open_page: OpenPage, site: Site):
+    site.put_blocks(*(f"192.0.2.{last}/32" for last in range(50)), rule="login")
+    site.put_blocks("203.0.113.9/32")
+    page = open_page("blocks")
+    expect(page.locator("#blocks-note")).to_have_text("51 blocks")
+    page.locator("#block-filter [name=rule]").select_option("login")
+    page.get_by_role("button", name="Unblock all of these").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("50 blocks of the rule login")
+    dialog.get_by_role("button", name="Unblock 50").click()
+    expect(notice(page, "50 blocks lifted")).to_be_visible()
+    page.locator("#block-filter [name=rule]").select_option("")
+    expect(page.locator("#blocks-note")).to_have_text("1 block")
+    expect(row(page, "203.0.113.9")).to_be_visible()
+
+
 # --- the allowlist
 
 
