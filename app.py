@@ -1,11 +1,16 @@
-"""The Lambda functions. Event handlers stand here: declared on a Blueprint they would deploy past this module."""
+"""The Lambda functions and the admin API.
+
+Event handlers stand here: declared on a Blueprint they would deploy past this module.
+"""
 
 from chalice.app import Chalice, CloudWatchEvent, DynamoDBEvent, KinesisEvent, Rate
 
 from chalicelib import handlers
 from chalicelib.bootstrap import config
+from chalicelib.edges.http.routes import api
 
 app = Chalice(app_name="sluice")
+app.register_blueprint(api)
 
 
 @app.on_kinesis_record(

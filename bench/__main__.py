@@ -20,6 +20,8 @@ SUITES = {
     "publishing": "bench.publishing:figures",
     "latency": "bench.latency:figures",
     "hostile": "bench.hostile:figures",
+    "package": "bench.package:figures",
+    "replay": "bench.replay:figures",
 }
 """Suite to module and function."""
 

@@ -7,13 +7,16 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Protocol
 
 from chalicelib.active_rules import ActiveRules
+from chalicelib.admin.live import Live
 from chalicelib.config import Config, read_config
 from chalicelib.core.decoding import Decoder
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.state import Detection
+from chalicelib.core.tokens import Token
 from chalicelib.core.windows import View
 from chalicelib.edges.telemetry import PowertoolsTelemetry
 from chalicelib.enforce import Enforce, EnforceReport
@@ -48,6 +51,8 @@ class World:
     clock: Callable[[], float]
     sleep: Callable[[float], None]
     telemetry: Telemetry
+    tokens: Callable[[], tuple[Token, ...]] = tuple
+    """The admin API's tokens, as stored; by default nobody has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,7 @@ class Services:
     enforce: Enforce
     publish: Publish
     sweep: Sweep
+    live: Live
 
 
 def compose(config: Config, world: World) -> Services:
@@ -97,6 +103,7 @@ def compose(config: Config, world: World) -> Services:
             sleep=world.sleep,
         ),
         sweep=Sweep(state=world.state, clock=world.clock),
+        live=Live(world.tally_logs, rules, view),
     )
 
 
@@ -113,6 +120,7 @@ def aws(config: Config) -> World:
 
     from chalicelib.edges.state_table import StateTable  # noqa: PLC0415
     from chalicelib.edges.tally_table import TallyTable  # noqa: PLC0415
+    from chalicelib.edges.tokens import FileTokens, ParameterTokens  # noqa: PLC0415
     from chalicelib.edges.waf_ip_sets import WafIpSets  # noqa: PLC0415
 
     client_config = ClientConfig(retries={"mode": "standard", "max_attempts": 5}, connect_timeout=2, read_timeout=10)
@@ -121,13 +129,19 @@ def aws(config: Config) -> World:
     # A throttled update is not sent again blindly: the publisher looks whether it is still needed.
     waf_config = client_config.merge(ClientConfig(retries={"mode": "standard", "max_attempts": 1}))
     wafv2 = boto3.client("wafv2", region_name=waf_region, config=waf_config)
+    tokens = (
+        FileTokens(Path(config.tokens_file))
+        if config.tokens_file
+        else ParameterTokens(boto3.client("ssm", config=client_config), config.tokens_parameter)
+    )
     return World(
         tally_logs=TallyTable(dynamodb, config.tally_table),
         state=StateTable(dynamodb, config.state_table),
         ip_sets=WafIpSets(wafv2, config.waf_scope),
         clock=time.time,
         sleep=time.sleep,
-        telemetry=PowertoolsTelemetry(),
+        telemetry=PowertoolsTelemetry(config.service),
+        tokens=tokens.read,
     )
 
 

@@ -1,5 +1,6 @@
 """Settings: read once from environment variables, each with a type, a default and a range."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -67,8 +68,17 @@ def _ip_sets(family: int) -> Callable[[str], tuple[IpSet, ...]]:
     return read
 
 
-def _scope(text: str) -> str:
-    if text not in ("CLOUDFRONT", "REGIONAL"):
+def _one_of(*words: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError
+        return text
+
+    return read
+
+
+def _origin(text: str) -> str:
+    if text and re.fullmatch(r"https?://[a-z0-9.-]+(:\d{1,5})?", text) is None:
         raise ValueError
     return text
 
@@ -110,7 +120,7 @@ SETTINGS: dict[str, Setting] = {
     ),
     "waf_scope": Setting(
         "WAF_SCOPE",
-        _scope,
+        _one_of("CLOUDFRONT", "REGIONAL"),
         "CLOUDFRONT or REGIONAL",
         "Scope of the IP sets; CLOUDFRONT ones live in us-east-1",
         "CLOUDFRONT",
@@ -157,6 +167,46 @@ SETTINGS: dict[str, Setting] = {
         "New blocks within a minute that open the circuit breaker",
         "1000",
     ),
+    "service": Setting("SERVICE", _name, "a name", "Name of this deployment in logs and metrics", "sluice"),
+    "admin_auth": Setting(
+        "ADMIN_AUTH",
+        _one_of("token", "iam"),
+        "token or iam",
+        "Who may use the admin API: holders of a token, or whom AWS IAM lets invoke it",
+        "token",
+    ),
+    "admin_api_key": Setting(
+        "ADMIN_API_KEY",
+        _one_of("optional", "required"),
+        "optional or required",
+        "Whether the admin API asks for an API Gateway key as well, which counts against a usage plan",
+        "optional",
+    ),
+    "tokens_parameter": Setting(
+        "TOKENS_PARAMETER", _name, "a parameter name", "SSM parameter with the tokens' hashes", "/sluice/tokens"
+    ),
+    "tokens_file": Setting("TOKENS_FILE", str, "a path", "File with the tokens' hashes, instead of the parameter", ""),
+    "cors_origin": Setting(
+        "CORS_ORIGIN",
+        _origin,
+        "an origin such as https://ops.example.com",
+        "Origin of another page that may call the admin API; none if empty",
+        "",
+    ),
+    "widest_ipv4": Setting(
+        "WIDEST_IPV4",
+        _whole(1, 32),
+        "a whole number from 1 to 32",
+        "Shortest IPv4 prefix that the admin API takes without force",
+        "16",
+    ),
+    "widest_ipv6": Setting(
+        "WIDEST_IPV6",
+        _whole(1, 128),
+        "a whole number from 1 to 128",
+        "Shortest IPv6 prefix that the admin API takes without force",
+        "32",
+    ),
 }
 
 
@@ -177,6 +227,14 @@ class Config:
     lateness_s: int = 300
     view_entries: int = 1_000_000
     breaker_blocks_per_minute: int = 1000
+    service: str = "sluice"
+    admin_auth: Literal["token", "iam"] = "token"
+    admin_api_key: Literal["optional", "required"] = "optional"
+    tokens_parameter: str = "/sluice/tokens"
+    tokens_file: str = ""
+    cors_origin: str = ""
+    widest_ipv4: int = 16
+    widest_ipv6: int = 32
 
     @property
     def ip_sets(self) -> tuple[IpSet, ...]:

@@ -23,14 +23,14 @@ def missing() -> str | None:
 @contextmanager
 def running() -> Iterator[str]:
     """The endpoint of a DynamoDB Local of our own; it keeps everything in memory."""
-    port = _free_port()
+    port = free_port()
     command = ["java", f"-Djava.library.path={JAR.parent / 'DynamoDBLocal_lib'}", "-jar", str(JAR)]
     with TemporaryFile() as output:
         process = subprocess.Popen(
             [*command, "-inMemory", "-disableTelemetry", "-port", str(port)], stdout=output, stderr=output
         )
         try:
-            if not _listens(port, process):
+            if not listens(port, process):
                 output.seek(0)
                 said = output.read().decode(errors="replace")
                 raise RuntimeError(f"DynamoDB Local did not start within {READY_WITHIN_S} s:\n{said}")
@@ -40,13 +40,15 @@ def running() -> Iterator[str]:
             process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """One that nobody on this machine listens to."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def _listens(port: int, process: "subprocess.Popen[bytes]") -> bool:
+def listens(port: int, process: "subprocess.Popen[bytes]") -> bool:
+    """Whether ``process`` has come to listen to ``port``, after waiting for it."""
     give_up = time.monotonic() + READY_WITHIN_S
     while process.poll() is None and time.monotonic() < give_up:
         try:

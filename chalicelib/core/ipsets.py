@@ -85,9 +85,13 @@ def _collapsed(spans: Iterable[Span]) -> list[Span]:
 
 
 def _are_halves(lower: Span, upper: Span) -> bool:
-    """Whether the two make up one network."""
+    """Whether the two make up one network. Halves of everything stay apart: AWS refuses ``/0``."""
     size = lower[2] - lower[1] + 1
-    return upper[1] == lower[1] + size and upper[2] == lower[2] + size and not lower[1] & size
+    return size < HALF[lower[0]] and upper[1] == lower[1] + size and upper[2] == lower[2] + size and not lower[1] & size
+
+
+HALF = {4: 1 << 31, 6: 1 << 127}
+"""Addresses in half of a family."""
 
 
 def _from_the_widest(span: Span) -> tuple[int, int]:

@@ -16,7 +16,12 @@ class Source(StrEnum):
     """Which log a request was read from. Each rule counts each source by itself."""
 
     CLOUDFRONT = "cloudfront"
+    """CloudFront real-time logs."""
     WAF = "waf"
+    STANDARD = "cloudfront-standard"
+    """CloudFront standard logs; this and the ones below are read at the operator's desk only."""
+    BALANCER = "load-balancer"
+    WEB_SERVER = "web-server"
 
 
 class Reason(StrEnum):

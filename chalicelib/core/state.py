@@ -1,6 +1,6 @@
 """The records of the state table, by kind, and their JSON form. Times are epoch seconds, or end in ``_ms``."""
 
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import msgspec
 
@@ -188,3 +188,41 @@ class Heartbeat(State, frozen=True, kw_only=True):
     blocks: int = 0
     """Blocks in force."""
     lifted: int = 0
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """A call of the admin API, ready to be made."""
+
+    method: str
+    path: str
+    query: dict[str, list[str]] = {}
+    headers: dict[str, str] = {}
+    """Besides Authorization."""
+    body: dict[str, Any] | None = None
+
+
+class Audit(State, frozen=True, kw_only=True):
+    """A change an operator made. Ids ascend with time."""
+
+    kind: ClassVar[str] = "audit"
+    at_ms: int
+    by: str
+    """Name of the token, or ARN."""
+    address: str
+    """Where the call came from."""
+    request: str
+    """API Gateway's id of the call."""
+    action: str
+    target: str
+    detail: str
+    undo: Call | None = None
+
+
+class Receipt(State, frozen=True, kw_only=True):
+    """The answer to a call that came with an idempotency key; the id stands for caller and key."""
+
+    kind: ClassVar[str] = "receipt"
+    request: str
+    """Digest of the call."""
+    answer: str
+    """JSON."""

@@ -9,9 +9,9 @@ from chalicelib.config import read_config
 from chalicelib.core.cloudfront import DEFAULT_FIELDS
 from chalicelib.core.state import ACTIVE, Block, StoredRules
 from chalicelib.core.windows import View
+from chalicelib.edges.batch_get import KEYS_A_READ
 from chalicelib.edges.events import state_changes
 from chalicelib.edges.state_table import attributes_of
-from chalicelib.edges.tally_table import KEYS_A_READ
 from chalicelib.edges.tally_table import _attributes as attributes_of_tally
 from chalicelib.enforce import EnforceReport
 from chalicelib.ingest import Batch, Report

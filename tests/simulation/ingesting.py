@@ -7,7 +7,7 @@ crash, are frozen for hours and come back with stale memories, and their clocks 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from random import Random
@@ -18,11 +18,11 @@ from chalicelib.core.rules import Rule, RuleSet, parse_rules
 from chalicelib.core.state import ACTIVE, Detection, StoredRules
 from chalicelib.core.tally import unpack
 from chalicelib.ingest import Batch, Contended
-from chalicelib.ports import Item, Unavailable
+from chalicelib.ports import Item, LogItem, Unavailable
 from chalicelib.tailing import DORMANT_MS, EXPIRE_MS
 from sluice.local.cloud import Telemetry
 from sluice.local.kinesis import Record, Shard, Stream
-from sluice.local.memory import MemoryStateStore
+from sluice.local.memory import MemoryStateStore, StateChange
 from tests.simulation.ports import LedgerTallyLogs, SwitchingStateStore, SwitchingTallyLogs
 from tests.simulation.schedule import Crash, Faults, Schedule, Task
 
@@ -85,6 +85,8 @@ class Delivery:
 
     shard: Shard
     records: int
+    container: Container
+    begun: float
     given_up: bool = False
 
 
@@ -119,11 +121,13 @@ class Ingesting:
         logs: LedgerTallyLogs | None = None,
         phases: int | None = None,
         silences_s: Sequence[float] = SILENCES_S,
+        rules: RuleSet | None = None,
     ) -> None:
         self.random = random = Random(seed)
         self.faults = faults or Faults(random, chance=random.choice([0, 0.02, 0.08]), most=6)
         self.schedule = Schedule(random, self.faults, start=START)
-        self.rules = rules_of(random.choice([0, 1, 1, 2, 3]))
+        limit = random.choice([0, 1, 1, 2, 3])
+        self.rules = rules or rules_of(limit)
         self.ledger = logs or LedgerTallyLogs()
         self.tally_logs = SwitchingTallyLogs(self.ledger, self.schedule)
         self.state = MemoryStateStore()
@@ -132,6 +136,7 @@ class Ingesting:
         lateness_s = random.choice(["10", "300", "3600"])
         self.config = read_config({"CLOUDFRONT_FIELDS": FIELDS, "LATENESS_S": lateness_s})
         self.broken = broken
+        self.most_skew_s = 3.0
         self.phases = phases or random.choice([1, 1, 2, 3, 4])
         self._silences_s = silences_s
         self._forgetful = random.choice([0, 0.002, 0.02])
@@ -200,16 +205,19 @@ class Ingesting:
         shards = self.stream.shards.values()
         return [s for s in shards if s.id in waiting and waiting.isdisjoint(s.parents)]
 
+    def _ready(self) -> list[Shard]:
+        return self._backlog()
+
     def _deliver(self) -> None:
         held = {delivery.shard.id for delivery in self.deliveries if not delivery.given_up}
-        free = [shard for shard in self._backlog() if shard.id not in held]
+        free = [shard for shard in self._ready() if shard.id not in held]
         container = self._container()
         if not free or container is None:
             return
         shard = self.random.choice(free)
         start = self.positions[shard.id]
         records = shard.records[start : start + self.random.choice([1, 2, 3, 100])]
-        delivery = Delivery(shard, len(records))
+        delivery = Delivery(shard, len(records), container, self.schedule.now)
         self.deliveries.append(delivery)
         self.run.invocations += 1
         batch = _batch(self.stream.name, shard, records)
@@ -231,7 +239,7 @@ class Ingesting:
             return
         self.run.failures[type(failure).__name__] += 1
         if isinstance(failure, Crash):
-            self.containers.remove(container)
+            self.containers = [each for each in self.containers if each is not container]
         elif not isinstance(failure, (Unavailable, Contended)):
             raise failure
 
@@ -239,22 +247,25 @@ class Ingesting:
         idle = [container for container in self.containers if not container.busy and not container.frozen]
         if len(self.containers) < MOST_CONTAINERS and (not idle or self.random.random() < 0.3):
             self._named += 1
-            skew = self.random.uniform(-3, 3)
-            world = World(
-                tally_logs=self.tally_logs,
-                state=SwitchingStateStore(self.state, self.schedule),
-                ip_sets=None,  # type: ignore[arg-type]
-                clock=lambda: self.schedule.now + skew,
-                sleep=self.schedule.sleep,
-                telemetry=Telemetry(),
-            )
-            services = compose(self.config, world)
-            if self.broken is not None:
-                self.broken(services)
-            container = Container(f"container {self._named}", services, skew)
+            skew = self.random.uniform(-self.most_skew_s, self.most_skew_s)
+            container = Container(f"container {self._named}", self._services(skew), skew)
             self.containers.append(container)
             return container
         return self.random.choice(idle) if idle else None
+
+    def _services(self, skew: float) -> Services:
+        world = World(
+            tally_logs=self.tally_logs,
+            state=SwitchingStateStore(self.state, self.schedule),
+            ip_sets=None,  # type: ignore[arg-type]
+            clock=lambda: self.schedule.now + skew,
+            sleep=self.schedule.sleep,
+            telemetry=Telemetry(),
+        )
+        services = compose(self.config, world)
+        if self.broken is not None:
+            self.broken(services)
+        return services
 
     def _give_up(self) -> None:
         """Lambda's time-out, seen from the stream: the invocation may still be at work."""
@@ -294,37 +305,44 @@ class Ingesting:
         self.positions.clear()
 
     def _judge(self) -> None:
-        self._judge_counts()
-        expected = {(r.name, network) for r in self.rules.rules for network in offenders(r, self.run.made)}
-        found = {
-            (detection.terms.name, offender.network)
-            for change in self.state.changes
-            if change.new is not None and change.new.kind == Detection.kind
-            for detection in [Detection.read(change.new.body)]
-            for offender in detection.offenders
-        }
-        if found - expected:
-            raise Violation(f"blocked early: {sorted(found - expected)}")
-        if expected - found:
-            raise Violation(f"missed: {sorted(expected - found)}")
+        judge_counts(self.rules, self.run.made, self.ledger.appended)
+        judge_detections(self.rules, self.run.made, self.state.changes)
 
-    def _judge_counts(self) -> None:
-        counted: Counter[tuple[int, int, str, int]] = Counter()
-        for item in self.ledger.appended:
-            for part in unpack(item.body) if item.body is not None else ():
-                for key, slots in part.clients.items():
-                    client = ".".join(map(str, key))
-                    for slot, number in slots.items():
-                        counted[part.ipv4, part.slot_ms, client, slot] += number
-        expected = Counter(
-            (meter.ipv4, meter.slot_ms, _masked(made.client, meter.ipv4), made.time_ms // meter.slot_ms)
-            for meter in self.rules.meters()
-            for made in self.run.made
-        )
-        if counted - expected:
-            raise Violation(f"counted more than once: {dict(counted - expected)}")
-        if expected - counted:
-            raise Violation(f"not counted: {dict(expected - counted)}")
+
+def judge_counts(rules: RuleSet, requests: Sequence[Made], appended: Sequence[LogItem]) -> None:
+    """Raises Violation unless the logs hold every request once."""
+    counted: Counter[tuple[int, int, str, int]] = Counter()
+    for item in appended:
+        for part in unpack(item.body) if item.body is not None else ():
+            for key, slots in part.clients.items():
+                client = ".".join(map(str, key))
+                for slot, number in slots.items():
+                    counted[part.ipv4, part.slot_ms, client, slot] += number
+    expected = Counter(
+        (meter.ipv4, meter.slot_ms, _masked(made.client, meter.ipv4), made.time_ms // meter.slot_ms)
+        for meter in rules.meters()
+        for made in requests
+    )
+    if counted - expected:
+        raise Violation(f"counted more than once: {dict(counted - expected)}")
+    if expected - counted:
+        raise Violation(f"not counted: {dict(expected - counted)}")
+
+
+def judge_detections(rules: RuleSet, requests: Sequence[Made], changes: Iterable[StateChange]) -> None:
+    """Raises Violation unless everybody who is over a limit, and nobody else, has been detected."""
+    expected = {(rule.name, network) for rule in rules.rules for network in offenders(rule, requests)}
+    found = {
+        (detection.terms.name, offender.network)
+        for change in changes
+        if change.new is not None and change.new.kind == Detection.kind
+        for detection in [Detection.read(change.new.body)]
+        for offender in detection.offenders
+    }
+    if found - expected:
+        raise Violation(f"blocked early: {sorted(found - expected)}")
+    if expected - found:
+        raise Violation(f"missed: {sorted(expected - found)}")
 
 
 def offenders(rule: Rule, made: Sequence[Made]) -> set[str]:

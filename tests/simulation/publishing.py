@@ -26,22 +26,31 @@ MOST_STEPS = 20_000
 NETWORKS = [f"192.0.2.{host}/32" for host in range(6)] + ["192.0.2.0/30", "2001:db8::/64", "2001:db8:0:1::/64"]
 
 
+Allowed = frozenset[tuple[str, int]]
+"""The networks on the allowlist, each with a number that a removal and a new entry would change."""
+
+
+def allowed(state: MemoryStateStore) -> Allowed:
+    entries = [(item.id, Allow.read(item.body)) for item in state.query(Allow.kind)]
+    return frozenset((network, entry.added_at) for network, entry in entries)
+
+
 class WatchedIpSets(SwitchingIpSets):
     """Raises Violation for an update with a network that was on the allowlist before its round began."""
 
-    def __init__(self, publishing: "Publishing") -> None:
-        super().__init__(WafIpSets(publishing.waf, "CLOUDFRONT"), publishing.schedule)  # type: ignore[arg-type]
-        self._publishing = publishing
-        self._since: dict[int, frozenset[tuple[str, int]]] = {}
+    def __init__(self, waf: WafStandIn, schedule: Schedule, allowed: Callable[[], Allowed]) -> None:
+        super().__init__(WafIpSets(waf, "CLOUDFRONT"), schedule)  # type: ignore[arg-type]
+        self._allowed = allowed
+        self._since: dict[int, Allowed] = {}
 
     def get(self, ip_set: IpSet) -> tuple[frozenset[Network], str]:
-        self._since[id(self._schedule.running)] = self._publishing.allowed()
+        self._since[id(self._schedule.running)] = self._allowed()
         return super().get(ip_set)
 
     def update(self, ip_set: IpSet, addresses: frozenset[Network], token: str) -> None:
         since = self._since[id(self._schedule.running)]
         super().update(ip_set, addresses, token)
-        for allowed in [ip_network(name) for name, _ in since & self._publishing.allowed()]:
+        for allowed in [ip_network(name) for name, _ in since & self._allowed()]:
             for network in addresses:
                 if network.version == allowed.version and network.overlaps(allowed):
                     raise Violation(f"{network} was published while {allowed} was on the allowlist")
@@ -65,7 +74,7 @@ class Publishing:
         self.sets = tuple(
             self._made_set(number, family) for number, family in enumerate([4, 6, 4][: random.choice([2, 3])])
         )
-        self.ip_sets = WatchedIpSets(self)
+        self.ip_sets = WatchedIpSets(self.waf, self.schedule, lambda: allowed(self.state))
         self.publish = Listener(self.schedule, "publish", lambda: self._publisher(publisher))
         self._entries = 0
         self._actions = actions or random.choice([2, 3, 4, 8, 20])
@@ -77,7 +86,7 @@ class Publishing:
         if not self.calm:
             self.schedule.faults = Faults(self.random, chance=0, most=0)
             self._sweep_until_nothing_expires()
-        expected, published = self._wanted(), self.waf.networks()
+        expected, published = wanted(self.state, self.schedule.now), self.waf.networks()
         if published != expected:
             surplus, missing = sorted(map(str, published - expected)), sorted(map(str, expected - published))
             raise Violation(f"published but not wanted: {surplus}; wanted but not published: {missing}")
@@ -91,11 +100,6 @@ class Publishing:
             swept_at = self.schedule.now
             self._sweep()
             self._run(0)
-
-    def allowed(self) -> frozenset[tuple[str, int]]:
-        """The networks on the allowlist, each with a number that a removal and a new entry would change."""
-        entries = [(item.id, Allow.read(item.body)) for item in self.state.query(Allow.kind)]
-        return frozenset((network, entry.added_at) for network, entry in entries)
 
     def _run(self, actions: int) -> None:
         for _ in range(MOST_STEPS):
@@ -193,13 +197,14 @@ class Publishing:
         made = self.waf.create_ip_set(Name=name, Scope="CLOUDFRONT", IPAddressVersion=f"IPV{family}", Addresses=[])
         return IpSet(name, made["Summary"]["Id"], family)
 
-    def _wanted(self) -> set[Network]:
-        """Blocks in force that overlap nothing on the allowlist, one by one."""
-        pause = self.state.get(Pause.kind, Pause.id)
-        if pause is not None and Pause.read(pause.body).paused:
-            return set()
-        allowed = [ip_network(name) for name, _ in self.allowed()]
-        blocks = [Block.read(item.body) for item in self.state.query(Block.kind)]
-        networks = [ip_network(block.network) for block in blocks if block.until > self.schedule.now]
-        free = [n for n in networks if not any(n.version == a.version and n.overlaps(a) for a in allowed)]
-        return {n for family in (4, 6) for n in collapse_addresses(n for n in free if n.version == family)}  # type: ignore[type-var]
+
+def wanted(state: MemoryStateStore, now: float) -> set[Network]:
+    """Blocks in force that overlap nothing on the allowlist, one by one."""
+    pause = state.get(Pause.kind, Pause.id)
+    if pause is not None and Pause.read(pause.body).paused:
+        return set()
+    allowlist = [ip_network(name) for name, _ in allowed(state)]
+    blocks = [Block.read(item.body) for item in state.query(Block.kind)]
+    networks = [ip_network(block.network) for block in blocks if block.until > now]
+    free = [n for n in networks if not any(n.version == a.version and n.overlaps(a) for a in allowlist)]
+    return {n for family in (4, 6) for n in collapse_addresses(n for n in free if n.version == family)}  # type: ignore[type-var]

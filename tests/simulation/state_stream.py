@@ -26,20 +26,32 @@ class Container:
 class Delivery:
     kind: str
     changes: int
+    container: Container
+    begun: float
     given_up: bool = False
 
 
 class Listener:
     """One function, and what it has not been told yet."""
 
-    def __init__(self, schedule: Schedule, name: str, new: Callable[[], Handler], *, most_containers: int = 3) -> None:
-        """``new`` makes a container's handler."""
+    def __init__(
+        self,
+        schedule: Schedule,
+        name: str,
+        new: Callable[[], Handler],
+        *,
+        most_containers: int = 3,
+        backoff_s: float = 0.0,
+    ) -> None:
+        """``new`` makes a container's handler; a batch that failed waits up to ``backoff_s`` before the next try."""
         self.failures: Counter[str] = Counter()
         self.waiting: dict[str, list[Change]] = defaultdict(list)
         self._schedule = schedule
         self._name = name
         self._new = new
         self._most = most_containers
+        self._backoff_s = backoff_s
+        self._not_before: dict[str, float] = {}
         self._containers: list[Container] = []
         self._deliveries: list[Delivery] = []
 
@@ -57,13 +69,14 @@ class Listener:
     def deliver(self) -> None:
         """Begins one delivery, if there is anything to deliver and anybody to deliver it to."""
         held = {delivery.kind for delivery in self._deliveries if not delivery.given_up}
+        held |= {kind for kind, moment in self._not_before.items() if moment > self._schedule.now}
         kinds = [kind for kind, changes in self.waiting.items() if changes and kind not in held]
         container = self._container()
         if not kinds or container is None:
             return
         kind = self._schedule.random.choice(kinds)
         changes = self.waiting[kind][: self._schedule.random.choice([1, 2, 100])]
-        delivery = Delivery(kind, len(changes))
+        delivery = Delivery(kind, len(changes), container, self._schedule.now)
         self._deliveries.append(delivery)
         container.busy = True
 
@@ -77,6 +90,20 @@ class Listener:
         if waited_for:
             self._schedule.random.choice(waited_for).given_up = True
 
+    def give_up_on_those_before(self, moment: float) -> None:
+        """Lambda's time-out: the container is taken for lost, though its invocation may still go on."""
+        for delivery in self._deliveries:
+            if delivery.begun < moment:
+                delivery.given_up = True
+                self._forget(delivery.container)
+
+    def replace_containers(self) -> None:
+        """A deployment: running invocations end in the old containers, others begin in new ones."""
+        self._containers.clear()
+
+    def _forget(self, container: Container) -> None:
+        self._containers = [each for each in self._containers if each is not container]
+
     def _ended(self, task: Task, delivery: Delivery, container: Container) -> None:
         container.busy = False
         self._deliveries.remove(delivery)
@@ -85,8 +112,10 @@ class Listener:
                 del self.waiting[delivery.kind][: delivery.changes]
             return
         self.failures[type(task.failure).__name__] += 1
+        if self._backoff_s:
+            self._not_before[delivery.kind] = self._schedule.now + self._schedule.random.uniform(0, self._backoff_s)
         if isinstance(task.failure, Crash):
-            self._containers.remove(container)
+            self._forget(container)
         elif not isinstance(task.failure, (Unavailable, Contended)):
             raise task.failure
 

@@ -1,0 +1,217 @@
+"""Replay: lines per CPU second against reading and splitting the same file, against fail2ban, and its memory.
+
+``python -m bench.replay`` prints this suite alone.
+"""
+
+import json
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+
+from rich.console import Console
+
+from bench.measure import Figure, paired_cpu_s
+from chalicelib.core.rules import RuleSet, parse_rules
+from sluice.replay.decoding import Block
+from sluice.replay.engine import Options, replay
+from sluice.replay.reading import Progress, blocks
+from sluice.replay.standard import VERSION_1
+
+START_S = 1_760_000_000
+A_SECOND = 300
+"""Requests."""
+
+STANDARD_LINES, WAF_LINES, COMBINED_LINES, MANY_LINES = 300_000, 100_000, 200_000, 5_000_000
+STANDARD_BUDGET, WAF_BUDGET = 430_000, 350_000
+"""Lines per CPU second; on a slower machine a third of what reading and splitting the file does."""
+
+AGENT = "Mozilla/5.0%20(X11;%20Linux%20x86_64)%20AppleWebKit/537.36%20Chrome/141.0.0.0%20Safari/537.36"
+RULES = Path(__file__).parents[1] / "chalicelib" / "rules.toml"
+
+
+def traffic(number: int, clients: int = 30_000) -> Iterator[tuple[float, str, Random]]:
+    """Time (epoch seconds), client and a source of chance for each request; a few clients make many."""
+    rng = Random(1)
+    pool = [
+        f"{rng.randint(1, 220)}.{rng.randint(0, 255)}.{rng.randint(0, 255)}.{rng.randint(1, 254)}"
+        for _ in range(clients)
+    ]
+    now = float(START_S)
+    for _ in range(number):
+        now += rng.expovariate(A_SECOND)
+        busy = rng.random() < 0.3
+        client = pool[min(int(rng.paretovariate(0.7)) - 1, clients - 1)] if busy else rng.choice(pool)
+        yield now - rng.random() * 2, client, rng
+
+
+def standard(number: int) -> Iterator[str]:
+    """A CloudFront standard log, version 1, with all its fields."""
+    yield "#Version: 1.0\n"
+    yield "#Fields: " + " ".join(VERSION_1) + "\n"
+    rest = (
+        "\t-\t-\tHit\t{:056x}==\twww.example.com\thttps\t310\t0.012\t-\tTLSv1.3\tTLS_AES_128_GCM_SHA256\tHit\tHTTP/2.0"
+    )
+    rest += "\t-\t-\t53211\t0.012\tHit\ttext/html\t5120\t-\t-\n"
+    for now, client, rng in traffic(number):
+        moment = datetime.fromtimestamp(now, UTC)
+        request = f"GET\td111111abcdef8.cloudfront.net\t/p/{rng.randint(1, 900)}\t200\t-\t{AGENT}"
+        yield f"{moment:%Y-%m-%d\t%H:%M:%S}\tFRA56-P4\t{rng.randint(300, 90000)}\t{client}\t{request}"
+        yield rest.format(rng.getrandbits(220))
+
+
+def waf(number: int) -> Iterator[str]:
+    """AWS WAF records of some 1.5 KB, as S3 holds them."""
+    headers = {"host": "www.example.com", "user-agent": AGENT, "accept": "text/html,*/*;q=0.8", "accept-language": "en"}
+    record = {
+        "formatVersion": 1,
+        "webaclId": "arn:aws:wafv2:us-east-1:111122223333:global/webacl/edge/1111aaaa-0000-0000-0000-000000000000",
+        "terminatingRuleId": "Default_Action",
+        "terminatingRuleType": "REGULAR",
+        "action": "ALLOW",
+        "terminatingRuleMatchDetails": [],
+        "httpSourceName": "CF",
+        "httpSourceId": "E2EXAMPLE",
+        "ruleGroupList": [{"ruleGroupId": "AWS#AWSManagedRulesCommonRuleSet", "nonTerminatingMatchingRules": []}],
+        "rateBasedRuleList": [],
+        "nonTerminatingMatchingRules": [],
+        "requestHeadersInserted": None,
+        "responseCodeSent": None,
+        "labels": [{"name": "awswaf:clientip:geo:country:DE"}, {"name": "awswaf:managed:token:absent"}],
+    }
+    for now, client, rng in traffic(number):
+        request = {
+            "clientIp": client,
+            "country": "DE",
+            "headers": [
+                *({"name": name, "value": value} for name, value in headers.items()),
+                {"name": "cookie", "value": f"session={rng.getrandbits(1200):0300x}"},
+            ],
+            "uri": f"/p/{rng.randint(1, 900)}",
+            "args": "",
+            "httpVersion": "HTTP/2.0",
+            "httpMethod": "GET",
+            "requestId": f"{rng.getrandbits(220):056x}",
+        }
+        yield json.dumps({"timestamp": int(now * 1000), **record, "httpRequest": request}, separators=(",", ":")) + "\n"
+
+
+def combined(number: int) -> Iterator[str]:
+    """A web server's log."""
+    for now, client, rng in traffic(number):
+        moment = datetime.fromtimestamp(now, UTC)
+        status = 404 if rng.random() < 0.1 else 200
+        yield f"{client} - - [{moment:%d/%b/%Y:%H:%M:%S} +0000] "
+        yield f'"GET /p/{rng.randint(1, 900)} HTTP/1.1" {status} 5120 "-" "{AGENT}"\n'
+
+
+def crowd(number: int, clients: int) -> Iterator[Block]:
+    """Blocks of a log too large to keep: every client comes about as often, and one in a thousand in bursts."""
+    rng = Random(2)
+    header = "#Fields: date time c-ip cs-method cs-uri-stem sc-status\n"
+    made = 0
+    while made < number:
+        moment = datetime.fromtimestamp(START_S + made // 1000, UTC)
+        stamp = f"{moment:%Y-%m-%d\t%H:%M:%S}"
+        lines = [
+            f"{stamp}\t10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}\tGET\t/\t200"
+            for number in (
+                rng.randrange(clients) if rng.random() < 0.8 else rng.randrange(clients // 1000) for _ in range(4000)
+            )
+        ]
+        yield Block((header + "\n".join(lines) + "\n").encode())
+        made += len(lines)
+
+
+def rules() -> RuleSet:
+    return parse_rules(RULES.read_text())
+
+
+def plain_split(path: Path) -> int:
+    """The floor: what nobody avoids in Python."""
+    cells = 0
+    with path.open("rb") as file:
+        for line in file:
+            cells += len(line.split(b"\t"))
+    return cells
+
+
+def replayed(path: Path) -> int:
+    (result,) = replay(blocks([path], Progress()), [rules()], Options())
+    return result.seen.requests
+
+
+def figures() -> Iterable[Figure]:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        yield from _rate("CloudFront standard", folder / "standard", standard(STANDARD_LINES), STANDARD_BUDGET)
+        yield from _rate("AWS WAF", folder / "waf", waf(WAF_LINES), WAF_BUDGET)
+        yield from _against_fail2ban(folder / "combined")
+    yield _memory()
+
+
+def _rate(name: str, path: Path, lines: Iterable[str], least: int) -> Iterator[Figure]:
+    _write(path, lines)
+    number = replayed(path)
+    floor_s, ours_s = paired_cpu_s(_work(plain_split, path), _work(replayed, path), rounds=5)
+    how = (
+        f"{number:,} lines, {path.stat().st_size / number:.0f} bytes each, the default rules; best of 5 rounds in turns"
+    )
+    slower = number / floor_s / 3
+    budget, why = (least, "") if slower >= least else (slower, ", or a third of the plain split on a slower machine")
+    yield Figure(f"replay of {name} lines", number / ours_s, "lines/CPU s", round(budget), how + why, at_least=True)
+    yield Figure(f"the same against reading and splitting the file ({name})", ours_s / floor_s, "times", None, how)
+
+
+def _work(measured: Callable[[Path], int], path: Path) -> Callable[[], Callable[[], object]]:
+    return lambda: lambda: measured(path)
+
+
+def _write(path: Path, lines: Iterable[str]) -> None:
+    with path.open("w") as file:
+        file.writelines(lines)
+
+
+def _against_fail2ban(path: Path) -> Iterator[Figure]:
+    """Both as commands on the same file, start included."""
+    peer = shutil.which("fail2ban-regex")
+    if peer is None:
+        return
+    _write(path, combined(COMBINED_LINES))
+    filters = r'^<HOST> \S+ \S+ \[[^\]]*\] "[^"]*" 4\d\d '
+    theirs_s = _command_cpu_s([peer, str(path), filters])
+    ours_s = _command_cpu_s([sys.executable, "-m", "sluice", "replay", str(path), "--rules", str(RULES)])
+    how = f"{COMBINED_LINES:,} combined lines; CPU time of fail2ban-regex with one pattern over that of `sluice replay`"
+    yield Figure("replay against fail2ban's filter", theirs_s / ours_s, "times as fast", 10, how, at_least=True)
+
+
+def _command_cpu_s(command: list[str]) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def _memory() -> Figure:
+    code = f"from bench.replay import most_memory_mb; print(most_memory_mb({MANY_LINES}))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    how = f"{MANY_LINES:,} lines of 1,000,000 clients, the default rules; most memory the process ever had"
+    return Figure("memory of a replay", float(done.stdout), "MB", 300, how)
+
+
+def most_memory_mb(number: int) -> float:
+    """Of this process, after a replay of so many lines."""
+    replay(crowd(number, clients=1_000_000), [rules()], Options())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    from bench.__main__ import table
+
+    Console().print(table(list(figures())))

@@ -1,0 +1,117 @@
+"""The allowlist: networks that are never published. What is added lifts the live blocks that it overlaps."""
+
+from itertools import islice
+
+import msgspec
+
+from chalicelib.admin.blocking import lift
+from chalicelib.admin.changes import Caller, Change, Changed, Done, make
+from chalicelib.admin.networks import Widest, allowed_now
+from chalicelib.admin.pages import page, read_cursor
+from chalicelib.admin.refusals import ForceNeeded, Invalid, fault
+from chalicelib.admin.words import plural
+from chalicelib.core.addresses import Network
+from chalicelib.core.state import Allow, Block, Call
+from chalicelib.ports import Delete, Item, Put, StateStore
+
+MOST_ENTRIES = 5000
+"""Every publish reads all of them."""
+
+MOST_LIFTED_SHOWN = 1000
+PATH = "/v1/allowlist"
+
+
+class AllowPage(msgspec.Struct, frozen=True, kw_only=True):
+    now: int
+    entries: list[Allow]
+    next: str | None
+
+
+class AllowChange(Changed, frozen=True, kw_only=True):
+    entry: Allow
+    lifted: list[str]
+    """Live blocks that overlap the network."""
+
+
+def entries(state: StateStore, *, limit: int, cursor: str | None, now: int) -> AllowPage:
+    """Entries that hold, in order of the network's text."""
+    above = read_cursor(cursor, [str])[0] if cursor else ""
+    read = (Allow.read(item.body) for item in state.query(Allow.kind, above=above))
+    some, following = page((entry for entry in read if entry.holds(now)), limit, lambda entry: [entry.network])
+    return AllowPage(now=now, entries=some, next=following)
+
+
+def put(
+    state: StateStore,
+    network: Network,
+    *,
+    comment: str,
+    expires_at: int | None,
+    force: bool,
+    widest: Widest,
+    caller: Caller,
+    now_ms: int,
+) -> Done:
+    """Adds an entry or changes it, then lifts the blocks it overlaps. Raises Refused, Conflict."""
+    now = now_ms // 1000
+    if expires_at is not None and expires_at <= now:
+        raise Invalid.of([fault("body", "expires_at", expires_at, f"epoch seconds after now, which is {now}")])
+    if widest.refuses(network) and not force:
+        accepted = f"a prefix of at least /{widest.prefix(network)}, or force"
+        raise ForceNeeded(
+            f"{network} would shelter everybody in it; it is taken only with force",
+            [fault("body", "network", str(network), accepted)],
+        )
+    wish = Allow(network=str(network), comment=comment, by=caller.name, added_at=now, expires_at=expires_at)
+    overlapped = [item for item in state.query(Block.kind) if Block.read(item.body).parsed().overlaps(network)]
+    done = make(state, lambda: _put(state, wish, overlapped, now), caller=caller, now_ms=now_ms)
+    # Not in one transaction, as there may be thousands. What overlaps the allowlist is never published, so nothing
+    # depends on it; and a call that is repeated lifts what is left.
+    lift(state, overlapped, now)
+    return done
+
+
+def _put(state: StateStore, wish: Allow, overlapped: list[Item], now: int) -> Change:
+    name = wish.network
+    stored = state.get(Allow.kind, name)
+    before = Allow.read(stored.body) if stored else None
+    if before is not None and not before.holds(now):
+        before = None
+    if stored is None and sum(1 for _ in islice(state.query(Allow.kind), MOST_ENTRIES)) == MOST_ENTRIES:
+        raise Invalid.of([fault("body", "network", name, f"at most {MOST_ENTRIES} entries; there are that many")])
+    lifted = [item.id for item in overlapped]
+    same = before is not None and (before.comment, before.expires_at) == (wish.comment, wish.expires_at)
+    if before is not None and same and not lifted:
+        answer = AllowChange(changed=False, detail=f"{name} was on the allowlist already", entry=before, lifted=[])
+        return Change(answer=answer, action="allowlist.put", target=name)
+    entry = msgspec.structs.replace(wish, added_at=before.added_at) if before else wish
+    what = f"the entry of {name} is changed" if before and not same else f"{name} is on the allowlist"
+    answer = AllowChange(
+        changed=True,
+        detail=what + (f"; lifted {plural(len(lifted), 'block')} that overlapped it" if lifted else ""),
+        undo=_again(before) if before else Call(method="DELETE", path=PATH, query={"network": [name]}),
+        entry=entry,
+        lifted=lifted[:MOST_LIFTED_SHOWN],
+    )
+    version = stored.version if stored else 0
+    item = Item(kind=entry.kind, id=name, body=entry.body(), version=version, expires_at=entry.expires_at)
+    return Change(answer=answer, writes=[Put(item)], action="allowlist.put", target=name)
+
+
+def delete(state: StateStore, network: Network, *, now: int) -> Change:
+    """Takes exactly this entry off."""
+    name = str(network)
+    stored = state.get(Allow.kind, name)
+    if stored is None or not (before := Allow.read(stored.body)).holds(now):
+        detail = f"{name} was not on the allowlist"
+        covering = [entry.network for entry in allowed_now(state, now) if entry.parsed().overlaps(network)]
+        if covering:
+            detail += f"; entries that overlap it: {', '.join(covering[:5])}"
+        return Change(answer=Changed(changed=False, detail=detail), action="allowlist.delete", target=name)
+    answer = Changed(changed=True, detail=f"{name} is off the allowlist", undo=_again(before))
+    return Change(answer=answer, writes=[Delete(stored)], action="allowlist.delete", target=name)
+
+
+def _again(entry: Allow) -> Call:
+    body = {"network": entry.network, "comment": entry.comment, "expires_at": entry.expires_at, "force": True}
+    return Call(method="PUT", path=PATH, body=body)

@@ -1,0 +1,230 @@
+"""Blocking and unblocking by hand, one network or some, all or none."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from chalicelib.admin.blocks import BlockView, view
+from chalicelib.admin.changes import Caller, Change, Changed
+from chalicelib.admin.networks import Widest, allowed_now, covering, overlapping, try_network
+from chalicelib.admin.refusals import Fault, ForceNeeded, Invalid, fault
+from chalicelib.admin.words import plural, reason, roughly
+from chalicelib.core.addresses import Network, NetworkSet, parse_network
+from chalicelib.core.durations import format_duration, parse_duration
+from chalicelib.core.rules import LONGEST_BLOCK_S
+from chalicelib.core.state import Allow, Block, Call, History
+from chalicelib.enforce import CLIENTS_A_WRITE
+from chalicelib.ports import Conflict, Delete, Item, Put, StateStore, Write
+from chalicelib.sweep import ended
+
+MOST_AT_ONCE = 40
+"""Networks in one call. Block, history, audit record and receipt have to fit into one transaction of 100."""
+
+PATH = "/v1/blocks"
+MOST_NAMED = 3
+"""Networks named in a sentence; the others are counted."""
+
+
+class BlockChange(Changed, frozen=True, kw_only=True):
+    blocks: list[BlockView]
+
+
+class UnblockChange(Changed, frozen=True, kw_only=True):
+    lifted: list[BlockView]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """A block to be made by hand, as the caller wrote it."""
+
+    network: str
+    block_for: str
+    comment: str = ""
+    force: bool = False
+
+
+def block(
+    state: StateStore, wishes: Sequence[Wish], *, single: bool, widest: Widest, caller: Caller, now: int
+) -> Change:
+    """Blocks every network wished for, or none. ``single``: the caller wrote one, not a list of them.
+
+    A block of the same network is replaced. Raises Invalid and ForceNeeded, each with everything that is wrong.
+    """
+    made = _checked(wishes, single, caller, now)
+    allowed = allowed_now(state, now)
+    allowlist = NetworkSet(entry.parsed() for entry in allowed)
+    objections = []
+    for number, (wish, network, _) in enumerate(made):
+        if not wish.force:
+            why = _objection(network, overlapping(allowed, network), widest, caller)
+            objections += [fault("body", _field(number, single), str(network), text) for text in why]
+    if objections:
+        raise ForceNeeded(
+            "; ".join(f"{objection.value}: {objection.accepted}" for objection in objections[:3]), objections
+        )
+    new = [block for _, _, block in made]
+    names = [block.network for block in new]
+    stored = state.get_many(Block.kind, names)
+    writes = [Put(_item(block, stored.get(block.network))) for block in new]
+    held = (Block.read(item.body) for item in stored.values())
+    replaced = {block.network: block for block in held if block.until > now}
+    length = {block.until - now for block in new}
+    detail = f"{_named(names)} blocked for {roughly(max(length))}" + ("" if len(length) == 1 else " at most")
+    if replaced:
+        detail += f"; {plural(len(replaced), 'block')} replaced"
+    views = [view(block, allowlist) for block in new]
+    withheld = [block.network for block in views if block.withheld]
+    if withheld:
+        detail += f"; {_named(withheld)} withheld, for overlapping the allowlist"
+    answer = BlockChange(changed=True, detail=detail, undo=_unmade(names, replaced, now), blocks=views)
+    return Change(answer=answer, writes=writes, action="block.post", target=", ".join(names))
+
+
+def unblock(state: StateStore, networks: Sequence[Network], *, forget: bool, allowlist: NetworkSet, now: int) -> Change:
+    """Lifts the blocks of exactly these networks; what is not blocked is left alone.
+
+    Requests made until now may have been refused already, and do not count as new offences. ``forget`` wipes the
+    offences as well.
+    """
+    names = list(dict.fromkeys(map(str, networks)))
+    items = {id: item for id, item in state.get_many(Block.kind, names).items() if Block.read(item.body).until > now}
+    histories = state.get_many(History.kind, names)
+    lifted = [Block.read(items[name].body) for name in names if name in items]
+    forgotten = [name for name in names if forget and name in histories and History.read(histories[name].body).rules]
+    writes: list[Write] = [Delete(items[block.network]) for block in lifted]
+    for name in dict.fromkeys([*(block.network for block in lifted), *forgotten]):
+        history = ended(name, histories.get(name), now)
+        writes.append(Put(_without_offences(history) if forget else history))
+    target = ", ".join(names)
+    if not writes:
+        detail = f"{_named(names)} not blocked" + _wider(state, networks[:MOST_NAMED], now)
+        answer = UnblockChange(changed=False, detail=detail, lifted=[])
+        return Change(answer=answer, action="block.delete", target=target)
+    detail = f"{_named([block.network for block in lifted])} no longer blocked" if lifted else ""
+    if forgotten:
+        detail += ("; " if detail else "") + f"the offences of {_few(forgotten)} are forgotten"
+    # Nothing brings forgotten offences back.
+    undo = _again(lifted, now) if lifted else None
+    answer = UnblockChange(changed=True, detail=detail, undo=undo, lifted=[view(block, allowlist) for block in lifted])
+    return Change(answer=answer, writes=writes, action="block.delete", target=target)
+
+
+def _wider(state: StateStore, networks: Sequence[Network], now: int) -> str:
+    """Blocks of wider networks, which may be what the caller means: an IPv6 client is blocked with its /64."""
+    names = [name for network in networks for name in covering(network)[1:]]
+    found = [
+        block for item in state.get_many(Block.kind, names).values() if (block := Block.read(item.body)).until > now
+    ]
+    return f" by themselves; blocked is {_few([block.network for block in found])}, which holds them" if found else ""
+
+
+def lift(state: StateStore, items: Sequence[Item], now: int) -> None:
+    """Lifts blocks in as many transactions as it takes; one that has changed meanwhile is left alone."""
+    for start in range(0, len(items), CLIENTS_A_WRITE):
+        some = items[start : start + CLIENTS_A_WRITE]
+        histories = state.get_many(History.kind, [item.id for item in some])
+        writes: list[Write] = []
+        for item in some:
+            writes += [Delete(item), Put(ended(item.id, histories.get(item.id), now))]
+        try:
+            state.write(writes)
+        except Conflict:
+            if len(some) > 1:
+                half = len(some) // 2
+                lift(state, some[:half], now)
+                lift(state, some[half:], now)
+
+
+def _checked(wishes: Sequence[Wish], single: bool, caller: Caller, now: int) -> list[tuple[Wish, Network, Block]]:
+    """Each wish with its network and block. Raises Invalid."""
+    faults, made, seen = [], [], set()
+    for number, wish in enumerate(wishes):
+        field = _field(number, single)
+        network = try_network(wish.network, "body", field)
+        seconds = _seconds(wish.block_for, _field(number, single, "block_for"))
+        faults += [found for found in (network, seconds) if isinstance(found, Fault)]
+        if isinstance(network, Fault) or isinstance(seconds, Fault):
+            continue
+        if network.prefixlen == 0:
+            faults.append(fault("body", field, wish.network, "a prefix longer than /0, which AWS WAF does not take"))
+        elif network in seen:
+            faults.append(fault("body", field, wish.network, "each network once"))
+        seen.add(network)
+        block = Block(network=str(network), blocked_at=now, until=now + seconds, comment=wish.comment, by=caller.name)
+        made.append((wish, network, block))
+    if faults:
+        raise Invalid.of(faults)
+    return made
+
+
+def _seconds(text: str, field: str) -> int | Fault:
+    try:
+        seconds = parse_duration(text)
+    except ValueError as exc:
+        return fault("body", field, text, str(exc))
+    if not 1 <= seconds <= LONGEST_BLOCK_S:
+        return fault("body", field, text, f"1s .. {format_duration(LONGEST_BLOCK_S)}")
+    return seconds
+
+
+def _objection(network: Network, allowed: Sequence[Allow], widest: Widest, caller: Caller) -> Iterable[str]:
+    if allowed:
+        first = allowed[0]
+        told = f"{first.network} ({first.comment})" if first.comment else first.network
+        yield f"it overlaps {told} on the allowlist; with force it is stored, and withheld from the IP sets"
+    if _holds(network, caller.address):
+        yield f"it holds {caller.address}, the address you call from; with force it is blocked all the same"
+    if widest.refuses(network):
+        yield f"it is wider than /{widest.prefix(network)}; with force it is blocked all the same"
+
+
+def _holds(network: Network, address: str) -> bool:
+    """Whether ``address`` is in ``network``; API Gateway's own test calls come from no address."""
+    try:
+        return parse_network(address).overlaps(network)
+    except ValueError:
+        return False
+
+
+def _unmade(names: Sequence[str], replaced: Mapping[str, Block], now: int) -> Call:
+    """Undoes new blocks. One call cannot both lift and restore; what it cannot lift, it ends a second later."""
+    if not replaced:
+        return Call(method="DELETE", path=PATH, query={"network": list(names)})
+    ended_soon = [Block(network=name, blocked_at=now, until=now + 1, comment="undone") for name in names]
+    return _again([replaced.get(block.network, block) for block in ended_soon], now)
+
+
+def _item(block: Block, before: Item | None) -> Item:
+    return Item(kind=block.kind, id=block.network, body=block.body(), version=before.version if before else 0)
+
+
+def _again(blocks: Iterable[Block], now: int) -> Call:
+    """Blocks for what is left of ``blocks``; by hand, so that no rule answers for them."""
+    again = [
+        {
+            "network": block.network,
+            "block_for": format_duration(block.until - now),
+            "comment": block.comment if block.manual else f"again: {reason(block)}",
+            "force": True,
+        }
+        for block in blocks
+    ]
+    return Call(method="POST", path=PATH, body={"blocks": again})
+
+
+def _without_offences(item: Item) -> Item:
+    return replace(item, body=msgspec.structs.replace(History.read(item.body), rules={}).body())
+
+
+def _field(number: int, single: bool, name: str = "network") -> str:
+    return name if single else f"blocks[{number}].{name}"
+
+
+def _named(names: Sequence[str]) -> str:
+    return f"{_few(names)} {'is' if len(names) == 1 else 'are'}"
+
+
+def _few(names: Sequence[str]) -> str:
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,247 @@
+"""One client: blocked by what and until when, what it did before, what it does now, in figures and in words. And the
+busiest clients of all."""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from chalicelib.admin.blocks import BlockView, view
+from chalicelib.admin.live import Live
+from chalicelib.admin.networks import allowed_now, covering, overlapping
+from chalicelib.admin.refusals import NotFound
+from chalicelib.admin.words import evidence, plural, roughly
+from chalicelib.core.addresses import Network, NetworkSet, network_of
+from chalicelib.core.current import busiest
+from chalicelib.core.durations import format_duration
+from chalicelib.core.requests import Source
+from chalicelib.core.rules import Action, Rule
+from chalicelib.core.state import Allow, Block, Breaker, Evidence, History, Pause
+from chalicelib.ports import StateStore
+
+
+class Count(msgspec.Struct, frozen=True, kw_only=True):
+    """A client's requests in the latest window of a rule."""
+
+    rule: str
+    source: Source
+    network: str
+    count: int
+    limit: int
+    window_s: int
+    action: Action
+
+
+class PastView(msgspec.Struct, frozen=True, kw_only=True):
+    network: str
+    rule: str
+    offence: int
+    until: int
+    outcome: str
+    evidence: Evidence
+
+
+class Client(msgspec.Struct, frozen=True, kw_only=True):
+    now: int
+    network: str
+    blocked: bool
+    """AWS WAF refuses it, or will after the next publish."""
+    blocks: list[BlockView]
+    allowlist: list[Allow]
+    history: list[PastView]
+    lifted_at: int | None
+    counts: list[Count]
+    explain: list[str]
+
+
+class Busy(msgspec.Struct, frozen=True, kw_only=True):
+    network: str
+    count: int
+    blocked_until: int | None
+    allowlisted: bool
+
+
+class Busiest(msgspec.Struct, frozen=True, kw_only=True):
+    """The busiest clients of one rule and log, in the window from ``from_ms`` (inclusive) to ``to_ms`` (exclusive)."""
+
+    rule: str
+    source: Source
+    limit: int
+    window_s: int
+    action: Action
+    from_ms: int
+    to_ms: int
+    clients: list[Busy]
+
+
+class Top(msgspec.Struct, frozen=True, kw_only=True):
+    now: int
+    rules: list[Busiest]
+
+
+def client(state: StateStore, live: Live, network: Network, *, sample_rate: int, now_ms: int) -> Client:
+    """For a network that is wider than a rule's clients, that rule has no count.
+
+    The tally logs may be out of reach; that is then part of the explanation.
+    """
+    now = now_ms // 1000
+    names = covering(network)
+    allowed = allowed_now(state, now)
+    # A block of a wider network is withheld as a whole, for an entry that need not cover this client.
+    allowlist = NetworkSet(entry.parsed() for entry in allowed)
+    stored = [Block.read(item.body) for item in state.get_many(Block.kind, names).values()]
+    blocks = sorted((block for block in stored if block.until > now), key=lambda block: -block.until)
+    histories = [History.read(item.body) for item in state.get_many(History.kind, names).values()]
+    history = [
+        PastView(
+            network=of.network,
+            rule=rule,
+            offence=past.offence,
+            until=past.until,
+            outcome=past.outcome,
+            evidence=past.evidence,
+        )
+        for of in histories
+        for rule, past in of.rules.items()
+    ]
+    history.sort(key=lambda past: -past.evidence.last_ms)
+    problem = live.problem(now_ms)
+    uncounted = f"the counts cannot be read ({problem})" if problem else ""
+    if not problem and not live.rules.rules:
+        uncounted = "no rule is in force"
+    counts = list(_counts(live, network, sample_rate, now_ms)) if problem is None else []
+    views = [view(block, allowlist) for block in blocks]
+    pause = _pause(state)
+    found = Client(
+        now=now,
+        network=str(network),
+        blocked=any(not block.withheld for block in views) and not pause.release,
+        blocks=views,
+        allowlist=overlapping(allowed, network),
+        history=history,
+        lifted_at=max((of.ended_at for of in histories if of.ended_at), default=None),
+        counts=counts,
+        explain=[],
+    )
+    breaker = state.get(Breaker.kind, Breaker.id)
+    open = breaker is not None and Breaker.read(breaker.body).open
+    return msgspec.structs.replace(found, explain=list(explain(found, pause, breaker_open=open, uncounted=uncounted)))
+
+
+def top(state: StateStore, live: Live, *, rule: str | None, number: int, sample_rate: int, now_ms: int) -> Top:
+    """``live`` has just looked. Raises NotFound if there is no such rule."""
+    now = now_ms // 1000
+    if rule is not None and all(other.name != rule for other in live.rules.rules):
+        names = ", ".join(other.name for other in live.rules.rules) or "none"
+        raise NotFound(f"There is no rule {rule!r}; there are: {names}.")
+    allowlist = NetworkSet(entry.parsed() for entry in allowed_now(state, now))
+    lists = []
+    for meant, source in live.counted():
+        if rule is not None and meant.name != rule:
+            continue
+        window = live.window(meant, now_ms)
+        found = [
+            (network_of(key, meant.ipv4, meant.ipv6), count * 100 // sample_rate)
+            for key, count in busiest(live.clients(meant, source), window, number)
+        ]
+        blocks = state.get_many(Block.kind, [str(network) for network, _ in found])
+        until = {id: block.until for id, item in blocks.items() if (block := Block.read(item.body)).until > now}
+        lists.append(
+            Busiest(
+                rule=meant.name,
+                source=source,
+                limit=meant.limit,
+                window_s=meant.window_s,
+                action=meant.action,
+                from_ms=window.first * meant.slot_ms,
+                to_ms=window.end * meant.slot_ms,
+                clients=[
+                    Busy(
+                        network=str(network),
+                        count=count,
+                        blocked_until=until.get(str(network)),
+                        allowlisted=allowlist.overlaps(network),
+                    )
+                    for network, count in found
+                ],
+            )
+        )
+    return Top(now=now, rules=lists)
+
+
+def explain(client: Client, pause: Pause, *, breaker_open: bool, uncounted: str) -> Iterator[str]:
+    """What is known of a client, a sentence each. ``uncounted``: why nothing is known of its requests, if so."""
+    name, now = client.network, client.now
+    for block in client.blocks:
+        by = "" if block.network == name else f" by a block of {block.network}"
+        yield f"{name} is blocked{by} for another {roughly(block.until - now)}: {block.reason}."
+        if block.withheld:
+            yield "That block is withheld: it overlaps the allowlist, so no IP set holds it."
+    if not client.blocks:
+        yield f"{name} is not blocked."
+    for entry in client.allowlist:
+        until = f" for another {roughly(entry.expires_at - now)}" if entry.expires_at is not None else ""
+        comment = f" ({entry.comment})" if entry.comment else ""
+        yield f"{entry.network} is on the allowlist{until}{comment}: no rule blocks it."
+    if pause.release:
+        yield "Enforcement is paused and the IP sets are emptied: nobody is refused."
+    elif pause.paused:
+        yield "Enforcement is paused: running blocks run out, nothing new is blocked."
+    if breaker_open:
+        yield "The circuit breaker is open: nothing new is blocked until it is reset."
+    for count in client.counts:
+        yield _standing(count)
+    for past in client.history:
+        yield (
+            f"{roughly(max(0, now - past.evidence.last_ms // 1000))} ago: offence {past.offence} against "
+            f"{evidence(past.evidence)}; {_OUTCOMES.get(past.outcome, past.outcome)}."
+        )
+    if client.lifted_at is not None:
+        yield f"Its last block ended {roughly(max(0, now - client.lifted_at))} ago."
+    if uncounted:
+        yield f"What it does now is not known: {uncounted}."
+
+
+_OUTCOMES = {
+    "blocked": "it was blocked",
+    "extended": "its block was prolonged",
+    "counted": "the rule only counts",
+    "allowlisted": "it was on the allowlist",
+    "stale": "the log came too late for a block",
+}
+
+
+def _standing(count: Count) -> str:
+    over = "over" if count.count > count.limit else "within"
+    window = format_duration(count.window_s)
+    return (
+        f"Rule {count.rule} ({count.source} log): {plural(count.count, 'request')} of {count.network} in the latest "
+        f"{window}, {over} the limit of {count.limit}."
+    )
+
+
+def _counts(live: Live, network: Network, sample_rate: int, now_ms: int) -> Iterator[Count]:
+    for rule, source in live.counted():
+        prefix = _prefix(rule, network)
+        if network.prefixlen < prefix:
+            continue
+        of = network.supernet(new_prefix=prefix)
+        count = live.window(rule, now_ms).count(live.slots(rule, source, of.network_address.packed))
+        yield Count(
+            rule=rule.name,
+            source=source,
+            network=str(of),
+            count=count * 100 // sample_rate,
+            limit=rule.limit,
+            window_s=rule.window_s,
+            action=rule.action,
+        )
+
+
+def _prefix(rule: Rule, network: Network) -> int:
+    return rule.ipv4 if network.version == 4 else rule.ipv6
+
+
+def _pause(state: StateStore) -> Pause:
+    item = state.get(Pause.kind, Pause.id)
+    pause = Pause.read(item.body) if item else Pause()
+    return pause if pause.paused else Pause()

@@ -1,0 +1,54 @@
+"""Networks as callers write them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from chalicelib.admin.refusals import Fault, Invalid, fault
+from chalicelib.core.addresses import Network, parse_network
+from chalicelib.core.state import Allow
+from chalicelib.ports import StateStore
+
+
+@dataclass(frozen=True, slots=True)
+class Widest:
+    """The shortest prefixes that are taken without force."""
+
+    ipv4: int
+    ipv6: int
+
+    def refuses(self, network: Network) -> bool:
+        return network.prefixlen < self.prefix(network)
+
+    def prefix(self, network: Network) -> int:
+        return self.ipv4 if network.version == 4 else self.ipv6
+
+
+def read_network(text: str, place: str, field: str = "network") -> Network:
+    """Raises Invalid."""
+    network = try_network(text, place, field)
+    if isinstance(network, Fault):
+        raise Invalid.of([network])
+    return network
+
+
+def try_network(text: str, place: str, field: str) -> Network | Fault:
+    try:
+        return parse_network(text)
+    except ValueError as exc:
+        return fault(place, field, text, str(exc))
+
+
+def covering(network: Network) -> list[str]:
+    """Names of ``network`` and of all wider ones, narrowest first: what blocks and histories are stored under."""
+    return [str(network.supernet(new_prefix=prefix)) for prefix in range(network.prefixlen, 0, -1)]
+
+
+def overlapping(entries: Iterable[Allow], network: Network) -> list[Allow]:
+    """Those that overlap ``network``."""
+    return [entry for entry in entries if entry.parsed().overlaps(network)]
+
+
+def allowed_now(state: StateStore, now: int) -> list[Allow]:
+    """The allowlist's entries that hold."""
+    entries = (Allow.read(item.body) for item in state.query(Allow.kind))
+    return [entry for entry in entries if entry.holds(now)]

@@ -1,0 +1,80 @@
+"""Requests, detections and blocks over time, for charts."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from chalicelib.admin.live import Live, Seen
+from chalicelib.core.state import Block, Detection
+from chalicelib.ports import StateStore
+
+MOST_DETECTIONS = 500
+"""Records read for one log, the newest; each names up to a thousand clients."""
+
+
+class Point(msgspec.Struct, frozen=True, kw_only=True):
+    at: int
+    requests: int
+    detections: int
+    blocks: int
+
+
+class Series(msgspec.Struct, frozen=True, kw_only=True):
+    now: int
+    step_s: int
+    points: list[Point]
+
+
+def series(state: StateStore, live: Live, *, span_s: int, step_s: int, now_ms: int) -> Series:
+    """``live`` has just looked. Steps begin at multiples of ``step_s``; the last one holds ``now_ms``."""
+    now = now_ms // 1000
+    last = now // step_s
+    first = last - -(-span_s // step_s) + 1
+    seen = list(live.seen())
+    requests = spread(seen, step_s * 1000)
+    detections: dict[int, int] = {}
+    for detection in _detections(state, seen, first * step_s * 1000):
+        step = detection.detected_ms // 1000 // step_s
+        detections[step] = detections.get(step, 0) + len(detection.offenders)
+    blocks: dict[int, int] = {}
+    for item in state.query(Block.kind):
+        step = Block.read(item.body).blocked_at // step_s
+        blocks[step] = blocks.get(step, 0) + 1
+    points = [
+        Point(
+            at=step * step_s,
+            requests=round(requests.get(step, 0)),
+            detections=detections.get(step, 0),
+            blocks=blocks.get(step, 0),
+        )
+        for step in range(first, last + 1)
+    ]
+    return Series(now=now, step_s=step_s, points=points)
+
+
+def spread(items: Iterable[Seen], step_ms: int) -> dict[int, float]:
+    """Requests by step, those of an item spread evenly from its first to its last.
+
+    >>> spread([Seen("log", 0, written_ms=0, first_ms=1500, last_ms=2499, requests=10)], 1000)
+    {1: 5.0, 2: 5.0}
+    """
+    requests: dict[int, float] = {}
+    for item in items:
+        end = item.last_ms + 1
+        length = end - item.first_ms
+        for step in range(item.first_ms // step_ms, (end - 1) // step_ms + 1):
+            inside = min(end, (step + 1) * step_ms) - max(item.first_ms, step * step_ms)
+            requests[step] = requests.get(step, 0) + item.requests * inside / length
+    return requests
+
+
+def _detections(state: StateStore, seen: Iterable[Seen], since_ms: int) -> Iterable[Detection]:
+    """Detections of the items that were written since ``since_ms``: their ids begin with log and offset."""
+    firsts: dict[str, int] = {}
+    for item in seen:
+        if item.written_ms >= since_ms:
+            firsts[item.log] = min(item.offset, firsts.get(item.log, item.offset))
+    for log, offset in firsts.items():
+        above, below = f"{log}/{offset:012d}", f"{log}0"  # "0" follows "/"
+        for found in state.query(Detection.kind, above=above, below=below, limit=MOST_DETECTIONS, descending=True):
+            yield Detection.read(found.body)

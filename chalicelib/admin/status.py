@@ -1,0 +1,137 @@
+"""How things stand: what is enforced, what is blocked, how full the IP sets are, whether requests are being counted."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import msgspec
+
+from chalicelib.admin.live import Live
+from chalicelib.admin.networks import allowed_now
+from chalicelib.admin.rules import rule_set
+from chalicelib.core.addresses import NetworkSet
+from chalicelib.core.ipsets import CAPACITY, IpSet, Wanted, wanted
+from chalicelib.core.state import Block, Breaker, Heartbeat, Pause
+from chalicelib.ports import StateStore
+
+RATE_MS = 60_000
+MOST_RULES_SHOWN = 1000
+
+
+class RuleBlocks(msgspec.Struct, frozen=True):
+    rule: str
+    blocks: int
+
+
+class BlocksStatus(msgspec.Struct, frozen=True, kw_only=True):
+    active: int
+    ipv4: int
+    ipv6: int
+    withheld: int
+    overflow: int
+    """No room in the IP sets."""
+    by_rule: list[RuleBlocks]
+
+
+class SetsStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """All IP sets of one family, once they are published."""
+
+    family: int
+    networks: int
+    capacity: int
+
+
+class RulesStatus(msgspec.Struct, frozen=True, kw_only=True):
+    version: int
+    rules: int
+    saved_at: int
+    by: str
+    problem: str | None
+
+
+class SweepStatus(msgspec.Struct, frozen=True, kw_only=True):
+    at: int
+    age_s: int
+
+
+class IngestStatus(msgspec.Struct, frozen=True, kw_only=True):
+    requests_per_second: float = 0.0
+    lag_ms: int | None = None
+    counted_at: int | None = None
+    shards: int = 0
+    problem: str | None = None
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    now: int
+    pause: Pause
+    breaker: Breaker
+    blocks: BlocksStatus
+    ip_sets: list[SetsStatus]
+    allowlist: int
+    rules: RulesStatus
+    sweep: SweepStatus | None
+    ingest: IngestStatus
+
+
+def status(state: StateStore, live: Live, sets: Sequence[IpSet], now_ms: int) -> Status:
+    """``sets``: every configured IP set. The tally logs may be out of reach; that is then part of the answer."""
+    now = now_ms // 1000
+    held = {item.id: item for item in state.get_many(Pause.kind, [Pause.id, Breaker.id, Heartbeat.id]).values()}
+    pause = Pause.read(held[Pause.id].body) if Pause.id in held else Pause()
+    breaker = Breaker.read(held[Breaker.id].body) if Breaker.id in held else Breaker()
+    beat = Heartbeat.read(held[Heartbeat.id].body) if Heartbeat.id in held else None
+    blocks = [block for item in state.query(Block.kind) if (block := Block.read(item.body)).until > now]
+    entries = allowed_now(state, now)
+    rooms = {family: CAPACITY * sum(ip_set.family == family for ip_set in sets) for family in (4, 6)}
+    planned = wanted(blocks, NetworkSet(entry.parsed() for entry in entries), rooms, now)
+    released = pause.paused and pause.release
+    rules = rule_set(state)
+    return Status(
+        now=now,
+        pause=pause,
+        breaker=breaker,
+        blocks=_blocks(blocks, planned),
+        ip_sets=[
+            SetsStatus(family=family, networks=0 if released else len(planned.networks[family]), capacity=room)
+            for family, room in rooms.items()
+        ],
+        allowlist=len(entries),
+        rules=RulesStatus(
+            version=rules.version,
+            rules=len(rules.rules),
+            saved_at=rules.saved_at,
+            by=rules.by,
+            problem=rules.problem,
+        ),
+        sweep=SweepStatus(at=beat.at, age_s=max(0, now - beat.at)) if beat else None,
+        ingest=_ingest(live, now_ms),
+    )
+
+
+def _blocks(blocks: Sequence[Block], planned: Wanted) -> BlocksStatus:
+    most_first = sorted(Counter(block.rule for block in blocks).items(), key=lambda pair: (-pair[1], pair[0]))
+    ipv6 = sum(":" in block.network for block in blocks)
+    return BlocksStatus(
+        active=len(blocks),
+        ipv4=len(blocks) - ipv6,
+        ipv6=ipv6,
+        withheld=planned.allowlisted,
+        overflow=planned.overflow,
+        by_rule=[RuleBlocks(*pair) for pair in most_first[:MOST_RULES_SHOWN]],
+    )
+
+
+def _ingest(live: Live, now_ms: int) -> IngestStatus:
+    problem = live.problem(now_ms)
+    if problem is not None:
+        return IngestStatus(problem=problem)
+    seen = list(live.seen())
+    recent = [item for item in seen if item.written_ms > now_ms - RATE_MS]
+    newest = {item.log: item for item in sorted(recent, key=lambda item: item.offset)}
+    lags = [max(0, item.written_ms - item.last_ms) for item in newest.values()]
+    return IngestStatus(
+        requests_per_second=round(sum(item.requests for item in recent) * 1000 / RATE_MS, 1),
+        lag_ms=max(lags, default=None),
+        counted_at=max((item.written_ms // 1000 for item in seen), default=None),
+        shards=len(newest),
+    )

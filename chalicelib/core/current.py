@@ -1,0 +1,52 @@
+"""How many requests clients make just now: exact counts within a rule's latest window.
+
+The latest window ends with the newest request that was counted, as logs arrive late: a window that ended with the
+present would always look half empty.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from heapq import nlargest
+
+from chalicelib.core.rules import Rule
+from chalicelib.core.tally import Slots
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """A window, in slots: from ``first`` (inclusive) to ``end`` (exclusive)."""
+
+    first: int
+    end: int
+
+    def count(self, slots: Slots) -> int:
+        """Requests within the window.
+
+        >>> Latest(10, 20).count({9: 5, 10: 2, 19: 1, 20: 7})
+        3
+        """
+        return sum(number for slot, number in slots.items() if self.first <= slot < self.end)
+
+
+def latest_window(rule: Rule, newest_ms: int, now_ms: int, lag_ms: int) -> Latest:
+    """The window of ``rule`` that ends with the slot of ``newest_ms``, but not after ``now_ms``.
+
+    When nothing came for more than ``lag_ms``, the window ends that long ago, and empties as time goes by.
+
+    >>> rule = Rule(name="r", limit=1, window_s=10, resolution=10)
+    >>> latest_window(rule, 58_200, 60_000, 5_000), latest_window(rule, 3_000, 60_000, 5_000)
+    (Latest(first=49, end=59), Latest(first=46, end=56))
+    """
+    end_ms = min(max(newest_ms, now_ms - lag_ms), now_ms)
+    end = end_ms // rule.slot_ms + 1
+    return Latest(end - rule.resolution, end)
+
+
+def busiest(clients: Iterable[tuple[bytes, Slots]], window: Latest, number: int) -> list[tuple[bytes, int]]:
+    """The clients with most requests in ``window`` and their counts, busiest first; none without requests.
+
+    >>> busiest([(b"aaaa", {1: 2}), (b"bbbb", {1: 3}), (b"cccc", {9: 9})], Latest(0, 5), 2)
+    [(b'bbbb', 3), (b'aaaa', 2)]
+    """
+    counts = ((count, key) for key, slots in clients if (count := window.count(slots)))
+    return [(key, count) for count, key in nlargest(number, counts)]

@@ -1,0 +1,82 @@
+"""Where the hashes of tokens are kept: an SSM parameter, or a file on one machine."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aws_lambda_powertools.utilities.parameters import SSMProvider
+from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError, SetParameterError
+
+from chalicelib.core.tokens import Token, TokensError, dump_tokens, load_tokens
+from chalicelib.ports import Unavailable
+
+if TYPE_CHECKING:
+    from mypy_boto3_ssm import SSMClient
+
+CACHED_S = 30
+"""How long a revoked token may still be known here; API Gateway remembers the authorizer's answer as long again."""
+
+KEY = "alias/aws/ssm"
+"""The account's own key for parameters."""
+
+LARGEST_PARAMETER = 4096
+"""Bytes in a standard parameter: some twenty tokens."""
+
+
+class ParameterTokens:
+    """Tokens in a SecureString parameter of AWS Systems Manager."""
+
+    def __init__(self, client: "SSMClient", name: str) -> None:
+        self._client = client
+        self._provider = SSMProvider(boto3_client=client)
+        self._name = name
+
+    def read(self) -> tuple[Token, ...]:
+        """Up to ``CACHED_S`` old; empty when there is no parameter. Raises Unavailable."""
+        return self._read(force=False)
+
+    def write(self, tokens: Sequence[Token]) -> None:
+        """Raises TokensError if they do not fit, Unavailable if they could not be written."""
+        text = dump_tokens(tokens)
+        if len(text) > LARGEST_PARAMETER:
+            raise TokensError(f"{len(tokens)} tokens do not fit into {self._name}; revoke some")
+        try:
+            self._provider.set(self._name, text, parameter_type="SecureString", kms_key_id=KEY, overwrite=True)
+        except SetParameterError as exc:
+            raise Unavailable(f"write {self._name}: {exc}") from exc
+
+    def fresh(self) -> tuple[Token, ...]:
+        """As stored this moment, for an edit."""
+        return self._read(force=True)
+
+    def _read(self, *, force: bool) -> tuple[Token, ...]:
+        try:
+            text = self._provider.get(self._name, decrypt=True, max_age=CACHED_S, force_fetch=force)
+        except GetParameterError as exc:
+            if isinstance(exc.__context__, self._client.exceptions.ParameterNotFound):
+                return ()
+            raise Unavailable(f"read {self._name}: {exc}") from exc
+        return load_tokens(str(text))
+
+
+class FileTokens:
+    """Tokens in a file that only its owner may read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> tuple[Token, ...]:
+        """Empty when there is no file. Raises TokensError, OSError."""
+        try:
+            return load_tokens(self._path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return ()
+
+    fresh = read
+
+    def write(self, tokens: Sequence[Token]) -> None:
+        beside = self._path.with_name(f".{self._path.name}.new")
+        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123
+            file.write(dump_tokens(tokens))
+        beside.replace(self._path)

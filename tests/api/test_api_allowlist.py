@@ -1,0 +1,99 @@
+from chalicelib.admin.allowlist import MOST_ENTRIES
+from chalicelib.core.state import Allow
+from chalicelib.ports import Item
+
+
+def test_an_addition_lifts_live_blocks_that_overlap_and_reaches_the_ip_set_with_the_next_publish(desk):
+    desk.attack("203.0.113.9")
+    desk.attack("192.0.2.77")
+    assert desk.published() == {"203.0.113.9/32", "192.0.2.77/32"}
+
+    reply = desk.call("PUT", "/v1/allowlist", {"network": "203.0.113.0/24", "comment": "office"})
+    desk.run(2)
+
+    assert reply.status == 200
+    assert reply.json["lifted"] == ["203.0.113.9/32"]
+    assert desk.published() == {"192.0.2.77/32"}
+    assert [block["network"] for block in desk.call("GET", "/v1/blocks").json["blocks"]] == ["192.0.2.77/32"]
+
+
+def test_an_allowlisted_client_is_not_blocked_again(desk):
+    desk.call("PUT", "/v1/allowlist", {"network": "203.0.113.9"})
+    desk.attack("203.0.113.9")
+    assert desk.published() == set()
+
+
+def test_an_entry_holds_until_it_expires(desk):
+    desk.call("PUT", "/v1/allowlist", {"network": "192.0.2.0/24", "expires_at": desk.now + 60})
+    assert [entry["network"] for entry in desk.call("GET", "/v1/allowlist").json["entries"]] == ["192.0.2.0/24"]
+    desk.run(61)
+    assert desk.call("GET", "/v1/allowlist").json["entries"] == []
+
+
+def test_an_entry_that_ends_in_the_past_is_refused_with_the_time(desk):
+    reply = desk.call("PUT", "/v1/allowlist", {"network": "192.0.2.0/24", "expires_at": desk.now})
+    assert (reply.status, reply.fields) == (422, ["expires_at"])
+    assert str(desk.now) in reply.json["detail"]
+
+
+def test_a_wide_network_needs_force(desk):
+    for network in ("10.0.0.0/15", "0.0.0.0/0", "2001::/31", "::/0"):
+        refused = desk.call("PUT", "/v1/allowlist", {"network": network})
+        assert (refused.status, refused.json["type"]) == (409, "urn:sluice:problem:force-needed")
+        assert desk.call("PUT", "/v1/allowlist", {"network": network, "force": True}).status == 200
+    assert desk.call("PUT", "/v1/allowlist", {"network": "10.0.0.0/16"}).status == 200
+
+
+def test_how_wide_is_a_setting(new_desk):
+    desk = new_desk({"WIDEST_IPV4": "24"})
+    assert desk.call("PUT", "/v1/allowlist", {"network": "10.0.0.0/23"}).status == 409
+    assert desk.call("PUT", "/v1/allowlist", {"network": "10.0.0.0/24"}).status == 200
+
+
+def test_repeating_a_put_or_delete_changes_nothing_and_is_not_audited_again(desk):
+    wish = {"network": "192.0.2.0/24", "comment": "probe"}
+    assert desk.call("PUT", "/v1/allowlist", wish).json["changed"] is True
+    assert desk.call("PUT", "/v1/allowlist", wish).json["changed"] is False
+    assert desk.call("DELETE", "/v1/allowlist", network="192.0.2.0/24").json["changed"] is True
+    again = desk.call("DELETE", "/v1/allowlist", network="192.0.2.0/24")
+    assert (again.status, again.json["changed"]) == (200, False)
+    assert [record.action for record in desk.audit()] == ["allowlist.delete", "allowlist.put"]
+
+
+def test_a_delete_that_misses_names_the_entries_that_overlap(desk):
+    desk.call("PUT", "/v1/allowlist", {"network": "192.0.2.0/24"})
+    assert "192.0.2.0/24" in desk.call("DELETE", "/v1/allowlist", network="192.0.2.7").json["detail"]
+
+
+def test_every_change_of_an_entry_is_undone_by_its_undo(desk):
+    entries = lambda: desk.call("GET", "/v1/allowlist").json["entries"]  # noqa: E731
+    first = desk.call("PUT", "/v1/allowlist", {"network": "192.0.2.0/24", "comment": "one"}).json
+    was = entries()
+    second = desk.call("PUT", "/v1/allowlist", {"network": "192.0.2.0/24", "comment": "two"}).json
+    desk.undo(second["undo"])
+    assert entries() == was
+    removed = desk.call("DELETE", "/v1/allowlist", network="192.0.2.0/24").json
+    desk.undo(removed["undo"])
+    assert entries() == was
+    desk.undo(first["undo"])
+    assert entries() == []
+
+
+def test_the_allowlist_is_bounded(desk):
+    entries = [Allow(network=f"10.{index // 256}.{index % 256}.0/24") for index in range(MOST_ENTRIES)]
+    desk.cloud.state.put_over([Item(kind=Allow.kind, id=entry.network, body=entry.body()) for entry in entries])
+    assert desk.call("PUT", "/v1/allowlist", {"network": "192.0.2.0/24"}).fields == ["network"]
+    assert desk.call("PUT", "/v1/allowlist", {"network": "10.0.0.0/24", "comment": "known"}).status == 200
+
+
+def test_the_list_comes_in_pages_without_gaps_while_it_changes(desk):
+    networks = sorted(f"10.0.{third}.0/24" for third in range(25))
+    for network in networks:
+        desk.call("PUT", "/v1/allowlist", {"network": network})
+    page = desk.call("GET", "/v1/allowlist", limit=10).json
+    desk.call("DELETE", "/v1/allowlist", network=page["entries"][-1]["network"])
+    seen = [entry["network"] for entry in page["entries"]]
+    while page["next"]:
+        page = desk.call("GET", "/v1/allowlist", limit=10, cursor=page["next"]).json
+        seen += [entry["network"] for entry in page["entries"]]
+    assert seen == networks

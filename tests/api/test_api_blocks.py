@@ -1,0 +1,216 @@
+import pytest
+
+from chalicelib.core.state import Evidence
+
+
+def networks(reply):
+    return [block["network"] for block in reply.json["blocks"]]
+
+
+def test_a_block_by_hand_reaches_the_ip_set_and_says_who_made_it(desk):
+    reply = desk.call("POST", "/v1/blocks", {"network": "203.0.113.9", "block_for": "1h", "comment": "scraper"})
+    desk.run(2)
+    assert reply.status == 201
+    (made,) = reply.json["blocks"]
+    assert (made["network"], made["rule"], made["by"], made["until"]) == (
+        "203.0.113.9/32",
+        "manual",
+        "alice",
+        desk.now - 2 + 3600,
+    )
+    assert made["reason"] == "blocked by alice: scraper"
+    assert desk.published() == {"203.0.113.9/32"}
+
+
+def test_an_unblock_reaches_the_ip_set_with_the_next_publish_and_the_old_requests_do_not_count_again(desk):
+    desk.attack("203.0.113.9")
+    assert desk.published() == {"203.0.113.9/32"}
+    reply = desk.call("DELETE", "/v1/blocks", network="203.0.113.9")
+    desk.run(2)
+    assert reply.json["changed"] is True
+    assert desk.published() == set()
+    desk.requests("203.0.113.9", 15)
+    desk.run(5)
+    assert desk.published() == set()
+
+
+def test_a_forgotten_offence_neither_shelters_the_client_nor_lengthens_its_next_block(desk):
+    desk.attack("203.0.113.9")
+    desk.call("DELETE", "/v1/blocks", network="203.0.113.9", forget="true")
+    desk.run(10)
+    desk.attack("203.0.113.9")
+    (block,) = desk.call("GET", "/v1/blocks").json["blocks"]
+    assert block["offence"] == 1
+
+
+def test_an_unblocked_client_that_offends_anew_is_blocked_anew(desk):
+    desk.attack("203.0.113.9")
+    desk.call("DELETE", "/v1/blocks", network="203.0.113.9")
+    desk.run(10)
+    assert networks(desk.call("GET", "/v1/blocks")) == []
+    desk.attack("203.0.113.9")
+    (block,) = desk.call("GET", "/v1/blocks").json["blocks"]
+    assert block["offence"] == 2
+
+
+def test_an_unblock_is_undone_by_its_undo(desk):
+    desk.attack("203.0.113.9")
+    before = desk.call("GET", "/v1/blocks").json["blocks"][0]
+    desk.run(60)
+    lifted = desk.call("DELETE", "/v1/blocks", network="203.0.113.9/32").json
+    assert desk.undo(lifted["undo"]).status == 201
+    (again,) = desk.call("GET", "/v1/blocks").json["blocks"]
+    assert again["until"] == before["until"]
+    assert before["reason"] in again["comment"]
+
+
+def test_unblocking_an_address_inside_a_blocked_network_says_what_to_lift(desk):
+    desk.put_block("2001:db8::/64")
+    reply = desk.call("DELETE", "/v1/blocks", network="2001:db8::1")
+    assert (reply.status, reply.json["changed"]) == (200, False)
+    assert "2001:db8::/64" in reply.json["detail"]
+
+
+@pytest.mark.parametrize(
+    ("network", "accepted"),
+    [
+        pytest.param("203.0.113.0/24", "203.0.113.7/32 (uptime probe) on the allowlist", id="overlaps the allowlist"),
+        pytest.param("198.51.100.0/24", "198.51.100.4, the address you call from", id="holds the caller"),
+        pytest.param("10.0.0.0/8", "wider than /16", id="is wide"),
+    ],
+)
+def test_a_dangerous_block_is_refused_with_the_reason_unless_forced(desk, network, accepted):
+    desk.call("PUT", "/v1/allowlist", {"network": "203.0.113.7", "comment": "uptime probe"})
+    wish = {"network": network, "block_for": "1h"}
+    refused = desk.call("POST", "/v1/blocks", wish)
+    assert (refused.status, refused.json["type"]) == (409, "urn:sluice:problem:force-needed")
+    assert accepted in refused.json["errors"][0]["accepted"]
+    assert networks(desk.call("GET", "/v1/blocks")) == []
+    assert desk.call("POST", "/v1/blocks", wish | {"force": True}).status == 201
+
+
+def test_a_forced_block_never_publishes_an_allowlisted_network(desk):
+    desk.call("PUT", "/v1/allowlist", {"network": "203.0.113.7"})
+    reply = desk.call("POST", "/v1/blocks", {"network": "203.0.113.0/24", "block_for": "1h", "force": True})
+    desk.run(2)
+    assert reply.json["blocks"][0]["withheld"] is True
+    assert desk.published() == set()
+
+
+def test_a_block_of_everybody_is_refused_even_with_force(desk):
+    for network in ("0.0.0.0/0", "::/0"):
+        reply = desk.call("POST", "/v1/blocks", {"network": network, "block_for": "1h", "force": True})
+        assert (reply.status, reply.fields) == (422, ["network"])
+
+
+@pytest.mark.parametrize("length", ["0s", "367d", "999999999d", "1.5h", "1 h", "h", "\uff11h", "-1h"])
+def test_a_length_that_cannot_be_is_refused_with_the_accepted_form(desk, length):
+    reply = desk.call("POST", "/v1/blocks", {"network": "203.0.113.9", "block_for": length})
+    assert (reply.status, reply.fields) == (422, ["block_for"])
+
+
+def test_a_bulk_block_makes_all_or_none_and_says_everything_that_is_wrong(desk):
+    wishes = [{"network": f"203.0.113.{last}", "block_for": "1h"} for last in range(40)]
+    bad = [*wishes[:5], {"network": "203.0.113.1/24", "block_for": "1h"}, {"network": "203.0.113.0", "block_for": "1x"}]
+    refused = desk.call("POST", "/v1/blocks", {"blocks": bad})
+    assert refused.status == 422
+    assert refused.fields == ["blocks[6].block_for"]
+    refused = desk.call("POST", "/v1/blocks", {"blocks": [*bad[:6], wishes[0]]})
+    assert refused.fields == ["blocks[5].network", "blocks[6].network"]
+    assert networks(desk.call("GET", "/v1/blocks")) == []
+    made = desk.call("POST", "/v1/blocks", {"blocks": wishes}).json
+    assert len(made["blocks"]) == 40
+    lifted = desk.undo(made["undo"]).json
+    assert len(lifted["lifted"]) == 40
+    assert networks(desk.call("GET", "/v1/blocks")) == []
+    assert len(desk.undo(lifted["undo"]).json["blocks"]) == 40
+
+
+def test_bulk_forms_are_bounded(desk):
+    wishes = [{"network": f"203.0.113.{last}", "block_for": "1h"} for last in range(41)]
+    assert desk.call("POST", "/v1/blocks", {"blocks": wishes}).status == 422
+    assert desk.call("POST", "/v1/blocks", {"blocks": []}).status == 422
+    assert desk.call("DELETE", "/v1/blocks", network=[wish["network"] for wish in wishes]).status == 422
+    assert desk.call("DELETE", "/v1/blocks").status == 422
+
+
+def test_a_replaced_block_comes_back_with_the_undo(desk):
+    desk.put_block("203.0.113.9/32", until=desk.now + 100)
+    reply = desk.call("POST", "/v1/blocks", {"network": "203.0.113.9", "block_for": "1d"})
+    assert reply.json["blocks"][0]["until"] == desk.now + 86400
+    desk.undo(reply.json["undo"])
+    assert desk.call("GET", "/v1/blocks").json["blocks"][0]["until"] == desk.now + 100
+
+
+def test_some_replaced_and_some_new_blocks_are_undone_in_one_call(desk):
+    desk.put_block("203.0.113.9/32", until=desk.now + 100)
+    wishes = [{"network": f"203.0.113.{last}", "block_for": "1d"} for last in (9, 20)]
+    made = desk.call("POST", "/v1/blocks", {"blocks": wishes}).json
+    desk.undo(made["undo"])
+    desk.run(2)
+    assert [(b["network"], b["until"]) for b in desk.call("GET", "/v1/blocks").json["blocks"]] == [
+        ("203.0.113.9/32", desk.now - 2 + 100)
+    ]
+
+
+def test_a_call_from_nowhere_is_a_call_all_the_same(desk):
+    wish = {"network": "203.0.113.9", "block_for": "1h"}
+    assert desk.call("POST", "/v1/blocks", wish, origin="test-invoke-source-ip").status == 201
+
+
+@pytest.fixture
+def several(desk):
+    evidence = {"limit": 20, "window_s": 5, "first_ms": 0, "last_ms": 0, "detection": "d", "arrived_ms": 0}
+    for index, (network, source) in enumerate(
+        [
+            ("192.0.2.1/32", "cloudfront"),
+            ("192.0.2.0/28", "waf"),
+            ("2001:db8::/64", "waf"),
+            ("10.0.0.1/32", "cloudfront"),
+        ]
+    ):
+        found = Evidence(rule="burst", count=50 - index, source=source, **evidence)
+        desk.put_block(network, blocked_at=desk.now - index, until=desk.now + 100 + index, evidence=found)
+    desk.put_block("198.18.0.1/32", rule="manual", by="bob", comment="Naughty <b>client</b>", blocked_at=desk.now - 9)
+    desk.put_block("198.18.0.2/32", until=desk.now)
+    return desk
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        pytest.param({}, ["192.0.2.1/32", "192.0.2.0/28", "2001:db8::/64", "10.0.0.1/32", "198.18.0.1/32"], id="all"),
+        pytest.param({"rule": "manual"}, ["198.18.0.1/32"], id="by rule"),
+        pytest.param({"source": "waf"}, ["192.0.2.0/28", "2001:db8::/64"], id="by log"),
+        pytest.param({"text": "naughty"}, ["198.18.0.1/32"], id="by comment, in any case"),
+        pytest.param({"text": "BOB"}, ["198.18.0.1/32"], id="by maker"),
+        pytest.param({"text": "192.0.2.1"}, ["192.0.2.1/32", "192.0.2.0/28"], id="an address finds what covers it"),
+        pytest.param({"text": "2001:db8::5"}, ["2001:db8::/64"], id="an IPv6 address too"),
+        pytest.param(
+            {"sort": "network"},
+            ["10.0.0.1/32", "192.0.2.0/28", "192.0.2.1/32", "198.18.0.1/32", "2001:db8::/64"],
+            id="by network, IPv4 first",
+        ),
+        pytest.param({"sort": "-count", "source": "cloudfront"}, ["192.0.2.1/32", "10.0.0.1/32"], id="by count"),
+        pytest.param({"sort": "until", "source": "waf"}, ["192.0.2.0/28", "2001:db8::/64"], id="by end"),
+    ],
+)
+def test_blocks_are_filtered_and_sorted_and_expired_ones_left_out(several, query, expected):
+    reply = several.call("GET", "/v1/blocks", **query)
+    assert networks(reply) == expected
+    assert reply.json["total"] == len(expected)
+    paged, cursor = [], {}
+    while True:
+        page = several.call("GET", "/v1/blocks", **query, **cursor, limit=1)
+        paged += networks(page)
+        if page.json["next"] is None:
+            break
+        cursor = {"cursor": page.json["next"]}
+    assert paged == expected
+
+
+def test_a_cursor_of_another_list_is_refused(several):
+    cursor = several.call("GET", "/v1/blocks", limit=1).json["next"]
+    assert several.call("GET", "/v1/audit", cursor=cursor).status == 422
+    for bad in ("AAAA", "e30", "WyIxIiwi", "bnVsbA", "WyJhIiwiYiJd"):
+        assert several.call("GET", "/v1/blocks", cursor=bad).fields == ["cursor"]

@@ -1,0 +1,99 @@
+"""``openapi.json`` is true: nothing undocumented, no server error, over a real socket, for everybody who may call."""
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, settings
+from jsonschema_rs import Draft202012Validator
+from schemathesis.checks import CHECKS, load_all_checks
+
+import app
+from sluice.local.server import serve
+
+DOCUMENT = json.loads((Path(app.__file__).parent / "chalicelib" / "openapi.json").read_text(encoding="utf-8"))
+load_all_checks()
+
+SEMANTIC = ["2xx", "401", "403", "404", "409", "412", "422"]
+"""What fits the schema may still name no network, no version, no rule."""
+
+CONFIG = schemathesis.Config.from_dict(
+    {
+        "checks": {
+            "positive_data_acceptance": {"expected-statuses": SEMANTIC},
+            "negative_data_rejection": {"expected-statuses": ["400", "401", "403", "404", "413", "415", "422", "428"]},
+            "missing_required_header": {"expected-statuses": ["401", "403", "428"]},
+        },
+    }
+)
+API = schemathesis.openapi.from_dict(DOCUMENT, config=CONFIG)
+
+NOT_CHECKED = [
+    CHECKS.get_one("unsupported_method"),  # API Gateway answers 403, not 405, to a method that is not there
+]
+
+
+def test_the_document_and_the_routes_are_the_same():
+    told = {(method.upper(), path) for path, item in DOCUMENT["paths"].items() for method in item}
+    assert told == {(method, path) for path, entries in app.app.routes.items() for method in entries}
+
+
+def test_the_examples_are_examples():
+    def examples(node: Any) -> Iterator[tuple[Any, Any]]:
+        if isinstance(node, dict):
+            if "schema" in node and "example" in node:
+                yield node["schema"], node["example"]
+            for example in node.get("examples", []) if "type" in node else []:
+                yield {key: value for key, value in node.items() if key != "examples"}, example
+            for inner in node.values():
+                yield from examples(inner)
+        elif isinstance(node, list):
+            for inner in node:
+                yield from examples(inner)
+
+    found = list(examples(DOCUMENT))
+    assert len(found) > 40
+    for schema, example in found:
+        Draft202012Validator({**schema, "components": DOCUMENT["components"]}).validate(example)
+
+
+@pytest.fixture
+def address(desk) -> Iterator[str]:
+    desk.attack("203.0.113.9")
+    desk.call("PUT", "/v1/allowlist", {"network": "192.0.2.0/24"})
+    server = serve(desk.gateway)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def session() -> Iterator[requests.Session]:
+    with requests.Session() as session:
+        yield session
+
+
+BOUNDED = settings(
+    max_examples=12, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+)
+
+
+@pytest.mark.parametrize("holder", ["alice", "wallboard", None])
+@API.parametrize()
+@BOUNDED
+def test_every_answer_is_as_documented(case, holder, desk, address, session):
+    headers = {"Authorization": f"Bearer {desk.secrets[holder]}"} if holder else {}
+    before = len(desk.cloud.state.changes)
+    response = case.call_and_validate(base_url=address, session=session, headers=headers, excluded_checks=NOT_CHECKED)
+    if holder != "alice":
+        assert len(desk.cloud.state.changes) == before
+    if holder is None and case.path.startswith("/v1/"):
+        assert response.status_code in (401, 403)

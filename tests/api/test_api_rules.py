@@ -1,0 +1,145 @@
+import pytest
+
+from chalicelib.core.rule_words import differences, rule_words
+from chalicelib.core.rules import parse_rules
+
+ONE = '[[rule]]\nname = "burst"\nlimit = 30\nwindow = "5s"\n'
+
+
+def current(desk):
+    reply = desk.call("GET", "/v1/rules")
+    return reply.headers["ETag"], reply.json
+
+
+def put(desk, text, etag, **fields):
+    return desk.call("PUT", "/v1/rules", {"text": text, **fields}, headers={"If-Match": etag})
+
+
+def test_rules_come_as_json_or_as_the_toml_that_was_written(desk):
+    etag, shown = current(desk)
+    assert (etag, shown["version"], shown["active"]) == ('"1"', 1, True)
+    assert shown["rules"][0] == {
+        "name": "burst",
+        "limit": 20,
+        "window": "5s",
+        "action": "block",
+        "block_for": "10m",
+        "resolution": 100,
+        "aggregate": {"ipv4": 32, "ipv6": 64},
+        "scope": {},
+        "escalate": {"factor": 2, "max": "1h", "memory": "1d"},
+        "extend": False,
+    }
+    toml = desk.call("GET", "/v1/rules", format="toml")
+    assert toml.headers["Content-Type"] == "application/toml"
+    assert toml.text == shown["text"]
+
+
+def test_a_plan_says_what_would_change_and_changes_nothing(desk):
+    plan = desk.call("POST", "/v1/rules/plan", {"text": ONE}, by="wallboard").json
+    assert {change["rule"]: change["change"] for change in plan["changes"]} == {"burst": "changed", "login": "removed"}
+    assert "limit: 20 becomes 30" in plan["changes"][0]["words"]
+    assert "escalate.factor: 2 is dropped" in plan["changes"][0]["words"]
+    assert plan["detail"] == "1 rule removed, 1 rule changed"
+    assert current(desk)[0] == '"1"'
+    assert desk.audit() == []
+
+
+def test_a_plan_names_everything_that_is_wrong(desk):
+    bad = '[[rule]]\nname = "a"\nlimt = 3\nwindow = "2h"\n'
+    for reply in (desk.call("POST", "/v1/rules/plan", {"text": bad}), put(desk, bad, '"1"')):
+        assert reply.status == 422
+        said = [error["accepted"] for error in reply.json["errors"]]
+        assert any("unknown key 'limt' (did you mean 'limit'?)" in problem for problem in said)
+        assert any("window" in problem for problem in said)
+
+
+def test_a_put_needs_the_version_it_is_based_on(desk):
+    assert desk.call("PUT", "/v1/rules", {"text": ONE}).status == 428
+    assert put(desk, ONE, "1").status == 422
+    assert put(desk, ONE, '"7"').status == 412
+    done = put(desk, ONE, '"1"', comment="shop launch")
+    assert (done.status, done.json["version"], done.headers["ETag"]) == (200, 2, '"2"')
+    assert current(desk)[1]["comment"] == "shop launch"
+
+
+def test_the_second_of_two_edits_based_on_one_version_is_refused_and_told_who_was_first(desk):
+    assert put(desk, ONE, '"1"').status == 200
+    late = desk.call("PUT", "/v1/rules", {"text": ONE.replace("30", "31")}, by="bob", headers={"If-Match": '"1"'})
+    assert late.status == 412
+    assert "alice" in late.json["detail"]
+    assert "limit = 30" in current(desk)[1]["text"]
+
+
+def test_repeating_a_put_is_harmless(desk):
+    assert put(desk, ONE, '"1"').json["changed"] is True
+    again = put(desk, ONE, '"1"')
+    assert (again.status, again.json["changed"], again.json["version"]) == (200, False, 2)
+
+
+def test_a_new_rule_set_is_what_the_ingest_goes_by(desk):
+    put(desk, ONE.replace("30", "3"), '"1"')
+    desk.run(11)
+    desk.requests("203.0.113.9", 5)
+    desk.run(5)
+    assert desk.published() == {"203.0.113.9/32"}
+
+
+def test_every_version_is_kept_and_any_can_be_put_in_force_again(desk):
+    first = current(desk)[1]["text"]
+    for limit in (30, 31, 32):
+        put(desk, ONE.replace("30", str(limit)), current(desk)[0])
+    history = desk.call("GET", "/v1/rules/history", limit=3).json
+    assert [(v["version"], v["active"]) for v in history["versions"]] == [(4, True), (3, False), (2, False)]
+    rest = desk.call("GET", "/v1/rules/history", limit=3, cursor=history["next"]).json
+    assert [v["version"] for v in rest["versions"]] == [1]
+    assert desk.call("GET", "/v1/rules", version=1).json["text"] == first
+    back = desk.call("POST", "/v1/rules/rollback", {"version": 1}, headers={"If-Match": '"4"'})
+    assert (back.status, back.json["version"]) == (200, 5)
+    assert current(desk)[1]["text"] == first
+    assert desk.call("POST", "/v1/rules/rollback", {"version": 9}, headers={"If-Match": '"5"'}).status == 404
+    assert desk.call("POST", "/v1/rules/rollback", {"version": 2}, headers={"If-Match": '"4"'}).status == 412
+    assert desk.call("POST", "/v1/rules/rollback", {"version": 2}).status == 428
+
+
+def test_a_change_of_rules_is_undone_by_its_undo(desk):
+    before = current(desk)[1]["text"]
+    done = put(desk, ONE, '"1"').json
+    undone = desk.undo(done["undo"]).json
+    assert current(desk)[1]["text"] == before
+    desk.undo(undone["undo"])
+    assert current(desk)[1]["text"] == ONE
+
+
+def test_an_undo_does_not_run_over_a_later_edit(desk):
+    done = put(desk, ONE, '"1"').json
+    put(desk, ONE.replace("30", "31"), '"2"')
+    assert desk.undo(done["undo"]).status == 412
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        pytest.param("limit = 31", ["limit: 30 becomes 31"], id="a value"),
+        pytest.param('limit = 30\naction = "count"', ["action: block becomes count"], id="a default"),
+        pytest.param("limit = 30\nextend = true", ["extend: false becomes true"], id="a flag"),
+        pytest.param(
+            'limit = 30\nscope = { method = ["POST", "PUT"] }', ["scope.method: POST, PUT is added"], id="a scope"
+        ),
+        pytest.param("limit = 30\naggregate = { ipv4 = 24 }", ["aggregate.ipv4: 32 becomes 24"], id="an aggregate"),
+    ],
+)
+def test_differences_are_said_in_the_words_of_the_rules(line, words):
+    before, after = parse_rules(ONE), parse_rules(ONE.replace("limit = 30", line))
+    (change,) = differences(before, after)
+    assert change.words == words
+    (back,) = differences(after, before)
+    assert len(back.words) == len(words)
+
+
+def test_equal_rules_differ_in_nothing_however_they_are_ordered(desk):
+    text = current(desk)[1]["text"]
+    rules = parse_rules(text)
+    turned = parse_rules("[[rule]]".join(["", *reversed(text.split("[[rule]]")[1:])]))
+    assert differences(rules, turned) == []
+    assert [rule_words(rule).name for rule in turned.rules] == ["login", "burst"]

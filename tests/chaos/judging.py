@@ -1,0 +1,76 @@
+"""What has to hold after a run, whatever has gone wrong in it."""
+
+from collections.abc import Sequence
+from ipaddress import ip_network
+from typing import TYPE_CHECKING
+
+from chalicelib.core.rules import RuleSet
+from chalicelib.core.state import Allow, Block
+from sluice.local.memory import StateChange
+from tests.simulation.ingesting import Made, Violation, judge_counts, judge_detections, offenders
+from tests.simulation.publishing import wanted
+
+if TYPE_CHECKING:
+    from tests.chaos.pipeline import Chaos
+
+MANUAL_BLOCK = "203.0.113.0/24"
+
+
+class Judge:
+    """Watches the blocks of one run."""
+
+    def __init__(self, rules: RuleSet, most_skew_s: float) -> None:
+        self._rules = rules
+        self._most_skew_s = most_skew_s
+        self._phase: Sequence[Made] = ()
+        self._in_force: set[str] = set()
+        """Networks with a block at some moment of the phase."""
+        self._ever_allowed: set[str] = set()
+
+    def begin(self, requests: Sequence[Made], chaos: "Chaos") -> None:
+        self._phase = requests
+        self._in_force = {item.id for item in chaos.state.query(Block.kind)}
+
+    def saw(self, changes: Sequence[StateChange], now: float) -> None:
+        """Raises Violation for a block that went before its time, by whatever clock."""
+        for change in changes:
+            item = change.new or change.old
+            assert item is not None
+            if item.kind == Allow.kind:
+                self._ever_allowed.add(item.id)
+            if item.kind != Block.kind:
+                continue
+            self._in_force.add(item.id)
+            before = Block.read(change.old.body) if change.old else None
+            after = Block.read(change.new.body) if change.new else None
+            if before and not after and before.until > now + self._most_skew_s:
+                raise Violation(f"the block of {before.network} was lost {before.until - now:.0f} s before its end")
+            if before and after and after.until < before.until:
+                raise Violation(f"the block of {before.network} was cut short by {before.until - after.until} s")
+
+    def phase(self, chaos: "Chaos") -> None:
+        """After every phase, once it has calmed down."""
+        judge_counts(self._rules, chaos.run.made, chaos.ledger.appended)
+        judge_detections(self._rules, chaos.run.made, chaos.changes)
+        covers = [ip_network(name) for name in self._in_force]
+        exempt = [ip_network(name) for name in self._ever_allowed]
+        for rule in self._rules.rules:
+            for name in offenders(rule, self._phase):
+                network = ip_network(name)
+                if not any(network.subnet_of(each) for each in covers) and not any(map(network.overlaps, exempt)):
+                    raise Violation(f"{name} broke {rule.name} and was never blocked")
+        self._published(chaos)
+
+    def end(self, chaos: "Chaos") -> None:
+        """When all blocks but the manual one have run out."""
+        left = {item.id for item in chaos.state.query(Block.kind)}
+        if left != {MANUAL_BLOCK}:
+            raise Violation(f"only {MANUAL_BLOCK} is to be left, found {sorted(left)}")
+        self._published(chaos)
+
+    @staticmethod
+    def _published(chaos: "Chaos") -> None:
+        expected, published = wanted(chaos.state, chaos.schedule.now), chaos.waf.networks()
+        if published != expected:
+            surplus, missing = sorted(map(str, published - expected)), sorted(map(str, expected - published))
+            raise Violation(f"published but not wanted: {surplus}; wanted but not published: {missing}")

@@ -1,0 +1,138 @@
+"""What goes wrong in a run: a list drawn before the run begins, so that a failed run can be tried with less of it.
+
+A mishap at a *point* strikes the first fitting call of any function after its time; the others happen to the world.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from chalicelib.ports import Conflict, Throttled, Unavailable
+from tests.simulation.schedule import Crash, Faults, Schedule
+
+MOST = 14
+STATE = "get|query|put|write"
+TALLIES = "append|read|latest|register"
+
+POINTS = {
+    "throttled": f"before ({STATE}|{TALLIES})",
+    "timed out after the write": "after (append|register|write|put|UpdateIPSet)",
+    "partial read": "read between|after get several|after latest",
+    "lock lost": "before UpdateIPSet",
+    "WAF throttled": "before (GetIPSet|UpdateIPSet)",
+    "killed": "",
+    "frozen": "",
+}
+"""Kinds that strike a call, and how the names of the points begin that they strike."""
+
+OUTAGES = {"state table unreachable": f"before ({STATE})", "tally table unreachable": f"before ({TALLIES})"}
+"""Kinds that strike every call for a while."""
+
+WORLD = (
+    "given up",
+    "delivered twice",
+    "late shard",
+    "split",
+    "merge",
+    "redeployed",
+    "IP set edited",
+    "IP set deleted",
+)
+LASTING = {"frozen": (60, 300, 900, 9000), "late shard": (60, 600, 1200), "IP set deleted": (30, 300)}
+OUTAGE_S = 600
+BETWEEN_PHASES = "stream recreated"
+KINDS = (*POINTS, *OUTAGES, *WORLD, BETWEEN_PHASES)
+
+ERRORS: dict[str, type[BaseException]] = {
+    "throttled": Throttled,
+    "timed out after the write": Unavailable,
+    "partial read": Unavailable,
+    "lock lost": Conflict,
+    "WAF throttled": Throttled,
+    "killed": Crash,
+}
+FUNCTIONS = ("container", "enforce", "publish", "sweep")
+"""How the tasks of a function are called; those of ingest are its containers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mishap:
+    kind: str
+    phase: int
+    at: float
+    """Seconds after the phase began."""
+    function: str = ""
+    """Whom it strikes; empty: anybody."""
+    lasts: float = 0.0
+    number: int = 0
+    """Which shard, container or IP set, where there are several."""
+
+    def __str__(self) -> str:
+        whom = f" ({self.function})" if self.function else ""
+        length = f", for {self.lasts:.0f} s" if self.lasts else ""
+        return f"phase {self.phase}, {self.at:6.1f} s: {self.kind}{whom}{length}"
+
+
+def plan(random: Random, *, phases: int, length_s: float) -> list[Mishap]:
+    """What is to go wrong, in order; outages and late shards keep the lag well under an hour."""
+    kinds = random.sample(KINDS, random.randint(1, len(KINDS)))
+    found: list[Mishap] = []
+    for _ in range(random.randint(1, MOST)):
+        kind = random.choice(kinds)
+        lasts = float(random.choice(LASTING[kind])) if kind in LASTING else OUTAGE_S if kind in OUTAGES else 0.0
+        if kind in (*OUTAGES, "late shard") and any(kind == other.kind for other in found):
+            continue
+        found.append(
+            Mishap(
+                kind,
+                phase=random.randrange(phases),
+                at=random.uniform(0, length_s),
+                function=random.choice(FUNCTIONS) if kind in ("killed", "frozen") else "",
+                lasts=lasts,
+                number=random.randrange(100),
+            )
+        )
+    return sorted(found, key=lambda mishap: (mishap.phase, mishap.at))
+
+
+class Mishaps(Faults):
+    """Those that strike calls, brought to the points of a schedule."""
+
+    def __init__(self) -> None:
+        super().__init__(Random(0), chance=0, most=0)
+        self.struck: Counter[str] = Counter()
+        self.schedule: Schedule
+        self._waiting: list[tuple[float, Mishap]] = []
+        self._outages: list[tuple[float, Mishap]] = []
+
+    def begin(self, mishaps: Sequence[Mishap], now: float) -> None:
+        """Those of a phase that begins ``now``."""
+        self._waiting = [(now + mishap.at, mishap) for mishap in mishaps if mishap.kind in POINTS]
+        self._outages = [(now + mishap.at, mishap) for mishap in mishaps if mishap.kind in OUTAGES]
+
+    @property
+    def over_at(self) -> float:
+        """When the last outage ends."""
+        return max((begins + mishap.lasts for begins, mishap in self._outages), default=0.0)
+
+    def at(self, point: str) -> BaseException | None:
+        now, task = self.schedule.now, self.schedule.running
+        assert task is not None
+        for begins, mishap in self._outages:
+            if begins <= now < begins + mishap.lasts and re.match(OUTAGES[mishap.kind], point):
+                self.struck[mishap.kind] += 1
+                return Unavailable(f"injected {mishap.kind}")
+        for waiting in self._waiting:
+            begins, mishap = waiting
+            if begins > now or not task.name.startswith(mishap.function) or not re.match(POINTS[mishap.kind], point):
+                continue
+            self._waiting.remove(waiting)
+            self.struck[mishap.kind] += 1
+            if mishap.kind == "frozen":
+                self.schedule.trace.append(f"{task.name}: {point} !frozen for {mishap.lasts:.0f} s")
+                self.schedule.sleep(mishap.lasts)
+                return None
+            return ERRORS[mishap.kind](f"injected {mishap.kind} {point}")
+        return None

@@ -1,0 +1,359 @@
+"""One run of the whole pipeline: ingest, enforce, publish and sweep, over memory stores and the stand-in of WAF.
+
+A run has one or two phases with hours between them. In each of them a few clients attack and others do not; then
+mishaps end, two sweeps go by, and everything that Sluice promises is judged.
+"""
+
+from collections.abc import Sequence
+from ipaddress import ip_network
+from random import Random
+
+from chalicelib.bootstrap import Services, World, compose
+from chalicelib.config import read_config
+from chalicelib.core.rules import RuleSet, parse_rules
+from chalicelib.core.state import Allow, Block
+from chalicelib.ports import Conflict, Item, Unavailable
+from chalicelib.tailing import EXPIRE_MS
+from sluice.local.cloud import Telemetry
+from sluice.local.kinesis import Shard
+from sluice.local.memory import StateChange
+from sluice.local.waf import WafStandIn
+from tests.chaos.judging import MANUAL_BLOCK, Judge
+from tests.chaos.mishaps import BETWEEN_PHASES, WORLD, Mishap, Mishaps, plan
+from tests.simulation.ingesting import FIELDS, Broken, Container, Delivery, Ingesting, Made, Run, Violation
+from tests.simulation.ports import LedgerTallyLogs, SwitchingStateStore
+from tests.simulation.publishing import WatchedIpSets, allowed
+from tests.simulation.schedule import Crash, Task
+from tests.simulation.state_stream import Listener
+
+LENGTH_S = 240.0
+"""Of a phase's traffic."""
+
+TIMEOUT_S = 60.0
+"""After which Lambda gives up on an invocation and delivers the batch again."""
+
+BACKOFF_S = 4.0
+"""A failed batch is tried again within that time."""
+
+SWEEP_S = 60.0
+BLOCK_FOR_S = 10_800
+LAG_S = 300.0
+"""Within which everything is processed once nothing goes wrong any more."""
+
+MOST_STEPS = 60_000
+SILENCES_S = (1200.0, 7200.0, 15_000.0)
+RULES = """
+[[rule]]
+name = "burst"
+limit = 3
+window = "10s"
+resolution = 10
+block_for = "3h"
+
+[[rule]]
+name = "sustained"
+limit = 5
+window = "30s"
+resolution = 10
+block_for = "3h"
+
+[[rule]]
+name = "network"
+limit = 12
+window = "15s"
+resolution = 10
+block_for = "3h"
+aggregate = { ipv4 = 24 }
+"""
+GARBAGE = (
+    b"",
+    b"\xff\xfe\t\t",
+    b"\x1f\x8b\x08broken",
+    b'{"timestamp": 1}',
+    b"4000000000.000\t192.0.0.1\t-",
+    b"a\tb\tc\td" * 99,
+)
+"""What anybody can make a log hold."""
+
+GARBAGE_SHARE = 0.1
+ALLOWLISTED = "192.0.9.0/24"
+LATER_ALLOWLISTED = "192.0.8.1"
+
+
+class Chaos(Ingesting):
+    """One run. ``mishaps``: those of the seed if None. The others are for what the runs have to notice."""
+
+    def __init__(
+        self,
+        seed: int,
+        *,
+        mishaps: Sequence[Mishap] | None = None,
+        broken: Broken | None = None,
+        logs: LedgerTallyLogs | None = None,
+        rules: RuleSet | None = None,
+    ) -> None:
+        self.planned = Random(f"plan {seed}")
+        faults = Mishaps()
+        phases = self.planned.choice([1, 1, 2, 3])
+        super().__init__(
+            seed, faults=faults, broken=broken, logs=logs, phases=phases, rules=rules or parse_rules(RULES)
+        )
+        faults.schedule = self.schedule
+        self.mishap_faults = faults
+        self.mishaps = plan(self.planned, phases=phases, length_s=LENGTH_S)
+        if mishaps is not None:
+            self.mishaps = list(mishaps)
+        self.most_skew_s = self.planned.choice([0.0, 3.0, 60.0, 120.0])
+        self.waf = WafStandIn(lambda: self.schedule.now, self.schedule.sleep)
+        self.switching = SwitchingStateStore(self.state, self.schedule)
+        self.ip_sets = WatchedIpSets(self.waf, self.schedule, lambda: allowed(self.state))
+        self._set_names: dict[str, str] = {}
+        for family in (4, 6):
+            self._make_set(family)
+        self._read_config()
+        self.enforce = Listener(self.schedule, "enforce", lambda: self._skewed().enforce, backoff_s=BACKOFF_S)
+        self.publish = Listener(self.schedule, "publish", lambda: self._skewed().publish, backoff_s=BACKOFF_S)
+        self.changes: list[StateChange] = []
+        self.judge = Judge(self.rules, self.most_skew_s)
+        self._happening: list[tuple[float, Mishap]] = []
+        self._arriving: list[tuple[float, Made]] = []
+        self._held: dict[str, float] = {}
+        """Shards that are not delivered until some moment."""
+        self._sweep_at = 0.0
+        self._over_at = 0.0
+        self._allow(ALLOWLISTED, 1)
+        manual = Block(network=MANUAL_BLOCK, blocked_at=int(self.schedule.now), until=int(self.schedule.now) + 10**6)
+        self.state.put_over([Item(kind=Block.kind, id=manual.network, body=manual.body())])
+
+    def play(self) -> Run:
+        """Raises Violation."""
+        for phase in range(self.phases):
+            if phase:
+                self._let_silence_pass()
+            self._attack(phase)
+            self._play_to_the_end()
+            self._calm_down()
+            self.judge.phase(self)
+        self._let_the_blocks_run_out()
+        self.judge.end(self)
+        self.run.trace = self.schedule.trace
+        return self.run
+
+    def _attack(self, phase: int) -> None:
+        """What is going to be asked for and to happen in this phase."""
+        random, now = self.planned, self.schedule.now + 300
+        mishaps = [mishap for mishap in self.mishaps if mishap.phase == phase]
+        self.mishap_faults.begin(mishaps, now)
+        self._happening = sorted(((now + m.at, m) for m in mishaps if m.kind in WORLD), key=_when)
+        made: list[Made] = []
+        for number in range(random.randint(3, 7)):
+            client = random.choice(
+                [f"192.0.{random.randint(0, 1)}.{number + 1}", f"192.0.9.{number + 1}", LATER_ALLOWLISTED]
+            )
+            for _ in range(random.choice([1, 1, 2, 6])):
+                start = now + random.uniform(0, LENGTH_S)
+                span = random.choice([0.5, 9.0, 9.9, 12.0, 28.0, 31.0])
+                requests = random.randint(1, 6)
+                made += [Made(client, int((start + random.uniform(0, span)) * 1000)) for _ in range(requests)]
+        self._arriving = sorted(((each.time_ms / 1000 + random.uniform(0, 4), each) for each in made), key=_when)
+        self.run.made += made
+        self.judge.begin(made, self)
+        self._sweep_at = self.schedule.now
+        self.schedule.now = now
+        self._over_at = max([self.mishap_faults.over_at, *(at for at, _ in (*self._happening, *self._arriving))])
+        if random.random() < 0.3:
+            self._allow(LATER_ALLOWLISTED, 2 + phase)
+
+    def _play_to_the_end(self) -> None:
+        """Until all traffic is ingested and decided upon, and nothing more goes wrong."""
+        lagged_at = 0.0
+        for _ in range(MOST_STEPS):
+            self.schedule.now += self.random.choice([0, 0, 0.01, 0.2])
+            self._let_things_happen()
+            if self._backlog():
+                lagged_at = 0.0
+            choice = self.random.random()
+            if choice < 0.15:
+                self._deliver()
+            elif choice < 0.3:
+                self.enforce.deliver()
+            elif choice < 0.45:
+                self.publish.deliver()
+            elif not self.schedule.step() and self._idle():
+                soonest = self._next_moment()
+                if soonest is None:
+                    if lagged_at > self._over_at + LAG_S:
+                        raise Violation(
+                            f"the lag had not recovered {lagged_at - self._over_at:.0f} s after the last mishap"
+                        )
+                    return
+                self.schedule.now = max(self.schedule.now, soonest)
+        raise Violation(f"nothing settled within {MOST_STEPS} steps")
+
+    def _idle(self) -> bool:
+        return not self._ready() and self.enforce.settled and self.publish.settled and not self.state.changes
+
+    def _next_moment(self) -> float | None:
+        """When the next thing happens that everybody waits for; None if nothing does."""
+        waited = [*(at for at, _ in self._happening[:1]), *(at for at, _ in self._arriving[:1]), *self._held.values()]
+        if self.mishap_faults.over_at > self.schedule.now:
+            waited.append(self.mishap_faults.over_at)
+        return min([*waited, self._sweep_at]) if waited else None
+
+    def _let_things_happen(self) -> None:
+        now = self.schedule.now
+        while self._arriving and self._arriving[0][0] <= now:
+            if self.random.random() < GARBAGE_SHARE:
+                self.stream.put(self.random.choice(GARBAGE), now)
+            self._put([self._arriving.pop(0)[1]], 1)
+        while self._happening and self._happening[0][0] <= now:
+            self._happen(self._happening.pop(0)[1])
+        for shard in [shard for shard, until in self._held.items() if until <= now]:
+            del self._held[shard]
+        if now >= self._sweep_at:
+            self._sweep_at = now + SWEEP_S
+            self._sweep()
+        self._tell()
+        self._time_out(now - TIMEOUT_S)
+
+    def _tell(self) -> None:
+        if self.state.changes:
+            self.judge.saw(self.state.changes, self.schedule.now)
+            self.changes += self.state.changes
+            self.enforce.tell(self.state.changes)
+            self.publish.tell(self.state.changes)
+            self.state.changes.clear()
+
+    def _time_out(self, moment: float) -> None:
+        """Lambda's: a container that took too long is taken for lost, though its invocation may go on."""
+        for delivery in self.deliveries:
+            if delivery.begun < moment:
+                delivery.given_up = True
+                self.containers = [each for each in self.containers if each is not delivery.container]
+        self.enforce.give_up_on_those_before(moment)
+        self.publish.give_up_on_those_before(moment)
+
+    def _ready(self) -> list[Shard]:
+        return [shard for shard in self._backlog() if shard.id not in self._held]
+
+    def _ended(self, task: Task, delivery: Delivery, container: Container) -> None:
+        super()._ended(task, delivery, container)
+        if task.failure is not None:
+            soon = self.schedule.now + self.random.uniform(0, BACKOFF_S)
+            self._held[delivery.shard.id] = max(soon, self._held.get(delivery.shard.id, 0.0))
+
+    def _happen(self, mishap: Mishap) -> None:
+        self.mishap_faults.struck[mishap.kind] += 1
+        self.schedule.trace.append(f"--- {mishap}")
+        shards = self.stream.open_shards
+        shard = shards[mishap.number % len(shards)]
+        match mishap.kind:
+            case "given up":
+                self._give_up()
+                self.enforce.give_up()
+                self.publish.give_up()
+            case "delivered twice":
+                self.positions[shard.id] = max(0, self.positions[shard.id] - 1 - mishap.number % 5)
+            case "late shard":
+                self._held[shard.id] = self.schedule.now + mishap.lasts
+                self._over_at = max(self._over_at, self._held[shard.id])
+            case "split" if len(shards) < 4:
+                self.stream.split(shard)
+            case "merge" if len(shards) > 1:
+                self.stream.merge(*self.random.sample(shards, 2))
+            case "redeployed":
+                self._redeploy()
+            case "IP set edited":
+                ip_set = self.config.ip_sets[mishap.number % len(self.config.ip_sets)]
+                if held := self.waf._sets.get(ip_set.id):
+                    held.addresses = ["198.51.100.0/24"] if ip_set.family == 4 and mishap.number % 3 else []
+                    held.token += 1
+            case "IP set deleted":
+                self._delete_a_set(mishap)
+
+    def _delete_a_set(self, mishap: Mishap) -> None:
+        """Until somebody makes it again, which gives it another id, and deploys that."""
+        ip_set = self.config.ip_sets[mishap.number % len(self.config.ip_sets)]
+        if ip_set.id not in self.waf._sets:
+            return
+        del self.waf._sets[ip_set.id]
+
+        def mend() -> None:
+            self.schedule.sleep(mishap.lasts)
+            self._make_set(ip_set.family)
+            self._redeploy()
+
+        self._over_at = max(self._over_at, self.schedule.now + mishap.lasts)
+        self.schedule.spawn("operator", mend, lambda task: None)
+
+    def _redeploy(self) -> None:
+        self._read_config()
+        self.containers = []
+        self.enforce.replace_containers()
+        self.publish.replace_containers()
+
+    def _make_set(self, family: int) -> None:
+        name = f"sluice-v{family}"
+        made = self.waf.create_ip_set(Name=name, Scope="CLOUDFRONT", IPAddressVersion=f"IPV{family}", Addresses=[])
+        self._set_names[f"IP_SETS_V{family}"] = f"{name}/{made['Summary']['Id']}"
+
+    def _read_config(self) -> None:
+        lateness_s = str(self.config.lateness_s)
+        self.config = read_config({"CLOUDFRONT_FIELDS": FIELDS, "LATENESS_S": lateness_s, **self._set_names})
+
+    def _services(self, skew: float) -> Services:
+        world = World(
+            tally_logs=self.tally_logs,
+            state=self.switching,
+            ip_sets=self.ip_sets,
+            clock=lambda: self.schedule.now + skew,
+            sleep=self.schedule.sleep,
+            telemetry=Telemetry(),
+        )
+        services = compose(self.config, world)
+        if self.broken is not None:
+            self.broken(services)
+        return services
+
+    def _skewed(self) -> Services:
+        """A container with a clock of its own."""
+        return self._services(self.random.uniform(-self.most_skew_s, self.most_skew_s))
+
+    def _sweep(self) -> None:
+        def ended(task: Task) -> None:
+            if task.failure is not None and not isinstance(task.failure, (Crash, Unavailable, Conflict)):
+                raise task.failure
+
+        self.schedule.spawn("sweep", self._skewed().sweep, ended)
+
+    def _calm_down(self) -> None:
+        """Nothing goes wrong any more, and the clocks' differences go by: what a sweep mends is mended."""
+        self.mishap_faults.begin([], self.schedule.now)
+        for wait_s in (0.0, SWEEP_S + 2 * self.most_skew_s):
+            self.schedule.now += wait_s
+            self._sweep_at = self._over_at = self.schedule.now
+            self._play_to_the_end()
+
+    def _let_silence_pass(self) -> None:
+        self.schedule.now += self.random.choice(SILENCES_S)
+        self.ledger.expire_some(self.random, int(self.schedule.now * 1000) - EXPIRE_MS)
+        for container in self.containers:
+            container.frozen = self.random.random() < 0.4
+        for container in self.containers[:1]:
+            container.frozen = False
+        if any(mishap.kind == BETWEEN_PHASES for mishap in self.mishaps):
+            self.mishap_faults.struck[BETWEEN_PHASES] += 1
+            self._recreate_the_stream()
+        self._calm_down()
+
+    def _let_the_blocks_run_out(self) -> None:
+        self.schedule.now += BLOCK_FOR_S + LAG_S
+        self._calm_down()
+
+    def _allow(self, network: str, number: int) -> None:
+        entry = Allow(network=str(ip_network(network)), added_at=number)
+        self.state.put_over([Item(kind=Allow.kind, id=entry.network, body=entry.body())])
+
+
+def _when(event: tuple[float, object]) -> float:
+    return event[0]

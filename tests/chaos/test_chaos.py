@@ -1,0 +1,47 @@
+"""Whatever goes wrong: counted once, wanted is published, nobody on the allowlist, no block lost or immortal."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import pytest
+
+from chalicelib.core.state import Block, Detection
+from tests.chaos.mishaps import KINDS, Mishap
+from tests.chaos.pipeline import Chaos
+from tests.chaos.shrinking import failure_of
+from tests.properties.test_interleavings_of_ingest import IgnoresSequenceNumbers, follower
+from tests.simulation.seeds import seeds
+
+RUNS = 500
+
+
+def test_the_pipeline_survives_whatever_goes_wrong() -> None:
+    for seed in seeds(RUNS):
+        if (failure := failure_of(seed)) is not None:
+            pytest.fail(failure.told())
+
+
+def test_the_runs_hold_what_they_promise() -> None:
+    """A run in which nothing goes wrong, or nobody attacks, proves nothing."""
+    went: Counter[str] = Counter()
+    for seed in range(60):
+        chaos = Chaos(seed)
+        chaos.play()
+        went += chaos.mishap_faults.struck
+        stored = [change.new for change in chaos.changes if change.new is not None and change.old is None]
+        went.update(item.kind for item in stored)
+        went["updates"] += len(chaos.waf.updates)
+    assert {kind for kind in KINDS if went[kind] < 5} == set()
+    assert went[Detection.kind] > 500
+    assert went[Block.kind] > 200
+    assert went["updates"] > 200
+
+
+def test_a_failure_is_shrunk_to_what_it_takes() -> None:
+    def broken(seed: int, mishaps: Sequence[Mishap] | None) -> Chaos:
+        return Chaos(seed, mishaps=mishaps, broken=follower(IgnoresSequenceNumbers))
+
+    failure = next(found for seed in range(100) if (found := failure_of(seed, broken)) is not None)
+    assert "counted more than once" in failure.why
+    assert len(failure.mishaps) < len(Chaos(failure.seed).mishaps)
+    assert f"--seed {failure.seed} --runs 1" in failure.told()
