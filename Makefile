@@ -13,7 +13,7 @@ WHEELS := .cache/wheels/.ready
 export AWS_EC2_METADATA_DISABLED := true
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test check format lint types bench chaos screenshot clean
+.PHONY: help dev demo test check format lint types bench soak chaos screenshot clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ types: $(READY)
 
 bench: $(READY) $(DYNAMODB) ## measure, each figure against a floor or a peer of the same run
 	@$(BIN)/python -m bench
+
+soak: $(READY) ## the local cloud for minutes at full speed and through a simulated day; hours: python -m bench.soak --hours 8
+	@$(BIN)/python -m bench.soak
 
 chaos: $(READY) ## ten thousand runs with everything going wrong that can, on all cores
 	@$(BIN)/python -m tests.chaos

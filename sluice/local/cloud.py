@@ -134,8 +134,8 @@ class LocalCloud:
         for network, comment in allow:
             entry = Allow(network=network, comment=comment, by="local", added_at=int(clock.now()))
             self.state.put_over([Item(kind=Allow.kind, id=network, body=entry.body())])
-        self._ingesters = [self.container() for _ in range(containers)]
-        self._others = {name: self.container() for name in ("enforce", "publish", "sweep")}
+        self._containers = containers
+        self.deploy()
         self._waiting: dict[str, list[StateChange]] = {"enforce": [], "publish": []}
         self._deliveries: list[Bell] = []
         self._polls: dict[str, Bell] = {}
@@ -145,6 +145,11 @@ class LocalCloud:
     def container(self) -> Services:
         """One more container, cold."""
         return compose(self.config, self.world)
+
+    def deploy(self) -> None:
+        """Replaces every container by a cold one; what runs goes on to its end in the old one."""
+        self._ingesters = [self.container() for _ in range(self._containers)]
+        self._others = {name: self.container() for name in ("enforce", "publish", "sweep")}
 
     def start(self) -> None:
         """Maps the event sources to the handlers."""

@@ -50,10 +50,13 @@ class MemoryTallyLogs:
             else:
                 self._registry.pop(shard, None)
 
-    def expire(self, written_before_ms: int) -> None:
-        """What DynamoDB's TTL does, sooner or later."""
+    def expire(self, written_before_ms: int) -> list[LogItem]:
+        """What DynamoDB's TTL does, sooner or later; gives what it has removed."""
+        removed: list[LogItem] = []
         for log, held in self._logs.items():
+            removed += (item for item in held.values() if item.written_ms < written_before_ms)
             self._logs[log] = {offset: item for offset, item in held.items() if item.written_ms >= written_before_ms}
+        return removed
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,16 @@ class MemoryStateStore:
                     self._put(write.item)
                 else:
                     self._delete(write.item)
+
+    def expire(self, now: float) -> None:
+        """What DynamoDB's TTL does, days late. Its stream's readers leave such removals out, so none are told."""
+        with self._lock:
+            for kind, held in self._items.items():
+                gone = [id for id, item in held.items() if item.expires_at is not None and item.expires_at <= now]
+                for id in gone:
+                    del held[id]
+                if gone:
+                    self._order.pop(kind, None)
 
     def _put(self, item: Item) -> None:
         held = self._items.setdefault(item.kind, {})

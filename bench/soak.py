@@ -1,0 +1,299 @@
+"""``python -m bench.soak``: the local cloud for a long time, at full speed and through simulated days.
+
+First the highest rate that this machine holds is looked for and held: memory and lag have to stay flat. Then a
+simulated clock goes through days and nights, with waves of attacks, a deployment a day and resharding. In both, every
+record has to be counted once, every attacker blocked and nobody else, and every block has to end.
+
+The tables are in the process as well. So that its memory is Sluice's, they let go of what serves nobody any more, as
+DynamoDB's TTL would, but sooner.
+"""
+
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from statistics import median
+
+import click
+from rich.console import Console
+
+from bench.__main__ import table
+from bench.measure import Figure
+from chalicelib.core.state import Block
+from chalicelib.core.tally import unpack
+from sluice.local.cloud import LocalCloud
+from sluice.local.loop import Clock, SimulatedClock, WallClock
+
+START = 1_760_000_000.0
+RULES = """
+[[rule]]
+name = "burst"
+limit = 30
+window = "5s"
+block_for = "20s"
+
+[[rule]]
+name = "sustained"
+limit = 120
+window = "60s"
+resolution = 20
+block_for = "20s"
+"""
+SETTINGS = {"LATENESS_S": "10"}
+KEPT_MS = 120_000
+"""How long tallies are kept: longer than a window and the usual lateness together."""
+
+TICK_S = 0.25
+LOOK_S = 2.0
+"""Between two looks at lag and memory."""
+
+QUIET_CLIENTS = 50_000
+AWAY_S = 120.0
+"""After the last request: everything has been processed, and all blocks have ended."""
+
+FIRST_RATE = 2_000.0
+HELD_SHARE = 0.85
+"""Of the highest rate without lag, which is then held."""
+
+MOST_LAG_S = 2.5
+"""Lambda polls a shard once a second; what is more is backlog."""
+
+
+class ImpatientClock(WallClock):
+    """The wall's; no longer ``patient``, it jumps to what comes next instead of waiting for it."""
+
+    patient = True
+
+    def wait_until(self, moment: float) -> None:
+        if self.patient:
+            super().wait_until(moment)
+        else:
+            self._start += max(0.0, moment - self.now())
+
+
+@dataclass
+class Soak:
+    """One cloud under traffic, and what was seen of it."""
+
+    cloud: LocalCloud
+    random: Random
+    put: int = 0
+    counted: int = 0
+    blocks: int = 0
+    lifted: int = 0
+    attackers: set[str] = field(default_factory=set)
+    blocked: set[str] = field(default_factory=set)
+    published: set[str] = field(default_factory=set)
+    lags_s: list[float] = field(default_factory=list)
+    rss_mb: list[float] = field(default_factory=list)
+    _clients: list[bytes] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._clients = [
+            (f"2001:db8:{number:x}::1" if number % 6 == 0 else f"10.{number >> 8 & 255}.{number & 255}.1").encode()
+            for number in range(QUIET_CLIENTS)
+        ]
+
+    def visit(self, number: int, now: float) -> None:
+        """Requests of ordinary clients, each of its own."""
+        for client in self.random.sample(self._clients, min(number, QUIET_CLIENTS)):
+            self._put(client, now)
+
+    def attack(self, now: float) -> None:
+        """A wave: a few clients, more requests than are allowed, all made now."""
+        for _ in range(self.random.randint(3, 10)):
+            # Odd ones only, so that no two are published as one network.
+            client = f"203.0.{self.random.randrange(256)}.{self.random.randrange(1, 256, 2)}"
+            self.attackers.add(f"{client}/32")
+            for _ in range(31):
+                self._put(client.encode(), now)
+
+    def look(self, now: float) -> None:
+        """Notes lag and memory, and lets go of what only piles up because everything is in one process."""
+        telemetry, waf = self.cloud.telemetry, self.cloud.waf
+        self.lags_s.append(telemetry.ingests.lag_ms / 1000)
+        telemetry.ingests.lag_ms = 0
+        self.rss_mb.append(rss_mb())
+        self.blocks += len(telemetry.blocks)
+        self.lifted += len(telemetry.lifted)
+        self.blocked.update(block.network for block in telemetry.blocks)
+        self.published.update(*(addresses for _, _, addresses in waf.updates))
+        for pile in (telemetry.blocks, telemetry.lifted, waf.updates):
+            pile.clear()
+        self._expire(int(now * 1000) - KEPT_MS)
+        self.cloud.state.expire(now + DETECTIONS_AWAY_S)
+
+    def close(self) -> None:
+        self.look(self.cloud.now())
+        self._expire(sys.maxsize)
+
+    def _expire(self, before_ms: int) -> None:
+        for item in self.cloud.tally_logs.expire(before_ms):
+            # Every request is in each part, at another slot length; one part has them all.
+            part = unpack(item.body)[0] if item.body is not None else None
+            self.counted += sum(sum(slots.values()) for slots in part.clients.values()) if part else 0
+
+    def _put(self, client: bytes, now: float) -> None:
+        self.put += 1
+        line = b"%.3f\t%b\t200\tGET\twww.example.com\t/\tid-%d\tcurl\t-" % (now, client, self.put)
+        self.cloud.put(line)
+
+    def findings(self, name: str) -> Iterator[Figure]:
+        """What has to hold whatever the rate."""
+        cloud = self.cloud
+        left = len(list(cloud.state.query(Block.kind))) + len(cloud.waf.networks())
+        wrong = len(self.attackers ^ self.blocked) + len(self.attackers ^ self.published)
+        yield Figure(f"{name}: records", self.put, "", None, "put into the stream")
+        yield Figure(f"{name}: records lost or counted twice", abs(self.put - self.counted), "", 0, "from the tallies")
+        yield Figure(f"{name}: blocks", self.blocks, "", 1, "attackers blocked, again and again", at_least=True)
+        yield Figure(f"{name}: wrongly blocked or missed", wrong, "", 0, "by name, in table and IP sets")
+        yield Figure(
+            f"{name}: blocks left", left, "", 0, f"{AWAY_S:.0f} s after the last request, in table and IP sets"
+        )
+        yield Figure(f"{name}: failed invocations", len(cloud.invocation_failures), "", 0, "of any function")
+
+
+DETECTIONS_AWAY_S = 8 * 86400.0
+"""Later than any detection and any history expires."""
+
+
+def rss_mb() -> float:
+    """This process's resident memory."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def cloud_on(clock: Clock, *, shards: int, seed: int) -> LocalCloud:
+    return LocalCloud(clock, rules=RULES, shards=shards, containers=2, seed=seed, settings=SETTINGS)
+
+
+def at_full_speed(length_s: float, seed: int = 1) -> list[Figure]:
+    """The highest rate the machine holds, looked for in the first third of ``length_s`` and then held."""
+    clock = ImpatientClock(START)
+    cloud = cloud_on(clock, shards=4, seed=seed)
+    soak = Soak(cloud, Random(seed))
+    began = fed = cloud.now()
+    rate, held, searched = FIRST_RATE, 0.0, 0
+
+    def feed() -> None:
+        nonlocal fed
+        now = cloud.now()
+        if now < began + length_s:
+            soak.visit(int(rate * (now - fed)), now)
+            fed = now
+
+    def attack() -> None:
+        if cloud.now() < began + length_s:
+            soak.attack(cloud.now())
+
+    def look() -> None:
+        nonlocal rate, held, searched
+        soak.look(cloud.now())
+        if cloud.now() > began + length_s / 3:
+            rate = held * HELD_SHARE
+            searched = searched or len(soak.lags_s)
+        elif soak.lags_s[-1] <= MOST_LAG_S:
+            held, rate = max(held, rate), rate * 1.25
+        else:
+            rate *= 0.7
+
+    cloud.start()
+    cloud.loop.every(TICK_S, feed, first=began)
+    cloud.loop.every(LOOK_S, look, first=began + LOOK_S)
+    cloud.loop.every(10.0, attack, first=began + 1)
+    cloud.loop.run(until=began + length_s)
+    looks = len(soak.lags_s)
+    clock.patient = False
+    cloud.loop.run(until=cloud.now() + AWAY_S)
+    soak.close()
+    lags, memory = soak.lags_s[searched:looks], soak.rss_mb[searched:looks]
+    return [
+        *soak.findings("full speed"),
+        Figure(
+            "full speed: rate held", rate, "records/s", None, f"one process, 4 shards, for {length_s * 2 / 3:.0f} s"
+        ),
+        Figure(
+            "full speed: lag, worst", max(lags), "s", MOST_LAG_S + 1, "oldest record of a batch, polled once a second"
+        ),
+        Figure("full speed: lag, later / earlier", flatness(lags), "", 1.5, "medians of the halves"),
+        Figure("full speed: memory", memory[-1], "MB", None, "resident"),
+        Figure("full speed: memory, later / earlier", flatness(memory), "", 1.15, "medians of the halves"),
+    ]
+
+
+def through_days(hours: float, seed: int = 2) -> list[Figure]:
+    """Simulated days and nights at a modest rate."""
+    cloud = cloud_on(SimulatedClock(START), shards=2, seed=seed)
+    random = Random(seed)
+    soak = Soak(cloud, random)
+    end = START + hours * 3600
+
+    def visit() -> None:
+        now = cloud.now()
+        if now < end:
+            # A day has one peak and one trough; a short run goes through its day faster.
+            daylight = 1 - math.cos(2 * math.pi * (now - START) / min(86_400, hours * 3600))
+            soak.visit(random.randint(1, 3 + int(15 * daylight)), now)
+
+    def attack() -> None:
+        if cloud.now() < end:
+            soak.attack(cloud.now())
+
+    def reshard() -> None:
+        shards = cloud.stream.open_shards
+        if len(shards) > 2:
+            cloud.stream.merge(*random.sample(shards, 2))
+        else:
+            cloud.stream.split(random.choice(shards))
+
+    cloud.start()
+    cloud.loop.every(8.0, visit, first=START)
+    cloud.loop.every(min(900.0, hours * 360), attack, first=START + 30)
+    cloud.loop.every(hours * 3600 / 8, reshard, first=START + hours * 400)
+    cloud.loop.every(min(86_400.0, hours * 1800), cloud.deploy, first=START + hours * 1000)
+    cloud.loop.every(60.0, lambda: soak.look(cloud.now()), first=START + 60)
+    cloud.loop.run(until=end + AWAY_S)
+    soak.close()
+    lags, memory = soak.lags_s, soak.rss_mb
+    return [
+        *soak.findings("simulated days"),
+        Figure("simulated days: hours", hours, "h", None, f"{len(cloud.stream.shards)} shards came and went"),
+        Figure("simulated days: lag, worst", max(lags), "s", MOST_LAG_S, "simulated"),
+        Figure("simulated days: memory, later / earlier", flatness(memory), "", 1.15, "medians of the halves"),
+    ]
+
+
+def flatness(series: list[float]) -> float:
+    """The median of the later half over that of the earlier.
+
+    >>> flatness([1.0, 1.0, 1.0, 3.0, 3.0, 3.0])
+    3.0
+    """
+    half = len(series) // 2
+    return median(series[half:]) / (median(series[:half]) or 1.0)
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("--minutes", default=3.0, type=click.FloatRange(min=0.1), help="How long at full speed.")
+@click.option("--hours", type=click.FloatRange(min=0.1), help="The same in hours, instead.")
+@click.option("--simulated-hours", default=24.0, type=click.FloatRange(min=0.1), help="How long on a simulated clock.")
+@click.option("--json", "file", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures there, too.")
+def main(minutes: float, hours: float | None, simulated_hours: float, file: Path | None) -> None:
+    """Run the local cloud for long. The exit status is 1 if anything did not hold."""
+    console = Console()
+    with console.status("At the highest rate this machine holds ..."):
+        found = at_full_speed(hours * 3600 if hours else minutes * 60)
+    with console.status(f"Through {simulated_hours:g} simulated hours ..."):
+        found += through_days(simulated_hours)
+    console.print(table(found))
+    if file:
+        file.write_text(json.dumps([figure.told() for figure in found], indent=1) + "\n")
+    sys.exit(any(figure.holds is False for figure in found))
+
+
+if __name__ == "__main__":
+    main()
