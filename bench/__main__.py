@@ -16,7 +16,6 @@ SUITES = {
     "ingest": "bench.ingest:figures",
     "bill": "bench.bill:figures",
     "views": "bench.views:figures",
-    "start": "bench.start:figures",
     "publishing": "bench.publishing:figures",
     "latency": "bench.latency:figures",
     "hostile": "bench.hostile:figures",
