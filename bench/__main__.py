@@ -19,6 +19,7 @@ SUITES = {
     "publishing": "bench.publishing:figures",
     "latency": "bench.latency:figures",
     "hostile": "bench.hostile:figures",
+    "site": "bench.site:figures",
     "package": "bench.package:figures",
     "replay": "bench.replay:figures",
 }

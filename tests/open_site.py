@@ -54,15 +54,18 @@ class Site:
             lines.append(
                 f"{at:.3f}\t{address}\t200\tGET\twww.example.com\t{path}\tid-{self._number:09d}==\tagent\t-\n".encode()
             )
-        self.do(lambda: [self._opened.cloud.put(line) for line in lines])
+
+        def put() -> None:
+            for line in lines:
+                self._opened.cloud.put(line)
+
+        self.do(put)
 
     def put_blocks(self, *networks: str, **fields: Any) -> None:
         """Blocks that are there already."""
         now = int(time.time())
-        blocks = [
-            Block(**({"network": network, "blocked_at": now, "until": now + 600, "rule": "burst"} | fields))
-            for network in networks
-        ]
+        shared: dict[str, Any] = {"blocked_at": now, "until": now + 600, "rule": "burst"} | fields
+        blocks = [Block(network=network, **shared) for network in networks]
         items = [Item(kind=block.kind, id=block.network, body=block.body()) for block in blocks]
         state = self._opened.cloud.state
 
