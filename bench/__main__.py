@@ -12,7 +12,17 @@ from rich.table import Table
 
 from bench.measure import Figure
 
-SUITES = {"ingest": "bench.ingest:figures", "replay": "bench.replay:figures"}
+SUITES = {
+    "ingest": "bench.ingest:figures",
+    "bill": "bench.bill:figures",
+    "views": "bench.views:figures",
+    "start": "bench.start:figures",
+    "publishing": "bench.publishing:figures",
+    "latency": "bench.latency:figures",
+    "hostile": "bench.hostile:figures",
+    "package": "bench.package:figures",
+    "replay": "bench.replay:figures",
+}
 """Suite to module and function."""
 
 

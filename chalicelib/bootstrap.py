@@ -140,7 +140,7 @@ def aws(config: Config) -> World:
         ip_sets=WafIpSets(wafv2, config.waf_scope),
         clock=time.time,
         sleep=time.sleep,
-        telemetry=PowertoolsTelemetry(),
+        telemetry=PowertoolsTelemetry(config.service),
         tokens=tokens.read,
     )
 

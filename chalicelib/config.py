@@ -167,12 +167,20 @@ SETTINGS: dict[str, Setting] = {
         "New blocks within a minute that open the circuit breaker",
         "1000",
     ),
+    "service": Setting("SERVICE", _name, "a name", "Name of this deployment in logs and metrics", "sluice"),
     "admin_auth": Setting(
         "ADMIN_AUTH",
         _one_of("token", "iam"),
         "token or iam",
         "Who may use the admin API: holders of a token, or whom AWS IAM lets invoke it",
         "token",
+    ),
+    "admin_api_key": Setting(
+        "ADMIN_API_KEY",
+        _one_of("optional", "required"),
+        "optional or required",
+        "Whether the admin API asks for an API Gateway key as well, which counts against a usage plan",
+        "optional",
     ),
     "tokens_parameter": Setting(
         "TOKENS_PARAMETER", _name, "a parameter name", "SSM parameter with the tokens' hashes", "/sluice/tokens"
@@ -219,7 +227,9 @@ class Config:
     lateness_s: int = 300
     view_entries: int = 1_000_000
     breaker_blocks_per_minute: int = 1000
+    service: str = "sluice"
     admin_auth: Literal["token", "iam"] = "token"
+    admin_api_key: Literal["optional", "required"] = "optional"
     tokens_parameter: str = "/sluice/tokens"
     tokens_file: str = ""
     cors_origin: str = ""

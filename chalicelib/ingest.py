@@ -16,7 +16,7 @@ from chalicelib.core.rules import RuleSet
 from chalicelib.core.state import Detection
 from chalicelib.core.tally import Tallier, Tally
 from chalicelib.ports import Conflict
-from chalicelib.tailing import RETENTION_MS, SKEW_MS, TRIES, Contended, Counting, Follower, Tail
+from chalicelib.tailing import RETENTION_MS, SKEW_MS, TRIES, Contended, Counting, Follower, Tail, TooLarge
 
 SAMPLES = 3
 """Malformed pieces shown in a report."""
@@ -36,6 +36,10 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.data)
+
+    def part(self, start: int, end: int) -> "Batch":
+        """The records from ``start`` (inclusive) to ``end`` (exclusive)."""
+        return Batch(self.shard, self.sequences[start:end], self.data[start:end], self.arrived[start:end])
 
 
 @dataclass(slots=True)
@@ -61,6 +65,23 @@ class Report:
     """Age of the batch's oldest record."""
     detections: list[Detection] = field(default_factory=list)
 
+    def __add__(self, later: "Report") -> "Report":
+        """What became of two batches, one after the other."""
+        return Report(
+            records=self.records + later.records,
+            requests=self.requests + later.requests,
+            malformed=self.malformed + later.malformed,
+            samples=(self.samples + later.samples)[:SAMPLES],
+            late=self.late + later.late,
+            replayed=self.replayed + later.replayed,
+            repeats=self.repeats + later.repeats,
+            conflicts=self.conflicts + later.conflicts,
+            view_entries=later.view_entries,
+            dropped=self.dropped + later.dropped,
+            lag_ms=max(self.lag_ms, later.lag_ms),
+            detections=self.detections + later.detections,
+        )
+
 
 class Ingest:
     """One container's ingest. Not to be entered twice at the same time."""
@@ -84,7 +105,19 @@ class Ingest:
         self._wanted: frozenset[str] = frozenset()
 
     def __call__(self, batch: Batch, now_ms: int) -> Report:
-        """Raises Contended or what a store raises; nothing is lost then, as Kinesis delivers the batch again."""
+        """Raises Contended or what a store raises; nothing is lost then, as Kinesis delivers the batch again.
+
+        A batch whose tally no transaction takes is counted in halves, each a batch of its own.
+        """
+        try:
+            return self._ingest(batch, now_ms)
+        except TooLarge:
+            if len(batch) == 1:
+                raise
+        half = len(batch) // 2
+        return self(batch.part(0, half), now_ms) + self(batch.part(half, len(batch)), now_ms)
+
+    def _ingest(self, batch: Batch, now_ms: int) -> Report:
         arrived_ms = int(min(batch.arrived) * 1000) if batch.arrived else now_ms
         report = Report(records=len(batch), lag_ms=max(0, now_ms - arrived_ms))
         rules = self._use(self._rules(now_ms))

@@ -7,7 +7,7 @@ publish function through the table's stream, which then repairs what differs fro
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import msgspec
+from msgspec.structs import replace
 
 from chalicelib.core.state import Block, Breaker, Heartbeat, History, Pause
 from chalicelib.enforce import CLIENTS_A_WRITE, history_kept_until
@@ -67,9 +67,13 @@ class Sweep:
 
 
 def ended(network: str, stored: Item | None, now: int) -> Item:
-    """The history of a network whose block ends ``now``: requests made until now may have been refused already."""
+    """The history of a network whose block ends ``now``: requests made until now may have been refused already.
+
+    A block that is lifted before its time leaves no immunity behind: whoever offends anew is blocked anew.
+    """
     history = History.read(stored.body) if stored else History(network=network)
-    history = msgspec.structs.replace(history, ended_at=now)
+    rules = {name: replace(past, until=min(past.until, now)) for name, past in history.rules.items()}
+    history = replace(history, ended_at=now, rules=rules)
     kept_until = history_kept_until(history, stored)
     version = stored.version if stored else 0
     return Item(kind=History.kind, id=network, body=history.body(), version=version, expires_at=kept_until)

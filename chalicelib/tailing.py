@@ -36,6 +36,14 @@ DEPTH_KEPT_MS = 600_000
 TRIES = 8
 
 
+LARGEST_APPEND = 3_500_000
+"""Bytes of all bodies of one append; DynamoDB takes 4 MB in a transaction."""
+
+
+class TooLarge(Exception):
+    """A tally that no transaction takes; fewer records at a time make smaller ones."""
+
+
 class Contended(Exception):
     """An append lost against others too many times; the batch fails and is delivered again."""
 
@@ -78,9 +86,17 @@ class Counting:
 class Follower:
     """One container's memory of all logs."""
 
-    def __init__(self, logs: TallyLogs, new_view: Callable[[RuleSet], View], *, lateness_ms: int) -> None:
+    def __init__(
+        self,
+        logs: TallyLogs,
+        new_view: Callable[[RuleSet], View],
+        *,
+        lateness_ms: int,
+        largest_append: int = LARGEST_APPEND,
+    ) -> None:
         """``lateness_ms``: how late requests usually are; a view is kept that deep, and deeper after later ones."""
         self._logs = logs
+        self._largest_append = largest_append
         self._new_view = new_view
         self._lateness_ms = lateness_ms
         self._depth_ms = lateness_ms
@@ -136,7 +152,8 @@ class Follower:
     def append(self, tail: Tail, batch: Counting, now_ms: int) -> None:
         """Appends a tally and merges it into the view.
 
-        Raises Conflict if somebody else has appended to the log; what they wrote has then been merged.
+        Raises Conflict if somebody else has appended to the log; what they wrote has then been merged. Raises TooLarge,
+        having written nothing.
         """
         whole = LogItem(
             body=None,
@@ -146,6 +163,8 @@ class Follower:
             last_slot_ms=batch.last_ms,
         )
         bodies = _bodies(batch.tally)
+        if sum(map(len, bodies)) > self._largest_append:
+            raise TooLarge(f"{tail.log}: a tally of {sum(map(len, bodies))} bytes")
         items = [replace(whole, body=body) for body in bodies]
         items[0] = replace(items[0], requests=batch.requests)
         try:

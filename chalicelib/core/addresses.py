@@ -6,12 +6,19 @@ bounded, so a flood of fresh addresses cannot hold memory.
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from socket import AF_INET, AF_INET6, inet_pton
 
 Network = IPv4Network | IPv6Network
 
+Span = tuple[int, int, int]
+"""A network: its version, and its first and last address as integers."""
+
 MEMO_ENTRIES = 1 << 16
+NETWORKS_KEPT = 1 << 17
+"""More than ten full IP sets hold; they are read and planned anew before each update."""
+
 MAPPED_IPV4 = bytes(10) + b"\xff\xff"
 LONGEST_TEXT = 64
 NO_NETWORK = "is not an IP address or network such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/64"
@@ -101,6 +108,44 @@ def parse_network(text: str) -> Network:
     ...
     ValueError: '192.0.2.7/24' has host bits set; the network is 192.0.2.0/24
     """
+    return network_at(span_of(text))
+
+
+def span_of(text: str) -> Span:
+    """The span of what ``parse_network`` accepts; raises what it raises.
+
+    >>> span_of("192.0.2.0/24") == (4, 0xC0000200, 0xC00002FF)
+    True
+    """
+    # The form in which networks are stored and published, read in a tenth of the time that ``ipaddress`` takes.
+    address, slash, length = text.partition("/")
+    packed = pack(address)
+    bits = 128 if ":" in address else 32
+    prefix = _PREFIXES.get(length, bits + 1) if slash else bits
+    if packed is not None and len(packed) * 8 == bits and prefix <= bits:
+        first, hosts = int.from_bytes(packed, "big"), (1 << bits - prefix) - 1
+        if not first & hosts:
+            return 4 if bits == 32 else 6, first, first | hosts
+    network = _parsed(text)
+    return network.version, int(network.network_address), int(network.broadcast_address)
+
+
+_PREFIXES = {str(length): length for length in range(129)}
+
+
+@lru_cache(NETWORKS_KEPT)
+def network_at(span: Span) -> Network:
+    """The network of a span; the same object as long as it is remembered, so that comparing it costs nothing.
+
+    >>> network_at((4, 0xC0000200, 0xC00002FF))
+    IPv4Network('192.0.2.0/24')
+    """
+    version, first, last = span
+    host_bits = (last - first).bit_length()
+    return IPv4Network((first, 32 - host_bits)) if version == 4 else IPv6Network((first, 128 - host_bits))
+
+
+def _parsed(text: str) -> Network:
     if "%" in text:  # a zone: it means nothing beyond one link, and AWS refuses it
         raise ValueError(f"{text!r} {NO_NETWORK}")
     try:
@@ -142,9 +187,13 @@ class NetworkSet:
                 ends.append(end)
 
     def overlaps(self, network: Network) -> bool:
-        starts, ends = self._starts[network.version], self._ends[network.version]
-        at = bisect_right(starts, int(network.broadcast_address))
-        return at > 0 and ends[at - 1] >= int(network.network_address)
+        return self.meets((network.version, int(network.network_address), int(network.broadcast_address)))
+
+    def meets(self, span: Span) -> bool:
+        """Whether any of the networks overlaps ``span``."""
+        version, first, last = span
+        at = bisect_right(self._starts[version], last)
+        return at > 0 and self._ends[version][at - 1] >= first
 
     def contains(self, packed: bytes) -> bool:
         version = 4 if len(packed) == 4 else 6

@@ -14,6 +14,15 @@ GZIP = b"\x1f\x8b"
 KPL = b"\xf3\x89\x9a\xc2"
 BLANK = b" \t\r\n"
 
+MOST_MESSAGES = 1_000_000
+"""That the envelopes of one batch may hold together; 6 MB of WAF records are some tens of thousands."""
+
+MOST_TEXT = 256 << 20
+"""Characters in them, some sixty times what fits an event packed.
+
+An envelope that would go past either bound is too large: a batch full of bombs must not take up all memory.
+"""
+
 
 class Decoder:
     """Decodes records of all formats, mixed as they come."""
@@ -30,7 +39,6 @@ class Decoder:
         ``seen`` holds ids that count as repeats already, and takes up the new ones. ``wanted``: the columns that will
         be asked for; naming no more than that saves time.
         """
-        seen = set() if seen is None else seen
         malformed: list[Malformed] = []
         lines, texts = _sort(records, malformed)
         found: list[Requests] = []
@@ -55,6 +63,7 @@ def _sort(records: Sequence[bytes], malformed: list[Malformed]) -> tuple[Sequenc
         return (), records
     lines: list[bytes] = []
     texts: list[bytes | str] = []
+    messages_left, text_left = MOST_MESSAGES, MOST_TEXT
     for record in records:
         first = record[:1]
         if first in _BLANKS:
@@ -67,8 +76,14 @@ def _sort(records: Sequence[bytes], malformed: list[Malformed]) -> tuple[Sequenc
             messages = open_envelope(record)
             if isinstance(messages, Malformed):
                 malformed.append(messages)
-            else:
-                texts += messages
+                continue
+            size = sum(map(len, messages))
+            if len(messages) > messages_left or size > text_left:
+                malformed.append(Malformed(Reason.TOO_LARGE, record[: Malformed.SAMPLE_BYTES]))
+                continue
+            messages_left -= len(messages)
+            text_left -= size
+            texts += messages
         elif record.startswith(KPL):
             malformed.append(Malformed(Reason.KPL, record[: Malformed.SAMPLE_BYTES]))
         else:

@@ -5,9 +5,8 @@ AWS takes at most 10,000 networks a set, one family a set, no ``/0`` and no host
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import collapse_addresses
 
-from chalicelib.core.addresses import Network, NetworkSet
+from chalicelib.core.addresses import Network, NetworkSet, Span, network_at, span_of
 from chalicelib.core.state import Block
 
 CAPACITY = 10_000
@@ -43,31 +42,60 @@ def wanted(blocks: Iterable[Block], allowlist: NetworkSet, rooms: Mapping[int, i
 
     ``rooms``: networks that fit, by family.
     """
-    running: dict[int, list[tuple[bool, int, Network]]] = {4: [], 6: []}
+    running: dict[int, list[tuple[bool, int, Span]]] = {4: [], 6: []}
     allowlisted = 0
     for block in blocks:
-        network = block.parsed()
         if block.until <= now:
             continue
-        if allowlist.overlaps(network):
+        span = span_of(block.network)
+        if allowlist.meets(span):
             allowlisted += 1
         else:
-            running[network.version].append((block.manual, block.blocked_at, network))
+            running[span[0]].append((block.manual, block.blocked_at, span))
     networks: dict[int, frozenset[Network]] = {}
     overflow = 0
     for family, entries in running.items():
         room = rooms.get(family, 0)
-        collapsed = _collapsed(network for _, _, network in entries)
+        collapsed = _collapsed(span for _, _, span in entries)
         if len(collapsed) > room:
             entries.sort(key=lambda entry: entry[:2], reverse=True)
             overflow += len(entries) - room
-            collapsed = _collapsed(network for _, _, network in entries[:room])
-        networks[family] = collapsed
+            collapsed = _collapsed(span for _, _, span in entries[:room])
+        networks[family] = frozenset(map(network_at, collapsed))
     return Wanted(networks, allowlisted, overflow, allowlisted + sum(map(len, running.values())))
 
 
-def _collapsed(networks: Iterable[Network]) -> frozenset[Network]:
-    return frozenset(collapse_addresses(networks))  # type: ignore[type-var]
+def _collapsed(spans: Iterable[Span]) -> list[Span]:
+    """The fewest networks of the same addresses; ``spans`` are of one family.
+
+    >>> _collapsed([(4, 2, 3), (4, 8, 8), (4, 0, 1), (4, 3, 3), (4, 9, 9)])
+    [(4, 0, 3), (4, 8, 9)]
+    """
+    # Networks lie within one another or apart. From the lowest, the wider ones first, each is within the last one
+    # kept, or is its other half, which may make that one the half of the one before, or stands by itself.
+    kept: list[Span] = []
+    for span in sorted(spans, key=_from_the_widest):
+        if kept and span[2] <= kept[-1][2]:
+            continue
+        kept.append(span)
+        while len(kept) > 1 and _are_halves(kept[-2], kept[-1]):
+            (family, first, _), (_, _, last) = kept[-2:]
+            kept[-2:] = [(family, first, last)]
+    return kept
+
+
+def _are_halves(lower: Span, upper: Span) -> bool:
+    """Whether the two make up one network. Halves of everything stay apart: AWS refuses ``/0``."""
+    size = lower[2] - lower[1] + 1
+    return size < HALF[lower[0]] and upper[1] == lower[1] + size and upper[2] == lower[2] + size and not lower[1] & size
+
+
+HALF = {4: 1 << 31, 6: 1 << 127}
+"""Addresses in half of a family."""
+
+
+def _from_the_widest(span: Span) -> tuple[int, int]:
+    return span[1], -span[2]
 
 
 def plan(wanted: frozenset[Network], published: Mapping[IpSet, frozenset[Network]]) -> dict[IpSet, frozenset[Network]]:
@@ -78,7 +106,7 @@ def plan(wanted: frozenset[Network], published: Mapping[IpSet, frozenset[Network
     held: set[Network] = set()
     contents: dict[IpSet, set[Network]] = {}
     for ip_set, addresses in published.items():
-        contents[ip_set] = set(sorted((addresses & wanted) - held, key=_order)[:CAPACITY])
+        contents[ip_set] = set((addresses & wanted) - held)
         held |= contents[ip_set]
     missing: Sequence[Network] = sorted(wanted - held, key=_order)
     for ip_set in sorted(contents, key=lambda s: len(contents[s])):

@@ -112,8 +112,8 @@ class Requests:
             list(compress(self.ids, keep)),
         )
 
-    def without_repeats(self, seen: set[bytes | str]) -> "Requests":
-        """The rows whose id is neither in ``seen`` nor in an earlier row; ``seen`` takes up the new ids.
+    def without_repeats(self, seen: set[bytes | str] | None) -> "Requests":
+        """The rows whose id is neither in ``seen`` nor in an earlier row; ``seen``, if there is one, takes up new ids.
 
         Rows without an id are never repeats. Nor is a request that both logs tell of, under the same id: CloudFront's
         ids are bytes, AWS WAF's are text, and each rule counts each source by itself.
@@ -122,10 +122,12 @@ class Requests:
         if not ids:
             return self
         distinct = set(ids)
-        if len(distinct) == len(ids) and distinct.isdisjoint(seen):
-            seen |= distinct
-            seen -= NO_ID
+        if len(distinct) == len(ids) and (seen is None or distinct.isdisjoint(seen)):
+            if seen is not None:
+                seen |= distinct
+                seen -= NO_ID
             return self
+        seen = set() if seen is None else seen
         keep = []
         for request_id in ids:
             fresh = request_id not in seen

@@ -194,6 +194,9 @@ def _decode_all(
     # one record may hold several, one a line.
     with suppress(*WRONG):
         return list(map(decoder.decode, texts))
+    if len(texts) == 1:  # a block of a log, of many lines: cutting it apart first would take as long again
+        with suppress(*WRONG):
+            return decoder.decode_lines(texts[0])
     good = []
     for text in texts:
         whole = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text

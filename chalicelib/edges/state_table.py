@@ -1,23 +1,23 @@
 """The state table: ``StateStore`` in DynamoDB. Key: ``kind`` (S) and ``id`` (S); ``body`` is the record's JSON."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.edges.aws import translated
-from chalicelib.ports import Item, Put, Unavailable, Write
+from chalicelib.edges.batch_get import batch_get
+from chalicelib.ports import Item, Put, Write
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-KEYS_A_READ = 100
-READ_TRIES = 10
-
 
 class StateTable:
-    def __init__(self, client: "DynamoDBClient", table: str) -> None:
+    def __init__(self, client: "DynamoDBClient", table: str, sleep: Callable[[float], None] = time.sleep) -> None:
         self._client = client
         self._table = table
+        self._sleep = sleep
 
     def get(self, kind: str, id: str) -> Item | None:
         with translated(f"read {kind} {id}"):
@@ -25,22 +25,9 @@ class StateTable:
         return item_of(answer["Item"]) if "Item" in answer else None
 
     def get_many(self, kind: str, ids: Collection[str]) -> Mapping[str, Item]:
-        found: dict[str, Item] = {}
         keys = [_key(kind, id) for id in sorted(set(ids))]
-        for start in range(0, len(keys), KEYS_A_READ):
-            wanted: dict[str, Any] = {self._table: {"ConsistentRead": True, "Keys": keys[start : start + KEYS_A_READ]}}
-            for _ in range(READ_TRIES):
-                with translated(f"read {kind}"):
-                    answer = self._client.batch_get_item(RequestItems=wanted)
-                for attributes in answer["Responses"].get(self._table, ()):
-                    item = item_of(attributes)
-                    found[item.id] = item
-                wanted = answer.get("UnprocessedKeys") or {}
-                if not wanted:
-                    break
-            else:
-                raise Unavailable(f"read {kind}: keys were left unprocessed {READ_TRIES} times")
-        return found
+        items = map(item_of, batch_get(self._client, self._table, keys, f"read {kind}", self._sleep))
+        return {item.id: item for item in items}
 
     def query(
         self,

@@ -4,12 +4,14 @@ Key: ``log`` (S) and ``offset`` (N). One item more, ``#registry`` at offset 0, h
 attribute a shard, so that shards never contend for it.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.core.tally import VERSION
 from chalicelib.edges.aws import translated
+from chalicelib.edges.batch_get import batch_get
 from chalicelib.ports import LogItem, LogKey, Registry, Unavailable
 from chalicelib.tailing import EXPIRE_MS
 
@@ -17,16 +19,13 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 REGISTRY = "#registry"
-KEYS_A_READ = 100
-"""BatchGetItem's own bound."""
-
-READ_TRIES = 10
 
 
 class TallyTable:
-    def __init__(self, client: "DynamoDBClient", table: str) -> None:
+    def __init__(self, client: "DynamoDBClient", table: str, sleep: Callable[[float], None] = time.sleep) -> None:
         self._client = client
         self._table = table
+        self._sleep = sleep
 
     def append(self, log: str, offset: int, items: Sequence[LogItem]) -> None:
         free = "attribute_not_exists(#offset)"
@@ -48,7 +47,8 @@ class TallyTable:
     def read(self, keys: Collection[LogKey]) -> tuple[Registry, Mapping[LogKey, LogItem]]:
         registry: Registry = {}
         found: dict[LogKey, LogItem] = {}
-        for attributes in self._get([(REGISTRY, 0), *set(keys)]):
+        wanted = list(map(_key, ((REGISTRY, 0), *set(keys))))
+        for attributes in batch_get(self._client, self._table, wanted, "read the tally logs", self._sleep):
             log = attributes["log"]["S"]
             if log == REGISTRY:
                 registry = {
@@ -88,22 +88,6 @@ class TallyTable:
                 ExpressionAttributeNames=names,
                 **({"ExpressionAttributeValues": values} if values else {}),  # type: ignore[arg-type]
             )
-
-    def _get(self, keys: Sequence[LogKey]) -> Iterable[dict[str, Any]]:
-        for start in range(0, len(keys), KEYS_A_READ):
-            wanted: dict[str, Any] = {
-                self._table: {"ConsistentRead": True, "Keys": [_key(key) for key in keys[start : start + KEYS_A_READ]]}
-            }
-            for _ in range(READ_TRIES):
-                with translated("read the tally logs"):
-                    answer = self._client.batch_get_item(RequestItems=wanted)
-                yield from answer["Responses"].get(self._table, ())
-                # At most 16 MB come at once; throttled keys are among the rest as well.
-                wanted = answer.get("UnprocessedKeys") or {}
-                if not wanted:
-                    break
-            else:
-                raise Unavailable(f"read the tally logs: keys were left unprocessed {READ_TRIES} times")
 
     def _newest_first(self, log: str) -> Iterable[list[dict[str, Any]]]:
         query: dict[str, Any] = {

@@ -15,9 +15,10 @@ Count, Milliseconds, Percent = MetricUnit.Count, MetricUnit.Milliseconds, Metric
 class PowertoolsTelemetry:
     """``Telemetry`` as CloudWatch takes it."""
 
-    def __init__(self) -> None:
-        self.log = Logger(service="sluice")
-        self._metrics = Metrics(namespace=NAMESPACE, service="sluice")
+    def __init__(self, service: str) -> None:
+        """``service`` names the deployment: a dimension of every metric."""
+        self.log = Logger(service=service)
+        self._metrics = Metrics(namespace=NAMESPACE, service=service)
 
     def ingested(self, report: Report, rules_problem: str | None) -> None:
         add = self._metrics.add_metric

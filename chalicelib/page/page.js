@@ -1,1 +1,221 @@
-"use strict";
+// The operator's page: who is signed in, which view is shown, and whether the API answers.
+
+import * as allowlist from "./allowlist.js";
+import { Ended, Problem, Unreachable, get, session, signIn, signOut, token } from "./api.js";
+import * as audit from "./audit.js";
+import * as blocks from "./blocks.js";
+import { changes, choose, make } from "./changes.js";
+import * as client from "./client.js";
+import { $, clock, fill, h, heard, now, number, say } from "./dom.js";
+import * as overview from "./now.js";
+import * as rules from "./rules.js";
+
+const VIEWS = { now: overview, blocks, client, allowlist, rules, audit };
+const EVERY_MS = 3000;
+const LONGEST_WAIT_MS = 30_000;
+
+let me = null, shown = null, paused = null, timer, failures = 0, lostAt = null, polling = null;
+const banners = new Map();
+
+/* ---- session ---- */
+
+async function enter() {
+  let found;
+  try {
+    found = await get("v1/me");
+  } catch (error) {
+    askToSignIn(error instanceof Ended ? "This token is unknown, revoked or has expired." : error.message);
+    return;
+  }
+  const operator = found.role === "operator";
+  document.body.classList.toggle("is-viewer", !operator);
+  $("sign-in").hidden = true;
+  for (const element of document.querySelectorAll(".signed-in")) element.hidden = false;
+  say($("me"), `${found.name}, ${found.role}`);
+  for (const view of Object.values(VIEWS)) view.start({ operator });
+  me = found;
+  route();
+}
+
+function askToSignIn(why = "") {
+  me = shown = null;
+  clearTimeout(timer);
+  signOut();
+  for (const element of document.querySelectorAll(".signed-in, .view")) element.hidden = true;
+  $("enforcing").hidden = true;
+  banners.clear();
+  showBanners();
+  say($("sign-in-why"), why);
+  $("sign-in-why").hidden = !why;
+  $("sign-in").hidden = false;
+  $("token").focus();
+}
+
+$("sign-in-form").onsubmit = (event) => {
+  event.preventDefault();
+  signIn($("token").value.trim());
+  $("token").value = "";
+  enter();
+};
+$("sign-out").onclick = () => askToSignIn();
+session.addEventListener("ended", () => {
+  if (me) askToSignIn("The session has ended: the token has expired or was revoked.");
+});
+
+/* ---- views ---- */
+
+function route() {
+  if (!me) return;
+  const [, name, argument] = /^#?([^/]*)\/?(.*)$/.exec(location.hash);
+  const next = name in VIEWS ? name : "now";
+  const moved = shown !== null && shown !== next;
+  shown = next;
+  if (next === "client") client.show(decoded(argument));
+  for (const other of Object.keys(VIEWS)) $(`view-${other}`).hidden = other !== next;
+  for (const link of document.querySelectorAll("nav a")) {
+    if (link.hash === `#${next}`) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  if (moved) {
+    $("main").focus({ preventScroll: true });
+    scrollTo(0, 0);
+  }
+  poll();
+}
+
+function decoded(text = "") {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
+addEventListener("hashchange", route);
+$("lookup").onsubmit = (event) => {
+  event.preventDefault();
+  const address = $("lookup-address").value.trim();
+  if (!address) return;
+  const hash = `#client/${encodeURIComponent(address)}`;
+  if (location.hash === hash) route();
+  else location.hash = hash;
+};
+
+/* ---- keeping up ---- */
+
+async function poll() {
+  clearTimeout(timer);
+  if (!me || document.hidden) return;
+  const mine = (polling = Symbol("poll"));
+  try {
+    const view = shown;
+    const [status] = await Promise.all([get("v1/status"), VIEWS[view].refresh()]);
+    if (!me) return;
+    heard(status.now);
+    showStatus(status);
+    answered();
+  } catch (error) {
+    if (error instanceof Ended) return;
+    if (!(error instanceof Unreachable || error instanceof Problem)) {
+      failed("The page made a mistake; reload it.");
+      throw error;
+    }
+    failed(error.message);
+  } finally {
+    if (mine === polling && me) timer = setTimeout(poll, Math.min(EVERY_MS * 2 ** failures, LONGEST_WAIT_MS));
+  }
+}
+
+function answered() {
+  failures = 0;
+  lostAt = null;
+  banner("lost", null);
+  document.body.classList.remove("is-stale");
+}
+
+function failed(why) {
+  failures += 1;
+  lostAt ??= now();
+  document.body.classList.add("is-stale");
+  banner("lost", { kind: "bad", text: `${why} What is shown is as of ${clock(lostAt)}; trying again.`, action: ["Try now", poll] });
+}
+
+document.addEventListener("visibilitychange", poll);
+changes.addEventListener("made", ({ detail }) => {
+  blocks.changed(detail);
+  poll();
+});
+
+/* ---- state, in plain sight ---- */
+
+function showStatus(status) {
+  overview.showStatus(status);
+  blocks.showStatus(status);
+  say($("blocks-count"), number(status.blocks.active));
+  const { pause, breaker } = status;
+  paused = pause;
+  const word = pause.paused ? "Paused" : breaker.open ? "Breaker open" : "Enforcing";
+  $("enforcing").hidden = false;
+  $("enforcing").className = `state ${word === "Enforcing" ? "good" : "bad"}`;
+  say($("enforcing"), word);
+  say($("pause"), pause.paused ? "Resume" : "Pause");
+  $("pause").classList.toggle("danger", !pause.paused);
+  const operator = me.role === "operator";
+  banner("pause", pause.paused && {
+    kind: "warn",
+    text: `Enforcement is paused by ${pause.by} since ${clock(pause.at)}: ` +
+      (pause.release ? "the IP sets are emptied, nobody is refused." : "nothing new is blocked, running blocks run out."),
+    action: operator && ["Resume", resume],
+  });
+  banner("breaker", breaker.open && {
+    kind: "bad",
+    text: `The circuit breaker opened at ${clock(breaker.at)}: ${number(breaker.would_block)} new blocks within a minute. ` +
+      "Nothing new is blocked until it is reset.",
+    action: operator && ["Reset", reset],
+  });
+  const problem = status.rules.problem ?? status.ingest.problem;
+  banner("rules", problem && { kind: "bad", text: `Rules: ${problem}` });
+}
+
+function banner(name, content) {
+  if (content) banners.set(name, { name, ...content });
+  else banners.delete(name);
+  showBanners();
+}
+
+function showBanners() {
+  fill($("banners"), banners.values(), (each) => each.name, () => {
+    const text = h("p");
+    const button = h("button");
+    const element = h("div", {}, text, button);
+    element.update = ({ kind, text: words, action }) => {
+      element.className = `banner ${kind}`;
+      say(text, words);
+      button.hidden = !action;
+      if (action) {
+        say(button, action[0]);
+        button.onclick = action[1];
+      }
+    };
+    return element;
+  });
+}
+
+const resume = () => make({ method: "POST", path: "/v1/resume", body: {} });
+const reset = () => make({ method: "POST", path: "/v1/breaker/reset", body: {} });
+
+$("pause").onclick = async () => {
+  if (paused?.paused) {
+    resume();
+    return;
+  }
+  const release = await choose(
+    "Pause enforcement?",
+    [h("p", {}, "Counting goes on; nothing new is blocked until somebody resumes.")],
+    [["Pause", false], ["Pause and let everybody in", true]],
+  );
+  if (release !== null) make({ method: "POST", path: "/v1/pause", body: { release } });
+};
+
+if (token()) enter();
+else askToSignIn();

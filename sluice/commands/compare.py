@@ -56,6 +56,10 @@ def compare(
 
     With --aws-waf also against AWS WAF's own rate-based rule, as its documentation describes it: checks every 10
     seconds, blocks 30 to 50 seconds late, ends when the rate is below the limit.
+
+    \b
+    sluice compare logs/ --rules old.toml --rules new.toml
+    sluice compare logs/ --rules rules.toml --aws-waf 2000/300s
     """
     if not paths or len(paths) + (rate_based is not None) < 2:
         raise click.UsageError("name two things to compare: --rules twice, or --rules and --aws-waf")

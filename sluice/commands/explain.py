@@ -45,6 +45,9 @@ def explain(client: str, files: tuple[str, ...], options: Options, rules: Path, 
 
     CLIENT is an address or a network. Shows what each rule counted, the moment of every offence, block and release,
     the near misses, and the requests that led to the peak with the count of each window as it grew.
+
+    \b
+    sluice explain 203.0.113.9 logs/ --rules rules.toml
     """
     try:
         network = parse_network(client)

@@ -23,6 +23,10 @@ def replay(files: tuple[str, ...], options: Options, rules: Path, top: int, as_j
     Reads CloudFront standard and real-time logs, AWS WAF logs, Application Load Balancer logs and those of nginx and
     Apache, plain or gzip, in any order; folders with all they hold; '-' is standard input. Nothing is changed
     anywhere.
+
+    \b
+    sluice replay logs/
+    sluice replay access.log.gz --rules rules.toml --json
     """
     (result,) = run(files, [read_rules(rules)], options)
     if as_json:

@@ -20,6 +20,9 @@ def report(files: tuple[str, ...], options: Options, rules: Path, output: Path, 
 
     One file without anything outside it: requests over time and what would have been refused, every client's busiest
     window against the limits, blocks on a time line, the evidence against each offender.
+
+    \b
+    sluice report logs/ --rules rules.toml -o report.html
     """
     try:
         from sluice.replay import report as pages  # noqa: PLC0415  # only this command needs plots

@@ -43,6 +43,9 @@ def suggest(files: tuple[str, ...], options: Options, windows: list[int], as_jso
 
     Looks at every client's busiest window. Crawlers (by the name they give themselves) and the networks of --allowlist
     are left out and shown by themselves. The rules only count: try them with `sluice replay`, then enforce them.
+
+    \b
+    sluice suggest logs/ --window 10s,60s > tuned.toml
     """
     found = Distributions(windows, options.allowlist, options.sample_rate)
     (result,) = run(files, [found.rules], options, everyone=True, look=found.look)

@@ -75,45 +75,39 @@ class Account:
     """Time and kind of the requests of the last seconds."""
 
 
-class Demonstration:
-    """The cast, the edge and the cloud, run for some seconds."""
+class Traffic:
+    """Requests through the edge into a cloud's stream, each of their lines some time on its way."""
 
-    def __init__(self, clock: Clock, *, rules: str, seed: int, seconds: float, shards: int, containers: int) -> None:
-        self.cloud = LocalCloud(clock, rules=rules, shards=shards, containers=containers, seed=seed, allow=ALLOWED)
-        self.seconds = seconds
-        self.actors: list[Actor] = cast(seed, seconds)
+    def __init__(
+        self,
+        cloud: LocalCloud,
+        hits: Iterator[Hit],
+        *,
+        seed: int,
+        arrived: Callable[[float, bytes], None] = lambda _now, _record: None,
+    ) -> None:
+        """``hits`` count from now; ``arrived`` is told every record and when it came into the stream."""
         self.account = Account()
-        self.latency = Latency(Decoder(), self.cloud.rules.rules)
-        self.start = clock.now()
-        self._edge = Edge(self.cloud)
+        self.start = cloud.now()
+        self._cloud = cloud
+        self._edge = Edge(cloud)
         self._random = Random(seed)
-        self._hits: Iterator[Hit] = play(self.actors, seed, seconds)
-        self._ahead: Hit | None = next(self._hits, None)
+        self._hits = hits
+        self._ahead: Hit | None = next(hits, None)
         self._numbers = count()
         self._on_the_way: list[tuple[float, int, bytes]] = []
+        self._arrived = arrived
 
-    def run(self, watch: Callable[["Demonstration"], None] = lambda _: None, watch_s: float = 0.25) -> None:
-        """Runs to the end; ``watch`` is called now and then."""
-        self.cloud.start()
-        self.cloud.loop.every(TICK_S, self._tick, first=self.start)
-        self.cloud.loop.every(watch_s, lambda: watch(self), first=self.start)
-        self.cloud.loop.run(self.start + self.seconds + 4)
-        self.latency.settle(self.cloud.telemetry.blocks, self.cloud.waf.updates)
-
-    @property
-    def elapsed(self) -> float:
-        return self.cloud.now() - self.start
-
-    def _tick(self) -> None:
+    def tick(self) -> None:
         """Serves the requests that are due, and hands the lines that have arrived to Kinesis."""
-        now = self.cloud.now()
+        now = self._cloud.now()
         while self._ahead is not None and self.start + self._ahead.at <= now:
             self._serve(self._ahead)
             self._ahead = next(self._hits, None)
         while self._on_the_way and self._on_the_way[0][0] <= now:
             _, _, record = heappop(self._on_the_way)
-            self.latency.arrived(now, record)
-            self.cloud.put(record)
+            self._arrived(now, record)
+            self._cloud.put(record)
 
     def _serve(self, hit: Hit) -> None:
         at = self.start + hit.at
@@ -128,6 +122,32 @@ class Demonstration:
                 self.account.recent.popleft()
         arrives = at + self._random.uniform(*LOG_DELAY_S)
         heappush(self._on_the_way, (arrives, next(self._numbers), record))
+
+
+class Demonstration:
+    """The cast, the edge and the cloud, run for some seconds."""
+
+    def __init__(self, clock: Clock, *, rules: str, seed: int, seconds: float, shards: int, containers: int) -> None:
+        self.cloud = LocalCloud(clock, rules=rules, shards=shards, containers=containers, seed=seed, allow=ALLOWED)
+        self.seconds = seconds
+        self.actors: list[Actor] = cast(seed, seconds)
+        self.latency = Latency(Decoder(), self.cloud.rules.rules)
+        self.start = clock.now()
+        hits = play(self.actors, seed, seconds)
+        self._traffic = Traffic(self.cloud, hits, seed=seed, arrived=self.latency.arrived)
+        self.account = self._traffic.account
+
+    def run(self, watch: Callable[["Demonstration"], None] = lambda _: None, watch_s: float = 0.25) -> None:
+        """Runs to the end; ``watch`` is called now and then."""
+        self.cloud.start()
+        self.cloud.loop.every(TICK_S, self._traffic.tick, first=self.start)
+        self.cloud.loop.every(watch_s, lambda: watch(self), first=self.start)
+        self.cloud.loop.run(self.start + self.seconds + 4)
+        self.latency.settle(self.cloud.telemetry.blocks, self.cloud.waf.updates)
+
+    @property
+    def elapsed(self) -> float:
+        return self.cloud.now() - self.start
 
     def attackers_blocked(self) -> tuple[list[Actor], list[Actor]]:
         """Attackers, and those of them that were blocked."""
@@ -170,8 +190,9 @@ def covers(wide: Network, narrow: Network) -> bool:
 
 
 def summary(cloud: LocalCloud, latency: Latency) -> dict[str, Any]:
-    """What every run ends with, as one JSON object."""
+    """What every run ends with, as one JSON object; ``ok`` unless an invocation or a publish failed."""
     telemetry = cloud.telemetry
+    failures = cloud.invocation_failures + telemetry.failures
     published = cloud.waf.published()
     return {
         "requests": telemetry.ingests.requests,
@@ -183,7 +204,8 @@ def summary(cloud: LocalCloud, latency: Latency) -> dict[str, Any]:
         "ip_sets": {"v4": published["sluice-v4"], "v6": published["sluice-v6"]},
         "blocks": [_told(block) for block in telemetry.blocks],
         "outcomes": telemetry.outcomes,
-        "failures": cloud.invocation_failures + telemetry.failures,
+        "failures": failures,
+        "ok": not failures,
     }
 
 

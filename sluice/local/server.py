@@ -6,6 +6,7 @@ Lambda calls a container.
 """
 
 import json
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Mapping
@@ -135,9 +136,16 @@ def serve(gateway: Gateway, port: int = 0) -> ThreadingHTTPServer:
         pass
 
     Handler.gateway = gateway
-    server = ThreadingHTTPServer((HOST, port), Handler)
-    server.daemon_threads = True
-    return server
+    return _Server((HOST, port), Handler)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A caller that has gone away is nobody's error."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -26,6 +26,9 @@ SNIFFED_LINES = 200
 LATEST_MS = 10**14
 """In the year 5138. AWS WAF's times are numbers of any size, and clients do not make them; later ones are damage."""
 
+MOST_HEADERS = 100
+"""Different ``#Fields`` lines that are remembered."""
+
 STRUCTURAL = frozenset(
     (Reason.FIELDS, Reason.JSON, Reason.TIMESTAMP, Reason.ENCODING, Reason.TOO_LARGE, Reason.ENVELOPE)
 )
@@ -118,8 +121,7 @@ class LogDecoder:
         kind = kind_of(text[: text.find(b"\n")], block.header)
         if kind is Kind.REALTIME or kind is Kind.WAF:
             # Where nothing else is in the block, the core cuts it up itself, which is the fastest.
-            records = [text] if kind is Kind.REALTIME else list(filter(None, text.split(b"\n")))
-            requests, wrong = self._decoders[kind](records)
+            requests, wrong = self._decoders[kind]([text])
             if not any(piece.reason in STRUCTURAL for piece in wrong):
                 return Decoded((requests,) if requests else (), tuple(wrong))
         if b"\r" in text:
@@ -157,6 +159,8 @@ class LogDecoder:
 
     def _w3c(self, header: bytes) -> Decode:
         if header not in self._standard:
+            if len(self._standard) >= MOST_HEADERS:
+                self._standard.clear()
             fields = standard.fields_of(header) if header else standard.VERSION_1
             self._standard[header] = standard.StandardLines(fields, self._wanted, self._trusted).decode
         return self._standard[header]

@@ -77,11 +77,14 @@ def _blocks(stream: BinaryIO, name: str, progress: Progress) -> Iterator[Block]:
 
 
 def _last_header(text: bytes) -> bytes:
-    if b"#" not in text:
-        return b""
-    at = text.rfind(b"\n" + HEADER) + 1
-    if at or text.startswith(HEADER):
-        return text[at:].partition(b"\n")[0].rstrip(b"\r")
+    """The last ``#Fields`` line; empty if there is none."""
+    # From one # to the one before it: a search for more than one character takes longer than all else that is done
+    # here with a block.
+    at = text.rfind(b"#")
+    while at >= 0:
+        if text.startswith(HEADER, at) and (at == 0 or text[at - 1 : at] == b"\n"):
+            return text[at:].partition(b"\n")[0].rstrip(b"\r")
+        at = text.rfind(b"#", 0, at)
     return b""
 
 

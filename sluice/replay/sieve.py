@@ -68,12 +68,10 @@ class Groups:
         return group in self._names or (self._hashes != b"" and self._hashes[hash(group) % BUCKETS] == 1)
 
     def __or__(self, other: "Groups") -> "Groups":
-        return Groups(
-            {*self._names, *other._names},
-            bytes(map(int.__or__, self._hashes, other._hashes))
-            if self._hashes and other._hashes
-            else self._hashes or other._hashes,
-        )
+        hashes = self._hashes or other._hashes
+        if self._hashes and other._hashes:
+            hashes = bytes(map(int.__or__, self._hashes, other._hashes))
+        return Groups({*self._names, *other._names}, hashes)
 
     def flags(self, groups: Iterable[bytes]) -> list[bool]:
         """Whether each of ``groups`` is one of these."""

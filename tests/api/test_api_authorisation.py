@@ -14,7 +14,7 @@ from chalicelib.edges.http.problems import Rejected
 from chalicelib.edges.tokens import FileTokens
 from chalicelib.ports import Unavailable
 
-OPEN = {"/", "/page.js", "/page.css", "/healthz", "/openapi.json"}
+OPEN = {"/", "/page/{name}", "/healthz", "/openapi.json"}
 ROUTES = [(method, path) for path, entries in app.app.routes.items() for method in entries]
 GUARDED = [(method, path) for method, path in ROUTES if path not in OPEN]
 VIEWERS = {(method, path) for method, path in GUARDED if method == "GET"} | {("POST", "/v1/rules/plan")}

@@ -176,7 +176,7 @@ def test_an_error_of_ours_tells_nothing_of_the_inside(desk, monkeypatch):
 
 
 def test_every_answer_of_the_page_carries_a_strict_policy(desk):
-    for path in ("/", "/page.js", "/page.css"):
+    for path in ("/", "/page/page.js", "/page/page.css"):
         reply = desk.call("GET", path, by=None)
         policy = reply.headers["Content-Security-Policy"]
         assert "default-src 'none'" in policy

@@ -11,8 +11,9 @@ from botocore.config import Config
 from botocore.stub import Stubber
 
 from chalicelib.core.ipsets import IpSet
+from chalicelib.edges.batch_get import FIRST_WAIT_S, LONGEST_WAIT_S, READ_TRIES
 from chalicelib.edges.state_table import StateTable
-from chalicelib.edges.tally_table import READ_TRIES, TallyTable
+from chalicelib.edges.tally_table import TallyTable
 from chalicelib.edges.waf_ip_sets import WafIpSets
 from chalicelib.ports import Conflict, Item, LogItem, Put, Throttled, Unavailable
 from tests.aws_tables import CREDENTIALS, dynamodb_client
@@ -109,14 +110,19 @@ def test_a_refused_update_of_an_ip_set_is(code: str, error: type[Exception]) -> 
     assert type(raised.value) is error
 
 
-def test_keys_that_stay_unprocessed_make_a_read_unavailable(client: "DynamoDBClient") -> None:
+def test_keys_that_stay_unprocessed_are_waited_for_ever_longer_and_then_make_a_read_unavailable(
+    client: "DynamoDBClient",
+) -> None:
+    waits: list[float] = []
     keys = {"tally": {"Keys": [{"log": {"S": "log@1"}, "offset": {"N": "0"}}], "ConsistentRead": True}}
     with Stubber(client) as stubber:
         for _ in range(READ_TRIES):
             stubber.add_response("batch_get_item", {"Responses": {}, "UnprocessedKeys": keys})
         with pytest.raises(Unavailable, match="keys were left unprocessed 10 times"):
-            TallyTable(client, "tally").read([("log@1", 0)])
+            TallyTable(client, "tally", waits.append).read([("log@1", 0)])
         stubber.assert_no_pending_responses()
+    assert waits == sorted(waits)
+    assert (waits[0], waits[-1], len(waits)) == (FIRST_WAIT_S, LONGEST_WAIT_S, READ_TRIES)
 
 
 def test_only_unprocessed_keys_are_asked_for_again(client: "DynamoDBClient") -> None:

@@ -89,6 +89,7 @@ def test_any_lines_run_through_the_pipeline_by_their_own_clock(tmp_path: Path, r
     assert told["requests"] == 51
     assert told["ip_sets"] == {"v4": [], "v6": ["2001:db8::/64"]}
     assert "attackers" not in told
+    assert told["ok"]
 
 
 def test_a_line_from_another_century_does_not_move_the_clock(tmp_path: Path, rules: str) -> None:

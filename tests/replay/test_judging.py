@@ -123,6 +123,17 @@ def test_the_allowlist_names_and_does_not_block() -> None:
     assert (offender.action, offender.stays, offender.refused) == ("allowlisted", (), 0)
 
 
+def test_an_offender_in_two_logs_is_named_once_with_what_both_tell() -> None:
+    rules = rules_of('name = "r"\nlimit = 5\nwindow = "1s"\nblock_for = "10s"')
+    early, late = every(0.1, 0, 0.6), every(0.05, 20, 20.5)
+    for first, second in ((logs.waf, logs.realtime), (logs.realtime, logs.waf)):
+        blocks = [logs.block(map(first, early)), logs.block(map(second, late))]
+        (result,) = replay(blocks, [rules], Options())
+        (offender,) = offenders(result)
+        assert (offender.first_ms, offender.peak, offender.requests) == (T0 + 500, 10, 16)
+        assert [(stay.since - S0, stay.offence) for stay in offender.stays] == [(1, 1), (21, 2)]
+
+
 def test_a_sampled_log_is_scaled_up() -> None:
     rules = rules_of('name = "r"\nlimit = 50\nwindow = "1s"')
     (offender,) = offenders(tried(rules, every(0.1, 0, 0.6), sample_rate=10))

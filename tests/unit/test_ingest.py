@@ -13,7 +13,7 @@ from chalicelib.core.tally import unpack
 from chalicelib.core.windows import View
 from chalicelib.ingest import Batch, Contended, Ingest
 from chalicelib.ports import LogItem, LogKey, Registry, Unavailable
-from chalicelib.tailing import RETENTION_MS, SKEW_MS, TRIES, Follower
+from chalicelib.tailing import LARGEST_APPEND, RETENTION_MS, SKEW_MS, TRIES, Follower, TooLarge
 from sluice.local.memory import MemoryTallyLogs
 
 NOW = 1_760_000_000_000
@@ -60,13 +60,18 @@ class Logs(MemoryTallyLogs):
 
 
 class Container:
-    def __init__(self, logs: Logs, rules: RuleSet = RULES) -> None:
+    def __init__(self, logs: Logs, rules: RuleSet = RULES, largest_append: int = LARGEST_APPEND) -> None:
         self.stored: list[Detection] = []
         self.fails = 0
         self.ingest = Ingest(
             decoder=Decoder(("timestamp", "c-ip", "x-edge-request-id")),
             rules=lambda now_ms: rules,
-            follower=Follower(logs, lambda rules: View(rules, sample_rate=100, most_entries=9999), lateness_ms=10_000),
+            follower=Follower(
+                logs,
+                lambda rules: View(rules, sample_rate=100, most_entries=9999),
+                lateness_ms=10_000,
+                largest_append=largest_append,
+            ),
             detect=self._detect,
         )
 
@@ -265,3 +270,20 @@ def test_new_rules_take_effect_with_the_next_batch(logs: Logs) -> None:
     rules.append(parse_rules(RULES.text.replace("limit = 2", "limit = 1")))
     container.ingest(batch([line(NOW + 1)], first=3), NOW)
     assert container.offenders == ["192.0.2.1/32"]
+
+
+def test_a_batch_whose_tally_no_transaction_takes_is_counted_in_parts(logs: Logs) -> None:
+    container = Container(logs, largest_append=200)
+    lines = [line(NOW + number, f"192.0.{number}.1") for number in range(100)] + [line(NOW, "192.0.0.1")] * 2
+    report = container.ingest(batch(lines), NOW)
+    assert (report.records, report.requests, logs.counted()) == (102, 102, 102)
+    assert logs.calls.count("append") > 1
+    assert container.offenders == ["192.0.0.1/32"]
+    again = container.ingest(batch(lines), NOW)
+    assert (again.requests, again.replayed, logs.counted()) == (0, 102, 102)
+
+
+def test_a_single_record_too_large_for_a_transaction_fails_the_batch_and_counts_nothing(logs: Logs) -> None:
+    with pytest.raises(TooLarge):
+        Container(logs, largest_append=10).ingest(batch([line()]), NOW)
+    assert logs.counted() == 0

@@ -24,6 +24,7 @@ UNBLOCK_TRIES = 5
 """An unblock loses nobody's edit, and must not fail for the enforcer's being busy with the same client."""
 
 FILES = Path(__file__).parents[2]
+PAGE_KINDS = {".js": "text/javascript", ".css": "text/css"}
 CORS = (
     CORSConfig(
         config().cors_origin,
@@ -75,7 +76,8 @@ def route(method: str, path: str, role: Role) -> Callable[[View], View]:
                     raise
                 return response
 
-        api.route(path, methods=[method], authorizer=guard, cors=CORS)(entry)
+        key_required = config().admin_api_key == "required"
+        api.route(path, methods=[method], authorizer=guard, cors=CORS, api_key_required=key_required)(entry)
         return view
 
     return register
@@ -281,14 +283,17 @@ def index() -> Response:
     return Response(body=_file("page/index.html"), headers={"Content-Type": "text/html; charset=utf-8"})
 
 
-@api.route("/page.js")
-def page_script() -> Response:
-    return Response(body=_file("page/page.js"), headers={"Content-Type": "text/javascript; charset=utf-8"})
+@api.route("/page/{name}")
+def page_file(name: str) -> Response:
+    kind = PAGE_KINDS.get(Path(name).suffix)
+    if kind is None or name not in _page_files():
+        return problem(404, "not-found", "Not found", f"The page has no file {name!r}.")
+    return Response(body=_file(f"page/{name}"), headers={"Content-Type": f"{kind}; charset=utf-8"})
 
 
-@api.route("/page.css")
-def page_style() -> Response:
-    return Response(body=_file("page/page.css"), headers={"Content-Type": "text/css; charset=utf-8"})
+@cache
+def _page_files() -> frozenset[str]:
+    return frozenset(path.name for path in (FILES / "page").iterdir())
 
 
 @cache

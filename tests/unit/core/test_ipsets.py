@@ -158,3 +158,10 @@ def test_a_plan_reaches_what_is_wanted_and_is_done_with_it(
 
 def after_others(after: Contents, but: IpSet) -> frozenset[Network]:
     return frozenset().union(*(held for s, held in after.items() if s is not but))
+
+
+def test_two_halves_of_everything_are_not_joined_to_what_aws_refuses() -> None:
+    halves = ["0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1"]
+    blocks = [Block(network=network, blocked_at=0, until=10) for network in halves]
+    found = wanted(blocks, NetworkSet(()), {4: 9, 6: 9}, now=5)
+    assert sorted(str(n) for networks in found.networks.values() for n in networks) == sorted(halves)

@@ -1,0 +1,100 @@
+"""What counting costs in DynamoDB: units, dollars and calls, against one counter per client. Counted, not modelled."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import click
+
+from bench.dynamodb import Meter, local
+from bench.events import SPAN_MS, cloudfront_event, flood
+from bench.ingest import NOW_MS, ingest, many, quiet
+from bench.measure import Figure
+from bench.rival import CounterPerClient
+from chalicelib.core.cloudfront import DEFAULT_FIELDS
+from chalicelib.core.decoding import Decoder
+from chalicelib.edges.events import kinesis_batch
+from chalicelib.edges.tally_table import TallyTable
+from tests import dynamodb_local
+from tests.aws_tables import make_tables
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+SHARDS = 4
+PARTS = 4
+"""Batches, one after the other; the last one is measured, when every container knows its pace."""
+
+BUCKET_S = 5
+"""The shortest window of the default rules: with coarser counters the rival could not enforce it."""
+
+BUDGET = 1 / 60
+CROWDS = {"quiet crowd": quiet, "flood": flood, "8,000 addresses": many}
+
+
+def figures() -> Iterator[Figure]:
+    if missing := dynamodb_local.missing():
+        click.echo(f"bill: left out, as DynamoDB Local cannot run: {missing}", err=True)
+        return
+    with local() as client:
+        for number, crowd in enumerate(CROWDS):
+            yield from _against_the_rival(client, crowd, f"bench-{number}")
+
+
+def _against_the_rival(client: "DynamoDBClient", crowd: str, prefix: str) -> Iterator[Figure]:
+    batches = [kinesis_batch(cloudfront_event(CROWDS[crowd], DEFAULT_FIELDS, part)) for part in range(PARTS)]
+    (requests,) = Decoder().decode(batches[-1].data).requests
+    meter = Meter(client)
+    rival = CounterPerClient(client, f"{prefix}-rival", bucket_s=BUCKET_S)
+    started = time.process_time()
+    counts = rival.count(requests)
+    rival_s = time.process_time() - started
+    rival.close()
+    assert sum(counts.values()) == len(requests)
+    million = 1e6 / len(requests)
+    rival_units, rival_dollars, rival_calls = meter.write_units, meter.dollars * million, meter.calls.total()
+
+    tables = make_tables(client, prefix)
+    containers = [ingest(logs=TallyTable(client, tables.tally)) for _ in range(SHARDS)]
+    for part, batch in enumerate(batches):
+        meter.reset()
+        started = time.process_time()
+        for number, container in enumerate(containers):
+            report = container(replace(batch, shard=f"logs/{number}"), NOW_MS + (part - 1) * SPAN_MS)
+            assert report.requests == len(batch)
+        counted_s = (time.process_time() - started) / SHARDS
+    write_units, read_units = meter.write_units / SHARDS, meter.read_units / SHARDS
+    dollars, calls = meter.dollars / SHARDS * million, meter.calls.total() / SHARDS
+    how = f"{len(requests):,} requests a batch"
+    yield Figure(
+        f"write units / one counter per client: {crowd}",
+        write_units / rival_units,
+        "x",
+        BUDGET,
+        f"{how}: {write_units:.0f} units against {rival_units:.0f}, as DynamoDB Local reckons them",
+    )
+    yield Figure(
+        f"DynamoDB dollars per million requests: {crowd}",
+        dollars,
+        "$",
+        None,
+        f"{SHARDS} shards; {write_units * million:,.0f} write and {read_units * million:,.0f} read units; "
+        f"one counter per client: ${rival_dollars:.3f}",
+    )
+    yield Figure(
+        f"dollars / one counter per client: {crowd}",
+        dollars / rival_dollars,
+        "x",
+        None,
+        f"{SHARDS} shards, reads included; the rival is taken to read nothing",
+    )
+    yield Figure(
+        f"CPU / one counter per client: {crowd}",
+        counted_s / rival_s,
+        "x",
+        None,
+        f"boto3 included: {counted_s * 1000:.0f} ms a batch, decoding and windows as well, against "
+        f"{rival_s * 1000:.0f} ms for {rival_calls:,} updates alone",
+    )
+    yield Figure(f"DynamoDB calls per warm batch: {crowd}", calls, "calls", 2, f"{SHARDS} shards, no detections")

@@ -1,0 +1,164 @@
+"""A view of a million (client, slot) entries: its memory, how fast tallies merge into it, and it is rebuilt."""
+
+import resource
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from random import Random
+
+from bench.events import START_MS
+from bench.ingest import NOW_MS
+from bench.measure import Figure, cpu_s, paired_cpu_s
+from chalicelib.core.requests import Source
+from chalicelib.core.rules import RuleSet, parse_rules
+from chalicelib.core.tally import Counted, Tally, pack, unpack
+from chalicelib.core.windows import View
+from chalicelib.ports import LogItem
+from chalicelib.tailing import Follower
+from sluice.local.cloud import DEFAULT_RULES
+from sluice.local.memory import MemoryTallyLogs
+
+CLIENTS, ENTRIES = 200_000, 1_000_000
+A_TALLY = 10_000
+SPAN_MS = 300_000
+RULES = """
+[[rule]]
+name = "burst"
+limit = 100
+window = "5s"
+"""
+LOGS, BATCHES, A_BATCH = 8, 310, 800
+"""A view is rebuilt from so many logs of one tally a second, each of so many requests."""
+
+
+def tallies(rules: RuleSet, *, spread: bool) -> Iterator[tuple[bytes, int, int]]:
+    """Packed tallies with first and last time: 200,000 clients with five entries each, over five minutes.
+
+    A client makes its requests within half a minute; ``spread``: all over the five minutes, the worst for memory.
+    """
+    (meter,) = rules.meters()
+    rng = Random(3)
+    numbers = rng.sample(range(1 << 24, 223 << 24), CLIENTS)
+    parts = ENTRIES // A_TALLY
+    span = SPAN_MS // parts
+    clients: list[dict[bytes, dict[int, int]]] = [{} for _ in range(parts)]
+    for number in numbers:
+        first = 0 if spread else rng.randrange(parts - 9)
+        for part in rng.sample(range(first, parts if spread else first + 10), ENTRIES // CLIENTS):
+            slot = (START_MS + part * span + rng.randrange(span)) // meter.slot_ms
+            clients[part][number.to_bytes(4, "big")] = {slot: 1}
+    for part, some in enumerate(clients):
+        counted = Counted(Source.CLOUDFRONT, meter.topic, meter.ipv4, meter.ipv6, meter.slot_ms, some)
+        yield pack((counted,)), START_MS + part * span, START_MS + (part + 1) * span - 1
+
+
+def filled(rules: RuleSet, packed: list[tuple[bytes, int, int]]) -> View:
+    view = View(rules, sample_rate=100, most_entries=2 * ENTRIES)
+    for body, first_ms, last_ms in packed:
+        view.merge(unpack(body), first_ms, last_ms)
+    assert view.entries == ENTRIES
+    return view
+
+
+def megabytes(spread: bool) -> float:
+    """What a filled view adds to this process, at its highest."""
+    rules = parse_rules(RULES)
+    packed = list(tallies(rules, spread=spread))
+    before = resident_mb()
+    view = filled(rules, packed)
+    grown = resident_mb() - before
+    del view
+    return grown
+
+
+def resident_mb() -> float:
+    pages = int(open("/proc/self/statm").read().split()[1])  # noqa: SIM115, PTH123
+    return pages * resource.getpagesize() / 1e6
+
+
+def figures() -> Iterator[Figure]:
+    for name, spread, budget in (
+        ("clients come and go", False, 200),
+        ("every client in every minute", True, None),
+    ):
+        script = f"from bench.views import megabytes; print(megabytes({spread}))"
+        value = float(subprocess.check_output([sys.executable, "-c", script]))
+        yield Figure(
+            f"view memory: {name}",
+            value,
+            "MB",
+            budget,
+            f"{ENTRIES:,} entries of {CLIENTS:,} clients over five minutes; resident memory of a fresh process",
+        )
+    rules = parse_rules(RULES)
+    packed = list(tallies(rules, spread=False))
+    full, peer = paired_cpu_s(lambda: lambda: filled(rules, packed), lambda: lambda: counted(packed), rounds=3)
+    yield Figure(
+        "merge CPU / Counter",
+        full / peer,
+        "x",
+        None,
+        f"{ENTRIES / full / 1e6:.2f} million entries a second, unpacked and merged; peer: unpacked into one "
+        "collections.Counter of (client, slot)",
+    )
+    logs, seconds = recorded()
+    rebuild = cpu_s(lambda: rebuilt(logs), rounds=3)
+    yield Figure(
+        "cold start: view rebuilt from the logs, CPU / time covered",
+        rebuild / seconds,
+        "x",
+        None,
+        f"{LOGS} logs of {BATCHES} tallies of {A_BATCH} requests in {rebuild:.2f} s of CPU",
+    )
+
+
+def counted(packed: list[tuple[bytes, int, int]]) -> Counter[tuple[bytes, int]]:
+    """The same entries, counted as most would."""
+    counts: Counter[tuple[bytes, int]] = Counter()
+    for body, _, _ in packed:
+        for part in unpack(body):
+            for key, slots in part.clients.items():
+                for slot, requests in slots.items():
+                    counts[key, slot] += requests
+    return counts
+
+
+def recorded() -> tuple[MemoryTallyLogs, float]:
+    """Logs as busy shards leave them behind, and the seconds they cover."""
+    rules = parse_rules(DEFAULT_RULES.read_text())
+    (meter, *_) = rules.meters()
+    rng = Random(4)
+    crowd = [rng.randrange(1 << 24, 223 << 24).to_bytes(4, "big") for _ in range(20_000)]
+    logs = MemoryTallyLogs()
+    start = NOW_MS - BATCHES * 1000
+    for number in range(LOGS):
+        name = f"logs/{number}@{start}"
+        logs.register(f"logs/{number}", (), (name,))
+        for offset in range(BATCHES):
+            at = start + offset * 1000
+            some = {rng.choice(crowd): {(at + rng.randrange(1000)) // meter.slot_ms: 1} for _ in range(A_BATCH)}
+            tally: Tally = (Counted(Source.CLOUDFRONT, meter.topic, meter.ipv4, meter.ipv6, meter.slot_ms, some),)
+            logs.append(
+                name,
+                offset,
+                [
+                    LogItem(
+                        body=pack(tally),
+                        last_sequence=offset,
+                        written_ms=at + 1000,
+                        first_slot_ms=at,
+                        last_slot_ms=at + 999,
+                        requests=A_BATCH,
+                    )
+                ],
+            )
+    return logs, float(BATCHES)
+
+
+def rebuilt(logs: MemoryTallyLogs) -> View:
+    rules = parse_rules(DEFAULT_RULES.read_text())
+    make: Callable[[RuleSet], View] = lambda rules: View(rules, sample_rate=100, most_entries=2 * ENTRIES)  # noqa: E731
+    view = Follower(logs, make, lateness_ms=300_000).prepare(rules, NOW_MS - 1000, NOW_MS)
+    assert view.entries > LOGS * BATCHES * A_BATCH * 0.9
+    return view

@@ -1,0 +1,72 @@
+// The allowlist.
+
+import { get } from "./api.js";
+import { make, refused } from "./changes.js";
+import { $, clientLink, h, moment, now, span, table } from "./dom.js";
+
+let operator = false, entries = [], cursor = null, drawn = "";
+
+export function start(session) {
+  operator = session.operator;
+  $("allow-form").onsubmit = async (event) => {
+    event.preventDefault();
+    const form = event.currentTarget;
+    const holds = form.holds.value;
+    const body = {
+      network: form.network.value.trim(),
+      comment: form.comment.value.trim(),
+      expires_at: holds ? Math.floor(now()) + Number(holds) : null,
+    };
+    if (await make({ method: "PUT", path: "/v1/allowlist", body }, { near: form })) form.reset();
+  };
+}
+
+export async function refresh() {
+  const page = await get("v1/allowlist");
+  entries = page.entries;
+  cursor = page.next;
+  draw();
+}
+
+function draw() {
+  const shown = JSON.stringify(entries) + operator;
+  if (shown === drawn && $("allowlist").children.length) return; // keeps focus where it is
+  drawn = shown;
+  const rows = entries.map((entry) => [
+    clientLink(entry.network),
+    entry.comment,
+    entry.by,
+    moment(entry.added_at),
+    entry.expires_at === null ? "never" : `in ${span(entry.expires_at - now())}`,
+    operator && [
+      h("button", { class: "quiet", "aria-label": `Change ${entry.network}`, onclick: () => change(entry) }, "Change"),
+      h("button", { "aria-label": `Remove ${entry.network}`, onclick: () => remove(entry.network) }, "Remove"),
+    ],
+  ]);
+  $("allowlist").replaceChildren(
+    table(["Network", "Comment", "By", "Added", "Expires", ""], rows, { label: "Allowlist", empty: "No network is on the allowlist." }),
+    cursor ? h("button", { class: "quiet", onclick: more }, "Show more") : "",
+  );
+}
+
+async function more() {
+  try {
+    const page = await get("v1/allowlist", { cursor });
+    entries = entries.concat(page.entries);
+    cursor = page.next;
+    draw();
+  } catch (error) {
+    refused(error);
+  }
+}
+
+function change(entry) {
+  const form = $("allow-form");
+  form.network.value = entry.network;
+  form.comment.value = entry.comment;
+  form.comment.focus();
+}
+
+function remove(network) {
+  return make({ method: "DELETE", path: "/v1/allowlist", query: { network } });
+}

@@ -1,0 +1,133 @@
+// Blocks as rows, of which only those in sight exist: ten thousand scroll as easily as ten.
+
+import { make } from "./changes.js";
+import { clientLink, fill, h, now, number, plural, say, span } from "./dom.js";
+
+const NARROW = matchMedia("(max-width: 720px)");
+const ROW = { wide: 60, narrow: 128 };
+const MARGIN = 8; // rows kept above and below those in sight
+const NEAR_END = 30; // rows before the end at which more are wanted
+
+/** One block, as a row of a table. */
+function row(block, operator) {
+  const ends = h("span", { class: "ends" });
+  const why = h("span", { class: "why" });
+  const left = h("progress", { max: "1", "aria-hidden": "true" });
+  const element = h(
+    "div",
+    { role: "row", class: "block-row" },
+    h("span", { role: "cell", class: "network" }, clientLink(block.network), badge(block)),
+    h("span", { role: "cell" }, h("span", { class: `chip${block.rule === "manual" ? " manual" : ""}` }, block.rule)),
+    h("span", { role: "cell", class: "reason" }, why, h("span", { class: "muted" }, offence(block))),
+    h("span", { role: "cell", class: "countdown" }, ends, left),
+    h(
+      "span",
+      { role: "cell", class: "action" },
+      operator && h("button", { "aria-label": `Unblock ${block.network}`, onclick: () => unblock(block.network) }, "Unblock"),
+    ),
+  );
+  let shown = block;
+  element.tick = () => {
+    say(ends, shown.until > now() ? span(shown.until - now()) : "ending");
+    left.value = Math.max(0, (shown.until - now()) / Math.max(1, shown.until - shown.blocked_at));
+  };
+  element.update = (next) => {
+    shown = next;
+    say(why, next.evidence && next.rule !== "manual" ? evidence(next.evidence) : next.comment || "no comment");
+    element.tick();
+  };
+  return element;
+}
+
+export function unblock(network, forget = false) {
+  return make({ method: "DELETE", path: "/v1/blocks", query: { network, ...(forget && { forget: "true" }) } });
+}
+
+export function evidence(found) {
+  return `${plural(found.count, "request")} within ${span(found.window_s)}, limit ${number(found.limit)}`;
+}
+
+function badge(block) {
+  return block.withheld && h("span", { class: "chip warn", title: "It overlaps the allowlist: no IP set holds it" }, "withheld");
+}
+
+function offence(block) {
+  if (block.rule === "manual") return block.by ? `by ${block.by}` : "";
+  return block.offence > 1 ? `offence ${block.offence}` : "first offence";
+}
+
+/** A table of blocks. With `more`, it scrolls by itself and asks for more rows towards its end. */
+export class BlockList {
+  constructor(holder, { operator, more = null, label }) {
+    this.operator = operator;
+    this.more = more;
+    this.blocks = [];
+    this.body = h("div", { role: "rowgroup", class: "block-rows" });
+    this.box = h(
+      "div",
+      { role: "table", "aria-label": label, class: `block-list${more ? " scrolling" : ""}`, tabindex: more ? "0" : null },
+      h(
+        "div",
+        { role: "rowgroup", class: "block-head" },
+        h("div", { role: "row" }, ["Network", "Rule", "Why", "Ends in", ""].map((name) =>
+          h("span", { role: "columnheader" }, name || h("span", { class: "sr" }, "Action")))),
+      ),
+      this.body,
+    );
+    this.empty = h("p", { class: "empty", hidden: true }, "Nobody is blocked.");
+    holder.replaceChildren(this.box, this.empty);
+    if (more) {
+      let due = false;
+      this.box.addEventListener("scroll", () => {
+        if (due) return;
+        due = true;
+        requestAnimationFrame(() => { due = false; this.draw(); });
+      }, { passive: true });
+    }
+    NARROW.addEventListener("change", () => this.draw());
+    const ticking = setInterval(() => (this.box.isConnected ? this.tick() : clearInterval(ticking)), 1000);
+  }
+
+  get atTop() {
+    return this.box.scrollTop < this.rowHeight;
+  }
+
+  get rowHeight() {
+    return NARROW.matches ? ROW.narrow : ROW.wide;
+  }
+
+  /** Shows `blocks`, of `total` that there are. */
+  show(blocks, total, empty = "Nobody is blocked.") {
+    this.blocks = blocks;
+    this.box.setAttribute("aria-rowcount", total + 1);
+    this.box.hidden = !blocks.length;
+    this.empty.hidden = Boolean(blocks.length);
+    say(this.empty, empty);
+    this.draw();
+  }
+
+  draw() {
+    const height = this.rowHeight;
+    const seen = this.more ? Math.ceil(this.box.clientHeight / height) : this.blocks.length;
+    const first = Math.max(0, Math.floor(this.box.scrollTop / height) - MARGIN);
+    const end = Math.min(this.blocks.length, first + seen + 2 * MARGIN);
+    this.body.style.height = `${this.blocks.length * height}px`;
+    const rows = this.blocks.slice(first, end).map((block, index) => ({ block, index: first + index }));
+    const key = ({ block }) => `${block.network} ${block.blocked_at} ${block.withheld}`;
+    fill(this.body, rows, key, ({ block }) => {
+      const element = row(block, this.operator);
+      const update = element.update;
+      element.update = (item) => {
+        update(item.block);
+        element.setAttribute("aria-rowindex", item.index + 2);
+        element.style.transform = `translateY(${item.index * this.rowHeight}px)`;
+      };
+      return element;
+    });
+    if (this.more && end > this.blocks.length - NEAR_END) this.more();
+  }
+
+  tick() {
+    for (const element of this.body.children) element.tick();
+  }
+}

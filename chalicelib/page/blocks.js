@@ -1,0 +1,131 @@
+// All blocks: found, ordered, made by hand.
+
+import { call, get } from "./api.js";
+import { BlockList } from "./block_list.js";
+import { changes, confirm, make, notice, refused } from "./changes.js";
+import { $, h, number, plural } from "./dom.js";
+
+const FIRST_PAGE = 200;
+const NEXT_PAGES = 1000;
+const AT_ONCE = 40; // networks the API takes in one call
+const TYPING_MS = 250;
+
+let list, query, loaded, cursor, asked, loading = false;
+
+export function start({ operator }) {
+  list = new BlockList($("blocks-list"), { operator, more: loadMore, label: "Blocks" });
+  const filter = $("block-filter");
+  let typing;
+  filter.oninput = () => {
+    clearTimeout(typing);
+    typing = setTimeout(() => reload().catch(refused), TYPING_MS);
+  };
+  filter.onsubmit = (event) => { event.preventDefault(); reload().catch(refused); };
+  $("unblock-all").onclick = () => unblockAll().catch(refused);
+  $("block-form").onsubmit = async (event) => {
+    event.preventDefault();
+    const form = event.currentTarget;
+    const body = Object.fromEntries(["network", "block_for", "comment"].map((name) => [name, form[name].value.trim()]));
+    if (await make({ method: "POST", path: "/v1/blocks", body }, { near: form })) form.network.value = form.comment.value = "";
+  };
+  loaded = [];
+  cursor = null;
+}
+
+/** The list stays as it is while it is being read further down. */
+export async function refresh() {
+  if (list.atTop && loaded.length <= FIRST_PAGE) return reload();
+  const page = await get("v1/blocks", { ...filters(), limit: 1 });
+  note(page.total, page.total !== Number(list.box.getAttribute("aria-rowcount")) - 1);
+}
+
+/** The rules to choose from, from the API's status. */
+export function showStatus(status) {
+  const select = $("block-filter").rule;
+  const names = status.blocks.by_rule.map((each) => each.rule);
+  if (select.value && !names.includes(select.value)) names.push(select.value);
+  const options = ["", ...names.sort()];
+  if (options.join() !== [...select.options].map((option) => option.value).join()) {
+    const chosen = select.value;
+    select.replaceChildren(...options.map((name) => h("option", { value: name }, name || "every rule")));
+    select.value = chosen;
+  }
+}
+
+/** After a change: what was lifted goes at once, wherever the list stands. */
+export function changed({ lifted = [] }) {
+  const gone = new Set(lifted.map((block) => block.network ?? block));
+  const left = loaded.filter((block) => !gone.has(block.network));
+  if (left.length === loaded.length) return;
+  const total = Number(list.box.getAttribute("aria-rowcount")) - 1;
+  list.show((loaded = left), total - gone.size);
+}
+
+function filters() {
+  const { text, rule, sort } = $("block-filter");
+  return { text: text.value.trim(), rule: rule.value, sort: sort.value };
+}
+
+async function reload() {
+  const wanted = filters();
+  const mine = (asked = Symbol("asked"));
+  const page = await get("v1/blocks", { ...wanted, limit: FIRST_PAGE });
+  if (mine !== asked) return; // somebody typed on
+  query = wanted;
+  loaded = page.blocks;
+  cursor = page.next;
+  list.show(loaded, page.total, query.text || query.rule ? "No block matches." : "Nobody is blocked.");
+  note(page.total, false);
+}
+
+async function loadMore() {
+  if (loading || !cursor) return;
+  loading = true;
+  const mine = asked;
+  try {
+    const page = await get("v1/blocks", { ...query, limit: NEXT_PAGES, cursor });
+    if (mine !== asked) return;
+    loaded = loaded.concat(page.blocks);
+    cursor = page.next;
+    loading = false;
+    list.show(loaded, page.total);
+  } catch (error) {
+    refused(error);
+  } finally {
+    loading = false;
+  }
+}
+
+/** Lifts everything the filter finds, after asking: for a rule that was wrong about many. */
+async function unblockAll() {
+  const wanted = filters();
+  const networks = [];
+  let next = null;
+  do {
+    const page = await get("v1/blocks", { ...wanted, limit: NEXT_PAGES, cursor: next });
+    networks.push(...page.blocks.map((block) => block.network));
+    next = page.next;
+  } while (next);
+  const found = [wanted.rule && `of the rule ${wanted.rule}`, wanted.text && `that match "${wanted.text}"`].filter(Boolean);
+  const question = `${plural(networks.length, "block")} ${found.join(" ")} will be lifted. The audit keeps the way back.`;
+  if (!networks.length || !(await confirm("Unblock them all?", question, `Unblock ${number(networks.length)}`))) return;
+  let lifted = [];
+  try {
+    for (let start = 0; start < networks.length; start += AT_ONCE) {
+      const answer = await call({ method: "DELETE", path: "/v1/blocks", query: { network: networks.slice(start, start + AT_ONCE) } });
+      lifted = lifted.concat(answer.lifted);
+    }
+  } finally {
+    notice(`${plural(lifted.length, "block")} lifted. The audit keeps the way back.`);
+    changes.dispatchEvent(new CustomEvent("made", { detail: { lifted } }));
+  }
+}
+
+function note(total, stale) {
+  const filtered = query?.text || query?.rule ? " match" : "";
+  $("unblock-all").hidden = !filtered || total < 2;
+  $("blocks-note").replaceChildren(
+    `${plural(total, "block")}${filtered}`,
+    stale ? h("button", { class: "link", onclick: () => { list.box.scrollTop = 0; reload().catch(refused); } }, "The list has changed: show it anew") : "",
+  );
+}

@@ -1,0 +1,95 @@
+// Changes: made once, told with the way back, asked for again where the API wants force.
+
+import { Ended, Problem, Unreachable, call } from "./api.js";
+import { $, h, sentence } from "./dom.js";
+
+const SHOWN_MS = 30_000;
+const MOST_NOTICES = 3;
+
+export const changes = new EventTarget(); // "made": something was changed here; its detail is the answer
+
+/** Makes a change and offers its undo. Returns the answer, or null if it was not made; says why. */
+export async function make(request, { near = null } = {}) {
+  clearProblem(near);
+  try {
+    return made(await call(request));
+  } catch (error) {
+    if (error instanceof Problem && error.needsForce && request.body) {
+      if (await confirm("This needs force", error.message, "Do it all the same")) {
+        return make({ ...request, body: { ...request.body, force: true } }, { near });
+      }
+      return null;
+    }
+    refused(error, near);
+    return null;
+  }
+}
+
+function made(answer) {
+  notice(sentence(answer.detail), answer.undo);
+  changes.dispatchEvent(new CustomEvent("made", { detail: answer }));
+  return answer;
+}
+
+/** Shows why something was refused, next to the form it came from, or else as a notice. */
+export function refused(error, near = null) {
+  if (error instanceof Ended) return;
+  if (!(error instanceof Problem || error instanceof Unreachable)) throw error;
+  if (near === null) {
+    notice(sentence(error.message), null, "bad");
+    return;
+  }
+  const faults = (error.faults ?? []).map((fault) => [fault.field, fault.accepted].filter(Boolean).join(": "));
+  const words = error.status === 422 && faults.length ? faults.map((fault) => h("p", {}, sentence(fault))) : h("p", {}, sentence(error.message));
+  near.after(h("div", { class: "alert problem", role: "alert" }, words));
+}
+
+export function clearProblem(near) {
+  if (near?.nextElementSibling?.classList.contains("problem")) near.nextElementSibling.remove();
+}
+
+/** A line about what happened, with the way back if there is one. */
+export function notice(text, undo = null, kind = "good") {
+  const close = () => element.remove();
+  const element = h(
+    "div",
+    { class: `notice ${kind}` },
+    h("p", {}, text),
+    undo &&
+      h("button", { onclick: () => { close(); make(undo); } }, "Undo"),
+    h("button", { class: "quiet", "aria-label": "Dismiss", onclick: close }, "×"),
+  );
+  $("notices").append(element);
+  while ($("notices").children.length > MOST_NOTICES) $("notices").firstElementChild.remove();
+  let timer = setTimeout(close, SHOWN_MS);
+  for (const event of ["mouseenter", "focusin"]) element.addEventListener(event, () => clearTimeout(timer));
+  for (const event of ["mouseleave", "focusout"]) {
+    element.addEventListener(event, () => { clearTimeout(timer); timer = setTimeout(close, SHOWN_MS); });
+  }
+}
+
+/** Asks; resolves to whether the operator agreed. */
+export async function confirm(title, text, action, details = []) {
+  return (await choose(title, [h("p", {}, text), ...details], [[action, true]])) === true;
+}
+
+/** Asks for one of `choices`, [label, value] each; resolves to its value, or null. */
+export function choose(title, content, choices) {
+  const dialog = $("dialog");
+  return new Promise((resolve) => {
+    let chosen = null;
+    const pick = (value) => () => { chosen = value; dialog.close(); };
+    dialog.replaceChildren(
+      h("h2", { id: "dialog-title" }, title),
+      ...content,
+      h(
+        "div",
+        { class: "form-row" },
+        h("button", { class: "quiet", autofocus: true, onclick: pick(null) }, "Cancel"),
+        choices.map(([label, value]) => h("button", { class: "danger", onclick: pick(value) }, label)),
+      ),
+    );
+    dialog.addEventListener("close", () => resolve(chosen), { once: true });
+    dialog.showModal();
+  });
+}

@@ -1,0 +1,111 @@
+// One client, explained.
+
+import { Problem, get } from "./api.js";
+import { unblock } from "./block_list.js";
+import { limitBar } from "./charts.js";
+import { make, refused } from "./changes.js";
+import { $, h, moment, number, plural, span, table } from "./dom.js";
+
+let asked = null, operator = false;
+
+export function start(session) {
+  operator = session.operator;
+}
+
+/** `address` as it stands in the page's address. */
+export function show(address) {
+  asked = address;
+  $("client-title").textContent = address;
+  $("client").replaceChildren(h("p", { class: "muted" }, "Looking …"));
+}
+
+export async function refresh() {
+  if (asked === null) return;
+  const address = asked;
+  try {
+    const found = await get("v1/clients", { address });
+    if (address === asked) draw(found);
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    $("client").replaceChildren(h("p"));
+    refused(error, $("client").firstChild);
+  }
+}
+
+function draw(found) {
+  const focused = document.activeElement?.dataset?.act;
+  $("client-title").textContent = found.network.replace(/\/(32|128)$/, "");
+  const own = found.blocks.map((block) => block.network);
+  const act = (name, label, kind, action) => h("button", { class: kind, "data-act": name, onclick: action }, label);
+  $("client").replaceChildren(
+    h(
+      "section",
+      { class: "card", "aria-labelledby": "explain-title" },
+      h("p", { class: `verdict ${found.blocked ? "bad" : "good"}`, id: "explain-title" }, verdict(found)),
+      h("ul", { class: "explain" }, found.explain.map((text) => h("li", {}, text))),
+      operator &&
+        h(
+          "div",
+          { class: "form-row" },
+          own.length > 0 && act("unblock", "Unblock", "", () => unblock(own)),
+          own.length > 0 && act("forget", "Unblock and forget offences", "", () => unblock(own, true)),
+          !found.allowlist.length && act("allow", "Allow for a day", "", () => allow(found)),
+          !found.blocked && act("block", "Block for an hour", "danger", () => block(found)),
+        ),
+    ),
+    h(
+      "section",
+      { class: "card" },
+      h("h2", {}, "Now"),
+      found.counts.length
+        ? h("ol", { class: "bars" }, found.counts.map(bar))
+        : h("p", { class: "empty" }, "Nothing is being counted."),
+    ),
+    h(
+      "section",
+      { class: "card flush" },
+      h("h2", {}, "Offences"),
+      table(
+        ["When", "Rule", "What was found", "What came of it"],
+        found.history.map((past) => [
+          moment(past.evidence.last_ms / 1000),
+          past.rule,
+          `${plural(past.evidence.count, "request")} within ${span(past.evidence.window_s)}, limit ${number(past.evidence.limit)}`,
+          `${past.outcome}, offence ${past.offence}`,
+        ]),
+        { label: "Offences", empty: "None is remembered." },
+      ),
+    ),
+  );
+  if (focused) $("client").querySelector(`[data-act="${focused}"]`)?.focus();
+}
+
+function verdict(found) {
+  if (found.blocked) return "Blocked";
+  if (found.blocks.length) return "Block withheld";
+  return found.allowlist.length ? "Allowlisted" : "Not blocked";
+}
+
+function bar(count) {
+  return h(
+    "li",
+    { class: count.count > count.limit ? "is-over" : null },
+    h(
+      "span",
+      { class: "bar-top" },
+      h("span", {}, `${count.rule}${count.source === "waf" ? " (WAF log)" : ""}`),
+      h("span", { class: "muted" }, `within ${span(count.window_s)}`),
+      h("span", { class: "number" }, `${number(count.count)} of ${number(count.limit)}`),
+    ),
+    h("span", { class: "bar-holder" }, limitBar(count.count, count.limit)),
+  );
+}
+
+function allow(found) {
+  const body = { network: found.network, comment: "allowed from its page", expires_at: found.now + 86400 };
+  return make({ method: "PUT", path: "/v1/allowlist", body });
+}
+
+function block(found) {
+  return make({ method: "POST", path: "/v1/blocks", body: { network: found.network, block_for: "1h", comment: "blocked from its page" } });
+}

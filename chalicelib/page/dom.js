@@ -1,0 +1,107 @@
+// Elements, times and words. Whatever comes from outside becomes text, never markup.
+
+let skewMs = 0;
+
+export const $ = (id) => document.getElementById(id);
+
+/** An element. Attributes that are null, undefined or false are left out; "on..." are listeners. */
+export function h(name, attributes = {}, ...children) {
+  return furnish(document.createElement(name), attributes, children);
+}
+
+/** The same for SVG. */
+export function s(name, attributes = {}, ...children) {
+  return furnish(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
+}
+
+function furnish(element, attributes, children) {
+  for (const [key, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+    else element.setAttribute(key, value === true ? "" : value);
+  }
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
+/** Makes the children of `parent` those of `items`. Elements stay, by key, so that focus stays; each has an update(). */
+export function fill(parent, items, key, make) {
+  const held = new Map([...parent.children].map((child) => [child.dataset.key, child]));
+  let place = parent.firstElementChild;
+  for (const item of items) {
+    const name = String(key(item));
+    let element = held.get(name);
+    held.delete(name);
+    if (element === undefined) {
+      element = make(item);
+      element.dataset.key = name;
+    }
+    element.update?.(item);
+    if (element === place) place = place.nextElementSibling;
+    else parent.insertBefore(element, place);
+  }
+  for (const gone of held.values()) gone.remove();
+}
+
+/** Sets text only where it differs: screen readers read what changes. */
+export function say(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+/** Remembers the server's time (epoch seconds). */
+export function heard(now) {
+  skewMs = now * 1000 - Date.now();
+}
+
+/** The server's time, epoch seconds. */
+export function now() {
+  return (Date.now() + skewMs) / 1000;
+}
+
+/** A length in seconds, to two units. */
+export function span(seconds) {
+  let rest = Math.max(0, Math.round(seconds));
+  const parts = [];
+  for (const [unit, size] of [["d", 86400], ["h", 3600], ["m", 60], ["s", 1]]) {
+    const number = Math.floor(rest / size);
+    rest -= number * size;
+    if (number > 0) parts.push(`${number}${unit}`);
+    else if (parts.length) break;
+  }
+  return parts.slice(0, 2).join(" ") || "0s";
+}
+
+const MOMENT = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const CLOCK = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+const NUMBER = new Intl.NumberFormat();
+
+/** A time of day today, else with its date. */
+export function moment(epoch) {
+  const date = new Date(epoch * 1000);
+  const today = new Date().toDateString() === date.toDateString();
+  return h("time", { datetime: date.toISOString(), title: MOMENT.format(date) }, (today ? CLOCK : MOMENT).format(date));
+}
+
+export const clock = (epoch) => CLOCK.format(new Date(epoch * 1000));
+export const number = (value) => NUMBER.format(value);
+export const plural = (value, noun) => `${number(value)} ${noun}${value === 1 ? "" : "s"}`;
+export const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
+
+/** A link to everything about a client. */
+export function clientLink(network) {
+  const shown = network.replace(/\/(32|128)$/, "");
+  return h("a", { class: "mono", href: `#client/${encodeURIComponent(network)}`, title: "Explain" }, shown);
+}
+
+/** A table; each row an array of cells, a cell text or an element. */
+export function table(columns, rows, { label, empty } = {}) {
+  if (!rows.length && empty) return h("p", { class: "empty" }, empty);
+  const cell = (content, index) =>
+    h("td", { "data-label": columns[index] }, Array.isArray(content) ? content : [content ?? ""]);
+  return h(
+    "table",
+    { "aria-label": label },
+    h("thead", {}, h("tr", {}, columns.map((column) => h("th", { scope: "col" }, column)))),
+    h("tbody", {}, rows.map((row) => h("tr", {}, row.map(cell)))),
+  );
+}

@@ -1,0 +1,93 @@
+// The first view: how things stand this moment.
+
+import { get } from "./api.js";
+import { BlockList } from "./block_list.js";
+import { Chart, limitBar } from "./charts.js";
+import { $, clientLink, fill, h, now, number, plural, say, span } from "./dom.js";
+
+const BUSIEST = 8;
+const NEWEST = 6;
+const STEP_S = 10;
+
+let chart, newest, busiest = [];
+
+export function start({ operator }) {
+  chart ??= new Chart($("chart"));
+  newest = new BlockList($("newest"), { operator, label: "Newest blocks" });
+  $("top-rule").onchange = showBusiest;
+  document.querySelector(".as-table").ontoggle = showTable;
+}
+
+export async function refresh() {
+  const [series, top, blocks] = await Promise.all([
+    get("v1/series", { step: STEP_S }),
+    get("v1/top", { n: BUSIEST }),
+    get("v1/blocks", { limit: NEWEST }),
+  ]);
+  chart.show(series);
+  showTable();
+  newest.show(blocks.blocks, blocks.total);
+  busiest = top.rules;
+  const lists = busiest.map((list) => ({ name: listName(list), text: list.source === "waf" ? `${list.rule} (WAF log)` : list.rule }));
+  fill($("top-rule"), lists, (list) => list.name, (list) => h("option", { value: list.name }, list.text));
+  showBusiest();
+}
+
+const listName = (list) => `${list.rule}/${list.source}`;
+
+function showTable() {
+  if (document.querySelector(".as-table").open) $("chart-table").replaceChildren(chart.asTable());
+}
+
+function showBusiest() {
+  const list = busiest.find((each) => listName(each) === $("top-rule").value) ?? busiest[0];
+  const most = Math.max(0, ...(list?.clients ?? []).map((client) => client.count));
+  const clients = (list?.clients ?? []).map((client) => ({ ...client, most }));
+  fill($("top"), clients, (client) => `${listName(list)} ${client.network}`, (client) => {
+    const bar = h("span", { class: "bar-holder" });
+    const count = h("span", { class: "number" });
+    const state = h("span", { class: "muted" });
+    const element = h("li", {}, h("span", { class: "bar-top" }, clientLink(client.network), state, count), bar);
+    element.update = (next) => {
+      bar.replaceChildren(limitBar(next.count, list.limit, next.most));
+      say(count, `${number(next.count)} of ${number(list.limit)}`);
+      say(state, standing(next, list.limit));
+      element.classList.toggle("is-over", next.count > list.limit);
+    };
+    return element;
+  });
+  const counted = list?.action === "count" ? " The rule only counts." : "";
+  say($("top-note"), list ? `Requests in the latest ${span(list.window_s)}; the mark is the limit.${counted}` : "Nothing is being counted.");
+}
+
+function standing(client, limit) {
+  if (client.allowlisted) return "allowlisted";
+  if (client.blocked_until) return `blocked for ${span(client.blocked_until - now())}`;
+  return client.count > limit ? "over the limit" : "";
+}
+
+/** The tiles, from the API's status. */
+export function showStatus(status) {
+  const { blocks, ingest, sweep, rules } = status;
+  const [fill4, fill6] = [4, 6].map((family) => status.ip_sets.find((set) => set.family === family)?.networks ?? 0);
+  const tiles = [
+    ["Blocked", number(blocks.active), blocks.by_rule.slice(0, 3).map((each) => `${each.rule} ${each.blocks}`).join(" · ") || "nobody"],
+    ["Requests a second", number(Math.round(ingest.requests_per_second)), plural(ingest.shards, "shard")],
+    ["Lag", ingest.lag_ms === null ? "–" : `${(ingest.lag_ms / 1000).toFixed(1)} s`, ingest.lag_ms === null ? "nothing counted lately" : "request to count"],
+    ["In the IP sets", number(fill4 + fill6), blocks.overflow ? `${number(blocks.overflow)} find no room` : `${number(fill4)} IPv4, ${number(fill6)} IPv6`, blocks.overflow > 0],
+    ["Rules", `v${rules.version}`, rules.problem ?? plural(rules.rules, "rule"), rules.problem !== null],
+    ["Last sweep", sweep ? span(sweep.age_s) : "never", sweep ? "ago" : "blocks may not end", !sweep || sweep.age_s > 180],
+  ];
+  fill($("tiles"), tiles, ([name]) => name, ([name]) => {
+    const value = h("dd", { class: "value" });
+    const note = h("dd", { class: "muted" });
+    const element = h("div", {}, h("dt", {}, name), value, note);
+    element.update = ([, shown, about, bad]) => {
+      say(value, shown);
+      say(note, about);
+      note.title = about;
+      element.classList.toggle("bad", Boolean(bad));
+    };
+    return element;
+  });
+}

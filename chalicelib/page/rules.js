@@ -1,0 +1,130 @@
+// The rule set: read, planned, applied, rolled back. What was not planned cannot be applied.
+
+import { get, call } from "./api.js";
+import { clearProblem, confirm, make, refused } from "./changes.js";
+import { $, h, moment, number, plural, say, sentence, table } from "./dom.js";
+
+let operator = false, active = null, planned = null, history = "";
+
+export function start(session) {
+  operator = session.operator;
+  $("rules-text").readOnly = !operator;
+  $("rules-form").onsubmit = (event) => { event.preventDefault(); plan(); };
+  $("rules-text").oninput = forgetPlan;
+  $("rules-reset").onclick = () => { load(); forgetPlan(); };
+  $("rules-apply").onclick = apply;
+}
+
+export async function refresh() {
+  const [found, versions] = await Promise.all([get("v1/rules"), get("v1/rules/history", { limit: 20 })]);
+  const text = $("rules-text");
+  const edited = active !== null && text.value !== active.text;
+  const other = active === null || active.version !== found.version;
+  active = found;
+  if (other) {
+    if (!edited || text.value === found.text) load();
+    showWords();
+  }
+  const saved = found.version ? `Version ${found.version}${found.by ? `, saved by ${found.by}` : ""}` : "None is stored";
+  say($("rules-note"), edited && planned === null ? `${saved}. Your text is not applied.` : `${saved}.`);
+  showHistory(versions);
+}
+
+function load() {
+  $("rules-text").value = active.text;
+  $("rules-text").rows = Math.min(30, Math.max(8, active.text.split("\n").length + 1));
+}
+
+function showWords() {
+  const problem = active.problem && h("p", { class: "alert", role: "alert" }, `These rules cannot be used: ${active.problem}`);
+  $("rules-words").replaceChildren(problem || "", ...active.rules.map(card));
+}
+
+function card(rule) {
+  const scope = Object.entries(rule.scope).map(([key, values]) => `${key.replaceAll("_", " ")} ${values.join(", ")}`);
+  const ipv4 = rule.aggregate.ipv4 === 32 ? "an address" : `an IPv4 /${rule.aggregate.ipv4}`;
+  return h(
+    "article",
+    { class: "card rule" },
+    h("div", { class: "head" }, h("h3", {}, rule.name), h("span", { class: `chip ${rule.action === "count" ? "warn" : "manual"}` }, rule.action === "count" ? "only counts" : "blocks")),
+    h("p", { class: "limit" }, h("strong", {}, number(rule.limit)), ` requests within ${rule.window}`),
+    h("ul", { class: "muted plain" },
+      h("li", {}, `counts ${ipv4} or an IPv6 /${rule.aggregate.ipv6} as one client`),
+      rule.action === "block" && h("li", {}, `blocks for ${rule.block_for}${rule.escalate ? `, ${rule.escalate.factor} times longer each time, up to ${rule.escalate.max}` : ""}`),
+      scope.map((text) => h("li", {}, `only ${text}`))),
+  );
+}
+
+async function plan() {
+  const form = $("rules-form");
+  clearProblem(form);
+  forgetPlan();
+  const text = $("rules-text").value;
+  try {
+    const found = await call({ method: "POST", path: "/v1/rules/plan", body: { text } });
+    if (text !== $("rules-text").value) return;
+    planned = { text, version: found.version };
+    $("rules-apply").disabled = !found.changes.length && text === active.text;
+    $("rules-plan-result").replaceChildren(
+      h("h3", {}, `Plan against version ${found.version}`),
+      h("p", {}, sentence(found.detail)),
+      differences(found.changes),
+    );
+  } catch (error) {
+    refused(error, form);
+  }
+}
+
+function differences(changes) {
+  return h(
+    "ul",
+    { class: "diff" },
+    changes.map((change) => h("li", { class: change.change }, h("strong", {}, `${change.rule} ${change.change}`), h("ul", {}, change.words.map((word) => h("li", {}, word))))),
+  );
+}
+
+function forgetPlan() {
+  planned = null;
+  $("rules-apply").disabled = true;
+  $("rules-plan-result").replaceChildren();
+}
+
+async function apply() {
+  if (planned === null) return;
+  const { text, version } = planned;
+  const body = { text, comment: $("rules-comment").value.trim() };
+  const answer = await make(
+    { method: "PUT", path: "/v1/rules", headers: { "If-Match": `"${version}"` }, body },
+    { near: $("rules-form") },
+  );
+  if (answer === null) return;
+  $("rules-comment").value = "";
+  forgetPlan();
+}
+
+function showHistory(versions) {
+  const shown = JSON.stringify(versions.versions) + operator;
+  if (shown === history) return;
+  history = shown;
+  const rows = versions.versions.map((each) => [
+    h("span", {}, `${each.version}`, each.active && h("span", { class: "chip good" }, "in force")),
+    plural(each.rules, "rule"),
+    each.saved_at ? moment(each.saved_at) : "",
+    each.by,
+    each.comment,
+    operator && !each.active && h("button", { "aria-label": `Roll back to version ${each.version}`, onclick: () => rollBack(each.version) }, "Roll back"),
+  ]);
+  $("rules-history").replaceChildren(table(["Version", "Rules", "Saved", "By", "Comment", ""], rows, { label: "Versions" }));
+}
+
+async function rollBack(version) {
+  try {
+    const earlier = await get("v1/rules", { version });
+    const found = await call({ method: "POST", path: "/v1/rules/plan", body: { text: earlier.text } });
+    const agreed = await confirm(`Roll back to version ${version}?`, sentence(found.detail), "Roll back", [differences(found.changes)]);
+    if (!agreed) return;
+    await make({ method: "POST", path: "/v1/rules/rollback", headers: { "If-Match": `"${found.version}"` }, body: { version } });
+  } catch (error) {
+    refused(error);
+  }
+}

@@ -1,0 +1,110 @@
+"""``sluice dev``: Sluice on this machine, with its API and page."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from chalicelib.config import ConfigError
+from chalicelib.core.durations import parse_duration
+from chalicelib.core.rules import RulesError
+from chalicelib.core.tokens import Role
+from sluice.commands.times import Duration
+from sluice.demo.run import TICK_S, Traffic
+from sluice.demo.site import open_all_hours
+from sluice.demo.traffic import ALLOWED
+from sluice.local.cloud import DEFAULT_RULES, LocalCloud
+from sluice.local.opened import OpenCloud
+from sluice.local.sources import FollowedFile, PipedLines
+
+SITE_RULES = Path(__file__).parent.parent / "demo" / "site.toml"
+FIRST_ATTACK_S = 20.0
+FOR_EVER = float("inf")
+
+
+@click.command()
+@click.option("--traffic", type=click.Choice(("demo",)), help="Made-up visitors and attackers, without end.")
+@click.option(
+    "--follow", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Log file to follow; may rotate."
+)
+@click.option(
+    "--rules", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE", help="Rules to start with."
+)
+@click.option("--fields", metavar="NAMES", help="Fields of the CloudFront lines, separated by commas.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0: any free one.")
+@click.option("--past", type=Duration(), default="5m", show_default=True, help="Made-up traffic before the start.")
+@click.option("--seed", type=int, default=1, show_default=True, help="For everything that is left to chance.")
+def dev(
+    traffic: str | None, follow: Path | None, rules: Path | None, fields: str | None, port: int, past: str, seed: int
+) -> None:
+    """Run Sluice on this machine, with the admin API and the operator's page, until it is interrupted.
+
+    Log lines come from standard input, from a file that is followed, or are made up. Lines count at the time they
+    tell: old ones are late and block nobody.
+
+    \b
+    sluice dev --traffic demo
+    sluice dev --follow /var/log/cloudfront.log --rules rules.toml
+    ssh edge tail -F access.log | sluice dev
+    """
+    if traffic is not None and follow is not None:
+        raise click.UsageError("Give --traffic or --follow, not both.")
+    text = (rules or (SITE_RULES if traffic else DEFAULT_RULES)).read_text(encoding="utf-8")
+    try:
+        opened = OpenCloud(
+            rules=text,
+            port=port,
+            start=time.time() - parse_duration(past) if traffic else None,
+            seed=seed,
+            settings={"CLOUDFRONT_FIELDS": fields} if fields else {},
+            allow=ALLOWED if traffic else (),
+        )
+    except RulesError as exc:
+        raise click.ClickException("\n".join(f"{rules}: {problem}" for problem in exc.problems)) from exc
+    except ConfigError as exc:
+        raise click.ClickException(str(exc)) from exc
+    except OSError as exc:
+        raise click.ClickException(f"port {port}: {exc.strerror}; --port 0 takes any free one") from exc
+    with _pump(opened.cloud, made_up=traffic is not None, follow=follow, seed=seed) as pump:
+        _run(opened, Console(highlight=False), pump)
+
+
+def _run(opened: OpenCloud, console: Console, pump: Callable[[], None]) -> None:
+    opened.cloud.loop.every(TICK_S, pump, first=opened.cloud.now())
+    with console.status("Catching up with the made-up past ..."):
+        opened.run(time.time())
+    with opened.serving():
+        _greet(console, opened.url, {role: opened.token(f"dev-{role}", role) for role in Role})
+        try:
+            opened.run(FOR_EVER)
+        except KeyboardInterrupt:
+            console.print("Stopped. Nothing is kept.")
+
+
+@contextmanager
+def _pump(cloud: LocalCloud, *, made_up: bool, follow: Path | None, seed: int) -> Iterator[Callable[[], None]]:
+    """What puts the lines that have come since the last call into the stream."""
+    if made_up:
+        yield Traffic(cloud, open_all_hours(seed, start_in=FIRST_ATTACK_S), seed=seed).tick
+        return
+    source = closing(FollowedFile(follow)) if follow else nullcontext(PipedLines(sys.stdin.fileno()))
+    with source as lines:
+
+        def feed() -> None:
+            for line in lines.lines():
+                cloud.put(line)
+
+        yield feed
+
+
+def _greet(console: Console, url: str, tokens: dict[Role, str]) -> None:
+    """To standard output, each on a line of its own, so that a script can read it as well."""
+    console.print(f"[bold]The page:[/]  {url}", soft_wrap=True)
+    for role, text in tokens.items():
+        console.print(f"{role + ' token:':16}{text}", soft_wrap=True)
+    console.print(f"In a shell:     export SLUICE_URL={url} SLUICE_TOKEN={tokens[Role.OPERATOR]}", soft_wrap=True)
+    console.print("The tokens are good until this ends, with Ctrl-C. Nothing is kept.")

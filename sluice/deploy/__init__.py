@@ -1,0 +1,1 @@
+"""Deploying Sluice: what ``chalice deploy`` cannot create, planned, applied, examined and taken away again."""

@@ -1,0 +1,142 @@
+"""An AWS account as setup sees it: clients, waiting, and errors that say what was tried."""
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from sluice.deploy.stage import Place
+
+Clients = Callable[[str], Any]
+"""A boto3 client by the service's name."""
+
+PAUSE_S = 3.0
+PATIENCE_S = 30.0
+
+
+class AwsError(Exception):
+    """AWS refused or did not answer; says which call, and what to do where that is known."""
+
+
+HINTS = {
+    "AccessDenied": "your credentials lack this permission; docs/permissions.md lists what setup needs",
+    "AccessDeniedException": "your credentials lack this permission; docs/permissions.md lists what setup needs",
+    "WAFFeatureNotIncludedInPricingPlanException": (
+        "the distribution is on a flat-rate pricing plan, which has neither rule groups nor real-time logs; "
+        "move it to pay-as-you-go pricing"
+    ),
+    "ExpiredToken": "sign in again",
+    "ExpiredTokenException": "sign in again",
+}
+
+
+@dataclass(frozen=True)
+class Account:
+    """The clients of one account and region. ``sleep`` waits for some seconds."""
+
+    client: Clients
+    region: str
+    sleep: Callable[[float], None] = time.sleep
+    partition: str = "aws"
+
+    @cached_property
+    def place(self) -> Place:
+        with naming("see whose credentials these are"):
+            identity = self.client("sts").get_caller_identity()
+        return Place(account=identity["Account"], region=self.region, partition=self.partition)
+
+    def every(self, service: str, operation: str, key: str, /, **arguments: Any) -> Iterator[Any]:
+        """All elements of ``key`` of a call that answers in pages; also of WAF's, which boto3 has no paginator for."""
+        client = self.client(service)
+        if client.can_paginate(operation):
+            for page in client.get_paginator(operation).paginate(**arguments):
+                yield from page.get(key, ())
+            return
+        marker: Mapping[str, Any] = {}
+        while True:
+            page = getattr(client, operation)(**arguments, **marker)
+            yield from page.get(key, ())
+            if not page.get("NextMarker") or not page.get(key):
+                return
+            marker = {"NextMarker": page["NextMarker"]}
+
+    def patiently(self, call: Callable[[], Any], codes: Collection[str], patience_s: float = PATIENCE_S) -> Any:
+        """What ``call`` returns; tried again for ``patience_s`` seconds while AWS answers with one of ``codes``.
+
+        What was just created is not yet known everywhere in AWS, and what was just let go still counts as in use.
+        """
+        for _ in range(int(patience_s / PAUSE_S)):
+            try:
+                return call()
+            except ClientError as exc:
+                if code_of(exc) not in codes:
+                    raise
+            self.sleep(PAUSE_S)
+        return call()
+
+
+def connect(*, region: str | None, profile: str | None) -> Account:
+    """The account of the credentials that boto3 finds. Raises AwsError if it finds no region."""
+    with naming("find AWS credentials"):
+        session = boto3.Session(region_name=region, profile_name=profile)
+    if session.region_name is None:
+        raise AwsError("no region is configured: use --region, or set AWS_REGION")
+    config = Config(retries={"mode": "standard", "max_attempts": 5}, connect_timeout=5, read_timeout=30)
+    clients: dict[str, Any] = {}
+
+    def client(service: str) -> Any:
+        if service not in clients:
+            clients[service] = session.client(service, config=config)  # type: ignore[call-overload]
+        return clients[service]
+
+    partition = session.get_partition_for_region(session.region_name)
+    return Account(client=client, region=session.region_name, partition=partition)
+
+
+def code_of(exc: ClientError) -> str:
+    return exc.response["Error"]["Code"]
+
+
+def message_of(exc: ClientError) -> str:
+    return exc.response["Error"].get("Message", "")
+
+
+@contextmanager
+def naming(action: str) -> Iterator[None]:
+    """Raises AwsError for what boto3 raises; ``action`` says what was tried."""
+    try:
+        yield
+    except ClientError as exc:
+        hint = HINTS.get(code_of(exc))
+        advice = f". {hint[0].upper()}{hint[1:]}" if hint else ""
+        call = exc.operation_name
+        raise AwsError(f"could not {action}: {call}: {code_of(exc)}: {message_of(exc)}{advice}") from exc
+    except BotoCoreError as exc:
+        raise AwsError(f"could not {action}: {exc}") from exc
+
+
+class absent:  # noqa: N801 - reads as a word of the with statement, like contextlib's
+    """Lets errors pass that say there is no such thing; the block ends there."""
+
+    def __init__(self, *codes: str) -> None:
+        self._codes = codes
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, exc: object, traceback: object) -> bool:
+        return isinstance(exc, ClientError) and code_of(exc) in self._codes
+
+
+def as_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    """Tags in the form that most of AWS's calls take."""
+    return [{"Key": key, "Value": value} for key, value in tags.items()]
+
+
+def as_mapping(tags: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    return {tag["Key"]: tag["Value"] for tag in tags}

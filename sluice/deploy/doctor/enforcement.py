@@ -1,0 +1,49 @@
+"""Is anybody blocked who should be, and let go when it is time?"""
+
+from collections.abc import Iterator
+
+from chalicelib.core.rules import Action, RulesError, parse_rules
+from chalicelib.core.state import ACTIVE, Breaker, Heartbeat, Pause, StoredRules
+from sluice.deploy.doctor.patient import Finding, Patient
+
+STALE_S = 180
+"""The sweep comes once a minute."""
+
+
+def sweep(patient: Patient) -> Iterator[Finding]:
+    body = patient.record(Heartbeat.kind, Heartbeat.id)
+    age = patient.now - Heartbeat.read(body).at if body else None
+    if age is None or age > STALE_S:
+        since = "has never run" if age is None else f"last ran {age} s ago"
+        remedy = f"look into the log group /aws/lambda/{patient.stage.function('sweep')} and at its schedule"
+        yield Finding("sweep", f"the sweep {since}: expired blocks do not end", remedy)
+
+
+def control(patient: Patient) -> Iterator[Finding]:
+    pause, breaker = (patient.record(record.kind, record.id) for record in (Pause, Breaker))
+    if pause is not None and Pause.read(pause).paused:
+        yield Finding("paused", "enforcement is paused", "POST /v1/resume at the admin API", wrong=False)
+    if breaker is not None and Breaker.read(breaker).open:
+        what = "the circuit breaker is open: nothing more is blocked"
+        yield Finding("breaker", what, "look at the detections, then POST /v1/breaker/reset at the admin API")
+
+
+def rules(patient: Patient) -> Iterator[Finding]:
+    body = patient.record(StoredRules.kind, ACTIVE)
+    if body is None:
+        yield Finding("rules", "no rules are stored: nothing is counted", patient.command("setup"))
+        return
+    try:
+        stored = parse_rules(StoredRules.read(body).text).rules
+    except RulesError as exc:
+        yield Finding("rules", f"the stored rules are not valid: {exc.problems[0]}", "store valid ones")
+        return
+    if not any(rule.action is Action.BLOCK for rule in stored):
+        what = "all rules only count: nobody is blocked"
+        yield Finding("rules", what, 'give those you trust action = "block"', wrong=False)
+
+
+def attached(patient: Patient) -> Iterator[Finding]:
+    if not patient.stage.choices.web_acls:
+        what = "the rule group was attached to no web ACL by setup: unless you did it, nobody is refused"
+        yield Finding("web ACL", what, f"{patient.command('setup')} --web-acl NAME", wrong=False)

@@ -1,0 +1,148 @@
+"""What each function may do: one IAM policy a function, and no more in it than its calls need (docs/permissions.md).
+
+The same policies in two forms: with the ARNs of a stage, for ``chalice deploy``, and with references to the stack's
+own resources, for ``chalice package``.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sluice.deploy.stage import Stage
+
+Json = Any
+Policy = dict[str, Json]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arns:
+    """What the policies name; each an ARN, or an expression that CloudFormation makes one of."""
+
+    log_stream: Json
+    tally_table: Json
+    state_table: Json
+    state_stream: Json
+    ip_sets: Sequence[Json]
+    tokens: Json
+    logs: Json
+    """Log groups of all functions, with their streams."""
+    dead_letters: Json = None
+    """Queue of changes that could not be handled; None where there is none."""
+
+
+def policies(arns: Arns) -> dict[str, Policy]:
+    """A policy for each function, by the name that Chalice's configuration calls it."""
+    dead_letters = [_allow(["sqs:SendMessage"], arns.dead_letters)] if arns.dead_letters else []
+    stream = _allow(["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"], arns.state_stream)
+    # ListStreams takes no narrower resource.
+    streams = _allow(["dynamodb:ListStreams"], "*")
+    shared = [
+        # Not CreateLogGroup: groups are made beside the functions, with a retention, and one too early would clash.
+        _allow(["logs:CreateLogStream", "logs:PutLogEvents"], arns.logs),
+        _allow(["xray:PutTraceSegments", "xray:PutTelemetryRecords"], "*"),
+    ]
+    read = ["dynamodb:GetItem", "dynamodb:Query"]
+    statements = {
+        "ingest": [
+            _allow(
+                [
+                    "kinesis:DescribeStream",
+                    "kinesis:DescribeStreamSummary",
+                    "kinesis:GetRecords",
+                    "kinesis:GetShardIterator",
+                    "kinesis:ListShards",
+                ],
+                arns.log_stream,
+            ),
+            _allow(["kinesis:ListStreams"], "*"),
+            _allow(
+                ["dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem"],
+                arns.tally_table,
+            ),
+            _allow(["dynamodb:GetItem", "dynamodb:PutItem"], arns.state_table),
+        ],
+        "enforce": [
+            stream,
+            streams,
+            _allow([*read, "dynamodb:BatchGetItem", "dynamodb:PutItem"], arns.state_table),
+            *dead_letters,
+        ],
+        "publish": [
+            stream,
+            streams,
+            _allow(read, arns.state_table),
+            _allow(["wafv2:GetIPSet", "wafv2:UpdateIPSet"], list(arns.ip_sets)),
+            *dead_letters,
+        ],
+        "sweep": [
+            _allow(
+                [*read, "dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:DeleteItem"],
+                arns.state_table,
+            )
+        ],
+        "api_handler": [
+            _allow(
+                [*read, "dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:DeleteItem"],
+                arns.state_table,
+            ),
+            _allow(["dynamodb:BatchGetItem", "dynamodb:Query"], arns.tally_table),
+        ],
+        "authorize": [_allow(["ssm:GetParameter"], arns.tokens)],
+    }
+    return {name: {"Version": "2012-10-17", "Statement": [*own, *shared]} for name, own in statements.items()}
+
+
+def arns_of(stage: Stage, ip_sets: Sequence[str], state_stream: str) -> Arns:
+    """The ARNs of a stage; those of the IP sets and of the state table's stream are not known beforehand."""
+    place = stage.place
+    return Arns(
+        log_stream=stage.log_stream_arn,
+        tally_table=stage.table_arn(stage.tally_table),
+        state_table=stage.table_arn(stage.state_table),
+        state_stream=state_stream,
+        ip_sets=ip_sets,
+        tokens=place.arn("ssm", f"parameter{stage.tokens_parameter}"),
+        logs=[place.arn("logs", f"log-group:/aws/lambda/{stage.prefix}{end}") for end in (":*", "-*")],
+    )
+
+
+OWN = "arn:${{AWS::Partition}}:{}:${{AWS::Region}}:${{AWS::AccountId}}"
+
+STACK = Arns(
+    log_stream={"Fn::GetAtt": ["LogStream", "Arn"]},
+    tally_table={"Fn::GetAtt": ["TallyTable", "Arn"]},
+    state_table={"Fn::GetAtt": ["StateTable", "Arn"]},
+    state_stream={"Fn::GetAtt": ["StateTable", "StreamArn"]},
+    ip_sets=[{"Fn::GetAtt": [name, "Arn"]} for name in ("IpSetV4", "IpSetV6")],
+    tokens={"Fn::Sub": f"{OWN.format('ssm')}:parameter/sluice/${{Stage}}/tokens"},
+    logs={"Fn::Sub": f"{OWN.format('logs')}:log-group:/aws/lambda/sluice-${{Stage}}-*"},
+    dead_letters={"Fn::GetAtt": ["DeadLetters", "Arn"]},
+)
+"""Resources of ``.chalice/resources.yaml``."""
+
+
+def file_name(function: str, stage: str | None = None) -> str:
+    """Name of a function's policy file in ``.chalice``; without a stage, the one for ``chalice package``.
+
+    >>> file_name("ingest"), file_name("ingest", "prod")
+    ('policy-ingest.json', 'policy-prod-ingest.json')
+    """
+    return f"policy-{stage}-{function}.json" if stage else f"policy-{function}.json"
+
+
+def write(directory: Path, policies: Mapping[str, Policy], stage: str | None = None) -> None:
+    for function, policy in policies.items():
+        (directory / file_name(function, stage)).write_text(json.dumps(policy, indent=2) + "\n")
+
+
+def _allow(actions: list[str], resource: Json) -> dict[str, Json]:
+    return {"Effect": "Allow", "Action": actions, "Resource": resource}
+
+
+FUNCTIONS = tuple(policies(STACK))
+"""As Chalice's configuration calls them."""
+
+if __name__ == "__main__":
+    write(Path(".chalice"), policies(STACK))

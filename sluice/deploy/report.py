@@ -1,0 +1,47 @@
+"""Plans and costs as an operator reads them: tables, or JSON."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+
+from sluice.deploy.costs import Cost, total
+from sluice.deploy.plan import Action, Step
+
+STYLES = {
+    Action.CREATE: "green",
+    Action.CHANGE: "yellow",
+    Action.REMOVE: "red",
+    Action.REFUSE: "bold red",
+    Action.KEEP: "dim",
+    Action.LEAVE: "dim",
+}
+
+
+def plan_table(steps: Sequence[Step]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("", "what", "name", ""):
+        table.add_column(column, overflow="fold")
+    for step in steps:
+        table.add_row(f"[{STYLES[step.action]}]{step.action}[/]", step.resource.kind, step.resource.name, step.detail)
+    return table
+
+
+def cost_table(costs: Sequence[Cost]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("a month")
+    table.add_column("", justify="right")
+    table.add_column("USD", justify="right")
+    for cost in costs:
+        table.add_row(cost.item, cost.quantity, f"{cost.dollars:,.2f}")
+    table.add_row("[bold]together[/]", "", f"[bold]{total(list(costs)):,.2f}[/]")
+    return table
+
+
+def as_json(steps: Sequence[Step]) -> list[dict[str, Any]]:
+    return [step.row() for step in steps]
+
+
+def costs_as_json(costs: Sequence[Cost]) -> dict[str, Any]:
+    items = [{"item": cost.item, "quantity": cost.quantity, "usd": round(cost.dollars, 2)} for cost in costs]
+    return {"items": items, "usd_a_month": round(total(list(costs)), 2)}

@@ -1,0 +1,50 @@
+"""CloudWatch log groups that have to be there before somebody writes to them."""
+
+from sluice.deploy.account import Account
+from sluice.deploy.resource import Found, Resource
+
+
+class LogGroup(Resource):
+    kind = "CloudWatch log group"
+    kept_days: int
+
+    def find(self, account: Account) -> Found | None:
+        client = account.client("logs")
+        for group in account.every("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=self.name):
+            if group["logGroupName"] == self.name:
+                arn = group["arn"].removesuffix(":*")
+                tags = client.list_tags_for_resource(resourceArn=arn)["tags"]
+                return Found(self.tagged(tags), {"arn": arn, "kept_days": group.get("retentionInDays")})
+        return None
+
+    def differences(self, found: Found) -> list[str]:
+        return [] if found.facts["kept_days"] == self.kept_days else [f"lines are kept for {self.kept_days} days"]
+
+    def create(self, account: Account) -> None:
+        account.client("logs").create_log_group(logGroupName=self.name, tags=self.stage.tags)
+
+    def change(self, account: Account, found: Found) -> None:  # noqa: ARG002
+        account.client("logs").put_retention_policy(logGroupName=self.name, retentionInDays=self.kept_days)
+
+    def remove(self, account: Account, found: Found) -> None:  # noqa: ARG002
+        account.client("logs").delete_log_group(logGroupName=self.name)
+
+
+class WafLogGroup(LogGroup):
+    about = "where WAF writes its logs; kept for a day, as it only passes them on"
+    kept_days = 1
+
+    @property
+    def name(self) -> str:
+        return self.stage.waf_log_group
+
+
+class ApiLogGroup(LogGroup):
+    """Chalice makes the groups of all functions, but looks for the API's under a name that this one does not have."""
+
+    about = "logs of the admin API; kept for 30 days"
+    kept_days = 30
+
+    @property
+    def name(self) -> str:
+        return f"/aws/lambda/{self.stage.prefix}"

@@ -1,0 +1,88 @@
+"""The role with which CloudFront and CloudWatch Logs write into the log stream."""
+
+import json
+from typing import Any
+
+from sluice.deploy.account import Account, absent, as_list, as_mapping
+from sluice.deploy.resource import Found, Resource
+from sluice.deploy.stage import Stage
+
+POLICY = "write-to-the-log-stream"
+
+
+class DeliveryRole(Resource):
+    kind = "IAM role"
+    about = "lets the log sources write into the stream, and nothing else"
+
+    @property
+    def name(self) -> str:
+        return self.stage.delivery_role
+
+    def find(self, account: Account) -> Found | None:
+        client = account.client("iam")
+        with absent("NoSuchEntity"):
+            role = client.get_role(RoleName=self.name)["Role"]
+            tags = as_mapping(list(account.every("iam", "list_role_tags", "Tags", RoleName=self.name)))
+            facts = {"trust": role["AssumeRolePolicyDocument"], "policy": None}
+            with absent("NoSuchEntity"):
+                policy = client.get_role_policy(RoleName=self.name, PolicyName=POLICY)
+                facts["policy"] = policy["PolicyDocument"]
+            return Found(self.tagged(tags), facts)
+        return None
+
+    def differences(self, found: Found) -> list[str]:
+        wrong = []
+        if found.facts["trust"] != trust(self.stage):
+            wrong.append("who may assume it")
+        if found.facts["policy"] != permissions(self.stage):
+            wrong.append("what it may do")
+        return wrong
+
+    def create(self, account: Account) -> None:
+        account.client("iam").create_role(
+            RoleName=self.name,
+            AssumeRolePolicyDocument=json.dumps(trust(self.stage)),
+            Description="Writes access logs into Sluice's log stream.",
+            Tags=as_list(self.stage.tags),
+        )
+
+    def change(self, account: Account, found: Found) -> None:
+        client = account.client("iam")
+        if found.facts["trust"] != trust(self.stage):
+            client.update_assume_role_policy(RoleName=self.name, PolicyDocument=json.dumps(trust(self.stage)))
+        client.put_role_policy(
+            RoleName=self.name, PolicyName=POLICY, PolicyDocument=json.dumps(permissions(self.stage))
+        )
+
+    def remove(self, account: Account, found: Found) -> None:
+        client = account.client("iam")
+        if found.facts["policy"] is not None:
+            client.delete_role_policy(RoleName=self.name, PolicyName=POLICY)
+        client.delete_role(RoleName=self.name)
+
+
+def trust(stage: Stage) -> dict[str, Any]:
+    """CloudFront names no source that a condition could ask for; CloudWatch Logs does."""
+    services = {
+        "cloudfront": {
+            "Effect": "Allow",
+            "Principal": {"Service": "cloudfront.amazonaws.com"},
+            "Action": "sts:AssumeRole",
+        },
+        "waf": {
+            "Effect": "Allow",
+            "Principal": {"Service": "logs.amazonaws.com"},
+            "Action": "sts:AssumeRole",
+            "Condition": {"StringLike": {"aws:SourceArn": stage.place.arn("logs", "*")}},
+        },
+    }
+    return {"Version": "2012-10-17", "Statement": [services[source] for source in stage.choices.sources]}
+
+
+def permissions(stage: Stage) -> dict[str, Any]:
+    """What CloudFront asks for; CloudWatch Logs needs PutRecord and PutRecords of it."""
+    actions = ["kinesis:DescribeStreamSummary", "kinesis:DescribeStream", "kinesis:PutRecord", "kinesis:PutRecords"]
+    return {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Action": actions, "Resource": stage.log_stream_arn}],
+    }

@@ -1,0 +1,170 @@
+"""The two DynamoDB tables, on demand, and what is put into the state table to begin with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from chalicelib.core.rules import parse_rules
+from chalicelib.core.state import ACTIVE, StoredRules
+from chalicelib.edges.state_table import StateTable as StateStore
+from chalicelib.ports import Conflict, Item, Put
+from sluice.deploy.account import Account, absent, as_list, as_mapping
+from sluice.deploy.resource import Found, Resource
+
+EXPIRY = "expires_at"
+STREAM_VIEW = "NEW_AND_OLD_IMAGES"
+
+
+class Table(Resource):
+    """A table with a TTL; a subclass names key and what else it needs."""
+
+    key: Sequence[tuple[str, str]]
+    """Attribute and type, the partition key first."""
+    streamed = False
+    recoverable = False
+
+    def find(self, account: Account) -> Found | None:
+        client = account.client("dynamodb")
+        with absent("ResourceNotFoundException"):
+            table = client.describe_table(TableName=self.name)["Table"]
+            if table["TableStatus"] == "DELETING":
+                client.get_waiter("table_not_exists").wait(TableName=self.name)
+                return None
+            client.get_waiter("table_exists").wait(TableName=self.name)
+            arn = table["TableArn"]
+            tags = as_mapping(list(account.every("dynamodb", "list_tags_of_resource", "Tags", ResourceArn=arn)))
+            ttl = client.describe_time_to_live(TableName=self.name)["TimeToLiveDescription"]
+            backups = client.describe_continuous_backups(TableName=self.name)["ContinuousBackupsDescription"]
+            recovery = backups.get("PointInTimeRecoveryDescription", {}).get("PointInTimeRecoveryStatus")
+            return Found(
+                self.tagged(tags),
+                {
+                    "arn": arn,
+                    "expiry": ttl.get("AttributeName") if ttl["TimeToLiveStatus"] in ("ENABLED", "ENABLING") else None,
+                    "stream": table.get("StreamSpecification", {}).get("StreamViewType"),
+                    "stream_arn": table.get("LatestStreamArn"),
+                    "recoverable": recovery == "ENABLED",
+                },
+            )
+        return None
+
+    def differences(self, found: Found) -> list[str]:
+        facts = found.facts
+        wrong = []
+        if facts["expiry"] != EXPIRY:
+            wrong.append(f"items expire by {EXPIRY}")
+        if self.streamed and facts["stream"] != STREAM_VIEW:
+            wrong.append("stream with new and old images")
+        if self.recoverable and not facts["recoverable"]:
+            wrong.append("point-in-time recovery")
+        return wrong
+
+    def create(self, account: Account) -> None:
+        client = account.client("dynamodb")
+        more: dict[str, Any] = {}
+        if self.streamed:
+            more["StreamSpecification"] = {"StreamEnabled": True, "StreamViewType": STREAM_VIEW}
+        client.create_table(
+            TableName=self.name,
+            BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[{"AttributeName": name, "AttributeType": type_} for name, type_ in self.key],
+            KeySchema=[
+                {"AttributeName": name, "KeyType": role}
+                for (name, _), role in zip(self.key, ("HASH", "RANGE"), strict=True)
+            ],
+            Tags=as_list(self.stage.tags),
+            **more,
+        )
+
+    def change(self, account: Account, found: Found) -> None:
+        client = account.client("dynamodb")
+        if self.streamed and found.facts["stream"] != STREAM_VIEW:
+            if found.facts["stream"]:
+                client.update_table(TableName=self.name, StreamSpecification={"StreamEnabled": False})
+                client.get_waiter("table_exists").wait(TableName=self.name)
+            client.update_table(
+                TableName=self.name, StreamSpecification={"StreamEnabled": True, "StreamViewType": STREAM_VIEW}
+            )
+            client.get_waiter("table_exists").wait(TableName=self.name)
+        if found.facts["expiry"] != EXPIRY:
+            client.update_time_to_live(
+                TableName=self.name, TimeToLiveSpecification={"Enabled": True, "AttributeName": EXPIRY}
+            )
+        if self.recoverable and not found.facts["recoverable"]:
+            account.patiently(
+                lambda: client.update_continuous_backups(
+                    TableName=self.name, PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": True}
+                ),
+                ["ContinuousBackupsUnavailableException"],
+            )
+
+    def remove(self, account: Account, found: Found) -> None:  # noqa: ARG002
+        client = account.client("dynamodb")
+        client.delete_table(TableName=self.name)
+        client.get_waiter("table_not_exists").wait(TableName=self.name)
+
+
+class TallyTable(Table):
+    kind = "DynamoDB table"
+    about = "the shards' tally logs; on demand, items expire"
+    key = (("log", "S"), ("offset", "N"))
+
+    @property
+    def name(self) -> str:
+        return self.stage.tally_table
+
+
+class StateTable(Table):
+    kind = "DynamoDB table"
+    about = "blocks, allowlist, rules, audit; on demand, stream, point-in-time recovery"
+    key = (("kind", "S"), ("id", "S"))
+    streamed = True
+    recoverable = True
+
+    @property
+    def name(self) -> str:
+        return self.stage.state_table
+
+
+@dataclass(frozen=True, slots=True)
+class FirstRules(Resource):
+    """The rule set to start with. Later ones are the operator's: nothing is changed here."""
+
+    kind = "rule set"
+    kept = True
+
+    text: str
+    """TOML."""
+    now: int
+    """Epoch seconds."""
+
+    @property
+    def name(self) -> str:
+        return ACTIVE
+
+    @property
+    def about(self) -> str:
+        rules = parse_rules(self.text).rules
+        return ", ".join(f"{rule.name} ({rule.action})" for rule in rules)
+
+    def find(self, account: Account) -> Found | None:
+        with absent("ResourceNotFoundException", "ValidationException"):  # the latter: a table with other keys
+            stored = account.client("dynamodb").get_item(
+                TableName=self.stage.state_table,
+                Key={"kind": {"S": StoredRules.kind}, "id": {"S": ACTIVE}},
+                ConsistentRead=True,
+            )
+            return Found(ours=True) if "Item" in stored else None
+        return None
+
+    def create(self, account: Account) -> None:
+        client = account.client("dynamodb")
+        client.get_waiter("table_exists").wait(TableName=self.stage.state_table)
+        rules = StoredRules(text=self.text, by="sluice setup", saved_at=self.now)
+        try:
+            StateStore(client, self.stage.state_table).write([Put(Item(kind=rules.kind, id=ACTIVE, body=rules.body()))])
+        except Conflict:
+            return  # somebody was quicker; theirs stand
+
+    def remove(self, account: Account, found: Found) -> None:
+        """It goes with its table."""

@@ -1,0 +1,107 @@
+"""WAF's logs: from a web ACL to a CloudWatch log group, and from there to the stream."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sluice.deploy.account import Account, absent
+from sluice.deploy.resource import Found, Resource
+from sluice.deploy.resources.waf import BUSY
+from sluice.deploy.stage import Refusal
+
+NOT_YET_KNOWN = ("InvalidParameterException", "OperationAbortedException")
+"""What CloudWatch Logs answers while it cannot write to the stream yet; it tries with a test record."""
+
+
+class Subscription(Resource):
+    kind = "log subscription"
+    about = "every line goes to the stream, spread over its shards"
+
+    @property
+    def name(self) -> str:
+        return f"{self.stage.waf_log_group}/{self.stage.prefix}"
+
+    def find(self, account: Account) -> Found | None:
+        with absent("ResourceNotFoundException"):
+            for one in account.every(
+                "logs", "describe_subscription_filters", "subscriptionFilters", logGroupName=self.stage.waf_log_group
+            ):
+                if one["filterName"] == self.stage.prefix:
+                    return Found(ours=True, facts=one)
+        return None
+
+    def differences(self, found: Found) -> list[str]:
+        return (
+            ["stream, role or distribution"] if any(found.facts.get(k) != v for k, v in self._wanted().items()) else []
+        )
+
+    def create(self, account: Account) -> None:
+        account.patiently(
+            lambda: account.client("logs").put_subscription_filter(
+                logGroupName=self.stage.waf_log_group, filterName=self.stage.prefix, **self._wanted()
+            ),
+            NOT_YET_KNOWN,
+        )
+
+    def change(self, account: Account, found: Found) -> None:  # noqa: ARG002
+        self.create(account)
+
+    def remove(self, account: Account, found: Found) -> None:  # noqa: ARG002
+        account.client("logs").delete_subscription_filter(
+            logGroupName=self.stage.waf_log_group, filterName=self.stage.prefix
+        )
+
+    def _wanted(self) -> Mapping[str, Any]:
+        return {
+            "filterPattern": "",
+            "destinationArn": self.stage.log_stream_arn,
+            "roleArn": self.stage.delivery_role_arn,
+            # By log stream, the default, all lines would meet in one shard.
+            "distribution": "Random",
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class WebAclLogging(Resource):
+    """A web ACL's logging configuration: it has at most one."""
+
+    kind = "web ACL logging"
+
+    web_acl: str
+    """ARN."""
+
+    @property
+    def name(self) -> str:
+        return self.web_acl.split("/")[-2]
+
+    @property
+    def about(self) -> str:
+        return f"writes to {self.stage.waf_log_group}"
+
+    def find(self, account: Account) -> Found | None:
+        with absent("WAFNonexistentItemException"):
+            answer = account.client("wafv2").get_logging_configuration(ResourceArn=self.web_acl)
+            config = answer["LoggingConfiguration"]
+            destination = config["LogDestinationConfigs"][0].removesuffix(":*")
+            if destination != self._group_arn():
+                raise Refusal(
+                    f"web ACL {self.name} logs to {destination} already, and has room for one destination. If that is "
+                    "a CloudWatch log group, subscribe the stream to it yourself (distribution Random) and run setup "
+                    "without this --web-acl's logs; else take it off first"
+                )
+            return Found(ours=True, facts=config)
+        return None
+
+    def create(self, account: Account) -> None:
+        account.patiently(
+            lambda: account.client("wafv2").put_logging_configuration(
+                LoggingConfiguration={"ResourceArn": self.web_acl, "LogDestinationConfigs": [self._group_arn()]}
+            ),
+            BUSY,
+        )
+
+    def remove(self, account: Account, found: Found) -> None:  # noqa: ARG002
+        account.client("wafv2").delete_logging_configuration(ResourceArn=self.web_acl)
+
+    def _group_arn(self) -> str:
+        return self.stage.place.arn("logs", f"log-group:{self.stage.waf_log_group}")

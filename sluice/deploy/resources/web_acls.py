@@ -1,0 +1,183 @@
+"""The rule group's place in a web ACL. A web ACL is never Sluice's own: one rule is added, and taken out again."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.exceptions import ClientError, EndpointConnectionError
+
+from sluice.deploy.account import Account, absent, code_of
+from sluice.deploy.resource import Found, Resource
+from sluice.deploy.resources.waf import BUSY, CAPACITY, visibility
+from sluice.deploy.stage import Refusal, Stage
+
+MOST_REFERENCES = 50
+MOST_WCU = 5000
+FREE_WCU = 1500
+"""Above, AWS charges more for every request."""
+
+REFERENCES = ("IPSetReferenceStatement", "RegexPatternSetReferenceStatement", "RuleGroupReferenceStatement")
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment(Resource):
+    kind = "web ACL rule"
+
+    web_acl: str
+    """ARN."""
+
+    @property
+    def name(self) -> str:
+        return f"{_identity(self.web_acl)['Name']}/{self.stage.rule_group}"
+
+    def find(self, account: Account) -> Found | None:
+        with absent("WAFNonexistentItemException"):
+            answer = account.client("wafv2").get_web_acl(**_identity(self.web_acl))
+            acl = answer["WebACL"]
+            ours = [rule for rule in acl["Rules"] if self._is_ours(rule)]
+            if ours:
+                return Found(ours=True, facts={"priority": ours[0]["Priority"]})
+            if any(rule["Name"] == self.stage.rule_group for rule in acl["Rules"]):
+                return Found(ours=False)
+            self._check(acl, account)
+            return None
+        raise Refusal(f"web ACL {self.web_acl}: there is none; 'aws wafv2 list-web-acls' shows those there are")
+
+    @property
+    def about(self) -> str:
+        return f"refers to the rule group, {CAPACITY} WCU; the other rules are not touched"
+
+    def create(self, account: Account) -> None:
+        group = next(
+            summary["ARN"]
+            for summary in account.every("wafv2", "list_rule_groups", "RuleGroups", Scope=self.stage.choices.scope)
+            if summary["Name"] == self.stage.rule_group
+        )
+
+        def add(rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            if any(self._is_ours(rule) for rule in rules):
+                return rules
+            return [*rules, _reference(self.stage, group, free_priority({rule["Priority"] for rule in rules}))]
+
+        self._edit(account, add)
+
+    def remove(self, account: Account, found: Found) -> None:  # noqa: ARG002
+        self._edit(account, lambda rules: [rule for rule in rules if not self._is_ours(rule)])
+
+    def _edit(self, account: Account, edit: Any) -> None:
+        client = account.client("wafv2")
+        # Everything that an update does not name is reset, so all that it can name is sent back as it was.
+        members = client.meta.service_model.operation_model("UpdateWebACL").input_shape.members
+
+        def update() -> None:
+            answer = client.get_web_acl(**_identity(self.web_acl))
+            acl = answer["WebACL"]
+            kept = {key: value for key, value in acl.items() if key in members and value not in (None, "")}
+            client.update_web_acl(
+                **{**kept, **_identity(self.web_acl), "Rules": edit(acl["Rules"]), "LockToken": answer["LockToken"]}
+            )
+
+        account.patiently(update, BUSY)
+
+    def _is_ours(self, rule: Mapping[str, Any]) -> bool:
+        group = rule["Statement"].get("RuleGroupReferenceStatement", {}).get("ARN", "")
+        return f"/rulegroup/{self.stage.rule_group}/" in group and rule["Name"] == self.stage.rule_group
+
+    def _check(self, acl: Mapping[str, Any], account: Account) -> None:
+        """Raises Refusal if the rule group cannot be attached."""
+        title = f"web ACL {acl['Name']}"
+        used = sum(1 for rule in acl["Rules"] for _ in _references(rule["Statement"]))
+        if used >= MOST_REFERENCES:
+            raise Refusal(
+                f"{title} is full: it has {used} of {MOST_REFERENCES} reference statements (IP sets, pattern sets, "
+                "rule groups), which is AWS's fixed quota. Move some of them into a rule group of their own, then run "
+                "setup again"
+            )
+        capacity = acl.get("Capacity", 0)
+        if capacity + CAPACITY > MOST_WCU:
+            raise Refusal(
+                f"{title} is full: it uses {capacity} of {MOST_WCU} WCU, and the rule group needs {CAPACITY}. Remove "
+                "rules from it, then run setup again"
+            )
+        plan = flat_rate_plan(account, self.web_acl)
+        if plan:
+            raise Refusal(
+                f"{title} belongs to a distribution on the flat-rate plan {plan}, which has neither rule groups nor "
+                "real-time logs. Move the distribution to pay-as-you-go pricing, then run setup again"
+            )
+
+
+def flat_rate_plan(account: Account, arn: str) -> str | None:
+    """The CloudFront flat-rate plan that covers a distribution or web ACL; None if there is none, or nobody may ask."""
+    try:
+        for plan in account.every("pricing-plan-manager", "list_subscriptions", "subscriptionSummaries"):
+            if arn in plan.get("resourceArns", ()):
+                return f"{plan['planFamily']} {plan['planTier']}"
+    except ClientError as exc:
+        if code_of(exc) != "AccessDeniedException":
+            raise
+    except EndpointConnectionError:
+        return None
+    return None
+
+
+def free_priority(taken: set[int]) -> int:
+    """In front of all other rules if there is room, else the first free number: who is blocked is refused early.
+
+    >>> free_priority({5, 6}), free_priority({0, 1, 3}), free_priority(set())
+    (4, 2, 0)
+    """
+    first = min(taken, default=1)
+    if first > 0:
+        return first - 1
+    return next(number for number in range(len(taken) + 1) if number not in taken)
+
+
+def _reference(stage: Stage, group: str, priority: int) -> dict[str, Any]:
+    return {
+        "Name": stage.rule_group,
+        "Priority": priority,
+        "Statement": {"RuleGroupReferenceStatement": {"ARN": group}},
+        "OverrideAction": {"None": {}},
+        "VisibilityConfig": visibility(stage.rule_group),
+    }
+
+
+def _references(statement: Mapping[str, Any]) -> Iterator[str]:
+    """Reference statements within a statement, however deep."""
+    for kind, inner in statement.items():
+        if kind in REFERENCES:
+            yield kind
+        elif isinstance(inner, Mapping):
+            for nested in (inner, *inner.get("Statements", ())):
+                yield from _references({k: v for k, v in nested.items() if k != "Statements"})
+
+
+def _identity(arn: str) -> dict[str, str]:
+    """What WAF's calls name a web ACL by.
+
+    >>> _identity("arn:aws:wafv2:us-east-1:1:global/webacl/edge/abc")
+    {'Name': 'edge', 'Scope': 'CLOUDFRONT', 'Id': 'abc'}
+    """
+    try:
+        where, _, name, id = arn.split(":", 5)[5].split("/")
+    except (IndexError, ValueError):
+        raise Refusal(
+            f"web ACL {arn!r} is not an ARN such as arn:aws:wafv2:us-east-1:123456789012:global/webacl/name/id"
+        ) from None
+    return {"Name": name, "Scope": "CLOUDFRONT" if where == "global" else "REGIONAL", "Id": id}
+
+
+def arn_of(account: Account, scope: str, name: str) -> str:
+    """The ARN of the web ACL that is called ``name``, or is that ARN. Raises Refusal."""
+    if name.startswith("arn:"):
+        if _identity(name)["Scope"] != scope:
+            raise Refusal(f"web ACL {name} is not of scope {scope}; use the other --scope")
+        return name
+    names = []
+    for acl in account.every("wafv2", "list_web_acls", "WebACLs", Scope=scope):
+        if acl["Name"] == name:
+            arn: str = acl["ARN"]
+            return arn
+        names.append(acl["Name"])
+    raise Refusal(f"there is no web ACL {name!r} of scope {scope}; there are: {', '.join(sorted(names)) or 'none'}")

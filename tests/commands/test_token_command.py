@@ -1,0 +1,72 @@
+"""Tokens are shown once, kept as hashes, and rotated without a gap."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from chalicelib.core.tokens import check, load_tokens
+from sluice.cli import main
+
+
+class Tokens:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def run(self, *words: str, exit_code: int = 0) -> Result:
+        result = CliRunner().invoke(main, ["token", *words, "--file", str(self.path)])
+        assert result.exit_code == exit_code, result.output
+        return result
+
+    def accepted(self, text: str, now: int = 0) -> bool:
+        return check(text, load_tokens(self.path.read_text()), now) is not None
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> Tokens:
+    return Tokens(tmp_path / "tokens.json")
+
+
+def test_a_token_stands_alone_on_standard_output_and_nowhere_in_the_file(tokens: Tokens):
+    made = tokens.run("create", "alice", "--role", "operator")
+    text = made.stdout.strip()
+    assert tokens.accepted(text)
+    assert text not in tokens.path.read_text()
+    assert tokens.path.stat().st_mode & 0o077 == 0
+
+
+def test_a_token_is_rotated_without_a_gap(tokens: Tokens):
+    old = json.loads(tokens.run("create", "alice", "--json").stdout)
+    new = json.loads(tokens.run("create", "alice", "--json").stdout)
+    assert "Say which" in tokens.run("revoke", "alice", "--yes", exit_code=1).stderr
+    assert tokens.accepted(old["token"])
+    tokens.run("revoke", old["id"], "--yes")
+    assert not tokens.accepted(old["token"])
+    assert tokens.accepted(new["token"])
+
+
+def test_a_token_expires_unless_it_is_told_not_to(tokens: Tokens):
+    short = tokens.run("create", "a", "--for", "1h").stdout.strip()
+    lasting = tokens.run("create", "b", "--forever").stdout.strip()
+    assert not tokens.accepted(short, now=2**33)
+    assert tokens.accepted(lasting, now=2**33)
+
+
+def test_the_list_names_holders_and_no_hash(tokens: Tokens):
+    tokens.run("create", "wallboard")
+    (kept,) = load_tokens(tokens.path.read_text())
+    for listed in (tokens.run("list").stdout, tokens.run("list", "--json").stdout):
+        assert "wallboard" in listed
+        assert kept.hash not in listed
+
+
+def test_a_token_that_is_not_there_cannot_be_revoked(tokens: Tokens):
+    assert "no token 'bob'" in tokens.run("revoke", "bob", "--yes", exit_code=1).stderr
+
+
+def test_a_broken_file_is_said_without_its_content(tokens: Tokens):
+    tokens.path.write_text("secret stuff")
+    told = tokens.run("list", exit_code=1).stderr
+    assert "cannot be read" in told
+    assert "secret" not in told

@@ -1,0 +1,67 @@
+"""A call of the API and the command that makes it are the same."""
+
+from typing import Any
+
+import pytest
+
+from sluice.undo import commands
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        pytest.param(
+            {"method": "POST", "path": "/v1/blocks", "body": {"network": "192.0.2.1/32", "block_for": "1h"}},
+            ["sluice block 192.0.2.1/32 --for 1h"],
+            id="one block",
+        ),
+        pytest.param(
+            {
+                "method": "POST",
+                "path": "/v1/blocks",
+                "body": {
+                    "blocks": [
+                        {"network": "192.0.2.1/32", "block_for": "1h", "comment": "$(rm -rf /)", "force": True},
+                        {"network": "192.0.2.2/32", "block_for": "2h", "comment": "", "force": True},
+                        {"network": "192.0.2.3/32", "block_for": "1h", "comment": "$(rm -rf /)", "force": True},
+                    ]
+                },
+            },
+            [
+                "sluice block 192.0.2.1/32 192.0.2.3/32 --for 1h --comment '$(rm -rf /)' --force",
+                "sluice block 192.0.2.2/32 --for 2h --force",
+            ],
+            id="blocks of two lengths, and a comment for the shell",
+        ),
+        pytest.param(
+            {
+                "method": "DELETE",
+                "path": "/v1/blocks",
+                "query": {"network": ["192.0.2.1/32", "192.0.2.2/32"], "forget": ["true"]},
+            },
+            ["sluice unblock 192.0.2.1/32 192.0.2.2/32 --forget"],
+            id="unblock",
+        ),
+        pytest.param(
+            {
+                "method": "POST",
+                "path": "/v1/rules/rollback",
+                "headers": {"If-Match": '"8"'},
+                "body": {"version": 6},
+            },
+            ["sluice rules rollback 6 --if-version 8"],
+            id="rollback of this change and no later one",
+        ),
+        pytest.param(
+            {"method": "POST", "path": "/v1/pause", "body": {"release": True}}, ["sluice pause --release"], id="pause"
+        ),
+        pytest.param({"method": "POST", "path": "/v1/resume", "body": {}}, ["sluice resume"], id="resume"),
+    ],
+)
+def test_the_command_makes_the_call(call: dict[str, Any], expected: list[str]):
+    assert commands(call) == expected
+
+
+def test_a_call_without_a_command_is_an_error():
+    with pytest.raises(ValueError, match="no command makes the call PATCH /v1/blocks"):
+        commands({"method": "PATCH", "path": "/v1/blocks"})

@@ -1,0 +1,173 @@
+"""What moto does not know of AWS, answered in front of it, at botocore's own hooks: the product's code stays as it is.
+
+CloudFront's real-time log configurations, flat-rate plans, tags of a stream at its creation, how a log subscription is
+spread over shards, and the import of a Swagger 2 document, which moto refuses.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import boto3
+from botocore import handlers
+from moto.cloudfront.models import cloudfront_backends
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.dynamodb.models import dynamodb_backends
+from moto.kinesis.models import kinesis_backends
+
+Answer = tuple[int, dict[str, Any]]
+
+
+class Interrupted(Exception):
+    """The operator's connection, or the operator."""
+
+
+class Front:
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.log_configs: dict[str, dict[str, Any]] = {}
+        self.distributions: dict[str, str] = {}
+        self.concurrency = 1000
+        self.web_acl_capacity = 700
+        self.plans: list[dict[str, Any]] = []
+        self.calls: list[str] = []
+        """Service and operation of every call, in order."""
+        self.fail_at: int | None = None
+        """Number of the write that does not get through, counted from 0."""
+        self.writes = 0
+
+    @contextmanager
+    def installed(self) -> Iterator["Front"]:
+        """In front of every boto3 session that is made meanwhile."""
+        ours: list[tuple[str, Callable[..., Any]]] = [
+            ("before-parameter-build", remember_parameters),
+            ("before-call", self._count),
+            ("before-call.cloudfront.CreateRealtimeLogConfig", answering(self._create_log_config)),
+            ("before-call.cloudfront.GetRealtimeLogConfig", answering(self._get_log_config)),
+            ("before-call.cloudfront.UpdateRealtimeLogConfig", answering(self._update_log_config)),
+            ("before-call.cloudfront.DeleteRealtimeLogConfig", answering(self._delete_log_config)),
+            ("before-call.pricing-plan-manager.ListSubscriptions", answering(self._list_plans)),
+            ("after-call.wafv2.GetWebACL", self._tell_capacity),
+            ("before-call.lambda.GetAccountSettings", answering(self._account_settings)),
+            ("before-call.api-gateway.ImportRestApi", answering(import_rest_api)),
+            ("after-call.kinesis.CreateStream", _tag_stream),
+            ("after-call.cloudwatch-logs.PutSubscriptionFilter", self._keep_distribution),
+            ("after-call.cloudwatch-logs.DescribeSubscriptionFilters", self._tell_distribution),
+        ]
+        handlers.BUILTIN_HANDLERS.extend(ours)
+        try:
+            yield self
+        finally:
+            for one in ours:
+                handlers.BUILTIN_HANDLERS.remove(one)
+
+    def _count(self, model: Any, **_: Any) -> None:
+        if not model.name.startswith(("Get", "List", "Describe")):
+            if self.fail_at == self.writes:
+                self.fail_at = None
+                raise Interrupted
+            self.writes += 1
+        self.calls.append(f"{model.service_model.service_name}:{model.name}")
+
+    def _create_log_config(self, asked: dict[str, Any]) -> Answer:
+        if asked["Name"] in self.log_configs:
+            return _refused(409, "RealtimeLogConfigAlreadyExists")
+        arn = f"arn:aws:cloudfront::{DEFAULT_ACCOUNT_ID}:realtime-log-config/{asked['Name']}"
+        self.log_configs[asked["Name"]] = {**asked, "ARN": arn}
+        return 201, {"RealtimeLogConfig": self.log_configs[asked["Name"]]}
+
+    def _get_log_config(self, asked: dict[str, Any]) -> Answer:
+        config = self.log_configs.get(asked["Name"])
+        return (200, {"RealtimeLogConfig": config}) if config else _refused(404, "NoSuchRealtimeLogConfig")
+
+    def _update_log_config(self, asked: dict[str, Any]) -> Answer:
+        if asked["Name"] not in self.log_configs:
+            return _refused(404, "NoSuchRealtimeLogConfig")
+        self.log_configs[asked["Name"]] |= asked
+        return 200, {"RealtimeLogConfig": self.log_configs[asked["Name"]]}
+
+    def _delete_log_config(self, asked: dict[str, Any]) -> Answer:
+        name = asked["ARN"].rpartition("/")[2]
+        if name not in self.log_configs:
+            return _refused(404, "NoSuchRealtimeLogConfig")
+        distributions = cloudfront_backends[DEFAULT_ACCOUNT_ID]["aws"].distributions.values()
+        if any(
+            asked["ARN"] == d.distribution_config.DefaultCacheBehavior.realtime_log_config_arn for d in distributions
+        ):
+            return _refused(400, "RealtimeLogConfigInUse")
+        del self.log_configs[name]
+        return 204, {}
+
+    def _account_settings(self, asked: dict[str, Any]) -> Answer:
+        return 200, {"AccountLimit": {"UnreservedConcurrentExecutions": self.concurrency}}
+
+    def _tell_capacity(self, parsed: dict[str, Any], **_: Any) -> None:
+        parsed["WebACL"]["Capacity"] = self.web_acl_capacity
+
+    def _keep_distribution(self, context: dict[str, Any], **_: Any) -> None:
+        asked = context["parameters"]
+        self.distributions[asked["filterName"]] = asked.get("distribution", "ByLogStream")
+
+    def _tell_distribution(self, parsed: dict[str, Any], **_: Any) -> None:
+        for one in parsed.get("subscriptionFilters", ()):
+            one["distribution"] = self.distributions[one["filterName"]]
+
+    def _list_plans(self, asked: dict[str, Any]) -> Answer:
+        return 200, {"subscriptionSummaries": self.plans}
+
+
+def answering(answer: Callable[[dict[str, Any]], Answer]) -> Callable[..., Any]:
+    """A handler that answers a call in AWS's place."""
+
+    def handle(context: dict[str, Any], **_: Any) -> Any:
+        status, parsed = answer(context["parameters"])
+        parsed = {**parsed, "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": {}, "RetryAttempts": 0}}
+        return SimpleNamespace(status_code=status, headers={}), parsed
+
+    return handle
+
+
+def import_rest_api(asked: dict[str, Any]) -> Answer:
+    """An API with the resources, methods and integrations of a Swagger 2 document, made by calls that moto knows."""
+    document = json.loads(asked["body"])
+    assert document["swagger"] == "2.0"
+    client = boto3.client("apigateway")
+    api = client.create_rest_api(name=document["info"]["title"])
+    resources = {"/": client.get_resources(restApiId=api["id"])["items"][0]["id"]}
+    for path, methods in sorted(document["paths"].items()):
+        whole = ""
+        for part in filter(None, path.split("/")):
+            parent, whole = whole or "/", f"{whole}/{part}"
+            if whole not in resources:
+                made = client.create_resource(restApiId=api["id"], parentId=resources[parent], pathPart=part)
+                resources[whole] = made["id"]
+        for method, about in methods.items():
+            where = {"restApiId": api["id"], "resourceId": resources[path], "httpMethod": method.upper()}
+            client.put_method(**where, authorizationType="CUSTOM" if about.get("security") else "NONE")
+            uri = about.get("x-amazon-apigateway-integration", {}).get("uri", "")
+            client.put_integration(**where, type="AWS_PROXY", integrationHttpMethod="POST", uri=uri)
+    return 201, {"id": api["id"], "name": document["info"]["title"]}
+
+
+def run_no_functions(region: str) -> None:
+    """Keeps moto from running the functions that listen to tables: it would want Docker for it."""
+    for table in dynamodb_backends[DEFAULT_ACCOUNT_ID][region].tables.values():
+        table.lambda_event_source_mappings.clear()
+
+
+def remember_parameters(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+    context["parameters"] = params
+
+
+def _tag_stream(context: dict[str, Any], **_: Any) -> None:
+    asked = context["parameters"]
+    backend = kinesis_backends[DEFAULT_ACCOUNT_ID][context["client_region"]]
+    backend.add_tags_to_stream(None, asked["StreamName"], asked.get("Tags", {}))
+
+
+def _refused(status: int, code: str) -> Answer:
+    return status, {"Error": {"Code": code, "Message": code}}

@@ -1,0 +1,91 @@
+"""``sluice dev`` as it is started: it prints an address and tokens, and blocks who attacks in the lines it is given."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sluice.client import Bearer, Client
+
+ROOT = Path(__file__).parents[2]
+RULES = """
+[[rule]]
+name = "burst"
+limit = 20
+window = "5s"
+block_for = "10m"
+"""
+PATIENCE_S = 15.0
+
+
+@contextmanager
+def dev(*words: str) -> Iterator[tuple[subprocess.Popen[bytes], Client]]:
+    """The command, running, and a client of its API that holds the operator's token."""
+    command = [sys.executable, "-m", "sluice", "dev", "--port", "0", *words]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            told = ""
+            while "In a shell" not in told:
+                line = process.stdout.readline().decode()
+                assert line, told
+                told += line
+            url, token = re.search(r"SLUICE_URL=(\S+) SLUICE_TOKEN=(\S+)", told).groups()  # type: ignore[union-attr]
+            yield process, Client(url, Bearer(token))
+        finally:
+            process.send_signal(signal.SIGINT)
+            assert process.wait(PATIENCE_S) == 0
+
+
+def attack() -> bytes:
+    now = time.time() - 1
+    return b"".join(
+        f"{now + n / 100:.3f}\t203.0.113.9\t200\tGET\twww.example.com\t/\tid-{n:09d}==\tagent\t-\n".encode()
+        for n in range(40)
+    )
+
+
+def blocked(client: Client) -> set[str]:
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        found = {block["network"] for block in client.get("/v1/blocks")["blocks"]}
+        if found:
+            return found
+        time.sleep(0.1)
+    return set()
+
+
+@pytest.fixture
+def rules(tmp_path: Path) -> str:
+    path = tmp_path / "rules.toml"
+    path.write_text(RULES)
+    return str(path)
+
+
+def test_lines_on_standard_input_are_enforced(rules: str):
+    with dev("--rules", rules) as (process, client):
+        assert process.stdin is not None
+        process.stdin.write(attack())
+        process.stdin.flush()
+        assert blocked(client) == {"203.0.113.9/32"}
+
+
+def test_a_log_that_is_being_written_is_followed(rules: str, tmp_path: Path):
+    log = tmp_path / "access.log"
+    with dev("--rules", rules, "--follow", str(log)) as (_, client):
+        log.write_bytes(attack())
+        assert blocked(client) == {"203.0.113.9/32"}
+
+
+def test_the_made_up_site_shows_attackers_at_once():
+    with dev("--traffic", "demo", "--past", "2m") as (_, client):
+        status = client.get("/v1/status")
+        assert status["blocks"]["active"] > 20
+        assert status["ingest"]["requests_per_second"] > 10
+        assert client.get("/v1/me")["role"] == "operator"

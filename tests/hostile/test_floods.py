@@ -1,0 +1,146 @@
+"""Floods of addresses: cost and memory do not grow with what an attacker can make up (G4). Counted, not timed."""
+
+import sys
+from collections.abc import Iterator
+from ipaddress import IPv6Address
+from random import Random
+
+import pytest
+
+from chalicelib.core.addresses import MEMO_ENTRIES
+from chalicelib.core.decoding import Decoder
+from chalicelib.core.detections import MOST_ANNOUNCED, MOST_OFFENDERS
+from chalicelib.core.rules import parse_rules
+from chalicelib.core.state import Breaker, Detection
+from chalicelib.core.tally import Tallier
+from tests.hostile.target import HONEYPOT, NOW, Target, line
+
+A_BATCH = 10_000
+PREFIX = 0x20010DB8 << 96
+
+WHOLE_ADDRESSES = """
+[[rule]]
+name = "burst"
+limit = 20
+window = "5s"
+aggregate = { ipv6 = 128 }
+"""
+SLOTS_A_SECOND = 20
+"""Of a window of five seconds."""
+
+KEPT_S = 300 + 60 + 2 * 60
+"""How far back a view goes: the lateness, the longest window, and two stretches of a minute, one at either end."""
+
+
+def batches(addresses: Iterator[int], number: int) -> Iterator[list[bytes]]:
+    """Batches of ten seconds each, from one IPv6 address a request."""
+    tail = b"\t200\tGET\twww.example.com\t/\t-\t-\t-\n"
+    for batch in range(number):
+        start = NOW * 1000 + (batch - 1) * 10_000
+        yield [
+            b"%d.%03d\t%s%s" % (*divmod(start + at, 1000), str(IPv6Address(next(addresses))).encode(), tail)
+            for at in range(A_BATCH)
+        ]
+
+
+def test_g4_a_million_addresses_of_one_network_are_one_client() -> None:
+    rng, target = Random(1), Target()
+    addresses = iter(lambda: PREFIX + rng.getrandbits(64), None)
+    for records in batches(addresses, 100):
+        report = target.ingest(records)
+        target.now += 10
+        assert report.requests == A_BATCH
+    (rule, _) = target.services.rules(target.now_ms).rules
+    assert target.view.clients("cloudfront", rule) == {PREFIX.to_bytes(16, "big")}  # type: ignore[arg-type]
+    assert target.view.entries <= KEPT_S * SLOTS_A_SECOND
+    assert target.logs.write_units <= 100, "one a batch"
+    assert target.blocked() == {"2001:db8::/64"}
+    assert len(target.services.ingest._decoder.cloudfront._addresses) <= MEMO_ENTRIES + A_BATCH
+
+
+def test_g4_ever_new_networks_cost_bytes_and_no_writes_of_their_own() -> None:
+    rng = Random(2)
+    target = Target(settings={"VIEW_ENTRIES": "30000"})
+    addresses = iter(lambda: PREFIX + (rng.getrandbits(32) << 64), None)
+    dropped = most = 0
+    for records in batches(addresses, 10):
+        report = target.ingest(records)
+        target.now += 10
+        dropped += report.dropped
+        most = max(most, report.view_entries)
+        assert report.detections == []
+    assert most <= 30_000
+    assert dropped > 10 * A_BATCH - 30_000, "the view is full, and says so"
+    assert target.logs.calls["append"] == 10
+    assert target.logs.write_units * 60 <= 10 * A_BATCH
+
+
+def test_a_client_near_its_limit_is_not_pushed_out_of_the_view() -> None:
+    rng = Random(3)
+    target = Target(settings={"VIEW_ENTRIES": "3000"})
+    near = [line(NOW + 0.1 * n, "203.0.113.9") for n in range(20)]
+    target.ingest(near)
+    addresses = iter(lambda: PREFIX + (rng.getrandbits(32) << 64), None)
+    flood = next(batches(addresses, 1))
+    assert target.ingest(flood[:5000]).dropped > 2000
+    target.ingest([line(NOW + 3, "203.0.113.9")])
+    assert target.blocked() == {"203.0.113.9/32"}
+
+
+def test_addresses_whose_numbers_collide_do_not_collide_as_keys() -> None:
+    # Python hashes an integer modulo 2**61 - 1: these would all share one slot of a dictionary of integers.
+    numbers = [PREFIX + (2**61 - 1) * number for number in range(1, 5001)]
+    assert len(set(map(hash, numbers))) == 1
+    (counted,) = Tallier(parse_rules(WHOLE_ADDRESSES).meters()).tally(
+        Decoder().decode([line(NOW, str(IPv6Address(number))) for number in numbers]).requests
+    )
+    assert counted.clients.keys() == {number.to_bytes(16, "big") for number in numbers}
+    assert len({hash(key) & 0xFFFFFFFF for key in counted.clients}) > 4990
+    assert sys.flags.hash_randomization, "the hashes of bytes and text are keyed anew in each process"
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_g4_a_flood_of_offenders_costs_a_detection_a_thousand(batch: int) -> None:
+    rng, target = Random(4), Target(rules=HONEYPOT)
+    networks = [rng.getrandbits(32) << 64 for _ in range(A_BATCH)]
+    total = 0
+    for _ in range(batch):
+        # The same ones again and again: reported once while their blocks cannot have ended.
+        records = [line(target.now - 1, str(IPv6Address(PREFIX + n + rng.getrandbits(64)))) for n in networks]
+        report = target.ingest(records)
+        target.now += 1
+        total += len(report.detections)
+    offenders = len(set(networks))
+    assert total == -(-offenders // MOST_OFFENDERS)
+    assert target.state.write_units * 10 <= offenders, "in the state table"
+    assert len(list(target.state.query(Detection.kind))) == total
+    assert len(target.services.ingest._announced._quiet_until) == offenders <= MOST_ANNOUNCED
+
+
+def test_what_is_remembered_of_the_reported_is_bounded() -> None:
+    rng, target = Random(5), Target(rules=HONEYPOT)
+    for _ in range(8):
+        target.ingest(
+            [line(target.now - 1, str(IPv6Address(PREFIX + (rng.getrandbits(32) << 64)))) for _ in range(A_BATCH)]
+        )
+        target.now += 1
+    assert len(target.services.ingest._announced._quiet_until) <= MOST_ANNOUNCED + A_BATCH
+
+
+def test_g9_a_flood_of_offenders_opens_the_breaker_and_is_not_blocked() -> None:
+    rng, target = Random(6), Target(rules=HONEYPOT)
+    target.ingest([line(NOW - 1, str(IPv6Address(PREFIX + (rng.getrandbits(32) << 64)))) for _ in range(A_BATCH)])
+    report = target.enforce()
+    assert report.breaker_opened
+    assert target.blocked() == set()
+    item = target.state.get(Breaker.kind, Breaker.id)
+    assert item is not None
+    assert Breaker.read(item.body).would_block > 9_900
+
+
+def test_one_client_in_all_slots_of_an_hour_is_a_few_thousand_entries() -> None:
+    target = Target()
+    for minute in range(60):
+        target.now = NOW + 60 * (minute + 1)
+        target.ingest([line(NOW + 60 * minute + slot / 20, "203.0.113.9") for slot in range(1200)])
+    assert target.view.entries <= KEPT_S * SLOTS_A_SECOND

@@ -1,0 +1,214 @@
+"""Log lines written to hurt: large, malformed, forged, from other times. Counted, never fatal, nobody else's harm."""
+
+import gzip
+import importlib
+import json
+import pkgutil
+import re
+import tracemalloc
+from collections.abc import Iterator
+
+import pytest
+
+import chalicelib
+from chalicelib.core.decoding import MOST_MESSAGES, MOST_TEXT, Decoder
+from chalicelib.core.requests import Malformed, Reason
+from chalicelib.core.scope import Scope
+from tests.hostile.target import NOW, Target, line
+from tests.unit.core.records import envelope, waf_text
+
+LARGE = 32 << 10
+VICTIM, ATTACKER, PROXY = "203.0.113.9", "198.51.100.6", "192.0.2.1"
+
+
+def often(client: str, number: int = 30, **cells: str) -> list[bytes]:
+    """Enough to be over every limit."""
+    return [line(NOW - 3 + 0.05 * n, client, **cells) for n in range(number)]
+
+
+# Size
+
+
+def test_large_headers_are_read_and_leave_nothing_behind() -> None:
+    target = Target()
+    large = often(ATTACKER, agent="%41" * (LARGE // 3), path="/" + "a/../" * (LARGE // 5), forwarded="1.1.1.1, " * 3000)
+    target.ingest(large)
+    assert target.blocked() == {f"{ATTACKER}/32"}
+    assert target.logs.write_units == 1
+
+
+def test_floods_of_large_garbage_hold_no_memory() -> None:
+    target = Target()
+    target.ingest(often(VICTIM, 1))
+    tracemalloc.start()
+    for number in range(40):
+        garbage = bytes([65 + number % 26]) * LARGE
+        bad = [
+            line(NOW, garbage.decode()),
+            garbage,
+            waf_text(clientIp=garbage.decode()),
+            waf_text(requestId=f"{number}", headers=[{"name": garbage.decode(), "value": "x"}] * 3),
+            b"{" + garbage,
+            b"\x1f\x8b" + garbage,
+        ]
+        report = target.ingest(bad * 5)
+        assert report.malformed.total() >= 24
+        assert max(map(len, report.samples)) < 5 * Malformed.SAMPLE_BYTES
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 1_000_000
+
+
+# Bombs
+
+
+def bomb(event: bytes, size: int) -> bytes:
+    """An envelope that unpacks to about ``size`` bytes of log events."""
+    events = b",".join([event] * (size // (len(event) + 1)))
+    return gzip.compress(b'{"messageType":"DATA_MESSAGE","logEvents":[' + events + b"]}", 9, mtime=0)
+
+
+def test_a_bomb_costs_no_more_than_the_largest_envelope() -> None:
+    packed = gzip.compress(bytes(100 << 20), 9, mtime=0)
+    tracemalloc.start()
+    decoded = Decoder().decode([packed, envelope(waf_text())])
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [piece.reason for piece in decoded.malformed] == [Reason.TOO_LARGE]
+    assert len(decoded) == 1
+    assert most < 40 << 20
+
+
+def test_a_batch_of_bombs_holds_bounded_memory_and_the_rest_is_counted() -> None:
+    many = bomb(b'{"message":""}', 15 << 20)
+    large = bomb(b'{"message":"' + b" " * (1 << 20) + b'"}', 15 << 20)
+    number = MOST_TEXT // (15 << 20) + 3
+    decoded = Decoder().decode([envelope(waf_text())] + [many] * 3 + [large] * number)
+    refused = sum(piece.reason is Reason.TOO_LARGE for piece in decoded.malformed)
+    assert len(decoded) == 1
+    assert refused >= 3 + 2, "those with too many messages, and those past the bound for text"
+    assert len(decoded.malformed) - refused <= MOST_MESSAGES
+
+
+@pytest.mark.parametrize("cut", [1, 20, 100, 200])
+def test_a_truncated_envelope_is_malformed_and_stops_nothing(cut: int) -> None:
+    whole = envelope(waf_text(), waf_text())
+    decoded = Decoder().decode([whole[:-cut], whole, whole[: len(whole) // 2]])
+    assert len(decoded) == 2
+    assert {piece.reason for piece in decoded.malformed} == {Reason.GZIP}
+
+
+def test_an_envelope_in_an_envelope_is_not_opened() -> None:
+    inner = envelope(waf_text()).decode("latin-1").encode()
+    text = json.dumps({"messageType": "DATA_MESSAGE", "logEvents": [{"message": waf_text().decode()}]}).encode()
+    decoded = Decoder().decode([envelope(inner, text, waf_text())])
+    assert len(decoded) == 1
+    assert {piece.reason for piece in decoded.malformed} == {Reason.JSON, Reason.FIELDS}
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"httpRequest":', b'{"a":[', b'"\\'], ids=str)
+def test_json_nested_without_end_is_malformed(opening: bytes) -> None:
+    deep = b"{" + opening * (LARGE // len(opening))
+    decoded = Decoder().decode([deep, envelope(deep), waf_text()])
+    assert len(decoded) == 1
+    assert {piece.reason for piece in decoded.malformed} <= {Reason.JSON, Reason.FIELDS}
+
+
+# Regular expressions
+
+
+def patterns() -> Iterator[tuple[str, "re.Pattern[str] | re.Pattern[bytes]"]]:
+    for module in pkgutil.walk_packages(chalicelib.__path__, "chalicelib."):
+        for name, value in vars(importlib.import_module(module.name)).items():
+            if isinstance(value, re.Pattern):
+                yield f"{module.name}.{name}", value
+
+
+def test_no_pattern_repeats_a_repetition() -> None:
+    found = dict(patterns())
+    assert "chalicelib.core.cloudfront._TIME" in found
+    for name, pattern in found.items():
+        text = pattern.pattern if isinstance(pattern.pattern, str) else pattern.pattern.decode()
+        assert not re.search(r"[*+}]\)[*+{]", text), f"{name}: {text}"
+
+
+@pytest.mark.parametrize(
+    "trap", ["1" * LARGE, "1." * (LARGE // 2), "1760000000." + "0" * LARGE, "%" * LARGE, "," * LARGE]
+)
+def test_traps_in_every_cell_are_read_in_one_pass(trap: str) -> None:
+    scope = Scope(path_prefix=("/a",), host=("*.example.com",), user_agent=("curl",), country=("DE",))
+    lines = [
+        line(NOW, VICTIM).replace(b"1760000000.000", trap.encode()),
+        line(NOW, trap),
+        line(NOW, VICTIM, agent=trap, path=trap, forwarded=trap),
+        line(NOW, VICTIM).replace(b"www.example.com", trap.encode()),
+    ]
+    decoded = Decoder().decode(lines * 20)
+    assert {piece.reason for piece in decoded.malformed} == {Reason.TIMESTAMP, Reason.ADDRESS}
+    (requests,) = decoded.requests
+    assert len(requests) == 40
+    assert scope.rows(requests) == ()
+
+
+# Forgeries
+
+
+@pytest.mark.parametrize("forged", [VICTIM, f"{VICTIM}, {VICTIM}", f"{VICTIM}:443", f"[{VICTIM}]", f"{VICTIM},"])
+def test_a_forged_forwarded_for_blocks_who_forged_it(forged: str) -> None:
+    target = Target()
+    target.ingest(often(ATTACKER, forwarded=forged))
+    assert target.blocked() == {f"{ATTACKER}/32"}
+
+
+@pytest.mark.parametrize("forged", [VICTIM, f"{VICTIM}, {PROXY}", f"{VICTIM}, {PROXY}, {VICTIM}", ", ," * 50 + VICTIM])
+def test_a_forged_forwarded_for_through_a_trusted_proxy_blocks_who_forged_it(forged: str) -> None:
+    target = Target(settings={"TRUSTED_PROXIES": "192.0.2.0/24"})
+    target.ingest(often(PROXY, forwarded=f"{forged},%20{ATTACKER}"))
+    assert target.blocked() == {f"{ATTACKER}/32"}
+
+
+def test_a_line_written_into_a_header_is_no_line() -> None:
+    # CloudFront escapes the tabs and line ends that a client sends; WAF's JSON escapes quotes.
+    target = Target()
+    smuggled = line(NOW, VICTIM).decode().replace("\t", "%09").replace("\n", "%0A")
+    target.ingest(often(ATTACKER, agent=smuggled, path=smuggled))
+    quoted = '","clientIp":"203.0.113.9","x":"'
+    headers = [{"name": "User-Agent", "value": quoted}, {"name": quoted, "value": quoted}]
+    records = [
+        waf_text(clientIp=ATTACKER, timestamp=NOW * 1000 + n, headers=headers, uri=quoted, requestId=f"r{n}")
+        for n in range(40)
+    ]
+    target.ingest([envelope(*records)])
+    assert target.blocked() == {f"{ATTACKER}/32"}
+
+
+# Other times
+
+
+@pytest.mark.parametrize("at", [NOW + 10**4, NOW + 86400 * 3650, 99_999_999_999, NOW - 86400, 0, 10**9])
+def test_a_line_from_another_time_wipes_no_window(at: float) -> None:
+    target = Target()
+    for n in range(30):
+        report = target.ingest([line(NOW - 3 + 0.1 * n, ATTACKER), line(at, VICTIM)])
+        assert report.requests == 1
+        assert report.late + report.malformed.total() == 1
+    assert target.blocked() == {f"{ATTACKER}/32"}
+    assert target.view.entries <= 30
+
+
+def test_lines_of_the_last_hour_deepen_the_view_once_and_not_with_every_batch() -> None:
+    target = Target()
+    target.ingest(often(VICTIM, 1))
+    for n in range(20):
+        target.now = NOW + n
+        target.ingest([line(NOW - 3500 + n, ATTACKER)])
+    assert target.logs.calls["latest"] <= 3
+    assert target.logs.calls["read"] <= 20 + 3 + 20
+
+
+def test_times_spread_over_the_hour_hold_bounded_memory() -> None:
+    target = Target(settings={"VIEW_ENTRIES": "5000"})
+    for n in range(10):
+        target.now = NOW + n
+        target.ingest([line(target.now - 3590 * (k / 3000), f"198.51.{k % 100}.{n}") for k in range(3000)])
+    assert target.view.entries <= 5000

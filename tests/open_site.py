@@ -1,0 +1,113 @@
+"""A local cloud that runs in a thread of its own, with its API and page on a port: for the page and the commands."""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from threading import Event, Thread
+from typing import Any
+
+from chalicelib.core.state import Block
+from chalicelib.core.tokens import Role
+from chalicelib.ports import Item
+from sluice.local.opened import OpenCloud
+
+RULES = """
+[[rule]]
+name = "burst"
+limit = 20
+window = "5s"
+block_for = "10m"
+escalate = { factor = 2, max = "1h", memory = "1d" }
+
+[[rule]]
+name = "login"
+limit = 5
+window = "10s"
+action = "count"
+scope = { path_prefix = ["/login"], method = ["POST"] }
+"""
+PATIENCE_S = 10.0
+STEP_S = 0.05
+
+
+class Site:
+    """What a test does to the running cloud, and sees of it."""
+
+    def __init__(self, opened: OpenCloud) -> None:
+        self._opened = opened
+        self.url = opened.url
+        self.operator = opened.token("alice", Role.OPERATOR)
+        self.viewer = opened.token("wallboard", Role.VIEWER)
+        self._number = 0
+
+    def do(self, work: Callable[[], Any]) -> Any:
+        return self._opened.hand_over(work)
+
+    def attack(self, address: str, number: int = 40, path: str = "/") -> None:
+        """``number`` requests within the last second."""
+        now = time.time()
+        lines = []
+        for index in range(number):
+            self._number += 1
+            at = now - 1 + index / number
+            lines.append(
+                f"{at:.3f}\t{address}\t200\tGET\twww.example.com\t{path}\tid-{self._number:09d}==\tagent\t-\n".encode()
+            )
+        self.do(lambda: [self._opened.cloud.put(line) for line in lines])
+
+    def put_blocks(self, *networks: str, **fields: Any) -> None:
+        """Blocks that are there already."""
+        now = int(time.time())
+        blocks = [
+            Block(**({"network": network, "blocked_at": now, "until": now + 600, "rule": "burst"} | fields))
+            for network in networks
+        ]
+        items = [Item(kind=block.kind, id=block.network, body=block.body()) for block in blocks]
+        state = self._opened.cloud.state
+
+        def put() -> None:
+            state.put_over(items)
+            state.changes.clear()  # the stream tells nobody: they have been there for a while
+
+        self.do(put)
+
+    def published(self) -> set[str]:
+        """What the WAF IP sets hold."""
+        return set(self.do(lambda: [a for held in self._opened.cloud.waf.published().values() for a in held]))
+
+    def revoke_all(self) -> None:
+        self.do(self._opened.kept.clear)
+
+    @staticmethod
+    def eventually(holds: Callable[[], bool]) -> None:
+        """Waits until it holds; it has to within ``PATIENCE_S``."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not holds():
+            assert time.monotonic() < deadline, f"still not so after {PATIENCE_S} s"
+            Event().wait(STEP_S)
+
+
+@contextmanager
+def open_site() -> Iterator[Site]:
+    ready: Future[OpenCloud] = Future()
+    over = Event()
+
+    def run() -> None:
+        try:
+            opened = OpenCloud(rules=RULES, allow=[("198.51.100.0/24", "office")])
+        except BaseException as exc:
+            ready.set_exception(exc)
+            raise
+        with opened.serving():
+            ready.set_result(opened)
+            while not over.is_set():
+                opened.run(time.time() + STEP_S)
+
+    thread = Thread(target=run)
+    thread.start()
+    try:
+        yield Site(ready.result())
+    finally:
+        over.set()
+        thread.join()

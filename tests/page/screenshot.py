@@ -1,0 +1,58 @@
+"""``make screenshot``: the pictures of the page in ``docs/images``, of the made-up site after a quarter of an hour."""
+
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from chalicelib.core.tokens import Role
+from sluice.commands.dev import FIRST_ATTACK_S, SITE_RULES
+from sluice.demo.run import TICK_S, Traffic
+from sluice.demo.site import open_all_hours
+from sluice.demo.traffic import ALLOWED
+from sluice.local.opened import OpenCloud
+from tests.page.browser import chromium, executable, sign_in
+
+IMAGES = Path(__file__).parents[2] / "docs" / "images"
+PAST_S = 782.0
+"""Ends while an attack is on."""
+
+PICTURES = {
+    "page": {"color_scheme": "light", "viewport": {"width": 1280, "height": 1000}},
+    "page-dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 1000}},
+    "page-phone": {"color_scheme": "light", "viewport": {"width": 390, "height": 844}, "is_mobile": True},
+}
+
+
+def take(path: str, url: str, token: str) -> None:
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    with chromium(path) as browser:
+        for name, look in PICTURES.items():
+            page = browser.new_context(**look, timezone_id="UTC", locale="en-GB", reduced_motion="reduce").new_page()
+            page.goto(url)
+            sign_in(page, token)
+            page.locator("#chart .line").wait_for()
+            page.locator("#newest .block-row").first.wait_for()
+            page.wait_for_load_state("networkidle")
+            page.screenshot(path=IMAGES / f"{name}.png")
+            print(IMAGES / f"{name}.png")  # noqa: T201
+
+
+def main() -> None:
+    found = executable()
+    if found is None:
+        sys.exit("Chromium is not installed")
+    opened = OpenCloud(rules=SITE_RULES.read_text(encoding="utf-8"), start=time.time() - PAST_S, allow=ALLOWED)
+    traffic = Traffic(opened.cloud, open_all_hours(1, start_in=FIRST_ATTACK_S), seed=1)
+    opened.cloud.loop.every(TICK_S, traffic.tick, first=opened.cloud.now())
+    opened.run(time.time())
+    token = opened.token("alice", Role.OPERATOR)
+    with opened.serving(), ThreadPoolExecutor(1) as elsewhere:
+        taken = elsewhere.submit(take, found, opened.url, token)
+        while not taken.done():
+            opened.run(time.time() + 0.1)
+        taken.result()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,367 @@
+"""What an operator does on the page takes effect, can be undone, and is refused with a reason."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+import app
+from tests.open_site import Site
+from tests.page.browser import sign_in
+from tests.page.conftest import OpenPage
+
+PAGE = Path(app.__file__).parent / "chalicelib" / "page"
+OPENAPI = json.loads((PAGE.parent / "openapi.json").read_text(encoding="utf-8"))
+VIEWS = ("now", "blocks", "client/203.0.113.9", "allowlist", "rules", "audit")
+MARKUP = "<img src=x onerror=\"document.title='run'\"><script>document.title='run'</script>"
+
+
+def row(page: Page, network: str):
+    return page.locator("#blocks-list").get_by_role("row").filter(has_text=network)
+
+
+def notice(page: Page, text: str):
+    return page.locator(".notice").filter(has_text=text)
+
+
+# --- signing in
+
+
+def test_a_token_opens_the_page_and_stays_in_the_tab(open_page: OpenPage, site: Site):
+    page = open_page()
+    expect(page.locator("#me")).to_have_text("alice, operator")
+    expect(page.locator("#enforcing")).to_have_text("Enforcing")
+    assert site.operator not in page.url
+    assert page.evaluate("localStorage.length") == 0
+    assert page.evaluate("document.cookie") == ""
+    assert site.operator not in page.content()
+    page.reload()
+    expect(page.locator("#me")).to_have_text("alice, operator")
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_label("Token")).to_be_visible()
+    assert page.evaluate("sessionStorage.length") == 0
+
+
+def test_a_wrong_token_is_refused_in_words(open_page: OpenPage):
+    page = open_page(token="")
+    sign_in(page, "sluice_wrong")
+    expect(page.get_by_role("alert")).to_contain_text("unknown, revoked or has expired")
+
+
+def test_a_session_that_has_ended_says_so(open_page: OpenPage, site: Site):
+    page = open_page()
+    site.revoke_all()
+    expect(page.get_by_role("alert")).to_contain_text("The session has ended")
+    expect(page.locator("#view-now")).to_be_hidden()
+
+
+def test_a_viewer_sees_everything_and_no_way_to_change_it(open_page: OpenPage, site: Site):
+    site.put_blocks("203.0.113.9/32")
+    page = open_page("blocks", token=site.viewer)
+    expect(row(page, "203.0.113.9")).to_be_visible()
+    for view in VIEWS:
+        page.goto(f"{site.url}#{view}")
+        expect(page.locator(f"#view-{view.partition('/')[0]}")).to_be_visible()
+        for name in ("Unblock", "Block", "Pause", "Allow", "Remove", "Change", "Apply", "Roll back", "Undo"):
+            expect(page.get_by_role("button", name=re.compile(f"^{name}"))).to_have_count(0)
+    page.goto(f"{site.url}#rules")
+    expect(page.get_by_label("Rules, in TOML")).not_to_be_editable()
+
+
+# --- an attack
+
+
+def test_an_attack_appears_and_is_lifted_and_blocked_again(open_page: OpenPage, site: Site):
+    page = open_page("blocks")
+    expect(page.get_by_text("Nobody is blocked.").last).to_be_visible()
+    site.attack("203.0.113.9")
+    expect(row(page, "203.0.113.9")).to_contain_text("requests within 5s, limit 20")
+    expect(row(page, "203.0.113.9")).to_contain_text("burst")
+    site.eventually(lambda: "203.0.113.9/32" in site.published())
+    page.get_by_role("button", name="Unblock 203.0.113.9/32").click()
+    expect(row(page, "203.0.113.9")).to_have_count(0)
+    site.eventually(lambda: "203.0.113.9/32" not in site.published())
+    notice(page, "is no longer blocked").get_by_role("button", name="Undo").click()
+    expect(row(page, "203.0.113.9")).to_contain_text("again: burst")
+    site.eventually(lambda: "203.0.113.9/32" in site.published())
+
+
+def test_the_first_view_shows_an_attack_in_figures_bars_and_chart(open_page: OpenPage, site: Site):
+    page = open_page()
+    site.attack("203.0.113.9", 60)
+    site.attack("192.0.2.77", 15)
+    blocked = page.locator("#top li").filter(has_text="203.0.113.9")
+    expect(blocked).to_contain_text("60 of 20")
+    expect(blocked).to_contain_text("blocked for")
+    expect(page.locator("#top li").filter(has_text="192.0.2.77")).to_contain_text("15 of 20")
+    expect(page.locator("#tiles > div").first).to_contain_text("burst 1")
+    expect(page.locator("#newest")).to_contain_text("203.0.113.9")
+    chart = page.locator("#chart svg")
+    expect(chart).to_have_attribute("aria-label", re.compile("requests a second now"))
+    chart.focus()
+    chart.press("ArrowLeft")
+    expect(page.locator(".tip")).to_contain_text("requests a second")
+
+
+def test_a_client_is_explained_from_the_search_field(open_page: OpenPage, site: Site):
+    site.attack("203.0.113.9")
+    page = open_page()
+    page.get_by_label("Address or network to explain").fill("203.0.113.9")
+    page.get_by_role("button", name="Explain").click()
+    expect(page.locator("#client")).to_contain_text("203.0.113.9/32 is blocked for another")
+    expect(page.locator("#client .verdict")).to_have_text("Blocked")
+    page.get_by_role("button", name="Unblock and forget offences").click()
+    expect(page.locator("#client .verdict")).to_have_text("Not blocked")
+    page.get_by_label("Address or network to explain").fill("not an address")
+    page.get_by_role("button", name="Explain").click()
+    expect(page.get_by_role("alert")).to_contain_text("address")
+
+
+def test_a_block_by_hand_is_made_and_refused_beside_its_form(open_page: OpenPage, site: Site):
+    page = open_page("blocks")
+    form = page.get_by_role("form", name="Block by hand")
+    form.get_by_label("Network").fill("203.0.113.0/25")
+    form.get_by_label("Comment").fill("scrapers")
+    form.get_by_role("button", name="Block").click()
+    expect(row(page, "203.0.113.0/25")).to_contain_text("scrapers")
+    form.get_by_label("Network").fill("203.0.113.1/25")
+    form.get_by_role("button", name="Block").click()
+    expect(page.get_by_role("alert")).to_contain_text("203.0.113.0/25")
+    form.get_by_label("Network").fill("198.51.100.7")
+    form.get_by_role("button", name="Block").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("198.51.100.0/24 (office) on the allowlist")
+    dialog.get_by_role("button", name="Do it all the same").click()
+    expect(row(page, "198.51.100.7")).to_contain_text("withheld")
+
+
+def test_a_filter_finds_the_block_that_covers_an_address(open_page: OpenPage, site: Site):
+    site.put_blocks("203.0.113.0/25", "192.0.2.1/32")
+    page = open_page("blocks")
+    expect(row(page, "192.0.2.1")).to_be_visible()
+    page.get_by_label("Find").fill("203.0.113.77")
+    expect(row(page, "203.0.113.0/25")).to_be_visible()
+    expect(row(page, "192.0.2.1")).to_have_count(0)
+    expect(page.locator("#blocks-note")).to_contain_text("1 block match")
+
+
+def test_all_blocks_of_a_rule_that_was_wrong_are_lifted_after_asking(open_page: OpenPage, site: Site):
+    site.put_blocks(*(f"192.0.2.{last}/32" for last in range(50)), rule="login")
+    site.put_blocks("203.0.113.9/32")
+    page = open_page("blocks")
+    expect(page.locator("#blocks-note")).to_have_text("51 blocks")
+    page.locator("#block-filter [name=rule]").select_option("login")
+    page.get_by_role("button", name="Unblock all of these").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("50 blocks of the rule login")
+    dialog.get_by_role("button", name="Unblock 50").click()
+    expect(notice(page, "50 blocks lifted")).to_be_visible()
+    page.locator("#block-filter [name=rule]").select_option("")
+    expect(page.locator("#blocks-note")).to_have_text("1 block")
+    expect(row(page, "203.0.113.9")).to_be_visible()
+
+
+# --- the allowlist
+
+
+def test_what_is_put_on_the_allowlist_is_lifted_and_can_be_taken_off(open_page: OpenPage, site: Site):
+    site.attack("203.0.113.9")
+    site.eventually(lambda: "203.0.113.9/32" in site.published())
+    page = open_page("allowlist")
+    form = page.get_by_role("form", name="Put on the allowlist")
+    form.get_by_label("Network").fill("203.0.113.0/24")
+    form.get_by_label("Comment").fill("partner")
+    form.get_by_label("Holds").select_option("3600")
+    form.get_by_role("button", name="Allow").click()
+    entry = page.locator("#allowlist tr").filter(has_text="203.0.113.0/24")
+    expect(entry).to_contain_text("partner")
+    expect(notice(page, "lifted 1 block")).to_be_visible()
+    site.eventually(lambda: not site.published())
+    page.get_by_role("button", name="Remove 203.0.113.0/24").click()
+    expect(entry).to_have_count(0)
+    notice(page, "is off the allowlist").get_by_role("button", name="Undo").click()
+    expect(entry).to_contain_text("partner")
+
+
+# --- the rules
+
+
+def test_rules_are_applied_as_planned_and_rolled_back(open_page: OpenPage, site: Site):
+    page = open_page("rules")
+    text = page.get_by_label("Rules, in TOML")
+    apply = page.get_by_role("button", name="Apply")
+    expect(text).to_have_value(re.compile("limit = 20"))
+    text.fill(text.input_value().replace("limit = 20", "limit = 30"))
+    expect(apply).to_be_disabled()
+    page.get_by_role("button", name="Plan").click()
+    expect(page.locator("#rules-plan-result")).to_contain_text("limit: 20 becomes 30")
+    text.press_sequentially(" ")
+    expect(apply).to_be_disabled()
+    page.get_by_role("button", name="Plan").click()
+    expect(apply).to_be_enabled()
+    apply.click()
+    expect(page.locator("#rules-note")).to_contain_text("Version 2, saved by alice")
+    expect(page.locator("#rules-words")).to_contain_text("30 requests within 5s")
+    page.get_by_role("button", name="Roll back to version 1").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("limit: 30 becomes 20")
+    dialog.get_by_role("button", name="Roll back").click()
+    expect(page.locator("#rules-note")).to_contain_text("Version 3")
+    expect(text).to_have_value(re.compile("limit = 20"))
+
+
+def test_an_edit_is_neither_lost_nor_applied_over_somebody_elses(open_page: OpenPage, site: Site):
+    mine, other = open_page("rules"), open_page("rules")
+    for page, limit in ((mine, 30), (other, 40)):
+        text = page.get_by_label("Rules, in TOML")
+        expect(text).to_have_value(re.compile("limit = 20"))
+        text.fill(text.input_value().replace("limit = 20", f"limit = {limit}"))
+        page.get_by_role("button", name="Plan").click()
+        expect(page.get_by_role("button", name="Apply")).to_be_enabled()
+    other.get_by_role("button", name="Apply").click()
+    expect(mine.locator("#rules-note")).to_contain_text("Version 2")
+    mine.get_by_role("button", name="Apply").click()
+    expect(mine.get_by_role("alert")).to_contain_text("Version 2 is active, not 1")
+    expect(mine.get_by_label("Rules, in TOML")).to_have_value(re.compile("limit = 30"))
+
+
+def test_rules_that_cannot_work_are_refused_with_rule_and_key(open_page: OpenPage):
+    page = open_page("rules")
+    text = page.get_by_label("Rules, in TOML")
+    expect(text).to_have_value(re.compile("limit = 20"))
+    text.fill(text.input_value().replace("window", "windw", 1))
+    page.get_by_role("button", name="Plan").click()
+    expect(page.get_by_role("alert")).to_contain_text("windw")
+    expect(page.get_by_role("button", name="Apply")).to_be_disabled()
+
+
+# --- pause, audit
+
+
+def test_a_pause_stands_in_plain_sight_in_every_view_until_somebody_resumes(open_page: OpenPage, site: Site):
+    site.attack("203.0.113.9")
+    site.eventually(lambda: bool(site.published()))
+    page = open_page()
+    page.get_by_role("button", name="Pause").click()
+    page.get_by_role("dialog").get_by_role("button", name="Pause and let everybody in").click()
+    expect(page.locator(".banner")).to_contain_text("nobody is refused")
+    site.eventually(lambda: not site.published())
+    page.get_by_role("link", name="Audit").click()
+    expect(page.locator(".banner")).to_be_visible()
+    page.locator(".banner").get_by_role("button", name="Resume").click()
+    expect(page.locator(".banner")).to_have_count(0)
+    site.eventually(lambda: bool(site.published()))
+    expect(page.locator("#audit")).to_contain_text("Paused: nobody is refused")
+    expect(page.locator("#audit").get_by_role("button", name="Undo: paused")).to_be_visible()
+
+
+# --- what goes wrong
+
+
+def test_an_unreachable_api_is_said_and_the_page_recovers(open_page: OpenPage, site: Site):
+    site.put_blocks("203.0.113.9/32")
+    page = open_page("blocks")
+    expect(row(page, "203.0.113.9")).to_be_visible()
+    page.context.set_offline(True)
+    expect(page.locator(".banner")).to_contain_text("The API does not answer")
+    expect(row(page, "203.0.113.9")).to_be_visible()
+    page.context.set_offline(False)
+    page.locator(".banner").get_by_role("button", name="Try now").click()
+    expect(page.locator(".banner")).to_have_count(0)
+
+
+def test_stored_markup_is_text(open_page: OpenPage, site: Site):
+    site.put_blocks("203.0.113.9/32", rule="manual", comment=MARKUP, by=MARKUP)
+    page = open_page("blocks")
+    expect(row(page, "203.0.113.9")).to_contain_text(MARKUP)
+    form = page.get_by_role("form", name="Block by hand")
+    form.get_by_label("Network").fill("192.0.2.1")
+    form.get_by_label("Comment").fill(MARKUP)
+    form.get_by_role("button", name="Block").click()
+    expect(notice(page, "192.0.2.1/32 is blocked")).to_be_visible()
+    page.goto(f"{site.url}#allowlist")
+    allow = page.get_by_role("form", name="Put on the allowlist")
+    allow.get_by_label("Network").fill("192.0.2.0/24")
+    allow.get_by_label("Comment").fill(MARKUP)
+    allow.get_by_role("button", name="Allow").click()
+    expect(page.locator("#allowlist")).to_contain_text(MARKUP)
+    page.goto(f"{site.url}#client/192.0.2.1")
+    expect(page.locator("#client")).to_contain_text(MARKUP)
+    assert page.locator("main img, main script").count() == 0
+    assert page.title() == "Sluice"
+
+
+def test_ten_thousand_blocks_scroll_without_stalling(open_page: OpenPage, site: Site):
+    site.put_blocks(*(f"10.{number >> 8}.{number & 255}.1/32" for number in range(10_000)))
+    page = open_page("blocks")
+    expect(page.locator("#blocks-note")).to_contain_text("10,000 blocks")
+    box = page.locator("#blocks-list").get_by_role("table")
+    last = ""
+    for _ in range(40):
+        box.evaluate("box => { box.scrollTop = box.scrollHeight; }")
+        page.wait_for_timeout(100)
+        last = box.get_by_role("row").last.get_attribute("aria-rowindex") or ""
+        if last == "10001":
+            break
+    assert last == "10001"
+    assert box.get_by_role("row").count() < 80
+    slowest = page.evaluate(
+        """async () => {
+            const box = document.querySelector("#blocks-list [role=table]");
+            let slowest = 0, before = performance.now();
+            for (let step = 0; step < 60; step += 1) {
+                box.scrollTop = (box.scrollHeight * step) / 60;
+                await new Promise(requestAnimationFrame);
+                slowest = Math.max(slowest, performance.now() - before);
+                before = performance.now();
+            }
+            return slowest;
+        }"""
+    )
+    assert slowest < 1000, f"a frame took {slowest:.0f} ms"
+    button = box.get_by_role("button", name=re.compile("^Unblock")).nth(20)
+    network = (button.get_attribute("aria-label") or "").removeprefix("Unblock ")
+    top = box.evaluate("box => box.scrollTop")
+    button.click()
+    expect(row(page, network.removesuffix("/32") + " ")).to_have_count(0)
+    assert box.evaluate("box => box.scrollTop") > top / 2
+
+
+# --- for everybody
+
+
+@pytest.mark.parametrize(("width", "colors"), [(390, "dark"), (1200, "light")])
+def test_no_view_is_wider_than_the_screen(open_page: OpenPage, site: Site, width: int, colors: str):
+    site.put_blocks("2001:db8:1234:5678::/64", rule="manual", comment="w" * 300)
+    page = open_page(viewport={"width": width, "height": 800}, color_scheme=colors)
+    for view in VIEWS:
+        page.goto(f"{site.url}#{view}")
+        expect(page.locator(f"#view-{view.partition('/')[0]}")).to_be_visible()
+        page.wait_for_load_state("networkidle")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, view
+
+
+def test_everything_has_a_name_and_can_be_done_with_the_keyboard(open_page: OpenPage, site: Site):
+    site.put_blocks("203.0.113.9/32")
+    page = open_page("blocks")
+    expect(row(page, "203.0.113.9")).to_be_visible()
+    nameless = page.evaluate(
+        """() => [...document.querySelectorAll("input, select, textarea, button, a[href]")]
+            .filter((e) => !(e.labels?.length || e.getAttribute("aria-label") || e.textContent.trim()))
+            .map((e) => e.outerHTML)"""
+    )
+    assert nameless == []
+    button = page.get_by_role("button", name="Unblock 203.0.113.9/32")
+    button.focus()
+    page.wait_for_timeout(3500)  # the list is drawn anew meanwhile, and keeps the focus
+    page.keyboard.press("Enter")
+    expect(notice(page, "is no longer blocked")).to_be_visible()
+    for landmark in ("banner", "navigation", "main", "search"):
+        expect(page.get_by_role(landmark)).to_have_count(1)
+
+
+def test_the_document_of_the_api_names_every_file_of_the_page():
+    (parameter,) = OPENAPI["paths"]["/page/{name}"]["get"]["parameters"]
+    assert set(parameter["schema"]["enum"]) == {path.name for path in PAGE.iterdir()} - {"index.html"}
