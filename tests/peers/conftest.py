@@ -20,7 +20,7 @@ from sluice.local.waf import WafStandIn
 from tests.aws_tables import CLIENT, CREDENTIALS, Tables, streams_client
 from tests.peers import kinesis_local as local
 from tests.peers.mapping import Mappings
-from tests.peers.waf_server import serving
+from tests.waf_server import serving
 
 if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
