@@ -4,6 +4,7 @@ Every byte sequence decodes to requests or to named Malformed values; nothing ra
 """
 
 from collections.abc import Sequence
+from operator import itemgetter
 
 from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.cloudfront import DEFAULT_FIELDS, CloudFrontLines
@@ -54,9 +55,12 @@ class Decoder:
         return Decoded(tuple(found), tuple(malformed), repeats)
 
 
+_first = itemgetter(slice(1))
+
+
 def _sort(records: Sequence[bytes], malformed: list[Malformed]) -> tuple[Sequence[bytes], Sequence[bytes | str]]:
     """CloudFront lines and WAF texts; records of one format alone are left as they are, of several lines or one."""
-    firsts = {record[:1] for record in records}
+    firsts = set(map(_first, records))
     if _MARKS.isdisjoint(firsts):
         return records, ()
     if firsts == {b"{"}:
