@@ -14,7 +14,7 @@ from typing import TypeVar
 from chalicelib.core.addresses import Network, NetworkSet, parse_network
 from chalicelib.core.decisions import DEFAULT_MEMORY_S, KNOWN, Outcome, decide, memory_s
 from chalicelib.core.state import Block, Breaker, Detection, History, Offender, Pause
-from chalicelib.ports import Change, Conflict, Item, Put, StateStore, Write
+from chalicelib.ports import Change, Conflict, Contended, Item, Put, StateStore, Write
 from chalicelib.publish import allowlist
 
 CLIENTS_A_WRITE = 50
@@ -25,10 +25,6 @@ DAY_S = 86400
 
 BREAKER_WINDOW_S = 60
 PAUSED, BREAKER = "paused", "breaker"
-
-
-class Contended(Exception):
-    """Writes lost against others too many times; the batch fails and is delivered again."""
 
 
 @dataclass(slots=True)

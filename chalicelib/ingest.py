@@ -15,8 +15,8 @@ from chalicelib.core.requests import Decoded, Malformed, Reason, Requests
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.state import Detection
 from chalicelib.core.tally import Tallier, Tally
-from chalicelib.ports import Conflict
-from chalicelib.tailing import RETENTION_MS, SKEW_MS, TRIES, Contended, Counting, Follower, Tail, TooLarge
+from chalicelib.ports import Conflict, Contended
+from chalicelib.tailing import RETENTION_MS, SKEW_MS, TRIES, Counting, Follower, Tail, TooLarge
 
 SAMPLES = 3
 """Malformed pieces shown in a report."""
@@ -128,7 +128,7 @@ class Ingest:
         view = self._follower.prepare(rules, span_ms[0], now_ms)
         touched = self._tallier.tally(decoded.requests)
         conflicts = self._follower.conflicts
-        tail = self._append(batch, decoded, touched, report, now_ms)
+        tail = self._append(batch, decoded, span_ms, touched, report, now_ms)
         self._follower.catch_up(now_ms, own=tail)
         offences = self._announced.fresh(view.offences(touched, *span_ms))
         if offences:
@@ -142,7 +142,15 @@ class Ingest:
         report.view_entries, report.dropped, view.dropped = view.entries, view.dropped, 0
         return report
 
-    def _append(self, batch: Batch, decoded: Decoded, touched: Tally, report: Report, now_ms: int) -> Tail:
+    def _append(
+        self,
+        batch: Batch,
+        decoded: Decoded,
+        span_ms: tuple[int, int],
+        touched: Tally,
+        report: Report,
+        now_ms: int,
+    ) -> Tail:
         """Counts the records that are not counted yet; the tail of the log that now covers the batch."""
         for _ in range(TRIES):
             tail = self._follower.tail(batch.shard, now_ms)
@@ -161,7 +169,7 @@ class Ingest:
             report.replayed, report.requests = cut, len(fresh)
             if not tally:
                 return tail
-            first_ms, last_ms = fresh.span_ms()
+            first_ms, last_ms = fresh.span_ms() if cut else span_ms
             counting = Counting(tally, int(batch.sequences[-1]), len(fresh), first_ms, last_ms)
             try:
                 self._follower.append(tail, counting, now_ms)

@@ -15,6 +15,10 @@ class Conflict(Exception):
     """Somebody else changed what this write was conditional on. Read again, decide again."""
 
 
+class Contended(Exception):
+    """A write lost against others too many times in a row; the batch fails and is delivered again."""
+
+
 class Unavailable(Exception):
     """The service behind a port refused or did not answer."""
 

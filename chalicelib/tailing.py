@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.tally import Tally, pack, split, unpack
 from chalicelib.core.windows import View
-from chalicelib.ports import Conflict, LogItem, Registry, TallyLogs
+from chalicelib.ports import Conflict, Contended, LogItem, Registry, TallyLogs
 
 RETENTION_MS = 3_600_000
 """How late a record may be processed and still count."""
@@ -42,10 +42,6 @@ LARGEST_APPEND = 3_500_000
 
 class TooLarge(Exception):
     """A tally that no transaction takes; fewer records at a time make smaller ones."""
-
-
-class Contended(Exception):
-    """An append lost against others too many times; the batch fails and is delivered again."""
 
 
 @dataclass(slots=True)

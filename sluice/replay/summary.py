@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chalicelib.core.addresses import Network
-from chalicelib.core.rules import Action, Rule
+from chalicelib.core.rules import Rule
 from sluice.replay.engine import Result
 from sluice.replay.judging import Stay, Verdict
 
@@ -89,11 +89,6 @@ def by_rule(result: Result, found: Iterable[Offender]) -> Iterator[RuleFigures]:
             refused,
             refused / result.seen.requests if result.seen.requests else 0.0,
         )
-
-
-def blocks_for_real(offender: Offender) -> bool:
-    """Whether its stays are blocks, not what a rule that counts would have done."""
-    return offender.action == Action.BLOCK
 
 
 def seconds(ms: int | None) -> float | None:

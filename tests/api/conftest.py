@@ -21,23 +21,9 @@ from chalicelib.ports import Item, StateStore, Write
 from sluice.local.cloud import LocalCloud
 from sluice.local.loop import SimulatedClock
 from sluice.local.server import Gateway
+from tests.open_site import RULES
 
 NOW = 1_790_000_000
-RULES = """
-[[rule]]
-name = "burst"
-limit = 20
-window = "5s"
-block_for = "10m"
-escalate = { factor = 2, max = "1h", memory = "1d" }
-
-[[rule]]
-name = "login"
-limit = 5
-window = "10s"
-action = "count"
-scope = { path_prefix = ["/login"], method = ["POST"] }
-"""
 
 
 @dataclass(frozen=True)

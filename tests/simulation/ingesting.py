@@ -17,8 +17,8 @@ from chalicelib.config import read_config
 from chalicelib.core.rules import Rule, RuleSet, parse_rules
 from chalicelib.core.state import ACTIVE, Detection, StoredRules
 from chalicelib.core.tally import unpack
-from chalicelib.ingest import Batch, Contended
-from chalicelib.ports import Item, LogItem, Unavailable
+from chalicelib.ingest import Batch
+from chalicelib.ports import Contended, Item, LogItem, Unavailable
 from chalicelib.tailing import DORMANT_MS, EXPIRE_MS
 from sluice.local.cloud import Telemetry
 from sluice.local.kinesis import Record, Shard, Stream

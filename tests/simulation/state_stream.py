@@ -8,8 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from chalicelib.enforce import Contended
-from chalicelib.ports import Change, Unavailable
+from chalicelib.ports import Change, Contended, Unavailable
 from sluice.local.memory import StateChange
 from tests.simulation.schedule import Crash, Schedule, Task
 

@@ -4,8 +4,8 @@ import pytest
 
 from chalicelib.core.rules import Action
 from chalicelib.core.state import Block, Breaker, Detection, History, Pause
-from chalicelib.enforce import TRIES, Contended, Enforce, EnforceReport
-from chalicelib.ports import Change
+from chalicelib.enforce import TRIES, Enforce, EnforceReport
+from chalicelib.ports import Change, Contended
 from chalicelib.sweep import Sweep
 from tests.unit.state import CLIENT, NOW, Clock, Store, detection, terms, told
 

@@ -11,8 +11,8 @@ from chalicelib.core.rules import RuleSet, parse_rules
 from chalicelib.core.state import Detection
 from chalicelib.core.tally import unpack
 from chalicelib.core.windows import View
-from chalicelib.ingest import Batch, Contended, Ingest
-from chalicelib.ports import LogItem, LogKey, Registry, Unavailable
+from chalicelib.ingest import Batch, Ingest
+from chalicelib.ports import Contended, LogItem, LogKey, Registry, Unavailable
 from chalicelib.tailing import LARGEST_APPEND, RETENTION_MS, SKEW_MS, TRIES, Follower, TooLarge
 from sluice.local.memory import MemoryTallyLogs
 

@@ -13,9 +13,6 @@ from sluice.deploy.stage import Refusal, Stage
 
 MOST_REFERENCES = 50
 MOST_WCU = 5000
-FREE_WCU = 1500
-"""Above, AWS charges more for every request."""
-
 REFERENCES = ("IPSetReferenceStatement", "RegexPatternSetReferenceStatement", "RuleGroupReferenceStatement")
 
 
