@@ -6,8 +6,8 @@ Event handlers stand here: declared on a Blueprint they would deploy past this m
 from chalice.app import Chalice, CloudWatchEvent, DynamoDBEvent, KinesisEvent, Rate
 
 from chalicelib import handlers
+from chalicelib.api.routes import api
 from chalicelib.bootstrap import config
-from chalicelib.edges.http.routes import api
 
 app = Chalice(app_name="sluice")
 app.register_blueprint(api)

@@ -12,8 +12,8 @@ from bench.events import SPAN_MS, cloudfront_event, flood
 from bench.ingest import NOW_MS, ingest, many, quiet
 from bench.measure import Figure
 from bench.rival import CounterPerClient
-from chalicelib.core.cloudfront import DEFAULT_FIELDS
-from chalicelib.core.decoding import Decoder
+from chalicelib.core.logs.batch_decoder import BatchDecoder
+from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
 from chalicelib.edges.events import kinesis_batch
 from chalicelib.edges.tally_table import TallyTable
 from tests import dynamodb_local
@@ -44,7 +44,7 @@ def figures() -> Iterator[Figure]:
 
 def _against_the_rival(client: "DynamoDBClient", crowd: str, prefix: str) -> Iterator[Figure]:
     batches = [kinesis_batch(cloudfront_event(CROWDS[crowd], DEFAULT_FIELDS, part)) for part in range(PARTS)]
-    (requests,) = Decoder().decode(batches[-1].data).requests
+    (requests,) = BatchDecoder().decode(batches[-1].data).requests
     meter = Meter(client)
     rival = CounterPerClient(client, f"{prefix}-rival", bucket_s=BUCKET_S)
     started = time.process_time()

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv6Address
 from random import Random
 from typing import Any
 
-from chalicelib.core.cloudfront import FIELDS
+from chalicelib.core.logs.cloudfront import FIELDS
 from sluice.local.cloud import MOST_BYTES, MOST_RECORDS, kinesis_event
 from sluice.local.kinesis import Record
 

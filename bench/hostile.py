@@ -6,7 +6,7 @@ from ipaddress import IPv6Address
 from random import Random
 
 from bench.measure import Figure, cpu_s
-from chalicelib.core.decoding import Decoder
+from chalicelib.core.logs.batch_decoder import BatchDecoder
 from sluice.local.cloud import MOST_BYTES
 from tests.hostile.target import HONEYPOT, Target, line
 from tests.hostile.test_floods import A_BATCH, PREFIX, batches
@@ -54,9 +54,9 @@ def _bombs() -> Iterator[Figure]:
     """A whole event of gzip bombs, and an honest record behind them."""
     one = bomb(b'{"message":"' + b" " * 500 + b'"}', 15 << 20)
     event = [one] * (MOST_BYTES * 3 // 4 // len(one)) + [envelope(waf_text())]
-    seconds = cpu_s(lambda: Decoder().decode(event), rounds=1)
+    seconds = cpu_s(lambda: BatchDecoder().decode(event), rounds=1)
     tracemalloc.start()
-    assert len(Decoder().decode(event)) == 1
+    assert len(BatchDecoder().decode(event)) == 1
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     yield Figure(

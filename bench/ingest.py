@@ -22,15 +22,15 @@ from bench.events import (
     wide_fields,
 )
 from bench.measure import Figure, paired_cpu_s
-from chalicelib.core.cloudfront import DEFAULT_FIELDS
-from chalicelib.core.decoding import Decoder
+from chalicelib.core.logs.batch_decoder import BatchDecoder
+from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
 from chalicelib.core.rules import parse_rules
 from chalicelib.core.state import Detection
 from chalicelib.core.windows import View
 from chalicelib.edges.events import kinesis_batch
-from chalicelib.ingest import Ingest, Report
+from chalicelib.pipeline.ingest import Ingest, Report
+from chalicelib.pipeline.log_follower import LogFollower
 from chalicelib.ports import TallyLogs
-from chalicelib.tailing import Follower
 from sluice.local.cloud import DEFAULT_RULES
 from sluice.local.memory import MemoryTallyLogs
 
@@ -46,9 +46,9 @@ def ingest(fields: tuple[str, ...] = DEFAULT_FIELDS, logs: TallyLogs | None = No
             assert isinstance(detection, Detection)
 
     return Ingest(
-        decoder=Decoder(fields),
+        decoder=BatchDecoder(fields),
         rules=lambda now_ms: rules,  # noqa: ARG005
-        follower=Follower(
+        follower=LogFollower(
             MemoryTallyLogs() if logs is None else logs,
             lambda rules: View(rules, sample_rate=100, most_entries=1_000_000),
             lateness_ms=300_000,

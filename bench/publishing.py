@@ -8,8 +8,8 @@ from bench.measure import Figure, cpu_s, paired_cpu_s
 from chalicelib.core.addresses import Network, NetworkSet, parse_network
 from chalicelib.core.ipsets import CAPACITY, IpSet, plan, wanted
 from chalicelib.core.state import Block
-from chalicelib.ports import Change, Item
-from chalicelib.publish import Publish, PublishReport
+from chalicelib.pipeline.publish import Publish, PublishReport
+from chalicelib.ports import Item, StreamChange
 from sluice.local.memory import MemoryStateStore
 
 NOW = 1_760_000_000
@@ -70,10 +70,10 @@ class Publishing:
         )
 
     def store(self, some: Sequence[Block]) -> None:
-        self.state.put_over([Item(kind=b.kind, id=b.network, body=b.body()) for b in some])
+        self.state.put_over([Item(kind=b.kind, id=b.network, body=b.to_json()) for b in some])
 
     def __call__(self) -> PublishReport:
-        report = self._publish([Change(Block.kind, "any", None, existed=True)])
+        report = self._publish([StreamChange(Block.kind, "any", None, existed=True)])
         assert report is not None
         assert not report.failures
         return report
@@ -114,7 +114,7 @@ def figures() -> Iterator[Figure]:
         )
         reports: list[PublishReport] = []
         one = cpu_s(lambda to=publishing, into=reports: into.append(to.block_one(len(into))), rounds=3)  # type: ignore[misc]
-        read = cpu_s(lambda to=publishing: [Block.read(item.body) for item in to.state.query(Block.kind)])  # type: ignore[misc]
+        read = cpu_s(lambda to=publishing: [Block.from_json(item.body) for item in to.state.query(Block.kind)])  # type: ignore[misc]
         yield Figure(
             f"updates for one new block among {number:,}", max(r.updates for r in reports), "updates", 1, "counted"
         )

@@ -19,10 +19,10 @@ from rich.console import Console
 
 from bench.measure import Figure, paired_cpu_s
 from chalicelib.core.rules import RuleSet, parse_rules
-from sluice.replay.decoding import Block
+from sluice.logs.cloudfront_standard import VERSION_1
+from sluice.logs.file_decoder import Chunk
+from sluice.logs.files import Progress, chunks
 from sluice.replay.engine import Options, replay
-from sluice.replay.reading import Progress, blocks
-from sluice.replay.standard import VERSION_1
 
 START_S = 1_760_000_000
 A_SECOND = 300
@@ -111,7 +111,7 @@ def combined(number: int) -> Iterator[str]:
         yield f'"GET /p/{rng.randint(1, 900)} HTTP/1.1" {status} 5120 "-" "{AGENT}"\n'
 
 
-def crowd(number: int, clients: int) -> Iterator[Block]:
+def crowd(number: int, clients: int) -> Iterator[Chunk]:
     """Blocks of a log too large to keep: every client comes about as often, and one in a thousand in bursts."""
     rng = Random(2)
     header = "#Fields: date time c-ip cs-method cs-uri-stem sc-status\n"
@@ -125,7 +125,7 @@ def crowd(number: int, clients: int) -> Iterator[Block]:
                 rng.randrange(clients) if rng.random() < 0.8 else rng.randrange(clients // 1000) for _ in range(4000)
             )
         ]
-        yield Block((header + "\n".join(lines) + "\n").encode())
+        yield Chunk((header + "\n".join(lines) + "\n").encode())
         made += len(lines)
 
 
@@ -143,7 +143,7 @@ def plain_split(path: Path) -> int:
 
 
 def replayed(path: Path) -> int:
-    (result,) = replay(blocks([path], Progress()), [rules()], Options())
+    (result,) = replay(chunks([path], Progress()), [rules()], Options())
     return result.seen.requests
 
 

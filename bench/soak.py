@@ -25,7 +25,7 @@ from bench.__main__ import table
 from bench.measure import Figure
 from chalicelib.core.state import Block
 from chalicelib.core.tally import unpack
-from chalicelib.tailing import EXPIRE_MS
+from chalicelib.pipeline.log_follower import EXPIRE_MS
 from sluice.local.cloud import LocalCloud
 from sluice.local.loop import Clock, SimulatedClock, WallClock
 

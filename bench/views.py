@@ -10,12 +10,12 @@ from random import Random
 from bench.events import START_MS
 from bench.ingest import NOW_MS
 from bench.measure import Figure, cpu_s, paired_cpu_s
-from chalicelib.core.requests import Source
+from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import RuleSet, parse_rules
-from chalicelib.core.tally import Counted, Tally, pack, unpack
+from chalicelib.core.tally import MeterTally, Tally, pack, unpack
 from chalicelib.core.windows import View
+from chalicelib.pipeline.log_follower import LogFollower
 from chalicelib.ports import LogItem
-from chalicelib.tailing import Follower
 from sluice.local.cloud import DEFAULT_RULES
 from sluice.local.memory import MemoryTallyLogs
 
@@ -49,7 +49,7 @@ def tallies(rules: RuleSet, *, spread: bool) -> Iterator[tuple[bytes, int, int]]
             slot = (START_MS + part * span + rng.randrange(span)) // meter.slot_ms
             clients[part][number.to_bytes(4, "big")] = {slot: 1}
     for part, some in enumerate(clients):
-        counted = Counted(Source.CLOUDFRONT, meter.topic, meter.ipv4, meter.ipv6, meter.slot_ms, some)
+        counted = MeterTally(Source.CLOUDFRONT, meter.topic, meter.ipv4, meter.ipv6, meter.slot_ms, some)
         yield pack((counted,)), START_MS + part * span, START_MS + (part + 1) * span - 1
 
 
@@ -138,7 +138,7 @@ def recorded() -> tuple[MemoryTallyLogs, float]:
         for offset in range(BATCHES):
             at = start + offset * 1000
             some = {rng.choice(crowd): {(at + rng.randrange(1000)) // meter.slot_ms: 1} for _ in range(A_BATCH)}
-            tally: Tally = (Counted(Source.CLOUDFRONT, meter.topic, meter.ipv4, meter.ipv6, meter.slot_ms, some),)
+            tally: Tally = (MeterTally(Source.CLOUDFRONT, meter.topic, meter.ipv4, meter.ipv6, meter.slot_ms, some),)
             logs.append(
                 name,
                 offset,
@@ -159,6 +159,6 @@ def recorded() -> tuple[MemoryTallyLogs, float]:
 def rebuilt(logs: MemoryTallyLogs) -> View:
     rules = parse_rules(DEFAULT_RULES.read_text())
     make: Callable[[RuleSet], View] = lambda rules: View(rules, sample_rate=100, most_entries=2 * ENTRIES)  # noqa: E731
-    view = Follower(logs, make, lateness_ms=300_000).prepare(rules, NOW_MS - 1000, NOW_MS)
+    view = LogFollower(logs, make, lateness_ms=300_000).prepare(rules, NOW_MS - 1000, NOW_MS)
     assert view.entries > LOGS * BATCHES * A_BATCH * 0.9
     return view

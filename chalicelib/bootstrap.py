@@ -10,21 +10,21 @@ from functools import cache
 from pathlib import Path
 from typing import Protocol
 
-from chalicelib.active_rules import ActiveRules
-from chalicelib.admin.live import Live
+from chalicelib.admin.live_counts import LiveCounts
 from chalicelib.config import Config, read_config
-from chalicelib.core.decoding import Decoder
+from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.state import Detection
 from chalicelib.core.tokens import Token
 from chalicelib.core.windows import View
 from chalicelib.edges.telemetry import PowertoolsTelemetry
-from chalicelib.enforce import Enforce, EnforceReport
-from chalicelib.ingest import Ingest, Report
+from chalicelib.pipeline.active_rules import ActiveRules
+from chalicelib.pipeline.enforce import Enforce, EnforceReport
+from chalicelib.pipeline.ingest import Ingest, Report
+from chalicelib.pipeline.log_follower import LogFollower
+from chalicelib.pipeline.publish import Publish, PublishReport
+from chalicelib.pipeline.sweep import Sweep, SweepReport
 from chalicelib.ports import IpSets, Item, StateStore, TallyLogs
-from chalicelib.publish import Publish, PublishReport
-from chalicelib.sweep import Sweep, SweepReport
-from chalicelib.tailing import Follower
 
 DETECTIONS_KEPT_S = 7 * 86400
 
@@ -66,7 +66,7 @@ class Services:
     enforce: Enforce
     publish: Publish
     sweep: Sweep
-    live: Live
+    live: LiveCounts
 
 
 def compose(config: Config, world: World) -> Services:
@@ -77,7 +77,7 @@ def compose(config: Config, world: World) -> Services:
 
     def detect(detections: Sequence[Detection]) -> None:
         expires_at = int(world.clock()) + DETECTIONS_KEPT_S
-        world.state.put_over([Item(kind=d.kind, id=d.id, body=d.body(), expires_at=expires_at) for d in detections])
+        world.state.put_over([Item(kind=d.kind, id=d.id, body=d.to_json(), expires_at=expires_at) for d in detections])
 
     rules = ActiveRules(world.state)
     return Services(
@@ -85,9 +85,9 @@ def compose(config: Config, world: World) -> Services:
         world=world,
         rules=rules,
         ingest=Ingest(
-            decoder=Decoder(config.cloudfront_fields, config.trusted),
+            decoder=BatchDecoder(config.cloudfront_fields, config.trusted),
             rules=rules,
-            follower=Follower(world.tally_logs, view, lateness_ms=config.lateness_s * 1000),
+            follower=LogFollower(world.tally_logs, view, lateness_ms=config.lateness_s * 1000),
             detect=detect,
         ),
         enforce=Enforce(
@@ -103,7 +103,7 @@ def compose(config: Config, world: World) -> Services:
             sleep=world.sleep,
         ),
         sweep=Sweep(state=world.state, clock=world.clock),
-        live=Live(world.tally_logs, rules, view),
+        live=LiveCounts(world.tally_logs, rules, view),
     )
 
 

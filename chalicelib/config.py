@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from chalicelib.core.addresses import NetworkSet, parse_network
-from chalicelib.core.cloudfront import DEFAULT_FIELDS, CloudFrontLines
 from chalicelib.core.ipsets import IpSet
+from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS, CloudFrontLines
 
 DIGITS = 18
 """Of a number, at most."""

@@ -99,7 +99,7 @@ Write = Put | Delete
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class StreamChange:
     """A change in the state table, as its stream tells it: at least once, in order for each item."""
 
     kind: str

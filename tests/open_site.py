@@ -66,7 +66,7 @@ class Site:
         now = int(time.time())
         shared: dict[str, Any] = {"blocked_at": now, "until": now + 600, "rule": "burst"} | fields
         blocks = [Block(network=network, **shared) for network in networks]
-        items = [Item(kind=block.kind, id=block.network, body=block.body()) for block in blocks]
+        items = [Item(kind=block.kind, id=block.network, body=block.to_json()) for block in blocks]
         state = self._opened.cloud.state
 
         def put() -> None:

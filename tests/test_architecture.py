@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = ("chalicelib.core", "chalicelib", "chalicelib.edges", "chalicelib.bootstrap", "chalicelib.handlers", "app")
 """Each may import itself and what stands before it; the second stands for the use cases and their ports."""
 
-COMPOSED = ("chalicelib.edges.http", "chalicelib.handlers", "chalicelib.bootstrap")
+COMPOSED = ("chalicelib.api", "chalicelib.handlers", "chalicelib.bootstrap")
 """Modules above the edges: they get everything from bootstrap, or are it."""
 
 WORLDLY = {"os", "time", "socket.socket", "boto3", "botocore", "random", "datetime", "threading", "subprocess"}

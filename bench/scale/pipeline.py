@@ -6,7 +6,7 @@ from random import Random
 
 from bench.events import cloudfront_record, crowd
 from bench.scale.model import SECONDS_A_CLIENT, Load
-from chalicelib.core.cloudfront import DEFAULT_FIELDS
+from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
 from chalicelib.edges.events import kinesis_batch
 from sluice.local.cloud import DEFAULT_RULES, kinesis_event
 from sluice.local.kinesis import Record

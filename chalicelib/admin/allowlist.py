@@ -5,11 +5,11 @@ from itertools import islice
 import msgspec
 
 from chalicelib.admin.blocking import lift
-from chalicelib.admin.changes import Caller, Change, Changed, Done, make
+from chalicelib.admin.changes import Caller, ChangeAnswer, Done, PlannedChange, make
+from chalicelib.admin.errors import ForceNeeded, Invalid, fault
 from chalicelib.admin.networks import Widest, allowed_now
-from chalicelib.admin.pages import page, read_cursor
-from chalicelib.admin.refusals import ForceNeeded, Invalid, fault
-from chalicelib.admin.words import plural
+from chalicelib.admin.pagination import page, read_cursor
+from chalicelib.admin.wording import plural
 from chalicelib.core.addresses import Network
 from chalicelib.core.state import Allow, Block, Call
 from chalicelib.ports import Delete, Item, Put, StateStore
@@ -27,7 +27,7 @@ class AllowPage(msgspec.Struct, frozen=True, kw_only=True):
     next: str | None
 
 
-class AllowChange(Changed, frozen=True, kw_only=True):
+class AllowChange(ChangeAnswer, frozen=True, kw_only=True):
     entry: Allow
     lifted: list[str]
     """Live blocks that overlap the network."""
@@ -36,8 +36,8 @@ class AllowChange(Changed, frozen=True, kw_only=True):
 def entries(state: StateStore, *, limit: int, cursor: str | None, now: int) -> AllowPage:
     """Entries that hold, in order of the network's text."""
     above = read_cursor(cursor, [str])[0] if cursor else ""
-    read = (Allow.read(item.body) for item in state.query(Allow.kind, above=above))
-    some, following = page((entry for entry in read if entry.holds(now)), limit, lambda entry: [entry.network])
+    read = (Allow.from_json(item.body) for item in state.query(Allow.kind, above=above))
+    some, following = page((entry for entry in read if entry.in_force(now)), limit, lambda entry: [entry.network])
     return AllowPage(now=now, entries=some, next=following)
 
 
@@ -63,7 +63,9 @@ def put(
             [fault("body", "network", str(network), accepted)],
         )
     wish = Allow(network=str(network), comment=comment, by=caller.name, added_at=now, expires_at=expires_at)
-    overlapped = [item for item in state.query(Block.kind) if Block.read(item.body).parsed().overlaps(network)]
+    overlapped = [
+        item for item in state.query(Block.kind) if Block.from_json(item.body).network_value().overlaps(network)
+    ]
     done = make(state, lambda: _put(state, wish, overlapped, now), caller=caller, now_ms=now_ms)
     # Not in one transaction, as there may be thousands. What overlaps the allowlist is never published, so nothing
     # depends on it; and a call that is repeated lifts what is left.
@@ -71,11 +73,11 @@ def put(
     return done
 
 
-def _put(state: StateStore, wish: Allow, overlapped: list[Item], now: int) -> Change:
+def _put(state: StateStore, wish: Allow, overlapped: list[Item], now: int) -> PlannedChange:
     name = wish.network
     stored = state.get(Allow.kind, name)
-    before = Allow.read(stored.body) if stored else None
-    if before is not None and not before.holds(now):
+    before = Allow.from_json(stored.body) if stored else None
+    if before is not None and not before.in_force(now):
         before = None
     if stored is None and sum(1 for _ in islice(state.query(Allow.kind), MOST_ENTRIES)) == MOST_ENTRIES:
         raise Invalid.of([fault("body", "network", name, f"at most {MOST_ENTRIES} entries; there are that many")])
@@ -83,7 +85,7 @@ def _put(state: StateStore, wish: Allow, overlapped: list[Item], now: int) -> Ch
     same = before is not None and (before.comment, before.expires_at) == (wish.comment, wish.expires_at)
     if before is not None and same and not lifted:
         answer = AllowChange(changed=False, detail=f"{name} was on the allowlist already", entry=before, lifted=[])
-        return Change(answer=answer, action="allowlist.put", target=name)
+        return PlannedChange(answer=answer, action="allowlist.put", target=name)
     entry = msgspec.structs.replace(wish, added_at=before.added_at) if before else wish
     what = f"the entry of {name} is changed" if before and not same else f"{name} is on the allowlist"
     answer = AllowChange(
@@ -94,22 +96,22 @@ def _put(state: StateStore, wish: Allow, overlapped: list[Item], now: int) -> Ch
         lifted=lifted[:MOST_LIFTED_SHOWN],
     )
     version = stored.version if stored else 0
-    item = Item(kind=entry.kind, id=name, body=entry.body(), version=version, expires_at=entry.expires_at)
-    return Change(answer=answer, writes=[Put(item)], action="allowlist.put", target=name)
+    item = Item(kind=entry.kind, id=name, body=entry.to_json(), version=version, expires_at=entry.expires_at)
+    return PlannedChange(answer=answer, writes=[Put(item)], action="allowlist.put", target=name)
 
 
-def delete(state: StateStore, network: Network, *, now: int) -> Change:
+def delete(state: StateStore, network: Network, *, now: int) -> PlannedChange:
     """Takes exactly this entry off."""
     name = str(network)
     stored = state.get(Allow.kind, name)
-    if stored is None or not (before := Allow.read(stored.body)).holds(now):
+    if stored is None or not (before := Allow.from_json(stored.body)).in_force(now):
         detail = f"{name} was not on the allowlist"
-        covering = [entry.network for entry in allowed_now(state, now) if entry.parsed().overlaps(network)]
+        covering = [entry.network for entry in allowed_now(state, now) if entry.network_value().overlaps(network)]
         if covering:
             detail += f"; entries that overlap it: {', '.join(covering[:5])}"
-        return Change(answer=Changed(changed=False, detail=detail), action="allowlist.delete", target=name)
-    answer = Changed(changed=True, detail=f"{name} is off the allowlist", undo=_again(before))
-    return Change(answer=answer, writes=[Delete(stored)], action="allowlist.delete", target=name)
+        return PlannedChange(answer=ChangeAnswer(changed=False, detail=detail), action="allowlist.delete", target=name)
+    answer = ChangeAnswer(changed=True, detail=f"{name} is off the allowlist", undo=_again(before))
+    return PlannedChange(answer=answer, writes=[Delete(stored)], action="allowlist.delete", target=name)
 
 
 def _again(entry: Allow) -> Call:

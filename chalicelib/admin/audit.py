@@ -2,7 +2,7 @@
 
 import msgspec
 
-from chalicelib.admin.pages import page, read_cursor
+from chalicelib.admin.pagination import page, read_cursor
 from chalicelib.core.state import Audit, Call
 from chalicelib.ports import StateStore
 
@@ -32,7 +32,7 @@ def records(state: StateStore, *, limit: int, cursor: str | None, now: int) -> A
     some, following = page(items, limit, lambda item: [item.id])
     views = []
     for item in some:
-        record = Audit.read(item.body)
+        record = Audit.from_json(item.body)
         views.append(
             AuditView(
                 id=item.id,

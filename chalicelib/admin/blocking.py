@@ -6,17 +6,17 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from chalicelib.admin.blocks import BlockView, view
-from chalicelib.admin.changes import Caller, Change, Changed
+from chalicelib.admin.changes import Caller, ChangeAnswer, PlannedChange
+from chalicelib.admin.errors import Fault, ForceNeeded, Invalid, fault
 from chalicelib.admin.networks import Widest, allowed_now, covering, overlapping, try_network
-from chalicelib.admin.refusals import Fault, ForceNeeded, Invalid, fault
-from chalicelib.admin.words import plural, reason, roughly
+from chalicelib.admin.wording import plural, reason, roughly
 from chalicelib.core.addresses import Network, NetworkSet, parse_network
 from chalicelib.core.durations import format_duration, parse_duration
 from chalicelib.core.rules import LONGEST_BLOCK_S
 from chalicelib.core.state import Allow, Block, Call, History
-from chalicelib.enforce import CLIENTS_A_WRITE
+from chalicelib.pipeline.enforce import CLIENTS_A_WRITE
+from chalicelib.pipeline.sweep import ended
 from chalicelib.ports import Conflict, Delete, Item, Put, StateStore, Write
-from chalicelib.sweep import ended
 
 MOST_AT_ONCE = 40
 """Networks in one call. Block, history, audit record and receipt have to fit into one transaction of 100."""
@@ -26,11 +26,11 @@ MOST_NAMED = 3
 """Networks named in a sentence; the others are counted."""
 
 
-class BlockChange(Changed, frozen=True, kw_only=True):
+class BlockChange(ChangeAnswer, frozen=True, kw_only=True):
     blocks: list[BlockView]
 
 
-class UnblockChange(Changed, frozen=True, kw_only=True):
+class UnblockChange(ChangeAnswer, frozen=True, kw_only=True):
     lifted: list[BlockView]
 
 
@@ -46,14 +46,14 @@ class Wish:
 
 def block(
     state: StateStore, wishes: Sequence[Wish], *, single: bool, widest: Widest, caller: Caller, now: int
-) -> Change:
+) -> PlannedChange:
     """Blocks every network wished for, or none. ``single``: the caller wrote one, not a list of them.
 
     A block of the same network is replaced. Raises Invalid and ForceNeeded, each with everything that is wrong.
     """
     made = _checked(wishes, single, caller, now)
     allowed = allowed_now(state, now)
-    allowlist = NetworkSet(entry.parsed() for entry in allowed)
+    allowlist = NetworkSet(entry.network_value() for entry in allowed)
     objections = []
     for number, (wish, network, _) in enumerate(made):
         if not wish.force:
@@ -67,7 +67,7 @@ def block(
     names = [block.network for block in new]
     stored = state.get_many(Block.kind, names)
     writes = [Put(_item(block, stored.get(block.network))) for block in new]
-    held = (Block.read(item.body) for item in stored.values())
+    held = (Block.from_json(item.body) for item in stored.values())
     replaced = {block.network: block for block in held if block.until > now}
     length = {block.until - now for block in new}
     detail = f"{_named(names)} blocked for {roughly(max(length))}" + ("" if len(length) == 1 else " at most")
@@ -78,20 +78,26 @@ def block(
     if withheld:
         detail += f"; {_named(withheld)} withheld, for overlapping the allowlist"
     answer = BlockChange(changed=True, detail=detail, undo=_unmade(names, replaced, now), blocks=views)
-    return Change(answer=answer, writes=writes, action="block.post", target=", ".join(names))
+    return PlannedChange(answer=answer, writes=writes, action="block.post", target=", ".join(names))
 
 
-def unblock(state: StateStore, networks: Sequence[Network], *, forget: bool, allowlist: NetworkSet, now: int) -> Change:
+def unblock(
+    state: StateStore, networks: Sequence[Network], *, forget: bool, allowlist: NetworkSet, now: int
+) -> PlannedChange:
     """Lifts the blocks of exactly these networks; what is not blocked is left alone.
 
     Requests made until now may have been refused already, and do not count as new offences. ``forget`` wipes the
     offences as well.
     """
     names = list(dict.fromkeys(map(str, networks)))
-    items = {id: item for id, item in state.get_many(Block.kind, names).items() if Block.read(item.body).until > now}
+    items = {
+        id: item for id, item in state.get_many(Block.kind, names).items() if Block.from_json(item.body).until > now
+    }
     histories = state.get_many(History.kind, names)
-    lifted = [Block.read(items[name].body) for name in names if name in items]
-    forgotten = [name for name in names if forget and name in histories and History.read(histories[name].body).rules]
+    lifted = [Block.from_json(items[name].body) for name in names if name in items]
+    forgotten = [
+        name for name in names if forget and name in histories and History.from_json(histories[name].body).rules
+    ]
     writes: list[Write] = [Delete(items[block.network]) for block in lifted]
     for name in dict.fromkeys([*(block.network for block in lifted), *forgotten]):
         history = ended(name, histories.get(name), now)
@@ -100,21 +106,23 @@ def unblock(state: StateStore, networks: Sequence[Network], *, forget: bool, all
     if not writes:
         detail = f"{_named(names)} not blocked" + _wider(state, networks[:MOST_NAMED], now)
         answer = UnblockChange(changed=False, detail=detail, lifted=[])
-        return Change(answer=answer, action="block.delete", target=target)
+        return PlannedChange(answer=answer, action="block.delete", target=target)
     detail = f"{_named([block.network for block in lifted])} no longer blocked" if lifted else ""
     if forgotten:
         detail += ("; " if detail else "") + f"the offences of {_few(forgotten)} are forgotten"
     # Nothing brings forgotten offences back.
     undo = _again(lifted, now) if lifted else None
     answer = UnblockChange(changed=True, detail=detail, undo=undo, lifted=[view(block, allowlist) for block in lifted])
-    return Change(answer=answer, writes=writes, action="block.delete", target=target)
+    return PlannedChange(answer=answer, writes=writes, action="block.delete", target=target)
 
 
 def _wider(state: StateStore, networks: Sequence[Network], now: int) -> str:
     """Blocks of wider networks, which may be what the caller means: an IPv6 client is blocked with its /64."""
     names = [name for network in networks for name in covering(network)[1:]]
     found = [
-        block for item in state.get_many(Block.kind, names).values() if (block := Block.read(item.body)).until > now
+        block
+        for item in state.get_many(Block.kind, names).values()
+        if (block := Block.from_json(item.body)).until > now
     ]
     return f" by themselves; blocked is {_few([block.network for block in found])}, which holds them" if found else ""
 
@@ -196,7 +204,7 @@ def _unmade(names: Sequence[str], replaced: Mapping[str, Block], now: int) -> Ca
 
 
 def _item(block: Block, before: Item | None) -> Item:
-    return Item(kind=block.kind, id=block.network, body=block.body(), version=before.version if before else 0)
+    return Item(kind=block.kind, id=block.network, body=block.to_json(), version=before.version if before else 0)
 
 
 def _again(blocks: Iterable[Block], now: int) -> Call:
@@ -214,7 +222,7 @@ def _again(blocks: Iterable[Block], now: int) -> Call:
 
 
 def _without_offences(item: Item) -> Item:
-    return replace(item, body=msgspec.structs.replace(History.read(item.body), rules={}).body())
+    return replace(item, body=msgspec.structs.replace(History.from_json(item.body), rules={}).to_json())
 
 
 def _field(number: int, single: bool, name: str = "network") -> str:

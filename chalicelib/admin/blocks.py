@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from chalicelib.admin.pages import page, read_cursor
-from chalicelib.admin.words import reason
+from chalicelib.admin.pagination import page, read_cursor
+from chalicelib.admin.wording import reason
 from chalicelib.core.addresses import NetworkSet, parse_network
 from chalicelib.core.state import Block, Evidence
 from chalicelib.ports import StateStore
@@ -55,7 +55,7 @@ class Filter:
             if self.source is not None and (block.evidence is None or block.evidence.source != self.source):
                 return False
             words = f"{block.network}\n{block.rule}\n{block.comment}\n{block.by}".lower()
-            return text in words or (network is not None and block.parsed().overlaps(network))
+            return text in words or (network is not None and block.network_value().overlaps(network))
 
         return matches
 
@@ -64,7 +64,7 @@ ORDERS: dict[str, Callable[[Block], int]] = {
     "blocked_at": lambda block: block.blocked_at,
     "until": lambda block: block.until,
     "count": lambda block: block.evidence.count if block.evidence else 0,
-    "network": lambda block: int(block.parsed().network_address) + (block.parsed().version == 6) * 2**33,
+    "network": lambda block: int(block.network_value().network_address) + (block.network_value().version == 6) * 2**33,
 }
 
 
@@ -78,7 +78,7 @@ def view(block: Block, allowlist: NetworkSet) -> BlockView:
         evidence=block.evidence,
         comment=block.comment,
         by=block.by,
-        withheld=allowlist.overlaps(block.parsed()),
+        withheld=allowlist.overlaps(block.network_value()),
         reason=reason(block),
     )
 
@@ -93,7 +93,7 @@ def blocks(
         return sign * order(block), block.network
 
     matches = wanted.test()
-    read = (Block.read(item.body) for item in state.query(Block.kind))
+    read = (Block.from_json(item.body) for item in state.query(Block.kind))
     found = sorted((block for block in read if block.until > now and matches(block)), key=place)
     after = tuple(read_cursor(cursor, [int, str])) if cursor else None
     rest = [block for block in found if after is None or place(block) > after]

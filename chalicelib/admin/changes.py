@@ -6,7 +6,7 @@ from hashlib import blake2b
 
 import msgspec
 
-from chalicelib.admin.refusals import Invalid, fault
+from chalicelib.admin.errors import Invalid, fault
 from chalicelib.core.state import Audit, Call, Receipt
 from chalicelib.core.tokens import Role
 from chalicelib.ports import Conflict, Item, Put, StateStore, Write
@@ -28,7 +28,7 @@ class Caller:
     """API Gateway's id of the call."""
 
 
-class Changed(msgspec.Struct, frozen=True, kw_only=True):
+class ChangeAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to a change."""
 
     changed: bool
@@ -38,10 +38,10 @@ class Changed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class PlannedChange:
     """A change that has been decided and not yet made; without writes there is nothing to do."""
 
-    answer: Changed
+    answer: ChangeAnswer
     writes: Sequence[Write] = ()
     action: str
     """For the audit, such as ``block.delete``."""
@@ -66,7 +66,7 @@ class Done:
 
 def make(
     state: StateStore,
-    decide: Callable[[], Change],
+    decide: Callable[[], PlannedChange],
     *,
     caller: Caller,
     now_ms: int,
@@ -90,7 +90,7 @@ def make(
             receipt = Receipt(request=once.request, answer=answer.decode())
             expires_at = now_ms // 1000 + RECEIPT_KEPT_S
             id = _receipt_id(caller, once)
-            writes.append(Put(Item(kind=receipt.kind, id=id, body=receipt.body(), expires_at=expires_at)))
+            writes.append(Put(Item(kind=receipt.kind, id=id, body=receipt.to_json(), expires_at=expires_at)))
         try:
             if writes:
                 state.write(writes)
@@ -105,7 +105,7 @@ def make(
     raise AssertionError("unreachable")
 
 
-def _audit(change: Change, caller: Caller, now_ms: int) -> Item:
+def _audit(change: PlannedChange, caller: Caller, now_ms: int) -> Item:
     record = Audit(
         at_ms=now_ms,
         by=caller.name,
@@ -117,8 +117,8 @@ def _audit(change: Change, caller: Caller, now_ms: int) -> Item:
         undo=change.answer.undo,
     )
     # Two calls of one millisecond differ in their content, if only in the request's id.
-    id = f"{now_ms:013d}-{blake2b(record.body(), digest_size=4).hexdigest()}"
-    return Item(kind=record.kind, id=id, body=record.body(), expires_at=now_ms // 1000 + AUDIT_KEPT_S)
+    id = f"{now_ms:013d}-{blake2b(record.to_json(), digest_size=4).hexdigest()}"
+    return Item(kind=record.kind, id=id, body=record.to_json(), expires_at=now_ms // 1000 + AUDIT_KEPT_S)
 
 
 def _receipt(state: StateStore, caller: Caller, once: Once) -> Done | None:
@@ -126,7 +126,7 @@ def _receipt(state: StateStore, caller: Caller, once: Once) -> Done | None:
     item = state.get(Receipt.kind, _receipt_id(caller, once))
     if item is None:
         return None
-    receipt = Receipt.read(item.body)
+    receipt = Receipt.from_json(item.body)
     if receipt.request != once.request:
         accepted = "a key of its own for each call; this one came with another path or body before"
         raise Invalid.of([fault("header", "Idempotency-Key", once.key, accepted)])

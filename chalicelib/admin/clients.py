@@ -6,14 +6,14 @@ from collections.abc import Iterator
 import msgspec
 
 from chalicelib.admin.blocks import BlockView, view
-from chalicelib.admin.live import Live
+from chalicelib.admin.errors import NotFound
+from chalicelib.admin.live_counts import LiveCounts
 from chalicelib.admin.networks import allowed_now, covering, overlapping
-from chalicelib.admin.refusals import NotFound
-from chalicelib.admin.words import evidence, plural, roughly
+from chalicelib.admin.wording import evidence, plural, roughly
 from chalicelib.core.addresses import Network, NetworkSet, network_of
-from chalicelib.core.current import busiest
 from chalicelib.core.durations import format_duration
-from chalicelib.core.requests import Source
+from chalicelib.core.latest_window import busiest
+from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Action, Rule
 from chalicelib.core.state import Allow, Block, Breaker, Evidence, History, Pause
 from chalicelib.ports import StateStore
@@ -40,7 +40,7 @@ class PastView(msgspec.Struct, frozen=True, kw_only=True):
     evidence: Evidence
 
 
-class Client(msgspec.Struct, frozen=True, kw_only=True):
+class ClientReport(msgspec.Struct, frozen=True, kw_only=True):
     now: int
     network: str
     blocked: bool
@@ -78,7 +78,7 @@ class Top(msgspec.Struct, frozen=True, kw_only=True):
     rules: list[Busiest]
 
 
-def client(state: StateStore, live: Live, network: Network, *, sample_rate: int, now_ms: int) -> Client:
+def client(state: StateStore, live: LiveCounts, network: Network, *, sample_rate: int, now_ms: int) -> ClientReport:
     """For a network that is wider than a rule's clients, that rule has no count.
 
     The tally logs may be out of reach; that is then part of the explanation.
@@ -87,10 +87,10 @@ def client(state: StateStore, live: Live, network: Network, *, sample_rate: int,
     names = covering(network)
     allowed = allowed_now(state, now)
     # A block of a wider network is withheld as a whole, for an entry that need not cover this client.
-    allowlist = NetworkSet(entry.parsed() for entry in allowed)
-    stored = [Block.read(item.body) for item in state.get_many(Block.kind, names).values()]
+    allowlist = NetworkSet(entry.network_value() for entry in allowed)
+    stored = [Block.from_json(item.body) for item in state.get_many(Block.kind, names).values()]
     blocks = sorted((block for block in stored if block.until > now), key=lambda block: -block.until)
-    histories = [History.read(item.body) for item in state.get_many(History.kind, names).values()]
+    histories = [History.from_json(item.body) for item in state.get_many(History.kind, names).values()]
     history = [
         PastView(
             network=of.network,
@@ -111,7 +111,7 @@ def client(state: StateStore, live: Live, network: Network, *, sample_rate: int,
     counts = list(_counts(live, network, sample_rate, now_ms)) if problem is None else []
     views = [view(block, allowlist) for block in blocks]
     pause = _pause(state)
-    found = Client(
+    found = ClientReport(
         now=now,
         network=str(network),
         blocked=any(not block.withheld for block in views) and not pause.release,
@@ -123,17 +123,17 @@ def client(state: StateStore, live: Live, network: Network, *, sample_rate: int,
         explain=[],
     )
     breaker = state.get(Breaker.kind, Breaker.id)
-    open = breaker is not None and Breaker.read(breaker.body).open
+    open = breaker is not None and Breaker.from_json(breaker.body).open
     return msgspec.structs.replace(found, explain=list(explain(found, pause, breaker_open=open, uncounted=uncounted)))
 
 
-def top(state: StateStore, live: Live, *, rule: str | None, number: int, sample_rate: int, now_ms: int) -> Top:
+def top(state: StateStore, live: LiveCounts, *, rule: str | None, number: int, sample_rate: int, now_ms: int) -> Top:
     """``live`` has just looked. Raises NotFound if there is no such rule."""
     now = now_ms // 1000
     if rule is not None and all(other.name != rule for other in live.rules.rules):
         names = ", ".join(other.name for other in live.rules.rules) or "none"
         raise NotFound(f"There is no rule {rule!r}; there are: {names}.")
-    allowlist = NetworkSet(entry.parsed() for entry in allowed_now(state, now))
+    allowlist = NetworkSet(entry.network_value() for entry in allowed_now(state, now))
     lists = []
     for meant, source in live.counted():
         if rule is not None and meant.name != rule:
@@ -144,7 +144,7 @@ def top(state: StateStore, live: Live, *, rule: str | None, number: int, sample_
             for key, count in busiest(live.clients(meant, source), window, number)
         ]
         blocks = state.get_many(Block.kind, [str(network) for network, _ in found])
-        until = {id: block.until for id, item in blocks.items() if (block := Block.read(item.body)).until > now}
+        until = {id: block.until for id, item in blocks.items() if (block := Block.from_json(item.body)).until > now}
         lists.append(
             Busiest(
                 rule=meant.name,
@@ -168,7 +168,7 @@ def top(state: StateStore, live: Live, *, rule: str | None, number: int, sample_
     return Top(now=now, rules=lists)
 
 
-def explain(client: Client, pause: Pause, *, breaker_open: bool, uncounted: str) -> Iterator[str]:
+def explain(client: ClientReport, pause: Pause, *, breaker_open: bool, uncounted: str) -> Iterator[str]:
     """What is known of a client, a sentence each. ``uncounted``: why nothing is known of its requests, if so."""
     name, now = client.network, client.now
     for block in client.blocks:
@@ -219,7 +219,7 @@ def _standing(count: Count) -> str:
     )
 
 
-def _counts(live: Live, network: Network, sample_rate: int, now_ms: int) -> Iterator[Count]:
+def _counts(live: LiveCounts, network: Network, sample_rate: int, now_ms: int) -> Iterator[Count]:
     for rule, source in live.counted():
         prefix = _prefix(rule, network)
         if network.prefixlen < prefix:
@@ -243,5 +243,5 @@ def _prefix(rule: Rule, network: Network) -> int:
 
 def _pause(state: StateStore) -> Pause:
     item = state.get(Pause.kind, Pause.id)
-    pause = Pause.read(item.body) if item else Pause()
+    pause = Pause.from_json(item.body) if item else Pause()
     return pause if pause.paused else Pause()

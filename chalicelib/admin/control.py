@@ -1,8 +1,8 @@
 """Stopping everything with one action, and starting again."""
 
-from chalicelib.admin.changes import Caller, Change, Changed
-from chalicelib.admin.refusals import Invalid, fault
-from chalicelib.admin.words import roughly
+from chalicelib.admin.changes import Caller, ChangeAnswer, PlannedChange
+from chalicelib.admin.errors import Invalid, fault
+from chalicelib.admin.wording import roughly
 from chalicelib.core.durations import parse_duration
 from chalicelib.core.state import Breaker, Call, Pause
 from chalicelib.ports import Item, Put, StateStore
@@ -10,31 +10,31 @@ from chalicelib.ports import Item, Put, StateStore
 LONGEST_QUIET_S = 86400
 
 
-class PauseChange(Changed, frozen=True, kw_only=True):
+class PauseChange(ChangeAnswer, frozen=True, kw_only=True):
     pause: Pause
 
 
-class BreakerChange(Changed, frozen=True, kw_only=True):
+class BreakerChange(ChangeAnswer, frozen=True, kw_only=True):
     breaker: Breaker
 
 
-def pause(state: StateStore, *, release: bool, caller: Caller, now: int) -> Change:
+def pause(state: StateStore, *, release: bool, caller: Caller, now: int) -> PlannedChange:
     """Nothing new is blocked; with ``release`` the IP sets are emptied as well."""
     item, held = _stored(state)
     if held.paused and held.release == release:
         answer = PauseChange(changed=False, detail="it was paused already", pause=held)
-        return Change(answer=answer, action="pause", target="enforcement")
+        return PlannedChange(answer=answer, action="pause", target="enforcement")
     new = Pause(paused=True, release=release, at=now, by=caller.name)
     detail = "paused: nobody is refused, the IP sets are emptied" if release else "paused: nothing new is blocked"
     undo = _pause_call(held.release) if held.paused else Call(method="POST", path="/v1/resume", body={})
     return _change(new, item, PauseChange(changed=True, detail=detail, undo=undo, pause=new), "pause")
 
 
-def resume(state: StateStore, *, caller: Caller, now: int) -> Change:
+def resume(state: StateStore, *, caller: Caller, now: int) -> PlannedChange:
     item, held = _stored(state)
     if not held.paused:
         answer = PauseChange(changed=False, detail="it was not paused", pause=held)
-        return Change(answer=answer, action="resume", target="enforcement")
+        return PlannedChange(answer=answer, action="resume", target="enforcement")
     new = Pause(paused=False, at=now, by=caller.name)
     answer = PauseChange(
         changed=True, detail="enforcing: what is blocked is refused", undo=_pause_call(held.release), pause=new
@@ -42,7 +42,7 @@ def resume(state: StateStore, *, caller: Caller, now: int) -> Change:
     return _change(new, item, answer, "resume")
 
 
-def reset_breaker(state: StateStore, *, quiet_for: str, caller: Caller, now: int) -> Change:
+def reset_breaker(state: StateStore, *, quiet_for: str, caller: Caller, now: int) -> PlannedChange:
     """Closes the breaker and keeps it closed for ``quiet_for``. Raises Invalid."""
     try:
         quiet_s = parse_duration(quiet_for)
@@ -51,7 +51,7 @@ def reset_breaker(state: StateStore, *, quiet_for: str, caller: Caller, now: int
     if quiet_s > LONGEST_QUIET_S:
         raise Invalid.of([fault("body", "quiet_for", quiet_for, "at most 1d")])
     item = state.get(Breaker.kind, Breaker.id)
-    held = Breaker.read(item.body) if item else Breaker()
+    held = Breaker.from_json(item.body) if item else Breaker()
     new = Breaker(open=False, at=now, would_block=held.would_block, ignore_until=now + quiet_s, by=caller.name)
     answer = BreakerChange(
         changed=True,
@@ -59,18 +59,18 @@ def reset_breaker(state: StateStore, *, quiet_for: str, caller: Caller, now: int
         undo=_pause_call(release=False),
         breaker=new,
     )
-    writes = [Put(Item(kind=new.kind, id=new.id, body=new.body(), version=item.version if item else 0))]
-    return Change(answer=answer, writes=writes, action="breaker.reset", target="breaker")
+    writes = [Put(Item(kind=new.kind, id=new.id, body=new.to_json(), version=item.version if item else 0))]
+    return PlannedChange(answer=answer, writes=writes, action="breaker.reset", target="breaker")
 
 
 def _stored(state: StateStore) -> tuple[Item | None, Pause]:
     item = state.get(Pause.kind, Pause.id)
-    return item, Pause.read(item.body) if item else Pause()
+    return item, Pause.from_json(item.body) if item else Pause()
 
 
-def _change(new: Pause, item: Item | None, answer: PauseChange, action: str) -> Change:
-    put = Put(Item(kind=new.kind, id=new.id, body=new.body(), version=item.version if item else 0))
-    return Change(answer=answer, writes=[put], action=action, target="enforcement")
+def _change(new: Pause, item: Item | None, answer: PauseChange, action: str) -> PlannedChange:
+    put = Put(Item(kind=new.kind, id=new.id, body=new.to_json(), version=item.version if item else 0))
+    return PlannedChange(answer=answer, writes=[put], action=action, target="enforcement")
 
 
 def _pause_call(release: bool) -> Call:

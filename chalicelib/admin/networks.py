@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from chalicelib.admin.refusals import Fault, Invalid, fault
+from chalicelib.admin.errors import Fault, Invalid, fault
 from chalicelib.core.addresses import Network, parse_network
 from chalicelib.core.state import Allow
 from chalicelib.ports import StateStore
@@ -45,10 +45,10 @@ def covering(network: Network) -> list[str]:
 
 def overlapping(entries: Iterable[Allow], network: Network) -> list[Allow]:
     """Those that overlap ``network``."""
-    return [entry for entry in entries if entry.parsed().overlaps(network)]
+    return [entry for entry in entries if entry.network_value().overlaps(network)]
 
 
 def allowed_now(state: StateStore, now: int) -> list[Allow]:
     """The allowlist's entries that hold."""
-    entries = (Allow.read(item.body) for item in state.query(Allow.kind))
-    return [entry for entry in entries if entry.holds(now)]
+    entries = (Allow.from_json(item.body) for item in state.query(Allow.kind))
+    return [entry for entry in entries if entry.in_force(now)]

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from chalicelib.admin.live import Live, Seen
+from chalicelib.admin.live_counts import ItemSeen, LiveCounts
 from chalicelib.core.state import Block, Detection
 from chalicelib.ports import StateStore
 
@@ -25,7 +25,7 @@ class Series(msgspec.Struct, frozen=True, kw_only=True):
     points: list[Point]
 
 
-def series(state: StateStore, live: Live, *, span_s: int, step_s: int, now_ms: int) -> Series:
+def series(state: StateStore, live: LiveCounts, *, span_s: int, step_s: int, now_ms: int) -> Series:
     """``live`` has just looked. Steps begin at multiples of ``step_s``; the last one holds ``now_ms``."""
     now = now_ms // 1000
     last = now // step_s
@@ -38,7 +38,7 @@ def series(state: StateStore, live: Live, *, span_s: int, step_s: int, now_ms: i
         detections[step] = detections.get(step, 0) + len(detection.offenders)
     blocks: dict[int, int] = {}
     for item in state.query(Block.kind):
-        step = Block.read(item.body).blocked_at // step_s
+        step = Block.from_json(item.body).blocked_at // step_s
         blocks[step] = blocks.get(step, 0) + 1
     points = [
         Point(
@@ -52,10 +52,10 @@ def series(state: StateStore, live: Live, *, span_s: int, step_s: int, now_ms: i
     return Series(now=now, step_s=step_s, points=points)
 
 
-def spread(items: Iterable[Seen], step_ms: int) -> dict[int, float]:
+def spread(items: Iterable[ItemSeen], step_ms: int) -> dict[int, float]:
     """Requests by step, those of an item spread evenly from its first to its last.
 
-    >>> spread([Seen("log", 0, written_ms=0, first_ms=1500, last_ms=2499, requests=10)], 1000)
+    >>> spread([ItemSeen("log", 0, written_ms=0, first_ms=1500, last_ms=2499, requests=10)], 1000)
     {1: 5.0, 2: 5.0}
     """
     requests: dict[int, float] = {}
@@ -68,7 +68,7 @@ def spread(items: Iterable[Seen], step_ms: int) -> dict[int, float]:
     return requests
 
 
-def _detections(state: StateStore, seen: Iterable[Seen], since_ms: int) -> Iterable[Detection]:
+def _detections(state: StateStore, seen: Iterable[ItemSeen], since_ms: int) -> Iterable[Detection]:
     """Detections of the items that were written since ``since_ms``: their ids begin with log and offset."""
     firsts: dict[str, int] = {}
     for item in seen:
@@ -77,4 +77,4 @@ def _detections(state: StateStore, seen: Iterable[Seen], since_ms: int) -> Itera
     for log, offset in firsts.items():
         above, below = f"{log}/{offset:012d}", f"{log}0"  # "0" follows "/"
         for found in state.query(Detection.kind, above=above, below=below, limit=MOST_DETECTIONS, descending=True):
-            yield Detection.read(found.body)
+            yield Detection.from_json(found.body)

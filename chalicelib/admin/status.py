@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from chalicelib.admin.live import Live
+from chalicelib.admin.live_counts import LiveCounts
 from chalicelib.admin.networks import allowed_now
-from chalicelib.admin.rules import rule_set
+from chalicelib.admin.rule_sets import rule_set
 from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.ipsets import CAPACITY, IpSet, Wanted, wanted
 from chalicelib.core.state import Block, Breaker, Heartbeat, Pause
@@ -73,17 +73,17 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     ingest: IngestStatus
 
 
-def status(state: StateStore, live: Live, sets: Sequence[IpSet], now_ms: int) -> Status:
+def status(state: StateStore, live: LiveCounts, sets: Sequence[IpSet], now_ms: int) -> Status:
     """``sets``: every configured IP set. The tally logs may be out of reach; that is then part of the answer."""
     now = now_ms // 1000
     held = {item.id: item for item in state.get_many(Pause.kind, [Pause.id, Breaker.id, Heartbeat.id]).values()}
-    pause = Pause.read(held[Pause.id].body) if Pause.id in held else Pause()
-    breaker = Breaker.read(held[Breaker.id].body) if Breaker.id in held else Breaker()
-    beat = Heartbeat.read(held[Heartbeat.id].body) if Heartbeat.id in held else None
-    blocks = [block for item in state.query(Block.kind) if (block := Block.read(item.body)).until > now]
+    pause = Pause.from_json(held[Pause.id].body) if Pause.id in held else Pause()
+    breaker = Breaker.from_json(held[Breaker.id].body) if Breaker.id in held else Breaker()
+    beat = Heartbeat.from_json(held[Heartbeat.id].body) if Heartbeat.id in held else None
+    blocks = [block for item in state.query(Block.kind) if (block := Block.from_json(item.body)).until > now]
     entries = allowed_now(state, now)
     rooms = {family: CAPACITY * sum(ip_set.family == family for ip_set in sets) for family in (4, 6)}
-    planned = wanted(blocks, NetworkSet(entry.parsed() for entry in entries), rooms, now)
+    planned = wanted(blocks, NetworkSet(entry.network_value() for entry in entries), rooms, now)
     released = pause.paused and pause.release
     rules = rule_set(state)
     return Status(
@@ -121,7 +121,7 @@ def _blocks(blocks: Sequence[Block], planned: Wanted) -> BlocksStatus:
     )
 
 
-def _ingest(live: Live, now_ms: int) -> IngestStatus:
+def _ingest(live: LiveCounts, now_ms: int) -> IngestStatus:
     problem = live.problem(now_ms)
     if problem is not None:
         return IngestStatus(problem=problem)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import compress
 from typing import Any
 
-from chalicelib.core.requests import Requests, Text
+from chalicelib.core.logs.requests import Requests, Text
 
 
 class _Memo(dict[Any, bool]):

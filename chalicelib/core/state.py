@@ -5,20 +5,20 @@ from typing import Any, ClassVar, Self
 import msgspec
 
 from chalicelib.core.addresses import Network, parse_network
-from chalicelib.core.requests import Source
+from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Action, Escalation
 
 
-class State(msgspec.Struct, frozen=True, kw_only=True):
+class StateRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A record of one kind."""
 
     kind: ClassVar[str]
 
-    def body(self) -> bytes:
+    def to_json(self) -> bytes:
         return msgspec.json.encode(self)
 
     @classmethod
-    def read(cls, body: bytes) -> Self:
+    def from_json(cls, body: bytes) -> Self:
         return msgspec.json.decode(body, type=cls)
 
 
@@ -45,7 +45,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     rule_set: str = ""
 
 
-class Detection(State, frozen=True, kw_only=True):
+class Detection(StateRecord, frozen=True, kw_only=True):
     """Clients that one batch showed to be over one rule's limit."""
 
     kind: ClassVar[str] = "detection"
@@ -78,7 +78,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 MANUAL = "manual"
 
 
-class Block(State, frozen=True, kw_only=True):
+class Block(StateRecord, frozen=True, kw_only=True):
     """A network that is to be refused until a given time."""
 
     kind: ClassVar[str] = "block"
@@ -98,7 +98,7 @@ class Block(State, frozen=True, kw_only=True):
     def manual(self) -> bool:
         return self.rule == MANUAL
 
-    def parsed(self) -> Network:
+    def network_value(self) -> Network:
         return parse_network(self.network)
 
 
@@ -112,7 +112,7 @@ class Past(msgspec.Struct, frozen=True, kw_only=True):
     evidence: Evidence
 
 
-class History(State, frozen=True, kw_only=True):
+class History(StateRecord, frozen=True, kw_only=True):
     """A client's offences, for escalation, and to tell refused requests from new ones."""
 
     kind: ClassVar[str] = "offence"
@@ -122,7 +122,7 @@ class History(State, frozen=True, kw_only=True):
     rules: dict[str, Past] = {}
 
 
-class Allow(State, frozen=True, kw_only=True):
+class Allow(StateRecord, frozen=True, kw_only=True):
     """A network that is never to be published."""
 
     kind: ClassVar[str] = "allow"
@@ -132,14 +132,14 @@ class Allow(State, frozen=True, kw_only=True):
     added_at: int = 0
     expires_at: int | None = None
 
-    def parsed(self) -> Network:
+    def network_value(self) -> Network:
         return parse_network(self.network)
 
-    def holds(self, now: int) -> bool:
+    def in_force(self, now: int) -> bool:
         return self.expires_at is None or now < self.expires_at
 
 
-class StoredRules(State, frozen=True, kw_only=True):
+class StoredRules(StateRecord, frozen=True, kw_only=True):
     """A rule set as an operator wrote it."""
 
     kind: ClassVar[str] = "rule-set"
@@ -153,7 +153,7 @@ ACTIVE = "active"
 """Id of the rule set in force."""
 
 
-class Pause(State, frozen=True, kw_only=True):
+class Pause(StateRecord, frozen=True, kw_only=True):
     """Whether enforcement is paused; id ``pause``."""
 
     kind: ClassVar[str] = "control"
@@ -165,7 +165,7 @@ class Pause(State, frozen=True, kw_only=True):
     by: str = ""
 
 
-class Breaker(State, frozen=True, kw_only=True):
+class Breaker(StateRecord, frozen=True, kw_only=True):
     """The circuit breaker; id ``breaker``."""
 
     kind: ClassVar[str] = "control"
@@ -179,7 +179,7 @@ class Breaker(State, frozen=True, kw_only=True):
     by: str = ""
 
 
-class Heartbeat(State, frozen=True, kw_only=True):
+class Heartbeat(StateRecord, frozen=True, kw_only=True):
     """The last sweep; id ``heartbeat``."""
 
     kind: ClassVar[str] = "control"
@@ -201,7 +201,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     body: dict[str, Any] | None = None
 
 
-class Audit(State, frozen=True, kw_only=True):
+class Audit(StateRecord, frozen=True, kw_only=True):
     """A change an operator made. Ids ascend with time."""
 
     kind: ClassVar[str] = "audit"
@@ -218,7 +218,7 @@ class Audit(State, frozen=True, kw_only=True):
     undo: Call | None = None
 
 
-class Receipt(State, frozen=True, kw_only=True):
+class Receipt(StateRecord, frozen=True, kw_only=True):
     """The answer to a call that came with an idempotency key; the id stands for caller and key."""
 
     kind: ClassVar[str] = "receipt"

@@ -22,7 +22,7 @@ from math import lcm
 import msgspec
 
 from chalicelib.core.addresses import PrefixMemo
-from chalicelib.core.requests import Requests, Source
+from chalicelib.core.logs.requests import Requests, Source
 from chalicelib.core.rules import Meter
 
 VERSION = 1
@@ -37,7 +37,7 @@ Clients = dict[bytes, Slots]
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
+class MeterTally:
     """What one meter counted of one source."""
 
     source: Source
@@ -48,7 +48,7 @@ class Counted:
     clients: Clients
 
 
-Tally = tuple[Counted, ...]
+Tally = tuple[MeterTally, ...]
 
 
 class BadTally(ValueError):
@@ -74,7 +74,7 @@ class Tallier:
                     keys, times = [keys[row] for row in rows], [times[row] for row in rows]
                 if keys:
                     clients = count(keys, times, meter.slot_ms)
-                    counted.append(Counted(requests.source, topic, meter.ipv4, meter.ipv6, meter.slot_ms, clients))
+                    counted.append(MeterTally(requests.source, topic, meter.ipv4, meter.ipv6, meter.slot_ms, clients))
         return tuple(counted)
 
 
@@ -142,7 +142,7 @@ def split(tally: Tally) -> tuple[Tally, Tally]:
     return tuple(c for c in one if c.clients), tuple(c for c in other if c.clients)
 
 
-def _only(counted: Counted, slots_a_stretch: int, parts: frozenset[_Part], inside: bool) -> Counted:
+def _only(counted: MeterTally, slots_a_stretch: int, parts: frozenset[_Part], inside: bool) -> MeterTally:
     """What ``counted`` holds inside ``parts``, or outside of them."""
     source, topic = counted.source, counted.topic
     kept = {
@@ -169,7 +169,7 @@ class _Columns(msgspec.Struct, array_like=True, gc=False):
 _lists = msgspec.msgpack.Decoder(list[_Columns])
 
 
-def _columns(counted: Counted) -> _Columns:
+def _columns(counted: MeterTally) -> _Columns:
     keys4 = [key for key in counted.clients if len(key) == 4]
     keys16 = [key for key in counted.clients if len(key) == 16]
     ordered = list(map(counted.clients.__getitem__, keys4 + keys16))
@@ -190,7 +190,7 @@ def _columns(counted: Counted) -> _Columns:
     )
 
 
-def _counted(columns: _Columns) -> Counted:
+def _counted(columns: _Columns) -> MeterTally:
     keys4, keys16 = columns.keys4, columns.keys16
     keys = [keys4[at : at + 4] for at in range(0, len(keys4), 4)]
     keys += [keys16[at : at + 16] for at in range(0, len(keys16), 16)]
@@ -200,7 +200,7 @@ def _counted(columns: _Columns) -> Counted:
         raise BadTally("the columns of the packed tally do not fit together")
     entries = zip([first + offset for offset in offsets], counts, strict=True)
     clients = {key: dict(islice(entries, number)) for key, number in zip(keys, per_key, strict=True)}
-    return Counted(columns.source, columns.topic, columns.ipv4, columns.ipv6, columns.slot_ms, clients)
+    return MeterTally(columns.source, columns.topic, columns.ipv4, columns.ipv6, columns.slot_ms, clients)
 
 
 _CODES = "BHIQ"

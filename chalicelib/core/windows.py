@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from itertools import chain, repeat
 from operator import itemgetter
 
-from chalicelib.core.requests import Source
+from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Rule, RuleSet
-from chalicelib.core.tally import Clients, Counted, Slots, Tally
+from chalicelib.core.tally import Clients, MeterTally, Slots, Tally
 
 FULLEST_AFTER_DROP = 0.75
 
@@ -180,7 +180,7 @@ STRETCH_MS = 60_000
 """A stretch is as long as a window and at least this long: short ones would cost a dictionary each per client."""
 
 
-Place = tuple[Source, bytes, int, tuple[int, ...]]
+GridKey = tuple[Source, bytes, int, tuple[int, ...]]
 """Of a grid: source and topic, the slot length it is counted in, and those it is evaluated in."""
 
 
@@ -197,7 +197,7 @@ class View:
         self.since_ms = 0
         self._sample_rate = sample_rate
         self._most_entries = most_entries
-        self._grids: dict[Place, Grid] = {}
+        self._grids: dict[GridKey, Grid] = {}
         self._rules: dict[bytes, dict[int, list[Rule]]] = {}
         for rule in rules.rules:
             self._rules.setdefault(rule.meter.topic, {}).setdefault(rule.slot_ms, []).append(rule)
@@ -287,12 +287,12 @@ class View:
             since_ms=window.since * slot_ms,
         )
 
-    def _read(self, tally: Tally) -> list[tuple[Place, Counted]]:
+    def _read(self, tally: Tally) -> list[tuple[GridKey, MeterTally]]:
         """Where each part of ``tally`` belongs.
 
         Each length a rule is evaluated in takes one part of its topic: the coarsest whose slots divide its own.
         """
-        served: dict[tuple[Source, bytes, int], tuple[Counted, list[int]]] = {}
+        served: dict[tuple[Source, bytes, int], tuple[MeterTally, list[int]]] = {}
         parts = {(c.source, c.topic): [d for d in tally if (d.source, d.topic) == (c.source, c.topic)] for c in tally}
         for (source, topic), some in parts.items():
             for slot_ms in self._rules.get(topic, ()):

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from chalicelib.edges.aws import translated
+from chalicelib.edges.errors import translated
 from chalicelib.ports import Unavailable
 
 if TYPE_CHECKING:

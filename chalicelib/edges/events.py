@@ -6,8 +6,8 @@ from operator import itemgetter
 from typing import Any
 
 from chalicelib.edges.state_table import item_of
-from chalicelib.ingest import Batch
-from chalicelib.ports import Change
+from chalicelib.pipeline.ingest import Batch
+from chalicelib.ports import StreamChange
 
 
 def kinesis_batch(event: Mapping[str, Any]) -> Batch:
@@ -24,7 +24,7 @@ def kinesis_batch(event: Mapping[str, Any]) -> Batch:
     )
 
 
-def state_changes(event: Mapping[str, Any]) -> list[Change]:
+def state_changes(event: Mapping[str, Any]) -> list[StreamChange]:
     """The changes of a DynamoDB stream event. The store's own removal of expired items changes nothing."""
     changes = []
     for record in event["Records"]:
@@ -33,5 +33,5 @@ def state_changes(event: Mapping[str, Any]) -> list[Change]:
         image = record["dynamodb"].get("NewImage")
         keys = record["dynamodb"]["Keys"]
         body = item_of(image).body if image else None
-        changes.append(Change(keys["kind"]["S"], keys["id"]["S"], body, "OldImage" in record["dynamodb"]))
+        changes.append(StreamChange(keys["kind"]["S"], keys["id"]["S"], body, "OldImage" in record["dynamodb"]))
     return changes

@@ -5,8 +5,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from chalicelib.edges.aws import translated
 from chalicelib.edges.batch_get import batch_get
+from chalicelib.edges.errors import translated
 from chalicelib.ports import Item, Put, Write
 
 if TYPE_CHECKING:

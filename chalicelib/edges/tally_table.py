@@ -10,10 +10,10 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.core.tally import VERSION
-from chalicelib.edges.aws import translated
 from chalicelib.edges.batch_get import batch_get
+from chalicelib.edges.errors import translated
+from chalicelib.pipeline.log_follower import EXPIRE_MS
 from chalicelib.ports import LogItem, LogKey, Registry, Unavailable
-from chalicelib.tailing import EXPIRE_MS
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -3,10 +3,10 @@
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
-from chalicelib.enforce import EnforceReport
-from chalicelib.ingest import Report
-from chalicelib.publish import PublishReport
-from chalicelib.sweep import SweepReport
+from chalicelib.pipeline.enforce import EnforceReport
+from chalicelib.pipeline.ingest import Report
+from chalicelib.pipeline.publish import PublishReport
+from chalicelib.pipeline.sweep import SweepReport
 
 NAMESPACE = "Sluice"
 Count, Milliseconds, Percent = MetricUnit.Count, MetricUnit.Milliseconds, MetricUnit.Percent

@@ -4,16 +4,16 @@ from typing import TYPE_CHECKING, Literal
 
 from chalicelib.core.addresses import Network, parse_network
 from chalicelib.core.ipsets import IpSet
-from chalicelib.edges.aws import translated
+from chalicelib.edges.errors import translated
 
 if TYPE_CHECKING:
     from mypy_boto3_wafv2 import WAFV2Client
 
-Scope = Literal["CLOUDFRONT", "REGIONAL"]
+WafScope = Literal["CLOUDFRONT", "REGIONAL"]
 
 
 class WafIpSets:
-    def __init__(self, client: "WAFV2Client", scope: Scope) -> None:
+    def __init__(self, client: "WAFV2Client", scope: WafScope) -> None:
         """For scope CLOUDFRONT the client's region must be us-east-1."""
         self._client = client
         self._scope = scope

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import click
 
-from chalicelib.admin.words import plural, roughly
+from chalicelib.admin.wording import plural, roughly
 from chalicelib.core.durations import parse_duration
-from sluice.commands.desk import Desk, ask, desk, listed, table, yes_option
-from sluice.commands.times import Duration, Moment, local
+from sluice.commands.shared.api import Desk, ask, desk, listed, table, yes_option
+from sluice.commands.shared.times import Duration, Moment, local
 
 ALL = 1_000_000
 

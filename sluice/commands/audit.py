@@ -2,8 +2,8 @@
 
 import click
 
-from sluice.commands.desk import Desk, desk, table
-from sluice.commands.times import local
+from sluice.commands.shared.api import Desk, desk, table
+from sluice.commands.shared.times import local
 from sluice.undo import commands
 
 

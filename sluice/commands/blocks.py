@@ -9,9 +9,9 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from chalicelib.admin.words import plural, roughly
-from sluice.commands.desk import MOST_AT_ONCE, Desk, ask, desk, listed, table, yes_option
-from sluice.commands.times import Duration
+from chalicelib.admin.wording import plural, roughly
+from sluice.commands.shared.api import MOST_AT_ONCE, Desk, ask, desk, listed, table, yes_option
+from sluice.commands.shared.times import Duration
 
 SORTS = ("blocked_at", "-blocked_at", "until", "-until", "count", "-count", "network", "-network")
 ALL = 1_000_000

@@ -4,8 +4,8 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from chalicelib.admin.words import roughly
-from sluice.commands.desk import Desk, desk, plain, table
+from chalicelib.admin.wording import roughly
+from sluice.commands.shared.api import Desk, desk, plain, table
 
 BAR = 24
 NEAR = 0.8

@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 from chalicelib.core.rules import Action, RuleSet
-from sluice.commands.logs import json_option, log_options, plain_table, print_json, read_rules, run, utc
-from sluice.replay.aws_waf import LONGEST_LAG_S, SHORTEST_LAG_S, Model, RateBasedRule
-from sluice.replay.comparing import Blocked, Both, Comparison, Side, side_of, side_of_model
-from sluice.replay.comparing import compare as compared
-from sluice.replay.counting import Ledger
+from sluice.analysis.aws_waf_model import LONGEST_LAG_S, SHORTEST_LAG_S, Model, RateBasedRule
+from sluice.analysis.compare import Blocked, Both, Comparison, Side, side_of, side_of_model
+from sluice.analysis.compare import compare as compared
+from sluice.commands.shared.logs import json_option, log_options, plain_table, print_json, read_rules, run, utc
+from sluice.replay.counts import Ledger
 from sluice.replay.engine import Options
 
 MODELLED = "modelled, not measured"

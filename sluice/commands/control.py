@@ -2,8 +2,8 @@
 
 import click
 
-from sluice.commands.desk import Desk, ask, desk, yes_option
-from sluice.commands.times import Duration
+from sluice.commands.shared.api import Desk, ask, desk, yes_option
+from sluice.commands.shared.times import Duration
 
 
 @click.command()

@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.live import Live
 
 from chalicelib.config import ConfigError
-from chalicelib.core.cloudfront import CloudFrontLines, time_ms
-from chalicelib.core.decoding import Decoder
+from chalicelib.core.logs.batch_decoder import BatchDecoder
+from chalicelib.core.logs.cloudfront import CloudFrontLines, time_ms
 from chalicelib.core.rules import RulesError, parse_rules
 from sluice.demo.latency import Latency
 from sluice.demo.run import Demonstration, replay_lines, summary
@@ -133,7 +133,7 @@ def _from_file(
     settings = {"CLOUDFRONT_FIELDS": fields} if fields else {}
     with click.open_file(str(path), "rb") as file:
         names = tuple(fields.split(",")) if fields else None
-        decoder = Decoder() if names is None else _decoder(names)
+        decoder = BatchDecoder() if names is None else _decoder(names)
         lines = _timed(file, decoder.cloudfront)
         first = list(islice(lines, FIRST_LINES))
         times = [moment for moment, _ in first if moment is not None]
@@ -157,9 +157,9 @@ def _from_file(
     console.print(f"{account['requests']} requests, {len(account['blocks'])} blocks, {account['released']} released")
 
 
-def _decoder(fields: tuple[str, ...]) -> Decoder:
+def _decoder(fields: tuple[str, ...]) -> BatchDecoder:
     try:
-        return Decoder(fields)
+        return BatchDecoder(fields)
     except ValueError as exc:
         raise click.BadParameter(str(exc), param_hint="--fields") from exc
 

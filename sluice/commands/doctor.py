@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from sluice.commands.deployment import (
+from sluice.commands.shared.deployment import (
     account_of,
     json_option,
     profile_option,
@@ -18,11 +18,11 @@ from sluice.commands.deployment import (
     stage_option,
 )
 from sluice.deploy.account import AwsError, naming
-from sluice.deploy.doctor.examination import CHECKS, examine
-from sluice.deploy.doctor.patient import Patient
+from sluice.deploy.doctor.checks import CHECKS, examine
+from sluice.deploy.doctor.inspection import Patient
 from sluice.deploy.resources import resources_of
+from sluice.deploy.resources.chalice_config import Project
 from sluice.deploy.resources.parameters import remembered
-from sluice.deploy.resources.project import Project
 from sluice.deploy.stage import Refusal, Stage
 
 

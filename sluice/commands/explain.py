@@ -12,7 +12,10 @@ from rich.table import Table
 from chalicelib.core.addresses import parse_network
 from chalicelib.core.durations import format_duration
 from chalicelib.core.rules import Action
-from sluice.commands.logs import (
+from sluice.analysis.explain import Chapter, Made, Story
+from sluice.analysis.explain import explain as explained
+from sluice.analysis.summary import seconds
+from sluice.commands.shared.logs import (
     json_option,
     log_options,
     note_odd,
@@ -24,9 +27,6 @@ from sluice.commands.logs import (
     utc,
 )
 from sluice.replay.engine import Options
-from sluice.replay.explaining import Chapter, Made, Story
-from sluice.replay.explaining import explain as explained
-from sluice.replay.summary import seconds
 
 Event = tuple[int, str, str]
 """When (epoch milliseconds), the rule, and what happened."""

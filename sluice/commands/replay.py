@@ -7,9 +7,18 @@ from rich.console import Console
 from rich.table import Table
 
 from chalicelib.core.durations import format_duration
-from sluice.commands.logs import json_option, log_options, plain_table, print_json, read_rules, rules_option, run, utc
+from sluice.analysis.summary import Offender, by_rule, offenders, result_json
+from sluice.commands.shared.logs import (
+    json_option,
+    log_options,
+    plain_table,
+    print_json,
+    read_rules,
+    rules_option,
+    run,
+    utc,
+)
 from sluice.replay.engine import Options, Result
-from sluice.replay.summary import Offender, by_rule, offenders, result_json
 
 
 @click.command()

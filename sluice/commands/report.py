@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from sluice.commands.logs import log_options, read_rules, rules_option, run, utc
+from sluice.commands.shared.logs import log_options, read_rules, rules_option, run, utc
 from sluice.replay.engine import Options
 
 
@@ -25,10 +25,10 @@ def report(files: tuple[str, ...], options: Options, rules: Path, output: Path, 
     sluice report logs/ --rules rules.toml -o report.html
     """
     try:
-        from sluice.replay import report as pages  # noqa: PLC0415  # only this command needs plots
+        from sluice.analysis import report as pages  # noqa: PLC0415  # only this command needs plots
     except ImportError as exc:
         raise click.ClickException("plots need matplotlib: pip install matplotlib") from exc
-    from sluice.replay.traffic import Traffic  # noqa: PLC0415
+    from sluice.analysis.traffic import Traffic  # noqa: PLC0415
 
     rule_set = read_rules(rules)
     traffic = Traffic(rule_set, options.sample_rate)

@@ -6,8 +6,8 @@ from typing import Any
 import click
 from rich.text import Text
 
-from sluice.commands.desk import Desk, ask, desk, plain, sentence, table, yes_option
-from sluice.commands.times import local
+from sluice.commands.shared.api import Desk, ask, desk, plain, sentence, table, yes_option
+from sluice.commands.shared.times import local
 
 FILE = click.File("r", encoding="utf-8")
 MARKS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}

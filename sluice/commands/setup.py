@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 
 from chalicelib.core.rules import RulesError, parse_rules
-from sluice.commands.deployment import (
+from sluice.commands.shared.deployment import (
     PROJECT,
     account_of,
     carry_out,
@@ -22,16 +22,16 @@ from sluice.commands.deployment import (
     stage_option,
     yes_option,
 )
-from sluice.deploy import report
+from sluice.deploy import display as report
 from sluice.deploy.account import Account, AwsError, naming
 from sluice.deploy.apply import survey
 from sluice.deploy.costs import Load, monthly_costs, shards_for, total
 from sluice.deploy.plan import Action, Step, to_set_up
 from sluice.deploy.resources import resources_of
+from sluice.deploy.resources.chalice_config import Project
 from sluice.deploy.resources.parameters import remembered
-from sluice.deploy.resources.project import Project
 from sluice.deploy.resources.web_acls import arn_of
-from sluice.deploy.stage import MOST_IP_SETS, MOST_SHARDS, Choices, Refusal, Scope, Source, Stage
+from sluice.deploy.stage import MOST_IP_SETS, MOST_SHARDS, Choices, Refusal, Source, Stage, WafScope
 
 RULES = PROJECT / "chalicelib" / "rules.toml"
 
@@ -40,7 +40,7 @@ RULES = PROJECT / "chalicelib" / "rules.toml"
 @stage_option
 @region_option
 @profile_option
-@click.option("--scope", type=click.Choice(get_args(Scope)), help="Of the web ACL: CloudFront's, or a region's.")
+@click.option("--scope", type=click.Choice(get_args(WafScope)), help="Of the web ACL: CloudFront's, or a region's.")
 @click.option(
     "--source",
     "sources",
@@ -78,7 +78,7 @@ def setup(
     stage: str,
     region: str | None,
     profile: str | None,
-    scope: Scope | None,
+    scope: WafScope | None,
     sources: tuple[Source, ...],
     web_acls: tuple[str, ...],
     distributions: tuple[str, ...],
@@ -161,7 +161,7 @@ def _stage(
     with naming("read what an earlier setup was asked for"):
         place, before = account.place, remembered(account, name)
     if before is None:
-        scope: Scope = given["scope"] or "CLOUDFRONT"
+        scope: WafScope = given["scope"] or "CLOUDFRONT"
         first: Source = "cloudfront" if scope == "CLOUDFRONT" else "waf"
         choices = Choices(scope=scope, sources=sources or (first,)).with_changes(**given)
     else:

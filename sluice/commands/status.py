@@ -5,9 +5,9 @@ from typing import Any
 import click
 from rich.text import Text
 
-from chalicelib.admin.words import plural, roughly
-from sluice.commands.desk import Desk, desk, table
-from sluice.commands.times import local
+from chalicelib.admin.wording import plural, roughly
+from sluice.commands.shared.api import Desk, desk, table
+from sluice.commands.shared.times import local
 
 STALE_SWEEP_S = 180
 

@@ -6,11 +6,11 @@ import click
 
 from chalicelib.core.durations import format_duration, parse_duration
 from chalicelib.core.rules import LONGEST_WINDOW_S, SHORTEST_WINDOW_S
-from sluice.commands.logs import json_option, log_options, print_json, run, utc
+from sluice.analysis.suggest import PERCENTILES, Apart, Distribution, Distributions, doubts, rule_file
+from sluice.analysis.summary import seconds
+from sluice.commands.shared.logs import json_option, log_options, print_json, run, utc
 from sluice.replay.engine import Options
 from sluice.replay.strips import Seen
-from sluice.replay.suggesting import PERCENTILES, Apart, Distribution, Distributions, doubts, rule_file
-from sluice.replay.summary import seconds
 
 APART_SHOWN = 10
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from sluice.commands.deployment import (
+from sluice.commands.shared.deployment import (
     account_of,
     carry_out,
     dry_run_option,
@@ -19,13 +19,13 @@ from sluice.commands.deployment import (
     stage_option,
     yes_option,
 )
-from sluice.deploy import report
+from sluice.deploy import display as report
 from sluice.deploy.account import AwsError, naming
 from sluice.deploy.apply import survey
 from sluice.deploy.plan import to_tear_down
 from sluice.deploy.resources import remains_of
+from sluice.deploy.resources.chalice_config import Project
 from sluice.deploy.resources.parameters import remembered
-from sluice.deploy.resources.project import Project
 from sluice.deploy.stage import Refusal, Stage
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import click
 
-from chalicelib.admin.words import roughly
+from chalicelib.admin.wording import roughly
 from chalicelib.core.durations import parse_duration
 from chalicelib.core.tokens import SECRET_BYTES, Role, Token, TokensError, issue
 from chalicelib.edges.tokens import CACHED_S, FileTokens, ParameterTokens
 from chalicelib.ports import Unavailable
-from sluice.commands.desk import ask, output, table, yes_option
-from sluice.commands.times import Duration, local
+from sluice.commands.shared.api import ask, output, table, yes_option
+from sluice.commands.shared.times import Duration, local
 
 AUTHORIZED_S = 30
 Store = FileTokens | ParameterTokens

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 
 from chalicelib.core.addresses import NetworkSet, PrefixMemo, parse_network
-from chalicelib.core.decoding import Decoder
+from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.rules import Rule
 from chalicelib.core.state import Block
 
@@ -39,7 +39,7 @@ def first_over(times_ms: Iterable[int], limit: int, window_ms: int) -> int | Non
 class Latency:
     """Measures blocks as they come; of a client and rule only the first."""
 
-    def __init__(self, decoder: Decoder, rules: Sequence[Rule]) -> None:
+    def __init__(self, decoder: BatchDecoder, rules: Sequence[Rule]) -> None:
         self._decoder = decoder
         self._rules = {rule.name: rule for rule in rules}
         self._prefixes = {rule.name: PrefixMemo(rule.ipv4, rule.ipv6) for rule in rules}
@@ -89,7 +89,7 @@ class Latency:
 
 def _published_at(block: Block, updates: Sequence[tuple[float, str, frozenset[str]]]) -> float | None:
     """When an IP set first held the block."""
-    network = block.parsed()
+    network = block.network_value()
     for moment, _, addresses in updates:
         if moment < block.blocked_at:
             continue

@@ -10,10 +10,10 @@ from statistics import median, quantiles
 from typing import Any
 
 from chalicelib.core.addresses import Network, pack, parse_network
-from chalicelib.core.decoding import Decoder
+from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.state import Block
+from sluice.demo.actors import ALLOWED, Actor, Hit, cast, line, play
 from sluice.demo.latency import Latency
-from sluice.demo.traffic import ALLOWED, Actor, Hit, cast, line, play
 from sluice.local.cloud import LocalCloud
 from sluice.local.loop import Clock
 
@@ -131,7 +131,7 @@ class Demonstration:
         self.cloud = LocalCloud(clock, rules=rules, shards=shards, containers=containers, seed=seed, allow=ALLOWED)
         self.seconds = seconds
         self.actors: list[Actor] = cast(seed, seconds)
-        self.latency = Latency(Decoder(), self.cloud.rules.rules)
+        self.latency = Latency(BatchDecoder(), self.cloud.rules.rules)
         self.start = clock.now()
         hits = play(self.actors, seed, seconds)
         self._traffic = Traffic(self.cloud, hits, seed=seed, arrived=self.latency.arrived)
@@ -168,7 +168,7 @@ class Demonstration:
     def _blocked(self) -> dict[int, set[Network]]:
         blocked: dict[int, set[Network]] = {4: set(), 6: set()}
         for block in self.cloud.telemetry.blocks:
-            blocked[block.parsed().version].add(block.parsed())
+            blocked[block.network_value().version].add(block.network_value())
         return blocked
 
     def summary(self) -> dict[str, Any]:

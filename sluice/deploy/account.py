@@ -11,7 +11,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from sluice.deploy.stage import Place
+from sluice.deploy.stage import Location
 
 Clients = Callable[[str], Any]
 """A boto3 client by the service's name."""
@@ -46,10 +46,10 @@ class Account:
     partition: str = "aws"
 
     @cached_property
-    def place(self) -> Place:
+    def place(self) -> Location:
         with naming("see whose credentials these are"):
             identity = self.client("sts").get_caller_identity()
-        return Place(account=identity["Account"], region=self.region, partition=self.partition)
+        return Location(account=identity["Account"], region=self.region, partition=self.partition)
 
     def every(self, service: str, operation: str, key: str, /, **arguments: Any) -> Iterator[Any]:
         """All elements of ``key`` of a call that answers in pages; also of WAF's, which boto3 has no paginator for."""

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 import msgspec
 
-from chalicelib.core.cloudfront import DEFAULT_FIELDS, CloudFrontLines
+from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS, CloudFrontLines
 
 TAG = "sluice:stage"
 """Everything that setup creates carries this tag, with the stage's name; nothing without it is ever changed."""
@@ -23,7 +23,7 @@ MOST_SHARDS = 100
 
 
 Source = Literal["cloudfront", "waf"]
-Scope = Literal["CLOUDFRONT", "REGIONAL"]
+WafScope = Literal["CLOUDFRONT", "REGIONAL"]
 
 
 class Refusal(Exception):
@@ -31,7 +31,7 @@ class Refusal(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Location:
     """Where a stage lives."""
 
     account: str
@@ -41,7 +41,7 @@ class Place:
     def arn(self, service: str, resource: str, *, region: bool = True, account: bool = True) -> str:
         """The ARN of a resource here; some services leave out region or account.
 
-        >>> Place(account="1", region="us-east-1").arn("iam", "role/x", region=False)
+        >>> Location(account="1", region="us-east-1").arn("iam", "role/x", region=False)
         'arn:aws:iam::1:role/x'
         """
         return ":".join(
@@ -53,7 +53,7 @@ class Place:
 class Choices:
     """What an operator chooses. ``setup`` remembers it in the account, so that a later run need not repeat it."""
 
-    scope: Scope = "CLOUDFRONT"
+    scope: WafScope = "CLOUDFRONT"
     sources: tuple[Source, ...] = ("cloudfront",)
     shards: int = 0
     """Provisioned Kinesis shards; 0 is an on-demand stream."""
@@ -108,7 +108,7 @@ class Stage:
     """One deployment."""
 
     name: str
-    place: Place
+    place: Location
     choices: Choices
 
     def __post_init__(self) -> None:
@@ -181,7 +181,7 @@ class Stage:
     def ip_set(self, family: int, number: int) -> str:
         """The name of a family's set, counted from 1.
 
-        >>> Stage(name="prod", place=Place(account="1", region="us-east-1"), choices=Choices()).ip_set(4, 1)
+        >>> Stage(name="prod", place=Location(account="1", region="us-east-1"), choices=Choices()).ip_set(4, 1)
         'sluice-prod-v4-1'
         """
         return f"{self.prefix}-v{family}-{number}"

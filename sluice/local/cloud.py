@@ -20,11 +20,11 @@ from chalicelib.core.rules import RuleSet, parse_rules
 from chalicelib.core.state import ACTIVE, Allow, Block, StoredRules
 from chalicelib.edges.state_table import attributes_of
 from chalicelib.edges.waf_ip_sets import WafIpSets
-from chalicelib.enforce import EnforceReport
-from chalicelib.ingest import Report
+from chalicelib.pipeline.enforce import EnforceReport
+from chalicelib.pipeline.ingest import Report
+from chalicelib.pipeline.publish import PublishReport
+from chalicelib.pipeline.sweep import SweepReport
 from chalicelib.ports import Item
-from chalicelib.publish import PublishReport
-from chalicelib.sweep import SweepReport
 from sluice.local.kinesis import Record, Shard, Stream
 from sluice.local.loop import Bell, Clock, Loop
 from sluice.local.memory import MemoryStateStore, MemoryTallyLogs, StateChange
@@ -130,10 +130,10 @@ class LocalCloud:
             telemetry=self.telemetry,
         )
         stored = StoredRules(text=rules, by="local", saved_at=int(clock.now()))
-        self.state.put_over([Item(kind=StoredRules.kind, id=ACTIVE, body=stored.body())])
+        self.state.put_over([Item(kind=StoredRules.kind, id=ACTIVE, body=stored.to_json())])
         for network, comment in allow:
             entry = Allow(network=network, comment=comment, by="local", added_at=int(clock.now()))
-            self.state.put_over([Item(kind=Allow.kind, id=network, body=entry.body())])
+            self.state.put_over([Item(kind=Allow.kind, id=network, body=entry.to_json())])
         self._containers = containers
         self.deploy()
         self._waiting: dict[str, list[StateChange]] = {"enforce": [], "publish": []}

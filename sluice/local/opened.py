@@ -12,8 +12,8 @@ import app as deployed
 from chalicelib.bootstrap import compose, running_in
 from chalicelib.core.tokens import SECRET_BYTES, Role, Token, issue
 from sluice.local.cloud import LocalCloud
+from sluice.local.gateway import HOST, Answer, Gateway, serve
 from sluice.local.open_clock import OpenClock
-from sluice.local.server import HOST, Answer, Gateway, serve
 
 TALLIES_KEPT_S = 3 * 3600
 EXPIRY_S = 60.0

@@ -12,14 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from chalicelib.core.addresses import Network, NetworkSet
-from chalicelib.core.cloudfront import DEFAULT_FIELDS
+from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.scope import Scope
-from sluice.replay.counting import Counts, Ledger, with_every_request
-from sluice.replay.decoding import Block, Decoder, LogDecoder
-from sluice.replay.judging import Judge, Verdict
-from sluice.replay.sieve import Sieve
+from sluice.logs.file_decoder import Chunk, ChunkDecoder, LogDecoder
+from sluice.replay.counts import Counts, Ledger, with_every_request
+from sluice.replay.prefilter import Sieve
 from sluice.replay.strips import Laid, Seen, Strip, StripReader
+from sluice.replay.verdicts import Judge, Verdict
 
 AHEAD = 2
 """Blocks handed to each process before their counts are asked for."""
@@ -58,7 +58,7 @@ Look = Callable[[int, Ledger], None]
 
 
 def replay(
-    blocks: Iterable[Block],
+    blocks: Iterable[Chunk],
     rule_sets: Sequence[RuleSet],
     options: Options,
     *,
@@ -107,7 +107,7 @@ class Plan:
         longest = max(rule.ipv4 for rule in every), max(rule.ipv6 for rule in every)
         return cls(options, tuple(dict.fromkeys(rule.scope for rule in every)), longest)
 
-    def reader(self, decoder: Decoder | None = None) -> StripReader:
+    def reader(self, decoder: ChunkDecoder | None = None) -> StripReader:
         """``decoder``: instead of one of all requests. Raises ValueError for fields that cannot be."""
         options = self.options
         wanted = frozenset(column for scope in self.scopes for column in scope.columns())
@@ -144,7 +144,7 @@ def _collector_resting() -> Iterator[None]:
             gc.enable()
 
 
-def _strips(blocks: Iterable[Block], plan: Plan) -> Iterator[tuple[Seen, list[Strip]]]:
+def _strips(blocks: Iterable[Chunk], plan: Plan) -> Iterator[tuple[Seen, list[Strip]]]:
     read = plan.reader()
     jobs = plan.options.jobs
     if jobs == 1:
@@ -169,5 +169,5 @@ def _begin(plan: Plan) -> None:
     _here[:] = [plan.reader()]
 
 
-def _read(block: Block) -> tuple[Seen, list[Strip]]:
+def _read(block: Chunk) -> tuple[Seen, list[Strip]]:
     return _here[0](block)

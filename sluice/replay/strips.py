@@ -15,9 +15,9 @@ from tempfile import SpooledTemporaryFile
 from typing import Any, Self
 
 from chalicelib.core.addresses import PrefixMemo
-from chalicelib.core.requests import Malformed, Reason, Requests, Source
+from chalicelib.core.logs.requests import Malformed, Reason, Requests, Source
 from chalicelib.core.scope import Scope
-from sluice.replay.decoding import Block, Decoder
+from sluice.logs.file_decoder import Chunk, ChunkDecoder
 
 SAMPLES = 5
 IN_MEMORY_BYTES = 32 << 20
@@ -82,7 +82,7 @@ class StripReader:
 
     def __init__(
         self,
-        decoder: Decoder,
+        decoder: ChunkDecoder,
         scopes: Sequence[Scope],
         prefix: tuple[int, int],
         between_ms: tuple[int | None, int | None] = (None, None),
@@ -96,7 +96,7 @@ class StripReader:
         self._first_ms, self._end_ms = first or 0, AGES if end is None else end
         self._all = first is None and end is None
 
-    def __call__(self, block: Block) -> tuple[Seen, list[Strip]]:
+    def __call__(self, block: Chunk) -> tuple[Seen, list[Strip]]:
         decoded = self._decoder.decode(block)
         seen = Seen()
         seen.refuse(decoded.malformed)

@@ -19,8 +19,8 @@ from chalicelib.core.state import Audit, Block
 from chalicelib.core.tokens import Role, Token, issue
 from chalicelib.ports import Item, StateStore, Write
 from sluice.local.cloud import LocalCloud
+from sluice.local.gateway import Gateway
 from sluice.local.loop import SimulatedClock
-from sluice.local.server import Gateway
 from tests.open_site import RULES
 
 NOW = 1_790_000_000
@@ -164,12 +164,12 @@ class Desk:
         block = Block(
             **({"network": network, "blocked_at": self.now, "until": self.now + 600, "rule": "burst"} | fields)
         )
-        self.cloud.state.put_over([Item(kind=block.kind, id=network, body=block.body())])
+        self.cloud.state.put_over([Item(kind=block.kind, id=network, body=block.to_json())])
         return block
 
     def audit(self) -> list[Audit]:
         """Newest first."""
-        return [Audit.read(item.body) for item in self.cloud.state.query(Audit.kind, descending=True)]
+        return [Audit.from_json(item.body) for item in self.cloud.state.query(Audit.kind, descending=True)]
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import pytest
 from chalice.app import ChaliceAuthorizer
 
 import app
+from chalicelib.api.call import caller_of
+from chalicelib.api.problems import Rejected
 from chalicelib.core.tokens import PREFIX, Role, Token, TokensError, bearer, check, issue, load_tokens
-from chalicelib.edges.http.exchange import caller_of
-from chalicelib.edges.http.problems import Rejected
 from chalicelib.edges.tokens import FileTokens
 from chalicelib.ports import Unavailable
 
@@ -205,7 +205,7 @@ def test_cors_is_closed_unless_configured(desk):
 
 AUTHORIZE = """
 import json, sys
-from chalicelib.edges.http.routes import authorize
+from chalicelib.api.routes import authorize
 arn = "arn:aws:execute-api:us-east-1:1:api/stage/GET/v1/me"
 print(json.dumps(authorize({"type": "TOKEN", "authorizationToken": sys.argv[1], "methodArn": arn}, None)))
 """

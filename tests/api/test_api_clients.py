@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.core.current import Latest, busiest, latest_window
+from chalicelib.core.latest_window import Latest, busiest, latest_window
 from chalicelib.core.rules import Rule
 from chalicelib.ports import Unavailable
 

@@ -14,7 +14,7 @@ from jsonschema_rs import Draft202012Validator
 from schemathesis.checks import CHECKS, load_all_checks
 
 import app
-from sluice.local.server import serve
+from sluice.local.gateway import serve
 
 DOCUMENT = json.loads((Path(app.__file__).parent / "chalicelib" / "openapi.json").read_text(encoding="utf-8"))
 load_all_checks()

@@ -13,7 +13,7 @@ from chalice.test import Client
 
 import app as deployed
 from chalicelib.bootstrap import running_in
-from sluice.local.server import Gateway, serve
+from sluice.local.gateway import Gateway, serve
 
 
 def sample() -> Chalice:

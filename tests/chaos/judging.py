@@ -41,8 +41,8 @@ class Judge:
             if item.kind != Block.kind:
                 continue
             self._in_force.add(item.id)
-            before = Block.read(change.old.body) if change.old else None
-            after = Block.read(change.new.body) if change.new else None
+            before = Block.from_json(change.old.body) if change.old else None
+            after = Block.from_json(change.new.body) if change.new else None
             if before and not after and before.until > now + self._most_skew_s:
                 raise Violation(f"the block of {before.network} was lost {before.until - now:.0f} s before its end")
             if before and after and after.until < before.until:

@@ -15,18 +15,18 @@ import pytest
 
 from chalicelib.bootstrap import Services
 from chalicelib.core.addresses import Network, NetworkSet
-from chalicelib.core.decoding import Decoder
 from chalicelib.core.ipsets import CAPACITY, IpSet, plan, wanted
-from chalicelib.core.requests import Decoded
+from chalicelib.core.logs.batch_decoder import BatchDecoder
+from chalicelib.core.logs.requests import Decoded
 from chalicelib.core.rules import RuleSet, parse_rules
 from chalicelib.core.state import Block, Heartbeat
 from chalicelib.core.windows import View
-from chalicelib.enforce import Client, Enforce, EnforceReport
-from chalicelib.ingest import Batch, Ingest, Report
+from chalicelib.pipeline.enforce import Enforce, EnforceReport, Pending
+from chalicelib.pipeline.ingest import Batch, Ingest, Report
+from chalicelib.pipeline.log_follower import BatchTally, LogFollower, Tail
+from chalicelib.pipeline.publish import Publish, PublishReport
+from chalicelib.pipeline.sweep import Sweep, SweepReport
 from chalicelib.ports import Item, Unavailable
-from chalicelib.publish import Publish, PublishReport
-from chalicelib.sweep import Sweep, SweepReport
-from chalicelib.tailing import Counting, Follower, Tail
 from tests.chaos.pipeline import Chaos
 from tests.properties.test_interleavings_of_ingest import (
     AnnouncesTooEarly,
@@ -118,8 +118,8 @@ def takes_windows_twice_as_long(services: Services) -> None:
     services.ingest._follower._new_view = new_view
 
 
-class WritesEachClientApart(Follower):
-    def append(self, tail: Tail, batch: Counting, now_ms: int) -> None:
+class WritesEachClientApart(LogFollower):
+    def append(self, tail: Tail, batch: BatchTally, now_ms: int) -> None:
         for counted in batch.tally:
             for key, slots in counted.clients.items():
                 alone = (replace(counted, clients={key: slots}),)
@@ -131,7 +131,7 @@ class IgnoresTheAllowlist(Publish):
         self, published: Mapping[IpSet, frozenset[Network]], report: PublishReport
     ) -> dict[IpSet, frozenset[Network]]:
         super()._changes(published, report)
-        blocks = [Block.read(item.body) for item in self._state.query(Block.kind)]
+        blocks = [Block.from_json(item.body) for item in self._state.query(Block.kind)]
         found = wanted(blocks, NetworkSet(()), {4: CAPACITY, 6: CAPACITY}, int(self._clock()))
         changes: dict[IpSet, frozenset[Network]] = {}
         for family, networks in found.networks.items():
@@ -142,7 +142,7 @@ class IgnoresTheAllowlist(Publish):
 class NeverLifts(Sweep):
     def __call__(self) -> SweepReport:
         beat = Heartbeat(at=int(self._clock()))
-        self._state.put_over([Item(kind=beat.kind, id=beat.id, body=beat.body())])
+        self._state.put_over([Item(kind=beat.kind, id=beat.id, body=beat.to_json())])
         return SweepReport()
 
 
@@ -158,7 +158,7 @@ def lifts_an_hour_early(services: Services) -> None:
     services.sweep._clock = lambda: clock() + 3600
 
 
-class StopsAtBadLines(Decoder):
+class StopsAtBadLines(BatchDecoder):
     def decode(self, *arguments: Any) -> Decoded:
         decoded = super().decode(*arguments)
         for piece in decoded.malformed:
@@ -166,13 +166,13 @@ class StopsAtBadLines(Decoder):
         return decoded
 
 
-class DropsTheBatchWithTheLine(Decoder):
+class DropsTheBatchWithTheLine(BatchDecoder):
     def decode(self, *arguments: Any) -> Decoded:
         decoded = super().decode(*arguments)
         return replace(decoded, requests=()) if decoded.malformed else decoded
 
 
-def decoder(kind: type[Decoder]) -> Broken:
+def decoder(kind: type[BatchDecoder]) -> Broken:
     def broken(services: Services) -> None:
         services.ingest._decoder.__class__ = kind
 
@@ -188,7 +188,7 @@ class SwallowsErrors(Ingest):
 
 
 class HasNoBreaker(Enforce):
-    def _breaks(self, clients: dict[str, Client], stored: dict[str, Block], now: int, report: EnforceReport) -> bool:
+    def _breaks(self, clients: dict[str, Pending], stored: dict[str, Block], now: int, report: EnforceReport) -> bool:
         return False
 
 

@@ -13,7 +13,7 @@ import pytest
 from chalicelib.edges.events import state_changes
 from chalicelib.edges.state_table import StateTable
 from chalicelib.edges.tally_table import TallyTable
-from chalicelib.ports import Change, Conflict, StateStore, TallyLogs
+from chalicelib.ports import Conflict, StateStore, StreamChange, TallyLogs
 from sluice.local.cloud import state_event
 from sluice.local.memory import MemoryStateStore, MemoryTallyLogs
 from tests.aws_tables import Tables, stream_event, streams_client
@@ -55,7 +55,7 @@ class Streamed:
     store: StateStore
     event: Callable[[], dict[str, Any]]
 
-    def changes(self) -> list[Change]:
+    def changes(self) -> list[StreamChange]:
         return state_changes(self.event())
 
 

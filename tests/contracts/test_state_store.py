@@ -8,7 +8,7 @@ import pytest
 from chalicelib.core.state import Block, Detection, Heartbeat, StoredRules
 from chalicelib.edges.events import state_changes
 from chalicelib.edges.state_table import StateTable
-from chalicelib.ports import Change, Conflict, Delete, Item, Put, StateStore, Unavailable, Write
+from chalicelib.ports import Conflict, Delete, Item, Put, StateStore, StreamChange, Unavailable, Write
 from tests.aws_tables import Tables, calls_of
 from tests.contracts.conftest import ATOMIC, RACERS, Race, Streamed
 
@@ -257,10 +257,10 @@ def test_the_stream_tells_every_change_of_an_item_in_order(streamed: Streamed) -
     store.write([Delete(item(version=2))])
     store.write([Put(item(body=b"3"))])
     assert streamed.changes() == [
-        Change(KIND, item().id, b"1", existed=False),
-        Change(KIND, item().id, b"2", existed=True),
-        Change(KIND, item().id, None, existed=True),
-        Change(KIND, item().id, b"3", existed=False),
+        StreamChange(KIND, item().id, b"1", existed=False),
+        StreamChange(KIND, item().id, b"2", existed=True),
+        StreamChange(KIND, item().id, None, existed=True),
+        StreamChange(KIND, item().id, b"3", existed=False),
     ]
 
 
@@ -309,8 +309,8 @@ def test_writing_the_same_again_is_no_change(streamed: Streamed) -> None:
 def test_a_heartbeat_is_a_change_each_minute(streamed: Streamed) -> None:
     for at in (60, 120):
         beat = Heartbeat(at=at)
-        streamed.store.put_over([Item(kind=beat.kind, id=beat.id, body=beat.body())])
-    assert [Heartbeat.read(change.body or b"").at for change in streamed.changes()] == [60, 120]
+        streamed.store.put_over([Item(kind=beat.kind, id=beat.id, body=beat.to_json())])
+    assert [Heartbeat.from_json(change.body or b"").at for change in streamed.changes()] == [60, 120]
 
 
 def test_what_the_store_removes_by_itself_is_no_change(streamed: Streamed) -> None:
@@ -337,7 +337,7 @@ def test_an_item_expires_by_a_number_of_epoch_seconds(tables: Tables) -> None:
 
 def test_a_body_is_text_that_an_operator_can_read(tables: Tables) -> None:
     rules = StoredRules(text='[[rule]]\nname = "größe"\n')
-    StateTable(tables.client, tables.state).put_over([Item(kind=rules.kind, id="active", body=rules.body())])
+    StateTable(tables.client, tables.state).put_over([Item(kind=rules.kind, id="active", body=rules.to_json())])
     (stored,) = tables.client.scan(TableName=tables.state)["Items"]
     assert "größe" in stored["body"]["S"]
 

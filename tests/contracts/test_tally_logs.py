@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from chalicelib.edges.tally_table import TallyTable
+from chalicelib.pipeline.log_follower import EXPIRE_MS, LARGEST_ITEM
 from chalicelib.ports import Conflict, LogItem, TallyLogs, Unavailable
-from chalicelib.tailing import EXPIRE_MS, LARGEST_ITEM
 from tests.aws_tables import Tables, calls_of
 from tests.contracts.conftest import ATOMIC, RACERS, Race
 

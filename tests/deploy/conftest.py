@@ -14,8 +14,8 @@ from sluice.deploy.account import Account, connect
 from sluice.deploy.apply import apply, survey
 from sluice.deploy.plan import Step, to_set_up, to_tear_down
 from sluice.deploy.resources import remains_of, resources_of
-from sluice.deploy.resources.project import Project
-from sluice.deploy.stage import Choices, Place, Stage
+from sluice.deploy.resources.chalice_config import Project
+from sluice.deploy.stage import Choices, Location, Stage
 from tests.deploy.front import Front
 
 collect_ignore = ["chalice_deploy.py", "lambda_runtime.py", "translate.py"]
@@ -24,7 +24,7 @@ collect_ignore = ["chalice_deploy.py", "lambda_runtime.py", "translate.py"]
 ROOT = Path(__file__).parents[2]
 RULES = (ROOT / "chalicelib" / "rules.toml").read_text()
 REGION = "us-east-1"
-PLACE = Place(account="123456789012", region=REGION)
+PLACE = Location(account="123456789012", region=REGION)
 NOW = 1_760_000_000
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sluice.deploy.resources.project import Project
+from sluice.deploy.resources.chalice_config import Project
 from tests.deploy.conftest import REGION, ROOT, as_committed
 
 CHALICE = [sys.executable, "-c", "from chalice.cli import main; main()"]

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from chalicelib.core.state import ACTIVE, Breaker, Heartbeat, Pause, State, StoredRules
+from chalicelib.core.state import ACTIVE, Breaker, Heartbeat, Pause, StateRecord, StoredRules
 from chalicelib.edges.state_table import StateTable
 from chalicelib.ports import Item
-from sluice.deploy.doctor.examination import CHECKS, examine
-from sluice.deploy.doctor.patient import Finding, Patient
+from sluice.deploy.doctor.checks import CHECKS, examine
+from sluice.deploy.doctor.inspection import Finding, Patient
 from sluice.deploy.resources import resources_of
 from tests.deploy.conftest import NOW, REGION, RULES, World
 from tests.deploy.front import run_no_functions
@@ -43,9 +43,9 @@ class Ward:
     def findings(self) -> list[Finding]:
         return examine(Patient(self.stage, self.account, NOW, self._resources))
 
-    def store(self, record: State, id: str) -> None:
+    def store(self, record: StateRecord, id: str) -> None:
         state = StateTable(self.account.client("dynamodb"), self.stage.state_table)
-        state.put_over([Item(kind=record.kind, id=id, body=record.body())])
+        state.put_over([Item(kind=record.kind, id=id, body=record.to_json())])
 
     def report(self, namespace: str, name: str, value: float, **dimensions: str) -> None:
         self.account.client("cloudwatch").put_metric_data(

@@ -18,7 +18,7 @@ from chalicelib.core.state import ACTIVE, Block, Detection, History, StoredRules
 from chalicelib.ports import Item
 from sluice.deploy.policies import STACK, arns_of, file_name, policies
 from sluice.deploy.stage import Stage
-from sluice.local.server import Gateway
+from sluice.local.gateway import Gateway
 from tests.deploy.conftest import ROOT, World
 from tests.deploy.events import kinesis_event, line, state_event
 
@@ -121,7 +121,7 @@ def deployed(world: World) -> Iterator[Deployed]:
         services = replace(services, world=replace(services.world, sleep=lambda _: None))
         botocore_handlers.BUILTIN_HANDLERS.remove(hook)
         rules = StoredRules(text=RULES, by="test", saved_at=0)
-        services.world.state.put_over([Item(kind=rules.kind, id=ACTIVE, body=rules.body(), version=1)])
+        services.world.state.put_over([Item(kind=rules.kind, id=ACTIVE, body=rules.to_json(), version=1)])
         yield Deployed(stage, services, calls, world.project.policies("prod"), world.tokens[0])
 
 
@@ -139,11 +139,11 @@ def test_every_function_stays_within_its_policy(deployed: Deployed) -> None:
     assert detections
     used["enforce"] = deployed.calls_of("enforce", state_event(detections))
     blocks = stored(deployed, Block.kind)
-    assert [Block.read(block.body).network for block in blocks] == ["192.0.2.7/32"]
+    assert [Block.from_json(block.body).network for block in blocks] == ["192.0.2.7/32"]
     used["publish"] = deployed.calls_of("publish", state_event(blocks))
     assert "wafv2:UpdateIPSet" in {call.action for call in used["publish"]}
     over = Block(network="198.51.100.7/32", blocked_at=1, until=2)
-    deployed.services.world.state.put_over([Item(kind=over.kind, id=over.network, body=over.body())])
+    deployed.services.world.state.put_over([Item(kind=over.kind, id=over.network, body=over.to_json())])
     schedule = {
         "time": "",
         "region": "",

@@ -16,7 +16,7 @@ from chalicelib.edges.state_table import StateTable
 from sluice.deploy.account import AwsError, connect
 from sluice.deploy.apply import apply
 from sluice.deploy.plan import Action
-from sluice.deploy.resources.project import Project
+from sluice.deploy.resources.chalice_config import Project
 from sluice.deploy.stage import Refusal, Stage
 from tests.deploy.conftest import NOW, RULES, World
 from tests.deploy.front import Front, Interrupted
@@ -90,8 +90,8 @@ def test_the_first_rules_are_stored_and_later_ones_are_left_alone(world: World) 
     store = StateTable(world.account.client("dynamodb"), stage.state_table)
     item = store.get(StoredRules.kind, ACTIVE)
     assert item is not None
-    assert parse_rules(StoredRules.read(item.body).text) == parse_rules(RULES)
-    edited = StoredRules(text="", by="operator").body()
+    assert parse_rules(StoredRules.from_json(item.body).text) == parse_rules(RULES)
+    edited = StoredRules(text="", by="operator").to_json()
     store.put_over([type(item)(kind=item.kind, id=item.id, body=edited, version=item.version)])
     world.set_up(stage)
     kept = store.get(StoredRules.kind, ACTIVE)

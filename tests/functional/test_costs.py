@@ -14,12 +14,12 @@ import pytest
 from chalicelib import bootstrap
 from chalicelib.bootstrap import Services, World, compose
 from chalicelib.config import read_config
-from chalicelib.core.cloudfront import FIELDS
+from chalicelib.core.logs.cloudfront import FIELDS
 from chalicelib.core.state import ACTIVE, StoredRules
 from chalicelib.edges.events import kinesis_batch
 from chalicelib.edges.state_table import StateTable
 from chalicelib.edges.tally_table import TallyTable
-from chalicelib.ingest import Batch, Report
+from chalicelib.pipeline.ingest import Batch, Report
 from chalicelib.ports import Item, LogItem
 from sluice.local.cloud import MOST_BYTES, RECORD_FRAME, Telemetry, kinesis_event
 from sluice.local.kinesis import Record
@@ -87,7 +87,7 @@ def line(at: float, client: str, path: str = "/", method: str = "GET", status: s
 def tables(request: pytest.FixtureRequest) -> Tables:
     tables: Tables = request.getfixturevalue("moto_tables" if request.param == "moto" else "local_tables")
     stored = StoredRules(text=RULES)
-    StateTable(tables.client, tables.state).put_over([Item(kind=stored.kind, id=ACTIVE, body=stored.body())])
+    StateTable(tables.client, tables.state).put_over([Item(kind=stored.kind, id=ACTIVE, body=stored.to_json())])
     return tables
 
 

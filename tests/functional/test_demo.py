@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from sluice.cli import main
-from sluice.demo.traffic import ALLOWED
+from sluice.demo.actors import ALLOWED
 
 LINE = "{time:.3f}\t{address}\t200\tGET\twww.example.com\t/\tid-{number}\tcurl\t-\n"
 RULES = """

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sluice.client import Bearer, Client
+from sluice.api_client import ApiClient, Bearer
 
 ROOT = Path(__file__).parents[2]
 RULES = """
@@ -25,7 +25,7 @@ PATIENCE_S = 15.0
 
 
 @contextmanager
-def dev(*words: str) -> Iterator[tuple[subprocess.Popen[bytes], Client]]:
+def dev(*words: str) -> Iterator[tuple[subprocess.Popen[bytes], ApiClient]]:
     """The command, running, and a client of its API that holds the operator's token."""
     command = [sys.executable, "-m", "sluice", "dev", "--port", "0", *words]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -37,7 +37,7 @@ def dev(*words: str) -> Iterator[tuple[subprocess.Popen[bytes], Client]]:
                 assert line, told
                 told += line
             url, token = re.search(r"SLUICE_URL=(\S+) SLUICE_TOKEN=(\S+)", told).groups()  # type: ignore[union-attr]
-            yield process, Client(url, Bearer(token))
+            yield process, ApiClient(url, Bearer(token))
         finally:
             process.send_signal(signal.SIGINT)
             assert process.wait(PATIENCE_S) == 0
@@ -51,7 +51,7 @@ def attack() -> bytes:
     )
 
 
-def blocked(client: Client) -> set[str]:
+def blocked(client: ApiClient) -> set[str]:
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         found = {block["network"] for block in client.get("/v1/blocks")["blocks"]}

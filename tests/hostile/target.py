@@ -6,15 +6,15 @@ from dataclasses import dataclass, field, replace
 
 from chalicelib.bootstrap import Services, World, compose
 from chalicelib.config import read_config
-from chalicelib.core.cloudfront import DEFAULT_FIELDS
+from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
 from chalicelib.core.state import ACTIVE, Block, StoredRules
 from chalicelib.core.windows import View
 from chalicelib.edges.batch_get import KEYS_A_READ
 from chalicelib.edges.events import state_changes
 from chalicelib.edges.state_table import attributes_of
 from chalicelib.edges.tally_table import _attributes as attributes_of_tally
-from chalicelib.enforce import EnforceReport
-from chalicelib.ingest import Batch, Report
+from chalicelib.pipeline.enforce import EnforceReport
+from chalicelib.pipeline.ingest import Batch, Report
 from chalicelib.ports import Item, LogItem, LogKey, Registry
 from sluice.local.cloud import Telemetry, state_event
 from sluice.local.memory import MemoryStateStore, MemoryTallyLogs
@@ -100,7 +100,7 @@ class Target:
 
     def __post_init__(self) -> None:
         stored = StoredRules(text=self.rules)
-        self.state.put_over([Item(kind=StoredRules.kind, id=ACTIVE, body=stored.body())])
+        self.state.put_over([Item(kind=StoredRules.kind, id=ACTIVE, body=stored.to_json())])
         self.state.write_units = 0
         self.services = compose(
             read_config(self.settings),

@@ -8,8 +8,8 @@ from random import Random
 import pytest
 
 from chalicelib.core.addresses import MEMO_ENTRIES
-from chalicelib.core.decoding import Decoder
 from chalicelib.core.detections import MOST_ANNOUNCED, MOST_OFFENDERS
+from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.rules import parse_rules
 from chalicelib.core.state import Breaker, Detection
 from chalicelib.core.tally import Tallier
@@ -92,7 +92,7 @@ def test_addresses_whose_numbers_collide_do_not_collide_as_keys() -> None:
     numbers = [PREFIX + (2**61 - 1) * number for number in range(1, 5001)]
     assert len(set(map(hash, numbers))) == 1
     (counted,) = Tallier(parse_rules(WHOLE_ADDRESSES).meters()).tally(
-        Decoder().decode([line(NOW, str(IPv6Address(number))) for number in numbers]).requests
+        BatchDecoder().decode([line(NOW, str(IPv6Address(number))) for number in numbers]).requests
     )
     assert counted.clients.keys() == {number.to_bytes(16, "big") for number in numbers}
     assert len({hash(key) & 0xFFFFFFFF for key in counted.clients}) > 4990
@@ -135,7 +135,7 @@ def test_g9_a_flood_of_offenders_opens_the_breaker_and_is_not_blocked() -> None:
     assert target.blocked() == set()
     item = target.state.get(Breaker.kind, Breaker.id)
     assert item is not None
-    assert Breaker.read(item.body).would_block > 9_900
+    assert Breaker.from_json(item.body).would_block > 9_900
 
 
 def test_one_client_in_all_slots_of_an_hour_is_a_few_thousand_entries() -> None:

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import pytest
 
 import chalicelib
-from chalicelib.core.decoding import MOST_MESSAGES, MOST_TEXT, Decoder
-from chalicelib.core.requests import Malformed, Reason
+from chalicelib.core.logs.batch_decoder import MOST_MESSAGES, MOST_TEXT, BatchDecoder
+from chalicelib.core.logs.requests import Malformed, Reason
 from chalicelib.core.scope import Scope
 from tests.hostile.target import NOW, Target, line
 from tests.unit.core.records import envelope, waf_text
@@ -71,7 +71,7 @@ def bomb(event: bytes, size: int) -> bytes:
 def test_a_bomb_costs_no_more_than_the_largest_envelope() -> None:
     packed = gzip.compress(bytes(100 << 20), 9, mtime=0)
     tracemalloc.start()
-    decoded = Decoder().decode([packed, envelope(waf_text())])
+    decoded = BatchDecoder().decode([packed, envelope(waf_text())])
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert [piece.reason for piece in decoded.malformed] == [Reason.TOO_LARGE]
@@ -83,7 +83,7 @@ def test_a_batch_of_bombs_holds_bounded_memory_and_the_rest_is_counted() -> None
     many = bomb(b'{"message":""}', 15 << 20)
     large = bomb(b'{"message":"' + b" " * (1 << 20) + b'"}', 15 << 20)
     number = MOST_TEXT // (15 << 20) + 3
-    decoded = Decoder().decode([envelope(waf_text())] + [many] * 3 + [large] * number)
+    decoded = BatchDecoder().decode([envelope(waf_text())] + [many] * 3 + [large] * number)
     refused = sum(piece.reason is Reason.TOO_LARGE for piece in decoded.malformed)
     assert len(decoded) == 1
     assert refused >= 3 + 2, "those with too many messages, and those past the bound for text"
@@ -93,7 +93,7 @@ def test_a_batch_of_bombs_holds_bounded_memory_and_the_rest_is_counted() -> None
 @pytest.mark.parametrize("cut", [1, 20, 100, 200])
 def test_a_truncated_envelope_is_malformed_and_stops_nothing(cut: int) -> None:
     whole = envelope(waf_text(), waf_text())
-    decoded = Decoder().decode([whole[:-cut], whole, whole[: len(whole) // 2]])
+    decoded = BatchDecoder().decode([whole[:-cut], whole, whole[: len(whole) // 2]])
     assert len(decoded) == 2
     assert {piece.reason for piece in decoded.malformed} == {Reason.GZIP}
 
@@ -101,7 +101,7 @@ def test_a_truncated_envelope_is_malformed_and_stops_nothing(cut: int) -> None:
 def test_an_envelope_in_an_envelope_is_not_opened() -> None:
     inner = envelope(waf_text()).decode("latin-1").encode()
     text = json.dumps({"messageType": "DATA_MESSAGE", "logEvents": [{"message": waf_text().decode()}]}).encode()
-    decoded = Decoder().decode([envelope(inner, text, waf_text())])
+    decoded = BatchDecoder().decode([envelope(inner, text, waf_text())])
     assert len(decoded) == 1
     assert {piece.reason for piece in decoded.malformed} == {Reason.JSON, Reason.FIELDS}
 
@@ -109,7 +109,7 @@ def test_an_envelope_in_an_envelope_is_not_opened() -> None:
 @pytest.mark.parametrize("opening", [b"[", b'{"httpRequest":', b'{"a":[', b'"\\'], ids=str)
 def test_json_nested_without_end_is_malformed(opening: bytes) -> None:
     deep = b"{" + opening * (LARGE // len(opening))
-    decoded = Decoder().decode([deep, envelope(deep), waf_text()])
+    decoded = BatchDecoder().decode([deep, envelope(deep), waf_text()])
     assert len(decoded) == 1
     assert {piece.reason for piece in decoded.malformed} <= {Reason.JSON, Reason.FIELDS}
 
@@ -126,7 +126,7 @@ def patterns() -> Iterator[tuple[str, "re.Pattern[str] | re.Pattern[bytes]"]]:
 
 def test_no_pattern_repeats_a_repetition() -> None:
     found = dict(patterns())
-    assert "chalicelib.core.cloudfront._TIME" in found
+    assert "chalicelib.core.logs.cloudfront._TIME" in found
     for name, pattern in found.items():
         text = pattern.pattern if isinstance(pattern.pattern, str) else pattern.pattern.decode()
         assert not re.search(r"[*+}]\)[*+{]", text), f"{name}: {text}"
@@ -143,7 +143,7 @@ def test_traps_in_every_cell_are_read_in_one_pass(trap: str) -> None:
         line(NOW, VICTIM, agent=trap, path=trap, forwarded=trap),
         line(NOW, VICTIM).replace(b"www.example.com", trap.encode()),
     ]
-    decoded = Decoder().decode(lines * 20)
+    decoded = BatchDecoder().decode(lines * 20)
     assert {piece.reason for piece in decoded.malformed} == {Reason.TIMESTAMP, Reason.ADDRESS}
     (requests,) = decoded.requests
     assert len(requests) == 40

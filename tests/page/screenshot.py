@@ -7,9 +7,9 @@ from pathlib import Path
 
 from chalicelib.core.tokens import Role
 from sluice.commands.dev import FIRST_ATTACK_S, SITE_RULES
+from sluice.demo.actors import ALLOWED
+from sluice.demo.endless import open_all_hours
 from sluice.demo.run import TICK_S, Traffic
-from sluice.demo.site import open_all_hours
-from sluice.demo.traffic import ALLOWED
 from sluice.local.opened import OpenCloud
 from tests.page.browser import chromium, executable, sign_in
 

@@ -12,7 +12,7 @@ from tests.open_site import Site
 from tests.page.browser import sign_in
 from tests.page.conftest import OpenPage
 
-PAGE = Path(app.__file__).parent / "chalicelib" / "page"
+PAGE = Path(app.__file__).parent / "chalicelib" / "web"
 OPENAPI = json.loads((PAGE.parent / "openapi.json").read_text(encoding="utf-8"))
 VIEWS = ("now", "blocks", "client/203.0.113.9", "allowlist", "rules", "audit")
 MARKUP = "<img src=x onerror=\"document.title='run'\"><script>document.title='run'</script>"

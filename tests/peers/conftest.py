@@ -146,7 +146,7 @@ def site(
             telemetry=telemetry,
         )
         stored = StoredRules(text=RULES)
-        world.state.put_over([Item(kind=stored.kind, id=ACTIVE, body=stored.body())])
+        world.state.put_over([Item(kind=stored.kind, id=ACTIVE, body=stored.to_json())])
         site.mappings = Mappings(kinesis_client, stream, streams, local_tables.state_stream_arn, site.container)
         yield site
         for client in (world.state._client, world.ip_sets._client, streams):  # type: ignore[attr-defined]

@@ -3,7 +3,7 @@
 import pytest
 
 from chalicelib.core.state import Block
-from chalicelib.enforce import Case, Client, Enforce, EnforceReport
+from chalicelib.pipeline.enforce import Case, Enforce, EnforceReport, Pending
 from chalicelib.ports import Conflict
 from tests.simulation.enforcing import Enforcing
 from tests.simulation.schedule import Crash, FaultAt, Unavailable
@@ -34,7 +34,7 @@ def test_a_failure_at_any_single_point_changes_nothing(seed: int, kind: type[Bas
 
 
 class WritesWithoutCondition(Enforce):
-    def _write(self, clients: dict[str, Client], report: EnforceReport) -> list[Case]:
+    def _write(self, clients: dict[str, Pending], report: EnforceReport) -> list[Case]:
         for network, client in clients.items():
             for write in client.writes(network):
                 self._state.put_over([write.item])
@@ -42,13 +42,13 @@ class WritesWithoutCondition(Enforce):
 
 
 class DropsWhatIsOvertaken(Enforce):
-    def _write(self, clients: dict[str, Client], report: EnforceReport) -> list[Case]:
+    def _write(self, clients: dict[str, Pending], report: EnforceReport) -> list[Case]:
         super()._write(clients, report)
         return []
 
 
 class WritesBlockAndHistoryApart(Enforce):
-    def _write(self, clients: dict[str, Client], report: EnforceReport) -> list[Case]:
+    def _write(self, clients: dict[str, Pending], report: EnforceReport) -> list[Case]:
         lost: list[Case] = []
         for network, client in clients.items():
             try:
@@ -60,7 +60,7 @@ class WritesBlockAndHistoryApart(Enforce):
 
 
 class ForgetsHistories(Enforce):
-    def _decide(self, cases: list[Case], stored: dict[str, Block], now: int) -> dict[str, Client]:
+    def _decide(self, cases: list[Case], stored: dict[str, Block], now: int) -> dict[str, Pending]:
         clients = super()._decide(cases, stored, now)
         for client in clients.values():
             client.new_history = None

@@ -10,9 +10,9 @@ import pytest
 from chalicelib.bootstrap import Services
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.windows import View
-from chalicelib.ingest import Batch, Ingest, Report
+from chalicelib.pipeline.ingest import Batch, Ingest, Report
+from chalicelib.pipeline.log_follower import BatchTally, LogFollower, Tail
 from chalicelib.ports import Conflict, LogItem, Registry
-from chalicelib.tailing import Counting, Follower, Tail
 from tests.simulation.ingesting import DORMANT_S, Broken, Ingesting
 from tests.simulation.ports import LedgerTallyLogs
 from tests.simulation.schedule import Crash, FaultAt, Unavailable
@@ -64,7 +64,7 @@ class AppendsWithoutCondition(LedgerTallyLogs):
         super().append(log, offset, items)
 
 
-class ReadsBeforeItAppends(Follower):
+class ReadsBeforeItAppends(LogFollower):
     def prepare(self, rules: RuleSet, oldest_ms: int, now_ms: int) -> View:
         view = super().prepare(rules, oldest_ms, now_ms)
         super().catch_up(now_ms)
@@ -75,18 +75,18 @@ class ReadsBeforeItAppends(Follower):
             super().catch_up(now_ms)
 
 
-class NeverReadsOthers(Follower):
+class NeverReadsOthers(LogFollower):
     def catch_up(self, now_ms: int, own: Tail | None = None) -> None:
         if own is None:
             super().catch_up(now_ms)
 
 
-class IgnoresSequenceNumbers(Follower):
-    def append(self, tail: Tail, batch: Counting, now_ms: int) -> None:
+class IgnoresSequenceNumbers(LogFollower):
+    def append(self, tail: Tail, batch: BatchTally, now_ms: int) -> None:
         super().append(tail, replace(batch, last_sequence=-1), now_ms)
 
 
-class OpensWithoutClosing(Follower):
+class OpensWithoutClosing(LogFollower):
     def open(self, shard: str, now_ms: int) -> None:
         logs = self._registry.get(shard, ())
         try:
@@ -96,13 +96,13 @@ class OpensWithoutClosing(Follower):
         self.catch_up(now_ms)
 
 
-class KeepsOldMemories(Follower):
+class KeepsOldMemories(LogFollower):
     def prepare(self, rules: RuleSet, oldest_ms: int, now_ms: int) -> View:
         self._read_at_ms = now_ms
         return super().prepare(rules, oldest_ms, now_ms)
 
 
-class KeepsHalfAColdStart(Follower):
+class KeepsHalfAColdStart(LogFollower):
     def _load(self, rules: RuleSet, since_ms: int, now_ms: int) -> View:
         view = self.view = self._new_view(rules)
         view.keep_since(since_ms)
@@ -112,7 +112,7 @@ class KeepsHalfAColdStart(Follower):
         return view
 
 
-class NeverAdoptsNewLogs(Follower):
+class NeverAdoptsNewLogs(LogFollower):
     def _adopt(self, registry: Registry, view: View) -> bool:
         if self._tails:
             registry = {
@@ -152,7 +152,7 @@ class AnnouncesTooEarly(Ingest):
         return report
 
 
-def follower(kind: type[Follower]) -> Broken:
+def follower(kind: type[LogFollower]) -> Broken:
     def broken(services: Services) -> None:
         services.ingest._follower.__class__ = kind
 
@@ -189,7 +189,7 @@ def test_the_simulation_notices_an_append_without_its_condition() -> None:
     ],
 )
 def test_the_simulation_notices_a_follower_that_is_broken(
-    kind: type[Follower], silences_s: Sequence[float], complaint: str
+    kind: type[LogFollower], silences_s: Sequence[float], complaint: str
 ) -> None:
     def run(seed: int) -> None:
         phases = 4 if silences_s else 1

@@ -7,8 +7,8 @@ import pytest
 
 from chalicelib.core.addresses import Network
 from chalicelib.core.ipsets import IpSet
+from chalicelib.pipeline.publish import Publish, PublishReport
 from chalicelib.ports import Conflict, Throttled, Unavailable
-from chalicelib.publish import Publish, PublishReport
 from tests.simulation.publishing import Publishing
 from tests.simulation.schedule import Crash, FaultAt
 from tests.simulation.seeds import first_violation, play, seeds

@@ -11,7 +11,7 @@ from chalicelib.bootstrap import Services, World, compose
 from chalicelib.config import read_config
 from chalicelib.core.rules import Rule, parse_rules
 from chalicelib.core.state import ACTIVE, Detection, StoredRules
-from chalicelib.ingest import Batch
+from chalicelib.pipeline.ingest import Batch
 from chalicelib.ports import Item
 from sluice.local.cloud import Telemetry
 from sluice.local.memory import MemoryStateStore, MemoryTallyLogs
@@ -95,7 +95,7 @@ def client_of(address: str, rule: Rule) -> str:
 def detected(text: str, batches: list[Delivered], sample_rate: int) -> set[tuple[str, str]]:
     """Rule and client of everything that real containers detect; numbers 0 and 1 are cold at every batch."""
     state, tally_logs = MemoryStateStore(), MemoryTallyLogs()
-    state.put_over([Item(kind=StoredRules.kind, id=ACTIVE, body=StoredRules(text=text).body())])
+    state.put_over([Item(kind=StoredRules.kind, id=ACTIVE, body=StoredRules(text=text).to_json())])
     config = read_config({"CLOUDFRONT_FIELDS": "timestamp,c-ip", "SAMPLE_RATE": str(sample_rate), "LATENESS_S": "10"})
     world = World(
         tally_logs=tally_logs,
@@ -124,6 +124,6 @@ def detected(text: str, batches: list[Delivered], sample_rate: int) -> set[tuple
         (detection.terms.name, offender.network)
         for change in state.changes
         if change.new is not None and change.new.kind == Detection.kind
-        for detection in [Detection.read(change.new.body)]
+        for detection in [Detection.from_json(change.new.body)]
         for offender in detection.offenders
     }

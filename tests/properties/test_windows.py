@@ -8,9 +8,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from chalicelib.core.requests import Source
+from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Rule, RuleSet
-from chalicelib.core.tally import BadTally, Counted, Tally, pack, split, unpack
+from chalicelib.core.tally import BadTally, MeterTally, Tally, pack, split, unpack
 from chalicelib.core.windows import View, Window, over_limit
 
 slots_of_a_client = st.dictionaries(st.integers(0, 60), st.integers(1, 4), min_size=1, max_size=12)
@@ -53,7 +53,7 @@ clients = st.dictionaries(
     max_size=6,
 )
 counted = st.builds(
-    Counted,
+    MeterTally,
     source=st.sampled_from(Source),
     topic=st.binary(min_size=8, max_size=8),
     ipv4=st.integers(8, 32),
@@ -111,7 +111,7 @@ def rule(name: str, window_s: int, limit: int = 0, resolution: int = 10) -> Rule
 def tally_of(made: dict[bytes, list[int]], rules: RuleSet) -> Tally:
     """Of requests' times by client."""
     return tuple(
-        Counted(
+        MeterTally(
             Source.CLOUDFRONT,
             meter.topic,
             meter.ipv4,

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
 
 from chalicelib.core.rules import Rule
-from sluice.replay.decoding import Block
-from sluice.replay.standard import VERSION_1
+from sluice.logs.cloudfront_standard import VERSION_1
+from sluice.logs.file_decoder import Chunk
 
 T0 = 1_760_000_000_000
 
@@ -102,8 +102,8 @@ def combined(hit: Hit) -> str:
     return f'{hit.client} - - [{stamp}] "{hit.method} {hit.path}?q=1 HTTP/1.1" {hit.status} 512 "-" "{hit.agent}"'
 
 
-def block(lines: Iterable[str], header: str = "") -> Block:
-    return Block((header + "\n".join(lines) + "\n").encode())
+def block(lines: Iterable[str], header: str = "") -> Chunk:
+    return Chunk((header + "\n".join(lines) + "\n").encode())
 
 
 def network(rule: Rule, client: str) -> str:

@@ -11,9 +11,9 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sluice.analysis.aws_waf_model import CHECK_S, RateBasedRule, refusals
+from sluice.analysis.compare import Blocked, Side, compare
 from sluice.cli import main
-from sluice.replay.aws_waf import CHECK_S, RateBasedRule, refusals
-from sluice.replay.comparing import Blocked, Side, compare
 from tests.replay import logs
 from tests.replay.test_judging import S0, every
 

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.core.addresses import parse_network
+from sluice.analysis.explain import NearMiss, explain, near_misses
+from sluice.analysis.summary import offenders
 from sluice.cli import main
 from sluice.replay.engine import Options, replay
-from sluice.replay.explaining import NearMiss, explain, near_misses
-from sluice.replay.summary import offenders
 from tests.replay import logs
 from tests.replay.logs import T0, Hit
 from tests.replay.test_judging import ME, every, rules_of

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from chalicelib.core.rules import RuleSet, parse_rules
 from chalicelib.core.windows import over_limit
+from sluice.analysis.summary import by_rule, offenders, result_json
 from sluice.replay.engine import Options, Result, replay
-from sluice.replay.judging import crossings, peak
-from sluice.replay.summary import by_rule, offenders, result_json
+from sluice.replay.verdicts import crossings, peak
 from tests.replay import logs
 from tests.replay.logs import T0, Hit
 

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.core.addresses import NetworkSet
-from chalicelib.core.requests import Source
+from chalicelib.core.logs.requests import Source
 from sluice.cli import main
-from sluice.replay import reading
-from sluice.replay.decoding import Block, LogDecoder
+from sluice.logs import files as reading
+from sluice.logs.cloudfront_standard import VERSION_1
+from sluice.logs.file_decoder import Chunk, LogDecoder
 from sluice.replay.engine import Options, replay
-from sluice.replay.standard import VERSION_1
 from tests.replay import logs
 from tests.replay.logs import T0, Hit
 from tests.replay.test_offenders import one_rule
@@ -99,7 +99,7 @@ def test_a_folder_may_mix_everything(run: Callable[..., Result], tmp_path: Path)
 @settings(max_examples=25, deadline=None)
 def test_one_stream_may_mix_everything(order: Sequence[str]) -> None:
     text = "".join(TEXTS[name].rstrip("\n") + "\n" for name in order)
-    (result,) = replay([Block(text.encode())], [one_rule(2)], Options())
+    (result,) = replay([Chunk(text.encode())], [one_rule(2)], Options())
     assert result.seen.malformed.total() == 0
     assert result.seen.requests == 3 * len(order)
 
@@ -110,7 +110,7 @@ def test_blocks_may_be_cut_anywhere(size: int, tmp_path: Path, monkeypatch: pyte
     for name, text in TEXTS.items():
         for stored in (text.encode(), gzip.compress(text.encode())):
             (tmp_path / "log").write_bytes(stored)
-            blocks = reading.blocks([tmp_path / "log"], reading.Progress())
+            blocks = reading.chunks([tmp_path / "log"], reading.Progress())
             (result,) = replay(blocks, [one_rule(2, "10s")], Options())
             assert (result.seen.requests, result.seen.malformed.total()) == (3, 0), name
 
@@ -132,7 +132,7 @@ def test_of_a_cut_gzip_every_readable_byte_is_used(cut: int, tmp_path: Path, mon
     monkeypatch.setattr(reading, "BLOCK_BYTES", 1000)
     whole = gzip.compress(b"a" * 200_000 + b"\n" + b"b" * 100_000)[:cut]
     (tmp_path / "cut.gz").write_bytes(whole)
-    blocks = list(reading.blocks([tmp_path / "cut.gz"], reading.Progress()))
+    blocks = list(reading.chunks([tmp_path / "cut.gz"], reading.Progress()))
     assert b"".join(block.text for block in blocks) == zlib.decompressobj(wbits=31).decompress(whole)
 
 
@@ -222,7 +222,7 @@ def test_a_status_of_000_matches_000_alone() -> None:
 @settings(max_examples=150, deadline=None)
 def test_no_bytes_stop_the_reading(junk: list[bytes], name: str) -> None:
     text = b"\n".join([*junk, TEXTS[name].encode(), *junk])
-    (result,) = replay([Block(text)], [one_rule(2)], Options())
+    (result,) = replay([Chunk(text)], [one_rule(2)], Options())
     assert result.seen.requests >= 3 or name == "v2 w3c" or any(b"#Fields:" in piece for piece in junk)
 
 
@@ -373,7 +373,7 @@ def test_a_line_without_end_is_cut_and_does_not_fill_the_memory(
     monkeypatch.setattr(reading, "BLOCK_BYTES", 1000)
     monkeypatch.setattr(reading, "LONGEST_LINE", 5000)
     (tmp_path / "log").write_bytes(b"x" * 50_000 + b"\n" + TEXTS["waf"].encode())
-    blocks = list(reading.blocks([tmp_path / "log"], reading.Progress()))
+    blocks = list(reading.chunks([tmp_path / "log"], reading.Progress()))
     assert max(len(block.text) for block in blocks) < 7000
     (result,) = replay(blocks, [one_rule(2, "10s")], Options())
     assert result.seen.requests == 3

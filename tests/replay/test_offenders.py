@@ -7,15 +7,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from chalicelib.core.addresses import NetworkSet
-from chalicelib.core.cloudfront import DEFAULT_FIELDS
-from chalicelib.core.requests import Source
+from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
+from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import RuleSet, parse_rules
-from chalicelib.core.tally import Counted, Slots
-from sluice.replay import counting, sieve, strips
-from sluice.replay.counting import Counts
-from sluice.replay.decoding import Block, LogDecoder
+from chalicelib.core.tally import MeterTally, Slots
+from sluice.analysis.summary import offenders
+from sluice.logs.file_decoder import Chunk, LogDecoder
+from sluice.replay import counts as counting
+from sluice.replay import prefilter as sieve
+from sluice.replay import strips
+from sluice.replay.counts import Counts
 from sluice.replay.engine import Options, replay
-from sluice.replay.summary import offenders
 from tests.replay import logs
 from tests.replay.logs import T0, Hit
 
@@ -51,7 +53,7 @@ def one_rule(limit: int, window: str = "1s", more: str = "") -> RuleSet:
     return parse_rules(f'[[rule]]\nname = "r"\nlimit = {limit}\nwindow = "{window}"\n{more}\n')
 
 
-def named(blocks: list[Block], rules: RuleSet) -> dict[str, int]:
+def named(blocks: list[Chunk], rules: RuleSet) -> dict[str, int]:
     """Client to peak."""
     (result,) = replay(blocks, [rules], Options())
     return {str(offender.network): offender.peak for offender in offenders(result)}
@@ -173,7 +175,7 @@ def test_clients_that_share_blocks_are_put_away_together() -> None:
         network = address[:3] + b"\0"
         for meter, client in ((narrow, address), (wide, network)):
             clients = {client: {number: 1}}
-            counts.add((Counted(Source.WAF, meter.topic, meter.ipv4, meter.ipv6, meter.slot_ms, clients),))
+            counts.add((MeterTally(Source.WAF, meter.topic, meter.ipv4, meter.ipv6, meter.slot_ms, clients),))
     places = defaultdict(set)
     for place, ledger in enumerate(counts.ledgers()):
         for counted in ledger.tally():

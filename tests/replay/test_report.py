@@ -8,12 +8,12 @@ import pytest
 from click.testing import CliRunner
 
 from chalicelib.core.rules import parse_rules
+from sluice.analysis.plots import over_time
+from sluice.analysis.report import figures_of, page
+from sluice.analysis.traffic import Traffic
 from sluice.cli import main
-from sluice.replay.decoding import Block
+from sluice.logs.file_decoder import Chunk
 from sluice.replay.engine import Options, replay
-from sluice.replay.plots import over_time
-from sluice.replay.report import figures_of, page
-from sluice.replay.traffic import Traffic
 from tests.replay import logs
 from tests.replay.logs import T0, Hit
 from tests.replay.test_judging import every, rules_of
@@ -25,7 +25,7 @@ RULES = (
 MADE = [*every(0.1, 0, 20), *every(2, 0, 100, "198.51.100.1"), *every(5, 0, 100, "2001:db8::1")]
 
 
-def block() -> Block:
+def block() -> Chunk:
     return logs.block(map(logs.realtime, MADE))
 
 

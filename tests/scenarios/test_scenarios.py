@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from chalicelib.core.addresses import NetworkSet, parse_network
-from chalicelib.core.cloudfront import time_ms
 from chalicelib.core.decisions import Outcome
+from chalicelib.core.logs.cloudfront import time_ms
 from sluice.local.cloud import LocalCloud
 from sluice.local.loop import SimulatedClock
 from tests.scenarios.lines import START, Arrival

@@ -6,12 +6,12 @@ is delivered at least once, to up to three enforcers at a time; then the blocks 
 
 from random import Random
 
-from chalicelib.core.requests import Source
+from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Action, Escalation
 from chalicelib.core.state import Block, Detection, History, Offender, Terms
-from chalicelib.enforce import Enforce
+from chalicelib.pipeline.enforce import Enforce
+from chalicelib.pipeline.sweep import Sweep
 from chalicelib.ports import Item, Unavailable
-from chalicelib.sweep import Sweep
 from sluice.local.memory import MemoryStateStore
 from tests.simulation.ingesting import START, Violation
 from tests.simulation.ports import SwitchingStateStore
@@ -76,7 +76,7 @@ class Enforcing:
             detected_ms=now_ms,
             arrived_ms=now_ms,
         )
-        self.state.put_over([Item(kind=Detection.kind, id=detection.id, body=detection.body())])
+        self.state.put_over([Item(kind=Detection.kind, id=detection.id, body=detection.to_json())])
 
     def _settle(self) -> None:
         for _ in range(MOST_STEPS):
@@ -95,7 +95,7 @@ class Enforcing:
         raise Violation(f"nothing settled within {MOST_STEPS} steps")
 
     def _let_the_blocks_run_out(self) -> None:
-        blocks = [Block.read(item.body) for item in self.state.query(Block.kind)]
+        blocks = [Block.from_json(item.body) for item in self.state.query(Block.kind)]
         self.schedule.now = max(block.until for block in blocks) + self.random.randint(0, 60)
         while list(self.state.query(Block.kind)):
             for _ in range(self.random.randint(1, 2)):
@@ -120,9 +120,9 @@ class Enforcing:
         item = self.state.get(Block.kind, client)
         if item is None:
             raise Violation(f"the block of {client} for offence {offence + 1} was lost")
-        block = Block.read(item.body)
+        block = Block.from_json(item.body)
         history = self.state.get(History.kind, client)
-        past = History.read(history.body).rules[TERMS.name] if history else None
+        past = History.from_json(history.body).rules[TERMS.name] if history else None
         if block.offence != offence + 1 or past is None or past.offence != offence + 1:
             raise Violation(f"{client}: offence {offence + 1} was numbered {block.offence}, remembered as {past}")
         if block.until - LENGTHS_S[offence] not in ends or past.until != block.until:

@@ -17,9 +17,9 @@ from chalicelib.config import read_config
 from chalicelib.core.rules import Rule, RuleSet, parse_rules
 from chalicelib.core.state import ACTIVE, Detection, StoredRules
 from chalicelib.core.tally import unpack
-from chalicelib.ingest import Batch
+from chalicelib.pipeline.ingest import Batch
+from chalicelib.pipeline.log_follower import DORMANT_MS, EXPIRE_MS
 from chalicelib.ports import Contended, Item, LogItem, Unavailable
-from chalicelib.tailing import DORMANT_MS, EXPIRE_MS
 from sluice.local.cloud import Telemetry
 from sluice.local.kinesis import Record, Shard, Stream
 from sluice.local.memory import MemoryStateStore, StateChange
@@ -132,7 +132,7 @@ class Ingesting:
         self.tally_logs = SwitchingTallyLogs(self.ledger, self.schedule)
         self.state = MemoryStateStore()
         stored = StoredRules(text=self.rules.text)
-        self.state.put_over([Item(kind=StoredRules.kind, id=ACTIVE, body=stored.body())])
+        self.state.put_over([Item(kind=StoredRules.kind, id=ACTIVE, body=stored.to_json())])
         lateness_s = random.choice(["10", "300", "3600"])
         self.config = read_config({"CLOUDFRONT_FIELDS": FIELDS, "LATENESS_S": lateness_s})
         self.broken = broken
@@ -336,7 +336,7 @@ def judge_detections(rules: RuleSet, requests: Sequence[Made], changes: Iterable
         (detection.terms.name, offender.network)
         for change in changes
         if change.new is not None and change.new.kind == Detection.kind
-        for detection in [Detection.read(change.new.body)]
+        for detection in [Detection.from_json(change.new.body)]
         for offender in detection.offenders
     }
     if found - expected:

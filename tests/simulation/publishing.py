@@ -12,9 +12,9 @@ from chalicelib.core.addresses import Network
 from chalicelib.core.ipsets import IpSet
 from chalicelib.core.state import Allow, Block, Pause
 from chalicelib.edges.waf_ip_sets import WafIpSets
+from chalicelib.pipeline.publish import Publish
+from chalicelib.pipeline.sweep import Sweep
 from chalicelib.ports import Conflict, Delete, Item, Put, Unavailable
-from chalicelib.publish import Publish
-from chalicelib.sweep import Sweep
 from sluice.local.memory import MemoryStateStore
 from sluice.local.waf import WafStandIn
 from tests.simulation.ingesting import START, Violation
@@ -31,7 +31,7 @@ Allowed = frozenset[tuple[str, int]]
 
 
 def allowed(state: MemoryStateStore) -> Allowed:
-    entries = [(item.id, Allow.read(item.body)) for item in state.query(Allow.kind)]
+    entries = [(item.id, Allow.from_json(item.body)) for item in state.query(Allow.kind)]
     return frozenset((network, entry.added_at) for network, entry in entries)
 
 
@@ -95,7 +95,7 @@ class Publishing:
         """What expires while a sweep and its publish run leaves with the next one."""
         swept_at = 0.0
         while not swept_at or any(
-            swept_at < Block.read(item.body).until <= self.schedule.now for item in self.state.query(Block.kind)
+            swept_at < Block.from_json(item.body).until <= self.schedule.now for item in self.state.query(Block.kind)
         ):
             swept_at = self.schedule.now
             self._sweep()
@@ -138,7 +138,7 @@ class Publishing:
         stored = self.state.get(Block.kind, network)
         block = Block(network=network, blocked_at=now, until=now + length)
         version = stored.version if stored else 0
-        self.state.write([Put(Item(kind=Block.kind, id=network, body=block.body(), version=version))])
+        self.state.write([Put(Item(kind=Block.kind, id=network, body=block.to_json(), version=version))])
 
     def _lift(self) -> None:
         stored = list(self.state.query(Block.kind))
@@ -150,7 +150,7 @@ class Publishing:
         if self.state.get(Allow.kind, network) is None:
             self._entries += 1
             entry = Allow(network=network, added_at=self._entries)
-            self.state.put_over([Item(kind=Allow.kind, id=network, body=entry.body())])
+            self.state.put_over([Item(kind=Allow.kind, id=network, body=entry.to_json())])
 
     def _disallow(self) -> None:
         stored = list(self.state.query(Allow.kind))
@@ -159,7 +159,7 @@ class Publishing:
 
     def _pause(self) -> None:
         pause = Pause(paused=self.random.random() < 0.5, release=True, at=int(self.schedule.now))
-        self.state.put_over([Item(kind=Pause.kind, id=Pause.id, body=pause.body())])
+        self.state.put_over([Item(kind=Pause.kind, id=Pause.id, body=pause.to_json())])
 
     def _edit_by_hand(self) -> None:
         ip_set = self.random.choice(self.sets)
@@ -201,10 +201,10 @@ class Publishing:
 def wanted(state: MemoryStateStore, now: float) -> set[Network]:
     """Blocks in force that overlap nothing on the allowlist, one by one."""
     pause = state.get(Pause.kind, Pause.id)
-    if pause is not None and Pause.read(pause.body).paused:
+    if pause is not None and Pause.from_json(pause.body).paused:
         return set()
     allowlist = [ip_network(name) for name, _ in allowed(state)]
-    blocks = [Block.read(item.body) for item in state.query(Block.kind)]
+    blocks = [Block.from_json(item.body) for item in state.query(Block.kind)]
     networks = [ip_network(block.network) for block in blocks if block.until > now]
     free = [n for n in networks if not any(n.version == a.version and n.overlaps(a) for a in allowlist)]
     return {n for family in (4, 6) for n in collapse_addresses(n for n in free if n.version == family)}  # type: ignore[type-var]

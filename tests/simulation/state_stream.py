@@ -8,11 +8,11 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from chalicelib.ports import Change, Contended, Unavailable
+from chalicelib.ports import Contended, StreamChange, Unavailable
 from sluice.local.memory import StateChange
 from tests.simulation.schedule import Crash, Schedule, Task
 
-Handler = Callable[[Sequence[Change]], object]
+Handler = Callable[[Sequence[StreamChange]], object]
 
 
 @dataclass(eq=False, slots=True)
@@ -44,7 +44,7 @@ class Listener:
     ) -> None:
         """``new`` makes a container's handler; a batch that failed waits up to ``backoff_s`` before the next try."""
         self.failures: Counter[str] = Counter()
-        self.waiting: dict[str, list[Change]] = defaultdict(list)
+        self.waiting: dict[str, list[StreamChange]] = defaultdict(list)
         self._schedule = schedule
         self._name = name
         self._new = new
@@ -59,7 +59,7 @@ class Listener:
             item = record.new or record.old
             assert item is not None
             body = record.new.body if record.new else None
-            self.waiting[item.kind].append(Change(item.kind, item.id, body, record.old is not None))
+            self.waiting[item.kind].append(StreamChange(item.kind, item.id, body, record.old is not None))
 
     @property
     def settled(self) -> bool:

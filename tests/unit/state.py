@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
-from chalicelib.core.requests import Source
+from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Action, Escalation
 from chalicelib.core.state import Allow, Block, Breaker, Detection, History, Offender, Pause, Terms
-from chalicelib.ports import Change, Conflict, Item, Write
+from chalicelib.ports import Conflict, Item, StreamChange, Write
 from sluice.local.memory import MemoryStateStore
 
 NOW = 1_760_000_000
@@ -34,7 +34,7 @@ class Store(MemoryStateStore):
     def put(self, record: Block | Allow | Pause | Breaker | History, id: str) -> None:
         """Over whatever is there, with the version after it."""
         stored = self.get(record.kind, id)
-        self.put_over([Item(kind=record.kind, id=id, body=record.body(), version=stored.version if stored else 0)])
+        self.put_over([Item(kind=record.kind, id=id, body=record.to_json(), version=stored.version if stored else 0)])
 
     def block(self, network: str = CLIENT, *, until: int = NOW + 600, rule: str = "burst", at: int = NOW) -> Block:
         block = Block(network=network, blocked_at=at, until=until, rule=rule, offence=1)
@@ -45,12 +45,12 @@ class Store(MemoryStateStore):
         self.put(Allow(network=network, expires_at=expires_at), network)
 
     def blocks(self) -> dict[str, Block]:
-        return {item.id: Block.read(item.body) for item in self.query(Block.kind)}
+        return {item.id: Block.from_json(item.body) for item in self.query(Block.kind)}
 
     def history(self, network: str = CLIENT) -> History:
         item = self.get(History.kind, network)
         assert item is not None
-        return History.read(item.body)
+        return History.from_json(item.body)
 
 
 class Clock:
@@ -89,5 +89,7 @@ def detection(*networks: str, at: int = NOW, of: Terms | None = None, id: str = 
     )
 
 
-def told(*records: Detection | Block | Allow | Pause) -> list[Change]:
-    return [Change(r.kind, getattr(r, "id", "") or getattr(r, "network", ""), r.body(), False) for r in records]
+def told(*records: Detection | Block | Allow | Pause) -> list[StreamChange]:
+    return [
+        StreamChange(r.kind, getattr(r, "id", "") or getattr(r, "network", ""), r.to_json(), False) for r in records
+    ]

@@ -5,8 +5,8 @@ import re
 import pytest
 
 from chalicelib.config import SETTINGS, ConfigError, read_config
-from chalicelib.core.cloudfront import DEFAULT_FIELDS
 from chalicelib.core.ipsets import IpSet
+from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
 
 
 def test_every_setting_has_a_default() -> None:

@@ -4,9 +4,9 @@ import pytest
 
 from chalicelib.core.rules import Action
 from chalicelib.core.state import Block, Breaker, Detection, History, Pause
-from chalicelib.enforce import TRIES, Enforce, EnforceReport
-from chalicelib.ports import Change, Contended
-from chalicelib.sweep import Sweep
+from chalicelib.pipeline.enforce import TRIES, Enforce, EnforceReport
+from chalicelib.pipeline.sweep import Sweep
+from chalicelib.ports import Contended, StreamChange
 from tests.unit.state import CLIENT, NOW, Clock, Store, detection, terms, told
 
 DAY = 86400
@@ -203,7 +203,7 @@ def many(number: int, *, at: int = NOW) -> Detection:
 
 def breaker(store: Store) -> Breaker:
     item = store.get(Breaker.kind, Breaker.id)
-    return Breaker.read(item.body) if item else Breaker()
+    return Breaker.from_json(item.body) if item else Breaker()
 
 
 def test_the_breaker_opens_before_any_block_of_the_batch_is_stored() -> None:
@@ -271,6 +271,9 @@ def test_who_is_overtaken_again_and_again_has_the_batch_delivered_again(enforcer
 
 
 def test_other_changes_and_removed_detections_are_none_of_its_business(enforcer: Enforcer) -> None:
-    changes = [Change(Detection.kind, "gone", None, True), *told(Block(network=CLIENT, blocked_at=NOW, until=NOW + 1))]
+    changes = [
+        StreamChange(Detection.kind, "gone", None, True),
+        *told(Block(network=CLIENT, blocked_at=NOW, until=NOW + 1)),
+    ]
     report = enforcer.enforce(changes)
     assert (report.detections, report.outcomes) == (0, {})

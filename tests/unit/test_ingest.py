@@ -4,16 +4,16 @@ from collections.abc import Collection, Mapping, Sequence
 
 import pytest
 
-from chalicelib import tailing
-from chalicelib.core.decoding import Decoder
-from chalicelib.core.requests import Reason
+from chalicelib.core.logs.batch_decoder import BatchDecoder
+from chalicelib.core.logs.requests import Reason
 from chalicelib.core.rules import RuleSet, parse_rules
 from chalicelib.core.state import Detection
 from chalicelib.core.tally import unpack
 from chalicelib.core.windows import View
-from chalicelib.ingest import Batch, Ingest
+from chalicelib.pipeline import log_follower as tailing
+from chalicelib.pipeline.ingest import Batch, Ingest
+from chalicelib.pipeline.log_follower import LARGEST_APPEND, RETENTION_MS, SKEW_MS, TRIES, LogFollower, TooLarge
 from chalicelib.ports import Contended, LogItem, LogKey, Registry, Unavailable
-from chalicelib.tailing import LARGEST_APPEND, RETENTION_MS, SKEW_MS, TRIES, Follower, TooLarge
 from sluice.local.memory import MemoryTallyLogs
 
 NOW = 1_760_000_000_000
@@ -64,9 +64,9 @@ class Container:
         self.stored: list[Detection] = []
         self.fails = 0
         self.ingest = Ingest(
-            decoder=Decoder(("timestamp", "c-ip", "x-edge-request-id")),
+            decoder=BatchDecoder(("timestamp", "c-ip", "x-edge-request-id")),
             rules=lambda now_ms: rules,
-            follower=Follower(
+            follower=LogFollower(
                 logs,
                 lambda rules: View(rules, sample_rate=100, most_entries=9999),
                 lateness_ms=10_000,

@@ -2,12 +2,12 @@
 
 import pytest
 
-from chalicelib.core.decoding import Decoder
-from chalicelib.core.requests import Reason
+from chalicelib.core.logs.batch_decoder import BatchDecoder
+from chalicelib.core.logs.requests import Reason
 from chalicelib.core.rules import parse_rules
 from chalicelib.core.windows import View
-from chalicelib.ingest import Batch, Ingest, Report
-from chalicelib.tailing import RETENTION_MS, SKEW_MS, Follower
+from chalicelib.pipeline.ingest import Batch, Ingest, Report
+from chalicelib.pipeline.log_follower import RETENTION_MS, SKEW_MS, LogFollower
 from sluice.local.memory import MemoryTallyLogs
 from tests.unit.core.records import cloudfront, waf_text
 
@@ -16,10 +16,10 @@ RULES = parse_rules('[[rule]]\nname = "any"\nlimit = 0\nwindow = "1s"\n')
 
 
 def ingest(*data: bytes) -> Report:
-    follower = Follower(
+    follower = LogFollower(
         MemoryTallyLogs(), lambda rules: View(rules, sample_rate=100, most_entries=1000), lateness_ms=300_000
     )
-    run = Ingest(decoder=Decoder(), rules=lambda _: RULES, follower=follower, detect=lambda _: None)
+    run = Ingest(decoder=BatchDecoder(), rules=lambda _: RULES, follower=follower, detect=lambda _: None)
     batch = Batch("logs/0", range(1, len(data) + 1), data, [NOW_MS] * len(data))
     return run(batch, NOW_MS)
 

@@ -10,12 +10,12 @@ from chalicelib.core.addresses import Network
 from chalicelib.core.ipsets import IpSet
 from chalicelib.core.state import Allow, Block, Breaker, Detection, Evidence, Heartbeat, Pause
 from chalicelib.edges.waf_ip_sets import WafIpSets
-from chalicelib.ports import Change, Unavailable
-from chalicelib.publish import MOST_ROUNDS, PACE_S, Publish, PublishReport
+from chalicelib.pipeline.publish import MOST_ROUNDS, PACE_S, Publish, PublishReport
+from chalicelib.ports import StreamChange, Unavailable
 from sluice.local.waf import WafStandIn
 from tests.unit.state import CLIENT, NOW, Clock, Store
 
-BEAT = [Change(Heartbeat.kind, Heartbeat.id, Heartbeat(at=NOW).body(), True)]
+BEAT = [StreamChange(Heartbeat.kind, Heartbeat.id, Heartbeat(at=NOW).to_json(), True)]
 
 
 class Sets(WafIpSets):
@@ -51,7 +51,7 @@ class Publisher:
     def another(self) -> Publish:
         return Publish(state=self.store, ip_sets=self.ip_sets, sets=self.sets, clock=self.clock, sleep=self.clock.sleep)
 
-    def __call__(self, changes: list[Change] | None = None) -> PublishReport:
+    def __call__(self, changes: list[StreamChange] | None = None) -> PublishReport:
         report = self.publish(BEAT if changes is None else changes)
         assert report is not None
         return report
@@ -74,8 +74,8 @@ class Publisher:
         return IpSet(name, made["Summary"]["Id"], family)
 
 
-def block_change(block: Block, *, existed: bool = False) -> list[Change]:
-    return [Change(Block.kind, block.network, block.body(), existed)]
+def block_change(block: Block, *, existed: bool = False) -> list[StreamChange]:
+    return [StreamChange(Block.kind, block.network, block.to_json(), existed)]
 
 
 def test_blocks_go_into_the_set_of_their_family() -> None:
@@ -131,7 +131,7 @@ def test_an_allowlisted_network_is_taken_out_and_everything_that_overlaps_it() -
     publisher()
     publisher.store.allow("192.0.2.0/24")
     publisher.store.allow("198.51.100.55/32")
-    report = publisher([Change(Allow.kind, "192.0.2.0/24", b"{}", False)])
+    report = publisher([StreamChange(Allow.kind, "192.0.2.0/24", b"{}", False)])
     assert publisher.published()["set-0"] == ["203.0.113.7/32"]
     assert report.wanted.allowlisted == 2
 
@@ -248,7 +248,7 @@ def test_the_second_set_of_a_family_takes_what_a_failing_one_cannot() -> None:
 @pytest.fixture
 def small_sets(monkeypatch: pytest.MonkeyPatch) -> int:
     """Sets of two networks."""
-    for module in ("chalicelib.core.ipsets", "chalicelib.publish", "sluice.local.waf"):
+    for module in ("chalicelib.core.ipsets", "chalicelib.pipeline.publish", "sluice.local.waf"):
         monkeypatch.setattr(f"{module}.CAPACITY", 2)
     return ipsets.CAPACITY
 
@@ -285,10 +285,10 @@ def test_a_pause_that_releases_empties_the_sets_and_its_end_fills_them() -> None
     publisher.store.block()
     publisher()
     publisher.store.put(Pause(paused=True, release=True), Pause.id)
-    publisher([Change(Pause.kind, Pause.id, b"{}", False)])
+    publisher([StreamChange(Pause.kind, Pause.id, b"{}", False)])
     assert publisher.published()["set-0"] == []
     publisher.store.put(Pause(paused=False), Pause.id)
-    publisher([Change(Pause.kind, Pause.id, b"{}", True)])
+    publisher([StreamChange(Pause.kind, Pause.id, b"{}", True)])
     assert publisher.published()["set-0"] == [CLIENT]
 
 
@@ -311,7 +311,7 @@ def test_a_pause_that_does_not_release_leaves_the_sets_as_they_are() -> None:
 )
 def test_changes_that_cannot_concern_the_ip_sets_cost_no_call(kind: str, id: str) -> None:
     publisher = Publisher()
-    assert publisher.publish([Change(kind, id, b"{}", False)]) is None
+    assert publisher.publish([StreamChange(kind, id, b"{}", False)]) is None
 
 
 def test_time_to_block_runs_from_the_arrival_of_the_oldest_record_to_the_end_of_the_publish() -> None:

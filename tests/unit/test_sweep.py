@@ -2,8 +2,8 @@
 
 from chalicelib.core.decisions import DEFAULT_MEMORY_S
 from chalicelib.core.state import Block, Breaker, Heartbeat, History, Pause
-from chalicelib.enforce import DAY_S, Enforce
-from chalicelib.sweep import Sweep, SweepReport
+from chalicelib.pipeline.enforce import DAY_S, Enforce
+from chalicelib.pipeline.sweep import Sweep, SweepReport
 from tests.unit.state import CLIENT, NOW, Clock, Store, detection, told
 
 
@@ -84,7 +84,7 @@ def test_the_heartbeat_says_what_is_in_force_and_was_lifted() -> None:
     report = swept(store)
     item = store.get(Heartbeat.kind, Heartbeat.id)
     assert item is not None
-    assert Heartbeat.read(item.body) == Heartbeat(at=NOW, blocks=1, lifted=1)
+    assert Heartbeat.from_json(item.body) == Heartbeat(at=NOW, blocks=1, lifted=1)
     assert report.blocks == 1
 
 

@@ -4,13 +4,13 @@ from collections.abc import Collection, Mapping, Sequence
 
 import pytest
 
-from chalicelib import tailing
-from chalicelib.core.requests import Source
+from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Rule, RuleSet
-from chalicelib.core.tally import Counted, Tally
+from chalicelib.core.tally import MeterTally, Tally
 from chalicelib.core.windows import View
+from chalicelib.pipeline import log_follower as tailing
+from chalicelib.pipeline.log_follower import DORMANT_MS, EXPIRE_MS, RETENTION_MS, BatchTally, LogFollower
 from chalicelib.ports import Conflict, LogItem, LogKey, Registry, Unavailable
-from chalicelib.tailing import DORMANT_MS, EXPIRE_MS, RETENTION_MS, Counting, Follower
 from sluice.local.memory import MemoryTallyLogs
 
 NOW = 1_760_000_000_000
@@ -56,7 +56,7 @@ class Container:
     """One follower; a tally of one client is appended with ``count``."""
 
     def __init__(self, logs: Logs, rules: RuleSet = RULES, lateness_ms: int = 10 * SECOND) -> None:
-        self.follower = Follower(
+        self.follower = LogFollower(
             logs, lambda rules: View(rules, sample_rate=100, most_entries=100_000), lateness_ms=lateness_ms
         )
         self.rules = rules
@@ -77,13 +77,13 @@ class Container:
         return sum(view.slots(Source.CLOUDFRONT, self.rules.rules[0], b"aaaa").values())
 
 
-def counting(time: int, sequence: int) -> Counting:
-    return Counting(tally(time), sequence, 1, time, time)
+def counting(time: int, sequence: int) -> BatchTally:
+    return BatchTally(tally(time), sequence, 1, time, time)
 
 
 def tally(time: int) -> Tally:
     slots = {time // METER.slot_ms: 1}
-    return (Counted(Source.CLOUDFRONT, METER.topic, METER.ipv4, METER.ipv6, METER.slot_ms, {b"aaaa": slots}),)
+    return (MeterTally(Source.CLOUDFRONT, METER.topic, METER.ipv4, METER.ipv6, METER.slot_ms, {b"aaaa": slots}),)
 
 
 @pytest.fixture
@@ -297,8 +297,8 @@ def test_an_oversized_tally_is_appended_as_several_items_at_once(logs: Logs, mon
     tail = container.follower.tail(SHARD, NOW)
     (one,) = tally(NOW)
     clients = {number.to_bytes(4, "big"): {NOW // METER.slot_ms + number: number} for number in range(1, 200)}
-    whole = (Counted(one.source, one.topic, one.ipv4, one.ipv6, one.slot_ms, clients),)
-    container.follower.append(tail, Counting(whole, 9, 199, NOW, NOW + 199 * METER.slot_ms), NOW)
+    whole = (MeterTally(one.source, one.topic, one.ipv4, one.ipv6, one.slot_ms, clients),)
+    container.follower.append(tail, BatchTally(whole, 9, 199, NOW, NOW + 199 * METER.slot_ms), NOW)
     items = [item for _, item in reversed(logs.latest(tail.log, 0))]
     assert len(items) > 3
     assert all(item.body is not None and len(item.body) <= 200 and item.last_sequence == 9 for item in items)

@@ -6,9 +6,9 @@ from typing import Any
 from sluice.deploy import plan
 from sluice.deploy.account import absent
 from sluice.deploy.apply import survey
-from sluice.deploy.doctor.patient import Finding, Patient
+from sluice.deploy.doctor.inspection import Finding, Patient
 from sluice.deploy.policies import FUNCTIONS, arns_of, policies
-from sluice.deploy.resources.project import ChaliceStage
+from sluice.deploy.resources.chalice_config import ChaliceStage
 from sluice.deploy.resources.waf import ip_sets_of
 from sluice.deploy.stage import Refusal
 

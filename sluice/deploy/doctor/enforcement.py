@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from chalicelib.core.rules import Action, RulesError, parse_rules
 from chalicelib.core.state import ACTIVE, Breaker, Heartbeat, Pause, StoredRules
-from sluice.deploy.doctor.patient import Finding, Patient
+from sluice.deploy.doctor.inspection import Finding, Patient
 
 STALE_S = 180
 """The sweep comes once a minute."""
@@ -12,7 +12,7 @@ STALE_S = 180
 
 def sweep(patient: Patient) -> Iterator[Finding]:
     body = patient.record(Heartbeat.kind, Heartbeat.id)
-    age = patient.now - Heartbeat.read(body).at if body else None
+    age = patient.now - Heartbeat.from_json(body).at if body else None
     if age is None or age > STALE_S:
         since = "has never run" if age is None else f"last ran {age} s ago"
         remedy = f"look into the log group /aws/lambda/{patient.stage.function('sweep')} and at its schedule"
@@ -21,9 +21,9 @@ def sweep(patient: Patient) -> Iterator[Finding]:
 
 def control(patient: Patient) -> Iterator[Finding]:
     pause, breaker = (patient.record(record.kind, record.id) for record in (Pause, Breaker))
-    if pause is not None and Pause.read(pause).paused:
+    if pause is not None and Pause.from_json(pause).paused:
         yield Finding("paused", "enforcement is paused", "POST /v1/resume at the admin API", wrong=False)
-    if breaker is not None and Breaker.read(breaker).open:
+    if breaker is not None and Breaker.from_json(breaker).open:
         what = "the circuit breaker is open: nothing more is blocked"
         yield Finding("breaker", what, "look at the detections, then POST /v1/breaker/reset at the admin API")
 
@@ -34,7 +34,7 @@ def rules(patient: Patient) -> Iterator[Finding]:
         yield Finding("rules", "no rules are stored: nothing is counted", patient.command("setup"))
         return
     try:
-        stored = parse_rules(StoredRules.read(body).text).rules
+        stored = parse_rules(StoredRules.from_json(body).text).rules
     except RulesError as exc:
         yield Finding("rules", f"the stored rules are not valid: {exc.problems[0]}", "store valid ones")
         return

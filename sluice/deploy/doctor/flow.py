@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from sluice.deploy.account import absent
-from sluice.deploy.doctor.patient import LOOKED_BACK_S, Finding, Patient
+from sluice.deploy.doctor.inspection import LOOKED_BACK_S, Finding, Patient
 
 BEHIND_MS = 60_000
 MALFORMED_SHARE = 0.05

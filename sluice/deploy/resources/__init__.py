@@ -3,11 +3,11 @@
 from collections.abc import Callable
 
 from sluice.deploy.resource import Resource
+from sluice.deploy.resources.chalice_config import ChaliceStage, Project
 from sluice.deploy.resources.cloudfront import Distribution, LogConfig
-from sluice.deploy.resources.deployed import Blocked, Deployment, FunctionLogs
+from sluice.deploy.resources.leftovers import Blocked, Deployment, FunctionLogs
 from sluice.deploy.resources.log_groups import ApiLogGroup, WafLogGroup
 from sluice.deploy.resources.parameters import FirstToken, RememberedChoices
-from sluice.deploy.resources.project import ChaliceStage, Project
 from sluice.deploy.resources.roles import DeliveryRole
 from sluice.deploy.resources.streams import LogStream
 from sluice.deploy.resources.tables import FirstRules, StateTable, TallyTable

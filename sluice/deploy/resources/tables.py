@@ -162,7 +162,9 @@ class FirstRules(Resource):
         client.get_waiter("table_exists").wait(TableName=self.stage.state_table)
         rules = StoredRules(text=self.text, by="sluice setup", saved_at=self.now)
         try:
-            StateStore(client, self.stage.state_table).write([Put(Item(kind=rules.kind, id=ACTIVE, body=rules.body()))])
+            StateStore(client, self.stage.state_table).write(
+                [Put(Item(kind=rules.kind, id=ACTIVE, body=rules.to_json()))]
+            )
         except Conflict:
             return  # somebody was quicker; theirs stand
 

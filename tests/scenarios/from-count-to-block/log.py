@@ -19,6 +19,6 @@ def arrivals() -> Iterator[Arrival]:
 def happen(cloud: LocalCloud) -> None:
     def change() -> None:
         rules = StoredRules(text=RULES.replace('"count"', '"block"'), by="operator", saved_at=START + 20)
-        cloud.state.put_over([Item(kind=StoredRules.kind, id=ACTIVE, body=rules.body(), version=1)])
+        cloud.state.put_over([Item(kind=StoredRules.kind, id=ACTIVE, body=rules.to_json(), version=1)])
 
     cloud.loop.at(START + 20, change)

@@ -17,6 +17,6 @@ def arrivals() -> Iterator[Arrival]:
 def happen(cloud: LocalCloud) -> None:
     def spoil() -> None:
         rules = StoredRules(text="[[rule]]\nname = 'honeypot'\nlimt = 0\n", by="operator", saved_at=START + 20)
-        cloud.state.put_over([Item(kind=StoredRules.kind, id=ACTIVE, body=rules.body(), version=1)])
+        cloud.state.put_over([Item(kind=StoredRules.kind, id=ACTIVE, body=rules.to_json(), version=1)])
 
     cloud.loop.at(START + 20, spoil)

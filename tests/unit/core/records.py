@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Any
 
-from chalicelib.core.cloudfront import DEFAULT_FIELDS, FIELDS
-from chalicelib.core.requests import Requests
+from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS, FIELDS
+from chalicelib.core.logs.requests import Requests
 
 CELLS = {
     "timestamp": "1760000000.123",

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from chalicelib.core.addresses import NetworkSet, parse_network
-from chalicelib.core.cloudfront import DEFAULT_FIELDS, FIELDS, CloudFrontLines, time_ms, times_ms
-from chalicelib.core.requests import Reason, Source
+from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS, FIELDS, CloudFrontLines, time_ms, times_ms
+from chalicelib.core.logs.requests import Reason, Source
 from tests.unit.core.records import cloudfront, rows
 
 NEEDED = ("timestamp", "c-ip")

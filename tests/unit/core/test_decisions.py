@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.core.decisions import DEFAULT_MEMORY_S, KNOWN, Decision, Outcome, decide, duration_s
-from chalicelib.core.requests import Source
+from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Action, Escalation
 from chalicelib.core.state import Block, Detection, Evidence, History, Offender, Past, Terms
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 import chalicelib
-from chalicelib.core.decoding import KPL, Decoder
-from chalicelib.core.requests import NO_ID, Malformed, Reason, Source
+from chalicelib.core.logs.batch_decoder import KPL, BatchDecoder
+from chalicelib.core.logs.requests import NO_ID, Malformed, Reason, Source
 from tests.unit.core.records import cloudfront, envelope, rows, waf_text
 
 
 def decoded(*records: bytes) -> tuple[dict[str, int], dict[str, int], int]:
     """Requests by source, malformed pieces by reason, repeats."""
-    found = Decoder().decode(records)
+    found = BatchDecoder().decode(records)
     sources = {str(requests.source): len(requests) for requests in found.requests}
     return sources, dict(Counter(str(piece.reason) for piece in found.malformed)), found.repeats
 
@@ -71,7 +71,7 @@ def test_a_blank_record_is_named_the_same_alone_and_among_others() -> None:
 
 
 def test_an_aggregate_of_the_kinesis_producer_library_is_named_as_such() -> None:
-    (piece,) = Decoder().decode([KPL + b"\n\x03key" + cloudfront()]).malformed
+    (piece,) = BatchDecoder().decode([KPL + b"\n\x03key" + cloudfront()]).malformed
     assert piece.reason is Reason.KPL
 
 
@@ -86,7 +86,7 @@ def test_every_reason_is_said_somewhere_and_tested() -> None:
 @pytest.mark.parametrize("line", [cloudfront, lambda **id: waf_text(requestId=id["x_edge_request_id"])])
 def test_a_request_repeated_in_a_batch_counts_once(line) -> None:
     records = [line(x_edge_request_id=id) for id in ("a", "b", "a", "a", "c")]
-    found = Decoder().decode(records)
+    found = BatchDecoder().decode(records)
     assert (len(found), found.repeats) == (3, 2)
     assert [str(id) if isinstance(id, str) else id.decode() for id in found.requests[0].ids] == ["a", "b", "c"]
 
@@ -104,13 +104,13 @@ def test_a_request_repeated_in_a_batch_counts_once(line) -> None:
 def test_without_an_id_nothing_is_a_repeat(records: list[bytes]) -> None:
     seen: set[bytes | str] = set()
     for _ in range(2):
-        found = Decoder().decode(records, seen)
+        found = BatchDecoder().decode(records, seen)
         assert (len(found), found.repeats) == (3, 0)
     assert not seen & NO_ID
 
 
 def test_a_request_that_both_logs_tell_of_is_counted_for_each() -> None:
-    found = Decoder().decode([cloudfront(x_edge_request_id="same"), waf_text(requestId="same")])
+    found = BatchDecoder().decode([cloudfront(x_edge_request_id="same"), waf_text(requestId="same")])
     assert [(requests.source, len(requests)) for requests in found.requests] == [
         (Source.CLOUDFRONT, 1),
         (Source.WAF, 1),
@@ -120,21 +120,21 @@ def test_a_request_that_both_logs_tell_of_is_counted_for_each() -> None:
 
 def test_ids_seen_in_one_part_of_a_batch_are_repeats_in_the_next() -> None:
     seen: set[bytes | str] = set()
-    decoder = Decoder()
+    decoder = BatchDecoder()
     first = decoder.decode([cloudfront(x_edge_request_id="a"), waf_text(requestId="a")], seen)
     second = decoder.decode([cloudfront(x_edge_request_id=id) for id in "ab"] + [waf_text(requestId="a")], seen)
     assert (len(first), len(second), second.repeats) == (2, 1, 2)
 
 
 def test_a_malformed_line_does_not_make_its_twin_a_repeat() -> None:
-    found = Decoder().decode([cloudfront(x_edge_request_id="a", c_ip="x"), cloudfront(x_edge_request_id="a")])
+    found = BatchDecoder().decode([cloudfront(x_edge_request_id="a", c_ip="x"), cloudfront(x_edge_request_id="a")])
     assert (len(found), len(found.malformed), found.repeats) == (1, 1, 0)
 
 
 def test_rows_that_are_left_keep_what_they_say() -> None:
     cells = [("a", "/1"), ("a", "/2"), ("b", "/3"), ("-", "/4"), ("-", "/5")]
     records = [cloudfront(x_edge_request_id=id, cs_uri_stem=path) for id, path in cells]
-    (requests,) = Decoder().decode([cloudfront(c_ip="x", cs_uri_stem="/0"), *records]).requests
+    (requests,) = BatchDecoder().decode([cloudfront(c_ip="x", cs_uri_stem="/0"), *records]).requests
     assert [row["path"] for row in rows(requests, "path")] == ["/1", "/3", "/4", "/5"]
 
 

@@ -14,11 +14,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from chalicelib.core.addresses import NetworkSet, pack, parse_network
-from chalicelib.core.cloudfront import DEFAULT_FIELDS, FIELDS
-from chalicelib.core.decoding import BLANK, KPL, Decoder
-from chalicelib.core.requests import NO_ID, Malformed
+from chalicelib.core.logs.batch_decoder import BLANK, KPL, BatchDecoder
+from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS, FIELDS
+from chalicelib.core.logs.requests import NO_ID, Malformed
+from chalicelib.core.logs.waf import open_envelope
 from chalicelib.core.scope import Scope
-from chalicelib.core.waf import open_envelope
 from tests.unit.core.records import cloudfront, envelope, rows, waf_text
 
 TRUSTED = NetworkSet([parse_network("192.0.2.0/24")])
@@ -98,7 +98,7 @@ def pieces(record: bytes) -> int:
     return max(1, sum(bool(line) for line in record.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")))
 
 
-def read_all(decoder: Decoder, records: list[bytes], seen: set[bytes | str] | None = None) -> tuple[Any, ...]:
+def read_all(decoder: BatchDecoder, records: list[bytes], seen: set[bytes | str] | None = None) -> tuple[Any, ...]:
     """Everything that decoding and scopes can be made to say of ``records``, in no order."""
     found = decoder.decode(records, seen)
     said: Counter[str] = Counter()
@@ -122,7 +122,7 @@ def read_all(decoder: Decoder, records: list[bytes], seen: set[bytes | str] | No
 @example([b'{"timestamp":1,"httpRequest":', b'{"clientIp":"1.2.3.4"}}'], DEFAULT_FIELDS)
 def test_any_bytes_decode_or_are_malformed_and_nothing_is_lost(records: list[bytes], fields: tuple[str, ...]) -> None:
     for trusted in (None, TRUSTED if "x-forwarded-for" in fields else None):
-        said, malformed, repeats = read_all(Decoder(fields, trusted), records)
+        said, malformed, repeats = read_all(BatchDecoder(fields, trusted), records)
         came = said.total() + malformed.total() + repeats
         wanted = sum(map(pieces, records))
         json = [record for record in records if record.lstrip().startswith(b"{")]
@@ -136,9 +136,9 @@ def test_any_bytes_decode_or_are_malformed_and_nothing_is_lost(records: list[byt
 @settings(max_examples=300, deadline=None)
 @given(st.lists(anything, max_size=6), st.randoms(use_true_random=False))
 def test_a_batch_says_what_its_records_say_one_by_one_in_any_order(records: list[bytes], random: Random) -> None:
-    decoder = Decoder(trusted=TRUSTED)
+    decoder = BatchDecoder(trusted=TRUSTED)
     together = read_all(decoder, records, seen=set())
-    assert read_all(Decoder(trusted=TRUSTED), records) == together, "a container's memory changes nothing"
+    assert read_all(BatchDecoder(trusted=TRUSTED), records) == together, "a container's memory changes nothing"
     seen: set[bytes | str] = set()
     one_by_one = [read_all(decoder, [record], seen) for record in records]
     totals = [sum((part[at] for part in one_by_one), Counter() if at < 2 else 0) for at in range(3)]
@@ -153,7 +153,7 @@ def test_a_batch_says_what_its_records_say_one_by_one_in_any_order(records: list
 
 @given(st.lists(lines() | texts(), max_size=8))
 def test_of_each_source_every_id_is_left_once(records: list[bytes]) -> None:
-    for requests in Decoder().decode(records).requests:
+    for requests in BatchDecoder().decode(records).requests:
         named = [id for id in requests.ids if id not in NO_ID]
         assert len(named) == len(set(named))
 
@@ -172,7 +172,7 @@ def work(records: list[bytes]) -> int:
         nonlocal calls
         calls += event in ("call", "c_call")
 
-    decoder = Decoder(trusted=TRUSTED)
+    decoder = BatchDecoder(trusted=TRUSTED)
     setprofile(count)
     try:
         for requests in decoder.decode(records).requests:
@@ -212,6 +212,6 @@ def test_work_grows_no_faster_than_the_bytes(grow: Any) -> None:
 
 def test_addresses_and_ids_chosen_by_a_client_cannot_collide_on_purpose() -> None:
     """They are kept as bytes and text, whose hashes Python randomises, never as integers, whose hashes anyone knows."""
-    found = Decoder().decode([cloudfront(x_edge_request_id="1"), waf_text(requestId="1")])
+    found = BatchDecoder().decode([cloudfront(x_edge_request_id="1"), waf_text(requestId="1")])
     assert {type(id) for requests in found.requests for id in requests.ids} == {bytes, str}
     assert {type(client) for requests in found.requests for client in requests.clients} == {bytes}

@@ -5,10 +5,10 @@ from ipaddress import ip_address
 import pytest
 
 from chalicelib.core.addresses import NetworkSet, pack, parse_network
-from chalicelib.core.cloudfront import CloudFrontLines
-from chalicelib.core.forwarded import HOPS, client_behind
-from chalicelib.core.requests import Reason
-from chalicelib.core.waf import WafRecords
+from chalicelib.core.logs.cloudfront import CloudFrontLines
+from chalicelib.core.logs.forwarded import HOPS, client_behind
+from chalicelib.core.logs.requests import Reason
+from chalicelib.core.logs.waf import WafRecords
 from tests.unit.core.records import cloudfront, waf_text
 
 TRUSTED = NetworkSet(map(parse_network, ("192.0.2.0/24", "2001:db8:ff::/48")))

@@ -80,14 +80,14 @@ def test_wanted_networks_are_disjoint_fit_and_never_overlap_the_allowlist(
     allowlist = [parse_network(text) for text in allow]
     found = wanted(some, NetworkSet(allowlist), {4: room, 6: room}, NOW)
     running = [b for b in some if b.until > NOW]
-    clear = [b for b in running if not any(_overlap(b.parsed(), a) for a in allowlist)]
+    clear = [b for b in running if not any(_overlap(b.network_value(), a) for a in allowlist)]
     assert (found.allowlisted, found.blocks) == (len(running) - len(clear), len(running))
     for family in (4, 6):
         held = found.networks[family]
         assert len(held) <= room
         assert not any(_overlap(one, other) for one in held for other in held if one is not other)
         assert not any(_overlap(one, a) for one in held for a in allowlist)
-        of_family = [b.parsed() for b in clear if b.parsed().version == family]
+        of_family = [b.network_value() for b in clear if b.network_value().version == family]
         covered = [n for n in of_family if any(n.subnet_of(h) for h in held)]  # type: ignore[arg-type]
         assert held == frozenset(collapse_addresses(covered)), "nothing is published that no block asks for"
         if len(frozenset(collapse_addresses(of_family))) <= room:

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.core.cloudfront import DEFAULT_FIELDS, CloudFrontLines
-from chalicelib.core.requests import Requests
+from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS, CloudFrontLines
+from chalicelib.core.logs.requests import Requests
+from chalicelib.core.logs.waf import WafRecords
 from chalicelib.core.rules import parse_rules
 from chalicelib.core.scope import EVERYTHING, Scope
-from chalicelib.core.waf import WafRecords
 from tests.unit.core.records import cloudfront, waf_text
 
 FIELDS = (*DEFAULT_FIELDS, "c-country")

@@ -1,0 +1,53 @@
+"""Why a call is not answered: each refusal names the field, the value and the accepted form."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+SHOWN = 100
+"""Characters of a refused value that are shown."""
+
+
+class Fault(msgspec.Struct, frozen=True, rename={"place": "in"}):
+    """What is wrong with one value."""
+
+    place: str
+    """body, query or header."""
+    field: str
+    value: str
+    accepted: str
+
+
+def fault(place: str, field: str, value: object, accepted: str) -> Fault:
+    text = value if isinstance(value, str) else "" if value is None else repr(value)
+    return Fault(place, field, text if len(text) <= SHOWN else text[:SHOWN] + "…", accepted)
+
+
+class Refused(Exception):
+    """A call that is not carried out; nothing has been changed."""
+
+    def __init__(self, detail: str, faults: Sequence[Fault] = ()) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.faults = tuple(faults)
+
+
+class Invalid(Refused):
+    """A value that cannot be."""
+
+    @classmethod
+    def of(cls, faults: Sequence[Fault]) -> "Invalid":
+        said = [": ".join(filter(None, (f.place, f.field, f.accepted))) for f in faults[:3]]
+        return cls("; ".join(said) + ("; …" if len(faults) > 3 else ""), faults)
+
+
+class ForceNeeded(Refused):
+    """What is only done when it is asked for with ``force``."""
+
+
+class NotFound(Refused):
+    pass
+
+
+class StaleVersion(Refused):
+    """The change is based on a version that is no longer the active one."""

@@ -1,0 +1,150 @@
+"""What is being counted just now, read off the tally logs: this container only follows them, it never writes."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from chalicelib.core.latest_window import Latest, latest_window
+from chalicelib.core.logs.requests import Source
+from chalicelib.core.rules import Rule, RuleSet
+from chalicelib.core.tally import Slots
+from chalicelib.core.windows import View
+from chalicelib.pipeline.log_follower import LogFollower
+from chalicelib.ports import Conflict, LogItem, LogKey, Registry, TallyLogs, Unavailable
+
+FRESH_MS = 2_000
+"""How old what is shown may be."""
+
+STALE_MS = 600_000
+"""A reader that has not looked for longer starts anew: catching up would take longer than looking."""
+
+LAG_MS = 60_000
+"""How late counts are still taken for the present."""
+
+SEEN_MS = 900_000
+"""How far back requests can be told per time step."""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemSeen:
+    """One item of a tally log, without its tally."""
+
+    log: str
+    offset: int
+    written_ms: int
+    first_ms: int
+    """Time of its first request."""
+    last_ms: int
+    """Time of its last request."""
+    requests: int
+
+
+class Watch:
+    """``TallyLogs`` to read from, which remembers what items passed by. It refuses every write as a lost race."""
+
+    def __init__(self, logs: TallyLogs) -> None:
+        self._logs = logs
+        self._seen: dict[LogKey, ItemSeen] = {}
+        self._since_ms = 0
+
+    def since(self, since_ms: int) -> None:
+        """Forgets items written before ``since_ms``, and reads new logs back to then."""
+        self._since_ms = since_ms
+        self._seen = {key: seen for key, seen in self._seen.items() if seen.written_ms >= since_ms}
+
+    def seen(self) -> Iterator[ItemSeen]:
+        return iter(self._seen.values())
+
+    def read(self, keys: Collection[LogKey]) -> tuple[Registry, Mapping[LogKey, LogItem]]:
+        registry, items = self._logs.read(keys)
+        for (log, offset), item in items.items():
+            self._note(log, offset, item)
+        return registry, items
+
+    def latest(self, log: str, written_since_ms: int) -> Sequence[tuple[int, LogItem]]:
+        found = self._logs.latest(log, min(written_since_ms, self._since_ms))
+        for offset, item in found:
+            self._note(log, offset, item)
+        return found
+
+    def append(self, log: str, offset: int, items: Sequence[LogItem]) -> None:  # noqa: ARG002
+        raise Conflict(f"append to {log}: this reader does not write")
+
+    def register(self, shard: str, seen: tuple[str, ...], logs: tuple[str, ...]) -> None:  # noqa: ARG002
+        raise Conflict(f"register {shard}: this reader does not write")
+
+    def _note(self, log: str, offset: int, item: LogItem) -> None:
+        if item.written_ms >= self._since_ms and not item.closes:
+            self._seen[log, offset] = ItemSeen(
+                log, offset, item.written_ms, item.first_slot_ms, item.last_slot_ms, item.requests
+            )
+
+
+class LiveCounts:
+    """One container's look at the counts, some seconds old at most."""
+
+    def __init__(self, logs: TallyLogs, rules: Callable[[int], RuleSet], new_view: Callable[[RuleSet], View]) -> None:
+        """``rules`` gives the rule set active at a time in ms."""
+        self._logs = logs
+        self._rules = rules
+        self._new_view = new_view
+        self._watch = Watch(logs)
+        self._follower = self._new_follower()
+        self._looked_ms = 0
+        self._sources: list[Source] = []
+        self.rules = RuleSet(())
+        """The rule set the counts are for."""
+
+    def look(self, now_ms: int) -> None:
+        """Catches up with the logs, unless that was done just now. Raises what the stores raise."""
+        if now_ms - self._looked_ms < FRESH_MS:
+            return
+        if now_ms - self._looked_ms > STALE_MS:
+            self._watch = Watch(self._logs)
+            self._follower = self._new_follower()
+        # Should this look fail half-way, the next one starts anew.
+        self._looked_ms = 0
+        self.rules = self._rules(now_ms)
+        self._watch.since(now_ms - SEEN_MS)
+        self._follower.prepare(self.rules, now_ms, now_ms)
+        self._follower.catch_up(now_ms)
+        view = self._view()
+        self._sources = [source for source in Source if any(view.clients(source, rule) for rule in self.rules.rules)]
+        self._looked_ms = now_ms
+
+    def problem(self, now_ms: int) -> str | None:
+        """Looks; why the counts cannot be read, None if they can."""
+        try:
+            self.look(now_ms)
+        except Unavailable as exc:
+            return str(exc)
+        return None
+
+    def counted(self) -> Iterator[tuple[Rule, Source]]:
+        """Every rule, by the logs that requests are read from."""
+        return product(self.rules.rules, self._sources)
+
+    def window(self, rule: Rule, now_ms: int) -> Latest:
+        """The latest window of ``rule``."""
+        return latest_window(rule, max((seen.last_ms for seen in self.seen()), default=0), now_ms, LAG_MS)
+
+    def slots(self, rule: Rule, source: Source, client: bytes) -> Slots:
+        """What is kept of one client."""
+        return self._view().slots(source, rule, client)
+
+    def clients(self, rule: Rule, source: Source) -> Iterator[tuple[bytes, Slots]]:
+        """What is kept of every client."""
+        view = self._view()
+        return ((client, view.slots(source, rule, client)) for client in view.clients(source, rule))
+
+    def seen(self) -> Iterator[ItemSeen]:
+        """The items of the last quarter hour."""
+        return self._watch.seen()
+
+    def _new_follower(self) -> LogFollower:
+        return LogFollower(self._watch, self._new_view, lateness_ms=LAG_MS)
+
+    def _view(self) -> View:
+        if self._follower.view is None:
+            raise RuntimeError("the counts are used before they are looked at")
+        return self._follower.view

@@ -1,0 +1,218 @@
+"""Rule sets: the one in force and every one before it. Versions count up; the version is what edits are based on."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from chalicelib.admin.changes import Caller, ChangeAnswer, PlannedChange
+from chalicelib.admin.errors import Fault, Invalid, NotFound, StaleVersion, fault
+from chalicelib.admin.pagination import page, read_cursor
+from chalicelib.core.rules import RulesError, RuleSet, parse_rules
+from chalicelib.core.rules_diff import RuleDiff, RuleWords, differences, rule_words, summary
+from chalicelib.core.state import ACTIVE, Call, StoredRules
+from chalicelib.ports import Item, Put, StateStore, Write
+
+MOST_FAULTS = 100
+
+
+class RuleSetView(msgspec.Struct, frozen=True, kw_only=True):
+    version: int
+    """0: none is stored."""
+    active: bool
+    text: str
+    rules: list[RuleWords]
+    saved_at: int
+    by: str
+    comment: str
+    problem: str | None
+    """Why it cannot be used."""
+
+
+class RulesPlan(msgspec.Struct, frozen=True, kw_only=True):
+    version: int
+    changes: list[RuleDiff]
+    detail: str
+
+
+class RulesAnswer(ChangeAnswer, frozen=True, kw_only=True):
+    version: int
+    changes: list[RuleDiff]
+
+
+class VersionView(msgspec.Struct, frozen=True, kw_only=True):
+    version: int
+    active: bool
+    rules: int
+    saved_at: int
+    by: str
+    comment: str
+
+
+class VersionPage(msgspec.Struct, frozen=True, kw_only=True):
+    now: int
+    versions: list[VersionView]
+    next: str | None
+
+
+def rule_set(state: StateStore, version: int | None = None) -> RuleSetView:
+    """The rule set in force, or the one of ``version``. Raises NotFound."""
+    active = state.get(StoredRules.kind, ACTIVE)
+    if version is None or (active is not None and active.version == version):
+        if active is None:
+            return RuleSetView(
+                version=0, active=True, text="", rules=[], saved_at=0, by="", comment="", problem="none is stored"
+            )
+        return _view(active.version, True, StoredRules.from_json(active.body))
+    item = state.get(StoredRules.kind, _id(version))
+    if item is None:
+        raise NotFound(f"There is no rule-set version {version}.")
+    return _view(version, False, StoredRules.from_json(item.body))
+
+
+def plan(state: StateStore, text: str) -> RulesPlan:
+    """What ``text`` would change. Raises Invalid with everything that is wrong with it."""
+    active = state.get(StoredRules.kind, ACTIVE)
+    changes = differences(_parsed(active), _valid(text))
+    return RulesPlan(version=active.version if active else 0, changes=changes, detail=summary(changes))
+
+
+def put(state: StateStore, text: str, *, comment: str, based_on: int, caller: Caller, now: int) -> PlannedChange:
+    """Puts ``text`` in force. Raises Invalid, and StaleVersion unless version ``based_on`` is active.
+
+    A text that is in force already changes nothing, whatever it is based on: repeating a call is harmless.
+    """
+    rules = _valid(text)
+    active = state.get(StoredRules.kind, ACTIVE)
+    if active is not None and StoredRules.from_json(active.body).text == text:
+        return _unchanged(active.version, f"version {active.version}, in force already, says the same")
+    return _put(state, active, rules, comment=comment, based_on=based_on, caller=caller, now=now)
+
+
+def rollback(
+    state: StateStore, version: int, *, comment: str, based_on: int, caller: Caller, now: int
+) -> PlannedChange:
+    """Puts an earlier version in force again, as a new one. Raises NotFound, Invalid, OtherVersion."""
+    earlier = rule_set(state, version)
+    active = state.get(StoredRules.kind, ACTIVE)
+    if active is not None and active.version == version:
+        return _unchanged(version, f"version {version} is in force already")
+    rules = _valid(earlier.text)
+    said = comment or f"as version {version}"
+    return _put(state, active, rules, comment=said, based_on=based_on, caller=caller, now=now, restores=version)
+
+
+def history(state: StateStore, *, limit: int, cursor: str | None, now: int) -> VersionPage:
+    """Newest first."""
+    active = state.get(StoredRules.kind, ACTIVE)
+    below = _id(read_cursor(cursor, [int])[0]) if cursor else ACTIVE
+    stored = {
+        int(item.id): item for item in state.query(StoredRules.kind, below=below, limit=limit + 1, descending=True)
+    }
+    if active is not None and not cursor:
+        stored.setdefault(active.version, active)
+    read = (
+        _view(version, active is not None and version == active.version, StoredRules.from_json(item.body))
+        for version, item in sorted(stored.items(), reverse=True)
+    )
+    some, following = page(read, limit, lambda shown: [shown.version])
+    versions = [
+        VersionView(
+            version=shown.version,
+            active=shown.active,
+            rules=len(shown.rules),
+            saved_at=shown.saved_at,
+            by=shown.by,
+            comment=shown.comment,
+        )
+        for shown in some
+    ]
+    return VersionPage(now=now, versions=versions, next=following)
+
+
+def _put(
+    state: StateStore,
+    active: Item | None,
+    rules: RuleSet,
+    *,
+    comment: str,
+    based_on: int,
+    caller: Caller,
+    now: int,
+    restores: int | None = None,
+) -> PlannedChange:
+    current = active.version if active else 0
+    if based_on != current:
+        by = f"; saved by {StoredRules.from_json(active.body).by or 'setup'}" if active else ""
+        raise StaleVersion(
+            f"Version {current} is active, not {based_on}{by}. Read it and try again.",
+            [fault("header", "If-Match", f'"{based_on}"', f'"{current}"')],
+        )
+    new = StoredRules(text=rules.text, by=caller.name, saved_at=now, comment=comment)
+    version = current + 1
+    writes: list[Write] = [Put(Item(kind=new.kind, id=ACTIVE, body=new.to_json(), version=current))]
+    kept = state.get_many(StoredRules.kind, [_id(current), _id(version)])
+    if active is not None and _id(current) not in kept:
+        writes.append(Put(Item(kind=new.kind, id=_id(current), body=active.body)))
+    again = kept.get(_id(version))
+    writes.append(Put(Item(kind=new.kind, id=_id(version), body=new.to_json(), version=again.version if again else 0)))
+    changes = differences(_parsed(active), rules)
+    match = {"If-Match": f'"{version}"'}
+    if active is not None:
+        undo = Call(method="POST", path="/v1/rules/rollback", headers=match, body={"version": current})
+    else:
+        undo = Call(method="PUT", path="/v1/rules", headers=match, body={"text": ""})
+    words, action = ("", "rules.put") if restores is None else (f", as version {restores}", "rules.rollback")
+    answer = RulesAnswer(
+        changed=True,
+        detail=f"version {version} is in force{words}: {summary(changes)}",
+        undo=undo,
+        version=version,
+        changes=changes,
+    )
+    return PlannedChange(answer=answer, writes=writes, action=action, target=f"version {version}")
+
+
+def _unchanged(version: int, detail: str) -> PlannedChange:
+    answer = RulesAnswer(changed=False, detail=detail, version=version, changes=[])
+    return PlannedChange(answer=answer, action="rules.put", target=f"version {version}")
+
+
+def _valid(text: str) -> RuleSet:
+    try:
+        return parse_rules(text)
+    except RulesError as exc:
+        raise Invalid.of(_faults(exc.problems)) from exc
+
+
+def _faults(problems: Sequence[str]) -> list[Fault]:
+    return [fault("body", "text", None, problem) for problem in problems[:MOST_FAULTS]]
+
+
+def _parsed(item: Item | None) -> RuleSet:
+    """The rules behind an item; none if they cannot be used."""
+    try:
+        return parse_rules(StoredRules.from_json(item.body).text) if item else RuleSet(())
+    except RulesError:
+        return RuleSet(())
+
+
+def _view(version: int, active: bool, stored: StoredRules) -> RuleSetView:
+    problem, rules = None, RuleSet(())
+    try:
+        rules = parse_rules(stored.text)
+    except RulesError as exc:
+        problem = exc.problems[0]
+    return RuleSetView(
+        version=version,
+        active=active,
+        text=stored.text,
+        rules=[rule_words(rule) for rule in rules.rules],
+        saved_at=stored.saved_at,
+        by=stored.by,
+        comment=stored.comment,
+        problem=problem,
+    )
+
+
+def _id(version: int) -> str:
+    return f"{version:010d}"

@@ -1,0 +1,142 @@
+"""A rule in the words of its TOML, and what differs between two rule sets."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from chalicelib.core.durations import format_duration
+from chalicelib.core.rules import Action, Escalation, Rule, RuleSet
+
+
+class Aggregate(msgspec.Struct, frozen=True):
+    ipv4: int
+    ipv6: int
+
+
+class EscalateWords(msgspec.Struct, frozen=True):
+    factor: int
+    max: str
+    memory: str
+
+
+class RuleWords(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule with every key said, as its TOML would say it."""
+
+    name: str
+    limit: int
+    window: str
+    action: Action
+    block_for: str
+    resolution: int
+    aggregate: Aggregate
+    scope: dict[str, list[str]]
+    escalate: EscalateWords | None
+    extend: bool
+
+
+class DiffKind(StrEnum):
+    ADDED = "added"
+    REMOVED = "removed"
+    CHANGED = "changed"
+
+
+class RuleDiff(msgspec.Struct, frozen=True):
+    rule: str
+    change: DiffKind
+    words: list[str]
+
+
+def rule_words(rule: Rule) -> RuleWords:
+    return RuleWords(
+        name=rule.name,
+        limit=rule.limit,
+        window=format_duration(rule.window_s),
+        action=rule.action,
+        block_for=format_duration(rule.block_for_s),
+        resolution=rule.resolution,
+        aggregate=Aggregate(rule.ipv4, rule.ipv6),
+        scope={name: list(values) for name, values in _scope(rule).items() if values},
+        escalate=_escalate(rule.escalate) if rule.escalate else None,
+        extend=rule.extend,
+    )
+
+
+def differences(before: RuleSet, after: RuleSet) -> list[RuleDiff]:
+    """What becomes of each rule, those of ``after`` first; the order of rules means nothing."""
+    old = {rule.name: rule_words(rule) for rule in before.rules}
+    new = {rule.name: rule_words(rule) for rule in after.rules}
+    changes = []
+    for name, rule in new.items():
+        if name not in old:
+            changes.append(RuleDiff(name, DiffKind.ADDED, [sentence(rule)]))
+        elif old[name] != rule:
+            changes.append(RuleDiff(name, DiffKind.CHANGED, _changed(old[name], rule)))
+    gone = [RuleDiff(name, DiffKind.REMOVED, [sentence(rule)]) for name, rule in old.items() if name not in new]
+    return changes + gone
+
+
+def sentence(rule: RuleWords) -> str:
+    """What a rule does, in one sentence.
+
+    >>> sentence(rule_words(Rule(name="burst", limit=50, window_s=5)))
+    'more than 50 requests within 5s: block for 10m'
+    """
+    which = ", ".join(f"{name} {' or '.join(values)}" for name, values in rule.scope.items())
+    what = f"block for {rule.block_for}" if rule.action is Action.BLOCK else "count only"
+    return f"more than {rule.limit} requests within {rule.window}" + (f" with {which}" if which else "") + f": {what}"
+
+
+def summary(changes: list[RuleDiff]) -> str:
+    """How many rules change, in words.
+
+    >>> summary([RuleDiff("a", DiffKind.ADDED, []), RuleDiff("b", DiffKind.ADDED, []), RuleDiff("c", DiffKind.REMOVED, [])])
+    '2 rules added, 1 rule removed'
+    """
+    numbers = {kind: sum(change.change is kind for change in changes) for kind in DiffKind}
+    parts = [f"{number} rule{'' if number == 1 else 's'} {kind}" for kind, number in numbers.items() if number]
+    return ", ".join(parts) or "no rule changes"
+
+
+def _changed(old: RuleWords, new: RuleWords) -> list[str]:
+    before, after = _said(old), _said(new)
+    words = []
+    for key in dict.fromkeys((*before, *after)):
+        if before.get(key) == after.get(key):
+            continue
+        if key not in before:
+            words.append(f"{key}: {after[key]} is added")
+        elif key not in after:
+            words.append(f"{key}: {before[key]} is dropped")
+        else:
+            words.append(f"{key}: {before[key]} becomes {after[key]}")
+    return words
+
+
+def _said(rule: RuleWords) -> dict[str, str]:
+    """What is said of a rule, by dotted key."""
+    said: dict[str, str] = {}
+
+    def say(prefix: str, values: Mapping[str, Any]) -> None:
+        for key, value in values.items():
+            if isinstance(value, dict):
+                say(f"{prefix}{key}.", value)
+            elif value is not None:
+                said[f"{prefix}{key}"] = ", ".join(value) if isinstance(value, list) else _plain(value)
+
+    say("", msgspec.to_builtins(rule))
+    return said
+
+
+def _plain(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _escalate(escalation: Escalation) -> EscalateWords:
+    return EscalateWords(escalation.factor, format_duration(escalation.max_s), format_duration(escalation.memory_s))
+
+
+def _scope(rule: Rule) -> dict[str, tuple[str, ...]]:
+    fields = rule.scope.__dataclass_fields__
+    return {name: getattr(rule.scope, name) for name in fields}

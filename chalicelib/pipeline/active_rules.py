@@ -1,0 +1,51 @@
+"""The active rule set: from the state table, cached for seconds, the last valid one kept."""
+
+from chalicelib.core.rules import RulesError, RuleSet, parse_rules
+from chalicelib.core.state import ACTIVE, StoredRules
+from chalicelib.ports import StateStore, Unavailable
+
+CACHED_MS = 10_000
+
+
+class ActiveRules:
+    """One container's copy of the rules."""
+
+    def __init__(self, state: StateStore) -> None:
+        self._state = state
+        self._rules: RuleSet | None = None
+        self._text: str | None = None
+        self._read_at_ms = 0
+        self.problem: str | None = None
+        """Why the stored rule set is not the one in use; None if it is."""
+
+    def __call__(self, now_ms: int) -> RuleSet:
+        """The rules to go by. With none stored, or none that is valid, nothing is counted and ``problem`` says so.
+
+        Raises Unavailable only if the state table cannot be read and no rules are cached.
+        """
+        if self._rules is None or now_ms - self._read_at_ms >= CACHED_MS:
+            self._read(now_ms)
+        return self._rules or RuleSet(())
+
+    def _read(self, now_ms: int) -> None:
+        try:
+            item = self._state.get(StoredRules.kind, ACTIVE)
+        except Unavailable as exc:
+            if self._rules is None:
+                raise
+            self.problem = f"the state table cannot be read: {exc}"
+            return
+        self._read_at_ms = now_ms
+        if item is None:
+            self.problem = "no rule set is stored; 'sluice setup' stores one"
+            return
+        text = StoredRules.from_json(item.body).text
+        if text == self._text and self._rules is not None:
+            self.problem = None if self._rules.text == text else self.problem
+            return
+        self._text = text
+        try:
+            self._rules = parse_rules(text, version=str(item.version))
+            self.problem = None
+        except RulesError as exc:
+            self.problem = f"the stored rule set is not valid: {exc.problems[0]}"

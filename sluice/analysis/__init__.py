@@ -1,0 +1,1 @@
+"""What the operator asks of a replayed log: summaries, comparisons, suggestions and reports."""

@@ -1,0 +1,211 @@
+"""The report's plots: what would have been refused over time, how busy clients were, and when who was blocked."""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC
+from math import ceil, log10
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from chalicelib.core.durations import format_duration
+from chalicelib.core.rules import Rule
+from chalicelib.core.tally import Slots
+from sluice.analysis.summary import Offender
+from sluice.replay.verdicts import TEN_S
+
+INK, FAINT, CALM, ALARM = "#1f2933", "#cbd2d9", "#7b98b8", "#c8442f"
+RULE_COLOURS = ("#c8442f", "#d98f1f", "#7a5195", "#2f7f79", "#8a6d3b", "#5a6b7b")
+MOST_BARS = 25
+MOST_POINTS = 300
+WIDTHS = (1, 3, 6, 12, 30, 60, 180, 360, 1080, 2160)
+"""Of a point over time, in tens of seconds."""
+
+BINS_A_DECADE = 8
+
+STYLE: dict[Any, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["Helvetica Neue", "Helvetica", "Arial", "Liberation Sans", "DejaVu Sans"],
+    "font.size": 9,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": FAINT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "sluice",
+}
+
+_counts = FuncFormatter(lambda value, _: f"{value:,.0f}")
+
+
+def over_time(total: Slots, refused: Slots) -> Figure:
+    """Requests a second; ``total`` and ``refused`` by tens of seconds."""
+    tens = range(min(total), max(total) + 1) if total else range(0)
+    width = next((wide for wide in WIDTHS if len(tens) <= wide * MOST_POINTS), -(-len(tens) // MOST_POINTS))
+    starts = list(range(tens.start // width * width, tens.stop, width))
+    span_s = width * TEN_S
+
+    def rates(counts: Slots) -> list[float]:
+        points: Counter[int] = Counter()
+        for ten, number in counts.items():
+            points[ten // width] += number
+        return [points[start // width] / span_s for start in starts]
+
+    stopped = rates(refused)
+    passed = [everything - some for everything, some in zip(rates(total), stopped, strict=True)]
+    with rc_context(STYLE):
+        figure, axes = _figure(2.6)
+        axes.stackplot(
+            [_days(start * TEN_S) for start in starts],
+            passed,
+            stopped,
+            labels=["let through", "refused"],
+            colors=[CALM, ALARM],
+            step="post",
+            linewidth=0,
+        )
+        axes.set_ylabel(f"requests a second,\nmean of {format_duration(span_s)}")
+        axes.yaxis.set_major_formatter(_counts)
+        axes.set_ylim(bottom=0)
+        axes.margins(x=0)
+        _time_axis(axes)
+        axes.legend(loc="upper left", bbox_to_anchor=(0, 1.16), ncols=2, frameon=False, handlelength=1)
+    return figure
+
+
+def peaks(rules: Sequence[Rule], by_rule: dict[str, Counter[int]]) -> Figure:
+    """How many clients reached which count, for each rule, against its limit; both axes logarithmic."""
+    with rc_context(STYLE):
+        columns = min(2, len(rules))
+        rows = -(-len(rules) // columns)
+        figure = Figure(figsize=(9.2, 2.3 * rows), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for place, axes in enumerate(grid.flat):
+            if place < len(rules):
+                _histogram(axes, rules[place], by_rule[rules[place].name])
+            else:
+                axes.set_axis_off()
+    return figure
+
+
+def _histogram(axes: Axes, rule: Rule, clients: Counter[int]) -> None:
+    axes.set_title(f"{rule.name}: more than {rule.limit:,} in {format_duration(rule.window_s)}")
+    if not clients:
+        axes.set_axis_off()
+        axes.annotate("no request in its scope", (0, 0.8), xycoords="axes fraction")
+        return
+    # Bars of equal width on the logarithmic axis, none across the limit; small counts get a bar each.
+    over = rule.limit + 1
+    steps = {ceil(10 ** (step / BINS_A_DECADE)) for step in range(BINS_A_DECADE * 10)}
+    edges = sorted({over, 1, *(edge for edge in steps if not over / 1.15 < edge < over * 1.15)})
+    highest = max(clients)
+    edges = [edge for edge in edges if edge <= max(highest, rule.limit) * 1.4 + 1]
+    edges.append(int(edges[-1] * 1.34) + 1)
+    heights = [0] * (len(edges) - 1)
+    place = 0
+    for value, number in sorted(clients.items()):
+        while place + 2 < len(edges) and edges[place + 1] <= value:
+            place += 1
+        heights[place] += number
+    colours = [ALARM if left > rule.limit else CALM for left in edges[:-1]]
+    lefts, rights = edges[:-1], edges[1:]
+    widths = [(right - left) * 0.96 for left, right in zip(lefts, rights, strict=True)]
+    axes.bar(lefts, heights, width=widths, align="edge", color=colours, linewidth=0)
+    axes.axvline(over, color=INK, linewidth=1, linestyle=(0, (3, 2)))
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_ylim(0.7, max(10.0, 3.0 * max(heights)))
+    axes.set_xlim(0.9, edges[-1] * 1.05)
+    axes.annotate(
+        f"limit {rule.limit:,}",
+        (over, 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(-4, -2),
+        textcoords="offset points",
+        ha="right" if log10(over) > 0.5 else "left",
+        va="top",
+    )
+    busy = sum(number for value, number in clients.items() if value > rule.limit)
+    axes.annotate(
+        f"{busy:,} over",
+        (over, 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(4, -2),
+        textcoords="offset points",
+        va="top",
+        color=ALARM if busy else INK,
+    )
+    axes.xaxis.set_major_formatter(_counts)
+    axes.yaxis.set_major_formatter(_counts)
+    axes.minorticks_off()
+    axes.set_xlabel("busiest window of a client")
+    axes.set_ylabel("clients")
+
+
+def blocks(offenders: Sequence[Offender], rules: Sequence[Rule], span_ms: tuple[int, int]) -> Figure:
+    """When who would have been blocked; those first blocked on top. ``span_ms``: of the log."""
+    blocked = sorted((o for o in offenders if o.stays), key=lambda o: o.stays[0].since)[:MOST_BARS]
+    colours = {rule.name: RULE_COLOURS[n % len(RULE_COLOURS)] for n, rule in enumerate(rules)}
+    networks = list(dict.fromkeys(str(offender.network) for offender in blocked))
+    first, last = (_days(ms / 1000) for ms in span_ms)
+    with rc_context(STYLE):
+        figure, axes = _figure(0.8 + 0.22 * max(3, len(networks)))
+        named: set[str] = set()
+        for offender in blocked:
+            name = offender.rule.name
+            bars = [
+                (left, max(right - left, 0.0))
+                for stay in offender.stays
+                for left, right in [_clipped(stay.since, stay.until, last)]
+            ]
+            axes.broken_barh(
+                bars,
+                (networks.index(str(offender.network)) - 0.36, 0.72),
+                facecolors=colours[name],
+                alpha=1.0 if offender.action == "block" else 0.55,
+                label=None if name in named else f"{name}{'' if offender.action == 'block' else ' (counts only)'}",
+                linewidth=0,
+            )
+            named.add(name)
+        axes.set_yticks(range(len(networks)), networks)
+        axes.set_ylim(max(len(networks), 1) - 0.4, -0.6)
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlim(first, max(last, first + 1e-4))
+        _time_axis(axes)
+        if named:
+            axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(named), frameon=False, handlelength=1)
+    return figure
+
+
+def _clipped(since: int, until: int, last: float) -> tuple[float, float]:
+    """A block in days, as far as the log goes."""
+    left = _days(since)
+    return left, min(_days(until), max(last, left))
+
+
+def _days(seconds: float) -> float:
+    """A time as plots count it: days since the epoch."""
+    return seconds / 86400
+
+
+def _figure(height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(9.2, height), layout="constrained")
+    axes = figure.subplots()
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    return figure, axes
+
+
+def _time_axis(axes: Axes) -> None:
+    locator = AutoDateLocator(minticks=4, maxticks=9)  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=UTC))  # type: ignore[no-untyped-call]
+    axes.xaxis_date(tz=UTC)

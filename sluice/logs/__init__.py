@@ -1,0 +1,1 @@
+"""Log files on disk: detected, read and decoded into requests."""

@@ -1,0 +1,105 @@
+"""Access logs of nginx and Apache in the common and the combined form: ``client - user [time] "request" status …``.
+
+Quotes within a text are written ``\\"`` by Apache and ``\\x22`` by nginx.
+Sources: Apache HTTP Server, "Log Files"; nginx, "ngx_http_log_module".
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta, timezone
+
+from chalicelib.core.addresses import AddressMemo
+from chalicelib.core.logs.requests import Column, Malformed, Reason, Requests, Source
+from sluice.logs.columns import TimeMemo, milliseconds, requests_of, split_all
+
+LINE = re.compile(rb"(\S+) \S+ (.*?) ?(\[\d\d?/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d) ([+-]\d{4}\]) (\".*)", re.ASCII)
+_TIME = re.compile(rb"\[(\d\d?)/([A-Z][a-z]{2})/(\d{4}):(\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)\]", re.ASCII)
+_REST = re.compile(rb'"((?:[^"\\]|\\.)*)" (\d{3}|-)(?: (?:\d+|-)(?: "(?:[^"\\]|\\.)*" "((?:[^"\\]|\\.)*))?)?', re.ASCII)
+MONTHS = {m: n for n, m in enumerate(b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
+
+CLIENT, STAMP, ZONE, REST = 0, 3, 4, 5
+
+
+def stamp_ms(text: bytes) -> int | None:
+    """The time in ``[10/Oct/2000:13:55:36 -0700]``.
+
+    >>> stamp_ms(b"[01/Jan/1970:01:00:00 +0100]"), stamp_ms(b"[31/Dec/1969:23:30:00 -0030]")
+    (0, 0)
+    >>> stamp_ms(b"[31/Feb/2026:00:00:00 +0000]") is None
+    True
+    """
+    match = _TIME.fullmatch(text)
+    if match is None or match[2] not in MONTHS:
+        return None
+    day, _, year, hour, minute, second, sign, zone_h, zone_m = match.groups()
+    offset = timedelta(hours=int(zone_h), minutes=int(zone_m)) * (-1 if sign == b"-" else 1)
+    try:
+        moment = datetime(
+            int(year), MONTHS[match[2]], int(day), int(hour), int(minute), int(second), tzinfo=timezone(offset)
+        )
+        return milliseconds(moment)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _words(rest: bytes) -> list[str]:
+    match = _REST.match(rest)
+    return [*(match[1] if match else b"").decode("utf-8", "replace").split(" ", 2), "", ""][:3]
+
+
+def _part(number: int) -> Callable[[bytes], str]:
+    def read(rest: bytes) -> str:
+        match = _REST.match(rest)
+        return (match[number] or b"").decode("utf-8", "replace").removesuffix("-") if match else ""
+
+    return read
+
+
+_READ: dict[str, Callable[[bytes], str]] = {
+    "method": lambda rest: _words(rest)[0],
+    "path": lambda rest: _words(rest)[1].partition("?")[0],
+    "status": _part(2),
+    "user_agent": _part(3),
+}
+
+
+class WebServerLines:
+    """Reads access log lines of a web server."""
+
+    def __init__(self) -> None:
+        self._addresses = AddressMemo()
+        self._times = TimeMemo(lambda cells: stamp_ms(b" ".join(cells)))
+
+    def decode(self, lines: list[bytes]) -> tuple[Requests, list[Malformed]]:
+        malformed: list[Malformed] = []
+        rows = split_all(lines, b" ", REST)
+        if not all(map(_regular, rows)):
+            lines, rows = _irregular(lines, rows, malformed)
+        clients = self._addresses.pack_all([row[CLIENT] for row in rows])
+        times = self._times.read_all([(row[STAMP], row[ZONE]) for row in rows])
+
+        def columns(name: str) -> Column | None:
+            return Column([row[REST] for row in rows], _READ[name]) if name in _READ else None
+
+        return requests_of(Source.WEB_SERVER, lines, times, clients, columns=columns, malformed=malformed), malformed
+
+
+def _regular(row: Sequence[bytes]) -> bool:
+    return len(row) > REST and row[STAMP][:1] == b"[" and row[ZONE][-1:] == b"]" and row[REST][:1] == b'"'
+
+
+def _irregular(
+    lines: list[bytes], rows: list[list[bytes]], malformed: list[Malformed]
+) -> tuple[list[bytes], list[list[bytes]]]:
+    """Users whose names hold spaces; what has another form is malformed."""
+    good_lines, good_rows = [], []
+    for line, row in zip(lines, rows, strict=True):
+        match = None if _regular(row) else LINE.fullmatch(line)
+        if match is not None:
+            row = [match[1], b"-", match[2], match[3], match[4], match[5]]  # noqa: PLW2901
+        elif not _regular(row):
+            malformed.append(Malformed(Reason.FIELDS, line[: Malformed.SAMPLE_BYTES]))
+            continue
+        good_lines.append(line)
+        good_rows.append(row)
+    return good_lines, good_rows
