@@ -16,8 +16,8 @@ from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
 from chalicelib.edges.events import kinesis_batch
 from chalicelib.edges.tally_table import TallyTable
-from tests import dynamodb_local
-from tests.aws_tables import make_tables
+from tests.support import dynamodb_local
+from tests.support.tables import make_tables
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from bench.prices import PRICES
-from tests import dynamodb_local
-from tests.aws_tables import dynamodb_client
+from tests.support import dynamodb_local
+from tests.support.tables import dynamodb_client
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

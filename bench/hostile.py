@@ -8,10 +8,10 @@ from random import Random
 from bench.measure import Figure, cpu_s
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from sluice.local.cloud import MOST_BYTES
-from tests.hostile.target import HONEYPOT, Target, line
 from tests.hostile.test_floods import A_BATCH, PREFIX, batches
 from tests.hostile.test_lines import bomb
-from tests.unit.core.records import envelope, waf_text
+from tests.support.records import envelope, waf_text
+from tests.support.target import HONEYPOT, Target, line
 
 BATCHES = 20
 VIEW_ENTRIES = 100_000

@@ -7,8 +7,8 @@ from statistics import median
 from urllib.parse import urlsplit
 
 from bench.measure import Figure
-from tests.open_site import Site, open_site
-from tests.page.browser import chromium, executable, sign_in
+from tests.support.browser import chromium, executable, sign_in
+from tests.support.site import Site, open_site
 
 BLOCKS = 10_000
 ROUNDS = 30

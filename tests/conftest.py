@@ -6,13 +6,22 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 from moto import mock_aws
 
-from tests import dynamodb_local as local
-from tests.aws_tables import Tables, dynamodb_client, make_tables
+from tests.support import dynamodb_local as local
+from tests.support.tables import Tables, dynamodb_client, make_tables
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+
+pytest_plugins = ["tests.support.admin_api", "tests.support.deploy.account", "tests.support.terminal"]
+
+# No deadline, because CI shares its cores. The reproducing blob is printed.
+settings.register_profile(
+    "sluice", deadline=None, print_blob=True, max_examples=200, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("sluice")
 
 _numbers = count()
 

@@ -10,7 +10,7 @@ from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
 from chalicelib.edges.events import kinesis_batch
 from sluice.local.cloud import DEFAULT_RULES, kinesis_event
 from sluice.local.kinesis import Record
-from tests.hostile.target import CountedLogs, Target
+from tests.support.target import CountedLogs, Target
 
 WARM_UP, MEASURED = 4, 4
 """Seconds of traffic."""

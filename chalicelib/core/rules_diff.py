@@ -91,7 +91,7 @@ def sentence(rule: RuleWords) -> str:
 def summary(changes: list[RuleDiff]) -> str:
     """How many rules change, in words.
 
-    >>> summary([RuleDiff("a", DiffKind.ADDED, []), RuleDiff("b", DiffKind.ADDED, []), RuleDiff("c", DiffKind.REMOVED, [])])
+    >>> summary([*(RuleDiff(name, DiffKind.ADDED, []) for name in "ab"), RuleDiff("c", DiffKind.REMOVED, [])])
     '2 rules added, 1 rule removed'
     """
     numbers = {kind: sum(change.change is kind for change in changes) for kind in DiffKind}

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.state import Allow, Block
 from sluice.local.memory import StateChange
-from tests.simulation.ingesting import Made, Violation, judge_counts, judge_detections, offenders
-from tests.simulation.publishing import wanted
+from tests.support.simulation.ingesting import Made, Violation, judge_counts, judge_detections, offenders
+from tests.support.simulation.publishing import wanted
 
 if TYPE_CHECKING:
     from tests.chaos.pipeline import Chaos

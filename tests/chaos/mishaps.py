@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from random import Random
 
 from chalicelib.ports import Conflict, Throttled, Unavailable
-from tests.simulation.schedule import Crash, Faults, Schedule
+from tests.support.simulation.schedule import Crash, Faults, Schedule
 
 MOST = 14
 STATE = "get|query|put|write"

@@ -20,11 +20,11 @@ from sluice.local.memory import StateChange
 from sluice.local.waf import WafStandIn
 from tests.chaos.judging import MANUAL_BLOCK, Judge
 from tests.chaos.mishaps import BETWEEN_PHASES, WORLD, Mishap, Mishaps, plan
-from tests.simulation.ingesting import FIELDS, Broken, Container, Delivery, Ingesting, Made, Run, Violation
-from tests.simulation.ports import LedgerTallyLogs, SwitchingStateStore
-from tests.simulation.publishing import WatchedIpSets, allowed
-from tests.simulation.schedule import Crash, Task
-from tests.simulation.state_stream import Listener
+from tests.support.simulation.ingesting import FIELDS, Broken, Container, Delivery, Ingesting, Made, Run, Violation
+from tests.support.simulation.ports import LedgerTallyLogs, SwitchingStateStore
+from tests.support.simulation.publishing import WatchedIpSets, allowed
+from tests.support.simulation.schedule import Crash, Task
+from tests.support.simulation.state_stream import Listener
 
 LENGTH_S = 240.0
 """Of a phase's traffic."""

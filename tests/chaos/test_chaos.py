@@ -10,7 +10,7 @@ from tests.chaos.mishaps import KINDS, Mishap
 from tests.chaos.pipeline import Chaos
 from tests.chaos.shrinking import failure_of
 from tests.properties.test_interleavings_of_ingest import IgnoresSequenceNumbers, follower
-from tests.simulation.seeds import seeds
+from tests.support.simulation.seeds import seeds
 
 RUNS = 500
 

@@ -39,10 +39,10 @@ from tests.properties.test_interleavings_of_ingest import (
     ingest,
 )
 from tests.properties.test_interleavings_of_publishers import ReadsTheListFirst, SendsTheOldListAgain
-from tests.simulation.ingesting import Broken, Violation
-from tests.simulation.ports import LedgerTallyLogs
-from tests.simulation.publishing import Publishing
-from tests.unit.state import Clock, Store, detection, told
+from tests.support.simulation.ingesting import Broken, Violation
+from tests.support.simulation.ports import LedgerTallyLogs
+from tests.support.simulation.publishing import Publishing
+from tests.support.state import Clock, Store, detection, told
 
 SEEDS = 300
 """At most, until something that is broken is noticed."""

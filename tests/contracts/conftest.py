@@ -16,7 +16,7 @@ from chalicelib.edges.tally_table import TallyTable
 from chalicelib.ports import Conflict, StateStore, StreamChange, TallyLogs
 from sluice.local.cloud import state_event
 from sluice.local.memory import MemoryStateStore, MemoryTallyLogs
-from tests.aws_tables import Tables, stream_event, streams_client
+from tests.support.tables import Tables, stream_event, streams_client
 
 AWS = ("moto", "dynamodb-local")
 ATOMIC = ("memory", "dynamodb-local")

@@ -17,8 +17,8 @@ from chalicelib.core.ipsets import CAPACITY, IpSet
 from chalicelib.edges.waf_ip_sets import WafIpSets
 from chalicelib.ports import Conflict, Throttled, Unavailable
 from sluice.local.waf import READS_A_SECOND, WafStandIn
-from tests.aws_tables import CLIENT, CREDENTIALS
-from tests.waf_server import serving
+from tests.support.tables import CLIENT, CREDENTIALS
+from tests.support.waf_server import serving
 
 SCOPE: Final = "CLOUDFRONT"
 

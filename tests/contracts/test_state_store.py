@@ -9,8 +9,8 @@ from chalicelib.core.state import Block, Detection, Heartbeat, StoredRules
 from chalicelib.edges.events import state_changes
 from chalicelib.edges.state_table import StateTable
 from chalicelib.ports import Conflict, Delete, Item, Put, StateStore, StreamChange, Unavailable, Write
-from tests.aws_tables import Tables, calls_of
 from tests.contracts.conftest import ATOMIC, RACERS, Race, Streamed
+from tests.support.tables import Tables, calls_of
 
 KIND = Block.kind
 raced = pytest.mark.parametrize("store", ATOMIC, indirect=True)

@@ -7,8 +7,8 @@ import pytest
 from chalicelib.edges.tally_table import TallyTable
 from chalicelib.pipeline.log_follower import EXPIRE_MS, LARGEST_ITEM
 from chalicelib.ports import Conflict, LogItem, TallyLogs, Unavailable
-from tests.aws_tables import Tables, calls_of
 from tests.contracts.conftest import ATOMIC, RACERS, Race
+from tests.support.tables import Tables, calls_of
 
 LOG = "sluice-logs/shardId-000000000000@1760000000000"
 NOW_MS = 1_760_000_000_123

@@ -23,7 +23,7 @@ from chalicelib.pipeline.ingest import Batch, Report
 from chalicelib.ports import Item, LogItem
 from sluice.local.cloud import MOST_BYTES, RECORD_FRAME, Telemetry, kinesis_event
 from sluice.local.kinesis import Record
-from tests.aws_tables import Call, Tables, calls_of, write_units
+from tests.support.tables import Call, Tables, calls_of, write_units
 
 NOW = 1_760_000_000
 RULES = (Path(bootstrap.__file__).parent / "rules.toml").read_text()

@@ -13,7 +13,7 @@ from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.rules import parse_rules
 from chalicelib.core.state import Breaker, Detection
 from chalicelib.core.tally import Tallier
-from tests.hostile.target import HONEYPOT, NOW, Target, line
+from tests.support.target import HONEYPOT, NOW, Target, line
 
 A_BATCH = 10_000
 PREFIX = 0x20010DB8 << 96

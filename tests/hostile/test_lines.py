@@ -14,8 +14,8 @@ import chalicelib
 from chalicelib.core.logs.batch_decoder import MOST_MESSAGES, MOST_TEXT, BatchDecoder
 from chalicelib.core.logs.requests import Malformed, Reason
 from chalicelib.core.scope import Scope
-from tests.hostile.target import NOW, Target, line
-from tests.unit.core.records import envelope, waf_text
+from tests.support.records import envelope, waf_text
+from tests.support.target import NOW, Target, line
 
 LARGE = 32 << 10
 VICTIM, ATTACKER, PROXY = "203.0.113.9", "198.51.100.6", "192.0.2.1"

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.open_site import Site, open_site
-from tests.page.browser import chromium, executable, sign_in
+from tests.support.browser import chromium, executable, sign_in
+from tests.support.site import Site, open_site
 
 PATIENCE_MS = 10_000
 EXPECTED_ERROR = "Failed to load resource"

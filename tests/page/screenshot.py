@@ -11,7 +11,7 @@ from sluice.demo.actors import ALLOWED
 from sluice.demo.endless import open_all_hours
 from sluice.demo.run import TICK_S, Traffic
 from sluice.local.opened import OpenCloud
-from tests.page.browser import chromium, executable, sign_in
+from tests.support.browser import chromium, executable, sign_in
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 PAST_S = 782.0

@@ -8,9 +8,9 @@ import pytest
 from playwright.sync_api import Page, expect
 
 import app
-from tests.open_site import Site
-from tests.page.browser import sign_in
 from tests.page.conftest import OpenPage
+from tests.support.browser import sign_in
+from tests.support.site import Site
 
 PAGE = Path(app.__file__).parent / "chalicelib" / "web"
 OPENAPI = json.loads((PAGE.parent / "openapi.json").read_text(encoding="utf-8"))

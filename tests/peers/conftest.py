@@ -17,10 +17,10 @@ from chalicelib.core.tally import unpack
 from chalicelib.ports import Item
 from sluice.local.cloud import Telemetry
 from sluice.local.waf import WafStandIn
-from tests.aws_tables import CLIENT, CREDENTIALS, Tables, streams_client
-from tests.peers import kinesis_local as local
-from tests.peers.mapping import Mappings
-from tests.waf_server import serving
+from tests.support import kinesis_local as local
+from tests.support.event_source_mapping import Mappings
+from tests.support.tables import CLIENT, CREDENTIALS, Tables, streams_client
+from tests.support.waf_server import serving
 
 if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient

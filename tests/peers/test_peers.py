@@ -7,7 +7,7 @@ import pytest
 
 from chalicelib.ports import LogItem
 from tests.peers.conftest import Site
-from tests.peers.mapping import Killed
+from tests.support.event_source_mapping import Killed
 
 ATTACKER, VISITOR, OTHER = "203.0.113.9", "198.51.100.7", "2001:db8::7"
 

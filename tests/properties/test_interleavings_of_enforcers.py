@@ -5,9 +5,9 @@ import pytest
 from chalicelib.core.state import Block
 from chalicelib.pipeline.enforce import Case, Enforce, EnforceReport, Pending
 from chalicelib.ports import Conflict
-from tests.simulation.enforcing import Enforcing
-from tests.simulation.schedule import Crash, FaultAt, Unavailable
-from tests.simulation.seeds import first_violation, play, seeds
+from tests.support.simulation.enforcing import Enforcing
+from tests.support.simulation.schedule import Crash, FaultAt, Unavailable
+from tests.support.simulation.seeds import first_violation, play, seeds
 
 RUNS = 1000
 SEEDS_TO_NOTICE = 1000

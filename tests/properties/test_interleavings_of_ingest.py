@@ -13,10 +13,10 @@ from chalicelib.core.windows import View
 from chalicelib.pipeline.ingest import Batch, Ingest, Report
 from chalicelib.pipeline.log_follower import BatchTally, LogFollower, Tail
 from chalicelib.ports import Conflict, LogItem, Registry
-from tests.simulation.ingesting import DORMANT_S, Broken, Ingesting
-from tests.simulation.ports import LedgerTallyLogs
-from tests.simulation.schedule import Crash, FaultAt, Unavailable
-from tests.simulation.seeds import first_violation, play, seeds
+from tests.support.simulation.ingesting import DORMANT_S, Broken, Ingesting
+from tests.support.simulation.ports import LedgerTallyLogs
+from tests.support.simulation.schedule import Crash, FaultAt, Unavailable
+from tests.support.simulation.seeds import first_violation, play, seeds
 
 RUNS = 2000
 SEEDS_TO_NOTICE = 2000

@@ -9,9 +9,9 @@ from chalicelib.core.addresses import Network
 from chalicelib.core.ipsets import IpSet
 from chalicelib.pipeline.publish import Publish, PublishReport
 from chalicelib.ports import Conflict, Throttled, Unavailable
-from tests.simulation.publishing import Publishing
-from tests.simulation.schedule import Crash, FaultAt
-from tests.simulation.seeds import first_violation, play, seeds
+from tests.support.simulation.publishing import Publishing
+from tests.support.simulation.schedule import Crash, FaultAt
+from tests.support.simulation.seeds import first_violation, play, seeds
 
 RUNS = 2000
 SEEDS_TO_NOTICE = 3000

@@ -20,7 +20,7 @@ from chalicelib.core.decisions import Outcome
 from chalicelib.core.logs.cloudfront import time_ms
 from sluice.local.cloud import LocalCloud
 from sluice.local.loop import SimulatedClock
-from tests.scenarios.lines import START, Arrival
+from tests.support.scenario_lines import START, Arrival
 
 HERE = Path(__file__).parent
 SCENARIOS = sorted(path.parent for path in HERE.glob("*/story.md"))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from chalicelib.core.state import Allow
 from chalicelib.ports import Item
 from sluice.local.cloud import LocalCloud
-from tests.scenarios.lines import START, Arrival, request
+from tests.support.scenario_lines import START, Arrival, request
 
 
 def arrivals() -> Iterator[Arrival]:

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from tests.scenarios.lines import START, Arrival, request
-from tests.unit.core.records import waf_text
+from tests.support.records import waf_text
+from tests.support.scenario_lines import START, Arrival, request
 
 
 def arrivals() -> Iterator[Arrival]:

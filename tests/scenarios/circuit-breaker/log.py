@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from tests.scenarios.lines import Arrival, request
+from tests.support.scenario_lines import Arrival, request
 
 
 def arrivals() -> Iterator[Arrival]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from chalicelib.core.state import ACTIVE, StoredRules
 from chalicelib.ports import Item
 from sluice.local.cloud import LocalCloud
-from tests.scenarios.lines import START, Arrival, request
+from tests.support.scenario_lines import START, Arrival, request
 
 RULES = (Path(__file__).parent / "rules.toml").read_text()
 

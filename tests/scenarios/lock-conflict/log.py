@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sluice.local.cloud import LocalCloud
-from tests.scenarios.lines import Arrival, request
+from tests.support.scenario_lines import Arrival, request
 
 
 def arrivals() -> Iterator[Arrival]:

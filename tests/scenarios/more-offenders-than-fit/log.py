@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 
-from tests.scenarios.lines import Arrival, request
+from tests.support.scenario_lines import Arrival, request
 
 
 def arrivals() -> Iterator[Arrival]:

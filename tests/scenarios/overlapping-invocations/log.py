@@ -6,7 +6,7 @@ import app
 from chalicelib.bootstrap import running_in
 from chalicelib.ports import LogItem
 from sluice.local.cloud import LocalCloud, kinesis_event
-from tests.scenarios.lines import Arrival, request
+from tests.support.scenario_lines import Arrival, request
 
 
 def arrivals() -> Iterator[Arrival]:

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from tests.scenarios.lines import Arrival, control_message, waf_message
-from tests.unit.core.records import envelope
+from tests.support.records import envelope
+from tests.support.scenario_lines import Arrival, control_message, waf_message
 
 
 def arrivals() -> Iterator[Arrival]:

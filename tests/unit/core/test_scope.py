@@ -11,7 +11,7 @@ from chalicelib.core.logs.requests import Requests
 from chalicelib.core.logs.waf import WafRecords
 from chalicelib.core.rules import parse_rules
 from chalicelib.core.scope import EVERYTHING, Scope
-from tests.unit.core.records import cloudfront, waf_text
+from tests.support.records import cloudfront, waf_text
 
 FIELDS = (*DEFAULT_FIELDS, "c-country")
 CLOUDFRONT_FIELD = {

@@ -1,0 +1,237 @@
+"""From an empty account to a blocked client and back: the real commands, the real package, an emulated AWS."""
+
+import base64
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import boto3
+import pytest
+from click.testing import CliRunner
+from moto.server import ThreadedMotoServer
+
+from chalicelib.config import read_config
+from chalicelib.core.state import Block, Detection
+from chalicelib.edges.state_table import StateTable
+from sluice.cli import main
+from tests.support.deploy.account import REGION, ROOT
+from tests.support.deploy.events import kinesis_event, line, state_event
+from tests.support.deploy.front import Front, run_no_functions
+from tests.support.deploy.packaging import OFFLINE, clone
+
+OFFENDER = "192.0.2.7"
+RULES = """
+[[rule]]
+name = "burst"
+limit = 5
+window = "5s"
+block_for = "10m"
+"""
+IN_LAMBDAS_RUNTIME = ("boto3", "botocore", "s3transfer", "dateutil", "six", "urllib3", "jmespath")
+FUNCTIONS = {
+    "sluice-prod-ingest": "app.ingest",
+    "sluice-prod-enforce": "app.enforce",
+    "sluice-prod-publish": "app.publish",
+    "sluice-prod-sweep": "app.sweep",
+    "sluice-prod-authorize": "chalicelib.api.routes.authorize",
+    "sluice-prod": "app.app",
+}
+
+
+@pytest.fixture
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    url = "http://{}:{}".format(*server.get_host_and_port())
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+    yield url
+    server.stop()
+
+
+def sluice(*arguments: str) -> dict[str, Any]:
+    done = CliRunner().invoke(main, [*arguments, "--region", REGION, "--json"])
+    assert done.exit_code == 0, done.output + done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def deploy(project: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "tests.support.deploy.chalice_deploy",
+            "--project-dir",
+            str(project),
+            "deploy",
+            "--stage",
+            "prod",
+        ],
+        cwd=ROOT,
+        env={**os.environ, **OFFLINE, "PYTHONPATH": str(ROOT), "AWS_DEFAULT_REGION": REGION},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+class Functions:
+    """The deployed functions: their configuration as AWS has it, their code as it was uploaded."""
+
+    def __init__(self, directory: Path, package: Path) -> None:
+        self.code, self.runtime = directory / "code", directory / "runtime"
+        ZipFile(package).extractall(self.code)
+        self.runtime.mkdir()
+        for name in IN_LAMBDAS_RUNTIME:
+            spec = find_spec(name)
+            assert spec is not None
+            assert spec.origin is not None
+            origin = Path(spec.origin)
+            target = origin.parent if origin.name == "__init__.py" else origin
+            (self.runtime / target.name).symlink_to(target)
+
+    def invoke(self, name: str, event: dict[str, Any]) -> str:
+        """Everything the function wrote."""
+        about = boto3.client("lambda").get_function_configuration(FunctionName=name)
+        aws = {key: value for key, value in os.environ.items() if key.startswith("AWS_")}
+        asked = {
+            "environment": {**about["Environment"]["Variables"], **aws, "AWS_LAMBDA_FUNCTION_NAME": name},
+            "path": [str(self.code), str(self.runtime)],
+            "handler": about["Handler"],
+            "event": event,
+        }
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", Path(__file__).with_name("lambda_runtime.py")],
+            input=json.dumps(asked),
+            env={},
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+def api_request(method: str, path: str, authorizer: dict[str, Any]) -> dict[str, Any]:
+    """What API Gateway gives the function."""
+    return {
+        "httpMethod": method,
+        "path": path,
+        "headers": {},
+        "multiValueHeaders": {},
+        "multiValueQueryStringParameters": None,
+        "pathParameters": None,
+        "stageVariables": None,
+        "body": None,
+        "isBase64Encoded": False,
+        "requestContext": {
+            "httpMethod": method,
+            "resourcePath": path,
+            "path": path,
+            "requestId": "1",
+            "identity": {"sourceIp": "198.51.100.1"},
+            "authorizer": authorizer,
+        },
+    }
+
+
+def left() -> dict[str, Any]:
+    """Everything in the account."""
+    waf = boto3.client("wafv2")
+    return {
+        "functions": boto3.client("lambda").list_functions()["Functions"],
+        "event sources": boto3.client("lambda").list_event_source_mappings()["EventSourceMappings"],
+        "apis": boto3.client("apigateway").get_rest_apis()["items"],
+        "schedules": boto3.client("events").list_rules()["Rules"],
+        "roles": boto3.client("iam").list_roles()["Roles"],
+        "log groups": boto3.client("logs").describe_log_groups()["logGroups"],
+        "streams": boto3.client("kinesis").list_streams()["StreamNames"],
+        "tables": boto3.client("dynamodb").list_tables()["TableNames"],
+        "parameters": boto3.client("ssm").describe_parameters()["Parameters"],
+        "ip sets": waf.list_ip_sets(Scope="CLOUDFRONT")["IPSets"],
+        "rule groups": waf.list_rule_groups(Scope="CLOUDFRONT")["RuleGroups"],
+    }
+
+
+def test_from_an_empty_account_to_a_blocked_client_and_back(endpoint: str, tmp_path: Path) -> None:
+    (tmp_path / "project").mkdir()
+    project = clone(tmp_path / "project")
+    committed = json.loads((project / ".chalice" / "config.json").read_text())
+    rules = tmp_path / "rules.toml"
+    rules.write_text(RULES)
+    where = ("--stage", "prod", "--project", str(project))
+    with Front().installed() as front:
+        planned = sluice("setup", *where, "--rules", str(rules), "--dry-run")
+        assert {step["action"] for step in planned["steps"]} == {"create"}
+        done = sluice("setup", *where, "--rules", str(rules), "--yes")
+        assert done["token"].startswith("sluice_")
+        deploy(project)
+
+        functions = boto3.client("lambda").list_functions()["Functions"]
+        assert {function["FunctionName"]: function["Handler"] for function in functions} == FUNCTIONS
+        (package,) = (project / ".chalice" / "deployments").glob("*.zip")
+        digest = base64.b64encode(hashlib.sha256(package.read_bytes()).digest()).decode()
+        written = json.loads((project / ".chalice" / "config.json").read_text())["stages"]["prod"]
+        for function in functions:
+            assert function["CodeSha256"] == digest
+            assert function["Environment"]["Variables"] == written["environment_variables"]
+        config = read_config(written["environment_variables"])
+
+        mappings = boto3.client("lambda").list_event_source_mappings()["EventSourceMappings"]
+        stream = boto3.client("kinesis").describe_stream_summary(StreamName=config.log_stream)
+        arn = stream["StreamDescriptionSummary"]["StreamARN"]
+        assert {(m["FunctionArn"].rpartition(":")[2], m["EventSourceArn"], m["BatchSize"]) for m in mappings} == {
+            ("sluice-prod-ingest", arn, 10_000),
+            ("sluice-prod-enforce", config.state_stream_arn, 100),
+            ("sluice-prod-publish", config.state_stream_arn, 1000),
+        }
+        iam = boto3.client("iam")
+        for name in ("ingest", "enforce", "publish", "sweep", "api_handler", "authorize"):
+            role = f"sluice-prod-{name}"
+            policy = iam.get_role_policy(RoleName=role, PolicyName=role)["PolicyDocument"]
+            assert policy == json.loads((project / ".chalice" / f"policy-prod-{name}.json").read_text())
+
+        run_no_functions(REGION)  # from here the test itself does what Lambda does
+        now = time.time()
+        deployed = Functions(tmp_path, package)
+        state = StateTable(boto3.client("dynamodb"), config.state_table)
+        lines = [line(OFFENDER, now + number / 100) for number in range(6)]
+        metrics = deployed.invoke("sluice-prod-ingest", kinesis_event(lines, ts=now))
+        assert '"service":"sluice-prod"' in metrics.replace(" ", "")
+        detections = list(state.query(Detection.kind))
+        deployed.invoke("sluice-prod-enforce", state_event(detections))
+        blocks = list(state.query(Block.kind))
+        deployed.invoke("sluice-prod-publish", state_event(blocks))
+        waf = boto3.client("wafv2")
+        (v4,) = config.ip_sets_v4
+        held = waf.get_ip_set(Name=v4.name, Scope="CLOUDFRONT", Id=v4.id)["IPSet"]["Addresses"]
+        assert held == [f"{OFFENDER}/32"]
+
+        method = f"arn:aws:execute-api:{REGION}:123456789012:api/api/GET/v1/me"
+        bearer = {"type": "TOKEN", "authorizationToken": f"Bearer {done['token']}", "methodArn": method}
+        admitted = json.loads(deployed.invoke("sluice-prod-authorize", bearer).splitlines()[-1])
+        assert [statement["Effect"] for statement in admitted["policyDocument"]["Statement"]] == ["Allow"]
+        asked = api_request("GET", "/v1/blocks", {**admitted["context"], "principalId": admitted["principalId"]})
+        shown = json.loads(deployed.invoke("sluice-prod", asked).splitlines()[-1])
+        assert shown["statusCode"] == 200
+        assert OFFENDER in shown["body"]
+
+        deploy(project)  # nothing has changed; each event source goes on where it stands
+        kept = boto3.client("lambda").list_event_source_mappings()["EventSourceMappings"]
+        assert {mapping["UUID"] for mapping in kept} == {mapping["UUID"] for mapping in mappings}
+
+        again = sluice("setup", *where, "--rules", str(rules), "--yes")
+        assert {step["action"] for step in again["steps"]} == {"exists"}
+        sluice("teardown", *where, "--yes")
+        assert {kind: what for kind, what in left().items() if what} == {}
+        assert front.log_configs == {}
+        assert json.loads((project / ".chalice" / "config.json").read_text()) == committed

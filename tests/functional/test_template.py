@@ -1,0 +1,202 @@
+"""The packaged template: translated as AWS translates it, then linted; and what it holds."""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from chalicelib.config import SETTINGS, read_config
+from sluice.deploy.policies import STACK, policies
+from sluice.deploy.stage import Choices
+from tests.support.deploy.account import REGION, ROOT
+from tests.support.deploy.packaging import chalice, clone
+
+LINT = ROOT / ".cache" / "lint" / "bin"
+Template = dict[str, Any]
+FUNCTIONS = {"Ingest", "Enforce", "Publish", "Sweep", "APIHandler", "Authorize"}
+
+
+@pytest.fixture(scope="module")
+def sam(tmp_path_factory: pytest.TempPathFactory) -> Template:
+    project = clone(tmp_path_factory.mktemp("package"))
+    chalice(project, "package", "--merge-template", ".chalice/resources.yaml", "out")
+    template: Template = yaml.safe_load((project / "out" / "sam.yaml").read_text())
+    return template
+
+
+@pytest.fixture(scope="module")
+def lint_environment() -> Path:
+    """Where the translator and the linter are installed. Skips without, or fails with SLUICE_REQUIRE_ALL=1."""
+    if not (LINT / "cfn-lint").exists():
+        missing = "cfn-lint is not installed in .cache/lint; 'make dev' installs it"
+        if os.environ.get("SLUICE_REQUIRE_ALL") == "1":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return LINT
+
+
+def translated(template: Template, environment: Path) -> Template:
+    done = subprocess.run(
+        [environment / "python", Path(__file__).with_name("translate.py")],
+        input=json.dumps(template),
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "AWS_DEFAULT_REGION": REGION},
+    )
+    assert done.returncode == 0, done.stderr
+    answer: Template = json.loads(done.stdout)
+    return answer
+
+
+def complaints(template: Template, environment: Path, directory: Path) -> list[tuple[str, str]]:
+    """Rule and resource of each thing that cfn-lint finds."""
+    file = directory / "template.json"
+    file.write_text(json.dumps(template, indent=1))
+    done = subprocess.run(
+        [environment / "cfn-lint", "--regions", REGION, "--format", "json", "-t", file],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode in (0, 2, 4, 6, 8), done.stderr
+    found = json.loads(done.stdout or "[]")
+    return [(one["Rule"]["Id"], "/".join(map(str, one["Location"]["Path"][1:2]))) for one in found]
+
+
+def test_it_passes_the_translator_and_the_linter(sam: Template, lint_environment: Path, tmp_path: Path) -> None:
+    assert complaints(translated(sam, lint_environment), lint_environment, tmp_path) == []
+
+
+def source(template: Template, function: str) -> dict[str, Any]:
+    (event,) = template["Resources"][function]["Properties"]["Events"].values()
+    properties: dict[str, Any] = event["Properties"]
+    return properties
+
+
+def test_wrong_event_sources_are_caught(sam: Template, lint_environment: Path, tmp_path: Path) -> None:
+    """The linter looks into no event source of a SAM template: only the translator's mappings show these."""
+    trapped = deepcopy(sam)
+    source(trapped, "Ingest")["Stream"]["Fn::GetAtt"] = ["LogStream", "Arn"]  # merged into Chalice's Fn::Sub
+    source(trapped, "Enforce")["ParallelizationFactor"] = 50
+    source(trapped, "Publish")["BatchSize"] = 20_000
+    found = complaints(translated(trapped, lint_environment), lint_environment, tmp_path)
+    mapping = {name.split("DynamodbEvent")[0].split("KinesisEvent")[0] for _, name in found}
+    assert mapping == {"IngestIngest", "EnforceEnforce", "PublishPublish"}
+
+
+@pytest.mark.parametrize(
+    ("resource", "spoil"),
+    [
+        pytest.param("IpSetV4", lambda p: p.update(IPAddressVersion="IPv4"), id="the family's spelling"),
+        pytest.param("StateTable", lambda p: p.update(BillingMode="ON_DEMAND"), id="the billing mode"),
+    ],
+)
+def test_a_wrong_word_is_caught(
+    sam: Template, lint_environment: Path, tmp_path: Path, resource: str, spoil: Callable[[dict[str, Any]], None]
+) -> None:
+    spoilt = deepcopy(sam)
+    spoil(spoilt["Resources"][resource]["Properties"])
+    # The rest is known to be right: without it, the linter is quicker.
+    small = {"AWSTemplateFormatVersion": "2010-09-09", "Parameters": sam["Parameters"], "Resources": {}}
+    small["Resources"][resource] = spoilt["Resources"][resource]
+    errors = [one for one in complaints(small, lint_environment, tmp_path) if one[0].startswith("E")]
+    assert {name for _, name in errors} == {resource}
+
+
+def test_every_function_has_its_share_of_the_account_and_no_more(sam: Template) -> None:
+    functions = {n: r["Properties"] for n, r in sam["Resources"].items() if r["Type"] == "AWS::Serverless::Function"}
+    assert set(functions) == FUNCTIONS
+    for name, properties in functions.items():
+        assert "ReservedConcurrentExecutions" in properties, name
+        assert properties["Role"]["Fn::GetAtt"][0] in sam["Resources"], name
+    assert functions["Publish"]["ReservedConcurrentExecutions"] == 1
+
+
+def test_every_function_has_its_own_policy(sam: Template) -> None:
+    wanted = policies(STACK)
+    for name, role in {"ingest": "Ingest", "publish": "Publish", "api_handler": "ApiHandler"}.items():
+        (policy,) = sam["Resources"][f"{role}Role"]["Properties"]["Policies"]
+        assert policy["PolicyDocument"] == wanted[name]
+
+
+def test_ingest_retries_for_ever_and_the_others_into_the_queue(sam: Template) -> None:
+    ingest = source(sam, "Ingest")
+    assert ingest["MaximumRetryAttempts"] == ingest["MaximumRecordAgeInSeconds"] == -1
+    assert ingest["ParallelizationFactor"] == 1
+    assert not ingest["BisectBatchOnFunctionError"]
+    assert "DestinationConfig" not in ingest
+    assert ingest["Stream"] == {"Fn::Sub": "${LogStream.Arn}"}
+    for name in ("Enforce", "Publish"):
+        (destination,) = source(sam, name)["DestinationConfig"].values()
+        assert destination["Destination"] == {"Fn::GetAtt": ["DeadLetters", "Arn"]}
+
+
+def test_every_function_gets_settings_it_can_read(sam: Template) -> None:
+    variables = sam["Globals"]["Function"]["Environment"]["Variables"]
+    assert set(variables) <= {setting.variable for setting in SETTINGS.values()}
+    defaults = {name: parameter.get("Default") for name, parameter in sam["Parameters"].items()}
+    written = {
+        **dict.fromkeys(variables, "x"),
+        "IP_SETS_V4": "x/1",
+        "IP_SETS_V6": "y/2",
+        "WAF_SCOPE": defaults["WafScope"],
+        "CLOUDFRONT_FIELDS": defaults["CloudFrontFields"],
+        "SAMPLE_RATE": str(defaults["SampleRate"]),
+    }
+    assert read_config(written).cloudfront_fields == Choices().fields
+
+
+def test_all_that_should_wake_an_operator_is_an_alarm_and_tells_the_topic(sam: Template) -> None:
+    alarms = {n: r["Properties"] for n, r in sam["Resources"].items() if r["Type"] == "AWS::CloudWatch::Alarm"}
+    assert set(alarms) == {
+        *("IngestBehind", "LogLinesRefused", "IngestErrors", "EnforceErrors", "PublishErrors", "SweepErrors"),
+        *("ApiErrors", "MalformedFlood", "IpSetsFillingV4", "IpSetsFillingV6", "PublishFailing", "BreakerOpen"),
+        *("RulesInvalid", "PausedTooLong", "HeartbeatMissing", "DeadLettersWaiting", "ManyReplayed"),
+    }
+    for name, alarm in alarms.items():
+        assert alarm["AlarmActions"] == [{"Ref": "Alarms"}], name
+    assert alarms["HeartbeatMissing"]["TreatMissingData"] == "breaching"
+
+
+def metrics(part: Any) -> set[str]:
+    """Names of Sluice's own metrics in an alarm."""
+    if isinstance(part, list):
+        return set().union(*map(metrics, part))
+    if not isinstance(part, dict):
+        return set()
+    own = {part["MetricName"]} if part.get("Namespace") == "Sluice" else set()
+    return own.union(*map(metrics, part.values())) if part else own
+
+
+def test_alarms_and_dashboard_look_at_metrics_that_exist(sam: Template) -> None:
+    emitted = (ROOT / "chalicelib" / "edges" / "telemetry.py").read_text()
+    watched = set().union(*(metrics(r["Properties"]) for r in sam["Resources"].values() if "Alarm" in r["Type"]))
+    assert len(watched) >= 10
+    body = json.loads(sam["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"])
+    for widget in body["widgets"]:
+        space = ""
+        for row in widget["properties"]["metrics"]:
+            space = row[0] if row[0] not in (".", "...") else space
+            if space == "Sluice":
+                watched.add(row[1])
+    families = {name.split(".")[0] for name in watched}
+    missing = {name for name in families if f'"{name}' not in emitted}
+    assert missing == set()
+
+
+def test_what_the_stack_remembers_is_read_by_setup(sam: Template) -> None:
+    text, values = sam["Resources"]["Choices"]["Properties"]["Value"]["Fn::Sub"]
+    assert set(values) == {"Source", "ShardsOrNone", "Fields"}
+    filled = {"WafScope": "CLOUDFRONT", "Source": "cloudfront", "ShardsOrNone": "2", "SampleRate": "50"}
+    filled |= {"Fields": 'timestamp","c-ip', "AWS::StackName": "sluice"}
+    for name, value in filled.items():
+        text = text.replace(f"${{{name}}}", value)
+    read = Choices.read(text)
+    assert (read.fields, read.shards, read.sample_rate, read.stack) == (("timestamp", "c-ip"), 2, 50, "sluice")

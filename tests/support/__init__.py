@@ -1,0 +1,1 @@
+"""Builders, stand-ins and drivers that tests share. No tests here."""

@@ -1,0 +1,137 @@
+"""An AWS account to deploy into: moto, with ``Front`` before it, and a checkout's configuration to write to."""
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from moto import mock_aws
+
+from sluice.deploy.account import Account, connect
+from sluice.deploy.apply import apply, survey
+from sluice.deploy.plan import Step, to_set_up, to_tear_down
+from sluice.deploy.resources import remains_of, resources_of
+from sluice.deploy.resources.chalice_config import Project
+from sluice.deploy.stage import Choices, Location, Stage
+from tests.support.deploy.front import Front
+
+collect_ignore = ["chalice_deploy.py", "lambda_runtime.py", "translate.py"]
+"""Programs, each run by an interpreter of its own."""
+
+ROOT = Path(__file__).parents[3]
+RULES = (ROOT / "chalicelib" / "rules.toml").read_text()
+REGION = "us-east-1"
+PLACE = Location(account="123456789012", region=REGION)
+NOW = 1_760_000_000
+
+
+@dataclass
+class World:
+    """An account, and what setup and teardown do in it."""
+
+    front: Front
+    account: Account
+    project: Project
+    tokens: list[str] = field(default_factory=list)
+
+    def stage(self, **choices: Any) -> Stage:
+        return Stage(name="prod", place=self.account.place, choices=Choices(**choices))
+
+    def plan(self, stage: Stage) -> list[Step]:
+        resources = resources_of(stage, rules=RULES, now=NOW, project=self.project, hand_over=self.tokens.append)
+        return to_set_up(survey(resources, self.account))
+
+    def set_up(self, stage: Stage) -> list[Step]:
+        steps = self.plan(stage)
+        apply(steps, self.account, lambda step: None)
+        return steps
+
+    def plan_teardown(self, stage: Stage) -> list[Step]:
+        return to_tear_down(survey(remains_of(stage, now=NOW, project=self.project), self.account))
+
+    def tear_down(self, stage: Stage) -> list[Step]:
+        steps = self.plan_teardown(stage)
+        apply(steps, self.account, lambda step: None)
+        return steps
+
+    def web_acl(self, name: str = "edge", scope: str = "CLOUDFRONT", rules: Sequence[dict[str, Any]] = ()) -> str:
+        """The ARN of a new web ACL."""
+        seen = {"SampledRequestsEnabled": True, "CloudWatchMetricsEnabled": True, "MetricName": name}
+        made = self.account.client("wafv2").create_web_acl(
+            Name=name, Scope=scope, DefaultAction={"Allow": {}}, VisibilityConfig=seen, Rules=list(rules)
+        )
+        arn: str = made["Summary"]["ARN"]
+        return arn
+
+    def distribution(self) -> str:
+        """The id of a new distribution."""
+        config = {
+            "CallerReference": "1",
+            "Comment": "",
+            "Enabled": True,
+            "Origins": {
+                "Quantity": 1,
+                "Items": [
+                    {"Id": "o", "DomainName": "site.s3.amazonaws.com", "S3OriginConfig": {"OriginAccessIdentity": ""}}
+                ],
+            },
+            "DefaultCacheBehavior": {
+                "TargetOriginId": "o",
+                "ViewerProtocolPolicy": "allow-all",
+                "ForwardedValues": {"QueryString": False, "Cookies": {"Forward": "none"}},
+                "MinTTL": 0,
+            },
+        }
+        made = self.account.client("cloudfront").create_distribution(DistributionConfig=config)
+        id_: str = made["Distribution"]["Id"]
+        return id_
+
+
+@pytest.fixture(autouse=True)
+def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+def as_committed(project: Project) -> Project:
+    """Without the stages that this checkout may be deploying."""
+    config = project.config()
+    config["stages"] = {"dev": config["stages"]["dev"]}
+    project.config_file.write_text(json.dumps(config))
+    return project
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """A checkout's ``.chalice``."""
+    shutil.copytree(ROOT / ".chalice", tmp_path / ".chalice", ignore=shutil.ignore_patterns("deploy*", "policy-*-*"))
+    return as_committed(Project(tmp_path))
+
+
+SERVICES = ("cloudfront", "cloudwatch", "dynamodb", "iam", "kinesis", "lambda", "logs", "pricing-plan-manager", "ssm")
+
+
+@pytest.fixture(scope="session")
+def _connected() -> tuple[Front, Account]:
+    """Clients are slow to make, so all tests share them; what they make goes with each test's ``mock_aws``."""
+    with pytest.MonkeyPatch.context() as patch, mock_aws(), Front().installed() as front:
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        account = connect(region=REGION, profile=None)
+        assert account.place.account == PLACE.account
+        for service in (*SERVICES, "wafv2"):
+            account.client(service)
+    return front, account
+
+
+@pytest.fixture
+def world(project: Project, _connected: tuple[Front, Account]) -> Iterator[World]:
+    front, account = _connected
+    with mock_aws():
+        front.reset()
+        yield World(front, account, project)

@@ -1,0 +1,47 @@
+"""The deployment package and the template, as ``chalice package`` makes them from a clone."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from sluice.deploy.resources.chalice_config import Project
+from tests.support.deploy.account import REGION, ROOT, as_committed
+
+CHALICE = [sys.executable, "-c", "from chalice.cli import main; main()"]
+WHEELS = ROOT / ".cache" / "wheels"
+OFFLINE = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(WHEELS)} if WHEELS.exists() else {}
+"""``make dev`` fetches what the package is made of; without, pip asks its index."""
+
+SHIPPED = ("app.py", "requirements.txt", "chalicelib", ".chalice")
+
+
+def clone(directory: Path) -> Path:
+    """What git has of the project, as far as Chalice looks at it."""
+    for name in SHIPPED:
+        source = ROOT / name
+        if source.is_dir():
+            ignored = shutil.ignore_patterns("__pycache__", "deployments", "deployed", "policy-*-*")
+            shutil.copytree(source, directory / name, ignore=ignored)
+        else:
+            shutil.copy(source, directory / name)
+    as_committed(Project(directory))
+    return directory
+
+
+def chalice(project: Path, *arguments: str, **environment: str) -> str:
+    """What a chalice command prints. Raises CalledProcessError."""
+    settings = {"AWS_DEFAULT_REGION": REGION, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    done = subprocess.run(
+        [*CHALICE, *arguments],
+        cwd=project,
+        env={**os.environ, **OFFLINE, **settings, **environment},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    # Chalice leaves out what it cannot install, says so, and ends well all the same.
+    assert "Could not install" not in done.stdout + done.stderr
+    return done.stdout

@@ -1,0 +1,106 @@
+"""Lambda's event source mappings over real streams: they read with boto3 and invoke the handlers of ``app.py``."""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import app as deployed
+from chalicelib.bootstrap import Services, running_in
+from sluice.local.cloud import kinesis_event, schedule_event
+from sluice.local.kinesis import Record
+from tests.support.tables import StreamsClient, stream_event
+
+if TYPE_CHECKING:
+    from mypy_boto3_kinesis import KinesisClient
+
+SETTLE_WITHIN_S = 30
+
+
+class Killed(BaseException):
+    """The container is gone in the middle of a call."""
+
+
+class Mappings:
+    """One Kinesis stream and the state table's stream, mapped to the functions."""
+
+    def __init__(
+        self,
+        kinesis: "KinesisClient",
+        stream: str,
+        streams: StreamsClient,
+        state_stream_arn: str,
+        new: Callable[[], Services],
+    ) -> None:
+        """``new`` makes a cold container."""
+        self._kinesis = kinesis
+        self._stream = stream
+        self._streams = streams
+        self._arn = state_stream_arn
+        self._new = new
+        self._ingesters = [new(), new()]
+        self._others = new()
+        self._after: dict[str, str] = {}
+        """Each shard's last sequence number that has been processed."""
+        self._ended: set[str] = set()
+        self._told = 0
+        self.read = 0
+        """Records processed."""
+
+    def replace_ingesters(self, *services: Services) -> None:
+        self._ingesters = list(services)
+
+    def ingest(self, most: int = 10_000) -> int:
+        """Delivers what the shards hold, parents before children; how many records that were."""
+        delivered = 0
+        shards = {shard["ShardId"]: shard for shard in self._kinesis.list_shards(StreamName=self._stream)["Shards"]}
+        for number, (id, shard) in enumerate(shards.items()):
+            parents = {shard.get("ParentShardId"), shard.get("AdjacentParentShardId")} & shards.keys()
+            if id in self._ended or not parents <= self._ended:
+                continue
+            records, ended = self._records(id, most)
+            if records:
+                container = self._ingesters[number % len(self._ingesters)]
+                _invoke(container, partial(deployed.ingest, kinesis_event(self._stream, id, records), None))
+                self._after[id] = str(records[-1].sequence)
+                delivered += len(records)
+            elif ended:
+                self._ended.add(id)
+        self.read += delivered
+        return delivered
+
+    def listen(self) -> int:
+        """Delivers what is new in the state table's stream to both who listen; how many changes that were."""
+        records = stream_event(self._streams, self._arn)["Records"][self._told :]
+        if records:
+            for function in (deployed.enforce, deployed.publish):
+                _invoke(self._others, partial(function, {"Records": records}, None))
+        self._told += len(records)
+        return len(records)
+
+    def sweep(self) -> None:
+        _invoke(self._others, partial(deployed.sweep, schedule_event(), None))
+
+    def settle(self, records: int) -> None:
+        """Goes on until ``records`` have been processed in all, and what came of them."""
+        give_up = time.monotonic() + SETTLE_WITHIN_S
+        while self.ingest() + self.listen() or self.read < records:
+            assert time.monotonic() < give_up, f"{self.read} of {records} records came within {SETTLE_WITHIN_S} s"
+
+    def _records(self, shard: str, most: int) -> tuple[Sequence[Record], bool]:
+        """The next of a shard, and whether it has ended."""
+        after: Any = {"ShardIteratorType": "TRIM_HORIZON"}
+        if shard in self._after:
+            after = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": self._after[shard]}
+        iterator = self._kinesis.get_shard_iterator(StreamName=self._stream, ShardId=shard, **after)["ShardIterator"]
+        answer = self._kinesis.get_records(ShardIterator=iterator, Limit=most)
+        records = [
+            Record(int(r["SequenceNumber"]), r["Data"], r["ApproximateArrivalTimestamp"].timestamp())
+            for r in answer["Records"]
+        ]
+        return records, "NextShardIterator" not in answer
+
+
+def _invoke(container: Services, handler: Callable[[], object]) -> None:
+    with running_in(container):
+        handler()

@@ -1,0 +1,129 @@
+"""Enforcers under interleavings: an offence is one offence however often it is delivered, and no block is lost.
+
+Time passes in offences: in each of them every client is detected several times, by several shards, and every detection
+is delivered at least once, to up to three enforcers at a time; then the blocks run out and sweeps lift them.
+"""
+
+from random import Random
+
+from chalicelib.core.logs.requests import Source
+from chalicelib.core.rules import Action, Escalation
+from chalicelib.core.state import Block, Detection, History, Offender, Terms
+from chalicelib.pipeline.enforce import Enforce
+from chalicelib.pipeline.sweep import Sweep
+from chalicelib.ports import Item, Unavailable
+from sluice.local.memory import MemoryStateStore
+from tests.support.simulation.ingesting import START, Violation
+from tests.support.simulation.ports import SwitchingStateStore
+from tests.support.simulation.schedule import Crash, Faults, Schedule, Task
+from tests.support.simulation.state_stream import Listener
+
+MOST_STEPS = 20_000
+TERMS = Terms(
+    name="burst",
+    limit=10,
+    window_s=5,
+    action=Action.BLOCK,
+    block_for_s=600,
+    escalate=Escalation(factor=2, max_s=2000, memory_s=86400),
+)
+LENGTHS_S = [600, 1200, 2000, 2000]
+
+
+class Enforcing:
+    """One run. ``enforcer`` is for the mutations that the simulation has to notice."""
+
+    def __init__(self, seed: int, *, enforcer: type[Enforce] = Enforce, faults: Faults | None = None) -> None:
+        self.random = random = Random(seed)
+        faults = faults or Faults(random, chance=random.choice([0, 0.02, 0.1]), most=5)
+        self.schedule = Schedule(random, faults, start=START)
+        self.state = MemoryStateStore()
+        self.switching = SwitchingStateStore(self.state, self.schedule)
+        self.enforce = Listener(self.schedule, "enforce", lambda: self._enforcer(enforcer))
+        self.clients = [f"192.0.2.{host}/32" for host in range(random.randint(1, 4))]
+        self.offences = random.randint(1, 4)
+        self._ids = 0
+
+    def play(self) -> None:
+        """Raises Violation."""
+        for offence in range(self.offences):
+            if offence:
+                self._let_the_blocks_run_out()
+            ends = self._detect()
+            self._settle()
+            for client in self.clients:
+                self._judge(client, offence, ends)
+
+    def _detect(self) -> set[int]:
+        """Detections of every client; the seconds at which the offence may be said to end."""
+        ends: set[int] = set()
+        now_ms = int(self.schedule.now * 1000)
+        for _ in range(self.random.randint(1, 4)):
+            last_ms = now_ms - self.random.randint(0, 4000)
+            some = self.random.sample(self.clients, self.random.randint(1, len(self.clients)))
+            self._store(some, last_ms, now_ms)
+            ends.add(last_ms // 1000 + 1)
+        self._store(self.clients, now_ms, now_ms)
+        return ends | {now_ms // 1000 + 1}
+
+    def _store(self, clients: list[str], last_ms: int, now_ms: int) -> None:
+        self._ids += 1
+        detection = Detection(
+            id=f"logs/shardId-000000000000@0/{self._ids:012d}/burst/cloudfront",
+            terms=TERMS,
+            source=Source.CLOUDFRONT,
+            offenders=tuple(Offender(client, 11, last_ms - 2000, last_ms, last_ms - 1000) for client in clients),
+            detected_ms=now_ms,
+            arrived_ms=now_ms,
+        )
+        self.state.put_over([Item(kind=Detection.kind, id=detection.id, body=detection.to_json())])
+
+    def _settle(self) -> None:
+        for _ in range(MOST_STEPS):
+            self.schedule.now += self.random.choice([0, 0, 0.05])
+            self.enforce.tell([c for c in self.state.changes if c.new is not None and c.new.kind == Detection.kind])
+            self.state.changes.clear()
+            choice = self.random.random()
+            if choice < 0.3:
+                self.enforce.deliver()
+            elif choice < 0.34:
+                self.enforce.give_up()
+            elif choice < 0.35:
+                self._sweep()
+            elif not self.schedule.step() and self.enforce.settled and not self.state.changes:
+                return
+        raise Violation(f"nothing settled within {MOST_STEPS} steps")
+
+    def _let_the_blocks_run_out(self) -> None:
+        blocks = [Block.from_json(item.body) for item in self.state.query(Block.kind)]
+        self.schedule.now = max(block.until for block in blocks) + self.random.randint(0, 60)
+        while list(self.state.query(Block.kind)):
+            for _ in range(self.random.randint(1, 2)):
+                self._sweep()
+            self.schedule.run_out()
+        self.schedule.now += 10
+
+    def _sweep(self) -> None:
+        def ended(task: Task) -> None:
+            if task.failure is not None and not isinstance(task.failure, (Crash, Unavailable)):
+                raise task.failure
+
+        self.schedule.spawn("sweep", Sweep(state=self.switching, clock=self._now), ended)
+
+    def _enforcer(self, enforcer: type[Enforce]) -> Enforce:
+        return enforcer(state=self.switching, clock=self._now, breaker_blocks_per_minute=1000)
+
+    def _now(self) -> float:
+        return self.schedule.now
+
+    def _judge(self, client: str, offence: int, ends: set[int]) -> None:
+        item = self.state.get(Block.kind, client)
+        if item is None:
+            raise Violation(f"the block of {client} for offence {offence + 1} was lost")
+        block = Block.from_json(item.body)
+        history = self.state.get(History.kind, client)
+        past = History.from_json(history.body).rules[TERMS.name] if history else None
+        if block.offence != offence + 1 or past is None or past.offence != offence + 1:
+            raise Violation(f"{client}: offence {offence + 1} was numbered {block.offence}, remembered as {past}")
+        if block.until - LENGTHS_S[offence] not in ends or past.until != block.until:
+            raise Violation(f"{client}: offence {offence + 1} is blocked until {block.until}, offences end at {ends}")

@@ -1,0 +1,370 @@
+"""Ingest under interleavings: every request is counted once, every offender and nobody else is detected (G1, G2, G3).
+
+One run is a stream of a few shards, up to four containers, and time that passes in phases: hours lie between them, so
+logs fall dormant and items expire, a stream is made anew with lower sequence numbers, shards split and merge. Lambda
+gives up on invocations that still run, delivers the batch again, cut elsewhere, to another container; containers
+crash, are frozen for hours and come back with stale memories, and their clocks disagree by seconds.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from random import Random
+
+from chalicelib.bootstrap import Services, World, compose
+from chalicelib.config import read_config
+from chalicelib.core.rules import Rule, RuleSet, parse_rules
+from chalicelib.core.state import ACTIVE, Detection, StoredRules
+from chalicelib.core.tally import unpack
+from chalicelib.pipeline.ingest import Batch
+from chalicelib.pipeline.log_follower import DORMANT_MS, EXPIRE_MS
+from chalicelib.ports import Contended, Item, LogItem, Unavailable
+from sluice.local.cloud import Telemetry
+from sluice.local.kinesis import Record, Shard, Stream
+from sluice.local.memory import MemoryStateStore, StateChange
+from tests.support.simulation.ports import LedgerTallyLogs, SwitchingStateStore, SwitchingTallyLogs
+from tests.support.simulation.schedule import Crash, Faults, Schedule, Task
+
+START = 1_760_000_000.0
+MOST_CONTAINERS = 4
+DORMANT_S = DORMANT_MS / 1000
+SILENCES_S = [1200, 4500, 6000, DORMANT_S, DORMANT_S, 11_000, 40_000]
+"""Between two phases; that of a log about to fall dormant takes up to five seconds less."""
+
+MOST_STEPS = 20_000
+FIELDS = "timestamp,c-ip,x-edge-request-id"
+RULES = """
+[[rule]]
+name = "burst"
+limit = {limit}
+window = "10s"
+resolution = 10
+
+[[rule]]
+name = "sustained"
+limit = {more}
+window = "30s"
+resolution = 10
+
+[[rule]]
+name = "network"
+limit = {many}
+window = "15s"
+resolution = 10
+aggregate = {{ ipv4 = 24 }}
+"""
+"""Two rules share a meter at slots of 1 s and 3 s; the third counts networks in slots of 1.5 s."""
+
+
+class Violation(AssertionError):
+    """A guarantee that did not hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A request: its client and its time, in milliseconds."""
+
+    client: str
+    time_ms: int
+
+
+@dataclass(slots=True)
+class Container:
+    name: str
+    services: Services
+    skew: float
+    busy: bool = False
+    frozen: bool = False
+    """Not called in this phase, and not gone."""
+
+
+@dataclass(slots=True)
+class Delivery:
+    """A batch in flight. ``given_up``: Lambda does not wait for its end any more."""
+
+    shard: Shard
+    records: int
+    container: Container
+    begun: float
+    given_up: bool = False
+
+
+@dataclass(slots=True)
+class Run:
+    """What a run has done, for judging it and for printing it."""
+
+    made: list[Made] = field(default_factory=list)
+    invocations: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    trace: list[str] = field(default_factory=list)
+
+
+Broken = Callable[[Services], None]
+"""Breaks a container on purpose."""
+
+
+@cache
+def rules_of(limit: int) -> RuleSet:
+    return parse_rules(RULES.format(limit=limit, more=limit + 1, many=limit + 2))
+
+
+class Ingesting:
+    """One run. ``broken`` and ``logs`` are for the mutations that the simulation has to notice."""
+
+    def __init__(
+        self,
+        seed: int,
+        *,
+        faults: Faults | None = None,
+        broken: Broken | None = None,
+        logs: LedgerTallyLogs | None = None,
+        phases: int | None = None,
+        silences_s: Sequence[float] = SILENCES_S,
+        rules: RuleSet | None = None,
+    ) -> None:
+        self.random = random = Random(seed)
+        self.faults = faults or Faults(random, chance=random.choice([0, 0.02, 0.08]), most=6)
+        self.schedule = Schedule(random, self.faults, start=START)
+        limit = random.choice([0, 1, 1, 2, 3])
+        self.rules = rules or rules_of(limit)
+        self.ledger = logs or LedgerTallyLogs()
+        self.tally_logs = SwitchingTallyLogs(self.ledger, self.schedule)
+        self.state = MemoryStateStore()
+        stored = StoredRules(text=self.rules.text)
+        self.state.put_over([Item(kind=StoredRules.kind, id=ACTIVE, body=stored.to_json())])
+        lateness_s = random.choice(["10", "300", "3600"])
+        self.config = read_config({"CLOUDFRONT_FIELDS": FIELDS, "LATENESS_S": lateness_s})
+        self.broken = broken
+        self.most_skew_s = 3.0
+        self.phases = phases or random.choice([1, 1, 2, 3, 4])
+        self._silences_s = silences_s
+        self._forgetful = random.choice([0, 0.002, 0.02])
+        self.run = Run()
+        self.stream = Stream("logs", random.randint(1, 4), random)
+        self.containers: list[Container] = []
+        self.positions: dict[str, int] = defaultdict(int)
+        self.deliveries: list[Delivery] = []
+        self._named = 0
+
+    def play(self) -> Run:
+        """Raises Violation."""
+        for phase in range(self.phases):
+            if phase:
+                self._let_hours_pass()
+            self._play_phase(self._requests())
+        self.run.trace = self.schedule.trace
+        self._judge()
+        return self.run
+
+    def _requests(self) -> list[Made]:
+        """A few clients around their limits, some of it late."""
+        random = self.random
+        made: list[Made] = []
+        late_ms = random.choice([0, 0, 20_000, 3_000_000])
+        for _ in range(random.randint(1, 3)):
+            client = f"192.0.{random.randint(0, 1)}.{random.randint(1, 2)}"
+            start = int(self.schedule.now * 1000) - random.randint(0, late_ms)
+            span = random.choice([500, 9_000, 9_999, 12_000, 28_000, 31_000])
+            number = self.rules.rules[0].limit + random.randint(0, 3)
+            made += [Made(client, start - random.randint(0, span)) for _ in range(number)]
+        random.shuffle(made)
+        self.run.made += made
+        return made
+
+    def _play_phase(self, requests: list[Made]) -> None:
+        random, schedule = self.random, self.schedule
+        if random.random() < 0.2:
+            self._put(requests, len(requests))
+        for _ in range(MOST_STEPS):
+            schedule.now += random.choice([0, 0, 0.01, 0.3])
+            choice = random.random()
+            if requests and choice < 0.2:
+                self._put(requests, random.randint(1, 3))
+            elif choice < 0.4:
+                self._deliver()
+            elif choice < 0.41:
+                self._give_up()
+            elif choice < 0.412:
+                self._reshard()
+            elif choice < 0.412 + self._forgetful:
+                self._forget_a_container()
+            elif not schedule.step() and not requests and not self._backlog():
+                return
+        raise Violation(f"nothing settled within {MOST_STEPS} steps")
+
+    def _put(self, requests: list[Made], number: int) -> None:
+        for made in requests[:number]:
+            line = f"{made.time_ms / 1000:.3f}\t{made.client}\t-".encode()
+            self.stream.put(line, self.schedule.now)
+        del requests[:number]
+
+    def _backlog(self) -> list[Shard]:
+        """Shards with records to deliver, whose parents have been read to their ends."""
+        waiting = {s.id for s in self.stream.shards.values() if self.positions[s.id] < len(s.records)}
+        shards = self.stream.shards.values()
+        return [s for s in shards if s.id in waiting and waiting.isdisjoint(s.parents)]
+
+    def _ready(self) -> list[Shard]:
+        return self._backlog()
+
+    def _deliver(self) -> None:
+        held = {delivery.shard.id for delivery in self.deliveries if not delivery.given_up}
+        free = [shard for shard in self._ready() if shard.id not in held]
+        container = self._container()
+        if not free or container is None:
+            return
+        shard = self.random.choice(free)
+        start = self.positions[shard.id]
+        records = shard.records[start : start + self.random.choice([1, 2, 3, 100])]
+        delivery = Delivery(shard, len(records), container, self.schedule.now)
+        self.deliveries.append(delivery)
+        self.run.invocations += 1
+        batch = _batch(self.stream.name, shard, records)
+        container.busy = True
+
+        def ended(task: Task) -> None:
+            self._ended(task, delivery, container)
+
+        now_ms = int((self.schedule.now + container.skew) * 1000)
+        self.schedule.spawn(container.name, lambda: container.services.ingest(batch, now_ms), ended)
+
+    def _ended(self, task: Task, delivery: Delivery, container: Container) -> None:
+        container.busy = False
+        self.deliveries.remove(delivery)
+        failure = task.failure
+        if failure is None:
+            if not delivery.given_up:
+                self.positions[delivery.shard.id] += delivery.records
+            return
+        self.run.failures[type(failure).__name__] += 1
+        if isinstance(failure, Crash):
+            self.containers = [each for each in self.containers if each is not container]
+        elif not isinstance(failure, (Unavailable, Contended)):
+            raise failure
+
+    def _container(self) -> Container | None:
+        idle = [container for container in self.containers if not container.busy and not container.frozen]
+        if len(self.containers) < MOST_CONTAINERS and (not idle or self.random.random() < 0.3):
+            self._named += 1
+            skew = self.random.uniform(-self.most_skew_s, self.most_skew_s)
+            container = Container(f"container {self._named}", self._services(skew), skew)
+            self.containers.append(container)
+            return container
+        return self.random.choice(idle) if idle else None
+
+    def _services(self, skew: float) -> Services:
+        world = World(
+            tally_logs=self.tally_logs,
+            state=SwitchingStateStore(self.state, self.schedule),
+            ip_sets=None,  # type: ignore[arg-type]
+            clock=lambda: self.schedule.now + skew,
+            sleep=self.schedule.sleep,
+            telemetry=Telemetry(),
+        )
+        services = compose(self.config, world)
+        if self.broken is not None:
+            self.broken(services)
+        return services
+
+    def _give_up(self) -> None:
+        """Lambda's time-out, seen from the stream: the invocation may still be at work."""
+        waited_for = [delivery for delivery in self.deliveries if not delivery.given_up]
+        if waited_for:
+            self.random.choice(waited_for).given_up = True
+
+    def _forget_a_container(self) -> None:
+        idle = [container for container in self.containers if not container.busy]
+        if idle:
+            self.containers.remove(self.random.choice(idle))
+
+    def _reshard(self) -> None:
+        shards = self.stream.open_shards
+        if len(self.stream.shards) > 7:
+            return
+        if len(shards) > 1 and self.random.random() < 0.5:
+            self.stream.merge(*self.random.sample(shards, 2))
+        elif len(shards) < 4:
+            self.stream.split(self.random.choice(shards))
+
+    def _let_hours_pass(self) -> None:
+        random, schedule = self.random, self.schedule
+        schedule.now += random.choice(self._silences_s) - random.uniform(0, 5)
+        if random.random() < 0.7:
+            self.ledger.expire_some(random, int(schedule.now * 1000) - EXPIRE_MS)
+        for container in self.containers:
+            container.frozen = random.random() < 0.4
+        if all(container.frozen for container in self.containers) and self.containers:
+            random.choice(self.containers).frozen = False
+        if random.random() < 0.2:
+            self._recreate_the_stream()
+
+    def _recreate_the_stream(self) -> None:
+        self.stream = Stream(self.stream.name, random=self.random, shards=self.random.randint(1, 4))
+        self.stream._next = self.random.randrange(1, 1 << 40)
+        self.positions.clear()
+
+    def _judge(self) -> None:
+        judge_counts(self.rules, self.run.made, self.ledger.appended)
+        judge_detections(self.rules, self.run.made, self.state.changes)
+
+
+def judge_counts(rules: RuleSet, requests: Sequence[Made], appended: Sequence[LogItem]) -> None:
+    """Raises Violation unless the logs hold every request once."""
+    counted: Counter[tuple[int, int, str, int]] = Counter()
+    for item in appended:
+        for part in unpack(item.body) if item.body is not None else ():
+            for key, slots in part.clients.items():
+                client = ".".join(map(str, key))
+                for slot, number in slots.items():
+                    counted[part.ipv4, part.slot_ms, client, slot] += number
+    expected = Counter(
+        (meter.ipv4, meter.slot_ms, _masked(made.client, meter.ipv4), made.time_ms // meter.slot_ms)
+        for meter in rules.meters()
+        for made in requests
+    )
+    if counted - expected:
+        raise Violation(f"counted more than once: {dict(counted - expected)}")
+    if expected - counted:
+        raise Violation(f"not counted: {dict(expected - counted)}")
+
+
+def judge_detections(rules: RuleSet, requests: Sequence[Made], changes: Iterable[StateChange]) -> None:
+    """Raises Violation unless everybody who is over a limit, and nobody else, has been detected."""
+    expected = {(rule.name, network) for rule in rules.rules for network in offenders(rule, requests)}
+    found = {
+        (detection.terms.name, offender.network)
+        for change in changes
+        if change.new is not None and change.new.kind == Detection.kind
+        for detection in [Detection.from_json(change.new.body)]
+        for offender in detection.offenders
+    }
+    if found - expected:
+        raise Violation(f"blocked early: {sorted(found - expected)}")
+    if expected - found:
+        raise Violation(f"missed: {sorted(expected - found)}")
+
+
+def offenders(rule: Rule, made: Sequence[Made]) -> set[str]:
+    """Who is over ``rule``'s limit in some window of whole slots: every window is tried."""
+    slots: dict[str, list[int]] = defaultdict(list)
+    for request in made:
+        slots[_masked(request.client, rule.ipv4)].append(request.time_ms // rule.slot_ms)
+    return {
+        f"{client}/{rule.ipv4}"
+        for client, held in slots.items()
+        if any(sum(first <= slot < first + rule.resolution for slot in held) > rule.limit for first in held)
+    }
+
+
+def _masked(client: str, prefix: int) -> str:
+    return client if prefix == 32 else client.rpartition(".")[0] + ".0"
+
+
+def _batch(stream: str, shard: Shard, records: Sequence[Record]) -> Batch:
+    return Batch(
+        shard=f"{stream}/{shard.id}",
+        sequences=[str(record.sequence) for record in records],
+        data=[record.data for record in records],
+        arrived=[record.arrived for record in records],
+    )

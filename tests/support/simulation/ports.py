@@ -1,0 +1,106 @@
+"""The ports with a switch point before and after every call."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from random import Random
+
+from chalicelib.core.addresses import Network
+from chalicelib.core.ipsets import IpSet
+from chalicelib.ports import IpSets, Item, LogItem, LogKey, Registry, StateStore, TallyLogs, Write
+from sluice.local.memory import MemoryTallyLogs
+from tests.support.simulation.schedule import Schedule
+
+
+class SwitchingTallyLogs:
+    """``TallyLogs``; its reads are no snapshots: the registry and every item are read at moments of their own."""
+
+    def __init__(self, logs: TallyLogs, schedule: Schedule) -> None:
+        self._logs = logs
+        self._schedule = schedule
+
+    def append(self, log: str, offset: int, items: Sequence[LogItem]) -> None:
+        self._schedule.call(f"append {log} {offset}", lambda: self._logs.append(log, offset, items))
+
+    def read(self, keys: Collection[LogKey]) -> tuple[Registry, Mapping[LogKey, LogItem]]:
+        registry, _ = self._schedule.call("read the registry", lambda: self._logs.read([]))
+        found: dict[LogKey, LogItem] = {}
+        order = list(keys)
+        self._schedule.random.shuffle(order)
+        for key in order:
+            if self._schedule.random.random() < 0.3:
+                self._schedule.point("read between")
+            found |= self._logs.read([key])[1]
+        return registry, found
+
+    def latest(self, log: str, written_since_ms: int) -> Sequence[tuple[int, LogItem]]:
+        return self._schedule.call(f"latest {log}", lambda: self._logs.latest(log, written_since_ms))
+
+    def register(self, shard: str, seen: tuple[str, ...], logs: tuple[str, ...]) -> None:
+        self._schedule.call(f"register {shard}", lambda: self._logs.register(shard, seen, logs))
+
+
+class LedgerTallyLogs(MemoryTallyLogs):
+    """Memory logs that remember every item that was ever appended, and lose expired ones one by one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.appended: list[LogItem] = []
+
+    def append(self, log: str, offset: int, items: Sequence[LogItem]) -> None:
+        super().append(log, offset, items)
+        self.appended += items
+
+    def expire_some(self, random: Random, written_before_ms: int) -> None:
+        for held in self._logs.values():
+            for offset, item in list(held.items()):
+                if item.written_ms < written_before_ms and random.random() < 0.7:
+                    del held[offset]
+
+
+class SwitchingStateStore:
+    """``StateStore``; a query is one read, as blocks and allowlist fit a page in a simulation."""
+
+    def __init__(self, state: StateStore, schedule: Schedule) -> None:
+        self._state = state
+        self._schedule = schedule
+
+    def get(self, kind: str, id: str) -> Item | None:
+        return self._schedule.call(f"get {kind} {id}", lambda: self._state.get(kind, id))
+
+    def get_many(self, kind: str, ids: Collection[str]) -> Mapping[str, Item]:
+        return self._schedule.call(f"get several {kind}", lambda: self._state.get_many(kind, ids))
+
+    def query(
+        self,
+        kind: str,
+        *,
+        above: str = "",
+        below: str | None = None,
+        limit: int | None = None,
+        descending: bool = False,
+    ) -> Iterator[Item]:
+        def found() -> list[Item]:
+            return list(self._state.query(kind, above=above, below=below, limit=limit, descending=descending))
+
+        return iter(self._schedule.call(f"query {kind}", found))
+
+    def put_over(self, items: Sequence[Item]) -> None:
+        for item in items:
+            self._schedule.call(f"put {item.kind}", lambda item=item: self._state.put_over([item]))
+
+    def write(self, writes: Sequence[Write]) -> None:
+        names = " ".join(f"{write.item.kind} {write.item.id}" for write in writes)
+        self._schedule.call(f"write {names}", lambda: self._state.write(writes))
+
+
+class SwitchingIpSets:
+    """``IpSets``."""
+
+    def __init__(self, ip_sets: IpSets, schedule: Schedule) -> None:
+        self._ip_sets = ip_sets
+        self._schedule = schedule
+
+    def get(self, ip_set: IpSet) -> tuple[frozenset[Network], str]:
+        return self._schedule.call(f"GetIPSet {ip_set.name}", lambda: self._ip_sets.get(ip_set))
+
+    def update(self, ip_set: IpSet, addresses: frozenset[Network], token: str) -> None:
+        self._schedule.call(f"UpdateIPSet {ip_set.name}", lambda: self._ip_sets.update(ip_set, addresses, token))

@@ -1,0 +1,210 @@
+"""Publishers under interleavings: the IP sets reach the wanted list (G6), never with an allowlisted network (G5).
+
+Operators and sweeps change blocks and allowlist while up to three publishers run; somebody edits the IP sets by hand;
+invocations crash, fail, and go on after Lambda has given up on them.
+"""
+
+from collections.abc import Callable
+from ipaddress import collapse_addresses, ip_network
+from random import Random
+
+from chalicelib.core.addresses import Network
+from chalicelib.core.ipsets import IpSet
+from chalicelib.core.state import Allow, Block, Pause
+from chalicelib.edges.waf_ip_sets import WafIpSets
+from chalicelib.pipeline.publish import Publish
+from chalicelib.pipeline.sweep import Sweep
+from chalicelib.ports import Conflict, Delete, Item, Put, Unavailable
+from sluice.local.memory import MemoryStateStore
+from sluice.local.waf import WafStandIn
+from tests.support.simulation.ingesting import START, Violation
+from tests.support.simulation.ports import SwitchingIpSets, SwitchingStateStore
+from tests.support.simulation.schedule import Crash, Faults, Schedule, Task
+from tests.support.simulation.state_stream import Listener
+
+MOST_STEPS = 20_000
+NETWORKS = [f"192.0.2.{host}/32" for host in range(6)] + ["192.0.2.0/30", "2001:db8::/64", "2001:db8:0:1::/64"]
+
+
+Allowed = frozenset[tuple[str, int]]
+"""The networks on the allowlist, each with a number that a removal and a new entry would change."""
+
+
+def allowed(state: MemoryStateStore) -> Allowed:
+    entries = [(item.id, Allow.from_json(item.body)) for item in state.query(Allow.kind)]
+    return frozenset((network, entry.added_at) for network, entry in entries)
+
+
+class WatchedIpSets(SwitchingIpSets):
+    """Raises Violation for an update with a network that was on the allowlist before its round began."""
+
+    def __init__(self, waf: WafStandIn, schedule: Schedule, allowed: Callable[[], Allowed]) -> None:
+        super().__init__(WafIpSets(waf, "CLOUDFRONT"), schedule)  # type: ignore[arg-type]
+        self._allowed = allowed
+        self._since: dict[int, Allowed] = {}
+
+    def get(self, ip_set: IpSet) -> tuple[frozenset[Network], str]:
+        self._since[id(self._schedule.running)] = self._allowed()
+        return super().get(ip_set)
+
+    def update(self, ip_set: IpSet, addresses: frozenset[Network], token: str) -> None:
+        since = self._since[id(self._schedule.running)]
+        super().update(ip_set, addresses, token)
+        for allowed in [ip_network(name) for name, _ in since & self._allowed()]:
+            for network in addresses:
+                if network.version == allowed.version and network.overlaps(allowed):
+                    raise Violation(f"{network} was published while {allowed} was on the allowlist")
+
+
+class Publishing:
+    """One run. ``publisher`` is for the mutations that the simulation has to notice."""
+
+    def __init__(
+        self, seed: int, *, publisher: type[Publish] = Publish, faults: Faults | None = None, actions: int | None = None
+    ) -> None:
+        self.random = random = Random(seed)
+        self.calm = random.random() < 0.5
+        """Nothing happens that only a sweep mends: no edits by hand, no expiry, no refusals by WAF."""
+        kinds: list[type[BaseException]] = [Crash] if self.calm else [Crash, Unavailable]
+        faults = faults or Faults(random, chance=random.choice([0, 0.02, 0.1]), most=4, kinds=kinds)
+        self.schedule = Schedule(random, faults, start=START)
+        self.state = MemoryStateStore()
+        self.switching = SwitchingStateStore(self.state, self.schedule)
+        self.waf = WafStandIn(self._now, self.schedule.sleep)
+        self.sets = tuple(
+            self._made_set(number, family) for number, family in enumerate([4, 6, 4][: random.choice([2, 3])])
+        )
+        self.ip_sets = WatchedIpSets(self.waf, self.schedule, lambda: allowed(self.state))
+        self.publish = Listener(self.schedule, "publish", lambda: self._publisher(publisher))
+        self._entries = 0
+        self._actions = actions or random.choice([2, 3, 4, 8, 20])
+        self._networks = random.sample(NETWORKS, random.choice([1, 1, 2, 4]))
+
+    def play(self) -> None:
+        """Raises Violation."""
+        self._run(self._actions)
+        if not self.calm:
+            self.schedule.faults = Faults(self.random, chance=0, most=0)
+            self._sweep_until_nothing_expires()
+        expected, published = wanted(self.state, self.schedule.now), self.waf.networks()
+        if published != expected:
+            surplus, missing = sorted(map(str, published - expected)), sorted(map(str, expected - published))
+            raise Violation(f"published but not wanted: {surplus}; wanted but not published: {missing}")
+
+    def _sweep_until_nothing_expires(self) -> None:
+        """What expires while a sweep and its publish run leaves with the next one."""
+        swept_at = 0.0
+        while not swept_at or any(
+            swept_at < Block.from_json(item.body).until <= self.schedule.now for item in self.state.query(Block.kind)
+        ):
+            swept_at = self.schedule.now
+            self._sweep()
+            self._run(0)
+
+    def _run(self, actions: int) -> None:
+        for _ in range(MOST_STEPS):
+            self.schedule.now += self.random.choice([0, 0, 0.05, 0.4])
+            self.publish.tell(self.state.changes)
+            self.state.changes.clear()
+            choice = self.random.random()
+            if actions and choice < 0.12:
+                actions -= 1
+                self._act()
+            elif choice < 0.35:
+                self.publish.deliver()
+            elif choice < 0.37:
+                self.publish.give_up()
+            elif not self.schedule.step() and not actions and self.publish.settled and not self.state.changes:
+                return
+        raise Violation(f"nothing settled within {MOST_STEPS} steps")
+
+    def _act(self) -> None:
+        actions: list[Callable[[], None]] = [
+            self._block,
+            self._block,
+            self._block,
+            self._lift,
+            self._allow,
+            self._disallow,
+        ]
+        actions += [self._pause] if self.random.random() < 0.3 else []
+        if not self.calm:
+            actions += [self._edit_by_hand, self._sweep, self._let_blocks_expire]
+        self.random.choice(actions)()
+
+    def _block(self) -> None:
+        network, now = self.random.choice(self._networks), int(self.schedule.now)
+        length = 100_000 if self.calm else self.random.choice([5, 600])
+        stored = self.state.get(Block.kind, network)
+        block = Block(network=network, blocked_at=now, until=now + length)
+        version = stored.version if stored else 0
+        self.state.write([Put(Item(kind=Block.kind, id=network, body=block.to_json(), version=version))])
+
+    def _lift(self) -> None:
+        stored = list(self.state.query(Block.kind))
+        if stored:
+            self.state.write([Delete(self.random.choice(stored))])
+
+    def _allow(self) -> None:
+        network = self.random.choice(self._networks)
+        if self.state.get(Allow.kind, network) is None:
+            self._entries += 1
+            entry = Allow(network=network, added_at=self._entries)
+            self.state.put_over([Item(kind=Allow.kind, id=network, body=entry.to_json())])
+
+    def _disallow(self) -> None:
+        stored = list(self.state.query(Allow.kind))
+        if stored:
+            self.state.write([Delete(self.random.choice(stored))])
+
+    def _pause(self) -> None:
+        pause = Pause(paused=self.random.random() < 0.5, release=True, at=int(self.schedule.now))
+        self.state.put_over([Item(kind=Pause.kind, id=Pause.id, body=pause.to_json())])
+
+    def _edit_by_hand(self) -> None:
+        ip_set = self.random.choice(self.sets)
+        held = self.waf._sets[ip_set.id]
+        own = [network for network in (*NETWORKS, "198.51.100.0/24") if (":" in network) == (ip_set.family == 6)]
+        held.addresses = self.random.sample(own, self.random.randint(0, len(own)))
+        held.token += 1
+
+    def _let_blocks_expire(self) -> None:
+        self.schedule.now += self.random.choice([5, 700])
+
+    def _sweep(self) -> None:
+        sweep = Sweep(state=self.switching, clock=self._now)
+
+        def ended(task: Task) -> None:
+            if task.failure is not None and not isinstance(task.failure, (Crash, Unavailable, Conflict)):
+                raise task.failure
+
+        self.schedule.spawn("sweep", sweep, ended)
+
+    def _publisher(self, publisher: type[Publish]) -> Publish:
+        return publisher(
+            state=self.switching,
+            ip_sets=self.ip_sets,
+            sets=self.sets,
+            clock=self._now,
+            sleep=self.schedule.sleep,
+        )
+
+    def _now(self) -> float:
+        return self.schedule.now
+
+    def _made_set(self, number: int, family: int) -> IpSet:
+        name = f"set-{number}"
+        made = self.waf.create_ip_set(Name=name, Scope="CLOUDFRONT", IPAddressVersion=f"IPV{family}", Addresses=[])
+        return IpSet(name, made["Summary"]["Id"], family)
+
+
+def wanted(state: MemoryStateStore, now: float) -> set[Network]:
+    """Blocks in force that overlap nothing on the allowlist, one by one."""
+    pause = state.get(Pause.kind, Pause.id)
+    if pause is not None and Pause.from_json(pause.body).paused:
+        return set()
+    allowlist = [ip_network(name) for name, _ in allowed(state)]
+    blocks = [Block.from_json(item.body) for item in state.query(Block.kind)]
+    networks = [ip_network(block.network) for block in blocks if block.until > now]
+    free = [n for n in networks if not any(n.version == a.version and n.overlaps(a) for a in allowlist)]
+    return {n for family in (4, 6) for n in collapse_addresses(n for n in free if n.version == family)}  # type: ignore[type-var]

@@ -1,0 +1,149 @@
+"""What the attacks are aimed at: one container on memory stores, and an account of what it writes and calls."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from chalicelib.bootstrap import Services, World, compose
+from chalicelib.config import read_config
+from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
+from chalicelib.core.state import ACTIVE, Block, StoredRules
+from chalicelib.core.windows import View
+from chalicelib.edges.batch_get import KEYS_A_READ
+from chalicelib.edges.events import state_changes
+from chalicelib.edges.state_table import attributes_of
+from chalicelib.edges.tally_table import _attributes as attributes_of_tally
+from chalicelib.pipeline.enforce import EnforceReport
+from chalicelib.pipeline.ingest import Batch, Report
+from chalicelib.ports import Item, LogItem, LogKey, Registry
+from sluice.local.cloud import Telemetry, state_event
+from sluice.local.memory import MemoryStateStore, MemoryTallyLogs
+from tests.support.tables import write_units
+
+NOW = 1_760_000_000
+RULES = """
+[[rule]]
+name = "burst"
+limit = 20
+window = "5s"
+
+[[rule]]
+name = "sustained"
+limit = 100
+window = "60s"
+"""
+HONEYPOT = """
+[[rule]]
+name = "honeypot"
+limit = 0
+window = "10s"
+"""
+
+READ_UNIT = 4096
+"""Bytes of a strongly consistent read unit."""
+
+ITEM_FRAME = 180
+"""Bytes of an item besides its body."""
+
+
+class CountedLogs(MemoryTallyLogs):
+    """Memory logs that count calls and units, as DynamoDB would reckon them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Counter[str] = Counter()
+        self.write_units = self.read_units = 0
+
+    def append(self, log: str, offset: int, items: Sequence[LogItem]) -> None:
+        self.calls["append"] += 1
+        units = sum(write_units(attributes_of_tally(log, offset + step, item)) for step, item in enumerate(items))
+        self.write_units += units if len(items) == 1 else 2 * units
+        super().append(log, offset, items)
+
+    def read(self, keys: Collection[LogKey]) -> tuple[Registry, Mapping[LogKey, LogItem]]:
+        # A key at which there is nothing costs a unit as well.
+        registry, items = found = super().read(keys)
+        names = sum(len(shard) + sum(len(log) + 1 for log in logs) for shard, logs in registry.items())
+        sizes = [len(items[key].body or b"") + ITEM_FRAME if key in items else 1 for key in set(keys)]
+        self.read_units += sum(-(-size // READ_UNIT) for size in (names + 1, *sizes))
+        self.calls["read"] += -(-(len(keys) + 1) // KEYS_A_READ)
+        return found
+
+    def latest(self, log: str, written_since_ms: int) -> Sequence[tuple[int, LogItem]]:
+        self.calls["latest"] += 1
+        return super().latest(log, written_since_ms)
+
+
+class CountedState(MemoryStateStore):
+    """Memory state that counts the write units of detections."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.write_units = 0
+
+    def put_over(self, items: Sequence[Item]) -> None:
+        self.write_units += sum(write_units(attributes_of(replace(item, version=1))) for item in items)
+        super().put_over(items)
+
+
+@dataclass
+class Target:
+    """One container of ingest and one of enforce."""
+
+    rules: str = RULES
+    settings: Mapping[str, str] = field(default_factory=dict)
+    now: float = NOW
+    logs: CountedLogs = field(default_factory=CountedLogs)
+    state: CountedState = field(default_factory=CountedState)
+    services: Services = field(init=False)
+    _sequence: int = 10**55
+
+    def __post_init__(self) -> None:
+        stored = StoredRules(text=self.rules)
+        self.state.put_over([Item(kind=StoredRules.kind, id=ACTIVE, body=stored.to_json())])
+        self.state.write_units = 0
+        self.services = compose(
+            read_config(self.settings),
+            World(
+                tally_logs=self.logs,
+                state=self.state,
+                ip_sets=None,  # type: ignore[arg-type] # nothing is published here
+                clock=lambda: self.now,
+                sleep=lambda seconds: None,
+                telemetry=Telemetry(),
+            ),
+        )
+
+    def ingest(self, records: Sequence[bytes], shard: str = "logs/0") -> Report:
+        sequences = [str(self._sequence + number) for number in range(len(records))]
+        self._sequence += len(records)
+        return self.services.ingest(Batch(shard, sequences, records, [self.now - 1] * len(records)), self.now_ms)
+
+    def enforce(self) -> EnforceReport:
+        """What the state table's stream holds, decided."""
+        report = self.services.enforce(state_changes(state_event(self.state.changes)))
+        self.state.changes.clear()
+        return report
+
+    def blocked(self) -> set[str]:
+        self.enforce()
+        return {item.id for item in self.state.query(Block.kind)}
+
+    @property
+    def now_ms(self) -> int:
+        return int(self.now * 1000)
+
+    @property
+    def view(self) -> View:
+        view = self.services.ingest._follower.view
+        assert view is not None
+        return view
+
+
+def line(
+    at: float, client: str, *, agent: str = "-", path: str = "/", status: str = "200", forwarded: str = "-"
+) -> bytes:
+    """A real-time log line of the default fields."""
+    cells = (f"{at:.3f}", client, status, "GET", "www.example.com", path, "-", agent, forwarded)
+    assert len(cells) == len(DEFAULT_FIELDS)
+    return ("\t".join(cells) + "\n").encode()

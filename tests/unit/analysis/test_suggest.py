@@ -1,0 +1,100 @@
+"""``sluice suggest``: limits between people and machines, and honesty about logs that cannot tell."""
+
+import json
+from pathlib import Path
+from random import Random
+
+import pytest
+from click.testing import CliRunner
+
+from chalicelib.core.rules import parse_rules
+from sluice.cli import main
+from tests.support import replay_logs as logs
+from tests.support.replay_logs import T0, Hit
+from tests.unit.replay.test_verdicts import every
+
+PEOPLE, MACHINES = 1200, 3
+
+
+def site(hours: float = 2) -> list[Hit]:
+    """People load a page of up to 12 objects now and then; machines ask for 30 things a second for a while."""
+    random = Random(5)
+    made = []
+    for number in range(PEOPLE):
+        client = f"198.51.{number // 250}.{number % 250}"
+        for _ in range(2):
+            start = random.uniform(0, hours * 3600)
+            made += every(0.05, start, start + 0.05 * random.randint(3, 12), client)
+    for number in range(MACHINES):
+        made += every(1 / 30, 600 * number, 600 * number + 20, f"192.0.2.{number}")
+    return made
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("site") / "log"
+    crawler = [
+        Hit(T0 + n * 100, "203.0.113.9", agent="Mozilla/5.0%20(compatible;%20Googlebot/2.1)") for n in range(500)
+    ]
+    monitor = every(0.02, 0, 60, "203.0.113.200")
+    path.write_text("".join(logs.realtime(hit) + "\n" for hit in [*site(), *crawler, *monitor]))
+    path.with_name("allow").write_text("203.0.113.128/25   # our monitoring\n\n# nothing else\n")
+    return path
+
+
+def suggested(*args: str) -> dict[str, object]:
+    result = CliRunner().invoke(main, ["suggest", *args, "--json"])
+    assert result.exit_code == 0, result.output
+    answer: dict[str, object] = json.loads(result.stdout)
+    return answer
+
+
+def test_the_limit_lies_between_people_and_machines(log: Path) -> None:
+    answer = suggested(str(log), "--window", "10s,60s", "--allowlist", str(log.with_name("allow")))
+    assert answer["clients"] == PEOPLE + MACHINES
+    ten, sixty = answer["windows"]  # type: ignore[misc]
+    assert 12 <= ten["gap"]["below"] < ten["suggested"] < ten["gap"]["above"] == 300
+    assert sixty["gap"]["above"] == 600
+    assert answer["doubts"] == []
+
+
+def test_crawlers_and_the_allowlist_are_set_apart(log: Path) -> None:
+    answer = suggested(str(log), "--window", "10s", "--allowlist", str(log.with_name("allow")))
+    assert answer["crawlers"] == [{"client": "203.0.113.9/32", "peaks": [100], "requests": 500}]
+    assert answer["allowlisted"] == [{"client": "203.0.113.200/32", "peaks": [500], "requests": 3000}]
+
+
+def test_the_rule_file_counts_and_names_the_machines_alone(log: Path, tmp_path: Path) -> None:
+    printed = CliRunner().invoke(main, ["suggest", str(log), "--allowlist", str(log.with_name("allow"))])
+    rules = parse_rules(printed.stdout)
+    assert {rule.action for rule in rules.rules} == {"count"}
+    (tmp_path / "rules.toml").write_text(printed.stdout)
+    tried = CliRunner().invoke(main, ["replay", str(log), "--rules", str(tmp_path / "rules.toml"), "--json"])
+    named = {offender["client"] for offender in json.loads(tried.stdout)["offenders"]}
+    assert {f"192.0.2.{number}/32" for number in range(MACHINES)} <= named
+    assert not any(client.startswith("198.51.") for client in named)
+
+
+def test_a_log_that_cannot_tell_says_so(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("".join(logs.combined(hit) + "\n" for hit in every(1, 0, 30)))
+    doubts = suggested(str(tmp_path / "log"), "--window", "2s,60s", "--sample-rate", "5")["doubts"]
+    assert [str(doubt).split(":")[0] for doubt in doubts] == [  # type: ignore[attr-defined]
+        "the log is short",
+        "2s",
+        "2s",
+        "1m",
+        "few clients",
+        "the log's times are whole seconds",
+    ]
+
+
+def test_an_empty_log_suggests_nothing_wild(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("")
+    answer = suggested(str(tmp_path / "log"))
+    assert answer["requests"] == 0
+    assert parse_rules(str(answer["rules"])).rules
+
+
+@pytest.mark.parametrize("window", ["10", "0s", "2h", "10s;60s"])
+def test_a_window_that_cannot_be_is_a_usage_error(window: str) -> None:
+    assert CliRunner().invoke(main, ["suggest", "-", "--window", window], input=b"").exit_code == 2

@@ -1,0 +1,220 @@
+"""AWS WAF records, each beside the request it stands for."""
+
+import gzip
+import json
+from typing import Any
+
+import pytest
+
+from chalicelib.core.addresses import NetworkSet, parse_network
+from chalicelib.core.logs.requests import Malformed, Reason, Source
+from chalicelib.core.logs.waf import COLUMNS, LARGEST_ENVELOPE, WafRecords, open_envelope
+from tests.support.records import envelope, rows, waf, waf_text
+
+DEEP = 100_000
+
+
+def one(text: bytes) -> dict[str, Any]:
+    requests, malformed = WafRecords().decode([text])
+    assert not malformed
+    (row,) = rows(requests)
+    return row
+
+
+def test_a_record() -> None:
+    requests, malformed = WafRecords().decode([waf_text(requestId="id-1==", responseCodeSent=429, action="BLOCK")])
+    assert rows(requests) == [
+        {
+            "time": 1760000000123,
+            "client": "203.0.113.9",
+            "host": "www.example.com",
+            "path": "/login",
+            "method": "POST",
+            "status": "429",
+            "country": "US",
+            "user_agent": "curl/8.5.0",
+            "waf_action": "BLOCK",
+            "waf_label": ("awswaf:clientip:geo:country:US",),
+        }
+    ]
+    assert (requests.source, list(requests.ids), malformed) == (Source.WAF, ["id-1=="], [])
+
+
+@pytest.mark.parametrize("column", sorted(COLUMNS))
+@pytest.mark.parametrize("trusted", [None, NetworkSet([parse_network("192.0.2.0/24")])])
+def test_a_record_read_for_one_column_says_the_same_of_it(column: str, trusted: NetworkSet | None) -> None:
+    texts = [
+        waf_text(clientIp="192.0.2.1", headers=[{"name": "X-Forwarded-For", "value": "203.0.113.9"}], action="BLOCK"),
+        waf_text(host=..., country="-", responseCodeSent=429),
+        waf_text(uri=7, responseCodeSent="403", labels=[7]),
+    ]
+    reader = WafRecords(trusted)
+    whole, narrow = reader.decode(texts)[0], reader.decode(texts, frozenset((column,)))[0]
+    assert rows(narrow, column) == rows(whole, column)
+    assert len(narrow) == 3
+    others = [name for name in COLUMNS if name != column]
+    assert all(narrow.columns(name) is None for name in others), "nobody has asked for them"
+
+
+def test_the_two_keys_that_can_be_relied_upon_are_enough() -> None:
+    row = one(b'{"timestamp":1760000000123,"httpRequest":{"clientIp":"2001:DB8::1"}}')
+    nothing = {"host": "", "path": "", "method": "", "status": "", "user_agent": "", "waf_action": "", "waf_label": ()}
+    assert row == {"time": 1760000000123, "client": "2001:db8::1", "country": "-", **nothing}
+
+
+@pytest.mark.parametrize(
+    ("changes", "column", "text"),
+    [
+        pytest.param({"host": ...}, "host", "www.example.com", id="an old record has the host in its headers"),
+        pytest.param({"host": ..., "headers": []}, "host", "", id="no host at all"),
+        pytest.param({"host": "WWW.Example.com:8443"}, "host", "www.example.com", id="host with a port"),
+        pytest.param({"host": None, "headers": [{"name": "HOST", "value": "A.b."}]}, "host", "a.b", id="any case"),
+        pytest.param({"headers": [{"name": "User-Agent"}]}, "user_agent", "", id="a header without value"),
+        pytest.param({"headers": [{"value": "x"}]}, "user_agent", "", id="a value without header"),
+        pytest.param(
+            {"headers": [{"name": None, "value": "x"}, {"name": "user-agent", "value": "y"}]},
+            "user_agent",
+            "y",
+            id="a null name spoils no other header",
+        ),
+        pytest.param({"headers": None}, "user_agent", "", id="null headers"),
+        pytest.param({"headers": ...}, "user_agent", "", id="no headers"),
+        pytest.param({"headers": "x"}, "user_agent", "", id="headers that are none"),
+        pytest.param({"labels": None}, "waf_label", (), id="null labels"),
+        pytest.param({"labels": ...}, "waf_label", (), id="no labels"),
+        pytest.param({"labels": [{"name": "a:b"}, {}, {"name": None}]}, "waf_label", ("a:b",), id="odd labels"),
+        pytest.param({"labels": [1]}, "waf_label", (), id="labels that are none"),
+        pytest.param({"country": "-"}, "country", "-", id="country unknown"),
+        pytest.param({"country": None}, "country", "-", id="country null"),
+        pytest.param({"responseCodeSent": None}, "status", "", id="status is there only if WAF answered"),
+        pytest.param({"uri": "/%41?"}, "path", "/%41?", id="the path is what the client sent"),
+        pytest.param({"uri": "/ü\u2028"}, "path", "/ü\u2028", id="not ASCII"),
+        pytest.param({"uri": None}, "path", "", id="null path"),
+        pytest.param({"newKey": {"deep": [1, {"er": None}]}}, "path", "/login", id="an unknown key"),
+    ],
+)
+def test_whatever_is_optional_may_be_missing_null_or_odd(changes: dict[str, Any], column: str, text: object) -> None:
+    assert one(waf_text(**changes))[column] == text
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        pytest.param(waf_text(responseCodeSent="403"), {"status": "", "path": "/login"}, id="a number as text"),
+        pytest.param(waf_text(uri=["/login"]), {"path": "", "method": "POST"}, id="a list for a path"),
+        pytest.param(waf_text(requestId={"x": 1}), {"path": "/login"}, id="an object for an id"),
+        pytest.param(waf_text(action=7), {"waf_action": "", "path": "/login"}, id="a number for an action"),
+        pytest.param(waf_text(uri="/@").replace(b"@", b"\xff"), {"path": "/�", "host": "www.example.com"}, id="bytes"),
+        pytest.param(
+            waf_text(uri="/@").replace(b"@", b"\\ud800"), {"path": "/?", "user_agent": "curl/8.5.0"}, id="surrogate"
+        ),
+        pytest.param(
+            waf_text(headers=[{"name": "User-Agent", "value": "@"}]).replace(b"@", b"\\udfff"),
+            {"user_agent": "?", "path": "/login"},
+            id="half a surrogate pair in a header",
+        ),
+        pytest.param(
+            waf_text(headers=[{"name": "User-Agent", "value": "@"}]).replace(b"@", b"\xff"),
+            {"user_agent": "", "path": "/login"},
+            id="bytes in a header",
+        ),
+        pytest.param(waf_text(labels=[{"name": "@"}]).replace(b"@", b"\xff"), {"waf_label": ()}, id="bytes in a label"),
+    ],
+)
+def test_what_cannot_be_read_hides_no_request(text: bytes, read: dict[str, Any]) -> None:
+    row = one(text)
+    assert {"client": row["client"], **{name: row[name] for name in read}} == {"client": "203.0.113.9", **read}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        pytest.param(b"{", Reason.JSON, id="cut"),
+        pytest.param(waf_text()[:-2], Reason.JSON, id="cut at the end"),
+        pytest.param(waf_text() + waf_text(), Reason.JSON, id="two without a line end between"),
+        pytest.param(b'{"timestamp":1 "x"}', Reason.JSON, id="no JSON"),
+        pytest.param(b'{"x":' + b"[" * DEEP + b"]" * DEEP + b"}", Reason.JSON, id="nested too deep"),
+        pytest.param(b"", Reason.EMPTY, id="empty"),
+        pytest.param(b" \r", Reason.EMPTY, id="blank"),
+        pytest.param(b"{}", Reason.FIELDS, id="an empty object"),
+        pytest.param(b"[1]", Reason.FIELDS, id="an array"),
+        pytest.param(b"null", Reason.FIELDS, id="null"),
+        pytest.param(waf_text(timestamp=...), Reason.FIELDS, id="no time"),
+        pytest.param(waf_text(clientIp=...), Reason.FIELDS, id="no client"),
+        pytest.param(waf_text(httpRequest=...), Reason.FIELDS, id="no request"),
+        pytest.param(waf_text(httpRequest=[]), Reason.FIELDS, id="a request that is none"),
+        pytest.param(waf_text(timestamp="1760000000123"), Reason.TIMESTAMP, id="time as text"),
+        pytest.param(waf_text(timestamp=1.5), Reason.TIMESTAMP, id="time as a fraction"),
+        pytest.param(waf_text(timestamp=True), Reason.TIMESTAMP, id="true"),
+        pytest.param(waf_text(timestamp=-1), Reason.TIMESTAMP, id="before the epoch"),
+        pytest.param(waf_text(timestamp=0).replace(b":0,", b":" + b"9" * 9999 + b",", 1), Reason.JSON, id="huge"),
+        pytest.param(waf_text(clientIp=7), Reason.ADDRESS, id="a number for an address"),
+        pytest.param(waf_text(clientIp="REDACTED"), Reason.ADDRESS, id="redacted"),
+        pytest.param(waf_text(clientIp="@").replace(b"@", b"\xff"), Reason.ADDRESS, id="bytes for an address"),
+        pytest.param(waf_text(clientIp="@").replace(b"@", b"\\ud800"), Reason.ADDRESS, id="surrogate"),
+    ],
+)
+def test_a_wrong_record_is_malformed_for_a_named_reason_and_the_others_count(text: bytes, reason: Reason) -> None:
+    requests, malformed = WafRecords().decode([waf_text(), text, waf_text()])
+    assert [piece.reason for piece in malformed] == [reason]
+    assert len(requests) == 2
+
+
+def test_two_halves_of_a_record_are_not_one_request() -> None:
+    text = waf_text(requestId="a b")
+    cut = text.index(b"httpRequest") - 1
+    requests, malformed = WafRecords().decode([text[:cut], text[cut:]])
+    assert (len(requests), [piece.reason for piece in malformed]) == (0, [Reason.JSON, Reason.JSON])
+
+
+def test_nesting_too_deep_for_a_header_is_no_header() -> None:
+    depth = 150
+    for _ in range(12):
+        row = one(waf_text(headers="@").replace(b'"@"', b'[{"x":' + b"[" * depth + b"]" * depth + b"}]"))
+        assert row["user_agent"] == ""
+        depth += 50
+
+
+def test_an_envelope_holds_many_events() -> None:
+    messages = [waf_text(requestId=str(number)) for number in range(3)]
+    assert open_envelope(envelope(*messages)) == [message.decode() for message in messages]
+
+
+def test_a_control_message_is_nothing() -> None:
+    assert open_envelope(envelope(b"CWL CONTROL MESSAGE: Checking health of destination", kind="CONTROL_MESSAGE")) == []
+
+
+@pytest.mark.parametrize("tail", [b"\n", b"\0" * 512])
+def test_what_follows_an_envelope_does_not_matter(tail: bytes) -> None:
+    assert open_envelope(envelope(b"{}") + tail) == ["{}"]
+
+
+@pytest.mark.parametrize(
+    ("packed", "reason"),
+    [
+        pytest.param(gzip.compress(b"{}")[:-3], Reason.GZIP, id="cut in the trailer"),
+        pytest.param(envelope(waf_text())[:60], Reason.GZIP, id="cut"),
+        pytest.param(b"\x1f\x8b", Reason.GZIP, id="two bytes"),
+        pytest.param(b"\x1f\x8bnot gzip at all", Reason.GZIP, id="no gzip"),
+        pytest.param(gzip.compress(b"{}")[:-8] + bytes(8), Reason.GZIP, id="a wrong checksum"),
+        pytest.param(gzip.compress(bytes(LARGEST_ENVELOPE + 1)), Reason.TOO_LARGE, id="a bomb"),
+        pytest.param(gzip.compress(bytes(LARGEST_ENVELOPE * 2))[:-20], Reason.TOO_LARGE, id="a bomb, cut"),
+        pytest.param(gzip.compress(bytes(LARGEST_ENVELOPE)), Reason.ENVELOPE, id="as large as may be"),
+        pytest.param(gzip.compress(envelope(waf_text())), Reason.ENVELOPE, id="gzip in gzip"),
+        pytest.param(gzip.compress(b""), Reason.ENVELOPE, id="nothing in it"),
+        pytest.param(gzip.compress(waf_text()), Reason.ENVELOPE, id="a record without its envelope"),
+        pytest.param(gzip.compress(b'{"messageType":"DATA_MESSAGE","logEvents":7}'), Reason.ENVELOPE, id="no events"),
+        pytest.param(gzip.compress(b'{"messageType":"\xff"}'), Reason.ENVELOPE, id="not UTF-8"),
+        pytest.param(gzip.compress(b"[" * DEEP), Reason.ENVELOPE, id="nested too deep"),
+        pytest.param(envelope(waf_text(), kind="NEWS"), Reason.ENVELOPE, id="a kind nobody knows"),
+    ],
+)
+def test_an_envelope_that_cannot_be_opened_is_malformed(packed: bytes, reason: Reason) -> None:
+    found = open_envelope(packed)
+    assert isinstance(found, Malformed)
+    assert found.reason is reason
+    assert len(found.raw) <= Malformed.SAMPLE_BYTES
+
+
+def test_the_made_up_record_is_as_published() -> None:
+    assert json.loads(waf_text()) == waf()

@@ -1,0 +1,152 @@
+"""The commands as an operator types them."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner, Result
+
+from sluice.cli import main
+from tests.support.deploy.account import REGION, ROOT, World
+
+Run = Callable[..., Result]
+WIDE = {"COLUMNS": "110"}
+
+
+@pytest.fixture
+def run(world: World) -> Run:
+    def invoke(command: str, *arguments: str, region: str = REGION, typed: str = "") -> Result:
+        where = ["--project", str(world.project.directory)]
+        account = replace(world.account, region=region)
+        return CliRunner().invoke(main, [command, *where, *arguments], input=typed, obj=account, env=WIDE)
+
+    return invoke
+
+
+def test_setup_asks_first_shows_the_token_once_and_prints_the_undo(run: Run, world: World) -> None:
+    refused = run("setup", typed="n\n")
+    assert refused.exit_code == 1
+    assert world.account.client("kinesis").list_streams()["StreamNames"] == []
+    done = run("setup", typed="y\n")
+    assert done.exit_code == 0, done.output
+    assert done.output.count("\nsluice_") == 1
+    assert "AWS_DEFAULT_REGION=us-east-1 chalice deploy --stage prod" in done.output
+    assert "Undo:  sluice teardown --stage prod --region us-east-1" in done.output
+    again = run("setup")  # nothing to do, so nothing to ask
+    assert again.exit_code == 0
+    assert "sluice_" not in again.output
+
+
+def test_a_later_setup_need_not_repeat_what_an_earlier_one_was_asked_for(run: Run, world: World) -> None:
+    world.web_acl()
+    assert run("setup", "--yes", "--web-acl", "edge", "--shards", "2", "--sample-rate", "50").exit_code == 0
+    again = json.loads(run("setup", "--json", "--dry-run").stdout)
+    assert {step["action"] for step in again["steps"]} == {"exists"}
+    assert "web ACL rule" in {step["kind"] for step in again["steps"]}
+
+
+def test_settings_add_up_until_they_are_taken_back(run: Run, world: World) -> None:
+    def written() -> dict[str, str]:
+        stage = world.project.stage("prod")
+        assert stage is not None
+        variables: dict[str, str] = stage["environment_variables"]
+        return {name: variables[name] for name in ("LATENESS_S", "WIDEST_IPV4") if name in variables}
+
+    run("setup", "--yes", "--set", "LATENESS_S=60")
+    run("setup", "--yes", "--set", "WIDEST_IPV4=20")
+    assert written() == {"LATENESS_S": "60", "WIDEST_IPV4": "20"}
+    run("setup", "--yes", "--set", "LATENESS_S=")
+    assert written() == {"WIDEST_IPV4": "20"}
+
+
+def test_a_dry_run_in_json_is_one_object_and_changes_nothing(run: Run, world: World) -> None:
+    done = run("setup", "--dry-run", "--json", "--requests-per-second", "1000", "--shards", "2")
+    answer = json.loads(done.stdout)
+    assert done.stderr == ""
+    assert (answer["applied"], answer["stage"], answer["region"]) == (False, "prod", REGION)
+    assert {step["action"] for step in answer["steps"]} == {"create"}
+    items = sum(item["usd"] for item in answer["cost"]["items"])
+    assert answer["cost"]["usd_a_month"] == pytest.approx(items, abs=0.1)
+    assert world.account.client("kinesis").list_streams()["StreamNames"] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["setup", "--web-acl", "nope"], "there is no web ACL 'nope' of scope CLOUDFRONT; there are: none"),
+        (["setup", "--distribution", "ENOPE"], "distribution ENOPE: there is none"),
+        (["setup", "--stage", "dev"], "choose another name, such as 'prod'"),
+        (["setup", "--stage", "Prod!"], "1 to 20 lower-case letters"),
+        (["setup", "--fields", "c-ip"], "lack 'timestamp'"),
+        (["setup", "--scope", "REGIONAL", "--source", "cloudfront"], "sees CloudFront's addresses, not the clients'"),
+        (["setup", "--set", "STATE_TABLE=x", "--yes"], "setting STATE_TABLE follows from setup's own options"),
+        (["doctor"], "there is no stage 'prod'"),
+        (["teardown"], "nothing to remove"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_the_reason(run: Run, arguments: list[str], says: str) -> None:
+    done = run(*arguments)
+    assert done.exit_code == 1
+    assert says in done.stderr
+
+
+def test_cloudfront_outside_us_east_1_is_refused_with_the_reason(run: Run) -> None:
+    done = run("setup", region="eu-west-1")
+    assert done.exit_code == 1
+    assert "AWS keeps web ACLs for CloudFront, their IP sets and their logs in us-east-1 alone" in done.stderr
+
+
+def test_wrong_usage_is_2(run: Run) -> None:
+    assert run("setup", "--set", "novalue").exit_code == 2
+    assert run("setup", "--shards", "-1").exit_code == 2
+
+
+def test_fewer_ip_sets_and_another_scope_are_refused(run: Run) -> None:
+    assert run("setup", "--yes", "--ip-sets", "2").exit_code == 0
+    assert "would let go whoever is blocked" in run("setup", "--ip-sets", "1").stderr
+    assert "IP sets cannot move" in run("setup", "--scope", "REGIONAL").stderr
+
+
+def test_doctor_fails_while_something_is_wrong(run: Run) -> None:
+    run("setup", "--yes")
+    told = run("doctor", "--json")
+    answer = json.loads(told.stdout)
+    assert told.exit_code == 1
+    assert not answer["ok"]
+    assert {"check", "what", "remedy", "wrong"} == set(answer["findings"][0])
+    assert "chalice deploy --stage prod" in run("doctor").output
+
+
+def test_of_a_stack_setup_creates_only_what_cloudformation_cannot(run: Run, world: World) -> None:
+    text = '{"scope":"CLOUDFRONT","sources":["cloudfront"],"shards":0,"stack":"edge-limits"}'
+    world.account.client("ssm").put_parameter(
+        Name="/sluice/prod/setup", Type="String", Value=text, Tags=[{"Key": "sluice:stage", "Value": "prod"}]
+    )
+    world.account.client("dynamodb").create_table(
+        TableName="sluice-prod-state",
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("kind", "id")],
+        KeySchema=[{"AttributeName": "kind", "KeyType": "HASH"}, {"AttributeName": "id", "KeyType": "RANGE"}],
+    )
+    world.web_acl()
+    planned = json.loads(run("setup", "--dry-run", "--json", "--web-acl", "edge").stdout)
+    assert [(step["action"], step["kind"]) for step in planned["steps"]] == [
+        ("change", "SSM parameter"),
+        ("create", "rule set"),
+        ("create", "SSM parameter"),
+        ("create", "web ACL rule"),
+    ]
+    taken = run("teardown", "--yes")
+    assert "aws cloudformation delete-stack --stack-name edge-limits" in taken.output
+
+
+def test_the_documented_dry_run_is_what_is_printed(run: Run, world: World) -> None:
+    world.web_acl()
+    id_ = world.distribution()
+    done = run(
+        *("setup", "--web-acl", "edge", "--distribution", id_, "--requests-per-second", "1000", "--dry-run"),
+    )
+    printed = [line.rstrip() for line in done.output.replace(id_, "E2EXAMPLE1234").strip().splitlines()]
+    documented = (ROOT / "docs" / "deploying.md").read_text().splitlines()
+    assert [line for line in printed if line not in documented] == []

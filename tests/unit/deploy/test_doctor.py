@@ -1,0 +1,248 @@
+"""What the doctor finds: nothing in a healthy stage, and each thing that is broken on purpose."""
+
+import json
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from chalicelib.core.state import ACTIVE, Breaker, Heartbeat, Pause, StateRecord, StoredRules
+from chalicelib.edges.state_table import StateTable
+from chalicelib.ports import Item
+from sluice.deploy.doctor.checks import CHECKS, examine
+from sluice.deploy.doctor.inspection import Finding, Patient
+from sluice.deploy.resources import resources_of
+from tests.support.deploy.account import NOW, REGION, RULES, World
+from tests.support.deploy.front import run_no_functions
+
+BLOCKING = RULES.replace('action = "count"', 'action = "block"', 1)
+LISTENERS = {"ingest": "sluice-prod-logs", "enforce": "state", "publish": "state"}
+
+
+class Ward:
+    """A healthy stage, and ways to break it."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.account = world.account
+        self.stage = world.stage(web_acls=(world.web_acl(),))
+        resources = resources_of(
+            self.stage, rules=BLOCKING, now=NOW, project=world.project, hand_over=world.tokens.append
+        )
+        self.world.set_up(self.stage)
+        self._resources = resources
+        self.store(Heartbeat(at=NOW - 30), Heartbeat.id)
+        self.store(StoredRules(text=BLOCKING), ACTIVE)
+        self._deploy()
+        self.report("AWS/Kinesis", "IncomingRecords", 5000, StreamName=self.stage.log_stream)
+        self.report("Sluice", "Requests", 5000, service="sluice-prod")
+        self.report("AWS/Lambda", "IteratorAge", 800, FunctionName="sluice-prod-ingest")
+
+    def findings(self) -> list[Finding]:
+        return examine(Patient(self.stage, self.account, NOW, self._resources))
+
+    def store(self, record: StateRecord, id: str) -> None:
+        state = StateTable(self.account.client("dynamodb"), self.stage.state_table)
+        state.put_over([Item(kind=record.kind, id=id, body=record.to_json())])
+
+    def report(self, namespace: str, name: str, value: float, **dimensions: str) -> None:
+        self.account.client("cloudwatch").put_metric_data(
+            Namespace=namespace,
+            MetricData=[
+                {
+                    "MetricName": name,
+                    "Value": value,
+                    "Timestamp": datetime.fromtimestamp(NOW - 60, UTC),
+                    "Dimensions": [{"Name": key, "Value": dimension} for key, dimension in dimensions.items()],
+                }
+            ],
+        )
+
+    def _deploy(self) -> None:
+        """What ``chalice deploy`` does, as far as the doctor looks at it."""
+        project, iam, client = self.world.project, self.account.client("iam"), self.account.client("lambda")
+        written = project.stage("prod")
+        assert written is not None
+        sources = {
+            "sluice-prod-logs": self.stage.log_stream_arn,
+            "state": written["environment_variables"]["STATE_STREAM_ARN"],
+        }
+        trust = {"Service": "lambda.amazonaws.com"}
+        assume = {"Statement": [{"Effect": "Allow", "Principal": trust, "Action": "sts:AssumeRole"}]}
+        for name, policy in project.policies("prod").items():
+            role = f"sluice-prod-{name}"
+            arn = iam.create_role(RoleName=role, AssumeRolePolicyDocument=json.dumps(assume))["Role"]["Arn"]
+            iam.put_role_policy(RoleName=role, PolicyName=role, PolicyDocument=json.dumps(policy))
+            function = "sluice-prod" if name == "api_handler" else role
+            client.create_function(
+                FunctionName=function,
+                Role=arn,
+                Handler="app.x",
+                Runtime="python3.11",
+                Code={"ZipFile": b"PK\x05\x06" + bytes(18)},
+                Environment={"Variables": written["environment_variables"]},
+            )
+            if name in LISTENERS:
+                client.create_event_source_mapping(
+                    FunctionName=function, EventSourceArn=sources[LISTENERS[name]], StartingPosition="TRIM_HORIZON"
+                )
+        run_no_functions(REGION)
+
+
+@pytest.fixture
+def ward(world: World) -> Ward:
+    return Ward(world)
+
+
+def test_a_healthy_stage_has_no_findings(ward: Ward) -> None:
+    assert ward.findings() == []
+
+
+def weaken(ward: Ward) -> None:
+    role = "sluice-prod-publish"
+    iam = ward.account.client("iam")
+    policy = iam.get_role_policy(RoleName=role, PolicyName=role)["PolicyDocument"]
+    for statement in policy["Statement"]:
+        statement["Action"] = [action for action in statement["Action"] if action != "wafv2:UpdateIPSet"]
+    iam.put_role_policy(RoleName=role, PolicyName=role, PolicyDocument=json.dumps(policy))
+
+
+def reconfigure(ward: Ward, **changes: str) -> None:
+    client = ward.account.client("lambda")
+    held = client.get_function_configuration(FunctionName="sluice-prod-ingest")["Environment"]["Variables"]
+    client.update_function_configuration(
+        FunctionName="sluice-prod-ingest", Environment={"Variables": {**held, **changes}}
+    )
+
+
+def forget_source(ward: Ward) -> None:
+    client = ward.account.client("lambda")
+    (mapping,) = client.list_event_source_mappings(FunctionName="sluice-prod-enforce")["EventSourceMappings"]
+    client.delete_event_source_mapping(UUID=mapping["UUID"])
+
+
+def drop_field(ward: Ward) -> None:
+    ward.world.front.log_configs["sluice-prod"]["Fields"].remove("cs-host")
+
+
+def sample(ward: Ward) -> None:
+    ward.world.front.log_configs["sluice-prod"]["SamplingRate"] = 10
+
+
+def stop_expiry(ward: Ward) -> None:
+    ward.account.client("dynamodb").update_time_to_live(
+        TableName=ward.stage.tally_table, TimeToLiveSpecification={"Enabled": False, "AttributeName": "expires_at"}
+    )
+
+
+def flood(ward: Ward) -> None:
+    ward.report("Sluice", "Malformed", 4000, service="sluice-prod")
+
+
+def fall_behind(ward: Ward) -> None:
+    ward.report("AWS/Lambda", "IteratorAge", 600_000, FunctionName="sluice-prod-ingest")
+
+
+def refuse_lines(ward: Ward) -> None:
+    ward.report("AWS/Kinesis", "WriteProvisionedThroughputExceeded", 12, StreamName="sluice-prod-logs")
+
+
+def remove_function(ward: Ward) -> None:
+    ward.account.client("lambda").delete_function(FunctionName="sluice-prod-sweep")
+
+
+def new_account(ward: Ward) -> None:
+    remove_function(ward)
+    ward.world.front.concurrency = 100
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        pytest.param(stop_expiry, [("drift", "sluice-prod-tally", "sluice setup")], id="a table is not as wanted"),
+        pytest.param(remove_function, [("functions", "sweep", "chalice deploy")], id="a function is missing"),
+        pytest.param(
+            new_account,
+            [("functions", "sweep", "chalice deploy"), ("concurrency", "of the account's 100", "reserved_concurrency")],
+            id="a new account",
+        ),
+        pytest.param(weaken, [("permissions", "wafv2:UpdateIPSet", "chalice deploy")], id="a permission is missing"),
+        pytest.param(
+            lambda ward: reconfigure(ward, LATENESS_S="60"),
+            [("settings", "LATENESS_S", "chalice deploy")],
+            id="a setting differs",
+        ),
+        pytest.param(
+            forget_source, [("event sources", "enforce listens to nothing", "chalice deploy")], id="no source"
+        ),
+        pytest.param(
+            drop_field,
+            [("drift", "fields become", "sluice setup"), ("fields", "cs-host", "sluice setup")],
+            id="the fields differ",
+        ),
+        pytest.param(
+            sample,
+            [
+                ("drift", "10 % of requests", "sluice setup"),
+                ("sampling", "ingest believes 100 %", "--sample-rate 10"),
+                ("sampling", "estimates", "--sample-rate 100"),
+            ],
+            id="the logs are sampled",
+        ),
+        pytest.param(flood, [("malformed", "44 %", "/aws/lambda/sluice-prod-ingest")], id="malformed lines"),
+        pytest.param(fall_behind, [("lag", "600 s behind", "more shards")], id="ingest is behind"),
+        pytest.param(refuse_lines, [("records", "refused 12 lines", "--shards")], id="too few shards"),
+        pytest.param(
+            lambda ward: ward.store(Heartbeat(at=NOW - 600), Heartbeat.id),
+            [("sweep", "600 s ago", "/aws/lambda/sluice-prod-sweep")],
+            id="a stale sweep",
+        ),
+        pytest.param(
+            lambda ward: ward.store(Pause(paused=True), Pause.id), [("paused", "is paused", "/v1/resume")], id="paused"
+        ),
+        pytest.param(
+            lambda ward: ward.store(Breaker(open=True), Breaker.id),
+            [("breaker", "is open", "/v1/breaker/reset")],
+            id="the breaker is open",
+        ),
+        pytest.param(
+            lambda ward: ward.store(StoredRules(text="[[rule]]"), ACTIVE),
+            [("rules", "name: missing", "store valid ones")],
+            id="invalid rules",
+        ),
+        pytest.param(
+            lambda ward: ward.store(StoredRules(text=RULES), ACTIVE),
+            [("rules", "only count", "block")],
+            id="rules that only count",
+        ),
+    ],
+)
+def test_what_is_broken_is_found_with_its_remedy_and_nothing_else(
+    ward: Ward, spoil: Callable[[Ward], object], expected: Iterable[tuple[str, str, str]]
+) -> None:
+    spoil(ward)
+    found = ward.findings()
+    assert [finding.check for finding in found] == [check for check, _, _ in expected]
+    for finding, (_, what, remedy) in zip(found, expected, strict=True):
+        assert what in finding.what
+        assert remedy in finding.remedy
+
+
+def test_an_empty_stream_is_found(world: World) -> None:
+    stage = world.stage()
+    world.set_up(stage)
+    resources = resources_of(stage, rules="", now=NOW, project=world.project, hand_over=world.tokens.append)
+    found = examine(Patient(stage, world.account, NOW, resources))
+    assert {"records", "functions", "sweep", "web ACL"} <= {finding.check for finding in found}
+    assert "nothing has arrived" in next(finding.what for finding in found if finding.check == "records")
+    assert [finding.wrong for finding in found] == sorted((finding.wrong for finding in found), reverse=True)
+
+
+def test_a_check_that_aws_refuses_is_a_finding(ward: Ward) -> None:
+    def forbidden(patient: Patient) -> Any:
+        raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "DescribeTable")
+
+    found = examine(Patient(ward.stage, ward.account, NOW, []), [forbidden, *CHECKS[1:2]])
+    assert [(f.check, f.what) for f in found] == [("forbidden", "could not look: DescribeTable: AccessDenied: no")]

@@ -1,0 +1,260 @@
+"""Each function's policy against the calls that the function makes: recorded while its handler runs over moto."""
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+import pytest
+from botocore import handlers as botocore_handlers
+from moto import mock_aws
+
+import app
+from chalicelib.bootstrap import Services, aws, compose, running_in
+from chalicelib.config import read_config
+from chalicelib.core.state import ACTIVE, Block, Detection, History, StoredRules
+from chalicelib.ports import Item
+from sluice.deploy.policies import STACK, arns_of, file_name, policies
+from sluice.deploy.stage import Stage
+from sluice.local.gateway import Gateway
+from tests.support.deploy.account import ROOT, World
+from tests.support.deploy.events import kinesis_event, line, state_event
+
+RULES = """
+[[rule]]
+name = "burst"
+limit = 5
+window = "5s"
+block_for = "10m"
+"""
+
+ACCOUNT = "arn:aws:{}:us-east-1:123456789012:{}"
+TRANSACTION = {"Put": "dynamodb:PutItem", "Delete": "dynamodb:DeleteItem", "Update": "dynamodb:UpdateItem"}
+
+
+@dataclass(frozen=True)
+class Call:
+    """An IAM action and the resource it was made on."""
+
+    action: str
+    resource: str
+
+
+@dataclass
+class Deployed:
+    """A stage, the services of one container of its functions, and the calls that were made."""
+
+    stage: Stage
+    services: Services
+    calls: list[Call]
+    policies: Mapping[str, Any]
+    token: str
+
+    def calls_of(self, function: str, event: Any) -> set[Call]:
+        self.calls.clear()
+        with running_in(self.services):
+            getattr(app, function)(event, None)
+        return set(self.calls)
+
+
+def calls_in(service: str, operation: str, asked: Mapping[str, Any]) -> Iterator[Call]:
+    table = lambda name: ACCOUNT.format("dynamodb", f"table/{name}")  # noqa: E731
+    if operation == "BatchGetItem":
+        yield from (Call("dynamodb:BatchGetItem", table(name)) for name in asked["RequestItems"])
+    elif operation == "TransactWriteItems":
+        for item in asked["TransactItems"]:
+            for verb, request in item.items():
+                yield Call(TRANSACTION[verb], table(request["TableName"]))
+    elif service == "dynamodb":
+        yield Call(f"dynamodb:{operation}", table(asked["TableName"]))
+    elif service == "wafv2":
+        yield Call(f"wafv2:{operation}", ACCOUNT.format("wafv2", f"global/ipset/{asked['Name']}/{asked['Id']}"))
+    elif service == "ssm":
+        yield Call(f"ssm:{operation}", ACCOUNT.format("ssm", f"parameter{asked['Name']}"))
+    else:
+        yield Call(f"{service}:{operation}", "?")
+
+
+def allowed(policy: Mapping[str, Any], call: Call) -> bool:
+    for statement in policy["Statement"]:
+        resources = statement["Resource"]
+        resources = resources if isinstance(resources, list) else [resources]
+        if call.action in statement["Action"] and any(fnmatchcase(call.resource, arn) for arn in resources):
+            return True
+    return False
+
+
+def outside(policy: Mapping[str, Any], calls: Iterable[Call]) -> set[Call]:
+    return {call for call in calls if not allowed(policy, call)}
+
+
+def unused(policy: Mapping[str, Any], calls: Iterable[Call]) -> set[str]:
+    """Actions that are allowed and not needed, but for those that Lambda takes in the function's name."""
+    own = {"dynamodb", "wafv2", "ssm"}
+    actions = {
+        action
+        for statement in policy["Statement"]
+        for action in statement["Action"]
+        if action.split(":")[0] in own and statement["Resource"] != "*" and "/stream/" not in statement["Resource"]
+    }
+    return actions - {call.action for call in calls}
+
+
+@pytest.fixture
+def deployed(world: World) -> Iterator[Deployed]:
+    stage = world.stage()
+    world.set_up(stage)
+    written = world.project.stage("prod")
+    assert written is not None
+    calls: list[Call] = []
+
+    def record(params: Mapping[str, Any], model: Any, **_: Any) -> None:
+        calls.extend(calls_in(model.service_model.service_name, model.name, params))
+
+    hook = ("before-parameter-build", record)
+    botocore_handlers.BUILTIN_HANDLERS.append(hook)
+    with mock_aws():
+        config = read_config(written["environment_variables"])
+        services = compose(config, aws(config))
+        services = replace(services, world=replace(services.world, sleep=lambda _: None))
+        botocore_handlers.BUILTIN_HANDLERS.remove(hook)
+        rules = StoredRules(text=RULES, by="test", saved_at=0)
+        services.world.state.put_over([Item(kind=rules.kind, id=ACTIVE, body=rules.to_json(), version=1)])
+        yield Deployed(stage, services, calls, world.project.policies("prod"), world.tokens[0])
+
+
+def stored(deployed: Deployed, kind: str) -> list[Item]:
+    return list(deployed.services.world.state.query(kind))
+
+
+def test_every_function_stays_within_its_policy(deployed: Deployed) -> None:
+    now = time.time()
+    used: dict[str, set[Call]] = {}
+    lines = [line("192.0.2.7", now + number / 100) for number in range(10)]
+    used["ingest"] = deployed.calls_of("ingest", kinesis_event(lines, ts=now))
+    used["ingest"] |= deployed.calls_of("ingest", kinesis_event(lines, ts=now, shard=1))
+    detections = stored(deployed, Detection.kind)
+    assert detections
+    used["enforce"] = deployed.calls_of("enforce", state_event(detections))
+    blocks = stored(deployed, Block.kind)
+    assert [Block.from_json(block.body).network for block in blocks] == ["192.0.2.7/32"]
+    used["publish"] = deployed.calls_of("publish", state_event(blocks))
+    assert "wafv2:UpdateIPSet" in {call.action for call in used["publish"]}
+    over = Block(network="198.51.100.7/32", blocked_at=1, until=2)
+    deployed.services.world.state.put_over([Item(kind=over.kind, id=over.network, body=over.to_json())])
+    schedule = {
+        "time": "",
+        "region": "",
+        "resources": [],
+        "detail-type": "",
+        "source": "",
+        "detail": {},
+        "version": "",
+        "account": "",
+        "id": "",
+    }
+    used["sweep"] = deployed.calls_of("sweep", schedule)
+    assert [item.id for item in stored(deployed, History.kind)] == ["192.0.2.7/32", "198.51.100.7/32"]
+    for function, calls in used.items():
+        assert calls, function
+        assert outside(deployed.policies[function], calls) == set(), function
+        assert unused(deployed.policies[function], calls) == set(), function
+
+
+def test_the_admin_api_and_its_authorizer_stay_within_their_policies(deployed: Deployed) -> None:
+    inside: list[str] = []
+    used: dict[str, set[Call]] = {"api_handler": set(), "authorize": set()}
+
+    class Noted:
+        """The container, which notes whose calls are made in it."""
+
+        def __enter__(self) -> None:
+            deployed.calls.clear()
+            self._running = running_in(deployed.services)
+            self._running.__enter__()
+
+        def __exit__(self, *_: object) -> None:
+            self._running.__exit__(None, None, None)
+            used["authorize"].update(call for call in deployed.calls if call.action.startswith("ssm:"))
+            used["api_handler"].update(call for call in deployed.calls if not call.action.startswith("ssm:"))
+
+    gateway = Gateway(app.app, Noted)
+    now = time.time()
+    deployed.calls_of("ingest", kinesis_event([line("192.0.2.7", now)] * 10, ts=now))
+    bearer = {"authorization": f"Bearer {deployed.token}", "content-type": "application/json"}
+    bodies: dict[tuple[str, str], Any] = {
+        ("PUT", "/v1/allowlist"): {"network": "192.0.2.8", "comment": "x"},
+        ("DELETE", "/v1/allowlist?network=192.0.2.8"): None,
+        ("POST", "/v1/blocks"): {"network": "192.0.2.9", "duration": "10m", "comment": "x"},
+        ("DELETE", "/v1/blocks?network=192.0.2.9"): None,
+        ("PUT", "/v1/rules"): {"text": RULES + "# again"},
+        ("POST", "/v1/rules/plan"): {"text": RULES},
+        ("POST", "/v1/pause"): {},
+        ("POST", "/v1/resume"): {},
+        ("POST", "/v1/breaker/reset"): {},
+        ("GET", "/v1/clients?address=192.0.2.7"): None,
+    }
+    for path, methods in app.app.routes.items():
+        for method in methods:
+            if not any(asked[0] == method and asked[1].split("?")[0] == path for asked in bodies):
+                bodies[method, path.replace("{name}", "page.css")] = {} if method in ("POST", "PUT") else None
+    for (method, target), body in bodies.items():
+        text = b"" if body is None else json.dumps(body).encode()
+        reply = gateway.answer(method, target, bearer, text, "198.51.100.1")
+        inside.append(f"{method} {target}: {reply.status}")
+        assert reply.status < 500, (method, target, reply.body)
+    assert sum(": 20" in one for one in inside) >= 15, inside
+    for function, calls in used.items():
+        assert calls, function
+        assert outside(deployed.policies[function], calls) == set(), function
+        assert unused(deployed.policies[function], calls) == set(), function
+
+
+def test_a_call_outside_the_policy_would_be_noticed(deployed: Deployed) -> None:
+    policy = deployed.policies["publish"]
+    table = deployed.stage.table_arn(deployed.stage.state_table)
+    assert allowed(policy, Call("dynamodb:Query", table))
+    assert not allowed(policy, Call("dynamodb:PutItem", table))
+    assert not allowed(policy, Call("dynamodb:Query", deployed.stage.table_arn("another")))
+    assert not allowed(policy, Call("wafv2:UpdateIPSet", ACCOUNT.format("wafv2", "global/ipset/theirs/id")))
+
+
+def test_only_what_aws_cannot_narrow_is_allowed_everywhere(deployed: Deployed) -> None:
+    everywhere = {
+        action
+        for policy in deployed.policies.values()
+        for statement in policy["Statement"]
+        for action in statement["Action"]
+        if statement["Resource"] == "*"
+    }
+    assert everywhere == {
+        "dynamodb:ListStreams",
+        "kinesis:ListStreams",
+        "xray:PutTelemetryRecords",
+        "xray:PutTraceSegments",
+    }
+
+
+def test_both_forms_of_the_policies_allow_the_same_actions(world: World) -> None:
+    concrete = policies(arns_of(world.stage(), ["arn:v4", "arn:v6"], "arn:stream"))
+    for function, policy in policies(STACK).items():
+        actions = {action for statement in policy["Statement"] for action in statement["Action"]}
+        other = {action for statement in concrete[function]["Statement"] for action in statement["Action"]}
+        assert actions - other <= {"sqs:SendMessage"}
+        assert other <= actions
+
+
+def test_the_committed_policies_are_those_of_the_code() -> None:
+    for function, policy in policies(STACK).items():
+        committed = json.loads((ROOT / ".chalice" / file_name(function)).read_text())
+        assert committed == policy, f"run python -m sluice.deploy.policies ({function})"
+
+
+def test_every_permission_is_justified_in_the_docs() -> None:
+    text = (ROOT / "docs" / "permissions.md").read_text()
+    for function, policy in policies(STACK).items():
+        for statement in policy["Statement"]:
+            for action in statement["Action"]:
+                assert f"`{action}`" in text, f"docs/permissions.md does not say what {function} needs {action} for"

@@ -1,0 +1,434 @@
+"""Setting up and tearing down a stage, in moto."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from botocore.exceptions import ClientError
+from moto import mock_aws
+
+from chalicelib.config import read_config
+from chalicelib.core.rules import parse_rules
+from chalicelib.core.state import ACTIVE, StoredRules
+from chalicelib.core.tokens import check, load_tokens
+from chalicelib.edges.state_table import StateTable
+from sluice.deploy.account import AwsError, connect
+from sluice.deploy.apply import apply
+from sluice.deploy.plan import Action
+from sluice.deploy.resources.chalice_config import Project
+from sluice.deploy.stage import Refusal, Stage
+from tests.support.deploy.account import NOW, RULES, World
+from tests.support.deploy.front import Front, Interrupted
+
+
+def actions(steps: list) -> set[Action]:
+    return {step.action for step in steps}
+
+
+@pytest.fixture
+def full(world: World) -> Stage:
+    """Everything that setup can create, for both log sources."""
+    return world.stage(
+        sources=("cloudfront", "waf"), web_acls=(world.web_acl(),), distributions=(world.distribution(),), ip_sets=2
+    )
+
+
+def test_a_second_setup_finds_nothing_to_do(world: World, full: Stage) -> None:
+    first = world.set_up(full)
+    assert actions(first) == {Action.CREATE}
+    assert [step.row() for step in world.plan(full) if step.action is not Action.KEEP] == []
+    assert len(world.tokens) == 1
+
+
+def test_a_plan_changes_nothing(world: World, full: Stage) -> None:
+    world.plan(full)
+    writes = [
+        call for call in world.front.calls if call.split(":")[1].startswith(("Create", "Put", "Update", "Delete"))
+    ]
+    assert sorted(set(writes)) == ["cloudfront:CreateDistribution", "wafv2:CreateWebACL"]  # the fixture's own
+
+
+def test_the_tables_are_as_the_state_protocol_needs_them(world: World) -> None:
+    stage = world.stage()
+    world.set_up(stage)
+    client = world.account.client("dynamodb")
+    tally, state = (client.describe_table(TableName=name)["Table"] for name in (stage.tally_table, stage.state_table))
+    assert [(key["AttributeName"], key["KeyType"]) for key in tally["KeySchema"]] == [
+        ("log", "HASH"),
+        ("offset", "RANGE"),
+    ]
+    assert [(key["AttributeName"], key["KeyType"]) for key in state["KeySchema"]] == [("kind", "HASH"), ("id", "RANGE")]
+    assert state["StreamSpecification"] == {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
+    for table in (tally, state):
+        assert table["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
+        ttl = client.describe_time_to_live(TableName=table["TableName"])["TimeToLiveDescription"]
+        assert ttl == {"TimeToLiveStatus": "ENABLED", "AttributeName": "expires_at"}
+    backups = client.describe_continuous_backups(TableName=stage.state_table)["ContinuousBackupsDescription"]
+    assert backups["PointInTimeRecoveryDescription"]["PointInTimeRecoveryStatus"] == "ENABLED"
+
+
+def test_the_rule_group_refuses_both_families_with_429(world: World) -> None:
+    stage = world.stage(ip_sets=2)
+    world.set_up(stage)
+    waf = world.account.client("wafv2")
+    summary = waf.list_rule_groups(Scope="CLOUDFRONT")["RuleGroups"][0]
+    group = waf.get_rule_group(Name=summary["Name"], Scope="CLOUDFRONT", Id=summary["Id"])["RuleGroup"]
+    sets = {s["ARN"]: s["Name"] for s in waf.list_ip_sets(Scope="CLOUDFRONT")["IPSets"]}
+    referenced = []
+    for rule in group["Rules"]:
+        answer = rule["Action"]["Block"]["CustomResponse"]
+        assert answer == {"ResponseCode": 429, "ResponseHeaders": [{"Name": "Retry-After", "Value": "60"}]}
+        statements = rule["Statement"]["OrStatement"]["Statements"]
+        referenced += [sets[statement["IPSetReferenceStatement"]["ARN"]] for statement in statements]
+    assert referenced == ["sluice-prod-v4-1", "sluice-prod-v4-2", "sluice-prod-v6-1", "sluice-prod-v6-2"]
+
+
+def test_the_first_rules_are_stored_and_later_ones_are_left_alone(world: World) -> None:
+    stage = world.stage()
+    world.set_up(stage)
+    store = StateTable(world.account.client("dynamodb"), stage.state_table)
+    item = store.get(StoredRules.kind, ACTIVE)
+    assert item is not None
+    assert parse_rules(StoredRules.from_json(item.body).text) == parse_rules(RULES)
+    edited = StoredRules(text="", by="operator").to_json()
+    store.put_over([type(item)(kind=item.kind, id=item.id, body=edited, version=item.version)])
+    world.set_up(stage)
+    kept = store.get(StoredRules.kind, ACTIVE)
+    assert kept is not None
+    assert kept.body == edited
+
+
+def test_the_first_token_opens_the_admin_api(world: World) -> None:
+    stage = world.stage()
+    world.set_up(stage)
+    stored = world.account.client("ssm").get_parameter(Name=stage.tokens_parameter, WithDecryption=True)["Parameter"]
+    assert stored["Type"] == "SecureString"
+    assert check(world.tokens[0], load_tokens(stored["Value"]), NOW) is not None
+    assert world.tokens[0] not in stored["Value"]
+
+
+def test_the_functions_settings_name_what_was_created(world: World) -> None:
+    stage = world.stage(settings={"BREAKER_BLOCKS_PER_MINUTE": "50"})
+    world.set_up(stage)
+    written = world.project.stage("prod")
+    assert written is not None
+    config = read_config(written["environment_variables"])
+    waf, dynamodb = world.account.client("wafv2"), world.account.client("dynamodb")
+    sets = {s["Name"]: s["Id"] for s in waf.list_ip_sets(Scope="CLOUDFRONT")["IPSets"]}
+    assert {ip_set.name: ip_set.id for ip_set in config.ip_sets} == sets
+    assert config.state_stream_arn == dynamodb.describe_table(TableName=stage.state_table)["Table"]["LatestStreamArn"]
+    assert config.breaker_blocks_per_minute == 50
+    assert list(world.project.config()["stages"]) == ["dev", "prod"]
+
+
+def test_a_web_acl_keeps_everything_else(world: World) -> None:
+    theirs = {
+        "Name": "theirs",
+        "Priority": 0,
+        "Statement": {"GeoMatchStatement": {"CountryCodes": ["AQ"]}},
+        "Action": {"Count": {}},
+        "VisibilityConfig": {
+            "SampledRequestsEnabled": False,
+            "CloudWatchMetricsEnabled": False,
+            "MetricName": "theirs",
+        },
+    }
+    arn = world.web_acl(rules=[theirs])
+    waf = world.account.client("wafv2")
+
+    def acl() -> dict:
+        found = waf.get_web_acl(Name="edge", Scope="CLOUDFRONT", Id=arn.rpartition("/")[2])["WebACL"]
+        return {key: value for key, value in found.items() if key != "Capacity"}
+
+    before = acl()
+    stage = world.stage(web_acls=(arn,))
+    world.set_up(stage)
+    during = acl()
+    assert [rule["Name"] for rule in during["Rules"]] == ["theirs", "sluice-prod"]
+    assert during["Rules"][0] == theirs
+    assert {**during, "Rules": []} == {**before, "Rules": []}
+    world.tear_down(stage)
+    assert acl() == before
+
+
+def test_a_distribution_keeps_everything_else(world: World) -> None:
+    id_ = world.distribution()
+    cloudfront = world.account.client("cloudfront")
+
+    def config() -> dict:
+        found: dict = cloudfront.get_distribution_config(Id=id_)["DistributionConfig"]
+        return found
+
+    before = config()
+    stage = world.stage(distributions=(id_,))
+    world.set_up(stage)
+    during = config()
+    assert during["DefaultCacheBehavior"].pop("RealtimeLogConfigArn").endswith(":realtime-log-config/sluice-prod")
+    before["DefaultCacheBehavior"].pop("RealtimeLogConfigArn", None)
+    assert during == before
+    world.tear_down(stage)
+    after = config()
+    assert not after["DefaultCacheBehavior"].pop("RealtimeLogConfigArn", "")
+    assert after == before
+
+
+def test_changed_choices_are_changed_in_place(world: World) -> None:
+    world.set_up(world.stage())
+    other = world.stage(shards=2, sample_rate=10, ip_sets=2)
+    steps = world.set_up(other)
+    changed = {step.resource.kind for step in steps if step.action is Action.CHANGE}
+    assert changed == {
+        "Kinesis stream",
+        "CloudFront real-time log configuration",
+        "Chalice stage",
+        "WAF rule group",
+        "SSM parameter",
+    }
+    assert actions(world.plan(other)) == {Action.KEEP}
+    assert world.account.client("kinesis").describe_stream_summary(StreamName=other.log_stream)[
+        "StreamDescriptionSummary"
+    ]["StreamModeDetails"] == {"StreamMode": "PROVISIONED"}
+
+
+def test_what_somebody_else_made_is_neither_changed_nor_removed(world: World) -> None:
+    stage = world.stage()
+    client = world.account.client("dynamodb")
+    client.create_table(
+        TableName=stage.state_table,
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": "x", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "x", "KeyType": "HASH"}],
+    )
+    before = client.describe_table(TableName=stage.state_table)["Table"]
+    refused = [step for step in world.plan(stage) if step.action is Action.REFUSE]
+    assert [step.resource.name for step in refused] == [stage.state_table]
+    left = [step for step in world.plan_teardown(stage) if step.action is Action.LEAVE]
+    assert [step.resource.name for step in left] == [stage.state_table]
+    world.tear_down(stage)
+    assert client.describe_table(TableName=stage.state_table)["Table"] == before
+
+
+def everything(world: World) -> dict[str, list]:
+    """All that is left in the account, but for what the tests themselves put there."""
+    account = world.account
+    return {
+        "streams": account.client("kinesis").list_streams()["StreamNames"],
+        "tables": account.client("dynamodb").list_tables()["TableNames"],
+        "ip sets": account.client("wafv2").list_ip_sets(Scope="CLOUDFRONT")["IPSets"],
+        "rule groups": account.client("wafv2").list_rule_groups(Scope="CLOUDFRONT")["RuleGroups"],
+        "logging": account.client("wafv2").list_logging_configurations(Scope="CLOUDFRONT")["LoggingConfigurations"],
+        "roles": account.client("iam").list_roles()["Roles"],
+        "parameters": account.client("ssm").describe_parameters()["Parameters"],
+        "log groups": account.client("logs").describe_log_groups()["logGroups"],
+        "log configurations": list(world.front.log_configs),
+    }
+
+
+def test_teardown_leaves_an_empty_account(world: World, full: Stage) -> None:
+    files = sorted(path.name for path in world.project.chalice.iterdir())
+    config = world.project.config()
+    world.set_up(full)
+    world.tear_down(full)
+    assert {kind: left for kind, left in everything(world).items() if left} == {}
+    assert sorted(path.name for path in world.project.chalice.iterdir()) == files
+    assert world.project.config() == config
+
+
+def test_teardown_lets_everybody_go_before_anything_else(world: World, full: Stage) -> None:
+    world.set_up(full)
+    waf = world.account.client("wafv2")
+    for held in waf.list_ip_sets(Scope="CLOUDFRONT")["IPSets"]:
+        network = "192.0.2.0/24" if "-v4-" in held["Name"] else "2001:db8::/64"
+        identity = {"Name": held["Name"], "Scope": "CLOUDFRONT", "Id": held["Id"]}
+        waf.update_ip_set(**identity, Addresses=[network], LockToken=held["LockToken"])
+    steps = world.plan_teardown(full)
+    world.front.calls.clear()
+    apply(steps, world.account, lambda step: None)
+    removing = next(index for index, call in enumerate(world.front.calls) if call.split(":")[1].startswith("Delete"))
+    assert world.front.calls[:removing].count("wafv2:UpdateIPSet") == 4
+
+
+def interrupted_at_every_call(world: World, run: Callable[[], object], reset: Callable[[], object]) -> int:
+    """Runs ``run`` again and again from what ``reset`` leaves, failing one write later each time, and once more.
+
+    Reads leave nothing behind: to be interrupted at one is to be interrupted at the next write.
+    """
+    number = 0
+    while True:
+        world.front.fail_at = None
+        reset()
+        world.front.writes, world.front.fail_at = 0, number
+        try:
+            run()
+        except (Interrupted, AwsError):
+            run()
+            number += 1
+        else:
+            return number
+
+
+def test_setup_interrupted_at_every_call_and_run_again_ends_right(world: World) -> None:
+    stage = world.stage(
+        sources=("cloudfront", "waf"), web_acls=(world.web_acl(),), distributions=(world.distribution(),)
+    )
+    checked = []
+
+    def reset() -> None:
+        if checked:
+            assert actions(world.plan(stage)) == {Action.KEEP}
+        checked.append(True)
+        world.tear_down(stage)
+
+    assert interrupted_at_every_call(world, lambda: world.set_up(stage), reset) > 15
+
+
+def test_teardown_interrupted_at_every_call_and_run_again_leaves_nothing(world: World) -> None:
+    stage = world.stage(
+        sources=("cloudfront", "waf"), web_acls=(world.web_acl(),), distributions=(world.distribution(),)
+    )
+
+    def reset() -> None:
+        assert {kind: left for kind, left in everything(world).items() if left} == {}
+        world.set_up(stage)
+
+    assert interrupted_at_every_call(world, lambda: world.tear_down(stage), reset) > 15
+
+
+class TestRefusals:
+    def test_cloudfront_outside_us_east_1(self, world: World) -> None:
+        place = replace(world.account.place, region="eu-west-1")
+        with pytest.raises(Refusal, match="in us-east-1 alone"):
+            replace(world.stage(), place=place)
+
+    def test_a_web_acl_without_room_for_a_reference(self, world: World) -> None:
+        references = [
+            {
+                "Name": f"r{number}",
+                "Priority": number,
+                "Statement": {
+                    "NotStatement": {
+                        "Statement": {
+                            "IPSetReferenceStatement": {"ARN": f"arn:aws:wafv2:us-east-1:1:global/ipset/x{number}/id"}
+                        }
+                    }
+                },
+                "Action": {"Count": {}},
+                "VisibilityConfig": {
+                    "SampledRequestsEnabled": False,
+                    "CloudWatchMetricsEnabled": False,
+                    "MetricName": "r",
+                },
+            }
+            for number in range(50)
+        ]
+        full = world.stage(web_acls=(world.web_acl(rules=references),))
+        with pytest.raises(Refusal, match="50 of 50 reference statements"):
+            world.plan(full)
+        roomy = world.stage(web_acls=(world.web_acl(name="other", rules=references[1:]),))
+        assert Action.REFUSE not in actions(world.plan(roomy))
+
+    @pytest.mark.parametrize(("used", "fits"), [(4950, True), (4951, False)])
+    def test_a_web_acl_without_capacity(self, world: World, used: int, fits: bool) -> None:
+        stage = world.stage(web_acls=(world.web_acl(),))
+        world.front.web_acl_capacity = used
+        if fits:
+            assert Action.REFUSE not in actions(world.plan(stage))
+        else:
+            with pytest.raises(Refusal, match="4951 of 5000 WCU, and the rule group needs 50"):
+                world.plan(stage)
+
+    @pytest.mark.parametrize("what", ["web ACL", "distribution"])
+    def test_a_flat_rate_plan(self, world: World, what: str) -> None:
+        acl, distribution = world.web_acl(), world.distribution()
+        arn = acl if what == "web ACL" else f"arn:aws:cloudfront::123456789012:distribution/{distribution}"
+        stage = world.stage(**({"web_acls": (acl,)} if what == "web ACL" else {"distributions": (distribution,)}))
+        world.front.plans = [{"planFamily": "CLOUDFRONT", "planTier": "PRO", "resourceArns": ["arn:other", arn]}]
+        with pytest.raises(Refusal, match="flat-rate plan CLOUDFRONT PRO"):
+            world.plan(stage)
+
+    def test_a_web_acl_that_logs_elsewhere(self, world: World) -> None:
+        acl = world.web_acl()
+        world.account.client("wafv2").put_logging_configuration(
+            LoggingConfiguration={"ResourceArn": acl, "LogDestinationConfigs": ["arn:aws:s3:::aws-waf-logs-theirs"]}
+        )
+        with pytest.raises(Refusal, match="logs to arn:aws:s3:::aws-waf-logs-theirs already"):
+            world.plan(world.stage(sources=("waf",), web_acls=(acl,)))
+
+    def test_a_cache_behaviour_that_logs_elsewhere(self, world: World) -> None:
+        id_ = world.distribution()
+        client = world.account.client("cloudfront")
+        answer = client.get_distribution_config(Id=id_)
+        config = answer["DistributionConfig"]
+        config["DefaultCacheBehavior"]["RealtimeLogConfigArn"] = "arn:aws:cloudfront::1:realtime-log-config/theirs"
+        client.update_distribution(Id=id_, IfMatch=answer["ETag"], DistributionConfig=config)
+        with pytest.raises(Refusal, match="realtime-log-config/theirs"):
+            world.plan(world.stage(distributions=(id_,)))
+
+    def test_settings_that_clash(self, world: World) -> None:
+        stage = world.stage(settings={"TRUSTED_PROXIES": "192.0.2.0/33"})
+        with pytest.raises(Refusal, match="TRUSTED_PROXIES="):
+            world.set_up(stage)
+
+
+def test_descriptions_are_such_as_waf_takes(world: World) -> None:
+    """Moto takes any; AWS WAF refuses apostrophes, for one."""
+    world.set_up(world.stage())
+    waf = world.account.client("wafv2")
+    pattern = waf.meta.service_model.shape_for("EntityDescription").metadata["pattern"]
+    listed = [*waf.list_ip_sets(Scope="CLOUDFRONT")["IPSets"], *waf.list_rule_groups(Scope="CLOUDFRONT")["RuleGroups"]]
+    assert len(listed) == 3
+    for one in listed:
+        assert re.fullmatch(pattern, one["Description"]), one["Description"]
+
+
+def test_what_is_busy_is_tried_again_for_a_while(world: World) -> None:
+    waits: list[float] = []
+    account = replace(world.account, sleep=waits.append)
+
+    def busy() -> None:
+        raise ClientError({"Error": {"Code": "Busy"}}, "UpdateIPSet")
+
+    with pytest.raises(ClientError):
+        account.patiently(busy, ["Busy"], patience_s=60)
+    assert sum(waits) == 60
+    with pytest.raises(ClientError):
+        account.patiently(busy, ["SomethingElse"])
+    assert sum(waits) == 60
+
+
+def test_functions_that_another_checkout_has_deployed_are_not_left_behind(world: World) -> None:
+    """Only Chalice's own record tells what it has created; without, teardown would leave functions that fail."""
+    stage = world.stage()
+    world.set_up(stage)
+    role = world.account.client("iam").create_role(RoleName="theirs", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    world.account.client("lambda").create_function(
+        FunctionName="sluice-prod-ingest",
+        Role=role,
+        Handler="app.ingest",
+        Runtime="python3.11",
+        Code={"ZipFile": b"PK\x05\x06" + bytes(18)},
+    )
+    with pytest.raises(Refusal, match="'chalice delete --stage prod' there"):
+        world.plan_teardown(stage)
+    assert [step for step in world.plan(stage) if step.action is not Action.KEEP] == []
+
+
+def test_a_regional_stage_lives_in_its_region(project: Project) -> None:
+    with mock_aws(), Front().installed() as front:
+        world = World(front, connect(region="eu-west-1", profile=None), project)
+        web_acl = world.web_acl(scope="REGIONAL")
+        stage = world.stage(scope="REGIONAL", sources=("waf",), web_acls=(web_acl,))
+        assert actions(world.set_up(stage)) == {Action.CREATE}
+        assert actions(world.plan(stage)) == {Action.KEEP}
+        client = world.account.client("wafv2")
+        assert len(client.list_ip_sets(Scope="REGIONAL")["IPSets"]) == 2
+        logged = client.get_logging_configuration(ResourceArn=web_acl)["LoggingConfiguration"]["LogDestinationConfigs"]
+        assert logged == ["arn:aws:logs:eu-west-1:123456789012:log-group:aws-waf-logs-sluice-prod"]
+        (filter_,) = world.account.client("logs").describe_subscription_filters(
+            logGroupName="aws-waf-logs-sluice-prod"
+        )["subscriptionFilters"]
+        assert filter_["destinationArn"] == "arn:aws:kinesis:eu-west-1:123456789012:stream/sluice-prod-logs"
+        assert filter_["distribution"] == "Random"
+        world.tear_down(stage)
+        assert client.list_ip_sets(Scope="REGIONAL")["IPSets"] == []

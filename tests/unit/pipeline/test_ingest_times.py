@@ -1,0 +1,53 @@
+"""Requests count by their own time: those too old are late, those from the future are malformed."""
+
+import pytest
+
+from chalicelib.core.logs.batch_decoder import BatchDecoder
+from chalicelib.core.logs.requests import Reason
+from chalicelib.core.rules import parse_rules
+from chalicelib.core.windows import View
+from chalicelib.pipeline.ingest import Batch, Ingest, Report
+from chalicelib.pipeline.log_follower import RETENTION_MS, SKEW_MS, LogFollower
+from sluice.local.memory import MemoryTallyLogs
+from tests.support.records import cloudfront, waf_text
+
+NOW_MS = 1_760_000_000_000
+RULES = parse_rules('[[rule]]\nname = "any"\nlimit = 0\nwindow = "1s"\n')
+
+
+def ingest(*data: bytes) -> Report:
+    follower = LogFollower(
+        MemoryTallyLogs(), lambda rules: View(rules, sample_rate=100, most_entries=1000), lateness_ms=300_000
+    )
+    run = Ingest(decoder=BatchDecoder(), rules=lambda _: RULES, follower=follower, detect=lambda _: None)
+    batch = Batch("logs/0", range(1, len(data) + 1), data, [NOW_MS] * len(data))
+    return run(batch, NOW_MS)
+
+
+@pytest.mark.parametrize(
+    ("time_ms", "requests", "late", "future"),
+    [
+        pytest.param(NOW_MS, 1, 0, 0, id="now"),
+        pytest.param(NOW_MS - RETENTION_MS, 1, 0, 0, id="as old as may be"),
+        pytest.param(NOW_MS - RETENTION_MS - 1, 0, 1, 0, id="too old"),
+        pytest.param(NOW_MS - 2 * 365 * 86_400_000, 0, 1, 0, id="two years old"),
+        pytest.param(NOW_MS + SKEW_MS, 1, 0, 0, id="as far ahead as clocks may disagree"),
+        pytest.param(NOW_MS + SKEW_MS + 1, 0, 0, 1, id="from the future"),
+        pytest.param(10**4000, 0, 0, 1, id="from the very end of time"),
+    ],
+)
+def test_a_request_counts_by_its_own_time(time_ms: int, requests: int, late: int, future: int) -> None:
+    report = ingest(waf_text(timestamp=time_ms))
+    assert (report.requests, report.late, report.malformed[Reason.FUTURE]) == (requests, late, future)
+    assert len(report.detections) == requests
+
+
+def test_lines_that_cannot_count_do_not_spoil_the_batch() -> None:
+    lines = [cloudfront(timestamp=time) for time in ("1760000000", "1690000000", "1860000000", "-", "1759999999.5")]
+    report = ingest(*lines)
+    assert (report.requests, report.late, dict(report.malformed)) == (
+        2,
+        1,
+        {Reason.TIMESTAMP: 1, Reason.FUTURE: 1},
+    )
+    assert len(report.samples) == 2

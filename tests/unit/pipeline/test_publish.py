@@ -1,0 +1,336 @@
+"""How the IP sets are made equal to the wanted list."""
+
+from collections.abc import Callable
+from itertools import chain, pairwise
+
+import pytest
+
+from chalicelib.core import ipsets
+from chalicelib.core.addresses import Network
+from chalicelib.core.ipsets import IpSet
+from chalicelib.core.state import Allow, Block, Breaker, Detection, Evidence, Heartbeat, Pause
+from chalicelib.edges.waf_ip_sets import WafIpSets
+from chalicelib.pipeline.publish import MOST_ROUNDS, PACE_S, Publish, PublishReport
+from chalicelib.ports import StreamChange, Unavailable
+from sluice.local.waf import WafStandIn
+from tests.support.state import CLIENT, NOW, Clock, Store
+
+BEAT = [StreamChange(Heartbeat.kind, Heartbeat.id, Heartbeat(at=NOW).to_json(), True)]
+
+
+class Sets(WafIpSets):
+    """``before_update`` is called before every update; sets in ``broken`` cannot be used."""
+
+    def __init__(self, waf: WafStandIn) -> None:
+        super().__init__(waf, "CLOUDFRONT")  # type: ignore[arg-type]
+        self.before_update: Callable[[], object] = lambda: None
+        self.broken: set[str] = set()
+        self.read_only: set[str] = set()
+
+    def get(self, ip_set: IpSet) -> tuple[frozenset[Network], str]:
+        if ip_set.name in self.broken:
+            raise Unavailable(f"GetIPSet {ip_set.name}: access denied")
+        return super().get(ip_set)
+
+    def update(self, ip_set: IpSet, addresses: frozenset[Network], token: str) -> None:
+        self.before_update()
+        if ip_set.name in self.read_only:
+            raise Unavailable(f"UpdateIPSet {ip_set.name}: access denied")
+        super().update(ip_set, addresses, token)
+
+
+class Publisher:
+    def __init__(self, *families: int) -> None:
+        self.store = Store()
+        self.clock = Clock()
+        self.waf = WafStandIn(self.clock, self.clock.sleep)
+        self.sets = [self._made(number, family) for number, family in enumerate(families or (4, 6))]
+        self.ip_sets = Sets(self.waf)
+        self.publish = self.another()
+
+    def another(self) -> Publish:
+        return Publish(state=self.store, ip_sets=self.ip_sets, sets=self.sets, clock=self.clock, sleep=self.clock.sleep)
+
+    def __call__(self, changes: list[StreamChange] | None = None) -> PublishReport:
+        report = self.publish(BEAT if changes is None else changes)
+        assert report is not None
+        return report
+
+    def published(self) -> dict[str, list[str]]:
+        return self.waf.published()
+
+    def edit(self, number: int, *addresses: str) -> None:
+        """As somebody does in AWS's console."""
+        self.clock.sleep(2)
+        ip_set = self.sets[number]
+        names = {"Name": ip_set.name, "Scope": "CLOUDFRONT", "Id": ip_set.id}
+        token = self.waf.get_ip_set(**names)["LockToken"]
+        self.waf.update_ip_set(**names, Addresses=addresses, LockToken=token)
+        self.clock.sleep(2)
+
+    def _made(self, number: int, family: int) -> IpSet:
+        name = f"set-{number}"
+        made = self.waf.create_ip_set(Name=name, Scope="CLOUDFRONT", IPAddressVersion=f"IPV{family}", Addresses=[])
+        return IpSet(name, made["Summary"]["Id"], family)
+
+
+def block_change(block: Block, *, existed: bool = False) -> list[StreamChange]:
+    return [StreamChange(Block.kind, block.network, block.to_json(), existed)]
+
+
+def test_blocks_go_into_the_set_of_their_family() -> None:
+    publisher = Publisher()
+    publisher.store.block("192.0.2.1/32")
+    publisher.store.block("2001:db8::/64")
+    report = publisher()
+    assert publisher.published() == {"set-0": ["192.0.2.1/32"], "set-1": ["2001:db8::/64"]}
+    assert (report.updates, report.conflicts, report.failures) == (2, 0, [])
+    assert report.fill == {4: 1 / 10_000, 6: 1 / 10_000}
+
+
+def test_nothing_is_sent_when_nothing_differs() -> None:
+    publisher = Publisher()
+    publisher.store.block()
+    publisher()
+    assert publisher().updates == 0
+
+
+def test_updates_are_kept_apart_also_between_publishes() -> None:
+    publisher = Publisher(4, 6)
+    for network in ("192.0.2.1/32", "2001:db8::/64"):
+        publisher.store.block(network)
+    publisher()
+    publisher.store.block("192.0.2.9/32")
+    publisher()
+    times = [time for time, _, _ in publisher.waf.updates]
+    assert len(times) == 3
+    assert all(later - earlier >= PACE_S for earlier, later in pairwise(times))
+    assert publisher.waf.throttled == 0
+
+
+def test_what_changes_while_a_publish_waits_goes_out_with_it() -> None:
+    publisher = Publisher()
+    publisher.store.block("192.0.2.1/32")
+    publisher()
+    publisher.store.block("192.0.2.2/32")
+    wait = publisher.publish._sleep
+
+    def sleep(seconds: float) -> None:
+        publisher.store.block("192.0.2.4/32")
+        wait(seconds)
+
+    publisher.publish._sleep = sleep
+    assert publisher().updates == 1
+    assert publisher.published()["set-0"] == ["192.0.2.1/32", "192.0.2.2/32", "192.0.2.4/32"]
+
+
+def test_an_allowlisted_network_is_taken_out_and_everything_that_overlaps_it() -> None:
+    publisher = Publisher()
+    for network in ("192.0.2.1/32", "198.51.100.0/24", "203.0.113.7/32"):
+        publisher.store.block(network)
+    publisher()
+    publisher.store.allow("192.0.2.0/24")
+    publisher.store.allow("198.51.100.55/32")
+    report = publisher([StreamChange(Allow.kind, "192.0.2.0/24", b"{}", False)])
+    assert publisher.published()["set-0"] == ["203.0.113.7/32"]
+    assert report.wanted.allowlisted == 2
+
+
+def test_an_expired_block_leaves_at_the_next_heartbeat() -> None:
+    publisher = Publisher()
+    publisher.store.block(until=NOW + 60)
+    publisher()
+    assert publisher.published()["set-0"] == [CLIENT]
+    publisher.clock.now = NOW + 60
+    publisher()
+    assert publisher.published()["set-0"] == []
+
+
+def test_what_somebody_does_by_hand_is_undone() -> None:
+    publisher = Publisher()
+    publisher.store.block()
+    publisher()
+    publisher.edit(0, "198.51.100.0/24")
+    publisher()
+    assert publisher.published()["set-0"] == [CLIENT]
+
+
+def test_a_lost_lock_has_everything_read_again() -> None:
+    """The list that the update held is older than what has won; only what is wanted now may follow."""
+    publisher = Publisher()
+    publisher.store.block("192.0.2.1/32")
+    quicker = publisher.another()
+
+    def overtake() -> None:
+        publisher.ip_sets.before_update = lambda: None
+        publisher.store.allow("192.0.2.1/32")
+        publisher.store.block("192.0.2.8/32")
+        quicker(BEAT)
+
+    publisher.ip_sets.before_update = overtake
+    report = publisher()
+    assert report.conflicts == 1
+    assert publisher.published()["set-0"] == ["192.0.2.8/32"]
+    assert [sorted(addresses) for _, _, addresses in publisher.waf.updates] == [["192.0.2.8/32"]]
+
+
+def test_an_older_list_that_got_through_is_taken_back() -> None:
+    """The quicker publisher had nothing to write, so the older one's token was still good."""
+    publisher = Publisher()
+    publisher.store.block()
+
+    def allow() -> None:
+        publisher.ip_sets.before_update = lambda: None
+        publisher.store.allow(CLIENT)
+        publisher.another()(BEAT)
+
+    publisher.ip_sets.before_update = allow
+    publisher()
+    assert publisher.published()["set-0"] == []
+
+
+def test_a_throttled_update_is_made_again() -> None:
+    publisher = Publisher()
+    publisher.store.block()
+
+    def spend() -> None:
+        publisher.ip_sets.before_update = lambda: None
+        publisher.waf._calls["update"].append(publisher.clock.now)
+
+    publisher.ip_sets.before_update = spend
+    report = publisher()
+    assert (report.throttled, report.updates, report.failures) == (1, 1, [])
+    assert publisher.published()["set-0"] == [CLIENT]
+
+
+def test_more_sets_than_reads_in_a_second_are_all_published() -> None:
+    publisher = Publisher(*[4] * 9, *[6] * 3)
+    publisher.store.block("192.0.2.1/32")
+    publisher.store.block("2001:db8::/64")
+    report = publisher()
+    assert report.failures == []
+    assert {str(network) for network in publisher.waf.networks()} == {"192.0.2.1/32", "2001:db8::/64"}
+
+
+def test_a_publish_that_never_settles_says_so() -> None:
+    publisher = Publisher()
+    publisher.store.block()
+    publisher.ip_sets.before_update = lambda: publisher.edit(0, "198.51.100.0/24")
+    report = publisher()
+    assert report.rounds == MOST_ROUNDS
+    assert report.failures == [f"set-0: still differed after {MOST_ROUNDS} rounds"]
+
+
+@pytest.mark.parametrize("how", ["broken", "read_only"])
+def test_a_set_that_fails_is_named_and_does_not_stop_the_others(how: str) -> None:
+    publisher = Publisher(4, 6)
+    publisher.store.block("192.0.2.1/32")
+    publisher.store.block("2001:db8::/64")
+    setattr(publisher.ip_sets, how, {"set-0"})
+    report = publisher()
+    assert publisher.published() == {"set-0": [], "set-1": ["2001:db8::/64"]}
+    assert len(report.failures) == 1
+    assert report.failures[0].startswith("set-0: ")
+    assert "access denied" in report.failures[0]
+    setattr(publisher.ip_sets, how, set())
+    assert publisher().failures == []
+    assert publisher.published()["set-0"] == ["192.0.2.1/32"]
+
+
+def test_the_second_set_of_a_family_takes_what_a_failing_one_cannot() -> None:
+    publisher = Publisher(4, 4)
+    publisher.store.block()
+    publisher.ip_sets.read_only = {"set-0"}
+    publisher()
+    assert publisher.published() == {"set-0": [], "set-1": [CLIENT]}
+
+
+@pytest.fixture
+def small_sets(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Sets of two networks."""
+    for module in ("chalicelib.core.ipsets", "chalicelib.pipeline.publish", "sluice.local.waf"):
+        monkeypatch.setattr(f"{module}.CAPACITY", 2)
+    return ipsets.CAPACITY
+
+
+@pytest.mark.usefixtures("small_sets")
+def test_a_family_fills_all_its_sets_and_few_of_them_change() -> None:
+    publisher = Publisher(4, 4)
+    networks = [f"192.0.2.{host}/32" for host in (1, 4, 8, 16)]
+    for network in networks:
+        publisher.store.block(network)
+    publisher()
+    assert sorted(chain.from_iterable(publisher.published().values())) == sorted(networks)
+    before = publisher.published()
+    gone = before["set-1"][0]
+    publisher.store.block(gone, until=NOW)
+    assert publisher().updates == 1
+    assert publisher.published()["set-0"] == before["set-0"]
+
+
+@pytest.mark.usefixtures("small_sets")
+def test_without_room_manual_blocks_stay_and_then_the_most_recent() -> None:
+    publisher = Publisher(4)
+    publisher.store.block("192.0.2.1/32", rule="manual", at=NOW - 1000)
+    for age, host in ((30, 4), (10, 8), (20, 16)):
+        publisher.store.block(f"192.0.2.{host}/32", at=NOW - age)
+    report = publisher()
+    assert publisher.published()["set-0"] == ["192.0.2.1/32", "192.0.2.8/32"]
+    assert report.wanted.overflow == 2
+    assert report.fill[4] == 1
+
+
+def test_a_pause_that_releases_empties_the_sets_and_its_end_fills_them() -> None:
+    publisher = Publisher()
+    publisher.store.block()
+    publisher()
+    publisher.store.put(Pause(paused=True, release=True), Pause.id)
+    publisher([StreamChange(Pause.kind, Pause.id, b"{}", False)])
+    assert publisher.published()["set-0"] == []
+    publisher.store.put(Pause(paused=False), Pause.id)
+    publisher([StreamChange(Pause.kind, Pause.id, b"{}", True)])
+    assert publisher.published()["set-0"] == [CLIENT]
+
+
+def test_a_pause_that_does_not_release_leaves_the_sets_as_they_are() -> None:
+    publisher = Publisher()
+    publisher.store.block()
+    publisher.store.put(Pause(paused=True), Pause.id)
+    publisher()
+    assert publisher.published()["set-0"] == [CLIENT]
+
+
+@pytest.mark.parametrize(
+    ("kind", "id"),
+    [
+        pytest.param(Detection.kind, "log/0/burst/cloudfront", id="a detection"),
+        pytest.param(Breaker.kind, Breaker.id, id="the breaker"),
+        pytest.param("offence", CLIENT, id="a history"),
+        pytest.param("rule-set", "active", id="rules"),
+    ],
+)
+def test_changes_that_cannot_concern_the_ip_sets_cost_no_call(kind: str, id: str) -> None:
+    publisher = Publisher()
+    assert publisher.publish([StreamChange(kind, id, b"{}", False)]) is None
+
+
+def test_time_to_block_runs_from_the_arrival_of_the_oldest_record_to_the_end_of_the_publish() -> None:
+    publisher = Publisher()
+    evidence = Evidence(
+        rule="burst",
+        count=11,
+        limit=10,
+        window_s=5,
+        first_ms=0,
+        last_ms=0,
+        source="cloudfront",
+        detection="",
+        arrived_ms=NOW * 1000 - 700,
+    )
+    block = Block(network=CLIENT, blocked_at=NOW, until=NOW + 600, rule="burst", evidence=evidence)
+    publisher.store.put(block, CLIENT)
+    assert publisher(block_change(block, existed=True)).time_to_block_ms is None
+    publisher.edit(0)
+    took = publisher(block_change(block)).time_to_block_ms
+    assert took is not None
+    assert took == int(publisher.clock.now * 1000) - (NOW * 1000 - 700)

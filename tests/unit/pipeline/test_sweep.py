@@ -1,0 +1,106 @@
+"""What a sweep lifts, and what it says."""
+
+from chalicelib.core.decisions import DEFAULT_MEMORY_S
+from chalicelib.core.state import Block, Breaker, Heartbeat, History, Pause
+from chalicelib.pipeline.enforce import DAY_S, Enforce
+from chalicelib.pipeline.sweep import Sweep, SweepReport
+from tests.support.state import CLIENT, NOW, Clock, Store, detection, told
+
+
+def swept(store: Store, at: float = NOW) -> SweepReport:
+    return Sweep(state=store, clock=Clock(at))()
+
+
+def test_a_block_is_lifted_at_the_second_it_ends_and_not_before() -> None:
+    store = Store()
+    block = store.block(until=NOW + 600)
+    assert swept(store, NOW + 599.9).lifted == []
+    assert swept(store, NOW + 600).lifted == [block]
+    assert store.blocks() == {}
+
+
+def test_a_lifted_client_is_remembered_with_the_moment() -> None:
+    store = Store()
+    Enforce(state=store, clock=Clock(), breaker_blocks_per_minute=9)(told(detection()))
+    before = store.history()
+    swept(store, NOW + 700)
+    assert store.history().ended_at == NOW + 700
+    assert store.history().rules == before.rules
+
+
+def test_a_manual_block_leaves_a_history_too() -> None:
+    store = Store()
+    store.block(rule="manual", until=NOW)
+    swept(store, NOW)
+    assert (store.history().ended_at, store.history().rules) == (NOW, {})
+    item = store.get("offence", CLIENT)
+    assert item is not None
+    assert item.expires_at == NOW + DEFAULT_MEMORY_S + DAY_S
+
+
+def test_a_block_that_changes_meanwhile_stays_and_the_others_are_lifted() -> None:
+    store = Store()
+    for host in range(7):
+        store.block(f"192.0.2.{host}/32", until=NOW)
+    store.meddle = lambda: store.block("192.0.2.4/32", until=NOW + 900) and None
+    report = swept(store)
+    assert store.blocks().keys() == {"192.0.2.4/32"}
+    assert len(report.lifted) == 6
+    assert report.conflicts == 1
+
+
+def test_a_history_that_changes_meanwhile_is_read_again() -> None:
+    store = Store()
+    for host in range(2):
+        store.block(f"192.0.2.{host}/32", until=NOW)
+
+    store.meddle = lambda: store.put(History(network="192.0.2.1/32", ended_at=NOW - 9), "192.0.2.1/32")
+    report = swept(store)
+    assert (len(report.lifted), report.conflicts) == (2, 0)
+    assert store.history("192.0.2.1/32").ended_at == NOW
+
+
+def test_two_sweeps_at_once_lift_a_block_once() -> None:
+    store = Store()
+    store.block(until=NOW)
+    reports: list[SweepReport] = []
+    store.meddle = lambda: reports.append(swept(store))
+    reports.append(swept(store))
+    assert sorted(len(report.lifted) for report in reports) == [0, 1]
+
+
+def test_more_blocks_than_fit_a_transaction_are_lifted_in_several() -> None:
+    store = Store()
+    for number in range(130):
+        store.block(f"198.51.{number // 100}.{number % 100}/32", until=NOW)
+    assert len(swept(store).lifted) == 130
+    assert store.writes == [100, 100, 60]
+
+
+def test_the_heartbeat_says_what_is_in_force_and_was_lifted() -> None:
+    store = Store()
+    store.block("192.0.2.1/32", until=NOW)
+    store.block("192.0.2.2/32", until=NOW + 1)
+    report = swept(store)
+    item = store.get(Heartbeat.kind, Heartbeat.id)
+    assert item is not None
+    assert Heartbeat.from_json(item.body) == Heartbeat(at=NOW, blocks=1, lifted=1)
+    assert report.blocks == 1
+
+
+def test_every_sweep_is_a_change_that_publishers_hear_of() -> None:
+    store = Store()
+    for minute in range(3):
+        swept(store, NOW + 60 * minute)
+    beats = [change for change in store.changes if change.new is not None and change.new.id == Heartbeat.id]
+    assert len(beats) == 3
+
+
+def test_pause_and_breaker_are_reported_and_do_not_keep_blocks_from_ending() -> None:
+    store = Store()
+    store.block(until=NOW)
+    store.put(Pause(paused=True), Pause.id)
+    store.put(Breaker(open=True), Breaker.id)
+    report = swept(store)
+    assert (report.paused, report.breaker_open, len(report.lifted)) == (True, True, 1)
+    assert Block.kind not in {change.new.kind for change in store.changes[-1:] if change.new}
