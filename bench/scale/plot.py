@@ -1,4 +1,4 @@
-"""The plots of ``docs/scale.md``."""
+"""The plots of ``docs/development/scale.md``."""
 
 from pathlib import Path
 

@@ -25,8 +25,10 @@ class AwsError(Exception):
 
 
 HINTS = {
-    "AccessDenied": "your credentials lack this permission; docs/permissions.md lists what setup needs",
-    "AccessDeniedException": "your credentials lack this permission; docs/permissions.md lists what setup needs",
+    "AccessDenied": "your credentials lack this permission; docs/operate/permissions.md lists those setup needs",
+    "AccessDeniedException": (
+        "your credentials lack this permission; docs/operate/permissions.md lists those setup needs"
+    ),
     "WAFFeatureNotIncludedInPricingPlanException": (
         "the distribution is on a flat-rate pricing plan, which has neither rule groups nor real-time logs; "
         "move it to pay-as-you-go pricing"

@@ -1,4 +1,4 @@
-"""What each function may do: one IAM policy a function, and no more in it than its calls need (docs/permissions.md).
+"""One IAM policy per function, with no more in it than its calls need (docs/operate/permissions.md).
 
 The same policies in two forms: with the ARNs of a stage, for ``chalice deploy``, and with references to the stack's
 own resources, for ``chalice package``.

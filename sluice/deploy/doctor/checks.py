@@ -26,5 +26,5 @@ def examine(patient: Patient, checks: Sequence[Check] = CHECKS) -> list[Finding]
             found += check(patient)
         except ClientError as exc:
             what = f"could not look: {exc.operation_name}: {code_of(exc)}: {message_of(exc)}"
-            found.append(Finding(check.__name__, what, "see docs/permissions.md for what an operator needs"))
+            found.append(Finding(check.__name__, what, "see docs/operate/permissions.md for what an operator needs"))
     return sorted(found, key=lambda finding: not finding.wrong)

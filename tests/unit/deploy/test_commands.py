@@ -148,5 +148,5 @@ def test_the_documented_dry_run_is_what_is_printed(run: Run, world: World) -> No
         *("setup", "--web-acl", "edge", "--distribution", id_, "--requests-per-second", "1000", "--dry-run"),
     )
     printed = [line.rstrip() for line in done.output.replace(id_, "E2EXAMPLE1234").strip().splitlines()]
-    documented = (ROOT / "docs" / "deploying.md").read_text().splitlines()
+    documented = (ROOT / "docs" / "operate" / "deploying.md").read_text().splitlines()
     assert [line for line in printed if line not in documented] == []

@@ -72,7 +72,7 @@ def test_shards_leave_a_fifth_to_spare() -> None:
 
 
 def test_the_documented_table_is_the_models() -> None:
-    text = (ROOT / "docs" / "deploying.md").read_text()
+    text = (ROOT / "docs" / "operate" / "deploying.md").read_text()
     for rate in (1, 100, 1_000, 10_000, 50_000):
         shards = shards_for(rate)
         on_demand, provisioned = (

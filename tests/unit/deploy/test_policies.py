@@ -253,8 +253,8 @@ def test_the_committed_policies_are_those_of_the_code() -> None:
 
 
 def test_every_permission_is_justified_in_the_docs() -> None:
-    text = (ROOT / "docs" / "permissions.md").read_text()
+    text = (ROOT / "docs" / "operate" / "permissions.md").read_text()
     for function, policy in policies(STACK).items():
         for statement in policy["Statement"]:
             for action in statement["Action"]:
-                assert f"`{action}`" in text, f"docs/permissions.md does not say what {function} needs {action} for"
+                assert f"`{action}`" in text, f"permissions.md does not say what {function} needs {action} for"
