@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["tests.support.admin_api", "tests.support.deploy.account", "tests.support.terminal"]
 
+collect_ignore = [f"support/deploy/{name}.py" for name in ("chalice_deploy", "lambda_runtime", "translate")]
+"""Programs: tests run each in an interpreter of its own, and importing one would start it."""
+
 # No deadline, because CI shares its cores. The reproducing blob is printed.
 settings.register_profile(
     "sluice", deadline=None, print_blob=True, max_examples=200, suppress_health_check=[HealthCheck.too_slow]

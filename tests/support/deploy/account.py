@@ -18,9 +18,6 @@ from sluice.deploy.resources.chalice_config import Project
 from sluice.deploy.stage import Choices, Location, Stage
 from tests.support.deploy.front import Front
 
-collect_ignore = ["chalice_deploy.py", "lambda_runtime.py", "translate.py"]
-"""Programs, each run by an interpreter of its own."""
-
 ROOT = Path(__file__).parents[3]
 RULES = (ROOT / "chalicelib" / "rules.toml").read_text()
 REGION = "us-east-1"
