@@ -31,7 +31,7 @@ from chalicelib.edges.events import kinesis_batch
 from chalicelib.pipeline.ingest import Ingest, Report
 from chalicelib.pipeline.log_follower import LogFollower
 from chalicelib.ports import TallyLogs
-from sluice.local.cloud import DEFAULT_RULES
+from sluice import DEFAULT_RULES
 from sluice.local.memory import MemoryTallyLogs
 
 NOW_MS = START_MS + SPAN_MS + 12_000

@@ -16,7 +16,7 @@ from chalicelib.core.tally import MeterTally, Tally, pack, unpack
 from chalicelib.core.windows import View
 from chalicelib.pipeline.log_follower import LogFollower
 from chalicelib.ports import LogItem
-from sluice.local.cloud import DEFAULT_RULES
+from sluice import DEFAULT_RULES
 from sluice.local.memory import MemoryTallyLogs
 
 CLIENTS, ENTRIES = 200_000, 1_000_000

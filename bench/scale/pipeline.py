@@ -8,7 +8,8 @@ from bench.events import cloudfront_record, crowd
 from bench.scale.model import SECONDS_A_CLIENT, Load
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
 from chalicelib.edges.events import kinesis_batch
-from sluice.local.cloud import DEFAULT_RULES, kinesis_event
+from sluice import DEFAULT_RULES
+from sluice.local.cloud import kinesis_event
 from sluice.local.kinesis import Record
 from tests.support.target import CountedLogs, Target
 

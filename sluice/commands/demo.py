@@ -18,10 +18,11 @@ from chalicelib.config import ConfigError
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.cloudfront import CloudFrontLines, time_ms
 from chalicelib.core.rules import RulesError, parse_rules
+from sluice import DEFAULT_RULES
 from sluice.demo.latency import Latency
 from sluice.demo.run import Demonstration, replay_lines, summary
 from sluice.demo.view import closing, watcher
-from sluice.local.cloud import DEFAULT_RULES, LocalCloud
+from sluice.local.cloud import LocalCloud
 from sluice.local.loop import Clock, SimulatedClock, WallClock
 
 DEMO_RULES = Path(__file__).parent.parent / "demo" / "rules.toml"

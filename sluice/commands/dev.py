@@ -13,11 +13,12 @@ from chalicelib.config import ConfigError
 from chalicelib.core.durations import parse_duration
 from chalicelib.core.rules import RulesError
 from chalicelib.core.tokens import Role
+from sluice import DEFAULT_RULES
 from sluice.commands.shared.times import Duration
 from sluice.demo.actors import ALLOWED
 from sluice.demo.endless import open_all_hours
 from sluice.demo.run import TICK_S, Traffic
-from sluice.local.cloud import DEFAULT_RULES, LocalCloud
+from sluice.local.cloud import LocalCloud
 from sluice.local.opened import OpenCloud
 from sluice.local.sources import FollowedFile, PipedLines
 

@@ -10,8 +10,8 @@ import click
 from rich.console import Console
 
 from chalicelib.core.rules import RulesError, parse_rules
+from sluice import DEFAULT_RULES
 from sluice.commands.shared.deployment import (
-    PROJECT,
     account_of,
     carry_out,
     dry_run_option,
@@ -32,8 +32,6 @@ from sluice.deploy.resources.chalice_config import Project
 from sluice.deploy.resources.parameters import remembered
 from sluice.deploy.resources.web_acls import arn_of
 from sluice.deploy.stage import MOST_IP_SETS, MOST_SHARDS, Choices, Refusal, Source, Stage, WafScope
-
-RULES = PROJECT / "chalicelib" / "rules.toml"
 
 
 @click.command()
@@ -60,7 +58,7 @@ RULES = PROJECT / "chalicelib" / "rules.toml"
 @click.option(
     "--rules",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    default=RULES,
+    default=DEFAULT_RULES,
     help="Rules to start with; by default chalicelib/rules.toml, which only count.",
 )
 @click.option(

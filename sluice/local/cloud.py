@@ -9,11 +9,10 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from random import Random
 from typing import Any
 
-import app as deployed
+from chalicelib import handlers as deployed
 from chalicelib.bootstrap import Services, World, compose, running_in
 from chalicelib.config import Config, read_config
 from chalicelib.core.rules import RuleSet, parse_rules
@@ -44,7 +43,6 @@ RECORD_FRAME = 460
 
 STATE_RECORDS = {"enforce": 100, "publish": 1000}
 MOST_FAILURES = 100
-DEFAULT_RULES = Path(deployed.__file__).parent / "chalicelib" / "rules.toml"
 
 
 @dataclass(slots=True)

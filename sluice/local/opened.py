@@ -8,7 +8,7 @@ from dataclasses import replace
 from threading import Thread
 from typing import Any
 
-import app as deployed
+from chalicelib import handlers as deployed
 from chalicelib.bootstrap import compose, running_in
 from chalicelib.core.tokens import SECRET_BYTES, Role, Token, issue
 from sluice.local.cloud import LocalCloud

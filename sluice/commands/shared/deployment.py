@@ -10,7 +10,7 @@ from sluice.deploy.account import Account, AwsError, connect
 from sluice.deploy.apply import apply
 from sluice.deploy.plan import Step
 
-PROJECT = Path(__file__).parents[3]
+SOURCE = Path(__file__).parents[3]
 
 stage_option = click.option(
     "--stage", default="prod", show_default=True, metavar="NAME", help="Name of the deployment."
@@ -23,8 +23,8 @@ dry_run_option = click.option("--dry-run", is_flag=True, help="Show the plan and
 project_option = click.option(
     "--project",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    default=PROJECT,
-    help="Checkout that is deployed from; by default the one this command runs in.",
+    default=lambda: SOURCE if (SOURCE / ".chalice").is_dir() else Path(),
+    help="Checkout of Sluice to deploy; by default the one this command runs from, or else the current folder.",
 )
 
 

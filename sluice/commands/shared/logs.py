@@ -21,17 +21,15 @@ from rich.progress import (
 )
 from rich.table import Table
 
-import chalicelib
 from chalicelib.core.addresses import Network, parse_network
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
 from chalicelib.core.logs.requests import Reason
 from chalicelib.core.rules import RulesError, RuleSet, parse_rules
+from sluice import DEFAULT_RULES
 from sluice.logs import files as reading
 from sluice.logs.file_decoder import Chunk
 from sluice.replay.engine import Look, Options, Result, replay
 from sluice.replay.strips import Seen
-
-DEFAULT_RULES = Path(chalicelib.__file__).with_name("rules.toml")
 
 
 def _moment(text: str) -> int:

@@ -35,7 +35,9 @@ class Project:
         try:
             config: Json = json.loads(self.config_file.read_text())
         except FileNotFoundError:
-            raise Refusal(f"{self.config_file} is missing: run this in a checkout of Sluice, or name one") from None
+            raise Refusal(
+                f"{self.config_file} is missing: run this in a checkout of Sluice, or name one with --project"
+            ) from None
         return config
 
     def stage(self, name: str) -> Json | None:
