@@ -17,9 +17,9 @@ from sluice.commands.shared.deployment import (
     region_option,
     stage_option,
 )
-from sluice.deploy.account import AwsError, naming
+from sluice.deploy.account import AwsError, attempting
 from sluice.deploy.doctor.checks import CHECKS, examine
-from sluice.deploy.doctor.inspection import Patient
+from sluice.deploy.doctor.inspection import Inspection
 from sluice.deploy.resources import resources_of
 from sluice.deploy.resources.chalice_config import Project
 from sluice.deploy.resources.parameters import remembered
@@ -43,17 +43,17 @@ def doctor(stage: str, region: str | None, profile: str | None, project: Path, a
     console = Console(highlight=False)
     try:
         account = account_of(region, profile)
-        with naming("read what setup was asked for"):
-            place, choices = account.place, remembered(account, stage)
+        with attempting("read what setup was asked for"):
+            location, choices = account.location, remembered(account, stage)
         if choices is None:
             raise Refusal(
-                f"there is no stage {stage!r} in account {place.account}, {place.region}: "
-                f"'sluice setup --stage {stage} --region {place.region}' makes one"
+                f"there is no stage {stage!r} in {location}: "
+                f"'sluice setup --stage {stage} --region {location.region}' makes one"
             )
-        wanted = Stage(name=stage, place=place, choices=choices)
+        wanted = Stage(name=stage, location=location, choices=choices)
         now = int(time.time())
-        resources = resources_of(wanted, rules="", now=now, project=Project(project), hand_over=lambda _: None)
-        found = examine(Patient(wanted, account, now, resources))
+        resources = resources_of(wanted, rules="", now=now, project=Project(project), show_token=lambda _: None)
+        found = examine(Inspection(wanted, account, now, resources))
     except (AwsError, Refusal) as exc:
         raise click.ClickException(str(exc)) from exc
     wrong = sum(finding.wrong for finding in found)

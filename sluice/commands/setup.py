@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 
 from chalicelib.core.rules import RulesError, parse_rules
+from chalicelib.edges.waf_ip_sets import WafScope
 from sluice import DEFAULT_RULES
 from sluice.commands.shared.deployment import (
     account_of,
@@ -23,15 +24,15 @@ from sluice.commands.shared.deployment import (
     yes_option,
 )
 from sluice.deploy import display as report
-from sluice.deploy.account import Account, AwsError, naming
+from sluice.deploy.account import AwsAccount, AwsError, attempting
 from sluice.deploy.apply import survey
 from sluice.deploy.costs import Load, monthly_costs, shards_for, total
-from sluice.deploy.plan import Action, Step, to_set_up
+from sluice.deploy.plan import Step, StepAction, to_set_up
 from sluice.deploy.resources import resources_of
 from sluice.deploy.resources.chalice_config import Project
 from sluice.deploy.resources.parameters import remembered
 from sluice.deploy.resources.web_acls import arn_of
-from sluice.deploy.stage import MOST_IP_SETS, MOST_SHARDS, Choices, Refusal, Source, Stage, WafScope
+from sluice.deploy.stage import MOST_IP_SETS, MOST_SHARDS, Choices, Refusal, Stage, StageSource
 
 
 @click.command()
@@ -42,7 +43,7 @@ from sluice.deploy.stage import MOST_IP_SETS, MOST_SHARDS, Choices, Refusal, Sou
 @click.option(
     "--source",
     "sources",
-    type=click.Choice(get_args(Source)),
+    type=click.Choice(get_args(StageSource)),
     multiple=True,
     help="Logs to count: CloudFront's real-time logs (default for CLOUDFRONT), WAF's (for REGIONAL), or both.",
 )
@@ -77,7 +78,7 @@ def setup(
     region: str | None,
     profile: str | None,
     scope: WafScope | None,
-    sources: tuple[Source, ...],
+    sources: tuple[StageSource, ...],
     web_acls: tuple[str, ...],
     distributions: tuple[str, ...],
     shards: int | None,
@@ -124,7 +125,7 @@ def setup(
             rules=text,
             now=int(time.time()),
             project=Project(project),
-            hand_over=lambda issued: _show(token, issued, console),
+            show_token=lambda issued: _show(token, issued, console),
         )
         steps = to_set_up(survey(resources, account))
         load = Load(
@@ -153,14 +154,14 @@ def setup(
 
 
 def _stage(
-    name: str, account: Account, given: dict[str, Any], sources: tuple[Source, ...], web_acls: tuple[str, ...]
+    name: str, account: AwsAccount, given: dict[str, Any], sources: tuple[StageSource, ...], web_acls: tuple[str, ...]
 ) -> Stage:
     """The stage that is wanted: what is given now over what earlier runs were asked for. Raises Refusal, AwsError."""
-    with naming("read what an earlier setup was asked for"):
-        place, before = account.place, remembered(account, name)
+    with attempting("read what an earlier setup was asked for"):
+        location, before = account.location, remembered(account, name)
     if before is None:
         scope: WafScope = given["scope"] or "CLOUDFRONT"
-        first: Source = "cloudfront" if scope == "CLOUDFRONT" else "waf"
+        first: StageSource = "cloudfront" if scope == "CLOUDFRONT" else "waf"
         choices = Choices(scope=scope, sources=sources or (first,)).with_changes(**given)
     else:
         choices = before.with_changes(**given, sources=sources or None)
@@ -175,10 +176,10 @@ def _stage(
                 "others. Run teardown first, or keep them: they cost nothing"
             )
     # The name and the region are judged before AWS is asked about web ACLs that the region does not have.
-    Stage(name=name, place=place, choices=choices)
-    with naming("look for the web ACL"):
+    Stage(name=name, location=location, choices=choices)
+    with attempting("look for the web ACL"):
         arns = [arn_of(account, choices.scope, web_acl) for web_acl in web_acls]
-    return Stage(name=name, place=place, choices=choices.with_changes(web_acls=arns or None))
+    return Stage(name=name, location=location, choices=choices.with_changes(web_acls=arns or None))
 
 
 def _pairs(settings: tuple[str, ...]) -> dict[str, str]:
@@ -198,7 +199,7 @@ def _show(issued: list[str], token: str, console: Console) -> None:
 
 def _describe(console: Console, stage: Stage, steps: list[Step], load: Load) -> None:
     choices = stage.choices
-    console.print(f"[bold]{stage.prefix}[/] in account {stage.place.account}, {stage.place.region}, {choices.scope}\n")
+    console.print(f"[bold]{stage.prefix}[/] in {stage.location}, {choices.scope}\n")
     console.print(report.plan_table(steps))
     costs = monthly_costs(load)
     console.print(f"\nAt {load.requests_a_second:g} requests a second, list prices of us-east-1:\n")
@@ -221,7 +222,7 @@ def _describe(console: Console, stage: Stage, steps: list[Step], load: Load) -> 
 
 
 def _stop_at_refusals(steps: list[Step]) -> None:
-    refused = [step for step in steps if step.action is Action.REFUSE]
+    refused = [step for step in steps if step.action is StepAction.REFUSE]
     if refused:
         raise Refusal("\n".join(f"{step.resource.kind} {step.resource.name} {step.detail}" for step in refused))
 
@@ -229,12 +230,12 @@ def _stop_at_refusals(steps: list[Step]) -> None:
 def _print_json(stage: Stage, steps: list[Step], load: Load, *, applied: bool, token: list[str] | None = None) -> None:
     answer = {
         "stage": stage.name,
-        "account": stage.place.account,
-        "region": stage.place.region,
+        "account": stage.location.account,
+        "region": stage.location.region,
         "applied": applied,
         "steps": report.as_json(steps),
         "cost": report.costs_as_json(monthly_costs(load)),
-        "undo": f"sluice teardown --stage {stage.name} --region {stage.place.region}",
+        "undo": stage.command("teardown"),
         **({"token": token[-1]} if token else {}),
     }
     json.dump(answer, sys.stdout, indent=2)
@@ -242,12 +243,11 @@ def _print_json(stage: Stage, steps: list[Step], load: Load, *, applied: bool, t
 
 
 def _next_steps(console: Console, stage: Stage) -> None:
-    region = stage.place.region
     if stage.choices.stack:
-        console.print(f"\nThen:  sluice doctor --stage {stage.name} --region {region}")
+        console.print(f"\nThen:  {stage.command('doctor')}")
         return
     console.print(
-        f"\nNext:  AWS_DEFAULT_REGION={region} chalice deploy --stage {stage.name}\n"
-        f"Then:  sluice doctor --stage {stage.name} --region {region}\n"
-        f"Undo:  sluice teardown --stage {stage.name} --region {region}"
+        f"\nNext:  AWS_DEFAULT_REGION={stage.location.region} chalice deploy --stage {stage.name}\n"
+        f"Then:  {stage.command('doctor')}\n"
+        f"Undo:  {stage.command('teardown')}"
     )

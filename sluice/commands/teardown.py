@@ -20,7 +20,7 @@ from sluice.commands.shared.deployment import (
     yes_option,
 )
 from sluice.deploy import display as report
-from sluice.deploy.account import AwsError, naming
+from sluice.deploy.account import AwsError, attempting
 from sluice.deploy.apply import survey
 from sluice.deploy.plan import to_tear_down
 from sluice.deploy.resources import remains_of
@@ -59,15 +59,15 @@ def teardown(
     console = Console(stderr=as_json, highlight=False)
     try:
         account = account_of(region, profile)
-        with naming("read what setup was asked for"):
-            place, choices = account.place, remembered(account, stage)
+        with attempting("read what setup was asked for"):
+            location, choices = account.location, remembered(account, stage)
         if choices is None:
-            raise Refusal(f"there is no stage {stage!r} in account {place.account}, {place.region}: nothing to remove")
-        wanted = Stage(name=stage, place=place, choices=choices)
+            raise Refusal(f"there is no stage {stage!r} in {location}: nothing to remove")
+        wanted = Stage(name=stage, location=location, choices=choices)
         resources = remains_of(wanted, now=int(time.time()), project=Project(project))
         steps = to_tear_down(survey(resources, account))
         if not as_json:
-            console.print(f"[bold]{wanted.prefix}[/] in account {place.account}, {place.region}\n")
+            console.print(f"[bold]{wanted.prefix}[/] in {location}\n")
             console.print(report.plan_table(steps))
             console.print()
         if not dry_run:
@@ -76,14 +76,14 @@ def teardown(
             carry_out(steps, account, console)
     except (AwsError, Refusal) as exc:
         raise click.ClickException(str(exc)) from exc
-    undo = f"sluice setup --stage {stage} --region {place.region}"
+    undo = f"sluice setup --stage {stage} --region {location.region}"
     if as_json:
         answer = {"stage": stage, "applied": not dry_run, "steps": report.as_json(steps), "undo": undo}
         json.dump(answer, sys.stdout, indent=2)
         sys.stdout.write("\n")
     elif not dry_run:
         if wanted.choices.stack:
-            undo = f"aws cloudformation delete-stack --stack-name {wanted.choices.stack} --region {place.region}"
+            undo = f"aws cloudformation delete-stack --stack-name {wanted.choices.stack} --region {location.region}"
             console.print(f"\nNow the stack can go as well:  {undo}")
         else:
             console.print(f"\nNothing is left. A new, empty stage:  {undo}")

@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from sluice.deploy.stage import Location
 
-Clients = Callable[[str], Any]
+ClientFactory = Callable[[str], Any]
 """A boto3 client by the service's name."""
 
 PAUSE_S = 3.0
@@ -39,21 +39,21 @@ HINTS = {
 
 
 @dataclass(frozen=True)
-class Account:
+class AwsAccount:
     """The clients of one account and region. ``sleep`` waits for some seconds."""
 
-    client: Clients
+    client: ClientFactory
     region: str
     sleep: Callable[[float], None] = time.sleep
     partition: str = "aws"
 
     @cached_property
-    def place(self) -> Location:
-        with naming("see whose credentials these are"):
+    def location(self) -> Location:
+        with attempting("see whose credentials these are"):
             identity = self.client("sts").get_caller_identity()
         return Location(account=identity["Account"], region=self.region, partition=self.partition)
 
-    def every(self, service: str, operation: str, key: str, /, **arguments: Any) -> Iterator[Any]:
+    def list_all(self, service: str, operation: str, key: str, /, **arguments: Any) -> Iterator[Any]:
         """All elements of ``key`` of a call that answers in pages; also of WAF's, which boto3 has no paginator for."""
         client = self.client(service)
         if client.can_paginate(operation):
@@ -68,7 +68,7 @@ class Account:
                 return
             marker = {"NextMarker": page["NextMarker"]}
 
-    def patiently(self, call: Callable[[], Any], codes: Collection[str], patience_s: float = PATIENCE_S) -> Any:
+    def retry(self, call: Callable[[], Any], codes: Collection[str], patience_s: float = PATIENCE_S) -> Any:
         """What ``call`` returns; tried again for ``patience_s`` seconds while AWS answers with one of ``codes``.
 
         What was just created is not yet known everywhere in AWS, and what was just let go still counts as in use.
@@ -83,9 +83,9 @@ class Account:
         return call()
 
 
-def connect(*, region: str | None, profile: str | None) -> Account:
+def connect(*, region: str | None, profile: str | None) -> AwsAccount:
     """The account of the credentials that boto3 finds. Raises AwsError if it finds no region."""
-    with naming("find AWS credentials"):
+    with attempting("find AWS credentials"):
         session = boto3.Session(region_name=region, profile_name=profile)
     if session.region_name is None:
         raise AwsError("no region is configured: use --region, or set AWS_REGION")
@@ -98,7 +98,7 @@ def connect(*, region: str | None, profile: str | None) -> Account:
         return clients[service]
 
     partition = session.get_partition_for_region(session.region_name)
-    return Account(client=client, region=session.region_name, partition=partition)
+    return AwsAccount(client=client, region=session.region_name, partition=partition)
 
 
 def code_of(exc: ClientError) -> str:
@@ -110,7 +110,7 @@ def message_of(exc: ClientError) -> str:
 
 
 @contextmanager
-def naming(action: str) -> Iterator[None]:
+def attempting(action: str) -> Iterator[None]:
     """Raises AwsError for what boto3 raises; ``action`` says what was tried."""
     try:
         yield
@@ -123,7 +123,7 @@ def naming(action: str) -> Iterator[None]:
         raise AwsError(f"could not {action}: {exc}") from exc
 
 
-class absent:  # noqa: N801 - reads as a word of the with statement, like contextlib's
+class missing_ok:  # noqa: N801 - reads as a word of the with statement, like contextlib's
     """Lets errors pass that say there is no such thing; the block ends there."""
 
     def __init__(self, *codes: str) -> None:

@@ -2,39 +2,39 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from sluice.deploy.account import Account, naming
-from sluice.deploy.plan import Action, Step
-from sluice.deploy.resource import Found, Resource
+from sluice.deploy.account import AwsAccount, attempting
+from sluice.deploy.plan import Step, StepAction
+from sluice.deploy.resource import Existing, Resource
 
-Progress = Callable[[Step], None]
+StepCallback = Callable[[Step], None]
 """Told about each step before it is taken."""
 
 
-def survey(resources: Sequence[Resource], account: Account) -> Iterator[tuple[Resource, Found | None]]:
+def survey(resources: Sequence[Resource], account: AwsAccount) -> Iterator[tuple[Resource, Existing | None]]:
     """What there is. Raises Refusal for what cannot work, AwsError."""
     for resource in resources:
-        with naming(f"look for {resource.kind} {resource.name}"):
-            found = resource.find(account)
-        yield resource, found
+        with attempting(f"look for {resource.kind} {resource.name}"):
+            existing = resource.find(account)
+        yield resource, existing
 
 
-def apply(steps: Sequence[Step], account: Account, progress: Progress) -> None:
+def apply(steps: Sequence[Step], account: AwsAccount, progress: StepCallback) -> None:
     """Raises AwsError at the first step that fails; the earlier ones stand."""
     for step in steps:
         if not step.effective:
             continue
         progress(step)
-        with naming(f"{step.action} {step.resource.kind} {step.resource.name}"):
-            if step.action is Action.REMOVE and step.found is not None:
-                step.resource.remove(account, step.found)
+        with attempting(f"{step.action} {step.resource.kind} {step.resource.name}"):
+            if step.action is StepAction.REMOVE and step.existing is not None:
+                step.resource.remove(account, step.existing)
             else:
                 _ensure(step.resource, account)
 
 
-def _ensure(resource: Resource, account: Account) -> None:
-    found = resource.find(account)
-    if found is None:
+def _ensure(resource: Resource, account: AwsAccount) -> None:
+    existing = resource.find(account)
+    if existing is None:
         resource.create(account)
-        found = resource.find(account)
-    if found is not None and resource.differences(found):
-        resource.change(account, found)
+        existing = resource.find(account)
+    if existing is not None and resource.differences(existing):
+        resource.change(account, existing)

@@ -6,15 +6,15 @@ from typing import Any
 from rich.table import Table
 
 from sluice.deploy.costs import Cost, total
-from sluice.deploy.plan import Action, Step
+from sluice.deploy.plan import Step, StepAction
 
 STYLES = {
-    Action.CREATE: "green",
-    Action.CHANGE: "yellow",
-    Action.REMOVE: "red",
-    Action.REFUSE: "bold red",
-    Action.KEEP: "dim",
-    Action.LEAVE: "dim",
+    StepAction.CREATE: "green",
+    StepAction.CHANGE: "yellow",
+    StepAction.REMOVE: "red",
+    StepAction.REFUSE: "bold red",
+    StepAction.KEEP: "dim",
+    StepAction.LEAVE: "dim",
 }
 
 

@@ -1,13 +1,13 @@
-"""Plans: what is wanted and what was found become steps. Nothing here asks or changes anything."""
+"""Plans: what is wanted and what was existing become steps. Nothing here asks or changes anything."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sluice.deploy.resource import Found, Resource
+from sluice.deploy.resource import Existing, Resource
 
 
-class Action(StrEnum):
+class StepAction(StrEnum):
     KEEP = "exists"
     CREATE = "create"
     CHANGE = "change"
@@ -19,15 +19,15 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    action: Action
+    action: StepAction
     resource: Resource
-    found: Found | None = None
+    existing: Existing | None = None
     detail: str = ""
 
     @property
     def effective(self) -> bool:
         """Whether anything is done."""
-        return self.action in (Action.CREATE, Action.CHANGE, Action.REMOVE)
+        return self.action in (StepAction.CREATE, StepAction.CHANGE, StepAction.REMOVE)
 
     def row(self) -> dict[str, str]:
         return {
@@ -38,34 +38,34 @@ class Step:
         }
 
 
-Survey = Iterable[tuple[Resource, Found | None]]
-"""What is wanted, in order of creation, and what was found under its name."""
+Survey = Iterable[tuple[Resource, Existing | None]]
+"""What is wanted, in order of creation, and what was existing under its name."""
 
 
 def to_set_up(survey: Survey) -> list[Step]:
     steps = []
-    for resource, found in survey:
-        if found is None:
-            steps.append(Step(Action.CREATE, resource, detail=resource.about))
-        elif not found.ours:
-            steps.append(Step(Action.REFUSE, resource, found, NOT_OURS))
-        elif differences := resource.differences(found):
-            steps.append(Step(Action.CHANGE, resource, found, "; ".join(differences)))
+    for resource, existing in survey:
+        if existing is None:
+            steps.append(Step(StepAction.CREATE, resource, detail=resource.about))
+        elif not existing.ours:
+            steps.append(Step(StepAction.REFUSE, resource, existing, NOT_OURS))
+        elif differences := resource.differences(existing):
+            steps.append(Step(StepAction.CHANGE, resource, existing, "; ".join(differences)))
         else:
-            steps.append(Step(Action.KEEP, resource, found))
+            steps.append(Step(StepAction.KEEP, resource, existing))
     return steps
 
 
 def to_tear_down(survey: Survey) -> list[Step]:
     """In reverse order of creation. What is gone already needs no step."""
     steps = []
-    for resource, found in reversed(list(survey)):
-        if found is None:
+    for resource, existing in reversed(list(survey)):
+        if existing is None:
             continue
-        if found.ours and not resource.kept:
-            steps.append(Step(Action.REMOVE, resource, found))
-        elif not found.ours:
-            steps.append(Step(Action.LEAVE, resource, found, "not made by setup: it lacks the stage's tag"))
+        if existing.ours and not resource.kept:
+            steps.append(Step(StepAction.REMOVE, resource, existing))
+        elif not existing.ours:
+            steps.append(Step(StepAction.LEAVE, resource, existing, "not made by setup: it lacks the stage's tag"))
     return steps
 
 

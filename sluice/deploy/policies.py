@@ -12,23 +12,22 @@ from typing import Any
 
 from sluice.deploy.stage import Stage
 
-Json = Any
-Policy = dict[str, Json]
+Policy = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arns:
     """What the policies name; each an ARN, or an expression that CloudFormation makes one of."""
 
-    log_stream: Json
-    tally_table: Json
-    state_table: Json
-    state_stream: Json
-    ip_sets: Sequence[Json]
-    tokens: Json
-    logs: Json
+    log_stream: Any
+    tally_table: Any
+    state_table: Any
+    state_stream: Any
+    ip_sets: Sequence[Any]
+    tokens: Any
+    logs: Any
     """Log groups of all functions, with their streams."""
-    dead_letters: Json = None
+    dead_letters: Any = None
     """Queue of changes that could not be handled; None where there is none."""
 
 
@@ -96,15 +95,15 @@ def policies(arns: Arns) -> dict[str, Policy]:
 
 def arns_of(stage: Stage, ip_sets: Sequence[str], state_stream: str) -> Arns:
     """The ARNs of a stage; those of the IP sets and of the state table's stream are not known beforehand."""
-    place = stage.place
+    location = stage.location
     return Arns(
         log_stream=stage.log_stream_arn,
         tally_table=stage.table_arn(stage.tally_table),
         state_table=stage.table_arn(stage.state_table),
         state_stream=state_stream,
         ip_sets=ip_sets,
-        tokens=place.arn("ssm", f"parameter{stage.tokens_parameter}"),
-        logs=[place.arn("logs", f"log-group:/aws/lambda/{stage.prefix}{end}") for end in (":*", "-*")],
+        tokens=location.arn("ssm", f"parameter{stage.tokens_parameter}"),
+        logs=[location.arn("logs", f"log-group:/aws/lambda/{stage.prefix}{end}") for end in (":*", "-*")],
     )
 
 
@@ -137,7 +136,7 @@ def write(directory: Path, policies: Mapping[str, Policy], stage: str | None = N
         (directory / file_name(function, stage)).write_text(json.dumps(policy, indent=2) + "\n")
 
 
-def _allow(actions: list[str], resource: Json) -> dict[str, Json]:
+def _allow(actions: list[str], resource: Any) -> dict[str, Any]:
     return {"Effect": "Allow", "Action": actions, "Resource": resource}
 
 

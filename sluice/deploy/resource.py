@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from sluice.deploy.account import Account
+from sluice.deploy.account import AwsAccount
 from sluice.deploy.stage import TAG, Stage
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Existing:
     """Something that exists under a wanted name."""
 
     ours: bool
@@ -42,22 +42,22 @@ class Resource(ABC):
         return ""
 
     @abstractmethod
-    def find(self, account: Account) -> Found | None:
+    def find(self, account: AwsAccount) -> Existing | None:
         """None if there is no such thing. Raises Refusal if what there is makes the wanted thing impossible."""
 
-    def differences(self, found: Found) -> list[str]:  # noqa: ARG002
+    def differences(self, existing: Existing) -> list[str]:  # noqa: ARG002
         """What has to change, in words; empty if nothing."""
         return []
 
     @abstractmethod
-    def create(self, account: Account) -> None:
+    def create(self, account: AwsAccount) -> None:
         """May leave some things to ``change``: it follows if there are differences then."""
 
-    def change(self, account: Account, found: Found) -> None:  # noqa: B027
+    def change(self, account: AwsAccount, existing: Existing) -> None:  # noqa: B027
         """Mends all differences."""
 
     @abstractmethod
-    def remove(self, account: Account, found: Found) -> None: ...
+    def remove(self, account: AwsAccount, existing: Existing) -> None: ...
 
     def tagged(self, tags: Mapping[str, str]) -> bool:
         return tags.get(TAG) == self.stage.name

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 import msgspec
 
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS, CloudFrontLines
+from chalicelib.edges.waf_ip_sets import WafScope
 
 TAG = "sluice:stage"
 """Everything that setup creates carries this tag, with the stage's name; nothing without it is ever changed."""
@@ -22,8 +23,7 @@ MOST_SHARDS = 100
 """Readers of tallies grow with the square of the shards."""
 
 
-Source = Literal["cloudfront", "waf"]
-WafScope = Literal["CLOUDFRONT", "REGIONAL"]
+StageSource = Literal["cloudfront", "waf"]
 
 
 class Refusal(Exception):
@@ -37,6 +37,9 @@ class Location:
     account: str
     region: str
     partition: str = "aws"
+
+    def __str__(self) -> str:
+        return f"account {self.account}, {self.region}"
 
     def arn(self, service: str, resource: str, *, region: bool = True, account: bool = True) -> str:
         """The ARN of a resource here; some services leave out region or account.
@@ -54,7 +57,7 @@ class Choices:
     """What an operator chooses. ``setup`` remembers it in the account, so that a later run need not repeat it."""
 
     scope: WafScope = "CLOUDFRONT"
-    sources: tuple[Source, ...] = ("cloudfront",)
+    sources: tuple[StageSource, ...] = ("cloudfront",)
     shards: int = 0
     """Provisioned Kinesis shards; 0 is an on-demand stream."""
     ip_sets: int = 1
@@ -108,7 +111,7 @@ class Stage:
     """One deployment."""
 
     name: str
-    place: Location
+    location: Location
     choices: Choices
 
     def __post_init__(self) -> None:
@@ -122,11 +125,11 @@ class Stage:
                 f"stage {PACKAGED!r} is what 'chalice package' builds the CloudFormation template from; "
                 "choose another name, such as 'prod'"
             )
-        if self.choices.scope == "CLOUDFRONT" and self.place.region != "us-east-1":
+        if self.choices.scope == "CLOUDFRONT" and self.location.region != "us-east-1":
             raise Refusal(
-                f"scope CLOUDFRONT in {self.place.region}: AWS keeps web ACLs for CloudFront, their IP sets and their "
-                "logs in us-east-1 alone. Use --region us-east-1, or --scope REGIONAL for load balancers and APIs "
-                f"in {self.place.region}"
+                f"scope CLOUDFRONT in {self.location.region}: AWS keeps web ACLs for CloudFront, their IP sets and "
+                "their logs in us-east-1 alone. Use --region us-east-1, or --scope REGIONAL for load balancers and "
+                f"APIs in {self.location.region}"
             )
         if self.choices.scope == "REGIONAL" and "cloudfront" in self.choices.sources:
             raise Refusal(
@@ -181,10 +184,14 @@ class Stage:
     def ip_set(self, family: int, number: int) -> str:
         """The name of a family's set, counted from 1.
 
-        >>> Stage(name="prod", place=Location(account="1", region="us-east-1"), choices=Choices()).ip_set(4, 1)
+        >>> Stage(name="prod", location=Location(account="1", region="us-east-1"), choices=Choices()).ip_set(4, 1)
         'sluice-prod-v4-1'
         """
         return f"{self.prefix}-v{family}-{number}"
+
+    def command(self, name: str) -> str:
+        """Returns the command line of a ``sluice`` command for this stage."""
+        return f"sluice {name} --stage {self.name} --region {self.location.region}"
 
     def function(self, name: str) -> str:
         """How Chalice calls a function of ``app.py``."""
@@ -192,14 +199,14 @@ class Stage:
 
     @property
     def log_stream_arn(self) -> str:
-        return self.place.arn("kinesis", f"stream/{self.log_stream}")
+        return self.location.arn("kinesis", f"stream/{self.log_stream}")
 
     @property
     def delivery_role_arn(self) -> str:
-        return self.place.arn("iam", f"role/{self.delivery_role}", region=False)
+        return self.location.arn("iam", f"role/{self.delivery_role}", region=False)
 
     def table_arn(self, table: str) -> str:
-        return self.place.arn("dynamodb", f"table/{table}")
+        return self.location.arn("dynamodb", f"table/{table}")
 
 
 def _within(what: str, number: int, low: int, high: int) -> None:

@@ -110,7 +110,7 @@ class Functions:
             "event": event,
         }
         done = subprocess.run(
-            [sys.executable, "-I", "-S", Path(__file__).with_name("lambda_runtime.py")],
+            [sys.executable, "-I", "-S", ROOT / "tests/support/deploy/lambda_runtime.py"],
             input=json.dumps(asked),
             env={},
             check=False,

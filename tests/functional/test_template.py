@@ -43,7 +43,7 @@ def lint_environment() -> Path:
 
 def translated(template: Template, environment: Path) -> Template:
     done = subprocess.run(
-        [environment / "python", Path(__file__).with_name("translate.py")],
+        [environment / "python", ROOT / "tests/support/deploy/translate.py"],
         input=json.dumps(template),
         capture_output=True,
         text=True,

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from sluice.deploy.account import Account, AwsError, connect
+from sluice.deploy.account import AwsAccount, AwsError, connect
 from sluice.deploy.apply import apply
 from sluice.deploy.plan import Step
 
@@ -28,16 +28,16 @@ project_option = click.option(
 )
 
 
-def account_of(region: str | None, profile: str | None) -> Account:
+def account_of(region: str | None, profile: str | None) -> AwsAccount:
     """The account that the command was given by whoever called it in this process, or that of the credentials.
 
     Raises AwsError.
     """
-    given = click.get_current_context().find_object(Account)
+    given = click.get_current_context().find_object(AwsAccount)
     return given or connect(region=region, profile=profile)
 
 
-def carry_out(steps: Sequence[Step], account: Account, console: Console) -> None:
+def carry_out(steps: Sequence[Step], account: AwsAccount, console: Console) -> None:
     """Applies a plan, telling each step. Raises AwsError, which says how to go on."""
     try:
         apply(steps, account, lambda step: console.print(f"{step.action} {step.resource.kind} {step.resource.name}"))

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sluice.deploy import plan
-from sluice.deploy.account import absent
+from sluice.deploy.account import missing_ok
 from sluice.deploy.apply import survey
-from sluice.deploy.doctor.inspection import Finding, Patient
+from sluice.deploy.doctor.inspection import Finding, Inspection
 from sluice.deploy.policies import FUNCTIONS, arns_of, policies
 from sluice.deploy.resources.chalice_config import ChaliceStage
 from sluice.deploy.resources.waf import ip_sets_of
@@ -16,38 +16,38 @@ LEAST_UNRESERVED = 100
 """Concurrent executions of an account that AWS lets nobody reserve."""
 
 
-def drift(patient: Patient) -> Iterator[Finding]:
+def drift(inspection: Inspection) -> Iterator[Finding]:
     """What setup would create or change."""
     try:
-        steps = plan.to_set_up(survey(patient.resources, patient.account))
+        steps = plan.to_set_up(survey(inspection.resources, inspection.account))
     except Refusal as exc:
-        yield Finding("drift", str(exc), "as it says; then " + patient.command("setup"))
+        yield Finding("drift", str(exc), "as it says; then " + inspection.command("setup"))
         return
     for step in steps:
-        if step.action is not plan.Action.KEEP:
-            what = "is missing" if step.action is plan.Action.CREATE else step.detail
-            yield Finding("drift", f"{step.resource.kind} {step.resource.name}: {what}", patient.command("setup"))
+        if step.action is not plan.StepAction.KEEP:
+            what = "is missing" if step.action is plan.StepAction.CREATE else step.detail
+            yield Finding("drift", f"{step.resource.kind} {step.resource.name}: {what}", inspection.command("setup"))
 
 
-def deployed(patient: Patient) -> Iterator[Finding]:
-    by_iam = patient.stage.choices.settings.get("ADMIN_AUTH") == "iam"
+def deployed(inspection: Inspection) -> Iterator[Finding]:
+    by_iam = inspection.stage.choices.settings.get("ADMIN_AUTH") == "iam"
     for name in FUNCTIONS:
-        if name not in patient.functions and not (by_iam and name == "authorize"):
-            yield Finding("functions", f"{name} is not deployed", patient.deploy)
+        if name not in inspection.functions and not (by_iam and name == "authorize"):
+            yield Finding("functions", f"{name} is not deployed", inspection.deploy)
 
 
-def concurrency(patient: Patient) -> Iterator[Finding]:
+def concurrency(inspection: Inspection) -> Iterator[Finding]:
     """Whether the account has room for what the functions reserve; asked as long as they are not all there."""
-    if len(patient.functions) >= len(FUNCTIONS):
+    if len(inspection.functions) >= len(FUNCTIONS):
         return
-    limit = patient.account.client("lambda").get_account_settings()["AccountLimit"]["UnreservedConcurrentExecutions"]
-    for resource in patient.resources:
+    limit = inspection.account.client("lambda").get_account_settings()["AccountLimit"]["UnreservedConcurrentExecutions"]
+    for resource in inspection.resources:
         if isinstance(resource, ChaliceStage):
             functions = resource.project.config().get("lambda_functions", {})
             wanted = sum(
                 about.get("reserved_concurrency", 0)
                 for name, about in functions.items()
-                if name not in patient.functions
+                if name not in inspection.functions
             )
             if limit - wanted < LEAST_UNRESERVED:
                 yield Finding(
@@ -59,33 +59,33 @@ def concurrency(patient: Patient) -> Iterator[Finding]:
                 )
 
 
-def settings(patient: Patient) -> Iterator[Finding]:
+def settings(inspection: Inspection) -> Iterator[Finding]:
     """Whether the functions run with the settings that setup has written."""
-    for resource in patient.resources:
+    for resource in inspection.resources:
         if isinstance(resource, ChaliceStage):
-            written = (resource.project.stage(patient.stage.name) or {}).get("environment_variables", {})
-            for name in patient.functions:
-                held = patient.environment(name)
+            written = (resource.project.stage(inspection.stage.name) or {}).get("environment_variables", {})
+            for name in inspection.functions:
+                held = inspection.environment(name)
                 wrong = sorted(key for key in written.keys() | held.keys() if written.get(key) != held.get(key))
                 if wrong:
-                    yield Finding("settings", f"{name} runs with another {', '.join(wrong)}", patient.deploy)
+                    yield Finding("settings", f"{name} runs with another {', '.join(wrong)}", inspection.deploy)
 
 
-def permissions(patient: Patient) -> Iterator[Finding]:
+def permissions(inspection: Inspection) -> Iterator[Finding]:
     """Whether each function's role allows what its policy names."""
-    stage, account = patient.stage, patient.account
+    stage, account = inspection.stage, inspection.account
     sets = [summary["ARN"] for summary in ip_sets_of(stage, account).values()]
-    wanted = policies(arns_of(stage, sets, patient.environment("enforce").get("STATE_STREAM_ARN", "")))
-    for name, about in patient.functions.items():
+    wanted = policies(arns_of(stage, sets, inspection.environment("enforce").get("STATE_STREAM_ARN", "")))
+    for name, about in inspection.functions.items():
         role = about["Role"].rpartition("/")[2]
         allowed: set[tuple[str, str]] = set()
-        with absent("NoSuchEntity"):
-            for policy in account.every("iam", "list_role_policies", "PolicyNames", RoleName=role):
+        with missing_ok("NoSuchEntity"):
+            for policy in account.list_all("iam", "list_role_policies", "PolicyNames", RoleName=role):
                 document = account.client("iam").get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
                 allowed |= _grants(document)
         missing = sorted({action for action, _ in _grants(wanted[name]) - allowed})
         if missing:
-            yield Finding("permissions", f"{name} may not {', '.join(missing)}", patient.deploy)
+            yield Finding("permissions", f"{name} may not {', '.join(missing)}", inspection.deploy)
 
 
 def _grants(policy: Mapping[str, Any]) -> set[tuple[str, str]]:
@@ -102,16 +102,15 @@ def _several(one: Any) -> list[str]:
     return list(one) if isinstance(one, list) else [one]
 
 
-def event_sources(patient: Patient) -> Iterator[Finding]:
+def event_sources(inspection: Inspection) -> Iterator[Finding]:
     for name in ("ingest", "enforce", "publish"):
-        if name not in patient.functions:
+        if name not in inspection.functions:
             continue
-        function = patient.functions[name]["FunctionName"]
-        mappings = list(
-            patient.account.every("lambda", "list_event_source_mappings", "EventSourceMappings", FunctionName=function)
-        )
+        function = inspection.functions[name]["FunctionName"]
+        arguments = ("lambda", "list_event_source_mappings", "EventSourceMappings")
+        mappings = list(inspection.account.list_all(*arguments, FunctionName=function))
         if not mappings:
-            yield Finding("event sources", f"{name} listens to nothing", patient.deploy)
+            yield Finding("event sources", f"{name} listens to nothing", inspection.deploy)
         for mapping in mappings:
             if mapping.get("State", "Enabled") not in ("Enabled", "Enabling", "Creating", "Updating"):
                 remedy = f"aws lambda update-event-source-mapping --uuid {mapping['UUID']} --enabled"

@@ -4,23 +4,23 @@ from collections.abc import Iterator
 
 from chalicelib.core.rules import Action, RulesError, parse_rules
 from chalicelib.core.state import ACTIVE, Breaker, Heartbeat, Pause, StoredRules
-from sluice.deploy.doctor.inspection import Finding, Patient
+from sluice.deploy.doctor.inspection import Finding, Inspection
 
 STALE_S = 180
 """The sweep comes once a minute."""
 
 
-def sweep(patient: Patient) -> Iterator[Finding]:
-    body = patient.record(Heartbeat.kind, Heartbeat.id)
-    age = patient.now - Heartbeat.from_json(body).at if body else None
+def sweep(inspection: Inspection) -> Iterator[Finding]:
+    body = inspection.record(Heartbeat.kind, Heartbeat.id)
+    age = inspection.now - Heartbeat.from_json(body).at if body else None
     if age is None or age > STALE_S:
         since = "has never run" if age is None else f"last ran {age} s ago"
-        remedy = f"look into the log group /aws/lambda/{patient.stage.function('sweep')} and at its schedule"
+        remedy = f"look into the log group /aws/lambda/{inspection.stage.function('sweep')} and at its schedule"
         yield Finding("sweep", f"the sweep {since}: expired blocks do not end", remedy)
 
 
-def control(patient: Patient) -> Iterator[Finding]:
-    pause, breaker = (patient.record(record.kind, record.id) for record in (Pause, Breaker))
+def control(inspection: Inspection) -> Iterator[Finding]:
+    pause, breaker = (inspection.record(record.kind, record.id) for record in (Pause, Breaker))
     if pause is not None and Pause.from_json(pause).paused:
         yield Finding("paused", "enforcement is paused", "POST /v1/resume at the admin API", wrong=False)
     if breaker is not None and Breaker.from_json(breaker).open:
@@ -28,10 +28,10 @@ def control(patient: Patient) -> Iterator[Finding]:
         yield Finding("breaker", what, "look at the detections, then POST /v1/breaker/reset at the admin API")
 
 
-def rules(patient: Patient) -> Iterator[Finding]:
-    body = patient.record(StoredRules.kind, ACTIVE)
+def rules(inspection: Inspection) -> Iterator[Finding]:
+    body = inspection.record(StoredRules.kind, ACTIVE)
     if body is None:
-        yield Finding("rules", "no rules are stored: nothing is counted", patient.command("setup"))
+        yield Finding("rules", "no rules are stored: nothing is counted", inspection.command("setup"))
         return
     try:
         stored = parse_rules(StoredRules.from_json(body).text).rules
@@ -43,7 +43,7 @@ def rules(patient: Patient) -> Iterator[Finding]:
         yield Finding("rules", what, 'give those you trust action = "block"', wrong=False)
 
 
-def attached(patient: Patient) -> Iterator[Finding]:
-    if not patient.stage.choices.web_acls:
+def attached(inspection: Inspection) -> Iterator[Finding]:
+    if not inspection.stage.choices.web_acls:
         what = "the rule group was attached to no web ACL by setup: unless you did it, nobody is refused"
-        yield Finding("web ACL", what, f"{patient.command('setup')} --web-acl NAME", wrong=False)
+        yield Finding("web ACL", what, f"{inspection.command('setup')} --web-acl NAME", wrong=False)

@@ -2,86 +2,86 @@
 
 from collections.abc import Iterator
 
-from sluice.deploy.account import absent
-from sluice.deploy.doctor.inspection import LOOKED_BACK_S, Finding, Patient
+from sluice.deploy.account import missing_ok
+from sluice.deploy.doctor.inspection import LOOKED_BACK_S, Finding, Inspection
 
 BEHIND_MS = 60_000
 MALFORMED_SHARE = 0.05
 
 
-def records(patient: Patient) -> Iterator[Finding]:
-    arrived = patient.metric("AWS/Kinesis", "IncomingRecords", "Sum", StreamName=patient.stage.log_stream)
+def records(inspection: Inspection) -> Iterator[Finding]:
+    arrived = inspection.metric("AWS/Kinesis", "IncomingRecords", "Sum", StreamName=inspection.stage.log_stream)
     if not arrived:
         yield Finding(
             "records",
-            f"nothing has arrived in {patient.stage.log_stream} for {LOOKED_BACK_S // 60} minutes",
+            f"nothing has arrived in {inspection.stage.log_stream} for {LOOKED_BACK_S // 60} minutes",
             "attach the log configuration to what has traffic: "
-            f"{patient.command('setup')} --distribution ID, or --web-acl NAME --source waf",
+            f"{inspection.command('setup')} --distribution ID, or --web-acl NAME --source waf",
         )
-    refused = patient.metric(
-        "AWS/Kinesis", "WriteProvisionedThroughputExceeded", "Sum", StreamName=patient.stage.log_stream
+    refused = inspection.metric(
+        "AWS/Kinesis", "WriteProvisionedThroughputExceeded", "Sum", StreamName=inspection.stage.log_stream
     )
     if refused:
-        remedy = f"{patient.command('setup')} --shards {2 * patient.stage.choices.shards or 0}"
+        remedy = f"{inspection.command('setup')} --shards {2 * inspection.stage.choices.shards or 0}"
         yield Finding("records", f"the stream has refused {refused:.0f} lines: they are lost", remedy)
 
 
-def lag(patient: Patient) -> Iterator[Finding]:
-    function = patient.stage.function("ingest")
-    age = patient.metric("AWS/Lambda", "IteratorAge", "Maximum", FunctionName=function)
+def lag(inspection: Inspection) -> Iterator[Finding]:
+    function = inspection.stage.function("ingest")
+    age = inspection.metric("AWS/Lambda", "IteratorAge", "Maximum", FunctionName=function)
     if age and age > BEHIND_MS:
         yield Finding(
             "lag",
             f"ingest was {age / 1000:.0f} s behind",
-            f"look into the log group /aws/lambda/{function}; with errors absent, more shards or more concurrency",
+            f"look into the log group /aws/lambda/{function}; with errors missing_ok, more shards or more concurrency",
         )
 
 
-def fields(patient: Patient) -> Iterator[Finding]:
+def fields(inspection: Inspection) -> Iterator[Finding]:
     """The selected fields and the sampling of CloudFront's logs against what the functions believe."""
-    if "cloudfront" not in patient.stage.choices.sources:
+    if "cloudfront" not in inspection.stage.choices.sources:
         return
-    with absent("NoSuchRealtimeLogConfig"):
-        answer = patient.account.client("cloudfront").get_realtime_log_config(Name=patient.stage.log_config)
+    with missing_ok("NoSuchRealtimeLogConfig"):
+        answer = inspection.account.client("cloudfront").get_realtime_log_config(Name=inspection.stage.log_config)
         config = answer["RealtimeLogConfig"]
-        believed = patient.environment("ingest")
+        believed = inspection.environment("ingest")
         expected = set(believed.get("CLOUDFRONT_FIELDS", "").split(","))
         if believed and set(config["Fields"]) != expected:
             odd = ", ".join(sorted(set(config["Fields"]) ^ expected))
             yield Finding(
                 "fields",
                 f"the log configuration and ingest do not agree about {odd}: lines are malformed",
-                f"{patient.command('setup')}, then {patient.deploy}",
+                f"{inspection.command('setup')}, then {inspection.deploy}",
             )
         rate = str(config["SamplingRate"])
         if believed and rate != believed.get("SAMPLE_RATE"):
             yield Finding(
                 "sampling",
                 f"CloudFront logs {rate} % of requests, and ingest believes {believed.get('SAMPLE_RATE')} %",
-                f"{patient.command('setup')} --sample-rate {rate}, then {patient.deploy}",
+                f"{inspection.command('setup')} --sample-rate {rate}, then {inspection.deploy}",
             )
         if config["SamplingRate"] < 100:
             what = f"CloudFront logs {rate} % of requests: counts are estimates, and a block may come too early"
-            yield Finding("sampling", what, patient.command("setup") + " --sample-rate 100", wrong=False)
+            yield Finding("sampling", what, inspection.command("setup") + " --sample-rate 100", wrong=False)
 
 
-def malformed(patient: Patient) -> Iterator[Finding]:
-    bad, good = (patient.own_metric(name, "Sum") or 0 for name in ("Malformed", "Requests"))
+def malformed(inspection: Inspection) -> Iterator[Finding]:
+    bad, good = (inspection.own_metric(name, "Sum") or 0 for name in ("Malformed", "Requests"))
     if bad > MALFORMED_SHARE * (bad + good):
         share = 100 * bad / (bad + good)
         yield Finding(
             "malformed",
             f"{share:.0f} % of the lines cannot be read",
-            f"samples stand in the log group /aws/lambda/{patient.stage.function('ingest')}",
+            f"samples stand in the log group /aws/lambda/{inspection.stage.function('ingest')}",
         )
 
 
-def waf_filters(patient: Patient) -> Iterator[Finding]:
-    if "waf" not in patient.stage.choices.sources:
+def waf_filters(inspection: Inspection) -> Iterator[Finding]:
+    if "waf" not in inspection.stage.choices.sources:
         return
-    for arn in patient.stage.choices.web_acls:
-        with absent("WAFNonexistentItemException"):
-            answer = patient.account.client("wafv2").get_logging_configuration(ResourceArn=arn)
+    for arn in inspection.stage.choices.web_acls:
+        with missing_ok("WAFNonexistentItemException"):
+            answer = inspection.account.client("wafv2").get_logging_configuration(ResourceArn=arn)
             if answer["LoggingConfiguration"].get("LoggingFilter"):
                 yield Finding(
                     "sampling",

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from chalicelib.edges.state_table import item_of
-from sluice.deploy.account import Account, absent
+from sluice.deploy.account import AwsAccount, missing_ok
 from sluice.deploy.policies import FUNCTIONS
 from sluice.deploy.resource import Resource
 from sluice.deploy.resources.leftovers import functions_of
@@ -28,11 +28,11 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Patient:
+class Inspection:
     """A stage that is examined. ``now``: epoch seconds."""
 
     stage: Stage
-    account: Account
+    account: AwsAccount
     now: int
     resources: Sequence[Resource] = field(repr=False)
 
@@ -50,7 +50,7 @@ class Patient:
 
     def record(self, kind: str, id: str) -> bytes | None:
         """Body of an item of the state table."""
-        with absent("ResourceNotFoundException"):
+        with missing_ok("ResourceNotFoundException"):
             answer = self.account.client("dynamodb").get_item(
                 TableName=self.stage.state_table, Key={"kind": {"S": kind}, "id": {"S": id}}, ConsistentRead=True
             )
@@ -77,10 +77,10 @@ class Patient:
         return self.metric("Sluice", name, statistic, service=self.stage.prefix)
 
     def command(self, name: str) -> str:
-        return f"sluice {name} --stage {self.stage.name} --region {self.stage.place.region}"
+        return self.stage.command(name)
 
     @property
     def deploy(self) -> str:
         if self.stage.choices.stack:
             return f"deploy the stack {self.stage.choices.stack} again"
-        return f"AWS_DEFAULT_REGION={self.stage.place.region} chalice deploy --stage {self.stage.name}"
+        return f"AWS_DEFAULT_REGION={self.stage.location.region} chalice deploy --stage {self.stage.name}"

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from chalicelib.config import ConfigError, read_config
-from sluice.deploy.account import Account, absent
+from sluice.deploy.account import AwsAccount, missing_ok
 from sluice.deploy.policies import FUNCTIONS, Policy, arns_of, file_name, policies, write
-from sluice.deploy.resource import Found, Resource
+from sluice.deploy.resource import Existing, Resource
 from sluice.deploy.resources.waf import ip_set_names, ip_sets_of
 from sluice.deploy.stage import Refusal, Stage
 
-Json = dict[str, Any]
+ChaliceConfig = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,21 +30,21 @@ class Project:
     def config_file(self) -> Path:
         return self.chalice / "config.json"
 
-    def config(self) -> Json:
+    def config(self) -> ChaliceConfig:
         """Raises Refusal where there is no checkout."""
         try:
-            config: Json = json.loads(self.config_file.read_text())
+            config: ChaliceConfig = json.loads(self.config_file.read_text())
         except FileNotFoundError:
             raise Refusal(
                 f"{self.config_file} is missing: run this in a checkout of Sluice, or name one with --project"
             ) from None
         return config
 
-    def stage(self, name: str) -> Json | None:
-        stage: Json | None = self.config().get("stages", {}).get(name)
+    def stage(self, name: str) -> ChaliceConfig | None:
+        stage: ChaliceConfig | None = self.config().get("stages", {}).get(name)
         return stage
 
-    def set_stage(self, name: str, stage: Json | None) -> None:
+    def set_stage(self, name: str, stage: ChaliceConfig | None) -> None:
         """Writes the stage, or takes it out if it is None. The file is replaced whole, so it is never half written."""
         config = self.config()
         stages = {other: kept for other, kept in config.get("stages", {}).items() if other != name}
@@ -74,7 +74,7 @@ class ChaliceStage(Resource):
     def name(self) -> str:
         return self.stage.name
 
-    def find(self, account: Account) -> Found | None:
+    def find(self, account: AwsAccount) -> Existing | None:
         held = self.project.stage(self.name)
         if held is None:
             return None
@@ -85,10 +85,10 @@ class ChaliceStage(Resource):
             "wanted": wanted and wanted[0],
             "wanted_policies": wanted and wanted[1],
         }
-        return Found(ours=True, facts=facts)
+        return Existing(ours=True, facts=facts)
 
-    def differences(self, found: Found) -> list[str]:
-        facts = found.facts
+    def differences(self, existing: Existing) -> list[str]:
+        facts = existing.facts
         wrong = []
         if facts["wanted"] is None or facts["stage"] != facts["wanted"]:
             wrong.append("settings")
@@ -96,7 +96,7 @@ class ChaliceStage(Resource):
             wrong.append("policies")
         return [" and ".join(wrong)] if wrong else []
 
-    def create(self, account: Account) -> None:
+    def create(self, account: AwsAccount) -> None:
         wanted = self._wanted(account)
         if wanted is None:
             raise Refusal("the IP sets or the state table are missing: run setup again")
@@ -105,20 +105,20 @@ class ChaliceStage(Resource):
         write(self.project.chalice, allowed, self.name)
         self.project.set_stage(self.name, stage)
 
-    def change(self, account: Account, found: Found) -> None:  # noqa: ARG002
+    def change(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
         self.create(account)
 
-    def remove(self, account: Account, found: Found) -> None:  # noqa: ARG002
+    def remove(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
         self.project.remove_policies(self.name)
         self.project.set_stage(self.name, None)
 
-    def _wanted(self, account: Account) -> tuple[Json, dict[str, Policy]] | None:
+    def _wanted(self, account: AwsAccount) -> tuple[ChaliceConfig, dict[str, Policy]] | None:
         """The stage's part of the configuration, and its policies; None as long as there is something missing."""
         sets = ip_sets_of(self.stage, account)
         families = ip_set_names(self.stage)
         names = [name for family in families.values() for name in family]
         state_stream = None
-        with absent("ResourceNotFoundException"):
+        with missing_ok("ResourceNotFoundException"):
             table = account.client("dynamodb").describe_table(TableName=self.stage.state_table)["Table"]
             state_stream = table.get("LatestStreamArn")
         if state_stream is None or any(name not in sets for name in names):

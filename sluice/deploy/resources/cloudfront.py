@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sluice.deploy.account import Account, absent
-from sluice.deploy.resource import Found, Resource
+from sluice.deploy.account import AwsAccount, missing_ok
+from sluice.deploy.resource import Existing, Resource
 from sluice.deploy.resources.web_acls import flat_rate_plan
 from sluice.deploy.stage import Refusal
 
@@ -31,18 +31,18 @@ class LogConfig(Resource):
         choices = self.stage.choices
         return f"{len(choices.fields)} fields, {choices.sample_rate} % of requests"
 
-    def find(self, account: Account) -> Found | None:
-        with absent("NoSuchRealtimeLogConfig"):
+    def find(self, account: AwsAccount) -> Existing | None:
+        with missing_ok("NoSuchRealtimeLogConfig"):
             answer = account.client("cloudfront").get_realtime_log_config(Name=self.name)
             config = answer["RealtimeLogConfig"]
             ours = any(
                 end["KinesisStreamConfig"]["StreamARN"] == self.stage.log_stream_arn for end in config["EndPoints"]
             )
-            return Found(ours, config)
+            return Existing(ours, config)
         return None
 
-    def differences(self, found: Found) -> list[str]:
-        held, choices = found.facts, self.stage.choices
+    def differences(self, existing: Existing) -> list[str]:
+        held, choices = existing.facts, self.stage.choices
         wrong = []
         if set(held["Fields"]) != set(choices.fields):
             wrong.append(f"fields become {','.join(choices.fields)}")
@@ -52,20 +52,20 @@ class LogConfig(Resource):
             wrong.append("stream and role")
         return wrong
 
-    def create(self, account: Account) -> None:
-        account.patiently(
+    def create(self, account: AwsAccount) -> None:
+        account.retry(
             lambda: account.client("cloudfront").create_realtime_log_config(Name=self.name, **self._wanted()),
             NOT_YET_KNOWN,
         )
 
-    def change(self, account: Account, found: Found) -> None:
+    def change(self, account: AwsAccount, existing: Existing) -> None:
         account.client("cloudfront").update_realtime_log_config(
-            Name=self.name, ARN=found.facts["ARN"], **self._wanted()
+            Name=self.name, ARN=existing.facts["ARN"], **self._wanted()
         )
 
-    def remove(self, account: Account, found: Found) -> None:
-        account.patiently(
-            lambda: account.client("cloudfront").delete_realtime_log_config(ARN=found.facts["ARN"]),
+    def remove(self, account: AwsAccount, existing: Existing) -> None:
+        account.retry(
+            lambda: account.client("cloudfront").delete_realtime_log_config(ARN=existing.facts["ARN"]),
             ["RealtimeLogConfigInUse"],
             DEPLOYING_S,
         )
@@ -85,7 +85,7 @@ class LogConfig(Resource):
 
 
 @dataclass(frozen=True, slots=True)
-class Distribution(Resource):
+class DistributionLogging(Resource):
     """The log configuration, attached to all cache behaviours of a distribution that is not ours."""
 
     kind = "CloudFront distribution"
@@ -100,8 +100,8 @@ class Distribution(Resource):
     def about(self) -> str:
         return "its cache behaviours log to the stream"
 
-    def find(self, account: Account) -> Found | None:
-        with absent("NoSuchDistribution"):
+    def find(self, account: AwsAccount) -> Existing | None:
+        with missing_ok("NoSuchDistribution"):
             answer = account.client("cloudfront").get_distribution_config(Id=self.id)
             wanted = self._config_arn()
             missing = 0
@@ -118,25 +118,25 @@ class Distribution(Resource):
             if missing == total:
                 self._check_plan(account)
                 return None
-            return Found(ours=True, facts={"missing": missing})
+            return Existing(ours=True, facts={"missing": missing})
         raise Refusal(
             f"distribution {self.id}: there is none; 'aws cloudfront list-distributions' shows those there are"
         )
 
-    def differences(self, found: Found) -> list[str]:
-        missing = found.facts["missing"]
+    def differences(self, existing: Existing) -> list[str]:
+        missing = existing.facts["missing"]
         return [f"{missing} cache behaviour{'s' * (missing != 1)} to be attached"] if missing else []
 
-    def create(self, account: Account) -> None:
+    def create(self, account: AwsAccount) -> None:
         self._edit(account, None, self._config_arn())
 
-    def change(self, account: Account, found: Found) -> None:  # noqa: ARG002
+    def change(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
         self.create(account)
 
-    def remove(self, account: Account, found: Found) -> None:  # noqa: ARG002
+    def remove(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
         self._edit(account, self._config_arn(), None)
 
-    def _edit(self, account: Account, before: str | None, after: str | None) -> None:
+    def _edit(self, account: AwsAccount, before: str | None, after: str | None) -> None:
         """Changes the log configuration of those cache behaviours that have ``before``."""
         client = account.client("cloudfront")
 
@@ -149,13 +149,13 @@ class Distribution(Resource):
                     behaviour.update({"RealtimeLogConfigArn": after} if after else {})
             client.update_distribution(Id=self.id, IfMatch=answer["ETag"], DistributionConfig=config)
 
-        account.patiently(update, ["PreconditionFailed", "InvalidIfMatchVersion", "NoSuchRealtimeLogConfig"])
+        account.retry(update, ["PreconditionFailed", "InvalidIfMatchVersion", "NoSuchRealtimeLogConfig"])
 
     def _config_arn(self) -> str:
-        return self.stage.place.arn("cloudfront", f"realtime-log-config/{self.stage.log_config}", region=False)
+        return self.stage.location.arn("cloudfront", f"realtime-log-config/{self.stage.log_config}", region=False)
 
-    def _check_plan(self, account: Account) -> None:
-        arn = self.stage.place.arn("cloudfront", f"distribution/{self.id}", region=False)
+    def _check_plan(self, account: AwsAccount) -> None:
+        arn = self.stage.location.arn("cloudfront", f"distribution/{self.id}", region=False)
         plan = flat_rate_plan(account, arn)
         if plan:
             raise Refusal(

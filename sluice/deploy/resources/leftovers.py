@@ -12,25 +12,25 @@ from typing import Any
 from chalicelib.core.state import Pause
 from chalicelib.edges.state_table import StateTable as StateStore
 from chalicelib.ports import Item
-from sluice.deploy.account import Account, AwsError, absent
+from sluice.deploy.account import AwsAccount, AwsError, missing_ok
 from sluice.deploy.policies import FUNCTIONS
-from sluice.deploy.resource import Found, Resource
+from sluice.deploy.resource import Existing, Resource
 from sluice.deploy.resources.chalice_config import Project
-from sluice.deploy.resources.waf import IpSet
+from sluice.deploy.resources.waf import IpSetResource
 from sluice.deploy.stage import Refusal, Stage
 
 LOGS = "/aws/lambda/"
 
 
-class Trace(Resource):
+class Leftover(Resource):
     """Something that setup does not create."""
 
-    def create(self, account: Account) -> None:
+    def create(self, account: AwsAccount) -> None:
         """It comes by itself."""
 
 
 @dataclass(frozen=True, slots=True)
-class Blocked(Trace):
+class BlockedClients(Leftover):
     """Whoever is refused at the moment. They are let go first: what fails after that blocks nobody for good."""
 
     kind = "blocked clients"
@@ -42,14 +42,14 @@ class Blocked(Trace):
     def name(self) -> str:
         return "in all IP sets"
 
-    def find(self, account: Account) -> Found | None:
-        return Found(ours=True) if any(True for _ in self._ip_sets(account)) else None
+    def find(self, account: AwsAccount) -> Existing | None:
+        return Existing(ours=True) if any(True for _ in self._ip_sets(account)) else None
 
-    def remove(self, account: Account, found: Found) -> None:  # noqa: ARG002
+    def remove(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
         client = account.client("dynamodb")
         pause = Pause(paused=True, release=True, at=self.now, by="sluice teardown")
         # As long as the functions run they would fill the sets again.
-        with absent("ResourceNotFoundException"):
+        with missing_ok("ResourceNotFoundException"):
             client.describe_table(TableName=self.stage.state_table)
             StateStore(client, self.stage.state_table).put_over(
                 [Item(kind=Pause.kind, id=Pause.id, body=pause.to_json())]
@@ -57,17 +57,17 @@ class Blocked(Trace):
         for ip_set, held in self._ip_sets(account):
             ip_set.empty(account, held)
 
-    def _ip_sets(self, account: Account) -> Iterable[tuple[IpSet, Found]]:
+    def _ip_sets(self, account: AwsAccount) -> Iterable[tuple[IpSetResource, Existing]]:
         for family in (4, 6):
             for number in range(1, self.stage.choices.ip_sets + 1):
-                ip_set = IpSet(self.stage, family, number)
-                found = ip_set.find(account)
-                if found is not None and found.ours:
-                    yield ip_set, found
+                ip_set = IpSetResource(self.stage, family, number)
+                existing = ip_set.find(account)
+                if existing is not None and existing.ours:
+                    yield ip_set, existing
 
 
 @dataclass(frozen=True, slots=True)
-class Deployment(Trace):
+class ChaliceDeployment(Leftover):
     """Functions, event sources, schedule, roles and API, which Chalice created and knows how to delete."""
 
     kind = "Chalice deployment"
@@ -79,7 +79,7 @@ class Deployment(Trace):
     def name(self) -> str:
         return self.stage.prefix
 
-    def find(self, account: Account) -> Found | None:
+    def find(self, account: AwsAccount) -> Existing | None:
         functions = functions_of(self.stage, account)
         recorded = self._record.exists()
         if functions and not recorded:
@@ -88,9 +88,9 @@ class Deployment(Trace):
                 f"'chalice deploy' was run in another checkout. Run 'chalice delete --stage {self.stage.name}' there, "
                 "then teardown again"
             )
-        return Found(ours=True, facts={"functions": functions}) if recorded else None
+        return Existing(ours=True, facts={"functions": functions}) if recorded else None
 
-    def remove(self, account: Account, found: Found) -> None:  # noqa: ARG002
+    def remove(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
         done = subprocess.run(  # noqa: S603 - our own interpreter
             [*self.command, "delete", "--stage", self.stage.name],
             cwd=self.project.directory,
@@ -107,7 +107,7 @@ class Deployment(Trace):
         return self.project.chalice / "deployed" / f"{self.stage.name}.json"
 
 
-class FunctionLogs(Trace):
+class FunctionLogs(Leftover):
     """Log groups of the functions; Lambda makes them, without tags, and Chalice leaves them."""
 
     kind = "CloudWatch log groups"
@@ -116,21 +116,21 @@ class FunctionLogs(Trace):
     def name(self) -> str:
         return f"{LOGS}{self.stage.prefix}-*"
 
-    def find(self, account: Account) -> Found | None:
+    def find(self, account: AwsAccount) -> Existing | None:
         prefix = f"{LOGS}{self.stage.prefix}"
-        listed = account.every("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=prefix)
+        listed = account.list_all("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=prefix)
         known = {self.stage.function(name) for name in FUNCTIONS}
         groups = [group["logGroupName"] for group in listed if group["logGroupName"].removeprefix(LOGS) in known]
-        return Found(ours=True, facts={"groups": groups}) if groups else None
+        return Existing(ours=True, facts={"groups": groups}) if groups else None
 
-    def remove(self, account: Account, found: Found) -> None:
-        for group in found.facts["groups"]:
-            with absent("ResourceNotFoundException"):
+    def remove(self, account: AwsAccount, existing: Existing) -> None:
+        for group in existing.facts["groups"]:
+            with missing_ok("ResourceNotFoundException"):
                 account.client("logs").delete_log_group(logGroupName=group)
 
 
-def functions_of(stage: Stage, account: Account) -> list[Mapping[str, Any]]:
+def functions_of(stage: Stage, account: AwsAccount) -> list[Mapping[str, Any]]:
     """Lambda's description of each deployed function; Chalice gives the API's the stage's own name."""
     known = {*(stage.function(name) for name in FUNCTIONS), stage.prefix}
-    listed = account.every("lambda", "list_functions", "Functions")
+    listed = account.list_all("lambda", "list_functions", "Functions")
     return [function for function in listed if function["FunctionName"] in known]

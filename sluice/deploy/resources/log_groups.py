@@ -1,32 +1,32 @@
 """CloudWatch log groups that have to be there before somebody writes to them."""
 
-from sluice.deploy.account import Account
-from sluice.deploy.resource import Found, Resource
+from sluice.deploy.account import AwsAccount
+from sluice.deploy.resource import Existing, Resource
 
 
 class LogGroup(Resource):
     kind = "CloudWatch log group"
     kept_days: int
 
-    def find(self, account: Account) -> Found | None:
+    def find(self, account: AwsAccount) -> Existing | None:
         client = account.client("logs")
-        for group in account.every("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=self.name):
+        for group in account.list_all("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=self.name):
             if group["logGroupName"] == self.name:
                 arn = group["arn"].removesuffix(":*")
                 tags = client.list_tags_for_resource(resourceArn=arn)["tags"]
-                return Found(self.tagged(tags), {"arn": arn, "kept_days": group.get("retentionInDays")})
+                return Existing(self.tagged(tags), {"arn": arn, "kept_days": group.get("retentionInDays")})
         return None
 
-    def differences(self, found: Found) -> list[str]:
-        return [] if found.facts["kept_days"] == self.kept_days else [f"lines are kept for {self.kept_days} days"]
+    def differences(self, existing: Existing) -> list[str]:
+        return [] if existing.facts["kept_days"] == self.kept_days else [f"lines are kept for {self.kept_days} days"]
 
-    def create(self, account: Account) -> None:
+    def create(self, account: AwsAccount) -> None:
         account.client("logs").create_log_group(logGroupName=self.name, tags=self.stage.tags)
 
-    def change(self, account: Account, found: Found) -> None:  # noqa: ARG002
+    def change(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
         account.client("logs").put_retention_policy(logGroupName=self.name, retentionInDays=self.kept_days)
 
-    def remove(self, account: Account, found: Found) -> None:  # noqa: ARG002
+    def remove(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
         account.client("logs").delete_log_group(logGroupName=self.name)
 
 

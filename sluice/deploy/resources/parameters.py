@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from chalicelib.core.tokens import SECRET_BYTES, Role, dump_tokens, issue
-from sluice.deploy.account import Account, absent, as_list, as_mapping
-from sluice.deploy.resource import Found, Resource
+from sluice.deploy.account import AwsAccount, as_list, as_mapping, missing_ok
+from sluice.deploy.resource import Existing, Resource
 from sluice.deploy.stage import Choices
 
 FIRST_HOLDER = "first operator"
@@ -16,15 +16,15 @@ BUSY = ("TooManyUpdates", "ThrottlingException")
 class Parameter(Resource):
     kind = "SSM parameter"
 
-    def find(self, account: Account) -> Found | None:
+    def find(self, account: AwsAccount) -> Existing | None:
         client = account.client("ssm")
-        with absent("ParameterNotFound"):
+        with missing_ok("ParameterNotFound"):
             value = client.get_parameter(Name=self.name)["Parameter"]["Value"]
             tags = client.list_tags_for_resource(ResourceType="Parameter", ResourceId=self.name)["TagList"]
-            return Found(self.tagged(as_mapping(tags)), {"value": value})
+            return Existing(self.tagged(as_mapping(tags)), {"value": value})
         return None
 
-    def remove(self, account: Account, found: Found) -> None:  # noqa: ARG002
+    def remove(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
         account.client("ssm").delete_parameter(Name=self.name)
 
 
@@ -37,12 +37,12 @@ class RememberedChoices(Parameter):
     def name(self) -> str:
         return self.stage.choices_parameter
 
-    def differences(self, found: Found) -> list[str]:
-        before, after = Choices.read(found.facts["value"]), self.stage.choices
+    def differences(self, existing: Existing) -> list[str]:
+        before, after = Choices.read(existing.facts["value"]), self.stage.choices
         named = [name for name in Choices.__dataclass_fields__ if getattr(before, name) != getattr(after, name)]
         return [f"{name.replace('_', ' ')} changed" for name in named]
 
-    def create(self, account: Account) -> None:
+    def create(self, account: AwsAccount) -> None:
         account.client("ssm").put_parameter(
             Name=self.name,
             Type="String",
@@ -51,8 +51,8 @@ class RememberedChoices(Parameter):
             Description="What 'sluice setup' was asked for.",
         )
 
-    def change(self, account: Account, found: Found) -> None:  # noqa: ARG002
-        account.patiently(
+    def change(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
+        account.retry(
             lambda: account.client("ssm").put_parameter(
                 Name=self.name, Type="String", Value=self.stage.choices.text(), Overwrite=True
             ),
@@ -66,7 +66,7 @@ class FirstToken(Parameter):
 
     now: int
     """Epoch seconds."""
-    hand_over: Callable[[str], None]
+    show_token: Callable[[str], None]
 
     about = "the admin API's tokens (hashes); the first one is shown once"
 
@@ -74,10 +74,10 @@ class FirstToken(Parameter):
     def name(self) -> str:
         return self.stage.tokens_parameter
 
-    def create(self, account: Account) -> None:
+    def create(self, account: AwsAccount) -> None:
         text, token = issue(FIRST_HOLDER, Role.OPERATOR, secret=secrets.token_bytes(SECRET_BYTES), now=self.now)
         # Shown before it is stored: one that is shown and does not work does less harm than one that nobody has.
-        self.hand_over(text)
+        self.show_token(text)
         account.client("ssm").put_parameter(
             Name=self.name,
             Type="SecureString",
@@ -87,8 +87,8 @@ class FirstToken(Parameter):
         )
 
 
-def remembered(account: Account, stage: str) -> Choices | None:
+def remembered(account: AwsAccount, stage: str) -> Choices | None:
     """What an earlier setup of this stage was asked for; None if there was none."""
-    with absent("ParameterNotFound"):
+    with missing_ok("ParameterNotFound"):
         return Choices.read(account.client("ssm").get_parameter(Name=f"/sluice/{stage}/setup")["Parameter"]["Value"])
     return None

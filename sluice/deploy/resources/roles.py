@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from sluice.deploy.account import Account, absent, as_list, as_mapping
-from sluice.deploy.resource import Found, Resource
+from sluice.deploy.account import AwsAccount, as_list, as_mapping, missing_ok
+from sluice.deploy.resource import Existing, Resource
 from sluice.deploy.stage import Stage
 
 POLICY = "write-to-the-log-stream"
@@ -18,27 +18,27 @@ class DeliveryRole(Resource):
     def name(self) -> str:
         return self.stage.delivery_role
 
-    def find(self, account: Account) -> Found | None:
+    def find(self, account: AwsAccount) -> Existing | None:
         client = account.client("iam")
-        with absent("NoSuchEntity"):
+        with missing_ok("NoSuchEntity"):
             role = client.get_role(RoleName=self.name)["Role"]
-            tags = as_mapping(list(account.every("iam", "list_role_tags", "Tags", RoleName=self.name)))
+            tags = as_mapping(list(account.list_all("iam", "list_role_tags", "Tags", RoleName=self.name)))
             facts = {"trust": role["AssumeRolePolicyDocument"], "policy": None}
-            with absent("NoSuchEntity"):
+            with missing_ok("NoSuchEntity"):
                 policy = client.get_role_policy(RoleName=self.name, PolicyName=POLICY)
                 facts["policy"] = policy["PolicyDocument"]
-            return Found(self.tagged(tags), facts)
+            return Existing(self.tagged(tags), facts)
         return None
 
-    def differences(self, found: Found) -> list[str]:
+    def differences(self, existing: Existing) -> list[str]:
         wrong = []
-        if found.facts["trust"] != trust(self.stage):
+        if existing.facts["trust"] != trust(self.stage):
             wrong.append("who may assume it")
-        if found.facts["policy"] != permissions(self.stage):
+        if existing.facts["policy"] != permissions(self.stage):
             wrong.append("what it may do")
         return wrong
 
-    def create(self, account: Account) -> None:
+    def create(self, account: AwsAccount) -> None:
         account.client("iam").create_role(
             RoleName=self.name,
             AssumeRolePolicyDocument=json.dumps(trust(self.stage)),
@@ -46,17 +46,17 @@ class DeliveryRole(Resource):
             Tags=as_list(self.stage.tags),
         )
 
-    def change(self, account: Account, found: Found) -> None:
+    def change(self, account: AwsAccount, existing: Existing) -> None:
         client = account.client("iam")
-        if found.facts["trust"] != trust(self.stage):
+        if existing.facts["trust"] != trust(self.stage):
             client.update_assume_role_policy(RoleName=self.name, PolicyDocument=json.dumps(trust(self.stage)))
         client.put_role_policy(
             RoleName=self.name, PolicyName=POLICY, PolicyDocument=json.dumps(permissions(self.stage))
         )
 
-    def remove(self, account: Account, found: Found) -> None:
+    def remove(self, account: AwsAccount, existing: Existing) -> None:
         client = account.client("iam")
-        if found.facts["policy"] is not None:
+        if existing.facts["policy"] is not None:
             client.delete_role_policy(RoleName=self.name, PolicyName=POLICY)
         client.delete_role(RoleName=self.name)
 
@@ -73,7 +73,7 @@ def trust(stage: Stage) -> dict[str, Any]:
             "Effect": "Allow",
             "Principal": {"Service": "logs.amazonaws.com"},
             "Action": "sts:AssumeRole",
-            "Condition": {"StringLike": {"aws:SourceArn": stage.place.arn("logs", "*")}},
+            "Condition": {"StringLike": {"aws:SourceArn": stage.location.arn("logs", "*")}},
         },
     }
     return {"Version": "2012-10-17", "Statement": [services[source] for source in stage.choices.sources]}

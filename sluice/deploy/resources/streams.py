@@ -3,8 +3,8 @@
 from math import ceil
 from typing import Any
 
-from sluice.deploy.account import Account, absent, as_mapping
-from sluice.deploy.resource import Found, Resource
+from sluice.deploy.account import AwsAccount, as_mapping, missing_ok
+from sluice.deploy.resource import Existing, Resource
 
 RESHARDING = {"Delay": 5, "MaxAttempts": 240}
 """A stream of many shards takes its time: at most twenty minutes of it."""
@@ -27,26 +27,26 @@ class LogStream(Resource):
     def _shards(self) -> int:
         return self.stage.choices.shards
 
-    def find(self, account: Account) -> Found | None:
+    def find(self, account: AwsAccount) -> Existing | None:
         client = account.client("kinesis")
-        with absent("ResourceNotFoundException"):
+        with missing_ok("ResourceNotFoundException"):
             stream = client.describe_stream_summary(StreamName=self.name)["StreamDescriptionSummary"]
             if stream["StreamStatus"] == "DELETING":
                 client.get_waiter("stream_not_exists").wait(StreamName=self.name)
                 return None
             tags = as_mapping(client.list_tags_for_stream(StreamName=self.name)["Tags"])
             mode = stream.get("StreamModeDetails", {}).get("StreamMode", PROVISIONED)
-            return Found(
+            return Existing(
                 self.tagged(tags),
                 {"shards": 0 if mode == ON_DEMAND else stream["OpenShardCount"], "arn": stream["StreamARN"]},
             )
         return None
 
-    def differences(self, found: Found) -> list[str]:
-        held = found.facts["shards"]
+    def differences(self, existing: Existing) -> list[str]:
+        held = existing.facts["shards"]
         return [] if held == self._shards else [f"{_mode(held)} becomes {_mode(self._shards)}"]
 
-    def create(self, account: Account) -> None:
+    def create(self, account: AwsAccount) -> None:
         client = account.client("kinesis")
         size: dict[str, Any] = {"StreamModeDetails": {"StreamMode": PROVISIONED}, "ShardCount": self._shards}
         if not self._shards:
@@ -54,15 +54,15 @@ class LogStream(Resource):
         client.create_stream(StreamName=self.name, Tags=self.stage.tags, **size)
         self._wait(account)
 
-    def change(self, account: Account, found: Found) -> None:
+    def change(self, account: AwsAccount, existing: Existing) -> None:
         client = account.client("kinesis")
         self._wait(account)
         if not self._shards:
-            client.update_stream_mode(StreamARN=found.facts["arn"], StreamModeDetails={"StreamMode": ON_DEMAND})
+            client.update_stream_mode(StreamARN=existing.facts["arn"], StreamModeDetails={"StreamMode": ON_DEMAND})
             self._wait(account)
             return
-        if not found.facts["shards"]:
-            client.update_stream_mode(StreamARN=found.facts["arn"], StreamModeDetails={"StreamMode": PROVISIONED})
+        if not existing.facts["shards"]:
+            client.update_stream_mode(StreamARN=existing.facts["arn"], StreamModeDetails={"StreamMode": PROVISIONED})
             self._wait(account)
         while (held := self._open_shards(account)) != self._shards:
             # AWS at most doubles or halves in one call.
@@ -70,16 +70,16 @@ class LogStream(Resource):
             client.update_shard_count(StreamName=self.name, TargetShardCount=target, ScalingType="UNIFORM_SCALING")
             self._wait(account)
 
-    def remove(self, account: Account, found: Found) -> None:  # noqa: ARG002
+    def remove(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
         client = account.client("kinesis")
         client.delete_stream(StreamName=self.name, EnforceConsumerDeletion=True)
         client.get_waiter("stream_not_exists").wait(StreamName=self.name)
 
-    def _open_shards(self, account: Account) -> int:
+    def _open_shards(self, account: AwsAccount) -> int:
         summary = account.client("kinesis").describe_stream_summary(StreamName=self.name)
         return int(summary["StreamDescriptionSummary"]["OpenShardCount"])
 
-    def _wait(self, account: Account) -> None:
+    def _wait(self, account: AwsAccount) -> None:
         account.client("kinesis").get_waiter("stream_exists").wait(StreamName=self.name, WaiterConfig=RESHARDING)
 
 

@@ -8,8 +8,8 @@ from chalicelib.core.rules import parse_rules
 from chalicelib.core.state import ACTIVE, StoredRules
 from chalicelib.edges.state_table import StateTable as StateStore
 from chalicelib.ports import Conflict, Item, Put
-from sluice.deploy.account import Account, absent, as_list, as_mapping
-from sluice.deploy.resource import Found, Resource
+from sluice.deploy.account import AwsAccount, as_list, as_mapping, missing_ok
+from sluice.deploy.resource import Existing, Resource
 
 EXPIRY = "expires_at"
 STREAM_VIEW = "NEW_AND_OLD_IMAGES"
@@ -23,20 +23,20 @@ class Table(Resource):
     streamed = False
     recoverable = False
 
-    def find(self, account: Account) -> Found | None:
+    def find(self, account: AwsAccount) -> Existing | None:
         client = account.client("dynamodb")
-        with absent("ResourceNotFoundException"):
+        with missing_ok("ResourceNotFoundException"):
             table = client.describe_table(TableName=self.name)["Table"]
             if table["TableStatus"] == "DELETING":
                 client.get_waiter("table_not_exists").wait(TableName=self.name)
                 return None
             client.get_waiter("table_exists").wait(TableName=self.name)
             arn = table["TableArn"]
-            tags = as_mapping(list(account.every("dynamodb", "list_tags_of_resource", "Tags", ResourceArn=arn)))
+            tags = as_mapping(list(account.list_all("dynamodb", "list_tags_of_resource", "Tags", ResourceArn=arn)))
             ttl = client.describe_time_to_live(TableName=self.name)["TimeToLiveDescription"]
             backups = client.describe_continuous_backups(TableName=self.name)["ContinuousBackupsDescription"]
             recovery = backups.get("PointInTimeRecoveryDescription", {}).get("PointInTimeRecoveryStatus")
-            return Found(
+            return Existing(
                 self.tagged(tags),
                 {
                     "arn": arn,
@@ -48,8 +48,8 @@ class Table(Resource):
             )
         return None
 
-    def differences(self, found: Found) -> list[str]:
-        facts = found.facts
+    def differences(self, existing: Existing) -> list[str]:
+        facts = existing.facts
         wrong = []
         if facts["expiry"] != EXPIRY:
             wrong.append(f"items expire by {EXPIRY}")
@@ -59,7 +59,7 @@ class Table(Resource):
             wrong.append("point-in-time recovery")
         return wrong
 
-    def create(self, account: Account) -> None:
+    def create(self, account: AwsAccount) -> None:
         client = account.client("dynamodb")
         more: dict[str, Any] = {}
         if self.streamed:
@@ -76,35 +76,35 @@ class Table(Resource):
             **more,
         )
 
-    def change(self, account: Account, found: Found) -> None:
+    def change(self, account: AwsAccount, existing: Existing) -> None:
         client = account.client("dynamodb")
-        if self.streamed and found.facts["stream"] != STREAM_VIEW:
-            if found.facts["stream"]:
+        if self.streamed and existing.facts["stream"] != STREAM_VIEW:
+            if existing.facts["stream"]:
                 client.update_table(TableName=self.name, StreamSpecification={"StreamEnabled": False})
                 client.get_waiter("table_exists").wait(TableName=self.name)
             client.update_table(
                 TableName=self.name, StreamSpecification={"StreamEnabled": True, "StreamViewType": STREAM_VIEW}
             )
             client.get_waiter("table_exists").wait(TableName=self.name)
-        if found.facts["expiry"] != EXPIRY:
+        if existing.facts["expiry"] != EXPIRY:
             client.update_time_to_live(
                 TableName=self.name, TimeToLiveSpecification={"Enabled": True, "AttributeName": EXPIRY}
             )
-        if self.recoverable and not found.facts["recoverable"]:
-            account.patiently(
+        if self.recoverable and not existing.facts["recoverable"]:
+            account.retry(
                 lambda: client.update_continuous_backups(
                     TableName=self.name, PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": True}
                 ),
                 ["ContinuousBackupsUnavailableException"],
             )
 
-    def remove(self, account: Account, found: Found) -> None:  # noqa: ARG002
+    def remove(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
         client = account.client("dynamodb")
         client.delete_table(TableName=self.name)
         client.get_waiter("table_not_exists").wait(TableName=self.name)
 
 
-class TallyTable(Table):
+class TallyTableResource(Table):
     kind = "DynamoDB table"
     about = "the shards' tally logs; on demand, items expire"
     key = (("log", "S"), ("offset", "N"))
@@ -114,7 +114,7 @@ class TallyTable(Table):
         return self.stage.tally_table
 
 
-class StateTable(Table):
+class StateTableResource(Table):
     kind = "DynamoDB table"
     about = "blocks, allowlist, rules, audit; on demand, stream, point-in-time recovery"
     key = (("kind", "S"), ("id", "S"))
@@ -147,17 +147,17 @@ class FirstRules(Resource):
         rules = parse_rules(self.text).rules
         return ", ".join(f"{rule.name} ({rule.action})" for rule in rules)
 
-    def find(self, account: Account) -> Found | None:
-        with absent("ResourceNotFoundException", "ValidationException"):  # the latter: a table with other keys
+    def find(self, account: AwsAccount) -> Existing | None:
+        with missing_ok("ResourceNotFoundException", "ValidationException"):  # the latter: a table with other keys
             stored = account.client("dynamodb").get_item(
                 TableName=self.stage.state_table,
                 Key={"kind": {"S": StoredRules.kind}, "id": {"S": ACTIVE}},
                 ConsistentRead=True,
             )
-            return Found(ours=True) if "Item" in stored else None
+            return Existing(ours=True) if "Item" in stored else None
         return None
 
-    def create(self, account: Account) -> None:
+    def create(self, account: AwsAccount) -> None:
         client = account.client("dynamodb")
         client.get_waiter("table_exists").wait(TableName=self.stage.state_table)
         rules = StoredRules(text=self.text, by="sluice setup", saved_at=self.now)
@@ -168,5 +168,5 @@ class FirstRules(Resource):
         except Conflict:
             return  # somebody was quicker; theirs stand
 
-    def remove(self, account: Account, found: Found) -> None:
+    def remove(self, account: AwsAccount, existing: Existing) -> None:
         """It goes with its table."""

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sluice.deploy.account import Account, absent, as_list, as_mapping
-from sluice.deploy.resource import Found, Resource
+from sluice.deploy.account import AwsAccount, as_list, as_mapping, missing_ok
+from sluice.deploy.resource import Existing, Resource
 from sluice.deploy.stage import Stage
 
 BUSY = (
@@ -28,7 +28,7 @@ RETRY_AFTER_S = 60
 
 
 @dataclass(frozen=True, slots=True)
-class IpSet(Resource):
+class IpSetResource(Resource):
     kind = "WAF IP set"
 
     family: int
@@ -42,12 +42,12 @@ class IpSet(Resource):
     def about(self) -> str:
         return f"IPv{self.family}, room for 10,000 networks"
 
-    def find(self, account: Account) -> Found | None:
+    def find(self, account: AwsAccount) -> Existing | None:
         summary = _summary(account, self.stage, "list_ip_sets", "IPSets", self.name)
-        return Found(self.tagged(tags_of(account, summary["ARN"])), summary) if summary else None
+        return Existing(self.tagged(tags_of(account, summary["ARN"])), summary) if summary else None
 
-    def create(self, account: Account) -> None:
-        account.patiently(
+    def create(self, account: AwsAccount) -> None:
+        account.retry(
             lambda: account.client("wafv2").create_ip_set(
                 Name=self.name,
                 Scope=self.stage.choices.scope,
@@ -59,10 +59,10 @@ class IpSet(Resource):
             BUSY,
         )
 
-    def empty(self, account: Account, found: Found) -> int:
+    def empty(self, account: AwsAccount, existing: Existing) -> int:
         """Lets everybody in it go; how many there were."""
         client = account.client("wafv2")
-        identity = {"Name": self.name, "Scope": self.stage.choices.scope, "Id": found.facts["Id"]}
+        identity = {"Name": self.name, "Scope": self.stage.choices.scope, "Id": existing.facts["Id"]}
 
         def replace() -> int:
             answer = client.get_ip_set(**identity)
@@ -72,13 +72,13 @@ class IpSet(Resource):
                 client.update_ip_set(**identity, **description, Addresses=[], LockToken=answer["LockToken"])
             return len(held["Addresses"])
 
-        released: int = account.patiently(replace, BUSY)
+        released: int = account.retry(replace, BUSY)
         return released
 
-    def remove(self, account: Account, found: Found) -> None:
+    def remove(self, account: AwsAccount, existing: Existing) -> None:
         client = account.client("wafv2")
-        identity = {"Name": self.name, "Scope": self.stage.choices.scope, "Id": found.facts["Id"]}
-        account.patiently(
+        identity = {"Name": self.name, "Scope": self.stage.choices.scope, "Id": existing.facts["Id"]}
+        account.retry(
             lambda: client.delete_ip_set(**identity, LockToken=client.get_ip_set(**identity)["LockToken"]),
             IN_USE,
             IN_USE_S,
@@ -96,28 +96,28 @@ class RuleGroup(Resource):
     def about(self) -> str:
         return f"answers 429 to both families, Retry-After {RETRY_AFTER_S} s; {CAPACITY} WCU"
 
-    def find(self, account: Account) -> Found | None:
+    def find(self, account: AwsAccount) -> Existing | None:
         summary = _summary(account, self.stage, "list_rule_groups", "RuleGroups", self.name)
         if summary is None:
             return None
-        with absent("WAFNonexistentItemException"):
+        with missing_ok("WAFNonexistentItemException"):
             group = account.client("wafv2").get_rule_group(
                 Name=self.name, Scope=self.stage.choices.scope, Id=summary["Id"]
             )["RuleGroup"]
             facts = {**summary, "rules": group.get("Rules", []), "wanted": self._rules(account)}
-            return Found(self.tagged(tags_of(account, summary["ARN"])), facts)
+            return Existing(self.tagged(tags_of(account, summary["ARN"])), facts)
         return None
 
-    def differences(self, found: Found) -> list[str]:
-        held, wanted = _gist(found.facts["rules"]), _gist(found.facts["wanted"])
+    def differences(self, existing: Existing) -> list[str]:
+        held, wanted = _gist(existing.facts["rules"]), _gist(existing.facts["wanted"])
         number = sum(map(len, ip_set_names(self.stage).values()))
         # A set that is still to be created counts as well.
         if held == wanted and len(_sets(held)) == number:
             return []
         return [f"{len(_sets(held))} IP sets become {number}"]
 
-    def create(self, account: Account) -> None:
-        account.patiently(
+    def create(self, account: AwsAccount) -> None:
+        account.retry(
             lambda: account.client("wafv2").create_rule_group(
                 Name=self.name,
                 Scope=self.stage.choices.scope,
@@ -130,9 +130,9 @@ class RuleGroup(Resource):
             BUSY,
         )
 
-    def change(self, account: Account, found: Found) -> None:
+    def change(self, account: AwsAccount, existing: Existing) -> None:
         client = account.client("wafv2")
-        identity = {"Name": self.name, "Scope": self.stage.choices.scope, "Id": found.facts["Id"]}
+        identity = {"Name": self.name, "Scope": self.stage.choices.scope, "Id": existing.facts["Id"]}
 
         def update() -> None:
             answer = client.get_rule_group(**identity)
@@ -145,18 +145,18 @@ class RuleGroup(Resource):
                 LockToken=answer["LockToken"],
             )
 
-        account.patiently(update, BUSY)
+        account.retry(update, BUSY)
 
-    def remove(self, account: Account, found: Found) -> None:
+    def remove(self, account: AwsAccount, existing: Existing) -> None:
         client = account.client("wafv2")
-        identity = {"Name": self.name, "Scope": self.stage.choices.scope, "Id": found.facts["Id"]}
-        account.patiently(
+        identity = {"Name": self.name, "Scope": self.stage.choices.scope, "Id": existing.facts["Id"]}
+        account.retry(
             lambda: client.delete_rule_group(**identity, LockToken=client.get_rule_group(**identity)["LockToken"]),
             IN_USE,
             IN_USE_S,
         )
 
-    def _rules(self, account: Account) -> list[dict[str, Any]]:
+    def _rules(self, account: AwsAccount) -> list[dict[str, Any]]:
         sets = ip_sets_of(self.stage, account)
         return [
             rule(f"{self.name}-ipv{family}", priority, [sets[name]["ARN"] for name in names if name in sets])
@@ -193,20 +193,20 @@ def ip_set_names(stage: Stage) -> dict[int, list[str]]:
     return {family: [stage.ip_set(family, number) for number in numbers] for family in (4, 6)}
 
 
-def ip_sets_of(stage: Stage, account: Account) -> dict[str, Mapping[str, str]]:
+def ip_sets_of(stage: Stage, account: AwsAccount) -> dict[str, Mapping[str, str]]:
     """AWS's summary of each of the stage's IP sets that exists, by name."""
     names = {name for family in ip_set_names(stage).values() for name in family}
-    listed = account.every("wafv2", "list_ip_sets", "IPSets", Scope=stage.choices.scope)
+    listed = account.list_all("wafv2", "list_ip_sets", "IPSets", Scope=stage.choices.scope)
     return {summary["Name"]: summary for summary in listed if summary["Name"] in names}
 
 
-def tags_of(account: Account, arn: str) -> dict[str, str]:
+def tags_of(account: AwsAccount, arn: str) -> dict[str, str]:
     answer = account.client("wafv2").list_tags_for_resource(ResourceARN=arn)
     return as_mapping(answer["TagInfoForResource"]["TagList"])
 
 
-def _summary(account: Account, stage: Stage, operation: str, key: str, name: str) -> Mapping[str, str] | None:
-    listed: Iterable[Mapping[str, str]] = account.every("wafv2", operation, key, Scope=stage.choices.scope)
+def _summary(account: AwsAccount, stage: Stage, operation: str, key: str, name: str) -> Mapping[str, str] | None:
+    listed: Iterable[Mapping[str, str]] = account.list_all("wafv2", operation, key, Scope=stage.choices.scope)
     return next((summary for summary in listed if summary["Name"] == name), None)
 
 
@@ -215,14 +215,14 @@ Gist = frozenset[tuple[str, tuple[str, ...], int | None]]
 
 def _gist(rules: Iterable[Mapping[str, Any]]) -> Gist:
     """Of each rule what matters: its name, its sets, and the status it answers."""
-    found = []
+    existing = []
     for one in rules:
         statement = one["Statement"]
         references = statement.get("OrStatement", {}).get("Statements", [statement])
         arns = sorted(ref["IPSetReferenceStatement"]["ARN"] for ref in references if "IPSetReferenceStatement" in ref)
         answer = one.get("Action", {}).get("Block", {}).get("CustomResponse", {})
-        found.append((one["Name"], tuple(arns), answer.get("ResponseCode")))
-    return frozenset(found)
+        existing.append((one["Name"], tuple(arns), answer.get("ResponseCode")))
+    return frozenset(existing)
 
 
 def _sets(gist: Gist) -> set[str]:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sluice.deploy.account import Account, absent
-from sluice.deploy.resource import Found, Resource
+from sluice.deploy.account import AwsAccount, missing_ok
+from sluice.deploy.resource import Existing, Resource
 from sluice.deploy.resources.waf import BUSY
 from sluice.deploy.stage import Refusal
 
@@ -13,7 +13,7 @@ NOT_YET_KNOWN = ("InvalidParameterException", "OperationAbortedException")
 """What CloudWatch Logs answers while it cannot write to the stream yet; it tries with a test record."""
 
 
-class Subscription(Resource):
+class LogSubscription(Resource):
     kind = "log subscription"
     about = "every line goes to the stream, spread over its shards"
 
@@ -21,32 +21,31 @@ class Subscription(Resource):
     def name(self) -> str:
         return f"{self.stage.waf_log_group}/{self.stage.prefix}"
 
-    def find(self, account: Account) -> Found | None:
-        with absent("ResourceNotFoundException"):
-            for one in account.every(
+    def find(self, account: AwsAccount) -> Existing | None:
+        with missing_ok("ResourceNotFoundException"):
+            for one in account.list_all(
                 "logs", "describe_subscription_filters", "subscriptionFilters", logGroupName=self.stage.waf_log_group
             ):
                 if one["filterName"] == self.stage.prefix:
-                    return Found(ours=True, facts=one)
+                    return Existing(ours=True, facts=one)
         return None
 
-    def differences(self, found: Found) -> list[str]:
-        return (
-            ["stream, role or distribution"] if any(found.facts.get(k) != v for k, v in self._wanted().items()) else []
-        )
+    def differences(self, existing: Existing) -> list[str]:
+        matches = all(existing.facts.get(key) == value for key, value in self._wanted().items())
+        return [] if matches else ["stream, role or distribution"]
 
-    def create(self, account: Account) -> None:
-        account.patiently(
+    def create(self, account: AwsAccount) -> None:
+        account.retry(
             lambda: account.client("logs").put_subscription_filter(
                 logGroupName=self.stage.waf_log_group, filterName=self.stage.prefix, **self._wanted()
             ),
             NOT_YET_KNOWN,
         )
 
-    def change(self, account: Account, found: Found) -> None:  # noqa: ARG002
+    def change(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
         self.create(account)
 
-    def remove(self, account: Account, found: Found) -> None:  # noqa: ARG002
+    def remove(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
         account.client("logs").delete_subscription_filter(
             logGroupName=self.stage.waf_log_group, filterName=self.stage.prefix
         )
@@ -78,8 +77,8 @@ class WebAclLogging(Resource):
     def about(self) -> str:
         return f"writes to {self.stage.waf_log_group}"
 
-    def find(self, account: Account) -> Found | None:
-        with absent("WAFNonexistentItemException"):
+    def find(self, account: AwsAccount) -> Existing | None:
+        with missing_ok("WAFNonexistentItemException"):
             answer = account.client("wafv2").get_logging_configuration(ResourceArn=self.web_acl)
             config = answer["LoggingConfiguration"]
             destination = config["LogDestinationConfigs"][0].removesuffix(":*")
@@ -89,19 +88,19 @@ class WebAclLogging(Resource):
                     "a CloudWatch log group, subscribe the stream to it yourself (distribution Random) and run setup "
                     "without this --web-acl's logs; else take it off first"
                 )
-            return Found(ours=True, facts=config)
+            return Existing(ours=True, facts=config)
         return None
 
-    def create(self, account: Account) -> None:
-        account.patiently(
+    def create(self, account: AwsAccount) -> None:
+        account.retry(
             lambda: account.client("wafv2").put_logging_configuration(
                 LoggingConfiguration={"ResourceArn": self.web_acl, "LogDestinationConfigs": [self._group_arn()]}
             ),
             BUSY,
         )
 
-    def remove(self, account: Account, found: Found) -> None:  # noqa: ARG002
+    def remove(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
         account.client("wafv2").delete_logging_configuration(ResourceArn=self.web_acl)
 
     def _group_arn(self) -> str:
-        return self.stage.place.arn("logs", f"log-group:{self.stage.waf_log_group}")
+        return self.stage.location.arn("logs", f"log-group:{self.stage.waf_log_group}")

@@ -6,8 +6,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from sluice.deploy.account import Account, absent, code_of
-from sluice.deploy.resource import Found, Resource
+from sluice.deploy.account import AwsAccount, code_of, missing_ok
+from sluice.deploy.resource import Existing, Resource
 from sluice.deploy.resources.waf import BUSY, CAPACITY, visibility
 from sluice.deploy.stage import Refusal, Stage
 
@@ -17,7 +17,7 @@ REFERENCES = ("IPSetReferenceStatement", "RegexPatternSetReferenceStatement", "R
 
 
 @dataclass(frozen=True, slots=True)
-class Attachment(Resource):
+class WebAclRule(Resource):
     kind = "web ACL rule"
 
     web_acl: str
@@ -27,15 +27,15 @@ class Attachment(Resource):
     def name(self) -> str:
         return f"{_identity(self.web_acl)['Name']}/{self.stage.rule_group}"
 
-    def find(self, account: Account) -> Found | None:
-        with absent("WAFNonexistentItemException"):
+    def find(self, account: AwsAccount) -> Existing | None:
+        with missing_ok("WAFNonexistentItemException"):
             answer = account.client("wafv2").get_web_acl(**_identity(self.web_acl))
             acl = answer["WebACL"]
             ours = [rule for rule in acl["Rules"] if self._is_ours(rule)]
             if ours:
-                return Found(ours=True, facts={"priority": ours[0]["Priority"]})
+                return Existing(ours=True, facts={"priority": ours[0]["Priority"]})
             if any(rule["Name"] == self.stage.rule_group for rule in acl["Rules"]):
-                return Found(ours=False)
+                return Existing(ours=False)
             self._check(acl, account)
             return None
         raise Refusal(f"web ACL {self.web_acl}: there is none; 'aws wafv2 list-web-acls' shows those there are")
@@ -44,10 +44,10 @@ class Attachment(Resource):
     def about(self) -> str:
         return f"refers to the rule group, {CAPACITY} WCU; the other rules are not touched"
 
-    def create(self, account: Account) -> None:
+    def create(self, account: AwsAccount) -> None:
         group = next(
             summary["ARN"]
-            for summary in account.every("wafv2", "list_rule_groups", "RuleGroups", Scope=self.stage.choices.scope)
+            for summary in account.list_all("wafv2", "list_rule_groups", "RuleGroups", Scope=self.stage.choices.scope)
             if summary["Name"] == self.stage.rule_group
         )
 
@@ -58,10 +58,10 @@ class Attachment(Resource):
 
         self._edit(account, add)
 
-    def remove(self, account: Account, found: Found) -> None:  # noqa: ARG002
+    def remove(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
         self._edit(account, lambda rules: [rule for rule in rules if not self._is_ours(rule)])
 
-    def _edit(self, account: Account, edit: Any) -> None:
+    def _edit(self, account: AwsAccount, edit: Any) -> None:
         client = account.client("wafv2")
         # Everything that an update does not name is reset, so all that it can name is sent back as it was.
         members = client.meta.service_model.operation_model("UpdateWebACL").input_shape.members
@@ -74,13 +74,13 @@ class Attachment(Resource):
                 **{**kept, **_identity(self.web_acl), "Rules": edit(acl["Rules"]), "LockToken": answer["LockToken"]}
             )
 
-        account.patiently(update, BUSY)
+        account.retry(update, BUSY)
 
     def _is_ours(self, rule: Mapping[str, Any]) -> bool:
         group = rule["Statement"].get("RuleGroupReferenceStatement", {}).get("ARN", "")
         return f"/rulegroup/{self.stage.rule_group}/" in group and rule["Name"] == self.stage.rule_group
 
-    def _check(self, acl: Mapping[str, Any], account: Account) -> None:
+    def _check(self, acl: Mapping[str, Any], account: AwsAccount) -> None:
         """Raises Refusal if the rule group cannot be attached."""
         title = f"web ACL {acl['Name']}"
         used = sum(1 for rule in acl["Rules"] for _ in _references(rule["Statement"]))
@@ -104,10 +104,10 @@ class Attachment(Resource):
             )
 
 
-def flat_rate_plan(account: Account, arn: str) -> str | None:
+def flat_rate_plan(account: AwsAccount, arn: str) -> str | None:
     """The CloudFront flat-rate plan that covers a distribution or web ACL; None if there is none, or nobody may ask."""
     try:
-        for plan in account.every("pricing-plan-manager", "list_subscriptions", "subscriptionSummaries"):
+        for plan in account.list_all("pricing-plan-manager", "list_subscriptions", "subscriptionSummaries"):
             if arn in plan.get("resourceArns", ()):
                 return f"{plan['planFamily']} {plan['planTier']}"
     except ClientError as exc:
@@ -165,14 +165,14 @@ def _identity(arn: str) -> dict[str, str]:
     return {"Name": name, "Scope": "CLOUDFRONT" if where == "global" else "REGIONAL", "Id": id}
 
 
-def arn_of(account: Account, scope: str, name: str) -> str:
+def arn_of(account: AwsAccount, scope: str, name: str) -> str:
     """The ARN of the web ACL that is called ``name``, or is that ARN. Raises Refusal."""
     if name.startswith("arn:"):
         if _identity(name)["Scope"] != scope:
             raise Refusal(f"web ACL {name} is not of scope {scope}; use the other --scope")
         return name
     names = []
-    for acl in account.every("wafv2", "list_web_acls", "WebACLs", Scope=scope):
+    for acl in account.list_all("wafv2", "list_web_acls", "WebACLs", Scope=scope):
         if acl["Name"] == name:
             arn: str = acl["ARN"]
             return arn

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from moto import mock_aws
 
-from sluice.deploy.account import Account, connect
+from sluice.deploy.account import AwsAccount, connect
 from sluice.deploy.apply import apply, survey
 from sluice.deploy.plan import Step, to_set_up, to_tear_down
 from sluice.deploy.resources import remains_of, resources_of
@@ -30,15 +30,15 @@ class World:
     """An account, and what setup and teardown do in it."""
 
     front: Front
-    account: Account
+    account: AwsAccount
     project: Project
     tokens: list[str] = field(default_factory=list)
 
     def stage(self, **choices: Any) -> Stage:
-        return Stage(name="prod", place=self.account.place, choices=Choices(**choices))
+        return Stage(name="prod", location=self.account.location, choices=Choices(**choices))
 
     def plan(self, stage: Stage) -> list[Step]:
-        resources = resources_of(stage, rules=RULES, now=NOW, project=self.project, hand_over=self.tokens.append)
+        resources = resources_of(stage, rules=RULES, now=NOW, project=self.project, show_token=self.tokens.append)
         return to_set_up(survey(resources, self.account))
 
     def set_up(self, stage: Stage) -> list[Step]:
@@ -114,20 +114,20 @@ SERVICES = ("cloudfront", "cloudwatch", "dynamodb", "iam", "kinesis", "lambda", 
 
 
 @pytest.fixture(scope="session")
-def _connected() -> tuple[Front, Account]:
+def _connected() -> tuple[Front, AwsAccount]:
     """Clients are slow to make, so all tests share them; what they make goes with each test's ``mock_aws``."""
     with pytest.MonkeyPatch.context() as patch, mock_aws(), Front().installed() as front:
         patch.setenv("AWS_ACCESS_KEY_ID", "test")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
         account = connect(region=REGION, profile=None)
-        assert account.place.account == PLACE.account
+        assert account.location.account == PLACE.account
         for service in (*SERVICES, "wafv2"):
             account.client(service)
     return front, account
 
 
 @pytest.fixture
-def world(project: Project, _connected: tuple[Front, Account]) -> Iterator[World]:
+def world(project: Project, _connected: tuple[Front, AwsAccount]) -> Iterator[World]:
     front, account = _connected
     with mock_aws():
         front.reset()

@@ -12,7 +12,7 @@ from chalicelib.core.state import ACTIVE, Breaker, Heartbeat, Pause, StateRecord
 from chalicelib.edges.state_table import StateTable
 from chalicelib.ports import Item
 from sluice.deploy.doctor.checks import CHECKS, examine
-from sluice.deploy.doctor.inspection import Finding, Patient
+from sluice.deploy.doctor.inspection import Finding, Inspection
 from sluice.deploy.resources import resources_of
 from tests.support.deploy.account import NOW, REGION, RULES, World
 from tests.support.deploy.front import run_no_functions
@@ -29,7 +29,7 @@ class Ward:
         self.account = world.account
         self.stage = world.stage(web_acls=(world.web_acl(),))
         resources = resources_of(
-            self.stage, rules=BLOCKING, now=NOW, project=world.project, hand_over=world.tokens.append
+            self.stage, rules=BLOCKING, now=NOW, project=world.project, show_token=world.tokens.append
         )
         self.world.set_up(self.stage)
         self._resources = resources
@@ -41,7 +41,7 @@ class Ward:
         self.report("AWS/Lambda", "IteratorAge", 800, FunctionName="sluice-prod-ingest")
 
     def findings(self) -> list[Finding]:
-        return examine(Patient(self.stage, self.account, NOW, self._resources))
+        return examine(Inspection(self.stage, self.account, NOW, self._resources))
 
     def store(self, record: StateRecord, id: str) -> None:
         state = StateTable(self.account.client("dynamodb"), self.stage.state_table)
@@ -233,16 +233,16 @@ def test_what_is_broken_is_found_with_its_remedy_and_nothing_else(
 def test_an_empty_stream_is_found(world: World) -> None:
     stage = world.stage()
     world.set_up(stage)
-    resources = resources_of(stage, rules="", now=NOW, project=world.project, hand_over=world.tokens.append)
-    found = examine(Patient(stage, world.account, NOW, resources))
+    resources = resources_of(stage, rules="", now=NOW, project=world.project, show_token=world.tokens.append)
+    found = examine(Inspection(stage, world.account, NOW, resources))
     assert {"records", "functions", "sweep", "web ACL"} <= {finding.check for finding in found}
     assert "nothing has arrived" in next(finding.what for finding in found if finding.check == "records")
     assert [finding.wrong for finding in found] == sorted((finding.wrong for finding in found), reverse=True)
 
 
 def test_a_check_that_aws_refuses_is_a_finding(ward: Ward) -> None:
-    def forbidden(patient: Patient) -> Any:
+    def forbidden(inspection: Inspection) -> Any:
         raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "DescribeTable")
 
-    found = examine(Patient(ward.stage, ward.account, NOW, []), [forbidden, *CHECKS[1:2]])
+    found = examine(Inspection(ward.stage, ward.account, NOW, []), [forbidden, *CHECKS[1:2]])
     assert [(f.check, f.what) for f in found] == [("forbidden", "could not look: DescribeTable: AccessDenied: no")]

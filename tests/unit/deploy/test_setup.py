@@ -15,14 +15,14 @@ from chalicelib.core.tokens import check, load_tokens
 from chalicelib.edges.state_table import StateTable
 from sluice.deploy.account import AwsError, connect
 from sluice.deploy.apply import apply
-from sluice.deploy.plan import Action
+from sluice.deploy.plan import StepAction
 from sluice.deploy.resources.chalice_config import Project
 from sluice.deploy.stage import Refusal, Stage
 from tests.support.deploy.account import NOW, RULES, World
 from tests.support.deploy.front import Front, Interrupted
 
 
-def actions(steps: list) -> set[Action]:
+def actions(steps: list) -> set[StepAction]:
     return {step.action for step in steps}
 
 
@@ -36,8 +36,8 @@ def full(world: World) -> Stage:
 
 def test_a_second_setup_finds_nothing_to_do(world: World, full: Stage) -> None:
     first = world.set_up(full)
-    assert actions(first) == {Action.CREATE}
-    assert [step.row() for step in world.plan(full) if step.action is not Action.KEEP] == []
+    assert actions(first) == {StepAction.CREATE}
+    assert [step.row() for step in world.plan(full) if step.action is not StepAction.KEEP] == []
     assert len(world.tokens) == 1
 
 
@@ -177,7 +177,7 @@ def test_changed_choices_are_changed_in_place(world: World) -> None:
     world.set_up(world.stage())
     other = world.stage(shards=2, sample_rate=10, ip_sets=2)
     steps = world.set_up(other)
-    changed = {step.resource.kind for step in steps if step.action is Action.CHANGE}
+    changed = {step.resource.kind for step in steps if step.action is StepAction.CHANGE}
     assert changed == {
         "Kinesis stream",
         "CloudFront real-time log configuration",
@@ -185,7 +185,7 @@ def test_changed_choices_are_changed_in_place(world: World) -> None:
         "WAF rule group",
         "SSM parameter",
     }
-    assert actions(world.plan(other)) == {Action.KEEP}
+    assert actions(world.plan(other)) == {StepAction.KEEP}
     assert world.account.client("kinesis").describe_stream_summary(StreamName=other.log_stream)[
         "StreamDescriptionSummary"
     ]["StreamModeDetails"] == {"StreamMode": "PROVISIONED"}
@@ -201,9 +201,9 @@ def test_what_somebody_else_made_is_neither_changed_nor_removed(world: World) ->
         KeySchema=[{"AttributeName": "x", "KeyType": "HASH"}],
     )
     before = client.describe_table(TableName=stage.state_table)["Table"]
-    refused = [step for step in world.plan(stage) if step.action is Action.REFUSE]
+    refused = [step for step in world.plan(stage) if step.action is StepAction.REFUSE]
     assert [step.resource.name for step in refused] == [stage.state_table]
-    left = [step for step in world.plan_teardown(stage) if step.action is Action.LEAVE]
+    left = [step for step in world.plan_teardown(stage) if step.action is StepAction.LEAVE]
     assert [step.resource.name for step in left] == [stage.state_table]
     world.tear_down(stage)
     assert client.describe_table(TableName=stage.state_table)["Table"] == before
@@ -276,7 +276,7 @@ def test_setup_interrupted_at_every_call_and_run_again_ends_right(world: World) 
 
     def reset() -> None:
         if checked:
-            assert actions(world.plan(stage)) == {Action.KEEP}
+            assert actions(world.plan(stage)) == {StepAction.KEEP}
         checked.append(True)
         world.tear_down(stage)
 
@@ -297,9 +297,9 @@ def test_teardown_interrupted_at_every_call_and_run_again_leaves_nothing(world: 
 
 class TestRefusals:
     def test_cloudfront_outside_us_east_1(self, world: World) -> None:
-        place = replace(world.account.place, region="eu-west-1")
+        location = replace(world.account.location, region="eu-west-1")
         with pytest.raises(Refusal, match="in us-east-1 alone"):
-            replace(world.stage(), place=place)
+            replace(world.stage(), location=location)
 
     def test_a_web_acl_without_room_for_a_reference(self, world: World) -> None:
         references = [
@@ -326,14 +326,14 @@ class TestRefusals:
         with pytest.raises(Refusal, match="50 of 50 reference statements"):
             world.plan(full)
         roomy = world.stage(web_acls=(world.web_acl(name="other", rules=references[1:]),))
-        assert Action.REFUSE not in actions(world.plan(roomy))
+        assert StepAction.REFUSE not in actions(world.plan(roomy))
 
     @pytest.mark.parametrize(("used", "fits"), [(4950, True), (4951, False)])
     def test_a_web_acl_without_capacity(self, world: World, used: int, fits: bool) -> None:
         stage = world.stage(web_acls=(world.web_acl(),))
         world.front.web_acl_capacity = used
         if fits:
-            assert Action.REFUSE not in actions(world.plan(stage))
+            assert StepAction.REFUSE not in actions(world.plan(stage))
         else:
             with pytest.raises(Refusal, match="4951 of 5000 WCU, and the rule group needs 50"):
                 world.plan(stage)
@@ -390,10 +390,10 @@ def test_what_is_busy_is_tried_again_for_a_while(world: World) -> None:
         raise ClientError({"Error": {"Code": "Busy"}}, "UpdateIPSet")
 
     with pytest.raises(ClientError):
-        account.patiently(busy, ["Busy"], patience_s=60)
+        account.retry(busy, ["Busy"], patience_s=60)
     assert sum(waits) == 60
     with pytest.raises(ClientError):
-        account.patiently(busy, ["SomethingElse"])
+        account.retry(busy, ["SomethingElse"])
     assert sum(waits) == 60
 
 
@@ -411,7 +411,7 @@ def test_functions_that_another_checkout_has_deployed_are_not_left_behind(world:
     )
     with pytest.raises(Refusal, match="'chalice delete --stage prod' there"):
         world.plan_teardown(stage)
-    assert [step for step in world.plan(stage) if step.action is not Action.KEEP] == []
+    assert [step for step in world.plan(stage) if step.action is not StepAction.KEEP] == []
 
 
 def test_a_regional_stage_lives_in_its_region(project: Project) -> None:
@@ -419,8 +419,8 @@ def test_a_regional_stage_lives_in_its_region(project: Project) -> None:
         world = World(front, connect(region="eu-west-1", profile=None), project)
         web_acl = world.web_acl(scope="REGIONAL")
         stage = world.stage(scope="REGIONAL", sources=("waf",), web_acls=(web_acl,))
-        assert actions(world.set_up(stage)) == {Action.CREATE}
-        assert actions(world.plan(stage)) == {Action.KEEP}
+        assert actions(world.set_up(stage)) == {StepAction.CREATE}
+        assert actions(world.plan(stage)) == {StepAction.KEEP}
         client = world.account.client("wafv2")
         assert len(client.list_ip_sets(Scope="REGIONAL")["IPSets"]) == 2
         logged = client.get_logging_configuration(ResourceArn=web_acl)["LoggingConfiguration"]["LogDestinationConfigs"]
