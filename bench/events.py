@@ -8,8 +8,8 @@ from random import Random
 from typing import Any
 
 from chalicelib.core.logs.cloudfront import FIELDS
-from sluice.local.cloud import MOST_BYTES, MOST_RECORDS, kinesis_event
-from sluice.local.kinesis import Record
+from sluice.local.events import MOST_BYTES, MOST_RECORDS, kinesis_event
+from sluice.local.kinesis import StreamRecord
 
 START_MS = 1_760_000_000_000
 SPAN_MS = 10_000
@@ -131,13 +131,13 @@ def envelope(messages: list[bytes], number: int) -> bytes:
 
 def event(records: Iterator[bytes], part: int) -> dict[str, Any]:
     """As many of ``records`` as fit one Lambda event."""
-    taken: list[Record] = []
+    taken: list[StreamRecord] = []
     size, sequence = 0, (1 + part) * 10**55 + 49_590_338_271_490_256_608_559_692_538_361_571_095_921_575_989_136_588_898
     for number, data in enumerate(records):
         size += len(data) * 4 // 3 + 470
         if size > MOST_BYTES or number >= MOST_RECORDS:
             break
-        taken.append(Record(sequence + number * 7919, data, (START_MS + part * SPAN_MS) / 1000 + 11))
+        taken.append(StreamRecord(sequence + number * 7919, data, (START_MS + part * SPAN_MS) / 1000 + 11))
     return kinesis_event("logs", "shardId-000000000000", taken)
 
 

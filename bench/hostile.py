@@ -7,7 +7,7 @@ from random import Random
 
 from bench.measure import Figure, cpu_s
 from chalicelib.core.logs.batch_decoder import BatchDecoder
-from sluice.local.cloud import MOST_BYTES
+from sluice.local.events import MOST_BYTES
 from tests.hostile.test_floods import A_BATCH, PREFIX, batches
 from tests.hostile.test_lines import bomb
 from tests.support.records import envelope, waf_text

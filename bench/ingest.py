@@ -32,7 +32,7 @@ from chalicelib.pipeline.ingest import Ingest, Report
 from chalicelib.pipeline.log_follower import LogFollower
 from chalicelib.ports import TallyLogs
 from sluice import DEFAULT_RULES
-from sluice.local.memory import MemoryTallyLogs
+from sluice.local.stores import MemoryTallyLogs
 
 NOW_MS = START_MS + SPAN_MS + 12_000
 

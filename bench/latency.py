@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from bench.measure import Figure
 from sluice.commands.demo import DEMO_RULES
-from sluice.demo.run import Demonstration
+from sluice.demo.demonstration import Demonstration
 from sluice.local.loop import SimulatedClock, WallClock
 
 SECONDS = 40.0

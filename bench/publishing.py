@@ -10,7 +10,7 @@ from chalicelib.core.ipsets import CAPACITY, IpSet, plan, wanted
 from chalicelib.core.state import Block
 from chalicelib.pipeline.publish import Publish, PublishReport
 from chalicelib.ports import Item, StreamChange
-from sluice.local.memory import MemoryStateStore
+from sluice.local.stores import MemoryStateStore
 
 NOW = 1_760_000_000
 ALLOWED = ("192.0.2.0/24", "10.0.0.0/8", "2001:db8::/32")

@@ -17,7 +17,7 @@ from chalicelib.core.windows import View
 from chalicelib.pipeline.log_follower import LogFollower
 from chalicelib.ports import LogItem
 from sluice import DEFAULT_RULES
-from sluice.local.memory import MemoryTallyLogs
+from sluice.local.stores import MemoryTallyLogs
 
 CLIENTS, ENTRIES = 200_000, 1_000_000
 A_TALLY = 10_000

@@ -9,8 +9,8 @@ from bench.scale.model import SECONDS_A_CLIENT, Load
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
 from chalicelib.edges.events import kinesis_batch
 from sluice import DEFAULT_RULES
-from sluice.local.cloud import kinesis_event
-from sluice.local.kinesis import Record
+from sluice.local.events import kinesis_event
+from sluice.local.kinesis import StreamRecord
 from tests.support.target import CountedLogs, Target
 
 WARM_UP, MEASURED = 4, 4
@@ -42,7 +42,7 @@ def measure(load: Load) -> Measured:
             start_ms = container.now_ms
             container.now += 1
             records = [
-                Record(
+                StreamRecord(
                     10**55 + second * 10**6 + n,
                     cloudfront_record(
                         rng, start_ms + int(n * 1000 / load.batch), client(), rng.getrandbits(40), DEFAULT_FIELDS

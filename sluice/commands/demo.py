@@ -1,4 +1,4 @@
-"""``sluice demo``: attackers blocked within seconds, on this machine."""
+"""``sluice demo``: watch attackers being blocked within seconds, on this machine."""
 
 import json
 import sys
@@ -19,20 +19,25 @@ from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.cloudfront import CloudFrontLines, time_ms
 from chalicelib.core.rules import RulesError, parse_rules
 from sluice import DEFAULT_RULES
+from sluice.demo.demonstration import Demonstration, replay_lines, summary_of
 from sluice.demo.latency import Latency
-from sluice.demo.run import Demonstration, replay_lines, summary
 from sluice.demo.view import closing, watcher
 from sluice.local.cloud import LocalCloud
 from sluice.local.loop import Clock, SimulatedClock, WallClock
 
 DEMO_RULES = Path(__file__).parent.parent / "demo" / "rules.toml"
 FIRST_LINES = 10
+"""Lines of a file that are read before the start, to choose the time it starts at."""
+
 HOUR_S = 3600
+"""A time this far before the median of the first lines is wrong and does not set the start."""
+
 PIPE_WIDTH = 110
+"""Columns of the output where there is no terminal."""
 
 
 class Speed(click.ParamType[float]):
-    """A factor, or ``max``, which is 0."""
+    """A factor, or ``max``, which is converted to 0."""
 
     name = "X|max"
 
@@ -55,24 +60,28 @@ class Speed(click.ParamType[float]):
     "--traffic",
     type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
     metavar="FILE",
-    help="CloudFront real-time lines to run instead of the made-up traffic; - reads standard input.",
+    help="CloudFront real-time lines to use instead of made-up traffic; - reads standard input.",
 )
 @click.option(
     "--rules", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE", help="Rules to enforce."
 )
-@click.option("--fields", metavar="NAMES", help="Fields of the lines, separated by commas.")
+@click.option("--fields", metavar="NAMES", help="Fields of these lines, separated by commas.")
 @click.option("--shards", type=click.IntRange(1, 64), default=4, show_default=True, help="Kinesis shards.")
 @click.option(
-    "--containers", type=click.IntRange(1, 64), default=2, show_default=True, help="Lambda containers that ingest."
+    "--containers",
+    type=click.IntRange(1, 64),
+    default=2,
+    show_default=True,
+    help="Lambda containers that ingest.",
 )
 @click.option(
     "--seconds", type=click.FloatRange(50, 3600), default=62, show_default=True, help="Length of the made-up traffic."
 )
 @click.option(
-    "--speed", type=Speed(), default="1", show_default=True, help="Times the wall clock's speed, or as fast as it goes."
+    "--speed", type=Speed(), default="1", show_default=True, help="Multiple of real time, or max: as fast as possible."
 )
-@click.option("--seed", type=int, default=1, show_default=True, help="For everything that is left to chance.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end, and nothing else.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Seed of all random choices.")
+@click.option("--json", "as_json", is_flag=True, help="Print only one JSON object, at the end.")
 def demo(
     traffic: Path | None,
     rules: Path | None,
@@ -84,10 +93,11 @@ def demo(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Run traffic through Kinesis, the deployed handlers and the IP sets, all on this machine.
+    """Watch attackers being blocked within seconds, on this machine.
 
-    Without --traffic, visitors and attackers are made up, and the exit status is 0 only if every attacker was blocked,
-    nobody else was, and the short blocks were released.
+    Traffic runs through stand-ins for Kinesis and AWS WAF and through the handlers that Lambda runs. Without
+    --traffic, visitors and attackers are made up, and the exit status is 0 only if every attacker was blocked, no
+    visitor was, and the blocks that ended were lifted.
 
     \b
     sluice demo
@@ -105,22 +115,22 @@ def demo(
     except ConfigError as exc:
         raise click.ClickException(str(exc)) from exc
     console = Console(quiet=as_json, width=None if sys.stdout.isatty() else PIPE_WIDTH)
-    started = Demonstration(
-        _clock(speed, _even_start()), rules=text, seed=seed, seconds=seconds, shards=shards, containers=containers
+    demonstration = Demonstration(
+        _clock(speed, _start()), rules=text, seed=seed, seconds=seconds, shards=shards, containers=containers
     )
     live = Live(console=console, refresh_per_second=4, screen=False) if console.is_terminal and not as_json else None
     with live or nullcontext():
-        started.run(watcher(console, live))
-    account = started.summary()
+        demonstration.run(watcher(console, live))
+    summary = demonstration.summary()
     if as_json:
-        click.echo(json.dumps(account))
+        click.echo(json.dumps(summary))
     else:
-        console.print(closing(account, started))
-    sys.exit(0 if account["ok"] else 1)
+        console.print(closing(summary, demonstration))
+    sys.exit(0 if summary["ok"] else 1)
 
 
-def _even_start() -> float:
-    """Twenty seconds before a full minute: one of the attackers straddles it."""
+def _start() -> float:
+    """Returns 20 seconds before a full minute, because one of the attackers straddles the minute."""
     return (time.time() // 60 + 1) * 60 - 20
 
 
@@ -144,18 +154,18 @@ def _from_file(
         )
         latency = Latency(decoder, cloud.rules.rules)
         replay_lines(cloud, chain(first, lines), latency)
-    account = summary(cloud, latency)
+    summary = summary_of(cloud, latency)
     if as_json:
-        click.echo(json.dumps(account))
+        click.echo(json.dumps(summary))
         return
     console = Console()
-    for block in account["blocks"]:
+    for block in summary["blocks"]:
         console.print(
             f"blocked {block['client']} for {block['rule']}: {block['count']} requests in {block['window_s']} s, "
             f"limit {block['limit']}",
             highlight=False,
         )
-    console.print(f"{account['requests']} requests, {len(account['blocks'])} blocks, {account['released']} released")
+    console.print(f"{summary['requests']} requests, {len(summary['blocks'])} blocks, {summary['released']} released")
 
 
 def _decoder(fields: tuple[str, ...]) -> BatchDecoder:
@@ -166,7 +176,7 @@ def _decoder(fields: tuple[str, ...]) -> BatchDecoder:
 
 
 def _timed(file: Iterable[bytes], lines: CloudFrontLines) -> Iterator[tuple[float | None, bytes]]:
-    """Each line with its time in epoch seconds, None where it has none."""
+    """Yields each line with its time in epoch seconds, or None if it has none."""
     at = lines.fields.index("timestamp")
     for record in file:
         cells = record.rstrip(b"\r\n").split(b"\t", at + 1)

@@ -1,9 +1,10 @@
-"""``sluice dev``: Sluice on this machine, with its API and page."""
+"""``sluice dev``: run Sluice on this machine, with its API and page."""
 
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
+from math import inf
 from pathlib import Path
 
 import click
@@ -16,36 +17,45 @@ from chalicelib.core.tokens import Role
 from sluice import DEFAULT_RULES
 from sluice.commands.shared.times import Duration
 from sluice.demo.actors import ALLOWED
-from sluice.demo.endless import open_all_hours
-from sluice.demo.run import TICK_S, Traffic
+from sluice.demo.edge import TICK_S, EdgeTraffic
+from sluice.demo.endless import endless_hits
 from sluice.local.cloud import LocalCloud
-from sluice.local.opened import OpenCloud
+from sluice.local.served import ServedCloud
 from sluice.local.sources import FollowedFile, PipedLines
 
 SITE_RULES = Path(__file__).parent.parent / "demo" / "site.toml"
 FIRST_ATTACK_S = 20.0
-FOR_EVER = float("inf")
+"""Seconds from the start of the made-up traffic to its first attacker."""
 
 
 @click.command()
-@click.option("--traffic", type=click.Choice(("demo",)), help="Made-up visitors and attackers, without end.")
+@click.option("--traffic", type=click.Choice(("demo",)), help="Make up visitors and attackers, without end.")
 @click.option(
-    "--follow", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Log file to follow; may rotate."
+    "--follow",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Log file to follow; may be rotated.",
 )
 @click.option(
     "--rules", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE", help="Rules to start with."
 )
 @click.option("--fields", metavar="NAMES", help="Fields of the CloudFront lines, separated by commas.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0: any free one.")
-@click.option("--past", type=Duration(), default="5m", show_default=True, help="Made-up traffic before the start.")
-@click.option("--seed", type=int, default=1, show_default=True, help="For everything that is left to chance.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    help="0 picks a free port.",
+)
+@click.option("--past", type=Duration(), default="5m", show_default=True, help="Length of the made-up past.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Seed of all random choices.")
 def dev(
     traffic: str | None, follow: Path | None, rules: Path | None, fields: str | None, port: int, past: str, seed: int
 ) -> None:
-    """Run Sluice on this machine, with the admin API and the operator's page, until it is interrupted.
+    """Run Sluice on this machine, with the admin API and the page, until interrupted.
 
-    Log lines come from standard input, from a file that is followed, or are made up. Lines count at the time they
-    tell: old ones are late and block nobody.
+    Log lines come from standard input, from a file that is followed, or are made up. A request counts at the time in
+    its line: requests that are too old are counted as late and cause no block.
 
     \b
     sluice dev --traffic demo
@@ -56,7 +66,7 @@ def dev(
         raise click.UsageError("Give --traffic or --follow, not both.")
     text = (rules or (SITE_RULES if traffic else DEFAULT_RULES)).read_text(encoding="utf-8")
     try:
-        opened = OpenCloud(
+        served = ServedCloud(
             rules=text,
             port=port,
             start=time.time() - parse_duration(past) if traffic else None,
@@ -70,27 +80,27 @@ def dev(
         raise click.ClickException(str(exc)) from exc
     except OSError as exc:
         raise click.ClickException(f"port {port}: {exc.strerror}; --port 0 takes any free one") from exc
-    with _pump(opened.cloud, made_up=traffic is not None, follow=follow, seed=seed) as pump:
-        _run(opened, Console(highlight=False), pump)
+    with _pump(served.cloud, made_up=traffic is not None, follow=follow, seed=seed) as pump:
+        _run(served, Console(highlight=False), pump)
 
 
-def _run(opened: OpenCloud, console: Console, pump: Callable[[], None]) -> None:
-    opened.cloud.loop.every(TICK_S, pump, first=opened.cloud.now())
-    with console.status("Catching up with the made-up past ..."):
-        opened.run(time.time())
-    with opened.serving():
-        _greet(console, opened.url, {role: opened.token(f"dev-{role}", role) for role in Role})
+def _run(served: ServedCloud, console: Console, pump: Callable[[], None]) -> None:
+    served.cloud.loop.every(TICK_S, pump, first=served.cloud.now())
+    with console.status("Playing the made-up past ..."):
+        served.run(time.time())
+    with served.serving():
+        _greet(console, served.url, {role: served.token(f"dev-{role}", role) for role in Role})
         try:
-            opened.run(FOR_EVER)
+            served.run(inf)
         except KeyboardInterrupt:
-            console.print("Stopped. Nothing is kept.")
+            console.print("Stopped. Nothing was saved.")
 
 
 @contextmanager
 def _pump(cloud: LocalCloud, *, made_up: bool, follow: Path | None, seed: int) -> Iterator[Callable[[], None]]:
-    """What puts the lines that have come since the last call into the stream."""
+    """Yields the function that puts the lines since its last call into the stream."""
     if made_up:
-        yield Traffic(cloud, open_all_hours(seed, start_in=FIRST_ATTACK_S), seed=seed).tick
+        yield EdgeTraffic(cloud, endless_hits(seed, start_in=FIRST_ATTACK_S), seed=seed).tick
         return
     source = closing(FollowedFile(follow)) if follow else nullcontext(PipedLines(sys.stdin.fileno()))
     with source as lines:
@@ -103,9 +113,9 @@ def _pump(cloud: LocalCloud, *, made_up: bool, follow: Path | None, seed: int) -
 
 
 def _greet(console: Console, url: str, tokens: dict[Role, str]) -> None:
-    """To standard output, each on a line of its own, so that a script can read it as well."""
-    console.print(f"[bold]The page:[/]  {url}", soft_wrap=True)
+    """Prints address and tokens, each on its own line, so that scripts can read them."""
+    console.print(f"[bold]Page:[/]           {url}", soft_wrap=True)
     for role, text in tokens.items():
         console.print(f"{role + ' token:':16}{text}", soft_wrap=True)
     console.print(f"In a shell:     export SLUICE_URL={url} SLUICE_TOKEN={tokens[Role.OPERATOR]}", soft_wrap=True)
-    console.print("The tokens are good until this ends, with Ctrl-C. Nothing is kept.")
+    console.print("Stop with Ctrl-C. The tokens are valid until then, and nothing is saved.")

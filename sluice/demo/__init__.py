@@ -1,1 +1,1 @@
-"""The demonstration: made-up traffic, the local cloud, and what became of it."""
+"""The demonstration: made-up traffic, sent through the local cloud, and a summary of the outcome."""

@@ -1,4 +1,4 @@
-"""Made-up visitors and attackers, each a generator of requests in order of time; repeatable for a seed."""
+"""Made-up visitors and attackers. Each generates its requests in order of time; the same seed repeats them."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,8 +11,10 @@ BROWSER = "Mozilla/5.0%20(Windows%20NT%2010.0;%20Win64;%20x64)%20AppleWebKit/537
 
 @dataclass(frozen=True, slots=True)
 class Request:
+    """A request of an actor."""
+
     at: float
-    """Seconds from the start."""
+    """Seconds since the start."""
     address: str
     path: str = "/"
     method: str = "GET"
@@ -22,17 +24,19 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """A kind of client. ``networks`` are what an attacker is to be blocked as; a bystander is never to be."""
+    """A client, or several that share an address."""
 
     name: str
+    """Kind of client."""
     attacker: bool
     networks: tuple[str, ...]
+    """Networks under which an attacker must be blocked, and a bystander must not."""
     requests: Callable[[], Iterator[Request]]
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A request and whose it is, or a record that is no log line at all."""
+    """A request and its actor, or a record that is not a log line."""
 
     at: float
     actor: str
@@ -43,7 +47,7 @@ class Hit:
 def steady(
     rng: Random, address: Callable[[], str], rate: float, start: float, end: float, **request: object
 ) -> Iterator[Request]:
-    """``rate`` requests a second from ``start`` to ``end``, a little unevenly."""
+    """Yields ``rate`` requests per second from ``start`` to ``end``, slightly uneven."""
     at = start
     while at < end:
         yield Request(at, address(), **request)  # type: ignore[arg-type]
@@ -51,7 +55,7 @@ def steady(
 
 
 def browsing(rng: Random, address: str, end: float, pause: tuple[float, float]) -> Iterator[Request]:
-    """Page loads, each a burst of objects within a second or two, and a while of reading after each."""
+    """Yields page loads: a burst of requests within a second or two, then a pause for reading."""
     at = rng.uniform(0, pause[1])
     while at < end:
         yield Request(at, address, rng.choice(("/", "/news", "/shop", "/contact")))
@@ -62,15 +66,15 @@ def browsing(rng: Random, address: str, end: float, pause: tuple[float, float]) 
 
 
 def cast(seed: int, seconds: float) -> list[Actor]:
-    """Everybody who takes part. Attacks begin after a few seconds and are over well before ``seconds``."""
-    over = seconds * 0.72
+    """Returns all actors. Attacks begin after a few seconds and end well before ``seconds``."""
+    over = seconds * 0.72  # leaves time for the last blocks to be lifted
 
     def actor(
         name: str, attacker: bool, networks: tuple[str, ...], play: Callable[[Random], Iterator[Request]]
     ) -> Actor:
         return Actor(name, attacker, networks, lambda: play(Random(f"{seed}/{name}/{networks[0]}")))
 
-    def one(name: str, address: str, rate: float, start: float, end: float, **request: object) -> Actor:
+    def regular(name: str, address: str, rate: float, start: float, end: float, **request: object) -> Actor:
         attacker = name not in ("crawler", "health check")
         return actor(
             name, attacker, (f"{address}/32",), lambda rng: steady(rng, lambda: address, rate, start, end, **request)
@@ -81,7 +85,7 @@ def cast(seed: int, seconds: float) -> list[Actor]:
         return merge(*people, key=lambda request: request.at)
 
     def straddler(rng: Random) -> Iterator[Request]:
-        # Just under the limit on each side of the minute, nearly twice the limit across it.
+        # Just under the limit on each side of the minute boundary, nearly twice the limit across it.
         for number in range(96):
             yield Request(20 - 2.4 + number * 0.05 + rng.uniform(0, 0.02), "203.0.117.99", f"/api/item/{number}")
 
@@ -109,29 +113,29 @@ def cast(seed: int, seconds: float) -> list[Actor]:
     return [
         *visitors,
         actor("office", False, ("198.51.100.7/32",), office),
-        one("crawler", "66.249.66.1", 3, 0, seconds, agent="Mozilla/5.0%20(compatible;%20ExampleBot/2.1)"),
-        one("health check", "198.51.100.200", 20, 0, seconds, path="/healthz", agent="probe/1.0"),
-        one("flood", "203.0.113.1", 120, 5, over, path="/?cache=no"),
-        one("slow attacker", "203.0.114.2", 6, 3, over, path="/api/prices"),
+        regular("crawler", "66.249.66.1", 3, 0, seconds, agent="Mozilla/5.0%20(compatible;%20ExampleBot/2.1)"),
+        regular("health check", "198.51.100.200", 20, 0, seconds, path="/healthz", agent="probe/1.0"),
+        regular("flood", "203.0.113.1", 120, 5, over, path="/?cache=no"),
+        regular("slow attacker", "203.0.114.2", 6, 3, over, path="/api/prices"),
         actor("straddler", True, ("203.0.117.99/32",), straddler),
         actor("rotating IPv6", True, ("2001:db8:bad:1::/64",), rotating),
         *bots,
         actor("scraper fleet", True, ("192.0.2.0/24",), scrapers),
-        one("login guesser", "203.0.115.3", 1.2, 4, over, path="/login", method="POST", status=401),
-        one("404 scanner", "203.0.116.4", 2.5, 4, over, path="/.env", status=404, agent="-"),
+        regular("login guesser", "203.0.115.3", 1.2, 4, over, path="/login", method="POST", status=401),
+        regular("404 scanner", "203.0.116.4", 2.5, 4, over, path="/.env", status=404, agent="-"),
     ]
 
 
 ALLOWED = (("198.51.100.200/32", "health check"),)
-"""The allowlist of the demo."""
+"""The demo's allowlist: networks and comments."""
 
 
 def garbage(seed: int, seconds: float) -> Iterator[Hit]:
-    """Records that are no log lines: noise, cut lines, lines with a wrong address or time."""
+    """Yields records that are not log lines: noise, truncated lines, lines with a bad address or time."""
     rng = Random(f"{seed}/garbage")
     at = 0.0
     while at < seconds:
-        piece = rng.choice(
+        record = rng.choice(
             (
                 rng.randbytes(40),
                 b"1760000000.123\t192.0.2.1",
@@ -141,12 +145,12 @@ def garbage(seed: int, seconds: float) -> Iterator[Hit]:
                 b'{"timestamp": "now"}',
             )
         )
-        yield Hit(at, "garbage", None, piece)
+        yield Hit(at, "garbage", None, record)
         at += rng.expovariate(4)
 
 
 def play(actors: list[Actor], seed: int, seconds: float) -> Iterator[Hit]:
-    """Everybody's requests in order of time."""
+    """Yields the requests of all actors, and garbage, in order of time."""
 
     def hits(actor: Actor) -> Iterator[Hit]:
         return (Hit(request.at, actor.name, request) for request in actor.requests() if request.at < seconds)
@@ -154,8 +158,8 @@ def play(actors: list[Actor], seed: int, seconds: float) -> Iterator[Hit]:
     return merge(*map(hits, actors), garbage(seed, seconds), key=lambda hit: hit.at)
 
 
-def line(request: Request, time: float, status: int, number: int) -> bytes:
-    """A real-time log line of the default fields."""
+def log_line(request: Request, time: float, status: int, number: int) -> bytes:
+    """Returns a real-time log line with the default fields. ``number`` makes its request id unique."""
     return (
         f"{time:.3f}\t{request.address}\t{status}\t{request.method}\twww.example.com\t{request.path}"
         f"\tdemo-{number:012d}==\t{request.agent}\t-\n"

@@ -1,7 +1,7 @@
-"""How long a block took: from the offending record being readable in Kinesis to the update of the IP set.
+"""Time to block: from the offending record being readable in Kinesis to the update of the IP set.
 
-Which record offended is found by an exact look at what had become readable, record by record, and owes nothing to
-the code that is measured but decoding and scope.
+The offending record is found by an exact search through the records in the order they became readable. Of the code
+being measured, only decoding and scopes are used.
 """
 
 from bisect import bisect_left, insort
@@ -14,81 +14,86 @@ from chalicelib.core.rules import Rule
 from chalicelib.core.state import Block
 
 KEPT_S = 120
-"""How long records are kept beyond the longest window, for blocks that are still on their way."""
+"""Seconds that records are kept beyond the longest window, for blocks not published yet."""
+
+Offence = tuple[str, str]
+"""Rule and network of a block."""
 
 
 def first_over(times_ms: Iterable[int], limit: int, window_ms: int) -> int | None:
-    """Index of the first time with which more than ``limit`` of those so far lie within less than ``window_ms``.
+    """Returns the index of the first time with which more than ``limit`` so far lie within less than ``window_ms``.
 
     >>> first_over([0, 900, 100, 1000], 2, 1000)
     2
     >>> first_over([0, 500, 1000], 2, 1000) is None
     True
     """
-    held: list[int] = []
+    past: list[int] = []
     for index, time in enumerate(times_ms):
-        at = bisect_left(held, time)
-        insort(held, time)
+        at = bisect_left(past, time)
+        insort(past, time)
         for start in range(max(0, at - limit), at + 1):
             end = start + limit
-            if end < len(held) and held[end] - held[start] < window_ms:
+            if end < len(past) and past[end] - past[start] < window_ms:
                 return index
     return None
 
 
 class Latency:
-    """Measures blocks as they come; of a client and rule only the first."""
+    """Measures blocks as they are published: the first for each client and rule."""
 
     def __init__(self, decoder: BatchDecoder, rules: Sequence[Rule]) -> None:
         self._decoder = decoder
         self._rules = {rule.name: rule for rule in rules}
         self._prefixes = {rule.name: PrefixMemo(rule.ipv4, rule.ipv6) for rule in rules}
         self._arrivals: deque[tuple[float, bytes]] = deque()
-        self._measured: set[tuple[str, str]] = set()
+        self._measured: set[Offence] = set()
         self.seconds: list[float] = []
 
     def arrived(self, moment: float, record: bytes) -> None:
-        """``record`` is readable from ``moment`` on, in epoch seconds; moments never go back."""
+        """Notes that ``record`` is readable from ``moment`` (epoch seconds), which never decreases."""
         self._arrivals.append((moment, record))
 
     def settle(self, blocks: Iterable[Block], updates: Sequence[tuple[float, str, frozenset[str]]]) -> None:
-        """Measures ``blocks`` against the IP set ``updates`` (time, name, addresses), and lets old records go."""
-        fresh = {}
+        """Measures ``blocks`` against the IP set ``updates`` (time, name, addresses) and discards old records."""
+        published: dict[Offence, float | None] = {}
         for block in blocks:
-            who = (block.rule, block.network)
-            if block.rule in self._rules and who not in self._measured:
-                self._measured.add(who)
-                fresh[who] = _published_at(block, updates)
-        offended = self._offended(fresh.keys()) if fresh else {}
+            offence = (block.rule, block.network)
+            if block.rule in self._rules and offence not in self._measured:
+                self._measured.add(offence)
+                published[offence] = _published_at(block, updates)
+        readable = self._readable_at(published.keys()) if published else {}
         self.seconds += [
-            max(0.0, published - offended[who]) for who, published in fresh.items() if published and who in offended
+            max(0.0, moment - readable[offence])
+            for offence, moment in published.items()
+            if moment and offence in readable
         ]
         longest = max((rule.window_s for rule in self._rules.values()), default=0)
         while self._arrivals and self._arrivals[0][0] < self._arrivals[-1][0] - longest - KEPT_S:
             self._arrivals.popleft()
 
-    def _offended(self, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], float]:
-        """When the record that put each client over its rule's limit could be read."""
-        names = {(rule, parse_network(network).network_address.packed): (rule, network) for rule, network in wanted}
-        rules = {self._rules[rule] for rule, _ in wanted}
-        seen: dict[tuple[str, str], list[tuple[int, float]]] = {}
+    def _readable_at(self, offences: Collection[Offence]) -> dict[Offence, float]:
+        """Returns when the record that exceeded the limit became readable, for each offence."""
+        by_client = {(rule, parse_network(name).network_address.packed): (rule, name) for rule, name in offences}
+        rules = {self._rules[rule] for rule, _ in offences}
+        requests_of: dict[Offence, list[tuple[int, float]]] = {}
         for moment, record in self._arrivals:
             for requests in self._decoder.decode([record]).requests:
                 for rule in rules:
-                    who = names.get((rule.name, self._prefixes[rule.name][requests.clients[0]]))
-                    if who is not None and rule.scope.rows(requests) != ():
-                        seen.setdefault(who, []).append((requests.times[0], moment))
+                    offence = by_client.get((rule.name, self._prefixes[rule.name][requests.clients[0]]))
+                    if offence is not None and rule.scope.rows(requests) != ():
+                        requests_of.setdefault(offence, []).append((requests.times[0], moment))
         moments = {}
-        for who, requests_seen in seen.items():
-            rule = self._rules[who[0]]
-            index = first_over((time for time, _ in requests_seen), rule.limit, rule.window_s * 1000)
+        for offence, arrivals in requests_of.items():
+            rule = self._rules[offence[0]]
+            index = first_over((time for time, _ in arrivals), rule.limit, rule.window_s * 1000)
             if index is not None:
-                moments[who] = requests_seen[index][1]
+                moments[offence] = arrivals[index][1]
         return moments
 
 
 def _published_at(block: Block, updates: Sequence[tuple[float, str, frozenset[str]]]) -> float | None:
-    """When an IP set first held the block."""
+    """Returns when an IP set first held the block, or None."""
     network = block.network_value()
     for moment, _, addresses in updates:
         if moment < block.blocked_at:

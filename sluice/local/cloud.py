@@ -1,94 +1,44 @@
 """The local cloud: stream, tables, IP sets, and the event source mappings that invoke the deployed handlers.
 
-It does what Lambda does as far as Sluice can tell: JSON events of at most 6 MB and 10,000 records of one shard, one
-batch in flight a shard, a failed batch delivered again and cut anew, parent shards before their children, several
-containers, the state table's stream, the schedule.
+It imitates Lambda as far as Sluice can observe it: JSON events of at most 6 MB and 10,000 records of one shard, one
+batch in flight per shard, failed batches delivered again with other bounds, parent shards before their children,
+several containers, the state table's stream, and the schedule.
 """
 
-from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from random import Random
-from typing import Any
 
-from chalicelib import handlers as deployed
+from chalicelib import handlers
 from chalicelib.bootstrap import Services, World, compose, running_in
 from chalicelib.config import Config, read_config
 from chalicelib.core.rules import RuleSet, parse_rules
-from chalicelib.core.state import ACTIVE, Allow, Block, StoredRules
-from chalicelib.edges.state_table import attributes_of
+from chalicelib.core.state import ACTIVE, Allow, StoredRules
 from chalicelib.edges.waf_ip_sets import WafIpSets
-from chalicelib.pipeline.enforce import EnforceReport
-from chalicelib.pipeline.ingest import Report
-from chalicelib.pipeline.publish import PublishReport
-from chalicelib.pipeline.sweep import SweepReport
 from chalicelib.ports import Item
-from sluice.local.kinesis import Record, Shard, Stream
+from sluice.local.events import MOST_BYTES, MOST_RECORDS, RECORD_FRAME, kinesis_event, schedule_event, state_event
+from sluice.local.kinesis import Shard, Stream, StreamRecord
 from sluice.local.loop import Bell, Clock, Loop
-from sluice.local.memory import MemoryStateStore, MemoryTallyLogs, StateChange
+from sluice.local.stores import MemoryStateStore, MemoryTallyLogs, StateChange
+from sluice.local.telemetry import ReportTotals
 from sluice.local.waf import WafStandIn
 
 POLL_S = 1.0
-"""Lambda polls each shard of a stream once a second."""
+"""Seconds between polls of a Kinesis shard (Lambda polls each shard once per second)."""
 
 STATE_POLL_S = 0.25
-"""And each shard of a table's stream four times a second."""
+"""Seconds between polls of the state table's stream (Lambda polls each shard four times per second)."""
 
 SWEEP_S = 60.0
-MOST_RECORDS = 10_000
-MOST_BYTES = 6_000_000
-RECORD_FRAME = 460
-"""Bytes of a record in an event, besides its base64."""
+STATE_BATCH = {"enforce": 100, "publish": 1000}
+"""Most state changes per event, by function."""
 
-STATE_RECORDS = {"enforce": 100, "publish": 1000}
 MOST_FAILURES = 100
-
-
-@dataclass(slots=True)
-class Telemetry:
-    """Adds up what the handlers report, and passes it on."""
-
-    ingests: Report = field(default_factory=Report)
-    batches: int = 0
-    blocks: list[Block] = field(default_factory=list)
-    lifted: list[Block] = field(default_factory=list)
-    outcomes: dict[str, int] = field(default_factory=dict)
-    failures: list[str] = field(default_factory=list)
-    publish_conflicts: int = 0
-    overflow: int = 0
-    """Blocks that the IP sets had no room for at the last publish."""
-    breaker_opened: bool = False
-    rules_problem: str | None = None
-
-    def ingested(self, report: Report, rules_problem: str | None) -> None:
-        total = self.ingests
-        for name in ("records", "requests", "late", "replayed", "repeats", "conflicts", "dropped"):
-            setattr(total, name, getattr(total, name) + getattr(report, name))
-        total.malformed.update(report.malformed)
-        total.samples = (total.samples + report.samples)[-10:]
-        total.view_entries = report.view_entries
-        total.lag_ms = max(total.lag_ms, report.lag_ms)
-        self.batches += 1
-        self.rules_problem = rules_problem
-
-    def enforced(self, report: EnforceReport) -> None:
-        self.blocks += report.blocks
-        self.breaker_opened |= report.breaker_opened
-        for outcome, number in report.outcomes.items():
-            self.outcomes[outcome] = self.outcomes.get(outcome, 0) + number
-
-    def published(self, report: PublishReport) -> None:
-        self.failures += report.failures
-        self.publish_conflicts += report.conflicts
-        self.overflow = report.wanted.overflow
-
-    def swept(self, report: SweepReport) -> None:
-        self.lifted += report.lifted
+"""Failed invocations that are retried; the next one raises, so that a broken handler ends the run."""
 
 
 class LocalCloud:
-    """A deployed Sluice, in one process."""
+    """A deployed Sluice in one process."""
 
     def __init__(
         self,
@@ -101,7 +51,10 @@ class LocalCloud:
         settings: Mapping[str, str] | None = None,
         allow: Sequence[tuple[str, str]] = (),
     ) -> None:
-        """``rules`` in TOML (raises RulesError); ``allow``: networks and comments for the allowlist."""
+        """``rules``: TOML text. ``allow``: pairs of network and comment for the allowlist.
+
+        Raises RulesError, ConfigError.
+        """
         self.rules: RuleSet = parse_rules(rules)
         self.loop = Loop(clock)
         self.random = Random(seed)
@@ -109,7 +62,7 @@ class LocalCloud:
         self.tally_logs = MemoryTallyLogs()
         self.state = MemoryStateStore()
         self.waf = WafStandIn(clock.now, self.loop.sleep)
-        self.telemetry = Telemetry()
+        self.telemetry = ReportTotals()
         sets = {
             f"IP_SETS_V{family}": "{Name}/{Id}".format(
                 **self.waf.create_ip_set(
@@ -122,7 +75,7 @@ class LocalCloud:
         self.world = World(
             tally_logs=self.tally_logs,
             state=self.state,
-            ip_sets=WafIpSets(self.waf, self.config.waf_scope),  # type: ignore[arg-type] # the calls it makes are there
+            ip_sets=WafIpSets(self.waf, self.config.waf_scope),  # type: ignore[arg-type] # has the calls it makes
             clock=clock.now,
             sleep=self.loop.sleep,
             telemetry=self.telemetry,
@@ -141,16 +94,16 @@ class LocalCloud:
         self.invocation_failures: list[str] = []
 
     def container(self) -> Services:
-        """One more container, cold."""
+        """Returns a new, cold container."""
         return compose(self.config, self.world)
 
     def deploy(self) -> None:
-        """Replaces every container by a cold one; what runs goes on to its end in the old one."""
+        """Replaces every container with a cold one; running invocations finish in the old one."""
         self._ingesters = [self.container() for _ in range(self._containers)]
         self._others = {name: self.container() for name in ("enforce", "publish", "sweep")}
 
     def start(self) -> None:
-        """Maps the event sources to the handlers."""
+        """Connects the event sources to the handlers."""
         now = self.now()
         for function in self._waiting:
             deliver = partial(self._deliver, function)
@@ -160,7 +113,7 @@ class LocalCloud:
         self.loop.every(SWEEP_S, self._sweep, first=now + 2)
 
     def put(self, line: bytes, shard: Shard | None = None) -> None:
-        """One Kinesis record, readable from now on; in ``shard``, or in any."""
+        """Puts a record into ``shard``, or into a random one; it can be read at once."""
         shard = self.stream.put(line, self.now(), shard)
         if shard.id not in self._polls:
             phase = self.random.uniform(0, POLL_S)
@@ -172,17 +125,17 @@ class LocalCloud:
 
     @property
     def backlog(self) -> int:
-        """Records that have not been ingested, and state changes that have not been delivered."""
+        """Number of records not ingested yet and state changes not delivered yet."""
         records = sum(len(shard.records) for shard in self.stream.shards.values())
         return records + len(self.state.changes) + sum(map(len, self._waiting.values()))
 
     def _poll(self, shard: Shard) -> bool:
-        """Delivers what a shard holds; a failed batch is delivered again at the next poll, cut elsewhere."""
+        """Delivers a shard's records; a failed batch is delivered again at the next poll, cut elsewhere."""
         if any(self.stream.shards[parent].records for parent in shard.parents):
             return True
         while records := self._cut(shard):
             event = kinesis_event(self.stream.name, shard.id, records)
-            if not self._invoke(self.random.choice(self._ingesters), partial(deployed.ingest, event, None)):
+            if not self._invoke(self.random.choice(self._ingesters), partial(handlers.ingest, event, None)):
                 self._retries[shard.id] = self.random.randint(1, len(records))
                 return True
             self._retries.pop(shard.id, None)
@@ -190,26 +143,27 @@ class LocalCloud:
             self.loop.sleep(0)
         return False
 
-    def _cut(self, shard: Shard) -> list[Record]:
-        taken: list[Record] = []
+    def _cut(self, shard: Shard) -> list[StreamRecord]:
+        batch: list[StreamRecord] = []
         size = 0
         for record in shard.records[: self._retries.get(shard.id, MOST_RECORDS)]:
             size += len(record.data) * 4 // 3 + RECORD_FRAME
-            if taken and size > MOST_BYTES:
+            if batch and size > MOST_BYTES:
                 break
-            taken.append(record)
-        return taken
+            batch.append(record)
+        return batch
 
     def _deliver(self, function: str) -> bool:
-        """Delivers changes of the state table to one of the functions that listen to its stream."""
-        for each in self._waiting.values():
-            each.extend(self.state.changes)
+        """Delivers state changes to one of the functions that read the state table's stream."""
+        for queue in self._waiting.values():
+            queue.extend(self.state.changes)
         self.state.changes.clear()
         waiting = self._waiting[function]
-        while some := waiting[: STATE_RECORDS[function]]:
-            if not self._invoke(self._others[function], partial(getattr(deployed, function), state_event(some), None)):
+        handler = getattr(handlers, function)
+        while batch := waiting[: STATE_BATCH[function]]:
+            if not self._invoke(self._others[function], partial(handler, state_event(batch), None)):
                 return True
-            del waiting[: len(some)]
+            del waiting[: len(batch)]
         return False
 
     def _ring_deliveries(self) -> None:
@@ -217,10 +171,10 @@ class LocalCloud:
             bell.ring()
 
     def _sweep(self) -> None:
-        self._invoke(self._others["sweep"], partial(deployed.sweep, schedule_event(), None))
+        self._invoke(self._others["sweep"], partial(handlers.sweep, schedule_event(), None))
 
     def _invoke(self, container: Services, handler: Callable[[], object]) -> bool:
-        """Whether the invocation succeeded; as in Lambda, an error costs a retry and nothing else."""
+        """Returns whether the invocation succeeded; as in Lambda, an error only causes a retry."""
         try:
             with running_in(container):
                 handler()
@@ -230,57 +184,3 @@ class LocalCloud:
                 raise
             return False
         return True
-
-
-def kinesis_event(stream: str, shard: str, records: Sequence[Record]) -> dict[str, Any]:
-    """The event Lambda makes of ``records``."""
-    arn = f"arn:aws:kinesis:us-east-1:000000000000:stream/{stream}"
-    return {
-        "Records": [
-            {
-                "kinesis": {
-                    "kinesisSchemaVersion": "1.0",
-                    "partitionKey": "0",
-                    "sequenceNumber": str(record.sequence),
-                    "data": b64encode(record.data).decode(),
-                    "approximateArrivalTimestamp": round(record.arrived, 3),
-                },
-                "eventSource": "aws:kinesis",
-                "eventVersion": "1.0",
-                "eventID": f"{shard}:{record.sequence}",
-                "eventName": "aws:kinesis:record",
-                "invokeIdentityArn": "arn:aws:iam::000000000000:role/sluice-ingest",
-                "awsRegion": "us-east-1",
-                "eventSourceARN": arn,
-            }
-            for record in records
-        ]
-    }
-
-
-def schedule_event() -> dict[str, Any]:
-    """The event of the schedule."""
-    event = dict.fromkeys(("version", "account", "region", "id", "time"), "0")
-    return {**event, "source": "aws.events", "detail-type": "Scheduled Event", "detail": {}, "resources": []}
-
-
-def state_event(changes: Sequence[StateChange]) -> dict[str, Any]:
-    """The event Lambda makes of changes of the state table."""
-    return {"Records": [_state_record(change) for change in changes]}
-
-
-def _state_record(change: StateChange) -> dict[str, Any]:
-    item = change.new or change.old
-    assert item is not None
-    images = {"OldImage": change.old, "NewImage": change.new}
-    name = "MODIFY" if change.old and change.new else "INSERT" if change.new else "REMOVE"
-    return {
-        "eventName": name,
-        "eventSource": "aws:dynamodb",
-        "awsRegion": "us-east-1",
-        "dynamodb": {
-            "Keys": {"kind": {"S": item.kind}, "id": {"S": item.id}},
-            "StreamViewType": "NEW_AND_OLD_IMAGES",
-            **{image: attributes_of(held) for image, held in images.items() if held is not None},
-        },
-    }

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.state import Allow, Block
-from sluice.local.memory import StateChange
+from sluice.local.stores import StateChange
 from tests.support.simulation.ingesting import Made, Violation, judge_counts, judge_detections, offenders
 from tests.support.simulation.publishing import wanted
 

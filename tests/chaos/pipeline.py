@@ -14,9 +14,9 @@ from chalicelib.core.rules import RuleSet, parse_rules
 from chalicelib.core.state import Allow, Block
 from chalicelib.pipeline.log_follower import EXPIRE_MS
 from chalicelib.ports import Conflict, Item, Unavailable
-from sluice.local.cloud import Telemetry
 from sluice.local.kinesis import Shard
-from sluice.local.memory import StateChange
+from sluice.local.stores import StateChange
+from sluice.local.telemetry import ReportTotals
 from sluice.local.waf import WafStandIn
 from tests.chaos.judging import MANUAL_BLOCK, Judge
 from tests.chaos.mishaps import BETWEEN_PHASES, WORLD, Mishap, Mishaps, plan
@@ -308,7 +308,7 @@ class Chaos(Ingesting):
             ip_sets=self.ip_sets,
             clock=lambda: self.schedule.now + skew,
             sleep=self.schedule.sleep,
-            telemetry=Telemetry(),
+            telemetry=ReportTotals(),
         )
         services = compose(self.config, world)
         if self.broken is not None:

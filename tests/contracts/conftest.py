@@ -14,8 +14,8 @@ from chalicelib.edges.events import state_changes
 from chalicelib.edges.state_table import StateTable
 from chalicelib.edges.tally_table import TallyTable
 from chalicelib.ports import Conflict, StateStore, StreamChange, TallyLogs
-from sluice.local.cloud import state_event
-from sluice.local.memory import MemoryStateStore, MemoryTallyLogs
+from sluice.local.events import state_event
+from sluice.local.stores import MemoryStateStore, MemoryTallyLogs
 from tests.support.tables import Tables, stream_event, streams_client
 
 AWS = ("moto", "dynamodb-local")

@@ -21,8 +21,9 @@ from chalicelib.edges.state_table import StateTable
 from chalicelib.edges.tally_table import TallyTable
 from chalicelib.pipeline.ingest import Batch, Report
 from chalicelib.ports import Item, LogItem
-from sluice.local.cloud import MOST_BYTES, RECORD_FRAME, Telemetry, kinesis_event
-from sluice.local.kinesis import Record
+from sluice.local.events import MOST_BYTES, RECORD_FRAME, kinesis_event
+from sluice.local.kinesis import StreamRecord
+from sluice.local.telemetry import ReportTotals
 from tests.support.tables import Call, Tables, calls_of, write_units
 
 NOW = 1_760_000_000
@@ -59,7 +60,7 @@ class Container:
                 ip_sets=None,  # type: ignore[arg-type] # ingest publishes nothing
                 clock=self.clock,
                 sleep=self.clock.sleep,
-                telemetry=Telemetry(),
+                telemetry=ReportTotals(),
             ),
         )
 
@@ -115,7 +116,7 @@ class Shard:
         records = []
         for data in lines:
             self._sequence += 1
-            records.append(Record(self._sequence, data, arrived))
+            records.append(StreamRecord(self._sequence, data, arrived))
         return kinesis_event("sluice-logs", self._name, records)
 
     def batch(self, lines: list[bytes], arrived: float) -> Batch:

@@ -8,9 +8,9 @@ from pathlib import Path
 from chalicelib.core.tokens import Role
 from sluice.commands.dev import FIRST_ATTACK_S, SITE_RULES
 from sluice.demo.actors import ALLOWED
-from sluice.demo.endless import open_all_hours
-from sluice.demo.run import TICK_S, Traffic
-from sluice.local.opened import OpenCloud
+from sluice.demo.edge import TICK_S, EdgeTraffic
+from sluice.demo.endless import endless_hits
+from sluice.local.served import ServedCloud
 from tests.support.browser import chromium, executable, sign_in
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
@@ -42,8 +42,8 @@ def main() -> None:
     found = executable()
     if found is None:
         sys.exit("Chromium is not installed")
-    opened = OpenCloud(rules=SITE_RULES.read_text(encoding="utf-8"), start=time.time() - PAST_S, allow=ALLOWED)
-    traffic = Traffic(opened.cloud, open_all_hours(1, start_in=FIRST_ATTACK_S), seed=1)
+    opened = ServedCloud(rules=SITE_RULES.read_text(encoding="utf-8"), start=time.time() - PAST_S, allow=ALLOWED)
+    traffic = EdgeTraffic(opened.cloud, endless_hits(1, start_in=FIRST_ATTACK_S), seed=1)
     opened.cloud.loop.every(TICK_S, traffic.tick, first=opened.cloud.now())
     opened.run(time.time())
     token = opened.token("alice", Role.OPERATOR)

@@ -15,7 +15,7 @@ from chalicelib.config import Config, read_config
 from chalicelib.core.state import ACTIVE, StoredRules
 from chalicelib.core.tally import unpack
 from chalicelib.ports import Item
-from sluice.local.cloud import Telemetry
+from sluice.local.telemetry import ReportTotals
 from sluice.local.waf import WafStandIn
 from tests.support import kinesis_local as local
 from tests.support.event_source_mapping import Mappings
@@ -73,7 +73,7 @@ class Site:
     tables: Tables
     waf: WafStandIn
     clock: Clock
-    telemetry: Telemetry
+    telemetry: ReportTotals
     mappings: Mappings = field(init=False)
     put_records: int = 0
 
@@ -133,7 +133,7 @@ def site(
         }.items():
             monkeypatch.setenv(name, value)
         world = aws(config)
-        telemetry = Telemetry()
+        telemetry = ReportTotals()
         streams = streams_client(dynamodb_local)
         site = Site(
             config=config,

@@ -13,8 +13,8 @@ from chalicelib.core.rules import Rule, parse_rules
 from chalicelib.core.state import ACTIVE, Detection, StoredRules
 from chalicelib.pipeline.ingest import Batch
 from chalicelib.ports import Item
-from sluice.local.cloud import Telemetry
-from sluice.local.memory import MemoryStateStore, MemoryTallyLogs
+from sluice.local.stores import MemoryStateStore, MemoryTallyLogs
+from sluice.local.telemetry import ReportTotals
 
 NOW_MS = 1_760_000_000_000
 CLIENTS = ["192.0.2.1", "192.0.2.2", "192.0.3.1", "2001:db8::1", "2001:db8::2"]
@@ -103,7 +103,7 @@ def detected(text: str, batches: list[Delivered], sample_rate: int) -> set[tuple
         ip_sets=None,  # type: ignore[arg-type]
         clock=lambda: NOW_MS / 1000,
         sleep=lambda seconds: None,
-        telemetry=Telemetry(),
+        telemetry=ReportTotals(),
     )
     warm: dict[int, Services] = {}
     for number, batch in enumerate(batches):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import app as deployed
 from chalicelib.bootstrap import Services, running_in
-from sluice.local.cloud import kinesis_event, schedule_event
-from sluice.local.kinesis import Record
+from sluice.local.events import kinesis_event, schedule_event
+from sluice.local.kinesis import StreamRecord
 from tests.support.tables import StreamsClient, stream_event
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Mappings:
         while self.ingest() + self.listen() or self.read < records:
             assert time.monotonic() < give_up, f"{self.read} of {records} records came within {SETTLE_WITHIN_S} s"
 
-    def _records(self, shard: str, most: int) -> tuple[Sequence[Record], bool]:
+    def _records(self, shard: str, most: int) -> tuple[Sequence[StreamRecord], bool]:
         """The next of a shard, and whether it has ended."""
         after: Any = {"ShardIteratorType": "TRIM_HORIZON"}
         if shard in self._after:
@@ -95,7 +95,7 @@ class Mappings:
         iterator = self._kinesis.get_shard_iterator(StreamName=self._stream, ShardId=shard, **after)["ShardIterator"]
         answer = self._kinesis.get_records(ShardIterator=iterator, Limit=most)
         records = [
-            Record(int(r["SequenceNumber"]), r["Data"], r["ApproximateArrivalTimestamp"].timestamp())
+            StreamRecord(int(r["SequenceNumber"]), r["Data"], r["ApproximateArrivalTimestamp"].timestamp())
             for r in answer["Records"]
         ]
         return records, "NextShardIterator" not in answer

@@ -10,7 +10,7 @@ from typing import Any
 from chalicelib.core.state import Block
 from chalicelib.core.tokens import Role
 from chalicelib.ports import Item
-from sluice.local.opened import OpenCloud
+from sluice.local.served import ServedCloud
 
 RULES = """
 [[rule]]
@@ -34,7 +34,7 @@ STEP_S = 0.05
 class Site:
     """What a test does to the running cloud, and sees of it."""
 
-    def __init__(self, opened: OpenCloud) -> None:
+    def __init__(self, opened: ServedCloud) -> None:
         self._opened = opened
         self.url = opened.url
         self.operator = opened.token("alice", Role.OPERATOR)
@@ -80,7 +80,7 @@ class Site:
         return set(self.do(lambda: [a for held in self._opened.cloud.waf.published().values() for a in held]))
 
     def revoke_all(self) -> None:
-        self.do(self._opened.kept.clear)
+        self.do(self._opened.tokens.clear)
 
     @staticmethod
     def eventually(holds: Callable[[], bool]) -> None:
@@ -93,12 +93,12 @@ class Site:
 
 @contextmanager
 def open_site() -> Iterator[Site]:
-    ready: Future[OpenCloud] = Future()
+    ready: Future[ServedCloud] = Future()
     over = Event()
 
     def run() -> None:
         try:
-            opened = OpenCloud(rules=RULES, allow=[("198.51.100.0/24", "office")])
+            opened = ServedCloud(rules=RULES, allow=[("198.51.100.0/24", "office")])
         except BaseException as exc:
             ready.set_exception(exc)
             raise

@@ -6,7 +6,7 @@ from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Action, Escalation
 from chalicelib.core.state import Allow, Block, Breaker, Detection, History, Offender, Pause, Terms
 from chalicelib.ports import Conflict, Item, StreamChange, Write
-from sluice.local.memory import MemoryStateStore
+from sluice.local.stores import MemoryStateStore
 
 NOW = 1_760_000_000
 CLIENT = "192.0.2.1/32"

@@ -16,8 +16,9 @@ from chalicelib.edges.tally_table import _attributes as attributes_of_tally
 from chalicelib.pipeline.enforce import EnforceReport
 from chalicelib.pipeline.ingest import Batch, Report
 from chalicelib.ports import Item, LogItem, LogKey, Registry
-from sluice.local.cloud import Telemetry, state_event
-from sluice.local.memory import MemoryStateStore, MemoryTallyLogs
+from sluice.local.events import state_event
+from sluice.local.stores import MemoryStateStore, MemoryTallyLogs
+from sluice.local.telemetry import ReportTotals
 from tests.support.tables import write_units
 
 NOW = 1_760_000_000
@@ -110,7 +111,7 @@ class Target:
                 ip_sets=None,  # type: ignore[arg-type] # nothing is published here
                 clock=lambda: self.now,
                 sleep=lambda seconds: None,
-                telemetry=Telemetry(),
+                telemetry=ReportTotals(),
             ),
         )
 

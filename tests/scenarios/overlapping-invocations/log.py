@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 import app
 from chalicelib.bootstrap import running_in
 from chalicelib.ports import LogItem
-from sluice.local.cloud import LocalCloud, kinesis_event
+from sluice.local.cloud import LocalCloud
+from sluice.local.events import kinesis_event
 from tests.support.scenario_lines import Arrival, request
 
 

@@ -12,7 +12,7 @@ from chalicelib.core.state import Block, Detection, History, Offender, Terms
 from chalicelib.pipeline.enforce import Enforce
 from chalicelib.pipeline.sweep import Sweep
 from chalicelib.ports import Item, Unavailable
-from sluice.local.memory import MemoryStateStore
+from sluice.local.stores import MemoryStateStore
 from tests.support.simulation.ingesting import START, Violation
 from tests.support.simulation.ports import SwitchingStateStore
 from tests.support.simulation.schedule import Crash, Faults, Schedule, Task

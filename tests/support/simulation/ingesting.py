@@ -20,9 +20,9 @@ from chalicelib.core.tally import unpack
 from chalicelib.pipeline.ingest import Batch
 from chalicelib.pipeline.log_follower import DORMANT_MS, EXPIRE_MS
 from chalicelib.ports import Contended, Item, LogItem, Unavailable
-from sluice.local.cloud import Telemetry
-from sluice.local.kinesis import Record, Shard, Stream
-from sluice.local.memory import MemoryStateStore, StateChange
+from sluice.local.kinesis import Shard, Stream, StreamRecord
+from sluice.local.stores import MemoryStateStore, StateChange
+from sluice.local.telemetry import ReportTotals
 from tests.support.simulation.ports import LedgerTallyLogs, SwitchingStateStore, SwitchingTallyLogs
 from tests.support.simulation.schedule import Crash, Faults, Schedule, Task
 
@@ -260,7 +260,7 @@ class Ingesting:
             ip_sets=None,  # type: ignore[arg-type]
             clock=lambda: self.schedule.now + skew,
             sleep=self.schedule.sleep,
-            telemetry=Telemetry(),
+            telemetry=ReportTotals(),
         )
         services = compose(self.config, world)
         if self.broken is not None:
@@ -361,7 +361,7 @@ def _masked(client: str, prefix: int) -> str:
     return client if prefix == 32 else client.rpartition(".")[0] + ".0"
 
 
-def _batch(stream: str, shard: Shard, records: Sequence[Record]) -> Batch:
+def _batch(stream: str, shard: Shard, records: Sequence[StreamRecord]) -> Batch:
     return Batch(
         shard=f"{stream}/{shard.id}",
         sequences=[str(record.sequence) for record in records],

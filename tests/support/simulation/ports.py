@@ -6,7 +6,7 @@ from random import Random
 from chalicelib.core.addresses import Network
 from chalicelib.core.ipsets import IpSet
 from chalicelib.ports import IpSets, Item, LogItem, LogKey, Registry, StateStore, TallyLogs, Write
-from sluice.local.memory import MemoryTallyLogs
+from sluice.local.stores import MemoryTallyLogs
 from tests.support.simulation.schedule import Schedule
 
 

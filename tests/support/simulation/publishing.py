@@ -15,7 +15,7 @@ from chalicelib.edges.waf_ip_sets import WafIpSets
 from chalicelib.pipeline.publish import Publish
 from chalicelib.pipeline.sweep import Sweep
 from chalicelib.ports import Conflict, Delete, Item, Put, Unavailable
-from sluice.local.memory import MemoryStateStore
+from sluice.local.stores import MemoryStateStore
 from sluice.local.waf import WafStandIn
 from tests.support.simulation.ingesting import START, Violation
 from tests.support.simulation.ports import SwitchingIpSets, SwitchingStateStore

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from chalicelib.ports import Contended, StreamChange, Unavailable
-from sluice.local.memory import StateChange
+from sluice.local.stores import StateChange
 from tests.support.simulation.schedule import Crash, Schedule, Task
 
 Handler = Callable[[Sequence[StreamChange]], object]

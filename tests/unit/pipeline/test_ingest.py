@@ -14,7 +14,7 @@ from chalicelib.pipeline import log_follower as tailing
 from chalicelib.pipeline.ingest import Batch, Ingest
 from chalicelib.pipeline.log_follower import LARGEST_APPEND, RETENTION_MS, SKEW_MS, TRIES, LogFollower, TooLarge
 from chalicelib.ports import Contended, LogItem, LogKey, Registry, Unavailable
-from sluice.local.memory import MemoryTallyLogs
+from sluice.local.stores import MemoryTallyLogs
 
 NOW = 1_760_000_000_000
 SECOND = 1000

@@ -8,7 +8,7 @@ from chalicelib.core.rules import parse_rules
 from chalicelib.core.windows import View
 from chalicelib.pipeline.ingest import Batch, Ingest, Report
 from chalicelib.pipeline.log_follower import RETENTION_MS, SKEW_MS, LogFollower
-from sluice.local.memory import MemoryTallyLogs
+from sluice.local.stores import MemoryTallyLogs
 from tests.support.records import cloudfront, waf_text
 
 NOW_MS = 1_760_000_000_000

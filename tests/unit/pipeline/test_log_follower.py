@@ -11,7 +11,7 @@ from chalicelib.core.windows import View
 from chalicelib.pipeline import log_follower as tailing
 from chalicelib.pipeline.log_follower import DORMANT_MS, EXPIRE_MS, RETENTION_MS, BatchTally, LogFollower
 from chalicelib.ports import Conflict, LogItem, LogKey, Registry, Unavailable
-from sluice.local.memory import MemoryTallyLogs
+from sluice.local.stores import MemoryTallyLogs
 
 NOW = 1_760_000_000_000
 HOUR, MINUTE, SECOND = 3_600_000, 60_000, 1000

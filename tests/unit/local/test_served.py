@@ -6,12 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sluice.local.open_clock import OpenClock
+from sluice.local.served import ServedClock
 
 
 def test_a_clock_started_in_the_past_jumps_until_it_is_the_present():
     start = time.time() - 3600
-    clock = OpenClock(start)
+    clock = ServedClock(start)
     clock.wait_until(start + 1800)
     assert clock.now() == start + 1800
     clock.wait_until(time.time() + 0.01)
@@ -19,7 +19,7 @@ def test_a_clock_started_in_the_past_jumps_until_it_is_the_present():
 
 
 def test_a_call_is_made_by_the_thread_that_waits():
-    clock = OpenClock()
+    clock = ServedClock()
     with ThreadPoolExecutor(1) as others:
         asked = others.submit(clock.hand_over, threading.get_ident)
         while not asked.done():
@@ -28,7 +28,7 @@ def test_a_call_is_made_by_the_thread_that_waits():
 
 
 def test_what_a_call_raises_is_raised_where_it_was_asked_for():
-    clock = OpenClock()
+    clock = ServedClock()
     with ThreadPoolExecutor(1) as others:
         asked = others.submit(clock.hand_over, lambda: 1 // 0)
         while not asked.done():
@@ -37,7 +37,7 @@ def test_what_a_call_raises_is_raised_where_it_was_asked_for():
 
 
 def test_a_loop_that_is_late_still_answers():
-    clock = OpenClock()
+    clock = ServedClock()
     with ThreadPoolExecutor(1) as others:
         asked = others.submit(clock.hand_over, lambda: "answered")
         while not asked.done():

@@ -1,0 +1,72 @@
+"""Lambda events, built as AWS builds them: Kinesis batches, state-table stream batches, the schedule."""
+
+from base64 import b64encode
+from collections.abc import Sequence
+from typing import Any
+
+from chalicelib.edges.state_table import attributes_of
+from sluice.local.kinesis import StreamRecord
+from sluice.local.stores import StateChange
+
+MOST_RECORDS = 10_000
+"""Most records per Kinesis event (Lambda's limit on BatchSize)."""
+
+MOST_BYTES = 6_000_000
+"""Most bytes per event (Lambda's limit on an invocation payload is 6 MB)."""
+
+RECORD_FRAME = 460
+"""Bytes of a record in an event, besides its base64 data."""
+
+
+def kinesis_event(stream: str, shard: str, records: Sequence[StreamRecord]) -> dict[str, Any]:
+    """Returns the event Lambda makes of ``records`` of one shard."""
+    arn = f"arn:aws:kinesis:us-east-1:000000000000:stream/{stream}"
+    return {
+        "Records": [
+            {
+                "kinesis": {
+                    "kinesisSchemaVersion": "1.0",
+                    "partitionKey": "0",
+                    "sequenceNumber": str(record.sequence),
+                    "data": b64encode(record.data).decode(),
+                    "approximateArrivalTimestamp": round(record.arrived, 3),
+                },
+                "eventSource": "aws:kinesis",
+                "eventVersion": "1.0",
+                "eventID": f"{shard}:{record.sequence}",
+                "eventName": "aws:kinesis:record",
+                "invokeIdentityArn": "arn:aws:iam::000000000000:role/sluice-ingest",
+                "awsRegion": "us-east-1",
+                "eventSourceARN": arn,
+            }
+            for record in records
+        ]
+    }
+
+
+def schedule_event() -> dict[str, Any]:
+    """Returns the event of an EventBridge schedule."""
+    event = dict.fromkeys(("version", "account", "region", "id", "time"), "0")
+    return {**event, "source": "aws.events", "detail-type": "Scheduled Event", "detail": {}, "resources": []}
+
+
+def state_event(changes: Sequence[StateChange]) -> dict[str, Any]:
+    """Returns the event Lambda makes of changes in the state table's stream."""
+    return {"Records": [_state_record(change) for change in changes]}
+
+
+def _state_record(change: StateChange) -> dict[str, Any]:
+    item = change.new or change.old
+    assert item is not None
+    images = {"OldImage": change.old, "NewImage": change.new}
+    name = "MODIFY" if change.old and change.new else "INSERT" if change.new else "REMOVE"
+    return {
+        "eventName": name,
+        "eventSource": "aws:dynamodb",
+        "awsRegion": "us-east-1",
+        "dynamodb": {
+            "Keys": {"kind": {"S": item.kind}, "id": {"S": item.id}},
+            "StreamViewType": "NEW_AND_OLD_IMAGES",
+            **{name: attributes_of(image) for name, image in images.items() if image is not None},
+        },
+    }

@@ -1,0 +1,44 @@
+"""Telemetry of the local cloud: the handlers' reports, added up for the demo, the tests and the benchmarks."""
+
+from dataclasses import dataclass, field, replace
+
+from chalicelib.core.state import Block
+from chalicelib.pipeline.enforce import EnforceReport
+from chalicelib.pipeline.ingest import Report
+from chalicelib.pipeline.publish import PublishReport
+from chalicelib.pipeline.sweep import SweepReport
+
+
+@dataclass(slots=True)
+class ReportTotals:
+    """Sums of all reports since the start."""
+
+    ingests: Report = field(default_factory=Report)
+    """Without detections: a long run makes millions of them."""
+    blocks: list[Block] = field(default_factory=list)
+    lifted: list[Block] = field(default_factory=list)
+    outcomes: dict[str, int] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+    publish_conflicts: int = 0
+    overflow: int = 0
+    """Blocks that did not fit into the IP sets at the last publish."""
+    breaker_opened: bool = False
+    rules_problem: str | None = None
+
+    def ingested(self, report: Report, rules_problem: str | None) -> None:
+        self.ingests += replace(report, detections=[])
+        self.rules_problem = rules_problem
+
+    def enforced(self, report: EnforceReport) -> None:
+        self.blocks += report.blocks
+        self.breaker_opened |= report.breaker_opened
+        for outcome, number in report.outcomes.items():
+            self.outcomes[outcome] = self.outcomes.get(outcome, 0) + number
+
+    def published(self, report: PublishReport) -> None:
+        self.failures += report.failures
+        self.publish_conflicts += report.conflicts
+        self.overflow = report.wanted.overflow
+
+    def swept(self, report: SweepReport) -> None:
+        self.lifted += report.lifted
