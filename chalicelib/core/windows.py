@@ -6,7 +6,8 @@ add up to more than it. That makes G1 (never early) hold with no estimate, and a
 milliseconds fits into one window, G2 (never missed) as well.
 """
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
 from operator import itemgetter
@@ -39,29 +40,44 @@ def over_limit(slots: Slots, touched: Iterable[int], resolution: int, limit: int
     >>> over_limit({10: 2, 11: 1, 20: 1}, [20], resolution=10, limit=3) is None
     True
     """
-    # Moving a window to the left until its last slot is occupied only adds to it, so windows that end in an
-    # occupied slot are all that need looking at.
     marks = sorted(touched)
-    near = sorted(slot for slot in slots if marks[0] - resolution < slot < marks[-1] + resolution)
-    found = None
-    left = total = mark = 0
-    for last in near:
-        total += slots[last]
-        while near[left] <= last - resolution:
-            total -= slots[near[left]]
-            left += 1
-        while mark + 1 < len(marks) and marks[mark + 1] <= last:
-            mark += 1
-        if total > limit and last - resolution < marks[mark] <= last:
-            found = (total, left, last)
-    if found is None:
-        return None
-    count, left, last = found
-    since, rest = left, count
-    while rest - slots[near[since]] > limit:
-        rest -= slots[near[since]]
-        since += 1
-    return Window(count, near[left], last, near[since])
+    lowest, highest = marks[0] - resolution, marks[-1] + resolution
+    order = sorted([slot for slot in slots if lowest < slot < highest])
+    numbers = list(map(slots.__getitem__, order))
+    over = [window for window in walk_windows(order, numbers, resolution) if window[0] > limit]
+    for count, first, last in reversed(over):
+        if last - resolution < marks[bisect_right(marks, last) - 1] <= last:
+            since, rest = first, count
+            while rest - numbers[since] > limit:
+                rest -= numbers[since]
+                since += 1
+            return Window(count, order[first], last, order[since])
+    return None
+
+
+def walk_windows(order: Sequence[int], numbers: Sequence[int], resolution: int) -> Iterator[tuple[int, int, int]]:
+    """Yields ``(count, first, last)`` for the window of ``resolution`` slots that ends with each slot of ``order``.
+
+    ``order``: at least one slot, ascending; ``numbers``: the requests in each. A slot may be repeated: its requests
+    then enter one after the other. ``count``: the requests in the window so far; ``first``: the index of the window's
+    first slot in ``order``; ``last``: its last slot.
+
+    Windows that end in an occupied slot are all there is to examine: moving a window back until its last slot is
+    occupied never lowers its count.
+
+    >>> list(walk_windows([10, 11, 19, 20], [2, 1, 1, 1], resolution=10))
+    [(2, 0, 10), (3, 0, 11), (4, 0, 19), (3, 1, 20)]
+    """
+    first = count = 0
+    oldest = order[0]
+    for last, number in zip(order, numbers, strict=True):
+        count += number
+        gone = last - resolution
+        while oldest <= gone:
+            count -= numbers[first]
+            first += 1
+            oldest = order[first]
+        yield count, first, last
 
 
 @dataclass(frozen=True, slots=True)
