@@ -96,6 +96,29 @@ def count(keys: Iterable[bytes], times: Iterable[int], slot_ms: int) -> Clients:
     return clients
 
 
+def folded(slots: Slots, factor: int) -> Slots:
+    """Returns the same requests in slots ``factor`` times as long; ``slots`` itself if ``factor`` is 1.
+
+    >>> folded({19: 1, 20: 2, 29: 3}, 10)
+    {1: 1, 2: 5}
+    """
+    if factor == 1:
+        return slots
+    wide: Slots = {}
+    for slot, number in slots.items():
+        wide[slot // factor] = wide.get(slot // factor, 0) + number
+    return wide
+
+
+def add_slots(total: Slots, slots: Slots) -> None:
+    """Adds ``slots`` to ``total``, slot by slot."""
+    if total.keys().isdisjoint(slots):
+        total.update(slots)
+    else:
+        for slot, number in slots.items():
+            total[slot] = total.get(slot, 0) + number
+
+
 def pack(tally: Tally) -> bytes:
     """The packed form."""
     return zlib.compress(msgspec.msgpack.encode([_columns(counted) for counted in tally]), 1)

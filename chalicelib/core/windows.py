@@ -14,7 +14,7 @@ from operator import itemgetter
 
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Rule, RuleSet
-from chalicelib.core.tally import Clients, MeterTally, Slots, Tally
+from chalicelib.core.tally import Clients, MeterTally, Slots, Tally, add_slots, folded
 
 FULLEST_AFTER_DROP = 0.75
 
@@ -149,11 +149,8 @@ class Grid:
             held = stretch.get(key)
             if held is None:
                 stretch[key] = slots.copy()
-            elif held.keys().isdisjoint(slots):
-                held.update(slots)
             else:
-                for slot, more in slots.items():
-                    held[slot] = held.get(slot, 0) + more
+                add_slots(held, slots)
 
     def above(self, clients: Iterable[bytes], limit: int, lowest: int, highest: int) -> list[tuple[bytes, Slots]]:
         """Those of ``clients`` that may be over ``limit`` in a window that contains a slot of lowest..highest.
@@ -228,10 +225,10 @@ class View:
 
     def slots(self, source: Source, rule: Rule, client: bytes) -> Slots:
         """What is kept of one client, in the slots of ``rule``."""
-        found: Slots = {}
+        total: Slots = {}
         for grid in self._grids_of(source, rule):
-            _fold(grid.slots(client), rule.slot_ms // grid.slot_ms, found)
-        return found
+            add_slots(total, folded(grid.slots(client), rule.slot_ms // grid.slot_ms))
+        return total
 
     def _grids_of(self, source: Source, rule: Rule) -> list[Grid]:
         topic = rule.meter.topic
@@ -285,11 +282,12 @@ class View:
         grids = self._grids_of(source, rule)
         # A client spread over several grids (rules have just changed) may be above only with all of them together.
         only = limit if len(grids) == 1 else 0
-        found: dict[bytes, Slots] = {}
+        slots_by_client: dict[bytes, Slots] = {}
         for grid in grids:
-            for key, slots in grid.above(clients, only, first_ms // grid.slot_ms, last_ms // grid.slot_ms):
-                _fold(slots, rule.slot_ms // grid.slot_ms, found.setdefault(key, {}))
-        return iter(found.items())
+            factor = rule.slot_ms // grid.slot_ms
+            for client, slots in grid.above(clients, only, first_ms // grid.slot_ms, last_ms // grid.slot_ms):
+                add_slots(slots_by_client.setdefault(client, {}), folded(slots, factor))
+        return iter(slots_by_client.items())
 
     def _offence(self, rule: Rule, source: Source, client: bytes, window: Window) -> Offence:
         slot_ms = rule.slot_ms
@@ -334,10 +332,3 @@ class View:
             grid.drop(number, key)
             surplus -= size
             self.dropped += 1
-
-
-def _fold(slots: Slots, factor: int, into: Slots) -> None:
-    """Adds ``slots`` to slots ``factor`` times as long."""
-    for slot, number in slots.items():
-        wide = slot // factor
-        into[wide] = into.get(wide, 0) + number

@@ -13,8 +13,8 @@ from chalicelib.core.addresses import Network, network_of
 from chalicelib.core.durations import format_duration, parse_duration
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Action, Rule, RuleSet
-from chalicelib.core.tally import Slots
-from sluice.replay.counts import Ledger, every_request, folded, with_every_request
+from chalicelib.core.tally import Slots, folded
+from sluice.replay.counts import Ledger, every_request, with_every_request
 
 CHECK_S = 10
 WINDOWS_S = (60, 120, 300, 600)

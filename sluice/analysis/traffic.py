@@ -4,7 +4,8 @@ from collections import Counter
 
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import RuleSet
-from sluice.replay.counts import Ledger, every_request, folded
+from chalicelib.core.tally import folded
+from sluice.replay.counts import Ledger, every_request
 from sluice.replay.verdicts import TEN_S, peak
 
 

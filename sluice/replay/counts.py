@@ -14,7 +14,7 @@ from chalicelib.core.addresses import PrefixMemo
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import LARGEST_LIMIT, Meter, Rule, RuleSet
 from chalicelib.core.scope import EVERYTHING
-from chalicelib.core.tally import Clients, MeterTally, Slots, Tally, pack, unpack
+from chalicelib.core.tally import Clients, MeterTally, Slots, Tally, add_slots, folded, pack, unpack
 from sluice.replay.prefilter import group_prefix
 
 MOST_ENTRIES = 400_000
@@ -64,8 +64,7 @@ class Ledger:
                 if held is None:
                     mine[client] = slots
                 else:
-                    for slot, number in slots.items():
-                        held[slot] = held.get(slot, 0) + number
+                    add_slots(held, slots)
 
     def clients(self, source: Source, rule: Rule, more_than: int = -1) -> Iterator[tuple[bytes, Slots]]:
         """The clients of whose requests ``rule`` counts more than ``more_than``, each with its slots, as the rule's."""
@@ -73,7 +72,7 @@ class Ledger:
         factor = rule.slot_ms // meter.slot_ms
         for client, slots in self._held.get((source, meter.topic, meter.slot_ms), {}).items():
             if sum(slots.values()) > more_than:
-                yield client, slots if factor == 1 else folded(slots, factor)
+                yield client, folded(slots, factor)
 
     def tally(self) -> Tally:
         """All that is held."""
@@ -88,18 +87,6 @@ def _serving(rule: Rule, meters: list[Meter]) -> Meter:
     topic = rule.meter.topic
     fitting = [meter for meter in meters if meter.topic == topic and rule.slot_ms % meter.slot_ms == 0]
     return max(fitting, key=lambda meter: meter.slot_ms)
-
-
-def folded(slots: Slots, factor: int) -> Slots:
-    """The same requests in slots ``factor`` times as long.
-
-    >>> folded({19: 1, 20: 2, 29: 3}, 10)
-    {1: 1, 2: 5}
-    """
-    wide: Slots = {}
-    for slot, number in slots.items():
-        wide[slot // factor] = wide.get(slot // factor, 0) + number
-    return wide
 
 
 class Counts:

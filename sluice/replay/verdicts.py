@@ -20,9 +20,9 @@ from chalicelib.core.detections import terms_of
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Rule, RuleSet
 from chalicelib.core.state import Block, Detection, History, Offender, Past
-from chalicelib.core.tally import Slots
+from chalicelib.core.tally import Slots, folded
 from chalicelib.core.windows import Window, over_limit
-from sluice.replay.counts import Ledger, every_request, folded
+from sluice.replay.counts import Ledger, every_request
 from sluice.replay.prefilter import group_prefix
 
 TEN_S = 10
