@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from chalicelib.core.durations import format_duration, parse_duration
 from chalicelib.core.scope import EVERYTHING, Scope
@@ -116,6 +116,25 @@ def _serves(meter: Meter, wanted: Meter) -> bool:
     same = (meter.scope, meter.ipv4, meter.ipv6) == (wanted.scope, wanted.ipv4, wanted.ipv6)
     fold, rest = divmod(wanted.slot_ms, meter.slot_ms)
     return same and rest == 0 and fold <= LARGEST_FOLD
+
+
+class Slotted(Protocol):
+    """A meter, or a count made by one."""
+
+    @property
+    def slot_ms(self) -> int: ...
+
+
+_Slotted = TypeVar("_Slotted", bound=Slotted)
+
+
+def serving(slot_ms: int, meters: Iterable[_Slotted]) -> _Slotted | None:
+    """Returns the meter to evaluate a rule with slots of ``slot_ms`` from: the coarsest whose slots divide the rule's.
+
+    ``meters`` are of the rule's topic; None if none of them fits.
+    """
+    fitting = [meter for meter in meters if slot_ms % meter.slot_ms == 0]
+    return max(fitting, key=lambda meter: meter.slot_ms, default=None)
 
 
 class RulesError(ValueError):

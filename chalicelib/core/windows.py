@@ -13,7 +13,7 @@ from itertools import chain, repeat
 from operator import itemgetter
 
 from chalicelib.core.logs.requests import Source
-from chalicelib.core.rules import Rule, RuleSet
+from chalicelib.core.rules import Rule, RuleSet, serving
 from chalicelib.core.tally import Clients, MeterTally, Slots, Tally, add_slots, folded
 
 FULLEST_AFTER_DROP = 0.75
@@ -310,9 +310,8 @@ class View:
         parts = {(c.source, c.topic): [d for d in tally if (d.source, d.topic) == (c.source, c.topic)] for c in tally}
         for (source, topic), some in parts.items():
             for slot_ms in self._rules.get(topic, ()):
-                fitting = [c for c in some if slot_ms % c.slot_ms == 0]
-                if fitting:
-                    best = max(fitting, key=lambda c: c.slot_ms)
+                best = serving(slot_ms, some)
+                if best is not None:
                     served.setdefault((source, topic, best.slot_ms), (best, []))[1].append(slot_ms)
         return [((*place, tuple(lengths)), counted) for place, (counted, lengths) in served.items()]
 

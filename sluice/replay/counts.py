@@ -12,7 +12,7 @@ from zlib import crc32
 
 from chalicelib.core.addresses import PrefixMemo
 from chalicelib.core.logs.requests import Source
-from chalicelib.core.rules import LARGEST_LIMIT, Meter, Rule, RuleSet
+from chalicelib.core.rules import LARGEST_LIMIT, Meter, Rule, RuleSet, serving
 from chalicelib.core.scope import EVERYTHING
 from chalicelib.core.tally import Clients, MeterTally, Slots, Tally, add_slots, folded, pack, unpack
 from sluice.replay.prefilter import group_prefix
@@ -48,7 +48,12 @@ class Ledger:
 
     def __init__(self, rules: RuleSet) -> None:
         meters = rules.meters()
-        self._meters = {rule: _serving(rule, meters) for rule in rules.rules}
+        self._meters: dict[Rule, Meter] = {}
+        for rule in rules.rules:
+            topic = rule.meter.topic
+            meter = serving(rule.slot_ms, [meter for meter in meters if meter.topic == topic])
+            assert meter is not None  # ``meters`` serve every rule
+            self._meters[rule] = meter
         self._held: dict[tuple[Source, bytes, int], Clients] = {}
         self._prefixes = {meter.topic: (meter.ipv4, meter.ipv6) for meter in meters}
         self.entries = 0
@@ -80,13 +85,6 @@ class Ledger:
             MeterTally(source, topic, *self._prefixes[topic], slot_ms, clients)
             for (source, topic, slot_ms), clients in self._held.items()
         )
-
-
-def _serving(rule: Rule, meters: list[Meter]) -> Meter:
-    """The coarsest meter of the rule's topic whose slots divide the rule's."""
-    topic = rule.meter.topic
-    fitting = [meter for meter in meters if meter.topic == topic and rule.slot_ms % meter.slot_ms == 0]
-    return max(fitting, key=lambda meter: meter.slot_ms)
 
 
 class Counts:
