@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from chalicelib.admin.errors import Fault, Invalid, fault
-from chalicelib.core.addresses import Network, parse_network
+from chalicelib.core.addresses import Network, parse_network, supernets
 from chalicelib.core.state import Allow
 from chalicelib.ports import StateStore
 
@@ -40,7 +40,7 @@ def try_network(text: str, place: str, field: str) -> Network | Fault:
 
 def covering(network: Network) -> list[str]:
     """Names of ``network`` and of all wider ones, narrowest first: what blocks and histories are stored under."""
-    return [str(network.supernet(new_prefix=prefix)) for prefix in range(network.prefixlen, 0, -1)]
+    return [str(network), *map(str, supernets(network))]
 
 
 def overlapping(entries: Iterable[Allow], network: Network) -> list[Allow]:

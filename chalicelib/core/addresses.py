@@ -5,7 +5,7 @@ bounded, so a flood of fresh addresses cannot hold memory.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from socket import AF_INET, AF_INET6, inet_pton
@@ -168,6 +168,16 @@ def unmapped(network: Network) -> Network:
     if network.version == 6 and network.prefixlen >= 96 and network.network_address.ipv4_mapped is not None:
         return IPv4Network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - 96))
     return network
+
+
+def supernets(network: Network) -> Iterator[Network]:
+    """Yields every wider network that contains ``network``, narrowest first, down to a prefix of one bit.
+
+    >>> [str(wider) for wider in supernets(IPv4Network("192.0.0.0/4"))]
+    ['192.0.0.0/3', '192.0.0.0/2', '128.0.0.0/1']
+    """
+    for prefix in range(network.prefixlen - 1, 0, -1):
+        yield network.supernet(new_prefix=prefix)
 
 
 class NetworkSet:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
 
-from chalicelib.core.addresses import Network, NetworkSet, parse_network
+from chalicelib.core.addresses import Network, NetworkSet, parse_network, supernets
 from chalicelib.core.decisions import DEFAULT_MEMORY_S, KNOWN, Outcome, decide, memory_s
 from chalicelib.core.state import Block, Breaker, Detection, History, Offender, Pause
 from chalicelib.pipeline.publish import allowlist
@@ -168,8 +168,7 @@ def history_kept_until(history: History, stored: Item | None, memory_s: int = DE
 
 def _covered(network: Network, stored: dict[str, Block], allowed: NetworkSet) -> bool:
     """Whether a stored block of a wider network covers ``network``; one that overlaps the allowlist covers nobody."""
-    wider = (network.supernet(new_prefix=prefix) for prefix in range(network.prefixlen - 1, 0, -1))
-    return any(str(each) in stored and not allowed.overlaps(each) for each in wider)
+    return any(str(wider) in stored and not allowed.overlaps(wider) for wider in supernets(network))
 
 
 def _item(record: Block | History | Breaker, id: str, before: Item | None, *, expires_at: int | None) -> Item:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
 
-from chalicelib.core.addresses import Network
+from chalicelib.core.addresses import Network, supernets
 from sluice.analysis.aws_waf_model import Model
 from sluice.analysis.summary import offenders
 from sluice.replay.engine import Result
@@ -111,9 +111,8 @@ def _matched(
     """Those of ``some`` that ``others`` hold, or that are part of one of ``others``; and the rest."""
     pairs, rest = [], []
     for one in some:
-        prefixes = range(one.network.prefixlen, 0, -1)
-        wider = (others.get(one.network.supernet(new_prefix=prefix)) for prefix in prefixes)
-        other = next((found for found in wider if found is not None), None)
+        covering = (others.get(network) for network in (one.network, *supernets(one.network)))
+        other = next((blocked for blocked in covering if blocked is not None), None)
         if other is None:
             rest.append(one)
         else:
