@@ -14,10 +14,10 @@ import msgspec
 
 from chalicelib.core.addresses import AddressMemo, NetworkSet
 from chalicelib.core.logs.cloudfront import READ, time_ms
-from chalicelib.core.logs.forwarded import client_behind
+from chalicelib.core.logs.forwarded import clients_behind
 from chalicelib.core.logs.requests import Column, Malformed, Reason, Requests, Source, Text
 from chalicelib.core.logs.waf import WRONG
-from sluice.logs.columns import TimeMemo, requests_of, split_all, utc_ms
+from sluice.logs.columns import TimeMemo, split_all, utc_ms
 
 HEADER = b"#Fields:"
 
@@ -77,41 +77,29 @@ class StandardLines:
     def decode(self, lines: list[bytes]) -> tuple[Requests, list[Malformed]]:
         if not self._usable:
             nothing = Requests(Source.STANDARD, [], [], lambda name: None)  # noqa: ARG005
-            return nothing, [Malformed(Reason.FIELDS, line[: Malformed.SAMPLE_BYTES]) for line in lines]
+            return nothing, [Malformed.of(Reason.FIELDS, line) for line in lines]
         malformed: list[Malformed] = []
         counts = list(map(bytes.count, lines, repeat(b"\t")))
         if counts.count(self._tabs) != len(lines):
             fits = [count == self._tabs for count in counts]
-            malformed += [
-                Malformed(Reason.FIELDS, line[: Malformed.SAMPLE_BYTES])
-                for line, fit in zip(lines, fits, strict=True)
-                if not fit
-            ]
+            malformed += [Malformed.of(Reason.FIELDS, line) for line, fit in zip(lines, fits, strict=True) if not fit]
             lines = list(compress(lines, fits))
         rows = split_all(lines, b"\t", self._deepest + 1)
         peers = self._addresses.pack_all(map(itemgetter(self._at[CLIENT]), rows))
         clients = peers
         if self._trusted:
             read, via = READ["user_agent"][1], self._at[FORWARDED]
-            clients = [
-                peer and client_behind(peer, read(row[via]), self._trusted)
-                for peer, row in zip(peers, rows, strict=True)
-            ]
+            clients = clients_behind(peers, (read(row[via]) for row in rows), self._trusted)
 
         def columns(name: str) -> Column | None:
             index = self._columns.get(name)
             return None if index is None else Column(list(map(itemgetter(index), rows)), READ[name][1])
 
-        requests = requests_of(
-            Source.STANDARD,
-            lines,
-            self._times_of(lines, rows),
-            clients,
-            columns=columns,
-            malformed=malformed,
-            faults=_forwarded_fault(peers),
+        times = self._times_of(lines, rows)
+        requests, invalid = Requests.of_valid(
+            Source.STANDARD, times, clients, columns, peers=peers, piece=lines.__getitem__
         )
-        return requests, malformed
+        return requests, malformed + invalid
 
     def _times_of(self, lines: list[bytes], rows: list[list[bytes]]) -> list[int | None]:
         if STAMP in self._at:
@@ -120,10 +108,6 @@ class StandardLines:
             return self._times.read_all(map(itemgetter(slice(0, 19)), lines))
         date, time = self._at["date"], self._at["time"]
         return self._times.read_all([row[date] + b"\t" + row[time] for row in rows])
-
-
-def _forwarded_fault(peers: Sequence[bytes | None]) -> Callable[[int], Reason]:
-    return lambda row: Reason.ADDRESS if peers[row] is None else Reason.FORWARDED
 
 
 class StandardRecord(
@@ -175,10 +159,7 @@ class StandardJson:
         peers = self._addresses.pack_all([r.client.encode("utf-8", "replace") for r in records])
         clients = peers
         if self._trusted:
-            clients = [
-                peer and client_behind(peer, r.forwarded or "", self._trusted)
-                for peer, r in zip(peers, records, strict=True)
-            ]
+            clients = clients_behind(peers, (r.forwarded or "" for r in records), self._trusted)
         times = self._times.read_all([(r.stamp, r.date, r.time) for r in records])
 
         def columns(name: str) -> Column | None:
@@ -189,10 +170,10 @@ class StandardJson:
                 cells = [cell or r.distribution for cell, r in zip(cells, records, strict=True)]
             return Column(cells, _reader(READ[name][1]))
 
-        requests = requests_of(
-            Source.STANDARD, texts, times, clients, columns=columns, malformed=malformed, faults=_forwarded_fault(peers)
+        requests, invalid = Requests.of_valid(
+            Source.STANDARD, times, clients, columns, peers=peers, piece=texts.__getitem__
         )
-        return requests, malformed
+        return requests, malformed + invalid
 
 
 def _reader(text: Callable[[bytes], Text]) -> Callable[[Any], Text]:
@@ -217,5 +198,5 @@ def _decode_all(texts: list[bytes], malformed: list[Malformed]) -> tuple[list[by
             records.append(_records.decode(text))
             good.append(text)
         except WRONG:
-            malformed.append(Malformed(Reason.JSON, text[: Malformed.SAMPLE_BYTES]))
+            malformed.append(Malformed.of(Reason.JSON, text))
     return good, records

@@ -1,4 +1,4 @@
-"""What the decoders of the desk's own formats share: times by memo, columns by name, rows that are no requests.
+"""What the decoders of the desk's own formats share: times by memo, lines split into cells.
 
 As in the core all work is on columns: a block's lines are split in one call, and a cell is read only where a rule
 looks at it.
@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import repeat
 from typing import Any
-
-from chalicelib.core.logs.requests import Column, Malformed, Reason, Requests, Source
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MEMO_ENTRIES = 1 << 16
@@ -63,29 +61,3 @@ def utc_ms(text: bytes) -> int | None:
 def split_all(lines: Sequence[bytes], separator: bytes, times: int) -> Rows:
     """Each line cut at its first ``times`` separators."""
     return list(map(bytes.split, lines, repeat(separator), repeat(times)))
-
-
-def requests_of(
-    source: Source,
-    lines: Sequence[bytes],
-    times: Sequence[int | None],
-    clients: Sequence[bytes | None],
-    *,
-    columns: Callable[[str], Column | None],
-    malformed: list[Malformed],
-    faults: Callable[[int], Reason] = lambda row: Reason.ADDRESS,  # noqa: ARG005
-) -> Requests:
-    """The rows that have a time and a client; the others are added to ``malformed``.
-
-    ``faults`` says what is wrong with a row that has a time and no client.
-    """
-    requests = Requests(source, times, clients, columns)  # type: ignore[arg-type]
-    if all(times) and all(clients):
-        return requests
-    keep = []
-    for row, (time, client) in enumerate(zip(times, clients, strict=True)):
-        keep.append(time is not None and client is not None)
-        if not keep[-1]:
-            reason = Reason.TIMESTAMP if time is None else faults(row)
-            malformed.append(Malformed(reason, lines[row][: Malformed.SAMPLE_BYTES]))
-    return requests.select(keep)

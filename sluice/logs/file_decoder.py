@@ -153,7 +153,7 @@ class LogDecoder:
         self, kind: LogFormat | None, lines: list[bytes], header: bytes
     ) -> tuple[list[Requests], list[Malformed]]:
         if kind is None:
-            return [], [Malformed(Reason.FIELDS, line[: Malformed.SAMPLE_BYTES]) for line in lines]
+            return [], [Malformed.of(Reason.FIELDS, line) for line in lines]
         if kind is LogFormat.ENVELOPE:
             texts, wrong = _messages(lines)
             requests, bad = self._decoders[LogFormat.WAF](texts)
@@ -209,10 +209,10 @@ def _messages(lines: list[bytes]) -> tuple[list[bytes], list[Malformed]]:
         try:
             envelope = _envelopes.decode(line)
         except WRONG:
-            malformed.append(Malformed(Reason.ENVELOPE, line[: Malformed.SAMPLE_BYTES]))
+            malformed.append(Malformed.of(Reason.ENVELOPE, line))
             continue
         if envelope.message_type == "DATA_MESSAGE":
             texts += [event.message.encode("utf-8", "surrogatepass") for event in envelope.log_events]
         elif envelope.message_type != "CONTROL_MESSAGE":
-            malformed.append(Malformed(Reason.ENVELOPE, line[: Malformed.SAMPLE_BYTES]))
+            malformed.append(Malformed.of(Reason.ENVELOPE, line))
     return texts, malformed

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from chalicelib.core.addresses import AddressMemo
 from chalicelib.core.logs.requests import Column, Malformed, Reason, Requests, Source
-from sluice.logs.columns import TimeMemo, requests_of, split_all, utc_ms
+from sluice.logs.columns import TimeMemo, split_all, utc_ms
 
 TIME, CLIENT, STATUS, UNQUOTED = 1, 3, 8, 12
 """Places of fields; and how many stand before the first quote."""
@@ -73,7 +73,7 @@ class BalancerLines:
                 if len(row) > UNQUOTED and row[UNQUOTED][:1] == b'"':
                     good.append(line)
                 else:
-                    malformed.append(Malformed(Reason.FIELDS, line[: Malformed.SAMPLE_BYTES]))
+                    malformed.append(Malformed.of(Reason.FIELDS, line))
             lines, rows = good, split_all(good, b" ", UNQUOTED)
         clients = self._addresses.pack_all([_without_port(row[CLIENT]) for row in rows])
 
@@ -86,7 +86,10 @@ class BalancerLines:
             return Column([_quoted(row[UNQUOTED], place) for row in rows], text)
 
         times = self._times_of([row[TIME] for row in rows])
-        return requests_of(Source.BALANCER, lines, times, clients, columns=columns, malformed=malformed), malformed
+        requests, invalid = Requests.of_valid(
+            Source.BALANCER, times, clients, columns, peers=clients, piece=lines.__getitem__
+        )
+        return requests, malformed + invalid
 
     def _times_of(self, cells: list[bytes]) -> list[int | None]:
         # All but the fraction is the same for a second's lines.

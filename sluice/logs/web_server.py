@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, timezone
 
 from chalicelib.core.addresses import AddressMemo
 from chalicelib.core.logs.requests import Column, Malformed, Reason, Requests, Source
-from sluice.logs.columns import TimeMemo, milliseconds, requests_of, split_all
+from sluice.logs.columns import TimeMemo, milliseconds, split_all
 
 LINE = re.compile(rb"(\S+) \S+ (.*?) ?(\[\d\d?/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d) ([+-]\d{4}\]) (\".*)", re.ASCII)
 _TIME = re.compile(rb"\[(\d\d?)/([A-Z][a-z]{2})/(\d{4}):(\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)\]", re.ASCII)
@@ -81,7 +81,10 @@ class WebServerLines:
         def columns(name: str) -> Column | None:
             return Column([row[REST] for row in rows], _READ[name]) if name in _READ else None
 
-        return requests_of(Source.WEB_SERVER, lines, times, clients, columns=columns, malformed=malformed), malformed
+        requests, invalid = Requests.of_valid(
+            Source.WEB_SERVER, times, clients, columns, peers=clients, piece=lines.__getitem__
+        )
+        return requests, malformed + invalid
 
 
 def _regular(row: Sequence[bytes]) -> bool:
@@ -98,7 +101,7 @@ def _irregular(
         if match is not None:
             row = [match[1], b"-", match[2], match[3], match[4], match[5]]  # noqa: PLW2901
         elif not _regular(row):
-            malformed.append(Malformed(Reason.FIELDS, line[: Malformed.SAMPLE_BYTES]))
+            malformed.append(Malformed.of(Reason.FIELDS, line))
             continue
         good_lines.append(line)
         good_rows.append(row)

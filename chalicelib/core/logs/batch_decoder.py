@@ -75,7 +75,7 @@ def _sort(records: Sequence[bytes], malformed: list[Malformed]) -> tuple[Sequenc
         if first == b"{":
             texts.append(record)
         elif not first:
-            malformed.append(Malformed(Reason.EMPTY, record[: Malformed.SAMPLE_BYTES]))
+            malformed.append(Malformed.of(Reason.EMPTY, record))
         elif record.startswith(GZIP):
             messages = open_envelope(record)
             if isinstance(messages, Malformed):
@@ -83,13 +83,13 @@ def _sort(records: Sequence[bytes], malformed: list[Malformed]) -> tuple[Sequenc
                 continue
             size = sum(map(len, messages))
             if len(messages) > messages_left or size > text_left:
-                malformed.append(Malformed(Reason.TOO_LARGE, record[: Malformed.SAMPLE_BYTES]))
+                malformed.append(Malformed.of(Reason.TOO_LARGE, record))
                 continue
             messages_left -= len(messages)
             text_left -= size
             texts += messages
         elif record.startswith(KPL):
-            malformed.append(Malformed(Reason.KPL, record[: Malformed.SAMPLE_BYTES]))
+            malformed.append(Malformed.of(Reason.KPL, record))
         else:
             lines.append(record)
     return lines, texts

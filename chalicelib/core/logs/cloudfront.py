@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from urllib.parse import unquote
 
 from chalicelib.core.addresses import AddressMemo, NetworkSet
-from chalicelib.core.logs.forwarded import client_behind
+from chalicelib.core.logs.forwarded import clients_behind
 from chalicelib.core.logs.requests import Column, Malformed, Reason, Requests, Source, host_name
 
 FIELDS = (
@@ -139,31 +139,28 @@ class CloudFrontLines:
             cells = self._cells(_text(self._well_formed(records, malformed)))
             assert cells is not None
         stride = len(self.fields) + 1
-        times = times_ms(cells[self._at["timestamp"] :: stride])
-        clients = self._clients(cells, stride)
+        peers = self._addresses.pack_all(cells[self._at["c-ip"] :: stride])
+        clients = peers
+        if self._trusted:
+            forwarded = map(_decoded, cells[self._at["x-forwarded-for"] :: stride])
+            clients = clients_behind(peers, forwarded, self._trusted)
         id_at = self._at.get("x-edge-request-id")
-        ids = cells[id_at::stride] if id_at is not None else ()
 
         def columns(name: str) -> Column | None:
             field, text = READ.get(name, ("", _decoded))
             at = self._at.get(field)
             return None if at is None else Column(cells[at::stride], text)
 
-        requests = Requests(Source.CLOUDFRONT, times, clients, columns, ids)  # type: ignore[arg-type]
-        if None not in times and None not in clients:
-            return requests, malformed
-        keep = []
-        for row, (time, client) in enumerate(zip(times, clients, strict=True)):
-            keep.append(time is not None and client is not None)
-            if keep[-1]:
-                continue
-            line = cells[row * stride : (row + 1) * stride - 1]
-            reason = Reason.TIMESTAMP
-            if time is not None:
-                peer = self._addresses[line[self._at["c-ip"]]]
-                reason = Reason.ADDRESS if peer is None else Reason.FORWARDED
-            malformed.append(Malformed(reason, b"\t".join(line)))
-        return requests.select(keep), malformed
+        requests, invalid = Requests.of_valid(
+            Source.CLOUDFRONT,
+            times_ms(cells[self._at["timestamp"] :: stride]),
+            clients,
+            columns,
+            cells[id_at::stride] if id_at is not None else (),
+            peers=peers,
+            piece=lambda row: b"\t".join(cells[row * stride : (row + 1) * stride - 1]),
+        )
+        return requests, malformed + invalid
 
     def _cells(self, text: bytes) -> list[bytes] | None:
         """All cells in one list, each line's followed by a line end; None unless every line has all of its fields."""
@@ -185,18 +182,8 @@ class CloudFrontLines:
             if reason is None:
                 good.append(line)
             else:
-                malformed.append(Malformed(reason, line[: Malformed.SAMPLE_BYTES]))
+                malformed.append(Malformed.of(reason, line))
         return good
-
-    def _clients(self, cells: list[bytes], stride: int) -> list[bytes | None]:
-        peers = self._addresses.pack_all(cells[self._at["c-ip"] :: stride])
-        if not self._trusted:
-            return peers
-        forwarded = cells[self._at["x-forwarded-for"] :: stride]
-        return [
-            peer and client_behind(peer, _decoded(cell), self._trusted)
-            for peer, cell in zip(peers, forwarded, strict=True)
-        ]
 
 
 def _text(records: Sequence[bytes]) -> bytes:

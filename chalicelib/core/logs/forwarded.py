@@ -4,6 +4,8 @@ Never the left-most ``X-Forwarded-For`` address: the client writes that one. Eac
 was called from, so the right-most address that is not a trusted proxy is the one nobody could forge.
 """
 
+from collections.abc import Iterable, Sequence
+
 from chalicelib.core.addresses import NetworkSet, pack
 
 HOPS = 32
@@ -25,6 +27,11 @@ def client_behind(peer: bytes, forwarded: str, trusted: NetworkSet) -> bytes | N
         if not trusted.contains(address):
             return address
     return None
+
+
+def clients_behind(peers: Sequence[bytes | None], forwarded: Iterable[str], trusted: NetworkSet) -> list[bytes | None]:
+    """Returns the client of each row: ``client_behind`` of its peer; None where the peer is None."""
+    return [peer and client_behind(peer, text, trusted) for peer, text in zip(peers, forwarded, strict=True)]
 
 
 def _without_port(hop: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import compress
-from typing import Any
+from typing import Any, cast
 
 
 class Source(StrEnum):
@@ -49,6 +49,12 @@ class Malformed:
     raw: bytes
 
     SAMPLE_BYTES = 160
+    """Bytes kept of a piece: enough to recognise it by, at any number of pieces."""
+
+    @classmethod
+    def of(cls, reason: Reason, piece: bytes) -> "Malformed":
+        """Keeps the start of ``piece``."""
+        return cls(reason, piece[: cls.SAMPLE_BYTES])
 
     def sample(self) -> str:
         """The start of the piece, harmless in a log: printable ASCII, everything else escaped.
@@ -94,21 +100,49 @@ class Requests:
     ids: Sequence[bytes | str] = ()
     """Request ids, a row each, of a type that no other source uses; empty when the log has none."""
 
+    @classmethod
+    def of_valid(
+        cls,
+        source: Source,
+        times: list[int | None],
+        clients: list[bytes | None],
+        columns: Callable[[str], Column | None],
+        ids: Sequence[bytes | str] = (),
+        *,
+        peers: Sequence[bytes | None],
+        piece: Callable[[int], bytes],
+    ) -> tuple["Requests", list[Malformed]]:
+        """Returns the rows that have a time and a client, and a Malformed for each other row.
+
+        ``peers``: the address each request came from, or None; where it has one and ``clients`` has none, a trusted
+        proxy named no client. ``piece`` returns the part of the log that a row was read from.
+        """
+        if all(times) and all(clients):
+            return cls(source, cast("list[int]", times), cast("list[bytes]", clients), columns, ids), []
+        keep = [time is not None and client is not None for time, client in zip(times, clients, strict=True)]
+        malformed = []
+        for row in [row for row, valid in enumerate(keep) if not valid]:
+            reason = Reason.TIMESTAMP if times[row] is None else Reason.FORWARDED if peers[row] else Reason.ADDRESS
+            malformed.append(Malformed.of(reason, piece(row)))
+        requests = cls(
+            source,
+            cast("list[int]", list(compress(times, keep))),
+            cast("list[bytes]", list(compress(clients, keep))),
+            _selected(columns, keep),
+            list(compress(ids, keep)),
+        )
+        return requests, malformed
+
     def __len__(self) -> int:
         return len(self.times)
 
     def select(self, keep: Sequence[bool]) -> "Requests":
-        """The rows whose ``keep`` is true."""
-
-        def columns(name: str) -> Column | None:
-            column = self.columns(name)
-            return column and replace(column, cells=list(compress(column.cells, keep)))
-
+        """Returns the rows whose ``keep`` is true."""
         return Requests(
             self.source,
             list(compress(self.times, keep)),
             list(compress(self.clients, keep)),
-            columns,
+            _selected(self.columns, keep),
             list(compress(self.ids, keep)),
         )
 
@@ -135,6 +169,16 @@ class Requests:
             if request_id not in NO_ID:
                 seen.add(request_id)
         return self.select(keep)
+
+
+def _selected(columns: Callable[[str], Column | None], keep: Sequence[bool]) -> Callable[[str], Column | None]:
+    """Returns columns that are cut down to the rows to keep once they are asked for."""
+
+    def selected(name: str) -> Column | None:
+        column = columns(name)
+        return column and replace(column, cells=list(compress(column.cells, keep)))
+
+    return selected
 
 
 NO_ID: frozenset[bytes | str] = frozenset((b"", b"-", "", "-"))

@@ -19,7 +19,7 @@ import msgspec
 
 from chalicelib.core.addresses import AddressMemo, NetworkSet
 from chalicelib.core.logs.cloudfront import lines_of
-from chalicelib.core.logs.forwarded import client_behind
+from chalicelib.core.logs.forwarded import clients_behind
 from chalicelib.core.logs.requests import Column, Malformed, Reason, Requests, Source, Text, host_name
 
 LARGEST_ENVELOPE = 16 << 20
@@ -158,11 +158,13 @@ class WafRecords:
         """``texts``: JSON records, one or more lines each; ``wanted``: the columns that will be asked for."""
         malformed: list[Malformed] = []
         records = _decode_all(texts, _decoder(wanted | self._always), malformed)
-        times: list[int] = [record.timestamp for record in records]
+        times: list[int | None] = [record.timestamp if record.timestamp >= 0 else None for record in records]
         inner = [record.http_request for record in records]
         peers = self._addresses.pack_all([request.client_ip for request in inner])
-        clients = peers if not self._trusted else list(map(self._client, peers, records))
-        ids = [request.request_id or "" for request in inner]
+        clients = peers
+        if self._trusted:
+            forwarded = (header(request.headers, "x-forwarded-for") for request in inner)
+            clients = clients_behind(peers, forwarded, self._trusted)
 
         def columns(name: str) -> Column | None:
             if name not in wanted:
@@ -170,21 +172,16 @@ class WafRecords:
             of_request, of_record, text = _READ[name]
             return Column(list(map(of_request, inner) if of_request else map(of_record, records)), text)  # type: ignore[arg-type]
 
-        requests = Requests(Source.WAF, times, clients, columns, ids)  # type: ignore[arg-type]
-        if None not in clients and (not times or (min(times) >= 0)):
-            return requests, malformed
-        keep = []
-        for record, client, peer in zip(records, clients, peers, strict=True):
-            keep.append(client is not None and record.timestamp >= 0)
-            if not keep[-1]:
-                reason = (
-                    Reason.TIMESTAMP if record.timestamp < 0 else Reason.ADDRESS if peer is None else Reason.FORWARDED
-                )
-                malformed.append(Malformed(reason, record.http_request.client_ip.encode("utf-8", "replace")))
-        return requests.select(keep), malformed
-
-    def _client(self, peer: bytes | None, record: Record) -> bytes | None:
-        return peer and client_behind(peer, header(record.http_request.headers, "x-forwarded-for"), self._trusted)
+        requests, invalid = Requests.of_valid(
+            Source.WAF,
+            times,
+            clients,
+            columns,
+            [request.request_id or "" for request in inner],
+            peers=peers,
+            piece=lambda row: inner[row].client_ip.encode("utf-8", "replace"),
+        )
+        return requests, malformed + invalid
 
 
 def _decode_all(
@@ -203,7 +200,7 @@ def _decode_all(
         for piece in (whole,) if _is_record(whole, decoder) else lines_of((whole,)) or (whole,):
             record = _read(piece, decoder)
             if isinstance(record, Reason):
-                malformed.append(Malformed(record, piece[: Malformed.SAMPLE_BYTES]))
+                malformed.append(Malformed.of(record, piece))
             else:
                 good.append(record)
     return good
@@ -270,16 +267,16 @@ def open_envelope(packed: bytes) -> list[str] | Malformed:
     try:
         text = inflate.decompress(packed, LARGEST_ENVELOPE)
     except zlib.error:
-        return Malformed(Reason.GZIP, packed[: Malformed.SAMPLE_BYTES])
+        return Malformed.of(Reason.GZIP, packed)
     if not inflate.eof:
         reason = Reason.TOO_LARGE if inflate.unconsumed_tail else Reason.GZIP
-        return Malformed(reason, packed[: Malformed.SAMPLE_BYTES])
+        return Malformed.of(reason, packed)
     try:
         envelope = _envelopes.decode(text)
     except WRONG:
-        return Malformed(Reason.ENVELOPE, text[: Malformed.SAMPLE_BYTES])
+        return Malformed.of(Reason.ENVELOPE, text)
     if envelope.message_type == "CONTROL_MESSAGE":
         return []
     if envelope.message_type != "DATA_MESSAGE":
-        return Malformed(Reason.ENVELOPE, text[: Malformed.SAMPLE_BYTES])
+        return Malformed.of(Reason.ENVELOPE, text)
     return [event.message for event in envelope.log_events]
