@@ -1,4 +1,4 @@
-"""``python -m sluice`` is ``sluice``."""
+"""Runs the command: ``python -m sluice`` is ``sluice``."""
 
 from sluice.cli import main
 

@@ -1,13 +1,24 @@
-"""The admin API over HTTP, as the operator's commands call it."""
+"""The admin API over HTTP, as the operator's commands call it.
+
+Answers are decoded into the structs that the API encodes. Fields this version does not know are ignored; a field added
+to such a struct needs a default, so that the commands still read an older API.
+"""
 
 import json
 import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
+import msgspec
 import urllib3
+
+from chalicelib.admin.errors import Fault
+
+T = TypeVar("T")
 
 TIMEOUT = urllib3.Timeout(connect=5, read=30)
 
@@ -22,47 +33,73 @@ RETRIES = urllib3.Retry(
     backoff_factor=0.5,
     raise_on_status=False,
 )
-"""Only what is known not to have been done is tried again. No redirect is followed: it would carry the token along."""
+"""Retries only what certainly had no effect. Redirects are not followed, because they would carry the token along."""
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 _GATEWAY = re.compile(r"[a-z0-9-]+\.execute-api\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
 Parameters = Mapping[str, str | int | Sequence[str]]
 
 
-class Problem(Exception):
-    """A refused call: the problem document (RFC 9457), or what stands for one."""
+class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """What the commands read of a problem document (RFC 9457)."""
+
+    type: str
+    status: int
+    detail: str
+    errors: tuple[Fault, ...] = ()
+
+
+class ApiError(Exception):
+    """A call that the API refused."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
-        super().__init__(document["detail"])
+        """``document``: the problem document as it came. Raises msgspec.ValidationError if it is none."""
         self.document = document
-
-    @property
-    def status(self) -> int:
-        return int(self.document["status"])
+        self.problem = msgspec.convert(document, ProblemDocument)
+        super().__init__(self.problem.detail)
 
     @property
     def needs_force(self) -> bool:
-        return str(self.document["type"]).endswith(":force-needed")
+        return self.problem.type.endswith(":force-needed")
 
 
 class Unreachable(Exception):
-    """No answer, or none that the admin API gives."""
+    """No answer, or an answer that is not the admin API's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[T]):
+    """An answer of the API."""
+
+    document: Any
+    """The JSON as it came."""
+    type: type[T]
+
+    @property
+    def value(self) -> T:
+        """The answer as a struct. Raises Unreachable if it has another form."""
+        try:
+            return msgspec.convert(self.document, self.type)
+        except msgspec.ValidationError as exc:
+            raise Unreachable(
+                f"the API's answer has an unexpected form: {exc}. Does it run another version? --json prints the answer"
+            ) from exc
 
 
 class Credential(Protocol):
-    """What says who is calling."""
+    """A way to authenticate a call."""
 
     def headers(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Mapping[str, str]:
-        """``headers``, and what the credential adds to them."""
+        """Returns ``headers`` with the credential added."""
 
 
 class Bearer:
     """A token of the admin API."""
 
     def __init__(self, token: str) -> None:
-        """Raises ValueError if it cannot be one."""
+        """Raises ValueError if ``token`` cannot be one."""
         if not token.isascii() or not token.isprintable():
-            raise ValueError("the token holds characters that no token has")
+            raise ValueError("the token contains characters that no token has")
         self._token = token
 
     def headers(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Mapping[str, str]:  # noqa: ARG002
@@ -70,11 +107,11 @@ class Bearer:
 
 
 class Signature:
-    """AWS credentials, as boto3 finds them: for an admin API whose callers IAM authorizes."""
+    """AWS credentials, as boto3 finds them, for an admin API with IAM authorization."""
 
     def __init__(self) -> None:
-        """Raises ValueError if there are none."""
-        from botocore.session import get_session  # noqa: PLC0415 - slow to import, and seldom needed
+        """Raises ValueError if there are no credentials."""
+        from botocore.session import get_session  # noqa: PLC0415 - slow to import and rarely needed
 
         session = get_session()
         credentials = session.get_credentials()
@@ -87,16 +124,18 @@ class Signature:
         from botocore.auth import SigV4Auth  # noqa: PLC0415
         from botocore.awsrequest import AWSRequest  # noqa: PLC0415
 
-        named = _GATEWAY.fullmatch(urlsplit(url).hostname or "")
+        gateway = _GATEWAY.fullmatch(urlsplit(url).hostname or "")
         request = AWSRequest(method=method, url=url, data=body, headers=dict(headers))
-        region = named[1] if named else self._region
+        region = gateway[1] if gateway else self._region
         SigV4Auth(self._credentials, "execute-api", region).add_auth(request)
         return dict(request.headers.items())
 
 
 class ApiClient:
+    """A client of one admin API."""
+
     def __init__(self, url: str, credential: Credential) -> None:
-        """Raises ValueError if the credential would travel in the open."""
+        """Raises ValueError if ``url`` is not an address, or would send the credential unencrypted."""
         parts = urlsplit(url)
         local = parts.hostname in LOCAL
         if not parts.hostname or parts.scheme not in ("http", "https") or (parts.scheme == "http" and not local):
@@ -107,19 +146,21 @@ class ApiClient:
         self._credential = credential
         self._pool = urllib3.PoolManager(timeout=TIMEOUT, retries=RETRIES)
 
-    def get(self, path: str, **query: str | int | Sequence[str] | None) -> Any:
-        return self.call("GET", path, query={name: value for name, value in query.items() if value is not None})
+    def get(self, path: str, type: type[T], **query: str | int | Sequence[str] | None) -> Answer[T]:
+        given = {name: value for name, value in query.items() if value is not None}
+        return self.call("GET", path, type, query=given)
 
     def call(
         self,
         method: str,
         path: str,
+        type: type[T],
         *,
         query: Parameters | None = None,
         body: Any = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Any:
-        """The answer's JSON. A POST carries an idempotency key. Raises Problem, Unreachable."""
+    ) -> Answer[T]:
+        """Makes a call and returns the answer. A POST carries an idempotency key. Raises ApiError, Unreachable."""
         sent = {"Accept": "application/json", "User-Agent": "sluice", **(headers or {})}
         if method == "POST":
             sent.setdefault("Idempotency-Key", str(uuid.uuid4()))
@@ -134,41 +175,42 @@ class ApiClient:
             reason = getattr(exc, "reason", None) or exc
             raise Unreachable(f"{self.url} does not answer: {reason}") from exc
         try:
-            answer = json.loads(response.data)
+            document = json.loads(response.data)
         except ValueError:
-            answer = None
-        if response.status < 300 and answer is not None:
-            return answer
-        if isinstance(answer, dict):
-            raise Problem(_document(response.status, answer))
-        raise Unreachable(f"{self.url} answers {response.status} and no JSON: is it the admin API?")
+            document = None
+        if response.status < 300 and document is not None:
+            return Answer(document, type)
+        if isinstance(document, dict):
+            raise _api_error(response.status, document)
+        raise Unreachable(f"{self.url} answered {response.status} without JSON: is it the admin API?")
 
-    def pages(self, path: str, key: str, *, most: int, page: int, **query: str | None) -> dict[str, Any]:
-        """Up to ``most`` entries under ``key``, from as many pages of ``page`` as it takes, in the form of one page."""
+    def pages(self, path: str, type: type[T], key: str, *, most: int, page: int, **query: str | None) -> Answer[T]:
+        """Returns up to ``most`` entries under ``key`` as if they were one page; reads pages of ``page`` entries."""
         entries: list[Any] = []
-        for answer in self._each_page(path, min(most, page), query):
-            entries += answer[key]
+        for document in self._each_page(path, min(most, page), query):
+            entries += document[key]
             if len(entries) >= most:
                 break
-        return {**answer, key: entries[:most]}
+        return Answer({**document, key: entries[:most]}, type)
 
     def _each_page(self, path: str, limit: int, query: Mapping[str, str | None]) -> Iterator[dict[str, Any]]:
         cursor = None
         while True:
-            answer = self.get(path, limit=limit, cursor=cursor, **query)
-            yield answer
-            cursor = answer["next"]
+            document = self.get(path, dict, limit=limit, cursor=cursor, **query).document
+            yield document
+            cursor = document["next"]
             if cursor is None:
                 return
 
 
-def _document(status: int, answer: Mapping[str, Any]) -> dict[str, Any]:
-    if "detail" in answer and "type" in answer:
-        return dict(answer)
-    said = str(answer.get("message") or answer.get("Message") or "nothing more")
-    meaning = {
+def _api_error(status: int, document: Mapping[str, Any]) -> ApiError:
+    """Returns the error for a problem document of the API, or for an answer of API Gateway itself."""
+    with suppress(msgspec.ValidationError):
+        return ApiError(document)
+    message = str(document.get("message") or document.get("Message") or "no reason given")
+    detail = {
         401: "The token is unknown, revoked or has expired. Set SLUICE_TOKEN.",
-        403: f"The gateway refused the call ({said}). Is the address, with its stage, the admin API's?",
+        403: f"The gateway refused the call ({message}). Is this the admin API's address, including the stage?",
         429: "Too many calls at once. Try again in a moment.",
-    }.get(status, f"The gateway says: {said}")
-    return {"type": "about:blank", "title": "Refused by the gateway", "status": status, "detail": meaning}
+    }.get(status, f"The gateway says: {message}")
+    return ApiError({"type": "about:blank", "title": "Refused by the gateway", "status": status, "detail": detail})

@@ -1,4 +1,4 @@
-"""The ``sluice`` command. Each subcommand is a module, loaded when it is called: ``sluice --help`` stays quick."""
+"""The ``sluice`` command. Each subcommand is a module that is imported when called, so ``sluice --help`` is quick."""
 
 from importlib import import_module
 
@@ -6,8 +6,8 @@ import click
 
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "See it work": {
-        "demo": ("demo:demo", "Attackers blocked within seconds, on this machine."),
-        "dev": ("dev:dev", "Keep the local cloud running, with the admin API and the page."),
+        "demo": ("demo:demo", "Watch attackers being blocked within seconds, on this machine."),
+        "dev": ("dev:dev", "Run Sluice on this machine, with the admin API and the page, until interrupted."),
     },
     "Try rules on your own logs": {
         "replay": ("replay:replay", "Whom the rules would have blocked, when, for how long."),
@@ -17,36 +17,39 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "report": ("report:report", "What rules would have done, as one page with plots."),
     },
     "Operate": {
-        "status": ("status:status", "How it is going."),
-        "blocks": ("blocks:blocks", "Who is blocked, why, until when."),
-        "block": ("blocks:block", "Block networks."),
-        "unblock": ("blocks:unblock", "Lift blocks."),
-        "allowlist": ("allowlist:allowlist", "Who is never blocked."),
-        "allow": ("allowlist:allow", "Add a network to the allowlist."),
-        "disallow": ("allowlist:disallow", "Take a network off the allowlist."),
-        "client": ("clients:client", "Everything about one client."),
-        "top": ("clients:top", "The busiest clients against their limits."),
+        "status": ("status:status", "Show what is enforced, blocked and counted."),
+        "blocks": ("blocks:blocks", "List blocked networks, with rule, reason and remaining time."),
+        "block": ("blocks:block", "Block addresses or networks by hand."),
+        "unblock": ("blocks:unblock", "Lift blocks, by network or by filter."),
+        "allowlist": ("allowlist:allowlist", "List networks that are never blocked."),
+        "allow": ("allowlist:allow", "Add networks to the allowlist."),
+        "disallow": ("allowlist:disallow", "Remove networks from the allowlist."),
+        "client": ("clients:client", "Show everything about one client."),
+        "top": ("clients:top", "Show the busiest clients against their limits."),
         "rules": ("rules:rules", "Show, plan, apply and roll back rules."),
         "pause": ("control:pause", "Stop enforcing."),
-        "resume": ("control:resume", "Enforce again."),
+        "resume": ("control:resume", "Enforce again after a pause."),
         "breaker": ("control:breaker", "Reset the circuit breaker."),
-        "audit": ("audit:audit", "Who changed what, and how to undo it."),
+        "audit": ("audit:audit", "List changes, with who made them and how to undo them."),
         "token": ("token:token", "Create, list and revoke tokens."),
     },
     "Deploy": {
         "setup": ("setup:setup", "Create what a stage needs; shows the plan and its cost first."),
         "doctor": ("doctor:doctor", "What is wrong with a stage, and how to mend it."),
         "teardown": ("teardown:teardown", "Take a stage away, without a trace."),
-        "completion": ("completion:completion", "Completion for your shell."),
+        "completion": ("completion:completion", "Print the shell's completion script."),
     },
 }
-"""Subcommands in the order of the help: module and attribute in ``sluice.commands``, and what it does."""
+"""Subcommands in the order of the help: module and attribute in ``sluice.commands``, and first line of its help.
+
+The line is repeated here so that the help need not import every command; a test compares the two.
+"""
 
 COMMANDS = {name: command for section in SECTIONS.values() for name, command in section.items()}
 
 
-class Lazy(click.Group):
-    """A group that imports a subcommand's module only when it is asked for."""
+class LazyGroup(click.Group):
+    """A group that imports a subcommand's module when the subcommand is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
@@ -64,7 +67,7 @@ class Lazy(click.Group):
                 formatter.write_dl([(name, about) for name, (_, about) in section.items()])
 
 
-@click.command(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="sluice")
 def main() -> None:
     """Rate limits for client addresses on AWS, enforced within seconds."""

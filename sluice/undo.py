@@ -1,25 +1,25 @@
-"""Calls of the admin API as commands: what is printed after every change, and in the audit, to undo it."""
+"""Commands that make a call of the admin API. They are printed after each change and in the audit, to undo it."""
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-Call = Mapping[str, Any]
+from chalicelib.core.state import Call
 
 
 def commands(call: Call) -> list[str]:
-    """The ``sluice`` commands that make ``call``.
+    """Returns the ``sluice`` commands that make ``call``. Raises ValueError if there are none.
 
-    >>> commands({"method": "DELETE", "path": "/v1/blocks", "query": {"network": ["192.0.2.7/32"]}})
+    >>> commands(Call(method="DELETE", path="/v1/blocks", query={"network": ["192.0.2.7/32"]}))
     ['sluice unblock 192.0.2.7/32']
     """
     return [shlex.join(["sluice", *words]) for words in _words(call)]
 
 
 def _words(call: Call) -> Iterator[Sequence[str]]:
-    body, query = call.get("body") or {}, call.get("query") or {}
-    match call["method"], call["path"]:
+    body, query = call.body or {}, call.query
+    match call.method, call.path:
         case "DELETE", "/v1/blocks":
             yield ["unblock", *query["network"], *(["--forget"] if query.get("forget") == ["true"] else [])]
         case "POST", "/v1/blocks":
@@ -44,15 +44,15 @@ def _words(call: Call) -> Iterator[Sequence[str]]:
 
 
 def _blocks(blocks: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[str]]:
-    """One command for blocks of the same length and comment."""
+    """Yields one command for all blocks with the same length, comment and force."""
 
-    def alike(block: Mapping[str, Any]) -> tuple[str, str, bool]:
+    def options(block: Mapping[str, Any]) -> tuple[str, str, bool]:
         return block["block_for"], block.get("comment", ""), block.get("force", False)
 
-    for _, group in groupby(sorted(blocks, key=alike), alike):
-        same = list(group)
-        networks = [block["network"] for block in same]
-        yield ["block", *networks, "--for", same[0]["block_for"], *_comment(same[0]), *_force(same[0])]
+    for (block_for, _, _), group in groupby(sorted(blocks, key=options), options):
+        alike = list(group)
+        networks = [block["network"] for block in alike]
+        yield ["block", *networks, "--for", block_for, *_comment(alike[0]), *_force(alike[0])]
 
 
 def _comment(body: Mapping[str, Any]) -> list[str]:
@@ -64,6 +64,6 @@ def _force(body: Mapping[str, Any]) -> list[str]:
 
 
 def _version(call: Call) -> list[str]:
-    """Undoes this change and no later one."""
-    match = (call.get("headers") or {}).get("If-Match")
+    """Returns the option that undoes this change and no later one."""
+    match = call.headers.get("If-Match")
     return ["--if-version", match.strip('"')] if match else []

@@ -1,31 +1,39 @@
-"""``sluice audit``: who changed what, and the command that undoes it."""
+"""``sluice audit``: list changes, with who made them and how to undo them."""
+
+from collections.abc import Iterator
 
 import click
 
-from sluice.commands.shared.api import Desk, desk, table
+from chalicelib.admin.audit import AuditPage
+from sluice.commands.shared.api import Part, Session, api_command, table
 from sluice.commands.shared.times import local
 from sluice.undo import commands
 
 
 @click.command()
 @click.option("--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="Changes to show.")
-@desk
-def audit(here: Desk, limit: int) -> None:
-    """Who changed what, when, from where, and how to undo it. Newest first.
+@api_command
+def audit(session: Session, limit: int) -> None:
+    """List changes, with who made them and how to undo them.
+
+    The newest come first.
 
     \b
     sluice audit
     sluice audit --limit 1000 --json
     """
-    found = here.client.pages("/v1/audit", "records", most=limit, page=200)
+    session.show(session.client.pages("/v1/audit", AuditPage, "records", most=limit, page=200), _view)
+
+
+def _view(page: AuditPage) -> Iterator[Part]:
     rows = [
         (
-            local(each["at_ms"] / 1000),
-            each["by"],
-            each["address"],
-            each["detail"],
-            "\n".join(commands(each["undo"])) if each["undo"] else "",
+            local(record.at_ms / 1000),
+            record.by,
+            record.address,
+            record.detail,
+            "\n".join(commands(record.undo)) if record.undo else "",
         )
-        for each in found["records"]
+        for record in page.records
     ]
-    here.show(found, table(("when", "who", "from", "what", "undo with"), rows))
+    yield table(("when", "by", "from", "change", "undo with"), rows)

@@ -1,7 +1,6 @@
 """``sluice blocks``, ``block`` and ``unblock``."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import click
 from rich.console import Console
@@ -9,18 +8,29 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
+from chalicelib.admin.blocking import MOST_AT_ONCE
+from chalicelib.admin.blocks import BlockPage, BlockView
+from chalicelib.admin.changes import ChangeAnswer
 from chalicelib.admin.wording import plural, roughly
-from sluice.commands.shared.api import MOST_AT_ONCE, Desk, ask, desk, listed, table, yes_option
+from sluice.api_client import Answer, ApiClient
+from sluice.commands.shared.api import Part, Session, api_command, ask, read_networks, table, yes_option
 from sluice.commands.shared.times import Duration
 
 SORTS = ("blocked_at", "-blocked_at", "until", "-until", "count", "-count", "network", "-network")
 ALL = 1_000_000
+"""More blocks than Sluice holds."""
+
 PAGE = 1000
+"""Most blocks per call of the API."""
+
+NO_MATCH = {"changed": False, "detail": "no block matches", "undo": None, "lifted": []}
 
 filters = (
-    click.option("--rule", metavar="NAME", help="Only blocks of this rule; 'manual' for those made by hand."),
+    click.option("--rule", metavar="NAME", help="Only blocks of this rule; 'manual' for blocks made by hand."),
     click.option("--source", type=click.Choice(("cloudfront", "waf")), help="Only blocks for requests of this log."),
-    click.option("--text", metavar="TEXT", help="Only with this in network, rule, comment or maker; or an address."),
+    click.option(
+        "--text", metavar="TEXT", help="Only with TEXT in network, rule, comment or creator; or covering an address."
+    ),
 )
 
 
@@ -34,55 +44,60 @@ def filtered(command: Callable[..., None]) -> Callable[..., None]:
 @filtered
 @click.option("--sort", type=click.Choice(SORTS), default="-blocked_at", show_default=True, help="'-': descending.")
 @click.option("--limit", type=click.IntRange(1, ALL), default=50, show_default=True, help="Blocks to show.")
-@click.option("--all", "everything", is_flag=True, help="Show every one.")
-@desk
-def blocks(here: Desk, everything: bool, limit: int, **query: str | None) -> None:
-    """Who is blocked, by which rule, for what, for how long.
+@click.option("--all", "everything", is_flag=True, help="Show all blocks.")
+@api_command
+def blocks(session: Session, everything: bool, limit: int, **query: str | None) -> None:
+    """List blocked networks, with rule, reason and remaining time.
 
     \b
     sluice blocks
     sluice blocks --rule login --sort -count
-    sluice blocks --text 203.0.113.9       # whatever covers this address
+    sluice blocks --text 203.0.113.9       # all blocks that cover this address
     sluice blocks --all --json | jq -r '.blocks[].network'
     """
-    found = here.client.pages("/v1/blocks", "blocks", most=ALL if everything else limit, page=PAGE, **query)
-    shown, total = len(found["blocks"]), found["total"]
-    more = f"{shown} of {plural(total, 'block')}; --all shows the rest" if shown < total else plural(total, "block")
-    here.show(found, _table(found["blocks"], found["now"]), more)
+
+    def view(page: BlockPage) -> Iterator[Part]:
+        yield _table(page.blocks, page.now)
+        shown, total = len(page.blocks), plural(page.total, "block")
+        yield f"{shown} of {total}; --all shows the rest" if shown < page.total else total
+
+    session.show(_read(session.client, query, ALL if everything else limit), view)
 
 
 @click.command()
 @click.argument("networks", nargs=-1, required=True, metavar="NETWORK...")
-@click.option("--for", "block_for", type=Duration(), required=True, help="Such as 10m, 1h or 7d.")
-@click.option("--comment", default="", metavar="TEXT", help="Why; shown wherever the block is.")
-@click.option("--force", is_flag=True, help="Even if it is wide, overlaps the allowlist, or holds your own address.")
+@click.option("--for", "block_for", type=Duration(), required=True, help="Duration, such as 10m, 1h or 7d.")
+@click.option("--comment", default="", metavar="TEXT", help="Reason, shown with the block.")
+@click.option("--force", is_flag=True, help="Even if it is wide, overlaps the allowlist, or covers your own address.")
 @yes_option
-@desk
-def block(here: Desk, networks: Sequence[str], block_for: str, comment: str, force: bool, yes: bool) -> None:
-    """Block addresses or networks by hand; - reads them from standard input, one a line.
+@api_command
+def block(session: Session, networks: Sequence[str], block_for: str, comment: str, force: bool, yes: bool) -> None:
+    """Block addresses or networks by hand.
+
+    - reads networks from standard input, one per line.
 
     \b
     sluice block 203.0.113.9 --for 1h --comment "scraper, ticket 4711"
     sluice block 2001:db8:bad::/48 --for 1d
     sluice block - --for 12h --yes < list.txt
     """
-    wanted = listed(networks)
-    if len(wanted) > 1:
-        ask(f"Block {plural(len(wanted), 'network')} for {block_for}?", yes=yes)
-    for some in _portions(wanted, here):
-        each = [{"network": n, "block_for": block_for, "comment": comment, "force": force} for n in some]
-        body = each[0] if len(each) == 1 else {"blocks": each}
-        here.changed(here.client.call("POST", "/v1/blocks", body=body))
+    names = read_networks(networks)
+    if len(names) > 1:
+        ask(f"Block {plural(len(names), 'network')} for {block_for}?", yes=yes)
+    for portion in _portions(names, session):
+        new = [{"network": name, "block_for": block_for, "comment": comment, "force": force} for name in portion]
+        body = new[0] if len(new) == 1 else {"blocks": new}
+        session.show_change(session.client.call("POST", "/v1/blocks", ChangeAnswer, body=body))
 
 
 @click.command()
 @click.argument("networks", nargs=-1, metavar="[NETWORK]...")
 @filtered
-@click.option("--forget", is_flag=True, help="Also forget the offences: the next block is no longer than a first.")
+@click.option("--forget", is_flag=True, help="Also forget the offences: the next block is as short as a first one.")
 @yes_option
-@desk
+@api_command
 def unblock(
-    here: Desk,
+    session: Session,
     networks: Sequence[str],
     rule: str | None,
     source: str | None,
@@ -90,51 +105,58 @@ def unblock(
     forget: bool,
     yes: bool,
 ) -> None:
-    """Lift blocks: of the networks named, or all that match a filter. - reads networks from standard input.
+    """Lift blocks, by network or by filter.
 
-    Without --forget the rule leaves the client alone until the lifted block would have ended.
+    - reads networks from standard input, one per line. Without --forget, the rule ignores the client until the lifted
+    block would have ended.
 
     \b
     sluice unblock 203.0.113.9
     sluice unblock 203.0.113.9 --forget
-    sluice unblock --rule login            # all of one rule's, after asking
+    sluice unblock --rule login            # all blocks of this rule, after confirmation
     """
     query = {"rule": rule, "source": source, "text": text}
     if networks and any(query.values()):
         raise click.UsageError("Give networks or filters, not both.")
     if networks:
-        wanted = listed(networks)
+        names = read_networks(networks)
     elif any(query.values()):
-        found = here.client.pages("/v1/blocks", "blocks", most=ALL, page=PAGE, **query)
-        wanted = [block["network"] for block in found["blocks"]]
-        if not wanted:
-            here.show({"changed": False, "detail": "no block matches", "undo": None, "lifted": []}, "No block matches.")
+        matching = _read(session.client, query, ALL).value
+        names = [block.network for block in matching.blocks]
+        if not names:
+            session.show(Answer(NO_MATCH, ChangeAnswer), lambda _: ["No block matches."])
             return
-        if not here.as_json:
-            here.show(None, _table(found["blocks"][:MOST_AT_ONCE], found["now"]))
+        session.print(_table(matching.blocks[:MOST_AT_ONCE], matching.now))
     else:
-        raise click.UsageError("Which? Name networks, or give --rule, --source or --text.")
-    if len(wanted) > 1:
-        ask(f"Lift {plural(len(wanted), 'block')}?", yes=yes)
-    for some in _portions(wanted, here):
-        query_of: dict[str, Any] = {"network": some} | ({"forget": "true"} if forget else {})
-        here.changed(here.client.call("DELETE", "/v1/blocks", query=query_of))
+        raise click.UsageError("Give networks, or --rule, --source or --text.")
+    if len(names) > 1:
+        ask(f"Lift {plural(len(names), 'block')}?", yes=yes)
+    for portion in _portions(names, session):
+        parameters: dict[str, str | Sequence[str]] = {"network": portion}
+        if forget:
+            parameters["forget"] = "true"
+        session.show_change(session.client.call("DELETE", "/v1/blocks", ChangeAnswer, query=parameters))
 
 
-def _portions(networks: Sequence[str], here: Desk) -> Any:
-    """As many as the API takes at once; with a progress bar if that is not all of them."""
+def _read(client: ApiClient, query: Mapping[str, str | None], most: int) -> Answer[BlockPage]:
+    return client.pages("/v1/blocks", BlockPage, "blocks", most=most, page=PAGE, **query)
+
+
+def _portions(networks: Sequence[str], session: Session) -> Iterable[Sequence[str]]:
+    """Returns as many networks at a time as the API accepts, with a progress bar if there are several portions."""
     portions = [networks[start : start + MOST_AT_ONCE] for start in range(0, len(networks), MOST_AT_ONCE)]
-    quiet = len(portions) == 1 or here.as_json
+    quiet = len(portions) == 1 or session.as_json
     return track(portions, "", console=Console(stderr=True), disable=quiet, transient=True)
 
 
-def _table(found: Sequence[dict[str, Any]], now: int) -> Table:
-    def row(block: dict[str, Any]) -> tuple[object, ...]:
-        evidence = block["evidence"]
-        counted = f"{evidence['count']}/{evidence['limit']} in {evidence['window_s']} s" if evidence else ""
-        ends = Text("withheld", "yellow") if block["withheld"] else roughly(max(0, block["until"] - now))
-        why = counted if evidence and block["rule"] != "manual" else block["reason"]
-        return block["network"], block["rule"], why, block["offence"] or "", roughly(now - block["blocked_at"]), ends
+def _table(blocks: Sequence[BlockView], now: int) -> Table:
+    def row(block: BlockView) -> tuple[object, ...]:
+        evidence = block.evidence
+        reason = block.reason
+        if evidence is not None and block.rule != "manual":
+            reason = f"{evidence.count}/{evidence.limit} in {evidence.window_s} s"
+        ends = Text("withheld", "yellow") if block.withheld else roughly(max(0, block.until - now))
+        return block.network, block.rule, reason, block.offence or "", roughly(now - block.blocked_at), ends
 
-    columns = ("network", "rule", "why", "offence", "since", "ends in")
-    return table(columns, map(row, found), right=("offence", "since", "ends in"))
+    columns = ("network", "rule", "reason", "offence", "since", "ends in")
+    return table(columns, map(row, blocks), right=("offence", "since", "ends in"))

@@ -1,85 +1,90 @@
 """``sluice client`` and ``top``."""
 
+from collections.abc import Iterator
+
 import click
-from rich.table import Table
 from rich.text import Text
 
+from chalicelib.admin.clients import Busiest, ClientReport, Top
 from chalicelib.admin.wording import roughly
-from sluice.commands.shared.api import Desk, desk, plain, table
+from sluice.commands.shared.api import Part, Session, api_command, plain, table
 
 BAR = 24
+"""Characters of a bar that is full at the limit."""
+
 NEAR = 0.8
+"""Share of the limit above which a bar is yellow."""
 
 
 @click.command()
 @click.argument("address")
-@desk
-def client(here: Desk, address: str) -> None:
-    """Everything about one client: blocked by what and until when, offences, counts, allowlist entries.
+@api_command
+def client(session: Session, address: str) -> None:
+    """Show everything about one client.
+
+    That is its blocks and when they end, its offences, its counts and its allowlist entries.
 
     \b
     sluice client 203.0.113.9
     sluice client 2001:db8::1 --json | jq .blocked
     """
-    found = here.client.get("/v1/clients", address=address)
-    counts = [
-        (
-            each["rule"],
-            each["source"],
-            each["network"],
-            _bar(each["count"], each["limit"]),
-            each["count"],
-            each["limit"],
-        )
-        for each in found["counts"]
-    ]
-    parts = [Text("\n").join(plain(sentence) for sentence in found["explain"])]
-    if counts:
+    session.show(session.client.get("/v1/clients", ClientReport, address=address), _view)
+
+
+def _view(report: ClientReport) -> Iterator[Part]:
+    yield Text("\n").join(plain(line) for line in report.explain)
+    if report.counts:
+        rows = [
+            (count.rule, count.source, count.network, _bar(count.count, count.limit), count.count, count.limit)
+            for count in report.counts
+        ]
         columns = ("rule", "log", "counted as", "now", "count", "limit")
-        here.show(found, *parts, table(columns, counts, right=("count", "limit")))
-    else:
-        here.show(found, *parts)
+        yield table(columns, rows, right=("count", "limit"))
 
 
 @click.command()
-@click.option("--rule", metavar="NAME", help="Only by this rule.")
+@click.option("--rule", metavar="NAME", help="Only this rule.")
 @click.option(
-    "-n", "number", type=click.IntRange(1, 100), default=10, show_default=True, help="Clients a rule and log."
+    "-n",
+    "number",
+    type=click.IntRange(1, 100),
+    default=10,
+    show_default=True,
+    help="Clients per rule and log.",
 )
-@desk
-def top(here: Desk, rule: str | None, number: int) -> None:
-    """The busiest clients now, against each rule's limit.
+@api_command
+def top(session: Session, rule: str | None, number: int) -> None:
+    """Show the busiest clients against their limits.
 
     \b
     sluice top
     sluice top --rule burst -n 30
     """
-    found = here.client.get("/v1/top", rule=rule, n=number)
-    shown: list[Table | str] = []
-    for each in found["rules"]:
-        rows = [
-            (
-                busy["network"],
-                _bar(busy["count"], each["limit"]),
-                busy["count"],
-                "allowlisted"
-                if busy["allowlisted"]
-                else f"blocked for {roughly(max(0, busy['blocked_until'] - found['now']))}"
-                if busy["blocked_until"]
-                else "",
-            )
-            for busy in each["clients"]
-        ]
-        only = ", only counts" if each["action"] == "count" else ""
-        shown += [
-            f"{each['rule']} ({each['source']} log): limit {each['limit']} in {each['window_s']} s{only}",
-            table(("network", "", "count", ""), rows, right=("count",)),
-        ]
-    here.show(found, *(shown or ["Nothing is being counted."]))
+
+    def view(answer: Top) -> Iterator[Part]:
+        for busiest in answer.rules:
+            yield from _busiest(busiest, answer.now)
+        if not answer.rules:
+            yield "No requests are being counted."
+
+    session.show(session.client.get("/v1/top", Top, rule=rule, n=number), view)
+
+
+def _busiest(busiest: Busiest, now: int) -> Iterator[Part]:
+    counts_only = ", only counts" if busiest.action == "count" else ""
+    yield (f"{busiest.rule} ({busiest.source} log): limit {busiest.limit} in {busiest.window_s} s{counts_only}")
+    rows = []
+    for busy in busiest.clients:
+        state = ""
+        if busy.allowlisted:
+            state = "allowlisted"
+        elif busy.blocked_until:
+            state = f"blocked for {roughly(max(0, busy.blocked_until - now))}"
+        rows.append((busy.network, _bar(busy.count, busiest.limit), busy.count, state))
+    yield table(("network", "", "count", ""), rows, right=("count",))
 
 
 def _bar(count: int, limit: int) -> Text:
-    """How much of the limit is used, full at the limit."""
     share = count / limit if limit else 1.0
     filled = min(BAR, round(share * BAR))
     colour = "red" if count > limit else "yellow" if share > NEAR else "green"

@@ -1,52 +1,58 @@
-"""``sluice pause``, ``resume`` and ``breaker reset``: stopping everything, and starting again."""
+"""``sluice pause``, ``resume`` and ``breaker reset``: stop enforcing, and start again."""
 
 import click
 
-from sluice.commands.shared.api import Desk, ask, desk, yes_option
+from chalicelib.admin.changes import ChangeAnswer
+from sluice.commands.shared.api import Session, api_command, ask, yes_option
 from sluice.commands.shared.times import Duration
 
 
 @click.command()
-@click.option("--release", is_flag=True, help="Also empty the IP sets: nobody is refused.")
+@click.option("--release", is_flag=True, help="Also empty the IP sets, so that no request is refused.")
 @yes_option
-@desk
-def pause(here: Desk, release: bool, yes: bool) -> None:
-    """Stop enforcing: nothing new is blocked. Counting goes on.
+@api_command
+def pause(session: Session, release: bool, yes: bool) -> None:
+    """Stop enforcing.
+
+    Nothing new is blocked; counting continues.
 
     \b
     sluice pause
-    sluice pause --release       # and let everybody in
+    sluice pause --release       # and let blocked clients through
     """
     if release:
-        ask("Empty the IP sets, so that nobody is refused?", yes=yes)
-    here.changed(here.client.call("POST", "/v1/pause", body={"release": release}))
+        ask("Empty the IP sets, so that no request is refused?", yes=yes)
+    session.show_change(session.client.call("POST", "/v1/pause", ChangeAnswer, body={"release": release}))
 
 
 @click.command()
-@desk
-def resume(here: Desk) -> None:
-    """Enforce again, after a pause.
+@api_command
+def resume(session: Session) -> None:
+    """Enforce again after a pause.
 
     \b
     sluice resume
     """
-    here.changed(here.client.call("POST", "/v1/resume", body={}))
+    session.show_change(session.client.call("POST", "/v1/resume", ChangeAnswer, body={}))
 
 
 @click.group()
 def breaker() -> None:
-    """The circuit breaker, which stops new blocks when implausibly many come at once."""
+    """Reset the circuit breaker.
+
+    The breaker stops new blocks when implausibly many come at once.
+    """
 
 
 @breaker.command()
 @click.option("--quiet-for", type=Duration(), default="10m", show_default=True, help="How long it stays closed.")
 @yes_option
-@desk
-def reset(here: Desk, quiet_for: str, yes: bool) -> None:
-    """Close the breaker: you have looked, and the blocks are right.
+@api_command
+def reset(session: Session, quiet_for: str, yes: bool) -> None:
+    """Close the breaker after you have checked that the blocks are right.
 
     \b
     sluice breaker reset --quiet-for 30m
     """
-    ask(f"Block again, with no breaker for {quiet_for}?", yes=yes)
-    here.changed(here.client.call("POST", "/v1/breaker/reset", body={"quiet_for": quiet_for}))
+    ask(f"Block again, without the breaker for {quiet_for}?", yes=yes)
+    session.show_change(session.client.call("POST", "/v1/breaker/reset", ChangeAnswer, body={"quiet_for": quiet_for}))

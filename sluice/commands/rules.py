@@ -1,57 +1,61 @@
-"""``sluice rules``: see, plan, apply, roll back."""
+"""``sluice rules``: show, plan, apply and roll back rules."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator
+from typing import TextIO
 
 import click
 from rich.text import Text
 
-from sluice.commands.shared.api import Desk, ask, desk, plain, sentence, table, yes_option
+from chalicelib.admin.rule_sets import RulesAnswer, RuleSetView, RulesPlan, VersionPage
+from sluice.api_client import Answer
+from sluice.commands.shared.api import Part, Session, api_command, as_sentence, ask, plain, table, yes_option
 from sluice.commands.shared.times import local
 
 FILE = click.File("r", encoding="utf-8")
 MARKS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
 
 version_option = click.option(
-    "--if-version", type=click.IntRange(0), metavar="N", help="Only if version N is the one in force."
+    "--if-version", type=click.IntRange(0), metavar="N", help="Only if version N is in force."
 )
-comment_option = click.option("--comment", default="", metavar="TEXT", help="Why; kept with the version.")
+comment_option = click.option("--comment", default="", metavar="TEXT", help="Reason, stored with the version.")
 
 
 @click.group()
 def rules() -> None:
-    """The rule set: see it, plan a change, apply it, roll back."""
+    """Show, plan, apply and roll back rules."""
 
 
 @rules.command()
-@click.option("--version", type=click.IntRange(1), metavar="N", help="An earlier version.")
-@desk
-def show(here: Desk, version: int | None) -> None:
-    """The rule set in force, as TOML.
+@click.option("--version", type=click.IntRange(1), metavar="N", help="Show an earlier version.")
+@api_command
+def show(session: Session, version: int | None) -> None:
+    """Print the rule set in force, as TOML.
 
     \b
     sluice rules show > rules.toml
     """
-    found = here.client.get("/v1/rules", version=version)
-    if here.as_json:
-        here.show(found)
+    answer = session.client.get("/v1/rules", RuleSetView, version=version)
+    session.show(answer, lambda _: ())
+    if session.as_json:
         return
-    if found["problem"]:
-        click.secho(f"version {found['version']}: {found['problem']}", fg="red", err=True)
-    click.echo(found["text"], nl=not found["text"].endswith("\n"))
+    rule_set = answer.value
+    if rule_set.problem:
+        click.secho(f"version {rule_set.version}: {rule_set.problem}", fg="red", err=True)
+    click.echo(rule_set.text, nl=not rule_set.text.endswith("\n"))
 
 
 @rules.command()
 @click.argument("file", type=FILE)
-@desk
-def plan(here: Desk, file: Any) -> None:
-    """Check a file and say what it would change. Changes nothing; - reads standard input.
+@api_command
+def plan(session: Session, file: TextIO) -> None:
+    """Check a file and show what it would change.
+
+    Changes nothing; - reads standard input.
 
     \b
     sluice rules plan rules.toml
     """
-    found = here.client.call("POST", "/v1/rules/plan", body={"text": file.read()})
-    here.show(found, *_changes(found["changes"]), _against(found))
+    session.show(_plan(session, file.read()), _plan_view)
 
 
 @rules.command()
@@ -59,45 +63,34 @@ def plan(here: Desk, file: Any) -> None:
 @comment_option
 @version_option
 @yes_option
-@desk
-def apply(here: Desk, file: Any, comment: str, if_version: int | None, yes: bool) -> None:
-    """Show what a file would change, ask, and put it in force. Fails if somebody else was quicker.
+@api_command
+def apply(session: Session, file: TextIO, comment: str, if_version: int | None, yes: bool) -> None:
+    """Show what a file would change, ask, and put it in force.
+
+    Fails if the rules were changed in the meantime.
 
     \b
     sluice rules apply rules.toml --comment "sale starts"
     sluice rules apply rules.toml --if-version 7 --yes
     """
     text = file.read()
-    planned = here.client.call("POST", "/v1/rules/plan", body={"text": text})
-    if not here.as_json:
-        here.show(None, *_changes(planned["changes"]), _against(planned))
-    ask("Put it in force?", yes=yes)
-    version = planned["version"] if if_version is None else if_version
+    version = _confirm(session, text, "Put these rules in force?", if_version, yes)
     body = {"text": text, "comment": comment}
-    here.changed(here.client.call("PUT", "/v1/rules", body=body, headers={"If-Match": f'"{version}"'}))
+    session.show_change(session.client.call("PUT", "/v1/rules", RulesAnswer, body=body, headers=_if_match(version)))
 
 
 @rules.command()
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Versions to show.")
-@desk
-def history(here: Desk, limit: int) -> None:
-    """Every version, newest first.
+@api_command
+def history(session: Session, limit: int) -> None:
+    """List all versions, newest first.
 
     \b
     sluice rules history
     """
-    found = here.client.pages("/v1/rules/history", "versions", most=limit, page=100)
-    rows = [
-        (
-            f"{each['version']}{' in force' if each['active'] else ''}",
-            each["rules"],
-            local(each["saved_at"]),
-            each["by"],
-            each["comment"],
-        )
-        for each in found["versions"]
-    ]
-    here.show(found, table(("version", "rules", "saved", "by", "comment"), rows, right=("rules",)))
+    session.show(
+        session.client.pages("/v1/rules/history", VersionPage, "versions", most=limit, page=100), _history_view
+    )
 
 
 @rules.command()
@@ -105,31 +98,55 @@ def history(here: Desk, limit: int) -> None:
 @comment_option
 @version_option
 @yes_option
-@desk
-def rollback(here: Desk, version: int, comment: str, if_version: int | None, yes: bool) -> None:
-    """Put an earlier version in force again, as a new one.
+@api_command
+def rollback(session: Session, version: int, comment: str, if_version: int | None, yes: bool) -> None:
+    """Put an earlier version in force again, as a new version.
 
     \b
     sluice rules rollback 6
     """
-    earlier = here.client.get("/v1/rules", version=version)
-    planned = here.client.call("POST", "/v1/rules/plan", body={"text": earlier["text"]})
-    if not here.as_json:
-        here.show(None, *_changes(planned["changes"]), _against(planned))
-    ask(f"Put version {version} in force again?", yes=yes)
-    base = planned["version"] if if_version is None else if_version
+    text = session.client.get("/v1/rules", RuleSetView, version=version).value.text
+    base = _confirm(session, text, f"Put version {version} in force again?", if_version, yes)
     body = {"version": version, "comment": comment}
-    here.changed(here.client.call("POST", "/v1/rules/rollback", body=body, headers={"If-Match": f'"{base}"'}))
+    session.show_change(
+        session.client.call("POST", "/v1/rules/rollback", RulesAnswer, body=body, headers=_if_match(base))
+    )
 
 
-def _changes(changes: Sequence[dict[str, Any]]) -> list[Text]:
-    lines = []
-    for change in changes:
-        mark, colour = MARKS[change["change"]]
-        lines.append(Text.assemble((f"{mark} {change['rule']}", colour)))
-        lines += [Text("    ") + plain(word) for word in change["words"]]
-    return lines
+def _plan(session: Session, text: str) -> Answer[RulesPlan]:
+    return session.client.call("POST", "/v1/rules/plan", RulesPlan, body={"text": text})
 
 
-def _against(planned: dict[str, Any]) -> str:
-    return f"Against version {planned['version']}: {sentence(planned['detail'])}"
+def _confirm(session: Session, text: str, question: str, if_version: int | None, yes: bool) -> int:
+    """Shows what ``text`` would change, asks, and returns the version that the change is based on."""
+    plan = _plan(session, text).value
+    session.print(*_plan_view(plan))
+    ask(question, yes=yes)
+    return plan.version if if_version is None else if_version
+
+
+def _if_match(version: int) -> dict[str, str]:
+    return {"If-Match": f'"{version}"'}
+
+
+def _plan_view(plan: RulesPlan) -> Iterator[Part]:
+    for change in plan.changes:
+        mark, colour = MARKS[change.change]
+        yield Text.assemble((f"{mark} {change.rule}", colour))
+        for line in change.words:
+            yield Text("    ") + plain(line)
+    yield f"Against version {plan.version}: {as_sentence(plan.detail)}"
+
+
+def _history_view(page: VersionPage) -> Iterator[Part]:
+    rows = [
+        (
+            f"{version.version}{' in force' if version.active else ''}",
+            version.rules,
+            local(version.saved_at),
+            version.by,
+            version.comment,
+        )
+        for version in page.versions
+    ]
+    yield table(("version", "rules", "saved", "by", "comment"), rows, right=("rules",))

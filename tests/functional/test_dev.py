@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from chalicelib.admin.blocks import BlockPage
+from chalicelib.admin.status import Status
 from sluice.api_client import ApiClient, Bearer
 
 ROOT = Path(__file__).parents[2]
@@ -54,9 +56,9 @@ def attack() -> bytes:
 def blocked(client: ApiClient) -> set[str]:
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
-        found = {block["network"] for block in client.get("/v1/blocks")["blocks"]}
-        if found:
-            return found
+        networks = {block.network for block in client.get("/v1/blocks", BlockPage).value.blocks}
+        if networks:
+            return networks
         time.sleep(0.1)
     return set()
 
@@ -85,7 +87,7 @@ def test_a_log_that_is_being_written_is_followed(rules: str, tmp_path: Path):
 
 def test_the_made_up_site_shows_attackers_at_once():
     with dev("--traffic", "demo", "--past", "2m") as (_, client):
-        status = client.get("/v1/status")
-        assert status["blocks"]["active"] > 20
-        assert status["ingest"]["requests_per_second"] > 10
-        assert client.get("/v1/me")["role"] == "operator"
+        status = client.get("/v1/status", Status).value
+        assert status.blocks.active > 20
+        assert status.ingest.requests_per_second > 10
+        assert client.get("/v1/me", dict).document["role"] == "operator"

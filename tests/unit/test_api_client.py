@@ -7,6 +7,7 @@ from threading import Thread
 
 import pytest
 
+from chalicelib.admin.status import Status
 from sluice.api_client import ApiClient, Bearer, Signature, Unreachable
 
 URL = "https://abcd1234.execute-api.eu-west-1.amazonaws.com/api/v1/blocks?network=192.0.2.0%2F24"
@@ -40,7 +41,7 @@ def elsewhere() -> Iterator[str]:
 
 def test_no_redirect_is_followed_with_a_token(elsewhere: str):
     with pytest.raises(Unreachable):
-        ApiClient(elsewhere, Bearer("sluice_x")).get("/v1/status")
+        ApiClient(elsewhere, Bearer("sluice_x")).get("/v1/status", Status)
     assert Elsewhere.asked == 1
 
 

@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
+from chalicelib.core.state import Call
 from sluice.undo import commands
 
 
@@ -59,9 +61,9 @@ from sluice.undo import commands
     ],
 )
 def test_the_command_makes_the_call(call: dict[str, Any], expected: list[str]):
-    assert commands(call) == expected
+    assert commands(msgspec.convert(call, Call)) == expected
 
 
 def test_a_call_without_a_command_is_an_error():
     with pytest.raises(ValueError, match="no command makes the call PATCH /v1/blocks"):
-        commands({"method": "PATCH", "path": "/v1/blocks"})
+        commands(Call(method="PATCH", path="/v1/blocks"))
