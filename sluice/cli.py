@@ -10,11 +10,11 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "dev": ("dev:dev", "Run Sluice on this machine, with the admin API and the page, until interrupted."),
     },
     "Try rules on your own logs": {
-        "replay": ("replay:replay", "Whom the rules would have blocked, when, for how long."),
-        "explain": ("explain:explain", "One client's time line."),
-        "suggest": ("suggest:suggest", "Limits that fit the traffic, as a rule file."),
-        "compare": ("compare:compare", "Two rule sets, or AWS WAF's rate-based rule, side by side."),
-        "report": ("report:report", "What rules would have done, as one page with plots."),
+        "replay": ("replay:replay", "Show which clients the rules would have blocked, when and for how long."),
+        "explain": ("explain:explain", "Show one client's time line."),
+        "suggest": ("suggest:suggest", "Suggest limits that fit the traffic, as a rule file."),
+        "compare": ("compare:compare", "Compare two rule sets, or a rule set with AWS WAF's rate-based rule."),
+        "report": ("report:report", "Write one page with plots of what the rules would have done."),
     },
     "Operate": {
         "status": ("status:status", "Show what is enforced, blocked and counted."),
@@ -31,12 +31,12 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "resume": ("control:resume", "Enforce again after a pause."),
         "breaker": ("control:breaker", "Reset the circuit breaker."),
         "audit": ("audit:audit", "List changes, with who made them and how to undo them."),
-        "token": ("token:token", "Create, list and revoke tokens."),
+        "token": ("token:token", "Create, list and revoke tokens of the admin API."),
     },
     "Deploy": {
-        "setup": ("setup:setup", "Create what a stage needs; shows the plan and its cost first."),
-        "doctor": ("doctor:doctor", "What is wrong with a stage, and how to mend it."),
-        "teardown": ("teardown:teardown", "Take a stage away, without a trace."),
+        "setup": ("setup:setup", "Create what 'chalice deploy' cannot; shows the plan and its cost first."),
+        "doctor": ("doctor:doctor", "Check a deployed stage and show how to repair it."),
+        "teardown": ("teardown:teardown", "Remove everything that 'sluice setup' and 'chalice deploy' created."),
         "completion": ("completion:completion", "Print the shell's completion script."),
     },
 }
