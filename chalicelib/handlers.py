@@ -7,12 +7,12 @@ handler raises, Lambda delivers the same records again.
 
 from chalice.app import Chalice, CloudWatchEvent, DynamoDBEvent, KinesisEvent, Rate
 
-from chalicelib.api.routes import api
+from chalicelib.api.mount import mount
 from chalicelib.bootstrap import config, services
 from chalicelib.edges.events import kinesis_batch, state_changes
 
 app = Chalice(app_name="sluice")
-app.register_blueprint(api)
+authorize = mount(app)
 
 
 @app.on_kinesis_record(

@@ -32,6 +32,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "breaker": ("control:breaker", "Reset the circuit breaker."),
         "audit": ("audit:audit", "List changes, with who made them and how to undo them."),
         "token": ("token:token", "Create, list and revoke tokens of the admin API."),
+        "openapi": ("openapi:openapi", "Print the OpenAPI document of the admin API."),
     },
     "Deploy": {
         "setup": ("setup:setup", "Create what 'chalice deploy' cannot; shows the plan and its cost first."),

@@ -5,10 +5,11 @@ from itertools import islice
 import msgspec
 
 from chalicelib.admin.blocking import lift
-from chalicelib.admin.changes import Caller, ChangeAnswer, Done, PlannedChange, make
+from chalicelib.admin.changes import Caller, ChangeAnswer, PlannedChange
 from chalicelib.admin.errors import ForceNeeded, Invalid, fault
-from chalicelib.admin.networks import Widest, allowed_now
+from chalicelib.admin.networks import Widest, allowed_now, read_network
 from chalicelib.admin.pagination import page, read_cursor
+from chalicelib.admin.schemas import NewAllow
 from chalicelib.admin.wording import plural
 from chalicelib.core.addresses import Network
 from chalicelib.core.state import Allow, Block, Call
@@ -41,40 +42,21 @@ def entries(state: StateStore, *, limit: int, cursor: str | None, now: int) -> A
     return AllowPage(now=now, entries=some, next=following)
 
 
-def put(
-    state: StateStore,
-    network: Network,
-    *,
-    comment: str,
-    expires_at: int | None,
-    force: bool,
-    widest: Widest,
-    caller: Caller,
-    now_ms: int,
-) -> Done:
-    """Adds an entry or changes it, then lifts the blocks it overlaps. Raises Refused, Conflict."""
-    now = now_ms // 1000
-    if expires_at is not None and expires_at <= now:
-        raise Invalid.of([fault("body", "expires_at", expires_at, f"epoch seconds after now, which is {now}")])
-    if widest.refuses(network) and not force:
+def allow(state: StateStore, wish: NewAllow, *, widest: Widest, caller: Caller, now: int) -> PlannedChange[AllowChange]:
+    """Adds an entry or changes it, and lifts the blocks that it overlaps. Raises Invalid, ForceNeeded."""
+    network = read_network(wish.network, "body")
+    if wish.expires_at is not None and wish.expires_at <= now:
+        raise Invalid.of([fault("body", "expires_at", wish.expires_at, f"epoch seconds after now, which is {now}")])
+    if widest.refuses(network) and not wish.force:
         accepted = f"a prefix of at least /{widest.prefix(network)}, or force"
         raise ForceNeeded(
-            f"{network} would shelter everybody in it; it is taken only with force",
+            f"{network} would exempt every client in it; it is accepted only with force",
             [fault("body", "network", str(network), accepted)],
         )
-    wish = Allow(network=str(network), comment=comment, by=caller.name, added_at=now, expires_at=expires_at)
+    name = str(network)
     overlapped = [
         item for item in state.query(Block.kind) if Block.from_json(item.body).network_value().overlaps(network)
     ]
-    done = make(state, lambda: _put(state, wish, overlapped, now), caller=caller, now_ms=now_ms)
-    # Not in one transaction, as there may be thousands. What overlaps the allowlist is never published, so nothing
-    # depends on it; and a call that is repeated lifts what is left.
-    lift(state, overlapped, now)
-    return done
-
-
-def _put(state: StateStore, wish: Allow, overlapped: list[Item], now: int) -> PlannedChange:
-    name = wish.network
     stored = state.get(Allow.kind, name)
     before = Allow.from_json(stored.body) if stored else None
     if before is not None and not before.in_force(now):
@@ -86,7 +68,13 @@ def _put(state: StateStore, wish: Allow, overlapped: list[Item], now: int) -> Pl
     if before is not None and same and not lifted:
         answer = AllowChange(changed=False, detail=f"{name} was on the allowlist already", entry=before, lifted=[])
         return PlannedChange(answer=answer, action="allowlist.put", target=name)
-    entry = msgspec.structs.replace(wish, added_at=before.added_at) if before else wish
+    entry = Allow(
+        network=name,
+        comment=wish.comment,
+        by=caller.name,
+        added_at=before.added_at if before else now,
+        expires_at=wish.expires_at,
+    )
     what = f"the entry of {name} is changed" if before and not same else f"{name} is on the allowlist"
     answer = AllowChange(
         changed=True,
@@ -97,10 +85,18 @@ def _put(state: StateStore, wish: Allow, overlapped: list[Item], now: int) -> Pl
     )
     version = stored.version if stored else 0
     item = Item(kind=entry.kind, id=name, body=entry.to_json(), version=version, expires_at=entry.expires_at)
-    return PlannedChange(answer=answer, writes=[Put(item)], action="allowlist.put", target=name)
+    return PlannedChange(
+        answer=answer,
+        writes=[Put(item)],
+        action="allowlist.put",
+        target=name,
+        # Not in one transaction, because there may be thousands of blocks. A block that overlaps the allowlist is
+        # never published, so nothing depends on it, and a repeated call lifts what is left.
+        after=lambda: lift(state, overlapped, now),
+    )
 
 
-def delete(state: StateStore, network: Network, *, now: int) -> PlannedChange:
+def disallow(state: StateStore, network: Network, *, now: int) -> PlannedChange[ChangeAnswer]:
     """Takes exactly this entry off."""
     name = str(network)
     stored = state.get(Allow.kind, name)

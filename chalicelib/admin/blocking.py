@@ -1,7 +1,7 @@
 """Blocking and unblocking by hand, one network or some, all or none."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import msgspec
 
@@ -9,6 +9,7 @@ from chalicelib.admin.blocks import BlockView, view
 from chalicelib.admin.changes import Caller, ChangeAnswer, PlannedChange
 from chalicelib.admin.errors import Fault, ForceNeeded, Invalid, fault
 from chalicelib.admin.networks import Widest, allowed_now, covering, overlapping, try_network
+from chalicelib.admin.schemas import NewBlock, NewBlocks
 from chalicelib.admin.wording import plural, reason, roughly
 from chalicelib.core.addresses import Network, NetworkSet, parse_network
 from chalicelib.core.durations import format_duration, parse_duration
@@ -17,9 +18,6 @@ from chalicelib.core.state import Allow, Block, Call, History
 from chalicelib.pipeline.enforce import CLIENTS_A_WRITE
 from chalicelib.pipeline.sweep import ended
 from chalicelib.ports import Conflict, Delete, Item, Put, StateStore, Write
-
-MOST_AT_ONCE = 40
-"""Networks in one call. Block, history, audit record and receipt have to fit into one transaction of 100."""
 
 PATH = "/v1/blocks"
 MOST_NAMED = 3
@@ -34,23 +32,15 @@ class UnblockChange(ChangeAnswer, frozen=True, kw_only=True):
     lifted: list[BlockView]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """A block to be made by hand, as the caller wrote it."""
-
-    network: str
-    block_for: str
-    comment: str = ""
-    force: bool = False
-
-
 def block(
-    state: StateStore, wishes: Sequence[Wish], *, single: bool, widest: Widest, caller: Caller, now: int
-) -> PlannedChange:
-    """Blocks every network wished for, or none. ``single``: the caller wrote one, not a list of them.
+    state: StateStore, new: NewBlock | NewBlocks, *, widest: Widest, caller: Caller, now: int
+) -> PlannedChange[BlockChange]:
+    """Blocks every network in ``new``, or none.
 
     A block of the same network is replaced. Raises Invalid and ForceNeeded, each with everything that is wrong.
     """
+    single = isinstance(new, NewBlock)
+    wishes = [new] if isinstance(new, NewBlock) else new.blocks
     made = _checked(wishes, single, caller, now)
     allowed = allowed_now(state, now)
     allowlist = NetworkSet(entry.network_value() for entry in allowed)
@@ -63,17 +53,17 @@ def block(
         raise ForceNeeded(
             "; ".join(f"{objection.value}: {objection.accepted}" for objection in objections[:3]), objections
         )
-    new = [block for _, _, block in made]
-    names = [block.network for block in new]
+    blocks = [block for _, _, block in made]
+    names = [block.network for block in blocks]
     stored = state.get_many(Block.kind, names)
-    writes = [Put(_item(block, stored.get(block.network))) for block in new]
+    writes = [Put(_item(block, stored.get(block.network))) for block in blocks]
     held = (Block.from_json(item.body) for item in stored.values())
     replaced = {block.network: block for block in held if block.until > now}
-    length = {block.until - now for block in new}
+    length = {block.until - now for block in blocks}
     detail = f"{_named(names)} blocked for {roughly(max(length))}" + ("" if len(length) == 1 else " at most")
     if replaced:
         detail += f"; {plural(len(replaced), 'block')} replaced"
-    views = [view(block, allowlist) for block in new]
+    views = [view(block, allowlist) for block in blocks]
     withheld = [block.network for block in views if block.withheld]
     if withheld:
         detail += f"; {_named(withheld)} withheld, for overlapping the allowlist"
@@ -83,7 +73,7 @@ def block(
 
 def unblock(
     state: StateStore, networks: Sequence[Network], *, forget: bool, allowlist: NetworkSet, now: int
-) -> PlannedChange:
+) -> PlannedChange[UnblockChange]:
     """Lifts the blocks of exactly these networks; what is not blocked is left alone.
 
     Requests made until now may have been refused already, and do not count as new offences. ``forget`` wipes the
@@ -144,7 +134,9 @@ def lift(state: StateStore, items: Sequence[Item], now: int) -> None:
                 lift(state, some[half:], now)
 
 
-def _checked(wishes: Sequence[Wish], single: bool, caller: Caller, now: int) -> list[tuple[Wish, Network, Block]]:
+def _checked(
+    wishes: Sequence[NewBlock], single: bool, caller: Caller, now: int
+) -> list[tuple[NewBlock, Network, Block]]:
     """Each wish with its network and block. Raises Invalid."""
     faults, made, seen = [], [], set()
     for number, wish in enumerate(wishes):

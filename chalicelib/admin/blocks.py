@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
 import msgspec
 
 from chalicelib.admin.pagination import page, read_cursor
+from chalicelib.admin.schemas import BlocksQuery
 from chalicelib.admin.wording import reason
 from chalicelib.core.addresses import NetworkSet, parse_network
 from chalicelib.core.state import Block, Evidence
@@ -36,30 +36,6 @@ class BlockPage(msgspec.Struct, frozen=True, kw_only=True):
     next: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filter:
-    rule: str | None = None
-    source: str | None = None
-    text: str | None = None
-    """In network, rule, comment or maker, in any case; or an address or network that the block overlaps."""
-
-    def test(self) -> Callable[[Block], bool]:
-        text = (self.text or "").lower()
-        network = None
-        with suppress(ValueError):
-            network = parse_network(text)
-
-        def matches(block: Block) -> bool:
-            if self.rule is not None and block.rule != self.rule:
-                return False
-            if self.source is not None and (block.evidence is None or block.evidence.source != self.source):
-                return False
-            words = f"{block.network}\n{block.rule}\n{block.comment}\n{block.by}".lower()
-            return text in words or (network is not None and block.network_value().overlaps(network))
-
-        return matches
-
-
 ORDERS: dict[str, Callable[[Block], int]] = {
     "blocked_at": lambda block: block.blocked_at,
     "until": lambda block: block.until,
@@ -83,19 +59,34 @@ def view(block: Block, allowlist: NetworkSet) -> BlockView:
     )
 
 
-def blocks(
-    state: StateStore, wanted: Filter, *, sort: str, limit: int, cursor: str | None, allowlist: NetworkSet, now: int
-) -> BlockPage:
-    """``sort``: a key of ``ORDERS``, with '-' in front for descending order."""
-    order, sign = ORDERS[sort.removeprefix("-")], -1 if sort.startswith("-") else 1
+def list_blocks(state: StateStore, query: BlocksQuery, *, allowlist: NetworkSet, now: int) -> BlockPage:
+    """Returns a page of the blocks in force that match ``query``."""
+    order, sign = ORDERS[query.sort.removeprefix("-")], -1 if query.sort.startswith("-") else 1
 
-    def place(block: Block) -> tuple[int, str]:
+    def position(block: Block) -> tuple[int, str]:
         return sign * order(block), block.network
 
-    matches = wanted.test()
+    matches = _filter(query)
     read = (Block.from_json(item.body) for item in state.query(Block.kind))
-    found = sorted((block for block in read if block.until > now and matches(block)), key=place)
-    after = tuple(read_cursor(cursor, [int, str])) if cursor else None
-    rest = [block for block in found if after is None or place(block) > after]
-    some, following = page(rest, limit, place)
-    return BlockPage(now=now, total=len(found), blocks=[view(block, allowlist) for block in some], next=following)
+    blocks = sorted((block for block in read if block.until > now and matches(block)), key=position)
+    after = tuple(read_cursor(query.cursor, [int, str])) if query.cursor else None
+    rest = [block for block in blocks if after is None or position(block) > after]
+    entries, following = page(rest, query.limit, position)
+    return BlockPage(now=now, total=len(blocks), blocks=[view(block, allowlist) for block in entries], next=following)
+
+
+def _filter(query: BlocksQuery) -> Callable[[Block], bool]:
+    text = (query.text or "").lower()
+    network = None
+    with suppress(ValueError):
+        network = parse_network(text)
+
+    def matches(block: Block) -> bool:
+        if query.rule is not None and block.rule != query.rule:
+            return False
+        if query.source is not None and (block.evidence is None or block.evidence.source != query.source):
+            return False
+        words = f"{block.network}\n{block.rule}\n{block.comment}\n{block.by}".lower()
+        return text in words or (network is not None and block.network_value().overlaps(network))
+
+    return matches

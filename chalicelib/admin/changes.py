@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -37,15 +38,21 @@ class ChangeAnswer(msgspec.Struct, frozen=True, kw_only=True):
     undo: Call | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedChange:
-    """A change that has been decided and not yet made; without writes there is nothing to do."""
+A_co = TypeVar("A_co", bound=ChangeAnswer, covariant=True)
+A = TypeVar("A", bound=ChangeAnswer)
 
-    answer: ChangeAnswer
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedChange(Generic[A_co]):
+    """A change that has been decided but not made; without writes there is nothing to do."""
+
+    answer: A_co
     writes: Sequence[Write] = ()
     action: str
     """For the audit, such as ``block.delete``."""
     target: str
+    after: Callable[[], None] = lambda: None
+    """Runs once the change is made: for what needs no transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,37 +64,36 @@ class Once:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    answer: bytes
-    """JSON."""
+class Done(Generic[A_co]):
+    answer: A_co
     replayed: bool = False
-    """It is the answer to the first call with the same idempotency key."""
+    """Whether it answers an earlier call with the same idempotency key."""
 
 
 def make(
     state: StateStore,
-    decide: Callable[[], PlannedChange],
+    decide: Callable[[], PlannedChange[A]],
+    answer: type[A],
     *,
     caller: Caller,
     now_ms: int,
     once: Once | None = None,
     tries: int = 1,
-) -> Done:
-    """Makes a change: all of its writes and its audit record, or nothing.
+) -> Done[A]:
+    """Makes a change: writes all of it together with its audit record, or nothing.
 
-    ``tries`` above 1 decides again after somebody else was quicker: only for changes that lose nobody's edit.
-    Raises Conflict, Refused, and what the store raises.
+    With ``tries`` above 1 a change that conflicts with another is decided again, so it must not undo a concurrent
+    edit. Raises Conflict, Refused, and what the store raises.
     """
-    for left in reversed(range(tries)):
-        if once is not None and (earlier := _receipt(state, caller, once)) is not None:
+    while True:
+        if once is not None and (earlier := _receipt(state, answer, caller, once)) is not None:
             return earlier
         change = decide()
-        answer = msgspec.json.encode(change.answer)
         writes = list(change.writes)
         if writes:
             writes.append(Put(_audit(change, caller, now_ms)))
         if once is not None:
-            receipt = Receipt(request=once.request, answer=answer.decode())
+            receipt = Receipt(request=once.request, answer=msgspec.json.encode(change.answer).decode())
             expires_at = now_ms // 1000 + RECEIPT_KEPT_S
             id = _receipt_id(caller, once)
             writes.append(Put(Item(kind=receipt.kind, id=id, body=receipt.to_json(), expires_at=expires_at)))
@@ -95,17 +101,18 @@ def make(
             if writes:
                 state.write(writes)
         except Conflict:
-            # The same call may have been made twice at once: then the other one's answer is this one's.
-            if once is not None and (earlier := _receipt(state, caller, once)) is not None:
+            # The same call may have been made twice at once; then the other one's answer is this one's.
+            if once is not None and (earlier := _receipt(state, answer, caller, once)) is not None:
                 return earlier
-            if not left:
+            tries -= 1
+            if not tries:
                 raise
-            continue
-        return Done(answer)
-    raise AssertionError("unreachable")
+        else:
+            change.after()
+            return Done(change.answer)
 
 
-def _audit(change: PlannedChange, caller: Caller, now_ms: int) -> Item:
+def _audit(change: PlannedChange[ChangeAnswer], caller: Caller, now_ms: int) -> Item:
     record = Audit(
         at_ms=now_ms,
         by=caller.name,
@@ -121,7 +128,7 @@ def _audit(change: PlannedChange, caller: Caller, now_ms: int) -> Item:
     return Item(kind=record.kind, id=id, body=record.to_json(), expires_at=now_ms // 1000 + AUDIT_KEPT_S)
 
 
-def _receipt(state: StateStore, caller: Caller, once: Once) -> Done | None:
+def _receipt(state: StateStore, answer: type[A], caller: Caller, once: Once) -> Done[A] | None:
     """Raises Invalid if the key came with another call before."""
     item = state.get(Receipt.kind, _receipt_id(caller, once))
     if item is None:
@@ -130,7 +137,7 @@ def _receipt(state: StateStore, caller: Caller, once: Once) -> Done | None:
     if receipt.request != once.request:
         accepted = "a key of its own for each call; this one came with another path or body before"
         raise Invalid.of([fault("header", "Idempotency-Key", once.key, accepted)])
-    return Done(receipt.answer.encode(), replayed=True)
+    return Done(msgspec.json.decode(receipt.answer, type=answer), replayed=True)
 
 
 def _receipt_id(caller: Caller, once: Once) -> str:

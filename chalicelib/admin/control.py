@@ -18,7 +18,7 @@ class BreakerChange(ChangeAnswer, frozen=True, kw_only=True):
     breaker: Breaker
 
 
-def pause(state: StateStore, *, release: bool, caller: Caller, now: int) -> PlannedChange:
+def pause(state: StateStore, *, release: bool, caller: Caller, now: int) -> PlannedChange[PauseChange]:
     """Nothing new is blocked; with ``release`` the IP sets are emptied as well."""
     item, held = _stored(state)
     if held.paused and held.release == release:
@@ -30,7 +30,7 @@ def pause(state: StateStore, *, release: bool, caller: Caller, now: int) -> Plan
     return _change(new, item, PauseChange(changed=True, detail=detail, undo=undo, pause=new), "pause")
 
 
-def resume(state: StateStore, *, caller: Caller, now: int) -> PlannedChange:
+def resume(state: StateStore, *, caller: Caller, now: int) -> PlannedChange[PauseChange]:
     item, held = _stored(state)
     if not held.paused:
         answer = PauseChange(changed=False, detail="it was not paused", pause=held)
@@ -42,7 +42,7 @@ def resume(state: StateStore, *, caller: Caller, now: int) -> PlannedChange:
     return _change(new, item, answer, "resume")
 
 
-def reset_breaker(state: StateStore, *, quiet_for: str, caller: Caller, now: int) -> PlannedChange:
+def reset_breaker(state: StateStore, *, quiet_for: str, caller: Caller, now: int) -> PlannedChange[BreakerChange]:
     """Closes the breaker and keeps it closed for ``quiet_for``. Raises Invalid."""
     try:
         quiet_s = parse_duration(quiet_for)
@@ -68,7 +68,7 @@ def _stored(state: StateStore) -> tuple[Item | None, Pause]:
     return item, Pause.from_json(item.body) if item else Pause()
 
 
-def _change(new: Pause, item: Item | None, answer: PauseChange, action: str) -> PlannedChange:
+def _change(new: Pause, item: Item | None, answer: PauseChange, action: str) -> PlannedChange[PauseChange]:
     put = Put(Item(kind=new.kind, id=new.id, body=new.to_json(), version=item.version if item else 0))
     return PlannedChange(answer=answer, writes=[put], action=action, target="enforcement")
 

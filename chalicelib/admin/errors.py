@@ -5,7 +5,10 @@ from collections.abc import Sequence
 import msgspec
 
 SHOWN = 100
-"""Characters of a refused value that are shown."""
+"""Characters of a rejected value that are shown."""
+
+MOST_FAULTS = 100
+"""Faults that one refusal names."""
 
 
 class Fault(msgspec.Struct, frozen=True, rename={"place": "in"}):

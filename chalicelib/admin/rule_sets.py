@@ -5,14 +5,12 @@ from collections.abc import Sequence
 import msgspec
 
 from chalicelib.admin.changes import Caller, ChangeAnswer, PlannedChange
-from chalicelib.admin.errors import Fault, Invalid, NotFound, StaleVersion, fault
+from chalicelib.admin.errors import MOST_FAULTS, Fault, Invalid, NotFound, StaleVersion, fault
 from chalicelib.admin.pagination import page, read_cursor
 from chalicelib.core.rules import RulesError, RuleSet, parse_rules
 from chalicelib.core.rules_diff import RuleDiff, RuleWords, differences, rule_words, summary
 from chalicelib.core.state import ACTIVE, Call, StoredRules
 from chalicelib.ports import Item, Put, StateStore, Write
-
-MOST_FAULTS = 100
 
 
 class RuleSetView(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +74,9 @@ def plan(state: StateStore, text: str) -> RulesPlan:
     return RulesPlan(version=active.version if active else 0, changes=changes, detail=summary(changes))
 
 
-def put(state: StateStore, text: str, *, comment: str, based_on: int, caller: Caller, now: int) -> PlannedChange:
+def put(
+    state: StateStore, text: str, *, comment: str, based_on: int, caller: Caller, now: int
+) -> PlannedChange[RulesAnswer]:
     """Puts ``text`` in force. Raises Invalid, and StaleVersion unless version ``based_on`` is active.
 
     A text that is in force already changes nothing, whatever it is based on: repeating a call is harmless.
@@ -90,7 +90,7 @@ def put(state: StateStore, text: str, *, comment: str, based_on: int, caller: Ca
 
 def rollback(
     state: StateStore, version: int, *, comment: str, based_on: int, caller: Caller, now: int
-) -> PlannedChange:
+) -> PlannedChange[RulesAnswer]:
     """Puts an earlier version in force again, as a new one. Raises NotFound, Invalid, OtherVersion."""
     earlier = rule_set(state, version)
     active = state.get(StoredRules.kind, ACTIVE)
@@ -139,7 +139,7 @@ def _put(
     caller: Caller,
     now: int,
     restores: int | None = None,
-) -> PlannedChange:
+) -> PlannedChange[RulesAnswer]:
     current = active.version if active else 0
     if based_on != current:
         by = f"; saved by {StoredRules.from_json(active.body).by or 'setup'}" if active else ""
@@ -172,7 +172,7 @@ def _put(
     return PlannedChange(answer=answer, writes=writes, action=action, target=f"version {version}")
 
 
-def _unchanged(version: int, detail: str) -> PlannedChange:
+def _unchanged(version: int, detail: str) -> PlannedChange[RulesAnswer]:
     answer = RulesAnswer(changed=False, detail=detail, version=version, changes=[])
     return PlannedChange(answer=answer, action="rules.put", target=f"version {version}")
 

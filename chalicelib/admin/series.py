@@ -25,7 +25,7 @@ class Series(msgspec.Struct, frozen=True, kw_only=True):
     points: list[Point]
 
 
-def series(state: StateStore, live: LiveCounts, *, span_s: int, step_s: int, now_ms: int) -> Series:
+def read_series(state: StateStore, live: LiveCounts, *, span_s: int, step_s: int, now_ms: int) -> Series:
     """``live`` has just looked. Steps begin at multiples of ``step_s``; the last one holds ``now_ms``."""
     now = now_ms // 1000
     last = now // step_s

@@ -73,7 +73,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     ingest: IngestStatus
 
 
-def status(state: StateStore, live: LiveCounts, sets: Sequence[IpSet], now_ms: int) -> Status:
+def read_status(state: StateStore, live: LiveCounts, sets: Sequence[IpSet], now_ms: int) -> Status:
     """``sets``: every configured IP set. The tally logs may be out of reach; that is then part of the answer."""
     now = now_ms // 1000
     held = {item.id: item for item in state.get_many(Pause.kind, [Pause.id, Breaker.id, Heartbeat.id]).values()}

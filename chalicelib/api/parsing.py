@@ -1,4 +1,4 @@
-"""Reading what came: strict JSON and query strings into forms; every refusal says the field, the value and the form."""
+"""Strict parsing of JSON bodies and query strings; every error names the field, its value and the accepted form."""
 
 import json
 import re
@@ -9,84 +9,97 @@ import msgspec
 from msgspec import inspect
 
 from chalicelib.admin.errors import Invalid, fault
-from chalicelib.api.problems import Rejected
-from chalicelib.api.schemas import Form
+from chalicelib.admin.schemas import Form
+from chalicelib.api.problems import BAD_REQUEST, TOO_LARGE, Rejected
 
 LARGEST_BODY = 256 * 1024
+"""Largest accepted body in bytes: a rule set of 100,000 characters fits in any encoding."""
+
 _F = TypeVar("_F", bound=Form)
-_WHOLE = re.compile(r"-?\d{1,18}", re.ASCII)
-_WHERE = re.compile(r" - at `(?:key in )?\$(.*)`$")
+_INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
+_PATH = re.compile(r" - at `(?:key in )?\$(.*)`$")
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
-_NAMED = re.compile(r"Object (?:missing required|contains unknown) field `(.*?)`", re.DOTALL)
+_NAMED_FIELD = re.compile(r"Object (?:missing required|contains unknown) field `(.*?)`", re.DOTALL)
 
 
-def read_body(raw: bytes, form: type[_F]) -> _F:
-    """Raises Rejected for what is not strict JSON, Invalid for what does not fit the form."""
-    return _fit(read_json(raw), form, "body")
+def parse_body(raw: bytes, forms: Sequence[type[_F]]) -> _F:
+    """Parses a body as one of several forms.
+
+    The last form that shares a field with the body wins, and the first one if none does. Raises Rejected for a body
+    that is not strict JSON, Invalid for one that does not fit its form.
+    """
+    value = parse_json(raw)
+    keys = set(value) if isinstance(value, dict) else set()
+    form = next((form for form in reversed(forms) if keys & set(form.__struct_encode_fields__)), forms[0])
+    return _convert(value, form, "body")
 
 
-def read_json(raw: bytes) -> Any:
-    """Strict JSON: UTF-8, no key twice, no NaN, no half characters. Raises Rejected."""
+def parse_json(raw: bytes) -> Any:
+    """Parses strict JSON: UTF-8, no repeated key, no NaN, no lone surrogate. Raises Rejected."""
     if len(raw) > LARGEST_BODY:
-        detail = f"The body has {len(raw):,} bytes; at most {LARGEST_BODY:,} are accepted."
-        raise Rejected(413, "too-large", "Too large", detail)
+        raise Rejected(TOO_LARGE, f"The body has {len(raw):,} bytes; at most {LARGEST_BODY:,} are accepted.")
     try:
-        text = raw.decode("utf-8")
-        value = json.loads(text, object_pairs_hook=_once_each, parse_constant=_no_constant)
-        # An escape may stand for half a character, which nothing could write out again.
+        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_reject_constant)
+        # JSON may escape a lone surrogate, which could never be encoded again.
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeError as exc:
-        raise _not_understood("it is not valid UTF-8") from exc
+        raise _not_json("it is not valid UTF-8") from exc
     except RecursionError as exc:
-        raise _not_understood("it is nested too deeply") from exc
+        raise _not_json("it is nested too deeply") from exc
     except ValueError as exc:
-        raise _not_understood(str(exc)) from exc
+        raise _not_json(str(exc)) from exc
     return value
 
 
-def read_query(parameters: Mapping[str, Sequence[str]], form: type[_F]) -> _F:
-    """``parameters``: name to values. Raises Rejected for an unknown or repeated one, Invalid for a wrong value."""
-    kinds = {field.encode_name: _bare(field.type) for field in _fields(form)}
+def parse_query(parameters: Mapping[str, Sequence[str]], form: type[_F]) -> _F:
+    """Parses query parameters, each with all its values.
+
+    Raises Rejected for an unknown or repeated parameter, Invalid for a wrong value.
+    """
+    types = {field.encode_name: _bare(field.type) for field in _fields(form)}
     values: dict[str, Any] = {}
     for name, texts in parameters.items():
-        if name not in kinds:
-            known = f"known are {', '.join(kinds)}" if kinds else "there are none"
-            detail = f"The query parameter {name[:64]!r} is unknown; {known}."
-            raise Rejected(400, "bad-request", "Not understood", detail)
-        if isinstance(kinds[name], inspect.ListType):
+        if name not in types:
+            known = f"known are {', '.join(types)}" if types else "this call takes none"
+            raise Rejected(BAD_REQUEST, f"The query parameter {name[:64]!r} is unknown; {known}.")
+        if isinstance(types[name], inspect.ListType):
             values[name] = list(texts)
         elif len(texts) == 1:
-            values[name] = _literal(texts[0], kinds[name])
+            values[name] = _literal(texts[0], types[name])
         else:
-            raise Rejected(400, "bad-request", "Not understood", f"The query parameter {name!r} comes more than once.")
-    return _fit(values, form, "query")
+            raise Rejected(BAD_REQUEST, f"The query parameter {name!r} is repeated.")
+    return _convert(values, form, "query")
 
 
-def _fit(value: object, form: type[_F], place: str) -> _F:
+def _convert(value: object, form: type[_F], location: str) -> _F:
     try:
         return msgspec.convert(value, form)
     except msgspec.ValidationError as exc:
-        raise _misfit(str(exc), value, form, place) from None
+        raise _invalid(str(exc), value, form, location) from None
 
 
-def _misfit(message: str, value: object, form: type[Form], place: str) -> Invalid:
-    """Msgspec's message in our form: the field, its value, and what would be accepted."""
-    where = _WHERE.search(message)
+def _invalid(message: str, value: object, form: type[Form], location: str) -> Invalid:
+    """Translates a message of msgspec into the field, its value and the accepted form.
+
+    msgspec raises no structured error, so its English is parsed; a test pins the messages this relies on.
+    """
+    path = _PATH.search(message)
     field, kind = "", inspect.type_info(form)
-    for name, index in _STEP.findall(where[1] if where else ""):
+    for name, index in _STEP.findall(path[1] if path else ""):
         field += f"[{index}]" if index else f".{name}"
         value, kind = _step(value, kind, int(index) if index else name)
-    named, struct = _NAMED.match(message), _bare(kind)
+    named, struct = _NAMED_FIELD.match(message), _bare(kind)
     if named is not None and isinstance(struct, inspect.StructType):
-        forms = {f.encode_name: _form(f.type) for f in struct.fields}
-        wanted = forms.get(named[1])
-        accepted = f"missing: {wanted}" if wanted else f"unknown; known are {', '.join(forms) or 'none'}"
-        return Invalid.of([fault(place, f"{field}.{named[1][:64]}".lstrip("."), None, accepted)])
-    return Invalid.of([fault(place, field.lstrip("."), value, _form(kind))])
+        forms = {f.encode_name: _accepted(f.type) for f in struct.fields}
+        expected = forms.get(named[1])
+        accepted = f"missing: {expected}" if expected else f"unknown; known are {', '.join(forms) or 'none'}"
+        return Invalid.of([fault(location, f"{field}.{named[1][:64]}".lstrip("."), None, accepted)])
+    return Invalid.of([fault(location, field.lstrip("."), value, _accepted(kind))])
 
 
-def _step(value: object, of: inspect.Type, step: str | int) -> tuple[object, inspect.Type]:
-    kind = _bare(of)
+def _step(value: object, parent: inspect.Type, step: str | int) -> tuple[object, inspect.Type]:
+    """Returns the value and the type one step further down the path."""
+    kind = _bare(parent)
     inner: object = None
     if (isinstance(value, dict) and step in value) or (isinstance(value, list) and isinstance(step, int)):
         inner = value[step]  # type: ignore[index]
@@ -95,14 +108,14 @@ def _step(value: object, of: inspect.Type, step: str | int) -> tuple[object, ins
     return inner, kind.item_type if isinstance(kind, inspect.ListType) else kind
 
 
-def _form(kind: inspect.Type) -> str:
-    """The accepted form of a type, in words."""
+def _accepted(kind: inspect.Type) -> str:
+    """Describes the values that a type accepts."""
     words = "a JSON object"
     match kind:
         case inspect.Metadata(type=inner, extra_json_schema=extra):
-            words = str((extra or {}).get("description") or _form(inner))
+            words = str((extra or {}).get("description") or _accepted(inner))
         case inspect.UnionType(types=types):
-            words = " or ".join(map(_form, types))
+            words = " or ".join(map(_accepted, types))
         case inspect.NoneType():
             words = "null"
         case inspect.IntType(ge=low, le=high):
@@ -119,7 +132,7 @@ def _form(kind: inspect.Type) -> str:
 
 
 def _bare(kind: inspect.Type) -> inspect.Type:
-    """A type without what is said about it, and without null."""
+    """Returns a type without its metadata and without null."""
     if isinstance(kind, inspect.Metadata):
         return _bare(kind.type)
     if isinstance(kind, inspect.UnionType):
@@ -133,25 +146,26 @@ def _fields(form: type[Form]) -> Sequence[inspect.Field]:
 
 
 def _literal(text: str, kind: inspect.Type) -> object:
-    if isinstance(kind, inspect.IntType) and _WHOLE.fullmatch(text):
+    """Returns the value that ``text`` stands for in a query string, or ``text`` itself if it stands for none."""
+    if isinstance(kind, inspect.IntType) and _INTEGER.fullmatch(text):
         return int(text)
     if isinstance(kind, inspect.BoolType) and text in ("true", "false"):
         return text == "true"
     return text
 
 
-def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) < len(pairs):
         names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice[:64]!r} comes twice")
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {repeated[:64]!r} is repeated")
     return table
 
 
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number")
+def _reject_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a JSON number")
 
 
-def _not_understood(why: str) -> Rejected:
-    return Rejected(400, "bad-request", "Not understood", f"The body is not valid JSON: {why}.")
+def _not_json(why: str) -> Rejected:
+    return Rejected(BAD_REQUEST, f"The body is not valid JSON: {why}.")

@@ -7,7 +7,6 @@ import { $, h, number, plural } from "./dom.js";
 
 const FIRST_PAGE = 200;
 const NEXT_PAGES = 1000;
-const AT_ONCE = 40; // networks the API takes in one call
 const TYPING_MS = 250;
 
 let list, query, loaded, cursor, asked, loading = false;
@@ -109,16 +108,23 @@ async function unblockAll() {
   const found = [wanted.rule && `of the rule ${wanted.rule}`, wanted.text && `that match "${wanted.text}"`].filter(Boolean);
   const question = `${plural(networks.length, "block")} ${found.join(" ")} will be lifted. The audit keeps the way back.`;
   if (!networks.length || !(await confirm("Unblock them all?", question, `Unblock ${number(networks.length)}`))) return;
+  const most = await mostNetworks();
   let lifted = [];
   try {
-    for (let start = 0; start < networks.length; start += AT_ONCE) {
-      const answer = await call({ method: "DELETE", path: "/v1/blocks", query: { network: networks.slice(start, start + AT_ONCE) } });
+    for (let start = 0; start < networks.length; start += most) {
+      const answer = await call({ method: "DELETE", path: "/v1/blocks", query: { network: networks.slice(start, start + most) } });
       lifted = lifted.concat(answer.lifted);
     }
   } finally {
     notice(`${plural(lifted.length, "block")} lifted. The audit keeps the way back.`);
     changes.dispatchEvent(new CustomEvent("made", { detail: { lifted } }));
   }
+}
+
+/** The most networks that the API accepts in one call, as its OpenAPI document says. */
+async function mostNetworks() {
+  const { paths } = await get("openapi.json");
+  return paths["/v1/blocks"].delete.parameters.find((parameter) => parameter.name === "network").schema.maxItems;
 }
 
 function note(total, stale) {

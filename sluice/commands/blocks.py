@@ -8,9 +8,9 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from chalicelib.admin.blocking import MOST_AT_ONCE
 from chalicelib.admin.blocks import BlockPage, BlockView
 from chalicelib.admin.changes import ChangeAnswer
+from chalicelib.admin.schemas import MOST_NETWORKS
 from chalicelib.admin.wording import plural, roughly
 from sluice.api_client import Answer, ApiClient
 from sluice.commands.shared.api import Part, Session, api_command, ask, read_networks, table, yes_option
@@ -126,7 +126,7 @@ def unblock(
         if not names:
             session.show(Answer(NO_MATCH, ChangeAnswer), lambda _: ["No block matches."])
             return
-        session.print(_table(matching.blocks[:MOST_AT_ONCE], matching.now))
+        session.print(_table(matching.blocks[:MOST_NETWORKS], matching.now))
     else:
         raise click.UsageError("Give networks, or --rule, --source or --text.")
     if len(names) > 1:
@@ -144,7 +144,7 @@ def _read(client: ApiClient, query: Mapping[str, str | None], most: int) -> Answ
 
 def _portions(networks: Sequence[str], session: Session) -> Iterable[Sequence[str]]:
     """Returns as many networks at a time as the API accepts, with a progress bar if there are several portions."""
-    portions = [networks[start : start + MOST_AT_ONCE] for start in range(0, len(networks), MOST_AT_ONCE)]
+    portions = [networks[start : start + MOST_NETWORKS] for start in range(0, len(networks), MOST_NETWORKS)]
     quiet = len(portions) == 1 or session.as_json
     return track(portions, "", console=Console(stderr=True), disable=quiet, transient=True)
 

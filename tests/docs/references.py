@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from chalicelib.api import openapi
 from chalicelib.config import SETTINGS
 from sluice.cli import SECTIONS, main
 
@@ -80,7 +81,7 @@ variable, the value and the accepted form. This page is generated from `chalicel
 
 
 def api() -> str:
-    document = openapi()
+    document = openapi.document("token")
     parts = [
         "# Admin API\n",
         f"{document['info']['description']}\n",
@@ -105,11 +106,6 @@ def api() -> str:
     for name, schema in sorted(document["components"]["schemas"].items()):
         parts.extend(described_schema(name, schema))
     return "\n".join(parts)
-
-
-def openapi() -> dict[str, Any]:
-    document: dict[str, Any] = json.loads((ROOT / "chalicelib" / "openapi.json").read_text(encoding="utf-8"))
-    return document
 
 
 def described_call(document: dict[str, Any], method: str, path: str, operation: dict[str, Any]) -> Iterator[str]:

@@ -41,7 +41,7 @@ FUNCTIONS = {
     "sluice-prod-enforce": "app.enforce",
     "sluice-prod-publish": "app.publish",
     "sluice-prod-sweep": "app.sweep",
-    "sluice-prod-authorize": "chalicelib.api.routes.authorize",
+    "sluice-prod-authorize": "app.authorize",
     "sluice-prod": "app.app",
 }
 

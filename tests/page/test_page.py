@@ -1,6 +1,5 @@
 """What an operator does on the page takes effect, can be undone, and is refused with a reason."""
 
-import json
 import re
 from pathlib import Path
 
@@ -8,12 +7,12 @@ import pytest
 from playwright.sync_api import Page, expect
 
 import app
+from chalicelib.api.openapi import document
 from tests.page.conftest import OpenPage
 from tests.support.browser import sign_in
 from tests.support.site import Site
 
 PAGE = Path(app.__file__).parent / "chalicelib" / "web"
-OPENAPI = json.loads((PAGE.parent / "openapi.json").read_text(encoding="utf-8"))
 VIEWS = ("now", "blocks", "client/203.0.113.9", "allowlist", "rules", "audit")
 MARKUP = "<img src=x onerror=\"document.title='run'\"><script>document.title='run'</script>"
 
@@ -363,5 +362,5 @@ def test_everything_has_a_name_and_can_be_done_with_the_keyboard(open_page: Open
 
 
 def test_the_document_of_the_api_names_every_file_of_the_page():
-    (parameter,) = OPENAPI["paths"]["/page/{name}"]["get"]["parameters"]
+    (parameter,) = document("token")["paths"]["/page/{name}"]["get"]["parameters"]
     assert set(parameter["schema"]["enum"]) == {path.name for path in PAGE.iterdir()} - {"index.html"}

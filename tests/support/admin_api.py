@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 from random import Random
 from threading import RLock
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 from jsonschema_rs import Draft202012Validator
 
 import app
+from chalicelib.api.openapi import document
 from chalicelib.bootstrap import Services, compose, running_in
 from chalicelib.core.state import Audit, Block
 from chalicelib.core.tokens import Role, Token, issue
@@ -42,7 +42,7 @@ class Reply:
         return [error["field"] for error in self.json.get("errors", [])]
 
 
-DOCUMENT = json.loads((Path(app.__file__).parent / "chalicelib" / "openapi.json").read_text(encoding="utf-8"))
+DOCUMENT = document("token")
 
 
 @cache
@@ -115,7 +115,7 @@ class Desk:
         origin: str = "198.51.100.4",
         **query: Any,
     ) -> Reply:
-        """What the API answers, which is always what ``openapi.json`` says it may answer."""
+        """What the API answers, which is always what the OpenAPI document says it may answer."""
         self.clock.wait_until(self.clock.now() + 0.002)
         sent = {"authorization": f"Bearer {self.secrets[by]}"} if by else {}
         if body is not None or raw is not None:

@@ -177,7 +177,7 @@ def test_with_iam_the_arn_is_who_calls():
 def test_a_caller_that_the_gateway_does_not_vouch_for_is_nobody(context, mode):
     with pytest.raises(Rejected) as raised:
         caller_of(context, mode)
-    assert raised.value.status == 401
+    assert raised.value.kind.status == 401
 
 
 IAM = """
@@ -205,7 +205,7 @@ def test_cors_is_closed_unless_configured(desk):
 
 AUTHORIZE = """
 import json, sys
-from chalicelib.api.routes import authorize
+from app import authorize
 arn = "arn:aws:execute-api:us-east-1:1:api/stage/GET/v1/me"
 print(json.dumps(authorize({"type": "TOKEN", "authorizationToken": sys.argv[1], "methodArn": arn}, None)))
 """

@@ -1,0 +1,193 @@
+"""Bodies and query strings that callers send, one form each, with every bound.
+
+The docstring under a field is its description in the OpenAPI document.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from chalicelib.core import addresses, durations
+
+MOST_NETWORKS = 40
+"""Most networks in one call, because block, history, audit record and receipt must fit a transaction of 100 items."""
+
+LATEST_TIME = 253_402_300_799
+"""Latest time accepted: the end of the year 9999, in epoch seconds."""
+
+Comment = Annotated[
+    str,
+    Meta(
+        max_length=500,
+        pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*\Z",
+        description="one line of at most 500 characters, none of them a control or direction character",
+    ),
+]
+"""One line without characters that move a terminal's cursor or change the direction of text."""
+
+NetworkText = Annotated[
+    str,
+    Meta(
+        min_length=2,
+        max_length=49,
+        pattern=r"^[0-9A-Fa-f:./]+\Z",
+        description=addresses.NO_NETWORK.removeprefix("is not "),
+        examples=["192.0.2.7", "192.0.2.0/24", "2001:db8::/64"],
+    ),
+]
+"""A network before it is parsed."""
+
+Duration = Annotated[str, Meta(pattern=r"^[0-9]{1,9}[smhd]\Z", description=durations.ACCEPTED, examples=["10m", "7d"])]
+"""A duration before it is parsed."""
+
+RulesToml = Annotated[str, Meta(max_length=100_000, description="TOML of at most 100,000 characters")]
+RuleName = Annotated[str, Meta(min_length=1, max_length=64)]
+Cursor = Annotated[
+    str, Meta(min_length=1, max_length=1000, pattern=r"^[A-Za-z0-9_-]+\Z", description="'next' of the page before")
+]
+Version = Annotated[int, Meta(ge=1, le=999_999_999)]
+
+
+class Form(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A body or a query string; unknown fields are rejected."""
+
+
+class Nothing(Form, frozen=True):
+    """No parameters, or an empty object."""
+
+
+class NewAllow(Form, frozen=True):
+    """A network to add to the allowlist."""
+
+    network: NetworkText
+    comment: Comment = ""
+    expires_at: Annotated[int, Meta(ge=0, le=LATEST_TIME)] | None = None
+    """First second at which the entry is no longer in force. Epoch seconds, in the future."""
+    force: bool = False
+    """Accept a network wider than the configured prefixes, /0 included."""
+
+
+class NewBlock(Form, frozen=True):
+    """A network to block by hand."""
+
+    network: NetworkText
+    block_for: Duration
+    comment: Comment = ""
+    force: bool = False
+    """Accept a network that overlaps the allowlist (it is stored and withheld), contains your own address, or is wider
+    than the configured prefixes."""
+
+
+class NewBlocks(Form, frozen=True):
+    """Networks to block: all of them or none."""
+
+    blocks: Annotated[list[NewBlock], Meta(min_length=1, max_length=MOST_NETWORKS)]
+
+
+class RulesText(Form, frozen=True):
+    """A rule set to check."""
+
+    text: RulesToml
+
+
+class NewRules(Form, frozen=True):
+    """A rule set to activate."""
+
+    text: RulesToml
+    comment: Comment = ""
+
+
+class Rollback(Form, frozen=True):
+    """A version of the rule set to activate again."""
+
+    version: Version
+    comment: Comment = ""
+
+
+class NewPause(Form, frozen=True):
+    """A pause of enforcement."""
+
+    release: bool = False
+    """Also empty the IP sets."""
+
+
+class BreakerReset(Form, frozen=True):
+    """A reset of the circuit breaker."""
+
+    quiet_for: Duration = "10m"
+    """Time for which the breaker stays closed, whatever the number of new blocks; at most 1d."""
+
+
+class NetworkQuery(Form, frozen=True):
+    network: NetworkText
+    """The network."""
+
+
+class AddressQuery(Form, frozen=True):
+    address: NetworkText
+    """An address or a network."""
+
+
+class AllowlistQuery(Form, frozen=True):
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 1000
+    """Entries per page."""
+    cursor: Cursor | None = None
+
+
+class BlocksQuery(Form, frozen=True):
+    rule: RuleName | None = None
+    """Only blocks by this rule; 'manual' for manual blocks."""
+    source: Literal["cloudfront", "waf"] | None = None
+    """Only blocks for requests read from this log."""
+    text: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
+    """Only blocks with this text in network, rule, comment or author, in any case. An address finds the blocks that
+    cover it."""
+    sort: Literal["blocked_at", "-blocked_at", "until", "-until", "count", "-count", "network", "-network"] = (
+        "-blocked_at"
+    )
+    """Order; '-' means descending."""
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+    """Entries per page."""
+    cursor: Cursor | None = None
+
+
+class UnblockQuery(Form, frozen=True):
+    network: Annotated[list[NetworkText], Meta(min_length=1, max_length=MOST_NETWORKS)]
+    """The network as the block names it. Repeat the parameter for several; all are unblocked or none."""
+    forget: bool = False
+    """Also forget the clients' offences, so that the next block is no longer than a first one. Without it, a client
+    that offends again is blocked for as long as its offences call for."""
+
+
+class TopQuery(Form, frozen=True):
+    rule: RuleName | None = None
+    """Only by this rule; every rule if omitted."""
+    n: Annotated[int, Meta(ge=1, le=100)] = 10
+    """Clients per rule and log."""
+
+
+class RulesQuery(Form, frozen=True):
+    format: Literal["json", "toml"] = "json"
+    """toml: only the text."""
+    version: Version | None = None
+    """An earlier version."""
+
+
+class HistoryQuery(Form, frozen=True):
+    limit: Annotated[int, Meta(ge=1, le=100)] = 20
+    """Entries per page."""
+    cursor: Cursor | None = None
+
+
+class AuditQuery(Form, frozen=True):
+    limit: Annotated[int, Meta(ge=1, le=200)] = 50
+    """Entries per page."""
+    cursor: Cursor | None = None
+
+
+class SeriesQuery(Form, frozen=True):
+    span: Annotated[int, Meta(ge=60, le=900)] = 900
+    """Seconds back from now."""
+    step: Annotated[int, Meta(ge=1, le=300)] = 10
+    """Seconds per step."""

@@ -1,0 +1,32 @@
+"""``sluice openapi``: the document of the admin API."""
+
+import json
+from pathlib import Path
+
+import click
+
+from chalicelib.api.openapi import document
+
+
+@click.command()
+@click.option(
+    "--auth",
+    type=click.Choice(("token", "iam")),
+    default="token",
+    show_default=True,
+    help="How callers authenticate: as the deployment's ADMIN_AUTH says.",
+)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
+def openapi(auth: str, out: Path | None) -> None:
+    """Print the OpenAPI document of the admin API.
+
+    Needs no deployment.
+
+    \b
+    sluice openapi --out openapi.json
+    """
+    text = json.dumps(document(auth), indent=2) + "\n"
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        out.write_text(text, encoding="utf-8")
