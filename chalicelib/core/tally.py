@@ -110,13 +110,17 @@ def folded(slots: Slots, factor: int) -> Slots:
     return wide
 
 
-def add_slots(total: Slots, slots: Slots) -> None:
-    """Adds ``slots`` to ``total``, slot by slot."""
-    if total.keys().isdisjoint(slots):
-        total.update(slots)
-    else:
-        for slot, number in slots.items():
-            total[slot] = total.get(slot, 0) + number
+def add_clients(total: Clients, clients: Clients) -> None:
+    """Adds ``clients`` to ``total``, client by client and slot by slot; ``clients`` is left as it is."""
+    for client, slots in clients.items():
+        mine = total.get(client)
+        if mine is None:
+            total[client] = slots.copy()
+        elif mine.keys().isdisjoint(slots):
+            mine.update(slots)
+        else:
+            for slot, number in slots.items():
+                mine[slot] = mine.get(slot, 0) + number
 
 
 def pack(tally: Tally) -> bytes:

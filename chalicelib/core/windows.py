@@ -14,7 +14,7 @@ from operator import itemgetter
 
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Rule, RuleSet, serving
-from chalicelib.core.tally import Clients, MeterTally, Slots, Tally, add_slots, folded
+from chalicelib.core.tally import Clients, MeterTally, Slots, Tally, add_clients, folded
 
 FULLEST_AFTER_DROP = 0.75
 
@@ -145,12 +145,7 @@ class Grid:
     def _add(self, number: int, clients: Clients) -> None:
         stretch = self._stretches.setdefault(number, {})
         self._entries[number] = self._entries.get(number, 0) + sum(map(len, clients.values()))
-        for key, slots in clients.items():
-            held = stretch.get(key)
-            if held is None:
-                stretch[key] = slots.copy()
-            else:
-                add_slots(held, slots)
+        add_clients(stretch, clients)
 
     def above(self, clients: Iterable[bytes], limit: int, lowest: int, highest: int) -> list[tuple[bytes, Slots]]:
         """Those of ``clients`` that may be over ``limit`` in a window that contains a slot of lowest..highest.
@@ -225,10 +220,10 @@ class View:
 
     def slots(self, source: Source, rule: Rule, client: bytes) -> Slots:
         """What is kept of one client, in the slots of ``rule``."""
-        total: Slots = {}
+        total: Clients = {client: {}}
         for grid in self._grids_of(source, rule):
-            add_slots(total, folded(grid.slots(client), rule.slot_ms // grid.slot_ms))
-        return total
+            add_clients(total, {client: folded(grid.slots(client), rule.slot_ms // grid.slot_ms)})
+        return total[client]
 
     def _grids_of(self, source: Source, rule: Rule) -> list[Grid]:
         topic = rule.meter.topic
@@ -282,12 +277,11 @@ class View:
         grids = self._grids_of(source, rule)
         # A client spread over several grids (rules have just changed) may be above only with all of them together.
         only = limit if len(grids) == 1 else 0
-        slots_by_client: dict[bytes, Slots] = {}
+        total: Clients = {}
         for grid in grids:
-            factor = rule.slot_ms // grid.slot_ms
-            for client, slots in grid.above(clients, only, first_ms // grid.slot_ms, last_ms // grid.slot_ms):
-                add_slots(slots_by_client.setdefault(client, {}), folded(slots, factor))
-        return iter(slots_by_client.items())
+            above = grid.above(clients, only, first_ms // grid.slot_ms, last_ms // grid.slot_ms)
+            add_clients(total, {client: folded(slots, rule.slot_ms // grid.slot_ms) for client, slots in above})
+        return iter(total.items())
 
     def _offence(self, rule: Rule, source: Source, client: bytes, window: Window) -> Offence:
         slot_ms = rule.slot_ms

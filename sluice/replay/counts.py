@@ -14,7 +14,7 @@ from chalicelib.core.addresses import PrefixMemo
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import LARGEST_LIMIT, Meter, Rule, RuleSet, serving
 from chalicelib.core.scope import EVERYTHING
-from chalicelib.core.tally import Clients, MeterTally, Slots, Tally, add_slots, folded, pack, unpack
+from chalicelib.core.tally import Clients, MeterTally, Slots, Tally, add_clients, folded, pack, unpack
 from sluice.replay.prefilter import group_prefix
 
 MOST_ENTRIES = 400_000
@@ -60,16 +60,11 @@ class Ledger:
         """(client, slot) pairs; a pair that came twice may count as two."""
 
     def add(self, tally: Tally) -> None:
-        """Takes a tally over, which must not be used any more."""
+        """Adds a tally."""
         for counted in tally:
             mine = self._held.setdefault((counted.source, counted.topic, counted.slot_ms), {})
-            for client, slots in counted.clients.items():
-                self.entries += len(slots)
-                held = mine.get(client)
-                if held is None:
-                    mine[client] = slots
-                else:
-                    add_slots(held, slots)
+            self.entries += sum(map(len, counted.clients.values()))
+            add_clients(mine, counted.clients)
 
     def clients(self, source: Source, rule: Rule, more_than: int = -1) -> Iterator[tuple[bytes, Slots]]:
         """The clients of whose requests ``rule`` counts more than ``more_than``, each with its slots, as the rule's."""

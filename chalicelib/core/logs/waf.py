@@ -158,7 +158,9 @@ class WafRecords:
         """``texts``: JSON records, one or more lines each; ``wanted``: the columns that will be asked for."""
         malformed: list[Malformed] = []
         records = _decode_all(texts, _decoder(wanted | self._always), malformed)
-        times: list[int | None] = [record.timestamp if record.timestamp >= 0 else None for record in records]
+        times: list[int | None] = [record.timestamp for record in records]
+        if records and min(record.timestamp for record in records) < 0:
+            times = [time if time is not None and time >= 0 else None for time in times]
         inner = [record.http_request for record in records]
         peers = self._addresses.pack_all([request.client_ip for request in inner])
         clients = peers
