@@ -49,7 +49,7 @@ def tallies(rules: RuleSet, *, spread: bool) -> Iterator[tuple[bytes, int, int]]
             slot = (START_MS + part * span + rng.randrange(span)) // meter.slot_ms
             clients[part][number.to_bytes(4, "big")] = {slot: 1}
     for part, some in enumerate(clients):
-        counted = MeterTally(Source.CLOUDFRONT, meter.topic, meter.ipv4, meter.ipv6, meter.slot_ms, some)
+        counted = MeterTally.of(Source.CLOUDFRONT, meter, some)
         yield pack((counted,)), START_MS + part * span, START_MS + (part + 1) * span - 1
 
 
@@ -138,7 +138,7 @@ def recorded() -> tuple[MemoryTallyLogs, float]:
         for offset in range(BATCHES):
             at = start + offset * 1000
             some = {rng.choice(crowd): {(at + rng.randrange(1000)) // meter.slot_ms: 1} for _ in range(A_BATCH)}
-            tally: Tally = (MeterTally(Source.CLOUDFRONT, meter.topic, meter.ipv4, meter.ipv6, meter.slot_ms, some),)
+            tally: Tally = (MeterTally.of(Source.CLOUDFRONT, meter, some),)
             logs.append(
                 name,
                 offset,

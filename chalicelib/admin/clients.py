@@ -140,7 +140,7 @@ def top(state: StateStore, live: LiveCounts, *, rule: str | None, number: int, s
             continue
         window = live.window(meant, now_ms)
         found = [
-            (network_of(key, meant.ipv4, meant.ipv6), count * 100 // sample_rate)
+            (network_of(key, *meant.prefixes), count * 100 // sample_rate)
             for key, count in busiest(live.clients(meant, source), window, number)
         ]
         blocks = state.get_many(Block.kind, [str(network) for network, _ in found])
@@ -238,7 +238,7 @@ def _counts(live: LiveCounts, network: Network, sample_rate: int, now_ms: int) -
 
 
 def _prefix(rule: Rule, network: Network) -> int:
-    return rule.ipv4 if network.version == 4 else rule.ipv6
+    return rule.ipv4_prefix if network.version == 4 else rule.ipv6_prefix
 
 
 def _pause(state: StateStore) -> Pause:

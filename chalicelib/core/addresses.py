@@ -64,16 +64,16 @@ class AddressMemo(dict[bytes | str, bytes | None]):
 
 
 class PrefixMemo(dict[bytes, bytes]):
-    """Packed address to the packed first address of its network of ``ipv4`` or ``ipv6`` bits.
+    """Packed address to the packed first address of its network of ``ipv4_prefix`` or ``ipv6_prefix`` bits.
 
     >>> PrefixMemo(24, 64)[bytes([192, 0, 2, 7])].hex()
     'c0000200'
     """
 
-    def __init__(self, ipv4: int, ipv6: int) -> None:
-        self.ipv4, self.ipv6 = ipv4, ipv6
-        self._mask4 = -1 << (32 - ipv4)
-        self._mask6 = -1 << (128 - ipv6)
+    def __init__(self, ipv4_prefix: int, ipv6_prefix: int) -> None:
+        self.ipv4_prefix, self.ipv6_prefix = ipv4_prefix, ipv6_prefix
+        self._mask4 = -1 << (32 - ipv4_prefix)
+        self._mask6 = -1 << (128 - ipv6_prefix)
 
     def __missing__(self, packed: bytes) -> bytes:
         size = len(packed)
@@ -87,13 +87,13 @@ class PrefixMemo(dict[bytes, bytes]):
         return list(map(self.__getitem__, addresses))
 
 
-def network_of(client: bytes, ipv4: int, ipv6: int) -> Network:
+def network_of(client: bytes, ipv4_prefix: int, ipv6_prefix: int) -> Network:
     """The network that a masked client key stands for.
 
     >>> network_of(bytes([192, 0, 2, 0]), 24, 64)
     IPv4Network('192.0.2.0/24')
     """
-    return IPv4Network((client, ipv4)) if len(client) == 4 else IPv6Network((client, ipv6))
+    return IPv4Network((client, ipv4_prefix)) if len(client) == 4 else IPv6Network((client, ipv6_prefix))
 
 
 def parse_network(text: str) -> Network:

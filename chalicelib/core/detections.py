@@ -79,5 +79,5 @@ def terms_of(rule: Rule, rule_set: str) -> Terms:
 
 
 def _offender(offence: Offence) -> Offender:
-    network = network_of(offence.client, offence.rule.ipv4, offence.rule.ipv6)
+    network = network_of(offence.client, *offence.rule.prefixes)
     return Offender(str(network), offence.count, offence.first_ms, offence.last_ms, offence.since_ms)

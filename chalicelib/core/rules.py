@@ -8,7 +8,7 @@ finest slot that serves them all.
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import StrEnum
 from hashlib import blake2b
@@ -48,43 +48,59 @@ class Escalation:
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """What is counted: requests in ``scope`` per client network, in slots of ``slot_ms`` milliseconds."""
+    """A count to be made: requests in ``scope`` per client network, in slots of ``slot_ms`` milliseconds."""
 
     scope: Scope
-    ipv4: int
-    ipv6: int
+    ipv4_prefix: int
+    ipv6_prefix: int
     slot_ms: int
+    topic: bytes = field(init=False, repr=False, compare=False)
+    """Eight bytes that stand for scope and prefixes: the same in every process, as long as their ``repr`` is."""
+
+    def __post_init__(self) -> None:
+        counted = repr((self.scope, self.ipv4_prefix, self.ipv6_prefix)).encode()
+        object.__setattr__(self, "topic", blake2b(counted, digest_size=8).digest())
 
     @property
-    def topic(self) -> bytes:
-        """Eight bytes that stand for scope and prefixes: the same in every process, for as long as the words are."""
-        return blake2b(repr((self.scope, self.ipv4, self.ipv6)).encode(), digest_size=8).digest()
+    def prefixes(self) -> tuple[int, int]:
+        """Prefix lengths of IPv4 and of IPv6 clients."""
+        return self.ipv4_prefix, self.ipv6_prefix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
+    """A limit, and the action for clients that exceed it."""
+
     name: str
     limit: int
-    """Requests allowed within one window; the next one is over."""
+    """Requests allowed within one window; the next one is over the limit."""
     window_s: int
     action: Action = Action.BLOCK
     block_for_s: int = 600
     resolution: int = DEFAULT_RESOLUTION
-    """Slots in a window. More are more exact (G2 holds for spans of window - window / resolution) and cost memory."""
-    ipv4: int = 32
-    ipv6: int = 64
+    """Slots per window. More slots are more exact (G2 holds for spans of window - window / resolution) and use more
+    memory."""
+    ipv4_prefix: int = 32
+    """Bits of an IPv4 address that make up a client: 24 counts each /24 as one client."""
+    ipv6_prefix: int = 64
     scope: Scope = EVERYTHING
     escalate: Escalation | None = None
     extend: bool = False
     """Whether requests made while blocked prolong the block."""
+    meter: Meter = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Stored, because making a meter hashes its scope.
+        object.__setattr__(self, "meter", Meter(self.scope, self.ipv4_prefix, self.ipv6_prefix, self.slot_ms))
 
     @property
     def slot_ms(self) -> int:
         return self.window_s * 1000 // self.resolution
 
     @property
-    def meter(self) -> Meter:
-        return Meter(self.scope, self.ipv4, self.ipv6, self.slot_ms)
+    def prefixes(self) -> tuple[int, int]:
+        """Prefix lengths of IPv4 and of IPv6 clients."""
+        return self.ipv4_prefix, self.ipv6_prefix
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +128,9 @@ class RuleSet:
         return meters
 
 
-def _serves(meter: Meter, wanted: Meter) -> bool:
-    same = (meter.scope, meter.ipv4, meter.ipv6) == (wanted.scope, wanted.ipv4, wanted.ipv6)
-    fold, rest = divmod(wanted.slot_ms, meter.slot_ms)
-    return same and rest == 0 and fold <= LARGEST_FOLD
+def _serves(meter: Meter, other: Meter) -> bool:
+    fold, rest = divmod(other.slot_ms, meter.slot_ms)
+    return meter.topic == other.topic and rest == 0 and fold <= LARGEST_FOLD
 
 
 class Slotted(Protocol):
@@ -343,7 +358,10 @@ _KEYS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "action": _as("action", _action),
     "block_for": _as("block_for_s", _duration(1, LONGEST_BLOCK_S)),
     "resolution": _as("resolution", _whole(10, 1000)),
-    "aggregate": lambda value: _table(value, {"ipv4": _whole(8, 32), "ipv6": _whole(16, 128)}, ()),
+    "aggregate": lambda value: {
+        f"{family}_prefix": bits
+        for family, bits in _table(value, {"ipv4": _whole(8, 32), "ipv6": _whole(16, 128)}, ()).items()
+    },
     "scope": _scope,
     "escalate": _escalate,
     "extend": _as("extend", _flag),

@@ -56,7 +56,7 @@ def rule_words(rule: Rule) -> RuleWords:
         action=rule.action,
         block_for=format_duration(rule.block_for_s),
         resolution=rule.resolution,
-        aggregate=Aggregate(rule.ipv4, rule.ipv6),
+        aggregate=Aggregate(rule.ipv4_prefix, rule.ipv6_prefix),
         scope={name: list(values) for name, values in _scope(rule).items() if values},
         escalate=_escalate(rule.escalate) if rule.escalate else None,
         extend=rule.extend,

@@ -4,7 +4,8 @@ One batch becomes one tally becomes one item (design: "why tallies, not one coun
 columnar, so that packing, unpacking and compressing are a few calls into C:
 
     zlib level 1 of MessagePack of a list of meters, each
-    [source, topic, ipv4, ipv6, slot_ms, first slot, keys of 4 bytes, keys of 16 bytes, slots per key, slots, counts]
+    [source, topic, IPv4 prefix, IPv6 prefix, slot_ms, first slot,
+     keys of 4 bytes, keys of 16 bytes, slots per key, slots, counts]
 
 Slots are offsets from the first slot, and belong to the keys in order. The last three are
 arrays of little-endian unsigned integers, as wide as their largest value needs; their first byte names the width.
@@ -42,10 +43,14 @@ class MeterTally:
 
     source: Source
     topic: bytes
-    ipv4: int
-    ipv6: int
+    ipv4_prefix: int
+    ipv6_prefix: int
     slot_ms: int
     clients: Clients
+
+    @classmethod
+    def of(cls, source: Source, meter: Meter, clients: Clients) -> "MeterTally":
+        return cls(source, meter.topic, meter.ipv4_prefix, meter.ipv6_prefix, meter.slot_ms, clients)
 
 
 Tally = tuple[MeterTally, ...]
@@ -59,23 +64,22 @@ class Tallier:
     """Tallies requests for a set of meters."""
 
     def __init__(self, meters: Iterable[Meter]) -> None:
-        self._meters = [(meter, meter.topic) for meter in meters]
-        self._prefixes = {(m.ipv4, m.ipv6): PrefixMemo(m.ipv4, m.ipv6) for m, _ in self._meters}
+        self._meters = list(meters)
+        self._prefixes = {meter.prefixes: PrefixMemo(*meter.prefixes) for meter in self._meters}
 
     def tally(self, batches: Iterable[Requests]) -> Tally:
-        """Only meters that counted something appear."""
-        counted = []
+        """Returns the counts of all meters that counted at least one request."""
+        counts = []
         for requests in batches:
-            masked = {prefix: memo.mask_all(requests.clients) for prefix, memo in self._prefixes.items()}
-            for meter, topic in self._meters:
+            masked = {prefixes: memo.mask_all(requests.clients) for prefixes, memo in self._prefixes.items()}
+            for meter in self._meters:
                 rows = meter.scope.rows(requests)
-                keys, times = masked[meter.ipv4, meter.ipv6], requests.times
+                keys, times = masked[meter.prefixes], requests.times
                 if rows is not None:
                     keys, times = [keys[row] for row in rows], [times[row] for row in rows]
                 if keys:
-                    clients = count(keys, times, meter.slot_ms)
-                    counted.append(MeterTally(requests.source, topic, meter.ipv4, meter.ipv6, meter.slot_ms, clients))
-        return tuple(counted)
+                    counts.append(MeterTally.of(requests.source, meter, count(keys, times, meter.slot_ms)))
+        return tuple(counts)
 
 
 def count(keys: Iterable[bytes], times: Iterable[int], slot_ms: int) -> Clients:
@@ -182,8 +186,8 @@ def _only(counted: MeterTally, slots_a_stretch: int, parts: frozenset[_Part], in
 class _Columns(msgspec.Struct, array_like=True, gc=False):
     source: Source
     topic: bytes
-    ipv4: int
-    ipv6: int
+    ipv4_prefix: int
+    ipv6_prefix: int
     slot_ms: int
     first_slot: int
     keys4: bytes
@@ -205,8 +209,8 @@ def _columns(counted: MeterTally) -> _Columns:
     return _Columns(
         counted.source,
         counted.topic,
-        counted.ipv4,
-        counted.ipv6,
+        counted.ipv4_prefix,
+        counted.ipv6_prefix,
         counted.slot_ms,
         first,
         b"".join(keys4),
@@ -227,7 +231,7 @@ def _counted(columns: _Columns) -> MeterTally:
         raise BadTally("the columns of the packed tally do not fit together")
     entries = zip([first + offset for offset in offsets], counts, strict=True)
     clients = {key: dict(islice(entries, number)) for key, number in zip(keys, per_key, strict=True)}
-    return MeterTally(columns.source, columns.topic, columns.ipv4, columns.ipv6, columns.slot_ms, clients)
+    return MeterTally(columns.source, columns.topic, columns.ipv4_prefix, columns.ipv6_prefix, columns.slot_ms, clients)
 
 
 _CODES = "BHIQ"

@@ -99,7 +99,7 @@ class Model:
             limit=rule.limit,
             window_s=rule.window_s,
             resolution=rule.window_s,  # slots of a second
-            ipv6=128,
+            ipv6_prefix=128,
             action=Action.COUNT,
         )
         self.rules = RuleSet((counting,))
@@ -122,7 +122,7 @@ class Model:
                 number = sum(n for second, n in seconds.items() if any(a <= second < b for a, b in stays))
                 self.refused.append(
                     Refused(
-                        network_of(client, self._every.ipv4, self._every.ipv6),
+                        network_of(client, *self._every.prefixes),
                         stays[0][0],
                         number * 100 // self._sample_rate,
                     )

@@ -122,7 +122,7 @@ def explain(blocks: Iterable[Chunk], rules: RuleSet, options: Options, client: N
 
 
 def _widest(rules: RuleSet, client: Network) -> Network:
-    prefix = min(rule.ipv4 if client.version == 4 else rule.ipv6 for rule in rules.rules)
+    prefix = min(rule.ipv4_prefix if client.version == 4 else rule.ipv6_prefix for rule in rules.rules)
     return client.supernet(new_prefix=prefix) if prefix < client.prefixlen else client
 
 
@@ -147,8 +147,8 @@ def _chapter(
     rule: Rule, client: Network, made: Sequence[Made], verdicts: Sequence[Verdict], options: Options
 ) -> Chapter:
     start = client.network_address.packed
-    prefix = PrefixMemo(rule.ipv4, rule.ipv6)
-    network = network_of(prefix[start], rule.ipv4, rule.ipv6)
+    prefix = PrefixMemo(*rule.prefixes)
+    network = network_of(prefix[start], *rule.prefixes)
     # A client wider than what the rule counts is several of its clients: their counts are kept apart.
     own = [one for one in made if _counts(one, rule)]
     windows: dict[tuple[Source, bytes], deque[int]] = {}

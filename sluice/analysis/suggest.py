@@ -133,7 +133,7 @@ class Distributions:
                 for rule, logs in zip(self._windows, slots_of, strict=True)
             )
             requests = self._scaled(sum(sum(slots.values()) for slots in slots_of[0]))
-            network = network_of(client, self._crawler.ipv4, self._crawler.ipv6)
+            network = network_of(client, *self._crawler.prefixes)
             if self._allowlist.overlaps(network):
                 self.allowlisted.append(Apart(network, peaks, requests))
             elif 2 * self._scaled(declared[client]) > requests:

@@ -45,7 +45,7 @@ class Latency:
     def __init__(self, decoder: BatchDecoder, rules: Sequence[Rule]) -> None:
         self._decoder = decoder
         self._rules = {rule.name: rule for rule in rules}
-        self._prefixes = {rule.name: PrefixMemo(rule.ipv4, rule.ipv6) for rule in rules}
+        self._prefixes = {rule.name: PrefixMemo(*rule.prefixes) for rule in rules}
         self._arrivals: deque[tuple[float, bytes]] = deque()
         self._measured: set[Offence] = set()
         self.seconds: list[float] = []

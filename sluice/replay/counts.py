@@ -30,12 +30,12 @@ def every_request(rules: RuleSet) -> Rule:
 
     One of the set's own rules where there is such a one, so that nothing is counted twice; else one nobody breaks.
     """
-    ipv4 = max((rule.ipv4 for rule in rules.rules), default=32)
-    ipv6 = max((rule.ipv6 for rule in rules.rules), default=64)
+    ipv4 = max((rule.ipv4_prefix for rule in rules.rules), default=32)
+    ipv6 = max((rule.ipv6_prefix for rule in rules.rules), default=64)
     for rule in rules.rules:
-        if rule.scope == EVERYTHING and (rule.ipv4, rule.ipv6) == (ipv4, ipv6) and 1000 % rule.slot_ms == 0:
+        if rule.scope == EVERYTHING and rule.prefixes == (ipv4, ipv6) and 1000 % rule.slot_ms == 0:
             return rule
-    return Rule(name=EVERY_REQUEST, limit=LARGEST_LIMIT, window_s=100, ipv4=ipv4, ipv6=ipv6)
+    return Rule(name=EVERY_REQUEST, limit=LARGEST_LIMIT, window_s=100, ipv4_prefix=ipv4, ipv6_prefix=ipv6)
 
 
 def with_every_request(rules: RuleSet) -> RuleSet:
@@ -55,7 +55,7 @@ class Ledger:
             assert meter is not None  # ``meters`` serve every rule
             self._meters[rule] = meter
         self._held: dict[tuple[Source, bytes, int], Clients] = {}
-        self._prefixes = {meter.topic: (meter.ipv4, meter.ipv6) for meter in meters}
+        self._prefixes = {meter.topic: meter.prefixes for meter in meters}
         self.entries = 0
         """(client, slot) pairs; a pair that came twice may count as two."""
 

@@ -104,7 +104,7 @@ class Plan:
     @classmethod
     def of(cls, rule_sets: Sequence[RuleSet], options: Options) -> "Plan":
         every = [rule for rules in rule_sets for rule in rules.rules]
-        longest = max(rule.ipv4 for rule in every), max(rule.ipv6 for rule in every)
+        longest = max(rule.ipv4_prefix for rule in every), max(rule.ipv6_prefix for rule in every)
         return cls(options, tuple(dict.fromkeys(rule.scope for rule in every)), longest)
 
     def reader(self, decoder: ChunkDecoder | None = None) -> StripReader:

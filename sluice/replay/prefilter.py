@@ -25,7 +25,8 @@ ROWS_A_TALLY = 100_000
 
 def group_prefix(rules: RuleSet) -> tuple[int, int]:
     """The shortest prefixes of the rules: IPv4, IPv6."""
-    return min((rule.ipv4 for rule in rules.rules), default=32), min((rule.ipv6 for rule in rules.rules), default=64)
+    ipv4 = min((rule.ipv4_prefix for rule in rules.rules), default=32)
+    return ipv4, min((rule.ipv6_prefix for rule in rules.rules), default=64)
 
 
 class Totals:
@@ -85,7 +86,7 @@ class Masks(PrefixMemo):
         """``longest``: the prefix that ``clients``, all of one family, are cut to already."""
         if not clients:
             return clients
-        same = self.ipv4 >= longest[0] if len(clients[0]) == 4 else self.ipv6 >= longest[1]
+        same = self.ipv4_prefix >= longest[0] if len(clients[0]) == 4 else self.ipv6_prefix >= longest[1]
         return clients if same else self.mask_all(clients)
 
 
@@ -104,8 +105,8 @@ class Sieve:
         """``scopes`` and ``longest`` as the strips have them. ``everyone``: let all clients through."""
         self._longest = longest
         self._everyone = everyone
-        self._meters = [(meter, meter.topic, scopes.index(meter.scope)) for meter in rules.meters()]
-        self._masks = {(m.ipv4, m.ipv6): Masks(m.ipv4, m.ipv6) for m, _, _ in self._meters}
+        self._meters = [(meter, scopes.index(meter.scope)) for meter in rules.meters()]
+        self._masks = {m.prefixes: Masks(*m.prefixes) for m, _ in self._meters}
         self._groups = Masks(*group_prefix(rules))
         self._totals: dict[int, tuple[Totals, int]] = {}
         for number, scope in enumerate(scopes):
@@ -136,12 +137,12 @@ class Sieve:
                 keep = relevant.flags(self._groups.of(clients, self._longest))
                 if True not in keep:
                     continue
-            for number, (meter, _, scope) in enumerate(self._meters):
+            for number, (meter, scope) in enumerate(self._meters):
                 keys, times = _rows(clients, strip, strip.rows[scope], keep)
                 if keys:
                     held += len(keys)
                     kept = gathered.setdefault((strip.source, number), ([], []))
-                    kept[0].extend(self._masks[meter.ipv4, meter.ipv6].of(keys, self._longest))
+                    kept[0].extend(self._masks[meter.prefixes].of(keys, self._longest))
                     kept[1].extend(times)
             if held > ROWS_A_TALLY:
                 yield self._tally(gathered)
@@ -152,9 +153,9 @@ class Sieve:
     def _tally(self, gathered: Mapping[tuple[Source, int], tuple[list[bytes], list[int]]]) -> Tally:
         tally = []
         for (source, number), (keys, times) in gathered.items():
-            meter, topic, _ = self._meters[number]
+            meter, _ = self._meters[number]
             clients = count(keys, times, meter.slot_ms)
-            tally.append(MeterTally(source, topic, meter.ipv4, meter.ipv6, meter.slot_ms, clients))
+            tally.append(MeterTally.of(source, meter, clients))
         return tuple(tally)
 
 

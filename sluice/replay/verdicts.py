@@ -194,7 +194,7 @@ class Judge:
             over += min(slots[window.last], window.count - limit)
         assert first is not None
         assert highest is not None
-        network = network_of(client, rule.ipv4, rule.ipv6)
+        network = network_of(client, *rule.prefixes)
         return Verdict(
             rule=rule,
             client=client,
@@ -300,7 +300,7 @@ def _enter(stays: list[Stay], past: Past, now: int) -> None:
 def _refused(verdict: Verdict, members: Iterable[tuple[bytes, Slots]]) -> Slots:
     """Requests of the verdict's network during its stays, by tens of seconds."""
     rule, client = verdict.rule, verdict.client
-    memo = PrefixMemo(rule.ipv4, rule.ipv6)
+    memo = PrefixMemo(*rule.prefixes)
     spans = [(stay.since, stay.until) for stay in verdict.stays]
     refused: Counter[int] = Counter()
     for member, seconds in members:

@@ -89,7 +89,7 @@ def test_a_client_is_detected_if_and_only_if_it_was_over_a_limit(
 
 
 def client_of(address: str, rule: Rule) -> str:
-    return str(ip_network(f"{address}/{rule.ipv6 if ':' in address else rule.ipv4}", strict=False))
+    return str(ip_network(f"{address}/{rule.ipv6_prefix if ':' in address else rule.ipv4_prefix}", strict=False))
 
 
 def detected(text: str, batches: list[Delivered], sample_rate: int) -> set[tuple[str, str]]:

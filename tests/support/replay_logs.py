@@ -110,7 +110,7 @@ def network(rule: Rule, client: str) -> str:
     address = ip_address(client)
     if address.version == 6 and address.ipv4_mapped:
         address = address.ipv4_mapped
-    return str(ip_network((address, rule.ipv4 if address.version == 4 else rule.ipv6), strict=False))
+    return str(ip_network((address, rule.ipv4_prefix if address.version == 4 else rule.ipv6_prefix), strict=False))
 
 
 def busiest_span(times: Sequence[int], length_ms: int) -> int:

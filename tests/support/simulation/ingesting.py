@@ -317,9 +317,9 @@ def judge_counts(rules: RuleSet, requests: Sequence[Made], appended: Sequence[Lo
             for key, slots in part.clients.items():
                 client = ".".join(map(str, key))
                 for slot, number in slots.items():
-                    counted[part.ipv4, part.slot_ms, client, slot] += number
+                    counted[part.ipv4_prefix, part.slot_ms, client, slot] += number
     expected = Counter(
-        (meter.ipv4, meter.slot_ms, _masked(made.client, meter.ipv4), made.time_ms // meter.slot_ms)
+        (meter.ipv4_prefix, meter.slot_ms, _masked(made.client, meter.ipv4_prefix), made.time_ms // meter.slot_ms)
         for meter in rules.meters()
         for made in requests
     )
@@ -349,9 +349,9 @@ def offenders(rule: Rule, made: Sequence[Made]) -> set[str]:
     """Who is over ``rule``'s limit in some window of whole slots: every window is tried."""
     slots: dict[str, list[int]] = defaultdict(list)
     for request in made:
-        slots[_masked(request.client, rule.ipv4)].append(request.time_ms // rule.slot_ms)
+        slots[_masked(request.client, rule.ipv4_prefix)].append(request.time_ms // rule.slot_ms)
     return {
-        f"{client}/{rule.ipv4}"
+        f"{client}/{rule.ipv4_prefix}"
         for client, held in slots.items()
         if any(sum(first <= slot < first + rule.resolution for slot in held) > rule.limit for first in held)
     }

@@ -76,8 +76,8 @@ def test_a_rule_says_everything_it_can() -> None:
                 action=Action.COUNT,
                 block_for_s=1800,
                 resolution=20,
-                ipv4=24,
-                ipv6=48,
+                ipv4_prefix=24,
+                ipv6_prefix=48,
                 scope=Scope(
                     host=("*.a.example", "b.example"),
                     path=("/x",),
@@ -101,7 +101,7 @@ def test_a_rule_says_everything_it_can() -> None:
 def test_what_a_rule_does_not_say_has_a_default() -> None:
     (only,) = parse_rules(rule()).rules
     assert only == Rule(name="r", limit=10, window_s=10)
-    assert (only.action, only.block_for_s, only.ipv4, only.ipv6, only.slot_ms, only.extend) == (
+    assert (only.action, only.block_for_s, only.ipv4_prefix, only.ipv6_prefix, only.slot_ms, only.extend) == (
         *(Action.BLOCK, 600, 32, 64, 100),
         False,
     )
@@ -360,7 +360,7 @@ def test_rules_that_ask_for_the_same_share_a_meter() -> None:
     ten, twenty = Rule(name="a", limit=1, window_s=10), Rule(name="b", limit=2, window_s=20)
     three = Rule(name="c", limit=3, window_s=3)
     login = Rule(name="d", limit=1, window_s=10, scope=LOGIN)
-    wide = Rule(name="e", limit=1, window_s=10, ipv4=24)
+    wide = Rule(name="e", limit=1, window_s=10, ipv4_prefix=24)
     assert meters(ten, twenty) == [(100, every)], "slots of 100 ms serve those of 200 ms"
     assert meters(Rule(name="f", limit=1, window_s=201), ten) == [(100, every), (2010, every)], "which do not fit"
     assert meters(Rule(name="f", limit=1, window_s=210), ten) == [(100, every), (2100, every)], "21 are too many"
@@ -386,7 +386,7 @@ slots = st.sampled_from([(1, 10), (1, 100), (3, 100), (5, 100), (6, 20), (10, 10
 @given(st.lists(st.tuples(slots, st.sampled_from([Scope(), LOGIN]), st.sampled_from([24, 32])), max_size=8))
 def test_meters_serve_every_rule_and_none_serves_another(asked: list[tuple[tuple[int, int], Scope, int]]) -> None:
     rules = tuple(
-        Rule(name=f"r{n}", limit=n, window_s=window, resolution=resolution, scope=scope, ipv4=ipv4)
+        Rule(name=f"r{n}", limit=n, window_s=window, resolution=resolution, scope=scope, ipv4_prefix=ipv4)
         for n, ((window, resolution), scope, ipv4) in enumerate(asked)
     )
     chosen = RuleSet(rules).meters()

@@ -56,8 +56,8 @@ counted = st.builds(
     MeterTally,
     source=st.sampled_from(Source),
     topic=st.binary(min_size=8, max_size=8),
-    ipv4=st.integers(8, 32),
-    ipv6=st.integers(16, 128),
+    ipv4_prefix=st.integers(8, 32),
+    ipv6_prefix=st.integers(16, 128),
     slot_ms=st.sampled_from([10, 50, 600]),
     clients=clients,
 )
@@ -96,7 +96,7 @@ def test_the_halves_of_a_tally_add_up_to_it(tally: Tally) -> None:
 def counts(tally: Tally) -> Counter[object]:
     return Counter(
         {
-            (c.source, c.topic, c.ipv4, c.ipv6, c.slot_ms, key, slot): number
+            (c.source, c.topic, c.ipv4_prefix, c.ipv6_prefix, c.slot_ms, key, slot): number
             for c in tally
             for key, slots in c.clients.items()
             for slot, number in slots.items()
@@ -114,8 +114,8 @@ def tally_of(made: dict[bytes, list[int]], rules: RuleSet) -> Tally:
         MeterTally(
             Source.CLOUDFRONT,
             meter.topic,
-            meter.ipv4,
-            meter.ipv6,
+            meter.ipv4_prefix,
+            meter.ipv6_prefix,
             meter.slot_ms,
             {client: dict(Counter(time // meter.slot_ms for time in times)) for client, times in made.items()},
         )

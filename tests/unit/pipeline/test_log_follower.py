@@ -83,7 +83,7 @@ def counting(time: int, sequence: int) -> BatchTally:
 
 def tally(time: int) -> Tally:
     slots = {time // METER.slot_ms: 1}
-    return (MeterTally(Source.CLOUDFRONT, METER.topic, METER.ipv4, METER.ipv6, METER.slot_ms, {b"aaaa": slots}),)
+    return (MeterTally.of(Source.CLOUDFRONT, METER, {b"aaaa": slots}),)
 
 
 @pytest.fixture
@@ -297,7 +297,7 @@ def test_an_oversized_tally_is_appended_as_several_items_at_once(logs: Logs, mon
     tail = container.follower.tail(SHARD, NOW)
     (one,) = tally(NOW)
     clients = {number.to_bytes(4, "big"): {NOW // METER.slot_ms + number: number} for number in range(1, 200)}
-    whole = (MeterTally(one.source, one.topic, one.ipv4, one.ipv6, one.slot_ms, clients),)
+    whole = (MeterTally(one.source, one.topic, one.ipv4_prefix, one.ipv6_prefix, one.slot_ms, clients),)
     container.follower.append(tail, BatchTally(whole, 9, 199, NOW, NOW + 199 * METER.slot_ms), NOW)
     items = [item for _, item in reversed(logs.latest(tail.log, 0))]
     assert len(items) > 3

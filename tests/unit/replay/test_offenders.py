@@ -175,7 +175,7 @@ def test_clients_that_share_blocks_are_put_away_together() -> None:
         network = address[:3] + b"\0"
         for meter, client in ((narrow, address), (wide, network)):
             clients = {client: {number: 1}}
-            counts.add((MeterTally(Source.WAF, meter.topic, meter.ipv4, meter.ipv6, meter.slot_ms, clients),))
+            counts.add((MeterTally.of(Source.WAF, meter, clients),))
     places = defaultdict(set)
     for place, ledger in enumerate(counts.ledgers()):
         for counted in ledger.tally():
