@@ -1,3 +1,3 @@
-"""The scenarios' ``log.py`` are run by name, not collected."""
+"""The scenarios' ``log.py`` files are run by path, not collected."""
 
 collect_ignore_glob = ["*/log.py"]

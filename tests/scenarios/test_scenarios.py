@@ -1,10 +1,16 @@
-"""Stories an operator knows, each run through the local cloud and compared exactly with what it has to come to.
+"""Scenarios from an operator's work, each run through the local cloud and compared exactly with its expected outcome.
 
-A scenario is a directory: ``story.md``, ``rules.toml``, the ``log`` (lines, each put into Kinesis half a second after
-its own time) or a ``log.py`` that makes it, and ``expected.toml``. ``log.py`` defines ``arrivals()`` and, where more
-happens than requests, ``happen(cloud)``. ``expected.toml`` starts with what is given (table ``given``: shards,
-containers, seed, settings, allow, and how long to go on after the last arrival); whatever else it leaves out is
-expected to be nothing. Times are seconds after the start.
+A scenario is a directory with these files:
+
+- ``story.md``: what happens, in prose;
+- ``rules.toml``;
+- ``log``, whose lines are put into Kinesis half a second after their own time, or ``log.py``, which defines
+  ``arrivals()`` and, if more than requests happens, ``happen(cloud)``;
+- ``given.toml``, if the defaults do not fit: shards, containers, seed, settings, allow, and then_s, the seconds to run
+  after the last arrival;
+- ``expected.toml``; whatever it omits is expected to be nothing.
+
+Times are seconds after the start.
 """
 
 import runpy
@@ -47,20 +53,21 @@ NOTHING: dict[str, Any] = {
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda path: path.name)
 def test_scenario(scenario: Path) -> None:
     assert (scenario / "story.md").read_text().strip()
+    given_file = scenario / "given.toml"
+    given = tomllib.loads(given_file.read_text()) if given_file.exists() else {}
     expected = tomllib.loads((scenario / "expected.toml").read_text())
-    given = expected.pop("given", {})
     script = scenario / "log.py"
     made = runpy.run_path(str(script)) if script.exists() else {"arrivals": lambda: logged(scenario / "log")}
     cloud = run(given, (scenario / "rules.toml").read_text(), made["arrivals"], made.get("happen"))
-    found = account(cloud)
+    actual = outcome(cloud)
     for name in ("blocks", "published"):
         if f"{name}_number" in expected:
-            assert len(found.pop(name)) == expected.pop(f"{name}_number")
-            expected[name] = found[name] = []
+            assert len(actual.pop(name)) == expected.pop(f"{name}_number")
+            expected[name] = actual[name] = []
     if "blocks" in expected:
-        found["blocks"] = [told(block, like) for block, like in zip_all(found["blocks"], expected["blocks"])]
-    assert found == {**NOTHING, **expected}
-    never(cloud, given.get("allow", ()))
+        actual["blocks"] = [same_keys(block, like) for block, like in zip_all(actual["blocks"], expected["blocks"])]
+    assert actual == {**NOTHING, **expected}
+    check_guarantees(cloud, given.get("allow", ()))
 
 
 def run(
@@ -92,7 +99,7 @@ def run(
 
 
 def logged(log: Path) -> Iterator[Arrival]:
-    """The lines of a file; those without a time arrive with the one before."""
+    """Yields the lines of a file; a line without a time arrives with the one before."""
     at = 0.0
     for line in log.read_bytes().splitlines(keepends=True):
         moment = time_ms(line.partition(b"\t")[0])
@@ -101,8 +108,8 @@ def logged(log: Path) -> Iterator[Arrival]:
         yield Arrival(at + 0.5, line)
 
 
-def account(cloud: LocalCloud) -> dict[str, Any]:
-    """What the run came to, in the words of ``expected.toml``."""
+def outcome(cloud: LocalCloud) -> dict[str, Any]:
+    """Returns the outcome of a run, in the form of ``expected.toml``."""
     telemetry = cloud.telemetry
     ingests = telemetry.ingests
     return {
@@ -111,7 +118,7 @@ def account(cloud: LocalCloud) -> dict[str, Any]:
         "repeats": ingests.repeats,
         "replayed": ingests.replayed,
         "malformed": {str(reason): number for reason, number in ingests.malformed.items()},
-        # How often a running attack is reported again is a matter of chance.
+        # How often a running attack is detected again depends on the seed.
         "outcomes": {name: number for name, number in telemetry.outcomes.items() if name != Outcome.KNOWN},
         "blocks": [
             {
@@ -135,18 +142,18 @@ def account(cloud: LocalCloud) -> dict[str, Any]:
     }
 
 
-def zip_all(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], Any]]:
-    for number, block in enumerate(found):
+def zip_all(actual: list[dict[str, Any]], expected: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], Any]]:
+    for number, block in enumerate(actual):
         yield block, expected[number] if number < len(expected) else block
 
 
-def told(block: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
-    """As much of ``block`` as is expected of it."""
-    return {name: said for name, said in block.items() if name in like}
+def same_keys(block: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
+    """Returns the values of ``block`` whose keys are expected."""
+    return {key: value for key, value in block.items() if key in like}
 
 
-def never(cloud: LocalCloud, allow: list[str]) -> None:
-    """What may happen in no scenario: an allowlisted client published (G5), a block below its limit (G1)."""
+def check_guarantees(cloud: LocalCloud, allow: list[str]) -> None:
+    """Checks that no allowlisted network was published (G5) and no client was blocked within its limit (G1)."""
     allowed = NetworkSet(map(parse_network, allow))
     for network in map(parse_network, {address for _, _, addresses in cloud.waf.updates for address in addresses}):
         assert not allowed.overlaps(network)
@@ -162,4 +169,5 @@ def test_every_scenario_is_complete() -> None:
         names = {path.name for path in scenario.iterdir()} - {"__pycache__"}
         assert {"story.md", "rules.toml", "expected.toml"} < names
         assert len(names & {"log", "log.py"}) == 1
+        assert names <= {"story.md", "rules.toml", "expected.toml", "given.toml", "log", "log.py"}
     assert {path.parent for path in HERE.glob("*/*.toml")} == set(SCENARIOS)

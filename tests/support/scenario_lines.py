@@ -1,4 +1,4 @@
-"""Log records for the scenarios' ``log.py``: each with the time it arrives in Kinesis, in seconds after START."""
+"""Log records for the scenarios' ``log.py``, each with the time it arrives in Kinesis, in seconds after START."""
 
 import json
 from collections.abc import Iterator
@@ -15,15 +15,17 @@ _numbers: Iterator[int] = count()
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
+    """A record that arrives in Kinesis."""
+
     at: float
     """Seconds after START."""
     data: bytes
     shard: int | None = None
-    """Number of the shard; any if None."""
+    """Number of the shard; a random one if None."""
 
 
 def request(at: float, client: str, *, arrives: float | None = None, shard: int | None = None, **cells: str) -> Arrival:
-    """A line of the default fields about a request at ``at``, which arrives half a second later unless it is said."""
+    """Returns a line with the default fields for a request at ``at``; by default it arrives half a second later."""
     line = cloudfront(
         **{
             "timestamp": f"{START + at:.3f}",

@@ -1,4 +1,4 @@
-"""99 requests up to the edge of a minute, 99 from there on."""
+"""99 requests before the end of a minute, 99 after it."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Two offenders, one of whom is forgiven ten seconds later."""
+"""Two offenders, one of which is allowlisted ten seconds later."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""60 requests, told twice."""
+"""60 requests, each in both logs."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Bursts of 11 requests, long after each other's blocks."""
+"""Bursts of 11 requests, each long after the previous block."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""One request, and then silence."""
+"""One request, and none after it."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Four requests each of a hundred addresses within eight seconds."""
+"""Four requests from each of a hundred addresses within eight seconds."""
 
 from collections.abc import Iterator
 

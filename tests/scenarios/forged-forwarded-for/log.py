@@ -1,4 +1,4 @@
-"""120 requests of an attacker with forged headers and 240 of as many visitors, all by way of the proxy."""
+"""120 requests of an attacker with forged headers and one each of 240 visitors, all through the proxy."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""A visitor all along, and an offender long after the rules were spoilt."""
+"""A visitor throughout, and an offender long after the rules became invalid."""
 
 from collections.abc import Iterator
 
@@ -15,8 +15,8 @@ def arrivals() -> Iterator[Arrival]:
 
 
 def happen(cloud: LocalCloud) -> None:
-    def spoil() -> None:
+    def save_invalid() -> None:
         rules = StoredRules(text="[[rule]]\nname = 'honeypot'\nlimt = 0\n", by="operator", saved_at=START + 20)
         cloud.state.put_over([Item(kind=StoredRules.kind, id=ACTIVE, body=rules.to_json(), version=1)])
 
-    cloud.loop.at(START + 20, spoil)
+    cloud.loop.at(START + 20, save_invalid)

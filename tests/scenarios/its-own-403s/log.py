@@ -1,4 +1,4 @@
-"""A flood of 20 requests a second for 50 seconds; once the IP set holds the client they are refused, and logged."""
+"""A flood of 20 requests a second for 50 seconds; once the client is in the IP set they are refused, and logged."""
 
 from collections.abc import Iterator
 

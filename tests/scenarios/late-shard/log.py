@@ -1,4 +1,4 @@
-"""60 requests each of two clients in each shard; one is half an hour late. Somebody else is there all the time."""
+"""60 requests of each of two clients in each shard, one of them half an hour late; another client throughout."""
 
 from collections.abc import Iterator
 

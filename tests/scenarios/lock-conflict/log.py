@@ -1,4 +1,4 @@
-"""One offender, and somebody else's update between the publisher's reading and writing."""
+"""One offender, and a foreign update between the publisher's read and its write."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""One request each of 10,001 addresses."""
+"""One request from each of 10,001 addresses."""
 
 from collections.abc import Iterator
 from ipaddress import IPv4Address

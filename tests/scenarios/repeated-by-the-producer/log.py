@@ -1,4 +1,4 @@
-"""60 records, twice."""
+"""60 records, each twice."""
 
 from collections.abc import Iterator
 

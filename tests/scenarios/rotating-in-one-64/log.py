@@ -1,4 +1,4 @@
-"""200 addresses of one /64, and as many neighbours of other /64s in upper case."""
+"""200 addresses of one /64, in upper case."""
 
 from collections.abc import Iterator
 

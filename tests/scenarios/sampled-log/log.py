@@ -1,4 +1,4 @@
-"""11 lines of one client, ten of another."""
+"""11 lines of one client and ten of another."""
 
 from collections.abc import Iterator
 

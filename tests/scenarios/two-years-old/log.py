@@ -1,4 +1,4 @@
-"""300 lines of one second two years ago, and 60 of now."""
+"""300 lines of one second two years ago, and 60 current ones."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""30 attempts of one client and 30 requests of another, ten to a record; and one record cut short."""
+"""30 log-in attempts of one client and 30 requests of another, 20 per record; one more record is truncated."""
 
 from collections.abc import Iterator
 
