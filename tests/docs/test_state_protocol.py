@@ -1,0 +1,102 @@
+"""The samples and field tables of the state protocol are those of the code."""
+
+import json
+import re
+from base64 import b64decode
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec import inspect
+
+from chalicelib.core import state
+from chalicelib.core.state import StateRecord
+from chalicelib.core.tally import VERSION, MeterTally, unpack
+from chalicelib.edges.state_table import attributes_of, item_of
+from chalicelib.edges.tally_table import REGISTRY
+
+TEXT = (Path(__file__).parents[2] / "docs" / "state-protocol.md").read_text(encoding="utf-8")
+SAMPLES = [
+    json.loads(sample) for sample in re.findall(r"```json\n(.*?)```", TEXT.partition("### Records")[0], re.DOTALL)
+]
+SECTIONS = dict(re.findall(r"^#### (\w+)\n(.*?)(?=^##)", TEXT, re.MULTILINE | re.DOTALL))
+
+
+def words(kind: inspect.Type) -> str:
+    """A field's type as the page writes it."""
+    match kind:
+        case inspect.UnionType(types=types):
+            return " or ".join(map(words, types))
+        case inspect.StructType(cls=cls) | inspect.DataclassType(cls=cls):
+            return cls.__name__
+        case inspect.VarTupleType(item_type=inner) | inspect.ListType(item_type=inner):
+            return f"array of {words(inner)}"
+        case inspect.DictType(value_type=inner):
+            return f"object of {words(inner)}"
+    names = {"StrType": "string", "EnumType": "string", "IntType": "integer", "BoolType": "boolean"}
+    return {**names, "NoneType": "null", "AnyType": "any"}[type(kind).__name__]
+
+
+def default(field: inspect.Field) -> str:
+    if field.required:
+        return ""
+    made = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
+    return f"`{msgspec.json.encode(made).decode()}`"
+
+
+def fields(cls: type) -> list[list[str]]:
+    info = inspect.type_info(cls)
+    assert isinstance(info, inspect.StructType | inspect.DataclassType)
+    return [[f"`{field.encode_name}`", words(field.type), default(field)] for field in info.fields]
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_a_records_table_lists_its_fields_types_and_defaults(name: str) -> None:
+    rows = re.findall(r"^\| (`.*) \|$", SECTIONS[name], re.MULTILINE)
+    assert [[cell.strip() for cell in row.split("|")][:3] for row in rows] == fields(getattr(state, name))
+
+
+def test_every_record_of_the_state_table_is_documented() -> None:
+    def kinds(cls: type[Any]) -> set[type[Any]]:
+        return {cls}.union(*(kinds(below) for below in cls.__subclasses__()))
+
+    records = {cls for cls in kinds(StateRecord) if cls.__module__ == state.__name__} - {StateRecord}
+    assert {cls.__name__ for cls in records} <= set(SECTIONS)
+    table, _, _ = TEXT.partition("### Records")
+    documented = set(re.findall(r"^\| `([\w-]+)` \|.*\[\w+\]\(#\w+\)", table, re.MULTILINE))
+    assert documented == {cls.kind for cls in records}
+
+
+@pytest.mark.parametrize("name", [name for name, section in SECTIONS.items() if "```json" in section])
+def test_a_records_sample_is_its_json_with_every_field(name: str) -> None:
+    (sample,) = re.findall(r"```json\n(.*)\n```", SECTIONS[name])
+    record = getattr(state, name)
+    assert record.from_json(sample.encode()).to_json().decode() == sample
+
+
+@pytest.mark.parametrize("name", [cls.__name__ for cls in StateRecord.__subclasses__()])
+def test_every_record_has_a_sample(name: str) -> None:
+    assert "```json" in SECTIONS[name]
+
+
+def test_the_sample_tally_item_unpacks_to_the_sample_tally() -> None:
+    tally_item, _, columns, _ = SAMPLES
+    (counted,) = unpack(b64decode(tally_item["body"]["B"]))
+    (source, topic, ipv4, ipv6, slot_ms, first, keys4, keys16, per_key, slots, counts) = columns[0]
+    assert len(per_key) == 2
+    entries = [(first + slot, number) for slot, number in zip(slots, counts, strict=True)]
+    clients = {
+        bytes.fromhex(keys4): dict(entries[: per_key[0]]),
+        bytes.fromhex(keys16): dict(entries[per_key[0] :]),
+    }
+    assert counted == MeterTally(source, bytes.fromhex(topic), ipv4, ipv6, slot_ms, clients)
+    assert tally_item["v"]["N"] == str(VERSION)
+    assert tally_item["requests"]["N"] == str(sum(counts))
+
+
+def test_the_sample_registry_and_state_items_are_as_stored() -> None:
+    tally_item, registry, _, state_item = SAMPLES
+    assert registry["log"]["S"] == REGISTRY
+    assert tally_item["log"] in registry["sluice-logs/shardId-000000000000"]["L"]
+    assert attributes_of(item_of(state_item)) == state_item
