@@ -1,6 +1,6 @@
-"""Replay: lines per CPU second against reading and splitting the same file, against fail2ban, and its memory.
+"""Replay: lines per CPU second compared with splitting the same file and with fail2ban, and memory.
 
-``python -m bench.replay`` prints this suite alone.
+``python -m bench.replay`` runs this suite alone.
 """
 
 import json
@@ -20,24 +20,22 @@ from rich.console import Console
 from bench.measure import Figure, paired_cpu_s
 from chalicelib.core.rules import RuleSet, parse_rules
 from sluice.logs.cloudfront_standard import VERSION_1
-from sluice.logs.file_decoder import Chunk
-from sluice.logs.files import Progress, chunks
+from sluice.logs.files import Chunk, ReadProgress, chunks
 from sluice.replay.engine import Options, replay
 
 START_S = 1_760_000_000
-A_SECOND = 300
-"""Requests."""
+REQUESTS_PER_S = 300
 
 STANDARD_LINES, WAF_LINES, COMBINED_LINES, MANY_LINES = 300_000, 100_000, 200_000, 5_000_000
 STANDARD_BUDGET, WAF_BUDGET = 430_000, 350_000
-"""Lines per CPU second; on a slower machine a third of what reading and splitting the file does."""
+"""Lines per CPU second; on a slower machine, a third of the rate of reading and splitting the file."""
 
 AGENT = "Mozilla/5.0%20(X11;%20Linux%20x86_64)%20AppleWebKit/537.36%20Chrome/141.0.0.0%20Safari/537.36"
 RULES = Path(__file__).parents[1] / "chalicelib" / "rules.toml"
 
 
 def traffic(number: int, clients: int = 30_000) -> Iterator[tuple[float, str, Random]]:
-    """Time (epoch seconds), client and a source of chance for each request; a few clients make many."""
+    """Yields time (epoch seconds), client and random generator for each request; a few clients make many."""
     rng = Random(1)
     pool = [
         f"{rng.randint(1, 220)}.{rng.randint(0, 255)}.{rng.randint(0, 255)}.{rng.randint(1, 254)}"
@@ -45,14 +43,14 @@ def traffic(number: int, clients: int = 30_000) -> Iterator[tuple[float, str, Ra
     ]
     now = float(START_S)
     for _ in range(number):
-        now += rng.expovariate(A_SECOND)
+        now += rng.expovariate(REQUESTS_PER_S)
         busy = rng.random() < 0.3
         client = pool[min(int(rng.paretovariate(0.7)) - 1, clients - 1)] if busy else rng.choice(pool)
         yield now - rng.random() * 2, client, rng
 
 
 def standard(number: int) -> Iterator[str]:
-    """A CloudFront standard log, version 1, with all its fields."""
+    """Yields a CloudFront standard log, version 1, with all fields."""
     yield "#Version: 1.0\n"
     yield "#Fields: " + " ".join(VERSION_1) + "\n"
     rest = (
@@ -67,7 +65,7 @@ def standard(number: int) -> Iterator[str]:
 
 
 def waf(number: int) -> Iterator[str]:
-    """AWS WAF records of some 1.5 KB, as S3 holds them."""
+    """Yields AWS WAF records of about 1.5 KB, as stored in S3."""
     headers = {"host": "www.example.com", "user-agent": AGENT, "accept": "text/html,*/*;q=0.8", "accept-language": "en"}
     record = {
         "formatVersion": 1,
@@ -103,7 +101,7 @@ def waf(number: int) -> Iterator[str]:
 
 
 def combined(number: int) -> Iterator[str]:
-    """A web server's log."""
+    """Yields the log of a web server in combined format."""
     for now, client, rng in traffic(number):
         moment = datetime.fromtimestamp(now, UTC)
         status = 404 if rng.random() < 0.1 else 200
@@ -112,7 +110,7 @@ def combined(number: int) -> Iterator[str]:
 
 
 def crowd(number: int, clients: int) -> Iterator[Chunk]:
-    """Blocks of a log too large to keep: every client comes about as often, and one in a thousand in bursts."""
+    """Yields chunks of a log too large to keep: clients come equally often, and one in a thousand in bursts."""
     rng = Random(2)
     header = "#Fields: date time c-ip cs-method cs-uri-stem sc-status\n"
     made = 0
@@ -134,7 +132,7 @@ def rules() -> RuleSet:
 
 
 def plain_split(path: Path) -> int:
-    """The floor: what nobody avoids in Python."""
+    """Reads and splits every line: the least that any Python program does. Returns the number of cells."""
     cells = 0
     with path.open("rb") as file:
         for line in file:
@@ -143,8 +141,8 @@ def plain_split(path: Path) -> int:
 
 
 def replayed(path: Path) -> int:
-    (result,) = replay(chunks([path], Progress()), [rules()], Options())
-    return result.seen.requests
+    (result,) = replay(chunks([path], ReadProgress()), [rules()], Options())
+    return result.stats.requests
 
 
 def figures() -> Iterable[Figure]:
@@ -160,9 +158,8 @@ def _rate(name: str, path: Path, lines: Iterable[str], least: int) -> Iterator[F
     _write(path, lines)
     number = replayed(path)
     floor_s, ours_s = paired_cpu_s(_work(plain_split, path), _work(replayed, path), rounds=5)
-    how = (
-        f"{number:,} lines, {path.stat().st_size / number:.0f} bytes each, the default rules; best of 5 rounds in turns"
-    )
+    bytes_per_line = path.stat().st_size / number
+    how = f"{number:,} lines, {bytes_per_line:.0f} bytes each, the default rules; best of 5 alternating rounds"
     slower = number / floor_s / 3
     budget, why = (least, "") if slower >= least else (slower, ", or a third of the plain split on a slower machine")
     yield Figure(f"replay of {name} lines", number / ours_s, "lines/CPU s", round(budget), how + why, at_least=True)
@@ -179,13 +176,13 @@ def _write(path: Path, lines: Iterable[str]) -> None:
 
 
 def _against_fail2ban(path: Path) -> Iterator[Figure]:
-    """Both as commands on the same file, start included."""
-    peer = shutil.which("fail2ban-regex")
-    if peer is None:
+    """Compares both as commands on the same file, including their start."""
+    fail2ban = shutil.which("fail2ban-regex")
+    if fail2ban is None:
         return
     _write(path, combined(COMBINED_LINES))
     filters = r'^<HOST> \S+ \S+ \[[^\]]*\] "[^"]*" 4\d\d '
-    theirs_s = _command_cpu_s([peer, str(path), filters])
+    theirs_s = _command_cpu_s([fail2ban, str(path), filters])
     ours_s = _command_cpu_s([sys.executable, "-m", "sluice", "replay", str(path), "--rules", str(RULES)])
     how = f"{COMBINED_LINES:,} combined lines; CPU time of fail2ban-regex with one pattern over that of `sluice replay`"
     yield Figure("replay against fail2ban's filter", theirs_s / ours_s, "times as fast", 10, how, at_least=True)
@@ -201,14 +198,14 @@ def _command_cpu_s(command: list[str]) -> float:
 def _memory() -> Figure:
     code = f"from bench.replay import most_memory_mb; print(most_memory_mb({MANY_LINES}))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    how = f"{MANY_LINES:,} lines of 1,000,000 clients, the default rules; most memory the process ever had"
+    how = f"{MANY_LINES:,} lines of 1,000,000 clients, the default rules; peak memory of the process"
     return Figure("memory of a replay", float(done.stdout), "MB", 300, how)
 
 
 def most_memory_mb(number: int) -> float:
-    """Of this process, after a replay of so many lines."""
+    """Returns the peak memory of this process after a replay of ``number`` lines."""
     replay(crowd(number, clients=1_000_000), [rules()], Options())
-    # Not ru_maxrss, which a new process inherits from the one that started it.
+    # Not ru_maxrss, which a new process inherits from its parent.
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status["VmHWM"].split()[0]) / 1024
 

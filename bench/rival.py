@@ -1,8 +1,8 @@
-"""The rival: one counter item per client, written as well as that can be done.
+"""The rival design: one counter item per client, implemented as well as possible.
 
-A batch is added up first, so each client costs one ``UpdateItem`` a batch and bucket of time; threads keep many calls
-in flight; the answer to an update brings the new count along, so nothing is read. What it leaves out is in its favour:
-it keeps no window finer than its bucket, and counts again whatever Kinesis delivers again.
+A batch is added up first, so each client costs one ``UpdateItem`` per batch and time bucket. Threads keep many calls in
+flight. The response to an update contains the new count, so nothing is read. Its omissions favour it: it has no window
+finer than its bucket, and it counts again what Kinesis delivers again.
 """
 
 from collections import Counter
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 THREADS = 16
 KEPT_S = 3600
+"""Time to live of an item after its bucket."""
 
 
 class CounterPerClient:
@@ -35,24 +36,24 @@ class CounterPerClient:
         )
 
     def count(self, requests: Requests) -> dict[tuple[bytes, int], int]:
-        """Adds a batch; the new counts by client and bucket."""
+        """Adds a batch. Returns the new counts by client and bucket."""
         size = self._bucket_ms
         added = Counter(zip(requests.clients, [time // size for time in requests.times], strict=True))
         return dict(self._threads.map(self._add, added.items()))
 
     def _add(self, entry: tuple[tuple[bytes, int], int]) -> tuple[tuple[bytes, int], int]:
-        (client, bucket), more = entry
-        answer = self._client.update_item(
+        (client, bucket), requests = entry
+        response = self._client.update_item(
             TableName=self._table,
             Key={"client": {"B": client}, "bucket": {"N": str(bucket)}},
-            UpdateExpression="ADD requests :more SET expires_at = :expires_at",
+            UpdateExpression="ADD requests :requests SET expires_at = :expires_at",
             ExpressionAttributeValues={
-                ":more": {"N": str(more)},
+                ":requests": {"N": str(requests)},
                 ":expires_at": {"N": str((bucket + 1) * self._bucket_ms // 1000 + KEPT_S)},
             },
             ReturnValues="UPDATED_NEW",
         )
-        return (client, bucket), int(answer["Attributes"]["requests"]["N"])
+        return (client, bucket), int(response["Attributes"]["requests"]["N"])
 
     def close(self) -> None:
         self._threads.shutdown()

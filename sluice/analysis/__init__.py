@@ -1,1 +1,1 @@
-"""What the operator asks of a replayed log: summaries, comparisons, suggestions and reports."""
+"""Analyses of a replayed log: summaries, comparisons, explanations, suggested limits and reports."""

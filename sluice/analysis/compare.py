@@ -1,22 +1,22 @@
-"""Two ways of limiting, side by side: whom only one of them blocks, and who is blocked sooner by which."""
+"""Two ways of limiting, side by side: networks that only one of them blocks, and which of them blocks sooner."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
 
 from chalicelib.core.addresses import Network, supernets
-from sluice.analysis.aws_waf_model import Model
+from sluice.analysis.aws_waf_model import RateBasedModel
 from sluice.analysis.summary import offenders
 from sluice.replay.engine import Result
 
 
 @dataclass(frozen=True, slots=True)
-class Blocked:
+class BlockedNetwork:
     """A network that one side blocks."""
 
     network: Network
-    at: int
-    """Epoch seconds: the first second in which it is refused."""
+    since: int
+    """First second (epoch) in which it is refused."""
     refused: int
     """Requests made while blocked."""
     rules: tuple[str, ...]
@@ -27,35 +27,35 @@ class Side:
     """One way of limiting."""
 
     name: str
-    blocked: dict[Network, Blocked]
+    blocked: dict[Network, BlockedNetwork]
     modelled: bool = False
-    """Not decided by Sluice's own code, but by a model of somebody else's."""
+    """True for a model of another product; False for decisions of Sluice's own code."""
 
     @property
     def refused(self) -> int:
-        return sum(one.refused for one in self.blocked.values())
+        return sum(blocked.refused for blocked in self.blocked.values())
 
 
 @dataclass(frozen=True, slots=True)
-class Both:
-    """A network that both sides block, or that one blocks as part of a wider one."""
+class BlockedByBoth:
+    """A network that both sides block, or that one side blocks as part of a wider network."""
 
-    first: Blocked
-    second: Blocked
+    first: BlockedNetwork
+    second: BlockedNetwork
 
     @property
     def sooner_s(self) -> int:
-        """How much sooner the first side blocks; negative if it is later."""
-        return self.second.at - self.first.at
+        """Seconds by which the first side blocks sooner; negative if it blocks later."""
+        return self.second.since - self.first.since
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
     first: Side
     second: Side
-    only_first: list[Blocked]
-    only_second: list[Blocked]
-    both: list[Both]
+    only_first: list[BlockedNetwork]
+    only_second: list[BlockedNetwork]
+    both: list[BlockedByBoth]
 
     @property
     def median_sooner_s(self) -> float | None:
@@ -63,62 +63,63 @@ class Comparison:
 
 
 def side_of(name: str, result: Result) -> Side:
-    """What a rule set blocks; rules that only count are taken at their word."""
-    blocked: dict[Network, Blocked] = {}
+    """Returns the networks that a rule set blocks; a rule that only counts is taken as if it blocked."""
+    blocked: dict[Network, BlockedNetwork] = {}
     for offender in offenders(result):
-        if offender.stays:
-            before = blocked.get(offender.network)
-            one = Blocked(offender.network, offender.stays[0].since, offender.refused, (offender.rule.name,))
-            blocked[offender.network] = one if before is None else _joined(before, one)
+        if offender.periods:
+            rules = (offender.rule.name,)
+            new = BlockedNetwork(offender.network, offender.periods[0].since, offender.refused, rules)
+            existing = blocked.get(offender.network)
+            blocked[offender.network] = new if existing is None else _merged(existing, new)
     return Side(name, blocked)
 
 
-def _joined(one: Blocked, other: Blocked) -> Blocked:
-    return Blocked(
-        one.network,
-        min(one.at, other.at),
-        # Blocks of two rules may overlap where one of them only counts: the larger figure holds for certain.
-        max(one.refused, other.refused),
-        tuple(sorted({*one.rules, *other.rules})),
+def _merged(first: BlockedNetwork, second: BlockedNetwork) -> BlockedNetwork:
+    return BlockedNetwork(
+        first.network,
+        min(first.since, second.since),
+        # Blocks of two rules may overlap if one of them only counts: at least the larger figure is certain.
+        max(first.refused, second.refused),
+        tuple(sorted({*first.rules, *second.rules})),
     )
 
 
-def side_of_model(name: str, model: Model) -> Side:
-    blocked = {r.network: Blocked(r.network, r.since, r.requests, ("rate-based",)) for r in model.refused}
+def side_of_model(name: str, model: RateBasedModel) -> Side:
+    blocked = {c.network: BlockedNetwork(c.network, c.since, c.requests, ("rate-based",)) for c in model.refused}
     return Side(name, blocked, modelled=True)
 
 
 def compare(first: Side, second: Side) -> Comparison:
-    """Networks match if they are the same, or one is part of the other."""
+    """Compares two sides. Networks match if they are equal or one contains the other."""
     pairs, only_first = _matched(first.blocked.values(), second.blocked)
-    matched = {other.network for _, other in pairs}
-    rest = [one for one in second.blocked.values() if one.network not in matched]
-    more, only_second = _matched(rest, first.blocked)
-    both = [Both(one, other) for one, other in pairs] + [Both(other, one) for one, other in more]
-    covered = {pair.first.network for pair in both}
+    matched = {covering.network for _, covering in pairs}
+    unmatched = [blocked for blocked in second.blocked.values() if blocked.network not in matched]
+    reverse_pairs, only_second = _matched(unmatched, first.blocked)
+    both = [BlockedByBoth(a, b) for a, b in pairs] + [BlockedByBoth(a, b) for b, a in reverse_pairs]
+    covering = {pair.first.network for pair in both}
     return Comparison(
         first,
         second,
-        _busiest(one for one in only_first if one.network not in covered),
+        _busiest(blocked for blocked in only_first if blocked.network not in covering),
         _busiest(only_second),
         sorted(both, key=lambda pair: -pair.sooner_s),
     )
 
 
 def _matched(
-    some: Iterable[Blocked], others: dict[Network, Blocked]
-) -> tuple[list[tuple[Blocked, Blocked]], list[Blocked]]:
-    """Those of ``some`` that ``others`` hold, or that are part of one of ``others``; and the rest."""
+    networks: Iterable[BlockedNetwork], others: dict[Network, BlockedNetwork]
+) -> tuple[list[tuple[BlockedNetwork, BlockedNetwork]], list[BlockedNetwork]]:
+    """Pairs each of ``networks`` with the narrowest of ``others`` that covers it; returns the pairs and the rest."""
     pairs, rest = [], []
-    for one in some:
-        covering = (others.get(network) for network in (one.network, *supernets(one.network)))
-        other = next((blocked for blocked in covering if blocked is not None), None)
-        if other is None:
-            rest.append(one)
+    for blocked in networks:
+        candidates = (others.get(network) for network in (blocked.network, *supernets(blocked.network)))
+        covering = next((other for other in candidates if other is not None), None)
+        if covering is None:
+            rest.append(blocked)
         else:
-            pairs.append((one, other))
+            pairs.append((blocked, covering))
     return pairs, rest
 
 
-def _busiest(some: Iterable[Blocked]) -> list[Blocked]:
-    return sorted(some, key=lambda one: (-one.refused, one.at, str(one.network)))
+def _busiest(networks: Iterable[BlockedNetwork]) -> list[BlockedNetwork]:
+    return sorted(networks, key=lambda blocked: (-blocked.refused, blocked.since, str(blocked.network)))

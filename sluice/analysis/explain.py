@@ -1,196 +1,199 @@
-"""One client's time line: its requests, the count in every window as it grew, offences, blocks, and near misses."""
+"""The history of one client: its requests, the counts they reached, offences, blocks, and near misses."""
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from math import ceil
 from operator import attrgetter
 
 from chalicelib.core.addresses import Network, NetworkSet, PrefixMemo, network_of
 from chalicelib.core.logs.requests import Column, Decoded, Requests, Source, Text
 from chalicelib.core.logs.waf import COLUMNS
 from chalicelib.core.rules import Rule, RuleSet
-from sluice.logs.file_decoder import Chunk, LogDecoder
-from sluice.replay.counts import Counts, with_every_request
-from sluice.replay.engine import Options, Plan, judge_of
-from sluice.replay.prefilter import Sieve
-from sluice.replay.strips import Seen
-from sluice.replay.verdicts import Stay, Verdict
+from chalicelib.core.windows import walk_windows
+from sluice.logs.file_decoder import ChunkDecoder, LogDecoder
+from sluice.logs.files import Chunk
+from sluice.logs.log_format import DecodeOptions
+from sluice.replay.breaches import BlockPeriod, Breach
+from sluice.replay.engine import Options, spooled
+from sluice.replay.rule_sets import group_prefix
+from sluice.replay.strips import LogStats
 
 NEAR = 0.8
-"""Of the limit: what counts as a near miss."""
+"""Share of the limit from which a count is a near miss."""
 
 
-@dataclass(slots=True)
-class Made:
-    """A request."""
+@dataclass(frozen=True, slots=True)
+class LoggedRequest:
+    """A request as the log describes it."""
 
     ms: int
     source: Source
     client: bytes
     texts: dict[str, Text]
-    """What the log says of it, by column; only what it has."""
-    counts: dict[str, int] = field(default_factory=dict)
-    """By rule that counts it: the requests in the window that ends in its slot, itself the last of them."""
-    refused: bool = False
-    """Made while blocked."""
+    """The columns that the log has for it, by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class NearMiss:
-    """The highest count of a time in which the client came near a limit and did not exceed it."""
+    """The highest count of a time in which the client came near a limit without exceeding it."""
 
     count: int
     ms: int
 
 
 @dataclass(frozen=True, slots=True)
-class Chapter:
-    """One rule and the client."""
+class RuleHistory:
+    """What one rule made of the client."""
 
     rule: Rule
     network: Network
-    """What the rule counts as this client."""
-    requests: int
-    """Those that the rule counts."""
+    """The network that the rule counts as this client."""
+    counts: tuple[int | None, ...]
+    """For each request the count in the window that ends with it; None if the rule does not count it."""
     peak: int
     peak_ms: int | None
-    """Of the request that brought the count to its peak."""
+    """Time of the request that brought the count to its peak."""
     first_over_ms: int | None
-    """Of the first request over the limit."""
-    stays: tuple[Stay, ...]
+    """Time of the first request over the limit."""
+    periods: tuple[BlockPeriod, ...]
     near_misses: tuple[NearMiss, ...]
     allowlisted: bool
 
+    @property
+    def requests(self) -> int:
+        """Number of requests that the rule counts."""
+        return len(self.counts) - self.counts.count(None)
+
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class ClientHistory:
     client: Network
-    made: list[Made]
-    """In the order of time."""
-    chapters: list[Chapter]
-    seen: Seen
+    requests: list[LoggedRequest]
+    """In order of time."""
+    rules: list[RuleHistory]
+    stats: LogStats
     """Of all clients in the logs."""
 
+    def was_refused(self, request: LoggedRequest) -> bool:
+        """Tests whether a rule that blocks would have refused the request."""
+        return any(
+            period.contains(request.ms)
+            for history in self.rules
+            if history.rule.action == "block"
+            for period in history.periods
+        )
 
-class _Only:
-    """Decodes as usual, and keeps what was asked by clients within one network; everything else is left out."""
 
-    def __init__(self, decoder: LogDecoder, network: Network) -> None:
+class _ClientDecoder:
+    """Decodes all requests for the statistics, and returns those made within one network."""
+
+    def __init__(self, decoder: ChunkDecoder, network: Network) -> None:
         self._decoder = decoder
         self._network = NetworkSet((network,))
-        self.seen = Seen()
-        self.found: list[Requests] = []
+        self.stats = LogStats()
+        self.requests: list[Requests] = []
 
-    def decode(self, block: Chunk) -> Decoded:
-        decoded = self._decoder.decode(block)
-        self.seen.refuse(decoded.malformed)
-        kept = []
+    def decode(self, chunk: Chunk) -> Decoded:
+        decoded = self._decoder.decode(chunk)
+        self.stats.add_malformed(decoded.malformed)
+        own_requests = []
         for requests in decoded.requests:
-            self.seen.take(requests)
+            self.stats.add_requests(requests)
             own = {client for client in set(requests.clients) if self._network.contains(client)}
             if own:
-                kept.append(requests.select([client in own for client in requests.clients]))
-        self.found += kept
-        return replace(decoded, requests=tuple(kept))
+                own_requests.append(requests.select([client in own for client in requests.clients]))
+        self.requests += own_requests
+        return replace(decoded, requests=tuple(own_requests))
 
 
-def explain(blocks: Iterable[Chunk], rules: RuleSet, options: Options, client: Network) -> Story:
-    """What ``rules`` make of ``client``; where a rule counts wider networks, of the one that ``client`` is in."""
-    counted = with_every_request(rules)
-    plan = Plan.of([counted], options)
-    wide = _widest(rules, client)
-    only = _Only(LogDecoder(options.fields, COLUMNS, NetworkSet(options.trusted)), wide)
-    read = plan.reader(only)
-    sieve = Sieve(counted, plan.scopes, plan.longest, sample_rate=options.sample_rate, everyone=True)
-    counts = Counts(counted)
-    for block in blocks:
-        for tally in sieve.tallies(read(block)[1]):
-            counts.add(tally)
-    judge = judge_of(rules, options)
-    verdicts = [verdict for ledger in counts.ledgers() for verdict in judge.verdicts(ledger)]
-    counts.close()
+def explain(chunks: Iterable[Chunk], rules: RuleSet, options: Options, client: Network) -> ClientHistory:
+    """Returns the history of ``client``, or of the network around it that the rules count as one client."""
+    decode_options = DecodeOptions(options.fields, COLUMNS, NetworkSet(options.trusted))
+    decoder = _ClientDecoder(LogDecoder(decode_options), _widest(rules, client))
+    with spooled(chunks, [rules], replace(options, jobs=1), everyone=True, decoder=decoder) as log:
+        breaches = log.result(rules).breaches
     first_ms, end_ms = options.from_ms or 0, options.to_ms
-    made = [
-        one
-        for requests in only.found
-        for one in _made(requests)
-        if first_ms <= one.ms and (end_ms is None or one.ms < end_ms)
+    requests = [
+        request
+        for batch in decoder.requests
+        for request in _logged_requests(batch)
+        if first_ms <= request.ms and (end_ms is None or request.ms < end_ms)
     ]
-    made.sort(key=attrgetter("ms"))
-    chapters = [_chapter(rule, client, made, verdicts, options) for rule in rules.rules]
-    return Story(client, made, chapters, only.seen)
+    requests.sort(key=attrgetter("ms"))
+    histories = [_rule_history(rule, client, requests, breaches, options) for rule in rules.rules]
+    return ClientHistory(client, requests, histories, decoder.stats)
 
 
 def _widest(rules: RuleSet, client: Network) -> Network:
-    prefix = min(rule.ipv4_prefix if client.version == 4 else rule.ipv6_prefix for rule in rules.rules)
+    ipv4, ipv6 = group_prefix(rules)
+    prefix = ipv4 if client.version == 4 else ipv6
     return client.supernet(new_prefix=prefix) if prefix < client.prefixlen else client
 
 
-def _made(requests: Requests) -> Iterator[Made]:
+def _logged_requests(requests: Requests) -> Iterator[LoggedRequest]:
     columns = [(name, column) for name in sorted(COLUMNS) if (column := requests.columns(name)) is not None]
     texts = [(name, list(map(column.text, column.cells))) for name, column in columns]
     for row, (ms, client) in enumerate(zip(requests.times, requests.clients, strict=True)):
-        yield Made(ms, requests.source, client, {name: cells[row] for name, cells in texts if cells[row]})
+        yield LoggedRequest(ms, requests.source, client, {name: cells[row] for name, cells in texts if cells[row]})
 
 
-def _counts(one: Made, rule: Rule) -> bool:
-    """Whether ``rule`` counts the request."""
-
-    def columns(name: str) -> Column | None:
-        return Column([one.texts[name]], lambda text: text) if name in one.texts else None
-
-    rows = rule.scope.rows(Requests(one.source, [one.ms], [one.client], columns))
-    return rows is None or len(rows) > 0
-
-
-def _chapter(
-    rule: Rule, client: Network, made: Sequence[Made], verdicts: Sequence[Verdict], options: Options
-) -> Chapter:
-    start = client.network_address.packed
+def _rule_history(
+    rule: Rule, client: Network, requests: Sequence[LoggedRequest], breaches: Iterable[Breach], options: Options
+) -> RuleHistory:
     prefix = PrefixMemo(*rule.prefixes)
-    network = network_of(prefix[start], *rule.prefixes)
-    # A client wider than what the rule counts is several of its clients: their counts are kept apart.
-    own = [one for one in made if _counts(one, rule)]
-    windows: dict[tuple[Source, bytes], deque[int]] = {}
-    peak, peak_ms, first_over_ms = 0, None, None
-    counts = []
-    for one in own:
-        window = windows.setdefault((one.source, prefix[one.client]), deque())
-        slot = one.ms // rule.slot_ms
-        while window and window[0] <= slot - rule.resolution:
-            window.popleft()
-        window.append(slot)
-        count = one.counts[rule.name] = len(window) * 100 // options.sample_rate
-        counts.append((one.ms, count))
-        if count > peak:
-            peak, peak_ms = count, one.ms
-        if count > rule.limit and first_over_ms is None:
-            first_over_ms = one.ms
-    mine = [v for v in verdicts if v.rule == rule]
-    stays = tuple(sorted((stay for v in mine for stay in v.stays), key=attrgetter("since")))
-    if rule.action == "block":
-        for one in made:
-            second = one.ms // 1000
-            one.refused = one.refused or any(stay.since <= second < stay.until for stay in stays)
-    return Chapter(
-        rule,
-        network if client.prefixlen >= network.prefixlen else client,
-        len(own),
-        peak,
-        peak_ms,
-        first_over_ms,
-        stays,
-        tuple(near_misses(counts, rule)),
-        any(v.allowlisted for v in mine),
+    network = network_of(prefix[client.network_address.packed], *rule.prefixes)
+    counts = _counts(rule, requests, prefix, options)
+    counted = [(r.ms, count) for r, count in zip(requests, counts, strict=True) if count is not None]
+    peak_ms, peak = max(counted, key=lambda moment: moment[1], default=(None, 0))
+    own = [breach for breach in breaches if breach.rule == rule]
+    return RuleHistory(
+        rule=rule,
+        network=network if client.prefixlen >= network.prefixlen else client,
+        counts=counts,
+        peak=peak,
+        peak_ms=peak_ms,
+        first_over_ms=next((ms for ms, count in counted if count > rule.limit), None),
+        periods=tuple(sorted((period for b in own for period in b.periods), key=attrgetter("since"))),
+        near_misses=tuple(near_misses(counted, rule)),
+        allowlisted=any(breach.allowlisted for breach in own),
     )
 
 
-def near_misses(counts: Iterable[tuple[int, int]], rule: Rule) -> Iterator[NearMiss]:
-    """The times in which the count reached four fifths of the limit and stayed within it, a window or more apart.
+def _counts(
+    rule: Rule, requests: Sequence[LoggedRequest], prefix: PrefixMemo, options: Options
+) -> tuple[int | None, ...]:
+    """Returns ``RuleHistory.counts``."""
+    # A client wider than what the rule counts is several of its clients: each has its own windows.
+    rows_by_client: dict[tuple[Source, bytes], list[int]] = {}
+    for row, request in enumerate(requests):
+        if _matches(rule, request):
+            rows_by_client.setdefault((request.source, prefix[request.client]), []).append(row)
+    counts: list[int | None] = [None] * len(requests)
+    for rows in rows_by_client.values():
+        slots = [requests[row].ms // rule.slot_ms for row in rows]
+        windows = walk_windows(slots, [1] * len(slots), rule.resolution)
+        for row, (count, _, _) in zip(rows, windows, strict=True):
+            counts[row] = options.sampling.made(count)
+    return tuple(counts)
 
-    ``counts``: time in milliseconds and count after each request, in order.
+
+def _matches(rule: Rule, request: LoggedRequest) -> bool:
+    """Tests whether ``rule`` counts the request."""
+
+    def columns(name: str) -> Column | None:
+        return Column([request.texts[name]], lambda text: text) if name in request.texts else None
+
+    rows = rule.scope.rows(Requests(request.source, [request.ms], [request.client], columns))
+    return rows is None or len(rows) > 0
+
+
+def near_misses(counts: Iterable[tuple[int, int]], rule: Rule) -> Iterator[NearMiss]:
+    """Yields the times in which the count reached four fifths of the limit and stayed within it.
+
+    Times less than a window apart are one. ``counts`` are the time in milliseconds and the count of each request, in
+    order.
     """
-    least = max(2, -int(-rule.limit * NEAR // 1))
+    least = max(2, ceil(rule.limit * NEAR))
     highest: NearMiss | None = None
     last_ms = 0
     for ms, count in counts:

@@ -1,4 +1,4 @@
-"""The report's plots: what would have been refused over time, how busy clients were, and when who was blocked."""
+"""The report's plots: requests refused over time, the distribution of clients' peaks, and blocks on a time line."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,17 +15,21 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from chalicelib.core.durations import format_duration
 from chalicelib.core.rules import Rule
 from chalicelib.core.tally import Slots
-from sluice.analysis.summary import Offender
-from sluice.replay.verdicts import TEN_S
+from sluice.analysis.summary import OffenderSummary
+from sluice.replay.breaches import TEN_S, BlockPeriod
 
-INK, FAINT, CALM, ALARM = "#1f2933", "#cbd2d9", "#7b98b8", "#c8442f"
+INK, FAINT, PASSED, REFUSED = "#1f2933", "#cbd2d9", "#7b98b8", "#c8442f"
 RULE_COLOURS = ("#c8442f", "#d98f1f", "#7a5195", "#2f7f79", "#8a6d3b", "#5a6b7b")
 MOST_BARS = 25
-MOST_POINTS = 300
-WIDTHS = (1, 3, 6, 12, 30, 60, 180, 360, 1080, 2160)
-"""Of a point over time, in tens of seconds."""
+"""Blocks shown, by client and rule."""
 
-BINS_A_DECADE = 8
+MOST_POINTS = 300
+"""Points over time."""
+
+WIDTHS = (1, 3, 6, 12, 30, 60, 180, 360, 1080, 2160)
+"""Widths of a point over time, in tens of seconds; a longer log has wider ones."""
+
+BINS_PER_DECADE = 8
 
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -48,7 +52,7 @@ _counts = FuncFormatter(lambda value, _: f"{value:,.0f}")
 
 
 def over_time(total: Slots, refused: Slots) -> Figure:
-    """Requests a second; ``total`` and ``refused`` by tens of seconds."""
+    """Plots requests per second; ``total`` and ``refused`` are requests by tens of seconds."""
     tens = range(min(total), max(total) + 1) if total else range(0)
     width = next((wide for wide in WIDTHS if len(tens) <= wide * MOST_POINTS), -(-len(tens) // MOST_POINTS))
     starts = list(range(tens.start // width * width, tens.stop, width))
@@ -60,20 +64,20 @@ def over_time(total: Slots, refused: Slots) -> Figure:
             points[ten // width] += number
         return [points[start // width] / span_s for start in starts]
 
-    stopped = rates(refused)
-    passed = [everything - some for everything, some in zip(rates(total), stopped, strict=True)]
+    refused_rates = rates(refused)
+    passed_rates = [rate - refused_rate for rate, refused_rate in zip(rates(total), refused_rates, strict=True)]
     with rc_context(STYLE):
         figure, axes = _figure(2.6)
         axes.stackplot(
             [_days(start * TEN_S) for start in starts],
-            passed,
-            stopped,
-            labels=["let through", "refused"],
-            colors=[CALM, ALARM],
+            passed_rates,
+            refused_rates,
+            labels=["passed", "refused"],
+            colors=[PASSED, REFUSED],
             step="post",
             linewidth=0,
         )
-        axes.set_ylabel(f"requests a second,\nmean of {format_duration(span_s)}")
+        axes.set_ylabel(f"requests per second,\nmean of {format_duration(span_s)}")
         axes.yaxis.set_major_formatter(_counts)
         axes.set_ylim(bottom=0)
         axes.margins(x=0)
@@ -83,15 +87,15 @@ def over_time(total: Slots, refused: Slots) -> Figure:
 
 
 def peaks(rules: Sequence[Rule], by_rule: dict[str, Counter[int]]) -> Figure:
-    """How many clients reached which count, for each rule, against its limit; both axes logarithmic."""
+    """Plots, for each rule, how many clients have which peak, against its limit; both axes are logarithmic."""
     with rc_context(STYLE):
         columns = min(2, len(rules))
         rows = -(-len(rules) // columns)
         figure = Figure(figsize=(9.2, 2.3 * rows), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False)
-        for place, axes in enumerate(grid.flat):
-            if place < len(rules):
-                _histogram(axes, rules[place], by_rule[rules[place].name])
+        for number, axes in enumerate(grid.flat):
+            if number < len(rules):
+                _histogram(axes, rules[number], by_rule[rules[number].name])
             else:
                 axes.set_axis_off()
     return figure
@@ -101,22 +105,22 @@ def _histogram(axes: Axes, rule: Rule, clients: Counter[int]) -> None:
     axes.set_title(f"{rule.name}: more than {rule.limit:,} in {format_duration(rule.window_s)}")
     if not clients:
         axes.set_axis_off()
-        axes.annotate("no request in its scope", (0, 0.8), xycoords="axes fraction")
+        axes.annotate("no requests in its scope", (0, 0.8), xycoords="axes fraction")
         return
-    # Bars of equal width on the logarithmic axis, none across the limit; small counts get a bar each.
+    # Bars have equal width on the logarithmic axis, and none spans the limit; each small count has its own bar.
     over = rule.limit + 1
-    steps = {ceil(10 ** (step / BINS_A_DECADE)) for step in range(BINS_A_DECADE * 10)}
+    steps = {ceil(10 ** (step / BINS_PER_DECADE)) for step in range(BINS_PER_DECADE * 10)}
     edges = sorted({over, 1, *(edge for edge in steps if not over / 1.15 < edge < over * 1.15)})
     highest = max(clients)
     edges = [edge for edge in edges if edge <= max(highest, rule.limit) * 1.4 + 1]
     edges.append(int(edges[-1] * 1.34) + 1)
     heights = [0] * (len(edges) - 1)
-    place = 0
+    bar = 0
     for value, number in sorted(clients.items()):
-        while place + 2 < len(edges) and edges[place + 1] <= value:
-            place += 1
-        heights[place] += number
-    colours = [ALARM if left > rule.limit else CALM for left in edges[:-1]]
+        while bar + 2 < len(edges) and edges[bar + 1] <= value:
+            bar += 1
+        heights[bar] += number
+    colours = [REFUSED if left > rule.limit else PASSED for left in edges[:-1]]
     lefts, rights = edges[:-1], edges[1:]
     widths = [(right - left) * 0.96 for left, right in zip(lefts, rights, strict=True)]
     axes.bar(lefts, heights, width=widths, align="edge", color=colours, linewidth=0)
@@ -134,66 +138,66 @@ def _histogram(axes: Axes, rule: Rule, clients: Counter[int]) -> None:
         ha="right" if log10(over) > 0.5 else "left",
         va="top",
     )
-    busy = sum(number for value, number in clients.items() if value > rule.limit)
+    clients_over = sum(number for value, number in clients.items() if value > rule.limit)
     axes.annotate(
-        f"{busy:,} over",
+        f"{clients_over:,} over",
         (over, 1),
         xycoords=("data", "axes fraction"),
         xytext=(4, -2),
         textcoords="offset points",
         va="top",
-        color=ALARM if busy else INK,
+        color=REFUSED if clients_over else INK,
     )
     axes.xaxis.set_major_formatter(_counts)
     axes.yaxis.set_major_formatter(_counts)
     axes.minorticks_off()
-    axes.set_xlabel("busiest window of a client")
+    axes.set_xlabel("peak of the client in one window")
     axes.set_ylabel("clients")
 
 
-def blocks(offenders: Sequence[Offender], rules: Sequence[Rule], span_ms: tuple[int, int]) -> Figure:
-    """When who would have been blocked; those first blocked on top. ``span_ms``: of the log."""
-    blocked = sorted((o for o in offenders if o.stays), key=lambda o: o.stays[0].since)[:MOST_BARS]
+def blocks(offenders: Sequence[OffenderSummary], rules: Sequence[Rule], span_ms: tuple[int, int]) -> Figure:
+    """Plots the blocks on a time line, the earliest on top. ``span_ms`` is the time span of the log."""
+    blocked = sorted((o for o in offenders if o.periods), key=lambda o: o.periods[0].since)[:MOST_BARS]
     colours = {rule.name: RULE_COLOURS[n % len(RULE_COLOURS)] for n, rule in enumerate(rules)}
     networks = list(dict.fromkeys(str(offender.network) for offender in blocked))
     first, last = (_days(ms / 1000) for ms in span_ms)
     with rc_context(STYLE):
         figure, axes = _figure(0.8 + 0.22 * max(3, len(networks)))
-        named: set[str] = set()
+        labelled: set[str] = set()
         for offender in blocked:
             name = offender.rule.name
             bars = [
                 (left, max(right - left, 0.0))
-                for stay in offender.stays
-                for left, right in [_clipped(stay.since, stay.until, last)]
+                for period in offender.periods
+                for left, right in [_clipped(period, last)]
             ]
             axes.broken_barh(
                 bars,
                 (networks.index(str(offender.network)) - 0.36, 0.72),
                 facecolors=colours[name],
                 alpha=1.0 if offender.action == "block" else 0.55,
-                label=None if name in named else f"{name}{'' if offender.action == 'block' else ' (counts only)'}",
+                label=None if name in labelled else f"{name}{'' if offender.action == 'block' else ' (counts only)'}",
                 linewidth=0,
             )
-            named.add(name)
+            labelled.add(name)
         axes.set_yticks(range(len(networks)), networks)
         axes.set_ylim(max(len(networks), 1) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
         axes.set_xlim(first, max(last, first + 1e-4))
         _time_axis(axes)
-        if named:
-            axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(named), frameon=False, handlelength=1)
+        if labelled:
+            axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(labelled), frameon=False, handlelength=1)
     return figure
 
 
-def _clipped(since: int, until: int, last: float) -> tuple[float, float]:
-    """A block in days, as far as the log goes."""
-    left = _days(since)
-    return left, min(_days(until), max(last, left))
+def _clipped(period: BlockPeriod, last: float) -> tuple[float, float]:
+    """Returns a period in days, clipped to the end of the log."""
+    left = _days(period.since)
+    return left, min(_days(period.until), max(last, left))
 
 
 def _days(seconds: float) -> float:
-    """A time as plots count it: days since the epoch."""
+    """Converts epoch seconds to the unit of matplotlib: days since the epoch."""
     return seconds / 86400
 
 

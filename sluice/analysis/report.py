@@ -1,4 +1,4 @@
-"""A replay as one self-contained page: nothing is asked of any server, now or when somebody opens it later."""
+"""Renders a replay as one self-contained page, which loads nothing from any server."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -11,12 +11,15 @@ from matplotlib.figure import Figure
 
 from chalicelib.core.durations import format_duration
 from sluice.analysis import plots
-from sluice.analysis.summary import Offender, RuleFigures, by_rule, offenders
-from sluice.analysis.traffic import Traffic
+from sluice.analysis.summary import OffenderSummary, RuleFigures, by_rule, offenders
+from sluice.analysis.traffic import TrafficProfile
 from sluice.replay.engine import Result
 
 MOST_ROWS = 100
-Times = Callable[[int], str]
+"""Offenders in the table."""
+
+FormatTime = Callable[[int], str]
+"""Formats a time in milliseconds since the epoch."""
 
 PAGE = Template("""<!DOCTYPE html>
 <html lang="en">
@@ -44,15 +47,15 @@ td { border-bottom: 1px solid #e4e7eb; padding: .3rem .7rem .3rem 0; vertical-al
 </head>
 <body>
 <h1>What these rules would have done</h1>
-<p>$span</p>
+<p>$description</p>
 <div class="figures">$figures</div>
 <div class="wide">$rules</div>
 <h2>Requests over time</h2>
-<p>Red is what a client sent while it was blocked.$counting</p>
+<p>Red shows requests that clients would have sent while blocked.$counting</p>
 $over_time
 <h2>How busy clients were</h2>
-<p>Every client by the busiest window it had; both axes are logarithmic. A good limit stands in a gap: people to the
-left of it, machines to the right.</p>
+<p>Clients by their peak, the largest number of requests in one window; both axes are logarithmic. A good limit lies in
+a gap, with people to its left and machines to its right.</p>
 $peaks
 <h2>Blocks</h2>
 <p>$blocks_note</p>
@@ -65,15 +68,15 @@ $blocks
 """)
 
 
-def figures_of(result: Result, traffic: Traffic) -> dict[str, Figure]:
-    """The plots, by name."""
+def figures_of(result: Result, traffic: TrafficProfile) -> dict[str, Figure]:
+    """Returns the plots by name."""
     refused: Counter[int] = Counter()
-    for verdict in result.verdicts:
-        if not verdict.allowlisted:
-            refused.update(verdict.refused_by_ten_s)
-    # Rules that only count may each claim the same request.
+    for breach in result.breaches:
+        if not breach.allowlisted:
+            refused.update(breach.refused_by_ten_s)
+    # Several rules that only count may each claim the same request.
     refused = Counter({ten: min(number, traffic.by_ten_s[ten]) for ten, number in refused.items()})
-    span = (result.seen.first_ms or 0, result.seen.last_ms or 0)
+    span = (result.stats.first_ms or 0, result.stats.last_ms or 0)
     return {
         "over-time": plots.over_time(traffic.by_ten_s, refused),
         "peaks": plots.peaks(result.rules.rules, traffic.peaks),
@@ -81,48 +84,50 @@ def figures_of(result: Result, traffic: Traffic) -> dict[str, Figure]:
     }
 
 
-def page(result: Result, figures: dict[str, Figure], span: str, times: Times) -> str:
-    """The HTML. ``span`` says what the logs are; ``times`` writes a time in milliseconds."""
-    found = offenders(result)
-    rules = list(by_rule(result, found))
-    blocked = {offender.network for offender in found if offender.stays}
-    refused = sum(each.refused for each in rules)
-    counting = any(each.rule.action == "count" and each.offenders for each in rules)
-    malformed = result.seen.malformed.total()
+def page(result: Result, figures: dict[str, Figure], description: str, format_time: FormatTime) -> str:
+    """Returns the HTML. ``description`` is the line of text that describes the logs."""
+    everyone = offenders(result)
+    rules = list(by_rule(result, everyone))
+    blocked = {offender.network for offender in everyone if offender.periods}
+    refused = sum(row.refused for row in rules)
+    counting = any(row.rule.action == "count" and row.offenders for row in rules)
+    malformed = result.stats.malformed.total()
     numbers = [
-        (f"{result.seen.requests:,}", "requests", False),
-        (f"{len({offender.network for offender in found}):,}", "clients over a limit", False),
+        (f"{result.stats.requests:,}", "requests", False),
+        (f"{len({offender.network for offender in everyone}):,}", "clients over a limit", False),
         (f"{len(blocked):,}", "clients blocked", bool(blocked)),
         (f"{refused:,}", "requests refused", bool(refused)),
-        (f"{malformed:,}", "lines not readable", False),
+        (f"{malformed:,}", "malformed lines", False),
     ]
-    shown = sum(bool(offender.stays) for offender in found)
+    total = sum(bool(offender.periods) for offender in everyone)
     return PAGE.substitute(
-        span=escape(span),
+        description=escape(description),
         figures="".join(
             f"<div><b{' class=bad' if bad else ''}>{number}</b>{escape(name)}</div>" for number, name, bad in numbers
         ),
         rules=_table(RULE_HEADINGS, map(_rule_row, rules)),
-        counting=" For rules that only count: would have sent, if they blocked." if counting else "",
-        over_time=svg(figures["over-time"], "Requests a second over time, let through and refused"),
-        peaks=svg(figures["peaks"], "Number of clients by the highest count in one window, for each rule"),
+        counting=" Rules that only count are shown as if they blocked." if counting else "",
+        over_time=svg(figures["over-time"], "Requests per second over time, passed and refused"),
+        peaks=svg(figures["peaks"], "Number of clients by their peak in one window, for each rule"),
         blocks_note=(
-            f"The first {min(shown, plots.MOST_BARS)} of {shown:,}, as far as the log goes."
-            if shown
-            else "Nobody would have been blocked."
+            f"The first {min(total, plots.MOST_BARS)} of {total:,}, until the end of the log."
+            if total
+            else "No client would have been blocked."
         ),
-        blocks=svg(figures["blocks"], "When each client would have been blocked") if shown else "",
+        blocks=svg(figures["blocks"], "When each client would have been blocked") if total else "",
         evidence_note=(
-            f"The busiest {min(len(found), MOST_ROWS):,} of {len(found):,} offenders. The times are UTC."
-            if found
-            else "No client was over a limit."
+            f"The busiest {min(len(everyone), MOST_ROWS):,} of {len(everyone):,} offenders. Times are UTC."
+            if everyone
+            else "No client exceeded a limit."
         ),
-        evidence=_table(OFFENDER_HEADINGS, (_offender_row(o, times) for o in found[:MOST_ROWS])) if found else "",
+        evidence=_table(OFFENDER_HEADINGS, (_offender_row(o, format_time) for o in everyone[:MOST_ROWS]))
+        if everyone
+        else "",
     )
 
 
 def svg(figure: Figure, title: str) -> str:
-    """An ``svg`` element that says to those who do not see it what it shows."""
+    """Renders a figure as an ``svg`` element, with ``title`` as its text alternative."""
     text = StringIO()
     with rc_context(plots.STYLE):
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
@@ -135,35 +140,47 @@ RULE_HEADINGS = ("rule", "limit", "action", "#offenders", "#blocked", "#requests
 OFFENDER_HEADINGS = ("client", "rule", "first offence", "busiest window", "blocked for", "#requests", "#refused")
 
 
-def _rule_row(each: RuleFigures) -> list[str]:
-    rule = each.rule
-    counts = [f"{each.offenders:,}", f"{each.blocked:,}", f"{each.over:,}", f"{each.refused:,}", f"{each.share:.2%}"]
-    return [rule.name, f"{rule.limit:,} in {format_duration(rule.window_s)}", str(rule.action), *counts]
+def _rule_row(figures: RuleFigures) -> list[str]:
+    rule = figures.rule
+    return [
+        rule.name,
+        f"{rule.limit:,} in {format_duration(rule.window_s)}",
+        str(rule.action),
+        f"{figures.offenders:,}",
+        f"{figures.blocked:,}",
+        f"{figures.over:,}",
+        f"{figures.refused:,}",
+        f"{figures.share:.2%}",
+    ]
 
 
-def _offender_row(offender: Offender, times: Times) -> list[str]:
+def _offender_row(offender: OffenderSummary, format_time: FormatTime) -> list[str]:
     rule, (start, end) = offender.rule, offender.peak_span_ms
-    times_blocked = f", {len(offender.stays)} blocks" if len(offender.stays) > 1 else ""
-    fate = format_duration(offender.blocked_for_s) + times_blocked if offender.stays else "-"
+    blocks = f", {len(offender.periods)} blocks" if len(offender.periods) > 1 else ""
+    blocked_for = format_duration(offender.blocked_for_s) + blocks if offender.periods else "-"
     if offender.action != "block":
-        fate += f" ({offender.action})"
+        blocked_for += f" ({offender.action})"
     return [
         str(offender.network),
         rule.name,
-        times(offender.first_ms),
-        f"{offender.peak:,} of {rule.limit:,}, {times(start)} to {times(end)[-8:]}",
-        fate,
+        format_time(offender.first_ms),
+        f"{offender.peak:,} of {rule.limit:,}, {format_time(start)} to {format_time(end)[-8:]}",
+        blocked_for,
         f"{offender.requests:,}",
         f"{offender.refused:,}",
     ]
 
 
 def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns whose heading begins with # hold numbers."""
-    kinds = [' class="n"' if heading.startswith("#") else "" for heading in headings]
-    head = "".join(f"<th{kind}>{escape(h.lstrip('#'))}</th>" for kind, h in zip(kinds, headings, strict=True))
+    """Renders a table; columns whose heading begins with # hold numbers."""
+    attributes = [' class="n"' if heading.startswith("#") else "" for heading in headings]
+    head = "".join(
+        f"<th{attribute}>{escape(h.lstrip('#'))}</th>" for attribute, h in zip(attributes, headings, strict=True)
+    )
     body = "".join(
-        "<tr>" + "".join(f"<td{kind}>{escape(c)}</td>" for kind, c in zip(kinds, row, strict=True)) + "</tr>\n"
+        "<tr>"
+        + "".join(f"<td{attribute}>{escape(c)}</td>" for attribute, c in zip(attributes, row, strict=True))
+        + "</tr>\n"
         for row in rows
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"

@@ -1,4 +1,4 @@
-"""Limits read off a log: how busy each client was at its busiest, and where people end and machines begin."""
+"""Suggests limits from a log: from how busy each client was at its peak, and where people end and machines begin."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -12,53 +12,59 @@ from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import LARGEST_LIMIT, Action, Rule, RuleSet
 from chalicelib.core.scope import Scope
 from chalicelib.core.tally import Slots
+from sluice.replay.breaches import peak
 from sluice.replay.counts import Ledger
-from sluice.replay.strips import Seen
-from sluice.replay.verdicts import peak
+from sluice.replay.sampling import Sampling
+from sluice.replay.strips import LogStats
 
 PERCENTILES = (99.0, 99.5, 99.9, 99.95, 99.99)
 GAP_FROM = 95.0
-"""Percentile above which a gap is looked for: below it everybody is a person."""
+"""Percentile above which a gap is searched for: clients below it are people."""
+
 WIDEST_RATIO_OF_PEOPLE = 1.5
-"""Two clients next to each other in the distribution, further apart than this, have a gap between them."""
+"""Neighbouring peaks in the distribution with a larger ratio than this have a gap between them."""
 
 FEWEST_OF_A_MACHINE = 10
-"""Requests in a window; among smaller counts twice as many is chance."""
+"""Requests in a window; among smaller counts, a factor of two is chance."""
 
 FEWEST_CLIENTS = 1000
 SHORTEST_S = 3600
 FEWEST_SAMPLED = 20
-"""Requests of a sampled log that a limit must stand for, or chance decides who is over it."""
+"""Requests in a sampled log that a limit should stand for; below it, chance decides which clients are over it."""
 
 CRAWLERS = (
     *("Googlebot", "bingbot", "Applebot", "DuckDuckBot", "YandexBot", "Baiduspider", "facebookexternalhit"),
     *("LinkedInBot", "Twitterbot", "archive.org_bot", "AdsBot-Google", "UptimeRobot", "Pingdom"),
 )
-"""Parts of the User-Agent of crawlers a site may want to keep. Anybody can send them."""
+"""Parts of the User-Agent of crawlers that a site may want to admit. Any client can send them."""
+
 CRAWLER_RULE = "crawlers"
 
 
 @dataclass(frozen=True, slots=True)
-class Apart:
-    """A client left out of the distribution."""
+class ExcludedClient:
+    """A client excluded from the distributions."""
 
     network: Network
     peaks: tuple[int, ...]
+    """Its peak in each window."""
     requests: int
 
 
 @dataclass(slots=True)
-class Distribution:
-    """Clients and requests by the clients' peaks in one window."""
+class PeakDistribution:
+    """How many clients have which peak in one window."""
 
     window_s: int
     clients: Counter[int] = field(default_factory=Counter)
+    """Clients by peak."""
     requests: Counter[int] = field(default_factory=Counter)
+    """Requests of these clients, by peak of the client."""
 
     def percentile(self, percent: float) -> int:
-        """The smallest peak that at least ``percent`` of the clients do not exceed; 0 without clients.
+        """Returns the smallest peak that at least ``percent`` of the clients do not exceed; 0 without clients.
 
-        >>> Distribution(10, Counter({1: 98, 7: 1, 50: 1})).percentile(99)
+        >>> PeakDistribution(10, Counter({1: 98, 7: 1, 50: 1})).percentile(99)
         7
         """
         rank, below = ceil(self.clients.total() * percent / 100), 0
@@ -69,14 +75,14 @@ class Distribution:
         return 0
 
     def above(self, limit: int) -> tuple[int, int]:
-        """Clients over ``limit``, and all their requests."""
+        """Returns the number of clients over ``limit`` and of all their requests."""
         over = [value for value in self.clients if value > limit]
         return sum(self.clients[value] for value in over), sum(self.requests[value] for value in over)
 
     def gap(self) -> tuple[int, int] | None:
-        """The peaks on both sides of the lowest gap among the busiest clients, if there is one.
+        """Returns the peaks on both sides of the lowest gap among the busiest clients, or None without a gap.
 
-        >>> Distribution(10, Counter({1: 900, 12: 99, 15: 1, 400: 1, 900: 2})).gap()
+        >>> PeakDistribution(10, Counter({1: 900, 12: 99, 15: 1, 400: 1, 900: 2})).gap()
         (15, 400)
         """
         floor = self.percentile(GAP_FROM)
@@ -86,13 +92,13 @@ class Distribution:
         return None
 
     def suggestion(self) -> int:
-        """A limit: within the gap, or twice what all but one client in a hundred stay below."""
+        """Returns a limit: within the gap, or else twice the 99th percentile."""
         gap = self.gap()
         return rounded(sqrt(gap[0] * gap[1])) if gap else rounded(2 * max(self.percentile(99), 1))
 
 
 def rounded(number: float) -> int:
-    """Up to two digits that count.
+    """Rounds up to two significant digits.
 
     >>> rounded(7.2), rounded(77.4), rounded(1234)
     (8, 78, 1300)
@@ -101,89 +107,83 @@ def rounded(number: float) -> int:
     return ceil(number / step) * step
 
 
-class Distributions:
-    """Collects the peaks of all clients, window by window, from the ledgers of a replay of ``self.rules``."""
+class PeakCollector:
+    """Collects the peaks of all clients from the ledgers of a replay of ``self.rules``."""
 
-    def __init__(self, windows_s: Sequence[int], allowlist: Iterable[Network], sample_rate: int) -> None:
-        every = [
+    def __init__(self, windows_s: Sequence[int], allowlist: Iterable[Network], sampling: Sampling) -> None:
+        self._windows = [
             Rule(name=f"all-{format_duration(window_s)}", limit=LARGEST_LIMIT, window_s=window_s)
             for window_s in windows_s
         ]
-        self._windows = every
         self._crawler = Rule(name=CRAWLER_RULE, limit=LARGEST_LIMIT, window_s=1000, scope=Scope(user_agent=CRAWLERS))
-        self.rules = RuleSet((*every, self._crawler))
+        self.rules = RuleSet((*self._windows, self._crawler))
         self._allowlist = NetworkSet(allowlist)
-        self._sample_rate = sample_rate
-        self.by_window = [Distribution(window_s) for window_s in windows_s]
-        self.crawlers: list[Apart] = []
-        self.allowlisted: list[Apart] = []
+        self._made = sampling.made
+        self.by_window = [PeakDistribution(window_s) for window_s in windows_s]
+        self.crawlers: list[ExcludedClient] = []
+        self.allowlisted: list[ExcludedClient] = []
 
-    def look(self, number: int, ledger: Ledger) -> None:  # noqa: ARG002
-        """Takes in a ledger; every client is in one only."""
+    def add(self, ledger: Ledger) -> None:
         clients: dict[bytes, list[list[Slots]]] = {}
-        for place, rule in enumerate(self._windows):
+        for number, rule in enumerate(self._windows):
             for source in Source:
                 for client, slots in ledger.clients(source, rule):
-                    clients.setdefault(client, [[] for _ in self._windows])[place].append(slots)
-        declared = self._declared(ledger)
-        for client, slots_of in clients.items():
-            # Each log is counted by itself, as rules do; the busier one tells.
+                    clients.setdefault(client, [[] for _ in self._windows])[number].append(slots)
+        as_crawler = self._requests_as_crawler(ledger)
+        for client, by_window in clients.items():
+            # Each source is counted by itself, as rules do; the larger peak is used.
             peaks = tuple(
-                self._scaled(max(peak(slots, rule.resolution) for slots in logs))
-                for rule, logs in zip(self._windows, slots_of, strict=True)
+                self._made(max(peak(slots, rule.resolution) for slots in by_source))
+                for rule, by_source in zip(self._windows, by_window, strict=True)
             )
-            requests = self._scaled(sum(sum(slots.values()) for slots in slots_of[0]))
+            requests = self._made(sum(sum(slots.values()) for slots in by_window[0]))
             network = network_of(client, *self._crawler.prefixes)
             if self._allowlist.overlaps(network):
-                self.allowlisted.append(Apart(network, peaks, requests))
-            elif 2 * self._scaled(declared[client]) > requests:
-                self.crawlers.append(Apart(network, peaks, requests))
+                self.allowlisted.append(ExcludedClient(network, peaks, requests))
+            elif 2 * self._made(as_crawler[client]) > requests:
+                self.crawlers.append(ExcludedClient(network, peaks, requests))
             else:
                 for distribution, highest in zip(self.by_window, peaks, strict=True):
                     distribution.clients[highest] += 1
                     distribution.requests[highest] += requests
 
-    def _declared(self, ledger: Ledger) -> Counter[bytes]:
-        """Requests by client that named a crawler as their User-Agent."""
-        declared: Counter[bytes] = Counter()
+    def _requests_as_crawler(self, ledger: Ledger) -> Counter[bytes]:
+        """Returns, by client, the requests whose User-Agent names a crawler."""
+        requests: Counter[bytes] = Counter()
         for source in Source:
             for client, slots in ledger.clients(source, self._crawler):
-                declared[client] += sum(slots.values())
-        return declared
-
-    def _scaled(self, count: int) -> int:
-        return count * 100 // self._sample_rate
+                requests[client] += sum(slots.values())
+        return requests
 
 
-def doubts(seen: Seen, distributions: Sequence[Distribution], sample_rate: int) -> list[str]:
-    """Why the log may not be enough to tell."""
-    found = []
-    span_s = 0 if seen.first_ms is None or seen.last_ms is None else (seen.last_ms - seen.first_ms) // 1000
+def doubts(stats: LogStats, distributions: Sequence[PeakDistribution], sampling: Sampling) -> list[str]:
+    """Returns the reasons why the log may be too small or too coarse for the suggested limits."""
+    reasons = []
+    span_s = 0 if stats.first_ms is None or stats.last_ms is None else (stats.last_ms - stats.first_ms) // 1000
     if span_s < SHORTEST_S:
-        found.append(f"the log is short: {span_s / 60:.0f} minutes do not show the busiest hour of a day")
+        reasons.append(f"the log is short: {span_s / 60:.0f} minutes may not include the busiest hour of a day")
     for distribution in distributions:
         window = format_duration(distribution.window_s)
-        clients, limit = distribution.clients.total(), distribution.suggestion()
+        limit = distribution.suggestion()
         if span_s < 20 * distribution.window_s:
-            found.append(f"{window}: the log holds fewer than 20 such windows")
-        if sample_rate < 100 and limit * sample_rate // 100 < FEWEST_SAMPLED:
-            found.append(
-                f"{window}: at {sample_rate} % sampling a limit of {limit:,} is {limit * sample_rate // 100} sampled "
-                f"requests; chance decides below {FEWEST_SAMPLED}"
+            reasons.append(f"{window}: the log spans fewer than 20 such windows")
+        if sampling.percent < 100 and sampling.logged(limit) < FEWEST_SAMPLED:
+            reasons.append(
+                f"{window}: at {sampling.percent} % sampling, a limit of {limit:,} is {sampling.logged(limit)} sampled "
+                f"requests; below {FEWEST_SAMPLED}, chance decides which clients exceed it"
             )
     clients = distributions[0].clients.total() if distributions else 0
     if clients < FEWEST_CLIENTS:
-        found.append(
-            f"few clients: of {clients:,}, a percentile above {100 - 1000 / max(clients, 10):.1f} is one of a few"
-        )
-    whole = {Source.STANDARD, Source.WEB_SERVER} & seen.sources.keys()
-    if whole and any(distribution.window_s < 5 for distribution in distributions):
-        found.append("the log's times are whole seconds: windows under 5 s are coarse")
-    return found
+        percentile = 100 - 1000 / max(clients, 10)
+        reasons.append(f"few clients: with {clients:,}, percentiles above {percentile:.1f} depend on single clients")
+    in_seconds = {Source.STANDARD, Source.WEB_SERVER} & stats.sources.keys()
+    if in_seconds and any(distribution.window_s < 5 for distribution in distributions):
+        reasons.append("the log's times are whole seconds: windows shorter than 5 s are coarse")
+    return reasons
 
 
-def rule_file(distributions: Sequence[Distribution], comments: Sequence[str]) -> str:
-    """TOML: a rule that counts for each window; ``comments`` on top."""
+def rule_file(distributions: Sequence[PeakDistribution], comments: Sequence[str]) -> str:
+    """Returns TOML with ``comments`` and, for each window, a rule that only counts."""
     parts = ["\n".join(f"# {comment}".rstrip() for comment in comments)]
     for distribution in distributions:
         clients, requests = distribution.above(distribution.suggestion())
@@ -191,9 +191,10 @@ def rule_file(distributions: Sequence[Distribution], comments: Sequence[str]) ->
         parts.append(
             f"[[rule]]\n"
             f'name = "all-{window}"\n'
-            f"limit = {distribution.suggestion()}   # over it in this log: {clients:,} clients, {requests:,} requests\n"
+            f"limit = {distribution.suggestion()}   # exceeded in this log by {clients:,} clients, "
+            f"{requests:,} requests\n"
             f'window = "{window}"\n'
-            f'action = "{Action.COUNT}"   # until you trust it; then "{Action.BLOCK}"\n'
+            f'action = "{Action.COUNT}"   # change to "{Action.BLOCK}" once you trust it\n'
             f'block_for = "10m"'
         )
     return "\n\n".join(parts) + "\n"

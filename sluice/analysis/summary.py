@@ -1,4 +1,4 @@
-"""A replay's result in figures: by rule, and by client and rule. What ``--json`` prints and the tables show."""
+"""A replay's result in figures, by rule and by offender: what ``--json`` prints and the tables show."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -6,32 +6,36 @@ from typing import Any
 
 from chalicelib.core.addresses import Network
 from chalicelib.core.rules import Rule
+from sluice.replay.breaches import BlockPeriod, Breach
 from sluice.replay.engine import Result
-from sluice.replay.verdicts import Stay, Verdict
 
 ALLOWLISTED = "allowlisted"
 
 
 @dataclass(frozen=True, slots=True)
-class Offender:
-    """A client and a rule whose limit it exceeded in one log at least; of several logs, all are added up."""
+class OffenderSummary:
+    """A client over a rule's limit in at least one source; the figures of several sources are added up."""
 
     rule: Rule
     network: Network
     action: str
-    """What the rule does about it: ``block``, ``count``, or nothing as it is ``allowlisted``."""
+    """``block``, ``count``, or ``allowlisted``."""
     first_ms: int
+    """Start of the slot in which the client first exceeded the limit."""
     peak: int
+    """Largest count in one window."""
     peak_span_ms: tuple[int, int]
+    """First and last millisecond of that window's slots."""
     requests: int
     over: int
+    """Requests that exceeded the limit of their window."""
     refused: int
-    stays: tuple[Stay, ...]
+    periods: tuple[BlockPeriod, ...]
 
     @property
     def blocked_for_s(self) -> int:
-        """How long it would have been blocked; of a rule that only counts, would be if it blocked."""
-        return sum(stay.until - stay.since for stay in self.stays)
+        """Seconds blocked; for a rule that only counts, as if it blocked."""
+        return sum(period.until - period.since for period in self.periods)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,60 +43,64 @@ class RuleFigures:
     rule: Rule
     offenders: int
     blocked: int
-    """Offenders with a block of this rule's: the others were blocked already, or are allowlisted."""
+    """Offenders blocked by this rule; the others were blocked already or are allowlisted."""
     over: int
-    """Requests that found their window full."""
+    """Requests that exceeded the limit of their window."""
     refused: int
     """Requests made while blocked by this rule."""
     share: float
-    """Of all requests, ``refused``; 0 .. 1."""
+    """Share of all requests that ``refused`` is, 0 to 1."""
 
 
-def offenders(result: Result) -> list[Offender]:
-    """The busiest first: by how many times the limit their peak is."""
-    together: dict[tuple[str, Network], list[Verdict]] = {}
-    for verdict in result.verdicts:
-        together.setdefault((verdict.rule.name, verdict.network), []).append(verdict)
-    found = [_offender(verdicts) for verdicts in together.values()]
-    found.sort(key=lambda o: (-o.peak / (o.rule.limit + 1), o.first_ms, o.rule.name, str(o.network)))
-    return found
-
-
-def _offender(verdicts: list[Verdict]) -> Offender:
-    highest = max(verdicts, key=lambda verdict: verdict.peak)
-    rule = highest.rule
-    return Offender(
-        rule=rule,
-        network=highest.network,
-        action=ALLOWLISTED if highest.allowlisted else str(rule.action),
-        first_ms=min(verdict.first_ms for verdict in verdicts),
-        peak=highest.peak,
-        peak_span_ms=(highest.peak_first_ms, highest.peak_last_ms),
-        requests=sum(verdict.requests for verdict in verdicts),
-        over=sum(verdict.over for verdict in verdicts),
-        refused=sum(verdict.refused for verdict in verdicts),
-        stays=tuple(sorted((s for v in verdicts for s in v.stays), key=lambda stay: stay.since)),
+def offenders(result: Result) -> list[OffenderSummary]:
+    """Returns all offenders, sorted by peak relative to the limit, highest first."""
+    breaches: dict[tuple[str, Network], list[Breach]] = {}
+    for breach in result.breaches:
+        breaches.setdefault((breach.rule.name, breach.network), []).append(breach)
+    return sorted(
+        map(_offender, breaches.values()),
+        key=lambda o: (-o.peak / (o.rule.limit + 1), o.first_ms, o.rule.name, str(o.network)),
     )
 
 
-def by_rule(result: Result, found: Iterable[Offender]) -> Iterator[RuleFigures]:
-    """The rules in their own order, also those that nobody broke."""
-    every = list(found)
+def _offender(breaches: list[Breach]) -> OffenderSummary:
+    highest = max(breaches, key=lambda breach: breach.peak)
+    rule = highest.rule
+    return OffenderSummary(
+        rule=rule,
+        network=highest.network,
+        action=ALLOWLISTED if highest.allowlisted else str(rule.action),
+        first_ms=min(breach.first_ms for breach in breaches),
+        peak=highest.peak,
+        peak_span_ms=(highest.peak_first_ms, highest.peak_last_ms),
+        requests=sum(breach.requests for breach in breaches),
+        over=sum(breach.over for breach in breaches),
+        refused=sum(breach.refused for breach in breaches),
+        periods=tuple(sorted((p for breach in breaches for p in breach.periods), key=lambda period: period.since)),
+    )
+
+
+def by_rule(result: Result, offenders: Iterable[OffenderSummary]) -> Iterator[RuleFigures]:
+    """Yields the figures of each rule, in the order of the rule set; rules without offenders are included."""
+    by_name: dict[str, list[OffenderSummary]] = {rule.name: [] for rule in result.rules.rules}
+    for offender in offenders:
+        by_name[offender.rule.name].append(offender)
+    requests = result.stats.requests
     for rule in result.rules.rules:
-        mine = [offender for offender in every if offender.rule == rule]
-        refused = sum(offender.refused for offender in mine)
+        own = by_name[rule.name]
+        refused = sum(offender.refused for offender in own)
         yield RuleFigures(
-            rule,
-            len(mine),
-            sum(bool(offender.stays) for offender in mine),
-            sum(offender.over for offender in mine),
-            refused,
-            refused / result.seen.requests if result.seen.requests else 0.0,
+            rule=rule,
+            offenders=len(own),
+            blocked=sum(bool(offender.periods) for offender in own),
+            over=sum(offender.over for offender in own),
+            refused=refused,
+            share=refused / requests if requests else 0.0,
         )
 
 
 def seconds(ms: int | None) -> float | None:
-    """Epoch seconds, to the millisecond.
+    """Converts milliseconds to seconds.
 
     >>> seconds(1760000000123), seconds(None)
     (1760000000.123, None)
@@ -101,16 +109,17 @@ def seconds(ms: int | None) -> float | None:
 
 
 def result_json(result: Result) -> dict[str, Any]:
-    """One object; times are epoch seconds."""
-    found = offenders(result)
+    """Returns the result as a JSON object; times are epoch seconds."""
+    everyone = offenders(result)
+    stats = result.stats
     return {
-        "requests": result.seen.requests,
-        "malformed": {str(reason): number for reason, number in sorted(result.seen.malformed.items())},
-        "first": seconds(result.seen.first_ms),
-        "last": seconds(result.seen.last_ms),
-        "sources": {str(source): number for source, number in sorted(result.seen.sources.items())},
-        "rules": [rule_json(figures) for figures in by_rule(result, found)],
-        "offenders": [offender_json(offender) for offender in found],
+        "requests": stats.requests,
+        "malformed": {str(reason): number for reason, number in sorted(stats.malformed.items())},
+        "first": seconds(stats.first_ms),
+        "last": seconds(stats.last_ms),
+        "sources": {str(source): number for source, number in sorted(stats.sources.items())},
+        "rules": [rule_json(figures) for figures in by_rule(result, everyone)],
+        "offenders": [offender_json(offender) for offender in everyone],
     }
 
 
@@ -129,7 +138,7 @@ def rule_json(figures: RuleFigures) -> dict[str, Any]:
     }
 
 
-def offender_json(offender: Offender) -> dict[str, Any]:
+def offender_json(offender: OffenderSummary) -> dict[str, Any]:
     return {
         "client": str(offender.network),
         "rule": offender.rule.name,
@@ -142,5 +151,5 @@ def offender_json(offender: Offender) -> dict[str, Any]:
         "requests_over": offender.over,
         "refused": offender.refused,
         "blocked_for_s": offender.blocked_for_s,
-        "blocks": [{"from": stay.since, "until": stay.until, "offence": stay.offence} for stay in offender.stays],
+        "blocks": [{"from": p.since, "until": p.until, "offence": p.offence} for p in offender.periods],
     }

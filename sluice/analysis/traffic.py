@@ -1,36 +1,46 @@
-"""What a report shows besides verdicts: requests over time, and how busy every client was by each rule's measure."""
+"""The traffic behind a result: requests over time, and how busy each client was by each rule's measure."""
 
 from collections import Counter
 
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.tally import folded
-from sluice.replay.counts import Ledger, every_request
-from sluice.replay.verdicts import TEN_S, peak
+from sluice.replay.breaches import TEN_S, Breach, peak
+from sluice.replay.counts import Ledger
+from sluice.replay.engine import Result, SpooledLog
+from sluice.replay.rule_sets import every_request
+from sluice.replay.sampling import Sampling
 
 
-class Traffic:
-    """Collects from the ledgers of a replay that holds all clients."""
+class TrafficProfile:
+    """Adds up the ledgers of a log that was read with ``everyone``."""
 
-    def __init__(self, rules: RuleSet, sample_rate: int) -> None:
+    def __init__(self, rules: RuleSet, sampling: Sampling) -> None:
         self._rules = rules
-        self._sample_rate = sample_rate
-        self._every = every_request(rules)
+        self._made = sampling.made
+        self._every_request = every_request(rules)
         self.by_ten_s: Counter[int] = Counter()
         """Requests by epoch second // 10."""
         self.peaks: dict[str, Counter[int]] = {rule.name: Counter() for rule in rules.rules}
-        """By rule: clients by their highest count in one window."""
+        """For each rule: clients by their highest count in one window."""
 
-    def look(self, number: int, ledger: Ledger) -> None:  # noqa: ARG002
-        """Takes in a ledger; every client is in one only."""
-        slots_a_ten = 1000 * TEN_S // self._every.slot_ms
+    def add(self, ledger: Ledger) -> None:
+        slots_per_ten_s = 1000 * TEN_S // self._every_request.slot_ms
         for source in Source:
-            for _, slots in ledger.clients(source, self._every):
-                for ten, requests in folded(slots, slots_a_ten).items():
-                    self.by_ten_s[ten] += self._scaled(requests)
+            for _, slots in ledger.clients(source, self._every_request):
+                for ten, requests in folded(slots, slots_per_ten_s).items():
+                    self.by_ten_s[ten] += self._made(requests)
             for rule in self._rules.rules:
                 highest = (peak(slots, rule.resolution) for _, slots in ledger.clients(source, rule))
-                self.peaks[rule.name].update(map(self._scaled, highest))
+                self.peaks[rule.name].update(map(self._made, highest))
 
-    def _scaled(self, count: int) -> int:
-        return count * 100 // self._sample_rate
+
+def profiled(log: SpooledLog, rules: RuleSet) -> tuple[Result, TrafficProfile]:
+    """Evaluates ``rules`` and profiles the traffic in the same pass."""
+    profile = TrafficProfile(rules, log.options.sampling)
+    finder = log.finder(rules)
+    breaches: list[Breach] = []
+    for ledger in log.ledgers(rules):
+        profile.add(ledger)
+        breaches += finder.find(ledger)
+    return log.result_of(rules, breaches), profile

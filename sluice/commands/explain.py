@@ -1,6 +1,6 @@
 """``sluice explain``: one client's time line."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,24 +12,26 @@ from rich.table import Table
 from chalicelib.core.addresses import parse_network
 from chalicelib.core.durations import format_duration
 from chalicelib.core.rules import Action
-from sluice.analysis.explain import Chapter, Made, Story
+from sluice.analysis.explain import ClientHistory, RuleHistory
 from sluice.analysis.explain import explain as explained
 from sluice.analysis.summary import seconds
 from sluice.commands.shared.logs import (
     json_option,
     log_options,
-    note_odd,
     opened,
     plain_table,
     print_json,
+    print_notes,
     read_rules,
     rules_option,
-    utc,
 )
+from sluice.commands.shared.times import utc
 from sluice.replay.engine import Options
 
+MOST_EVENTS = 200
+
 Event = tuple[int, str, str]
-"""When (epoch milliseconds), the rule, and what happened."""
+"""Time (epoch milliseconds), name of the rule, and what happened."""
 
 
 @click.command()
@@ -37,14 +39,19 @@ Event = tuple[int, str, str]
 @log_options
 @rules_option
 @click.option(
-    "--requests", "shown", type=click.IntRange(0), default=30, show_default=True, help="Requests shown, at the peak."
+    "--requests",
+    "shown",
+    type=click.IntRange(0),
+    default=30,
+    show_default=True,
+    help="Number of requests to show, up to the peak.",
 )
 @json_option
 def explain(client: str, files: tuple[str, ...], options: Options, rules: Path, shown: int, as_json: bool) -> None:
-    """Tell why CLIENT would have been blocked, or how far it stayed from it.
+    """Explain why CLIENT would have been blocked, or how far it stayed below the limits.
 
-    CLIENT is an address or a network. Shows what each rule counted, the moment of every offence, block and release,
-    the near misses, and the requests that led to the peak with the count of each window as it grew.
+    CLIENT is an address or a network. Shows what each rule counted, when each offence, block and release happened, near
+    misses, and the requests that led to the peak with the counts they reached.
 
     \b
     sluice explain 203.0.113.9 logs/ --rules rules.toml
@@ -54,155 +61,157 @@ def explain(client: str, files: tuple[str, ...], options: Options, rules: Path, 
     except ValueError as exc:
         raise click.BadParameter(str(exc), param_hint="CLIENT") from exc
     rule_set = read_rules(rules)
-    with opened(files) as (blocks, progress):
-        story = explained(blocks, rule_set, options, network)
-    note_odd(story.seen, progress)
+    with opened(files) as (chunks, progress):
+        history = explained(chunks, rule_set, options, network)
+    print_notes(history.stats, progress)
     if as_json:
-        print_json(_json(story))
+        print_json(_json(history))
     else:
-        _show(story, Console(), shown)
+        _show(history, Console(), shown)
 
 
-def events(story: Story) -> list[Event]:
-    """What happened, in order."""
-    found: list[Event] = []
-    refused = [(stay.since, stay.until) for chapter in story.chapters for stay in chapter.stays]
-    for chapter in story.chapters:
-        name, limit = chapter.rule.name, chapter.rule.limit
-        found += [
+def events(client: ClientHistory) -> list[Event]:
+    """Returns what happened, in order of time; near misses during a block are left out."""
+    happened: list[Event] = []
+    periods = [period for history in client.rules for period in history.periods]
+    for history in client.rules:
+        name, limit = history.rule.name, history.rule.limit
+        happened += [
             (near.ms, name, f"near miss: {near.count:,} of {limit:,}")
-            for near in chapter.near_misses
-            if not any(since <= near.ms // 1000 < until for since, until in refused)
+            for near in history.near_misses
+            if not any(period.contains(near.ms) for period in periods)
         ]
-        if chapter.first_over_ms is not None:
-            found.append((chapter.first_over_ms, name, f"over the limit of {limit:,}"))
-        found += _stays(chapter, story.made)
-    return sorted(found)
+        if history.first_over_ms is not None:
+            happened.append((history.first_over_ms, name, f"over the limit of {limit:,}"))
+        happened += _block_events(client, history)
+    return sorted(happened)
 
 
-def _stays(chapter: Chapter, made: Sequence[Made]) -> Iterator[Event]:
-    blocks = chapter.rule.action is Action.BLOCK
-    name = chapter.rule.name
-    for stay in chapter.stays:
-        fate = "blocked" if blocks else "would be blocked"
-        cause = f"{stay.count:,} requests from {utc(stay.first_ms, day=False)} to {utc(stay.last_ms, day=False)}"
-        length = format_duration(stay.until - stay.since)
-        yield stay.since * 1000, name, f"{fate} for {length}, offence {stay.offence}: {cause}"
-        within = sum(stay.since <= one.ms // 1000 < stay.until for one in made)
-        yield (
-            stay.until * 1000,
-            name,
-            f"released; {within:,} requests {'were' if blocks else 'would have been'} refused",
+def _block_events(client: ClientHistory, history: RuleHistory) -> Iterator[Event]:
+    name = history.rule.name
+    blocked, refused = (
+        ("blocked", "were refused")
+        if history.rule.action is Action.BLOCK
+        else ("would be blocked", "would have been refused")
+    )
+    for period in history.periods:
+        offence = (
+            f"{period.count:,} requests from {utc(period.first_ms, date=False)} to {utc(period.last_ms, date=False)}"
         )
+        length = format_duration(period.until - period.since)
+        yield period.since * 1000, name, f"{blocked} for {length}, offence {period.offence}: {offence}"
+        number = sum(period.contains(request.ms) for request in client.requests)
+        yield period.until * 1000, name, f"released; {number:,} requests {refused}"
 
 
-def _show(story: Story, console: Console, shown: int) -> None:
-    made = story.made
-    if not made:
-        console.print(f"{story.client} made no request in these logs.")
+def _show(client: ClientHistory, console: Console, shown: int) -> None:
+    requests = client.requests
+    if not requests:
+        console.print(f"{client.client} made no requests in these logs.")
         return
     console.print(
-        f"{story.client}: {len(made):,} requests from {utc(made[0].ms)} to {utc(made[-1].ms)} UTC, "
-        f"of {story.seen.requests:,} in the logs"
+        f"{client.client}: {len(requests):,} requests from {utc(requests[0].ms)} to {utc(requests[-1].ms)} UTC, "
+        f"of {client.stats.requests:,} in the logs"
     )
     table = plain_table("\nWhat the rules counted")
     for heading in ("rule", "limit", "counted as", "requests", "peak", "blocks", "near misses"):
         table.add_column(heading, justify="right" if heading in ("requests", "peak", "blocks") else "left")
-    for chapter in story.chapters:
-        rule = chapter.rule
+    for history in client.rules:
+        rule = history.rule
         table.add_row(
             rule.name,
             f"{rule.limit:,} in {format_duration(rule.window_s)}",
-            str(chapter.network) + (" (allowlisted)" if chapter.allowlisted else ""),
-            f"{chapter.requests:,}",
-            f"{chapter.peak:,}",
-            f"{len(chapter.stays):,}" + ("" if rule.action is Action.BLOCK else " (counts only)"),
-            f"{len(chapter.near_misses):,}",
+            str(history.network) + (" (allowlisted)" if history.allowlisted else ""),
+            f"{history.requests:,}",
+            f"{history.peak:,}",
+            f"{len(history.periods):,}" + ("" if rule.action is Action.BLOCK else " (only counts)"),
+            f"{len(history.near_misses):,}",
         )
     console.print(table)
-    happened = events(story)
+    happened = events(client)
     if happened:
-        times = plain_table("\nTime line")
-        times.show_header = False
-        for ms, name, what in happened[:200]:
-            times.add_row(utc(ms), name, what)
-        console.print(times)
+        time_line = plain_table("\nTime line")
+        time_line.show_header = False
+        for ms, name, event in happened[:MOST_EVENTS]:
+            time_line.add_row(utc(ms), name, event)
+        console.print(time_line)
     if shown:
-        console.print(_requests(story, shown))
+        console.print(_requests_to_peak(client, shown))
 
 
-def _requests(story: Story, shown: int) -> Table:
-    """The requests that led to the highest share of a limit, with the counts as they grew."""
-    chapter = max(story.chapters, key=lambda c: c.peak / (c.rule.limit + 1))
-    end = 1 + next(
-        (n for n, one in enumerate(story.made) if one.counts.get(chapter.rule.name) == chapter.peak),
-        len(story.made) - 1,
-    )
-    some = story.made[max(0, end - shown) : end]
-    table = plain_table(f"\nRequests up to the peak of {chapter.rule.name}")
+def _requests_to_peak(client: ClientHistory, shown: int) -> Table:
+    """Returns a table of the requests that led to the highest share of a limit, with the counts they reached."""
+    highest = max(client.rules, key=lambda history: history.peak / (history.rule.limit + 1))
+    end = 1 + (highest.counts.index(highest.peak) if highest.peak else len(client.requests) - 1)
+    start = max(0, end - shown)
+    table = plain_table(f"\nRequests up to the peak of {highest.rule.name}")
     for heading in ("time", "after", "request", "status"):
         table.add_column(heading, overflow="fold", no_wrap=heading in ("time", "status"))
-    for each in story.chapters:
-        table.add_column(
-            f"{each.rule.name}\n{each.rule.limit:,}/{format_duration(each.rule.window_s)}", justify="right"
-        )
-    gaps = [None, *(later.ms - earlier.ms for earlier, later in pairwise(some))]
-    for one, gap in zip(some, gaps, strict=True):
-        request = " ".join(str(one.texts[name]) for name in ("method", "host", "path") if name in one.texts)
-        counts = [_count(one, each) for each in story.chapters]
-        mark = " refused" if one.refused else ""
+    for history in client.rules:
+        rule = history.rule
+        table.add_column(f"{rule.name}\n{rule.limit:,}/{format_duration(rule.window_s)}", justify="right")
+    requests = client.requests[start:end]
+    gaps_ms = [None, *(later.ms - earlier.ms for earlier, later in pairwise(requests))]
+    for number, (request, gap_ms) in enumerate(zip(requests, gaps_ms, strict=True), start):
+        text = " ".join(str(request.texts[name]) for name in ("method", "host", "path") if name in request.texts)
         table.add_row(
-            utc(one.ms, day=False),
-            "" if gap is None else f"{gap / 1000:.3f}",
-            request + mark,
-            str(one.texts.get("status", "")),
-            *counts,
+            utc(request.ms, date=False),
+            "" if gap_ms is None else f"{gap_ms / 1000:.3f}",
+            text + (" refused" if client.was_refused(request) else ""),
+            str(request.texts.get("status", "")),
+            *(_count(history, number) for history in client.rules),
         )
     return table
 
 
-def _count(one: Made, chapter: Chapter) -> str:
-    count = one.counts.get(chapter.rule.name)
+def _count(history: RuleHistory, number: int) -> str:
+    count = history.counts[number]
     if count is None:
         return ""
-    return f"[bold red]{count:,}[/]" if count > chapter.rule.limit else f"{count:,}"
+    return f"[bold red]{count:,}[/]" if count > history.rule.limit else f"{count:,}"
 
 
-def _json(story: Story) -> dict[str, Any]:
+def _json(client: ClientHistory) -> dict[str, Any]:
+    requests = client.requests
     return {
-        "client": str(story.client),
-        "requests": len(story.made),
-        "first": seconds(story.made[0].ms if story.made else None),
-        "last": seconds(story.made[-1].ms if story.made else None),
-        "rules": [
-            {
-                "name": chapter.rule.name,
-                "action": str(chapter.rule.action),
-                "limit": chapter.rule.limit,
-                "window_s": chapter.rule.window_s,
-                "client": str(chapter.network),
-                "requests": chapter.requests,
-                "peak": chapter.peak,
-                "peak_at": seconds(chapter.peak_ms),
-                "first_offence_at": seconds(chapter.first_over_ms),
-                "allowlisted": chapter.allowlisted,
-                "blocks": [
-                    {"from": stay.since, "until": stay.until, "offence": stay.offence, "count": stay.count}
-                    for stay in chapter.stays
-                ],
-                "near_misses": [{"at": seconds(near.ms), "count": near.count} for near in chapter.near_misses],
-            }
-            for chapter in story.chapters
-        ],
-        "events": [{"at": seconds(ms), "rule": name, "event": what} for ms, name, what in events(story)],
+        "client": str(client.client),
+        "requests": len(requests),
+        "first": seconds(requests[0].ms if requests else None),
+        "last": seconds(requests[-1].ms if requests else None),
+        "rules": [_rule_json(history) for history in client.rules],
+        "events": [{"at": seconds(ms), "rule": name, "event": event} for ms, name, event in events(client)],
         "timeline": [
             {
-                "at": seconds(one.ms),
-                "source": str(one.source),
-                **one.texts,
-                "counts": one.counts,
-                "refused": one.refused,
+                "at": seconds(request.ms),
+                "source": str(request.source),
+                **request.texts,
+                "counts": {
+                    history.rule.name: count
+                    for history in client.rules
+                    if (count := history.counts[number]) is not None
+                },
+                "refused": client.was_refused(request),
             }
-            for one in story.made
+            for number, request in enumerate(requests)
         ],
+    }
+
+
+def _rule_json(history: RuleHistory) -> dict[str, Any]:
+    rule = history.rule
+    return {
+        "name": rule.name,
+        "action": str(rule.action),
+        "limit": rule.limit,
+        "window_s": rule.window_s,
+        "client": str(history.network),
+        "requests": history.requests,
+        "peak": history.peak,
+        "peak_at": seconds(history.peak_ms),
+        "first_offence_at": seconds(history.first_over_ms),
+        "allowlisted": history.allowlisted,
+        "blocks": [
+            {"from": p.since, "until": p.until, "offence": p.offence, "count": p.count} for p in history.periods
+        ],
+        "near_misses": [{"at": seconds(near.ms), "count": near.count} for near in history.near_misses],
     }

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from sluice.commands.shared.logs import log_options, read_rules, rules_option, run, utc
+from sluice.commands.shared.logs import log_options, opened_log, read_rules, rules_option
+from sluice.commands.shared.times import utc
 from sluice.replay.engine import Options
 
 
@@ -14,32 +15,37 @@ from sluice.replay.engine import Options
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default="report.html", show_default=True
 )
-@click.option("--png", type=click.Path(file_okay=False, path_type=Path), help="Folder for the plots as PNG files.")
+@click.option(
+    "--png", type=click.Path(file_okay=False, path_type=Path), help="Also write the plots as PNG files to this folder."
+)
 def report(files: tuple[str, ...], options: Options, rules: Path, output: Path, png: Path | None) -> None:
     """Write a page that shows what a rule set would have done.
 
-    One file without anything outside it: requests over time and what would have been refused, every client's busiest
-    window against the limits, blocks on a time line, the evidence against each offender.
+    The page is one self-contained file. It plots the requests over time and those that would have been refused, the
+    peaks of all clients against the limits, and the blocks on a time line, and lists the evidence against each
+    offender.
 
     \b
     sluice report logs/ --rules rules.toml -o report.html
     """
     try:
-        from sluice.analysis import report as pages  # noqa: PLC0415  # only this command needs plots
+        from sluice.analysis.report import figures_of, page  # noqa: PLC0415  # only this command needs matplotlib
     except ImportError as exc:
         raise click.ClickException("plots need matplotlib: pip install matplotlib") from exc
-    from sluice.analysis.traffic import Traffic  # noqa: PLC0415
+    from sluice.analysis.traffic import profiled  # noqa: PLC0415
 
     rule_set = read_rules(rules)
-    traffic = Traffic(rule_set, options.sample_rate)
-    (result,) = run(files, [rule_set], options, everyone=True, look=traffic.look)
-    seen = result.seen
-    if not seen.requests:
-        raise click.ClickException("there is no request in these files, so there is nothing to show")
-    figures = pages.figures_of(result, traffic)
-    span = f"{seen.requests:,} requests from {utc(seen.first_ms)} to {utc(seen.last_ms)} UTC, rules of {rules.name}."
+    with opened_log(files, [rule_set], options, everyone=True) as log:
+        result, profile = profiled(log, rule_set)
+    stats = result.stats
+    if not stats.requests:
+        raise click.ClickException("there are no requests in these files, so there is nothing to show")
+    figures = figures_of(result, profile)
+    span = f"from {utc(stats.first_ms)} to {utc(stats.last_ms)} UTC"
     try:
-        output.write_text(pages.page(result, figures, span, utc), "utf-8")
+        output.write_text(
+            page(result, figures, f"{stats.requests:,} requests {span}, rules of {rules.name}.", utc), "utf-8"
+        )
         click.echo(f"{output} written")
         if png:
             png.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""``sluice suggest``: limits for a site's own traffic, as a rule file."""
+"""``sluice suggest``: limits that fit a site's own traffic, as a rule file."""
 
 from typing import Any
 
@@ -6,13 +6,15 @@ import click
 
 from chalicelib.core.durations import format_duration, parse_duration
 from chalicelib.core.rules import LONGEST_WINDOW_S, SHORTEST_WINDOW_S
-from sluice.analysis.suggest import PERCENTILES, Apart, Distribution, Distributions, doubts, rule_file
+from sluice.analysis.suggest import PERCENTILES, ExcludedClient, PeakCollector, PeakDistribution, doubts, rule_file
 from sluice.analysis.summary import seconds
-from sluice.commands.shared.logs import json_option, log_options, print_json, run, utc
+from sluice.commands.shared.logs import json_option, log_options, opened_log, print_json
+from sluice.commands.shared.times import utc
 from sluice.replay.engine import Options
-from sluice.replay.strips import Seen
+from sluice.replay.strips import LogStats
 
-APART_SHOWN = 10
+MOST_EXCLUDED = 10
+"""Excluded clients shown of each kind."""
 
 
 def _windows(ctx: click.Context, param: click.Parameter, value: str) -> list[int]:  # noqa: ARG001
@@ -35,46 +37,52 @@ def _windows(ctx: click.Context, param: click.Parameter, value: str) -> list[int
     show_default=True,
     callback=_windows,
     metavar="LENGTHS",
-    help="Windows to find limits for, such as 10s or 10s,60s.",
+    help="Windows to suggest limits for, such as 10s or 10s,60s.",
 )
 @json_option
 def suggest(files: tuple[str, ...], options: Options, windows: list[int], as_json: bool) -> None:
-    """Suggest limits from how busy clients are, and print a rule file that counts.
+    """Suggest limits from how busy clients are, as a rule file.
 
-    Looks at every client's busiest window. Crawlers (by the name they give themselves) and the networks of --allowlist
-    are left out and shown by themselves. The rules only count: try them with `sluice replay`, then enforce them.
+    Measures the busiest window of each client. Crawlers, recognised by their User-Agent, and the networks of
+    --allowlist are excluded and listed separately. The rules only count: try them with `sluice replay`, then let them
+    block.
 
     \b
     sluice suggest logs/ --window 10s,60s > tuned.toml
     """
-    found = Distributions(windows, options.allowlist, options.sample_rate)
-    (result,) = run(files, [found.rules], options, everyone=True, look=found.look)
-    said = doubts(result.seen, found.by_window, options.sample_rate)
+    peaks = PeakCollector(windows, options.allowlist, options.sampling)
+    with opened_log(files, [peaks.rules], options, everyone=True) as log:
+        for ledger in log.ledgers(peaks.rules):
+            peaks.add(ledger)
+    reasons = doubts(log.stats, peaks.by_window, options.sampling)
     if as_json:
-        print_json(_json(result.seen, found, said))
+        print_json(_json(log.stats, peaks, reasons))
     else:
-        click.echo(rule_file(found.by_window, _comments(result.seen, found, said)), nl=False)
+        click.echo(rule_file(peaks.by_window, _comments(log.stats, peaks, reasons)), nl=False)
 
 
-def _comments(seen: Seen, found: Distributions, said: list[str]) -> list[str]:
-    clients = found.by_window[0].clients.total()
-    span = f"{utc(seen.first_ms)} to {utc(seen.last_ms)} UTC"
-    lines = [f"Suggested by `sluice suggest` from {seen.requests:,} requests of {clients:,} clients, {span}."]
+def _comments(stats: LogStats, peaks: PeakCollector, reasons: list[str]) -> list[str]:
+    clients = peaks.by_window[0].clients.total()
+    span = f"{utc(stats.first_ms)} to {utc(stats.last_ms)} UTC"
+    lines = [f"Suggested by `sluice suggest` from {stats.requests:,} requests of {clients:,} clients, {span}."]
     lines.append("Try it:   sluice replay LOG... --rules THIS-FILE")
-    lines += [f"DOUBT: {doubt}" for doubt in said]
-    for distribution in found.by_window:
-        lines += ["", *_table(distribution, seen.requests)]
-    for title, apart in (
-        ("Left out: crawlers by their own word; check their addresses, then allowlist them", found.crawlers),
-        ("Left out: allowlisted", found.allowlisted),
+    lines += [f"DOUBT: {reason}" for reason in reasons]
+    for distribution in peaks.by_window:
+        lines += ["", *_table(distribution, stats.requests)]
+    for title, excluded in (
+        (
+            "Excluded: crawlers by User-Agent, which anyone can send; verify their addresses, then allowlist them",
+            peaks.crawlers,
+        ),
+        ("Excluded: allowlisted", peaks.allowlisted),
     ):
-        if apart:
-            lines += ["", f"{title} ({len(apart):,}):"]
-            lines += [f"  {one.network}: {_peaks(found, one)}, {one.requests:,} requests" for one in _busiest(apart)]
+        if excluded:
+            lines += ["", f"{title} ({len(excluded):,}):"]
+            lines += [f"  {c.network}: {_peaks(peaks, c)}, {c.requests:,} requests" for c in _busiest(excluded)]
     return lines
 
 
-def _table(distribution: Distribution, requests: int) -> list[str]:
+def _table(distribution: PeakDistribution, requests: int) -> list[str]:
     lines = [f"Busiest {format_duration(distribution.window_s)} of each client:"]
     lines.append("  percentile      limit   clients over   their share of requests")
     for percent in PERCENTILES:
@@ -83,36 +91,36 @@ def _table(distribution: Distribution, requests: int) -> list[str]:
         lines.append(f"  {percent:>10g}  {limit:>9,}   {clients:>12,}   {theirs / max(requests, 1):>10.2%}")
     gap = distribution.gap()
     if gap:
-        lines.append(f"  A gap: nobody between {gap[0]:,} and {gap[1]:,}. Likely people below, machines above.")
+        lines.append(f"  Gap: no client between {gap[0]:,} and {gap[1]:,}. Likely people below, machines above.")
     else:
         lines.append("  No gap between people and machines: the limit is twice the 99th percentile.")
     return lines
 
 
-def _busiest(apart: list[Apart]) -> list[Apart]:
-    return sorted(apart, key=lambda one: -one.requests)[:APART_SHOWN]
+def _busiest(excluded: list[ExcludedClient]) -> list[ExcludedClient]:
+    return sorted(excluded, key=lambda client: -client.requests)[:MOST_EXCLUDED]
 
 
-def _peaks(found: Distributions, one: Apart) -> str:
-    pairs = zip(found.by_window, one.peaks, strict=True)
+def _peaks(peaks: PeakCollector, client: ExcludedClient) -> str:
+    pairs = zip(peaks.by_window, client.peaks, strict=True)
     return ", ".join(f"{highest:,} in {format_duration(distribution.window_s)}" for distribution, highest in pairs)
 
 
-def _json(seen: Seen, found: Distributions, said: list[str]) -> dict[str, Any]:
+def _json(stats: LogStats, peaks: PeakCollector, reasons: list[str]) -> dict[str, Any]:
     return {
-        "requests": seen.requests,
-        "clients": found.by_window[0].clients.total(),
-        "first": seconds(seen.first_ms),
-        "last": seconds(seen.last_ms),
-        "windows": [_window_json(distribution, seen.requests) for distribution in found.by_window],
-        "crawlers": [_apart_json(one) for one in _busiest(found.crawlers)],
-        "allowlisted": [_apart_json(one) for one in _busiest(found.allowlisted)],
-        "doubts": said,
-        "rules": rule_file(found.by_window, ["Suggested by `sluice suggest`."]),
+        "requests": stats.requests,
+        "clients": peaks.by_window[0].clients.total(),
+        "first": seconds(stats.first_ms),
+        "last": seconds(stats.last_ms),
+        "windows": [_window_json(distribution, stats.requests) for distribution in peaks.by_window],
+        "crawlers": [_client_json(client) for client in _busiest(peaks.crawlers)],
+        "allowlisted": [_client_json(client) for client in _busiest(peaks.allowlisted)],
+        "doubts": reasons,
+        "rules": rule_file(peaks.by_window, ["Suggested by `sluice suggest`."]),
     }
 
 
-def _window_json(distribution: Distribution, requests: int) -> dict[str, Any]:
+def _window_json(distribution: PeakDistribution, requests: int) -> dict[str, Any]:
     gap = distribution.gap()
     percentiles = []
     for percent in PERCENTILES:
@@ -128,5 +136,5 @@ def _window_json(distribution: Distribution, requests: int) -> dict[str, Any]:
     }
 
 
-def _apart_json(one: Apart) -> dict[str, Any]:
-    return {"client": str(one.network), "peaks": list(one.peaks), "requests": one.requests}
+def _client_json(client: ExcludedClient) -> dict[str, Any]:
+    return {"client": str(client.network), "peaks": list(client.peaks), "requests": client.requests}

@@ -1,12 +1,13 @@
 """CloudFront standard logs: W3C lines under a ``#Fields`` header (versions 1 and 2), and the JSON of version 2.
 
-Version 1 knows whole seconds only; version 2 may hold ``timestamp(ms)``, which then counts. ``cs(Host)`` is the
-distribution's own name here, ``x-host-header`` what the viewer asked for. Values are URL-encoded once.
+Version 1 holds times in whole seconds; version 2 may hold ``timestamp(ms)``, which then takes precedence. ``cs(Host)``
+is the distribution's own name, and ``x-host-header`` the host that the viewer requested. Values are URL-encoded once.
 Source: CloudFront Developer Guide, "Standard log file fields".
 """
 
-from collections.abc import Callable, Collection, Sequence
-from itertools import compress, repeat
+import re
+from collections.abc import Callable, Sequence
+from itertools import repeat
 from operator import itemgetter
 from typing import Any
 
@@ -17,9 +18,9 @@ from chalicelib.core.logs.cloudfront import READ, time_ms
 from chalicelib.core.logs.forwarded import clients_behind
 from chalicelib.core.logs.requests import Column, Malformed, Reason, Requests, Source, Text
 from chalicelib.core.logs.waf import WRONG
-from sluice.logs.columns import TimeMemo, split_all, utc_ms
-
-HEADER = b"#Fields:"
+from sluice.logs.columns import TimeMemo, complete_lines, split_all, utc_ms
+from sluice.logs.files import W3C_HEADER
+from sluice.logs.log_format import Decode, DecodeOptions, LogFormat
 
 VERSION_1 = (
     *("date", "time", "x-edge-location", "sc-bytes", "c-ip", "cs-method", "cs(Host)", "cs-uri-stem", "sc-status"),
@@ -29,7 +30,7 @@ VERSION_1 = (
     *("time-to-first-byte", "x-edge-detailed-result-type", "sc-content-type", "sc-content-len", "sc-range-start"),
     "sc-range-end",
 )
-"""The fields of a version 1 log, for files whose header has been cut off."""
+"""Fields of a version 1 log, assumed for files without a header."""
 
 FIELDS = {
     "host": ("x-host-header", "cs(Host)"),
@@ -39,57 +40,55 @@ FIELDS = {
     "country": ("c-country",),
     "user_agent": ("cs(User-Agent)",),
 }
-"""A scope's column: the fields that hold it, the best first."""
+"""Fields that hold each column, in order of preference."""
 
 STAMP, CLIENT, FORWARDED = "timestamp(ms)", "c-ip", "x-forwarded-for"
 
 
 def fields_of(header: bytes) -> tuple[str, ...]:
-    """The names in a ``#Fields`` line.
+    """Returns the field names in a ``#Fields`` line.
 
     >>> fields_of(b"#Fields: date time c-ip")
     ('date', 'time', 'c-ip')
     """
-    return tuple(header[len(HEADER) :].decode("utf-8", "replace").split())
+    return tuple(header[len(W3C_HEADER) :].decode("utf-8", "replace").split())
 
 
 class StandardLines:
-    """Reads W3C lines under one header."""
+    """Decodes W3C lines under one header."""
 
-    def __init__(self, fields: Sequence[str], wanted: Collection[str], trusted: NetworkSet) -> None:
-        """``wanted``: the scopes' columns that will be asked for; a line is split no further than they need."""
+    def __init__(self, fields: Sequence[str], options: DecodeOptions) -> None:
         self._tabs = len(fields) - 1
         at = {name: index for index, name in enumerate(fields)}
         self._usable = CLIENT in at and (STAMP in at or ("date" in at and "time" in at))
-        """Whether the header names a time and a client; without them every line is malformed."""
+        """The header names a time and a client; without them every line is malformed."""
         self._at = at
         self._columns = {name: next((at[f] for f in FIELDS[name] if f in at), None) for name in FIELDS}
-        self._trusted = trusted if FORWARDED in at else NetworkSet(())
-        needed = [self._columns[name] for name in wanted if name in FIELDS]
+        self._trusted = options.trusted if FORWARDED in at else NetworkSet(())
+        needed = [self._columns[name] for name in options.columns if name in FIELDS]
         needed += [at.get(name) for name in (CLIENT, *((STAMP,) if STAMP in at else ("date", "time")))]
         if self._trusted:
             needed.append(at[FORWARDED])
-        self._deepest = max((index for index in needed if index is not None), default=0)
+        # Lines are split no further than the last field that is needed.
+        self._last_field = max((index for index in needed if index is not None), default=0)
         self._addresses = AddressMemo()
         self._begins_with_time = tuple(fields[:2]) == ("date", "time")
         self._times = TimeMemo(time_ms if STAMP in at else lambda text: utc_ms(text.replace(b"\t", b" ", 1)))
 
     def decode(self, lines: list[bytes]) -> tuple[Requests, list[Malformed]]:
         if not self._usable:
-            nothing = Requests(Source.STANDARD, [], [], lambda name: None)  # noqa: ARG005
-            return nothing, [Malformed.of(Reason.FIELDS, line) for line in lines]
+            none = Requests(Source.STANDARD, [], [], lambda name: None)  # noqa: ARG005
+            return none, [Malformed.of(Reason.FIELDS, line) for line in lines]
         malformed: list[Malformed] = []
         counts = list(map(bytes.count, lines, repeat(b"\t")))
         if counts.count(self._tabs) != len(lines):
-            fits = [count == self._tabs for count in counts]
-            malformed += [Malformed.of(Reason.FIELDS, line) for line, fit in zip(lines, fits, strict=True) if not fit]
-            lines = list(compress(lines, fits))
-        rows = split_all(lines, b"\t", self._deepest + 1)
+            lines, malformed = complete_lines(lines, [count == self._tabs for count in counts])
+        rows = split_all(lines, b"\t", self._last_field + 1)
         peers = self._addresses.pack_all(map(itemgetter(self._at[CLIENT]), rows))
         clients = peers
         if self._trusted:
-            read, via = READ["user_agent"][1], self._at[FORWARDED]
-            clients = clients_behind(peers, (read(row[via]) for row in rows), self._trusted)
+            unescape, forwarded = READ["user_agent"][1], self._at[FORWARDED]
+            clients = clients_behind(peers, (unescape(row[forwarded]) for row in rows), self._trusted)
 
         def columns(name: str) -> Column | None:
             index = self._columns.get(name)
@@ -103,11 +102,11 @@ class StandardLines:
 
     def _times_of(self, lines: list[bytes], rows: list[list[bytes]]) -> list[int | None]:
         if STAMP in self._at:
-            return self._times.read_all(map(itemgetter(self._at[STAMP]), rows))
+            return self._times.parse_all(map(itemgetter(self._at[STAMP]), rows))
         if self._begins_with_time:
-            return self._times.read_all(map(itemgetter(slice(0, 19)), lines))
+            return self._times.parse_all(map(itemgetter(slice(0, 19)), lines))
         date, time = self._at["date"], self._at["time"]
-        return self._times.read_all([row[date] + b"\t" + row[time] for row in rows])
+        return self._times.parse_all([row[date] + b"\t" + row[time] for row in rows])
 
 
 class StandardRecord(
@@ -146,7 +145,7 @@ _records = msgspec.json.Decoder(StandardRecord)
 
 
 class StandardJson:
-    """Reads the JSON lines of version 2."""
+    """Decodes JSON lines of version 2."""
 
     def __init__(self, trusted: NetworkSet) -> None:
         self._trusted = trusted
@@ -154,13 +153,12 @@ class StandardJson:
         self._times = TimeMemo(_time_of)
 
     def decode(self, texts: list[bytes]) -> tuple[Requests, list[Malformed]]:
-        malformed: list[Malformed] = []
-        texts, records = _decode_all(texts, malformed)
+        texts, records, malformed = _decode_records(texts)
         peers = self._addresses.pack_all([r.client.encode("utf-8", "replace") for r in records])
         clients = peers
         if self._trusted:
             clients = clients_behind(peers, (r.forwarded or "" for r in records), self._trusted)
-        times = self._times.read_all([(r.stamp, r.date, r.time) for r in records])
+        times = self._times.parse_all([(r.stamp, r.date, r.time) for r in records])
 
         def columns(name: str) -> Column | None:
             if name not in FIELDS:
@@ -187,16 +185,42 @@ def _time_of(cells: tuple[str | int | None, str | None, str | None]) -> int | No
     return utc_ms(f"{date} {time}".encode("utf-8", "replace"))
 
 
-def _decode_all(texts: list[bytes], malformed: list[Malformed]) -> tuple[list[bytes], list[StandardRecord]]:
+def _decode_records(texts: list[bytes]) -> tuple[list[bytes], list[StandardRecord], list[Malformed]]:
+    """Returns the texts that are records, the records, and the other texts as malformed."""
     try:
-        return texts, _records.decode_lines(b"\n".join(texts))
+        return texts, _records.decode_lines(b"\n".join(texts)), []
     except WRONG:
         pass
-    good, records = [], []
+    good: list[bytes] = []
+    records: list[StandardRecord] = []
+    malformed = []
     for text in texts:
         try:
             records.append(_records.decode(text))
             good.append(text)
         except WRONG:
             malformed.append(Malformed.of(Reason.JSON, text))
-    return good, records
+    return good, records, malformed
+
+
+_DATED = re.compile(rb"\d{4}-\d\d-\d\d\t\d\d:\d\d:\d\d\t", re.ASCII)
+
+
+def _is_w3c(line: bytes, header: bytes) -> bool:
+    return _DATED.match(line) is not None or (header != b"" and b"\t" in line)
+
+
+def _is_json(line: bytes, header: bytes) -> bool:  # noqa: ARG001
+    return line.startswith(b"{") and b'"c-ip"' in line and b'"httpRequest"' not in line
+
+
+def _w3c_decoder(options: DecodeOptions, header: bytes) -> Decode:
+    return StandardLines(fields_of(header) if header else VERSION_1, options).decode
+
+
+def _json_decoder(options: DecodeOptions, header: bytes) -> Decode:  # noqa: ARG001
+    return StandardJson(options.trusted).decode
+
+
+STANDARD = LogFormat("CloudFront standard (W3C)", _is_w3c, _w3c_decoder, has_header=True)
+STANDARD_JSON = LogFormat("CloudFront standard (JSON)", _is_json, _json_decoder)

@@ -1,14 +1,16 @@
-"""What the decoders of the desk's own formats share: times by memo, lines split into cells.
+"""Shared by the decoders of this package: parsing of times and splitting of lines.
 
-As in the core all work is on columns: a block's lines are split in one call, and a cell is read only where a rule
-looks at it.
+As in the core, all work is on columns: the lines of a chunk are split in one call, and a cell is decoded only if a
+rule looks at it.
 """
 
 import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import repeat
+from itertools import compress, repeat
 from typing import Any
+
+from chalicelib.core.logs.requests import Malformed, Reason
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MEMO_ENTRIES = 1 << 16
@@ -18,23 +20,23 @@ Rows = list[list[bytes]]
 
 
 class TimeMemo(dict[Any, int | None]):
-    """Textual time to milliseconds since the epoch, computed once per distinct text; None is no time."""
+    """Maps a textual time to milliseconds since the epoch, or to None; each distinct text is parsed once."""
 
-    def __init__(self, read: Callable[[Any], int | None]) -> None:
-        self._read = read
+    def __init__(self, parse: Callable[[Any], int | None]) -> None:
+        self._parse = parse
 
     def __missing__(self, cell: Any) -> int | None:
-        time = self[cell] = self._read(cell)
+        time = self[cell] = self._parse(cell)
         return time
 
-    def read_all(self, cells: Iterable[Any]) -> list[int | None]:
+    def parse_all(self, cells: Iterable[Any]) -> list[int | None]:
         if len(self) > MEMO_ENTRIES:
             self.clear()
         return list(map(self.__getitem__, cells))
 
 
 def milliseconds(moment: datetime) -> int | None:
-    """Since the epoch; None for times before it, which no request was made at.
+    """Returns milliseconds since the epoch, or None for a time before it.
 
     >>> milliseconds(datetime(1970, 1, 1, 0, 1, tzinfo=UTC))
     60000
@@ -44,7 +46,7 @@ def milliseconds(moment: datetime) -> int | None:
 
 
 def utc_ms(text: bytes) -> int | None:
-    """The time that ``2026-01-31 12:00:00``, or the same with a ``T``, names.
+    """Returns the UTC time ``2026-01-31 12:00:00``, or the same with a ``T``, in milliseconds; None if it is not one.
 
     >>> utc_ms(b"1970-01-01T00:01:00"), utc_ms(b"2026-02-30 00:00:00"), utc_ms(b"-")
     (60000, None, None)
@@ -59,5 +61,13 @@ def utc_ms(text: bytes) -> int | None:
 
 
 def split_all(lines: Sequence[bytes], separator: bytes, times: int) -> Rows:
-    """Each line cut at its first ``times`` separators."""
+    """Splits each line at its first ``times`` separators."""
     return list(map(bytes.split, lines, repeat(separator), repeat(times)))
+
+
+def complete_lines(lines: Sequence[bytes], complete: Sequence[bool]) -> tuple[list[bytes], list[Malformed]]:
+    """Returns the lines that have all their fields, and the others as malformed."""
+    malformed = [
+        Malformed.of(Reason.FIELDS, line) for line, is_complete in zip(lines, complete, strict=True) if not is_complete
+    ]
+    return list(compress(lines, complete)), malformed

@@ -1,6 +1,6 @@
-"""Log files as blocks of whole lines: plain or gzip, told apart by their first bytes, in bounded memory.
+"""Reads log files as chunks of whole lines: plain or gzip, detected by their first bytes, in bounded memory.
 
-What can be read of a cut or damaged file is used, and a note says so.
+The readable part of a truncated or damaged file is used, and a note reports the damage.
 """
 
 import sys
@@ -10,66 +10,79 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from sluice.logs.cloudfront_standard import HEADER
-from sluice.logs.file_decoder import ENVELOPES, Chunk
-
-BLOCK_BYTES = 256 << 10
+CHUNK_BYTES = 256 << 10
 LONGEST_LINE = 64 << 20
-"""Bytes without a line end that are kept together; what is longer is cut, and its pieces are malformed."""
+"""Bytes buffered while waiting for a line end. Longer lines are cut, and their pieces are malformed."""
 
 GZIP = b"\x1f\x8b"
 BOM = b"\xef\xbb\xbf"
 STDIN = "-"
 
+W3C_HEADER = b"#Fields:"
+"""Start of the header line of a W3C log."""
+
+ENVELOPE_SEAM = b'}{"messageType":'
+"""Border between two CloudWatch envelopes that Data Firehose has written without a line end between them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Consecutive whole lines of one file."""
+
+    text: bytes
+    header: bytes = b""
+    """The ``#Fields`` line in force at the start of the chunk; empty if there is none."""
+
 
 @dataclass(slots=True)
-class Progress:
-    """How far the reading has come, and what was odd."""
+class ReadProgress:
+    """Progress of reading, with notes on damaged files."""
 
     files: int = 0
     bytes_read: int = 0
-    """As stored: of a compressed file, compressed."""
+    """Bytes as stored: compressed bytes for a compressed file."""
     notes: list[str] = field(default_factory=list)
 
 
 def find_files(names: Iterable[str]) -> list[Path | None]:
-    """The files that ``names`` stand for, each once, folders by name; None is standard input.
+    """Returns the files that ``names`` refer to, each once; None stands for standard input.
 
-    Raises FileNotFoundError for a name that is neither file nor folder.
+    Folders are searched recursively, in order of name; hidden files are skipped. Raises FileNotFoundError for a name
+    that is neither a file nor a folder.
     """
-    found: dict[Path | None, None] = {}
+    files: dict[Path | None, None] = {}
     for name in names:
         path = Path(name)
         if name == STDIN:
-            found[None] = None
+            files[None] = None
         elif path.is_dir():
-            found |= dict.fromkeys(p for p in sorted(path.rglob("*")) if p.is_file() and not p.name.startswith("."))
+            files |= dict.fromkeys(p for p in sorted(path.rglob("*")) if p.is_file() and not p.name.startswith("."))
         elif path.exists():
-            found[path] = None
+            files[path] = None
         else:
-            raise FileNotFoundError(f"{name!r} is neither a file nor a folder; '-' is standard input")
-    return list(found)
+            raise FileNotFoundError(f"{name!r} is neither a file nor a folder; use '-' for standard input")
+    return list(files)
 
 
 def total_bytes(files: Iterable[Path | None]) -> int | None:
-    """What there is to read; None if that cannot be known."""
+    """Returns the stored size of all files in bytes, or None if standard input is among them."""
     files = list(files)
     return None if None in files else sum(path.stat().st_size for path in files if path is not None)
 
 
-def chunks(files: Iterable[Path | None], progress: Progress) -> Iterator[Chunk]:
-    """All files, one after the other."""
+def chunks(files: Iterable[Path | None], progress: ReadProgress) -> Iterator[Chunk]:
+    """Yields the chunks of all files, in order, and keeps ``progress`` up to date."""
     for path in files:
         progress.files += 1
         name = STDIN if path is None else str(path)
         if path is None:
-            yield from _blocks(sys.stdin.buffer, name, progress)
+            yield from _chunks(sys.stdin.buffer, name, progress)
         else:
             with path.open("rb", buffering=0) as stream:
-                yield from _blocks(stream, name, progress)
+                yield from _chunks(stream, name, progress)
 
 
-def _blocks(stream: BinaryIO, name: str, progress: Progress) -> Iterator[Chunk]:
+def _chunks(stream: BinaryIO, name: str, progress: ReadProgress) -> Iterator[Chunk]:
     header = b""
     for text in _whole_lines(_plain(stream, name, progress)):
         yield Chunk(text, header)
@@ -77,20 +90,20 @@ def _blocks(stream: BinaryIO, name: str, progress: Progress) -> Iterator[Chunk]:
 
 
 def _last_header(text: bytes) -> bytes:
-    """The last ``#Fields`` line; empty if there is none."""
-    # From one # to the one before it: a search for more than one character takes longer than all else that is done
-    # here with a block.
+    """Returns the last ``#Fields`` line, or an empty string if there is none."""
+    # Jumps from each # to the one before it: searching for more than one character would take longer than everything
+    # else done here with a chunk.
     at = text.rfind(b"#")
     while at >= 0:
-        if text.startswith(HEADER, at) and (at == 0 or text[at - 1 : at] == b"\n"):
+        if text.startswith(W3C_HEADER, at) and (at == 0 or text[at - 1 : at] == b"\n"):
             return text[at:].partition(b"\n")[0].rstrip(b"\r")
         at = text.rfind(b"#", 0, at)
     return b""
 
 
 def _whole_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes, cut at line ends; the last block may lack one."""
-    held: list[bytes] = []
+    """Yields the same bytes, cut at line ends; the last text may lack one."""
+    buffered: list[bytes] = []
     size = 0
     first = True
     for piece in pieces:
@@ -98,24 +111,24 @@ def _whole_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
             piece = piece[len(BOM) :]  # noqa: PLW2901
         first = False
         end = piece.rfind(b"\n") + 1
-        if not end and (at := piece.rfind(ENVELOPES) + 1):
+        if not end and (at := piece.rfind(ENVELOPE_SEAM) + 1):
             end = at
         if not end and size + len(piece) < LONGEST_LINE:
-            held.append(piece)
+            buffered.append(piece)
             size += len(piece)
             continue
         end = end or len(piece)
-        yield b"".join((*held, memoryview(piece)[:end]))
-        held, size = [piece[end:]], len(piece) - end
-    rest = b"".join(held)
+        yield b"".join((*buffered, memoryview(piece)[:end]))
+        buffered, size = [piece[end:]], len(piece) - end
+    rest = b"".join(buffered)
     if rest:
         yield rest
 
 
-def _plain(stream: BinaryIO, name: str, progress: Progress) -> Iterator[bytes]:
-    """The content, decompressed if it is gzip."""
+def _plain(stream: BinaryIO, name: str, progress: ReadProgress) -> Iterator[bytes]:
+    """Yields the content, decompressed if it is gzip."""
     piece = _read(stream, progress)
-    while 0 < len(piece) < len(BOM):  # a pipe may give a byte at a time
+    while 0 < len(piece) < len(BOM):  # a pipe may deliver one byte at a time
         more = _read(stream, progress)
         if not more:
             break
@@ -128,22 +141,22 @@ def _plain(stream: BinaryIO, name: str, progress: Progress) -> Iterator[bytes]:
         piece = _read(stream, progress)
 
 
-def _read(stream: BinaryIO, progress: Progress) -> bytes:
-    piece = stream.read(BLOCK_BYTES) or b""
+def _read(stream: BinaryIO, progress: ReadProgress) -> bytes:
+    piece = stream.read(CHUNK_BYTES) or b""
     progress.bytes_read += len(piece)
     return piece
 
 
-def _inflated(piece: bytes, stream: BinaryIO, name: str, progress: Progress) -> Iterator[bytes]:
-    """The members of a gzip file, one after the other; never more than a block at a time, whatever is packed."""
+def _inflated(piece: bytes, stream: BinaryIO, name: str, progress: ReadProgress) -> Iterator[bytes]:
+    """Yields the content of all members of a gzip file, at most one chunk at a time however well it compresses."""
     inflate = zlib.decompressobj(wbits=31)
     started = False
     while piece:
         try:
-            plain = inflate.decompress(piece, BLOCK_BYTES)
+            plain = inflate.decompress(piece, CHUNK_BYTES)
         except zlib.error as exc:
-            what = "what follows its compressed part is no gzip" if not started else f"damaged ({exc})"
-            progress.notes.append(f"{name}: {what}; what came before is used")
+            problem = f"damaged ({exc})" if started else "the data after its compressed part is not gzip"
+            progress.notes.append(f"{name}: {problem}; the part before it is used")
             return
         started = True
         if plain:
@@ -157,4 +170,4 @@ def _inflated(piece: bytes, stream: BinaryIO, name: str, progress: Progress) -> 
             piece = _read(stream, progress)
     if not inflate.eof:
         yield inflate.flush()
-        progress.notes.append(f"{name}: the compressed file is cut short; what was readable is used")
+        progress.notes.append(f"{name}: the compressed file is truncated; the readable part is used")

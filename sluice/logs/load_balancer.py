@@ -1,26 +1,28 @@
 """Application Load Balancer access logs: fields separated by single spaces, texts in quotes.
 
-The client stands as ``address:port`` in the fourth field; an IPv6 address may or may not be in brackets.
+The fourth field holds the client as ``address:port``; IPv6 addresses come with or without brackets.
 Source: Elastic Load Balancing, "Access logs for your Application Load Balancer".
 """
 
 import re
 from collections.abc import Callable
+from itertools import compress
 from urllib.parse import urlsplit
 
 from chalicelib.core.addresses import AddressMemo
-from chalicelib.core.logs.requests import Column, Malformed, Reason, Requests, Source
-from sluice.logs.columns import TimeMemo, split_all, utc_ms
+from chalicelib.core.logs.requests import Column, Malformed, Requests, Source
+from sluice.logs.columns import TimeMemo, complete_lines, split_all, utc_ms
+from sluice.logs.log_format import Decode, DecodeOptions, LogFormat
 
 TIME, CLIENT, STATUS, UNQUOTED = 1, 3, 8, 12
-"""Places of fields; and how many stand before the first quote."""
+"""Indices of fields, and the number of fields before the first quote."""
 
-LINE = re.compile(rb"(?:https?|h2|grpcs?|wss?) \d{4}-\d\d-\d\dT", re.ASCII)
+_LINE = re.compile(rb"(?:https?|h2|grpcs?|wss?) \d{4}-\d\d-\d\dT", re.ASCII)
 _FRACTION = re.compile(rb"\.(\d{3})\d*Z", re.ASCII)
 
 
 def stamp_ms(cell: bytes) -> int | None:
-    """The time of ``2026-01-31T12:00:00.186641Z``, to the millisecond.
+    """Returns the time of ``2026-01-31T12:00:00.186641Z`` in milliseconds since the epoch, or None if it is not one.
 
     >>> stamp_ms(b"1970-01-01T00:00:01.186641Z"), stamp_ms(b"1970-01-01T00:00:01")
     (1186, None)
@@ -34,7 +36,7 @@ def _without_port(cell: bytes) -> bytes:
 
 
 def _words(request: bytes) -> list[str]:
-    """Method, URL and version of a request line; empty texts for what it lacks."""
+    """Returns method, URL and version of a request line, each empty if absent."""
     return [*request.decode("utf-8", "replace").split(" ", 2), "", ""][:3]
 
 
@@ -42,7 +44,7 @@ def _url_part(part: str) -> Callable[[bytes], str]:
     def read(request: bytes) -> str:
         try:
             return getattr(urlsplit(_words(request)[1]), part) or ""
-        except ValueError:  # a client may write anything there, such as an unclosed bracket
+        except ValueError:  # clients may send anything, such as an unclosed bracket
             return ""
 
     return read
@@ -54,11 +56,11 @@ _QUOTED: dict[str, tuple[int, Callable[[bytes], str]]] = {
     "path": (0, _url_part("path")),
     "user_agent": (1, lambda cell: "" if cell == b"-" else cell.decode("utf-8", "replace")),
 }
-"""A scope's column: which quoted text holds it, and how it is read."""
+"""For each column: the index of the quoted text that holds it, and how to read it."""
 
 
 class BalancerLines:
-    """Reads load balancer log lines."""
+    """Decodes load balancer log lines."""
 
     def __init__(self) -> None:
         self._addresses = AddressMemo()
@@ -67,14 +69,10 @@ class BalancerLines:
     def decode(self, lines: list[bytes]) -> tuple[Requests, list[Malformed]]:
         malformed: list[Malformed] = []
         rows = split_all(lines, b" ", UNQUOTED)
-        if any(len(row) <= UNQUOTED or row[UNQUOTED][:1] != b'"' for row in rows):
-            good = []
-            for line, row in zip(lines, rows, strict=True):
-                if len(row) > UNQUOTED and row[UNQUOTED][:1] == b'"':
-                    good.append(line)
-                else:
-                    malformed.append(Malformed.of(Reason.FIELDS, line))
-            lines, rows = good, split_all(good, b" ", UNQUOTED)
+        complete = [len(row) > UNQUOTED and row[UNQUOTED][:1] == b'"' for row in rows]
+        if not all(complete):
+            rows = list(compress(rows, complete))
+            lines, malformed = complete_lines(lines, complete)
         clients = self._addresses.pack_all([_without_port(row[CLIENT]) for row in rows])
 
         def columns(name: str) -> Column | None:
@@ -82,8 +80,8 @@ class BalancerLines:
                 return Column([row[STATUS] for row in rows], lambda cell: cell.decode("ascii", "replace").strip("-"))
             if name not in _QUOTED:
                 return None
-            place, text = _QUOTED[name]
-            return Column([_quoted(row[UNQUOTED], place) for row in rows], text)
+            index, text = _QUOTED[name]
+            return Column([_quoted(row[UNQUOTED], index) for row in rows], text)
 
         times = self._times_of([row[TIME] for row in rows])
         requests, invalid = Requests.of_valid(
@@ -92,14 +90,25 @@ class BalancerLines:
         return requests, malformed + invalid
 
     def _times_of(self, cells: list[bytes]) -> list[int | None]:
-        # All but the fraction is the same for a second's lines.
-        seconds = self._times.read_all([cell[:19] for cell in cells])
+        # Lines of the same second differ in the fraction alone.
+        seconds = self._times.parse_all([cell[:19] for cell in cells])
         fractions = [cell[20:23] for cell in cells]
         if b"".join(fractions).isdigit() and all(len(cell) == 27 for cell in cells) and None not in seconds:
             return [second + int(f) for second, f in zip(seconds, fractions, strict=True)]  # type: ignore[operator]
         return list(map(stamp_ms, cells))
 
 
-def _quoted(rest: bytes, place: int) -> bytes:
-    parts = rest.split(b'"', 2 * place + 2)
-    return parts[2 * place + 1] if len(parts) > 2 * place + 1 else b"-"
+def _quoted(rest: bytes, index: int) -> bytes:
+    parts = rest.split(b'"', 2 * index + 2)
+    return parts[2 * index + 1] if len(parts) > 2 * index + 1 else b"-"
+
+
+def _recognises(line: bytes, header: bytes) -> bool:  # noqa: ARG001
+    return _LINE.match(line) is not None
+
+
+def _decoder(options: DecodeOptions, header: bytes) -> Decode:  # noqa: ARG001
+    return BalancerLines().decode
+
+
+BALANCER = LogFormat("load balancer", _recognises, _decoder)

@@ -1,6 +1,6 @@
-"""Access logs of nginx and Apache in the common and the combined form: ``client - user [time] "request" status …``.
+"""Access logs of nginx and Apache in common and combined format: ``client - user [time] "request" status …``.
 
-Quotes within a text are written ``\\"`` by Apache and ``\\x22`` by nginx.
+Apache writes quotes within a text as ``\\"``, nginx as ``\\x22``.
 Sources: Apache HTTP Server, "Log Files"; nginx, "ngx_http_log_module".
 """
 
@@ -11,8 +11,9 @@ from datetime import datetime, timedelta, timezone
 from chalicelib.core.addresses import AddressMemo
 from chalicelib.core.logs.requests import Column, Malformed, Reason, Requests, Source
 from sluice.logs.columns import TimeMemo, milliseconds, split_all
+from sluice.logs.log_format import Decode, DecodeOptions, LogFormat
 
-LINE = re.compile(rb"(\S+) \S+ (.*?) ?(\[\d\d?/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d) ([+-]\d{4}\]) (\".*)", re.ASCII)
+_LINE = re.compile(rb"(\S+) \S+ (.*?) ?(\[\d\d?/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d) ([+-]\d{4}\]) (\".*)", re.ASCII)
 _TIME = re.compile(rb"\[(\d\d?)/([A-Z][a-z]{2})/(\d{4}):(\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)\]", re.ASCII)
 _REST = re.compile(rb'"((?:[^"\\]|\\.)*)" (\d{3}|-)(?: (?:\d+|-)(?: "(?:[^"\\]|\\.)*" "((?:[^"\\]|\\.)*))?)?', re.ASCII)
 MONTHS = {m: n for n, m in enumerate(b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
@@ -21,7 +22,7 @@ CLIENT, STAMP, ZONE, REST = 0, 3, 4, 5
 
 
 def stamp_ms(text: bytes) -> int | None:
-    """The time in ``[10/Oct/2000:13:55:36 -0700]``.
+    """Returns the time in ``[10/Oct/2000:13:55:36 -0700]`` in milliseconds since the epoch, or None if it is not one.
 
     >>> stamp_ms(b"[01/Jan/1970:01:00:00 +0100]"), stamp_ms(b"[31/Dec/1969:23:30:00 -0030]")
     (0, 0)
@@ -64,7 +65,7 @@ _READ: dict[str, Callable[[bytes], str]] = {
 
 
 class WebServerLines:
-    """Reads access log lines of a web server."""
+    """Decodes access log lines of a web server."""
 
     def __init__(self) -> None:
         self._addresses = AddressMemo()
@@ -73,10 +74,10 @@ class WebServerLines:
     def decode(self, lines: list[bytes]) -> tuple[Requests, list[Malformed]]:
         malformed: list[Malformed] = []
         rows = split_all(lines, b" ", REST)
-        if not all(map(_regular, rows)):
-            lines, rows = _irregular(lines, rows, malformed)
+        if not all(map(_is_regular, rows)):
+            lines, rows, malformed = _split_irregular(lines, rows)
         clients = self._addresses.pack_all([row[CLIENT] for row in rows])
-        times = self._times.read_all([(row[STAMP], row[ZONE]) for row in rows])
+        times = self._times.parse_all([(row[STAMP], row[ZONE]) for row in rows])
 
         def columns(name: str) -> Column | None:
             return Column([row[REST] for row in rows], _READ[name]) if name in _READ else None
@@ -87,22 +88,33 @@ class WebServerLines:
         return requests, malformed + invalid
 
 
-def _regular(row: Sequence[bytes]) -> bool:
+def _is_regular(row: Sequence[bytes]) -> bool:
     return len(row) > REST and row[STAMP][:1] == b"[" and row[ZONE][-1:] == b"]" and row[REST][:1] == b'"'
 
 
-def _irregular(
-    lines: list[bytes], rows: list[list[bytes]], malformed: list[Malformed]
-) -> tuple[list[bytes], list[list[bytes]]]:
-    """Users whose names hold spaces; what has another form is malformed."""
-    good_lines, good_rows = [], []
+def _split_irregular(
+    lines: list[bytes], rows: list[list[bytes]]
+) -> tuple[list[bytes], list[list[bytes]], list[Malformed]]:
+    """Splits lines whose user names contain spaces as well; returns all other irregular lines as malformed."""
+    good_lines, good_rows, malformed = [], [], []
     for line, row in zip(lines, rows, strict=True):
-        match = None if _regular(row) else LINE.fullmatch(line)
-        if match is not None:
+        if not _is_regular(row):
+            match = _LINE.fullmatch(line)
+            if match is None:
+                malformed.append(Malformed.of(Reason.FIELDS, line))
+                continue
             row = [match[1], b"-", match[2], match[3], match[4], match[5]]  # noqa: PLW2901
-        elif not _regular(row):
-            malformed.append(Malformed.of(Reason.FIELDS, line))
-            continue
         good_lines.append(line)
         good_rows.append(row)
-    return good_lines, good_rows
+    return good_lines, good_rows, malformed
+
+
+def _recognises(line: bytes, header: bytes) -> bool:  # noqa: ARG001
+    return _LINE.fullmatch(line) is not None
+
+
+def _decoder(options: DecodeOptions, header: bytes) -> Decode:  # noqa: ARG001
+    return WebServerLines().decode
+
+
+WEB_SERVER = LogFormat("nginx/Apache", _recognises, _decoder)

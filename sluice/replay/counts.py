@@ -1,8 +1,8 @@
-"""Requests of a whole log counted per client and slot: the tallies of Lambda, without a clock.
+"""Requests of a whole log per client and slot: the tallies of Lambda, without a clock.
 
-No order is asked of the lines: a count belongs to the slot of its own time, whenever it comes, and nobody is judged
-before the last line has been read. Memory is bounded: a ledger that has grown too large is put away in packed
-tallies, by groups of clients that can be judged by themselves.
+A count belongs to the slot of its own time, so lines may come in any order, and nothing is evaluated before the last
+one has been read. Memory is bounded: a ledger that grows too large is spilled to disk as packed tallies, partitioned
+such that clients that share blocks stay together.
 """
 
 from collections.abc import Iterator
@@ -12,35 +12,18 @@ from zlib import crc32
 
 from chalicelib.core.addresses import PrefixMemo
 from chalicelib.core.logs.requests import Source
-from chalicelib.core.rules import LARGEST_LIMIT, Meter, Rule, RuleSet, serving
-from chalicelib.core.scope import EVERYTHING
+from chalicelib.core.rules import Meter, Rule, RuleSet, serving
 from chalicelib.core.tally import Clients, MeterTally, Slots, Tally, add_clients, folded, pack, unpack
-from sluice.replay.prefilter import group_prefix
+from sluice.replay.rule_sets import group_prefix
 
 MOST_ENTRIES = 400_000
-"""(client, slot) pairs held before they are put away: 40 MB, or 140 MB where each is another client."""
+"""(client, slot) pairs in memory: 40 MB, or 140 MB if each is of another client."""
 
 PARTS = 32
+"""Ledgers that a spilled log is divided into."""
+
 SPOOL_BYTES = 32 << 20
-EVERY_REQUEST = "every-request"
-
-
-def every_request(rules: RuleSet) -> Rule:
-    """A rule that counts all requests, in slots that end with every full second.
-
-    One of the set's own rules where there is such a one, so that nothing is counted twice; else one nobody breaks.
-    """
-    ipv4 = max((rule.ipv4_prefix for rule in rules.rules), default=32)
-    ipv6 = max((rule.ipv6_prefix for rule in rules.rules), default=64)
-    for rule in rules.rules:
-        if rule.scope == EVERYTHING and rule.prefixes == (ipv4, ipv6) and 1000 % rule.slot_ms == 0:
-            return rule
-    return Rule(name=EVERY_REQUEST, limit=LARGEST_LIMIT, window_s=100, ipv4_prefix=ipv4, ipv6_prefix=ipv6)
-
-
-def with_every_request(rules: RuleSet) -> RuleSet:
-    extra = every_request(rules)
-    return rules if extra in rules.rules else replace(rules, rules=(*rules.rules, extra))
+"""Spilled tallies kept in memory, all parts together; larger ones are files."""
 
 
 class Ledger:
@@ -54,31 +37,31 @@ class Ledger:
             meter = serving(rule.slot_ms, [meter for meter in meters if meter.topic == topic])
             assert meter is not None  # ``meters`` serve every rule
             self._meters[rule] = meter
-        self._held: dict[tuple[Source, bytes, int], Clients] = {}
+        self._clients: dict[tuple[Source, bytes, int], Clients] = {}
         self._prefixes = {meter.topic: meter.prefixes for meter in meters}
         self.entries = 0
-        """(client, slot) pairs; a pair that came twice may count as two."""
+        """(client, slot) pairs; a pair that was added twice may count as two."""
 
     def add(self, tally: Tally) -> None:
         """Adds a tally."""
         for counted in tally:
-            mine = self._held.setdefault((counted.source, counted.topic, counted.slot_ms), {})
+            clients = self._clients.setdefault((counted.source, counted.topic, counted.slot_ms), {})
             self.entries += sum(map(len, counted.clients.values()))
-            add_clients(mine, counted.clients)
+            add_clients(clients, counted.clients)
 
     def clients(self, source: Source, rule: Rule, more_than: int = -1) -> Iterator[tuple[bytes, Slots]]:
-        """The clients of whose requests ``rule`` counts more than ``more_than``, each with its slots, as the rule's."""
+        """Yields clients with more than ``more_than`` requests that ``rule`` counts, and their slots in its length."""
         meter = self._meters[rule]
         factor = rule.slot_ms // meter.slot_ms
-        for client, slots in self._held.get((source, meter.topic, meter.slot_ms), {}).items():
+        for client, slots in self._clients.get((source, meter.topic, meter.slot_ms), {}).items():
             if sum(slots.values()) > more_than:
                 yield client, folded(slots, factor)
 
     def tally(self) -> Tally:
-        """All that is held."""
+        """Returns the whole content."""
         return tuple(
             MeterTally(source, topic, *self._prefixes[topic], slot_ms, clients)
-            for (source, topic, slot_ms), clients in self._held.items()
+            for (source, topic, slot_ms), clients in self._clients.items()
         )
 
 
@@ -93,17 +76,17 @@ class Counts:
         self._spools: list[SpooledTemporaryFile[bytes]] = []
 
     def add(self, tally: Tally) -> None:
-        """Takes a tally over, which must not be used any more."""
+        """Adds a tally."""
         self._ledger.add(tally)
         if self._ledger.entries > self._most_entries:
-            self._put_away()
+            self._spill()
 
     def ledgers(self) -> Iterator[Ledger]:
-        """Ledgers that hold everything between them; a network and all others it contains are in the same one."""
+        """Yields ledgers that together hold everything; a network and all networks within it are in the same one."""
         if not self._spools:
             yield self._ledger
             return
-        self._put_away()
+        self._spill()
         for spool in self._spools:
             ledger = Ledger(self._rules)
             spool.seek(0)
@@ -115,7 +98,7 @@ class Counts:
         for spool in self._spools:
             spool.close()
 
-    def _put_away(self) -> None:
+    def _spill(self) -> None:
         if not self._spools:
             self._spools = [SpooledTemporaryFile(SPOOL_BYTES // PARTS) for _ in range(PARTS)]  # noqa: SIM115
         for spool, part in zip(self._spools, self._parts(self._ledger.tally()), strict=True):
@@ -125,15 +108,14 @@ class Counts:
         self._ledger = Ledger(self._rules)
 
     def _parts(self, tally: Tally) -> list[Tally]:
-        """Cut by group: the hash must be the same for every client of one, and for every tally."""
+        """Partitions a tally by group: clients of one group have the same hash, in every tally."""
         parts: list[list[MeterTally]] = [[] for _ in range(PARTS)]
         for counted in tally:
-            clients = counted.clients
-            numbers = [crc32(group) % PARTS for group in self._group.mask_all(list(clients))]
+            numbers = [crc32(group) % PARTS for group in self._group.mask_all(list(counted.clients))]
             divided: list[Clients] = [{} for _ in range(PARTS)]
-            for number, (client, slots) in zip(numbers, clients.items(), strict=True):
+            for number, (client, slots) in zip(numbers, counted.clients.items(), strict=True):
                 divided[number][client] = slots
-            for part, some in zip(parts, divided, strict=True):
-                if some:
-                    part.append(replace(counted, clients=some))
+            for part, clients in zip(parts, divided, strict=True):
+                if clients:
+                    part.append(replace(counted, clients=clients))
         return [tuple(part) for part in parts]

@@ -1,140 +1,142 @@
-"""Replay: logs and rule sets in, verdicts out. On any input the offenders are those that an exact count names.
-
-Blocks of lines are decoded, by several processes if asked, and laid aside as strips, in whatever order they come, which
-changes nothing; those who can be over a limit are sifted out of them and counted by time; then every client is judged.
-"""
+"""Both passes of a replay: logs are read once for all rule sets, then each rule set is evaluated."""
 
 import gc
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import ClassVar
 
 from chalicelib.core.addresses import Network, NetworkSet
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.scope import Scope
-from sluice.logs.file_decoder import Chunk, ChunkDecoder, LogDecoder
-from sluice.replay.counts import Counts, Ledger, with_every_request
-from sluice.replay.prefilter import Sieve
-from sluice.replay.strips import Laid, Seen, Strip, StripReader
-from sluice.replay.verdicts import Judge, Verdict
+from sluice.logs.file_decoder import ChunkDecoder, LogDecoder
+from sluice.logs.files import Chunk
+from sluice.logs.log_format import DecodeOptions
+from sluice.replay.breaches import Breach, BreachFinder
+from sluice.replay.counts import Counts, Ledger
+from sluice.replay.prefilter import Prefilter
+from sluice.replay.rule_sets import client_prefix, with_every_request
+from sluice.replay.sampling import Sampling
+from sluice.replay.strips import LogStats, Spool, Strip, StripReader
 
-AHEAD = 2
-"""Blocks handed to each process before their counts are asked for."""
+CHUNKS_PER_JOB = 2
+"""Chunks handed to each process before the first one is waited for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How logs are read and judged, whatever the rules."""
+    """How logs are read and evaluated, independent of rules."""
 
     fields: tuple[str, ...] = DEFAULT_FIELDS
-    """Of CloudFront real-time lines."""
+    """Fields of CloudFront real-time lines."""
     trusted: tuple[Network, ...] = ()
-    """Proxies whose X-Forwarded-For is believed."""
+    """Proxies whose X-Forwarded-For is trusted."""
     allowlist: tuple[Network, ...] = ()
     sample_rate: int = 100
+    """Percentage of requests that the logs hold, 1 to 100."""
     from_ms: int | None = None
-    """Inclusive."""
+    """Requests before this time are skipped; None is open."""
     to_ms: int | None = None
-    """Exclusive."""
+    """Requests at this time and later are skipped; None is open."""
     delay_s: int = 0
-    """From an offence to the block."""
+    """Seconds from an offence to its block."""
     jobs: int = 1
+    """Processes that decode."""
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(self.sample_rate)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Result:
     """What one rule set would have done."""
 
     rules: RuleSet
-    seen: Seen
-    verdicts: list[Verdict] = field(default_factory=list)
+    stats: LogStats
+    breaches: list[Breach]
 
 
-Look = Callable[[int, Ledger], None]
-"""Called with the number of a rule set, and with each ledger of its counts."""
+def replay(chunks: Iterable[Chunk], rule_sets: Sequence[RuleSet], options: Options) -> list[Result]:
+    """Returns a result for each of ``rule_sets``. Raises ValueError for ``options.fields`` that cannot be decoded."""
+    with spooled(chunks, rule_sets, options) as log:
+        return [log.result(rules) for rules in rule_sets]
 
 
-def replay(
-    blocks: Iterable[Chunk],
+class SpooledLog:
+    """A log after the first pass, ready to be evaluated by the rule sets it was read for."""
+
+    def __init__(
+        self, stats: LogStats, spool: Spool, prefilters: Mapping[RuleSet, Prefilter], options: Options
+    ) -> None:
+        self.stats = stats
+        self._spool = spool
+        self._prefilters = prefilters
+        self.options = options
+
+    def ledgers(self, rules: RuleSet) -> Iterator[Ledger]:
+        """Runs the second pass and yields its ledgers; each client is in exactly one of them."""
+        with closing(Counts(with_every_request(rules))) as counts:
+            for tally in self._prefilters[rules].tallies(self._spool):
+                counts.add(tally)
+            yield from counts.ledgers()
+
+    def finder(self, rules: RuleSet) -> BreachFinder:
+        options = self.options
+        allowlist = NetworkSet(options.allowlist)
+        return BreachFinder(rules, allowlist=allowlist, sampling=options.sampling, delay_s=options.delay_s)
+
+    def result(self, rules: RuleSet) -> Result:
+        """Runs the second pass and returns its breaches."""
+        finder = self.finder(rules)
+        return self.result_of(rules, [breach for ledger in self.ledgers(rules) for breach in finder.find(ledger)])
+
+    def result_of(self, rules: RuleSet, breaches: Iterable[Breach]) -> Result:
+        """Returns a result with the breaches found in all ledgers, in a fixed order."""
+        order = sorted(breaches, key=lambda b: (b.rule.name, -b.peak, b.first_ms, b.client, b.source))
+        return Result(rules, self.stats, order)
+
+
+@contextmanager
+def spooled(
+    chunks: Iterable[Chunk],
     rule_sets: Sequence[RuleSet],
     options: Options,
     *,
     everyone: bool = False,
-    look: Look = lambda number, ledger: None,  # noqa: ARG005
-) -> list[Result]:
-    """A result for each of ``rule_sets``.
+    decoder: ChunkDecoder | None = None,
+) -> Iterator[SpooledLog]:
+    """Runs the first pass: reads ``chunks`` for all of ``rule_sets``.
 
-    ``everyone``: the ledgers hold all clients, not only those that can be over a limit. Raises ValueError for
-    ``options.fields`` that cannot be.
+    With ``everyone``, ledgers hold all clients, not only those that can be over a limit. ``decoder`` replaces the one
+    that decodes all requests; it needs ``options.jobs`` to be 1. Raises ValueError for ``options.fields`` that cannot
+    be decoded.
     """
-    with _collector_resting(), Laid() as laid:
-        counted = [with_every_request(rules) for rules in rule_sets]
-        plan = Plan.of(counted, options)
-        sieves = [
-            Sieve(rules, plan.scopes, plan.longest, sample_rate=options.sample_rate, everyone=everyone)
-            for rules in counted
-        ]
-        seen = Seen()
-        for piece, strips in _strips(blocks, plan):
-            seen.add(piece)
+    with _gc_paused(), Spool() as spool:
+        counted = {rules: with_every_request(rules) for rules in rule_sets}
+        spec = ReaderSpec.of(counted.values(), options)
+        prefilters = {
+            rules: Prefilter(
+                counted[rules], spec.scopes, spec.client_prefix, sampling=options.sampling, everyone=everyone
+            )
+            for rules in rule_sets
+        }
+        stats = LogStats()
+        for chunk_stats, strips in _strips(chunks, spec, decoder):
+            stats.add(chunk_stats)
             for strip in strips:
-                for sieve in sieves:
-                    sieve.weigh(strip)
-                laid.append(strip)
-        results = []
-        for number, (rules, sieve) in enumerate(zip(rule_sets, sieves, strict=True)):
-            counts = Counts(counted[number])
-            for tally in sieve.tallies(laid):
-                counts.add(tally)
-            results.append(Result(rules, seen, _judged(number, rules, counts, options, look)))
-        return results
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How strips are to be made; all a worker process needs to know."""
-
-    options: Options
-    scopes: tuple[Scope, ...]
-    longest: tuple[int, int]
-
-    @classmethod
-    def of(cls, rule_sets: Sequence[RuleSet], options: Options) -> "Plan":
-        every = [rule for rules in rule_sets for rule in rules.rules]
-        longest = max(rule.ipv4_prefix for rule in every), max(rule.ipv6_prefix for rule in every)
-        return cls(options, tuple(dict.fromkeys(rule.scope for rule in every)), longest)
-
-    def reader(self, decoder: ChunkDecoder | None = None) -> StripReader:
-        """``decoder``: instead of one of all requests. Raises ValueError for fields that cannot be."""
-        options = self.options
-        wanted = frozenset(column for scope in self.scopes for column in scope.columns())
-        decoder = decoder or LogDecoder(options.fields, wanted, NetworkSet(options.trusted))
-        return StripReader(decoder, self.scopes, self.longest, (options.from_ms, options.to_ms))
-
-
-def judge_of(rules: RuleSet, options: Options) -> Judge:
-    return Judge(
-        rules, allowlist=NetworkSet(options.allowlist), sample_rate=options.sample_rate, delay_s=options.delay_s
-    )
-
-
-def _judged(number: int, rules: RuleSet, counts: Counts, options: Options, look: Look) -> list[Verdict]:
-    judge = judge_of(rules, options)
-    verdicts = []
-    for ledger in counts.ledgers():
-        look(number, ledger)
-        verdicts += judge.verdicts(ledger)
-    counts.close()
-    verdicts.sort(key=lambda v: (v.rule.name, -v.peak, v.first_ms, v.client, v.source))
-    return verdicts
+                for prefilter in prefilters.values():
+                    prefilter.add(strip)
+                spool.append(strip)
+        yield SpooledLog(stats, spool, prefilters, options)
 
 
 @contextmanager
-def _collector_resting() -> Iterator[None]:
-    """Cells and counts hold no cycles; looking for some among millions of them takes longer than reading the log."""
+def _gc_paused() -> Iterator[None]:
+    """Pauses garbage collection: searching millions of cells and counts for cycles, which they never form, is slow."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -144,30 +146,57 @@ def _collector_resting() -> Iterator[None]:
             gc.enable()
 
 
-def _strips(blocks: Iterable[Chunk], plan: Plan) -> Iterator[tuple[Seen, list[Strip]]]:
-    read = plan.reader()
-    jobs = plan.options.jobs
+@dataclass(frozen=True, slots=True)
+class ReaderSpec:
+    """Everything a worker process needs to build a reader of strips."""
+
+    options: Options
+    scopes: tuple[Scope, ...]
+    client_prefix: tuple[int, int]
+
+    @classmethod
+    def of(cls, rule_sets: Iterable[RuleSet], options: Options) -> "ReaderSpec":
+        everything = RuleSet(tuple(rule for rules in rule_sets for rule in rules.rules))
+        scopes = tuple(dict.fromkeys(rule.scope for rule in everything.rules))
+        return cls(options, scopes, client_prefix(everything))
+
+    def reader(self, decoder: ChunkDecoder | None = None) -> StripReader:
+        """Builds a reader. Raises ValueError for ``options.fields`` that cannot be decoded."""
+        options = self.options
+        if decoder is None:
+            columns = frozenset(column for scope in self.scopes for column in scope.columns())
+            decoder = LogDecoder(DecodeOptions(options.fields, columns, NetworkSet(options.trusted)))
+        return StripReader(decoder, self.scopes, self.client_prefix, (options.from_ms, options.to_ms))
+
+
+class _Worker:
+    """A process that decodes chunks. Each process has one reader, built when it starts."""
+
+    reader: ClassVar[StripReader]
+
+    @classmethod
+    def start(cls, spec: ReaderSpec) -> None:
+        gc.disable()
+        cls.reader = spec.reader()
+
+    @classmethod
+    def read(cls, chunk: Chunk) -> tuple[LogStats, list[Strip]]:
+        return cls.reader.read(chunk)
+
+
+def _strips(
+    chunks: Iterable[Chunk], spec: ReaderSpec, decoder: ChunkDecoder | None
+) -> Iterator[tuple[LogStats, list[Strip]]]:
+    reader = spec.reader(decoder)  # also with several processes: options that cannot be used fail here
+    jobs = spec.options.jobs
     if jobs == 1:
-        yield from map(read, blocks)
+        yield from map(reader.read, chunks)
         return
-    with ProcessPoolExecutor(jobs, initializer=_begin, initargs=(plan,)) as pool:
-        waiting: deque[Future[tuple[Seen, list[Strip]]]] = deque()
-        for block in blocks:
-            waiting.append(pool.submit(_read, block))
-            if len(waiting) >= jobs * AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
-_here: list[StripReader] = []
-"""The reader of this worker process."""
-
-
-def _begin(plan: Plan) -> None:
-    gc.disable()
-    _here[:] = [plan.reader()]
-
-
-def _read(block: Chunk) -> tuple[Seen, list[Strip]]:
-    return _here[0](block)
+    with ProcessPoolExecutor(jobs, initializer=_Worker.start, initargs=(spec,)) as pool:
+        pending: deque[Future[tuple[LogStats, list[Strip]]]] = deque()
+        for chunk in chunks:
+            pending.append(pool.submit(_Worker.read, chunk))
+            if len(pending) >= jobs * CHUNKS_PER_JOB:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()

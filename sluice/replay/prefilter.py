@@ -1,9 +1,9 @@
-"""Which clients of a log can be over a limit at all, before anything is counted by time.
+"""The prefilter: finds the clients of a log that can be over a limit, before anything is counted by time.
 
 A client with no more requests in the whole log than a rule allows in one window is within that rule's limit. Most
-clients are, so only the others need slots and windows. Totals are kept per group: the clients within one network of
-the rules' shortest prefixes, which share blocks. Past a number of groups totals are kept by hash, several groups to a
-total; that can only let more through.
+clients are, so only the others need slots and windows. Totals are kept per group, which is one network of the rules'
+shortest prefixes: the clients in it share blocks. Past a number of groups, totals are kept by hash, several groups to
+one total; that can only let more clients through.
 """
 
 from array import array
@@ -16,17 +16,15 @@ from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.scope import Scope
 from chalicelib.core.tally import MeterTally, Tally, count
+from sluice.replay.rule_sets import group_prefix
+from sluice.replay.sampling import WHOLE_LOG, Sampling
 from sluice.replay.strips import Strip
 
 MOST_GROUPS = 500_000
+"""Groups with a total of their own."""
+
 BUCKETS = 1 << 20
-ROWS_A_TALLY = 100_000
-
-
-def group_prefix(rules: RuleSet) -> tuple[int, int]:
-    """The shortest prefixes of the rules: IPv4, IPv6."""
-    ipv4 = min((rule.ipv4_prefix for rule in rules.rules), default=32)
-    return ipv4, min((rule.ipv6_prefix for rule in rules.rules), default=64)
+ROWS_PER_TALLY = 100_000
 
 
 class Totals:
@@ -38,6 +36,7 @@ class Totals:
         self._hashed: array[int] | None = None
 
     def add(self, groups: Iterable[bytes]) -> None:
+        """Counts one request for each of ``groups``."""
         self._exact.update(groups)
         if len(self._exact) > self._most_groups:
             if self._hashed is None:
@@ -46,22 +45,22 @@ class Totals:
                 self._hashed[hash(group) % BUCKETS] += number
             self._exact.clear()
 
-    def above(self, least: int) -> "Groups":
-        """The groups with more requests than ``least``; with very many groups, perhaps some others as well."""
+    def above(self, limit: int) -> "Groups":
+        """Returns the groups with more requests than ``limit``; if there are very many groups, perhaps others too."""
         hashed = self._hashed
         if hashed is None:
-            return Groups({group for group, number in self._exact.items() if number > least})
+            return Groups({group for group, number in self._exact.items() if number > limit})
         for group, number in self._exact.items():
             hashed[hash(group) % BUCKETS] += number
         self._exact.clear()
-        return Groups(frozenset(), bytes(number > least for number in hashed))
+        return Groups(frozenset(), bytes(number > limit for number in hashed))
 
 
 class Groups:
-    """Groups, by name or by hash."""
+    """A set of groups, by name or by hash."""
 
     def __init__(self, names: Collection[bytes], hashes: bytes = b"") -> None:
-        """``hashes``: for each bucket 1 if the groups that fall into it belong, else 0; none if names are enough."""
+        """``hashes`` holds 1 for each bucket whose groups belong to the set, else 0; it is empty if names suffice."""
         self._names = names
         self._hashes = hashes
 
@@ -75,94 +74,92 @@ class Groups:
         return Groups({*self._names, *other._names}, hashes)
 
     def flags(self, groups: Iterable[bytes]) -> list[bool]:
-        """Whether each of ``groups`` is one of these."""
+        """Tests each of ``groups`` for membership."""
         return list(map(self.__contains__ if self._hashes else self._names.__contains__, groups))
 
 
 class Masks(PrefixMemo):
-    """Cuts clients to a prefix; costs nothing where they have it already."""
+    """Cuts clients to a prefix; does nothing if they have it already."""
 
-    def of(self, clients: list[bytes], longest: tuple[int, int]) -> list[bytes]:
-        """``longest``: the prefix that ``clients``, all of one family, are cut to already."""
+    def cut(self, clients: list[bytes], prefix: tuple[int, int]) -> list[bytes]:
+        """Cuts ``clients``, which are of one family and already cut to the prefix lengths ``prefix``."""
         if not clients:
             return clients
-        same = self.ipv4_prefix >= longest[0] if len(clients[0]) == 4 else self.ipv6_prefix >= longest[1]
-        return clients if same else self.mask_all(clients)
+        is_cut = self.ipv4_prefix >= prefix[0] if len(clients[0]) == 4 else self.ipv6_prefix >= prefix[1]
+        return clients if is_cut else self.mask_all(clients)
 
 
-class Sieve:
-    """Totals of one rule set while strips come in; tallies of who can matter, once all have."""
+class Prefilter:
+    """Adds up strips for one rule set, then tallies the clients that can be over a limit."""
 
     def __init__(
         self,
         rules: RuleSet,
         scopes: Sequence[Scope],
-        longest: tuple[int, int],
+        client_prefix: tuple[int, int],
         *,
-        sample_rate: int = 100,
+        sampling: Sampling = WHOLE_LOG,
         everyone: bool = False,
     ) -> None:
-        """``scopes`` and ``longest`` as the strips have them. ``everyone``: let all clients through."""
-        self._longest = longest
+        """``scopes`` and ``client_prefix`` are those of the strips. With ``everyone``, all clients are tallied."""
+        self._client_prefix = client_prefix
         self._everyone = everyone
         self._meters = [(meter, scopes.index(meter.scope)) for meter in rules.meters()]
         self._masks = {m.prefixes: Masks(*m.prefixes) for m, _ in self._meters}
         self._groups = Masks(*group_prefix(rules))
         self._totals: dict[int, tuple[Totals, int]] = {}
         for number, scope in enumerate(scopes):
-            limits = [rule.limit * sample_rate // 100 for rule in rules.rules if rule.scope == scope]
+            limits = [sampling.logged(rule.limit) for rule in rules.rules if rule.scope == scope]
             if limits:
                 self._totals[number] = Totals(), min(limits)
 
-    def weigh(self, strip: Strip) -> None:
+    def add(self, strip: Strip) -> None:
         """Adds a strip to the totals."""
         if self._everyone:
             return
-        groups = self._groups.of(strip.clients, self._longest)
+        groups = self._groups.cut(strip.clients, self._client_prefix)
         for number, (totals, _) in self._totals.items():
             rows = strip.rows[number]
             totals.add(groups if rows is None else [groups[row] for row in rows])
 
     def tallies(self, strips: Iterable[Strip]) -> Iterator[Tally]:
-        """What is left of all strips, some at a time."""
+        """Yields tallies of the clients that can be over a limit; ``strips`` are all strips that were added."""
         relevant = Groups(())
-        for totals, least in self._totals.values():
-            relevant |= totals.above(least)
-        gathered: dict[tuple[Source, int], tuple[list[bytes], list[int]]] = {}
-        held = 0
+        for totals, limit in self._totals.values():
+            relevant |= totals.above(limit)
+        batch: dict[tuple[Source, int], tuple[list[bytes], list[int]]] = {}
+        size = 0
         for strip in strips:
             clients = strip.clients
             keep = None
             if not self._everyone:
-                keep = relevant.flags(self._groups.of(clients, self._longest))
+                keep = relevant.flags(self._groups.cut(clients, self._client_prefix))
                 if True not in keep:
                     continue
             for number, (meter, scope) in enumerate(self._meters):
-                keys, times = _rows(clients, strip, strip.rows[scope], keep)
+                keys, times = _rows(strip, strip.rows[scope], keep)
                 if keys:
-                    held += len(keys)
-                    kept = gathered.setdefault((strip.source, number), ([], []))
-                    kept[0].extend(self._masks[meter.prefixes].of(keys, self._longest))
-                    kept[1].extend(times)
-            if held > ROWS_A_TALLY:
-                yield self._tally(gathered)
-                gathered, held = {}, 0
-        if gathered:
-            yield self._tally(gathered)
+                    size += len(keys)
+                    all_keys, all_times = batch.setdefault((strip.source, number), ([], []))
+                    all_keys.extend(self._masks[meter.prefixes].cut(keys, self._client_prefix))
+                    all_times.extend(times)
+            if size > ROWS_PER_TALLY:
+                yield self._tally(batch)
+                batch, size = {}, 0
+        if batch:
+            yield self._tally(batch)
 
-    def _tally(self, gathered: Mapping[tuple[Source, int], tuple[list[bytes], list[int]]]) -> Tally:
+    def _tally(self, batch: Mapping[tuple[Source, int], tuple[list[bytes], list[int]]]) -> Tally:
         tally = []
-        for (source, number), (keys, times) in gathered.items():
+        for (source, number), (keys, times) in batch.items():
             meter, _ = self._meters[number]
-            clients = count(keys, times, meter.slot_ms)
-            tally.append(MeterTally.of(source, meter, clients))
+            tally.append(MeterTally.of(source, meter, count(keys, times, meter.slot_ms)))
         return tuple(tally)
 
 
-def _rows(
-    clients: list[bytes], strip: Strip, rows: "array[int] | None", keep: Sequence[bool] | None
-) -> tuple[list[bytes], Sequence[int]]:
-    times = strip.times
+def _rows(strip: Strip, rows: "array[int] | None", keep: Sequence[bool] | None) -> tuple[list[bytes], Sequence[int]]:
+    """Returns clients and times of ``rows`` whose ``keep`` is true; None stands for all."""
+    clients, times = strip.clients, strip.times
     if rows is None:
         return (clients, times) if keep is None else (list(compress(clients, keep)), list(compress(times, keep)))
     chosen = rows if keep is None else [row for row in rows if keep[row]]

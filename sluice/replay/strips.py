@@ -1,7 +1,7 @@
-"""What rules need of a block's requests, and nothing else: clients, times, and which of them each scope matches.
+"""Strips: the clients and times of a chunk's requests, and the rows that each scope matches.
 
-Laid aside, a strip takes 12 bytes a request (24 for IPv6), so that a whole log can wait until it is known which of its
-clients can matter.
+A spooled strip takes 12 bytes per request (24 for IPv6), so a whole log can wait until it is known which of its clients
+matter.
 """
 
 from array import array
@@ -17,59 +17,67 @@ from typing import Any, Self
 from chalicelib.core.addresses import PrefixMemo
 from chalicelib.core.logs.requests import Malformed, Reason, Requests, Source
 from chalicelib.core.scope import Scope
-from sluice.logs.file_decoder import Chunk, ChunkDecoder
+from sluice.logs.file_decoder import ChunkDecoder
+from sluice.logs.files import Chunk
 
-SAMPLES = 5
+MOST_SAMPLES = 5
+"""Malformed lines kept to be shown."""
+
 IN_MEMORY_BYTES = 32 << 20
-AGES = 1 << 62
+"""Size of a spool past which it is a file."""
+
+END_OF_TIME_MS = 1 << 62
 
 
 @dataclass(slots=True)
-class Seen:
-    """What was read, whatever the rules."""
+class LogStats:
+    """What the log files hold, independent of rules."""
 
     requests: int = 0
     malformed: Counter[Reason] = field(default_factory=Counter)
     samples: list[str] = field(default_factory=list)
+    """Reason and text of the first malformed lines."""
     sources: Counter[Source] = field(default_factory=Counter)
     first_ms: int | None = None
     last_ms: int | None = None
 
-    def add(self, other: "Seen") -> None:
+    def add(self, other: "LogStats") -> None:
         self.requests += other.requests
         self.malformed += other.malformed
-        self.samples += other.samples[: SAMPLES - len(self.samples)]
+        self.samples += other.samples[: MOST_SAMPLES - len(self.samples)]
         self.sources += other.sources
         if other.first_ms is not None and other.last_ms is not None:
-            self._span(other.first_ms, other.last_ms)
+            self._extend_span(other.first_ms, other.last_ms)
 
-    def take(self, requests: Requests) -> None:
+    def add_requests(self, requests: Requests) -> None:
+        """Counts requests; there is at least one."""
         self.requests += len(requests)
         self.sources[requests.source] += len(requests)
-        self._span(min(requests.times), max(requests.times))
+        self._extend_span(min(requests.times), max(requests.times))
 
-    def refuse(self, malformed: Sequence[Malformed]) -> None:
+    def add_malformed(self, malformed: Sequence[Malformed]) -> None:
         self.malformed.update(piece.reason for piece in malformed)
-        room = SAMPLES - len(self.samples)
+        room = MOST_SAMPLES - len(self.samples)
         self.samples += [f"{piece.reason}: {piece.sample()}" for piece in malformed[:room]]
 
-    def _span(self, first_ms: int, last_ms: int) -> None:
+    def _extend_span(self, first_ms: int, last_ms: int) -> None:
         self.first_ms = first_ms if self.first_ms is None else min(self.first_ms, first_ms)
         self.last_ms = last_ms if self.last_ms is None else max(self.last_ms, last_ms)
 
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """Requests of one source and one family of addresses."""
+    """Requests of one source and one address family."""
 
     source: Source
     clients: list[bytes]
     times: "array[int]"
+    """Milliseconds since the epoch."""
     rows: tuple["array[int] | None", ...]
     """For each scope the rows it matches, ascending; None for all of them."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled, it takes those 12 bytes a request."""
+        """Pickles to 12 bytes per request."""
         return _unpacked, (self.source, len(self.clients[0]), b"".join(self.clients), self.times, self.rows)
 
 
@@ -78,35 +86,38 @@ def _unpacked(source: Source, width: int, packed: bytes, times: "array[int]", ro
 
 
 class StripReader:
-    """Turns blocks into strips; what it gives for a block depends on that block alone."""
+    """Turns chunks into strips; the strips of a chunk depend on that chunk alone."""
 
     def __init__(
         self,
         decoder: ChunkDecoder,
         scopes: Sequence[Scope],
-        prefix: tuple[int, int],
+        client_prefix: tuple[int, int],
         between_ms: tuple[int | None, int | None] = (None, None),
     ) -> None:
-        """``prefix``: bits of IPv4 and IPv6 clients to keep. ``between_ms``: inclusive, exclusive; None is open."""
+        """Clients are cut to the prefix lengths ``client_prefix``, for IPv4 and IPv6.
+
+        Requests outside ``between_ms`` (inclusive, exclusive; None is open) are skipped.
+        """
         self._decoder = decoder
         self._scopes = scopes
-        self._ipv4, self._ipv6 = prefix
-        self._memo = PrefixMemo(*prefix)
+        self._ipv4, self._ipv6 = client_prefix
+        self._memo = PrefixMemo(*client_prefix)
         first, end = between_ms
-        self._first_ms, self._end_ms = first or 0, AGES if end is None else end
+        self._first_ms, self._end_ms = first or 0, END_OF_TIME_MS if end is None else end
         self._all = first is None and end is None
 
-    def __call__(self, block: Chunk) -> tuple[Seen, list[Strip]]:
-        decoded = self._decoder.decode(block)
-        seen = Seen()
-        seen.refuse(decoded.malformed)
+    def read(self, chunk: Chunk) -> tuple[LogStats, list[Strip]]:
+        decoded = self._decoder.decode(chunk)
+        stats = LogStats()
+        stats.add_malformed(decoded.malformed)
         strips: list[Strip] = []
         for requests in decoded.requests:
             timely = requests if self._all else self._between(requests)
             if timely:
-                seen.take(timely)
+                stats.add_requests(timely)
                 strips += self._strips(timely)
-        return seen, strips
+        return stats, strips
 
     def _between(self, requests: Requests) -> Requests:
         return requests.select([self._first_ms <= time < self._end_ms for time in requests.times])
@@ -114,16 +125,16 @@ class StripReader:
     def _strips(self, requests: Requests) -> Iterator[Strip]:
         widths = set(map(len, requests.clients))
         for width in sorted(widths):
-            some = requests if len(widths) == 1 else requests.select([len(c) == width for c in requests.clients])
-            whole = self._ipv4 == 32 if width == 4 else self._ipv6 == 128
-            clients = some.clients if whole else self._memo.mask_all(some.clients)
-            matching = (scope.rows(some) for scope in self._scopes)
+            family = requests if len(widths) == 1 else requests.select([len(c) == width for c in requests.clients])
+            is_whole = self._ipv4 == 32 if width == 4 else self._ipv6 == 128
+            clients = family.clients if is_whole else self._memo.mask_all(family.clients)
+            matching = (scope.rows(family) for scope in self._scopes)
             rows = tuple(None if match is None else array("I", match) for match in matching)
-            yield Strip(some.source, clients, array("Q", some.times), rows)
+            yield Strip(family.source, clients, array("Q", family.times), rows)
 
 
-class Laid:
-    """Strips laid aside, to be gone through once all are there, and again; in memory while few, else in a file."""
+class Spool:
+    """Strips kept for the second pass, in memory while they are few and then in a file; iterable repeatedly."""
 
     def __init__(self) -> None:
         self._file: SpooledTemporaryFile[bytes] = SpooledTemporaryFile(IN_MEMORY_BYTES)  # noqa: SIM115
@@ -144,4 +155,4 @@ class Laid:
     def __iter__(self) -> Iterator[Strip]:
         self._file.seek(0)
         while self._file.tell() < self._end:
-            yield load(self._file)  # noqa: S301  # this process wrote it
+            yield load(self._file)  # noqa: S301  # written by this process

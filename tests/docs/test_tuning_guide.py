@@ -1,4 +1,4 @@
-"""The guide from logs to limits is true: its commands run as they stand there."""
+"""The commands in the tuning guide run as printed."""
 
 import re
 import shlex
@@ -11,19 +11,18 @@ from click.testing import CliRunner
 from chalicelib.core.rules import parse_rules
 from sluice.cli import main
 from tests.support import replay_logs as logs
-from tests.unit.analysis.test_suggest import MACHINES, site
-from tests.unit.replay.test_verdicts import every
+from tests.support.replay_logs import MACHINES, every, site
 
 GUIDE = Path(__file__).parents[2] / "docs" / "tuning.md"
 
 
 def commands() -> list[str]:
-    found = re.findall(r"```sh\n(.*?)```", GUIDE.read_text("utf-8"), re.DOTALL)
-    return [line for text in found for line in text.splitlines()]
+    examples = re.findall(r"```sh\n(.*?)```", GUIDE.read_text("utf-8"), re.DOTALL)
+    return [line for text in examples for line in text.splitlines()]
 
 
 def run(line: str) -> str:
-    """What the command prints; a redirection is obeyed."""
+    """Runs a command, follows its redirection if any, and returns its output."""
     words = shlex.split(line)
     if words[0] != "sluice":
         subprocess.run(line, shell=True, check=True)
@@ -41,15 +40,15 @@ def test_the_six_steps_lead_from_logs_to_limits(tmp_path: Path, monkeypatch: pyt
     monitor = every(0.1, 0, 60, "203.0.113.200")
     (tmp_path / "logs" / "day.log").write_text("".join(logs.v2_json(hit) + "\n" for hit in [*site(), *monitor]))
     monkeypatch.chdir(tmp_path)
-    said = {line: run(line) for line in commands()}
+    outputs = {line: run(line) for line in commands()}
     assert {rule.action for rule in parse_rules(Path("tuned.toml").read_text()).rules} == {"count"}
     assert {rule.action for rule in parse_rules(Path("enforced.toml").read_text()).rules} == {"block"}
     assert Path("report.html").stat().st_size > 10_000
-    (enforced,) = (text for line, text in said.items() if line.startswith("sluice replay") and "enforced" in line)
+    (enforced,) = (text for line, text in outputs.items() if line.startswith("sluice replay") and "enforced" in line)
     assert all(f"192.0.2.{number}/32" in enforced for number in range(MACHINES))
     assert "198.51." not in enforced
-    (story,) = (text for line, text in said.items() if line.startswith("sluice explain"))
-    assert "would be blocked for 10m" in " ".join(story.split())
+    (history,) = (text for line, text in outputs.items() if line.startswith("sluice explain"))
+    assert "would be blocked for 10m" in " ".join(history.split())
 
 
 def test_the_guide_has_six_steps() -> None:

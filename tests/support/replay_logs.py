@@ -1,17 +1,22 @@
-"""Log lines of every format for the same hits, and the slow, obvious oracle."""
+"""Log lines of every format for the same requests, rules to try on them, and a slow, obvious count."""
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
+from random import Random
 
-from chalicelib.core.rules import Rule
+from hypothesis import strategies as st
+
+from chalicelib.core.rules import Rule, RuleSet, parse_rules
 from sluice.logs.cloudfront_standard import VERSION_1
-from sluice.logs.file_decoder import Chunk
+from sluice.logs.files import Chunk
 
 T0 = 1_760_000_000_000
+S0 = T0 // 1000
+ME = "192.0.2.1"
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,7 @@ def combined(hit: Hit) -> str:
     return f'{hit.client} - - [{stamp}] "{hit.method} {hit.path}?q=1 HTTP/1.1" {hit.status} 512 "-" "{hit.agent}"'
 
 
-def block(lines: Iterable[str], header: str = "") -> Chunk:
+def chunk(lines: Iterable[str], header: str = "") -> Chunk:
     return Chunk((header + "\n".join(lines) + "\n").encode())
 
 
@@ -114,12 +119,12 @@ def network(rule: Rule, client: str) -> str:
 
 
 def busiest_span(times: Sequence[int], length_ms: int) -> int:
-    """The most requests within any half-open span of ``length_ms``."""
+    """Returns the most requests within any half-open span of ``length_ms``."""
     return max(sum(start <= time < start + length_ms for time in times) for start in times)
 
 
 def must_and_may(rule: Rule, hits: Iterable[Hit]) -> tuple[set[str], set[str]]:
-    """Who has to be named (G2), and who may be (G1): over the limit in window - slot, and in window."""
+    """Returns the clients that must be named (G2: over the limit in window - slot) and may be (G1: in a window)."""
     times = defaultdict(list)
     for hit in hits:
         times[network(rule, hit.client)].append(hit.ms)
@@ -130,6 +135,87 @@ def must_and_may(rule: Rule, hits: Iterable[Hit]) -> tuple[set[str], set[str]]:
 
 
 def peak(rule: Rule, times: Sequence[int]) -> int:
-    """The most requests in ``resolution`` slots in a row."""
+    """Returns the most requests in ``resolution`` consecutive slots."""
     slots = [time // rule.slot_ms for time in times]
     return max(sum(first <= slot < first + rule.resolution for slot in slots) for first in slots)
+
+
+def one_rule(limit: int, window: str = "1s", more: str = "") -> RuleSet:
+    return parse_rules(f'[[rule]]\nname = "r"\nlimit = {limit}\nwindow = "{window}"\n{more}\n')
+
+
+def rules_of(*tables: str) -> RuleSet:
+    return parse_rules("\n".join(f"[[rule]]\n{table}" for table in tables))
+
+
+def every(seconds: float, start: float, end: float, client: str = ME, path: str = "/") -> list[Hit]:
+    """Returns a request each ``seconds`` from ``start`` (inclusive) to ``end`` (exclusive), in seconds after T0."""
+    steps = round((end - start) / seconds)
+    return [Hit(T0 + round((start + seconds * n) * 1000), client, path=path) for n in range(steps)]
+
+
+CLIENTS = (
+    "192.0.2.1",
+    "192.0.2.2",
+    "198.51.100.7",
+    "2001:db8::1",
+    "2001:DB8:0:0:1::",
+    "2001:db8:0:1::1",
+    "::ffff:192.0.2.1",
+)
+
+moments = st.builds(
+    lambda window, slot, off: T0 + window * 1000 + slot * 10 + off,
+    st.integers(-2, 3),
+    st.integers(0, 3),
+    st.sampled_from([0, 1, 9, -1, 5]),
+)
+"""Times close to the edges of slots (10 ms) and windows (1 s), before and after."""
+
+hits = st.lists(st.builds(Hit, moments, st.sampled_from(CLIENTS)), max_size=40)
+
+MILLISECOND_FORMATS: dict[str, tuple[Callable[[Hit], str], str]] = {
+    "real-time": (realtime, ""),
+    "v2 w3c": (v2_w3c, V2_HEADER),
+    "v2 json": (v2_json, ""),
+    "waf": (waf, ""),
+    "load balancer": (balancer, ""),
+}
+"""Line and header of the formats with times in milliseconds."""
+
+SECOND_FORMATS: dict[str, tuple[Callable[[Hit], str], str]] = {
+    "v1": (standard, STANDARD_HEADER),
+    "combined": (combined, ""),
+}
+"""Line and header of the formats with times in whole seconds."""
+
+THREE = [Hit(T0 + 1000 * n, ME) for n in range(3)]
+TEXTS = {
+    "real-time": "\n".join(map(realtime, THREE)) + "\n",
+    "v1": STANDARD_HEADER + "\n".join(map(standard, THREE)) + "\n",
+    "v1 without header": "\n".join(map(standard, THREE)) + "\n",
+    "v2 w3c": V2_HEADER + "\n".join(map(v2_w3c, THREE)) + "\n",
+    "v2 json": "\n".join(map(v2_json, THREE)) + "\n",
+    "waf": "\n".join(map(waf, THREE)) + "\n",
+    "envelope": envelope(THREE),
+    "envelopes end to end": envelope(THREE[:1]) + envelope(THREE[1:]),
+    "load balancer": "\n".join(map(balancer, THREE)) + "\n",
+    "combined": "\n".join(map(combined, THREE)) + "\n",
+}
+"""The same three requests in every format."""
+
+PEOPLE, MACHINES = 1200, 3
+
+
+def site(hours: float = 2) -> list[Hit]:
+    """Returns requests of people, who load pages of up to 12 objects, and machines with 30 requests per second."""
+    random = Random(5)
+    made = []
+    for number in range(PEOPLE):
+        client = f"198.51.{number // 250}.{number % 250}"
+        for _ in range(2):
+            start = random.uniform(0, hours * 3600)
+            made += every(0.05, start, start + 0.05 * random.randint(3, 12), client)
+    for number in range(MACHINES):
+        made += every(1 / 30, 600 * number, 600 * number + 20, f"192.0.2.{number}")
+    return made

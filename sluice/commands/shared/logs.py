@@ -1,4 +1,4 @@
-"""What the commands over log files have in common: their options, the rules file, the progress bar, odd things said."""
+"""Shared by the commands that read log files: their options, the rules file, the progress bar, and notes on stderr."""
 
 import json
 import sys
@@ -26,14 +26,13 @@ from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
 from chalicelib.core.logs.requests import Reason
 from chalicelib.core.rules import RulesError, RuleSet, parse_rules
 from sluice import DEFAULT_RULES
-from sluice.logs import files as reading
-from sluice.logs.file_decoder import Chunk
-from sluice.replay.engine import Look, Options, Result, replay
-from sluice.replay.strips import Seen
+from sluice.logs.files import Chunk, ReadProgress, chunks, find_files, total_bytes
+from sluice.replay.engine import Options, SpooledLog, spooled
+from sluice.replay.strips import LogStats
 
 
-def _moment(text: str) -> int:
-    """Milliseconds since the epoch."""
+def _moment_ms(text: str) -> int:
+    """Parses a time, UTC unless it names a zone, into milliseconds since the epoch."""
     try:
         return int(float(text) * 1000)
     except (ValueError, OverflowError):
@@ -62,10 +61,10 @@ def _network_list(path: Path | None) -> tuple[Network, ...]:
 
 
 def log_options(command: Callable[..., None]) -> Callable[..., None]:
-    """FILES and how to read them; the command takes them as ``files`` and ``options``."""
+    """Adds the FILES argument and the options for reading them; the command receives ``files`` and ``options``."""
 
     @wraps(command)
-    def gathered(
+    def with_options(
         *,
         fields: str,
         trusted_proxy: tuple[str, ...],
@@ -89,7 +88,7 @@ def log_options(command: Callable[..., None]) -> Callable[..., None]:
         )
         command(options=options, **rest)
 
-    wrapped: Callable[..., None] = gathered
+    wrapped: Callable[..., None] = with_options
     for option in reversed(_OPTIONS):
         wrapped = option(wrapped)
     return wrapped
@@ -102,25 +101,29 @@ _OPTIONS: list[Callable[[Callable[..., None]], Callable[..., None]]] = [
         "--fields",
         default=",".join(DEFAULT_FIELDS),
         show_default=True,
-        help="Fields of CloudFront real-time lines, as selected in the log's configuration.",
+        help="Fields of CloudFront real-time logs, in the order of the log's configuration.",
     ),
     click.option(
-        "--trusted-proxy", multiple=True, metavar="NETWORK", help="Proxy whose X-Forwarded-For is believed; repeatable."
+        "--trusted-proxy", multiple=True, metavar="NETWORK", help="Proxy whose X-Forwarded-For to trust; repeatable."
     ),
-    click.option("--allowlist", type=_PATH, help="File with networks that are never blocked, one a line."),
+    click.option("--allowlist", type=_PATH, help="File of networks that are never blocked, one per line."),
     click.option(
         "--sample-rate", type=click.IntRange(1, 100), default=100, help="Percentage of requests that the logs hold."
     ),
-    click.option("--from", "from_", type=_moment, metavar="TIME", help="Leave out requests before; UTC unless said."),
-    click.option("--to", type=_moment, metavar="TIME", help="Leave out requests at this time and later."),
+    click.option(
+        "--from", "from_", type=_moment_ms, metavar="TIME", help="Skip requests before TIME; UTC unless it has a zone."
+    ),
+    click.option("--to", type=_moment_ms, metavar="TIME", help="Skip requests at TIME and later."),
     click.option(
         "--delay",
         type=click.IntRange(0, 3600),
         default=0,
         metavar="SECONDS",
-        help="From an offence until its block is in force.",
+        help="Time from an offence until its block takes effect.",
     ),
-    click.option("--jobs", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes that decode."),
+    click.option(
+        "--jobs", type=click.IntRange(1, 64), default=1, show_default=True, help="Number of decoding processes."
+    ),
 ]
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -130,7 +133,7 @@ rules_option = click.option(
 
 
 def read_rules(path: Path) -> RuleSet:
-    """Raises ClickException with everything that is wrong with the file."""
+    """Reads a rule set. Raises ClickException with every problem in the file."""
     try:
         rules = parse_rules(path.read_text("utf-8"))
     except RulesError as exc:
@@ -138,15 +141,15 @@ def read_rules(path: Path) -> RuleSet:
     except (OSError, UnicodeDecodeError) as exc:
         raise click.ClickException(f"{path}: {exc}") from exc
     if not rules.rules:
-        raise click.ClickException(f"{path}: holds no rule; write [[rule]] with name, limit and window")
+        raise click.ClickException(f"{path}: contains no rules; add [[rule]] with name, limit and window")
     return rules
 
 
 @contextmanager
-def opened(files: Sequence[str]) -> Iterator[tuple[Iterator[Chunk], reading.Progress]]:
-    """The blocks of ``files``, with a progress bar on stderr while they are read.
+def opened(files: Sequence[str]) -> Iterator[tuple[Iterator[Chunk], ReadProgress]]:
+    """Yields the chunks of ``files`` and their progress, and shows a progress bar on stderr meanwhile.
 
-    Raises ClickException for what cannot be read, also while it is.
+    Raises ClickException for files that cannot be read, also while their chunks are being used.
     """
     console = Console(stderr=True)
     columns = (
@@ -156,73 +159,57 @@ def opened(files: Sequence[str]) -> Iterator[tuple[Iterator[Chunk], reading.Prog
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    progress = reading.Progress()
+    progress = ReadProgress()
     try:
-        found = reading.find_files(files)
+        paths = find_files(files)
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-            task = bar.add_task("reading", total=reading.total_bytes(found))
+            task = bar.add_task("reading", total=total_bytes(paths))
 
-            def told() -> Iterator[Chunk]:
-                for block in reading.chunks(found, progress):
+            def shown() -> Iterator[Chunk]:
+                for chunk in chunks(paths, progress):
                     bar.update(task, completed=progress.bytes_read)
-                    yield block
-                bar.update(task, description="judging")
+                    yield chunk
+                bar.update(task, description="evaluating")
 
-            yield told(), progress
+            yield shown(), progress
     except (OSError, ValueError) as exc:
         raise click.ClickException(str(exc)) from exc
 
 
-def run(
-    files: Sequence[str],
-    rule_sets: Sequence[RuleSet],
-    options: Options,
-    *,
-    everyone: bool = False,
-    look: Look = lambda number, ledger: None,  # noqa: ARG005
-) -> list[Result]:
-    """Replays ``files``, and says what was odd about them."""
-    with opened(files) as (blocks, progress):
-        results = replay(blocks, rule_sets, options, everyone=everyone, look=look)
-    note_odd(results[0].seen, progress)
-    return results
+@contextmanager
+def opened_log(
+    files: Sequence[str], rule_sets: Sequence[RuleSet], options: Options, *, everyone: bool = False
+) -> Iterator[SpooledLog]:
+    """Reads ``files`` for ``rule_sets`` and yields the log; prints notes about the files at the end."""
+    with opened(files) as (chunks, progress), spooled(chunks, rule_sets, options, everyone=everyone) as log:
+        yield log
+    print_notes(log.stats, progress)
 
 
-def note_odd(seen: Seen, progress: reading.Progress) -> None:
-    for note in (*progress.notes, *_odd(seen)):
+def print_notes(stats: LogStats, progress: ReadProgress) -> None:
+    """Prints on stderr what is unusual about the files."""
+    for note in (*progress.notes, *_notes(stats)):
         click.echo(f"note: {note}", err=True)
 
 
-def _odd(seen: Seen) -> list[str]:
-    wrong = seen.malformed.total()
-    if not wrong:
-        return [] if seen.requests else ["there is no request in these files"]
-    reasons = ", ".join(f"{number:,} {reason}" for reason, number in seen.malformed.most_common())
-    notes = [f"{wrong:,} lines are no requests ({reasons}); for example {sample}" for sample in seen.samples[:1]]
-    if not seen.requests:
-        notes.append("nothing was recognised; for CloudFront real-time lines name their fields with --fields")
-    elif seen.malformed[Reason.FIELDS] > seen.requests:
-        notes.append("most lines have another number of fields than expected; is --fields right?")
+def _notes(stats: LogStats) -> list[str]:
+    malformed = stats.malformed.total()
+    if not malformed:
+        return [] if stats.requests else ["there are no requests in these files"]
+    reasons = ", ".join(f"{number:,} {reason}" for reason, number in stats.malformed.most_common())
+    notes = [f"{malformed:,} lines are malformed ({reasons}); for example {sample}" for sample in stats.samples[:1]]
+    if not stats.requests:
+        notes.append("no line was recognised; for CloudFront real-time logs, name their fields with --fields")
+    elif stats.malformed[Reason.FIELDS] > stats.requests:
+        notes.append("most lines have an unexpected number of fields; is --fields correct?")
     return notes
 
 
 def plain_table(title: str = "") -> Table:
-    """A table without lines, which leaves room for what it says on a narrow terminal."""
+    """Returns a table without borders, which fits more text on a narrow terminal."""
     return Table(title=title or None, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
 
 
 def print_json(value: Any) -> None:
     json.dump(value, sys.stdout, indent=2)
     click.echo()
-
-
-def utc(ms: float | None, *, day: bool = True) -> str:
-    """A time for people.
-
-    >>> utc(1760000000123), utc(1760000000123, day=False)
-    ('2025-10-09 08:53:20', '08:53:20.123')
-    """
-    if ms is None:
-        return "-"
-    moment = datetime.fromtimestamp(ms / 1000, UTC)
-    return f"{moment:%Y-%m-%d %H:%M:%S}" if day else f"{moment:%H:%M:%S}.{int(ms) % 1000:03d}"

@@ -1,23 +1,35 @@
-"""Times as operators read and write them."""
+"""Times and durations as operators write and read them."""
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 
 from chalicelib.core.durations import ACCEPTED, parse_duration
 
-__all__ = ["Duration", "Moment", "local"]
+__all__ = ["Duration", "Moment", "local", "utc"]
 
 
 def local(epoch_s: float) -> str:
-    """In the desk's own time zone."""
+    """Formats a time in the local time zone."""
     return datetime.fromtimestamp(epoch_s).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
+def utc(ms: float | None, *, date: bool = True) -> str:
+    """Formats milliseconds since the epoch in UTC.
+
+    >>> utc(1760000000123), utc(1760000000123, date=False)
+    ('2025-10-09 08:53:20', '08:53:20.123')
+    """
+    if ms is None:
+        return "-"
+    moment = datetime.fromtimestamp(ms / 1000, UTC)
+    return f"{moment:%Y-%m-%d %H:%M:%S}" if date else f"{moment:%H:%M:%S}.{int(ms) % 1000:03d}"
+
+
 class Duration(click.ParamType[str]):
-    """A duration, kept as it was written."""
+    """A duration, kept as written."""
 
     name = "DURATION"
 
@@ -30,7 +42,7 @@ class Duration(click.ParamType[str]):
 
 
 class Moment(click.ParamType[int]):
-    """Epoch seconds, from a date, a date and time (the desk's zone unless it names one), or epoch seconds."""
+    """Epoch seconds, parsed from a date, a date and time (local unless it names a zone), or epoch seconds."""
 
     name = "TIME"
 

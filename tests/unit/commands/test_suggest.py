@@ -1,8 +1,7 @@
-"""``sluice suggest``: limits between people and machines, and honesty about logs that cannot tell."""
+"""``sluice suggest``: limits between people and machines, and doubts about logs that are too small."""
 
 import json
 from pathlib import Path
-from random import Random
 
 import pytest
 from click.testing import CliRunner
@@ -10,24 +9,7 @@ from click.testing import CliRunner
 from chalicelib.core.rules import parse_rules
 from sluice.cli import main
 from tests.support import replay_logs as logs
-from tests.support.replay_logs import T0, Hit
-from tests.unit.replay.test_verdicts import every
-
-PEOPLE, MACHINES = 1200, 3
-
-
-def site(hours: float = 2) -> list[Hit]:
-    """People load a page of up to 12 objects now and then; machines ask for 30 things a second for a while."""
-    random = Random(5)
-    made = []
-    for number in range(PEOPLE):
-        client = f"198.51.{number // 250}.{number % 250}"
-        for _ in range(2):
-            start = random.uniform(0, hours * 3600)
-            made += every(0.05, start, start + 0.05 * random.randint(3, 12), client)
-    for number in range(MACHINES):
-        made += every(1 / 30, 600 * number, 600 * number + 20, f"192.0.2.{number}")
-    return made
+from tests.support.replay_logs import MACHINES, PEOPLE, T0, Hit, every, site
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +40,13 @@ def test_the_limit_lies_between_people_and_machines(log: Path) -> None:
     assert answer["doubts"] == []
 
 
-def test_crawlers_and_the_allowlist_are_set_apart(log: Path) -> None:
+def test_crawlers_and_allowlisted_clients_are_excluded(log: Path) -> None:
     answer = suggested(str(log), "--window", "10s", "--allowlist", str(log.with_name("allow")))
     assert answer["crawlers"] == [{"client": "203.0.113.9/32", "peaks": [100], "requests": 500}]
     assert answer["allowlisted"] == [{"client": "203.0.113.200/32", "peaks": [500], "requests": 3000}]
 
 
-def test_the_rule_file_counts_and_names_the_machines_alone(log: Path, tmp_path: Path) -> None:
+def test_the_rule_file_counts_and_names_only_the_machines(log: Path, tmp_path: Path) -> None:
     printed = CliRunner().invoke(main, ["suggest", str(log), "--allowlist", str(log.with_name("allow"))])
     rules = parse_rules(printed.stdout)
     assert {rule.action for rule in rules.rules} == {"count"}
@@ -75,7 +57,7 @@ def test_the_rule_file_counts_and_names_the_machines_alone(log: Path, tmp_path: 
     assert not any(client.startswith("198.51.") for client in named)
 
 
-def test_a_log_that_cannot_tell_says_so(tmp_path: Path) -> None:
+def test_a_log_that_is_too_small_raises_doubts(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("".join(logs.combined(hit) + "\n" for hit in every(1, 0, 30)))
     doubts = suggested(str(tmp_path / "log"), "--window", "2s,60s", "--sample-rate", "5")["doubts"]
     assert [str(doubt).split(":")[0] for doubt in doubts] == [  # type: ignore[attr-defined]
@@ -88,7 +70,7 @@ def test_a_log_that_cannot_tell_says_so(tmp_path: Path) -> None:
     ]
 
 
-def test_an_empty_log_suggests_nothing_wild(tmp_path: Path) -> None:
+def test_an_empty_log_gives_valid_rules(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("")
     answer = suggested(str(tmp_path / "log"))
     assert answer["requests"] == 0
@@ -96,5 +78,5 @@ def test_an_empty_log_suggests_nothing_wild(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("window", ["10", "0s", "2h", "10s;60s"])
-def test_a_window_that_cannot_be_is_a_usage_error(window: str) -> None:
+def test_an_invalid_window_is_a_usage_error(window: str) -> None:
     assert CliRunner().invoke(main, ["suggest", "-", "--window", window], input=b"").exit_code == 2

@@ -1,0 +1,310 @@
+"""Breaches: the clients of a log over a rule's limit, and the blocks that would have followed.
+
+``core.windows`` finds offences and ``core.decisions`` decides what follows from them, as in Lambda. Replay evaluates
+every slot when it ends, so an offence is found in the slot that completes it, and its block begins with the next full
+second plus ``delay_s``, the time that detection and publishing are assumed to take. Requests made during a block are in
+the log all the same, and count as they would in Lambda.
+"""
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from heapq import merge
+from typing import NamedTuple
+
+import msgspec
+
+from chalicelib.core.addresses import Network, NetworkSet, PrefixMemo, network_of
+from chalicelib.core.decisions import Outcome, decide
+from chalicelib.core.detections import terms_of
+from chalicelib.core.logs.requests import Source
+from chalicelib.core.rules import Rule, RuleSet
+from chalicelib.core.state import Block, Detection, History, Offender, Past
+from chalicelib.core.tally import Slots, folded
+from chalicelib.core.windows import Window, over_limit, walk_windows
+from sluice.replay.counts import Ledger
+from sluice.replay.rule_sets import every_request, group_prefix
+from sluice.replay.sampling import Sampling
+
+TEN_S = 10
+"""Length in seconds of the intervals in which requests over time are counted."""
+
+AFTER_ALL = 1 << 62
+"""Sorts after every time."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockPeriod:
+    """A block as it would have been; for a rule that only counts, as it would be if the rule blocked."""
+
+    since: int
+    """First second (epoch) in which requests are refused."""
+    until: int
+    """First second in which they no longer are."""
+    offence: int
+    """Number of the offence, from 1."""
+    count: int
+    first_ms: int
+    last_ms: int
+    """The offence: ``count`` requests from ``first_ms`` to ``last_ms``, both inclusive."""
+
+    def contains(self, ms: int) -> bool:
+        """Tests whether a request made at ``ms`` is refused."""
+        return self.since <= ms // 1000 < self.until
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breach:
+    """One client over one rule's limit in one source."""
+
+    rule: Rule
+    client: bytes
+    network: Network
+    source: Source
+    peak: int
+    """Largest count in one window."""
+    peak_first_ms: int
+    peak_last_ms: int
+    first_ms: int
+    """Start of the slot in which the client first exceeded the limit."""
+    requests: int
+    """Requests of the client that the rule counts, in the whole log."""
+    over: int
+    """Requests that exceeded the limit of their window."""
+    allowlisted: bool
+    periods: tuple[BlockPeriod, ...]
+    """In order, without overlaps."""
+    refused_by_ten_s: Slots
+    """Requests of the client, in any scope, made during ``periods``, by epoch second // 10."""
+
+    @property
+    def refused(self) -> int:
+        return sum(self.refused_by_ten_s.values())
+
+
+def crossings(slots: Slots, resolution: int, limit: int) -> Iterator[Window]:
+    """Yields every window of ``resolution`` slots over ``limit`` that ends in an occupied slot, in order.
+
+    >>> list(crossings({10: 2, 11: 1, 19: 1, 20: 1}, resolution=10, limit=3))
+    [Window(count=4, first=10, last=19, since=10)]
+    """
+    order = sorted(slots)
+    numbers = list(map(slots.__getitem__, order))
+    since = rest = 0
+    for (count, first, last), number in zip(walk_windows(order, numbers, resolution), numbers, strict=True):
+        rest += number
+        while rest - numbers[since] > limit:
+            rest -= numbers[since]
+            since += 1
+        if count > limit:
+            yield Window(count, order[first], last, order[since])
+
+
+def peak(slots: Slots, resolution: int) -> int:
+    """Returns the largest count in any window of ``resolution`` slots; there is at least one slot.
+
+    >>> peak({10: 2, 11: 1, 19: 1, 20: 1}, 10)
+    4
+    """
+    order = sorted(slots)
+    if order[-1] - order[0] < resolution:
+        return sum(slots.values())
+    numbers = list(map(slots.__getitem__, order))
+    return max(count for count, _, _ in walk_windows(order, numbers, resolution))
+
+
+class _Case(NamedTuple):
+    """A client over a rule's limit in one source, and its requests."""
+
+    rule: Rule
+    source: Source
+    client: bytes
+    slots: Slots
+    network: Network
+    allowlisted: bool
+
+
+_Crossing = tuple[int, int, Window]
+"""Last millisecond of a window over the limit, number of its case, and the window; orders by time."""
+
+
+class BreachFinder:
+    """Finds the breaches of one rule set."""
+
+    def __init__(self, rules: RuleSet, *, allowlist: NetworkSet, sampling: Sampling, delay_s: int) -> None:
+        self._rules = rules
+        self._allowlist = allowlist
+        self._sampling = sampling
+        self._delay_s = delay_s
+        self._every_request = every_request(rules)
+        self._group = PrefixMemo(*group_prefix(rules))
+        self._detections = {
+            (rule.name, source): Detection(
+                id=f"replay/{rule.name}/{source}",
+                terms=terms_of(rule, rules.version),
+                source=source,
+                offenders=(),
+                detected_ms=0,
+                arrived_ms=0,
+            )
+            for rule in rules.rules
+            for source in Source
+        }
+
+    def find(self, ledger: Ledger) -> list[Breach]:
+        """Returns all breaches in ``ledger``, including those of allowlisted clients."""
+        groups: dict[bytes, list[_Case]] = {}
+        for source in Source:
+            for rule in self._rules.rules:
+                limit = self._sampling.logged(rule.limit)
+                for client, slots in ledger.clients(source, rule, more_than=limit):
+                    if over_limit(slots, slots, rule.resolution, limit) is not None:
+                        network = network_of(client, *rule.prefixes)
+                        case = _Case(rule, source, client, slots, network, self._allowlist.overlaps(network))
+                        groups.setdefault(self._group[client], []).append(case)
+        if not groups:
+            return []
+        members = self._members(ledger, groups)
+        return [breach for name, cases in groups.items() for breach in self._group_breaches(cases, members[name])]
+
+    def _members(self, ledger: Ledger, groups: Iterable[bytes]) -> dict[bytes, list[tuple[bytes, Slots]]]:
+        """Returns all clients of each group, with all their requests by second."""
+        members: dict[bytes, list[tuple[bytes, Slots]]] = {name: [] for name in groups}
+        for source in Source:
+            for client, slots in ledger.clients(source, self._every_request):
+                name = self._group[client]
+                if name in members:
+                    members[name].append((client, folded(slots, 1000 // self._every_request.slot_ms)))
+        return members
+
+    def _group_breaches(self, cases: Sequence[_Case], members: Sequence[tuple[bytes, Slots]]) -> Iterator[Breach]:
+        """Yields the breaches of clients that can share blocks: those in one network of the shortest prefixes."""
+        streams = [self._crossings(number, case) for number, case in enumerate(cases)]
+        all_periods = self._periods(cases, merge(*streams) if len(streams) > 1 else streams[0])
+        for case, periods in zip(cases, all_periods, strict=True):
+            refused = _refused(case, periods, members) if periods else {}
+            yield self._breach(case, tuple(periods), refused)
+
+    def _crossings(self, number: int, case: _Case) -> Iterator[_Crossing]:
+        rule = case.rule
+        for window in crossings(case.slots, rule.resolution, self._sampling.logged(rule.limit)):
+            yield (window.last + 1) * rule.slot_ms - 1, number, window
+
+    def _periods(self, cases: Sequence[_Case], crossings: Iterable[_Crossing]) -> list[list[BlockPeriod]]:
+        """Decides about ``crossings`` in order of time and returns the block periods of each case."""
+        periods: list[list[BlockPeriod]] = [[] for _ in cases]
+        blocks = _Blocks()
+        names = [str(case.network) for case in cases]
+        blocked_by: dict[Network, int] = {}
+        decided_until_ms = [0] * len(cases)
+        for last_ms, number, window in crossings:
+            case = cases[number]
+            since_ms = window.since * case.rule.slot_ms
+            if since_ms < decided_until_ms[number]:
+                continue
+            now = last_ms // 1000 + 1 + self._delay_s
+            blocks.lift_ended(now)
+            block = blocks.in_force.get(case.network)
+            if (block is not None and not case.rule.extend) or (block is None and blocks.cover(case.network)):
+                continue
+            first_ms = window.first * case.rule.slot_ms
+            decision = decide(
+                self._detections[case.rule.name, case.source],
+                Offender(names[number], self._sampling.made(window.count), first_ms, last_ms, since_ms),
+                block=block,
+                history=blocks.histories.get(case.network),
+                allowed=case.allowlisted,
+                now=now,
+            )
+            if decision.block is not None:
+                blocks.in_force[case.network] = decision.block
+                if block is None:
+                    blocked_by[case.network] = number
+            if decision.history is not None:
+                blocks.histories[case.network] = decision.history
+                past = decision.history.rules[case.rule.name]
+                # A block may be extended by requests from another source: its period stays with the case it began in.
+                owner = blocked_by[case.network] if past.outcome == Outcome.EXTENDED else number
+                periods[owner] = _with_period(periods[owner], past, now)
+                if decision.block is None:
+                    # Without a block, nothing else keeps the same requests from being decided about again.
+                    decided_until_ms[number] = past.until * 1000
+        return periods
+
+    def _breach(self, case: _Case, periods: tuple[BlockPeriod, ...], refused_by_ten_s: Slots) -> Breach:
+        rule, slots, made = case.rule, case.slots, self._sampling.made
+        limit, slot_ms = self._sampling.logged(rule.limit), rule.slot_ms
+        first = highest = None
+        over = 0
+        for window in crossings(slots, rule.resolution, limit):
+            first = first or window
+            if highest is None or window.count > highest.count:
+                highest = window
+            over += min(slots[window.last], window.count - limit)
+        assert first is not None
+        assert highest is not None
+        return Breach(
+            rule=rule,
+            client=case.client,
+            network=case.network,
+            source=case.source,
+            peak=made(highest.count),
+            peak_first_ms=highest.first * slot_ms,
+            peak_last_ms=(highest.last + 1) * slot_ms - 1,
+            first_ms=first.last * slot_ms,
+            requests=made(sum(slots.values())),
+            over=made(over),
+            allowlisted=case.allowlisted,
+            periods=periods,
+            refused_by_ten_s={ten: made(number) for ten, number in refused_by_ten_s.items()},
+        )
+
+
+class _Blocks:
+    """Blocks in force and histories, by network."""
+
+    def __init__(self) -> None:
+        self.in_force: dict[Network, Block] = {}
+        self.histories: dict[Network, History] = {}
+
+    def lift_ended(self, now: int) -> None:
+        """Lifts blocks whose time is over, as the sweep does."""
+        for network, block in list(self.in_force.items()):
+            if block.until <= now:
+                del self.in_force[network]
+                history = self.histories.get(network) or History(network=str(network))
+                self.histories[network] = msgspec.structs.replace(history, ended_at=block.until)
+
+    def cover(self, network: Network) -> bool:
+        """Tests whether a block of the network or of a wider one is in force."""
+        return any(
+            network.version == wider.version and network.subnet_of(wider)  # type: ignore[arg-type]
+            for wider in self.in_force
+        )
+
+
+def _with_period(periods: list[BlockPeriod], past: Past, now: int) -> list[BlockPeriod]:
+    """Returns ``periods`` with what a decision at ``now`` adds to them."""
+    if past.outcome == Outcome.EXTENDED:
+        return [*periods[:-1], replace(periods[-1], until=past.until)]
+    if past.outcome in (Outcome.BLOCKED, Outcome.COUNTED) and past.until > now:
+        evidence = past.evidence
+        period = BlockPeriod(now, past.until, past.offence, evidence.count, evidence.first_ms, evidence.last_ms)
+        return [*periods, period]
+    return periods
+
+
+def _refused(case: _Case, periods: Sequence[BlockPeriod], members: Iterable[tuple[bytes, Slots]]) -> Slots:
+    """Returns the requests of the case's network during ``periods``, by tens of seconds."""
+    client = case.client
+    memo = PrefixMemo(*case.rule.prefixes)
+    spans = [(period.since, period.until) for period in periods]
+    refused: Counter[int] = Counter()
+    for member, seconds in members:
+        if len(member) == len(client) and memo[member] == client:
+            for second, number in seconds.items():
+                at = bisect_right(spans, (second, AFTER_ALL)) - 1
+                if at >= 0 and second < spans[at][1]:
+                    refused[second // TEN_S] += number
+    return refused

@@ -1,0 +1,38 @@
+"""Properties of a rule set that replay needs."""
+
+from dataclasses import replace
+
+from chalicelib.core.rules import LARGEST_LIMIT, Rule, RuleSet
+from chalicelib.core.scope import EVERYTHING
+
+EVERY_REQUEST = "every-request"
+
+
+def every_request(rules: RuleSet) -> Rule:
+    """Returns a rule that counts all requests, in slots that divide a second.
+
+    It is one of the set's own rules if possible, so that nothing is counted twice; else one that is never broken.
+    """
+    ipv4 = max((rule.ipv4_prefix for rule in rules.rules), default=32)
+    ipv6 = max((rule.ipv6_prefix for rule in rules.rules), default=64)
+    for rule in rules.rules:
+        if rule.scope == EVERYTHING and rule.prefixes == (ipv4, ipv6) and 1000 % rule.slot_ms == 0:
+            return rule
+    return Rule(name=EVERY_REQUEST, limit=LARGEST_LIMIT, window_s=100, ipv4_prefix=ipv4, ipv6_prefix=ipv6)
+
+
+def with_every_request(rules: RuleSet) -> RuleSet:
+    """Returns ``rules`` with the rule that counts all requests."""
+    rule = every_request(rules)
+    return rules if rule in rules.rules else replace(rules, rules=(*rules.rules, rule))
+
+
+def group_prefix(rules: RuleSet) -> tuple[int, int]:
+    """Returns the shortest prefix lengths of the rules, for IPv4 and IPv6."""
+    ipv4 = min((rule.ipv4_prefix for rule in rules.rules), default=32)
+    return ipv4, min((rule.ipv6_prefix for rule in rules.rules), default=64)
+
+
+def client_prefix(rules: RuleSet) -> tuple[int, int]:
+    """Returns the longest prefix lengths of the rules, for IPv4 and IPv6; there is at least one rule."""
+    return max(rule.ipv4_prefix for rule in rules.rules), max(rule.ipv6_prefix for rule in rules.rules)

@@ -1,0 +1,96 @@
+"""Replay names the offenders that an exact count names, and no others: G1 and G2 over whole files."""
+
+from collections import defaultdict
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from chalicelib.core.rules import RuleSet
+from sluice.analysis.summary import offenders
+from sluice.logs.files import Chunk
+from sluice.replay.engine import Options, replay
+from tests.support import replay_logs as logs
+from tests.support.replay_logs import MILLISECOND_FORMATS, SECOND_FORMATS, T0, Hit, hits, one_rule
+
+
+def named(chunks: list[Chunk], rules: RuleSet) -> dict[str, int]:
+    """Returns the peak of each offender."""
+    (result,) = replay(chunks, [rules], Options())
+    return {str(offender.network): offender.peak for offender in offenders(result)}
+
+
+def check(peaks: dict[str, int], rules: RuleSet, made: list[Hit]) -> None:
+    (rule,) = rules.rules
+    must, may = logs.must_and_may(rule, made)
+    assert must <= peaks.keys() <= may
+    times = defaultdict(list)
+    for hit in made:
+        times[logs.network(rule, hit.client)].append(hit.ms)
+    assert peaks == {client: logs.peak(rule, times[client]) for client in peaks}
+
+
+@pytest.mark.parametrize("name", MILLISECOND_FORMATS)
+@settings(max_examples=60, deadline=None)
+@given(hits, st.integers(0, 5), st.sampled_from(["1s", "2s"]))
+@example([Hit(T0, "192.0.2.1"), Hit(T0 + 1000, "192.0.2.1")], 1, "1s")
+@example([Hit(T0 + 5, "192.0.2.1"), Hit(T0 + 994, "192.0.2.1")], 1, "1s")
+@example([Hit(T0 + 999, "192.0.2.1")], 0, "1s")
+def test_offenders_agree_with_an_exact_count(name: str, made: list[Hit], limit: int, window: str) -> None:
+    line, header = MILLISECOND_FORMATS[name]
+    rules = one_rule(limit, window)
+    check(named([logs.chunk(map(line, made), header)], rules), rules, made)
+
+
+@pytest.mark.parametrize("name", SECOND_FORMATS)
+@settings(max_examples=40, deadline=None)
+@given(hits, st.integers(0, 5))
+def test_offenders_agree_if_times_are_whole_seconds(name: str, made: list[Hit], limit: int) -> None:
+    line, header = SECOND_FORMATS[name]
+    rules = one_rule(limit, "2s")
+    check(
+        named([logs.chunk(map(line, made), header)], rules),
+        rules,
+        [Hit(hit.ms // 1000 * 1000, hit.client) for hit in made],
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(hits, st.data())
+def test_neither_order_nor_cuts_change_anything(made: list[Hit], data: st.DataObject) -> None:
+    rules = one_rule(2)
+    shuffled = data.draw(st.permutations(made))
+    cut = data.draw(st.integers(0, len(made)))
+    in_order = named([logs.chunk(map(logs.realtime, sorted(made, key=lambda hit: hit.ms)))], rules)
+    parts = [logs.chunk(map(logs.realtime, part)) for part in (shuffled[:cut], shuffled[cut:])]
+    assert named(parts, rules) == in_order
+
+
+@settings(max_examples=40, deadline=None)
+@given(hits)
+def test_wider_clients_are_counted_together(made: list[Hit]) -> None:
+    rules = one_rule(2, more="aggregate = { ipv4 = 24, ipv6 = 48 }")
+    check(named([logs.chunk(map(logs.realtime, made))], rules), rules, made)
+
+
+def test_two_requests_exactly_a_window_apart_are_not_in_one_span() -> None:
+    apart = [Hit(T0, "192.0.2.1"), Hit(T0 + 1000, "192.0.2.1")]
+    assert named([logs.chunk(map(logs.realtime, apart))], one_rule(1)) == {}
+
+
+def test_a_limit_of_zero_names_every_client() -> None:
+    assert named([logs.chunk([logs.realtime(Hit(T0, "192.0.2.1"))])], one_rule(0)) == {"192.0.2.1/32": 1}
+
+
+def test_a_scope_counts_only_what_it_matches() -> None:
+    made = [Hit(T0 + n, "192.0.2.1", path="/login" if n % 2 else "/") for n in range(10)]
+    rules = one_rule(4, more='scope = { path_prefix = ["/login"], host = ["www.example.com"], method = ["GET"] }')
+    for line, header in (*MILLISECOND_FORMATS.values(), (logs.standard, logs.STANDARD_HEADER)):
+        assert named([logs.chunk(map(line, made), header)], rules) == {"192.0.2.1/32": 5}, line.__name__
+
+
+def test_each_log_is_counted_by_itself() -> None:
+    made = [Hit(T0 + n, "192.0.2.1") for n in range(3)]
+    chunks = [logs.chunk(map(logs.realtime, made)), logs.chunk(map(logs.waf, made))]
+    assert named(chunks, one_rule(3)) == {}
+    assert named(chunks, one_rule(2)) == {"192.0.2.1/32": 3}
