@@ -1,9 +1,11 @@
 """The allowlist: networks that are never published. What is added lifts the live blocks that it overlaps."""
 
 from itertools import islice
+from typing import Annotated
 
 import msgspec
 
+from chalicelib.admin.answers import at_most
 from chalicelib.admin.blocking import lift
 from chalicelib.admin.changes import Caller, ChangeAnswer, PlannedChange
 from chalicelib.admin.errors import ForceNeeded, Invalid, fault
@@ -24,14 +26,16 @@ PATH = "/v1/allowlist"
 
 class AllowPage(msgspec.Struct, frozen=True, kw_only=True):
     now: int
-    entries: list[Allow]
+    """The server's time. Epoch seconds."""
+    entries: Annotated[list[Allow], at_most(1000)]
     next: str | None
+    """The cursor of the next page; null on the last page."""
 
 
 class AllowChange(ChangeAnswer, frozen=True, kw_only=True):
     entry: Allow
-    lifted: list[str]
-    """Live blocks that overlap the network."""
+    lifted: Annotated[list[str], at_most(MOST_LIFTED_SHOWN)]
+    """Blocks that overlapped the network and were lifted."""
 
 
 def entries(state: StateStore, *, limit: int, cursor: str | None, now: int) -> AllowPage:

@@ -1,28 +1,42 @@
 """Who changed what, when, from where, and the call that undoes it."""
 
+from typing import Annotated
+
 import msgspec
 
+from chalicelib.admin.answers import at_most
 from chalicelib.admin.pagination import page, read_cursor
 from chalicelib.core.state import Audit, Call
 from chalicelib.ports import StateStore
 
 
 class AuditView(msgspec.Struct, frozen=True, kw_only=True):
+    """A change that an operator made."""
+
     id: str
     at_ms: int
+    """Time of the change. Epoch milliseconds."""
     by: str
+    """Name of the token, or ARN."""
     address: str
+    """Address the call came from."""
     request: str
+    """API Gateway's id of the call."""
     action: str
+    """Such as allowlist.put or block.delete."""
     target: str
+    """The network, rule set or control that was changed."""
     detail: str
+    """The change in words."""
     undo: Call | None
 
 
 class AuditPage(msgspec.Struct, frozen=True, kw_only=True):
     now: int
-    records: list[AuditView]
+    """The server's time. Epoch seconds."""
+    records: Annotated[list[AuditView], at_most(200)]
     next: str | None
+    """The cursor of the next page; null on the last page."""
 
 
 def records(state: StateStore, *, limit: int, cursor: str | None, now: int) -> AuditPage:

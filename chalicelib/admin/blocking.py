@@ -2,14 +2,16 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Annotated
 
 import msgspec
 
+from chalicelib.admin.answers import at_most
 from chalicelib.admin.blocks import BlockView, view
 from chalicelib.admin.changes import Caller, ChangeAnswer, PlannedChange
 from chalicelib.admin.errors import Fault, ForceNeeded, Invalid, fault
 from chalicelib.admin.networks import Widest, allowed_now, covering, overlapping, try_network
-from chalicelib.admin.schemas import NewBlock, NewBlocks
+from chalicelib.admin.schemas import MOST_NETWORKS, NewBlock, NewBlocks
 from chalicelib.admin.wording import plural, reason, roughly
 from chalicelib.core.addresses import Network, NetworkSet, parse_network
 from chalicelib.core.durations import format_duration, parse_duration
@@ -25,11 +27,12 @@ MOST_NAMED = 3
 
 
 class BlockChange(ChangeAnswer, frozen=True, kw_only=True):
-    blocks: list[BlockView]
+    blocks: Annotated[list[BlockView], at_most(MOST_NETWORKS)]
 
 
 class UnblockChange(ChangeAnswer, frozen=True, kw_only=True):
-    lifted: list[BlockView]
+    lifted: Annotated[list[BlockView], at_most(MOST_NETWORKS)]
+    """The blocks as they stood."""
 
 
 def block(

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Annotated
 
 import msgspec
 
+from chalicelib.admin.answers import at_most
 from chalicelib.admin.pagination import page, read_cursor
 from chalicelib.admin.schemas import BlocksQuery
 from chalicelib.admin.wording import reason
@@ -18,22 +20,31 @@ class BlockView(msgspec.Struct, frozen=True, kw_only=True):
 
     network: str
     rule: str
+    """Name of the rule, or 'manual'."""
     blocked_at: int
+    """Time of the block. Epoch seconds."""
     until: int
+    """First second at which the block is over. Epoch seconds."""
     offence: int
+    """Number of the offence against the rule, from 1; 0 for a manual block."""
     evidence: Evidence | None
     comment: str
     by: str
+    """The operator who made a manual block."""
     withheld: bool
-    """It overlaps the allowlist and is in no IP set."""
+    """True if the block overlaps the allowlist and is therefore in no IP set."""
     reason: str
+    """The reason in words."""
 
 
 class BlockPage(msgspec.Struct, frozen=True, kw_only=True):
     now: int
+    """The server's time. Epoch seconds."""
     total: int
-    blocks: list[BlockView]
+    """Matching blocks on all pages."""
+    blocks: Annotated[list[BlockView], at_most(1000)]
     next: str | None
+    """The cursor of the next page; null on the last page."""
 
 
 ORDERS: dict[str, Callable[[Block], int]] = {

@@ -33,9 +33,11 @@ class ChangeAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to a change."""
 
     changed: bool
-    """False: everything was so already."""
+    """False if there was nothing to change; then nothing was written."""
     detail: str
+    """The change in words."""
     undo: Call | None = None
+    """The call that undoes the change; null if nothing was changed."""
 
 
 A_co = TypeVar("A_co", bound=ChangeAnswer, covariant=True)

@@ -2,9 +2,11 @@
 busiest clients of all."""
 
 from collections.abc import Iterator
+from typing import Annotated
 
 import msgspec
 
+from chalicelib.admin.answers import LogName, at_most, one_of
 from chalicelib.admin.blocks import BlockView, view
 from chalicelib.admin.errors import NotFound
 from chalicelib.admin.live_counts import LiveCounts
@@ -13,69 +15,96 @@ from chalicelib.admin.wording import evidence, plural, roughly
 from chalicelib.core.addresses import Network, NetworkSet, network_of
 from chalicelib.core.durations import format_duration
 from chalicelib.core.latest_window import busiest
-from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Action, Rule
 from chalicelib.core.state import Allow, Block, Breaker, Evidence, History, Pause
 from chalicelib.ports import StateStore
+
+MOST_ENTRIES_SHOWN = 1000
+"""Allowlist entries in the report of one client."""
 
 
 class Count(msgspec.Struct, frozen=True, kw_only=True):
     """A client's requests in the latest window of a rule."""
 
     rule: str
-    source: Source
+    source: LogName
     network: str
+    """The client as the rule counts it."""
     count: int
+    """Requests in the latest window."""
     limit: int
     window_s: int
     action: Action
 
 
 class PastView(msgspec.Struct, frozen=True, kw_only=True):
+    """A client's last offence against one rule."""
+
     network: str
     rule: str
     offence: int
+    """Number of the offence, from 1."""
     until: int
-    outcome: str
+    """End of the block for it, or the end it would have had. Epoch seconds."""
+    outcome: Annotated[str, one_of("blocked", "extended", "counted", "allowlisted", "stale")]
     evidence: Evidence
 
 
 class ClientReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything known about one client."""
+
     now: int
+    """The server's time. Epoch seconds."""
     network: str
+    """The network that was asked about."""
     blocked: bool
-    """AWS WAF refuses it, or will after the next publish."""
+    """True if AWS WAF blocks it, or will after the next publish."""
     blocks: list[BlockView]
-    allowlist: list[Allow]
+    """Blocks in force that cover it."""
+    allowlist: Annotated[list[Allow], at_most(MOST_ENTRIES_SHOWN)]
+    """Entries that overlap it."""
     history: list[PastView]
+    """The last offence against each rule."""
     lifted_at: int | None
+    """End of its last block. Epoch seconds."""
     counts: list[Count]
     explain: list[str]
+    """All of this in words, one sentence per item."""
 
 
 class Busy(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the busiest clients."""
+
     network: str
     count: int
+    """Requests in the window."""
     blocked_until: int | None
+    """First second at which it is no longer blocked. Epoch seconds."""
     allowlisted: bool
 
 
 class Busiest(msgspec.Struct, frozen=True, kw_only=True):
-    """The busiest clients of one rule and log, in the window from ``from_ms`` (inclusive) to ``to_ms`` (exclusive)."""
+    """The busiest clients under one rule, as counted in one log."""
 
     rule: str
-    source: Source
+    source: LogName
     limit: int
     window_s: int
     action: Action
     from_ms: int
+    """Start of the window, inclusive. Epoch milliseconds."""
     to_ms: int
-    clients: list[Busy]
+    """End of the window, exclusive. Epoch milliseconds."""
+    clients: Annotated[list[Busy], at_most(100)]
+    """Busiest first."""
 
 
 class Top(msgspec.Struct, frozen=True, kw_only=True):
+    """The busiest clients under each rule."""
+
     now: int
-    rules: list[Busiest]
+    """The server's time. Epoch seconds."""
+    rules: Annotated[list[Busiest], at_most(200)]
 
 
 def client(state: StateStore, live: LiveCounts, network: Network, *, sample_rate: int, now_ms: int) -> ClientReport:
@@ -116,7 +145,7 @@ def client(state: StateStore, live: LiveCounts, network: Network, *, sample_rate
         network=str(network),
         blocked=any(not block.withheld for block in views) and not pause.release,
         blocks=views,
-        allowlist=overlapping(allowed, network),
+        allowlist=overlapping(allowed, network)[:MOST_ENTRIES_SHOWN],
         history=history,
         lifted_at=max((of.ended_at for of in histories if of.ended_at), default=None),
         counts=counts,

@@ -1,8 +1,11 @@
 """Why a call is not answered: each refusal names the field, the value and the accepted form."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
+
+from chalicelib.admin.answers import one_of
 
 SHOWN = 100
 """Characters of a rejected value that are shown."""
@@ -14,11 +17,13 @@ MOST_FAULTS = 100
 class Fault(msgspec.Struct, frozen=True, rename={"place": "in"}):
     """What is wrong with one value."""
 
-    place: str
-    """body, query or header."""
+    place: Annotated[str, one_of("body", "query", "header")]
     field: str
+    """Name of the field; 'blocks[3].network' within a list; empty for the whole."""
     value: str
+    """The value, shortened."""
     accepted: str
+    """The accepted form, or what is wrong."""
 
 
 def fault(place: str, field: str, value: object, accepted: str) -> Fault:

@@ -1,55 +1,72 @@
 """Rule sets: the one in force and every one before it. Versions count up; the version is what edits are based on."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
 
+from chalicelib.admin.answers import at_most
 from chalicelib.admin.changes import Caller, ChangeAnswer, PlannedChange
 from chalicelib.admin.errors import MOST_FAULTS, Fault, Invalid, NotFound, StaleVersion, fault
 from chalicelib.admin.pagination import page, read_cursor
-from chalicelib.core.rules import RulesError, RuleSet, parse_rules
+from chalicelib.core.rules import MOST_RULES, RulesError, RuleSet, parse_rules
 from chalicelib.core.rules_diff import RuleDiff, RuleWords, differences, rule_words, summary
 from chalicelib.core.state import ACTIVE, Call, StoredRules
 from chalicelib.ports import Item, Put, StateStore, Write
 
 
 class RuleSetView(msgspec.Struct, frozen=True, kw_only=True):
+    """A version of the rule set."""
+
     version: int
-    """0: none is stored."""
+    """0 if no rule set is stored."""
     active: bool
     text: str
-    rules: list[RuleWords]
+    """The rules as TOML."""
+    rules: Annotated[list[RuleWords], at_most(MOST_RULES)]
     saved_at: int
+    """Time it was saved. Epoch seconds."""
     by: str
     comment: str
     problem: str | None
-    """Why it cannot be used."""
+    """The reason why it cannot be used; null if it can."""
 
 
 class RulesPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """The changes that a rule set would make."""
+
     version: int
-    changes: list[RuleDiff]
+    """The active version, which the rule set was compared with."""
+    changes: Annotated[list[RuleDiff], at_most(2 * MOST_RULES)]
     detail: str
+    """The changes in one sentence."""
 
 
 class RulesAnswer(ChangeAnswer, frozen=True, kw_only=True):
+    """The answer to a change of the rule set."""
+
     version: int
-    changes: list[RuleDiff]
+    """The version that is now active."""
+    changes: Annotated[list[RuleDiff], at_most(2 * MOST_RULES)]
 
 
 class VersionView(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     active: bool
     rules: int
+    """Number of rules."""
     saved_at: int
+    """Time it was saved. Epoch seconds."""
     by: str
     comment: str
 
 
 class VersionPage(msgspec.Struct, frozen=True, kw_only=True):
     now: int
-    versions: list[VersionView]
+    """The server's time. Epoch seconds."""
+    versions: Annotated[list[VersionView], at_most(100)]
     next: str | None
+    """The cursor of the next page; null on the last page."""
 
 
 def rule_set(state: StateStore, version: int | None = None) -> RuleSetView:

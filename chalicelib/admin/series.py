@@ -1,9 +1,11 @@
 """Requests, detections and blocks over time, for charts."""
 
 from collections.abc import Iterable
+from typing import Annotated
 
 import msgspec
 
+from chalicelib.admin.answers import at_most
 from chalicelib.admin.live_counts import ItemSeen, LiveCounts
 from chalicelib.core.state import Block, Detection
 from chalicelib.ports import StateStore
@@ -13,16 +15,23 @@ MOST_DETECTIONS = 500
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
+    """Requests, detections and blocks within one step."""
+
     at: int
+    """Start of the step. Epoch seconds."""
     requests: int
     detections: int
+    """Clients detected over a limit."""
     blocks: int
+    """Blocks made in the step that are still in force."""
 
 
 class Series(msgspec.Struct, frozen=True, kw_only=True):
     now: int
+    """The server's time. Epoch seconds."""
     step_s: int
-    points: list[Point]
+    points: Annotated[list[Point], at_most(900)]
+    """Oldest first; the last step is not over yet."""
 
 
 def read_series(state: StateStore, live: LiveCounts, *, span_s: int, step_s: int, now_ms: int) -> Series:

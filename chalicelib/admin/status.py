@@ -2,9 +2,11 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
 
+from chalicelib.admin.answers import at_most, one_of
 from chalicelib.admin.live_counts import LiveCounts
 from chalicelib.admin.networks import allowed_now
 from chalicelib.admin.rule_sets import rule_set
@@ -27,47 +29,60 @@ class BlocksStatus(msgspec.Struct, frozen=True, kw_only=True):
     ipv4: int
     ipv6: int
     withheld: int
+    """Blocks that overlap the allowlist."""
     overflow: int
-    """No room in the IP sets."""
-    by_rule: list[RuleBlocks]
+    """Blocks that the IP sets have no room for."""
+    by_rule: Annotated[list[RuleBlocks], at_most(MOST_RULES_SHOWN)]
+    """Most blocks first."""
 
 
 class SetsStatus(msgspec.Struct, frozen=True, kw_only=True):
     """All IP sets of one family, once they are published."""
 
-    family: int
+    family: Annotated[int, one_of(4, 6)]
     networks: int
+    """Networks that belong in the IP sets."""
     capacity: int
+    """Networks that fit."""
 
 
 class RulesStatus(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     rules: int
     saved_at: int
+    """Time it was saved. Epoch seconds."""
     by: str
     problem: str | None
 
 
 class SweepStatus(msgspec.Struct, frozen=True, kw_only=True):
     at: int
+    """Time of the last sweep. Epoch seconds."""
     age_s: int
 
 
 class IngestStatus(msgspec.Struct, frozen=True, kw_only=True):
     requests_per_second: float = 0.0
+    """Average over the last minute."""
     lag_ms: int | None = None
+    """Age of the newest request when it was counted, on the slowest shard of the last minute."""
     counted_at: int | None = None
+    """Time at which requests were last counted. Epoch seconds."""
     shards: int = 0
+    """Shards that counted requests within the last minute."""
     problem: str | None = None
+    """The reason why the counts cannot be read; null if they can."""
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     now: int
+    """The server's time. Epoch seconds."""
     pause: Pause
     breaker: Breaker
     blocks: BlocksStatus
-    ip_sets: list[SetsStatus]
+    ip_sets: Annotated[list[SetsStatus], at_most(2)]
     allowlist: int
+    """Entries in force."""
     rules: RulesStatus
     sweep: SweepStatus | None
     ingest: IngestStatus
