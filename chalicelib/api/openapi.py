@@ -32,9 +32,10 @@ INFO = {
     "summary": "See why a client is blocked, undo it within seconds, protect your own addresses, change rules, pause.",
     "description": (
         "Times are epoch seconds, or epoch milliseconds if their name ends in _ms. Networks are sent in query strings "
-        "and bodies. Errors are problem documents (RFC 9457) of the types listed with each status; API Gateway answers "
-        'its own errors with {"message"}. Every change answers with the call that undoes it, which the audit keeps as '
-        "well. x-role is the least role that a call requires."
+        "and bodies, without host bits. A single address may omit its prefix, which answers always carry; IPv4-mapped "
+        "IPv6 is IPv4. Errors are problem documents (RFC 9457) of the types listed with each status; API Gateway's own "
+        'errors come as {"message"}. Every change answers with the call that undoes it, which the audit keeps as well. '
+        "x-role is the least role that a call requires."
     ),
 }
 SERVER = {
@@ -104,7 +105,7 @@ def document(admin_auth: str) -> Json:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, schemas, responses)
     for query in {operation.query for operation in OPERATIONS} - set(_bodies()):
         del schemas[query.__name__]
-    return {
+    described: Json = {
         "openapi": "3.1.0",
         "info": INFO,
         "servers": [SERVER],
@@ -118,6 +119,8 @@ def document(admin_auth: str) -> Json:
             "parameters": PARAMETERS,
         },
     }
+    # Examples are structs until here.
+    return dict(msgspec.json.decode(msgspec.json.encode(described)))
 
 
 def _operation(operation: Operation, schemas: Mapping[str, Json], responses: dict[str, Json]) -> Json:
@@ -134,7 +137,7 @@ def _operation(operation: Operation, schemas: Mapping[str, Json], responses: dic
     if operation.role is None:
         entry["security"] = []
     else:
-        entry["x-role"] = operation.role.value
+        entry["x-role"] = operation.role
     parameters = list(_parameters(operation, schemas[operation.query.__name__]))
     if parameters:
         entry["parameters"] = parameters
@@ -156,10 +159,11 @@ def _operation(operation: Operation, schemas: Mapping[str, Json], responses: dic
 
 def _parameters(operation: Operation, query: Json) -> Iterator[Json]:
     for name, values in operation.path_values.items():
-        yield {"name": name, "in": "path", "required": True, "schema": {"type": "string", "enum": list(values)}}
-    for name, schema in query["properties"].items():
-        options = [option for option in schema.get("anyOf", ()) if option != {"type": "null"}]
-        bare = {key: value for key, value in schema.items() if key != "anyOf" and (key, value) != ("default", None)}
+        schema = {"type": "string", "enum": list(values)}
+        yield {"name": name, "in": "path", "required": True, "description": f"The {name}.", "schema": schema}
+    for name, field in query["properties"].items():
+        options = [option for option in field.get("anyOf", ()) if option != {"type": "null"}]
+        bare = {key: value for key, value in field.items() if key != "anyOf" and (key, value) != ("default", None)}
         bare = {**bare, **options[0]} if options else bare
         parameter = {
             "name": name,
@@ -186,7 +190,7 @@ def _success(operation: Operation) -> Json:
         else:
             content[media_type] = {"schema": _ref("schemas", answer.__name__)}
             if answer in EXAMPLES:
-                content[media_type]["example"] = msgspec.to_builtins(EXAMPLES[answer])
+                content[media_type]["example"] = EXAMPLES[answer]
     headers: Json = {"ETag": ETAG_HEADER} if operation.etag else {}
     if operation.idempotent:
         headers["Idempotency-Replayed"] = REPLAYED_HEADER
@@ -198,7 +202,7 @@ def _failure(status: int, kinds: Iterable[ProblemType]) -> Json:
     lines, content = [], {}
     for kind in kinds:
         lines.append(f"{problems.URN}{kind.slug}: {kind.occurs}")
-        example = msgspec.to_builtins(kind.document(kind.example, kind.faults))
+        example: object = kind.document(kind.example, kind.faults)
         content[problems.MEDIA_TYPE] = {"schema": _ref("schemas", "Problem"), "example": example}
     if status in GATEWAY_ERRORS:
         lines.append("Or API Gateway rejected the call.")
@@ -235,7 +239,7 @@ def _schemas(types: Iterable[Any]) -> dict[str, Json]:
             for inner in schema["properties"].values():
                 inner.pop("default", None)
         if cls in EXAMPLES and issubclass(cls, Form):
-            schema["examples"] = [msgspec.to_builtins(EXAMPLES[cls])]
+            schema["examples"] = [EXAMPLES[cls]]
         _tidy(schema, answer=not issubclass(cls, Form))
     return dict(schemas)
 

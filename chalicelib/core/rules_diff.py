@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -11,8 +11,8 @@ from chalicelib.core.rules import Action, Escalation, Rule, RuleSet
 
 
 class Aggregate(msgspec.Struct, frozen=True):
-    ipv4: int
-    ipv6: int
+    ipv4: Annotated[int, msgspec.Meta(extra_json_schema={"maximum": 32})]
+    ipv6: Annotated[int, msgspec.Meta(extra_json_schema={"maximum": 128})]
 
 
 class EscalateWords(msgspec.Struct, frozen=True):
@@ -26,14 +26,18 @@ class RuleWords(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     limit: int
+    """Requests allowed within one window; the next one is over."""
     window: str
     action: Action
     block_for: str
     resolution: int
+    """Slots per window."""
     aggregate: Aggregate
     scope: dict[str, list[str]]
+    """Each field with its alternatives; empty if every request counts."""
     escalate: EscalateWords | None
     extend: bool
+    """Whether requests made while blocked prolong the block."""
 
 
 class DiffKind(StrEnum):
@@ -46,6 +50,7 @@ class RuleDiff(msgspec.Struct, frozen=True):
     rule: str
     change: DiffKind
     words: list[str]
+    """What changes, one sentence per item."""
 
 
 def rule_words(rule: Rule) -> RuleWords:

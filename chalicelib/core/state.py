@@ -1,6 +1,6 @@
 """The records of the state table, by kind, and their JSON form. Times are epoch seconds, or end in ``_ms``."""
 
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import msgspec
 
@@ -63,12 +63,15 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
     rule: str
     count: int
+    """Requests in the window."""
     limit: int
     window_s: int
     first_ms: int
+    """Time of the window's first request. Epoch milliseconds."""
     last_ms: int
-    source: str
-    """The log the requests were read from."""
+    """Time of the window's last request. Epoch milliseconds."""
+    source: Annotated[str, msgspec.Meta(extra_json_schema={"enum": ["cloudfront", "waf"]})]
+    """The log that the requests were read from."""
     detection: str
     """Id of the detection: shard's log, offset and rule."""
     arrived_ms: int
@@ -130,7 +133,9 @@ class Allow(StateRecord, frozen=True, kw_only=True):
     comment: str = ""
     by: str = ""
     added_at: int = 0
+    """Time it was added. Epoch seconds."""
     expires_at: int | None = None
+    """First second at which it is no longer in force. Epoch seconds."""
 
     def network_value(self) -> Network:
         return parse_network(self.network)
@@ -160,8 +165,9 @@ class Pause(StateRecord, frozen=True, kw_only=True):
     id: ClassVar[str] = "pause"
     paused: bool = False
     release: bool = False
-    """Paused, and the IP sets emptied as well."""
+    """True: the IP sets are emptied as well."""
     at: int = 0
+    """Time of the last pause or resume; 0: never. Epoch seconds."""
     by: str = ""
 
 
@@ -171,12 +177,15 @@ class Breaker(StateRecord, frozen=True, kw_only=True):
     kind: ClassVar[str] = "control"
     id: ClassVar[str] = "breaker"
     open: bool = False
+    """True: nothing new is blocked until it is reset."""
     at: int = 0
+    """Time at which it opened or was reset; 0: never. Epoch seconds."""
     would_block: int = 0
     """New blocks within a minute that opened it."""
     ignore_until: int = 0
-    """Set by a reset: an operator has looked, and it stays closed until then."""
+    """Set by a reset: an operator has looked, and it stays closed until then. Epoch seconds."""
     by: str = ""
+    """The operator who reset it."""
 
 
 class Heartbeat(StateRecord, frozen=True, kw_only=True):
@@ -193,12 +202,15 @@ class Heartbeat(StateRecord, frozen=True, kw_only=True):
 class Call(msgspec.Struct, frozen=True, kw_only=True):
     """A call of the admin API, ready to be made."""
 
-    method: str
+    method: Annotated[str, msgspec.Meta(extra_json_schema={"enum": ["PUT", "POST", "DELETE"]})]
     path: str
+    """Below the address of the API, such as /v1/blocks."""
     query: dict[str, list[str]] = {}
+    """Each parameter with its values."""
     headers: dict[str, str] = {}
     """Besides Authorization."""
     body: dict[str, Any] | None = None
+    """JSON body; null if there is none."""
 
 
 class Audit(StateRecord, frozen=True, kw_only=True):

@@ -61,6 +61,25 @@ def test_the_examples_are_examples():
         Draft202012Validator({**schema, "components": DOCUMENT["components"]}).validate(example)
 
 
+def test_the_document_of_a_deployment_names_its_authentication():
+    assert list(document("token")["components"]["securitySchemes"]) == ["bearer"]
+    assert list(document("iam")["components"]["securitySchemes"]) == ["sigv4"]
+    assert document("iam")["paths"] == DOCUMENT["paths"]
+
+
+def test_the_served_document_is_the_generated_one(desk):
+    assert desk.call("GET", "/openapi.json", by=None).json == DOCUMENT
+
+
+def test_every_field_of_the_answers_is_required_and_no_other_is_allowed():
+    schemas = DOCUMENT["components"]["schemas"]
+    inputs = {name for name in schemas if "examples" in schemas[name]}
+    for name, schema in schemas.items():
+        if "properties" in schema and name not in inputs | {"Problem", "GatewayMessage"}:
+            assert schema["required"] == list(schema["properties"]), name
+            assert schema["additionalProperties"] is False, name
+
+
 @pytest.fixture
 def address(desk) -> Iterator[str]:
     desk.attack("203.0.113.9")
