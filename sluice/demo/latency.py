@@ -16,7 +16,7 @@ from chalicelib.core.state import Block
 KEPT_S = 120
 """Seconds that records are kept beyond the longest window, for blocks not published yet."""
 
-Offence = tuple[str, str]
+_Offence = tuple[str, str]
 """Rule and network of a block."""
 
 
@@ -47,7 +47,7 @@ class Latency:
         self._rules = {rule.name: rule for rule in rules}
         self._prefixes = {rule.name: PrefixMemo(*rule.prefixes) for rule in rules}
         self._arrivals: deque[tuple[float, bytes]] = deque()
-        self._measured: set[Offence] = set()
+        self._measured: set[_Offence] = set()
         self.seconds: list[float] = []
 
     def arrived(self, moment: float, record: bytes) -> None:
@@ -56,7 +56,7 @@ class Latency:
 
     def settle(self, blocks: Iterable[Block], updates: Sequence[tuple[float, str, frozenset[str]]]) -> None:
         """Measures ``blocks`` against the IP set ``updates`` (time, name, addresses) and discards old records."""
-        published: dict[Offence, float | None] = {}
+        published: dict[_Offence, float | None] = {}
         for block in blocks:
             offence = (block.rule, block.network)
             if block.rule in self._rules and offence not in self._measured:
@@ -72,11 +72,11 @@ class Latency:
         while self._arrivals and self._arrivals[0][0] < self._arrivals[-1][0] - longest - KEPT_S:
             self._arrivals.popleft()
 
-    def _readable_at(self, offences: Collection[Offence]) -> dict[Offence, float]:
+    def _readable_at(self, offences: Collection[_Offence]) -> dict[_Offence, float]:
         """Returns when the record that exceeded the limit became readable, for each offence."""
         by_client = {(rule, parse_network(name).network_address.packed): (rule, name) for rule, name in offences}
         rules = {self._rules[rule] for rule, _ in offences}
-        requests_of: dict[Offence, list[tuple[int, float]]] = {}
+        requests_of: dict[_Offence, list[tuple[int, float]]] = {}
         for moment, record in self._arrivals:
             for requests in self._decoder.decode([record]).requests:
                 for rule in rules:

@@ -1,1 +1,1 @@
-"""The local cloud: everything Sluice needs of AWS, in one process, as strict as the real thing where that matters."""
+"""The local cloud: all that Sluice needs of AWS, in one process, as strict as AWS where that matters."""

@@ -1,8 +1,8 @@
-"""An HTTP server on 127.0.0.1 that does to a request what API Gateway does, and calls the deployed Chalice app.
+"""An HTTP server on 127.0.0.1 that handles requests as API Gateway does and calls the Chalice app.
 
-Chalice's own local server waits 40 ms in every kept connection and leaves ``%2F`` in paths undecoded. This one runs
-the built-in authorizer, refuses what API Gateway refuses, in its words, and calls the app one request at a time, as
-Lambda calls a container.
+Chalice's own local server delays requests on kept connections by 40 ms and does not decode ``%2F`` in paths. This one
+runs the app's authorizer, rejects what API Gateway rejects, with the same messages, and calls the app with one request
+at a time, as Lambda calls a container.
 """
 
 import json
@@ -19,16 +19,19 @@ from chalice.app import Chalice, ChaliceAuthorizer, RouteEntry
 
 HOST = "127.0.0.1"
 LARGEST_PAYLOAD = 10 << 20
-"""API Gateway's bound."""
+"""Bytes of the largest body that API Gateway accepts."""
 
 STAGE_ARN = "arn:aws:execute-api:us-east-1:000000000000:local/api"
 MISSING = "Missing Authentication Token"
-"""What API Gateway says, with 403, of a path or method that is not there."""
+"""API Gateway's message, with status 403, for a path or method that does not exist."""
 
 IDLE_S = 60
+"""Seconds after which an idle connection is closed."""
 
 
-class Answer(NamedTuple):
+class HttpAnswer(NamedTuple):
+    """An HTTP response."""
+
     status: int
     headers: Mapping[str, str]
     body: bytes
@@ -43,25 +46,28 @@ class Gateway:
         container: Callable[[], AbstractContextManager[None]],
         lock: AbstractContextManager[object] | None = None,
     ) -> None:
-        """``container``: what the app is called inside, such as ``lambda: running_in(services)``.
+        """``container`` returns the context the app is called in, such as ``running_in(services)``.
 
-        ``lock`` keeps requests apart from whatever else runs in that container.
+        ``lock`` is held during each request; pass one to share the container with other callers.
         """
         self._app = app
         self._container = container
         self._lock = lock or threading.Lock()
         self._routes = {tuple(path.split("/")): (path, methods) for path, methods in app.routes.items()}
 
-    def answer(self, method: str, target: str, headers: Mapping[str, str], body: bytes, source: str) -> Answer:
-        """``headers`` by lower-case name; ``target``: path and query as they came; ``source``: the caller's address."""
+    def answer(self, method: str, target: str, headers: Mapping[str, str], body: bytes, source: str) -> HttpAnswer:
+        """Returns the answer to a request.
+
+        ``headers``: by lower-case name. ``target``: path and query, still encoded. ``source``: the caller's address.
+        """
         url = urlsplit(target)
-        found = self._find(url.path)
-        if found is None:
-            return _says(403, MISSING)
-        path, entries, captured = found
+        match = self._find(url.path)
+        if match is None:
+            return _message(403, MISSING)
+        path, entries, captured = match
         entry = entries.get(method)
         if entry is None:
-            return self._preflight(entries) if method == "OPTIONS" else _says(403, MISSING)
+            return self._preflight(entries) if method == "OPTIONS" else _message(403, MISSING)
         query: dict[str, list[str]] = {}
         for name, value in parse_qsl(url.query, keep_blank_values=True, encoding="utf-8", errors="replace"):
             query.setdefault(name, []).append(value)
@@ -88,49 +94,50 @@ class Gateway:
         }
         with self._lock, self._container():
             refused = self._authorize(entry, event)
-            return refused or _answer(self._app(event, None))
+            return refused or _http_answer(self._app(event, None))
 
     def _find(self, path: str) -> tuple[str, Mapping[str, RouteEntry], dict[str, str]] | None:
-        """The route, its methods, and the path's parameters. A slash at the end means nothing to API Gateway."""
+        """Returns the route, its methods and the path's parameters. API Gateway ignores a slash at the end."""
         parts = tuple((path.rstrip("/") or "/").split("/"))
         exact = self._routes.get(parts)
         if exact is not None:
             return (*exact, {})
         for pattern, (route, entries) in self._routes.items():
             pairs = list(zip(pattern, parts, strict=False))
-            if len(pattern) == len(parts) and all(want == have or _names(want) for want, have in pairs):
-                return route, entries, {want[1:-1]: unquote(have) for want, have in pairs if _names(want)}
+            if len(pattern) == len(parts) and all(part == given or _is_parameter(part) for part, given in pairs):
+                captured = {part[1:-1]: unquote(given) for part, given in pairs if _is_parameter(part)}
+                return route, entries, captured
         return None
 
-    def _authorize(self, entry: RouteEntry, event: dict[str, Any]) -> Answer | None:
-        """None lets the call through, with what the authorizer said of the caller in its context."""
+    def _authorize(self, entry: RouteEntry, event: dict[str, Any]) -> HttpAnswer | None:
+        """Returns the refusal, or None after adding the authorizer's context to the event."""
         authorizer: object = entry.authorizer
         if authorizer is None:
             return None
         if not isinstance(authorizer, ChaliceAuthorizer):
-            return _says(403, MISSING)  # Signatures are IAM's to check, and there is no IAM here.
+            return _message(403, MISSING)  # IAM would check a signature, and there is no IAM here.
         header = event["headers"].get("authorization")
         if not header:
-            return _says(401, "Unauthorized")
+            return _message(401, "Unauthorized")
         arn = f"{STAGE_ARN}/{event['httpMethod']}{event['path']}"
-        asked = {"type": "TOKEN", "authorizationToken": header, "methodArn": arn}
+        request = {"type": "TOKEN", "authorizationToken": header, "methodArn": arn}
         try:
-            said = authorizer(asked, {})
-        except Exception as exc:  # noqa: BLE001 - whatever the function raises, the gateway answers
-            return _says(401, "Unauthorized") if str(exc) == "Unauthorized" else _says(500, None)
-        event["requestContext"]["authorizer"] = {**said["context"], "principalId": said["principalId"]}
+            identity = authorizer(request, {})
+        except Exception as exc:  # noqa: BLE001 - the gateway answers whatever the function raises
+            return _message(401, "Unauthorized") if str(exc) == "Unauthorized" else _message(500, None)
+        event["requestContext"]["authorizer"] = {**identity["context"], "principalId": identity["principalId"]}
         return None
 
-    def _preflight(self, entries: Mapping[str, RouteEntry]) -> Answer:
+    def _preflight(self, entries: Mapping[str, RouteEntry]) -> HttpAnswer:
         cors = next((entry.cors for entry in entries.values() if entry.cors), None)
         if cors is None:
-            return _says(403, MISSING)
+            return _message(403, MISSING)
         allowed = {"Access-Control-Allow-Methods": ",".join((*sorted(entries), "OPTIONS"))}
-        return Answer(200, {**cors.get_access_control_headers(), **allowed}, b"")
+        return HttpAnswer(200, {**cors.get_access_control_headers(), **allowed}, b"")
 
 
 def serve(gateway: Gateway, port: int = 0) -> ThreadingHTTPServer:
-    """A server that listens on 127.0.0.1 only; the caller runs ``serve_forever``. Port 0 picks a free one."""
+    """Returns a server that listens on 127.0.0.1 only; the caller runs ``serve_forever``. Port 0 picks a free port."""
 
     class Handler(_Handler):
         pass
@@ -143,7 +150,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A caller that has gone away is nobody's error."""
+        """Ignores callers that have disconnected."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
@@ -155,16 +162,16 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = IDLE_S
     disable_nagle_algorithm = True
     wbufsize = -1
-    """Buffered: head and body leave in one packet."""
+    """Buffers writes, so that head and body leave in one packet."""
 
     def __getattr__(self, name: str) -> Callable[[], None]:
-        if name.startswith("do_"):  # every method is the gateway's to judge
+        if name.startswith("do_"):  # the gateway answers every method
             return self._serve
         raise AttributeError(name)
 
     def _serve(self) -> None:
         body = self._body()
-        if isinstance(body, Answer):
+        if isinstance(body, HttpAnswer):
             self.close_connection = True
             answer = body
         else:
@@ -181,31 +188,31 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(answer.body)
 
-    def _body(self) -> bytes | Answer:
+    def _body(self) -> bytes | HttpAnswer:
         if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
-            return _says(411, "Length Required")
+            return _message(411, "Length Required")
         try:
             length = int(self.headers.get("Content-Length", "0"))
         except ValueError:
             length = -1
         if length < 0:
-            return _says(400, "Bad Request")
+            return _message(400, "Bad Request")
         if length > LARGEST_PAYLOAD:
-            return _says(413, "Request Too Long")
+            return _message(413, "Request Too Long")
         return self.rfile.read(length)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Silent: a line a request would drown what the local cloud says."""
+        """Logs nothing: a line per request would drown the local cloud's own output."""
 
 
-def _names(part: str) -> bool:
+def _is_parameter(part: str) -> bool:
     return part.startswith("{") and part.endswith("}")
 
 
-def _says(status: int, message: str | None) -> Answer:
-    return Answer(status, {"Content-Type": "application/json"}, json.dumps({"message": message}).encode())
+def _message(status: int, message: str | None) -> HttpAnswer:
+    return HttpAnswer(status, {"Content-Type": "application/json"}, json.dumps({"message": message}).encode())
 
 
-def _answer(response: Mapping[str, Any]) -> Answer:
+def _http_answer(response: Mapping[str, Any]) -> HttpAnswer:
     headers = {name: str(value) for name, value in response["headers"].items()}
-    return Answer(response["statusCode"], headers, response["body"].encode())
+    return HttpAnswer(response["statusCode"], headers, response["body"].encode())

@@ -1,7 +1,7 @@
-"""The local cloud's time: an event loop in one thread, on a clock that runs with the wall's or jumps.
+"""The local cloud's time: an event loop in one thread, on a clock that follows the wall clock or jumps.
 
-Tasks are greenlets, so a handler that sleeps (the publisher keeps its updates apart) lets the others go on, as
-Lambda's containers would. With a simulated clock the order of everything follows from the times alone.
+Tasks are greenlets: while a handler sleeps, as the publisher does between updates, the others continue, as they would
+in separate containers on Lambda. With a simulated clock, times alone determine the order of events.
 """
 
 import time
@@ -14,14 +14,16 @@ from greenlet import getcurrent, greenlet
 
 
 class Clock(Protocol):
+    """A clock of the loop."""
+
     def now(self) -> float:
-        """Epoch seconds."""
+        """Returns epoch seconds."""
 
     def wait_until(self, moment: float) -> None: ...
 
 
 class SimulatedClock:
-    """Stands still while work is done and jumps to the next event."""
+    """A clock that stands still during work and jumps to the next event."""
 
     def __init__(self, start: float) -> None:
         self._now = start
@@ -34,7 +36,7 @@ class SimulatedClock:
 
 
 class WallClock:
-    """Runs from ``start``, ``speed`` times as fast as the wall's clock: the time that work takes counts."""
+    """A clock that runs from ``start``, ``speed`` times as fast as the wall clock: the time that work takes counts."""
 
     def __init__(self, start: float, speed: float = 1.0) -> None:
         self._start = start
@@ -51,6 +53,8 @@ class WallClock:
 
 
 class Loop:
+    """An event loop whose tasks run one at a time."""
+
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self._events: list[tuple[float, int, Callable[[], object]]] = []
@@ -63,7 +67,7 @@ class Loop:
         heappush(self._events, (moment, next(self._numbers), lambda: self._switch(task)))
 
     def every(self, interval: float, call: Callable[[], object], *, first: float) -> None:
-        """Calls ``call`` at ``first`` and then again and again, never twice at the same time."""
+        """Calls ``call`` at ``first`` and then every ``interval`` seconds, never while the previous call runs."""
 
         def run() -> None:
             call()
@@ -72,13 +76,13 @@ class Loop:
         self.at(first, run)
 
     def sleep(self, seconds: float) -> None:
-        """Lets others run for ``seconds``; to be called from a task."""
+        """Lets other tasks run for ``seconds``. For tasks only."""
         task = getcurrent()
         heappush(self._events, (self.clock.now() + seconds, next(self._numbers), lambda: self._switch(task)))
         self._hub.switch()
 
     def run(self, until: float) -> None:
-        """Runs all events up to ``until`` (inclusive) and returns at that time. What a task raises is raised here."""
+        """Runs all events up to ``until`` (inclusive) and returns at that time. Raises what a task raises."""
         self._hub = getcurrent()
         while self._events and self._events[0][0] <= until:
             moment, _, event = heappop(self._events)
@@ -92,7 +96,7 @@ class Loop:
 
 
 def tick(first: float, interval: float, now: float) -> float:
-    """The next of ``first``, ``first + interval``, ... that is after ``now``.
+    """Returns the first of ``first``, ``first + interval``, ... that is after ``now``.
 
     >>> tick(0.25, 1.0, 3.5), tick(0.25, 1.0, 3.25)
     (4.25, 4.25)
@@ -101,13 +105,13 @@ def tick(first: float, interval: float, now: float) -> float:
 
 
 class Bell:
-    """Calls somebody at the next tick after it is rung; who is never rung is never called.
+    """A poll that is made only after a ring, at the next tick.
 
-    What polls an idle source a million times a day costs a simulation its speed, and changes nothing.
+    Polling an idle source a million times per day would slow a simulation down and change nothing.
     """
 
     def __init__(self, loop: Loop, interval: float, call: Callable[[], bool], *, first: float) -> None:
-        """``call`` says whether it is to be called again at the next tick."""
+        """``call`` returns whether to call it again at the next tick."""
         self._loop = loop
         self._interval = interval
         self._first = first
@@ -115,7 +119,7 @@ class Bell:
         self._rung = self._busy = False
 
     def ring(self) -> None:
-        """Also heard while the last call is still running: then it is answered after that."""
+        """Requests a call. A ring during a call causes another one after it."""
         if not self._rung and not self._busy:
             self._loop.at(tick(self._first, self._interval, self._loop.clock.now()), self._answer)
         self._rung = True

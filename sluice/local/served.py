@@ -18,7 +18,7 @@ from chalicelib import handlers
 from chalicelib.bootstrap import compose, running_in
 from chalicelib.core.tokens import SECRET_BYTES, Role, Token, issue
 from sluice.local.cloud import LocalCloud
-from sluice.local.gateway import HOST, Answer, Gateway, serve
+from sluice.local.gateway import HOST, Gateway, HttpAnswer, serve
 
 T = TypeVar("T")
 
@@ -82,7 +82,7 @@ class ServedGateway(Gateway):
         super().__init__(handlers.app, container)
         self._clock = clock
 
-    def answer(self, method: str, target: str, headers: Mapping[str, str], body: bytes, source: str) -> Answer:
+    def answer(self, method: str, target: str, headers: Mapping[str, str], body: bytes, source: str) -> HttpAnswer:
         answer_here = super().answer
         return self._clock.hand_over(lambda: answer_here(method, target, headers, body, source))
 

@@ -1,7 +1,8 @@
 """A stand-in for AWS WAF's IP sets, as strict as the real ones.
 
-It answers the calls of boto3's ``wafv2`` client that Sluice makes, with the real errors: CIDR form, family, ``/0``,
-host bits, 10,000 addresses, lock tokens, one update and five reads a second. Sources: AWS WAF quotas; UpdateIPSet.
+It answers those calls of boto3's ``wafv2`` client that Sluice makes, and raises the real errors: CIDR form, family,
+``/0``, host bits, 10,000 addresses, lock tokens, one update and five reads per second. Sources: the AWS WAF quotas and
+the API reference of UpdateIPSet.
 """
 
 from collections import deque
@@ -17,10 +18,10 @@ from botocore.exceptions import ClientError
 from chalicelib.core.addresses import Network
 from chalicelib.core.ipsets import CAPACITY
 
-UPDATES_A_SECOND = 1
-READS_A_SECOND = 5
+UPDATES_PER_SECOND = 1
+READS_PER_SECOND = 5
 SDK_TRIES = 3
-"""How often boto3's client sends a throttled read by itself; updates are set to be sent once."""
+"""Times boto3's client sends a throttled read by itself; updates are configured to be sent once."""
 
 
 @dataclass(slots=True)
@@ -33,7 +34,7 @@ class _Set:
 
 
 class WafStandIn:
-    """``create_ip_set``, ``get_ip_set``, ``update_ip_set``, ``list_ip_sets`` and ``delete_ip_set``."""
+    """A stand-in for the client's methods on IP sets: create, get, update, list and delete."""
 
     def __init__(self, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
         self._clock = clock
@@ -49,7 +50,7 @@ class WafStandIn:
         self, *, Name: str, Scope: str, IPAddressVersion: str, Addresses: Sequence[str], Description: str = ""
     ) -> dict[str, Any]:
         del Scope
-        if any(held.name == Name for held in self._sets.values()):
+        if any(ip_set.name == Name for ip_set in self._sets.values()):
             raise _error("CreateIPSet", "WAFDuplicateItemException", f"an IP set {Name} exists")
         _check("CreateIPSet", IPAddressVersion, Addresses)
         id = str(UUID(int=0x51 << 120 | next(self._numbers)))
@@ -58,32 +59,32 @@ class WafStandIn:
 
     def get_ip_set(self, *, Name: str, Scope: str, Id: str) -> dict[str, Any]:
         del Scope
-        self._spend("GetIPSet", "read", READS_A_SECOND)
-        held = self._find("GetIPSet", Name, Id)
-        ip_set = {"Name": held.name, "Id": Id, "IPAddressVersion": held.family, "Addresses": list(held.addresses)}
-        if held.description:
-            ip_set["Description"] = held.description
-        return {"IPSet": ip_set, "LockToken": self._token(Id)}
+        self._spend("GetIPSet", "read", READS_PER_SECOND)
+        ip_set = self._find("GetIPSet", Name, Id)
+        answer = {"Name": Name, "Id": Id, "IPAddressVersion": ip_set.family, "Addresses": list(ip_set.addresses)}
+        if ip_set.description:
+            answer["Description"] = ip_set.description
+        return {"IPSet": answer, "LockToken": self._token(Id)}
 
     def update_ip_set(
         self, *, Name: str, Scope: str, Id: str, Addresses: Sequence[str], LockToken: str, Description: str = ""
     ) -> dict[str, Any]:
         del Scope
-        self._spend("UpdateIPSet", "update", UPDATES_A_SECOND, tries=1)
-        held = self._find("UpdateIPSet", Name, Id)
-        _check("UpdateIPSet", held.family, Addresses)
+        self._spend("UpdateIPSet", "update", UPDATES_PER_SECOND, tries=1)
+        ip_set = self._find("UpdateIPSet", Name, Id)
+        _check("UpdateIPSet", ip_set.family, Addresses)
         if LockToken != self._token(Id):
             raise _error("UpdateIPSet", "WAFOptimisticLockException", "the lock token is not the latest")
-        held.addresses, held.description = list(Addresses), Description
-        held.token += 1
+        ip_set.addresses, ip_set.description = list(Addresses), Description
+        ip_set.token += 1
         self.updates.append((self._clock(), Name, frozenset(Addresses)))
         return {"NextLockToken": self._token(Id)}
 
     def list_ip_sets(self, *, Scope: str) -> dict[str, Any]:
         del Scope
-        self._spend("ListIPSets", "read", READS_A_SECOND)
+        self._spend("ListIPSets", "read", READS_PER_SECOND)
         return {
-            "IPSets": [{"Name": held.name, "Id": id, "LockToken": self._token(id)} for id, held in self._sets.items()]
+            "IPSets": [{"Name": each.name, "Id": id, "LockToken": self._token(id)} for id, each in self._sets.items()]
         }
 
     def delete_ip_set(self, *, Name: str, Scope: str, Id: str, LockToken: str) -> dict[str, Any]:
@@ -95,18 +96,18 @@ class WafStandIn:
         return {}
 
     def published(self) -> dict[str, list[str]]:
-        """Addresses by set, for whoever watches; no call that AWS would count."""
-        return {held.name: sorted(held.addresses) for held in self._sets.values()}
+        """Returns the addresses of each set. Not an AWS call: it counts towards no quota."""
+        return {ip_set.name: sorted(ip_set.addresses) for ip_set in self._sets.values()}
 
     def networks(self) -> set[Network]:
-        """All published networks."""
-        return {ip_network(address) for held in self._sets.values() for address in held.addresses}
+        """Returns the networks of all sets."""
+        return {ip_network(address) for ip_set in self._sets.values() for address in ip_set.addresses}
 
     def _find(self, action: str, name: str, id: str) -> _Set:
-        held = self._sets.get(id)
-        if held is None or held.name != name:
+        ip_set = self._sets.get(id)
+        if ip_set is None or ip_set.name != name:
             raise _error(action, "WAFNonexistentItemException", f"there is no IP set {name} {id}")
-        return held
+        return ip_set
 
     def _token(self, id: str) -> str:
         return str(UUID(int=UUID(id).int + (self._sets[id].token << 32)))
@@ -128,7 +129,7 @@ class WafStandIn:
 
 def _check(action: str, family: str, addresses: Sequence[str]) -> None:
     if len(addresses) > CAPACITY:
-        raise _error(action, "WAFLimitsExceededException", f"{len(addresses)} addresses; {CAPACITY} fit")
+        raise _error(action, "WAFLimitsExceededException", f"{len(addresses)} addresses; at most {CAPACITY} fit")
     for text in addresses:
         try:
             network = ip_network(text)

@@ -16,7 +16,7 @@ from chalicelib.core.addresses import Network
 from chalicelib.core.ipsets import CAPACITY, IpSet
 from chalicelib.edges.waf_ip_sets import WafIpSets
 from chalicelib.ports import Conflict, Throttled, Unavailable
-from sluice.local.waf import READS_A_SECOND, WafStandIn
+from sluice.local.waf import READS_PER_SECOND, WafStandIn
 from tests.support.tables import CLIENT, CREDENTIALS
 from tests.support.waf_server import serving
 
@@ -316,7 +316,7 @@ def test_reads_are_throttled_past_five_a_second() -> None:
     clock = Clock()
     waf = standing_in(WafStandIn(clock, lambda _: None))  # boto3's own retries come too early
     ip_set = waf.create()
-    for _ in range(READS_A_SECOND):
+    for _ in range(READS_PER_SECOND):
         waf.ip_sets.get(ip_set)
     with pytest.raises(Throttled, match="GetIPSet sluice-v4: ThrottlingException"):
         waf.ip_sets.get(ip_set)
