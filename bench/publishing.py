@@ -9,7 +9,8 @@ from chalicelib.core.addresses import Network, NetworkSet, parse_network
 from chalicelib.core.ipsets import CAPACITY, IpSet, plan, wanted
 from chalicelib.core.state import Block
 from chalicelib.pipeline.publish import Publish, PublishReport
-from chalicelib.ports import Item, StreamChange
+from chalicelib.pipeline.stored import State
+from chalicelib.ports import StreamChange
 from sluice.local.stores import MemoryStateStore
 
 NOW = 1_760_000_000
@@ -66,11 +67,11 @@ class Publishing:
         self.sets = HeldSets()
         self.store(blocks(number))
         self._publish = Publish(
-            state=self.state, ip_sets=self.sets, sets=sets_for(number), clock=lambda: self.now, sleep=self._sleep
+            state=State(self.state), ip_sets=self.sets, sets=sets_for(number), clock=lambda: self.now, sleep=self._sleep
         )
 
     def store(self, some: Sequence[Block]) -> None:
-        self.state.put_over([Item(kind=b.kind, id=b.network, body=b.to_json()) for b in some])
+        State(self.state).overwrite(*some)
 
     def __call__(self) -> PublishReport:
         report = self._publish([StreamChange(Block.kind, "any", None, existed=True)])

@@ -23,8 +23,9 @@ from chalicelib.pipeline.enforce import Enforce, EnforceReport
 from chalicelib.pipeline.ingest import Ingest, Report
 from chalicelib.pipeline.log_follower import LogFollower
 from chalicelib.pipeline.publish import Publish, PublishReport
+from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep, SweepReport
-from chalicelib.ports import IpSets, Item, StateStore, TallyLogs
+from chalicelib.ports import IpSets, StateStore, TallyLogs
 
 DETECTIONS_KEPT_S = 7 * 86400
 
@@ -61,6 +62,7 @@ class Services:
 
     config: Config
     world: World
+    state: State
     rules: ActiveRules
     ingest: Ingest
     enforce: Enforce
@@ -71,18 +73,20 @@ class Services:
 
 def compose(config: Config, world: World) -> Services:
     """The use cases of one container."""
+    state = State(world.state)
 
     def view(rules: RuleSet) -> View:
         return View(rules, sample_rate=config.sample_rate, most_entries=config.view_entries)
 
     def detect(detections: Sequence[Detection]) -> None:
         expires_at = int(world.clock()) + DETECTIONS_KEPT_S
-        world.state.put_over([Item(kind=d.kind, id=d.id, body=d.to_json(), expires_at=expires_at) for d in detections])
+        state.overwrite(*detections, expires_at=expires_at)
 
-    rules = ActiveRules(world.state)
+    rules = ActiveRules(state)
     return Services(
         config=config,
         world=world,
+        state=state,
         rules=rules,
         ingest=Ingest(
             decoder=BatchDecoder(config.cloudfront_fields, config.trusted),
@@ -91,18 +95,18 @@ def compose(config: Config, world: World) -> Services:
             detect=detect,
         ),
         enforce=Enforce(
-            state=world.state,
+            state=state,
             clock=world.clock,
             breaker_blocks_per_minute=config.breaker_blocks_per_minute,
         ),
         publish=Publish(
-            state=world.state,
+            state=state,
             ip_sets=world.ip_sets,
             sets=config.ip_sets,
             clock=world.clock,
             sleep=world.sleep,
         ),
-        sweep=Sweep(state=world.state, clock=world.clock),
+        sweep=Sweep(state=state, clock=world.clock),
         live=LiveCounts(world.tally_logs, rules, view),
     )
 

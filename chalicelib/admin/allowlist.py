@@ -6,16 +6,16 @@ from typing import Annotated
 import msgspec
 
 from chalicelib.admin.answers import at_most
-from chalicelib.admin.blocking import lift
 from chalicelib.admin.changes import Caller, ChangeAnswer, PlannedChange
 from chalicelib.admin.errors import ForceNeeded, Invalid, fault
-from chalicelib.admin.networks import Widest, allowed_now, read_network
+from chalicelib.admin.networks import Widest, read_network
 from chalicelib.admin.pagination import page, read_cursor
 from chalicelib.admin.schemas import NewAllow
 from chalicelib.admin.wording import plural
 from chalicelib.core.addresses import Network
 from chalicelib.core.state import Allow, Block, Call
-from chalicelib.ports import Delete, Item, Put, StateStore
+from chalicelib.pipeline.lifting import lift
+from chalicelib.pipeline.stored import State
 
 MOST_ENTRIES = 5000
 """Every publish reads all of them."""
@@ -38,15 +38,15 @@ class AllowChange(ChangeAnswer, frozen=True, kw_only=True):
     """Blocks that overlapped the network and were lifted."""
 
 
-def entries(state: StateStore, *, limit: int, cursor: str | None, now: int) -> AllowPage:
+def entries(state: State, *, limit: int, cursor: str | None, now: int) -> AllowPage:
     """Entries that hold, in order of the network's text."""
     above = read_cursor(cursor, [str])[0] if cursor else ""
-    read = (Allow.from_json(item.body) for item in state.query(Allow.kind, above=above))
+    read = (stored.record for stored in state.all(Allow, above=above))
     some, following = page((entry for entry in read if entry.in_force(now)), limit, lambda entry: [entry.network])
     return AllowPage(now=now, entries=some, next=following)
 
 
-def allow(state: StateStore, wish: NewAllow, *, widest: Widest, caller: Caller, now: int) -> PlannedChange[AllowChange]:
+def allow(state: State, wish: NewAllow, *, widest: Widest, caller: Caller, now: int) -> PlannedChange[AllowChange]:
     """Adds an entry or changes it, and lifts the blocks that it overlaps. Raises Invalid, ForceNeeded."""
     network = read_network(wish.network, "body")
     if wish.expires_at is not None and wish.expires_at <= now:
@@ -58,16 +58,12 @@ def allow(state: StateStore, wish: NewAllow, *, widest: Widest, caller: Caller, 
             [fault("body", "network", str(network), accepted)],
         )
     name = str(network)
-    overlapped = [
-        item for item in state.query(Block.kind) if Block.from_json(item.body).network_value().overlaps(network)
-    ]
-    stored = state.get(Allow.kind, name)
-    before = Allow.from_json(stored.body) if stored else None
-    if before is not None and not before.in_force(now):
-        before = None
-    if stored is None and sum(1 for _ in islice(state.query(Allow.kind), MOST_ENTRIES)) == MOST_ENTRIES:
+    overlapped = [block for block in state.all(Block) if block.record.network_value().overlaps(network)]
+    stored = state.get(Allow, name)
+    before = stored.record if stored and stored.record.in_force(now) else None
+    if stored is None and sum(1 for _ in islice(state.all(Allow), MOST_ENTRIES)) == MOST_ENTRIES:
         raise Invalid.of([fault("body", "network", name, f"at most {MOST_ENTRIES} entries; there are that many")])
-    lifted = [item.id for item in overlapped]
+    lifted = [block.id for block in overlapped]
     same = before is not None and (before.comment, before.expires_at) == (wish.comment, wish.expires_at)
     if before is not None and same and not lifted:
         answer = AllowChange(changed=False, detail=f"{name} was on the allowlist already", entry=before, lifted=[])
@@ -87,11 +83,9 @@ def allow(state: StateStore, wish: NewAllow, *, widest: Widest, caller: Caller, 
         entry=entry,
         lifted=lifted[:MOST_LIFTED_SHOWN],
     )
-    version = stored.version if stored else 0
-    item = Item(kind=entry.kind, id=name, body=entry.to_json(), version=version, expires_at=entry.expires_at)
     return PlannedChange(
         answer=answer,
-        writes=[Put(item)],
+        writes=[state.put(entry, over=stored, expires_at=entry.expires_at)],
         action="allowlist.put",
         target=name,
         # Not in one transaction, because there may be thousands of blocks. A block that overlaps the allowlist is
@@ -100,18 +94,18 @@ def allow(state: StateStore, wish: NewAllow, *, widest: Widest, caller: Caller, 
     )
 
 
-def disallow(state: StateStore, network: Network, *, now: int) -> PlannedChange[ChangeAnswer]:
+def disallow(state: State, network: Network, *, now: int) -> PlannedChange[ChangeAnswer]:
     """Takes exactly this entry off."""
     name = str(network)
-    stored = state.get(Allow.kind, name)
-    if stored is None or not (before := Allow.from_json(stored.body)).in_force(now):
+    stored = state.get(Allow, name)
+    if stored is None or not stored.record.in_force(now):
         detail = f"{name} was not on the allowlist"
-        covering = [entry.network for entry in allowed_now(state, now) if entry.network_value().overlaps(network)]
+        covering = [entry.network for entry in state.allowed(now) if entry.network_value().overlaps(network)]
         if covering:
             detail += f"; entries that overlap it: {', '.join(covering[:5])}"
         return PlannedChange(answer=ChangeAnswer(changed=False, detail=detail), action="allowlist.delete", target=name)
-    answer = ChangeAnswer(changed=True, detail=f"{name} is off the allowlist", undo=_again(before))
-    return PlannedChange(answer=answer, writes=[Delete(stored)], action="allowlist.delete", target=name)
+    answer = ChangeAnswer(changed=True, detail=f"{name} is off the allowlist", undo=_again(stored.record))
+    return PlannedChange(answer=answer, writes=[state.delete(stored)], action="allowlist.delete", target=name)
 
 
 def _again(entry: Allow) -> Call:

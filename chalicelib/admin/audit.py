@@ -7,7 +7,7 @@ import msgspec
 from chalicelib.admin.answers import at_most
 from chalicelib.admin.pagination import page, read_cursor
 from chalicelib.core.state import Audit, Call
-from chalicelib.ports import StateStore
+from chalicelib.pipeline.stored import State
 
 
 class AuditView(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,17 +39,17 @@ class AuditPage(msgspec.Struct, frozen=True, kw_only=True):
     """The cursor of the next page; null on the last page."""
 
 
-def records(state: StateStore, *, limit: int, cursor: str | None, now: int) -> AuditPage:
+def records(state: State, *, limit: int, cursor: str | None, now: int) -> AuditPage:
     """Newest first."""
     below = read_cursor(cursor, [str])[0] if cursor else None
-    items = state.query(Audit.kind, below=below, limit=limit + 1, descending=True)
-    some, following = page(items, limit, lambda item: [item.id])
+    newest = state.all(Audit, below=below, limit=limit + 1, descending=True)
+    shown, following = page(newest, limit, lambda stored: [stored.id])
     views = []
-    for item in some:
-        record = Audit.from_json(item.body)
+    for stored in shown:
+        record = stored.record
         views.append(
             AuditView(
-                id=item.id,
+                id=stored.id,
                 at_ms=record.at_ms,
                 by=record.by,
                 address=record.address,

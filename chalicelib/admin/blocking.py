@@ -1,25 +1,21 @@
 """Blocking and unblocking by hand, one network or some, all or none."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Annotated
-
-import msgspec
 
 from chalicelib.admin.answers import at_most
 from chalicelib.admin.blocks import BlockView, view
 from chalicelib.admin.changes import Caller, ChangeAnswer, PlannedChange
 from chalicelib.admin.errors import Fault, ForceNeeded, Invalid, fault
-from chalicelib.admin.networks import Widest, allowed_now, covering, overlapping, try_network
+from chalicelib.admin.networks import Widest, covering, overlapping, try_network
 from chalicelib.admin.schemas import MOST_NETWORKS, NewBlock, NewBlocks
 from chalicelib.admin.wording import plural, reason, roughly
 from chalicelib.core.addresses import Network, NetworkSet, parse_network
 from chalicelib.core.durations import format_duration, parse_duration
 from chalicelib.core.rules import LONGEST_BLOCK_S
 from chalicelib.core.state import Allow, Block, Call, History
-from chalicelib.pipeline.enforce import CLIENTS_A_WRITE
-from chalicelib.pipeline.sweep import ended
-from chalicelib.ports import Conflict, Delete, Item, Put, StateStore, Write
+from chalicelib.pipeline.lifting import ended, writes_to_lift
+from chalicelib.pipeline.stored import State, networks_of
 
 PATH = "/v1/blocks"
 MOST_NAMED = 3
@@ -36,7 +32,7 @@ class UnblockChange(ChangeAnswer, frozen=True, kw_only=True):
 
 
 def block(
-    state: StateStore, new: NewBlock | NewBlocks, *, widest: Widest, caller: Caller, now: int
+    state: State, new: NewBlock | NewBlocks, *, widest: Widest, caller: Caller, now: int
 ) -> PlannedChange[BlockChange]:
     """Blocks every network in ``new``, or none.
 
@@ -45,8 +41,8 @@ def block(
     single = isinstance(new, NewBlock)
     wishes = [new] if isinstance(new, NewBlock) else new.blocks
     made = _checked(wishes, single, caller, now)
-    allowed = allowed_now(state, now)
-    allowlist = NetworkSet(entry.network_value() for entry in allowed)
+    allowed = state.allowed(now)
+    allowlist = networks_of(allowed)
     objections = []
     for number, (wish, network, _) in enumerate(made):
         if not wish.force:
@@ -58,10 +54,9 @@ def block(
         )
     blocks = [block for _, _, block in made]
     names = [block.network for block in blocks]
-    stored = state.get_many(Block.kind, names)
-    writes = [Put(_item(block, stored.get(block.network))) for block in blocks]
-    held = (Block.from_json(item.body) for item in stored.values())
-    replaced = {block.network: block for block in held if block.until > now}
+    stored = state.get_many(Block, names)
+    writes = [state.put(block, over=stored.get(block.network)) for block in blocks]
+    replaced = {id: block.record for id, block in stored.items() if block.record.in_force(now)}
     length = {block.until - now for block in blocks}
     detail = f"{_named(names)} blocked for {roughly(max(length))}" + ("" if len(length) == 1 else " at most")
     if replaced:
@@ -75,7 +70,7 @@ def block(
 
 
 def unblock(
-    state: StateStore, networks: Sequence[Network], *, forget: bool, allowlist: NetworkSet, now: int
+    state: State, networks: Sequence[Network], *, forget: bool, allowlist: NetworkSet, now: int
 ) -> PlannedChange[UnblockChange]:
     """Lifts the blocks of exactly these networks; what is not blocked is left alone.
 
@@ -83,18 +78,15 @@ def unblock(
     offences as well.
     """
     names = list(dict.fromkeys(map(str, networks)))
-    items = {
-        id: item for id, item in state.get_many(Block.kind, names).items() if Block.from_json(item.body).until > now
-    }
-    histories = state.get_many(History.kind, names)
-    lifted = [Block.from_json(items[name].body) for name in names if name in items]
-    forgotten = [
-        name for name in names if forget and name in histories and History.from_json(histories[name].body).rules
-    ]
-    writes: list[Write] = [Delete(items[block.network]) for block in lifted]
-    for name in dict.fromkeys([*(block.network for block in lifted), *forgotten]):
-        history = ended(name, histories.get(name), now)
-        writes.append(Put(_without_offences(history) if forget else history))
+    stored = state.get_many(Block, names)
+    blocks = [stored[name] for name in names if name in stored and stored[name].record.in_force(now)]
+    lifted = [block.record for block in blocks]
+    histories = state.get_many(History, names)
+    forgotten = [name for name in names if forget and name in histories and histories[name].record.rules]
+    writes = writes_to_lift(blocks, histories, now, forget=forget)
+    for name in forgotten:
+        if all(block.id != name for block in blocks):
+            writes.append(ended(name, histories[name], now, forget=True))
     target = ", ".join(names)
     if not writes:
         detail = f"{_named(names)} not blocked" + _wider(state, networks[:MOST_NAMED], now)
@@ -109,32 +101,11 @@ def unblock(
     return PlannedChange(answer=answer, writes=writes, action="block.delete", target=target)
 
 
-def _wider(state: StateStore, networks: Sequence[Network], now: int) -> str:
+def _wider(state: State, networks: Sequence[Network], now: int) -> str:
     """Blocks of wider networks, which may be what the caller means: an IPv6 client is blocked with its /64."""
     names = [name for network in networks for name in covering(network)[1:]]
-    found = [
-        block
-        for item in state.get_many(Block.kind, names).values()
-        if (block := Block.from_json(item.body)).until > now
-    ]
-    return f" by themselves; blocked is {_few([block.network for block in found])}, which holds them" if found else ""
-
-
-def lift(state: StateStore, items: Sequence[Item], now: int) -> None:
-    """Lifts blocks in as many transactions as it takes; one that has changed meanwhile is left alone."""
-    for start in range(0, len(items), CLIENTS_A_WRITE):
-        some = items[start : start + CLIENTS_A_WRITE]
-        histories = state.get_many(History.kind, [item.id for item in some])
-        writes: list[Write] = []
-        for item in some:
-            writes += [Delete(item), Put(ended(item.id, histories.get(item.id), now))]
-        try:
-            state.write(writes)
-        except Conflict:
-            if len(some) > 1:
-                half = len(some) // 2
-                lift(state, some[:half], now)
-                lift(state, some[half:], now)
+    wider = [block.id for block in state.get_many(Block, names).values() if block.record.in_force(now)]
+    return f" by themselves; blocked is {_few(wider)}, which holds them" if wider else ""
 
 
 def _checked(
@@ -198,10 +169,6 @@ def _unmade(names: Sequence[str], replaced: Mapping[str, Block], now: int) -> Ca
     return _again([replaced.get(block.network, block) for block in ended_soon], now)
 
 
-def _item(block: Block, before: Item | None) -> Item:
-    return Item(kind=block.kind, id=block.network, body=block.to_json(), version=before.version if before else 0)
-
-
 def _again(blocks: Iterable[Block], now: int) -> Call:
     """Blocks for what is left of ``blocks``; by hand, so that no rule answers for them."""
     again = [
@@ -214,10 +181,6 @@ def _again(blocks: Iterable[Block], now: int) -> Call:
         for block in blocks
     ]
     return Call(method="POST", path=PATH, body={"blocks": again})
-
-
-def _without_offences(item: Item) -> Item:
-    return replace(item, body=msgspec.structs.replace(History.from_json(item.body), rules={}).to_json())
 
 
 def _field(number: int, single: bool, name: str = "network") -> str:

@@ -12,7 +12,7 @@ from chalicelib.admin.schemas import BlocksQuery
 from chalicelib.admin.wording import reason
 from chalicelib.core.addresses import NetworkSet, parse_network
 from chalicelib.core.state import Block, Evidence
-from chalicelib.ports import StateStore
+from chalicelib.pipeline.stored import State
 
 
 class BlockView(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +70,7 @@ def view(block: Block, allowlist: NetworkSet) -> BlockView:
     )
 
 
-def list_blocks(state: StateStore, query: BlocksQuery, *, allowlist: NetworkSet, now: int) -> BlockPage:
+def list_blocks(state: State, query: BlocksQuery, *, allowlist: NetworkSet, now: int) -> BlockPage:
     """Returns a page of the blocks in force that match ``query``."""
     order, sign = ORDERS[query.sort.removeprefix("-")], -1 if query.sort.startswith("-") else 1
 
@@ -78,8 +78,8 @@ def list_blocks(state: StateStore, query: BlocksQuery, *, allowlist: NetworkSet,
         return sign * order(block), block.network
 
     matches = _filter(query)
-    read = (Block.from_json(item.body) for item in state.query(Block.kind))
-    blocks = sorted((block for block in read if block.until > now and matches(block)), key=position)
+    read = (stored.record for stored in state.all(Block))
+    blocks = sorted((block for block in read if block.in_force(now) and matches(block)), key=position)
     after = tuple(read_cursor(query.cursor, [int, str])) if query.cursor else None
     rest = [block for block in blocks if after is None or position(block) > after]
     entries, following = page(rest, query.limit, position)

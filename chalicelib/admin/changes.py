@@ -10,7 +10,8 @@ import msgspec
 from chalicelib.admin.errors import Invalid, fault
 from chalicelib.core.state import Audit, Call, Receipt
 from chalicelib.core.tokens import Role
-from chalicelib.ports import Conflict, Item, Put, StateStore, Write
+from chalicelib.pipeline.stored import State
+from chalicelib.ports import Conflict, Write
 
 AUDIT_KEPT_S = 400 * 86400
 RECEIPT_KEPT_S = 86400
@@ -53,7 +54,7 @@ class PlannedChange(Generic[A_co]):
     action: str
     """For the audit, such as ``block.delete``."""
     target: str
-    after: Callable[[], None] = lambda: None
+    after: Callable[[], object] = lambda: None
     """Runs once the change is made: for what needs no transaction."""
 
 
@@ -73,7 +74,7 @@ class Done(Generic[A_co]):
 
 
 def make(
-    state: StateStore,
+    state: State,
     decide: Callable[[], PlannedChange[A]],
     answer: type[A],
     *,
@@ -93,12 +94,12 @@ def make(
         change = decide()
         writes = list(change.writes)
         if writes:
-            writes.append(Put(_audit(change, caller, now_ms)))
+            writes.append(_audit(change, caller, now_ms))
         if once is not None:
             receipt = Receipt(request=once.request, answer=msgspec.json.encode(change.answer).decode())
             expires_at = now_ms // 1000 + RECEIPT_KEPT_S
             id = _receipt_id(caller, once)
-            writes.append(Put(Item(kind=receipt.kind, id=id, body=receipt.to_json(), expires_at=expires_at)))
+            writes.append(state.put(receipt, id=id, expires_at=expires_at))
         try:
             if writes:
                 state.write(writes)
@@ -114,7 +115,7 @@ def make(
             return Done(change.answer)
 
 
-def _audit(change: PlannedChange[ChangeAnswer], caller: Caller, now_ms: int) -> Item:
+def _audit(change: PlannedChange[ChangeAnswer], caller: Caller, now_ms: int) -> Write:
     record = Audit(
         at_ms=now_ms,
         by=caller.name,
@@ -127,15 +128,15 @@ def _audit(change: PlannedChange[ChangeAnswer], caller: Caller, now_ms: int) -> 
     )
     # Two calls of one millisecond differ in their content, if only in the request's id.
     id = f"{now_ms:013d}-{blake2b(record.to_json(), digest_size=4).hexdigest()}"
-    return Item(kind=record.kind, id=id, body=record.to_json(), expires_at=now_ms // 1000 + AUDIT_KEPT_S)
+    return State.put(record, id=id, expires_at=now_ms // 1000 + AUDIT_KEPT_S)
 
 
-def _receipt(state: StateStore, answer: type[A], caller: Caller, once: Once) -> Done[A] | None:
+def _receipt(state: State, answer: type[A], caller: Caller, once: Once) -> Done[A] | None:
     """Raises Invalid if the key came with another call before."""
-    item = state.get(Receipt.kind, _receipt_id(caller, once))
-    if item is None:
+    stored = state.get(Receipt, _receipt_id(caller, once))
+    if stored is None:
         return None
-    receipt = Receipt.from_json(item.body)
+    receipt = stored.record
     if receipt.request != once.request:
         accepted = "a key of its own for each call; this one came with another path or body before"
         raise Invalid.of([fault("header", "Idempotency-Key", once.key, accepted)])

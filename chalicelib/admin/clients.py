@@ -10,14 +10,14 @@ from chalicelib.admin.answers import LogName, at_most, one_of
 from chalicelib.admin.blocks import BlockView, view
 from chalicelib.admin.errors import NotFound
 from chalicelib.admin.live_counts import LiveCounts
-from chalicelib.admin.networks import allowed_now, covering, overlapping
+from chalicelib.admin.networks import covering, overlapping
 from chalicelib.admin.wording import evidence, plural, roughly
-from chalicelib.core.addresses import Network, NetworkSet, network_of
+from chalicelib.core.addresses import Network, network_of
 from chalicelib.core.durations import format_duration
 from chalicelib.core.latest_window import busiest
 from chalicelib.core.rules import Action, Rule
-from chalicelib.core.state import Allow, Block, Breaker, Evidence, History, Pause
-from chalicelib.ports import StateStore
+from chalicelib.core.state import Allow, Block, Evidence, History, Pause
+from chalicelib.pipeline.stored import State, networks_of
 
 MOST_ENTRIES_SHOWN = 1000
 """Allowlist entries in the report of one client."""
@@ -107,19 +107,19 @@ class Top(msgspec.Struct, frozen=True, kw_only=True):
     rules: Annotated[list[Busiest], at_most(200)]
 
 
-def client(state: StateStore, live: LiveCounts, network: Network, *, sample_rate: int, now_ms: int) -> ClientReport:
+def client(state: State, live: LiveCounts, network: Network, *, sample_rate: int, now_ms: int) -> ClientReport:
     """For a network that is wider than a rule's clients, that rule has no count.
 
     The tally logs may be out of reach; that is then part of the explanation.
     """
     now = now_ms // 1000
     names = covering(network)
-    allowed = allowed_now(state, now)
+    allowed = state.allowed(now)
     # A block of a wider network is withheld as a whole, for an entry that need not cover this client.
-    allowlist = NetworkSet(entry.network_value() for entry in allowed)
-    stored = [Block.from_json(item.body) for item in state.get_many(Block.kind, names).values()]
-    blocks = sorted((block for block in stored if block.until > now), key=lambda block: -block.until)
-    histories = [History.from_json(item.body) for item in state.get_many(History.kind, names).values()]
+    allowlist = networks_of(allowed)
+    stored = [block.record for block in state.get_many(Block, names).values()]
+    blocks = sorted((block for block in stored if block.in_force(now)), key=lambda block: -block.until)
+    histories = [history.record for history in state.get_many(History, names).values()]
     history = [
         PastView(
             network=of.network,
@@ -139,11 +139,11 @@ def client(state: StateStore, live: LiveCounts, network: Network, *, sample_rate
         uncounted = "no rule is in force"
     counts = list(_counts(live, network, sample_rate, now_ms)) if problem is None else []
     views = [view(block, allowlist) for block in blocks]
-    pause = _pause(state)
+    pause, breaker, _ = state.controls()
     found = ClientReport(
         now=now,
         network=str(network),
-        blocked=any(not block.withheld for block in views) and not pause.release,
+        blocked=any(not block.withheld for block in views) and not pause.released,
         blocks=views,
         allowlist=overlapping(allowed, network)[:MOST_ENTRIES_SHOWN],
         history=history,
@@ -151,18 +151,17 @@ def client(state: StateStore, live: LiveCounts, network: Network, *, sample_rate
         counts=counts,
         explain=[],
     )
-    breaker = state.get(Breaker.kind, Breaker.id)
-    open = breaker is not None and Breaker.from_json(breaker.body).open
-    return msgspec.structs.replace(found, explain=list(explain(found, pause, breaker_open=open, uncounted=uncounted)))
+    sentences = explain(found, pause, breaker_open=breaker.open, uncounted=uncounted)
+    return msgspec.structs.replace(found, explain=list(sentences))
 
 
-def top(state: StateStore, live: LiveCounts, *, rule: str | None, number: int, sample_rate: int, now_ms: int) -> Top:
+def top(state: State, live: LiveCounts, *, rule: str | None, number: int, sample_rate: int, now_ms: int) -> Top:
     """``live`` has just looked. Raises NotFound if there is no such rule."""
     now = now_ms // 1000
     if rule is not None and all(other.name != rule for other in live.rules.rules):
         names = ", ".join(other.name for other in live.rules.rules) or "none"
         raise NotFound(f"There is no rule {rule!r}; there are: {names}.")
-    allowlist = NetworkSet(entry.network_value() for entry in allowed_now(state, now))
+    allowlist = state.allowlist(now)
     lists = []
     for meant, source in live.counted():
         if rule is not None and meant.name != rule:
@@ -172,8 +171,8 @@ def top(state: StateStore, live: LiveCounts, *, rule: str | None, number: int, s
             (network_of(key, *meant.prefixes), count * 100 // sample_rate)
             for key, count in busiest(live.clients(meant, source), window, number)
         ]
-        blocks = state.get_many(Block.kind, [str(network) for network, _ in found])
-        until = {id: block.until for id, item in blocks.items() if (block := Block.from_json(item.body)).until > now}
+        blocks = state.get_many(Block, [str(network) for network, _ in found])
+        until = {id: block.record.until for id, block in blocks.items() if block.record.in_force(now)}
         lists.append(
             Busiest(
                 rule=meant.name,
@@ -211,7 +210,7 @@ def explain(client: ClientReport, pause: Pause, *, breaker_open: bool, uncounted
         until = f" for another {roughly(entry.expires_at - now)}" if entry.expires_at is not None else ""
         comment = f" ({entry.comment})" if entry.comment else ""
         yield f"{entry.network} is on the allowlist{until}{comment}: no rule blocks it."
-    if pause.release:
+    if pause.released:
         yield "Enforcement is paused and the IP sets are emptied: nobody is refused."
     elif pause.paused:
         yield "Enforcement is paused: running blocks run out, nothing new is blocked."
@@ -268,9 +267,3 @@ def _counts(live: LiveCounts, network: Network, sample_rate: int, now_ms: int) -
 
 def _prefix(rule: Rule, network: Network) -> int:
     return rule.ipv4_prefix if network.version == 4 else rule.ipv6_prefix
-
-
-def _pause(state: StateStore) -> Pause:
-    item = state.get(Pause.kind, Pause.id)
-    pause = Pause.from_json(item.body) if item else Pause()
-    return pause if pause.paused else Pause()

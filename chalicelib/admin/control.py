@@ -5,7 +5,7 @@ from chalicelib.admin.errors import Invalid, fault
 from chalicelib.admin.wording import roughly
 from chalicelib.core.durations import parse_duration
 from chalicelib.core.state import Breaker, Call, Pause
-from chalicelib.ports import Item, Put, StateStore
+from chalicelib.pipeline.stored import State, Stored
 
 LONGEST_QUIET_S = 86400
 
@@ -18,20 +18,22 @@ class BreakerChange(ChangeAnswer, frozen=True, kw_only=True):
     breaker: Breaker
 
 
-def pause(state: StateStore, *, release: bool, caller: Caller, now: int) -> PlannedChange[PauseChange]:
+def pause(state: State, *, release: bool, caller: Caller, now: int) -> PlannedChange[PauseChange]:
     """Nothing new is blocked; with ``release`` the IP sets are emptied as well."""
-    item, held = _stored(state)
+    stored = state.control(Pause)
+    held = stored.record
     if held.paused and held.release == release:
         answer = PauseChange(changed=False, detail="it was paused already", pause=held)
         return PlannedChange(answer=answer, action="pause", target="enforcement")
     new = Pause(paused=True, release=release, at=now, by=caller.name)
     detail = "paused: nobody is refused, the IP sets are emptied" if release else "paused: nothing new is blocked"
     undo = _pause_call(held.release) if held.paused else Call(method="POST", path="/v1/resume", body={})
-    return _change(new, item, PauseChange(changed=True, detail=detail, undo=undo, pause=new), "pause")
+    return _change(new, stored, PauseChange(changed=True, detail=detail, undo=undo, pause=new), "pause")
 
 
-def resume(state: StateStore, *, caller: Caller, now: int) -> PlannedChange[PauseChange]:
-    item, held = _stored(state)
+def resume(state: State, *, caller: Caller, now: int) -> PlannedChange[PauseChange]:
+    stored = state.control(Pause)
+    held = stored.record
     if not held.paused:
         answer = PauseChange(changed=False, detail="it was not paused", pause=held)
         return PlannedChange(answer=answer, action="resume", target="enforcement")
@@ -39,10 +41,10 @@ def resume(state: StateStore, *, caller: Caller, now: int) -> PlannedChange[Paus
     answer = PauseChange(
         changed=True, detail="enforcing: what is blocked is refused", undo=_pause_call(held.release), pause=new
     )
-    return _change(new, item, answer, "resume")
+    return _change(new, stored, answer, "resume")
 
 
-def reset_breaker(state: StateStore, *, quiet_for: str, caller: Caller, now: int) -> PlannedChange[BreakerChange]:
+def reset_breaker(state: State, *, quiet_for: str, caller: Caller, now: int) -> PlannedChange[BreakerChange]:
     """Closes the breaker and keeps it closed for ``quiet_for``. Raises Invalid."""
     try:
         quiet_s = parse_duration(quiet_for)
@@ -50,27 +52,20 @@ def reset_breaker(state: StateStore, *, quiet_for: str, caller: Caller, now: int
         raise Invalid.of([fault("body", "quiet_for", quiet_for, str(exc))]) from exc
     if quiet_s > LONGEST_QUIET_S:
         raise Invalid.of([fault("body", "quiet_for", quiet_for, "at most 1d")])
-    item = state.get(Breaker.kind, Breaker.id)
-    held = Breaker.from_json(item.body) if item else Breaker()
-    new = Breaker(open=False, at=now, would_block=held.would_block, ignore_until=now + quiet_s, by=caller.name)
+    stored = state.control(Breaker)
+    new = Breaker(open=False, at=now, would_block=stored.record.would_block, ignore_until=now + quiet_s, by=caller.name)
     answer = BreakerChange(
         changed=True,
         detail=f"the breaker is closed, and stays so for {roughly(quiet_s)}",
         undo=_pause_call(release=False),
         breaker=new,
     )
-    writes = [Put(Item(kind=new.kind, id=new.id, body=new.to_json(), version=item.version if item else 0))]
+    writes = [state.put(new, over=stored)]
     return PlannedChange(answer=answer, writes=writes, action="breaker.reset", target="breaker")
 
 
-def _stored(state: StateStore) -> tuple[Item | None, Pause]:
-    item = state.get(Pause.kind, Pause.id)
-    return item, Pause.from_json(item.body) if item else Pause()
-
-
-def _change(new: Pause, item: Item | None, answer: PauseChange, action: str) -> PlannedChange[PauseChange]:
-    put = Put(Item(kind=new.kind, id=new.id, body=new.to_json(), version=item.version if item else 0))
-    return PlannedChange(answer=answer, writes=[put], action=action, target="enforcement")
+def _change(new: Pause, over: Stored[Pause], answer: PauseChange, action: str) -> PlannedChange[PauseChange]:
+    return PlannedChange(answer=answer, writes=[State.put(new, over=over)], action=action, target="enforcement")
 
 
 def _pause_call(release: bool) -> Call:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from chalicelib.admin.errors import Fault, Invalid, fault
 from chalicelib.core.addresses import Network, parse_network, supernets
 from chalicelib.core.state import Allow
-from chalicelib.ports import StateStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +45,3 @@ def covering(network: Network) -> list[str]:
 def overlapping(entries: Iterable[Allow], network: Network) -> list[Allow]:
     """Those that overlap ``network``."""
     return [entry for entry in entries if entry.network_value().overlaps(network)]
-
-
-def allowed_now(state: StateStore, now: int) -> list[Allow]:
-    """The allowlist's entries that hold."""
-    entries = (Allow.from_json(item.body) for item in state.query(Allow.kind))
-    return [entry for entry in entries if entry.in_force(now)]

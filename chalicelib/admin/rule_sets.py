@@ -12,7 +12,7 @@ from chalicelib.admin.pagination import page, read_cursor
 from chalicelib.core.rules import MOST_RULES, RulesError, RuleSet, parse_rules
 from chalicelib.core.rules_diff import RuleDiff, RuleWords, differences, rule_words, summary
 from chalicelib.core.state import ACTIVE, Call, StoredRules
-from chalicelib.ports import Item, Put, StateStore, Write
+from chalicelib.pipeline.stored import State, Stored
 
 
 class RuleSetView(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,48 +69,48 @@ class VersionPage(msgspec.Struct, frozen=True, kw_only=True):
     """The cursor of the next page; null on the last page."""
 
 
-def rule_set(state: StateStore, version: int | None = None) -> RuleSetView:
+def rule_set(state: State, version: int | None = None) -> RuleSetView:
     """The rule set in force, or the one of ``version``. Raises NotFound."""
-    active = state.get(StoredRules.kind, ACTIVE)
+    active = state.get(StoredRules, ACTIVE)
     if version is None or (active is not None and active.version == version):
         if active is None:
             return RuleSetView(
                 version=0, active=True, text="", rules=[], saved_at=0, by="", comment="", problem="none is stored"
             )
-        return _view(active.version, True, StoredRules.from_json(active.body))
-    item = state.get(StoredRules.kind, _id(version))
-    if item is None:
+        return _view(active.version, True, active.record)
+    earlier = state.get(StoredRules, _id(version))
+    if earlier is None:
         raise NotFound(f"There is no rule-set version {version}.")
-    return _view(version, False, StoredRules.from_json(item.body))
+    return _view(version, False, earlier.record)
 
 
-def plan(state: StateStore, text: str) -> RulesPlan:
+def plan(state: State, text: str) -> RulesPlan:
     """What ``text`` would change. Raises Invalid with everything that is wrong with it."""
-    active = state.get(StoredRules.kind, ACTIVE)
+    active = state.get(StoredRules, ACTIVE)
     changes = differences(_parsed(active), _valid(text))
     return RulesPlan(version=active.version if active else 0, changes=changes, detail=summary(changes))
 
 
 def put(
-    state: StateStore, text: str, *, comment: str, based_on: int, caller: Caller, now: int
+    state: State, text: str, *, comment: str, based_on: int, caller: Caller, now: int
 ) -> PlannedChange[RulesAnswer]:
     """Puts ``text`` in force. Raises Invalid, and StaleVersion unless version ``based_on`` is active.
 
     A text that is in force already changes nothing, whatever it is based on: repeating a call is harmless.
     """
     rules = _valid(text)
-    active = state.get(StoredRules.kind, ACTIVE)
-    if active is not None and StoredRules.from_json(active.body).text == text:
+    active = state.get(StoredRules, ACTIVE)
+    if active is not None and active.record.text == text:
         return _unchanged(active.version, f"version {active.version}, in force already, says the same")
     return _put(state, active, rules, comment=comment, based_on=based_on, caller=caller, now=now)
 
 
 def rollback(
-    state: StateStore, version: int, *, comment: str, based_on: int, caller: Caller, now: int
+    state: State, version: int, *, comment: str, based_on: int, caller: Caller, now: int
 ) -> PlannedChange[RulesAnswer]:
     """Puts an earlier version in force again, as a new one. Raises NotFound, Invalid, OtherVersion."""
     earlier = rule_set(state, version)
-    active = state.get(StoredRules.kind, ACTIVE)
+    active = state.get(StoredRules, ACTIVE)
     if active is not None and active.version == version:
         return _unchanged(version, f"version {version} is in force already")
     rules = _valid(earlier.text)
@@ -118,18 +118,16 @@ def rollback(
     return _put(state, active, rules, comment=said, based_on=based_on, caller=caller, now=now, restores=version)
 
 
-def history(state: StateStore, *, limit: int, cursor: str | None, now: int) -> VersionPage:
+def history(state: State, *, limit: int, cursor: str | None, now: int) -> VersionPage:
     """Newest first."""
-    active = state.get(StoredRules.kind, ACTIVE)
+    active = state.get(StoredRules, ACTIVE)
     below = _id(read_cursor(cursor, [int])[0]) if cursor else ACTIVE
-    stored = {
-        int(item.id): item for item in state.query(StoredRules.kind, below=below, limit=limit + 1, descending=True)
-    }
+    stored = {int(rules.id): rules for rules in state.all(StoredRules, below=below, limit=limit + 1, descending=True)}
     if active is not None and not cursor:
         stored.setdefault(active.version, active)
     read = (
-        _view(version, active is not None and version == active.version, StoredRules.from_json(item.body))
-        for version, item in sorted(stored.items(), reverse=True)
+        _view(version, active is not None and version == active.version, rules.record)
+        for version, rules in sorted(stored.items(), reverse=True)
     )
     some, following = page(read, limit, lambda shown: [shown.version])
     versions = [
@@ -147,8 +145,8 @@ def history(state: StateStore, *, limit: int, cursor: str | None, now: int) -> V
 
 
 def _put(
-    state: StateStore,
-    active: Item | None,
+    state: State,
+    active: Stored[StoredRules] | None,
     rules: RuleSet,
     *,
     comment: str,
@@ -159,19 +157,18 @@ def _put(
 ) -> PlannedChange[RulesAnswer]:
     current = active.version if active else 0
     if based_on != current:
-        by = f"; saved by {StoredRules.from_json(active.body).by or 'setup'}" if active else ""
+        by = f"; saved by {active.record.by or 'setup'}" if active else ""
         raise StaleVersion(
             f"Version {current} is active, not {based_on}{by}. Read it and try again.",
             [fault("header", "If-Match", f'"{based_on}"', f'"{current}"')],
         )
     new = StoredRules(text=rules.text, by=caller.name, saved_at=now, comment=comment)
     version = current + 1
-    writes: list[Write] = [Put(Item(kind=new.kind, id=ACTIVE, body=new.to_json(), version=current))]
-    kept = state.get_many(StoredRules.kind, [_id(current), _id(version)])
+    writes = [state.put(new, id=ACTIVE, over=active)]
+    kept = state.get_many(StoredRules, [_id(current), _id(version)])
     if active is not None and _id(current) not in kept:
-        writes.append(Put(Item(kind=new.kind, id=_id(current), body=active.body)))
-    again = kept.get(_id(version))
-    writes.append(Put(Item(kind=new.kind, id=_id(version), body=new.to_json(), version=again.version if again else 0)))
+        writes.append(state.put(active.record, id=_id(current)))
+    writes.append(state.put(new, id=_id(version), over=kept.get(_id(version))))
     changes = differences(_parsed(active), rules)
     match = {"If-Match": f'"{version}"'}
     if active is not None:
@@ -205,10 +202,10 @@ def _faults(problems: Sequence[str]) -> list[Fault]:
     return [fault("body", "text", None, problem) for problem in problems[:MOST_FAULTS]]
 
 
-def _parsed(item: Item | None) -> RuleSet:
-    """The rules behind an item; none if they cannot be used."""
+def _parsed(stored: Stored[StoredRules] | None) -> RuleSet:
+    """The rules that are stored; none if they cannot be used."""
     try:
-        return parse_rules(StoredRules.from_json(item.body).text) if item else RuleSet(())
+        return parse_rules(stored.record.text) if stored else RuleSet(())
     except RulesError:
         return RuleSet(())
 

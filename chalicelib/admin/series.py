@@ -8,7 +8,7 @@ import msgspec
 from chalicelib.admin.answers import at_most
 from chalicelib.admin.live_counts import ItemSeen, LiveCounts
 from chalicelib.core.state import Block, Detection
-from chalicelib.ports import StateStore
+from chalicelib.pipeline.stored import State
 
 MOST_DETECTIONS = 500
 """Records read for one log, the newest; each names up to a thousand clients."""
@@ -34,7 +34,7 @@ class Series(msgspec.Struct, frozen=True, kw_only=True):
     """Oldest first; the last step is not over yet."""
 
 
-def read_series(state: StateStore, live: LiveCounts, *, span_s: int, step_s: int, now_ms: int) -> Series:
+def read_series(state: State, live: LiveCounts, *, span_s: int, step_s: int, now_ms: int) -> Series:
     """``live`` has just looked. Steps begin at multiples of ``step_s``; the last one holds ``now_ms``."""
     now = now_ms // 1000
     last = now // step_s
@@ -46,8 +46,8 @@ def read_series(state: StateStore, live: LiveCounts, *, span_s: int, step_s: int
         step = detection.detected_ms // 1000 // step_s
         detections[step] = detections.get(step, 0) + len(detection.offenders)
     blocks: dict[int, int] = {}
-    for item in state.query(Block.kind):
-        step = Block.from_json(item.body).blocked_at // step_s
+    for block in state.all(Block):
+        step = block.record.blocked_at // step_s
         blocks[step] = blocks.get(step, 0) + 1
     points = [
         Point(
@@ -77,7 +77,7 @@ def spread(items: Iterable[ItemSeen], step_ms: int) -> dict[int, float]:
     return requests
 
 
-def _detections(state: StateStore, seen: Iterable[ItemSeen], since_ms: int) -> Iterable[Detection]:
+def _detections(state: State, seen: Iterable[ItemSeen], since_ms: int) -> Iterable[Detection]:
     """Detections of the items that were written since ``since_ms``: their ids begin with log and offset."""
     firsts: dict[str, int] = {}
     for item in seen:
@@ -85,5 +85,5 @@ def _detections(state: StateStore, seen: Iterable[ItemSeen], since_ms: int) -> I
             firsts[item.log] = min(item.offset, firsts.get(item.log, item.offset))
     for log, offset in firsts.items():
         above, below = f"{log}/{offset:012d}", f"{log}0"  # "0" follows "/"
-        for found in state.query(Detection.kind, above=above, below=below, limit=MOST_DETECTIONS, descending=True):
-            yield Detection.from_json(found.body)
+        newest = state.all(Detection, above=above, below=below, limit=MOST_DETECTIONS, descending=True)
+        yield from (detection.record for detection in newest)

@@ -8,12 +8,10 @@ import msgspec
 
 from chalicelib.admin.answers import at_most, one_of
 from chalicelib.admin.live_counts import LiveCounts
-from chalicelib.admin.networks import allowed_now
 from chalicelib.admin.rule_sets import rule_set
-from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.ipsets import CAPACITY, IpSet, Wanted, wanted
-from chalicelib.core.state import Block, Breaker, Heartbeat, Pause
-from chalicelib.ports import StateStore
+from chalicelib.core.state import Block, Breaker, Pause
+from chalicelib.pipeline.stored import State, networks_of
 
 RATE_MS = 60_000
 MOST_RULES_SHOWN = 1000
@@ -88,18 +86,14 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     ingest: IngestStatus
 
 
-def read_status(state: StateStore, live: LiveCounts, sets: Sequence[IpSet], now_ms: int) -> Status:
+def read_status(state: State, live: LiveCounts, sets: Sequence[IpSet], now_ms: int) -> Status:
     """``sets``: every configured IP set. The tally logs may be out of reach; that is then part of the answer."""
     now = now_ms // 1000
-    held = {item.id: item for item in state.get_many(Pause.kind, [Pause.id, Breaker.id, Heartbeat.id]).values()}
-    pause = Pause.from_json(held[Pause.id].body) if Pause.id in held else Pause()
-    breaker = Breaker.from_json(held[Breaker.id].body) if Breaker.id in held else Breaker()
-    beat = Heartbeat.from_json(held[Heartbeat.id].body) if Heartbeat.id in held else None
-    blocks = [block for item in state.query(Block.kind) if (block := Block.from_json(item.body)).until > now]
-    entries = allowed_now(state, now)
+    pause, breaker, beat = state.controls()
+    blocks = [block for stored in state.all(Block) if (block := stored.record).in_force(now)]
+    entries = state.allowed(now)
     rooms = {family: CAPACITY * sum(ip_set.family == family for ip_set in sets) for family in (4, 6)}
-    planned = wanted(blocks, NetworkSet(entry.network_value() for entry in entries), rooms, now)
-    released = pause.paused and pause.release
+    planned = wanted(blocks, networks_of(entries), rooms, now)
     rules = rule_set(state)
     return Status(
         now=now,
@@ -107,7 +101,7 @@ def read_status(state: StateStore, live: LiveCounts, sets: Sequence[IpSet], now_
         breaker=breaker,
         blocks=_blocks(blocks, planned),
         ip_sets=[
-            SetsStatus(family=family, networks=0 if released else len(planned.networks[family]), capacity=room)
+            SetsStatus(family=family, networks=0 if pause.released else len(planned.networks[family]), capacity=room)
             for family, room in rooms.items()
         ],
         allowlist=len(entries),

@@ -6,12 +6,12 @@ from typing import Any
 
 from chalicelib.admin.changes import Caller
 from chalicelib.admin.live_counts import LiveCounts
-from chalicelib.admin.networks import Widest, allowed_now
+from chalicelib.admin.networks import Widest
 from chalicelib.api.problems import UNAUTHORIZED, Rejected
 from chalicelib.bootstrap import Services
 from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.tokens import Role
-from chalicelib.ports import StateStore
+from chalicelib.pipeline.stored import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,8 @@ class ApiCall:
         return self.now_ms // 1000
 
     @property
-    def state(self) -> StateStore:
-        return self.services.world.state
+    def state(self) -> State:
+        return self.services.state
 
     @property
     def widest(self) -> Widest:
@@ -42,7 +42,7 @@ class ApiCall:
         return self.services.live
 
     def allowlist(self) -> NetworkSet:
-        return NetworkSet(entry.network_value() for entry in allowed_now(self.state, self.now))
+        return self.state.allowlist(self.now)
 
 
 def caller_of(context: Mapping[str, Any], admin_auth: str) -> Caller:

@@ -45,7 +45,7 @@ def wanted(blocks: Iterable[Block], allowlist: NetworkSet, rooms: Mapping[int, i
     running: dict[int, list[tuple[bool, int, Span]]] = {4: [], 6: []}
     allowlisted = 0
     for block in blocks:
-        if block.until <= now:
+        if not block.in_force(now):
             continue
         span = span_of(block.network)
         if allowlist.meets(span):

@@ -14,6 +14,11 @@ class StateRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: ClassVar[str]
 
+    @property
+    def id(self) -> str:
+        """Id under which the record is stored; not every kind derives it from the record."""
+        raise NotImplementedError(f"a {self.kind} record is stored under an id of the caller's")
+
     def to_json(self) -> bytes:
         return msgspec.json.encode(self)
 
@@ -98,11 +103,18 @@ class Block(StateRecord, frozen=True, kw_only=True):
     """The operator who made a manual block."""
 
     @property
+    def id(self) -> str:
+        return self.network
+
+    @property
     def manual(self) -> bool:
         return self.rule == MANUAL
 
     def network_value(self) -> Network:
         return parse_network(self.network)
+
+    def in_force(self, now: int) -> bool:
+        return now < self.until
 
 
 class Past(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,6 +136,10 @@ class History(StateRecord, frozen=True, kw_only=True):
     """When its last block was lifted; requests before that may have been refused already."""
     rules: dict[str, Past] = {}
 
+    @property
+    def id(self) -> str:
+        return self.network
+
 
 class Allow(StateRecord, frozen=True, kw_only=True):
     """A network that is never to be published."""
@@ -136,6 +152,10 @@ class Allow(StateRecord, frozen=True, kw_only=True):
     """Time it was added. Epoch seconds."""
     expires_at: int | None = None
     """First second at which it is no longer in force. Epoch seconds."""
+
+    @property
+    def id(self) -> str:
+        return self.network
 
     def network_value(self) -> Network:
         return parse_network(self.network)
@@ -158,10 +178,16 @@ ACTIVE = "active"
 """Id of the rule set in force."""
 
 
-class Pause(StateRecord, frozen=True, kw_only=True):
-    """Whether enforcement is paused; id ``pause``."""
+class Control(StateRecord, frozen=True, kw_only=True):
+    """A record that exists once, under a fixed id."""
 
     kind: ClassVar[str] = "control"
+    id: ClassVar[str]
+
+
+class Pause(Control, frozen=True, kw_only=True):
+    """Whether enforcement is paused."""
+
     id: ClassVar[str] = "pause"
     paused: bool = False
     release: bool = False
@@ -170,11 +196,14 @@ class Pause(StateRecord, frozen=True, kw_only=True):
     """Time of the last pause or resume; 0: never. Epoch seconds."""
     by: str = ""
 
+    @property
+    def released(self) -> bool:
+        return self.paused and self.release
 
-class Breaker(StateRecord, frozen=True, kw_only=True):
-    """The circuit breaker; id ``breaker``."""
 
-    kind: ClassVar[str] = "control"
+class Breaker(Control, frozen=True, kw_only=True):
+    """The circuit breaker."""
+
     id: ClassVar[str] = "breaker"
     open: bool = False
     """True: nothing new is blocked until it is reset."""
@@ -188,10 +217,9 @@ class Breaker(StateRecord, frozen=True, kw_only=True):
     """The operator who reset it."""
 
 
-class Heartbeat(StateRecord, frozen=True, kw_only=True):
-    """The last sweep; id ``heartbeat``."""
+class Heartbeat(Control, frozen=True, kw_only=True):
+    """The last sweep."""
 
-    kind: ClassVar[str] = "control"
     id: ClassVar[str] = "heartbeat"
     at: int = 0
     blocks: int = 0

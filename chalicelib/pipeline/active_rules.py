@@ -2,7 +2,8 @@
 
 from chalicelib.core.rules import RulesError, RuleSet, parse_rules
 from chalicelib.core.state import ACTIVE, StoredRules
-from chalicelib.ports import StateStore, Unavailable
+from chalicelib.pipeline.stored import State
+from chalicelib.ports import Unavailable
 
 CACHED_MS = 10_000
 
@@ -10,7 +11,7 @@ CACHED_MS = 10_000
 class ActiveRules:
     """One container's copy of the rules."""
 
-    def __init__(self, state: StateStore) -> None:
+    def __init__(self, state: State) -> None:
         self._state = state
         self._rules: RuleSet | None = None
         self._text: str | None = None
@@ -29,23 +30,23 @@ class ActiveRules:
 
     def _read(self, now_ms: int) -> None:
         try:
-            item = self._state.get(StoredRules.kind, ACTIVE)
+            stored = self._state.get(StoredRules, ACTIVE)
         except Unavailable as exc:
             if self._rules is None:
                 raise
             self.problem = f"the state table cannot be read: {exc}"
             return
         self._read_at_ms = now_ms
-        if item is None:
+        if stored is None:
             self.problem = "no rule set is stored; 'sluice setup' stores one"
             return
-        text = StoredRules.from_json(item.body).text
+        text = stored.record.text
         if text == self._text and self._rules is not None:
             self.problem = None if self._rules.text == text else self.problem
             return
         self._text = text
         try:
-            self._rules = parse_rules(text, version=str(item.version))
+            self._rules = parse_rules(text, version=str(stored.version))
             self.problem = None
         except RulesError as exc:
             self.problem = f"the stored rule set is not valid: {exc.problems[0]}"

@@ -12,16 +12,13 @@ from itertools import islice
 from typing import TypeVar
 
 from chalicelib.core.addresses import Network, NetworkSet, parse_network, supernets
-from chalicelib.core.decisions import DEFAULT_MEMORY_S, KNOWN, Outcome, decide, memory_s
-from chalicelib.core.state import Block, Breaker, Detection, History, Offender, Pause
-from chalicelib.pipeline.publish import allowlist
-from chalicelib.ports import Conflict, Contended, Item, Put, StateStore, StreamChange, Write
-
-CLIENTS_A_WRITE = 50
-"""Block and history of each, in one transaction of at most 100 items."""
+from chalicelib.core.decisions import KNOWN, Outcome, decide, memory_s
+from chalicelib.core.state import Block, Breaker, Detection, History, Offender
+from chalicelib.pipeline.lifting import CLIENTS_PER_WRITE, history_kept_until
+from chalicelib.pipeline.stored import State, Stored
+from chalicelib.ports import Conflict, Contended, StreamChange, Write
 
 TRIES = 5
-DAY_S = 86400
 
 BREAKER_WINDOW_S = 60
 PAUSED, BREAKER = "paused", "breaker"
@@ -45,28 +42,28 @@ Case = tuple[Detection, Offender]
 class Pending:
     """What is stored of one network, and what is to be."""
 
-    block: Item | None
-    history: Item | None
+    block: Stored[Block] | None
+    history: Stored[History] | None
     new_block: Block | None = None
     new_history: History | None = None
     cases: list[Case] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
 
-    def writes(self, network: str) -> list[Write]:
+    def writes(self) -> list[Write]:
         writes: list[Write] = []
         if self.new_block is not None:
-            writes.append(Put(_item(self.new_block, network, self.block, expires_at=None)))
+            writes.append(State.put(self.new_block, over=self.block))
         if self.new_history is not None:
             longest_s = max(memory_s(detection.terms) for detection, _ in self.cases)
             kept_until = history_kept_until(self.new_history, self.history, longest_s)
-            writes.append(Put(_item(self.new_history, network, self.history, expires_at=kept_until)))
+            writes.append(State.put(self.new_history, over=self.history, expires_at=kept_until))
         return writes
 
 
 class Enforce:
     """One container's enforcer."""
 
-    def __init__(self, *, state: StateStore, clock: Callable[[], float], breaker_blocks_per_minute: int) -> None:
+    def __init__(self, *, state: State, clock: Callable[[], float], breaker_blocks_per_minute: int) -> None:
         """``clock``: epoch seconds."""
         self._state = state
         self._clock = clock
@@ -84,12 +81,11 @@ class Enforce:
 
     def _enforce(self, cases: list[Case], report: EnforceReport) -> None:
         for _ in range(TRIES):
-            pause = self._state.get(Pause.kind, Pause.id)
-            if pause is not None and Pause.from_json(pause.body).paused:
+            if self._state.pause().paused:
                 report.outcomes[PAUSED] += len(cases)
                 return
             now = int(self._clock())
-            stored = {item.id: Block.from_json(item.body) for item in self._state.query(Block.kind)}
+            stored = {block.id: block.record for block in self._state.all(Block)}
             clients = self._decide(cases, stored, now)
             if self._breaks(clients, stored, now, report):
                 report.outcomes[BREAKER] += len(cases)
@@ -100,10 +96,10 @@ class Enforce:
         raise Contended(f"decisions about {len(cases)} offenders were overtaken {TRIES} times")
 
     def _decide(self, cases: list[Case], stored: dict[str, Block], now: int) -> dict[str, Pending]:
-        allowed = allowlist(self._state, now)
+        allowed = self._state.allowlist(now)
         networks = {offender.network for _, offender in cases}
-        blocks = self._state.get_many(Block.kind, networks & stored.keys())
-        histories = self._state.get_many(History.kind, networks)
+        blocks = self._state.get_many(Block, networks & stored.keys())
+        histories = self._state.get_many(History, networks)
         clients: dict[str, Pending] = {}
         for detection, offender in cases:
             name = offender.network
@@ -111,8 +107,8 @@ class Enforce:
             if client is None:
                 client = clients[name] = Pending(blocks.get(name), histories.get(name))
             network = parse_network(name)
-            block = client.new_block or (Block.from_json(client.block.body) if client.block else None)
-            history = client.new_history or (History.from_json(client.history.body) if client.history else None)
+            block = client.new_block or (client.block.record if client.block else None)
+            history = client.new_history or (client.history.record if client.history else None)
             if block is None and _covered(network, stored, allowed):
                 decision = KNOWN
             else:
@@ -127,53 +123,41 @@ class Enforce:
 
     def _breaks(self, clients: dict[str, Pending], stored: dict[str, Block], now: int, report: EnforceReport) -> bool:
         """Whether the circuit breaker is open; opens it when these blocks would be implausibly many in a minute."""
-        item = self._state.get(Breaker.kind, Breaker.id)
-        breaker = Breaker.from_json(item.body) if item else Breaker()
-        if breaker.open:
+        breaker = self._state.control(Breaker)
+        if breaker.record.open:
             return True
         new = sum(client.new_block is not None and client.block is None for client in clients.values())
         recent = sum(not block.manual and block.blocked_at > now - BREAKER_WINDOW_S for block in stored.values())
-        if not new or recent + new <= self._most or now < breaker.ignore_until:
+        if not new or recent + new <= self._most or now < breaker.record.ignore_until:
             return False
         opened = Breaker(open=True, at=now, would_block=recent + new)
         # On a conflict another container opened it, or an operator has just reset it: the next detections will tell.
         with suppress(Conflict):
-            self._state.write([Put(_item(opened, Breaker.id, item, expires_at=None))])
+            self._state.write([State.put(opened, over=breaker)])
         report.breaker_opened = True
         return True
 
     def _write(self, clients: dict[str, Pending], report: EnforceReport) -> list[Case]:
         """Stores what was decided; gives the cases back whose network has been changed by somebody else meanwhile."""
         lost: list[Case] = []
-        for some in _chunks(clients.items(), CLIENTS_A_WRITE):
-            writes = [write for network, client in some for write in client.writes(network)]
+        for some in _chunks(clients.values(), CLIENTS_PER_WRITE):
+            writes = [write for client in some for write in client.writes()]
             try:
                 if writes:
                     self._state.write(writes)
             except Conflict:
-                lost += [case for _, client in some for case in client.cases]
+                lost += [case for client in some for case in client.cases]
                 continue
-            for _, client in some:
+            for client in some:
                 report.outcomes.update(client.outcomes)
                 if client.new_block is not None:
                     report.blocks.append(client.new_block)
         return lost
 
 
-def history_kept_until(history: History, stored: Item | None, memory_s: int = DEFAULT_MEMORY_S) -> int:
-    """When the store may remove ``history``: a day after the rules forget it, and never sooner than ``stored`` says."""
-    last = max([history.ended_at, *(past.until for past in history.rules.values())])
-    return max(last + memory_s + DAY_S, (stored and stored.expires_at) or 0)
-
-
 def _covered(network: Network, stored: dict[str, Block], allowed: NetworkSet) -> bool:
     """Whether a stored block of a wider network covers ``network``; one that overlaps the allowlist covers nobody."""
     return any(str(wider) in stored and not allowed.overlaps(wider) for wider in supernets(network))
-
-
-def _item(record: Block | History | Breaker, id: str, before: Item | None, *, expires_at: int | None) -> Item:
-    version = before.version if before else 0
-    return Item(kind=record.kind, id=id, body=record.to_json(), version=version, expires_at=expires_at)
 
 
 def _chunks(items: Iterable[_T], size: int) -> Iterator[list[_T]]:

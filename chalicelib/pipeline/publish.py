@@ -12,10 +12,11 @@ nothing else waits for it. What changes while it waits is in the list that it re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from chalicelib.core.addresses import Network, NetworkSet
+from chalicelib.core.addresses import Network
 from chalicelib.core.ipsets import CAPACITY, IpSet, Wanted, plan, wanted
 from chalicelib.core.state import Allow, Block, Heartbeat, Pause
-from chalicelib.ports import Conflict, IpSets, StateStore, StreamChange, Throttled, Unavailable
+from chalicelib.pipeline.stored import State
+from chalicelib.ports import Conflict, IpSets, StreamChange, Throttled, Unavailable
 
 PACE_S = 1.1
 """Between updates: AWS takes one UpdateIPSet a second for a whole account."""
@@ -45,7 +46,7 @@ class Publish:
     def __init__(
         self,
         *,
-        state: StateStore,
+        state: State,
         ip_sets: IpSets,
         sets: Sequence[IpSet],
         clock: Callable[[], float],
@@ -140,11 +141,9 @@ class Publish:
     ) -> dict[IpSet, frozenset[Network]]:
         """What has to be in the sets that differ from what is wanted at this moment."""
         now = int(self._clock())
-        pause = self._state.get(Pause.kind, Pause.id)
-        released = pause is not None and (read := Pause.from_json(pause.body)).paused and read.release
-        blocks = [] if released else [Block.from_json(item.body) for item in self._state.query(Block.kind)]
+        blocks = [] if self._state.pause().released else [block.record for block in self._state.all(Block)]
         rooms = {family: CAPACITY * sum(s.family == family for s in published) for family in (4, 6)}
-        report.wanted = wanted(blocks, allowlist(self._state, now), rooms, now)
+        report.wanted = wanted(blocks, self._state.allowlist(now), rooms, now)
         report.fill = {f: len(report.wanted.networks[f]) / room for f, room in rooms.items() if room}
         changes: dict[IpSet, frozenset[Network]] = {}
         for family, networks in report.wanted.networks.items():
@@ -158,9 +157,3 @@ class Publish:
             return False
         self._sleep(missing + 0.001)
         return True
-
-
-def allowlist(state: StateStore, now: int) -> NetworkSet:
-    """The networks on the allowlist at ``now``, as stored this moment."""
-    entries = (Allow.from_json(item.body) for item in state.query(Allow.kind))
-    return NetworkSet(entry.network_value() for entry in entries if entry.in_force(now))

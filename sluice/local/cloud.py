@@ -15,7 +15,7 @@ from chalicelib.config import Config, read_config
 from chalicelib.core.rules import RuleSet, parse_rules
 from chalicelib.core.state import ACTIVE, Allow, StoredRules
 from chalicelib.edges.waf_ip_sets import WafIpSets
-from chalicelib.ports import Item
+from chalicelib.pipeline.stored import State
 from sluice.local.events import MOST_BYTES, MOST_RECORDS, RECORD_FRAME, kinesis_event, schedule_event, state_event
 from sluice.local.kinesis import Shard, Stream, StreamRecord
 from sluice.local.loop import Bell, Clock, Loop
@@ -81,10 +81,11 @@ class LocalCloud:
             telemetry=self.telemetry,
         )
         stored = StoredRules(text=rules, by="local", saved_at=int(clock.now()))
-        self.state.put_over([Item(kind=StoredRules.kind, id=ACTIVE, body=stored.to_json())])
-        for network, comment in allow:
-            entry = Allow(network=network, comment=comment, by="local", added_at=int(clock.now()))
-            self.state.put_over([Item(kind=Allow.kind, id=network, body=entry.to_json())])
+        records = State(self.state)
+        records.overwrite(stored, id=ACTIVE)
+        records.overwrite(
+            *(Allow(network=name, comment=comment, by="local", added_at=stored.saved_at) for name, comment in allow)
+        )
         self._containers = containers
         self.deploy()
         self._waiting: dict[str, list[StateChange]] = {"enforce": [], "publish": []}

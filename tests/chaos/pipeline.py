@@ -13,7 +13,8 @@ from chalicelib.config import read_config
 from chalicelib.core.rules import RuleSet, parse_rules
 from chalicelib.core.state import Allow, Block
 from chalicelib.pipeline.log_follower import EXPIRE_MS
-from chalicelib.ports import Conflict, Item, Unavailable
+from chalicelib.pipeline.stored import State
+from chalicelib.ports import Conflict, Unavailable
 from sluice.local.kinesis import Shard
 from sluice.local.stores import StateChange
 from sluice.local.telemetry import ReportTotals
@@ -125,7 +126,7 @@ class Chaos(Ingesting):
         self._processed_at = 0.0
         self._allow(ALLOWLISTED, 1)
         manual = Block(network=MANUAL_BLOCK, blocked_at=int(self.schedule.now), until=int(self.schedule.now) + 10**6)
-        self.state.put_over([Item(kind=Block.kind, id=manual.network, body=manual.to_json())])
+        State(self.state).overwrite(manual)
 
     def play(self) -> Run:
         """Raises Violation."""
@@ -352,7 +353,7 @@ class Chaos(Ingesting):
 
     def _allow(self, network: str, number: int) -> None:
         entry = Allow(network=str(ip_network(network)), added_at=number)
-        self.state.put_over([Item(kind=Allow.kind, id=entry.network, body=entry.to_json())])
+        State(self.state).overwrite(entry)
 
 
 def _when(event: tuple[float, object]) -> float:

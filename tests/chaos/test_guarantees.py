@@ -25,8 +25,9 @@ from chalicelib.pipeline.enforce import Enforce, EnforceReport, Pending
 from chalicelib.pipeline.ingest import Batch, Ingest, Report
 from chalicelib.pipeline.log_follower import BatchTally, LogFollower, Tail
 from chalicelib.pipeline.publish import Publish, PublishReport
+from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep, SweepReport
-from chalicelib.ports import Item, Unavailable
+from chalicelib.ports import Unavailable
 from tests.chaos.pipeline import Chaos
 from tests.properties.test_interleavings_of_ingest import (
     AnnouncesTooEarly,
@@ -91,7 +92,7 @@ def the_bill(broken: Broken | None = None, aggregate: str = "{}") -> None:
 def the_breaker(enforcer: type[Enforce] = Enforce) -> None:
     """Implausibly many offenders at once."""
     store, clock = Store(), Clock()
-    enforce = enforcer(state=store, clock=clock, breaker_blocks_per_minute=100)
+    enforce = enforcer(state=State(store), clock=clock, breaker_blocks_per_minute=100)
     enforce(told(detection(*(str(IPv4Address(0x0A000000 + number)) + "/32" for number in range(101)))))
     assert not store.blocks(), f"{len(store.blocks())} clients were blocked at once"
 
@@ -131,7 +132,7 @@ class IgnoresTheAllowlist(Publish):
         self, published: Mapping[IpSet, frozenset[Network]], report: PublishReport
     ) -> dict[IpSet, frozenset[Network]]:
         super()._changes(published, report)
-        blocks = [Block.from_json(item.body) for item in self._state.query(Block.kind)]
+        blocks = [stored.record for stored in self._state.all(Block)]
         found = wanted(blocks, NetworkSet(()), {4: CAPACITY, 6: CAPACITY}, int(self._clock()))
         changes: dict[IpSet, frozenset[Network]] = {}
         for family, networks in found.networks.items():
@@ -142,7 +143,7 @@ class IgnoresTheAllowlist(Publish):
 class NeverLifts(Sweep):
     def __call__(self) -> SweepReport:
         beat = Heartbeat(at=int(self._clock()))
-        self._state.put_over([Item(kind=beat.kind, id=beat.id, body=beat.to_json())])
+        self._state.overwrite(beat)
         return SweepReport()
 
 

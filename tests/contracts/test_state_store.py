@@ -8,6 +8,7 @@ import pytest
 from chalicelib.core.state import Block, Detection, Heartbeat, StoredRules
 from chalicelib.edges.events import state_changes
 from chalicelib.edges.state_table import StateTable
+from chalicelib.pipeline.stored import State
 from chalicelib.ports import Conflict, Delete, Item, Put, StateStore, StreamChange, Unavailable, Write
 from tests.contracts.conftest import ATOMIC, RACERS, Race, Streamed
 from tests.support.tables import Tables, calls_of
@@ -309,7 +310,7 @@ def test_writing_the_same_again_is_no_change(streamed: Streamed) -> None:
 def test_a_heartbeat_is_a_change_each_minute(streamed: Streamed) -> None:
     for at in (60, 120):
         beat = Heartbeat(at=at)
-        streamed.store.put_over([Item(kind=beat.kind, id=beat.id, body=beat.to_json())])
+        State(streamed.store).overwrite(beat)
     assert [Heartbeat.from_json(change.body or b"").at for change in streamed.changes()] == [60, 120]
 
 
@@ -337,7 +338,7 @@ def test_an_item_expires_by_a_number_of_epoch_seconds(tables: Tables) -> None:
 
 def test_a_body_is_text_that_an_operator_can_read(tables: Tables) -> None:
     rules = StoredRules(text='[[rule]]\nname = "größe"\n')
-    StateTable(tables.client, tables.state).put_over([Item(kind=rules.kind, id="active", body=rules.to_json())])
+    State(StateTable(tables.client, tables.state)).overwrite(rules, id="active")
     (stored,) = tables.client.scan(TableName=tables.state)["Items"]
     assert "größe" in stored["body"]["S"]
 

@@ -20,7 +20,8 @@ from chalicelib.edges.events import kinesis_batch
 from chalicelib.edges.state_table import StateTable
 from chalicelib.edges.tally_table import TallyTable
 from chalicelib.pipeline.ingest import Batch, Report
-from chalicelib.ports import Item, LogItem
+from chalicelib.pipeline.stored import State
+from chalicelib.ports import LogItem
 from sluice.local.events import MOST_BYTES, RECORD_FRAME, kinesis_event
 from sluice.local.kinesis import StreamRecord
 from sluice.local.telemetry import ReportTotals
@@ -88,7 +89,7 @@ def line(at: float, client: str, path: str = "/", method: str = "GET", status: s
 def tables(request: pytest.FixtureRequest) -> Tables:
     tables: Tables = request.getfixturevalue("moto_tables" if request.param == "moto" else "local_tables")
     stored = StoredRules(text=RULES)
-    StateTable(tables.client, tables.state).put_over([Item(kind=stored.kind, id=ACTIVE, body=stored.to_json())])
+    State(StateTable(tables.client, tables.state)).overwrite(stored, id=ACTIVE)
     return tables
 
 

@@ -14,7 +14,7 @@ from chalicelib.bootstrap import Services, World, aws, compose
 from chalicelib.config import Config, read_config
 from chalicelib.core.state import ACTIVE, StoredRules
 from chalicelib.core.tally import unpack
-from chalicelib.ports import Item
+from chalicelib.pipeline.stored import State
 from sluice.local.telemetry import ReportTotals
 from sluice.local.waf import WafStandIn
 from tests.support import kinesis_local as local
@@ -146,7 +146,7 @@ def site(
             telemetry=telemetry,
         )
         stored = StoredRules(text=RULES)
-        world.state.put_over([Item(kind=stored.kind, id=ACTIVE, body=stored.to_json())])
+        State(world.state).overwrite(stored, id=ACTIVE)
         site.mappings = Mappings(kinesis_client, stream, streams, local_tables.state_stream_arn, site.container)
         yield site
         for client in (world.state._client, world.ip_sets._client, streams):  # type: ignore[attr-defined]

@@ -35,9 +35,9 @@ def test_a_failure_at_any_single_point_changes_nothing(seed: int, kind: type[Bas
 
 class WritesWithoutCondition(Enforce):
     def _write(self, clients: dict[str, Pending], report: EnforceReport) -> list[Case]:
-        for network, client in clients.items():
-            for write in client.writes(network):
-                self._state.put_over([write.item])
+        for client in clients.values():
+            for write in client.writes():
+                self._state._store.put_over([write.item])
         return []
 
 
@@ -50,9 +50,9 @@ class DropsWhatIsOvertaken(Enforce):
 class WritesBlockAndHistoryApart(Enforce):
     def _write(self, clients: dict[str, Pending], report: EnforceReport) -> list[Case]:
         lost: list[Case] = []
-        for network, client in clients.items():
+        for client in clients.values():
             try:
-                for write in reversed(client.writes(network)):
+                for write in reversed(client.writes()):
                     self._state.write([write])
             except Conflict:
                 lost += client.cases

@@ -12,7 +12,7 @@ from chalicelib.config import read_config
 from chalicelib.core.rules import Rule, parse_rules
 from chalicelib.core.state import ACTIVE, Detection, StoredRules
 from chalicelib.pipeline.ingest import Batch
-from chalicelib.ports import Item
+from chalicelib.pipeline.stored import State
 from sluice.local.stores import MemoryStateStore, MemoryTallyLogs
 from sluice.local.telemetry import ReportTotals
 
@@ -95,7 +95,7 @@ def client_of(address: str, rule: Rule) -> str:
 def detected(text: str, batches: list[Delivered], sample_rate: int) -> set[tuple[str, str]]:
     """Rule and client of everything that real containers detect; numbers 0 and 1 are cold at every batch."""
     state, tally_logs = MemoryStateStore(), MemoryTallyLogs()
-    state.put_over([Item(kind=StoredRules.kind, id=ACTIVE, body=StoredRules(text=text).to_json())])
+    State(state).overwrite(StoredRules(text=text), id=ACTIVE)
     config = read_config({"CLOUDFRONT_FIELDS": "timestamp,c-ip", "SAMPLE_RATE": str(sample_rate), "LATENESS_S": "10"})
     world = World(
         tally_logs=tally_logs,

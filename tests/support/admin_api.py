@@ -17,7 +17,8 @@ from chalicelib.api.openapi import document
 from chalicelib.bootstrap import Services, compose, running_in
 from chalicelib.core.state import Audit, Block
 from chalicelib.core.tokens import Role, Token, issue
-from chalicelib.ports import Item, StateStore, Write
+from chalicelib.pipeline.stored import State
+from chalicelib.ports import StateStore, Write
 from sluice.local.cloud import LocalCloud
 from sluice.local.gateway import Gateway
 from sluice.local.loop import SimulatedClock
@@ -164,12 +165,12 @@ class Desk:
         block = Block(
             **({"network": network, "blocked_at": self.now, "until": self.now + 600, "rule": "burst"} | fields)
         )
-        self.cloud.state.put_over([Item(kind=block.kind, id=network, body=block.to_json())])
+        State(self.cloud.state).overwrite(block)
         return block
 
     def audit(self) -> list[Audit]:
         """Newest first."""
-        return [Audit.from_json(item.body) for item in self.cloud.state.query(Audit.kind, descending=True)]
+        return [stored.record for stored in State(self.cloud.state).all(Audit, descending=True)]
 
 
 @pytest.fixture

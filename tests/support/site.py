@@ -9,7 +9,7 @@ from typing import Any
 
 from chalicelib.core.state import Block
 from chalicelib.core.tokens import Role
-from chalicelib.ports import Item
+from chalicelib.pipeline.stored import State
 from sluice.local.served import ServedCloud
 
 RULES = """
@@ -66,11 +66,10 @@ class Site:
         now = int(time.time())
         shared: dict[str, Any] = {"blocked_at": now, "until": now + 600, "rule": "burst"} | fields
         blocks = [Block(network=network, **shared) for network in networks]
-        items = [Item(kind=block.kind, id=block.network, body=block.to_json()) for block in blocks]
         state = self._opened.cloud.state
 
         def put() -> None:
-            state.put_over(items)
+            State(state).overwrite(*blocks)
             state.changes.clear()  # the stream tells nobody: they have been there for a while
 
         self.do(put)

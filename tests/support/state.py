@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Action, Escalation
 from chalicelib.core.state import Allow, Block, Breaker, Detection, History, Offender, Pause, Terms
+from chalicelib.pipeline.stored import State
 from chalicelib.ports import Conflict, Item, StreamChange, Write
 from sluice.local.stores import MemoryStateStore
 
@@ -45,12 +46,12 @@ class Store(MemoryStateStore):
         self.put(Allow(network=network, expires_at=expires_at), network)
 
     def blocks(self) -> dict[str, Block]:
-        return {item.id: Block.from_json(item.body) for item in self.query(Block.kind)}
+        return {block.id: block.record for block in State(self).all(Block)}
 
     def history(self, network: str = CLIENT) -> History:
-        item = self.get(History.kind, network)
-        assert item is not None
-        return History.from_json(item.body)
+        stored = State(self).get(History, network)
+        assert stored is not None
+        return stored.record
 
 
 class Clock:
@@ -90,6 +91,4 @@ def detection(*networks: str, at: int = NOW, of: Terms | None = None, id: str = 
 
 
 def told(*records: Detection | Block | Allow | Pause) -> list[StreamChange]:
-    return [
-        StreamChange(r.kind, getattr(r, "id", "") or getattr(r, "network", ""), r.to_json(), False) for r in records
-    ]
+    return [StreamChange(record.kind, record.id, record.to_json(), False) for record in records]

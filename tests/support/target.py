@@ -15,6 +15,7 @@ from chalicelib.edges.state_table import attributes_of
 from chalicelib.edges.tally_table import _attributes as attributes_of_tally
 from chalicelib.pipeline.enforce import EnforceReport
 from chalicelib.pipeline.ingest import Batch, Report
+from chalicelib.pipeline.stored import State
 from chalicelib.ports import Item, LogItem, LogKey, Registry
 from sluice.local.events import state_event
 from sluice.local.stores import MemoryStateStore, MemoryTallyLogs
@@ -101,7 +102,7 @@ class Target:
 
     def __post_init__(self) -> None:
         stored = StoredRules(text=self.rules)
-        self.state.put_over([Item(kind=StoredRules.kind, id=ACTIVE, body=stored.to_json())])
+        State(self.state).overwrite(stored, id=ACTIVE)
         self.state.write_units = 0
         self.services = compose(
             read_config(self.settings),

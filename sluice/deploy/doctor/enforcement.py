@@ -11,8 +11,8 @@ STALE_S = 180
 
 
 def sweep(inspection: Inspection) -> Iterator[Finding]:
-    body = inspection.record(Heartbeat.kind, Heartbeat.id)
-    age = inspection.now - Heartbeat.from_json(body).at if body else None
+    heartbeat = inspection.record(Heartbeat, Heartbeat.id)
+    age = inspection.now - heartbeat.at if heartbeat else None
     if age is None or age > STALE_S:
         since = "has never run" if age is None else f"last ran {age} s ago"
         remedy = f"look into the log group /aws/lambda/{inspection.stage.function('sweep')} and at its schedule"
@@ -20,25 +20,25 @@ def sweep(inspection: Inspection) -> Iterator[Finding]:
 
 
 def control(inspection: Inspection) -> Iterator[Finding]:
-    pause, breaker = (inspection.record(record.kind, record.id) for record in (Pause, Breaker))
-    if pause is not None and Pause.from_json(pause).paused:
+    pause, breaker = inspection.record(Pause, Pause.id), inspection.record(Breaker, Breaker.id)
+    if pause is not None and pause.paused:
         yield Finding("paused", "enforcement is paused", "POST /v1/resume at the admin API", wrong=False)
-    if breaker is not None and Breaker.from_json(breaker).open:
+    if breaker is not None and breaker.open:
         what = "the circuit breaker is open: nothing more is blocked"
         yield Finding("breaker", what, "look at the detections, then POST /v1/breaker/reset at the admin API")
 
 
 def rules(inspection: Inspection) -> Iterator[Finding]:
-    body = inspection.record(StoredRules.kind, ACTIVE)
-    if body is None:
+    stored = inspection.record(StoredRules, ACTIVE)
+    if stored is None:
         yield Finding("rules", "no rules are stored: nothing is counted", inspection.command("setup"))
         return
     try:
-        stored = parse_rules(StoredRules.from_json(body).text).rules
+        rules = parse_rules(stored.text).rules
     except RulesError as exc:
         yield Finding("rules", f"the stored rules are not valid: {exc.problems[0]}", "store valid ones")
         return
-    if not any(rule.action is Action.BLOCK for rule in stored):
+    if not any(rule.action is Action.BLOCK for rule in rules):
         what = "all rules only count: nobody is blocked"
         yield Finding("rules", what, 'give those you trust action = "block"', wrong=False)
 

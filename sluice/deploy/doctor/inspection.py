@@ -4,14 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
+from chalicelib.core.state import StateRecord
 from chalicelib.edges.state_table import item_of
 from sluice.deploy.account import AwsAccount, missing_ok
 from sluice.deploy.policies import FUNCTIONS
 from sluice.deploy.resource import Resource
 from sluice.deploy.resources.leftovers import functions_of
 from sluice.deploy.stage import Stage
+
+R = TypeVar("R", bound=StateRecord)
 
 LOOKED_BACK_S = 900
 
@@ -48,13 +51,13 @@ class Inspection:
         variables: Mapping[str, str] = self.functions.get(function, {}).get("Environment", {}).get("Variables", {})
         return variables
 
-    def record(self, kind: str, id: str) -> bytes | None:
-        """Body of an item of the state table."""
+    def record(self, of: type[R], id: str) -> R | None:
+        """Returns a record of the state table; None if the record or the table does not exist."""
         with missing_ok("ResourceNotFoundException"):
             answer = self.account.client("dynamodb").get_item(
-                TableName=self.stage.state_table, Key={"kind": {"S": kind}, "id": {"S": id}}, ConsistentRead=True
+                TableName=self.stage.state_table, Key={"kind": {"S": of.kind}, "id": {"S": id}}, ConsistentRead=True
             )
-            return item_of(answer["Item"]).body if "Item" in answer else None
+            return of.from_json(item_of(answer["Item"]).body) if "Item" in answer else None
         return None
 
     def metric(self, namespace: str, name: str, statistic: str, **dimensions: str) -> float | None:

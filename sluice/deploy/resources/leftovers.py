@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chalicelib.core.state import Pause
-from chalicelib.edges.state_table import StateTable as StateStore
-from chalicelib.ports import Item
+from chalicelib.edges.state_table import StateTable
+from chalicelib.pipeline.stored import State
 from sluice.deploy.account import AwsAccount, AwsError, missing_ok
 from sluice.deploy.policies import FUNCTIONS
 from sluice.deploy.resource import Existing, Resource
@@ -51,9 +51,7 @@ class BlockedClients(Leftover):
         # As long as the functions run they would fill the sets again.
         with missing_ok("ResourceNotFoundException"):
             client.describe_table(TableName=self.stage.state_table)
-            StateStore(client, self.stage.state_table).put_over(
-                [Item(kind=Pause.kind, id=Pause.id, body=pause.to_json())]
-            )
+            State(StateTable(client, self.stage.state_table)).overwrite(pause)
         for ip_set, held in self._ip_sets(account):
             ip_set.empty(account, held)
 

@@ -7,7 +7,8 @@ from typing import Any
 from chalicelib.core.rules import parse_rules
 from chalicelib.core.state import ACTIVE, StoredRules
 from chalicelib.edges.state_table import StateTable as StateStore
-from chalicelib.ports import Conflict, Item, Put
+from chalicelib.pipeline.stored import State
+from chalicelib.ports import Conflict
 from sluice.deploy.account import AwsAccount, as_list, as_mapping, missing_ok
 from sluice.deploy.resource import Existing, Resource
 
@@ -162,9 +163,8 @@ class FirstRules(Resource):
         client.get_waiter("table_exists").wait(TableName=self.stage.state_table)
         rules = StoredRules(text=self.text, by="sluice setup", saved_at=self.now)
         try:
-            StateStore(client, self.stage.state_table).write(
-                [Put(Item(kind=rules.kind, id=ACTIVE, body=rules.to_json()))]
-            )
+            state = State(StateStore(client, self.stage.state_table))
+            state.write([state.put(rules, id=ACTIVE)])
         except Conflict:
             return  # somebody was quicker; theirs stand
 

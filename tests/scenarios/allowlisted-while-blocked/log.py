@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from chalicelib.core.state import Allow
-from chalicelib.ports import Item
+from chalicelib.pipeline.stored import State
 from sluice.local.cloud import LocalCloud
 from tests.support.scenario_lines import START, Arrival, request
 
@@ -17,6 +17,6 @@ def happen(cloud: LocalCloud) -> None:
     def allow() -> None:
         assert len(cloud.waf.networks()) == 2
         entry = Allow(network="203.0.113.9/32", comment="a customer", by="operator", added_at=START + 10)
-        cloud.state.put_over([Item(kind=Allow.kind, id=entry.network, body=entry.to_json())])
+        State(cloud.state).overwrite(entry)
 
     cloud.loop.at(START + 10, allow)

@@ -10,8 +10,9 @@ from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Action, Escalation
 from chalicelib.core.state import Block, Detection, History, Offender, Terms
 from chalicelib.pipeline.enforce import Enforce
+from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep
-from chalicelib.ports import Item, Unavailable
+from chalicelib.ports import Unavailable
 from sluice.local.stores import MemoryStateStore
 from tests.support.simulation.ingesting import START, Violation
 from tests.support.simulation.ports import SwitchingStateStore
@@ -76,7 +77,7 @@ class Enforcing:
             detected_ms=now_ms,
             arrived_ms=now_ms,
         )
-        self.state.put_over([Item(kind=Detection.kind, id=detection.id, body=detection.to_json())])
+        State(self.state).overwrite(detection)
 
     def _settle(self) -> None:
         for _ in range(MOST_STEPS):
@@ -108,10 +109,10 @@ class Enforcing:
             if task.failure is not None and not isinstance(task.failure, (Crash, Unavailable)):
                 raise task.failure
 
-        self.schedule.spawn("sweep", Sweep(state=self.switching, clock=self._now), ended)
+        self.schedule.spawn("sweep", Sweep(state=State(self.switching), clock=self._now), ended)
 
     def _enforcer(self, enforcer: type[Enforce]) -> Enforce:
-        return enforcer(state=self.switching, clock=self._now, breaker_blocks_per_minute=1000)
+        return enforcer(state=State(self.switching), clock=self._now, breaker_blocks_per_minute=1000)
 
     def _now(self) -> float:
         return self.schedule.now

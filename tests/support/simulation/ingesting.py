@@ -19,7 +19,8 @@ from chalicelib.core.state import ACTIVE, Detection, StoredRules
 from chalicelib.core.tally import unpack
 from chalicelib.pipeline.ingest import Batch
 from chalicelib.pipeline.log_follower import DORMANT_MS, EXPIRE_MS
-from chalicelib.ports import Contended, Item, LogItem, Unavailable
+from chalicelib.pipeline.stored import State
+from chalicelib.ports import Contended, LogItem, Unavailable
 from sluice.local.kinesis import Shard, Stream, StreamRecord
 from sluice.local.stores import MemoryStateStore, StateChange
 from sluice.local.telemetry import ReportTotals
@@ -132,7 +133,7 @@ class Ingesting:
         self.tally_logs = SwitchingTallyLogs(self.ledger, self.schedule)
         self.state = MemoryStateStore()
         stored = StoredRules(text=self.rules.text)
-        self.state.put_over([Item(kind=StoredRules.kind, id=ACTIVE, body=stored.to_json())])
+        State(self.state).overwrite(stored, id=ACTIVE)
         lateness_s = random.choice(["10", "300", "3600"])
         self.config = read_config({"CLOUDFRONT_FIELDS": FIELDS, "LATENESS_S": lateness_s})
         self.broken = broken

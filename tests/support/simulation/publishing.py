@@ -13,6 +13,7 @@ from chalicelib.core.ipsets import IpSet
 from chalicelib.core.state import Allow, Block, Pause
 from chalicelib.edges.waf_ip_sets import WafIpSets
 from chalicelib.pipeline.publish import Publish
+from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep
 from chalicelib.ports import Conflict, Delete, Item, Put, Unavailable
 from sluice.local.stores import MemoryStateStore
@@ -150,7 +151,7 @@ class Publishing:
         if self.state.get(Allow.kind, network) is None:
             self._entries += 1
             entry = Allow(network=network, added_at=self._entries)
-            self.state.put_over([Item(kind=Allow.kind, id=network, body=entry.to_json())])
+            State(self.state).overwrite(entry)
 
     def _disallow(self) -> None:
         stored = list(self.state.query(Allow.kind))
@@ -159,7 +160,7 @@ class Publishing:
 
     def _pause(self) -> None:
         pause = Pause(paused=self.random.random() < 0.5, release=True, at=int(self.schedule.now))
-        self.state.put_over([Item(kind=Pause.kind, id=Pause.id, body=pause.to_json())])
+        State(self.state).overwrite(pause)
 
     def _edit_by_hand(self) -> None:
         ip_set = self.random.choice(self.sets)
@@ -172,7 +173,7 @@ class Publishing:
         self.schedule.now += self.random.choice([5, 700])
 
     def _sweep(self) -> None:
-        sweep = Sweep(state=self.switching, clock=self._now)
+        sweep = Sweep(state=State(self.switching), clock=self._now)
 
         def ended(task: Task) -> None:
             if task.failure is not None and not isinstance(task.failure, (Crash, Unavailable, Conflict)):
@@ -182,7 +183,7 @@ class Publishing:
 
     def _publisher(self, publisher: type[Publish]) -> Publish:
         return publisher(
-            state=self.switching,
+            state=State(self.switching),
             ip_sets=self.ip_sets,
             sets=self.sets,
             clock=self._now,

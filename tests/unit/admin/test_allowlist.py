@@ -1,6 +1,6 @@
 from chalicelib.admin.allowlist import MOST_ENTRIES
 from chalicelib.core.state import Allow
-from chalicelib.ports import Item
+from chalicelib.pipeline.stored import State
 
 
 def test_an_addition_lifts_live_blocks_that_overlap_and_reaches_the_ip_set_with_the_next_publish(desk):
@@ -81,7 +81,7 @@ def test_every_change_of_an_entry_is_undone_by_its_undo(desk):
 
 def test_the_allowlist_is_bounded(desk):
     entries = [Allow(network=f"10.{index // 256}.{index % 256}.0/24") for index in range(MOST_ENTRIES)]
-    desk.cloud.state.put_over([Item(kind=Allow.kind, id=entry.network, body=entry.to_json()) for entry in entries])
+    State(desk.cloud.state).overwrite(*entries)
     assert desk.call("PUT", "/v1/allowlist", {"network": "192.0.2.0/24"}).fields == ["network"]
     assert desk.call("PUT", "/v1/allowlist", {"network": "10.0.0.0/24", "comment": "known"}).status == 200
 

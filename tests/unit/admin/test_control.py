@@ -1,5 +1,5 @@
 from chalicelib.core.state import Breaker
-from chalicelib.ports import Item
+from chalicelib.pipeline.stored import State
 
 
 def test_a_pause_stops_new_blocks_and_keeps_running_ones(desk):
@@ -72,7 +72,7 @@ def test_a_breaker_cannot_be_silenced_for_more_than_a_day(desk):
 
 def test_a_reset_is_undone_by_a_pause_which_stops_as_much(desk):
     open = Breaker(open=True, at=desk.now, would_block=2000)
-    desk.cloud.state.put_over([Item(kind=open.kind, id=open.id, body=open.to_json())])
+    State(desk.cloud.state).overwrite(open)
     reset = desk.call("POST", "/v1/breaker/reset").json
     desk.undo(reset["undo"])
     desk.attack("203.0.113.9")

@@ -15,6 +15,7 @@ import app
 from chalicelib.bootstrap import Services, aws, compose, running_in
 from chalicelib.config import read_config
 from chalicelib.core.state import ACTIVE, Block, Detection, History, StoredRules
+from chalicelib.pipeline.stored import State
 from chalicelib.ports import Item
 from sluice.deploy.policies import STACK, arns_of, file_name, policies
 from sluice.deploy.stage import Stage
@@ -143,7 +144,7 @@ def test_every_function_stays_within_its_policy(deployed: Deployed) -> None:
     used["publish"] = deployed.calls_of("publish", state_event(blocks))
     assert "wafv2:UpdateIPSet" in {call.action for call in used["publish"]}
     over = Block(network="198.51.100.7/32", blocked_at=1, until=2)
-    deployed.services.world.state.put_over([Item(kind=over.kind, id=over.network, body=over.to_json())])
+    State(deployed.services.world.state).overwrite(over)
     schedule = {
         "time": "",
         "region": "",

@@ -5,6 +5,7 @@ import pytest
 from chalicelib.core.rules import Action
 from chalicelib.core.state import Block, Breaker, Detection, History, Pause
 from chalicelib.pipeline.enforce import TRIES, Enforce, EnforceReport
+from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep
 from chalicelib.ports import Contended, StreamChange
 from tests.support.state import CLIENT, NOW, Clock, Store, detection, terms, told
@@ -16,7 +17,7 @@ class Enforcer:
     def __init__(self, most: int = 100) -> None:
         self.store = Store()
         self.clock = Clock()
-        self.enforce = Enforce(state=self.store, clock=self.clock, breaker_blocks_per_minute=most)
+        self.enforce = Enforce(state=State(self.store), clock=self.clock, breaker_blocks_per_minute=most)
 
     def told(self, *detections: Detection) -> EnforceReport:
         return self.enforce(told(*detections))
@@ -24,7 +25,7 @@ class Enforcer:
     def offend_again(self, **how: object) -> EnforceReport:
         """Once the last block has run out and been lifted."""
         self.clock.now = max(block.until for block in self.store.blocks().values())
-        Sweep(state=self.store, clock=self.clock)()
+        Sweep(state=State(self.store), clock=self.clock)()
         self.clock.now += 10
         return self.told(detection(at=int(self.clock.now), **how))  # type: ignore[arg-type]
 
@@ -57,7 +58,7 @@ def test_a_detection_delivered_twice_is_one_offence(enforcer: Enforcer) -> None:
 def test_a_detection_delivered_again_after_its_block_was_lifted_blocks_nobody(enforcer: Enforcer) -> None:
     enforcer.told(detection())
     enforcer.clock.now = NOW + 700
-    Sweep(state=enforcer.store, clock=enforcer.clock)()
+    Sweep(state=State(enforcer.store), clock=enforcer.clock)()
     assert enforcer.told(detection()).outcomes == {"known": 1}
     assert enforcer.store.blocks() == {}
 
@@ -74,7 +75,7 @@ def test_each_new_offence_doubles_the_block_up_to_the_longest(enforcer: Enforcer
 def test_offences_are_forgotten_after_the_memory_of_the_rule(enforcer: Enforcer, days: float, offence: int) -> None:
     enforcer.told(detection())
     enforcer.clock.now = NOW + 601
-    Sweep(state=enforcer.store, clock=enforcer.clock)()
+    Sweep(state=State(enforcer.store), clock=enforcer.clock)()
     enforcer.clock.now += int(days * DAY)
     (block,) = enforcer.told(detection(at=int(enforcer.clock.now))).blocks
     assert block.offence == offence
@@ -140,7 +141,7 @@ def test_requests_made_before_the_last_block_ended_are_no_new_offence(enforcer: 
     """They may be the ones that WAF refused."""
     enforcer.told(detection())
     enforcer.clock.now = NOW + 601
-    Sweep(state=enforcer.store, clock=enforcer.clock)()
+    Sweep(state=State(enforcer.store), clock=enforcer.clock)()
     assert enforcer.told(detection(at=NOW + 602)).outcomes == {"known": 1}
     assert enforcer.told(detection(at=NOW + 603)).outcomes == {"blocked": 1}
 
@@ -255,7 +256,7 @@ def test_a_hundred_writes_at_most_go_into_one_transaction() -> None:
 
 
 def test_who_is_overtaken_by_another_enforcer_decides_again(enforcer: Enforcer) -> None:
-    other = Enforce(state=enforcer.store, clock=enforcer.clock, breaker_blocks_per_minute=100)
+    other = Enforce(state=State(enforcer.store), clock=enforcer.clock, breaker_blocks_per_minute=100)
     enforcer.store.meddle = lambda: other(told(detection())) and None
     report = enforcer.told(detection(CLIENT, "192.0.2.2/32"))
     assert report.outcomes == {"known": 1, "blocked": 1}

@@ -11,6 +11,7 @@ from chalicelib.core.ipsets import IpSet
 from chalicelib.core.state import Allow, Block, Breaker, Detection, Evidence, Heartbeat, Pause
 from chalicelib.edges.waf_ip_sets import WafIpSets
 from chalicelib.pipeline.publish import MOST_ROUNDS, PACE_S, Publish, PublishReport
+from chalicelib.pipeline.stored import State
 from chalicelib.ports import StreamChange, Unavailable
 from sluice.local.waf import WafStandIn
 from tests.support.state import CLIENT, NOW, Clock, Store
@@ -49,7 +50,9 @@ class Publisher:
         self.publish = self.another()
 
     def another(self) -> Publish:
-        return Publish(state=self.store, ip_sets=self.ip_sets, sets=self.sets, clock=self.clock, sleep=self.clock.sleep)
+        return Publish(
+            state=State(self.store), ip_sets=self.ip_sets, sets=self.sets, clock=self.clock, sleep=self.clock.sleep
+        )
 
     def __call__(self, changes: list[StreamChange] | None = None) -> PublishReport:
         report = self.publish(BEAT if changes is None else changes)

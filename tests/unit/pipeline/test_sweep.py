@@ -2,13 +2,15 @@
 
 from chalicelib.core.decisions import DEFAULT_MEMORY_S
 from chalicelib.core.state import Block, Breaker, Heartbeat, History, Pause
-from chalicelib.pipeline.enforce import DAY_S, Enforce
+from chalicelib.pipeline.enforce import Enforce
+from chalicelib.pipeline.lifting import DAY_S
+from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep, SweepReport
 from tests.support.state import CLIENT, NOW, Clock, Store, detection, told
 
 
 def swept(store: Store, at: float = NOW) -> SweepReport:
-    return Sweep(state=store, clock=Clock(at))()
+    return Sweep(state=State(store), clock=Clock(at))()
 
 
 def test_a_block_is_lifted_at_the_second_it_ends_and_not_before() -> None:
@@ -21,7 +23,7 @@ def test_a_block_is_lifted_at_the_second_it_ends_and_not_before() -> None:
 
 def test_a_lifted_client_is_remembered_with_the_moment() -> None:
     store = Store()
-    Enforce(state=store, clock=Clock(), breaker_blocks_per_minute=9)(told(detection()))
+    Enforce(state=State(store), clock=Clock(), breaker_blocks_per_minute=9)(told(detection()))
     before = store.history()
     swept(store, NOW + 700)
     assert store.history().ended_at == NOW + 700

@@ -1,0 +1,77 @@
+"""Lifting blocks: a block is deleted together with a note in its network's history that it has ended."""
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from chalicelib.core.decisions import DEFAULT_MEMORY_S
+from chalicelib.core.state import Block, History
+from chalicelib.pipeline.stored import State, Stored
+from chalicelib.ports import Conflict, Write
+
+CLIENTS_PER_WRITE = 50
+"""Block and history of each client make up one transaction of at most 100 items."""
+
+DAY_S = 86400
+
+
+class Lifted(NamedTuple):
+    """The outcome of ``lift``."""
+
+    blocks: list[Block]
+    """Blocks that were lifted."""
+    conflicts: int
+    """Blocks that were left as they are because they changed in the meantime."""
+
+
+def lift(state: State, blocks: Sequence[Stored[Block]], now: int) -> Lifted:
+    """Lifts blocks in as many transactions as it takes; ``now`` in epoch seconds."""
+    lifted: list[Block] = []
+    conflicts = 0
+    starts = range(0, len(blocks), CLIENTS_PER_WRITE)
+    chunks = deque(blocks[start : start + CLIENTS_PER_WRITE] for start in starts)
+    while chunks:
+        chunk = chunks.popleft()
+        histories = state.get_many(History, [block.id for block in chunk])
+        try:
+            state.write(writes_to_lift(chunk, histories, now))
+        except Conflict:
+            # One of them was prolonged or lifted by an operator. The halves without it still end on time.
+            if len(chunk) == 1:
+                conflicts += 1
+            else:
+                half = len(chunk) // 2
+                chunks.extendleft((chunk[half:], chunk[:half]))
+        else:
+            lifted += [block.record for block in chunk]
+    return Lifted(lifted, conflicts)
+
+
+def writes_to_lift(
+    blocks: Iterable[Stored[Block]], histories: Mapping[str, Stored[History]], now: int, *, forget: bool = False
+) -> list[Write]:
+    """Returns the writes that lift ``blocks``, two per block. ``histories``: those of their networks, by network."""
+    writes = []
+    for block in blocks:
+        writes += [State.delete(block), ended(block.id, histories.get(block.id), now, forget=forget)]
+    return writes
+
+
+def ended(network: str, stored: Stored[History] | None, now: int, *, forget: bool = False) -> Write:
+    """Returns the write that notes in a network's history that its block ended at ``now``.
+
+    Requests made before ``now`` may have been blocked already, so they do not count as a new offence. A client that is
+    unblocked early can be blocked again at once. ``forget`` removes all offences.
+    """
+    history = stored.record if stored else History(network=network)
+    rules = {name: replace(past, until=min(past.until, now)) for name, past in history.rules.items()}
+    history = replace(history, ended_at=now, rules={} if forget else rules)
+    return State.put(history, over=stored, expires_at=history_kept_until(history, stored))
+
+
+def history_kept_until(history: History, stored: Stored[History] | None, memory_s: int = DEFAULT_MEMORY_S) -> int:
+    """Returns when the store may remove ``history``: a day after rules forget it, never earlier than stored before."""
+    last = max([history.ended_at, *(past.until for past in history.rules.values())])
+    return max(last + memory_s + DAY_S, (stored and stored.item.expires_at) or 0)
