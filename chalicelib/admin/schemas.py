@@ -38,7 +38,9 @@ NetworkText = Annotated[
 ]
 """A network before it is parsed."""
 
-Duration = Annotated[str, Meta(pattern=r"^[0-9]{1,9}[smhd]\Z", description=durations.ACCEPTED, examples=["10m", "7d"])]
+DurationText = Annotated[
+    str, Meta(pattern=r"^[0-9]{1,9}[smhd]\Z", description=durations.ACCEPTED, examples=["10m", "7d"])
+]
 """A duration before it is parsed."""
 
 RulesToml = Annotated[str, Meta(max_length=100_000, description="TOML of at most 100,000 characters")]
@@ -72,7 +74,7 @@ class NewBlock(Form, frozen=True):
     """A network to block by hand."""
 
     network: NetworkText
-    block_for: Duration
+    block_for: DurationText
     comment: Comment = ""
     force: bool = False
     """Accept a network that overlaps the allowlist (it is stored and withheld), contains your own address, or is wider
@@ -115,7 +117,7 @@ class NewPause(Form, frozen=True):
 class BreakerReset(Form, frozen=True):
     """A reset of the circuit breaker."""
 
-    quiet_for: Duration = "10m"
+    quiet_for: DurationText = "10m"
     """Time for which the breaker stays closed, whatever the number of new blocks; at most 1d."""
 
 

@@ -21,7 +21,7 @@ import chalicelib.api.routes  # noqa: F401 - importing the module declares the o
 from chalicelib.admin.schemas import Form
 from chalicelib.api import problems
 from chalicelib.api.examples import EXAMPLES
-from chalicelib.api.operations import ETAG, IDEMPOTENCY_KEY, JSON, OPERATIONS, Operation, Text
+from chalicelib.api.operations import ETAG, IDEMPOTENCY_KEY, JSON, OPERATIONS, Operation, RawAnswer
 from chalicelib.api.problems import Problem, ProblemType
 
 Json = dict[str, Any]
@@ -214,7 +214,7 @@ def _failure(status: int, kinds: Iterable[ProblemType]) -> Json:
 def _answers(operation: Operation) -> tuple[Any, ...]:
     """Returns the struct that the operation answers with, if any."""
     kinds = get_args(operation.answer) or (operation.answer,)
-    return tuple(kind for kind in kinds if kind is not Text)
+    return tuple(kind for kind in kinds if kind is not RawAnswer)
 
 
 def _bodies() -> Iterator[type[Form]]:

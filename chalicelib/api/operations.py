@@ -33,7 +33,7 @@ _FunctionT = TypeVar("_FunctionT", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class RawAnswer:
     """An answer that is sent as it is, not encoded as JSON."""
 
     text: str
@@ -121,7 +121,7 @@ class Operation:
 
     def respond(self, answer: Any, headers: Mapping[str, str] | None = None) -> Response:
         """Encodes an answer."""
-        if isinstance(answer, Text):
+        if isinstance(answer, RawAnswer):
             body, media_type = answer.text, answer.media_type
         else:
             body, media_type = msgspec.json.encode(answer).decode(), JSON

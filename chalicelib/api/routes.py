@@ -20,7 +20,7 @@ from chalicelib.admin.rule_sets import RulesAnswer, RuleSetView, RulesPlan, Vers
 from chalicelib.admin.series import Series, read_series
 from chalicelib.admin.status import Status, read_status
 from chalicelib.api.call import ApiCall
-from chalicelib.api.operations import JSON, Text, route
+from chalicelib.api.operations import JSON, RawAnswer, route
 from chalicelib.api.problems import FORCE_NEEDED, NOT_FOUND
 from chalicelib.bootstrap import config
 from chalicelib.core.tokens import Role
@@ -132,11 +132,11 @@ def top(call: ApiCall, query: schemas.TopQuery) -> Top:
 
 
 @route("GET", "/v1/rules", role=Role.VIEWER, tag="rules", etag=True, media_types=(JSON, TOML), raises=(NOT_FOUND,))
-def get_rules(call: ApiCall, query: schemas.RulesQuery) -> RuleSetView | Text:
+def get_rules(call: ApiCall, query: schemas.RulesQuery) -> RuleSetView | RawAnswer:
     """Returns the active rule set, or an earlier version."""
     rules = rule_sets.rule_set(call.state, query.version)
     if query.format == "toml":
-        return Text(rules.text, TOML, rules.version)
+        return RawAnswer(rules.text, TOML, rules.version)
     return rules
 
 
@@ -217,13 +217,13 @@ def healthz() -> Health:
 
 
 @route("GET", "/openapi.json", role=None, tag="open")
-def openapi() -> Text:
+def openapi() -> RawAnswer:
     """Returns this document."""
-    return Text(_document(), JSON)
+    return RawAnswer(_document(), JSON)
 
 
 @route("GET", "/", role=None, tag="open", media_types=("text/html",))
-def page() -> Text:
+def page() -> RawAnswer:
     """Returns the operator's page."""
     return _web_file("index.html", "text/html")
 
@@ -237,7 +237,7 @@ def page() -> Text:
     raises=(NOT_FOUND,),
     path_values={"name": WEB_FILES},
 )
-def page_file(name: str) -> Text:
+def page_file(name: str) -> RawAnswer:
     """Returns one of the page's scripts or its style sheet."""
     if name not in WEB_FILES:
         raise NotFound(f"The page has no file {name!r}.")
@@ -245,8 +245,8 @@ def page_file(name: str) -> Text:
 
 
 @cache
-def _web_file(name: str, media_type: str) -> Text:
-    return Text((WEB / name).read_text(encoding="utf-8"), f"{media_type}; charset=utf-8")
+def _web_file(name: str, media_type: str) -> RawAnswer:
+    return RawAnswer((WEB / name).read_text(encoding="utf-8"), f"{media_type}; charset=utf-8")
 
 
 @cache
