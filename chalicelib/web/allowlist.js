@@ -30,7 +30,7 @@ export async function refresh() {
 
 function draw() {
   const shown = JSON.stringify(entries) + operator;
-  if (shown === drawn && $("allowlist").children.length) return; // keeps focus where it is
+  if (shown === drawn && $("allowlist").children.length) return; // keeps the focus in place
   drawn = shown;
   const rows = entries.map((entry) => [
     clientLink(entry.network),

@@ -4,9 +4,9 @@ const KEY = "sluice-token";
 const BASE = new URL(".", document.baseURI);
 const PATIENCE_MS = 20_000;
 
-export const session = new EventTarget(); // "ended": the token is not accepted any more
+export const session = new EventTarget(); // "ended": the token is no longer accepted
 
-/** A refusal: the problem document, or what stands for one. */
+/** A rejected call: the problem document, or the gateway's message in its place. */
 export class Problem extends Error {
   constructor(document) {
     super(document.detail);
@@ -16,7 +16,7 @@ export class Problem extends Error {
   }
 }
 
-/** No answer, or one that says the API cannot do its work. */
+/** No answer, or one that says the API is unavailable. */
 export class Unreachable extends Error {}
 
 /** The token is unknown, revoked or has expired. */
@@ -38,7 +38,7 @@ export function get(path, query = {}) {
   return call({ method: "GET", path, query });
 }
 
-/** Makes a call of the form the API itself uses for undo: {method, path, query, headers, body}. */
+/** Makes a call, given as the API gives an undo: {method, path, query, headers, body}. */
 export async function call({ method, path, query = {}, headers = {}, body = null }) {
   const url = new URL(path.replace(/^\//, ""), BASE);
   for (const [name, value] of Object.entries(query)) {
@@ -74,7 +74,7 @@ export async function call({ method, path, query = {}, headers = {}, body = null
   throw new Problem({
     type: answer.type ?? "",
     status: response.status,
-    detail: answer.detail ?? `The gateway refused the call: ${answer.message ?? response.status}.`,
+    detail: answer.detail ?? `The gateway rejected the call: ${answer.message ?? response.status}.`,
     errors: answer.errors,
   });
 }

@@ -1,4 +1,4 @@
-// Who changed what, and the way back.
+// The audit: every change with its author and its undo.
 
 import { get } from "./api.js";
 import { make, refused } from "./changes.js";
@@ -13,7 +13,7 @@ export function start(session) {
   records = [];
 }
 
-/** Newer records come on top; older ones that were asked for stay. */
+/** Adds newer records on top; older ones that were loaded stay. */
 export async function refresh() {
   const page = await get("v1/audit", { limit: PAGE });
   if (records.length && page.records[0]?.id === records[0].id) return;
@@ -36,7 +36,7 @@ function draw() {
     operator && record.undo && h("button", { "aria-label": `Undo: ${record.detail}`, onclick: () => make(record.undo) }, "Undo"),
   ]);
   $("audit").replaceChildren(
-    table(["When", "Who", "From", "What", ""], rows, { label: "Audit", empty: "Nothing was changed yet." }),
+    table(["When", "Who", "From", "What", ""], rows, { label: "Audit", empty: "Nothing has been changed yet." }),
     cursor ? h("button", { class: "quiet older", onclick: older }, "Show older") : "",
   );
 }

@@ -1,14 +1,14 @@
-// Blocks as rows, of which only those in sight exist: ten thousand scroll as easily as ten.
+// Blocks as rows. Only the visible rows exist, so ten thousand scroll as smoothly as ten.
 
 import { make } from "./changes.js";
 import { clientLink, fill, h, now, number, plural, say, span } from "./dom.js";
 
 const NARROW = matchMedia("(max-width: 720px)");
 const ROW = { wide: 60, narrow: 128 };
-const MARGIN = 8; // rows kept above and below those in sight
-const NEAR_END = 30; // rows before the end at which more are wanted
+const MARGIN = 8; // rows kept above and below the visible ones
+const NEAR_END = 30; // rows before the end at which more are loaded
 
-/** One block, as a row of a table. */
+/** One block as a row of a table. */
 function row(block, operator) {
   const ends = h("span", { class: "ends" });
   const why = h("span", { class: "why" });
@@ -48,7 +48,7 @@ export function evidence(found) {
 }
 
 function badge(block) {
-  return block.withheld && h("span", { class: "chip warn", title: "It overlaps the allowlist: no IP set holds it" }, "withheld");
+  return block.withheld && h("span", { class: "chip warn", title: "It overlaps the allowlist, so it is in no IP set" }, "withheld");
 }
 
 function offence(block) {
@@ -56,7 +56,7 @@ function offence(block) {
   return block.offence > 1 ? `offence ${block.offence}` : "first offence";
 }
 
-/** A table of blocks. With `more`, it scrolls by itself and asks for more rows towards its end. */
+/** A table of blocks. With `more`, it scrolls on its own and loads more rows near its end. */
 export class BlockList {
   constructor(holder, { operator, more = null, label }) {
     this.operator = operator;
@@ -74,7 +74,7 @@ export class BlockList {
       ),
       this.body,
     );
-    this.empty = h("p", { class: "empty", hidden: true }, "Nobody is blocked.");
+    this.empty = h("p", { class: "empty", hidden: true }, "No client is blocked.");
     holder.replaceChildren(this.box, this.empty);
     if (more) {
       let due = false;
@@ -96,8 +96,8 @@ export class BlockList {
     return NARROW.matches ? ROW.narrow : ROW.wide;
   }
 
-  /** Shows `blocks`, of `total` that there are. */
-  show(blocks, total, empty = "Nobody is blocked.") {
+  /** Shows `blocks`, out of `total`. */
+  show(blocks, total, empty = "No client is blocked.") {
     this.blocks = blocks;
     this.box.setAttribute("aria-rowcount", total + 1);
     this.box.hidden = !blocks.length;

@@ -1,4 +1,4 @@
-// All blocks: found, ordered, made by hand.
+// All blocks: search, order, and blocks made by hand.
 
 import { call, get } from "./api.js";
 import { BlockList } from "./block_list.js";
@@ -31,14 +31,14 @@ export function start({ operator }) {
   cursor = null;
 }
 
-/** The list stays as it is while it is being read further down. */
+/** Reloads the list, unless it is scrolled down. */
 export async function refresh() {
   if (list.atTop && loaded.length <= FIRST_PAGE) return reload();
   const page = await get("v1/blocks", { ...filters(), limit: 1 });
   note(page.total, page.total !== Number(list.box.getAttribute("aria-rowcount")) - 1);
 }
 
-/** The rules to choose from, from the API's status. */
+/** Offers the rules that the API's status names. */
 export function showStatus(status) {
   const select = $("block-filter").rule;
   const names = status.blocks.by_rule.map((each) => each.rule);
@@ -51,7 +51,7 @@ export function showStatus(status) {
   }
 }
 
-/** After a change: what was lifted goes at once, wherever the list stands. */
+/** Removes lifted blocks from the list at once, wherever it is scrolled to. */
 export function changed({ lifted = [] }) {
   const gone = new Set(lifted.map((block) => block.network ?? block));
   const left = loaded.filter((block) => !gone.has(block.network));
@@ -69,11 +69,11 @@ async function reload() {
   const wanted = filters();
   const mine = (asked = Symbol("asked"));
   const page = await get("v1/blocks", { ...wanted, limit: FIRST_PAGE });
-  if (mine !== asked) return; // somebody typed on
+  if (mine !== asked) return; // the filter has changed since
   query = wanted;
   loaded = page.blocks;
   cursor = page.next;
-  list.show(loaded, page.total, query.text || query.rule ? "No block matches." : "Nobody is blocked.");
+  list.show(loaded, page.total, query.text || query.rule ? "No block matches." : "No client is blocked.");
   note(page.total, false);
 }
 
@@ -95,7 +95,7 @@ async function loadMore() {
   }
 }
 
-/** Lifts everything the filter finds, after asking: for a rule that was wrong about many. */
+/** Lifts every block that matches the filter, after asking: for a rule that blocked many clients by mistake. */
 async function unblockAll() {
   const wanted = filters();
   const networks = [];
@@ -106,7 +106,7 @@ async function unblockAll() {
     next = page.next;
   } while (next);
   const found = [wanted.rule && `of the rule ${wanted.rule}`, wanted.text && `that match "${wanted.text}"`].filter(Boolean);
-  const question = `${plural(networks.length, "block")} ${found.join(" ")} will be lifted. The audit keeps the way back.`;
+  const question = `${plural(networks.length, "block")} ${found.join(" ")} will be lifted. The audit keeps the undo.`;
   if (!networks.length || !(await confirm("Unblock them all?", question, `Unblock ${number(networks.length)}`))) return;
   const most = await mostNetworks();
   let lifted = [];
@@ -116,7 +116,7 @@ async function unblockAll() {
       lifted = lifted.concat(answer.lifted);
     }
   } finally {
-    notice(`${plural(lifted.length, "block")} lifted. The audit keeps the way back.`);
+    notice(`${plural(lifted.length, "block")} lifted. The audit keeps the undo.`);
     changes.dispatchEvent(new CustomEvent("made", { detail: { lifted } }));
   }
 }
@@ -132,6 +132,6 @@ function note(total, stale) {
   $("unblock-all").hidden = !filtered || total < 2;
   $("blocks-note").replaceChildren(
     `${plural(total, "block")}${filtered}`,
-    stale ? h("button", { class: "link", onclick: () => { list.box.scrollTop = 0; reload().catch(refused); } }, "The list has changed: show it anew") : "",
+    stale ? h("button", { class: "link", onclick: () => { list.box.scrollTop = 0; reload().catch(refused); } }, "The list has changed: reload it") : "",
   );
 }

@@ -1,4 +1,4 @@
-// Changes: made once, told with the way back, asked for again where the API wants force.
+// Changes: each is made once and shown with its undo; where the API requires force, the operator is asked.
 
 import { Ended, Problem, Unreachable, call } from "./api.js";
 import { $, h, sentence } from "./dom.js";
@@ -8,14 +8,14 @@ const MOST_NOTICES = 3;
 
 export const changes = new EventTarget(); // "made": something was changed here; its detail is the answer
 
-/** Makes a change and offers its undo. Returns the answer, or null if it was not made; says why. */
+/** Makes a change and offers its undo. Returns the answer; if it was not made, shows why and returns null. */
 export async function make(request, { near = null } = {}) {
   clearProblem(near);
   try {
     return made(await call(request));
   } catch (error) {
     if (error instanceof Problem && error.needsForce && request.body) {
-      if (await confirm("This needs force", error.message, "Do it all the same")) {
+      if (await confirm("This needs force", error.message, "Do it anyway")) {
         return make({ ...request, body: { ...request.body, force: true } }, { near });
       }
       return null;
@@ -31,7 +31,7 @@ function made(answer) {
   return answer;
 }
 
-/** Shows why something was refused, next to the form it came from, or else as a notice. */
+/** Shows why a change was rejected, next to its form or else as a notice. */
 export function refused(error, near = null) {
   if (error instanceof Ended) return;
   if (!(error instanceof Problem || error instanceof Unreachable)) throw error;
@@ -48,7 +48,7 @@ export function clearProblem(near) {
   if (near?.nextElementSibling?.classList.contains("problem")) near.nextElementSibling.remove();
 }
 
-/** A line about what happened, with the way back if there is one. */
+/** Shows a line about a change, with its undo if there is one. */
 export function notice(text, undo = null, kind = "good") {
   const close = () => element.remove();
   const element = h(
@@ -68,7 +68,7 @@ export function notice(text, undo = null, kind = "good") {
   }
 }
 
-/** Asks; resolves to whether the operator agreed. */
+/** Asks the operator; resolves to true if they agree. */
 export async function confirm(title, text, action, details = []) {
   return (await choose(title, [h("p", {}, text), ...details], [[action, true]])) === true;
 }

@@ -1,4 +1,4 @@
-// The chart of the last quarter hour: requests a second above, clients found and blocked below, one time axis.
+// The chart of the last quarter hour: requests per second above, clients over a limit and blocked below, on one time axis.
 
 import { clock, h, number, plural, s, table } from "./dom.js";
 
@@ -94,7 +94,7 @@ export class Chart {
   inWords(rates) {
     const sum = (key) => this.points.reduce((total, point) => total + point[key], 0);
     return (
-      `Requests and blocks of the last quarter hour: ${number(Math.round(rates.at(-1)))} requests a second now, ` +
+      `Requests and blocks of the last quarter hour: ${number(Math.round(rates.at(-1)))} requests per second now, ` +
       `at most ${number(Math.round(Math.max(...rates)))}; clients found over a limit ${plural(sum("detections"), "time")}, ` +
       `${plural(sum("blocks"), "block")} made that are still in force. Arrow keys read single steps.`
     );

@@ -1,4 +1,4 @@
-// One client, explained.
+// Everything about one client.
 
 import { Problem, get } from "./api.js";
 import { unblock } from "./block_list.js";
@@ -12,7 +12,7 @@ export function start(session) {
   operator = session.operator;
 }
 
-/** `address` as it stands in the page's address. */
+/** `address`: as written in the page's own address. */
 export function show(address) {
   asked = address;
   $("client-title").textContent = address;
@@ -66,14 +66,14 @@ function draw(found) {
       { class: "card flush" },
       h("h2", {}, "Offences"),
       table(
-        ["When", "Rule", "What was found", "What came of it"],
+        ["When", "Rule", "Evidence", "Outcome"],
         found.history.map((past) => [
           moment(past.evidence.last_ms / 1000),
           past.rule,
           `${plural(past.evidence.count, "request")} within ${span(past.evidence.window_s)}, limit ${number(past.evidence.limit)}`,
           `${past.outcome}, offence ${past.offence}`,
         ]),
-        { label: "Offences", empty: "None is remembered." },
+        { label: "Offences", empty: "No offence is stored." },
       ),
     ),
   );

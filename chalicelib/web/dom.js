@@ -1,15 +1,15 @@
-// Elements, times and words. Whatever comes from outside becomes text, never markup.
+// Elements, times and words. Everything from outside becomes text, never markup.
 
 let skewMs = 0;
 
 export const $ = (id) => document.getElementById(id);
 
-/** An element. Attributes that are null, undefined or false are left out; "on..." are listeners. */
+/** Creates an element. Attributes that are null, undefined or false are omitted; "on..." are listeners. */
 export function h(name, attributes = {}, ...children) {
   return furnish(document.createElement(name), attributes, children);
 }
 
-/** The same for SVG. */
+/** Creates an SVG element. */
 export function s(name, attributes = {}, ...children) {
   return furnish(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
 }
@@ -24,7 +24,7 @@ function furnish(element, attributes, children) {
   return element;
 }
 
-/** Makes the children of `parent` those of `items`. Elements stay, by key, so that focus stays; each has an update(). */
+/** Makes `items` the children of `parent`. Elements are kept by key, so that the focus stays; each has an update(). */
 export function fill(parent, items, key, make) {
   const held = new Map([...parent.children].map((child) => [child.dataset.key, child]));
   let place = parent.firstElementChild;
@@ -43,7 +43,7 @@ export function fill(parent, items, key, make) {
   for (const gone of held.values()) gone.remove();
 }
 
-/** Sets text only where it differs: screen readers read what changes. */
+/** Sets the text only if it differs, because screen readers read every change. */
 export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
@@ -53,12 +53,12 @@ export function heard(now) {
   skewMs = now * 1000 - Date.now();
 }
 
-/** The server's time, epoch seconds. */
+/** The server's time in epoch seconds. */
 export function now() {
   return (Date.now() + skewMs) / 1000;
 }
 
-/** A length in seconds, to two units. */
+/** A number of seconds, to two units. */
 export function span(seconds) {
   let rest = Math.max(0, Math.round(seconds));
   const parts = [];
@@ -75,7 +75,7 @@ const MOMENT = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeSty
 const CLOCK = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 const NUMBER = new Intl.NumberFormat();
 
-/** A time of day today, else with its date. */
+/** A time of day, with the date unless it is today. */
 export function moment(epoch) {
   const date = new Date(epoch * 1000);
   const today = new Date().toDateString() === date.toDateString();
@@ -93,7 +93,7 @@ export function clientLink(network) {
   return h("a", { class: "mono", href: `#client/${encodeURIComponent(network)}`, title: "Explain" }, shown);
 }
 
-/** A table; each row an array of cells, a cell text or an element. */
+/** A table. Each row is an array of cells; a cell is text or an element. */
 export function table(columns, rows, { label, empty } = {}) {
   if (!rows.length && empty) return h("p", { class: "empty" }, empty);
   const cell = (content, index) =>

@@ -1,4 +1,4 @@
-// The first view: how things stand this moment.
+// The first view: the current state.
 
 import { get } from "./api.js";
 import { BlockList } from "./block_list.js";
@@ -66,15 +66,15 @@ function standing(client, limit) {
   return client.count > limit ? "over the limit" : "";
 }
 
-/** The tiles, from the API's status. */
+/** Shows the API's status as tiles. */
 export function showStatus(status) {
   const { blocks, ingest, sweep, rules } = status;
   const [fill4, fill6] = [4, 6].map((family) => status.ip_sets.find((set) => set.family === family)?.networks ?? 0);
   const tiles = [
-    ["Blocked", number(blocks.active), blocks.by_rule.slice(0, 3).map((each) => `${each.rule} ${each.blocks}`).join(" · ") || "nobody"],
-    ["Requests a second", number(Math.round(ingest.requests_per_second)), plural(ingest.shards, "shard")],
+    ["Blocked", number(blocks.active), blocks.by_rule.slice(0, 3).map((each) => `${each.rule} ${each.blocks}`).join(" · ") || "none"],
+    ["Requests per second", number(Math.round(ingest.requests_per_second)), plural(ingest.shards, "shard")],
     ["Lag", ingest.lag_ms === null ? "–" : `${(ingest.lag_ms / 1000).toFixed(1)} s`, ingest.lag_ms === null ? "nothing counted lately" : "request to count"],
-    ["In the IP sets", number(fill4 + fill6), blocks.overflow ? `${number(blocks.overflow)} find no room` : `${number(fill4)} IPv4, ${number(fill6)} IPv6`, blocks.overflow > 0],
+    ["In the IP sets", number(fill4 + fill6), blocks.overflow ? `${number(blocks.overflow)} do not fit` : `${number(fill4)} IPv4, ${number(fill6)} IPv6`, blocks.overflow > 0],
     ["Rules", `v${rules.version}`, rules.problem ?? plural(rules.rules, "rule"), rules.problem !== null],
     ["Last sweep", sweep ? span(sweep.age_s) : "never", sweep ? "ago" : "blocks may not end", !sweep || sweep.age_s > 180],
   ];

@@ -1,4 +1,4 @@
-// The operator's page: who is signed in, which view is shown, and whether the API answers.
+// The operator's page: the session, the current view, and whether the API answers.
 
 import * as allowlist from "./allowlist.js";
 import { Ended, Problem, Unreachable, get, session, signIn, signOut, token } from "./api.js";
@@ -117,7 +117,7 @@ async function poll() {
   } catch (error) {
     if (error instanceof Ended) return;
     if (!(error instanceof Unreachable || error instanceof Problem)) {
-      failed("The page made a mistake; reload it.");
+      failed("The page failed; reload it.");
       throw error;
     }
     failed(error.message);
@@ -164,7 +164,7 @@ function showStatus(status) {
   banner("pause", pause.paused && {
     kind: "warn",
     text: `Enforcement is paused by ${pause.by} since ${clock(pause.at)}: ` +
-      (pause.release ? "the IP sets are emptied, nobody is refused." : "nothing new is blocked, running blocks run out."),
+      (pause.release ? "the IP sets are emptied, so no client is blocked." : "nothing new is blocked, and existing blocks run out."),
     action: operator && ["Resume", resume],
   });
   banner("breaker", breaker.open && {
@@ -211,8 +211,8 @@ $("pause").onclick = async () => {
   }
   const release = await choose(
     "Pause enforcement?",
-    [h("p", {}, "Counting goes on; nothing new is blocked until somebody resumes.")],
-    [["Pause", false], ["Pause and let everybody in", true]],
+    [h("p", {}, "Counting continues; nothing new is blocked until an operator resumes.")],
+    [["Pause", false], ["Pause and admit every client", true]],
   );
   if (release !== null) make({ method: "POST", path: "/v1/pause", body: { release } });
 };

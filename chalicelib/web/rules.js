@@ -1,4 +1,4 @@
-// The rule set: read, planned, applied, rolled back. What was not planned cannot be applied.
+// The rule set: read, plan, apply, roll back. Only a planned text can be applied.
 
 import { get, call } from "./api.js";
 import { clearProblem, confirm, make, refused } from "./changes.js";

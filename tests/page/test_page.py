@@ -74,7 +74,7 @@ def test_a_viewer_sees_everything_and_no_way_to_change_it(open_page: OpenPage, s
 
 def test_an_attack_appears_and_is_lifted_and_blocked_again(open_page: OpenPage, site: Site):
     page = open_page("blocks")
-    expect(page.get_by_text("Nobody is blocked.").last).to_be_visible()
+    expect(page.get_by_text("No client is blocked.").last).to_be_visible()
     site.attack("203.0.113.9")
     expect(row(page, "203.0.113.9")).to_contain_text("requests within 5s, limit 20")
     expect(row(page, "203.0.113.9")).to_contain_text("burst")
@@ -98,10 +98,10 @@ def test_the_first_view_shows_an_attack_in_figures_bars_and_chart(open_page: Ope
     expect(page.locator("#tiles > div").first).to_contain_text("burst 1")
     expect(page.locator("#newest")).to_contain_text("203.0.113.9")
     chart = page.locator("#chart svg")
-    expect(chart).to_have_attribute("aria-label", re.compile("requests a second now"))
+    expect(chart).to_have_attribute("aria-label", re.compile("requests per second now"))
     chart.focus()
     chart.press("ArrowLeft")
-    expect(page.locator(".tip")).to_contain_text("requests a second")
+    expect(page.locator(".tip")).to_contain_text("requests per second")
 
 
 def test_a_client_is_explained_from_the_search_field(open_page: OpenPage, site: Site):
@@ -132,7 +132,7 @@ def test_a_block_by_hand_is_made_and_refused_beside_its_form(open_page: OpenPage
     form.get_by_role("button", name="Block").click()
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("198.51.100.0/24 (office) on the allowlist")
-    dialog.get_by_role("button", name="Do it all the same").click()
+    dialog.get_by_role("button", name="Do it anyway").click()
     expect(row(page, "198.51.100.7")).to_contain_text("withheld")
 
 
@@ -169,7 +169,7 @@ def test_what_is_put_on_the_allowlist_is_lifted_and_can_be_taken_off(open_page: 
     site.attack("203.0.113.9")
     site.eventually(lambda: "203.0.113.9/32" in site.published())
     page = open_page("allowlist")
-    form = page.get_by_role("form", name="Put on the allowlist")
+    form = page.get_by_role("form", name="Add to the allowlist")
     form.get_by_label("Network").fill("203.0.113.0/24")
     form.get_by_label("Comment").fill("partner")
     form.get_by_label("Holds").select_option("3600")
@@ -244,8 +244,8 @@ def test_a_pause_stands_in_plain_sight_in_every_view_until_somebody_resumes(open
     site.eventually(lambda: bool(site.published()))
     page = open_page()
     page.get_by_role("button", name="Pause").click()
-    page.get_by_role("dialog").get_by_role("button", name="Pause and let everybody in").click()
-    expect(page.locator(".banner")).to_contain_text("nobody is refused")
+    page.get_by_role("dialog").get_by_role("button", name="Pause and admit every client").click()
+    expect(page.locator(".banner")).to_contain_text("no client is blocked")
     site.eventually(lambda: not site.published())
     page.get_by_role("link", name="Audit").click()
     expect(page.locator(".banner")).to_be_visible()
@@ -281,7 +281,7 @@ def test_stored_markup_is_text(open_page: OpenPage, site: Site):
     form.get_by_role("button", name="Block").click()
     expect(notice(page, "192.0.2.1/32 is blocked")).to_be_visible()
     page.goto(f"{site.url}#allowlist")
-    allow = page.get_by_role("form", name="Put on the allowlist")
+    allow = page.get_by_role("form", name="Add to the allowlist")
     allow.get_by_label("Network").fill("192.0.2.0/24")
     allow.get_by_label("Comment").fill(MARKUP)
     allow.get_by_role("button", name="Allow").click()
@@ -354,7 +354,7 @@ def test_everything_has_a_name_and_can_be_done_with_the_keyboard(open_page: Open
     assert nameless == []
     button = page.get_by_role("button", name="Unblock 203.0.113.9/32")
     button.focus()
-    page.wait_for_timeout(3500)  # the list is drawn anew meanwhile, and keeps the focus
+    page.wait_for_timeout(3500)  # the list is redrawn meanwhile, and keeps the focus
     page.keyboard.press("Enter")
     expect(notice(page, "is no longer blocked")).to_be_visible()
     for landmark in ("banner", "navigation", "main", "search"):
