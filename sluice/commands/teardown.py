@@ -1,9 +1,7 @@
-"""``sluice teardown``: takes a stage away again, without a trace."""
+"""``sluice teardown``: removes a stage completely."""
 
 import json
-import sys
 import time
-from pathlib import Path
 
 import click
 from rich.console import Console
@@ -11,79 +9,59 @@ from rich.console import Console
 from sluice.commands.shared.deployment import (
     account_of,
     carry_out,
-    dry_run_option,
-    json_option,
-    profile_option,
-    project_option,
-    region_option,
-    stage_option,
-    yes_option,
+    errors_shown,
+    existing_stage,
+    plan_options,
+    stage_options,
 )
-from sluice.deploy import display as report
-from sluice.deploy.account import AwsError, attempting
+from sluice.deploy import display
 from sluice.deploy.apply import survey
 from sluice.deploy.plan import to_tear_down
 from sluice.deploy.resources import remains_of
 from sluice.deploy.resources.chalice_config import Project
-from sluice.deploy.resources.parameters import remembered
-from sluice.deploy.stage import Refusal, Stage
 
 
 @click.command()
-@stage_option
-@region_option
-@profile_option
-@project_option
-@dry_run_option
-@yes_option
-@json_option
+@stage_options
+@plan_options
 def teardown(
     stage: str,
     region: str | None,
     profile: str | None,
-    project: Path,
+    project: Project,
     dry_run: bool,
     yes: bool,
     as_json: bool,
 ) -> None:
     """Remove everything that 'sluice setup' and 'chalice deploy' created for a stage.
 
-    First the IP sets are emptied, so that nobody stays blocked whatever happens next; then the functions go, then the
-    rule in the web ACLs, and then the rest. Interrupted, it can be run again. Blocks, allowlist, rules and audit are
-    gone afterwards: 'sluice setup' prints the way back to an empty stage, and nothing brings the old one back.
+    The IP sets are emptied first, so that no client stays blocked whatever happens next; then the functions are
+    removed, then the rule in each web ACL, and then the rest. An interrupted teardown can be run again. Blocks,
+    allowlist, rules and audit are lost: 'sluice setup' creates an empty stage, and nothing restores the old one.
 
     \b
     sluice teardown --stage prod --dry-run
     sluice teardown --stage prod
     """
     console = Console(stderr=as_json, highlight=False)
-    try:
+    with errors_shown():
         account = account_of(region, profile)
-        with attempting("read what setup was asked for"):
-            location, choices = account.location, remembered(account, stage)
-        if choices is None:
-            raise Refusal(f"there is no stage {stage!r} in {location}: nothing to remove")
-        wanted = Stage(name=stage, location=location, choices=choices)
-        resources = remains_of(wanted, now=int(time.time()), project=Project(project))
-        steps = to_tear_down(survey(resources, account))
+        existing = existing_stage(stage, account, "nothing to remove")
+        steps = to_tear_down(survey(remains_of(existing, now=int(time.time()), project=project), account))
         if not as_json:
-            console.print(f"[bold]{wanted.prefix}[/] in {location}\n")
-            console.print(report.plan_table(steps))
+            console.print(f"[bold]{existing.prefix}[/] in {existing.location}\n")
+            console.print(display.plan_table(steps))
             console.print()
         if not dry_run:
             if not yes:
                 click.confirm("Remove all this, with all blocks, rules and audit?", abort=True, err=True)
             carry_out(steps, account, console)
-    except (AwsError, Refusal) as exc:
-        raise click.ClickException(str(exc)) from exc
-    undo = f"sluice setup --stage {stage} --region {location.region}"
+    undo, stack = existing.command("setup"), existing.choices.stack
     if as_json:
-        answer = {"stage": stage, "applied": not dry_run, "steps": report.as_json(steps), "undo": undo}
-        json.dump(answer, sys.stdout, indent=2)
-        sys.stdout.write("\n")
+        answer = {"stage": stage, "applied": not dry_run, "steps": display.plan_as_json(steps), "undo": undo}
+        click.echo(json.dumps(answer, indent=2))
+    elif not dry_run and stack:
+        delete = f"aws cloudformation delete-stack --stack-name {stack} --region {existing.location.region}"
+        console.print(f"\nNow delete the stack:  {delete}")
     elif not dry_run:
-        if wanted.choices.stack:
-            undo = f"aws cloudformation delete-stack --stack-name {wanted.choices.stack} --region {location.region}"
-            console.print(f"\nNow the stack can go as well:  {undo}")
-        else:
-            console.print(f"\nNothing is left. A new, empty stage:  {undo}")
+        console.print(f"\nEverything is removed. Create a new, empty stage:  {undo}")

@@ -1,1 +1,40 @@
-"""Deploying Sluice: what ``chalice deploy`` cannot create, planned, applied, examined and taken away again."""
+"""Deployment of Sluice into an AWS account: plan, apply, check, and remove again.
+
+``chalice deploy`` creates the Lambda functions, their event sources, their roles and the admin API. Everything that
+those functions read and write has to exist first: a stream, two tables, IP sets, a rule group, the delivery of logs,
+the first rules and the first token. This package creates that part, and it removes both parts.
+
+A *stage* (``stage.py``) is one deployment: a name, an account and region, and the operator's choices. The names and
+ARNs of everything in it follow from these three, so nothing has to be looked up to know what a stage consists of.
+
+A *resource* (``resource.py``, ``resources/``) is one item of a stage. It can find itself in the account, list how the
+existing item differs from the desired one, create, change and remove itself. A resource knows nothing about plans.
+
+Every command takes the same way::
+
+    resources_of(stage)            the resources, in order of creation
+    survey(resources, account)     each with what exists under its name            reads only
+    to_set_up(survey)              steps: create, change, keep, or refuse          pure
+    apply(steps, account)          the steps, in order                             writes
+
+Teardown surveys ``remains_of(stage)`` and plans with ``to_tear_down``, in reverse order; the doctor plans a setup and
+reports each step that would do something. A *plan* is therefore data: ``--dry-run`` prints it, ``--json`` encodes it,
+tests compare it, and nothing is written before the operator has seen it.
+
+Rules that hold everywhere:
+
+- **No state file.** A file that lists what was created can be lost, or disagree with the account. The account itself
+  is asked each time. The only thing remembered is the operator's choices, in an SSM parameter of the stage. It is
+  created first and removed last, so an interrupted run can always be repeated without its options.
+- **Ownership by tag.** Everything created carries the tag ``sluice:stage``. A resource of the desired name without the
+  tag is refused by setup and left alone by teardown. Items that take no tags are recognized by what they refer to.
+- **Other owners' resources** (web ACLs, distributions) get one addition each, which teardown removes. The rest of
+  their configuration is sent back exactly as it was read.
+- **Repeatable.** ``apply`` looks at each resource again before writing. A run that stopped anywhere, for any reason,
+  is repaired by running the same command again; tests interrupt it at every single write.
+- **Undo.** Each command prints the command that reverts it. Teardown empties the IP sets first, so that no client
+  stays blocked whatever happens afterwards.
+
+With CloudFormation (``chalice package --merge-template .chalice/resources.yaml``) the stack creates the resources, and
+setup adds only what a stack cannot: first rules, first token, and the additions to web ACLs and distributions.
+"""

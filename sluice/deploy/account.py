@@ -1,7 +1,7 @@
-"""An AWS account as setup sees it: clients, waiting, and errors that say what was tried."""
+"""Access to one AWS account: clients, pagination, retries, and errors that name the failed action."""
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,14 +14,14 @@ from botocore.exceptions import BotoCoreError, ClientError
 from sluice.deploy.stage import Location
 
 ClientFactory = Callable[[str], Any]
-"""A boto3 client by the service's name."""
+"""Returns the boto3 client of a service, by the service's name."""
 
-PAUSE_S = 3.0
-PATIENCE_S = 30.0
+RETRY_PAUSE_S = 3.0
+RETRY_FOR_S = 30.0
 
 
 class AwsError(Exception):
-    """AWS refused or did not answer; says which call, and what to do where that is known."""
+    """AWS rejected a call or did not answer. The message names the call and, if known, the remedy."""
 
 
 HINTS = {
@@ -40,7 +40,7 @@ HINTS = {
 
 @dataclass(frozen=True)
 class AwsAccount:
-    """The clients of one account and region. ``sleep`` waits for some seconds."""
+    """One account and region. ``sleep`` takes seconds; tests replace it."""
 
     client: ClientFactory
     region: str
@@ -49,12 +49,16 @@ class AwsAccount:
 
     @cached_property
     def location(self) -> Location:
-        with attempting("see whose credentials these are"):
+        """Account id and region. Raises AwsError."""
+        with attempting("identify the account"):
             identity = self.client("sts").get_caller_identity()
         return Location(account=identity["Account"], region=self.region, partition=self.partition)
 
     def list_all(self, service: str, operation: str, key: str, /, **arguments: Any) -> Iterator[Any]:
-        """All elements of ``key`` of a call that answers in pages; also of WAF's, which boto3 has no paginator for."""
+        """Yields the elements under ``key`` from all pages of an answer.
+
+        Covers AWS WAF as well, for which boto3 has no paginators.
+        """
         client = self.client(service)
         if client.can_paginate(operation):
             for page in client.get_paginator(operation).paginate(**arguments):
@@ -68,23 +72,24 @@ class AwsAccount:
                 return
             marker = {"NextMarker": page["NextMarker"]}
 
-    def retry(self, call: Callable[[], Any], codes: Collection[str], patience_s: float = PATIENCE_S) -> Any:
-        """What ``call`` returns; tried again for ``patience_s`` seconds while AWS answers with one of ``codes``.
+    def retry(self, call: Callable[[], Any], codes: Collection[str], for_s: float = RETRY_FOR_S) -> Any:
+        """Returns the result of ``call``, retried for ``for_s`` seconds while AWS answers with one of ``codes``.
 
-        What was just created is not yet known everywhere in AWS, and what was just let go still counts as in use.
+        AWS is eventually consistent: a new resource is unknown to some services for a moment, and a resource that was
+        just detached still counts as in use.
         """
-        for _ in range(int(patience_s / PAUSE_S)):
+        for _ in range(int(for_s / RETRY_PAUSE_S)):
             try:
                 return call()
             except ClientError as exc:
                 if code_of(exc) not in codes:
                     raise
-            self.sleep(PAUSE_S)
+            self.sleep(RETRY_PAUSE_S)
         return call()
 
 
 def connect(*, region: str | None, profile: str | None) -> AwsAccount:
-    """The account of the credentials that boto3 finds. Raises AwsError if it finds no region."""
+    """Returns the account of the credentials that boto3 finds. Raises AwsError without a profile or region."""
     with attempting("find AWS credentials"):
         session = boto3.Session(region_name=region, profile_name=profile)
     if session.region_name is None:
@@ -111,7 +116,7 @@ def message_of(exc: ClientError) -> str:
 
 @contextmanager
 def attempting(action: str) -> Iterator[None]:
-    """Raises AwsError for what boto3 raises; ``action`` says what was tried."""
+    """Converts boto3's errors into AwsError, whose message begins with "could not ``action``"."""
     try:
         yield
     except ClientError as exc:
@@ -123,8 +128,11 @@ def attempting(action: str) -> Iterator[None]:
         raise AwsError(f"could not {action}: {exc}") from exc
 
 
-class missing_ok:  # noqa: N801 - reads as a word of the with statement, like contextlib's
-    """Lets errors pass that say there is no such thing; the block ends there."""
+class missing_ok:  # noqa: N801 - named like contextlib's own context managers
+    """Suppresses errors of the given codes, which say that a resource does not exist.
+
+    A class, because type checkers know only from ``__exit__`` that the statements after the block are reachable.
+    """
 
     def __init__(self, *codes: str) -> None:
         self._codes = codes
@@ -136,9 +144,9 @@ class missing_ok:  # noqa: N801 - reads as a word of the with statement, like co
 
 
 def as_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
-    """Tags in the form that most of AWS's calls take."""
+    """Converts tags to the form that most AWS calls take."""
     return [{"Key": key, "Value": value} for key, value in tags.items()]
 
 
-def as_mapping(tags: Sequence[Mapping[str, str]]) -> dict[str, str]:
+def as_mapping(tags: Iterable[Mapping[str, str]]) -> dict[str, str]:
     return {tag["Key"]: tag["Value"] for tag in tags}

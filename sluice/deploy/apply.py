@@ -1,4 +1,4 @@
-"""Carrying out a plan. Interrupted anywhere and planned again, it ends the same."""
+"""Surveying the account and applying a plan. An interrupted run ends the same once it is repeated."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -6,24 +6,24 @@ from sluice.deploy.account import AwsAccount, attempting
 from sluice.deploy.plan import Step, StepAction
 from sluice.deploy.resource import Existing, Resource
 
-StepCallback = Callable[[Step], None]
-"""Told about each step before it is taken."""
-
 
 def survey(resources: Sequence[Resource], account: AwsAccount) -> Iterator[tuple[Resource, Existing | None]]:
-    """What there is. Raises Refusal for what cannot work, AwsError."""
+    """Yields each resource with what exists under its name. Raises Refusal for what cannot work, and AwsError."""
     for resource in resources:
         with attempting(f"look for {resource.kind} {resource.name}"):
             existing = resource.find(account)
         yield resource, existing
 
 
-def apply(steps: Sequence[Step], account: AwsAccount, progress: StepCallback) -> None:
-    """Raises AwsError at the first step that fails; the earlier ones stand."""
+def apply(steps: Sequence[Step], account: AwsAccount, report: Callable[[Step], None]) -> None:
+    """Applies the steps in order, reporting each before it is taken.
+
+    Raises AwsError at the first step that fails; earlier steps are not reverted.
+    """
     for step in steps:
         if not step.effective:
             continue
-        progress(step)
+        report(step)
         with attempting(f"{step.action} {step.resource.kind} {step.resource.name}"):
             if step.action is StepAction.REMOVE and step.existing is not None:
                 step.resource.remove(account, step.existing)

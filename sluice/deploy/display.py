@@ -1,4 +1,4 @@
-"""Plans and costs as an operator reads them: tables, or JSON."""
+"""Plans and costs as tables and as JSON."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +20,7 @@ STYLES = {
 
 def plan_table(steps: Sequence[Step]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("", "what", "name", ""):
+    for column in ("", "kind", "name", ""):
         table.add_column(column, overflow="fold")
     for step in steps:
         table.add_row(f"[{STYLES[step.action]}]{step.action}[/]", step.resource.kind, step.resource.name, step.detail)
@@ -29,16 +29,16 @@ def plan_table(steps: Sequence[Step]) -> Table:
 
 def cost_table(costs: Sequence[Cost]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("a month")
+    table.add_column("per month")
     table.add_column("", justify="right")
     table.add_column("USD", justify="right")
     for cost in costs:
         table.add_row(cost.item, cost.quantity, f"{cost.dollars:,.2f}")
-    table.add_row("[bold]together[/]", "", f"[bold]{total(list(costs)):,.2f}[/]")
+    table.add_row("[bold]total[/]", "", f"[bold]{total(list(costs)):,.2f}[/]")
     return table
 
 
-def as_json(steps: Sequence[Step]) -> list[dict[str, Any]]:
+def plan_as_json(steps: Sequence[Step]) -> list[dict[str, Any]]:
     return [step.row() for step in steps]
 
 

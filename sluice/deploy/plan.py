@@ -1,4 +1,4 @@
-"""Plans: what is wanted and what was existing become steps. Nothing here asks or changes anything."""
+"""Plans: compares desired resources with existing ones and returns steps. Pure: no calls, no changes."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ class StepAction(StrEnum):
     CHANGE = "change"
     REMOVE = "remove"
     LEAVE = "leave"
-    """It is not ours, so it is not removed."""
+    """Not removed, because setup did not create it."""
     REFUSE = "refuse"
 
 
@@ -26,7 +26,7 @@ class Step:
 
     @property
     def effective(self) -> bool:
-        """Whether anything is done."""
+        """Whether the step writes anything."""
         return self.action in (StepAction.CREATE, StepAction.CHANGE, StepAction.REMOVE)
 
     def row(self) -> dict[str, str]:
@@ -39,10 +39,13 @@ class Step:
 
 
 Survey = Iterable[tuple[Resource, Existing | None]]
-"""What is wanted, in order of creation, and what was existing under its name."""
+"""Desired resources in order of creation, each with what exists under its name."""
+
+NOT_OURS = "already exists and setup did not create it for this stage: choose another --stage, or remove it yourself"
 
 
 def to_set_up(survey: Survey) -> list[Step]:
+    """Returns one step per resource, in order of creation."""
     steps = []
     for resource, existing in survey:
         if existing is None:
@@ -57,16 +60,13 @@ def to_set_up(survey: Survey) -> list[Step]:
 
 
 def to_tear_down(survey: Survey) -> list[Step]:
-    """In reverse order of creation. What is gone already needs no step."""
+    """Returns the steps in reverse order of creation. Resources that do not exist need none."""
     steps = []
     for resource, existing in reversed(list(survey)):
         if existing is None:
             continue
-        if existing.ours and not resource.kept:
+        if not existing.ours:
+            steps.append(Step(StepAction.LEAVE, resource, existing, "not created by setup: the stage's tag is missing"))
+        elif not resource.dependent:
             steps.append(Step(StepAction.REMOVE, resource, existing))
-        elif not existing.ours:
-            steps.append(Step(StepAction.LEAVE, resource, existing, "not made by setup: it lacks the stage's tag"))
     return steps
-
-
-NOT_OURS = "exists already and was not made by setup for this stage: choose another --stage, or remove it yourself"

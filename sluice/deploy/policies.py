@@ -1,7 +1,7 @@
-"""One IAM policy per function, with no more in it than its calls need (docs/operate/permissions.md).
+"""IAM policies of the functions: one policy per function, which allows only the calls that it makes.
 
-The same policies in two forms: with the ARNs of a stage, for ``chalice deploy``, and with references to the stack's
-own resources, for ``chalice package``.
+docs/operate/permissions.md gives the reason for each action. The policies exist in two forms: with the ARNs of a
+stage, for ``chalice deploy``, and with references to the stack's resources, for ``chalice package``.
 """
 
 import json
@@ -17,7 +17,7 @@ Policy = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arns:
-    """What the policies name; each an ARN, or an expression that CloudFormation makes one of."""
+    """Resources that the policies name: ARNs, or CloudFormation expressions for them."""
 
     log_stream: Any
     tally_table: Any
@@ -26,23 +26,25 @@ class Arns:
     ip_sets: Sequence[Any]
     tokens: Any
     logs: Any
-    """Log groups of all functions, with their streams."""
+    """Log groups of all functions, and their log streams."""
     dead_letters: Any = None
-    """Queue of changes that could not be handled; None where there is none."""
+    """Queue of changes that could not be handled; None without such a queue."""
 
 
 def policies(arns: Arns) -> dict[str, Policy]:
-    """A policy for each function, by the name that Chalice's configuration calls it."""
+    """Returns each function's policy, by the function's name in Chalice's configuration."""
     dead_letters = [_allow(["sqs:SendMessage"], arns.dead_letters)] if arns.dead_letters else []
     stream = _allow(["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"], arns.state_stream)
-    # ListStreams takes no narrower resource.
+    # ListStreams cannot be restricted to a resource.
     streams = _allow(["dynamodb:ListStreams"], "*")
     shared = [
-        # Not CreateLogGroup: groups are made beside the functions, with a retention, and one too early would clash.
+        # Not CreateLogGroup: deployment creates the groups, with a retention, and would fail if a function were first.
         _allow(["logs:CreateLogStream", "logs:PutLogEvents"], arns.logs),
         _allow(["xray:PutTraceSegments", "xray:PutTelemetryRecords"], "*"),
     ]
     read = ["dynamodb:GetItem", "dynamodb:Query"]
+    batch_read_and_write = [*read, "dynamodb:BatchGetItem", "dynamodb:PutItem"]
+    change_state = _allow([*batch_read_and_write, "dynamodb:DeleteItem"], arns.state_table)
     statements = {
         "ingest": [
             _allow(
@@ -62,12 +64,7 @@ def policies(arns: Arns) -> dict[str, Policy]:
             ),
             _allow(["dynamodb:GetItem", "dynamodb:PutItem"], arns.state_table),
         ],
-        "enforce": [
-            stream,
-            streams,
-            _allow([*read, "dynamodb:BatchGetItem", "dynamodb:PutItem"], arns.state_table),
-            *dead_letters,
-        ],
+        "enforce": [stream, streams, _allow(batch_read_and_write, arns.state_table), *dead_letters],
         "publish": [
             stream,
             streams,
@@ -75,26 +72,15 @@ def policies(arns: Arns) -> dict[str, Policy]:
             _allow(["wafv2:GetIPSet", "wafv2:UpdateIPSet"], list(arns.ip_sets)),
             *dead_letters,
         ],
-        "sweep": [
-            _allow(
-                [*read, "dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:DeleteItem"],
-                arns.state_table,
-            )
-        ],
-        "api_handler": [
-            _allow(
-                [*read, "dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:DeleteItem"],
-                arns.state_table,
-            ),
-            _allow(["dynamodb:BatchGetItem", "dynamodb:Query"], arns.tally_table),
-        ],
+        "sweep": [change_state],
+        "api_handler": [change_state, _allow(["dynamodb:BatchGetItem", "dynamodb:Query"], arns.tally_table)],
         "authorize": [_allow(["ssm:GetParameter"], arns.tokens)],
     }
-    return {name: {"Version": "2012-10-17", "Statement": [*own, *shared]} for name, own in statements.items()}
+    return {name: {"Version": "2012-10-17", "Statement": [*specific, *shared]} for name, specific in statements.items()}
 
 
 def arns_of(stage: Stage, ip_sets: Sequence[str], state_stream: str) -> Arns:
-    """The ARNs of a stage; those of the IP sets and of the state table's stream are not known beforehand."""
+    """Returns a stage's ARNs. AWS chooses those of the IP sets and of the state table's stream."""
     location = stage.location
     return Arns(
         log_stream=stage.log_stream_arn,
@@ -107,7 +93,7 @@ def arns_of(stage: Stage, ip_sets: Sequence[str], state_stream: str) -> Arns:
     )
 
 
-OWN = "arn:${{AWS::Partition}}:{}:${{AWS::Region}}:${{AWS::AccountId}}"
+ACCOUNT_ARN = "arn:${{AWS::Partition}}:{}:${{AWS::Region}}:${{AWS::AccountId}}"
 
 STACK = Arns(
     log_stream={"Fn::GetAtt": ["LogStream", "Arn"]},
@@ -115,15 +101,15 @@ STACK = Arns(
     state_table={"Fn::GetAtt": ["StateTable", "Arn"]},
     state_stream={"Fn::GetAtt": ["StateTable", "StreamArn"]},
     ip_sets=[{"Fn::GetAtt": [name, "Arn"]} for name in ("IpSetV4", "IpSetV6")],
-    tokens={"Fn::Sub": f"{OWN.format('ssm')}:parameter/sluice/${{Stage}}/tokens"},
-    logs={"Fn::Sub": f"{OWN.format('logs')}:log-group:/aws/lambda/sluice-${{Stage}}-*"},
+    tokens={"Fn::Sub": f"{ACCOUNT_ARN.format('ssm')}:parameter/sluice/${{Stage}}/tokens"},
+    logs={"Fn::Sub": f"{ACCOUNT_ARN.format('logs')}:log-group:/aws/lambda/sluice-${{Stage}}-*"},
     dead_letters={"Fn::GetAtt": ["DeadLetters", "Arn"]},
 )
-"""Resources of ``.chalice/resources.yaml``."""
+"""The resources of ``.chalice/resources.yaml``."""
 
 
 def file_name(function: str, stage: str | None = None) -> str:
-    """Name of a function's policy file in ``.chalice``; without a stage, the one for ``chalice package``.
+    """Returns the name of a function's policy file in ``.chalice``; without a stage, for ``chalice package``.
 
     >>> file_name("ingest"), file_name("ingest", "prod")
     ('policy-ingest.json', 'policy-prod-ingest.json')
@@ -141,7 +127,7 @@ def _allow(actions: list[str], resource: Any) -> dict[str, Any]:
 
 
 FUNCTIONS = tuple(policies(STACK))
-"""As Chalice's configuration calls them."""
+"""Names of all functions in Chalice's configuration."""
 
 if __name__ == "__main__":
     write(Path(".chalice"), policies(STACK))

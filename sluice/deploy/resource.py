@@ -1,6 +1,6 @@
-"""What a stage consists of: one class a kind of thing, which can find, create, change and remove it.
+"""The resources of a stage: one class per kind, which finds, creates, changes and removes its items.
 
-Each write is one call whose repetition does no harm, or is preceded by a look: whoever is interrupted runs again.
+Every write is either harmless to repeat or preceded by a read, so that an interrupted run can be repeated.
 """
 
 from abc import ABC, abstractmethod
@@ -14,21 +14,21 @@ from sluice.deploy.stage import TAG, Stage
 
 @dataclass(frozen=True, slots=True)
 class Existing:
-    """Something that exists under a wanted name."""
+    """An item that exists under the name of a resource."""
 
     ours: bool
-    """Whether setup made it, for this stage."""
+    """Whether setup created it, for this stage."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """What AWS says about it, as far as it matters."""
+    """The properties that ``differences``, ``change`` and ``remove`` need."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resource(ABC):
-    """A thing that a stage wants to exist."""
+    """One item that a stage needs."""
 
     kind: ClassVar[str]
-    kept: ClassVar[bool] = False
-    """Whether it is left alone when it goes: what holds it is removed."""
+    dependent: ClassVar[bool] = False
+    """Whether the item disappears together with another resource, so that teardown needs no step for it."""
 
     stage: Stage
 
@@ -38,23 +38,24 @@ class Resource(ABC):
 
     @property
     def about(self) -> str:
-        """What the plan says of it before it exists."""
+        """The plan's description of an item that does not exist yet."""
         return ""
 
     @abstractmethod
     def find(self, account: AwsAccount) -> Existing | None:
-        """None if there is no such thing. Raises Refusal if what there is makes the wanted thing impossible."""
+        """Returns None if the item does not exist. Raises Refusal if the account rules out creating it."""
 
     def differences(self, existing: Existing) -> list[str]:  # noqa: ARG002
-        """What has to change, in words; empty if nothing."""
+        """Returns what has to change, as phrases for the plan; empty if nothing."""
         return []
 
     @abstractmethod
     def create(self, account: AwsAccount) -> None:
-        """May leave some things to ``change``: it follows if there are differences then."""
+        """Creates the item. May leave differences, because ``change`` follows if there are any."""
 
-    def change(self, account: AwsAccount, existing: Existing) -> None:  # noqa: B027
-        """Mends all differences."""
+    def change(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
+        """Removes all differences; by default by creating the item again, where AWS's call overwrites."""
+        self.create(account)
 
     @abstractmethod
     def remove(self, account: AwsAccount, existing: Existing) -> None: ...

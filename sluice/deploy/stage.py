@@ -1,4 +1,4 @@
-"""A stage: everything an operator chooses about one deployment, and the names and ARNs that follow from it."""
+"""A stage: an operator's choices for one deployment, and the names and ARNs that follow from them."""
 
 import re
 from collections.abc import Mapping
@@ -11,28 +11,27 @@ from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS, CloudFrontLines
 from chalicelib.edges.waf_ip_sets import WafScope
 
 TAG = "sluice:stage"
-"""Everything that setup creates carries this tag, with the stage's name; nothing without it is ever changed."""
+"""Tag key of everything that setup creates; its value is the stage's name. Setup changes nothing that lacks it."""
 
 PACKAGED = "dev"
-"""The stage that ``chalice package`` builds the CloudFormation template from."""
+"""Reserved stage name, from which ``chalice package`` builds the CloudFormation template."""
 
 MOST_IP_SETS = 10
-"""A family. Two families of ten fit a rule group's and a web ACL's 50 reference statements with room to spare."""
+"""Most IP sets per family: twice ten stay well below the 50 reference statements of a rule group and a web ACL."""
 
 MOST_SHARDS = 100
-"""Readers of tallies grow with the square of the shards."""
-
+"""Most shards of a stream, because reads of tallies grow with the square of the shards."""
 
 StageSource = Literal["cloudfront", "waf"]
 
 
 class Refusal(Exception):
-    """What cannot work, why, and what to do instead."""
+    """A choice or an account that cannot work. The message says why, and what to do instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Location:
-    """Where a stage lives."""
+    """The account and region of a stage."""
 
     account: str
     region: str
@@ -42,7 +41,7 @@ class Location:
         return f"account {self.account}, {self.region}"
 
     def arn(self, service: str, resource: str, *, region: bool = True, account: bool = True) -> str:
-        """The ARN of a resource here; some services leave out region or account.
+        """Returns the ARN of a resource; some services leave out region or account.
 
         >>> Location(account="1", region="us-east-1").arn("iam", "role/x", region=False)
         'arn:aws:iam::1:role/x'
@@ -54,50 +53,50 @@ class Location:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choices:
-    """What an operator chooses. ``setup`` remembers it in the account, so that a later run need not repeat it."""
+    """An operator's choices. Setup stores them in the account, so that later runs need not repeat them."""
 
     scope: WafScope = "CLOUDFRONT"
     sources: tuple[StageSource, ...] = ("cloudfront",)
     shards: int = 0
     """Provisioned Kinesis shards; 0 is an on-demand stream."""
     ip_sets: int = 1
-    """WAF IP sets a family; 10,000 networks fit each."""
+    """WAF IP sets per family, each of which holds 10,000 networks."""
     fields: tuple[str, ...] = DEFAULT_FIELDS
     """CloudFront real-time fields, in delivery order."""
     sample_rate: int = 100
-    """Percentage of requests that the logs hold."""
+    """Percentage of requests that are logged."""
     web_acls: tuple[str, ...] = ()
     """ARNs of the web ACLs that the rule group is attached to."""
     distributions: tuple[str, ...] = ()
-    """Ids of the distributions whose requests are logged."""
+    """Ids of the distributions that log to the stream."""
     stack: str = ""
-    """CloudFormation stack that created everything else; empty if setup did."""
+    """CloudFormation stack that created the resources; empty if setup did."""
     settings: Mapping[str, str] = field(default_factory=dict)
-    """Further environment variables of the functions (``chalicelib.config``)."""
+    """Additional environment variables of the functions (``chalicelib.config``)."""
 
     def __post_init__(self) -> None:
-        """Raises Refusal for a choice out of range."""
-        _within("IP sets a family", self.ip_sets, 1, MOST_IP_SETS)
-        _within("shards", self.shards, 0, MOST_SHARDS)
-        _within("sample rate", self.sample_rate, 1, 100)
+        """Raises Refusal if a choice is out of range."""
+        _check_range("IP sets per family", self.ip_sets, 1, MOST_IP_SETS)
+        _check_range("shards", self.shards, 0, MOST_SHARDS)
+        _check_range("sample rate", self.sample_rate, 1, 100)
         try:
             CloudFrontLines(self.fields)
         except ValueError as exc:
             raise Refusal(f"fields: {exc}") from exc
 
     @classmethod
-    def read(cls, text: str) -> Self:
+    def from_json(cls, text: str) -> Self:
         return msgspec.json.decode(text, type=cls)
 
-    def text(self) -> str:
+    def to_json(self) -> str:
         return msgspec.json.encode(self).decode()
 
-    def with_changes(self, **given: Any) -> Self:
-        """These choices with the ``given`` ones that are not None.
+    def with_changes(self, **choices: Any) -> Self:
+        """Returns these choices, updated with those of ``choices`` that are not None.
 
-        Sources, web ACLs, distributions and settings add up; a setting that is given empty is taken back.
+        Sources, web ACLs, distributions and settings accumulate; an empty value removes a setting.
         """
-        changes = {name: value for name, value in given.items() if value is not None}
+        changes = {name: value for name, value in choices.items() if value is not None}
         for name in ("sources", "web_acls", "distributions"):
             if name in changes:
                 changes[name] = tuple(dict.fromkeys((*getattr(self, name), *changes[name])))
@@ -108,21 +107,19 @@ class Choices:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """One deployment."""
+    """One deployment: its name, account, region and choices, from which all other names follow."""
 
     name: str
     location: Location
     choices: Choices
 
     def __post_init__(self) -> None:
-        """Raises Refusal for a name that cannot be used, and for a scope that the region does not have."""
+        """Raises Refusal for an unusable name, and for a scope that its region or sources rule out."""
         if re.fullmatch(r"[a-z][a-z0-9-]{0,19}", self.name) is None:
-            raise Refusal(
-                f"stage {self.name!r}: a name of 1 to 20 lower-case letters, digits and '-' is needed, such as 'prod'"
-            )
+            raise Refusal(f"stage {self.name!r}: use 1 to 20 lower-case letters, digits and '-', such as 'prod'")
         if self.name == PACKAGED:
             raise Refusal(
-                f"stage {PACKAGED!r} is what 'chalice package' builds the CloudFormation template from; "
+                f"stage {PACKAGED!r} is reserved: 'chalice package' builds the CloudFormation template from it; "
                 "choose another name, such as 'prod'"
             )
         if self.choices.scope == "CLOUDFRONT" and self.location.region != "us-east-1":
@@ -133,7 +130,7 @@ class Stage:
             )
         if self.choices.scope == "REGIONAL" and "cloudfront" in self.choices.sources:
             raise Refusal(
-                "scope REGIONAL with CloudFront's logs: a regional web ACL sees CloudFront's addresses, not the "
+                "scope REGIONAL with CloudFront logs: a regional web ACL sees CloudFront's addresses, not the "
                 "clients'. Use --source waf, or --scope CLOUDFRONT"
             )
 
@@ -182,7 +179,7 @@ class Stage:
         return f"/sluice/{self.name}/setup"
 
     def ip_set(self, family: int, number: int) -> str:
-        """The name of a family's set, counted from 1.
+        """Returns the name of an IP set; sets of a family are numbered from 1.
 
         >>> Stage(name="prod", location=Location(account="1", region="us-east-1"), choices=Choices()).ip_set(4, 1)
         'sluice-prod-v4-1'
@@ -194,7 +191,7 @@ class Stage:
         return f"sluice {name} --stage {self.name} --region {self.location.region}"
 
     def function(self, name: str) -> str:
-        """How Chalice calls a function of ``app.py``."""
+        """Returns Lambda's name of a function, as Chalice forms it."""
         return f"{self.prefix}-{name}"
 
     @property
@@ -209,6 +206,6 @@ class Stage:
         return self.location.arn("dynamodb", f"table/{table}")
 
 
-def _within(what: str, number: int, low: int, high: int) -> None:
+def _check_range(name: str, number: int, low: int, high: int) -> None:
     if not low <= number <= high:
-        raise Refusal(f"{what}: {number} is not a whole number from {low} to {high}")
+        raise Refusal(f"{name}: {number} is not a whole number from {low} to {high}")

@@ -1,4 +1,4 @@
-"""From an empty account to a blocked client and back: the real commands, the real package, an emulated AWS."""
+"""From an empty account to a blocked client and back: real commands, real package, emulated AWS."""
 
 import base64
 import hashlib
@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from chalicelib.config import read_config
 from chalicelib.core.state import Block, Detection
 from chalicelib.edges.state_table import StateTable
 from sluice.cli import main
+from sluice.deploy.runtime import runtime_of_chalice
 from tests.support.deploy.account import REGION, ROOT
 from tests.support.deploy.events import kinesis_event, line, state_event
 from tests.support.deploy.front import Front, run_no_functions
@@ -36,6 +37,8 @@ window = "5s"
 block_for = "10m"
 """
 IN_LAMBDAS_RUNTIME = ("boto3", "botocore", "s3transfer", "dateutil", "six", "urllib3", "jmespath")
+COMPILED = ("msgspec",)
+"""Packages whose wheels are for arm64; this machine's own builds replace them when a function runs here."""
 FUNCTIONS = {
     "sluice-prod-ingest": "app.ingest",
     "sluice-prod-enforce": "app.enforce",
@@ -57,6 +60,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def sluice(*arguments: str) -> dict[str, Any]:
+    """Returns the JSON answer of a command."""
     done = CliRunner().invoke(main, [*arguments, "--region", REGION, "--json"])
     assert done.exit_code == 0, done.output + done.stderr
     answer: dict[str, Any] = json.loads(done.stdout)
@@ -84,34 +88,41 @@ def deploy(project: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def link(directory: Path, names: Iterable[str]) -> Path:
+    """Returns a new directory with links to installed packages."""
+    directory.mkdir()
+    for name in names:
+        spec = find_spec(name)
+        assert spec is not None
+        assert spec.origin is not None
+        origin = Path(spec.origin)
+        target = origin.parent if origin.name == "__init__.py" else origin
+        (directory / target.name).symlink_to(target)
+    return directory
+
+
 class Functions:
-    """The deployed functions: their configuration as AWS has it, their code as it was uploaded."""
+    """The deployed functions, run from the uploaded package with the configuration that AWS has."""
 
     def __init__(self, directory: Path, package: Path) -> None:
-        self.code, self.runtime = directory / "code", directory / "runtime"
-        ZipFile(package).extractall(self.code)
-        self.runtime.mkdir()
-        for name in IN_LAMBDAS_RUNTIME:
-            spec = find_spec(name)
-            assert spec is not None
-            assert spec.origin is not None
-            origin = Path(spec.origin)
-            target = origin.parent if origin.name == "__init__.py" else origin
-            (self.runtime / target.name).symlink_to(target)
+        code = directory / "code"
+        ZipFile(package).extractall(code)
+        compiled, runtime = link(directory / "compiled", COMPILED), link(directory / "runtime", IN_LAMBDAS_RUNTIME)
+        self.path = [str(compiled), str(code), str(runtime)]
 
     def invoke(self, name: str, event: dict[str, Any]) -> str:
-        """Everything the function wrote."""
-        about = boto3.client("lambda").get_function_configuration(FunctionName=name)
+        """Returns what the function wrote to standard output."""
+        configuration = boto3.client("lambda").get_function_configuration(FunctionName=name)
         aws = {key: value for key, value in os.environ.items() if key.startswith("AWS_")}
-        asked = {
-            "environment": {**about["Environment"]["Variables"], **aws, "AWS_LAMBDA_FUNCTION_NAME": name},
-            "path": [str(self.code), str(self.runtime)],
-            "handler": about["Handler"],
+        task = {
+            "environment": {**configuration["Environment"]["Variables"], **aws, "AWS_LAMBDA_FUNCTION_NAME": name},
+            "path": self.path,
+            "handler": configuration["Handler"],
             "event": event,
         }
         done = subprocess.run(
             [sys.executable, "-I", "-S", ROOT / "tests/support/deploy/lambda_runtime.py"],
-            input=json.dumps(asked),
+            input=json.dumps(task),
             env={},
             check=False,
             capture_output=True,
@@ -122,7 +133,7 @@ class Functions:
 
 
 def api_request(method: str, path: str, authorizer: dict[str, Any]) -> dict[str, Any]:
-    """What API Gateway gives the function."""
+    """Returns an event as API Gateway sends it."""
     return {
         "httpMethod": method,
         "path": path,
@@ -144,8 +155,8 @@ def api_request(method: str, path: str, authorizer: dict[str, Any]) -> dict[str,
     }
 
 
-def left() -> dict[str, Any]:
-    """Everything in the account."""
+def everything() -> dict[str, Any]:
+    """Returns everything in the account, by kind."""
     waf = boto3.client("wafv2")
     return {
         "functions": boto3.client("lambda").list_functions()["Functions"],
@@ -168,12 +179,12 @@ def test_from_an_empty_account_to_a_blocked_client_and_back(endpoint: str, tmp_p
     committed = json.loads((project / ".chalice" / "config.json").read_text())
     rules = tmp_path / "rules.toml"
     rules.write_text(RULES)
-    where = ("--stage", "prod", "--project", str(project))
+    options = ("--stage", "prod", "--project", str(project))
     with Front().installed() as front:
-        planned = sluice("setup", *where, "--rules", str(rules), "--dry-run")
+        planned = sluice("setup", *options, "--rules", str(rules), "--dry-run")
         assert {step["action"] for step in planned["steps"]} == {"create"}
-        done = sluice("setup", *where, "--rules", str(rules), "--yes")
-        assert done["token"].startswith("sluice_")
+        created = sluice("setup", *options, "--rules", str(rules), "--yes")
+        assert created["token"].startswith("sluice_")
         deploy(project)
 
         functions = boto3.client("lambda").list_functions()["Functions"]
@@ -182,6 +193,7 @@ def test_from_an_empty_account_to_a_blocked_client_and_back(endpoint: str, tmp_p
         digest = base64.b64encode(hashlib.sha256(package.read_bytes()).digest()).decode()
         written = json.loads((project / ".chalice" / "config.json").read_text())["stages"]["prod"]
         for function in functions:
+            assert (function["Runtime"], function["Architectures"]) == (runtime_of_chalice(), ["arm64"])
             assert function["CodeSha256"] == digest
             assert function["Environment"]["Variables"] == written["environment_variables"]
         config = read_config(written["environment_variables"])
@@ -200,7 +212,7 @@ def test_from_an_empty_account_to_a_blocked_client_and_back(endpoint: str, tmp_p
             policy = iam.get_role_policy(RoleName=role, PolicyName=role)["PolicyDocument"]
             assert policy == json.loads((project / ".chalice" / f"policy-prod-{name}.json").read_text())
 
-        run_no_functions(REGION)  # from here the test itself does what Lambda does
+        run_no_functions(REGION)  # from here on the test invokes the functions itself
         now = time.time()
         deployed = Functions(tmp_path, package)
         state = StateTable(boto3.client("dynamodb"), config.state_table)
@@ -213,25 +225,25 @@ def test_from_an_empty_account_to_a_blocked_client_and_back(endpoint: str, tmp_p
         deployed.invoke("sluice-prod-publish", state_event(blocks))
         waf = boto3.client("wafv2")
         (v4,) = config.ip_sets_v4
-        held = waf.get_ip_set(Name=v4.name, Scope="CLOUDFRONT", Id=v4.id)["IPSet"]["Addresses"]
-        assert held == [f"{OFFENDER}/32"]
+        addresses = waf.get_ip_set(Name=v4.name, Scope="CLOUDFRONT", Id=v4.id)["IPSet"]["Addresses"]
+        assert addresses == [f"{OFFENDER}/32"]
 
         method = f"arn:aws:execute-api:{REGION}:123456789012:api/api/GET/v1/me"
-        bearer = {"type": "TOKEN", "authorizationToken": f"Bearer {done['token']}", "methodArn": method}
+        bearer = {"type": "TOKEN", "authorizationToken": f"Bearer {created['token']}", "methodArn": method}
         admitted = json.loads(deployed.invoke("sluice-prod-authorize", bearer).splitlines()[-1])
         assert [statement["Effect"] for statement in admitted["policyDocument"]["Statement"]] == ["Allow"]
-        asked = api_request("GET", "/v1/blocks", {**admitted["context"], "principalId": admitted["principalId"]})
-        shown = json.loads(deployed.invoke("sluice-prod", asked).splitlines()[-1])
-        assert shown["statusCode"] == 200
-        assert OFFENDER in shown["body"]
+        request = api_request("GET", "/v1/blocks", {**admitted["context"], "principalId": admitted["principalId"]})
+        answer = json.loads(deployed.invoke("sluice-prod", request).splitlines()[-1])
+        assert answer["statusCode"] == 200
+        assert OFFENDER in answer["body"]
 
-        deploy(project)  # nothing has changed; each event source goes on where it stands
-        kept = boto3.client("lambda").list_event_source_mappings()["EventSourceMappings"]
-        assert {mapping["UUID"] for mapping in kept} == {mapping["UUID"] for mapping in mappings}
+        deploy(project)  # nothing has changed: each event source keeps its position
+        mappings_after = boto3.client("lambda").list_event_source_mappings()["EventSourceMappings"]
+        assert {mapping["UUID"] for mapping in mappings_after} == {mapping["UUID"] for mapping in mappings}
 
-        again = sluice("setup", *where, "--rules", str(rules), "--yes")
+        again = sluice("setup", *options, "--rules", str(rules), "--yes")
         assert {step["action"] for step in again["steps"]} == {"exists"}
-        sluice("teardown", *where, "--yes")
-        assert {kind: what for kind, what in left().items() if what} == {}
+        sluice("teardown", *options, "--yes")
+        assert {kind: items for kind, items in everything().items() if items} == {}
         assert front.log_configs == {}
         assert json.loads((project / ".chalice" / "config.json").read_text()) == committed

@@ -1,5 +1,6 @@
-"""The deployment package: what is in it, how large it is, and that it is the same each time."""
+"""The deployment package: its content, its size, and that each build gives the same bytes."""
 
+import sys
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -12,13 +13,13 @@ MOST_BYTES = 5_000_000
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The same package, made in two checkouts."""
-    made = []
+    """The package, built in two checkouts."""
+    built = []
     for name in ("one", "two"):
         project = clone(tmp_path_factory.mktemp(name))
         chalice(project, "package", "out")
-        made.append(project / "out" / "deployment.zip")
-    return made
+        built.append(project / "out" / "deployment.zip")
+    return built
 
 
 def test_it_is_small_enough(packages: list[Path]) -> None:
@@ -30,7 +31,7 @@ def test_it_is_the_same_each_time(packages: list[Path]) -> None:
     assert one == two
 
 
-def test_it_holds_what_runs_and_nothing_else(packages: list[Path]) -> None:
+def test_it_holds_only_what_runs(packages: list[Path]) -> None:
     names = ZipFile(packages[0]).namelist()
     tops = {name.split("/")[0] for name in names if not name.split("/")[0].endswith((".dist-info", ".data"))}
     assert tops == {
@@ -44,3 +45,10 @@ def test_it_holds_what_runs_and_nothing_else(packages: list[Path]) -> None:
     }
     assert {name for name in names if "test" in name.lower().split("/")[-1].split("_")} == set()
     assert {name for name in names if name.endswith((".pyc", ".toml", ".md"))} == {"chalicelib/rules.toml"}
+
+
+def test_its_compiled_modules_are_for_arm64_and_the_python_that_chalice_deploys_for(packages: list[Path]) -> None:
+    libraries = [name for name in ZipFile(packages[0]).namelist() if name.endswith(".so")]
+    tag = "cpython-{}{}-aarch64-linux-gnu".format(*sys.version_info)
+    assert libraries
+    assert [name for name in libraries if tag not in name] == []

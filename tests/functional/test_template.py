@@ -13,6 +13,7 @@ import yaml
 
 from chalicelib.config import SETTINGS, read_config
 from sluice.deploy.policies import STACK, policies
+from sluice.deploy.runtime import runtime_of_chalice
 from sluice.deploy.stage import Choices
 from tests.support.deploy.account import REGION, ROOT
 from tests.support.deploy.packaging import chalice, clone
@@ -119,6 +120,13 @@ def test_every_function_has_its_share_of_the_account_and_no_more(sam: Template) 
     assert functions["Publish"]["ReservedConcurrentExecutions"] == 1
 
 
+def test_functions_run_on_arm64_and_on_the_python_that_their_package_is_built_for(sam: Template) -> None:
+    for name in FUNCTIONS:
+        properties = sam["Resources"][name]["Properties"]
+        assert properties["Architectures"] == ["arm64"], name
+        assert properties["Runtime"] == runtime_of_chalice(), name
+
+
 def test_every_function_has_its_own_policy(sam: Template) -> None:
     wanted = policies(STACK)
     for name, role in {"ingest": "Ingest", "publish": "Publish", "api_handler": "ApiHandler"}.items():
@@ -198,5 +206,5 @@ def test_what_the_stack_remembers_is_read_by_setup(sam: Template) -> None:
     filled |= {"Fields": 'timestamp","c-ip', "AWS::StackName": "sluice"}
     for name, value in filled.items():
         text = text.replace(f"${{{name}}}", value)
-    read = Choices.read(text)
+    read = Choices.from_json(text)
     assert (read.fields, read.shards, read.sample_rate, read.stack) == (("timestamp", "c-ip"), 2, 50, "sluice")

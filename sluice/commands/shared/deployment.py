@@ -1,47 +1,89 @@
-"""What setup, doctor and teardown have in common: their options, and the account they work in."""
+"""Shared by setup, doctor and teardown: options, the account and stage they work on, errors, and progress."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import click
 from rich.console import Console
 
-from sluice.deploy.account import AwsAccount, AwsError, connect
+from sluice.deploy.account import AwsAccount, AwsError, attempting, connect
 from sluice.deploy.apply import apply
 from sluice.deploy.plan import Step
+from sluice.deploy.resources.chalice_config import Project
+from sluice.deploy.resources.parameters import remembered
+from sluice.deploy.stage import Choices, Refusal, Stage
 
 SOURCE = Path(__file__).parents[3]
 
-stage_option = click.option(
-    "--stage", default="prod", show_default=True, metavar="NAME", help="Name of the deployment."
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+def _together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+stage_options = _together(
+    click.option("--stage", default="prod", show_default=True, metavar="NAME", help="Name of the deployment."),
+    click.option("--region", metavar="NAME", help="AWS region; by default the one boto3 finds."),
+    click.option("--profile", metavar="NAME", help="Profile of the AWS credentials."),
 )
-region_option = click.option("--region", metavar="NAME", help="AWS region; by default the one boto3 finds.")
-profile_option = click.option("--profile", metavar="NAME", help="Profile of the AWS credentials.")
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
-yes_option = click.option("--yes", is_flag=True, help="Do not ask before the changes are made.")
-dry_run_option = click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
 project_option = click.option(
     "--project",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     default=lambda: SOURCE if (SOURCE / ".chalice").is_dir() else Path(),
+    callback=lambda ctx, param, directory: Project(directory),  # noqa: ARG005
     help="Checkout of Sluice to deploy; by default the one this command runs from, or else the current folder.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
+plan_options = _together(
+    project_option,
+    click.option("--dry-run", is_flag=True, help="Show the plan and stop."),
+    click.option("--yes", is_flag=True, help="Make the changes without asking."),
+    json_option,
 )
 
 
 def account_of(region: str | None, profile: str | None) -> AwsAccount:
-    """The account that the command was given by whoever called it in this process, or that of the credentials.
+    """Returns the account in click's context, which tests set, or else that of the AWS credentials. Raises AwsError."""
+    account = click.get_current_context().find_object(AwsAccount)
+    return account or connect(region=region, profile=profile)
 
-    Raises AwsError.
-    """
-    given = click.get_current_context().find_object(AwsAccount)
-    return given or connect(region=region, profile=profile)
+
+def choices_of(stage: str, account: AwsAccount) -> Choices | None:
+    """Returns the choices of earlier setups; None if there were none. Raises AwsError."""
+    with attempting("read the choices of earlier setups"):
+        return remembered(account, stage)
+
+
+def existing_stage(name: str, account: AwsAccount, otherwise: str) -> Stage:
+    """Returns a stage that was set up. Raises Refusal, ending with ``otherwise``, if there is none, and AwsError."""
+    location, choices = account.location, choices_of(name, account)
+    if choices is None:
+        raise Refusal(f"there is no stage {name!r} in {location}: {otherwise}")
+    return Stage(name=name, location=location, choices=choices)
+
+
+@contextmanager
+def errors_shown() -> Iterator[None]:
+    """Shows AwsError and Refusal as the command's error message."""
+    try:
+        yield
+    except (AwsError, Refusal) as exc:
+        raise click.ClickException(str(exc)) from exc
 
 
 def carry_out(steps: Sequence[Step], account: AwsAccount, console: Console) -> None:
-    """Applies a plan, telling each step. Raises AwsError, which says how to go on."""
+    """Applies a plan and prints each step. Raises AwsError, whose message says how to continue."""
     try:
         apply(steps, account, lambda step: console.print(f"{step.action} {step.resource.kind} {step.resource.name}"))
     except AwsError as exc:
         raise AwsError(
-            f"{exc}\nWhat was done before stands. Run the same command again: it goes on from here."
+            f"{exc}\nThe steps before this one are done. Run the same command again to continue from here."
         ) from exc

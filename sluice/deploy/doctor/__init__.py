@@ -1,1 +1,1 @@
-"""What is wrong with a deployed stage, and what to do about it. Nothing here changes anything."""
+"""Checks of a deployed stage, which find what is wrong and name the remedy. Nothing is changed."""

@@ -1,35 +1,38 @@
-"""Is everything there, and as it was deployed?"""
+"""Checks that everything exists as it was set up and deployed."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sluice.deploy import plan
 from sluice.deploy.account import missing_ok
 from sluice.deploy.apply import survey
 from sluice.deploy.doctor.inspection import Finding, Inspection
+from sluice.deploy.plan import StepAction, to_set_up
 from sluice.deploy.policies import FUNCTIONS, arns_of, policies
-from sluice.deploy.resources.chalice_config import ChaliceStage
+from sluice.deploy.resources import resources_of
 from sluice.deploy.resources.waf import ip_sets_of
+from sluice.deploy.runtime import RECOMMENDED, outdated
 from sluice.deploy.stage import Refusal
 
-LEAST_UNRESERVED = 100
-"""Concurrent executions of an account that AWS lets nobody reserve."""
+UNRESERVABLE = 100
+"""Concurrent executions that AWS keeps unreserved in every account."""
 
 
 def drift(inspection: Inspection) -> Iterator[Finding]:
-    """What setup would create or change."""
+    """Finds what setup would create or change."""
+    resources = resources_of(inspection.stage, now=inspection.now, project=inspection.project)
     try:
-        steps = plan.to_set_up(survey(inspection.resources, inspection.account))
+        steps = to_set_up(survey(resources, inspection.account))
     except Refusal as exc:
-        yield Finding("drift", str(exc), "as it says; then " + inspection.command("setup"))
+        yield Finding("drift", str(exc), f"as described; then {inspection.setup}")
         return
     for step in steps:
-        if step.action is not plan.StepAction.KEEP:
-            what = "is missing" if step.action is plan.StepAction.CREATE else step.detail
-            yield Finding("drift", f"{step.resource.kind} {step.resource.name}: {what}", inspection.command("setup"))
+        if step.action is not StepAction.KEEP:
+            what = "is missing" if step.action is StepAction.CREATE else step.detail
+            yield Finding("drift", f"{step.resource.kind} {step.resource.name}: {what}", inspection.setup)
 
 
 def deployed(inspection: Inspection) -> Iterator[Finding]:
+    """Finds functions that are not deployed. API Gateway needs no authorizer if IAM checks its callers."""
     by_iam = inspection.stage.choices.settings.get("ADMIN_AUTH") == "iam"
     for name in FUNCTIONS:
         if name not in inspection.functions and not (by_iam and name == "authorize"):
@@ -37,53 +40,65 @@ def deployed(inspection: Inspection) -> Iterator[Finding]:
 
 
 def concurrency(inspection: Inspection) -> Iterator[Finding]:
-    """Whether the account has room for what the functions reserve; asked as long as they are not all there."""
-    if len(inspection.functions) >= len(FUNCTIONS):
+    """Checks that the account has room for the reservations of the functions that are not deployed yet."""
+    missing = set(FUNCTIONS) - inspection.functions.keys()
+    if not missing or inspection.stage.choices.stack:
         return
-    limit = inspection.account.client("lambda").get_account_settings()["AccountLimit"]["UnreservedConcurrentExecutions"]
-    for resource in inspection.resources:
-        if isinstance(resource, ChaliceStage):
-            functions = resource.project.config().get("lambda_functions", {})
-            wanted = sum(
-                about.get("reserved_concurrency", 0)
-                for name, about in functions.items()
-                if name not in inspection.functions
-            )
-            if limit - wanted < LEAST_UNRESERVED:
-                yield Finding(
-                    "concurrency",
-                    f"the functions reserve {wanted} concurrent executions, and AWS wants {LEAST_UNRESERVED} of the "
-                    f"account's {limit} to stay unreserved: 'chalice deploy' will fail",
-                    "ask AWS for a higher quota of concurrent executions, or take the lines reserved_concurrency out "
-                    f"of {resource.project.config_file}",
-                )
+    answer = inspection.account.client("lambda").get_account_settings()
+    available = answer["AccountLimit"]["UnreservedConcurrentExecutions"]
+    functions = inspection.project.config().get("lambda_functions", {})
+    reserved = sum(functions.get(name, {}).get("reserved_concurrency", 0) for name in missing)
+    if available - reserved < UNRESERVABLE:
+        yield Finding(
+            "concurrency",
+            f"the functions reserve {reserved} concurrent executions, but AWS keeps {UNRESERVABLE} of the account's "
+            f"{available} unreserved: 'chalice deploy' will fail",
+            "request a higher quota of concurrent executions from AWS, or remove the reserved_concurrency lines from "
+            f"{inspection.project.config_file}",
+        )
+
+
+def runtime(inspection: Inspection) -> Iterator[Finding]:
+    """Compares runtime and architecture of the functions with the recommended and the configured ones."""
+    runtimes = sorted({function["Runtime"] for function in inspection.functions.values()})
+    old = [name for name in runtimes if outdated(name)]
+    if old:
+        what = f"the functions run on {', '.join(old)}, which AWS deprecates before {RECOMMENDED}"
+        yield Finding(
+            "runtime", what, f"with Chalice in an environment of {RECOMMENDED}: {inspection.deploy}", wrong=False
+        )
+    architecture = inspection.project.architecture
+    others = sorted({each for f in inspection.functions.values() for each in f["Architectures"]} - {architecture})
+    if others:
+        what = f"the functions run on {', '.join(others)}, but {inspection.project.config_file} says {architecture}"
+        yield Finding("runtime", what, inspection.deploy, wrong=False)
 
 
 def settings(inspection: Inspection) -> Iterator[Finding]:
-    """Whether the functions run with the settings that setup has written."""
-    for resource in inspection.resources:
-        if isinstance(resource, ChaliceStage):
-            written = (resource.project.stage(inspection.stage.name) or {}).get("environment_variables", {})
-            for name in inspection.functions:
-                held = inspection.environment(name)
-                wrong = sorted(key for key in written.keys() | held.keys() if written.get(key) != held.get(key))
-                if wrong:
-                    yield Finding("settings", f"{name} runs with another {', '.join(wrong)}", inspection.deploy)
+    """Checks that the functions run with the settings that setup has written."""
+    if inspection.stage.choices.stack:
+        return
+    written = (inspection.project.stage(inspection.stage.name) or {}).get("environment_variables", {})
+    for name in inspection.functions:
+        deployed = inspection.environment(name)
+        wrong = sorted(key for key in written.keys() | deployed.keys() if written.get(key) != deployed.get(key))
+        if wrong:
+            yield Finding("settings", f"{name} runs with another {', '.join(wrong)}", inspection.deploy)
 
 
 def permissions(inspection: Inspection) -> Iterator[Finding]:
-    """Whether each function's role allows what its policy names."""
+    """Checks that each function's role allows what its policy names."""
     stage, account = inspection.stage, inspection.account
-    sets = [summary["ARN"] for summary in ip_sets_of(stage, account).values()]
-    wanted = policies(arns_of(stage, sets, inspection.environment("enforce").get("STATE_STREAM_ARN", "")))
-    for name, about in inspection.functions.items():
-        role = about["Role"].rpartition("/")[2]
+    ip_sets = [summary["ARN"] for summary in ip_sets_of(stage, account).values()]
+    needed = policies(arns_of(stage, ip_sets, inspection.environment("enforce").get("STATE_STREAM_ARN", "")))
+    for name, function in inspection.functions.items():
+        role = function["Role"].rpartition("/")[2]
         allowed: set[tuple[str, str]] = set()
         with missing_ok("NoSuchEntity"):
             for policy in account.list_all("iam", "list_role_policies", "PolicyNames", RoleName=role):
                 document = account.client("iam").get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
                 allowed |= _grants(document)
-        missing = sorted({action for action, _ in _grants(wanted[name]) - allowed})
+        missing = sorted({action for action, _ in _grants(needed[name]) - allowed})
         if missing:
             yield Finding("permissions", f"{name} may not {', '.join(missing)}", inspection.deploy)
 
@@ -92,17 +107,18 @@ def _grants(policy: Mapping[str, Any]) -> set[tuple[str, str]]:
     return {
         (action, resource)
         for statement in policy["Statement"]
-        for action in _several(statement["Action"])
-        for resource in _several(statement["Resource"])
+        for action in _as_list(statement["Action"])
+        for resource in _as_list(statement["Resource"])
         if not action.startswith(("logs:", "xray:"))
     }
 
 
-def _several(one: Any) -> list[str]:
-    return list(one) if isinstance(one, list) else [one]
+def _as_list(value: Any) -> list[str]:
+    return list(value) if isinstance(value, list) else [value]
 
 
 def event_sources(inspection: Inspection) -> Iterator[Finding]:
+    """Checks that the functions that read a stream do so without errors."""
     for name in ("ingest", "enforce", "publish"):
         if name not in inspection.functions:
             continue
@@ -110,12 +126,11 @@ def event_sources(inspection: Inspection) -> Iterator[Finding]:
         arguments = ("lambda", "list_event_source_mappings", "EventSourceMappings")
         mappings = list(inspection.account.list_all(*arguments, FunctionName=function))
         if not mappings:
-            yield Finding("event sources", f"{name} listens to nothing", inspection.deploy)
+            yield Finding("event sources", f"{name} has no event source", inspection.deploy)
         for mapping in mappings:
             if mapping.get("State", "Enabled") not in ("Enabled", "Enabling", "Creating", "Updating"):
                 remedy = f"aws lambda update-event-source-mapping --uuid {mapping['UUID']} --enabled"
-                yield Finding("event sources", f"{name} does not listen: its source is {mapping['State']}", remedy)
+                yield Finding("event sources", f"the event source of {name} is {mapping['State']}", remedy)
             result = mapping.get("LastProcessingResult") or "OK"
             if result not in ("OK", "No records processed"):
-                remedy = f"look into the log group /aws/lambda/{function}"
-                yield Finding("event sources", f"{name}: {result}", remedy)
+                yield Finding("event sources", f"{name}: {result}", f"read {inspection.log_group(name)}")

@@ -11,63 +11,61 @@ from sluice.deploy.resources.parameters import FirstToken, RememberedChoices
 from sluice.deploy.resources.roles import DeliveryRole
 from sluice.deploy.resources.streams import LogStream
 from sluice.deploy.resources.tables import FirstRules, StateTableResource, TallyTableResource
-from sluice.deploy.resources.waf import IpSetResource, RuleGroup
+from sluice.deploy.resources.waf import RuleGroup, ip_set_resources
 from sluice.deploy.resources.waf_logs import LogSubscription, WebAclLogging
 from sluice.deploy.resources.web_acls import WebAclRule
 from sluice.deploy.stage import Stage
 
-FAMILIES = (4, 6)
-
 
 def resources_of(
-    stage: Stage, *, rules: str, now: int, project: Project, show_token: Callable[[str], None]
+    stage: Stage,
+    *,
+    now: int,
+    project: Project,
+    rules: str = "",
+    show_token: Callable[[str], None] = lambda _: None,
 ) -> list[Resource]:
-    """``rules``: TOML to start with; ``now``: epoch seconds; ``show_token`` is given the first token, once."""
+    """Returns the resources of a stage, in order of creation.
+
+    ``now`` is epoch seconds, ``rules`` the first rule set as TOML. ``show_token`` receives the first token, if one is
+    created.
+    """
     choices = stage.choices
+    seeds: list[Resource] = [FirstRules(stage, rules, now), FirstToken(stage, now, show_token)]
     if choices.stack:
-        # CloudFormation has created the rest; these it cannot.
-        seeds: list[Resource] = [
-            RememberedChoices(stage),
-            FirstRules(stage, rules, now),
-            FirstToken(stage, now, show_token),
-        ]
-        return seeds + _attachments(stage)
-    wanted: list[Resource] = [
+        # CloudFormation creates the others.
+        return [RememberedChoices(stage), *seeds, *_additions(stage)]
+    resources: list[Resource] = [
         RememberedChoices(stage),
         LogStream(stage),
         TallyTableResource(stage),
         StateTableResource(stage),
-        FirstRules(stage, rules, now),
-        FirstToken(stage, now, show_token),
+        *seeds,
+        *ip_set_resources(stage),
+        RuleGroup(stage),
+        DeliveryRole(stage),
     ]
-    wanted += [IpSetResource(stage, family, number) for family in FAMILIES for number in range(1, choices.ip_sets + 1)]
-    wanted += [RuleGroup(stage), DeliveryRole(stage)]
     if "cloudfront" in choices.sources:
-        wanted.append(LogConfig(stage))
+        resources.append(LogConfig(stage))
     if "waf" in choices.sources:
-        wanted += [WafLogGroup(stage), LogSubscription(stage)]
-    wanted += [ApiLogGroup(stage), ChaliceStage(stage, project)]
-    return wanted + _attachments(stage)
+        resources += [WafLogGroup(stage), LogSubscription(stage)]
+    return [*resources, ApiLogGroup(stage), ChaliceStage(stage, project), *_additions(stage)]
 
 
-def _attachments(stage: Stage) -> list[Resource]:
-    """What is changed of things that are somebody else's."""
-    attachments: list[Resource] = [DistributionLogging(stage, id) for id in stage.choices.distributions]
+def _additions(stage: Stage) -> list[Resource]:
+    """Additions to resources with other owners."""
+    additions: list[Resource] = [DistributionLogging(stage, id) for id in stage.choices.distributions]
     for web_acl in stage.choices.web_acls:
-        attachments.append(WebAclRule(stage, web_acl))
+        additions.append(WebAclRule(stage, web_acl))
         if "waf" in stage.choices.sources and not stage.choices.stack:
-            attachments.append(WebAclLogging(stage, web_acl))
-    return attachments
+            additions.append(WebAclLogging(stage, web_acl))
+    return additions
 
 
 def remains_of(stage: Stage, *, now: int, project: Project) -> list[Resource]:
-    """Everything that is to be removed, in reverse: what Chalice deployed came last, and who is blocked after that."""
-
-    def nobody(token: str) -> None:
-        """A teardown issues no token."""
-
-    created = resources_of(stage, rules="", now=now, project=project, show_token=nobody)
+    """Returns everything that teardown removes, in reverse order of removal."""
+    created = resources_of(stage, now=now, project=project)
     if stage.choices.stack:
-        # Deleting the stack removes the rest, its note of the choices included.
+        # Deleting the stack removes the others, including the remembered choices.
         return [*created[1:], BlockedClients(stage, now)]
     return [*created, FunctionLogs(stage), ChaliceDeployment(stage, project), BlockedClients(stage, now)]

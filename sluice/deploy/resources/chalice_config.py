@@ -1,4 +1,4 @@
-"""The stage in Chalice's configuration: what ``chalice deploy`` gives the functions, and what it lets them do."""
+"""The stage in Chalice's configuration: environment and policies of the functions, for ``chalice deploy``."""
 
 import json
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ class Project:
         return self.chalice / "config.json"
 
     def config(self) -> ChaliceConfig:
-        """Raises Refusal where there is no checkout."""
+        """Raises Refusal if the directory is no checkout."""
         try:
             config: ChaliceConfig = json.loads(self.config_file.read_text())
         except FileNotFoundError:
@@ -40,21 +40,27 @@ class Project:
             ) from None
         return config
 
+    @property
+    def architecture(self) -> str:
+        """Architecture of the functions, which setup leaves as the checkout has it."""
+        architecture: str = self.config().get("lambda_architecture", "x86_64")
+        return architecture
+
     def stage(self, name: str) -> ChaliceConfig | None:
         stage: ChaliceConfig | None = self.config().get("stages", {}).get(name)
         return stage
 
     def set_stage(self, name: str, stage: ChaliceConfig | None) -> None:
-        """Writes the stage, or takes it out if it is None. The file is replaced whole, so it is never half written."""
+        """Writes the stage, or removes it if it is None. Replaces the file atomically."""
         config = self.config()
-        stages = {other: kept for other, kept in config.get("stages", {}).items() if other != name}
-        config["stages"] = {**stages, name: stage} if stage is not None else stages
-        fresh = self.config_file.with_suffix(".new")
-        fresh.write_text(json.dumps(config, indent=2) + "\n")
-        fresh.replace(self.config_file)
+        others = {other: settings for other, settings in config.get("stages", {}).items() if other != name}
+        config["stages"] = {**others, name: stage} if stage is not None else others
+        temporary = self.config_file.with_suffix(".new")
+        temporary.write_text(json.dumps(config, indent=2) + "\n")
+        temporary.replace(self.config_file)
 
     def policies(self, stage: str) -> dict[str, Policy]:
-        """The stage's policy files, by function."""
+        """Returns the content of the stage's policy files, by function."""
         files = {function: self.chalice / file_name(function, stage) for function in FUNCTIONS}
         return {function: json.loads(file.read_text()) for function, file in files.items() if file.exists()}
 
@@ -75,66 +81,61 @@ class ChaliceStage(Resource):
         return self.stage.name
 
     def find(self, account: AwsAccount) -> Existing | None:
-        held = self.project.stage(self.name)
-        if held is None:
+        written = self.project.stage(self.name)
+        if written is None:
             return None
-        wanted = self._wanted(account)
-        facts = {
-            "stage": held,
-            "policies": self.project.policies(self.name),
-            "wanted": wanted and wanted[0],
-            "wanted_policies": wanted and wanted[1],
-        }
-        return Existing(ours=True, facts=facts)
+        settings, allowed = self._desired(account) or (None, None)
+        wrong = []
+        if settings is None or written != settings:
+            wrong.append("settings")
+        if allowed is None or self.project.policies(self.name) != allowed:
+            wrong.append("policies")
+        return Existing(ours=True, facts={"wrong": wrong})
 
     def differences(self, existing: Existing) -> list[str]:
-        facts = existing.facts
-        wrong = []
-        if facts["wanted"] is None or facts["stage"] != facts["wanted"]:
-            wrong.append("settings")
-        if facts["wanted_policies"] is None or facts["policies"] != facts["wanted_policies"]:
-            wrong.append("policies")
-        return [" and ".join(wrong)] if wrong else []
+        return [" and ".join(existing.facts["wrong"])] if existing.facts["wrong"] else []
 
     def create(self, account: AwsAccount) -> None:
-        wanted = self._wanted(account)
-        if wanted is None:
+        desired = self._desired(account)
+        if desired is None:
             raise Refusal("the IP sets or the state table are missing: run setup again")
-        stage, allowed = wanted
+        settings, allowed = desired
         self.project.remove_policies(self.name)
         write(self.project.chalice, allowed, self.name)
-        self.project.set_stage(self.name, stage)
-
-    def change(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
-        self.create(account)
+        self.project.set_stage(self.name, settings)
 
     def remove(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
         self.project.remove_policies(self.name)
         self.project.set_stage(self.name, None)
 
-    def _wanted(self, account: AwsAccount) -> tuple[ChaliceConfig, dict[str, Policy]] | None:
-        """The stage's part of the configuration, and its policies; None as long as there is something missing."""
-        sets = ip_sets_of(self.stage, account)
+    def _desired(self, account: AwsAccount) -> tuple[ChaliceConfig, dict[str, Policy]] | None:
+        """Returns the stage's configuration and its policies; None while an IP set or the state table is missing."""
+        ip_sets = ip_sets_of(self.stage, account)
         families = ip_set_names(self.stage)
         names = [name for family in families.values() for name in family]
         state_stream = None
         with missing_ok("ResourceNotFoundException"):
             table = account.client("dynamodb").describe_table(TableName=self.stage.state_table)["Table"]
             state_stream = table.get("LatestStreamArn")
-        if state_stream is None or any(name not in sets for name in names):
+        if state_stream is None or any(name not in ip_sets for name in names):
             return None
-        pairs = {family: ",".join(f"{name}/{sets[name]['Id']}" for name in names) for family, names in families.items()}
-        allowed = policies(arns_of(self.stage, [sets[name]["ARN"] for name in names], state_stream))
-        stage = {
+        pairs = {
+            family: ",".join(f"{name}/{ip_sets[name]['Id']}" for name in names) for family, names in families.items()
+        }
+        allowed = policies(arns_of(self.stage, [ip_sets[name]["ARN"] for name in names], state_stream))
+        settings = {
             "environment_variables": environment(self.stage, pairs, state_stream),
             "lambda_functions": {name: {"iam_policy_file": file_name(name, self.name)} for name in allowed},
             "tags": self.stage.tags,
         }
-        return stage, allowed
+        return settings, allowed
 
 
 def environment(stage: Stage, ip_sets: Mapping[int, str], state_stream: str) -> dict[str, str]:
-    """The functions' environment. ``ip_sets``: name/id pairs by family. Raises Refusal if the settings clash."""
+    """Returns the functions' environment variables.
+
+    ``ip_sets`` has the name/id pairs of each family. Raises Refusal if a setting is invalid or not the operator's.
+    """
     choices = stage.choices
     variables = {
         "SERVICE": stage.prefix,
@@ -149,9 +150,9 @@ def environment(stage: Stage, ip_sets: Mapping[int, str], state_stream: str) -> 
         "SAMPLE_RATE": str(choices.sample_rate),
         "TOKENS_PARAMETER": stage.tokens_parameter,
     }
-    clash = sorted(variables.keys() & choices.settings.keys())
-    if clash:
-        raise Refusal(f"setting {clash[0]} follows from setup's own options; leave it out")
+    derived = sorted(variables.keys() & choices.settings.keys())
+    if derived:
+        raise Refusal(f"setting {derived[0]} follows from setup's own options; remove it from --set")
     variables |= choices.settings
     try:
         read_config(variables)

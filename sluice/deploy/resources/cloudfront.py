@@ -1,6 +1,6 @@
 """CloudFront: the real-time log configuration, and the distributions that use it.
 
-A real-time log configuration takes no tags: it is ours if it writes into our stream.
+A real-time log configuration cannot be tagged, so one is ours if it writes to the stage's stream.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,11 +12,11 @@ from sluice.deploy.resource import Existing, Resource
 from sluice.deploy.resources.web_acls import flat_rate_plan
 from sluice.deploy.stage import Refusal
 
-NOT_YET_KNOWN = ("InvalidArgument", "AccessDenied")
-"""What CloudFront answers while it has not heard of a new role."""
+ROLE_UNKNOWN = ("InvalidArgument", "AccessDenied")
+"""Error codes of CloudFront until it knows a new role."""
 
-DEPLOYING_S = 900.0
-"""How long a distribution may take to give a log configuration up everywhere."""
+DETACHING_S = 900.0
+"""Longest time in which a distribution stops using a log configuration at all edges, seconds."""
 
 
 class LogConfig(Resource):
@@ -35,42 +35,40 @@ class LogConfig(Resource):
         with missing_ok("NoSuchRealtimeLogConfig"):
             answer = account.client("cloudfront").get_realtime_log_config(Name=self.name)
             config = answer["RealtimeLogConfig"]
-            ours = any(
-                end["KinesisStreamConfig"]["StreamARN"] == self.stage.log_stream_arn for end in config["EndPoints"]
-            )
-            return Existing(ours, config)
+            streams = [point["KinesisStreamConfig"]["StreamARN"] for point in config["EndPoints"]]
+            return Existing(self.stage.log_stream_arn in streams, config)
         return None
 
     def differences(self, existing: Existing) -> list[str]:
-        held, choices = existing.facts, self.stage.choices
+        config, choices = existing.facts, self.stage.choices
         wrong = []
-        if set(held["Fields"]) != set(choices.fields):
+        if set(config["Fields"]) != set(choices.fields):
             wrong.append(f"fields become {','.join(choices.fields)}")
-        if held["SamplingRate"] != choices.sample_rate:
-            wrong.append(f"{held['SamplingRate']} % of requests become {choices.sample_rate} %")
-        if held["EndPoints"] != self._end_points():
+        if config["SamplingRate"] != choices.sample_rate:
+            wrong.append(f"{config['SamplingRate']} % of requests become {choices.sample_rate} %")
+        if config["EndPoints"] != self._end_points():
             wrong.append("stream and role")
         return wrong
 
     def create(self, account: AwsAccount) -> None:
         account.retry(
-            lambda: account.client("cloudfront").create_realtime_log_config(Name=self.name, **self._wanted()),
-            NOT_YET_KNOWN,
+            lambda: account.client("cloudfront").create_realtime_log_config(Name=self.name, **self._desired()),
+            ROLE_UNKNOWN,
         )
 
     def change(self, account: AwsAccount, existing: Existing) -> None:
         account.client("cloudfront").update_realtime_log_config(
-            Name=self.name, ARN=existing.facts["ARN"], **self._wanted()
+            Name=self.name, ARN=existing.facts["ARN"], **self._desired()
         )
 
     def remove(self, account: AwsAccount, existing: Existing) -> None:
         account.retry(
             lambda: account.client("cloudfront").delete_realtime_log_config(ARN=existing.facts["ARN"]),
             ["RealtimeLogConfigInUse"],
-            DEPLOYING_S,
+            DETACHING_S,
         )
 
-    def _wanted(self) -> dict[str, Any]:
+    def _desired(self) -> dict[str, Any]:
         choices = self.stage.choices
         return {
             "EndPoints": self._end_points(),
@@ -86,7 +84,7 @@ class LogConfig(Resource):
 
 @dataclass(frozen=True, slots=True)
 class DistributionLogging(Resource):
-    """The log configuration, attached to all cache behaviours of a distribution that is not ours."""
+    """The log configuration in all cache behaviours of a distribution, which has another owner."""
 
     kind = "CloudFront distribution"
 
@@ -103,48 +101,41 @@ class DistributionLogging(Resource):
     def find(self, account: AwsAccount) -> Existing | None:
         with missing_ok("NoSuchDistribution"):
             answer = account.client("cloudfront").get_distribution_config(Id=self.id)
-            wanted = self._config_arn()
-            missing = 0
-            for path, behaviour in behaviours(answer["DistributionConfig"]):
-                held = behaviour.get("RealtimeLogConfigArn") or None
-                missing += held is None
-                if held not in (None, wanted):
+            desired = self._config_arn()
+            attached = [(path, _log_config(behaviour)) for path, behaviour in behaviours(answer["DistributionConfig"])]
+            for path, arn in attached:
+                if arn not in (None, desired):
                     raise Refusal(
-                        f"distribution {self.id}: cache behaviour {path} logs to {held}, and each has room for one "
-                        f"real-time log configuration. Add this stage's stream, {self.stage.log_stream_arn}, there "
-                        "as a second end point, or take that configuration off, then run setup again"
+                        f"distribution {self.id}: cache behaviour {path} logs to {arn}, and a behaviour holds only one "
+                        f"real-time log configuration. Add this stage's stream, {self.stage.log_stream_arn}, to that "
+                        "one as a second end point, or remove it from the behaviour; then run setup again"
                     )
-            total = len(list(behaviours(answer["DistributionConfig"])))
-            if missing == total:
+            missing = [path for path, arn in attached if arn is None]
+            if len(missing) == len(attached):
                 self._check_plan(account)
                 return None
-            return Existing(ours=True, facts={"missing": missing})
-        raise Refusal(
-            f"distribution {self.id}: there is none; 'aws cloudfront list-distributions' shows those there are"
-        )
+            return Existing(ours=True, facts={"missing": len(missing)})
+        raise Refusal(f"distribution {self.id} does not exist; list them with 'aws cloudfront list-distributions'")
 
     def differences(self, existing: Existing) -> list[str]:
         missing = existing.facts["missing"]
-        return [f"{missing} cache behaviour{'s' * (missing != 1)} to be attached"] if missing else []
+        return [f"{missing} cache behaviour{'s' * (missing != 1)} to attach"] if missing else []
 
     def create(self, account: AwsAccount) -> None:
         self._edit(account, None, self._config_arn())
-
-    def change(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
-        self.create(account)
 
     def remove(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
         self._edit(account, self._config_arn(), None)
 
     def _edit(self, account: AwsAccount, before: str | None, after: str | None) -> None:
-        """Changes the log configuration of those cache behaviours that have ``before``."""
+        """Replaces the log configuration ``before`` by ``after`` in all cache behaviours that have it."""
         client = account.client("cloudfront")
 
         def update() -> None:
             answer = client.get_distribution_config(Id=self.id)
             config = answer["DistributionConfig"]
             for _, behaviour in behaviours(config):
-                if (behaviour.get("RealtimeLogConfigArn") or None) == before:
+                if _log_config(behaviour) == before:
                     behaviour.pop("RealtimeLogConfigArn", None)
                     behaviour.update({"RealtimeLogConfigArn": after} if after else {})
             client.update_distribution(Id=self.id, IfMatch=answer["ETag"], DistributionConfig=config)
@@ -165,7 +156,11 @@ class DistributionLogging(Resource):
 
 
 def behaviours(config: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Path pattern and settings of each cache behaviour."""
+    """Yields the path pattern and the settings of each cache behaviour."""
     yield "*", config["DefaultCacheBehavior"]
     for behaviour in config.get("CacheBehaviors", {}).get("Items", ()):
         yield behaviour["PathPattern"], behaviour
+
+
+def _log_config(behaviour: Mapping[str, Any]) -> str | None:
+    return behaviour.get("RealtimeLogConfigArn") or None

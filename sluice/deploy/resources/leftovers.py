@@ -1,12 +1,13 @@
-"""What ``chalice deploy`` and running functions leave behind, to be removed before everything else.
+"""State that ``chalice deploy`` and running functions leave behind, which teardown removes first.
 
-In the order of removal: nobody stays blocked, then nothing runs, then what ran is forgotten.
+In order of removal: blocks end, then no function runs any more, then the functions' logs go.
 """
 
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from chalicelib.core.state import Pause
@@ -16,22 +17,22 @@ from sluice.deploy.account import AwsAccount, AwsError, missing_ok
 from sluice.deploy.policies import FUNCTIONS
 from sluice.deploy.resource import Existing, Resource
 from sluice.deploy.resources.chalice_config import Project
-from sluice.deploy.resources.waf import IpSetResource
+from sluice.deploy.resources.waf import IpSetResource, ip_set_resources
 from sluice.deploy.stage import Refusal, Stage
 
 LOGS = "/aws/lambda/"
 
 
 class Leftover(Resource):
-    """Something that setup does not create."""
+    """An item that setup does not create."""
 
     def create(self, account: AwsAccount) -> None:
-        """It comes by itself."""
+        """Does nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlockedClients(Leftover):
-    """Whoever is refused at the moment. They are let go first: what fails after that blocks nobody for good."""
+    """Networks in the IP sets. They are unblocked first, so that a failed teardown leaves no client blocked."""
 
     kind = "blocked clients"
 
@@ -46,27 +47,25 @@ class BlockedClients(Leftover):
         return Existing(ours=True) if any(True for _ in self._ip_sets(account)) else None
 
     def remove(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
+        # Functions that still run would fill the sets again.
         client = account.client("dynamodb")
         pause = Pause(paused=True, release=True, at=self.now, by="sluice teardown")
-        # As long as the functions run they would fill the sets again.
         with missing_ok("ResourceNotFoundException"):
             client.describe_table(TableName=self.stage.state_table)
             State(StateTable(client, self.stage.state_table)).overwrite(pause)
-        for ip_set, held in self._ip_sets(account):
-            ip_set.empty(account, held)
+        for ip_set, existing_set in self._ip_sets(account):
+            ip_set.empty(account, existing_set)
 
     def _ip_sets(self, account: AwsAccount) -> Iterable[tuple[IpSetResource, Existing]]:
-        for family in (4, 6):
-            for number in range(1, self.stage.choices.ip_sets + 1):
-                ip_set = IpSetResource(self.stage, family, number)
-                existing = ip_set.find(account)
-                if existing is not None and existing.ours:
-                    yield ip_set, existing
+        for ip_set in ip_set_resources(self.stage):
+            existing = ip_set.find(account)
+            if existing is not None and existing.ours:
+                yield ip_set, existing
 
 
 @dataclass(frozen=True, slots=True)
 class ChaliceDeployment(Leftover):
-    """Functions, event sources, schedule, roles and API, which Chalice created and knows how to delete."""
+    """Functions, event sources, schedule, roles and API, which Chalice created and can delete."""
 
     kind = "Chalice deployment"
 
@@ -83,30 +82,30 @@ class ChaliceDeployment(Leftover):
         if functions and not recorded:
             raise Refusal(
                 f"{len(functions)} functions of stage {self.stage.name} are deployed, but {self._record} is missing: "
-                f"'chalice deploy' was run in another checkout. Run 'chalice delete --stage {self.stage.name}' there, "
+                f"'chalice deploy' ran in another checkout. Run 'chalice delete --stage {self.stage.name}' there, "
                 "then teardown again"
             )
         return Existing(ours=True, facts={"functions": functions}) if recorded else None
 
     def remove(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
-        done = subprocess.run(  # noqa: S603 - our own interpreter
+        result = subprocess.run(  # noqa: S603 - this interpreter
             [*self.command, "delete", "--stage", self.stage.name],
             cwd=self.project.directory,
             capture_output=True,
             text=True,
             check=False,
         )
-        if done.returncode:
-            raise AwsError(f"'chalice delete --stage {self.stage.name}' failed:\n{done.stdout}{done.stderr}")
+        if result.returncode:
+            raise AwsError(f"'chalice delete --stage {self.stage.name}' failed:\n{result.stdout}{result.stderr}")
         self._record.unlink(missing_ok=True)
 
     @property
-    def _record(self) -> Any:
+    def _record(self) -> Path:
         return self.project.chalice / "deployed" / f"{self.stage.name}.json"
 
 
 class FunctionLogs(Leftover):
-    """Log groups of the functions; Lambda makes them, without tags, and Chalice leaves them."""
+    """Log groups of the functions, which Lambda creates without tags and Chalice does not delete."""
 
     kind = "CloudWatch log groups"
 
@@ -116,10 +115,10 @@ class FunctionLogs(Leftover):
 
     def find(self, account: AwsAccount) -> Existing | None:
         prefix = f"{LOGS}{self.stage.prefix}"
-        listed = account.list_all("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=prefix)
-        known = {self.stage.function(name) for name in FUNCTIONS}
-        groups = [group["logGroupName"] for group in listed if group["logGroupName"].removeprefix(LOGS) in known]
-        return Existing(ours=True, facts={"groups": groups}) if groups else None
+        groups = account.list_all("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=prefix)
+        ours = {f"{LOGS}{self.stage.function(name)}" for name in FUNCTIONS}
+        names = [group["logGroupName"] for group in groups if group["logGroupName"] in ours]
+        return Existing(ours=True, facts={"groups": names}) if names else None
 
     def remove(self, account: AwsAccount, existing: Existing) -> None:
         for group in existing.facts["groups"]:
@@ -128,7 +127,7 @@ class FunctionLogs(Leftover):
 
 
 def functions_of(stage: Stage, account: AwsAccount) -> list[Mapping[str, Any]]:
-    """Lambda's description of each deployed function; Chalice gives the API's the stage's own name."""
-    known = {*(stage.function(name) for name in FUNCTIONS), stage.prefix}
-    listed = account.list_all("lambda", "list_functions", "Functions")
-    return [function for function in listed if function["FunctionName"] in known]
+    """Returns Lambda's description of each deployed function. Chalice names the API's function like the stage."""
+    names = {*(stage.function(name) for name in FUNCTIONS), stage.prefix}
+    functions = account.list_all("lambda", "list_functions", "Functions")
+    return [function for function in functions if function["FunctionName"] in names]

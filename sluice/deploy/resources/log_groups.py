@@ -1,4 +1,4 @@
-"""CloudWatch log groups that have to be there before somebody writes to them."""
+"""CloudWatch log groups that have to exist before a service writes to them."""
 
 from sluice.deploy.account import AwsAccount
 from sluice.deploy.resource import Existing, Resource
@@ -18,7 +18,7 @@ class LogGroup(Resource):
         return None
 
     def differences(self, existing: Existing) -> list[str]:
-        return [] if existing.facts["kept_days"] == self.kept_days else [f"lines are kept for {self.kept_days} days"]
+        return [] if existing.facts["kept_days"] == self.kept_days else [f"retention becomes {self.kept_days} days"]
 
     def create(self, account: AwsAccount) -> None:
         account.client("logs").create_log_group(logGroupName=self.name, tags=self.stage.tags)
@@ -31,7 +31,7 @@ class LogGroup(Resource):
 
 
 class WafLogGroup(LogGroup):
-    about = "where WAF writes its logs; kept for a day, as it only passes them on"
+    about = "receives WAF's logs and forwards them; kept for a day"
     kept_days = 1
 
     @property
@@ -40,7 +40,7 @@ class WafLogGroup(LogGroup):
 
 
 class ApiLogGroup(LogGroup):
-    """Chalice makes the groups of all functions, but looks for the API's under a name that this one does not have."""
+    """The API's log group. Chalice creates those of all functions, but this one under a name that is never used."""
 
     about = "logs of the admin API; kept for 30 days"
     kept_days = 30

@@ -1,4 +1,4 @@
-"""What is kept in SSM's Parameter Store: the stage's choices, and the hashes of the admin API's tokens."""
+"""SSM parameters: the stage's choices, and the hashes of the admin API's tokens."""
 
 import secrets
 from collections.abc import Callable
@@ -29,7 +29,7 @@ class Parameter(Resource):
 
 
 class RememberedChoices(Parameter):
-    """The first thing that is created and the last that is removed: what it says tells what else may exist."""
+    """The stage's choices. Created first and removed last, because they determine what else may exist."""
 
     about = "the choices of this stage, for later runs"
 
@@ -38,15 +38,15 @@ class RememberedChoices(Parameter):
         return self.stage.choices_parameter
 
     def differences(self, existing: Existing) -> list[str]:
-        before, after = Choices.read(existing.facts["value"]), self.stage.choices
-        named = [name for name in Choices.__dataclass_fields__ if getattr(before, name) != getattr(after, name)]
-        return [f"{name.replace('_', ' ')} changed" for name in named]
+        before, after = Choices.from_json(existing.facts["value"]), self.stage.choices
+        changed = [name for name in Choices.__dataclass_fields__ if getattr(before, name) != getattr(after, name)]
+        return [f"{name.replace('_', ' ')} changed" for name in changed]
 
     def create(self, account: AwsAccount) -> None:
         account.client("ssm").put_parameter(
             Name=self.name,
             Type="String",
-            Value=self.stage.choices.text(),
+            Value=self.stage.choices.to_json(),
             Tags=as_list(self.stage.tags),
             Description="What 'sluice setup' was asked for.",
         )
@@ -54,7 +54,7 @@ class RememberedChoices(Parameter):
     def change(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
         account.retry(
             lambda: account.client("ssm").put_parameter(
-                Name=self.name, Type="String", Value=self.stage.choices.text(), Overwrite=True
+                Name=self.name, Type="String", Value=self.stage.choices.to_json(), Overwrite=True
             ),
             BUSY,
         )
@@ -62,7 +62,7 @@ class RememberedChoices(Parameter):
 
 @dataclass(frozen=True, slots=True)
 class FirstToken(Parameter):
-    """The admin API's tokens, to begin with one. Later ones are the operator's: nothing is changed here."""
+    """The admin API's tokens, with one to begin with. Setup never changes them again: they are the operator's."""
 
     now: int
     """Epoch seconds."""
@@ -76,7 +76,7 @@ class FirstToken(Parameter):
 
     def create(self, account: AwsAccount) -> None:
         text, token = issue(FIRST_HOLDER, Role.OPERATOR, secret=secrets.token_bytes(SECRET_BYTES), now=self.now)
-        # Shown before it is stored: one that is shown and does not work does less harm than one that nobody has.
+        # Shown before it is stored: a shown token that does not work does less harm than a working one that is lost.
         self.show_token(text)
         account.client("ssm").put_parameter(
             Name=self.name,
@@ -88,7 +88,9 @@ class FirstToken(Parameter):
 
 
 def remembered(account: AwsAccount, stage: str) -> Choices | None:
-    """What an earlier setup of this stage was asked for; None if there was none."""
+    """Returns the choices of earlier setups of the stage; None if there were none."""
     with missing_ok("ParameterNotFound"):
-        return Choices.read(account.client("ssm").get_parameter(Name=f"/sluice/{stage}/setup")["Parameter"]["Value"])
+        return Choices.from_json(
+            account.client("ssm").get_parameter(Name=f"/sluice/{stage}/setup")["Parameter"]["Value"]
+        )
     return None

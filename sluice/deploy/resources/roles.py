@@ -1,4 +1,4 @@
-"""The role with which CloudFront and CloudWatch Logs write into the log stream."""
+"""The role that CloudFront and CloudWatch Logs assume to write to the log stream."""
 
 import json
 from typing import Any
@@ -12,7 +12,7 @@ POLICY = "write-to-the-log-stream"
 
 class DeliveryRole(Resource):
     kind = "IAM role"
-    about = "lets the log sources write into the stream, and nothing else"
+    about = "lets the log sources write to the stream, and nothing else"
 
     @property
     def name(self) -> str:
@@ -33,9 +33,9 @@ class DeliveryRole(Resource):
     def differences(self, existing: Existing) -> list[str]:
         wrong = []
         if existing.facts["trust"] != trust(self.stage):
-            wrong.append("who may assume it")
+            wrong.append("trust policy")
         if existing.facts["policy"] != permissions(self.stage):
-            wrong.append("what it may do")
+            wrong.append("permissions")
         return wrong
 
     def create(self, account: AwsAccount) -> None:
@@ -62,25 +62,24 @@ class DeliveryRole(Resource):
 
 
 def trust(stage: Stage) -> dict[str, Any]:
-    """CloudFront names no source that a condition could ask for; CloudWatch Logs does."""
-    services = {
-        "cloudfront": {
-            "Effect": "Allow",
-            "Principal": {"Service": "cloudfront.amazonaws.com"},
-            "Action": "sts:AssumeRole",
-        },
+    """Returns the trust policy. Only CloudWatch Logs names the source of a call, so only its role is restricted."""
+    statements: dict[str, dict[str, Any]] = {
+        "cloudfront": {"Principal": {"Service": "cloudfront.amazonaws.com"}},
         "waf": {
-            "Effect": "Allow",
             "Principal": {"Service": "logs.amazonaws.com"},
-            "Action": "sts:AssumeRole",
             "Condition": {"StringLike": {"aws:SourceArn": stage.location.arn("logs", "*")}},
         },
     }
-    return {"Version": "2012-10-17", "Statement": [services[source] for source in stage.choices.sources]}
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Action": "sts:AssumeRole", **statements[source]} for source in stage.choices.sources
+        ],
+    }
 
 
 def permissions(stage: Stage) -> dict[str, Any]:
-    """What CloudFront asks for; CloudWatch Logs needs PutRecord and PutRecords of it."""
+    """Returns the actions that CloudFront requires; CloudWatch Logs needs PutRecord and PutRecords of them."""
     actions = ["kinesis:DescribeStreamSummary", "kinesis:DescribeStream", "kinesis:PutRecord", "kinesis:PutRecords"]
     return {
         "Version": "2012-10-17",

@@ -1,4 +1,4 @@
-"""The Kinesis stream that the logs arrive in."""
+"""The Kinesis stream that receives the logs."""
 
 from math import ceil
 from typing import Any
@@ -7,7 +7,7 @@ from sluice.deploy.account import AwsAccount, as_mapping, missing_ok
 from sluice.deploy.resource import Existing, Resource
 
 RESHARDING = {"Delay": 5, "MaxAttempts": 240}
-"""A stream of many shards takes its time: at most twenty minutes of it."""
+"""Polling of a stream that is being resharded: twenty minutes at most, for many shards."""
 
 ON_DEMAND, PROVISIONED = "ON_DEMAND", "PROVISIONED"
 
@@ -43,8 +43,8 @@ class LogStream(Resource):
         return None
 
     def differences(self, existing: Existing) -> list[str]:
-        held = existing.facts["shards"]
-        return [] if held == self._shards else [f"{_mode(held)} becomes {_mode(self._shards)}"]
+        shards = existing.facts["shards"]
+        return [] if shards == self._shards else [f"{_mode(shards)} becomes {_mode(self._shards)}"]
 
     def create(self, account: AwsAccount) -> None:
         client = account.client("kinesis")
@@ -57,16 +57,13 @@ class LogStream(Resource):
     def change(self, account: AwsAccount, existing: Existing) -> None:
         client = account.client("kinesis")
         self._wait(account)
-        if not self._shards:
-            client.update_stream_mode(StreamARN=existing.facts["arn"], StreamModeDetails={"StreamMode": ON_DEMAND})
+        if not (self._shards and existing.facts["shards"]):
+            mode = PROVISIONED if self._shards else ON_DEMAND
+            client.update_stream_mode(StreamARN=existing.facts["arn"], StreamModeDetails={"StreamMode": mode})
             self._wait(account)
-            return
-        if not existing.facts["shards"]:
-            client.update_stream_mode(StreamARN=existing.facts["arn"], StreamModeDetails={"StreamMode": PROVISIONED})
-            self._wait(account)
-        while (held := self._open_shards(account)) != self._shards:
-            # AWS at most doubles or halves in one call.
-            target = max(ceil(held / 2), min(2 * held, self._shards))
+        while self._shards and (shards := self._open_shards(account)) != self._shards:
+            # One call at most doubles or halves the shards.
+            target = max(ceil(shards / 2), min(2 * shards, self._shards))
             client.update_shard_count(StreamName=self.name, TargetShardCount=target, ScalingType="UNIFORM_SCALING")
             self._wait(account)
 

@@ -1,8 +1,7 @@
-"""The two DynamoDB tables, on demand, and what is put into the state table to begin with."""
+"""The two DynamoDB tables, and the first rule set in the state table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from chalicelib.core.rules import parse_rules
 from chalicelib.core.state import ACTIVE, StoredRules
@@ -13,14 +12,14 @@ from sluice.deploy.account import AwsAccount, as_list, as_mapping, missing_ok
 from sluice.deploy.resource import Existing, Resource
 
 EXPIRY = "expires_at"
-STREAM_VIEW = "NEW_AND_OLD_IMAGES"
+STREAM = {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
 
 
-class Table(Resource):
-    """A table with a TTL; a subclass names key and what else it needs."""
+class TableResource(Resource):
+    """An on-demand table whose items expire. Subclasses define the key, and whether it has a stream and backups."""
 
     key: Sequence[tuple[str, str]]
-    """Attribute and type, the partition key first."""
+    """Attribute and type of the partition key, then of the sort key."""
     streamed = False
     recoverable = False
 
@@ -54,7 +53,7 @@ class Table(Resource):
         wrong = []
         if facts["expiry"] != EXPIRY:
             wrong.append(f"items expire by {EXPIRY}")
-        if self.streamed and facts["stream"] != STREAM_VIEW:
+        if self.streamed and facts["stream"] != STREAM["StreamViewType"]:
             wrong.append("stream with new and old images")
         if self.recoverable and not facts["recoverable"]:
             wrong.append("point-in-time recovery")
@@ -62,9 +61,6 @@ class Table(Resource):
 
     def create(self, account: AwsAccount) -> None:
         client = account.client("dynamodb")
-        more: dict[str, Any] = {}
-        if self.streamed:
-            more["StreamSpecification"] = {"StreamEnabled": True, "StreamViewType": STREAM_VIEW}
         client.create_table(
             TableName=self.name,
             BillingMode="PAY_PER_REQUEST",
@@ -74,18 +70,16 @@ class Table(Resource):
                 for (name, _), role in zip(self.key, ("HASH", "RANGE"), strict=True)
             ],
             Tags=as_list(self.stage.tags),
-            **more,
+            **({"StreamSpecification": STREAM} if self.streamed else {}),
         )
 
     def change(self, account: AwsAccount, existing: Existing) -> None:
         client = account.client("dynamodb")
-        if self.streamed and existing.facts["stream"] != STREAM_VIEW:
+        if self.streamed and existing.facts["stream"] != STREAM["StreamViewType"]:
             if existing.facts["stream"]:
                 client.update_table(TableName=self.name, StreamSpecification={"StreamEnabled": False})
                 client.get_waiter("table_exists").wait(TableName=self.name)
-            client.update_table(
-                TableName=self.name, StreamSpecification={"StreamEnabled": True, "StreamViewType": STREAM_VIEW}
-            )
+            client.update_table(TableName=self.name, StreamSpecification=STREAM)
             client.get_waiter("table_exists").wait(TableName=self.name)
         if existing.facts["expiry"] != EXPIRY:
             client.update_time_to_live(
@@ -105,7 +99,7 @@ class Table(Resource):
         client.get_waiter("table_not_exists").wait(TableName=self.name)
 
 
-class TallyTableResource(Table):
+class TallyTableResource(TableResource):
     kind = "DynamoDB table"
     about = "the shards' tally logs; on demand, items expire"
     key = (("log", "S"), ("offset", "N"))
@@ -115,7 +109,7 @@ class TallyTableResource(Table):
         return self.stage.tally_table
 
 
-class StateTableResource(Table):
+class StateTableResource(TableResource):
     kind = "DynamoDB table"
     about = "blocks, allowlist, rules, audit; on demand, stream, point-in-time recovery"
     key = (("kind", "S"), ("id", "S"))
@@ -129,10 +123,10 @@ class StateTableResource(Table):
 
 @dataclass(frozen=True, slots=True)
 class FirstRules(Resource):
-    """The rule set to start with. Later ones are the operator's: nothing is changed here."""
+    """The first rule set. Setup never changes it again: later ones are the operator's."""
 
     kind = "rule set"
-    kept = True
+    dependent = True
 
     text: str
     """TOML."""
@@ -149,7 +143,7 @@ class FirstRules(Resource):
         return ", ".join(f"{rule.name} ({rule.action})" for rule in rules)
 
     def find(self, account: AwsAccount) -> Existing | None:
-        with missing_ok("ResourceNotFoundException", "ValidationException"):  # the latter: a table with other keys
+        with missing_ok("ResourceNotFoundException", "ValidationException"):  # the latter if the keys differ
             stored = account.client("dynamodb").get_item(
                 TableName=self.stage.state_table,
                 Key={"kind": {"S": StoredRules.kind}, "id": {"S": ACTIVE}},
@@ -166,7 +160,7 @@ class FirstRules(Resource):
             state = State(StateStore(client, self.stage.state_table))
             state.write([state.put(rules, id=ACTIVE)])
         except Conflict:
-            return  # somebody was quicker; theirs stand
+            return  # an operator stored rules meanwhile, and those are kept
 
     def remove(self, account: AwsAccount, existing: Existing) -> None:
-        """It goes with its table."""
+        """Does nothing: the rule set disappears with its table."""

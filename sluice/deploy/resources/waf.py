@@ -1,10 +1,10 @@
-"""AWS WAF: the IP sets that Sluice fills, and the rule group that refuses who is in them."""
+"""AWS WAF: the IP sets that Sluice fills, and the rule group that blocks the clients in them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from sluice.deploy.account import AwsAccount, as_list, as_mapping, missing_ok
+from sluice.deploy.account import RETRY_FOR_S, AwsAccount, as_list, as_mapping, missing_ok
 from sluice.deploy.resource import Existing, Resource
 from sluice.deploy.stage import Stage
 
@@ -14,22 +14,70 @@ BUSY = (
     "WAFOptimisticLockException",
     "WAFInternalErrorException",
 )
-"""AWS takes one change a second, and needs a moment to know everywhere what was just made."""
+"""Error codes to retry: WAF accepts one change per second, and does not know new resources everywhere at once."""
 
 IN_USE = (*BUSY, "WAFAssociatedItemException")
 IN_USE_S = 180.0
-"""How long what was just let go may still count as in use."""
+"""Longest time for which a detached resource may count as in use, seconds."""
 
 CAPACITY = 50
-"""WCU of the rule group: one a reference statement, of which 50 fit. It cannot be changed later, so it has room."""
+"""WCU of the rule group, which can never be changed: one for each of the 50 reference statements that fit."""
 
 RETRY_AFTER_S = 60
-"""What a refused client is told: blocks are lifted once a minute."""
+"""Retry-After of blocked requests, seconds: the sweep ends expired blocks once a minute."""
+
+RULE_GROUP_DESCRIPTION = "Refuses the clients in the IP sets of Sluice."
+
+
+class WafResource(Resource):
+    """An item of AWS WAF. Each write needs the lock token of a read, and fails if another write came first."""
+
+    noun: ClassVar[str]
+    """The item in the names of boto3's methods, such as ``ip_set``."""
+    shape: ClassVar[str]
+    """The item in answers, such as ``IPSet``."""
+
+    def find(self, account: AwsAccount) -> Existing | None:
+        scope = self.stage.choices.scope
+        for summary in account.list_all("wafv2", f"list_{self.noun}s", f"{self.shape}s", Scope=scope):
+            if summary["Name"] == self.name:
+                answer = account.client("wafv2").list_tags_for_resource(ResourceARN=summary["ARN"])
+                tags = as_mapping(answer["TagInfoForResource"]["TagList"])
+                return Existing(self.tagged(tags), summary)
+        return None
+
+    def remove(self, account: AwsAccount, existing: Existing) -> None:
+        self.write(account, existing, "delete", lambda _: {}, IN_USE, IN_USE_S)
+
+    def write(
+        self,
+        account: AwsAccount,
+        existing: Existing,
+        verb: str,
+        arguments_for: Callable[[Mapping[str, Any]], Mapping[str, Any] | None],
+        codes: Collection[str] = BUSY,
+        for_s: float = RETRY_FOR_S,
+    ) -> None:
+        """Reads the item and writes it with the lock token, and repeats both while WAF answers one of ``codes``.
+
+        ``arguments_for`` returns the other arguments of the write for the item as read, or None to skip the write.
+        """
+        client = account.client("wafv2")
+        identity = {"Name": self.name, "Scope": self.stage.choices.scope, "Id": existing.facts["Id"]}
+
+        def read_and_write() -> None:
+            answer = getattr(client, f"get_{self.noun}")(**identity)
+            arguments = arguments_for(answer[self.shape])
+            if arguments is not None:
+                getattr(client, f"{verb}_{self.noun}")(**identity, **arguments, LockToken=answer["LockToken"])
+
+        account.retry(read_and_write, codes, for_s)
 
 
 @dataclass(frozen=True, slots=True)
-class IpSetResource(Resource):
+class IpSetResource(WafResource):
     kind = "WAF IP set"
+    noun, shape = "ip_set", "IPSet"
 
     family: int
     number: int
@@ -41,10 +89,6 @@ class IpSetResource(Resource):
     @property
     def about(self) -> str:
         return f"IPv{self.family}, room for 10,000 networks"
-
-    def find(self, account: AwsAccount) -> Existing | None:
-        summary = _summary(account, self.stage, "list_ip_sets", "IPSets", self.name)
-        return Existing(self.tagged(tags_of(account, summary["ARN"])), summary) if summary else None
 
     def create(self, account: AwsAccount) -> None:
         account.retry(
@@ -59,34 +103,22 @@ class IpSetResource(Resource):
             BUSY,
         )
 
-    def empty(self, account: AwsAccount, existing: Existing) -> int:
-        """Lets everybody in it go; how many there were."""
-        client = account.client("wafv2")
-        identity = {"Name": self.name, "Scope": self.stage.choices.scope, "Id": existing.facts["Id"]}
+    def empty(self, account: AwsAccount, existing: Existing) -> None:
+        """Unblocks all networks in the set."""
 
-        def replace() -> int:
-            answer = client.get_ip_set(**identity)
-            held = answer["IPSet"]
-            if held["Addresses"]:
-                description = {"Description": held["Description"]} if held.get("Description") else {}
-                client.update_ip_set(**identity, **description, Addresses=[], LockToken=answer["LockToken"])
-            return len(held["Addresses"])
+        def without_addresses(ip_set: Mapping[str, Any]) -> Mapping[str, Any] | None:
+            if not ip_set["Addresses"]:
+                return None
+            # An update without the description clears it; an empty one is rejected.
+            description = ip_set.get("Description")
+            return {"Addresses": [], **({"Description": description} if description else {})}
 
-        released: int = account.retry(replace, BUSY)
-        return released
-
-    def remove(self, account: AwsAccount, existing: Existing) -> None:
-        client = account.client("wafv2")
-        identity = {"Name": self.name, "Scope": self.stage.choices.scope, "Id": existing.facts["Id"]}
-        account.retry(
-            lambda: client.delete_ip_set(**identity, LockToken=client.get_ip_set(**identity)["LockToken"]),
-            IN_USE,
-            IN_USE_S,
-        )
+        self.write(account, existing, "update", without_addresses)
 
 
-class RuleGroup(Resource):
+class RuleGroup(WafResource):
     kind = "WAF rule group"
+    noun, shape = "rule_group", "RuleGroup"
 
     @property
     def name(self) -> str:
@@ -97,24 +129,23 @@ class RuleGroup(Resource):
         return f"answers 429 to both families, Retry-After {RETRY_AFTER_S} s; {CAPACITY} WCU"
 
     def find(self, account: AwsAccount) -> Existing | None:
-        summary = _summary(account, self.stage, "list_rule_groups", "RuleGroups", self.name)
-        if summary is None:
-            return None
-        with missing_ok("WAFNonexistentItemException"):
-            group = account.client("wafv2").get_rule_group(
-                Name=self.name, Scope=self.stage.choices.scope, Id=summary["Id"]
-            )["RuleGroup"]
-            facts = {**summary, "rules": group.get("Rules", []), "wanted": self._rules(account)}
-            return Existing(self.tagged(tags_of(account, summary["ARN"])), facts)
+        existing = super().find(account)
+        if existing is not None:
+            with missing_ok("WAFNonexistentItemException"):
+                group = account.client("wafv2").get_rule_group(
+                    Name=self.name, Scope=self.stage.choices.scope, Id=existing.facts["Id"]
+                )["RuleGroup"]
+                facts = {"rules": group.get("Rules", []), "desired": self._rules(account)}
+                return Existing(existing.ours, {**existing.facts, **facts})
         return None
 
     def differences(self, existing: Existing) -> list[str]:
-        held, wanted = _gist(existing.facts["rules"]), _gist(existing.facts["wanted"])
-        number = sum(map(len, ip_set_names(self.stage).values()))
-        # A set that is still to be created counts as well.
-        if held == wanted and len(_sets(held)) == number:
+        current, desired = _gist(existing.facts["rules"]), _gist(existing.facts["desired"])
+        count = sum(map(len, ip_set_names(self.stage).values()))
+        # ``desired`` lacks the sets that are still to be created, so their number is compared too.
+        if current == desired and len(_referenced(current)) == count:
             return []
-        return [f"{len(_sets(held))} IP sets become {number}"]
+        return [f"{len(_referenced(current))} IP sets become {count}"]
 
     def create(self, account: AwsAccount) -> None:
         account.retry(
@@ -122,7 +153,7 @@ class RuleGroup(Resource):
                 Name=self.name,
                 Scope=self.stage.choices.scope,
                 Capacity=CAPACITY,
-                Description="Refuses the clients in the IP sets of Sluice.",
+                Description=RULE_GROUP_DESCRIPTION,
                 Rules=self._rules(account),
                 VisibilityConfig=visibility(self.name),
                 Tags=as_list(self.stage.tags),
@@ -131,41 +162,27 @@ class RuleGroup(Resource):
         )
 
     def change(self, account: AwsAccount, existing: Existing) -> None:
-        client = account.client("wafv2")
-        identity = {"Name": self.name, "Scope": self.stage.choices.scope, "Id": existing.facts["Id"]}
+        def with_all_sets(group: Mapping[str, Any]) -> Mapping[str, Any]:
+            return {
+                "Description": group.get("Description") or RULE_GROUP_DESCRIPTION,
+                "Rules": self._rules(account),
+                "VisibilityConfig": group["VisibilityConfig"],
+            }
 
-        def update() -> None:
-            answer = client.get_rule_group(**identity)
-            group = answer["RuleGroup"]
-            client.update_rule_group(
-                **identity,
-                Description=group.get("Description") or "Refuses the clients in the IP sets of Sluice.",
-                Rules=self._rules(account),
-                VisibilityConfig=group["VisibilityConfig"],
-                LockToken=answer["LockToken"],
-            )
-
-        account.retry(update, BUSY)
-
-    def remove(self, account: AwsAccount, existing: Existing) -> None:
-        client = account.client("wafv2")
-        identity = {"Name": self.name, "Scope": self.stage.choices.scope, "Id": existing.facts["Id"]}
-        account.retry(
-            lambda: client.delete_rule_group(**identity, LockToken=client.get_rule_group(**identity)["LockToken"]),
-            IN_USE,
-            IN_USE_S,
-        )
+        self.write(account, existing, "update", with_all_sets)
 
     def _rules(self, account: AwsAccount) -> list[dict[str, Any]]:
-        sets = ip_sets_of(self.stage, account)
+        ip_sets = ip_sets_of(self.stage, account)
         return [
-            rule(f"{self.name}-ipv{family}", priority, [sets[name]["ARN"] for name in names if name in sets])
+            blocking_rule(
+                f"{self.name}-ipv{family}", priority, [ip_sets[name]["ARN"] for name in names if name in ip_sets]
+            )
             for priority, (family, names) in enumerate(ip_set_names(self.stage).items())
         ]
 
 
-def rule(name: str, priority: int, ip_sets: Sequence[str]) -> dict[str, Any]:
-    """Refuses whoever is in one of the sets, given by ARN."""
+def blocking_rule(name: str, priority: int, ip_sets: Sequence[str]) -> dict[str, Any]:
+    """Returns a rule that answers 429 to clients in any of the IP sets, given as ARNs."""
     references = [{"IPSetReferenceStatement": {"ARN": arn}} for arn in ip_sets]
     return {
         "Name": name,
@@ -187,43 +204,38 @@ def visibility(name: str) -> dict[str, Any]:
     return {"SampledRequestsEnabled": True, "CloudWatchMetricsEnabled": True, "MetricName": name}
 
 
-def ip_set_names(stage: Stage) -> dict[int, list[str]]:
-    """Names of the stage's IP sets, by family."""
+def ip_set_resources(stage: Stage) -> list[IpSetResource]:
     numbers = range(1, stage.choices.ip_sets + 1)
-    return {family: [stage.ip_set(family, number) for number in numbers] for family in (4, 6)}
+    return [IpSetResource(stage, family, number) for family in (4, 6) for number in numbers]
+
+
+def ip_set_names(stage: Stage) -> dict[int, list[str]]:
+    """Returns the names of the stage's IP sets, by family."""
+    ip_sets = ip_set_resources(stage)
+    return {family: [ip_set.name for ip_set in ip_sets if ip_set.family == family] for family in (4, 6)}
 
 
 def ip_sets_of(stage: Stage, account: AwsAccount) -> dict[str, Mapping[str, str]]:
-    """AWS's summary of each of the stage's IP sets that exists, by name."""
-    names = {name for family in ip_set_names(stage).values() for name in family}
-    listed = account.list_all("wafv2", "list_ip_sets", "IPSets", Scope=stage.choices.scope)
-    return {summary["Name"]: summary for summary in listed if summary["Name"] in names}
-
-
-def tags_of(account: AwsAccount, arn: str) -> dict[str, str]:
-    answer = account.client("wafv2").list_tags_for_resource(ResourceARN=arn)
-    return as_mapping(answer["TagInfoForResource"]["TagList"])
-
-
-def _summary(account: AwsAccount, stage: Stage, operation: str, key: str, name: str) -> Mapping[str, str] | None:
-    listed: Iterable[Mapping[str, str]] = account.list_all("wafv2", operation, key, Scope=stage.choices.scope)
-    return next((summary for summary in listed if summary["Name"] == name), None)
+    """Returns AWS's summaries of those of the stage's IP sets that exist, by name."""
+    names = {ip_set.name for ip_set in ip_set_resources(stage)}
+    summaries = account.list_all("wafv2", "list_ip_sets", "IPSets", Scope=stage.choices.scope)
+    return {summary["Name"]: summary for summary in summaries if summary["Name"] in names}
 
 
 Gist = frozenset[tuple[str, tuple[str, ...], int | None]]
 
 
 def _gist(rules: Iterable[Mapping[str, Any]]) -> Gist:
-    """Of each rule what matters: its name, its sets, and the status it answers."""
-    existing = []
-    for one in rules:
-        statement = one["Statement"]
+    """Returns the significant parts of each rule: its name, its IP sets, and the status it answers."""
+    gist = set()
+    for rule in rules:
+        statement = rule["Statement"]
         references = statement.get("OrStatement", {}).get("Statements", [statement])
         arns = sorted(ref["IPSetReferenceStatement"]["ARN"] for ref in references if "IPSetReferenceStatement" in ref)
-        answer = one.get("Action", {}).get("Block", {}).get("CustomResponse", {})
-        existing.append((one["Name"], tuple(arns), answer.get("ResponseCode")))
-    return frozenset(existing)
+        answer = rule.get("Action", {}).get("Block", {}).get("CustomResponse", {})
+        gist.add((rule["Name"], tuple(arns), answer.get("ResponseCode")))
+    return frozenset(gist)
 
 
-def _sets(gist: Gist) -> set[str]:
+def _referenced(gist: Gist) -> set[str]:
     return {arn for _, arns, _ in gist for arn in arns}

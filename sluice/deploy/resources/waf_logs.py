@@ -1,4 +1,4 @@
-"""WAF's logs: from a web ACL to a CloudWatch log group, and from there to the stream."""
+"""WAF's logs: from a web ACL to a CloudWatch log group, and on to the stream."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from sluice.deploy.resource import Existing, Resource
 from sluice.deploy.resources.waf import BUSY
 from sluice.deploy.stage import Refusal
 
-NOT_YET_KNOWN = ("InvalidParameterException", "OperationAbortedException")
-"""What CloudWatch Logs answers while it cannot write to the stream yet; it tries with a test record."""
+NOT_WRITABLE_YET = ("InvalidParameterException", "OperationAbortedException")
+"""Error codes of CloudWatch Logs while its test record does not reach the stream, because the role is new."""
 
 
 class LogSubscription(Resource):
     kind = "log subscription"
-    about = "every line goes to the stream, spread over its shards"
+    about = "sends every line to the stream, spread over its shards"
 
     @property
     def name(self) -> str:
@@ -23,46 +23,43 @@ class LogSubscription(Resource):
 
     def find(self, account: AwsAccount) -> Existing | None:
         with missing_ok("ResourceNotFoundException"):
-            for one in account.list_all(
+            for subscription in account.list_all(
                 "logs", "describe_subscription_filters", "subscriptionFilters", logGroupName=self.stage.waf_log_group
             ):
-                if one["filterName"] == self.stage.prefix:
-                    return Existing(ours=True, facts=one)
+                if subscription["filterName"] == self.stage.prefix:
+                    return Existing(ours=True, facts=subscription)
         return None
 
     def differences(self, existing: Existing) -> list[str]:
-        matches = all(existing.facts.get(key) == value for key, value in self._wanted().items())
+        matches = all(existing.facts.get(key) == value for key, value in self._desired().items())
         return [] if matches else ["stream, role or distribution"]
 
     def create(self, account: AwsAccount) -> None:
         account.retry(
             lambda: account.client("logs").put_subscription_filter(
-                logGroupName=self.stage.waf_log_group, filterName=self.stage.prefix, **self._wanted()
+                logGroupName=self.stage.waf_log_group, filterName=self.stage.prefix, **self._desired()
             ),
-            NOT_YET_KNOWN,
+            NOT_WRITABLE_YET,
         )
-
-    def change(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
-        self.create(account)
 
     def remove(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
         account.client("logs").delete_subscription_filter(
             logGroupName=self.stage.waf_log_group, filterName=self.stage.prefix
         )
 
-    def _wanted(self) -> Mapping[str, Any]:
+    def _desired(self) -> Mapping[str, Any]:
         return {
             "filterPattern": "",
             "destinationArn": self.stage.log_stream_arn,
             "roleArn": self.stage.delivery_role_arn,
-            # By log stream, the default, all lines would meet in one shard.
+            # The default, by log stream, sends all lines to one shard.
             "distribution": "Random",
         }
 
 
 @dataclass(frozen=True, slots=True)
 class WebAclLogging(Resource):
-    """A web ACL's logging configuration: it has at most one."""
+    """The logging configuration of a web ACL, which holds at most one."""
 
     kind = "web ACL logging"
 
@@ -84,9 +81,9 @@ class WebAclLogging(Resource):
             destination = config["LogDestinationConfigs"][0].removesuffix(":*")
             if destination != self._group_arn():
                 raise Refusal(
-                    f"web ACL {self.name} logs to {destination} already, and has room for one destination. If that is "
-                    "a CloudWatch log group, subscribe the stream to it yourself (distribution Random) and run setup "
-                    "without this --web-acl's logs; else take it off first"
+                    f"web ACL {self.name} logs to {destination} already, and WAF allows one destination. If that is a "
+                    "CloudWatch log group, subscribe the stream to it yourself (distribution Random) and run setup "
+                    "without --source waf; otherwise remove it first"
                 )
             return Existing(ours=True, facts=config)
         return None

@@ -1,4 +1,4 @@
-"""The rule group's place in a web ACL. A web ACL is never Sluice's own: one rule is added, and taken out again."""
+"""The rule that refers to the rule group, in web ACLs with other owners: one rule is added, and removed again."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,6 +12,8 @@ from sluice.deploy.resources.waf import BUSY, CAPACITY, visibility
 from sluice.deploy.stage import Refusal, Stage
 
 MOST_REFERENCES = 50
+"""Reference statements per web ACL: a fixed quota of AWS."""
+
 MOST_WCU = 5000
 REFERENCES = ("IPSetReferenceStatement", "RegexPatternSetReferenceStatement", "RuleGroupReferenceStatement")
 
@@ -38,11 +40,11 @@ class WebAclRule(Resource):
                 return Existing(ours=False)
             self._check(acl, account)
             return None
-        raise Refusal(f"web ACL {self.web_acl}: there is none; 'aws wafv2 list-web-acls' shows those there are")
+        raise Refusal(f"web ACL {self.web_acl} does not exist; list them with 'aws wafv2 list-web-acls'")
 
     @property
     def about(self) -> str:
-        return f"refers to the rule group, {CAPACITY} WCU; the other rules are not touched"
+        return f"refers to the rule group, {CAPACITY} WCU; other rules stay unchanged"
 
     def create(self, account: AwsAccount) -> None:
         group = next(
@@ -63,15 +65,20 @@ class WebAclRule(Resource):
 
     def _edit(self, account: AwsAccount, edit: Any) -> None:
         client = account.client("wafv2")
-        # Everything that an update does not name is reset, so all that it can name is sent back as it was.
+        # An update resets everything that it does not name, so all it can name is sent back unchanged.
         members = client.meta.service_model.operation_model("UpdateWebACL").input_shape.members
 
         def update() -> None:
             answer = client.get_web_acl(**_identity(self.web_acl))
             acl = answer["WebACL"]
-            kept = {key: value for key, value in acl.items() if key in members and value not in (None, "")}
+            unchanged = {key: value for key, value in acl.items() if key in members and value not in (None, "")}
             client.update_web_acl(
-                **{**kept, **_identity(self.web_acl), "Rules": edit(acl["Rules"]), "LockToken": answer["LockToken"]}
+                **{
+                    **unchanged,
+                    **_identity(self.web_acl),
+                    "Rules": edit(acl["Rules"]),
+                    "LockToken": answer["LockToken"],
+                }
             )
 
         account.retry(update, BUSY)
@@ -87,8 +94,8 @@ class WebAclRule(Resource):
         if used >= MOST_REFERENCES:
             raise Refusal(
                 f"{title} is full: it has {used} of {MOST_REFERENCES} reference statements (IP sets, pattern sets, "
-                "rule groups), which is AWS's fixed quota. Move some of them into a rule group of their own, then run "
-                "setup again"
+                "rule groups), which is a fixed quota of AWS. Move some of them into a rule group of their own, then "
+                "run setup again"
             )
         capacity = acl.get("Capacity", 0)
         if capacity + CAPACITY > MOST_WCU:
@@ -105,21 +112,23 @@ class WebAclRule(Resource):
 
 
 def flat_rate_plan(account: AwsAccount, arn: str) -> str | None:
-    """The CloudFront flat-rate plan that covers a distribution or web ACL; None if there is none, or nobody may ask."""
+    """Returns the flat-rate plan of a distribution or web ACL; None if it has none, or the plans cannot be read."""
     try:
         for plan in account.list_all("pricing-plan-manager", "list_subscriptions", "subscriptionSummaries"):
             if arn in plan.get("resourceArns", ()):
                 return f"{plan['planFamily']} {plan['planTier']}"
+    except EndpointConnectionError:
+        pass
     except ClientError as exc:
         if code_of(exc) != "AccessDeniedException":
             raise
-    except EndpointConnectionError:
-        return None
     return None
 
 
 def free_priority(taken: set[int]) -> int:
-    """In front of all other rules if there is room, else the first free number: who is blocked is refused early.
+    """Returns a priority before all others if there is one, so that blocked clients cost no further rules.
+
+    Otherwise returns the first free number.
 
     >>> free_priority({5, 6}), free_priority({0, 1, 3}), free_priority(set())
     (4, 2, 0)
@@ -141,7 +150,7 @@ def _reference(stage: Stage, group: str, priority: int) -> dict[str, Any]:
 
 
 def _references(statement: Mapping[str, Any]) -> Iterator[str]:
-    """Reference statements within a statement, however deep."""
+    """Yields the kind of each reference statement within a statement, at any depth."""
     for kind, inner in statement.items():
         if kind in REFERENCES:
             yield kind
@@ -151,22 +160,22 @@ def _references(statement: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _identity(arn: str) -> dict[str, str]:
-    """What WAF's calls name a web ACL by.
+    """Returns the arguments that name a web ACL in WAF's calls.
 
     >>> _identity("arn:aws:wafv2:us-east-1:1:global/webacl/edge/abc")
     {'Name': 'edge', 'Scope': 'CLOUDFRONT', 'Id': 'abc'}
     """
     try:
-        where, _, name, id = arn.split(":", 5)[5].split("/")
+        scope, _, name, id = arn.split(":", 5)[5].split("/")
     except (IndexError, ValueError):
         raise Refusal(
-            f"web ACL {arn!r} is not an ARN such as arn:aws:wafv2:us-east-1:123456789012:global/webacl/name/id"
+            f"web ACL {arn!r} is not an ARN, such as arn:aws:wafv2:us-east-1:123456789012:global/webacl/name/id"
         ) from None
-    return {"Name": name, "Scope": "CLOUDFRONT" if where == "global" else "REGIONAL", "Id": id}
+    return {"Name": name, "Scope": "CLOUDFRONT" if scope == "global" else "REGIONAL", "Id": id}
 
 
 def arn_of(account: AwsAccount, scope: str, name: str) -> str:
-    """The ARN of the web ACL that is called ``name``, or is that ARN. Raises Refusal."""
+    """Returns the ARN of a web ACL, given its name or its ARN. Raises Refusal if there is none of the scope."""
     if name.startswith("arn:"):
         if _identity(name)["Scope"] != scope:
             raise Refusal(f"web ACL {name} is not of scope {scope}; use the other --scope")

@@ -11,6 +11,8 @@ from sluice.cli import main
 
 
 class Tokens:
+    """A file of tokens, and the commands that manage it."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
 
@@ -28,9 +30,9 @@ def tokens(tmp_path: Path) -> Tokens:
     return Tokens(tmp_path / "tokens.json")
 
 
-def test_a_token_stands_alone_on_standard_output_and_nowhere_in_the_file(tokens: Tokens):
-    made = tokens.run("create", "alice", "--role", "operator")
-    text = made.stdout.strip()
+def test_a_token_is_alone_on_standard_output_and_not_in_the_file(tokens: Tokens):
+    created = tokens.run("create", "alice", "--role", "operator")
+    text = created.stdout.strip()
     assert tokens.accepted(text)
     assert text not in tokens.path.read_text()
     assert tokens.path.stat().st_mode & 0o077 == 0
@@ -39,34 +41,34 @@ def test_a_token_stands_alone_on_standard_output_and_nowhere_in_the_file(tokens:
 def test_a_token_is_rotated_without_a_gap(tokens: Tokens):
     old = json.loads(tokens.run("create", "alice", "--json").stdout)
     new = json.loads(tokens.run("create", "alice", "--json").stdout)
-    assert "Say which" in tokens.run("revoke", "alice", "--yes", exit_code=1).stderr
+    assert "Choose one by its id" in tokens.run("revoke", "alice", "--yes", exit_code=1).stderr
     assert tokens.accepted(old["token"])
     tokens.run("revoke", old["id"], "--yes")
     assert not tokens.accepted(old["token"])
     assert tokens.accepted(new["token"])
 
 
-def test_a_token_expires_unless_it_is_told_not_to(tokens: Tokens):
+def test_a_token_expires_unless_it_is_created_forever(tokens: Tokens):
     short = tokens.run("create", "a", "--for", "1h").stdout.strip()
     lasting = tokens.run("create", "b", "--forever").stdout.strip()
     assert not tokens.accepted(short, now=2**33)
     assert tokens.accepted(lasting, now=2**33)
 
 
-def test_the_list_names_holders_and_no_hash(tokens: Tokens):
+def test_the_list_names_holders_and_shows_no_hash(tokens: Tokens):
     tokens.run("create", "wallboard")
-    (kept,) = load_tokens(tokens.path.read_text())
+    (stored,) = load_tokens(tokens.path.read_text())
     for listed in (tokens.run("list").stdout, tokens.run("list", "--json").stdout):
         assert "wallboard" in listed
-        assert kept.hash not in listed
+        assert stored.hash not in listed
 
 
-def test_a_token_that_is_not_there_cannot_be_revoked(tokens: Tokens):
+def test_a_token_that_does_not_exist_cannot_be_revoked(tokens: Tokens):
     assert "no token 'bob'" in tokens.run("revoke", "bob", "--yes", exit_code=1).stderr
 
 
-def test_a_broken_file_is_said_without_its_content(tokens: Tokens):
+def test_a_broken_file_is_reported_without_its_content(tokens: Tokens):
     tokens.path.write_text("secret stuff")
-    told = tokens.run("list", exit_code=1).stderr
-    assert "cannot be read" in told
-    assert "secret" not in told
+    shown = tokens.run("list", exit_code=1).stderr
+    assert "cannot be read" in shown
+    assert "secret" not in shown

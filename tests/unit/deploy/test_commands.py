@@ -75,7 +75,7 @@ def test_a_dry_run_in_json_is_one_object_and_changes_nothing(run: Run, world: Wo
     ("arguments", "says"),
     [
         (["setup", "--web-acl", "nope"], "there is no web ACL 'nope' of scope CLOUDFRONT; there are: none"),
-        (["setup", "--distribution", "ENOPE"], "distribution ENOPE: there is none"),
+        (["setup", "--distribution", "ENOPE"], "distribution ENOPE does not exist"),
         (["setup", "--stage", "dev"], "choose another name, such as 'prod'"),
         (["setup", "--stage", "Prod!"], "1 to 20 lower-case letters"),
         (["setup", "--fields", "c-ip"], "lack 'timestamp'"),
@@ -104,7 +104,7 @@ def test_wrong_usage_is_2(run: Run) -> None:
 
 def test_fewer_ip_sets_and_another_scope_are_refused(run: Run) -> None:
     assert run("setup", "--yes", "--ip-sets", "2").exit_code == 0
-    assert "would let go whoever is blocked" in run("setup", "--ip-sets", "1").stderr
+    assert "fewer would unblock the clients in the others" in run("setup", "--ip-sets", "1").stderr
     assert "IP sets cannot move" in run("setup", "--scope", "REGIONAL").stderr
 
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from sluice.deploy.costs import PRICES, SECONDS_A_MONTH, Load, monthly_costs, shards_for, stream_costs, total
+from sluice.deploy.costs import PRICES, SECONDS_PER_MONTH, Load, monthly_costs, shards_for, stream_costs, total
 from tests.support.deploy.account import ROOT
 
-LINES = 1000 * SECONDS_A_MONTH
+LINES = 1000 * SECONDS_PER_MONTH
 """1,000 requests a second: 2.63 G lines a month."""
 
 
@@ -13,18 +13,18 @@ def dollars(load: Load) -> dict[str, float]:
     return {cost.item: cost.dollars for cost in monthly_costs(load)}
 
 
-def test_a_thousand_requests_a_second_on_provisioned_shards() -> None:
+def test_a_thousand_requests_per_second_on_provisioned_shards() -> None:
     """2.63 G lines: CloudFront $26, two to three shards $22 to $33, puts $37."""
-    two, three = (dollars(Load(requests_a_second=1000, shards=shards)) for shards in (2, 3))
+    two, three = (dollars(Load(requests_per_second=1000, shards=shards)) for shards in (2, 3))
     assert two["CloudFront real-time log lines"] == pytest.approx(26.28, abs=0.01)
     assert two["Kinesis shards"] == pytest.approx(21.90, abs=0.01)
     assert three["Kinesis shards"] == pytest.approx(32.85, abs=0.01)
     assert two["Kinesis puts"] == pytest.approx(36.79, abs=0.01)
 
 
-def test_a_thousand_requests_a_second_on_demand() -> None:
+def test_a_thousand_requests_per_second_on_demand() -> None:
     """$29.20 a stream; each record rounded up to 1 KB: 2,628 GB at $0.08; read as they are, 788 GB at $0.04."""
-    costs = dollars(Load(requests_a_second=1000))
+    costs = dollars(Load(requests_per_second=1000))
     assert costs["Kinesis on-demand stream"] == pytest.approx(29.20, abs=0.01)
     assert costs["Kinesis bytes in"] == pytest.approx(210.24, abs=0.01)
     assert costs["Kinesis bytes out"] == pytest.approx(31.54, abs=0.01)
@@ -34,30 +34,30 @@ def test_a_write_for_every_request_is_what_tallies_save() -> None:
     """One write unit a request would be $1,640 a month; a tally a batch is a hundredth of that."""
     naive = LINES * PRICES["dynamodb.write_unit"]
     assert naive == pytest.approx(1642.5, abs=0.1)
-    assert dollars(Load(requests_a_second=1000, shards=2))["DynamoDB writes"] < naive / 100
+    assert dollars(Load(requests_per_second=1000, shards=2))["DynamoDB writes"] < naive / 100
 
 
 def test_a_sampled_log_costs_its_share() -> None:
-    whole, tenth = (dollars(Load(requests_a_second=1000, shards=2, sample_rate=rate)) for rate in (100, 10))
+    whole, tenth = (dollars(Load(requests_per_second=1000, shards=2, sample_rate=rate)) for rate in (100, 10))
     for item in ("CloudFront real-time log lines", "Kinesis puts"):
         assert tenth[item] == pytest.approx(whole[item] / 10)
 
 
 def test_an_idle_site_pays_for_what_stands_there() -> None:
-    idle = dollars(Load(requests_a_second=0.001))
+    idle = dollars(Load(requests_per_second=0.001))
     standing = {"Kinesis on-demand stream": 29.20, "WAF rules": 2.0, "CloudWatch metrics": 13.50}
     assert sum(idle.values()) == pytest.approx(sum(standing.values()), abs=0.5)
 
 
-@pytest.mark.parametrize("load", [Load(requests_a_second=rps, shards=s) for rps in (1, 100, 50_000) for s in (0, 60)])
+@pytest.mark.parametrize("load", [Load(requests_per_second=rps, shards=s) for rps in (1, 100, 50_000) for s in (0, 60)])
 def test_more_requests_never_cost_less(load: Load) -> None:
-    more = Load(requests_a_second=load.requests_a_second * 2, shards=load.shards)
+    more = Load(requests_per_second=load.requests_per_second * 2, shards=load.shards)
     assert total(monthly_costs(load)) <= total(monthly_costs(more))
 
 
 def test_waf_logs_pay_cloudwatch_by_the_gigabyte() -> None:
     """1,000 requests a second of 1.5 KB: 3,942 GB at $0.50; twenty in a record, so far fewer puts."""
-    costs = dollars(Load(requests_a_second=1000, source="waf", shards=1))
+    costs = dollars(Load(requests_per_second=1000, source="waf", shards=1))
     assert costs["CloudWatch Logs, WAF log lines"] == pytest.approx(1971.0, abs=0.1)
     assert costs["Kinesis puts"] == pytest.approx(36.79 / 20, abs=0.01)
 
@@ -76,6 +76,6 @@ def test_the_documented_table_is_the_models() -> None:
     for rate in (1, 100, 1_000, 10_000, 50_000):
         shards = shards_for(rate)
         on_demand, provisioned = (
-            total(monthly_costs(Load(requests_a_second=rate, shards=count))) for count in (0, shards)
+            total(monthly_costs(Load(requests_per_second=rate, shards=count))) for count in (0, shards)
         )
         assert f"| {rate:,} | ${on_demand:,.0f} | ${provisioned:,.0f} ({shards}) |" in text

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,9 +12,9 @@ from botocore.exceptions import ClientError
 from chalicelib.core.state import ACTIVE, Breaker, Heartbeat, Pause, StateRecord, StoredRules
 from chalicelib.edges.state_table import StateTable
 from chalicelib.ports import Item
-from sluice.deploy.doctor.checks import CHECKS, examine
+from sluice.deploy.doctor.checks import CHECKS, inspect
+from sluice.deploy.doctor.flow import records
 from sluice.deploy.doctor.inspection import Finding, Inspection
-from sluice.deploy.resources import resources_of
 from tests.support.deploy.account import NOW, REGION, RULES, World
 from tests.support.deploy.front import run_no_functions
 
@@ -28,11 +29,7 @@ class Ward:
         self.world = world
         self.account = world.account
         self.stage = world.stage(web_acls=(world.web_acl(),))
-        resources = resources_of(
-            self.stage, rules=BLOCKING, now=NOW, project=world.project, show_token=world.tokens.append
-        )
         self.world.set_up(self.stage)
-        self._resources = resources
         self.store(Heartbeat(at=NOW - 30), Heartbeat.id)
         self.store(StoredRules(text=BLOCKING), ACTIVE)
         self._deploy()
@@ -40,8 +37,11 @@ class Ward:
         self.report("Sluice", "Requests", 5000, service="sluice-prod")
         self.report("AWS/Lambda", "IteratorAge", 800, FunctionName="sluice-prod-ingest")
 
+    def inspection(self) -> Inspection:
+        return Inspection(self.stage, self.account, self.world.project, NOW)
+
     def findings(self) -> list[Finding]:
-        return examine(Inspection(self.stage, self.account, NOW, self._resources))
+        return inspect(self.inspection())
 
     def store(self, record: StateRecord, id: str) -> None:
         state = StateTable(self.account.client("dynamodb"), self.stage.state_table)
@@ -80,7 +80,8 @@ class Ward:
                 FunctionName=function,
                 Role=arn,
                 Handler="app.x",
-                Runtime="python3.11",
+                Runtime="python3.13",
+                Architectures=["arm64"],
                 Code={"ZipFile": b"PK\x05\x06" + bytes(18)},
                 Environment={"Variables": written["environment_variables"]},
             )
@@ -115,6 +116,10 @@ def reconfigure(ward: Ward, **changes: str) -> None:
     client.update_function_configuration(
         FunctionName="sluice-prod-ingest", Environment={"Variables": {**held, **changes}}
     )
+
+
+def outdate(ward: Ward) -> None:
+    ward.account.client("lambda").update_function_configuration(FunctionName="sluice-prod-sweep", Runtime="python3.11")
 
 
 def forget_source(ward: Ward) -> None:
@@ -168,6 +173,11 @@ def new_account(ward: Ward) -> None:
             [("functions", "sweep", "chalice deploy"), ("concurrency", "of the account's 100", "reserved_concurrency")],
             id="a new account",
         ),
+        pytest.param(
+            outdate,
+            [("runtime", "python3.11", "python3.13")],
+            id="an old runtime",
+        ),
         pytest.param(weaken, [("permissions", "wafv2:UpdateIPSet", "chalice deploy")], id="a permission is missing"),
         pytest.param(
             lambda ward: reconfigure(ward, LATENESS_S="60"),
@@ -175,7 +185,7 @@ def new_account(ward: Ward) -> None:
             id="a setting differs",
         ),
         pytest.param(
-            forget_source, [("event sources", "enforce listens to nothing", "chalice deploy")], id="no source"
+            forget_source, [("event sources", "enforce has no event source", "chalice deploy")], id="no source"
         ),
         pytest.param(
             drop_field,
@@ -186,14 +196,14 @@ def new_account(ward: Ward) -> None:
             sample,
             [
                 ("drift", "10 % of requests", "sluice setup"),
-                ("sampling", "ingest believes 100 %", "--sample-rate 10"),
+                ("sampling", "ingest assumes 100 %", "--sample-rate 10"),
                 ("sampling", "estimates", "--sample-rate 100"),
             ],
             id="the logs are sampled",
         ),
         pytest.param(flood, [("malformed", "44 %", "/aws/lambda/sluice-prod-ingest")], id="malformed lines"),
         pytest.param(fall_behind, [("lag", "600 s behind", "more shards")], id="ingest is behind"),
-        pytest.param(refuse_lines, [("records", "refused 12 lines", "--shards")], id="too few shards"),
+        pytest.param(refuse_lines, [("records", "rejected 12 lines", "adds shards itself")], id="too few shards"),
         pytest.param(
             lambda ward: ward.store(Heartbeat(at=NOW - 600), Heartbeat.id),
             [("sweep", "600 s ago", "/aws/lambda/sluice-prod-sweep")],
@@ -230,11 +240,26 @@ def test_what_is_broken_is_found_with_its_remedy_and_nothing_else(
         assert remedy in finding.remedy
 
 
+def test_a_provisioned_stream_that_rejects_lines_needs_twice_the_shards(ward: Ward) -> None:
+    refuse_lines(ward)
+    ward.stage = replace(ward.stage, choices=ward.stage.choices.with_changes(shards=2))
+    assert [finding.remedy for finding in records(ward.inspection())] == [
+        "sluice setup --stage prod --region us-east-1 --shards 4"
+    ]
+
+
+def test_another_architecture_than_the_configured_one_is_found(ward: Ward) -> None:
+    ward.world.project.config_file.write_text(ward.world.project.config_file.read_text().replace('"arm64"', '"x86_64"'))
+    (finding,) = ward.findings()
+    assert finding.check == "runtime"
+    assert "run on arm64" in finding.what
+    assert finding.what.endswith("says x86_64")
+
+
 def test_an_empty_stream_is_found(world: World) -> None:
     stage = world.stage()
     world.set_up(stage)
-    resources = resources_of(stage, rules="", now=NOW, project=world.project, show_token=world.tokens.append)
-    found = examine(Inspection(stage, world.account, NOW, resources))
+    found = inspect(Inspection(stage, world.account, world.project, NOW))
     assert {"records", "functions", "sweep", "web ACL"} <= {finding.check for finding in found}
     assert "nothing has arrived" in next(finding.what for finding in found if finding.check == "records")
     assert [finding.wrong for finding in found] == sorted((finding.wrong for finding in found), reverse=True)
@@ -244,5 +269,5 @@ def test_a_check_that_aws_refuses_is_a_finding(ward: Ward) -> None:
     def forbidden(inspection: Inspection) -> Any:
         raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "DescribeTable")
 
-    found = examine(Inspection(ward.stage, ward.account, NOW, []), [forbidden, *CHECKS[1:2]])
+    found = inspect(ward.inspection(), [forbidden, *CHECKS[1:2]])
     assert [(f.check, f.what) for f in found] == [("forbidden", "could not look: DescribeTable: AccessDenied: no")]

@@ -390,7 +390,7 @@ def test_what_is_busy_is_tried_again_for_a_while(world: World) -> None:
         raise ClientError({"Error": {"Code": "Busy"}}, "UpdateIPSet")
 
     with pytest.raises(ClientError):
-        account.retry(busy, ["Busy"], patience_s=60)
+        account.retry(busy, ["Busy"], for_s=60)
     assert sum(waits) == 60
     with pytest.raises(ClientError):
         account.retry(busy, ["SomethingElse"])
