@@ -107,8 +107,8 @@ def unblock(
 ) -> None:
     """Lift blocks, by network or by filter.
 
-    - reads networks from standard input, one per line. Without --forget, the rule ignores the client until the lifted
-    block would have ended.
+    - reads networks from standard input, one per line. Requests made so far are not held against the clients again;
+    later ones are.
 
     \b
     sluice unblock 203.0.113.9
