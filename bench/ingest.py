@@ -24,7 +24,7 @@ from bench.events import (
 from bench.measure import Figure, paired_cpu_s
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
-from chalicelib.core.rules import parse_rules
+from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import Detection
 from chalicelib.core.windows import View
 from chalicelib.edges.events import kinesis_batch

@@ -11,7 +11,8 @@ from bench.events import START_MS
 from bench.ingest import NOW_MS
 from bench.measure import Figure, cpu_s, paired_cpu_s
 from chalicelib.core.logs.requests import Source
-from chalicelib.core.rules import RuleSet, parse_rules
+from chalicelib.core.rules import RuleSet
+from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.tally import MeterTally, Tally, pack, unpack
 from chalicelib.core.windows import View
 from chalicelib.pipeline.log_follower import LogFollower

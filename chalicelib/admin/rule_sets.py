@@ -9,8 +9,9 @@ from chalicelib.admin.answers import at_most
 from chalicelib.admin.changes import Caller, ChangeAnswer, PlannedChange
 from chalicelib.admin.errors import MOST_FAULTS, Fault, Invalid, NotFound, StaleVersion, fault
 from chalicelib.admin.pagination import page, read_cursor
-from chalicelib.core.rules import MOST_RULES, RulesError, RuleSet, parse_rules
+from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_diff import RuleDiff, RuleWords, differences, rule_words, summary
+from chalicelib.core.rules_toml import MOST_RULES, RulesError, parse_rules
 from chalicelib.core.state import ACTIVE, Call, StoredRules
 from chalicelib.pipeline.stored import State, Stored
 

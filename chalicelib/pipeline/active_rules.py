@@ -1,6 +1,7 @@
 """The active rule set: from the state table, cached for seconds, the last valid one kept."""
 
-from chalicelib.core.rules import RulesError, RuleSet, parse_rules
+from chalicelib.core.rules import RuleSet
+from chalicelib.core.rules_toml import RulesError, parse_rules
 from chalicelib.core.state import ACTIVE, StoredRules
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Unavailable

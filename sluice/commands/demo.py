@@ -17,7 +17,7 @@ from rich.live import Live
 from chalicelib.config import ConfigError
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.cloudfront import CloudFrontLines, time_ms
-from chalicelib.core.rules import RulesError, parse_rules
+from chalicelib.core.rules_toml import RulesError, parse_rules
 from sluice import DEFAULT_RULES
 from sluice.demo.demonstration import Demonstration, replay_lines, summary_of
 from sluice.demo.latency import Latency

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from chalicelib.config import ConfigError
 from chalicelib.core.durations import parse_duration
-from chalicelib.core.rules import RulesError
+from chalicelib.core.rules_toml import RulesError
 from chalicelib.core.tokens import Role
 from sluice import DEFAULT_RULES
 from sluice.commands.shared.times import Duration

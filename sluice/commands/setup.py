@@ -9,7 +9,7 @@ from typing import Any, get_args
 import click
 from rich.console import Console
 
-from chalicelib.core.rules import RulesError, parse_rules
+from chalicelib.core.rules_toml import RulesError, parse_rules
 from chalicelib.edges.waf_ip_sets import WafScope
 from sluice import DEFAULT_RULES
 from sluice.commands.shared.deployment import (

@@ -12,7 +12,8 @@ from random import Random
 from chalicelib import handlers
 from chalicelib.bootstrap import Services, World, compose, running_in
 from chalicelib.config import Config, read_config
-from chalicelib.core.rules import RuleSet, parse_rules
+from chalicelib.core.rules import RuleSet
+from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import ACTIVE, Allow, StoredRules
 from chalicelib.edges.waf_ip_sets import WafIpSets
 from chalicelib.pipeline.stored import State

@@ -10,7 +10,8 @@ from random import Random
 
 from chalicelib.bootstrap import Services, World, compose
 from chalicelib.config import read_config
-from chalicelib.core.rules import RuleSet, parse_rules
+from chalicelib.core.rules import RuleSet
+from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import Allow, Block
 from chalicelib.pipeline.log_follower import EXPIRE_MS
 from chalicelib.pipeline.stored import State

@@ -18,7 +18,8 @@ from chalicelib.core.addresses import Network, NetworkSet
 from chalicelib.core.ipsets import CAPACITY, IpSet, plan, wanted
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.requests import Decoded
-from chalicelib.core.rules import RuleSet, parse_rules
+from chalicelib.core.rules import RuleSet
+from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import Block, Heartbeat
 from chalicelib.core.windows import View
 from chalicelib.pipeline.enforce import Enforce, EnforceReport, Pending

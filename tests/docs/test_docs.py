@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from chalicelib.core.rules import parse_rules
+from chalicelib.core.rules_toml import parse_rules
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

@@ -10,7 +10,7 @@ import app
 from chalicelib.config import SETTINGS
 from chalicelib.core.decisions import Outcome
 from chalicelib.core.logs.requests import Reason
-from chalicelib.core.rules import RulesError, parse_rules
+from chalicelib.core.rules_toml import RulesError, parse_rules
 from chalicelib.edges import telemetry
 from chalicelib.pipeline.enforce import BREAKER, PAUSED
 from sluice.cli import COMMANDS

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from chalicelib.core.rules import parse_rules
+from chalicelib.core.rules_toml import parse_rules
 from sluice.cli import main
 from tests.support import replay_logs as logs
 from tests.support.replay_logs import MACHINES, every, site

@@ -10,7 +10,7 @@ import pytest
 from chalicelib.core.addresses import MEMO_ENTRIES
 from chalicelib.core.detections import MOST_ANNOUNCED, MOST_OFFENDERS
 from chalicelib.core.logs.batch_decoder import BatchDecoder
-from chalicelib.core.rules import parse_rules
+from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import Breaker, Detection
 from chalicelib.core.tally import Tallier
 from tests.support.target import HONEYPOT, NOW, Target, line

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from chalicelib.bootstrap import Services, World, compose
 from chalicelib.config import read_config
-from chalicelib.core.rules import Rule, parse_rules
+from chalicelib.core.rules import Rule
+from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import ACTIVE, Detection, StoredRules
 from chalicelib.pipeline.ingest import Batch
 from chalicelib.pipeline.stored import State

@@ -10,7 +10,8 @@ from random import Random
 
 from hypothesis import strategies as st
 
-from chalicelib.core.rules import Rule, RuleSet, parse_rules
+from chalicelib.core.rules import Rule, RuleSet
+from chalicelib.core.rules_toml import parse_rules
 from sluice.logs.cloudfront_standard import VERSION_1
 from sluice.logs.files import Chunk
 

@@ -24,7 +24,8 @@ from rich.table import Table
 from chalicelib.core.addresses import Network, parse_network
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
 from chalicelib.core.logs.requests import Reason
-from chalicelib.core.rules import RulesError, RuleSet, parse_rules
+from chalicelib.core.rules import RuleSet
+from chalicelib.core.rules_toml import RulesError, parse_rules
 from sluice import DEFAULT_RULES
 from sluice.logs.files import Chunk, ReadProgress, chunks, find_files, total_bytes
 from sluice.replay.engine import Options, SpooledLog, spooled

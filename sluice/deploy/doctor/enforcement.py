@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from chalicelib.core.rules import Action, RulesError, parse_rules
+from chalicelib.core.rules import Action
+from chalicelib.core.rules_toml import RulesError, parse_rules
 from chalicelib.core.state import ACTIVE, Breaker, Heartbeat, Pause, StoredRules
 from sluice.deploy.doctor.inspection import Finding, Inspection
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from chalicelib.core.rules import parse_rules
+from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import ACTIVE, StoredRules
 from chalicelib.edges.state_table import StateTable as StateStore
 from chalicelib.pipeline.stored import State

@@ -14,7 +14,8 @@ from random import Random
 
 from chalicelib.bootstrap import Services, World, compose
 from chalicelib.config import read_config
-from chalicelib.core.rules import Rule, RuleSet, parse_rules
+from chalicelib.core.rules import Rule, RuleSet
+from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import ACTIVE, Detection, StoredRules
 from chalicelib.core.tally import unpack
 from chalicelib.pipeline.ingest import Batch

@@ -1,7 +1,7 @@
 import pytest
 
-from chalicelib.core.rules import parse_rules
 from chalicelib.core.rules_diff import differences, rule_words
+from chalicelib.core.rules_toml import parse_rules
 
 ONE = '[[rule]]\nname = "burst"\nlimit = 30\nwindow = "5s"\n'
 

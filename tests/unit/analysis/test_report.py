@@ -3,7 +3,8 @@
 import re
 from html.parser import HTMLParser
 
-from chalicelib.core.rules import RuleSet, parse_rules
+from chalicelib.core.rules import RuleSet
+from chalicelib.core.rules_toml import parse_rules
 from sluice.analysis.report import figures_of, page
 from sluice.analysis.traffic import TrafficProfile, profiled
 from sluice.replay.engine import Options, Result, spooled

@@ -11,18 +11,8 @@ from hypothesis import strategies as st
 
 import chalicelib
 from chalicelib.core.durations import ACCEPTED
-from chalicelib.core.rules import (
-    LARGEST_FOLD,
-    MOST_RULES,
-    RESERVED_NAMES,
-    Action,
-    Escalation,
-    Meter,
-    Rule,
-    RulesError,
-    RuleSet,
-    parse_rules,
-)
+from chalicelib.core.rules import LARGEST_FOLD, Action, Escalation, Meter, Rule, RuleSet
+from chalicelib.core.rules_toml import MOST_RULES, RESERVED_NAMES, RulesError, parse_rules
 from chalicelib.core.scope import Scope
 from chalicelib.core.state import MANUAL
 

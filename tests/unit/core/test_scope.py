@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS, CloudFrontLines
 from chalicelib.core.logs.requests import Requests
 from chalicelib.core.logs.waf import WafRecords
-from chalicelib.core.rules import parse_rules
+from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.scope import EVERYTHING, Scope
 from tests.support.records import cloudfront, waf_text
 

@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 from moto import mock_aws
 
 from chalicelib.config import read_config
-from chalicelib.core.rules import parse_rules
+from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import ACTIVE, StoredRules
 from chalicelib.core.tokens import check, load_tokens
 from chalicelib.edges.state_table import StateTable

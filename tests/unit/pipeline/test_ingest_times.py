@@ -4,7 +4,7 @@ import pytest
 
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.requests import Reason
-from chalicelib.core.rules import parse_rules
+from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.windows import View
 from chalicelib.pipeline.ingest import Batch, Ingest, Report
 from chalicelib.pipeline.log_follower import RETENTION_MS, SKEW_MS, LogFollower

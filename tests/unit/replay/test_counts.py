@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
 from chalicelib.core.logs.requests import Source
-from chalicelib.core.rules import parse_rules
+from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.tally import MeterTally, Slots
 from sluice.logs.file_decoder import LogDecoder
 from sluice.logs.log_format import DecodeOptions

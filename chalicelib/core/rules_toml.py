@@ -1,0 +1,258 @@
+"""Rules as TOML: reads a rule set and checks it whole before any of it is used.
+
+Every problem names the rule, the key, the value and the accepted form, and all problems are reported at once.
+"""
+
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+from chalicelib.core.checks import Check, one_of, pattern, whole
+from chalicelib.core.durations import format_duration, parse_duration
+from chalicelib.core.rules import (
+    LARGEST_LIMIT,
+    LONGEST_BLOCK_S,
+    LONGEST_WINDOW_S,
+    SHORTEST_WINDOW_S,
+    Action,
+    Escalation,
+    Rule,
+    RuleSet,
+)
+from chalicelib.core.scope import Scope
+
+MOST_RULES = 100
+"""Most rules of a set: each is evaluated for every batch."""
+RESERVED_NAMES = frozenset(("manual",))
+"""Rule names reserved for manual blocks."""
+LONGEST_SHOWN = 100
+"""Most characters of a wrong value in a message."""
+
+
+class RulesError(ValueError):
+    """A rule set that cannot be used; ``problems`` says everything that is wrong with it."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class Problem(NamedTuple):
+    """Something wrong with a value, or with a table."""
+
+    message: str
+    path: tuple[str, ...] = ()
+    """Keys that lead to the value from the rule's table."""
+
+    def below(self, key: str) -> "Problem":
+        """Returns the problem of a table's value as one of the table around it."""
+        return Problem(self.message, (key, *self.path))
+
+    def of(self, title: str) -> str:
+        """Returns the problem in words.
+
+        >>> Problem("missing", ("escalate", "max")).of("rule 'burst'")
+        "rule 'burst': escalate.max: missing"
+        """
+        return ": ".join(filter(None, (title, ".".join(self.path), self.message)))
+
+
+class _Wrong(ValueError):
+    """A value with ``problems``."""
+
+    def __init__(self, *problems: Problem) -> None:
+        self.problems = problems
+        super().__init__(*problems)
+
+
+_Reader = Callable[[Any], Any]
+"""Returns a checked value, or raises _Wrong."""
+
+
+def parse_rules(text: str, *, version: str | None = None) -> RuleSet:
+    """Returns the rule set that TOML ``text`` describes; ``version`` defaults to a digest of the text.
+
+    Raises RulesError with every problem found.
+    """
+    try:
+        document = tomllib.loads(text)
+    except (ValueError, RecursionError) as exc:  # ValueError: bad TOML, or a number of thousands of digits
+        raise RulesError([f"not valid TOML: {exc}"]) from exc
+    problems = [_unknown(key, ("rule",)).of("rules") for key in document if key != "rule"]
+    tables = document.get("rule", [])
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise RulesError([*problems, "rules: 'rule' must be an array of tables; write [[rule]]"])
+    if len(tables) > MOST_RULES:
+        problems.append(f"rules: {len(tables)} rules; at most {MOST_RULES} are accepted")
+    rules: dict[str, Rule] = {}
+    for number, table in enumerate(tables[:MOST_RULES], 1):
+        rule, wrong = _rule(table)
+        if rule is not None:
+            if rule.name in rules:
+                wrong.append(Problem("used by two rules; every rule needs its own", ("name",)))
+            rules[rule.name] = rule
+        name = table.get("name")
+        title = f"rule {name!r}" if isinstance(name, str) and name else f"rule number {number}"
+        problems += [problem.of(title) for problem in wrong]
+    if problems:
+        raise RulesError(problems)
+    return RuleSet(tuple(rules.values()), text, version or blake2b(text.encode(), digest_size=6).hexdigest())
+
+
+def _rule(table: Mapping[str, Any]) -> tuple[Rule | None, list[Problem]]:
+    """Returns the rule in ``table``, None if a key is missing or wrong, and all its problems."""
+    values, problems = _read(table, _RULE, ("name", "limit", "window"))
+    if problems:
+        return None, problems
+    prefixes = {f"{family}_prefix": length for family, length in values.pop("aggregate", {}).items()}
+    rule = Rule(**{_ATTRIBUTES.get(key, key): value for key, value in values.items()}, **prefixes)
+    if rule.window_s * 1000 % rule.resolution:
+        window = format_duration(rule.window_s)
+        message = f"{rule.resolution} does not divide a window of {window} into whole milliseconds"
+        problems.append(Problem(message, ("resolution",)))
+    if rule.escalate is not None and rule.escalate.max_s < rule.block_for_s:
+        message = f"shorter than block_for ({format_duration(rule.block_for_s)})"
+        problems.append(Problem(message, ("escalate", "max")))
+    return rule, problems
+
+
+def _read(
+    table: Mapping[str, Any], readers: Mapping[str, _Reader], required: Iterable[str] = ()
+) -> tuple[dict[str, Any], list[Problem]]:
+    """Returns the checked values of a table, and a problem for each key that is unknown, wrong or missing."""
+    values: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for key, value in table.items():
+        if key not in readers:
+            problems.append(_unknown(key, readers))
+            continue
+        try:
+            values[key] = readers[key](value)
+        except _Wrong as exc:
+            problems += [problem.below(key) for problem in exc.problems]
+    problems += [Problem("missing", (key,)) for key in required if key not in table]
+    return values, problems
+
+
+def _unknown(key: str, known: Iterable[str]) -> Problem:
+    near = get_close_matches(key, list(known), n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else f"; known are {', '.join(known)}"
+    return Problem(f"unknown key {key!r}{hint}")
+
+
+def _not(value: object, accepted: str) -> _Wrong:
+    try:
+        shown = repr(value)
+    except ValueError:  # a number of thousands of digits
+        shown = "a number of thousands of digits"
+    if len(shown) > LONGEST_SHOWN:
+        shown = f"{shown[:LONGEST_SHOWN]}..."
+    return _Wrong(Problem(f"{shown} is not {accepted}"))
+
+
+def _is(check: Check) -> _Reader:
+    def read(value: object) -> object:
+        if not check.accepts(value):
+            raise _not(value, check.accepted)
+        return value
+
+    return read
+
+
+def _several(check: Check) -> _Reader:
+    """Reads a list of at least one value; sorted, so that equal scopes are equal in whatever order they are written."""
+    read = _is(check)
+
+    def read_all(value: object) -> tuple[object, ...]:
+        if not isinstance(value, list) or not value:
+            raise _not(value, "a list of at least one value")
+        return tuple(sorted({read(item) for item in value}))
+
+    return read_all
+
+
+def _duration(low: int, high: int) -> _Reader:
+    """Reads a duration of ``low`` to ``high`` seconds, both inclusive."""
+
+    def read(value: object) -> int:
+        try:
+            seconds = parse_duration(value)
+        except ValueError as exc:
+            raise _Wrong(Problem(str(exc))) from exc
+        if not low <= seconds <= high:
+            raise _Wrong(Problem(f"{value!r} is outside {format_duration(low)} .. {format_duration(high)}"))
+        return seconds
+
+    return read
+
+
+def _table(readers: Mapping[str, _Reader], required: Iterable[str] = (), make: Callable[..., Any] = dict) -> _Reader:
+    """Reads an inline table; ``make`` takes its values by key."""
+
+    def read(value: object) -> object:
+        if not isinstance(value, dict):
+            raise _not(value, f"a table such as {{ {next(iter(readers))} = ... }}")
+        values, problems = _read(value, readers, required)
+        if problems:
+            raise _Wrong(*problems)
+        return make(**values)
+
+    return read
+
+
+def _name(value: object) -> str:
+    _is(pattern(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", "1 to 64 letters, digits, '-' or '_'"))(value)
+    if value in RESERVED_NAMES:
+        raise _Wrong(Problem(f"{value!r} is what blocks made by operators are called; choose another name"))
+    return str(value)
+
+
+def _escalation(factor: int, max: int, memory: int) -> Escalation:  # the keys of the table
+    return Escalation(factor, max, memory)
+
+
+_PATH = _several(pattern(r"/[^?#\s]*", "a path that starts with '/' and has no query"))
+
+_SCOPE: dict[str, _Reader] = {
+    "status": _several(pattern(r"[1-5](\d\d|xx)|000", "a status such as '404' or a class such as '4xx'")),
+    "method": _several(pattern(r"[A-Z][A-Z_-]{0,31}", "a method in capitals such as 'POST'")),
+    "waf_action": _several(
+        one_of(("ALLOW", "BLOCK", "CAPTCHA", "CHALLENGE"), "one of ALLOW, BLOCK, CAPTCHA, CHALLENGE")
+    ),
+    "country": _several(pattern(r"[A-Z]{2}|-", "a two-letter country code in capitals such as 'DE'")),
+    "host": _several(
+        pattern(
+            r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*", "a host in lower case such as 'www.example.com' or '*.example.com'"
+        )
+    ),
+    "path": _PATH,
+    "path_prefix": _PATH,
+    "waf_label": _several(
+        pattern(r"[A-Za-z0-9_:-]{1,1024}", "an AWS WAF label such as 'awswaf:managed:aws:bot-control:bot:verified'")
+    ),
+    "user_agent": _several(pattern(r"[\x20-\x7e]{1,256}", "1 to 256 printable ASCII characters")),
+}
+
+_ESCALATE: dict[str, _Reader] = {
+    "factor": _is(whole(2, 100)),
+    "max": _duration(1, LONGEST_BLOCK_S),
+    "memory": _duration(1, LONGEST_BLOCK_S),
+}
+
+_RULE: dict[str, _Reader] = {
+    "name": _name,
+    "limit": _is(whole(0, LARGEST_LIMIT)),
+    "window": _duration(SHORTEST_WINDOW_S, LONGEST_WINDOW_S),
+    "action": lambda value: Action(_is(one_of(tuple(Action), "'block' or 'count'"))(value)),
+    "block_for": _duration(1, LONGEST_BLOCK_S),
+    "resolution": _is(whole(10, 1000)),
+    "aggregate": _table({"ipv4": _is(whole(8, 32)), "ipv6": _is(whole(16, 128))}),
+    "scope": _table(_SCOPE, make=Scope),
+    "escalate": _table(_ESCALATE, required=_ESCALATE, make=_escalation),
+    "extend": _is(Check("true or false", lambda value: isinstance(value, bool))),
+}
+
+_ATTRIBUTES = {"window": "window_s", "block_for": "block_for_s"}
+"""Attributes of Rule that are not named like their key."""
