@@ -1,16 +1,19 @@
-"""Settings: read once from environment variables, each with a type, a default and a range."""
+"""Settings of the functions: read once from environment variables, each defined and checked in one place.
 
-import re
+Each field of ``Config`` is one setting. Its environment variable is the field's name in capitals.
+"""
+
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from chalicelib.core.addresses import NetworkSet, parse_network
+from chalicelib.core.checks import Check, one_of, pattern, whole
 from chalicelib.core.ipsets import IpSet
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS, CloudFrontLines
 
-DIGITS = 18
-"""Of a number, at most."""
+MAX_DIGITS = 18
+"""Longest decimal accepted, so that int() stays cheap."""
 
 
 class ConfigError(ValueError):
@@ -19,32 +22,59 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One environment variable."""
+    """The definition of a setting."""
 
     variable: str
-    read: Callable[[str], Any]
+    default: str
+    """As it would be written."""
     accepted: str
     about: str
-    default: str | None = None
-    """As it would be written; None if there is none and the variable has to be set."""
+    read: Callable[[str], Any]
+    """Returns the value; raises ValueError, with or without a reason."""
 
 
-def _whole(low: int, high: int) -> Callable[[str], int]:
+def _setting(default: str, about: str, accepted: str, read: Callable[[str], Any] = str) -> Any:
+    return field(metadata={"default": default, "about": about, "accepted": accepted, "read": read})
+
+
+def _text(default: str, about: str, check: Check) -> Any:
+    def read(text: str) -> str:
+        if not check.accepts(text):
+            raise ValueError
+        return text
+
+    return _setting(default, about, check.accepted, read)
+
+
+def _name(default: str, about: str, accepted: str) -> Any:
+    return _text(default, about, pattern(r"(?s:.+)", accepted))
+
+
+def _choice(about: str, *words: str) -> Any:
+    """Defines a setting with the first of ``words`` as its default."""
+    return _text(words[0], about, one_of(words, " or ".join(words)))
+
+
+def _number(default: int, about: str, low: int, high: int, unit: str = "") -> Any:
+    check = whole(low, high)
+
     def read(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or len(text) > DIGITS:
+        if not text.isascii() or not text.isdigit() or len(text) > MAX_DIGITS or not check.accepts(int(text)):
             raise ValueError
-        number = int(text)
-        if not low <= number <= high:
+        return int(text)
+
+    return _setting(str(default), about, f"{unit}{check.accepted}", read)
+
+
+def _ip_sets(family: int) -> Any:
+    def read(text: str) -> tuple[IpSet, ...]:
+        pairs = [pair.strip().partition("/") for pair in text.split(",") if pair]
+        if not all(name and id for name, _, id in pairs):
             raise ValueError
-        return number
+        return tuple(IpSet(name, id, family) for name, _, id in pairs)
 
-    return read
-
-
-def _name(text: str) -> str:
-    if not text:
-        raise ValueError
-    return text
+    about = f"WAF IP sets for IPv{family}; 10,000 networks fit each"
+    return _setting("", about, "name/id pairs, separated by commas", read)
 
 
 def _fields(text: str) -> tuple[str, ...]:
@@ -55,186 +85,68 @@ def _networks(text: str) -> tuple[str, ...]:
     return tuple(str(parse_network(part)) for part in text.split(",") if part.strip())
 
 
-def _ip_sets(family: int) -> Callable[[str], tuple[IpSet, ...]]:
-    def read(text: str) -> tuple[IpSet, ...]:
-        sets = []
-        for pair in filter(None, text.split(",")):
-            name, _, id = pair.strip().partition("/")
-            if not name or not id:
-                raise ValueError
-            sets.append(IpSet(name, id, family))
-        return tuple(sets)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """All settings, checked. Made by ``read_config``."""
 
-    return read
-
-
-def _one_of(*words: str) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if text not in words:
-            raise ValueError
-        return text
-
-    return read
-
-
-def _origin(text: str) -> str:
-    if text and re.fullmatch(r"https?://[a-z0-9.-]+(:\d{1,5})?", text) is None:
-        raise ValueError
-    return text
-
-
-SETTINGS: dict[str, Setting] = {
-    "state_table": Setting(
-        "STATE_TABLE",
-        _name,
-        "a table name",
-        "DynamoDB table of detections, blocks, allowlist and rules",
-        "sluice-state",
-    ),
-    "tally_table": Setting(
-        "TALLY_TABLE", _name, "a table name", "DynamoDB table of the shards' tally logs", "sluice-tally"
-    ),
-    "log_stream": Setting(
-        "LOG_STREAM", _name, "a stream name", "Kinesis stream that the logs arrive in", "sluice-logs"
-    ),
-    "state_stream_arn": Setting(
-        "STATE_STREAM_ARN",
-        _name,
-        "an ARN",
-        "Stream of the state table, which enforce listens to",
+    state_table: str = _name(
+        "sluice-state", "DynamoDB table of detections, blocks, allowlist and rules", "a table name"
+    )
+    tally_table: str = _name("sluice-tally", "DynamoDB table of the shards' tally logs", "a table name")
+    log_stream: str = _name("sluice-logs", "Kinesis stream that the logs arrive in", "a stream name")
+    state_stream_arn: str = _name(
         "arn:aws:dynamodb:us-east-1:000000000000:table/sluice-state/stream/1970-01-01T00:00:00.000",
-    ),
-    "ip_sets_v4": Setting(
-        "IP_SETS_V4",
-        _ip_sets(4),
-        "name/id pairs, separated by commas",
-        "WAF IP sets for IPv4; 10,000 networks fit each",
-        "",
-    ),
-    "ip_sets_v6": Setting(
-        "IP_SETS_V6",
-        _ip_sets(6),
-        "name/id pairs, separated by commas",
-        "WAF IP sets for IPv6; 10,000 networks fit each",
-        "",
-    ),
-    "waf_scope": Setting(
-        "WAF_SCOPE",
-        _one_of("CLOUDFRONT", "REGIONAL"),
-        "CLOUDFRONT or REGIONAL",
-        "Scope of the IP sets; CLOUDFRONT ones live in us-east-1",
-        "CLOUDFRONT",
-    ),
-    "cloudfront_fields": Setting(
-        "CLOUDFRONT_FIELDS",
-        _fields,
-        "names of CloudFront real-time fields, separated by commas, with timestamp and c-ip",
-        "Fields selected in the real-time log configuration, in any order",
+        "Stream of the state table, which enforce listens to",
+        "an ARN",
+    )
+    ip_sets_v4: tuple[IpSet, ...] = _ip_sets(4)
+    ip_sets_v6: tuple[IpSet, ...] = _ip_sets(6)
+    waf_scope: Literal["CLOUDFRONT", "REGIONAL"] = _choice(
+        "Scope of the IP sets; CLOUDFRONT ones live in us-east-1", "CLOUDFRONT", "REGIONAL"
+    )
+    cloudfront_fields: tuple[str, ...] = _setting(
         ",".join(DEFAULT_FIELDS),
-    ),
-    "trusted_proxies": Setting(
-        "TRUSTED_PROXIES",
-        _networks,
-        "networks, separated by commas",
-        "Proxies in front of CloudFront whose X-Forwarded-For is believed",
+        "Fields selected in the real-time log configuration, in any order",
+        "names of CloudFront real-time fields, separated by commas, with timestamp and c-ip",
+        _fields,
+    )
+    trusted_proxies: tuple[str, ...] = _setting(
         "",
-    ),
-    "sample_rate": Setting(
-        "SAMPLE_RATE",
-        _whole(1, 100),
-        "a whole number from 1 to 100",
-        "Percentage of requests that the log holds; counts are scaled up by it",
-        "100",
-    ),
-    "lateness_s": Setting(
-        "LATENESS_S",
-        _whole(10, 3600),
-        "seconds, a whole number from 10 to 3600",
-        "How late log lines usually arrive; later ones cost a re-read of the tallies",
-        "300",
-    ),
-    "view_entries": Setting(
-        "VIEW_ENTRIES",
-        _whole(1_000, 20_000_000),
-        "a whole number from 1000 to 20000000",
+        "Proxies in front of CloudFront whose X-Forwarded-For is believed",
+        "networks, separated by commas",
+        _networks,
+    )
+    sample_rate: int = _number(100, "Percentage of requests that the log holds; counts are scaled up by it", 1, 100)
+    lateness_s: int = _number(
+        300, "How late log lines usually arrive; later ones cost a re-read of the tallies", 10, 3600, "seconds, "
+    )
+    view_entries: int = _number(
+        1_000_000,
         "(client, slot) pairs a container remembers, about 100 bytes each; past it the quietest clients are dropped",
-        "1000000",
-    ),
-    "breaker_blocks_per_minute": Setting(
-        "BREAKER_BLOCKS_PER_MINUTE",
-        _whole(1, 1_000_000),
-        "a whole number from 1 to 1000000",
-        "New blocks within a minute that open the circuit breaker",
-        "1000",
-    ),
-    "service": Setting("SERVICE", _name, "a name", "Name of this deployment in logs and metrics", "sluice"),
-    "admin_auth": Setting(
-        "ADMIN_AUTH",
-        _one_of("token", "iam"),
-        "token or iam",
-        "Who may use the admin API: holders of a token, or whom AWS IAM lets invoke it",
-        "token",
-    ),
-    "admin_api_key": Setting(
-        "ADMIN_API_KEY",
-        _one_of("optional", "required"),
-        "optional or required",
+        1_000,
+        20_000_000,
+    )
+    breaker_blocks_per_minute: int = _number(
+        1000, "New blocks within a minute that open the circuit breaker", 1, 1_000_000
+    )
+    service: str = _name("sluice", "Name of this deployment in logs and metrics", "a name")
+    admin_auth: Literal["token", "iam"] = _choice(
+        "Who may use the admin API: holders of a token, or whom AWS IAM lets invoke it", "token", "iam"
+    )
+    admin_api_key: Literal["optional", "required"] = _choice(
         "Whether the admin API asks for an API Gateway key as well, which counts against a usage plan",
         "optional",
-    ),
-    "tokens_parameter": Setting(
-        "TOKENS_PARAMETER", _name, "a parameter name", "SSM parameter with the tokens' hashes", "/sluice/tokens"
-    ),
-    "tokens_file": Setting("TOKENS_FILE", str, "a path", "File with the tokens' hashes, instead of the parameter", ""),
-    "cors_origin": Setting(
-        "CORS_ORIGIN",
-        _origin,
-        "an origin such as https://ops.example.com",
-        "Origin of another page that may call the admin API; none if empty",
+        "required",
+    )
+    tokens_parameter: str = _name("/sluice/tokens", "SSM parameter with the tokens' hashes", "a parameter name")
+    tokens_file: str = _setting("", "File with the tokens' hashes, instead of the parameter", "a path")
+    cors_origin: str = _text(
         "",
-    ),
-    "widest_ipv4": Setting(
-        "WIDEST_IPV4",
-        _whole(1, 32),
-        "a whole number from 1 to 32",
-        "Shortest IPv4 prefix that the admin API takes without force",
-        "16",
-    ),
-    "widest_ipv6": Setting(
-        "WIDEST_IPV6",
-        _whole(1, 128),
-        "a whole number from 1 to 128",
-        "Shortest IPv6 prefix that the admin API takes without force",
-        "32",
-    ),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """What the environment says. Made by ``read``."""
-
-    state_table: str
-    tally_table: str
-    log_stream: str
-    state_stream_arn: str
-    ip_sets_v4: tuple[IpSet, ...]
-    ip_sets_v6: tuple[IpSet, ...]
-    waf_scope: Literal["CLOUDFRONT", "REGIONAL"]
-    cloudfront_fields: tuple[str, ...]
-    trusted_proxies: tuple[str, ...] = field(default=())
-    sample_rate: int = 100
-    lateness_s: int = 300
-    view_entries: int = 1_000_000
-    breaker_blocks_per_minute: int = 1000
-    service: str = "sluice"
-    admin_auth: Literal["token", "iam"] = "token"
-    admin_api_key: Literal["optional", "required"] = "optional"
-    tokens_parameter: str = "/sluice/tokens"
-    tokens_file: str = ""
-    cors_origin: str = ""
-    widest_ipv4: int = 16
-    widest_ipv6: int = 32
+        "Origin of another page that may call the admin API; none if empty",
+        pattern(r"(https?://[a-z0-9.-]+(:\d{1,5})?)?", "an origin such as https://ops.example.com"),
+    )
+    widest_ipv4: int = _number(16, "Shortest IPv4 prefix that the admin API takes without force", 1, 32)
+    widest_ipv6: int = _number(32, "Shortest IPv6 prefix that the admin API takes without force", 1, 128)
 
     @property
     def ip_sets(self) -> tuple[IpSet, ...]:
@@ -245,8 +157,12 @@ class Config:
         return NetworkSet(map(parse_network, self.trusted_proxies))
 
 
+SETTINGS = {field.name: Setting(variable=field.name.upper(), **field.metadata) for field in fields(Config)}
+"""All settings by the name of their field."""
+
+
 def read_config(environment: Mapping[str, str]) -> Config:
-    """Raises ConfigError for the first variable that is missing or wrong.
+    """Returns the settings of ``environment``; raises ConfigError for the first variable that is wrong.
 
     >>> read_config({"SAMPLE_RATE": "0"})
     Traceback (most recent call last):
@@ -256,17 +172,15 @@ def read_config(environment: Mapping[str, str]) -> Config:
     values: dict[str, Any] = {}
     for name, setting in SETTINGS.items():
         text = environment.get(setting.variable, setting.default)
-        if text is None:
-            raise ConfigError(f"{setting.variable} is not set: expected {setting.accepted}")
         try:
             values[name] = setting.read(text)
         except ValueError as exc:
             detail = f" ({exc})" if str(exc) else ""
             raise ConfigError(f"{setting.variable}={text!r}: expected {setting.accepted}{detail}") from exc
-    sets = (*values["ip_sets_v4"], *values["ip_sets_v6"])
-    for at, ip_set in enumerate(sets):
-        if any(ip_set.id == other.id for other in sets[:at]):
+    config = Config(**values)
+    for at, ip_set in enumerate(config.ip_sets):
+        if any(ip_set.id == other.id for other in config.ip_sets[:at]):
             raise ConfigError(f"IP_SETS_V{ip_set.family} names {ip_set.name}/{ip_set.id}, which is named twice")
-    if values["trusted_proxies"] and "x-forwarded-for" not in values["cloudfront_fields"]:
+    if config.trusted_proxies and "x-forwarded-for" not in config.cloudfront_fields:
         raise ConfigError("TRUSTED_PROXIES is set: CLOUDFRONT_FIELDS must name x-forwarded-for")
-    return Config(**values)
+    return config
