@@ -41,10 +41,11 @@ from tests.properties.test_interleavings_of_ingest import (
     ingest,
 )
 from tests.properties.test_interleavings_of_publishers import ReadsTheListFirst, SendsTheOldListAgain
+from tests.support.clock import Clock
 from tests.support.simulation.ingesting import Broken, Violation
 from tests.support.simulation.ports import LedgerTallyLogs
 from tests.support.simulation.publishing import Publishing
-from tests.support.state import Clock, Store, detection, told
+from tests.support.state import Store, detection, told
 
 SEEDS = 300
 """At most, until something that is broken is noticed."""

@@ -17,6 +17,7 @@ from chalicelib.core.ipsets import CAPACITY, IpSet
 from chalicelib.edges.waf_ip_sets import WafIpSets
 from chalicelib.ports import Conflict, Throttled, Unavailable
 from sluice.local.waf import READS_PER_SECOND, WafStandIn
+from tests.support.clock import Clock
 from tests.support.tables import CLIENT, CREDENTIALS
 from tests.support.waf_server import serving
 
@@ -43,19 +44,6 @@ class Waf:
     def described(self, ip_set: IpSet) -> dict[str, Any]:
         answer = self.client.get_ip_set(Name=ip_set.name, Scope=SCOPE, Id=ip_set.id)
         return answer["IPSet"]  # type: ignore[no-any-return]
-
-
-class Clock:
-    """Stands still unless somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 1_760_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 def standing_in(client: WafStandIn) -> Waf:

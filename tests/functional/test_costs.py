@@ -1,4 +1,4 @@
-"""What a batch costs in DynamoDB (design 8): counted, not timed."""
+"""The DynamoDB calls and write units of a batch: counted, not timed."""
 
 import json
 from collections import Counter
@@ -25,6 +25,7 @@ from chalicelib.ports import LogItem
 from sluice.local.events import MOST_BYTES, RECORD_FRAME, kinesis_event
 from sluice.local.kinesis import StreamRecord
 from sluice.local.telemetry import ReportTotals
+from tests.support.clock import Clock
 from tests.support.tables import Call, Tables, calls_of, write_units
 
 NOW = 1_760_000_000
@@ -33,19 +34,8 @@ AGENTS = ("Mozilla/5.0%20(Windows%20NT%2010.0;%20Win64;%20x64)%20AppleWebKit/537
 
 
 @dataclass
-class Clock:
-    now: float = NOW
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
-@dataclass
-class Container:
-    """One cold container on ``tables``."""
+class ColdContainer:
+    """A new container on ``tables``."""
 
     tables: Tables
     clock: Clock = field(default_factory=Clock)
@@ -94,7 +84,7 @@ def tables(request: pytest.FixtureRequest) -> Tables:
 
 
 def units(calls: Sequence[Call]) -> int:
-    """Write units of all that ``calls`` write; in a transaction they count twice."""
+    """Returns the write units of ``calls``; writes in a transaction count twice."""
     total = 0
     for name, params in calls:
         if name == "PutItem":
@@ -102,12 +92,12 @@ def units(calls: Sequence[Call]) -> int:
         elif name == "TransactWriteItems":
             total += sum(2 * write_units(action["Put"]["Item"]) for action in params["TransactItems"])
         else:
-            assert name in {"BatchGetItem", "GetItem", "Query"}, f"{name} is not reckoned with"
+            assert name in {"BatchGetItem", "GetItem", "Query"}, f"{name} is not expected"
     return total
 
 
 class Shard:
-    """Batches of one shard, one after the other."""
+    """Successive batches of one shard."""
 
     def __init__(self, number: int) -> None:
         self._name = f"shardId-{number:012d}"
@@ -132,7 +122,7 @@ def few(clock: Clock) -> list[bytes]:
 
 
 def test_a_warm_batch_without_detections_makes_two_calls(tables: Tables) -> None:
-    container, shard = Container(tables), Shard(0)
+    container, shard = ColdContainer(tables), Shard(0)
     container.ingest(shard.batch(few(container.clock), container.clock.now))
     for _ in range(5):
         container.clock.sleep(1)
@@ -143,7 +133,7 @@ def test_a_warm_batch_without_detections_makes_two_calls(tables: Tables) -> None
 
 
 def test_the_rules_are_read_again_every_ten_seconds_and_no_more_often(tables: Tables) -> None:
-    container, shard = Container(tables), Shard(0)
+    container, shard = ColdContainer(tables), Shard(0)
     with calls_of(tables.client) as calls:
         for _ in range(30):
             container.ingest(shard.batch(few(container.clock), container.clock.now))
@@ -151,10 +141,10 @@ def test_the_rules_are_read_again_every_ten_seconds_and_no_more_often(tables: Ta
     assert Counter(name for name, _ in calls)["GetItem"] == 3
 
 
-@pytest.mark.parametrize("pace", [0, 1, 3], ids="{} items of every other shard since the last batch".format)
-def test_two_calls_suffice_beside_other_shards(tables: Tables, pace: int) -> None:
+@pytest.mark.parametrize("pace", [0, 1, 3], ids="{} items per other shard since the last batch".format)
+def test_two_calls_suffice_alongside_other_shards(tables: Tables, pace: int) -> None:
     clock = Clock()
-    mine, others = Container(tables, clock), [Container(tables, clock) for _ in range(3)]
+    mine, others = ColdContainer(tables, clock), [ColdContainer(tables, clock) for _ in range(3)]
     shards = [Shard(number) for number in range(4)]
 
     def others_append(times: int) -> None:
@@ -173,9 +163,9 @@ def test_two_calls_suffice_beside_other_shards(tables: Tables, pace: int) -> Non
             assert [name for name, _ in calls] == ["PutItem", "BatchGetItem"], f"batch {number}"
 
 
-def test_one_call_more_is_enough_when_others_were_quicker(tables: Tables) -> None:
+def test_one_more_call_suffices_after_lost_races(tables: Tables) -> None:
     clock = Clock()
-    mine, other = Container(tables, clock), Container(tables, clock)
+    mine, other = ColdContainer(tables, clock), ColdContainer(tables, clock)
     one, two = Shard(0), Shard(1)
     for _ in range(3):
         mine.ingest(one.batch(few(clock), clock.now))
@@ -191,9 +181,9 @@ def test_one_call_more_is_enough_when_others_were_quicker(tables: Tables) -> Non
 
 
 def full_event(shard: Shard) -> tuple[dict[str, Any], int]:
-    """An event of 6 MB as an ordinary ten seconds make it, and how many clients are in it.
+    """Returns an event of 6 MB, made of ten seconds of ordinary traffic, and its number of clients.
 
-    Visitors load pages, of which this one shard holds a few requests each; one in six comes by IPv6.
+    Visitors load pages, and this shard holds a few requests of each; one visitor in six uses IPv6.
     """
     rng = Random(1)
     visitors = [
@@ -211,20 +201,20 @@ def full_event(shard: Shard) -> tuple[dict[str, Any], int]:
     lines: list[bytes] = []
     size = 0
     for at, visitor in hits:
-        kind = rng.random()
-        path = f"/static/{rng.getrandbits(48):x}.js?v={rng.getrandbits(32)}" if kind < 0.7 else "/shop"
-        method, status = ("POST" if kind > 0.98 else "GET"), ("404" if kind < 0.03 else "200")
+        share = rng.random()
+        path = f"/static/{rng.getrandbits(48):x}.js?v={rng.getrandbits(32)}" if share < 0.7 else "/shop"
+        method, status = ("POST" if share > 0.98 else "GET"), ("404" if share < 0.03 else "200")
         request_id = {"x-edge-request-id": rng.randbytes(28).hex(), "cs-user-agent": rng.choice(AGENTS)}
         lines.append(line(NOW - 12 + at, visitor, path=path, method=method, status=status, **request_id))
         size += len(lines[-1]) * 4 // 3 + RECORD_FRAME
         if size > MOST_BYTES:
             break
-    seen = {visitor for _, visitor in hits[: len(lines) - 1]}
-    return shard.event(lines[:-1], NOW), len(seen)
+    clients = {visitor for _, visitor in hits[: len(lines) - 1]}
+    return shard.event(lines[:-1], NOW), len(clients)
 
 
 def test_a_full_batch_costs_less_than_a_sixtieth_of_a_write_for_each_client(tables: Tables) -> None:
-    container, shard = Container(tables), Shard(0)
+    container, shard = ColdContainer(tables), Shard(0)
     container.ingest(shard.batch(few(container.clock), container.clock.now))
     event, clients = full_event(shard)
     assert 0.9 * MOST_BYTES < len(json.dumps(event)) <= MOST_BYTES
@@ -236,8 +226,8 @@ def test_a_full_batch_costs_less_than_a_sixtieth_of_a_write_for_each_client(tabl
     assert 60 * units(calls) <= clients
 
 
-def test_g4_a_flood_from_ever_new_addresses_cannot_multiply_the_bill(tables: Tables) -> None:
-    container, shard, rng = Container(tables), Shard(0), Random(1)
+def test_g4_a_flood_from_new_addresses_cannot_multiply_the_cost(tables: Tables) -> None:
+    container, shard, rng = ColdContainer(tables), Shard(0), Random(1)
     addresses = [str(IPv4Address(number)) for number in rng.sample(range(0x01000000, 0xE0000000), 8_000)]
     container.ingest(shard.batch(few(container.clock), NOW))
     with calls_of(tables.client) as calls:
@@ -246,16 +236,18 @@ def test_g4_a_flood_from_ever_new_addresses_cannot_multiply_the_bill(tables: Tab
 
 
 def test_g4_addresses_of_one_ipv6_network_cost_one_write_unit_and_their_detections(tables: Tables) -> None:
-    container, shard, rng = Container(tables), Shard(0), Random(1)
+    container, shard, rng = ColdContainer(tables), Shard(0), Random(1)
     addresses = [str(IPv6Address((0x20010DB8 << 96) + rng.getrandbits(64))) for _ in range(2_000)]
     container.ingest(shard.batch(few(container.clock), NOW))
     with calls_of(tables.client) as calls:
         report = container.ingest(shard.batch([line(NOW - rng.uniform(0, 8), address) for address in addresses], NOW))
-    assert {offender.network for found in report.detections for offender in found.offenders} == {"2001:db8::/64"}
+    assert {offender.network for detection in report.detections for offender in detection.offenders} == {
+        "2001:db8::/64"
+    }
     assert units([call for call in calls if call[1].get("TableName") == tables.tally]) == 1
 
 
-def test_the_write_units_reckoned_here_are_those_of_dynamodb(local_tables: Tables) -> None:
+def test_the_write_units_computed_here_are_those_of_dynamodb(local_tables: Tables) -> None:
     for size in (0, 700, 1_000, 5_000):
         logs = TallyTable(local_tables.client, local_tables.tally)
         with calls_of(local_tables.client) as calls:

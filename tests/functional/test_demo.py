@@ -1,4 +1,4 @@
-"""The demonstration, on a clock that jumps: the whole pipeline in a few seconds."""
+"""The demonstration on a simulated clock: the whole pipeline in a few seconds."""
 
 import json
 from pathlib import Path
@@ -23,47 +23,45 @@ block_for = "30s"
 def run(*arguments: str, code: int = 0) -> dict[str, Any]:
     result = CliRunner().invoke(main, ["demo", "--speed", "max", "--json", *arguments])
     assert result.exit_code == code, result.output
-    told: dict[str, Any] = json.loads(result.output)
-    return told
+    summary: dict[str, Any] = json.loads(result.output)
+    return summary
 
 
 @pytest.fixture(scope="module")
-def told() -> dict[str, Any]:
+def summary() -> dict[str, Any]:
     return run("--seed", "3")
 
 
-def test_every_attacker_is_blocked_and_nobody_else(told: dict[str, Any]) -> None:
-    assert told["attackers"]["blocked"] == told["attackers"]["total"] > 300
-    assert told["bystanders"]["blocked"] == 0
-    assert told["bystanders"]["total"] > 150
+def test_every_attacker_is_blocked_and_no_bystander(summary: dict[str, Any]) -> None:
+    assert summary["attackers"]["blocked"] == summary["attackers"]["total"] > 300
+    assert summary["bystanders"]["blocked"] == 0
+    assert summary["bystanders"]["total"] > 150
 
 
-def test_short_blocks_are_released(told: dict[str, Any]) -> None:
-    assert told["released"] > 300
-    assert told["ok"]
+def test_blocks_that_ended_are_lifted(summary: dict[str, Any]) -> None:
+    assert summary["released"] > 300
+    assert summary["ok"]
 
 
-def test_no_block_is_early(told: dict[str, Any]) -> None:
-    assert all(block["count"] > block["limit"] for block in told["blocks"])
+def test_no_block_is_early(summary: dict[str, Any]) -> None:
+    assert all(block["count"] > block["limit"] for block in summary["blocks"])
 
 
-def test_the_allowlisted_offender_is_never_published(told: dict[str, Any]) -> None:
+def test_the_allowlisted_offender_is_never_published(summary: dict[str, Any]) -> None:
     ((allowed, _),) = ALLOWED
-    assert allowed not in {block["client"] for block in told["blocks"]}
+    assert allowed not in {block["client"] for block in summary["blocks"]}
 
 
-def test_garbage_is_counted_by_reason_and_stops_nothing(told: dict[str, Any]) -> None:
-    assert told["malformed"].keys() == {"address", "encoding", "fields", "gzip", "timestamp"}
-    assert told["failures"] == []
+def test_malformed_records_are_counted_by_reason_and_stop_nothing(summary: dict[str, Any]) -> None:
+    assert summary["malformed"].keys() == {"address", "encoding", "fields", "gzip", "timestamp"}
+    assert summary["failures"] == []
 
 
-def test_a_seed_repeats_the_run_but_for_when_it_is_run(told: dict[str, Any]) -> None:
+def test_the_same_seed_repeats_the_run(summary: dict[str, Any]) -> None:
     again = run("--seed", "3")
-    for account in (told, again):
-        account["blocks"] = [
-            {k: v for k, v in b.items() if k not in ("blocked_at", "until")} for b in account["blocks"]
-        ]
-    assert again == told
+    for result in (summary, again):
+        result["blocks"] = [{k: v for k, v in b.items() if k not in ("blocked_at", "until")} for b in result["blocks"]]
+    assert again == summary
 
 
 def lines(path: Path, times: list[tuple[float, str]]) -> Path:
@@ -78,37 +76,37 @@ def rules(tmp_path: Path) -> str:
     return str(path)
 
 
-def test_any_lines_run_through_the_pipeline_by_their_own_clock(tmp_path: Path, rules: str) -> None:
+def test_lines_from_a_file_run_by_their_own_times(tmp_path: Path, rules: str) -> None:
     quiet = [(1_700_000_000 + n * 0.5, "192.0.2.1") for n in range(40)]
     loud = [(1_700_000_005 + n * 0.1, "2001:db8::7") for n in range(11)]
-    told = run("--traffic", str(lines(tmp_path / "log", sorted(quiet + loud))), "--rules", rules, "--shards", "3")
-    (block,) = told["blocks"]
+    summary = run("--traffic", str(lines(tmp_path / "log", sorted(quiet + loud))), "--rules", rules, "--shards", "3")
+    (block,) = summary["blocks"]
     assert (block["client"], block["rule"], block["limit"], block["window_s"]) == ("2001:db8::/64", "burst", 10, 2)
     assert block["count"] == 11
     assert block["until"] == 1_700_000_007 + 30
-    assert told["requests"] == 51
-    assert told["ip_sets"] == {"v4": [], "v6": ["2001:db8::/64"]}
-    assert "attackers" not in told
-    assert told["ok"]
+    assert summary["requests"] == 51
+    assert summary["ip_sets"] == {"v4": [], "v6": ["2001:db8::/64"]}
+    assert "attackers" not in summary
+    assert summary["ok"]
 
 
-def test_a_line_from_another_century_does_not_move_the_clock(tmp_path: Path, rules: str) -> None:
+def test_a_line_with_a_far_future_time_does_not_move_the_clock(tmp_path: Path, rules: str) -> None:
     times = [(1_700_000_000 + n * 0.05, "192.0.2.1") for n in range(60)]
     times[20] = (4_000_000_000.0, "192.0.2.2")
-    told = run("--traffic", str(lines(tmp_path / "log", times)), "--rules", rules)
-    assert told["malformed"] == {"future": 1}
-    assert told["late"] == 0
-    assert [block["client"] for block in told["blocks"]] == ["192.0.2.1/32"]
+    summary = run("--traffic", str(lines(tmp_path / "log", times)), "--rules", rules)
+    assert summary["malformed"] == {"future": 1}
+    assert summary["late"] == 0
+    assert [block["client"] for block in summary["blocks"]] == ["192.0.2.1/32"]
 
 
 def test_lines_days_apart_are_all_counted(tmp_path: Path, rules: str) -> None:
     days = [(1_700_000_000 + day * 86_400 + n * 0.1, "192.0.2.1") for day in range(3) for n in range(11)]
-    told = run("--traffic", str(lines(tmp_path / "log", days)), "--rules", rules)
-    assert told["requests"] == 33
-    assert len(told["blocks"]) == 3
+    summary = run("--traffic", str(lines(tmp_path / "log", days)), "--rules", rules)
+    assert summary["requests"] == 33
+    assert len(summary["blocks"]) == 3
 
 
-def test_the_shards_do_not_matter(tmp_path: Path, rules: str) -> None:
+def test_the_number_of_shards_does_not_change_the_blocks(tmp_path: Path, rules: str) -> None:
     times = sorted((1_700_000_000 + n * 0.13 % 9, f"192.0.2.{n % 7}") for n in range(700))
     path = str(lines(tmp_path / "log", times))
     clients = [
@@ -118,7 +116,7 @@ def test_the_shards_do_not_matter(tmp_path: Path, rules: str) -> None:
     assert clients[0] == clients[1] == clients[2]
 
 
-def test_rules_that_are_wrong_are_named(tmp_path: Path) -> None:
+def test_invalid_rules_are_explained(tmp_path: Path) -> None:
     path = tmp_path / "rules.toml"
     path.write_text(RULES.replace("window", "windw"))
     result = CliRunner().invoke(main, ["demo", "--rules", str(path)])

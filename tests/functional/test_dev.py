@@ -1,4 +1,4 @@
-"""``sluice dev`` as it is started: it prints an address and tokens, and blocks who attacks in the lines it is given."""
+"""``sluice dev`` as a process: it prints an address and tokens, and blocks attackers in the lines it reads."""
 
 import re
 import signal
@@ -28,17 +28,17 @@ PATIENCE_S = 15.0
 
 @contextmanager
 def dev(*words: str) -> Iterator[tuple[subprocess.Popen[bytes], ApiClient]]:
-    """The command, running, and a client of its API that holds the operator's token."""
+    """Yields the running command and a client of its API with the operator's token."""
     command = [sys.executable, "-m", "sluice", "dev", "--port", "0", *words]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
-            told = ""
-            while "In a shell" not in told:
+            greeting = ""
+            while "In a shell" not in greeting:
                 line = process.stdout.readline().decode()
-                assert line, told
-                told += line
-            url, token = re.search(r"SLUICE_URL=(\S+) SLUICE_TOKEN=(\S+)", told).groups()  # type: ignore[union-attr]
+                assert line, greeting
+                greeting += line
+            url, token = re.search(r"SLUICE_URL=(\S+) SLUICE_TOKEN=(\S+)", greeting).groups()  # type: ignore[union-attr]
             yield process, ApiClient(url, Bearer(token))
         finally:
             process.send_signal(signal.SIGINT)
@@ -78,14 +78,14 @@ def test_lines_on_standard_input_are_enforced(rules: str):
         assert blocked(client) == {"203.0.113.9/32"}
 
 
-def test_a_log_that_is_being_written_is_followed(rules: str, tmp_path: Path):
+def test_a_growing_log_is_followed(rules: str, tmp_path: Path):
     log = tmp_path / "access.log"
     with dev("--rules", rules, "--follow", str(log)) as (_, client):
         log.write_bytes(attack())
         assert blocked(client) == {"203.0.113.9/32"}
 
 
-def test_the_made_up_site_shows_attackers_at_once():
+def test_made_up_traffic_shows_blocks_at_once():
     with dev("--traffic", "demo", "--past", "2m") as (_, client):
         status = client.get("/v1/status", Status).value
         assert status.blocks.active > 20

@@ -1,4 +1,4 @@
-"""A soak of seconds: what has to hold for hours has to hold for them."""
+"""A soak test of seconds: what must hold for hours must hold for seconds."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from bench.soak import main
 
 TIMED = ("lag", "memory")
-"""What a busy machine may make worse in so short a time."""
+"""Figures that a busy machine may worsen in so short a time."""
 
 
 def test_a_short_soak_counts_once_blocks_and_releases(tmp_path: Path) -> None:

@@ -36,8 +36,8 @@ block_for = "10m"
 
 
 @dataclass
-class Clock:
-    """The wall's, ahead by what has been waited for: nothing really sleeps."""
+class SkippingClock:
+    """The wall clock, ahead by the seconds slept: ``sleep`` returns at once."""
 
     ahead_s: float = 0.0
 
@@ -63,8 +63,8 @@ def kinesis_client() -> "Iterator[KinesisClient]":
 
 
 @dataclass
-class Site:
-    """Everything of one test."""
+class Deployment:
+    """One test's deployment: tables, stream, IP sets and handlers."""
 
     config: Config
     world: World
@@ -72,7 +72,7 @@ class Site:
     stream: str
     tables: Tables
     waf: WafStandIn
-    clock: Clock
+    clock: SkippingClock
     telemetry: ReportTotals
     mappings: Mappings = field(init=False)
     put_records: int = 0
@@ -107,8 +107,8 @@ class Site:
 @pytest.fixture
 def site(
     kinesis_client: "KinesisClient", dynamodb_local: str, local_tables: Tables, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Site]:
-    clock = Clock()
+) -> Iterator[Deployment]:
+    clock = SkippingClock()
     waf = WafStandIn(clock, clock.sleep)
     stream = f"logs-{next(_numbers)}"
     kinesis_client.create_stream(StreamName=stream, ShardCount=2)
@@ -135,7 +135,7 @@ def site(
         world = aws(config)
         telemetry = ReportTotals()
         streams = streams_client(dynamodb_local)
-        site = Site(
+        site = Deployment(
             config=config,
             world=replace(world, clock=clock, sleep=clock.sleep, telemetry=telemetry),
             kinesis=kinesis_client,

@@ -6,13 +6,13 @@ from dataclasses import replace
 import pytest
 
 from chalicelib.ports import LogItem
-from tests.peers.conftest import Site
+from tests.peers.conftest import Deployment
 from tests.support.event_source_mapping import Killed
 
 ATTACKER, VISITOR, OTHER = "203.0.113.9", "198.51.100.7", "2001:db8::7"
 
 
-def test_an_attack_is_blocked_and_released(site: Site) -> None:
+def test_an_attack_is_blocked_and_released(site: Deployment) -> None:
     site.put(*[ATTACKER] * 21, *[VISITOR] * 20, *[OTHER] * 21)
     site.mappings.settle(62)
     assert site.counted() == 62
@@ -24,7 +24,7 @@ def test_an_attack_is_blocked_and_released(site: Site) -> None:
     assert site.telemetry.failures == []
 
 
-def test_resharding_in_mid_attack_loses_nothing(site: Site) -> None:
+def test_resharding_in_mid_attack_loses_nothing(site: Deployment) -> None:
     site.put(*[ATTACKER] * 8, VISITOR)
     site.mappings.ingest(most=2)
     one, other = site.kinesis.list_shards(StreamName=site.stream)["Shards"]
@@ -44,14 +44,14 @@ def test_resharding_in_mid_attack_loses_nothing(site: Site) -> None:
     assert site.published() == {f"{ATTACKER}/32"}
 
 
-def settled(site: Site) -> None:
+def settled(site: Deployment) -> None:
     site.kinesis.get_waiter("stream_exists").wait(StreamName=site.stream, WaiterConfig={"Delay": 1, "MaxAttempts": 20})
 
 
 class DiesAppending:
     """The tally logs of a container that is gone before or after its append took effect."""
 
-    def __init__(self, site: Site, *, after: bool) -> None:
+    def __init__(self, site: Deployment, *, after: bool) -> None:
         self._logs = site.world.tally_logs
         self._after = after
         self.read, self.latest, self.register = self._logs.read, self._logs.latest, self._logs.register
@@ -63,7 +63,7 @@ class DiesAppending:
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before its append", "after its append"])
-def test_a_killed_consumer_counts_once(site: Site, *, after: bool) -> None:
+def test_a_killed_consumer_counts_once(site: Deployment, *, after: bool) -> None:
     site.put(*[ATTACKER] * 21)
     sound = site.world
     site.world = replace(sound, tally_logs=DiesAppending(site, after=after))

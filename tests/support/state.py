@@ -54,17 +54,6 @@ class Store(MemoryStateStore):
         return stored.record
 
 
-class Clock:
-    def __init__(self, now: float = NOW) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
 def terms(name: str = "burst", *, action: Action = Action.BLOCK, extend: bool = False, memory_s: int = 86400) -> Terms:
     return Terms(
         name=name,

@@ -13,7 +13,7 @@ from tests.support.site import Site, open_site
 
 
 class Terminal:
-    """Runs ``sluice`` as an operator would."""
+    """Runs ``sluice`` as an operator does."""
 
     def __init__(self, site: Site) -> None:
         self.site = site
@@ -28,7 +28,7 @@ class Terminal:
         return json.loads(self.run(*words, "--json", **kwargs).stdout)
 
     def undo(self, result: Result) -> Result:
-        """Runs the command that a change printed."""
+        """Runs the undo command that a change printed."""
         lines = [line for line in result.stdout.splitlines() if line.startswith("Undo with:")]
         assert len(lines) == 1, result.stdout
         program, *words = shlex.split(lines[0].removeprefix("Undo with:"))

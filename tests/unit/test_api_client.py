@@ -1,4 +1,4 @@
-"""Credentials go where they should, and nowhere else."""
+"""Credentials are sent to the admin API only, and answers are decoded leniently."""
 
 import re
 from collections.abc import Iterator
@@ -7,19 +7,20 @@ from threading import Thread
 
 import pytest
 
+from chalicelib.admin.changes import ChangeAnswer
 from chalicelib.admin.status import Status
-from sluice.api_client import ApiClient, Bearer, Signature, Unreachable
+from sluice.api_client import Answer, ApiClient, Bearer, Signature, Unreachable
 
 URL = "https://abcd1234.execute-api.eu-west-1.amazonaws.com/api/v1/blocks?network=192.0.2.0%2F24"
 
 
-class Elsewhere(BaseHTTPRequestHandler):
-    """Sends every caller on to itself."""
+class Redirecting(BaseHTTPRequestHandler):
+    """Redirects every request to another path of the same server."""
 
-    asked = 0
+    requests = 0
 
     def do_GET(self) -> None:
-        type(self).asked += 1
+        type(self).requests += 1
         self.send_response(302)
         self.send_header("Location", "/other")
         self.send_header("Content-Length", "0")
@@ -30,8 +31,8 @@ class Elsewhere(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def elsewhere() -> Iterator[str]:
-    with HTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+def redirecting() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), Redirecting) as server:
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
@@ -39,10 +40,10 @@ def elsewhere() -> Iterator[str]:
         thread.join()
 
 
-def test_no_redirect_is_followed_with_a_token(elsewhere: str):
+def test_no_redirect_is_followed_with_a_token(redirecting: str):
     with pytest.raises(Unreachable):
-        ApiClient(elsewhere, Bearer("sluice_x")).get("/v1/status", Status)
-    assert Elsewhere.asked == 1
+        ApiClient(redirecting, Bearer("sluice_x")).get("/v1/status", Status)
+    assert Redirecting.requests == 1
 
 
 def test_a_call_is_signed_for_the_region_in_its_address(monkeypatch: pytest.MonkeyPatch):
@@ -56,3 +57,13 @@ def test_a_call_is_signed_for_the_region_in_its_address(monkeypatch: pytest.Monk
         sent["Authorization"],
     )
     assert "secret" not in str(sent)
+
+
+def test_an_answer_of_a_newer_api_is_decoded_without_its_new_fields():
+    document = {"changed": True, "detail": "done", "undo": None, "colour": "blue"}
+    assert Answer(document, ChangeAnswer).value == ChangeAnswer(changed=True, detail="done")
+
+
+def test_an_answer_of_another_form_is_explained():
+    with pytest.raises(Unreachable, match=r"missing required field `detail`.*--json prints the answer"):
+        _ = Answer({"changed": True}, ChangeAnswer).value

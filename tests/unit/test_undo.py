@@ -1,4 +1,4 @@
-"""A call of the API and the command that makes it are the same."""
+"""Each call of the API becomes the command that makes it."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ from sluice.undo import commands
                 "sluice block 192.0.2.1/32 192.0.2.3/32 --for 1h --comment '$(rm -rf /)' --force",
                 "sluice block 192.0.2.2/32 --for 2h --force",
             ],
-            id="blocks of two lengths, and a comment for the shell",
+            id="blocks of two lengths, and a comment that needs quoting",
         ),
         pytest.param(
             {
@@ -52,7 +52,7 @@ from sluice.undo import commands
                 "body": {"version": 6},
             },
             ["sluice rules rollback 6 --if-version 8"],
-            id="rollback of this change and no later one",
+            id="rollback of this change, but of no later one",
         ),
         pytest.param(
             {"method": "POST", "path": "/v1/pause", "body": {"release": True}}, ["sluice pause --release"], id="pause"

@@ -1,4 +1,4 @@
-"""Every command does what it says, prints what undoes it, and says why it was refused."""
+"""Every command does what its help says, prints the command that undoes it, and explains a refusal."""
 
 import json
 from pathlib import Path
@@ -12,16 +12,16 @@ from tests.support.terminal import Terminal
 
 
 def test_a_block_made_by_hand_reaches_the_ip_set_and_its_undo_lifts_it(terminal: Terminal):
-    made = terminal.run("block", "203.0.113.9", "--for", "1h", "--comment", "scraper, 'ticket' 4711")
+    blocked = terminal.run("block", "203.0.113.9", "--for", "1h", "--comment", "scraper, 'ticket' 4711")
     terminal.site.eventually(lambda: "203.0.113.9/32" in terminal.site.published())
-    lifted = terminal.undo(made)
+    lifted = terminal.undo(blocked)
     terminal.site.eventually(lambda: "203.0.113.9/32" not in terminal.site.published())
     terminal.undo(lifted)
-    (again,) = terminal.json("blocks")["blocks"]
-    assert again["comment"] == "scraper, 'ticket' 4711"
+    (block,) = terminal.json("blocks")["blocks"]
+    assert block["comment"] == "scraper, 'ticket' 4711"
 
 
-def test_an_allowlist_entry_lifts_what_it_overlaps_and_its_undo_takes_it_off(terminal: Terminal):
+def test_an_allowlist_entry_lifts_overlapping_blocks_and_its_undo_removes_it(terminal: Terminal):
     terminal.site.put_blocks("203.0.113.9/32")
     allowed = terminal.run("allow", "203.0.113.0/24", "--comment", "partner", "--for", "2h")
     assert "lifted 1 block" in allowed.stdout
@@ -29,12 +29,12 @@ def test_an_allowlist_entry_lifts_what_it_overlaps_and_its_undo_takes_it_off(ter
     removed = terminal.undo(allowed)
     before = terminal.json("allowlist")["entries"]
     terminal.undo(removed)
-    (back,) = [entry for entry in terminal.json("allowlist")["entries"] if entry not in before]
-    assert (back["network"], back["comment"]) == ("203.0.113.0/24", "partner")
-    assert back["expires_at"] is not None
+    (entry,) = [entry for entry in terminal.json("allowlist")["entries"] if entry not in before]
+    assert (entry["network"], entry["comment"]) == ("203.0.113.0/24", "partner")
+    assert entry["expires_at"] is not None
 
 
-def test_more_networks_than_one_call_takes_are_blocked_and_lifted_in_several(terminal: Terminal):
+def test_more_networks_than_fit_one_call_are_blocked_and_lifted_in_several(terminal: Terminal):
     networks = [f"192.0.2.{last}" for last in range(100)]
     terminal.run("block", "-", "--for", "1h", "--yes", stdin="\n".join([*networks, "# a comment", ""]))
     assert len(terminal.blocked()) == 100
@@ -42,14 +42,14 @@ def test_more_networks_than_one_call_takes_are_blocked_and_lifted_in_several(ter
     assert terminal.blocked() == []
 
 
-def test_many_are_not_lifted_unasked(terminal: Terminal):
+def test_several_blocks_are_not_lifted_without_confirmation(terminal: Terminal):
     terminal.site.put_blocks("192.0.2.1/32", "192.0.2.2/32")
     refused = terminal.run("unblock", "--rule", "burst", exit_code=2)
     assert "give --yes" in refused.stderr
     assert terminal.blocked() == ["192.0.2.1/32", "192.0.2.2/32"]
 
 
-def test_a_filter_that_matches_nobody_lifts_nobody(terminal: Terminal):
+def test_a_filter_without_a_match_lifts_nothing(terminal: Terminal):
     terminal.site.put_blocks("192.0.2.1/32")
     assert "No block matches." in terminal.run("unblock", "--rule", "login", "--yes").stdout
     assert terminal.blocked() == ["192.0.2.1/32"]
@@ -58,13 +58,13 @@ def test_a_filter_that_matches_nobody_lifts_nobody(terminal: Terminal):
 def test_a_refusal_names_field_value_and_accepted_form(terminal: Terminal):
     refused = terminal.run("block", "10.0.0.1/8", "--for", "1h", exit_code=1)
     assert refused.stdout == ""
-    for told in ("network", "10.0.0.1/8", "10.0.0.0/8"):
-        assert told in refused.stderr
+    for text in ("network", "10.0.0.1/8", "10.0.0.0/8"):
+        assert text in refused.stderr
     document = json.loads(terminal.run("block", "10.0.0.1/8", "--for", "1h", "--json", exit_code=1).stderr)
     assert document["errors"][0]["field"] == "network"
 
 
-def test_what_overlaps_the_allowlist_is_blocked_only_with_force(terminal: Terminal):
+def test_a_network_that_overlaps_the_allowlist_is_blocked_only_with_force(terminal: Terminal):
     refused = terminal.run("block", "198.51.100.7", "--for", "1h", exit_code=1)
     assert "--force" in refused.stderr
     forced = terminal.run("block", "198.51.100.7", "--for", "1h", "--force")
@@ -87,46 +87,46 @@ def test_rules_are_planned_applied_and_rolled_back(terminal: Terminal, tmp_path:
     assert "in force" in history
 
 
-def test_a_rule_set_is_not_applied_over_somebody_elses(terminal: Terminal, tmp_path: Path):
+def test_a_rule_set_is_not_applied_over_a_concurrent_change(terminal: Terminal, tmp_path: Path):
     file = tmp_path / "rules.toml"
     file.write_text(RULES.replace("limit = 20", "limit = 30"))
     refused = terminal.run("rules", "apply", str(file), "--if-version", "7", "--yes", exit_code=1)
     assert "Version 1 is active, not 7" in refused.stderr
 
 
-def test_bad_rules_are_refused_with_rule_and_key(terminal: Terminal, tmp_path: Path):
+def test_invalid_rules_are_refused_with_rule_and_key(terminal: Terminal, tmp_path: Path):
     file = tmp_path / "rules.toml"
     file.write_text(RULES.replace("window = ", "windw = ", 1))
     refused = terminal.run("rules", "plan", str(file), exit_code=1)
     assert "windw" in refused.stderr
 
 
-def test_a_pause_is_said_first_and_undone_by_what_it_prints(terminal: Terminal):
+def test_a_pause_is_shown_first_and_undone_by_the_printed_command(terminal: Terminal):
     paused = terminal.run("pause", "--release", "--yes")
     assert terminal.run("status").stdout.startswith("PAUSED by alice")
     terminal.undo(paused)
     assert "PAUSED" not in terminal.run("status").stdout
 
 
-def test_the_breaker_is_reset_and_says_for_how_long(terminal: Terminal):
+def test_the_breaker_is_reset_for_the_given_time(terminal: Terminal):
     assert "stays so for 30m" in terminal.run("breaker", "reset", "--quiet-for", "30m", "--yes").stdout
 
 
-def test_a_client_is_explained_and_stands_among_the_busiest(terminal: Terminal):
+def test_a_client_is_explained_and_listed_among_the_busiest(terminal: Terminal):
     terminal.site.attack("203.0.113.9")
     terminal.site.eventually(lambda: terminal.json("blocks")["total"] == 1)
-    told = terminal.run("client", "203.0.113.9").stdout
-    assert "203.0.113.9/32 is blocked for another" in told
-    assert "limit 20" in told
+    report = terminal.run("client", "203.0.113.9").stdout
+    assert "203.0.113.9/32 is blocked for another" in report
+    assert "limit 20" in report
     assert "203.0.113.9/32" in terminal.run("top", "--rule", "burst").stdout
     assert "203.0.113.9/32" in terminal.run("blocks", "--text", "203.0.113.9").stdout
 
 
-def test_the_audit_tells_the_command_that_undoes_each_change(terminal: Terminal):
+def test_the_audit_names_the_command_that_undoes_each_change(terminal: Terminal):
     terminal.run("block", "203.0.113.9", "--for", "1h")
-    told = terminal.run("audit").stdout
-    assert "alice" in told
-    assert "sluice unblock 203.0.113.9/32" in told
+    changes = terminal.run("audit").stdout
+    assert "alice" in changes
+    assert "sluice unblock 203.0.113.9/32" in changes
 
 
 def test_a_comment_cannot_move_the_terminals_cursor_or_style_it(terminal: Terminal):
@@ -136,38 +136,40 @@ def test_a_comment_cannot_move_the_terminals_cursor_or_style_it(terminal: Termin
     assert "[bold red]hello[/]" in shown
 
 
-def test_a_viewer_may_look_and_not_change(terminal: Terminal):
+def test_a_viewer_may_read_but_not_change(terminal: Terminal):
     terminal.environment["SLUICE_TOKEN"] = terminal.site.viewer
     terminal.run("status")
     assert "needs the role 'operator'" in terminal.run("pause", exit_code=1).stderr
 
 
 @pytest.mark.parametrize(
-    ("changes", "exit_code", "told"),
+    ("changes", "exit_code", "message"),
     [
         pytest.param({"SLUICE_TOKEN": None}, 2, "SLUICE_TOKEN is not set", id="no token"),
         pytest.param({"SLUICE_TOKEN": "sluice_wrong"}, 1, "unknown, revoked or has expired", id="a wrong token"),
-        pytest.param({"SLUICE_TOKEN": "two\nlines"}, 2, "characters that no token has", id="no token at all"),
+        pytest.param({"SLUICE_TOKEN": "two\nlines"}, 2, "characters that no token has", id="a malformed token"),
         pytest.param({"SLUICE_URL": None}, 2, "Set SLUICE_URL", id="no address"),
-        pytest.param({"SLUICE_URL": "http://192.0.2.1/"}, 2, "expected https://", id="a token in the open"),
-        pytest.param({"SLUICE_URL": "http://127.0.0.1:9/"}, 1, "does not answer", id="nobody there"),
+        pytest.param({"SLUICE_URL": "http://192.0.2.1/"}, 2, "expected https://", id="an unencrypted token"),
+        pytest.param({"SLUICE_URL": "http://127.0.0.1:9/"}, 1, "does not answer", id="no server"),
     ],
 )
-def test_what_is_missing_is_said(terminal: Terminal, changes: dict[str, str | None], exit_code: int, told: str):
+def test_a_bad_environment_is_explained(
+    terminal: Terminal, changes: dict[str, str | None], exit_code: int, message: str
+):
     terminal.environment.update(changes)
     refused = terminal.run("status", exit_code=exit_code)
-    assert told in refused.stderr
+    assert message in refused.stderr
     assert "Traceback" not in refused.output
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_shows_what_a_command_does_with_an_example(name: str):
-    told = CliRunner().invoke(main, [name, "--help"]).stdout
-    assert told.startswith(f"Usage: main {name}")
-    group = "Commands:" in told
-    assert group or f"sluice {name}" in told
+    text = CliRunner().invoke(main, [name, "--help"]).stdout
+    assert text.startswith(f"Usage: main {name}")
+    group = "Commands:" in text
+    assert group or f"sluice {name}" in text
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_shells_tab_key_is_served(shell: str):
+def test_the_completion_script_is_printed(shell: str):
     assert "_SLUICE_COMPLETE" in CliRunner().invoke(main, ["completion", shell]).stdout

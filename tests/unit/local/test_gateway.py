@@ -1,4 +1,4 @@
-"""The local server does what API Gateway does, over real sockets."""
+"""The local gateway answers as API Gateway does, over real sockets."""
 
 import http.client
 import json
@@ -103,7 +103,7 @@ def test_a_connection_is_kept(connection):
     assert connection.sock is kept
 
 
-def test_head_and_body_of_an_answer_leave_in_one_piece(port):
+def test_head_and_body_of_an_answer_leave_in_one_packet(port):
     with socket.create_connection(("127.0.0.1", port), timeout=10) as raw:
         raw.sendall(b"GET /echo/a/x HTTP/1.1\r\nHost: x\r\n\r\n")
         first = raw.recv(65536)
@@ -111,22 +111,22 @@ def test_head_and_body_of_an_answer_leave_in_one_piece(port):
 
 
 @pytest.mark.parametrize("target", ["/nowhere", "/echo/a", "/echo//x/y", "/body/more", "//", "/%2e%2e/body"])
-def test_a_path_that_is_not_there_is_answered_as_api_gateway_does(connection, target):
+def test_an_unknown_path_is_answered_as_by_api_gateway(connection, target):
     status, _, body = ask(connection, "GET", target)
     assert (status, json.loads(body)) == (403, {"message": "Missing Authentication Token"})
 
 
 @pytest.mark.parametrize("method", ["DELETE", "TRACE", "PROPFIND", "QUERY"])
-def test_a_method_that_is_not_there_is_too(connection, method):
+def test_an_unknown_method_is_answered_as_by_api_gateway(connection, method):
     assert ask(connection, method, "/body")[0] == 403
 
 
-def test_the_answer_to_head_has_no_body_and_does_not_spoil_the_connection(connection):
+def test_the_answer_to_head_has_no_body_and_keeps_the_connection_usable(connection):
     assert ask(connection, "HEAD", "/body")[::2] == (403, b"")
     assert ask(connection, "GET", "/echo/a/x")[0] == 200
 
 
-def test_a_slash_at_the_end_means_nothing(connection):
+def test_a_slash_at_the_end_is_ignored(connection):
     assert ask(connection, "GET", "/echo/a/x/")[0] == 200
 
 
@@ -147,7 +147,7 @@ def test_a_preflight_is_answered_where_cors_is_configured(connection):
     assert ask(connection, "OPTIONS", "/body")[0] == 403
 
 
-def test_bodies_that_cannot_be_taken_are_refused(connection, port):
+def test_unacceptable_bodies_are_refused(connection, port):
     assert ask(connection, "POST", "/body", "", Content_Length="99999999999")[0] == 413
     connection.close()
     assert ask(connection, "POST", "/body", iter([b"x"]), Transfer_Encoding="chunked")[0] == 411

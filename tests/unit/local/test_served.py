@@ -1,4 +1,4 @@
-"""The open clock keeps the wall's time, catches up with it, and works for other threads while it waits."""
+"""The served clock follows the wall clock, catches up with it, and makes other threads' calls while it waits."""
 
 import threading
 import time
@@ -9,7 +9,7 @@ import pytest
 from sluice.local.served import ServedClock
 
 
-def test_a_clock_started_in_the_past_jumps_until_it_is_the_present():
+def test_a_clock_started_in_the_past_jumps_until_it_has_caught_up():
     start = time.time() - 3600
     clock = ServedClock(start)
     clock.wait_until(start + 1800)
@@ -18,28 +18,28 @@ def test_a_clock_started_in_the_past_jumps_until_it_is_the_present():
     assert clock.now() == pytest.approx(time.time(), abs=0.5)
 
 
-def test_a_call_is_made_by_the_thread_that_waits():
+def test_a_call_is_made_by_the_waiting_thread():
     clock = ServedClock()
     with ThreadPoolExecutor(1) as others:
-        asked = others.submit(clock.hand_over, threading.get_ident)
-        while not asked.done():
+        call = others.submit(clock.hand_over, threading.get_ident)
+        while not call.done():
             clock.wait_until(clock.now() + 0.01)
-    assert asked.result() == threading.get_ident()
+    assert call.result() == threading.get_ident()
 
 
-def test_what_a_call_raises_is_raised_where_it_was_asked_for():
+def test_an_error_is_raised_in_the_calling_thread():
     clock = ServedClock()
     with ThreadPoolExecutor(1) as others:
-        asked = others.submit(clock.hand_over, lambda: 1 // 0)
-        while not asked.done():
+        call = others.submit(clock.hand_over, lambda: 1 // 0)
+        while not call.done():
             clock.wait_until(clock.now() + 0.01)
-    assert isinstance(asked.exception(), ZeroDivisionError)
+    assert isinstance(call.exception(), ZeroDivisionError)
 
 
-def test_a_loop_that_is_late_still_answers():
+def test_a_late_loop_still_makes_calls():
     clock = ServedClock()
     with ThreadPoolExecutor(1) as others:
-        asked = others.submit(clock.hand_over, lambda: "answered")
-        while not asked.done():
+        call = others.submit(clock.hand_over, lambda: "answered")
+        while not call.done():
             clock.wait_until(clock.now() - 1)
-    assert asked.result() == "answered"
+    assert call.result() == "answered"

@@ -1,4 +1,4 @@
-"""Lines are read once each, across whatever happens to the file."""
+"""Each line is read once, across rotation and truncation of the file."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ def append(path: Path, data: bytes) -> None:
         file.write(data)
 
 
-def test_only_what_is_appended_is_read(follow: Follow, log: Path):
+def test_only_appended_lines_are_read(follow: Follow, log: Path):
     followed = follow(log)
     assert list(followed.lines()) == []
     append(log, b"one\ntwo\n")
@@ -38,7 +38,7 @@ def test_only_what_is_appended_is_read(follow: Follow, log: Path):
     assert list(followed.lines()) == []
 
 
-def test_a_line_is_given_when_it_is_whole(follow: Follow, log: Path):
+def test_a_line_is_returned_once_it_is_complete(follow: Follow, log: Path):
     followed = follow(log)
     append(log, b"on")
     assert list(followed.lines()) == []
@@ -46,7 +46,7 @@ def test_a_line_is_given_when_it_is_whole(follow: Follow, log: Path):
     assert list(followed.lines()) == [b"one\n"]
 
 
-def test_a_rotated_file_is_read_to_its_end_and_the_new_one_from_its_start(follow: Follow, log: Path):
+def test_a_rotated_file_is_read_to_its_end_and_its_successor_from_the_start(follow: Follow, log: Path):
     followed = follow(log)
     append(log, b"one\nlast")
     log.rename(log.with_suffix(".1"))
@@ -61,7 +61,7 @@ def test_a_truncated_file_is_read_from_its_start(follow: Follow, log: Path):
     assert list(followed.lines()) == [b"n\n"]
 
 
-def test_a_file_that_is_not_there_yet_is_read_once_it_is(follow: Follow, tmp_path: Path):
+def test_a_file_that_does_not_exist_yet_is_read_once_it_does(follow: Follow, tmp_path: Path):
     path = tmp_path / "later.log"
     followed = follow(path)
     assert list(followed.lines()) == []
@@ -69,14 +69,14 @@ def test_a_file_that_is_not_there_yet_is_read_once_it_is(follow: Follow, tmp_pat
     assert list(followed.lines()) == [b"one\n"]
 
 
-def test_a_pipe_gives_every_line_and_tells_its_end():
+def test_a_pipe_returns_every_line_and_reports_its_end():
     ours, theirs = os.pipe()
     piped = PipedLines(ours)
     os.write(theirs, b"one\ntw")
     os.write(theirs, b"o\nlast")
     os.close(theirs)
-    found: list[bytes] = []
+    lines: list[bytes] = []
     while not piped.ended:
-        found += piped.lines()
+        lines += piped.lines()
     os.close(ours)
-    assert found == [b"one\n", b"two\n", b"last"]
+    assert lines == [b"one\n", b"two\n", b"last"]

@@ -8,7 +8,8 @@ from chalicelib.pipeline.enforce import TRIES, Enforce, EnforceReport
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep
 from chalicelib.ports import Contended, StreamChange
-from tests.support.state import CLIENT, NOW, Clock, Store, detection, terms, told
+from tests.support.clock import Clock
+from tests.support.state import CLIENT, NOW, Store, detection, terms, told
 
 DAY = 86400
 

@@ -14,7 +14,8 @@ from chalicelib.pipeline.publish import MOST_ROUNDS, PACE_S, Publish, PublishRep
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import StreamChange, Unavailable
 from sluice.local.waf import WafStandIn
-from tests.support.state import CLIENT, NOW, Clock, Store
+from tests.support.clock import Clock
+from tests.support.state import CLIENT, NOW, Store
 
 BEAT = [StreamChange(Heartbeat.kind, Heartbeat.id, Heartbeat(at=NOW).to_json(), True)]
 

@@ -6,7 +6,8 @@ from chalicelib.pipeline.enforce import Enforce
 from chalicelib.pipeline.lifting import DAY_S
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep, SweepReport
-from tests.support.state import CLIENT, NOW, Clock, Store, detection, told
+from tests.support.clock import Clock
+from tests.support.state import CLIENT, NOW, Store, detection, told
 
 
 def swept(store: Store, at: float = NOW) -> SweepReport:
