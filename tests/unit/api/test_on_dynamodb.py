@@ -4,6 +4,8 @@ import pytest
 
 from chalicelib.edges.state_table import StateTable
 
+pytestmark = pytest.mark.slow
+
 RULES = '[[rule]]\nname = "burst"\nlimit = {}\nwindow = "5s"\n'
 
 
