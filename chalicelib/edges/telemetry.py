@@ -1,4 +1,4 @@
-"""Reports as logs and metrics: Powertools, once per invocation, in CloudWatch's embedded metric format."""
+"""Reports as logs and metrics, once per invocation, in CloudWatch's embedded metric format."""
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
@@ -13,10 +13,10 @@ Count, Milliseconds, Percent = MetricUnit.Count, MetricUnit.Milliseconds, Metric
 
 
 class PowertoolsTelemetry:
-    """``Telemetry`` as CloudWatch takes it."""
+    """``Telemetry`` that writes for CloudWatch, with Powertools."""
 
     def __init__(self, service: str) -> None:
-        """``service`` names the deployment: a dimension of every metric."""
+        """``service`` is the deployment's name and a dimension of every metric."""
         self.log = Logger(service=service)
         self._metrics = Metrics(namespace=NAMESPACE, service=service)
 

@@ -1,7 +1,7 @@
-"""Sweep: once a minute, expired blocks are lifted and the state is measured.
+"""Sweep: lifts expired blocks and measures the state, once a minute.
 
-Blocks end here and not through DynamoDB's TTL, which may lag for days. The heartbeat that it stores reaches the
-publish function through the table's stream, which then repairs what differs from the wanted list.
+Blocks end here and not through DynamoDB's TTL, which may be days late. The sweep stores a heartbeat, which reaches the
+publish function through the table's stream and makes it repair any difference from the wanted list.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from chalicelib.pipeline.stored import State
 class SweepReport:
     lifted: list[Block] = field(default_factory=list)
     conflicts: int = 0
-    """Blocks that changed while they were being lifted; the next sweep looks again."""
+    """Blocks that changed while they were being lifted. The next sweep tries again."""
     blocks: int = 0
     """Blocks in force."""
     breaker_open: bool = False

@@ -9,7 +9,7 @@ from chalicelib.config import read_config
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
 from chalicelib.core.state import ACTIVE, Block, StoredRules
 from chalicelib.core.windows import View
-from chalicelib.edges.batch_get import KEYS_A_READ
+from chalicelib.edges.batch_get import KEYS_PER_READ
 from chalicelib.edges.events import state_changes
 from chalicelib.edges.state_table import attributes_of
 from chalicelib.edges.tally_table import _attributes as attributes_of_tally
@@ -68,7 +68,7 @@ class CountedLogs(MemoryTallyLogs):
         names = sum(len(shard) + sum(len(log) + 1 for log in logs) for shard, logs in registry.items())
         sizes = [len(items[key].body or b"") + ITEM_FRAME if key in items else 1 for key in set(keys)]
         self.read_units += sum(-(-size // READ_UNIT) for size in (names + 1, *sizes))
-        self.calls["read"] += -(-(len(keys) + 1) // KEYS_A_READ)
+        self.calls["read"] += -(-(len(keys) + 1) // KEYS_PER_READ)
         return found
 
     def latest(self, log: str, written_since_ms: int) -> Sequence[tuple[int, LogItem]]:

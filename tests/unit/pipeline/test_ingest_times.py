@@ -4,10 +4,12 @@ import pytest
 
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.requests import Reason
+from chalicelib.core.rules import parse_rules
 from chalicelib.core.rules_toml import parse_rules
+from chalicelib.core.tally import RETENTION_MS
 from chalicelib.core.windows import View
 from chalicelib.pipeline.ingest import Batch, Ingest, Report
-from chalicelib.pipeline.log_follower import RETENTION_MS, SKEW_MS, LogFollower
+from chalicelib.pipeline.log_follower import SKEW_MS, LogFollower
 from sluice.local.stores import MemoryTallyLogs
 from tests.support.records import cloudfront, waf_text
 
