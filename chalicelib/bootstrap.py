@@ -8,7 +8,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Protocol
 
 from chalicelib.admin.live_counts import LiveCounts
 from chalicelib.config import Config, read_config
@@ -19,27 +18,15 @@ from chalicelib.core.tokens import Token
 from chalicelib.core.windows import View
 from chalicelib.edges.telemetry import PowertoolsTelemetry
 from chalicelib.pipeline.active_rules import ActiveRules
-from chalicelib.pipeline.enforce import Enforce, EnforceReport
-from chalicelib.pipeline.ingest import Ingest, Report
+from chalicelib.pipeline.enforce import Enforce
+from chalicelib.pipeline.ingest import Ingest
 from chalicelib.pipeline.log_follower import LogFollower
-from chalicelib.pipeline.publish import Publish, PublishReport
+from chalicelib.pipeline.publish import Publish
 from chalicelib.pipeline.stored import State
-from chalicelib.pipeline.sweep import Sweep, SweepReport
-from chalicelib.ports import IpSets, StateStore, TallyLogs
+from chalicelib.pipeline.sweep import Sweep
+from chalicelib.ports import IpSets, StateStore, TallyLogs, Telemetry
 
 DETECTIONS_KEPT_S = 7 * 86400
-
-
-class Telemetry(Protocol):
-    """The receiver of reports: each invocation reports once."""
-
-    def ingested(self, report: Report, rules_problem: str | None) -> None: ...
-
-    def enforced(self, report: EnforceReport) -> None: ...
-
-    def published(self, report: PublishReport) -> None: ...
-
-    def swept(self, report: SweepReport) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from chalicelib.core.addresses import Network
 from chalicelib.core.ipsets import IpSet
+from chalicelib.pipeline.reports import EnforceReport, IngestReport, PublishReport, SweepReport
 
 
 class Conflict(Exception):
@@ -143,3 +144,15 @@ class IpSets(Protocol):
 
     def update(self, ip_set: IpSet, addresses: frozenset[Network], token: str) -> None:
         """Replaces all addresses. Raises Conflict unless ``token`` belongs to the latest contents."""
+
+
+class Telemetry(Protocol):
+    """The receiver of reports: each invocation reports once."""
+
+    def ingested(self, report: IngestReport, rules_problem: str | None) -> None: ...
+
+    def enforced(self, report: EnforceReport) -> None: ...
+
+    def published(self, report: PublishReport) -> None: ...
+
+    def swept(self, report: SweepReport) -> None: ...

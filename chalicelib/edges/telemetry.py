@@ -3,10 +3,7 @@
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
-from chalicelib.pipeline.enforce import EnforceReport
-from chalicelib.pipeline.ingest import Report
-from chalicelib.pipeline.publish import PublishReport
-from chalicelib.pipeline.sweep import SweepReport
+from chalicelib.pipeline.reports import EnforceReport, IngestReport, PublishReport, SweepReport
 
 NAMESPACE = "Sluice"
 Count, Milliseconds, Percent = MetricUnit.Count, MetricUnit.Milliseconds, MetricUnit.Percent
@@ -20,7 +17,7 @@ class PowertoolsTelemetry:
         self.log = Logger(service=service)
         self._metrics = Metrics(namespace=NAMESPACE, service=service)
 
-    def ingested(self, report: Report, rules_problem: str | None) -> None:
+    def ingested(self, report: IngestReport, rules_problem: str | None) -> None:
         add = self._metrics.add_metric
         add("Requests", Count, report.requests)
         add("Malformed", Count, report.malformed.total())

@@ -4,7 +4,6 @@ A detection may be delivered twice, late, or at the same time to another contain
 what is stored, written on condition that it has not changed, and made again if it has.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from chalicelib.core.addresses import Network, NetworkSet, parse_network, supern
 from chalicelib.core.decisions import KNOWN, Outcome, decide, memory_s
 from chalicelib.core.state import Block, Breaker, Detection, History, Offender
 from chalicelib.pipeline.lifting import CLIENTS_PER_WRITE, history_kept_until
+from chalicelib.pipeline.reports import EnforceReport
 from chalicelib.pipeline.stored import State, Stored
 from chalicelib.ports import Conflict, Contended, StreamChange, Write
 
@@ -22,16 +22,6 @@ TRIES = 5
 
 BREAKER_WINDOW_S = 60
 PAUSED, BREAKER = "paused", "breaker"
-
-
-@dataclass(slots=True)
-class EnforceReport:
-    detections: int = 0
-    outcomes: Counter[str] = field(default_factory=Counter)
-    """Number of offenders by outcome."""
-    blocks: list[Block] = field(default_factory=list)
-    """New and prolonged blocks."""
-    breaker_opened: bool = False
 
 
 _T = TypeVar("_T")

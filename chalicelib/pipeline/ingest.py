@@ -6,9 +6,8 @@ evaluated them.
 """
 
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from chalicelib.core.detections import Announced, detections_of
 from chalicelib.core.logs.batch_decoder import BatchDecoder
@@ -17,10 +16,8 @@ from chalicelib.core.rules import RuleSet
 from chalicelib.core.state import Detection
 from chalicelib.core.tally import RETENTION_MS, Tallier, Tally
 from chalicelib.pipeline.log_follower import SKEW_MS, TRIES, BatchTally, LogFollower, Tail, TooLarge
+from chalicelib.pipeline.reports import SAMPLES, IngestReport
 from chalicelib.ports import Conflict, Contended
-
-SAMPLES = 3
-"""Malformed records shown in a report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,47 +38,6 @@ class Batch:
     def part(self, start: int, end: int) -> "Batch":
         """Returns the records from ``start`` (inclusive) to ``end`` (exclusive)."""
         return Batch(self.shard, self.sequences[start:end], self.data[start:end], self.arrived[start:end])
-
-
-@dataclass(slots=True)
-class Report:
-    """The outcome of a batch."""
-
-    records: int = 0
-    requests: int = 0
-    """Requests that this batch added to the counts."""
-    malformed: Counter[Reason] = field(default_factory=Counter)
-    samples: list[str] = field(default_factory=list)
-    late: int = 0
-    """Requests that were too old to count."""
-    replayed: int = 0
-    """Records that an earlier delivery had counted."""
-    repeats: int = 0
-    """Requests whose id occurred before in the batch."""
-    conflicts: int = 0
-    view_entries: int = 0
-    dropped: int = 0
-    """Clients dropped from a full view."""
-    lag_ms: int = 0
-    """Age of the batch's oldest record."""
-    detections: list[Detection] = field(default_factory=list)
-
-    def __add__(self, later: "Report") -> "Report":
-        """Returns the outcome of two consecutive batches."""
-        return Report(
-            records=self.records + later.records,
-            requests=self.requests + later.requests,
-            malformed=self.malformed + later.malformed,
-            samples=(self.samples + later.samples)[:SAMPLES],
-            late=self.late + later.late,
-            replayed=self.replayed + later.replayed,
-            repeats=self.repeats + later.repeats,
-            conflicts=self.conflicts + later.conflicts,
-            view_entries=later.view_entries,
-            dropped=self.dropped + later.dropped,
-            lag_ms=max(self.lag_ms, later.lag_ms),
-            detections=self.detections + later.detections,
-        )
 
 
 class Ingest:
@@ -105,7 +61,7 @@ class Ingest:
         self._tallier = Tallier(())
         self._wanted: frozenset[str] = frozenset()
 
-    def __call__(self, batch: Batch, now_ms: int) -> Report:
+    def __call__(self, batch: Batch, now_ms: int) -> IngestReport:
         """Counts a batch. Raises Contended and what the stores raise; Lambda then delivers the batch again.
 
         A batch whose tally does not fit in one transaction is counted in halves, each as a batch of its own.
@@ -118,9 +74,9 @@ class Ingest:
         half = len(batch) // 2
         return self(batch.part(0, half), now_ms) + self(batch.part(half, len(batch)), now_ms)
 
-    def _ingest(self, batch: Batch, now_ms: int) -> Report:
+    def _ingest(self, batch: Batch, now_ms: int) -> IngestReport:
         arrived_ms = int(min(batch.arrived) * 1000) if batch.arrived else now_ms
-        report = Report(records=len(batch), lag_ms=max(0, now_ms - arrived_ms))
+        report = IngestReport(records=len(batch), lag_ms=max(0, now_ms - arrived_ms))
         rules = self._use(self._rules(now_ms))
         decoded = self._decode(batch.data, None, report, now_ms)
         if not decoded:
@@ -133,9 +89,13 @@ class Ingest:
         self._follower.catch_up(now_ms, own=tail)
         offences = self._announced.fresh(view.offences(touched, *span_ms))
         if offences:
-            place = f"{tail.log}/{tail.offset - 1:012d}"
             report.detections = detections_of(
-                offences, place=place, rule_set=rules.version, detected_ms=now_ms, arrived_ms=arrived_ms
+                offences,
+                log=tail.log,
+                offset=tail.offset - 1,
+                rule_set=rules.version,
+                detected_ms=now_ms,
+                arrived_ms=arrived_ms,
             )
             self._detect(report.detections)
             self._announced.add(offences, now_ms)
@@ -150,7 +110,7 @@ class Ingest:
         decoded: Decoded,
         span_ms: tuple[int, int],
         touched: Tally,
-        report: Report,
+        report: IngestReport,
         now_ms: int,
     ) -> Tail:
         """Counts the records that are not counted yet. Returns the tail of the log that now covers the batch."""
@@ -188,7 +148,7 @@ class Ingest:
         return rules
 
     def _decode(
-        self, data: Sequence[bytes], seen: set[bytes | str] | None, report: Report | None, now_ms: int
+        self, data: Sequence[bytes], seen: set[bytes | str] | None, report: IngestReport | None, now_ms: int
     ) -> Decoded:
         """Returns the requests whose time is valid."""
         decoded = self._decoder.decode(data, seen, self._wanted)

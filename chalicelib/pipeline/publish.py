@@ -10,11 +10,11 @@ nothing else waits for it. The list that it reads after waiting includes all cha
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from chalicelib.core.addresses import Network
-from chalicelib.core.ipsets import CAPACITY, IpSet, Wanted, plan, wanted
+from chalicelib.core.ipsets import CAPACITY, IpSet, plan, wanted
 from chalicelib.core.state import Allow, Block, Heartbeat, Pause
+from chalicelib.pipeline.reports import PublishReport
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Conflict, IpSets, StreamChange, Throttled, Unavailable
 
@@ -23,21 +23,6 @@ PACE_S = 1.1
 
 MOST_ROUNDS = 40
 READ_TRIES = 5
-
-
-@dataclass(slots=True)
-class PublishReport:
-    updates: int = 0
-    conflicts: int = 0
-    throttled: int = 0
-    failures: list[str] = field(default_factory=list)
-    """IP sets that could not be read or written, with the reason. The next heartbeat triggers another attempt."""
-    rounds: int = 0
-    wanted: Wanted = field(default_factory=lambda: Wanted({}))
-    fill: dict[int, float] = field(default_factory=dict)
-    """Share of the capacity that is used, by family."""
-    time_to_block_ms: int | None = None
-    """Time from the arrival of the oldest record behind a new block to the end of the publish."""
 
 
 class Publish:

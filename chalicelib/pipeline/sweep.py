@@ -5,22 +5,11 @@ publish function through the table's stream and makes it repair any difference f
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from chalicelib.core.state import Block, Heartbeat
 from chalicelib.pipeline.lifting import lift
+from chalicelib.pipeline.reports import SweepReport
 from chalicelib.pipeline.stored import State
-
-
-@dataclass(slots=True)
-class SweepReport:
-    lifted: list[Block] = field(default_factory=list)
-    conflicts: int = 0
-    """Blocks that changed while they were being lifted. The next sweep tries again."""
-    blocks: int = 0
-    """Blocks in force."""
-    breaker_open: bool = False
-    paused: bool = False
 
 
 class Sweep:

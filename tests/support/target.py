@@ -13,8 +13,8 @@ from chalicelib.edges.batch_get import KEYS_PER_READ
 from chalicelib.edges.events import state_changes
 from chalicelib.edges.state_table import attributes_of
 from chalicelib.edges.tally_table import _attributes as attributes_of_tally
-from chalicelib.pipeline.enforce import EnforceReport
-from chalicelib.pipeline.ingest import Batch, Report
+from chalicelib.pipeline.ingest import Batch
+from chalicelib.pipeline.reports import EnforceReport, IngestReport
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Item, LogItem, LogKey, Registry
 from sluice.local.events import state_event
@@ -116,7 +116,7 @@ class Target:
             ),
         )
 
-    def ingest(self, records: Sequence[bytes], shard: str = "logs/0") -> Report:
+    def ingest(self, records: Sequence[bytes], shard: str = "logs/0") -> IngestReport:
         sequences = [str(self._sequence + number) for number in range(len(records))]
         self._sequence += len(records)
         return self.services.ingest(Batch(shard, sequences, records, [self.now - 1] * len(records)), self.now_ms)
