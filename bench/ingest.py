@@ -28,8 +28,9 @@ from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import Detection
 from chalicelib.core.windows import View
 from chalicelib.edges.events import kinesis_batch
-from chalicelib.pipeline.ingest import Ingest, Report
+from chalicelib.pipeline.ingest import Ingest
 from chalicelib.pipeline.log_follower import LogFollower
+from chalicelib.pipeline.reports import IngestReport
 from chalicelib.ports import TallyLogs
 from sluice import DEFAULT_RULES
 from sluice.local.stores import MemoryTallyLogs
@@ -83,7 +84,7 @@ def ratio(
     return (counted - part) / least, least
 
 
-def check(report: Report) -> None:
+def check(report: IngestReport) -> None:
     assert report.requests
     assert not report.malformed
     assert not report.replayed

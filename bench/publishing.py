@@ -8,7 +8,8 @@ from bench.measure import Figure, cpu_s, paired_cpu_s
 from chalicelib.core.addresses import Network, NetworkSet, parse_network
 from chalicelib.core.ipsets import CAPACITY, IpSet, plan, wanted
 from chalicelib.core.state import Block
-from chalicelib.pipeline.publish import Publish, PublishReport
+from chalicelib.pipeline.publish import Publish
+from chalicelib.pipeline.reports import PublishReport
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import StreamChange
 from sluice.local.stores import MemoryStateStore

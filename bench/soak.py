@@ -24,8 +24,7 @@ from rich.console import Console
 from bench.__main__ import table
 from bench.measure import Figure
 from chalicelib.core.state import Block
-from chalicelib.core.tally import unpack
-from chalicelib.pipeline.log_follower import EXPIRE_MS
+from chalicelib.core.tally import EXPIRE_MS, unpack
 from sluice.local.cloud import LocalCloud
 from sluice.local.loop import Clock, SimulatedClock, WallClock
 

@@ -1,4 +1,4 @@
-"""The only composition root: settings, clients and use cases put together. Clock and environment are read here."""
+"""The composition root: builds the services from settings and clients. Only this module reads clock and environment."""
 
 import os
 import time
@@ -8,7 +8,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Protocol
 
 from chalicelib.admin.live_counts import LiveCounts
 from chalicelib.config import Config, read_config
@@ -19,32 +18,20 @@ from chalicelib.core.tokens import Token
 from chalicelib.core.windows import View
 from chalicelib.edges.telemetry import PowertoolsTelemetry
 from chalicelib.pipeline.active_rules import ActiveRules
-from chalicelib.pipeline.enforce import Enforce, EnforceReport
-from chalicelib.pipeline.ingest import Ingest, Report
+from chalicelib.pipeline.enforce import Enforce
+from chalicelib.pipeline.ingest import Ingest
 from chalicelib.pipeline.log_follower import LogFollower
-from chalicelib.pipeline.publish import Publish, PublishReport
+from chalicelib.pipeline.publish import Publish
 from chalicelib.pipeline.stored import State
-from chalicelib.pipeline.sweep import Sweep, SweepReport
-from chalicelib.ports import IpSets, StateStore, TallyLogs
+from chalicelib.pipeline.sweep import Sweep
+from chalicelib.ports import IpSets, StateStore, TallyLogs, Telemetry
 
 DETECTIONS_KEPT_S = 7 * 86400
 
 
-class Telemetry(Protocol):
-    """Where the handlers report to, once an invocation."""
-
-    def ingested(self, report: Report, rules_problem: str | None) -> None: ...
-
-    def enforced(self, report: EnforceReport) -> None: ...
-
-    def published(self, report: PublishReport) -> None: ...
-
-    def swept(self, report: SweepReport) -> None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class World:
-    """The outside: stores, WAF, the clock (epoch seconds), waiting, and where reports go."""
+    """Everything outside the use cases. ``clock`` returns epoch seconds; ``sleep`` waits for a number of seconds."""
 
     tally_logs: TallyLogs
     state: StateStore
@@ -52,13 +39,13 @@ class World:
     clock: Callable[[], float]
     sleep: Callable[[float], None]
     telemetry: Telemetry
-    tokens: Callable[[], tuple[Token, ...]] = tuple
-    """The admin API's tokens, as stored; by default nobody has one."""
+    tokens: Callable[[], tuple[Token, ...]] = lambda: ()
+    """Returns the stored tokens of the admin API; by default there are none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """One container's use cases."""
+    """The use cases of one container."""
 
     config: Config
     world: World
@@ -72,7 +59,7 @@ class Services:
 
 
 def compose(config: Config, world: World) -> Services:
-    """The use cases of one container."""
+    """Returns the services of a new container."""
     state = State(world.state)
 
     def view(rules: RuleSet) -> View:
@@ -113,13 +100,13 @@ def compose(config: Config, world: World) -> Services:
 
 @cache
 def config() -> Config:
-    """The settings of this process's environment; raises ConfigError."""
+    """Returns the settings from this process's environment. Raises ConfigError."""
     return read_config(os.environ)
 
 
 def aws(config: Config) -> World:
-    """AWS, by way of boto3."""
-    import boto3  # noqa: PLC0415 - slow to import, and needed only where there is AWS
+    """Returns the adapters for AWS, which use boto3."""
+    import boto3  # noqa: PLC0415 - slow to import, and only needed on AWS
     from botocore.config import Config as ClientConfig  # noqa: PLC0415
 
     from chalicelib.edges.state_table import StateTable  # noqa: PLC0415
@@ -130,7 +117,7 @@ def aws(config: Config) -> World:
     client_config = ClientConfig(retries={"mode": "standard", "max_attempts": 5}, connect_timeout=2, read_timeout=10)
     dynamodb = boto3.client("dynamodb", config=client_config)
     waf_region = "us-east-1" if config.waf_scope == "CLOUDFRONT" else None
-    # A throttled update is not sent again blindly: the publisher looks whether it is still needed.
+    # boto3 must not retry a throttled update: the publisher first checks whether it is still needed.
     waf_config = client_config.merge(ClientConfig(retries={"mode": "standard", "max_attempts": 1}))
     wafv2 = boto3.client("wafv2", region_name=waf_region, config=waf_config)
     tokens = (
@@ -158,13 +145,13 @@ def _deployed() -> Services:
 
 
 def services() -> Services:
-    """The services of the container that runs: those of ``running_in``, or else AWS's, made at the first call."""
+    """Returns the services of the current container: those of ``running_in``, or AWS's, built on first use."""
     return _container.get() or _deployed()
 
 
 @contextmanager
 def running_in(container: Services) -> Iterator[None]:
-    """Everything called inside runs in ``container``: how the local cloud invokes the deployed handlers."""
+    """Runs the body with ``container`` as the current one. The local cloud invokes the deployed handlers this way."""
     token = _container.set(container)
     try:
         yield

@@ -22,30 +22,30 @@ authorize = mount(app)
     starting_position="TRIM_HORIZON",
 )
 def ingest(event: KinesisEvent) -> None:
-    here = services()
-    report = here.ingest(kinesis_batch(event.to_dict()), int(here.world.clock() * 1000))
-    here.world.telemetry.ingested(report, here.rules.problem)
+    container = services()
+    report = container.ingest(kinesis_batch(event.to_dict()), int(container.world.clock() * 1000))
+    container.world.telemetry.ingested(report, container.rules.problem)
 
 
 @app.on_dynamodb_record(
     stream_arn=config().state_stream_arn, name="enforce", batch_size=100, starting_position="TRIM_HORIZON"
 )
 def enforce(event: DynamoDBEvent) -> None:
-    here = services()
-    here.world.telemetry.enforced(here.enforce(state_changes(event.to_dict())))
+    container = services()
+    container.world.telemetry.enforced(container.enforce(state_changes(event.to_dict())))
 
 
 @app.on_dynamodb_record(
     stream_arn=config().state_stream_arn, name="publish", batch_size=1000, starting_position="TRIM_HORIZON"
 )
 def publish(event: DynamoDBEvent) -> None:
-    here = services()
-    report = here.publish(state_changes(event.to_dict()))
+    container = services()
+    report = container.publish(state_changes(event.to_dict()))
     if report is not None:
-        here.world.telemetry.published(report)
+        container.world.telemetry.published(report)
 
 
 @app.schedule(Rate(1, unit=Rate.MINUTES), name="sweep")
 def sweep(event: CloudWatchEvent) -> None:  # noqa: ARG001 - Chalice passes it
-    here = services()
-    here.world.telemetry.swept(here.sweep())
+    container = services()
+    container.world.telemetry.swept(container.sweep())

@@ -1,6 +1,6 @@
-"""What the use cases need of the world. Adapters: ``edges`` (AWS) and ``sluice.local`` (one machine).
+"""The ports: what the use cases need from the outside. Adapters are in ``edges`` (AWS) and ``sluice.local``.
 
-One contract suite a port (``tests/contracts``) holds all adapters equal.
+One contract suite per port (``tests/contracts``) holds all adapters to the same behavior.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -9,31 +9,32 @@ from typing import Protocol
 
 from chalicelib.core.addresses import Network
 from chalicelib.core.ipsets import IpSet
+from chalicelib.pipeline.reports import EnforceReport, IngestReport, PublishReport, SweepReport
 
 
 class Conflict(Exception):
-    """Somebody else changed what this write was conditional on. Read again, decide again."""
+    """The condition of a write no longer holds because of a concurrent change. Read and decide again."""
 
 
 class Contended(Exception):
-    """A write lost against others too many times in a row; the batch fails and is delivered again."""
+    """A write lost to concurrent ones too many times in a row. The batch fails and is delivered again."""
 
 
 class Unavailable(Exception):
-    """The service behind a port refused or did not answer."""
+    """The service behind a port rejected a call or did not answer."""
 
 
 class Throttled(Unavailable):
-    """Too many calls; the next second will do."""
+    """A call was rejected because there were too many; it can be retried after a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogItem:
-    """One item of a shard's tally log. A closed log's last item has no body."""
+    """One item of a shard's tally log. The item that closes a log has no body."""
 
     body: bytes | None
     last_sequence: int
-    """The highest Kinesis sequence number that this and all earlier items cover."""
+    """Highest Kinesis sequence number covered by this item and all earlier ones."""
     written_ms: int
     first_slot_ms: int = 0
     last_slot_ms: int = 0
@@ -48,23 +49,23 @@ LogKey = tuple[str, int]
 """Log name and offset."""
 
 Registry = Mapping[str, tuple[str, ...]]
-"""Every shard's logs, newest last."""
+"""Names of each shard's logs, newest last."""
 
 
 class TallyLogs(Protocol):
-    """Append-only logs, one or more a shard. Every read is strongly consistent."""
+    """Append-only logs, one or more per shard. Every read is strongly consistent."""
 
     def append(self, log: str, offset: int, items: Sequence[LogItem]) -> None:
-        """Writes ``items`` at ``offset``, ``offset + 1``, ...: all of them, or raises Conflict if any is taken."""
+        """Writes ``items`` at ``offset``, ``offset + 1``, ... Writes none and raises Conflict if any is taken."""
 
     def read(self, keys: Collection[LogKey]) -> tuple[Registry, Mapping[LogKey, LogItem]]:
-        """The registry, and those of ``keys`` that exist; not a snapshot of one moment."""
+        """Returns the registry and the items of ``keys`` that exist. The items are not a snapshot of one moment."""
 
     def latest(self, log: str, written_since_ms: int) -> Sequence[tuple[int, LogItem]]:
-        """Newest first: the last item, whenever it was written, and those before it back to ``written_since_ms``."""
+        """Returns items with offsets, newest first: the last, and earlier ones written since ``written_since_ms``."""
 
     def register(self, shard: str, seen: tuple[str, ...], logs: tuple[str, ...]) -> None:
-        """Replaces a shard's logs; raises Conflict unless they are still ``seen``. An empty tuple is no entry."""
+        """Replaces a shard's logs. Raises Conflict unless they are still ``seen``. An empty tuple means no entry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,23 +75,23 @@ class Item:
     kind: str
     id: str
     body: bytes
-    """JSON of the record (``core.state``) that the kind stands for."""
+    """JSON of a record of this kind (``core.state``)."""
     version: int = 0
-    """0 before it is first written; every write adds one."""
+    """0 before the first write; every write adds one."""
     expires_at: int | None = None
-    """Epoch seconds after which the store may remove it, days late. Readers judge for themselves."""
+    """Epoch seconds after which the store may remove the item, up to days late. Readers must not rely on it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Writes ``item``, provided the stored version is still ``item.version`` (0: provided there is none)."""
+    """Writes ``item`` if the stored version is still ``item.version``, where 0 means that there is no item."""
 
     item: Item
 
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Removes the item, provided the stored version is still ``item.version``."""
+    """Removes the item if the stored version is still ``item.version``."""
 
     item: Item
 
@@ -100,14 +101,14 @@ Write = Put | Delete
 
 @dataclass(frozen=True, slots=True)
 class StreamChange:
-    """A change in the state table, as its stream tells it: at least once, in order for each item."""
+    """A change of the state table, from its stream: delivered at least once, in order per item."""
 
     kind: str
     id: str
     body: bytes | None
     """The new body; None if the item was removed."""
     existed: bool
-    """Whether there was an item before."""
+    """True if the item existed before the change."""
 
 
 class StateStore(Protocol):
@@ -126,20 +127,32 @@ class StateStore(Protocol):
         limit: int | None = None,
         descending: bool = False,
     ) -> Iterator[Item]:
-        """Items of a kind in order of id, from those whose ids are above ``above`` and below ``below``."""
+        """Yields the items of a kind whose ids lie between ``above`` and ``below``, both exclusive, in order of id."""
 
     def put_over(self, items: Sequence[Item]) -> None:
-        """Writes unconditionally: for items whose content follows from their id."""
+        """Writes unconditionally, for items whose content follows from their id."""
 
     def write(self, writes: Sequence[Write]) -> None:
-        """All of at most 100 writes or none: raises Conflict if any condition failed."""
+        """Makes all of at most 100 writes or, if any condition fails, raises Conflict and makes none."""
 
 
 class IpSets(Protocol):
-    """WAF IP sets. Raises Conflict for a stale token, Unavailable for what AWS refuses."""
+    """WAF IP sets. Methods raise Throttled and Unavailable."""
 
     def get(self, ip_set: IpSet) -> tuple[frozenset[Network], str]:
-        """Its addresses and the lock token that belongs to them."""
+        """Returns the addresses of a set and a token for replacing them."""
 
     def update(self, ip_set: IpSet, addresses: frozenset[Network], token: str) -> None:
-        """Replaces all addresses, provided ``token`` is still the latest."""
+        """Replaces all addresses. Raises Conflict unless ``token`` belongs to the latest contents."""
+
+
+class Telemetry(Protocol):
+    """The receiver of reports: each invocation reports once."""
+
+    def ingested(self, report: IngestReport, rules_problem: str | None) -> None: ...
+
+    def enforced(self, report: EnforceReport) -> None: ...
+
+    def published(self, report: PublishReport) -> None: ...
+
+    def swept(self, report: SweepReport) -> None: ...

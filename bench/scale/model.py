@@ -57,7 +57,7 @@ PUBLISH_S = 0.75
 INGEST_GB = 1769 / 1024
 """What gives one vCPU."""
 
-KEYS_A_READ = 100
+KEYS_PER_READ = 100
 READ_BYTES_A_CALL = 16 << 20
 TABLE_UNITS = 40_000
 """Read units, and write units, a second: the default quota of an on-demand table."""
@@ -143,7 +143,7 @@ def estimate(load: Load) -> Estimate:
     item_reads = ceil(item / 4096)
     read_units = readers * (registry + logs * (item_reads + 1))
     write_units = shards * parts * ceil(item / 1024)
-    reads = max(ceil((1 + 2 * logs) / KEYS_A_READ), ceil(logs * item / READ_BYTES_A_CALL))
+    reads = max(ceil((1 + 2 * logs) / KEYS_PER_READ), ceil(logs * item / READ_BYTES_A_CALL))
     merge = logs * (merging_s(batch / parts) + ITEM_S) + reads * CALL_S
     write = counting_s(batch) + EVENT_S * batch + parts * CALL_S
     cpu = write + merge if parts == 1 else max(write, merge)

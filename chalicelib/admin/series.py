@@ -7,6 +7,7 @@ import msgspec
 
 from chalicelib.admin.answers import at_most
 from chalicelib.admin.live_counts import ItemSeen, LiveCounts
+from chalicelib.core.detections import detection_ids_since
 from chalicelib.core.state import Block, Detection
 from chalicelib.pipeline.stored import State
 
@@ -84,6 +85,6 @@ def _detections(state: State, seen: Iterable[ItemSeen], since_ms: int) -> Iterab
         if item.written_ms >= since_ms:
             firsts[item.log] = min(item.offset, firsts.get(item.log, item.offset))
     for log, offset in firsts.items():
-        above, below = f"{log}/{offset:012d}", f"{log}0"  # "0" follows "/"
+        above, below = detection_ids_since(log, offset)
         newest = state.all(Detection, above=above, below=below, limit=MOST_DETECTIONS, descending=True)
         yield from (detection.record for detection in newest)

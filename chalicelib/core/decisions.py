@@ -1,6 +1,6 @@
-"""What a detection means for a client: a pure function of the terms it broke, its past, and the time.
+"""The decision about one client of a detection: a pure function of the rule's terms, the client's past, and the time.
 
-A block runs from the last request of the offence, by the log's own clock, so that late records block for no longer
+A block runs from the last request of the offence, by the log's own clock, so that late records do not block for longer
 than punctual ones.
 """
 
@@ -13,7 +13,7 @@ from chalicelib.core.rules import Action
 from chalicelib.core.state import Block, Detection, Evidence, History, Offender, Past, Terms
 
 DEFAULT_MEMORY_S = 7 * 86400
-"""How long offences are numbered on where a rule does not escalate."""
+"""Seconds for which offences are remembered if a rule does not escalate."""
 
 
 class Outcome(StrEnum):
@@ -23,18 +23,18 @@ class Outcome(StrEnum):
     """The rule only counts."""
     ALLOWLISTED = "allowlisted"
     STALE = "stale"
-    """The block would be over already."""
+    """The block would already have ended."""
     KNOWN = "known"
-    """It is blocked, or these requests were made before its last block ended."""
+    """It is already blocked, or made these requests before its last block ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
     outcome: Outcome
     block: Block | None = None
-    """To be stored: a new block, or a longer one."""
+    """New or prolonged block to be stored."""
     history: History | None = None
-    """To be stored."""
+    """New history to be stored."""
 
 
 KNOWN = Decision(Outcome.KNOWN)
@@ -43,7 +43,11 @@ KNOWN = Decision(Outcome.KNOWN)
 def decide(
     detection: Detection, offender: Offender, *, block: Block | None, history: History | None, allowed: bool, now: int
 ) -> Decision:
-    """``block`` is the block in force that covers the offender, lifted blocks excluded; ``history`` its past."""
+    """Decides about one offender.
+
+    ``block`` is the stored block of exactly this network, even if its time is over; None once it is lifted.
+    ``allowed``: the network overlaps the allowlist. ``now``: epoch seconds.
+    """
     terms = detection.terms
     history = history or History(network=offender.network)
     past = history.rules.get(terms.name)
@@ -64,7 +68,7 @@ def decide(
         outcome = Outcome.STALE
     else:
         outcome = Outcome.BLOCKED
-    # What only a count, the allowlist or lateness has kept from a block is blocked as soon as none of them does.
+    # An offence that was only counted, allowlisted or late is blocked as soon as that no longer applies.
     if past is not None and judged and past.outcome in (outcome, Outcome.BLOCKED, Outcome.EXTENDED):
         return KNOWN
     new = None

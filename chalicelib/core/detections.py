@@ -8,61 +8,78 @@ from chalicelib.core.state import Detection, Offender, Terms
 from chalicelib.core.windows import Offence
 
 MOST_OFFENDERS = 1000
-"""In one detection; more are split over several, which keeps an item far below DynamoDB's 400 KB."""
+"""Most clients in one detection. More are split over several, which keeps an item far below DynamoDB's 400 KB."""
 
 QUIET_MS = 10_000
+"""Longest time for which an offence is not reported again."""
+
 MOST_ANNOUNCED = 50_000
+"""Most clients remembered per container."""
 
 
 class Announced:
-    """Remembers what this container has just reported, so that an attack is not reported again with every batch.
+    """The offences that this container has just reported, so that an attack is not reported with every batch.
 
-    An offence is left out only if its requests began before the block for the last one can have ended, and for at
-    most ``QUIET_MS``: whatever made the enforcer ignore it (a pause, an allowlist entry) may be over by then.
+    An offence is skipped only if its requests began before the block for the last one can have ended, and for at most
+    ``QUIET_MS``: the reason for which the enforcer ignored it (a pause, an allowlist entry) may no longer apply.
     """
 
     def __init__(self) -> None:
         self._quiet_until: dict[tuple[str, str, bytes], int] = {}
 
     def fresh(self, offences: Iterable[Offence]) -> list[Offence]:
-        return [o for o in offences if o.since_ms >= self._quiet_until.get(_who(o), 0)]
+        return [o for o in offences if o.since_ms >= self._quiet_until.get(_client_of(o), 0)]
 
     def add(self, offences: Sequence[Offence], now_ms: int) -> None:
         if len(self._quiet_until) > MOST_ANNOUNCED:
-            self._quiet_until = {who: until for who, until in self._quiet_until.items() if until > now_ms}
+            self._quiet_until = {client: until for client, until in self._quiet_until.items() if until > now_ms}
         if len(self._quiet_until) > MOST_ANNOUNCED:
             self._quiet_until.clear()
         for offence in offences:
             quiet_ms = min(offence.rule.block_for_s * 1000, QUIET_MS)
-            self._quiet_until[_who(offence)] = offence.last_ms + quiet_ms
+            self._quiet_until[_client_of(offence)] = offence.last_ms + quiet_ms
 
 
-def _who(offence: Offence) -> tuple[str, str, bytes]:
+def _client_of(offence: Offence) -> tuple[str, str, bytes]:
     return offence.rule.name, offence.source, offence.client
 
 
 def detections_of(
-    offences: Iterable[Offence], *, place: str, rule_set: str, detected_ms: int, arrived_ms: int
+    offences: Iterable[Offence], *, log: str, offset: int, rule_set: str, detected_ms: int, arrived_ms: int
 ) -> list[Detection]:
-    """``place`` names the log and offset the batch was counted at; with the rule it makes up the ids."""
+    """Returns the detections of a batch whose tally ends at ``offset`` of ``log``."""
     groups: dict[tuple[Rule, str], list[Offence]] = {}
     for offence in offences:
         groups.setdefault((offence.rule, offence.source), []).append(offence)
     detections = []
     for (rule, _), members in groups.items():
         for part in range(0, len(members), MOST_OFFENDERS):
-            some = members[part : part + MOST_OFFENDERS]
+            offenders = members[part : part + MOST_OFFENDERS]
             detections.append(
                 Detection(
-                    id=f"{place}/{rule.name}/{some[0].source}" + (f"/{part}" if part else ""),
+                    id=detection_id(log, offset, rule.name, offenders[0].source, part),
                     terms=terms_of(rule, rule_set),
-                    source=some[0].source,
-                    offenders=tuple(map(_offender, some)),
+                    source=offenders[0].source,
+                    offenders=tuple(map(_offender, offenders)),
                     detected_ms=detected_ms,
                     arrived_ms=arrived_ms,
                 )
             )
     return detections
+
+
+def detection_id(log: str, offset: int, rule: str, source: str, part: int) -> str:
+    """Returns the id of a detection; ids of one log sort by offset.
+
+    >>> detection_id("logs/shardId-0@1760000000000", 7, "burst", "cloudfront", 0)
+    'logs/shardId-0@1760000000000/000000000007/burst/cloudfront'
+    """
+    return f"{log}/{offset:012d}/{rule}/{source}" + (f"/{part}" if part else "")
+
+
+def detection_ids_since(log: str, offset: int) -> tuple[str, str]:
+    """Returns exclusive bounds of the ids of a log's detections from ``offset`` on."""
+    return f"{log}/{offset:012d}", f"{log}0"  # "0" is the character after "/"
 
 
 def terms_of(rule: Rule, rule_set: str) -> Terms:

@@ -1,6 +1,6 @@
-"""Which networks belong into the WAF IP sets, and what has to change for that.
+"""The networks that belong in the WAF IP sets, and the updates that are needed for it.
 
-AWS takes at most 10,000 networks a set, one family a set, no ``/0`` and no host bits (AWS WAF quotas; UpdateIPSet).
+AWS accepts at most 10,000 networks and one family per set, no ``/0`` and no host bits (AWS WAF quotas; UpdateIPSet).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +10,7 @@ from chalicelib.core.addresses import Network, NetworkSet, Span, network_at, spa
 from chalicelib.core.state import Block
 
 CAPACITY = 10_000
-"""Networks in one IP set: a fixed AWS quota."""
+"""Most networks in one IP set: a fixed AWS quota."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,22 +25,22 @@ class IpSet:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the IP sets are to hold."""
+    """The contents that the IP sets should have."""
 
     networks: Mapping[int, frozenset[Network]]
-    """By family, 4 and 6; collapsed, so that none overlaps another."""
+    """Networks by family, 4 and 6, collapsed so that none overlaps another."""
     allowlisted: int = 0
-    """Blocks left out because they overlap the allowlist."""
+    """Blocks omitted because they overlap the allowlist."""
     overflow: int = 0
-    """Blocks left out because there was no room; the oldest, manual ones last."""
+    """Blocks omitted because the sets are full: the oldest first, manual ones last."""
     blocks: int = 0
     """Blocks in force."""
 
 
 def wanted(blocks: Iterable[Block], allowlist: NetworkSet, rooms: Mapping[int, int], now: int) -> Wanted:
-    """The networks of the blocks in force at ``now`` that do not overlap ``allowlist``, as many as there is room for.
+    """Returns the networks of the blocks in force that do not overlap ``allowlist``, as many as fit.
 
-    ``rooms``: networks that fit, by family.
+    ``rooms``: number of networks that fit, by family. ``now``: epoch seconds.
     """
     running: dict[int, list[tuple[bool, int, Span]]] = {4: [], 6: []}
     allowlisted = 0
@@ -66,13 +66,13 @@ def wanted(blocks: Iterable[Block], allowlist: NetworkSet, rooms: Mapping[int, i
 
 
 def _collapsed(spans: Iterable[Span]) -> list[Span]:
-    """The fewest networks of the same addresses; ``spans`` are of one family.
+    """Returns the fewest networks that contain the same addresses. ``spans`` are of one family.
 
     >>> _collapsed([(4, 2, 3), (4, 8, 8), (4, 0, 1), (4, 3, 3), (4, 9, 9)])
     [(4, 0, 3), (4, 8, 9)]
     """
-    # Networks lie within one another or apart. From the lowest, the wider ones first, each is within the last one
-    # kept, or is its other half, which may make that one the half of the one before, or stands by itself.
+    # Two networks are either nested or disjoint. In ascending order, the wider first, each one lies within the last
+    # one kept, or is its other half (the merged network may again be a half of the one before), or is separate.
     kept: list[Span] = []
     for span in sorted(spans, key=_from_the_widest):
         if kept and span[2] <= kept[-1][2]:
@@ -85,7 +85,7 @@ def _collapsed(spans: Iterable[Span]) -> list[Span]:
 
 
 def _are_halves(lower: Span, upper: Span) -> bool:
-    """Whether the two make up one network. Halves of everything stay apart: AWS refuses ``/0``."""
+    """Returns whether the two make up one network. The halves of ``/0`` do not: AWS rejects it."""
     size = lower[2] - lower[1] + 1
     return size < HALF[lower[0]] and upper[1] == lower[1] + size and upper[2] == lower[2] + size and not lower[1] & size
 
@@ -99,9 +99,9 @@ def _from_the_widest(span: Span) -> tuple[int, int]:
 
 
 def plan(wanted: frozenset[Network], published: Mapping[IpSet, frozenset[Network]]) -> dict[IpSet, frozenset[Network]]:
-    """What each set of one family is to hold so that together they hold ``wanted``; only sets that must change.
+    """Returns the new contents of those sets of one family that must change so that together they hold ``wanted``.
 
-    Networks stay in the set they are in; new ones go where there is most room, so that few sets change.
+    Networks stay in their set. New ones go to the emptiest set, so that few sets change.
     """
     held: set[Network] = set()
     contents: dict[IpSet, set[Network]] = {}

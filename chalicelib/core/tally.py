@@ -27,7 +27,16 @@ from chalicelib.core.logs.requests import Requests, Source
 from chalicelib.core.rules import Meter
 
 VERSION = 1
-"""Of the packed form. A reader refuses any other."""
+"""Version of the packed form. The tally table rejects items of any other."""
+
+RETENTION_MS = 3_600_000
+"""Requests that are processed later than this after they were made are late, and are not counted."""
+
+DORMANT_MS = 2 * RETENTION_MS
+"""A log whose last item is older is never appended to: all its items are older than any window that still counts."""
+
+EXPIRE_MS = 3 * RETENTION_MS
+"""Age at which the store may remove an item, one hour past DORMANT_MS."""
 
 LARGEST_UNPACKED = 256 << 20
 

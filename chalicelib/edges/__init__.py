@@ -1,1 +1,1 @@
-"""Adapters: AWS behind the ports, Lambda events, settings, logs and metrics."""
+"""Adapters: the ports on AWS, Lambda events, logs and metrics."""

@@ -1,4 +1,4 @@
-"""BatchGetItem to the end: more than 100 keys, and whatever one call leaves unprocessed."""
+"""BatchGetItem for any number of keys, with retries of the keys that a call leaves unprocessed."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,8 +10,8 @@ from chalicelib.ports import Unavailable
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-KEYS_A_READ = 100
-"""BatchGetItem's own bound."""
+KEYS_PER_READ = 100
+"""Most keys that BatchGetItem accepts."""
 
 READ_TRIES = 10
 FIRST_WAIT_S = 0.02
@@ -25,23 +25,23 @@ def batch_get(
     action: str,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[dict[str, Any]]:
-    """The attributes of those of ``keys`` (each named once) that exist, strongly consistent, in no order.
+    """Yields the attributes of the items that exist, strongly consistent, in no order. ``keys`` must be distinct.
 
-    One call gives at most 16 MB and leaves throttled keys out; the rest is asked for again, after a wait where nothing
-    came at all. Raises Unavailable; ``action`` says what was tried.
+    One call returns at most 16 MB and omits throttled keys. The rest is requested again, after a wait if a call
+    returned nothing. Raises Unavailable, with ``action`` in its message.
     """
-    for start in range(0, len(keys), KEYS_A_READ):
-        wanted: dict[str, Any] = {table: {"ConsistentRead": True, "Keys": list(keys[start : start + KEYS_A_READ])}}
+    for start in range(0, len(keys), KEYS_PER_READ):
+        request: dict[str, Any] = {table: {"ConsistentRead": True, "Keys": list(keys[start : start + KEYS_PER_READ])}}
         wait = FIRST_WAIT_S
         for _ in range(READ_TRIES):
             with translated(action):
-                answer = client.batch_get_item(RequestItems=wanted)
-            found = answer["Responses"].get(table, [])
-            yield from found
-            wanted = answer.get("UnprocessedKeys") or {}
-            if not wanted:
+                answer = client.batch_get_item(RequestItems=request)
+            items = answer["Responses"].get(table, [])
+            yield from items
+            request = answer.get("UnprocessedKeys") or {}
+            if not request:
                 break
-            if not found:
+            if not items:
                 sleep(wait)
                 wait = min(2 * wait, LONGEST_WAIT_S)
         else:

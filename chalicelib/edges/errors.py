@@ -1,4 +1,4 @@
-"""How AWS's errors become the ports'."""
+"""Translation of AWS's errors into those of the ports."""
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ CONFLICTS = frozenset(
         "ConditionalCheckFailedException",
         "TransactionConflictException",
         "WAFOptimisticLockException",
-        *("ConditionalCheckFailed", "TransactionConflict"),  # why a transaction was cancelled
+        *("ConditionalCheckFailed", "TransactionConflict"),  # reasons of a cancelled transaction
     )
 )
 THROTTLES = frozenset(
@@ -20,14 +20,14 @@ THROTTLES = frozenset(
         "ThrottlingException",
         "ProvisionedThroughputExceededException",
         "RequestLimitExceeded",
-        *("ThrottlingError", "ProvisionedThroughputExceeded"),  # why a transaction was cancelled
+        *("ThrottlingError", "ProvisionedThroughputExceeded"),  # reasons of a cancelled transaction
     )
 )
 
 
 @contextmanager
 def translated(action: str) -> Iterator[None]:
-    """Raises Conflict, Throttled or Unavailable for what boto3 raises; ``action`` says what was tried."""
+    """Raises Conflict, Throttled or Unavailable in place of boto3's errors, with ``action`` in the message."""
     try:
         yield
     except ClientError as exc:
@@ -42,6 +42,6 @@ def translated(action: str) -> Iterator[None]:
 
 
 def _reasons(exc: ClientError) -> list[str]:
-    """Why a transaction was cancelled: a code for each of its items that was refused."""
+    """Returns the codes of the items because of which a transaction was cancelled."""
     reasons: Collection[dict[str, str]] = exc.response.get("CancellationReasons", ())  # type: ignore[assignment]
     return [reason.get("Code", "") for reason in reasons]

@@ -1,4 +1,4 @@
-"""Lambda's events as the use cases take them: raw dicts in, no object a record."""
+"""Conversion of Lambda events, without an object per record."""
 
 from binascii import a2b_base64
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from chalicelib.ports import StreamChange
 
 
 def kinesis_batch(event: Mapping[str, Any]) -> Batch:
-    """The batch of a Kinesis event; all its records are of one shard."""
+    """Returns the batch of a Kinesis event, all of whose records come from one shard."""
     records = event["Records"]
     pieces = [record["kinesis"] for record in records]
     stream = records[0]["eventSourceARN"].rpartition("/")[2]
@@ -25,7 +25,7 @@ def kinesis_batch(event: Mapping[str, Any]) -> Batch:
 
 
 def state_changes(event: Mapping[str, Any]) -> list[StreamChange]:
-    """The changes of a DynamoDB stream event. The store's own removal of expired items changes nothing."""
+    """Returns the changes of a DynamoDB stream event, without DynamoDB's own removals of expired items."""
     changes = []
     for record in event["Records"]:
         if record.get("userIdentity", {}).get("principalId") == "dynamodb.amazonaws.com":

@@ -39,9 +39,9 @@ class StateTable:
         descending: bool = False,
     ) -> Iterator[Item]:
         if below is not None and below <= above:
-            return  # DynamoDB refuses a range that nothing can be in.
+            return  # DynamoDB rejects a range that cannot contain anything.
         condition, values = "#kind = :kind", {":kind": {"S": kind}}
-        # A key takes one condition. BETWEEN includes both ends, which are left out below.
+        # A key can have one condition only. BETWEEN includes both ends, which are skipped below.
         if above and below is not None:
             condition += " AND #id BETWEEN :above AND :below"
             values |= {":above": {"S": above}, ":below": {"S": below}}
@@ -90,7 +90,7 @@ class StateTable:
 
 
 def _next(item: Item) -> dict[str, Any]:
-    """The attributes of ``item`` once it is written."""
+    """Returns the attributes of ``item`` after a write."""
     return attributes_of(replace(item, version=item.version + 1))
 
 
@@ -99,7 +99,7 @@ def _key(kind: str, id: str) -> dict[str, Any]:
 
 
 def attributes_of(item: Item) -> dict[str, Any]:
-    """DynamoDB's attributes of a stored item."""
+    """Returns DynamoDB's attributes of a stored item."""
     attributes: dict[str, Any] = {
         **_key(item.kind, item.id),
         "body": {"S": item.body.decode()},
@@ -111,7 +111,7 @@ def attributes_of(item: Item) -> dict[str, Any]:
 
 
 def item_of(attributes: Mapping[str, Any]) -> Item:
-    """The item behind DynamoDB's attributes, as read or as a stream's image holds them."""
+    """Returns the item for DynamoDB's attributes, from a read or from an image in the stream."""
     expires_at = attributes.get("expires_at")
     return Item(
         kind=attributes["kind"]["S"],

@@ -1,7 +1,7 @@
 """The tally table: ``TallyLogs`` in DynamoDB (docs/state-protocol.md).
 
-Key: ``log`` (S) and ``offset`` (N). One item more, ``#registry`` at offset 0, holds the logs of each shard, an
-attribute a shard, so that shards never contend for it.
+Key: ``log`` (S) and ``offset`` (N). One more item, ``#registry`` at offset 0, lists the logs of each shard in an
+attribute per shard, so that shards never contend for it.
 """
 
 import time
@@ -9,10 +9,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from chalicelib.core.tally import VERSION
+from chalicelib.core.tally import EXPIRE_MS, VERSION
 from chalicelib.edges.batch_get import batch_get
 from chalicelib.edges.errors import translated
-from chalicelib.pipeline.log_follower import EXPIRE_MS
 from chalicelib.ports import LogItem, LogKey, Registry, Unavailable
 
 if TYPE_CHECKING:
@@ -98,7 +97,7 @@ class TallyTable:
             "ScanIndexForward": False,
             "ConsistentRead": True,
         }
-        # Most cold starts need a few minutes; a page of a whole megabyte would mostly be paid for nothing.
+        # Most cold starts need a few minutes of a log, so most of a page of 1 MB would be paid for in vain.
         query["Limit"] = 64
         while True:
             with translated(f"read {log}"):
@@ -145,7 +144,7 @@ def _item(attributes: Mapping[str, Any]) -> LogItem:
 
 
 def _seconds(milliseconds: int) -> str:
-    """Exact, as DynamoDB numbers are decimal.
+    """Returns decimal seconds, which DynamoDB stores exactly.
 
     >>> _seconds(1760000000123)
     '1760000000.123'

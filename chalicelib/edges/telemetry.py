@@ -1,26 +1,23 @@
-"""Reports as logs and metrics: Powertools, once per invocation, in CloudWatch's embedded metric format."""
+"""Reports as logs and metrics, once per invocation, in CloudWatch's embedded metric format."""
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
-from chalicelib.pipeline.enforce import EnforceReport
-from chalicelib.pipeline.ingest import Report
-from chalicelib.pipeline.publish import PublishReport
-from chalicelib.pipeline.sweep import SweepReport
+from chalicelib.pipeline.reports import EnforceReport, IngestReport, PublishReport, SweepReport
 
 NAMESPACE = "Sluice"
 Count, Milliseconds, Percent = MetricUnit.Count, MetricUnit.Milliseconds, MetricUnit.Percent
 
 
 class PowertoolsTelemetry:
-    """``Telemetry`` as CloudWatch takes it."""
+    """``Telemetry`` that writes for CloudWatch, with Powertools."""
 
     def __init__(self, service: str) -> None:
-        """``service`` names the deployment: a dimension of every metric."""
+        """``service`` is the deployment's name and a dimension of every metric."""
         self.log = Logger(service=service)
         self._metrics = Metrics(namespace=NAMESPACE, service=service)
 
-    def ingested(self, report: Report, rules_problem: str | None) -> None:
+    def ingested(self, report: IngestReport, rules_problem: str | None) -> None:
         add = self._metrics.add_metric
         add("Requests", Count, report.requests)
         add("Malformed", Count, report.malformed.total())

@@ -1,4 +1,4 @@
-"""Where the hashes of tokens are kept: an SSM parameter, or a file on one machine."""
+"""Stores for the hashes of tokens: an SSM parameter, or a file on one machine."""
 
 import os
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from mypy_boto3_ssm import SSMClient
 
 CACHED_S = 30
-"""How long a revoked token may still be known here; API Gateway remembers the authorizer's answer as long again."""
+"""A revoked token may be accepted this much longer, and as long again in API Gateway's cache of authorizer answers."""
 
 KEY = "alias/aws/ssm"
-"""The account's own key for parameters."""
+"""The account's default key for parameters."""
 
 LARGEST_PARAMETER = 4096
-"""Bytes in a standard parameter: some twenty tokens."""
+"""Most bytes of a standard parameter, enough for about 20 tokens."""
 
 
 class ParameterTokens:
@@ -33,7 +33,7 @@ class ParameterTokens:
         self._name = name
 
     def read(self) -> tuple[Token, ...]:
-        """Up to ``CACHED_S`` old; empty when there is no parameter. Raises Unavailable."""
+        """Returns the tokens, at most ``CACHED_S`` old; none if there is no parameter. Raises Unavailable."""
         return self._read(force=False)
 
     def write(self, tokens: Sequence[Token]) -> None:
@@ -47,7 +47,7 @@ class ParameterTokens:
             raise Unavailable(f"write {self._name}: {exc}") from exc
 
     def fresh(self) -> tuple[Token, ...]:
-        """As stored this moment, for an edit."""
+        """Returns the tokens without the cache, for an edit."""
         return self._read(force=True)
 
     def _read(self, *, force: bool) -> tuple[Token, ...]:
@@ -61,13 +61,13 @@ class ParameterTokens:
 
 
 class FileTokens:
-    """Tokens in a file that only its owner may read."""
+    """Tokens in a file that only its owner can read."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def read(self) -> tuple[Token, ...]:
-        """Empty when there is no file. Raises TokensError, OSError."""
+        """Returns the tokens; none if there is no file. Raises TokensError, OSError."""
         try:
             return load_tokens(self._path.read_text(encoding="utf-8"))
         except FileNotFoundError:

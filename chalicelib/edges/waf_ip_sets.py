@@ -1,4 +1,7 @@
-"""WAF IP sets: ``IpSets`` through AWS WAF v2. Addresses are compared as networks: AWS may spell IPv6 differently."""
+"""``IpSets`` in AWS WAF v2. Addresses are compared as networks because AWS may spell IPv6 differently.
+
+An update without a description clears it. A token is therefore WAF's lock token and, if
+there is one, a space and the description."""
 
 from typing import TYPE_CHECKING, Literal
 
@@ -17,23 +20,23 @@ class WafIpSets:
         """For scope CLOUDFRONT the client's region must be us-east-1."""
         self._client = client
         self._scope = scope
-        self._descriptions: dict[IpSet, str] = {}
 
     def get(self, ip_set: IpSet) -> tuple[frozenset[Network], str]:
         with translated(f"GetIPSet {ip_set.name}"):
             answer = self._client.get_ip_set(Name=ip_set.name, Scope=self._scope, Id=ip_set.id)
-        self._descriptions[ip_set] = answer["IPSet"].get("Description", "")
-        return frozenset(map(parse_network, answer["IPSet"]["Addresses"])), answer["LockToken"]
+        description = answer["IPSet"].get("Description", "")
+        token = answer["LockToken"] + (f" {description}" if description else "")
+        return frozenset(map(parse_network, answer["IPSet"]["Addresses"])), token
 
     def update(self, ip_set: IpSet, addresses: frozenset[Network], token: str) -> None:
-        # An update without the description clears it; an empty one is refused.
-        description = self._descriptions.get(ip_set)
+        lock_token, _, description = token.partition(" ")
         with translated(f"UpdateIPSet {ip_set.name}"):
             self._client.update_ip_set(
                 Name=ip_set.name,
                 Scope=self._scope,
                 Id=ip_set.id,
                 Addresses=sorted(map(str, addresses)),
-                LockToken=token,
+                LockToken=lock_token,
+                # WAF rejects an empty description.
                 **({"Description": description} if description else {}),
             )

@@ -1,1 +1,1 @@
-"""The functions of the pipeline, and what they share."""
+"""The pipeline's four functions, and the parts that they share."""

@@ -1,4 +1,4 @@
-"""The active rule set: from the state table, cached for seconds, the last valid one kept."""
+"""The active rule set, read from the state table and cached. An invalid one does not replace the last valid one."""
 
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import RulesError, parse_rules
@@ -7,6 +7,7 @@ from chalicelib.pipeline.stored import State
 from chalicelib.ports import Unavailable
 
 CACHED_MS = 10_000
+"""Milliseconds for which a rule set is used before it is read again."""
 
 
 class ActiveRules:
@@ -18,10 +19,10 @@ class ActiveRules:
         self._text: str | None = None
         self._read_at_ms = 0
         self.problem: str | None = None
-        """Why the stored rule set is not the one in use; None if it is."""
+        """Reason why the stored rule set is not in use; None if it is."""
 
     def __call__(self, now_ms: int) -> RuleSet:
-        """The rules to go by. With none stored, or none that is valid, nothing is counted and ``problem`` says so.
+        """Returns the active rules; none, with a ``problem``, if no valid rule set was ever stored.
 
         Raises Unavailable only if the state table cannot be read and no rules are cached.
         """

@@ -1,10 +1,9 @@
-"""Enforce: detections become blocks.
+"""Enforce: turns detections into blocks.
 
-Every delivery may come twice, late, or beside another container's: decisions are made against what is stored, written
-on condition that it has not changed, and made again if it has.
+A detection may be delivered twice, late, or at the same time to another container. Decisions are therefore based on
+what is stored, written on condition that it has not changed, and made again if it has.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from chalicelib.core.addresses import Network, NetworkSet, parse_network, supern
 from chalicelib.core.decisions import KNOWN, Outcome, decide, memory_s
 from chalicelib.core.state import Block, Breaker, Detection, History, Offender
 from chalicelib.pipeline.lifting import CLIENTS_PER_WRITE, history_kept_until
+from chalicelib.pipeline.reports import EnforceReport
 from chalicelib.pipeline.stored import State, Stored
 from chalicelib.ports import Conflict, Contended, StreamChange, Write
 
@@ -24,23 +24,13 @@ BREAKER_WINDOW_S = 60
 PAUSED, BREAKER = "paused", "breaker"
 
 
-@dataclass(slots=True)
-class EnforceReport:
-    detections: int = 0
-    outcomes: Counter[str] = field(default_factory=Counter)
-    """Offenders by what was decided."""
-    blocks: list[Block] = field(default_factory=list)
-    """New blocks, and prolonged ones."""
-    breaker_opened: bool = False
-
-
 _T = TypeVar("_T")
 Case = tuple[Detection, Offender]
 
 
 @dataclass(slots=True)
 class Pending:
-    """What is stored of one network, and what is to be."""
+    """One network's stored records, and the new ones that have been decided."""
 
     block: Stored[Block] | None
     history: Stored[History] | None
@@ -70,7 +60,7 @@ class Enforce:
         self._most = breaker_blocks_per_minute
 
     def __call__(self, changes: Sequence[StreamChange]) -> EnforceReport:
-        """Raises what the state store raises, and Contended; the changes are then delivered again."""
+        """Enforces the detections among ``changes``. Raises Contended and what the state store raises."""
         report = EnforceReport()
         detections = [Detection.from_json(c.body) for c in changes if c.kind == Detection.kind and c.body is not None]
         report.detections = len(detections)
@@ -122,7 +112,7 @@ class Enforce:
         return clients
 
     def _breaks(self, clients: dict[str, Pending], stored: dict[str, Block], now: int, report: EnforceReport) -> bool:
-        """Whether the circuit breaker is open; opens it when these blocks would be implausibly many in a minute."""
+        """Returns whether the circuit breaker is open, after opening it if the new blocks are implausibly many."""
         breaker = self._state.control(Breaker)
         if breaker.record.open:
             return True
@@ -131,24 +121,24 @@ class Enforce:
         if not new or recent + new <= self._most or now < breaker.record.ignore_until:
             return False
         opened = Breaker(open=True, at=now, would_block=recent + new)
-        # On a conflict another container opened it, or an operator has just reset it: the next detections will tell.
+        # On a conflict, another container opened it or an operator has just reset it. The next detections decide.
         with suppress(Conflict):
             self._state.write([State.put(opened, over=breaker)])
         report.breaker_opened = True
         return True
 
     def _write(self, clients: dict[str, Pending], report: EnforceReport) -> list[Case]:
-        """Stores what was decided; gives the cases back whose network has been changed by somebody else meanwhile."""
+        """Stores the decisions. Returns the cases whose network was changed concurrently."""
         lost: list[Case] = []
-        for some in _chunks(clients.values(), CLIENTS_PER_WRITE):
-            writes = [write for client in some for write in client.writes()]
+        for chunk in _chunks(clients.values(), CLIENTS_PER_WRITE):
+            writes = [write for client in chunk for write in client.writes()]
             try:
                 if writes:
                     self._state.write(writes)
             except Conflict:
-                lost += [case for client in some for case in client.cases]
+                lost += [case for client in chunk for case in client.cases]
                 continue
-            for client in some:
+            for client in chunk:
                 report.outcomes.update(client.outcomes)
                 if client.new_block is not None:
                     report.blocks.append(client.new_block)
@@ -156,11 +146,11 @@ class Enforce:
 
 
 def _covered(network: Network, stored: dict[str, Block], allowed: NetworkSet) -> bool:
-    """Whether a stored block of a wider network covers ``network``; one that overlaps the allowlist covers nobody."""
+    """Returns whether a block of a wider network covers ``network``. Blocks that overlap the allowlist do not count."""
     return any(str(wider) in stored and not allowed.overlaps(wider) for wider in supernets(network))
 
 
 def _chunks(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
     rest = iter(items)
-    while some := list(islice(rest, size)):
-        yield some
+    while chunk := list(islice(rest, size)):
+        yield chunk

@@ -1,35 +1,33 @@
-"""Ingest: the records of one Kinesis batch are counted once, and whoever is over a limit is reported.
+"""Ingest: counts the records of one Kinesis batch once, and reports the clients that are over a limit.
 
-Order matters (docs/state-protocol.md): append, then read the other logs, then evaluate the clients of the whole
-delivered batch, also of records that an earlier try has counted; a crash may have come between.
+The order matters (docs/state-protocol.md): append, then read the other logs, then evaluate the clients of the whole
+delivered batch. That includes records that an earlier delivery has counted, because it may have crashed before it
+evaluated them.
 """
 
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from chalicelib.core.detections import Announced, detections_of
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.requests import Decoded, Malformed, Reason, Requests
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.state import Detection
-from chalicelib.core.tally import Tallier, Tally
-from chalicelib.pipeline.log_follower import RETENTION_MS, SKEW_MS, TRIES, BatchTally, LogFollower, Tail, TooLarge
+from chalicelib.core.tally import RETENTION_MS, Tallier, Tally
+from chalicelib.pipeline.log_follower import SKEW_MS, TRIES, BatchTally, LogFollower, Tail, TooLarge
+from chalicelib.pipeline.reports import SAMPLES, IngestReport
 from chalicelib.ports import Conflict, Contended
-
-SAMPLES = 3
-"""Malformed pieces shown in a report."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Kinesis records of one shard, in ascending order of their sequence numbers; one list element a record."""
+    """Kinesis records of one shard, in ascending order of their sequence numbers: one element per record."""
 
     shard: str
     """Stream and shard id, such as ``logs/shardId-000000000000``."""
     sequences: Sequence[str]
-    """Decimal numbers of up to 129 digits; as text, because reading them all would cost more than it is worth."""
+    """Decimal numbers of up to 129 digits. Kept as text: parsing all is slow, and few are compared."""
     data: Sequence[bytes]
     arrived: Sequence[float]
     """Epoch seconds."""
@@ -38,53 +36,12 @@ class Batch:
         return len(self.data)
 
     def part(self, start: int, end: int) -> "Batch":
-        """The records from ``start`` (inclusive) to ``end`` (exclusive)."""
+        """Returns the records from ``start`` (inclusive) to ``end`` (exclusive)."""
         return Batch(self.shard, self.sequences[start:end], self.data[start:end], self.arrived[start:end])
 
 
-@dataclass(slots=True)
-class Report:
-    """What became of a batch."""
-
-    records: int = 0
-    requests: int = 0
-    """Requests that this batch added to the counts."""
-    malformed: Counter[Reason] = field(default_factory=Counter)
-    samples: list[str] = field(default_factory=list)
-    late: int = 0
-    """Requests too old to count."""
-    replayed: int = 0
-    """Records that an earlier try had counted."""
-    repeats: int = 0
-    """Requests whose id came twice in the batch."""
-    conflicts: int = 0
-    view_entries: int = 0
-    dropped: int = 0
-    """Clients dropped from a full view."""
-    lag_ms: int = 0
-    """Age of the batch's oldest record."""
-    detections: list[Detection] = field(default_factory=list)
-
-    def __add__(self, later: "Report") -> "Report":
-        """What became of two batches, one after the other."""
-        return Report(
-            records=self.records + later.records,
-            requests=self.requests + later.requests,
-            malformed=self.malformed + later.malformed,
-            samples=(self.samples + later.samples)[:SAMPLES],
-            late=self.late + later.late,
-            replayed=self.replayed + later.replayed,
-            repeats=self.repeats + later.repeats,
-            conflicts=self.conflicts + later.conflicts,
-            view_entries=later.view_entries,
-            dropped=self.dropped + later.dropped,
-            lag_ms=max(self.lag_ms, later.lag_ms),
-            detections=self.detections + later.detections,
-        )
-
-
 class Ingest:
-    """One container's ingest. Not to be entered twice at the same time."""
+    """One container's ingest. It handles one batch at a time."""
 
     def __init__(
         self,
@@ -94,7 +51,7 @@ class Ingest:
         follower: LogFollower,
         detect: Callable[[Sequence[Detection]], None],
     ) -> None:
-        """``rules`` gives the rule set active at a time in ms; ``detect`` stores detections, again if need be."""
+        """``rules`` returns the rule set active at a time in ms; ``detect`` stores detections, some repeatedly."""
         self._decoder = decoder
         self._rules = rules
         self._follower = follower
@@ -104,10 +61,10 @@ class Ingest:
         self._tallier = Tallier(())
         self._wanted: frozenset[str] = frozenset()
 
-    def __call__(self, batch: Batch, now_ms: int) -> Report:
-        """Raises Contended or what a store raises; nothing is lost then, as Kinesis delivers the batch again.
+    def __call__(self, batch: Batch, now_ms: int) -> IngestReport:
+        """Counts a batch. Raises Contended and what the stores raise; Lambda then delivers the batch again.
 
-        A batch whose tally no transaction takes is counted in halves, each a batch of its own.
+        A batch whose tally does not fit in one transaction is counted in halves, each as a batch of its own.
         """
         try:
             return self._ingest(batch, now_ms)
@@ -117,9 +74,9 @@ class Ingest:
         half = len(batch) // 2
         return self(batch.part(0, half), now_ms) + self(batch.part(half, len(batch)), now_ms)
 
-    def _ingest(self, batch: Batch, now_ms: int) -> Report:
+    def _ingest(self, batch: Batch, now_ms: int) -> IngestReport:
         arrived_ms = int(min(batch.arrived) * 1000) if batch.arrived else now_ms
-        report = Report(records=len(batch), lag_ms=max(0, now_ms - arrived_ms))
+        report = IngestReport(records=len(batch), lag_ms=max(0, now_ms - arrived_ms))
         rules = self._use(self._rules(now_ms))
         decoded = self._decode(batch.data, None, report, now_ms)
         if not decoded:
@@ -132,14 +89,19 @@ class Ingest:
         self._follower.catch_up(now_ms, own=tail)
         offences = self._announced.fresh(view.offences(touched, *span_ms))
         if offences:
-            place = f"{tail.log}/{tail.offset - 1:012d}"
             report.detections = detections_of(
-                offences, place=place, rule_set=rules.version, detected_ms=now_ms, arrived_ms=arrived_ms
+                offences,
+                log=tail.log,
+                offset=tail.offset - 1,
+                rule_set=rules.version,
+                detected_ms=now_ms,
+                arrived_ms=arrived_ms,
             )
             self._detect(report.detections)
             self._announced.add(offences, now_ms)
         report.conflicts = self._follower.conflicts - conflicts
-        report.view_entries, report.dropped, view.dropped = view.entries, view.dropped, 0
+        report.view_entries, report.dropped = view.entries, view.dropped
+        view.dropped = 0
         return report
 
     def _append(
@@ -148,16 +110,16 @@ class Ingest:
         decoded: Decoded,
         span_ms: tuple[int, int],
         touched: Tally,
-        report: Report,
+        report: IngestReport,
         now_ms: int,
     ) -> Tail:
-        """Counts the records that are not counted yet; the tail of the log that now covers the batch."""
+        """Counts the records that are not counted yet. Returns the tail of the log that now covers the batch."""
         for _ in range(TRIES):
             tail = self._follower.tail(batch.shard, now_ms)
             cut = bisect_right(batch.sequences, tail.last_sequence, key=int)
             if cut and batch.arrived[cut - 1] * 1000 > tail.written_ms + SKEW_MS:
-                # What is counted arrived before it was counted. These arrived later under an old number: the stream
-                # was deleted and made anew.
+                # A counted record arrives before its tally is written. These records carry old sequence numbers but
+                # arrived later, so the stream was recreated.
                 self._follower.open(batch.shard, now_ms)
                 continue
             fresh, tally = decoded, touched
@@ -176,7 +138,7 @@ class Ingest:
             except Conflict:
                 continue
             return tail
-        raise Contended(f"{batch.shard}: {TRIES} appends in a row were lost against others")
+        raise Contended(f"{batch.shard}: {TRIES} appends in a row lost to other containers")
 
     def _use(self, rules: RuleSet) -> RuleSet:
         if rules.rules != self._rule_set.rules:
@@ -186,16 +148,16 @@ class Ingest:
         return rules
 
     def _decode(
-        self, data: Sequence[bytes], seen: set[bytes | str] | None, report: Report | None, now_ms: int
+        self, data: Sequence[bytes], seen: set[bytes | str] | None, report: IngestReport | None, now_ms: int
     ) -> Decoded:
-        """Requests whose time can count."""
+        """Returns the requests whose time is valid."""
         decoded = self._decoder.decode(data, seen, self._wanted)
         timely, malformed, late = [], list(decoded.malformed), 0
         for requests in decoded.requests:
-            kept, early = _timely(requests, now_ms, malformed)
-            late += early
-            if kept:
-                timely.append(kept)
+            recent, too_old = _timely(requests, now_ms, malformed)
+            late += too_old
+            if recent:
+                timely.append(recent)
         if report is not None:
             report.malformed.update(piece.reason for piece in malformed)
             report.samples = [f"{piece.reason}: {piece.sample()}" for piece in malformed[:SAMPLES]]
@@ -204,9 +166,9 @@ class Ingest:
 
 
 def _timely(requests: Requests, now_ms: int, malformed: list[Malformed]) -> tuple[Requests, int]:
-    """The requests that are neither too old to count nor from the future, and how many were too old.
+    """Returns the requests that are neither too old to count nor in the future, and the number of those too old.
 
-    Requests from the future are malformed: they must not push the present out of the windows.
+    Requests in the future are malformed: they must not displace the present from the windows.
     """
     lowest, highest = now_ms - RETENTION_MS, now_ms + SKEW_MS
     if min(requests.times) >= lowest and max(requests.times) <= highest:

@@ -1,63 +1,93 @@
-"""Following the tally logs: one container's tails and view, and how a batch is appended (docs/state-protocol.md).
+"""Following the tally logs: where one container stands in each log, and what it has read from them.
 
-Writers: an item is written at the next offset on condition that the offset is free; that fence, and the highest
-sequence number in every item, count each record once. Readers: after their own append they read every other log
-forward, so of two that race at least one sees both.
+A tally log is an append-only list of items, one or more per batch, at offsets 0, 1, 2, ... Each shard of the Kinesis
+stream has one log that is appended to, and possibly older ones. The registry names the logs of every shard. This module
+implements docs/state-protocol.md for one container, which both appends to the logs of the shards that Lambda gives it
+and reads the logs of all shards, because the requests of one client are spread over all of them.
+
+Appending, and why a record is counted once. An item is written at the next offset on condition that the offset is
+free, and carries the highest Kinesis sequence number counted so far. The condition is the fence: two containers that
+both hold the end of a log for offset 7 cannot both write there.
+
+    A reads the log up to 6            B reads the log up to 6      (Lambda timed A out and gave B the same batch)
+    A appends at 7                     B appends at 7: Conflict
+                                       B reads item 7, finds the batch's sequence numbers covered, appends nothing
+
+Reading, and why an excess is seen. A container appends first and reads the other logs afterwards. If two containers
+append tallies of one client at the same time, each append precedes that container's own read, so at least one of the
+two reads both tallies:
+
+    A appends to log 1                 B appends to log 2
+    A reads log 2: B's item or not     B reads log 1: if A missed B's item, B's append came later, so B reads A's
+
+Closing. A log is left when its last item is so old that none of its requests can still count (DORMANT_MS), because the
+store will remove its items, and with them the record of which offsets were taken. It is closed by an item without a
+body at the next offset, subject to the same condition. A container that was frozen in between finds that offset taken,
+learns from the item that the log is closed, and reads the registry. The new log starts at offset 0 under a new name.
+
+Recreated streams. Sequence numbers start over when a stream is deleted and recreated, so new records look as if they
+had been counted. A counted record arrives before its tally is written; records that arrive clearly later under a low
+number prove a new stream, and get a new log.
+
+Catching up. ``catch_up`` reads every log forward from its own tail, several offsets per call, and repeats until a
+call returns nothing new. Items are only taken without a gap: the offsets of one call are read at different moments, so
+offset 8 may appear before offset 7 does.
+
+Cold start. A new container reads each log backwards from its end, as far as its view reaches. If any of these reads
+fails there is no view at all: a container that stood at offset 0 of a log that it failed to read would take the log for
+ended, and open a second one beside it. For the same reason a container that has not read for STALE_MS starts over: the
+items that it would read next may have been removed.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from chalicelib.core.rules import RuleSet
-from chalicelib.core.tally import Tally, pack, split, unpack
+from chalicelib.core.tally import DORMANT_MS, EXPIRE_MS, RETENTION_MS, Tally, pack, split, unpack
 from chalicelib.core.windows import View
 from chalicelib.ports import Conflict, Contended, LogItem, Registry, TallyLogs
 
-RETENTION_MS = 3_600_000
-"""How late a record may be processed and still count."""
-
-DORMANT_MS = 2 * RETENTION_MS
-"""A log whose last item is older is never appended to: what it holds is older than any window that still counts."""
-
-EXPIRE_MS = 3 * RETENTION_MS
-"""When the store may remove an item. The hour above DORMANT_MS is STALE_MS, which has room for clocks that disagree."""
-
 STALE_MS = RETENTION_MS - 600_000
-"""A container that has not read for longer starts over: the items that it would read next may have been removed."""
+"""A container that has not read for longer starts over. Items live for an hour past DORMANT_MS, and a reader that
+slept for longer may wait for an offset that has been removed; the ten minutes allow for clocks that disagree."""
 
 SKEW_MS = 300_000
-"""How far clocks may disagree, and how far into the future a request's time may lie."""
+"""Most that clocks may disagree, and most that a request's time may lie in the future."""
 
 LARGEST_ITEM = 380_000
-"""Bytes of a tally's body in one item; DynamoDB takes 400 KB with attribute names."""
-
-FURTHEST_AHEAD = 16
-DEPTH_KEPT_MS = 600_000
-TRIES = 8
-
+"""Most bytes of a tally in one item, because DynamoDB accepts 400 KB including attribute names."""
 
 LARGEST_APPEND = 3_500_000
-"""Bytes of all bodies of one append; DynamoDB takes 4 MB in a transaction."""
+"""Most bytes of all tallies in one append, because DynamoDB accepts 4 MB per transaction."""
+
+FURTHEST_AHEAD = 16
+"""Most offsets requested per log and call."""
+
+DEPTH_KEPT_MS = 600_000
+"""A view that was deepened for late requests stays deep for this long after the last of them."""
+
+TRIES = 8
+"""Appends, or attempts to open a log, before the batch fails."""
 
 
 class TooLarge(Exception):
-    """A tally that no transaction takes; fewer records at a time make smaller ones."""
+    """A tally does not fit in one transaction. Fewer records make a smaller one."""
 
 
 @dataclass(slots=True)
 class Tail:
-    """Where one reader stands in one log."""
+    """The position of one reader in one log."""
 
     shard: str
     log: str
     offset: int = 0
-    """The next offset to read or write."""
+    """Next offset to read or write."""
     last_sequence: int = -1
     written_ms: int = 0
-    """When the item before ``offset`` was written; when the log was born if there is none."""
+    """Time when the item before ``offset`` was written, or the log was opened if there is no item."""
     closed: bool = False
     ahead: int = 1
-    """How many offsets to ask for: one more than came the last time, so that a steady pace takes one read a batch."""
+    """Number of offsets to request: one more than last returned, so that a steady pace takes one read per batch."""
 
     def take(self, item: LogItem) -> None:
         self.offset += 1
@@ -68,7 +98,7 @@ class Tail:
 
 @dataclass(frozen=True, slots=True)
 class BatchTally:
-    """What one batch adds to a log."""
+    """The tally that one batch adds to a log."""
 
     tally: Tally
     last_sequence: int
@@ -80,7 +110,7 @@ class BatchTally:
 
 
 class LogFollower:
-    """One container's memory of all logs."""
+    """One container's tails and view of all logs."""
 
     def __init__(
         self,
@@ -90,7 +120,7 @@ class LogFollower:
         lateness_ms: int,
         largest_append: int = LARGEST_APPEND,
     ) -> None:
-        """``lateness_ms``: how late requests usually are; a view is kept that deep, and deeper after later ones."""
+        """``lateness_ms``: how late requests usually are. The view reaches back as far, farther after later ones."""
         self._logs = logs
         self._largest_append = largest_append
         self._new_view = new_view
@@ -104,7 +134,7 @@ class LogFollower:
         self.conflicts = 0
 
     def prepare(self, rules: RuleSet, oldest_ms: int, now_ms: int) -> View:
-        """A view for ``rules`` that is exact for requests at or after ``oldest_ms``."""
+        """Returns a view for ``rules`` that is exact for requests made at or after ``oldest_ms``."""
         lag_ms = now_ms - oldest_ms
         if lag_ms > self._lateness_ms:
             self._depth_ms = max(self._depth_ms, lag_ms + self._lateness_ms)
@@ -119,7 +149,7 @@ class LogFollower:
         return view
 
     def tail(self, shard: str, now_ms: int) -> Tail:
-        """The tail of the log that ``shard`` may append to; opens one if there is none. Needs a prepared view."""
+        """Returns the tail of the log that ``shard`` may append to, opening one if needed. Requires a prepared view."""
         for _ in range(TRIES):
             logs = self._registry.get(shard, ())
             tail = self._tails.get(logs[-1]) if logs else None
@@ -129,12 +159,12 @@ class LogFollower:
         raise Contended(f"no log could be opened for {shard} in {TRIES} tries")
 
     def open(self, shard: str, now_ms: int) -> None:
-        """Closes the shard's newest log and registers a new one, unless somebody else is quicker."""
+        """Closes the shard's newest log and registers a new one, unless another container does so first."""
         logs = self._registry.get(shard, ())
         tail = self._tails.get(logs[-1]) if logs else None
         try:
             if tail is not None and self._live(tail, now_ms):
-                # The fence for whoever still believes in the old log: its next append finds this offset taken.
+                # The fence for a container that still uses the old log: its next append finds this offset taken.
                 self._logs.append(
                     tail.log, tail.offset, [LogItem(body=None, last_sequence=tail.last_sequence, written_ms=now_ms)]
                 )
@@ -145,24 +175,24 @@ class LogFollower:
             self.conflicts += 1
         self.catch_up(now_ms)
 
-    def append(self, tail: Tail, batch: BatchTally, now_ms: int) -> None:
+    def append(self, tail: Tail, batch_tally: BatchTally, now_ms: int) -> None:
         """Appends a tally and merges it into the view.
 
-        Raises Conflict if somebody else has appended to the log; what they wrote has then been merged. Raises TooLarge,
+        Raises Conflict if another container has appended to the log, after merging what it wrote. Raises TooLarge,
         having written nothing.
         """
         whole = LogItem(
             body=None,
-            last_sequence=batch.last_sequence,
+            last_sequence=batch_tally.last_sequence,
             written_ms=now_ms,
-            first_slot_ms=batch.first_ms,
-            last_slot_ms=batch.last_ms,
+            first_slot_ms=batch_tally.first_ms,
+            last_slot_ms=batch_tally.last_ms,
         )
-        bodies = _bodies(batch.tally)
+        bodies = _bodies(batch_tally.tally)
         if sum(map(len, bodies)) > self._largest_append:
             raise TooLarge(f"{tail.log}: a tally of {sum(map(len, bodies))} bytes")
         items = [replace(whole, body=body) for body in bodies]
-        items[0] = replace(items[0], requests=batch.requests)
+        items[0] = replace(items[0], requests=batch_tally.requests)
         try:
             self._logs.append(tail.log, tail.offset, items)
         except Conflict:
@@ -171,13 +201,13 @@ class LogFollower:
             raise
         for item in items:
             tail.take(item)
-        self._loaded().merge(batch.tally, batch.first_ms, batch.last_ms)
+        self._loaded().merge(batch_tally.tally, batch_tally.first_ms, batch_tally.last_ms)
 
     def catch_up(self, now_ms: int, own: Tail | None = None) -> None:
         """Reads every log but ``own`` forward to its end."""
         view = self._loaded()
         begun: dict[str, int] = {}
-        while True:
+        while True:  # until a read returns nothing new from any log
             asked = {
                 tail.log: tail.ahead for tail in self._tails.values() if tail is not own and self._live(tail, now_ms)
             }
@@ -190,21 +220,21 @@ class LogFollower:
                     continue
                 first = tail.offset
                 begun.setdefault(log, first)
-                # Only without a gap: offsets are not read at one moment, and a later one may have been written between.
+                # Only without a gap: the offsets are read at different moments, so a later one may appear earlier.
                 while tail.offset < first + ahead and (item := items.get((log, tail.offset))) is not None:
                     _take(view, tail, item)
                 came = tail.offset - first
                 tail.ahead = min(tail.offset - begun[log] + 1, FURTHEST_AHEAD)
-                again |= not tail.closed and (
-                    came == ahead or any((log, first + step) in items for step in range(came, ahead))
-                )
+                more = came == ahead
+                gap = any((log, first + step) in items for step in range(came, ahead))
+                again = again or (not tail.closed and (more or gap))
             if not again:
                 self._read_at_ms = now_ms
                 return
 
     def _load(self, rules: RuleSet, since_ms: int, now_ms: int) -> View:
-        # Until every log has been read there is no view: a container that outlives a failed read starts over, and never
-        # takes a log that it has not read for one that has ended.
+        # There is no view until every log has been read: a container that survives a failed read starts over, and never
+        # mistakes a log that it has not read for one that has ended.
         self.view, self._registry, self._tails = None, {}, {}
         view = self._new_view(rules)
         view.keep_since(since_ms)
@@ -215,7 +245,7 @@ class LogFollower:
         return view
 
     def _adopt(self, registry: Registry, view: View) -> bool:
-        """Starts following the logs of ``registry`` that are new; says whether there were any."""
+        """Starts following the new logs of ``registry``. Returns whether there were any."""
         named = {log: shard for shard, logs in registry.items() for log in logs}
         fresh = [log for log in named if log not in self._tails]
         for log in fresh:
@@ -226,24 +256,24 @@ class LogFollower:
         return bool(fresh)
 
     def _follow(self, log: str, shard: str, view: View) -> Tail:
-        """Merges what a log holds of the view's time; the tail at its end.
+        """Merges the items of a log that concern the view, and returns the tail at its end.
 
-        A request is never processed before it is made (but for clocks that disagree), so items written before the
-        view's time hold nothing of it.
+        Apart from clocks that disagree, no request is processed before it is made. So items written before the time of
+        the view concern it in nothing.
         """
         tail = Tail(shard, log, written_ms=_born_ms(log))
         since_ms = view.since_ms - view.rules.longest_window_ms - SKEW_MS
-        found = self._logs.latest(log, since_ms)
-        # Only without a gap, from the newest: what lies below one is old enough for the store to be removing it.
-        whole = [item for back, (offset, item) in enumerate(found) if offset == found[0][0] - back]
-        if whole:
-            tail.offset = found[0][0] + 1 - len(whole)
-        for item in reversed(whole):
+        newest_first = self._logs.latest(log, since_ms)
+        # Only without a gap: the items below one are so old that the store is removing them.
+        unbroken = [item for back, (offset, item) in enumerate(newest_first) if offset == newest_first[0][0] - back]
+        if unbroken:
+            tail.offset = newest_first[0][0] + 1 - len(unbroken)
+        for item in reversed(unbroken):
             _take(view, tail, item)
         return tail
 
     def _retire(self, now_ms: int) -> None:
-        """Takes shards off the registry all of whose logs have expired (a reshard leaves such behind)."""
+        """Removes shards from the registry all of whose logs have expired, as after a reshard."""
         for shard, logs in list(self._registry.items()):
             if all(self._expired(log, now_ms) for log in logs):
                 try:

@@ -1,43 +1,28 @@
-"""Publishing: the IP sets are made equal to the wanted list (design 4.3, G6).
+"""Publish: makes the IP sets equal to the wanted list.
 
-For each update: (a) all lock tokens and contents are read, then (b) the wanted list, then (c) one set that differs is
-replaced under its token; and again from (a), until nothing differs. A token read before the list makes a publisher
-that holds an older list fail, if a newer one has written since. If the newer one had nothing to write, the older one's
-write goes through; the last round, which reads everything again after it, takes it back.
+For each update it (a) reads the tokens and contents of all sets, (b) reads the wanted list, and (c) replaces one set
+that differs, under its token; then it starts again at (a), until nothing differs. Because the token is read before the
+list, a publisher with an older list fails if one with a newer list has written in between. If the newer list required
+no write, the older one is written, and the last round, which reads everything again, corrects it.
 
-Only the publish function talks to WAF, so nobody else spends AWS's quota of one update and five reads a second, and
-nothing else waits for it. What changes while it waits is in the list that it reads afterwards.
+Only the publish function calls WAF, so nothing else uses up AWS's quota of one update and five reads per second, and
+nothing else waits for it. The list that it reads after waiting includes all changes made during the wait.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from chalicelib.core.addresses import Network
-from chalicelib.core.ipsets import CAPACITY, IpSet, Wanted, plan, wanted
+from chalicelib.core.ipsets import CAPACITY, IpSet, plan, wanted
 from chalicelib.core.state import Allow, Block, Heartbeat, Pause
+from chalicelib.pipeline.reports import PublishReport
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Conflict, IpSets, StreamChange, Throttled, Unavailable
 
 PACE_S = 1.1
-"""Between updates: AWS takes one UpdateIPSet a second for a whole account."""
+"""Seconds between updates: AWS accepts one UpdateIPSet per second and account."""
 
 MOST_ROUNDS = 40
 READ_TRIES = 5
-
-
-@dataclass(slots=True)
-class PublishReport:
-    updates: int = 0
-    conflicts: int = 0
-    throttled: int = 0
-    failures: list[str] = field(default_factory=list)
-    """IP sets that could not be read or written, and why; the next sweep has them tried again."""
-    rounds: int = 0
-    wanted: Wanted = field(default_factory=lambda: Wanted({}))
-    fill: dict[int, float] = field(default_factory=dict)
-    """Published networks over those that fit, by family."""
-    time_to_block_ms: int | None = None
-    """From the arrival of the oldest record behind a new block to the end of the publish."""
 
 
 class Publish:
@@ -52,7 +37,7 @@ class Publish:
         clock: Callable[[], float],
         sleep: Callable[[float], None],
     ) -> None:
-        """``sets``: every configured set; ``clock``: epoch seconds; ``sleep`` waits for some."""
+        """``sets``: all configured sets; ``clock`` returns epoch seconds; ``sleep`` waits for a number of seconds."""
         self._state = state
         self._ip_sets = ip_sets
         self._sets = sets
@@ -61,10 +46,9 @@ class Publish:
         self._free_at = 0.0
 
     def __call__(self, changes: Sequence[StreamChange]) -> PublishReport | None:
-        """Publishes if ``changes`` call for it. Raises only what the state store raises.
+        """Publishes if ``changes`` require it, and returns None otherwise. Raises only what the state store raises.
 
-        The sweep's heartbeat calls for it every minute, so that what somebody else did to the IP sets, and what
-        failed, is mended.
+        The sweep's heartbeat requires it every minute, which repairs failures and changes by others to the IP sets.
         """
         causes = [c for c in changes if c.kind in (Block.kind, Allow.kind) or c.id in (Pause.id, Heartbeat.id)]
         if not causes:
@@ -87,7 +71,7 @@ class Publish:
         return report
 
     def _settle(self, report: PublishReport, failed: dict[IpSet, str]) -> None:
-        """Rounds of reading and updating, until nothing differs."""
+        """Reads and updates in rounds, until nothing differs."""
         after = 0
         changes: Mapping[IpSet, frozenset[Network]] = {}
         while report.rounds < MOST_ROUNDS:
@@ -98,7 +82,7 @@ class Publish:
                 return
             if self._keep_pace():
                 continue
-            # Round-robin: a set that changes all the time must not keep the others waiting.
+            # Round-robin, so that a set that changes all the time does not delay the others.
             ip_set = next(s for s in (*self._sets[after:], *self._sets[:after]) if s in changes)
             after = self._sets.index(ip_set) + 1
             self._free_at = self._clock() + PACE_S
@@ -127,7 +111,7 @@ class Publish:
         return published, tokens
 
     def _get(self, ip_set: IpSet, report: PublishReport) -> tuple[frozenset[Network], str]:
-        """One set; a throttled read goes on where it stopped, as there may be more sets than reads in a second."""
+        """Reads one set. A throttled read is retried, because there may be more sets than reads per second."""
         for _ in range(READ_TRIES):
             try:
                 return self._ip_sets.get(ip_set)
@@ -139,7 +123,7 @@ class Publish:
     def _changes(
         self, published: Mapping[IpSet, frozenset[Network]], report: PublishReport
     ) -> dict[IpSet, frozenset[Network]]:
-        """What has to be in the sets that differ from what is wanted at this moment."""
+        """Returns the new contents of the sets that differ from the list wanted at this moment."""
         now = int(self._clock())
         blocks = [] if self._state.pause().released else [block.record for block in self._state.all(Block)]
         rooms = {family: CAPACITY * sum(s.family == family for s in published) for family in (4, 6)}
@@ -151,7 +135,7 @@ class Publish:
         return changes
 
     def _keep_pace(self) -> bool:
-        """Waits until the next update may be sent; whether there was anything to wait for."""
+        """Waits until the next update may be sent. Returns whether it waited."""
         missing = self._free_at - self._clock()
         if missing <= 0:
             return False

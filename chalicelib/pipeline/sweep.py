@@ -1,26 +1,15 @@
-"""Sweep: once a minute, expired blocks are lifted and the state is measured.
+"""Sweep: lifts expired blocks and measures the state, once a minute.
 
-Blocks end here and not through DynamoDB's TTL, which may lag for days. The heartbeat that it stores reaches the
-publish function through the table's stream, which then repairs what differs from the wanted list.
+Blocks end here and not through DynamoDB's TTL, which may be days late. The sweep stores a heartbeat, which reaches the
+publish function through the table's stream and makes it repair any difference from the wanted list.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from chalicelib.core.state import Block, Heartbeat
 from chalicelib.pipeline.lifting import lift
+from chalicelib.pipeline.reports import SweepReport
 from chalicelib.pipeline.stored import State
-
-
-@dataclass(slots=True)
-class SweepReport:
-    lifted: list[Block] = field(default_factory=list)
-    conflicts: int = 0
-    """Blocks that changed while they were being lifted; the next sweep looks again."""
-    blocks: int = 0
-    """Blocks in force."""
-    breaker_open: bool = False
-    paused: bool = False
 
 
 class Sweep:

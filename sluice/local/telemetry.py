@@ -3,17 +3,14 @@
 from dataclasses import dataclass, field, replace
 
 from chalicelib.core.state import Block
-from chalicelib.pipeline.enforce import EnforceReport
-from chalicelib.pipeline.ingest import Report
-from chalicelib.pipeline.publish import PublishReport
-from chalicelib.pipeline.sweep import SweepReport
+from chalicelib.pipeline.reports import EnforceReport, IngestReport, PublishReport, SweepReport
 
 
 @dataclass(slots=True)
 class ReportTotals:
     """Sums of all reports since the start."""
 
-    ingests: Report = field(default_factory=Report)
+    ingests: IngestReport = field(default_factory=IngestReport)
     """Without detections: a long run makes millions of them."""
     blocks: list[Block] = field(default_factory=list)
     lifted: list[Block] = field(default_factory=list)
@@ -25,7 +22,7 @@ class ReportTotals:
     breaker_opened: bool = False
     rules_problem: str | None = None
 
-    def ingested(self, report: Report, rules_problem: str | None) -> None:
+    def ingested(self, report: IngestReport, rules_problem: str | None) -> None:
         self.ingests += replace(report, detections=[])
         self.rules_problem = rules_problem
 

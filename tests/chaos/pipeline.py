@@ -13,7 +13,7 @@ from chalicelib.config import read_config
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import Allow, Block
-from chalicelib.pipeline.log_follower import EXPIRE_MS
+from chalicelib.core.tally import EXPIRE_MS
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Conflict, Unavailable
 from sluice.local.kinesis import Shard

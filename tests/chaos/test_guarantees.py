@@ -22,12 +22,13 @@ from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import Block, Heartbeat
 from chalicelib.core.windows import View
-from chalicelib.pipeline.enforce import Enforce, EnforceReport, Pending
-from chalicelib.pipeline.ingest import Batch, Ingest, Report
+from chalicelib.pipeline.enforce import Enforce, Pending
+from chalicelib.pipeline.ingest import Batch, Ingest
 from chalicelib.pipeline.log_follower import BatchTally, LogFollower, Tail
-from chalicelib.pipeline.publish import Publish, PublishReport
+from chalicelib.pipeline.publish import Publish
+from chalicelib.pipeline.reports import EnforceReport, IngestReport, PublishReport, SweepReport
 from chalicelib.pipeline.stored import State
-from chalicelib.pipeline.sweep import Sweep, SweepReport
+from chalicelib.pipeline.sweep import Sweep
 from chalicelib.ports import Unavailable
 from tests.chaos.pipeline import Chaos
 from tests.properties.test_interleavings_of_ingest import (
@@ -183,11 +184,11 @@ def decoder(kind: type[BatchDecoder]) -> Broken:
 
 
 class SwallowsErrors(Ingest):
-    def __call__(self, batch: Batch, now_ms: int) -> Report:
+    def __call__(self, batch: Batch, now_ms: int) -> IngestReport:
         try:
             return super().__call__(batch, now_ms)
         except Unavailable:
-            return Report()
+            return IngestReport()
 
 
 class HasNoBreaker(Enforce):

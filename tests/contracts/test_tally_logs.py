@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from chalicelib.core.tally import EXPIRE_MS
 from chalicelib.edges.tally_table import TallyTable
-from chalicelib.pipeline.log_follower import EXPIRE_MS, LARGEST_ITEM
+from chalicelib.pipeline.log_follower import LARGEST_ITEM
 from chalicelib.ports import Conflict, LogItem, TallyLogs, Unavailable
 from tests.contracts.conftest import ATOMIC, RACERS, Race
 from tests.support.tables import Tables, calls_of

@@ -19,7 +19,8 @@ from chalicelib.core.state import ACTIVE, StoredRules
 from chalicelib.edges.events import kinesis_batch
 from chalicelib.edges.state_table import StateTable
 from chalicelib.edges.tally_table import TallyTable
-from chalicelib.pipeline.ingest import Batch, Report
+from chalicelib.pipeline.ingest import Batch
+from chalicelib.pipeline.reports import IngestReport
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import LogItem
 from sluice.local.events import MOST_BYTES, RECORD_FRAME, kinesis_event
@@ -55,7 +56,7 @@ class ColdContainer:
             ),
         )
 
-    def ingest(self, batch: Batch) -> Report:
+    def ingest(self, batch: Batch) -> IngestReport:
         return self.services.ingest(batch, int(self.clock.now * 1000))
 
 

@@ -10,8 +10,9 @@ import pytest
 from chalicelib.bootstrap import Services
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.windows import View
-from chalicelib.pipeline.ingest import Batch, Ingest, Report
+from chalicelib.pipeline.ingest import Batch, Ingest
 from chalicelib.pipeline.log_follower import BatchTally, LogFollower, Tail
+from chalicelib.pipeline.reports import IngestReport
 from chalicelib.ports import Conflict, LogItem, Registry
 from tests.support.simulation.ingesting import DORMANT_S, Broken, Ingesting
 from tests.support.simulation.ports import LedgerTallyLogs
@@ -122,13 +123,13 @@ class NeverAdoptsNewLogs(LogFollower):
 
 
 class EvaluatesNewRecordsOnly(Ingest):
-    def __call__(self, batch: Batch, now_ms: int) -> Report:
+    def __call__(self, batch: Batch, now_ms: int) -> IngestReport:
         rules = self._use(self._rules(now_ms))
         self._follower.prepare(rules, now_ms - 3_000_000, now_ms)
         last = self._follower.tail(batch.shard, now_ms).last_sequence
         new = [number for number, sequence in enumerate(batch.sequences) if int(sequence) > last]
         if len(new) == len(batch) or not new:
-            return super().__call__(batch, now_ms) if new else Report()
+            return super().__call__(batch, now_ms) if new else IngestReport()
         first = new[0]
         rest = replace(
             batch,
@@ -140,7 +141,7 @@ class EvaluatesNewRecordsOnly(Ingest):
 
 
 class AnnouncesTooEarly(Ingest):
-    def __call__(self, batch: Batch, now_ms: int) -> Report:
+    def __call__(self, batch: Batch, now_ms: int) -> IngestReport:
         store = self._detect
         self._detect = lambda detections: None
         try:

@@ -9,12 +9,12 @@ from chalicelib.config import read_config
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
 from chalicelib.core.state import ACTIVE, Block, StoredRules
 from chalicelib.core.windows import View
-from chalicelib.edges.batch_get import KEYS_A_READ
+from chalicelib.edges.batch_get import KEYS_PER_READ
 from chalicelib.edges.events import state_changes
 from chalicelib.edges.state_table import attributes_of
 from chalicelib.edges.tally_table import _attributes as attributes_of_tally
-from chalicelib.pipeline.enforce import EnforceReport
-from chalicelib.pipeline.ingest import Batch, Report
+from chalicelib.pipeline.ingest import Batch
+from chalicelib.pipeline.reports import EnforceReport, IngestReport
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Item, LogItem, LogKey, Registry
 from sluice.local.events import state_event
@@ -68,7 +68,7 @@ class CountedLogs(MemoryTallyLogs):
         names = sum(len(shard) + sum(len(log) + 1 for log in logs) for shard, logs in registry.items())
         sizes = [len(items[key].body or b"") + ITEM_FRAME if key in items else 1 for key in set(keys)]
         self.read_units += sum(-(-size // READ_UNIT) for size in (names + 1, *sizes))
-        self.calls["read"] += -(-(len(keys) + 1) // KEYS_A_READ)
+        self.calls["read"] += -(-(len(keys) + 1) // KEYS_PER_READ)
         return found
 
     def latest(self, log: str, written_since_ms: int) -> Sequence[tuple[int, LogItem]]:
@@ -116,7 +116,7 @@ class Target:
             ),
         )
 
-    def ingest(self, records: Sequence[bytes], shard: str = "logs/0") -> Report:
+    def ingest(self, records: Sequence[bytes], shard: str = "logs/0") -> IngestReport:
         sequences = [str(self._sequence + number) for number in range(len(records))]
         self._sequence += len(records)
         return self.services.ingest(Batch(shard, sequences, records, [self.now - 1] * len(records)), self.now_ms)

@@ -17,9 +17,8 @@ from chalicelib.config import read_config
 from chalicelib.core.rules import Rule, RuleSet
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import ACTIVE, Detection, StoredRules
-from chalicelib.core.tally import unpack
+from chalicelib.core.tally import DORMANT_MS, EXPIRE_MS, unpack
 from chalicelib.pipeline.ingest import Batch
-from chalicelib.pipeline.log_follower import DORMANT_MS, EXPIRE_MS
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Contended, LogItem, Unavailable
 from sluice.local.kinesis import Shard, Stream, StreamRecord

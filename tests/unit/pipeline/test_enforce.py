@@ -4,7 +4,8 @@ import pytest
 
 from chalicelib.core.rules import Action
 from chalicelib.core.state import Block, Breaker, Detection, History, Pause
-from chalicelib.pipeline.enforce import TRIES, Enforce, EnforceReport
+from chalicelib.pipeline.enforce import TRIES, Enforce
+from chalicelib.pipeline.reports import EnforceReport
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep
 from chalicelib.ports import Contended, StreamChange

@@ -9,11 +9,11 @@ from chalicelib.core.logs.requests import Reason
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import Detection
-from chalicelib.core.tally import unpack
+from chalicelib.core.tally import RETENTION_MS, unpack
 from chalicelib.core.windows import View
 from chalicelib.pipeline import log_follower as tailing
 from chalicelib.pipeline.ingest import Batch, Ingest
-from chalicelib.pipeline.log_follower import LARGEST_APPEND, RETENTION_MS, SKEW_MS, TRIES, LogFollower, TooLarge
+from chalicelib.pipeline.log_follower import LARGEST_APPEND, SKEW_MS, TRIES, LogFollower, TooLarge
 from chalicelib.ports import Contended, LogItem, LogKey, Registry, Unavailable
 from sluice.local.stores import MemoryTallyLogs
 

@@ -4,10 +4,13 @@ import pytest
 
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.requests import Reason
+from chalicelib.core.rules import parse_rules
 from chalicelib.core.rules_toml import parse_rules
+from chalicelib.core.tally import RETENTION_MS
 from chalicelib.core.windows import View
-from chalicelib.pipeline.ingest import Batch, Ingest, Report
-from chalicelib.pipeline.log_follower import RETENTION_MS, SKEW_MS, LogFollower
+from chalicelib.pipeline.ingest import Batch, Ingest
+from chalicelib.pipeline.log_follower import SKEW_MS, LogFollower
+from chalicelib.pipeline.reports import IngestReport
 from sluice.local.stores import MemoryTallyLogs
 from tests.support.records import cloudfront, waf_text
 
@@ -15,7 +18,7 @@ NOW_MS = 1_760_000_000_000
 RULES = parse_rules('[[rule]]\nname = "any"\nlimit = 0\nwindow = "1s"\n')
 
 
-def ingest(*data: bytes) -> Report:
+def ingest(*data: bytes) -> IngestReport:
     follower = LogFollower(
         MemoryTallyLogs(), lambda rules: View(rules, sample_rate=100, most_entries=1000), lateness_ms=300_000
     )

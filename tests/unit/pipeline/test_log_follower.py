@@ -6,10 +6,10 @@ import pytest
 
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Rule, RuleSet
-from chalicelib.core.tally import MeterTally, Tally
+from chalicelib.core.tally import DORMANT_MS, EXPIRE_MS, RETENTION_MS, MeterTally, Tally
 from chalicelib.core.windows import View
 from chalicelib.pipeline import log_follower as tailing
-from chalicelib.pipeline.log_follower import DORMANT_MS, EXPIRE_MS, RETENTION_MS, BatchTally, LogFollower
+from chalicelib.pipeline.log_follower import BatchTally, LogFollower
 from chalicelib.ports import Conflict, LogItem, LogKey, Registry, Unavailable
 from sluice.local.stores import MemoryTallyLogs
 

@@ -10,7 +10,8 @@ from chalicelib.core.addresses import Network
 from chalicelib.core.ipsets import IpSet
 from chalicelib.core.state import Allow, Block, Breaker, Detection, Evidence, Heartbeat, Pause
 from chalicelib.edges.waf_ip_sets import WafIpSets
-from chalicelib.pipeline.publish import MOST_ROUNDS, PACE_S, Publish, PublishReport
+from chalicelib.pipeline.publish import MOST_ROUNDS, PACE_S, Publish
+from chalicelib.pipeline.reports import PublishReport
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import StreamChange, Unavailable
 from sluice.local.waf import WafStandIn

@@ -1,0 +1,88 @@
+"""The reports of the pipeline's four functions, one per invocation: all that they tell logs and metrics."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from chalicelib.core.ipsets import Wanted
+from chalicelib.core.logs.requests import Reason
+from chalicelib.core.state import Block, Detection
+
+SAMPLES = 3
+"""Malformed records shown in a report."""
+
+
+@dataclass(slots=True)
+class IngestReport:
+    """The outcome of a batch."""
+
+    records: int = 0
+    requests: int = 0
+    """Requests that this batch added to the counts."""
+    malformed: Counter[Reason] = field(default_factory=Counter)
+    samples: list[str] = field(default_factory=list)
+    late: int = 0
+    """Requests that were too old to count."""
+    replayed: int = 0
+    """Records that an earlier delivery had counted."""
+    repeats: int = 0
+    """Requests whose id occurred before in the batch."""
+    conflicts: int = 0
+    view_entries: int = 0
+    dropped: int = 0
+    """Clients dropped from a full view."""
+    lag_ms: int = 0
+    """Age of the batch's oldest record."""
+    detections: list[Detection] = field(default_factory=list)
+
+    def __add__(self, later: "IngestReport") -> "IngestReport":
+        """Returns the outcome of two consecutive batches."""
+        return IngestReport(
+            records=self.records + later.records,
+            requests=self.requests + later.requests,
+            malformed=self.malformed + later.malformed,
+            samples=(self.samples + later.samples)[:SAMPLES],
+            late=self.late + later.late,
+            replayed=self.replayed + later.replayed,
+            repeats=self.repeats + later.repeats,
+            conflicts=self.conflicts + later.conflicts,
+            view_entries=later.view_entries,
+            dropped=self.dropped + later.dropped,
+            lag_ms=max(self.lag_ms, later.lag_ms),
+            detections=self.detections + later.detections,
+        )
+
+
+@dataclass(slots=True)
+class EnforceReport:
+    detections: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    """Number of offenders by outcome."""
+    blocks: list[Block] = field(default_factory=list)
+    """New and prolonged blocks."""
+    breaker_opened: bool = False
+
+
+@dataclass(slots=True)
+class PublishReport:
+    updates: int = 0
+    conflicts: int = 0
+    throttled: int = 0
+    failures: list[str] = field(default_factory=list)
+    """IP sets that could not be read or written, with the reason. The next heartbeat triggers another attempt."""
+    rounds: int = 0
+    wanted: Wanted = field(default_factory=lambda: Wanted({}))
+    fill: dict[int, float] = field(default_factory=dict)
+    """Share of the capacity that is used, by family."""
+    time_to_block_ms: int | None = None
+    """Time from the arrival of the oldest record behind a new block to the end of the publish."""
+
+
+@dataclass(slots=True)
+class SweepReport:
+    lifted: list[Block] = field(default_factory=list)
+    conflicts: int = 0
+    """Blocks that changed while they were being lifted. The next sweep tries again."""
+    blocks: int = 0
+    """Blocks in force."""
+    breaker_open: bool = False
+    paused: bool = False
