@@ -4,7 +4,6 @@ import pytest
 
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.requests import Reason
-from chalicelib.core.rules import parse_rules
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.tally import RETENTION_MS
 from chalicelib.core.windows import View
