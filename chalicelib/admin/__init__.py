@@ -1,1 +1,1 @@
-"""What operators may ask and change, a module a subject. Stores, caller and time are arguments."""
+"""Admin use cases, one module per subject. Stores, caller and time are arguments."""

@@ -1,4 +1,4 @@
-"""Why a call is not answered: each refusal names the field, the value and the accepted form."""
+"""Errors of the use cases; each names the field, the value and the accepted form."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -15,7 +15,7 @@ MOST_FAULTS = 100
 
 
 class Fault(msgspec.Struct, frozen=True, rename={"place": "in"}):
-    """What is wrong with one value."""
+    """One invalid value."""
 
     place: Annotated[str, one_of("body", "query", "header")]
     field: str
@@ -32,7 +32,7 @@ def fault(place: str, field: str, value: object, accepted: str) -> Fault:
 
 
 class Refused(Exception):
-    """A call that is not carried out; nothing has been changed."""
+    """A call that was not carried out. Nothing was changed."""
 
     def __init__(self, detail: str, faults: Sequence[Fault] = ()) -> None:
         super().__init__(detail)
@@ -41,7 +41,7 @@ class Refused(Exception):
 
 
 class Invalid(Refused):
-    """A value that cannot be."""
+    """A value that is not accepted."""
 
     @classmethod
     def of(cls, faults: Sequence[Fault]) -> "Invalid":
@@ -50,7 +50,7 @@ class Invalid(Refused):
 
 
 class ForceNeeded(Refused):
-    """What is only done when it is asked for with ``force``."""
+    """A call that is carried out only with ``force``."""
 
 
 class NotFound(Refused):

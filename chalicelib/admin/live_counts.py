@@ -1,4 +1,4 @@
-"""What is being counted just now, read off the tally logs: this container only follows them, it never writes."""
+"""The current counts, read from the tally logs. This container only follows the logs; it never writes to them."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ from chalicelib.pipeline.log_follower import LogFollower
 from chalicelib.ports import Conflict, LogItem, LogKey, Registry, TallyLogs, Unavailable
 
 FRESH_MS = 2_000
-"""How old what is shown may be."""
+"""Age up to which counts are shown without reading the logs again."""
 
 STALE_MS = 600_000
-"""A reader that has not looked for longer starts anew: catching up would take longer than looking."""
+"""A reader that has been idle for longer starts from scratch, because that is faster than catching up."""
 
 LAG_MS = 60_000
-"""How late counts are still taken for the present."""
+"""Lateness up to which counts are taken for current."""
 
 SEEN_MS = 900_000
-"""How far back requests can be told per time step."""
+"""Age up to which items are kept for the requests per time step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +33,14 @@ class ItemSeen:
     offset: int
     written_ms: int
     first_ms: int
-    """Time of its first request."""
+    """Time of the first request."""
     last_ms: int
-    """Time of its last request."""
+    """Time of the last request."""
     requests: int
 
 
 class Watch:
-    """``TallyLogs`` to read from, which remembers what items passed by. It refuses every write as a lost race."""
+    """Read-only ``TallyLogs`` that remember the items read. Every write raises Conflict, as a lost race would."""
 
     def __init__(self, logs: TallyLogs) -> None:
         self._logs = logs
@@ -48,7 +48,7 @@ class Watch:
         self._since_ms = 0
 
     def since(self, since_ms: int) -> None:
-        """Forgets items written before ``since_ms``, and reads new logs back to then."""
+        """Forgets items written before ``since_ms``; logs that are new are read back to then."""
         self._since_ms = since_ms
         self._seen = {key: seen for key, seen in self._seen.items() if seen.written_ms >= since_ms}
 
@@ -62,10 +62,10 @@ class Watch:
         return registry, items
 
     def latest(self, log: str, written_since_ms: int) -> Sequence[tuple[int, LogItem]]:
-        found = self._logs.latest(log, min(written_since_ms, self._since_ms))
-        for offset, item in found:
+        items = self._logs.latest(log, min(written_since_ms, self._since_ms))
+        for offset, item in items:
             self._note(log, offset, item)
-        return found
+        return items
 
     def append(self, log: str, offset: int, items: Sequence[LogItem]) -> None:  # noqa: ARG002
         raise Conflict(f"append to {log}: this reader does not write")
@@ -81,10 +81,10 @@ class Watch:
 
 
 class LiveCounts:
-    """One container's look at the counts, some seconds old at most."""
+    """The counts as one container sees them, at most a few seconds old."""
 
     def __init__(self, logs: TallyLogs, rules: Callable[[int], RuleSet], new_view: Callable[[RuleSet], View]) -> None:
-        """``rules`` gives the rule set active at a time in ms."""
+        """``rules`` returns the rule set that is active at a time in ms."""
         self._logs = logs
         self._rules = rules
         self._new_view = new_view
@@ -96,24 +96,26 @@ class LiveCounts:
         """The rule set the counts are for."""
 
     def look(self, now_ms: int) -> None:
-        """Catches up with the logs, unless that was done just now. Raises what the stores raise."""
+        """Catches up with the logs, unless the counts are still fresh. Raises what the stores raise."""
         if now_ms - self._looked_ms < FRESH_MS:
             return
         if now_ms - self._looked_ms > STALE_MS:
             self._watch = Watch(self._logs)
             self._follower = self._new_follower()
-        # Should this look fail half-way, the next one starts anew.
+        # If this call fails halfway, the next one starts from scratch.
         self._looked_ms = 0
         self.rules = self._rules(now_ms)
         self._watch.since(now_ms - SEEN_MS)
         self._follower.prepare(self.rules, now_ms, now_ms)
         self._follower.catch_up(now_ms)
         view = self._view()
-        self._sources = [source for source in Source if any(view.clients(source, rule) for rule in self.rules.rules)]
+        self._sources = [
+            source for source in Source if any(view.has_clients(source, rule) for rule in self.rules.rules)
+        ]
         self._looked_ms = now_ms
 
     def problem(self, now_ms: int) -> str | None:
-        """Looks; why the counts cannot be read, None if they can."""
+        """Catches up with the logs. Returns the reason why they cannot be read, or None."""
         try:
             self.look(now_ms)
         except Unavailable as exc:
@@ -121,24 +123,23 @@ class LiveCounts:
         return None
 
     def counted(self) -> Iterator[tuple[Rule, Source]]:
-        """Every rule, by the logs that requests are read from."""
+        """Yields every rule with each log that requests were read from."""
         return product(self.rules.rules, self._sources)
 
     def window(self, rule: Rule, now_ms: int) -> Latest:
-        """The latest window of ``rule``."""
+        """Returns the latest window of ``rule``."""
         return latest_window(rule, max((seen.last_ms for seen in self.seen()), default=0), now_ms, LAG_MS)
 
     def slots(self, rule: Rule, source: Source, client: bytes) -> Slots:
-        """What is kept of one client."""
+        """Returns the stored counts of one client."""
         return self._view().slots(source, rule, client)
 
     def clients(self, rule: Rule, source: Source) -> Iterator[tuple[bytes, Slots]]:
-        """What is kept of every client."""
-        view = self._view()
-        return ((client, view.slots(source, rule, client)) for client in view.clients(source, rule))
+        """Yields every client that ``rule`` counts, with its stored counts."""
+        return self._view().clients(source, rule)
 
     def seen(self) -> Iterator[ItemSeen]:
-        """The items of the last quarter hour."""
+        """Yields the items of the last quarter hour."""
         return self._watch.seen()
 
     def _new_follower(self) -> LogFollower:
@@ -146,5 +147,5 @@ class LiveCounts:
 
     def _view(self) -> View:
         if self._follower.view is None:
-            raise RuntimeError("the counts are used before they are looked at")
+            raise RuntimeError("the counts are used before the first look()")
         return self._follower.view

@@ -1,4 +1,4 @@
-"""Pages of long lists. A cursor says after which entry a page starts, so that changes in between shift nothing."""
+"""Pages of long lists. A cursor names the entry that a page follows, so that concurrent changes shift nothing."""
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -10,31 +10,33 @@ from chalicelib.admin.errors import Invalid, fault
 _T = TypeVar("_T")
 
 
-def write_cursor(place: Sequence[str | int]) -> str:
-    """The text that stands for a place in a list.
+def write_cursor(after: Sequence[str | int]) -> str:
+    """Returns the cursor of the page that follows an entry.
 
     >>> read_cursor(write_cursor([7, "192.0.2.0/24"]), [int, str])
     [7, '192.0.2.0/24']
     """
-    return urlsafe_b64encode(json.dumps(place).encode()).rstrip(b"=").decode()
+    return urlsafe_b64encode(json.dumps(after).encode()).rstrip(b"=").decode()
 
 
 def read_cursor(cursor: str, types: Sequence[type]) -> list[Any]:
     """Raises Invalid unless the cursor was written for a list of the same order."""
     try:
-        place = json.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        after = json.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (ValueError, RecursionError):
-        place = None
-    if not isinstance(place, list) or list(map(type, place)) != list(types):
+        after = None
+    if not isinstance(after, list) or list(map(type, after)) != list(types):
         raise Invalid.of([fault("query", "cursor", cursor, "'next' of the page before, of a list in the same order")])
-    return place
+    return after
 
 
-def page(entries: Iterable[_T], limit: int, place: Callable[[_T], Sequence[str | int]]) -> tuple[list[_T], str | None]:
-    """The first ``limit`` entries, and the cursor of the next page if there are more."""
-    some: list[_T] = []
+def page(
+    entries: Iterable[_T], limit: int, position: Callable[[_T], Sequence[str | int]]
+) -> tuple[list[_T], str | None]:
+    """Returns the first ``limit`` entries, and the cursor of the next page if there are more."""
+    shown: list[_T] = []
     for entry in entries:
-        if len(some) == limit:
-            return some, write_cursor(place(some[-1]))
-        some.append(entry)
-    return some, None
+        if len(shown) == limit:
+            return shown, write_cursor(position(shown[-1]))
+        shown.append(entry)
+    return shown, None

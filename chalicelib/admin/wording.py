@@ -1,16 +1,16 @@
-"""What records say, in words."""
+"""Records in words."""
 
 from chalicelib.core.durations import format_duration
 from chalicelib.core.state import Block, Evidence
 
 
-def evidence(found: Evidence) -> str:
-    window = format_duration(found.window_s)
-    return f"{found.rule}: {found.count} requests within {window}, limit {found.limit}"
+def evidence(seen: Evidence) -> str:
+    window = format_duration(seen.window_s)
+    return f"{seen.rule}: {seen.count} requests within {window}, limit {seen.limit}"
 
 
 def reason(block: Block) -> str:
-    """Why a network is blocked."""
+    """Returns the reason for a block."""
     if block.evidence is not None and not block.manual:
         return evidence(block.evidence)
     made_by = f"blocked by {block.by or 'an operator'}"
@@ -18,7 +18,7 @@ def reason(block: Block) -> str:
 
 
 def roughly(seconds: int) -> str:
-    """A duration to two units, as people say it.
+    """Returns a duration rounded down to two units.
 
     >>> roughly(59), roughly(3600), roughly(3725), roughly(90061)
     ('59s', '1h', '1h 2m', '1d 1h')
@@ -34,7 +34,7 @@ def roughly(seconds: int) -> str:
 
 
 def plural(number: int, noun: str) -> str:
-    """A number and what it counts.
+    """Returns a number with its noun.
 
     >>> plural(1, "block"), plural(0, "block")
     ('1 block', '0 blocks')

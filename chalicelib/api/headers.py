@@ -1,4 +1,4 @@
-"""Headers of every answer: nothing is kept, framed, sniffed or run that was not meant to be."""
+"""Security headers: answers are not cached, framed, sniffed, or run as scripts."""
 
 EVERYWHERE = {
     "X-Content-Type-Options": "nosniff",

@@ -214,16 +214,19 @@ class View:
     def entries(self) -> int:
         return sum(grid.entries for grid in self._grids.values())
 
-    def clients(self, source: Source, rule: Rule) -> set[bytes]:
-        """Everybody of whom something is kept that ``rule`` counts."""
-        return set().union(*(grid.clients() for grid in self._grids_of(source, rule)))
+    def has_clients(self, source: Source, rule: Rule) -> bool:
+        """Returns whether any count under ``rule`` is stored."""
+        return any(grid.entries for grid in self._grids_of(source, rule))
+
+    def clients(self, source: Source, rule: Rule) -> Iterator[tuple[bytes, Slots]]:
+        """Yields every client with a stored count under ``rule``, with its slots as ``slots`` returns them."""
+        grids = self._grids_of(source, rule)
+        for client in set().union(*(grid.clients() for grid in grids)):
+            yield client, _slots(grids, rule, client)
 
     def slots(self, source: Source, rule: Rule, client: bytes) -> Slots:
-        """What is kept of one client, in the slots of ``rule``."""
-        total: Clients = {client: {}}
-        for grid in self._grids_of(source, rule):
-            add_clients(total, {client: folded(grid.slots(client), rule.slot_ms // grid.slot_ms)})
-        return total[client]
+        """Returns the stored counts of one client, in slots of ``rule``'s length."""
+        return _slots(self._grids_of(source, rule), rule, client)
 
     def _grids_of(self, source: Source, rule: Rule) -> list[Grid]:
         topic = rule.meter.topic
@@ -325,3 +328,10 @@ class View:
             grid.drop(number, key)
             surplus -= size
             self.dropped += 1
+
+
+def _slots(grids: Iterable[Grid], rule: Rule, client: bytes) -> Slots:
+    total: Clients = {client: {}}
+    for grid in grids:
+        add_clients(total, {client: folded(grid.slots(client), rule.slot_ms // grid.slot_ms)})
+    return total[client]
