@@ -1,4 +1,4 @@
-"""Who changed what, when, from where, and the call that undoes it."""
+"""The audit: every change with its author, time and origin, and the call that undoes it."""
 
 from typing import Annotated
 
@@ -40,7 +40,7 @@ class AuditPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def records(state: State, *, limit: int, cursor: str | None, now: int) -> AuditPage:
-    """Newest first."""
+    """Returns a page of the audit, newest first."""
     below = read_cursor(cursor, [str])[0] if cursor else None
     newest = state.all(Audit, below=below, limit=limit + 1, descending=True)
     shown, following = page(newest, limit, lambda stored: [stored.id])

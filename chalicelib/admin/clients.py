@@ -1,5 +1,4 @@
-"""One client: blocked by what and until when, what it did before, what it does now, in figures and in words. And the
-busiest clients of all."""
+"""Everything about one client, in figures and in words; and the busiest clients under each rule."""
 
 from collections.abc import Iterator
 from typing import Annotated
@@ -108,9 +107,10 @@ class Top(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def client(state: State, live: LiveCounts, network: Network, *, sample_rate: int, now_ms: int) -> ClientReport:
-    """For a network that is wider than a rule's clients, that rule has no count.
+    """Returns everything known about one client.
 
-    The tally logs may be out of reach; that is then part of the explanation.
+    A rule whose clients are narrower than the network has no count. If the tally logs are unreachable, the
+    explanation says so.
     """
     now = now_ms // 1000
     names = covering(network)
@@ -156,7 +156,7 @@ def client(state: State, live: LiveCounts, network: Network, *, sample_rate: int
 
 
 def top(state: State, live: LiveCounts, *, rule: str | None, number: int, sample_rate: int, now_ms: int) -> Top:
-    """``live`` has just looked. Raises NotFound if there is no such rule."""
+    """Returns the busiest clients; ``live`` must be fresh. Raises NotFound for an unknown rule."""
     now = now_ms // 1000
     if rule is not None and all(other.name != rule for other in live.rules.rules):
         names = ", ".join(other.name for other in live.rules.rules) or "none"
@@ -197,7 +197,7 @@ def top(state: State, live: LiveCounts, *, rule: str | None, number: int, sample
 
 
 def explain(client: ClientReport, pause: Pause, *, breaker_open: bool, uncounted: str) -> Iterator[str]:
-    """What is known of a client, a sentence each. ``uncounted``: why nothing is known of its requests, if so."""
+    """Yields what is known about a client, one sentence each. ``uncounted``: why it has no counts, if so."""
     name, now = client.network, client.now
     for block in client.blocks:
         by = "" if block.network == name else f" by a block of {block.network}"

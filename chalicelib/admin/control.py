@@ -1,4 +1,4 @@
-"""Stopping everything with one action, and starting again."""
+"""Pausing and resuming enforcement, and resetting the circuit breaker."""
 
 from chalicelib.admin.changes import Caller, ChangeAnswer, PlannedChange
 from chalicelib.admin.errors import Invalid, fault
@@ -19,7 +19,7 @@ class BreakerChange(ChangeAnswer, frozen=True, kw_only=True):
 
 
 def pause(state: State, *, release: bool, caller: Caller, now: int) -> PlannedChange[PauseChange]:
-    """Nothing new is blocked; with ``release`` the IP sets are emptied as well."""
+    """Pauses enforcement; ``release`` also empties the IP sets."""
     stored = state.control(Pause)
     held = stored.record
     if held.paused and held.release == release:

@@ -1,4 +1,4 @@
-"""Networks as callers write them."""
+"""Parsing and matching of the networks that callers send."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from chalicelib.core.state import Allow
 
 @dataclass(frozen=True, slots=True)
 class Widest:
-    """The shortest prefixes that are taken without force."""
+    """The shortest prefixes that are accepted without force."""
 
     ipv4: int
     ipv6: int
@@ -43,5 +43,5 @@ def covering(network: Network) -> list[str]:
 
 
 def overlapping(entries: Iterable[Allow], network: Network) -> list[Allow]:
-    """Those that overlap ``network``."""
+    """Returns the entries that overlap ``network``."""
     return [entry for entry in entries if entry.network_value().overlaps(network)]

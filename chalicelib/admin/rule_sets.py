@@ -109,7 +109,7 @@ def put(
 def rollback(
     state: State, version: int, *, comment: str, based_on: int, caller: Caller, now: int
 ) -> PlannedChange[RulesAnswer]:
-    """Puts an earlier version in force again, as a new one. Raises NotFound, Invalid, OtherVersion."""
+    """Puts an earlier version in force again, as a new one. Raises NotFound, Invalid, StaleVersion."""
     earlier = rule_set(state, version)
     active = state.get(StoredRules, ACTIVE)
     if active is not None and active.version == version:
@@ -120,7 +120,7 @@ def rollback(
 
 
 def history(state: State, *, limit: int, cursor: str | None, now: int) -> VersionPage:
-    """Newest first."""
+    """Returns a page of the versions, newest first."""
     active = state.get(StoredRules, ACTIVE)
     below = _id(read_cursor(cursor, [int])[0]) if cursor else ACTIVE
     stored = {int(rules.id): rules for rules in state.all(StoredRules, below=below, limit=limit + 1, descending=True)}

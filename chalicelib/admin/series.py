@@ -36,7 +36,7 @@ class Series(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_series(state: State, live: LiveCounts, *, span_s: int, step_s: int, now_ms: int) -> Series:
-    """``live`` has just looked. Steps begin at multiples of ``step_s``; the last one holds ``now_ms``."""
+    """Returns the series; ``live`` must be fresh. Steps begin at multiples of ``step_s``; the last holds ``now_ms``."""
     now = now_ms // 1000
     last = now // step_s
     first = last - -(-span_s // step_s) + 1
@@ -63,7 +63,7 @@ def read_series(state: State, live: LiveCounts, *, span_s: int, step_s: int, now
 
 
 def spread(items: Iterable[ItemSeen], step_ms: int) -> dict[int, float]:
-    """Requests by step, those of an item spread evenly from its first to its last.
+    """Returns requests by step; those of an item are spread evenly from its first to its last.
 
     >>> spread([ItemSeen("log", 0, written_ms=0, first_ms=1500, last_ms=2499, requests=10)], 1000)
     {1: 5.0, 2: 5.0}

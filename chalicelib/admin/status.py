@@ -1,4 +1,4 @@
-"""How things stand: what is enforced, what is blocked, how full the IP sets are, whether requests are being counted."""
+"""The status: what is enforced and blocked, how full the IP sets are, whether requests are being counted."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -87,7 +87,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_status(state: State, live: LiveCounts, sets: Sequence[IpSet], now_ms: int) -> Status:
-    """``sets``: every configured IP set. The tally logs may be out of reach; that is then part of the answer."""
+    """Returns the status; ``sets`` are all IP sets. If the tally logs are unreachable, the answer says so."""
     now = now_ms // 1000
     pause, breaker, beat = state.controls()
     blocks = [block for stored in state.all(Block) if (block := stored.record).in_force(now)]
