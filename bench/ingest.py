@@ -30,8 +30,8 @@ from chalicelib.core.windows import View
 from chalicelib.edges.events import kinesis_batch
 from chalicelib.pipeline.ingest import Ingest
 from chalicelib.pipeline.log_follower import LogFollower
-from chalicelib.pipeline.reports import IngestReport
 from chalicelib.ports import TallyLogs
+from chalicelib.reports import IngestReport
 from sluice import DEFAULT_RULES
 from sluice.local.stores import MemoryTallyLogs
 

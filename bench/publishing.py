@@ -9,9 +9,9 @@ from chalicelib.core.addresses import Network, NetworkSet, parse_network
 from chalicelib.core.ipsets import CAPACITY, IpSet, plan, wanted
 from chalicelib.core.state import Block
 from chalicelib.pipeline.publish import Publish
-from chalicelib.pipeline.reports import PublishReport
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import StreamChange
+from chalicelib.reports import PublishReport
 from sluice.local.stores import MemoryStateStore
 
 NOW = 1_760_000_000

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from chalicelib.core.addresses import Network
 from chalicelib.core.ipsets import IpSet
-from chalicelib.pipeline.reports import EnforceReport, IngestReport, PublishReport, SweepReport
+from chalicelib.reports import EnforceReport, IngestReport, PublishReport, SweepReport
 
 
 class Conflict(Exception):

@@ -9,7 +9,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = (
     ("chalicelib.core",),
-    ("chalicelib.config", "chalicelib.ports"),
+    ("chalicelib.config", "chalicelib.reports"),
+    ("chalicelib.ports",),
     ("chalicelib.pipeline",),
     ("chalicelib.admin", "chalicelib.edges"),
     ("chalicelib.bootstrap",),

@@ -3,7 +3,7 @@
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
-from chalicelib.pipeline.reports import EnforceReport, IngestReport, PublishReport, SweepReport
+from chalicelib.reports import EnforceReport, IngestReport, PublishReport, SweepReport
 
 NAMESPACE = "Sluice"
 Count, Milliseconds, Percent = MetricUnit.Count, MetricUnit.Milliseconds, MetricUnit.Percent

@@ -14,9 +14,9 @@ from chalicelib.core.addresses import Network, NetworkSet, parse_network, supern
 from chalicelib.core.decisions import KNOWN, Outcome, decide, memory_s
 from chalicelib.core.state import Block, Breaker, Detection, History, Offender
 from chalicelib.pipeline.lifting import CLIENTS_PER_WRITE, history_kept_until
-from chalicelib.pipeline.reports import EnforceReport
 from chalicelib.pipeline.stored import State, Stored
 from chalicelib.ports import Conflict, Contended, StreamChange, Write
+from chalicelib.reports import EnforceReport
 
 TRIES = 5
 

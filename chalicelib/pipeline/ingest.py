@@ -16,8 +16,8 @@ from chalicelib.core.rules import RuleSet
 from chalicelib.core.state import Detection
 from chalicelib.core.tally import RETENTION_MS, Tallier, Tally
 from chalicelib.pipeline.log_follower import SKEW_MS, TRIES, BatchTally, LogFollower, Tail, TooLarge
-from chalicelib.pipeline.reports import SAMPLES, IngestReport
 from chalicelib.ports import Conflict, Contended
+from chalicelib.reports import SAMPLES, IngestReport
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from chalicelib.core.addresses import Network
 from chalicelib.core.ipsets import CAPACITY, IpSet, plan, wanted
 from chalicelib.core.state import Allow, Block, Heartbeat, Pause
-from chalicelib.pipeline.reports import PublishReport
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Conflict, IpSets, StreamChange, Throttled, Unavailable
+from chalicelib.reports import PublishReport
 
 PACE_S = 1.1
 """Seconds between updates: AWS accepts one UpdateIPSet per second and account."""

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from chalicelib.core.state import Block, Heartbeat
 from chalicelib.pipeline.lifting import lift
-from chalicelib.pipeline.reports import SweepReport
 from chalicelib.pipeline.stored import State
+from chalicelib.reports import SweepReport
 
 
 class Sweep:

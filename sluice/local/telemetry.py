@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 from chalicelib.core.state import Block
-from chalicelib.pipeline.reports import EnforceReport, IngestReport, PublishReport, SweepReport
+from chalicelib.reports import EnforceReport, IngestReport, PublishReport, SweepReport
 
 
 @dataclass(slots=True)

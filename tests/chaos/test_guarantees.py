@@ -26,10 +26,10 @@ from chalicelib.pipeline.enforce import Enforce, Pending
 from chalicelib.pipeline.ingest import Batch, Ingest
 from chalicelib.pipeline.log_follower import BatchTally, LogFollower, Tail
 from chalicelib.pipeline.publish import Publish
-from chalicelib.pipeline.reports import EnforceReport, IngestReport, PublishReport, SweepReport
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep
 from chalicelib.ports import Unavailable
+from chalicelib.reports import EnforceReport, IngestReport, PublishReport, SweepReport
 from tests.chaos.pipeline import Chaos
 from tests.properties.test_interleavings_of_ingest import (
     AnnouncesTooEarly,

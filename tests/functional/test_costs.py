@@ -20,9 +20,9 @@ from chalicelib.edges.events import kinesis_batch
 from chalicelib.edges.state_table import StateTable
 from chalicelib.edges.tally_table import TallyTable
 from chalicelib.pipeline.ingest import Batch
-from chalicelib.pipeline.reports import IngestReport
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import LogItem
+from chalicelib.reports import IngestReport
 from sluice.local.events import MOST_BYTES, RECORD_FRAME, kinesis_event
 from sluice.local.kinesis import StreamRecord
 from sluice.local.telemetry import ReportTotals

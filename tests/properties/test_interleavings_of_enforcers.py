@@ -4,8 +4,8 @@ import pytest
 
 from chalicelib.core.state import Block
 from chalicelib.pipeline.enforce import Case, Enforce, Pending
-from chalicelib.pipeline.reports import EnforceReport
 from chalicelib.ports import Conflict
+from chalicelib.reports import EnforceReport
 from tests.support.simulation.enforcing import Enforcing
 from tests.support.simulation.schedule import Crash, FaultAt, Unavailable
 from tests.support.simulation.seeds import first_violation, play, seeds

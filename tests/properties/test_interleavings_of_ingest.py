@@ -12,8 +12,8 @@ from chalicelib.core.rules import RuleSet
 from chalicelib.core.windows import View
 from chalicelib.pipeline.ingest import Batch, Ingest
 from chalicelib.pipeline.log_follower import BatchTally, LogFollower, Tail
-from chalicelib.pipeline.reports import IngestReport
 from chalicelib.ports import Conflict, LogItem, Registry
+from chalicelib.reports import IngestReport
 from tests.support.simulation.ingesting import DORMANT_S, Broken, Ingesting
 from tests.support.simulation.ports import LedgerTallyLogs
 from tests.support.simulation.schedule import Crash, FaultAt, Unavailable

@@ -8,8 +8,8 @@ import pytest
 from chalicelib.core.addresses import Network
 from chalicelib.core.ipsets import IpSet
 from chalicelib.pipeline.publish import Publish
-from chalicelib.pipeline.reports import PublishReport
 from chalicelib.ports import Conflict, Throttled, Unavailable
+from chalicelib.reports import PublishReport
 from tests.support.simulation.publishing import Publishing
 from tests.support.simulation.schedule import Crash, FaultAt
 from tests.support.simulation.seeds import first_violation, play, seeds

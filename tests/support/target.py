@@ -14,9 +14,9 @@ from chalicelib.edges.events import state_changes
 from chalicelib.edges.state_table import attributes_of
 from chalicelib.edges.tally_table import _attributes as attributes_of_tally
 from chalicelib.pipeline.ingest import Batch
-from chalicelib.pipeline.reports import EnforceReport, IngestReport
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Item, LogItem, LogKey, Registry
+from chalicelib.reports import EnforceReport, IngestReport
 from sluice.local.events import state_event
 from sluice.local.stores import MemoryStateStore, MemoryTallyLogs
 from sluice.local.telemetry import ReportTotals

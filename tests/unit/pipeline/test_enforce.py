@@ -5,10 +5,10 @@ import pytest
 from chalicelib.core.rules import Action
 from chalicelib.core.state import Block, Breaker, Detection, History, Pause
 from chalicelib.pipeline.enforce import TRIES, Enforce
-from chalicelib.pipeline.reports import EnforceReport
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep
 from chalicelib.ports import Contended, StreamChange
+from chalicelib.reports import EnforceReport
 from tests.support.clock import Clock
 from tests.support.state import CLIENT, NOW, Store, detection, terms, told
 

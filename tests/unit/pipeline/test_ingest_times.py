@@ -9,7 +9,7 @@ from chalicelib.core.tally import RETENTION_MS
 from chalicelib.core.windows import View
 from chalicelib.pipeline.ingest import Batch, Ingest
 from chalicelib.pipeline.log_follower import SKEW_MS, LogFollower
-from chalicelib.pipeline.reports import IngestReport
+from chalicelib.reports import IngestReport
 from sluice.local.stores import MemoryTallyLogs
 from tests.support.records import cloudfront, waf_text
 

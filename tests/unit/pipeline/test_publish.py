@@ -11,9 +11,9 @@ from chalicelib.core.ipsets import IpSet
 from chalicelib.core.state import Allow, Block, Breaker, Detection, Evidence, Heartbeat, Pause
 from chalicelib.edges.waf_ip_sets import WafIpSets
 from chalicelib.pipeline.publish import MOST_ROUNDS, PACE_S, Publish
-from chalicelib.pipeline.reports import PublishReport
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import StreamChange, Unavailable
+from chalicelib.reports import PublishReport
 from sluice.local.waf import WafStandIn
 from tests.support.clock import Clock
 from tests.support.state import CLIENT, NOW, Store

@@ -4,9 +4,9 @@ from chalicelib.core.decisions import DEFAULT_MEMORY_S
 from chalicelib.core.state import Block, Breaker, Heartbeat, History, Pause
 from chalicelib.pipeline.enforce import Enforce
 from chalicelib.pipeline.lifting import DAY_S
-from chalicelib.pipeline.reports import SweepReport
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep
+from chalicelib.reports import SweepReport
 from tests.support.clock import Clock
 from tests.support.state import CLIENT, NOW, Store, detection, told
 
