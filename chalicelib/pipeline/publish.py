@@ -1,4 +1,4 @@
-"""Publishing: the IP sets are made equal to the wanted list (design 4.3, G6).
+"""Publishing: makes the IP sets equal to the wanted list (docs/state-protocol.md, G6).
 
 For each update: (a) all lock tokens and contents are read, then (b) the wanted list, then (c) one set that differs is
 replaced under its token; and again from (a), until nothing differs. A token read before the list makes a publisher
