@@ -1,6 +1,6 @@
 """The tally: how many requests each client made in each slot, per meter, of one batch; and its packed form.
 
-One batch becomes one tally becomes one item (design: "why tallies, not one counter per client"). The packed form is
+One batch becomes one tally becomes one item (decision 9 in docs/development/decisions). The packed form is
 columnar, so that packing, unpacking and compressing are a few calls into C:
 
     zlib level 1 of MessagePack of a list of meters, each

@@ -1,4 +1,4 @@
-"""Publish: makes the IP sets equal to the wanted list.
+"""Publish: makes the IP sets equal to the wanted list (docs/state-protocol.md, G6).
 
 For each update it (a) reads the tokens and contents of all sets, (b) reads the wanted list, and (c) replaces one set
 that differs, under its token; then it starts again at (a), until nothing differs. Because the token is read before the
