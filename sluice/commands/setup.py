@@ -32,6 +32,20 @@ from sluice.deploy.runtime import RECOMMENDED, runtime_of_chalice
 from sluice.deploy.stage import MOST_IP_SETS, MOST_SHARDS, Choices, Refusal, Stage, StageSource
 
 
+def _names(ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[str, ...] | None:  # noqa: ARG001
+    return tuple(text.split(",")) if text else None
+
+
+def _pairs(ctx: click.Context, param: click.Parameter, settings: tuple[str, ...]) -> dict[str, str]:
+    pairs = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"{setting!r} is not of the form NAME=VALUE", ctx, param)
+        pairs[name] = value
+    return pairs
+
+
 @click.command()
 @stage_options
 @click.option("--scope", type=click.Choice(get_args(WafScope)), help="Scope of the web ACL: CloudFront, or a region.")
@@ -52,10 +66,15 @@ from sluice.deploy.stage import MOST_IP_SETS, MOST_SHARDS, Choices, Refusal, Sta
 )
 @click.option("--shards", type=click.IntRange(0, MOST_SHARDS), help="Kinesis shards; 0, the default, is on-demand.")
 @click.option("--ip-sets", type=click.IntRange(1, MOST_IP_SETS), help="IP sets per family, of 10,000 networks each.")
-@click.option("--fields", metavar="NAMES", help="CloudFront real-time fields, separated by commas.")
+@click.option("--fields", metavar="NAMES", callback=_names, help="CloudFront real-time fields, separated by commas.")
 @click.option("--sample-rate", type=click.IntRange(1, 100), help="Percentage of requests that are logged.")
 @click.option(
-    "--set", "settings", metavar="NAME=VALUE", multiple=True, help="Additional environment variable; NAME= removes it."
+    "--set",
+    "settings",
+    metavar="NAME=VALUE",
+    multiple=True,
+    callback=_pairs,
+    help="Additional environment variable; NAME= removes it.",
 )
 @click.option(
     "--rules",
@@ -75,21 +94,14 @@ def setup(
     stage: str,
     region: str | None,
     profile: str | None,
-    scope: WafScope | None,
-    sources: tuple[StageSource, ...],
     web_acls: tuple[str, ...],
-    distributions: tuple[str, ...],
-    shards: int | None,
-    ip_sets: int | None,
-    fields: str | None,
-    sample_rate: int | None,
-    settings: tuple[str, ...],
     rules: Path,
     requests_per_second: float,
     project: Project,
     dry_run: bool,
     yes: bool,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Create what 'chalice deploy' cannot: stream, tables, IP sets, rule group, log configuration, rules, first token.
 
@@ -102,15 +114,6 @@ def setup(
     sluice setup --web-acl edge --distribution E2EXAMPLE
     chalice deploy --stage prod
     """
-    options = {
-        "scope": scope,
-        "shards": shards,
-        "ip_sets": ip_sets,
-        "sample_rate": sample_rate,
-        "fields": tuple(fields.split(",")) if fields else None,
-        "distributions": distributions or None,
-        "settings": _pairs(settings) or None,
-    }
     console = Console(stderr=as_json, highlight=False)
     tokens: list[str] = []
 
@@ -126,7 +129,7 @@ def setup(
         raise click.ClickException("\n".join(f"{rules}: {problem}" for problem in exc.problems)) from exc
     with errors_shown():
         account = account_of(region, profile)
-        desired = _stage(stage, account, options, sources, web_acls)
+        desired = _stage(stage, account, web_acls, options)
         resources = resources_of(desired, rules=text, now=int(time.time()), project=project, show_token=show_token)
         steps = to_set_up(survey(resources, account))
         load = Load(
@@ -150,21 +153,15 @@ def setup(
             _next_steps(console, desired, project)
 
 
-def _stage(
-    name: str,
-    account: AwsAccount,
-    options: dict[str, Any],
-    sources: tuple[StageSource, ...],
-    web_acls: tuple[str, ...],
-) -> Stage:
+def _stage(name: str, account: AwsAccount, web_acls: tuple[str, ...], options: dict[str, Any]) -> Stage:
     """Returns the desired stage: the choices of earlier setups, updated with ``options``. Raises Refusal, AwsError."""
     location, earlier = account.location, choices_of(name, account)
     if earlier is None:
         scope: WafScope = options["scope"] or "CLOUDFRONT"
-        first: StageSource = "cloudfront" if scope == "CLOUDFRONT" else "waf"
-        choices = Choices(scope=scope, sources=sources or (first,)).with_changes(**options)
+        default: StageSource = "cloudfront" if scope == "CLOUDFRONT" else "waf"
+        choices = Choices(scope=scope, sources=options["sources"] or (default,)).with_changes(**options)
     else:
-        choices = earlier.with_changes(**options, sources=sources or None)
+        choices = earlier.with_changes(**options)
         if choices.scope != earlier.scope:
             raise Refusal(
                 f"stage {name} was set up for scope {earlier.scope}: IP sets cannot move. Choose another --stage for "
@@ -179,17 +176,7 @@ def _stage(
     stage = Stage(name=name, location=location, choices=choices)
     with attempting("look for the web ACL"):
         arns = [arn_of(account, choices.scope, web_acl) for web_acl in web_acls]
-    return replace(stage, choices=choices.with_changes(web_acls=arns or None))
-
-
-def _pairs(settings: tuple[str, ...]) -> dict[str, str]:
-    pairs = {}
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        if not equals or not name:
-            raise click.BadParameter(f"{setting!r} is not of the form NAME=VALUE", param_hint="--set")
-        pairs[name] = value
-    return pairs
+    return replace(stage, choices=choices.with_changes(web_acls=arns))
 
 
 def _describe(console: Console, stage: Stage, steps: list[Step], load: Load) -> None:

@@ -31,10 +31,7 @@ class Resource(ABC):
     """Whether the item disappears together with another resource, so that teardown needs no step for it."""
 
     stage: Stage
-
-    @property
-    @abstractmethod
-    def name(self) -> str: ...
+    name: str
 
     @property
     def about(self) -> str:

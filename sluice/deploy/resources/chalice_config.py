@@ -76,10 +76,6 @@ class ChaliceStage(Resource):
 
     project: Project
 
-    @property
-    def name(self) -> str:
-        return self.stage.name
-
     def find(self, account: AwsAccount) -> Existing | None:
         written = self.project.stage(self.name)
         if written is None:

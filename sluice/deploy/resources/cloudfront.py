@@ -4,7 +4,6 @@ A real-time log configuration cannot be tagged, so one is ours if it writes to t
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from sluice.deploy.account import AwsAccount, missing_ok
@@ -21,10 +20,6 @@ DETACHING_S = 900.0
 
 class LogConfig(Resource):
     kind = "CloudFront real-time log configuration"
-
-    @property
-    def name(self) -> str:
-        return self.stage.log_config
 
     @property
     def about(self) -> str:
@@ -82,17 +77,10 @@ class LogConfig(Resource):
         return [{"StreamType": "Kinesis", "KinesisStreamConfig": stream}]
 
 
-@dataclass(frozen=True, slots=True)
 class DistributionLogging(Resource):
-    """The log configuration in all cache behaviours of a distribution, which has another owner."""
+    """The log configuration in all cache behaviours of a distribution, which has another owner. The name is its id."""
 
     kind = "CloudFront distribution"
-
-    id: str
-
-    @property
-    def name(self) -> str:
-        return self.id
 
     @property
     def about(self) -> str:
@@ -100,22 +88,22 @@ class DistributionLogging(Resource):
 
     def find(self, account: AwsAccount) -> Existing | None:
         with missing_ok("NoSuchDistribution"):
-            answer = account.client("cloudfront").get_distribution_config(Id=self.id)
+            answer = account.client("cloudfront").get_distribution_config(Id=self.name)
             desired = self._config_arn()
             attached = [(path, _log_config(behaviour)) for path, behaviour in behaviours(answer["DistributionConfig"])]
             for path, arn in attached:
                 if arn not in (None, desired):
                     raise Refusal(
-                        f"distribution {self.id}: cache behaviour {path} logs to {arn}, and a behaviour holds only one "
-                        f"real-time log configuration. Add this stage's stream, {self.stage.log_stream_arn}, to that "
-                        "one as a second end point, or remove it from the behaviour; then run setup again"
+                        f"distribution {self.name}: cache behaviour {path} logs to {arn}, and a behaviour holds only "
+                        f"one real-time log configuration. Add this stage's stream, {self.stage.log_stream_arn}, to it "
+                        "as a second end point, or remove it from the behaviour; then run setup again"
                     )
             missing = [path for path, arn in attached if arn is None]
             if len(missing) == len(attached):
                 self._check_plan(account)
                 return None
             return Existing(ours=True, facts={"missing": len(missing)})
-        raise Refusal(f"distribution {self.id} does not exist; list them with 'aws cloudfront list-distributions'")
+        raise Refusal(f"distribution {self.name} does not exist; list them with 'aws cloudfront list-distributions'")
 
     def differences(self, existing: Existing) -> list[str]:
         missing = existing.facts["missing"]
@@ -132,13 +120,13 @@ class DistributionLogging(Resource):
         client = account.client("cloudfront")
 
         def update() -> None:
-            answer = client.get_distribution_config(Id=self.id)
+            answer = client.get_distribution_config(Id=self.name)
             config = answer["DistributionConfig"]
             for _, behaviour in behaviours(config):
                 if _log_config(behaviour) == before:
                     behaviour.pop("RealtimeLogConfigArn", None)
                     behaviour.update({"RealtimeLogConfigArn": after} if after else {})
-            client.update_distribution(Id=self.id, IfMatch=answer["ETag"], DistributionConfig=config)
+            client.update_distribution(Id=self.name, IfMatch=answer["ETag"], DistributionConfig=config)
 
         account.retry(update, ["PreconditionFailed", "InvalidIfMatchVersion", "NoSuchRealtimeLogConfig"])
 
@@ -146,11 +134,11 @@ class DistributionLogging(Resource):
         return self.stage.location.arn("cloudfront", f"realtime-log-config/{self.stage.log_config}", region=False)
 
     def _check_plan(self, account: AwsAccount) -> None:
-        arn = self.stage.location.arn("cloudfront", f"distribution/{self.id}", region=False)
+        arn = self.stage.location.arn("cloudfront", f"distribution/{self.name}", region=False)
         plan = flat_rate_plan(account, arn)
         if plan:
             raise Refusal(
-                f"distribution {self.id} is on the flat-rate plan {plan}, which has neither real-time logs nor rule "
+                f"distribution {self.name} is on the flat-rate plan {plan}, which has neither real-time logs nor rule "
                 "groups. Move it to pay-as-you-go pricing, then run setup again"
             )
 

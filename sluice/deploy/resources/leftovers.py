@@ -39,10 +39,6 @@ class BlockedClients(Leftover):
     now: int
     """Epoch seconds."""
 
-    @property
-    def name(self) -> str:
-        return "in all IP sets"
-
     def find(self, account: AwsAccount) -> Existing | None:
         return Existing(ours=True) if any(True for _ in self._ip_sets(account)) else None
 
@@ -71,10 +67,6 @@ class ChaliceDeployment(Leftover):
 
     project: Project
     command: tuple[str, ...] = field(default=(sys.executable, "-c", "from chalice.cli import main; main()"))
-
-    @property
-    def name(self) -> str:
-        return self.stage.prefix
 
     def find(self, account: AwsAccount) -> Existing | None:
         functions = functions_of(self.stage, account)
@@ -108,10 +100,6 @@ class FunctionLogs(Leftover):
     """Log groups of the functions, which Lambda creates without tags and Chalice does not delete."""
 
     kind = "CloudWatch log groups"
-
-    @property
-    def name(self) -> str:
-        return f"{LOGS}{self.stage.prefix}-*"
 
     def find(self, account: AwsAccount) -> Existing | None:
         prefix = f"{LOGS}{self.stage.prefix}"

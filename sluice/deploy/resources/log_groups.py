@@ -34,17 +34,9 @@ class WafLogGroup(LogGroup):
     about = "receives WAF's logs and forwards them; kept for a day"
     kept_days = 1
 
-    @property
-    def name(self) -> str:
-        return self.stage.waf_log_group
-
 
 class ApiLogGroup(LogGroup):
     """The API's log group. Chalice creates those of all functions, but this one under a name that is never used."""
 
     about = "logs of the admin API; kept for 30 days"
     kept_days = 30
-
-    @property
-    def name(self) -> str:
-        return f"/aws/lambda/{self.stage.prefix}"

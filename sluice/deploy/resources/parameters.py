@@ -33,10 +33,6 @@ class RememberedChoices(Parameter):
 
     about = "the choices of this stage, for later runs"
 
-    @property
-    def name(self) -> str:
-        return self.stage.choices_parameter
-
     def differences(self, existing: Existing) -> list[str]:
         before, after = Choices.from_json(existing.facts["value"]), self.stage.choices
         changed = [name for name in Choices.__dataclass_fields__ if getattr(before, name) != getattr(after, name)]
@@ -69,10 +65,6 @@ class FirstToken(Parameter):
     show_token: Callable[[str], None]
 
     about = "the admin API's tokens (hashes); the first one is shown once"
-
-    @property
-    def name(self) -> str:
-        return self.stage.tokens_parameter
 
     def create(self, account: AwsAccount) -> None:
         text, token = issue(FIRST_HOLDER, Role.OPERATOR, secret=secrets.token_bytes(SECRET_BYTES), now=self.now)

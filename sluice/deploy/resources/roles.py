@@ -14,10 +14,6 @@ class DeliveryRole(Resource):
     kind = "IAM role"
     about = "lets the log sources write to the stream, and nothing else"
 
-    @property
-    def name(self) -> str:
-        return self.stage.delivery_role
-
     def find(self, account: AwsAccount) -> Existing | None:
         client = account.client("iam")
         with missing_ok("NoSuchEntity"):

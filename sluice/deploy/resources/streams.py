@@ -16,10 +16,6 @@ class LogStream(Resource):
     kind = "Kinesis stream"
 
     @property
-    def name(self) -> str:
-        return self.stage.log_stream
-
-    @property
     def about(self) -> str:
         return _mode(self._shards)
 

@@ -18,6 +18,7 @@ STREAM = {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
 class TableResource(Resource):
     """An on-demand table whose items expire. Subclasses define the key, and whether it has a stream and backups."""
 
+    kind = "DynamoDB table"
     key: Sequence[tuple[str, str]]
     """Attribute and type of the partition key, then of the sort key."""
     streamed = False
@@ -100,25 +101,15 @@ class TableResource(Resource):
 
 
 class TallyTableResource(TableResource):
-    kind = "DynamoDB table"
     about = "the shards' tally logs; on demand, items expire"
     key = (("log", "S"), ("offset", "N"))
 
-    @property
-    def name(self) -> str:
-        return self.stage.tally_table
-
 
 class StateTableResource(TableResource):
-    kind = "DynamoDB table"
     about = "blocks, allowlist, rules, audit; on demand, stream, point-in-time recovery"
     key = (("kind", "S"), ("id", "S"))
     streamed = True
     recoverable = True
-
-    @property
-    def name(self) -> str:
-        return self.stage.state_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +123,6 @@ class FirstRules(Resource):
     """TOML."""
     now: int
     """Epoch seconds."""
-
-    @property
-    def name(self) -> str:
-        return ACTIVE
 
     @property
     def about(self) -> str:

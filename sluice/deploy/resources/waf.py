@@ -80,11 +80,6 @@ class IpSetResource(WafResource):
     noun, shape = "ip_set", "IPSet"
 
     family: int
-    number: int
-
-    @property
-    def name(self) -> str:
-        return self.stage.ip_set(self.family, self.number)
 
     @property
     def about(self) -> str:
@@ -119,10 +114,6 @@ class IpSetResource(WafResource):
 class RuleGroup(WafResource):
     kind = "WAF rule group"
     noun, shape = "rule_group", "RuleGroup"
-
-    @property
-    def name(self) -> str:
-        return self.stage.rule_group
 
     @property
     def about(self) -> str:
@@ -206,7 +197,7 @@ def visibility(name: str) -> dict[str, Any]:
 
 def ip_set_resources(stage: Stage) -> list[IpSetResource]:
     numbers = range(1, stage.choices.ip_sets + 1)
-    return [IpSetResource(stage, family, number) for family in (4, 6) for number in numbers]
+    return [IpSetResource(stage, stage.ip_set(family, number), family) for family in (4, 6) for number in numbers]
 
 
 def ip_set_names(stage: Stage) -> dict[int, list[str]]:

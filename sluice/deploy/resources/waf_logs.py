@@ -17,10 +17,6 @@ class LogSubscription(Resource):
     kind = "log subscription"
     about = "sends every line to the stream, spread over its shards"
 
-    @property
-    def name(self) -> str:
-        return f"{self.stage.waf_log_group}/{self.stage.prefix}"
-
     def find(self, account: AwsAccount) -> Existing | None:
         with missing_ok("ResourceNotFoundException"):
             for subscription in account.list_all(
@@ -65,10 +61,6 @@ class WebAclLogging(Resource):
 
     web_acl: str
     """ARN."""
-
-    @property
-    def name(self) -> str:
-        return self.web_acl.split("/")[-2]
 
     @property
     def about(self) -> str:

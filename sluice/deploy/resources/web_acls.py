@@ -25,10 +25,6 @@ class WebAclRule(Resource):
     web_acl: str
     """ARN."""
 
-    @property
-    def name(self) -> str:
-        return f"{_identity(self.web_acl)['Name']}/{self.stage.rule_group}"
-
     def find(self, account: AwsAccount) -> Existing | None:
         with missing_ok("WAFNonexistentItemException"):
             answer = account.client("wafv2").get_web_acl(**_identity(self.web_acl))
@@ -172,6 +168,11 @@ def _identity(arn: str) -> dict[str, str]:
             f"web ACL {arn!r} is not an ARN, such as arn:aws:wafv2:us-east-1:123456789012:global/webacl/name/id"
         ) from None
     return {"Name": name, "Scope": "CLOUDFRONT" if scope == "global" else "REGIONAL", "Id": id}
+
+
+def web_acl_name(arn: str) -> str:
+    """Returns the name in a web ACL's ARN. Raises Refusal if the ARN has another form."""
+    return _identity(arn)["Name"]
 
 
 def arn_of(account: AwsAccount, scope: str, name: str) -> str:
