@@ -35,7 +35,7 @@ demo: $(RUN) ## watch attackers being blocked on this machine, in about a minute
 dev: $(READY) $(DYNAMODB) $(KINESIS) $(LINT) $(WHEELS) $(CHROMIUM) ## install everything for working on Sluice
 
 check-fast: lint types $(READY) ## format, lint, types and the fast tests, in under a minute
-	@$(BIN)/python -m pytest -q -m "not slow"
+	@$(BIN)/python -m pytest -q -m "not slow" --hypothesis-profile fast
 
 check: lint types docs test ## everything that must pass before a change lands
 

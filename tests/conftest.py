@@ -24,9 +24,20 @@ collect_ignore = [f"support/deploy/{name}.py" for name in ("chalice_deploy", "la
 settings.register_profile(
     "sluice", deadline=None, print_blob=True, max_examples=200, suppress_health_check=[HealthCheck.too_slow]
 )
+settings.register_profile("fast", settings.get_profile("sluice"), max_examples=20)
 settings.load_profile("sluice")
 
+SLOW = {f"tests/{folder}" for folder in "chaos contracts functional hostile page peers properties unit/deploy".split()}
+"""Folders whose tests start processes, or go through thousands of schedules or inputs."""
+
 _numbers = count()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        folder = item.path.relative_to(config.rootpath).parent.as_posix()
+        if folder in SLOW:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

@@ -35,6 +35,7 @@ def run(line: str) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
 def test_the_six_steps_lead_from_logs_to_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "logs").mkdir()
     monitor = every(0.1, 0, 60, "203.0.113.200")

@@ -30,6 +30,7 @@ from tests.support.scenario_lines import START, Arrival
 
 HERE = Path(__file__).parent
 SCENARIOS = sorted(path.parent for path in HERE.glob("*/story.md"))
+SLOW = {"more-offenders-than-fit"}
 SETTLE_S = 10
 
 NOTHING: dict[str, Any] = {
@@ -50,7 +51,10 @@ NOTHING: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "scenario",
+    [pytest.param(path, id=path.name, marks=pytest.mark.slow if path.name in SLOW else ()) for path in SCENARIOS],
+)
 def test_scenario(scenario: Path) -> None:
     assert (scenario / "story.md").read_text().strip()
     given_file = scenario / "given.toml"

@@ -22,6 +22,7 @@ def everything(desk, path, name, **query):
         cursor = {"cursor": page["next"]}
 
 
+@pytest.mark.slow
 def test_an_operators_day_on_dynamodb(stored):
     desk = stored
     assert desk.call("GET", "/v1/rules").headers["ETag"] == '"0"'
