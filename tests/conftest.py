@@ -27,7 +27,7 @@ settings.register_profile(
 settings.register_profile("fast", settings.get_profile("sluice"), max_examples=20)
 settings.load_profile("sluice")
 
-SLOW = {f"tests/{folder}" for folder in "chaos contracts functional hostile page peers properties unit/deploy".split()}
+SLOW = {"chaos", "contracts", "functional", "hostile", "page", "peers", "properties", "unit/deploy"}
 """Folders whose tests start processes, or go through thousands of schedules or inputs."""
 
 _numbers = count()
@@ -35,8 +35,7 @@ _numbers = count()
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        folder = item.path.relative_to(config.rootpath).parent.as_posix()
-        if folder in SLOW:
+        if item.path.relative_to(config.rootpath).parent.as_posix().removeprefix("tests/") in SLOW:
             item.add_marker(pytest.mark.slow)
 
 

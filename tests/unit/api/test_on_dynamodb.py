@@ -4,6 +4,8 @@ import pytest
 
 from chalicelib.edges.state_table import StateTable
 
+pytestmark = pytest.mark.slow
+
 RULES = '[[rule]]\nname = "burst"\nlimit = {}\nwindow = "5s"\n'
 
 
@@ -22,7 +24,6 @@ def everything(desk, path, name, **query):
         cursor = {"cursor": page["next"]}
 
 
-@pytest.mark.slow
 def test_an_operators_day_on_dynamodb(stored):
     desk = stored
     assert desk.call("GET", "/v1/rules").headers["ETag"] == '"0"'

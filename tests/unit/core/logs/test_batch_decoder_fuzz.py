@@ -21,6 +21,8 @@ from chalicelib.core.logs.waf import open_envelope
 from chalicelib.core.scope import Scope
 from tests.support.records import cloudfront, envelope, rows, waf_text
 
+pytestmark = pytest.mark.slow
+
 TRUSTED = NetworkSet([parse_network("192.0.2.0/24")])
 SCOPE = Scope(
     status=("404", "4xx"),

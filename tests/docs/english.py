@@ -1,0 +1,67 @@
+"""``python -m tests.docs.english``: finds prose that breaks the rules of English in CONTRIBUTING.md.
+
+Reads docstrings and comments of the code and the pages under ``docs``, and prints one line per finding.
+"""
+
+import ast
+import io
+import re
+import sys
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+CODE = ("app.py", "chalicelib", "sluice", "bench", "tests/support")
+PAGES = ("*.md", "docs/*.md", "docs/operate/*.md", "docs/development/*.md")
+
+OPENING = re.compile(r"\s*(?:What|How|Of|That|Who|Whom|Whose|Whether)\b(?! else)")
+THING = (
+    r"(?:record|request|client|shard|batch|rule|row|line|field|column|kind|cell|group|family|container|address|module)"
+)
+LINK = r"(?:of|in|on|at|by|to|as|is|for|from|with|under|into|than|over|or|and|per|that|which|has|makes|was|if)"
+PER = re.compile(rf"\b(?:one|once|twice|\d[\d,.]*|an?) (?:(?!{LINK}\b)[\w-]+ ){{0,2}}an? {THING}\b(?! (?:ago|later))")
+WORDS = re.compile(r"\b(?:somebody|nobody|everybody|anybody|whoever|whomever|anew|told)\b", re.IGNORECASE)
+QUOTED = re.compile(r"```.*?```|``[^`]*``|`[^`]*`|\"[^\"]*\"", re.DOTALL)
+
+
+def prose(path: Path) -> Iterator[tuple[int, str, bool]]:
+    """Yields line, text and whether it is a docstring, of every comment, docstring or paragraph in a file."""
+    text = path.read_text("utf-8")
+    if path.suffix == ".md":
+        line = 1
+        for paragraph in re.split(r"(?<=\n)\n", text):
+            yield line, paragraph, False
+            line += paragraph.count("\n") + 1
+        return
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string, False
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            yield node.lineno, node.value.value, True
+
+
+def findings(path: Path) -> Iterator[str]:
+    """Yields each broken rule of a file as ``path:line: what was found``."""
+    for line, text, is_docstring in prose(path):
+        unquoted = QUOTED.sub(lambda quote: "." + "\n" * quote[0].count("\n"), text)
+        matches = [OPENING.match(text)] if is_docstring else []
+        for match in [*matches, *PER.finditer(unquoted), *WORDS.finditer(unquoted)]:
+            if match:
+                at = line + match.string.count("\n", 0, match.start())
+                yield f"{path.relative_to(ROOT)}:{at}: {' '.join(match[0].split())!r}"
+
+
+def main() -> int:
+    """Prints all findings; the exit status is 1 if there are any."""
+    code = [path for name in CODE for path in ([ROOT / name] if name.endswith(".py") else (ROOT / name).rglob("*.py"))]
+    found = [
+        finding for path in sorted([*code, *(p for g in PAGES for p in ROOT.glob(g))]) for finding in findings(path)
+    ]
+    sys.stdout.write("".join(f"{finding}\n" for finding in found))
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
