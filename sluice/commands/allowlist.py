@@ -10,7 +10,7 @@ from chalicelib.admin.changes import ChangeAnswer
 from chalicelib.admin.wording import plural, roughly
 from chalicelib.core.durations import parse_duration
 from sluice.commands.shared.api import Part, Session, api_command, ask, read_networks, table, yes_option
-from sluice.commands.shared.times import Duration, Moment, local
+from sluice.commands.shared.times import DurationParam, MomentParam, local
 
 ALL = 1_000_000
 """More entries than an allowlist holds."""
@@ -48,8 +48,8 @@ def _view(page: AllowPage) -> Iterator[Part]:
 @click.command()
 @click.argument("networks", nargs=-1, required=True, metavar="NETWORK...")
 @click.option("--comment", default="", metavar="TEXT", help="Owner of the network, or the reason.")
-@click.option("--for", "valid_for", type=Duration(), help="Duration of the entry; unlimited by default.")
-@click.option("--until", type=Moment(), help="End of the entry, such as 2026-12-31T18:00.")
+@click.option("--for", "valid_for", type=DurationParam(), help="Duration of the entry; unlimited by default.")
+@click.option("--until", type=MomentParam(), help="End of the entry, such as 2026-12-31T18:00.")
 @click.option("--force", is_flag=True, help="Even if the network is very wide.")
 @yes_option
 @api_command

@@ -14,7 +14,7 @@ from chalicelib.admin.schemas import MOST_NETWORKS
 from chalicelib.admin.wording import plural, roughly
 from sluice.api_client import Answer, ApiClient
 from sluice.commands.shared.api import Part, Session, api_command, ask, read_networks, table, yes_option
-from sluice.commands.shared.times import Duration
+from sluice.commands.shared.times import DurationParam
 
 SORTS = ("blocked_at", "-blocked_at", "until", "-until", "count", "-count", "network", "-network")
 ALL = 1_000_000
@@ -66,7 +66,7 @@ def blocks(session: Session, everything: bool, limit: int, **query: str | None) 
 
 @click.command()
 @click.argument("networks", nargs=-1, required=True, metavar="NETWORK...")
-@click.option("--for", "block_for", type=Duration(), required=True, help="Duration, such as 10m, 1h or 7d.")
+@click.option("--for", "block_for", type=DurationParam(), required=True, help="Duration, such as 10m, 1h or 7d.")
 @click.option("--comment", default="", metavar="TEXT", help="Reason, shown with the block.")
 @click.option("--force", is_flag=True, help="Even if it is wide, overlaps the allowlist, or covers your own address.")
 @yes_option

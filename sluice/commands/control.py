@@ -4,7 +4,7 @@ import click
 
 from chalicelib.admin.changes import ChangeAnswer
 from sluice.commands.shared.api import Session, api_command, ask, yes_option
-from sluice.commands.shared.times import Duration
+from sluice.commands.shared.times import DurationParam
 
 
 @click.command()
@@ -45,7 +45,7 @@ def breaker() -> None:
 
 
 @breaker.command()
-@click.option("--quiet-for", type=Duration(), default="10m", show_default=True, help="How long it stays closed.")
+@click.option("--quiet-for", type=DurationParam(), default="10m", show_default=True, help="How long it stays closed.")
 @yes_option
 @api_command
 def reset(session: Session, quiet_for: str, yes: bool) -> None:

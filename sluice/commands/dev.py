@@ -15,7 +15,7 @@ from chalicelib.core.durations import parse_duration
 from chalicelib.core.rules_toml import RulesError
 from chalicelib.core.tokens import Role
 from sluice import DEFAULT_RULES
-from sluice.commands.shared.times import Duration
+from sluice.commands.shared.times import DurationParam
 from sluice.demo.actors import ALLOWED
 from sluice.demo.edge import TICK_S, EdgeTraffic
 from sluice.demo.endless import endless_hits
@@ -47,7 +47,7 @@ FIRST_ATTACK_S = 20.0
     show_default=True,
     help="0 picks a free port.",
 )
-@click.option("--past", type=Duration(), default="5m", show_default=True, help="Length of the made-up past.")
+@click.option("--past", type=DurationParam(), default="5m", show_default=True, help="Length of the made-up past.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of all random choices.")
 def dev(
     traffic: str | None, follow: Path | None, rules: Path | None, fields: str | None, port: int, past: str, seed: int

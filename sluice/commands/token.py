@@ -14,7 +14,7 @@ from chalicelib.core.tokens import SECRET_BYTES, Role, Token, TokensError, issue
 from chalicelib.edges.tokens import CACHED_S, FileTokens, ParameterTokens
 from chalicelib.ports import Unavailable
 from sluice.commands.shared.api import ask, output, table, yes_option
-from sluice.commands.shared.times import Duration, local
+from sluice.commands.shared.times import DurationParam, local
 
 AUTHORIZED_S = 30
 """Seconds for which API Gateway caches the authorizer's answer."""
@@ -54,7 +54,7 @@ def token() -> None:
     show_default=True,
     help="An operator may make changes.",
 )
-@click.option("--for", "lives", type=Duration(), default="90d", show_default=True, help="Time until it expires.")
+@click.option("--for", "lives", type=DurationParam(), default="90d", show_default=True, help="Time until it expires.")
 @click.option("--forever", is_flag=True, help="Never expires.")
 @store_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

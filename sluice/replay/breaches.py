@@ -187,9 +187,9 @@ class BreachFinder:
             yield self._breach(case, tuple(periods), refused)
 
     def _crossings(self, number: int, case: _Case) -> Iterator[_Crossing]:
-        rule = case.rule
+        rule, slot_ms = case.rule, case.rule.slot_ms
         for window in crossings(case.slots, rule.resolution, self._sampling.logged(rule.limit)):
-            yield (window.last + 1) * rule.slot_ms - 1, number, window
+            yield (window.last + 1) * slot_ms - 1, number, window
 
     def _periods(self, cases: Sequence[_Case], crossings: Iterable[_Crossing]) -> list[list[BlockPeriod]]:
         """Decides about ``crossings`` in order of time and returns the block periods of each case."""

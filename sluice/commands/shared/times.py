@@ -8,7 +8,7 @@ import click
 
 from chalicelib.core.durations import ACCEPTED, parse_duration
 
-__all__ = ["Duration", "Moment", "local", "utc"]
+__all__ = ["DurationParam", "MomentParam", "local", "utc"]
 
 
 def local(epoch_s: float) -> str:
@@ -28,7 +28,7 @@ def utc(ms: float | None, *, date: bool = True) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S}" if date else f"{moment:%H:%M:%S}.{int(ms) % 1000:03d}"
 
 
-class Duration(click.ParamType[str]):
+class DurationParam(click.ParamType[str]):
     """A duration, kept as written."""
 
     name = "DURATION"
@@ -41,7 +41,7 @@ class Duration(click.ParamType[str]):
         return str(value)
 
 
-class Moment(click.ParamType[int]):
+class MomentParam(click.ParamType[int]):
     """Epoch seconds, parsed from a date, a date and time (local unless it names a zone), or epoch seconds."""
 
     name = "TIME"
