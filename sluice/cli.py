@@ -10,11 +10,14 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "dev": ("dev:dev", "Run Sluice on this machine, with the admin API and the page, until interrupted."),
     },
     "Try rules on your own logs": {
-        "replay": ("replay:replay", "Show which clients the rules would have blocked, when and for how long."),
-        "explain": ("explain:explain", "Show one client's time line."),
-        "suggest": ("suggest:suggest", "Suggest limits that fit the traffic, as a rule file."),
-        "compare": ("compare:compare", "Compare two rule sets, or a rule set with AWS WAF's rate-based rule."),
-        "report": ("report:report", "Write one page with plots of what the rules would have done."),
+        "replay": ("replay:replay", "Show which clients a rule set would have blocked, from log files."),
+        "explain": (
+            "explain:explain",
+            "Explain why a client would have been blocked, or how close to the limits it came.",
+        ),
+        "suggest": ("suggest:suggest", "Suggest limits from how busy clients are, as a rule file."),
+        "compare": ("compare:compare", "Show which clients two rule sets would block differently, and how soon."),
+        "report": ("report:report", "Write a page that shows what a rule set would have done."),
     },
     "Operate": {
         "status": ("status:status", "Show what is enforced, blocked and counted."),
@@ -35,9 +38,9 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "openapi": ("openapi:openapi", "Print the OpenAPI document of the admin API."),
     },
     "Deploy": {
-        "setup": ("setup:setup", "Create what 'chalice deploy' cannot; shows the plan and its cost first."),
-        "doctor": ("doctor:doctor", "Check a deployed stage and show how to repair it."),
-        "teardown": ("teardown:teardown", "Remove everything that 'sluice setup' and 'chalice deploy' created."),
+        "setup": ("setup:setup", "Create what 'chalice deploy' cannot, after showing the plan and its cost."),
+        "doctor": ("doctor:doctor", "Find the problems of a deployed stage and their remedies. Changes nothing."),
+        "teardown": ("teardown:teardown", "Remove everything that setup and 'chalice deploy' created for a stage."),
         "completion": ("completion:completion", "Print the shell's completion script."),
     },
 }

@@ -54,7 +54,7 @@ def compare(
     top: int,
     as_json: bool,
 ) -> None:
-    """Show which clients two rule sets would block differently, and which of them blocks sooner.
+    """Show which clients two rule sets would block differently, and how soon.
 
     With --aws-waf, also compares with AWS WAF's rate-based rule as its documentation describes it: it checks every 10
     seconds, blocks 30 to 50 seconds late, and unblocks when the rate falls below the limit.

@@ -48,7 +48,7 @@ Event = tuple[int, str, str]
 )
 @json_option
 def explain(client: str, files: tuple[str, ...], options: Options, rules: Path, shown: int, as_json: bool) -> None:
-    """Explain why CLIENT would have been blocked, or how far it stayed below the limits.
+    """Explain why a client would have been blocked, or how close to the limits it came.
 
     CLIENT is an address or a network. Shows what each rule counted, when each offence, block and release happened, near
     misses, and the requests that led to the peak with the counts they reached.

@@ -103,11 +103,12 @@ def setup(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Create what 'chalice deploy' cannot: stream, tables, IP sets, rule group, log configuration, rules, first token.
+    """Create what 'chalice deploy' cannot, after showing the plan and its cost.
 
-    The plan and the monthly cost are shown first. Whatever exists as desired is kept, so the command can be run again
-    at any time, with the same options or others; the choices of earlier runs need not be repeated. Only what setup
-    created is changed, except for one rule in each --web-acl and the log setting of each --distribution.
+    That is the stream, tables, IP sets, rule group, log configuration, first rules and first token. Whatever exists as
+    desired is kept, so the command can be run again at any time, with the same options or others; the choices of
+    earlier runs need not be repeated. Only what setup created is changed, except for one rule in each --web-acl and
+    the log setting of each --distribution.
 
     \b
     sluice setup --dry-run --requests-per-second 1000

@@ -33,7 +33,7 @@ def teardown(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Remove everything that 'sluice setup' and 'chalice deploy' created for a stage.
+    """Remove everything that setup and 'chalice deploy' created for a stage.
 
     The IP sets are emptied first, so that no client stays blocked whatever happens next; then the functions are
     removed, then the rule in each web ACL, and then the rest. An interrupted teardown can be run again. Blocks,

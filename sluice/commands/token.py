@@ -42,7 +42,10 @@ def store_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.group()
 def token() -> None:
-    """Tokens of the admin API. Only their hashes are stored."""
+    """Create, list and revoke tokens of the admin API.
+
+    Only hashes of the tokens are stored.
+    """
 
 
 @token.command()

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -160,6 +161,12 @@ def test_a_bad_environment_is_explained(
     refused = terminal.run("status", exit_code=exit_code)
     assert message in refused.stderr
     assert "Traceback" not in refused.output
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_of_commands_repeats_the_first_line_of_each_help(name: str):
+    command = main.get_command(click.Context(main), name)
+    assert command.help.partition("\n\n")[0].replace("\n", " ") == COMMANDS[name][1]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
