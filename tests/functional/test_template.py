@@ -1,4 +1,4 @@
-"""The packaged template: translated as AWS translates it, then linted; and what it holds."""
+"""The packaged template: translated as AWS does it, linted, and checked for its content."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def sam(tmp_path_factory: pytest.TempPathFactory) -> Template:
 
 @pytest.fixture(scope="module")
 def lint_environment() -> Path:
-    """Where the translator and the linter are installed. Skips without, or fails with SLUICE_REQUIRE_ALL=1."""
+    """Directory of the translator and the linter. Skips without them, or fails with SLUICE_REQUIRE_ALL=1."""
     if not (LINT / "cfn-lint").exists():
         missing = "cfn-lint is not installed in .cache/lint; 'make dev' installs it"
         if os.environ.get("SLUICE_REQUIRE_ALL") == "1":
@@ -57,7 +57,7 @@ def translated(template: Template, environment: Path) -> Template:
 
 
 def complaints(template: Template, environment: Path, directory: Path) -> list[tuple[str, str]]:
-    """Rule and resource of each thing that cfn-lint finds."""
+    """Returns the rule and the resource of each finding of cfn-lint."""
     file = directory / "template.json"
     file.write_text(json.dumps(template, indent=1))
     done = subprocess.run(
@@ -67,8 +67,8 @@ def complaints(template: Template, environment: Path, directory: Path) -> list[t
         check=False,
     )
     assert done.returncode in (0, 2, 4, 6, 8), done.stderr
-    found = json.loads(done.stdout or "[]")
-    return [(one["Rule"]["Id"], "/".join(map(str, one["Location"]["Path"][1:2]))) for one in found]
+    findings = json.loads(done.stdout or "[]")
+    return [(each["Rule"]["Id"], "/".join(map(str, each["Location"]["Path"][1:2]))) for each in findings]
 
 
 def test_it_passes_the_translator_and_the_linter(sam: Template, lint_environment: Path, tmp_path: Path) -> None:
@@ -128,13 +128,13 @@ def test_functions_run_on_arm64_and_on_the_python_that_their_package_is_built_fo
 
 
 def test_every_function_has_its_own_policy(sam: Template) -> None:
-    wanted = policies(STACK)
+    expected = policies(STACK)
     for name, role in {"ingest": "Ingest", "publish": "Publish", "api_handler": "ApiHandler"}.items():
         (policy,) = sam["Resources"][f"{role}Role"]["Properties"]["Policies"]
-        assert policy["PolicyDocument"] == wanted[name]
+        assert policy["PolicyDocument"] == expected[name]
 
 
-def test_ingest_retries_for_ever_and_the_others_into_the_queue(sam: Template) -> None:
+def test_ingest_retries_without_limit_and_the_others_use_the_queue(sam: Template) -> None:
     ingest = source(sam, "Ingest")
     assert ingest["MaximumRetryAttempts"] == ingest["MaximumRecordAgeInSeconds"] == -1
     assert ingest["ParallelizationFactor"] == 1
@@ -146,7 +146,7 @@ def test_ingest_retries_for_ever_and_the_others_into_the_queue(sam: Template) ->
         assert destination["Destination"] == {"Fn::GetAtt": ["DeadLetters", "Arn"]}
 
 
-def test_every_function_gets_settings_it_can_read(sam: Template) -> None:
+def test_every_function_gets_valid_settings(sam: Template) -> None:
     variables = sam["Globals"]["Function"]["Environment"]["Variables"]
     assert set(variables) <= {setting.variable for setting in SETTINGS.values()}
     defaults = {name: parameter.get("Default") for name, parameter in sam["Parameters"].items()}
@@ -161,7 +161,7 @@ def test_every_function_gets_settings_it_can_read(sam: Template) -> None:
     assert read_config(written).cloudfront_fields == Choices().fields
 
 
-def test_all_that_should_wake_an_operator_is_an_alarm_and_tells_the_topic(sam: Template) -> None:
+def test_every_alarm_notifies_the_topic(sam: Template) -> None:
     alarms = {n: r["Properties"] for n, r in sam["Resources"].items() if r["Type"] == "AWS::CloudWatch::Alarm"}
     assert set(alarms) == {
         *("IngestBehind", "LogLinesRefused", "IngestErrors", "EnforceErrors", "PublishErrors", "SweepErrors"),
@@ -174,7 +174,7 @@ def test_all_that_should_wake_an_operator_is_an_alarm_and_tells_the_topic(sam: T
 
 
 def metrics(part: Any) -> set[str]:
-    """Names of Sluice's own metrics in an alarm."""
+    """Returns the names of Sluice's own metrics in an alarm."""
     if isinstance(part, list):
         return set().union(*map(metrics, part))
     if not isinstance(part, dict):
@@ -183,7 +183,7 @@ def metrics(part: Any) -> set[str]:
     return own.union(*map(metrics, part.values())) if part else own
 
 
-def test_alarms_and_dashboard_look_at_metrics_that_exist(sam: Template) -> None:
+def test_alarms_and_dashboard_use_metrics_that_exist(sam: Template) -> None:
     emitted = (ROOT / "chalicelib" / "edges" / "telemetry.py").read_text()
     watched = set().union(*(metrics(r["Properties"]) for r in sam["Resources"].values() if "Alarm" in r["Type"]))
     assert len(watched) >= 10
@@ -199,7 +199,7 @@ def test_alarms_and_dashboard_look_at_metrics_that_exist(sam: Template) -> None:
     assert missing == set()
 
 
-def test_what_the_stack_remembers_is_read_by_setup(sam: Template) -> None:
+def test_setup_can_read_the_choices_of_the_stack(sam: Template) -> None:
     text, values = sam["Resources"]["Choices"]["Properties"]["Value"]["Fn::Sub"]
     assert set(values) == {"Source", "ShardsOrNone", "Fields"}
     filled = {"WafScope": "CLOUDFRONT", "Source": "cloudfront", "ShardsOrNone": "2", "SampleRate": "50"}

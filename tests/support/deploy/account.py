@@ -1,4 +1,4 @@
-"""An AWS account to deploy into: moto, with ``Front`` before it, and a checkout's configuration to write to."""
+"""An AWS account to deploy into: moto behind ``Front``, and a copy of the checkout's configuration."""
 
 import json
 import shutil
@@ -21,13 +21,13 @@ from tests.support.deploy.front import Front
 ROOT = Path(__file__).parents[3]
 RULES = (ROOT / "chalicelib" / "rules.toml").read_text()
 REGION = "us-east-1"
-PLACE = Location(account="123456789012", region=REGION)
+LOCATION = Location(account="123456789012", region=REGION)
 NOW = 1_760_000_000
 
 
 @dataclass
 class World:
-    """An account, and what setup and teardown do in it."""
+    """An account and a checkout, and setup and teardown in them."""
 
     front: Front
     account: AwsAccount
@@ -55,16 +55,16 @@ class World:
         return steps
 
     def web_acl(self, name: str = "edge", scope: str = "CLOUDFRONT", rules: Sequence[dict[str, Any]] = ()) -> str:
-        """The ARN of a new web ACL."""
-        seen = {"SampledRequestsEnabled": True, "CloudWatchMetricsEnabled": True, "MetricName": name}
-        made = self.account.client("wafv2").create_web_acl(
-            Name=name, Scope=scope, DefaultAction={"Allow": {}}, VisibilityConfig=seen, Rules=list(rules)
+        """Creates a web ACL and returns its ARN."""
+        visibility = {"SampledRequestsEnabled": True, "CloudWatchMetricsEnabled": True, "MetricName": name}
+        answer = self.account.client("wafv2").create_web_acl(
+            Name=name, Scope=scope, DefaultAction={"Allow": {}}, VisibilityConfig=visibility, Rules=list(rules)
         )
-        arn: str = made["Summary"]["ARN"]
+        arn: str = answer["Summary"]["ARN"]
         return arn
 
     def distribution(self) -> str:
-        """The id of a new distribution."""
+        """Creates a distribution and returns its id."""
         config = {
             "CallerReference": "1",
             "Comment": "",
@@ -82,8 +82,8 @@ class World:
                 "MinTTL": 0,
             },
         }
-        made = self.account.client("cloudfront").create_distribution(DistributionConfig=config)
-        id_: str = made["Distribution"]["Id"]
+        answer = self.account.client("cloudfront").create_distribution(DistributionConfig=config)
+        id_: str = answer["Distribution"]["Id"]
         return id_
 
 
@@ -96,7 +96,7 @@ def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def as_committed(project: Project) -> Project:
-    """Without the stages that this checkout may be deploying."""
+    """Removes the stages that an operator of this checkout may have set up, and returns the project."""
     config = project.config()
     config["stages"] = {"dev": config["stages"]["dev"]}
     project.config_file.write_text(json.dumps(config))
@@ -105,7 +105,7 @@ def as_committed(project: Project) -> Project:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    """A checkout's ``.chalice``."""
+    """A copy of the checkout's ``.chalice``."""
     shutil.copytree(ROOT / ".chalice", tmp_path / ".chalice", ignore=shutil.ignore_patterns("deploy*", "policy-*-*"))
     return as_committed(Project(tmp_path))
 
@@ -115,12 +115,12 @@ SERVICES = ("cloudfront", "cloudwatch", "dynamodb", "iam", "kinesis", "lambda", 
 
 @pytest.fixture(scope="session")
 def _connected() -> tuple[Front, AwsAccount]:
-    """Clients are slow to make, so all tests share them; what they make goes with each test's ``mock_aws``."""
+    """Shared clients, because creating them is slow. Each test's own ``mock_aws`` begins with an empty account."""
     with pytest.MonkeyPatch.context() as patch, mock_aws(), Front().installed() as front:
         patch.setenv("AWS_ACCESS_KEY_ID", "test")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
         account = connect(region=REGION, profile=None)
-        assert account.location.account == PLACE.account
+        assert account.location.account == LOCATION.account
         for service in (*SERVICES, "wafv2"):
             account.client(service)
     return front, account

@@ -1,4 +1,4 @@
-"""The real ``chalice deploy``, with the calls answered that moto refuses: those with a Swagger 2 document."""
+"""Runs the real ``chalice deploy``, and answers the calls with a Swagger 2 document, which moto rejects."""
 
 from botocore import handlers
 from chalice.cli import main
@@ -7,5 +7,5 @@ from tests.support.deploy.front import answering, import_rest_api, remember_para
 
 handlers.BUILTIN_HANDLERS.append(("before-parameter-build", remember_parameters))
 handlers.BUILTIN_HANDLERS.append(("before-call.api-gateway.ImportRestApi", answering(import_rest_api)))
-handlers.BUILTIN_HANDLERS.append(("before-call.api-gateway.PutRestApi", answering(lambda asked: (200, {}))))
+handlers.BUILTIN_HANDLERS.append(("before-call.api-gateway.PutRestApi", answering(lambda request: (200, {}))))
 main()

@@ -1,4 +1,4 @@
-"""Lambda's events, as the functions get them."""
+"""Builders of the events that Lambda sends to the functions."""
 
 from base64 import b64encode
 from collections.abc import Iterable
@@ -9,11 +9,12 @@ from chalicelib.ports import Item
 
 
 def line(client: str, ts: float, path: str = "/") -> bytes:
-    """A CloudFront real-time line of the default fields."""
+    """Returns a CloudFront real-time line with the default fields."""
     return f"{ts:.3f}\t{client}\t200\tGET\twww.example.com\t{path}\t{client}-{ts}\tcurl\t-\n".encode()
 
 
 def kinesis_event(lines: Iterable[bytes], *, ts: float, first: int = 1, shard: int = 0) -> dict[str, Any]:
+    """Returns an event of lines that arrived at ``ts``, with sequence numbers from ``first``."""
     return {
         "Records": [
             {
@@ -33,7 +34,7 @@ def kinesis_event(lines: Iterable[bytes], *, ts: float, first: int = 1, shard: i
 
 
 def state_event(items: Iterable[Item]) -> dict[str, Any]:
-    """Items that have just been inserted into the state table."""
+    """Returns the stream event of items that were just inserted into the state table."""
     records = []
     for item in items:
         image = attributes_of(item)

@@ -1,7 +1,7 @@
-"""What moto does not know of AWS, answered in front of it, at botocore's own hooks: the product's code stays as it is.
+"""Answers the AWS calls that moto lacks, in botocore's own hooks, so that the product's code stays as it is.
 
-CloudFront's real-time log configurations, flat-rate plans, tags of a stream at its creation, how a log subscription is
-spread over shards, and the import of a Swagger 2 document, which moto refuses.
+Real-time log configurations, flat-rate plans, tags of a new stream, the distribution of a log subscription, and the
+import of a Swagger 2 document, which moto rejects.
 """
 
 import json
@@ -21,10 +21,12 @@ Answer = tuple[int, dict[str, Any]]
 
 
 class Interrupted(Exception):
-    """The operator's connection, or the operator."""
+    """The connection broke, or the operator pressed Ctrl-C."""
 
 
 class Front:
+    """The state behind those calls, a record of all calls, and the failure of one write on demand."""
+
     def __init__(self) -> None:
         self.reset()
 
@@ -37,13 +39,13 @@ class Front:
         self.calls: list[str] = []
         """Service and operation of every call, in order."""
         self.fail_at: int | None = None
-        """Number of the write that does not get through, counted from 0."""
+        """Number of the write that fails, counted from 0."""
         self.writes = 0
 
     @contextmanager
     def installed(self) -> Iterator["Front"]:
-        """In front of every boto3 session that is made meanwhile."""
-        ours: list[tuple[str, Callable[..., Any]]] = [
+        """Hooks into every boto3 session created within the block."""
+        hooks: list[tuple[str, Callable[..., Any]]] = [
             ("before-parameter-build", remember_parameters),
             ("before-call", self._count),
             ("before-call.cloudfront.CreateRealtimeLogConfig", answering(self._create_log_config)),
@@ -51,19 +53,19 @@ class Front:
             ("before-call.cloudfront.UpdateRealtimeLogConfig", answering(self._update_log_config)),
             ("before-call.cloudfront.DeleteRealtimeLogConfig", answering(self._delete_log_config)),
             ("before-call.pricing-plan-manager.ListSubscriptions", answering(self._list_plans)),
-            ("after-call.wafv2.GetWebACL", self._tell_capacity),
+            ("after-call.wafv2.GetWebACL", self._add_capacity),
             ("before-call.lambda.GetAccountSettings", answering(self._account_settings)),
             ("before-call.api-gateway.ImportRestApi", answering(import_rest_api)),
             ("after-call.kinesis.CreateStream", _tag_stream),
             ("after-call.cloudwatch-logs.PutSubscriptionFilter", self._keep_distribution),
-            ("after-call.cloudwatch-logs.DescribeSubscriptionFilters", self._tell_distribution),
+            ("after-call.cloudwatch-logs.DescribeSubscriptionFilters", self._add_distribution),
         ]
-        handlers.BUILTIN_HANDLERS.extend(ours)
+        handlers.BUILTIN_HANDLERS.extend(hooks)
         try:
             yield self
         finally:
-            for one in ours:
-                handlers.BUILTIN_HANDLERS.remove(one)
+            for hook in hooks:
+                handlers.BUILTIN_HANDLERS.remove(hook)
 
     def _count(self, model: Any, **_: Any) -> None:
         if not model.name.startswith(("Get", "List", "Describe")):
@@ -73,55 +75,55 @@ class Front:
             self.writes += 1
         self.calls.append(f"{model.service_model.service_name}:{model.name}")
 
-    def _create_log_config(self, asked: dict[str, Any]) -> Answer:
-        if asked["Name"] in self.log_configs:
-            return _refused(409, "RealtimeLogConfigAlreadyExists")
-        arn = f"arn:aws:cloudfront::{DEFAULT_ACCOUNT_ID}:realtime-log-config/{asked['Name']}"
-        self.log_configs[asked["Name"]] = {**asked, "ARN": arn}
-        return 201, {"RealtimeLogConfig": self.log_configs[asked["Name"]]}
+    def _create_log_config(self, request: dict[str, Any]) -> Answer:
+        if request["Name"] in self.log_configs:
+            return _error(409, "RealtimeLogConfigAlreadyExists")
+        arn = f"arn:aws:cloudfront::{DEFAULT_ACCOUNT_ID}:realtime-log-config/{request['Name']}"
+        self.log_configs[request["Name"]] = {**request, "ARN": arn}
+        return 201, {"RealtimeLogConfig": self.log_configs[request["Name"]]}
 
-    def _get_log_config(self, asked: dict[str, Any]) -> Answer:
-        config = self.log_configs.get(asked["Name"])
-        return (200, {"RealtimeLogConfig": config}) if config else _refused(404, "NoSuchRealtimeLogConfig")
+    def _get_log_config(self, request: dict[str, Any]) -> Answer:
+        config = self.log_configs.get(request["Name"])
+        return (200, {"RealtimeLogConfig": config}) if config else _error(404, "NoSuchRealtimeLogConfig")
 
-    def _update_log_config(self, asked: dict[str, Any]) -> Answer:
-        if asked["Name"] not in self.log_configs:
-            return _refused(404, "NoSuchRealtimeLogConfig")
-        self.log_configs[asked["Name"]] |= asked
-        return 200, {"RealtimeLogConfig": self.log_configs[asked["Name"]]}
+    def _update_log_config(self, request: dict[str, Any]) -> Answer:
+        if request["Name"] not in self.log_configs:
+            return _error(404, "NoSuchRealtimeLogConfig")
+        self.log_configs[request["Name"]] |= request
+        return 200, {"RealtimeLogConfig": self.log_configs[request["Name"]]}
 
-    def _delete_log_config(self, asked: dict[str, Any]) -> Answer:
-        name = asked["ARN"].rpartition("/")[2]
+    def _delete_log_config(self, request: dict[str, Any]) -> Answer:
+        name = request["ARN"].rpartition("/")[2]
         if name not in self.log_configs:
-            return _refused(404, "NoSuchRealtimeLogConfig")
+            return _error(404, "NoSuchRealtimeLogConfig")
         distributions = cloudfront_backends[DEFAULT_ACCOUNT_ID]["aws"].distributions.values()
         if any(
-            asked["ARN"] == d.distribution_config.DefaultCacheBehavior.realtime_log_config_arn for d in distributions
+            request["ARN"] == d.distribution_config.DefaultCacheBehavior.realtime_log_config_arn for d in distributions
         ):
-            return _refused(400, "RealtimeLogConfigInUse")
+            return _error(400, "RealtimeLogConfigInUse")
         del self.log_configs[name]
         return 204, {}
 
-    def _account_settings(self, asked: dict[str, Any]) -> Answer:
+    def _account_settings(self, request: dict[str, Any]) -> Answer:
         return 200, {"AccountLimit": {"UnreservedConcurrentExecutions": self.concurrency}}
 
-    def _tell_capacity(self, parsed: dict[str, Any], **_: Any) -> None:
+    def _add_capacity(self, parsed: dict[str, Any], **_: Any) -> None:
         parsed["WebACL"]["Capacity"] = self.web_acl_capacity
 
     def _keep_distribution(self, context: dict[str, Any], **_: Any) -> None:
-        asked = context["parameters"]
-        self.distributions[asked["filterName"]] = asked.get("distribution", "ByLogStream")
+        request = context["parameters"]
+        self.distributions[request["filterName"]] = request.get("distribution", "ByLogStream")
 
-    def _tell_distribution(self, parsed: dict[str, Any], **_: Any) -> None:
-        for one in parsed.get("subscriptionFilters", ()):
-            one["distribution"] = self.distributions[one["filterName"]]
+    def _add_distribution(self, parsed: dict[str, Any], **_: Any) -> None:
+        for subscription in parsed.get("subscriptionFilters", ()):
+            subscription["distribution"] = self.distributions[subscription["filterName"]]
 
-    def _list_plans(self, asked: dict[str, Any]) -> Answer:
+    def _list_plans(self, request: dict[str, Any]) -> Answer:
         return 200, {"subscriptionSummaries": self.plans}
 
 
 def answering(answer: Callable[[dict[str, Any]], Answer]) -> Callable[..., Any]:
-    """A handler that answers a call in AWS's place."""
+    """Returns a handler that answers a call instead of AWS."""
 
     def handle(context: dict[str, Any], **_: Any) -> Any:
         status, parsed = answer(context["parameters"])
@@ -131,9 +133,9 @@ def answering(answer: Callable[[dict[str, Any]], Answer]) -> Callable[..., Any]:
     return handle
 
 
-def import_rest_api(asked: dict[str, Any]) -> Answer:
-    """An API with the resources, methods and integrations of a Swagger 2 document, made by calls that moto knows."""
-    document = json.loads(asked["body"])
+def import_rest_api(request: dict[str, Any]) -> Answer:
+    """Creates an API with the resources, methods and integrations of a Swagger 2 document, by calls that moto has."""
+    document = json.loads(request["body"])
     assert document["swagger"] == "2.0"
     client = boto3.client("apigateway")
     api = client.create_rest_api(name=document["info"]["title"])
@@ -154,20 +156,21 @@ def import_rest_api(asked: dict[str, Any]) -> Answer:
 
 
 def run_no_functions(region: str) -> None:
-    """Keeps moto from running the functions that listen to tables: it would want Docker for it."""
+    """Keeps moto from running the functions that read table streams, which would need Docker."""
     for table in dynamodb_backends[DEFAULT_ACCOUNT_ID][region].tables.values():
         table.lambda_event_source_mappings.clear()
 
 
 def remember_parameters(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+    """Keeps a call's parameters for the hooks that follow."""
     context["parameters"] = params
 
 
 def _tag_stream(context: dict[str, Any], **_: Any) -> None:
-    asked = context["parameters"]
+    request = context["parameters"]
     backend = kinesis_backends[DEFAULT_ACCOUNT_ID][context["client_region"]]
-    backend.add_tags_to_stream(None, asked["StreamName"], asked.get("Tags", {}))
+    backend.add_tags_to_stream(None, request["StreamName"], request.get("Tags", {}))
 
 
-def _refused(status: int, code: str) -> Answer:
+def _error(status: int, code: str) -> Answer:
     return status, {"Error": {"Code": code, "Message": code}}

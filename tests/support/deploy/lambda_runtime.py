@@ -1,6 +1,6 @@
-"""What Lambda does in a fresh container: the function's environment, the package and boto3 on the path, one event.
+"""Runs a function as Lambda does in a new container: its environment, its package and boto3 on the path, one event.
 
-Run with ``python -I -S``, so that nothing of this machine's packages is there; standard input holds what to do.
+Run by ``python -I -S``, without this machine's packages; standard input has the task as JSON.
 """
 
 import json
@@ -8,9 +8,9 @@ import os
 import sys
 from importlib import import_module
 
-asked = json.load(sys.stdin)
-os.environ.update(asked["environment"])
-sys.path[:0] = asked["path"]
-module, _, function = asked["handler"].rpartition(".")
+task = json.load(sys.stdin)
+os.environ.update(task["environment"])
+sys.path[:0] = task["path"]
+module, _, function = task["handler"].rpartition(".")
 handler = getattr(import_module(module), function)
-json.dump(handler(asked["event"], None), sys.stdout)
+json.dump(handler(task["event"], None), sys.stdout)

@@ -1,4 +1,4 @@
-"""The deployment package and the template, as ``chalice package`` makes them from a clone."""
+"""Deployment package and template, built by ``chalice package`` from a clone."""
 
 import os
 import shutil
@@ -12,13 +12,13 @@ from tests.support.deploy.account import REGION, ROOT, as_committed
 CHALICE = [sys.executable, "-c", "from chalice.cli import main; main()"]
 WHEELS = ROOT / ".cache" / "wheels"
 OFFLINE = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(WHEELS)} if WHEELS.exists() else {}
-"""``make dev`` fetches what the package is made of; without, pip asks its index."""
+"""Makes pip use the wheels that ``make dev`` downloads; without them it asks its index."""
 
 SHIPPED = ("app.py", "requirements.txt", "chalicelib", ".chalice")
 
 
 def clone(directory: Path) -> Path:
-    """What git has of the project, as far as Chalice looks at it."""
+    """Copies the files of the repository that Chalice reads, and returns the directory."""
     for name in SHIPPED:
         source = ROOT / name
         if source.is_dir():
@@ -31,7 +31,7 @@ def clone(directory: Path) -> Path:
 
 
 def chalice(project: Path, *arguments: str, **environment: str) -> str:
-    """What a chalice command prints. Raises CalledProcessError."""
+    """Runs a chalice command and returns what it prints. Fails if the command does."""
     settings = {"AWS_DEFAULT_REGION": REGION, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
     done = subprocess.run(
         [*CHALICE, *arguments],
@@ -42,6 +42,6 @@ def chalice(project: Path, *arguments: str, **environment: str) -> str:
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    # Chalice leaves out what it cannot install, says so, and ends well all the same.
+    # Chalice omits packages that it cannot install, with a warning only.
     assert "Could not install" not in done.stdout + done.stderr
     return done.stdout

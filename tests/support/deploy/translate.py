@@ -1,4 +1,4 @@
-"""Run by the lint environment's interpreter: a SAM template on standard input, CloudFormation on standard output."""
+"""Translates the SAM template on standard input to CloudFormation. Run by the lint environment's interpreter."""
 
 import json
 import logging
@@ -12,7 +12,7 @@ from samtranslator.translator.transform import transform
 
 
 class NoPolicies(ManagedPolicyLoader):
-    """Sluice's policies are its own; AWS is not asked for its managed ones."""
+    """Loads no managed policies from AWS, because Sluice uses only its own."""
 
     def __init__(self) -> None:
         super().__init__(None)
@@ -24,5 +24,5 @@ Parser._session = boto3.Session(region_name="us-east-1")
 template = yaml.safe_load(sys.stdin)
 for resource in template["Resources"].values():
     if "CodeUri" in resource.get("Properties", {}):
-        resource["Properties"]["CodeUri"] = "s3://bucket/key"  # where 'aws cloudformation package' puts the zip
+        resource["Properties"]["CodeUri"] = "s3://bucket/key"  # as 'aws cloudformation package' would
 json.dump(transform(template, {}, NoPolicies()), sys.stdout)

@@ -1,4 +1,4 @@
-"""The commands as an operator types them."""
+"""The commands, run as an operator types them."""
 
 import json
 from collections.abc import Callable
@@ -33,12 +33,12 @@ def test_setup_asks_first_shows_the_token_once_and_prints_the_undo(run: Run, wor
     assert done.output.count("\nsluice_") == 1
     assert "AWS_DEFAULT_REGION=us-east-1 chalice deploy --stage prod" in done.output
     assert "Undo:  sluice teardown --stage prod --region us-east-1" in done.output
-    again = run("setup")  # nothing to do, so nothing to ask
+    again = run("setup")  # nothing to do, so no question
     assert again.exit_code == 0
     assert "sluice_" not in again.output
 
 
-def test_a_later_setup_need_not_repeat_what_an_earlier_one_was_asked_for(run: Run, world: World) -> None:
+def test_a_later_setup_need_not_repeat_the_choices_of_an_earlier_one(run: Run, world: World) -> None:
     world.web_acl()
     assert run("setup", "--yes", "--web-acl", "edge", "--shards", "2", "--sample-rate", "50").exit_code == 0
     again = json.loads(run("setup", "--json", "--dry-run").stdout)
@@ -46,7 +46,7 @@ def test_a_later_setup_need_not_repeat_what_an_earlier_one_was_asked_for(run: Ru
     assert "web ACL rule" in {step["kind"] for step in again["steps"]}
 
 
-def test_settings_add_up_until_they_are_taken_back(run: Run, world: World) -> None:
+def test_settings_accumulate_until_they_are_removed(run: Run, world: World) -> None:
     def written() -> dict[str, str]:
         stage = world.project.stage("prod")
         assert stage is not None
@@ -85,7 +85,7 @@ def test_a_dry_run_in_json_is_one_object_and_changes_nothing(run: Run, world: Wo
         (["teardown"], "nothing to remove"),
     ],
 )
-def test_what_cannot_work_is_refused_with_the_reason(run: Run, arguments: list[str], says: str) -> None:
+def test_impossible_choices_are_refused_with_the_reason(run: Run, arguments: list[str], says: str) -> None:
     done = run(*arguments)
     assert done.exit_code == 1
     assert says in done.stderr
@@ -97,7 +97,7 @@ def test_cloudfront_outside_us_east_1_is_refused_with_the_reason(run: Run) -> No
     assert "AWS keeps web ACLs for CloudFront, their IP sets and their logs in us-east-1 alone" in done.stderr
 
 
-def test_wrong_usage_is_2(run: Run) -> None:
+def test_wrong_usage_exits_with_2(run: Run) -> None:
     assert run("setup", "--set", "novalue").exit_code == 2
     assert run("setup", "--shards", "-1").exit_code == 2
 
@@ -110,15 +110,15 @@ def test_fewer_ip_sets_and_another_scope_are_refused(run: Run) -> None:
 
 def test_doctor_fails_while_something_is_wrong(run: Run) -> None:
     run("setup", "--yes")
-    told = run("doctor", "--json")
-    answer = json.loads(told.stdout)
-    assert told.exit_code == 1
+    shown = run("doctor", "--json")
+    answer = json.loads(shown.stdout)
+    assert shown.exit_code == 1
     assert not answer["ok"]
     assert {"check", "what", "remedy", "wrong"} == set(answer["findings"][0])
     assert "chalice deploy --stage prod" in run("doctor").output
 
 
-def test_of_a_stack_setup_creates_only_what_cloudformation_cannot(run: Run, world: World) -> None:
+def test_for_a_stack_setup_creates_only_what_cloudformation_cannot(run: Run, world: World) -> None:
     text = '{"scope":"CLOUDFRONT","sources":["cloudfront"],"shards":0,"stack":"edge-limits"}'
     world.account.client("ssm").put_parameter(
         Name="/sluice/prod/setup", Type="String", Value=text, Tags=[{"Key": "sluice:stage", "Value": "prod"}]
@@ -137,11 +137,11 @@ def test_of_a_stack_setup_creates_only_what_cloudformation_cannot(run: Run, worl
         ("create", "SSM parameter"),
         ("create", "web ACL rule"),
     ]
-    taken = run("teardown", "--yes")
-    assert "aws cloudformation delete-stack --stack-name edge-limits" in taken.output
+    removed = run("teardown", "--yes")
+    assert "aws cloudformation delete-stack --stack-name edge-limits" in removed.output
 
 
-def test_the_documented_dry_run_is_what_is_printed(run: Run, world: World) -> None:
+def test_the_documented_dry_run_is_current(run: Run, world: World) -> None:
     world.web_acl()
     id_ = world.distribution()
     done = run(

@@ -6,7 +6,7 @@ from sluice.deploy.costs import PRICES, SECONDS_PER_MONTH, Load, monthly_costs, 
 from tests.support.deploy.account import ROOT
 
 LINES = 1000 * SECONDS_PER_MONTH
-"""1,000 requests a second: 2.63 G lines a month."""
+"""Lines per month at 1,000 requests per second: 2.63 G."""
 
 
 def dollars(load: Load) -> dict[str, float]:
@@ -23,15 +23,15 @@ def test_a_thousand_requests_per_second_on_provisioned_shards() -> None:
 
 
 def test_a_thousand_requests_per_second_on_demand() -> None:
-    """$29.20 a stream; each record rounded up to 1 KB: 2,628 GB at $0.08; read as they are, 788 GB at $0.04."""
+    """$29.20 per stream; each record rounded up to 1 KB, 2,628 GB at $0.08; reads are not rounded, 788 GB at $0.04."""
     costs = dollars(Load(requests_per_second=1000))
     assert costs["Kinesis on-demand stream"] == pytest.approx(29.20, abs=0.01)
     assert costs["Kinesis bytes in"] == pytest.approx(210.24, abs=0.01)
     assert costs["Kinesis bytes out"] == pytest.approx(31.54, abs=0.01)
 
 
-def test_a_write_for_every_request_is_what_tallies_save() -> None:
-    """One write unit a request would be $1,640 a month; a tally a batch is a hundredth of that."""
+def test_tallies_save_a_write_per_request() -> None:
+    """One write unit per request would cost $1,640 per month; one tally per batch is a hundredth of that."""
     naive = LINES * PRICES["dynamodb.write_unit"]
     assert naive == pytest.approx(1642.5, abs=0.1)
     assert dollars(Load(requests_per_second=1000, shards=2))["DynamoDB writes"] < naive / 100
@@ -43,7 +43,7 @@ def test_a_sampled_log_costs_its_share() -> None:
         assert tenth[item] == pytest.approx(whole[item] / 10)
 
 
-def test_an_idle_site_pays_for_what_stands_there() -> None:
+def test_an_idle_site_pays_only_for_standing_resources() -> None:
     idle = dollars(Load(requests_per_second=0.001))
     standing = {"Kinesis on-demand stream": 29.20, "WAF rules": 2.0, "CloudWatch metrics": 13.50}
     assert sum(idle.values()) == pytest.approx(sum(standing.values()), abs=0.5)
@@ -56,7 +56,7 @@ def test_more_requests_never_cost_less(load: Load) -> None:
 
 
 def test_waf_logs_pay_cloudwatch_by_the_gigabyte() -> None:
-    """1,000 requests a second of 1.5 KB: 3,942 GB at $0.50; twenty in a record, so far fewer puts."""
+    """1,000 requests per second of 1.5 KB: 3,942 GB at $0.50; twenty per record, so far fewer puts."""
     costs = dollars(Load(requests_per_second=1000, source="waf", shards=1))
     assert costs["CloudWatch Logs, WAF log lines"] == pytest.approx(1971.0, abs=0.1)
     assert costs["Kinesis puts"] == pytest.approx(36.79 / 20, abs=0.01)
@@ -71,7 +71,7 @@ def test_shards_leave_a_fifth_to_spare() -> None:
     assert [shards_for(rate) for rate in (0, 800, 1000, 50_000)] == [1, 1, 2, 60]
 
 
-def test_the_documented_table_is_the_models() -> None:
+def test_the_documented_table_is_current() -> None:
     text = (ROOT / "docs" / "operate" / "deploying.md").read_text()
     for rate in (1, 100, 1_000, 10_000, 50_000):
         shards = shards_for(rate)

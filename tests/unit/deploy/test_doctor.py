@@ -1,4 +1,4 @@
-"""What the doctor finds: nothing in a healthy stage, and each thing that is broken on purpose."""
+"""The doctor's checks: they find nothing in a healthy stage, and each problem that is caused on purpose."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -22,7 +22,7 @@ BLOCKING = RULES.replace('action = "count"', 'action = "block"', 1)
 LISTENERS = {"ingest": "sluice-prod-logs", "enforce": "state", "publish": "state"}
 
 
-class Ward:
+class DeployedStage:
     """A healthy stage, and ways to break it."""
 
     def __init__(self, world: World) -> None:
@@ -61,7 +61,7 @@ class Ward:
         )
 
     def _deploy(self) -> None:
-        """What ``chalice deploy`` does, as far as the doctor looks at it."""
+        """Creates what ``chalice deploy`` creates, as far as the doctor reads it."""
         project, iam, client = self.world.project, self.account.client("iam"), self.account.client("lambda")
         written = project.stage("prod")
         assert written is not None
@@ -93,80 +93,82 @@ class Ward:
 
 
 @pytest.fixture
-def ward(world: World) -> Ward:
-    return Ward(world)
+def deployed(world: World) -> DeployedStage:
+    return DeployedStage(world)
 
 
-def test_a_healthy_stage_has_no_findings(ward: Ward) -> None:
-    assert ward.findings() == []
+def test_a_healthy_stage_has_no_findings(deployed: DeployedStage) -> None:
+    assert deployed.findings() == []
 
 
-def weaken(ward: Ward) -> None:
+def weaken(deployed: DeployedStage) -> None:
     role = "sluice-prod-publish"
-    iam = ward.account.client("iam")
+    iam = deployed.account.client("iam")
     policy = iam.get_role_policy(RoleName=role, PolicyName=role)["PolicyDocument"]
     for statement in policy["Statement"]:
         statement["Action"] = [action for action in statement["Action"] if action != "wafv2:UpdateIPSet"]
     iam.put_role_policy(RoleName=role, PolicyName=role, PolicyDocument=json.dumps(policy))
 
 
-def reconfigure(ward: Ward, **changes: str) -> None:
-    client = ward.account.client("lambda")
-    held = client.get_function_configuration(FunctionName="sluice-prod-ingest")["Environment"]["Variables"]
+def reconfigure(deployed: DeployedStage, **changes: str) -> None:
+    client = deployed.account.client("lambda")
+    variables = client.get_function_configuration(FunctionName="sluice-prod-ingest")["Environment"]["Variables"]
     client.update_function_configuration(
-        FunctionName="sluice-prod-ingest", Environment={"Variables": {**held, **changes}}
+        FunctionName="sluice-prod-ingest", Environment={"Variables": {**variables, **changes}}
     )
 
 
-def outdate(ward: Ward) -> None:
-    ward.account.client("lambda").update_function_configuration(FunctionName="sluice-prod-sweep", Runtime="python3.11")
+def outdate(deployed: DeployedStage) -> None:
+    deployed.account.client("lambda").update_function_configuration(
+        FunctionName="sluice-prod-sweep", Runtime="python3.11"
+    )
 
 
-def forget_source(ward: Ward) -> None:
-    client = ward.account.client("lambda")
+def forget_source(deployed: DeployedStage) -> None:
+    client = deployed.account.client("lambda")
     (mapping,) = client.list_event_source_mappings(FunctionName="sluice-prod-enforce")["EventSourceMappings"]
     client.delete_event_source_mapping(UUID=mapping["UUID"])
 
 
-def drop_field(ward: Ward) -> None:
-    ward.world.front.log_configs["sluice-prod"]["Fields"].remove("cs-host")
+def drop_field(deployed: DeployedStage) -> None:
+    deployed.world.front.log_configs["sluice-prod"]["Fields"].remove("cs-host")
 
 
-def sample(ward: Ward) -> None:
-    ward.world.front.log_configs["sluice-prod"]["SamplingRate"] = 10
+def sample(deployed: DeployedStage) -> None:
+    deployed.world.front.log_configs["sluice-prod"]["SamplingRate"] = 10
 
 
-def stop_expiry(ward: Ward) -> None:
-    ward.account.client("dynamodb").update_time_to_live(
-        TableName=ward.stage.tally_table, TimeToLiveSpecification={"Enabled": False, "AttributeName": "expires_at"}
+def stop_expiry(deployed: DeployedStage) -> None:
+    deployed.account.client("dynamodb").update_time_to_live(
+        TableName=deployed.stage.tally_table, TimeToLiveSpecification={"Enabled": False, "AttributeName": "expires_at"}
     )
 
 
-def flood(ward: Ward) -> None:
-    ward.report("Sluice", "Malformed", 4000, service="sluice-prod")
+def flood(deployed: DeployedStage) -> None:
+    deployed.report("Sluice", "Malformed", 4000, service="sluice-prod")
 
 
-def fall_behind(ward: Ward) -> None:
-    ward.report("AWS/Lambda", "IteratorAge", 600_000, FunctionName="sluice-prod-ingest")
+def fall_behind(deployed: DeployedStage) -> None:
+    deployed.report("AWS/Lambda", "IteratorAge", 600_000, FunctionName="sluice-prod-ingest")
 
 
-def refuse_lines(ward: Ward) -> None:
-    ward.report("AWS/Kinesis", "WriteProvisionedThroughputExceeded", 12, StreamName="sluice-prod-logs")
+def refuse_lines(deployed: DeployedStage) -> None:
+    deployed.report("AWS/Kinesis", "WriteProvisionedThroughputExceeded", 12, StreamName="sluice-prod-logs")
 
 
-def remove_function(ward: Ward) -> None:
-    ward.account.client("lambda").delete_function(FunctionName="sluice-prod-sweep")
+def remove_function(deployed: DeployedStage) -> None:
+    deployed.account.client("lambda").delete_function(FunctionName="sluice-prod-sweep")
 
 
-def new_account(ward: Ward) -> None:
-    remove_function(ward)
-    ward.world.front.concurrency = 100
+def new_account(deployed: DeployedStage) -> None:
+    remove_function(deployed)
+    deployed.world.front.concurrency = 100
 
 
 @pytest.mark.parametrize(
     ("spoil", "expected"),
     [
-        pytest.param(stop_expiry, [("drift", "sluice-prod-tally", "sluice setup")], id="a table is not as wanted"),
+        pytest.param(stop_expiry, [("drift", "sluice-prod-tally", "sluice setup")], id="a table has drifted"),
         pytest.param(remove_function, [("functions", "sweep", "chalice deploy")], id="a function is missing"),
         pytest.param(
             new_account,
@@ -180,7 +182,7 @@ def new_account(ward: Ward) -> None:
         ),
         pytest.param(weaken, [("permissions", "wafv2:UpdateIPSet", "chalice deploy")], id="a permission is missing"),
         pytest.param(
-            lambda ward: reconfigure(ward, LATENESS_S="60"),
+            lambda deployed: reconfigure(deployed, LATENESS_S="60"),
             [("settings", "LATENESS_S", "chalice deploy")],
             id="a setting differs",
         ),
@@ -205,52 +207,56 @@ def new_account(ward: Ward) -> None:
         pytest.param(fall_behind, [("lag", "600 s behind", "more shards")], id="ingest is behind"),
         pytest.param(refuse_lines, [("records", "rejected 12 lines", "adds shards itself")], id="too few shards"),
         pytest.param(
-            lambda ward: ward.store(Heartbeat(at=NOW - 600), Heartbeat.id),
+            lambda deployed: deployed.store(Heartbeat(at=NOW - 600), Heartbeat.id),
             [("sweep", "600 s ago", "/aws/lambda/sluice-prod-sweep")],
             id="a stale sweep",
         ),
         pytest.param(
-            lambda ward: ward.store(Pause(paused=True), Pause.id), [("paused", "is paused", "/v1/resume")], id="paused"
+            lambda deployed: deployed.store(Pause(paused=True), Pause.id),
+            [("paused", "is paused", "/v1/resume")],
+            id="paused",
         ),
         pytest.param(
-            lambda ward: ward.store(Breaker(open=True), Breaker.id),
+            lambda deployed: deployed.store(Breaker(open=True), Breaker.id),
             [("breaker", "is open", "/v1/breaker/reset")],
             id="the breaker is open",
         ),
         pytest.param(
-            lambda ward: ward.store(StoredRules(text="[[rule]]"), ACTIVE),
+            lambda deployed: deployed.store(StoredRules(text="[[rule]]"), ACTIVE),
             [("rules", "name: missing", "store valid ones")],
             id="invalid rules",
         ),
         pytest.param(
-            lambda ward: ward.store(StoredRules(text=RULES), ACTIVE),
+            lambda deployed: deployed.store(StoredRules(text=RULES), ACTIVE),
             [("rules", "only count", "block")],
             id="rules that only count",
         ),
     ],
 )
-def test_what_is_broken_is_found_with_its_remedy_and_nothing_else(
-    ward: Ward, spoil: Callable[[Ward], object], expected: Iterable[tuple[str, str, str]]
+def test_each_problem_is_found_with_its_remedy_and_nothing_else_is(
+    deployed: DeployedStage, spoil: Callable[[DeployedStage], object], expected: Iterable[tuple[str, str, str]]
 ) -> None:
-    spoil(ward)
-    found = ward.findings()
-    assert [finding.check for finding in found] == [check for check, _, _ in expected]
-    for finding, (_, what, remedy) in zip(found, expected, strict=True):
+    spoil(deployed)
+    findings = deployed.findings()
+    assert [finding.check for finding in findings] == [check for check, _, _ in expected]
+    for finding, (_, what, remedy) in zip(findings, expected, strict=True):
         assert what in finding.what
         assert remedy in finding.remedy
 
 
-def test_a_provisioned_stream_that_rejects_lines_needs_twice_the_shards(ward: Ward) -> None:
-    refuse_lines(ward)
-    ward.stage = replace(ward.stage, choices=ward.stage.choices.with_changes(shards=2))
-    assert [finding.remedy for finding in records(ward.inspection())] == [
+def test_a_provisioned_stream_that_rejects_lines_needs_twice_the_shards(deployed: DeployedStage) -> None:
+    refuse_lines(deployed)
+    deployed.stage = replace(deployed.stage, choices=deployed.stage.choices.with_changes(shards=2))
+    assert [finding.remedy for finding in records(deployed.inspection())] == [
         "sluice setup --stage prod --region us-east-1 --shards 4"
     ]
 
 
-def test_another_architecture_than_the_configured_one_is_found(ward: Ward) -> None:
-    ward.world.project.config_file.write_text(ward.world.project.config_file.read_text().replace('"arm64"', '"x86_64"'))
-    (finding,) = ward.findings()
+def test_another_architecture_than_the_configured_one_is_found(deployed: DeployedStage) -> None:
+    deployed.world.project.config_file.write_text(
+        deployed.world.project.config_file.read_text().replace('"arm64"', '"x86_64"')
+    )
+    (finding,) = deployed.findings()
     assert finding.check == "runtime"
     assert "run on arm64" in finding.what
     assert finding.what.endswith("says x86_64")
@@ -259,15 +265,15 @@ def test_another_architecture_than_the_configured_one_is_found(ward: Ward) -> No
 def test_an_empty_stream_is_found(world: World) -> None:
     stage = world.stage()
     world.set_up(stage)
-    found = inspect(Inspection(stage, world.account, world.project, NOW))
-    assert {"records", "functions", "sweep", "web ACL"} <= {finding.check for finding in found}
-    assert "nothing has arrived" in next(finding.what for finding in found if finding.check == "records")
-    assert [finding.wrong for finding in found] == sorted((finding.wrong for finding in found), reverse=True)
+    findings = inspect(Inspection(stage, world.account, world.project, NOW))
+    assert {"records", "functions", "sweep", "web ACL"} <= {finding.check for finding in findings}
+    assert "nothing has arrived" in next(finding.what for finding in findings if finding.check == "records")
+    assert [finding.wrong for finding in findings] == sorted((finding.wrong for finding in findings), reverse=True)
 
 
-def test_a_check_that_aws_refuses_is_a_finding(ward: Ward) -> None:
+def test_a_check_that_aws_rejects_is_a_finding(deployed: DeployedStage) -> None:
     def forbidden(inspection: Inspection) -> Any:
         raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "DescribeTable")
 
-    found = inspect(ward.inspection(), [forbidden, *CHECKS[1:2]])
-    assert [(f.check, f.what) for f in found] == [("forbidden", "could not look: DescribeTable: AccessDenied: no")]
+    findings = inspect(deployed.inspection(), [forbidden, *CHECKS[1:2]])
+    assert [(f.check, f.what) for f in findings] == [("forbidden", "could not look: DescribeTable: AccessDenied: no")]

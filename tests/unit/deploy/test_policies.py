@@ -1,4 +1,4 @@
-"""Each function's policy against the calls that the function makes: recorded while its handler runs over moto."""
+"""Each function's policy, compared with the calls that its handler makes over moto."""
 
 import json
 import time
@@ -37,7 +37,7 @@ TRANSACTION = {"Put": "dynamodb:PutItem", "Delete": "dynamodb:DeleteItem", "Upda
 
 @dataclass(frozen=True)
 class Call:
-    """An IAM action and the resource it was made on."""
+    """An IAM action and the resource that it accessed."""
 
     action: str
     resource: str
@@ -45,7 +45,7 @@ class Call:
 
 @dataclass
 class Deployed:
-    """A stage, the services of one container of its functions, and the calls that were made."""
+    """A stage, the services of one container of its functions, and the recorded calls."""
 
     stage: Stage
     services: Services
@@ -60,20 +60,20 @@ class Deployed:
         return set(self.calls)
 
 
-def calls_in(service: str, operation: str, asked: Mapping[str, Any]) -> Iterator[Call]:
+def calls_in(service: str, operation: str, request: Mapping[str, Any]) -> Iterator[Call]:
     table = lambda name: ACCOUNT.format("dynamodb", f"table/{name}")  # noqa: E731
     if operation == "BatchGetItem":
-        yield from (Call("dynamodb:BatchGetItem", table(name)) for name in asked["RequestItems"])
+        yield from (Call("dynamodb:BatchGetItem", table(name)) for name in request["RequestItems"])
     elif operation == "TransactWriteItems":
-        for item in asked["TransactItems"]:
-            for verb, request in item.items():
-                yield Call(TRANSACTION[verb], table(request["TableName"]))
+        for item in request["TransactItems"]:
+            for verb, write in item.items():
+                yield Call(TRANSACTION[verb], table(write["TableName"]))
     elif service == "dynamodb":
-        yield Call(f"dynamodb:{operation}", table(asked["TableName"]))
+        yield Call(f"dynamodb:{operation}", table(request["TableName"]))
     elif service == "wafv2":
-        yield Call(f"wafv2:{operation}", ACCOUNT.format("wafv2", f"global/ipset/{asked['Name']}/{asked['Id']}"))
+        yield Call(f"wafv2:{operation}", ACCOUNT.format("wafv2", f"global/ipset/{request['Name']}/{request['Id']}"))
     elif service == "ssm":
-        yield Call(f"ssm:{operation}", ACCOUNT.format("ssm", f"parameter{asked['Name']}"))
+        yield Call(f"ssm:{operation}", ACCOUNT.format("ssm", f"parameter{request['Name']}"))
     else:
         yield Call(f"{service}:{operation}", "?")
 
@@ -92,7 +92,7 @@ def outside(policy: Mapping[str, Any], calls: Iterable[Call]) -> set[Call]:
 
 
 def unused(policy: Mapping[str, Any], calls: Iterable[Call]) -> set[str]:
-    """Actions that are allowed and not needed, but for those that Lambda takes in the function's name."""
+    """Returns allowed actions that no call needs, without those that Lambda takes on the function's behalf."""
     own = {"dynamodb", "wafv2", "ssm"}
     actions = {
         action
@@ -165,11 +165,11 @@ def test_every_function_stays_within_its_policy(deployed: Deployed) -> None:
 
 
 def test_the_admin_api_and_its_authorizer_stay_within_their_policies(deployed: Deployed) -> None:
-    inside: list[str] = []
+    replies: list[str] = []
     used: dict[str, set[Call]] = {"api_handler": set(), "authorize": set()}
 
-    class Noted:
-        """The container, which notes whose calls are made in it."""
+    class RecordingContainer:
+        """A container that assigns the calls made in it to the authorizer or the API."""
 
         def __enter__(self) -> None:
             deployed.calls.clear()
@@ -181,7 +181,7 @@ def test_the_admin_api_and_its_authorizer_stay_within_their_policies(deployed: D
             used["authorize"].update(call for call in deployed.calls if call.action.startswith("ssm:"))
             used["api_handler"].update(call for call in deployed.calls if not call.action.startswith("ssm:"))
 
-    gateway = Gateway(app.app, Noted)
+    gateway = Gateway(app.app, RecordingContainer)
     now = time.time()
     deployed.calls_of("ingest", kinesis_event([line("192.0.2.7", now)] * 10, ts=now))
     bearer = {"authorization": f"Bearer {deployed.token}", "content-type": "application/json"}
@@ -199,21 +199,21 @@ def test_the_admin_api_and_its_authorizer_stay_within_their_policies(deployed: D
     }
     for path, methods in app.app.routes.items():
         for method in methods:
-            if not any(asked[0] == method and asked[1].split("?")[0] == path for asked in bodies):
+            if not any(key[0] == method and key[1].split("?")[0] == path for key in bodies):
                 bodies[method, path.replace("{name}", "page.css")] = {} if method in ("POST", "PUT") else None
     for (method, target), body in bodies.items():
         text = b"" if body is None else json.dumps(body).encode()
         reply = gateway.answer(method, target, bearer, text, "198.51.100.1")
-        inside.append(f"{method} {target}: {reply.status}")
+        replies.append(f"{method} {target}: {reply.status}")
         assert reply.status < 500, (method, target, reply.body)
-    assert sum(": 20" in one for one in inside) >= 15, inside
+    assert sum(": 20" in reply for reply in replies) >= 15, replies
     for function, calls in used.items():
         assert calls, function
         assert outside(deployed.policies[function], calls) == set(), function
         assert unused(deployed.policies[function], calls) == set(), function
 
 
-def test_a_call_outside_the_policy_would_be_noticed(deployed: Deployed) -> None:
+def test_a_call_outside_the_policy_is_detected(deployed: Deployed) -> None:
     policy = deployed.policies["publish"]
     table = deployed.stage.table_arn(deployed.stage.state_table)
     assert allowed(policy, Call("dynamodb:Query", table))
@@ -258,4 +258,4 @@ def test_every_permission_is_justified_in_the_docs() -> None:
     for function, policy in policies(STACK).items():
         for statement in policy["Statement"]:
             for action in statement["Action"]:
-                assert f"`{action}`" in text, f"permissions.md does not say what {function} needs {action} for"
+                assert f"`{action}`" in text, f"permissions.md does not say why {function} needs {action}"

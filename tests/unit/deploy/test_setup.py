@@ -1,4 +1,4 @@
-"""Setting up and tearing down a stage, in moto."""
+"""Setup and teardown of a stage, in moto."""
 
 import re
 from collections.abc import Callable
@@ -28,13 +28,13 @@ def actions(steps: list) -> set[StepAction]:
 
 @pytest.fixture
 def full(world: World) -> Stage:
-    """Everything that setup can create, for both log sources."""
+    """A stage with every kind of resource, for both log sources."""
     return world.stage(
         sources=("cloudfront", "waf"), web_acls=(world.web_acl(),), distributions=(world.distribution(),), ip_sets=2
     )
 
 
-def test_a_second_setup_finds_nothing_to_do(world: World, full: Stage) -> None:
+def test_a_second_setup_has_nothing_to_do(world: World, full: Stage) -> None:
     first = world.set_up(full)
     assert actions(first) == {StepAction.CREATE}
     assert [step.row() for step in world.plan(full) if step.action is not StepAction.KEEP] == []
@@ -46,10 +46,10 @@ def test_a_plan_changes_nothing(world: World, full: Stage) -> None:
     writes = [
         call for call in world.front.calls if call.split(":")[1].startswith(("Create", "Put", "Update", "Delete"))
     ]
-    assert sorted(set(writes)) == ["cloudfront:CreateDistribution", "wafv2:CreateWebACL"]  # the fixture's own
+    assert sorted(set(writes)) == ["cloudfront:CreateDistribution", "wafv2:CreateWebACL"]  # made by the fixture
 
 
-def test_the_tables_are_as_the_state_protocol_needs_them(world: World) -> None:
+def test_the_tables_fit_the_state_protocol(world: World) -> None:
     stage = world.stage()
     world.set_up(stage)
     client = world.account.client("dynamodb")
@@ -68,7 +68,7 @@ def test_the_tables_are_as_the_state_protocol_needs_them(world: World) -> None:
     assert backups["PointInTimeRecoveryDescription"]["PointInTimeRecoveryStatus"] == "ENABLED"
 
 
-def test_the_rule_group_refuses_both_families_with_429(world: World) -> None:
+def test_the_rule_group_answers_429_to_both_families(world: World) -> None:
     stage = world.stage(ip_sets=2)
     world.set_up(stage)
     waf = world.account.client("wafv2")
@@ -84,7 +84,7 @@ def test_the_rule_group_refuses_both_families_with_429(world: World) -> None:
     assert referenced == ["sluice-prod-v4-1", "sluice-prod-v4-2", "sluice-prod-v6-1", "sluice-prod-v6-2"]
 
 
-def test_the_first_rules_are_stored_and_later_ones_are_left_alone(world: World) -> None:
+def test_the_first_rules_are_stored_and_later_ones_are_kept(world: World) -> None:
     stage = world.stage()
     world.set_up(stage)
     store = StateTable(world.account.client("dynamodb"), stage.state_table)
@@ -108,7 +108,7 @@ def test_the_first_token_opens_the_admin_api(world: World) -> None:
     assert world.tokens[0] not in stored["Value"]
 
 
-def test_the_functions_settings_name_what_was_created(world: World) -> None:
+def test_the_functions_settings_name_the_created_resources(world: World) -> None:
     stage = world.stage(settings={"BREAKER_BLOCKS_PER_MINUTE": "50"})
     world.set_up(stage)
     written = world.project.stage("prod")
@@ -122,7 +122,7 @@ def test_the_functions_settings_name_what_was_created(world: World) -> None:
     assert list(world.project.config()["stages"]) == ["dev", "prod"]
 
 
-def test_a_web_acl_keeps_everything_else(world: World) -> None:
+def test_a_web_acl_keeps_its_other_rules_and_settings(world: World) -> None:
     theirs = {
         "Name": "theirs",
         "Priority": 0,
@@ -138,8 +138,8 @@ def test_a_web_acl_keeps_everything_else(world: World) -> None:
     waf = world.account.client("wafv2")
 
     def acl() -> dict:
-        found = waf.get_web_acl(Name="edge", Scope="CLOUDFRONT", Id=arn.rpartition("/")[2])["WebACL"]
-        return {key: value for key, value in found.items() if key != "Capacity"}
+        web_acl = waf.get_web_acl(Name="edge", Scope="CLOUDFRONT", Id=arn.rpartition("/")[2])["WebACL"]
+        return {key: value for key, value in web_acl.items() if key != "Capacity"}
 
     before = acl()
     stage = world.stage(web_acls=(arn,))
@@ -152,13 +152,13 @@ def test_a_web_acl_keeps_everything_else(world: World) -> None:
     assert acl() == before
 
 
-def test_a_distribution_keeps_everything_else(world: World) -> None:
+def test_a_distribution_keeps_its_other_settings(world: World) -> None:
     id_ = world.distribution()
     cloudfront = world.account.client("cloudfront")
 
     def config() -> dict:
-        found: dict = cloudfront.get_distribution_config(Id=id_)["DistributionConfig"]
-        return found
+        config: dict = cloudfront.get_distribution_config(Id=id_)["DistributionConfig"]
+        return config
 
     before = config()
     stage = world.stage(distributions=(id_,))
@@ -173,7 +173,7 @@ def test_a_distribution_keeps_everything_else(world: World) -> None:
     assert after == before
 
 
-def test_changed_choices_are_changed_in_place(world: World) -> None:
+def test_changed_choices_change_resources_in_place(world: World) -> None:
     world.set_up(world.stage())
     other = world.stage(shards=2, sample_rate=10, ip_sets=2)
     steps = world.set_up(other)
@@ -191,7 +191,7 @@ def test_changed_choices_are_changed_in_place(world: World) -> None:
     ]["StreamModeDetails"] == {"StreamMode": "PROVISIONED"}
 
 
-def test_what_somebody_else_made_is_neither_changed_nor_removed(world: World) -> None:
+def test_resources_of_other_owners_are_neither_changed_nor_removed(world: World) -> None:
     stage = world.stage()
     client = world.account.client("dynamodb")
     client.create_table(
@@ -210,7 +210,7 @@ def test_what_somebody_else_made_is_neither_changed_nor_removed(world: World) ->
 
 
 def everything(world: World) -> dict[str, list]:
-    """All that is left in the account, but for what the tests themselves put there."""
+    """Returns what the account holds, by kind, without what the tests themselves create."""
     account = world.account
     return {
         "streams": account.client("kinesis").list_streams()["StreamNames"],
@@ -230,18 +230,18 @@ def test_teardown_leaves_an_empty_account(world: World, full: Stage) -> None:
     config = world.project.config()
     world.set_up(full)
     world.tear_down(full)
-    assert {kind: left for kind, left in everything(world).items() if left} == {}
+    assert {kind: items for kind, items in everything(world).items() if items} == {}
     assert sorted(path.name for path in world.project.chalice.iterdir()) == files
     assert world.project.config() == config
 
 
-def test_teardown_lets_everybody_go_before_anything_else(world: World, full: Stage) -> None:
+def test_teardown_unblocks_all_clients_before_anything_else(world: World, full: Stage) -> None:
     world.set_up(full)
     waf = world.account.client("wafv2")
-    for held in waf.list_ip_sets(Scope="CLOUDFRONT")["IPSets"]:
-        network = "192.0.2.0/24" if "-v4-" in held["Name"] else "2001:db8::/64"
-        identity = {"Name": held["Name"], "Scope": "CLOUDFRONT", "Id": held["Id"]}
-        waf.update_ip_set(**identity, Addresses=[network], LockToken=held["LockToken"])
+    for ip_set in waf.list_ip_sets(Scope="CLOUDFRONT")["IPSets"]:
+        network = "192.0.2.0/24" if "-v4-" in ip_set["Name"] else "2001:db8::/64"
+        identity = {"Name": ip_set["Name"], "Scope": "CLOUDFRONT", "Id": ip_set["Id"]}
+        waf.update_ip_set(**identity, Addresses=[network], LockToken=ip_set["LockToken"])
     steps = world.plan_teardown(full)
     world.front.calls.clear()
     apply(steps, world.account, lambda step: None)
@@ -249,10 +249,11 @@ def test_teardown_lets_everybody_go_before_anything_else(world: World, full: Sta
     assert world.front.calls[:removing].count("wafv2:UpdateIPSet") == 4
 
 
-def interrupted_at_every_call(world: World, run: Callable[[], object], reset: Callable[[], object]) -> int:
-    """Runs ``run`` again and again from what ``reset`` leaves, failing one write later each time, and once more.
+def interrupted_at_every_write(world: World, run: Callable[[], object], reset: Callable[[], object]) -> int:
+    """Runs ``run`` until it fails at each of its writes in turn, each time followed by a complete run.
 
-    Reads leave nothing behind: to be interrupted at one is to be interrupted at the next write.
+    ``reset`` restores the start. Returns the number of writes. Interrupting a read is the same as interrupting the
+    next write, because reads leave nothing behind.
     """
     number = 0
     while True:
@@ -268,7 +269,7 @@ def interrupted_at_every_call(world: World, run: Callable[[], object], reset: Ca
             return number
 
 
-def test_setup_interrupted_at_every_call_and_run_again_ends_right(world: World) -> None:
+def test_setup_interrupted_at_any_write_is_completed_by_the_next_run(world: World) -> None:
     stage = world.stage(
         sources=("cloudfront", "waf"), web_acls=(world.web_acl(),), distributions=(world.distribution(),)
     )
@@ -280,19 +281,19 @@ def test_setup_interrupted_at_every_call_and_run_again_ends_right(world: World) 
         checked.append(True)
         world.tear_down(stage)
 
-    assert interrupted_at_every_call(world, lambda: world.set_up(stage), reset) > 15
+    assert interrupted_at_every_write(world, lambda: world.set_up(stage), reset) > 15
 
 
-def test_teardown_interrupted_at_every_call_and_run_again_leaves_nothing(world: World) -> None:
+def test_teardown_interrupted_at_any_write_is_completed_by_the_next_run(world: World) -> None:
     stage = world.stage(
         sources=("cloudfront", "waf"), web_acls=(world.web_acl(),), distributions=(world.distribution(),)
     )
 
     def reset() -> None:
-        assert {kind: left for kind, left in everything(world).items() if left} == {}
+        assert {kind: items for kind, items in everything(world).items() if items} == {}
         world.set_up(stage)
 
-    assert interrupted_at_every_call(world, lambda: world.tear_down(stage), reset) > 15
+    assert interrupted_at_every_write(world, lambda: world.tear_down(stage), reset) > 15
 
 
 class TestRefusals:
@@ -371,18 +372,18 @@ class TestRefusals:
             world.set_up(stage)
 
 
-def test_descriptions_are_such_as_waf_takes(world: World) -> None:
-    """Moto takes any; AWS WAF refuses apostrophes, for one."""
+def test_descriptions_match_the_pattern_of_waf(world: World) -> None:
+    """Moto accepts any; AWS WAF rejects apostrophes, for example."""
     world.set_up(world.stage())
     waf = world.account.client("wafv2")
     pattern = waf.meta.service_model.shape_for("EntityDescription").metadata["pattern"]
     listed = [*waf.list_ip_sets(Scope="CLOUDFRONT")["IPSets"], *waf.list_rule_groups(Scope="CLOUDFRONT")["RuleGroups"]]
     assert len(listed) == 3
-    for one in listed:
-        assert re.fullmatch(pattern, one["Description"]), one["Description"]
+    for item in listed:
+        assert re.fullmatch(pattern, item["Description"]), item["Description"]
 
 
-def test_what_is_busy_is_tried_again_for_a_while(world: World) -> None:
+def test_busy_calls_are_retried_for_a_limited_time(world: World) -> None:
     waits: list[float] = []
     account = replace(world.account, sleep=waits.append)
 
@@ -397,8 +398,8 @@ def test_what_is_busy_is_tried_again_for_a_while(world: World) -> None:
     assert sum(waits) == 60
 
 
-def test_functions_that_another_checkout_has_deployed_are_not_left_behind(world: World) -> None:
-    """Only Chalice's own record tells what it has created; without, teardown would leave functions that fail."""
+def test_teardown_refuses_while_functions_of_another_checkout_are_deployed(world: World) -> None:
+    """Only Chalice's own record lists what it created; without it, teardown would leave failing functions behind."""
     stage = world.stage()
     world.set_up(stage)
     role = world.account.client("iam").create_role(RoleName="theirs", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
