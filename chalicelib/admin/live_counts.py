@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from chalicelib.core.latest_window import Latest, latest_window
-from chalicelib.core.logs.requests import Source
+from chalicelib.core.logs.requests import LIVE_SOURCES, Source
 from chalicelib.core.rules import Rule, RuleSet
 from chalicelib.core.tally import Slots
 from chalicelib.core.windows import View
@@ -109,7 +109,9 @@ class LiveCounts:
         self._follower.prepare(self.rules, now_ms, now_ms)
         self._follower.catch_up(now_ms)
         view = self._view()
-        self._sources = [source for source in Source if any(view.clients(source, rule) for rule in self.rules.rules)]
+        self._sources = [
+            source for source in LIVE_SOURCES if any(view.counts(source, rule) for rule in self.rules.rules)
+        ]
         self._looked_ms = now_ms
 
     def problem(self, now_ms: int) -> str | None:
@@ -134,8 +136,7 @@ class LiveCounts:
 
     def clients(self, rule: Rule, source: Source) -> Iterator[tuple[bytes, Slots]]:
         """What is kept of every client."""
-        view = self._view()
-        return ((client, view.slots(source, rule, client)) for client in view.clients(source, rule))
+        return self._view().clients(source, rule)
 
     def seen(self) -> Iterator[ItemSeen]:
         """The items of the last quarter hour."""
