@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from chalicelib.core.latest_window import Latest, latest_window
-from chalicelib.core.logs.requests import Source
+from chalicelib.core.logs.requests import LIVE_SOURCES, Source
 from chalicelib.core.rules import Rule, RuleSet
 from chalicelib.core.tally import Slots
 from chalicelib.core.windows import View
@@ -110,7 +110,7 @@ class LiveCounts:
         self._follower.catch_up(now_ms)
         view = self._view()
         self._sources = [
-            source for source in Source if any(view.has_clients(source, rule) for rule in self.rules.rules)
+            source for source in LIVE_SOURCES if any(view.has_clients(source, rule) for rule in self.rules.rules)
         ]
         self._looked_ms = now_ms
 

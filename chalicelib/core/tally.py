@@ -1,14 +1,14 @@
-"""The tally: how many requests each client made in each slot, per meter, of one batch; and its packed form.
+"""The tally of one batch: the requests each client made in each slot, per meter; and its packed form.
 
-One batch becomes one tally becomes one item (decision 9 in docs/development/decisions). The packed form is
+One batch makes one tally, which is stored as one item: one write per batch, not one per client. The packed form is
 columnar, so that packing, unpacking and compressing are a few calls into C:
 
     zlib level 1 of MessagePack of a list of meters, each
     [source, topic, IPv4 prefix, IPv6 prefix, slot_ms, first slot,
      keys of 4 bytes, keys of 16 bytes, slots per key, slots, counts]
 
-Slots are offsets from the first slot, and belong to the keys in order. The last three are
-arrays of little-endian unsigned integers, as wide as their largest value needs; their first byte names the width.
+Slots are offsets from the first slot, in the order of the keys. Each of the last three is an array of little-endian
+unsigned integers, as wide as its largest value needs; its first byte names the width.
 """
 
 import sys
@@ -17,7 +17,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from itertools import accumulate, chain, islice, repeat
+from itertools import accumulate, chain, islice
 from math import lcm
 
 import msgspec
@@ -39,16 +39,18 @@ EXPIRE_MS = 3 * RETENTION_MS
 """Age at which the store may remove an item, one hour past DORMANT_MS."""
 
 LARGEST_UNPACKED = 256 << 20
+"""Most bytes that a packed tally may decompress to, so that a damaged item cannot exhaust memory."""
 
 Slots = dict[int, int]
 """Requests by slot number (time in milliseconds // slot_ms)."""
 
 Clients = dict[bytes, Slots]
+"""Slots by client: a packed address cut to the meter's prefix."""
 
 
 @dataclass(frozen=True, slots=True)
 class MeterTally:
-    """What one meter counted of one source."""
+    """The requests of one source that one meter counted."""
 
     source: Source
     topic: bytes
@@ -66,7 +68,7 @@ Tally = tuple[MeterTally, ...]
 
 
 class BadTally(ValueError):
-    """Bytes that are no packed tally of this version."""
+    """Bytes that are not a packed tally, or a tally that cannot be split."""
 
 
 class Tallier:
@@ -92,7 +94,7 @@ class Tallier:
 
 
 def count(keys: Iterable[bytes], times: Iterable[int], slot_ms: int) -> Clients:
-    """Requests by client and slot.
+    """Returns the requests by client and slot; ``times`` in milliseconds.
 
     >>> count([b"a", b"b", b"a"], [100, 100, 149], 50)
     {b'a': {2: 2}, b'b': {2: 1}}
@@ -124,7 +126,7 @@ def folded(slots: Slots, factor: int) -> Slots:
 
 
 def add_clients(total: Clients, clients: Clients) -> None:
-    """Adds ``clients`` to ``total``, client by client and slot by slot; ``clients`` is left as it is."""
+    """Adds ``clients`` to ``total``, client by client and slot by slot, without changing ``clients``."""
     for client, slots in clients.items():
         mine = total.get(client)
         if mine is None:
@@ -136,63 +138,51 @@ def add_clients(total: Clients, clients: Clients) -> None:
                 mine[slot] = mine.get(slot, 0) + number
 
 
-def pack(tally: Tally) -> bytes:
-    """The packed form."""
-    return zlib.compress(msgspec.msgpack.encode([_columns(counted) for counted in tally]), 1)
-
-
-def unpack(body: bytes) -> Tally:
-    """The tally behind ``body``; raises BadTally."""
-    inflate = zlib.decompressobj()
-    try:
-        plain = inflate.decompress(body, LARGEST_UNPACKED)
-        if not inflate.eof:
-            raise BadTally("the packed tally is cut or too large")
-        return tuple(map(_counted, _lists.decode(plain)))
-    except (zlib.error, msgspec.MsgspecError, ValueError, IndexError, KeyError) as exc:
-        raise BadTally(str(exc)) from exc
-
-
 _Part = tuple[Source, bytes, bytes, int]
-"""What a split leaves whole: source, topic, client, and a stretch of time that slots of all its lengths fill."""
+"""Source, topic, client, and a piece of time that a whole number of slots fills at each of the topic's lengths."""
 
 
 def split(tally: Tally) -> tuple[Tally, Tally]:
-    """Two halves, of about as many (client, slot) entries each, that add up to ``tally``.
+    """Returns two halves that add up to ``tally``, with about as many (client, slot) entries each.
 
-    A topic may have been counted at several slot lengths, and a reader takes each half's requests at one of them; so
-    every request is in the same half at all lengths. Raises BadTally for a tally that is too small to have halves.
+    A topic may have been counted at several slot lengths, and a reader takes each half's requests at one of them, so
+    a request is in the same half at all lengths. Raises BadTally for a tally too small to have halves.
     """
-    stretches: dict[tuple[Source, bytes], int] = {}
+    pieces: dict[tuple[Source, bytes], int] = {}
     for counted in tally:
         topic = counted.source, counted.topic
-        stretches[topic] = lcm(stretches.get(topic, 1), counted.slot_ms)
-    numbers = [stretches[c.source, c.topic] // c.slot_ms for c in tally]
+        pieces[topic] = lcm(pieces.get(topic, 1), counted.slot_ms)
+    slots_per_piece = [pieces[c.source, c.topic] // c.slot_ms for c in tally]
     sizes: Counter[_Part] = Counter()
-    for c, number in zip(tally, numbers, strict=True):
-        for key, slots in c.clients.items():
-            sizes.update((c.source, c.topic, key, slot // number) for slot in slots)
+    for c, number in zip(tally, slots_per_piece, strict=True):
+        for client, slots in c.clients.items():
+            sizes.update((c.source, c.topic, client, slot // number) for slot in slots)
     if len(sizes) < 2:
         raise BadTally("a tally of one client and moment cannot be split")
     parts = sorted(sizes)
     half, taken = sizes.total() / 2, accumulate(map(sizes.__getitem__, parts))
     cut = next(number for number, size in enumerate(taken, 1) if size >= half or number == len(parts) - 1)
     first = frozenset(parts[:cut])
-    one, other = (map(_only, tally, numbers, repeat(first), repeat(inside)) for inside in (True, False))
-    return tuple(c for c in one if c.clients), tuple(c for c in other if c.clients)
+    inside, outside = (
+        [_only(c, number, first, inside=inside) for c, number in zip(tally, slots_per_piece, strict=True)]
+        for inside in (True, False)
+    )
+    return tuple(c for c in inside if c.clients), tuple(c for c in outside if c.clients)
 
 
-def _only(counted: MeterTally, slots_a_stretch: int, parts: frozenset[_Part], inside: bool) -> MeterTally:
-    """What ``counted`` holds inside ``parts``, or outside of them."""
+def _only(counted: MeterTally, slots_per_piece: int, parts: frozenset[_Part], *, inside: bool) -> MeterTally:
+    """Returns the entries of ``counted`` that lie inside ``parts``, or those outside."""
     source, topic = counted.source, counted.topic
     kept = {
-        key: {s: n for s, n in slots.items() if ((source, topic, key, s // slots_a_stretch) in parts) is inside}
-        for key, slots in counted.clients.items()
+        client: {s: n for s, n in slots.items() if ((source, topic, client, s // slots_per_piece) in parts) is inside}
+        for client, slots in counted.clients.items()
     }
-    return replace(counted, clients={key: slots for key, slots in kept.items() if slots})
+    return replace(counted, clients={client: slots for client, slots in kept.items() if slots})
 
 
 class _Columns(msgspec.Struct, array_like=True, gc=False):
+    """The packed form of a MeterTally, field by field."""
+
     source: Source
     topic: bytes
     ipv4_prefix: int
@@ -209,7 +199,24 @@ class _Columns(msgspec.Struct, array_like=True, gc=False):
 _lists = msgspec.msgpack.Decoder(list[_Columns])
 
 
-def _columns(counted: MeterTally) -> _Columns:
+def pack(tally: Tally) -> bytes:
+    """Returns the packed form of ``tally``."""
+    return zlib.compress(msgspec.msgpack.encode([_to_columns(counted) for counted in tally]), 1)
+
+
+def unpack(body: bytes) -> Tally:
+    """Returns the tally that was packed as ``body``; raises BadTally."""
+    inflate = zlib.decompressobj()
+    try:
+        plain = inflate.decompress(body, LARGEST_UNPACKED)
+        if not inflate.eof:
+            raise BadTally("the packed tally is cut or too large")
+        return tuple(map(_from_columns, _lists.decode(plain)))
+    except (zlib.error, msgspec.MsgspecError, ValueError, IndexError, KeyError) as exc:
+        raise BadTally(str(exc)) from exc
+
+
+def _to_columns(counted: MeterTally) -> _Columns:
     keys4 = [key for key in counted.clients if len(key) == 4]
     keys16 = [key for key in counted.clients if len(key) == 16]
     ordered = list(map(counted.clients.__getitem__, keys4 + keys16))
@@ -224,18 +231,18 @@ def _columns(counted: MeterTally) -> _Columns:
         first,
         b"".join(keys4),
         b"".join(keys16),
-        _integers(list(map(len, ordered))),
-        _integers([slot - first for slot in slots]),
-        _integers(list(chain.from_iterable(map(dict.values, ordered)))),
+        _pack_integers(list(map(len, ordered))),
+        _pack_integers([slot - first for slot in slots]),
+        _pack_integers(list(chain.from_iterable(map(dict.values, ordered)))),
     )
 
 
-def _counted(columns: _Columns) -> MeterTally:
+def _from_columns(columns: _Columns) -> MeterTally:
     keys4, keys16 = columns.keys4, columns.keys16
     keys = [keys4[at : at + 4] for at in range(0, len(keys4), 4)]
     keys += [keys16[at : at + 16] for at in range(0, len(keys16), 16)]
     first = columns.first_slot
-    per_key, offsets, counts = _array(columns.per_key), _array(columns.slots), _array(columns.counts)
+    per_key, offsets, counts = map(_unpack_integers, (columns.per_key, columns.slots, columns.counts))
     if len(per_key) != len(keys) or sum(per_key) != len(offsets) or len(offsets) != len(counts):
         raise BadTally("the columns of the packed tally do not fit together")
     entries = zip([first + offset for offset in offsets], counts, strict=True)
@@ -244,29 +251,31 @@ def _counted(columns: _Columns) -> MeterTally:
 
 
 _CODES = "BHIQ"
+"""Type codes of ``array`` for unsigned integers of 1, 2, 4 and 8 bytes."""
 
 
-def _integers(values: list[int]) -> bytes:
-    """The narrowest array that holds ``values``, its type code in front.
+def _pack_integers(values: list[int]) -> bytes:
+    """Returns the narrowest array that holds ``values``, after its type code.
 
-    >>> _integers([1, 300])
+    >>> _pack_integers([1, 300])
     b'H\\x01\\x00,\\x01'
     """
     largest = max(values)
     code = "B" if largest < 1 << 8 else "H" if largest < 1 << 16 else "I" if largest < 1 << 32 else "Q"
-    return code.encode() + _little(array(code, values)).tobytes()
+    return code.encode() + _little_endian(array(code, values)).tobytes()
 
 
-def _array(packed: bytes) -> "array[int]":
+def _unpack_integers(packed: bytes) -> "array[int]":
     code = chr(packed[0])
     if code not in _CODES:
         raise BadTally(f"unknown integer width {code!r}")
     values = array(code)
     values.frombytes(packed[1:])
-    return _little(values)
+    return _little_endian(values)
 
 
-def _little(values: "array[int]") -> "array[int]":
+def _little_endian(values: "array[int]") -> "array[int]":
+    """Converts between this machine's byte order and little-endian, in place."""
     if sys.byteorder == "big":
         values.byteswap()
     return values

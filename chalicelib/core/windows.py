@@ -1,9 +1,35 @@
-"""Sliding windows over tallies, evaluated exactly.
+"""Sliding windows over tallies, evaluated exactly. No clock, no I/O.
 
-A window is ``resolution`` consecutive slots, half-open in time: from the start of its first slot (inclusive) to the
-end of its last (exclusive), exactly the rule's window long. A client is over a limit when the slots of some window
-add up to more than it. That makes G1 (never early) hold with no estimate, and as every span of ``window - slot``
-milliseconds fits into one window, G2 (never missed) as well.
+*Slots and windows.* A rule cuts time, in milliseconds since the epoch, into slots of equal length: its window divided
+by its resolution. A window is ``resolution`` consecutive slots and half-open: from the start of its first slot
+(inclusive) to the end of its last (exclusive), so exactly as long as the rule says. It may begin with any slot, not
+only at a full minute. With a resolution of 4::
+
+    slot        10   11   12   13   14   15   16   17
+    requests     .    3    1    .    2    .    .    1
+                     [------- 6 -------]
+                          [------- 3 -------]
+                                    [------- 3 -------]
+
+A client is over a limit if the slots of some window add up to more than the limit. Nothing is estimated, so a client
+that stays within the limit in every window is never reported (guarantee G1). Any span of ``window - slot``
+milliseconds fits into one window, wherever it begins, so a client with more requests than the limit in such a span is
+always reported (G2).
+
+*Which windows are examined.* Moving a window back until its last slot is occupied never lowers its count, so windows
+that end in an occupied slot are enough (``walk_windows``). After a batch only windows that contain one of its slots
+can have changed (``over_limit``).
+
+*Meters and grids.* Tallies arrive by meter: requests of one source, counted per client in slots of the meter's length.
+A rule is evaluated from the coarsest meter whose slots divide its own, and the slots are folded on the way
+(``rules.serving``, ``tally.folded``). A ``Grid`` holds what one meter counted of one source, for the rules it serves;
+the ``View`` is all grids of a container. Tallies from before a change of rules may stem from other meters, and then
+have a grid of their own. Each request reaches a rule through one grid only, so the rule adds up all grids that serve
+it.
+
+*Stretches.* A grid keeps its counts in stretches of consecutive slots, each at least a minute and at least as long as
+the longest window. Any window lies in two of them at most, old counts are dropped a whole stretch at a time, and the
+sums of a few stretches, computed in C, show that most clients cannot be over a limit.
 """
 
 from bisect import bisect_right
@@ -11,12 +37,29 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
 from operator import itemgetter
+from typing import NamedTuple
 
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Rule, RuleSet, serving
 from chalicelib.core.tally import Clients, MeterTally, Slots, Tally, add_clients, folded
 
 FULLEST_AFTER_DROP = 0.75
+"""Share of a view's entries that remains after a drop, so that drops, which sort all clients, are rare."""
+
+STRETCH_MS = 60_000
+"""Shortest stretch: each stretch costs a dictionary per client, so shorter ones would waste memory."""
+
+EMPTY: Slots = {}
+
+
+class GridKey(NamedTuple):
+    """Identity of a grid: the meter that counted, and the rules that are evaluated from it."""
+
+    source: Source
+    topic: bytes
+    slot_ms: int
+    serves: tuple[int, ...]
+    """Slot lengths of the rules."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +74,9 @@ class Window:
 
 
 def over_limit(slots: Slots, touched: Iterable[int], resolution: int, limit: int) -> Window | None:
-    """The latest window of ``resolution`` slots that holds more than ``limit`` and contains a slot of ``touched``.
+    """Returns the latest window of ``resolution`` slots over ``limit`` that contains a slot of ``touched``, or None.
 
-    ``touched`` are keys of ``slots``.
+    ``touched``: at least one key of ``slots``.
 
     >>> over_limit({10: 2, 11: 1, 19: 1}, [19], resolution=10, limit=3)
     Window(count=4, first=10, last=19, since=10)
@@ -62,9 +105,6 @@ def walk_windows(order: Sequence[int], numbers: Sequence[int], resolution: int) 
     then enter one after the other. ``count``: the requests in the window so far; ``first``: the index of the window's
     first slot in ``order``; ``last``: its last slot.
 
-    Windows that end in an occupied slot are all there is to examine: moving a window back until its last slot is
-    occupied never lowers its count.
-
     >>> list(walk_windows([10, 11, 19, 20], [2, 1, 1, 1], resolution=10))
     [(2, 0, 10), (3, 0, 11), (4, 0, 19), (3, 1, 20)]
     """
@@ -72,8 +112,8 @@ def walk_windows(order: Sequence[int], numbers: Sequence[int], resolution: int) 
     oldest = order[0]
     for last, number in zip(order, numbers, strict=True):
         count += number
-        gone = last - resolution
-        while oldest <= gone:
+        outside = last - resolution
+        while oldest <= outside:
             count -= numbers[first]
             first += 1
             oldest = order[first]
@@ -90,201 +130,200 @@ class Offence:
     count: int
     """Requests in the window, scaled up where the log is sampled."""
     first_ms: int
-    """Start of the slot of the window's first request."""
+    """Start of the slot that holds the window's first request."""
     last_ms: int
-    """End of the slot of its last one: the last millisecond in it."""
+    """Last millisecond of the slot that holds its last request."""
     since_ms: int
     """The requests from here to ``last_ms`` are over the limit by themselves."""
 
 
 class Grid:
-    """Requests per client and slot, as one meter counted them of one source.
+    """Requests per client and slot that one meter counted of one source, in stretches."""
 
-    Slots are kept in stretches, each some consecutive slots and no shorter than a window: a window is found in two of
-    them at most, however much else is kept, and what is too old goes by the stretch.
-    """
-
-    def __init__(self, slot_ms: int, reach_ms: int) -> None:
-        """``reach_ms``: the longest window that is evaluated here."""
+    def __init__(self, slot_ms: int, window_ms: int, since_ms: int) -> None:
+        """``window_ms``: the longest window that is evaluated here. ``since_ms``: see ``keep_since``."""
         self.slot_ms = slot_ms
-        self.reach = -(-reach_ms // slot_ms)
+        self._reach = -(-window_ms // slot_ms)
         """Slots in the longest window."""
-        self.floor = 0
-        """Slots below are not kept."""
-        self._size = max(self.reach, STRETCH_MS // slot_ms)
+        self._size = max(self._reach, STRETCH_MS // slot_ms)
+        """Slots in a stretch; stretch ``n`` begins with slot ``n * _size``."""
         self._stretches: dict[int, Clients] = {}
         self._entries: dict[int, int] = {}
+        self.keep_since(since_ms)
 
     @property
     def entries(self) -> int:
-        """(client, slot) pairs; a pair that came twice may count as two."""
+        """(client, slot) pairs; a pair that was added twice may count as two."""
         return sum(self._entries.values())
 
     def clients(self) -> set[bytes]:
-        """Everybody of whom something is kept."""
         return set(chain.from_iterable(self._stretches.values()))
 
     def slots(self, client: bytes) -> Slots:
-        """What is kept of one client."""
+        """Returns all counts of one client."""
         return self._gather(client, self._stretches.values())
 
     def add(self, clients: Clients, lowest: int, highest: int) -> None:
         """Adds counts, none of them in a slot below ``lowest`` or above ``highest``."""
         number, last = lowest // self._size, highest // self._size
-        if number == last and lowest >= self.floor:
+        if number == last and lowest >= self._floor:
             self._add(number, clients)
             return
         parts: dict[int, Clients] = {}
-        for key, slots in clients.items():
+        for client, slots in clients.items():
             for slot, requests in slots.items():
-                if slot >= self.floor:
-                    parts.setdefault(slot // self._size, {}).setdefault(key, {})[slot] = requests
+                if slot >= self._floor:
+                    parts.setdefault(slot // self._size, {}).setdefault(client, {})[slot] = requests
         for number, part in parts.items():
             self._add(number, part)
 
     def _add(self, number: int, clients: Clients) -> None:
-        stretch = self._stretches.setdefault(number, {})
         self._entries[number] = self._entries.get(number, 0) + sum(map(len, clients.values()))
-        add_clients(stretch, clients)
+        add_clients(self._stretches.setdefault(number, {}), clients)
 
     def above(self, clients: Iterable[bytes], limit: int, lowest: int, highest: int) -> list[tuple[bytes, Slots]]:
-        """Those of ``clients`` that may be over ``limit`` in a window that contains a slot of lowest..highest.
+        """Returns those of ``clients`` that may be over ``limit`` in a window with a slot of lowest..highest.
 
-        With each comes what is kept of it around there. Most clients are ruled out by a sum, in C.
+        Each comes with its counts in the stretches that such a window may reach into.
         """
-        size, reach = self._size, self.reach
+        size, reach = self._size, self._reach
         numbers = range((lowest - reach + 1) // size, (highest + reach - 1) // size + 1)
         near = [self._stretches[number] for number in numbers if number in self._stretches]
-        keys = list(clients)
-        sums = [map(sum, map(dict.values, map(stretch.get, keys, repeat(NOTHING)))) for stretch in near]
-        totals = map(sum, zip(*sums, strict=True)) if len(sums) > 1 else sums[0] if sums else repeat(0)
-        return [(key, self._gather(key, near)) for key, total in zip(keys, totals, strict=False) if total > limit]
+        if not near:
+            return []
+        # total = sum(requests for stretch in near for requests in stretch.get(client, EMPTY).values()), looped in C.
+        ordered = list(clients)
+        sums = [map(sum, map(dict.values, map(stretch.get, ordered, repeat(EMPTY)))) for stretch in near]
+        totals = map(sum, zip(*sums, strict=True)) if len(sums) > 1 else sums[0]
+        return [
+            (client, self._gather(client, near)) for client, total in zip(ordered, totals, strict=True) if total > limit
+        ]
 
     def _gather(self, client: bytes, stretches: Iterable[Clients]) -> Slots:
-        found: Slots = {}
+        gathered: Slots = {}
         for stretch in stretches:
-            found.update(stretch.get(client, NOTHING))
-        return found
+            gathered.update(stretch.get(client, EMPTY))
+        return gathered
 
-    def forget(self, floor: int) -> None:
-        """Lets go of the stretches that lie below ``floor``; slots below are not taken any more."""
-        self.floor = floor
-        for number in [n for n in self._stretches if (n + 1) * self._size <= floor]:
+    def keep_since(self, since_ms: int) -> None:
+        """Drops stretches of which no window of a request at or after ``since_ms`` contains a slot.
+
+        From now on earlier counts are not added either.
+        """
+        self._floor = since_ms // self.slot_ms - self._reach + 1
+        for number in [number for number in self._stretches if (number + 1) * self._size <= self._floor]:
             del self._stretches[number], self._entries[number]
 
     def shares(self, limit: int) -> Iterator[tuple[float, int, int, bytes]]:
-        """Each client's requests over ``limit + 1``, its entries, and where it is, by stretch."""
+        """Yields, for each client and stretch: requests / (limit + 1), entries, number of the stretch, client."""
         for number, stretch in self._stretches.items():
-            for key, slots in stretch.items():
-                yield sum(slots.values()) / (limit + 1), len(slots), number, key
+            for client, slots in stretch.items():
+                yield sum(slots.values()) / (limit + 1), len(slots), number, client
 
-    def drop(self, number: int, key: bytes) -> None:
-        """Forgets a client's part of a stretch."""
-        self._entries[number] -= len(self._stretches[number].pop(key))
-
-
-NOTHING: Slots = {}
-STRETCH_MS = 60_000
-"""A stretch is as long as a window and at least this long: short ones would cost a dictionary each per client."""
-
-
-GridKey = tuple[Source, bytes, int, tuple[int, ...]]
-"""Of a grid: source and topic, the slot length it is counted in, and those it is evaluated in."""
+    def drop(self, number: int, client: bytes) -> None:
+        """Drops a client's counts in stretch ``number``."""
+        self._entries[number] -= len(self._stretches[number].pop(client))
 
 
 class View:
-    """All that one container remembers of the tallies: exact for requests at or after ``since_ms``.
+    """A container's memory of the tallies, exact for requests at or after ``since_ms``.
 
-    ``sample_rate`` is the percentage of requests that the log holds. ``most_entries`` bounds the memory: past it, the
-    clients that are furthest from their limit are dropped, and counted in ``dropped``.
+    ``sample_rate``: the percentage of requests that the log holds. ``most_entries`` bounds the memory: beyond it, the
+    clients furthest below their limit are dropped.
     """
 
     def __init__(self, rules: RuleSet, *, sample_rate: int, most_entries: int) -> None:
         self.rules = rules
-        self.dropped = 0
         self.since_ms = 0
         self._sample_rate = sample_rate
         self._most_entries = most_entries
+        self._dropped = 0
         self._grids: dict[GridKey, Grid] = {}
         self._rules: dict[bytes, dict[int, list[Rule]]] = {}
+        """By topic and slot length."""
         for rule in rules.rules:
             self._rules.setdefault(rule.meter.topic, {}).setdefault(rule.slot_ms, []).append(rule)
 
     @property
     def entries(self) -> int:
+        """(client, slot) pairs in all grids."""
         return sum(grid.entries for grid in self._grids.values())
 
+    def take_dropped(self) -> int:
+        """Returns the number of clients dropped since the last call."""
+        dropped, self._dropped = self._dropped, 0
+        return dropped
+
     def has_clients(self, source: Source, rule: Rule) -> bool:
-        """Returns whether any count under ``rule`` is stored."""
+        """Returns whether any request of ``source`` is counted for ``rule``."""
         return any(grid.entries for grid in self._grids_of(source, rule))
 
     def clients(self, source: Source, rule: Rule) -> Iterator[tuple[bytes, Slots]]:
-        """Yields every client with a stored count under ``rule``, with its slots as ``slots`` returns them."""
+        """Yields every client counted for ``rule``, with its counts in the rule's slots."""
         grids = self._grids_of(source, rule)
         for client in set().union(*(grid.clients() for grid in grids)):
-            yield client, _slots(grids, rule, client)
+            yield client, _total(grids, rule, client)
 
     def slots(self, source: Source, rule: Rule, client: bytes) -> Slots:
-        """Returns the stored counts of one client, in slots of ``rule``'s length."""
-        return _slots(self._grids_of(source, rule), rule, client)
+        """Returns the counts of one client in the slots of ``rule``."""
+        return _total(self._grids_of(source, rule), rule, client)
 
     def _grids_of(self, source: Source, rule: Rule) -> list[Grid]:
-        topic = rule.meter.topic
+        topic, slot_ms = rule.meter.topic, rule.slot_ms
         return [
-            g for (s, t, _, served), g in self._grids.items() if (s, t) == (source, topic) and rule.slot_ms in served
+            grid
+            for key, grid in self._grids.items()
+            if key.source == source and key.topic == topic and slot_ms in key.serves
         ]
 
     def keep_since(self, since_ms: int) -> None:
-        """From now on the view need only be exact for requests at or after ``since_ms``; it never goes back."""
+        """Drops counts that no window of a request at or after ``since_ms`` can contain; never moves back."""
         if since_ms <= self.since_ms:
             return
         self.since_ms = since_ms
         for grid in self._grids.values():
-            grid.forget(self._floor(grid))
+            grid.keep_since(since_ms)
 
     def merge(self, tally: Tally, first_ms: int, last_ms: int) -> None:
         """Adds a tally whose requests were all made within ``first_ms``..``last_ms``, both inclusive."""
-        for place, counted in self._read(tally):
-            grid = self._grids.get(place)
+        for key, counted in self._parts(tally):
+            grid = self._grids.get(key)
             if grid is None:
-                rules = chain.from_iterable(self._rules[counted.topic][slot_ms] for slot_ms in place[3])
-                grid = Grid(counted.slot_ms, max(rule.window_s for rule in rules) * 1000)
-                grid.forget(self._floor(grid))
-                self._grids[place] = grid
-            grid.add(counted.clients, first_ms // counted.slot_ms, last_ms // counted.slot_ms)
+                window_ms = max(rule.window_s for rule in self._rules_of(key)) * 1000
+                grid = self._grids[key] = Grid(key.slot_ms, window_ms, self.since_ms)
+            grid.add(counted.clients, first_ms // key.slot_ms, last_ms // key.slot_ms)
         if self.entries > self._most_entries:
             self._drop(self.entries - int(self._most_entries * FULLEST_AFTER_DROP))
 
     def offences(self, touched: Tally, first_ms: int, last_ms: int) -> list[Offence]:
-        """Who is over a limit in a window that contains a slot of ``touched``; a client once per rule and source.
+        """Returns the clients over a limit in a window with a slot of ``touched``, each once per rule and source.
 
         All requests of ``touched`` were made within ``first_ms``..``last_ms``, both inclusive.
         """
-        found = []
-        for (source, topic, _, served), counted in self._read(touched):
-            for slot_ms in served:
-                for rule in self._rules[topic][slot_ms]:
-                    limit = rule.limit * self._sample_rate // 100
-                    for key, slots in self._above(source, rule, counted.clients, limit, first_ms, last_ms):
-                        factor = slot_ms // counted.slot_ms
-                        marks = {slot // factor for slot in counted.clients[key]} & slots.keys()
-                        window = over_limit(slots, marks, rule.resolution, limit) if marks else None
-                        if window is not None:
-                            found.append(self._offence(rule, source, key, window))
-        return found
+        offences = []
+        for key, counted in self._parts(touched):
+            for rule in self._rules_of(key):
+                limit = rule.limit * self._sample_rate // 100
+                factor = rule.slot_ms // key.slot_ms
+                for client, slots in self._above(key.source, rule, counted.clients, limit, first_ms, last_ms).items():
+                    marks = {slot // factor for slot in counted.clients[client]} & slots.keys()
+                    window = over_limit(slots, marks, rule.resolution, limit) if marks else None
+                    if window is not None:
+                        offences.append(self._offence(rule, key.source, client, window))
+        return offences
 
     def _above(
         self, source: Source, rule: Rule, clients: Iterable[bytes], limit: int, first_ms: int, last_ms: int
-    ) -> Iterator[tuple[bytes, Slots]]:
-        """Clients that may be over ``limit``, with their slots in the length of ``rule``."""
+    ) -> Clients:
+        """Returns the clients that may be over ``limit``, with their counts in the slots of ``rule``."""
         grids = self._grids_of(source, rule)
-        # A client spread over several grids (rules have just changed) may be above only with all of them together.
-        only = limit if len(grids) == 1 else 0
+        # A client in several grids (the rules have just changed) may be over the limit only with all of them together.
+        least = limit if len(grids) == 1 else 0
         total: Clients = {}
         for grid in grids:
-            above = grid.above(clients, only, first_ms // grid.slot_ms, last_ms // grid.slot_ms)
+            above = grid.above(clients, least, first_ms // grid.slot_ms, last_ms // grid.slot_ms)
             add_clients(total, {client: folded(slots, rule.slot_ms // grid.slot_ms) for client, slots in above})
-        return iter(total.items())
+        return total
 
     def _offence(self, rule: Rule, source: Source, client: bytes, window: Window) -> Offence:
         slot_ms = rule.slot_ms
@@ -298,39 +337,40 @@ class View:
             since_ms=window.since * slot_ms,
         )
 
-    def _read(self, tally: Tally) -> list[tuple[GridKey, MeterTally]]:
-        """Where each part of ``tally`` belongs.
+    def _rules_of(self, key: GridKey) -> Iterator[Rule]:
+        return chain.from_iterable(self._rules[key.topic][slot_ms] for slot_ms in key.serves)
 
-        Each length a rule is evaluated in takes one part of its topic: the coarsest whose slots divide its own.
-        """
-        served: dict[tuple[Source, bytes, int], tuple[MeterTally, list[int]]] = {}
-        parts = {(c.source, c.topic): [d for d in tally if (d.source, d.topic) == (c.source, c.topic)] for c in tally}
-        for (source, topic), some in parts.items():
-            for slot_ms in self._rules.get(topic, ()):
-                best = serving(slot_ms, some)
-                if best is not None:
-                    served.setdefault((source, topic, best.slot_ms), (best, []))[1].append(slot_ms)
-        return [((*place, tuple(lengths)), counted) for place, (counted, lengths) in served.items()]
-
-    def _floor(self, grid: Grid) -> int:
-        return self.since_ms // grid.slot_ms - grid.reach + 1
+    def _parts(self, tally: Tally) -> list[tuple[GridKey, MeterTally]]:
+        """Returns the parts of ``tally`` that rules are evaluated from, each with the key of its grid."""
+        parts_by_topic: dict[tuple[Source, bytes], list[MeterTally]] = {}
+        for part in tally:
+            parts_by_topic.setdefault((part.source, part.topic), []).append(part)
+        keyed = []
+        for (source, topic), parts in parts_by_topic.items():
+            lengths = self._rules.get(topic, ())
+            serving_parts = {slot_ms: serving(slot_ms, parts) for slot_ms in lengths}
+            for part in parts:
+                serves = tuple(slot_ms for slot_ms in lengths if serving_parts[slot_ms] is part)
+                if serves:
+                    keyed.append((GridKey(source, topic, part.slot_ms, serves), part))
+        return keyed
 
     def _drop(self, surplus: int) -> None:
-        """Drops the clients with the smallest share of their limit until ``surplus`` entries are gone."""
+        """Drops the clients with the smallest shares of their limits until ``surplus`` entries are gone."""
         shares = []
-        for (_, topic, _, served), grid in self._grids.items():
-            limit = min(rule.limit for slot_ms in served for rule in self._rules[topic][slot_ms])
+        for key, grid in self._grids.items():
+            limit = min(rule.limit for rule in self._rules_of(key))
             shares += [(*share, grid) for share in grid.shares(limit)]
         shares.sort(key=itemgetter(0))
-        for _, size, number, key, grid in shares:
+        for _, entries, number, client, grid in shares:
             if surplus <= 0:
                 break
-            grid.drop(number, key)
-            surplus -= size
-            self.dropped += 1
+            grid.drop(number, client)
+            surplus -= entries
+            self._dropped += 1
 
 
-def _slots(grids: Iterable[Grid], rule: Rule, client: bytes) -> Slots:
+def _total(grids: Iterable[Grid], rule: Rule, client: bytes) -> Slots:
     total: Clients = {client: {}}
     for grid in grids:
         add_clients(total, {client: folded(grid.slots(client), rule.slot_ms // grid.slot_ms)})

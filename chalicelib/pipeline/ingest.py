@@ -100,8 +100,7 @@ class Ingest:
             self._detect(report.detections)
             self._announced.add(offences, now_ms)
         report.conflicts = self._follower.conflicts - conflicts
-        report.view_entries, report.dropped = view.entries, view.dropped
-        view.dropped = 0
+        report.view_entries, report.dropped = view.entries, view.take_dropped()
         return report
 
     def _append(

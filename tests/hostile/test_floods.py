@@ -10,6 +10,7 @@ import pytest
 from chalicelib.core.addresses import MEMO_ENTRIES
 from chalicelib.core.detections import MOST_ANNOUNCED, MOST_OFFENDERS
 from chalicelib.core.logs.batch_decoder import BatchDecoder
+from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import Breaker, Detection
 from chalicelib.core.tally import Tallier
@@ -51,7 +52,7 @@ def test_g4_a_million_addresses_of_one_network_are_one_client() -> None:
         target.now += 10
         assert report.requests == A_BATCH
     (rule, _) = target.services.rules(target.now_ms).rules
-    assert dict(target.view.clients("cloudfront", rule)).keys() == {PREFIX.to_bytes(16, "big")}  # type: ignore[arg-type]
+    assert dict(target.view.clients(Source.CLOUDFRONT, rule)).keys() == {PREFIX.to_bytes(16, "big")}
     assert target.view.entries <= KEPT_S * SLOTS_A_SECOND
     assert target.logs.write_units <= 100, "one a batch"
     assert target.blocked() == {"2001:db8::/64"}

@@ -13,15 +13,25 @@ from typing import Any, cast
 
 
 class Source(StrEnum):
-    """Which log a request was read from. Each rule counts each source by itself."""
+    """The log a request was read from. Each rule counts each source separately.
+
+    Lambda reads ``LIVE_SOURCES``. The others occur in log files only, but belong to the same set of names, because
+    tallies and detections of either kind have the same form.
+    """
 
     CLOUDFRONT = "cloudfront"
     """CloudFront real-time logs."""
     WAF = "waf"
+    """AWS WAF logs."""
     STANDARD = "cloudfront-standard"
-    """CloudFront standard logs; this and the ones below are read at the operator's desk only."""
+    """CloudFront standard logs."""
     BALANCER = "load-balancer"
+    """Access logs of an Application Load Balancer."""
     WEB_SERVER = "web-server"
+    """Access logs of nginx and Apache."""
+
+
+LIVE_SOURCES = (Source.CLOUDFRONT, Source.WAF)
 
 
 class Reason(StrEnum):
