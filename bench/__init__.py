@@ -1,1 +1,1 @@
-"""Measurements, each a ratio against a floor or a peer measured in the same run: these machines are noisy."""
+"""Measurements. Most are ratios against a floor or a peer measured in the same run, because machines are noisy."""

@@ -1,4 +1,4 @@
-"""``python -m bench``: every figure, as a table and with ``--json FILE`` as data."""
+"""``python -m bench``: all figures as a table and, with ``--json FILE``, as data."""
 
 import json
 import sys
@@ -29,22 +29,22 @@ SUITES = {
 @click.command()
 @click.argument("suites", nargs=-1, type=click.Choice(list(SUITES)))
 @click.option(
-    "--json", "file", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures there as well."
+    "--json", "file", type=click.Path(path_type=Path, dir_okay=False), help="Also write the figures to this file."
 )
 def main(suites: tuple[str, ...], file: Path | None) -> None:
     """Measure SUITES, or everything. The exit status is 1 if a budget does not hold."""
     console = Console()
-    found: list[Figure] = []
+    figures: list[Figure] = []
     for suite in suites or tuple(SUITES):
         module, _, name = SUITES[suite].partition(":")
         measured: Callable[[], Iterable[Figure]] = getattr(import_module(module), name)
         for figure in measured():
             console.print(f"{figure.name}: {figure.value:.3g} {figure.unit}", highlight=False, style="dim")
-            found.append(figure)
-    console.print(table(found))
+            figures.append(figure)
+    console.print(table(figures))
     if file:
-        file.write_text(json.dumps([figure.told() for figure in found], indent=1) + "\n")
-    sys.exit(any(figure.holds is False for figure in found))
+        file.write_text(json.dumps([figure.as_row() for figure in figures], indent=1) + "\n")
+    sys.exit(any(figure.holds is False for figure in figures))
 
 
 def table(figures: list[Figure]) -> Table:

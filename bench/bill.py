@@ -1,4 +1,4 @@
-"""What counting costs in DynamoDB: units, dollars and calls, against one counter per client. Counted, not modelled."""
+"""The cost of counting in DynamoDB, against one counter per client: units, dollars and calls, as consumed."""
 
 import time
 from collections.abc import Iterator
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 SHARDS = 4
 PARTS = 4
-"""Batches, one after the other; the last one is measured, when every container knows its pace."""
+"""Consecutive batches. Only the last one is measured, because every container has adapted to the rate by then."""
 
 BUCKET_S = 5
-"""The shortest window of the default rules: with coarser counters the rival could not enforce it."""
+"""Shortest window of the default rules: coarser counters could not enforce it."""
 
 BUDGET = 1 / 60
 CROWDS = {"quiet crowd": quiet, "flood": flood, "8,000 addresses": many}
@@ -35,7 +35,7 @@ CROWDS = {"quiet crowd": quiet, "flood": flood, "8,000 addresses": many}
 
 def figures() -> Iterator[Figure]:
     if missing := dynamodb_local.missing():
-        click.echo(f"bill: left out, as DynamoDB Local cannot run: {missing}", err=True)
+        click.echo(f"bill: skipped, because DynamoDB Local cannot run: {missing}", err=True)
         return
     with local() as client:
         for number, crowd in enumerate(CROWDS):

@@ -1,4 +1,4 @@
-"""DynamoDB Local for measurements: what a client's calls consume, as DynamoDB itself reckons it."""
+"""DynamoDB Local for measurements: the units that a client's calls consume, as DynamoDB reports them."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ READS = ("BatchGetItem", "GetItem", "Query")
 
 
 class Meter:
-    """Counts the calls of one client, and the units they consume."""
+    """Counter of one client's calls and of the units they consume."""
 
     def __init__(self, client: "DynamoDBClient") -> None:
         self.calls: Counter[str] = Counter()
@@ -50,7 +50,7 @@ class Meter:
 
 @contextmanager
 def local() -> Iterator["DynamoDBClient"]:
-    """A client of a DynamoDB Local of its own."""
+    """Yields a client of a DynamoDB Local started for it."""
     with dynamodb_local.running() as endpoint:
         client = dynamodb_client(endpoint)
         yield client

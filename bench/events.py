@@ -1,4 +1,4 @@
-"""Lambda events of 6 MB, made up but of real shape: crowds, floods, CloudFront and WAF."""
+"""Synthetic Lambda events of 6 MB in the shape of real ones: crowds and floods, from CloudFront and WAF."""
 
 import gzip
 import json
@@ -23,18 +23,18 @@ AGENTS = (
 
 
 def addresses(rng: Random, number: int) -> list[str]:
-    """Nine in ten IPv4, the rest IPv6."""
-    some: list[str] = []
+    """Returns random addresses: nine in ten IPv4, the rest IPv6."""
+    texts: list[str] = []
     for _ in range(number):
         v4 = str(IPv4Address(rng.randrange(1 << 24, 223 << 24)))
-        some.append(v4 if rng.random() < 0.9 else str(IPv6Address((0x2001 << 112) | rng.getrandbits(100))))
-    return some
+        texts.append(v4 if rng.random() < 0.9 else str(IPv6Address((0x2001 << 112) | rng.getrandbits(100))))
+    return texts
 
 
 def crowd(rng: Random, clients: int) -> Callable[[], str]:
-    """Clients of uneven keenness, as visitors are."""
-    some = addresses(rng, clients)
-    return lambda: some[int(clients * rng.random() ** 2)]
+    """Clients of uneven activity, as visitors are."""
+    texts = addresses(rng, clients)
+    return lambda: texts[int(clients * rng.random() ** 2)]
 
 
 def flood(rng: Random) -> Callable[[], str]:
@@ -44,7 +44,7 @@ def flood(rng: Random) -> Callable[[], str]:
 
 
 def times(rng: Random, part: int) -> Iterator[int]:
-    """Milliseconds, in roughly ascending order; part 1 follows part 0."""
+    """Yields epoch milliseconds in roughly ascending order; part 1 follows part 0."""
     at = float(part * SPAN_MS)
     while True:
         at += SPAN_MS / MOST_RECORDS
@@ -130,7 +130,7 @@ def envelope(messages: list[bytes], number: int) -> bytes:
 
 
 def event(records: Iterator[bytes], part: int) -> dict[str, Any]:
-    """As many of ``records`` as fit one Lambda event."""
+    """Returns one Lambda event with as many of ``records`` as fit."""
     taken: list[StreamRecord] = []
     size, sequence = 0, (1 + part) * 10**55 + 49_590_338_271_490_256_608_559_692_538_361_571_095_921_575_989_136_588_898
     for number, data in enumerate(records):
@@ -144,30 +144,30 @@ def event(records: Iterator[bytes], part: int) -> dict[str, Any]:
 Crowd = Callable[[Random], Callable[[], str]]
 
 
-def cloudfront_event(who: Crowd, names: tuple[str, ...], part: int) -> dict[str, Any]:
-    client, rng = who(Random(7)), Random(f"cloudfront {part}")
+def cloudfront_event(clients: Crowd, names: tuple[str, ...], part: int) -> dict[str, Any]:
+    client, rng = clients(Random(7)), Random(f"cloudfront {part}")
     records = (cloudfront_record(rng, at, client(), number, names) for number, at in enumerate(times(rng, part)))
     return event(records, part)
 
 
 def wide_fields() -> tuple[str, ...]:
-    """46 fields, without the newer ``s-ip``."""
+    """Returns 46 fields: all without the newer ``s-ip``."""
     return tuple(name for name in FIELDS if name != "s-ip")[:46]
 
 
-def waf_event(who: Crowd, part: int) -> dict[str, Any]:
-    client, rng = who(Random(8)), Random(f"waf {part}")
+def waf_event(clients: Crowd, part: int) -> dict[str, Any]:
+    client, rng = clients(Random(8)), Random(f"waf {part}")
     return event((waf_record(rng, at, client(), number) for number, at in enumerate(times(rng, part))), part)
 
 
-def envelope_event(who: Crowd, part: int, a_record: int = 50) -> dict[str, Any]:
-    """``a_record`` WAF records in an envelope; 10,000 WAF records in all, some 3 MB of event."""
-    client, rng = who(Random(9)), Random(f"envelope {part}")
+def envelope_event(clients: Crowd, part: int, per_record: int = 50) -> dict[str, Any]:
+    """Returns 10,000 WAF records in envelopes of ``per_record`` each: an event of about 3 MB."""
+    client, rng = clients(Random(9)), Random(f"envelope {part}")
     ticks = times(rng, part)
 
     def envelopes() -> Iterator[bytes]:
-        for number in range(MOST_RECORDS // a_record):
-            messages = [waf_record(rng, next(ticks), client(), number * a_record + n) for n in range(a_record)]
+        for number in range(MOST_RECORDS // per_record):
+            messages = [waf_record(rng, next(ticks), client(), number * per_record + n) for n in range(per_record)]
             yield envelope(messages, number)
 
     return event(envelopes(), part)

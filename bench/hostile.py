@@ -1,4 +1,4 @@
-"""What attacks cost: units, entries, memory and CPU under the traffic of ``tests/hostile``."""
+"""The cost of attacks: write units, view entries, memory and CPU under the traffic of ``tests/hostile``."""
 
 import tracemalloc
 from collections.abc import Iterator
@@ -8,8 +8,7 @@ from random import Random
 from bench.measure import Figure, cpu_s
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from sluice.local.events import MOST_BYTES
-from tests.hostile.test_floods import A_BATCH, PREFIX, batches
-from tests.hostile.test_lines import bomb
+from tests.support.attacks import PER_BATCH, PREFIX, batches, bomb
 from tests.support.records import envelope, waf_text
 from tests.support.target import HONEYPOT, Target, line
 
@@ -27,7 +26,7 @@ def figures() -> Iterator[Figure]:
         for records in batches(addresses, BATCHES):
             most = max(most, target.ingest(records).view_entries)
             target.now += 10
-        requests = BATCHES * A_BATCH
+        requests = BATCHES * PER_BATCH
         yield Figure(
             f"write units / one counter per address: {name}",
             target.logs.write_units / requests,
@@ -39,10 +38,10 @@ def figures() -> Iterator[Figure]:
             f"view entries / VIEW_ENTRIES: {name}", most / VIEW_ENTRIES, "x", 1, f"{most:,} of {VIEW_ENTRIES:,}"
         )
     target = Target(rules=HONEYPOT)
-    target.ingest([line(target.now - 1, str(IPv6Address(next(fresh)))) for _ in range(A_BATCH)])
+    target.ingest([line(target.now - 1, str(IPv6Address(next(fresh)))) for _ in range(PER_BATCH)])
     yield Figure(
         "state write units / offenders: a honeypot meets 10,000",
-        target.state.write_units / A_BATCH,
+        target.state.write_units / PER_BATCH,
         "x",
         0.1,
         f"{target.state.write_units} units of detections; what is blocked of them the circuit breaker bounds",
@@ -51,9 +50,9 @@ def figures() -> Iterator[Figure]:
 
 
 def _bombs() -> Iterator[Figure]:
-    """A whole event of gzip bombs, and an honest record behind them."""
-    one = bomb(b'{"message":"' + b" " * 500 + b'"}', 15 << 20)
-    event = [one] * (MOST_BYTES * 3 // 4 // len(one)) + [envelope(waf_text())]
+    """Yields the figures of an event full of gzip bombs, with one honest record behind them."""
+    packed = bomb(b'{"message":"' + b" " * 500 + b'"}', 15 << 20)
+    event = [packed] * (MOST_BYTES * 3 // 4 // len(packed)) + [envelope(waf_text())]
     seconds = cpu_s(lambda: BatchDecoder().decode(event), rounds=1)
     tracemalloc.start()
     assert len(BatchDecoder().decode(event)) == 1

@@ -1,4 +1,4 @@
-"""Ingest's CPU against the floor: the steps nobody avoids, ``json.loads`` of the event and base64 (and gunzip)."""
+"""Ingest's CPU against the unavoidable steps: ``json.loads`` of the event, base64 and, for envelopes, gunzip."""
 
 import json
 import zlib
@@ -39,7 +39,7 @@ NOW_MS = START_MS + SPAN_MS + 12_000
 
 
 def ingest(fields: tuple[str, ...] = DEFAULT_FIELDS, logs: TallyLogs | None = None) -> Ingest:
-    """The ingest of a container; without ``logs``, on stores in memory that cost next to nothing."""
+    """Returns the ingest of one container; without ``logs``, over stores in memory, whose cost is negligible."""
     rules = parse_rules(DEFAULT_RULES.read_text())
 
     def detect(detections: Any) -> None:
@@ -61,10 +61,10 @@ def ingest(fields: tuple[str, ...] = DEFAULT_FIELDS, logs: TallyLogs | None = No
 def ratio(
     event: dict[str, Any], earlier: dict[str, Any], fields: tuple[str, ...], *, gunzip: bool
 ) -> tuple[float, float]:
-    """CPU of everything but the floor's own steps, over the floor; and the records' own CPU in microseconds."""
+    """Returns the CPU time of everything but the floor's steps in units of the floor, and the floor in seconds."""
     text = json.dumps(event)
 
-    # What is unpacked is let go at once, as nobody has to keep it all: the strictest floor.
+    # Unpacked envelopes are dropped at once: the strictest floor, because no consumer has to keep them all.
     def unavoidable(event: dict[str, Any]) -> list[bytes]:
         data = [a2b_base64(record["kinesis"]["data"]) for record in event["Records"]]
         for piece in data if gunzip else ():
@@ -72,7 +72,7 @@ def ratio(
         return data
 
     def container() -> Callable[[], object]:
-        """A container that has just counted the same clients' last ten seconds."""
+        """Returns a container that has just counted the previous ten seconds of the same clients."""
         warm = ingest(fields)
         before = kinesis_batch(earlier)
         warm(before, NOW_MS - SPAN_MS)
@@ -104,8 +104,8 @@ CASES: dict[str, tuple[str, str, float | None]] = {
 
 
 def figures() -> Iterator[Figure]:
-    # Each in an interpreter of its own, as a container is: what a process has allocated before, in other sizes,
-    # decides what memory costs it.
+    # Each case runs in an interpreter of its own, as a container does: earlier allocations of other sizes change the
+    # cost of memory in a process.
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as fresh:
         for name in CASES:
             yield fresh.submit(measured, name).result()
@@ -113,12 +113,12 @@ def figures() -> Iterator[Figure]:
 
 def measured(name: str) -> Figure:
     form, crowd, budget = CASES[name]
-    who = {"quiet": quiet, "flood": flood, "many": many}[crowd]
+    clients = {"quiet": quiet, "flood": flood, "many": many}[crowd]
     fields = wide_fields() if form == "wide" else DEFAULT_FIELDS
-    earlier, event = (_event(form, who, fields, part) for part in (0, 1))
+    earlier, event = (_event(form, clients, fields, part) for part in (0, 1))
     gunzip = form == "envelopes"
     value, floor = ratio(event, earlier, fields, gunzip=gunzip)
-    requests = len(ingest(fields)._decode(kinesis_batch(event).data, None, None, NOW_MS))
+    requests = ingest(fields)(kinesis_batch(event), NOW_MS).requests
     how = (
         f"{requests:,} requests, {value * floor / requests * 1e6:.1f} µs each; "
         f"floor {floor * 1000:.1f} ms: json.loads, base64" + ", gunzip" * gunzip
@@ -126,10 +126,10 @@ def measured(name: str) -> Figure:
     return Figure(f"ingest CPU / floor: {name}", value, "x", budget, how)
 
 
-def _event(form: str, who: Crowd, fields: tuple[str, ...], part: int) -> dict[str, Any]:
+def _event(form: str, clients: Crowd, fields: tuple[str, ...], part: int) -> dict[str, Any]:
     if form == "envelopes":
-        return envelope_event(who, part)
-    return waf_event(who, part) if form == "waf" else cloudfront_event(who, fields, part)
+        return envelope_event(clients, part)
+    return waf_event(clients, part) if form == "waf" else cloudfront_event(clients, fields, part)
 
 
 def quiet(rng: Random) -> Callable[[], str]:
@@ -137,6 +137,6 @@ def quiet(rng: Random) -> Callable[[], str]:
 
 
 def many(rng: Random) -> Callable[[], str]:
-    """Everybody equally keen."""
-    some = addresses(rng, 8000)
-    return lambda: rng.choice(some)
+    """Clients that are equally likely, unlike those of a crowd."""
+    clients = addresses(rng, 8000)
+    return lambda: rng.choice(clients)

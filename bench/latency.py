@@ -1,4 +1,4 @@
-"""Time from a record being readable in Kinesis to the update of the IP set: the demonstration's own account."""
+"""Time from a readable record in Kinesis to the update of the IP set, as the demonstration reports it."""
 
 import time
 from collections.abc import Iterator
@@ -20,10 +20,10 @@ def figures() -> Iterator[Figure]:
             clock, rules=DEMO_RULES.read_text(), seed=1, seconds=SECONDS, shards=2, containers=2
         )
         demonstration.run()
-        told = demonstration.summary()
-        assert not told["failures"]
+        account = demonstration.summary()
+        assert not account["failures"]
         for percentile, budget in (("p50", None), ("p99", 2.0)):
-            value = told["time_to_block_s"][percentile]
+            value = account["time_to_block_s"][percentile]
             yield Figure(
                 f"time to block, {percentile}, {name}",
                 value,

@@ -1,4 +1,4 @@
-"""How things are measured and told."""
+"""Figures, and the CPU time of a piece of work."""
 
 import gc
 import time
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured figure; ``budget`` is the most it may be (or the least, where ``at_least``), None if it has none."""
+    """One measured figure. ``budget`` is its upper bound, or its lower bound with ``at_least``; None for no bound."""
 
     name: str
     value: float
@@ -24,21 +24,21 @@ class Figure:
             return None
         return self.value >= self.budget if self.at_least else self.value <= self.budget
 
-    def told(self) -> dict[str, Any]:
+    def as_row(self) -> dict[str, Any]:
         row = asdict(self)
         del row["at_least"]
         return {**row, "holds": self.holds}
 
 
 def cpu_s(work: Callable[[], object], *, rounds: int = 7) -> float:
-    """The least CPU time of several rounds: what disturbs a round only ever adds to it."""
+    """Returns the least CPU time of several rounds, because every disturbance only adds to a round."""
     return min(_round(work) for _ in range(rounds))
 
 
 def paired_cpu_s(*prepare: Callable[[], Callable[[], object]], rounds: int = 9) -> list[float]:
-    """The least CPU time of each work, all of them in turns, so that a slow minute of the machine meets them all.
+    """Returns the least CPU time of each work. They take turns, so that a slow minute of the machine affects them all.
 
-    Each of ``prepare`` makes the work of one round; the making is not measured.
+    Each of ``prepare`` returns the work of one round, and is not measured itself.
     """
     best = [float("inf")] * len(prepare)
     for _ in range(rounds):

@@ -1,4 +1,4 @@
-"""The deployment package: its size, and what a cold start pays for importing ``app.py`` out of it."""
+"""The deployment package: its size, and the CPU time that a cold start spends on importing ``app.py`` from it."""
 
 import os
 import subprocess
@@ -52,7 +52,7 @@ def figures() -> Iterable[Figure]:
 
 
 def made(directory: Path) -> Path:
-    """The package, made in a copy of what Chalice looks at."""
+    """Returns the package, built in a copy of the files that Chalice reads."""
     project = directory / "project"
     project.mkdir()
     for name in ("app.py", "requirements.txt"):
@@ -70,9 +70,9 @@ def made(directory: Path) -> Path:
 
 
 def import_s(path: list[str], work: str) -> float:
-    """CPU seconds of ``work`` in an interpreter that sees the package and Lambda's own libraries alone.
+    """Returns the CPU seconds of ``work`` in an interpreter that sees only the package and Lambda's own libraries.
 
-    Bytecode is kept from one round to the next, for both sides: what is compared is the work of importing.
+    Both sides keep their bytecode from round to round, so that only the work of importing is compared.
     """
     program = IMPORTING.format(path=path, work=work)
     done = subprocess.run([sys.executable, "-I", "-S", "-c", program], check=True, capture_output=True, text=True)

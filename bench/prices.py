@@ -1,4 +1,4 @@
-"""The table of prices, and one more to compare with. Dollars."""
+"""Prices in dollars: those of the estimate, and AWS WAF's per request for comparison."""
 
 from sluice.deploy import costs
 

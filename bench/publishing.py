@@ -1,4 +1,4 @@
-"""Planning and publishing the IP sets with very many blocks, against what everybody writes first with ``ipaddress``."""
+"""Planning and publishing the IP sets with very many blocks, against a straightforward version on ``ipaddress``."""
 
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
@@ -19,7 +19,7 @@ ALLOWED = ("192.0.2.0/24", "10.0.0.0/8", "2001:db8::/32")
 
 
 def blocks(number: int, share_v6: float = 0.3) -> list[Block]:
-    """Single IPv4 addresses and IPv6 /64 networks all over the world."""
+    """Returns blocks of single IPv4 addresses and IPv6 /64 networks, spread over the address space."""
     rng = Random(number)
     networks: list[Network] = []
     for at in range(number):
@@ -39,8 +39,8 @@ def sets_for(number: int, share_v6: float = 0.3) -> list[IpSet]:
     return [IpSet(f"v{family}-{n}", str(n), family) for family, count in counts.items() for n in range(count)]
 
 
-class HeldSets:
-    """``IpSets`` that only hold what they are given, as text, as AWS does."""
+class TextIpSets:
+    """``IpSets`` in memory, with addresses kept as text as AWS keeps them."""
 
     def __init__(self) -> None:
         self._texts: dict[IpSet, list[str]] = {}
@@ -60,19 +60,19 @@ class HeldSets:
 
 
 class Publishing:
-    """A publisher with ``number`` blocks, on a clock that only waiting moves."""
+    """A publisher with ``number`` blocks, on a clock that only sleeping advances."""
 
     def __init__(self, number: int) -> None:
         self.now = float(NOW)
         self.state = MemoryStateStore()
-        self.sets = HeldSets()
+        self.sets = TextIpSets()
         self.store(blocks(number))
         self._publish = Publish(
             state=State(self.state), ip_sets=self.sets, sets=sets_for(number), clock=lambda: self.now, sleep=self._sleep
         )
 
-    def store(self, some: Sequence[Block]) -> None:
-        State(self.state).overwrite(*some)
+    def store(self, blocks: Sequence[Block]) -> None:
+        State(self.state).overwrite(*blocks)
 
     def __call__(self) -> PublishReport:
         report = self._publish([StreamChange(Block.kind, "any", None, existed=True)])
@@ -81,7 +81,7 @@ class Publishing:
         return report
 
     def block_one(self, number: int) -> PublishReport:
-        """One more block, published."""
+        """Publishes one more block."""
         self.store([Block(network=f"9.9.{number}.9/32", blocked_at=NOW, until=NOW + 3600, rule="burst")])
         return self()
 
@@ -90,7 +90,7 @@ class Publishing:
 
 
 def obvious(texts: Sequence[str], allowed: Sequence[str]) -> dict[int, list[Network]]:
-    """What everybody writes first; without even asking the allowlist in logarithmic time."""
+    """Returns the networks to publish, by the shortest code: each network is compared with the whole allowlist."""
     networks = [ip_network(text) for text in texts]
     refused = [ip_network(text) for text in allowed]
     kept = [n for n in networks if not any(n.version == a.version and n.overlaps(a) for a in refused)]

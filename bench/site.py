@@ -1,4 +1,4 @@
-"""The admin API and the page with 10,000 blocks, beside ``/healthz`` on the same server."""
+"""The admin API and the page with 10,000 blocks, compared with ``/healthz`` on the same server."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -50,10 +50,10 @@ def _answer_ms(site: Site, path: str) -> float:
 
 
 def _page(site: Site) -> Iterator[Figure]:
-    found = executable()
-    if found is None:
+    program = executable()
+    if program is None:
         return
-    with chromium(found) as browser:
+    with chromium(program) as browser:
 
         def empty() -> None:
             page = browser.new_page()

@@ -1,11 +1,11 @@
 """``python -m bench.soak``: the local cloud for a long time, at full speed and through simulated days.
 
-First the highest rate that this machine holds is looked for and held: memory and lag have to stay flat. Then a
-simulated clock goes through days and nights, with waves of attacks, a deployment a day and resharding. In both, every
-record has to be counted once, every attacker blocked and nobody else, and every block has to end.
+The first part finds the highest rate that this machine sustains and keeps it up: memory and lag must stay flat. The
+second simulates days and nights, with waves of attacks, a daily deployment and resharding. In both, every record must
+be counted once, every attacker but no other client must be blocked, and every block must end.
 
-The tables are in the process as well. So that its memory is Sluice's, they let go of what serves nobody any more, as
-DynamoDB's TTL would, but sooner.
+The tables live in the same process. They remove unused items earlier than DynamoDB's TTL would, so that the measured
+memory is Sluice's own.
 """
 
 import json
@@ -45,30 +45,30 @@ block_for = "60s"
 """
 SETTINGS = {"LATENESS_S": "10"}
 KEPT_MS = 60_000
-"""How long tallies are kept at full speed: longer than a window and the usual lateness together.
+"""Retention of tallies at full speed, in milliseconds: longer than a window and the usual lateness together.
 
-All containers are busy then. One that rests for longer needs them kept as long as the protocol says, or it would append
-where others have been.
+This is safe because all containers are busy. A container that pauses for longer needs the protocol's retention, or it
+would append at an offset that was already used and removed.
 """
 
 TICK_S = 0.25
 LOOK_S = 2.0
-"""Between two looks at lag and memory."""
+"""Seconds between two samples of lag and memory."""
 
 QUIET_CLIENTS = 50_000
 AWAY_S = 200.0
-"""After the last request: everything has been processed, and all blocks have ended."""
+"""Seconds after the last request until everything has been processed and all blocks have ended."""
 
 FIRST_RATE = 2_000.0
 HELD_SHARE = 0.6
-"""Of the rate that the search comes to, which is then held: neighbours on the machine take their share."""
+"""Share of the highest rate that is then kept up: other processes on the machine need the rest."""
 
 MOST_LAG_S = 2.5
-"""Lambda polls a shard once a second; what is more is backlog."""
+"""Upper bound in seconds. Lambda polls a shard once per second; any further lag is backlog."""
 
 
 class ImpatientClock(WallClock):
-    """The wall's; no longer ``patient``, it jumps to what comes next instead of waiting for it."""
+    """The wall clock while ``patient``; after that it jumps to the next event instead of waiting."""
 
     patient = True
 
@@ -81,7 +81,7 @@ class ImpatientClock(WallClock):
 
 @dataclass
 class Soak:
-    """One cloud under traffic, and what was seen of it."""
+    """One cloud under traffic, and the observations of it."""
 
     cloud: LocalCloud
     random: Random
@@ -104,21 +104,21 @@ class Soak:
         ]
 
     def visit(self, number: int, now: float) -> None:
-        """Requests of ordinary clients, each of its own."""
+        """Sends one request from each of ``number`` ordinary clients."""
         for client in self.random.sample(self._clients, min(number, QUIET_CLIENTS)):
             self._put(client, now)
 
     def attack(self, now: float) -> None:
-        """A wave: a few clients, more requests than are allowed, all made now."""
+        """Sends a wave of requests above the limit from a few clients, all at once."""
         for _ in range(self.random.randint(3, 10)):
-            # Odd ones only, so that no two are published as one network.
+            # Odd addresses only, so that no two are merged into one published network.
             client = f"203.0.{self.random.randrange(256)}.{self.random.randrange(1, 256, 2)}"
             self.attackers.add(f"{client}/32")
             for _ in range(31):
                 self._put(client.encode(), now)
 
     def look(self, now: float) -> None:
-        """Notes lag and memory, and lets go of what only piles up because everything is in one process."""
+        """Samples lag and memory, and clears the lists that only grow because everything runs in one process."""
         telemetry, waf = self.cloud.telemetry, self.cloud.waf
         self.lags_s.append(telemetry.ingests.lag_ms / 1000)
         telemetry.ingests.lag_ms = 0
@@ -138,7 +138,7 @@ class Soak:
 
     def _expire(self, before_ms: int) -> None:
         for item in self.cloud.tally_logs.expire(before_ms):
-            # Every request is in each part, at another slot length; one part has them all.
+            # Each part holds every request, at its own slot length, so one part is enough.
             part = unpack(item.body)[0] if item.body is not None else None
             self.counted += sum(sum(slots.values()) for slots in part.clients.values()) if part else 0
 
@@ -148,7 +148,7 @@ class Soak:
         self.cloud.put(line)
 
     def findings(self, name: str) -> Iterator[Figure]:
-        """What has to hold whatever the rate."""
+        """Yields the figures that must hold at any rate."""
         cloud = self.cloud
         left = len(list(cloud.state.query(Block.kind))) + len(cloud.waf.networks())
         wrong = len(self.attackers ^ self.blocked) + len(self.attackers ^ self.published)
@@ -163,11 +163,11 @@ class Soak:
 
 
 DETECTIONS_AWAY_S = 8 * 86400.0
-"""Later than any detection and any history expires."""
+"""Seconds after which every detection and history has expired."""
 
 
 def rss_mb() -> float:
-    """This process's resident memory."""
+    """Returns this process's resident memory in megabytes."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
@@ -177,7 +177,7 @@ def cloud_on(clock: Clock, *, shards: int, seed: int) -> LocalCloud:
 
 
 def at_full_speed(length_s: float, seed: int = 1) -> list[Figure]:
-    """The highest rate the machine holds, looked for in the first third of ``length_s`` and then held."""
+    """Finds the highest rate that the machine sustains in the first third of ``length_s``, then keeps it up."""
     clock = ImpatientClock(START)
     cloud = cloud_on(clock, shards=4, seed=seed)
     soak = Soak(cloud, Random(seed), kept_ms=KEPT_MS)
@@ -203,7 +203,7 @@ def at_full_speed(length_s: float, seed: int = 1) -> list[Figure]:
             rate = HELD_SHARE * median(tried[len(tried) // 2 :] or [FIRST_RATE])
             searched = searched or len(soak.lags_s)
             return
-        # Up as long as nothing piles up, far down if it does: around what the machine can do.
+        # Faster while there is no backlog, much slower once there is: the rates settle around the machine's limit.
         tried.append(rate)
         rate *= 1.15 if soak.lags_s[-1] <= MOST_LAG_S else 0.5
 
@@ -231,7 +231,7 @@ def at_full_speed(length_s: float, seed: int = 1) -> list[Figure]:
 
 
 def through_days(hours: float, seed: int = 2) -> list[Figure]:
-    """Simulated days and nights at a modest rate."""
+    """Simulates days and nights at a modest rate."""
     cloud = cloud_on(SimulatedClock(START), shards=2, seed=seed)
     random = Random(seed)
     soak = Soak(cloud, random)
@@ -240,7 +240,7 @@ def through_days(hours: float, seed: int = 2) -> list[Figure]:
     def visit() -> None:
         now = cloud.now()
         if now < end:
-            # A day has one peak and one trough; a short run goes through its day faster.
+            # A day has one peak and one trough; a short run compresses the day.
             daylight = 1 - math.cos(2 * math.pi * (now - START) / min(86_400, hours * 3600))
             soak.visit(random.randint(1, 3 + int(15 * daylight)), now)
 
@@ -273,7 +273,7 @@ def through_days(hours: float, seed: int = 2) -> list[Figure]:
 
 
 def flatness(series: list[float]) -> float:
-    """The median of the later half over that of the earlier.
+    """Returns the median of the later half divided by that of the earlier half.
 
     >>> flatness([1.0, 1.0, 1.0, 3.0, 3.0, 3.0])
     3.0
@@ -283,21 +283,21 @@ def flatness(series: list[float]) -> float:
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--minutes", default=3.0, type=click.FloatRange(min=0.1), help="How long at full speed.")
-@click.option("--hours", type=click.FloatRange(min=0.1), help="The same in hours, instead.")
-@click.option("--simulated-hours", default=24.0, type=click.FloatRange(min=0.1), help="How long on a simulated clock.")
-@click.option("--json", "file", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures there, too.")
+@click.option("--minutes", default=3.0, type=click.FloatRange(min=0.1), help="Minutes at full speed.")
+@click.option("--hours", type=click.FloatRange(min=0.1), help="Hours at full speed, instead of minutes.")
+@click.option("--simulated-hours", default=24.0, type=click.FloatRange(min=0.1), help="Hours on the simulated clock.")
+@click.option("--json", "file", type=click.Path(path_type=Path, dir_okay=False), help="Also write the figures here.")
 def main(minutes: float, hours: float | None, simulated_hours: float, file: Path | None) -> None:
-    """Run the local cloud for long. The exit status is 1 if anything did not hold."""
+    """Run the local cloud for a long time. The exit status is 1 if a bound does not hold."""
     console = Console()
     with console.status("At the highest rate this machine holds ..."):
-        found = at_full_speed(hours * 3600 if hours else minutes * 60)
+        figures = at_full_speed(hours * 3600 if hours else minutes * 60)
     with console.status(f"Through {simulated_hours:g} simulated hours ..."):
-        found += through_days(simulated_hours)
-    console.print(table(found))
+        figures += through_days(simulated_hours)
+    console.print(table(figures))
     if file:
-        file.write_text(json.dumps([figure.told() for figure in found], indent=1) + "\n")
-    sys.exit(any(figure.holds is False for figure in found))
+        file.write_text(json.dumps([figure.as_row() for figure in figures], indent=1) + "\n")
+    sys.exit(any(figure.holds is False for figure in figures))
 
 
 if __name__ == "__main__":

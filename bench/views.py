@@ -1,4 +1,4 @@
-"""A view of a million (client, slot) entries: its memory, how fast tallies merge into it, and it is rebuilt."""
+"""A view of a million (client, slot) entries: its memory, and the time to merge tallies into it and to rebuild it."""
 
 import resource
 import subprocess
@@ -30,11 +30,11 @@ limit = 100
 window = "5s"
 """
 LOGS, BATCHES, A_BATCH = 8, 310, 800
-"""A view is rebuilt from so many logs of one tally a second, each of so many requests."""
+"""Rebuilt from this many logs, with one tally per second of this many requests."""
 
 
 def tallies(rules: RuleSet, *, spread: bool) -> Iterator[tuple[bytes, int, int]]:
-    """Packed tallies with first and last time: 200,000 clients with five entries each, over five minutes.
+    """Yields packed tallies with first and last time: 200,000 clients with five entries each, over five minutes.
 
     A client makes its requests within half a minute; ``spread``: all over the five minutes, the worst for memory.
     """
@@ -63,7 +63,7 @@ def filled(rules: RuleSet, packed: list[tuple[bytes, int, int]]) -> View:
 
 
 def megabytes(spread: bool) -> float:
-    """What a filled view adds to this process, at its highest."""
+    """Returns the peak memory that a filled view adds to this process."""
     rules = parse_rules(RULES)
     packed = list(tallies(rules, spread=spread))
     before = resident_mb()
@@ -126,7 +126,7 @@ def counted(packed: list[tuple[bytes, int, int]]) -> Counter[tuple[bytes, int]]:
 
 
 def recorded() -> tuple[MemoryTallyLogs, float]:
-    """Logs as busy shards leave them behind, and the seconds they cover."""
+    """Returns logs as busy shards write them, and the seconds that they cover."""
     rules = parse_rules(DEFAULT_RULES.read_text())
     (meter, *_) = rules.meters()
     rng = Random(4)

@@ -1,1 +1,1 @@
-"""Sluice at any size: a model of units, CPU, memory, dollars and delay, held to the pipeline where it is small."""
+"""A model of units, CPU, memory, cost and delay at any rate, compared with the measured pipeline at low rates."""

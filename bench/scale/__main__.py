@@ -1,4 +1,4 @@
-"""``python -m bench.scale``: the model at 1 to 1,000 shards, and the measured pipeline beside it where it is small."""
+"""``python -m bench.scale``: the model at 1 to 1,000 shards, and the measured pipeline at the small end."""
 
 import json
 import sys
@@ -27,7 +27,7 @@ RATES = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 830_000, 1_000_000)
 SMALL = tuple(Load(requests_a_second=500 * shards, shards=shards) for shards in (1, 2, 4, 8))
 COUNTS_WITHIN = 0.15
 CPU_WITHIN = 1.0
-"""CPU may be up to twice the model's, or down to half: machines differ."""
+"""CPU may be between half and twice the model's, because machines differ."""
 
 
 @click.command()
@@ -52,9 +52,9 @@ def main(as_json: bool, plot: Path | None) -> None:
 
 
 def comparison(load: Load) -> Iterable[dict[str, object]]:
-    """What was measured at ``load``, beside what the model says."""
+    """Yields rows with the measurement at ``load`` beside the model's estimate."""
     model, found = asdict(estimate(load)), asdict(measure(load))
-    # The pipeline is handed events as objects, and stores in memory: neither JSON nor boto3 is in its CPU.
+    # The pipeline gets events as objects and stores in memory: its CPU includes neither JSON nor boto3.
     model["cpu_s"] = counting_s(load.batch) + (load.shards - 1) * merging_s(load.batch)
     for name in ("write_units", "read_units", "calls", "cpu_s"):
         ratio = found[name] / model[name]
@@ -77,31 +77,31 @@ def scaled(rate: float) -> dict[str, object]:
     return {
         "requests/s": f"{rate:,}",
         "shards": shards,
-        **_told(now),
+        **_columns(now),
         "parts": split.parts,
-        **{f"split: {name}": value for name, value in _told(then).items()},
+        **{f"split: {name}": value for name, value in _columns(then).items()},
         "rival $": f"{rival_dollars_a_million(today):.2f}",
         "WAF $": f"{PRICES['waf.request'] * 1e6:.2f}",
     }
 
 
-def _told(found: Estimate) -> dict[str, object]:
+def _columns(estimated: Estimate) -> dict[str, object]:
     return {
-        "writes/s": f"{found.write_units:,.0f}",
-        "reads/s": f"{found.read_units:,.0f}",
-        "calls/s": f"{found.calls:,.0f}",
-        "CPU": f"{found.cpu_s * 1000:,.0f} ms",
-        "MB": f"{found.memory_mb:,.0f}",
-        "delay": f"{found.delay_s:.1f} s",
-        "$": f"{found.dollars_a_million:.3f}",
-        "stops": ", ".join(found.stops) or "-",
+        "writes/s": f"{estimated.write_units:,.0f}",
+        "reads/s": f"{estimated.read_units:,.0f}",
+        "calls/s": f"{estimated.calls:,.0f}",
+        "CPU": f"{estimated.cpu_s * 1000:,.0f} ms",
+        "MB": f"{estimated.memory_mb:,.0f}",
+        "delay": f"{estimated.delay_s:.1f} s",
+        "$": f"{estimated.dollars_a_million:.3f}",
+        "stops": ", ".join(estimated.stops) or "-",
     }
 
 
 def chosen(rows: list[dict[str, object]], names: Iterable[str]) -> list[dict[str, object]]:
-    """Some columns, under names without what they have in common."""
-    wanted = list(names)
-    return [{name.removeprefix("split: "): row[name] for name in wanted} for row in rows]
+    """Returns some columns, without the common prefix of their names."""
+    columns = list(names)
+    return [{name.removeprefix("split: "): row[name] for name in columns} for row in rows]
 
 
 COLUMNS = ("writes/s", "reads/s", "calls/s", "CPU", "MB", "delay", "$", "stops")

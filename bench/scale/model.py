@@ -1,8 +1,8 @@
-"""What Sluice needs at a rate of requests, by arithmetic. No I/O.
+"""Arithmetic model of the resources that Sluice needs at a rate of requests. No I/O.
 
-Every shard's consumer is invoked once a second with that second's records; it appends one tally and reads what all
-others have appended. With ``parts`` the tally is split by client hash: each part has an evaluator of its own, which
-reads that part of every shard and nothing else. The constants were measured; ``pipeline`` measures them again.
+Every shard's consumer is invoked once per second with the records of that second; it appends one tally and reads the
+tallies that all others have appended. With ``parts``, the tally is split by client hash: each part has its own
+evaluator, which reads only that part of every shard. The constants were measured; ``pipeline`` measures them again.
 """
 
 from dataclasses import dataclass
@@ -11,59 +11,59 @@ from math import ceil, exp, sqrt
 from bench.prices import PRICES
 
 RECORDS_A_SHARD = 1000
-"""A second; CloudFront puts one line into each record."""
+"""Records per second and shard; CloudFront puts one line into each record."""
 
 SECONDS_A_CLIENT = 3
-"""So many clients are active in ten seconds as requests arrive in three: visitors load pages, not single objects."""
+"""As many clients are active in ten seconds as requests arrive in three: visitors load pages, not single objects."""
 
 ENTRIES_A_REQUEST = 1.08
-"""(client, slot) pairs that the default rules make of a request: 50 ms slots, and few of a scope's."""
+"""(client, slot) pairs per request under the default rules: 50 ms slots, and few pairs of scoped rules."""
 
 ITEM_BYTES, CLIENT_BYTES, REQUEST_BYTES = 330.0, 3.44, 2.09
-"""Of a packed tally with its item's other attributes: fixed, per distinct client, per request."""
+"""Size of a packed tally with the other attributes of its item: fixed, per distinct client, per request."""
 
 REGISTRY_BYTES = 70
-"""Per shard, in the registry's item."""
+"""Bytes per shard in the registry's item."""
 
 KEPT_S = 420
-"""Of requests that a view holds: lateness, the longest window, and about a stretch."""
+"""Seconds of requests in a view: lateness, the longest window, and about one stretch."""
 
 ENTRY_BYTES = 110
 MOST_ENTRIES = 20_000_000
-"""The most that VIEW_ENTRIES can be set to; the default is a twentieth of it."""
+"""Upper bound of the setting VIEW_ENTRIES; the default is a twentieth of it."""
 
 CONTAINER_MB = 120
-"""Besides the view."""
+"""Memory of a container without its view."""
 
 BATCH_S, EVENT_S, RECORD_S = 64e-6, 2.6e-6, 3.9e-6
-"""CPU of a batch; of a request in the event's JSON; of counting it."""
+"""CPU per batch; per request in the event's JSON; per counted request."""
 
 MERGE_S, ENTRY_S = 20e-6, 1.2e-6
-"""CPU of merging another shard's tally, and of each entry in it."""
+"""CPU of merging another shard's tally: fixed, and per entry."""
 
 CALL_S, ITEM_S = 1.0e-3, 0.1e-3
-"""CPU of a DynamoDB call by boto3, and of each item that comes back: taken from the bill's runs, not held to any."""
+"""CPU of a DynamoDB call by boto3, and per item returned: taken from runs of ``bench.bill``, not verified here."""
 
 CALL_WAIT_S = 0.005
-"""What a DynamoDB call takes besides."""
+"""Waiting time of a DynamoDB call."""
 
 INVOKE_S = 0.003
-"""Billed for an invocation besides its CPU and its waiting."""
+"""Billed time of an invocation beyond its CPU and its waiting."""
 
 POLL_S = 1.0
 PUBLISH_S = 0.75
-"""From a detection to the update: stream poll, two functions, calls."""
+"""Delay from a detection to the IP set update: stream polls, two functions, calls."""
 
 INGEST_GB = 1769 / 1024
-"""What gives one vCPU."""
+"""Memory at which Lambda provides one vCPU."""
 
 KEYS_PER_READ = 100
 READ_BYTES_A_CALL = 16 << 20
 TABLE_UNITS = 40_000
-"""Read units, and write units, a second: the default quota of an on-demand table."""
+"""Read units per second, and write units per second: the default quota of an on-demand table."""
 
 PARTITION_READS = 3000
-"""Read units a second of one partition; one item is never spread over two."""
+"""Read units per second and partition; an item is never spread over two partitions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,13 +74,13 @@ class Load:
 
     @property
     def batch(self) -> float:
-        """Requests in each shard's batch of a second."""
+        """Requests per shard in a batch of one second."""
         return self.requests_a_second / self.shards
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """Units, calls and dollars of one second; CPU of one consumer's batch."""
+    """Units, calls and dollars per second; CPU per batch of one consumer."""
 
     write_units: float
     read_units: float
@@ -88,16 +88,16 @@ class Estimate:
     cpu_s: float
     memory_mb: float
     entries: float
-    """That one consumer's view would hold if nothing bounded it."""
+    """Entries that one consumer's view would hold without a bound."""
     dollars_a_million: float
     delay_s: float
-    """From a record being readable to the IP set's update, on average; AWS's own propagation comes on top."""
+    """Average time from a readable record to the IP set update, without AWS's own propagation."""
     stops: tuple[str, ...]
-    """Why it does not work, if it does not."""
+    """Limits that are exceeded."""
 
 
 def shards_for(requests_a_second: float) -> int:
-    """Shards that take so many records, each full to five sixths.
+    """Returns the number of shards for a rate, each used to five sixths.
 
     >>> shards_for(1000), shards_for(100_000)
     (2, 120)
@@ -106,7 +106,7 @@ def shards_for(requests_a_second: float) -> int:
 
 
 def distinct(requests: float, clients: float) -> float:
-    """Expected distinct clients among ``requests`` of ``clients`` whose keenness is uneven, as ``bench.events`` has it.
+    """Returns the expected distinct clients among ``requests`` of ``clients``, unevenly active as in ``bench.events``.
 
     >>> 765 < distinct(1000, 3000) < 785
     True
@@ -117,17 +117,17 @@ def distinct(requests: float, clients: float) -> float:
 
 
 def counting_s(batch: float) -> float:
-    """CPU of decoding, tallying, packing and evaluating a batch."""
+    """Returns the CPU seconds of decoding, tallying, packing and evaluating a batch."""
     return BATCH_S + RECORD_S * batch
 
 
 def merging_s(batch: float) -> float:
-    """CPU of unpacking and merging the tally of a batch."""
+    """Returns the CPU seconds of unpacking and merging the tally of a batch."""
     return MERGE_S + ENTRY_S * batch * ENTRIES_A_REQUEST
 
 
 def estimate(load: Load) -> Estimate:
-    """What ``load`` takes.
+    """Returns the resources that ``load`` takes.
 
     >>> small = estimate(Load(requests_a_second=1000, shards=2))
     >>> small.write_units, small.stops
@@ -137,8 +137,8 @@ def estimate(load: Load) -> Estimate:
     clients = distinct(batch, load.requests_a_second * SECONDS_A_CLIENT)
     item = ITEM_BYTES + (clients * CLIENT_BYTES + batch * REQUEST_BYTES) / parts
     registry = ceil(shards * REGISTRY_BYTES / 4096)
-    # Each second every reader asks each other log for the new item and for the one after, which is not there yet.
-    # With one part the writers are the readers, and know their own log.
+    # Every second, each reader requests from every other log the new item and the next one, which does not exist yet.
+    # With one part the writers are the readers and need not read their own log.
     readers, logs = (shards, shards - 1) if parts == 1 else (parts, shards)
     item_reads = ceil(item / 4096)
     read_units = readers * (registry + logs * (item_reads + 1))
@@ -200,7 +200,7 @@ def _stops(
 
 
 def parts_for(load: Load) -> int:
-    """Of the powers of two up to 1,024, the parts with which the least stops, and then those that cost least."""
+    """Returns the number of parts, a power of two up to 1,024, that exceeds the fewest limits and then costs least."""
 
     def drawbacks(parts: int) -> tuple[int, float]:
         split = estimate(Load(requests_a_second=load.requests_a_second, shards=load.shards, parts=parts))
@@ -210,6 +210,6 @@ def parts_for(load: Load) -> int:
 
 
 def rival_dollars_a_million(load: Load) -> float:
-    """One counter per client, a write for each client of a batch, and no CPU reckoned."""
+    """Returns the cost of one counter per client: one write per client and batch, without CPU."""
     clients = distinct(load.batch, load.requests_a_second * SECONDS_A_CLIENT)
     return clients / load.batch * PRICES["dynamodb.write_unit"] * 1e6

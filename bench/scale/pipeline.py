@@ -1,4 +1,4 @@
-"""The measured pipeline at the small end: real containers, one a shard, on stores that count units."""
+"""The pipeline, measured at low rates: real containers, one per shard, over stores that count units."""
 
 import time
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from sluice.local.kinesis import StreamRecord
 from tests.support.target import CountedLogs, Target
 
 WARM_UP, MEASURED = 4, 4
-"""Seconds of traffic."""
+"""Seconds of traffic before and during the measurement."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Of one second, as ``Estimate`` has it."""
+    """Measurements of one second, in the terms of ``Estimate``."""
 
     write_units: float
     read_units: float
     calls: float
     cpu_s: float
-    """The least of a consumer's batch, as what disturbs it only adds to it."""
+    """Least CPU of a consumer's batch, because every disturbance only adds to it."""
     entries: int
 
 

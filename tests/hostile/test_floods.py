@@ -1,7 +1,6 @@
 """Floods of addresses: cost and memory do not grow with what an attacker can make up (G4). Counted, not timed."""
 
 import sys
-from collections.abc import Iterator
 from ipaddress import IPv6Address
 from random import Random
 
@@ -14,10 +13,8 @@ from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import Breaker, Detection
 from chalicelib.core.tally import Tallier
+from tests.support.attacks import PER_BATCH, PREFIX, batches
 from tests.support.target import HONEYPOT, NOW, Target, line
-
-A_BATCH = 10_000
-PREFIX = 0x20010DB8 << 96
 
 WHOLE_ADDRESSES = """
 [[rule]]
@@ -33,30 +30,19 @@ KEPT_S = 300 + 60 + 2 * 60
 """How far back a view goes: the lateness, the longest window, and two stretches of a minute, one at either end."""
 
 
-def batches(addresses: Iterator[int], number: int) -> Iterator[list[bytes]]:
-    """Batches of ten seconds each, from one IPv6 address a request."""
-    tail = b"\t200\tGET\twww.example.com\t/\t-\t-\t-\n"
-    for batch in range(number):
-        start = NOW * 1000 + (batch - 1) * 10_000
-        yield [
-            b"%d.%03d\t%s%s" % (*divmod(start + at, 1000), str(IPv6Address(next(addresses))).encode(), tail)
-            for at in range(A_BATCH)
-        ]
-
-
 def test_g4_a_million_addresses_of_one_network_are_one_client() -> None:
     rng, target = Random(1), Target()
     addresses = iter(lambda: PREFIX + rng.getrandbits(64), None)
     for records in batches(addresses, 100):
         report = target.ingest(records)
         target.now += 10
-        assert report.requests == A_BATCH
+        assert report.requests == PER_BATCH
     (rule, _) = target.services.rules(target.now_ms).rules
     assert dict(target.view.clients(Source.CLOUDFRONT, rule)).keys() == {PREFIX.to_bytes(16, "big")}
     assert target.view.entries <= KEPT_S * SLOTS_A_SECOND
     assert target.logs.write_units <= 100, "one a batch"
     assert target.blocked() == {"2001:db8::/64"}
-    assert len(target.services.ingest._decoder.cloudfront._addresses) <= MEMO_ENTRIES + A_BATCH
+    assert len(target.services.ingest._decoder.cloudfront._addresses) <= MEMO_ENTRIES + PER_BATCH
 
 
 def test_g4_ever_new_networks_cost_bytes_and_no_writes_of_their_own() -> None:
@@ -71,9 +57,9 @@ def test_g4_ever_new_networks_cost_bytes_and_no_writes_of_their_own() -> None:
         most = max(most, report.view_entries)
         assert report.detections == []
     assert most <= 30_000
-    assert dropped > 10 * A_BATCH - 30_000, "the view is full, and says so"
+    assert dropped > 10 * PER_BATCH - 30_000, "the view is full, and says so"
     assert target.logs.calls["append"] == 10
-    assert target.logs.write_units * 60 <= 10 * A_BATCH
+    assert target.logs.write_units * 60 <= 10 * PER_BATCH
 
 
 def test_a_client_near_its_limit_is_not_pushed_out_of_the_view() -> None:
@@ -103,7 +89,7 @@ def test_addresses_whose_numbers_collide_do_not_collide_as_keys() -> None:
 @pytest.mark.parametrize("batch", [1, 2, 5])
 def test_g4_a_flood_of_offenders_costs_a_detection_a_thousand(batch: int) -> None:
     rng, target = Random(4), Target(rules=HONEYPOT)
-    networks = [rng.getrandbits(32) << 64 for _ in range(A_BATCH)]
+    networks = [rng.getrandbits(32) << 64 for _ in range(PER_BATCH)]
     total = 0
     for _ in range(batch):
         # The same ones again and again: reported once while their blocks cannot have ended.
@@ -122,15 +108,15 @@ def test_what_is_remembered_of_the_reported_is_bounded() -> None:
     rng, target = Random(5), Target(rules=HONEYPOT)
     for _ in range(8):
         target.ingest(
-            [line(target.now - 1, str(IPv6Address(PREFIX + (rng.getrandbits(32) << 64)))) for _ in range(A_BATCH)]
+            [line(target.now - 1, str(IPv6Address(PREFIX + (rng.getrandbits(32) << 64)))) for _ in range(PER_BATCH)]
         )
         target.now += 1
-    assert len(target.services.ingest._announced._quiet_until) <= MOST_ANNOUNCED + A_BATCH
+    assert len(target.services.ingest._announced._quiet_until) <= MOST_ANNOUNCED + PER_BATCH
 
 
 def test_g9_a_flood_of_offenders_opens_the_breaker_and_is_not_blocked() -> None:
     rng, target = Random(6), Target(rules=HONEYPOT)
-    target.ingest([line(NOW - 1, str(IPv6Address(PREFIX + (rng.getrandbits(32) << 64)))) for _ in range(A_BATCH)])
+    target.ingest([line(NOW - 1, str(IPv6Address(PREFIX + (rng.getrandbits(32) << 64)))) for _ in range(PER_BATCH)])
     report = target.enforce()
     assert report.breaker_opened
     assert target.blocked() == set()

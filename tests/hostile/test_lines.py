@@ -14,6 +14,7 @@ import chalicelib
 from chalicelib.core.logs.batch_decoder import MOST_MESSAGES, MOST_TEXT, BatchDecoder
 from chalicelib.core.logs.requests import Malformed, Reason
 from chalicelib.core.scope import Scope
+from tests.support.attacks import bomb
 from tests.support.records import envelope, waf_text
 from tests.support.target import NOW, Target, line
 
@@ -60,12 +61,6 @@ def test_floods_of_large_garbage_hold_no_memory() -> None:
 
 
 # Bombs
-
-
-def bomb(event: bytes, size: int) -> bytes:
-    """An envelope that unpacks to about ``size`` bytes of log events."""
-    events = b",".join([event] * (size // (len(event) + 1)))
-    return gzip.compress(b'{"messageType":"DATA_MESSAGE","logEvents":[' + events + b"]}", 9, mtime=0)
 
 
 def test_a_bomb_costs_no_more_than_the_largest_envelope() -> None:
