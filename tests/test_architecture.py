@@ -80,3 +80,20 @@ def test_the_core_has_no_clock_no_environment_and_no_io(module: str, path: Path)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
     assert not calls & {"open", "print", "input"}
+
+
+def test_no_two_public_classes_share_a_name() -> None:
+    places: dict[str, list[str]] = {}
+    for module, path in MODULES:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(module)
+    assert {name: modules for name, modules in places.items() if len(modules) > 1} == {}
+
+
+TESTS_AND_BENCH = [*modules("tests"), *modules("bench")]
+
+
+@pytest.mark.parametrize(("module", "path"), TESTS_AND_BENCH, ids=[module for module, _ in TESTS_AND_BENCH])
+def test_nothing_imports_a_module_of_tests(module: str, path: Path) -> None:
+    assert not {name for name in imports(path) if name.startswith("tests.") and ".test_" in name}

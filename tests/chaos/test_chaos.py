@@ -9,7 +9,7 @@ from chalicelib.core.state import Block, Detection
 from tests.chaos.mishaps import KINDS, Mishap
 from tests.chaos.pipeline import Chaos
 from tests.chaos.shrinking import failure_of
-from tests.properties.test_interleavings_of_ingest import IgnoresSequenceNumbers, follower
+from tests.support.simulation.broken_ingest import IgnoresSequenceNumbers, follower
 from tests.support.simulation.seeds import seeds
 
 RUNS = 500

@@ -10,16 +10,16 @@ from sluice.deploy.doctor.enforcement import attached, control, rules, sweep
 from sluice.deploy.doctor.flow import fields, lag, malformed, records, waf_filters
 from sluice.deploy.doctor.inspection import Finding, Inspection
 
-Check = Callable[[Inspection], Iterable[Finding]]
+StageCheck = Callable[[Inspection], Iterable[Finding]]
 
-CHECKS: tuple[Check, ...] = (
+CHECKS: tuple[StageCheck, ...] = (
     *(drift, deployed, concurrency, runtime, settings, permissions, event_sources),
     *(records, lag, fields, malformed, waf_filters),
     *(sweep, control, rules, attached),
 )
 
 
-def inspect(inspection: Inspection, checks: Sequence[Check] = CHECKS) -> list[Finding]:
+def inspect(inspection: Inspection, checks: Sequence[StageCheck] = CHECKS) -> list[Finding]:
     """Returns the findings of all checks, wrong ones first. A check that AWS rejects is a finding as well."""
     findings: list[Finding] = []
     for check in checks:
