@@ -41,7 +41,7 @@ Parameters = Mapping[str, str | int | Sequence[str]]
 
 
 class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """What the commands read of a problem document (RFC 9457)."""
+    """The part of a problem document (RFC 9457) that the commands read."""
 
     type: str
     status: int

@@ -154,7 +154,7 @@ def _objection(network: Network, allowed: Sequence[Allow], widest: Widest, calle
 
 
 def _holds(network: Network, address: str) -> bool:
-    """Whether ``address`` is in ``network``; API Gateway's own test calls come from no address."""
+    """Returns whether ``address`` is in ``network``; API Gateway's own test calls come from no address."""
     try:
         return parse_network(address).overlaps(network)
     except ValueError:

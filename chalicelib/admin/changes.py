@@ -19,7 +19,7 @@ RECEIPT_KEPT_S = 86400
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who makes a call."""
+    """The caller of an operation."""
 
     name: str
     """Name of the token, or ARN: what the audit says."""
@@ -70,7 +70,7 @@ class Once:
 class Done(Generic[A_co]):
     answer: A_co
     replayed: bool = False
-    """Whether it answers an earlier call with the same idempotency key."""
+    """True if it answers an earlier call with the same idempotency key."""
 
 
 def make(

@@ -86,7 +86,7 @@ def rule_set(state: State, version: int | None = None) -> RuleSetView:
 
 
 def plan(state: State, text: str) -> RulesPlan:
-    """What ``text`` would change. Raises Invalid with everything that is wrong with it."""
+    """Returns what ``text`` would change. Raises Invalid with everything that is wrong with it."""
     active = state.get(StoredRules, ACTIVE)
     changes = differences(_parsed(active), _valid(text))
     return RulesPlan(version=active.version if active else 0, changes=changes, detail=summary(changes))

@@ -71,12 +71,12 @@ class Operation:
 
     @property
     def based_on(self) -> bool:
-        """Whether it requires If-Match."""
+        """True if it requires If-Match."""
         return "based_on" in self.takes
 
     @property
     def idempotent(self) -> bool:
-        """Whether it accepts an Idempotency-Key."""
+        """True if it accepts an Idempotency-Key."""
         return self.changes and self.method == "POST"
 
     @property

@@ -1,6 +1,6 @@
 """Client addresses as packed bytes: 4 bytes for IPv4, 16 for IPv6.
 
-Bytes rather than integers: Python randomises their hashes, so nobody can pick addresses that collide. The memos are
+Bytes rather than integers: Python randomises their hashes, so colliding addresses cannot be chosen. The memos are
 bounded, so a flood of fresh addresses cannot hold memory.
 """
 
@@ -17,7 +17,7 @@ Span = tuple[int, int, int]
 
 MEMO_ENTRIES = 1 << 16
 NETWORKS_KEPT = 1 << 17
-"""More than ten full IP sets hold; they are read and planned anew before each update."""
+"""Networks remembered: more than ten full IP sets hold, because all are read and planned again before each update."""
 
 MAPPED_IPV4 = bytes(10) + b"\xff\xff"
 LONGEST_TEXT = 64
@@ -200,7 +200,7 @@ class NetworkSet:
         return self.meets((network.version, int(network.network_address), int(network.broadcast_address)))
 
     def meets(self, span: Span) -> bool:
-        """Whether any of the networks overlaps ``span``."""
+        """Returns whether any of the networks overlaps ``span``."""
         version, first, last = span
         at = bisect_right(self._starts[version], last)
         return at > 0 and self._ends[version][at - 1] >= first

@@ -82,7 +82,7 @@ def decide(
 
 
 def duration_s(terms: Terms, offence: int) -> int:
-    """How long the ``offence``-th offence in memory is answered with a block.
+    """Returns the length of the block that answers the ``offence``-th remembered offence.
 
     >>> from chalicelib.core.rules import Escalation
     >>> doubling = Escalation(factor=2, max_s=2000, memory_s=1)

@@ -1,4 +1,4 @@
-"""How many requests clients make just now: exact counts within a rule's latest window.
+"""Current requests per client: exact counts within a rule's latest window.
 
 The latest window ends with the newest request that was counted, as logs arrive late: a window that ended with the
 present would always look half empty.

@@ -37,7 +37,7 @@ class RuleWords(msgspec.Struct, frozen=True, kw_only=True):
     """Each field with its alternatives; empty if every request counts."""
     escalate: EscalateWords | None
     extend: bool
-    """Whether requests made while blocked prolong the block."""
+    """True if requests made while blocked prolong the block."""
 
 
 class DiffKind(StrEnum):
@@ -50,7 +50,7 @@ class RuleDiff(msgspec.Struct, frozen=True):
     rule: str
     change: DiffKind
     words: list[str]
-    """What changes, one sentence per item."""
+    """The changes, one sentence per item."""
 
 
 def rule_words(rule: Rule) -> RuleWords:
@@ -69,7 +69,7 @@ def rule_words(rule: Rule) -> RuleWords:
 
 
 def differences(before: RuleSet, after: RuleSet) -> list[RuleDiff]:
-    """What becomes of each rule, those of ``after`` first; the order of rules means nothing."""
+    """Returns the fate of each rule, those of ``after`` first; the order of rules is insignificant."""
     old = {rule.name: rule_words(rule) for rule in before.rules}
     new = {rule.name: rule_words(rule) for rule in after.rules}
     changes = []
@@ -83,7 +83,7 @@ def differences(before: RuleSet, after: RuleSet) -> list[RuleDiff]:
 
 
 def sentence(rule: RuleWords) -> str:
-    """What a rule does, in one sentence.
+    """Returns a description of a rule, in one sentence.
 
     >>> sentence(rule_words(Rule(name="burst", limit=50, window_s=5)))
     'more than 50 requests within 5s: block for 10m'
@@ -94,7 +94,7 @@ def sentence(rule: RuleWords) -> str:
 
 
 def summary(changes: list[RuleDiff]) -> str:
-    """How many rules change, in words.
+    """Returns the number of changed rules, in words.
 
     >>> summary([*(RuleDiff(name, DiffKind.ADDED, []) for name in "ab"), RuleDiff("c", DiffKind.REMOVED, [])])
     '2 rules added, 1 rule removed'
@@ -120,7 +120,7 @@ def _changed(old: RuleWords, new: RuleWords) -> list[str]:
 
 
 def _said(rule: RuleWords) -> dict[str, str]:
-    """What is said of a rule, by dotted key."""
+    """Returns a rule's values as text, by dotted key."""
     said: dict[str, str] = {}
 
     def say(prefix: str, values: Mapping[str, Any]) -> None:

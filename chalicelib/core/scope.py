@@ -13,7 +13,7 @@ from chalicelib.core.logs.requests import Requests, Text
 
 
 class _Memo(dict[Any, bool]):
-    """Whether a cell matches, worked out once per distinct cell of one batch."""
+    """Results of a match, computed once per distinct cell of a batch."""
 
     def __init__(self, match: Callable[[Any], bool]) -> None:
         self._match = match
@@ -25,7 +25,7 @@ class _Memo(dict[Any, bool]):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What each column may say; an empty tuple asks nothing. Alternatives within one field, all fields together."""
+    """Accepted values per column; an empty tuple accepts all. A request must match one value of every field."""
 
     status: tuple[str, ...] = ()
     """Codes (``404``) and classes (``4xx``)."""

@@ -118,7 +118,7 @@ class Block(StateRecord, frozen=True, kw_only=True):
 
 
 class Past(msgspec.Struct, frozen=True, kw_only=True):
-    """What one rule last found of a client."""
+    """The last offence of a client against one rule."""
 
     offence: int
     until: int
@@ -186,7 +186,7 @@ class Control(StateRecord, frozen=True, kw_only=True):
 
 
 class Pause(Control, frozen=True, kw_only=True):
-    """Whether enforcement is paused."""
+    """The pause of enforcement; id ``pause``."""
 
     id: ClassVar[str] = "pause"
     paused: bool = False

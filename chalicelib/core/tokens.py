@@ -1,6 +1,6 @@
 """Bearer tokens of the admin API: 256 random bits, of which only a hash is kept.
 
-A plain hash is enough: nobody can try 2**256 tokens, as they can passwords.
+A plain hash is enough: 2**256 tokens cannot be tried, as passwords can.
 """
 
 import hmac
@@ -30,10 +30,10 @@ class Role(StrEnum):
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True):
-    """What is kept of a token."""
+    """The stored part of a token."""
 
     name: str
-    """Who holds it; the audit's name for what is done with it."""
+    """Its holder, as the audit names the author of a change."""
     role: Role
     hash: str
     """SHA-256 of the whole token, in hexadecimal."""

@@ -43,7 +43,7 @@ class NearMiss:
 
 @dataclass(frozen=True, slots=True)
 class RuleHistory:
-    """What one rule made of the client."""
+    """The client's history under one rule."""
 
     rule: Rule
     network: Network
@@ -72,7 +72,7 @@ class ClientHistory:
     """In order of time."""
     rules: list[RuleHistory]
     stats: LogStats
-    """Of all clients in the logs."""
+    """Figures of all clients in the logs."""
 
     def was_refused(self, request: LoggedRequest) -> bool:
         """Tests whether a rule that blocks would have refused the request."""

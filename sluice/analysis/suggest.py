@@ -53,7 +53,7 @@ class ExcludedClient:
 
 @dataclass(slots=True)
 class PeakDistribution:
-    """How many clients have which peak in one window."""
+    """Number of clients per peak within one window."""
 
     window_s: int
     clients: Counter[int] = field(default_factory=Counter)

@@ -26,7 +26,7 @@ class Step:
 
     @property
     def effective(self) -> bool:
-        """Whether the step writes anything."""
+        """True if the step writes anything."""
         return self.action in (StepAction.CREATE, StepAction.CHANGE, StepAction.REMOVE)
 
     def row(self) -> dict[str, str]:

@@ -17,7 +17,7 @@ class Existing:
     """An item that exists under the name of a resource."""
 
     ours: bool
-    """Whether setup created it, for this stage."""
+    """True if setup created it, for this stage."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """The properties that ``differences``, ``change`` and ``remove`` need."""
 
@@ -28,7 +28,7 @@ class Resource(ABC):
 
     kind: ClassVar[str]
     dependent: ClassVar[bool] = False
-    """Whether the item disappears together with another resource, so that teardown needs no step for it."""
+    """True if the item disappears together with another resource, so that teardown needs no step for it."""
 
     stage: Stage
     name: str

@@ -83,7 +83,7 @@ class PipedLines:
         self._descriptor = descriptor
         self._read_all = False
         self.ended = False
-        """Whether the pipe has ended and all its lines have been returned."""
+        """True once the pipe has ended and all its lines have been returned."""
         Thread(target=self._read, daemon=True).start()
 
     def lines(self) -> Iterator[bytes]:

@@ -28,7 +28,7 @@ CHUNKS_PER_JOB = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How logs are read and evaluated, independent of rules."""
+    """Settings for reading and evaluating logs, independent of rules."""
 
     fields: tuple[str, ...] = DEFAULT_FIELDS
     """Fields of CloudFront real-time lines."""
@@ -53,7 +53,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one rule set would have done."""
+    """Effect that one rule set would have had."""
 
     rules: RuleSet
     stats: LogStats

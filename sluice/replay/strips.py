@@ -31,7 +31,7 @@ END_OF_TIME_MS = 1 << 62
 
 @dataclass(slots=True)
 class LogStats:
-    """What the log files hold, independent of rules."""
+    """Contents of the log files, independent of rules."""
 
     requests: int = 0
     malformed: Counter[Reason] = field(default_factory=Counter)

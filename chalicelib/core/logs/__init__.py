@@ -1,1 +1,1 @@
-"""What a log line becomes: requests as columns, one module per log format."""
+"""Requests as columns, decoded from log lines: one module per log format."""

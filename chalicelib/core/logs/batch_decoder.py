@@ -1,4 +1,4 @@
-"""From the bytes of a batch's records to requests: the format is told from the bytes themselves.
+"""Decodes the records of a batch into requests; the format is detected from the bytes.
 
 Every byte sequence decodes to requests or to named Malformed values; nothing raises.
 """
@@ -16,7 +16,7 @@ KPL = b"\xf3\x89\x9a\xc2"
 BLANK = b" \t\r\n"
 
 MOST_MESSAGES = 1_000_000
-"""That the envelopes of one batch may hold together; 6 MB of WAF records are some tens of thousands."""
+"""Most log messages accepted from all envelopes of one batch; 6 MB of WAF records are some tens of thousands."""
 
 MOST_TEXT = 256 << 20
 """Characters in them, some sixty times what fits an event packed.

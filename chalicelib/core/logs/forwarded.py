@@ -1,7 +1,7 @@
-"""Who the client is behind another proxy.
+"""The client behind another proxy.
 
 Never the left-most ``X-Forwarded-For`` address: the client writes that one. Each trusted proxy appends the address it
-was called from, so the right-most address that is not a trusted proxy is the one nobody could forge.
+was called from, so the right-most address that is not a trusted proxy is the one that no client can forge.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from chalicelib.core.addresses import NetworkSet, pack
 
 HOPS = 32
-"""How many addresses are looked at from the right; a chain of more trusted proxies is not believed."""
+"""Most addresses examined, from the right; a longer chain of trusted proxies is not believed."""
 
 
 def client_behind(peer: bytes, forwarded: str, trusted: NetworkSet) -> bytes | None:

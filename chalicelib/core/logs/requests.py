@@ -1,6 +1,6 @@
-"""What a log says of requests, as columns: one list a field, one row a request.
+"""Requests of a log as columns: one list per field, one row per request.
 
-Columns, not one object a request: Python then spends its time in C (split, map, compress), which is what makes the
+Columns, not one object per request: Python then spends its time in C (split, map, compress), which is what makes the
 hot path fast. A column's cells are what the format holds; its ``text`` reads one cell, and is called only for the
 cells a rule looks at.
 """
@@ -85,7 +85,7 @@ def host_name(text: str) -> str:
 
 
 Text = str | tuple[str, ...]
-"""What a cell says: one text, or several (WAF labels). Empty when the log had none."""
+"""Text of a cell: one, or several (WAF labels). Empty if the log had none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +196,7 @@ NO_ID: frozenset[bytes | str] = frozenset((b"", b"-", "", "-"))
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a batch of records held: requests by source, and what was not a request."""
+    """Contents of a batch of records: requests by source, and the pieces that were not requests."""
 
     requests: tuple[Requests, ...] = ()
     malformed: tuple[Malformed, ...] = ()

@@ -65,7 +65,7 @@ class Label(msgspec.Struct):
 
 
 WRONG = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What a decoder raises."""
+"""Exceptions that a decoder raises."""
 
 _envelopes = msgspec.json.Decoder(Envelope)
 _headers = msgspec.json.Decoder(list[Header] | None)
@@ -111,7 +111,7 @@ _READ: dict[str, tuple[Callable[[HttpRequest], Any] | None, Callable[[Record], A
     "waf_action": (None, attrgetter("action"), _plain),
     "waf_label": (None, lambda r: bytes(r.labels), _label_names),
 }
-"""How each column's cells are got, of a record's request or of the record itself, and what a cell says."""
+"""For each column: how to read its cell from the request or from the record, and how to render it as text."""
 
 _FIELDS = {
     "host": ("host", "headers"),
@@ -123,7 +123,7 @@ _FIELDS = {
     "waf_action": ("action",),
     "waf_label": ("labels",),
 }
-"""What each column is read from."""
+"""Fields that each column is read from."""
 
 COLUMNS = frozenset(_FIELDS)
 """Every column that a scope can name."""
@@ -190,7 +190,7 @@ def _decode_all(
     texts: Sequence[bytes | str], decoder: "msgspec.json.Decoder[Record]", malformed: list[Malformed]
 ) -> list[Record]:
     # Only if one of them is wrong is each looked at by itself. To the decoder a line end is a space; what is wrong as
-    # one record may hold several, one a line.
+    # one record may hold several, one per line.
     with suppress(*WRONG):
         return list(map(decoder.decode, texts))
     if len(texts) == 1:  # a block of a log, of many lines: cutting it apart first would take as long again
