@@ -254,7 +254,7 @@ class View:
         dropped, self._dropped = self._dropped, 0
         return dropped
 
-    def counts(self, source: Source, rule: Rule) -> bool:
+    def has_requests(self, source: Source, rule: Rule) -> bool:
         """Whether any request of ``source`` is counted for ``rule``."""
         return any(grid.entries for grid in self._grids_of(source, rule))
 
