@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from chalicelib.core.checks import Check, one_of, pattern, whole
+from chalicelib.core.checks import ValueCheck, one_of, pattern, whole
 from chalicelib.core.durations import format_duration, parse_duration
 from chalicelib.core.rules import (
     LARGEST_LIMIT,
@@ -39,21 +39,21 @@ class RulesError(ValueError):
         super().__init__("\n".join(self.problems))
 
 
-class Problem(NamedTuple):
+class RuleProblem(NamedTuple):
     """Something wrong with a value, or with a table."""
 
     message: str
     path: tuple[str, ...] = ()
     """Keys that lead to the value from the rule's table."""
 
-    def below(self, key: str) -> "Problem":
+    def below(self, key: str) -> "RuleProblem":
         """Returns the problem of a table's value as one of the table around it."""
-        return Problem(self.message, (key, *self.path))
+        return RuleProblem(self.message, (key, *self.path))
 
     def of(self, title: str) -> str:
         """Returns the problem in words.
 
-        >>> Problem("missing", ("escalate", "max")).of("rule 'burst'")
+        >>> RuleProblem("missing", ("escalate", "max")).of("rule 'burst'")
         "rule 'burst': escalate.max: missing"
         """
         return ": ".join(filter(None, (title, ".".join(self.path), self.message)))
@@ -62,7 +62,7 @@ class Problem(NamedTuple):
 class _Wrong(ValueError):
     """A value with ``problems``."""
 
-    def __init__(self, *problems: Problem) -> None:
+    def __init__(self, *problems: RuleProblem) -> None:
         self.problems = problems
         super().__init__(*problems)
 
@@ -91,7 +91,7 @@ def parse_rules(text: str, *, version: str | None = None) -> RuleSet:
         rule, wrong = _rule(table)
         if rule is not None:
             if rule.name in rules:
-                wrong.append(Problem("used by two rules; every rule needs its own", ("name",)))
+                wrong.append(RuleProblem("used by two rules; every rule needs its own", ("name",)))
             rules[rule.name] = rule
         name = table.get("name")
         title = f"rule {name!r}" if isinstance(name, str) and name else f"rule number {number}"
@@ -101,7 +101,7 @@ def parse_rules(text: str, *, version: str | None = None) -> RuleSet:
     return RuleSet(tuple(rules.values()), text, version or blake2b(text.encode(), digest_size=6).hexdigest())
 
 
-def _rule(table: Mapping[str, Any]) -> tuple[Rule | None, list[Problem]]:
+def _rule(table: Mapping[str, Any]) -> tuple[Rule | None, list[RuleProblem]]:
     """Returns the rule in ``table``, None if a key is missing or wrong, and all its problems."""
     values, problems = _read(table, _RULE, ("name", "limit", "window"))
     if problems:
@@ -111,19 +111,19 @@ def _rule(table: Mapping[str, Any]) -> tuple[Rule | None, list[Problem]]:
     if rule.window_s * 1000 % rule.resolution:
         window = format_duration(rule.window_s)
         message = f"{rule.resolution} does not divide a window of {window} into whole milliseconds"
-        problems.append(Problem(message, ("resolution",)))
+        problems.append(RuleProblem(message, ("resolution",)))
     if rule.escalate is not None and rule.escalate.max_s < rule.block_for_s:
         message = f"shorter than block_for ({format_duration(rule.block_for_s)})"
-        problems.append(Problem(message, ("escalate", "max")))
+        problems.append(RuleProblem(message, ("escalate", "max")))
     return rule, problems
 
 
 def _read(
     table: Mapping[str, Any], readers: Mapping[str, _Reader], required: Iterable[str] = ()
-) -> tuple[dict[str, Any], list[Problem]]:
+) -> tuple[dict[str, Any], list[RuleProblem]]:
     """Returns the checked values of a table, and a problem for each key that is unknown, wrong or missing."""
     values: dict[str, Any] = {}
-    problems: list[Problem] = []
+    problems: list[RuleProblem] = []
     for key, value in table.items():
         if key not in readers:
             problems.append(_unknown(key, readers))
@@ -132,14 +132,14 @@ def _read(
             values[key] = readers[key](value)
         except _Wrong as exc:
             problems += [problem.below(key) for problem in exc.problems]
-    problems += [Problem("missing", (key,)) for key in required if key not in table]
+    problems += [RuleProblem("missing", (key,)) for key in required if key not in table]
     return values, problems
 
 
-def _unknown(key: str, known: Iterable[str]) -> Problem:
+def _unknown(key: str, known: Iterable[str]) -> RuleProblem:
     near = get_close_matches(key, list(known), n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else f"; known are {', '.join(known)}"
-    return Problem(f"unknown key {key!r}{hint}")
+    return RuleProblem(f"unknown key {key!r}{hint}")
 
 
 def _not(value: object, accepted: str) -> _Wrong:
@@ -149,10 +149,10 @@ def _not(value: object, accepted: str) -> _Wrong:
         shown = "a number of thousands of digits"
     if len(shown) > LONGEST_SHOWN:
         shown = f"{shown[:LONGEST_SHOWN]}..."
-    return _Wrong(Problem(f"{shown} is not {accepted}"))
+    return _Wrong(RuleProblem(f"{shown} is not {accepted}"))
 
 
-def _is(check: Check) -> _Reader:
+def _is(check: ValueCheck) -> _Reader:
     def read(value: object) -> object:
         if not check.accepts(value):
             raise _not(value, check.accepted)
@@ -161,7 +161,7 @@ def _is(check: Check) -> _Reader:
     return read
 
 
-def _several(check: Check) -> _Reader:
+def _several(check: ValueCheck) -> _Reader:
     """Reads a list of at least one value; sorted, so that equal scopes are equal in whatever order they are written."""
     read = _is(check)
 
@@ -180,9 +180,9 @@ def _duration(low: int, high: int) -> _Reader:
         try:
             seconds = parse_duration(value)
         except ValueError as exc:
-            raise _Wrong(Problem(str(exc))) from exc
+            raise _Wrong(RuleProblem(str(exc))) from exc
         if not low <= seconds <= high:
-            raise _Wrong(Problem(f"{value!r} is outside {format_duration(low)} .. {format_duration(high)}"))
+            raise _Wrong(RuleProblem(f"{value!r} is outside {format_duration(low)} .. {format_duration(high)}"))
         return seconds
 
     return read
@@ -205,7 +205,7 @@ def _table(readers: Mapping[str, _Reader], required: Iterable[str] = (), make: C
 def _name(value: object) -> str:
     _is(pattern(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", "1 to 64 letters, digits, '-' or '_'"))(value)
     if value in RESERVED_NAMES:
-        raise _Wrong(Problem(f"{value!r} is what blocks made by operators are called; choose another name"))
+        raise _Wrong(RuleProblem(f"{value!r} is what blocks made by operators are called; choose another name"))
     return str(value)
 
 
@@ -251,7 +251,7 @@ _RULE: dict[str, _Reader] = {
     "aggregate": _table({"ipv4": _is(whole(8, 32)), "ipv6": _is(whole(16, 128))}),
     "scope": _table(_SCOPE, make=Scope),
     "escalate": _table(_ESCALATE, required=_ESCALATE, make=_escalation),
-    "extend": _is(Check("true or false", lambda value: isinstance(value, bool))),
+    "extend": _is(ValueCheck("true or false", lambda value: isinstance(value, bool))),
 }
 
 _ATTRIBUTES = {"window": "window_s", "block_for": "block_for_s"}
