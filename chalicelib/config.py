@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from chalicelib.core.addresses import NetworkSet, parse_network
-from chalicelib.core.checks import Check, one_of, pattern, whole
+from chalicelib.core.checks import ValueCheck, one_of, pattern, whole
 from chalicelib.core.ipsets import IpSet
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS, CloudFrontLines
 
@@ -37,7 +37,7 @@ def _setting(default: str, about: str, accepted: str, read: Callable[[str], Any]
     return field(metadata={"default": default, "about": about, "accepted": accepted, "read": read})
 
 
-def _text(default: str, about: str, check: Check) -> Any:
+def _text(default: str, about: str, check: ValueCheck) -> Any:
     def read(text: str) -> str:
         if not check.accepts(text):
             raise ValueError

@@ -110,7 +110,7 @@ class LiveCounts:
         self._follower.catch_up(now_ms)
         view = self._view()
         self._sources = [
-            source for source in LIVE_SOURCES if any(view.has_clients(source, rule) for rule in self.rules.rules)
+            source for source in LIVE_SOURCES if any(view.has_requests(source, rule) for rule in self.rules.rules)
         ]
         self._looked_ms = now_ms
 

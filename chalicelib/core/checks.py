@@ -7,26 +7,26 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class ValueCheck:
     accepted: str
     """Completes "expected ..." and "... is not ...": "a whole number from 1 to 100"."""
     accepts: Callable[[Any], bool]
 
 
-def whole(low: int, high: int) -> Check:
+def whole(low: int, high: int) -> ValueCheck:
     """Accepts integers from ``low`` to ``high``, both inclusive; no booleans.
 
     >>> whole(1, 100).accepts(100), whole(1, 100).accepts(True), whole(1, 100).accepts("5")
     (True, False, False)
     """
-    return Check(f"a whole number from {low} to {high}", lambda value: type(value) is int and low <= value <= high)
+    return ValueCheck(f"a whole number from {low} to {high}", lambda value: type(value) is int and low <= value <= high)
 
 
-def one_of(words: Collection[str], accepted: str) -> Check:
-    return Check(accepted, lambda value: isinstance(value, str) and value in words)
+def one_of(words: Collection[str], accepted: str) -> ValueCheck:
+    return ValueCheck(accepted, lambda value: isinstance(value, str) and value in words)
 
 
-def pattern(regex: str, accepted: str) -> Check:
+def pattern(regex: str, accepted: str) -> ValueCheck:
     """Accepts text that matches ``regex`` from start to end; classes such as ``\\d`` are ASCII only."""
     compiled = re.compile(regex, re.ASCII)
-    return Check(accepted, lambda value: isinstance(value, str) and compiled.fullmatch(value) is not None)
+    return ValueCheck(accepted, lambda value: isinstance(value, str) and compiled.fullmatch(value) is not None)

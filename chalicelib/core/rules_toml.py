@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from chalicelib.core.checks import Check, one_of, pattern, whole
+from chalicelib.core.checks import ValueCheck, one_of, pattern, whole
 from chalicelib.core.durations import format_duration, parse_duration
 from chalicelib.core.rules import (
     LARGEST_LIMIT,
@@ -152,7 +152,7 @@ def _not(value: object, accepted: str) -> _Wrong:
     return _Wrong(RuleProblem(f"{shown} is not {accepted}"))
 
 
-def _is(check: Check) -> _Reader:
+def _is(check: ValueCheck) -> _Reader:
     def read(value: object) -> object:
         if not check.accepts(value):
             raise _not(value, check.accepted)
@@ -161,7 +161,7 @@ def _is(check: Check) -> _Reader:
     return read
 
 
-def _several(check: Check) -> _Reader:
+def _several(check: ValueCheck) -> _Reader:
     """Reads a list of at least one value; sorted, so that equal scopes are equal in whatever order they are written."""
     read = _is(check)
 
@@ -251,7 +251,7 @@ _RULE: dict[str, _Reader] = {
     "aggregate": _table({"ipv4": _is(whole(8, 32)), "ipv6": _is(whole(16, 128))}),
     "scope": _table(_SCOPE, make=Scope),
     "escalate": _table(_ESCALATE, required=_ESCALATE, make=_escalation),
-    "extend": _is(Check("true or false", lambda value: isinstance(value, bool))),
+    "extend": _is(ValueCheck("true or false", lambda value: isinstance(value, bool))),
 }
 
 _ATTRIBUTES = {"window": "window_s", "block_for": "block_for_s"}

@@ -254,8 +254,8 @@ class View:
         dropped, self._dropped = self._dropped, 0
         return dropped
 
-    def has_clients(self, source: Source, rule: Rule) -> bool:
-        """Returns whether any request of ``source`` is counted for ``rule``."""
+    def has_requests(self, source: Source, rule: Rule) -> bool:
+        """Whether any request of ``source`` is counted for ``rule``."""
         return any(grid.entries for grid in self._grids_of(source, rule))
 
     def clients(self, source: Source, rule: Rule) -> Iterator[tuple[bytes, Slots]]:

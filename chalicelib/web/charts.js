@@ -129,7 +129,7 @@ export class Chart {
     this.cursor.setAttribute("x1", x);
     this.cursor.setAttribute("x2", x);
     this.tip.textContent =
-      `${clock(point.at)}: ${number(Math.round(point.rate))} requests a second, ` +
+      `${clock(point.at)}: ${number(Math.round(point.rate))} requests per second, ` +
       `${plural(point.detections, "client")} over a limit, ${number(point.blocks)} still blocked`;
     const half = this.tip.offsetWidth / 2;
     this.tip.style.left = `${Math.max(half, Math.min(this.width - half, x))}px`;
@@ -139,7 +139,7 @@ export class Chart {
     const rows = this.points.toReversed().map((point) => [
       clock(point.at), number(Math.round(point.rate)), number(point.detections), number(point.blocks),
     ]);
-    return table(["from", "requests a second", "clients over a limit", "still blocked"], rows);
+    return table(["from", "requests per second", "clients over a limit", "still blocked"], rows);
   }
 }
 

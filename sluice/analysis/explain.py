@@ -6,8 +6,7 @@ from math import ceil
 from operator import attrgetter
 
 from chalicelib.core.addresses import Network, NetworkSet, PrefixMemo, network_of
-from chalicelib.core.logs.requests import Column, Decoded, Requests, Source, Text
-from chalicelib.core.logs.waf import COLUMNS
+from chalicelib.core.logs.requests import COLUMNS, Column, Decoded, Requests, Source, Text
 from chalicelib.core.rules import Rule, RuleSet
 from chalicelib.core.windows import walk_windows
 from sluice.logs.file_decoder import ChunkDecoder, LogDecoder

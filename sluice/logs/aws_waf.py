@@ -5,7 +5,7 @@ from itertools import chain
 import msgspec
 
 from chalicelib.core.logs.requests import Malformed, Reason, Requests
-from chalicelib.core.logs.waf import WRONG, Envelope, WafRecords
+from chalicelib.core.logs.waf import UNREADABLE, Envelope, WafRecords
 from sluice.logs.files import ENVELOPE_SEAM
 from sluice.logs.log_format import Decode, DecodeOptions, LogFormat
 
@@ -36,7 +36,7 @@ def _messages(lines: list[bytes]) -> tuple[list[bytes], list[Malformed]]:
     for line in chain.from_iterable(map(_split_envelopes, lines)):
         try:
             envelope = _envelopes.decode(line)
-        except WRONG:
+        except UNREADABLE:
             malformed.append(Malformed.of(Reason.ENVELOPE, line))
             continue
         if envelope.message_type == "DATA_MESSAGE":

@@ -15,9 +15,8 @@ import msgspec
 
 from chalicelib.core.addresses import AddressMemo, NetworkSet
 from chalicelib.core.logs.cloudfront import READ, time_ms
-from chalicelib.core.logs.forwarded import clients_behind
-from chalicelib.core.logs.requests import Column, Malformed, Reason, Requests, Source, Text
-from chalicelib.core.logs.waf import WRONG
+from chalicelib.core.logs.requests import FORWARDED_FOR, Column, Malformed, Reason, Requests, Source, Text
+from chalicelib.core.logs.waf import UNREADABLE
 from sluice.logs.columns import TimeMemo, complete_lines, split_all, utc_ms
 from sluice.logs.files import W3C_HEADER
 from sluice.logs.log_format import Decode, DecodeOptions, LogFormat
@@ -39,10 +38,11 @@ FIELDS = {
     "status": ("sc-status",),
     "country": ("c-country",),
     "user_agent": ("cs(User-Agent)",),
+    FORWARDED_FOR: ("x-forwarded-for",),
 }
 """Fields that hold each column, in order of preference."""
 
-STAMP, CLIENT, FORWARDED = "timestamp(ms)", "c-ip", "x-forwarded-for"
+STAMP, CLIENT = "timestamp(ms)", "c-ip"
 
 
 def fields_of(header: bytes) -> tuple[str, ...]:
@@ -64,11 +64,10 @@ class StandardLines:
         """The header names a time and a client; without them every line is malformed."""
         self._at = at
         self._columns = {name: next((at[f] for f in FIELDS[name] if f in at), None) for name in FIELDS}
-        self._trusted = options.trusted if FORWARDED in at else NetworkSet(())
-        needed = [self._columns[name] for name in options.columns if name in FIELDS]
+        self._trusted = options.trusted
+        wanted = {*options.columns, FORWARDED_FOR} if self._trusted else options.columns
+        needed = [self._columns[name] for name in wanted if name in FIELDS]
         needed += [at.get(name) for name in (CLIENT, *((STAMP,) if STAMP in at else ("date", "time")))]
-        if self._trusted:
-            needed.append(at[FORWARDED])
         # Lines are split no further than the last field that is needed.
         self._last_field = max((index for index in needed if index is not None), default=0)
         self._addresses = AddressMemo()
@@ -85,10 +84,6 @@ class StandardLines:
             lines, malformed = complete_lines(lines, [count == self._tabs for count in counts])
         rows = split_all(lines, b"\t", self._last_field + 1)
         peers = self._addresses.pack_all(map(itemgetter(self._at[CLIENT]), rows))
-        clients = peers
-        if self._trusted:
-            unescape, forwarded = READ["user_agent"][1], self._at[FORWARDED]
-            clients = clients_behind(peers, (unescape(row[forwarded]) for row in rows), self._trusted)
 
         def columns(name: str) -> Column | None:
             index = self._columns.get(name)
@@ -96,7 +91,7 @@ class StandardLines:
 
         times = self._times_of(lines, rows)
         requests, invalid = Requests.of_valid(
-            Source.STANDARD, times, clients, columns, peers=peers, piece=lines.__getitem__
+            Source.STANDARD, times, peers, columns, trusted=self._trusted, piece=lines.__getitem__
         )
         return requests, malformed + invalid
 
@@ -115,7 +110,7 @@ class StandardRecord(
     rename={
         "client": CLIENT,
         "stamp": STAMP,
-        "forwarded": FORWARDED,
+        "forwarded_for": "x-forwarded-for",
         "host": "x-host-header",
         "distribution": "cs(Host)",
         "path": "cs-uri-stem",
@@ -131,7 +126,7 @@ class StandardRecord(
     stamp: str | int | None = None
     date: str | None = None
     time: str | None = None
-    forwarded: str | None = None
+    forwarded_for: str | None = None
     host: str | None = None
     distribution: str | None = None
     path: str | None = None
@@ -155,9 +150,6 @@ class StandardJson:
     def decode(self, texts: list[bytes]) -> tuple[Requests, list[Malformed]]:
         texts, records, malformed = _decode_records(texts)
         peers = self._addresses.pack_all([r.client.encode("utf-8", "replace") for r in records])
-        clients = peers
-        if self._trusted:
-            clients = clients_behind(peers, (r.forwarded or "" for r in records), self._trusted)
         times = self._times.parse_all([(r.stamp, r.date, r.time) for r in records])
 
         def columns(name: str) -> Column | None:
@@ -169,7 +161,7 @@ class StandardJson:
             return Column(cells, _reader(READ[name][1]))
 
         requests, invalid = Requests.of_valid(
-            Source.STANDARD, times, clients, columns, peers=peers, piece=texts.__getitem__
+            Source.STANDARD, times, peers, columns, trusted=self._trusted, piece=texts.__getitem__
         )
         return requests, malformed + invalid
 
@@ -189,7 +181,7 @@ def _decode_records(texts: list[bytes]) -> tuple[list[bytes], list[StandardRecor
     """Returns the texts that are records, the records, and the other texts as malformed."""
     try:
         return texts, _records.decode_lines(b"\n".join(texts)), []
-    except WRONG:
+    except UNREADABLE:
         pass
     good: list[bytes] = []
     records: list[StandardRecord] = []
@@ -198,7 +190,7 @@ def _decode_records(texts: list[bytes]) -> tuple[list[bytes], list[StandardRecor
         try:
             records.append(_records.decode(text))
             good.append(text)
-        except WRONG:
+        except UNREADABLE:
             malformed.append(Malformed.of(Reason.JSON, text))
     return good, records, malformed
 

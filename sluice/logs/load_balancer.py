@@ -84,9 +84,7 @@ class BalancerLines:
             return Column([_quoted(row[UNQUOTED], index) for row in rows], text)
 
         times = self._times_of([row[TIME] for row in rows])
-        requests, invalid = Requests.of_valid(
-            Source.BALANCER, times, clients, columns, peers=clients, piece=lines.__getitem__
-        )
+        requests, invalid = Requests.of_valid(Source.BALANCER, times, clients, columns, piece=lines.__getitem__)
         return requests, malformed + invalid
 
     def _times_of(self, cells: list[bytes]) -> list[int | None]:

@@ -82,9 +82,7 @@ class WebServerLines:
         def columns(name: str) -> Column | None:
             return Column([row[REST] for row in rows], _READ[name]) if name in _READ else None
 
-        requests, invalid = Requests.of_valid(
-            Source.WEB_SERVER, times, clients, columns, peers=clients, piece=lines.__getitem__
-        )
+        requests, invalid = Requests.of_valid(Source.WEB_SERVER, times, clients, columns, piece=lines.__getitem__)
         return requests, malformed + invalid
 
 

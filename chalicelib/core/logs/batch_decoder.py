@@ -1,32 +1,33 @@
-"""Decodes the records of a batch into requests; the format is detected from the bytes.
+"""Decodes the records of a batch into requests; the format of each record is detected from its bytes.
 
-Every byte sequence decodes to requests or to named Malformed values; nothing raises.
+Any bytes decode to requests or to Malformed values; nothing raises.
 """
 
 from collections.abc import Sequence
 from operator import itemgetter
+from typing import NamedTuple
 
 from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS, CloudFrontLines
-from chalicelib.core.logs.requests import Decoded, Malformed, Reason, Requests
-from chalicelib.core.logs.waf import COLUMNS, WafRecords, open_envelope
+from chalicelib.core.logs.requests import COLUMNS, Decoded, Malformed, Reason, Requests
+from chalicelib.core.logs.waf import WafRecords, open_envelope
 
 GZIP = b"\x1f\x8b"
 KPL = b"\xf3\x89\x9a\xc2"
 BLANK = b" \t\r\n"
 
 MOST_MESSAGES = 1_000_000
-"""Most log messages accepted from all envelopes of one batch; 6 MB of WAF records are some tens of thousands."""
+"""Most log messages accepted from all envelopes of one batch; 6 MB of WAF records hold some tens of thousands."""
 
 MOST_TEXT = 256 << 20
-"""Characters in them, some sixty times what fits an event packed.
+"""Most characters in these messages: about 60 times what an event can carry compressed.
 
-An envelope that would go past either bound is too large: a batch full of bombs must not take up all memory.
+An envelope that would exceed either bound is too large, so that a batch of decompression bombs cannot exhaust memory.
 """
 
 
 class BatchDecoder:
-    """Decodes records of all formats, mixed as they come."""
+    """Decodes records of all formats, in any mixture."""
 
     def __init__(self, fields: Sequence[str] = DEFAULT_FIELDS, trusted: NetworkSet | None = None) -> None:
         self.cloudfront = CloudFrontLines(fields, trusted)
@@ -35,38 +36,52 @@ class BatchDecoder:
     def decode(
         self, records: Sequence[bytes], seen: set[bytes | str] | None = None, wanted: frozenset[str] = COLUMNS
     ) -> Decoded:
-        """Requests of all ``records``, each request id once.
+        """Returns the requests of all ``records``, each request id once.
 
-        ``seen`` holds ids that count as repeats already, and takes up the new ones. ``wanted``: the columns that will
-        be asked for; naming no more than that saves time.
+        ``seen``: ids that count as repeats already; the ids of the requests are added to it. ``wanted``: the columns
+        that rules look at; naming only those saves time.
         """
-        malformed: list[Malformed] = []
-        lines, texts = _sort(records, malformed)
-        found: list[Requests] = []
+        formats = _sort(records)
+        decoded = [self.cloudfront.decode(formats.lines)] if formats.lines else []
+        decoded += [self.waf.decode(formats.texts, wanted)] if formats.texts else []
+        batches: list[Requests] = []
+        malformed = formats.malformed
         repeats = 0
-        decoded = [self.cloudfront.decode(lines)] if lines else []
-        decoded += [self.waf.decode(texts, wanted)] if texts else []
-        for requests, bad in decoded:
-            malformed += bad
+        for requests, others in decoded:
+            malformed += others
             distinct = requests.without_repeats(seen)
             repeats += len(requests) - len(distinct)
             if distinct:
-                found.append(distinct)
-        return Decoded(tuple(found), tuple(malformed), repeats)
+                batches.append(distinct)
+        return Decoded(tuple(batches), tuple(malformed), repeats)
+
+
+class _Formats(NamedTuple):
+    """Records by format."""
+
+    lines: Sequence[bytes]
+    """CloudFront lines."""
+    texts: Sequence[bytes | str]
+    """AWS WAF records."""
+    malformed: list[Malformed]
 
 
 _first = itemgetter(slice(1))
+_BLANKS = frozenset((b"", b" ", b"\t", b"\r", b"\n"))
+_MARKS = frozenset((b"{", GZIP[:1], KPL[:1])) | _BLANKS
+"""First bytes of records that are not CloudFront lines."""
 
 
-def _sort(records: Sequence[bytes], malformed: list[Malformed]) -> tuple[Sequence[bytes], Sequence[bytes | str]]:
-    """CloudFront lines and WAF texts; records of one format alone are left as they are, of several lines or one."""
+def _sort(records: Sequence[bytes]) -> _Formats:
+    """Sorts records by format. Records of one format are returned as they are, of one line each or several."""
     firsts = set(map(_first, records))
     if _MARKS.isdisjoint(firsts):
-        return records, ()
+        return _Formats(records, (), [])
     if firsts == {b"{"}:
-        return (), records
+        return _Formats((), records, [])
     lines: list[bytes] = []
     texts: list[bytes | str] = []
+    malformed: list[Malformed] = []
     messages_left, text_left = MOST_MESSAGES, MOST_TEXT
     for record in records:
         first = record[:1]
@@ -92,8 +107,4 @@ def _sort(records: Sequence[bytes], malformed: list[Malformed]) -> tuple[Sequenc
             malformed.append(Malformed.of(Reason.KPL, record))
         else:
             lines.append(record)
-    return lines, texts
-
-
-_BLANKS = frozenset((b"", b" ", b"\t", b"\r", b"\n"))
-_MARKS = frozenset((b"{", GZIP[:1], KPL[:1])) | _BLANKS
+    return _Formats(lines, texts, malformed)

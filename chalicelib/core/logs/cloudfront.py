@@ -1,8 +1,8 @@
-"""CloudFront real-time log lines: TAB-separated fields in CloudFront's own order, one line a Kinesis record.
+"""CloudFront real-time log lines: TAB-separated fields, one line per Kinesis record.
 
-Only the fields selected in the log configuration appear, always in the order of ``FIELDS``, so a line can only be
-read by someone who knows the selection. ``-`` is an empty value. Values are URL-encoded once by CloudFront (a ``%``
-the client sent arrives as ``%25``); they are decoded once, and only where a rule looks.
+A line holds only the fields selected in the log configuration, in the order of ``FIELDS``, so it cannot be read
+without the selection. ``-`` is an empty value. CloudFront URL-encodes each value once (a ``%`` that the client sent
+arrives as ``%25``); values are decoded once, and only where a rule looks.
 Source: CloudFront Developer Guide, "Use real-time access logs".
 """
 
@@ -11,40 +11,30 @@ from collections.abc import Callable, Sequence
 from urllib.parse import unquote
 
 from chalicelib.core.addresses import AddressMemo, NetworkSet
-from chalicelib.core.logs.forwarded import clients_behind
-from chalicelib.core.logs.requests import Column, Malformed, Reason, Requests, Source, host_name
+from chalicelib.core.logs.requests import FORWARDED_FOR, Column, Malformed, Reason, Requests, Source, host_name
 
-FIELDS = (
-    *(
-        "timestamp",
-        "c-ip",
-        "s-ip",
-        "time-to-first-byte",
-        "sc-status",
-        "sc-bytes",
-        "cs-method",
-        "cs-protocol",
-        "cs-host",
-    ),
-    *("cs-uri-stem", "cs-bytes", "x-edge-location", "x-edge-request-id", "x-host-header", "time-taken"),
-    *("cs-protocol-version", "c-ip-version", "cs-user-agent", "cs-referer", "cs-cookie", "cs-uri-query"),
-    *("x-edge-response-result-type", "x-forwarded-for", "ssl-protocol", "ssl-cipher", "x-edge-result-type"),
-    *("fle-encrypted-fields", "fle-status", "sc-content-type", "sc-content-len", "sc-range-start", "sc-range-end"),
-    *("c-port", "x-edge-detailed-result-type", "c-country", "cs-accept-encoding", "cs-accept"),
-    *("cache-behavior-path-pattern", "cs-headers", "cs-header-names", "cs-headers-count", "primary-distribution-id"),
-    *("primary-distribution-dns-name", "origin-fbl", "origin-lbl", "asn", "cmcd-encoded-bitrate"),
-    *("cmcd-buffer-length", "cmcd-buffer-starvation", "cmcd-content-id", "cmcd-object-duration", "cmcd-deadline"),
-    *("cmcd-measured-throughput", "cmcd-next-object-request", "cmcd-next-range-request", "cmcd-object-type"),
-    *("cmcd-playback-rate", "cmcd-requested-maximum-throughput", "cmcd-streaming-format", "cmcd-session-id"),
-    *("cmcd-stream-type", "cmcd-startup", "cmcd-top-bitrate", "cmcd-version", "r-host", "sr-reason", "x-edge-mqcs"),
-    *("distribution-tenant-id", "connection-id", "viewer-request-log-data", "viewer-response-log-data"),
-)
-"""Every field, in delivery order."""
+_FIELD_NAMES = """
+timestamp c-ip s-ip time-to-first-byte sc-status sc-bytes cs-method cs-protocol cs-host cs-uri-stem cs-bytes
+x-edge-location x-edge-request-id x-host-header time-taken cs-protocol-version c-ip-version cs-user-agent cs-referer
+cs-cookie cs-uri-query x-edge-response-result-type x-forwarded-for ssl-protocol ssl-cipher x-edge-result-type
+fle-encrypted-fields fle-status sc-content-type sc-content-len sc-range-start sc-range-end c-port
+x-edge-detailed-result-type c-country cs-accept-encoding cs-accept cache-behavior-path-pattern cs-headers
+cs-header-names cs-headers-count primary-distribution-id primary-distribution-dns-name origin-fbl origin-lbl asn
+cmcd-encoded-bitrate cmcd-buffer-length cmcd-buffer-starvation cmcd-content-id cmcd-object-duration cmcd-deadline
+cmcd-measured-throughput cmcd-next-object-request cmcd-next-range-request cmcd-object-type cmcd-playback-rate
+cmcd-requested-maximum-throughput cmcd-streaming-format cmcd-session-id cmcd-stream-type cmcd-startup
+cmcd-top-bitrate cmcd-version r-host sr-reason x-edge-mqcs distribution-tenant-id connection-id
+viewer-request-log-data viewer-response-log-data
+"""
+
+FIELDS = tuple(_FIELD_NAMES.split())
+"""Every field, in the order of delivery."""
 
 DEFAULT_FIELDS = (
     *("timestamp", "c-ip", "sc-status", "cs-method", "cs-host", "cs-uri-stem"),
     *("x-edge-request-id", "cs-user-agent", "x-forwarded-for"),
 )
+"""Fields that hold every column of a CloudFront log except ``country``."""
 
 NEEDED = ("timestamp", "c-ip")
 
@@ -52,7 +42,7 @@ _TIME = re.compile(rb"(?:(\d{9,11})(?:\.(\d{1,9}))?|(\d{12,14}))", re.ASCII)
 
 
 def time_ms(cell: bytes) -> int | None:
-    """Milliseconds since the epoch of epoch seconds with decimals, or of integer milliseconds; None for anything else.
+    """Returns milliseconds since the epoch for epoch seconds with decimals or integer milliseconds, else None.
 
     >>> time_ms(b"1760000000.123"), time_ms(b"1760000000123"), time_ms(b"1760000000"), time_ms(b"1_760_000_000.1")
     (1760000000123, 1760000000123, 1760000000000, None)
@@ -67,51 +57,57 @@ def time_ms(cell: bytes) -> int | None:
 
 
 def times_ms(cells: Sequence[bytes]) -> list[int | None]:
-    """``time_ms`` of every cell.
+    """Returns ``time_ms`` of every cell.
 
     >>> times_ms([b"1760000000.123", b"1760000000.9"])
     [1760000000123, 1760000000900]
     """
-    # The form CloudFront writes, ten digits, a dot and three more, is checked and read for all cells at once.
+    # CloudFront writes ten digits, a dot and three digits: this form is checked and converted for all cells at once.
     text = b" ".join(cells)
     count = len(cells)
     if len(text) == 15 * count - 1 and text[10::15] == b"." * count and text[14::15] == b" " * (count - 1):
         digits = text.translate(None, b". ")
-        # All 13 digits of all cells: so there is no dot and no space but those just seen.
+        # All 13 digits of all cells remain, so there are no dots and spaces other than those just checked.
         if len(digits) == 13 * count and digits.isdigit():
             return list(map(int, text.replace(b".", b"").split(b" ")))
     return list(map(time_ms, cells))
 
 
-def _decoded(cell: bytes) -> str:
+def unescape(cell: bytes) -> str:
+    """Returns the text of a cell, URL-decoded once.
+
+    >>> unescape(b"Mozilla/5.0%20(X11)"), unescape(b"-")
+    ('Mozilla/5.0 (X11)', '')
+    """
     return "" if cell == b"-" else unquote(cell.decode("utf-8", "replace"))
 
 
 def _host(cell: bytes) -> str:
-    return host_name(_decoded(cell))
+    return host_name(unescape(cell))
 
 
 def _country(cell: bytes) -> str:
-    return cell.decode("utf-8", "replace")
+    return cell.decode("utf-8", "replace")  # "-", for an unknown country, is a value that rules may name
 
 
 def _path(cell: bytes) -> str:
-    return _decoded(cell.partition(b"?")[0])
+    return unescape(cell.partition(b"?")[0])
 
 
 READ: dict[str, tuple[str, Callable[[bytes], str]]] = {
     "host": ("cs-host", _host),
     "path": ("cs-uri-stem", _path),
-    "method": ("cs-method", _decoded),
-    "status": ("sc-status", _decoded),
+    "method": ("cs-method", unescape),
+    "status": ("sc-status", unescape),
     "country": ("c-country", _country),
-    "user_agent": ("cs-user-agent", _decoded),
+    "user_agent": ("cs-user-agent", unescape),
+    FORWARDED_FOR: ("x-forwarded-for", unescape),
 }
-"""A scope's column: the field that holds it, and how its cells are read."""
+"""For each column: the field that holds it, and how to render a cell as text."""
 
 
 class CloudFrontLines:
-    """Reads real-time log lines of one selection of fields."""
+    """Decodes real-time log lines with one selection of fields."""
 
     def __init__(self, fields: Sequence[str] = DEFAULT_FIELDS, trusted: NetworkSet | None = None) -> None:
         """``fields`` in any order; raises ValueError for an unknown, repeated or missing one."""
@@ -125,45 +121,41 @@ class CloudFrontLines:
                 raise ValueError(f"the CloudFront real-time fields lack {name!r}, which Sluice needs")
         self.fields = tuple(sorted(fields, key=FIELDS.index))
         self._at = {name: index for index, name in enumerate(self.fields)}
-        self._trusted = trusted or NetworkSet(())
-        if self._trusted and "x-forwarded-for" not in self._at:
+        self._trusted = trusted
+        if trusted and "x-forwarded-for" not in self._at:
             raise ValueError("trusted proxies are set, but the CloudFront real-time fields lack 'x-forwarded-for'")
         self._addresses = AddressMemo()
 
     def decode(self, records: Sequence[bytes]) -> tuple[Requests, list[Malformed]]:
-        """``records`` of one line each, or several; what is not a request is Malformed, in no promised order."""
+        """Returns the requests of ``records``, of one or more lines each, and the other pieces in any order."""
         malformed: list[Malformed] = []
         text = _text(records)
         cells = self._cells(text) if text.isascii() and b"\r" not in text else None
         if cells is None:
-            cells = self._cells(_text(self._well_formed(records, malformed)))
+            lines, malformed = self._well_formed(records)
+            cells = self._cells(_text(lines))
             assert cells is not None
         stride = len(self.fields) + 1
-        peers = self._addresses.pack_all(cells[self._at["c-ip"] :: stride])
-        clients = peers
-        if self._trusted:
-            forwarded = map(_decoded, cells[self._at["x-forwarded-for"] :: stride])
-            clients = clients_behind(peers, forwarded, self._trusted)
         id_at = self._at.get("x-edge-request-id")
 
         def columns(name: str) -> Column | None:
-            field, text = READ.get(name, ("", _decoded))
+            field, text = READ.get(name, ("", unescape))
             at = self._at.get(field)
             return None if at is None else Column(cells[at::stride], text)
 
         requests, invalid = Requests.of_valid(
             Source.CLOUDFRONT,
             times_ms(cells[self._at["timestamp"] :: stride]),
-            clients,
+            self._addresses.pack_all(cells[self._at["c-ip"] :: stride]),
             columns,
             cells[id_at::stride] if id_at is not None else (),
-            peers=peers,
+            trusted=self._trusted,
             piece=lambda row: b"\t".join(cells[row * stride : (row + 1) * stride - 1]),
         )
         return requests, malformed + invalid
 
     def _cells(self, text: bytes) -> list[bytes] | None:
-        """All cells in one list, each line's followed by a line end; None unless every line has all of its fields."""
+        """Returns all cells in one list, with a line end after each line; None unless every line has all fields."""
         # One split for all lines. If every (width + 1)th cell is a line end, and no other, no line is short or long.
         cells = text.replace(b"\n", b"\t\n\t").split(b"\t")
         cells.pop()
@@ -173,40 +165,40 @@ class CloudFrontLines:
             return None
         return cells
 
-    def _well_formed(self, records: Sequence[bytes], malformed: list[Malformed]) -> list[bytes]:
-        """The lines with the right number of fields, in UTF-8; one a list element."""
+    def _well_formed(self, records: Sequence[bytes]) -> tuple[list[bytes], list[Malformed]]:
+        """Returns the lines that are UTF-8 and have the right number of fields, and the others as malformed."""
         tabs = len(self.fields) - 1
-        good = []
+        good, malformed = [], []
         for line in lines_of(records):
-            reason = _fault(line, line.count(b"\t") - tabs)
+            reason = _fault(line, tabs)
             if reason is None:
                 good.append(line)
             else:
                 malformed.append(Malformed.of(reason, line))
-        return good
+        return good, malformed
 
 
 def _text(records: Sequence[bytes]) -> bytes:
-    """The records, a line end after each."""
+    """Returns the records with a line end after each."""
     if records and records[0].endswith(b"\n"):
         text = b"".join(records)
-        # As many line ends as records: each has its own, and the parts of none run into one line.
+        # As many line ends as records: each record has its own, so no two run into one line.
         if text.count(b"\n") == len(records):
             return text
     return b"\n".join((*records, b""))
 
 
 def lines_of(records: Sequence[bytes]) -> list[bytes]:
-    """The lines of all records, without line ends and without empty ones."""
+    """Returns the lines of all records, without line ends and without empty lines."""
     text = b"\n".join(records)
     if b"\r" in text:
         text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     return [line for line in text.split(b"\n") if line]
 
 
-def _fault(line: bytes, surplus: int) -> Reason | None:
+def _fault(line: bytes, tabs: int) -> Reason | None:
     try:
         line.decode("utf-8")
     except UnicodeDecodeError:
         return Reason.ENCODING
-    return Reason.FIELDS if surplus else None
+    return None if line.count(b"\t") == tabs else Reason.FIELDS

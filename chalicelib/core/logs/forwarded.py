@@ -1,7 +1,7 @@
-"""The client behind another proxy.
+"""The client behind trusted proxies.
 
-Never the left-most ``X-Forwarded-For`` address: the client writes that one. Each trusted proxy appends the address it
-was called from, so the right-most address that is not a trusted proxy is the one that no client can forge.
+The left-most ``X-Forwarded-For`` address is never used, because the client writes it. Each trusted proxy appends the
+address it was called from, so the right-most address that is not a trusted proxy cannot be forged.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,14 +9,19 @@ from collections.abc import Iterable, Sequence
 from chalicelib.core.addresses import NetworkSet, pack
 
 HOPS = 32
-"""Most addresses examined, from the right; a longer chain of trusted proxies is not believed."""
+"""Most addresses examined, from the right, so that a long header costs little: real chains are far shorter."""
+
+
+def clients_behind(peers: Sequence[bytes | None], forwarded: Iterable[str], trusted: NetworkSet) -> list[bytes | None]:
+    """Returns ``client_behind`` for each row; None where the peer is None."""
+    return [peer and client_behind(peer, text, trusted) for peer, text in zip(peers, forwarded, strict=True)]
 
 
 def client_behind(peer: bytes, forwarded: str, trusted: NetworkSet) -> bytes | None:
-    """The client's packed address, or None when the trusted proxy named none that can be read.
+    """Returns the client's packed address, or None if a trusted proxy called but named no valid client.
 
-    ``peer`` is the packed address the request came from. If it is not a trusted proxy it is the client, whatever
-    ``forwarded`` says.
+    ``peer`` is the packed address the request came from. If it is not a trusted proxy, it is the client, whatever
+    ``forwarded`` contains.
     """
     if not trusted.contains(peer):
         return peer
@@ -29,13 +34,8 @@ def client_behind(peer: bytes, forwarded: str, trusted: NetworkSet) -> bytes | N
     return None
 
 
-def clients_behind(peers: Sequence[bytes | None], forwarded: Iterable[str], trusted: NetworkSet) -> list[bytes | None]:
-    """Returns the client of each row: ``client_behind`` of its peer; None where the peer is None."""
-    return [peer and client_behind(peer, text, trusted) for peer, text in zip(peers, forwarded, strict=True)]
-
-
 def _without_port(hop: str) -> str:
-    """Some proxies append a port.
+    """Removes the port that some proxies append.
 
     >>> _without_port("192.0.2.7:1234"), _without_port("[2001:db8::1]:80"), _without_port("2001:db8::1")
     ('192.0.2.7', '2001:db8::1', '2001:db8::1')

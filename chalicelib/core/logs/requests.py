@@ -1,15 +1,18 @@
-"""Requests of a log as columns: one list per field, one row per request.
+"""Requests as columns: one list per field, one row per request.
 
-Columns, not one object per request: Python then spends its time in C (split, map, compress), which is what makes the
-hot path fast. A column's cells are what the format holds; its ``text`` reads one cell, and is called only for the
-cells a rule looks at.
+Columns instead of an object per request let Python spend its time in C (split, map, compress), which makes the hot
+path fast. A column's cells are as the log format holds them; ``text`` reads a cell, and is called only for cells that
+a rule looks at.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import compress
 from typing import Any, cast
+
+from chalicelib.core.addresses import NetworkSet
+from chalicelib.core.logs.forwarded import clients_behind
 
 
 class Source(StrEnum):
@@ -35,7 +38,7 @@ LIVE_SOURCES = (Source.CLOUDFRONT, Source.WAF)
 
 
 class Reason(StrEnum):
-    """Why a piece of a log was not a request. A closed set: each is a metric dimension."""
+    """The reason why a piece of a log is not a request. Each is a metric dimension, so the set is closed."""
 
     EMPTY = "empty"
     FIELDS = "fields"
@@ -53,13 +56,13 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """A piece of a log that is not a request: counted, sampled, never fatal."""
+    """A piece of a log that is not a request: counted by reason and sampled, never fatal."""
 
     reason: Reason
     raw: bytes
 
     SAMPLE_BYTES = 160
-    """Bytes kept of a piece: enough to recognise it by, at any number of pieces."""
+    """Bytes kept of a piece: enough to recognise it, and bounded however many pieces there are."""
 
     @classmethod
     def of(cls, reason: Reason, piece: bytes) -> "Malformed":
@@ -67,7 +70,7 @@ class Malformed:
         return cls(reason, piece[: cls.SAMPLE_BYTES])
 
     def sample(self) -> str:
-        """The start of the piece, harmless in a log: printable ASCII, everything else escaped.
+        """Returns the start of the piece, harmless in a log: printable ASCII, everything else escaped.
 
         >>> Malformed(Reason.FIELDS, b"a\\tb\\x1b[2J\\n").sample()
         'a\\\\tb\\\\x1b[2J\\\\n'
@@ -76,7 +79,7 @@ class Malformed:
 
 
 def host_name(text: str) -> str:
-    """The name in a Host header, which clients may write in any case, with a port and with a final dot.
+    """Returns the name in a Host header, which clients may write in any case, with a port and with a final dot.
 
     >>> host_name("WWW.Example.com.:443")
     'www.example.com'
@@ -84,62 +87,80 @@ def host_name(text: str) -> str:
     return text.lower().partition(":")[0].rstrip(".")
 
 
+COLUMNS = frozenset(("host", "path", "method", "status", "country", "user_agent", "waf_action", "waf_label"))
+"""Every column that a rule's scope can look at."""
+
+FORWARDED_FOR = "forwarded_for"
+"""The column with the X-Forwarded-For header, read only where proxies are trusted."""
+
 Text = str | tuple[str, ...]
-"""Text of a cell: one, or several (WAF labels). Empty if the log had none."""
+"""The content of a cell: one text, or several (WAF labels). Empty where the log has none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
+    """One field of all requests."""
+
     cells: Sequence[Any]
     text: Callable[[Any], Text]
+
+    def texts(self) -> Iterator[Text]:
+        return map(self.text, self.cells)
+
+
+Columns = Callable[[str], Column | None]
+"""Returns the column of a name, or None if the log does not have it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Requests:
     """Requests of one source.
 
-    ``times`` are milliseconds since the epoch; ``clients`` are packed addresses. ``columns`` makes a column of the
-    name a rule's scope asks for (``host``, ``path``, ``method``, ``status``, ``country``, ``user_agent``,
-    ``waf_action``, ``waf_label``); a name the log does not have gives None, and a rule that needs it matches nothing.
+    ``times`` are milliseconds since the epoch; ``clients`` are packed addresses. A rule whose scope names a column
+    that ``columns`` does not have matches no request.
     """
 
     source: Source
     times: list[int]
     clients: list[bytes]
-    columns: Callable[[str], Column | None] = field(repr=False)
+    columns: Columns = field(repr=False)
     ids: Sequence[bytes | str] = ()
-    """Request ids, a row each, of a type that no other source uses; empty when the log has none."""
+    """Request ids, one per row, of a type that no other source uses; empty if the log has none."""
 
     @classmethod
     def of_valid(
         cls,
         source: Source,
         times: list[int | None],
-        clients: list[bytes | None],
-        columns: Callable[[str], Column | None],
+        peers: list[bytes | None],
+        columns: Columns,
         ids: Sequence[bytes | str] = (),
         *,
-        peers: Sequence[bytes | None],
+        trusted: NetworkSet | None = None,
         piece: Callable[[int], bytes],
     ) -> tuple["Requests", list[Malformed]]:
         """Returns the rows that have a time and a client, and a Malformed for each other row.
 
-        ``peers``: the address each request came from, or None; where it has one and ``clients`` has none, a trusted
-        proxy named no client. ``piece`` returns the part of the log that a row was read from.
+        ``peers``: the address that each request came from. Behind a ``trusted`` one, the client is taken from the
+        column ``FORWARDED_FOR``, if the log has it. ``piece`` returns the part of the log that holds a row.
         """
+        forwarded = columns(FORWARDED_FOR) if trusted else None
+        clients = peers
+        if trusted and forwarded is not None:
+            clients = clients_behind(peers, cast("Iterator[str]", forwarded.texts()), trusted)
         if all(times) and all(clients):
             return cls(source, cast("list[int]", times), cast("list[bytes]", clients), columns, ids), []
-        keep = [time is not None and client is not None for time, client in zip(times, clients, strict=True)]
+        valid = [time is not None and client is not None for time, client in zip(times, clients, strict=True)]
         malformed = []
-        for row in [row for row, valid in enumerate(keep) if not valid]:
+        for row in [row for row, is_valid in enumerate(valid) if not is_valid]:
             reason = Reason.TIMESTAMP if times[row] is None else Reason.FORWARDED if peers[row] else Reason.ADDRESS
             malformed.append(Malformed.of(reason, piece(row)))
         requests = cls(
             source,
-            cast("list[int]", list(compress(times, keep))),
-            cast("list[bytes]", list(compress(clients, keep))),
-            _selected(columns, keep),
-            list(compress(ids, keep)),
+            cast("list[int]", list(compress(times, valid))),
+            cast("list[bytes]", list(compress(clients, valid))),
+            _selected(columns, valid),
+            list(compress(ids, valid)),
         )
         return requests, malformed
 
@@ -147,7 +168,10 @@ class Requests:
         return len(self.times)
 
     def select(self, keep: Sequence[bool]) -> "Requests":
-        """Returns the rows whose ``keep`` is true."""
+        """Returns the rows whose ``keep`` is true.
+
+        Their columns are cut when they are used, once for each selection they passed: most batches pass none.
+        """
         return Requests(
             self.source,
             list(compress(self.times, keep)),
@@ -157,10 +181,10 @@ class Requests:
         )
 
     def without_repeats(self, seen: set[bytes | str] | None) -> "Requests":
-        """The rows whose id is neither in ``seen`` nor in an earlier row; ``seen``, if there is one, takes up new ids.
+        """Returns the rows whose id is neither in ``seen`` nor in an earlier row; adds their ids to ``seen``.
 
-        Rows without an id are never repeats. Nor is a request that both logs tell of, under the same id: CloudFront's
-        ids are bytes, AWS WAF's are text, and each rule counts each source by itself.
+        Rows without an id are never repeats. Nor is a request that both logs report under the same id: CloudFront's
+        ids are bytes, AWS WAF's are text, and each rule counts each source separately.
         """
         ids = self.ids
         if not ids:
@@ -174,16 +198,13 @@ class Requests:
         seen = set() if seen is None else seen
         keep = []
         for request_id in ids:
-            fresh = request_id not in seen
-            keep.append(fresh)
+            keep.append(request_id not in seen)
             if request_id not in NO_ID:
                 seen.add(request_id)
         return self.select(keep)
 
 
-def _selected(columns: Callable[[str], Column | None], keep: Sequence[bool]) -> Callable[[str], Column | None]:
-    """Returns columns that are cut down to the rows to keep once they are asked for."""
-
+def _selected(columns: Columns, keep: Sequence[bool]) -> Columns:
     def selected(name: str) -> Column | None:
         column = columns(name)
         return column and replace(column, cells=list(compress(column.cells, keep)))
@@ -192,20 +213,21 @@ def _selected(columns: Callable[[str], Column | None], keep: Sequence[bool]) -> 
 
 
 NO_ID: frozenset[bytes | str] = frozenset((b"", b"-", "", "-"))
+"""Ids that mean that a request has none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """Contents of a batch of records: requests by source, and the pieces that were not requests."""
+    """A batch of records, decoded: requests by source, and pieces that are not requests."""
 
     requests: tuple[Requests, ...] = ()
     malformed: tuple[Malformed, ...] = ()
     repeats: int = 0
-    """Requests left out because their id had been seen in the same batch."""
+    """Requests left out because their id occurred before in the same batch."""
 
     def __len__(self) -> int:
         return sum(map(len, self.requests))
 
     def span_ms(self) -> tuple[int, int]:
-        """Times of the earliest and of the latest request; there is at least one."""
+        """Returns the times of the earliest and the latest request; there must be at least one."""
         return min(min(r.times) for r in self.requests), max(max(r.times) for r in self.requests)

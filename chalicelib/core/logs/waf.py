@@ -1,8 +1,8 @@
 """AWS WAF log records: JSON, bare or inside the gzip'd envelope of a CloudWatch Logs subscription.
 
-Only ``timestamp`` and ``httpRequest.clientIp`` are relied upon. Anything else may be absent; what is there and cannot
-be read is as if it were absent, so that no client can write a request that is not counted. Headers and labels are left
-undecoded until a rule looks.
+Only ``timestamp`` and ``httpRequest.clientIp`` are required. Any other field may be absent, and is treated as absent
+if it is unreadable, so that no client can write a request that is not counted. Headers and labels stay encoded until a
+rule looks at them.
 Sources: AWS WAF Developer Guide, "Log fields"; CloudWatch Logs User Guide, "Subscription filters".
 """
 
@@ -13,19 +13,28 @@ from contextlib import suppress
 from functools import cache
 from itertools import chain
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from chalicelib.core.addresses import AddressMemo, NetworkSet
 from chalicelib.core.logs.cloudfront import lines_of
-from chalicelib.core.logs.forwarded import clients_behind
-from chalicelib.core.logs.requests import Column, Malformed, Reason, Requests, Source, Text, host_name
+from chalicelib.core.logs.requests import (
+    COLUMNS,
+    FORWARDED_FOR,
+    Column,
+    Malformed,
+    Reason,
+    Requests,
+    Source,
+    Text,
+    host_name,
+)
 
 LARGEST_ENVELOPE = 16 << 20
-"""Bytes an envelope may unpack to: CloudWatch Logs takes in a sixteenth of that at once."""
+"""Most bytes that an envelope may unpack to: 16 times what CloudWatch Logs accepts in one call."""
 
-NOTHING = msgspec.Raw(b"null")
+ABSENT = msgspec.Raw(b"null")
 
 
 class HttpRequest(msgspec.Struct, rename="camel", gc=False):
@@ -35,7 +44,7 @@ class HttpRequest(msgspec.Struct, rename="camel", gc=False):
     uri: str | None = None
     country: str | None = None
     host: str | None = None
-    headers: msgspec.Raw = NOTHING
+    headers: msgspec.Raw = ABSENT
 
 
 class Record(msgspec.Struct, rename="camel", gc=False):
@@ -43,7 +52,7 @@ class Record(msgspec.Struct, rename="camel", gc=False):
     http_request: HttpRequest
     action: str | None = None
     response_code_sent: int | None = None
-    labels: msgspec.Raw = NOTHING
+    labels: msgspec.Raw = ABSENT
 
 
 class LogEvent(msgspec.Struct, gc=False):
@@ -64,19 +73,19 @@ class Label(msgspec.Struct):
     name: str | None = None
 
 
-WRONG = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""Exceptions that a decoder raises."""
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""Exceptions of a msgspec decoder."""
 
 _envelopes = msgspec.json.Decoder(Envelope)
 _headers = msgspec.json.Decoder(list[Header] | None)
 _labels = msgspec.json.Decoder(list[Label] | None)
 
 
-def header(raw: msgspec.Raw, name: str) -> str:
-    """The values of one header, joined by commas as HTTP allows; empty when it is absent or unreadable."""
+def header(raw: bytes, name: str) -> str:
+    """Returns the values of one header, joined by commas as HTTP allows; empty if it is absent or unreadable."""
     try:
         headers = _headers.decode(raw) or ()
-    except WRONG:
+    except UNREADABLE:
         return ""
     return ",".join(h.value for h in headers if h.value is not None and h.name and h.name.lower() == name)
 
@@ -84,7 +93,7 @@ def header(raw: msgspec.Raw, name: str) -> str:
 def _label_names(raw: bytes) -> tuple[str, ...]:
     try:
         return tuple(label.name for label in _labels.decode(raw) or () if label.name)
-    except WRONG:
+    except UNREADABLE:
         return ()
 
 
@@ -92,47 +101,47 @@ def _plain(cell: object) -> str:
     return "" if cell is None else str(cell)
 
 
-def _country(cell: str | None) -> str:
-    return cell or "-"
-
-
 def _host(cell: tuple[str | None, bytes]) -> str:
     host, headers = cell
-    return host_name(host or header(msgspec.Raw(headers), "host"))
+    return host_name(host or header(headers, "host"))
 
 
-_READ: dict[str, tuple[Callable[[HttpRequest], Any] | None, Callable[[Record], Any] | None, Callable[[Any], Text]]] = {
-    "host": (lambda r: (r.host, b"" if r.host else bytes(r.headers)), None, _host),
-    "path": (attrgetter("uri"), None, _plain),
-    "method": (attrgetter("http_method"), None, _plain),
-    "status": (None, attrgetter("response_code_sent"), _plain),
-    "country": (attrgetter("country"), None, _country),
-    "user_agent": (lambda r: bytes(r.headers), None, lambda cell: header(msgspec.Raw(cell), "user-agent")),
-    "waf_action": (None, attrgetter("action"), _plain),
-    "waf_label": (None, lambda r: bytes(r.labels), _label_names),
+class _Reading(NamedTuple):
+    """The way from a record to a column's cell and its text."""
+
+    fields: tuple[str, ...]
+    """Fields of Record or HttpRequest that the cell is made of."""
+    cell: Callable[[Record], Any]
+    text: Callable[[Any], Text]
+
+
+def _header_cell(record: Record) -> bytes:
+    return bytes(record.http_request.headers)
+
+
+def _host_cell(record: Record) -> tuple[str | None, bytes]:
+    host = record.http_request.host
+    return host, b"" if host else _header_cell(record)
+
+
+_READ = {
+    "host": _Reading(("host", "headers"), _host_cell, _host),
+    "path": _Reading(("uri",), attrgetter("http_request.uri"), _plain),
+    "method": _Reading(("http_method",), attrgetter("http_request.http_method"), _plain),
+    "status": _Reading(("response_code_sent",), attrgetter("response_code_sent"), _plain),
+    "country": _Reading(("country",), attrgetter("http_request.country"), lambda cell: cell or "-"),
+    "user_agent": _Reading(("headers",), _header_cell, lambda cell: header(cell, "user-agent")),
+    "waf_action": _Reading(("action",), attrgetter("action"), _plain),
+    "waf_label": _Reading(("labels",), lambda record: bytes(record.labels), _label_names),
+    FORWARDED_FOR: _Reading(("headers",), _header_cell, lambda cell: header(cell, "x-forwarded-for")),
 }
-"""For each column: how to read its cell from the request or from the record, and how to render it as text."""
-
-_FIELDS = {
-    "host": ("host", "headers"),
-    "path": ("uri",),
-    "method": ("http_method",),
-    "status": ("response_code_sent",),
-    "country": ("country",),
-    "user_agent": ("headers",),
-    "waf_action": ("action",),
-    "waf_label": ("labels",),
-}
-"""Fields that each column is read from."""
-
-COLUMNS = frozenset(_FIELDS)
-"""Every column that a scope can name."""
 
 
 @cache
 def _decoder(columns: frozenset[str]) -> "msgspec.json.Decoder[Record]":
-    """Decodes records with no more fields than ``columns`` need: fewer objects, less time."""
-    needed = {"client_ip", "request_id", "timestamp", "http_request", *chain.from_iterable(map(_FIELDS.get, columns))}  # type: ignore[arg-type]
+    """Returns a decoder that skips fields which no column needs: fewer objects, less time."""
+    needed = {"client_ip", "request_id", "timestamp", "http_request"}
+    needed.update(chain.from_iterable(_READ[name].fields for name in columns))
     narrow: dict[type, type] = {}
     for whole in (HttpRequest, Record):
         fields: list[tuple[Any, ...]] = []
@@ -145,58 +154,55 @@ def _decoder(columns: frozenset[str]) -> "msgspec.json.Decoder[Record]":
 
 
 class WafRecords:
-    """Reads WAF log records."""
+    """Decodes WAF log records."""
 
     def __init__(self, trusted: NetworkSet | None = None) -> None:
-        self._trusted = trusted or NetworkSet(())
-        self._always = frozenset(("user_agent",)) if self._trusted else frozenset()  # for X-Forwarded-For
+        self._trusted = trusted
+        self._always = frozenset((FORWARDED_FOR,) if trusted else ())
         self._addresses = AddressMemo()
 
     def decode(
         self, texts: Sequence[bytes | str], wanted: frozenset[str] = COLUMNS
     ) -> tuple[Requests, list[Malformed]]:
-        """``texts``: JSON records, one or more lines each; ``wanted``: the columns that will be asked for."""
-        malformed: list[Malformed] = []
-        records = _decode_all(texts, _decoder(wanted | self._always), malformed)
+        """Returns the requests of ``texts``, JSON records of one or more lines each, and the other pieces.
+
+        ``wanted``: the columns that rules look at; others may be missing from the result.
+        """
+        available = wanted | self._always
+        records, malformed = _decode_all(texts, _decoder(available))
         times: list[int | None] = [record.timestamp for record in records]
         if records and min(record.timestamp for record in records) < 0:
-            times = [time if time is not None and time >= 0 else None for time in times]
-        inner = [record.http_request for record in records]
-        peers = self._addresses.pack_all([request.client_ip for request in inner])
-        clients = peers
-        if self._trusted:
-            forwarded = (header(request.headers, "x-forwarded-for") for request in inner)
-            clients = clients_behind(peers, forwarded, self._trusted)
+            times = [record.timestamp if record.timestamp >= 0 else None for record in records]
 
         def columns(name: str) -> Column | None:
-            if name not in wanted:
+            if name not in available:
                 return None
-            of_request, of_record, text = _READ[name]
-            return Column(list(map(of_request, inner) if of_request else map(of_record, records)), text)  # type: ignore[arg-type]
+            reading = _READ[name]
+            return Column(list(map(reading.cell, records)), reading.text)
 
         requests, invalid = Requests.of_valid(
             Source.WAF,
             times,
-            clients,
+            self._addresses.pack_all([record.http_request.client_ip for record in records]),
             columns,
-            [request.request_id or "" for request in inner],
-            peers=peers,
-            piece=lambda row: inner[row].client_ip.encode("utf-8", "replace"),
+            [record.http_request.request_id or "" for record in records],
+            trusted=self._trusted,
+            piece=lambda row: records[row].http_request.client_ip.encode("utf-8", "replace"),
         )
         return requests, malformed + invalid
 
 
 def _decode_all(
-    texts: Sequence[bytes | str], decoder: "msgspec.json.Decoder[Record]", malformed: list[Malformed]
-) -> list[Record]:
-    # Only if one of them is wrong is each looked at by itself. To the decoder a line end is a space; what is wrong as
-    # one record may hold several, one per line.
-    with suppress(*WRONG):
-        return list(map(decoder.decode, texts))
-    if len(texts) == 1:  # a block of a log, of many lines: cutting it apart first would take as long again
-        with suppress(*WRONG):
-            return decoder.decode_lines(texts[0])
-    good = []
+    texts: Sequence[bytes | str], decoder: "msgspec.json.Decoder[Record]"
+) -> tuple[list[Record], list[Malformed]]:
+    # Texts are examined one by one only if one of them is wrong. To the decoder a line end is a space, so a text that
+    # is wrong as one record may still hold several, one per line.
+    with suppress(*UNREADABLE):
+        return list(map(decoder.decode, texts)), []
+    if len(texts) == 1:  # a part of a log file, with many lines: cutting it up first would take as long again
+        with suppress(*UNREADABLE):
+            return decoder.decode_lines(texts[0]), []
+    records, malformed = [], []
     for text in texts:
         whole = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
         for piece in (whole,) if _is_record(whole, decoder) else lines_of((whole,)) or (whole,):
@@ -204,28 +210,28 @@ def _decode_all(
             if isinstance(record, Reason):
                 malformed.append(Malformed.of(record, piece))
             else:
-                good.append(record)
-    return good
+                records.append(record)
+    return records, malformed
 
 
 def _is_record(text: bytes, decoder: "msgspec.json.Decoder[Record]") -> bool:
     try:
         decoder.decode(text)
-    except WRONG:
+    except UNREADABLE:
         return False
     return True
 
 
 def _read(text: bytes, decoder: "msgspec.json.Decoder[Record]") -> Record | Reason:
-    """A record, or what can be read of one that is not as it should be, or why that is not enough."""
-    with suppress(*WRONG):
+    """Returns a record, as far as it is readable, or the reason why that is not enough."""
+    with suppress(*UNREADABLE):
         return decoder.decode(text)
     try:
         record = json.loads(text.decode("utf-8", "replace"))
         request = record["httpRequest"]
         time, address = record["timestamp"], request["clientIp"]
         headers, labels = (_raw(value) for value in (request.get("headers"), record.get("labels")))
-    except (KeyError, TypeError, AttributeError):  # no such key, or no object where one should be
+    except (KeyError, TypeError, AttributeError):  # a missing key, or something else in place of an object
         return Reason.FIELDS
     except (ValueError, RecursionError):
         return Reason.JSON if text.strip() else Reason.EMPTY
@@ -256,14 +262,14 @@ def _raw(value: object) -> msgspec.Raw:
 
 
 def _text(value: object) -> str | None:
-    """``value`` if it is text, with half surrogates replaced."""
+    """Returns ``value`` with lone surrogates replaced, or None if it is not text."""
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else None
 
 
 def open_envelope(packed: bytes) -> list[str] | Malformed:
-    """The messages of a CloudWatch Logs envelope; none for a control message.
+    """Returns the messages of a CloudWatch Logs envelope; none for a control message.
 
-    Unpacks no more than ``LARGEST_ENVELOPE`` bytes: a bomb costs that much and no more.
+    Unpacks at most ``LARGEST_ENVELOPE`` bytes, so that a decompression bomb costs no more than that.
     """
     inflate = zlib.decompressobj(wbits=31)
     try:
@@ -275,7 +281,7 @@ def open_envelope(packed: bytes) -> list[str] | Malformed:
         return Malformed.of(reason, packed)
     try:
         envelope = _envelopes.decode(text)
-    except WRONG:
+    except UNREADABLE:
         return Malformed.of(Reason.ENVELOPE, text)
     if envelope.message_type == "CONTROL_MESSAGE":
         return []

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from chalicelib.core.addresses import NetworkSet, parse_network
-from chalicelib.core.logs.requests import Malformed, Reason, Source
-from chalicelib.core.logs.waf import COLUMNS, LARGEST_ENVELOPE, WafRecords, open_envelope
+from chalicelib.core.logs.requests import COLUMNS, Malformed, Reason, Source
+from chalicelib.core.logs.waf import LARGEST_ENVELOPE, WafRecords, open_envelope
 from tests.support.records import envelope, rows, waf, waf_text
 
 DEEP = 100_000
