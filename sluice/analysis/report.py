@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from chalicelib.core.durations import format_duration
 from sluice.analysis import plots
-from sluice.analysis.summary import OffenderSummary, RuleFigures, by_rule, offenders
+from sluice.analysis.summary import OffenderSummary, by_rule, offenders, rule_cells
 from sluice.analysis.traffic import TrafficProfile
 from sluice.replay.engine import Result
 
@@ -105,7 +105,7 @@ def page(result: Result, figures: dict[str, Figure], description: str, format_ti
         figures="".join(
             f"<div><b{' class=bad' if bad else ''}>{number}</b>{escape(name)}</div>" for number, name, bad in numbers
         ),
-        rules=_table(RULE_HEADINGS, map(_rule_row, rules)),
+        rules=_table(RULE_HEADINGS, map(rule_cells, rules)),
         counting=" Rules that only count are shown as if they blocked." if counting else "",
         over_time=svg(figures["over-time"], "Requests per second over time, passed and refused"),
         peaks=svg(figures["peaks"], "Number of clients by their peak in one window, for each rule"),
@@ -138,20 +138,6 @@ def svg(figure: Figure, title: str) -> str:
 
 RULE_HEADINGS = ("rule", "limit", "action", "#offenders", "#blocked", "#requests over", "#refused", "#share")
 OFFENDER_HEADINGS = ("client", "rule", "first offence", "busiest window", "blocked for", "#requests", "#refused")
-
-
-def _rule_row(figures: RuleFigures) -> list[str]:
-    rule = figures.rule
-    return [
-        rule.name,
-        f"{rule.limit:,} in {format_duration(rule.window_s)}",
-        str(rule.action),
-        f"{figures.offenders:,}",
-        f"{figures.blocked:,}",
-        f"{figures.over:,}",
-        f"{figures.refused:,}",
-        f"{figures.share:.2%}",
-    ]
 
 
 def _offender_row(offender: OffenderSummary, format_time: FormatTime) -> list[str]:

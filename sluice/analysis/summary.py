@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chalicelib.core.addresses import Network
+from chalicelib.core.durations import format_duration
 from chalicelib.core.rules import Rule
 from sluice.replay.breaches import BlockPeriod, Breach
 from sluice.replay.engine import Result
@@ -153,3 +154,18 @@ def offender_json(offender: OffenderSummary) -> dict[str, Any]:
         "blocked_for_s": offender.blocked_for_s,
         "blocks": [{"from": p.since, "until": p.until, "offence": p.offence} for p in offender.periods],
     }
+
+
+def rule_cells(figures: RuleFigures) -> list[str]:
+    """Returns a rule's row for a table: name, limit, action, then the figures."""
+    rule = figures.rule
+    return [
+        rule.name,
+        f"{rule.limit:,} in {format_duration(rule.window_s)}",
+        str(rule.action),
+        f"{figures.offenders:,}",
+        f"{figures.blocked:,}",
+        f"{figures.over:,}",
+        f"{figures.refused:,}",
+        f"{figures.share:.2%}",
+    ]

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from chalicelib.core.durations import format_duration
-from sluice.analysis.summary import OffenderSummary, by_rule, offenders, result_json
+from sluice.analysis.summary import OffenderSummary, by_rule, offenders, result_json, rule_cells
 from sluice.commands.shared.logs import (
     json_option,
     log_options,
@@ -55,17 +55,7 @@ def show(result: Result, console: Console, top: int) -> None:
     for heading in ("offenders", "blocked", "over", "refused", "share"):
         table.add_column(heading, justify="right", no_wrap=True)
     for figures in by_rule(result, everyone):
-        rule = figures.rule
-        table.add_row(
-            rule.name,
-            f"{rule.limit:,} in {format_duration(rule.window_s)}",
-            str(rule.action),
-            f"{figures.offenders:,}",
-            f"{figures.blocked:,}",
-            f"{figures.over:,}",
-            f"{figures.refused:,}",
-            f"{figures.share:.2%}",
-        )
+        table.add_row(*rule_cells(figures))
     console.print(table)
     if everyone:
         console.print()
