@@ -3,9 +3,7 @@
 from itertools import islice
 from typing import Annotated
 
-import msgspec
-
-from chalicelib.admin.answers import at_most
+from chalicelib.admin.answers import Page, at_most
 from chalicelib.admin.changes import Caller, ChangeAnswer, PlannedChange
 from chalicelib.admin.errors import ForceNeeded, Invalid, fault
 from chalicelib.admin.networks import Widest, read_network
@@ -24,12 +22,8 @@ MOST_LIFTED_SHOWN = 1000
 PATH = "/v1/allowlist"
 
 
-class AllowPage(msgspec.Struct, frozen=True, kw_only=True):
-    now: int
-    """The server's time. Epoch seconds."""
+class AllowPage(Page, frozen=True):
     entries: Annotated[list[Allow], at_most(1000)]
-    next: str | None
-    """The cursor of the next page; null on the last page."""
 
 
 class AllowChange(ChangeAnswer, frozen=True, kw_only=True):
@@ -38,12 +32,12 @@ class AllowChange(ChangeAnswer, frozen=True, kw_only=True):
     """Blocks that overlapped the network and were lifted."""
 
 
-def entries(state: State, *, limit: int, cursor: str | None, now: int) -> AllowPage:
-    """Entries that hold, in order of the network's text."""
+def list_allowlist(state: State, *, limit: int, cursor: str | None, now: int) -> AllowPage:
+    """Returns a page of the entries in force, in order of the network's text."""
     above = read_cursor(cursor, [str])[0] if cursor else ""
-    read = (stored.record for stored in state.all(Allow, above=above))
-    some, following = page((entry for entry in read if entry.in_force(now)), limit, lambda entry: [entry.network])
-    return AllowPage(now=now, entries=some, next=following)
+    stored = (each.record for each in state.all(Allow, above=above))
+    entries, following = page((entry for entry in stored if entry.in_force(now)), limit, lambda entry: [entry.network])
+    return AllowPage(now=now, entries=entries, next=following)
 
 
 def allow(state: State, wish: NewAllow, *, widest: Widest, caller: Caller, now: int) -> PlannedChange[AllowChange]:

@@ -1,8 +1,12 @@
-"""Bounds of answers for the OpenAPI document. Decoding does not check them, because clients join pages."""
+"""Common parts of answers, and the bounds that the OpenAPI document states for them.
+
+Decoding does not check these bounds, because clients join pages. An answer that extends another struct declares fields
+without ``kw_only`` to place them before the inherited ones that are keyword-only.
+"""
 
 from typing import Annotated
 
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 
 def at_most(items: int) -> Meta:
@@ -17,3 +21,13 @@ def one_of(*values: int | str) -> Meta:
 
 LogName = Annotated[str, one_of("cloudfront", "waf")]
 """The log that requests were read from."""
+
+
+class TimedAnswer(Struct, frozen=True):
+    now: int
+    """The server's time. Epoch seconds."""
+
+
+class Page(TimedAnswer, frozen=True, kw_only=True):
+    next: str | None
+    """The cursor of the next page; null on the last page."""

@@ -1,50 +1,63 @@
-"""Blocks in force: filtered, sorted, in pages."""
+"""Blocks: a list of those in force, and blocking and unblocking by hand, which changes all given networks or none."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Annotated
 
-import msgspec
+from msgspec.structs import asdict
 
-from chalicelib.admin.answers import at_most
+from chalicelib.admin.answers import Page, at_most
+from chalicelib.admin.changes import Caller, ChangeAnswer, PlannedChange
+from chalicelib.admin.errors import Fault, ForceNeeded, Invalid, fault
+from chalicelib.admin.networks import Widest, covering, overlapping, try_network
 from chalicelib.admin.pagination import page, read_cursor
-from chalicelib.admin.schemas import BlocksQuery
-from chalicelib.admin.wording import reason
-from chalicelib.core.addresses import NetworkSet, parse_network
-from chalicelib.core.state import Block, Evidence
-from chalicelib.pipeline.stored import State
+from chalicelib.admin.schemas import MOST_NETWORKS, BlocksQuery, NewBlock, NewBlocks
+from chalicelib.admin.wording import plural, reason, roughly
+from chalicelib.core.addresses import Network, NetworkSet, parse_network
+from chalicelib.core.durations import format_duration, parse_duration
+from chalicelib.core.rules import LONGEST_BLOCK_S
+from chalicelib.core.state import Allow, Block, Call, History
+from chalicelib.pipeline.lifting import ended, writes_to_lift
+from chalicelib.pipeline.stored import State, networks_of
+
+PATH = "/v1/blocks"
+MOST_NAMED = 3
+"""Networks named in a sentence; the others are counted."""
 
 
-class BlockView(msgspec.Struct, frozen=True, kw_only=True):
-    """A block as operators see it."""
+class _NamedBlock(Block, frozen=True):
+    """A block whose rule follows its network."""
 
     network: str
     rule: str
-    """Name of the rule, or 'manual'."""
-    blocked_at: int
-    """Time of the block. Epoch seconds."""
-    until: int
-    """First second at which the block is over. Epoch seconds."""
-    offence: int
-    """Number of the offence against the rule, from 1; 0 for a manual block."""
-    evidence: Evidence | None
-    comment: str
-    by: str
-    """The operator who made a manual block."""
+
+
+class BlockView(_NamedBlock, frozen=True, kw_only=True):
+    """A block as operators see it."""
+
     withheld: bool
     """True if the block overlaps the allowlist and is therefore in no IP set."""
     reason: str
     """The reason in words."""
 
+    @classmethod
+    def of(cls, block: Block, allowlist: NetworkSet) -> "BlockView":
+        return cls(**asdict(block), withheld=allowlist.overlaps(block.network_value()), reason=reason(block))
 
-class BlockPage(msgspec.Struct, frozen=True, kw_only=True):
-    now: int
-    """The server's time. Epoch seconds."""
+
+class BlockPage(Page, frozen=True):
     total: int
     """Matching blocks on all pages."""
     blocks: Annotated[list[BlockView], at_most(1000)]
-    next: str | None
-    """The cursor of the next page; null on the last page."""
+
+
+class BlockChange(ChangeAnswer, frozen=True, kw_only=True):
+    blocks: Annotated[list[BlockView], at_most(MOST_NETWORKS)]
+
+
+class UnblockChange(ChangeAnswer, frozen=True, kw_only=True):
+    lifted: Annotated[list[BlockView], at_most(MOST_NETWORKS)]
+    """The blocks as they stood."""
 
 
 ORDERS: dict[str, Callable[[Block], int]] = {
@@ -55,21 +68,6 @@ ORDERS: dict[str, Callable[[Block], int]] = {
 }
 
 
-def view(block: Block, allowlist: NetworkSet) -> BlockView:
-    return BlockView(
-        network=block.network,
-        rule=block.rule,
-        blocked_at=block.blocked_at,
-        until=block.until,
-        offence=block.offence,
-        evidence=block.evidence,
-        comment=block.comment,
-        by=block.by,
-        withheld=allowlist.overlaps(block.network_value()),
-        reason=reason(block),
-    )
-
-
 def list_blocks(state: State, query: BlocksQuery, *, allowlist: NetworkSet, now: int) -> BlockPage:
     """Returns a page of the blocks in force that match ``query``."""
     order, sign = ORDERS[query.sort.removeprefix("-")], -1 if query.sort.startswith("-") else 1
@@ -78,12 +76,90 @@ def list_blocks(state: State, query: BlocksQuery, *, allowlist: NetworkSet, now:
         return sign * order(block), block.network
 
     matches = _filter(query)
-    read = (stored.record for stored in state.all(Block))
-    blocks = sorted((block for block in read if block.in_force(now) and matches(block)), key=position)
+    stored = (each.record for each in state.all(Block))
+    blocks = sorted((block for block in stored if block.in_force(now) and matches(block)), key=position)
     after = tuple(read_cursor(query.cursor, [int, str])) if query.cursor else None
     rest = [block for block in blocks if after is None or position(block) > after]
-    entries, following = page(rest, query.limit, position)
-    return BlockPage(now=now, total=len(blocks), blocks=[view(block, allowlist) for block in entries], next=following)
+    shown, following = page(rest, query.limit, position)
+    views = [BlockView.of(block, allowlist) for block in shown]
+    return BlockPage(now=now, total=len(blocks), blocks=views, next=following)
+
+
+def block(
+    state: State, new: NewBlock | NewBlocks, *, widest: Widest, caller: Caller, now: int
+) -> PlannedChange[BlockChange]:
+    """Blocks every network in ``new``, or none.
+
+    A block of the same network is replaced. Raises Invalid or ForceNeeded, which name everything that is wrong.
+    """
+    if isinstance(new, NewBlocks):
+        wishes = {f"blocks[{number}].": wish for number, wish in enumerate(new.blocks)}
+    else:
+        wishes = {"": new}
+    blocks = _parse(wishes, caller, now)
+    allowed = state.allowed(now)
+    objections = [
+        fault("body", f"{prefix}network", block.network, objection)
+        for prefix, block in blocks.items()
+        if not wishes[prefix].force
+        for objection in _objections(block.network_value(), allowed, widest, caller)
+    ]
+    if objections:
+        raise ForceNeeded("; ".join(f"{each.value}: {each.accepted}" for each in objections[:3]), objections)
+    names = [block.network for block in blocks.values()]
+    stored = state.get_many(Block, names)
+    replaced = {id: block.record for id, block in stored.items() if block.record.in_force(now)}
+    views = [BlockView.of(block, networks_of(allowed)) for block in blocks.values()]
+    withheld = [block.network for block in views if block.withheld]
+    lengths = {block.until - now for block in views}
+    detail = f"{_named(names)} blocked for {roughly(max(lengths))}" + ("" if len(lengths) == 1 else " at most")
+    if replaced:
+        detail += f"; {plural(len(replaced), 'block')} replaced"
+    if withheld:
+        detail += f"; {_named(withheld)} withheld because of the allowlist"
+    return PlannedChange(
+        answer=BlockChange(changed=True, detail=detail, undo=_undo(names, replaced, now), blocks=views),
+        writes=[state.put(block, over=stored.get(block.network)) for block in blocks.values()],
+        action="block.post",
+        target=", ".join(names),
+    )
+
+
+def unblock(
+    state: State, networks: Sequence[Network], *, forget: bool, allowlist: NetworkSet, now: int
+) -> PlannedChange[UnblockChange]:
+    """Lifts the blocks of exactly these networks, and skips networks that are not blocked.
+
+    Requests made until now may have been refused already, so they do not count as new offences. ``forget`` removes the
+    offences as well.
+    """
+    names = list(dict.fromkeys(map(str, networks)))
+    stored = state.get_many(Block, names)
+    blocks = {name: stored[name] for name in names if name in stored and stored[name].record.in_force(now)}
+    histories = state.get_many(History, names)
+    forgotten = [name for name in names if forget and name in histories and histories[name].record.rules]
+    writes = writes_to_lift(blocks.values(), histories, now, forget=forget)
+    writes += [ended(name, histories[name], now, forget=True) for name in forgotten if name not in blocks]
+    details = []
+    if blocks:
+        details.append(f"{_named(list(blocks))} no longer blocked")
+    if forgotten:
+        details.append(f"the offences of {_few(forgotten)} are forgotten")
+    if not writes:
+        details.append(f"{_named(names)} not blocked")
+        # The caller may mean a wider network: an IPv6 client is blocked with its /64.
+        names_of_wider = [name for network in networks[:MOST_NAMED] for name in covering(network)[1:]]
+        wider = [each.id for each in state.get_many(Block, names_of_wider).values() if each.record.in_force(now)]
+        if wider:
+            details.append(f"the wider {_named(wider)}")
+    lifted = [each.record for each in blocks.values()]
+    answer = UnblockChange(
+        changed=bool(writes),
+        detail="; ".join(details),
+        undo=_block_again(lifted, now) if lifted else None,
+        lifted=[BlockView.of(block, allowlist) for block in lifted],
+    )
+    return PlannedChange(answer=answer, writes=writes, action="block.delete", target=", ".join(names))
 
 
 def _filter(query: BlocksQuery) -> Callable[[Block], bool]:
@@ -101,3 +177,85 @@ def _filter(query: BlocksQuery) -> Callable[[Block], bool]:
         return text in words or (network is not None and block.network_value().overlaps(network))
 
     return matches
+
+
+def _parse(wishes: Mapping[str, NewBlock], caller: Caller, now: int) -> dict[str, Block]:
+    """Returns the block for each wish, by the prefix of the wish's fields. Raises Invalid."""
+    faults: list[Fault] = []
+    blocks: dict[str, Block] = {}
+    networks: set[Network] = set()
+    for prefix, wish in wishes.items():
+        network = try_network(wish.network, "body", f"{prefix}network")
+        seconds = _seconds(wish.block_for, f"{prefix}block_for")
+        faults += [part for part in (network, seconds) if isinstance(part, Fault)]
+        if isinstance(network, Fault) or isinstance(seconds, Fault):
+            continue
+        if network.prefixlen == 0:
+            accepted = "a prefix longer than /0, which AWS WAF does not accept"
+            faults.append(fault("body", f"{prefix}network", wish.network, accepted))
+        elif network in networks:
+            faults.append(fault("body", f"{prefix}network", wish.network, "each network once"))
+        networks.add(network)
+        blocks[prefix] = Block(
+            network=str(network), blocked_at=now, until=now + seconds, comment=wish.comment, by=caller.name
+        )
+    if faults:
+        raise Invalid.of(faults)
+    return blocks
+
+
+def _seconds(text: str, field: str) -> int | Fault:
+    try:
+        seconds = parse_duration(text)
+    except ValueError as exc:
+        return fault("body", field, text, str(exc))
+    if not 1 <= seconds <= LONGEST_BLOCK_S:
+        return fault("body", field, text, f"1s .. {format_duration(LONGEST_BLOCK_S)}")
+    return seconds
+
+
+def _objections(network: Network, allowed: Sequence[Allow], widest: Widest, caller: Caller) -> Iterator[str]:
+    """Yields each reason to block ``network`` only with force."""
+    for entry in overlapping(allowed, network)[:1]:
+        name = f"{entry.network} ({entry.comment})" if entry.comment else entry.network
+        yield f"it overlaps {name} on the allowlist; with force it is stored and withheld"
+    # API Gateway's own test calls come from no address.
+    with suppress(ValueError):
+        if parse_network(caller.address).overlaps(network):
+            yield f"it contains {caller.address}, the address you call from; with force it is blocked anyway"
+    if widest.refuses(network):
+        yield f"it is wider than /{widest.prefix(network)}; with force it is blocked anyway"
+
+
+def _undo(names: Sequence[str], replaced: Mapping[str, Block], now: int) -> Call:
+    """Returns the call that undoes new blocks.
+
+    One call cannot both lift and restore, so if any block was replaced, the others are replaced by a block of a second.
+    """
+    if not replaced:
+        return Call(method="DELETE", path=PATH, query={"network": list(names)})
+    brief = [Block(network=name, blocked_at=now, until=now + 1, comment="undone") for name in names]
+    return _block_again([replaced.get(block.network, block) for block in brief], now)
+
+
+def _block_again(blocks: Iterable[Block], now: int) -> Call:
+    """Returns the call that blocks for the rest of each block's time, by hand: it is no offence against a rule."""
+    again = [
+        {
+            "network": block.network,
+            "block_for": format_duration(block.until - now),
+            "comment": block.comment if block.manual else f"again: {reason(block)}",
+            "force": True,
+        }
+        for block in blocks
+    ]
+    return Call(method="POST", path=PATH, body={"blocks": again})
+
+
+def _named(names: Sequence[str]) -> str:
+    return f"{_few(names)} {'is' if len(names) == 1 else 'are'}"
+
+
+def _few(names: Sequence[str]) -> str:
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
+from msgspec.structs import asdict
 
-from chalicelib.admin.answers import at_most
+from chalicelib.admin.answers import Page, at_most
 from chalicelib.admin.changes import Caller, ChangeAnswer, PlannedChange
 from chalicelib.admin.errors import MOST_FAULTS, Fault, Invalid, NotFound, StaleVersion, fault
 from chalicelib.admin.pagination import page, read_cursor
@@ -62,12 +63,8 @@ class VersionView(msgspec.Struct, frozen=True, kw_only=True):
     comment: str
 
 
-class VersionPage(msgspec.Struct, frozen=True, kw_only=True):
-    now: int
-    """The server's time. Epoch seconds."""
+class VersionPage(Page, frozen=True):
     versions: Annotated[list[VersionView], at_most(100)]
-    next: str | None
-    """The cursor of the next page; null on the last page."""
 
 
 def rule_set(state: State, version: int | None = None) -> RuleSetView:
@@ -75,9 +72,8 @@ def rule_set(state: State, version: int | None = None) -> RuleSetView:
     active = state.get(StoredRules, ACTIVE)
     if version is None or (active is not None and active.version == version):
         if active is None:
-            return RuleSetView(
-                version=0, active=True, text="", rules=[], saved_at=0, by="", comment="", problem="none is stored"
-            )
+            empty = asdict(StoredRules(text=""))
+            return RuleSetView(version=0, active=True, rules=[], problem="none is stored", **empty)
         return _view(active.version, True, active.record)
     earlier = state.get(StoredRules, _id(version))
     if earlier is None:
@@ -126,23 +122,19 @@ def history(state: State, *, limit: int, cursor: str | None, now: int) -> Versio
     stored = {int(rules.id): rules for rules in state.all(StoredRules, below=below, limit=limit + 1, descending=True)}
     if active is not None and not cursor:
         stored.setdefault(active.version, active)
-    read = (
-        _view(version, active is not None and version == active.version, rules.record)
+    versions = (
+        VersionView(
+            version=version,
+            active=active is not None and version == active.version,
+            rules=len(_parsed(rules).rules),
+            saved_at=rules.record.saved_at,
+            by=rules.record.by,
+            comment=rules.record.comment,
+        )
         for version, rules in sorted(stored.items(), reverse=True)
     )
-    some, following = page(read, limit, lambda shown: [shown.version])
-    versions = [
-        VersionView(
-            version=shown.version,
-            active=shown.active,
-            rules=len(shown.rules),
-            saved_at=shown.saved_at,
-            by=shown.by,
-            comment=shown.comment,
-        )
-        for shown in some
-    ]
-    return VersionPage(now=now, versions=versions, next=following)
+    shown, following = page(versions, limit, lambda version: [version.version])
+    return VersionPage(now=now, versions=shown, next=following)
 
 
 def _put(
@@ -217,16 +209,8 @@ def _view(version: int, active: bool, stored: StoredRules) -> RuleSetView:
         rules = parse_rules(stored.text)
     except RulesError as exc:
         problem = exc.problems[0]
-    return RuleSetView(
-        version=version,
-        active=active,
-        text=stored.text,
-        rules=[rule_words(rule) for rule in rules.rules],
-        saved_at=stored.saved_at,
-        by=stored.by,
-        comment=stored.comment,
-        problem=problem,
-    )
+    words = [rule_words(rule) for rule in rules.rules]
+    return RuleSetView(version=version, active=active, rules=words, problem=problem, **asdict(stored))
 
 
 def _id(version: int) -> str:

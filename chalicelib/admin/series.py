@@ -5,7 +5,7 @@ from typing import Annotated
 
 import msgspec
 
-from chalicelib.admin.answers import at_most
+from chalicelib.admin.answers import TimedAnswer, at_most
 from chalicelib.admin.live_counts import ItemSeen, LiveCounts
 from chalicelib.core.detections import detection_ids_since
 from chalicelib.core.state import Block, Detection
@@ -27,9 +27,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     """Blocks made in the step that are still in force."""
 
 
-class Series(msgspec.Struct, frozen=True, kw_only=True):
-    now: int
-    """The server's time. Epoch seconds."""
+class Series(TimedAnswer, frozen=True, kw_only=True):
     step_s: int
     points: Annotated[list[Point], at_most(900)]
     """Oldest first; the last step is not over yet."""

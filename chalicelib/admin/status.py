@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 
-from chalicelib.admin.answers import at_most, one_of
+from chalicelib.admin.answers import TimedAnswer, at_most, one_of
 from chalicelib.admin.live_counts import LiveCounts
 from chalicelib.admin.rule_sets import rule_set
 from chalicelib.core.ipsets import CAPACITY, IpSet, Wanted, wanted
@@ -72,9 +72,7 @@ class IngestStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The reason why the counts cannot be read; null if they can."""
 
 
-class Status(msgspec.Struct, frozen=True, kw_only=True):
-    now: int
-    """The server's time. Epoch seconds."""
+class Status(TimedAnswer, frozen=True, kw_only=True):
     pause: Pause
     breaker: Breaker
     blocks: BlocksStatus

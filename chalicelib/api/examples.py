@@ -1,9 +1,8 @@
 """Examples for the OpenAPI document, one per form and answer, as instances of the very structs."""
 
-from chalicelib.admin import blocks, clients, control, rule_sets, schemas, status
+from chalicelib.admin import blocks, busiest, clients, control, rule_sets, schemas, status
 from chalicelib.admin.allowlist import AllowChange, AllowPage
 from chalicelib.admin.audit import AuditPage, AuditView
-from chalicelib.admin.blocking import BlockChange, UnblockChange
 from chalicelib.admin.changes import ChangeAnswer
 from chalicelib.admin.series import Point, Series
 from chalicelib.api.routes import Health, Me
@@ -32,7 +31,7 @@ _evidence = Evidence(
 )
 _block = Block(network=_CLIENT, rule="burst", blocked_at=_NOW - 60, until=_NOW + 540, offence=1, evidence=_evidence)
 _manual = Block(network=_CLIENT, blocked_at=_NOW, until=_NOW + 3600, comment="scraper", by="alice")
-_shown = blocks.view(_block, NetworkSet(()))
+_shown = blocks.BlockView.of(_block, NetworkSet(()))
 _allow = Allow(network=_OFFICE, comment="office", by="alice", added_at=_NOW)
 _rule = Rule(name="burst", limit=50, window_s=5, escalate=Escalation(2, 86400, 7 * 86400))
 _diff = RuleDiff("burst", DiffKind.CHANGED, ["limit: 50 becomes 60"])
@@ -98,13 +97,13 @@ EXAMPLES: dict[type, object] = {
             undo=Call(method="PUT", path="/v1/allowlist", body={"network": _OFFICE, "comment": "office"}),
         ),
         blocks.BlockPage(now=_NOW, total=1, blocks=[_shown], next=None),
-        BlockChange(
+        blocks.BlockChange(
             changed=True,
             detail=f"{_CLIENT} is blocked for 1h",
             undo=Call(method="DELETE", path="/v1/blocks", query={"network": [_CLIENT]}),
-            blocks=[blocks.view(_manual, NetworkSet(()))],
+            blocks=[blocks.BlockView.of(_manual, NetworkSet(()))],
         ),
-        UnblockChange(changed=True, detail=f"{_CLIENT} is no longer blocked", undo=_reblock, lifted=[_shown]),
+        blocks.UnblockChange(changed=True, detail=f"{_CLIENT} is no longer blocked", undo=_reblock, lifted=[_shown]),
         clients.ClientReport(
             now=_NOW,
             network=_CLIENT,
@@ -130,10 +129,10 @@ EXAMPLES: dict[type, object] = {
             ],
             explain=[f"{_CLIENT} is blocked for another 9m: {_shown.reason}."],
         ),
-        clients.Top(
+        busiest.Top(
             now=_NOW,
             rules=[
-                clients.Busiest(
+                busiest.Busiest(
                     rule="burst",
                     source=Source.CLOUDFRONT,
                     limit=50,
@@ -141,7 +140,7 @@ EXAMPLES: dict[type, object] = {
                     action=Action.BLOCK,
                     from_ms=_NOW * 1000 - 6000,
                     to_ms=_NOW * 1000 - 1000,
-                    clients=[clients.Busy(network=_CLIENT, count=73, blocked_until=_NOW + 540, allowlisted=False)],
+                    clients=[busiest.Busy(network=_CLIENT, count=73, blocked_until=_NOW + 540, allowlisted=False)],
                 )
             ],
         ),

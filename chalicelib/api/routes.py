@@ -6,13 +6,13 @@ from typing import Literal
 
 import msgspec
 
-from chalicelib.admin import allowlist, blocking, blocks, clients, control, rule_sets, schemas
+from chalicelib.admin import allowlist, blocks, control, rule_sets, schemas
 from chalicelib.admin.allowlist import AllowChange, AllowPage
-from chalicelib.admin.audit import AuditPage, records
-from chalicelib.admin.blocking import BlockChange, UnblockChange
-from chalicelib.admin.blocks import BlockPage
+from chalicelib.admin.audit import AuditPage, list_audit
+from chalicelib.admin.blocks import BlockChange, BlockPage, UnblockChange
+from chalicelib.admin.busiest import Top, busiest_clients
 from chalicelib.admin.changes import ChangeAnswer, PlannedChange
-from chalicelib.admin.clients import ClientReport, Top
+from chalicelib.admin.clients import ClientReport, client_report
 from chalicelib.admin.control import BreakerChange, PauseChange
 from chalicelib.admin.errors import NotFound
 from chalicelib.admin.networks import read_network
@@ -65,7 +65,7 @@ def list_allowlist(call: ApiCall, query: schemas.AllowlistQuery) -> AllowPage:
 
     Entries are in order of the network's text; expired ones are left out.
     """
-    return allowlist.entries(call.state, limit=query.limit, cursor=query.cursor, now=call.now)
+    return allowlist.list_allowlist(call.state, limit=query.limit, cursor=query.cursor, now=call.now)
 
 
 @route("PUT", "/v1/allowlist", role=Role.OPERATOR, tag="allowlist", raises=(FORCE_NEEDED,))
@@ -100,7 +100,7 @@ def post_blocks(call: ApiCall, body: schemas.NewBlock | schemas.NewBlocks) -> Pl
     A block of the same network is replaced. A network that overlaps the allowlist, contains the address you call from,
     or is wider than the configured prefixes requires 'force' (409 otherwise). AWS WAF accepts no /0 (422).
     """
-    return blocking.block(call.state, body, widest=call.widest, caller=call.caller, now=call.now)
+    return blocks.block(call.state, body, widest=call.widest, caller=call.caller, now=call.now)
 
 
 @route("DELETE", "/v1/blocks", role=Role.OPERATOR, tag="blocks", tries=UNBLOCK_TRIES)
@@ -110,14 +110,14 @@ def delete_blocks(call: ApiCall, query: schemas.UnblockQuery) -> PlannedChange[U
     Harmless for a network that is not blocked.
     """
     networks = [read_network(text, "query") for text in query.network]
-    return blocking.unblock(call.state, networks, forget=query.forget, allowlist=call.allowlist(), now=call.now)
+    return blocks.unblock(call.state, networks, forget=query.forget, allowlist=call.allowlist(), now=call.now)
 
 
 @route("GET", "/v1/clients", role=Role.VIEWER, tag="clients")
 def client(call: ApiCall, query: schemas.AddressQuery) -> ClientReport:
     """Returns everything known about one client."""
     network = read_network(query.address, "query", "address")
-    return clients.client(call.state, call.services.live, network, sample_rate=call.sample_rate, now_ms=call.now_ms)
+    return client_report(call.state, call.services.live, network, sample_rate=call.sample_rate, now_ms=call.now_ms)
 
 
 @route("GET", "/v1/top", role=Role.VIEWER, tag="clients", raises=(NOT_FOUND,))
@@ -126,7 +126,7 @@ def top(call: ApiCall, query: schemas.TopQuery) -> Top:
 
     Counts the requests in the latest window that has been counted.
     """
-    return clients.top(
+    return busiest_clients(
         call.state, call.live(), rule=query.rule, number=query.n, sample_rate=call.sample_rate, now_ms=call.now_ms
     )
 
@@ -201,7 +201,7 @@ def reset_breaker(call: ApiCall, body: schemas.BreakerReset) -> PlannedChange[Br
 @route("GET", "/v1/audit", role=Role.VIEWER, tag="audit")
 def audit(call: ApiCall, query: schemas.AuditQuery) -> AuditPage:
     """Lists the changes that operators made, newest first."""
-    return records(call.state, limit=query.limit, cursor=query.cursor, now=call.now)
+    return list_audit(call.state, limit=query.limit, cursor=query.cursor, now=call.now)
 
 
 @route("GET", "/v1/series", role=Role.VIEWER, tag="status")

@@ -92,11 +92,13 @@ class Block(StateRecord, frozen=True, kw_only=True):
     kind: ClassVar[str] = "block"
     network: str
     blocked_at: int
+    """Time of the block. Epoch seconds."""
     until: int
-    """The first second at which it is no longer to be refused."""
+    """First second at which the block is over. Epoch seconds."""
     rule: str = MANUAL
+    """Name of the rule, or 'manual'."""
     offence: int = 0
-    """Which offence of this rule it answers, from 1; 0 for a manual block."""
+    """Number of the offence against the rule, from 1; 0 for a manual block."""
     evidence: Evidence | None = None
     comment: str = ""
     by: str = ""
@@ -117,13 +119,18 @@ class Block(StateRecord, frozen=True, kw_only=True):
         return now < self.until
 
 
+OUTCOMES = ["blocked", "extended", "counted", "allowlisted", "stale"]
+"""Outcomes that a client's history keeps."""
+
+
 class Past(msgspec.Struct, frozen=True, kw_only=True):
     """The last offence of a client against one rule."""
 
     offence: int
+    """Number of the offence, from 1."""
     until: int
-    """When the block for it ends or, for a rule that only counts, would end."""
-    outcome: str
+    """End of the block for it, or the end it would have had. Epoch seconds."""
+    outcome: Annotated[str, msgspec.Meta(extra_json_schema={"enum": OUTCOMES})]
     evidence: Evidence
 
 
@@ -246,15 +253,19 @@ class Audit(StateRecord, frozen=True, kw_only=True):
 
     kind: ClassVar[str] = "audit"
     at_ms: int
+    """Time of the change. Epoch milliseconds."""
     by: str
     """Name of the token, or ARN."""
     address: str
-    """Where the call came from."""
+    """Address the call came from."""
     request: str
     """API Gateway's id of the call."""
     action: str
+    """Such as allowlist.put or block.delete."""
     target: str
+    """The network, rule set or control that was changed."""
     detail: str
+    """The change in words."""
     undo: Call | None = None
 
 

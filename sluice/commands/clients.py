@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import click
 from rich.text import Text
 
-from chalicelib.admin.clients import Busiest, ClientReport, Top
+from chalicelib.admin.busiest import Busiest, Top
+from chalicelib.admin.clients import ClientReport
 from chalicelib.admin.wording import roughly
 from sluice.commands.shared.api import Part, Session, api_command, plain, table
 

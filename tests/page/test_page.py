@@ -252,7 +252,7 @@ def test_a_pause_stands_in_plain_sight_in_every_view_until_somebody_resumes(open
     page.locator(".banner").get_by_role("button", name="Resume").click()
     expect(page.locator(".banner")).to_have_count(0)
     site.eventually(lambda: bool(site.published()))
-    expect(page.locator("#audit")).to_contain_text("Paused: nobody is refused")
+    expect(page.locator("#audit")).to_contain_text("Paused: the IP sets are emptied, so no client is blocked")
     expect(page.locator("#audit").get_by_role("button", name="Undo: paused")).to_be_visible()
 
 

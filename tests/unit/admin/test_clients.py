@@ -54,7 +54,7 @@ def test_allowlist_pause_and_breaker_are_part_of_the_explanation(desk):
     desk.call("POST", "/v1/pause", {"release": True})
     client = desk.call("GET", "/v1/clients", address="203.0.113.9").json
     assert client["blocked"] is False
-    assert "Enforcement is paused and the IP sets are emptied: nobody is refused." in client["explain"]
+    assert "Enforcement is paused and the IP sets are emptied, so no client is blocked." in client["explain"]
 
 
 def test_a_wide_block_that_is_withheld_blocks_nobody_in_it(desk):
