@@ -1,7 +1,7 @@
 """Access to one AWS account: clients, pagination, retries, and errors that name the failed action."""
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,11 +24,10 @@ class AwsError(Exception):
     """AWS rejected a call or did not answer. The message names the call and, if known, the remedy."""
 
 
+NOT_PERMITTED = "your credentials lack this permission; docs/operate/permissions.md lists those setup needs"
 HINTS = {
-    "AccessDenied": "your credentials lack this permission; docs/operate/permissions.md lists those setup needs",
-    "AccessDeniedException": (
-        "your credentials lack this permission; docs/operate/permissions.md lists those setup needs"
-    ),
+    "AccessDenied": NOT_PERMITTED,
+    "AccessDeniedException": NOT_PERMITTED,
     "WAFFeatureNotIncludedInPricingPlanException": (
         "the distribution is on a flat-rate pricing plan, which has neither rule groups nor real-time logs; "
         "move it to pay-as-you-go pricing"
@@ -72,7 +71,9 @@ class AwsAccount:
                 return
             marker = {"NextMarker": page["NextMarker"]}
 
-    def retry(self, call: Callable[[], Any], codes: Collection[str], for_s: float = RETRY_FOR_S) -> Any:
+    def retry(
+        self, call: Callable[..., Any], codes: Collection[str], for_s: float = RETRY_FOR_S, **arguments: Any
+    ) -> Any:
         """Returns the result of ``call``, retried for ``for_s`` seconds while AWS answers with one of ``codes``.
 
         AWS is eventually consistent: a new resource is unknown to some services for a moment, and a resource that was
@@ -80,12 +81,12 @@ class AwsAccount:
         """
         for _ in range(int(for_s / RETRY_PAUSE_S)):
             try:
-                return call()
+                return call(**arguments)
             except ClientError as exc:
                 if code_of(exc) not in codes:
                     raise
             self.sleep(RETRY_PAUSE_S)
-        return call()
+        return call(**arguments)
 
 
 def connect(*, region: str | None, profile: str | None) -> AwsAccount:
@@ -141,12 +142,3 @@ class missing_ok:  # noqa: N801 - named like contextlib's own context managers
 
     def __exit__(self, kind: object, exc: object, traceback: object) -> bool:
         return isinstance(exc, ClientError) and code_of(exc) in self._codes
-
-
-def as_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
-    """Converts tags to the form that most AWS calls take."""
-    return [{"Key": key, "Value": value} for key, value in tags.items()]
-
-
-def as_mapping(tags: Iterable[Mapping[str, str]]) -> dict[str, str]:
-    return {tag["Key"]: tag["Value"] for tag in tags}

@@ -36,5 +36,5 @@ def _ensure(resource: Resource, account: AwsAccount) -> None:
     if existing is None:
         resource.create(account)
         existing = resource.find(account)
-    if existing is not None and resource.differences(existing):
+    if existing is not None and existing.differences:
         resource.change(account, existing)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from sluice.deploy.costs import Cost, total
 from sluice.deploy.plan import Step, StepAction
@@ -19,19 +19,16 @@ STYLES = {
 
 
 def plan_table(steps: Sequence[Step]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("", "kind", "name", ""):
-        table.add_column(column, overflow="fold")
+    columns = (Column(name, overflow="fold") for name in ("", "kind", "name", ""))
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for step in steps:
         table.add_row(f"[{STYLES[step.action]}]{step.action}[/]", step.resource.kind, step.resource.name, step.detail)
     return table
 
 
 def cost_table(costs: Sequence[Cost]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("per month")
-    table.add_column("", justify="right")
-    table.add_column("USD", justify="right")
+    numbers = (Column(name, justify="right") for name in ("", "USD"))
+    table = Table("per month", *numbers, box=None, pad_edge=False, header_style="bold")
     for cost in costs:
         table.add_row(cost.item, cost.quantity, f"{cost.dollars:,.2f}")
     table.add_row("[bold]total[/]", "", f"[bold]{total(list(costs)):,.2f}[/]")

@@ -30,12 +30,8 @@ class Step:
         return self.action in (StepAction.CREATE, StepAction.CHANGE, StepAction.REMOVE)
 
     def row(self) -> dict[str, str]:
-        return {
-            "action": str(self.action),
-            "kind": self.resource.kind,
-            "name": self.resource.name,
-            "detail": self.detail,
-        }
+        resource = self.resource
+        return {"action": str(self.action), "kind": resource.kind, "name": resource.name, "detail": self.detail}
 
 
 Survey = Iterable[tuple[Resource, Existing | None]]
@@ -52,8 +48,8 @@ def to_set_up(survey: Survey) -> list[Step]:
             steps.append(Step(StepAction.CREATE, resource, detail=resource.about))
         elif not existing.ours:
             steps.append(Step(StepAction.REFUSE, resource, existing, NOT_OURS))
-        elif differences := resource.differences(existing):
-            steps.append(Step(StepAction.CHANGE, resource, existing, "; ".join(differences)))
+        elif existing.differences:
+            steps.append(Step(StepAction.CHANGE, resource, existing, "; ".join(existing.differences)))
         else:
             steps.append(Step(StepAction.KEEP, resource, existing))
     return steps

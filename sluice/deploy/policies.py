@@ -31,52 +31,55 @@ class Arns:
     """Queue of changes that could not be handled; None without such a queue."""
 
 
+def policy(statements: list[dict[str, Any]]) -> Policy:
+    return {"Version": "2012-10-17", "Statement": statements}
+
+
+def allow(actions: list[str], resource: Any) -> dict[str, Any]:
+    return {"Effect": "Allow", "Action": actions, "Resource": resource}
+
+
+READ_LOG_STREAM = [
+    *("kinesis:DescribeStream", "kinesis:DescribeStreamSummary", "kinesis:GetRecords"),
+    *("kinesis:GetShardIterator", "kinesis:ListShards"),
+]
+WRITE_TALLIES = ["dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem"]
+
+
 def policies(arns: Arns) -> dict[str, Policy]:
     """Returns each function's policy, by the function's name in Chalice's configuration."""
-    dead_letters = [_allow(["sqs:SendMessage"], arns.dead_letters)] if arns.dead_letters else []
-    stream = _allow(["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"], arns.state_stream)
+    dead_letters = [allow(["sqs:SendMessage"], arns.dead_letters)] if arns.dead_letters else []
+    stream = allow(["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"], arns.state_stream)
     # ListStreams cannot be restricted to a resource.
-    streams = _allow(["dynamodb:ListStreams"], "*")
+    streams = allow(["dynamodb:ListStreams"], "*")
     shared = [
         # Not CreateLogGroup: deployment creates the groups, with a retention, and would fail if a function were first.
-        _allow(["logs:CreateLogStream", "logs:PutLogEvents"], arns.logs),
-        _allow(["xray:PutTraceSegments", "xray:PutTelemetryRecords"], "*"),
+        allow(["logs:CreateLogStream", "logs:PutLogEvents"], arns.logs),
+        allow(["xray:PutTraceSegments", "xray:PutTelemetryRecords"], "*"),
     ]
     read = ["dynamodb:GetItem", "dynamodb:Query"]
     batch_read_and_write = [*read, "dynamodb:BatchGetItem", "dynamodb:PutItem"]
-    change_state = _allow([*batch_read_and_write, "dynamodb:DeleteItem"], arns.state_table)
+    change_state = allow([*batch_read_and_write, "dynamodb:DeleteItem"], arns.state_table)
     statements = {
         "ingest": [
-            _allow(
-                [
-                    "kinesis:DescribeStream",
-                    "kinesis:DescribeStreamSummary",
-                    "kinesis:GetRecords",
-                    "kinesis:GetShardIterator",
-                    "kinesis:ListShards",
-                ],
-                arns.log_stream,
-            ),
-            _allow(["kinesis:ListStreams"], "*"),
-            _allow(
-                ["dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem"],
-                arns.tally_table,
-            ),
-            _allow(["dynamodb:GetItem", "dynamodb:PutItem"], arns.state_table),
+            allow(READ_LOG_STREAM, arns.log_stream),
+            allow(["kinesis:ListStreams"], "*"),
+            allow(WRITE_TALLIES, arns.tally_table),
+            allow(["dynamodb:GetItem", "dynamodb:PutItem"], arns.state_table),
         ],
-        "enforce": [stream, streams, _allow(batch_read_and_write, arns.state_table), *dead_letters],
+        "enforce": [stream, streams, allow(batch_read_and_write, arns.state_table), *dead_letters],
         "publish": [
             stream,
             streams,
-            _allow(read, arns.state_table),
-            _allow(["wafv2:GetIPSet", "wafv2:UpdateIPSet"], list(arns.ip_sets)),
+            allow(read, arns.state_table),
+            allow(["wafv2:GetIPSet", "wafv2:UpdateIPSet"], list(arns.ip_sets)),
             *dead_letters,
         ],
         "sweep": [change_state],
-        "api_handler": [change_state, _allow(["dynamodb:BatchGetItem", "dynamodb:Query"], arns.tally_table)],
-        "authorize": [_allow(["ssm:GetParameter"], arns.tokens)],
+        "api_handler": [change_state, allow(["dynamodb:BatchGetItem", "dynamodb:Query"], arns.tally_table)],
+        "authorize": [allow(["ssm:GetParameter"], arns.tokens)],
     }
-    return {name: {"Version": "2012-10-17", "Statement": [*specific, *shared]} for name, specific in statements.items()}
+    return {name: policy([*specific, *shared]) for name, specific in statements.items()}
 
 
 def arns_of(stage: Stage, ip_sets: Sequence[str], state_stream: str) -> Arns:
@@ -120,10 +123,6 @@ def file_name(function: str, stage: str | None = None) -> str:
 def write(directory: Path, policies: Mapping[str, Policy], stage: str | None = None) -> None:
     for function, policy in policies.items():
         (directory / file_name(function, stage)).write_text(json.dumps(policy, indent=2) + "\n")
-
-
-def _allow(actions: list[str], resource: Any) -> dict[str, Any]:
-    return {"Effect": "Allow", "Action": actions, "Resource": resource}
 
 
 FUNCTIONS = tuple(policies(STACK))

@@ -4,7 +4,7 @@ Every write is either harmless to repeat or preceded by a read, so that an inter
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -18,8 +18,10 @@ class Existing:
 
     ours: bool
     """True if setup created it, for this stage."""
+    differences: Sequence[str] = ()
+    """Phrases for the plan, each of which says what has to change."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """The properties that ``differences``, ``change`` and ``remove`` need."""
+    """The properties that ``change`` and ``remove`` need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +34,12 @@ class Resource(ABC):
 
     stage: Stage
     name: str
-
-    @property
-    def about(self) -> str:
-        """The plan's description of an item that does not exist yet."""
-        return ""
+    about: str = field(default="", kw_only=True)
+    """The plan's description of an item that does not exist yet."""
 
     @abstractmethod
     def find(self, account: AwsAccount) -> Existing | None:
         """Returns None if the item does not exist. Raises Refusal if the account rules out creating it."""
-
-    def differences(self, existing: Existing) -> list[str]:  # noqa: ARG002
-        """Returns what has to change, as phrases for the plan; empty if nothing."""
-        return []
 
     @abstractmethod
     def create(self, account: AwsAccount) -> None:
@@ -57,5 +52,6 @@ class Resource(ABC):
     @abstractmethod
     def remove(self, account: AwsAccount, existing: Existing) -> None: ...
 
-    def tagged(self, tags: Mapping[str, str]) -> bool:
-        return tags.get(TAG) == self.stage.name
+    def tagged(self, tags: Iterable[Mapping[str, str]]) -> bool:
+        """Returns whether tags, in the form that most AWS calls return, name the stage."""
+        return {"Key": TAG, "Value": self.stage.name} in tags

@@ -46,9 +46,8 @@ class Location:
         >>> Location(account="1", region="us-east-1").arn("iam", "role/x", region=False)
         'arn:aws:iam::1:role/x'
         """
-        return ":".join(
-            ("arn", self.partition, service, self.region if region else "", self.account if account else "", resource)
-        )
+        region_and_account = f"{self.region if region else ''}:{self.account if account else ''}"
+        return f"arn:{self.partition}:{service}:{region_and_account}:{resource}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +104,16 @@ class Choices:
         return replace(self, **changes)
 
 
+class _Name:
+    """An attribute of a stage: a name with ``{}`` in place of the stage's own."""
+
+    def __init__(self, pattern: str) -> None:
+        self._pattern = pattern
+
+    def __get__(self, stage: "Stage", owner: type) -> str:
+        return self._pattern.format(stage.name)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
     """One deployment: its name, account, region and choices, from which all other names follow."""
@@ -134,57 +143,33 @@ class Stage:
                 "clients'. Use --source waf, or --scope CLOUDFRONT"
             )
 
-    @property
-    def prefix(self) -> str:
-        return f"sluice-{self.name}"
+    prefix = rule_group = log_config = _Name("sluice-{}")
+    log_stream = _Name("sluice-{}-logs")
+    tally_table = _Name("sluice-{}-tally")
+    state_table = _Name("sluice-{}-state")
+    delivery_role = _Name("sluice-{}-log-delivery")
+    waf_log_group = _Name("aws-waf-logs-sluice-{}")
+    tokens_parameter = _Name("/sluice/{}/tokens")
+    choices_parameter = _Name("/sluice/{}/setup")
 
     @property
     def tags(self) -> dict[str, str]:
         return {TAG: self.name}
 
     @property
-    def log_stream(self) -> str:
-        return f"{self.prefix}-logs"
+    def tag_list(self) -> list[dict[str, str]]:
+        """The tags, in the form that most AWS calls take."""
+        return [{"Key": key, "Value": value} for key, value in self.tags.items()]
 
     @property
-    def tally_table(self) -> str:
-        return f"{self.prefix}-tally"
+    def ip_sets(self) -> dict[int, list[str]]:
+        """Names of the IP sets by family; those of a family are numbered from 1.
 
-    @property
-    def state_table(self) -> str:
-        return f"{self.prefix}-state"
-
-    @property
-    def rule_group(self) -> str:
-        return self.prefix
-
-    @property
-    def delivery_role(self) -> str:
-        return f"{self.prefix}-log-delivery"
-
-    @property
-    def log_config(self) -> str:
-        return self.prefix
-
-    @property
-    def waf_log_group(self) -> str:
-        return f"aws-waf-logs-{self.prefix}"
-
-    @property
-    def tokens_parameter(self) -> str:
-        return f"/sluice/{self.name}/tokens"
-
-    @property
-    def choices_parameter(self) -> str:
-        return f"/sluice/{self.name}/setup"
-
-    def ip_set(self, family: int, number: int) -> str:
-        """Returns the name of an IP set; sets of a family are numbered from 1.
-
-        >>> Stage(name="prod", location=Location(account="1", region="us-east-1"), choices=Choices()).ip_set(4, 1)
-        'sluice-prod-v4-1'
+        >>> Stage(name="prod", location=Location(account="1", region="us-east-1"), choices=Choices()).ip_sets
+        {4: ['sluice-prod-v4-1'], 6: ['sluice-prod-v6-1']}
         """
-        return f"{self.prefix}-v{family}-{number}"
+        numbers = range(1, self.choices.ip_sets + 1)
+        return {family: [f"{self.prefix}-v{family}-{number}" for number in numbers] for family in (4, 6)}
 
     def command(self, name: str) -> str:
         """Returns the command line of a ``sluice`` command for this stage."""

@@ -2,17 +2,18 @@
 
 from collections.abc import Callable
 
+from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import ACTIVE
 from sluice.deploy.resource import Resource
 from sluice.deploy.resources.chalice_config import ChaliceStage, Project
 from sluice.deploy.resources.cloudfront import DistributionLogging, LogConfig
 from sluice.deploy.resources.leftovers import LOGS, BlockedClients, ChaliceDeployment, FunctionLogs
-from sluice.deploy.resources.log_groups import ApiLogGroup, WafLogGroup
+from sluice.deploy.resources.log_groups import LogGroup
 from sluice.deploy.resources.parameters import FirstToken, RememberedChoices
 from sluice.deploy.resources.roles import DeliveryRole
-from sluice.deploy.resources.streams import LogStream
-from sluice.deploy.resources.tables import FirstRules, StateTableResource, TallyTableResource
-from sluice.deploy.resources.waf import RuleGroup, ip_set_resources
+from sluice.deploy.resources.streams import LogStream, mode
+from sluice.deploy.resources.tables import FirstRules, Table
+from sluice.deploy.resources.waf import CAPACITY, RETRY_AFTER_S, RuleGroup, ip_set_resources
 from sluice.deploy.resources.waf_logs import LogSubscription, WebAclLogging
 from sluice.deploy.resources.web_acls import WebAclRule, web_acl_name
 from sluice.deploy.stage import Stage
@@ -31,43 +32,62 @@ def resources_of(
     ``now`` is epoch seconds, ``rules`` the first rule set as TOML. ``show_token`` receives the first token, if one is
     created.
     """
-    choices = stage.choices
-    remembered = RememberedChoices(stage, stage.choices_parameter)
-    seeds: list[Resource] = [
-        FirstRules(stage, ACTIVE, rules, now),
-        FirstToken(stage, stage.tokens_parameter, now, show_token),
-    ]
+    choices, seeds = stage.choices, _seeds(stage, now, rules, show_token)
+    remembered = RememberedChoices(stage, stage.choices_parameter, about="the choices of this stage, for later runs")
     if choices.stack:
         # CloudFormation creates the others.
         return [remembered, *seeds, *_additions(stage)]
+    tallies = "the shards' tally logs; on demand, items expire"
+    state = "blocks, allowlist, rules, audit; on demand, stream, point-in-time recovery"
+    group = f"answers 429 to both families, Retry-After {RETRY_AFTER_S} s; {CAPACITY} WCU"
+    delivery = "lets the log sources write to the stream, and nothing else"
     resources: list[Resource] = [
         remembered,
-        LogStream(stage, stage.log_stream),
-        TallyTableResource(stage, stage.tally_table),
-        StateTableResource(stage, stage.state_table),
+        LogStream(stage, stage.log_stream, about=mode(choices.shards)),
+        Table(stage, stage.tally_table, (("log", "S"), ("offset", "N")), about=tallies),
+        Table(stage, stage.state_table, (("kind", "S"), ("id", "S")), streamed=True, recoverable=True, about=state),
         *seeds,
         *ip_set_resources(stage),
-        RuleGroup(stage, stage.rule_group),
-        DeliveryRole(stage, stage.delivery_role),
+        RuleGroup(stage, stage.rule_group, about=group),
+        DeliveryRole(stage, stage.delivery_role, about=delivery),
     ]
     if "cloudfront" in choices.sources:
-        resources.append(LogConfig(stage, stage.log_config))
+        logged = f"{len(choices.fields)} fields, {choices.sample_rate} % of requests"
+        resources.append(LogConfig(stage, stage.log_config, about=logged))
     if "waf" in choices.sources:
-        resources.append(WafLogGroup(stage, stage.waf_log_group))
-        resources.append(LogSubscription(stage, f"{stage.waf_log_group}/{stage.prefix}"))
-    resources.append(ApiLogGroup(stage, f"/aws/lambda/{stage.prefix}"))
-    resources.append(ChaliceStage(stage, stage.name, project))
-    return resources + _additions(stage)
+        kept = "receives WAF's logs and forwards them; kept for a day"
+        spread = "sends every line to the stream, spread over its shards"
+        resources.append(LogGroup(stage, stage.waf_log_group, 1, about=kept))
+        resources.append(LogSubscription(stage, f"{stage.waf_log_group}/{stage.prefix}", about=spread))
+    return [
+        *resources,
+        # Chalice creates the log groups of all functions, but the API's under a name that is never used.
+        LogGroup(stage, f"{LOGS}{stage.prefix}", 30, about="logs of the admin API; kept for 30 days"),
+        ChaliceStage(stage, stage.name, project, about="settings and policies for 'chalice deploy', in .chalice"),
+        *_additions(stage),
+    ]
+
+
+def _seeds(stage: Stage, now: int, rules: str, show_token: Callable[[str], None]) -> list[Resource]:
+    """Returns what the operator changes later, and setup does not."""
+    about = ", ".join(f"{rule.name} ({rule.action})" for rule in parse_rules(rules).rules) if rules else ""
+    tokens = "the admin API's tokens (hashes); the first one is shown once"
+    return [
+        FirstRules(stage, ACTIVE, rules, now, about=about),
+        FirstToken(stage, stage.tokens_parameter, now, show_token, about=tokens),
+    ]
 
 
 def _additions(stage: Stage) -> list[Resource]:
-    """Additions to resources with other owners."""
-    additions: list[Resource] = [DistributionLogging(stage, id) for id in stage.choices.distributions]
+    """Returns the additions to resources with other owners."""
+    attached = "its cache behaviours log to the stream"
+    reference = f"refers to the rule group, {CAPACITY} WCU; other rules stay unchanged"
+    additions: list[Resource] = [DistributionLogging(stage, id, about=attached) for id in stage.choices.distributions]
     for web_acl in stage.choices.web_acls:
         name = web_acl_name(web_acl)
-        additions.append(WebAclRule(stage, f"{name}/{stage.rule_group}", web_acl))
+        additions.append(WebAclRule(stage, f"{name}/{stage.rule_group}", web_acl, about=reference))
         if "waf" in stage.choices.sources and not stage.choices.stack:
-            additions.append(WebAclLogging(stage, name, web_acl))
+            additions.append(WebAclLogging(stage, name, web_acl, about=f"writes to {stage.waf_log_group}"))
     return additions
 
 

@@ -10,7 +10,7 @@ from chalicelib.config import ConfigError, read_config
 from sluice.deploy.account import AwsAccount, missing_ok
 from sluice.deploy.policies import FUNCTIONS, Policy, arns_of, file_name, policies, write
 from sluice.deploy.resource import Existing, Resource
-from sluice.deploy.resources.waf import ip_set_names, ip_sets_of
+from sluice.deploy.resources.waf import ip_sets_of
 from sluice.deploy.stage import Refusal, Stage
 
 ChaliceConfig = dict[str, Any]
@@ -43,8 +43,7 @@ class Project:
     @property
     def architecture(self) -> str:
         """Architecture of the functions, which setup leaves as the checkout has it."""
-        architecture: str = self.config().get("lambda_architecture", "x86_64")
-        return architecture
+        return str(self.config().get("lambda_architecture", "x86_64"))
 
     def stage(self, name: str) -> ChaliceConfig | None:
         stage: ChaliceConfig | None = self.config().get("stages", {}).get(name)
@@ -72,7 +71,6 @@ class Project:
 @dataclass(frozen=True, slots=True)
 class ChaliceStage(Resource):
     kind = "Chalice stage"
-    about = "settings and policies for 'chalice deploy', in .chalice"
 
     project: Project
 
@@ -81,15 +79,9 @@ class ChaliceStage(Resource):
         if written is None:
             return None
         settings, allowed = self._desired(account) or (None, None)
-        wrong = []
-        if settings is None or written != settings:
-            wrong.append("settings")
-        if allowed is None or self.project.policies(self.name) != allowed:
-            wrong.append("policies")
-        return Existing(ours=True, facts={"wrong": wrong})
-
-    def differences(self, existing: Existing) -> list[str]:
-        return [" and ".join(existing.facts["wrong"])] if existing.facts["wrong"] else []
+        wrong = ["settings"] if written != settings else []
+        wrong += ["policies"] if self.project.policies(self.name) != allowed else []
+        return Existing(True, [" and ".join(wrong)] if wrong else [])
 
     def create(self, account: AwsAccount) -> None:
         desired = self._desired(account)
@@ -106,19 +98,18 @@ class ChaliceStage(Resource):
 
     def _desired(self, account: AwsAccount) -> tuple[ChaliceConfig, dict[str, Policy]] | None:
         """Returns the stage's configuration and its policies; None while an IP set or the state table is missing."""
-        ip_sets = ip_sets_of(self.stage, account)
-        families = ip_set_names(self.stage)
-        names = [name for family in families.values() for name in family]
+        ip_sets, families = ip_sets_of(self.stage, account), self.stage.ip_sets
         state_stream = None
         with missing_ok("ResourceNotFoundException"):
             table = account.client("dynamodb").describe_table(TableName=self.stage.state_table)["Table"]
             state_stream = table.get("LatestStreamArn")
-        if state_stream is None or any(name not in ip_sets for name in names):
+        if state_stream is None or len(ip_sets) < sum(map(len, families.values())):
             return None
         pairs = {
             family: ",".join(f"{name}/{ip_sets[name]['Id']}" for name in names) for family, names in families.items()
         }
-        allowed = policies(arns_of(self.stage, [ip_sets[name]["ARN"] for name in names], state_stream))
+        arns = [ip_sets[name]["ARN"] for names in families.values() for name in names]
+        allowed = policies(arns_of(self.stage, arns, state_stream))
         settings = {
             "environment_variables": environment(self.stage, pairs, state_stream),
             "lambda_functions": {name: {"iam_policy_file": file_name(name, self.name)} for name in allowed},

@@ -21,70 +21,47 @@ DETACHING_S = 900.0
 class LogConfig(Resource):
     kind = "CloudFront real-time log configuration"
 
-    @property
-    def about(self) -> str:
-        choices = self.stage.choices
-        return f"{len(choices.fields)} fields, {choices.sample_rate} % of requests"
-
     def find(self, account: AwsAccount) -> Existing | None:
         with missing_ok("NoSuchRealtimeLogConfig"):
             answer = account.client("cloudfront").get_realtime_log_config(Name=self.name)
-            config = answer["RealtimeLogConfig"]
+            config, desired = answer["RealtimeLogConfig"], self._desired()
             streams = [point["KinesisStreamConfig"]["StreamARN"] for point in config["EndPoints"]]
-            return Existing(self.stage.log_stream_arn in streams, config)
+            wrong, rate = [], config["SamplingRate"]
+            if set(config["Fields"]) != set(desired["Fields"]):
+                wrong.append(f"fields become {','.join(desired['Fields'])}")
+            if rate != desired["SamplingRate"]:
+                wrong.append(f"{rate} % of requests become {desired['SamplingRate']} %")
+            if config["EndPoints"] != desired["EndPoints"]:
+                wrong.append("stream and role")
+            return Existing(self.stage.log_stream_arn in streams, wrong, config)
         return None
 
-    def differences(self, existing: Existing) -> list[str]:
-        config, choices = existing.facts, self.stage.choices
-        wrong = []
-        if set(config["Fields"]) != set(choices.fields):
-            wrong.append(f"fields become {','.join(choices.fields)}")
-        if config["SamplingRate"] != choices.sample_rate:
-            wrong.append(f"{config['SamplingRate']} % of requests become {choices.sample_rate} %")
-        if config["EndPoints"] != self._end_points():
-            wrong.append("stream and role")
-        return wrong
-
     def create(self, account: AwsAccount) -> None:
-        account.retry(
-            lambda: account.client("cloudfront").create_realtime_log_config(Name=self.name, **self._desired()),
-            ROLE_UNKNOWN,
-        )
+        create = account.client("cloudfront").create_realtime_log_config
+        account.retry(create, ROLE_UNKNOWN, Name=self.name, **self._desired())
 
     def change(self, account: AwsAccount, existing: Existing) -> None:
-        account.client("cloudfront").update_realtime_log_config(
-            Name=self.name, ARN=existing.facts["ARN"], **self._desired()
-        )
+        update = account.client("cloudfront").update_realtime_log_config
+        update(Name=self.name, ARN=existing.facts["ARN"], **self._desired())
 
     def remove(self, account: AwsAccount, existing: Existing) -> None:
-        account.retry(
-            lambda: account.client("cloudfront").delete_realtime_log_config(ARN=existing.facts["ARN"]),
-            ["RealtimeLogConfigInUse"],
-            DETACHING_S,
-        )
+        delete = account.client("cloudfront").delete_realtime_log_config
+        account.retry(delete, ["RealtimeLogConfigInUse"], DETACHING_S, ARN=existing.facts["ARN"])
 
     def _desired(self) -> dict[str, Any]:
-        choices = self.stage.choices
+        stage, choices = self.stage, self.stage.choices
+        stream = {"RoleARN": stage.delivery_role_arn, "StreamARN": stage.log_stream_arn}
         return {
-            "EndPoints": self._end_points(),
+            "EndPoints": [{"StreamType": "Kinesis", "KinesisStreamConfig": stream}],
             "Fields": list(choices.fields),
             "SamplingRate": choices.sample_rate,
         }
-
-    def _end_points(self) -> list[dict[str, Any]]:
-        stage = self.stage
-        stream = {"RoleARN": stage.delivery_role_arn, "StreamARN": stage.log_stream_arn}
-        return [{"StreamType": "Kinesis", "KinesisStreamConfig": stream}]
 
 
 class DistributionLogging(Resource):
     """The log configuration in all cache behaviours of a distribution, which has another owner. The name is its id."""
 
     kind = "CloudFront distribution"
-
-    @property
-    def about(self) -> str:
-        return "its cache behaviours log to the stream"
 
     def find(self, account: AwsAccount) -> Existing | None:
         with missing_ok("NoSuchDistribution"):
@@ -98,16 +75,12 @@ class DistributionLogging(Resource):
                         f"one real-time log configuration. Add this stage's stream, {self.stage.log_stream_arn}, to it "
                         "as a second end point, or remove it from the behaviour; then run setup again"
                     )
-            missing = [path for path, arn in attached if arn is None]
-            if len(missing) == len(attached):
+            missing = sum(arn is None for _, arn in attached)
+            if missing == len(attached):
                 self._check_plan(account)
                 return None
-            return Existing(ours=True, facts={"missing": len(missing)})
+            return Existing(True, [f"{missing} cache behaviour{'s' * (missing != 1)} to attach"] if missing else [])
         raise Refusal(f"distribution {self.name} does not exist; list them with 'aws cloudfront list-distributions'")
-
-    def differences(self, existing: Existing) -> list[str]:
-        missing = existing.facts["missing"]
-        return [f"{missing} cache behaviour{'s' * (missing != 1)} to attach"] if missing else []
 
     def create(self, account: AwsAccount) -> None:
         self._edit(account, None, self._config_arn())

@@ -5,7 +5,7 @@ In order of removal: blocks end, then no function runs any more, then the functi
 
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ class BlockedClients(Leftover):
     """Epoch seconds."""
 
     def find(self, account: AwsAccount) -> Existing | None:
-        return Existing(ours=True) if any(True for _ in self._ip_sets(account)) else None
+        return Existing(ours=True) if next(self._ip_sets(account), None) else None
 
     def remove(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
         # Functions that still run would fill the sets again.
@@ -52,7 +52,7 @@ class BlockedClients(Leftover):
         for ip_set, existing_set in self._ip_sets(account):
             ip_set.empty(account, existing_set)
 
-    def _ip_sets(self, account: AwsAccount) -> Iterable[tuple[IpSetResource, Existing]]:
+    def _ip_sets(self, account: AwsAccount) -> Iterator[tuple[IpSetResource, Existing]]:
         for ip_set in ip_set_resources(self.stage):
             existing = ip_set.find(account)
             if existing is not None and existing.ours:
@@ -69,15 +69,14 @@ class ChaliceDeployment(Leftover):
     command: tuple[str, ...] = field(default=(sys.executable, "-c", "from chalice.cli import main; main()"))
 
     def find(self, account: AwsAccount) -> Existing | None:
-        functions = functions_of(self.stage, account)
         recorded = self._record.exists()
-        if functions and not recorded:
+        if not recorded and (functions := functions_of(self.stage, account)):
             raise Refusal(
                 f"{len(functions)} functions of stage {self.stage.name} are deployed, but {self._record} is missing: "
                 f"'chalice deploy' ran in another checkout. Run 'chalice delete --stage {self.stage.name}' there, "
                 "then teardown again"
             )
-        return Existing(ours=True, facts={"functions": functions}) if recorded else None
+        return Existing(ours=True) if recorded else None
 
     def remove(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
         result = subprocess.run(  # noqa: S603 - this interpreter

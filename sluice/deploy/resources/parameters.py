@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from chalicelib.core.tokens import SECRET_BYTES, Role, dump_tokens, issue
-from sluice.deploy.account import AwsAccount, as_list, as_mapping, missing_ok
+from sluice.deploy.account import AwsAccount, missing_ok
 from sluice.deploy.resource import Existing, Resource
 from sluice.deploy.stage import Choices
 
@@ -21,8 +21,17 @@ class Parameter(Resource):
         with missing_ok("ParameterNotFound"):
             value = client.get_parameter(Name=self.name)["Parameter"]["Value"]
             tags = client.list_tags_for_resource(ResourceType="Parameter", ResourceId=self.name)["TagList"]
-            return Existing(self.tagged(as_mapping(tags)), {"value": value})
+            return Existing(self.tagged(tags), self.differences(value))
         return None
+
+    def differences(self, value: str) -> list[str]:  # noqa: ARG002
+        """Returns what has to change in the parameter's value, as phrases for the plan."""
+        return []
+
+    def put(self, account: AwsAccount, type_: str, value: str, description: str) -> None:
+        account.client("ssm").put_parameter(
+            Name=self.name, Type=type_, Value=value, Tags=self.stage.tag_list, Description=description
+        )
 
     def remove(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
         account.client("ssm").delete_parameter(Name=self.name)
@@ -31,29 +40,17 @@ class Parameter(Resource):
 class RememberedChoices(Parameter):
     """The stage's choices. Created first and removed last, because they determine what else may exist."""
 
-    about = "the choices of this stage, for later runs"
-
-    def differences(self, existing: Existing) -> list[str]:
-        before, after = Choices.from_json(existing.facts["value"]), self.stage.choices
+    def differences(self, value: str) -> list[str]:
+        before, after = Choices.from_json(value), self.stage.choices
         changed = [name for name in Choices.__dataclass_fields__ if getattr(before, name) != getattr(after, name)]
         return [f"{name.replace('_', ' ')} changed" for name in changed]
 
     def create(self, account: AwsAccount) -> None:
-        account.client("ssm").put_parameter(
-            Name=self.name,
-            Type="String",
-            Value=self.stage.choices.to_json(),
-            Tags=as_list(self.stage.tags),
-            Description="What 'sluice setup' was asked for.",
-        )
+        self.put(account, "String", self.stage.choices.to_json(), "What 'sluice setup' was asked for.")
 
     def change(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
-        account.retry(
-            lambda: account.client("ssm").put_parameter(
-                Name=self.name, Type="String", Value=self.stage.choices.to_json(), Overwrite=True
-            ),
-            BUSY,
-        )
+        text, put = self.stage.choices.to_json(), account.client("ssm").put_parameter
+        account.retry(put, BUSY, Name=self.name, Type="String", Value=text, Overwrite=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,25 +61,16 @@ class FirstToken(Parameter):
     """Epoch seconds."""
     show_token: Callable[[str], None]
 
-    about = "the admin API's tokens (hashes); the first one is shown once"
-
     def create(self, account: AwsAccount) -> None:
         text, token = issue(FIRST_HOLDER, Role.OPERATOR, secret=secrets.token_bytes(SECRET_BYTES), now=self.now)
         # Shown before it is stored: a shown token that does not work does less harm than a working one that is lost.
         self.show_token(text)
-        account.client("ssm").put_parameter(
-            Name=self.name,
-            Type="SecureString",
-            Value=dump_tokens([token]),
-            Tags=as_list(self.stage.tags),
-            Description="Hashes of the tokens for Sluice's admin API.",
-        )
+        self.put(account, "SecureString", dump_tokens([token]), "Hashes of the tokens for Sluice's admin API.")
 
 
 def remembered(account: AwsAccount, stage: str) -> Choices | None:
     """Returns the choices of earlier setups of the stage; None if there were none."""
     with missing_ok("ParameterNotFound"):
-        return Choices.from_json(
-            account.client("ssm").get_parameter(Name=f"/sluice/{stage}/setup")["Parameter"]["Value"]
-        )
+        parameter = account.client("ssm").get_parameter(Name=f"/sluice/{stage}/setup")["Parameter"]
+        return Choices.from_json(parameter["Value"])
     return None

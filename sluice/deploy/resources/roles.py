@@ -3,81 +3,69 @@
 import json
 from typing import Any
 
-from sluice.deploy.account import AwsAccount, as_list, as_mapping, missing_ok
+from sluice.deploy.account import AwsAccount, missing_ok
+from sluice.deploy.policies import allow, policy
 from sluice.deploy.resource import Existing, Resource
 from sluice.deploy.stage import Stage
 
 POLICY = "write-to-the-log-stream"
 
+REQUIRED_BY_CLOUDFRONT = [
+    "kinesis:DescribeStreamSummary",
+    "kinesis:DescribeStream",
+    "kinesis:PutRecord",
+    "kinesis:PutRecords",
+]
+"""CloudWatch Logs needs PutRecord and PutRecords of them."""
+
 
 class DeliveryRole(Resource):
     kind = "IAM role"
-    about = "lets the log sources write to the stream, and nothing else"
 
     def find(self, account: AwsAccount) -> Existing | None:
         client = account.client("iam")
         with missing_ok("NoSuchEntity"):
             role = client.get_role(RoleName=self.name)["Role"]
-            tags = as_mapping(list(account.list_all("iam", "list_role_tags", "Tags", RoleName=self.name)))
-            facts = {"trust": role["AssumeRolePolicyDocument"], "policy": None}
+            tags = list(account.list_all("iam", "list_role_tags", "Tags", RoleName=self.name))
+            permissions = None
             with missing_ok("NoSuchEntity"):
-                policy = client.get_role_policy(RoleName=self.name, PolicyName=POLICY)
-                facts["policy"] = policy["PolicyDocument"]
-            return Existing(self.tagged(tags), facts)
+                permissions = client.get_role_policy(RoleName=self.name, PolicyName=POLICY)["PolicyDocument"]
+            wrong = [] if role["AssumeRolePolicyDocument"] == trust(self.stage) else ["trust policy"]
+            wrong += [] if permissions == self._permissions() else ["permissions"]
+            return Existing(self.tagged(tags), wrong, {"has_policy": permissions is not None})
         return None
-
-    def differences(self, existing: Existing) -> list[str]:
-        wrong = []
-        if existing.facts["trust"] != trust(self.stage):
-            wrong.append("trust policy")
-        if existing.facts["policy"] != permissions(self.stage):
-            wrong.append("permissions")
-        return wrong
 
     def create(self, account: AwsAccount) -> None:
         account.client("iam").create_role(
             RoleName=self.name,
             AssumeRolePolicyDocument=json.dumps(trust(self.stage)),
             Description="Writes access logs into Sluice's log stream.",
-            Tags=as_list(self.stage.tags),
+            Tags=self.stage.tag_list,
         )
 
     def change(self, account: AwsAccount, existing: Existing) -> None:
         client = account.client("iam")
-        if existing.facts["trust"] != trust(self.stage):
+        if "trust policy" in existing.differences:
             client.update_assume_role_policy(RoleName=self.name, PolicyDocument=json.dumps(trust(self.stage)))
-        client.put_role_policy(
-            RoleName=self.name, PolicyName=POLICY, PolicyDocument=json.dumps(permissions(self.stage))
-        )
+        document = json.dumps(self._permissions())
+        client.put_role_policy(RoleName=self.name, PolicyName=POLICY, PolicyDocument=document)
 
     def remove(self, account: AwsAccount, existing: Existing) -> None:
         client = account.client("iam")
-        if existing.facts["policy"] is not None:
+        if existing.facts["has_policy"]:
             client.delete_role_policy(RoleName=self.name, PolicyName=POLICY)
         client.delete_role(RoleName=self.name)
+
+    def _permissions(self) -> dict[str, Any]:
+        return policy([allow(REQUIRED_BY_CLOUDFRONT, self.stage.log_stream_arn)])
 
 
 def trust(stage: Stage) -> dict[str, Any]:
     """Returns the trust policy. Only CloudWatch Logs names the source of a call, so only its role is restricted."""
+    assume: dict[str, Any] = {"Effect": "Allow", "Action": "sts:AssumeRole"}
+    logs_only = {"StringLike": {"aws:SourceArn": stage.location.arn("logs", "*")}}
     statements: dict[str, dict[str, Any]] = {
-        "cloudfront": {"Principal": {"Service": "cloudfront.amazonaws.com"}},
-        "waf": {
-            "Principal": {"Service": "logs.amazonaws.com"},
-            "Condition": {"StringLike": {"aws:SourceArn": stage.location.arn("logs", "*")}},
-        },
+        "cloudfront": {**assume, "Principal": {"Service": "cloudfront.amazonaws.com"}},
+        "waf": {**assume, "Principal": {"Service": "logs.amazonaws.com"}, "Condition": logs_only},
     }
-    return {
-        "Version": "2012-10-17",
-        "Statement": [
-            {"Effect": "Allow", "Action": "sts:AssumeRole", **statements[source]} for source in stage.choices.sources
-        ],
-    }
-
-
-def permissions(stage: Stage) -> dict[str, Any]:
-    """Returns the actions that CloudFront requires; CloudWatch Logs needs PutRecord and PutRecords of them."""
-    actions = ["kinesis:DescribeStreamSummary", "kinesis:DescribeStream", "kinesis:PutRecord", "kinesis:PutRecords"]
-    return {
-        "Version": "2012-10-17",
-        "Statement": [{"Effect": "Allow", "Action": actions, "Resource": stage.log_stream_arn}],
-    }
+    return policy([statements[source] for source in stage.choices.sources])

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from sluice.deploy.account import RETRY_FOR_S, AwsAccount, as_list, as_mapping, missing_ok
+from sluice.deploy.account import RETRY_FOR_S, AwsAccount, missing_ok
 from sluice.deploy.resource import Existing, Resource
 from sluice.deploy.stage import Stage
 
@@ -42,8 +42,7 @@ class WafResource(Resource):
         for summary in account.list_all("wafv2", f"list_{self.noun}s", f"{self.shape}s", Scope=scope):
             if summary["Name"] == self.name:
                 answer = account.client("wafv2").list_tags_for_resource(ResourceARN=summary["ARN"])
-                tags = as_mapping(answer["TagInfoForResource"]["TagList"])
-                return Existing(self.tagged(tags), summary)
+                return Existing(self.tagged(answer["TagInfoForResource"]["TagList"]), facts=summary)
         return None
 
     def remove(self, account: AwsAccount, existing: Existing) -> None:
@@ -81,21 +80,16 @@ class IpSetResource(WafResource):
 
     family: int
 
-    @property
-    def about(self) -> str:
-        return f"IPv{self.family}, room for 10,000 networks"
-
     def create(self, account: AwsAccount) -> None:
         account.retry(
-            lambda: account.client("wafv2").create_ip_set(
-                Name=self.name,
-                Scope=self.stage.choices.scope,
-                IPAddressVersion=f"IPV{self.family}",
-                Addresses=[],
-                Description="Filled by Sluice: changes made by hand are undone within a minute.",
-                Tags=as_list(self.stage.tags),
-            ),
+            account.client("wafv2").create_ip_set,
             BUSY,
+            Name=self.name,
+            Scope=self.stage.choices.scope,
+            IPAddressVersion=f"IPV{self.family}",
+            Addresses=[],
+            Description="Filled by Sluice: changes made by hand are undone within a minute.",
+            Tags=self.stage.tag_list,
         )
 
     def empty(self, account: AwsAccount, existing: Existing) -> None:
@@ -115,41 +109,32 @@ class RuleGroup(WafResource):
     kind = "WAF rule group"
     noun, shape = "rule_group", "RuleGroup"
 
-    @property
-    def about(self) -> str:
-        return f"answers 429 to both families, Retry-After {RETRY_AFTER_S} s; {CAPACITY} WCU"
-
     def find(self, account: AwsAccount) -> Existing | None:
         existing = super().find(account)
         if existing is not None:
             with missing_ok("WAFNonexistentItemException"):
-                group = account.client("wafv2").get_rule_group(
-                    Name=self.name, Scope=self.stage.choices.scope, Id=existing.facts["Id"]
-                )["RuleGroup"]
-                facts = {"rules": group.get("Rules", []), "desired": self._rules(account)}
-                return Existing(existing.ours, {**existing.facts, **facts})
+                identity = {"Name": self.name, "Scope": self.stage.choices.scope, "Id": existing.facts["Id"]}
+                group = account.client("wafv2").get_rule_group(**identity)["RuleGroup"]
+                current, desired = _gist(group.get("Rules", [])), _gist(self._rules(account))
+                referenced = len({arn for _, arns, _ in current for arn in arns})
+                count = sum(map(len, self.stage.ip_sets.values()))
+                # ``desired`` lacks the sets that are still to be created, so their number is compared too.
+                right = current == desired and referenced == count
+                differences = [] if right else [f"{referenced} IP sets become {count}"]
+                return Existing(existing.ours, differences, existing.facts)
         return None
-
-    def differences(self, existing: Existing) -> list[str]:
-        current, desired = _gist(existing.facts["rules"]), _gist(existing.facts["desired"])
-        count = sum(map(len, ip_set_names(self.stage).values()))
-        # ``desired`` lacks the sets that are still to be created, so their number is compared too.
-        if current == desired and len(_referenced(current)) == count:
-            return []
-        return [f"{len(_referenced(current))} IP sets become {count}"]
 
     def create(self, account: AwsAccount) -> None:
         account.retry(
-            lambda: account.client("wafv2").create_rule_group(
-                Name=self.name,
-                Scope=self.stage.choices.scope,
-                Capacity=CAPACITY,
-                Description=RULE_GROUP_DESCRIPTION,
-                Rules=self._rules(account),
-                VisibilityConfig=visibility(self.name),
-                Tags=as_list(self.stage.tags),
-            ),
+            account.client("wafv2").create_rule_group,
             BUSY,
+            Name=self.name,
+            Scope=self.stage.choices.scope,
+            Capacity=CAPACITY,
+            Description=RULE_GROUP_DESCRIPTION,
+            Rules=self._rules(account),
+            VisibilityConfig=visibility(self.name),
+            Tags=self.stage.tag_list,
         )
 
     def change(self, account: AwsAccount, existing: Existing) -> None:
@@ -164,29 +149,22 @@ class RuleGroup(WafResource):
 
     def _rules(self, account: AwsAccount) -> list[dict[str, Any]]:
         ip_sets = ip_sets_of(self.stage, account)
-        return [
-            blocking_rule(
-                f"{self.name}-ipv{family}", priority, [ip_sets[name]["ARN"] for name in names if name in ip_sets]
-            )
-            for priority, (family, names) in enumerate(ip_set_names(self.stage).items())
-        ]
+        rules = []
+        for priority, (family, names) in enumerate(self.stage.ip_sets.items()):
+            arns = [ip_sets[name]["ARN"] for name in names if name in ip_sets]
+            rules.append(blocking_rule(f"{self.name}-ipv{family}", priority, arns))
+        return rules
 
 
 def blocking_rule(name: str, priority: int, ip_sets: Sequence[str]) -> dict[str, Any]:
     """Returns a rule that answers 429 to clients in any of the IP sets, given as ARNs."""
     references = [{"IPSetReferenceStatement": {"ARN": arn}} for arn in ip_sets]
+    retry_after = {"Name": "Retry-After", "Value": str(RETRY_AFTER_S)}
     return {
         "Name": name,
         "Priority": priority,
         "Statement": references[0] if len(references) == 1 else {"OrStatement": {"Statements": references}},
-        "Action": {
-            "Block": {
-                "CustomResponse": {
-                    "ResponseCode": 429,
-                    "ResponseHeaders": [{"Name": "Retry-After", "Value": str(RETRY_AFTER_S)}],
-                }
-            }
-        },
+        "Action": {"Block": {"CustomResponse": {"ResponseCode": 429, "ResponseHeaders": [retry_after]}}},
         "VisibilityConfig": visibility(name),
     }
 
@@ -196,27 +174,21 @@ def visibility(name: str) -> dict[str, Any]:
 
 
 def ip_set_resources(stage: Stage) -> list[IpSetResource]:
-    numbers = range(1, stage.choices.ip_sets + 1)
-    return [IpSetResource(stage, stage.ip_set(family, number), family) for family in (4, 6) for number in numbers]
-
-
-def ip_set_names(stage: Stage) -> dict[int, list[str]]:
-    """Returns the names of the stage's IP sets, by family."""
-    ip_sets = ip_set_resources(stage)
-    return {family: [ip_set.name for ip_set in ip_sets if ip_set.family == family] for family in (4, 6)}
+    return [
+        IpSetResource(stage, name, family, about=f"IPv{family}, room for 10,000 networks")
+        for family, names in stage.ip_sets.items()
+        for name in names
+    ]
 
 
 def ip_sets_of(stage: Stage, account: AwsAccount) -> dict[str, Mapping[str, str]]:
     """Returns AWS's summaries of those of the stage's IP sets that exist, by name."""
-    names = {ip_set.name for ip_set in ip_set_resources(stage)}
+    names = {name for family in stage.ip_sets.values() for name in family}
     summaries = account.list_all("wafv2", "list_ip_sets", "IPSets", Scope=stage.choices.scope)
     return {summary["Name"]: summary for summary in summaries if summary["Name"] in names}
 
 
-Gist = frozenset[tuple[str, tuple[str, ...], int | None]]
-
-
-def _gist(rules: Iterable[Mapping[str, Any]]) -> Gist:
+def _gist(rules: Iterable[Mapping[str, Any]]) -> set[tuple[str, tuple[str, ...], int | None]]:
     """Returns the significant parts of each rule: its name, its IP sets, and the status it answers."""
     gist = set()
     for rule in rules:
@@ -225,8 +197,4 @@ def _gist(rules: Iterable[Mapping[str, Any]]) -> Gist:
         arns = sorted(ref["IPSetReferenceStatement"]["ARN"] for ref in references if "IPSetReferenceStatement" in ref)
         answer = rule.get("Action", {}).get("Block", {}).get("CustomResponse", {})
         gist.add((rule["Name"], tuple(arns), answer.get("ResponseCode")))
-    return frozenset(gist)
-
-
-def _referenced(gist: Gist) -> set[str]:
-    return {arn for _, arns, _ in gist for arn in arns}
+    return gist

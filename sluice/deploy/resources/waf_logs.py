@@ -15,7 +15,6 @@ NOT_WRITABLE_YET = ("InvalidParameterException", "OperationAbortedException")
 
 class LogSubscription(Resource):
     kind = "log subscription"
-    about = "sends every line to the stream, spread over its shards"
 
     def find(self, account: AwsAccount) -> Existing | None:
         with missing_ok("ResourceNotFoundException"):
@@ -23,25 +22,19 @@ class LogSubscription(Resource):
                 "logs", "describe_subscription_filters", "subscriptionFilters", logGroupName=self.stage.waf_log_group
             ):
                 if subscription["filterName"] == self.stage.prefix:
-                    return Existing(ours=True, facts=subscription)
+                    matches = self._desired().items() <= subscription.items()
+                    return Existing(ours=True, differences=[] if matches else ["stream, role or distribution"])
         return None
 
-    def differences(self, existing: Existing) -> list[str]:
-        matches = all(existing.facts.get(key) == value for key, value in self._desired().items())
-        return [] if matches else ["stream, role or distribution"]
-
     def create(self, account: AwsAccount) -> None:
-        account.retry(
-            lambda: account.client("logs").put_subscription_filter(
-                logGroupName=self.stage.waf_log_group, filterName=self.stage.prefix, **self._desired()
-            ),
-            NOT_WRITABLE_YET,
-        )
+        put = account.client("logs").put_subscription_filter
+        account.retry(put, NOT_WRITABLE_YET, **self._identity(), **self._desired())
 
     def remove(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
-        account.client("logs").delete_subscription_filter(
-            logGroupName=self.stage.waf_log_group, filterName=self.stage.prefix
-        )
+        account.client("logs").delete_subscription_filter(**self._identity())
+
+    def _identity(self) -> Mapping[str, Any]:
+        return {"logGroupName": self.stage.waf_log_group, "filterName": self.stage.prefix}
 
     def _desired(self) -> Mapping[str, Any]:
         return {
@@ -62,31 +55,22 @@ class WebAclLogging(Resource):
     web_acl: str
     """ARN."""
 
-    @property
-    def about(self) -> str:
-        return f"writes to {self.stage.waf_log_group}"
-
     def find(self, account: AwsAccount) -> Existing | None:
         with missing_ok("WAFNonexistentItemException"):
             answer = account.client("wafv2").get_logging_configuration(ResourceArn=self.web_acl)
-            config = answer["LoggingConfiguration"]
-            destination = config["LogDestinationConfigs"][0].removesuffix(":*")
+            destination = answer["LoggingConfiguration"]["LogDestinationConfigs"][0].removesuffix(":*")
             if destination != self._group_arn():
                 raise Refusal(
                     f"web ACL {self.name} logs to {destination} already, and WAF allows one destination. If that is a "
                     "CloudWatch log group, subscribe the stream to it yourself (distribution Random) and run setup "
                     "without --source waf; otherwise remove it first"
                 )
-            return Existing(ours=True, facts=config)
+            return Existing(ours=True)
         return None
 
     def create(self, account: AwsAccount) -> None:
-        account.retry(
-            lambda: account.client("wafv2").put_logging_configuration(
-                LoggingConfiguration={"ResourceArn": self.web_acl, "LogDestinationConfigs": [self._group_arn()]}
-            ),
-            BUSY,
-        )
+        config = {"ResourceArn": self.web_acl, "LogDestinationConfigs": [self._group_arn()]}
+        account.retry(account.client("wafv2").put_logging_configuration, BUSY, LoggingConfiguration=config)
 
     def remove(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
         account.client("wafv2").delete_logging_configuration(ResourceArn=self.web_acl)

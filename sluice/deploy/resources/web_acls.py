@@ -29,18 +29,13 @@ class WebAclRule(Resource):
         with missing_ok("WAFNonexistentItemException"):
             answer = account.client("wafv2").get_web_acl(**_identity(self.web_acl))
             acl = answer["WebACL"]
-            ours = [rule for rule in acl["Rules"] if self._is_ours(rule)]
-            if ours:
-                return Existing(ours=True, facts={"priority": ours[0]["Priority"]})
+            if any(map(self._is_ours, acl["Rules"])):
+                return Existing(ours=True)
             if any(rule["Name"] == self.stage.rule_group for rule in acl["Rules"]):
                 return Existing(ours=False)
             self._check(acl, account)
             return None
         raise Refusal(f"web ACL {self.web_acl} does not exist; list them with 'aws wafv2 list-web-acls'")
-
-    @property
-    def about(self) -> str:
-        return f"refers to the rule group, {CAPACITY} WCU; other rules stay unchanged"
 
     def create(self, account: AwsAccount) -> None:
         group = next(
@@ -50,7 +45,7 @@ class WebAclRule(Resource):
         )
 
         def add(rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
-            if any(self._is_ours(rule) for rule in rules):
+            if any(map(self._is_ours, rules)):
                 return rules
             return [*rules, _reference(self.stage, group, free_priority({rule["Priority"] for rule in rules}))]
 
@@ -68,14 +63,8 @@ class WebAclRule(Resource):
             answer = client.get_web_acl(**_identity(self.web_acl))
             acl = answer["WebACL"]
             unchanged = {key: value for key, value in acl.items() if key in members and value not in (None, "")}
-            client.update_web_acl(
-                **{
-                    **unchanged,
-                    **_identity(self.web_acl),
-                    "Rules": edit(acl["Rules"]),
-                    "LockToken": answer["LockToken"],
-                }
-            )
+            changed = {**_identity(self.web_acl), "Rules": edit(acl["Rules"]), "LockToken": answer["LockToken"]}
+            client.update_web_acl(**{**unchanged, **changed})
 
         account.retry(update, BUSY)
 
@@ -181,10 +170,8 @@ def arn_of(account: AwsAccount, scope: str, name: str) -> str:
         if _identity(name)["Scope"] != scope:
             raise Refusal(f"web ACL {name} is not of scope {scope}; use the other --scope")
         return name
-    names = []
-    for acl in account.list_all("wafv2", "list_web_acls", "WebACLs", Scope=scope):
-        if acl["Name"] == name:
-            arn: str = acl["ARN"]
-            return arn
-        names.append(acl["Name"])
-    raise Refusal(f"there is no web ACL {name!r} of scope {scope}; there are: {', '.join(sorted(names)) or 'none'}")
+    acls = account.list_all("wafv2", "list_web_acls", "WebACLs", Scope=scope)
+    arns: dict[str, str] = {acl["Name"]: acl["ARN"] for acl in acls}
+    if name not in arns:
+        raise Refusal(f"there is no web ACL {name!r} of scope {scope}; there are: {', '.join(sorted(arns)) or 'none'}")
+    return arns[name]
