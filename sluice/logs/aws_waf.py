@@ -13,7 +13,7 @@ _ENVELOPE_START = ENVELOPE_SEAM[1:]
 _envelopes = msgspec.json.Decoder(Envelope)
 
 
-def _record_decoder(options: DecodeOptions, header: bytes) -> Decode:  # noqa: ARG001
+def _record_decoder(options: DecodeOptions, _header: bytes) -> Decode:
     records = WafRecords(options.trusted)
     return lambda texts: records.decode(texts, options.columns)
 
@@ -33,7 +33,8 @@ def _messages(lines: list[bytes]) -> tuple[list[bytes], list[Malformed]]:
     """Returns the log lines inside CloudWatch envelopes; control messages hold none."""
     texts: list[bytes] = []
     malformed = []
-    for line in chain.from_iterable(map(_split_envelopes, lines)):
+    separated = (line.replace(ENVELOPE_SEAM, b"}\n" + _ENVELOPE_START).split(b"\n") for line in lines)
+    for line in chain.from_iterable(separated):
         try:
             envelope = _envelopes.decode(line)
         except UNREADABLE:
@@ -46,18 +47,7 @@ def _messages(lines: list[bytes]) -> tuple[list[bytes], list[Malformed]]:
     return texts, malformed
 
 
-def _split_envelopes(line: bytes) -> list[bytes]:
-    return line.replace(ENVELOPE_SEAM, b"}\n" + _ENVELOPE_START).split(b"\n")
-
-
-WAF = LogFormat(
-    "AWS WAF",
-    lambda line, header: line.startswith(b"{"),  # noqa: ARG005
-    _record_decoder,
-    cuts_lines=True,
-)
+WAF = LogFormat("AWS WAF", lambda line, _: line.startswith(b"{"), _record_decoder, cuts_lines=True)
 ENVELOPE = LogFormat(
-    "CloudWatch envelope of AWS WAF",
-    lambda line, header: line.startswith(_ENVELOPE_START),  # noqa: ARG005
-    _envelope_decoder,
+    "CloudWatch envelope of AWS WAF", lambda line, _: line.startswith(_ENVELOPE_START), _envelope_decoder
 )

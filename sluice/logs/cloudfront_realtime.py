@@ -2,7 +2,7 @@
 
 from chalicelib.core.logs.cloudfront import CloudFrontLines, time_ms
 from sluice.logs.cloudfront_standard import STAMP
-from sluice.logs.log_format import Decode, DecodeOptions, LogFormat
+from sluice.logs.log_format import LogFormat
 
 
 def _recognises(line: bytes, header: bytes) -> bool:
@@ -11,8 +11,9 @@ def _recognises(line: bytes, header: bytes) -> bool:
     return time_ms(first) is not None and (b"." in first or STAMP.encode() not in header)
 
 
-def _decoder(options: DecodeOptions, header: bytes) -> Decode:  # noqa: ARG001
-    return CloudFrontLines(options.realtime_fields, options.trusted).decode
-
-
-REALTIME = LogFormat("CloudFront real-time", _recognises, _decoder, cuts_lines=True)
+REALTIME = LogFormat(
+    "CloudFront real-time",
+    _recognises,
+    lambda options, _: CloudFrontLines(options.realtime_fields, options.trusted).decode,
+    cuts_lines=True,
+)

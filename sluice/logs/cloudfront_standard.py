@@ -12,6 +12,7 @@ from operator import itemgetter
 from typing import Any
 
 import msgspec
+from msgspec import field
 
 from chalicelib.core.addresses import AddressMemo, NetworkSet
 from chalicelib.core.logs.cloudfront import READ, time_ms
@@ -19,7 +20,7 @@ from chalicelib.core.logs.requests import FORWARDED_FOR, Column, Malformed, Reas
 from chalicelib.core.logs.waf import UNREADABLE
 from sluice.logs.columns import TimeMemo, complete_lines, split_all, utc_ms
 from sluice.logs.files import W3C_HEADER
-from sluice.logs.log_format import Decode, DecodeOptions, LogFormat
+from sluice.logs.log_format import DecodeOptions, LogFormat
 
 VERSION_1 = (
     *("date", "time", "x-edge-location", "sc-bytes", "c-ip", "cs-method", "cs(Host)", "cs-uri-stem", "sc-status"),
@@ -76,8 +77,7 @@ class StandardLines:
 
     def decode(self, lines: list[bytes]) -> tuple[Requests, list[Malformed]]:
         if not self._usable:
-            none = Requests(Source.STANDARD, [], [], lambda name: None)  # noqa: ARG005
-            return none, [Malformed.of(Reason.FIELDS, line) for line in lines]
+            return Requests(Source.STANDARD, [], [], lambda _: None), [Malformed.of(Reason.FIELDS, t) for t in lines]
         malformed: list[Malformed] = []
         counts = list(map(bytes.count, lines, repeat(b"\t")))
         if counts.count(self._tabs) != len(lines):
@@ -104,36 +104,21 @@ class StandardLines:
         return self._times.parse_all([row[date] + b"\t" + row[time] for row in rows])
 
 
-class StandardRecord(
-    msgspec.Struct,
-    gc=False,
-    rename={
-        "client": CLIENT,
-        "stamp": STAMP,
-        "forwarded_for": "x-forwarded-for",
-        "host": "x-host-header",
-        "distribution": "cs(Host)",
-        "path": "cs-uri-stem",
-        "method": "cs-method",
-        "status": "sc-status",
-        "country": "c-country",
-        "user_agent": "cs(User-Agent)",
-    },
-):
+class StandardRecord(msgspec.Struct, gc=False):
     """One request of a version 2 log in JSON."""
 
-    client: str
-    stamp: str | int | None = None
+    client: str = field(name=CLIENT)
+    stamp: str | int | None = field(name=STAMP, default=None)
     date: str | None = None
     time: str | None = None
-    forwarded_for: str | None = None
-    host: str | None = None
-    distribution: str | None = None
-    path: str | None = None
-    method: str | None = None
-    status: str | int | None = None
-    country: str | None = None
-    user_agent: str | None = None
+    forwarded_for: str | None = field(name="x-forwarded-for", default=None)
+    host: str | None = field(name="x-host-header", default=None)
+    distribution: str | None = field(name="cs(Host)", default=None)
+    path: str | None = field(name="cs-uri-stem", default=None)
+    method: str | None = field(name="cs-method", default=None)
+    status: str | int | None = field(name="sc-status", default=None)
+    country: str | None = field(name="c-country", default=None)
+    user_agent: str | None = field(name="cs(User-Agent)", default=None)
 
 
 _records = msgspec.json.Decoder(StandardRecord)
@@ -198,21 +183,14 @@ def _decode_records(texts: list[bytes]) -> tuple[list[bytes], list[StandardRecor
 _DATED = re.compile(rb"\d{4}-\d\d-\d\d\t\d\d:\d\d:\d\d\t", re.ASCII)
 
 
-def _is_w3c(line: bytes, header: bytes) -> bool:
-    return _DATED.match(line) is not None or (header != b"" and b"\t" in line)
-
-
-def _is_json(line: bytes, header: bytes) -> bool:  # noqa: ARG001
-    return line.startswith(b"{") and b'"c-ip"' in line and b'"httpRequest"' not in line
-
-
-def _w3c_decoder(options: DecodeOptions, header: bytes) -> Decode:
-    return StandardLines(fields_of(header) if header else VERSION_1, options).decode
-
-
-def _json_decoder(options: DecodeOptions, header: bytes) -> Decode:  # noqa: ARG001
-    return StandardJson(options.trusted).decode
-
-
-STANDARD = LogFormat("CloudFront standard (W3C)", _is_w3c, _w3c_decoder, has_header=True)
-STANDARD_JSON = LogFormat("CloudFront standard (JSON)", _is_json, _json_decoder)
+STANDARD = LogFormat(
+    "CloudFront standard (W3C)",
+    lambda line, header: _DATED.match(line) is not None or (header != b"" and b"\t" in line),
+    lambda options, header: StandardLines(fields_of(header) if header else VERSION_1, options).decode,
+    has_header=True,
+)
+STANDARD_JSON = LogFormat(
+    "CloudFront standard (JSON)",
+    lambda line, _: line.startswith(b"{") and b'"c-ip"' in line and b'"httpRequest"' not in line,
+    lambda options, _: StandardJson(options.trusted).decode,
+)

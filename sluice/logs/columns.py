@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import compress, repeat
+from operator import not_
 from typing import Any
 
 from chalicelib.core.logs.requests import Malformed, Reason
@@ -65,9 +66,12 @@ def split_all(lines: Sequence[bytes], separator: bytes, times: int) -> Rows:
     return list(map(bytes.split, lines, repeat(separator), repeat(times)))
 
 
+def request_line(text: bytes) -> list[str]:
+    """Returns the method, URL and version in a request line, each empty if absent."""
+    return [*text.decode("utf-8", "replace").split(" ", 2), "", ""][:3]
+
+
 def complete_lines(lines: Sequence[bytes], complete: Sequence[bool]) -> tuple[list[bytes], list[Malformed]]:
     """Returns the lines that have all their fields, and the others as malformed."""
-    malformed = [
-        Malformed.of(Reason.FIELDS, line) for line, is_complete in zip(lines, complete, strict=True) if not is_complete
-    ]
-    return list(compress(lines, complete)), malformed
+    incomplete = compress(lines, map(not_, complete))
+    return list(compress(lines, complete)), [Malformed.of(Reason.FIELDS, line) for line in incomplete]

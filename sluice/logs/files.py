@@ -38,7 +38,6 @@ class Chunk:
 class ReadProgress:
     """Progress of reading, with notes on damaged files."""
 
-    files: int = 0
     bytes_read: int = 0
     """Bytes as stored: compressed bytes for a compressed file."""
     notes: list[str] = field(default_factory=list)
@@ -73,7 +72,6 @@ def total_bytes(files: Iterable[Path | None]) -> int | None:
 def chunks(files: Iterable[Path | None], progress: ReadProgress) -> Iterator[Chunk]:
     """Yields the chunks of all files, in order, and keeps ``progress`` up to date."""
     for path in files:
-        progress.files += 1
         name = STDIN if path is None else str(path)
         if path is None:
             yield from _chunks(sys.stdin.buffer, name, progress)

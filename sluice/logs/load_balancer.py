@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from chalicelib.core.addresses import AddressMemo
 from chalicelib.core.logs.requests import Column, Malformed, Requests, Source
-from sluice.logs.columns import TimeMemo, complete_lines, split_all, utc_ms
-from sluice.logs.log_format import Decode, DecodeOptions, LogFormat
+from sluice.logs.columns import TimeMemo, complete_lines, request_line, split_all, utc_ms
+from sluice.logs.log_format import LogFormat
 
 TIME, CLIENT, STATUS, UNQUOTED = 1, 3, 8, 12
 """Indices of fields, and the number of fields before the first quote."""
@@ -35,15 +35,10 @@ def _without_port(cell: bytes) -> bytes:
     return cell.rpartition(b":")[0].strip(b"[]")
 
 
-def _words(request: bytes) -> list[str]:
-    """Returns method, URL and version of a request line, each empty if absent."""
-    return [*request.decode("utf-8", "replace").split(" ", 2), "", ""][:3]
-
-
 def _url_part(part: str) -> Callable[[bytes], str]:
     def read(request: bytes) -> str:
         try:
-            return getattr(urlsplit(_words(request)[1]), part) or ""
+            return getattr(urlsplit(request_line(request)[1]), part) or ""
         except ValueError:  # clients may send anything, such as an unclosed bracket
             return ""
 
@@ -51,7 +46,7 @@ def _url_part(part: str) -> Callable[[bytes], str]:
 
 
 _QUOTED: dict[str, tuple[int, Callable[[bytes], str]]] = {
-    "method": (0, lambda cell: _words(cell)[0].strip("-")),
+    "method": (0, lambda cell: request_line(cell)[0].strip("-")),
     "host": (0, _url_part("hostname")),
     "path": (0, _url_part("path")),
     "user_agent": (1, lambda cell: "" if cell == b"-" else cell.decode("utf-8", "replace")),
@@ -101,12 +96,4 @@ def _quoted(rest: bytes, index: int) -> bytes:
     return parts[2 * index + 1] if len(parts) > 2 * index + 1 else b"-"
 
 
-def _recognises(line: bytes, header: bytes) -> bool:  # noqa: ARG001
-    return _LINE.match(line) is not None
-
-
-def _decoder(options: DecodeOptions, header: bytes) -> Decode:  # noqa: ARG001
-    return BalancerLines().decode
-
-
-BALANCER = LogFormat("load balancer", _recognises, _decoder)
+BALANCER = LogFormat("load balancer", lambda line, _: _LINE.match(line) is not None, lambda *_: BalancerLines().decode)

@@ -10,8 +10,8 @@ from datetime import datetime, timedelta, timezone
 
 from chalicelib.core.addresses import AddressMemo
 from chalicelib.core.logs.requests import Column, Malformed, Reason, Requests, Source
-from sluice.logs.columns import TimeMemo, milliseconds, split_all
-from sluice.logs.log_format import Decode, DecodeOptions, LogFormat
+from sluice.logs.columns import TimeMemo, milliseconds, request_line, split_all
+from sluice.logs.log_format import LogFormat
 
 _LINE = re.compile(rb"(\S+) \S+ (.*?) ?(\[\d\d?/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d) ([+-]\d{4}\]) (\".*)", re.ASCII)
 _TIME = re.compile(rb"\[(\d\d?)/([A-Z][a-z]{2})/(\d{4}):(\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)\]", re.ASCII)
@@ -35,17 +35,15 @@ def stamp_ms(text: bytes) -> int | None:
     day, _, year, hour, minute, second, sign, zone_h, zone_m = match.groups()
     offset = timedelta(hours=int(zone_h), minutes=int(zone_m)) * (-1 if sign == b"-" else 1)
     try:
-        moment = datetime(
-            int(year), MONTHS[match[2]], int(day), int(hour), int(minute), int(second), tzinfo=timezone(offset)
-        )
-        return milliseconds(moment)
+        date = int(year), MONTHS[match[2]], int(day)
+        return milliseconds(datetime(*date, int(hour), int(minute), int(second), tzinfo=timezone(offset)))
     except (ValueError, OverflowError):
         return None
 
 
 def _words(rest: bytes) -> list[str]:
     match = _REST.match(rest)
-    return [*(match[1] if match else b"").decode("utf-8", "replace").split(" ", 2), "", ""][:3]
+    return request_line(match[1] if match else b"")
 
 
 def _part(number: int) -> Callable[[bytes], str]:
@@ -107,12 +105,6 @@ def _split_irregular(
     return good_lines, good_rows, malformed
 
 
-def _recognises(line: bytes, header: bytes) -> bool:  # noqa: ARG001
-    return _LINE.fullmatch(line) is not None
-
-
-def _decoder(options: DecodeOptions, header: bytes) -> Decode:  # noqa: ARG001
-    return WebServerLines().decode
-
-
-WEB_SERVER = LogFormat("nginx/Apache", _recognises, _decoder)
+WEB_SERVER = LogFormat(
+    "nginx/Apache", lambda line, _: _LINE.fullmatch(line) is not None, lambda *_: WebServerLines().decode
+)
