@@ -14,6 +14,7 @@ from chalicelib.core.durations import format_duration, parse_duration
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Action, Rule, RuleSet
 from chalicelib.core.tally import Slots, folded
+from sluice.analysis.compare import BlockedNetwork
 from sluice.replay.counts import Ledger
 from sluice.replay.rule_sets import every_request, with_every_request
 from sluice.replay.sampling import Sampling
@@ -76,17 +77,6 @@ def refused_spans(seconds: Slots, rule: RateBasedRule, lag_s: int) -> list[tuple
     return spans
 
 
-@dataclass(frozen=True, slots=True)
-class RefusedClient:
-    """A client that the rate-based rule refuses."""
-
-    network: Network
-    since: int
-    """First second (epoch) in which it is refused."""
-    requests: int
-    """Requests made while refused."""
-
-
 class RateBasedModel:
     """Collects the clients that a rate-based rule refuses, from the ledgers of a replay of ``self.rules``."""
 
@@ -106,7 +96,7 @@ class RateBasedModel:
         )
         self.rules = RuleSet((counting,))
         self._every_request = every_request(with_every_request(self.rules))
-        self.refused: list[RefusedClient] = []
+        self.blocked: dict[Network, BlockedNetwork] = {}
 
     def add(self, ledger: Ledger) -> None:
         clients: dict[bytes, Slots] = {}
@@ -122,4 +112,5 @@ class RateBasedModel:
             if spans:
                 network = network_of(client, *self._every_request.prefixes)
                 refused = sum(n for second, n in seconds.items() if any(a <= second < b for a, b in spans))
-                self.refused.append(RefusedClient(network, spans[0][0], self._sampling.made(refused)))
+                made = self._sampling.made(refused)
+                self.blocked[network] = BlockedNetwork(network, spans[0][0], made, ("rate-based",))

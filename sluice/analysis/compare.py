@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from chalicelib.core.addresses import Network, supernets
-from sluice.analysis.aws_waf_model import RateBasedModel
-from sluice.analysis.summary import offenders
+from sluice.analysis.summary import OffenderSummary, offenders
 from sluice.replay.engine import Result
 
 
@@ -64,29 +63,17 @@ class Comparison:
 
 def side_of(name: str, result: Result) -> Side:
     """Returns the networks that a rule set blocks; a rule that only counts is taken as if it blocked."""
-    blocked: dict[Network, BlockedNetwork] = {}
+    blocking: dict[Network, list[OffenderSummary]] = {}
     for offender in offenders(result):
         if offender.periods:
-            rules = (offender.rule.name,)
-            new = BlockedNetwork(offender.network, offender.periods[0].since, offender.refused, rules)
-            existing = blocked.get(offender.network)
-            blocked[offender.network] = new if existing is None else _merged(existing, new)
+            blocking.setdefault(offender.network, []).append(offender)
+    blocked = {}
+    for network, group in blocking.items():
+        since = min(offender.periods[0].since for offender in group)
+        # Blocks of two rules may overlap if one of them only counts: only the largest figure is certain.
+        refused = max(offender.refused for offender in group)
+        blocked[network] = BlockedNetwork(network, since, refused, tuple(sorted(o.rule.name for o in group)))
     return Side(name, blocked)
-
-
-def _merged(first: BlockedNetwork, second: BlockedNetwork) -> BlockedNetwork:
-    return BlockedNetwork(
-        first.network,
-        min(first.since, second.since),
-        # Blocks of two rules may overlap if one of them only counts: at least the larger figure is certain.
-        max(first.refused, second.refused),
-        tuple(sorted({*first.rules, *second.rules})),
-    )
-
-
-def side_of_model(name: str, model: RateBasedModel) -> Side:
-    blocked = {c.network: BlockedNetwork(c.network, c.since, c.requests, ("rate-based",)) for c in model.refused}
-    return Side(name, blocked, modelled=True)
 
 
 def compare(first: Side, second: Side) -> Comparison:

@@ -6,7 +6,7 @@ from math import ceil
 from operator import attrgetter
 
 from chalicelib.core.addresses import Network, NetworkSet, PrefixMemo, network_of
-from chalicelib.core.logs.requests import COLUMNS, Column, Decoded, Requests, Source, Text
+from chalicelib.core.logs.requests import COLUMNS, Decoded, Requests, Source, Text
 from chalicelib.core.rules import Rule, RuleSet
 from chalicelib.core.windows import walk_windows
 from sluice.logs.file_decoder import ChunkDecoder, LogDecoder
@@ -30,6 +30,8 @@ class LoggedRequest:
     client: bytes
     texts: dict[str, Text]
     """The columns that the log has for it, by name."""
+    rules: frozenset[str]
+    """Names of the rules that count it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ def explain(chunks: Iterable[Chunk], rules: RuleSet, options: Options, client: N
     requests = [
         request
         for batch in decoder.requests
-        for request in _logged_requests(batch)
+        for request in _logged_requests(batch, rules)
         if first_ms <= request.ms and (end_ms is None or request.ms < end_ms)
     ]
     requests.sort(key=attrgetter("ms"))
@@ -129,11 +131,15 @@ def _widest(rules: RuleSet, client: Network) -> Network:
     return client.supernet(new_prefix=prefix) if prefix < client.prefixlen else client
 
 
-def _logged_requests(requests: Requests) -> Iterator[LoggedRequest]:
+def _logged_requests(requests: Requests, rules: RuleSet) -> Iterator[LoggedRequest]:
     columns = [(name, column) for name in sorted(COLUMNS) if (column := requests.columns(name)) is not None]
-    texts = [(name, list(map(column.text, column.cells))) for name, column in columns]
+    texts = [(name, list(column.texts())) for name, column in columns]
+    matching = [(rule.name, rule.scope.rows(requests)) for rule in rules.rules]
+    counted = [(name, range(len(requests)) if rows is None else frozenset(rows)) for name, rows in matching]
     for row, (ms, client) in enumerate(zip(requests.times, requests.clients, strict=True)):
-        yield LoggedRequest(ms, requests.source, client, {name: cells[row] for name, cells in texts if cells[row]})
+        counting = frozenset(name for name, rows in counted if row in rows)
+        own_texts = {name: cells[row] for name, cells in texts if cells[row]}
+        yield LoggedRequest(ms, requests.source, client, own_texts, counting)
 
 
 def _rule_history(
@@ -165,7 +171,7 @@ def _counts(
     # A client wider than what the rule counts is several of its clients: each has its own windows.
     rows_by_client: dict[tuple[Source, bytes], list[int]] = {}
     for row, request in enumerate(requests):
-        if _matches(rule, request):
+        if rule.name in request.rules:
             rows_by_client.setdefault((request.source, prefix[request.client]), []).append(row)
     counts: list[int | None] = [None] * len(requests)
     for rows in rows_by_client.values():
@@ -174,16 +180,6 @@ def _counts(
         for row, (count, _, _) in zip(rows, windows, strict=True):
             counts[row] = options.sampling.made(count)
     return tuple(counts)
-
-
-def _matches(rule: Rule, request: LoggedRequest) -> bool:
-    """Tests whether ``rule`` counts the request."""
-
-    def columns(name: str) -> Column | None:
-        return Column([request.texts[name]], lambda text: text) if name in request.texts else None
-
-    rows = rule.scope.rows(Requests(request.source, [request.ms], [request.client], columns))
-    return rows is None or len(rows) > 0
 
 
 def near_misses(counts: Iterable[tuple[int, int]], rule: Rule) -> Iterator[NearMiss]:

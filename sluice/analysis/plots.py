@@ -1,8 +1,10 @@
 """The report's plots: requests refused over time, the distribution of clients' peaks, and blocks on a time line."""
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC
+from itertools import pairwise, zip_longest
 from math import ceil, log10
 from typing import Any
 
@@ -93,11 +95,11 @@ def peaks(rules: Sequence[Rule], by_rule: dict[str, Counter[int]]) -> Figure:
         rows = -(-len(rules) // columns)
         figure = Figure(figsize=(9.2, 2.3 * rows), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False)
-        for number, axes in enumerate(grid.flat):
-            if number < len(rules):
-                _histogram(axes, rules[number], by_rule[rules[number].name])
-            else:
+        for axes, rule in zip_longest(grid.flat, rules):
+            if rule is None:
                 axes.set_axis_off()
+            else:
+                _histogram(axes, rule, by_rule[rule.name])
     return figure
 
 
@@ -114,40 +116,24 @@ def _histogram(axes: Axes, rule: Rule, clients: Counter[int]) -> None:
     highest = max(clients)
     edges = [edge for edge in edges if edge <= max(highest, rule.limit) * 1.4 + 1]
     edges.append(int(edges[-1] * 1.34) + 1)
-    heights = [0] * (len(edges) - 1)
-    bar = 0
-    for value, number in sorted(clients.items()):
-        while bar + 2 < len(edges) and edges[bar + 1] <= value:
-            bar += 1
-        heights[bar] += number
-    colours = [REFUSED if left > rule.limit else PASSED for left in edges[:-1]]
-    lefts, rights = edges[:-1], edges[1:]
-    widths = [(right - left) * 0.96 for left, right in zip(lefts, rights, strict=True)]
+    lefts = edges[:-1]
+    heights = [0] * len(lefts)
+    for value, number in clients.items():
+        heights[bisect_right(lefts, value) - 1] += number
+    colours = [REFUSED if left > rule.limit else PASSED for left in lefts]
+    widths = [(right - left) * 0.96 for left, right in pairwise(edges)]
     axes.bar(lefts, heights, width=widths, align="edge", color=colours, linewidth=0)
     axes.axvline(over, color=INK, linewidth=1, linestyle=(0, (3, 2)))
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_ylim(0.7, max(10.0, 3.0 * max(heights)))
     axes.set_xlim(0.9, edges[-1] * 1.05)
-    axes.annotate(
-        f"limit {rule.limit:,}",
-        (over, 1),
-        xycoords=("data", "axes fraction"),
-        xytext=(-4, -2),
-        textcoords="offset points",
-        ha="right" if log10(over) > 0.5 else "left",
-        va="top",
-    )
     clients_over = sum(number for value, number in clients.items() if value > rule.limit)
-    axes.annotate(
-        f"{clients_over:,} over",
-        (over, 1),
-        xycoords=("data", "axes fraction"),
-        xytext=(4, -2),
-        textcoords="offset points",
-        va="top",
-        color=REFUSED if clients_over else INK,
-    )
+    beside_line: Any = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "va": "top"}
+    side = "right" if log10(over) > 0.5 else "left"
+    axes.annotate(f"limit {rule.limit:,}", (over, 1), xytext=(-4, -2), ha=side, **beside_line)
+    colour = REFUSED if clients_over else INK
+    axes.annotate(f"{clients_over:,} over", (over, 1), xytext=(4, -2), color=colour, **beside_line)
     axes.xaxis.set_major_formatter(_counts)
     axes.yaxis.set_major_formatter(_counts)
     axes.minorticks_off()
@@ -166,13 +152,8 @@ def blocks(offenders: Sequence[OffenderSummary], rules: Sequence[Rule], span_ms:
         labelled: set[str] = set()
         for offender in blocked:
             name = offender.rule.name
-            bars = [
-                (left, max(right - left, 0.0))
-                for period in offender.periods
-                for left, right in [_clipped(period, last)]
-            ]
             axes.broken_barh(
-                bars,
+                [_bar(period, last) for period in offender.periods],
                 (networks.index(str(offender.network)) - 0.36, 0.72),
                 facecolors=colours[name],
                 alpha=1.0 if offender.action == "block" else 0.55,
@@ -190,10 +171,10 @@ def blocks(offenders: Sequence[OffenderSummary], rules: Sequence[Rule], span_ms:
     return figure
 
 
-def _clipped(period: BlockPeriod, last: float) -> tuple[float, float]:
-    """Returns a period in days, clipped to the end of the log."""
+def _bar(period: BlockPeriod, last: float) -> tuple[float, float]:
+    """Returns the start and length of a period in days; it ends no later than the log."""
     left = _days(period.since)
-    return left, min(_days(period.until), max(last, left))
+    return left, max(min(_days(period.until), max(last, left)) - left, 0.0)
 
 
 def _days(seconds: float) -> float:

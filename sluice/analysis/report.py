@@ -9,7 +9,6 @@ from string import Template
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from chalicelib.core.durations import format_duration
 from sluice.analysis import plots
 from sluice.analysis.summary import OffenderSummary, by_rule, offenders, rule_cells
 from sluice.analysis.traffic import TrafficProfile
@@ -17,6 +16,9 @@ from sluice.replay.engine import Result
 
 MOST_ROWS = 100
 """Offenders in the table."""
+
+BAD = ("clients blocked", "requests refused")
+"""Figures shown in red, unless they are 0."""
 
 FormatTime = Callable[[int], str]
 """Formats a time in milliseconds since the epoch."""
@@ -88,22 +90,20 @@ def page(result: Result, figures: dict[str, Figure], description: str, format_ti
     """Returns the HTML. ``description`` is the line of text that describes the logs."""
     everyone = offenders(result)
     rules = list(by_rule(result, everyone))
-    blocked = {offender.network for offender in everyone if offender.periods}
-    refused = sum(row.refused for row in rules)
     counting = any(row.rule.action == "count" and row.offenders for row in rules)
-    malformed = result.stats.malformed.total()
-    numbers = [
-        (f"{result.stats.requests:,}", "requests", False),
-        (f"{len({offender.network for offender in everyone}):,}", "clients over a limit", False),
-        (f"{len(blocked):,}", "clients blocked", bool(blocked)),
-        (f"{refused:,}", "requests refused", bool(refused)),
-        (f"{malformed:,}", "malformed lines", False),
-    ]
+    numbers = {
+        "requests": result.stats.requests,
+        "clients over a limit": len({offender.network for offender in everyone}),
+        "clients blocked": len({offender.network for offender in everyone if offender.periods}),
+        "requests refused": sum(row.refused for row in rules),
+        "malformed lines": result.stats.malformed.total(),
+    }
     total = sum(bool(offender.periods) for offender in everyone)
     return PAGE.substitute(
         description=escape(description),
         figures="".join(
-            f"<div><b{' class=bad' if bad else ''}>{number}</b>{escape(name)}</div>" for number, name, bad in numbers
+            f"<div><b{' class=bad' if number and name in BAD else ''}>{number:,}</b>{name}</div>"
+            for name, number in numbers.items()
         ),
         rules=_table(RULE_HEADINGS, map(rule_cells, rules)),
         counting=" Rules that only count are shown as if they blocked." if counting else "",
@@ -120,9 +120,7 @@ def page(result: Result, figures: dict[str, Figure], description: str, format_ti
             if everyone
             else "No client exceeded a limit."
         ),
-        evidence=_table(OFFENDER_HEADINGS, (_offender_row(o, format_time) for o in everyone[:MOST_ROWS]))
-        if everyone
-        else "",
+        evidence=_table(OFFENDER_HEADINGS, (_cells(o, format_time) for o in everyone[:MOST_ROWS])) if everyone else "",
     )
 
 
@@ -140,18 +138,14 @@ RULE_HEADINGS = ("rule", "limit", "action", "#offenders", "#blocked", "#requests
 OFFENDER_HEADINGS = ("client", "rule", "first offence", "busiest window", "blocked for", "#requests", "#refused")
 
 
-def _offender_row(offender: OffenderSummary, format_time: FormatTime) -> list[str]:
+def _cells(offender: OffenderSummary, format_time: FormatTime) -> list[str]:
     rule, (start, end) = offender.rule, offender.peak_span_ms
-    blocks = f", {len(offender.periods)} blocks" if len(offender.periods) > 1 else ""
-    blocked_for = format_duration(offender.blocked_for_s) + blocks if offender.periods else "-"
-    if offender.action != "block":
-        blocked_for += f" ({offender.action})"
     return [
         str(offender.network),
         rule.name,
         format_time(offender.first_ms),
         f"{offender.peak:,} of {rule.limit:,}, {format_time(start)} to {format_time(end)[-8:]}",
-        blocked_for,
+        offender.blocked_for(number=True),
         f"{offender.requests:,}",
         f"{offender.refused:,}",
     ]
@@ -160,13 +154,11 @@ def _offender_row(offender: OffenderSummary, format_time: FormatTime) -> list[st
 def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Renders a table; columns whose heading begins with # hold numbers."""
     attributes = [' class="n"' if heading.startswith("#") else "" for heading in headings]
-    head = "".join(
-        f"<th{attribute}>{escape(h.lstrip('#'))}</th>" for attribute, h in zip(attributes, headings, strict=True)
-    )
-    body = "".join(
-        "<tr>"
-        + "".join(f"<td{attribute}>{escape(c)}</td>" for attribute, c in zip(attributes, row, strict=True))
-        + "</tr>\n"
-        for row in rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"
+
+    def line(tag: str, cells: Iterable[str]) -> str:
+        columns = zip(attributes, cells, strict=True)
+        return f"<tr>{''.join(f'<{tag}{attribute}>{escape(cell)}</{tag}>' for attribute, cell in columns)}</tr>"
+
+    head = line("th", (heading.lstrip("#") for heading in headings))
+    body = "".join(f"{line('td', row)}\n" for row in rows)
+    return f"<table><thead>{head}</thead><tbody>\n{body}</tbody></table>"

@@ -91,6 +91,14 @@ class PeakDistribution:
                 return low, high
         return None
 
+    def rows(self, requests: int) -> list[tuple[float, int, int, float]]:
+        """Returns each percentile, the limit there, the clients over it, and their share of ``requests``, 0 to 1."""
+        limits = [(percent, self.percentile(percent)) for percent in PERCENTILES]
+        above = [self.above(limit) for _, limit in limits]
+        return [
+            (*row, clients, theirs / max(requests, 1)) for row, (clients, theirs) in zip(limits, above, strict=True)
+        ]
+
     def suggestion(self) -> int:
         """Returns a limit: within the gap, or else twice the 99th percentile."""
         gap = self.gap()
@@ -129,7 +137,10 @@ class PeakCollector:
             for source in Source:
                 for client, slots in ledger.clients(source, rule):
                     clients.setdefault(client, [[] for _ in self._windows])[number].append(slots)
-        as_crawler = self._requests_as_crawler(ledger)
+        as_crawler: Counter[bytes] = Counter()
+        for source in Source:
+            for client, slots in ledger.clients(source, self._crawler):
+                as_crawler[client] += sum(slots.values())
         for client, by_window in clients.items():
             # Each source is counted by itself, as rules do; the larger peak is used.
             peaks = tuple(
@@ -146,14 +157,6 @@ class PeakCollector:
                 for distribution, highest in zip(self.by_window, peaks, strict=True):
                     distribution.clients[highest] += 1
                     distribution.requests[highest] += requests
-
-    def _requests_as_crawler(self, ledger: Ledger) -> Counter[bytes]:
-        """Returns, by client, the requests whose User-Agent names a crawler."""
-        requests: Counter[bytes] = Counter()
-        for source in Source:
-            for client, slots in ledger.clients(source, self._crawler):
-                requests[client] += sum(slots.values())
-        return requests
 
 
 def doubts(stats: LogStats, distributions: Sequence[PeakDistribution], sampling: Sampling) -> list[str]:

@@ -38,6 +38,13 @@ class OffenderSummary:
         """Seconds blocked; for a rule that only counts, as if it blocked."""
         return sum(period.until - period.since for period in self.periods)
 
+    def blocked_for(self, *, number: bool = False) -> str:
+        """Returns the time blocked in words; with ``number``, also the number of blocks if there are several."""
+        text = format_duration(self.blocked_for_s) if self.periods else "-"
+        if number and len(self.periods) > 1:
+            text += f", {len(self.periods)} blocks"
+        return text if self.action == "block" else f"{text} ({self.action})"
+
 
 @dataclass(frozen=True, slots=True)
 class RuleFigures:

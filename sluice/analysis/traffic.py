@@ -5,7 +5,7 @@ from collections import Counter
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.tally import folded
-from sluice.replay.breaches import TEN_S, Breach, peak
+from sluice.replay.breaches import TEN_S, peak
 from sluice.replay.counts import Ledger
 from sluice.replay.engine import Result, SpooledLog
 from sluice.replay.rule_sets import every_request
@@ -24,7 +24,8 @@ class TrafficProfile:
         self.peaks: dict[str, Counter[int]] = {rule.name: Counter() for rule in rules.rules}
         """For each rule: clients by their highest count in one window."""
 
-    def add(self, ledger: Ledger) -> None:
+    def add(self, ledger: Ledger) -> Ledger:
+        """Adds a ledger and returns it, so that one pass can serve other analyses as well."""
         slots_per_ten_s = 1000 * TEN_S // self._every_request.slot_ms
         for source in Source:
             for _, slots in ledger.clients(source, self._every_request):
@@ -33,14 +34,10 @@ class TrafficProfile:
             for rule in self._rules.rules:
                 highest = (peak(slots, rule.resolution) for _, slots in ledger.clients(source, rule))
                 self.peaks[rule.name].update(map(self._made, highest))
+        return ledger
 
 
 def profiled(log: SpooledLog, rules: RuleSet) -> tuple[Result, TrafficProfile]:
     """Evaluates ``rules`` and profiles the traffic in the same pass."""
     profile = TrafficProfile(rules, log.options.sampling)
-    finder = log.finder(rules)
-    breaches: list[Breach] = []
-    for ledger in log.ledgers(rules):
-        profile.add(ledger)
-        breaches += finder.find(ledger)
-    return log.result_of(rules, breaches), profile
+    return log.result(rules, map(profile.add, log.ledgers(rules))), profile

@@ -18,11 +18,11 @@ from sluice.analysis.summary import seconds
 from sluice.commands.shared.logs import (
     json_option,
     log_options,
+    nonempty_rules,
     opened,
     plain_table,
     print_json,
     print_notes,
-    read_rules,
     rules_option,
 )
 from sluice.commands.shared.times import utc
@@ -60,7 +60,7 @@ def explain(client: str, files: tuple[str, ...], options: Options, rules: Path, 
         network = parse_network(client)
     except ValueError as exc:
         raise click.BadParameter(str(exc), param_hint="CLIENT") from exc
-    rule_set = read_rules(rules)
+    rule_set = nonempty_rules(rules)
     with opened(files) as (chunks, progress):
         history = explained(chunks, rule_set, options, network)
     print_notes(history.stats, progress)
@@ -89,17 +89,14 @@ def events(client: ClientHistory) -> list[Event]:
 
 def _block_events(client: ClientHistory, history: RuleHistory) -> Iterator[Event]:
     name = history.rule.name
-    blocked, refused = (
-        ("blocked", "were refused")
-        if history.rule.action is Action.BLOCK
-        else ("would be blocked", "would have been refused")
-    )
+    blocked, refused = "would be blocked", "would have been refused"
+    if history.rule.action is Action.BLOCK:
+        blocked, refused = "blocked", "were refused"
     for period in history.periods:
-        offence = (
-            f"{period.count:,} requests from {utc(period.first_ms, date=False)} to {utc(period.last_ms, date=False)}"
-        )
+        first, last = utc(period.first_ms, date=False), utc(period.last_ms, date=False)
         length = format_duration(period.until - period.since)
-        yield period.since * 1000, name, f"{blocked} for {length}, offence {period.offence}: {offence}"
+        offence = f"offence {period.offence}: {period.count:,} requests from {first} to {last}"
+        yield period.since * 1000, name, f"{blocked} for {length}, {offence}"
         number = sum(period.contains(request.ms) for request in client.requests)
         yield period.until * 1000, name, f"released; {number:,} requests {refused}"
 
@@ -113,30 +110,27 @@ def _show(client: ClientHistory, console: Console, shown: int) -> None:
         f"{client.client}: {len(requests):,} requests from {utc(requests[0].ms)} to {utc(requests[-1].ms)} UTC, "
         f"of {client.stats.requests:,} in the logs"
     )
-    table = plain_table("\nWhat the rules counted")
-    for heading in ("rule", "limit", "counted as", "requests", "peak", "blocks", "near misses"):
-        table.add_column(heading, justify="right" if heading in ("requests", "peak", "blocks") else "left")
-    for history in client.rules:
-        rule = history.rule
-        table.add_row(
-            rule.name,
-            f"{rule.limit:,} in {format_duration(rule.window_s)}",
-            str(history.network) + (" (allowlisted)" if history.allowlisted else ""),
-            f"{history.requests:,}",
-            f"{history.peak:,}",
-            f"{len(history.periods):,}" + ("" if rule.action is Action.BLOCK else " (only counts)"),
-            f"{len(history.near_misses):,}",
-        )
-    console.print(table)
-    happened = events(client)
+    columns = ("rule", "limit", "counted as", "requests", "peak", "blocks", "near misses")
+    rows = map(_rule_cells, client.rules)
+    console.print(plain_table("\nWhat the rules counted", columns, rows, right=("requests", "peak", "blocks")))
+    happened = [(utc(ms), name, event) for ms, name, event in events(client)[:MOST_EVENTS]]
     if happened:
-        time_line = plain_table("\nTime line")
-        time_line.show_header = False
-        for ms, name, event in happened[:MOST_EVENTS]:
-            time_line.add_row(utc(ms), name, event)
-        console.print(time_line)
+        console.print(plain_table("\nTime line", ("", "", ""), happened))
     if shown:
         console.print(_requests_to_peak(client, shown))
+
+
+def _rule_cells(history: RuleHistory) -> tuple[str, ...]:
+    rule = history.rule
+    return (
+        rule.name,
+        f"{rule.limit:,} in {format_duration(rule.window_s)}",
+        str(history.network) + (" (allowlisted)" if history.allowlisted else ""),
+        f"{history.requests:,}",
+        f"{history.peak:,}",
+        f"{len(history.periods):,}" + ("" if rule.action is Action.BLOCK else " (only counts)"),
+        f"{len(history.near_misses):,}",
+    )
 
 
 def _requests_to_peak(client: ClientHistory, shown: int) -> Table:
@@ -144,24 +138,24 @@ def _requests_to_peak(client: ClientHistory, shown: int) -> Table:
     highest = max(client.rules, key=lambda history: history.peak / (history.rule.limit + 1))
     end = 1 + (highest.counts.index(highest.peak) if highest.peak else len(client.requests) - 1)
     start = max(0, end - shown)
-    table = plain_table(f"\nRequests up to the peak of {highest.rule.name}")
-    for heading in ("time", "after", "request", "status"):
-        table.add_column(heading, overflow="fold", no_wrap=heading in ("time", "status"))
-    for history in client.rules:
-        rule = history.rule
-        table.add_column(f"{rule.name}\n{rule.limit:,}/{format_duration(rule.window_s)}", justify="right")
     requests = client.requests[start:end]
-    gaps_ms = [None, *(later.ms - earlier.ms for earlier, later in pairwise(requests))]
-    for number, (request, gap_ms) in enumerate(zip(requests, gaps_ms, strict=True), start):
+    gaps = ["", *(f"{(later.ms - earlier.ms) / 1000:.3f}" for earlier, later in pairwise(requests))]
+    rows = []
+    for number, (request, gap) in enumerate(zip(requests, gaps, strict=True), start):
         text = " ".join(str(request.texts[name]) for name in ("method", "host", "path") if name in request.texts)
-        table.add_row(
-            utc(request.ms, date=False),
-            "" if gap_ms is None else f"{gap_ms / 1000:.3f}",
-            text + (" refused" if client.was_refused(request) else ""),
-            str(request.texts.get("status", "")),
-            *(_count(history, number) for history in client.rules),
+        rows.append(
+            (
+                utc(request.ms, date=False),
+                gap,
+                text + (" refused" if client.was_refused(request) else ""),
+                str(request.texts.get("status", "")),
+                *(_count(history, number) for history in client.rules),
+            )
         )
-    return table
+    limits = [f"{h.rule.name}\n{h.rule.limit:,}/{format_duration(h.rule.window_s)}" for h in client.rules]
+    columns = ("time", "after", "request", "status", *limits)
+    title = f"\nRequests up to the peak of {highest.rule.name}"
+    return plain_table(title, columns, rows, right=limits, keep=("time", "status"))
 
 
 def _count(history: RuleHistory, number: int) -> str:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from sluice.commands.shared.logs import log_options, opened_log, read_rules, rules_option
+from sluice.commands.shared.logs import log_options, nonempty_rules, opened_log, rules_option
+from sluice.commands.shared.options import NEW_FILE
 from sluice.commands.shared.times import utc
 from sluice.replay.engine import Options
 
@@ -12,9 +13,7 @@ from sluice.replay.engine import Options
 @click.command()
 @log_options
 @rules_option
-@click.option(
-    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default="report.html", show_default=True
-)
+@click.option("-o", "--output", type=NEW_FILE, default="report.html", show_default=True)
 @click.option(
     "--png", type=click.Path(file_okay=False, path_type=Path), help="Also write the plots as PNG files to this folder."
 )
@@ -34,7 +33,7 @@ def report(files: tuple[str, ...], options: Options, rules: Path, output: Path, 
         raise click.ClickException("plots need matplotlib: pip install matplotlib") from exc
     from sluice.analysis.traffic import profiled  # noqa: PLC0415
 
-    rule_set = read_rules(rules)
+    rule_set = nonempty_rules(rules)
     with opened_log(files, [rule_set], options, everyone=True) as log:
         result, profile = profiled(log, rule_set)
     stats = result.stats
@@ -42,10 +41,9 @@ def report(files: tuple[str, ...], options: Options, rules: Path, output: Path, 
         raise click.ClickException("there are no requests in these files, so there is nothing to show")
     figures = figures_of(result, profile)
     span = f"from {utc(stats.first_ms)} to {utc(stats.last_ms)} UTC"
+    description = f"{stats.requests:,} requests {span}, rules of {rules.name}."
     try:
-        output.write_text(
-            page(result, figures, f"{stats.requests:,} requests {span}, rules of {rules.name}.", utc), "utf-8"
-        )
+        output.write_text(page(result, figures, description, utc), "utf-8")
         click.echo(f"{output} written")
         if png:
             png.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ import click
 
 from chalicelib.core.durations import format_duration, parse_duration
 from chalicelib.core.rules import LONGEST_WINDOW_S, SHORTEST_WINDOW_S
-from sluice.analysis.suggest import PERCENTILES, ExcludedClient, PeakCollector, PeakDistribution, doubts, rule_file
+from sluice.analysis.suggest import ExcludedClient, PeakCollector, PeakDistribution, doubts, rule_file
 from sluice.analysis.summary import seconds
 from sluice.commands.shared.logs import json_option, log_options, opened_log, print_json
 from sluice.commands.shared.times import utc
@@ -69,15 +69,10 @@ def _comments(stats: LogStats, peaks: PeakCollector, reasons: list[str]) -> list
     lines += [f"DOUBT: {reason}" for reason in reasons]
     for distribution in peaks.by_window:
         lines += ["", *_table(distribution, stats.requests)]
-    for title, excluded in (
-        (
-            "Excluded: crawlers by User-Agent, which anyone can send; verify their addresses, then allowlist them",
-            peaks.crawlers,
-        ),
-        ("Excluded: allowlisted", peaks.allowlisted),
-    ):
+    crawlers = "crawlers by User-Agent, which anyone can send; verify their addresses, then allowlist them"
+    for title, excluded in ((crawlers, peaks.crawlers), ("allowlisted", peaks.allowlisted)):
         if excluded:
-            lines += ["", f"{title} ({len(excluded):,}):"]
+            lines += ["", f"Excluded: {title} ({len(excluded):,}):"]
             lines += [f"  {c.network}: {_peaks(peaks, c)}, {c.requests:,} requests" for c in _busiest(excluded)]
     return lines
 
@@ -85,10 +80,8 @@ def _comments(stats: LogStats, peaks: PeakCollector, reasons: list[str]) -> list
 def _table(distribution: PeakDistribution, requests: int) -> list[str]:
     lines = [f"Busiest {format_duration(distribution.window_s)} of each client:"]
     lines.append("  percentile      limit   clients over   their share of requests")
-    for percent in PERCENTILES:
-        limit = distribution.percentile(percent)
-        clients, theirs = distribution.above(limit)
-        lines.append(f"  {percent:>10g}  {limit:>9,}   {clients:>12,}   {theirs / max(requests, 1):>10.2%}")
+    for percent, limit, clients, share in distribution.rows(requests):
+        lines.append(f"  {percent:>10g}  {limit:>9,}   {clients:>12,}   {share:>10.2%}")
     gap = distribution.gap()
     if gap:
         lines.append(f"  Gap: no client between {gap[0]:,} and {gap[1]:,}. Likely people below, machines above.")
@@ -113,8 +106,8 @@ def _json(stats: LogStats, peaks: PeakCollector, reasons: list[str]) -> dict[str
         "first": seconds(stats.first_ms),
         "last": seconds(stats.last_ms),
         "windows": [_window_json(distribution, stats.requests) for distribution in peaks.by_window],
-        "crawlers": [_client_json(client) for client in _busiest(peaks.crawlers)],
-        "allowlisted": [_client_json(client) for client in _busiest(peaks.allowlisted)],
+        "crawlers": list(map(_client_json, _busiest(peaks.crawlers))),
+        "allowlisted": list(map(_client_json, _busiest(peaks.allowlisted))),
         "doubts": reasons,
         "rules": rule_file(peaks.by_window, ["Suggested by `sluice suggest`."]),
     }
@@ -122,17 +115,14 @@ def _json(stats: LogStats, peaks: PeakCollector, reasons: list[str]) -> dict[str
 
 def _window_json(distribution: PeakDistribution, requests: int) -> dict[str, Any]:
     gap = distribution.gap()
-    percentiles = []
-    for percent in PERCENTILES:
-        limit = distribution.percentile(percent)
-        clients, theirs = distribution.above(limit)
-        share = round(theirs / max(requests, 1), 6)
-        percentiles.append({"percentile": percent, "limit": limit, "clients_over": clients, "share": share})
     return {
         "window_s": distribution.window_s,
         "suggested": distribution.suggestion(),
         "gap": {"below": gap[0], "above": gap[1]} if gap else None,
-        "percentiles": percentiles,
+        "percentiles": [
+            {"percentile": percent, "limit": limit, "clients_over": clients, "share": round(share, 6)}
+            for percent, limit, clients, share in distribution.rows(requests)
+        ],
     }
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from chalicelib.core.addresses import Network, NetworkSet, PrefixMemo, network_of
+from chalicelib.core.addresses import Network, NetworkSet, PrefixMemo, network_of, supernets
 from chalicelib.core.decisions import Outcome, decide
 from chalicelib.core.detections import terms_of
 from chalicelib.core.logs.requests import Source
@@ -278,10 +278,7 @@ class _Blocks:
 
     def cover(self, network: Network) -> bool:
         """Tests whether a block of the network or of a wider one is in force."""
-        return any(
-            network.version == wider.version and network.subnet_of(wider)  # type: ignore[arg-type]
-            for wider in self.in_force
-        )
+        return bool(self.in_force) and any(wider in self.in_force for wider in (network, *supernets(network)))
 
 
 def _with_period(periods: list[BlockPeriod], past: Past, now: int) -> list[BlockPeriod]:

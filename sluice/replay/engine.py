@@ -84,20 +84,16 @@ class SpooledLog:
                 counts.add(tally)
             yield from counts.ledgers()
 
-    def finder(self, rules: RuleSet) -> BreachFinder:
+    def result(self, rules: RuleSet, ledgers: Iterable[Ledger] | None = None) -> Result:
+        """Returns the breaches in ``ledgers``, by default those of the second pass, in a fixed order."""
         options = self.options
         allowlist = NetworkSet(options.allowlist)
-        return BreachFinder(rules, allowlist=allowlist, sampling=options.sampling, delay_s=options.delay_s)
-
-    def result(self, rules: RuleSet) -> Result:
-        """Runs the second pass and returns its breaches."""
-        finder = self.finder(rules)
-        return self.result_of(rules, [breach for ledger in self.ledgers(rules) for breach in finder.find(ledger)])
-
-    def result_of(self, rules: RuleSet, breaches: Iterable[Breach]) -> Result:
-        """Returns a result with the breaches found in all ledgers, in a fixed order."""
-        order = sorted(breaches, key=lambda b: (b.rule.name, -b.peak, b.first_ms, b.client, b.source))
-        return Result(rules, self.stats, order)
+        finder = BreachFinder(rules, allowlist=allowlist, sampling=options.sampling, delay_s=options.delay_s)
+        if ledgers is None:
+            ledgers = self.ledgers(rules)
+        breaches = [breach for ledger in ledgers for breach in finder.find(ledger)]
+        breaches.sort(key=lambda b: (b.rule.name, -b.peak, b.first_ms, b.client, b.source))
+        return Result(rules, self.stats, breaches)
 
 
 @contextmanager

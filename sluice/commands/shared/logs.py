@@ -1,32 +1,25 @@
 """Shared by the commands that read log files: their options, the rules file, the progress bar, and notes on stderr."""
 
 import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import fields
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
 from chalicelib.core.addresses import Network, parse_network
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
 from chalicelib.core.logs.requests import Reason
 from chalicelib.core.rules import RuleSet
-from chalicelib.core.rules_toml import RulesError, parse_rules
 from sluice import DEFAULT_RULES
+from sluice.commands.shared.options import EXISTING_FILE, json_output, read_rules, together, without_comments
 from sluice.logs.files import Chunk, ReadProgress, chunks, find_files, total_bytes
 from sluice.replay.engine import Options, SpooledLog, spooled
 from sluice.replay.strips import LogStats
@@ -34,10 +27,8 @@ from sluice.replay.strips import LogStats
 
 def _moment_ms(text: str) -> int:
     """Parses a time, UTC unless it names a zone, into milliseconds since the epoch."""
-    try:
+    with suppress(ValueError, OverflowError):
         return int(float(text) * 1000)
-    except (ValueError, OverflowError):
-        pass
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -47,76 +38,65 @@ def _moment_ms(text: str) -> int:
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
-def _networks(texts: Sequence[str]) -> tuple[Network, ...]:
+def _networks(ctx: click.Context, param: click.Parameter, texts: Sequence[str]) -> tuple[Network, ...]:  # noqa: ARG001
     try:
         return tuple(parse_network(text) for text in texts)
     except ValueError as exc:
         raise click.BadParameter(str(exc)) from None
 
 
-def _network_list(path: Path | None) -> tuple[Network, ...]:
-    if path is None:
-        return ()
-    lines = (line.partition("#")[0].strip() for line in path.read_text("utf-8").splitlines())
-    return _networks([line for line in lines if line])
+def _network_list(ctx: click.Context, param: click.Parameter, path: Path | None) -> tuple[Network, ...]:
+    return _networks(ctx, param, without_comments(path.read_text("utf-8").splitlines()) if path else ())
 
 
 def log_options(command: Callable[..., None]) -> Callable[..., None]:
     """Adds the FILES argument and the options for reading them; the command receives ``files`` and ``options``."""
 
     @wraps(command)
-    def with_options(
-        *,
-        fields: str,
-        trusted_proxy: tuple[str, ...],
-        allowlist: Path | None,
-        sample_rate: int,
-        from_: int | None,
-        to: int | None,
-        delay: int,
-        jobs: int,
-        **rest: Any,
-    ) -> None:
-        options = Options(
-            fields=tuple(name.strip() for name in fields.split(",")),
-            trusted=_networks(trusted_proxy),
-            allowlist=_network_list(allowlist),
-            sample_rate=sample_rate,
-            from_ms=from_,
-            to_ms=to,
-            delay_s=delay,
-            jobs=jobs,
-        )
-        command(options=options, **rest)
+    def with_options(**arguments: Any) -> None:
+        settings = {field.name: arguments.pop(field.name) for field in fields(Options)}
+        command(options=Options(**settings), **arguments)
 
-    wrapped: Callable[..., None] = with_options
-    for option in reversed(_OPTIONS):
-        wrapped = option(wrapped)
-    return wrapped
+    return _options(with_options)
 
 
-_PATH = click.Path(exists=True, dir_okay=False, path_type=Path)
-_OPTIONS: list[Callable[[Callable[..., None]], Callable[..., None]]] = [
+_options = together(
     click.argument("files", nargs=-1, required=True, metavar="FILE|DIR|-..."),
     click.option(
         "--fields",
         default=",".join(DEFAULT_FIELDS),
         show_default=True,
+        callback=lambda ctx, param, names: tuple(name.strip() for name in names.split(",")),  # noqa: ARG005
         help="Fields of CloudFront real-time logs, in the order of the log's configuration.",
     ),
     click.option(
-        "--trusted-proxy", multiple=True, metavar="NETWORK", help="Proxy whose X-Forwarded-For to trust; repeatable."
+        "--trusted-proxy",
+        "trusted",
+        multiple=True,
+        callback=_networks,
+        metavar="NETWORK",
+        help="Proxy whose X-Forwarded-For to trust; repeatable.",
     ),
-    click.option("--allowlist", type=_PATH, help="File of networks that are never blocked, one per line."),
+    click.option(
+        "--allowlist",
+        type=EXISTING_FILE,
+        callback=_network_list,
+        help="File of networks that are never blocked, one per line.",
+    ),
     click.option(
         "--sample-rate", type=click.IntRange(1, 100), default=100, help="Percentage of requests that the logs hold."
     ),
     click.option(
-        "--from", "from_", type=_moment_ms, metavar="TIME", help="Skip requests before TIME; UTC unless it has a zone."
+        "--from",
+        "from_ms",
+        type=_moment_ms,
+        metavar="TIME",
+        help="Skip requests before TIME; UTC unless it has a zone.",
     ),
-    click.option("--to", type=_moment_ms, metavar="TIME", help="Skip requests at TIME and later."),
+    click.option("--to", "to_ms", type=_moment_ms, metavar="TIME", help="Skip requests at TIME and later."),
     click.option(
         "--delay",
+        "delay_s",
         type=click.IntRange(0, 3600),
         default=0,
         metavar="SECONDS",
@@ -125,22 +105,20 @@ _OPTIONS: list[Callable[[Callable[..., None]], Callable[..., None]]] = [
     click.option(
         "--jobs", type=click.IntRange(1, 64), default=1, show_default=True, help="Number of decoding processes."
     ),
-]
+)
+"""Each is named after the field of ``Options`` that it sets."""
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+json_option = json_output("Print one JSON object.")
+
+
 rules_option = click.option(
-    "--rules", type=_PATH, default=DEFAULT_RULES, help="Rules to try.  [default: the rules that setup installs]"
+    "--rules", type=EXISTING_FILE, default=DEFAULT_RULES, help="Rules to try.  [default: the rules that setup installs]"
 )
 
 
-def read_rules(path: Path) -> RuleSet:
-    """Reads a rule set. Raises ClickException with every problem in the file."""
-    try:
-        rules = parse_rules(path.read_text("utf-8"))
-    except RulesError as exc:
-        raise click.ClickException("\n".join(f"{path}: {problem}" for problem in exc.problems)) from exc
-    except (OSError, UnicodeDecodeError) as exc:
-        raise click.ClickException(f"{path}: {exc}") from exc
+def nonempty_rules(path: Path) -> RuleSet:
+    """Returns the rules in a file. Raises ClickException with every problem in it, or if it contains no rules."""
+    _, rules = read_rules(path)
     if not rules.rules:
         raise click.ClickException(f"{path}: contains no rules; add [[rule]] with name, limit and window")
     return rules
@@ -153,17 +131,13 @@ def opened(files: Sequence[str]) -> Iterator[tuple[Iterator[Chunk], ReadProgress
     Raises ClickException for files that cannot be read, also while their chunks are being used.
     """
     console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TransferSpeedColumn())
     progress = ReadProgress()
     try:
         paths = find_files(files)
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        with Progress(
+            *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
+        ) as bar:
             task = bar.add_task("reading", total=total_bytes(paths))
 
             def shown() -> Iterator[Chunk]:
@@ -206,11 +180,28 @@ def _notes(stats: LogStats) -> list[str]:
     return notes
 
 
-def plain_table(title: str = "") -> Table:
-    """Returns a table without borders, which fits more text on a narrow terminal."""
-    return Table(title=title or None, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+def plain_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Container[str] = (),
+    keep: Container[str] = (),
+) -> Table:
+    """Returns a table without borders, which fits more text on a narrow terminal.
+
+    Columns named in ``right`` are right-aligned. Those in ``keep`` are not wrapped; the others keep ten characters.
+    """
+    layout: dict[str, Any] = {"box": None, "pad_edge": False, "padding": (0, 2, 0, 0)}
+    table = Table(title=title or None, title_justify="left", show_header=any(columns), **layout)
+    for column in columns:
+        width = min(10, max(map(len, column.split("\n"))))
+        justify: Literal["left", "right"] = "right" if column in right else "left"
+        table.add_column(column, justify=justify, no_wrap=column in keep, min_width=width, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def print_json(value: Any) -> None:
-    json.dump(value, sys.stdout, indent=2)
-    click.echo()
+    click.echo(json.dumps(value, indent=2))

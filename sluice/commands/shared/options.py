@@ -1,0 +1,61 @@
+"""Options that commands of several kinds share."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from chalicelib.core.rules import RuleSet
+from chalicelib.core.rules_toml import RulesError, parse_rules
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+NEW_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Returns a decorator that adds all ``options``, in this order."""
+
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+def json_output(help: str) -> Callable[[Command], Command]:
+    """Returns the option ``--json``, which the command receives as ``as_json``."""
+    return click.option("--json", "as_json", is_flag=True, help=help)
+
+
+def top_option(help: str) -> Callable[[Command], Command]:
+    """Returns the option ``--top``, the number of rows to show."""
+    return click.option("--top", type=click.IntRange(1), default=10, show_default=True, help=help)
+
+
+def auth_option(help: str, envvar: str | None = None) -> Callable[[Command], Command]:
+    """Returns the option ``--auth``, the way in which callers of the API authenticate."""
+    choice = click.Choice(("token", "iam"))
+    return click.option("--auth", envvar=envvar, type=choice, default="token", show_default=True, help=help)
+
+
+def without_comments(lines: Iterable[str]) -> list[str]:
+    """Returns the lines that hold more than a comment, which begins with '#', without their comments."""
+    return [text for line in lines if (text := line.partition("#")[0].strip())]
+
+
+seed_option = click.option("--seed", type=int, default=1, show_default=True, help="Seed of all random choices.")
+
+
+def read_rules(path: Path) -> tuple[str, RuleSet]:
+    """Returns the text of a rules file, and its rules. Raises ClickException with every problem in the file."""
+    try:
+        text = path.read_text("utf-8")
+        return text, parse_rules(text)
+    except RulesError as exc:
+        raise click.ClickException("\n".join(f"{path}: {problem}" for problem in exc.problems)) from exc
+    except (OSError, UnicodeDecodeError) as exc:
+        raise click.ClickException(f"{path}: {exc}") from exc
