@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from chalicelib.core.latest_window import Latest, latest_window
+from chalicelib.core.latest_window import LatestWindow, latest_window
 from chalicelib.core.logs.requests import LIVE_SOURCES, Source
 from chalicelib.core.rules import Rule, RuleSet
 from chalicelib.core.tally import Slots
@@ -126,7 +126,7 @@ class LiveCounts:
         """Yields every rule with each log that requests were read from."""
         return product(self.rules.rules, self._sources)
 
-    def window(self, rule: Rule, now_ms: int) -> Latest:
+    def window(self, rule: Rule, now_ms: int) -> LatestWindow:
         """Returns the latest window of ``rule``."""
         return latest_window(rule, max((seen.last_ms for seen in self.seen()), default=0), now_ms, LAG_MS)
 

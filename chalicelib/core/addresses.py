@@ -1,7 +1,7 @@
 """Client addresses as packed bytes: 4 bytes for IPv4, 16 for IPv6.
 
-Bytes rather than integers: Python randomises their hashes, so colliding addresses cannot be chosen. The memos are
-bounded, so a flood of fresh addresses cannot hold memory.
+Bytes rather than integers, because Python randomises their hashes: clients cannot choose addresses that collide. The
+memos are bounded, so a flood of new addresses cannot exhaust memory.
 """
 
 from bisect import bisect_right
@@ -17,7 +17,7 @@ Span = tuple[int, int, int]
 
 MEMO_ENTRIES = 1 << 16
 NETWORKS_KEPT = 1 << 17
-"""Networks remembered: more than ten full IP sets hold, because all are read and planned again before each update."""
+"""Most networks remembered: more than ten full IP sets hold, because each update reads and plans all of them again."""
 
 MAPPED_IPV4 = bytes(10) + b"\xff\xff"
 LONGEST_TEXT = 64
@@ -25,9 +25,9 @@ NO_NETWORK = "is not an IP address or network such as 192.0.2.7, 192.0.2.0/24 or
 
 
 def pack(text: bytes | str) -> bytes | None:
-    """The packed form of a textual address, or None if it is not one.
+    """Returns the packed form of a textual address, or None if it is not one.
 
-    Any IPv6 spelling gives the same bytes; an IPv4-mapped IPv6 address is the IPv4 address.
+    All spellings of an IPv6 address give the same bytes. An IPv4-mapped IPv6 address gives the IPv4 address.
 
     >>> pack(b"192.0.2.7").hex(), pack(b"::FFFF:192.0.2.7").hex()
     ('c0000207', 'c0000207')
@@ -49,7 +49,7 @@ def pack(text: bytes | str) -> bytes | None:
 
 
 class AddressMemo(dict[bytes | str, bytes | None]):
-    """Textual address to packed address, computed once per distinct text."""
+    """Packed addresses by text, computed once per distinct text."""
 
     def __missing__(self, text: bytes | str) -> bytes | None:
         packed = pack(text)
@@ -64,7 +64,7 @@ class AddressMemo(dict[bytes | str, bytes | None]):
 
 
 class PrefixMemo(dict[bytes, bytes]):
-    """Packed address to the packed first address of its network of ``ipv4_prefix`` or ``ipv6_prefix`` bits.
+    """The first address of the network of ``ipv4_prefix`` or ``ipv6_prefix`` bits around an address, both packed.
 
     >>> PrefixMemo(24, 64)[bytes([192, 0, 2, 7])].hex()
     'c0000200'
@@ -88,7 +88,7 @@ class PrefixMemo(dict[bytes, bytes]):
 
 
 def network_of(client: bytes, ipv4_prefix: int, ipv6_prefix: int) -> Network:
-    """The network that a masked client key stands for.
+    """Returns the network that a masked client key stands for.
 
     >>> network_of(bytes([192, 0, 2, 0]), 24, 64)
     IPv4Network('192.0.2.0/24')
@@ -97,9 +97,9 @@ def network_of(client: bytes, ipv4_prefix: int, ipv6_prefix: int) -> Network:
 
 
 def parse_network(text: str) -> Network:
-    """An address or a network without host bits.
+    """Returns the network that ``text`` names: an address, or a network without host bits.
 
-    Raises ValueError for anything else; the message says what is accepted.
+    Raises ValueError for anything else; the message gives the accepted forms.
 
     >>> parse_network("192.0.2.7")
     IPv4Network('192.0.2.7/32')
@@ -112,12 +112,12 @@ def parse_network(text: str) -> Network:
 
 
 def span_of(text: str) -> Span:
-    """The span of what ``parse_network`` accepts; raises what it raises.
+    """Returns the span of a network that ``parse_network`` accepts; raises the same ValueError.
 
     >>> span_of("192.0.2.0/24") == (4, 0xC0000200, 0xC00002FF)
     True
     """
-    # The form in which networks are stored and published, read in a tenth of the time that ``ipaddress`` takes.
+    # Networks are stored and published in this form, which is parsed here ten times as fast as by ``ipaddress``.
     address, slash, length = text.partition("/")
     packed = pack(address)
     bits = 128 if ":" in address else 32
@@ -126,8 +126,7 @@ def span_of(text: str) -> Span:
         first, hosts = int.from_bytes(packed, "big"), (1 << bits - prefix) - 1
         if not first & hosts:
             return 4 if bits == 32 else 6, first, first | hosts
-    network = _parsed(text)
-    return network.version, int(network.network_address), int(network.broadcast_address)
+    return _span(_parse(text))
 
 
 _PREFIXES = {str(length): length for length in range(129)}
@@ -135,7 +134,7 @@ _PREFIXES = {str(length): length for length in range(129)}
 
 @lru_cache(NETWORKS_KEPT)
 def network_at(span: Span) -> Network:
-    """The network of a span; the same object as long as it is remembered, so that comparing it costs nothing.
+    """Returns the network of a span: the same object while it is remembered, so that comparing it is cheap.
 
     >>> network_at((4, 0xC0000200, 0xC00002FF))
     IPv4Network('192.0.2.0/24')
@@ -145,8 +144,12 @@ def network_at(span: Span) -> Network:
     return IPv4Network((first, 32 - host_bits)) if version == 4 else IPv6Network((first, 128 - host_bits))
 
 
-def _parsed(text: str) -> Network:
-    if "%" in text:  # a zone: it means nothing beyond one link, and AWS refuses it
+def _span(network: Network) -> Span:
+    return network.version, int(network.network_address), int(network.broadcast_address)
+
+
+def _parse(text: str) -> Network:
+    if "%" in text:  # a zone index: it has no meaning beyond one link, and AWS rejects it
         raise ValueError(f"{text!r} {NO_NETWORK}")
     try:
         return unmapped(ip_network(text.strip()))
@@ -160,7 +163,7 @@ def _parsed(text: str) -> Network:
 
 
 def unmapped(network: Network) -> Network:
-    """The IPv4 network behind an IPv4-mapped IPv6 one; any other network as it is.
+    """Returns the IPv4 network behind an IPv4-mapped IPv6 one, and any other network unchanged.
 
     >>> unmapped(ip_network("::ffff:192.0.2.0/120"))
     IPv4Network('192.0.2.0/24')
@@ -181,14 +184,13 @@ def supernets(network: Network) -> Iterator[Network]:
 
 
 class NetworkSet:
-    """Networks that can be asked, in logarithmic time, whether any of them overlaps another network."""
+    """Networks, sorted so that a search for one that overlaps another network takes logarithmic time."""
 
     def __init__(self, networks: Iterable[Network]) -> None:
         self._starts: dict[int, list[int]] = {4: [], 6: []}
         self._ends: dict[int, list[int]] = {4: [], 6: []}
         # Sorted and merged, the networks are disjoint intervals: an overlap is at most one bisection away.
-        spans = sorted((n.version, int(n.network_address), int(n.broadcast_address)) for n in networks)
-        for version, start, end in spans:
+        for version, start, end in sorted(map(_span, networks)):
             ends = self._ends[version]
             if ends and start <= ends[-1]:
                 ends[-1] = max(ends[-1], end)
@@ -197,7 +199,7 @@ class NetworkSet:
                 ends.append(end)
 
     def overlaps(self, network: Network) -> bool:
-        return self.meets((network.version, int(network.network_address), int(network.broadcast_address)))
+        return self.meets(_span(network))
 
     def meets(self, span: Span) -> bool:
         """Returns whether any of the networks overlaps ``span``."""

@@ -1,4 +1,4 @@
-"""Checks of single values, shared by rules and settings. Each names the form it accepts, as error messages word it."""
+"""Checks of single values, shared by rules and settings. Each states the accepted form, as error messages word it."""
 
 import re
 from collections.abc import Callable, Collection

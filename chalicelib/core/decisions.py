@@ -1,7 +1,7 @@
 """The decision about one client of a detection: a pure function of the rule's terms, the client's past, and the time.
 
-A block runs from the last request of the offence, by the log's own clock, so that late records do not block for longer
-than punctual ones.
+A block is measured from the last request of the offence, by the log's clock, so that late records do not block for
+longer than punctual ones.
 """
 
 from dataclasses import dataclass
@@ -25,16 +25,16 @@ class Outcome(StrEnum):
     STALE = "stale"
     """The block would already have ended."""
     KNOWN = "known"
-    """It is already blocked, or made these requests before its last block ended."""
+    """The client is already blocked, or made these requests before its last block ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
     outcome: Outcome
     block: Block | None = None
-    """New or prolonged block to be stored."""
+    """The new or extended block to store."""
     history: History | None = None
-    """New history to be stored."""
+    """The new history to store."""
 
 
 KNOWN = Decision(Outcome.KNOWN)
@@ -45,8 +45,8 @@ def decide(
 ) -> Decision:
     """Decides about one offender.
 
-    ``block`` is the stored block of exactly this network, even if its time is over; None once it is lifted.
-    ``allowed``: the network overlaps the allowlist. ``now``: epoch seconds.
+    ``block`` is the stored block of exactly this network, even if it has expired; None once it is lifted.
+    ``allowed``: whether the network overlaps the allowlist. ``now``: epoch seconds.
     """
     terms = detection.terms
     history = history or History(network=offender.network)
@@ -68,21 +68,18 @@ def decide(
         outcome = Outcome.STALE
     else:
         outcome = Outcome.BLOCKED
-    # An offence that was only counted, allowlisted or late is blocked as soon as that no longer applies.
+    # An offence that was only counted, allowlisted or stale is blocked once that reason no longer applies.
     if past is not None and judged and past.outcome in (outcome, Outcome.BLOCKED, Outcome.EXTENDED):
         return KNOWN
-    new = None
-    if outcome is Outcome.BLOCKED:
-        new = Block(
-            network=offender.network, blocked_at=now, until=until, rule=terms.name, offence=offence, evidence=evidence
-        )
-    return Decision(
-        outcome, new, _with(history, Past(offence=offence, until=until, outcome=outcome, evidence=evidence))
+    new_block = Block(
+        network=offender.network, blocked_at=now, until=until, rule=terms.name, offence=offence, evidence=evidence
     )
+    past = Past(offence=offence, until=until, outcome=outcome, evidence=evidence)
+    return Decision(outcome, new_block if outcome is Outcome.BLOCKED else None, _with(history, past))
 
 
 def duration_s(terms: Terms, offence: int) -> int:
-    """Returns the length of the block that answers the ``offence``-th remembered offence.
+    """Returns the length, in seconds, of the block for the ``offence``-th remembered offence.
 
     >>> from chalicelib.core.rules import Escalation
     >>> doubling = Escalation(factor=2, max_s=2000, memory_s=1)

@@ -1,17 +1,18 @@
-"""From offences to detections: one record per batch and rule, however many clients it names."""
+"""Detections made from offences: one record per batch, rule and source, however many clients it names."""
 
 from collections.abc import Iterable, Sequence
 
 from chalicelib.core.addresses import network_of
+from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Rule
 from chalicelib.core.state import Detection, Offender, Terms
 from chalicelib.core.windows import Offence
 
 MOST_OFFENDERS = 1000
-"""Most clients in one detection. More are split over several, which keeps an item far below DynamoDB's 400 KB."""
+"""Most clients in one detection; more are split over several, to keep an item far below DynamoDB's 400 KB."""
 
 QUIET_MS = 10_000
-"""Longest time for which an offence is not reported again."""
+"""Longest time, in milliseconds, for which an offence is not reported again."""
 
 MOST_ANNOUNCED = 50_000
 """Most clients remembered per container."""
@@ -20,8 +21,8 @@ MOST_ANNOUNCED = 50_000
 class Announced:
     """The offences that this container has just reported, so that an attack is not reported with every batch.
 
-    An offence is skipped only if its requests began before the block for the last one can have ended, and for at most
-    ``QUIET_MS``: the reason for which the enforcer ignored it (a pause, an allowlist entry) may no longer apply.
+    An offence is skipped only if its requests began before the block for the previous one can have ended, and for at
+    most ``QUIET_MS``, because the enforcer's reason to ignore it (a pause, an allowlist entry) may no longer apply.
     """
 
     def __init__(self) -> None:
@@ -48,24 +49,21 @@ def detections_of(
     offences: Iterable[Offence], *, log: str, offset: int, rule_set: str, detected_ms: int, arrived_ms: int
 ) -> list[Detection]:
     """Returns the detections of a batch whose tally ends at ``offset`` of ``log``."""
-    groups: dict[tuple[Rule, str], list[Offence]] = {}
+    groups: dict[tuple[Rule, Source], list[Offence]] = {}
     for offence in offences:
         groups.setdefault((offence.rule, offence.source), []).append(offence)
-    detections = []
-    for (rule, _), members in groups.items():
-        for part in range(0, len(members), MOST_OFFENDERS):
-            offenders = members[part : part + MOST_OFFENDERS]
-            detections.append(
-                Detection(
-                    id=detection_id(log, offset, rule.name, offenders[0].source, part),
-                    terms=terms_of(rule, rule_set),
-                    source=offenders[0].source,
-                    offenders=tuple(map(_offender, offenders)),
-                    detected_ms=detected_ms,
-                    arrived_ms=arrived_ms,
-                )
-            )
-    return detections
+    return [
+        Detection(
+            id=detection_id(log, offset, rule.name, source, part),
+            terms=terms_of(rule, rule_set),
+            source=source,
+            offenders=tuple(map(_offender, members[part : part + MOST_OFFENDERS])),
+            detected_ms=detected_ms,
+            arrived_ms=arrived_ms,
+        )
+        for (rule, source), members in groups.items()
+        for part in range(0, len(members), MOST_OFFENDERS)
+    ]
 
 
 def detection_id(log: str, offset: int, rule: str, source: str, part: int) -> str:

@@ -8,9 +8,7 @@ _DURATION = re.compile(r"(\d{1,9})([smhd])", re.ASCII)
 
 
 def parse_duration(text: object) -> int:
-    """Seconds.
-
-    Raises ValueError unless ``text`` is a whole number and a unit.
+    """Returns seconds; raises ValueError unless ``text`` is a whole number and a unit.
 
     >>> parse_duration("10m")
     600
@@ -22,7 +20,7 @@ def parse_duration(text: object) -> int:
 
 
 def format_duration(seconds: int) -> str:
-    """The shortest exact form that ``parse_duration`` reads back.
+    """Returns the shortest text that ``parse_duration`` turns into exactly ``seconds``.
 
     >>> format_duration(600), format_duration(90), format_duration(0)
     ('10m', '90s', '0s')

@@ -1,9 +1,9 @@
-"""The networks that belong in the WAF IP sets, and the updates that are needed for it.
+"""The networks that belong in the WAF IP sets, and the updates that put them there.
 
 AWS accepts at most 10,000 networks and one family per set, no ``/0`` and no host bits (AWS WAF quotas; UpdateIPSet).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from chalicelib.core.addresses import Network, NetworkSet, Span, network_at, span_of
@@ -32,7 +32,7 @@ class Wanted:
     allowlisted: int = 0
     """Blocks omitted because they overlap the allowlist."""
     overflow: int = 0
-    """Blocks omitted because the sets are full: the oldest first, manual ones last."""
+    """Blocks omitted because the sets are full: the oldest first, manual blocks last."""
     blocks: int = 0
     """Blocks in force."""
 
@@ -40,7 +40,7 @@ class Wanted:
 def wanted(blocks: Iterable[Block], allowlist: NetworkSet, rooms: Mapping[int, int], now: int) -> Wanted:
     """Returns the networks of the blocks in force that do not overlap ``allowlist``, as many as fit.
 
-    ``rooms``: number of networks that fit, by family. ``now``: epoch seconds.
+    ``rooms``: the number of networks that fit, by family. ``now``: epoch seconds.
     """
     running: dict[int, list[tuple[bool, int, Span]]] = {4: [], 6: []}
     allowlisted = 0
@@ -71,10 +71,10 @@ def _collapsed(spans: Iterable[Span]) -> list[Span]:
     >>> _collapsed([(4, 2, 3), (4, 8, 8), (4, 0, 1), (4, 3, 3), (4, 9, 9)])
     [(4, 0, 3), (4, 8, 9)]
     """
-    # Two networks are either nested or disjoint. In ascending order, the wider first, each one lies within the last
-    # one kept, or is its other half (the merged network may again be a half of the one before), or is separate.
+    # Two networks are either nested or disjoint. In ascending order, the wider first, each network lies within the
+    # last one kept, or is its other half (the merged network may in turn be a half of the one before), or is separate.
     kept: list[Span] = []
-    for span in sorted(spans, key=_from_the_widest):
+    for span in sorted(spans, key=lambda span: (span[1], -span[2])):
         if kept and span[2] <= kept[-1][2]:
             continue
         kept.append(span)
@@ -85,36 +85,24 @@ def _collapsed(spans: Iterable[Span]) -> list[Span]:
 
 
 def _are_halves(lower: Span, upper: Span) -> bool:
-    """Returns whether the two make up one network. The halves of ``/0`` do not: AWS rejects it."""
-    size = lower[2] - lower[1] + 1
-    return size < HALF[lower[0]] and upper[1] == lower[1] + size and upper[2] == lower[2] + size and not lower[1] & size
-
-
-HALF = {4: 1 << 31, 6: 1 << 127}
-"""Addresses in half of a family."""
-
-
-def _from_the_widest(span: Span) -> tuple[int, int]:
-    return span[1], -span[2]
+    """Returns whether the two make up one network. The halves of ``/0`` do not, because AWS rejects it."""
+    size, half_of_all = lower[2] - lower[1] + 1, 1 << (31 if lower[0] == 4 else 127)
+    return size < half_of_all and upper[1] == lower[1] + size and upper[2] == lower[2] + size and not lower[1] & size
 
 
 def plan(wanted: frozenset[Network], published: Mapping[IpSet, frozenset[Network]]) -> dict[IpSet, frozenset[Network]]:
-    """Returns the new contents of those sets of one family that must change so that together they hold ``wanted``.
+    """Returns the new contents of the sets that must change so that together they hold ``wanted``.
 
-    Networks stay in their set. New ones go to the emptiest set, so that few sets change.
+    All sets are of one family. Networks stay in their set; new ones go to the emptiest set, so that few sets change.
     """
-    held: set[Network] = set()
+    kept: set[Network] = set()
     contents: dict[IpSet, set[Network]] = {}
     for ip_set, addresses in published.items():
-        contents[ip_set] = set((addresses & wanted) - held)
-        held |= contents[ip_set]
-    missing: Sequence[Network] = sorted(wanted - held, key=_order)
+        contents[ip_set] = set((addresses & wanted) - kept)
+        kept |= contents[ip_set]
+    missing = sorted(wanted - kept, key=lambda network: (int(network.network_address), network.prefixlen))
     for ip_set in sorted(contents, key=lambda s: len(contents[s])):
         room = CAPACITY - len(contents[ip_set])
         contents[ip_set].update(missing[:room])
         missing = missing[room:]
     return {s: frozenset(c) for s, c in contents.items() if c != published[s]}
-
-
-def _order(network: Network) -> tuple[int, int]:
-    return int(network.network_address), network.prefixlen

@@ -1,7 +1,7 @@
 """Current requests per client: exact counts within a rule's latest window.
 
-The latest window ends with the newest request that was counted, as logs arrive late: a window that ended with the
-present would always look half empty.
+The latest window ends with the newest request counted, because logs arrive late: a window that ended now would always
+look half empty.
 """
 
 from collections.abc import Iterable
@@ -13,39 +13,39 @@ from chalicelib.core.tally import Slots
 
 
 @dataclass(frozen=True, slots=True)
-class Latest:
+class LatestWindow:
     """A window, in slots: from ``first`` (inclusive) to ``end`` (exclusive)."""
 
     first: int
     end: int
 
     def count(self, slots: Slots) -> int:
-        """Requests within the window.
+        """Returns the requests within the window.
 
-        >>> Latest(10, 20).count({9: 5, 10: 2, 19: 1, 20: 7})
+        >>> LatestWindow(10, 20).count({9: 5, 10: 2, 19: 1, 20: 7})
         3
         """
         return sum(number for slot, number in slots.items() if self.first <= slot < self.end)
 
 
-def latest_window(rule: Rule, newest_ms: int, now_ms: int, lag_ms: int) -> Latest:
-    """The window of ``rule`` that ends with the slot of ``newest_ms``, but not after ``now_ms``.
+def latest_window(rule: Rule, newest_ms: int, now_ms: int, lag_ms: int) -> LatestWindow:
+    """Returns the window of ``rule`` that ends with the slot of ``newest_ms``, but not after the slot of ``now_ms``.
 
-    When nothing came for more than ``lag_ms``, the window ends that long ago, and empties as time goes by.
+    After more than ``lag_ms`` without a request, the window ends ``lag_ms`` ago, so that it empties as time passes.
 
     >>> rule = Rule(name="r", limit=1, window_s=10, resolution=10)
     >>> latest_window(rule, 58_200, 60_000, 5_000), latest_window(rule, 3_000, 60_000, 5_000)
-    (Latest(first=49, end=59), Latest(first=46, end=56))
+    (LatestWindow(first=49, end=59), LatestWindow(first=46, end=56))
     """
     end_ms = min(max(newest_ms, now_ms - lag_ms), now_ms)
     end = end_ms // rule.slot_ms + 1
-    return Latest(end - rule.resolution, end)
+    return LatestWindow(end - rule.resolution, end)
 
 
-def busiest(clients: Iterable[tuple[bytes, Slots]], window: Latest, number: int) -> list[tuple[bytes, int]]:
-    """The clients with most requests in ``window`` and their counts, busiest first; none without requests.
+def busiest(clients: Iterable[tuple[bytes, Slots]], window: LatestWindow, number: int) -> list[tuple[bytes, int]]:
+    """Returns up to ``number`` clients and their counts in ``window``, busiest first; none without requests.
 
-    >>> busiest([(b"aaaa", {1: 2}), (b"bbbb", {1: 3}), (b"cccc", {9: 9})], Latest(0, 5), 2)
+    >>> busiest([(b"aaaa", {1: 2}), (b"bbbb", {1: 3}), (b"cccc", {9: 9})], LatestWindow(0, 5), 2)
     [(b'bbbb', 3), (b'aaaa', 2)]
     """
     counts = ((count, key) for key, slots in clients if (count := window.count(slots)))

@@ -1,7 +1,7 @@
-"""Rules: which requests of one client are allowed within which window, and what has to be counted to tell.
+"""Rules: how many requests a client may make within a window, and what must be counted to enforce that.
 
-A *meter* is a count to be made: rules that count the same requests of the same clients share one, in slots short enough
-for all of them. ``rules_toml`` reads rules from TOML and checks them.
+A *meter* describes a count: rules that count the same requests of the same clients share one meter, with slots short
+enough for all of them. ``rules_toml`` reads rules from TOML and checks them.
 """
 
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ DEFAULT_RESOLUTION = 100
 class Action(StrEnum):
     BLOCK = "block"
     COUNT = "count"
-    """Records what would be blocked, and blocks nothing."""
+    """Records which clients would be blocked, and blocks none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +45,14 @@ class Escalation:
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """A count to be made: requests in ``scope`` per client network, in slots of ``slot_ms`` milliseconds."""
+    """What to count: requests in ``scope`` per client network, in slots of ``slot_ms`` milliseconds."""
 
     scope: Scope
     ipv4_prefix: int
     ipv6_prefix: int
     slot_ms: int
     topic: bytes = field(init=False, repr=False, compare=False)
-    """Eight bytes that stand for scope and prefixes: the same in every process, as long as their ``repr`` is."""
+    """Digest of scope and prefixes: the same in every process and version as long as their ``repr`` is."""
 
     def __post_init__(self) -> None:
         counted = repr((self.scope, self.ipv4_prefix, self.ipv6_prefix)).encode()
@@ -83,7 +83,7 @@ class Rule:
     scope: Scope = EVERYTHING
     escalate: Escalation | None = None
     extend: bool = False
-    """True if requests made while blocked prolong the block."""
+    """Whether requests made while blocked extend the block."""
     meter: Meter = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -102,7 +102,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class RuleSet:
-    """Valid rules, and what has to be counted for them."""
+    """Valid rules, and what must be counted for them."""
 
     rules: tuple[Rule, ...]
     text: str = ""
@@ -113,11 +113,11 @@ class RuleSet:
         return max((rule.window_s for rule in self.rules), default=0) * 1000
 
     def columns(self) -> frozenset[str]:
-        """Returns the columns that the rules' scopes look at."""
+        """Returns the columns that the rules' scopes examine."""
         return frozenset(column for rule in self.rules for column in rule.scope.columns())
 
     def meters(self) -> list[Meter]:
-        """Returns the fewest meters that serve every rule: if one slot divides another, only the finer one."""
+        """Returns the fewest meters that serve every rule: where one slot length divides another, only the finer."""
         meters: list[Meter] = []
         for rule in sorted(self.rules, key=lambda rule: rule.slot_ms):
             if not any(_serves(meter, rule.meter) for meter in meters):
@@ -141,9 +141,9 @@ _Slotted = TypeVar("_Slotted", bound=Slotted)
 
 
 def serving(slot_ms: int, meters: Iterable[_Slotted]) -> _Slotted | None:
-    """Returns the meter to evaluate a rule with slots of ``slot_ms`` from: the coarsest whose slots divide the rule's.
+    """Returns the meter from which to evaluate a rule with slots of ``slot_ms``, or None if no meter fits.
 
-    ``meters`` are of the rule's topic; None if none of them fits.
+    It is the coarsest whose slots divide the rule's. ``meters`` are of the rule's topic.
     """
     fitting = [meter for meter in meters if slot_ms % meter.slot_ms == 0]
     return max(fitting, key=lambda meter: meter.slot_ms, default=None)

@@ -1,13 +1,14 @@
-"""A rule in the words of its TOML, and what differs between two rule sets."""
+"""Rules as their TOML writes them, and the differences between two rule sets."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from enum import StrEnum
 from typing import Annotated, Any
 
 import msgspec
 
 from chalicelib.core.durations import format_duration
-from chalicelib.core.rules import Action, Escalation, Rule, RuleSet
+from chalicelib.core.rules import Action, Rule, RuleSet
 
 
 class Aggregate(msgspec.Struct, frozen=True):
@@ -22,11 +23,11 @@ class EscalateWords(msgspec.Struct, frozen=True):
 
 
 class RuleWords(msgspec.Struct, frozen=True, kw_only=True):
-    """A rule with every key said, as its TOML would say it."""
+    """A rule with every key spelled out, as its TOML would write it."""
 
     name: str
     limit: int
-    """Requests allowed within one window; the next one is over."""
+    """Requests allowed within one window; the next one is over the limit."""
     window: str
     action: Action
     block_for: str
@@ -37,7 +38,7 @@ class RuleWords(msgspec.Struct, frozen=True, kw_only=True):
     """Each field with its alternatives; empty if every request counts."""
     escalate: EscalateWords | None
     extend: bool
-    """True if requests made while blocked prolong the block."""
+    """Whether requests made while blocked extend the block."""
 
 
 class DiffKind(StrEnum):
@@ -54,6 +55,10 @@ class RuleDiff(msgspec.Struct, frozen=True):
 
 
 def rule_words(rule: Rule) -> RuleWords:
+    escalate = None
+    if rule.escalate:
+        maximum, memory = format_duration(rule.escalate.max_s), format_duration(rule.escalate.memory_s)
+        escalate = EscalateWords(rule.escalate.factor, maximum, memory)
     return RuleWords(
         name=rule.name,
         limit=rule.limit,
@@ -62,39 +67,39 @@ def rule_words(rule: Rule) -> RuleWords:
         block_for=format_duration(rule.block_for_s),
         resolution=rule.resolution,
         aggregate=Aggregate(rule.ipv4_prefix, rule.ipv6_prefix),
-        scope={name: list(values) for name, values in _scope(rule).items() if values},
-        escalate=_escalate(rule.escalate) if rule.escalate else None,
+        scope={name: list(values) for name, values in asdict(rule.scope).items() if values},
+        escalate=escalate,
         extend=rule.extend,
     )
 
 
 def differences(before: RuleSet, after: RuleSet) -> list[RuleDiff]:
-    """Returns the fate of each rule, those of ``after`` first; the order of rules is insignificant."""
+    """Returns what happened to each rule, those of ``after`` first; the order of the rules makes no difference."""
     old = {rule.name: rule_words(rule) for rule in before.rules}
     new = {rule.name: rule_words(rule) for rule in after.rules}
-    changes = []
-    for name, rule in new.items():
-        if name not in old:
-            changes.append(RuleDiff(name, DiffKind.ADDED, [sentence(rule)]))
-        elif old[name] != rule:
-            changes.append(RuleDiff(name, DiffKind.CHANGED, _changed(old[name], rule)))
-    gone = [RuleDiff(name, DiffKind.REMOVED, [sentence(rule)]) for name, rule in old.items() if name not in new]
-    return changes + gone
+    diffs = [
+        RuleDiff(name, DiffKind.CHANGED, _changes(old[name], rule))
+        if name in old
+        else RuleDiff(name, DiffKind.ADDED, [sentence(rule)])
+        for name, rule in new.items()
+        if rule != old.get(name)
+    ]
+    return diffs + [RuleDiff(name, DiffKind.REMOVED, [sentence(rule)]) for name, rule in old.items() if name not in new]
 
 
 def sentence(rule: RuleWords) -> str:
-    """Returns a description of a rule, in one sentence.
+    """Returns a one-line description of a rule.
 
     >>> sentence(rule_words(Rule(name="burst", limit=50, window_s=5)))
     'more than 50 requests within 5s: block for 10m'
     """
-    which = ", ".join(f"{name} {' or '.join(values)}" for name, values in rule.scope.items())
-    what = f"block for {rule.block_for}" if rule.action is Action.BLOCK else "count only"
-    return f"more than {rule.limit} requests within {rule.window}" + (f" with {which}" if which else "") + f": {what}"
+    scope = ", ".join(f"{name} {' or '.join(values)}" for name, values in rule.scope.items())
+    action = f"block for {rule.block_for}" if rule.action is Action.BLOCK else "count only"
+    return f"more than {rule.limit} requests within {rule.window}{scope and f' with {scope}'}: {action}"
 
 
 def summary(changes: list[RuleDiff]) -> str:
-    """Returns the number of changed rules, in words.
+    """Returns the numbers of added, removed and changed rules, in words.
 
     >>> summary([*(RuleDiff(name, DiffKind.ADDED, []) for name in "ab"), RuleDiff("c", DiffKind.REMOVED, [])])
     '2 rules added, 1 rule removed'
@@ -104,44 +109,30 @@ def summary(changes: list[RuleDiff]) -> str:
     return ", ".join(parts) or "no rule changes"
 
 
-def _changed(old: RuleWords, new: RuleWords) -> list[str]:
-    before, after = _said(old), _said(new)
-    words = []
-    for key in dict.fromkeys((*before, *after)):
-        if before.get(key) == after.get(key):
-            continue
+def _changes(old: RuleWords, new: RuleWords) -> list[str]:
+    before, after = (dict(_texts(msgspec.to_builtins(rule))) for rule in (old, new))
+    changes = []
+    for key in before | after:
         if key not in before:
-            words.append(f"{key}: {after[key]} is added")
+            changes.append(f"{key}: {after[key]} is added")
         elif key not in after:
-            words.append(f"{key}: {before[key]} is dropped")
-        else:
-            words.append(f"{key}: {before[key]} becomes {after[key]}")
-    return words
+            changes.append(f"{key}: {before[key]} is dropped")
+        elif before[key] != after[key]:
+            changes.append(f"{key}: {before[key]} becomes {after[key]}")
+    return changes
 
 
-def _said(rule: RuleWords) -> dict[str, str]:
-    """Returns a rule's values as text, by dotted key."""
-    said: dict[str, str] = {}
-
-    def say(prefix: str, values: Mapping[str, Any]) -> None:
-        for key, value in values.items():
-            if isinstance(value, dict):
-                say(f"{prefix}{key}.", value)
-            elif value is not None:
-                said[f"{prefix}{key}"] = ", ".join(value) if isinstance(value, list) else _plain(value)
-
-    say("", msgspec.to_builtins(rule))
-    return said
-
-
-def _plain(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _escalate(escalation: Escalation) -> EscalateWords:
-    return EscalateWords(escalation.factor, format_duration(escalation.max_s), format_duration(escalation.memory_s))
-
-
-def _scope(rule: Rule) -> dict[str, tuple[str, ...]]:
-    fields = rule.scope.__dataclass_fields__
-    return {name: getattr(rule.scope, name) for name in fields}
+def _texts(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yields the dotted key and the text of each value that is set."""
+    for key, value in values.items():
+        match value:
+            case None:
+                continue
+            case dict():
+                yield from _texts(value, f"{prefix}{key}.")
+            case list():
+                yield f"{prefix}{key}", ", ".join(value)
+            case bool():
+                yield f"{prefix}{key}", str(value).lower()
+            case _:
+                yield f"{prefix}{key}", str(value)

@@ -1,6 +1,6 @@
-"""Rules as TOML: reads a rule set and checks it whole before any of it is used.
+"""Rules as TOML: a rule set is checked as a whole before any of it is used.
 
-Every problem names the rule, the key, the value and the accepted form, and all problems are reported at once.
+Every problem names the rule, the key, the value and the accepted form. All problems are reported at once.
 """
 
 import tomllib
@@ -24,15 +24,15 @@ from chalicelib.core.rules import (
 from chalicelib.core.scope import Scope
 
 MOST_RULES = 100
-"""Most rules of a set: each is evaluated for every batch."""
+"""Most rules in a set: each is evaluated for every batch."""
 RESERVED_NAMES = frozenset(("manual",))
 """Rule names reserved for manual blocks."""
 LONGEST_SHOWN = 100
-"""Most characters of a wrong value in a message."""
+"""Most characters of a rejected value that a message quotes."""
 
 
 class RulesError(ValueError):
-    """A rule set that cannot be used; ``problems`` says everything that is wrong with it."""
+    """A rule set that cannot be used; ``problems`` lists everything that is wrong with it."""
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = list(problems)
@@ -47,11 +47,11 @@ class RuleProblem(NamedTuple):
     """Keys that lead to the value from the rule's table."""
 
     def below(self, key: str) -> "RuleProblem":
-        """Returns the problem of a table's value as one of the table around it."""
+        """Returns the same problem as one of the table that holds this one under ``key``."""
         return RuleProblem(self.message, (key, *self.path))
 
     def of(self, title: str) -> str:
-        """Returns the problem in words.
+        """Returns the problem as a message about the rule or rule set called ``title``.
 
         >>> RuleProblem("missing", ("escalate", "max")).of("rule 'burst'")
         "rule 'burst': escalate.max: missing"
@@ -60,7 +60,7 @@ class RuleProblem(NamedTuple):
 
 
 class _Wrong(ValueError):
-    """A value with ``problems``."""
+    """A rejected value."""
 
     def __init__(self, *problems: RuleProblem) -> None:
         self.problems = problems
@@ -68,7 +68,7 @@ class _Wrong(ValueError):
 
 
 _Reader = Callable[[Any], Any]
-"""Returns a checked value, or raises _Wrong."""
+"""Returns the checked value, or raises _Wrong."""
 
 
 def parse_rules(text: str, *, version: str | None = None) -> RuleSet:
@@ -88,26 +88,26 @@ def parse_rules(text: str, *, version: str | None = None) -> RuleSet:
         problems.append(f"rules: {len(tables)} rules; at most {MOST_RULES} are accepted")
     rules: dict[str, Rule] = {}
     for number, table in enumerate(tables[:MOST_RULES], 1):
-        rule, wrong = _rule(table)
+        rule, rule_problems = _rule(table)
         if rule is not None:
             if rule.name in rules:
-                wrong.append(RuleProblem("used by two rules; every rule needs its own", ("name",)))
+                rule_problems.append(RuleProblem("used by two rules; every rule needs its own", ("name",)))
             rules[rule.name] = rule
         name = table.get("name")
         title = f"rule {name!r}" if isinstance(name, str) and name else f"rule number {number}"
-        problems += [problem.of(title) for problem in wrong]
+        problems += [problem.of(title) for problem in rule_problems]
     if problems:
         raise RulesError(problems)
     return RuleSet(tuple(rules.values()), text, version or blake2b(text.encode(), digest_size=6).hexdigest())
 
 
 def _rule(table: Mapping[str, Any]) -> tuple[Rule | None, list[RuleProblem]]:
-    """Returns the rule in ``table``, None if a key is missing or wrong, and all its problems."""
+    """Returns the rule in ``table``, or None if a key is missing or wrong, and all problems."""
     values, problems = _read(table, _RULE, ("name", "limit", "window"))
     if problems:
         return None, problems
     prefixes = {f"{family}_prefix": length for family, length in values.pop("aggregate", {}).items()}
-    rule = Rule(**{_ATTRIBUTES.get(key, key): value for key, value in values.items()}, **prefixes)
+    rule = Rule(**_attributes(values), **prefixes)
     if rule.window_s * 1000 % rule.resolution:
         window = format_duration(rule.window_s)
         message = f"{rule.resolution} does not divide a window of {window} into whole milliseconds"
@@ -162,7 +162,7 @@ def _is(check: ValueCheck) -> _Reader:
 
 
 def _several(check: ValueCheck) -> _Reader:
-    """Reads a list of at least one value; sorted, so that equal scopes are equal in whatever order they are written."""
+    """Reads a list of at least one value, and sorts it so that the order in which it is written does not matter."""
     read = _is(check)
 
     def read_all(value: object) -> tuple[object, ...]:
@@ -189,7 +189,7 @@ def _duration(low: int, high: int) -> _Reader:
 
 
 def _table(readers: Mapping[str, _Reader], required: Iterable[str] = (), make: Callable[..., Any] = dict) -> _Reader:
-    """Reads an inline table; ``make`` takes its values by key."""
+    """Reads an inline table and passes its values to ``make``, by key."""
 
     def read(value: object) -> object:
         if not isinstance(value, dict):
@@ -197,7 +197,7 @@ def _table(readers: Mapping[str, _Reader], required: Iterable[str] = (), make: C
         values, problems = _read(value, readers, required)
         if problems:
             raise _Wrong(*problems)
-        return make(**values)
+        return make(**_attributes(values))
 
     return read
 
@@ -205,12 +205,8 @@ def _table(readers: Mapping[str, _Reader], required: Iterable[str] = (), make: C
 def _name(value: object) -> str:
     _is(pattern(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", "1 to 64 letters, digits, '-' or '_'"))(value)
     if value in RESERVED_NAMES:
-        raise _Wrong(RuleProblem(f"{value!r} is what blocks made by operators are called; choose another name"))
+        raise _Wrong(RuleProblem(f"{value!r} is reserved for blocks made by operators; choose another name"))
     return str(value)
-
-
-def _escalation(factor: int, max: int, memory: int) -> Escalation:  # the keys of the table
-    return Escalation(factor, max, memory)
 
 
 _PATH = _several(pattern(r"/[^?#\s]*", "a path that starts with '/' and has no query"))
@@ -250,9 +246,13 @@ _RULE: dict[str, _Reader] = {
     "resolution": _is(whole(10, 1000)),
     "aggregate": _table({"ipv4": _is(whole(8, 32)), "ipv6": _is(whole(16, 128))}),
     "scope": _table(_SCOPE, make=Scope),
-    "escalate": _table(_ESCALATE, required=_ESCALATE, make=_escalation),
+    "escalate": _table(_ESCALATE, required=_ESCALATE, make=Escalation),
     "extend": _is(ValueCheck("true or false", lambda value: isinstance(value, bool))),
 }
 
-_ATTRIBUTES = {"window": "window_s", "block_for": "block_for_s"}
-"""Attributes of Rule that are not named like their key."""
+_ATTRIBUTES = {"window": "window_s", "block_for": "block_for_s", "max": "max_s", "memory": "memory_s"}
+"""Attributes of Rule and Escalation that are named differently from their key."""
+
+
+def _attributes(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {_ATTRIBUTES.get(key, key): value for key, value in values.items()}

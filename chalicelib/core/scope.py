@@ -1,7 +1,7 @@
 """Scope-down: which requests a rule counts.
 
-A scope names columns and what they may say; a request matches when every named column does. A request whose log does
-not have a named column does not match.
+A scope lists accepted values for some columns; a request matches if its value in each of these columns is accepted. A
+request does not match if its log lacks one of the columns.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ class _Memo(dict[Any, bool]):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Accepted values per column; an empty tuple accepts all. A request must match one value of every field."""
+    """Accepted values per column. An empty tuple accepts everything; otherwise one of the values must match."""
 
     status: tuple[str, ...] = ()
     """Codes (``404``) and classes (``4xx``)."""
@@ -41,11 +41,11 @@ class Scope:
     """Parts of the User-Agent header, in any case."""
 
     def columns(self) -> list[str]:
-        """The columns this scope looks at."""
+        """Returns the columns that this scope examines."""
         return [column for column, _ in self._tests()]
 
     def rows(self, requests: Requests) -> Sequence[int] | None:
-        """The matching rows, ascending; None stands for all of them."""
+        """Returns the matching rows, ascending; None stands for all rows."""
         rows: Sequence[int] | None = None
         for name, match in self._tests():
             column = requests.columns(name)
@@ -62,17 +62,14 @@ class Scope:
         return rows
 
     def _tests(self) -> list[tuple[str, Callable[[Text], bool]]]:
-        """Column and test, those with few distinct cells first: they are quick and leave little for the others."""
+        """Returns columns and their tests; those with few distinct cells come first, because they are fast."""
         tests: list[tuple[str, Callable[[Text], bool]]] = []
         if self.status:
             codes = frozenset(self.status)
             tests.append(("status", lambda text: text in codes or f"{text[:1]}xx" in codes))
-        if self.method:
-            tests.append(("method", frozenset(self.method).__contains__))
-        if self.waf_action:
-            tests.append(("waf_action", frozenset(self.waf_action).__contains__))
-        if self.country:
-            tests.append(("country", frozenset(self.country).__contains__))
+        for name, accepted in (("method", self.method), ("waf_action", self.waf_action), ("country", self.country)):
+            if accepted:
+                tests.append((name, frozenset(accepted).__contains__))
         if self.host:
             names = frozenset(name for name in self.host if not name.startswith("*."))
             suffixes = tuple(name[1:] for name in self.host if name.startswith("*."))

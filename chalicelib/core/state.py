@@ -16,8 +16,8 @@ class StateRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def id(self) -> str:
-        """Id under which the record is stored; not every kind derives it from the record."""
-        raise NotImplementedError(f"a {self.kind} record is stored under an id of the caller's")
+        """The id under which the record is stored. Kinds without one are stored under an id that the caller chooses."""
+        raise NotImplementedError(f"the caller chooses the id of a {self.kind} record")
 
     def to_json(self) -> bytes:
         return msgspec.json.encode(self)
@@ -25,6 +25,19 @@ class StateRecord(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def from_json(cls, body: bytes) -> Self:
         return msgspec.json.decode(body, type=cls)
+
+
+class NetworkRecord(StateRecord, frozen=True, kw_only=True):
+    """A record about a network; the network is its id."""
+
+    network: str
+
+    @property
+    def id(self) -> str:
+        return self.network
+
+    def network_value(self) -> Network:
+        return parse_network(self.network)
 
 
 class Offender(msgspec.Struct, frozen=True, array_like=True):
@@ -38,7 +51,7 @@ class Offender(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
-    """A rule as it stood when it was broken; what is decided does not depend on later edits."""
+    """A rule as it stood at the offence, so that later edits do not affect the decision."""
 
     name: str
     limit: int
@@ -51,7 +64,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Detection(StateRecord, frozen=True, kw_only=True):
-    """Clients that one batch showed to be over one rule's limit."""
+    """Clients over one rule's limit, as one batch of one source showed."""
 
     kind: ClassVar[str] = "detection"
     id: str
@@ -64,7 +77,7 @@ class Detection(StateRecord, frozen=True, kw_only=True):
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a client was found over a limit."""
+    """Reason why a client is over a limit."""
 
     rule: str
     count: int
@@ -86,11 +99,10 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 MANUAL = "manual"
 
 
-class Block(StateRecord, frozen=True, kw_only=True):
-    """A network that is to be refused until a given time."""
+class Block(NetworkRecord, frozen=True, kw_only=True):
+    """A network whose requests are refused until a given time."""
 
     kind: ClassVar[str] = "block"
-    network: str
     blocked_at: int
     """Time of the block. Epoch seconds."""
     until: int
@@ -105,15 +117,8 @@ class Block(StateRecord, frozen=True, kw_only=True):
     """The operator who made a manual block."""
 
     @property
-    def id(self) -> str:
-        return self.network
-
-    @property
     def manual(self) -> bool:
         return self.rule == MANUAL
-
-    def network_value(self) -> Network:
-        return parse_network(self.network)
 
     def in_force(self, now: int) -> bool:
         return now < self.until
@@ -134,38 +139,25 @@ class Past(msgspec.Struct, frozen=True, kw_only=True):
     evidence: Evidence
 
 
-class History(StateRecord, frozen=True, kw_only=True):
-    """A client's offences, for escalation, and to tell refused requests from new ones."""
+class History(NetworkRecord, frozen=True, kw_only=True):
+    """A client's offences, for escalation, and for telling refused requests from new ones."""
 
     kind: ClassVar[str] = "offence"
-    network: str
     ended_at: int = 0
     """When its last block was lifted; requests before that may have been refused already."""
     rules: dict[str, Past] = {}
 
-    @property
-    def id(self) -> str:
-        return self.network
 
-
-class Allow(StateRecord, frozen=True, kw_only=True):
-    """A network that is never to be published."""
+class Allow(NetworkRecord, frozen=True, kw_only=True):
+    """A network that is never published."""
 
     kind: ClassVar[str] = "allow"
-    network: str
     comment: str = ""
     by: str = ""
     added_at: int = 0
     """Time it was added. Epoch seconds."""
     expires_at: int | None = None
     """First second at which it is no longer in force. Epoch seconds."""
-
-    @property
-    def id(self) -> str:
-        return self.network
-
-    def network_value(self) -> Network:
-        return parse_network(self.network)
 
     def in_force(self, now: int) -> bool:
         return self.expires_at is None or now < self.expires_at
@@ -193,12 +185,12 @@ class Control(StateRecord, frozen=True, kw_only=True):
 
 
 class Pause(Control, frozen=True, kw_only=True):
-    """The pause of enforcement; id ``pause``."""
+    """The pause of enforcement."""
 
     id: ClassVar[str] = "pause"
     paused: bool = False
     release: bool = False
-    """True: the IP sets are emptied as well."""
+    """Whether the IP sets are emptied as well."""
     at: int = 0
     """Time of the last pause or resume; 0: never. Epoch seconds."""
     by: str = ""
@@ -213,13 +205,13 @@ class Breaker(Control, frozen=True, kw_only=True):
 
     id: ClassVar[str] = "breaker"
     open: bool = False
-    """True: nothing new is blocked until it is reset."""
+    """Whether new blocks stop until an operator resets it."""
     at: int = 0
     """Time at which it opened or was reset; 0: never. Epoch seconds."""
     would_block: int = 0
     """New blocks within a minute that opened it."""
     ignore_until: int = 0
-    """Set by a reset: an operator has looked, and it stays closed until then. Epoch seconds."""
+    """Time until which it stays closed after a reset, because an operator has looked. Epoch seconds."""
     by: str = ""
     """The operator who reset it."""
 
@@ -239,17 +231,17 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
     method: Annotated[str, msgspec.Meta(extra_json_schema={"enum": ["PUT", "POST", "DELETE"]})]
     path: str
-    """Below the address of the API, such as /v1/blocks."""
+    """Path below the address of the API, such as /v1/blocks."""
     query: dict[str, list[str]] = {}
-    """Each parameter with its values."""
+    """Values of each parameter."""
     headers: dict[str, str] = {}
-    """Besides Authorization."""
+    """Headers other than Authorization."""
     body: dict[str, Any] | None = None
-    """JSON body; null if there is none."""
+    """JSON body, or null if there is none."""
 
 
 class Audit(StateRecord, frozen=True, kw_only=True):
-    """A change an operator made. Ids ascend with time."""
+    """A change made by an operator. Ids ascend with time."""
 
     kind: ClassVar[str] = "audit"
     at_ms: int

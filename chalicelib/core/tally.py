@@ -30,10 +30,10 @@ VERSION = 1
 """Version of the packed form. The tally table rejects items of any other."""
 
 RETENTION_MS = 3_600_000
-"""Requests that are processed later than this after they were made are late, and are not counted."""
+"""Age at which a request that is processed only now is late, and is not counted."""
 
 DORMANT_MS = 2 * RETENTION_MS
-"""A log whose last item is older is never appended to: all its items are older than any window that still counts."""
+"""Age of its last item at which a log takes no more items: no window that still counts reaches back so far."""
 
 EXPIRE_MS = 3 * RETENTION_MS
 """Age at which the store may remove an item, one hour past DORMANT_MS."""
@@ -50,7 +50,7 @@ Clients = dict[bytes, Slots]
 
 @dataclass(frozen=True, slots=True)
 class MeterTally:
-    """The requests of one source that one meter counted."""
+    """The requests of one source, as one meter counted them."""
 
     source: Source
     topic: bytes
@@ -139,14 +139,14 @@ def add_clients(total: Clients, clients: Clients) -> None:
 
 
 _Part = tuple[Source, bytes, bytes, int]
-"""Source, topic, client, and a piece of time that a whole number of slots fills at each of the topic's lengths."""
+"""Source, topic, client, and the number of a piece of time: a common multiple of the topic's slot lengths."""
 
 
 def split(tally: Tally) -> tuple[Tally, Tally]:
     """Returns two halves that add up to ``tally``, with about as many (client, slot) entries each.
 
-    A topic may have been counted at several slot lengths, and a reader takes each half's requests at one of them, so
-    a request is in the same half at all lengths. Raises BadTally for a tally too small to have halves.
+    A topic may have been counted at several slot lengths. A request is in the same half at all of them, because a
+    reader takes each half at one length only. Raises BadTally for a tally too small to split.
     """
     pieces: dict[tuple[Source, bytes], int] = {}
     for counted in tally:
@@ -158,26 +158,22 @@ def split(tally: Tally) -> tuple[Tally, Tally]:
         for client, slots in c.clients.items():
             sizes.update((c.source, c.topic, client, slot // number) for slot in slots)
     if len(sizes) < 2:
-        raise BadTally("a tally of one client and moment cannot be split")
+        raise BadTally("a tally of one client at one moment cannot be split")
     parts = sorted(sizes)
     half, taken = sizes.total() / 2, accumulate(map(sizes.__getitem__, parts))
     cut = next(number for number, size in enumerate(taken, 1) if size >= half or number == len(parts) - 1)
     first = frozenset(parts[:cut])
-    inside, outside = (
-        [_only(c, number, first, inside=inside) for c, number in zip(tally, slots_per_piece, strict=True)]
-        for inside in (True, False)
-    )
-    return tuple(c for c in inside if c.clients), tuple(c for c in outside if c.clients)
-
-
-def _only(counted: MeterTally, slots_per_piece: int, parts: frozenset[_Part], *, inside: bool) -> MeterTally:
-    """Returns the entries of ``counted`` that lie inside ``parts``, or those outside."""
-    source, topic = counted.source, counted.topic
-    kept = {
-        client: {s: n for s, n in slots.items() if ((source, topic, client, s // slots_per_piece) in parts) is inside}
-        for client, slots in counted.clients.items()
-    }
-    return replace(counted, clients={client: slots for client, slots in kept.items() if slots})
+    halves: tuple[list[MeterTally], list[MeterTally]] = ([], [])
+    for c, number in zip(tally, slots_per_piece, strict=True):
+        kept: tuple[Clients, Clients] = ({}, {})
+        for client, slots in c.clients.items():
+            for slot, requests in slots.items():
+                clients = kept[(c.source, c.topic, client, slot // number) not in first]
+                clients.setdefault(client, {})[slot] = requests
+        for counts, clients in zip(halves, kept, strict=True):
+            if clients:
+                counts.append(replace(c, clients=clients))
+    return tuple(halves[0]), tuple(halves[1])
 
 
 class _Columns(msgspec.Struct, array_like=True, gc=False):
@@ -205,12 +201,12 @@ def pack(tally: Tally) -> bytes:
 
 
 def unpack(body: bytes) -> Tally:
-    """Returns the tally that was packed as ``body``; raises BadTally."""
+    """Returns the tally packed in ``body``; raises BadTally."""
     inflate = zlib.decompressobj()
     try:
         plain = inflate.decompress(body, LARGEST_UNPACKED)
         if not inflate.eof:
-            raise BadTally("the packed tally is cut or too large")
+            raise BadTally("the packed tally is truncated or too large")
         return tuple(map(_from_columns, _lists.decode(plain)))
     except (zlib.error, msgspec.MsgspecError, ValueError, IndexError, KeyError) as exc:
         raise BadTally(str(exc)) from exc

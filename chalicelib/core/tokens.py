@@ -1,6 +1,6 @@
 """Bearer tokens of the admin API: 256 random bits, of which only a hash is kept.
 
-A plain hash is enough: 2**256 tokens cannot be tried, as passwords can.
+A plain hash is enough because 2**256 tokens cannot be tried one by one, as passwords can.
 """
 
 import hmac
@@ -12,7 +12,7 @@ from hashlib import sha256
 import msgspec
 
 PREFIX = "sluice_"
-"""In front of every token, so that a scanner knows one when it leaks."""
+"""Start of every token, by which secret scanners recognise a leaked one."""
 
 SECRET_BYTES = 32
 LONGEST_NAME = 64
@@ -21,9 +21,9 @@ LONGEST_PRESENTED = 200
 
 class Role(StrEnum):
     VIEWER = "viewer"
-    """May look."""
+    """May read."""
     OPERATOR = "operator"
-    """May look and change."""
+    """May read and change."""
 
     def covers(self, needed: "Role") -> bool:
         return self is Role.OPERATOR or needed is Role.VIEWER
@@ -33,7 +33,7 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     """The stored part of a token."""
 
     name: str
-    """Its holder, as the audit names the author of a change."""
+    """The holder, recorded in the audit as the author of a change."""
     role: Role
     hash: str
     """SHA-256 of the whole token, in hexadecimal."""
@@ -43,7 +43,7 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def id(self) -> str:
-        """Names this token among others of the same name."""
+        """Id that distinguishes this token from others of the same name."""
         return self.hash[:8]
 
 
@@ -52,9 +52,9 @@ class TokensError(ValueError):
 
 
 def issue(name: str, role: Role, *, secret: bytes, now: int, expires_at: int | None = None) -> tuple[str, Token]:
-    """The token to be handed over, once, and what is kept of it. ``secret``: 32 random bytes.
+    """Returns the text of a new token, to be shown once, and its stored part. ``secret``: 32 random bytes.
 
-    Raises ValueError for a name or secret that cannot be used.
+    Raises ValueError for an invalid name or secret.
     """
     if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable():
         raise ValueError(f"name: {name!r} is not 1 to {LONGEST_NAME} printable characters")
@@ -65,23 +65,20 @@ def issue(name: str, role: Role, *, secret: bytes, now: int, expires_at: int | N
 
 
 def check(presented: str, tokens: Sequence[Token], now: int) -> Token | None:
-    """The token that ``presented`` is, unless it is unknown or has expired.
+    """Returns the stored part of ``presented``, or None if it is unknown or has expired.
 
-    Every stored hash is compared, each in constant time: how long it takes tells nothing.
+    Every stored hash is compared, each in constant time, so that the duration reveals nothing.
     """
     if len(presented) > LONGEST_PRESENTED:
         return None
-    hashed, found = _hash(presented), None
-    for token in tokens:
-        if hmac.compare_digest(hashed, token.hash):
-            found = token
-    if found is None or (found.expires_at is not None and now >= found.expires_at):
-        return None
-    return found
+    hashed = _hash(presented)
+    matching = [token for token in tokens if hmac.compare_digest(hashed, token.hash)]
+    token = matching[-1] if matching else None
+    return None if token is None or (token.expires_at is not None and now >= token.expires_at) else token
 
 
 def bearer(header: str) -> str:
-    """The credential in an Authorization header; empty if it is of another scheme.
+    """Returns the credential in an Authorization header, or an empty text for another scheme than Bearer.
 
     >>> bearer("bearer abc"), bearer("Basic abc")
     ('abc', '')
@@ -95,7 +92,7 @@ def dump_tokens(tokens: Sequence[Token]) -> str:
 
 
 def load_tokens(text: str) -> tuple[Token, ...]:
-    """Raises TokensError; the message holds nothing of the text."""
+    """Returns the tokens in ``text``. Raises TokensError, whose message repeats nothing of the text."""
     try:
         return msgspec.json.decode(text, type=tuple[Token, ...])
     except msgspec.MsgspecError as exc:

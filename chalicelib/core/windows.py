@@ -70,7 +70,7 @@ class Window:
     first: int
     last: int
     since: int
-    """The latest slot such that the requests from it up to ``last`` are over the limit by themselves."""
+    """The latest slot from which the requests up to ``last`` alone are over the limit."""
 
 
 def over_limit(slots: Slots, touched: Iterable[int], resolution: int, limit: int) -> Window | None:
@@ -134,14 +134,14 @@ class Offence:
     last_ms: int
     """Last millisecond of the slot that holds its last request."""
     since_ms: int
-    """The requests from here to ``last_ms`` are over the limit by themselves."""
+    """The latest time from which the requests up to ``last_ms`` alone are over the limit."""
 
 
 class Grid:
-    """Requests per client and slot that one meter counted of one source, in stretches."""
+    """The requests per client and slot that one meter counted of one source, in stretches."""
 
     def __init__(self, slot_ms: int, window_ms: int, since_ms: int) -> None:
-        """``window_ms``: the longest window that is evaluated here. ``since_ms``: see ``keep_since``."""
+        """Starts empty. ``window_ms``: the longest window evaluated here. ``since_ms``: see ``keep_since``."""
         self.slot_ms = slot_ms
         self._reach = -(-window_ms // slot_ms)
         """Slots in the longest window."""
@@ -153,7 +153,7 @@ class Grid:
 
     @property
     def entries(self) -> int:
-        """(client, slot) pairs; a pair that was added twice may count as two."""
+        """Number of (client, slot) pairs; a pair added twice may count as two."""
         return sum(self._entries.values())
 
     def clients(self) -> set[bytes]:
@@ -184,7 +184,7 @@ class Grid:
     def above(self, clients: Iterable[bytes], limit: int, lowest: int, highest: int) -> list[tuple[bytes, Slots]]:
         """Returns those of ``clients`` that may be over ``limit`` in a window with a slot of lowest..highest.
 
-        Each comes with its counts in the stretches that such a window may reach into.
+        Each comes with its counts in all stretches that such a window may reach.
         """
         size, reach = self._size, self._reach
         numbers = range((lowest - reach + 1) // size, (highest + reach - 1) // size + 1)
@@ -206,16 +206,16 @@ class Grid:
         return gathered
 
     def keep_since(self, since_ms: int) -> None:
-        """Drops stretches of which no window of a request at or after ``since_ms`` contains a slot.
+        """Drops the stretches that no window of a request at or after ``since_ms`` can reach.
 
-        From now on earlier counts are not added either.
+        From then on, earlier counts are not added either.
         """
         self._floor = since_ms // self.slot_ms - self._reach + 1
         for number in [number for number in self._stretches if (number + 1) * self._size <= self._floor]:
             del self._stretches[number], self._entries[number]
 
     def shares(self, limit: int) -> Iterator[tuple[float, int, int, bytes]]:
-        """Yields, for each client and stretch: requests / (limit + 1), entries, number of the stretch, client."""
+        """Yields requests / (limit + 1), entries, stretch number and client, for each client and stretch."""
         for number, stretch in self._stretches.items():
             for client, slots in stretch.items():
                 yield sum(slots.values()) / (limit + 1), len(slots), number, client
@@ -255,7 +255,7 @@ class View:
         return dropped
 
     def has_requests(self, source: Source, rule: Rule) -> bool:
-        """Whether any request of ``source`` is counted for ``rule``."""
+        """Returns whether any request of ``source`` is counted for ``rule``."""
         return any(grid.entries for grid in self._grids_of(source, rule))
 
     def clients(self, source: Source, rule: Rule) -> Iterator[tuple[bytes, Slots]]:

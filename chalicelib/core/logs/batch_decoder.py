@@ -1,4 +1,4 @@
-"""Decodes the records of a batch into requests; the format of each record is detected from its bytes.
+"""The decoder of a batch: it detects the format of each record from its bytes.
 
 Any bytes decode to requests or to Malformed values; nothing raises.
 """
@@ -17,7 +17,7 @@ KPL = b"\xf3\x89\x9a\xc2"
 BLANK = b" \t\r\n"
 
 MOST_MESSAGES = 1_000_000
-"""Most log messages accepted from all envelopes of one batch; 6 MB of WAF records hold some tens of thousands."""
+"""Most log messages accepted from all envelopes of one batch; 6 MB of WAF records hold tens of thousands."""
 
 MOST_TEXT = 256 << 20
 """Most characters in these messages: about 60 times what an event can carry compressed.
@@ -38,8 +38,8 @@ class BatchDecoder:
     ) -> Decoded:
         """Returns the requests of all ``records``, each request id once.
 
-        ``seen``: ids that count as repeats already; the ids of the requests are added to it. ``wanted``: the columns
-        that rules look at; naming only those saves time.
+        ``seen``: ids that are repeats already; the ids of the requests are added to it. ``wanted``: the columns that
+        rules examine; decoding only those saves time.
         """
         formats = _sort(records)
         decoded = [self.cloudfront.decode(formats.lines)] if formats.lines else []

@@ -1,8 +1,8 @@
 """CloudFront real-time log lines: TAB-separated fields, one line per Kinesis record.
 
 A line holds only the fields selected in the log configuration, in the order of ``FIELDS``, so it cannot be read
-without the selection. ``-`` is an empty value. CloudFront URL-encodes each value once (a ``%`` that the client sent
-arrives as ``%25``); values are decoded once, and only where a rule looks.
+without that selection. ``-`` is an empty value. CloudFront URL-encodes each value once (a ``%`` that the client sent
+arrives as ``%25``). Values are decoded once, and only in the columns that a rule examines.
 Source: CloudFront Developer Guide, "Use real-time access logs".
 """
 
@@ -62,7 +62,7 @@ def times_ms(cells: Sequence[bytes]) -> list[int | None]:
     >>> times_ms([b"1760000000.123", b"1760000000.9"])
     [1760000000123, 1760000000900]
     """
-    # CloudFront writes ten digits, a dot and three digits: this form is checked and converted for all cells at once.
+    # CloudFront writes ten digits, a dot and three digits; cells of this form are checked and converted all at once.
     text = b" ".join(cells)
     count = len(cells)
     if len(text) == 15 * count - 1 and text[10::15] == b"." * count and text[14::15] == b" " * (count - 1):
@@ -110,7 +110,7 @@ class CloudFrontLines:
     """Decodes real-time log lines with one selection of fields."""
 
     def __init__(self, fields: Sequence[str] = DEFAULT_FIELDS, trusted: NetworkSet | None = None) -> None:
-        """``fields`` in any order; raises ValueError for an unknown, repeated or missing one."""
+        """Accepts ``fields`` in any order; raises ValueError for an unknown, repeated or missing one."""
         unknown = [name for name in fields if name not in FIELDS]
         if unknown:
             raise ValueError(f"unknown CloudFront real-time field {unknown[0]!r}")

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from chalicelib.core.addresses import NetworkSet, pack
 
 HOPS = 32
-"""Most addresses examined, from the right, so that a long header costs little: real chains are far shorter."""
+"""Most addresses examined, from the right, because a long header must cost little. Real chains are far shorter."""
 
 
 def clients_behind(peers: Sequence[bytes | None], forwarded: Iterable[str], trusted: NetworkSet) -> list[bytes | None]:

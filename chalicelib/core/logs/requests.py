@@ -1,8 +1,8 @@
 """Requests as columns: one list per field, one row per request.
 
 Columns instead of an object per request let Python spend its time in C (split, map, compress), which makes the hot
-path fast. A column's cells are as the log format holds them; ``text`` reads a cell, and is called only for cells that
-a rule looks at.
+path fast. Cells keep the form in which the log holds them; ``text`` decodes a cell, and is called only for cells that a
+rule examines.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,10 +16,10 @@ from chalicelib.core.logs.forwarded import clients_behind
 
 
 class Source(StrEnum):
-    """The log a request was read from. Each rule counts each source separately.
+    """The log that a request was read from. Each rule counts each source separately.
 
-    Lambda reads ``LIVE_SOURCES``. The others occur in log files only, but belong to the same set of names, because
-    tallies and detections of either kind have the same form.
+    Lambda reads ``LIVE_SOURCES``; the others occur in log files only. They share one enumeration because tallies and
+    detections have the same form for all of them.
     """
 
     CLOUDFRONT = "cloudfront"
@@ -56,13 +56,13 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """A piece of a log that is not a request: counted by reason and sampled, never fatal."""
+    """A piece of a log that is not a request: it is counted by reason and sampled, and never fatal."""
 
     reason: Reason
     raw: bytes
 
     SAMPLE_BYTES = 160
-    """Bytes kept of a piece: enough to recognise it, and bounded however many pieces there are."""
+    """Most bytes kept of a piece: enough to recognise it."""
 
     @classmethod
     def of(cls, reason: Reason, piece: bytes) -> "Malformed":
@@ -70,7 +70,7 @@ class Malformed:
         return cls(reason, piece[: cls.SAMPLE_BYTES])
 
     def sample(self) -> str:
-        """Returns the start of the piece, harmless in a log: printable ASCII, everything else escaped.
+        """Returns the start of the piece, safe to log: printable ASCII, everything else escaped.
 
         >>> Malformed(Reason.FIELDS, b"a\\tb\\x1b[2J\\n").sample()
         'a\\\\tb\\\\x1b[2J\\\\n'
@@ -79,7 +79,7 @@ class Malformed:
 
 
 def host_name(text: str) -> str:
-    """Returns the name in a Host header, which clients may write in any case, with a port and with a final dot.
+    """Returns the name in a Host header, which clients may write in any case, with a port or a final dot.
 
     >>> host_name("WWW.Example.com.:443")
     'www.example.com'
@@ -88,13 +88,13 @@ def host_name(text: str) -> str:
 
 
 COLUMNS = frozenset(("host", "path", "method", "status", "country", "user_agent", "waf_action", "waf_label"))
-"""Every column that a rule's scope can look at."""
+"""Every column that the scope of a rule can examine."""
 
 FORWARDED_FOR = "forwarded_for"
-"""The column with the X-Forwarded-For header, read only where proxies are trusted."""
+"""The column of the X-Forwarded-For header, read only if proxies are trusted."""
 
 Text = str | tuple[str, ...]
-"""The content of a cell: one text, or several (WAF labels). Empty where the log has none."""
+"""The content of a cell: one text, or several (WAF labels); empty if the log has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,21 +148,15 @@ class Requests:
         clients = peers
         if trusted and forwarded is not None:
             clients = clients_behind(peers, cast("Iterator[str]", forwarded.texts()), trusted)
+        requests = cls(source, cast("list[int]", times), cast("list[bytes]", clients), columns, ids)
         if all(times) and all(clients):
-            return cls(source, cast("list[int]", times), cast("list[bytes]", clients), columns, ids), []
+            return requests, []
         valid = [time is not None and client is not None for time, client in zip(times, clients, strict=True)]
         malformed = []
         for row in [row for row, is_valid in enumerate(valid) if not is_valid]:
             reason = Reason.TIMESTAMP if times[row] is None else Reason.FORWARDED if peers[row] else Reason.ADDRESS
             malformed.append(Malformed.of(reason, piece(row)))
-        requests = cls(
-            source,
-            cast("list[int]", list(compress(times, valid))),
-            cast("list[bytes]", list(compress(clients, valid))),
-            _selected(columns, valid),
-            list(compress(ids, valid)),
-        )
-        return requests, malformed
+        return requests.select(valid), malformed
 
     def __len__(self) -> int:
         return len(self.times)
@@ -170,15 +164,15 @@ class Requests:
     def select(self, keep: Sequence[bool]) -> "Requests":
         """Returns the rows whose ``keep`` is true.
 
-        Their columns are cut when they are used, once for each selection they passed: most batches pass none.
+        Their columns are cut only when they are used, once per selection. Most batches need no selection at all.
         """
-        return Requests(
-            self.source,
-            list(compress(self.times, keep)),
-            list(compress(self.clients, keep)),
-            _selected(self.columns, keep),
-            list(compress(self.ids, keep)),
-        )
+
+        def columns(name: str) -> Column | None:
+            column = self.columns(name)
+            return column and replace(column, cells=list(compress(column.cells, keep)))
+
+        times, clients = list(compress(self.times, keep)), list(compress(self.clients, keep))
+        return Requests(self.source, times, clients, columns, list(compress(self.ids, keep)))
 
     def without_repeats(self, seen: set[bytes | str] | None) -> "Requests":
         """Returns the rows whose id is neither in ``seen`` nor in an earlier row; adds their ids to ``seen``.
@@ -204,16 +198,8 @@ class Requests:
         return self.select(keep)
 
 
-def _selected(columns: Columns, keep: Sequence[bool]) -> Columns:
-    def selected(name: str) -> Column | None:
-        column = columns(name)
-        return column and replace(column, cells=list(compress(column.cells, keep)))
-
-    return selected
-
-
 NO_ID: frozenset[bytes | str] = frozenset((b"", b"-", "", "-"))
-"""Ids that mean that a request has none."""
+"""Values that stand for a missing request id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +209,7 @@ class Decoded:
     requests: tuple[Requests, ...] = ()
     malformed: tuple[Malformed, ...] = ()
     repeats: int = 0
-    """Requests left out because their id occurred before in the same batch."""
+    """Requests omitted because their id occurred before in the same batch."""
 
     def __len__(self) -> int:
         return sum(map(len, self.requests))

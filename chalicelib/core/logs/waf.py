@@ -1,8 +1,8 @@
 """AWS WAF log records: JSON, bare or inside the gzip'd envelope of a CloudWatch Logs subscription.
 
-Only ``timestamp`` and ``httpRequest.clientIp`` are required. Any other field may be absent, and is treated as absent
-if it is unreadable, so that no client can write a request that is not counted. Headers and labels stay encoded until a
-rule looks at them.
+Only ``timestamp`` and ``httpRequest.clientIp`` are required. Any other field may be absent, and is treated as absent if
+it is unreadable, so that no client can send a request that is not counted. Headers and labels stay encoded until a rule
+examines them.
 Sources: AWS WAF Developer Guide, "Log fields"; CloudWatch Logs User Guide, "Subscription filters".
 """
 
@@ -74,7 +74,7 @@ class Label(msgspec.Struct):
 
 
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""Exceptions of a msgspec decoder."""
+"""Exceptions that a msgspec decoder raises for bad input."""
 
 _envelopes = msgspec.json.Decoder(Envelope)
 _headers = msgspec.json.Decoder(list[Header] | None)
@@ -139,7 +139,7 @@ _READ = {
 
 @cache
 def _decoder(columns: frozenset[str]) -> "msgspec.json.Decoder[Record]":
-    """Returns a decoder that skips fields which no column needs: fewer objects, less time."""
+    """Returns a decoder that skips the fields that no column needs, which saves objects and time."""
     needed = {"client_ip", "request_id", "timestamp", "http_request"}
     needed.update(chain.from_iterable(_READ[name].fields for name in columns))
     narrow: dict[type, type] = {}
@@ -166,7 +166,7 @@ class WafRecords:
     ) -> tuple[Requests, list[Malformed]]:
         """Returns the requests of ``texts``, JSON records of one or more lines each, and the other pieces.
 
-        ``wanted``: the columns that rules look at; others may be missing from the result.
+        ``wanted``: the columns that rules examine; others may be missing from the result.
         """
         available = wanted | self._always
         records, malformed = _decode_all(texts, _decoder(available))
@@ -195,17 +195,20 @@ class WafRecords:
 def _decode_all(
     texts: Sequence[bytes | str], decoder: "msgspec.json.Decoder[Record]"
 ) -> tuple[list[Record], list[Malformed]]:
-    # Texts are examined one by one only if one of them is wrong. To the decoder a line end is a space, so a text that
-    # is wrong as one record may still hold several, one per line.
+    # Texts are decoded one by one only if one of them is bad. The decoder takes a line end for a space, so a text that
+    # is not one record may still hold several, one per line.
     with suppress(*UNREADABLE):
         return list(map(decoder.decode, texts)), []
-    if len(texts) == 1:  # a part of a log file, with many lines: cutting it up first would take as long again
+    if len(texts) == 1:  # part of a log file, with many lines: to split it first would take twice as long
         with suppress(*UNREADABLE):
             return decoder.decode_lines(texts[0]), []
     records, malformed = [], []
     for text in texts:
         whole = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-        for piece in (whole,) if _is_record(whole, decoder) else lines_of((whole,)) or (whole,):
+        with suppress(*UNREADABLE):
+            records.append(decoder.decode(whole))
+            continue
+        for piece in lines_of((whole,)) or (whole,):
             record = _read(piece, decoder)
             if isinstance(record, Reason):
                 malformed.append(Malformed.of(record, piece))
@@ -214,16 +217,8 @@ def _decode_all(
     return records, malformed
 
 
-def _is_record(text: bytes, decoder: "msgspec.json.Decoder[Record]") -> bool:
-    try:
-        decoder.decode(text)
-    except UNREADABLE:
-        return False
-    return True
-
-
 def _read(text: bytes, decoder: "msgspec.json.Decoder[Record]") -> Record | Reason:
-    """Returns a record, as far as it is readable, or the reason why that is not enough."""
+    """Returns the readable part of a record, or the reason why it is not a request."""
     with suppress(*UNREADABLE):
         return decoder.decode(text)
     try:
@@ -231,7 +226,7 @@ def _read(text: bytes, decoder: "msgspec.json.Decoder[Record]") -> Record | Reas
         request = record["httpRequest"]
         time, address = record["timestamp"], request["clientIp"]
         headers, labels = (_raw(value) for value in (request.get("headers"), record.get("labels")))
-    except (KeyError, TypeError, AttributeError):  # a missing key, or something else in place of an object
+    except (KeyError, TypeError, AttributeError):  # a missing key, or another type where an object belongs
         return Reason.FIELDS
     except (ValueError, RecursionError):
         return Reason.JSON if text.strip() else Reason.EMPTY
@@ -269,7 +264,7 @@ def _text(value: object) -> str | None:
 def open_envelope(packed: bytes) -> list[str] | Malformed:
     """Returns the messages of a CloudWatch Logs envelope; none for a control message.
 
-    Unpacks at most ``LARGEST_ENVELOPE`` bytes, so that a decompression bomb costs no more than that.
+    At most ``LARGEST_ENVELOPE`` bytes are unpacked, to bound the cost of a decompression bomb.
     """
     inflate = zlib.decompressobj(wbits=31)
     try:

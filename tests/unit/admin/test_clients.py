@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.core.latest_window import Latest, busiest, latest_window
+from chalicelib.core.latest_window import LatestWindow, busiest, latest_window
 from chalicelib.core.rules import Rule
 from chalicelib.ports import Unavailable
 
@@ -183,7 +183,7 @@ def test_the_busiest_clients_are_those_a_slow_count_finds(clients, newest, now):
     window = latest_window(rule, newest * 1000 + 1, now * 1000 + 999, lag_ms=20_000)
     last = min(max(newest, now - 20), now)
     inside = range(last - 9, last + 1)
-    assert window == Latest(inside[0], inside[-1] + 1)
+    assert window == LatestWindow(inside[0], inside[-1] + 1)
     slow = {key: sum(slots.get(slot, 0) for slot in inside) for key, slots in clients.items()}
     found = busiest(clients.items(), window, 3)
     assert found == [(key, slow[key]) for key, _ in found]

@@ -134,7 +134,7 @@ def test_no_rules_are_a_rule_set() -> None:
         ),
         pytest.param(
             rule(name='"manual"'),
-            "rule 'manual': name: 'manual' is what blocks made by operators are called; choose another name",
+            "rule 'manual': name: 'manual' is reserved for blocks made by operators; choose another name",
             id="a reserved name",
         ),
         # limit
