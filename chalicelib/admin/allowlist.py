@@ -6,7 +6,7 @@ from typing import Annotated
 from chalicelib.admin.answers import Page, at_most
 from chalicelib.admin.changes import Caller, ChangeAnswer, PlannedChange
 from chalicelib.admin.errors import ForceNeeded, Invalid, fault
-from chalicelib.admin.networks import Widest, read_network
+from chalicelib.admin.inputs import Widest, overlapping, read_network
 from chalicelib.admin.pagination import page, read_cursor
 from chalicelib.admin.schemas import NewAllow
 from chalicelib.admin.wording import plural
@@ -43,24 +43,23 @@ def list_allowlist(state: State, *, limit: int, cursor: str | None, now: int) ->
 def allow(state: State, wish: NewAllow, *, widest: Widest, caller: Caller, now: int) -> PlannedChange[AllowChange]:
     """Adds an entry or changes it, and lifts the blocks that it overlaps. Raises Invalid, ForceNeeded."""
     network = read_network(wish.network, "body")
-    if wish.expires_at is not None and wish.expires_at <= now:
-        raise Invalid.of([fault("body", "expires_at", wish.expires_at, f"epoch seconds after now, which is {now}")])
-    if widest.refuses(network) and not wish.force:
-        accepted = f"a prefix of at least /{widest.prefix(network)}, or force"
-        raise ForceNeeded(
-            f"{network} would exempt every client in it; it is accepted only with force",
-            [fault("body", "network", str(network), accepted)],
-        )
     name = str(network)
+    if wish.expires_at is not None and wish.expires_at <= now:
+        raise Invalid(fault("body", "expires_at", wish.expires_at, f"epoch seconds after now, which is {now}"))
+    if widest.refuses(network) and not wish.force:
+        raise ForceNeeded(
+            f"{name} would exempt every client in it; it is accepted only with force",
+            [fault("body", "network", name, f"a prefix of at least /{widest.prefix(network)}, or force")],
+        )
     overlapped = [block for block in state.all(Block) if block.record.network_value().overlaps(network)]
-    stored = state.get(Allow, name)
-    before = stored.record if stored and stored.record.in_force(now) else None
-    if stored is None and sum(1 for _ in islice(state.all(Allow), MOST_ENTRIES)) == MOST_ENTRIES:
-        raise Invalid.of([fault("body", "network", name, f"at most {MOST_ENTRIES} entries; there are that many")])
     lifted = [block.id for block in overlapped]
+    stored = state.get(Allow, name)
+    if stored is None and sum(1 for _ in islice(state.all(Allow), MOST_ENTRIES)) == MOST_ENTRIES:
+        raise Invalid(fault("body", "network", name, f"at most {MOST_ENTRIES} entries, which are reached"))
+    before = stored.record if stored and stored.record.in_force(now) else None
     same = before is not None and (before.comment, before.expires_at) == (wish.comment, wish.expires_at)
     if before is not None and same and not lifted:
-        answer = AllowChange(changed=False, detail=f"{name} was on the allowlist already", entry=before, lifted=[])
+        answer = AllowChange(changed=False, detail=f"{name} is already on the allowlist", entry=before, lifted=[])
         return PlannedChange(answer=answer, action="allowlist.put", target=name)
     entry = Allow(
         network=name,
@@ -69,39 +68,35 @@ def allow(state: State, wish: NewAllow, *, widest: Widest, caller: Caller, now: 
         added_at=before.added_at if before else now,
         expires_at=wish.expires_at,
     )
-    what = f"the entry of {name} is changed" if before and not same else f"{name} is on the allowlist"
-    answer = AllowChange(
-        changed=True,
-        detail=what + (f"; lifted {plural(len(lifted), 'block')} that overlapped it" if lifted else ""),
-        undo=_again(before) if before else Call(method="DELETE", path=PATH, query={"network": [name]}),
-        entry=entry,
-        lifted=lifted[:MOST_LIFTED_SHOWN],
-    )
+    detail = f"the entry of {name} is changed" if before and not same else f"{name} is on the allowlist"
+    if lifted:
+        detail += f"; lifted {plural(len(lifted), 'block')} that overlapped it"
+    undo = _put_again(before) if before else Call(method="DELETE", path=PATH, query={"network": [name]})
     return PlannedChange(
-        answer=answer,
+        answer=AllowChange(changed=True, detail=detail, undo=undo, entry=entry, lifted=lifted[:MOST_LIFTED_SHOWN]),
         writes=[state.put(entry, over=stored, expires_at=entry.expires_at)],
         action="allowlist.put",
         target=name,
         # Not in one transaction, because there may be thousands of blocks. A block that overlaps the allowlist is
-        # never published, so nothing depends on it, and a repeated call lifts what is left.
+        # never published, so nothing depends on it, and a repeated call lifts the rest.
         after=lambda: lift(state, overlapped, now),
     )
 
 
 def disallow(state: State, network: Network, *, now: int) -> PlannedChange[ChangeAnswer]:
-    """Takes exactly this entry off."""
+    """Removes exactly this entry."""
     name = str(network)
     stored = state.get(Allow, name)
-    if stored is None or not stored.record.in_force(now):
-        detail = f"{name} was not on the allowlist"
-        covering = [entry.network for entry in state.allowed(now) if entry.network_value().overlaps(network)]
-        if covering:
-            detail += f"; entries that overlap it: {', '.join(covering[:5])}"
-        return PlannedChange(answer=ChangeAnswer(changed=False, detail=detail), action="allowlist.delete", target=name)
-    answer = ChangeAnswer(changed=True, detail=f"{name} is off the allowlist", undo=_again(stored.record))
-    return PlannedChange(answer=answer, writes=[state.delete(stored)], action="allowlist.delete", target=name)
+    if stored is not None and stored.record.in_force(now):
+        answer = ChangeAnswer(changed=True, detail=f"{name} is off the allowlist", undo=_put_again(stored.record))
+        writes = [state.delete(stored)]
+    else:
+        overlaps = ", ".join(entry.network for entry in overlapping(state.allowed(now), network)[:5])
+        detail = f"{name} is not on the allowlist" + (f"; entries that overlap it: {overlaps}" if overlaps else "")
+        answer, writes = ChangeAnswer(changed=False, detail=detail), []
+    return PlannedChange(answer=answer, writes=writes, action="allowlist.delete", target=name)
 
 
-def _again(entry: Allow) -> Call:
+def _put_again(entry: Allow) -> Call:
     body = {"network": entry.network, "comment": entry.comment, "expires_at": entry.expires_at, "force": True}
     return Call(method="PUT", path=PATH, body=body)

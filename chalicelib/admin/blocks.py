@@ -9,12 +9,12 @@ from msgspec.structs import asdict
 from chalicelib.admin.answers import Page, at_most
 from chalicelib.admin.changes import Caller, ChangeAnswer, PlannedChange
 from chalicelib.admin.errors import Fault, ForceNeeded, Invalid, fault
-from chalicelib.admin.networks import Widest, covering, overlapping, try_network
+from chalicelib.admin.inputs import Widest, covering, overlapping, try_duration, try_network
 from chalicelib.admin.pagination import page, read_cursor
 from chalicelib.admin.schemas import MOST_NETWORKS, BlocksQuery, NewBlock, NewBlocks
 from chalicelib.admin.wording import plural, reason, roughly
 from chalicelib.core.addresses import Network, NetworkSet, parse_network
-from chalicelib.core.durations import format_duration, parse_duration
+from chalicelib.core.durations import format_duration
 from chalicelib.core.rules import LONGEST_BLOCK_S
 from chalicelib.core.state import Allow, Block, Call, History
 from chalicelib.pipeline.lifting import ended, writes_to_lift
@@ -186,7 +186,7 @@ def _parse(wishes: Mapping[str, NewBlock], caller: Caller, now: int) -> dict[str
     networks: set[Network] = set()
     for prefix, wish in wishes.items():
         network = try_network(wish.network, "body", f"{prefix}network")
-        seconds = _seconds(wish.block_for, f"{prefix}block_for")
+        seconds = try_duration(wish.block_for, f"{prefix}block_for", 1, LONGEST_BLOCK_S)
         faults += [part for part in (network, seconds) if isinstance(part, Fault)]
         if isinstance(network, Fault) or isinstance(seconds, Fault):
             continue
@@ -200,18 +200,8 @@ def _parse(wishes: Mapping[str, NewBlock], caller: Caller, now: int) -> dict[str
             network=str(network), blocked_at=now, until=now + seconds, comment=wish.comment, by=caller.name
         )
     if faults:
-        raise Invalid.of(faults)
+        raise Invalid(*faults)
     return blocks
-
-
-def _seconds(text: str, field: str) -> int | Fault:
-    try:
-        seconds = parse_duration(text)
-    except ValueError as exc:
-        return fault("body", field, text, str(exc))
-    if not 1 <= seconds <= LONGEST_BLOCK_S:
-        return fault("body", field, text, f"1s .. {format_duration(LONGEST_BLOCK_S)}")
-    return seconds
 
 
 def _objections(network: Network, allowed: Sequence[Allow], widest: Widest, caller: Caller) -> Iterator[str]:

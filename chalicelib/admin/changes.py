@@ -19,13 +19,11 @@ RECEIPT_KEPT_S = 86400
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The caller of an operation."""
-
     name: str
-    """Name of the token, or ARN: what the audit says."""
+    """Name of the token, or ARN."""
     role: Role
     address: str
-    """Where the call comes from."""
+    """Address the call came from."""
     request: str = ""
     """API Gateway's id of the call."""
 
@@ -66,13 +64,6 @@ class Once:
     request: str
 
 
-@dataclass(frozen=True, slots=True)
-class Done(Generic[A_co]):
-    answer: A_co
-    replayed: bool = False
-    """True if it answers an earlier call with the same idempotency key."""
-
-
 def make(
     state: State,
     decide: Callable[[], PlannedChange[A]],
@@ -82,37 +73,38 @@ def make(
     now_ms: int,
     once: Once | None = None,
     tries: int = 1,
-) -> Done[A]:
+) -> tuple[A, bool]:
     """Makes a change: writes all of it together with its audit record, or nothing.
+
+    Returns the answer, and whether it is a replay: the answer to an earlier call with the same idempotency key.
 
     With ``tries`` above 1 a change that conflicts with another is decided again, so it must not undo a concurrent
     edit. Raises Conflict, Refused, and what the store raises.
     """
     while True:
         if once is not None and (earlier := _receipt(state, answer, caller, once)) is not None:
-            return earlier
+            return earlier, True
         change = decide()
         writes = list(change.writes)
         if writes:
             writes.append(_audit(change, caller, now_ms))
         if once is not None:
             receipt = Receipt(request=once.request, answer=msgspec.json.encode(change.answer).decode())
-            expires_at = now_ms // 1000 + RECEIPT_KEPT_S
-            id = _receipt_id(caller, once)
-            writes.append(state.put(receipt, id=id, expires_at=expires_at))
+            kept_until = now_ms // 1000 + RECEIPT_KEPT_S
+            writes.append(state.put(receipt, id=_receipt_id(caller, once), expires_at=kept_until))
         try:
             if writes:
                 state.write(writes)
         except Conflict:
-            # The same call may have been made twice at once; then the other one's answer is this one's.
+            # The same call may have been made twice at once; then both return the same answer.
             if once is not None and (earlier := _receipt(state, answer, caller, once)) is not None:
-                return earlier
+                return earlier, True
             tries -= 1
             if not tries:
                 raise
         else:
             change.after()
-            return Done(change.answer)
+            return change.answer, False
 
 
 def _audit(change: PlannedChange[ChangeAnswer], caller: Caller, now_ms: int) -> Write:
@@ -126,21 +118,21 @@ def _audit(change: PlannedChange[ChangeAnswer], caller: Caller, now_ms: int) -> 
         detail=change.answer.detail,
         undo=change.answer.undo,
     )
-    # Two calls of one millisecond differ in their content, if only in the request's id.
+    # Two calls in one millisecond differ in content, at least in the id of the request.
     id = f"{now_ms:013d}-{blake2b(record.to_json(), digest_size=4).hexdigest()}"
     return State.put(record, id=id, expires_at=now_ms // 1000 + AUDIT_KEPT_S)
 
 
-def _receipt(state: State, answer: type[A], caller: Caller, once: Once) -> Done[A] | None:
-    """Raises Invalid if the key came with another call before."""
+def _receipt(state: State, answer: type[A], caller: Caller, once: Once) -> A | None:
+    """Returns the answer to an earlier call with the same key, if any. Raises Invalid if that call was another one."""
     stored = state.get(Receipt, _receipt_id(caller, once))
     if stored is None:
         return None
     receipt = stored.record
     if receipt.request != once.request:
-        accepted = "a key of its own for each call; this one came with another path or body before"
-        raise Invalid.of([fault("header", "Idempotency-Key", once.key, accepted)])
-    return Done(msgspec.json.decode(receipt.answer, type=answer), replayed=True)
+        accepted = "a new key for each call; this one was used with another path or body"
+        raise Invalid(fault("header", "Idempotency-Key", once.key, accepted))
+    return msgspec.json.decode(receipt.answer, type=answer)
 
 
 def _receipt_id(caller: Caller, once: Once) -> str:

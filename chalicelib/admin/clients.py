@@ -8,8 +8,8 @@ from msgspec.structs import asdict
 
 from chalicelib.admin.answers import LogName, TimedAnswer, at_most
 from chalicelib.admin.blocks import BlockView
+from chalicelib.admin.inputs import covering, overlapping
 from chalicelib.admin.live_counts import LiveCounts
-from chalicelib.admin.networks import covering, overlapping
 from chalicelib.admin.wording import evidence, plural, roughly
 from chalicelib.core.addresses import Network
 from chalicelib.core.durations import format_duration

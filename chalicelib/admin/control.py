@@ -1,9 +1,9 @@
 """Pausing and resuming enforcement, and resetting the circuit breaker."""
 
 from chalicelib.admin.changes import Caller, ChangeAnswer, PlannedChange
-from chalicelib.admin.errors import Invalid, fault
+from chalicelib.admin.errors import Fault, Invalid
+from chalicelib.admin.inputs import try_duration
 from chalicelib.admin.wording import roughly
-from chalicelib.core.durations import parse_duration
 from chalicelib.core.state import Breaker, Call, Pause
 from chalicelib.pipeline.stored import State
 
@@ -32,12 +32,9 @@ def resume(state: State, *, caller: Caller, now: int) -> PlannedChange[PauseChan
 
 def reset_breaker(state: State, *, quiet_for: str, caller: Caller, now: int) -> PlannedChange[BreakerChange]:
     """Closes the breaker and keeps it closed for ``quiet_for``. Raises Invalid."""
-    try:
-        quiet_s = parse_duration(quiet_for)
-    except ValueError as exc:
-        raise Invalid.of([fault("body", "quiet_for", quiet_for, str(exc))]) from exc
-    if quiet_s > LONGEST_QUIET_S:
-        raise Invalid.of([fault("body", "quiet_for", quiet_for, "at most 1d")])
+    quiet_s = try_duration(quiet_for, "quiet_for", 0, LONGEST_QUIET_S)
+    if isinstance(quiet_s, Fault):
+        raise Invalid(quiet_s)
     stored = state.control(Breaker)
     new = Breaker(open=False, at=now, would_block=stored.record.would_block, ignore_until=now + quiet_s, by=caller.name)
     detail = f"the breaker is closed, and stays so for {roughly(quiet_s)}"

@@ -41,12 +41,11 @@ class Refused(Exception):
 
 
 class Invalid(Refused):
-    """A value that is not accepted."""
+    """A value that is not accepted; the detail names the first three."""
 
-    @classmethod
-    def of(cls, faults: Sequence[Fault]) -> "Invalid":
-        said = [": ".join(filter(None, (f.place, f.field, f.accepted))) for f in faults[:3]]
-        return cls("; ".join(said) + ("; …" if len(faults) > 3 else ""), faults)
+    def __init__(self, *faults: Fault) -> None:
+        texts = [": ".join(filter(None, (each.place, each.field, each.accepted))) for each in faults[:3]]
+        super().__init__("; ".join(texts) + ("; …" if len(faults) > 3 else ""), faults)
 
 
 class ForceNeeded(Refused):

@@ -1,7 +1,7 @@
-"""The current counts, read from the tally logs. This container only follows the logs; it never writes to them."""
+"""The current counts, read from the tally logs. The API's containers only follow the logs and never write to them."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import product
 
 from chalicelib.core.latest_window import LatestWindow, latest_window
@@ -25,46 +25,27 @@ SEEN_MS = 900_000
 """Age up to which items are kept for the requests per time step."""
 
 
-@dataclass(frozen=True, slots=True)
-class ItemSeen:
-    """One item of a tally log, without its tally."""
-
-    log: str
-    offset: int
-    written_ms: int
-    first_ms: int
-    """Time of the first request."""
-    last_ms: int
-    """Time of the last request."""
-    requests: int
-
-
 class Watch:
-    """Read-only ``TallyLogs`` that remember the items read. Every write raises Conflict, as a lost race would."""
+    """Read-only ``TallyLogs`` that remember the items read, without their tallies. Every write raises Conflict."""
 
     def __init__(self, logs: TallyLogs) -> None:
         self._logs = logs
-        self._seen: dict[LogKey, ItemSeen] = {}
+        self.items: dict[LogKey, LogItem] = {}
         self._since_ms = 0
 
     def since(self, since_ms: int) -> None:
-        """Forgets items written before ``since_ms``; logs that are new are read back to then."""
+        """Forgets items written before ``since_ms``; new logs are read back to that time."""
         self._since_ms = since_ms
-        self._seen = {key: seen for key, seen in self._seen.items() if seen.written_ms >= since_ms}
-
-    def seen(self) -> Iterator[ItemSeen]:
-        return iter(self._seen.values())
+        self.items = {key: item for key, item in self.items.items() if item.written_ms >= since_ms}
 
     def read(self, keys: Collection[LogKey]) -> tuple[Registry, Mapping[LogKey, LogItem]]:
         registry, items = self._logs.read(keys)
-        for (log, offset), item in items.items():
-            self._note(log, offset, item)
+        self._remember(items)
         return registry, items
 
     def latest(self, log: str, written_since_ms: int) -> Sequence[tuple[int, LogItem]]:
         items = self._logs.latest(log, min(written_since_ms, self._since_ms))
-        for offset, item in items:
-            self._note(log, offset, item)
+        self._remember({(log, offset): item for offset, item in items})
         return items
 
     def append(self, log: str, offset: int, items: Sequence[LogItem]) -> None:  # noqa: ARG002
@@ -73,11 +54,10 @@ class Watch:
     def register(self, shard: str, seen: tuple[str, ...], logs: tuple[str, ...]) -> None:  # noqa: ARG002
         raise Conflict(f"register {shard}: this reader does not write")
 
-    def _note(self, log: str, offset: int, item: LogItem) -> None:
-        if item.written_ms >= self._since_ms and not item.closes:
-            self._seen[log, offset] = ItemSeen(
-                log, offset, item.written_ms, item.first_slot_ms, item.last_slot_ms, item.requests
-            )
+    def _remember(self, items: Mapping[LogKey, LogItem]) -> None:
+        for key, item in items.items():
+            if item.written_ms >= self._since_ms and not item.closes:
+                self.items[key] = replace(item, body=b"")
 
 
 class LiveCounts:
@@ -128,7 +108,7 @@ class LiveCounts:
 
     def window(self, rule: Rule, now_ms: int) -> LatestWindow:
         """Returns the latest window of ``rule``."""
-        return latest_window(rule, max((seen.last_ms for seen in self.seen()), default=0), now_ms, LAG_MS)
+        return latest_window(rule, max((item.last_slot_ms for item in self.items.values()), default=0), now_ms, LAG_MS)
 
     def slots(self, rule: Rule, source: Source, client: bytes) -> Slots:
         """Returns the stored counts of one client."""
@@ -138,9 +118,10 @@ class LiveCounts:
         """Yields every client that ``rule`` counts, with its stored counts."""
         return self._view().clients(source, rule)
 
-    def seen(self) -> Iterator[ItemSeen]:
-        """Yields the items of the last quarter hour."""
-        return self._watch.seen()
+    @property
+    def items(self) -> Mapping[LogKey, LogItem]:
+        """The items of the last quarter hour, without their tallies."""
+        return self._watch.items
 
     def _new_follower(self) -> LogFollower:
         return LogFollower(self._watch, self._new_view, lateness_ms=LAG_MS)

@@ -26,7 +26,7 @@ def read_cursor(cursor: str, types: Sequence[type]) -> list[Any]:
     except (ValueError, RecursionError):
         after = None
     if not isinstance(after, list) or list(map(type, after)) != list(types):
-        raise Invalid.of([fault("query", "cursor", cursor, "'next' of the page before, of a list in the same order")])
+        raise Invalid(fault("query", "cursor", cursor, "'next' of the page before, of a list in the same order"))
     return after
 
 

@@ -1,6 +1,5 @@
-"""Rule sets: the one in force and every one before it. Versions count up; the version is what edits are based on."""
+"""Rule sets: the active one and all earlier ones. Versions count up, and each edit names the version it is based on."""
 
-from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
@@ -8,8 +7,9 @@ from msgspec.structs import asdict
 
 from chalicelib.admin.answers import Page, at_most
 from chalicelib.admin.changes import Caller, ChangeAnswer, PlannedChange
-from chalicelib.admin.errors import MOST_FAULTS, Fault, Invalid, NotFound, StaleVersion, fault
+from chalicelib.admin.errors import MOST_FAULTS, Invalid, NotFound, StaleVersion, fault
 from chalicelib.admin.pagination import page, read_cursor
+from chalicelib.admin.schemas import NewRules, Rollback
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_diff import RuleDiff, RuleWords, differences, rule_words, summary
 from chalicelib.core.rules_toml import MOST_RULES, RulesError, parse_rules
@@ -68,51 +68,47 @@ class VersionPage(Page, frozen=True):
 
 
 def rule_set(state: State, version: int | None = None) -> RuleSetView:
-    """The rule set in force, or the one of ``version``. Raises NotFound."""
+    """Returns the active rule set, or the one of ``version``. Raises NotFound."""
     active = state.get(StoredRules, ACTIVE)
-    if version is None or (active is not None and active.version == version):
-        if active is None:
-            empty = asdict(StoredRules(text=""))
-            return RuleSetView(version=0, active=True, rules=[], problem="none is stored", **empty)
-        return _view(active.version, True, active.record)
-    earlier = state.get(StoredRules, _id(version))
-    if earlier is None:
-        raise NotFound(f"There is no rule-set version {version}.")
-    return _view(version, False, earlier.record)
+    if version is not None and (active is None or active.version != version):
+        earlier = state.get(StoredRules, _id(version))
+        if earlier is None:
+            raise NotFound(f"There is no rule-set version {version}.")
+        return _view(version, earlier.record, active=False)
+    if active is not None:
+        return _view(active.version, active.record, active=True)
+    return msgspec.structs.replace(_view(0, StoredRules(text=""), active=True), problem="none is stored")
 
 
 def plan(state: State, text: str) -> RulesPlan:
     """Returns what ``text`` would change. Raises Invalid with everything that is wrong with it."""
     active = state.get(StoredRules, ACTIVE)
-    changes = differences(_parsed(active), _valid(text))
+    changes = differences(_usable(active.record if active else None)[0], _valid(text))
     return RulesPlan(version=active.version if active else 0, changes=changes, detail=summary(changes))
 
 
-def put(
-    state: State, text: str, *, comment: str, based_on: int, caller: Caller, now: int
-) -> PlannedChange[RulesAnswer]:
-    """Puts ``text`` in force. Raises Invalid, and StaleVersion unless version ``based_on`` is active.
+def activate(state: State, new: NewRules, *, based_on: int, caller: Caller, now: int) -> PlannedChange[RulesAnswer]:
+    """Activates a rule set. Raises Invalid, and StaleVersion unless version ``based_on`` is active.
 
-    A text that is in force already changes nothing, whatever it is based on: repeating a call is harmless.
+    Activating the text that is already active changes nothing, whatever it is based on, so a call can be repeated.
     """
-    rules = _valid(text)
+    rules = _valid(new.text)
     active = state.get(StoredRules, ACTIVE)
-    if active is not None and active.record.text == text:
-        return _unchanged(active.version, f"version {active.version}, in force already, says the same")
-    return _put(state, active, rules, comment=comment, based_on=based_on, caller=caller, now=now)
+    if active is not None and active.record.text == new.text:
+        return _unchanged(active.version, f"version {active.version} is already active and has the same text")
+    stored = StoredRules(text=new.text, by=caller.name, saved_at=now, comment=new.comment)
+    return _change(state, active, stored, rules, based_on)
 
 
-def rollback(
-    state: State, version: int, *, comment: str, based_on: int, caller: Caller, now: int
-) -> PlannedChange[RulesAnswer]:
-    """Puts an earlier version in force again, as a new one. Raises NotFound, Invalid, StaleVersion."""
-    earlier = rule_set(state, version)
+def rollback(state: State, back: Rollback, *, based_on: int, caller: Caller, now: int) -> PlannedChange[RulesAnswer]:
+    """Activates an earlier version again, as a new one. Raises NotFound, Invalid, StaleVersion."""
+    earlier = rule_set(state, back.version)
     active = state.get(StoredRules, ACTIVE)
-    if active is not None and active.version == version:
-        return _unchanged(version, f"version {version} is in force already")
-    rules = _valid(earlier.text)
-    said = comment or f"as version {version}"
-    return _put(state, active, rules, comment=said, based_on=based_on, caller=caller, now=now, restores=version)
+    if active is not None and active.version == back.version:
+        return _unchanged(back.version, f"version {back.version} is already active")
+    comment = back.comment or f"as version {back.version}"
+    stored = StoredRules(text=earlier.text, by=caller.name, saved_at=now, comment=comment)
+    return _change(state, active, stored, _valid(earlier.text), based_on, restored=back.version)
 
 
 def history(state: State, *, limit: int, cursor: str | None, now: int) -> VersionPage:
@@ -126,7 +122,7 @@ def history(state: State, *, limit: int, cursor: str | None, now: int) -> Versio
         VersionView(
             version=version,
             active=active is not None and version == active.version,
-            rules=len(_parsed(rules).rules),
+            rules=len(_usable(rules.record)[0].rules),
             saved_at=rules.record.saved_at,
             by=rules.record.by,
             comment=rules.record.comment,
@@ -137,16 +133,14 @@ def history(state: State, *, limit: int, cursor: str | None, now: int) -> Versio
     return VersionPage(now=now, versions=shown, next=following)
 
 
-def _put(
+def _change(
     state: State,
     active: Stored[StoredRules] | None,
+    new: StoredRules,
     rules: RuleSet,
-    *,
-    comment: str,
     based_on: int,
-    caller: Caller,
-    now: int,
-    restores: int | None = None,
+    *,
+    restored: int | None = None,
 ) -> PlannedChange[RulesAnswer]:
     current = active.version if active else 0
     if based_on != current:
@@ -155,27 +149,22 @@ def _put(
             f"Version {current} is active, not {based_on}{by}. Read it and try again.",
             [fault("header", "If-Match", f'"{based_on}"', f'"{current}"')],
         )
-    new = StoredRules(text=rules.text, by=caller.name, saved_at=now, comment=comment)
     version = current + 1
     writes = [state.put(new, id=ACTIVE, over=active)]
     kept = state.get_many(StoredRules, [_id(current), _id(version)])
     if active is not None and _id(current) not in kept:
         writes.append(state.put(active.record, id=_id(current)))
     writes.append(state.put(new, id=_id(version), over=kept.get(_id(version))))
-    changes = differences(_parsed(active), rules)
+    changes = differences(_usable(active.record if active else None)[0], rules)
     match = {"If-Match": f'"{version}"'}
     if active is not None:
         undo = Call(method="POST", path="/v1/rules/rollback", headers=match, body={"version": current})
     else:
         undo = Call(method="PUT", path="/v1/rules", headers=match, body={"text": ""})
-    words, action = ("", "rules.put") if restores is None else (f", as version {restores}", "rules.rollback")
-    answer = RulesAnswer(
-        changed=True,
-        detail=f"version {version} is in force{words}: {summary(changes)}",
-        undo=undo,
-        version=version,
-        changes=changes,
-    )
+    origin = "" if restored is None else f", restored from version {restored}"
+    action = "rules.put" if restored is None else "rules.rollback"
+    detail = f"version {version} is active{origin}: {summary(changes)}"
+    answer = RulesAnswer(changed=True, detail=detail, undo=undo, version=version, changes=changes)
     return PlannedChange(answer=answer, writes=writes, action=action, target=f"version {version}")
 
 
@@ -188,27 +177,19 @@ def _valid(text: str) -> RuleSet:
     try:
         return parse_rules(text)
     except RulesError as exc:
-        raise Invalid.of(_faults(exc.problems)) from exc
+        raise Invalid(*(fault("body", "text", None, problem) for problem in exc.problems[:MOST_FAULTS])) from exc
 
 
-def _faults(problems: Sequence[str]) -> list[Fault]:
-    return [fault("body", "text", None, problem) for problem in problems[:MOST_FAULTS]]
-
-
-def _parsed(stored: Stored[StoredRules] | None) -> RuleSet:
-    """The rules that are stored; none if they cannot be used."""
+def _usable(stored: StoredRules | None) -> tuple[RuleSet, str | None]:
+    """Returns the stored rules; none if they cannot be used, and the reason."""
     try:
-        return parse_rules(stored.record.text) if stored else RuleSet(())
-    except RulesError:
-        return RuleSet(())
-
-
-def _view(version: int, active: bool, stored: StoredRules) -> RuleSetView:
-    problem, rules = None, RuleSet(())
-    try:
-        rules = parse_rules(stored.text)
+        return parse_rules(stored.text) if stored else RuleSet(()), None
     except RulesError as exc:
-        problem = exc.problems[0]
+        return RuleSet(()), exc.problems[0]
+
+
+def _view(version: int, stored: StoredRules, *, active: bool) -> RuleSetView:
+    rules, problem = _usable(stored)
     words = [rule_words(rule) for rule in rules.rules]
     return RuleSetView(version=version, active=active, rules=words, problem=problem, **asdict(stored))
 

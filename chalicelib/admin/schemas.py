@@ -93,10 +93,9 @@ class RulesText(Form, frozen=True):
     text: RulesToml
 
 
-class NewRules(Form, frozen=True):
+class NewRules(RulesText, frozen=True):
     """A rule set to activate."""
 
-    text: RulesToml
     comment: Comment = ""
 
 

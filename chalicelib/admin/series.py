@@ -1,15 +1,17 @@
 """Requests, detections and blocks over time, for charts."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated
 
 import msgspec
 
 from chalicelib.admin.answers import TimedAnswer, at_most
-from chalicelib.admin.live_counts import ItemSeen, LiveCounts
+from chalicelib.admin.live_counts import LiveCounts
 from chalicelib.core.detections import detection_ids_since
 from chalicelib.core.state import Block, Detection
 from chalicelib.pipeline.stored import State
+from chalicelib.ports import LogItem, LogKey
 
 MOST_DETECTIONS = 500
 """Records read for one log, the newest; each names up to a thousand clients."""
@@ -38,50 +40,45 @@ def read_series(state: State, live: LiveCounts, *, span_s: int, step_s: int, now
     now = now_ms // 1000
     last = now // step_s
     first = last - -(-span_s // step_s) + 1
-    seen = list(live.seen())
-    requests = spread(seen, step_s * 1000)
-    detections: dict[int, int] = {}
-    for detection in _detections(state, seen, first * step_s * 1000):
-        step = detection.detected_ms // 1000 // step_s
-        detections[step] = detections.get(step, 0) + len(detection.offenders)
-    blocks: dict[int, int] = {}
-    for block in state.all(Block):
-        step = block.record.blocked_at // step_s
-        blocks[step] = blocks.get(step, 0) + 1
+    requests = spread(live.items.values(), step_s * 1000)
+    detections: Counter[int] = Counter()
+    for detection in _detections(state, live.items, first * step_s * 1000):
+        detections[detection.detected_ms // 1000 // step_s] += len(detection.offenders)
+    blocks = Counter(block.record.blocked_at // step_s for block in state.all(Block))
     points = [
         Point(
             at=step * step_s,
             requests=round(requests.get(step, 0)),
-            detections=detections.get(step, 0),
-            blocks=blocks.get(step, 0),
+            detections=detections[step],
+            blocks=blocks[step],
         )
         for step in range(first, last + 1)
     ]
     return Series(now=now, step_s=step_s, points=points)
 
 
-def spread(items: Iterable[ItemSeen], step_ms: int) -> dict[int, float]:
-    """Returns requests by step; those of an item are spread evenly from its first to its last.
+def spread(items: Iterable[LogItem], step_ms: int) -> dict[int, float]:
+    """Returns the requests per step, those of an item spread evenly from its first to its last.
 
-    >>> spread([ItemSeen("log", 0, written_ms=0, first_ms=1500, last_ms=2499, requests=10)], 1000)
+    >>> item = LogItem(body=b"", last_sequence=0, written_ms=0, first_slot_ms=1500, last_slot_ms=2499, requests=10)
+    >>> spread([item], 1000)
     {1: 5.0, 2: 5.0}
     """
     requests: dict[int, float] = {}
     for item in items:
-        end = item.last_ms + 1
-        length = end - item.first_ms
-        for step in range(item.first_ms // step_ms, (end - 1) // step_ms + 1):
-            inside = min(end, (step + 1) * step_ms) - max(item.first_ms, step * step_ms)
-            requests[step] = requests.get(step, 0) + item.requests * inside / length
+        start, end = item.first_slot_ms, item.last_slot_ms + 1
+        for step in range(start // step_ms, (end - 1) // step_ms + 1):
+            inside = min(end, (step + 1) * step_ms) - max(start, step * step_ms)
+            requests[step] = requests.get(step, 0) + item.requests * inside / (end - start)
     return requests
 
 
-def _detections(state: State, seen: Iterable[ItemSeen], since_ms: int) -> Iterable[Detection]:
-    """Detections of the items that were written since ``since_ms``: their ids begin with log and offset."""
+def _detections(state: State, items: Mapping[LogKey, LogItem], since_ms: int) -> Iterator[Detection]:
+    """Yields the detections of items written since ``since_ms``: their ids begin with log and offset."""
     firsts: dict[str, int] = {}
-    for item in seen:
+    for (log, offset), item in items.items():
         if item.written_ms >= since_ms:
-            firsts[item.log] = min(item.offset, firsts.get(item.log, item.offset))
+            firsts[log] = min(offset, firsts.get(log, offset))
     for log, offset in firsts.items():
         above, below = detection_ids_since(log, offset)
         newest = state.all(Detection, above=above, below=below, limit=MOST_DETECTIONS, descending=True)

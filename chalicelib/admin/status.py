@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Annotated
 
 import msgspec
@@ -104,11 +105,7 @@ def read_status(state: State, live: LiveCounts, sets: Sequence[IpSet], now_ms: i
         ],
         allowlist=len(entries),
         rules=RulesStatus(
-            version=rules.version,
-            rules=len(rules.rules),
-            saved_at=rules.saved_at,
-            by=rules.by,
-            problem=rules.problem,
+            version=rules.version, rules=len(rules.rules), saved_at=rules.saved_at, by=rules.by, problem=rules.problem
         ),
         sweep=SweepStatus(at=beat.at, age_s=max(0, now - beat.at)) if beat else None,
         ingest=_ingest(live, now_ms),
@@ -132,13 +129,12 @@ def _ingest(live: LiveCounts, now_ms: int) -> IngestStatus:
     problem = live.problem(now_ms)
     if problem is not None:
         return IngestStatus(problem=problem)
-    seen = list(live.seen())
-    recent = [item for item in seen if item.written_ms > now_ms - RATE_MS]
-    newest = {item.log: item for item in sorted(recent, key=lambda item: item.offset)}
-    lags = [max(0, item.written_ms - item.last_ms) for item in newest.values()]
+    recent = {key: item for key, item in live.items.items() if item.written_ms > now_ms - RATE_MS}
+    newest = {log: item for (log, _), item in sorted(recent.items(), key=itemgetter(0))}
+    lags = [max(0, item.written_ms - item.last_slot_ms) for item in newest.values()]
     return IngestStatus(
-        requests_per_second=round(sum(item.requests for item in recent) * 1000 / RATE_MS, 1),
+        requests_per_second=round(sum(item.requests for item in recent.values()) * 1000 / RATE_MS, 1),
         lag_ms=max(lags, default=None),
-        counted_at=max((item.written_ms // 1000 for item in seen), default=None),
+        counted_at=max((item.written_ms // 1000 for item in live.items.values()), default=None),
         shards=len(newest),
     )

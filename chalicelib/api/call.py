@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from chalicelib.admin.changes import Caller
+from chalicelib.admin.inputs import Widest
 from chalicelib.admin.live_counts import LiveCounts
-from chalicelib.admin.networks import Widest
 from chalicelib.api.problems import UNAUTHORIZED, Rejected
 from chalicelib.bootstrap import Services
 from chalicelib.core.addresses import NetworkSet

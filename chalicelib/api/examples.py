@@ -1,10 +1,16 @@
 """Examples for the OpenAPI document, one per form and answer, as instances of the very structs."""
 
-from chalicelib.admin import blocks, busiest, clients, control, rule_sets, schemas, status
+from chalicelib.admin import schemas
 from chalicelib.admin.allowlist import AllowChange, AllowPage
 from chalicelib.admin.audit import AuditPage, AuditView
+from chalicelib.admin.blocks import BlockChange, BlockPage, BlockView, UnblockChange
+from chalicelib.admin.busiest import Busiest, Busy, Top
 from chalicelib.admin.changes import ChangeAnswer
+from chalicelib.admin.clients import ClientReport, Count, PastView
+from chalicelib.admin.control import BreakerChange, PauseChange
+from chalicelib.admin.rule_sets import RulesAnswer, RuleSetView, RulesPlan, VersionPage, VersionView
 from chalicelib.admin.series import Point, Series
+from chalicelib.admin.status import BlocksStatus, IngestStatus, RuleBlocks, RulesStatus, SetsStatus, Status, SweepStatus
 from chalicelib.api.routes import Health, Me
 from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.logs.requests import Source
@@ -14,9 +20,11 @@ from chalicelib.core.state import Allow, Block, Breaker, Call, Evidence, Pause
 from chalicelib.core.tokens import Role
 
 _NOW = 1_790_000_000
+_HOUR_AGO = _NOW - 3600
 _CLIENT = "203.0.113.9/32"
 _OFFICE = "198.51.100.0/24"
 _TOML = '[[rule]]\nname = "burst"\nlimit = {}\nwindow = "5s"\n'
+_BLOCK, _LOG = Action.BLOCK, Source.CLOUDFRONT
 
 _evidence = Evidence(
     rule="burst",
@@ -25,186 +33,148 @@ _evidence = Evidence(
     window_s=5,
     first_ms=_NOW * 1000 - 65_000,
     last_ms=_NOW * 1000 - 61_000,
-    source=Source.CLOUDFRONT,
+    source=_LOG,
     detection="sluice-logs/shardId-000000000000@1789990000000/000000000041/burst/cloudfront",
     arrived_ms=_NOW * 1000 - 60_000,
 )
 _block = Block(network=_CLIENT, rule="burst", blocked_at=_NOW - 60, until=_NOW + 540, offence=1, evidence=_evidence)
 _manual = Block(network=_CLIENT, blocked_at=_NOW, until=_NOW + 3600, comment="scraper", by="alice")
-_shown = blocks.BlockView.of(_block, NetworkSet(()))
+_shown = BlockView.of(_block, NetworkSet(()))
+_past = PastView(network=_CLIENT, rule="burst", offence=1, until=_NOW + 540, outcome="blocked", evidence=_evidence)
+_count = Count(rule="burst", source=_LOG, network=_CLIENT, count=12, limit=50, window_s=5, action=_BLOCK)
 _allow = Allow(network=_OFFICE, comment="office", by="alice", added_at=_NOW)
 _rule = Rule(name="burst", limit=50, window_s=5, escalate=Escalation(2, 86400, 7 * 86400))
 _diff = RuleDiff("burst", DiffKind.CHANGED, ["limit: 50 becomes 60"])
-_pause = Pause(paused=True, at=_NOW, by="alice")
-_breaker = Breaker(at=_NOW, would_block=1204, ignore_until=_NOW + 600, by="alice")
-_reblock = Call(
-    method="POST",
-    path="/v1/blocks",
-    body={"blocks": [{"network": _CLIENT, "block_for": "9m", "comment": "again: burst", "force": True}]},
+_version = VersionView(version=3, active=True, rules=4, saved_at=_HOUR_AGO, by="alice", comment="")
+_busiest = Busiest(
+    rule="burst",
+    source=_LOG,
+    limit=50,
+    window_s=5,
+    action=_BLOCK,
+    from_ms=_NOW * 1000 - 6000,
+    to_ms=_NOW * 1000 - 1000,
+    clients=[Busy(network=_CLIENT, count=73, blocked_until=_NOW + 540, allowlisted=False)],
+)
+_again = {"network": _CLIENT, "block_for": "9m", "comment": "again: burst", "force": True}
+_reblock = Call(method="POST", path="/v1/blocks", body={"blocks": [_again]})
+_change = AuditView(
+    id=f"{_NOW}000-5f3a9c21",
+    at_ms=_NOW * 1000,
+    by="alice",
+    address="198.51.100.4",
+    request="f2f7c4a2-5a0c-4a53-9f7d-5c8f6d1f3d11",
+    action="block.delete",
+    target=_CLIENT,
+    detail=f"{_CLIENT} is no longer blocked",
+    undo=_reblock,
 )
 
-EXAMPLES: dict[type, object] = {
-    type(example): example
-    for example in (
-        schemas.Nothing(),
-        schemas.NewAllow(network=_OFFICE, comment="office"),
-        schemas.NewBlock(network="203.0.113.9", block_for="1h", comment="scraper"),
-        schemas.NewBlocks(
-            blocks=[
-                schemas.NewBlock(network="203.0.113.9", block_for="1h"),
-                schemas.NewBlock(network="2001:db8:0:1::/64", block_for="1h"),
-            ]
+_EXAMPLES = (
+    schemas.Nothing(),
+    schemas.NewAllow(network=_OFFICE, comment="office"),
+    schemas.NewBlock(network="203.0.113.9", block_for="1h", comment="scraper"),
+    schemas.NewBlocks(
+        blocks=[schemas.NewBlock(network=name, block_for="1h") for name in ("203.0.113.9", "2001:db8:0:1::/64")]
+    ),
+    schemas.RulesText(text=_TOML.format(50)),
+    schemas.NewRules(text=_TOML.format(60), comment="shop launch"),
+    schemas.Rollback(version=1),
+    schemas.NewPause(),
+    schemas.BreakerReset(),
+    Health(),
+    Me(name="alice", role=Role.OPERATOR, address="198.51.100.4"),
+    Status(
+        now=_NOW,
+        pause=Pause(),
+        breaker=Breaker(),
+        blocks=BlocksStatus(
+            active=3,
+            ipv4=2,
+            ipv6=1,
+            withheld=0,
+            overflow=0,
+            by_rule=[RuleBlocks("burst", 2), RuleBlocks("manual", 1)],
         ),
-        schemas.RulesText(text=_TOML.format(50)),
-        schemas.NewRules(text=_TOML.format(60), comment="shop launch"),
-        schemas.Rollback(version=1),
-        schemas.NewPause(),
-        schemas.BreakerReset(),
-        Health(),
-        Me(name="alice", role=Role.OPERATOR, address="198.51.100.4"),
-        status.Status(
-            now=_NOW,
-            pause=Pause(),
-            breaker=Breaker(),
-            blocks=status.BlocksStatus(
-                active=3,
-                ipv4=2,
-                ipv6=1,
-                withheld=0,
-                overflow=0,
-                by_rule=[status.RuleBlocks("burst", 2), status.RuleBlocks("manual", 1)],
-            ),
-            ip_sets=[
-                status.SetsStatus(family=4, networks=2, capacity=10_000),
-                status.SetsStatus(family=6, networks=1, capacity=10_000),
-            ],
-            allowlist=1,
-            rules=status.RulesStatus(version=3, rules=4, saved_at=_NOW - 3600, by="alice", problem=None),
-            sweep=status.SweepStatus(at=_NOW - 20, age_s=20),
-            ingest=status.IngestStatus(requests_per_second=812.5, lag_ms=1400, counted_at=_NOW - 1, shards=2),
-        ),
-        AllowPage(now=_NOW, entries=[_allow], next=None),
-        AllowChange(
-            changed=True,
-            detail=f"{_OFFICE} is on the allowlist; lifted 1 block that overlapped it",
-            undo=Call(method="DELETE", path="/v1/allowlist", query={"network": [_OFFICE]}),
-            entry=_allow,
-            lifted=["198.51.100.77/32"],
-        ),
-        ChangeAnswer(
-            changed=True,
-            detail=f"{_OFFICE} is off the allowlist",
-            undo=Call(method="PUT", path="/v1/allowlist", body={"network": _OFFICE, "comment": "office"}),
-        ),
-        blocks.BlockPage(now=_NOW, total=1, blocks=[_shown], next=None),
-        blocks.BlockChange(
-            changed=True,
-            detail=f"{_CLIENT} is blocked for 1h",
-            undo=Call(method="DELETE", path="/v1/blocks", query={"network": [_CLIENT]}),
-            blocks=[blocks.BlockView.of(_manual, NetworkSet(()))],
-        ),
-        blocks.UnblockChange(changed=True, detail=f"{_CLIENT} is no longer blocked", undo=_reblock, lifted=[_shown]),
-        clients.ClientReport(
-            now=_NOW,
-            network=_CLIENT,
-            blocked=True,
-            blocks=[_shown],
-            allowlist=[],
-            history=[
-                clients.PastView(
-                    network=_CLIENT, rule="burst", offence=1, until=_NOW + 540, outcome="blocked", evidence=_evidence
-                )
-            ],
-            lifted_at=None,
-            counts=[
-                clients.Count(
-                    rule="burst",
-                    source=Source.CLOUDFRONT,
-                    network=_CLIENT,
-                    count=12,
-                    limit=50,
-                    window_s=5,
-                    action=Action.BLOCK,
-                )
-            ],
-            explain=[f"{_CLIENT} is blocked for another 9m: {_shown.reason}."],
-        ),
-        busiest.Top(
-            now=_NOW,
-            rules=[
-                busiest.Busiest(
-                    rule="burst",
-                    source=Source.CLOUDFRONT,
-                    limit=50,
-                    window_s=5,
-                    action=Action.BLOCK,
-                    from_ms=_NOW * 1000 - 6000,
-                    to_ms=_NOW * 1000 - 1000,
-                    clients=[busiest.Busy(network=_CLIENT, count=73, blocked_until=_NOW + 540, allowlisted=False)],
-                )
-            ],
-        ),
-        rule_sets.RuleSetView(
-            version=3,
-            active=True,
-            text=_TOML.format(50) + 'escalate = { factor = 2, max = "1d", memory = "7d" }\n',
-            rules=[rule_words(_rule)],
-            saved_at=_NOW - 3600,
-            by="alice",
-            comment="",
-            problem=None,
-        ),
-        rule_sets.RulesPlan(version=3, changes=[_diff], detail="1 rule changed"),
-        rule_sets.RulesAnswer(
-            changed=True,
-            detail="version 4 is in force: 1 rule changed",
-            undo=Call(method="POST", path="/v1/rules/rollback", headers={"If-Match": '"4"'}, body={"version": 3}),
-            version=4,
-            changes=[_diff],
-        ),
-        rule_sets.VersionPage(
-            now=_NOW,
-            versions=[
-                rule_sets.VersionView(version=3, active=True, rules=4, saved_at=_NOW - 3600, by="alice", comment="")
-            ],
-            next=None,
-        ),
-        control.PauseChange(
-            changed=True,
-            detail="paused: nothing new is blocked",
-            undo=Call(method="POST", path="/v1/resume", body={}),
-            pause=_pause,
-        ),
-        control.BreakerChange(
-            changed=True,
-            detail="the breaker is closed, and stays so for 10m",
-            undo=Call(method="POST", path="/v1/pause", body={"release": False}),
-            breaker=_breaker,
-        ),
-        AuditPage(
-            now=_NOW,
-            records=[
-                AuditView(
-                    id=f"{_NOW}000-5f3a9c21",
-                    at_ms=_NOW * 1000,
-                    by="alice",
-                    address="198.51.100.4",
-                    request="f2f7c4a2-5a0c-4a53-9f7d-5c8f6d1f3d11",
-                    action="block.delete",
-                    target=_CLIENT,
-                    detail=f"{_CLIENT} is no longer blocked",
-                    undo=_reblock,
-                )
-            ],
-            next=None,
-        ),
-        Series(
-            now=_NOW,
-            step_s=10,
-            points=[
-                Point(at=_NOW - 10, requests=8120, detections=1, blocks=1),
-                Point(at=_NOW, requests=40, detections=0, blocks=0),
-            ],
-        ),
-    )
-}
+        ip_sets=[SetsStatus(family=family, networks=blocks, capacity=10_000) for family, blocks in ((4, 2), (6, 1))],
+        allowlist=1,
+        rules=RulesStatus(version=3, rules=4, saved_at=_HOUR_AGO, by="alice", problem=None),
+        sweep=SweepStatus(at=_NOW - 20, age_s=20),
+        ingest=IngestStatus(requests_per_second=812.5, lag_ms=1400, counted_at=_NOW - 1, shards=2),
+    ),
+    AllowPage(now=_NOW, entries=[_allow], next=None),
+    AllowChange(
+        changed=True,
+        detail=f"{_OFFICE} is on the allowlist; lifted 1 block that overlapped it",
+        undo=Call(method="DELETE", path="/v1/allowlist", query={"network": [_OFFICE]}),
+        entry=_allow,
+        lifted=["198.51.100.77/32"],
+    ),
+    ChangeAnswer(
+        changed=True,
+        detail=f"{_OFFICE} is off the allowlist",
+        undo=Call(method="PUT", path="/v1/allowlist", body={"network": _OFFICE, "comment": "office"}),
+    ),
+    BlockPage(now=_NOW, total=1, blocks=[_shown], next=None),
+    BlockChange(
+        changed=True,
+        detail=f"{_CLIENT} is blocked for 1h",
+        undo=Call(method="DELETE", path="/v1/blocks", query={"network": [_CLIENT]}),
+        blocks=[BlockView.of(_manual, NetworkSet(()))],
+    ),
+    UnblockChange(changed=True, detail=_change.detail, undo=_reblock, lifted=[_shown]),
+    ClientReport(
+        now=_NOW,
+        network=_CLIENT,
+        blocked=True,
+        blocks=[_shown],
+        allowlist=[],
+        history=[_past],
+        lifted_at=None,
+        counts=[_count],
+        explain=[f"{_CLIENT} is blocked for another 9m: {_shown.reason}."],
+    ),
+    Top(now=_NOW, rules=[_busiest]),
+    RuleSetView(
+        version=3,
+        active=True,
+        text=_TOML.format(50) + 'escalate = { factor = 2, max = "1d", memory = "7d" }\n',
+        rules=[rule_words(_rule)],
+        saved_at=_HOUR_AGO,
+        by="alice",
+        comment="",
+        problem=None,
+    ),
+    RulesPlan(version=3, changes=[_diff], detail="1 rule changed"),
+    RulesAnswer(
+        changed=True,
+        detail="version 4 is in force: 1 rule changed",
+        undo=Call(method="POST", path="/v1/rules/rollback", headers={"If-Match": '"4"'}, body={"version": 3}),
+        version=4,
+        changes=[_diff],
+    ),
+    VersionPage(now=_NOW, versions=[_version], next=None),
+    PauseChange(
+        changed=True,
+        detail="paused: nothing new is blocked",
+        undo=Call(method="POST", path="/v1/resume", body={}),
+        pause=Pause(paused=True, at=_NOW, by="alice"),
+    ),
+    BreakerChange(
+        changed=True,
+        detail="the breaker is closed, and stays so for 10m",
+        undo=Call(method="POST", path="/v1/pause", body={"release": False}),
+        breaker=Breaker(at=_NOW, would_block=1204, ignore_until=_NOW + 600, by="alice"),
+    ),
+    AuditPage(now=_NOW, records=[_change], next=None),
+    Series(
+        now=_NOW,
+        step_s=10,
+        points=[
+            Point(at=_NOW - 10, requests=8120, detections=1, blocks=1),
+            Point(at=_NOW, requests=40, detections=0, blocks=0),
+        ],
+    ),
+)
+
+EXAMPLES: dict[type, object] = {type(example): example for example in _EXAMPLES}

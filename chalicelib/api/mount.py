@@ -7,7 +7,6 @@ from typing import Any
 from chalice.app import Authorizer, AuthRequest, AuthResponse, Chalice, CORSConfig, IAMAuthorizer, Request, Response
 
 import chalicelib.api.routes  # noqa: F401 - importing the module declares the operations
-from chalicelib.api import headers
 from chalicelib.api.call import ApiCall, caller_of
 from chalicelib.api.operations import JSON, OPERATIONS, Operation
 from chalicelib.api.problems import CHALICE, problem, problem_of
@@ -16,6 +15,25 @@ from chalicelib.core.tokens import bearer, check
 
 AUTHORIZED_S = 30
 """Seconds for which API Gateway caches the authorizer's answer, so a revoked token may be accepted this much longer."""
+
+
+_EVERYWHERE = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Strict-Transport-Security": "max-age=31536000",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+ANSWER_HEADERS = _EVERYWHERE | {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+PAGE_HEADERS = _EVERYWHERE | {
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+}
 
 
 class Unauthorized(Exception):
@@ -79,5 +97,5 @@ def _finish(event: Request, get_response: Callable[[Request], Response]) -> Resp
     if response.status_code in CHALICE and isinstance(response.body, dict):
         response = problem(CHALICE[response.status_code], response.body["Message"])
     page = str(response.headers.get("Content-Type", "")).startswith("text/")
-    response.headers = {**(headers.PAGE if page else headers.ANSWER), **response.headers}
+    response.headers = {**(PAGE_HEADERS if page else ANSWER_HEADERS), **response.headers}
     return response

@@ -12,16 +12,15 @@ from inspect import cleandoc, getdoc
 from itertools import pairwise
 from pathlib import Path
 from sys import modules
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
-from msgspec import inspect
 
 import chalicelib.api.routes  # noqa: F401 - importing the module declares the operations
 from chalicelib.admin.schemas import Form
 from chalicelib.api import problems
 from chalicelib.api.examples import EXAMPLES
-from chalicelib.api.operations import ETAG, IDEMPOTENCY_KEY, JSON, OPERATIONS, Operation, RawAnswer
+from chalicelib.api.operations import ETAG, IDEMPOTENCY_KEY, JSON, OPERATIONS, Operation
 from chalicelib.api.problems import Problem, ProblemType
 
 Json = dict[str, Any]
@@ -97,13 +96,14 @@ REPLAYED_HEADER = {
 
 def document(admin_auth: str) -> Json:
     """Returns the document of a deployment whose ADMIN_AUTH is "token" or "iam"."""
-    types = {kind for operation in OPERATIONS for kind in (*operation.bodies, operation.query, *_answers(operation))}
+    types = {kind for operation in OPERATIONS for kind in (*operation.bodies, operation.query, *operation.answers)}
     schemas = _schemas([*types, Problem])
     responses: dict[str, Json] = {}
     paths: dict[str, Json] = {}
+    bodies = {form for operation in OPERATIONS for form in operation.bodies}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, schemas, responses)
-    for query in {operation.query for operation in OPERATIONS} - set(_bodies()):
+    for query in {operation.query for operation in OPERATIONS} - bodies:
         del schemas[query.__name__]
     described: Json = {
         "openapi": "3.1.0",
@@ -180,17 +180,12 @@ def _parameters(operation: Operation, query: Json) -> Iterator[Json]:
 
 
 def _success(operation: Operation) -> Json:
-    content: Json = {}
-    for media_type in operation.media_types:
-        (answer,) = _answers(operation) or (None,)
-        if media_type != JSON:
-            content[media_type] = {"schema": {"type": "string"}}
-        elif answer is None:
-            content[media_type] = {"schema": {"type": "object"}}
-        else:
-            content[media_type] = {"schema": _ref("schemas", answer.__name__)}
-            if answer in EXAMPLES:
-                content[media_type]["example"] = EXAMPLES[answer]
+    content: Json = {
+        media_type: {"schema": {"type": "object" if media_type == JSON else "string"}}
+        for media_type in operation.media_types
+    }
+    for answer in operation.answers:
+        content[JSON] = {"schema": _ref("schemas", answer.__name__), "example": EXAMPLES[answer]}
     headers: Json = {"ETag": ETAG_HEADER} if operation.etag else {}
     if operation.idempotent:
         headers["Idempotency-Replayed"] = REPLAYED_HEADER
@@ -211,36 +206,27 @@ def _failure(status: int, kinds: Iterable[ProblemType]) -> Json:
     return {"description": " ".join(lines), "content": content}
 
 
-def _answers(operation: Operation) -> tuple[Any, ...]:
-    """Returns the struct that the operation answers with, if any."""
-    kinds = get_args(operation.answer) or (operation.answer,)
-    return tuple(kind for kind in kinds if kind is not RawAnswer)
-
-
-def _bodies() -> Iterator[type[Form]]:
-    return (form for operation in OPERATIONS for form in operation.bodies)
-
-
 def _schemas(types: Iterable[Any]) -> dict[str, Json]:
     """Returns the schemas of all ``types`` and of every type that they contain, by name."""
+    structs = {cls.__name__: cls for cls in _structs()}
     types = sorted(types, key=lambda kind: str(kind.__name__))
-    classes = {cls.__name__: cls for kind in inspect.multi_type_info(types) for cls in _classes(kind)}
     _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     for name, schema in schemas.items():
-        cls = classes[name]
-        docs = _field_docs(cls)
+        cls = structs.get(name)
+        is_form = cls is not None and issubclass(cls, Form)
+        docs = _field_docs(cls) if cls else {}
         for field, inner in schema.get("properties", {}).items():
             if field in docs:
                 inner["description"] = " ".join(filter(None, (docs[field], _sentence(inner.get("description")))))
-        if issubclass(cls, msgspec.Struct) and not issubclass(cls, Form):
+        if is_form and cls in EXAMPLES:
+            schema["examples"] = [EXAMPLES[cls]]
+        if cls is not None and not is_form:
             schema["additionalProperties"] = False
             if not cls.__struct_config__.omit_defaults:
                 schema["required"] = list(schema["properties"])
             for inner in schema["properties"].values():
                 inner.pop("default", None)
-        if cls in EXAMPLES and issubclass(cls, Form):
-            schema["examples"] = [EXAMPLES[cls]]
-        _tidy(schema, answer=not issubclass(cls, Form))
+        _tidy(schema, answer=not is_form)
     return dict(schemas)
 
 
@@ -265,20 +251,12 @@ def _tidy(node: Any, *, answer: bool) -> None:
         _tidy(inner, answer=answer)
 
 
-def _classes(kind: inspect.Type) -> Iterator[type]:
-    """Yields every struct and enum that a type contains."""
-    match kind:
-        case inspect.StructType(cls=cls, fields=fields):
+def _structs(base: type[msgspec.Struct] = msgspec.Struct) -> Iterator[type[msgspec.Struct]]:
+    """Yields every struct of this package; no two have the same name."""
+    for cls in base.__subclasses__():
+        if cls.__module__.startswith("chalicelib."):
             yield cls
-            for field in fields:
-                yield from _classes(field.type)
-        case inspect.EnumType(cls=cls):
-            yield cls
-        case inspect.UnionType(types=types):
-            for inner in types:
-                yield from _classes(inner)
-        case inspect.ListType(item_type=inner) | inspect.VarTupleType(item_type=inner) | inspect.Metadata(type=inner):
-            yield from _classes(inner)
+        yield from _structs(cls)
 
 
 def _field_docs(cls: type) -> dict[str, str]:

@@ -55,8 +55,8 @@ class Operation:
     """Accepted forms of the body; empty if it takes none."""
     takes: frozenset[str]
     """Parameters of the function."""
-    answer: Any
-    """Type of the answer."""
+    answers: tuple[Any, ...]
+    """The struct that it answers with; none if its answer is always raw."""
     changes: bool
     status: int = 200
     etag: bool = False
@@ -81,7 +81,7 @@ class Operation:
 
     @property
     def body_required(self) -> bool:
-        return all(msgspec.structs.fields(form) and _required(form) for form in self.bodies)
+        return all(any(field.required for field in msgspec.structs.fields(form)) for form in self.bodies)
 
     @property
     def problems(self) -> list[ProblemType]:
@@ -108,16 +108,16 @@ class Operation:
         arguments = self._arguments(request)
         if not self.changes:
             return self.respond(self.function(call, **arguments))
-        done = make(
+        answer, replayed = make(
             call.state,
             lambda: self.function(call, **arguments),
-            self.answer,
+            self.answers[0],
             caller=call.caller,
             now_ms=call.now_ms,
             once=_once(request) if self.idempotent else None,
             tries=self.tries,
         )
-        return self.respond(done.answer, {"Idempotency-Replayed": "true"} if done.replayed else {})
+        return self.respond(answer, {"Idempotency-Replayed": "true"} if replayed else {})
 
     def respond(self, answer: Any, headers: Mapping[str, str] | None = None) -> Response:
         """Encodes an answer."""
@@ -154,7 +154,6 @@ def route(method: str, path: str, *, role: Role | None, tag: str, **options: Any
         signature = inspect.signature(function)
         types = {name: parameter.annotation for name, parameter in signature.parameters.items()}
         returned = signature.return_annotation
-        changes = get_origin(returned) is PlannedChange
         body = types.get("body", Nothing if method == "POST" else None)
         operation = Operation(
             method=method,
@@ -165,18 +164,14 @@ def route(method: str, path: str, *, role: Role | None, tag: str, **options: Any
             query=types.get("query", Nothing),
             bodies=get_args(body) or ((body,) if body else ()),
             takes=frozenset(types),
-            answer=get_args(returned)[0] if changes else returned,
-            changes=changes,
+            answers=tuple(kind for kind in get_args(returned) or (returned,) if kind is not RawAnswer),
+            changes=get_origin(returned) is PlannedChange,
             **options,
         )
         OPERATIONS.append(operation)
         return function
 
     return declare
-
-
-def _required(form: type[Form]) -> bool:
-    return any(field.required for field in msgspec.structs.fields(form))
 
 
 def _raw(request: Request) -> bytes:
@@ -191,7 +186,7 @@ def _based_on(request: Request) -> int:
         raise Rejected(problems.IF_MATCH, problems.IF_MATCH.example)
     match = re.fullmatch(ETAG, header, re.ASCII)
     if match is None:
-        raise Invalid.of([fault("header", "If-Match", header, 'a version in double quotes, such as "3"')])
+        raise Invalid(fault("header", "If-Match", header, 'a version in double quotes, such as "3"'))
     return int(match[1])
 
 
@@ -201,6 +196,6 @@ def _once(request: Request) -> Once | None:
         return None
     if re.fullmatch(IDEMPOTENCY_KEY, key, re.ASCII) is None:
         accepted = "1 to 128 letters, digits and any of _ . : -"
-        raise Invalid.of([fault("header", "Idempotency-Key", key, accepted)])
+        raise Invalid(fault("header", "Idempotency-Key", key, accepted))
     call = f"{request.method} {request.path}\n".encode() + _raw(request)
     return Once(key, blake2b(call, digest_size=16).hexdigest())

@@ -56,7 +56,7 @@ def parse_query(parameters: Mapping[str, Sequence[str]], form: type[_F]) -> _F:
 
     Raises Rejected for an unknown or repeated parameter, Invalid for a wrong value.
     """
-    types = {field.encode_name: _bare(field.type) for field in _fields(form)}
+    types = {name: _bare(kind) for name, kind in _fields(inspect.type_info(form)).items()}
     values: dict[str, Any] = {}
     for name, texts in parameters.items():
         if name not in types:
@@ -88,13 +88,13 @@ def _invalid(message: str, value: object, form: type[Form], location: str) -> In
     for name, index in _STEP.findall(path[1] if path else ""):
         field += f"[{index}]" if index else f".{name}"
         value, kind = _step(value, kind, int(index) if index else name)
-    named, struct = _NAMED_FIELD.match(message), _bare(kind)
-    if named is not None and isinstance(struct, inspect.StructType):
-        forms = {f.encode_name: _accepted(f.type) for f in struct.fields}
+    named = _NAMED_FIELD.match(message)
+    if named is not None:
+        forms = {name: _accepted(inner) for name, inner in _fields(kind).items()}
         expected = forms.get(named[1])
         accepted = f"missing: {expected}" if expected else f"unknown; known are {', '.join(forms) or 'none'}"
-        return Invalid.of([fault(location, f"{field}.{named[1][:64]}".lstrip("."), None, accepted)])
-    return Invalid.of([fault(location, field.lstrip("."), value, _accepted(kind))])
+        return Invalid(fault(location, f"{field}.{named[1][:64]}".lstrip("."), None, accepted))
+    return Invalid(fault(location, field.lstrip("."), value, _accepted(kind)))
 
 
 def _step(value: object, parent: inspect.Type, step: str | int) -> tuple[object, inspect.Type]:
@@ -103,9 +103,7 @@ def _step(value: object, parent: inspect.Type, step: str | int) -> tuple[object,
     inner: object = None
     if (isinstance(value, dict) and step in value) or (isinstance(value, list) and isinstance(step, int)):
         inner = value[step]  # type: ignore[index]
-    if isinstance(kind, inspect.StructType):
-        return inner, next((f.type for f in kind.fields if f.encode_name == step), kind)
-    return inner, kind.item_type if isinstance(kind, inspect.ListType) else kind
+    return inner, kind.item_type if isinstance(kind, inspect.ListType) else _fields(kind).get(str(step), kind)
 
 
 def _accepted(kind: inspect.Type) -> str:
@@ -140,9 +138,10 @@ def _bare(kind: inspect.Type) -> inspect.Type:
     return kind
 
 
-def _fields(form: type[Form]) -> Sequence[inspect.Field]:
-    kind = inspect.type_info(form)
-    return kind.fields if isinstance(kind, inspect.StructType) else ()
+def _fields(kind: inspect.Type) -> dict[str, inspect.Type]:
+    """Returns the type of each field of a struct; none for other types."""
+    struct = _bare(kind)
+    return {field.encode_name: field.type for field in struct.fields} if isinstance(struct, inspect.StructType) else {}
 
 
 def _literal(text: str, kind: inspect.Type) -> object:

@@ -15,7 +15,7 @@ from chalicelib.admin.changes import ChangeAnswer, PlannedChange
 from chalicelib.admin.clients import ClientReport, client_report
 from chalicelib.admin.control import BreakerChange, PauseChange
 from chalicelib.admin.errors import NotFound
-from chalicelib.admin.networks import read_network
+from chalicelib.admin.inputs import read_network
 from chalicelib.admin.rule_sets import RulesAnswer, RuleSetView, RulesPlan, VersionPage
 from chalicelib.admin.series import Series, read_series
 from chalicelib.admin.status import Status, read_status
@@ -146,9 +146,7 @@ def put_rules(call: ApiCall, body: schemas.NewRules, based_on: int) -> PlannedCh
 
     Running containers pick it up within 10 seconds.
     """
-    return rule_sets.put(
-        call.state, body.text, comment=body.comment, based_on=based_on, caller=call.caller, now=call.now
-    )
+    return rule_sets.activate(call.state, body, based_on=based_on, caller=call.caller, now=call.now)
 
 
 @route("POST", "/v1/rules/plan", role=Role.VIEWER, tag="rules")
@@ -169,9 +167,7 @@ def rules_history(call: ApiCall, query: schemas.HistoryQuery) -> VersionPage:
 @route("POST", "/v1/rules/rollback", role=Role.OPERATOR, tag="rules", etag=True, raises=(NOT_FOUND,))
 def rollback_rules(call: ApiCall, body: schemas.Rollback, based_on: int) -> PlannedChange[RulesAnswer]:
     """Activates an earlier version again, as a new one."""
-    return rule_sets.rollback(
-        call.state, body.version, comment=body.comment, based_on=based_on, caller=call.caller, now=call.now
-    )
+    return rule_sets.rollback(call.state, body, based_on=based_on, caller=call.caller, now=call.now)
 
 
 @route("POST", "/v1/pause", role=Role.OPERATOR, tag="control")

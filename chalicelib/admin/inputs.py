@@ -1,10 +1,11 @@
-"""Parsing and matching of the networks that callers send."""
+"""Parsing and matching of the networks and durations that callers send."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from chalicelib.admin.errors import Fault, Invalid, fault
 from chalicelib.core.addresses import Network, parse_network, supernets
+from chalicelib.core.durations import format_duration, parse_duration
 from chalicelib.core.state import Allow
 
 
@@ -26,7 +27,7 @@ def read_network(text: str, place: str, field: str = "network") -> Network:
     """Raises Invalid."""
     network = try_network(text, place, field)
     if isinstance(network, Fault):
-        raise Invalid.of([network])
+        raise Invalid(network)
     return network
 
 
@@ -37,8 +38,19 @@ def try_network(text: str, place: str, field: str) -> Network | Fault:
         return fault(place, field, text, str(exc))
 
 
+def try_duration(text: str, field: str, shortest_s: int, longest_s: int) -> int | Fault:
+    """Returns a duration of the body in seconds; both bounds are inclusive."""
+    try:
+        seconds = parse_duration(text)
+    except ValueError as exc:
+        return fault("body", field, text, str(exc))
+    if not shortest_s <= seconds <= longest_s:
+        return fault("body", field, text, f"{format_duration(shortest_s)} .. {format_duration(longest_s)}")
+    return seconds
+
+
 def covering(network: Network) -> list[str]:
-    """Names of ``network`` and of all wider ones, narrowest first: what blocks and histories are stored under."""
+    """Returns the names of ``network`` and all wider ones, narrowest first: the ids of their blocks and histories."""
     return [str(network), *map(str, supernets(network))]
 
 
