@@ -66,13 +66,13 @@ def _against_the_rival(client: "DynamoDBClient", crowd: str, prefix: str) -> Ite
         counted_s = (time.process_time() - started) / SHARDS
     write_units, read_units = meter.write_units / SHARDS, meter.read_units / SHARDS
     dollars, calls = meter.dollars / SHARDS * million, meter.calls.total() / SHARDS
-    how = f"{len(requests):,} requests a batch"
+    how = f"{len(requests):,} requests per batch"
     yield Figure(
         f"write units / one counter per client: {crowd}",
         write_units / rival_units,
         "x",
         BUDGET,
-        f"{how}: {write_units:.0f} units against {rival_units:.0f}, as DynamoDB Local reckons them",
+        f"{how}: {write_units:.0f} units against {rival_units:.0f}, as DynamoDB Local charges them",
     )
     yield Figure(
         f"DynamoDB dollars per million requests: {crowd}",
@@ -87,14 +87,14 @@ def _against_the_rival(client: "DynamoDBClient", crowd: str, prefix: str) -> Ite
         dollars / rival_dollars,
         "x",
         None,
-        f"{SHARDS} shards, reads included; the rival is taken to read nothing",
+        f"{SHARDS} shards, reads included; the rival is assumed to read nothing",
     )
     yield Figure(
         f"CPU / one counter per client: {crowd}",
         counted_s / rival_s,
         "x",
         None,
-        f"boto3 included: {counted_s * 1000:.0f} ms a batch, decoding and windows as well, against "
+        f"boto3 included: {counted_s * 1000:.0f} ms per batch, decoding and windows as well, against "
         f"{rival_s * 1000:.0f} ms for {rival_calls:,} updates alone",
     )
     yield Figure(f"DynamoDB calls per warm batch: {crowd}", calls, "calls", 2, f"{SHARDS} shards, no detections")

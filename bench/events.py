@@ -13,7 +13,7 @@ from sluice.local.kinesis import StreamRecord
 
 START_MS = 1_760_000_000_000
 SPAN_MS = 10_000
-"""A shard takes 1,000 records a second, so an event of nearly 10,000 spans ten seconds."""
+"""A shard takes 1,000 records per second, so an event of nearly 10,000 spans ten seconds."""
 
 AGENTS = (
     "Mozilla/5.0%20(Windows%20NT%2010.0;%20Win64;%20x64)%20AppleWebKit/537.36%20Chrome/141.0.0.0%20Safari/537.36",

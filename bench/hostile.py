@@ -20,7 +20,7 @@ def figures() -> Iterator[Figure]:
     rng = Random(1)
     rotating = iter(lambda: PREFIX + rng.getrandbits(64), None)
     fresh = iter(lambda: PREFIX + (rng.getrandbits(32) << 64), None)
-    for name, addresses in (("rotating in one IPv6 /64", rotating), ("ever new IPv6 /64 networks", fresh)):
+    for name, addresses in (("rotating in one IPv6 /64", rotating), ("always new IPv6 /64 networks", fresh)):
         target = Target(settings={"VIEW_ENTRIES": str(VIEW_ENTRIES)})
         most = 0
         for records in batches(addresses, BATCHES):
@@ -44,7 +44,7 @@ def figures() -> Iterator[Figure]:
         target.state.write_units / PER_BATCH,
         "x",
         0.1,
-        f"{target.state.write_units} units of detections; what is blocked of them the circuit breaker bounds",
+        f"{target.state.write_units} units of detections; the circuit breaker bounds how many of them are blocked",
     )
     yield from _bombs()
 

@@ -108,11 +108,11 @@ def figures() -> Iterator[Figure]:
         assert publishing.sets.total >= number * 0.99
         took = publishing.now - NOW
         yield Figure(
-            f"publishing {number:,} blocks anew",
+            f"publishing {number:,} blocks from scratch",
             took,
             "s",
             None,
-            f"{first.updates} updates, 1.1 s apart, as AWS takes one a second; on a clock that stands still for work",
+            f"{first.updates} updates, 1.1 s apart, as AWS accepts one per second; the clock stands still during work",
         )
         reports: list[PublishReport] = []
         one = cpu_s(lambda to=publishing, into=reports: into.append(to.block_one(len(into))), rounds=3)  # type: ignore[misc]
@@ -130,14 +130,14 @@ def figures() -> Iterator[Figure]:
 
 
 def planning(number: int) -> Iterator[Figure]:
-    some, sets = blocks(number), sets_for(number)
-    texts = [block.network for block in some]
+    blocked, sets = blocks(number), sets_for(number)
+    texts = [block.network for block in blocked]
     allowed = NetworkSet(map(parse_network, ALLOWED))
     rooms = {family: CAPACITY * sum(s.family == family for s in sets) for family in (4, 6)}
 
     def planned() -> None:
-        found = wanted(some, allowed, rooms, NOW)
-        for family, networks in found.networks.items():
+        publishable = wanted(blocked, allowed, rooms, NOW)
+        for family, networks in publishable.networks.items():
             plan(networks, {s: frozenset() for s in sets if s.family == family})
 
     ours, peer = paired_cpu_s(lambda: planned, lambda: lambda: obvious(texts, ALLOWED), rounds=2)

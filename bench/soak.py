@@ -223,7 +223,7 @@ def at_full_speed(length_s: float, seed: int = 1) -> list[Figure]:
             "full speed: rate held", rate, "records/s", None, f"one process, 4 shards, for {length_s * 2 / 3:.0f} s"
         ),
         Figure("full speed: lag", median(lags), "s", MOST_LAG_S, "the worst of two seconds, median of these"),
-        Figure("full speed: lag, worst", max(lags), "s", None, "oldest record of a batch, polled once a second"),
+        Figure("full speed: lag, worst", max(lags), "s", None, "oldest record of a batch, polled once per second"),
         Figure("full speed: lag, later / earlier", flatness(lags), "", 1.5, "medians of the halves"),
         Figure("full speed: memory", memory[-1], "MB", None, "resident"),
         Figure("full speed: memory, later / earlier", flatness(memory), "", 1.15, "medians of the halves"),

@@ -49,8 +49,8 @@ def tallies(rules: RuleSet, *, spread: bool) -> Iterator[tuple[bytes, int, int]]
         for part in rng.sample(range(first, parts if spread else first + 10), ENTRIES // CLIENTS):
             slot = (START_MS + part * span + rng.randrange(span)) // meter.slot_ms
             clients[part][number.to_bytes(4, "big")] = {slot: 1}
-    for part, some in enumerate(clients):
-        counted = MeterTally.of(Source.CLOUDFRONT, meter, some)
+    for part, members in enumerate(clients):
+        counted = MeterTally.of(Source.CLOUDFRONT, meter, members)
         yield pack((counted,)), START_MS + part * span, START_MS + (part + 1) * span - 1
 
 
@@ -100,7 +100,7 @@ def figures() -> Iterator[Figure]:
         full / peer,
         "x",
         None,
-        f"{ENTRIES / full / 1e6:.2f} million entries a second, unpacked and merged; peer: unpacked into one "
+        f"{ENTRIES / full / 1e6:.2f} million entries per second, unpacked and merged; peer: unpacked into one "
         "collections.Counter of (client, slot)",
     )
     logs, seconds = recorded()
@@ -138,8 +138,8 @@ def recorded() -> tuple[MemoryTallyLogs, float]:
         logs.register(f"logs/{number}", (), (name,))
         for offset in range(BATCHES):
             at = start + offset * 1000
-            some = {rng.choice(crowd): {(at + rng.randrange(1000)) // meter.slot_ms: 1} for _ in range(A_BATCH)}
-            tally: Tally = (MeterTally.of(Source.CLOUDFRONT, meter, some),)
+            members = {rng.choice(crowd): {(at + rng.randrange(1000)) // meter.slot_ms: 1} for _ in range(A_BATCH)}
+            tally: Tally = (MeterTally.of(Source.CLOUDFRONT, meter, members),)
             logs.append(
                 name,
                 offset,

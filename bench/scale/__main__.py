@@ -18,13 +18,13 @@ from bench.scale.model import (
     estimate,
     merging_s,
     parts_for,
-    rival_dollars_a_million,
+    rival_dollars_per_million,
     shards_for,
 )
 from bench.scale.pipeline import measure
 
 RATES = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 830_000, 1_000_000)
-SMALL = tuple(Load(requests_a_second=500 * shards, shards=shards) for shards in (1, 2, 4, 8))
+SMALL = tuple(Load(requests_per_second=500 * shards, shards=shards) for shards in (1, 2, 4, 8))
 COUNTS_WITHIN = 0.15
 CPU_WITHIN = 1.0
 """CPU may be between half and twice the model's, because machines differ."""
@@ -34,7 +34,7 @@ CPU_WITHIN = 1.0
 @click.option("--json", "as_json", is_flag=True, help="Print JSON in place of tables.")
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw the plot into this SVG file.")
 def main(as_json: bool, plot: Path | None) -> None:
-    """Model Sluice at 1,000 to 1,000,000 requests a second. The exit status is 1 if the pipeline differs from it."""
+    """Model Sluice at 1,000 to 1,000,000 requests per second. The exit status is 1 if the pipeline differs from it."""
     compared = [row for load in SMALL for row in comparison(load)]
     rows = [scaled(rate) for rate in RATES]
     if as_json:
@@ -53,17 +53,17 @@ def main(as_json: bool, plot: Path | None) -> None:
 
 def comparison(load: Load) -> Iterable[dict[str, object]]:
     """Yields rows with the measurement at ``load`` beside the model's estimate."""
-    model, found = asdict(estimate(load)), asdict(measure(load))
+    model, measured = asdict(estimate(load)), asdict(measure(load))
     # The pipeline gets events as objects and stores in memory: its CPU includes neither JSON nor boto3.
     model["cpu_s"] = counting_s(load.batch) + (load.shards - 1) * merging_s(load.batch)
     for name in ("write_units", "read_units", "calls", "cpu_s"):
-        ratio = found[name] / model[name]
+        ratio = measured[name] / model[name]
         within = CPU_WITHIN if name == "cpu_s" else COUNTS_WITHIN
         yield {
             "shards": load.shards,
             "figure": name,
             "modelled": round(model[name], 4),
-            "measured": round(found[name], 4),
+            "measured": round(measured[name], 4),
             "ratio": round(ratio, 2),
             "holds": 1 / (1 + within) <= ratio <= 1 + within,
         }
@@ -71,8 +71,8 @@ def comparison(load: Load) -> Iterable[dict[str, object]]:
 
 def scaled(rate: float) -> dict[str, object]:
     shards = shards_for(rate)
-    today = Load(requests_a_second=rate, shards=shards)
-    split = Load(requests_a_second=rate, shards=shards, parts=parts_for(today))
+    today = Load(requests_per_second=rate, shards=shards)
+    split = Load(requests_per_second=rate, shards=shards, parts=parts_for(today))
     now, then = estimate(today), estimate(split)
     return {
         "requests/s": f"{rate:,}",
@@ -80,7 +80,7 @@ def scaled(rate: float) -> dict[str, object]:
         **_columns(now),
         "parts": split.parts,
         **{f"split: {name}": value for name, value in _columns(then).items()},
-        "rival $": f"{rival_dollars_a_million(today):.2f}",
+        "rival $": f"{rival_dollars_per_million(today):.2f}",
         "WAF $": f"{PRICES['waf.request'] * 1e6:.2f}",
     }
 
@@ -93,13 +93,13 @@ def _columns(estimated: Estimate) -> dict[str, object]:
         "CPU": f"{estimated.cpu_s * 1000:,.0f} ms",
         "MB": f"{estimated.memory_mb:,.0f}",
         "delay": f"{estimated.delay_s:.1f} s",
-        "$": f"{estimated.dollars_a_million:.3f}",
+        "$": f"{estimated.dollars_per_million:.3f}",
         "stops": ", ".join(estimated.stops) or "-",
     }
 
 
 def chosen(rows: list[dict[str, object]], names: Iterable[str]) -> list[dict[str, object]]:
-    """Returns some columns, without the common prefix of their names."""
+    """Returns the columns called ``names``, without the common prefix of their names."""
     columns = list(names)
     return [{name.removeprefix("split: "): row[name] for name in columns} for row in rows]
 

@@ -68,14 +68,14 @@ PARTITION_READS = 3000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    requests_a_second: float
+    requests_per_second: float
     shards: int
     parts: int = 1
 
     @property
     def batch(self) -> float:
         """Requests per shard in a batch of one second."""
-        return self.requests_a_second / self.shards
+        return self.requests_per_second / self.shards
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,20 +89,20 @@ class Estimate:
     memory_mb: float
     entries: float
     """Entries that one consumer's view would hold without a bound."""
-    dollars_a_million: float
+    dollars_per_million: float
     delay_s: float
     """Average time from a readable record to the IP set update, without AWS's own propagation."""
     stops: tuple[str, ...]
     """Limits that are exceeded."""
 
 
-def shards_for(requests_a_second: float) -> int:
+def shards_for(requests_per_second: float) -> int:
     """Returns the number of shards for a rate, each used to five sixths.
 
     >>> shards_for(1000), shards_for(100_000)
     (2, 120)
     """
-    return max(1, ceil(requests_a_second * 1.2 / RECORDS_A_SHARD))
+    return max(1, ceil(requests_per_second * 1.2 / RECORDS_A_SHARD))
 
 
 def distinct(requests: float, clients: float) -> float:
@@ -129,12 +129,12 @@ def merging_s(batch: float) -> float:
 def estimate(load: Load) -> Estimate:
     """Returns the resources that ``load`` takes.
 
-    >>> small = estimate(Load(requests_a_second=1000, shards=2))
+    >>> small = estimate(Load(requests_per_second=1000, shards=2))
     >>> small.write_units, small.stops
     (6, ())
     """
     shards, parts, batch = load.shards, load.parts, load.batch
-    clients = distinct(batch, load.requests_a_second * SECONDS_A_CLIENT)
+    clients = distinct(batch, load.requests_per_second * SECONDS_A_CLIENT)
     item = ITEM_BYTES + (clients * CLIENT_BYTES + batch * REQUEST_BYTES) / parts
     registry = ceil(shards * REGISTRY_BYTES / 4096)
     # Every second, each reader requests from every other log the new item and the next one, which does not exist yet.
@@ -149,7 +149,7 @@ def estimate(load: Load) -> Estimate:
     cpu = write + merge if parts == 1 else max(write, merge)
     total_cpu = shards * write + readers * merge
     calls = shards * parts + readers * reads
-    entries = load.requests_a_second * ENTRIES_A_REQUEST * KEPT_S / parts
+    entries = load.requests_per_second * ENTRIES_A_REQUEST * KEPT_S / parts
     memory = CONTAINER_MB + entries * ENTRY_BYTES / 1e6
     waits = CALL_WAIT_S * (1 + reads)
     invocations = shards + (0 if parts == 1 else parts)
@@ -169,7 +169,7 @@ def estimate(load: Load) -> Estimate:
         cpu_s=cpu,
         memory_mb=memory,
         entries=entries,
-        dollars_a_million=dollars / load.requests_a_second * 1e6,
+        dollars_per_million=dollars / load.requests_per_second * 1e6,
         delay_s=POLL_S / 2 * (1 if parts == 1 else 2) + cpu + waits + PUBLISH_S,
         stops=tuple(_stops(load, read_units, write_units, readers, registry, item_reads, cpu, entries)),
     )
@@ -203,13 +203,13 @@ def parts_for(load: Load) -> int:
     """Returns the number of parts, a power of two up to 1,024, that exceeds the fewest limits and then costs least."""
 
     def drawbacks(parts: int) -> tuple[int, float]:
-        split = estimate(Load(requests_a_second=load.requests_a_second, shards=load.shards, parts=parts))
-        return len(split.stops), split.dollars_a_million
+        split = estimate(Load(requests_per_second=load.requests_per_second, shards=load.shards, parts=parts))
+        return len(split.stops), split.dollars_per_million
 
     return min((1 << power for power in range(11)), key=drawbacks)
 
 
-def rival_dollars_a_million(load: Load) -> float:
+def rival_dollars_per_million(load: Load) -> float:
     """Returns the cost of one counter per client: one write per client and batch, without CPU."""
-    clients = distinct(load.batch, load.requests_a_second * SECONDS_A_CLIENT)
+    clients = distinct(load.batch, load.requests_per_second * SECONDS_A_CLIENT)
     return clients / load.batch * PRICES["dynamodb.write_unit"] * 1e6

@@ -31,7 +31,7 @@ class Measured:
 
 def measure(load: Load) -> Measured:
     rng, logs = Random(1), CountedLogs()
-    client = crowd(Random(2), int(load.requests_a_second * SECONDS_A_CLIENT))
+    client = crowd(Random(2), int(load.requests_per_second * SECONDS_A_CLIENT))
     containers = [Target(rules=DEFAULT_RULES.read_text(), logs=logs) for _ in range(load.shards)]
     least = float("inf")
     for second in range(WARM_UP + MEASURED):

@@ -6,23 +6,27 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 
 from bench.prices import PRICES
-from bench.scale.model import TABLE_UNITS, Load, estimate, parts_for, rival_dollars_a_million, shards_for
+from bench.scale.model import TABLE_UNITS, Load, estimate, parts_for, rival_dollars_per_million, shards_for
 
 RATES = [10 ** (3 + step / 12) for step in range(37)]
-"""1,000 to 1,000,000 requests a second."""
+"""1,000 to 1,000,000 requests per second."""
 
 
 def draw(file: Path) -> None:
     mpl.use("svg")
     mpl.rcParams["svg.hashsalt"] = "sluice"
-    today = [Load(requests_a_second=rate, shards=shards_for(rate)) for rate in RATES]
+    today = [Load(requests_per_second=rate, shards=shards_for(rate)) for rate in RATES]
     split = [
-        Load(requests_a_second=load.requests_a_second, shards=load.shards, parts=parts_for(load)) for load in today
+        Load(requests_per_second=load.requests_per_second, shards=load.shards, parts=parts_for(load)) for load in today
     ]
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-    left.loglog(RATES, [estimate(load).dollars_a_million for load in today], label="Sluice, every consumer reads all")
-    left.loglog(RATES, [estimate(load).dollars_a_million for load in split], "--", label="Sluice, split by client hash")
-    left.loglog(RATES, [rival_dollars_a_million(load) for load in today], label="one counter per client, writes alone")
+    left.loglog(RATES, [estimate(load).dollars_per_million for load in today], label="Sluice, every consumer reads all")
+    left.loglog(
+        RATES, [estimate(load).dollars_per_million for load in split], "--", label="Sluice, split by client hash"
+    )
+    left.loglog(
+        RATES, [rival_dollars_per_million(load) for load in today], label="one counter per client, writes alone"
+    )
     left.axhline(PRICES["waf.request"] * 1e6, color="grey", linestyle=":", label="AWS WAF, its price per request")
     left.set_ylabel("dollars per million requests")
     right.loglog(RATES, [estimate(load).read_units for load in today], label="every consumer reads all")

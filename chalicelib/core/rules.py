@@ -83,7 +83,7 @@ class Rule:
     scope: Scope = EVERYTHING
     escalate: Escalation | None = None
     extend: bool = False
-    """Whether requests made while blocked extend the block."""
+    """True if requests made while blocked extend the block."""
     meter: Meter = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

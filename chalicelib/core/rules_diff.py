@@ -38,7 +38,7 @@ class RuleWords(msgspec.Struct, frozen=True, kw_only=True):
     """Each field with its alternatives; empty if every request counts."""
     escalate: EscalateWords | None
     extend: bool
-    """Whether requests made while blocked extend the block."""
+    """True if requests made while blocked extend the block."""
 
 
 class DiffKind(StrEnum):

@@ -190,7 +190,7 @@ class Pause(Control, frozen=True, kw_only=True):
     id: ClassVar[str] = "pause"
     paused: bool = False
     release: bool = False
-    """Whether the IP sets are emptied as well."""
+    """True if the IP sets are emptied as well."""
     at: int = 0
     """Time of the last pause or resume; 0: never. Epoch seconds."""
     by: str = ""
@@ -205,7 +205,7 @@ class Breaker(Control, frozen=True, kw_only=True):
 
     id: ClassVar[str] = "breaker"
     open: bool = False
-    """Whether new blocks stop until an operator resets it."""
+    """True if new blocks stop until an operator resets it."""
     at: int = 0
     """Time at which it opened or was reset; 0: never. Epoch seconds."""
     would_block: int = 0

@@ -8,38 +8,38 @@ import pytest
 
 from bench.__main__ import SUITES
 from bench.scale.__main__ import RATES, SPLIT, TODAY, chosen, scaled
-from bench.scale.model import Load, estimate, rival_dollars_a_million, shards_for
+from bench.scale.model import Load, estimate, rival_dollars_per_million, shards_for
 from bench.scale.pipeline import measure
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.mark.parametrize("shards", [1, 2, 5])
-@pytest.mark.parametrize("a_shard", [50, 400])
-def test_units_and_calls_are_those_of_the_pipeline(shards: int, a_shard: int) -> None:
-    load = Load(requests_a_second=a_shard * shards, shards=shards)
-    model, found = estimate(load), measure(load)
-    assert found.calls == model.calls
-    assert found.read_units == pytest.approx(model.read_units, rel=0.15)
-    assert found.write_units == pytest.approx(model.write_units, rel=0.15)
+@pytest.mark.parametrize("per_shard", [50, 400])
+def test_units_and_calls_are_those_of_the_pipeline(shards: int, per_shard: int) -> None:
+    load = Load(requests_per_second=per_shard * shards, shards=shards)
+    model, measured = estimate(load), measure(load)
+    assert measured.calls == model.calls
+    assert measured.read_units == pytest.approx(model.read_units, rel=0.15)
+    assert measured.write_units == pytest.approx(model.write_units, rel=0.15)
 
 
 def test_reads_grow_with_the_square_of_the_shards_and_with_a_split_they_do_not() -> None:
-    small, large = (Load(requests_a_second=500 * shards, shards=shards) for shards in (50, 200))
+    small, large = (Load(requests_per_second=500 * shards, shards=shards) for shards in (50, 200))
     assert estimate(large).read_units > 12 * estimate(small).read_units
-    split = [Load(requests_a_second=load.requests_a_second, shards=load.shards, parts=8) for load in (small, large)]
+    split = [Load(requests_per_second=load.requests_per_second, shards=load.shards, parts=8) for load in (small, large)]
     assert estimate(split[1]).read_units < 5 * estimate(split[0]).read_units
 
 
 def test_a_hundred_shards_are_where_it_stops() -> None:
-    assert not estimate(Load(requests_a_second=30_000, shards=shards_for(30_000))).stops
-    assert "table quota" in estimate(Load(requests_a_second=120_000, shards=shards_for(120_000))).stops
+    assert not estimate(Load(requests_per_second=30_000, shards=shards_for(30_000))).stops
+    assert "table quota" in estimate(Load(requests_per_second=120_000, shards=shards_for(120_000))).stops
 
 
 def test_it_is_cheaper_than_one_counter_per_client_for_as_long_as_it_works() -> None:
     for rate in (1_000, 10_000, 80_000):
-        load = Load(requests_a_second=rate, shards=shards_for(rate))
-        assert estimate(load).dollars_a_million < rival_dollars_a_million(load) / 5
+        load = Load(requests_per_second=rate, shards=shards_for(rate))
+        assert estimate(load).dollars_per_million < rival_dollars_per_million(load) / 5
 
 
 @pytest.mark.parametrize("names", [TODAY, SPLIT], ids=["today", "split"])
