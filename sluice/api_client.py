@@ -7,7 +7,7 @@ to such a struct needs a default, so that the commands still read an older API.
 import json
 import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -34,6 +34,12 @@ RETRIES = urllib3.Retry(
     raise_on_status=False,
 )
 """Retries only what certainly had no effect. Redirects are not followed, because they would carry the token along."""
+
+ALL = 1_000_000
+"""More entries than any list of the API holds."""
+
+PAGE = 1000
+"""Most entries per call, unless a route accepts fewer."""
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 _GATEWAY = re.compile(r"[a-z0-9-]+\.execute-api\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
@@ -147,8 +153,8 @@ class ApiClient:
         self._pool = urllib3.PoolManager(timeout=TIMEOUT, retries=RETRIES)
 
     def get(self, path: str, type: type[T], **query: str | int | Sequence[str] | None) -> Answer[T]:
-        given = {name: value for name, value in query.items() if value is not None}
-        return self.call("GET", path, type, query=given)
+        parameters = {name: value for name, value in query.items() if value is not None}
+        return self.call("GET", path, type, query=parameters)
 
     def call(
         self,
@@ -184,23 +190,18 @@ class ApiClient:
             raise _api_error(response.status, document)
         raise Unreachable(f"{self.url} answered {response.status} without JSON: is it the admin API?")
 
-    def pages(self, path: str, type: type[T], key: str, *, most: int, page: int, **query: str | None) -> Answer[T]:
+    def pages(
+        self, path: str, type: type[T], key: str, *, most: int = ALL, page: int = PAGE, **query: str | None
+    ) -> Answer[T]:
         """Returns up to ``most`` entries under ``key`` as if they were one page; reads pages of ``page`` entries."""
         entries: list[Any] = []
-        for document in self._each_page(path, min(most, page), query):
-            entries += document[key]
-            if len(entries) >= most:
-                break
-        return Answer({**document, key: entries[:most]}, type)
-
-    def _each_page(self, path: str, limit: int, query: Mapping[str, str | None]) -> Iterator[dict[str, Any]]:
         cursor = None
         while True:
-            document = self.get(path, dict, limit=limit, cursor=cursor, **query).document
-            yield document
+            document = self.get(path, dict, limit=min(most, page), cursor=cursor, **query).document
+            entries += document[key]
             cursor = document["next"]
-            if cursor is None:
-                return
+            if cursor is None or len(entries) >= most:
+                return Answer({**document, key: entries[:most]}, type)
 
 
 def _api_error(status: int, document: Mapping[str, Any]) -> ApiError:

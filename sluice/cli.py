@@ -6,45 +6,42 @@ import click
 
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "See it work": {
-        "demo": ("demo:demo", "Watch attackers being blocked within seconds, on this machine."),
-        "dev": ("dev:dev", "Run Sluice on this machine, with the admin API and the page, until interrupted."),
+        "demo": ("demo", "Watch attackers being blocked within seconds, on this machine."),
+        "dev": ("dev", "Run Sluice on this machine, with the admin API and the page, until interrupted."),
     },
     "Try rules on your own logs": {
-        "replay": ("replay:replay", "Show which clients a rule set would have blocked, from log files."),
-        "explain": (
-            "explain:explain",
-            "Explain why a client would have been blocked, or how close to the limits it came.",
-        ),
-        "suggest": ("suggest:suggest", "Suggest limits from how busy clients are, as a rule file."),
-        "compare": ("compare:compare", "Show which clients two rule sets would block differently, and how soon."),
-        "report": ("report:report", "Write a page that shows what a rule set would have done."),
+        "replay": ("replay", "Show which clients a rule set would have blocked, from log files."),
+        "explain": ("explain", "Explain why a client would have been blocked, or how close to the limits it came."),
+        "suggest": ("suggest", "Suggest limits from how busy clients are, as a rule file."),
+        "compare": ("compare", "Show which clients two rule sets would block differently, and how soon."),
+        "report": ("report", "Write a page that shows what a rule set would have done."),
     },
     "Operate": {
-        "status": ("status:status", "Show what is enforced, blocked and counted."),
-        "blocks": ("blocks:blocks", "List blocked networks, with rule, reason and remaining time."),
-        "block": ("blocks:block", "Block addresses or networks by hand."),
-        "unblock": ("blocks:unblock", "Lift blocks, by network or by filter."),
-        "allowlist": ("allowlist:allowlist", "List networks that are never blocked."),
-        "allow": ("allowlist:allow", "Add networks to the allowlist."),
-        "disallow": ("allowlist:disallow", "Remove networks from the allowlist."),
-        "client": ("clients:client", "Show everything about one client."),
-        "top": ("clients:top", "Show the busiest clients against their limits."),
-        "rules": ("rules:rules", "Show, plan, apply and roll back rules."),
-        "pause": ("control:pause", "Stop enforcing."),
-        "resume": ("control:resume", "Enforce again after a pause."),
-        "breaker": ("control:breaker", "Reset the circuit breaker."),
-        "audit": ("audit:audit", "List changes, with who made them and how to undo them."),
-        "token": ("token:token", "Create, list and revoke tokens of the admin API."),
-        "openapi": ("openapi:openapi", "Print the OpenAPI document of the admin API."),
+        "status": ("status", "Show what is enforced, blocked and counted."),
+        "blocks": ("blocks", "List blocked networks, with rule, reason and remaining time."),
+        "block": ("blocks", "Block addresses or networks by hand."),
+        "unblock": ("blocks", "Lift blocks, by network or by filter."),
+        "allowlist": ("allowlist", "List networks that are never blocked."),
+        "allow": ("allowlist", "Add networks to the allowlist."),
+        "disallow": ("allowlist", "Remove networks from the allowlist."),
+        "client": ("clients", "Show everything about one client."),
+        "top": ("clients", "Show the busiest clients against their limits."),
+        "rules": ("rules", "Show, plan, apply and roll back rules."),
+        "pause": ("control", "Stop enforcing."),
+        "resume": ("control", "Enforce again after a pause."),
+        "breaker": ("control", "Reset the circuit breaker."),
+        "audit": ("audit", "List changes, with who made them and how to undo them."),
+        "token": ("token", "Create, list and revoke tokens of the admin API."),
+        "openapi": ("openapi", "Print the OpenAPI document of the admin API."),
     },
     "Deploy": {
-        "setup": ("setup:setup", "Create what 'chalice deploy' cannot, after showing the plan and its cost."),
-        "doctor": ("doctor:doctor", "Find the problems of a deployed stage and their remedies. Changes nothing."),
-        "teardown": ("teardown:teardown", "Remove everything that setup and 'chalice deploy' created for a stage."),
-        "completion": ("completion:completion", "Print the shell's completion script."),
+        "setup": ("setup", "Create what 'chalice deploy' cannot, after showing the plan and its cost."),
+        "doctor": ("doctor", "Find the problems of a deployed stage and their remedies. Changes nothing."),
+        "teardown": ("teardown", "Remove everything that setup and 'chalice deploy' created for a stage."),
+        "completion": ("completion", "Print the shell's completion script."),
     },
 }
-"""Subcommands in the order of the help: module and attribute in ``sluice.commands``, and first line of its help.
+"""Subcommands in the order of the help: module in ``sluice.commands``, and first line of its help.
 
 The line is repeated here so that the help need not import every command; a test compares the two.
 """
@@ -61,8 +58,8 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        command: click.Command = getattr(import_module(f"sluice.commands.{module}"), attribute)
+        module = import_module(f"sluice.commands.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

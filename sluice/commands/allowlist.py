@@ -6,17 +6,18 @@ from collections.abc import Iterator, Sequence
 import click
 
 from chalicelib.admin.allowlist import AllowPage
-from chalicelib.admin.changes import ChangeAnswer
-from chalicelib.admin.wording import plural, roughly
+from chalicelib.admin.wording import plural
 from chalicelib.core.durations import parse_duration
-from sluice.commands.shared.api import Part, Session, api_command, ask, read_networks, table, yes_option
-from sluice.commands.shared.times import DurationParam, MomentParam, local
-
-ALL = 1_000_000
-"""More entries than an allowlist holds."""
-
-PAGE = 1000
-"""Most entries per call of the API."""
+from sluice.commands.shared.api import (
+    Part,
+    Session,
+    api_command,
+    confirmed_networks,
+    networks_argument,
+    table,
+    yes_option,
+)
+from sluice.commands.shared.times import DurationParam, MomentParam, expiry, local
 
 
 @click.command()
@@ -27,18 +28,12 @@ def allowlist(session: Session) -> None:
     \b
     sluice allowlist
     """
-    session.show(session.client.pages("/v1/allowlist", AllowPage, "entries", most=ALL, page=PAGE), _view)
+    session.show(session.client.pages("/v1/allowlist", AllowPage, "entries"), _view)
 
 
 def _view(page: AllowPage) -> Iterator[Part]:
     rows = [
-        (
-            entry.network,
-            entry.comment,
-            entry.by,
-            local(entry.added_at),
-            "never" if entry.expires_at is None else f"in {roughly(entry.expires_at - page.now)}",
-        )
+        (entry.network, entry.comment, entry.by, local(entry.added_at), expiry(entry.expires_at, page.now))
         for entry in page.entries
     ]
     yield table(("network", "comment", "by", "added", "expires"), rows)
@@ -46,7 +41,7 @@ def _view(page: AllowPage) -> Iterator[Part]:
 
 
 @click.command()
-@click.argument("networks", nargs=-1, required=True, metavar="NETWORK...")
+@networks_argument
 @click.option("--comment", default="", metavar="TEXT", help="Owner of the network, or the reason.")
 @click.option("--for", "valid_for", type=DurationParam(), help="Duration of the entry; unlimited by default.")
 @click.option("--until", type=MomentParam(), help="End of the entry, such as 2026-12-31T18:00.")
@@ -74,16 +69,13 @@ def allow(
         raise click.UsageError("Give --for or --until, not both.")
     if valid_for is not None:
         until = int(time.time()) + parse_duration(valid_for)
-    names = read_networks(networks)
-    if len(names) > 1:
-        ask(f"Add {plural(len(names), 'network')} to the allowlist?", yes=yes)
-    for name in names:
-        body = {"network": name, "comment": comment, "expires_at": until, "force": force}
-        session.show_change(session.client.call("PUT", "/v1/allowlist", ChangeAnswer, body=body))
+    for network in confirmed_networks(networks, "Add {} to the allowlist?", yes=yes):
+        body = {"network": network, "comment": comment, "expires_at": until, "force": force}
+        session.change("PUT", "/v1/allowlist", body=body)
 
 
 @click.command()
-@click.argument("networks", nargs=-1, required=True, metavar="NETWORK...")
+@networks_argument
 @yes_option
 @api_command
 def disallow(session: Session, networks: Sequence[str], yes: bool) -> None:
@@ -94,8 +86,5 @@ def disallow(session: Session, networks: Sequence[str], yes: bool) -> None:
     \b
     sluice disallow 198.51.100.0/24
     """
-    names = read_networks(networks)
-    if len(names) > 1:
-        ask(f"Remove {plural(len(names), 'network')} from the allowlist?", yes=yes)
-    for name in names:
-        session.show_change(session.client.call("DELETE", "/v1/allowlist", ChangeAnswer, query={"network": name}))
+    for network in confirmed_networks(networks, "Remove {} from the allowlist?", yes=yes):
+        session.change("DELETE", "/v1/allowlist", query={"network": network})

@@ -26,14 +26,8 @@ def audit(session: Session, limit: int) -> None:
 
 
 def _view(page: AuditPage) -> Iterator[Part]:
-    rows = [
-        (
-            local(record.at_ms / 1000),
-            record.by,
-            record.address,
-            record.detail,
-            "\n".join(commands(record.undo)) if record.undo else "",
-        )
-        for record in page.records
-    ]
+    rows = []
+    for record in page.records:
+        undo = "\n".join(commands(record.undo)) if record.undo else ""
+        rows.append((local(record.at_ms / 1000), record.by, record.address, record.detail, undo))
     yield table(("when", "by", "from", "change", "undo with"), rows)

@@ -1,6 +1,6 @@
 """``sluice blocks``, ``block`` and ``unblock``."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import click
 from rich.console import Console
@@ -12,32 +12,29 @@ from chalicelib.admin.blocks import BlockPage, BlockView
 from chalicelib.admin.changes import ChangeAnswer
 from chalicelib.admin.schemas import MOST_NETWORKS
 from chalicelib.admin.wording import plural, roughly
-from sluice.api_client import Answer, ApiClient
-from sluice.commands.shared.api import Part, Session, api_command, ask, read_networks, table, yes_option
+from sluice.api_client import ALL, PAGE, Answer
+from sluice.commands.shared.api import (
+    Part,
+    Session,
+    api_command,
+    confirmed_networks,
+    networks_argument,
+    table,
+    yes_option,
+)
+from sluice.commands.shared.options import together
 from sluice.commands.shared.times import DurationParam
 
 SORTS = ("blocked_at", "-blocked_at", "until", "-until", "count", "-count", "network", "-network")
-ALL = 1_000_000
-"""More blocks than Sluice holds."""
-
-PAGE = 1000
-"""Most blocks per call of the API."""
-
 NO_MATCH = {"changed": False, "detail": "no block matches", "undo": None, "lifted": []}
 
-filters = (
+filtered = together(
     click.option("--rule", metavar="NAME", help="Only blocks of this rule; 'manual' for blocks made by hand."),
     click.option("--source", type=click.Choice(("cloudfront", "waf")), help="Only blocks for requests of this log."),
     click.option(
         "--text", metavar="TEXT", help="Only with TEXT in network, rule, comment or creator; or covering an address."
     ),
 )
-
-
-def filtered(command: Callable[..., None]) -> Callable[..., None]:
-    for option in reversed(filters):
-        command = option(command)
-    return command
 
 
 @click.command()
@@ -61,11 +58,11 @@ def blocks(session: Session, everything: bool, limit: int, **query: str | None) 
         shown, total = len(page.blocks), plural(page.total, "block")
         yield f"{shown} of {total}; --all shows the rest" if shown < page.total else total
 
-    session.show(_read(session.client, query, ALL if everything else limit), view)
+    session.show(_read(session, query, ALL if everything else limit), view)
 
 
 @click.command()
-@click.argument("networks", nargs=-1, required=True, metavar="NETWORK...")
+@networks_argument
 @click.option("--for", "block_for", type=DurationParam(), required=True, help="Duration, such as 10m, 1h or 7d.")
 @click.option("--comment", default="", metavar="TEXT", help="Reason, shown with the block.")
 @click.option("--force", is_flag=True, help="Even if it is wide, overlaps the allowlist, or covers your own address.")
@@ -81,13 +78,10 @@ def block(session: Session, networks: Sequence[str], block_for: str, comment: st
     sluice block 2001:db8:bad::/48 --for 1d
     sluice block - --for 12h --yes < list.txt
     """
-    names = read_networks(networks)
-    if len(names) > 1:
-        ask(f"Block {plural(len(names), 'network')} for {block_for}?", yes=yes)
+    names = confirmed_networks(networks, f"Block {{}} for {block_for}?", yes=yes)
     for portion in _portions(names, session):
         new = [{"network": name, "block_for": block_for, "comment": comment, "force": force} for name in portion]
-        body = new[0] if len(new) == 1 else {"blocks": new}
-        session.show_change(session.client.call("POST", "/v1/blocks", ChangeAnswer, body=body))
+        session.change("POST", "/v1/blocks", body=new[0] if len(new) == 1 else {"blocks": new})
 
 
 @click.command()
@@ -96,15 +90,7 @@ def block(session: Session, networks: Sequence[str], block_for: str, comment: st
 @click.option("--forget", is_flag=True, help="Also forget the offences: the next block is as short as a first one.")
 @yes_option
 @api_command
-def unblock(
-    session: Session,
-    networks: Sequence[str],
-    rule: str | None,
-    source: str | None,
-    text: str | None,
-    forget: bool,
-    yes: bool,
-) -> None:
+def unblock(session: Session, networks: Sequence[str], forget: bool, yes: bool, **query: str | None) -> None:
     """Lift blocks, by network or by filter.
 
     - reads networks from standard input, one per line. Requests made so far are not held against the clients again;
@@ -115,31 +101,25 @@ def unblock(
     sluice unblock 203.0.113.9 --forget
     sluice unblock --rule login            # all blocks of this rule, after confirmation
     """
-    query = {"rule": rule, "source": source, "text": text}
-    if networks and any(query.values()):
+    filters = any(query.values())
+    if networks and filters:
         raise click.UsageError("Give networks or filters, not both.")
-    if networks:
-        names = read_networks(networks)
-    elif any(query.values()):
-        matching = _read(session.client, query, ALL).value
-        names = [block.network for block in matching.blocks]
-        if not names:
+    if not networks and not filters:
+        raise click.UsageError("Give networks, or --rule, --source or --text.")
+    if filters:
+        matching = _read(session, query, ALL).value
+        networks = [block.network for block in matching.blocks]
+        if not networks:
             session.show(Answer(NO_MATCH, ChangeAnswer), lambda _: ["No block matches."])
             return
         session.print(_table(matching.blocks[:MOST_NETWORKS], matching.now))
-    else:
-        raise click.UsageError("Give networks, or --rule, --source or --text.")
-    if len(names) > 1:
-        ask(f"Lift {plural(len(names), 'block')}?", yes=yes)
+    names = confirmed_networks(networks, "Lift {}?", "block", yes=yes)
     for portion in _portions(names, session):
-        parameters: dict[str, str | Sequence[str]] = {"network": portion}
-        if forget:
-            parameters["forget"] = "true"
-        session.show_change(session.client.call("DELETE", "/v1/blocks", ChangeAnswer, query=parameters))
+        session.change("DELETE", "/v1/blocks", query={"network": portion, **({"forget": "true"} if forget else {})})
 
 
-def _read(client: ApiClient, query: Mapping[str, str | None], most: int) -> Answer[BlockPage]:
-    return client.pages("/v1/blocks", BlockPage, "blocks", most=most, page=PAGE, **query)
+def _read(session: Session, query: Mapping[str, str | None], most: int) -> Answer[BlockPage]:
+    return session.client.pages("/v1/blocks", BlockPage, "blocks", most=most, page=PAGE, **query)
 
 
 def _portions(networks: Sequence[str], session: Session) -> Iterable[Sequence[str]]:
@@ -151,8 +131,7 @@ def _portions(networks: Sequence[str], session: Session) -> Iterable[Sequence[st
 
 def _table(blocks: Sequence[BlockView], now: int) -> Table:
     def row(block: BlockView) -> tuple[object, ...]:
-        evidence = block.evidence
-        reason = block.reason
+        evidence, reason = block.evidence, block.reason
         if evidence is not None and block.rule != "manual":
             reason = f"{evidence.count}/{evidence.limit} in {evidence.window_s} s"
         ends = Text("withheld", "yellow") if block.withheld else roughly(max(0, block.until - now))

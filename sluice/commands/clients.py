@@ -39,19 +39,13 @@ def _view(report: ClientReport) -> Iterator[Part]:
             (count.rule, count.source, count.network, _bar(count.count, count.limit), count.count, count.limit)
             for count in report.counts
         ]
-        columns = ("rule", "log", "counted as", "now", "count", "limit")
-        yield table(columns, rows, right=("count", "limit"))
+        yield table(("rule", "log", "counted as", "now", "count", "limit"), rows, right=("count", "limit"))
 
 
 @click.command()
 @click.option("--rule", metavar="NAME", help="Only this rule.")
 @click.option(
-    "-n",
-    "number",
-    type=click.IntRange(1, 100),
-    default=10,
-    show_default=True,
-    help="Clients per rule and log.",
+    "-n", "number", type=click.IntRange(1, 100), default=10, show_default=True, help="Clients per rule and log."
 )
 @api_command
 def top(session: Session, rule: str | None, number: int) -> None:
@@ -73,7 +67,7 @@ def top(session: Session, rule: str | None, number: int) -> None:
 
 def _busiest(busiest: Busiest, now: int) -> Iterator[Part]:
     counts_only = ", only counts" if busiest.action == "count" else ""
-    yield (f"{busiest.rule} ({busiest.source} log): limit {busiest.limit} in {busiest.window_s} s{counts_only}")
+    yield f"{busiest.rule} ({busiest.source} log): limit {busiest.limit} in {busiest.window_s} s{counts_only}"
     rows = []
     for busy in busiest.clients:
         state = ""

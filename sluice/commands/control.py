@@ -2,7 +2,6 @@
 
 import click
 
-from chalicelib.admin.changes import ChangeAnswer
 from sluice.commands.shared.api import Session, api_command, ask, yes_option
 from sluice.commands.shared.times import DurationParam
 
@@ -22,7 +21,7 @@ def pause(session: Session, release: bool, yes: bool) -> None:
     """
     if release:
         ask("Empty the IP sets, so that no request is refused?", yes=yes)
-    session.show_change(session.client.call("POST", "/v1/pause", ChangeAnswer, body={"release": release}))
+    session.change("POST", "/v1/pause", body={"release": release})
 
 
 @click.command()
@@ -33,7 +32,7 @@ def resume(session: Session) -> None:
     \b
     sluice resume
     """
-    session.show_change(session.client.call("POST", "/v1/resume", ChangeAnswer, body={}))
+    session.change("POST", "/v1/resume", body={})
 
 
 @click.group()
@@ -55,4 +54,4 @@ def reset(session: Session, quiet_for: str, yes: bool) -> None:
     sluice breaker reset --quiet-for 30m
     """
     ask(f"Block again, without the breaker for {quiet_for}?", yes=yes)
-    session.show_change(session.client.call("POST", "/v1/breaker/reset", ChangeAnswer, body={"quiet_for": quiet_for}))
+    session.change("POST", "/v1/breaker/reset", body={"quiet_for": quiet_for})

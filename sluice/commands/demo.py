@@ -17,8 +17,8 @@ from rich.live import Live
 from chalicelib.config import ConfigError
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.cloudfront import CloudFrontLines, time_ms
-from chalicelib.core.rules_toml import RulesError, parse_rules
 from sluice import DEFAULT_RULES
+from sluice.commands.shared.options import EXISTING_FILE, json_output, read_rules, seed_option
 from sluice.demo.demonstration import Demonstration, replay_lines, summary_of
 from sluice.demo.latency import Latency
 from sluice.demo.view import closing, watcher
@@ -62,17 +62,11 @@ class Speed(click.ParamType[float]):
     metavar="FILE",
     help="CloudFront real-time lines to use instead of made-up traffic; - reads standard input.",
 )
-@click.option(
-    "--rules", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE", help="Rules to enforce."
-)
+@click.option("--rules", type=EXISTING_FILE, metavar="FILE", help="Rules to enforce.")
 @click.option("--fields", metavar="NAMES", help="Fields of these lines, separated by commas.")
 @click.option("--shards", type=click.IntRange(1, 64), default=4, show_default=True, help="Kinesis shards.")
 @click.option(
-    "--containers",
-    type=click.IntRange(1, 64),
-    default=2,
-    show_default=True,
-    help="Lambda containers that ingest.",
+    "--containers", type=click.IntRange(1, 64), default=2, show_default=True, help="Lambda containers that ingest."
 )
 @click.option(
     "--seconds", type=click.FloatRange(50, 3600), default=62, show_default=True, help="Length of the made-up traffic."
@@ -80,18 +74,16 @@ class Speed(click.ParamType[float]):
 @click.option(
     "--speed", type=Speed(), default="1", show_default=True, help="Multiple of real time, or max: as fast as possible."
 )
-@click.option("--seed", type=int, default=1, show_default=True, help="Seed of all random choices.")
-@click.option("--json", "as_json", is_flag=True, help="Print only one JSON object, at the end.")
+@seed_option
+@json_output("Print only one JSON object, at the end.")
 def demo(
     traffic: Path | None,
     rules: Path | None,
     fields: str | None,
-    shards: int,
-    containers: int,
     seconds: float,
     speed: float,
-    seed: int,
     as_json: bool,
+    **simulation: Any,
 ) -> None:
     """Watch attackers being blocked within seconds, on this machine.
 
@@ -104,20 +96,19 @@ def demo(
     sluice demo --speed max --json
     sluice demo --traffic lines.log --rules rules.toml --speed max --json
     """
-    text = (rules or (DEFAULT_RULES if traffic else DEMO_RULES)).read_text()
-    try:
-        parse_rules(text)
-        if traffic is not None:
-            _from_file(traffic, text, fields, shards, containers, speed, seed, as_json)
-            return
-    except RulesError as exc:
-        raise click.ClickException("\n".join(f"{rules}: {problem}" for problem in exc.problems)) from exc
-    except ConfigError as exc:
-        raise click.ClickException(str(exc)) from exc
+    text, _ = read_rules(rules or (DEFAULT_RULES if traffic else DEMO_RULES))
+    if traffic is not None:
+        try:
+            summary = _from_file(traffic, text, fields, speed, simulation)
+        except ConfigError as exc:
+            raise click.ClickException(str(exc)) from exc
+        if as_json:
+            click.echo(json.dumps(summary))
+        else:
+            _show(summary)
+        return
     console = Console(quiet=as_json, width=None if sys.stdout.isatty() else PIPE_WIDTH)
-    demonstration = Demonstration(
-        _clock(speed, _start()), rules=text, seed=seed, seconds=seconds, shards=shards, containers=containers
-    )
+    demonstration = Demonstration(_clock(speed, _start()), rules=text, seconds=seconds, **simulation)
     live = Live(console=console, refresh_per_second=4, screen=False) if console.is_terminal and not as_json else None
     with live or nullcontext():
         demonstration.run(watcher(console, live))
@@ -138,26 +129,22 @@ def _clock(speed: float, start: float) -> Clock:
     return WallClock(start, speed) if speed else SimulatedClock(start)
 
 
-def _from_file(
-    path: Path, rules: str, fields: str | None, shards: int, containers: int, speed: float, seed: int, as_json: bool
-) -> None:
-    settings = {"CLOUDFRONT_FIELDS": fields} if fields else {}
+def _from_file(path: Path, rules: str, fields: str | None, speed: float, simulation: dict[str, Any]) -> dict[str, Any]:
+    """Replays the lines of a file and returns the summary. Raises ConfigError."""
     with click.open_file(str(path), "rb") as file:
-        names = tuple(fields.split(",")) if fields else None
-        decoder = BatchDecoder() if names is None else _decoder(names)
+        decoder = _decoder(fields)
         lines = _timed(file, decoder.cloudfront)
         first = list(islice(lines, FIRST_LINES))
         times = [moment for moment, _ in first if moment is not None]
         start = min((t for t in times if t >= median(times) - HOUR_S), default=time.time())
-        cloud = LocalCloud(
-            _clock(speed, start), rules=rules, shards=shards, containers=containers, seed=seed, settings=settings
-        )
+        settings = {"CLOUDFRONT_FIELDS": fields} if fields else {}
+        cloud = LocalCloud(_clock(speed, start), rules=rules, settings=settings, **simulation)
         latency = Latency(decoder, cloud.rules.rules)
         replay_lines(cloud, chain(first, lines), latency)
-    summary = summary_of(cloud, latency)
-    if as_json:
-        click.echo(json.dumps(summary))
-        return
+    return summary_of(cloud, latency)
+
+
+def _show(summary: dict[str, Any]) -> None:
     console = Console()
     for block in summary["blocks"]:
         console.print(
@@ -168,9 +155,9 @@ def _from_file(
     console.print(f"{summary['requests']} requests, {len(summary['blocks'])} blocks, {summary['released']} released")
 
 
-def _decoder(fields: tuple[str, ...]) -> BatchDecoder:
+def _decoder(fields: str | None) -> BatchDecoder:
     try:
-        return BatchDecoder(fields)
+        return BatchDecoder(tuple(fields.split(","))) if fields else BatchDecoder()
     except ValueError as exc:
         raise click.BadParameter(str(exc), param_hint="--fields") from exc
 

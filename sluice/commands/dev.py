@@ -12,9 +12,9 @@ from rich.console import Console
 
 from chalicelib.config import ConfigError
 from chalicelib.core.durations import parse_duration
-from chalicelib.core.rules_toml import RulesError
 from chalicelib.core.tokens import Role
 from sluice import DEFAULT_RULES
+from sluice.commands.shared.options import EXISTING_FILE, NEW_FILE, read_rules, seed_option
 from sluice.commands.shared.times import DurationParam
 from sluice.demo.actors import ALLOWED
 from sluice.demo.edge import TICK_S, EdgeTraffic
@@ -30,25 +30,12 @@ FIRST_ATTACK_S = 20.0
 
 @click.command()
 @click.option("--traffic", type=click.Choice(("demo",)), help="Make up visitors and attackers, without end.")
-@click.option(
-    "--follow",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Log file to follow; may be rotated.",
-)
-@click.option(
-    "--rules", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE", help="Rules to start with."
-)
+@click.option("--follow", type=NEW_FILE, metavar="FILE", help="Log file to follow; may be rotated.")
+@click.option("--rules", type=EXISTING_FILE, metavar="FILE", help="Rules to start with.")
 @click.option("--fields", metavar="NAMES", help="Fields of the CloudFront lines, separated by commas.")
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=8080,
-    show_default=True,
-    help="0 picks a free port.",
-)
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 picks a free port.")
 @click.option("--past", type=DurationParam(), default="5m", show_default=True, help="Length of the made-up past.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Seed of all random choices.")
+@seed_option
 def dev(
     traffic: str | None, follow: Path | None, rules: Path | None, fields: str | None, port: int, past: str, seed: int
 ) -> None:
@@ -64,7 +51,7 @@ def dev(
     """
     if traffic is not None and follow is not None:
         raise click.UsageError("Give --traffic or --follow, not both.")
-    text = (rules or (SITE_RULES if traffic else DEFAULT_RULES)).read_text(encoding="utf-8")
+    text, _ = read_rules(rules or (SITE_RULES if traffic else DEFAULT_RULES))
     try:
         served = ServedCloud(
             rules=text,
@@ -74,8 +61,6 @@ def dev(
             settings={"CLOUDFRONT_FIELDS": fields} if fields else {},
             allow=ALLOWED if traffic else (),
         )
-    except RulesError as exc:
-        raise click.ClickException("\n".join(f"{rules}: {problem}" for problem in exc.problems)) from exc
     except ConfigError as exc:
         raise click.ClickException(str(exc)) from exc
     except OSError as exc:

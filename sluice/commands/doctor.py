@@ -8,24 +8,18 @@ from dataclasses import asdict
 import click
 from rich.console import Console
 
-from sluice.commands.shared.deployment import (
-    account_of,
-    errors_shown,
-    existing_stage,
-    json_option,
-    project_option,
-    stage_options,
-)
+from sluice.commands.shared.deployment import existing_stage, json_option, project_option, stage_command
+from sluice.deploy.account import AwsAccount
 from sluice.deploy.doctor.checks import CHECKS, inspect
 from sluice.deploy.doctor.inspection import Inspection
 from sluice.deploy.resources.chalice_config import Project
 
 
 @click.command()
-@stage_options
+@stage_command
 @project_option
 @json_option
-def doctor(stage: str, region: str | None, profile: str | None, project: Project, as_json: bool) -> None:
+def doctor(stage: str, account: AwsAccount, project: Project, as_json: bool) -> None:
     """Find the problems of a deployed stage and their remedies. Changes nothing.
 
     The exit status is 1 if anything is wrong.
@@ -34,11 +28,9 @@ def doctor(stage: str, region: str | None, profile: str | None, project: Project
     sluice doctor --stage prod
     """
     console = Console(highlight=False)
-    with errors_shown():
-        account = account_of(region, profile)
-        create = f"create it with 'sluice setup --stage {stage} --region {account.region}'"
-        inspection = Inspection(existing_stage(stage, account, create), account, project, int(time.time()))
-        findings = inspect(inspection)
+    create = f"create it with 'sluice setup --stage {stage} --region {account.region}'"
+    inspection = Inspection(existing_stage(stage, account, create), account, project, int(time.time()))
+    findings = inspect(inspection)
     wrong = sum(finding.wrong for finding in findings)
     if as_json:
         click.echo(json.dumps({"stage": stage, "ok": not wrong, "findings": [asdict(each) for each in findings]}))

@@ -6,17 +6,12 @@ from pathlib import Path
 import click
 
 from chalicelib.api.openapi import document
+from sluice.commands.shared.options import NEW_FILE, auth_option
 
 
 @click.command()
-@click.option(
-    "--auth",
-    type=click.Choice(("token", "iam")),
-    default="token",
-    show_default=True,
-    help="How callers authenticate: as the deployment's ADMIN_AUTH says.",
-)
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
+@auth_option("How callers authenticate: as the deployment's ADMIN_AUTH says.")
+@click.option("--out", type=NEW_FILE, help="Write to this file.")
 def openapi(auth: str, out: Path | None) -> None:
     """Print the OpenAPI document of the admin API.
 

@@ -6,7 +6,7 @@ from typing import TextIO
 import click
 from rich.text import Text
 
-from chalicelib.admin.rule_sets import RulesAnswer, RuleSetView, RulesPlan, VersionPage
+from chalicelib.admin.rule_sets import RuleSetView, RulesPlan, VersionPage
 from sluice.api_client import Answer
 from sluice.commands.shared.api import Part, Session, api_command, as_sentence, ask, plain, table, yes_option
 from sluice.commands.shared.times import local
@@ -36,12 +36,11 @@ def show(session: Session, version: int | None) -> None:
     """
     answer = session.client.get("/v1/rules", RuleSetView, version=version)
     session.show(answer, lambda _: ())
-    if session.as_json:
-        return
-    rule_set = answer.value
-    if rule_set.problem:
-        click.secho(f"version {rule_set.version}: {rule_set.problem}", fg="red", err=True)
-    click.echo(rule_set.text, nl=not rule_set.text.endswith("\n"))
+    if not session.as_json:
+        rule_set = answer.value
+        if rule_set.problem:
+            click.secho(f"version {rule_set.version}: {rule_set.problem}", fg="red", err=True)
+        click.echo(rule_set.text, nl=not rule_set.text.endswith("\n"))
 
 
 @rules.command()
@@ -75,8 +74,7 @@ def apply(session: Session, file: TextIO, comment: str, if_version: int | None, 
     """
     text = file.read()
     version = _confirm(session, text, "Put these rules in force?", if_version, yes)
-    body = {"text": text, "comment": comment}
-    session.show_change(session.client.call("PUT", "/v1/rules", RulesAnswer, body=body, headers=_if_match(version)))
+    session.change("PUT", "/v1/rules", body={"text": text, "comment": comment}, headers=_if_match(version))
 
 
 @rules.command()
@@ -88,9 +86,8 @@ def history(session: Session, limit: int) -> None:
     \b
     sluice rules history
     """
-    session.show(
-        session.client.pages("/v1/rules/history", VersionPage, "versions", most=limit, page=100), _history_view
-    )
+    answer = session.client.pages("/v1/rules/history", VersionPage, "versions", most=limit, page=100)
+    session.show(answer, _history_view)
 
 
 @rules.command()
@@ -108,9 +105,7 @@ def rollback(session: Session, version: int, comment: str, if_version: int | Non
     text = session.client.get("/v1/rules", RuleSetView, version=version).value.text
     base = _confirm(session, text, f"Put version {version} in force again?", if_version, yes)
     body = {"version": version, "comment": comment}
-    session.show_change(
-        session.client.call("POST", "/v1/rules/rollback", RulesAnswer, body=body, headers=_if_match(base))
-    )
+    session.change("POST", "/v1/rules/rollback", body=body, headers=_if_match(base))
 
 
 def _plan(session: Session, text: str) -> Answer[RulesPlan]:
@@ -140,13 +135,7 @@ def _plan_view(plan: RulesPlan) -> Iterator[Part]:
 
 def _history_view(page: VersionPage) -> Iterator[Part]:
     rows = [
-        (
-            f"{version.version}{' in force' if version.active else ''}",
-            version.rules,
-            local(version.saved_at),
-            version.by,
-            version.comment,
-        )
-        for version in page.versions
+        (f"{v.version}{' in force' if v.active else ''}", v.rules, local(v.saved_at), v.by, v.comment)
+        for v in page.versions
     ]
     yield table(("version", "rules", "saved", "by", "comment"), rows, right=("rules",))

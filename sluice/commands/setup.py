@@ -3,23 +3,15 @@
 import json
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, get_args
 
 import click
 from rich.console import Console
 
-from chalicelib.core.rules_toml import RulesError, parse_rules
 from chalicelib.edges.waf_ip_sets import WafScope
 from sluice import DEFAULT_RULES
-from sluice.commands.shared.deployment import (
-    account_of,
-    carry_out,
-    choices_of,
-    errors_shown,
-    plan_options,
-    stage_options,
-)
+from sluice.commands.shared.deployment import carry_out, choices_of, plan_options, stage_command
+from sluice.commands.shared.options import EXISTING_FILE, read_rules
 from sluice.deploy import display
 from sluice.deploy.account import AwsAccount, attempting
 from sluice.deploy.apply import survey
@@ -47,7 +39,7 @@ def _pairs(ctx: click.Context, param: click.Parameter, settings: tuple[str, ...]
 
 
 @click.command()
-@stage_options
+@stage_command
 @click.option("--scope", type=click.Choice(get_args(WafScope)), help="Scope of the web ACL: CloudFront, or a region.")
 @click.option(
     "--source",
@@ -78,8 +70,10 @@ def _pairs(ctx: click.Context, param: click.Parameter, settings: tuple[str, ...]
 )
 @click.option(
     "--rules",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    "text",
+    type=EXISTING_FILE,
     default=DEFAULT_RULES,
+    callback=lambda ctx, param, path: read_rules(path)[0],  # noqa: ARG005
     help="First rule set; by default chalicelib/rules.toml, which only counts.",
 )
 @click.option(
@@ -92,10 +86,9 @@ def _pairs(ctx: click.Context, param: click.Parameter, settings: tuple[str, ...]
 @plan_options
 def setup(
     stage: str,
-    region: str | None,
-    profile: str | None,
+    account: AwsAccount,
     web_acls: tuple[str, ...],
-    rules: Path,
+    text: str,
     requests_per_second: float,
     project: Project,
     dry_run: bool,
@@ -123,35 +116,30 @@ def setup(
         message = "Token for the admin API, shown only this once; store it safely:"
         console.print(f"\n{message}\n[bold]{token}[/]\n", soft_wrap=True)
 
-    text = rules.read_text()
-    try:
-        parse_rules(text)
-    except RulesError as exc:
-        raise click.ClickException("\n".join(f"{rules}: {problem}" for problem in exc.problems)) from exc
-    with errors_shown():
-        account = account_of(region, profile)
-        desired = _stage(stage, account, web_acls, options)
-        resources = resources_of(desired, rules=text, now=int(time.time()), project=project, show_token=show_token)
-        steps = to_set_up(survey(resources, account))
-        load = Load(
-            requests_per_second=requests_per_second,
-            source=desired.choices.sources[0],
-            shards=desired.choices.shards,
-            sample_rate=desired.choices.sample_rate,
-        )
-        if as_json and dry_run:
-            _print_json(desired, steps, load, applied=False)
-        if not as_json:
-            _describe(console, desired, steps, load)
-        _stop_at_refusals(steps)
-        if not dry_run and any(step.effective for step in steps):
-            if not yes:
-                click.confirm("Make these changes?", abort=True, err=True)
-            carry_out(steps, account, console)
-        if as_json and not dry_run:
-            _print_json(desired, steps, load, applied=True, token=tokens[-1] if tokens else None)
-        if not dry_run:
-            _next_steps(console, desired, project)
+    desired = _stage(stage, account, web_acls, options)
+    resources = resources_of(desired, rules=text, now=int(time.time()), project=project, show_token=show_token)
+    steps = to_set_up(survey(resources, account))
+    choices = desired.choices
+    load = Load(
+        requests_per_second=requests_per_second,
+        source=choices.sources[0],
+        shards=choices.shards,
+        sample_rate=choices.sample_rate,
+    )
+    if as_json and dry_run:
+        _print_json(desired, steps, load, applied=False)
+    if not as_json:
+        _describe(console, desired, steps, load)
+    refused = [step for step in steps if step.action is StepAction.REFUSE]
+    if refused:
+        raise Refusal("\n".join(f"{step.resource.kind} {step.resource.name} {step.detail}" for step in refused))
+    if dry_run:
+        return
+    if any(step.effective for step in steps):
+        carry_out(steps, account, console, "Make these changes?", yes=yes)
+    if as_json:
+        _print_json(desired, steps, load, applied=True, token=tokens[-1] if tokens else None)
+    _next_steps(console, desired, project)
 
 
 def _stage(name: str, account: AwsAccount, web_acls: tuple[str, ...], options: dict[str, Any]) -> Stage:
@@ -189,9 +177,7 @@ def _describe(console: Console, stage: Stage, steps: list[Step], load: Load) -> 
     console.print(display.cost_table(costs))
     if not load.shards and load.source == "cloudfront":
         shards = shards_for(load.requests_per_second * load.sample_rate / 100)
-        provisioned = monthly_costs(
-            Load(requests_per_second=load.requests_per_second, shards=shards, sample_rate=load.sample_rate)
-        )
+        provisioned = monthly_costs(replace(load, shards=shards))
         console.print(
             f"\nAn on-demand stream adapts to the traffic. --shards {shards} would cost "
             f"{total(costs) - total(provisioned):,.2f} USD less per month, but lose lines when an attack brings more "
@@ -202,12 +188,6 @@ def _describe(console: Console, stage: Stage, steps: list[Step], load: Load) -> 
     if "cloudfront" in choices.sources and not choices.distributions:
         console.print("\nWithout --distribution no request is counted until one logs to the stream.")
     console.print()
-
-
-def _stop_at_refusals(steps: list[Step]) -> None:
-    refused = [step for step in steps if step.action is StepAction.REFUSE]
-    if refused:
-        raise Refusal("\n".join(f"{step.resource.kind} {step.resource.name} {step.detail}" for step in refused))
 
 
 def _print_json(stage: Stage, steps: list[Step], load: Load, *, applied: bool, token: str | None = None) -> None:

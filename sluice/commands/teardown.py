@@ -6,15 +6,9 @@ import time
 import click
 from rich.console import Console
 
-from sluice.commands.shared.deployment import (
-    account_of,
-    carry_out,
-    errors_shown,
-    existing_stage,
-    plan_options,
-    stage_options,
-)
+from sluice.commands.shared.deployment import carry_out, existing_stage, plan_options, stage_command
 from sluice.deploy import display
+from sluice.deploy.account import AwsAccount
 from sluice.deploy.apply import survey
 from sluice.deploy.plan import to_tear_down
 from sluice.deploy.resources import remains_of
@@ -22,17 +16,9 @@ from sluice.deploy.resources.chalice_config import Project
 
 
 @click.command()
-@stage_options
+@stage_command
 @plan_options
-def teardown(
-    stage: str,
-    region: str | None,
-    profile: str | None,
-    project: Project,
-    dry_run: bool,
-    yes: bool,
-    as_json: bool,
-) -> None:
+def teardown(stage: str, account: AwsAccount, project: Project, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Remove everything that setup and 'chalice deploy' created for a stage.
 
     The IP sets are emptied first, so that no client stays blocked whatever happens next; then the functions are
@@ -44,18 +30,14 @@ def teardown(
     sluice teardown --stage prod
     """
     console = Console(stderr=as_json, highlight=False)
-    with errors_shown():
-        account = account_of(region, profile)
-        existing = existing_stage(stage, account, "nothing to remove")
-        steps = to_tear_down(survey(remains_of(existing, now=int(time.time()), project=project), account))
-        if not as_json:
-            console.print(f"[bold]{existing.prefix}[/] in {existing.location}\n")
-            console.print(display.plan_table(steps))
-            console.print()
-        if not dry_run:
-            if not yes:
-                click.confirm("Remove all this, with all blocks, rules and audit?", abort=True, err=True)
-            carry_out(steps, account, console)
+    existing = existing_stage(stage, account, "nothing to remove")
+    steps = to_tear_down(survey(remains_of(existing, now=int(time.time()), project=project), account))
+    if not as_json:
+        console.print(f"[bold]{existing.prefix}[/] in {existing.location}\n")
+        console.print(display.plan_table(steps))
+        console.print()
+    if not dry_run:
+        carry_out(steps, account, console, "Remove all this, with all blocks, rules and audit?", yes=yes)
     undo, stack = existing.command("setup"), existing.choices.stack
     if as_json:
         answer = {"stage": stage, "applied": not dry_run, "steps": display.plan_as_json(steps), "undo": undo}

@@ -3,41 +3,34 @@
 import json
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
-from chalicelib.admin.wording import roughly
 from chalicelib.core.durations import parse_duration
-from chalicelib.core.tokens import SECRET_BYTES, Role, Token, TokensError, issue
+from chalicelib.core.tokens import SECRET_BYTES, Role, TokensError, issue
 from chalicelib.edges.tokens import CACHED_S, FileTokens, ParameterTokens
 from chalicelib.ports import Unavailable
 from sluice.commands.shared.api import ask, output, table, yes_option
-from sluice.commands.shared.times import DurationParam, local
+from sluice.commands.shared.options import NEW_FILE, json_output, together
+from sluice.commands.shared.times import DurationParam, expiry, local
 
 AUTHORIZED_S = 30
 """Seconds for which API Gateway caches the authorizer's answer."""
 
-TokenStore = FileTokens | ParameterTokens
 
-
-def store_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Adds the options that name the store."""
-    file = click.option(
-        "--file",
-        type=click.Path(dir_okay=False, path_type=Path),
-        envvar="TOKENS_FILE",
-        help="File with the tokens of a local machine.",
-    )
-    parameter = click.option(
+store_options = together(
+    click.option("--file", type=NEW_FILE, envvar="TOKENS_FILE", help="File with the tokens of a local machine."),
+    click.option(
         "--parameter",
         envvar="TOKENS_PARAMETER",
         default="/sluice/tokens",
         show_default=True,
         help="SSM parameter of a deployment, unless --file is given.",
-    )
-    return file(parameter(command))
+    ),
+)
 
 
 @click.group()
@@ -60,7 +53,7 @@ def token() -> None:
 @click.option("--for", "lives", type=DurationParam(), default="90d", show_default=True, help="Time until it expires.")
 @click.option("--forever", is_flag=True, help="Never expires.")
 @store_options
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_output("Print one JSON object.")
 def create(name: str, role: str, lives: str, forever: bool, file: Path | None, parameter: str, as_json: bool) -> None:
     """Create a token and print it, only this once. NAME is its holder in the audit.
 
@@ -69,14 +62,14 @@ def create(name: str, role: str, lives: str, forever: bool, file: Path | None, p
     sluice token create wallboard --for 365d
     export SLUICE_TOKEN=$(sluice token create alice --role operator)
     """
-    store = _store(file, parameter)
     now = int(time.time())
     expires_at = None if forever else now + parse_duration(lives)
     try:
         text, issued = issue(name, Role(role), secret=secrets.token_bytes(SECRET_BYTES), now=now, expires_at=expires_at)
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
-    _edit(store, lambda tokens: (*tokens, issued))
+    with _opened(file, parameter) as store:
+        store.write((*store.fresh(), issued))
     if as_json:
         click.echo(json.dumps({"id": issued.id, "name": name, "role": role, "expires_at": expires_at, "token": text}))
         return
@@ -88,15 +81,17 @@ def create(name: str, role: str, lives: str, forever: bool, file: Path | None, p
 
 @token.command(name="list")
 @store_options
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+@json_output("Print a JSON array.")
 def list_tokens(file: Path | None, parameter: str, as_json: bool) -> None:
     """List the tokens: ids, holders, roles and expiry."""
-    tokens, now = _read(_store(file, parameter)), int(time.time())
+    now = int(time.time())
+    with _opened(file, parameter) as store:
+        tokens = store.fresh()
     if as_json:
         fields = ("id", "name", "role", "created_at", "expires_at")
         click.echo(json.dumps([{field: getattr(t, field) for field in fields} for t in tokens]))
         return
-    rows = [(t.id, t.name, t.role, local(t.created_at), _expiry(t, now)) for t in tokens]
+    rows = [(t.id, t.name, t.role, local(t.created_at), expiry(t.expires_at, now)) for t in tokens]
     output().print(table(("id", "name", "role", "created", "expires"), rows))
 
 
@@ -110,24 +105,31 @@ def revoke(which: str, file: Path | None, parameter: str, yes: bool) -> None:
     \b
     sluice token revoke 3f2a91c0
     """
-    store = _store(file, parameter)
-    matches = [t for t in _read(store) if which in (t.id, t.name)]
-    if not matches:
-        raise click.ClickException(f"there is no token {which!r}; list them with 'sluice token list'")
-    if len(matches) > 1:
-        ids = ", ".join(f"{t.id} of {local(t.created_at)}" for t in matches)
-        raise click.ClickException(f"{which!r} has {len(matches)} tokens: {ids}. Choose one by its id.")
-    revoked = matches[0]
-    ask(f"Revoke token {revoked.id} of {revoked.name} ({revoked.role})?", yes=yes)
-    _edit(store, lambda tokens: tuple(t for t in tokens if t.hash != revoked.hash))
+    with _opened(file, parameter) as store:
+        matches = [t for t in store.fresh() if which in (t.id, t.name)]
+        if not matches:
+            raise click.ClickException(f"there is no token {which!r}; list them with 'sluice token list'")
+        if len(matches) > 1:
+            ids = ", ".join(f"{t.id} of {local(t.created_at)}" for t in matches)
+            raise click.ClickException(f"{which!r} has {len(matches)} tokens: {ids}. Choose one by its id.")
+        revoked = matches[0]
+        ask(f"Revoke token {revoked.id} of {revoked.name} ({revoked.role})?", yes=yes)
+        store.write(tuple(t for t in store.fresh() if t.hash != revoked.hash))
     accepted_s = CACHED_S + AUTHORIZED_S
     click.echo(f"Revoked token {revoked.id} of {revoked.name}. It may be accepted for another {accepted_s} s.")
     click.echo(f"It cannot be restored. Create a new one:  sluice token create {revoked.name} --role {revoked.role}")
 
 
-def _store(file: Path | None, parameter: str) -> TokenStore:
-    if file is not None:
-        return FileTokens(file)
+@contextmanager
+def _opened(file: Path | None, parameter: str) -> Iterator[FileTokens | ParameterTokens]:
+    """Yields the store. Raises ClickException if it cannot be read or written, also while it is being used."""
+    try:
+        yield FileTokens(file) if file is not None else _parameter_tokens(parameter)
+    except (TokensError, Unavailable, OSError) as exc:
+        raise click.ClickException(str(exc)) from exc
+
+
+def _parameter_tokens(parameter: str) -> ParameterTokens:
     import boto3  # noqa: PLC0415 - slow to import, and needed only for a deployment
     from botocore.exceptions import BotoCoreError  # noqa: PLC0415
 
@@ -135,24 +137,3 @@ def _store(file: Path | None, parameter: str) -> TokenStore:
         return ParameterTokens(boto3.client("ssm"), parameter)
     except BotoCoreError as exc:
         raise click.ClickException(f"{exc} Use --file for the tokens of a local machine.") from exc
-
-
-def _read(store: TokenStore) -> tuple[Token, ...]:
-    try:
-        return store.fresh()
-    except (TokensError, Unavailable, OSError) as exc:
-        raise click.ClickException(str(exc)) from exc
-
-
-def _edit(store: TokenStore, change: Callable[[tuple[Token, ...]], tuple[Token, ...]]) -> None:
-    tokens = change(_read(store))
-    try:
-        store.write(tokens)
-    except (TokensError, Unavailable, OSError) as exc:
-        raise click.ClickException(str(exc)) from exc
-
-
-def _expiry(token: Token, now: int) -> str:
-    if token.expires_at is None:
-        return "never"
-    return "expired" if token.expires_at <= now else f"in {roughly(token.expires_at - now)}"

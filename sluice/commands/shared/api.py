@@ -3,10 +3,10 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import wraps
+from itertools import chain
 from typing import IO, Any, TypeVar
 
 import click
@@ -16,11 +16,12 @@ from rich.table import Table
 from rich.text import Text
 
 from chalicelib.admin.changes import ChangeAnswer
+from chalicelib.admin.wording import plural
 from sluice.api_client import Answer, ApiClient, ApiError, Bearer, Signature, Unreachable
+from sluice.commands.shared.options import auth_option, json_output, without_comments
 from sluice.undo import commands
 
 T = TypeVar("T")
-C = TypeVar("C", bound=ChangeAnswer)
 Part = Table | Text | str
 
 PIPE_WIDTH = 200
@@ -69,43 +70,32 @@ class Session:
             for part in parts:
                 console.print(plain(part) if isinstance(part, str) else part)
 
-    def show_change(self, answer: Answer[C]) -> None:
-        """Prints the outcome of a change and the command that undoes it."""
+    def change(self, method: str, path: str, **call: Any) -> None:
+        """Makes a call that changes something, and prints the outcome and the command that undoes it."""
+        answer = self.client.call(method, path, ChangeAnswer, **call)
         self.show(answer, lambda change: [as_sentence(change.detail)])
-        if not self.as_json:
-            undo = answer.value.undo
-            for command in commands(undo) if undo else ():
+        if not self.as_json and (undo := answer.value.undo):
+            for command in commands(undo):
                 click.echo(f"Undo with:  {printable(command)}")
-
-    @contextmanager
-    def refusals(self) -> Iterator[None]:
-        """Turns errors of the API into messages of the command."""
-        try:
-            yield
-        except ApiError as exc:
-            raise RefusedCommand(exc, as_json=self.as_json) from exc
-        except Unreachable as exc:
-            raise click.ClickException(str(exc)) from exc
 
 
 def api_command(command: Callable[..., None]) -> Callable[..., None]:
     """Adds the options ``--url``, ``--auth`` and ``--json`` and passes a Session as the first argument."""
 
     @click.option("--url", envvar="SLUICE_URL", metavar="URL", show_envvar=True, help="Address of the admin API.")
-    @click.option(
-        "--auth",
+    @auth_option(
+        "Send the token in SLUICE_TOKEN, or sign with AWS credentials; must match the API's ADMIN_AUTH.",
         envvar="SLUICE_AUTH",
-        type=click.Choice(("token", "iam")),
-        default="token",
-        show_default=True,
-        help="Send the token in SLUICE_TOKEN, or sign with AWS credentials; must match the API's ADMIN_AUTH.",
     )
-    @click.option("--json", "as_json", is_flag=True, help="Print the API's answer as JSON.")
+    @json_output("Print the API's answer as JSON.")
     @wraps(command)
-    def run(url: str | None, auth: str, as_json: bool, **kwargs: Any) -> None:
-        session = Session(_client(url, auth), as_json)
-        with session.refusals():
-            command(session, **kwargs)
+    def run(url: str | None, auth: str, as_json: bool, **arguments: Any) -> None:
+        try:
+            command(Session(_client(url, auth), as_json), **arguments)
+        except ApiError as exc:
+            raise RefusedCommand(exc, as_json=as_json) from exc
+        except Unreachable as exc:
+            raise click.ClickException(str(exc)) from exc
 
     return run
 
@@ -134,21 +124,22 @@ def ask(question: str, *, yes: bool) -> None:
     click.confirm(question, abort=True, err=True)
 
 
-def read_networks(arguments: Sequence[str]) -> list[str]:
-    """Returns the networks given as arguments, each once.
+networks_argument = click.argument("networks", nargs=-1, required=True, metavar="NETWORK...")
 
-    ``-`` reads standard input, one network per line; '#' starts a comment.
+
+def confirmed_networks(arguments: Sequence[str], question: str, noun: str = "network", *, yes: bool) -> list[str]:
+    """Returns the networks given as arguments, each once, after asking ``question`` if there are several.
+
+    ``-`` reads standard input, one network per line; '#' starts a comment. ``{}`` in the question is replaced with the
+    number of networks, followed by ``noun``.
     """
-    networks: list[str] = []
-    for argument in arguments:
-        if argument != "-":
-            networks.append(argument)
-            continue
-        lines = (line.partition("#")[0].strip() for line in sys.stdin)
-        networks += [line for line in lines if line]
+    lists = (without_comments(sys.stdin) if argument == "-" else [argument] for argument in arguments)
+    networks = list(dict.fromkeys(chain.from_iterable(lists)))
     if not networks:
         raise click.UsageError("no network is given")
-    return list(dict.fromkeys(networks))
+    if len(networks) > 1:
+        ask(question.format(plural(len(networks), noun)), yes=yes)
+    return networks
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> Table:

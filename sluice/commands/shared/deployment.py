@@ -1,13 +1,14 @@
 """Shared by setup, doctor and teardown: options, the account and stage they work on, errors, and progress."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import click
 from rich.console import Console
 
+from sluice.commands.shared.options import json_output, together
 from sluice.deploy.account import AwsAccount, AwsError, attempting, connect
 from sluice.deploy.apply import apply
 from sluice.deploy.plan import Step
@@ -17,23 +18,28 @@ from sluice.deploy.stage import Choices, Refusal, Stage
 
 SOURCE = Path(__file__).parents[3]
 
-Command = TypeVar("Command", bound=Callable[..., None])
+
+def stage_command(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds ``--stage``, ``--region`` and ``--profile``; the command receives ``stage`` and ``account``.
+
+    The account is that in click's context, which tests set, or else that of the AWS credentials. AwsError and Refusal
+    become the command's error message.
+    """
+
+    @click.option("--stage", default="prod", show_default=True, metavar="NAME", help="Name of the deployment.")
+    @click.option("--region", metavar="NAME", help="AWS region; by default the one boto3 finds.")
+    @click.option("--profile", metavar="NAME", help="Profile of the AWS credentials.")
+    @wraps(command)
+    def run(region: str | None, profile: str | None, **arguments: Any) -> None:
+        account = click.get_current_context().find_object(AwsAccount)
+        try:
+            command(account=account or connect(region=region, profile=profile), **arguments)
+        except (AwsError, Refusal) as exc:
+            raise click.ClickException(str(exc)) from exc
+
+    return run
 
 
-def _together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    def add(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
-
-
-stage_options = _together(
-    click.option("--stage", default="prod", show_default=True, metavar="NAME", help="Name of the deployment."),
-    click.option("--region", metavar="NAME", help="AWS region; by default the one boto3 finds."),
-    click.option("--profile", metavar="NAME", help="Profile of the AWS credentials."),
-)
 project_option = click.option(
     "--project",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -41,19 +47,13 @@ project_option = click.option(
     callback=lambda ctx, param, directory: Project(directory),  # noqa: ARG005
     help="Checkout of Sluice to deploy; by default the one this command runs from, or else the current folder.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
-plan_options = _together(
+json_option = json_output("Print JSON on standard output.")
+plan_options = together(
     project_option,
     click.option("--dry-run", is_flag=True, help="Show the plan and stop."),
     click.option("--yes", is_flag=True, help="Make the changes without asking."),
     json_option,
 )
-
-
-def account_of(region: str | None, profile: str | None) -> AwsAccount:
-    """Returns the account in click's context, which tests set, or else that of the AWS credentials. Raises AwsError."""
-    account = click.get_current_context().find_object(AwsAccount)
-    return account or connect(region=region, profile=profile)
 
 
 def choices_of(stage: str, account: AwsAccount) -> Choices | None:
@@ -70,17 +70,10 @@ def existing_stage(name: str, account: AwsAccount, otherwise: str) -> Stage:
     return Stage(name=name, location=location, choices=choices)
 
 
-@contextmanager
-def errors_shown() -> Iterator[None]:
-    """Shows AwsError and Refusal as the command's error message."""
-    try:
-        yield
-    except (AwsError, Refusal) as exc:
-        raise click.ClickException(str(exc)) from exc
-
-
-def carry_out(steps: Sequence[Step], account: AwsAccount, console: Console) -> None:
-    """Applies a plan and prints each step. Raises AwsError, whose message says how to continue."""
+def carry_out(steps: Sequence[Step], account: AwsAccount, console: Console, question: str, *, yes: bool) -> None:
+    """Applies a plan after confirmation and prints each step. Raises AwsError, whose message says how to continue."""
+    if not yes:
+        click.confirm(question, abort=True, err=True)
     try:
         apply(steps, account, lambda step: console.print(f"{step.action} {step.resource.kind} {step.resource.name}"))
     except AwsError as exc:

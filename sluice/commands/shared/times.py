@@ -6,14 +6,20 @@ from typing import Any
 
 import click
 
+from chalicelib.admin.wording import roughly
 from chalicelib.core.durations import ACCEPTED, parse_duration
-
-__all__ = ["DurationParam", "MomentParam", "local", "utc"]
 
 
 def local(epoch_s: float) -> str:
     """Formats a time in the local time zone."""
     return datetime.fromtimestamp(epoch_s).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def expiry(expires_at: int | None, now: int) -> str:
+    """Returns in words when something expires; both times are epoch seconds."""
+    if expires_at is None:
+        return "never"
+    return "expired" if expires_at <= now else f"in {roughly(expires_at - now)}"
 
 
 def utc(ms: float | None, *, date: bool = True) -> str:
