@@ -61,7 +61,7 @@ def _against_the_rival(client: "DynamoDBClient", crowd: str, prefix: str) -> Ite
         meter.reset()
         started = time.process_time()
         for number, container in enumerate(containers):
-            report = container(replace(batch, shard=f"logs/{number}"), NOW_MS + (part - 1) * SPAN_MS)
+            report = container.run(replace(batch, shard=f"logs/{number}"), NOW_MS + (part - 1) * SPAN_MS)
             assert report.requests == len(batch)
         counted_s = (time.process_time() - started) / SHARDS
     write_units, read_units = meter.write_units / SHARDS, meter.read_units / SHARDS

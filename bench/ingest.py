@@ -28,6 +28,7 @@ from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import Detection
 from chalicelib.core.windows import View
 from chalicelib.edges.events import kinesis_batch
+from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.ingest import Ingest
 from chalicelib.pipeline.log_follower import LogFollower
 from chalicelib.ports import TallyLogs
@@ -48,7 +49,7 @@ def ingest(fields: tuple[str, ...] = DEFAULT_FIELDS, logs: TallyLogs | None = No
 
     return Ingest(
         decoder=BatchDecoder(fields),
-        rules=lambda now_ms: rules,  # noqa: ARG005
+        rules=lambda now_ms: RulesInUse(rules),  # noqa: ARG005
         follower=LogFollower(
             MemoryTallyLogs() if logs is None else logs,
             lambda rules: View(rules, sample_rate=100, most_entries=1_000_000),
@@ -75,8 +76,8 @@ def ratio(
         """Returns a container that has just counted the previous ten seconds of the same clients."""
         warm = ingest(fields)
         before = kinesis_batch(earlier)
-        warm(before, NOW_MS - SPAN_MS)
-        return lambda: check(warm(kinesis_batch(event), NOW_MS))
+        warm.run(before, NOW_MS - SPAN_MS)
+        return lambda: check(warm.run(kinesis_batch(event), NOW_MS))
 
     counted, part, least = paired_cpu_s(
         container, lambda: lambda: unavoidable(event), lambda: lambda: unavoidable(json.loads(text))
@@ -118,7 +119,7 @@ def measured(name: str) -> Figure:
     earlier, event = (_event(form, clients, fields, part) for part in (0, 1))
     gunzip = form == "envelopes"
     value, floor = ratio(event, earlier, fields, gunzip=gunzip)
-    requests = ingest(fields)(kinesis_batch(event), NOW_MS).requests
+    requests = ingest(fields).run(kinesis_batch(event), NOW_MS).requests
     how = (
         f"{requests:,} requests, {value * floor / requests * 1e6:.1f} µs each; "
         f"floor {floor * 1000:.1f} ms: json.loads, base64" + ", gunzip" * gunzip

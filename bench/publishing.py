@@ -75,7 +75,7 @@ class Publishing:
         State(self.state).overwrite(*blocks)
 
     def __call__(self) -> PublishReport:
-        report = self._publish([StreamChange(Block.kind, "any", None, existed=True)])
+        report = self._publish.run([StreamChange(Block.kind, "any", None, existed=True)])
         assert report is not None
         assert not report.failures
         return report

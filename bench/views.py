@@ -160,6 +160,6 @@ def recorded() -> tuple[MemoryTallyLogs, float]:
 def rebuilt(logs: MemoryTallyLogs) -> View:
     rules = parse_rules(DEFAULT_RULES.read_text())
     make: Callable[[RuleSet], View] = lambda rules: View(rules, sample_rate=100, most_entries=2 * ENTRIES)  # noqa: E731
-    view = LogFollower(logs, make, lateness_ms=300_000).prepare(rules, NOW_MS - 1000, NOW_MS)
+    view = LogFollower(logs, make, lateness_ms=300_000).prepare(rules, NOW_MS - 1000, NOW_MS).view
     assert view.entries > LOGS * BATCHES * A_BATCH * 0.9
     return view

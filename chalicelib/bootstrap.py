@@ -44,13 +44,28 @@ class World:
 
 
 @dataclass(frozen=True, slots=True)
+class Parts:
+    """The classes that ``compose`` builds the services of. Simulations replace one by a class that breaks a rule."""
+
+    decoder: type[BatchDecoder] = BatchDecoder
+    view: type[View] = View
+    follower: type[LogFollower] = LogFollower
+    ingest: type[Ingest] = Ingest
+    enforce: type[Enforce] = Enforce
+    publish: type[Publish] = Publish
+    sweep: type[Sweep] = Sweep
+
+
+PARTS = Parts()
+
+
+@dataclass(frozen=True, slots=True)
 class Services:
     """The use cases of one container."""
 
     config: Config
     world: World
     state: State
-    rules: ActiveRules
     ingest: Ingest
     enforce: Enforce
     publish: Publish
@@ -58,12 +73,12 @@ class Services:
     live: LiveCounts
 
 
-def compose(config: Config, world: World) -> Services:
+def compose(config: Config, world: World, parts: Parts = PARTS) -> Services:
     """Returns the services of a new container."""
     state = State(world.state)
 
     def view(rules: RuleSet) -> View:
-        return View(rules, sample_rate=config.sample_rate, most_entries=config.view_entries)
+        return parts.view(rules, sample_rate=config.sample_rate, most_entries=config.view_entries)
 
     def detect(detections: Sequence[Detection]) -> None:
         expires_at = int(world.clock()) + DETECTIONS_KEPT_S
@@ -74,27 +89,26 @@ def compose(config: Config, world: World) -> Services:
         config=config,
         world=world,
         state=state,
-        rules=rules,
-        ingest=Ingest(
-            decoder=BatchDecoder(config.cloudfront_fields, config.trusted),
-            rules=rules,
-            follower=LogFollower(world.tally_logs, view, lateness_ms=config.lateness_s * 1000),
+        ingest=parts.ingest(
+            decoder=parts.decoder(config.cloudfront_fields, config.trusted),
+            rules=rules.at,
+            follower=parts.follower(world.tally_logs, view, lateness_ms=config.lateness_s * 1000),
             detect=detect,
         ),
-        enforce=Enforce(
+        enforce=parts.enforce(
             state=state,
             clock=world.clock,
             breaker_blocks_per_minute=config.breaker_blocks_per_minute,
         ),
-        publish=Publish(
+        publish=parts.publish(
             state=state,
             ip_sets=world.ip_sets,
             sets=config.ip_sets,
             clock=world.clock,
             sleep=world.sleep,
         ),
-        sweep=Sweep(state=state, clock=world.clock),
-        live=LiveCounts(world.tally_logs, rules, view),
+        sweep=parts.sweep(state=state, clock=world.clock),
+        live=LiveCounts(world.tally_logs, rules.at, view),
     )
 
 

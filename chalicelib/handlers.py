@@ -23,8 +23,8 @@ authorize = mount(app)
 )
 def ingest(event: KinesisEvent) -> None:
     container = services()
-    report = container.ingest(kinesis_batch(event.to_dict()), int(container.world.clock() * 1000))
-    container.world.telemetry.ingested(report, container.rules.problem)
+    report = container.ingest.run(kinesis_batch(event.to_dict()), int(container.world.clock() * 1000))
+    container.world.telemetry.ingested(report)
 
 
 @app.on_dynamodb_record(
@@ -32,7 +32,7 @@ def ingest(event: KinesisEvent) -> None:
 )
 def enforce(event: DynamoDBEvent) -> None:
     container = services()
-    container.world.telemetry.enforced(container.enforce(state_changes(event.to_dict())))
+    container.world.telemetry.enforced(container.enforce.run(state_changes(event.to_dict())))
 
 
 @app.on_dynamodb_record(
@@ -40,7 +40,7 @@ def enforce(event: DynamoDBEvent) -> None:
 )
 def publish(event: DynamoDBEvent) -> None:
     container = services()
-    report = container.publish(state_changes(event.to_dict()))
+    report = container.publish.run(state_changes(event.to_dict()))
     if report is not None:
         container.world.telemetry.published(report)
 
@@ -48,4 +48,4 @@ def publish(event: DynamoDBEvent) -> None:
 @app.schedule(Rate(1, unit=Rate.MINUTES), name="sweep")
 def sweep(event: CloudWatchEvent) -> None:  # noqa: ARG001 - Chalice passes it
     container = services()
-    container.world.telemetry.swept(container.sweep())
+    container.world.telemetry.swept(container.sweep.run())

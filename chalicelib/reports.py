@@ -32,6 +32,8 @@ class IngestReport:
     """Clients dropped from a full view."""
     lag_ms: int = 0
     """Age of the batch's oldest record."""
+    rules_problem: str | None = None
+    """Reason why the rules in use are not the stored ones; None if they are."""
     detections: list[Detection] = field(default_factory=list)
 
     def __add__(self, later: "IngestReport") -> "IngestReport":
@@ -48,6 +50,7 @@ class IngestReport:
             view_entries=later.view_entries,
             dropped=self.dropped + later.dropped,
             lag_ms=max(self.lag_ms, later.lag_ms),
+            rules_problem=later.rules_problem,
             detections=self.detections + later.detections,
         )
 

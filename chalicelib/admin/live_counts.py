@@ -9,6 +9,7 @@ from chalicelib.core.logs.requests import LIVE_SOURCES, Source
 from chalicelib.core.rules import Rule, RuleSet
 from chalicelib.core.tally import Slots
 from chalicelib.core.windows import View
+from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.log_follower import LogFollower
 from chalicelib.ports import Conflict, LogItem, LogKey, Registry, TallyLogs, Unavailable
 
@@ -63,13 +64,16 @@ class Watch:
 class LiveCounts:
     """The counts as one container sees them, at most a few seconds old."""
 
-    def __init__(self, logs: TallyLogs, rules: Callable[[int], RuleSet], new_view: Callable[[RuleSet], View]) -> None:
-        """``rules`` returns the rule set that is active at a time in ms."""
+    def __init__(
+        self, logs: TallyLogs, rules: Callable[[int], RulesInUse], new_view: Callable[[RuleSet], View]
+    ) -> None:
+        """``rules`` returns the rules in use at a time in ms."""
         self._logs = logs
         self._rules = rules
         self._new_view = new_view
         self._watch = Watch(logs)
         self._follower = self._new_follower()
+        self._view = new_view(RuleSet(()))
         self._looked_ms = 0
         self._sources: list[Source] = []
         self.rules = RuleSet(())
@@ -84,11 +88,9 @@ class LiveCounts:
             self._follower = self._new_follower()
         # If this call fails halfway, the next one starts from scratch.
         self._looked_ms = 0
-        self.rules = self._rules(now_ms)
+        self.rules = self._rules(now_ms).rules
         self._watch.since(now_ms - SEEN_MS)
-        self._follower.prepare(self.rules, now_ms, now_ms)
-        self._follower.catch_up(now_ms)
-        view = self._view()
+        view = self._view = self._follower.read(self.rules, now_ms)
         self._sources = [
             source for source in LIVE_SOURCES if any(view.has_requests(source, rule) for rule in self.rules.rules)
         ]
@@ -112,11 +114,11 @@ class LiveCounts:
 
     def slots(self, rule: Rule, source: Source, client: bytes) -> Slots:
         """Returns the stored counts of one client."""
-        return self._view().slots(source, rule, client)
+        return self._view.slots(source, rule, client)
 
     def clients(self, rule: Rule, source: Source) -> Iterator[tuple[bytes, Slots]]:
         """Yields every client that ``rule`` counts, with its stored counts."""
-        return self._view().clients(source, rule)
+        return self._view.clients(source, rule)
 
     @property
     def items(self) -> Mapping[LogKey, LogItem]:
@@ -125,8 +127,3 @@ class LiveCounts:
 
     def _new_follower(self) -> LogFollower:
         return LogFollower(self._watch, self._new_view, lateness_ms=LAG_MS)
-
-    def _view(self) -> View:
-        if self._follower.view is None:
-            raise RuntimeError("the counts are used before the first look()")
-        return self._follower.view

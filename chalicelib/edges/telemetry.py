@@ -17,7 +17,7 @@ class PowertoolsTelemetry:
         self.log = Logger(service=service)
         self._metrics = Metrics(namespace=NAMESPACE, service=service)
 
-    def ingested(self, report: IngestReport, rules_problem: str | None) -> None:
+    def ingested(self, report: IngestReport) -> None:
         add = self._metrics.add_metric
         add("Requests", Count, report.requests)
         add("Malformed", Count, report.malformed.total())
@@ -31,15 +31,15 @@ class PowertoolsTelemetry:
         add("ViewEntries", Count, report.view_entries)
         add("ViewDropped", Count, report.dropped)
         add("Lag", Milliseconds, report.lag_ms)
-        add("RulesInvalid", Count, int(rules_problem is not None))
+        add("RulesInvalid", Count, int(report.rules_problem is not None))
         if report.detections:
             add("TimeToDetect", Milliseconds, report.lag_ms)
         if report.malformed:
             self.log.warning(
                 "malformed log records", extra={"reasons": dict(report.malformed), "samples": report.samples}
             )
-        if rules_problem:
-            self.log.error("the active rule set is not what is stored", extra={"problem": rules_problem})
+        if report.rules_problem:
+            self.log.error("the active rule set is not what is stored", extra={"problem": report.rules_problem})
         self._metrics.flush_metrics()
 
     def enforced(self, report: EnforceReport) -> None:

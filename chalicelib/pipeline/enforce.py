@@ -4,11 +4,13 @@ A detection may be delivered twice, late, or at the same time to another contain
 what is stored, written on condition that it has not changed, and made again if it has.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from itertools import islice
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from chalicelib.core.addresses import Network, NetworkSet, parse_network, supernets
 from chalicelib.core.decisions import KNOWN, Outcome, decide, memory_s
@@ -21,8 +23,10 @@ from chalicelib.reports import EnforceReport
 TRIES = 5
 
 BREAKER_WINDOW_S = 60
-PAUSED, BREAKER = "paused", "breaker"
+"""Length of the window in which new blocks are counted for the circuit breaker."""
 
+PAUSED, BREAKER = "paused", "breaker"
+"""Outcomes of offenders about whom nothing is decided."""
 
 _T = TypeVar("_T")
 Case = tuple[Detection, Offender]
@@ -50,6 +54,24 @@ class Pending:
         return writes
 
 
+class BreakerPosition(Enum):
+    """BreakerPosition of the circuit breaker."""
+
+    CLOSED = auto()
+    OPEN = auto()
+    OPENED = auto()
+    """Open, because of this batch."""
+
+
+class Written(NamedTuple):
+    """The decisions that were stored, and the cases that must be decided again."""
+
+    outcomes: Counter[str]
+    blocks: list[Block]
+    overtaken: list[Case]
+    """Cases whose network was changed concurrently."""
+
+
 class Enforce:
     """One container's enforcer."""
 
@@ -59,31 +81,32 @@ class Enforce:
         self._clock = clock
         self._most = breaker_blocks_per_minute
 
-    def __call__(self, changes: Sequence[StreamChange]) -> EnforceReport:
+    def run(self, changes: Sequence[StreamChange]) -> EnforceReport:
         """Enforces the detections among ``changes``. Raises Contended and what the state store raises."""
-        report = EnforceReport()
         detections = [Detection.from_json(c.body) for c in changes if c.kind == Detection.kind and c.body is not None]
-        report.detections = len(detections)
+        report = EnforceReport(detections=len(detections))
         cases = [(detection, offender) for detection in detections for offender in detection.offenders]
-        if cases:
-            self._enforce(cases, report)
-        return report
-
-    def _enforce(self, cases: list[Case], report: EnforceReport) -> None:
-        for _ in range(TRIES):
+        tries = 0
+        while cases:
+            if tries == TRIES:
+                raise Contended(f"decisions about {len(cases)} offenders were overtaken {TRIES} times")
+            tries += 1
             if self._state.pause().paused:
                 report.outcomes[PAUSED] += len(cases)
-                return
+                break
             now = int(self._clock())
             stored = {block.id: block.record for block in self._state.all(Block)}
-            clients = self._decide(cases, stored, now)
-            if self._breaks(clients, stored, now, report):
+            clients = list(self._decide(cases, stored, now).values())
+            position = self._breaker(clients, stored.values(), now)
+            if position is not BreakerPosition.CLOSED:
                 report.outcomes[BREAKER] += len(cases)
-                return
-            cases = self._write(clients, report)
-            if not cases:
-                return
-        raise Contended(f"decisions about {len(cases)} offenders were overtaken {TRIES} times")
+                report.breaker_opened = position is BreakerPosition.OPENED
+                break
+            written = self._write(clients)
+            report.outcomes += written.outcomes
+            report.blocks += written.blocks
+            cases = written.overtaken
+        return report
 
     def _decide(self, cases: list[Case], stored: dict[str, Block], now: int) -> dict[str, Pending]:
         allowed = self._state.allowlist(now)
@@ -111,38 +134,37 @@ class Enforce:
             client.outcomes.append(decision.outcome)
         return clients
 
-    def _breaks(self, clients: dict[str, Pending], stored: dict[str, Block], now: int, report: EnforceReport) -> bool:
-        """Returns whether the circuit breaker is open, after opening it if the new blocks are implausibly many."""
+    def _breaker(self, clients: Iterable[Pending], stored: Iterable[Block], now: int) -> BreakerPosition:
+        """Returns the position of the circuit breaker, after opening it if the new blocks are implausibly many."""
         breaker = self._state.control(Breaker)
         if breaker.record.open:
-            return True
-        new = sum(client.new_block is not None and client.block is None for client in clients.values())
-        recent = sum(not block.manual and block.blocked_at > now - BREAKER_WINDOW_S for block in stored.values())
+            return BreakerPosition.OPEN
+        new = sum(client.new_block is not None and client.block is None for client in clients)
+        recent = sum(not block.manual and block.blocked_at > now - BREAKER_WINDOW_S for block in stored)
         if not new or recent + new <= self._most or now < breaker.record.ignore_until:
-            return False
+            return BreakerPosition.CLOSED
         opened = Breaker(open=True, at=now, would_block=recent + new)
         # On a conflict, another container opened it or an operator has just reset it. The next detections decide.
         with suppress(Conflict):
             self._state.write([State.put(opened, over=breaker)])
-        report.breaker_opened = True
-        return True
+        return BreakerPosition.OPENED
 
-    def _write(self, clients: dict[str, Pending], report: EnforceReport) -> list[Case]:
-        """Stores the decisions. Returns the cases whose network was changed concurrently."""
-        lost: list[Case] = []
-        for chunk in _chunks(clients.values(), CLIENTS_PER_WRITE):
+    def _write(self, clients: Iterable[Pending]) -> Written:
+        """Stores the decisions, in as many transactions as it takes."""
+        written = Written(Counter(), [], [])
+        for chunk in _chunks(clients, CLIENTS_PER_WRITE):
             writes = [write for client in chunk for write in client.writes()]
             try:
                 if writes:
                     self._state.write(writes)
             except Conflict:
-                lost += [case for client in chunk for case in client.cases]
+                written.overtaken.extend(case for client in chunk for case in client.cases)
                 continue
             for client in chunk:
-                report.outcomes.update(client.outcomes)
+                written.outcomes.update(client.outcomes)
                 if client.new_block is not None:
-                    report.blocks.append(client.new_block)
-        return lost
+                    written.blocks.append(client.new_block)
+        return written
 
 
 def _covered(network: Network, stored: dict[str, Block], allowed: NetworkSet) -> bool:

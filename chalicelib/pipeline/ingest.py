@@ -2,20 +2,22 @@
 
 The order matters (docs/state-protocol.md): append, then read the other logs, then evaluate the clients of the whole
 delivered batch. That includes records that an earlier delivery has counted, because it may have crashed before it
-evaluated them.
+evaluated them. ``LogFollower`` enforces the order: only what an append returns can catch up, and only that has a view.
 """
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from chalicelib.core.detections import Announced, detections_of
 from chalicelib.core.logs.batch_decoder import BatchDecoder
-from chalicelib.core.logs.requests import Decoded, Malformed, Reason, Requests
+from chalicelib.core.logs.requests import Decoded
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.state import Detection
 from chalicelib.core.tally import RETENTION_MS, Tallier, Tally
-from chalicelib.pipeline.log_follower import SKEW_MS, TRIES, BatchTally, LogFollower, Tail, TooLarge
+from chalicelib.pipeline.active_rules import RulesInUse
+from chalicelib.pipeline.log_follower import SKEW_MS, TRIES, Appended, BatchTally, LogFollower, Prepared, Tail, TooLarge
 from chalicelib.ports import Conflict, Contended
 from chalicelib.reports import SAMPLES, IngestReport
 
@@ -40,6 +42,16 @@ class Batch:
         return Batch(self.shard, self.sequences[start:end], self.data[start:end], self.arrived[start:end])
 
 
+class Counted(NamedTuple):
+    """A batch whose records are all in a log."""
+
+    appended: Appended
+    replayed: int
+    """Records at the start of the batch that an earlier delivery had counted."""
+    requests: int
+    """Requests of the other records."""
+
+
 class Ingest:
     """One container's ingest. It handles one batch at a time."""
 
@@ -47,11 +59,11 @@ class Ingest:
         self,
         *,
         decoder: BatchDecoder,
-        rules: Callable[[int], RuleSet],
+        rules: Callable[[int], RulesInUse],
         follower: LogFollower,
         detect: Callable[[Sequence[Detection]], None],
     ) -> None:
-        """``rules`` returns the rule set active at a time in ms; ``detect`` stores detections, some repeatedly."""
+        """``rules`` returns the rules in use at a time in ms; ``detect`` stores detections, some repeatedly."""
         self._decoder = decoder
         self._rules = rules
         self._follower = follower
@@ -59,9 +71,9 @@ class Ingest:
         self._announced = Announced()
         self._rule_set = RuleSet(())
         self._tallier = Tallier(())
-        self._wanted: frozenset[str] = frozenset()
+        self._columns: frozenset[str] = frozenset()
 
-    def __call__(self, batch: Batch, now_ms: int) -> IngestReport:
+    def run(self, batch: Batch, now_ms: int) -> IngestReport:
         """Counts a batch. Raises Contended and what the stores raise; Lambda then delivers the batch again.
 
         A batch whose tally does not fit in one transaction is counted in halves, each as a batch of its own.
@@ -72,23 +84,34 @@ class Ingest:
             if len(batch) == 1:
                 raise
         half = len(batch) // 2
-        return self(batch.part(0, half), now_ms) + self(batch.part(half, len(batch)), now_ms)
+        return self.run(batch.part(0, half), now_ms) + self.run(batch.part(half, len(batch)), now_ms)
 
     def _ingest(self, batch: Batch, now_ms: int) -> IngestReport:
         arrived_ms = int(min(batch.arrived) * 1000) if batch.arrived else now_ms
-        report = IngestReport(records=len(batch), lag_ms=max(0, now_ms - arrived_ms))
-        rules = self._use(self._rules(now_ms))
-        decoded = self._decode(batch.data, None, report, now_ms)
+        rules, problem = self._rules(now_ms)
+        self._use(rules)
+        decoded = self._decode(batch, now_ms)
+        report = IngestReport(
+            records=len(batch),
+            late=decoded.late,
+            repeats=decoded.repeats,
+            lag_ms=max(0, now_ms - arrived_ms),
+            rules_problem=problem,
+        )
+        report.malformed.update(piece.reason for piece in decoded.malformed)
+        report.samples = [f"{piece.reason}: {piece.sample()}" for piece in decoded.malformed[:SAMPLES]]
         if not decoded:
             return report
         span_ms = decoded.span_ms()
-        view = self._follower.prepare(rules, span_ms[0], now_ms)
-        touched = self._tallier.tally(decoded.requests)
-        conflicts = self._follower.conflicts
-        tail = self._append(batch, decoded, span_ms, touched, report, now_ms)
-        self._follower.catch_up(now_ms, own=tail)
-        offences = self._announced.fresh(view.offences(touched, *span_ms))
+        tally = self._tallier.tally(decoded.requests)
+        prepared = self._follower.prepare(rules, span_ms[0], now_ms)
+        counted = self._count(batch, decoded, tally, prepared)
+        view = counted.appended.catch_up()
+        report.replayed, report.requests = counted.replayed, counted.requests
+        report.conflicts, report.view_entries, report.dropped = prepared.conflicts, view.entries, view.take_dropped()
+        offences = self._announced.fresh(view.offences(tally, *span_ms))
         if offences:
+            tail = counted.appended.tail
             report.detections = detections_of(
                 offences,
                 log=tail.log,
@@ -99,79 +122,44 @@ class Ingest:
             )
             self._detect(report.detections)
             self._announced.add(offences, now_ms)
-        report.conflicts = self._follower.conflicts - conflicts
-        report.view_entries, report.dropped = view.entries, view.take_dropped()
         return report
 
-    def _append(
-        self,
-        batch: Batch,
-        decoded: Decoded,
-        span_ms: tuple[int, int],
-        touched: Tally,
-        report: IngestReport,
-        now_ms: int,
-    ) -> Tail:
-        """Counts the records that are not counted yet. Returns the tail of the log that now covers the batch."""
+    def _count(self, batch: Batch, decoded: Decoded, tally: Tally, prepared: Prepared) -> Counted:
+        """Appends the records that are not counted yet. ``decoded`` and ``tally`` are those of the whole batch."""
         for _ in range(TRIES):
-            tail = self._follower.tail(batch.shard, now_ms)
-            cut = bisect_right(batch.sequences, tail.last_sequence, key=int)
-            if cut and batch.arrived[cut - 1] * 1000 > tail.written_ms + SKEW_MS:
-                # A counted record arrives before its tally is written. These records carry old sequence numbers but
-                # arrived later, so the stream was recreated.
-                self._follower.open(batch.shard, now_ms)
+            tail = prepared.tail(batch.shard)
+            replayed = bisect_right(batch.sequences, tail.last_sequence, key=int)
+            if replayed and _belongs_to_another_stream(batch.arrived[replayed - 1], tail):
+                prepared.open(batch.shard)
                 continue
-            fresh, tally = decoded, touched
-            if cut:
-                seen: set[bytes | str] = set()
-                self._decode(batch.data[:cut], seen, None, now_ms)
-                fresh = self._decode(batch.data[cut:], seen, None, now_ms)
-                tally = self._tallier.tally(fresh.requests)
-            report.replayed, report.requests = cut, len(fresh)
-            if not tally:
-                return tail
-            first_ms, last_ms = fresh.span_ms() if cut else span_ms
-            counting = BatchTally(tally, int(batch.sequences[-1]), len(fresh), first_ms, last_ms)
+            fresh, fresh_tally = decoded, tally
+            if replayed:
+                fresh = self._decode(batch, prepared.now_ms, start=replayed)
+                fresh_tally = self._tallier.tally(fresh.requests)
+            if not fresh_tally:
+                return Counted(prepared.already_appended(tail), replayed, len(fresh))
+            added = BatchTally(fresh_tally, int(batch.sequences[-1]), len(fresh), *fresh.span_ms())
             try:
-                self._follower.append(tail, counting, now_ms)
+                return Counted(prepared.append(tail, added), replayed, len(fresh))
             except Conflict:
                 continue
-            return tail
         raise Contended(f"{batch.shard}: {TRIES} appends in a row lost to other containers")
 
-    def _use(self, rules: RuleSet) -> RuleSet:
+    def _use(self, rules: RuleSet) -> None:
         if rules.rules != self._rule_set.rules:
             self._tallier = Tallier(rules.meters())
-            self._wanted = rules.columns()
+            self._columns = rules.columns()
         self._rule_set = rules
-        return rules
 
-    def _decode(
-        self, data: Sequence[bytes], seen: set[bytes | str] | None, report: IngestReport | None, now_ms: int
-    ) -> Decoded:
-        """Returns the requests whose time is valid."""
-        decoded = self._decoder.decode(data, seen, self._wanted)
-        timely, malformed, late = [], list(decoded.malformed), 0
-        for requests in decoded.requests:
-            recent, too_old = _timely(requests, now_ms, malformed)
-            late += too_old
-            if recent:
-                timely.append(recent)
-        if report is not None:
-            report.malformed.update(piece.reason for piece in malformed)
-            report.samples = [f"{piece.reason}: {piece.sample()}" for piece in malformed[:SAMPLES]]
-            report.late, report.repeats = late, decoded.repeats
-        return replace(decoded, requests=tuple(timely), malformed=tuple(malformed))
+    def _decode(self, batch: Batch, now_ms: int, start: int = 0) -> Decoded:
+        """Returns the requests of the records from number ``start`` on whose time is valid."""
+        decoded = self._decoder.decode(batch.data, self._columns, start=start)
+        return decoded.between(now_ms - RETENTION_MS, now_ms + SKEW_MS)
 
 
-def _timely(requests: Requests, now_ms: int, malformed: list[Malformed]) -> tuple[Requests, int]:
-    """Returns the requests that are neither too old to count nor in the future, and the number of those too old.
+def _belongs_to_another_stream(arrived: float, tail: Tail) -> bool:
+    """Returns whether a record with an old sequence number cannot have been counted in the log of ``tail``.
 
-    Requests in the future are malformed: they must not displace the present from the windows.
+    A counted record arrives before its tally is written. One that arrived later is from a stream that was recreated.
     """
-    lowest, highest = now_ms - RETENTION_MS, now_ms + SKEW_MS
-    if min(requests.times) >= lowest and max(requests.times) <= highest:
-        return requests, 0
-    malformed.extend(Malformed(Reason.FUTURE, str(time).encode()) for time in requests.times if time > highest)
-    late = sum(time < lowest for time in requests.times)
-    return requests.select([lowest <= time <= highest for time in requests.times]), late
+    return arrived * 1000 > tail.written_ms + SKEW_MS

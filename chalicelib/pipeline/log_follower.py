@@ -20,6 +20,9 @@ two reads both tallies:
     A appends to log 1                 B appends to log 2
     A reads log 2: B's item or not     B reads log 1: if A missed B's item, B's append came later, so B reads A's
 
+Types enforce this order: ``LogFollower.prepare`` returns ``Prepared``, which appends and returns ``Appended``, which
+catches up and returns the view to evaluate.
+
 Closing. A log is left when its last item is so old that none of its requests can still count (DORMANT_MS), because the
 store will remove its items, and with them the record of which offsets were taken. It is closed by an item without a
 body at the next offset, subject to the same condition. A container that was frozen in between finds that offset taken,
@@ -29,9 +32,9 @@ Recreated streams. Sequence numbers start over when a stream is deleted and recr
 had been counted. A counted record arrives before its tally is written; records that arrive clearly later under a low
 number prove a new stream, and get a new log.
 
-Catching up. ``catch_up`` reads every log forward from its own tail, several offsets per call, and repeats until a
-call returns nothing new. Items are only taken without a gap: the offsets of one call are read at different moments, so
-offset 8 may appear before offset 7 does.
+Catching up. Every log is read forward from its tail, several offsets per call, until a call returns nothing new. Items
+are only taken without a gap: the offsets of one call are read at different moments, so offset 8 may appear before
+offset 7 does.
 
 Cold start. A new container reads each log backwards from its end, as far as its view reaches. If any of these reads
 fails there is no view at all: a container that stood at offset 0 of a log that it failed to read would take the log for
@@ -40,7 +43,8 @@ items that it would read next may have been removed.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.tally import DORMANT_MS, EXPIRE_MS, RETENTION_MS, Tally, pack, split, unpack
@@ -112,17 +116,9 @@ class BatchTally:
 class LogFollower:
     """One container's tails and view of all logs."""
 
-    def __init__(
-        self,
-        logs: TallyLogs,
-        new_view: Callable[[RuleSet], View],
-        *,
-        lateness_ms: int,
-        largest_append: int = LARGEST_APPEND,
-    ) -> None:
+    def __init__(self, logs: TallyLogs, new_view: Callable[[RuleSet], View], *, lateness_ms: int) -> None:
         """``lateness_ms``: how late requests usually are. The view reaches back as far, farther after later ones."""
         self._logs = logs
-        self._largest_append = largest_append
         self._new_view = new_view
         self._lateness_ms = lateness_ms
         self._depth_ms = lateness_ms
@@ -130,82 +126,37 @@ class LogFollower:
         self._read_at_ms = 0
         self._registry: Registry = {}
         self._tails: dict[str, Tail] = {}
-        self.view: View | None = None
-        self.conflicts = 0
+        self._view: View | None = None
 
-    def prepare(self, rules: RuleSet, oldest_ms: int, now_ms: int) -> View:
-        """Returns a view for ``rules`` that is exact for requests made at or after ``oldest_ms``."""
+    def prepare(self, rules: RuleSet, oldest_ms: int, now_ms: int) -> "Prepared":
+        """Returns what a batch needs to be counted, when its requests were made at or after ``oldest_ms``."""
         lag_ms = now_ms - oldest_ms
         if lag_ms > self._lateness_ms:
             self._depth_ms = max(self._depth_ms, lag_ms + self._lateness_ms)
             self._deep_at_ms = now_ms
         elif now_ms - self._deep_at_ms > DEPTH_KEPT_MS:
             self._depth_ms = self._lateness_ms
-        view = self.view
+        view = self._view
         stale = now_ms - self._read_at_ms > STALE_MS
         if view is None or stale or view.rules.rules != rules.rules or view.since_ms > oldest_ms:
-            return self._load(rules, now_ms - self._depth_ms, now_ms)
-        view.keep_since(min(oldest_ms, now_ms - self._depth_ms))
+            view = self._load(rules, now_ms - self._depth_ms, now_ms)
+        else:
+            view.keep_since(min(oldest_ms, now_ms - self._depth_ms))
+        return Prepared(self, view, now_ms)
+
+    def read(self, rules: RuleSet, now_ms: int) -> View:
+        """Returns a view of all logs up to their ends, for a reader that appends nothing."""
+        view = self.prepare(rules, now_ms, now_ms).view
+        self._catch_up(view, now_ms)
         return view
 
-    def tail(self, shard: str, now_ms: int) -> Tail:
-        """Returns the tail of the log that ``shard`` may append to, opening one if needed. Requires a prepared view."""
-        for _ in range(TRIES):
-            logs = self._registry.get(shard, ())
-            tail = self._tails.get(logs[-1]) if logs else None
-            if tail is not None and not tail.closed and now_ms - tail.written_ms < DORMANT_MS:
-                return tail
-            self.open(shard, now_ms)
-        raise Contended(f"no log could be opened for {shard} in {TRIES} tries")
+    def _newest(self, shard: str) -> Tail | None:
+        """Returns the tail of the log registered last for ``shard``, if there is one."""
+        logs = self._registry.get(shard)
+        return self._tails.get(logs[-1]) if logs else None
 
-    def open(self, shard: str, now_ms: int) -> None:
-        """Closes the shard's newest log and registers a new one, unless another container does so first."""
-        logs = self._registry.get(shard, ())
-        tail = self._tails.get(logs[-1]) if logs else None
-        try:
-            if tail is not None and self._live(tail, now_ms):
-                # The fence for a container that still uses the old log: its next append finds this offset taken.
-                self._logs.append(
-                    tail.log, tail.offset, [LogItem(body=None, last_sequence=tail.last_sequence, written_ms=now_ms)]
-                )
-                tail.offset, tail.closed, tail.written_ms = tail.offset + 1, True, now_ms
-            recent = tuple(log for log in logs if not self._expired(log, now_ms))
-            self._logs.register(shard, logs, (*recent, f"{shard}@{now_ms}"))
-        except Conflict:
-            self.conflicts += 1
-        self.catch_up(now_ms)
-
-    def append(self, tail: Tail, batch_tally: BatchTally, now_ms: int) -> None:
-        """Appends a tally and merges it into the view.
-
-        Raises Conflict if another container has appended to the log, after merging what it wrote. Raises TooLarge,
-        having written nothing.
-        """
-        whole = LogItem(
-            body=None,
-            last_sequence=batch_tally.last_sequence,
-            written_ms=now_ms,
-            first_slot_ms=batch_tally.first_ms,
-            last_slot_ms=batch_tally.last_ms,
-        )
-        bodies = _bodies(batch_tally.tally)
-        if sum(map(len, bodies)) > self._largest_append:
-            raise TooLarge(f"{tail.log}: a tally of {sum(map(len, bodies))} bytes")
-        items = [replace(whole, body=body) for body in bodies]
-        items[0] = replace(items[0], requests=batch_tally.requests)
-        try:
-            self._logs.append(tail.log, tail.offset, items)
-        except Conflict:
-            self.conflicts += 1
-            self.catch_up(now_ms)
-            raise
-        for item in items:
-            tail.take(item)
-        self._loaded().merge(batch_tally.tally, batch_tally.first_ms, batch_tally.last_ms)
-
-    def catch_up(self, now_ms: int, own: Tail | None = None) -> None:
+    def _catch_up(self, view: View, now_ms: int, own: Tail | None = None) -> None:
         """Reads every log but ``own`` forward to its end."""
-        view = self._loaded()
         begun: dict[str, int] = {}
         while True:  # until a read returns nothing new from any log
             asked = {
@@ -235,12 +186,12 @@ class LogFollower:
     def _load(self, rules: RuleSet, since_ms: int, now_ms: int) -> View:
         # There is no view until every log has been read: a container that survives a failed read starts over, and never
         # mistakes a log that it has not read for one that has ended.
-        self.view, self._registry, self._tails = None, {}, {}
+        self._view, self._registry, self._tails = None, {}, {}
         view = self._new_view(rules)
         view.keep_since(since_ms)
         registry, _ = self._logs.read([])
         self._adopt(registry, view)
-        self.view, self._read_at_ms = view, now_ms
+        self._view, self._read_at_ms = view, now_ms
         self._retire(now_ms)
         return view
 
@@ -276,10 +227,8 @@ class LogFollower:
         """Removes shards from the registry all of whose logs have expired, as after a reshard."""
         for shard, logs in list(self._registry.items()):
             if all(self._expired(log, now_ms) for log in logs):
-                try:
+                with suppress(Conflict):  # another container has removed the shard, or uses it again
                     self._logs.register(shard, logs, ())
-                except Conflict:
-                    self.conflicts += 1
 
     def _expired(self, log: str, now_ms: int) -> bool:
         tail = self._tails.get(log)
@@ -288,10 +237,92 @@ class LogFollower:
     def _live(self, tail: Tail, now_ms: int) -> bool:
         return not tail.closed and not self._expired(tail.log, now_ms)
 
-    def _loaded(self) -> View:
-        if self.view is None:
-            raise RuntimeError("the view is used before it is prepared")
-        return self.view
+
+@dataclass(slots=True)
+class Prepared:
+    """The logs, prepared for one batch. Only what ``append`` returns can catch up with the other logs."""
+
+    _follower: LogFollower
+    view: View
+    """Counts up to the last read."""
+    now_ms: int
+    conflicts: int = 0
+    """Writes that lost to another container's."""
+
+    def tail(self, shard: str) -> Tail:
+        """Returns the tail of the log that ``shard`` may append to, opening one if needed."""
+        for _ in range(TRIES):
+            tail = self._follower._newest(shard)
+            if tail is not None and not tail.closed and self.now_ms - tail.written_ms < DORMANT_MS:
+                return tail
+            self.open(shard)
+        raise Contended(f"no log could be opened for {shard} in {TRIES} tries")
+
+    def open(self, shard: str) -> None:
+        """Closes the shard's newest log and registers a new one, unless another container does so first."""
+        follower, now_ms = self._follower, self.now_ms
+        logs = follower._registry.get(shard, ())
+        tail = follower._newest(shard)
+        try:
+            if tail is not None and follower._live(tail, now_ms):
+                # The fence for a container that still uses the old log: its next append finds this offset taken.
+                closing = LogItem(body=None, last_sequence=tail.last_sequence, written_ms=now_ms)
+                follower._logs.append(tail.log, tail.offset, [closing])
+                tail.take(closing)
+            recent = tuple(log for log in logs if not follower._expired(log, now_ms))
+            follower._logs.register(shard, logs, (*recent, f"{shard}@{now_ms}"))
+        except Conflict:
+            self.conflicts += 1
+        follower._catch_up(self.view, now_ms)
+
+    def append(self, tail: Tail, batch_tally: BatchTally) -> "Appended":
+        """Appends a tally and merges it into the view.
+
+        Raises Conflict if another container has appended to the log, after merging what it wrote. Raises TooLarge,
+        having written nothing.
+        """
+        bodies = _bodies(batch_tally.tally)
+        if sum(map(len, bodies)) > LARGEST_APPEND:
+            raise TooLarge(f"{tail.log}: a tally of {sum(map(len, bodies))} bytes")
+        items = [
+            LogItem(
+                body=body,
+                last_sequence=batch_tally.last_sequence,
+                written_ms=self.now_ms,
+                first_slot_ms=batch_tally.first_ms,
+                last_slot_ms=batch_tally.last_ms,
+                requests=0 if number else batch_tally.requests,
+            )
+            for number, body in enumerate(bodies)
+        ]
+        try:
+            self._follower._logs.append(tail.log, tail.offset, items)
+        except Conflict:
+            self.conflicts += 1
+            self._follower._catch_up(self.view, self.now_ms)
+            raise
+        for item in items:
+            tail.take(item)
+        self.view.merge(batch_tally.tally, batch_tally.first_ms, batch_tally.last_ms)
+        return Appended(self, tail)
+
+    def already_appended(self, tail: Tail) -> "Appended":
+        """Returns what follows an append, for a batch of which nothing is left to count."""
+        return Appended(self, tail)
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """The logs, after the batch has been appended to the one of its shard."""
+
+    _prepared: Prepared
+    tail: Tail
+    """The log that covers the batch; the next offset is behind its last item."""
+
+    def catch_up(self) -> View:
+        """Reads the other logs to their ends. Returns a view that is exact for the requests of the batch."""
+        self._prepared._follower._catch_up(self._prepared.view, self._prepared.now_ms, own=self.tail)
+        return self._prepared.view
 
 
 def _take(view: View, tail: Tail, item: LogItem) -> None:

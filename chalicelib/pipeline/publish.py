@@ -1,18 +1,19 @@
-"""Publish: makes the IP sets equal to the wanted list (docs/state-protocol.md, G6).
+"""Publish: makes the IP sets equal to the list of networks to block (docs/state-protocol.md, G6).
 
-For each update it (a) reads the tokens and contents of all sets, (b) reads the wanted list, and (c) replaces one set
-that differs, under its token; then it starts again at (a), until nothing differs. Because the token is read before the
-list, a publisher with an older list fails if one with a newer list has written in between. If the newer list required
-no write, the older one is written, and the last round, which reads everything again, corrects it.
+For each update it (a) reads the tokens and contents of all sets, (b) reads the list from the state table, and (c)
+replaces one set that differs, under its token; then it starts again at (a), until nothing differs. Because the token is
+read before the list, a publisher with an older list fails if one with a newer list has written in between. If the newer
+list required no write, the older one is written, and the last round, which reads everything again, corrects it.
 
 Only the publish function calls WAF, so nothing else uses up AWS's quota of one update and five reads per second, and
 nothing else waits for it. The list that it reads after waiting includes all changes made during the wait.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from chalicelib.core.addresses import Network
-from chalicelib.core.ipsets import CAPACITY, IpSet, plan, wanted
+from chalicelib.core.ipsets import CAPACITY, IpSet, Wanted, plan, wanted
 from chalicelib.core.state import Allow, Block, Heartbeat, Pause
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Conflict, IpSets, StreamChange, Throttled, Unavailable
@@ -24,9 +25,29 @@ PACE_S = 1.1
 MOST_ROUNDS = 40
 READ_TRIES = 5
 
+Addresses = frozenset[Network]
+
+
+class SetsRead(NamedTuple):
+    """The IP sets that could be read: their contents and tokens. The others, with the reason."""
+
+    published: Mapping[IpSet, Addresses]
+    tokens: Mapping[IpSet, str]
+    failed: Mapping[IpSet, str]
+    throttled: int
+
+
+class Comparison(NamedTuple):
+    """The list at one moment, and the new contents of each set that differs from it."""
+
+    wanted: Wanted
+    fill: dict[int, float]
+    """Share of the capacity that is used, by family."""
+    changes: Mapping[IpSet, Addresses]
+
 
 class Publish:
-    """Makes the IP sets equal to the wanted list."""
+    """Makes the IP sets equal to the list."""
 
     def __init__(
         self,
@@ -45,7 +66,7 @@ class Publish:
         self._sleep = sleep
         self._free_at = 0.0
 
-    def __call__(self, changes: Sequence[StreamChange]) -> PublishReport | None:
+    def run(self, changes: Sequence[StreamChange]) -> PublishReport | None:
         """Publishes if ``changes`` require it, and returns None otherwise. Raises only what the state store raises.
 
         The sweep's heartbeat requires it every minute, which repairs failures and changes by others to the IP sets.
@@ -53,33 +74,27 @@ class Publish:
         causes = [c for c in changes if c.kind in (Block.kind, Allow.kind) or c.id in (Pause.id, Heartbeat.id)]
         if not causes:
             return None
-        report = PublishReport()
-        failed: dict[IpSet, str] = {}
         self._keep_pace()
-        self._settle(report, failed)
-        report.failures = [f"{ip_set.name}: {why}" for ip_set, why in failed.items()]
-        arrivals = [
-            block.evidence.arrived_ms
-            for cause in causes
-            if cause.kind == Block.kind
-            and cause.body
-            and not cause.existed
-            and (block := Block.from_json(cause.body)).evidence
-        ]
+        report = self._settle()
+        new = [Block.from_json(c.body) for c in causes if c.kind == Block.kind and c.body and not c.existed]
+        arrivals = [block.evidence.arrived_ms for block in new if block.evidence]
         if arrivals and report.updates:
             report.time_to_block_ms = int(self._clock() * 1000) - min(arrivals)
         return report
 
-    def _settle(self, report: PublishReport, failed: dict[IpSet, str]) -> None:
+    def _settle(self) -> PublishReport:
         """Reads and updates in rounds, until nothing differs."""
+        report = PublishReport()
+        failed: dict[IpSet, str] = {}
         after = 0
-        changes: Mapping[IpSet, frozenset[Network]] = {}
         while report.rounds < MOST_ROUNDS:
             report.rounds += 1
-            published, tokens = self._read(report, failed)
-            changes = self._changes(published, report)
+            read = self._read([ip_set for ip_set in self._sets if ip_set not in failed])
+            failed |= read.failed
+            report.throttled += read.throttled
+            report.wanted, report.fill, changes = self._compare(read.published)
             if not changes:
-                return
+                break
             if self._keep_pace():
                 continue
             # Round-robin, so that a set that changes all the time does not delay the others.
@@ -87,7 +102,7 @@ class Publish:
             after = self._sets.index(ip_set) + 1
             self._free_at = self._clock() + PACE_S
             try:
-                self._ip_sets.update(ip_set, changes[ip_set], tokens[ip_set])
+                self._ip_sets.update(ip_set, changes[ip_set], read.tokens[ip_set])
                 report.updates += 1
             except Conflict:
                 report.conflicts += 1
@@ -95,44 +110,38 @@ class Publish:
                 report.throttled += 1
             except Unavailable as exc:
                 failed[ip_set] = str(exc)
-        failed.update((ip_set, f"still differed after {MOST_ROUNDS} rounds") for ip_set in changes)
+        else:
+            failed |= dict.fromkeys(changes, f"still differed after {MOST_ROUNDS} rounds")
+        report.failures = [f"{ip_set.name}: {reason}" for ip_set, reason in failed.items()]
+        return report
 
-    def _read(
-        self, report: PublishReport, failed: dict[IpSet, str]
-    ) -> tuple[dict[IpSet, frozenset[Network]], dict[IpSet, str]]:
-        published, tokens = {}, {}
-        for ip_set in self._sets:
-            if ip_set in failed:
-                continue
-            try:
-                published[ip_set], tokens[ip_set] = self._get(ip_set, report)
-            except Unavailable as exc:
-                failed[ip_set] = str(exc)
-        return published, tokens
+    def _read(self, sets: Sequence[IpSet]) -> SetsRead:
+        """Reads ``sets``. A throttled read is retried, because there may be more sets than reads per second."""
+        published, tokens, failed, throttled = {}, {}, {}, 0
+        for ip_set in sets:
+            for attempt in range(READ_TRIES + 1):
+                try:
+                    published[ip_set], tokens[ip_set] = self._ip_sets.get(ip_set)
+                    break
+                except Unavailable as exc:
+                    if not isinstance(exc, Throttled) or attempt == READ_TRIES:
+                        failed[ip_set] = str(exc)
+                        break
+                    throttled += 1
+                    self._sleep(PACE_S)
+        return SetsRead(published, tokens, failed, throttled)
 
-    def _get(self, ip_set: IpSet, report: PublishReport) -> tuple[frozenset[Network], str]:
-        """Reads one set. A throttled read is retried, because there may be more sets than reads per second."""
-        for _ in range(READ_TRIES):
-            try:
-                return self._ip_sets.get(ip_set)
-            except Throttled:
-                report.throttled += 1
-                self._sleep(PACE_S)
-        return self._ip_sets.get(ip_set)
-
-    def _changes(
-        self, published: Mapping[IpSet, frozenset[Network]], report: PublishReport
-    ) -> dict[IpSet, frozenset[Network]]:
-        """Returns the new contents of the sets that differ from the list wanted at this moment."""
+    def _compare(self, published: Mapping[IpSet, Addresses]) -> Comparison:
+        """Compares the sets with the list at this moment."""
         now = int(self._clock())
         blocks = [] if self._state.pause().released else [block.record for block in self._state.all(Block)]
         rooms = {family: CAPACITY * sum(s.family == family for s in published) for family in (4, 6)}
-        report.wanted = wanted(blocks, self._state.allowlist(now), rooms, now)
-        report.fill = {f: len(report.wanted.networks[f]) / room for f, room in rooms.items() if room}
-        changes: dict[IpSet, frozenset[Network]] = {}
-        for family, networks in report.wanted.networks.items():
-            changes |= plan(networks, {s: held for s, held in published.items() if s.family == family})
-        return changes
+        listed = wanted(blocks, self._state.allowlist(now), rooms, now)
+        changes: dict[IpSet, Addresses] = {}
+        for family, networks in listed.networks.items():
+            changes |= plan(networks, {s: old for s, old in published.items() if s.family == family})
+        fill = {family: len(listed.networks[family]) / room for family, room in rooms.items() if room}
+        return Comparison(listed, fill, changes)
 
     def _keep_pace(self) -> bool:
         """Waits until the next update may be sent. Returns whether it waited."""

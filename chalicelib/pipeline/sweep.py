@@ -1,7 +1,7 @@
 """Sweep: lifts expired blocks and measures the state, once a minute.
 
 Blocks end here and not through DynamoDB's TTL, which may be days late. The sweep stores a heartbeat, which reaches the
-publish function through the table's stream and makes it repair any difference from the wanted list.
+publish function through the table's stream and makes it repair any difference between the IP sets and the list.
 """
 
 from collections.abc import Callable
@@ -13,12 +13,15 @@ from chalicelib.reports import SweepReport
 
 
 class Sweep:
+    """The scheduled clean-up."""
+
     def __init__(self, *, state: State, clock: Callable[[], float]) -> None:
         """``clock``: epoch seconds."""
         self._state = state
         self._clock = clock
 
-    def __call__(self) -> SweepReport:
+    def run(self) -> SweepReport:
+        """Lifts the blocks that have expired and stores a heartbeat. Raises what the state store raises."""
         now = int(self._clock())
         stored = list(self._state.all(Block))
         expired = [block for block in stored if not block.record.in_force(now)]

@@ -20,11 +20,9 @@ class ReportTotals:
     overflow: int = 0
     """Blocks that did not fit into the IP sets at the last publish."""
     breaker_opened: bool = False
-    rules_problem: str | None = None
 
-    def ingested(self, report: IngestReport, rules_problem: str | None) -> None:
+    def ingested(self, report: IngestReport) -> None:
         self.ingests += replace(report, detections=[])
-        self.rules_problem = rules_problem
 
     def enforced(self, report: EnforceReport) -> None:
         self.blocks += report.blocks

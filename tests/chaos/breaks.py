@@ -4,29 +4,28 @@
 say about the code as it is.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 from random import Random
-from typing import Any
 
-from chalicelib.bootstrap import Services
-from chalicelib.core.addresses import Network, NetworkSet
+from chalicelib.bootstrap import PARTS, Parts
+from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.ipsets import CAPACITY, IpSet, plan, wanted
 from chalicelib.core.logs.batch_decoder import BatchDecoder
-from chalicelib.core.logs.requests import Decoded
+from chalicelib.core.logs.requests import COLUMNS, Decoded
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import Block, Heartbeat
 from chalicelib.core.windows import View
-from chalicelib.pipeline.enforce import Enforce, Pending
+from chalicelib.pipeline.enforce import BreakerPosition, Enforce, Pending
 from chalicelib.pipeline.ingest import Batch, Ingest
-from chalicelib.pipeline.log_follower import BatchTally, LogFollower, Tail
-from chalicelib.pipeline.publish import Publish
+from chalicelib.pipeline.log_follower import Appended, BatchTally, LogFollower, Prepared, Tail
+from chalicelib.pipeline.publish import Addresses, Comparison, Publish
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep
 from chalicelib.ports import Unavailable
-from chalicelib.reports import EnforceReport, IngestReport, PublishReport, SweepReport
+from chalicelib.reports import IngestReport, SweepReport
 from tests.chaos.pipeline import Chaos
 from tests.support.clock import Clock
 from tests.support.simulation.broken_ingest import (
@@ -36,11 +35,9 @@ from tests.support.simulation.broken_ingest import (
     IgnoresSequenceNumbers,
     NeverReadsOthers,
     ReadsBeforeItAppends,
-    follower,
-    ingest,
 )
 from tests.support.simulation.broken_publishers import ReadsTheListFirst, SendsTheOldListAgain
-from tests.support.simulation.ingesting import Broken, Violation
+from tests.support.simulation.ingesting import Violation
 from tests.support.simulation.ports import LedgerTallyLogs
 from tests.support.simulation.publishing import Publishing
 from tests.support.state import Store, detection, told
@@ -53,12 +50,10 @@ MOST_PUBLISHERS = 3000
 # What notices
 
 
-def the_chaos(
-    broken: Broken | None = None, *, logs: type[LedgerTallyLogs] = LedgerTallyLogs, seeds: int = SEEDS
-) -> None:
+def the_chaos(parts: Parts = PARTS, *, logs: type[LedgerTallyLogs] = LedgerTallyLogs, seeds: int = SEEDS) -> None:
     """The runs of the whole pipeline."""
     for seed in range(seeds):
-        Chaos(seed, broken=broken, logs=logs()).play()
+        Chaos(seed, parts=parts, logs=logs()).play()
 
 
 def the_publishers(publisher: type[Publish], *, says: str = "") -> None:
@@ -71,20 +66,20 @@ def the_publishers(publisher: type[Publish], *, says: str = "") -> None:
                 raise
 
 
-def the_bill(broken: Broken | None = None, aggregate: str = "{}") -> None:
+def the_bill(parts: Parts = PARTS, aggregate: str = "{}") -> None:
     """A flood from ever new addresses, and one from within one IPv6 network, in write units of the tally table."""
     random = Random(1)
     spread = [str(IPv4Address(number)) for number in random.sample(range(0x01000000, 0xE0000000), 4_000)]
     rotating = [str(IPv6Address((0x20010DB8 << 96) + random.getrandbits(64))) for _ in range(4_000)]
     for addresses, most in ((spread, len(spread) // 60), (rotating, 1)):
-        chaos = Chaos(0, rules=parse_rules(f'[[rule]]\nname="r"\nlimit=9\nwindow="10s"\naggregate={aggregate}'))
+        chaos = Chaos(
+            0, parts=parts, rules=parse_rules(f'[[rule]]\nname="r"\nlimit=9\nwindow="10s"\naggregate={aggregate}')
+        )
         services = chaos._services(0.0)
-        if broken is not None:
-            broken(services)
         now = chaos.schedule.now
         lines = [f"{now - random.uniform(0, 8):.3f}\t{address}\t-".encode() for address in addresses]
         numbers = list(map(str, range(1, len(lines) + 1)))
-        services.ingest(Batch("logs/shardId-0", numbers, lines, [now] * len(lines)), int(now * 1000))
+        services.ingest.run(Batch("logs/shardId-0", numbers, lines, [now] * len(lines)), int(now * 1000))
         units = sum(-(-(len(item.body or b"") + 200) // 1024) for item in chaos.ledger.appended)
         assert units <= most, f"{units} write units for {len(addresses)} addresses, more than {most}"
 
@@ -93,7 +88,7 @@ def the_breaker(enforcer: type[Enforce] = Enforce) -> None:
     """Implausibly many offenders at once."""
     store, clock = Store(), Clock()
     enforce = enforcer(state=State(store), clock=clock, breaker_blocks_per_minute=100)
-    enforce(told(detection(*(str(IPv4Address(0x0A000000 + number)) + "/32" for number in range(101)))))
+    enforce.run(told(detection(*(str(IPv4Address(0x0A000000 + number)) + "/32" for number in range(101)))))
     assert not store.blocks(), f"{len(store.blocks())} clients were blocked at once"
 
 
@@ -101,96 +96,76 @@ def the_breaker(enforcer: type[Enforce] = Enforce) -> None:
 
 
 class LimitsAreEstimates(View):
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
-        super().__init__(*arguments, **{**settings, "sample_rate": 50})
+    def __init__(self, rules: RuleSet, *, sample_rate: int, most_entries: int) -> None:
+        super().__init__(rules, sample_rate=sample_rate // 2, most_entries=most_entries)
 
 
-def estimates(services: Services) -> None:
-    services.ingest._follower._new_view = lambda rules: LimitsAreEstimates(rules, sample_rate=100, most_entries=10**6)
-
-
-def takes_windows_twice_as_long(services: Services) -> None:
-    def new_view(rules: RuleSet) -> View:
+class WindowsAreTooLong(View):
+    def __init__(self, rules: RuleSet, *, sample_rate: int, most_entries: int) -> None:
         longer = tuple(replace(r, window_s=2 * r.window_s, resolution=2 * r.resolution) for r in rules.rules)
-        view = View(replace(rules, rules=longer), sample_rate=100, most_entries=10**6)
-        view.rules = rules
-        return view
-
-    services.ingest._follower._new_view = new_view
+        super().__init__(replace(rules, rules=longer), sample_rate=sample_rate, most_entries=most_entries)
+        self.rules = rules
 
 
 class WritesEachClientApart(LogFollower):
-    def append(self, tail: Tail, batch: BatchTally, now_ms: int) -> None:
-        for counted in batch.tally:
-            for key, slots in counted.clients.items():
-                alone = (replace(counted, clients={key: slots}),)
-                super().append(tail, replace(batch, tally=alone), now_ms)
+    def prepare(self, rules: RuleSet, oldest_ms: int, now_ms: int) -> Prepared:
+        class Writing(Prepared):
+            def append(self, tail: Tail, batch_tally: BatchTally) -> Appended:
+                for counted in batch_tally.tally:
+                    for key, slots in counted.clients.items():
+                        alone = (replace(counted, clients={key: slots}),)
+                        super().append(tail, replace(batch_tally, tally=alone))
+                return self.already_appended(tail)
+
+        return Writing(self, super().prepare(rules, oldest_ms, now_ms).view, now_ms)
 
 
 class IgnoresTheAllowlist(Publish):
-    def _changes(
-        self, published: Mapping[IpSet, frozenset[Network]], report: PublishReport
-    ) -> dict[IpSet, frozenset[Network]]:
-        super()._changes(published, report)
+    def _compare(self, published: Mapping[IpSet, Addresses]) -> Comparison:
         blocks = [stored.record for stored in self._state.all(Block)]
         found = wanted(blocks, NetworkSet(()), {4: CAPACITY, 6: CAPACITY}, int(self._clock()))
-        changes: dict[IpSet, frozenset[Network]] = {}
+        changes: dict[IpSet, Addresses] = {}
         for family, networks in found.networks.items():
             changes |= plan(networks, {s: held for s, held in published.items() if s.family == family})
-        return changes
+        return super()._compare(published)._replace(changes=changes)
 
 
 class NeverLifts(Sweep):
-    def __call__(self) -> SweepReport:
-        beat = Heartbeat(at=int(self._clock()))
-        self._state.overwrite(beat)
+    def run(self) -> SweepReport:
+        self._state.overwrite(Heartbeat(at=int(self._clock())))
         return SweepReport()
 
 
-def sweep(kind: type[Sweep]) -> Broken:
-    def broken(services: Services) -> None:
-        services.sweep.__class__ = kind
-
-    return broken
-
-
-def lifts_an_hour_early(services: Services) -> None:
-    clock = services.sweep._clock
-    services.sweep._clock = lambda: clock() + 3600
+class LiftsAnHourEarly(Sweep):
+    def __init__(self, *, state: State, clock: Callable[[], float]) -> None:
+        super().__init__(state=state, clock=lambda: clock() + 3600)
 
 
 class StopsAtBadLines(BatchDecoder):
-    def decode(self, *arguments: Any) -> Decoded:
-        decoded = super().decode(*arguments)
+    def decode(self, records: Sequence[bytes], columns: frozenset[str] = COLUMNS, *, start: int = 0) -> Decoded:
+        decoded = super().decode(records, columns, start=start)
         for piece in decoded.malformed:
             raise ValueError(f"malformed: {piece.reason}")
         return decoded
 
 
 class DropsTheBatchWithTheLine(BatchDecoder):
-    def decode(self, *arguments: Any) -> Decoded:
-        decoded = super().decode(*arguments)
+    def decode(self, records: Sequence[bytes], columns: frozenset[str] = COLUMNS, *, start: int = 0) -> Decoded:
+        decoded = super().decode(records, columns, start=start)
         return replace(decoded, requests=()) if decoded.malformed else decoded
 
 
-def decoder(kind: type[BatchDecoder]) -> Broken:
-    def broken(services: Services) -> None:
-        services.ingest._decoder.__class__ = kind
-
-    return broken
-
-
 class SwallowsErrors(Ingest):
-    def __call__(self, batch: Batch, now_ms: int) -> IngestReport:
+    def run(self, batch: Batch, now_ms: int) -> IngestReport:
         try:
-            return super().__call__(batch, now_ms)
+            return super().run(batch, now_ms)
         except Unavailable:
             return IngestReport()
 
 
 class HasNoBreaker(Enforce):
-    def _breaks(self, clients: dict[str, Pending], stored: dict[str, Block], now: int, report: EnforceReport) -> bool:
-        return False
+    def _breaker(self, clients: Iterable[Pending], stored: Iterable[Block], now: int) -> BreakerPosition:
+        return BreakerPosition.CLOSED
 
 
 @dataclass(frozen=True)
@@ -202,15 +177,20 @@ class Break:
 
 
 BREAKS = [
-    Break("G1", "limits are estimated", lambda: the_chaos(estimates), "blocked early"),
-    Break("G1", "windows are too long", lambda: the_chaos(takes_windows_twice_as_long), "blocked early"),
-    Break("G2", "others are read before the append", lambda: the_chaos(follower(ReadsBeforeItAppends)), "missed"),
-    Break("G2", "others are not read", lambda: the_chaos(follower(NeverReadsOthers)), "missed"),
-    Break("G2", "only new records are evaluated", lambda: the_chaos(ingest(EvaluatesNewRecordsOnly)), "missed"),
-    Break("G2", "detections are taken for stored", lambda: the_chaos(ingest(AnnouncesTooEarly)), "missed"),
+    Break("G1", "limits are estimated", lambda: the_chaos(Parts(view=LimitsAreEstimates)), "blocked early"),
+    Break("G1", "windows are too long", lambda: the_chaos(Parts(view=WindowsAreTooLong)), "blocked early"),
+    Break("G2", "others are read before the append", lambda: the_chaos(Parts(follower=ReadsBeforeItAppends)), "missed"),
+    Break("G2", "others are not read", lambda: the_chaos(Parts(follower=NeverReadsOthers)), "missed"),
+    Break("G2", "only new records are evaluated", lambda: the_chaos(Parts(ingest=EvaluatesNewRecordsOnly)), "missed"),
+    Break("G2", "detections are taken for stored", lambda: the_chaos(Parts(ingest=AnnouncesTooEarly)), "missed"),
     Break("G3", "appends have no condition", lambda: the_chaos(logs=AppendsWithoutCondition), "counted|missed"),
-    Break("G3", "sequence numbers are ignored", lambda: the_chaos(follower(IgnoresSequenceNumbers)), "more than once"),
-    Break("G4", "a write for each client", lambda: the_bill(follower(WritesEachClientApart)), "4000 write units"),
+    Break(
+        "G3",
+        "sequence numbers are ignored",
+        lambda: the_chaos(Parts(follower=IgnoresSequenceNumbers)),
+        "more than once",
+    ),
+    Break("G4", "a write for each client", lambda: the_bill(Parts(follower=WritesEachClientApart)), "4000 write units"),
     Break("G4", "IPv6 by address", lambda: the_bill(aggregate="{ ipv6 = 128 }"), "write units for 4000 addresses"),
     Break(
         "G5",
@@ -225,10 +205,12 @@ BREAKS = [
         lambda: the_publishers(ReadsTheListFirst),
         "published|on the allow",
     ),
-    Break("G7", "blocks are not lifted", lambda: the_chaos(sweep(NeverLifts)), "is to be left"),
-    Break("G7", "blocks are lifted early", lambda: the_chaos(lifts_an_hour_early), "was lost"),
-    Break("G8", "a bad line raises", lambda: the_chaos(decoder(StopsAtBadLines)), "malformed"),
-    Break("G8", "a bad line costs its batch", lambda: the_chaos(decoder(DropsTheBatchWithTheLine)), "not counted"),
-    Break("G9", "a failed batch is let go", lambda: the_chaos(ingest(SwallowsErrors)), "not counted"),
+    Break("G7", "blocks are not lifted", lambda: the_chaos(Parts(sweep=NeverLifts)), "is to be left"),
+    Break("G7", "blocks are lifted early", lambda: the_chaos(Parts(sweep=LiftsAnHourEarly)), "was lost"),
+    Break("G8", "a bad line raises", lambda: the_chaos(Parts(decoder=StopsAtBadLines)), "malformed"),
+    Break(
+        "G8", "a bad line costs its batch", lambda: the_chaos(Parts(decoder=DropsTheBatchWithTheLine)), "not counted"
+    ),
+    Break("G9", "a failed batch is let go", lambda: the_chaos(Parts(ingest=SwallowsErrors)), "not counted"),
     Break("G9", "there is no breaker", lambda: the_breaker(HasNoBreaker), "blocked at once"),
 ]

@@ -52,12 +52,13 @@ class Judge:
         """After every phase, once it has calmed down."""
         judge_counts(self._rules, chaos.run.made, chaos.ledger.appended)
         judge_detections(self._rules, chaos.run.made, chaos.changes)
-        covers = [ip_network(name) for name in self._in_force]
+        covers = {ip_network(name) for name in self._in_force}
         exempt = [ip_network(name) for name in self._ever_allowed]
         for rule in self._rules.rules:
             for name in offenders(rule, self._phase):
                 network = ip_network(name)
-                if not any(network.subnet_of(each) for each in covers) and not any(map(network.overlaps, exempt)):
+                containing = {network.supernet(new_prefix=length) for length in range(network.prefixlen + 1)}
+                if covers.isdisjoint(containing) and not any(map(network.overlaps, exempt)):
                     raise Violation(f"{name} broke {rule.name} and was never blocked")
         self._published(chaos)
 

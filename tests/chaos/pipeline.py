@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ipaddress import ip_network
 from random import Random
 
-from chalicelib.bootstrap import Services, World, compose
+from chalicelib.bootstrap import PARTS, Parts, Services, World, compose
 from chalicelib.config import read_config
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
@@ -22,7 +22,7 @@ from sluice.local.telemetry import ReportTotals
 from sluice.local.waf import WafStandIn
 from tests.chaos.judging import MANUAL_BLOCK, Judge
 from tests.chaos.mishaps import BETWEEN_PHASES, WORLD, Mishap, Mishaps, plan
-from tests.support.simulation.ingesting import FIELDS, Broken, Container, Delivery, Ingesting, Made, Run, Violation
+from tests.support.simulation.ingesting import FIELDS, Container, Delivery, Ingesting, Made, Run, Violation
 from tests.support.simulation.ports import LedgerTallyLogs, SwitchingStateStore
 from tests.support.simulation.publishing import WatchedIpSets, allowed
 from tests.support.simulation.schedule import Crash, Task
@@ -90,16 +90,14 @@ class Chaos(Ingesting):
         seed: int,
         *,
         mishaps: Sequence[Mishap] | None = None,
-        broken: Broken | None = None,
+        parts: Parts = PARTS,
         logs: LedgerTallyLogs | None = None,
         rules: RuleSet | None = None,
     ) -> None:
         self.planned = Random(f"plan {seed}")
         faults = Mishaps()
         phases = self.planned.choice([1, 1, 2, 3])
-        super().__init__(
-            seed, faults=faults, broken=broken, logs=logs, phases=phases, rules=rules or parse_rules(RULES)
-        )
+        super().__init__(seed, faults=faults, parts=parts, logs=logs, phases=phases, rules=rules or parse_rules(RULES))
         faults.schedule = self.schedule
         self.mishap_faults = faults
         self.mishaps = plan(self.planned, phases=phases, length_s=LENGTH_S)
@@ -113,8 +111,8 @@ class Chaos(Ingesting):
         for family in (4, 6):
             self._make_set(family)
         self._read_config()
-        self.enforce = Listener(self.schedule, "enforce", lambda: self._skewed().enforce, backoff_s=BACKOFF_S)
-        self.publish = Listener(self.schedule, "publish", lambda: self._skewed().publish, backoff_s=BACKOFF_S)
+        self.enforce = Listener(self.schedule, "enforce", lambda: self._skewed().enforce.run, backoff_s=BACKOFF_S)
+        self.publish = Listener(self.schedule, "publish", lambda: self._skewed().publish.run, backoff_s=BACKOFF_S)
         self.changes: list[StateChange] = []
         self.judge = Judge(self.rules, self.most_skew_s)
         self._happening: list[tuple[float, Mishap]] = []
@@ -312,10 +310,7 @@ class Chaos(Ingesting):
             sleep=self.schedule.sleep,
             telemetry=ReportTotals(),
         )
-        services = compose(self.config, world)
-        if self.broken is not None:
-            self.broken(services)
-        return services
+        return compose(self.config, world, self.parts)
 
     def _skewed(self) -> Services:
         """A container with a clock of its own."""
@@ -326,7 +321,7 @@ class Chaos(Ingesting):
             if task.failure is not None and not isinstance(task.failure, (Crash, Unavailable, Conflict)):
                 raise task.failure
 
-        self.schedule.spawn("sweep", self._skewed().sweep, ended)
+        self.schedule.spawn("sweep", self._skewed().sweep.run, ended)
 
     def _calm_down(self) -> None:
         """Nothing goes wrong any more, and the clocks' differences go by: what a sweep mends is mended."""

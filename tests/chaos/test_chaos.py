@@ -5,23 +5,24 @@ from collections.abc import Sequence
 
 import pytest
 
+from chalicelib.bootstrap import Parts
 from chalicelib.core.state import Block, Detection
 from tests.chaos.mishaps import KINDS, Mishap
 from tests.chaos.pipeline import Chaos
 from tests.chaos.shrinking import failure_of
-from tests.support.simulation.broken_ingest import IgnoresSequenceNumbers, follower
+from tests.support.simulation.broken_ingest import IgnoresSequenceNumbers
 from tests.support.simulation.seeds import seeds
 
 RUNS = 500
 
 
-def test_the_pipeline_survives_whatever_goes_wrong() -> None:
+def test_the_pipeline_survives_every_mishap() -> None:
     for seed in seeds(RUNS):
         if (failure := failure_of(seed)) is not None:
             pytest.fail(failure.told())
 
 
-def test_the_runs_hold_what_they_promise() -> None:
+def test_the_runs_contain_the_events_that_they_are_meant_to_survive() -> None:
     """A run in which nothing goes wrong, or nobody attacks, proves nothing."""
     went: Counter[str] = Counter()
     for seed in range(60):
@@ -37,9 +38,9 @@ def test_the_runs_hold_what_they_promise() -> None:
     assert went["updates"] > 200
 
 
-def test_a_failure_is_shrunk_to_what_it_takes() -> None:
+def test_a_failure_is_shrunk_to_the_mishaps_that_cause_it() -> None:
     def broken(seed: int, mishaps: Sequence[Mishap] | None) -> Chaos:
-        return Chaos(seed, mishaps=mishaps, broken=follower(IgnoresSequenceNumbers))
+        return Chaos(seed, mishaps=mishaps, parts=Parts(follower=IgnoresSequenceNumbers))
 
     failure = next(found for seed in range(100) if (found := failure_of(seed, broken)) is not None)
     assert "counted more than once" in failure.why

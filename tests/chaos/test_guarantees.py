@@ -15,10 +15,10 @@ def test_breaking_a_guarantee_is_noticed(broken: Break) -> None:
     assert re.search(broken.complaint, str(said.value)), said.value
 
 
-def test_every_guarantee_is_broken_by_something() -> None:
+def test_every_guarantee_is_broken_by_at_least_one_entry() -> None:
     assert {each.guarantee for each in BREAKS} == {f"G{number}" for number in range(1, 10)}
 
 
 @pytest.mark.parametrize("notices", [the_bill, the_breaker], ids=lambda notices: notices.__name__)
-def test_what_notices_says_nothing_about_the_code_as_it_is(notices: Callable[[], None]) -> None:
+def test_the_checks_accept_the_code_as_it_is(notices: Callable[[], None]) -> None:
     notices()

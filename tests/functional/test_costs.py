@@ -57,7 +57,7 @@ class ColdContainer:
         )
 
     def ingest(self, batch: Batch) -> IngestReport:
-        return self.services.ingest(batch, int(self.clock.now * 1000))
+        return self.services.ingest.run(batch, int(self.clock.now * 1000))
 
 
 def line(at: float, client: str, path: str = "/", method: str = "GET", status: str = "200", **other: str) -> bytes:

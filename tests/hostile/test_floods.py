@@ -37,7 +37,7 @@ def test_g4_a_million_addresses_of_one_network_are_one_client() -> None:
         report = target.ingest(records)
         target.now += 10
         assert report.requests == PER_BATCH
-    (rule, _) = target.services.rules(target.now_ms).rules
+    (rule, _) = target.rule_set.rules
     assert dict(target.view.clients(Source.CLOUDFRONT, rule)).keys() == {PREFIX.to_bytes(16, "big")}
     assert target.view.entries <= KEPT_S * SLOTS_A_SECOND
     assert target.logs.write_units <= 100, "one a batch"

@@ -1,13 +1,15 @@
 """Detections delivered twice, late and to several enforcers at once: one offence each, and one block."""
 
+from collections import Counter
+from collections.abc import Iterable
+
 import pytest
 
 from chalicelib.core.state import Block
-from chalicelib.pipeline.enforce import Case, Enforce, Pending
-from chalicelib.ports import Conflict
-from chalicelib.reports import EnforceReport
+from chalicelib.pipeline.enforce import Case, Enforce, Pending, Written
+from chalicelib.ports import Conflict, Unavailable
 from tests.support.simulation.enforcing import Enforcing
-from tests.support.simulation.schedule import Crash, FaultAt, Unavailable
+from tests.support.simulation.schedule import Crash, FaultAt
 from tests.support.simulation.seeds import first_violation, play, seeds
 
 RUNS = 1000
@@ -35,29 +37,28 @@ def test_a_failure_at_any_single_point_changes_nothing(seed: int, kind: type[Bas
 
 
 class WritesWithoutCondition(Enforce):
-    def _write(self, clients: dict[str, Pending], report: EnforceReport) -> list[Case]:
-        for client in clients.values():
+    def _write(self, clients: Iterable[Pending]) -> Written:
+        for client in clients:
             for write in client.writes():
                 self._state._store.put_over([write.item])
-        return []
+        return Written(Counter(), [], [])
 
 
 class DropsWhatIsOvertaken(Enforce):
-    def _write(self, clients: dict[str, Pending], report: EnforceReport) -> list[Case]:
-        super()._write(clients, report)
-        return []
+    def _write(self, clients: Iterable[Pending]) -> Written:
+        return super()._write(clients)._replace(overtaken=[])
 
 
 class WritesBlockAndHistoryApart(Enforce):
-    def _write(self, clients: dict[str, Pending], report: EnforceReport) -> list[Case]:
+    def _write(self, clients: Iterable[Pending]) -> Written:
         lost: list[Case] = []
-        for client in clients.values():
+        for client in clients:
             try:
                 for write in reversed(client.writes()):
                     self._state.write([write])
             except Conflict:
                 lost += client.cases
-        return lost
+        return Written(Counter(), [], lost)
 
 
 class ForgetsHistories(Enforce):

@@ -25,7 +25,7 @@ def test_the_ip_sets_reach_the_wanted_list_and_never_hold_an_allowlisted_network
         play(seed, publishing.schedule, publishing.play)
 
 
-def test_the_runs_hold_what_they_promise() -> None:
+def test_the_runs_contain_the_events_that_they_are_meant_to_survive() -> None:
     went: Counter[str] = Counter()
     for seed in range(200):
         publishing = Publishing(seed)

@@ -112,7 +112,7 @@ def detected(text: str, batches: list[Delivered], sample_rate: int) -> set[tuple
         container = compose(config, world) if cold else warm.setdefault(batch.container, compose(config, world))
         data = [f"{time / 1000:.3f}\t{client}".encode() for client, time in batch.requests]
         first = number * 1000 + 1
-        container.ingest(
+        container.ingest.run(
             Batch(
                 f"logs/shard-{batch.shard}",
                 list(map(str, range(first, first + len(data)))),

@@ -141,7 +141,7 @@ def outcome(cloud: LocalCloud) -> dict[str, Any]:
         "overflow": telemetry.overflow,
         "publish_conflicts": telemetry.publish_conflicts,
         "breaker_opened": telemetry.breaker_opened,
-        "rules_problem": telemetry.rules_problem is not None,
+        "rules_problem": telemetry.ingests.rules_problem is not None,
         "failures": cloud.invocation_failures + telemetry.failures,
     }
 

@@ -18,7 +18,7 @@ class Store(MemoryStateStore):
 
     def __init__(self) -> None:
         super().__init__()
-        self.meddle: Callable[[], None] | None = None
+        self.meddle: Callable[[], object] | None = None
         self.lost: int = 0
         self.writes: list[int] = []
 

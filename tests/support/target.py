@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from chalicelib.bootstrap import Services, World, compose
 from chalicelib.config import read_config
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
+from chalicelib.core.rules import RuleSet
 from chalicelib.core.state import ACTIVE, Block, StoredRules
 from chalicelib.core.windows import View
 from chalicelib.edges.batch_get import KEYS_PER_READ
@@ -119,11 +120,11 @@ class Target:
     def ingest(self, records: Sequence[bytes], shard: str = "logs/0") -> IngestReport:
         sequences = [str(self._sequence + number) for number in range(len(records))]
         self._sequence += len(records)
-        return self.services.ingest(Batch(shard, sequences, records, [self.now - 1] * len(records)), self.now_ms)
+        return self.services.ingest.run(Batch(shard, sequences, records, [self.now - 1] * len(records)), self.now_ms)
 
     def enforce(self) -> EnforceReport:
         """What the state table's stream holds, decided."""
-        report = self.services.enforce(state_changes(state_event(self.state.changes)))
+        report = self.services.enforce.run(state_changes(state_event(self.state.changes)))
         self.state.changes.clear()
         return report
 
@@ -137,9 +138,13 @@ class Target:
 
     @property
     def view(self) -> View:
-        view = self.services.ingest._follower.view
+        view = self.services.ingest._follower._view
         assert view is not None
         return view
+
+    @property
+    def rule_set(self) -> RuleSet:
+        return self.view.rules
 
 
 def line(

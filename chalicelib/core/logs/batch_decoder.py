@@ -33,27 +33,24 @@ class BatchDecoder:
         self.cloudfront = CloudFrontLines(fields, trusted)
         self.waf = WafRecords(trusted)
 
-    def decode(
-        self, records: Sequence[bytes], seen: set[bytes | str] | None = None, wanted: frozenset[str] = COLUMNS
-    ) -> Decoded:
-        """Returns the requests of all ``records``, each request id once.
+    def decode(self, records: Sequence[bytes], columns: frozenset[str] = COLUMNS, *, start: int = 0) -> Decoded:
+        """Returns the requests of ``records[start:]``, each request id once. An id of ``records[:start]`` is a repeat.
 
-        ``seen``: ids that are repeats already; the ids of the requests are added to it. ``wanted``: the columns that
-        rules examine; decoding only those saves time.
+        ``columns``: those that rules examine; decoding only them saves time.
         """
+        earlier = [id for requests in self._decode(records[:start], columns)[0] for id in requests.ids]
+        decoded, malformed = self._decode(records[start:] if start else records, columns)
+        distinct = [requests.without_repeats(earlier) for requests in decoded]
+        repeats = sum(map(len, decoded)) - sum(map(len, distinct))
+        return Decoded(tuple(filter(None, distinct)), tuple(malformed), repeats)
+
+    def _decode(self, records: Sequence[bytes], columns: frozenset[str]) -> tuple[list[Requests], list[Malformed]]:
+        """Returns the requests of each format, and the pieces that are none."""
         formats = _sort(records)
         decoded = [self.cloudfront.decode(formats.lines)] if formats.lines else []
-        decoded += [self.waf.decode(formats.texts, wanted)] if formats.texts else []
-        batches: list[Requests] = []
-        malformed = formats.malformed
-        repeats = 0
-        for requests, others in decoded:
-            malformed += others
-            distinct = requests.without_repeats(seen)
-            repeats += len(requests) - len(distinct)
-            if distinct:
-                batches.append(distinct)
-        return Decoded(tuple(batches), tuple(malformed), repeats)
+        decoded += [self.waf.decode(formats.texts, columns)] if formats.texts else []
+        malformed = formats.malformed + [piece for _, others in decoded for piece in others]
+        return [requests for requests, _ in decoded], malformed
 
 
 class _Formats(NamedTuple):

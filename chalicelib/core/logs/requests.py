@@ -5,7 +5,7 @@ path fast. Cells keep the form in which the log holds them; ``text`` decodes a c
 rule examines.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import compress
@@ -174,27 +174,21 @@ class Requests:
         times, clients = list(compress(self.times, keep)), list(compress(self.clients, keep))
         return Requests(self.source, times, clients, columns, list(compress(self.ids, keep)))
 
-    def without_repeats(self, seen: set[bytes | str] | None) -> "Requests":
-        """Returns the rows whose id is neither in ``seen`` nor in an earlier row; adds their ids to ``seen``.
+    def without_repeats(self, earlier: Iterable[bytes | str] = ()) -> "Requests":
+        """Returns the rows whose id is neither among ``earlier`` ids nor in an earlier row.
 
         Rows without an id are never repeats. Nor is a request that both logs report under the same id: CloudFront's
         ids are bytes, AWS WAF's are text, and each rule counts each source separately.
         """
         ids = self.ids
-        if not ids:
-            return self
+        seen = set(earlier)
         distinct = set(ids)
-        if len(distinct) == len(ids) and (seen is None or distinct.isdisjoint(seen)):
-            if seen is not None:
-                seen |= distinct
-                seen -= NO_ID
+        if len(distinct) == len(ids) and distinct.isdisjoint(seen):
             return self
-        seen = set() if seen is None else seen
         keep = []
         for request_id in ids:
-            keep.append(request_id not in seen)
-            if request_id not in NO_ID:
-                seen.add(request_id)
+            keep.append(request_id in NO_ID or request_id not in seen)
+            seen.add(request_id)
         return self.select(keep)
 
 
@@ -210,6 +204,8 @@ class Decoded:
     malformed: tuple[Malformed, ...] = ()
     repeats: int = 0
     """Requests omitted because their id occurred before in the same batch."""
+    late: int = 0
+    """Requests omitted because they were made too long ago."""
 
     def __len__(self) -> int:
         return sum(map(len, self.requests))
@@ -217,3 +213,19 @@ class Decoded:
     def span_ms(self) -> tuple[int, int]:
         """Returns the times of the earliest and the latest request; there must be at least one."""
         return min(min(r.times) for r in self.requests), max(max(r.times) for r in self.requests)
+
+    def between(self, lowest_ms: int, highest_ms: int) -> "Decoded":
+        """Returns the requests made at ``lowest_ms`` or later and at ``highest_ms`` or earlier.
+
+        Those made before are late; those made after are malformed, because they must not displace the present from the
+        windows.
+        """
+        requests, malformed, late = [], list(self.malformed), self.late
+        for part in self.requests:
+            if min(part.times) >= lowest_ms and max(part.times) <= highest_ms:
+                requests.append(part)
+                continue
+            malformed += [Malformed(Reason.FUTURE, str(time).encode()) for time in part.times if time > highest_ms]
+            late += sum(time < lowest_ms for time in part.times)
+            requests.append(part.select([lowest_ms <= time <= highest_ms for time in part.times]))
+        return Decoded(tuple(filter(None, requests)), tuple(malformed), self.repeats, late)

@@ -1,10 +1,9 @@
 """Publishers that break one step of the protocol each, for simulations that must notice."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from chalicelib.core.addresses import Network
 from chalicelib.core.ipsets import IpSet
-from chalicelib.pipeline.publish import Publish
+from chalicelib.pipeline.publish import Addresses, Comparison, Publish, SetsRead
 from chalicelib.ports import Conflict, Throttled, Unavailable
 from chalicelib.reports import PublishReport
 
@@ -12,9 +11,8 @@ from chalicelib.reports import PublishReport
 class SendsTheOldListAgain(Publish):
     """Under a fresh token, after a lost lock: what AWS's own solution does."""
 
-    def _settle(self, report: PublishReport, failed: dict[IpSet, str]) -> None:
-        published, _ = self._read(report, failed)
-        changes = self._changes(published, report)
+    def _settle(self) -> PublishReport:
+        changes = self._compare(self._read(self._sets).published).changes
         for ip_set, addresses in changes.items():
             for _ in range(10):
                 self._sleep(1.2)
@@ -23,47 +21,53 @@ class SendsTheOldListAgain(Publish):
                     break
                 except (Conflict, Throttled):
                     continue
+        return PublishReport()
 
 
 class ReadsTheListFirst(Publish):
-    def _read(
-        self, report: PublishReport, failed: dict[IpSet, str]
-    ) -> tuple[dict[IpSet, frozenset[Network]], dict[IpSet, str]]:
-        self._early = super()._changes(super()._read(report, failed)[0], report)
-        return super()._read(report, failed)
+    def _read(self, sets: Sequence[IpSet]) -> SetsRead:
+        self._early = super()._compare(super()._read(sets).published)
+        return super()._read(sets)
 
-    def _changes(
-        self, published: Mapping[IpSet, frozenset[Network]], report: PublishReport
-    ) -> dict[IpSet, frozenset[Network]]:
-        return {s: networks for s, networks in self._early.items() if s in published and networks != published[s]}
+    def _compare(self, published: Mapping[IpSet, Addresses]) -> Comparison:
+        return still_different(self._early, published)
 
 
 class DoesNotLookAgain(Publish):
     """Ends with its update instead of with a round in which nothing differs."""
 
-    def _settle(self, report: PublishReport, failed: dict[IpSet, str]) -> None:
+    def _settle(self) -> PublishReport:
         for ip_set in self._sets:
             for _ in range(20):
-                published, tokens = self._read(report, failed)
-                changes = self._changes(published, report)
+                read = self._read(self._sets)
+                changes = self._compare(read.published).changes
                 if ip_set not in changes:
                     break
                 self._sleep(1.2)
                 try:
-                    self._ip_sets.update(ip_set, changes[ip_set], tokens[ip_set])
+                    self._ip_sets.update(ip_set, changes[ip_set], read.tokens[ip_set])
                     break
                 except (Conflict, Throttled, Unavailable):
                     continue
+        return PublishReport()
 
 
 class RemembersTheList(Publish):
     """Reads the list once, for all its rounds."""
 
-    _once: dict[IpSet, frozenset[Network]] | None = None
+    _once: Comparison | None = None
 
-    def _changes(
-        self, published: Mapping[IpSet, frozenset[Network]], report: PublishReport
-    ) -> dict[IpSet, frozenset[Network]]:
-        if report.rounds == 1 or self._once is None:
-            self._once = super()._changes(published, report)
-        return {s: networks for s, networks in self._once.items() if s in published and networks != published[s]}
+    def _settle(self) -> PublishReport:
+        self._once = None
+        return super()._settle()
+
+    def _compare(self, published: Mapping[IpSet, Addresses]) -> Comparison:
+        if self._once is None:
+            self._once = super()._compare(published)
+        return still_different(self._once, published)
+
+
+def still_different(old: Comparison, published: Mapping[IpSet, Addresses]) -> Comparison:
+    """Returns the changes of an old list that have not been made."""
+    changes = {s: networks for s, networks in old.changes.items() if s in published and networks != published[s]}
+    return old._replace(changes=changes)

@@ -40,7 +40,7 @@ class Enforcing:
         self.schedule = Schedule(random, faults, start=START)
         self.state = MemoryStateStore()
         self.switching = SwitchingStateStore(self.state, self.schedule)
-        self.enforce = Listener(self.schedule, "enforce", lambda: self._enforcer(enforcer))
+        self.enforce = Listener(self.schedule, "enforce", lambda: self._enforcer(enforcer).run)
         self.clients = [f"192.0.2.{host}/32" for host in range(random.randint(1, 4))]
         self.offences = random.randint(1, 4)
         self._ids = 0
@@ -109,7 +109,7 @@ class Enforcing:
             if task.failure is not None and not isinstance(task.failure, (Crash, Unavailable)):
                 raise task.failure
 
-        self.schedule.spawn("sweep", Sweep(state=State(self.switching), clock=self._now), ended)
+        self.schedule.spawn("sweep", Sweep(state=State(self.switching), clock=self._now).run, ended)
 
     def _enforcer(self, enforcer: type[Enforce]) -> Enforce:
         return enforcer(state=State(self.switching), clock=self._now, breaker_blocks_per_minute=1000)

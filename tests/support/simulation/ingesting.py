@@ -7,12 +7,12 @@ crash, are frozen for hours and come back with stale memories, and their clocks 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from random import Random
 
-from chalicelib.bootstrap import Services, World, compose
+from chalicelib.bootstrap import PARTS, Parts, Services, World, compose
 from chalicelib.config import read_config
 from chalicelib.core.rules import Rule, RuleSet
 from chalicelib.core.rules_toml import parse_rules
@@ -101,24 +101,20 @@ class Run:
     trace: list[str] = field(default_factory=list)
 
 
-Broken = Callable[[Services], None]
-"""Breaks a container on purpose."""
-
-
 @cache
 def rules_of(limit: int) -> RuleSet:
     return parse_rules(RULES.format(limit=limit, more=limit + 1, many=limit + 2))
 
 
 class Ingesting:
-    """One run. ``broken`` and ``logs`` are for the mutations that the simulation has to notice."""
+    """One run. ``parts`` and ``logs`` are for the mutations that the simulation has to notice."""
 
     def __init__(
         self,
         seed: int,
         *,
         faults: Faults | None = None,
-        broken: Broken | None = None,
+        parts: Parts = PARTS,
         logs: LedgerTallyLogs | None = None,
         phases: int | None = None,
         silences_s: Sequence[float] = SILENCES_S,
@@ -136,7 +132,7 @@ class Ingesting:
         State(self.state).overwrite(stored, id=ACTIVE)
         lateness_s = random.choice(["10", "300", "3600"])
         self.config = read_config({"CLOUDFRONT_FIELDS": FIELDS, "LATENESS_S": lateness_s})
-        self.broken = broken
+        self.parts = parts
         self.most_skew_s = 3.0
         self.phases = phases or random.choice([1, 1, 2, 3, 4])
         self._silences_s = silences_s
@@ -228,7 +224,7 @@ class Ingesting:
             self._ended(task, delivery, container)
 
         now_ms = int((self.schedule.now + container.skew) * 1000)
-        self.schedule.spawn(container.name, lambda: container.services.ingest(batch, now_ms), ended)
+        self.schedule.spawn(container.name, lambda: container.services.ingest.run(batch, now_ms), ended)
 
     def _ended(self, task: Task, delivery: Delivery, container: Container) -> None:
         container.busy = False
@@ -263,10 +259,7 @@ class Ingesting:
             sleep=self.schedule.sleep,
             telemetry=ReportTotals(),
         )
-        services = compose(self.config, world)
-        if self.broken is not None:
-            self.broken(services)
-        return services
+        return compose(self.config, world, self.parts)
 
     def _give_up(self) -> None:
         """Lambda's time-out, seen from the stream: the invocation may still be at work."""

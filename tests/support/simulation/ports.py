@@ -1,6 +1,7 @@
 """The ports with a switch point before and after every call."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from random import Random
 
 from chalicelib.core.addresses import Network
@@ -85,7 +86,7 @@ class SwitchingStateStore:
 
     def put_over(self, items: Sequence[Item]) -> None:
         for item in items:
-            self._schedule.call(f"put {item.kind}", lambda item=item: self._state.put_over([item]))
+            self._schedule.call(f"put {item.kind}", partial(self._state.put_over, [item]))
 
     def write(self, writes: Sequence[Write]) -> None:
         names = " ".join(f"{write.item.kind} {write.item.id}" for write in writes)

@@ -76,7 +76,7 @@ class Publishing:
             self._made_set(number, family) for number, family in enumerate([4, 6, 4][: random.choice([2, 3])])
         )
         self.ip_sets = WatchedIpSets(self.waf, self.schedule, lambda: allowed(self.state))
-        self.publish = Listener(self.schedule, "publish", lambda: self._publisher(publisher))
+        self.publish = Listener(self.schedule, "publish", lambda: self._publisher(publisher).run)
         self._entries = 0
         self._actions = actions or random.choice([2, 3, 4, 8, 20])
         self._networks = random.sample(NETWORKS, random.choice([1, 1, 2, 4]))
@@ -179,7 +179,7 @@ class Publishing:
             if task.failure is not None and not isinstance(task.failure, (Crash, Unavailable, Conflict)):
                 raise task.failure
 
-        self.schedule.spawn("sweep", sweep, ended)
+        self.schedule.spawn("sweep", sweep.run, ended)
 
     def _publisher(self, publisher: type[Publish]) -> Publish:
         return publisher(

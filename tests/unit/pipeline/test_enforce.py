@@ -22,12 +22,12 @@ class Enforcer:
         self.enforce = Enforce(state=State(self.store), clock=self.clock, breaker_blocks_per_minute=most)
 
     def told(self, *detections: Detection) -> EnforceReport:
-        return self.enforce(told(*detections))
+        return self.enforce.run(told(*detections))
 
     def offend_again(self, **how: object) -> EnforceReport:
         """Once the last block has run out and been lifted."""
         self.clock.now = max(block.until for block in self.store.blocks().values())
-        Sweep(state=State(self.store), clock=self.clock)()
+        Sweep(state=State(self.store), clock=self.clock).run()
         self.clock.now += 10
         return self.told(detection(at=int(self.clock.now), **how))  # type: ignore[arg-type]
 
@@ -57,10 +57,10 @@ def test_a_detection_delivered_twice_is_one_offence(enforcer: Enforcer) -> None:
     assert enforcer.store.history().rules["burst"].offence == 1
 
 
-def test_a_detection_delivered_again_after_its_block_was_lifted_blocks_nobody(enforcer: Enforcer) -> None:
+def test_a_detection_redelivered_after_its_block_was_lifted_does_not_block(enforcer: Enforcer) -> None:
     enforcer.told(detection())
     enforcer.clock.now = NOW + 700
-    Sweep(state=State(enforcer.store), clock=enforcer.clock)()
+    Sweep(state=State(enforcer.store), clock=enforcer.clock).run()
     assert enforcer.told(detection()).outcomes == {"known": 1}
     assert enforcer.store.blocks() == {}
 
@@ -77,7 +77,7 @@ def test_each_new_offence_doubles_the_block_up_to_the_longest(enforcer: Enforcer
 def test_offences_are_forgotten_after_the_memory_of_the_rule(enforcer: Enforcer, days: float, offence: int) -> None:
     enforcer.told(detection())
     enforcer.clock.now = NOW + 601
-    Sweep(state=State(enforcer.store), clock=enforcer.clock)()
+    Sweep(state=State(enforcer.store), clock=enforcer.clock).run()
     enforcer.clock.now += int(days * DAY)
     (block,) = enforcer.told(detection(at=int(enforcer.clock.now))).blocks
     assert block.offence == offence
@@ -93,7 +93,7 @@ def test_a_history_is_stored_for_as_long_as_its_longest_rule_remembers(enforcer:
         assert item.expires_at >= NOW + 601 + 300 * DAY
 
 
-def test_a_rule_that_only_counts_blocks_nobody_and_remembers(enforcer: Enforcer) -> None:
+def test_a_count_rule_records_the_offence_without_blocking(enforcer: Enforcer) -> None:
     report = enforcer.told(detection(of=terms(action=Action.COUNT)))
     assert report.outcomes == {"counted": 1}
     assert enforcer.store.blocks() == {}
@@ -101,7 +101,7 @@ def test_a_rule_that_only_counts_blocks_nobody_and_remembers(enforcer: Enforcer)
     assert enforcer.told(detection(at=NOW + 5, of=terms(action=Action.COUNT))).outcomes == {"known": 1}
 
 
-def test_a_rule_that_is_switched_to_block_blocks_who_goes_on(enforcer: Enforcer) -> None:
+def test_a_rule_switched_from_count_to_block_blocks_clients_that_continue(enforcer: Enforcer) -> None:
     """And does not wait until the block that was never made would have ended."""
     enforcer.told(detection(of=terms(action=Action.COUNT)))
     (block,) = enforcer.told(detection(at=NOW + 20)).blocks
@@ -120,12 +120,12 @@ def test_a_network_with_an_allowlisted_address_in_it_is_not_blocked(enforcer: En
     assert enforcer.told(detection("192.0.2.0/24")).outcomes == {"allowlisted": 1}
 
 
-def test_an_allowlist_entry_that_has_run_out_protects_nobody(enforcer: Enforcer) -> None:
+def test_an_expired_allowlist_entry_does_not_protect(enforcer: Enforcer) -> None:
     enforcer.store.allow(CLIENT, expires_at=NOW)
     assert enforcer.told(detection()).outcomes == {"blocked": 1}
 
 
-def test_who_goes_on_after_leaving_the_allowlist_is_blocked(enforcer: Enforcer) -> None:
+def test_a_client_that_continues_after_leaving_the_allowlist_is_blocked(enforcer: Enforcer) -> None:
     enforcer.store.allow(CLIENT, expires_at=NOW + 10)
     enforcer.told(detection())
     enforcer.clock.now = NOW + 20
@@ -139,16 +139,16 @@ def test_an_offence_whose_block_would_be_over_is_stale(enforcer: Enforcer) -> No
     assert enforcer.told(detection()).outcomes == {"known": 1}
 
 
-def test_requests_made_before_the_last_block_ended_are_no_new_offence(enforcer: Enforcer) -> None:
+def test_requests_made_before_the_last_block_ended_are_not_a_new_offence(enforcer: Enforcer) -> None:
     """They may be the ones that WAF refused."""
     enforcer.told(detection())
     enforcer.clock.now = NOW + 601
-    Sweep(state=State(enforcer.store), clock=enforcer.clock)()
+    Sweep(state=State(enforcer.store), clock=enforcer.clock).run()
     assert enforcer.told(detection(at=NOW + 602)).outcomes == {"known": 1}
     assert enforcer.told(detection(at=NOW + 603)).outcomes == {"blocked": 1}
 
 
-def test_a_rule_that_extends_prolongs_its_own_block(enforcer: Enforcer) -> None:
+def test_a_rule_with_extend_prolongs_its_own_block(enforcer: Enforcer) -> None:
     extending = terms(extend=True)
     (block,) = enforcer.told(detection(of=extending)).blocks
     report = enforcer.told(detection(at=NOW + 100, of=extending))
@@ -159,13 +159,13 @@ def test_a_rule_that_extends_prolongs_its_own_block(enforcer: Enforcer) -> None:
 
 
 @pytest.mark.parametrize("rule", ["manual", "other"])
-def test_a_rule_that_extends_leaves_the_blocks_of_others_alone(enforcer: Enforcer, rule: str) -> None:
+def test_a_rule_with_extend_does_not_touch_the_blocks_of_other_rules(enforcer: Enforcer, rule: str) -> None:
     block = enforcer.store.block(rule=rule)
     assert enforcer.told(detection(at=NOW + 100, of=terms(extend=True))).outcomes == {"known": 1}
     assert enforcer.store.blocks() == {CLIENT: block}
 
 
-def test_an_older_detection_that_comes_late_does_not_shorten_a_block(enforcer: Enforcer) -> None:
+def test_an_older_detection_that_arrives_late_does_not_shorten_a_block(enforcer: Enforcer) -> None:
     extending = terms(extend=True)
     enforcer.told(detection(at=NOW, of=extending))
     before = enforcer.store.blocks()
@@ -245,38 +245,38 @@ def test_the_breaker_stays_open_until_it_is_reset() -> None:
     assert len(enforcer.told(many(11, at=NOW + DAY)).blocks) == 11
 
 
-def test_offenders_who_are_known_do_not_open_the_breaker() -> None:
+def test_known_offenders_do_not_open_the_breaker() -> None:
     enforcer = Enforcer(most=10)
     enforcer.told(many(10))
     assert not enforcer.told(many(10, at=NOW + 10)).breaker_opened
 
 
-def test_a_hundred_writes_at_most_go_into_one_transaction() -> None:
+def test_a_transaction_holds_at_most_a_hundred_writes() -> None:
     enforcer = Enforcer(most=1000)
     assert len(enforcer.told(many(120)).blocks) == 120
     assert enforcer.store.writes == [100, 100, 40]
 
 
-def test_who_is_overtaken_by_another_enforcer_decides_again(enforcer: Enforcer) -> None:
+def test_an_enforcer_that_is_overtaken_decides_again(enforcer: Enforcer) -> None:
     other = Enforce(state=State(enforcer.store), clock=enforcer.clock, breaker_blocks_per_minute=100)
-    enforcer.store.meddle = lambda: other(told(detection())) and None
+    enforcer.store.meddle = lambda: other.run(told(detection()))
     report = enforcer.told(detection(CLIENT, "192.0.2.2/32"))
     assert report.outcomes == {"known": 1, "blocked": 1}
     assert enforcer.store.blocks().keys() == {CLIENT, "192.0.2.2/32"}
     assert enforcer.store.history().rules["burst"].offence == 1
 
 
-def test_who_is_overtaken_again_and_again_has_the_batch_delivered_again(enforcer: Enforcer) -> None:
+def test_an_enforcer_that_is_overtaken_repeatedly_fails_the_batch(enforcer: Enforcer) -> None:
     enforcer.store.lost = TRIES
     with pytest.raises(Contended, match="1 offenders were overtaken 5 times"):
         enforcer.told(detection())
     assert enforcer.told(detection()).outcomes == {"blocked": 1}
 
 
-def test_other_changes_and_removed_detections_are_none_of_its_business(enforcer: Enforcer) -> None:
+def test_other_changes_and_removed_detections_are_ignored(enforcer: Enforcer) -> None:
     changes = [
         StreamChange(Detection.kind, "gone", None, True),
         *told(Block(network=CLIENT, blocked_at=NOW, until=NOW + 1)),
     ]
-    report = enforcer.enforce(changes)
+    report = enforcer.enforce.run(changes)
     assert (report.detections, report.outcomes) == (0, {})

@@ -11,9 +11,10 @@ from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import Detection
 from chalicelib.core.tally import RETENTION_MS, unpack
 from chalicelib.core.windows import View
-from chalicelib.pipeline import log_follower as tailing
+from chalicelib.pipeline import log_follower
+from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.ingest import Batch, Ingest
-from chalicelib.pipeline.log_follower import LARGEST_APPEND, SKEW_MS, TRIES, LogFollower, TooLarge
+from chalicelib.pipeline.log_follower import SKEW_MS, TRIES, LogFollower, TooLarge
 from chalicelib.ports import Contended, LogItem, LogKey, Registry, Unavailable
 from sluice.local.stores import MemoryTallyLogs
 
@@ -61,17 +62,16 @@ class Logs(MemoryTallyLogs):
 
 
 class Container:
-    def __init__(self, logs: Logs, rules: RuleSet = RULES, largest_append: int = LARGEST_APPEND) -> None:
+    def __init__(self, logs: Logs, rules: RuleSet = RULES) -> None:
         self.stored: list[Detection] = []
         self.fails = 0
         self.ingest = Ingest(
             decoder=BatchDecoder(("timestamp", "c-ip", "x-edge-request-id")),
-            rules=lambda now_ms: rules,
+            rules=lambda now_ms: RulesInUse(rules),
             follower=LogFollower(
                 logs,
                 lambda rules: View(rules, sample_rate=100, most_entries=9999),
                 lateness_ms=10_000,
-                largest_append=largest_append,
             ),
             detect=self._detect,
         )
@@ -101,9 +101,9 @@ def logs() -> Logs:
     return Logs()
 
 
-def test_the_request_after_the_limit_is_detected_with_what_it_takes_to_judge_it(logs: Logs) -> None:
+def test_the_first_request_over_the_limit_is_detected_with_its_terms(logs: Logs) -> None:
     container = Container(logs)
-    report = container.ingest(batch([line(NOW), line(NOW + 100), line(NOW + 4200)], arrived=NOW - 50), NOW)
+    report = container.ingest.run(batch([line(NOW), line(NOW + 100), line(NOW + 4200)], arrived=NOW - 50), NOW)
     (detection,) = container.stored
     assert report.detections == [detection]
     assert detection.id == f"{SHARD}@{NOW}/000000000000/burst/cloudfront"
@@ -115,46 +115,46 @@ def test_the_request_after_the_limit_is_detected_with_what_it_takes_to_judge_it(
     assert report.lag_ms == 50
 
 
-def test_requests_at_the_limit_are_no_offence(logs: Logs) -> None:
+def test_a_client_at_the_limit_is_not_detected(logs: Logs) -> None:
     container = Container(logs)
-    container.ingest(batch([line(), line()]), NOW)
+    container.ingest.run(batch([line(), line()]), NOW)
     assert container.stored == []
 
 
 def test_a_replayed_batch_is_counted_once_and_evaluated_again(logs: Logs) -> None:
     lines = [line()] * 3
-    Container(logs).ingest(batch(lines), NOW)
+    Container(logs).ingest.run(batch(lines), NOW)
     again = Container(logs)
-    report = again.ingest(batch(lines), NOW)
+    report = again.ingest.run(batch(lines), NOW)
     assert (report.requests, report.replayed, logs.counted()) == (0, 3, 3)
     assert again.offenders == ["192.0.2.1/32"]
 
 
-def test_only_the_new_part_of_a_batch_that_was_cut_anew_is_counted(logs: Logs) -> None:
+def test_only_the_new_records_of_a_recut_batch_are_counted(logs: Logs) -> None:
     container = Container(logs)
-    container.ingest(batch([line()] * 2), NOW)
-    report = container.ingest(batch([line()] * 5), NOW)
+    container.ingest.run(batch([line()] * 2), NOW)
+    report = container.ingest.run(batch([line()] * 5), NOW)
     assert (report.requests, report.replayed, logs.counted()) == (3, 2, 5)
 
 
-def test_a_detection_that_could_not_be_stored_is_stored_when_the_batch_comes_again(logs: Logs) -> None:
+def test_a_detection_that_could_not_be_stored_is_stored_on_redelivery(logs: Logs) -> None:
     container = Container(logs)
     container.fails = 1
     with pytest.raises(Unavailable):
-        container.ingest(batch([line()] * 3), NOW)
-    container.ingest(batch([line()] * 3), NOW)
+        container.ingest.run(batch([line()] * 3), NOW)
+    container.ingest.run(batch([line()] * 3), NOW)
     assert container.offenders == ["192.0.2.1/32"]
     assert logs.counted() == 3
 
 
 @pytest.mark.parametrize("call", ["append", "read"])
-def test_a_batch_whose_store_call_failed_is_counted_when_it_comes_again(logs: Logs, call: str) -> None:
+def test_a_batch_whose_store_call_failed_is_counted_on_redelivery(logs: Logs, call: str) -> None:
     container = Container(logs)
-    container.ingest(batch([line()]), NOW)
+    container.ingest.run(batch([line()]), NOW)
     logs.unavailable = {call}
     with pytest.raises(Unavailable):
-        container.ingest(batch([line()] * 2, first=2), NOW)
-    container.ingest(batch([line()] * 2, first=2), NOW)
+        container.ingest.run(batch([line()] * 2, first=2), NOW)
+    container.ingest.run(batch([line()] * 2, first=2), NOW)
     assert logs.counted() == 3
     assert container.offenders == ["192.0.2.1/32"]
 
@@ -162,129 +162,135 @@ def test_a_batch_whose_store_call_failed_is_counted_when_it_comes_again(logs: Lo
 def test_an_attack_is_reported_once_until_its_block_may_have_ended(logs: Logs) -> None:
     container = Container(logs)
     for number in range(1, 26):
-        container.ingest(batch([line(NOW + number * SECOND)] * 3, first=number * 10), NOW + number * SECOND)
+        container.ingest.run(batch([line(NOW + number * SECOND)] * 3, first=number * 10), NOW + number * SECOND)
     assert len(container.stored) == 3, "25 seconds of attack, quiet for ten after each report"
 
 
 def test_an_offence_spread_over_shards_is_detected_with_its_last_request(logs: Logs) -> None:
     containers = [Container(logs) for _ in range(3)]
     for number, container in enumerate(containers):
-        container.ingest(batch([line(NOW + number * SECOND)], shard=f"logs/shard-{number}"), NOW)
+        container.ingest.run(batch([line(NOW + number * SECOND)], shard=f"logs/shard-{number}"), NOW)
     assert [container.offenders for container in containers] == [[], [], ["192.0.2.1/32"]]
 
 
 def test_requests_older_than_the_retention_are_late_and_not_counted(logs: Logs) -> None:
     lines = [line(NOW - RETENTION_MS), line(NOW - RETENTION_MS - 1)]
-    report = Container(logs).ingest(batch(lines), NOW)
+    report = Container(logs).ingest.run(batch(lines), NOW)
     assert (report.requests, report.late, logs.counted()) == (1, 1, 1)
 
 
 def test_requests_from_the_future_are_malformed_and_do_not_move_the_windows(logs: Logs) -> None:
     container = Container(logs)
-    report = container.ingest(batch([line(NOW + SKEW_MS + 1), line(), line(NOW + SKEW_MS), line(), line()]), NOW)
+    report = container.ingest.run(batch([line(NOW + SKEW_MS + 1), line(), line(NOW + SKEW_MS), line(), line()]), NOW)
     assert report.malformed == {Reason.FUTURE: 1}
     assert report.requests == 4
     assert container.offenders == ["192.0.2.1/32"]
 
 
 def test_a_batch_without_a_single_request_touches_no_log(logs: Logs) -> None:
-    report = Container(logs).ingest(batch([b"\x00", b"a\tb", line(NOW - 2 * RETENTION_MS)]), NOW)
+    report = Container(logs).ingest.run(batch([b"\x00", b"a\tb", line(NOW - 2 * RETENTION_MS)]), NOW)
     assert logs.calls == []
     assert (report.records, report.requests, report.late, report.malformed.total()) == (3, 0, 1, 2)
 
 
 def test_a_request_repeated_within_a_batch_counts_once(logs: Logs) -> None:
-    report = Container(logs).ingest(batch([line(id="a"), line(id="b"), line(id="a"), line(), line()]), NOW)
+    report = Container(logs).ingest.run(batch([line(id="a"), line(id="b"), line(id="a"), line(), line()]), NOW)
     assert (report.requests, report.repeats, logs.counted()) == (4, 1, 4)
 
 
-def test_a_repeat_of_a_request_that_an_earlier_try_counted_is_not_counted(logs: Logs) -> None:
+def test_a_repeat_of_a_request_counted_by_an_earlier_delivery_is_not_counted(logs: Logs) -> None:
     container = Container(logs)
-    container.ingest(batch([line(id="a"), line(id="b")]), NOW)
-    report = container.ingest(batch([line(id="a"), line(id="b"), line(id="a"), line(id="c")]), NOW)
+    container.ingest.run(batch([line(id="a"), line(id="b")]), NOW)
+    report = container.ingest.run(batch([line(id="a"), line(id="b"), line(id="a"), line(id="c")]), NOW)
     assert (report.replayed, report.requests, report.repeats, logs.counted()) == (2, 1, 1, 3)
 
 
-def test_a_batch_that_is_overtaken_a_few_times_is_counted_behind_the_others(logs: Logs) -> None:
+def test_a_batch_that_loses_a_few_appends_is_counted_after_the_winners(logs: Logs) -> None:
     logs.overtaken = TRIES - 1
-    report = Container(logs).ingest(batch([line()]), NOW)
+    report = Container(logs).ingest.run(batch([line()]), NOW)
     assert report.conflicts == TRIES - 1
     assert logs.counted() == TRIES
 
 
-def test_a_batch_that_is_overtaken_again_and_again_fails_and_is_not_counted(logs: Logs) -> None:
+def test_a_batch_that_loses_every_append_fails_and_is_not_counted(logs: Logs) -> None:
     logs.overtaken = TRIES
     with pytest.raises(Contended, match="logs/shard-0: 8 appends"):
-        Container(logs).ingest(batch([line()]), NOW)
+        Container(logs).ingest.run(batch([line()]), NOW)
     assert logs.counted() == TRIES
 
 
-def test_a_stream_that_was_made_anew_is_counted_from_its_first_record(logs: Logs) -> None:
+def test_a_recreated_stream_is_counted_from_its_first_record(logs: Logs) -> None:
     """Its sequence numbers begin below what was counted of the old one."""
     container = Container(logs)
-    container.ingest(batch([line()], first=1000), NOW)
+    container.ingest.run(batch([line()], first=1000), NOW)
     later = NOW + SKEW_MS + SECOND
-    report = container.ingest(batch([line(later)] * 3, first=5, arrived=later), later)
+    report = container.ingest.run(batch([line(later)] * 3, first=5, arrived=later), later)
     assert (report.requests, report.replayed) == (3, 0)
     assert container.offenders == ["192.0.2.1/32"]
-    assert container.ingest(batch([line(later)] * 3, first=5, arrived=later), later).replayed == 3
+    assert container.ingest.run(batch([line(later)] * 3, first=5, arrived=later), later).replayed == 3
 
 
 def test_records_below_the_last_sequence_number_are_reported_as_replayed(logs: Logs) -> None:
     """Within minutes they cannot be told from a retry; the metric says that something was dropped."""
     container = Container(logs)
-    container.ingest(batch([line()], first=1000), NOW)
-    assert container.ingest(batch([line()] * 3, first=5), NOW + SECOND).replayed == 3
+    container.ingest.run(batch([line()], first=1000), NOW)
+    assert container.ingest.run(batch([line()] * 3, first=5), NOW + SECOND).replayed == 3
 
 
-def test_an_oversized_tally_is_counted_once_by_everybody(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_oversized_tally_is_counted_once_by_every_container(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
     """Slots of 200, 300 and 600 ms: a reader takes the third rule's from one of the two meters, whatever the cut."""
-    monkeypatch.setattr(tailing, "LARGEST_ITEM", 120)
+    monkeypatch.setattr(log_follower, "LARGEST_ITEM", 120)
     texts = [f'[[rule]]\nname = "r{w}"\nlimit = 4\nwindow = "{w}s"\nresolution = 10\n' for w in (2, 3, 6)]
     rules = parse_rules("\n".join(texts))
     lines = [line(NOW + 100 * part, f"192.0.2.{part}") for part in range(60)]
     lines += [line(NOW, "198.51.100.1"), line(NOW + 2500, "198.51.100.1"), line(NOW + 3500, "198.51.100.1")]
-    Container(logs, rules).ingest(batch(lines), NOW)
+    Container(logs, rules).ingest.run(batch(lines), NOW)
     assert sum(call == "append" for call in logs.calls) == 1
     reader = Container(logs, rules)
-    reader.ingest(batch([line(NOW + 5000, "198.51.100.1")], shard="logs/shard-1"), NOW)
+    reader.ingest.run(batch([line(NOW + 5000, "198.51.100.1")], shard="logs/shard-1"), NOW)
     assert reader.offenders == []
-    reader.ingest(batch([line(NOW + 4500, "198.51.100.1")], first=2, shard="logs/shard-1"), NOW)
+    reader.ingest.run(batch([line(NOW + 4500, "198.51.100.1")], first=2, shard="logs/shard-1"), NOW)
     assert reader.offenders == ["198.51.100.1/32"]
     assert [detection.terms.name for detection in reader.stored] == ["r6"]
 
 
 def test_a_warm_batch_without_detections_costs_two_calls(logs: Logs) -> None:
     container = Container(logs)
-    container.ingest(batch([line()]), NOW)
+    container.ingest.run(batch([line()]), NOW)
     logs.calls.clear()
-    container.ingest(batch([line(client="192.0.2.9")], first=2), NOW)
+    container.ingest.run(batch([line(client="192.0.2.9")], first=2), NOW)
     assert logs.calls == ["append", "read"]
 
 
 def test_new_rules_take_effect_with_the_next_batch(logs: Logs) -> None:
     rules = [RULES]
     container = Container(logs)
-    container.ingest._rules = lambda now_ms: rules[-1]
-    container.ingest(batch([line()] * 2), NOW)
+    container.ingest._rules = lambda now_ms: RulesInUse(rules[-1])
+    container.ingest.run(batch([line()] * 2), NOW)
     assert container.stored == []
     rules.append(parse_rules(RULES.text.replace("limit = 2", "limit = 1")))
-    container.ingest(batch([line(NOW + 1)], first=3), NOW)
+    container.ingest.run(batch([line(NOW + 1)], first=3), NOW)
     assert container.offenders == ["192.0.2.1/32"]
 
 
-def test_a_batch_whose_tally_no_transaction_takes_is_counted_in_parts(logs: Logs) -> None:
-    container = Container(logs, largest_append=200)
+def test_a_batch_whose_tally_exceeds_a_transaction_is_counted_in_parts(
+    logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_follower, "LARGEST_APPEND", 200)
+    container = Container(logs)
     lines = [line(NOW + number, f"192.0.{number}.1") for number in range(100)] + [line(NOW, "192.0.0.1")] * 2
-    report = container.ingest(batch(lines), NOW)
+    report = container.ingest.run(batch(lines), NOW)
     assert (report.records, report.requests, logs.counted()) == (102, 102, 102)
     assert logs.calls.count("append") > 1
     assert container.offenders == ["192.0.0.1/32"]
-    again = container.ingest(batch(lines), NOW)
+    again = container.ingest.run(batch(lines), NOW)
     assert (again.requests, again.replayed, logs.counted()) == (0, 102, 102)
 
 
-def test_a_single_record_too_large_for_a_transaction_fails_the_batch_and_counts_nothing(logs: Logs) -> None:
+def test_a_single_record_too_large_for_a_transaction_fails_the_batch_and_counts_nothing(
+    logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_follower, "LARGEST_APPEND", 10)
     with pytest.raises(TooLarge):
-        Container(logs, largest_append=10).ingest(batch([line()]), NOW)
+        Container(logs).ingest.run(batch([line()]), NOW)
     assert logs.counted() == 0

@@ -7,6 +7,7 @@ from chalicelib.core.logs.requests import Reason
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.tally import RETENTION_MS
 from chalicelib.core.windows import View
+from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.ingest import Batch, Ingest
 from chalicelib.pipeline.log_follower import SKEW_MS, LogFollower
 from chalicelib.reports import IngestReport
@@ -21,9 +22,9 @@ def ingest(*data: bytes) -> IngestReport:
     follower = LogFollower(
         MemoryTallyLogs(), lambda rules: View(rules, sample_rate=100, most_entries=1000), lateness_ms=300_000
     )
-    run = Ingest(decoder=BatchDecoder(), rules=lambda _: RULES, follower=follower, detect=lambda _: None)
-    batch = Batch("logs/0", range(1, len(data) + 1), data, [NOW_MS] * len(data))
-    return run(batch, NOW_MS)
+    run = Ingest(decoder=BatchDecoder(), rules=lambda _: RulesInUse(RULES), follower=follower, detect=lambda _: None)
+    batch = Batch("logs/0", [str(number) for number in range(1, len(data) + 1)], data, [NOW_MS] * len(data))
+    return run.run(batch, NOW_MS)
 
 
 @pytest.mark.parametrize(
@@ -38,13 +39,13 @@ def ingest(*data: bytes) -> IngestReport:
         pytest.param(10**4000, 0, 0, 1, id="from the very end of time"),
     ],
 )
-def test_a_request_counts_by_its_own_time(time_ms: int, requests: int, late: int, future: int) -> None:
+def test_a_request_is_counted_at_its_own_time(time_ms: int, requests: int, late: int, future: int) -> None:
     report = ingest(waf_text(timestamp=time_ms))
     assert (report.requests, report.late, report.malformed[Reason.FUTURE]) == (requests, late, future)
     assert len(report.detections) == requests
 
 
-def test_lines_that_cannot_count_do_not_spoil_the_batch() -> None:
+def test_lines_that_cannot_be_counted_do_not_affect_the_others() -> None:
     lines = [cloudfront(timestamp=time) for time in ("1760000000", "1690000000", "1860000000", "-", "1759999999.5")]
     report = ingest(*lines)
     assert (report.requests, report.late, dict(report.malformed)) == (

@@ -8,8 +8,8 @@ from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Rule, RuleSet
 from chalicelib.core.tally import DORMANT_MS, EXPIRE_MS, RETENTION_MS, MeterTally, Tally
 from chalicelib.core.windows import View
-from chalicelib.pipeline import log_follower as tailing
-from chalicelib.pipeline.log_follower import BatchTally, LogFollower
+from chalicelib.pipeline import log_follower
+from chalicelib.pipeline.log_follower import BatchTally, LogFollower, Prepared, Tail
 from chalicelib.ports import Conflict, LogItem, LogKey, Registry, Unavailable
 from sluice.local.stores import MemoryTallyLogs
 
@@ -61,18 +61,22 @@ class Container:
         )
         self.rules = rules
 
-    def prepare(self, now: int, oldest: int | None = None) -> View:
+    def prepare(self, now: int, oldest: int | None = None) -> Prepared:
         return self.follower.prepare(self.rules, now if oldest is None else oldest, now)
 
     def count(self, time: int, sequence: int, now: int, shard: str = SHARD) -> None:
         """Raises Conflict."""
-        self.prepare(now, time)
-        tail = self.follower.tail(shard, now)
-        self.follower.append(tail, counting(time, sequence), now)
-        self.follower.catch_up(now, own=tail)
+        prepared = self.prepare(now, time)
+        prepared.append(prepared.tail(shard), counting(time, sequence)).catch_up()
+
+    def catch_up(self, now: int) -> None:
+        self.follower.read(self.rules, now)
+
+    def tail(self, now: int) -> Tail:
+        return self.prepare(now).tail(SHARD)
 
     def seen(self) -> int:
-        view = self.follower.view
+        view = self.follower._view
         assert view is not None
         return sum(view.slots(Source.CLOUDFRONT, self.rules.rules[0], b"aaaa").values())
 
@@ -91,12 +95,12 @@ def logs() -> Logs:
     return Logs()
 
 
-def test_a_shard_gets_a_log_that_is_named_after_its_birth(logs: Logs) -> None:
+def test_a_log_is_named_after_its_shard_and_the_time_it_was_opened(logs: Logs) -> None:
     Container(logs).count(NOW, 1, NOW)
     assert logs.registry == {SHARD: (f"{SHARD}@{NOW}",)}
 
 
-def test_two_containers_that_open_a_shard_at_once_share_one_log(logs: Logs) -> None:
+def test_two_containers_that_open_a_log_at_once_share_it(logs: Logs) -> None:
     one, other = Container(logs), Container(logs)
     one.prepare(NOW)
     other.prepare(NOW)
@@ -106,20 +110,20 @@ def test_two_containers_that_open_a_shard_at_once_share_one_log(logs: Logs) -> N
     assert other.seen() == 2
 
 
-def test_who_loses_an_append_has_read_the_winner_s_and_appends_behind_it(logs: Logs) -> None:
+def test_a_container_that_loses_an_append_has_merged_the_winners_item(logs: Logs) -> None:
     one, other = Container(logs), Container(logs)
     one.count(NOW, 1, NOW)
-    other.prepare(NOW)
-    tail = other.follower.tail(SHARD, NOW)
+    prepared = other.prepare(NOW)
+    tail = prepared.tail(SHARD)
     one.count(NOW, 2, NOW)
     with pytest.raises(Conflict):
-        other.follower.append(tail, counting(NOW, 2), NOW)
+        prepared.append(tail, counting(NOW, 2))
     assert (tail.offset, tail.last_sequence, other.seen()) == (2, 2, 2)
     other.count(NOW, 3, NOW)
     assert other.seen() == 3
 
 
-def test_an_append_whose_acknowledgement_was_lost_is_found_and_not_made_again(logs: Logs) -> None:
+def test_an_append_whose_acknowledgement_was_lost_is_not_repeated(logs: Logs) -> None:
     container = Container(logs)
     container.count(NOW, 1, NOW)
     log = f"{SHARD}@{NOW}"
@@ -140,20 +144,19 @@ def test_a_log_that_was_silent_for_two_hours_is_closed_and_a_new_one_opened(logs
 
 
 @pytest.mark.parametrize("items", [0, 1])
-def test_nobody_appends_to_a_log_that_another_container_has_left(logs: Logs, items: int) -> None:
+def test_a_log_that_another_container_has_closed_rejects_appends(logs: Logs, items: int) -> None:
     """The other's clock is ahead: for it the log is dormant already."""
     late, early = Container(logs), Container(logs)
-    late.prepare(NOW)
-    late.follower.tail(SHARD, NOW)
+    late.tail(NOW)
     if items:
         late.count(NOW, 1, NOW)
     now = NOW + DORMANT_MS - 1
-    late.prepare(now)
-    tail = late.follower.tail(SHARD, now)
+    prepared = late.prepare(now)
+    tail = prepared.tail(SHARD)
     early.count(now, 2, now + 2)
     with pytest.raises(Conflict):
-        late.follower.append(tail, counting(now, 2), now)
-    assert late.follower.tail(SHARD, now).last_sequence == 2
+        prepared.append(tail, counting(now, 2))
+    assert prepared.tail(SHARD).last_sequence == 2
 
 
 def test_a_container_that_was_frozen_for_hours_starts_over(logs: Logs) -> None:
@@ -183,21 +186,21 @@ def test_a_failed_cold_start_leaves_nothing_behind(logs: Logs) -> None:
         cold.count(now, 7, now)
     cold.count(now, 7, now)
     assert logs.registry == {SHARD: (f"{SHARD}@{NOW}",)}
-    assert cold.follower.tail(SHARD, now).last_sequence == 7
+    assert cold.tail(now).last_sequence == 7
 
 
-def test_a_new_log_that_cannot_be_read_is_tried_again(logs: Logs) -> None:
+def test_a_new_log_that_cannot_be_read_is_retried(logs: Logs) -> None:
     reader, writer = Container(logs), Container(logs)
     reader.prepare(NOW)
     writer.count(NOW, 1, NOW)
     logs.latest_fails = 1
     with pytest.raises(Unavailable):
-        reader.follower.catch_up(NOW)
-    reader.follower.catch_up(NOW)
+        reader.catch_up(NOW)
+    reader.catch_up(NOW)
     assert reader.seen() == 1
 
 
-def test_a_reader_does_not_step_over_an_item_that_it_cannot_see_yet(logs: Logs) -> None:
+def test_a_reader_does_not_skip_an_item_that_is_not_visible_yet(logs: Logs) -> None:
     """Offsets are not read at one moment: a later one may be there in an answer that lacks an earlier one."""
     reader, writer = Container(logs), Container(logs)
     writer.count(NOW, 1, NOW)
@@ -207,12 +210,12 @@ def test_a_reader_does_not_step_over_an_item_that_it_cannot_see_yet(logs: Logs) 
     logs.asked.clear()
     logs.hidden = {(f"{SHARD}@{NOW}", 2)}
     logs.hidden_for = 2
-    reader.follower.catch_up(NOW)
+    reader.catch_up(NOW)
     assert [[offset for _, offset in keys] for keys in logs.asked][:3] == [[1], [2, 3], [2, 3]]
     assert reader.seen() == 4
 
 
-def test_a_log_is_begun_at_its_newest_unbroken_run(logs: Logs) -> None:
+def test_a_cold_start_reads_the_newest_run_of_items_without_a_gap(logs: Logs) -> None:
     """The store removes expired items in any order, while a view as deep as can be still asks for them."""
     writer = Container(logs, LONG)
     times = [NOW + part * HOUR // 2 for part in range(8)]
@@ -220,26 +223,26 @@ def test_a_log_is_begun_at_its_newest_unbroken_run(logs: Logs) -> None:
         writer.count(time, sequence, time)
     logs.lose(f"{SHARD}@{NOW}", 1)
     cold = Container(logs, LONG, lateness_ms=HOUR)
-    view = cold.prepare(times[-1], times[-1] - RETENTION_MS)
-    assert view.since_ms <= times[-1] - RETENTION_MS
-    assert cold.follower.tail(SHARD, times[-1]).offset == 8
+    prepared = cold.prepare(times[-1], times[-1] - RETENTION_MS)
+    assert prepared.view.since_ms <= times[-1] - RETENTION_MS
+    assert prepared.tail(SHARD).offset == 8
 
 
-def test_a_late_request_deepens_the_view_and_ten_minutes_later_it_is_as_before(logs: Logs) -> None:
+def test_a_late_request_deepens_the_view_for_ten_minutes(logs: Logs) -> None:
     Container(logs).count(NOW - 30 * MINUTE, 1, NOW - 30 * MINUTE)
     container = Container(logs)
-    assert container.prepare(NOW).since_ms == NOW - 10 * SECOND
+    assert container.prepare(NOW).view.since_ms == NOW - 10 * SECOND
     assert container.seen() == 0
-    deep = container.prepare(NOW, NOW - 30 * MINUTE)
+    deep = container.prepare(NOW, NOW - 30 * MINUTE).view
     assert deep.since_ms == NOW - 30 * MINUTE - 10 * SECOND
     assert container.seen() == 1
-    assert container.prepare(NOW + MINUTE) is deep
+    assert container.prepare(NOW + MINUTE).view is deep
     assert deep.since_ms == NOW - 29 * MINUTE - 10 * SECOND
     container.prepare(NOW + 11 * MINUTE)
     assert deep.since_ms == NOW + 11 * MINUTE - 10 * SECOND
 
 
-def test_another_rule_set_has_the_logs_read_again_for_it(logs: Logs) -> None:
+def test_a_new_rule_set_is_counted_from_the_logs(logs: Logs) -> None:
     container = Container(logs)
     container.count(NOW, 1, NOW)
     container.rules = RuleSet((Rule(name="wider", limit=9, window_s=20),))
@@ -247,7 +250,7 @@ def test_another_rule_set_has_the_logs_read_again_for_it(logs: Logs) -> None:
     assert container.seen() == 1
 
 
-def test_a_shard_is_forgotten_when_all_its_logs_have_expired(logs: Logs) -> None:
+def test_a_shard_is_removed_when_all_its_logs_have_expired(logs: Logs) -> None:
     Container(logs).count(NOW, 1, NOW, "logs/old")
     Container(logs).count(NOW + HOUR, 1, NOW + HOUR, "logs/recent")
     now = NOW + EXPIRE_MS + 1
@@ -256,7 +259,7 @@ def test_a_shard_is_forgotten_when_all_its_logs_have_expired(logs: Logs) -> None
     assert set(logs.registry) == {"logs/recent", SHARD}
 
 
-def test_a_shard_that_comes_back_after_hours_keeps_no_expired_logs(logs: Logs) -> None:
+def test_a_shard_that_returns_after_hours_keeps_no_expired_logs(logs: Logs) -> None:
     Container(logs).count(NOW, 1, NOW)
     container = Container(logs)
     container.prepare(NOW + EXPIRE_MS)
@@ -265,45 +268,45 @@ def test_a_shard_that_comes_back_after_hours_keeps_no_expired_logs(logs: Logs) -
     assert logs.registry == {SHARD: (f"{SHARD}@{now}",)}
 
 
-def test_closed_logs_are_not_read_any_more(logs: Logs) -> None:
+def test_closed_logs_are_no_longer_read(logs: Logs) -> None:
     Container(logs).count(NOW, 1, NOW)
     now = NOW + DORMANT_MS
     container = Container(logs)
     container.count(now, 2, now)
     logs.asked.clear()
-    container.follower.catch_up(now)
+    container.catch_up(now)
     assert logs.asked == [[(f"{SHARD}@{now}", 1)]]
 
 
-def test_a_busy_log_is_read_further_ahead_and_a_quiet_one_less_again(logs: Logs) -> None:
+def test_busy_logs_are_read_further_ahead_than_quiet_ones(logs: Logs) -> None:
     reader, writer = Container(logs), Container(logs)
     writer.count(NOW, 0, NOW)
     reader.prepare(NOW)
     for sequence in range(1, 40):
         writer.count(NOW, sequence, NOW)
     logs.asked.clear()
-    reader.follower.catch_up(NOW)
+    reader.catch_up(NOW)
     assert list(map(len, logs.asked)) == [1, 2, 4, 8, 16, 16]
     assert reader.seen() == 40
     for _ in range(2):
-        reader.follower.catch_up(NOW)
+        reader.catch_up(NOW)
     assert len(logs.asked[-1]) == 1
 
 
 def test_an_oversized_tally_is_appended_as_several_items_at_once(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tailing, "LARGEST_ITEM", 200)
+    monkeypatch.setattr(log_follower, "LARGEST_ITEM", 200)
     container = Container(logs)
-    container.prepare(NOW)
-    tail = container.follower.tail(SHARD, NOW)
+    prepared = container.prepare(NOW)
+    tail = prepared.tail(SHARD)
     (one,) = tally(NOW)
     clients = {number.to_bytes(4, "big"): {NOW // METER.slot_ms + number: number} for number in range(1, 200)}
     whole = (MeterTally(one.source, one.topic, one.ipv4_prefix, one.ipv6_prefix, one.slot_ms, clients),)
-    container.follower.append(tail, BatchTally(whole, 9, 199, NOW, NOW + 199 * METER.slot_ms), NOW)
+    prepared.append(tail, BatchTally(whole, 9, 199, NOW, NOW + 199 * METER.slot_ms))
     items = [item for _, item in reversed(logs.latest(tail.log, 0))]
     assert len(items) > 3
     assert all(item.body is not None and len(item.body) <= 200 and item.last_sequence == 9 for item in items)
     assert [item.requests for item in items] == [199] + [0] * (len(items) - 1)
     assert tail.offset == len(items)
     reader = Container(logs)
-    view = reader.prepare(NOW)
+    view = reader.prepare(NOW).view
     assert {key: view.slots(Source.CLOUDFRONT, RULES.rules[0], key) for key in clients} == clients

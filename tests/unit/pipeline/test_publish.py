@@ -57,7 +57,7 @@ class Publisher:
         )
 
     def __call__(self, changes: list[StreamChange] | None = None) -> PublishReport:
-        report = self.publish(BEAT if changes is None else changes)
+        report = self.publish.run(BEAT if changes is None else changes)
         assert report is not None
         return report
 
@@ -100,7 +100,7 @@ def test_nothing_is_sent_when_nothing_differs() -> None:
     assert publisher().updates == 0
 
 
-def test_updates_are_kept_apart_also_between_publishes() -> None:
+def test_updates_keep_their_pace_across_publishes() -> None:
     publisher = Publisher(4, 6)
     for network in ("192.0.2.1/32", "2001:db8::/64"):
         publisher.store.block(network)
@@ -113,7 +113,7 @@ def test_updates_are_kept_apart_also_between_publishes() -> None:
     assert publisher.waf.throttled == 0
 
 
-def test_what_changes_while_a_publish_waits_goes_out_with_it() -> None:
+def test_a_change_made_while_a_publish_waits_is_included() -> None:
     publisher = Publisher()
     publisher.store.block("192.0.2.1/32")
     publisher()
@@ -129,7 +129,7 @@ def test_what_changes_while_a_publish_waits_goes_out_with_it() -> None:
     assert publisher.published()["set-0"] == ["192.0.2.1/32", "192.0.2.2/32", "192.0.2.4/32"]
 
 
-def test_an_allowlisted_network_is_taken_out_and_everything_that_overlaps_it() -> None:
+def test_every_block_that_overlaps_an_allowlisted_network_is_removed() -> None:
     publisher = Publisher()
     for network in ("192.0.2.1/32", "198.51.100.0/24", "203.0.113.7/32"):
         publisher.store.block(network)
@@ -141,7 +141,7 @@ def test_an_allowlisted_network_is_taken_out_and_everything_that_overlaps_it() -
     assert report.wanted.allowlisted == 2
 
 
-def test_an_expired_block_leaves_at_the_next_heartbeat() -> None:
+def test_an_expired_block_is_removed_at_the_next_heartbeat() -> None:
     publisher = Publisher()
     publisher.store.block(until=NOW + 60)
     publisher()
@@ -151,7 +151,7 @@ def test_an_expired_block_leaves_at_the_next_heartbeat() -> None:
     assert publisher.published()["set-0"] == []
 
 
-def test_what_somebody_does_by_hand_is_undone() -> None:
+def test_a_manual_change_of_an_ip_set_is_undone() -> None:
     publisher = Publisher()
     publisher.store.block()
     publisher()
@@ -160,7 +160,7 @@ def test_what_somebody_does_by_hand_is_undone() -> None:
     assert publisher.published()["set-0"] == [CLIENT]
 
 
-def test_a_lost_lock_has_everything_read_again() -> None:
+def test_everything_is_read_again_after_a_lost_lock() -> None:
     """The list that the update held is older than what has won; only what is wanted now may follow."""
     publisher = Publisher()
     publisher.store.block("192.0.2.1/32")
@@ -170,7 +170,7 @@ def test_a_lost_lock_has_everything_read_again() -> None:
         publisher.ip_sets.before_update = lambda: None
         publisher.store.allow("192.0.2.1/32")
         publisher.store.block("192.0.2.8/32")
-        quicker(BEAT)
+        quicker.run(BEAT)
 
     publisher.ip_sets.before_update = overtake
     report = publisher()
@@ -179,7 +179,7 @@ def test_a_lost_lock_has_everything_read_again() -> None:
     assert [sorted(addresses) for _, _, addresses in publisher.waf.updates] == [["192.0.2.8/32"]]
 
 
-def test_an_older_list_that_got_through_is_taken_back() -> None:
+def test_an_older_list_that_was_published_is_corrected() -> None:
     """The quicker publisher had nothing to write, so the older one's token was still good."""
     publisher = Publisher()
     publisher.store.block()
@@ -187,14 +187,14 @@ def test_an_older_list_that_got_through_is_taken_back() -> None:
     def allow() -> None:
         publisher.ip_sets.before_update = lambda: None
         publisher.store.allow(CLIENT)
-        publisher.another()(BEAT)
+        publisher.another().run(BEAT)
 
     publisher.ip_sets.before_update = allow
     publisher()
     assert publisher.published()["set-0"] == []
 
 
-def test_a_throttled_update_is_made_again() -> None:
+def test_a_throttled_update_is_retried() -> None:
     publisher = Publisher()
     publisher.store.block()
 
@@ -208,7 +208,7 @@ def test_a_throttled_update_is_made_again() -> None:
     assert publisher.published()["set-0"] == [CLIENT]
 
 
-def test_more_sets_than_reads_in_a_second_are_all_published() -> None:
+def test_more_sets_than_reads_per_second_are_all_published() -> None:
     publisher = Publisher(*[4] * 9, *[6] * 3)
     publisher.store.block("192.0.2.1/32")
     publisher.store.block("2001:db8::/64")
@@ -217,7 +217,7 @@ def test_more_sets_than_reads_in_a_second_are_all_published() -> None:
     assert {str(network) for network in publisher.waf.networks()} == {"192.0.2.1/32", "2001:db8::/64"}
 
 
-def test_a_publish_that_never_settles_says_so() -> None:
+def test_a_publish_that_never_settles_reports_the_sets_that_differ() -> None:
     publisher = Publisher()
     publisher.store.block()
     publisher.ip_sets.before_update = lambda: publisher.edit(0, "198.51.100.0/24")
@@ -227,7 +227,7 @@ def test_a_publish_that_never_settles_says_so() -> None:
 
 
 @pytest.mark.parametrize("how", ["broken", "read_only"])
-def test_a_set_that_fails_is_named_and_does_not_stop_the_others(how: str) -> None:
+def test_a_set_that_fails_is_named_and_the_others_are_published(how: str) -> None:
     publisher = Publisher(4, 6)
     publisher.store.block("192.0.2.1/32")
     publisher.store.block("2001:db8::/64")
@@ -242,7 +242,7 @@ def test_a_set_that_fails_is_named_and_does_not_stop_the_others(how: str) -> Non
     assert publisher.published()["set-0"] == ["192.0.2.1/32"]
 
 
-def test_the_second_set_of_a_family_takes_what_a_failing_one_cannot() -> None:
+def test_the_second_set_of_a_family_holds_what_a_failing_one_cannot() -> None:
     publisher = Publisher(4, 4)
     publisher.store.block()
     publisher.ip_sets.read_only = {"set-0"}
@@ -274,7 +274,7 @@ def test_a_family_fills_all_its_sets_and_few_of_them_change() -> None:
 
 
 @pytest.mark.usefixtures("small_sets")
-def test_without_room_manual_blocks_stay_and_then_the_most_recent() -> None:
+def test_when_space_is_short_manual_blocks_stay_and_then_the_most_recent() -> None:
     publisher = Publisher(4)
     publisher.store.block("192.0.2.1/32", rule="manual", at=NOW - 1000)
     for age, host in ((30, 4), (10, 8), (20, 16)):
@@ -314,9 +314,9 @@ def test_a_pause_that_does_not_release_leaves_the_sets_as_they_are() -> None:
         pytest.param("rule-set", "active", id="rules"),
     ],
 )
-def test_changes_that_cannot_concern_the_ip_sets_cost_no_call(kind: str, id: str) -> None:
+def test_changes_that_cannot_affect_the_ip_sets_cost_no_call(kind: str, id: str) -> None:
     publisher = Publisher()
-    assert publisher.publish([StreamChange(kind, id, b"{}", False)]) is None
+    assert publisher.publish.run([StreamChange(kind, id, b"{}", False)]) is None
 
 
 def test_time_to_block_runs_from_the_arrival_of_the_oldest_record_to_the_end_of_the_publish() -> None:

@@ -12,7 +12,7 @@ from tests.support.state import CLIENT, NOW, Store, detection, told
 
 
 def swept(store: Store, at: float = NOW) -> SweepReport:
-    return Sweep(state=State(store), clock=Clock(at))()
+    return Sweep(state=State(store), clock=Clock(at)).run()
 
 
 def test_a_block_is_lifted_at_the_second_it_ends_and_not_before() -> None:
@@ -23,16 +23,16 @@ def test_a_block_is_lifted_at_the_second_it_ends_and_not_before() -> None:
     assert store.blocks() == {}
 
 
-def test_a_lifted_client_is_remembered_with_the_moment() -> None:
+def test_the_history_of_a_lifted_client_notes_when_its_block_ended() -> None:
     store = Store()
-    Enforce(state=State(store), clock=Clock(), breaker_blocks_per_minute=9)(told(detection()))
+    Enforce(state=State(store), clock=Clock(), breaker_blocks_per_minute=9).run(told(detection()))
     before = store.history()
     swept(store, NOW + 700)
     assert store.history().ended_at == NOW + 700
     assert store.history().rules == before.rules
 
 
-def test_a_manual_block_leaves_a_history_too() -> None:
+def test_a_lifted_manual_block_leaves_a_history_too() -> None:
     store = Store()
     store.block(rule="manual", until=NOW)
     swept(store, NOW)
@@ -42,18 +42,18 @@ def test_a_manual_block_leaves_a_history_too() -> None:
     assert item.expires_at == NOW + DEFAULT_MEMORY_S + DAY_S
 
 
-def test_a_block_that_changes_meanwhile_stays_and_the_others_are_lifted() -> None:
+def test_a_block_that_changes_concurrently_stays_and_the_others_are_lifted() -> None:
     store = Store()
     for host in range(7):
         store.block(f"192.0.2.{host}/32", until=NOW)
-    store.meddle = lambda: store.block("192.0.2.4/32", until=NOW + 900) and None
+    store.meddle = lambda: store.block("192.0.2.4/32", until=NOW + 900)
     report = swept(store)
     assert store.blocks().keys() == {"192.0.2.4/32"}
     assert len(report.lifted) == 6
     assert report.conflicts == 1
 
 
-def test_a_history_that_changes_meanwhile_is_read_again() -> None:
+def test_a_history_that_changes_concurrently_is_read_again() -> None:
     store = Store()
     for host in range(2):
         store.block(f"192.0.2.{host}/32", until=NOW)
@@ -81,7 +81,7 @@ def test_more_blocks_than_fit_a_transaction_are_lifted_in_several() -> None:
     assert store.writes == [100, 100, 60]
 
 
-def test_the_heartbeat_says_what_is_in_force_and_was_lifted() -> None:
+def test_the_heartbeat_counts_the_blocks_in_force_and_lifted() -> None:
     store = Store()
     store.block("192.0.2.1/32", until=NOW)
     store.block("192.0.2.2/32", until=NOW + 1)
@@ -92,7 +92,7 @@ def test_the_heartbeat_says_what_is_in_force_and_was_lifted() -> None:
     assert report.blocks == 1
 
 
-def test_every_sweep_is_a_change_that_publishers_hear_of() -> None:
+def test_every_sweep_reaches_the_publisher_through_the_stream() -> None:
     store = Store()
     for minute in range(3):
         swept(store, NOW + 60 * minute)
@@ -100,7 +100,7 @@ def test_every_sweep_is_a_change_that_publishers_hear_of() -> None:
     assert len(beats) == 3
 
 
-def test_pause_and_breaker_are_reported_and_do_not_keep_blocks_from_ending() -> None:
+def test_blocks_end_during_a_pause_and_with_the_breaker_open() -> None:
     store = Store()
     store.block(until=NOW)
     store.put(Pause(paused=True), Pause.id)
