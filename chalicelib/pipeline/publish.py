@@ -37,7 +37,7 @@ class SetsRead(NamedTuple):
     throttled: int
 
 
-class Comparison(NamedTuple):
+class SetsCompared(NamedTuple):
     """The list at one moment, and the new contents of each set that differs from it."""
 
     wanted: Wanted
@@ -131,7 +131,7 @@ class Publish:
                     self._sleep(PACE_S)
         return SetsRead(published, tokens, failed, throttled)
 
-    def _compare(self, published: Mapping[IpSet, Addresses]) -> Comparison:
+    def _compare(self, published: Mapping[IpSet, Addresses]) -> SetsCompared:
         """Compares the sets with the list at this moment."""
         now = int(self._clock())
         blocks = [] if self._state.pause().released else [block.record for block in self._state.all(Block)]
@@ -141,7 +141,7 @@ class Publish:
         for family, networks in listed.networks.items():
             changes |= plan(networks, {s: old for s, old in published.items() if s.family == family})
         fill = {family: len(listed.networks[family]) / room for family, room in rooms.items() if room}
-        return Comparison(listed, fill, changes)
+        return SetsCompared(listed, fill, changes)
 
     def _keep_pace(self) -> bool:
         """Waits until the next update may be sent. Returns whether it waited."""

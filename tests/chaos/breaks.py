@@ -21,7 +21,7 @@ from chalicelib.core.windows import View
 from chalicelib.pipeline.enforce import BreakerPosition, Enforce, Pending
 from chalicelib.pipeline.ingest import Batch, Ingest
 from chalicelib.pipeline.log_follower import Appended, BatchTally, LogFollower, Prepared, Tail
-from chalicelib.pipeline.publish import Addresses, Comparison, Publish
+from chalicelib.pipeline.publish import Addresses, Publish, SetsCompared
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep
 from chalicelib.ports import Unavailable
@@ -121,7 +121,7 @@ class WritesEachClientApart(LogFollower):
 
 
 class IgnoresTheAllowlist(Publish):
-    def _compare(self, published: Mapping[IpSet, Addresses]) -> Comparison:
+    def _compare(self, published: Mapping[IpSet, Addresses]) -> SetsCompared:
         blocks = [stored.record for stored in self._state.all(Block)]
         found = wanted(blocks, NetworkSet(()), {4: CAPACITY, 6: CAPACITY}, int(self._clock()))
         changes: dict[IpSet, Addresses] = {}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from chalicelib.core.ipsets import IpSet
-from chalicelib.pipeline.publish import Addresses, Comparison, Publish, SetsRead
+from chalicelib.pipeline.publish import Addresses, Publish, SetsCompared, SetsRead
 from chalicelib.ports import Conflict, Throttled, Unavailable
 from chalicelib.reports import PublishReport
 
@@ -29,7 +29,7 @@ class ReadsTheListFirst(Publish):
         self._early = super()._compare(super()._read(sets).published)
         return super()._read(sets)
 
-    def _compare(self, published: Mapping[IpSet, Addresses]) -> Comparison:
+    def _compare(self, published: Mapping[IpSet, Addresses]) -> SetsCompared:
         return still_different(self._early, published)
 
 
@@ -55,19 +55,19 @@ class DoesNotLookAgain(Publish):
 class RemembersTheList(Publish):
     """Reads the list once, for all its rounds."""
 
-    _once: Comparison | None = None
+    _once: SetsCompared | None = None
 
     def _settle(self) -> PublishReport:
         self._once = None
         return super()._settle()
 
-    def _compare(self, published: Mapping[IpSet, Addresses]) -> Comparison:
+    def _compare(self, published: Mapping[IpSet, Addresses]) -> SetsCompared:
         if self._once is None:
             self._once = super()._compare(published)
         return still_different(self._once, published)
 
 
-def still_different(old: Comparison, published: Mapping[IpSet, Addresses]) -> Comparison:
+def still_different(old: SetsCompared, published: Mapping[IpSet, Addresses]) -> SetsCompared:
     """Returns the changes of an old list that have not been made."""
     changes = {s: networks for s, networks in old.changes.items() if s in published and networks != published[s]}
     return old._replace(changes=changes)
