@@ -1,13 +1,17 @@
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 
 from chalicelib.core.state import Evidence
+from tests.support.admin_api import Desk, Reply
 
 
-def networks(reply):
+def networks(reply: Reply) -> list[str]:
     return [block["network"] for block in reply.json["blocks"]]
 
 
-def test_a_block_by_hand_reaches_the_ip_set_and_says_who_made_it(desk):
+def test_a_manual_block_reaches_the_ip_set_and_names_its_author(desk: Desk) -> None:
     reply = desk.call("POST", "/v1/blocks", {"network": "203.0.113.9", "block_for": "1h", "comment": "scraper"})
     desk.run(2)
     assert reply.status == 201
@@ -22,7 +26,9 @@ def test_a_block_by_hand_reaches_the_ip_set_and_says_who_made_it(desk):
     assert desk.published() == {"203.0.113.9/32"}
 
 
-def test_an_unblock_reaches_the_ip_set_with_the_next_publish_and_the_old_requests_do_not_count_again(desk):
+def test_an_unblock_reaches_the_ip_set_and_earlier_requests_do_not_count_again(
+    desk: Desk,
+) -> None:
     desk.attack("203.0.113.9")
     assert desk.published() == {"203.0.113.9/32"}
     reply = desk.call("DELETE", "/v1/blocks", network="203.0.113.9")
@@ -34,7 +40,7 @@ def test_an_unblock_reaches_the_ip_set_with_the_next_publish_and_the_old_request
     assert desk.published() == set()
 
 
-def test_a_forgotten_offence_neither_shelters_the_client_nor_lengthens_its_next_block(desk):
+def test_a_forgotten_offence_neither_protects_the_client_nor_lengthens_its_next_block(desk: Desk) -> None:
     desk.attack("203.0.113.9")
     desk.call("DELETE", "/v1/blocks", network="203.0.113.9", forget="true")
     desk.run(10)
@@ -43,7 +49,7 @@ def test_a_forgotten_offence_neither_shelters_the_client_nor_lengthens_its_next_
     assert block["offence"] == 1
 
 
-def test_an_unblocked_client_that_offends_anew_is_blocked_anew(desk):
+def test_an_unblocked_client_that_offends_again_is_blocked_again(desk: Desk) -> None:
     desk.attack("203.0.113.9")
     desk.call("DELETE", "/v1/blocks", network="203.0.113.9")
     desk.run(10)
@@ -53,7 +59,7 @@ def test_an_unblocked_client_that_offends_anew_is_blocked_anew(desk):
     assert block["offence"] == 2
 
 
-def test_an_unblock_is_undone_by_its_undo(desk):
+def test_an_unblock_is_undone_by_its_undo(desk: Desk) -> None:
     desk.attack("203.0.113.9")
     before = desk.call("GET", "/v1/blocks").json["blocks"][0]
     desk.run(60)
@@ -64,7 +70,7 @@ def test_an_unblock_is_undone_by_its_undo(desk):
     assert before["reason"] in again["comment"]
 
 
-def test_unblocking_an_address_inside_a_blocked_network_says_what_to_lift(desk):
+def test_unblocking_an_address_inside_a_blocked_network_names_that_network(desk: Desk) -> None:
     desk.put_block("2001:db8::/64")
     reply = desk.call("DELETE", "/v1/blocks", network="2001:db8::1")
     assert (reply.status, reply.json["changed"]) == (200, False)
@@ -75,11 +81,11 @@ def test_unblocking_an_address_inside_a_blocked_network_says_what_to_lift(desk):
     ("network", "accepted"),
     [
         pytest.param("203.0.113.0/24", "203.0.113.7/32 (uptime probe) on the allowlist", id="overlaps the allowlist"),
-        pytest.param("198.51.100.0/24", "198.51.100.4, the address you call from", id="holds the caller"),
+        pytest.param("198.51.100.0/24", "198.51.100.4, the address you call from", id="contains the caller"),
         pytest.param("10.0.0.0/8", "wider than /16", id="is wide"),
     ],
 )
-def test_a_dangerous_block_is_refused_with_the_reason_unless_forced(desk, network, accepted):
+def test_a_dangerous_block_is_rejected_with_the_reason_unless_forced(desk: Desk, network: str, accepted: str) -> None:
     desk.call("PUT", "/v1/allowlist", {"network": "203.0.113.7", "comment": "uptime probe"})
     wish = {"network": network, "block_for": "1h"}
     refused = desk.call("POST", "/v1/blocks", wish)
@@ -89,7 +95,7 @@ def test_a_dangerous_block_is_refused_with_the_reason_unless_forced(desk, networ
     assert desk.call("POST", "/v1/blocks", wish | {"force": True}).status == 201
 
 
-def test_a_forced_block_never_publishes_an_allowlisted_network(desk):
+def test_a_forced_block_never_publishes_an_allowlisted_network(desk: Desk) -> None:
     desk.call("PUT", "/v1/allowlist", {"network": "203.0.113.7"})
     reply = desk.call("POST", "/v1/blocks", {"network": "203.0.113.0/24", "block_for": "1h", "force": True})
     desk.run(2)
@@ -97,19 +103,19 @@ def test_a_forced_block_never_publishes_an_allowlisted_network(desk):
     assert desk.published() == set()
 
 
-def test_a_block_of_everybody_is_refused_even_with_force(desk):
+def test_a_block_of_all_addresses_is_rejected_even_with_force(desk: Desk) -> None:
     for network in ("0.0.0.0/0", "::/0"):
         reply = desk.call("POST", "/v1/blocks", {"network": network, "block_for": "1h", "force": True})
         assert (reply.status, reply.fields) == (422, ["network"])
 
 
 @pytest.mark.parametrize("length", ["0s", "367d", "999999999d", "1.5h", "1 h", "h", "\uff11h", "-1h"])
-def test_a_length_that_cannot_be_is_refused_with_the_accepted_form(desk, length):
+def test_an_invalid_duration_is_rejected(desk: Desk, length: str) -> None:
     reply = desk.call("POST", "/v1/blocks", {"network": "203.0.113.9", "block_for": length})
     assert (reply.status, reply.fields) == (422, ["block_for"])
 
 
-def test_a_bulk_block_makes_all_or_none_and_says_everything_that_is_wrong(desk):
+def test_a_bulk_block_makes_all_blocks_or_none_and_names_every_fault(desk: Desk) -> None:
     wishes = [{"network": f"203.0.113.{last}", "block_for": "1h"} for last in range(40)]
     bad = [*wishes[:5], {"network": "203.0.113.1/24", "block_for": "1h"}, {"network": "203.0.113.0", "block_for": "1x"}]
     refused = desk.call("POST", "/v1/blocks", {"blocks": bad})
@@ -126,7 +132,7 @@ def test_a_bulk_block_makes_all_or_none_and_says_everything_that_is_wrong(desk):
     assert len(desk.undo(lifted["undo"]).json["blocks"]) == 40
 
 
-def test_bulk_forms_are_bounded(desk):
+def test_bulk_calls_are_bounded(desk: Desk) -> None:
     wishes = [{"network": f"203.0.113.{last}", "block_for": "1h"} for last in range(41)]
     assert desk.call("POST", "/v1/blocks", {"blocks": wishes}).status == 422
     assert desk.call("POST", "/v1/blocks", {"blocks": []}).status == 422
@@ -134,7 +140,7 @@ def test_bulk_forms_are_bounded(desk):
     assert desk.call("DELETE", "/v1/blocks").status == 422
 
 
-def test_a_replaced_block_comes_back_with_the_undo(desk):
+def test_undoing_a_replacement_restores_the_replaced_block(desk: Desk) -> None:
     desk.put_block("203.0.113.9/32", until=desk.now + 100)
     reply = desk.call("POST", "/v1/blocks", {"network": "203.0.113.9", "block_for": "1d"})
     assert reply.json["blocks"][0]["until"] == desk.now + 86400
@@ -142,7 +148,7 @@ def test_a_replaced_block_comes_back_with_the_undo(desk):
     assert desk.call("GET", "/v1/blocks").json["blocks"][0]["until"] == desk.now + 100
 
 
-def test_some_replaced_and_some_new_blocks_are_undone_in_one_call(desk):
+def test_replaced_and_new_blocks_are_undone_in_one_call(desk: Desk) -> None:
     desk.put_block("203.0.113.9/32", until=desk.now + 100)
     wishes = [{"network": f"203.0.113.{last}", "block_for": "1d"} for last in (9, 20)]
     made = desk.call("POST", "/v1/blocks", {"blocks": wishes}).json
@@ -153,14 +159,21 @@ def test_some_replaced_and_some_new_blocks_are_undone_in_one_call(desk):
     ]
 
 
-def test_a_call_from_nowhere_is_a_call_all_the_same(desk):
+def test_a_call_without_a_source_address_may_block(desk: Desk) -> None:
     wish = {"network": "203.0.113.9", "block_for": "1h"}
     assert desk.call("POST", "/v1/blocks", wish, origin="test-invoke-source-ip").status == 201
 
 
 @pytest.fixture
-def several(desk):
-    evidence = {"limit": 20, "window_s": 5, "first_ms": 0, "last_ms": 0, "detection": "d", "arrived_ms": 0}
+def several(desk: Desk) -> Desk:
+    evidence: dict[str, Any] = {
+        "limit": 20,
+        "window_s": 5,
+        "first_ms": 0,
+        "last_ms": 0,
+        "detection": "d",
+        "arrived_ms": 0,
+    }
     for index, (network, source) in enumerate(
         [
             ("192.0.2.1/32", "cloudfront"),
@@ -169,8 +182,8 @@ def several(desk):
             ("10.0.0.1/32", "cloudfront"),
         ]
     ):
-        found = Evidence(rule="burst", count=50 - index, source=source, **evidence)
-        desk.put_block(network, blocked_at=desk.now - index, until=desk.now + 100 + index, evidence=found)
+        seen = Evidence(rule="burst", count=50 - index, source=source, **evidence)
+        desk.put_block(network, blocked_at=desk.now - index, until=desk.now + 100 + index, evidence=seen)
     desk.put_block("198.18.0.1/32", rule="manual", by="bob", comment="Naughty <b>client</b>", blocked_at=desk.now - 9)
     desk.put_block("198.18.0.2/32", until=desk.now)
     return desk
@@ -183,9 +196,9 @@ def several(desk):
         pytest.param({"rule": "manual"}, ["198.18.0.1/32"], id="by rule"),
         pytest.param({"source": "waf"}, ["192.0.2.0/28", "2001:db8::/64"], id="by log"),
         pytest.param({"text": "naughty"}, ["198.18.0.1/32"], id="by comment, in any case"),
-        pytest.param({"text": "BOB"}, ["198.18.0.1/32"], id="by maker"),
-        pytest.param({"text": "192.0.2.1"}, ["192.0.2.1/32", "192.0.2.0/28"], id="an address finds what covers it"),
-        pytest.param({"text": "2001:db8::5"}, ["2001:db8::/64"], id="an IPv6 address too"),
+        pytest.param({"text": "BOB"}, ["198.18.0.1/32"], id="by author"),
+        pytest.param({"text": "192.0.2.1"}, ["192.0.2.1/32", "192.0.2.0/28"], id="by an address that it covers"),
+        pytest.param({"text": "2001:db8::5"}, ["2001:db8::/64"], id="by an IPv6 address that it covers"),
         pytest.param(
             {"sort": "network"},
             ["10.0.0.1/32", "192.0.2.0/28", "192.0.2.1/32", "198.18.0.1/32", "2001:db8::/64"],
@@ -195,11 +208,14 @@ def several(desk):
         pytest.param({"sort": "until", "source": "waf"}, ["192.0.2.0/28", "2001:db8::/64"], id="by end"),
     ],
 )
-def test_blocks_are_filtered_and_sorted_and_expired_ones_left_out(several, query, expected):
+def test_blocks_are_filtered_and_sorted_without_expired_ones(
+    several: Desk, query: Mapping[str, Any], expected: list[str]
+) -> None:
     reply = several.call("GET", "/v1/blocks", **query)
     assert networks(reply) == expected
     assert reply.json["total"] == len(expected)
-    paged, cursor = [], {}
+    paged: list[str] = []
+    cursor: dict[str, Any] = {}
     while True:
         page = several.call("GET", "/v1/blocks", **query, **cursor, limit=1)
         paged += networks(page)
@@ -209,7 +225,7 @@ def test_blocks_are_filtered_and_sorted_and_expired_ones_left_out(several, query
     assert paged == expected
 
 
-def test_a_cursor_of_another_list_is_refused(several):
+def test_a_cursor_of_another_list_is_rejected(several: Desk) -> None:
     cursor = several.call("GET", "/v1/blocks", limit=1).json["next"]
     assert several.call("GET", "/v1/audit", cursor=cursor).status == 422
     for bad in ("AAAA", "e30", "WyIxIiwi", "bnVsbA", "WyJhIiwiYiJd"):

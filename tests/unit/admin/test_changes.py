@@ -1,17 +1,24 @@
-"""Audit, idempotency, and what happens when two operators are at it at the same time."""
+"""The audit, idempotency keys, and concurrent changes by two operators."""
+
+from typing import Any
 
 import pytest
 
-PAUSE = ("POST", "/v1/pause", {"release": True})
-BLOCK = ("POST", "/v1/blocks", {"network": "203.0.113.9", "block_for": "1h"})
-ALLOW = ("PUT", "/v1/allowlist", {"network": "203.0.113.9", "comment": "mine"})
-RULES = ("PUT", "/v1/rules", {"text": '[[rule]]\nname = "a"\nlimit = 1\nwindow = "1s"\n'})
-RESET = ("POST", "/v1/breaker/reset", {})
+from tests.support.admin_api import Desk
+
+Change = tuple[str, str, dict[str, Any]]
+"""Method, path and body."""
+
+PAUSE: Change = ("POST", "/v1/pause", {"release": True})
+BLOCK: Change = ("POST", "/v1/blocks", {"network": "203.0.113.9", "block_for": "1h"})
+ALLOW: Change = ("PUT", "/v1/allowlist", {"network": "203.0.113.9", "comment": "mine"})
+RULES: Change = ("PUT", "/v1/rules", {"text": '[[rule]]\nname = "a"\nlimit = 1\nwindow = "1s"\n'})
+RESET: Change = ("POST", "/v1/breaker/reset", {})
 BASED = {"If-Match": '"1"'}
 
 
 @pytest.mark.parametrize("change", [PAUSE, BLOCK, ALLOW, RULES, RESET], ids=lambda change: change[1])
-def test_every_change_is_audited_with_who_what_when_where_and_its_undo(desk, change):
+def test_every_change_is_audited_with_author_time_origin_detail_and_undo(desk: Desk, change: Change) -> None:
     reply = desk.call(*change, headers=BASED, by="bob", origin="192.0.2.44")
     assert reply.json["changed"] is True
     (record,) = desk.call("GET", "/v1/audit").json["records"]
@@ -23,10 +30,11 @@ def test_every_change_is_audited_with_who_what_when_where_and_its_undo(desk, cha
     assert desk.undo(record["undo"]).status in (200, 201)
 
 
-def test_the_audit_comes_newest_first_in_pages(desk):
+def test_the_audit_is_paged_newest_first(desk: Desk) -> None:
     for last in range(7):
         desk.call("POST", "/v1/blocks", {"network": f"203.0.113.{last}", "block_for": "1h"})
-    seen, cursor = [], {}
+    seen: list[str] = []
+    cursor: dict[str, Any] = {}
     while True:
         page = desk.call("GET", "/v1/audit", limit=3, **cursor).json
         seen += [record["target"] for record in page["records"]]
@@ -37,7 +45,7 @@ def test_the_audit_comes_newest_first_in_pages(desk):
 
 
 @pytest.mark.parametrize("change", [PAUSE, BLOCK, ALLOW, RULES, RESET], ids=lambda change: change[1])
-def test_of_two_changes_of_one_thing_at_once_the_second_is_refused_and_leaves_no_trace(desk, change):
+def test_the_second_of_two_concurrent_changes_is_rejected_and_leaves_no_trace(desk: Desk, change: Change) -> None:
     method, path, body = change
     rivals = {"/v1/pause": {}, "/v1/allowlist": body | {"comment": "his"}, "/v1/blocks": body | {"block_for": "2h"}}
     rival = rivals.get(path, body)
@@ -47,16 +55,16 @@ def test_of_two_changes_of_one_thing_at_once_the_second_is_refused_and_leaves_no
     assert [record.by for record in desk.audit()] == ["bob"]
 
 
-def test_an_unblock_is_not_stopped_by_an_enforcer_that_is_busy_with_the_same_client(desk):
+def test_an_unblock_succeeds_while_enforce_writes_about_the_same_client(desk: Desk) -> None:
     desk.put_block("203.0.113.9/32")
     desk.state.rival = lambda: desk.put_block("203.0.113.9/32", until=desk.now + 1200)
-    # The rival's write above goes past versions; let it count as a change of its own.
+    # put_block overwrites unconditionally, which still is a concurrent change.
     reply = desk.call("DELETE", "/v1/blocks", network="203.0.113.9")
     assert (reply.status, reply.json["changed"]) == (200, True)
     assert desk.call("GET", "/v1/blocks").json["total"] == 0
 
 
-def test_a_post_with_the_same_key_is_done_once_and_answered_alike(desk):
+def test_a_post_repeated_with_its_key_is_executed_once_and_answered_alike(desk: Desk) -> None:
     key = {"Idempotency-Key": "deploy-17"}
     first = desk.call(*BLOCK, headers=key)
     desk.call("DELETE", "/v1/blocks", network="203.0.113.9")
@@ -68,14 +76,14 @@ def test_a_post_with_the_same_key_is_done_once_and_answered_alike(desk):
     assert desk.call("GET", "/v1/blocks").json["total"] == 0
 
 
-def test_a_key_is_each_callers_own(desk):
+def test_equal_keys_of_different_callers_are_independent(desk: Desk) -> None:
     key = {"Idempotency-Key": "k"}
     desk.call("POST", "/v1/pause", headers=key)
     desk.call("POST", "/v1/resume")
     assert "Idempotency-Replayed" not in desk.call("POST", "/v1/pause", headers=key, by="bob").headers
 
 
-def test_the_same_key_with_another_call_is_refused(desk):
+def test_the_same_key_with_another_call_is_rejected(desk: Desk) -> None:
     key = {"Idempotency-Key": "k"}
     desk.call(*BLOCK, headers=key)
     other = desk.call("POST", "/v1/blocks", {"network": "203.0.113.9", "block_for": "2h"}, headers=key)
@@ -83,7 +91,7 @@ def test_the_same_key_with_another_call_is_refused(desk):
     assert desk.call("POST", "/v1/pause", headers=key).status == 422
 
 
-def test_two_calls_with_one_key_at_once_are_one(desk):
+def test_two_concurrent_calls_with_one_key_are_executed_once(desk: Desk) -> None:
     key = {"Idempotency-Key": "k"}
     desk.state.rival = lambda: desk.call(*BLOCK, headers=key)
     late = desk.call(*BLOCK, headers=key)
@@ -92,7 +100,7 @@ def test_two_calls_with_one_key_at_once_are_one(desk):
     assert len(desk.audit()) == 1
 
 
-def test_a_refused_call_does_not_use_up_its_key(desk):
+def test_a_rejected_call_does_not_use_up_its_key(desk: Desk) -> None:
     key = {"Idempotency-Key": "k"}
     desk.call("PUT", "/v1/allowlist", {"network": "203.0.113.9"})
     assert desk.call(*BLOCK, headers=key).status == 409

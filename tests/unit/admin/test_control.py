@@ -1,15 +1,16 @@
 from chalicelib.core.state import Breaker
 from chalicelib.pipeline.stored import State
+from tests.support.admin_api import Desk
 
 
-def test_a_pause_stops_new_blocks_and_keeps_running_ones(desk):
+def test_a_pause_stops_new_blocks_and_keeps_running_ones(desk: Desk) -> None:
     desk.attack("203.0.113.9")
     assert desk.call("POST", "/v1/pause").json["pause"]["paused"] is True
     desk.attack("192.0.2.1")
     assert desk.published() == {"203.0.113.9/32"}
 
 
-def test_a_pause_with_release_empties_the_ip_sets_and_a_resume_fills_them_again(desk):
+def test_a_pause_with_release_empties_the_ip_sets_and_a_resume_fills_them_again(desk: Desk) -> None:
     desk.attack("203.0.113.9")
     paused = desk.call("POST", "/v1/pause", {"release": True})
     desk.run(3)
@@ -20,20 +21,20 @@ def test_a_pause_with_release_empties_the_ip_sets_and_a_resume_fills_them_again(
     assert desk.published() == {"203.0.113.9/32"}
 
 
-def test_a_resume_is_undone_by_the_pause_there_was(desk):
+def test_a_resume_is_undone_by_the_former_pause(desk: Desk) -> None:
     desk.call("POST", "/v1/pause", {"release": True})
     resumed = desk.call("POST", "/v1/resume", {}).json
     assert desk.undo(resumed["undo"]).json["pause"]["release"] is True
 
 
-def test_pausing_twice_and_resuming_twice_are_harmless(desk):
+def test_pausing_twice_and_resuming_twice_are_harmless(desk: Desk) -> None:
     assert desk.call("POST", "/v1/resume").json["changed"] is False
     assert [desk.call("POST", "/v1/pause").json["changed"] for _ in range(2)] == [True, False]
     assert [desk.call("POST", "/v1/resume").json["changed"] for _ in range(2)] == [True, False]
     assert len(desk.audit()) == 2
 
 
-def test_a_pause_that_becomes_a_release_is_undone_into_a_pause(desk):
+def test_undoing_a_release_restores_the_former_pause(desk: Desk) -> None:
     desk.call("POST", "/v1/pause")
     released = desk.call("POST", "/v1/pause", {"release": True}).json
     assert desk.undo(released["undo"]).json["pause"] | {"at": 0} == {
@@ -44,7 +45,7 @@ def test_a_pause_that_becomes_a_release_is_undone_into_a_pause(desk):
     }
 
 
-def test_a_reset_closes_the_breaker_and_enforcement_goes_on(new_desk):
+def test_a_reset_closes_the_breaker_and_enforcement_continues(new_desk: type[Desk]) -> None:
     desk = new_desk({"BREAKER_BLOCKS_PER_MINUTE": "1"})
     for last in (1, 4, 8):
         desk.requests(f"203.0.113.{last}", 40)
@@ -65,14 +66,13 @@ def test_a_reset_closes_the_breaker_and_enforcement_goes_on(new_desk):
     assert len(desk.published()) == 3
 
 
-def test_a_breaker_cannot_be_silenced_for_more_than_a_day(desk):
+def test_a_breaker_cannot_be_silenced_for_more_than_a_day(desk: Desk) -> None:
     reply = desk.call("POST", "/v1/breaker/reset", {"quiet_for": "25h"})
     assert (reply.status, reply.fields) == (422, ["quiet_for"])
 
 
-def test_a_reset_is_undone_by_a_pause_which_stops_as_much(desk):
-    open = Breaker(open=True, at=desk.now, would_block=2000)
-    State(desk.cloud.state).overwrite(open)
+def test_a_reset_is_undone_by_a_pause(desk: Desk) -> None:
+    State(desk.cloud.state).overwrite(Breaker(open=True, at=desk.now, would_block=2000))
     reset = desk.call("POST", "/v1/breaker/reset").json
     desk.undo(reset["undo"])
     desk.attack("203.0.113.9")

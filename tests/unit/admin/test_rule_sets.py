@@ -1,21 +1,24 @@
+from typing import Any
+
 import pytest
 
 from chalicelib.core.rules_diff import differences, rule_words
 from chalicelib.core.rules_toml import parse_rules
+from tests.support.admin_api import Desk, Reply
 
 ONE = '[[rule]]\nname = "burst"\nlimit = 30\nwindow = "5s"\n'
 
 
-def current(desk):
+def current(desk: Desk) -> tuple[str, Any]:
     reply = desk.call("GET", "/v1/rules")
     return reply.headers["ETag"], reply.json
 
 
-def put(desk, text, etag, **fields):
+def put(desk: Desk, text: str, etag: str, **fields: Any) -> Reply:
     return desk.call("PUT", "/v1/rules", {"text": text, **fields}, headers={"If-Match": etag})
 
 
-def test_rules_come_as_json_or_as_the_toml_that_was_written(desk):
+def test_rules_are_returned_as_json_or_as_their_original_toml(desk: Desk) -> None:
     etag, shown = current(desk)
     assert (etag, shown["version"], shown["active"]) == ('"1"', 1, True)
     assert shown["rules"][0] == {
@@ -35,7 +38,7 @@ def test_rules_come_as_json_or_as_the_toml_that_was_written(desk):
     assert toml.text == shown["text"]
 
 
-def test_a_plan_says_what_would_change_and_changes_nothing(desk):
+def test_a_plan_names_the_changes_and_makes_none(desk: Desk) -> None:
     plan = desk.call("POST", "/v1/rules/plan", {"text": ONE}, by="wallboard").json
     assert {change["rule"]: change["change"] for change in plan["changes"]} == {"burst": "changed", "login": "removed"}
     assert "limit: 20 becomes 30" in plan["changes"][0]["words"]
@@ -45,16 +48,16 @@ def test_a_plan_says_what_would_change_and_changes_nothing(desk):
     assert desk.audit() == []
 
 
-def test_a_plan_names_everything_that_is_wrong(desk):
+def test_every_fault_of_a_rule_set_is_named(desk: Desk) -> None:
     bad = '[[rule]]\nname = "a"\nlimt = 3\nwindow = "2h"\n'
     for reply in (desk.call("POST", "/v1/rules/plan", {"text": bad}), put(desk, bad, '"1"')):
         assert reply.status == 422
-        said = [error["accepted"] for error in reply.json["errors"]]
-        assert any("unknown key 'limt' (did you mean 'limit'?)" in problem for problem in said)
-        assert any("window" in problem for problem in said)
+        problems = [error["accepted"] for error in reply.json["errors"]]
+        assert any("unknown key 'limt' (did you mean 'limit'?)" in problem for problem in problems)
+        assert any("window" in problem for problem in problems)
 
 
-def test_a_put_needs_the_version_it_is_based_on(desk):
+def test_a_put_needs_the_version_it_is_based_on(desk: Desk) -> None:
     assert desk.call("PUT", "/v1/rules", {"text": ONE}).status == 428
     assert put(desk, ONE, "1").status == 422
     assert put(desk, ONE, '"7"').status == 412
@@ -63,7 +66,7 @@ def test_a_put_needs_the_version_it_is_based_on(desk):
     assert current(desk)[1]["comment"] == "shop launch"
 
 
-def test_the_second_of_two_edits_based_on_one_version_is_refused_and_told_who_was_first(desk):
+def test_the_second_of_two_edits_of_one_version_is_rejected_and_names_the_first_author(desk: Desk) -> None:
     assert put(desk, ONE, '"1"').status == 200
     late = desk.call("PUT", "/v1/rules", {"text": ONE.replace("30", "31")}, by="bob", headers={"If-Match": '"1"'})
     assert late.status == 412
@@ -71,13 +74,13 @@ def test_the_second_of_two_edits_based_on_one_version_is_refused_and_told_who_wa
     assert "limit = 30" in current(desk)[1]["text"]
 
 
-def test_repeating_a_put_is_harmless(desk):
+def test_repeating_a_put_is_harmless(desk: Desk) -> None:
     assert put(desk, ONE, '"1"').json["changed"] is True
     again = put(desk, ONE, '"1"')
     assert (again.status, again.json["changed"], again.json["version"]) == (200, False, 2)
 
 
-def test_a_new_rule_set_is_what_the_ingest_goes_by(desk):
+def test_ingest_applies_a_new_rule_set(desk: Desk) -> None:
     put(desk, ONE.replace("30", "3"), '"1"')
     desk.run(11)
     desk.requests("203.0.113.9", 5)
@@ -85,7 +88,7 @@ def test_a_new_rule_set_is_what_the_ingest_goes_by(desk):
     assert desk.published() == {"203.0.113.9/32"}
 
 
-def test_every_version_is_kept_and_any_can_be_put_in_force_again(desk):
+def test_every_version_is_kept_and_can_be_activated_again(desk: Desk) -> None:
     first = current(desk)[1]["text"]
     for limit in (30, 31, 32):
         put(desk, ONE.replace("30", str(limit)), current(desk)[0])
@@ -102,7 +105,7 @@ def test_every_version_is_kept_and_any_can_be_put_in_force_again(desk):
     assert desk.call("POST", "/v1/rules/rollback", {"version": 2}).status == 428
 
 
-def test_a_change_of_rules_is_undone_by_its_undo(desk):
+def test_a_change_of_rules_is_undone_by_its_undo(desk: Desk) -> None:
     before = current(desk)[1]["text"]
     done = put(desk, ONE, '"1"').json
     undone = desk.undo(done["undo"]).json
@@ -111,7 +114,7 @@ def test_a_change_of_rules_is_undone_by_its_undo(desk):
     assert current(desk)[1]["text"] == ONE
 
 
-def test_an_undo_does_not_run_over_a_later_edit(desk):
+def test_an_undo_does_not_overwrite_a_later_edit(desk: Desk) -> None:
     done = put(desk, ONE, '"1"').json
     put(desk, ONE.replace("30", "31"), '"2"')
     assert desk.undo(done["undo"]).status == 412
@@ -129,7 +132,7 @@ def test_an_undo_does_not_run_over_a_later_edit(desk):
         pytest.param("limit = 30\naggregate = { ipv4 = 24 }", ["aggregate.ipv4: 32 becomes 24"], id="an aggregate"),
     ],
 )
-def test_differences_are_said_in_the_words_of_the_rules(line, words):
+def test_differences_use_the_words_of_the_rules(line: str, words: list[str]) -> None:
     before, after = parse_rules(ONE), parse_rules(ONE.replace("limit = 30", line))
     (change,) = differences(before, after)
     assert change.words == words
@@ -137,7 +140,7 @@ def test_differences_are_said_in_the_words_of_the_rules(line, words):
     assert len(back.words) == len(words)
 
 
-def test_equal_rules_differ_in_nothing_however_they_are_ordered(desk):
+def test_the_order_of_rules_makes_no_difference(desk: Desk) -> None:
     text = current(desk)[1]["text"]
     rules = parse_rules(text)
     turned = parse_rules("[[rule]]".join(["", *reversed(text.split("[[rule]]")[1:])]))

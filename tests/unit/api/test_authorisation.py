@@ -1,8 +1,11 @@
-"""Who may: every route, with no token, a bad one, an expired one, a viewer's and an operator's."""
+"""Authorisation of every route: without a token, with an invalid or expired one, as a viewer and as an operator."""
 
 import json
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 from chalice.app import ChaliceAuthorizer
@@ -13,6 +16,7 @@ from chalicelib.api.problems import Rejected
 from chalicelib.core.tokens import PREFIX, Role, Token, TokensError, bearer, check, issue, load_tokens
 from chalicelib.edges.tokens import FileTokens
 from chalicelib.ports import Unavailable
+from tests.support.admin_api import Desk
 
 OPEN = {"/", "/page/{name}", "/healthz", "/openapi.json"}
 ROUTES = [(method, path) for path, entries in app.app.routes.items() for method in entries]
@@ -20,7 +24,7 @@ GUARDED = [(method, path) for method, path in ROUTES if path not in OPEN]
 VIEWERS = {(method, path) for method, path in GUARDED if method == "GET"} | {("POST", "/v1/rules/plan")}
 
 
-def test_every_route_but_the_page_and_its_like_is_guarded():
+def test_exactly_the_routes_under_v1_are_guarded() -> None:
     assert {path for _, path in GUARDED} == {path for _, path in ROUTES if path.startswith("/v1/")}
     for method, path in ROUTES:
         guard = app.app.routes[path][method].authorizer
@@ -28,7 +32,7 @@ def test_every_route_but_the_page_and_its_like_is_guarded():
 
 
 @pytest.fixture
-def holders(desk):
+def holders(desk: Desk) -> Desk:
     desk.token("late", Role.OPERATOR, lives_s=60)
     desk.token("gone", Role.OPERATOR)
     del desk.tokens[-1]
@@ -39,7 +43,9 @@ def holders(desk):
 
 @pytest.mark.parametrize(("method", "path"), GUARDED)
 @pytest.mark.parametrize("holder", [None, "late", "gone", "forged", "cut", "odd"])
-def test_without_a_valid_token_nothing_is_told_or_changed(holders, method, path, holder):
+def test_a_call_without_a_valid_token_reveals_and_changes_nothing(
+    holders: Desk, method: str, path: str, holder: str | None
+) -> None:
     changes = len(holders.cloud.state.changes)
     reply = holders.call(method, path, {}, by=holder)
     assert (reply.status, reply.json) == (401, {"message": "Unauthorized"})
@@ -47,7 +53,7 @@ def test_without_a_valid_token_nothing_is_told_or_changed(holders, method, path,
 
 
 @pytest.mark.parametrize(("method", "path"), GUARDED)
-def test_a_viewer_may_look_and_change_nothing(desk, method, path):
+def test_a_viewer_may_read_but_not_change(desk: Desk, method: str, path: str) -> None:
     changes = len(desk.cloud.state.changes)
     reply = desk.call(method, path, None if method in ("GET", "DELETE") else {}, by="wallboard")
     if (method, path) in VIEWERS:
@@ -59,53 +65,54 @@ def test_a_viewer_may_look_and_change_nothing(desk, method, path):
 
 
 @pytest.mark.parametrize(("method", "path"), GUARDED)
-def test_an_operator_may_call_every_route(desk, method, path):
+def test_an_operator_may_call_every_route(desk: Desk, method: str, path: str) -> None:
     assert desk.call(method, path, None if method in ("GET", "DELETE") else {}).status not in (401, 403)
 
 
-def test_the_roles_are_those_the_openapi_document_tells(openapi):
-    told = {
+def test_the_roles_match_the_openapi_document(openapi: Any) -> None:
+    documented = {
         (method.upper(), path): entry.get("x-role")
         for path, item in openapi["paths"].items()
         for method, entry in item.items()
     }
-    assert told == {
+    assert documented == {
         (method, path): None if path in OPEN else "viewer" if (method, path) in VIEWERS else "operator"
         for method, path in ROUTES
     }
 
 
 @pytest.mark.parametrize("scheme", ["Basic {}", "{}", "Bearer", "Token {}", "Bearer  ", "Bearer {} x"])
-def test_only_a_bearer_token_is_heeded(desk, scheme):
+def test_only_a_bearer_token_is_accepted(desk: Desk, scheme: str) -> None:
     header = scheme.format(desk.secrets["alice"])
     assert desk.call("GET", "/v1/me", by=None, headers={"Authorization": header}).status == 401
 
 
-def test_the_scheme_is_read_in_any_case(desk):
+def test_the_scheme_is_case_insensitive(desk: Desk) -> None:
     header = f"bearer {desk.secrets['alice']}"
     assert desk.call("GET", "/v1/me", by=None, headers={"Authorization": header}).json["name"] == "alice"
 
 
-def test_two_tokens_of_one_name_work_side_by_side_and_a_revoked_one_does_not(desk):
+def test_two_tokens_of_one_name_work_side_by_side_and_a_revoked_one_does_not(desk: Desk) -> None:
     old = desk.secrets["alice"]
     new, kept = issue("alice", Role.OPERATOR, secret=bytes(range(32)), now=desk.now)
     desk.tokens.append(kept)
     for token in (old, new):
         desk.secrets["any"] = token
         assert desk.call("GET", "/v1/me", by="any").json["name"] == "alice"
-    desk.tokens = [token for token in desk.tokens if token.id != check(old, desk.tokens, desk.now).id]
+    revoked = check(old, desk.tokens, desk.now)
+    desk.tokens = [token for token in desk.tokens if token != revoked]
     desk.secrets["any"] = old
     assert desk.call("GET", "/v1/me", by="any").status == 401
 
 
-def test_there_is_no_default_credential(desk):
+def test_there_is_no_default_credential(desk: Desk) -> None:
     desk.tokens.clear()
     assert desk.call("GET", "/v1/me").status == 401
 
 
-def test_when_the_tokens_cannot_be_read_nobody_gets_in(desk, monkeypatch):
-    class Broken(list):
-        def __iter__(self):
+def test_no_caller_is_admitted_while_the_tokens_cannot_be_read(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(list[Token]):
+        def __iter__(self) -> Iterator[Token]:
             raise Unavailable("read /sluice/tokens: AccessDenied")
 
     desk.tokens = Broken(desk.tokens)
@@ -113,7 +120,9 @@ def test_when_the_tokens_cannot_be_read_nobody_gets_in(desk, monkeypatch):
     assert (reply.status, reply.json) == (500, {"message": None})
 
 
-def test_no_token_reaches_state_answers_or_logs(desk, caplog, capsys):
+def test_no_token_reaches_state_answers_or_logs(
+    desk: Desk, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
     for path, query in (("/v1/me", {}), ("/v1/audit", {}), ("/v1/blocks", {"bad": 1}), ("/v1/top", {"rule": "x"})):
         reply = desk.call("GET", path, **query)
         assert desk.secrets["alice"] not in reply.text
@@ -125,7 +134,7 @@ def test_no_token_reaches_state_answers_or_logs(desk, caplog, capsys):
     assert not any(desk.secrets["alice"] in repr(token) for token in desk.tokens)
 
 
-def test_a_token_is_kept_as_a_hash_and_known_by_its_prefix():
+def test_a_token_is_stored_as_a_hash_and_recognised_by_its_prefix() -> None:
     text, kept = issue("ci", Role.VIEWER, secret=bytes(32), now=5, expires_at=9)
     assert text.startswith(PREFIX)
     assert len(text) == len(PREFIX) + 43
@@ -136,30 +145,30 @@ def test_a_token_is_kept_as_a_hash_and_known_by_its_prefix():
 
 
 @pytest.mark.parametrize("name", ["", "x" * 65, "a\nb", "\u202e"])
-def test_a_name_that_could_not_be_shown_is_refused(name):
+def test_a_name_that_cannot_be_displayed_is_rejected(name: str) -> None:
     with pytest.raises(ValueError, match="name"):
         issue(name, Role.VIEWER, secret=bytes(32), now=0)
 
 
-def test_a_short_secret_is_refused():
+def test_a_short_secret_is_rejected() -> None:
     with pytest.raises(ValueError, match="32 are needed"):
         issue("a", Role.VIEWER, secret=b"guessable", now=0)
 
 
-def test_a_broken_store_of_tokens_is_an_error_that_shows_nothing_of_it():
+def test_an_error_about_broken_tokens_reveals_none_of_them() -> None:
     with pytest.raises(TokensError) as raised:
         load_tokens('[{"name": "alice", "hash": "c0ffee"')
     assert "c0ffee" not in str(raised.value)
 
 
-def test_bearer_of_nothing_is_nothing():
+def test_an_empty_header_has_no_bearer_token() -> None:
     assert bearer("") == ""
 
 
 CONTEXT = {"identity": {"sourceIp": "192.0.2.1", "userArn": "arn:aws:iam::1:user/ann"}, "requestId": "r-1"}
 
 
-def test_with_iam_the_arn_is_who_calls():
+def test_with_iam_the_caller_is_named_by_its_arn() -> None:
     caller = caller_of(CONTEXT, "iam")
     assert (caller.name, caller.role, caller.address) == ("arn:aws:iam::1:user/ann", Role.OPERATOR, "192.0.2.1")
 
@@ -169,12 +178,12 @@ def test_with_iam_the_arn_is_who_calls():
     [
         pytest.param({}, "token", id="nothing"),
         pytest.param({}, "iam", id="nothing, with IAM"),
-        pytest.param(CONTEXT, "token", id="an ARN where tokens count"),
+        pytest.param(CONTEXT, "token", id="an ARN with ADMIN_AUTH=token"),
         pytest.param({"authorizer": {"name": "a", "role": "root"}}, "token", id="an unknown role"),
-        pytest.param({"authorizer": {"name": "a", "role": "operator"}}, "iam", id="a token where IAM counts"),
+        pytest.param({"authorizer": {"name": "a", "role": "operator"}}, "iam", id="a token with ADMIN_AUTH=iam"),
     ],
 )
-def test_a_caller_that_the_gateway_does_not_vouch_for_is_nobody(context, mode):
+def test_a_caller_that_api_gateway_did_not_authenticate_is_rejected(context: Mapping[str, Any], mode: str) -> None:
     with pytest.raises(Rejected) as raised:
         caller_of(context, mode)
     assert raised.value.kind.status == 401
@@ -191,13 +200,13 @@ assert all(entry.cors.get_access_control_headers()["Access-Control-Allow-Origin"
 """
 
 
-def test_iam_and_cors_are_settings_of_the_deployment():
+def test_iam_and_cors_are_settings_of_the_deployment() -> None:
     environment = {"ADMIN_AUTH": "iam", "CORS_ORIGIN": "https://ops.example.com", "PATH": ""}
     done = subprocess.run([sys.executable, "-c", IAM], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
-def test_cors_is_closed_unless_configured(desk):
+def test_cors_is_closed_unless_configured(desk: Desk) -> None:
     assert desk.call("OPTIONS", "/v1/blocks").status == 403
     reply = desk.call("GET", "/v1/me", headers={"Origin": "https://evil.example"})
     assert not [name for name in reply.headers if name.lower().startswith("access-control")]
@@ -211,23 +220,23 @@ print(json.dumps(authorize({"type": "TOKEN", "authorizationToken": sys.argv[1], 
 """
 
 
-def run_authorizer(tmp_path, header):
-    """As Lambda runs it: the authorizer's own function, without the app."""
+def run_authorizer(tmp_path: Path, header: str) -> subprocess.CompletedProcess[str]:
+    """Runs the authorizer as Lambda does: as a function of its own, without the app."""
     environment = {"TOKENS_FILE": str(tmp_path / "tokens"), "AWS_DEFAULT_REGION": "us-east-1", "PATH": ""}
     command = [sys.executable, "-c", AUTHORIZE, header]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_the_deployed_authorizer_knows_tokens_by_itself(tmp_path):
+def test_the_deployed_authorizer_checks_tokens_on_its_own(tmp_path: Path) -> None:
     text, kept = issue("alice", Role.OPERATOR, secret=bytes(32), now=0)
     FileTokens(tmp_path / "tokens").write([kept])
-    said = json.loads(run_authorizer(tmp_path, f"Bearer {text}").stdout)
-    assert said["context"] == {"name": "alice", "role": "operator"}
-    assert said["policyDocument"]["Statement"][0]["Resource"] == ["arn:aws:execute-api:us-east-1:1:api/stage/*/*"]
-    assert text not in json.dumps(said)
+    policy = json.loads(run_authorizer(tmp_path, f"Bearer {text}").stdout)
+    assert policy["context"] == {"name": "alice", "role": "operator"}
+    assert policy["policyDocument"]["Statement"][0]["Resource"] == ["arn:aws:execute-api:us-east-1:1:api/stage/*/*"]
+    assert text not in json.dumps(policy)
 
 
-def test_the_deployed_authorizer_fails_with_the_word_that_api_gateway_answers_401_to(tmp_path):
+def test_the_deployed_authorizer_fails_with_the_word_that_api_gateway_answers_401_to(tmp_path: Path) -> None:
     done = run_authorizer(tmp_path, "Bearer sluice_nobody")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].endswith(": Unauthorized")

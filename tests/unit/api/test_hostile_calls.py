@@ -1,8 +1,12 @@
-"""Input that means harm, or just makes no sense: refused with the field, or stored so that it harms nobody."""
+"""Harmful or nonsensical input is rejected with the name of the field, or stored where it does no harm."""
 
 import json
+from collections.abc import Mapping
+from typing import Any, NoReturn
 
 import pytest
+
+from tests.support.admin_api import Desk
 
 WRITES = [("PUT", "/v1/allowlist"), ("POST", "/v1/blocks"), ("PUT", "/v1/rules"), ("POST", "/v1/pause")]
 
@@ -15,7 +19,7 @@ WRITES = [("PUT", "/v1/allowlist"), ("POST", "/v1/blocks"), ("PUT", "/v1/rules")
         *("", " ", "a", "192.0.2.1/", "/24", "192.0.2.0/-1", "192.0.2.0/24/24", "1" * 5000, "localhost", "*"),
     ],
 )
-def test_what_is_no_network_is_refused_everywhere_with_the_accepted_form(desk, network):
+def test_an_invalid_network_is_rejected_by_every_route_with_the_accepted_form(desk: Desk, network: str) -> None:
     replies = [
         desk.call("PUT", "/v1/allowlist", {"network": network}),
         desk.call("POST", "/v1/blocks", {"network": network, "block_for": "1h"}),
@@ -32,12 +36,12 @@ def test_what_is_no_network_is_refused_everywhere_with_the_accepted_form(desk, n
     assert desk.audit() == []
 
 
-def test_host_bits_are_refused_with_the_network_that_was_meant(desk):
+def test_host_bits_are_rejected_with_the_intended_network(desk: Desk) -> None:
     reply = desk.call("PUT", "/v1/allowlist", {"network": "192.0.2.7/24"})
     assert "the network is 192.0.2.0/24" in reply.json["errors"][0]["accepted"]
 
 
-def test_an_ipv4_mapped_address_is_the_ipv4_address(desk):
+def test_an_ipv4_mapped_address_is_the_ipv4_address(desk: Desk) -> None:
     reply = desk.call("PUT", "/v1/allowlist", {"network": "::ffff:192.0.2.1"})
     assert reply.json["entry"]["network"] == "192.0.2.1/32"
 
@@ -46,13 +50,13 @@ def test_an_ipv4_mapped_address_is_the_ipv4_address(desk):
 @pytest.mark.parametrize(
     ("raw", "status"),
     [
-        pytest.param(b'{"network": "192.0.2.1", "network": "0.0.0.0/0"}', 400, id="a key twice"),
-        pytest.param(b'{"a": {"b": 1, "b": 2}}', 400, id="a key twice, deep inside"),
-        pytest.param(b"{", 400, id="cut"),
-        pytest.param(b"\xff\xfe", 400, id="no UTF-8"),
-        pytest.param(b'{"comment": "\\ud800"}', 400, id="half a character"),
-        pytest.param(b"[" * 100_000, 400, id="nested deeply"),
-        pytest.param(b'{"a":' * 20_000 + b"1" + b"}" * 20_000, 400, id="nested deeply in objects"),
+        pytest.param(b'{"network": "192.0.2.1", "network": "0.0.0.0/0"}', 400, id="a repeated key"),
+        pytest.param(b'{"a": {"b": 1, "b": 2}}', 400, id="a repeated key, nested"),
+        pytest.param(b"{", 400, id="truncated"),
+        pytest.param(b"\xff\xfe", 400, id="not UTF-8"),
+        pytest.param(b'{"comment": "\\ud800"}', 400, id="a lone surrogate"),
+        pytest.param(b"[" * 100_000, 400, id="deeply nested"),
+        pytest.param(b'{"a":' * 20_000 + b"1" + b"}" * 20_000, 400, id="deeply nested objects"),
         pytest.param(b'{"limit": NaN}', 400, id="NaN"),
         pytest.param(b'{"limit": ' + b"9" * 5000 + b"}", 400, id="a number of 5,000 digits"),
         pytest.param(b"{}" + b" " * 300_000, 413, id="huge"),
@@ -61,10 +65,10 @@ def test_an_ipv4_mapped_address_is_the_ipv4_address(desk):
         pytest.param(b"null", 422, id="null"),
         pytest.param(b"1e999", 422, id="infinity"),
         pytest.param(b'{"__proto__": {"force": true}}', 422, id="an unknown key"),
-        pytest.param(b'{"a\\u001b]0;": 1}', 422, id="an unknown key that would steer a terminal"),
+        pytest.param(b'{"a\\u001b]0;": 1}', 422, id="an unknown key with a terminal escape"),
     ],
 )
-def test_a_body_that_is_not_what_it_should_be_is_refused(desk, method, path, raw, status):
+def test_a_malformed_body_is_rejected(desk: Desk, method: str, path: str, raw: bytes, status: int) -> None:
     reply = desk.call(method, path, raw=raw, headers={"If-Match": '"1"'})
     assert reply.status == status
     assert reply.headers["Content-Type"] == "application/problem+json"
@@ -84,21 +88,21 @@ def test_a_body_that_is_not_what_it_should_be_is_refused(desk, method, path, raw
         pytest.param({"network": "192.0.2.1", "comment": "a\nb"}, "comment", id="two lines"),
         pytest.param({"network": "192.0.2.1", "comment": "a\n"}, "comment", id="a line feed at the end"),
         pytest.param({"network": "192.0.2.1", "comment": "\x1b[2J"}, "comment", id="a terminal's escape"),
-        pytest.param({"network": "192.0.2.1", "comment": "\u202egnp.exe"}, "comment", id="text turned around"),
+        pytest.param({"network": "192.0.2.1", "comment": "\u202egnp.exe"}, "comment", id="reversed text"),
         pytest.param({"network": "192.0.2.1", "expires_at": "tomorrow"}, "expires_at", id="a text for a time"),
         pytest.param({"network": "192.0.2.1", "expires_at": 2.5}, "expires_at", id="half a second"),
-        pytest.param({"network": "192.0.2.1", "expires_at": 10**30}, "expires_at", id="a time far beyond"),
+        pytest.param({"network": "192.0.2.1", "expires_at": 10**30}, "expires_at", id="a time out of range"),
         pytest.param({"comment": "x"}, "network", id="no network"),
         pytest.param({"network": "192.0.2.1", "fource": True}, "fource", id="an unknown field"),
     ],
 )
-def test_a_field_of_the_wrong_form_is_named(desk, body, field):
+def test_an_invalid_field_is_named(desk: Desk, body: Any, field: str) -> None:
     reply = desk.call("PUT", "/v1/allowlist", body)
     assert (reply.status, reply.fields) == (422, [field])
     assert reply.json["errors"][0]["accepted"]
 
 
-def test_markup_in_a_comment_comes_back_as_json_and_nothing_else(desk):
+def test_markup_in_a_comment_is_returned_only_as_json(desk: Desk) -> None:
     comment = (
         "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&\u2028".replace("\u2028", "") + " \U0001f600 \u00fc"
     )
@@ -112,14 +116,14 @@ def test_markup_in_a_comment_comes_back_as_json_and_nothing_else(desk):
 
 
 @pytest.mark.parametrize("key", ["", "a b", "a\r\nSet-Cookie: x=1", "x" * 129, "\u00e4", "a;b", "\x00"])
-def test_an_idempotency_key_of_another_form_is_refused_and_never_echoed_as_a_header(desk, key):
+def test_an_invalid_idempotency_key_is_rejected_and_never_echoed_as_a_header(desk: Desk, key: str) -> None:
     reply = desk.call("POST", "/v1/pause", headers={"Idempotency-Key": key})
     assert (reply.status, reply.fields) == (422, ["Idempotency-Key"])
     assert all("\n" not in value and "\r" not in value for value in reply.headers.values())
 
 
 @pytest.mark.parametrize("match", ["", "*", "1", 'W/"1"', '"1", "2"', '"-1"', '"1"\r\nX: y', '"' + "9" * 400 + '"'])
-def test_a_version_of_another_form_is_refused(desk, match):
+def test_an_invalid_version_is_rejected(desk: Desk, match: str) -> None:
     reply = desk.call("PUT", "/v1/rules", {"text": ""}, headers={"If-Match": match})
     assert (reply.status, reply.fields) == (422, ["If-Match"])
 
@@ -132,40 +136,40 @@ def test_a_version_of_another_form_is_refused(desk, match):
         pytest.param("/v1/blocks", {"limit": "1e2"}, 422, id="a float"),
         pytest.param("/v1/blocks", {"limit": "\u0661"}, 422, id="an Arabic digit"),
         pytest.param("/v1/blocks", {"limit": "9" * 5000}, 422, id="many digits"),
-        pytest.param("/v1/blocks", {"limit": [1, 2]}, 400, id="twice"),
+        pytest.param("/v1/blocks", {"limit": [1, 2]}, 400, id="a repeated parameter"),
         pytest.param("/v1/blocks", {"sort": "evil"}, 422, id="an unknown order"),
         pytest.param("/v1/blocks", {"text": "x" * 101}, 422, id="a long text"),
         pytest.param("/v1/blocks", {"drop": "table"}, 400, id="an unknown parameter"),
         pytest.param("/v1/blocks", {"cursor": "\u00e4"}, 422, id="a cursor of another alphabet"),
         pytest.param("/v1/series", {"span": 10**6}, 422, id="a long span"),
         pytest.param("/v1/top", {"n": 101}, 422, id="too many clients"),
-        pytest.param("/v1/rules", {"version": 0}, 422, id="no version"),
-        pytest.param("/v1/rules", {"version": 12}, 404, id="a version that is not there"),
-        pytest.param("/v1/status", {"x": ""}, 400, id="a parameter where there are none"),
+        pytest.param("/v1/rules", {"version": 0}, 422, id="version 0"),
+        pytest.param("/v1/rules", {"version": 12}, 404, id="a version that does not exist"),
+        pytest.param("/v1/status", {"x": ""}, 400, id="a parameter of a call that takes none"),
         pytest.param("/v1/audit", {"cursor": "WyIiXQ"}, 200, id="the empty cursor"),
     ],
 )
-def test_a_query_out_of_bounds_is_refused(desk, path, query, status):
+def test_a_query_out_of_bounds_is_rejected(desk: Desk, path: str, query: Mapping[str, Any], status: int) -> None:
     assert desk.call("GET", path, **query).status == status
 
 
-def test_a_flag_in_a_query_is_true_or_false_and_nothing_like_it(desk):
+def test_a_flag_in_a_query_is_exactly_true_or_false(desk: Desk) -> None:
     for flag in ("1", "yes", "TRUE", "", "on"):
         assert desk.call("DELETE", "/v1/blocks", network="192.0.2.1", forget=flag).fields == ["forget"]
 
 
-def test_rules_that_are_too_long_are_refused(desk):
+def test_rules_that_are_too_long_are_rejected(desk: Desk) -> None:
     reply = desk.call("POST", "/v1/rules/plan", {"text": "#" * 100_001})
     assert (reply.status, reply.fields) == (422, ["text"])
 
 
-def test_another_content_type_is_refused_in_a_problem_document(desk):
+def test_another_content_type_is_rejected_with_a_problem_document(desk: Desk) -> None:
     reply = desk.call("PUT", "/v1/allowlist", {"network": "192.0.2.1"}, headers={"Content-Type": "text/plain"})
     assert (reply.status, reply.headers["Content-Type"]) == (415, "application/problem+json")
 
 
-def test_an_error_of_ours_tells_nothing_of_the_inside(desk, monkeypatch):
-    def fail(*_, **__):
+def test_an_internal_error_reveals_no_details(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> NoReturn:
         raise RuntimeError("the secret inside")
 
     monkeypatch.setattr(desk.cloud.state, "query", fail)
@@ -175,7 +179,7 @@ def test_an_error_of_ours_tells_nothing_of_the_inside(desk, monkeypatch):
     assert "secret" not in reply.text
 
 
-def test_every_answer_of_the_page_carries_a_strict_policy(desk):
+def test_every_file_of_the_page_has_a_strict_content_security_policy(desk: Desk) -> None:
     for path in ("/", "/page/page.js", "/page/page.css"):
         reply = desk.call("GET", path, by=None)
         policy = reply.headers["Content-Security-Policy"]
@@ -185,7 +189,7 @@ def test_every_answer_of_the_page_carries_a_strict_policy(desk):
     assert "<script>" not in desk.call("GET", "/", by=None).text
 
 
-def test_bounds_hold_for_the_largest_answer(desk):
+def test_the_largest_page_of_blocks_stays_below_a_megabyte(desk: Desk) -> None:
     for index in range(1200):
         desk.put_block(f"10.{index // 256}.{index % 256}.1/32")
     page = desk.call("GET", "/v1/blocks", limit=1000)

@@ -1,8 +1,12 @@
-"""The admin API over the real table's adapter: what it writes and pages through fits DynamoDB."""
+"""The admin API on DynamoDB Local: its writes and pages are accepted by DynamoDB."""
+
+from typing import Any
 
 import pytest
 
 from chalicelib.edges.state_table import StateTable
+from tests.support.admin_api import Desk
+from tests.support.tables import Tables
 
 pytestmark = pytest.mark.slow
 
@@ -10,21 +14,22 @@ RULES = '[[rule]]\nname = "burst"\nlimit = {}\nwindow = "5s"\n'
 
 
 @pytest.fixture
-def stored(local_tables, new_desk):
+def stored(local_tables: Tables, new_desk: type[Desk]) -> Desk:
     return new_desk(state=StateTable(local_tables.client, local_tables.state))
 
 
-def everything(desk, path, name, **query):
-    found, cursor = [], {}
+def everything(desk: Desk, path: str, name: str, **query: Any) -> list[Any]:
+    entries: list[Any] = []
+    cursor: dict[str, Any] = {}
     while True:
         page = desk.call("GET", path, **query, **cursor).json
-        found += page[name]
+        entries += page[name]
         if page["next"] is None:
-            return found
+            return entries
         cursor = {"cursor": page["next"]}
 
 
-def test_an_operators_day_on_dynamodb(stored):
+def test_an_operators_day_on_dynamodb(stored: Desk) -> None:
     desk = stored
     assert desk.call("GET", "/v1/rules").headers["ETag"] == '"0"'
     for version in range(3):
@@ -56,7 +61,7 @@ def test_an_operators_day_on_dynamodb(stored):
     )
 
 
-def test_the_second_of_two_edits_is_refused_by_dynamodb_too(stored):
+def test_dynamodb_rejects_the_second_of_two_edits_too(stored: Desk) -> None:
     desk = stored
     desk.state.rival = lambda: desk.call("PUT", "/v1/allowlist", {"network": "192.0.2.1", "comment": "his"}, by="bob")
     assert desk.call("PUT", "/v1/allowlist", {"network": "192.0.2.1", "comment": "mine"}).status == 409

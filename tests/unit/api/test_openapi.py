@@ -1,4 +1,4 @@
-"""The OpenAPI document is true: nothing undocumented and no server error, over a real socket, for every role."""
+"""The OpenAPI document is complete, and no call causes a server error: over a real socket, for every role."""
 
 import threading
 from collections.abc import Iterator
@@ -14,12 +14,13 @@ from schemathesis.checks import CHECKS, load_all_checks
 import app
 from chalicelib.api.openapi import document
 from sluice.local.gateway import serve
+from tests.support.admin_api import Desk
 
 DOCUMENT = document("token")
 load_all_checks()
 
 SEMANTIC = ["2xx", "401", "403", "404", "409", "412", "422"]
-"""What fits the schema may still name no network, no version, no rule."""
+"""Statuses of calls that fit the schema, which may still name a network, version or rule that does not exist."""
 
 CONFIG = schemathesis.Config.from_dict(
     {
@@ -32,17 +33,17 @@ CONFIG = schemathesis.Config.from_dict(
 )
 API = schemathesis.openapi.from_dict(DOCUMENT, config=CONFIG)
 
-NOT_CHECKED = [
-    CHECKS.get_one("unsupported_method"),  # API Gateway answers 403, not 405, to a method that is not there
+NOT_CHECKED: list[Any] = [
+    CHECKS.get_one("unsupported_method"),  # API Gateway answers 403, not 405, to an unknown method
 ]
 
 
-def test_the_document_and_the_routes_are_the_same():
-    told = {(method.upper(), path) for path, item in DOCUMENT["paths"].items() for method in item}
-    assert told == {(method, path) for path, entries in app.app.routes.items() for method in entries}
+def test_the_document_describes_exactly_the_routes() -> None:
+    documented = {(method.upper(), path) for path, item in DOCUMENT["paths"].items() for method in item}
+    assert documented == {(method, path) for path, entries in app.app.routes.items() for method in entries}
 
 
-def test_the_examples_are_examples():
+def test_every_example_fits_its_schema() -> None:
     def examples(node: Any) -> Iterator[tuple[Any, Any]]:
         if isinstance(node, dict):
             if "schema" in node and "example" in node:
@@ -55,23 +56,23 @@ def test_the_examples_are_examples():
             for inner in node:
                 yield from examples(inner)
 
-    found = list(examples(DOCUMENT))
-    assert len(found) > 40
-    for schema, example in found:
+    pairs = list(examples(DOCUMENT))
+    assert len(pairs) > 40
+    for schema, example in pairs:
         Draft202012Validator({**schema, "components": DOCUMENT["components"]}).validate(example)
 
 
-def test_the_document_of_a_deployment_names_its_authentication():
+def test_the_document_of_a_deployment_names_its_authentication() -> None:
     assert list(document("token")["components"]["securitySchemes"]) == ["bearer"]
     assert list(document("iam")["components"]["securitySchemes"]) == ["sigv4"]
     assert document("iam")["paths"] == DOCUMENT["paths"]
 
 
-def test_the_served_document_is_the_generated_one(desk):
+def test_the_served_document_is_the_generated_one(desk: Desk) -> None:
     assert desk.call("GET", "/openapi.json", by=None).json == DOCUMENT
 
 
-def test_every_field_of_the_answers_is_required_and_no_other_is_allowed():
+def test_every_field_of_the_answers_is_required_and_no_other_is_allowed() -> None:
     schemas = DOCUMENT["components"]["schemas"]
     inputs = {name for name in schemas if "examples" in schemas[name]}
     for name, schema in schemas.items():
@@ -81,7 +82,7 @@ def test_every_field_of_the_answers_is_required_and_no_other_is_allowed():
 
 
 @pytest.fixture
-def address(desk) -> Iterator[str]:
+def address(desk: Desk) -> Iterator[str]:
     desk.attack("203.0.113.9")
     desk.call("PUT", "/v1/allowlist", {"network": "192.0.2.0/24"})
     server = serve(desk.gateway)
@@ -107,7 +108,9 @@ BOUNDED = settings(
 @pytest.mark.parametrize("holder", ["alice", "wallboard", None])
 @API.parametrize()
 @BOUNDED
-def test_every_answer_is_as_documented(case, holder, desk, address, session):
+def test_every_answer_is_as_documented(
+    case: schemathesis.Case[Any], holder: str | None, desk: Desk, address: str, session: requests.Session
+) -> None:
     headers = {"Authorization": f"Bearer {desk.secrets[holder]}"} if holder else {}
     before = len(desk.cloud.state.changes)
     response = case.call_and_validate(base_url=address, session=session, headers=headers, excluded_checks=NOT_CHECKED)

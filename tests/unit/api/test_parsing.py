@@ -17,7 +17,7 @@ from chalicelib.api.parsing import parse_body
         ({"blocks": "x"}, "Expected `array`, got `str` - at `$.blocks`"),
     ],
 )
-def test_msgspec_still_words_the_messages_that_parsing_translates(value, message):
+def test_msgspec_still_words_the_messages_that_parsing_translates(value: object, message: str) -> None:
     with pytest.raises(msgspec.ValidationError) as raised:
         msgspec.convert(value, NewBlocks)
     assert str(raised.value) == message
@@ -34,7 +34,7 @@ def test_msgspec_still_words_the_messages_that_parsing_translates(value, message
         (b"{}", "network"),
     ],
 )
-def test_the_form_is_chosen_by_the_fields_of_the_body(body, field):
+def test_the_form_is_chosen_by_the_fields_of_the_body(body: bytes, field: str) -> None:
     with pytest.raises(Invalid) as raised:
         parse_body(body, (NewBlock, NewBlocks))
     assert [fault.field for fault in raised.value.faults] == [field]

@@ -1,0 +1,51 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalicelib.core.latest_window import LatestWindow, busiest, latest_window
+from chalicelib.core.rules import Rule
+from tests.support.admin_api import Desk
+
+
+def test_top_names_the_busiest_clients_with_their_blocks(desk: Desk) -> None:
+    desk.requests("203.0.113.9", 40)
+    desk.requests("192.0.2.1", 4)
+    desk.requests("192.0.2.2", 8)
+    desk.run(4)
+    (burst,) = desk.call("GET", "/v1/top", rule="burst", n=2).json["rules"]
+    assert [(client["network"], client["count"]) for client in burst["clients"]] == [
+        ("203.0.113.9/32", 40),
+        ("192.0.2.2/32", 8),
+    ]
+    assert burst["clients"][0]["blocked_until"] > desk.now
+    assert burst["clients"][1]["blocked_until"] is None
+    assert burst["to_ms"] - burst["from_ms"] == 5000
+
+
+def test_an_unknown_rule_is_not_found_and_the_known_ones_are_named(desk: Desk) -> None:
+    reply = desk.call("GET", "/v1/top", rule="nope")
+    assert reply.status == 404
+    assert "burst, login" in reply.json["detail"]
+
+
+def test_counts_are_scaled_by_the_sample_rate(new_desk: type[Desk]) -> None:
+    desk = new_desk({"SAMPLE_RATE": "50"})
+    desk.requests("192.0.2.1", 4)
+    desk.run(3)
+    (burst,) = desk.call("GET", "/v1/top", rule="burst").json["rules"]
+    assert burst["clients"][0]["count"] == 8
+
+
+SLOTS = st.dictionaries(st.integers(0, 60), st.integers(1, 9), min_size=1, max_size=12)
+
+
+@given(st.dictionaries(st.binary(min_size=4, max_size=4), SLOTS, max_size=8), st.integers(0, 60), st.integers(0, 70))
+def test_the_busiest_clients_match_a_slow_count(clients: dict[bytes, dict[int, int]], newest: int, now: int) -> None:
+    rule = Rule(name="r", limit=1, window_s=10, resolution=10)
+    window = latest_window(rule, newest * 1000 + 1, now * 1000 + 999, lag_ms=20_000)
+    last = min(max(newest, now - 20), now)
+    inside = range(last - 9, last + 1)
+    assert window == LatestWindow(inside[0], inside[-1] + 1)
+    slow = {key: sum(slots.get(slot, 0) for slot in inside) for key, slots in clients.items()}
+    fast = busiest(clients.items(), window, 3)
+    assert fast == [(key, slow[key]) for key, _ in fast]
+    assert [count for _, count in fast] == sorted((c for c in slow.values() if c), reverse=True)[:3]

@@ -1,0 +1,16 @@
+import pytest
+
+from tests.support.admin_api import Desk
+
+
+def test_series_add_up_to_the_requests_made(desk: Desk) -> None:
+    for _ in range(6):
+        desk.requests("192.0.2.1", 10)
+        desk.run(10)
+    desk.attack("203.0.113.9")
+    series = desk.call("GET", "/v1/series", span=120, step=10).json
+    points = series["points"]
+    assert sum(point["requests"] for point in points) == pytest.approx(100, abs=3)
+    assert sum(point["detections"] for point in points) == 1
+    assert sum(point["blocks"] for point in points) == 1
+    assert [point["at"] for point in points] == list(range(points[0]["at"], desk.now + 1, 10))
