@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from heapq import merge
 from ipaddress import IPv6Address
 from random import Random
+from typing import Any
 
 BROWSER = "Mozilla/5.0%20(Windows%20NT%2010.0;%20Win64;%20x64)%20AppleWebKit/537.36%20Chrome/141.0.0.0%20Safari/537.36"
+BYSTANDERS = ("browser", "office", "crawler", "health check")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +30,13 @@ class Actor:
 
     name: str
     """Kind of client."""
-    attacker: bool
-    networks: tuple[str, ...]
-    """Networks under which an attacker must be blocked, and a bystander must not."""
+    network: str
+    """Network that must be blocked if the actor is an attacker, and must not be if it is a bystander."""
     requests: Callable[[], Iterator[Request]]
+
+    @property
+    def attacker(self) -> bool:
+        return self.name not in BYSTANDERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +50,12 @@ class Hit:
 
 
 def steady(
-    rng: Random, address: Callable[[], str], rate: float, start: float, end: float, **request: object
+    rng: Random, address: Callable[[], str], rate: float, start: float, end: float, **request: Any
 ) -> Iterator[Request]:
     """Yields ``rate`` requests per second from ``start`` to ``end``, slightly uneven."""
     at = start
     while at < end:
-        yield Request(at, address(), **request)  # type: ignore[arg-type]
+        yield Request(at, address(), **request)
         at += rng.uniform(0.7, 1.3) / rate
 
 
@@ -65,24 +70,42 @@ def browsing(rng: Random, address: str, end: float, pause: tuple[float, float]) 
         at += rng.uniform(*pause)
 
 
+def actor(seed: object, name: str, network: str, play: Callable[[Random], Iterator[Request]]) -> Actor:
+    """Returns an actor whose random choices depend on ``seed``, its name and its network alone."""
+    return Actor(name, network, lambda: play(Random(f"{seed}/{name}/{network}")))
+
+
+def robot(seed: object, name: str, network: str, rate: float, start: float, end: float, **request: Any) -> Actor:
+    """Returns an actor that makes ``rate`` requests per second, all from the first address of its network."""
+    address = network.partition("/")[0]
+    return actor(seed, name, network, lambda rng: steady(rng, lambda: address, rate, start, end, **request))
+
+
+def visitor(seed: object, address: str, end: float, pause: tuple[float, float]) -> Actor:
+    return actor(seed, "browser", f"{address}/32", lambda rng: browsing(rng, address, end, pause))
+
+
+def office(seed: object, people: int, end: float, pause: tuple[float, float]) -> Actor:
+    """Returns a number of people who share an address."""
+
+    def play(rng: Random) -> Iterator[Request]:
+        return merge(*(browsing(rng, "198.51.100.7", end, pause) for _ in range(people)), key=lambda each: each.at)
+
+    return actor(seed, "office", "198.51.100.7/32", play)
+
+
+def health_check(seed: object, rate: float, end: float) -> Actor:
+    return robot(seed, "health check", ALLOWED[0][0], rate, 0, end, path="/healthz", agent="probe/1.0")
+
+
+def crawler(seed: object, rate: float, end: float) -> Actor:
+    agent = "Mozilla/5.0%20(compatible;%20ExampleBot/2.1)"
+    return robot(seed, "crawler", "66.249.66.1/32", rate, 0, end, agent=agent)
+
+
 def cast(seed: int, seconds: float) -> list[Actor]:
     """Returns all actors. Attacks begin after a few seconds and end well before ``seconds``."""
     over = seconds * 0.72  # leaves time for the last blocks to be lifted
-
-    def actor(
-        name: str, attacker: bool, networks: tuple[str, ...], play: Callable[[Random], Iterator[Request]]
-    ) -> Actor:
-        return Actor(name, attacker, networks, lambda: play(Random(f"{seed}/{name}/{networks[0]}")))
-
-    def regular(name: str, address: str, rate: float, start: float, end: float, **request: object) -> Actor:
-        attacker = name not in ("crawler", "health check")
-        return actor(
-            name, attacker, (f"{address}/32",), lambda rng: steady(rng, lambda: address, rate, start, end, **request)
-        )
-
-    def office(rng: Random) -> Iterator[Request]:
-        people = [browsing(rng, "198.51.100.7", seconds, (60, 120)) for _ in range(14)]
-        return merge(*people, key=lambda request: request.at)
 
     def straddler(rng: Random) -> Iterator[Request]:
         # Just under the limit on each side of the minute boundary, nearly twice the limit across it.
@@ -97,32 +120,25 @@ def cast(seed: int, seconds: float) -> list[Actor]:
         fleet = [f"192.0.2.{last}" for last in range(10, 74)]
         return steady(rng, lambda: rng.choice(fleet), 55, 6, over, path="/catalogue/item")
 
-    visitors = [
-        actor("browser", False, (f"{address}/32",), lambda rng, a=address: browsing(rng, a, seconds, (7, 20)))  # type: ignore[misc]
-        for address in (f"100.{64 + number // 200}.{number % 200}.20" for number in range(160))
-    ]
-    bots = [
-        actor(
-            "botnet",
-            True,
-            (f"{address}/32",),
-            lambda rng, a=address: steady(rng, lambda: a, 14, 10 + rng.uniform(0, 4), over * 0.6, path="/search?q=x"),  # type: ignore[misc]
-        )
-        for address in (f"172.{16 + number // 200}.{number % 200}.66" for number in range(300))
-    ]
+    def bot(address: str) -> Actor:
+        def play(rng: Random) -> Iterator[Request]:
+            return steady(rng, lambda: address, 14, 10 + rng.uniform(0, 4), over * 0.6, path="/search?q=x")
+
+        return actor(seed, "botnet", f"{address}/32", play)
+
     return [
-        *visitors,
-        actor("office", False, ("198.51.100.7/32",), office),
-        regular("crawler", "66.249.66.1", 3, 0, seconds, agent="Mozilla/5.0%20(compatible;%20ExampleBot/2.1)"),
-        regular("health check", "198.51.100.200", 20, 0, seconds, path="/healthz", agent="probe/1.0"),
-        regular("flood", "203.0.113.1", 120, 5, over, path="/?cache=no"),
-        regular("slow attacker", "203.0.114.2", 6, 3, over, path="/api/prices"),
-        actor("straddler", True, ("203.0.117.99/32",), straddler),
-        actor("rotating IPv6", True, ("2001:db8:bad:1::/64",), rotating),
-        *bots,
-        actor("scraper fleet", True, ("192.0.2.0/24",), scrapers),
-        regular("login guesser", "203.0.115.3", 1.2, 4, over, path="/login", method="POST", status=401),
-        regular("404 scanner", "203.0.116.4", 2.5, 4, over, path="/.env", status=404, agent="-"),
+        *(visitor(seed, f"100.{64 + number // 200}.{number % 200}.20", seconds, (7, 20)) for number in range(160)),
+        office(seed, 14, seconds, (60, 120)),
+        crawler(seed, 3, seconds),
+        health_check(seed, 20, seconds),
+        robot(seed, "flood", "203.0.113.1/32", 120, 5, over, path="/?cache=no"),
+        robot(seed, "slow attacker", "203.0.114.2/32", 6, 3, over, path="/api/prices"),
+        actor(seed, "straddler", "203.0.117.99/32", straddler),
+        actor(seed, "rotating IPv6", "2001:db8:bad:1::/64", rotating),
+        *(bot(f"172.{16 + number // 200}.{number % 200}.66") for number in range(300)),
+        actor(seed, "scraper fleet", "192.0.2.0/24", scrapers),
+        robot(seed, "login guesser", "203.0.115.3/32", 1.2, 4, over, path="/login", method="POST", status=401),
+        robot(seed, "404 scanner", "203.0.116.4/32", 2.5, 4, over, path="/.env", status=404, agent="-"),
     ]
 
 

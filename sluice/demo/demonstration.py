@@ -68,17 +68,9 @@ class Demonstration:
         return [actor for actor in self.actors if not actor.attacker]
 
     def blocked(self, actors: Iterable[Actor]) -> list[Actor]:
-        """Returns the actors whose networks have all been blocked."""
-        blocks: dict[int, set[Network]] = {4: set(), 6: set()}
-        for block in self.cloud.telemetry.blocks:
-            network = block.network_value()
-            blocks[network.version].add(network)
-
-        def covered(text: str) -> bool:
-            network = parse_network(text)
-            return any(covers(block, network) for block in blocks[network.version])
-
-        return [actor for actor in actors if all(map(covered, actor.networks))]
+        """Returns the actors whose network has been blocked, by itself or within a wider one."""
+        blocks = [block.network_value() for block in self.cloud.telemetry.blocks]
+        return [a for a in actors if any(covers(block, parse_network(a.network)) for block in blocks)]
 
     def summary(self) -> dict[str, Any]:
         """Returns the JSON object printed at the end.
@@ -123,16 +115,9 @@ def summary_of(cloud: LocalCloud, latency: Latency) -> dict[str, Any]:
 
 
 def _block_json(block: Block) -> dict[str, Any]:
-    evidence = block.evidence
-    return {
-        "client": block.network,
-        "rule": block.rule,
-        "count": evidence.count if evidence else None,
-        "limit": evidence.limit if evidence else None,
-        "window_s": evidence.window_s if evidence else None,
-        "blocked_at": block.blocked_at,
-        "until": block.until,
-    }
+    evidence = {name: getattr(block.evidence, name, None) for name in ("count", "limit", "window_s")}
+    until = {"blocked_at": block.blocked_at, "until": block.until}
+    return {"client": block.network, "rule": block.rule, **evidence, **until}
 
 
 def percentiles(seconds: list[float]) -> dict[str, float | None]:

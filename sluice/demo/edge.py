@@ -1,10 +1,12 @@
 """The demo's stand-in for CloudFront: serves made-up requests, heeds the IP sets and writes log lines."""
 
+from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
+from operator import itemgetter
 from random import Random
 
 from chalicelib.core.addresses import pack, parse_network
@@ -44,9 +46,7 @@ class Edge:
 
     def _apply_updates(self, now: float) -> None:
         updates = self._cloud.waf.updates
-        applied = self._applied
-        while applied < len(updates) and updates[applied][0] <= now - PROPAGATION_S:
-            applied += 1
+        applied = bisect_right(updates, now - PROPAGATION_S, lo=self._applied, key=itemgetter(0))
         if applied == self._applied:
             return
         self._applied = applied

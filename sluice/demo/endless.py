@@ -1,12 +1,12 @@
 """Endless made-up traffic: visitors all the time, and a wave of attackers every few minutes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from heapq import merge
 from itertools import count
 from random import Random
+from typing import Any
 
-from sluice.demo.actors import Actor, Hit, Request, browsing, play, steady
+from sluice.demo.actors import Actor, Hit, crawler, health_check, office, play, robot, visitor
 
 ROUND_S = 240.0
 """Seconds per round; each round has one wave of attackers."""
@@ -23,58 +23,40 @@ def endless_hits(seed: int, start_in: float = 0.0) -> Iterator[Hit]:
     for number in count():
         begins = number * ROUND_S
         first = start_in if number == 0 else LATER_WAVES_S
-        actors = [*bystanders(f"{seed}/{number}"), *attackers(seed, number, first)]
+        round_seed = f"{seed}/{number}"
+        actors = [*bystanders(round_seed), *attackers(round_seed, number, first)]
         for hit in play(actors, seed + number, ROUND_S):
             yield replace(hit, at=begins + hit.at)
 
 
 def bystanders(seed: str) -> list[Actor]:
     """Returns the clients of every round, none of which may ever be blocked."""
-
-    def bystander(name: str, address: str, requests: Callable[[Random], Iterator[Request]]) -> Actor:
-        return Actor(name, False, (f"{address}/32",), lambda: requests(Random(f"{seed}/{address}")))
-
-    def visitor(address: str) -> Actor:
-        return bystander("browser", address, lambda rng: browsing(rng, address, ROUND_S, (9, 40)))
-
-    def robot(name: str, address: str, rate: float, **request: object) -> Actor:
-        return bystander(name, address, lambda rng: steady(rng, lambda: address, rate, 0, ROUND_S, **request))
-
-    def office(rng: Random) -> Iterator[Request]:
-        people = [browsing(rng, "198.51.100.7", ROUND_S, (60, 200)) for _ in range(8)]
-        return merge(*people, key=lambda request: request.at)
-
     return [
-        *(visitor(f"100.{64 + number}.{number * 7 % 200}.20") for number in range(VISITORS)),
-        bystander("office", "198.51.100.7", office),
-        robot("crawler", "66.249.66.1", 2, agent="Mozilla/5.0%20(compatible;%20ExampleBot/2.1)"),
-        robot("health check", "198.51.100.200", 8, path="/healthz", agent="probe/1.0"),
+        *(visitor(seed, f"100.{64 + number}.{number * 7 % 200}.20", ROUND_S, (9, 40)) for number in range(VISITORS)),
+        office(seed, 8, ROUND_S, (60, 200)),
+        crawler(seed, 2, ROUND_S),
+        health_check(seed, 8, ROUND_S),
     ]
 
 
-def attackers(seed: int, number: int, first: float) -> list[Actor]:
+def attackers(seed: str, number: int, first: float) -> list[Actor]:
     """Returns the attackers of round ``number``, with new addresses; the first starts after ``first`` seconds."""
-    addresses = Random(f"{seed}/{number}/attack")
+    addresses = Random(f"{seed}/attack")
     last = addresses.randrange(1, 250)
 
-    def attacker(name: str, network: str, start: float, length: float, rate: float, **request: object) -> Actor:
-        address = network.partition("/")[0]
+    def attacker(name: str, network: str, start: float, length: float, rate: float, **request: Any) -> Actor:
         begins = first + start
-        rng = Random(f"{seed}/{number}/{network}")
-        return Actor(
-            name, True, (network,), lambda: steady(rng, lambda: address, rate, begins, begins + length, **request)
-        )
+        return robot(seed, name, network, rate, begins, begins + length, **request)
 
     def bot(index: int) -> Actor:
         network = f"172.{16 + number % 16}.{addresses.randrange(256)}.{index}/32"
         return attacker("botnet", network, 45 + index / 3, 25, 14, path="/search?q=x")
 
-    bots = [bot(index) for index in range(BOTS)]
     return [
         attacker("flood", f"203.0.113.{last}/32", 0, 40, 45, path="/?cache=no"),
         attacker("login guesser", f"203.0.115.{last}/32", 10, 100, 1.2, path="/login", method="POST", status=401),
         attacker("404 scanner", f"203.0.116.{last}/32", 30, 60, 2.5, path="/.env", status=404, agent="-"),
         attacker("price scraper", f"203.0.114.{last}/32", 20, 150, 7, path="/api/prices"),
         attacker("rotating IPv6", f"2001:db8:bad:{last:x}::/64", 60, 60, 15),
-        *bots,
+        *map(bot, range(BOTS)),
     ]

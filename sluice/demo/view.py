@@ -8,7 +8,7 @@ from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from chalicelib.core.addresses import parse_network
@@ -30,10 +30,10 @@ class Journal:
 
     def update(self, demo: Demonstration) -> None:
         telemetry = demo.cloud.telemetry
-        new, self._printed = telemetry.blocks[self._printed :], len(telemetry.blocks)
         groups: dict[tuple[str, str], list[Block]] = {}
-        for block in new:
+        for block in telemetry.blocks[self._printed :]:
             groups.setdefault((kind_of(demo, block.network), block.rule), []).append(block)
+        self._printed = len(telemetry.blocks)
         for (kind, rule), blocks in groups.items():
             first = blocks[0]
             more = f" and {len(blocks) - 1} more" if len(blocks) > 1 else ""
@@ -43,9 +43,9 @@ class Journal:
                 f"{first.evidence.limit if first.evidence else '-'})",
                 highlight=False,
             )
-        if len(telemetry.lifted) > self._released:
-            number, self._released = len(telemetry.lifted) - self._released, len(telemetry.lifted)
-            self._console.print(f"{demo.elapsed:5.1f} s  [green]released[/]  {number} clients", highlight=False)
+        if released := len(telemetry.lifted) - self._released:
+            self._released += released
+            self._console.print(f"{demo.elapsed:5.1f} s  [green]released[/]  {released} clients", highlight=False)
 
 
 def watcher(console: Console, live: Live | None) -> Callable[[Demonstration], None]:
@@ -57,23 +57,23 @@ def watcher(console: Console, live: Live | None) -> Callable[[Demonstration], No
 
 def kind_of(demo: Demonstration, network: str) -> str:
     """Returns the kind of client behind a network; for several in a wide one, the first attacker's."""
-    exact = next((actor.name for actor in demo.actors if network in actor.networks), None)
+    exact = next((actor.name for actor in demo.actors if network == actor.network), None)
     wide = parse_network(network)
-    inside = (a.name for a in demo.attackers() if any(covers(wide, parse_network(n)) for n in a.networks))
+    inside = (attacker.name for attacker in demo.attackers() if covers(wide, parse_network(attacker.network)))
     return exact or next(inside, "another client")
 
 
 def screen(demo: Demonstration) -> RenderableType:
-    left = _clients(demo)
-    right = Group(_blocks(demo), _ip_sets(demo))
+    sets = demo.cloud.waf.published()
+    sizes = "   ".join(f"{name}: {len(addresses)} networks" for name, addresses in sets.items())
+    right = Group(_blocks(demo), Text(f"\n{sizes}", "bold"))
     title = f"Sluice demo   {min(demo.elapsed, demo.seconds):4.0f} of {demo.seconds:.0f} s"
-    return Panel(Columns([left, right], padding=(0, 2)), title=title)
+    return Panel(Columns([_clients(demo), right], padding=(0, 2)), title=title)
 
 
 def _clients(demo: Demonstration) -> Table:
-    table = Table(title="Clients", title_justify="left", box=None, pad_edge=False)
-    for name in ("kind", "requests/s", "refused", "blocked"):
-        table.add_column(name, justify="left" if name == "kind" else "right")
+    numbers = (Column(name, justify="right") for name in ("requests/s", "refused", "blocked"))
+    table = Table("kind", *numbers, title="Clients", title_justify="left", box=None, pad_edge=False)
     now = demo.cloud.now()
     rates = Counter(name for at, name in demo.counts.recent if at > now - RECENT_S)
     blocked = Counter(kind_of(demo, block.network) for block in demo.cloud.telemetry.blocks)
@@ -89,9 +89,8 @@ def _clients(demo: Demonstration) -> Table:
 
 
 def _blocks(demo: Demonstration) -> Table:
-    table = Table(title="Blocks", title_justify="left", box=None, pad_edge=False)
-    for name in ("client", "rule", "count/limit", "ends in"):
-        table.add_column(name)
+    columns = ("client", "rule", "count/limit", "ends in")
+    table = Table(*columns, title="Blocks", title_justify="left", box=None, pad_edge=False)
     now = int(demo.cloud.now())
     for block in demo.cloud.telemetry.blocks[-LATEST_BLOCKS:][::-1]:
         evidence = block.evidence
@@ -101,16 +100,10 @@ def _blocks(demo: Demonstration) -> Table:
     return table
 
 
-def _ip_sets(demo: Demonstration) -> Text:
-    sets = demo.cloud.waf.published()
-    return Text("\n" + "   ".join(f"{name}: {len(addresses)} networks" for name, addresses in sets.items()), "bold")
-
-
 def closing(summary: dict[str, Any], demo: Demonstration) -> RenderableType:
     """Returns the closing table, with one row per kind of client, and the figures below it."""
-    table = Table(title="Outcome", title_justify="left")
-    for name in ("kind", "clients", "requests", "refused", "blocked by", "result"):
-        table.add_column(name, justify="right" if name in ("clients", "requests", "refused") else "left")
+    numbers = (Column(name, justify="right") for name in ("clients", "requests", "refused"))
+    table = Table("kind", *numbers, "blocked by", "result", title="Outcome", title_justify="left")
     blocked = {id(actor) for actor in demo.blocked(demo.actors)}
     rules: dict[str, set[str]] = {}
     for block in demo.cloud.telemetry.blocks:
