@@ -5,11 +5,11 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
-from itertools import count
+from itertools import chain, count
 from operator import itemgetter
 from random import Random
 
-from chalicelib.core.addresses import pack, parse_network
+from chalicelib.core.addresses import NetworkSet, pack, parse_network
 from sluice.demo.actors import Hit, log_line
 from sluice.local.cloud import LocalCloud
 
@@ -30,33 +30,17 @@ class Edge:
     """CloudFront and its web ACL: refuses the addresses in the published IP sets."""
 
     def __init__(self, cloud: LocalCloud) -> None:
-        self._cloud = cloud
+        self._updates = cloud.waf.updates
         self._applied = 0
-        self._prefixes: dict[tuple[int, int], set[int]] = {}
-        """Network prefixes as numbers, by address bits and prefix length."""
+        self._refused = NetworkSet(())
 
     def refuses(self, address: str, now: float) -> bool:
-        self._apply_updates(now)
-        packed = pack(address.encode()) or b""
-        bits, number = len(packed) * 8, int.from_bytes(packed, "big")
-        return any(
-            family_bits == bits and number >> (bits - length) in prefixes
-            for (family_bits, length), prefixes in self._prefixes.items()
-        )
-
-    def _apply_updates(self, now: float) -> None:
-        updates = self._cloud.waf.updates
-        applied = bisect_right(updates, now - PROPAGATION_S, lo=self._applied, key=itemgetter(0))
-        if applied == self._applied:
-            return
-        self._applied = applied
-        latest = {name: addresses for _, name, addresses in updates[:applied]}
-        self._prefixes = {}
-        for addresses in latest.values():
-            for network in map(parse_network, addresses):
-                bits = network.max_prefixlen
-                number = int(network.network_address) >> (bits - network.prefixlen)
-                self._prefixes.setdefault((bits, network.prefixlen), set()).add(number)
+        applied = bisect_right(self._updates, now - PROPAGATION_S, lo=self._applied, key=itemgetter(0))
+        if applied > self._applied:
+            self._applied = applied
+            latest = {name: addresses for _, name, addresses in self._updates[:applied]}
+            self._refused = NetworkSet(map(parse_network, chain.from_iterable(latest.values())))
+        return self._refused.contains(pack(address) or b"")
 
 
 @dataclass(slots=True)

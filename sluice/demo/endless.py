@@ -45,8 +45,7 @@ def attackers(seed: str, number: int, first: float) -> list[Actor]:
     last = addresses.randrange(1, 250)
 
     def attacker(name: str, network: str, start: float, length: float, rate: float, **request: Any) -> Actor:
-        begins = first + start
-        return robot(seed, name, network, rate, begins, begins + length, **request)
+        return robot(seed, name, network, rate, first + start, first + start + length, **request)
 
     def bot(index: int) -> Actor:
         network = f"172.{16 + number % 16}.{addresses.randrange(256)}.{index}/32"

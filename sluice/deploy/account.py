@@ -1,7 +1,7 @@
 """Access to one AWS account: clients, pagination, retries, and errors that name the failed action."""
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,16 +24,16 @@ class AwsError(Exception):
     """AWS rejected a call or did not answer. The message names the call and, if known, the remedy."""
 
 
-NOT_PERMITTED = "your credentials lack this permission; docs/operate/permissions.md lists those setup needs"
+NOT_PERMITTED = "Your credentials lack this permission; docs/operate/permissions.md lists those setup needs"
 HINTS = {
     "AccessDenied": NOT_PERMITTED,
     "AccessDeniedException": NOT_PERMITTED,
     "WAFFeatureNotIncludedInPricingPlanException": (
-        "the distribution is on a flat-rate pricing plan, which has neither rule groups nor real-time logs; "
+        "The distribution is on a flat-rate pricing plan, which has neither rule groups nor real-time logs; "
         "move it to pay-as-you-go pricing"
     ),
-    "ExpiredToken": "sign in again",
-    "ExpiredTokenException": "sign in again",
+    "ExpiredToken": "Sign in again",
+    "ExpiredTokenException": "Sign in again",
 }
 
 
@@ -63,13 +63,12 @@ class AwsAccount:
             for page in client.get_paginator(operation).paginate(**arguments):
                 yield from page.get(key, ())
             return
-        marker: Mapping[str, Any] = {}
         while True:
-            page = getattr(client, operation)(**arguments, **marker)
+            page = getattr(client, operation)(**arguments)
             yield from page.get(key, ())
             if not page.get("NextMarker") or not page.get(key):
                 return
-            marker = {"NextMarker": page["NextMarker"]}
+            arguments["NextMarker"] = page["NextMarker"]
 
     def retry(
         self, call: Callable[..., Any], codes: Collection[str], for_s: float = RETRY_FOR_S, **arguments: Any
@@ -111,8 +110,9 @@ def code_of(exc: ClientError) -> str:
     return exc.response["Error"]["Code"]
 
 
-def message_of(exc: ClientError) -> str:
-    return exc.response["Error"].get("Message", "")
+def cause_of(exc: ClientError) -> str:
+    """Returns the rejected call, the error's code and its message."""
+    return f"{exc.operation_name}: {code_of(exc)}: {exc.response['Error'].get('Message', '')}"
 
 
 @contextmanager
@@ -122,9 +122,7 @@ def attempting(action: str) -> Iterator[None]:
         yield
     except ClientError as exc:
         hint = HINTS.get(code_of(exc))
-        advice = f". {hint[0].upper()}{hint[1:]}" if hint else ""
-        call = exc.operation_name
-        raise AwsError(f"could not {action}: {call}: {code_of(exc)}: {message_of(exc)}{advice}") from exc
+        raise AwsError(f"could not {action}: {cause_of(exc)}{f'. {hint}' if hint else ''}") from exc
     except BotoCoreError as exc:
         raise AwsError(f"could not {action}: {exc}") from exc
 

@@ -35,7 +35,7 @@ def cost_table(costs: Sequence[Cost]) -> Table:
     return table
 
 
-def plan_as_json(steps: Sequence[Step]) -> list[dict[str, Any]]:
+def plan_as_json(steps: Sequence[Step]) -> list[dict[str, str]]:
     return [step.row() for step in steps]
 
 

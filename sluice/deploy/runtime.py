@@ -23,8 +23,5 @@ def outdated(runtime: str) -> bool:
     >>> outdated("python3.11"), outdated("python3.13"), outdated("python3.14")
     (True, False, False)
     """
-    return _version(runtime) < _version(RECOMMENDED)
-
-
-def _version(runtime: str) -> tuple[int, ...]:
-    return tuple(map(int, runtime.removeprefix("python").split(".")))
+    version, recommended = (name.removeprefix("python").split(".") for name in (runtime, RECOMMENDED))
+    return [*map(int, version)] < [*map(int, recommended)]

@@ -75,9 +75,13 @@ class Choices:
 
     def __post_init__(self) -> None:
         """Raises Refusal if a choice is out of range."""
-        _check_range("IP sets per family", self.ip_sets, 1, MOST_IP_SETS)
-        _check_range("shards", self.shards, 0, MOST_SHARDS)
-        _check_range("sample rate", self.sample_rate, 1, 100)
+        for name, number, low, high in (
+            ("IP sets per family", self.ip_sets, 1, MOST_IP_SETS),
+            ("shards", self.shards, 0, MOST_SHARDS),
+            ("sample rate", self.sample_rate, 1, 100),
+        ):
+            if not low <= number <= high:
+                raise Refusal(f"{name}: {number} is not a whole number from {low} to {high}")
         try:
             CloudFrontLines(self.fields)
         except ValueError as exc:
@@ -189,8 +193,3 @@ class Stage:
 
     def table_arn(self, table: str) -> str:
         return self.location.arn("dynamodb", f"table/{table}")
-
-
-def _check_range(name: str, number: int, low: int, high: int) -> None:
-    if not low <= number <= high:
-        raise Refusal(f"{name}: {number} is not a whole number from {low} to {high}")

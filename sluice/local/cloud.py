@@ -64,14 +64,11 @@ class LocalCloud:
         self.state = MemoryStateStore()
         self.waf = WafStandIn(clock.now, self.loop.sleep)
         self.telemetry = ReportTotals()
-        sets = {
-            f"IP_SETS_V{family}": "{Name}/{Id}".format(
-                **self.waf.create_ip_set(
-                    Name=f"sluice-v{family}", Scope="CLOUDFRONT", IPAddressVersion=f"IPV{family}", Addresses=[]
-                )["Summary"]
-            )
-            for family in (4, 6)
-        }
+        sets = {}
+        for family in (4, 6):
+            version = {"Scope": "CLOUDFRONT", "IPAddressVersion": f"IPV{family}"}
+            created = self.waf.create_ip_set(Name=f"sluice-v{family}", Addresses=[], **version)
+            sets[f"IP_SETS_V{family}"] = "{Name}/{Id}".format(**created["Summary"])
         self.config: Config = read_config({**sets, "LOG_STREAM": self.stream.name, **(settings or {})})
         self.world = World(
             tally_logs=self.tally_logs,

@@ -6,6 +6,7 @@ at a time, as Lambda calls a container.
 """
 
 import json
+import re
 import sys
 import threading
 import uuid
@@ -53,7 +54,8 @@ class Gateway:
         self._app = app
         self._container = container
         self._lock = lock or threading.Lock()
-        self._routes = {tuple(path.split("/")): (path, methods) for path, methods in app.routes.items()}
+        # "{" sorts after all characters of a path, so that a fixed path comes before one with a parameter.
+        self._routes = [(_pattern(route), route, entries) for route, entries in sorted(app.routes.items())]
 
     def answer(self, method: str, target: str, headers: Mapping[str, str], body: bytes, source: str) -> HttpAnswer:
         """Returns the answer to a request.
@@ -61,13 +63,10 @@ class Gateway:
         ``headers``: by lower-case name. ``target``: path and query, still encoded. ``source``: the caller's address.
         """
         url = urlsplit(target)
-        match = self._find(url.path)
-        if match is None:
-            return _message(403, MISSING)
-        path, entries, captured = match
+        path, entries, captured = self._find(url.path) or ("", {}, {})
         entry = entries.get(method)
         if entry is None:
-            return self._preflight(entries) if method == "OPTIONS" else _message(403, MISSING)
+            return _preflight(entries) if method == "OPTIONS" else _message(403, MISSING)
         query: dict[str, list[str]] = {}
         for name, value in parse_qsl(url.query, keep_blank_values=True, encoding="utf-8", errors="replace"):
             query.setdefault(name, []).append(value)
@@ -98,15 +97,9 @@ class Gateway:
 
     def _find(self, path: str) -> tuple[str, Mapping[str, RouteEntry], dict[str, str]] | None:
         """Returns the route, its methods and the path's parameters. API Gateway ignores a slash at the end."""
-        parts = tuple((path.rstrip("/") or "/").split("/"))
-        exact = self._routes.get(parts)
-        if exact is not None:
-            return (*exact, {})
-        for pattern, (route, entries) in self._routes.items():
-            pairs = list(zip(pattern, parts, strict=False))
-            if len(pattern) == len(parts) and all(part == given or _is_parameter(part) for part, given in pairs):
-                captured = {part[1:-1]: unquote(given) for part, given in pairs if _is_parameter(part)}
-                return route, entries, captured
+        for pattern, route, entries in self._routes:
+            if match := pattern.fullmatch(path.rstrip("/") or "/"):
+                return route, entries, {name: unquote(text) for name, text in match.groupdict().items()}
         return None
 
     def _authorize(self, entry: RouteEntry, event: dict[str, Any]) -> HttpAnswer | None:
@@ -128,22 +121,11 @@ class Gateway:
         event["requestContext"]["authorizer"] = {**identity["context"], "principalId": identity["principalId"]}
         return None
 
-    def _preflight(self, entries: Mapping[str, RouteEntry]) -> HttpAnswer:
-        cors = next((entry.cors for entry in entries.values() if entry.cors), None)
-        if cors is None:
-            return _message(403, MISSING)
-        allowed = {"Access-Control-Allow-Methods": ",".join((*sorted(entries), "OPTIONS"))}
-        return HttpAnswer(200, {**cors.get_access_control_headers(), **allowed}, b"")
-
 
 def serve(gateway: Gateway, port: int = 0) -> ThreadingHTTPServer:
     """Returns a server that listens on 127.0.0.1 only; the caller runs ``serve_forever``. Port 0 picks a free port."""
 
-    class Handler(_Handler):
-        pass
-
-    Handler.gateway = gateway
-    return _Server((HOST, port), Handler)
+    return _Server((HOST, port), type("Handler", (_Handler,), {"gateway": gateway}))
 
 
 class _Server(ThreadingHTTPServer):
@@ -175,11 +157,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             answer = body
         else:
-            headers: dict[str, str] = {}
-            for name, value in self.headers.items():
-                headers[name.lower()] = value
-            source = str(self.client_address[0])
-            answer = self.gateway.answer(self.command, self.path, headers, body, source)
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            answer = self.gateway.answer(self.command, self.path, headers, body, str(self.client_address[0]))
         self.send_response(answer.status)
         for name, value in answer.headers.items():
             self.send_header(name, value)
@@ -205,8 +184,21 @@ class _Handler(BaseHTTPRequestHandler):
         """Logs nothing: a line per request would drown the local cloud's own output."""
 
 
-def _is_parameter(part: str) -> bool:
-    return part.startswith("{") and part.endswith("}")
+def _pattern(route: str) -> re.Pattern[str]:
+    """Returns the pattern of a route's paths, with a group for each parameter.
+
+    >>> _pattern("/web/{name}").fullmatch("/web/page.css").groupdict()
+    {'name': 'page.css'}
+    """
+    return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]*)", re.escape(route)))
+
+
+def _preflight(entries: Mapping[str, RouteEntry]) -> HttpAnswer:
+    cors = next((entry.cors for entry in entries.values() if entry.cors), None)
+    if cors is None:
+        return _message(403, MISSING)
+    allowed = {"Access-Control-Allow-Methods": ",".join((*sorted(entries), "OPTIONS"))}
+    return HttpAnswer(200, {**cors.get_access_control_headers(), **allowed}, b"")
 
 
 def _message(status: int, message: str | None) -> HttpAnswer:

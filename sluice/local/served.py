@@ -121,10 +121,6 @@ class ServedCloud:
         self.tokens.append(token)
         return text
 
-    def hand_over(self, work: Callable[[], T]) -> T:
-        """Makes the running cloud call ``work`` and returns its result. For other threads only."""
-        return self.clock.hand_over(work)
-
     def run(self, until: float) -> None:
         """Runs until ``until`` (epoch seconds)."""
         self.cloud.loop.run(until)

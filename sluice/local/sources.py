@@ -62,11 +62,9 @@ class FollowedFile:
 
     def _replaced(self, file: BinaryIO) -> bool:
         try:
-            current = self._path.stat()
+            return not os.path.samestat(self._path.stat(), os.fstat(file.fileno()))
         except FileNotFoundError:
             return False
-        opened = os.fstat(file.fileno())
-        return (current.st_dev, current.st_ino) != (opened.st_dev, opened.st_ino)
 
     def _open(self) -> BinaryIO | None:
         try:

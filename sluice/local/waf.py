@@ -55,7 +55,7 @@ class WafStandIn:
         _check("CreateIPSet", IPAddressVersion, Addresses)
         id = str(UUID(int=0x51 << 120 | next(self._numbers)))
         self._sets[id] = _Set(Name, IPAddressVersion, Description, addresses=list(Addresses))
-        return {"Summary": {"Name": Name, "Id": id, "LockToken": self._token(id)}}
+        return {"Summary": self._summary(id)}
 
     def get_ip_set(self, *, Name: str, Scope: str, Id: str) -> dict[str, Any]:
         del Scope
@@ -73,8 +73,7 @@ class WafStandIn:
         self._spend("UpdateIPSet", "update", UPDATES_PER_SECOND, tries=1)
         ip_set = self._find("UpdateIPSet", Name, Id)
         _check("UpdateIPSet", ip_set.family, Addresses)
-        if LockToken != self._token(Id):
-            raise _error("UpdateIPSet", "WAFOptimisticLockException", "the lock token is not the latest")
+        self._check_token("UpdateIPSet", Id, LockToken)
         ip_set.addresses, ip_set.description = list(Addresses), Description
         ip_set.token += 1
         self.updates.append((self._clock(), Name, frozenset(Addresses)))
@@ -83,15 +82,12 @@ class WafStandIn:
     def list_ip_sets(self, *, Scope: str) -> dict[str, Any]:
         del Scope
         self._spend("ListIPSets", "read", READS_PER_SECOND)
-        return {
-            "IPSets": [{"Name": each.name, "Id": id, "LockToken": self._token(id)} for id, each in self._sets.items()]
-        }
+        return {"IPSets": [self._summary(id) for id in self._sets]}
 
     def delete_ip_set(self, *, Name: str, Scope: str, Id: str, LockToken: str) -> dict[str, Any]:
         del Scope
         self._find("DeleteIPSet", Name, Id)
-        if LockToken != self._token(Id):
-            raise _error("DeleteIPSet", "WAFOptimisticLockException", "the lock token is not the latest")
+        self._check_token("DeleteIPSet", Id, LockToken)
         del self._sets[Id]
         return {}
 
@@ -109,8 +105,15 @@ class WafStandIn:
             raise _error(action, "WAFNonexistentItemException", f"there is no IP set {name} {id}")
         return ip_set
 
+    def _summary(self, id: str) -> dict[str, str]:
+        return {"Name": self._sets[id].name, "Id": id, "LockToken": self._token(id)}
+
     def _token(self, id: str) -> str:
         return str(UUID(int=UUID(id).int + (self._sets[id].token << 32)))
+
+    def _check_token(self, action: str, id: str, token: str) -> None:
+        if token != self._token(id):
+            raise _error(action, "WAFOptimisticLockException", "the lock token is not the latest")
 
     def _spend(self, action: str, kind: str, most: int, tries: int = SDK_TRIES) -> None:
         calls = self._calls[kind]

@@ -70,7 +70,7 @@ def rules(tmp_path: Path) -> str:
     return str(path)
 
 
-def test_lines_on_standard_input_are_enforced(rules: str):
+def test_lines_on_standard_input_are_enforced(rules: str) -> None:
     with dev("--rules", rules) as (process, client):
         assert process.stdin is not None
         process.stdin.write(attack())
@@ -78,14 +78,14 @@ def test_lines_on_standard_input_are_enforced(rules: str):
         assert blocked(client) == {"203.0.113.9/32"}
 
 
-def test_a_growing_log_is_followed(rules: str, tmp_path: Path):
+def test_a_growing_log_is_followed(rules: str, tmp_path: Path) -> None:
     log = tmp_path / "access.log"
     with dev("--rules", rules, "--follow", str(log)) as (_, client):
         log.write_bytes(attack())
         assert blocked(client) == {"203.0.113.9/32"}
 
 
-def test_made_up_traffic_shows_blocks_at_once():
+def test_made_up_traffic_shows_blocks_at_once() -> None:
     with dev("--traffic", "demo", "--past", "2m") as (_, client):
         status = client.get("/v1/status", Status).value
         assert status.blocks.active > 20

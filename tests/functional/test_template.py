@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from chalicelib.config import SETTINGS, read_config
 from sluice.deploy.policies import STACK, policies

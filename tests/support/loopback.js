@@ -1,4 +1,4 @@
-// Loaded before kinesis-local, which would listen on every interface: whatever listens, listens on this machine only.
+// Loaded before kinesis-local, which would listen on every interface: every server listens on 127.0.0.1 only.
 const net = require("net");
 
 const listen = net.Server.prototype.listen;

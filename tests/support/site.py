@@ -42,7 +42,7 @@ class Site:
         self._number = 0
 
     def do(self, work: Callable[[], Any]) -> Any:
-        return self._opened.hand_over(work)
+        return self._opened.clock.hand_over(work)
 
     def attack(self, address: str, number: int = 40, path: str = "/") -> None:
         """``number`` requests within the last second."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from botocore.exceptions import ClientError
 
-from sluice.deploy.account import code_of, message_of
+from sluice.deploy.account import cause_of
 from sluice.deploy.doctor.deployment import concurrency, deployed, drift, event_sources, permissions, runtime, settings
 from sluice.deploy.doctor.enforcement import attached, control, rules, sweep
 from sluice.deploy.doctor.flow import fields, lag, malformed, records, waf_filters
@@ -26,7 +26,6 @@ def inspect(inspection: Inspection, checks: Sequence[StageCheck] = CHECKS) -> li
         try:
             findings += check(inspection)
         except ClientError as exc:
-            what = f"could not look: {exc.operation_name}: {code_of(exc)}: {message_of(exc)}"
             remedy = "see docs/operate/permissions.md for what an operator needs"
-            findings.append(Finding(check.__name__, what, remedy))
+            findings.append(Finding(check.__name__, f"could not look: {cause_of(exc)}", remedy))
     return sorted(findings, key=lambda finding: not finding.wrong)

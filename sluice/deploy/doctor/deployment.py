@@ -49,13 +49,12 @@ def concurrency(inspection: Inspection) -> Iterator[Finding]:
     functions = inspection.project.config().get("lambda_functions", {})
     reserved = sum(functions.get(name, {}).get("reserved_concurrency", 0) for name in missing)
     if available - reserved < UNRESERVABLE:
-        yield Finding(
-            "concurrency",
+        what = (
             f"the functions reserve {reserved} concurrent executions, but AWS keeps {UNRESERVABLE} of the account's "
-            f"{available} unreserved: 'chalice deploy' will fail",
-            "request a higher quota of concurrent executions from AWS, or remove the reserved_concurrency lines from "
-            f"{inspection.project.config_file}",
+            f"{available} unreserved: 'chalice deploy' will fail"
         )
+        remedy = "request a higher quota of concurrent executions from AWS, or remove the reserved_concurrency lines"
+        yield Finding("concurrency", what, f"{remedy} from {inspection.project.config_file}")
 
 
 def runtime(inspection: Inspection) -> Iterator[Finding]:
@@ -64,9 +63,8 @@ def runtime(inspection: Inspection) -> Iterator[Finding]:
     old = [name for name in runtimes if outdated(name)]
     if old:
         what = f"the functions run on {', '.join(old)}, which AWS deprecates before {RECOMMENDED}"
-        yield Finding(
-            "runtime", what, f"with Chalice in an environment of {RECOMMENDED}: {inspection.deploy}", wrong=False
-        )
+        remedy = f"with Chalice in an environment of {RECOMMENDED}: {inspection.deploy}"
+        yield Finding("runtime", what, remedy, wrong=False)
     architecture = inspection.project.architecture
     others = sorted({each for f in inspection.functions.values() for each in f["Architectures"]} - {architecture})
     if others:

@@ -48,17 +48,14 @@ class Inspection:
         return {names[function["FunctionName"]]: function for function in functions_of(self.stage, self.account)}
 
     def environment(self, function: str) -> Mapping[str, str]:
-        variables: Mapping[str, str] = self.functions.get(function, {}).get("Environment", {}).get("Variables", {})
-        return variables
+        return dict(self.functions.get(function, {}).get("Environment", {}).get("Variables", {}))
 
     def record(self, type_: type[StoredRecord], id: str) -> StoredRecord | None:
         """Returns a record of the state table; None if there is none."""
         with missing_ok("ResourceNotFoundException"):
-            answer = self.account.client("dynamodb").get_item(
-                TableName=self.stage.state_table,
-                Key={"kind": {"S": type_.kind}, "id": {"S": id}},
-                ConsistentRead=True,
-            )
+            key = {"kind": {"S": type_.kind}, "id": {"S": id}}
+            client = self.account.client("dynamodb")
+            answer = client.get_item(TableName=self.stage.state_table, Key=key, ConsistentRead=True)
             return type_.from_json(item_of(answer["Item"]).body) if "Item" in answer else None
         return None
 
@@ -74,9 +71,8 @@ class Inspection:
             Statistics=[statistic],
         )["Datapoints"]
         values: list[float] = [point[statistic] for point in points]
-        if not values:
-            return None
-        return max(values) if statistic == "Maximum" else sum(values)
+        combine = max if statistic == "Maximum" else sum
+        return combine(values) if values else None
 
     @property
     def setup(self) -> str:

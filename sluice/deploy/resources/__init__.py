@@ -44,8 +44,8 @@ def resources_of(
     resources: list[Resource] = [
         remembered,
         LogStream(stage, stage.log_stream, about=mode(choices.shards)),
-        Table(stage, stage.tally_table, (("log", "S"), ("offset", "N")), about=tallies),
-        Table(stage, stage.state_table, (("kind", "S"), ("id", "S")), streamed=True, recoverable=True, about=state),
+        Table(stage, stage.tally_table, {"log": "S", "offset": "N"}, about=tallies),
+        Table(stage, stage.state_table, {"kind": "S", "id": "S"}, streamed=True, recoverable=True, about=state),
         *seeds,
         *ip_set_resources(stage),
         RuleGroup(stage, stage.rule_group, about=group),

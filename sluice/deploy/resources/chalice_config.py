@@ -32,13 +32,11 @@ class Project:
 
     def config(self) -> ChaliceConfig:
         """Raises Refusal if the directory is no checkout."""
-        try:
-            config: ChaliceConfig = json.loads(self.config_file.read_text())
-        except FileNotFoundError:
+        if not self.config_file.exists():
             raise Refusal(
                 f"{self.config_file} is missing: run this in a checkout of Sluice, or name one with --project"
-            ) from None
-        return config
+            )
+        return dict(json.loads(self.config_file.read_text()))
 
     @property
     def architecture(self) -> str:

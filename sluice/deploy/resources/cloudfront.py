@@ -77,7 +77,12 @@ class DistributionLogging(Resource):
                     )
             missing = sum(arn is None for _, arn in attached)
             if missing == len(attached):
-                self._check_plan(account)
+                distribution = self.stage.location.arn("cloudfront", f"distribution/{self.name}", region=False)
+                if plan := flat_rate_plan(account, distribution):
+                    raise Refusal(
+                        f"distribution {self.name} is on the flat-rate plan {plan}, which has neither real-time logs "
+                        "nor rule groups. Move it to pay-as-you-go pricing, then run setup again"
+                    )
                 return None
             return Existing(True, [f"{missing} cache behaviour{'s' * (missing != 1)} to attach"] if missing else [])
         raise Refusal(f"distribution {self.name} does not exist; list them with 'aws cloudfront list-distributions'")
@@ -105,15 +110,6 @@ class DistributionLogging(Resource):
 
     def _config_arn(self) -> str:
         return self.stage.location.arn("cloudfront", f"realtime-log-config/{self.stage.log_config}", region=False)
-
-    def _check_plan(self, account: AwsAccount) -> None:
-        arn = self.stage.location.arn("cloudfront", f"distribution/{self.name}", region=False)
-        plan = flat_rate_plan(account, arn)
-        if plan:
-            raise Refusal(
-                f"distribution {self.name} is on the flat-rate plan {plan}, which has neither real-time logs nor rule "
-                "groups. Move it to pay-as-you-go pricing, then run setup again"
-            )
 
 
 def behaviours(config: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -1,5 +1,6 @@
 """The two DynamoDB tables, and the first rule set in the state table."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from chalicelib.core.state import ACTIVE, StoredRules
@@ -19,8 +20,8 @@ class Table(Resource):
 
     kind = "DynamoDB table"
 
-    key: tuple[tuple[str, str], tuple[str, str]]
-    """Attribute and type of the partition key, then of the sort key."""
+    key: Mapping[str, str]
+    """Types of the partition key and the sort key, by attribute."""
     streamed: bool = False
     recoverable: bool = False
 
@@ -48,18 +49,12 @@ class Table(Resource):
         return None
 
     def create(self, account: AwsAccount) -> None:
-        (partition, partition_type), (sort, sort_type) = self.key
+        roles = zip(self.key, ("HASH", "RANGE"), strict=True)
         account.client("dynamodb").create_table(
             TableName=self.name,
             BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[
-                {"AttributeName": partition, "AttributeType": partition_type},
-                {"AttributeName": sort, "AttributeType": sort_type},
-            ],
-            KeySchema=[
-                {"AttributeName": partition, "KeyType": "HASH"},
-                {"AttributeName": sort, "KeyType": "RANGE"},
-            ],
+            AttributeDefinitions=[{"AttributeName": name, "AttributeType": type_} for name, type_ in self.key.items()],
+            KeySchema=[{"AttributeName": name, "KeyType": role} for name, role in roles],
             Tags=self.stage.tag_list,
             **({"StreamSpecification": STREAM} if self.streamed else {}),
         )
@@ -104,11 +99,9 @@ class FirstRules(Resource):
 
     def find(self, account: AwsAccount) -> Existing | None:
         with missing_ok("ResourceNotFoundException", "ValidationException"):  # the latter if the keys differ
-            stored = account.client("dynamodb").get_item(
-                TableName=self.stage.state_table,
-                Key={"kind": {"S": StoredRules.kind}, "id": {"S": ACTIVE}},
-                ConsistentRead=True,
-            )
+            key = {"kind": {"S": StoredRules.kind}, "id": {"S": ACTIVE}}
+            client = account.client("dynamodb")
+            stored = client.get_item(TableName=self.stage.state_table, Key=key, ConsistentRead=True)
             return Existing(ours=True) if "Item" in stored else None
         return None
 

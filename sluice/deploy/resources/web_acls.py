@@ -1,6 +1,6 @@
 """The rule that refers to the rule group, in web ACLs with other owners: one rule is added, and removed again."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,13 +9,14 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from sluice.deploy.account import AwsAccount, code_of, missing_ok
 from sluice.deploy.resource import Existing, Resource
 from sluice.deploy.resources.waf import BUSY, CAPACITY, visibility
-from sluice.deploy.stage import Refusal, Stage
+from sluice.deploy.stage import Refusal
 
 MOST_REFERENCES = 50
 """Reference statements per web ACL: a fixed quota of AWS."""
 
 MOST_WCU = 5000
 REFERENCES = ("IPSetReferenceStatement", "RegexPatternSetReferenceStatement", "RuleGroupReferenceStatement")
+Rule = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,23 +39,29 @@ class WebAclRule(Resource):
         raise Refusal(f"web ACL {self.web_acl} does not exist; list them with 'aws wafv2 list-web-acls'")
 
     def create(self, account: AwsAccount) -> None:
-        group = next(
-            summary["ARN"]
-            for summary in account.list_all("wafv2", "list_rule_groups", "RuleGroups", Scope=self.stage.choices.scope)
-            if summary["Name"] == self.stage.rule_group
-        )
+        name, scope = self.stage.rule_group, self.stage.choices.scope
+        groups = account.list_all("wafv2", "list_rule_groups", "RuleGroups", Scope=scope)
+        reference = {
+            "Name": name,
+            "Statement": {
+                "RuleGroupReferenceStatement": {"ARN": next(group["ARN"] for group in groups if group["Name"] == name)}
+            },
+            "OverrideAction": {"None": {}},
+            "VisibilityConfig": visibility(name),
+        }
 
-        def add(rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        def add(rules: list[Rule]) -> list[Rule]:
             if any(map(self._is_ours, rules)):
                 return rules
-            return [*rules, _reference(self.stage, group, free_priority({rule["Priority"] for rule in rules}))]
+            priority = free_priority({rule["Priority"] for rule in rules})
+            return [*rules, {**reference, "Priority": priority}]
 
         self._edit(account, add)
 
     def remove(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
         self._edit(account, lambda rules: [rule for rule in rules if not self._is_ours(rule)])
 
-    def _edit(self, account: AwsAccount, edit: Any) -> None:
+    def _edit(self, account: AwsAccount, edit: Callable[[list[Rule]], list[Rule]]) -> None:
         client = account.client("wafv2")
         # An update resets everything that it does not name, so all it can name is sent back unchanged.
         members = client.meta.service_model.operation_model("UpdateWebACL").input_shape.members
@@ -75,7 +82,7 @@ class WebAclRule(Resource):
     def _check(self, acl: Mapping[str, Any], account: AwsAccount) -> None:
         """Raises Refusal if the rule group cannot be attached."""
         title = f"web ACL {acl['Name']}"
-        used = sum(1 for rule in acl["Rules"] for _ in _references(rule["Statement"]))
+        used = sum(_references(rule["Statement"]) for rule in acl["Rules"])
         if used >= MOST_REFERENCES:
             raise Refusal(
                 f"{title} is full: it has {used} of {MOST_REFERENCES} reference statements (IP sets, pattern sets, "
@@ -124,24 +131,11 @@ def free_priority(taken: set[int]) -> int:
     return next(number for number in range(len(taken) + 1) if number not in taken)
 
 
-def _reference(stage: Stage, group: str, priority: int) -> dict[str, Any]:
-    return {
-        "Name": stage.rule_group,
-        "Priority": priority,
-        "Statement": {"RuleGroupReferenceStatement": {"ARN": group}},
-        "OverrideAction": {"None": {}},
-        "VisibilityConfig": visibility(stage.rule_group),
-    }
-
-
-def _references(statement: Mapping[str, Any]) -> Iterator[str]:
-    """Yields the kind of each reference statement within a statement, at any depth."""
-    for kind, inner in statement.items():
-        if kind in REFERENCES:
-            yield kind
-        elif isinstance(inner, Mapping):
-            for nested in (inner, *inner.get("Statements", ())):
-                yield from _references({k: v for k, v in nested.items() if k != "Statements"})
+def _references(part: Any) -> int:
+    """Returns the number of reference statements within a statement, at any depth."""
+    if isinstance(part, Mapping):
+        return sum((kind in REFERENCES) + _references(inner) for kind, inner in part.items())
+    return sum(map(_references, part)) if isinstance(part, list) else 0
 
 
 def _identity(arn: str) -> dict[str, str]:

@@ -5,7 +5,7 @@ import of a Swagger 2 document, which moto rejects.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import boto3
 from botocore import handlers
 from moto.cloudfront.models import cloudfront_backends
-from moto.core import DEFAULT_ACCOUNT_ID
+from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.dynamodb.models import dynamodb_backends
 from moto.kinesis.models import kinesis_backends
 
@@ -96,10 +96,9 @@ class Front:
         name = request["ARN"].rpartition("/")[2]
         if name not in self.log_configs:
             return _error(404, "NoSuchRealtimeLogConfig")
-        distributions = cloudfront_backends[DEFAULT_ACCOUNT_ID]["aws"].distributions.values()
-        if any(
-            request["ARN"] == d.distribution_config.DefaultCacheBehavior.realtime_log_config_arn for d in distributions
-        ):
+        distributions: Iterable[Any] = cloudfront_backends[DEFAULT_ACCOUNT_ID]["aws"].distributions.values()
+        behaviours = (distribution.distribution_config.DefaultCacheBehavior for distribution in distributions)
+        if any(behaviour.realtime_log_config_arn == request["ARN"] for behaviour in behaviours):
             return _error(400, "RealtimeLogConfigInUse")
         del self.log_configs[name]
         return 204, {}

@@ -5,18 +5,18 @@ import logging
 import sys
 
 import boto3
-import yaml
-from samtranslator.parser.parser import Parser
-from samtranslator.translator.managed_policy_translator import ManagedPolicyLoader
-from samtranslator.translator.transform import transform
+import yaml  # type: ignore[import-untyped]
+from samtranslator.parser.parser import Parser  # type: ignore[import-not-found]
+from samtranslator.translator.managed_policy_translator import ManagedPolicyLoader  # type: ignore[import-not-found]
+from samtranslator.translator.transform import transform  # type: ignore[import-not-found]
 
 
-class NoPolicies(ManagedPolicyLoader):
+class NoPolicies(ManagedPolicyLoader):  # type: ignore[misc]
     """Loads no managed policies from AWS, because Sluice uses only its own."""
 
     def __init__(self) -> None:
         super().__init__(None)
-        self._policy_map = {}
+        self._policy_map: dict[str, str] = {}
 
 
 logging.disable(logging.CRITICAL)

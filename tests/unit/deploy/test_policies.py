@@ -19,6 +19,7 @@ from chalicelib.pipeline.stored import State
 from chalicelib.ports import Item
 from sluice.deploy.policies import STACK, arns_of, file_name, policies
 from sluice.deploy.stage import Stage
+from sluice.local.events import schedule_event
 from sluice.local.gateway import Gateway
 from tests.support.deploy.account import ROOT, World
 from tests.support.deploy.events import kinesis_event, line, state_event
@@ -61,7 +62,9 @@ class Deployed:
 
 
 def calls_in(service: str, operation: str, request: Mapping[str, Any]) -> Iterator[Call]:
-    table = lambda name: ACCOUNT.format("dynamodb", f"table/{name}")  # noqa: E731
+    def table(name: str) -> str:
+        return ACCOUNT.format("dynamodb", f"table/{name}")
+
     if operation == "BatchGetItem":
         yield from (Call("dynamodb:BatchGetItem", table(name)) for name in request["RequestItems"])
     elif operation == "TransactWriteItems":
@@ -145,18 +148,7 @@ def test_every_function_stays_within_its_policy(deployed: Deployed) -> None:
     assert "wafv2:UpdateIPSet" in {call.action for call in used["publish"]}
     over = Block(network="198.51.100.7/32", blocked_at=1, until=2)
     State(deployed.services.world.state).overwrite(over)
-    schedule = {
-        "time": "",
-        "region": "",
-        "resources": [],
-        "detail-type": "",
-        "source": "",
-        "detail": {},
-        "version": "",
-        "account": "",
-        "id": "",
-    }
-    used["sweep"] = deployed.calls_of("sweep", schedule)
+    used["sweep"] = deployed.calls_of("sweep", schedule_event())
     assert [item.id for item in stored(deployed, History.kind)] == ["192.0.2.7/32", "198.51.100.7/32"]
     for function, calls in used.items():
         assert calls, function

@@ -1,8 +1,9 @@
 """Setup and teardown of a stage, in moto."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
@@ -15,14 +16,14 @@ from chalicelib.core.tokens import check, load_tokens
 from chalicelib.edges.state_table import StateTable
 from sluice.deploy.account import AwsError, connect
 from sluice.deploy.apply import apply
-from sluice.deploy.plan import StepAction
+from sluice.deploy.plan import Step, StepAction
 from sluice.deploy.resources.chalice_config import Project
 from sluice.deploy.stage import Refusal, Stage
 from tests.support.deploy.account import NOW, RULES, World
 from tests.support.deploy.front import Front, Interrupted
 
 
-def actions(steps: list) -> set[StepAction]:
+def actions(steps: Sequence[Step]) -> set[StepAction]:
     return {step.action for step in steps}
 
 
@@ -137,7 +138,7 @@ def test_a_web_acl_keeps_its_other_rules_and_settings(world: World) -> None:
     arn = world.web_acl(rules=[theirs])
     waf = world.account.client("wafv2")
 
-    def acl() -> dict:
+    def acl() -> dict[str, Any]:
         web_acl = waf.get_web_acl(Name="edge", Scope="CLOUDFRONT", Id=arn.rpartition("/")[2])["WebACL"]
         return {key: value for key, value in web_acl.items() if key != "Capacity"}
 
@@ -156,8 +157,8 @@ def test_a_distribution_keeps_its_other_settings(world: World) -> None:
     id_ = world.distribution()
     cloudfront = world.account.client("cloudfront")
 
-    def config() -> dict:
-        config: dict = cloudfront.get_distribution_config(Id=id_)["DistributionConfig"]
+    def config() -> dict[str, Any]:
+        config: dict[str, Any] = cloudfront.get_distribution_config(Id=id_)["DistributionConfig"]
         return config
 
     before = config()
@@ -209,7 +210,7 @@ def test_resources_of_other_owners_are_neither_changed_nor_removed(world: World)
     assert client.describe_table(TableName=stage.state_table)["Table"] == before
 
 
-def everything(world: World) -> dict[str, list]:
+def everything(world: World) -> dict[str, Sequence[object]]:
     """Returns what the account holds, by kind, without what the tests themselves create."""
     account = world.account
     return {
@@ -273,7 +274,7 @@ def test_setup_interrupted_at_any_write_is_completed_by_the_next_run(world: Worl
     stage = world.stage(
         sources=("cloudfront", "waf"), web_acls=(world.web_acl(),), distributions=(world.distribution(),)
     )
-    checked = []
+    checked: list[bool] = []
 
     def reset() -> None:
         if checked:

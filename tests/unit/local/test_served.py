@@ -9,7 +9,7 @@ import pytest
 from sluice.local.served import ServedClock
 
 
-def test_a_clock_started_in_the_past_jumps_until_it_has_caught_up():
+def test_a_clock_started_in_the_past_jumps_until_it_has_caught_up() -> None:
     start = time.time() - 3600
     clock = ServedClock(start)
     clock.wait_until(start + 1800)
@@ -18,7 +18,7 @@ def test_a_clock_started_in_the_past_jumps_until_it_has_caught_up():
     assert clock.now() == pytest.approx(time.time(), abs=0.5)
 
 
-def test_a_call_is_made_by_the_waiting_thread():
+def test_a_call_is_made_by_the_waiting_thread() -> None:
     clock = ServedClock()
     with ThreadPoolExecutor(1) as others:
         call = others.submit(clock.hand_over, threading.get_ident)
@@ -27,7 +27,7 @@ def test_a_call_is_made_by_the_waiting_thread():
     assert call.result() == threading.get_ident()
 
 
-def test_an_error_is_raised_in_the_calling_thread():
+def test_an_error_is_raised_in_the_calling_thread() -> None:
     clock = ServedClock()
     with ThreadPoolExecutor(1) as others:
         call = others.submit(clock.hand_over, lambda: 1 // 0)
@@ -36,7 +36,7 @@ def test_an_error_is_raised_in_the_calling_thread():
     assert isinstance(call.exception(), ZeroDivisionError)
 
 
-def test_a_late_loop_still_makes_calls():
+def test_a_late_loop_still_makes_calls() -> None:
     clock = ServedClock()
     with ThreadPoolExecutor(1) as others:
         call = others.submit(clock.hand_over, lambda: "answered")

@@ -30,7 +30,7 @@ def append(path: Path, data: bytes) -> None:
         file.write(data)
 
 
-def test_only_appended_lines_are_read(follow: Follow, log: Path):
+def test_only_appended_lines_are_read(follow: Follow, log: Path) -> None:
     followed = follow(log)
     assert list(followed.lines()) == []
     append(log, b"one\ntwo\n")
@@ -38,7 +38,7 @@ def test_only_appended_lines_are_read(follow: Follow, log: Path):
     assert list(followed.lines()) == []
 
 
-def test_a_line_is_returned_once_it_is_complete(follow: Follow, log: Path):
+def test_a_line_is_returned_once_it_is_complete(follow: Follow, log: Path) -> None:
     followed = follow(log)
     append(log, b"on")
     assert list(followed.lines()) == []
@@ -46,7 +46,7 @@ def test_a_line_is_returned_once_it_is_complete(follow: Follow, log: Path):
     assert list(followed.lines()) == [b"one\n"]
 
 
-def test_a_rotated_file_is_read_to_its_end_and_its_successor_from_the_start(follow: Follow, log: Path):
+def test_a_rotated_file_is_read_to_its_end_and_its_successor_from_the_start(follow: Follow, log: Path) -> None:
     followed = follow(log)
     append(log, b"one\nlast")
     log.rename(log.with_suffix(".1"))
@@ -55,13 +55,13 @@ def test_a_rotated_file_is_read_to_its_end_and_its_successor_from_the_start(foll
     assert list(followed.lines()) == [b"last\n", b"new\n"]
 
 
-def test_a_truncated_file_is_read_from_its_start(follow: Follow, log: Path):
+def test_a_truncated_file_is_read_from_its_start(follow: Follow, log: Path) -> None:
     followed = follow(log)
     log.write_bytes(b"n\n")
     assert list(followed.lines()) == [b"n\n"]
 
 
-def test_a_file_that_does_not_exist_yet_is_read_once_it_does(follow: Follow, tmp_path: Path):
+def test_a_file_that_does_not_exist_yet_is_read_once_it_does(follow: Follow, tmp_path: Path) -> None:
     path = tmp_path / "later.log"
     followed = follow(path)
     assert list(followed.lines()) == []
@@ -69,7 +69,7 @@ def test_a_file_that_does_not_exist_yet_is_read_once_it_does(follow: Follow, tmp
     assert list(followed.lines()) == [b"one\n"]
 
 
-def test_a_pipe_returns_every_line_and_reports_its_end():
+def test_a_pipe_returns_every_line_and_reports_its_end() -> None:
     ours, theirs = os.pipe()
     piped = PipedLines(ours)
     os.write(theirs, b"one\ntw")
