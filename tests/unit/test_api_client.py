@@ -40,13 +40,13 @@ def redirecting() -> Iterator[str]:
         thread.join()
 
 
-def test_no_redirect_is_followed_with_a_token(redirecting: str):
+def test_no_redirect_is_followed_with_a_token(redirecting: str) -> None:
     with pytest.raises(Unreachable):
         ApiClient(redirecting, Bearer("sluice_x")).get("/v1/status", Status)
     assert Redirecting.requests == 1
 
 
-def test_a_call_is_signed_for_the_region_in_its_address(monkeypatch: pytest.MonkeyPatch):
+def test_a_call_is_signed_for_the_region_in_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-west-2")
@@ -59,11 +59,11 @@ def test_a_call_is_signed_for_the_region_in_its_address(monkeypatch: pytest.Monk
     assert "secret" not in str(sent)
 
 
-def test_an_answer_of_a_newer_api_is_decoded_without_its_new_fields():
+def test_an_answer_of_a_newer_api_is_decoded_without_its_new_fields() -> None:
     document = {"changed": True, "detail": "done", "undo": None, "colour": "blue"}
     assert Answer(document, ChangeAnswer).value == ChangeAnswer(changed=True, detail="done")
 
 
-def test_an_answer_of_another_form_is_explained():
+def test_an_answer_of_another_form_is_explained() -> None:
     with pytest.raises(Unreachable, match=r"missing required field `detail`.*--json prints the answer"):
         _ = Answer({"changed": True}, ChangeAnswer).value

@@ -60,10 +60,10 @@ from sluice.undo import commands
         pytest.param({"method": "POST", "path": "/v1/resume", "body": {}}, ["sluice resume"], id="resume"),
     ],
 )
-def test_the_command_makes_the_call(call: dict[str, Any], expected: list[str]):
+def test_the_command_makes_the_call(call: dict[str, Any], expected: list[str]) -> None:
     assert commands(msgspec.convert(call, Call)) == expected
 
 
-def test_a_call_without_a_command_is_an_error():
+def test_a_call_without_a_command_is_an_error() -> None:
     with pytest.raises(ValueError, match="no command makes the call PATCH /v1/blocks"):
         commands(Call(method="PATCH", path="/v1/blocks"))

@@ -16,7 +16,7 @@ def test_the_model_follows_the_documentation(seconds: dict[int, int], limit: int
     rule = RateBasedRule(limit, 60)
     spans = refused_spans(seconds, rule, lag_s)
     for second in range(500):
-        # In force now is what the last check saw that is ``lag_s`` ago.
+        # The outcome in force is that of the latest check at least ``lag_s`` ago.
         check = (second - lag_s) // CHECK_S * CHECK_S
         seen = sum(number for at, number in seconds.items() if check - 60 <= at < check)
         assert any(since <= second < until for since, until in spans) == (seen > limit)

@@ -21,7 +21,7 @@ def test_explain_agrees_with_replay(made: list[Hit], limit: int, client: str) ->
     chunk = logs.chunk(map(logs.realtime, made))
     (result,) = replay([chunk], [rules], Options())
     (history,) = explain([chunk], rules, Options(), parse_network(client)).rules
-    own = [o for o in offenders(result) if o.network.overlaps(history.network)]  # type: ignore[arg-type]
+    own = [o for o in offenders(result) if o.network.overlaps(history.network)]
     assert (history.first_over_ms is not None) == bool(own)
     if own:
         assert history.peak == max(offender.peak for offender in own)
@@ -47,6 +47,8 @@ def test_a_client_is_explained_as_the_network_that_its_rule_counts() -> None:
         pytest.param([(0, 4), (1, 6), (2, 4)], [], id="over the limit is no near miss"),
     ],
 )
-def test_near_misses(counts: list[tuple[int, int]], expected: list[tuple[int, int]]) -> None:
+def test_a_near_miss_is_the_highest_count_of_a_time_within_the_limit(
+    counts: list[tuple[int, int]], expected: list[tuple[int, int]]
+) -> None:
     (rule,) = rules_of(RULE).rules
     assert list(near_misses(counts, rule)) == [NearMiss(*near) for near in expected]

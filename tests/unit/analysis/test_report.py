@@ -1,4 +1,4 @@
-"""The page is self-contained, and names and escapes what it shows."""
+"""The page is self-contained, names the offenders, and escapes its text."""
 
 import re
 from html.parser import HTMLParser
@@ -61,7 +61,7 @@ def test_the_page_names_the_offenders_and_escapes_its_text() -> None:
     assert "Rules that only count" in text
 
 
-def test_a_page_without_offenders() -> None:
+def test_a_page_without_offenders_says_so() -> None:
     text = written(('name = "r"\nlimit = 500\nwindow = "1s"',))
     assert "No client exceeded a limit." in text
     assert "No client would have been blocked." in text

@@ -3,20 +3,20 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from sluice.cli import main
 from tests.support import replay_logs as logs
 from tests.support.replay_logs import S0, every
 
+Run = Callable[..., Result]
 ATTACK, SLOW = "192.0.2.1", "192.0.2.2"
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Callable[..., Any]:
+def run(tmp_path: Path) -> Run:
     made = [*every(0.02, 0, 120, ATTACK), *every(0.2, 0, 200, SLOW)]
     (tmp_path / "log").write_text("".join(logs.waf(hit) + "\n" for hit in made))
     (tmp_path / "fine.toml").write_text('[[rule]]\nname = "fine"\nlimit = 50\nwindow = "5s"\n')
@@ -24,48 +24,48 @@ def run(tmp_path: Path) -> Callable[..., Any]:
         '[[rule]]\nname = "coarse"\nlimit = 200\nwindow = "60s"\naggregate = { ipv4 = 24 }\n'
     )
 
-    def compared(*args: str) -> Any:
+    def compared(*args: str) -> Result:
         named = [str(tmp_path / arg) if arg.endswith(".toml") else arg for arg in args]
         return CliRunner().invoke(main, ["compare", str(tmp_path / "log"), *named])
 
     return compared
 
 
-def test_two_rule_sets_are_compared(run: Callable[..., Any]) -> None:
+def test_two_rule_sets_are_compared(run: Run) -> None:
     result = run("--rules", "fine.toml", "--rules", "coarse.toml", "--json")
     (comparison,) = json.loads(result.stdout)["comparisons"]
-    # The attacker's 51st request comes at 1.0 s; the network's 201st with the slow one's help at 3.6 s.
+    # The attacker's 51st request comes at 1.0 s. The network's 201st, including the slow client's, comes at 3.6 s.
     assert [(p["client"], p["a_at"] - S0, p["b_at"] - S0) for p in comparison["both"]] == [("192.0.2.1/32", 2, 4)]
     assert comparison["only_a"] == []
     assert comparison["only_b"] == []
     assert comparison["median_a_sooner_s"] == 2
 
 
-def test_sluice_blocks_sooner_than_the_documented_rate_based_rule(run: Callable[..., Any]) -> None:
+def test_sluice_blocks_sooner_than_the_documented_rate_based_rule(run: Run) -> None:
     result = run("--rules", "fine.toml", "--aws-waf", "100/60s", "--json")
     soon, late = json.loads(result.stdout)["comparisons"]
     assert "modelled, not measured" in soon["b"]["name"]
     assert soon["b"]["modelled"] is True
-    # 300 requests a minute are over 100 at the check at 20 s at the latest: 30 s later the slow client is refused.
+    # At 300 requests per minute, a check at 20 s or later finds more than 100; the slow client is refused 30 s later.
     assert [(b["client"], b["blocked_at"] - S0) for b in soon["only_b"]] == [("192.0.2.2/32", 60)]
     assert [(p["client"], p["a_sooner_s"]) for p in soon["both"]] == [("192.0.2.1/32", 38)]
     assert [(p["client"], p["a_sooner_s"]) for p in late["both"]] == [("192.0.2.1/32", 58)]
 
 
-def test_the_tables_mark_what_is_modelled(run: Callable[..., Any]) -> None:
+def test_the_tables_mark_what_is_modelled(run: Run) -> None:
     result = run("--rules", "fine.toml", "--aws-waf", "100/60s")
     assert result.exit_code == 0
     assert "modelled, not measured" in " ".join(result.stdout.split())
     assert "A blocks 1 sooner; median 38 s" in result.stdout
 
 
-def test_comparing_needs_two_sides(run: Callable[..., Any]) -> None:
+def test_comparing_needs_two_sides(run: Run) -> None:
     assert run("--rules", "fine.toml").exit_code == 2
     assert run("--aws-waf", "100/60s").exit_code == 2
 
 
 @pytest.mark.parametrize("text", ["9/60s", "100/30s", "100/90s", "100", "many/60s", "100/60"])
-def test_a_rule_that_aws_waf_does_not_accept_is_a_usage_error(text: str, run: Callable[..., Any]) -> None:
+def test_a_rule_that_aws_waf_does_not_accept_is_a_usage_error(text: str, run: Run) -> None:
     result = run("--rules", "fine.toml", "--aws-waf", text)
     assert result.exit_code == 2
     assert "100/60s" in " ".join(result.stderr.split())

@@ -12,7 +12,7 @@ from tests.support.site import RULES
 from tests.support.terminal import Terminal
 
 
-def test_a_block_made_by_hand_reaches_the_ip_set_and_its_undo_lifts_it(terminal: Terminal):
+def test_a_block_made_by_hand_reaches_the_ip_set_and_its_undo_lifts_it(terminal: Terminal) -> None:
     blocked = terminal.run("block", "203.0.113.9", "--for", "1h", "--comment", "scraper, 'ticket' 4711")
     terminal.site.eventually(lambda: "203.0.113.9/32" in terminal.site.published())
     lifted = terminal.undo(blocked)
@@ -22,7 +22,7 @@ def test_a_block_made_by_hand_reaches_the_ip_set_and_its_undo_lifts_it(terminal:
     assert block["comment"] == "scraper, 'ticket' 4711"
 
 
-def test_an_allowlist_entry_lifts_overlapping_blocks_and_its_undo_removes_it(terminal: Terminal):
+def test_an_allowlist_entry_lifts_overlapping_blocks_and_its_undo_removes_it(terminal: Terminal) -> None:
     terminal.site.put_blocks("203.0.113.9/32")
     allowed = terminal.run("allow", "203.0.113.0/24", "--comment", "partner", "--for", "2h")
     assert "lifted 1 block" in allowed.stdout
@@ -35,7 +35,7 @@ def test_an_allowlist_entry_lifts_overlapping_blocks_and_its_undo_removes_it(ter
     assert entry["expires_at"] is not None
 
 
-def test_more_networks_than_fit_one_call_are_blocked_and_lifted_in_several(terminal: Terminal):
+def test_more_networks_than_fit_one_call_are_blocked_and_lifted_in_several(terminal: Terminal) -> None:
     networks = [f"192.0.2.{last}" for last in range(100)]
     terminal.run("block", "-", "--for", "1h", "--yes", stdin="\n".join([*networks, "# a comment", ""]))
     assert len(terminal.blocked()) == 100
@@ -43,20 +43,20 @@ def test_more_networks_than_fit_one_call_are_blocked_and_lifted_in_several(termi
     assert terminal.blocked() == []
 
 
-def test_several_blocks_are_not_lifted_without_confirmation(terminal: Terminal):
+def test_several_blocks_are_not_lifted_without_confirmation(terminal: Terminal) -> None:
     terminal.site.put_blocks("192.0.2.1/32", "192.0.2.2/32")
     refused = terminal.run("unblock", "--rule", "burst", exit_code=2)
     assert "give --yes" in refused.stderr
     assert terminal.blocked() == ["192.0.2.1/32", "192.0.2.2/32"]
 
 
-def test_a_filter_without_a_match_lifts_nothing(terminal: Terminal):
+def test_a_filter_without_a_match_lifts_nothing(terminal: Terminal) -> None:
     terminal.site.put_blocks("192.0.2.1/32")
     assert "No block matches." in terminal.run("unblock", "--rule", "login", "--yes").stdout
     assert terminal.blocked() == ["192.0.2.1/32"]
 
 
-def test_a_refusal_names_field_value_and_accepted_form(terminal: Terminal):
+def test_a_refusal_names_field_value_and_accepted_form(terminal: Terminal) -> None:
     refused = terminal.run("block", "10.0.0.1/8", "--for", "1h", exit_code=1)
     assert refused.stdout == ""
     for text in ("network", "10.0.0.1/8", "10.0.0.0/8"):
@@ -65,14 +65,14 @@ def test_a_refusal_names_field_value_and_accepted_form(terminal: Terminal):
     assert document["errors"][0]["field"] == "network"
 
 
-def test_a_network_that_overlaps_the_allowlist_is_blocked_only_with_force(terminal: Terminal):
+def test_a_network_that_overlaps_the_allowlist_is_blocked_only_with_force(terminal: Terminal) -> None:
     refused = terminal.run("block", "198.51.100.7", "--for", "1h", exit_code=1)
     assert "--force" in refused.stderr
     forced = terminal.run("block", "198.51.100.7", "--for", "1h", "--force")
     assert "withheld" in forced.stdout
 
 
-def test_rules_are_planned_applied_and_rolled_back(terminal: Terminal, tmp_path: Path):
+def test_rules_are_planned_applied_and_rolled_back(terminal: Terminal, tmp_path: Path) -> None:
     file = tmp_path / "rules.toml"
     file.write_text(RULES.replace("limit = 20", "limit = 30"))
     planned = terminal.run("rules", "plan", str(file))
@@ -88,32 +88,32 @@ def test_rules_are_planned_applied_and_rolled_back(terminal: Terminal, tmp_path:
     assert "in force" in history
 
 
-def test_a_rule_set_is_not_applied_over_a_concurrent_change(terminal: Terminal, tmp_path: Path):
+def test_a_rule_set_is_not_applied_over_a_concurrent_change(terminal: Terminal, tmp_path: Path) -> None:
     file = tmp_path / "rules.toml"
     file.write_text(RULES.replace("limit = 20", "limit = 30"))
     refused = terminal.run("rules", "apply", str(file), "--if-version", "7", "--yes", exit_code=1)
     assert "Version 1 is active, not 7" in refused.stderr
 
 
-def test_invalid_rules_are_refused_with_rule_and_key(terminal: Terminal, tmp_path: Path):
+def test_invalid_rules_are_refused_with_rule_and_key(terminal: Terminal, tmp_path: Path) -> None:
     file = tmp_path / "rules.toml"
     file.write_text(RULES.replace("window = ", "windw = ", 1))
     refused = terminal.run("rules", "plan", str(file), exit_code=1)
     assert "windw" in refused.stderr
 
 
-def test_a_pause_is_shown_first_and_undone_by_the_printed_command(terminal: Terminal):
+def test_a_pause_is_shown_first_and_undone_by_the_printed_command(terminal: Terminal) -> None:
     paused = terminal.run("pause", "--release", "--yes")
     assert terminal.run("status").stdout.startswith("PAUSED by alice")
     terminal.undo(paused)
     assert "PAUSED" not in terminal.run("status").stdout
 
 
-def test_the_breaker_is_reset_for_the_given_time(terminal: Terminal):
+def test_the_breaker_is_reset_for_the_given_time(terminal: Terminal) -> None:
     assert "stays so for 30m" in terminal.run("breaker", "reset", "--quiet-for", "30m", "--yes").stdout
 
 
-def test_a_client_is_explained_and_listed_among_the_busiest(terminal: Terminal):
+def test_a_client_is_explained_and_listed_among_the_busiest(terminal: Terminal) -> None:
     terminal.site.attack("203.0.113.9")
     terminal.site.eventually(lambda: terminal.json("blocks")["total"] == 1)
     report = terminal.run("client", "203.0.113.9").stdout
@@ -123,21 +123,21 @@ def test_a_client_is_explained_and_listed_among_the_busiest(terminal: Terminal):
     assert "203.0.113.9/32" in terminal.run("blocks", "--text", "203.0.113.9").stdout
 
 
-def test_the_audit_names_the_command_that_undoes_each_change(terminal: Terminal):
+def test_the_audit_names_the_command_that_undoes_each_change(terminal: Terminal) -> None:
     terminal.run("block", "203.0.113.9", "--for", "1h")
     changes = terminal.run("audit").stdout
     assert "alice" in changes
     assert "sluice unblock 203.0.113.9/32" in changes
 
 
-def test_a_comment_cannot_move_the_terminals_cursor_or_style_it(terminal: Terminal):
+def test_a_comment_cannot_move_the_terminals_cursor_or_style_it(terminal: Terminal) -> None:
     terminal.site.put_blocks("192.0.2.1/32", rule="manual", comment="\x1b[2J[bold red]hello[/]")
     shown = terminal.run("blocks").stdout
     assert "\x1b" not in shown
     assert "[bold red]hello[/]" in shown
 
 
-def test_a_viewer_may_read_but_not_change(terminal: Terminal):
+def test_a_viewer_may_read_but_not_change(terminal: Terminal) -> None:
     terminal.environment["SLUICE_TOKEN"] = terminal.site.viewer
     terminal.run("status")
     assert "needs the role 'operator'" in terminal.run("pause", exit_code=1).stderr
@@ -156,7 +156,7 @@ def test_a_viewer_may_read_but_not_change(terminal: Terminal):
 )
 def test_a_bad_environment_is_explained(
     terminal: Terminal, changes: dict[str, str | None], exit_code: int, message: str
-):
+) -> None:
     terminal.environment.update(changes)
     refused = terminal.run("status", exit_code=exit_code)
     assert message in refused.stderr
@@ -164,13 +164,14 @@ def test_a_bad_environment_is_explained(
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_list_of_commands_repeats_the_first_line_of_each_help(name: str):
+def test_the_list_of_commands_repeats_the_first_line_of_each_help(name: str) -> None:
     command = main.get_command(click.Context(main), name)
-    assert command.help.partition("\n\n")[0].replace("\n", " ") == COMMANDS[name][1]
+    assert command is not None
+    assert str(command.help).partition("\n\n")[0].replace("\n", " ") == COMMANDS[name][1]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_shows_what_a_command_does_with_an_example(name: str):
+def test_help_shows_what_a_command_does_with_an_example(name: str) -> None:
     text = CliRunner().invoke(main, [name, "--help"]).stdout
     assert text.startswith(f"Usage: main {name}")
     group = "Commands:" in text
@@ -178,5 +179,5 @@ def test_help_shows_what_a_command_does_with_an_example(name: str):
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_completion_script_is_printed(shell: str):
+def test_the_completion_script_is_printed(shell: str) -> None:
     assert "_SLUICE_COMPLETE" in CliRunner().invoke(main, ["completion", shell]).stdout

@@ -4,6 +4,7 @@ import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -12,11 +13,12 @@ from sluice.cli import main
 from tests.support import replay_logs as logs
 from tests.support.replay_logs import T0, TEXTS, THREE, Hit
 
+Run = Callable[..., Result]
 RULES = '[[rule]]\nname = "r"\nlimit = 2\nwindow = "10s"\n'
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Callable[..., Result]:
+def run(tmp_path: Path) -> Run:
     (tmp_path / "rules.toml").write_text(RULES)
 
     def invoke(*args: str, stdin: bytes | None = None) -> Result:
@@ -27,23 +29,18 @@ def run(tmp_path: Path) -> Callable[..., Result]:
     return invoke
 
 
-def answer_of(result: Result) -> dict[str, object]:
+def answer_of(result: Result) -> Any:
     assert result.exit_code == 0, result.output
-    answer: dict[str, object] = json.loads(result.stdout)
-    return answer
+    return json.loads(result.stdout)
 
 
 def clients(result: Result) -> list[tuple[str, int]]:
-    offenders = answer_of(result)["offenders"]
-    assert isinstance(offenders, list)
-    return [(offender["client"], offender["peak"]) for offender in offenders]
+    return [(offender["client"], offender["peak"]) for offender in answer_of(result)["offenders"]]
 
 
 @pytest.mark.parametrize("form", ["plain", "gzip", "crlf", "bom", "stdin", "gzip in two members", "no last line end"])
 @pytest.mark.parametrize("name", TEXTS)
-def test_every_format_is_detected_from_its_content(
-    name: str, form: str, run: Callable[..., Result], tmp_path: Path
-) -> None:
+def test_every_format_is_detected_from_its_content(name: str, form: str, run: Run, tmp_path: Path) -> None:
     text = TEXTS[name].encode()
     half = len(text) // 2
     stored = {
@@ -63,7 +60,7 @@ def test_every_format_is_detected_from_its_content(
     assert answer_of(result)["last"] == T0 / 1000 + 2
 
 
-def test_a_folder_may_mix_everything(run: Callable[..., Result], tmp_path: Path) -> None:
+def test_a_folder_may_mix_formats_and_compression(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "logs" / "deep"
     folder.mkdir(parents=True)
     for name, text in TEXTS.items():
@@ -73,18 +70,16 @@ def test_a_folder_may_mix_everything(run: Callable[..., Result], tmp_path: Path)
     assert answer_of(result)["malformed"] == {}
 
 
-def test_the_readable_part_of_a_truncated_gzip_is_used(run: Callable[..., Result], tmp_path: Path) -> None:
+def test_the_readable_part_of_a_truncated_gzip_is_used(run: Run, tmp_path: Path) -> None:
     many = [Hit(T0 + n, f"192.0.2.{n % 250}", path=f"/{n * 7919 % 10007}") for n in range(5000)]
     whole = gzip.compress("".join(logs.realtime(hit) + "\n" for hit in many).encode())
     (tmp_path / "cut.gz").write_bytes(whole[: len(whole) // 2])
     result = run(str(tmp_path / "cut.gz"))
-    requests = answer_of(result)["requests"]
-    assert isinstance(requests, int)
-    assert 1000 < requests < 5000
+    assert 1000 < answer_of(result)["requests"] < 5000
     assert "cut.gz: the compressed file is truncated; the readable part is used" in result.stderr
 
 
-def test_the_part_before_the_damage_of_a_gzip_is_used(run: Callable[..., Result], tmp_path: Path) -> None:
+def test_the_part_before_the_damage_of_a_gzip_is_used(run: Run, tmp_path: Path) -> None:
     good = gzip.compress(TEXTS["waf"].encode())
     (tmp_path / "odd.gz").write_bytes(good + b"\x1f\x8bno gzip at all")
     result = run(str(tmp_path / "odd.gz"))
@@ -92,7 +87,7 @@ def test_the_part_before_the_damage_of_a_gzip_is_used(run: Callable[..., Result]
     assert "odd.gz" in result.stderr
 
 
-def test_data_after_a_gzip_is_ignored(run: Callable[..., Result], tmp_path: Path) -> None:
+def test_data_after_a_gzip_is_ignored(run: Run, tmp_path: Path) -> None:
     (tmp_path / "padded.gz").write_bytes(gzip.compress(TEXTS["waf"].encode()) + bytes(512))
     assert "padded" not in run(str(tmp_path / "padded.gz")).stderr
     (tmp_path / "odd.gz").write_bytes(gzip.compress(TEXTS["waf"].encode()) + b"no gzip")
@@ -101,25 +96,25 @@ def test_data_after_a_gzip_is_ignored(run: Callable[..., Result], tmp_path: Path
     assert "the data after its compressed part is not gzip" in result.stderr
 
 
-def test_lines_out_of_order_count_in_their_own_time(run: Callable[..., Result], tmp_path: Path) -> None:
+def test_lines_out_of_order_count_in_their_own_time(run: Run, tmp_path: Path) -> None:
     early, late = tmp_path / "1", tmp_path / "2"
     early.write_text(logs.realtime(THREE[2]) + "\n" + logs.realtime(THREE[0]) + "\n")
     late.write_text(logs.realtime(THREE[1]) + "\n")
     assert clients(run(str(late), str(early))) == [("192.0.2.1/32", 3)]
 
 
-def test_a_file_named_twice_is_read_once(run: Callable[..., Result], tmp_path: Path) -> None:
+def test_a_file_named_twice_is_read_once(run: Run, tmp_path: Path) -> None:
     (tmp_path / "log").write_text(TEXTS["waf"])
     assert answer_of(run(str(tmp_path / "log"), str(tmp_path / "log")))["requests"] == 3
 
 
-def test_real_time_lines_may_have_other_fields(run: Callable[..., Result], tmp_path: Path) -> None:
+def test_real_time_lines_may_have_other_fields(run: Run, tmp_path: Path) -> None:
     (tmp_path / "log").write_text("".join(f"{T0 // 1000}.{n:03d}\t192.0.2.1\tGET\n" for n in range(3)))
     assert clients(run(str(tmp_path / "log"), "--fields", "cs-method, c-ip, timestamp")) == [("192.0.2.1/32", 3)]
     assert "name their fields with --fields" in run(str(tmp_path / "log")).stderr
 
 
-def test_only_requests_between_from_and_to_count(run: Callable[..., Result], tmp_path: Path) -> None:
+def test_only_requests_between_from_and_to_count(run: Run, tmp_path: Path) -> None:
     (tmp_path / "log").write_text(TEXTS["waf"])
     assert answer_of(run(str(tmp_path / "log"), "--from", "2025-10-09T08:53:21", "--to", "2025-10-09T08:53:22Z")) == {
         **answer_of(run(str(tmp_path / "log"), "--from", str(T0 / 1000 + 1), "--to", str(T0 / 1000 + 2))),
@@ -127,27 +122,27 @@ def test_only_requests_between_from_and_to_count(run: Callable[..., Result], tmp
     }
 
 
-def test_several_processes_give_the_result_of_one(run: Callable[..., Result], tmp_path: Path) -> None:
+def test_several_processes_give_the_result_of_one(run: Run, tmp_path: Path) -> None:
     for number in range(3):
         (tmp_path / f"log{number}").write_text(TEXTS["waf"] + TEXTS["combined"])
     files = [str(tmp_path / f"log{number}") for number in range(3)]
     assert answer_of(run(*files, "--jobs", "2")) == answer_of(run(*files))
 
 
-def test_an_empty_log_is_not_an_error(run: Callable[..., Result]) -> None:
+def test_an_empty_log_is_not_an_error(run: Run) -> None:
     result = run("-", stdin=b"")
     assert answer_of(result)["requests"] == 0
     assert answer_of(result)["first"] is None
     assert "there are no requests in these files" in result.stderr
 
 
-def test_a_missing_file_is_an_error_that_names_it(run: Callable[..., Result]) -> None:
+def test_a_missing_file_is_an_error_that_names_it(run: Run) -> None:
     result = run("no-such-log")
     assert result.exit_code == 1
     assert "'no-such-log' is neither a file nor a folder" in result.stderr
 
 
-def test_unknown_fields_are_an_error(run: Callable[..., Result], tmp_path: Path) -> None:
+def test_unknown_fields_are_an_error(run: Run, tmp_path: Path) -> None:
     (tmp_path / "log").write_text(TEXTS["waf"])
     result = run(str(tmp_path / "log"), "--fields", "timestamp,c-ip,colour")
     assert result.exit_code == 1
@@ -163,7 +158,7 @@ def test_unknown_fields_are_an_error(run: Callable[..., Result], tmp_path: Path)
         (["--jobs", "0"], "--jobs"),
     ],
 )
-def test_an_invalid_option_is_a_usage_error(args: list[str], message: str, run: Callable[..., Result]) -> None:
+def test_an_invalid_option_is_a_usage_error(args: list[str], message: str, run: Run) -> None:
     result = run("-", *args, stdin=b"")
     assert result.exit_code == 2
     assert message in " ".join(result.stderr.split())

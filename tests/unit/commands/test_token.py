@@ -30,7 +30,7 @@ def tokens(tmp_path: Path) -> Tokens:
     return Tokens(tmp_path / "tokens.json")
 
 
-def test_a_token_is_alone_on_standard_output_and_not_in_the_file(tokens: Tokens):
+def test_a_token_is_alone_on_standard_output_and_not_in_the_file(tokens: Tokens) -> None:
     created = tokens.run("create", "alice", "--role", "operator")
     text = created.stdout.strip()
     assert tokens.accepted(text)
@@ -38,7 +38,7 @@ def test_a_token_is_alone_on_standard_output_and_not_in_the_file(tokens: Tokens)
     assert tokens.path.stat().st_mode & 0o077 == 0
 
 
-def test_a_token_is_rotated_without_a_gap(tokens: Tokens):
+def test_a_token_is_rotated_without_a_gap(tokens: Tokens) -> None:
     old = json.loads(tokens.run("create", "alice", "--json").stdout)
     new = json.loads(tokens.run("create", "alice", "--json").stdout)
     assert "Choose one by its id" in tokens.run("revoke", "alice", "--yes", exit_code=1).stderr
@@ -48,14 +48,14 @@ def test_a_token_is_rotated_without_a_gap(tokens: Tokens):
     assert tokens.accepted(new["token"])
 
 
-def test_a_token_expires_unless_it_is_created_forever(tokens: Tokens):
+def test_a_token_expires_unless_it_is_created_forever(tokens: Tokens) -> None:
     short = tokens.run("create", "a", "--for", "1h").stdout.strip()
     lasting = tokens.run("create", "b", "--forever").stdout.strip()
     assert not tokens.accepted(short, now=2**33)
     assert tokens.accepted(lasting, now=2**33)
 
 
-def test_the_list_names_holders_and_shows_no_hash(tokens: Tokens):
+def test_the_list_names_holders_and_shows_no_hash(tokens: Tokens) -> None:
     tokens.run("create", "wallboard")
     (stored,) = load_tokens(tokens.path.read_text())
     for listed in (tokens.run("list").stdout, tokens.run("list", "--json").stdout):
@@ -63,11 +63,11 @@ def test_the_list_names_holders_and_shows_no_hash(tokens: Tokens):
         assert stored.hash not in listed
 
 
-def test_a_token_that_does_not_exist_cannot_be_revoked(tokens: Tokens):
+def test_a_token_that_does_not_exist_cannot_be_revoked(tokens: Tokens) -> None:
     assert "no token 'bob'" in tokens.run("revoke", "bob", "--yes", exit_code=1).stderr
 
 
-def test_a_broken_file_is_reported_without_its_content(tokens: Tokens):
+def test_a_broken_file_is_reported_without_its_content(tokens: Tokens) -> None:
     tokens.path.write_text("secret stuff")
     shown = tokens.run("list", exit_code=1).stderr
     assert "cannot be read" in shown

@@ -14,7 +14,7 @@ from tests.support.replay_logs import T0, TEXTS, THREE, Hit, one_rule
 
 @given(st.permutations(sorted(TEXTS.keys() - {"v1 without header"})))
 @settings(max_examples=25, deadline=None)
-def test_one_stream_may_mix_everything(order: Sequence[str]) -> None:
+def test_one_stream_may_mix_all_formats(order: Sequence[str]) -> None:
     text = "".join(TEXTS[name].rstrip("\n") + "\n" for name in order)
     (result,) = replay([Chunk(text.encode())], [one_rule(2)], Options())
     assert result.stats.malformed.total() == 0

@@ -1,4 +1,4 @@
-"""Block periods are those that ``decide`` gives, in order of time."""
+"""Block periods follow from the outcomes of ``decide``, in order of time."""
 
 from collections.abc import Sequence
 from ipaddress import ip_network
@@ -15,7 +15,7 @@ from tests.support import replay_logs as logs
 from tests.support.replay_logs import ME, S0, T0, Hit, every, rules_of
 
 
-def tried(rules: RuleSet, made: Sequence[Hit], **options: object) -> Result:
+def replayed(rules: RuleSet, made: Sequence[Hit], **options: object) -> Result:
     (result,) = replay([logs.chunk(map(logs.realtime, made))], [rules], Options(**options))  # type: ignore[arg-type]
     return result
 
@@ -25,10 +25,10 @@ def periods(result: Result) -> dict[str, list[tuple[int, int, int]]]:
     return {o.rule.name: [(p.since - S0, p.until - S0, p.offence) for p in o.periods] for o in offenders(result)}
 
 
-def test_a_block_begins_with_the_next_second_and_refuses_what_comes_in_it() -> None:
+def test_a_block_begins_with_the_next_second_and_refuses_later_requests() -> None:
     # 0.1 s apart, the sixth request at 0.5 s is over; blocked from 1 s up to 11 s.
     rules = rules_of('name = "r"\nlimit = 5\nwindow = "1s"\nblock_for = "10s"')
-    result = tried(rules, [*every(0.1, 0, 0.7), *every(1, 1, 12)])
+    result = replayed(rules, [*every(0.1, 0, 0.7), *every(1, 1, 12)])
     (offender,) = offenders(result)
     assert periods(result) == {"r": [(1, 11, 1)]}
     assert offender.first_ms == T0 + 500
@@ -42,7 +42,7 @@ def test_a_block_begins_with_the_next_second_and_refuses_what_comes_in_it() -> N
 
 def test_a_delay_postpones_the_start_of_a_block_but_not_its_end() -> None:
     rules = rules_of('name = "r"\nlimit = 5\nwindow = "1s"\nblock_for = "10s"')
-    assert periods(tried(rules, every(0.1, 0, 0.6), delay_s=4)) == {"r": [(5, 11, 1)]}
+    assert periods(replayed(rules, every(0.1, 0, 0.6), delay_s=4)) == {"r": [(5, 11, 1)]}
 
 
 def test_each_further_offence_doubles_the_block() -> None:
@@ -50,25 +50,25 @@ def test_each_further_offence_doubles_the_block() -> None:
         'name = "r"\nlimit = 5\nwindow = "1s"\nblock_for = "10s"\nescalate = { factor = 2, max = "30s", memory = "1m" }'
     )
     # The client never stops: after each block, six new requests exceed the limit again.
-    assert periods(tried(rules, every(0.1, 0, 70))) == {"r": [(1, 11, 1), (12, 32, 2), (33, 63, 3), (64, 94, 4)]}
+    assert periods(replayed(rules, every(0.1, 0, 70))) == {"r": [(1, 11, 1), (12, 32, 2), (33, 63, 3), (64, 94, 4)]}
 
 
 def test_requests_made_while_blocked_extend_the_block_only_if_the_rule_extends() -> None:
     table = 'name = "r"\nlimit = 5\nwindow = "1s"\nblock_for = "10s"'
-    assert periods(tried(rules_of(table), every(0.1, 0, 5))) == {"r": [(1, 11, 1)]}
-    assert periods(tried(rules_of(table + "\nextend = true"), every(0.1, 0, 5))) == {"r": [(1, 15, 1)]}
+    assert periods(replayed(rules_of(table), every(0.1, 0, 5))) == {"r": [(1, 11, 1)]}
+    assert periods(replayed(rules_of(table + "\nextend = true"), every(0.1, 0, 5))) == {"r": [(1, 15, 1)]}
 
 
 def test_a_rule_that_only_counts_shows_its_blocks_without_blocking() -> None:
     table = 'name = "{}"\nlimit = 5\nwindow = "1s"\nblock_for = "10s"\naction = "{}"'
-    result = tried(rules_of(table.format("a", "count"), table.format("b", "block")), every(0.1, 0, 5))
+    result = replayed(rules_of(table.format("a", "count"), table.format("b", "block")), every(0.1, 0, 5))
     assert periods(result) == {"a": [(1, 11, 1)], "b": [(1, 11, 1)]}
 
 
 def test_a_request_in_the_second_that_a_block_ends_is_a_new_offence() -> None:
     for action in ("block", "count"):
         rules = rules_of(f'name = "r"\nlimit = 0\nwindow = "1s"\nblock_for = "10s"\naction = "{action}"')
-        assert periods(tried(rules, [Hit(T0, ME), Hit(T0 + 10_999, ME), Hit(T0 + 11_000, ME)])) == {
+        assert periods(replayed(rules, [Hit(T0, ME), Hit(T0 + 10_999, ME), Hit(T0 + 11_000, ME)])) == {
             "r": [(1, 11, 1), (12, 22, 2)]
         }
 
@@ -77,7 +77,7 @@ def test_an_offender_is_named_even_if_another_rule_blocked_first() -> None:
     rules = rules_of(
         'name = "fast"\nlimit = 5\nwindow = "1s"\nblock_for = "1h"', 'name = "slow"\nlimit = 20\nwindow = "10s"'
     )
-    result = tried(rules, every(0.1, 0, 5))
+    result = replayed(rules, every(0.1, 0, 5))
     assert periods(result) == {"fast": [(1, 3601, 1)], "slow": []}
     assert [(o["rule"], o["blocked_for_s"], o["peak"]) for o in result_json(result)["offenders"]] == [
         ("slow", 0, 50),
@@ -89,7 +89,7 @@ def test_the_block_of_a_network_covers_its_addresses() -> None:
     rules = rules_of(
         'name = "net"\nlimit = 5\nwindow = "1s"\naggregate = { ipv4 = 24 }', 'name = "one"\nlimit = 20\nwindow = "10s"'
     )
-    result = tried(rules, every(0.1, 0, 5))
+    result = replayed(rules, every(0.1, 0, 5))
     assert periods(result) == {"net": [(1, 601, 1)], "one": []}
 
 
@@ -98,14 +98,14 @@ def test_all_addresses_of_a_blocked_network_are_refused() -> None:
         'name = "net"\nlimit = 5\nwindow = "1s"\naggregate = { ipv4 = 24 }', 'name = "r"\nlimit = 99\nwindow = "1s"'
     )
     made = [*every(0.1, 0, 1), *every(0.5, 2, 4, "192.0.2.200"), *every(0.5, 2, 4, "192.0.3.1")]
-    (offender,) = offenders(tried(rules, made))
+    (offender,) = offenders(replayed(rules, made))
     assert offender.network == ip_network("192.0.2.0/24")
     assert offender.refused == 4
 
 
 def test_an_allowlisted_offender_is_named_but_not_blocked() -> None:
     rules = rules_of('name = "r"\nlimit = 5\nwindow = "1s"')
-    result = tried(rules, every(0.1, 0, 5), allowlist=(ip_network("192.0.2.0/24"),))
+    result = replayed(rules, every(0.1, 0, 5), allowlist=(ip_network("192.0.2.0/24"),))
     (offender,) = offenders(result)
     assert (offender.action, offender.periods, offender.refused) == ("allowlisted", (), 0)
 
@@ -131,7 +131,7 @@ def test_a_block_may_be_extended_by_requests_in_another_log() -> None:
 
 def test_a_sampled_log_is_scaled_up() -> None:
     rules = rules_of('name = "r"\nlimit = 50\nwindow = "1s"')
-    (offender,) = offenders(tried(rules, every(0.1, 0, 0.6), sample_rate=10))
+    (offender,) = offenders(replayed(rules, every(0.1, 0, 0.6), sample_rate=10))
     assert offender.peak == 60
 
 

@@ -22,7 +22,7 @@ from tests.support.replay_logs import Hit, hits, one_rule
 
 @settings(max_examples=40, deadline=None)
 @given(hits, st.integers(0, 3))
-def test_spilled_tallies_are_counted_as_well(made: list[Hit], limit: int) -> None:
+def test_spilled_tallies_are_counted_too(made: list[Hit], limit: int) -> None:
     rules = with_every_request(one_rule(limit, more="aggregate = { ipv4 = 24, ipv6 = 64 }"))
     prefix = (24, 64)
     scopes = tuple(dict.fromkeys(rule.scope for rule in rules.rules))

@@ -57,7 +57,7 @@ def test_offenders_agree_if_times_are_whole_seconds(name: str, made: list[Hit], 
 
 @settings(max_examples=60, deadline=None)
 @given(hits, st.data())
-def test_neither_order_nor_cuts_change_anything(made: list[Hit], data: st.DataObject) -> None:
+def test_the_order_and_division_of_lines_change_nothing(made: list[Hit], data: st.DataObject) -> None:
     rules = one_rule(2)
     shuffled = data.draw(st.permutations(made))
     cut = data.draw(st.integers(0, len(made)))

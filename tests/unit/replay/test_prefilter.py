@@ -11,4 +11,4 @@ def test_very_many_clients_share_totals_and_no_offender_is_lost() -> None:
     totals.add(busy)
     totals.add(groups[:5])
     assert all((totals.above(1) | Groups(())).flags(busy))
-    assert not any(totals.above(3).flags(groups[5:])), "buckets are many enough to tell a hundred groups apart"
+    assert not any(totals.above(3).flags(groups[5:])), "there are enough buckets to keep a hundred groups apart"
