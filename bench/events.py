@@ -38,7 +38,7 @@ def crowd(rng: Random, clients: int) -> Callable[[], str]:
 
 
 def flood(rng: Random) -> Callable[[], str]:
-    """Nine requests in ten from twenty addresses."""
+    """Returns an event in which twenty addresses make nine requests in ten."""
     attackers, others = addresses(rng, 20), addresses(rng, 500)
     return lambda: rng.choice(attackers if rng.random() < 0.9 else others)
 
@@ -113,7 +113,7 @@ def waf_record(rng: Random, time_ms: int, address: str, number: int) -> bytes:
 
 
 def envelope(messages: list[bytes], number: int) -> bytes:
-    """A CloudWatch Logs subscription record."""
+    """Returns a record of a CloudWatch Logs subscription."""
     events = [
         {"id": f"{number:040d}{index:016d}", "timestamp": START_MS, "message": message.decode()}
         for index, message in enumerate(messages)

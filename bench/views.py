@@ -115,7 +115,7 @@ def figures() -> Iterator[Figure]:
 
 
 def counted(packed: list[tuple[bytes, int, int]]) -> Counter[tuple[bytes, int]]:
-    """The same entries, counted as most would."""
+    """Returns the same entries, counted in the obvious way."""
     counts: Counter[tuple[bytes, int]] = Counter()
     for body, _, _ in packed:
         for part in unpack(body):

@@ -45,7 +45,7 @@ class Escalation:
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """What to count: requests in ``scope`` per client network, in slots of ``slot_ms`` milliseconds."""
+    """A count: the requests in ``scope`` per client network, in slots of ``slot_ms`` milliseconds."""
 
     scope: Scope
     ipv4_prefix: int

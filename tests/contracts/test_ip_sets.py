@@ -51,14 +51,14 @@ def standing_in(client: WafStandIn) -> Waf:
 
 
 def unhurried() -> WafStandIn:
-    """With two seconds between any two calls."""
+    """Waits two seconds before each call."""
     ticks = count(1_760_000_000, 2)
     return WafStandIn(lambda: next(ticks), lambda _: None)
 
 
 @contextmanager
 def over_http(waf: WafStandIn) -> Iterator[Waf]:
-    """The stand-in behind AWS's own client."""
+    """Serves the stand-in to AWS's own client."""
     with serving(waf) as endpoint:
         client = boto3.client("wafv2", endpoint_url=endpoint, config=CLIENT, **CREDENTIALS)
         yield Waf(WafIpSets(client, SCOPE), client)

@@ -29,7 +29,7 @@ def item(number: int = 0, *, body: bytes | None = b"tally", written_ms: int = NO
 
 
 def held(logs: TallyLogs, log: str = LOG, most: int = 50) -> list[LogItem]:
-    """The items of a log, up to the first free offset."""
+    """Returns the items of a log, up to the first free offset."""
     _, items = logs.read([(log, offset) for offset in range(most)])
     assert sorted(items) == [(log, offset) for offset in range(len(items))]
     return [items[log, offset] for offset in range(len(items))]

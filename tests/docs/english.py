@@ -1,6 +1,7 @@
 """``python -m tests.docs.english``: finds prose that breaks the rules of English in CONTRIBUTING.md.
 
-Reads docstrings and comments of the code and the pages under ``docs``, and prints one line per finding.
+Reads the docstrings and comments of the code and the pages under ``docs``, and prints one line per broken rule. Not
+every rule can be checked by a program: names, voice and word order are left to reviewers.
 """
 
 import ast
@@ -25,6 +26,23 @@ WORDS = re.compile(r"\b(?:somebody|nobody|everybody|anybody|whoever|whomever|ane
 QUOTED = re.compile(r"```.*?```|``[^`]*``|`[^`]*`|\"[^\"]*\"", re.DOTALL)
 
 
+UNCHECKED = ("__init__", "command(", "group(", "property", "fixture")
+"""Functions whose docstring need not begin with a verb in the third person, by their name or their decorators.
+
+A constructor's describes its arguments, a command's is its help text, and a property's describes a value.
+"""
+
+
+def bare_openings(path: Path) -> Iterator[tuple[int, str]]:
+    """Yields line and first word of each function's docstring that does not begin like "Returns"."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            words = (ast.get_docstring(node) or "Is").split()
+            marks = [node.name, *map(ast.unparse, node.decorator_list)]
+            if not re.fullmatch(r"[A-Z]\w*s[,.:]?", words[0]) and not any(u in m for u in UNCHECKED for m in marks):
+                yield node.body[0].lineno, words[0]
+
+
 def prose(path: Path) -> Iterator[tuple[int, str, bool]]:
     """Yields line, text and whether it is a docstring, of every comment, docstring or paragraph in a file."""
     text = path.read_text("utf-8")
@@ -43,7 +61,7 @@ def prose(path: Path) -> Iterator[tuple[int, str, bool]]:
 
 
 def findings(path: Path) -> Iterator[str]:
-    """Yields each broken rule of a file as ``path:line: what was found``."""
+    """Yields each broken rule of a file as ``path:line: text``."""
     for line, text, is_docstring in prose(path):
         unquoted = QUOTED.sub(lambda quote: "." + "\n" * quote[0].count("\n"), text)
         matches = [OPENING.match(text)] if is_docstring else []
@@ -51,16 +69,18 @@ def findings(path: Path) -> Iterator[str]:
             if match:
                 at = line + match.string.count("\n", 0, match.start())
                 yield f"{path.relative_to(ROOT)}:{at}: {' '.join(match[0].split())!r}"
+    if path.suffix == ".py":
+        for line, word in bare_openings(path):
+            yield f"{path.relative_to(ROOT)}:{line}: {word!r} is not a verb such as 'Returns'"
 
 
 def main() -> int:
-    """Prints all findings; the exit status is 1 if there are any."""
+    """Prints all broken rules and returns the exit status: 1 if there are any."""
     code = [path for name in CODE for path in ([ROOT / name] if name.endswith(".py") else (ROOT / name).rglob("*.py"))]
-    found = [
-        finding for path in sorted([*code, *(p for g in PAGES for p in ROOT.glob(g))]) for finding in findings(path)
-    ]
-    sys.stdout.write("".join(f"{finding}\n" for finding in found))
-    return 1 if found else 0
+    pages = [page for pattern in PAGES for page in ROOT.glob(pattern)]
+    problems = [problem for path in sorted([*code, *pages]) for problem in findings(path)]
+    sys.stdout.write("".join(f"{problem}\n" for problem in problems))
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":

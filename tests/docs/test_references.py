@@ -25,7 +25,7 @@ def text(page: str) -> str:
 
 
 def rows(page: str, head: str = "") -> Iterator[list[str]]:
-    """The cells of the tables in a page; with ``head``, of the table that begins with it."""
+    """Returns the cells of the tables in a page; with ``head``, of the table that begins with it."""
     for table in re.findall(
         r"^\|.*\n\|[-|]+\n((?:\|.*\n)*)", text(page).partition(head)[2] if head else text(page), re.MULTILINE
     ):
@@ -53,7 +53,7 @@ def test_every_route_is_documented() -> None:
 
 
 def known_keys(table: str) -> set[str]:
-    """The keys that a rule accepts, as its error for an unknown one lists them."""
+    """Returns the keys that a rule accepts, as its error for an unknown one lists them."""
     with pytest.raises(RulesError) as refused:
         parse_rules(f"[[rule]]\n{table}")
     (listed,) = re.findall(r"'zzzz'; known are (.*)", str(refused.value))
@@ -83,7 +83,7 @@ def test_the_documented_rule_is_valid() -> None:
 
 
 def metrics_of(method: ast.FunctionDef) -> Iterator[tuple[str, str]]:
-    """Name and unit of each metric that a report's method adds; ``{}`` stands for a part that varies."""
+    """Returns name and unit of each metric that a report's method adds; ``{}`` stands for a part that varies."""
     for node in ast.walk(method):
         match node:
             case ast.Call(func=ast.Name("add"), args=[ast.Constant(str(name)), ast.Name(unit), *_]):

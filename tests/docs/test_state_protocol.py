@@ -23,7 +23,7 @@ SECTIONS = dict(re.findall(r"^#### (\w+)\n(.*?)(?=^##)", TEXT, re.MULTILINE | re
 
 
 def words(kind: inspect.Type) -> str:
-    """A field's type as the page writes it."""
+    """Returns a field's type as the page writes it."""
     match kind:
         case inspect.Metadata(type=inner):
             return words(inner)
@@ -59,7 +59,7 @@ def test_a_records_table_lists_its_fields_types_and_defaults(name: str) -> None:
 
 
 def records(base: type[StateRecord] = StateRecord) -> set[type[StateRecord]]:
-    """The classes of ``state`` that items are stored as: those without subclasses."""
+    """Returns the classes of ``state`` that items are stored as: those without subclasses."""
     below = [cls for cls in base.__subclasses__() if cls.__module__ == state.__name__]
     return set().union(*map(records, below)) if below else {base}
 

@@ -23,7 +23,7 @@ VICTIM, ATTACKER, PROXY = "203.0.113.9", "198.51.100.6", "192.0.2.1"
 
 
 def often(client: str, number: int = 30, **cells: str) -> list[bytes]:
-    """Enough to be over every limit."""
+    """Returns enough lines to be over every limit."""
     return [line(NOW - 3 + 0.05 * n, client, **cells) for n in range(number)]
 
 

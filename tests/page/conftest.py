@@ -19,7 +19,7 @@ OpenPage = Callable[..., Page]
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """Chromium. Skips where there is none, or fails with SLUICE_REQUIRE_ALL=1, as CI sets it."""
+    """Starts Chromium. Skips if it is not installed; fails instead with SLUICE_REQUIRE_ALL=1, as CI sets it."""
     found = executable()
     if found is None and os.environ.get("SLUICE_REQUIRE_ALL") == "1":
         pytest.fail("Chromium is not installed, and SLUICE_REQUIRE_ALL is set")

@@ -81,7 +81,7 @@ class Deployment:
         return compose(self.config, self.world)
 
     def put(self, *clients: str) -> None:
-        """A request of each, made now, under partition keys that spread them over all shards."""
+        """Puts a request per client, made now, under partition keys that spread them over all shards."""
         now = self.clock()
         records = [
             {

@@ -1,4 +1,4 @@
-"""A deployed Sluice on one machine, its admin API asked the way API Gateway asks it."""
+"""A local cloud whose admin API is called as API Gateway calls it."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -39,7 +39,7 @@ class Reply:
 
     @property
     def fields(self) -> list[str]:
-        """The fields a problem document names."""
+        """Returns the fields that a problem document names."""
         return [error["field"] for error in self.json.get("errors", [])]
 
 
@@ -48,7 +48,7 @@ DOCUMENT = document("token")
 
 @cache
 def documented(method: str, path: str, status: int, media_type: str) -> Draft202012Validator:
-    """The schema that an answer has to fit. Raises KeyError if there is no such answer."""
+    """Returns the schema of an answer. Raises KeyError if the document lists no such answer."""
     response = DOCUMENT["paths"][path][method.lower()]["responses"][str(status)]
     if "$ref" in response:
         response = DOCUMENT["components"]["responses"][response["$ref"].rpartition("/")[2]]
@@ -77,7 +77,7 @@ class Desk:
     """An operator's desk: the local cloud, tokens, and calls of the admin API."""
 
     def __init__(self, settings: Mapping[str, str] | None = None, state: StateStore | None = None) -> None:
-        """``state``: another store than the local cloud's, for the API alone."""
+        """Starts the cloud. ``state``: a store for the API alone, in place of the local cloud's."""
         self.clock = SimulatedClock(NOW)
         self.cloud = LocalCloud(self.clock, rules=RULES, shards=2, containers=1, settings=settings)
         self.cloud.start()
@@ -116,7 +116,7 @@ class Desk:
         origin: str = "198.51.100.4",
         **query: Any,
     ) -> Reply:
-        """What the API answers, which is always what the OpenAPI document says it may answer."""
+        """Returns the API's answer, after checking that the OpenAPI document allows it."""
         self.clock.wait_until(self.clock.now() + 0.002)
         sent = {"authorization": f"Bearer {self.secrets[by]}"} if by else {}
         if body is not None or raw is not None:
@@ -126,15 +126,15 @@ class Desk:
         target = path + ("?" + urlencode(query, doseq=True, quote_via=quote) if query else "")
         answer = self.gateway.answer(method, target, sent, content, origin)
         reply = Reply(answer.status, answer.headers, answer.body.decode())
-        place = path.partition("?")[0]
-        if method.lower() in DOCUMENT["paths"].get(place, {}) and answer.status != 500:
+        route = path.partition("?")[0]
+        if method.lower() in DOCUMENT["paths"].get(route, {}) and answer.status != 500:
             media_type = answer.headers["Content-Type"].partition(";")[0]
-            schema = documented(method, place, answer.status, media_type)
+            schema = documented(method, route, answer.status, media_type)
             schema.validate(reply.json if media_type.endswith("json") else reply.text)
         return reply
 
     def undo(self, call: Mapping[str, Any]) -> Reply:
-        """Makes the call that an answer or the audit says undoes a change."""
+        """Makes the call with which an answer or the audit undoes a change."""
         return self.call(call["method"], call["path"], call["body"], headers=call["headers"], **call["query"])
 
     def run(self, seconds: float) -> None:
@@ -143,7 +143,7 @@ class Desk:
     def requests(
         self, address: str, number: int, *, method: str = "GET", path: str = "/", ago: float = 0.5, span: float = 1.0
     ) -> None:
-        """``number`` requests of ``address``, evenly over the ``span`` seconds that ended ``ago``."""
+        """Logs ``number`` requests of ``address``, evenly over the ``span`` seconds that ended ``ago`` seconds ago."""
         end = self.clock.now() - ago
         for index in range(number):
             self._number += 1
@@ -152,12 +152,12 @@ class Desk:
             self.cloud.put(line.encode())
 
     def attack(self, address: str) -> None:
-        """A client goes over the burst rule's limit, and what follows has happened."""
+        """Puts a client over the limit of the burst rule, and waits until it is blocked."""
         self.requests(address, 40)
         self.run(5)
 
     def published(self) -> set[str]:
-        """What the WAF IP sets hold."""
+        """Returns the contents of all WAF IP sets."""
         latest = {name: addresses for _, name, addresses in self.cloud.waf.updates}
         return set().union(*latest.values())
 
@@ -169,7 +169,7 @@ class Desk:
         return block
 
     def audit(self) -> list[Audit]:
-        """Newest first."""
+        """Returns the audit, newest first."""
         return [stored.record for stored in State(self.cloud.state).all(Audit, descending=True)]
 
 

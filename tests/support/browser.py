@@ -1,4 +1,4 @@
-"""Debian's Chromium under Playwright's hand."""
+"""Debian's Chromium, controlled by Playwright."""
 
 import shutil
 from collections.abc import Iterator

@@ -5,7 +5,7 @@ class Clock:
     """Stands still except while ``sleep`` is called."""
 
     def __init__(self, now: float = 1_760_000_000) -> None:
-        """``now``: epoch seconds."""
+        """Starts at ``now``, in epoch seconds."""
         self.now = now
 
     def __call__(self) -> float:

@@ -18,7 +18,7 @@ SETTLE_WITHIN_S = 30
 
 
 class Killed(BaseException):
-    """The container is gone in the middle of a call."""
+    """Death of a container in the middle of a call."""
 
 
 class Mappings:
@@ -32,7 +32,7 @@ class Mappings:
         state_stream_arn: str,
         new: Callable[[], Services],
     ) -> None:
-        """``new`` makes a cold container."""
+        """Starts with cold containers, made by ``new``."""
         self._kinesis = kinesis
         self._stream = stream
         self._streams = streams
@@ -43,7 +43,7 @@ class Mappings:
         self._after: dict[str, str] = {}
         """Each shard's last sequence number that has been processed."""
         self._ended: set[str] = set()
-        self._told = 0
+        self._changes_delivered = 0
         self.read = 0
         """Records processed."""
 
@@ -51,7 +51,7 @@ class Mappings:
         self._ingesters = list(services)
 
     def ingest(self, most: int = 10_000) -> int:
-        """Delivers what the shards hold, parents before children; how many records that were."""
+        """Delivers the records of the shards, parents before children, and returns their number."""
         delivered = 0
         shards = {shard["ShardId"]: shard for shard in self._kinesis.list_shards(StreamName=self._stream)["Shards"]}
         for number, (id, shard) in enumerate(shards.items()):
@@ -70,25 +70,25 @@ class Mappings:
         return delivered
 
     def listen(self) -> int:
-        """Delivers what is new in the state table's stream to both who listen; how many changes that were."""
-        records = stream_event(self._streams, self._arn)["Records"][self._told :]
+        """Delivers the new changes of the state table to enforce and publish, and returns their number."""
+        records = stream_event(self._streams, self._arn)["Records"][self._changes_delivered :]
         if records:
             for function in (deployed.enforce, deployed.publish):
                 _invoke(self._others, partial(function, {"Records": records}, None))
-        self._told += len(records)
+        self._changes_delivered += len(records)
         return len(records)
 
     def sweep(self) -> None:
         _invoke(self._others, partial(deployed.sweep, schedule_event(), None))
 
     def settle(self, records: int) -> None:
-        """Goes on until ``records`` have been processed in all, and what came of them."""
+        """Continues until ``records`` have been processed in all, and every change that followed from them."""
         give_up = time.monotonic() + SETTLE_WITHIN_S
         while self.ingest() + self.listen() or self.read < records:
             assert time.monotonic() < give_up, f"{self.read} of {records} records came within {SETTLE_WITHIN_S} s"
 
     def _records(self, shard: str, most: int) -> tuple[Sequence[StreamRecord], bool]:
-        """The next of a shard, and whether it has ended."""
+        """Returns the next records of a shard, and whether the shard has ended."""
         after: Any = {"ShardIteratorType": "TRIM_HORIZON"}
         if shard in self._after:
             after = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": self._after[shard]}

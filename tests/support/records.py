@@ -1,4 +1,4 @@
-"""Log records as CloudFront, AWS WAF and CloudWatch Logs write them, made to measure; and requests as rows."""
+"""Log records as CloudFront, AWS WAF and CloudWatch Logs write them, with chosen values; and requests as rows."""
 
 import gzip
 import json
@@ -26,13 +26,13 @@ COLUMNS = ("host", "path", "method", "status", "country", "user_agent", "waf_act
 
 
 def cloudfront(selection: Sequence[str] = DEFAULT_FIELDS, /, **cells: str) -> bytes:
-    """A real-time line of the selected fields; underscores in keyword names stand for hyphens."""
-    said = {**CELLS, **{name.replace("_", "-"): cell for name, cell in cells.items()}}
-    return "\t".join(said.get(name, "-") for name in FIELDS if name in selection).encode()
+    """Returns a real-time line of the selected fields; underscores in keyword names stand for hyphens."""
+    values = {**CELLS, **{name.replace("_", "-"): cell for name, cell in cells.items()}}
+    return "\t".join(values.get(name, "-") for name in FIELDS if name in selection).encode()
 
 
 def waf(**changes: Any) -> dict[str, Any]:
-    """A WAF record; ``changes`` go to ``httpRequest`` where that has such a key, and a value of ... removes a key."""
+    """Returns a WAF record. ``changes`` apply to ``httpRequest`` where it has the key; the value ... removes a key."""
     request = {
         "clientIp": "203.0.113.9",
         "country": "US",
@@ -60,11 +60,11 @@ def waf(**changes: Any) -> dict[str, Any]:
         "labels": [{"name": "awswaf:clientip:geo:country:US"}],
     }
     for key, value in changes.items():
-        place = request if key in request else record
+        part = request if key in request else record
         if value is ...:
-            del place[key]
+            del part[key]
         else:
-            place[key] = value
+            part[key] = value
     return record
 
 
@@ -73,7 +73,7 @@ def waf_text(**changes: Any) -> bytes:
 
 
 def envelope(*messages: bytes, kind: str = "DATA_MESSAGE") -> bytes:
-    """A record of a CloudWatch Logs subscription."""
+    """Returns a record of a CloudWatch Logs subscription."""
     body = {
         "messageType": kind,
         "owner": "111122223333",
@@ -89,9 +89,9 @@ def envelope(*messages: bytes, kind: str = "DATA_MESSAGE") -> bytes:
 
 
 def rows(requests: Requests, *columns: str) -> list[dict[str, Any]]:
-    """Time, client and what the ``columns`` say (None where the log lacks the column), a row each."""
-    read: dict[str, list[Any]] = {"time": requests.times, "client": [str(ip_address(c)) for c in requests.clients]}
+    """Returns time, client and ``columns`` per request; the columns that the log lacks are None."""
+    values: dict[str, list[Any]] = {"time": requests.times, "client": [str(ip_address(c)) for c in requests.clients]}
     for name in columns or COLUMNS:
         column = requests.columns(name)
-        read[name] = [column.text(cell) for cell in column.cells] if column else [None] * len(requests)
-    return [dict(zip(read, row, strict=True)) for row in zip(*read.values(), strict=True)]
+        values[name] = [column.text(cell) for cell in column.cells] if column else [None] * len(requests)
+    return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]

@@ -211,12 +211,12 @@ PEOPLE, MACHINES = 1200, 3
 def site(hours: float = 2) -> list[Hit]:
     """Returns requests of people, who load pages of up to 12 objects, and machines with 30 requests per second."""
     random = Random(5)
-    made = []
+    requests = []
     for number in range(PEOPLE):
         client = f"198.51.{number // 250}.{number % 250}"
         for _ in range(2):
             start = random.uniform(0, hours * 3600)
-            made += every(0.05, start, start + 0.05 * random.randint(3, 12), client)
+            requests += every(0.05, start, start + 0.05 * random.randint(3, 12), client)
     for number in range(MACHINES):
-        made += every(1 / 30, 600 * number, 600 * number + 20, f"192.0.2.{number}")
-    return made
+        requests += every(1 / 30, 600 * number, 600 * number + 20, f"192.0.2.{number}")
+    return requests

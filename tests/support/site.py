@@ -1,4 +1,4 @@
-"""A local cloud that runs in a thread of its own, with its API and page on a port: for the page and the commands."""
+"""A local cloud in a thread of its own, with its API and page on a port: for tests of the page and the commands."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ STEP_S = 0.05
 
 
 class Site:
-    """What a test does to the running cloud, and sees of it."""
+    """The running cloud, as a test changes and observes it."""
 
     def __init__(self, opened: ServedCloud) -> None:
         self._opened = opened
@@ -45,7 +45,7 @@ class Site:
         return self._opened.clock.hand_over(work)
 
     def attack(self, address: str, number: int = 40, path: str = "/") -> None:
-        """``number`` requests within the last second."""
+        """Logs ``number`` requests within the last second."""
         now = time.time()
         lines = []
         for index in range(number):
@@ -62,7 +62,7 @@ class Site:
         self.do(put)
 
     def put_blocks(self, *networks: str, **fields: Any) -> None:
-        """Blocks that are there already."""
+        """Stores blocks as if they had existed for a while."""
         now = int(time.time())
         shared: dict[str, Any] = {"blocked_at": now, "until": now + 600, "rule": "burst"} | fields
         blocks = [Block(network=network, **shared) for network in networks]
@@ -70,23 +70,23 @@ class Site:
 
         def put() -> None:
             State(state).overwrite(*blocks)
-            state.changes.clear()  # the stream tells nobody: they have been there for a while
+            state.changes.clear()  # older blocks are not in the stream
 
         self.do(put)
 
     def published(self) -> set[str]:
-        """What the WAF IP sets hold."""
-        return set(self.do(lambda: [a for held in self._opened.cloud.waf.published().values() for a in held]))
+        """Returns the contents of all WAF IP sets."""
+        return set().union(*self.do(lambda: list(self._opened.cloud.waf.published().values())))
 
     def revoke_all(self) -> None:
         self.do(self._opened.tokens.clear)
 
     @staticmethod
     def eventually(holds: Callable[[], bool]) -> None:
-        """Waits until it holds; it has to within ``PATIENCE_S``."""
+        """Waits until ``holds`` returns true; fails after ``PATIENCE_S`` seconds."""
         deadline = time.monotonic() + PATIENCE_S
         while not holds():
-            assert time.monotonic() < deadline, f"still not so after {PATIENCE_S} s"
+            assert time.monotonic() < deadline, f"not true after {PATIENCE_S} s"
             Event().wait(STEP_S)
 
 

@@ -1,4 +1,4 @@
-"""What the tests of enforce, sweep and publish put into the state table."""
+"""A state table with the records that tests of enforce, sweep and publish need."""
 
 from collections.abc import Callable, Sequence
 
@@ -14,7 +14,7 @@ CLIENT = "192.0.2.1/32"
 
 
 class Store(MemoryStateStore):
-    """``meddle`` is called once, just before the next write: somebody else is quicker."""
+    """A store that calls ``meddle`` once, just before the next write, as if a rival were quicker."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,12 +28,12 @@ class Store(MemoryStateStore):
             meddle()
         if self.lost:
             self.lost -= 1
-            raise Conflict("somebody else")
+            raise Conflict("a rival was quicker")
         self.writes.append(len(writes))
         super().write(writes)
 
     def put(self, record: Block | Allow | Pause | Breaker | History, id: str) -> None:
-        """Over whatever is there, with the version after it."""
+        """Replaces whatever is stored, with the next version."""
         stored = self.get(record.kind, id)
         self.put_over([Item(kind=record.kind, id=id, body=record.to_json(), version=stored.version if stored else 0)])
 
@@ -67,7 +67,7 @@ def terms(name: str = "burst", *, action: Action = Action.BLOCK, extend: bool = 
 
 
 def detection(*networks: str, at: int = NOW, of: Terms | None = None, id: str = "log/0/burst/cloudfront") -> Detection:
-    """``at``: the second of the last request; the first was two seconds before."""
+    """Returns a detection whose last request was made at ``at``, in epoch seconds, and the first two seconds before."""
     offenders = tuple(Offender(n, 11, (at - 2) * 1000, at * 1000, (at - 2) * 1000) for n in networks or (CLIENT,))
     return Detection(
         id=id,

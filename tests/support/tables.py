@@ -1,4 +1,4 @@
-"""Both tables, made in any DynamoDB as production has them, and the reading of the state table's stream."""
+"""Both tables, created in any DynamoDB as in production, and the records of the state table's stream."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 StreamsClient = Any
-"""Of boto3's ``dynamodbstreams``, for which no stubs are installed."""
+"""A client of boto3's ``dynamodbstreams``, for which no stubs are installed."""
 
 REGION = "us-east-1"
 CREDENTIALS: dict[str, Any] = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": REGION}
 CLIENT = Config(
     retries={"mode": "standard", "max_attempts": 1},
     max_pool_connections=32,
-    account_id_endpoint_mode="disabled",  # moto answers for no other endpoints
+    account_id_endpoint_mode="disabled",  # moto intercepts no other endpoints
 )
 
 
 def dynamodb_client(endpoint: str | None = None) -> "DynamoDBClient":
-    """A client that sends each call once; with no ``endpoint`` it is for moto's ``mock_aws``."""
+    """Returns a client that does not retry; without ``endpoint``, for use inside moto's ``mock_aws``."""
     return boto3.client("dynamodb", endpoint_url=endpoint, config=CLIENT, **CREDENTIALS)
 
 
@@ -41,9 +41,9 @@ class Tables:
 
 
 def make_tables(client: "DynamoDBClient", prefix: str = "sluice") -> Tables:
-    """Makes ``<prefix>-tally`` and ``<prefix>-state``.
+    """Creates ``<prefix>-tally`` and ``<prefix>-state``.
 
-    TTL is left off: DynamoDB Local would remove items of the past, which tests are full of, whenever it likes.
+    TTL stays disabled, because DynamoDB Local would remove items with past times, which most tests use, at any moment.
     """
     tally, state = f"{prefix}-tally", f"{prefix}-state"
     client.create_table(TableName=tally, BillingMode="PAY_PER_REQUEST", **_keys(log="S", offset="N"))
@@ -68,7 +68,7 @@ def _keys(**types: str) -> dict[str, Any]:
 
 
 def stream_event(client: StreamsClient, stream_arn: str) -> dict[str, Any]:
-    """All that a table's stream holds, as the event Lambda makes of it."""
+    """Returns everything in a table's stream, as one event for Lambda."""
     records: list[Mapping[str, Any]] = []
     for shard in client.describe_stream(StreamArn=stream_arn)["StreamDescription"]["Shards"]:
         iterator: str | None = client.get_shard_iterator(
@@ -87,7 +87,7 @@ Call = tuple[str, dict[str, Any]]
 
 @contextmanager
 def calls_of(client: "DynamoDBClient") -> Iterator[list[Call]]:
-    """The calls that ``client`` makes inside."""
+    """Lists the calls that ``client`` makes within the context."""
     calls: list[Call] = []
 
     def note(params: dict[str, Any], model: Any, **_: object) -> None:
@@ -101,7 +101,7 @@ def calls_of(client: "DynamoDBClient") -> Iterator[list[Call]]:
 
 
 def item_bytes(attributes: Mapping[str, Mapping[str, Any]]) -> int:
-    """What DynamoDB reckons as the size of an item of strings, binaries and numbers; numbers are rounded up.
+    """Returns the size that DynamoDB charges for an item of strings, binaries and numbers; numbers are rounded up.
 
     Source: DynamoDB Developer Guide, "DynamoDB item sizes and formats".
     """
@@ -109,12 +109,12 @@ def item_bytes(attributes: Mapping[str, Mapping[str, Any]]) -> int:
 
 
 def write_units(attributes: Mapping[str, Mapping[str, Any]]) -> int:
-    """Write units of one standard write: one for each KB begun."""
+    """Returns the write units of one standard write: one per KB begun."""
     return -(-item_bytes(attributes) // 1024)
 
 
 def _value_bytes(value: Mapping[str, Any]) -> int:
-    ((kind, held),) = value.items()
+    ((kind, content),) = value.items()
     if kind == "N":
-        return (len(held.replace(".", "")) + 1) // 2 + 1
-    return len(held if kind == "B" else held.encode())
+        return (len(content.replace(".", "")) + 1) // 2 + 1
+    return len(content if kind == "B" else content.encode())

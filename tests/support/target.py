@@ -1,4 +1,4 @@
-"""What the attacks are aimed at: one container on memory stores, and an account of what it writes and calls."""
+"""The target of the attacks: one container on memory stores that count its calls and units."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -50,7 +50,7 @@ ITEM_FRAME = 180
 
 
 class CountedLogs(MemoryTallyLogs):
-    """Memory logs that count calls and units, as DynamoDB would reckon them."""
+    """Memory logs that count calls and units as DynamoDB would."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,13 +64,13 @@ class CountedLogs(MemoryTallyLogs):
         super().append(log, offset, items)
 
     def read(self, keys: Collection[LogKey]) -> tuple[Registry, Mapping[LogKey, LogItem]]:
-        # A key at which there is nothing costs a unit as well.
-        registry, items = found = super().read(keys)
+        # A key without an item costs a unit as well.
+        registry, items = super().read(keys)
         names = sum(len(shard) + sum(len(log) + 1 for log in logs) for shard, logs in registry.items())
         sizes = [len(items[key].body or b"") + ITEM_FRAME if key in items else 1 for key in set(keys)]
         self.read_units += sum(-(-size // READ_UNIT) for size in (names + 1, *sizes))
         self.calls["read"] += -(-(len(keys) + 1) // KEYS_PER_READ)
-        return found
+        return registry, items
 
     def latest(self, log: str, written_since_ms: int) -> Sequence[tuple[int, LogItem]]:
         self.calls["latest"] += 1
@@ -123,7 +123,7 @@ class Target:
         return self.services.ingest.run(Batch(shard, sequences, records, [self.now - 1] * len(records)), self.now_ms)
 
     def enforce(self) -> EnforceReport:
-        """What the state table's stream holds, decided."""
+        """Enforces everything in the state table's stream."""
         report = self.services.enforce.run(state_changes(state_event(self.state.changes)))
         self.state.changes.clear()
         return report
@@ -150,7 +150,7 @@ class Target:
 def line(
     at: float, client: str, *, agent: str = "-", path: str = "/", status: str = "200", forwarded: str = "-"
 ) -> bytes:
-    """A real-time log line of the default fields."""
+    """Returns a real-time log line of the default fields."""
     cells = (f"{at:.3f}", client, status, "GET", "www.example.com", path, "-", agent, forwarded)
     assert len(cells) == len(DEFAULT_FIELDS)
     return ("\t".join(cells) + "\n").encode()

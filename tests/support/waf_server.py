@@ -1,4 +1,4 @@
-"""The stand-in of WAF behind HTTP, in the JSON protocol of ``wafv2``, so that AWS's own client talks to it."""
+"""The stand-in for WAF behind HTTP, in the JSON protocol of ``wafv2``, for use with AWS's own client."""
 
 import json
 import re
@@ -18,21 +18,21 @@ CALLS = ("CreateIPSet", "GetIPSet", "UpdateIPSet", "ListIPSets", "DeleteIPSet")
 
 @contextmanager
 def serving(waf: WafStandIn) -> Iterator[str]:
-    """The endpoint of ``waf``, on this machine only. Calls are answered one at a time."""
-    alone = Lock()
+    """Serves ``waf`` on this machine and yields its endpoint. Calls are answered one at a time."""
+    lock = Lock()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
             service, _, call = self.headers["X-Amz-Target"].rpartition(".")
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            parameters = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             if f"{service}." != TARGET or call not in CALLS:
                 self._answer(400, {"__type": "UnknownOperationException", "message": call})
                 return
             try:
-                with alone:
-                    answer = getattr(waf, _python_name(call))(**asked)
+                with lock:
+                    answer = getattr(waf, _python_name(call))(**parameters)
             except ClientError as exc:
                 error: Any = exc.response["Error"]
                 self._answer(400, {"__type": error["Code"], "Message": error["Message"]})
@@ -40,7 +40,7 @@ def serving(waf: WafStandIn) -> Iterator[str]:
             self._answer(200, answer)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Nothing is logged."""
+            """Discards the message."""
 
         def _answer(self, status: int, answer: dict[str, Any]) -> None:
             body = json.dumps(answer).encode()
@@ -62,7 +62,7 @@ def serving(waf: WafStandIn) -> Iterator[str]:
 
 
 def _python_name(call: str) -> str:
-    """boto3's name of a method.
+    """Returns the name of a method in boto3.
 
     >>> _python_name("GetIPSet")
     'get_ip_set'

@@ -59,7 +59,7 @@ def decided(
     history: History | None = None,
     allowed: bool = False,
 ) -> Decision:
-    """Of an offence whose requests were made from ``since`` to ``last``, at ``now``."""
+    """Returns the decision, at ``now``, about an offence whose requests were made from ``since`` to ``last``."""
     offender = Offender(CLIENT, 51, _ms(since), _ms(last), _ms(since))
     detection = Detection(
         id="d", terms=terms, source=Source.CLOUDFRONT, offenders=(offender,), detected_ms=_ms(now), arrived_ms=_ms(now)

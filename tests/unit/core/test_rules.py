@@ -21,7 +21,7 @@ DEFAULTS = Path(chalicelib.__file__).parent / "rules.toml"
 
 
 def rule(**lines: str) -> str:
-    """A valid rule in TOML, changed: keys to TOML values; None takes one away."""
+    """Returns a valid rule in TOML with changed keys, whose values are TOML; None removes a key."""
     said = {"name": '"r"', "limit": "10", "window": '"10s"', **lines}
     return "[[rule]]\n" + "".join(f"{key} = {value}\n" for key, value in said.items() if value)
 

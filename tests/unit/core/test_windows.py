@@ -109,7 +109,7 @@ def rule(name: str, window_s: int, limit: int = 0, resolution: int = 10) -> Rule
 
 
 def tally_of(made: dict[bytes, list[int]], rules: RuleSet) -> Tally:
-    """Of requests' times by client."""
+    """Returns the tally of requests, given their times by client."""
     return tuple(
         MeterTally(
             Source.CLOUDFRONT,

@@ -69,7 +69,7 @@ def texts(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def mutated(draw: st.DrawFn, records: st.SearchStrategy[bytes]) -> bytes:
-    """A record that is cut, overwritten in places, or has something put in."""
+    """Draws a record that is cut, overwritten in places, or has bytes inserted."""
     record = bytearray(draw(records))
     for _ in range(draw(st.integers(1, 3))):
         at = draw(st.integers(0, len(record)))
@@ -101,7 +101,7 @@ def pieces(record: bytes) -> int:
 
 
 def read_all(decoder: BatchDecoder, records: list[bytes], start: int = 0) -> tuple[Any, ...]:
-    """Everything that decoding and scopes can be made to say of ``records[start:]``, in no order."""
+    """Returns all results of decoding ``records[start:]`` and of scopes over them, in any order."""
     found = decoder.decode(records, start=start)
     said: Counter[str] = Counter()
     for requests in found.requests:
@@ -166,7 +166,7 @@ def test_any_bytes_are_an_address_or_none(text: bytes) -> None:
 
 
 def work(records: list[bytes]) -> int:
-    """Python function calls and calls into C that decoding and a scope make: the same on every machine."""
+    """Returns the number of calls, in Python and into C, that decoding and a scope make: the same on every machine."""
     calls = 0
 
     def count(_frame: FrameType, event: str, _argument: object) -> None:
@@ -212,7 +212,7 @@ def test_work_grows_no_faster_than_the_bytes(grow: Any) -> None:
 
 
 def test_addresses_and_ids_chosen_by_a_client_cannot_collide_on_purpose() -> None:
-    """They are kept as bytes and text, whose hashes Python randomises, never as integers, whose hashes anyone knows."""
+    """Keys are bytes and text, whose hashes Python randomises, never integers, whose hashes are known."""
     found = BatchDecoder().decode([cloudfront(x_edge_request_id="1"), waf_text(requestId="1")])
     assert {type(id) for requests in found.requests for id in requests.ids} == {bytes, str}
     assert {type(client) for requests in found.requests for client in requests.clients} == {bytes}
