@@ -1,4 +1,4 @@
-"""The allowlist: networks that are never published. What is added lifts the live blocks that it overlaps."""
+"""The allowlist: networks that are never published. Adding one lifts the blocks that it overlaps."""
 
 from itertools import islice
 from typing import Annotated
@@ -8,15 +8,14 @@ from chalicelib.admin.changes import Caller, ChangeAnswer, PlannedChange
 from chalicelib.admin.errors import ForceNeeded, Invalid, fault
 from chalicelib.admin.inputs import Widest, overlapping, read_network
 from chalicelib.admin.pagination import page, read_cursor
-from chalicelib.admin.schemas import NewAllow
+from chalicelib.admin.schemas import AllowlistQuery, NetworkQuery, NewAllow
 from chalicelib.admin.wording import plural
-from chalicelib.core.addresses import Network
 from chalicelib.core.state import Allow, Block, Call
 from chalicelib.pipeline.lifting import lift
 from chalicelib.pipeline.stored import State
 
 MOST_ENTRIES = 5000
-"""Every publish reads all of them."""
+"""Most entries, because every publish reads all of them."""
 
 MOST_LIFTED_SHOWN = 1000
 PATH = "/v1/allowlist"
@@ -32,21 +31,22 @@ class AllowChange(ChangeAnswer, frozen=True, kw_only=True):
     """Blocks that overlapped the network and were lifted."""
 
 
-def list_allowlist(state: State, *, limit: int, cursor: str | None, now: int) -> AllowPage:
+def list_allowlist(state: State, query: AllowlistQuery, now: int) -> AllowPage:
     """Returns a page of the entries in force, in order of the network's text."""
-    above = read_cursor(cursor, [str])[0] if cursor else ""
+    above = read_cursor(query.cursor, [str])[0] if query.cursor else ""
     stored = (each.record for each in state.all(Allow, above=above))
-    entries, following = page((entry for entry in stored if entry.in_force(now)), limit, lambda entry: [entry.network])
+    in_force = (entry for entry in stored if entry.in_force(now))
+    entries, following = page(in_force, query.limit, lambda entry: [entry.network])
     return AllowPage(now=now, entries=entries, next=following)
 
 
-def allow(state: State, wish: NewAllow, *, widest: Widest, caller: Caller, now: int) -> PlannedChange[AllowChange]:
+def allow(state: State, new: NewAllow, *, widest: Widest, caller: Caller, now: int) -> PlannedChange[AllowChange]:
     """Adds an entry or changes it, and lifts the blocks that it overlaps. Raises Invalid, ForceNeeded."""
-    network = read_network(wish.network, "body")
+    network = read_network(new.network, "body")
     name = str(network)
-    if wish.expires_at is not None and wish.expires_at <= now:
-        raise Invalid(fault("body", "expires_at", wish.expires_at, f"epoch seconds after now, which is {now}"))
-    if widest.refuses(network) and not wish.force:
+    if new.expires_at is not None and new.expires_at <= now:
+        raise Invalid(fault("body", "expires_at", new.expires_at, f"epoch seconds after now, which is {now}"))
+    if widest.refuses(network) and not new.force:
         raise ForceNeeded(
             f"{name} would exempt every client in it; it is accepted only with force",
             [fault("body", "network", name, f"a prefix of at least /{widest.prefix(network)}, or force")],
@@ -57,16 +57,16 @@ def allow(state: State, wish: NewAllow, *, widest: Widest, caller: Caller, now: 
     if stored is None and sum(1 for _ in islice(state.all(Allow), MOST_ENTRIES)) == MOST_ENTRIES:
         raise Invalid(fault("body", "network", name, f"at most {MOST_ENTRIES} entries, which are reached"))
     before = stored.record if stored and stored.record.in_force(now) else None
-    same = before is not None and (before.comment, before.expires_at) == (wish.comment, wish.expires_at)
+    same = before is not None and (before.comment, before.expires_at) == (new.comment, new.expires_at)
     if before is not None and same and not lifted:
         answer = AllowChange(changed=False, detail=f"{name} is already on the allowlist", entry=before, lifted=[])
         return PlannedChange(answer=answer, action="allowlist.put", target=name)
     entry = Allow(
         network=name,
-        comment=wish.comment,
+        comment=new.comment,
         by=caller.name,
         added_at=before.added_at if before else now,
-        expires_at=wish.expires_at,
+        expires_at=new.expires_at,
     )
     detail = f"the entry of {name} is changed" if before and not same else f"{name} is on the allowlist"
     if lifted:
@@ -83,8 +83,9 @@ def allow(state: State, wish: NewAllow, *, widest: Widest, caller: Caller, now: 
     )
 
 
-def disallow(state: State, network: Network, *, now: int) -> PlannedChange[ChangeAnswer]:
-    """Removes exactly this entry."""
+def disallow(state: State, query: NetworkQuery, now: int) -> PlannedChange[ChangeAnswer]:
+    """Removes exactly this entry. Raises Invalid."""
+    network = read_network(query.network, "query")
     name = str(network)
     stored = state.get(Allow, name)
     if stored is not None and stored.record.in_force(now):

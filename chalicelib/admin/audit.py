@@ -6,6 +6,7 @@ from msgspec.structs import asdict
 
 from chalicelib.admin.answers import Page, at_most
 from chalicelib.admin.pagination import page, read_cursor
+from chalicelib.admin.schemas import AuditQuery
 from chalicelib.core.state import Audit
 from chalicelib.pipeline.stored import State
 
@@ -20,11 +21,10 @@ class AuditPage(Page, frozen=True):
     records: Annotated[list[AuditView], at_most(200)]
 
 
-def list_audit(state: State, *, limit: int, cursor: str | None, now: int) -> AuditPage:
+def list_audit(state: State, query: AuditQuery, now: int) -> AuditPage:
     """Returns a page of the audit, newest first."""
-    below = read_cursor(cursor, [str])[0] if cursor else None
-    newest = state.all(Audit, below=below, limit=limit + 1, descending=True)
-    records, following = page(newest, limit, lambda stored: [stored.id])
-    return AuditPage(
-        now=now, records=[AuditView(id=stored.id, **asdict(stored.record)) for stored in records], next=following
-    )
+    below = read_cursor(query.cursor, [str])[0] if query.cursor else None
+    newest = state.all(Audit, below=below, limit=query.limit + 1, descending=True)
+    records, following = page(newest, query.limit, lambda stored: [stored.id])
+    views = [AuditView(id=stored.id, **asdict(stored.record)) for stored in records]
+    return AuditPage(now=now, records=views, next=following)

@@ -9,9 +9,9 @@ from msgspec.structs import asdict
 from chalicelib.admin.answers import Page, at_most
 from chalicelib.admin.changes import Caller, ChangeAnswer, PlannedChange
 from chalicelib.admin.errors import Fault, ForceNeeded, Invalid, fault
-from chalicelib.admin.inputs import Widest, covering, overlapping, try_duration, try_network
+from chalicelib.admin.inputs import Widest, covering, overlapping, read_network, try_duration, try_network
 from chalicelib.admin.pagination import page, read_cursor
-from chalicelib.admin.schemas import MOST_NETWORKS, BlocksQuery, NewBlock, NewBlocks
+from chalicelib.admin.schemas import MOST_NETWORKS, BlocksQuery, NewBlock, NewBlocks, UnblockQuery
 from chalicelib.admin.wording import plural, reason, roughly
 from chalicelib.core.addresses import Network, NetworkSet, parse_network
 from chalicelib.core.durations import format_duration
@@ -68,7 +68,7 @@ ORDERS: dict[str, Callable[[Block], int]] = {
 }
 
 
-def list_blocks(state: State, query: BlocksQuery, *, allowlist: NetworkSet, now: int) -> BlockPage:
+def list_blocks(state: State, query: BlocksQuery, now: int) -> BlockPage:
     """Returns a page of the blocks in force that match ``query``."""
     order, sign = ORDERS[query.sort.removeprefix("-")], -1 if query.sort.startswith("-") else 1
 
@@ -81,6 +81,7 @@ def list_blocks(state: State, query: BlocksQuery, *, allowlist: NetworkSet, now:
     after = tuple(read_cursor(query.cursor, [int, str])) if query.cursor else None
     rest = [block for block in blocks if after is None or position(block) > after]
     shown, following = page(rest, query.limit, position)
+    allowlist = state.allowlist(now)
     views = [BlockView.of(block, allowlist) for block in shown]
     return BlockPage(now=now, total=len(blocks), blocks=views, next=following)
 
@@ -92,16 +93,14 @@ def block(
 
     A block of the same network is replaced. Raises Invalid or ForceNeeded, which name everything that is wrong.
     """
-    if isinstance(new, NewBlocks):
-        wishes = {f"blocks[{number}].": wish for number, wish in enumerate(new.blocks)}
-    else:
-        wishes = {"": new}
-    blocks = _parse(wishes, caller, now)
+    forms = {"": new} if isinstance(new, NewBlock) else {f"blocks[{n}].": form for n, form in enumerate(new.blocks)}
+    blocks = _parse(forms, caller, now)
     allowed = state.allowed(now)
+    allowlist = networks_of(allowed)
     objections = [
         fault("body", f"{prefix}network", block.network, objection)
         for prefix, block in blocks.items()
-        if not wishes[prefix].force
+        if not forms[prefix].force
         for objection in _objections(block.network_value(), allowed, widest, caller)
     ]
     if objections:
@@ -109,7 +108,7 @@ def block(
     names = [block.network for block in blocks.values()]
     stored = state.get_many(Block, names)
     replaced = {id: block.record for id, block in stored.items() if block.record.in_force(now)}
-    views = [BlockView.of(block, networks_of(allowed)) for block in blocks.values()]
+    views = [BlockView.of(block, allowlist) for block in blocks.values()]
     withheld = [block.network for block in views if block.withheld]
     lengths = {block.until - now for block in views}
     detail = f"{_named(names)} blocked for {roughly(max(lengths))}" + ("" if len(lengths) == 1 else " at most")
@@ -125,20 +124,19 @@ def block(
     )
 
 
-def unblock(
-    state: State, networks: Sequence[Network], *, forget: bool, allowlist: NetworkSet, now: int
-) -> PlannedChange[UnblockChange]:
-    """Lifts the blocks of exactly these networks, and skips networks that are not blocked.
+def unblock(state: State, query: UnblockQuery, now: int) -> PlannedChange[UnblockChange]:
+    """Lifts the blocks of exactly the given networks, and skips networks that are not blocked. Raises Invalid.
 
     Requests made until now may have been refused already, so they do not count as new offences. ``forget`` removes the
     offences as well.
     """
+    networks = [read_network(text, "query") for text in query.network]
     names = list(dict.fromkeys(map(str, networks)))
     stored = state.get_many(Block, names)
     blocks = {name: stored[name] for name in names if name in stored and stored[name].record.in_force(now)}
     histories = state.get_many(History, names)
-    forgotten = [name for name in names if forget and name in histories and histories[name].record.rules]
-    writes = writes_to_lift(blocks.values(), histories, now, forget=forget)
+    forgotten = [name for name in names if query.forget and name in histories and histories[name].record.rules]
+    writes = writes_to_lift(blocks.values(), histories, now, forget=query.forget)
     writes += [ended(name, histories[name], now, forget=True) for name in forgotten if name not in blocks]
     details = []
     if blocks:
@@ -153,6 +151,7 @@ def unblock(
         if wider:
             details.append(f"the wider {_named(wider)}")
     lifted = [each.record for each in blocks.values()]
+    allowlist = state.allowlist(now)
     answer = UnblockChange(
         changed=bool(writes),
         detail="; ".join(details),
@@ -179,25 +178,25 @@ def _filter(query: BlocksQuery) -> Callable[[Block], bool]:
     return matches
 
 
-def _parse(wishes: Mapping[str, NewBlock], caller: Caller, now: int) -> dict[str, Block]:
-    """Returns the block for each wish, by the prefix of the wish's fields. Raises Invalid."""
+def _parse(forms: Mapping[str, NewBlock], caller: Caller, now: int) -> dict[str, Block]:
+    """Returns the blocks that are asked for, by the same keys: the prefixes of the fields' names. Raises Invalid."""
     faults: list[Fault] = []
     blocks: dict[str, Block] = {}
     networks: set[Network] = set()
-    for prefix, wish in wishes.items():
-        network = try_network(wish.network, "body", f"{prefix}network")
-        seconds = try_duration(wish.block_for, f"{prefix}block_for", 1, LONGEST_BLOCK_S)
+    for prefix, form in forms.items():
+        network = try_network(form.network, "body", f"{prefix}network")
+        seconds = try_duration(form.block_for, f"{prefix}block_for", 1, LONGEST_BLOCK_S)
         faults += [part for part in (network, seconds) if isinstance(part, Fault)]
         if isinstance(network, Fault) or isinstance(seconds, Fault):
             continue
         if network.prefixlen == 0:
             accepted = "a prefix longer than /0, which AWS WAF does not accept"
-            faults.append(fault("body", f"{prefix}network", wish.network, accepted))
+            faults.append(fault("body", f"{prefix}network", form.network, accepted))
         elif network in networks:
-            faults.append(fault("body", f"{prefix}network", wish.network, "each network once"))
+            faults.append(fault("body", f"{prefix}network", form.network, "each network once"))
         networks.add(network)
         blocks[prefix] = Block(
-            network=str(network), blocked_at=now, until=now + seconds, comment=wish.comment, by=caller.name
+            network=str(network), blocked_at=now, until=now + seconds, comment=form.comment, by=caller.name
         )
     if faults:
         raise Invalid(*faults)

@@ -8,6 +8,7 @@ import msgspec
 from chalicelib.admin.answers import LogName, TimedAnswer, at_most
 from chalicelib.admin.errors import NotFound
 from chalicelib.admin.live_counts import LiveCounts
+from chalicelib.admin.schemas import TopQuery
 from chalicelib.core.addresses import Network, NetworkSet, network_of
 from chalicelib.core.latest_window import busiest
 from chalicelib.core.logs.requests import Source
@@ -49,23 +50,21 @@ class Top(TimedAnswer, frozen=True):
     rules: Annotated[list[Busiest], at_most(200)]
 
 
-def busiest_clients(
-    state: State, live: LiveCounts, *, rule: str | None, number: int, sample_rate: int, now_ms: int
-) -> Top:
+def busiest_clients(state: State, live: LiveCounts, query: TopQuery, *, sample_rate: int, now_ms: int) -> Top:
     """Returns the busiest clients under each rule, or under one; ``live`` must be fresh.
 
     Raises NotFound for an unknown rule.
     """
     known = [other.name for other in live.rules.rules]
-    if rule is not None and rule not in known:
-        raise NotFound(f"There is no rule {rule!r}; there are: {', '.join(known) or 'none'}.")
+    if query.rule is not None and query.rule not in known:
+        raise NotFound(f"There is no rule {query.rule!r}; there are: {', '.join(known) or 'none'}.")
     allowlist = state.allowlist(now_ms // 1000)
 
     def under(rule: Rule, source: Source) -> Busiest:
         window = live.window(rule, now_ms)
         counts = {
             network_of(key, *rule.prefixes): count * 100 // sample_rate
-            for key, count in busiest(live.clients(rule, source), window, number)
+            for key, count in busiest(live.view.clients(source, rule), window, query.n)
         }
         return Busiest(
             rule=rule.name,
@@ -78,7 +77,7 @@ def busiest_clients(
             clients=_clients(state, counts, allowlist, now_ms // 1000),
         )
 
-    rules = [under(each, source) for each, source in live.counted() if rule in (None, each.name)]
+    rules = [under(each, source) for each, source in live.counted() if query.rule in (None, each.name)]
     return Top(now=now_ms // 1000, rules=rules)
 
 

@@ -1,4 +1,4 @@
-"""Changes: decided first, then written together with their audit record, and once for an idempotency key."""
+"""Changes: decided first, then written together with their audit record, and only once per idempotency key."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,21 +39,20 @@ class ChangeAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The call that undoes the change; null if nothing was changed."""
 
 
-A_co = TypeVar("A_co", bound=ChangeAnswer, covariant=True)
 A = TypeVar("A", bound=ChangeAnswer)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedChange(Generic[A_co]):
+class PlannedChange(Generic[A]):
     """A change that has been decided but not made; without writes there is nothing to do."""
 
-    answer: A_co
+    answer: A
     writes: Sequence[Write] = ()
     action: str
     """For the audit, such as ``block.delete``."""
     target: str
     after: Callable[[], object] = lambda: None
-    """Runs once the change is made: for what needs no transaction."""
+    """Runs after the change is written, outside its transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +106,7 @@ def make(
             return change.answer, False
 
 
-def _audit(change: PlannedChange[ChangeAnswer], caller: Caller, now_ms: int) -> Write:
+def _audit(change: PlannedChange[A], caller: Caller, now_ms: int) -> Write:
     record = Audit(
         at_ms=now_ms,
         by=caller.name,

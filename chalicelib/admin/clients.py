@@ -8,8 +8,9 @@ from msgspec.structs import asdict
 
 from chalicelib.admin.answers import LogName, TimedAnswer, at_most
 from chalicelib.admin.blocks import BlockView
-from chalicelib.admin.inputs import covering, overlapping
+from chalicelib.admin.inputs import covering, overlapping, read_network
 from chalicelib.admin.live_counts import LiveCounts
+from chalicelib.admin.schemas import AddressQuery
 from chalicelib.admin.wording import evidence, plural, roughly
 from chalicelib.core.addresses import Network
 from chalicelib.core.durations import format_duration
@@ -62,13 +63,16 @@ class ClientReport(TimedAnswer, frozen=True, kw_only=True):
     """All of this in words, one sentence per item."""
 
 
-def client_report(state: State, live: LiveCounts, network: Network, *, sample_rate: int, now_ms: int) -> ClientReport:
-    """Returns everything known about one client.
+def client_report(
+    state: State, live: LiveCounts, query: AddressQuery, *, sample_rate: int, now_ms: int
+) -> ClientReport:
+    """Returns everything known about one client. Raises Invalid.
 
     A rule whose clients are narrower than the network has no count. If the tally logs are unreachable, the
     explanation says so.
     """
     now = now_ms // 1000
+    network = read_network(query.address, "query", "address")
     names = covering(network)
     allowed = state.allowed(now)
     # A block of a wider network is withheld as a whole because of an entry that need not cover this client.
@@ -154,7 +158,7 @@ def _counts(live: LiveCounts, network: Network, sample_rate: int, now_ms: int) -
         if network.prefixlen < prefix:
             continue
         client = network.supernet(new_prefix=prefix)
-        count = live.window(rule, now_ms).count(live.slots(rule, source, client.network_address.packed))
+        count = live.window(rule, now_ms).count(live.view.slots(source, rule, client.network_address.packed))
         yield Count(
             rule=rule.name,
             source=source,

@@ -3,6 +3,7 @@
 from chalicelib.admin.changes import Caller, ChangeAnswer, PlannedChange
 from chalicelib.admin.errors import Fault, Invalid
 from chalicelib.admin.inputs import try_duration
+from chalicelib.admin.schemas import BreakerReset, NewPause
 from chalicelib.admin.wording import roughly
 from chalicelib.core.state import Breaker, Call, Pause
 from chalicelib.pipeline.stored import State
@@ -18,10 +19,10 @@ class BreakerChange(ChangeAnswer, frozen=True, kw_only=True):
     breaker: Breaker
 
 
-def pause(state: State, *, release: bool, caller: Caller, now: int) -> PlannedChange[PauseChange]:
-    """Pauses enforcement; ``release`` also empties the IP sets."""
-    new = Pause(paused=True, release=release, at=now, by=caller.name)
-    detail = "the IP sets are emptied, so no client is blocked" if release else "nothing new is blocked"
+def pause(state: State, form: NewPause, *, caller: Caller, now: int) -> PlannedChange[PauseChange]:
+    """Pauses enforcement, and empties the IP sets if asked to."""
+    new = Pause(paused=True, release=form.release, at=now, by=caller.name)
+    detail = "the IP sets are emptied, so no client is blocked" if form.release else "nothing new is blocked"
     return _change(state, new, "pause", f"paused: {detail}", "already paused")
 
 
@@ -30,9 +31,9 @@ def resume(state: State, *, caller: Caller, now: int) -> PlannedChange[PauseChan
     return _change(state, new, "resume", "resumed: blocks are enforced again", "not paused")
 
 
-def reset_breaker(state: State, *, quiet_for: str, caller: Caller, now: int) -> PlannedChange[BreakerChange]:
-    """Closes the breaker and keeps it closed for ``quiet_for``. Raises Invalid."""
-    quiet_s = try_duration(quiet_for, "quiet_for", 0, LONGEST_QUIET_S)
+def reset_breaker(state: State, form: BreakerReset, *, caller: Caller, now: int) -> PlannedChange[BreakerChange]:
+    """Closes the breaker and keeps it closed for a time. Raises Invalid."""
+    quiet_s = try_duration(form.quiet_for, "quiet_for", 0, LONGEST_QUIET_S)
     if isinstance(quiet_s, Fault):
         raise Invalid(quiet_s)
     stored = state.control(Breaker)

@@ -1,4 +1,4 @@
-"""Errors of the use cases; each names the field, the value and the accepted form."""
+"""Errors of the use cases. Each names the field, the value and the accepted form."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -11,7 +11,7 @@ SHOWN = 100
 """Characters of a rejected value that are shown."""
 
 MOST_FAULTS = 100
-"""Faults that one refusal names."""
+"""Most faults named by one error."""
 
 
 class Fault(msgspec.Struct, frozen=True, rename={"place": "in"}):
@@ -53,7 +53,7 @@ class ForceNeeded(Refused):
 
 
 class NotFound(Refused):
-    pass
+    """A record that does not exist."""
 
 
 class StaleVersion(Refused):

@@ -24,7 +24,7 @@ class Widest:
 
 
 def read_network(text: str, place: str, field: str = "network") -> Network:
-    """Raises Invalid."""
+    """Returns the network in ``text``. Raises Invalid."""
     network = try_network(text, place, field)
     if isinstance(network, Fault):
         raise Invalid(network)

@@ -7,7 +7,6 @@ from itertools import product
 from chalicelib.core.latest_window import LatestWindow, latest_window
 from chalicelib.core.logs.requests import LIVE_SOURCES, Source
 from chalicelib.core.rules import Rule, RuleSet
-from chalicelib.core.tally import Slots
 from chalicelib.core.windows import View
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.log_follower import LogFollower
@@ -20,10 +19,10 @@ STALE_MS = 600_000
 """A reader that has been idle for longer starts from scratch, because that is faster than catching up."""
 
 LAG_MS = 60_000
-"""Lateness up to which counts are taken for current."""
+"""Lag of the logs up to which counts are considered current."""
 
 SEEN_MS = 900_000
-"""Age up to which items are kept for the requests per time step."""
+"""Age up to which items are remembered, for the series of requests."""
 
 
 class Watch:
@@ -73,11 +72,12 @@ class LiveCounts:
         self._new_view = new_view
         self._watch = Watch(logs)
         self._follower = self._new_follower()
-        self._view = new_view(RuleSet(()))
         self._looked_ms = 0
         self._sources: list[Source] = []
         self.rules = RuleSet(())
-        """The rule set the counts are for."""
+        """The rule set that the counts belong to."""
+        self.view = new_view(self.rules)
+        """The counts."""
 
     def look(self, now_ms: int) -> None:
         """Catches up with the logs, unless the counts are still fresh. Raises what the stores raise."""
@@ -90,9 +90,9 @@ class LiveCounts:
         self._looked_ms = 0
         self.rules = self._rules(now_ms).rules
         self._watch.since(now_ms - SEEN_MS)
-        view = self._view = self._follower.read(self.rules, now_ms)
+        self.view = self._follower.read(self.rules, now_ms)
         self._sources = [
-            source for source in LIVE_SOURCES if any(view.has_requests(source, rule) for rule in self.rules.rules)
+            source for source in LIVE_SOURCES if any(self.view.has_requests(source, rule) for rule in self.rules.rules)
         ]
         self._looked_ms = now_ms
 
@@ -111,14 +111,6 @@ class LiveCounts:
     def window(self, rule: Rule, now_ms: int) -> LatestWindow:
         """Returns the latest window of ``rule``."""
         return latest_window(rule, max((item.last_slot_ms for item in self.items.values()), default=0), now_ms, LAG_MS)
-
-    def slots(self, rule: Rule, source: Source, client: bytes) -> Slots:
-        """Returns the stored counts of one client."""
-        return self._view.slots(source, rule, client)
-
-    def clients(self, rule: Rule, source: Source) -> Iterator[tuple[bytes, Slots]]:
-        """Yields every client that ``rule`` counts, with its stored counts."""
-        return self._view.clients(source, rule)
 
     @property
     def items(self) -> Mapping[LogKey, LogItem]:

@@ -1,4 +1,4 @@
-"""Pages of long lists. A cursor names the entry that a page follows, so that concurrent changes shift nothing."""
+"""Pages of long lists. A cursor names the entry that a page follows, so concurrent changes do not shift pages."""
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -26,7 +26,7 @@ def read_cursor(cursor: str, types: Sequence[type]) -> list[Any]:
     except (ValueError, RecursionError):
         after = None
     if not isinstance(after, list) or list(map(type, after)) != list(types):
-        raise Invalid(fault("query", "cursor", cursor, "'next' of the page before, of a list in the same order"))
+        raise Invalid(fault("query", "cursor", cursor, "'next' of the previous page of a list in the same order"))
     return after
 
 

@@ -9,7 +9,7 @@ from chalicelib.admin.answers import Page, at_most
 from chalicelib.admin.changes import Caller, ChangeAnswer, PlannedChange
 from chalicelib.admin.errors import MOST_FAULTS, Invalid, NotFound, StaleVersion, fault
 from chalicelib.admin.pagination import page, read_cursor
-from chalicelib.admin.schemas import NewRules, Rollback
+from chalicelib.admin.schemas import HistoryQuery, NewRules, Rollback, RulesText
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_diff import RuleDiff, RuleWords, differences, rule_words, summary
 from chalicelib.core.rules_toml import MOST_RULES, RulesError, parse_rules
@@ -80,10 +80,10 @@ def rule_set(state: State, version: int | None = None) -> RuleSetView:
     return msgspec.structs.replace(_view(0, StoredRules(text=""), active=True), problem="none is stored")
 
 
-def plan(state: State, text: str) -> RulesPlan:
-    """Returns what ``text`` would change. Raises Invalid with everything that is wrong with it."""
+def plan(state: State, form: RulesText) -> RulesPlan:
+    """Returns the changes that a rule set would make. Raises Invalid with everything that is wrong with it."""
     active = state.get(StoredRules, ACTIVE)
-    changes = differences(_usable(active.record if active else None)[0], _valid(text))
+    changes = differences(_usable(active.record if active else None)[0], _valid(form.text))
     return RulesPlan(version=active.version if active else 0, changes=changes, detail=summary(changes))
 
 
@@ -111,12 +111,14 @@ def rollback(state: State, back: Rollback, *, based_on: int, caller: Caller, now
     return _change(state, active, stored, _valid(earlier.text), based_on, restored=back.version)
 
 
-def history(state: State, *, limit: int, cursor: str | None, now: int) -> VersionPage:
+def history(state: State, query: HistoryQuery, now: int) -> VersionPage:
     """Returns a page of the versions, newest first."""
     active = state.get(StoredRules, ACTIVE)
-    below = _id(read_cursor(cursor, [int])[0]) if cursor else ACTIVE
-    stored = {int(rules.id): rules for rules in state.all(StoredRules, below=below, limit=limit + 1, descending=True)}
-    if active is not None and not cursor:
+    below = _id(read_cursor(query.cursor, [int])[0]) if query.cursor else ACTIVE
+    stored = {
+        int(rules.id): rules for rules in state.all(StoredRules, below=below, limit=query.limit + 1, descending=True)
+    }
+    if active is not None and not query.cursor:
         stored.setdefault(active.version, active)
     versions = (
         VersionView(
@@ -129,7 +131,7 @@ def history(state: State, *, limit: int, cursor: str | None, now: int) -> Versio
         )
         for version, rules in sorted(stored.items(), reverse=True)
     )
-    shown, following = page(versions, limit, lambda version: [version.version])
+    shown, following = page(versions, query.limit, lambda version: [version.version])
     return VersionPage(now=now, versions=shown, next=following)
 
 

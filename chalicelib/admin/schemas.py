@@ -46,7 +46,7 @@ DurationText = Annotated[
 RulesToml = Annotated[str, Meta(max_length=100_000, description="TOML of at most 100,000 characters")]
 RuleName = Annotated[str, Meta(min_length=1, max_length=64)]
 Cursor = Annotated[
-    str, Meta(min_length=1, max_length=1000, pattern=r"^[A-Za-z0-9_-]+\Z", description="'next' of the page before")
+    str, Meta(min_length=1, max_length=1000, pattern=r"^[A-Za-z0-9_-]+\Z", description="'next' of the previous page")
 ]
 Version = Annotated[int, Meta(ge=1, le=999_999_999)]
 

@@ -8,13 +8,14 @@ import msgspec
 
 from chalicelib.admin.answers import TimedAnswer, at_most
 from chalicelib.admin.live_counts import LiveCounts
+from chalicelib.admin.schemas import SeriesQuery
 from chalicelib.core.detections import detection_ids_since
 from chalicelib.core.state import Block, Detection
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import LogItem, LogKey
 
 MOST_DETECTIONS = 500
-"""Records read for one log, the newest; each names up to a thousand clients."""
+"""Newest detections read per log; each names up to a thousand clients."""
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,11 +36,11 @@ class Series(TimedAnswer, frozen=True, kw_only=True):
     """Oldest first; the last step is not over yet."""
 
 
-def read_series(state: State, live: LiveCounts, *, span_s: int, step_s: int, now_ms: int) -> Series:
-    """Returns the series; ``live`` must be fresh. Steps begin at multiples of ``step_s``; the last holds ``now_ms``."""
-    now = now_ms // 1000
+def read_series(state: State, live: LiveCounts, query: SeriesQuery, now_ms: int) -> Series:
+    """Returns the series; ``live`` must be fresh. Steps begin at multiples of their length; the last contains now."""
+    now, step_s = now_ms // 1000, query.step
     last = now // step_s
-    first = last - -(-span_s // step_s) + 1
+    first = last - -(-query.span // step_s) + 1
     requests = spread(live.items.values(), step_s * 1000)
     detections: Counter[int] = Counter()
     for detection in _detections(state, live.items, first * step_s * 1000):

@@ -9,7 +9,6 @@ from chalicelib.admin.inputs import Widest
 from chalicelib.admin.live_counts import LiveCounts
 from chalicelib.api.problems import UNAUTHORIZED, Rejected
 from chalicelib.bootstrap import Services
-from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.tokens import Role
 from chalicelib.pipeline.stored import State
 
@@ -41,9 +40,6 @@ class ApiCall:
         self.services.live.look(self.now_ms)
         return self.services.live
 
-    def allowlist(self) -> NetworkSet:
-        return self.state.allowlist(self.now)
-
 
 def caller_of(context: Mapping[str, Any], admin_auth: str) -> Caller:
     """Returns the caller that API Gateway authenticated; ``context`` is the request context. Raises Rejected.
@@ -57,4 +53,4 @@ def caller_of(context: Mapping[str, Any], admin_auth: str) -> Caller:
     authorized = context.get("authorizer") or {}
     if admin_auth == "token" and authorized.get("name") and authorized.get("role") in tuple(Role):
         return Caller(authorized["name"], Role(authorized["role"]), address, request)
-    raise Rejected(UNAUTHORIZED, UNAUTHORIZED.example)
+    raise Rejected(UNAUTHORIZED)

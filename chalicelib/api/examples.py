@@ -89,12 +89,7 @@ _EXAMPLES = (
         pause=Pause(),
         breaker=Breaker(),
         blocks=BlocksStatus(
-            active=3,
-            ipv4=2,
-            ipv6=1,
-            withheld=0,
-            overflow=0,
-            by_rule=[RuleBlocks("burst", 2), RuleBlocks("manual", 1)],
+            active=3, ipv4=2, ipv6=1, withheld=0, overflow=0, by_rule=[RuleBlocks("burst", 2), RuleBlocks("manual", 1)]
         ),
         ip_sets=[SetsStatus(family=family, networks=blocks, capacity=10_000) for family, blocks in ((4, 2), (6, 1))],
         allowlist=1,
@@ -148,7 +143,7 @@ _EXAMPLES = (
     RulesPlan(version=3, changes=[_diff], detail="1 rule changed"),
     RulesAnswer(
         changed=True,
-        detail="version 4 is in force: 1 rule changed",
+        detail="version 4 is active: 1 rule changed",
         undo=Call(method="POST", path="/v1/rules/rollback", headers={"If-Match": '"4"'}, body={"version": 3}),
         version=4,
         changes=[_diff],

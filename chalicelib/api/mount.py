@@ -16,7 +16,6 @@ from chalicelib.core.tokens import bearer, check
 AUTHORIZED_S = 30
 """Seconds for which API Gateway caches the authorizer's answer, so a revoked token may be accepted this much longer."""
 
-
 _EVERYWHERE = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",

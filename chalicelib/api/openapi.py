@@ -165,13 +165,8 @@ def _parameters(operation: Operation, query: Json) -> Iterator[Json]:
         options = [option for option in field.get("anyOf", ()) if option != {"type": "null"}]
         bare = {key: value for key, value in field.items() if key != "anyOf" and (key, value) != ("default", None)}
         bare = {**bare, **options[0]} if options else bare
-        parameter = {
-            "name": name,
-            "in": "query",
-            "required": name in query["required"],
-            "description": bare.pop("description", ""),
-            "schema": bare,
-        }
+        parameter: Json = {"name": name, "in": "query", "required": name in query["required"]}
+        parameter |= {"description": bare.pop("description", ""), "schema": bare}
         yield parameter | ({"style": "form", "explode": True} if bare["type"] == "array" else {})
     if operation.based_on:
         yield _ref("parameters", "IfMatch")

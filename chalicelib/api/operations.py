@@ -47,7 +47,7 @@ class Operation:
     method: str
     path: str
     role: Role | None
-    """Least role that may call it; None if it is open to everyone."""
+    """Least role that may call it; None if it is open to all callers."""
     tag: str
     function: Callable[..., Any]
     query: type[Form]
@@ -183,7 +183,7 @@ def _based_on(request: Request) -> int:
     """Returns the version in If-Match. Raises Rejected, Invalid."""
     header = request.headers.get("if-match")
     if header is None:
-        raise Rejected(problems.IF_MATCH, problems.IF_MATCH.example)
+        raise Rejected(problems.IF_MATCH)
     match = re.fullmatch(ETAG, header, re.ASCII)
     if match is None:
         raise Invalid(fault("header", "If-Match", header, 'a version in double quotes, such as "3"'))

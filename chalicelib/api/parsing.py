@@ -60,8 +60,8 @@ def parse_query(parameters: Mapping[str, Sequence[str]], form: type[_F]) -> _F:
     values: dict[str, Any] = {}
     for name, texts in parameters.items():
         if name not in types:
-            known = f"known are {', '.join(types)}" if types else "this call takes none"
-            raise Rejected(BAD_REQUEST, f"The query parameter {name[:64]!r} is unknown; {known}.")
+            known = ", ".join(types) or "none"
+            raise Rejected(BAD_REQUEST, f"The query parameter {name[:64]!r} is unknown; this call takes {known}.")
         if isinstance(types[name], inspect.ListType):
             values[name] = list(texts)
         elif len(texts) == 1:

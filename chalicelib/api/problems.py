@@ -146,9 +146,10 @@ CHALICE = {kind.status: kind for kind in (METHOD, MEDIA, INTERNAL)}
 class Rejected(Exception):
     """A call that is rejected before it reaches a use case: malformed, unauthorized, or of the wrong form."""
 
-    def __init__(self, kind: ProblemType, detail: str) -> None:
-        super().__init__(detail)
-        self.kind, self.detail = kind, detail
+    def __init__(self, kind: ProblemType, detail: str | None = None) -> None:
+        """``detail``: the type's example by default."""
+        self.kind, self.detail = kind, detail or kind.example
+        super().__init__(self.detail)
 
 
 def problem(kind: ProblemType, detail: str, faults: Sequence[Fault] = ()) -> Response:

@@ -15,7 +15,6 @@ from chalicelib.admin.changes import ChangeAnswer, PlannedChange
 from chalicelib.admin.clients import ClientReport, client_report
 from chalicelib.admin.control import BreakerChange, PauseChange
 from chalicelib.admin.errors import NotFound
-from chalicelib.admin.inputs import read_network
 from chalicelib.admin.rule_sets import RulesAnswer, RuleSetView, RulesPlan, VersionPage
 from chalicelib.admin.series import Series, read_series
 from chalicelib.admin.status import Status, read_status
@@ -65,7 +64,7 @@ def list_allowlist(call: ApiCall, query: schemas.AllowlistQuery) -> AllowPage:
 
     Entries are in order of the network's text; expired ones are left out.
     """
-    return allowlist.list_allowlist(call.state, limit=query.limit, cursor=query.cursor, now=call.now)
+    return allowlist.list_allowlist(call.state, query, call.now)
 
 
 @route("PUT", "/v1/allowlist", role=Role.OPERATOR, tag="allowlist", raises=(FORCE_NEEDED,))
@@ -84,13 +83,13 @@ def delete_allowlist(call: ApiCall, query: schemas.NetworkQuery) -> PlannedChang
 
     Removes exactly this entry. Harmless if there is none.
     """
-    return allowlist.disallow(call.state, read_network(query.network, "query"), now=call.now)
+    return allowlist.disallow(call.state, query, call.now)
 
 
 @route("GET", "/v1/blocks", role=Role.VIEWER, tag="blocks")
 def list_blocks(call: ApiCall, query: schemas.BlocksQuery) -> BlockPage:
     """Lists the blocks in force."""
-    return blocks.list_blocks(call.state, query, allowlist=call.allowlist(), now=call.now)
+    return blocks.list_blocks(call.state, query, call.now)
 
 
 @route("POST", "/v1/blocks", role=Role.OPERATOR, tag="blocks", status=201, raises=(FORCE_NEEDED,))
@@ -109,15 +108,13 @@ def delete_blocks(call: ApiCall, query: schemas.UnblockQuery) -> PlannedChange[U
 
     Harmless for a network that is not blocked.
     """
-    networks = [read_network(text, "query") for text in query.network]
-    return blocks.unblock(call.state, networks, forget=query.forget, allowlist=call.allowlist(), now=call.now)
+    return blocks.unblock(call.state, query, call.now)
 
 
 @route("GET", "/v1/clients", role=Role.VIEWER, tag="clients")
 def client(call: ApiCall, query: schemas.AddressQuery) -> ClientReport:
     """Returns everything known about one client."""
-    network = read_network(query.address, "query", "address")
-    return client_report(call.state, call.services.live, network, sample_rate=call.sample_rate, now_ms=call.now_ms)
+    return client_report(call.state, call.services.live, query, sample_rate=call.sample_rate, now_ms=call.now_ms)
 
 
 @route("GET", "/v1/top", role=Role.VIEWER, tag="clients", raises=(NOT_FOUND,))
@@ -126,9 +123,7 @@ def top(call: ApiCall, query: schemas.TopQuery) -> Top:
 
     Counts the requests in the latest window that has been counted.
     """
-    return busiest_clients(
-        call.state, call.live(), rule=query.rule, number=query.n, sample_rate=call.sample_rate, now_ms=call.now_ms
-    )
+    return busiest_clients(call.state, call.live(), query, sample_rate=call.sample_rate, now_ms=call.now_ms)
 
 
 @route("GET", "/v1/rules", role=Role.VIEWER, tag="rules", etag=True, media_types=(JSON, TOML), raises=(NOT_FOUND,))
@@ -155,13 +150,13 @@ def plan_rules(call: ApiCall, body: schemas.RulesText) -> RulesPlan:
 
     Changes nothing.
     """
-    return rule_sets.plan(call.state, body.text)
+    return rule_sets.plan(call.state, body)
 
 
 @route("GET", "/v1/rules/history", role=Role.VIEWER, tag="rules")
 def rules_history(call: ApiCall, query: schemas.HistoryQuery) -> VersionPage:
     """Lists the versions of the rule set, newest first."""
-    return rule_sets.history(call.state, limit=query.limit, cursor=query.cursor, now=call.now)
+    return rule_sets.history(call.state, query, call.now)
 
 
 @route("POST", "/v1/rules/rollback", role=Role.OPERATOR, tag="rules", etag=True, raises=(NOT_FOUND,))
@@ -176,7 +171,7 @@ def pause(call: ApiCall, body: schemas.NewPause) -> PlannedChange[PauseChange]:
 
     Blocks nothing new. With 'release' the IP sets are emptied as well; without it, existing blocks run out.
     """
-    return control.pause(call.state, release=body.release, caller=call.caller, now=call.now)
+    return control.pause(call.state, body, caller=call.caller, now=call.now)
 
 
 @route("POST", "/v1/resume", role=Role.OPERATOR, tag="control")
@@ -191,19 +186,19 @@ def reset_breaker(call: ApiCall, body: schemas.BreakerReset) -> PlannedChange[Br
 
     Keeps it closed for a while, whatever the number of new blocks.
     """
-    return control.reset_breaker(call.state, quiet_for=body.quiet_for, caller=call.caller, now=call.now)
+    return control.reset_breaker(call.state, body, caller=call.caller, now=call.now)
 
 
 @route("GET", "/v1/audit", role=Role.VIEWER, tag="audit")
 def audit(call: ApiCall, query: schemas.AuditQuery) -> AuditPage:
     """Lists the changes that operators made, newest first."""
-    return list_audit(call.state, limit=query.limit, cursor=query.cursor, now=call.now)
+    return list_audit(call.state, query, call.now)
 
 
 @route("GET", "/v1/series", role=Role.VIEWER, tag="status")
 def series(call: ApiCall, query: schemas.SeriesQuery) -> Series:
     """Returns requests, detections and blocks over time."""
-    return read_series(call.state, call.live(), span_s=query.span, step_s=query.step, now_ms=call.now_ms)
+    return read_series(call.state, call.live(), query, call.now_ms)
 
 
 @route("GET", "/healthz", role=None, tag="open")
