@@ -96,7 +96,7 @@ def networks(*texts: str) -> frozenset[Network]:
 # What both do
 
 
-def test_what_is_published_is_read_back(waf: Waf) -> None:
+def test_published_networks_are_returned(waf: Waf) -> None:
     v4, v6 = waf.create(), waf.create("sluice-v6", family=6)
     for ip_set, held in ((v4, networks("192.0.2.7/32", "10.0.0.0/8")), (v6, networks("2001:db8::/64", "2000::/3"))):
         empty, token = waf.ip_sets.get(ip_set)
@@ -120,7 +120,7 @@ def test_ten_thousand_networks_fit(waf: Waf) -> None:
     assert waf.ip_sets.get(ip_set)[0] == full
 
 
-def test_a_token_is_good_until_the_next_update(waf: Waf) -> None:
+def test_a_token_is_valid_until_the_next_update(waf: Waf) -> None:
     ip_set = waf.create()
     _, first = waf.ip_sets.get(ip_set)
     assert waf.ip_sets.get(ip_set)[1] == first, "reading does not change it"
@@ -138,7 +138,7 @@ def test_a_stale_token_is_a_conflict_and_changes_nothing(waf: Waf) -> None:
     assert waf.ip_sets.get(ip_set) == (held, latest)
 
 
-def test_an_update_that_changes_nothing_makes_tokens_stale_all_the_same(waf: Waf) -> None:
+def test_an_update_that_changes_nothing_also_makes_tokens_stale(waf: Waf) -> None:
     ip_set = waf.create()
     _, token = waf.ip_sets.get(ip_set)
     waf.ip_sets.update(ip_set, frozenset(), token)
@@ -205,7 +205,7 @@ def too_many() -> frozenset[Network]:
         pytest.param(6, networks("192.0.2.7/32"), "WAFInvalidParameterException", id="IPv4 in an IPv6 set"),
     ],
 )
-def test_networks_that_aws_refuses_are_unavailable_under_its_code(
+def test_networks_that_aws_rejects_are_unavailable_with_its_code(
     strict: Waf, family: int, refused: frozenset[Network], code: str
 ) -> None:
     ip_set = strict.create(family=family)
@@ -228,7 +228,7 @@ def test_networks_that_aws_refuses_are_unavailable_under_its_code(
         pytest.param("2001:db8::%eth0/64", id="a zone"),
     ],
 )
-def test_texts_that_aws_refuses_are_refused(strict: Waf, address: str) -> None:
+def test_texts_that_aws_rejects_are_rejected(strict: Waf, address: str) -> None:
     ip_set = strict.create()
     _, token = strict.ip_sets.get(ip_set)
     named = {"Name": ip_set.name, "Scope": SCOPE, "Id": ip_set.id}
@@ -242,7 +242,7 @@ def test_texts_that_aws_refuses_are_refused(strict: Waf, address: str) -> None:
 
 
 @pytest.mark.parametrize("address", ["128.0.0.0/1", "192.0.2.7/32"])
-def test_every_other_prefix_is_taken(strict: Waf, address: str) -> None:
+def test_every_other_prefix_is_accepted(strict: Waf, address: str) -> None:
     ip_set = strict.create()
     strict.ip_sets.update(ip_set, networks(address), strict.ip_sets.get(ip_set)[1])
     assert strict.ip_sets.get(ip_set)[0] == networks(address)
@@ -255,7 +255,7 @@ def test_another_name_or_id_is_another_set(strict: Waf) -> None:
             strict.ip_sets.get(wrong)
 
 
-def test_a_name_is_taken_once(strict: Waf) -> None:
+def test_a_name_can_be_used_once(strict: Waf) -> None:
     strict.create()
     with pytest.raises(ClientError, match="WAFDuplicateItemException"):
         strict.create()
@@ -270,7 +270,7 @@ def test_a_set_is_deleted_only_under_its_latest_token(strict: Waf) -> None:
     assert strict.ip_sets.get(ip_set)[0] == networks("192.0.2.7/32")
 
 
-def test_a_new_set_does_not_take_the_place_of_a_deleted_one(strict: Waf) -> None:
+def test_a_new_set_does_not_replace_a_deleted_one(strict: Waf) -> None:
     first, second = strict.create("first"), strict.create("second", "192.0.2.7/32")
     _, token = strict.ip_sets.get(first)
     strict.client.delete_ip_set(Name=first.name, Scope=SCOPE, Id=first.id, LockToken=token)
@@ -287,7 +287,7 @@ def throttling() -> tuple[Waf, Clock]:
     return standing_in(WafStandIn(clock, clock.sleep)), clock
 
 
-def test_a_second_update_within_a_second_is_throttled_and_not_sent_again() -> None:
+def test_a_second_update_within_a_second_is_throttled_and_not_retried() -> None:
     waf, clock = throttling()
     one, other = waf.create("one"), waf.create("other")
     tokens = {ip_set: waf.ip_sets.get(ip_set)[1] for ip_set in (one, other)}
@@ -300,7 +300,7 @@ def test_a_second_update_within_a_second_is_throttled_and_not_sent_again() -> No
     waf.ip_sets.update(other, networks("192.0.2.8/32"), tokens[other])
 
 
-def test_reads_are_throttled_past_five_a_second() -> None:
+def test_reads_are_throttled_past_five_per_second() -> None:
     clock = Clock()
     waf = standing_in(WafStandIn(clock, lambda _: None))  # boto3's own retries come too early
     ip_set = waf.create()

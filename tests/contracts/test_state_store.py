@@ -33,7 +33,7 @@ def ids(items: object) -> list[str]:
 # One item
 
 
-def test_what_is_written_is_read_right_after(store: StateStore) -> None:
+def test_a_read_sees_the_write_before_it(store: StateStore) -> None:
     written = Item(kind=KIND, id="2001:db8::/64", body='{"comment":"Grüße ☂"}'.encode(), expires_at=1_760_000_000)
     for version in range(1, 20):
         store.write([Put(written)])
@@ -44,7 +44,7 @@ def test_what_is_written_is_read_right_after(store: StateStore) -> None:
         written = read
 
 
-def test_what_was_never_written_is_not_there(store: StateStore) -> None:
+def test_an_item_never_written_is_absent(store: StateStore) -> None:
     put(store, "192.0.2.7/32")
     assert store.get(KIND, "192.0.2.8/32") is None
     assert store.get("allow", "192.0.2.7/32") is None
@@ -71,7 +71,7 @@ def test_a_write_meets_a_conflict_from(store: StateStore, action: type[Write], s
     assert store.get(KIND, item().id) == before
 
 
-def test_a_deleted_item_is_gone_and_begins_anew(store: StateStore) -> None:
+def test_a_deleted_item_is_absent_and_starts_over(store: StateStore) -> None:
     put(store, "192.0.2.7/32")
     store.write([Delete(item(version=1))])
     assert store.get(KIND, "192.0.2.7/32") is None
@@ -80,18 +80,18 @@ def test_a_deleted_item_is_gone_and_begins_anew(store: StateStore) -> None:
     assert store.get(KIND, "192.0.2.7/32") == item(version=1)
 
 
-def test_deleting_what_is_not_there_changes_nothing_if_that_was_known(store: StateStore) -> None:
+def test_deleting_an_item_known_to_be_absent_changes_nothing(store: StateStore) -> None:
     store.write([Delete(item(version=0))])
     assert store.get(KIND, item().id) is None
 
 
-def test_an_expiry_can_be_taken_back(store: StateStore) -> None:
+def test_an_expiry_can_be_removed(store: StateStore) -> None:
     store.write([Put(replace(item(), expires_at=1_760_000_000))])
     store.write([Put(item(version=1))])
     assert store.get(KIND, item().id) == item(version=2)
 
 
-def test_put_over_writes_whatever_is_there(store: StateStore) -> None:
+def test_put_over_replaces_any_version(store: StateStore) -> None:
     put(store, "a", "b")
     store.write([Put(item("b", version=1))])
     store.put_over([item("a", b'"new"'), item("b", b'"new"'), item("c", b'"new"')])
@@ -110,7 +110,7 @@ def test_a_body_of_390_kb_survives(store: StateStore) -> None:
 # Several items at once
 
 
-def test_a_hundred_writes_are_made_at_once(store: StateStore) -> None:
+def test_a_hundred_writes_are_one_transaction(store: StateStore) -> None:
     kept, gone = [f"kept-{n}" for n in range(50)], [f"gone-{n}" for n in range(50)]
     put(store, *gone)
     store.write([*(Put(item(id)) for id in kept), *(Delete(item(id, version=1)) for id in gone)])
@@ -128,7 +128,7 @@ def test_one_lost_condition_among_a_hundred_undoes_all(store: StateStore, loser:
     assert ids(store.query(KIND)) == sorted([*old, f"new-{loser}"])
 
 
-def test_writes_of_several_kinds_go_together(store: StateStore) -> None:
+def test_writes_of_several_kinds_are_one_transaction(store: StateStore) -> None:
     put(store, "x", kind="block")
     with pytest.raises(Conflict):
         store.write([Put(item("x", kind="offence")), Put(item("x", kind="block"))])
@@ -138,13 +138,13 @@ def test_writes_of_several_kinds_go_together(store: StateStore) -> None:
     assert store.get("block", "x") is None
 
 
-def test_more_than_a_hundred_writes_are_refused(store: StateStore) -> None:
+def test_more_than_a_hundred_writes_are_rejected(store: StateStore) -> None:
     with pytest.raises(Unavailable):
         store.write([Put(item(f"{n}")) for n in range(101)])
     assert list(store.query(KIND)) == []
 
 
-def test_two_writes_of_one_item_are_refused(store: StateStore) -> None:
+def test_two_writes_of_one_item_are_rejected(store: StateStore) -> None:
     # DynamoDB Local looks at the conditions before it looks at the keys.
     with pytest.raises((Unavailable, Conflict)):
         store.write([Put(item("a")), Delete(item("a"))])
@@ -174,7 +174,7 @@ def test_racing_read_and_write_loops_lose_no_increment(store: StateStore, race: 
 
 
 @raced
-def test_of_racing_overlapping_transactions_nothing_of_a_loser_stays(store: StateStore, race: Race) -> None:
+def test_of_racing_overlapping_transactions_the_losers_leave_nothing(store: StateStore, race: Race) -> None:
     def write(number: int, racer: int) -> None:
         mine, shared = item(f"{number:05d}-{racer}"), item(f"{number:05d}-shared", b"%d" % racer)
         store.write([Put(mine), Put(shared)])
@@ -216,14 +216,14 @@ def test_every_range_and_limit_gives_what_a_sorted_list_gives(store: StateStore,
 
 @pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
 @pytest.mark.parametrize("limit", [None, 9])
-def test_a_query_goes_on_past_a_page_of_a_megabyte(store: StateStore, limit: int | None, descending: bool) -> None:
+def test_a_query_continues_past_a_page_of_a_megabyte(store: StateStore, limit: int | None, descending: bool) -> None:
     store.put_over([item(f"{n:02d}", b'"' + b"x" * 250_000 + b'"') for n in range(14)])
     found = ids(store.query(KIND, above="00", below="13", limit=limit, descending=descending))
     expected = [f"{n:02d}" for n in range(1, 13)]
     assert found == (expected[::-1] if descending else expected)[:limit]
 
 
-def test_a_query_can_be_left_early(store: StateStore) -> None:
+def test_a_query_can_be_abandoned_early(store: StateStore) -> None:
     put(store, "a", "b", "c")
     assert next(iter(store.query(KIND))).id == "a"
 
@@ -231,7 +231,7 @@ def test_a_query_can_be_left_early(store: StateStore) -> None:
 # Many items
 
 
-def test_more_items_are_read_than_one_call_takes(store: StateStore) -> None:
+def test_more_items_are_read_than_one_call_accepts(store: StateStore) -> None:
     names = [f"192.0.2.{n}/32" for n in range(130)]
     put(store, *names)
     found = store.get_many(KIND, [*names, "198.51.100.1/32", names[0]])
@@ -251,7 +251,7 @@ def test_large_items_are_read_although_one_answer_holds_no_more_than_16_mb(store
 # The stream
 
 
-def test_the_stream_tells_every_change_of_an_item_in_order(streamed: Streamed) -> None:
+def test_the_stream_holds_every_change_of_an_item_in_order(streamed: Streamed) -> None:
     store = streamed.store
     store.write([Put(item(body=b"1"))])
     store.write([Put(item(body=b"2", version=1))])
@@ -279,7 +279,7 @@ def test_the_stream_holds_the_image_before_and_after(streamed: Streamed) -> None
     assert [r["eventName"] for r in streamed.event()["Records"]] == ["INSERT", "MODIFY", "REMOVE"]
 
 
-def test_the_stream_tells_every_item_of_a_transaction_and_none_of_a_refused_one(streamed: Streamed) -> None:
+def test_the_stream_holds_every_item_of_a_transaction_and_none_of_a_rejected_one(streamed: Streamed) -> None:
     store = streamed.store
     store.write([Put(item("a")), Put(item("b")), Put(item("c", kind="offence"))])
     with pytest.raises(Conflict):
@@ -314,7 +314,7 @@ def test_a_heartbeat_is_a_change_each_minute(streamed: Streamed) -> None:
     assert [Heartbeat.from_json(change.body or b"").at for change in streamed.changes()] == [60, 120]
 
 
-def test_what_the_store_removes_by_itself_is_no_change(streamed: Streamed) -> None:
+def test_an_item_that_the_store_expires_is_no_change(streamed: Streamed) -> None:
     put(streamed.store, "expired", "lifted")
     streamed.store.write([Delete(item("expired", version=1)), Delete(item("lifted", version=1))])
     event = streamed.event()
@@ -343,14 +343,14 @@ def test_a_body_is_text_that_an_operator_can_read(tables: Tables) -> None:
     assert "größe" in stored["body"]["S"]
 
 
-def test_an_item_too_large_for_dynamodb_is_refused(tables: Tables) -> None:
+def test_an_item_too_large_for_dynamodb_is_rejected(tables: Tables) -> None:
     store = StateTable(tables.client, tables.state)
     with pytest.raises(Unavailable, match="write block a: ValidationException"):
         store.put_over([item("a", b'"' + b"x" * 410_000 + b'"')])
     assert store.get(KIND, "a") is None
 
 
-def test_every_read_asks_for_strong_consistency(tables: Tables) -> None:
+def test_every_read_is_strongly_consistent(tables: Tables) -> None:
     # No DynamoDB on one machine ever answers with anything old.
     store = StateTable(tables.client, tables.state)
     with calls_of(tables.client) as calls:

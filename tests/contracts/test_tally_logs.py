@@ -38,7 +38,7 @@ def held(logs: TallyLogs, log: str = LOG, most: int = 50) -> list[LogItem]:
 # Appending
 
 
-def test_what_is_appended_is_read_right_after(tally_logs: TallyLogs) -> None:
+def test_a_read_sees_the_append_before_it(tally_logs: TallyLogs) -> None:
     for offset in range(20):
         tally_logs.append(LOG, offset, [item(offset)])
         _, items = tally_logs.read([(LOG, offset), (LOG, offset + 1)])
@@ -82,7 +82,7 @@ def test_of_racing_appends_exactly_one_wins(tally_logs: TallyLogs, race: Race) -
 
 
 @raced
-def test_of_racing_appends_of_several_items_nothing_of_a_loser_stays(tally_logs: TallyLogs, race: Race) -> None:
+def test_of_racing_appends_of_several_items_the_losers_leave_nothing(tally_logs: TallyLogs, race: Race) -> None:
     # Every other racer begins one offset later and so overlaps the others by one item.
     def append(number: int, racer: int) -> None:
         tally_logs.append(f"log@{number}", racer % 2, [item(racer), item(100 + racer)])
@@ -97,7 +97,7 @@ def test_of_racing_appends_of_several_items_nothing_of_a_loser_stays(tally_logs:
 
 
 @raced
-def test_single_appends_and_double_ones_exclude_each_other(tally_logs: TallyLogs, race: Race) -> None:
+def test_appends_of_one_item_and_of_two_exclude_each_other(tally_logs: TallyLogs, race: Race) -> None:
     def append(number: int, racer: int) -> None:
         if racer % 2:
             tally_logs.append(f"log@{number}", 1, [item(racer)])
@@ -162,19 +162,19 @@ def test_any_bytes_are_a_body(tally_logs: TallyLogs) -> None:
 # Reading
 
 
-def test_absent_items_are_left_out(tally_logs: TallyLogs) -> None:
+def test_absent_items_are_omitted(tally_logs: TallyLogs) -> None:
     tally_logs.append(LOG, 3, [item(3)])
     _, items = tally_logs.read([(LOG, 2), (LOG, 3), (LOG, 4), ("nobody@1", 0)])
     assert items == {(LOG, 3): item(3)}
 
 
-def test_a_key_may_be_named_twice(tally_logs: TallyLogs) -> None:
+def test_a_key_may_be_requested_twice(tally_logs: TallyLogs) -> None:
     tally_logs.append(LOG, 0, [item(0)])
     _, items = tally_logs.read([(LOG, 0), (LOG, 0)])
     assert items == {(LOG, 0): item(0)}
 
 
-def test_more_keys_are_read_than_one_call_takes(tally_logs: TallyLogs) -> None:
+def test_more_keys_are_read_than_one_call_accepts(tally_logs: TallyLogs) -> None:
     keys = [(f"shard-{shard}@1", offset) for shard in range(70) for offset in (0, 1, 2)]
     for shard in range(70):
         tally_logs.append(f"shard-{shard}@1", 0, [item(shard), item(shard + 1)])
@@ -200,7 +200,7 @@ def test_two_largest_items_are_appended_at_once(tally_logs: TallyLogs) -> None:
 # The newest items
 
 
-def test_the_latest_come_newest_first_back_to_a_time(tally_logs: TallyLogs) -> None:
+def test_the_latest_items_come_newest_first_back_to_a_time(tally_logs: TallyLogs) -> None:
     for offset in range(6):
         tally_logs.append(LOG, offset, [item(offset, written_ms=NOW_MS + offset * 1000)])
     latest = tally_logs.latest(LOG, NOW_MS + 3000)
@@ -214,11 +214,11 @@ def test_the_last_item_is_among_the_latest_however_old_it_is(tally_logs: TallyLo
     assert tally_logs.latest(LOG, NOW_MS + 10**9) == [(2, item(2))]
 
 
-def test_a_log_without_items_has_no_latest(tally_logs: TallyLogs) -> None:
+def test_a_log_without_items_has_no_latest_items(tally_logs: TallyLogs) -> None:
     assert list(tally_logs.latest(LOG, 0)) == []
 
 
-def test_the_latest_are_found_over_many_pages(tally_logs: TallyLogs) -> None:
+def test_the_latest_items_may_span_many_pages(tally_logs: TallyLogs) -> None:
     # Four items of this size fill one page of DynamoDB.
     for offset in range(14):
         tally_logs.append(LOG, offset, [item(offset, body=b"x" * 250_000, written_ms=NOW_MS + offset)])
@@ -226,7 +226,7 @@ def test_the_latest_are_found_over_many_pages(tally_logs: TallyLogs) -> None:
     assert [offset for offset, _ in tally_logs.latest(LOG, NOW_MS + 2)] == list(range(13, 1, -1))
 
 
-def test_the_latest_of_many_small_items_are_all_found(tally_logs: TallyLogs) -> None:
+def test_the_latest_of_many_small_items_are_all_returned(tally_logs: TallyLogs) -> None:
     for start in range(0, 150, 50):
         tally_logs.append(LOG, start, [item(start + step) for step in range(50)])
     assert [offset for offset, _ in tally_logs.latest(LOG, 0)] == list(range(149, -1, -1))
@@ -239,7 +239,7 @@ def test_an_empty_registry_is_empty(tally_logs: TallyLogs) -> None:
     assert tally_logs.read([]) == ({}, {})
 
 
-def test_a_shards_logs_are_replaced_by_whoever_has_seen_them(tally_logs: TallyLogs) -> None:
+def test_a_writer_that_has_seen_a_shards_logs_can_replace_them(tally_logs: TallyLogs) -> None:
     shard = "sluice-logs/shardId-000000000000"
     tally_logs.register(shard, (), (f"{shard}@1",))
     tally_logs.register("other", (), ("other@1",))
@@ -258,7 +258,7 @@ def test_a_shards_logs_are_replaced_by_whoever_has_seen_them(tally_logs: TallyLo
     ],
 )
 @pytest.mark.parametrize("logs", [("s@9",), ()], ids=["replaces", "removes"])
-def test_whoever_has_seen_something_else_meets_a_conflict(
+def test_a_writer_that_has_seen_other_logs_gets_a_conflict(
     tally_logs: TallyLogs, seen: tuple[str, ...], logs: tuple[str, ...]
 ) -> None:
     tally_logs.register("s", (), ("s@1", "s@2"))
@@ -267,7 +267,7 @@ def test_whoever_has_seen_something_else_meets_a_conflict(
     assert tally_logs.read([])[0] == {"s": ("s@1", "s@2")}
 
 
-def test_a_removed_shard_is_as_if_it_had_never_been(tally_logs: TallyLogs) -> None:
+def test_a_removed_shard_can_be_registered_again(tally_logs: TallyLogs) -> None:
     tally_logs.register("s", (), ("s@1",))
     tally_logs.register("s", ("s@1",), ())
     assert tally_logs.read([])[0] == {}
@@ -299,7 +299,7 @@ def test_no_registration_is_lost_among_racing_ones(tally_logs: TallyLogs, race: 
 
 
 @raced
-def test_shards_are_registered_beside_each_other_without_conflict(tally_logs: TallyLogs, race: Race) -> None:
+def test_different_shards_are_registered_without_conflict(tally_logs: TallyLogs, race: Race) -> None:
     rounds = race(tally_logs, lambda number, racer: tally_logs.register(f"{racer}-{number}", (), ("log@1",)))
     assert all(len(winners) == RACERS for winners in rounds)
     assert len(tally_logs.read([])[0]) == RACERS * len(rounds)
@@ -325,7 +325,7 @@ def test_the_registry_never_expires(tables: Tables) -> None:
 
 
 @pytest.mark.parametrize("version", ["0", "2"])
-def test_an_item_of_another_version_is_refused(tables: Tables, version: str) -> None:
+def test_an_item_of_another_version_is_rejected(tables: Tables, version: str) -> None:
     logs = TallyTable(tables.client, tables.tally)
     logs.append(LOG, 0, [item()])
     tables.client.put_item(TableName=tables.tally, Item={**stored(tables, 0), "v": {"N": version}})
@@ -335,14 +335,14 @@ def test_an_item_of_another_version_is_refused(tables: Tables, version: str) -> 
         logs.latest(LOG, 0)
 
 
-def test_an_item_too_large_for_dynamodb_is_refused_and_nothing_is_written(tables: Tables) -> None:
+def test_an_item_too_large_for_dynamodb_is_rejected_and_nothing_is_written(tables: Tables) -> None:
     logs = TallyTable(tables.client, tables.tally)
     with pytest.raises(Unavailable, match="ValidationException"):
         logs.append(LOG, 0, [item(body=b"x" * 410_000)])
     assert held(logs) == []
 
 
-def test_every_read_asks_for_strong_consistency(tables: Tables) -> None:
+def test_every_read_is_strongly_consistent(tables: Tables) -> None:
     # No DynamoDB on one machine ever answers with anything old.
     logs = TallyTable(tables.client, tables.tally)
     with calls_of(tables.client) as calls:

@@ -35,7 +35,7 @@ def test_every_guarantee_broken_on_purpose_is_described() -> None:
 
 
 @pytest.mark.parametrize(("path", "function"), PROOFS, ids=[function for _, function in PROOFS])
-def test_a_named_test_exists(path: str, function: str) -> None:
+def test_every_named_test_exists(path: str, function: str) -> None:
     assert function in functions(path)
 
 
@@ -45,5 +45,5 @@ def test_every_named_scenario_exists() -> None:
 
 
 @pytest.mark.parametrize("place", sorted({*PLACES, *LAYERS, *NAMED}))
-def test_a_named_place_exists(place: str) -> None:
+def test_every_named_place_exists(place: str) -> None:
     assert (ROOT / place).exists(), place

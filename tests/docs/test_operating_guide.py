@@ -19,7 +19,7 @@ def test_the_guide_has_commands():
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_a_command_of_the_guide_is_understood(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_every_command_of_the_guide_is_accepted(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     Path("rules.toml").touch()
     _, *words = shlex.split(re.split(r" [<>] ", line)[0])

@@ -45,7 +45,7 @@ def test_g4_a_million_addresses_of_one_network_are_one_client() -> None:
     assert len(target.services.ingest._decoder.cloudfront._addresses) <= MEMO_ENTRIES + PER_BATCH
 
 
-def test_g4_ever_new_networks_cost_bytes_and_no_writes_of_their_own() -> None:
+def test_g4_always_new_networks_cost_bytes_but_no_writes_of_their_own() -> None:
     rng = Random(2)
     target = Target(settings={"VIEW_ENTRIES": "30000"})
     addresses = iter(lambda: PREFIX + (rng.getrandbits(32) << 64), None)
@@ -74,7 +74,7 @@ def test_a_client_near_its_limit_is_not_pushed_out_of_the_view() -> None:
     assert target.blocked() == {"203.0.113.9/32"}
 
 
-def test_addresses_whose_numbers_collide_do_not_collide_as_keys() -> None:
+def test_addresses_with_colliding_numbers_do_not_collide_as_keys() -> None:
     # Python hashes an integer modulo 2**61 - 1: these would all share one slot of a dictionary of integers.
     numbers = [PREFIX + (2**61 - 1) * number for number in range(1, 5001)]
     assert len(set(map(hash, numbers))) == 1
@@ -87,7 +87,7 @@ def test_addresses_whose_numbers_collide_do_not_collide_as_keys() -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
-def test_g4_a_flood_of_offenders_costs_a_detection_a_thousand(batch: int) -> None:
+def test_g4_a_flood_of_offenders_costs_one_detection_per_thousand(batch: int) -> None:
     rng, target = Random(4), Target(rules=HONEYPOT)
     networks = [rng.getrandbits(32) << 64 for _ in range(PER_BATCH)]
     total = 0
@@ -104,7 +104,7 @@ def test_g4_a_flood_of_offenders_costs_a_detection_a_thousand(batch: int) -> Non
     assert len(target.services.ingest._announced._quiet_until) == offenders <= MOST_ANNOUNCED
 
 
-def test_what_is_remembered_of_the_reported_is_bounded() -> None:
+def test_the_memory_of_reported_clients_is_bounded() -> None:
     rng, target = Random(5), Target(rules=HONEYPOT)
     for _ in range(8):
         target.ingest(
@@ -125,7 +125,7 @@ def test_g9_a_flood_of_offenders_opens_the_breaker_and_is_not_blocked() -> None:
     assert Breaker.from_json(item.body).would_block > 9_900
 
 
-def test_one_client_in_all_slots_of_an_hour_is_a_few_thousand_entries() -> None:
+def test_one_client_in_every_slot_of_an_hour_needs_a_few_thousand_entries() -> None:
     target = Target()
     for minute in range(60):
         target.now = NOW + 60 * (minute + 1)

@@ -30,7 +30,7 @@ def often(client: str, number: int = 30, **cells: str) -> list[bytes]:
 # Size
 
 
-def test_large_headers_are_read_and_leave_nothing_behind() -> None:
+def test_large_headers_are_decoded_and_their_memory_is_freed() -> None:
     target = Target()
     large = often(ATTACKER, agent="%41" * (LARGE // 3), path="/" + "a/../" * (LARGE // 5), forwarded="1.1.1.1, " * 3000)
     target.ingest(large)
@@ -38,7 +38,7 @@ def test_large_headers_are_read_and_leave_nothing_behind() -> None:
     assert target.logs.write_units == 1
 
 
-def test_floods_of_large_garbage_hold_no_memory() -> None:
+def test_floods_of_large_garbage_do_not_retain_memory() -> None:
     target = Target()
     target.ingest(often(VICTIM, 1))
     tracemalloc.start()
@@ -74,7 +74,7 @@ def test_a_bomb_costs_no_more_than_the_largest_envelope() -> None:
     assert most < 40 << 20
 
 
-def test_a_batch_of_bombs_holds_bounded_memory_and_the_rest_is_counted() -> None:
+def test_a_batch_of_bombs_needs_bounded_memory_and_the_rest_is_counted() -> None:
     many = bomb(b'{"message":""}', 15 << 20)
     large = bomb(b'{"message":"' + b" " * (1 << 20) + b'"}', 15 << 20)
     number = MOST_TEXT // (15 << 20) + 3
@@ -102,7 +102,7 @@ def test_an_envelope_in_an_envelope_is_not_opened() -> None:
 
 
 @pytest.mark.parametrize("opening", [b"[", b'{"httpRequest":', b'{"a":[', b'"\\'], ids=str)
-def test_json_nested_without_end_is_malformed(opening: bytes) -> None:
+def test_deeply_nested_json_is_malformed(opening: bytes) -> None:
     deep = b"{" + opening * (LARGE // len(opening))
     decoded = BatchDecoder().decode([deep, envelope(deep), waf_text()])
     assert len(decoded) == 1
@@ -130,7 +130,7 @@ def test_no_pattern_repeats_a_repetition() -> None:
 @pytest.mark.parametrize(
     "trap", ["1" * LARGE, "1." * (LARGE // 2), "1760000000." + "0" * LARGE, "%" * LARGE, "," * LARGE]
 )
-def test_traps_in_every_cell_are_read_in_one_pass(trap: str) -> None:
+def test_hostile_cells_are_decoded_in_one_pass(trap: str) -> None:
     scope = Scope(path_prefix=("/a",), host=("*.example.com",), user_agent=("curl",), country=("DE",))
     lines = [
         line(NOW, VICTIM).replace(b"1760000000.000", trap.encode()),
@@ -149,20 +149,20 @@ def test_traps_in_every_cell_are_read_in_one_pass(trap: str) -> None:
 
 
 @pytest.mark.parametrize("forged", [VICTIM, f"{VICTIM}, {VICTIM}", f"{VICTIM}:443", f"[{VICTIM}]", f"{VICTIM},"])
-def test_a_forged_forwarded_for_blocks_who_forged_it(forged: str) -> None:
+def test_a_forged_forwarded_for_blocks_the_client_that_forged_it(forged: str) -> None:
     target = Target()
     target.ingest(often(ATTACKER, forwarded=forged))
     assert target.blocked() == {f"{ATTACKER}/32"}
 
 
 @pytest.mark.parametrize("forged", [VICTIM, f"{VICTIM}, {PROXY}", f"{VICTIM}, {PROXY}, {VICTIM}", ", ," * 50 + VICTIM])
-def test_a_forged_forwarded_for_through_a_trusted_proxy_blocks_who_forged_it(forged: str) -> None:
+def test_a_forged_forwarded_for_through_a_trusted_proxy_blocks_the_client_that_forged_it(forged: str) -> None:
     target = Target(settings={"TRUSTED_PROXIES": "192.0.2.0/24"})
     target.ingest(often(PROXY, forwarded=f"{forged},%20{ATTACKER}"))
     assert target.blocked() == {f"{ATTACKER}/32"}
 
 
-def test_a_line_written_into_a_header_is_no_line() -> None:
+def test_a_line_inside_a_header_is_not_counted() -> None:
     # CloudFront escapes the tabs and line ends that a client sends; WAF's JSON escapes quotes.
     target = Target()
     smuggled = line(NOW, VICTIM).decode().replace("\t", "%09").replace("\n", "%0A")
@@ -181,7 +181,7 @@ def test_a_line_written_into_a_header_is_no_line() -> None:
 
 
 @pytest.mark.parametrize("at", [NOW + 10**4, NOW + 86400 * 3650, 99_999_999_999, NOW - 86400, 0, 10**9])
-def test_a_line_from_another_time_wipes_no_window(at: float) -> None:
+def test_a_line_from_another_time_clears_no_window(at: float) -> None:
     target = Target()
     for n in range(30):
         report = target.ingest([line(NOW - 3 + 0.1 * n, ATTACKER), line(at, VICTIM)])
@@ -191,7 +191,7 @@ def test_a_line_from_another_time_wipes_no_window(at: float) -> None:
     assert target.view.entries <= 30
 
 
-def test_lines_of_the_last_hour_deepen_the_view_once_and_not_with_every_batch() -> None:
+def test_lines_of_the_last_hour_extend_the_view_once_not_with_every_batch() -> None:
     target = Target()
     target.ingest(often(VICTIM, 1))
     for n in range(20):
@@ -201,7 +201,7 @@ def test_lines_of_the_last_hour_deepen_the_view_once_and_not_with_every_batch() 
     assert target.logs.calls["read"] <= 20 + 3 + 20
 
 
-def test_times_spread_over_the_hour_hold_bounded_memory() -> None:
+def test_times_spread_over_the_hour_need_bounded_memory() -> None:
     target = Target(settings={"VIEW_ENTRIES": "5000"})
     for n in range(10):
         target.now = NOW + n

@@ -43,20 +43,20 @@ def test_a_token_opens_the_page_and_stays_in_the_tab(open_page: OpenPage, site: 
     assert page.evaluate("sessionStorage.length") == 0
 
 
-def test_a_wrong_token_is_refused_in_words(open_page: OpenPage):
+def test_a_wrong_token_is_rejected_with_a_message(open_page: OpenPage):
     page = open_page(token="")
     sign_in(page, "sluice_wrong")
     expect(page.get_by_role("alert")).to_contain_text("unknown, revoked or has expired")
 
 
-def test_a_session_that_has_ended_says_so(open_page: OpenPage, site: Site):
+def test_an_expired_session_is_announced(open_page: OpenPage, site: Site):
     page = open_page()
     site.revoke_all()
     expect(page.get_by_role("alert")).to_contain_text("The session has ended")
     expect(page.locator("#view-now")).to_be_hidden()
 
 
-def test_a_viewer_sees_everything_and_no_way_to_change_it(open_page: OpenPage, site: Site):
+def test_a_viewer_sees_everything_but_no_controls(open_page: OpenPage, site: Site):
     site.put_blocks("203.0.113.9/32")
     page = open_page("blocks", token=site.viewer)
     expect(row(page, "203.0.113.9")).to_be_visible()
@@ -118,7 +118,7 @@ def test_a_client_is_explained_from_the_search_field(open_page: OpenPage, site: 
     expect(page.get_by_role("alert")).to_contain_text("address")
 
 
-def test_a_block_by_hand_is_made_and_refused_beside_its_form(open_page: OpenPage, site: Site):
+def test_a_manual_block_succeeds_or_shows_its_error_beside_the_form(open_page: OpenPage, site: Site):
     page = open_page("blocks")
     form = page.get_by_role("form", name="Block by hand")
     form.get_by_label("Network").fill("203.0.113.0/25")
@@ -146,7 +146,7 @@ def test_a_filter_finds_the_block_that_covers_an_address(open_page: OpenPage, si
     expect(page.locator("#blocks-note")).to_contain_text("1 block match")
 
 
-def test_all_blocks_of_a_rule_that_was_wrong_are_lifted_after_asking(open_page: OpenPage, site: Site):
+def test_all_blocks_of_a_rule_are_lifted_after_confirmation(open_page: OpenPage, site: Site):
     site.put_blocks(*(f"192.0.2.{last}/32" for last in range(50)), rule="login")
     site.put_blocks("203.0.113.9/32")
     page = open_page("blocks")
@@ -165,7 +165,7 @@ def test_all_blocks_of_a_rule_that_was_wrong_are_lifted_after_asking(open_page: 
 # --- the allowlist
 
 
-def test_what_is_put_on_the_allowlist_is_lifted_and_can_be_taken_off(open_page: OpenPage, site: Site):
+def test_an_allowlisted_network_is_unblocked_and_can_be_removed_again(open_page: OpenPage, site: Site):
     site.attack("203.0.113.9")
     site.eventually(lambda: "203.0.113.9/32" in site.published())
     page = open_page("allowlist")
@@ -211,7 +211,7 @@ def test_rules_are_applied_as_planned_and_rolled_back(open_page: OpenPage, site:
     expect(text).to_have_value(re.compile("limit = 20"))
 
 
-def test_an_edit_is_neither_lost_nor_applied_over_somebody_elses(open_page: OpenPage, site: Site):
+def test_an_edit_is_neither_lost_nor_applied_over_another_operators(open_page: OpenPage, site: Site):
     mine, other = open_page("rules"), open_page("rules")
     for page, limit in ((mine, 30), (other, 40)):
         text = page.get_by_label("Rules, in TOML")
@@ -226,7 +226,7 @@ def test_an_edit_is_neither_lost_nor_applied_over_somebody_elses(open_page: Open
     expect(mine.get_by_label("Rules, in TOML")).to_have_value(re.compile("limit = 30"))
 
 
-def test_rules_that_cannot_work_are_refused_with_rule_and_key(open_page: OpenPage):
+def test_invalid_rules_are_rejected_with_rule_and_key(open_page: OpenPage):
     page = open_page("rules")
     text = page.get_by_label("Rules, in TOML")
     expect(text).to_have_value(re.compile("limit = 20"))
@@ -239,7 +239,7 @@ def test_rules_that_cannot_work_are_refused_with_rule_and_key(open_page: OpenPag
 # --- pause, audit
 
 
-def test_a_pause_stands_in_plain_sight_in_every_view_until_somebody_resumes(open_page: OpenPage, site: Site):
+def test_a_pause_is_visible_in_every_view_until_an_operator_resumes(open_page: OpenPage, site: Site):
     site.attack("203.0.113.9")
     site.eventually(lambda: bool(site.published()))
     page = open_page()
@@ -259,7 +259,7 @@ def test_a_pause_stands_in_plain_sight_in_every_view_until_somebody_resumes(open
 # --- what goes wrong
 
 
-def test_an_unreachable_api_is_said_and_the_page_recovers(open_page: OpenPage, site: Site):
+def test_an_unreachable_api_is_announced_and_the_page_recovers(open_page: OpenPage, site: Site):
     site.put_blocks("203.0.113.9/32")
     page = open_page("blocks")
     expect(row(page, "203.0.113.9")).to_be_visible()
@@ -271,7 +271,7 @@ def test_an_unreachable_api_is_said_and_the_page_recovers(open_page: OpenPage, s
     expect(page.locator(".banner")).to_have_count(0)
 
 
-def test_stored_markup_is_text(open_page: OpenPage, site: Site):
+def test_stored_markup_is_shown_as_text(open_page: OpenPage, site: Site):
     site.put_blocks("203.0.113.9/32", rule="manual", comment=MARKUP, by=MARKUP)
     page = open_page("blocks")
     expect(row(page, "203.0.113.9")).to_contain_text(MARKUP)
@@ -342,7 +342,7 @@ def test_no_view_is_wider_than_the_screen(open_page: OpenPage, site: Site, width
         assert page.evaluate("document.documentElement.scrollWidth") <= width, view
 
 
-def test_everything_has_a_name_and_can_be_done_with_the_keyboard(open_page: OpenPage, site: Site):
+def test_every_control_has_a_name_and_works_with_the_keyboard(open_page: OpenPage, site: Site):
     site.put_blocks("203.0.113.9/32")
     page = open_page("blocks")
     expect(row(page, "203.0.113.9")).to_be_visible()
@@ -361,6 +361,6 @@ def test_everything_has_a_name_and_can_be_done_with_the_keyboard(open_page: Open
         expect(page.get_by_role(landmark)).to_have_count(1)
 
 
-def test_the_document_of_the_api_names_every_file_of_the_page():
+def test_the_openapi_document_lists_every_file_of_the_page():
     (parameter,) = document("token")["paths"]["/page/{name}"]["get"]["parameters"]
     assert set(parameter["schema"]["enum"]) == {path.name for path in PAGE.iterdir()} - {"index.html"}

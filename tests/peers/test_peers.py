@@ -24,7 +24,7 @@ def test_an_attack_is_blocked_and_released(site: Deployment) -> None:
     assert site.telemetry.failures == []
 
 
-def test_resharding_in_mid_attack_loses_nothing(site: Deployment) -> None:
+def test_resharding_during_an_attack_loses_nothing(site: Deployment) -> None:
     site.put(*[ATTACKER] * 8, VISITOR)
     site.mappings.ingest(most=2)
     one, other = site.kinesis.list_shards(StreamName=site.stream)["Shards"]

@@ -50,7 +50,7 @@ def test_an_ipv4_mapped_address_is_the_ipv4_address(address: IPv6Address) -> Non
 
 
 @given(st.text("0123456789abcdef:.", max_size=20) | st.text(max_size=10))
-def test_what_is_an_address_is_what_python_says(text: str) -> None:
+def test_the_same_texts_are_addresses_as_for_python(text: str) -> None:
     try:
         wanted = ip_address(text)
     except ValueError:
@@ -60,7 +60,7 @@ def test_what_is_an_address_is_what_python_says(text: str) -> None:
         assert pack(text.encode()) == (None if "%" in text else wanted.packed)
 
 
-def test_a_flood_of_fresh_addresses_holds_no_memory() -> None:
+def test_a_flood_of_new_addresses_does_not_exhaust_memory() -> None:
     memo = AddressMemo()
     for batch in range(5):
         texts = [b"10.%d.%d.%d" % (batch, n >> 8, n & 255) for n in range(MEMO_ENTRIES // 2 + 1)]
@@ -81,7 +81,7 @@ def test_a_masked_address_stands_for_its_network(address: IPv4Address | IPv6Addr
 
 
 @given(st.lists(networks(), max_size=12), networks())
-def test_overlap_is_what_one_by_one_comparison_says(some: list[Network], other: Network) -> None:
+def test_a_set_overlaps_whatever_one_of_its_networks_overlaps(some: list[Network], other: Network) -> None:
     held = NetworkSet(some)
     assert held.overlaps(other) == any(n.version == other.version and n.overlaps(other) for n in some)
     for edge in (other.network_address, other.broadcast_address):
@@ -90,7 +90,7 @@ def test_overlap_is_what_one_by_one_comparison_says(some: list[Network], other: 
 
 
 @given(st.lists(networks(), max_size=12))
-def test_a_set_holds_its_own_networks_and_no_neighbour_of_them(some: list[Network]) -> None:
+def test_a_set_contains_its_networks_and_not_their_neighbours(some: list[Network]) -> None:
     held = NetworkSet(some)
     assert all(held.overlaps(network) for network in some)
     for network in [*collapse_addresses(n for n in some if n.version == 4)]:
@@ -112,7 +112,7 @@ def test_a_set_holds_its_own_networks_and_no_neighbour_of_them(some: list[Networ
         ("::/0", "::/0"),
     ],
 )
-def test_networks_as_operators_write_them(text: str, network: str) -> None:
+def test_a_network_is_parsed_in_every_form_that_operators_write(text: str, network: str) -> None:
     assert str(parse_network(text)) == network
 
 
@@ -131,14 +131,14 @@ def test_networks_as_operators_write_them(text: str, network: str) -> None:
         "a/b/c",
     ],
 )
-def test_anything_else_is_refused_with_the_value_and_the_accepted_form(text: str) -> None:
+def test_anything_else_is_rejected_with_the_value_and_the_accepted_form(text: str) -> None:
     with pytest.raises(ValueError, match="is not an IP address or network such as 192") as caught:
         parse_network(text)
     assert str(caught.value).startswith(repr(text))
 
 
 @given(v4, st.integers(1, 31))
-def test_host_bits_are_refused_and_the_network_is_named(address: IPv4Address, prefix: int) -> None:
+def test_host_bits_are_rejected_and_the_network_is_named(address: IPv4Address, prefix: int) -> None:
     network = ip_network((int(address), prefix), strict=False)
     if network.network_address == address:
         assert parse_network(f"{address}/{prefix}") == network
@@ -147,5 +147,5 @@ def test_host_bits_are_refused_and_the_network_is_named(address: IPv4Address, pr
             parse_network(f"{address}/{prefix}")
 
 
-def test_python_knows_zones_that_aws_refuses() -> None:
+def test_python_accepts_zones_that_aws_rejects() -> None:
     assert ip_network("fe80::1%eth0") != IPv6Network("fe80::1"), "why zones are refused: they would be published"

@@ -71,7 +71,7 @@ def _ms(second: float) -> int:
     return NOON * 1000 + round(second * 1000)
 
 
-def test_a_first_offence_is_answered_with_a_block_that_says_why() -> None:
+def test_a_first_offence_leads_to_a_block_with_its_evidence() -> None:
     decision = decided()
     why = Evidence(
         rule="burst",
@@ -202,7 +202,9 @@ def test_late_records_block_for_no_longer_than_punctual_ones() -> None:
         pytest.param({"history": past(5, 0)}, Outcome.BLOCKED, 605, id="without escalation nothing grows"),
     ],
 )
-def test_what_is_decided(case: dict[str, object], outcome: Outcome, until: int | None) -> None:
+def test_a_decision_depends_on_terms_history_allowlist_and_time(
+    case: dict[str, object], outcome: Outcome, until: int | None
+) -> None:
     decision = decided(**case)  # type: ignore[arg-type]
     assert decision.outcome is outcome
     assert (decision.block.until - NOON if decision.block else None) == until
@@ -223,26 +225,26 @@ def test_what_is_decided(case: dict[str, object], outcome: Outcome, until: int |
         pytest.param(past(1, 3 - DEFAULT_MEMORY_S), 1, id="more than a week later"),
     ],
 )
-def test_offences_are_numbered_even_where_nothing_escalates(history: History | None, offence: int) -> None:
+def test_offences_are_numbered_even_without_escalation(history: History | None, offence: int) -> None:
     decision = decided(history=history)
     assert decision.block is not None
     assert decision.block.offence == offence
 
 
-def test_what_other_rules_found_is_kept() -> None:
+def test_the_history_of_other_rules_is_kept() -> None:
     decision = decided(history=past(3, -50, "other"))
     assert decision.history is not None
     assert {name: found.offence for name, found in decision.history.rules.items()} == {"other": 3, "burst": 1}
 
 
-def test_a_prolonged_block_keeps_its_beginning_and_its_offence() -> None:
+def test_an_extended_block_keeps_its_start_and_its_offence() -> None:
     longer = decided(terms(extend=True), block=block(600, offence=3)).block
     assert longer is not None
     assert (longer.blocked_at, longer.offence, longer.until) == (NOON - 10, 3, NOON + 605)
 
 
 @given(st.integers(1, 10_000), st.integers(2, 100), st.integers(0, 100_000), st.integers(1, 60))
-def test_escalated_blocks_grow_by_the_factor_up_to_the_longest(
+def test_escalated_blocks_grow_by_the_factor_up_to_the_maximum(
     first: int, factor: int, more: int, offence: int
 ) -> None:
     escalating = terms(block_for_s=first, escalate=Escalation(factor, first + more, 1))
@@ -250,7 +252,7 @@ def test_escalated_blocks_grow_by_the_factor_up_to_the_longest(
 
 
 @given(st.integers(-2000, 2000), st.integers(0, 5), st.integers(0, 3000), st.booleans(), st.booleans())
-def test_a_block_is_never_over_already_and_never_for_an_allowlisted_client(
+def test_a_new_block_has_not_expired_and_is_never_of_an_allowlisted_client(
     until: int, offence: int, now: int, allowed: bool, extend: bool
 ) -> None:
     history = past(offence, until) if offence else None

@@ -6,7 +6,7 @@ from chalicelib.core.durations import UNITS, format_duration, parse_duration
 
 
 @given(st.integers(0, 999_999_999), st.sampled_from(sorted(UNITS)))
-def test_what_is_written_is_read_back_at_its_shortest(number: int, unit: str) -> None:
+def test_a_duration_is_formatted_in_its_shortest_form(number: int, unit: str) -> None:
     seconds = parse_duration(f"{number}{unit}")
     assert seconds == number * UNITS[unit]
     shortest = format_duration(seconds)
@@ -18,7 +18,7 @@ def test_what_is_written_is_read_back_at_its_shortest(number: int, unit: str) ->
 @pytest.mark.parametrize(
     "text", ["", "s", "10", 10, None, "10 s", " 10s", "10s ", "+1s", "1e3s", "1_0s", "9" * 10 + "s"]
 )
-def test_anything_else_is_refused_with_the_value_and_the_accepted_form(text: object) -> None:
+def test_anything_else_is_rejected_with_the_value_and_the_accepted_form(text: object) -> None:
     with pytest.raises(ValueError, match="is not a duration; write a whole number and a unit, such as '10s'") as caught:
         parse_duration(text)
     assert str(caught.value).startswith(repr(text))

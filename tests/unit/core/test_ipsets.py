@@ -29,18 +29,18 @@ def test_blocks_in_force_are_wanted_by_family() -> None:
     assert published(blocks) == {4: ["198.51.100.0/24", "203.0.113.9/32"], 6: ["2001:db8::/64"]}
 
 
-def test_networks_that_make_up_a_wider_one_become_it() -> None:
+def test_networks_that_fill_a_wider_network_are_replaced_by_it() -> None:
     assert published([block("192.0.2.0/25"), block("192.0.2.128/25"), block("192.0.2.7/32")])[4] == ["192.0.2.0/24"]
 
 
-def test_whatever_overlaps_the_allowlist_is_left_out() -> None:
+def test_blocks_that_overlap_the_allowlist_are_omitted() -> None:
     blocks = [block("192.0.2.0/24"), block("203.0.113.9/32"), block("198.51.100.1/32"), block("198.51.100.2/32")]
     assert published(blocks, ["192.0.2.7", "203.0.0.0/16"])[4] == ["198.51.100.1/32", "198.51.100.2/32"]
     found = wanted(blocks, NetworkSet(map(parse_network, ["192.0.2.7", "203.0.0.0/16"])), ROOM, NOW)
     assert (found.allowlisted, found.overflow, found.blocks) == (2, 0, 4)
 
 
-def test_without_room_manual_blocks_come_first_and_then_the_newest() -> None:
+def test_full_sets_keep_manual_blocks_first_and_then_the_newest() -> None:
     blocks = [
         block("192.0.2.1/32", at=-5),
         block("192.0.2.3/32", at=-9, rule=MANUAL),
@@ -52,12 +52,12 @@ def test_without_room_manual_blocks_come_first_and_then_the_newest() -> None:
         assert wanted(blocks, NOBODY, {4: room}, NOW).overflow == 4 - room
 
 
-def test_there_is_room_for_neighbours_that_become_one() -> None:
+def test_adjacent_blocks_that_merge_need_the_room_of_one() -> None:
     blocks = [block(f"192.0.2.{n}/32", at=n) for n in range(8)]
     assert published(blocks, rooms={4: 1, 6: 0})[4] == ["192.0.2.0/29"]
 
 
-def test_without_an_ip_set_for_a_family_its_blocks_are_left_out_and_counted() -> None:
+def test_blocks_of_a_family_without_an_ip_set_are_omitted_and_counted() -> None:
     assert wanted([block("2001:db8::/64")], NOBODY, {4: CAPACITY}, NOW).overflow == 1
 
 
@@ -108,24 +108,24 @@ def some(*numbers: int) -> frozenset[Network]:
     return frozenset(ip_network((0xCB000000 + n, 32)) for n in numbers)
 
 
-def test_nothing_to_change_is_no_update() -> None:
+def test_correct_sets_need_no_update() -> None:
     assert plan(some(1, 2), {A: some(1), B: some(2)}) == {}
 
 
-def test_networks_stay_where_they_are_and_new_ones_go_where_there_is_room() -> None:
+def test_networks_stay_in_their_set_and_new_ones_go_to_the_emptiest() -> None:
     assert plan(some(1, 2, 3, 9), {A: some(1, 2, 3), B: some()}) == {B: some(9)}
     assert plan(some(1, 3), {A: some(1, 2), B: some(3)}) == {A: some(1)}
 
 
-def test_a_network_in_two_sets_is_taken_out_of_one() -> None:
+def test_a_network_in_two_sets_is_removed_from_one() -> None:
     assert plan(some(1, 2), {A: some(1), B: some(1, 2)}) == {B: some(2)}
 
 
-def test_what_somebody_else_has_put_in_goes_out() -> None:
+def test_networks_added_by_another_program_are_removed() -> None:
     assert plan(some(), {A: some(7)}) == {A: some()}
 
 
-def test_what_does_not_fit_one_set_goes_on_in_the_next() -> None:
+def test_networks_that_do_not_fit_into_one_set_go_into_the_next() -> None:
     many = some(*range(CAPACITY + 5))
     planned = plan(many, {A: some(), B: some(), C: some()})
     assert sorted(len(held) for held in planned.values()) == [5, CAPACITY]
@@ -136,7 +136,7 @@ numbers = st.frozensets(st.integers(0, 12), max_size=8).map(lambda drawn: some(*
 
 
 @given(numbers, numbers, numbers, numbers)
-def test_a_plan_reaches_what_is_wanted_and_is_done_with_it(
+def test_a_plan_reaches_the_wanted_networks_with_the_fewest_changes(
     target: frozenset[Network], in_a: frozenset[Network], in_b: frozenset[Network], in_c: frozenset[Network]
 ) -> None:
     before: Contents = {A: in_a, B: in_b, C: in_c}
@@ -160,7 +160,7 @@ def after_others(after: Contents, but: IpSet) -> frozenset[Network]:
     return frozenset().union(*(held for s, held in after.items() if s is not but))
 
 
-def test_two_halves_of_everything_are_not_joined_to_what_aws_refuses() -> None:
+def test_the_two_halves_of_a_family_are_not_merged_because_aws_rejects_that() -> None:
     halves = ["0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1"]
     blocks = [Block(network=network, blocked_at=0, until=10) for network in halves]
     found = wanted(blocks, NetworkSet(()), {4: 9, 6: 9}, now=5)

@@ -33,7 +33,7 @@ def problems(text: str) -> list[str]:
     return caught.value.problems
 
 
-def test_a_rule_says_everything_it_can() -> None:
+def test_a_rule_with_every_key_is_parsed() -> None:
     text = """
         [[rule]]
         name = "login"
@@ -88,7 +88,7 @@ def test_a_rule_says_everything_it_can() -> None:
     )
 
 
-def test_what_a_rule_does_not_say_has_a_default() -> None:
+def test_omitted_keys_have_defaults() -> None:
     (only,) = parse_rules(rule()).rules
     assert only == Rule(name="r", limit=10, window_s=10)
     assert (only.action, only.block_for_s, only.ipv4_prefix, only.ipv6_prefix, only.slot_ms, only.extend) == (
@@ -97,7 +97,7 @@ def test_what_a_rule_does_not_say_has_a_default() -> None:
     )
 
 
-def test_no_rules_are_a_rule_set() -> None:
+def test_an_empty_text_is_a_rule_set_without_rules() -> None:
     assert (parse_rules("").rules, parse_rules("").longest_window_ms, parse_rules("").meters()) == ((), 0, [])
 
 
@@ -282,11 +282,11 @@ def test_no_rules_are_a_rule_set() -> None:
         pytest.param(rule(scope="[]"), "rule 'r': scope: [] is not a table such as { status = ... }", id="scope = []"),
     ],
 )
-def test_a_bad_rule_is_refused_with_rule_key_value_and_accepted_form(text: str, problem: str) -> None:
+def test_a_bad_rule_is_rejected_with_rule_key_value_and_accepted_form(text: str, problem: str) -> None:
     assert problems(text) == [problem]
 
 
-def test_every_problem_is_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     text = rule(limit="-1", windw="1", scope="{ pth = ['/'], status = ['x'] }") + rule(name='"s"', window="") + "x = 1"
     assert problems(text) == [
         "rule 'r': limit: -1 is not a whole number from 0 to 1000000000",
@@ -298,7 +298,7 @@ def test_every_problem_is_told_at_once() -> None:
     ]
 
 
-def test_there_may_not_be_any_number_of_rules() -> None:
+def test_the_number_of_rules_is_bounded() -> None:
     most = "".join(rule(name=f'"r{n}"') for n in range(MOST_RULES))
     assert len(parse_rules(most).rules) == MOST_RULES
     assert problems(most + rule(name='"more"')) == ["rules: 101 rules; at most 100 are accepted"]
@@ -315,18 +315,18 @@ def test_there_may_not_be_any_number_of_rules() -> None:
         pytest.param("\0", id="NUL"),
     ],
 )
-def test_what_is_not_toml_is_refused(text: str) -> None:
+def test_text_that_is_not_toml_is_rejected(text: str) -> None:
     (problem,) = problems(text)
     assert problem.startswith("not valid TOML: ")
 
 
 @given(st.text(max_size=80) | st.text("[]{}=\"' \nrule.1a#", max_size=40))
-def test_any_text_is_rules_or_an_error(text: str) -> None:
+def test_any_text_parses_or_raises_rules_error(text: str) -> None:
     with suppress(RulesError):
         assert parse_rules(text).text == text
 
 
-def test_the_operators_name_for_a_block_is_no_rules_name() -> None:
+def test_no_rule_may_be_named_like_a_manual_block() -> None:
     assert frozenset((MANUAL,)) == RESERVED_NAMES
 
 
@@ -345,7 +345,7 @@ def meters(*rules: Rule) -> list[tuple[int, Scope]]:
 LOGIN = Scope(path=("/login",))
 
 
-def test_rules_that_ask_for_the_same_share_a_meter() -> None:
+def test_rules_that_count_the_same_share_a_meter() -> None:
     every = Scope()
     ten, twenty = Rule(name="a", limit=1, window_s=10), Rule(name="b", limit=2, window_s=20)
     three = Rule(name="c", limit=3, window_s=3)
@@ -374,7 +374,7 @@ slots = st.sampled_from([(1, 10), (1, 100), (3, 100), (5, 100), (6, 20), (10, 10
 
 
 @given(st.lists(st.tuples(slots, st.sampled_from([Scope(), LOGIN]), st.sampled_from([24, 32])), max_size=8))
-def test_meters_serve_every_rule_and_none_serves_another(asked: list[tuple[tuple[int, int], Scope, int]]) -> None:
+def test_meters_serve_every_rule_and_none_is_redundant(asked: list[tuple[tuple[int, int], Scope, int]]) -> None:
     rules = tuple(
         Rule(name=f"r{n}", limit=n, window_s=window, resolution=resolution, scope=scope, ipv4_prefix=ipv4)
         for n, ((window, resolution), scope, ipv4) in enumerate(asked)
@@ -398,7 +398,7 @@ def test_the_default_rules_are_valid_and_only_count() -> None:
     assert {rule.action for rule in rules} == {Action.COUNT}
 
 
-def test_every_key_of_the_default_rules_is_explained_where_it_first_stands() -> None:
+def test_every_key_of_the_default_rules_is_explained_at_its_first_use() -> None:
     text = DEFAULTS.read_text()
     first: dict[str, str] = {}
     for line in text.splitlines():

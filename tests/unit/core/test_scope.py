@@ -62,7 +62,7 @@ def matching(scope: Scope, requests: Requests) -> list[int]:
         pytest.param("user_agent = ['CURL', 'bot/']", ["curl/8", "Bot/1", "xcurLx", "-", "bot"], [0, 1, 2], id="agent"),
     ],
 )
-def test_what_each_key_matches_in_both_logs(toml: str, values: list[str], rows: list[int]) -> None:
+def test_each_key_matches_the_same_requests_in_both_logs(toml: str, values: list[str], rows: list[int]) -> None:
     key = toml.partition(" ")[0].removesuffix("_prefix")
     field = CLOUDFRONT_FIELD[key]
     assert matching(scope(toml), cloudfront_requests(*({field: value} for value in values))) == rows
@@ -78,7 +78,7 @@ def test_what_each_key_matches_in_both_logs(toml: str, values: list[str], rows: 
     assert matching(scope(toml), waf_requests(*map(change, values))) == rows
 
 
-def test_waf_actions_and_labels() -> None:
+def test_waf_actions_and_labels_are_matched() -> None:
     requests = waf_requests(
         {"action": "BLOCK", "labels": [{"name": "a:b"}, {"name": "c:d"}]},
         {"action": "ALLOW", "labels": [{"name": "c:d"}]},
@@ -121,7 +121,7 @@ def test_no_scope_and_an_empty_one_match_everything() -> None:
     assert EVERYTHING.columns() == []
 
 
-def test_a_scope_says_which_columns_it_looks_at() -> None:
+def test_a_scope_lists_the_columns_it_examines() -> None:
     assert set(scope("path = ['/a'], path_prefix = ['/b'], status = ['404']").columns()) == {"status", "path"}
 
 
@@ -130,7 +130,7 @@ def test_a_scope_says_which_columns_it_looks_at() -> None:
     st.sets(st.sampled_from(["GET", "POST"]), min_size=1),
     st.sampled_from(["/", "/login", "/x"]),
 )
-def test_rows_are_those_that_match_one_by_one(
+def test_rows_are_those_that_match_on_their_own(
     asked: list[tuple[str, str, bool]], methods: set[str], prefix: str
 ) -> None:
     requests = cloudfront_requests(

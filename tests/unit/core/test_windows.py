@@ -11,36 +11,77 @@ from hypothesis import strategies as st
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Rule, RuleSet
 from chalicelib.core.tally import BadTally, MeterTally, Tally, pack, split, unpack
-from chalicelib.core.windows import View, Window, over_limit
+from chalicelib.core.windows import View, Window, over_limit, walk_windows
+
+
+def test_a_window_includes_its_first_slot_and_excludes_its_end() -> None:
+    # slot       10   11   12   13   14   15
+    # requests    2    1    .    .    1    .
+    #            [---------- 4 ----------)
+    assert over_limit({10: 2, 11: 1, 14: 1}, [14], resolution=5, limit=3) == Window(4, first=10, last=14, since=10)
+    # requests    2    1    .    .    .    1
+    #                 [---------- 2 ----------)
+    assert over_limit({10: 2, 11: 1, 15: 1}, [15], resolution=5, limit=3) is None
+
+
+def test_a_window_counts_for_a_touched_slot_only_if_it_contains_it() -> None:
+    # slot       10   11   12   13   14   15
+    # requests    1    .    .    .    2    .     touched: 10
+    #            [---------- 3 ----------)
+    assert over_limit({10: 1, 14: 2}, [10], resolution=5, limit=2) == Window(3, first=10, last=14, since=10)
+    # requests    1    .    .    .    .    3     touched: 10
+    #                 [---------- 3 ----------)
+    assert over_limit({10: 1, 15: 3}, [10], resolution=5, limit=2) is None
+
+
+def test_an_offence_is_dated_from_the_latest_slot_that_suffices() -> None:
+    # slot       10   11   12   13   14
+    # requests    1    .    1    .    1          limit: 1
+    #            [---------- 3 ----------)
+    #                      [---- 2 -----)        since 12
+    assert over_limit({10: 1, 12: 1, 14: 1}, [14], resolution=5, limit=1) == Window(3, first=10, last=14, since=12)
+
+
+def test_each_window_ends_with_an_occupied_slot() -> None:
+    # slot        8    9   10   11   12   13   14   15
+    # requests    .    .    2    .    1    .    .    4     resolution: 3
+    #            [----- 2 -----)
+    #                      [----- 3 -----)
+    #                                     [----- 4 -----)
+    assert list(walk_windows([10, 12, 15], [2, 1, 4], resolution=3)) == [(2, 0, 10), (3, 0, 12), (4, 2, 15)]
+
 
 slots_of_a_client = st.dictionaries(st.integers(0, 60), st.integers(1, 4), min_size=1, max_size=12)
 
 
 @given(slots=slots_of_a_client, data=st.data(), resolution=st.integers(1, 25), limit=st.integers(0, 12))
-def test_the_latest_window_over_the_limit_that_touches_a_slot_is_found(
+def test_the_latest_window_over_the_limit_with_a_touched_slot_is_returned(
     slots: dict[int, int], data: st.DataObject, resolution: int, limit: int
 ) -> None:
     touched = data.draw(st.sets(st.sampled_from(sorted(slots)), min_size=1))
+    # slot       ...  last - resolution + 1  ...  last   last + 1
+    # window          [------- resolution slots ------)
     windows = [range(last - resolution + 1, last + 1) for last in sorted(slots)]
     sums = {window: sum(slots.get(slot, 0) for slot in window) for window in windows}
     over = [window for window in windows if sums[window] > limit and not touched.isdisjoint(window)]
 
-    found = over_limit(slots, sorted(touched), resolution, limit)
+    window = over_limit(slots, sorted(touched), resolution, limit)
 
     if not over:
-        assert found is None
+        assert window is None
         return
     latest = over[-1]
     occupied = [slot for slot in latest if slot in slots]
     since = max(slot for slot in occupied if sum(slots[s] for s in occupied if s >= slot) > limit)
-    assert found == Window(sums[latest], occupied[0], occupied[-1], since)
+    assert window == Window(sums[latest], occupied[0], occupied[-1], since)
 
 
 @given(slots=slots_of_a_client, resolution=st.integers(1, 25), limit=st.integers(0, 12))
-def test_no_window_at_all_is_over_the_limit_where_none_is_found(
-    slots: dict[int, int], resolution: int, limit: int
-) -> None:
+def test_without_a_result_no_window_is_over_the_limit(slots: dict[int, int], resolution: int, limit: int) -> None:
     assume(over_limit(slots, slots, resolution, limit) is None)
+    # slot       -30 ... 0 ............ 60 ... 89
+    # requests           |-- occupied --|
+    # windows    [---)   ... each start ...   [---)
     for first in range(-30, 90):
         assert sum(slots.get(slot, 0) for slot in range(first, first + resolution)) <= limit
 
@@ -70,7 +111,7 @@ def test_a_packed_tally_unpacks_to_itself(tally: Tally) -> None:
 
 
 @given(tally=tallies.filter(bool), data=st.data())
-def test_a_tally_that_is_cut_or_altered_is_a_bad_tally_or_a_tally(tally: Tally, data: st.DataObject) -> None:
+def test_a_truncated_or_altered_tally_raises_bad_tally_or_unpacks(tally: Tally, data: st.DataObject) -> None:
     packed = bytearray(pack(tally))
     at = data.draw(st.integers(0, len(packed) - 1))
     with pytest.raises(BadTally):
@@ -124,13 +165,13 @@ def tally_of(made: dict[bytes, list[int]], rules: RuleSet) -> Tally:
 
 
 def merge(view: View, made: dict[bytes, list[int]], splits: int = 0) -> None:
-    """As a reader does it that got the tally in 2 ** splits items."""
-    todo = [tally_of(made, view.rules)]
+    """Merges a tally as a reader does that received it in up to 2 ** ``splits`` items."""
+    parts = [tally_of(made, view.rules)]
     for _ in range(splits):
-        todo = [half for tally in todo for half in halves(tally)]
-    every = [time for times in made.values() for time in times]
-    for tally in todo:
-        view.merge(unpack(pack(tally)), min(every), max(every))
+        parts = [half for tally in parts for half in halves(tally)]
+    all_times = [time for times in made.values() for time in times]
+    for part in parts:
+        view.merge(unpack(pack(part)), min(all_times), max(all_times))
 
 
 def halves(tally: Tally) -> list[Tally]:
@@ -152,21 +193,20 @@ def view_for(rules: RuleSet, most_entries: int = 1_000_000) -> View:
 
 
 @given(rules=rule_sets, parts=st.lists(times_ms, min_size=1, max_size=4), splits=st.integers(0, 3))
-def test_every_rule_sees_every_request_once_however_its_tally_was_split(
+def test_every_rule_counts_every_request_once_however_its_tally_was_split(
     rules: RuleSet, parts: list[list[int]], splits: int
 ) -> None:
     """Slots of 200, 300, 600 ms and so on: several meters of one topic, and rules that two of them could serve."""
     view = view_for(rules)
     for number, times in enumerate(parts):
         merge(view, {b"aaaa": times, bytes([number] * 4): times[:3]}, splits)
-    every = [time for times in parts for time in times]
     for each in rules.rules:
-        expected = Counter(time // each.slot_ms for time in every)
+        expected = Counter(time // each.slot_ms for times in parts for time in times)
         assert view.slots(Source.CLOUDFRONT, each, b"aaaa") == expected
 
 
 @given(rules=rule_sets, parts=st.lists(times_ms, min_size=1, max_size=4), since_ms=st.integers(0, 250_000))
-def test_a_view_keeps_all_that_a_window_of_a_later_request_can_hold(
+def test_a_view_keeps_every_count_that_a_window_of_a_later_request_can_contain(
     rules: RuleSet, parts: list[list[int]], since_ms: int
 ) -> None:
     view = view_for(rules)
@@ -176,6 +216,8 @@ def test_a_view_keeps_all_that_a_window_of_a_later_request_can_hold(
     for each in rules.rules:
         kept = view.slots(Source.CLOUDFRONT, each, b"aaaa")
         expected = Counter(time // each.slot_ms for times in parts for time in times)
+        # slot       first ................. since_ms // slot_ms
+        # window     [-------- resolution slots --------)        the earliest that a request at since_ms can be in
         first = since_ms // each.slot_ms - each.resolution + 1
         assert {slot: n for slot, n in kept.items() if slot >= first} == {
             slot: n for slot, n in expected.items() if slot >= first
@@ -189,7 +231,7 @@ def test_a_view_keeps_all_that_a_window_of_a_later_request_can_hold(
     since_ms=st.integers(0, 200_000),
     limit=st.integers(0, 4),
 )
-def test_offences_are_what_every_window_that_touches_the_batch_says(
+def test_offences_are_the_clients_over_the_limit_in_a_window_of_the_batch(
     rules: RuleSet, parts: list[list[int]], since_ms: int, limit: int
 ) -> None:
     rules = RuleSet(tuple(replace(each, limit=limit) for each in rules.rules))
@@ -200,7 +242,7 @@ def test_offences_are_what_every_window_that_touches_the_batch_says(
     touched = [time for time in parts[-1] if time >= since_ms]
     if not touched:
         return
-    found = view.offences(tally_of({b"aaaa": touched}, rules), min(touched), max(touched))
+    offences = view.offences(tally_of({b"aaaa": touched}, rules), min(touched), max(touched))
 
     expected = []
     for each in rules.rules:
@@ -208,12 +250,14 @@ def test_offences_are_what_every_window_that_touches_the_batch_says(
         marks = {time // each.slot_ms for time in touched}
         window = over_limit(slots, marks, each.resolution, limit)
         if window is not None:
-            times = [window.first * each.slot_ms, (window.last + 1) * each.slot_ms - 1, window.since * each.slot_ms]
-            expected.append((each.name, window.count, *times))
-    assert sorted((o.rule.name, o.count, o.first_ms, o.last_ms, o.since_ms) for o in found) == sorted(expected)
+            # slot     | first | ... | since | ... | last  |
+            # ms       ^first_ms     ^since_ms            ^last_ms, the last millisecond inside
+            edges = [window.first * each.slot_ms, (window.last + 1) * each.slot_ms - 1, window.since * each.slot_ms]
+            expected.append((each.name, window.count, *edges))
+    assert sorted((o.rule.name, o.count, o.first_ms, o.last_ms, o.since_ms) for o in offences) == sorted(expected)
 
 
-def test_what_is_merged_is_not_changed_by_what_comes_after() -> None:
+def test_later_merges_do_not_change_an_earlier_tally() -> None:
     rules = RuleSet((rule("r", 10),))
     view, tally = view_for(rules), tally_of({b"aaaa": [5]}, rules)
     for _ in range(3):
@@ -222,7 +266,7 @@ def test_what_is_merged_is_not_changed_by_what_comes_after() -> None:
     assert view.slots(Source.CLOUDFRONT, rules.rules[0], b"aaaa") == {0: 3}
 
 
-def test_a_full_view_drops_the_clients_that_are_furthest_from_their_limit() -> None:
+def test_a_full_view_drops_the_clients_furthest_below_their_limit() -> None:
     rules = RuleSet((rule("r", 10, limit=5),))
     view = view_for(rules, most_entries=10)
     merge(view, {b"near": [0, 0, 0, 0, 0]})

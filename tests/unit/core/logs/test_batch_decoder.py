@@ -58,24 +58,24 @@ def decoded(*records: bytes) -> tuple[dict[str, int], dict[str, int], int]:
         pytest.param([b"[1]", b'"x"'], {}, {"fields": 2}, id="JSON that is no object is a line"),
     ],
 )
-def test_the_format_is_told_from_the_bytes(
+def test_the_format_is_detected_from_the_bytes(
     records: list[bytes], sources: dict[str, int], malformed: dict[str, int]
 ) -> None:
     assert decoded(*records) == (sources, malformed, 0)
 
 
-def test_a_blank_record_is_named_the_same_alone_and_among_others() -> None:
+def test_a_blank_record_has_the_same_reason_alone_and_among_others() -> None:
     for blank in (b"\x0b", b"\x0c", b"\x1c", b"\xc2\xa0", b" \t"):
         alone = decoded(blank)[1]
         assert decoded(waf_text(), blank)[1] == alone == decoded(cloudfront(), blank)[1]
 
 
-def test_an_aggregate_of_the_kinesis_producer_library_is_named_as_such() -> None:
+def test_an_aggregate_of_the_kinesis_producer_library_has_its_own_reason() -> None:
     (piece,) = BatchDecoder().decode([KPL + b"\n\x03key" + cloudfront()]).malformed
     assert piece.reason is Reason.KPL
 
 
-def test_every_reason_is_said_somewhere_and_tested() -> None:
+def test_every_reason_is_used_and_tested() -> None:
     tested = "".join(path.read_text() for path in Path(__file__).parents[2].rglob("test_*.py"))
     core = "".join(path.read_text() for path in Path(chalicelib.__file__).parent.rglob("*.py"))
     for reason in Reason:
@@ -101,12 +101,12 @@ def test_a_request_repeated_in_a_batch_counts_once(line) -> None:
         [waf_text(requestId="-")] * 3,
     ],
 )
-def test_without_an_id_nothing_is_a_repeat(records: list[bytes]) -> None:
+def test_a_request_without_an_id_is_never_a_repeat(records: list[bytes]) -> None:
     found = BatchDecoder().decode(records * 2, start=3)
     assert (len(found), found.repeats) == (3, 0)
 
 
-def test_a_request_that_both_logs_tell_of_is_counted_for_each() -> None:
+def test_a_request_in_both_logs_is_counted_for_each() -> None:
     found = BatchDecoder().decode([cloudfront(x_edge_request_id="same"), waf_text(requestId="same")])
     assert [(requests.source, len(requests)) for requests in found.requests] == [
         (Source.CLOUDFRONT, 1),
@@ -129,7 +129,7 @@ def test_a_malformed_line_does_not_make_its_twin_a_repeat() -> None:
     assert (len(found), len(found.malformed), found.repeats) == (1, 1, 0)
 
 
-def test_rows_that_are_left_keep_what_they_say() -> None:
+def test_selected_rows_keep_their_values() -> None:
     cells = [("a", "/1"), ("a", "/2"), ("b", "/3"), ("-", "/4"), ("-", "/5")]
     records = [cloudfront(x_edge_request_id=id, cs_uri_stem=path) for id, path in cells]
     (requests,) = BatchDecoder().decode([cloudfront(c_ip="x", cs_uri_stem="/0"), *records]).requests
@@ -139,7 +139,7 @@ def test_rows_that_are_left_keep_what_they_say() -> None:
 @pytest.mark.parametrize(
     "raw", [bytes(range(256)), b"\x1b]0;title\x07", "\u202e\u2028\ufeff".encode(), b"'\"\\", b"\r\n\x00\x7f\x9b31m"]
 )
-def test_a_sample_of_what_a_client_wrote_is_harmless(raw: bytes) -> None:
+def test_a_sample_of_client_input_is_safe_to_log(raw: bytes) -> None:
     sample = Malformed(Reason.FIELDS, raw * 100).sample()
     assert sample.isascii()
     assert sample.isprintable()

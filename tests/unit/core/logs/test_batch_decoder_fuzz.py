@@ -137,7 +137,7 @@ def test_any_bytes_decode_or_are_malformed_and_nothing_is_lost(records: list[byt
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(anything, max_size=6), st.randoms(use_true_random=False))
-def test_a_batch_says_what_its_records_say_one_by_one_in_any_order(records: list[bytes], random: Random) -> None:
+def test_a_batch_decodes_to_what_its_records_decode_to_alone_in_any_order(records: list[bytes], random: Random) -> None:
     decoder = BatchDecoder(trusted=TRUSTED)
     together = read_all(decoder, records)
     assert read_all(BatchDecoder(trusted=TRUSTED), records) == together, "a container's memory changes nothing"
@@ -153,14 +153,14 @@ def test_a_batch_says_what_its_records_say_one_by_one_in_any_order(records: list
 
 
 @given(st.lists(lines() | texts(), max_size=8))
-def test_of_each_source_every_id_is_left_once(records: list[bytes]) -> None:
+def test_each_id_occurs_once_per_source(records: list[bytes]) -> None:
     for requests in BatchDecoder().decode(records).requests:
         named = [id for id in requests.ids if id not in NO_ID]
         assert len(named) == len(set(named))
 
 
 @given(st.binary(max_size=30) | st.text(max_size=50).map(str.encode))
-def test_any_bytes_are_an_address_or_none(text: bytes) -> None:
+def test_any_bytes_pack_to_an_address_or_none(text: bytes) -> None:
     packed = pack(text)
     assert packed is None or len(packed) in (4, 16)
 
@@ -211,7 +211,7 @@ def test_work_grows_no_faster_than_the_bytes(grow: Any) -> None:
         assert more <= 2.2 * less + 200, works
 
 
-def test_addresses_and_ids_chosen_by_a_client_cannot_collide_on_purpose() -> None:
+def test_clients_cannot_choose_addresses_or_ids_that_collide() -> None:
     """Keys are bytes and text, whose hashes Python randomises, never integers, whose hashes are known."""
     found = BatchDecoder().decode([cloudfront(x_edge_request_id="1"), waf_text(requestId="1")])
     assert {type(id) for requests in found.requests for id in requests.ids} == {bytes, str}

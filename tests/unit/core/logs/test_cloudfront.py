@@ -68,7 +68,7 @@ def test_there_are_71_fields_and_the_first_are_in_the_documented_order() -> None
 
 
 @pytest.mark.parametrize("count", [9, 12, 46, 71])
-def test_any_number_of_fields_is_read_in_canonical_order_whatever_order_is_configured(count: int) -> None:
+def test_fields_are_decoded_in_the_order_of_delivery_whatever_order_is_configured(count: int) -> None:
     names = [*dict.fromkeys((*DEFAULT_FIELDS, "c-country", *FIELDS))][:count]
     reader = CloudFrontLines(names[::-1])
     assert reader.fields == tuple(name for name in FIELDS if name in names)
@@ -78,7 +78,7 @@ def test_any_number_of_fields_is_read_in_canonical_order_whatever_order_is_confi
     assert [row["country"] for row in rows(requests)] == ["DE" if "c-country" in names else None] * 2
 
 
-def test_the_two_needed_fields_are_enough() -> None:
+def test_the_two_required_fields_are_enough() -> None:
     requests, malformed = CloudFrontLines(NEEDED).decode([b"1760000000.123\t203.0.113.9"])
     assert (requests.source, len(requests), len(requests.ids), malformed) == (Source.CLOUDFRONT, 1, 0, [])
     assert requests.columns("path") is None
@@ -101,7 +101,7 @@ def test_the_two_needed_fields_are_enough() -> None:
         pytest.param({"cs_user_agent": "a%09b%2522"}, "user_agent", "a\tb%22", id="a tab the client sent"),
     ],
 )
-def test_cells_are_read_as_what_the_client_sent(cells: dict[str, str], column: str, text: str) -> None:
+def test_cells_decode_to_what_the_client_sent(cells: dict[str, str], column: str, text: str) -> None:
     assert one(cloudfront(**cells))[column] == text
 
 
@@ -141,7 +141,7 @@ def test_times(cell: str, time: int | None) -> None:
         assert times_ms(cells) == [1760000000123 if c == usual else time for c in cells], "whatever stands beside it"
 
 
-def test_cells_that_look_like_others_when_joined_are_read_one_by_one() -> None:
+def test_cells_that_look_valid_only_when_joined_are_parsed_one_by_one() -> None:
     cells = [b"1760000000.123 1760000000.123", b"1760000000.12", b""]
     assert times_ms(cells) == [None, 1760000000120, None]
 
@@ -183,19 +183,19 @@ def test_every_spelling_of_an_address_is_the_same_client(text: str, client: str)
         pytest.param(b"a" * (1 << 20), Reason.FIELDS, id="1 MB"),
     ],
 )
-def test_a_wrong_line_is_malformed_for_a_named_reason_and_the_others_count(line: bytes, reason: Reason) -> None:
+def test_a_bad_line_is_malformed_with_a_reason_and_the_others_count(line: bytes, reason: Reason) -> None:
     requests, malformed = CloudFrontLines().decode([cloudfront(), line, cloudfront()])
     assert len(requests) == 2
     assert [piece.reason for piece in malformed] == [reason]
 
 
-def test_a_line_of_a_megabyte_is_a_line() -> None:
+def test_a_line_of_a_megabyte_is_decoded() -> None:
     requests, malformed = CloudFrontLines().decode([cloudfront(cs_user_agent="a" * (1 << 20))])
     assert len(requests) == 1
     assert not malformed
 
 
-def test_utf8_that_is_not_encoded_is_read_all_the_same() -> None:
+def test_utf8_that_is_not_url_encoded_is_accepted() -> None:
     assert one(cloudfront(cs_user_agent="Müller", cs_uri_stem="/ü"))["path"] == "/ü"
 
 
@@ -207,7 +207,7 @@ def test_two_halves_of_a_line_are_not_one_request() -> None:
         assert (len(requests), [piece.reason for piece in malformed]) == (2, [Reason.FIELDS, Reason.FIELDS])
 
 
-def test_the_longest_request_that_cloudfront_takes_does_not_hide_behind_its_length() -> None:
+def test_the_longest_request_that_cloudfront_accepts_is_counted() -> None:
     url, headers = "/" + "%22" * 8_191, "%22" * 32_768
     fields = (*DEFAULT_FIELDS, "cs-uri-query")
     assert one(cloudfront(fields, cs_uri_stem=url, cs_uri_query=url, cs_user_agent=headers), fields)["status"] == "200"
@@ -222,11 +222,11 @@ def test_the_longest_request_that_cloudfront_takes_does_not_hide_behind_its_leng
         (("c-ip",), "the CloudFront real-time fields lack 'timestamp', which Sluice needs"),
     ],
 )
-def test_a_selection_that_cannot_be_read_is_refused(fields: tuple[str, ...], message: str) -> None:
+def test_an_invalid_field_selection_is_rejected(fields: tuple[str, ...], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):
         CloudFrontLines(fields)
 
 
-def test_trusted_proxies_need_the_field_they_write() -> None:
+def test_trusted_proxies_require_the_forwarded_for_field() -> None:
     with pytest.raises(ValueError, match="lack 'x-forwarded-for'"):
         CloudFrontLines(NEEDED, NetworkSet([parse_network("192.0.2.0/24")]))

@@ -41,7 +41,9 @@ TRUSTED = NetworkSet(map(parse_network, ("192.0.2.0/24", "2001:db8:ff::/48")))
         pytest.param("192.0.2.1", "203.0.113.9" + ", 192.0.2.7" * HOPS, None, id="a chain that is not believed"),
     ],
 )
-def test_the_right_most_address_that_is_no_trusted_proxy(peer: str, forwarded: str, client: str | None) -> None:
+def test_the_client_is_the_right_most_address_that_is_not_a_trusted_proxy(
+    peer: str, forwarded: str, client: str | None
+) -> None:
     found = client_behind(ip_address(peer).packed, forwarded, TRUSTED)
     assert found == (client and pack(client.encode()))
 
@@ -54,7 +56,7 @@ def test_the_right_most_address_that_is_no_trusted_proxy(peer: str, forwarded: s
         ("x", Reason.FORWARDED),
     ],
 )
-def test_behind_a_proxy_cloudfronts_field_counts(cell: str, outcome: str | Reason) -> None:
+def test_behind_a_proxy_the_client_comes_from_cloudfronts_field(cell: str, outcome: str | Reason) -> None:
     requests, malformed = CloudFrontLines(trusted=TRUSTED).decode(
         [cloudfront(c_ip="192.0.2.1", x_forwarded_for=cell), cloudfront(c_ip="203.0.113.1", x_forwarded_for=cell)]
     )
@@ -62,7 +64,7 @@ def test_behind_a_proxy_cloudfronts_field_counts(cell: str, outcome: str | Reaso
     assert sorted(found) == sorted([outcome, "203.0.113.1"])
 
 
-def test_an_address_that_cannot_be_read_is_not_the_proxys_fault() -> None:
+def test_an_unreadable_peer_address_has_its_own_reason() -> None:
     _, malformed = CloudFrontLines(trusted=TRUSTED).decode([cloudfront(c_ip="x", x_forwarded_for="203.0.113.9")])
     assert [piece.reason for piece in malformed] == [Reason.ADDRESS]
 
@@ -83,6 +85,6 @@ def test_an_address_that_cannot_be_read_is_not_the_proxys_fault() -> None:
         pytest.param(None, Reason.FORWARDED, id="no headers at all"),
     ],
 )
-def test_behind_a_proxy_wafs_header_counts(headers: object, outcome: str | Reason) -> None:
+def test_behind_a_proxy_the_client_comes_from_wafs_header(headers: object, outcome: str | Reason) -> None:
     requests, malformed = WafRecords(TRUSTED).decode([waf_text(clientIp="192.0.2.1", headers=headers)])
     assert [*map(str, map(ip_address, requests.clients)), *(piece.reason for piece in malformed)] == [outcome]

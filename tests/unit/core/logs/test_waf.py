@@ -42,7 +42,7 @@ def test_a_record() -> None:
 
 @pytest.mark.parametrize("column", sorted(COLUMNS))
 @pytest.mark.parametrize("trusted", [None, NetworkSet([parse_network("192.0.2.0/24")])])
-def test_a_record_read_for_one_column_says_the_same_of_it(column: str, trusted: NetworkSet | None) -> None:
+def test_a_column_has_the_same_values_when_only_it_is_decoded(column: str, trusted: NetworkSet | None) -> None:
     texts = [
         waf_text(clientIp="192.0.2.1", headers=[{"name": "X-Forwarded-For", "value": "203.0.113.9"}], action="BLOCK"),
         waf_text(host=..., country="-", responseCodeSent=429),
@@ -56,7 +56,7 @@ def test_a_record_read_for_one_column_says_the_same_of_it(column: str, trusted: 
     assert all(narrow.columns(name) is None for name in others), "nobody has asked for them"
 
 
-def test_the_two_keys_that_can_be_relied_upon_are_enough() -> None:
+def test_the_two_required_keys_are_enough() -> None:
     row = one(b'{"timestamp":1760000000123,"httpRequest":{"clientIp":"2001:DB8::1"}}')
     nothing = {"host": "", "path": "", "method": "", "status": "", "user_agent": "", "waf_action": "", "waf_label": ()}
     assert row == {"time": 1760000000123, "client": "2001:db8::1", "country": "-", **nothing}
@@ -93,7 +93,9 @@ def test_the_two_keys_that_can_be_relied_upon_are_enough() -> None:
         pytest.param({"newKey": {"deep": [1, {"er": None}]}}, "path", "/login", id="an unknown key"),
     ],
 )
-def test_whatever_is_optional_may_be_missing_null_or_odd(changes: dict[str, Any], column: str, text: object) -> None:
+def test_optional_keys_may_be_missing_null_or_of_another_type(
+    changes: dict[str, Any], column: str, text: object
+) -> None:
     assert one(waf_text(**changes))[column] == text
 
 
@@ -121,7 +123,7 @@ def test_whatever_is_optional_may_be_missing_null_or_odd(changes: dict[str, Any]
         pytest.param(waf_text(labels=[{"name": "@"}]).replace(b"@", b"\xff"), {"waf_label": ()}, id="bytes in a label"),
     ],
 )
-def test_what_cannot_be_read_hides_no_request(text: bytes, read: dict[str, Any]) -> None:
+def test_unreadable_values_hide_no_request(text: bytes, read: dict[str, Any]) -> None:
     row = one(text)
     assert {"client": row["client"], **{name: row[name] for name in read}} == {"client": "203.0.113.9", **read}
 
@@ -154,7 +156,7 @@ def test_what_cannot_be_read_hides_no_request(text: bytes, read: dict[str, Any])
         pytest.param(waf_text(clientIp="@").replace(b"@", b"\\ud800"), Reason.ADDRESS, id="surrogate"),
     ],
 )
-def test_a_wrong_record_is_malformed_for_a_named_reason_and_the_others_count(text: bytes, reason: Reason) -> None:
+def test_a_bad_record_is_malformed_with_a_reason_and_the_others_count(text: bytes, reason: Reason) -> None:
     requests, malformed = WafRecords().decode([waf_text(), text, waf_text()])
     assert [piece.reason for piece in malformed] == [reason]
     assert len(requests) == 2
@@ -167,7 +169,7 @@ def test_two_halves_of_a_record_are_not_one_request() -> None:
     assert (len(requests), [piece.reason for piece in malformed]) == (0, [Reason.JSON, Reason.JSON])
 
 
-def test_nesting_too_deep_for_a_header_is_no_header() -> None:
+def test_headers_nested_too_deep_are_absent() -> None:
     depth = 150
     for _ in range(12):
         row = one(waf_text(headers="@").replace(b'"@"', b'[{"x":' + b"[" * depth + b"]" * depth + b"}]"))
@@ -180,12 +182,12 @@ def test_an_envelope_holds_many_events() -> None:
     assert open_envelope(envelope(*messages)) == [message.decode() for message in messages]
 
 
-def test_a_control_message_is_nothing() -> None:
+def test_a_control_message_holds_no_requests() -> None:
     assert open_envelope(envelope(b"CWL CONTROL MESSAGE: Checking health of destination", kind="CONTROL_MESSAGE")) == []
 
 
 @pytest.mark.parametrize("tail", [b"\n", b"\0" * 512])
-def test_what_follows_an_envelope_does_not_matter(tail: bytes) -> None:
+def test_bytes_after_an_envelope_are_ignored(tail: bytes) -> None:
     assert open_envelope(envelope(b"{}") + tail) == ["{}"]
 
 
@@ -216,5 +218,5 @@ def test_an_envelope_that_cannot_be_opened_is_malformed(packed: bytes, reason: R
     assert len(found.raw) <= Malformed.SAMPLE_BYTES
 
 
-def test_the_made_up_record_is_as_published() -> None:
+def test_the_sample_record_has_the_published_form() -> None:
     assert json.loads(waf_text()) == waf()
