@@ -55,7 +55,7 @@ def allow(state: State, new: NewAllow, *, widest: Widest, caller: Caller, now: i
     lifted = [block.id for block in overlapped]
     stored = state.get(Allow, name)
     if stored is None and sum(1 for _ in islice(state.all(Allow), MOST_ENTRIES)) == MOST_ENTRIES:
-        raise Invalid(fault("body", "network", name, f"at most {MOST_ENTRIES} entries, which are reached"))
+        raise Invalid(fault("body", "network", name, f"at most {MOST_ENTRIES} entries; the allowlist is full"))
     before = stored.record if stored and stored.record.in_force(now) else None
     same = before is not None and (before.comment, before.expires_at) == (new.comment, new.expires_at)
     if before is not None and same and not lifted:

@@ -179,7 +179,7 @@ def _filter(query: BlocksQuery) -> Callable[[Block], bool]:
 
 
 def _parse(forms: Mapping[str, NewBlock], caller: Caller, now: int) -> dict[str, Block]:
-    """Returns the blocks that are asked for, by the same keys: the prefixes of the fields' names. Raises Invalid."""
+    """Returns the requested blocks under the keys of ``forms``, which are prefixes of field names. Raises Invalid."""
     faults: list[Fault] = []
     blocks: dict[str, Block] = {}
     networks: set[Network] = set()
@@ -219,7 +219,7 @@ def _objections(network: Network, allowed: Sequence[Allow], widest: Widest, call
 def _undo(names: Sequence[str], replaced: Mapping[str, Block], now: int) -> Call:
     """Returns the call that undoes new blocks.
 
-    One call cannot both lift and restore, so if any block was replaced, the others are replaced by a block of a second.
+    One call cannot both lift and restore: if any block was replaced, the new ones are made to end after a second.
     """
     if not replaced:
         return Call(method="DELETE", path=PATH, query={"network": list(names)})
@@ -228,7 +228,7 @@ def _undo(names: Sequence[str], replaced: Mapping[str, Block], now: int) -> Call
 
 
 def _block_again(blocks: Iterable[Block], now: int) -> Call:
-    """Returns the call that blocks for the rest of each block's time, by hand: it is no offence against a rule."""
+    """Returns the call that blocks by hand, which counts as no offence, for the rest of each block's time."""
     again = [
         {
             "network": block.network,

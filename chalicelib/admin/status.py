@@ -1,4 +1,4 @@
-"""The status: what is enforced and blocked, how full the IP sets are, whether requests are being counted."""
+"""The status: what is enforced and blocked, how full the IP sets are, and whether requests are being counted."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,6 +15,8 @@ from chalicelib.core.state import Block, Breaker, Pause
 from chalicelib.pipeline.stored import State, networks_of
 
 RATE_MS = 60_000
+"""Time over which requests per second are averaged."""
+
 MOST_RULES_SHOWN = 1000
 
 
