@@ -59,7 +59,7 @@ class ApiError(Exception):
     """A call that the API refused."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
-        """``document``: the problem document as it came. Raises msgspec.ValidationError if it is none."""
+        """``document``: the problem document as it came. Raises msgspec.ValidationError if it is not one."""
         self.document = document
         self.problem = msgspec.convert(document, ProblemDocument)
         super().__init__(self.problem.detail)
@@ -75,8 +75,6 @@ class Unreachable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[T]):
-    """An answer of the API."""
-
     document: Any
     """The JSON as it came."""
     type: type[T]
@@ -93,8 +91,6 @@ class Answer(Generic[T]):
 
 
 class Credential(Protocol):
-    """A way to authenticate a call."""
-
     def headers(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Mapping[str, str]:
         """Returns ``headers`` with the credential added."""
 
@@ -138,8 +134,6 @@ class Signature:
 
 
 class ApiClient:
-    """A client of one admin API."""
-
     def __init__(self, url: str, credential: Credential) -> None:
         """Raises ValueError if ``url`` is not an address, or would send the credential unencrypted."""
         parts = urlsplit(url)

@@ -1,4 +1,4 @@
-"""The ``sluice`` command. Each subcommand is a module that is imported when called, so ``sluice --help`` is quick."""
+"""The ``sluice`` command. Each subcommand is a module that is imported when called, so ``sluice --help`` is fast."""
 
 from importlib import import_module
 

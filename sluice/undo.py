@@ -1,4 +1,4 @@
-"""Commands that make a call of the admin API. They are printed after each change and in the audit, to undo it."""
+"""The commands that make a call of the admin API, printed after each change and in the audit to undo it."""
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence

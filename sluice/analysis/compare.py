@@ -11,8 +11,6 @@ from sluice.replay.engine import Result
 
 @dataclass(frozen=True, slots=True)
 class BlockedNetwork:
-    """A network that one side blocks."""
-
     network: Network
     since: int
     """First second (epoch) in which it is refused."""
@@ -23,8 +21,6 @@ class BlockedNetwork:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One way of limiting."""
-
     name: str
     blocked: dict[Network, BlockedNetwork]
     modelled: bool = False

@@ -36,7 +36,7 @@ class LoggedRequest:
 
 @dataclass(frozen=True, slots=True)
 class NearMiss:
-    """The highest count of a time in which the client came near a limit without exceeding it."""
+    """The highest count of a period in which the client came near a limit without exceeding it."""
 
     count: int
     ms: int
@@ -167,8 +167,7 @@ def _rule_history(
 def _counts(
     rule: Rule, requests: Sequence[LoggedRequest], prefix: PrefixMemo, options: Options
 ) -> tuple[int | None, ...]:
-    """Returns ``RuleHistory.counts``."""
-    # A client wider than what the rule counts is several of its clients: each has its own windows.
+    # A network wider than the rule's clients contains several of them, and each has its own windows.
     rows_by_client: dict[tuple[Source, bytes], list[int]] = {}
     for row, request in enumerate(requests):
         if rule.name in request.rules:
@@ -183,10 +182,9 @@ def _counts(
 
 
 def near_misses(counts: Iterable[tuple[int, int]], rule: Rule) -> Iterator[NearMiss]:
-    """Yields the times in which the count reached four fifths of the limit and stayed within it.
+    """Yields the periods in which the count reached four fifths of the limit without exceeding it.
 
-    Times less than a window apart are one. ``counts`` are the time in milliseconds and the count of each request, in
-    order.
+    Periods less than a window apart are merged. ``counts``: time in milliseconds and count of each request, in order.
     """
     least = max(2, ceil(rule.limit * NEAR))
     highest: NearMiss | None = None

@@ -87,7 +87,7 @@ def figures_of(result: Result, traffic: TrafficProfile) -> dict[str, Figure]:
 
 
 def page(result: Result, figures: dict[str, Figure], description: str, format_time: FormatTime) -> str:
-    """Returns the HTML. ``description`` is the line of text that describes the logs."""
+    """Returns the HTML. ``description`` is a line of text about the logs."""
     everyone = offenders(result)
     rules = list(by_rule(result, everyone))
     counting = any(row.rule.action == "count" and row.offenders for row in rules)

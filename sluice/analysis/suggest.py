@@ -1,4 +1,4 @@
-"""Suggests limits from a log: from how busy each client was at its peak, and where people end and machines begin."""
+"""Suggests limits from a log: from each client's peak, and from the gap between people and machines."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -19,7 +19,7 @@ from sluice.replay.strips import LogStats
 
 PERCENTILES = (99.0, 99.5, 99.9, 99.95, 99.99)
 GAP_FROM = 95.0
-"""Percentile above which a gap is searched for: clients below it are people."""
+"""Percentile from which a gap is searched for: clients below it are people."""
 
 WIDEST_RATIO_OF_PEOPLE = 1.5
 """Neighbouring peaks in the distribution with a larger ratio than this have a gap between them."""

@@ -17,7 +17,7 @@ from sluice.commands.shared.api import (
     table,
     yes_option,
 )
-from sluice.commands.shared.times import DurationParam, MomentParam, expiry, local
+from sluice.commands.shared.times import DURATION, MOMENT, expiry, local
 
 
 @click.command()
@@ -43,8 +43,8 @@ def _view(page: AllowPage) -> Iterator[Part]:
 @click.command()
 @networks_argument
 @click.option("--comment", default="", metavar="TEXT", help="Owner of the network, or the reason.")
-@click.option("--for", "valid_for", type=DurationParam(), help="Duration of the entry; unlimited by default.")
-@click.option("--until", type=MomentParam(), help="End of the entry, such as 2026-12-31T18:00.")
+@click.option("--for", "valid_for", type=DURATION, help="Duration of the entry; unlimited by default.")
+@click.option("--until", type=MOMENT, help="End of the entry, such as 2026-12-31T18:00.")
 @click.option("--force", is_flag=True, help="Even if the network is very wide.")
 @yes_option
 @api_command

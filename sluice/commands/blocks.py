@@ -23,7 +23,7 @@ from sluice.commands.shared.api import (
     yes_option,
 )
 from sluice.commands.shared.options import together
-from sluice.commands.shared.times import DurationParam
+from sluice.commands.shared.times import DURATION
 
 SORTS = ("blocked_at", "-blocked_at", "until", "-until", "count", "-count", "network", "-network")
 NO_MATCH = {"changed": False, "detail": "no block matches", "undo": None, "lifted": []}
@@ -63,9 +63,11 @@ def blocks(session: Session, everything: bool, limit: int, **query: str | None) 
 
 @click.command()
 @networks_argument
-@click.option("--for", "block_for", type=DurationParam(), required=True, help="Duration, such as 10m, 1h or 7d.")
+@click.option("--for", "block_for", type=DURATION, required=True, help="Duration, such as 10m, 1h or 7d.")
 @click.option("--comment", default="", metavar="TEXT", help="Reason, shown with the block.")
-@click.option("--force", is_flag=True, help="Even if it is wide, overlaps the allowlist, or covers your own address.")
+@click.option(
+    "--force", is_flag=True, help="Even if the network is wide, overlaps the allowlist, or covers your own address."
+)
 @yes_option
 @api_command
 def block(session: Session, networks: Sequence[str], block_for: str, comment: str, force: bool, yes: bool) -> None:

@@ -12,18 +12,11 @@ from sluice.analysis.aws_waf_model import LONGEST_LAG_S, SHORTEST_LAG_S, RateBas
 from sluice.analysis.compare import BlockedNetwork, Comparison, Side, side_of
 from sluice.analysis.compare import compare as compared
 from sluice.commands.shared.logs import json_option, log_options, nonempty_rules, opened_log, plain_table, print_json
-from sluice.commands.shared.options import EXISTING_FILE, top_option
+from sluice.commands.shared.options import EXISTING_FILE, Parsed, top_option
 from sluice.commands.shared.times import utc
 from sluice.replay.engine import Options
 
 MODELLED = "modelled, not measured"
-
-
-def _rate_based(ctx: click.Context, param: click.Parameter, value: str | None) -> RateBasedRule | None:  # noqa: ARG001
-    try:
-        return None if value is None else RateBasedRule.parse(value)
-    except ValueError as exc:
-        raise click.BadParameter(str(exc)) from exc
 
 
 @click.command()
@@ -38,8 +31,7 @@ def _rate_based(ctx: click.Context, param: click.Parameter, value: str | None) -
 @click.option(
     "--aws-waf",
     "rate_based",
-    callback=_rate_based,
-    metavar="LIMIT/WINDOW",
+    type=Parsed("LIMIT/WINDOW", RateBasedRule.parse),
     help="Compare with AWS WAF's rate-based rule, such as 100/60s: modelled from its documentation, not measured.",
 )
 @top_option("Number of clients to show in each table.")

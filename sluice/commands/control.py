@@ -3,7 +3,7 @@
 import click
 
 from sluice.commands.shared.api import Session, api_command, ask, yes_option
-from sluice.commands.shared.times import DurationParam
+from sluice.commands.shared.times import DURATION
 
 
 @click.command()
@@ -44,7 +44,7 @@ def breaker() -> None:
 
 
 @breaker.command()
-@click.option("--quiet-for", type=DurationParam(), default="10m", show_default=True, help="How long it stays closed.")
+@click.option("--quiet-for", type=DURATION, default="10m", show_default=True, help="Time for which it stays closed.")
 @yes_option
 @api_command
 def reset(session: Session, quiet_for: str, yes: bool) -> None:

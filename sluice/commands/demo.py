@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from itertools import chain, islice
 from pathlib import Path
 from statistics import median
@@ -18,7 +18,7 @@ from chalicelib.config import ConfigError
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.cloudfront import CloudFrontLines, time_ms
 from sluice import DEFAULT_RULES
-from sluice.commands.shared.options import EXISTING_FILE, json_output, read_rules, seed_option
+from sluice.commands.shared.options import EXISTING_FILE, Parsed, json_output, read_rules, seed_option
 from sluice.demo.demonstration import Demonstration, replay_lines, summary_of
 from sluice.demo.latency import Latency
 from sluice.demo.view import closing, watcher
@@ -33,26 +33,20 @@ HOUR_S = 3600
 """A time this far before the median of the first lines is wrong and does not set the start."""
 
 PIPE_WIDTH = 110
-"""Columns of the output where there is no terminal."""
+"""Columns of the output if it is not a terminal."""
 
 
-class Speed(click.ParamType[float]):
-    """A factor, or ``max``, which is converted to 0."""
+def _speed(text: str) -> float:
+    """Returns a factor; ``max`` is 0."""
+    if text == "max":
+        return 0.0
+    with suppress(ValueError):
+        if 0 < float(text) <= 1000:
+            return float(text)
+    raise ValueError(f"{text!r} is neither 'max' nor a number above 0 and up to 1000")
 
-    name = "X|max"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, float):
-            return value
-        if value == "max":
-            return 0.0
-        try:
-            speed = float(value)
-        except ValueError:
-            speed = 0.0
-        if not 0 < speed <= 1000:
-            self.fail(f"{value!r} is neither 'max' nor a number above 0 and up to 1000", param, ctx)
-        return speed
+SPEED = Parsed("X|max", _speed)
 
 
 @click.command()
@@ -72,7 +66,7 @@ class Speed(click.ParamType[float]):
     "--seconds", type=click.FloatRange(50, 3600), default=62, show_default=True, help="Length of the made-up traffic."
 )
 @click.option(
-    "--speed", type=Speed(), default="1", show_default=True, help="Multiple of real time, or max: as fast as possible."
+    "--speed", type=SPEED, default="1", show_default=True, help="Multiple of real time, or max: as fast as possible."
 )
 @seed_option
 @json_output("Print only one JSON object, at the end.")

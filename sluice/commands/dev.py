@@ -15,7 +15,7 @@ from chalicelib.core.durations import parse_duration
 from chalicelib.core.tokens import Role
 from sluice import DEFAULT_RULES
 from sluice.commands.shared.options import EXISTING_FILE, NEW_FILE, read_rules, seed_option
-from sluice.commands.shared.times import DurationParam
+from sluice.commands.shared.times import DURATION
 from sluice.demo.actors import ALLOWED
 from sluice.demo.edge import TICK_S, EdgeTraffic
 from sluice.demo.endless import endless_hits
@@ -34,7 +34,7 @@ FIRST_ATTACK_S = 20.0
 @click.option("--rules", type=EXISTING_FILE, metavar="FILE", help="Rules to start with.")
 @click.option("--fields", metavar="NAMES", help="Fields of the CloudFront lines, separated by commas.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 picks a free port.")
-@click.option("--past", type=DurationParam(), default="5m", show_default=True, help="Length of the made-up past.")
+@click.option("--past", type=DURATION, default="5m", show_default=True, help="Length of the made-up past.")
 @seed_option
 def dev(
     traffic: str | None, follow: Path | None, rules: Path | None, fields: str | None, port: int, past: str, seed: int

@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from chalicelib.core.addresses import parse_network
+from chalicelib.core.addresses import Network
 from chalicelib.core.durations import format_duration
 from chalicelib.core.rules import Action
 from sluice.analysis.explain import ClientHistory, RuleHistory
@@ -25,17 +25,18 @@ from sluice.commands.shared.logs import (
     print_notes,
     rules_option,
 )
+from sluice.commands.shared.options import NETWORK
 from sluice.commands.shared.times import utc
 from sluice.replay.engine import Options
 
 MOST_EVENTS = 200
 
 Event = tuple[int, str, str]
-"""Time (epoch milliseconds), name of the rule, and what happened."""
+"""Time (epoch milliseconds), name of the rule, and description."""
 
 
 @click.command()
-@click.argument("client")
+@click.argument("client", type=NETWORK)
 @log_options
 @rules_option
 @click.option(
@@ -47,7 +48,7 @@ Event = tuple[int, str, str]
     help="Number of requests to show, up to the peak.",
 )
 @json_option
-def explain(client: str, files: tuple[str, ...], options: Options, rules: Path, shown: int, as_json: bool) -> None:
+def explain(client: Network, files: tuple[str, ...], options: Options, rules: Path, shown: int, as_json: bool) -> None:
     """Explain why a client would have been blocked, or how close to the limits it came.
 
     CLIENT is an address or a network. Shows what each rule counted, when each offence, block and release happened, near
@@ -56,13 +57,9 @@ def explain(client: str, files: tuple[str, ...], options: Options, rules: Path, 
     \b
     sluice explain 203.0.113.9 logs/ --rules rules.toml
     """
-    try:
-        network = parse_network(client)
-    except ValueError as exc:
-        raise click.BadParameter(str(exc), param_hint="CLIENT") from exc
     rule_set = nonempty_rules(rules)
     with opened(files) as (chunks, progress):
-        history = explained(chunks, rule_set, options, network)
+        history = explained(chunks, rule_set, options, client)
     print_notes(history.stats, progress)
     if as_json:
         print_json(_json(history))
@@ -71,7 +68,7 @@ def explain(client: str, files: tuple[str, ...], options: Options, rules: Path, 
 
 
 def events(client: ClientHistory) -> list[Event]:
-    """Returns what happened, in order of time; near misses during a block are left out."""
+    """Returns all events in order of time, without near misses during a block."""
     happened: list[Event] = []
     periods = [period for history in client.rules for period in history.periods]
     for history in client.rules:

@@ -10,7 +10,7 @@ from sluice.commands.shared.options import NEW_FILE, auth_option
 
 
 @click.command()
-@auth_option("How callers authenticate: as the deployment's ADMIN_AUTH says.")
+@auth_option("Authentication of callers; must match the deployment's ADMIN_AUTH.")
 @click.option("--out", type=NEW_FILE, help="Write to this file.")
 def openapi(auth: str, out: Path | None) -> None:
     """Print the OpenAPI document of the admin API.

@@ -11,7 +11,7 @@ from rich.console import Console
 from chalicelib.edges.waf_ip_sets import WafScope
 from sluice import DEFAULT_RULES
 from sluice.commands.shared.deployment import carry_out, choices_of, plan_options, stage_command
-from sluice.commands.shared.options import EXISTING_FILE, read_rules
+from sluice.commands.shared.options import EXISTING_FILE, Parsed, read_rules
 from sluice.deploy import display
 from sluice.deploy.account import AwsAccount, attempting
 from sluice.deploy.apply import survey
@@ -23,19 +23,14 @@ from sluice.deploy.resources.web_acls import arn_of
 from sluice.deploy.runtime import RECOMMENDED, runtime_of_chalice
 from sluice.deploy.stage import MOST_IP_SETS, MOST_SHARDS, Choices, Refusal, Stage, StageSource
 
-
-def _names(ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[str, ...] | None:  # noqa: ARG001
-    return tuple(text.split(",")) if text else None
+NAMES = Parsed("NAMES", lambda text: tuple(text.split(",")) if text else None)
 
 
-def _pairs(ctx: click.Context, param: click.Parameter, settings: tuple[str, ...]) -> dict[str, str]:
-    pairs = {}
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        if not equals or not name:
-            raise click.BadParameter(f"{setting!r} is not of the form NAME=VALUE", ctx, param)
-        pairs[name] = value
-    return pairs
+def _setting(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ValueError(f"{text!r} is not of the form NAME=VALUE")
+    return name, value
 
 
 @click.command()
@@ -58,14 +53,14 @@ def _pairs(ctx: click.Context, param: click.Parameter, settings: tuple[str, ...]
 )
 @click.option("--shards", type=click.IntRange(0, MOST_SHARDS), help="Kinesis shards; 0, the default, is on-demand.")
 @click.option("--ip-sets", type=click.IntRange(1, MOST_IP_SETS), help="IP sets per family, of 10,000 networks each.")
-@click.option("--fields", metavar="NAMES", callback=_names, help="CloudFront real-time fields, separated by commas.")
+@click.option("--fields", type=NAMES, help="CloudFront real-time fields, separated by commas.")
 @click.option("--sample-rate", type=click.IntRange(1, 100), help="Percentage of requests that are logged.")
 @click.option(
     "--set",
     "settings",
-    metavar="NAME=VALUE",
+    type=Parsed("NAME=VALUE", _setting),
     multiple=True,
-    callback=_pairs,
+    callback=lambda ctx, param, pairs: dict(pairs),  # noqa: ARG005
     help="Additional environment variable; NAME= removes it.",
 )
 @click.option(
@@ -98,10 +93,10 @@ def setup(
 ) -> None:
     """Create what 'chalice deploy' cannot, after showing the plan and its cost.
 
-    That is the stream, tables, IP sets, rule group, log configuration, first rules and first token. Whatever exists as
-    desired is kept, so the command can be run again at any time, with the same options or others; the choices of
-    earlier runs need not be repeated. Only what setup created is changed, except for one rule in each --web-acl and
-    the log setting of each --distribution.
+    That is the stream, tables, IP sets, rule group, log configuration, first rules and first token. Resources that are
+    already as desired are kept, so the command can be run again at any time, with the same options or others; the
+    choices of earlier runs need not be repeated. Only what setup created is changed, except for one rule in each
+    --web-acl and the log setting of each --distribution.
 
     \b
     sluice setup --dry-run --requests-per-second 1000

@@ -9,6 +9,7 @@ from chalicelib.core.rules import LONGEST_WINDOW_S, SHORTEST_WINDOW_S
 from sluice.analysis.suggest import ExcludedClient, PeakCollector, PeakDistribution, doubts, rule_file
 from sluice.analysis.summary import seconds
 from sluice.commands.shared.logs import json_option, log_options, opened_log, print_json
+from sluice.commands.shared.options import Parsed
 from sluice.commands.shared.times import utc
 from sluice.replay.engine import Options
 from sluice.replay.strips import LogStats
@@ -17,14 +18,11 @@ MOST_EXCLUDED = 10
 """Excluded clients shown of each kind."""
 
 
-def _windows(ctx: click.Context, param: click.Parameter, value: str) -> list[int]:  # noqa: ARG001
-    try:
-        lengths = sorted({parse_duration(text.strip()) for text in value.split(",")})
-    except ValueError as exc:
-        raise click.BadParameter(str(exc)) from None
+def _windows(text: str) -> list[int]:
+    lengths = sorted({parse_duration(length.strip()) for length in text.split(",")})
     for length in lengths:
         if not SHORTEST_WINDOW_S <= length <= LONGEST_WINDOW_S:
-            raise click.BadParameter(f"{format_duration(length)} is outside 1s .. 1h")
+            raise ValueError(f"{format_duration(length)} is outside 1s .. 1h")
     return lengths
 
 
@@ -35,8 +33,7 @@ def _windows(ctx: click.Context, param: click.Parameter, value: str) -> list[int
     "windows",
     default="10s,60s",
     show_default=True,
-    callback=_windows,
-    metavar="LENGTHS",
+    type=Parsed("LENGTHS", _windows),
     help="Windows to suggest limits for, such as 10s or 10s,60s.",
 )
 @json_option

@@ -15,7 +15,7 @@ from chalicelib.edges.tokens import CACHED_S, FileTokens, ParameterTokens
 from chalicelib.ports import Unavailable
 from sluice.commands.shared.api import ask, output, table, yes_option
 from sluice.commands.shared.options import NEW_FILE, json_output, together
-from sluice.commands.shared.times import DurationParam, expiry, local
+from sluice.commands.shared.times import DURATION, expiry, local
 
 AUTHORIZED_S = 30
 """Seconds for which API Gateway caches the authorizer's answer."""
@@ -50,12 +50,12 @@ def token() -> None:
     show_default=True,
     help="An operator may make changes.",
 )
-@click.option("--for", "lives", type=DurationParam(), default="90d", show_default=True, help="Time until it expires.")
+@click.option("--for", "lives", type=DURATION, default="90d", show_default=True, help="Time until it expires.")
 @click.option("--forever", is_flag=True, help="Never expires.")
 @store_options
 @json_output("Print one JSON object.")
 def create(name: str, role: str, lives: str, forever: bool, file: Path | None, parameter: str, as_json: bool) -> None:
-    """Create a token and print it, only this once. NAME is its holder in the audit.
+    """Create a token and print it, only this once. The audit shows NAME as its holder.
 
     \b
     sluice token create alice --role operator
@@ -100,7 +100,7 @@ def list_tokens(file: Path | None, parameter: str, as_json: bool) -> None:
 @store_options
 @yes_option
 def revoke(which: str, file: Path | None, parameter: str, yes: bool) -> None:
-    """Revoke one token by its id, or by name if that name has only one.
+    """Revoke one token by its id, or by its holder's name if that holder has only one.
 
     \b
     sluice token revoke 3f2a91c0

@@ -1,7 +1,7 @@
 """Decodes chunks of log files into requests, detecting the format of each chunk from its lines.
 
-All lines of a chunk are decoded in the format of its first recognisable line. Only if some of them do not fit is the
-format of each line detected by itself, so a file that mixes formats costs time and nothing else.
+All lines of a chunk are decoded in the format of its first recognisable line. If some lines do not fit, the format of
+each line is detected separately, so a file that mixes formats costs time and nothing else.
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,8 +28,6 @@ STRUCTURAL = frozenset(
 
 
 class ChunkDecoder(Protocol):
-    """Decodes a chunk into requests."""
-
     def decode(self, chunk: Chunk) -> Decoded: ...
 
 
@@ -50,7 +48,7 @@ class LogDecoder:
         plausible = []
         for requests in decoded.requests:
             keep = [time < LATEST_MS for time in requests.times]
-            malformed += [Malformed(Reason.TIMESTAMP, b"a time far away")] * keep.count(False)
+            malformed += [Malformed(Reason.TIMESTAMP, b"a time after the year 5138")] * keep.count(False)
             plausible.append(requests.select(keep))
         return Decoded(tuple(filter(len, plausible)), tuple(malformed))
 

@@ -55,8 +55,6 @@ _QUOTED: dict[str, tuple[int, Callable[[bytes], str]]] = {
 
 
 class BalancerLines:
-    """Decodes load balancer log lines."""
-
     def __init__(self) -> None:
         self._addresses = AddressMemo()
         self._times = TimeMemo(utc_ms)

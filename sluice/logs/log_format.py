@@ -1,4 +1,4 @@
-"""The definition of a log format: how its lines are recognised, and how they are decoded."""
+"""A log format's definition: a test that recognises its lines, and a decoder of them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,8 +24,6 @@ class DecodeOptions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LogFormat:
-    """A log format."""
-
     name: str
     recognises: Callable[[bytes, bytes], bool]
     """Called with a line and the ``#Fields`` line in force (empty without one). Must be cheap."""

@@ -63,8 +63,6 @@ _READ: dict[str, Callable[[bytes], str]] = {
 
 
 class WebServerLines:
-    """Decodes access log lines of a web server."""
-
     def __init__(self) -> None:
         self._addresses = AddressMemo()
         self._times = TimeMemo(lambda cells: stamp_ms(b" ".join(cells)))
@@ -91,7 +89,7 @@ def _is_regular(row: Sequence[bytes]) -> bool:
 def _split_irregular(
     lines: list[bytes], rows: list[list[bytes]]
 ) -> tuple[list[bytes], list[list[bytes]], list[Malformed]]:
-    """Splits lines whose user names contain spaces as well; returns all other irregular lines as malformed."""
+    """Also splits lines whose user names contain spaces; returns other irregular lines as malformed."""
     good_lines, good_rows, malformed = [], [], []
     for line, row in zip(lines, rows, strict=True):
         if not _is_regular(row):

@@ -1,9 +1,9 @@
 """Breaches: the clients of a log over a rule's limit, and the blocks that would have followed.
 
 ``core.windows`` finds offences and ``core.decisions`` decides what follows from them, as in Lambda. Replay evaluates
-every slot when it ends, so an offence is found in the slot that completes it, and its block begins with the next full
-second plus ``delay_s``, the time that detection and publishing are assumed to take. Requests made during a block are in
-the log all the same, and count as they would in Lambda.
+every slot when it ends, so an offence is detected in the slot that completes it, and its block begins with the next
+full second plus ``delay_s``, the time that detection and publishing are assumed to take. Requests made during a block
+are in the log all the same, and count as they would in Lambda.
 """
 
 from bisect import bisect_right
@@ -31,17 +31,17 @@ TEN_S = 10
 """Length in seconds of the intervals in which requests over time are counted."""
 
 AFTER_ALL = 1 << 62
-"""Sorts after every time."""
+"""A time later than every other."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlockPeriod:
-    """A block as it would have been; for a rule that only counts, as it would be if the rule blocked."""
+    """A block as it would have been; for a rule that only counts, as if it blocked."""
 
     since: int
     """First second (epoch) in which requests are refused."""
     until: int
-    """First second in which they no longer are."""
+    """First second (epoch) after the block."""
     offence: int
     """Number of the offence, from 1."""
     count: int
@@ -130,8 +130,6 @@ _Crossing = tuple[int, int, Window]
 
 
 class BreachFinder:
-    """Finds the breaches of one rule set."""
-
     def __init__(self, rules: RuleSet, *, allowlist: NetworkSet, sampling: Sampling, delay_s: int) -> None:
         self._rules = rules
         self._allowlist = allowlist
@@ -262,8 +260,6 @@ class BreachFinder:
 
 
 class _Blocks:
-    """Blocks in force and histories, by network."""
-
     def __init__(self) -> None:
         self.in_force: dict[Network, Block] = {}
         self.histories: dict[Network, History] = {}

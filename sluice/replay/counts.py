@@ -43,7 +43,6 @@ class Ledger:
         """(client, slot) pairs; a pair that was added twice may count as two."""
 
     def add(self, tally: Tally) -> None:
-        """Adds a tally."""
         for counted in tally:
             clients = self._clients.setdefault((counted.source, counted.topic, counted.slot_ms), {})
             self.entries += sum(map(len, counted.clients.values()))
@@ -58,7 +57,7 @@ class Ledger:
                 yield client, folded(slots, factor)
 
     def tally(self) -> Tally:
-        """Returns the whole content."""
+        """Returns all counts as one tally."""
         return tuple(
             MeterTally(source, topic, *self._prefixes[topic], slot_ms, clients)
             for (source, topic, slot_ms), clients in self._clients.items()
@@ -76,7 +75,6 @@ class Counts:
         self._spools: list[SpooledTemporaryFile[bytes]] = []
 
     def add(self, tally: Tally) -> None:
-        """Adds a tally."""
         self._ledger.add(tally)
         if self._ledger.entries > self._most_entries:
             self._spill()

@@ -46,7 +46,7 @@ class Totals:
             self._exact.clear()
 
     def above(self, limit: int) -> "Groups":
-        """Returns the groups with more requests than ``limit``; if there are very many groups, perhaps others too."""
+        """Returns the groups with more requests than ``limit``; among very many groups, perhaps others as well."""
         hashed = self._hashed
         if hashed is None:
             return Groups({group for group, number in self._exact.items() if number > limit})
@@ -79,7 +79,7 @@ class Groups:
 
 
 class Masks(PrefixMemo):
-    """Cuts clients to a prefix; does nothing if they have it already."""
+    """Cuts clients to a prefix, unless they are no longer than that already."""
 
     def cut(self, clients: list[bytes], prefix: tuple[int, int]) -> list[bytes]:
         """Cuts ``clients``, which are of one family and already cut to the prefix lengths ``prefix``."""
@@ -114,7 +114,6 @@ class Prefilter:
                 self._totals[number] = Totals(), min(limits)
 
     def add(self, strip: Strip) -> None:
-        """Adds a strip to the totals."""
         if self._everyone:
             return
         groups = self._groups.cut(strip.clients, self._client_prefix)

@@ -25,11 +25,11 @@ T = TypeVar("T")
 Part = Table | Text | str
 
 PIPE_WIDTH = 200
-"""Columns of the output where there is no terminal."""
+"""Columns of the output if it is not a terminal."""
 
 
 class RefusedCommand(click.ClickException):
-    """A refused call, printed as field, value and accepted form; with ``--json`` as it came."""
+    """A refused call, printed as field, value and accepted form; with ``--json``, as the API's problem document."""
 
     def __init__(self, error: ApiError, *, as_json: bool) -> None:
         super().__init__(str(error))
@@ -116,7 +116,7 @@ yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask for conf
 
 
 def ask(question: str, *, yes: bool) -> None:
-    """Returns if the operator agrees and aborts otherwise. Without a terminal, ``--yes`` is required."""
+    """Asks for confirmation, and aborts without it. Without a terminal, ``--yes`` is required."""
     if yes:
         return
     if not sys.stdin.isatty():
@@ -159,7 +159,7 @@ def output(file: IO[Any] | None = None) -> Console:
 
 
 def printable(text: str) -> str:
-    """Replaces what could control the terminal: clients and other operators wrote parts of this text."""
+    """Replaces characters that could control the terminal: clients and other operators wrote parts of this text."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
@@ -168,7 +168,7 @@ def plain(text: str) -> Text:
 
 
 def as_sentence(text: str) -> str:
-    """Adds a capital and a full stop.
+    """Adds a capital letter and a full stop.
 
     >>> as_sentence("paused: nothing new is blocked")
     'Paused: nothing new is blocked.'

@@ -2,9 +2,8 @@
 
 import json
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import fields
-from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
 from typing import Any, Literal
@@ -14,39 +13,29 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
-from chalicelib.core.addresses import Network, parse_network
+from chalicelib.core.addresses import Network
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
 from chalicelib.core.logs.requests import Reason
 from chalicelib.core.rules import RuleSet
 from sluice import DEFAULT_RULES
-from sluice.commands.shared.options import EXISTING_FILE, json_output, read_rules, together, without_comments
+from sluice.commands.shared.options import (
+    EXISTING_FILE,
+    NETWORK,
+    Parsed,
+    json_output,
+    read_rules,
+    together,
+    without_comments,
+)
+from sluice.commands.shared.times import UTC_MOMENT_MS
 from sluice.logs.files import Chunk, ReadProgress, chunks, find_files, total_bytes
 from sluice.replay.engine import Options, SpooledLog, spooled
 from sluice.replay.strips import LogStats
 
 
-def _moment_ms(text: str) -> int:
-    """Parses a time, UTC unless it names a zone, into milliseconds since the epoch."""
-    with suppress(ValueError, OverflowError):
-        return int(float(text) * 1000)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise click.BadParameter(
-            f"{text!r} is not a time such as 2026-01-31T12:00, 2026-01-31T12:00:00+01:00 or epoch seconds"
-        ) from None
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
-
-
-def _networks(ctx: click.Context, param: click.Parameter, texts: Sequence[str]) -> tuple[Network, ...]:  # noqa: ARG001
-    try:
-        return tuple(parse_network(text) for text in texts)
-    except ValueError as exc:
-        raise click.BadParameter(str(exc)) from None
-
-
 def _network_list(ctx: click.Context, param: click.Parameter, path: Path | None) -> tuple[Network, ...]:
-    return _networks(ctx, param, without_comments(path.read_text("utf-8").splitlines()) if path else ())
+    lines = without_comments(path.read_text("utf-8").splitlines()) if path else ()
+    return tuple(NETWORK.convert(line, param, ctx) for line in lines)
 
 
 def log_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -66,15 +55,14 @@ _options = together(
         "--fields",
         default=",".join(DEFAULT_FIELDS),
         show_default=True,
-        callback=lambda ctx, param, names: tuple(name.strip() for name in names.split(",")),  # noqa: ARG005
+        type=Parsed("TEXT", lambda names: tuple(name.strip() for name in names.split(","))),
         help="Fields of CloudFront real-time logs, in the order of the log's configuration.",
     ),
     click.option(
         "--trusted-proxy",
         "trusted",
         multiple=True,
-        callback=_networks,
-        metavar="NETWORK",
+        type=NETWORK,
         help="Proxy whose X-Forwarded-For to trust; repeatable.",
     ),
     click.option(
@@ -86,14 +74,8 @@ _options = together(
     click.option(
         "--sample-rate", type=click.IntRange(1, 100), default=100, help="Percentage of requests that the logs hold."
     ),
-    click.option(
-        "--from",
-        "from_ms",
-        type=_moment_ms,
-        metavar="TIME",
-        help="Skip requests before TIME; UTC unless it has a zone.",
-    ),
-    click.option("--to", "to_ms", type=_moment_ms, metavar="TIME", help="Skip requests at TIME and later."),
+    click.option("--from", "from_ms", type=UTC_MOMENT_MS, help="Skip requests before TIME; UTC unless it has a zone."),
+    click.option("--to", "to_ms", type=UTC_MOMENT_MS, help="Skip requests at TIME and later."),
     click.option(
         "--delay",
         "delay_s",

@@ -2,16 +2,36 @@
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
+from chalicelib.core.addresses import parse_network
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import RulesError, parse_rules
 
+T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., None])
 
+
+class Parsed(click.ParamType[T]):
+    """A value that ``parse`` reads from text. The message of its ValueError becomes a usage error."""
+
+    def __init__(self, name: str, parse: Callable[[str], T]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> T:
+        if not isinstance(value, str):
+            return cast("T", value)
+        try:
+            return self._parse(value)
+        except ValueError as exc:
+            return self.fail(str(exc), param, ctx)
+
+
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+NETWORK = Parsed("NETWORK", parse_network)
 NEW_FILE = click.Path(dir_okay=False, path_type=Path)
 
 

@@ -1,13 +1,12 @@
 """Times and durations as operators write and read them."""
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
-
-import click
 
 from chalicelib.admin.wording import roughly
 from chalicelib.core.durations import ACCEPTED, parse_duration
+from sluice.commands.shared.options import Parsed
 
 
 def local(epoch_s: float) -> str:
@@ -34,30 +33,41 @@ def utc(ms: float | None, *, date: bool = True) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S}" if date else f"{moment:%H:%M:%S}.{int(ms) % 1000:03d}"
 
 
-class DurationParam(click.ParamType[str]):
-    """A duration, kept as written."""
-
-    name = "DURATION"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        try:
-            parse_duration(value)
-        except ValueError:
-            self.fail(f"{value!r}: expected {ACCEPTED}", param, ctx)
-        return str(value)
+def _duration(text: str) -> str:
+    try:
+        parse_duration(text)
+    except ValueError:
+        raise ValueError(f"{text!r}: expected {ACCEPTED}") from None
+    return text
 
 
-class MomentParam(click.ParamType[int]):
-    """Epoch seconds, parsed from a date, a date and time (local unless it names a zone), or epoch seconds."""
+DURATION = Parsed("DURATION", _duration)
+"""A duration, kept as written."""
 
-    name = "TIME"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        if re.fullmatch(r"\d{9,12}", value):
-            return int(value)
-        try:
-            return int(datetime.fromisoformat(value).astimezone().timestamp())
-        except (ValueError, OverflowError):
-            return self.fail(f"{value!r}: expected a time such as 2026-12-31T18:00, or epoch seconds", param, ctx)
+def _moment(text: str) -> int:
+    if re.fullmatch(r"\d{9,12}", text):
+        return int(text)
+    try:
+        return int(datetime.fromisoformat(text).astimezone().timestamp())
+    except (ValueError, OverflowError):
+        raise ValueError(f"{text!r}: expected a time such as 2026-12-31T18:00, or epoch seconds") from None
+
+
+MOMENT = Parsed("TIME", _moment)
+"""Epoch seconds, parsed from a date, a date and time (local unless it names a zone), or epoch seconds."""
+
+
+def _moment_ms(text: str) -> int:
+    with suppress(ValueError, OverflowError):
+        return int(float(text) * 1000)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        example = "2026-01-31T12:00, 2026-01-31T12:00:00+01:00 or epoch seconds"
+        raise ValueError(f"{text!r} is not a time such as {example}") from None
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+UTC_MOMENT_MS = Parsed("TIME", _moment_ms)
+"""Milliseconds since the epoch, parsed from a date and time (UTC unless it names a zone) or epoch seconds."""
