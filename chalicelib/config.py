@@ -26,7 +26,7 @@ class Setting:
 
     variable: str
     default: str
-    """As it would be written."""
+    """As the environment variable would hold it."""
     accepted: str
     about: str
     read: Callable[[str], Any]
@@ -96,7 +96,7 @@ class Config:
     log_stream: str = _name("sluice-logs", "Kinesis stream that the logs arrive in", "a stream name")
     state_stream_arn: str = _name(
         "arn:aws:dynamodb:us-east-1:000000000000:table/sluice-state/stream/1970-01-01T00:00:00.000",
-        "Stream of the state table, which enforce listens to",
+        "Stream of the state table, which enforce and publish read",
         "an ARN",
     )
     ip_sets_v4: tuple[IpSet, ...] = _ip_sets(4)
@@ -112,17 +112,17 @@ class Config:
     )
     trusted_proxies: tuple[str, ...] = _setting(
         "",
-        "Proxies in front of CloudFront whose X-Forwarded-For is believed",
+        "Proxies in front of CloudFront whose X-Forwarded-For is trusted",
         "networks, separated by commas",
         _networks,
     )
-    sample_rate: int = _number(100, "Percentage of requests that the log holds; counts are scaled up by it", 1, 100)
+    sample_rate: int = _number(100, "Percentage of requests that are logged; counts are scaled up accordingly", 1, 100)
     lateness_s: int = _number(
-        300, "How late log lines usually arrive; later ones cost a re-read of the tallies", 10, 3600, "seconds, "
+        300, "Usual delay of log lines; later ones cost another read of the tallies", 10, 3600, "seconds, "
     )
     view_entries: int = _number(
         1_000_000,
-        "(client, slot) pairs a container remembers, about 100 bytes each; past it the quietest clients are dropped",
+        "(client, slot) pairs a container remembers, about 100 bytes each; above it, the quietest clients are dropped",
         1_000,
         20_000_000,
     )
@@ -131,10 +131,10 @@ class Config:
     )
     service: str = _name("sluice", "Name of this deployment in logs and metrics", "a name")
     admin_auth: Literal["token", "iam"] = _choice(
-        "Who may use the admin API: holders of a token, or whom AWS IAM lets invoke it", "token", "iam"
+        "How the admin API authenticates callers: by token, or by AWS IAM's permission to invoke it", "token", "iam"
     )
     admin_api_key: Literal["optional", "required"] = _choice(
-        "Whether the admin API asks for an API Gateway key as well, which counts against a usage plan",
+        "Whether callers also need an API Gateway key, whose requests count against a usage plan",
         "optional",
         "required",
     )
@@ -145,8 +145,8 @@ class Config:
         "Origin of another page that may call the admin API; none if empty",
         pattern(r"(https?://[a-z0-9.-]+(:\d{1,5})?)?", "an origin such as https://ops.example.com"),
     )
-    widest_ipv4: int = _number(16, "Shortest IPv4 prefix that the admin API takes without force", 1, 32)
-    widest_ipv6: int = _number(32, "Shortest IPv6 prefix that the admin API takes without force", 1, 128)
+    widest_ipv4: int = _number(16, "Shortest IPv4 prefix that the admin API accepts without force", 1, 32)
+    widest_ipv6: int = _number(32, "Shortest IPv6 prefix that the admin API accepts without force", 1, 128)
 
     @property
     def ip_sets(self) -> tuple[IpSet, ...]:
@@ -180,7 +180,7 @@ def read_config(environment: Mapping[str, str]) -> Config:
     config = Config(**values)
     for at, ip_set in enumerate(config.ip_sets):
         if any(ip_set.id == other.id for other in config.ip_sets[:at]):
-            raise ConfigError(f"IP_SETS_V{ip_set.family} names {ip_set.name}/{ip_set.id}, which is named twice")
+            raise ConfigError(f"IP_SETS_V{ip_set.family} names {ip_set.name}/{ip_set.id} a second time")
     if config.trusted_proxies and "x-forwarded-for" not in config.cloudfront_fields:
         raise ConfigError("TRUSTED_PROXIES is set: CLOUDFRONT_FIELDS must name x-forwarded-for")
     return config

@@ -1,4 +1,4 @@
-"""The demo's stand-in for CloudFront: serves made-up requests, heeds the IP sets and writes log lines."""
+"""The demo's stand-in for CloudFront: serves made-up requests, obeys the IP sets and writes log lines."""
 
 from bisect import bisect_right
 from collections import Counter, deque
@@ -17,7 +17,7 @@ TICK_S = 0.05
 """Seconds between two calls of ``EdgeTraffic.tick``."""
 
 PROPAGATION_S = 1.0
-"""Seconds until the edge heeds an IP set update. AWS documents a few seconds to a few minutes."""
+"""Seconds until an IP set update takes effect at the edge. AWS documents a few seconds to a few minutes."""
 
 LOG_DELAY_S = (0.2, 0.9)
 """Least and most seconds from a response to its log line in Kinesis. CloudFront documents "within seconds"."""

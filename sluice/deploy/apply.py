@@ -1,4 +1,4 @@
-"""Surveying the account and applying a plan. An interrupted run ends the same once it is repeated."""
+"""Surveys of the account, and the application of plans. Repeating an interrupted run completes it."""
 
 from collections.abc import Callable, Iterator, Sequence
 

@@ -1,4 +1,4 @@
-"""Plans: compares desired resources with existing ones and returns steps. Pure: no calls, no changes."""
+"""Plans: the steps from the existing resources to the desired ones. Pure: no calls, no changes."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

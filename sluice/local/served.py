@@ -65,7 +65,7 @@ class ServedClock:
         def call() -> None:
             try:
                 done.set_result(work())
-            except BaseException as exc:  # noqa: BLE001 - raised again in the thread that asked
+            except BaseException as exc:  # noqa: BLE001 - raised again in the calling thread
                 done.set_exception(exc)
 
         self._calls.put(call)

@@ -32,7 +32,7 @@ def summary() -> dict[str, Any]:
     return run("--seed", "3")
 
 
-def test_every_attacker_is_blocked_and_no_bystander(summary: dict[str, Any]) -> None:
+def test_every_attacker_is_blocked_and_no_bystander_is(summary: dict[str, Any]) -> None:
     assert summary["attackers"]["blocked"] == summary["attackers"]["total"] > 300
     assert summary["bystanders"]["blocked"] == 0
     assert summary["bystanders"]["total"] > 150
@@ -43,7 +43,7 @@ def test_blocks_that_ended_are_lifted(summary: dict[str, Any]) -> None:
     assert summary["ok"]
 
 
-def test_no_block_is_early(summary: dict[str, Any]) -> None:
+def test_no_client_is_blocked_below_the_limit(summary: dict[str, Any]) -> None:
     assert all(block["count"] > block["limit"] for block in summary["blocks"])
 
 

@@ -38,7 +38,7 @@ block_for = "10m"
 """
 IN_LAMBDAS_RUNTIME = ("boto3", "botocore", "s3transfer", "dateutil", "six", "urllib3", "jmespath")
 COMPILED = ("msgspec",)
-"""Packages whose wheels are for arm64; this machine's own builds replace them when a function runs here."""
+"""Packages whose wheels are for arm64; builds for this machine replace them when a function runs in this test."""
 FUNCTIONS = {
     "sluice-prod-ingest": "app.ingest",
     "sluice-prod-enforce": "app.enforce",

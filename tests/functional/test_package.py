@@ -1,4 +1,4 @@
-"""The deployment package: its content, its size, and that each build gives the same bytes."""
+"""The deployment package: its content, its size, and its reproducibility."""
 
 import sys
 from pathlib import Path
@@ -22,16 +22,16 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return built
 
 
-def test_it_is_small_enough(packages: list[Path]) -> None:
+def test_the_package_is_small_enough(packages: list[Path]) -> None:
     assert packages[0].stat().st_size <= MOST_BYTES
 
 
-def test_it_is_the_same_each_time(packages: list[Path]) -> None:
+def test_two_builds_give_the_same_bytes(packages: list[Path]) -> None:
     one, two = (package.read_bytes() for package in packages)
     assert one == two
 
 
-def test_it_holds_only_what_runs(packages: list[Path]) -> None:
+def test_the_package_holds_only_code_that_runs(packages: list[Path]) -> None:
     names = ZipFile(packages[0]).namelist()
     tops = {name.split("/")[0] for name in names if not name.split("/")[0].endswith((".dist-info", ".data"))}
     assert tops == {
@@ -47,7 +47,7 @@ def test_it_holds_only_what_runs(packages: list[Path]) -> None:
     assert {name for name in names if name.endswith((".pyc", ".toml", ".md"))} == {"chalicelib/rules.toml"}
 
 
-def test_its_compiled_modules_are_for_arm64_and_the_python_that_chalice_deploys_for(packages: list[Path]) -> None:
+def test_compiled_modules_are_for_arm64_and_the_deployed_python(packages: list[Path]) -> None:
     libraries = [name for name in ZipFile(packages[0]).namelist() if name.endswith(".so")]
     tag = "cpython-{}{}-aarch64-linux-gnu".format(*sys.version_info)
     assert libraries

@@ -1,4 +1,4 @@
-"""A soak test of seconds: what must hold for hours must hold for seconds."""
+"""A soak test of a few seconds."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from bench.soak import main
 
 TIMED = ("lag", "memory")
-"""Figures that a busy machine may worsen in so short a time."""
+"""Figures that other load on the machine distorts in so short a time."""
 
 
 def test_a_short_soak_counts_once_blocks_and_releases(tmp_path: Path) -> None:

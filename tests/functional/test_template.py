@@ -56,7 +56,7 @@ def translated(template: Template, environment: Path) -> Template:
     return answer
 
 
-def complaints(template: Template, environment: Path, directory: Path) -> list[tuple[str, str]]:
+def findings_of(template: Template, environment: Path, directory: Path) -> list[tuple[str, str]]:
     """Returns the rule and the resource of each finding of cfn-lint."""
     file = directory / "template.json"
     file.write_text(json.dumps(template, indent=1))
@@ -71,8 +71,10 @@ def complaints(template: Template, environment: Path, directory: Path) -> list[t
     return [(each["Rule"]["Id"], "/".join(map(str, each["Location"]["Path"][1:2]))) for each in findings]
 
 
-def test_it_passes_the_translator_and_the_linter(sam: Template, lint_environment: Path, tmp_path: Path) -> None:
-    assert complaints(translated(sam, lint_environment), lint_environment, tmp_path) == []
+def test_the_template_passes_the_translator_and_the_linter(
+    sam: Template, lint_environment: Path, tmp_path: Path
+) -> None:
+    assert findings_of(translated(sam, lint_environment), lint_environment, tmp_path) == []
 
 
 def source(template: Template, function: str) -> dict[str, Any]:
@@ -81,37 +83,37 @@ def source(template: Template, function: str) -> dict[str, Any]:
     return properties
 
 
-def test_wrong_event_sources_are_caught(sam: Template, lint_environment: Path, tmp_path: Path) -> None:
-    """The linter looks into no event source of a SAM template: only the translator's mappings show these."""
-    trapped = deepcopy(sam)
-    source(trapped, "Ingest")["Stream"]["Fn::GetAtt"] = ["LogStream", "Arn"]  # merged into Chalice's Fn::Sub
-    source(trapped, "Enforce")["ParallelizationFactor"] = 50
-    source(trapped, "Publish")["BatchSize"] = 20_000
-    found = complaints(translated(trapped, lint_environment), lint_environment, tmp_path)
-    mapping = {name.split("DynamodbEvent")[0].split("KinesisEvent")[0] for _, name in found}
+def test_wrong_event_sources_are_detected(sam: Template, lint_environment: Path, tmp_path: Path) -> None:
+    """The linter ignores the event sources of a SAM template, so that only the translator's mappings show them."""
+    wrong = deepcopy(sam)
+    source(wrong, "Ingest")["Stream"]["Fn::GetAtt"] = ["LogStream", "Arn"]  # merged into Chalice's Fn::Sub
+    source(wrong, "Enforce")["ParallelizationFactor"] = 50
+    source(wrong, "Publish")["BatchSize"] = 20_000
+    findings = findings_of(translated(wrong, lint_environment), lint_environment, tmp_path)
+    mapping = {name.split("DynamodbEvent")[0].split("KinesisEvent")[0] for _, name in findings}
     assert mapping == {"IngestIngest", "EnforceEnforce", "PublishPublish"}
 
 
 @pytest.mark.parametrize(
-    ("resource", "spoil"),
+    ("resource", "damage"),
     [
         pytest.param("IpSetV4", lambda p: p.update(IPAddressVersion="IPv4"), id="the family's spelling"),
         pytest.param("StateTable", lambda p: p.update(BillingMode="ON_DEMAND"), id="the billing mode"),
     ],
 )
-def test_a_wrong_word_is_caught(
-    sam: Template, lint_environment: Path, tmp_path: Path, resource: str, spoil: Callable[[dict[str, Any]], None]
+def test_a_misspelled_value_is_detected(
+    sam: Template, lint_environment: Path, tmp_path: Path, resource: str, damage: Callable[[dict[str, Any]], None]
 ) -> None:
-    spoilt = deepcopy(sam)
-    spoil(spoilt["Resources"][resource]["Properties"])
-    # The rest is known to be right: without it, the linter is quicker.
+    damaged = deepcopy(sam)
+    damage(damaged["Resources"][resource]["Properties"])
+    # Without the other resources the linter is quicker.
     small = {"AWSTemplateFormatVersion": "2010-09-09", "Parameters": sam["Parameters"], "Resources": {}}
-    small["Resources"][resource] = spoilt["Resources"][resource]
-    errors = [one for one in complaints(small, lint_environment, tmp_path) if one[0].startswith("E")]
-    assert {name for _, name in errors} == {resource}
+    small["Resources"][resource] = damaged["Resources"][resource]
+    findings = findings_of(small, lint_environment, tmp_path)
+    assert {name for rule, name in findings if rule.startswith("E")} == {resource}
 
 
-def test_every_function_has_its_share_of_the_account_and_no_more(sam: Template) -> None:
+def test_every_function_has_a_role_and_a_concurrency_limit(sam: Template) -> None:
     functions = {n: r["Properties"] for n, r in sam["Resources"].items() if r["Type"] == "AWS::Serverless::Function"}
     assert set(functions) == FUNCTIONS
     for name, properties in functions.items():
@@ -120,7 +122,7 @@ def test_every_function_has_its_share_of_the_account_and_no_more(sam: Template) 
     assert functions["Publish"]["ReservedConcurrentExecutions"] == 1
 
 
-def test_functions_run_on_arm64_and_on_the_python_that_their_package_is_built_for(sam: Template) -> None:
+def test_functions_run_on_arm64_and_on_the_python_of_their_package(sam: Template) -> None:
     for name in FUNCTIONS:
         properties = sam["Resources"][name]["Properties"]
         assert properties["Architectures"] == ["arm64"], name

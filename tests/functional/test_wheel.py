@@ -52,7 +52,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def test_it_holds_the_two_packages_whole_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_holds_the_two_packages_and_nothing_else(wheel: Path) -> None:
     names = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
     files = {
         path.relative_to(ROOT).as_posix()
@@ -63,7 +63,7 @@ def test_it_holds_the_two_packages_whole_and_nothing_else(wheel: Path) -> None:
     assert names == files
 
 
-def test_it_carries_the_license(wheel: Path) -> None:
+def test_the_wheel_contains_the_license(wheel: Path) -> None:
     assert any(name.endswith("licenses/LICENSE") for name in ZipFile(wheel).namelist())
 
 
@@ -72,7 +72,7 @@ def test_it_carries_the_license(wheel: Path) -> None:
     [["--version"], ["--help"], ["demo", "--speed", "max"], ["setup", "--help"]],
     ids=lambda arguments: arguments[0],
 )
-def test_the_command_runs_from_it(installed: Path, tmp_path: Path, arguments: list[str]) -> None:
+def test_the_command_runs_from_the_wheel(installed: Path, tmp_path: Path, arguments: list[str]) -> None:
     program = f"import sys; sys.path.insert(0, {str(installed)!r}); from sluice.cli import main; main()"
     done = subprocess.run(
         [sys.executable, "-I", "-c", program, *arguments], cwd=tmp_path, check=False, capture_output=True, text=True
@@ -80,7 +80,7 @@ def test_the_command_runs_from_it(installed: Path, tmp_path: Path, arguments: li
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_deployment_from_it_asks_for_a_checkout(installed: Path, tmp_path: Path) -> None:
+def test_a_deployment_without_a_checkout_is_refused(installed: Path, tmp_path: Path) -> None:
     program = (
         f"import sys; sys.path.insert(0, {str(installed)!r})\n"
         "from pathlib import Path\n"
@@ -115,7 +115,7 @@ def imported() -> set[str]:
     return modules - sys.stdlib_module_names - set(PACKAGES)
 
 
-def test_its_dependencies_are_what_the_packages_import() -> None:
+def test_the_dependencies_are_those_that_the_packages_import() -> None:
     distributions = packages_distributions()
     needed = {normalized(distributions[module][0]) for module in imported()} - {"botocore"}
     required = {normalized(name) for name in PROJECT["dependencies"]}

@@ -27,5 +27,5 @@ def inspect(inspection: Inspection, checks: Sequence[StageCheck] = CHECKS) -> li
             findings += check(inspection)
         except ClientError as exc:
             remedy = "see docs/operate/permissions.md for what an operator needs"
-            findings.append(Finding(check.__name__, f"could not look: {cause_of(exc)}", remedy))
+            findings.append(Finding(check.__name__, f"could not check: {cause_of(exc)}", remedy))
     return sorted(findings, key=lambda finding: not finding.wrong)

@@ -1,6 +1,6 @@
 """State that ``chalice deploy`` and running functions leave behind, which teardown removes first.
 
-In order of removal: blocks end, then no function runs any more, then the functions' logs go.
+In order of removal: the blocks, then the functions, then the functions' logs.
 """
 
 import subprocess

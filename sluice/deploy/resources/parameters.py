@@ -46,7 +46,7 @@ class RememberedChoices(Parameter):
         return [f"{name.replace('_', ' ')} changed" for name in changed]
 
     def create(self, account: AwsAccount) -> None:
-        self.put(account, "String", self.stage.choices.to_json(), "What 'sluice setup' was asked for.")
+        self.put(account, "String", self.stage.choices.to_json(), "Choices of 'sluice setup' for this stage.")
 
     def change(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
         text, put = self.stage.choices.to_json(), account.client("ssm").put_parameter
@@ -55,7 +55,7 @@ class RememberedChoices(Parameter):
 
 @dataclass(frozen=True, slots=True)
 class FirstToken(Parameter):
-    """The admin API's tokens, with one to begin with. Setup never changes them again: they are the operator's."""
+    """The admin API's tokens, at first a single one. Setup never changes them again: they are the operator's."""
 
     now: int
     """Epoch seconds."""

@@ -63,7 +63,7 @@ class WebAclRule(Resource):
 
     def _edit(self, account: AwsAccount, edit: Callable[[list[Rule]], list[Rule]]) -> None:
         client = account.client("wafv2")
-        # An update resets everything that it does not name, so all it can name is sent back unchanged.
+        # An update resets every member that it omits, so all that it accepts are sent back unchanged.
         members = client.meta.service_model.operation_model("UpdateWebACL").input_shape.members
 
         def update() -> None:

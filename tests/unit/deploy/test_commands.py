@@ -72,7 +72,7 @@ def test_a_dry_run_in_json_is_one_object_and_changes_nothing(run: Run, world: Wo
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (["setup", "--web-acl", "nope"], "there is no web ACL 'nope' of scope CLOUDFRONT; there are: none"),
         (["setup", "--distribution", "ENOPE"], "distribution ENOPE does not exist"),
@@ -85,10 +85,10 @@ def test_a_dry_run_in_json_is_one_object_and_changes_nothing(run: Run, world: Wo
         (["teardown"], "nothing to remove"),
     ],
 )
-def test_impossible_choices_are_refused_with_the_reason(run: Run, arguments: list[str], says: str) -> None:
+def test_impossible_choices_are_refused_with_the_reason(run: Run, arguments: list[str], message: str) -> None:
     done = run(*arguments)
     assert done.exit_code == 1
-    assert says in done.stderr
+    assert message in done.stderr
 
 
 def test_cloudfront_outside_us_east_1_is_refused_with_the_reason(run: Run) -> None:

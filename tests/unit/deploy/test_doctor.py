@@ -1,4 +1,4 @@
-"""The doctor's checks: they find nothing in a healthy stage, and each problem that is caused on purpose."""
+"""The doctor's checks report nothing in a healthy stage, and each problem that a test causes."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -166,7 +166,7 @@ def new_account(deployed: DeployedStage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "expected"),
+    ("damage", "expected"),
     [
         pytest.param(stop_expiry, [("drift", "sluice-prod-tally", "sluice setup")], id="a table has drifted"),
         pytest.param(remove_function, [("functions", "sweep", "chalice deploy")], id="a function is missing"),
@@ -233,10 +233,10 @@ def new_account(deployed: DeployedStage) -> None:
         ),
     ],
 )
-def test_each_problem_is_found_with_its_remedy_and_nothing_else_is(
-    deployed: DeployedStage, spoil: Callable[[DeployedStage], object], expected: Iterable[tuple[str, str, str]]
+def test_each_problem_is_reported_with_its_remedy_and_nothing_else(
+    deployed: DeployedStage, damage: Callable[[DeployedStage], object], expected: Iterable[tuple[str, str, str]]
 ) -> None:
-    spoil(deployed)
+    damage(deployed)
     findings = deployed.findings()
     assert [finding.check for finding in findings] == [check for check, _, _ in expected]
     for finding, (_, what, remedy) in zip(findings, expected, strict=True):
@@ -252,7 +252,7 @@ def test_a_provisioned_stream_that_rejects_lines_needs_twice_the_shards(deployed
     ]
 
 
-def test_another_architecture_than_the_configured_one_is_found(deployed: DeployedStage) -> None:
+def test_an_architecture_other_than_the_configured_one_is_reported(deployed: DeployedStage) -> None:
     deployed.world.project.config_file.write_text(
         deployed.world.project.config_file.read_text().replace('"arm64"', '"x86_64"')
     )
@@ -262,7 +262,7 @@ def test_another_architecture_than_the_configured_one_is_found(deployed: Deploye
     assert finding.what.endswith("says x86_64")
 
 
-def test_an_empty_stream_is_found(world: World) -> None:
+def test_an_empty_stream_is_reported(world: World) -> None:
     stage = world.stage()
     world.set_up(stage)
     findings = inspect(Inspection(stage, world.account, world.project, NOW))
@@ -276,4 +276,4 @@ def test_a_check_that_aws_rejects_is_a_finding(deployed: DeployedStage) -> None:
         raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "DescribeTable")
 
     findings = inspect(deployed.inspection(), [forbidden, *CHECKS[1:2]])
-    assert [(f.check, f.what) for f in findings] == [("forbidden", "could not look: DescribeTable: AccessDenied: no")]
+    assert [(f.check, f.what) for f in findings] == [("forbidden", "could not check: DescribeTable: AccessDenied: no")]

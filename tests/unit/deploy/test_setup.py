@@ -109,7 +109,7 @@ def test_the_first_token_opens_the_admin_api(world: World) -> None:
     assert world.tokens[0] not in stored["Value"]
 
 
-def test_the_functions_settings_name_the_created_resources(world: World) -> None:
+def test_the_settings_name_the_created_resources(world: World) -> None:
     stage = world.stage(settings={"BREAKER_BLOCKS_PER_MINUTE": "50"})
     world.set_up(stage)
     written = world.project.stage("prod")
@@ -297,80 +297,85 @@ def test_teardown_interrupted_at_any_write_is_completed_by_the_next_run(world: W
     assert interrupted_at_every_write(world, lambda: world.tear_down(stage), reset) > 15
 
 
-class TestRefusals:
-    def test_cloudfront_outside_us_east_1(self, world: World) -> None:
-        location = replace(world.account.location, region="eu-west-1")
-        with pytest.raises(Refusal, match="in us-east-1 alone"):
-            replace(world.stage(), location=location)
+def test_a_cloudfront_stage_outside_us_east_1_is_refused(self, world: World) -> None:
+    location = replace(world.account.location, region="eu-west-1")
+    with pytest.raises(Refusal, match="in us-east-1 alone"):
+        replace(world.stage(), location=location)
 
-    def test_a_web_acl_without_room_for_a_reference(self, world: World) -> None:
-        references = [
-            {
-                "Name": f"r{number}",
-                "Priority": number,
-                "Statement": {
-                    "NotStatement": {
-                        "Statement": {
-                            "IPSetReferenceStatement": {"ARN": f"arn:aws:wafv2:us-east-1:1:global/ipset/x{number}/id"}
-                        }
+
+def test_a_web_acl_without_room_for_a_reference_is_refused(self, world: World) -> None:
+    references = [
+        {
+            "Name": f"r{number}",
+            "Priority": number,
+            "Statement": {
+                "NotStatement": {
+                    "Statement": {
+                        "IPSetReferenceStatement": {"ARN": f"arn:aws:wafv2:us-east-1:1:global/ipset/x{number}/id"}
                     }
-                },
-                "Action": {"Count": {}},
-                "VisibilityConfig": {
-                    "SampledRequestsEnabled": False,
-                    "CloudWatchMetricsEnabled": False,
-                    "MetricName": "r",
-                },
-            }
-            for number in range(50)
-        ]
-        full = world.stage(web_acls=(world.web_acl(rules=references),))
-        with pytest.raises(Refusal, match="50 of 50 reference statements"):
-            world.plan(full)
-        roomy = world.stage(web_acls=(world.web_acl(name="other", rules=references[1:]),))
-        assert StepAction.REFUSE not in actions(world.plan(roomy))
+                }
+            },
+            "Action": {"Count": {}},
+            "VisibilityConfig": {
+                "SampledRequestsEnabled": False,
+                "CloudWatchMetricsEnabled": False,
+                "MetricName": "r",
+            },
+        }
+        for number in range(50)
+    ]
+    full = world.stage(web_acls=(world.web_acl(rules=references),))
+    with pytest.raises(Refusal, match="50 of 50 reference statements"):
+        world.plan(full)
+    roomy = world.stage(web_acls=(world.web_acl(name="other", rules=references[1:]),))
+    assert StepAction.REFUSE not in actions(world.plan(roomy))
 
-    @pytest.mark.parametrize(("used", "fits"), [(4950, True), (4951, False)])
-    def test_a_web_acl_without_capacity(self, world: World, used: int, fits: bool) -> None:
-        stage = world.stage(web_acls=(world.web_acl(),))
-        world.front.web_acl_capacity = used
-        if fits:
-            assert StepAction.REFUSE not in actions(world.plan(stage))
-        else:
-            with pytest.raises(Refusal, match="4951 of 5000 WCU, and the rule group needs 50"):
-                world.plan(stage)
 
-    @pytest.mark.parametrize("what", ["web ACL", "distribution"])
-    def test_a_flat_rate_plan(self, world: World, what: str) -> None:
-        acl, distribution = world.web_acl(), world.distribution()
-        arn = acl if what == "web ACL" else f"arn:aws:cloudfront::123456789012:distribution/{distribution}"
-        stage = world.stage(**({"web_acls": (acl,)} if what == "web ACL" else {"distributions": (distribution,)}))
-        world.front.plans = [{"planFamily": "CLOUDFRONT", "planTier": "PRO", "resourceArns": ["arn:other", arn]}]
-        with pytest.raises(Refusal, match="flat-rate plan CLOUDFRONT PRO"):
+@pytest.mark.parametrize(("used", "fits"), [(4950, True), (4951, False)])
+def test_a_web_acl_without_capacity_is_refused(self, world: World, used: int, fits: bool) -> None:
+    stage = world.stage(web_acls=(world.web_acl(),))
+    world.front.web_acl_capacity = used
+    if fits:
+        assert StepAction.REFUSE not in actions(world.plan(stage))
+    else:
+        with pytest.raises(Refusal, match="4951 of 5000 WCU, and the rule group needs 50"):
             world.plan(stage)
 
-    def test_a_web_acl_that_logs_elsewhere(self, world: World) -> None:
-        acl = world.web_acl()
-        world.account.client("wafv2").put_logging_configuration(
-            LoggingConfiguration={"ResourceArn": acl, "LogDestinationConfigs": ["arn:aws:s3:::aws-waf-logs-theirs"]}
-        )
-        with pytest.raises(Refusal, match="logs to arn:aws:s3:::aws-waf-logs-theirs already"):
-            world.plan(world.stage(sources=("waf",), web_acls=(acl,)))
 
-    def test_a_cache_behaviour_that_logs_elsewhere(self, world: World) -> None:
-        id_ = world.distribution()
-        client = world.account.client("cloudfront")
-        answer = client.get_distribution_config(Id=id_)
-        config = answer["DistributionConfig"]
-        config["DefaultCacheBehavior"]["RealtimeLogConfigArn"] = "arn:aws:cloudfront::1:realtime-log-config/theirs"
-        client.update_distribution(Id=id_, IfMatch=answer["ETag"], DistributionConfig=config)
-        with pytest.raises(Refusal, match="realtime-log-config/theirs"):
-            world.plan(world.stage(distributions=(id_,)))
+@pytest.mark.parametrize("what", ["web ACL", "distribution"])
+def test_a_flat_rate_plan_is_refused(self, world: World, what: str) -> None:
+    acl, distribution = world.web_acl(), world.distribution()
+    arn = acl if what == "web ACL" else f"arn:aws:cloudfront::123456789012:distribution/{distribution}"
+    stage = world.stage(**({"web_acls": (acl,)} if what == "web ACL" else {"distributions": (distribution,)}))
+    world.front.plans = [{"planFamily": "CLOUDFRONT", "planTier": "PRO", "resourceArns": ["arn:other", arn]}]
+    with pytest.raises(Refusal, match="flat-rate plan CLOUDFRONT PRO"):
+        world.plan(stage)
 
-    def test_settings_that_clash(self, world: World) -> None:
-        stage = world.stage(settings={"TRUSTED_PROXIES": "192.0.2.0/33"})
-        with pytest.raises(Refusal, match="TRUSTED_PROXIES="):
-            world.set_up(stage)
+
+def test_a_web_acl_that_logs_elsewhere_is_refused(self, world: World) -> None:
+    acl = world.web_acl()
+    world.account.client("wafv2").put_logging_configuration(
+        LoggingConfiguration={"ResourceArn": acl, "LogDestinationConfigs": ["arn:aws:s3:::aws-waf-logs-theirs"]}
+    )
+    with pytest.raises(Refusal, match="logs to arn:aws:s3:::aws-waf-logs-theirs already"):
+        world.plan(world.stage(sources=("waf",), web_acls=(acl,)))
+
+
+def test_a_cache_behaviour_that_logs_elsewhere_is_refused(self, world: World) -> None:
+    id_ = world.distribution()
+    client = world.account.client("cloudfront")
+    answer = client.get_distribution_config(Id=id_)
+    config = answer["DistributionConfig"]
+    config["DefaultCacheBehavior"]["RealtimeLogConfigArn"] = "arn:aws:cloudfront::1:realtime-log-config/theirs"
+    client.update_distribution(Id=id_, IfMatch=answer["ETag"], DistributionConfig=config)
+    with pytest.raises(Refusal, match="realtime-log-config/theirs"):
+        world.plan(world.stage(distributions=(id_,)))
+
+
+def test_invalid_settings_are_refused(self, world: World) -> None:
+    stage = world.stage(settings={"TRUSTED_PROXIES": "192.0.2.0/33"})
+    with pytest.raises(Refusal, match="TRUSTED_PROXIES="):
+        world.set_up(stage)
 
 
 def test_descriptions_match_the_pattern_of_waf(world: World) -> None:
