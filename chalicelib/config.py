@@ -77,14 +77,6 @@ def _ip_sets(family: int) -> Any:
     return _setting("", about, "name/id pairs, separated by commas", read)
 
 
-def _fields(text: str) -> tuple[str, ...]:
-    return CloudFrontLines([name.strip() for name in text.split(",")]).fields
-
-
-def _networks(text: str) -> tuple[str, ...]:
-    return tuple(str(parse_network(part)) for part in text.split(",") if part.strip())
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """All settings, checked. Made by ``read_config``."""
@@ -108,13 +100,13 @@ class Config:
         ",".join(DEFAULT_FIELDS),
         "Fields selected in the real-time log configuration, in any order",
         "names of CloudFront real-time fields, separated by commas, with timestamp and c-ip",
-        _fields,
+        lambda text: CloudFrontLines([name.strip() for name in text.split(",")]).fields,
     )
     trusted_proxies: tuple[str, ...] = _setting(
         "",
         "Proxies in front of CloudFront whose X-Forwarded-For is trusted",
         "networks, separated by commas",
-        _networks,
+        lambda text: tuple(str(parse_network(part)) for part in text.split(",") if part.strip()),
     )
     sample_rate: int = _number(100, "Percentage of requests that are logged; counts are scaled up accordingly", 1, 100)
     lateness_s: int = _number(

@@ -79,14 +79,14 @@ class Demonstration:
         """
         attackers, bystanders = self.attackers(), self.bystanders()
         caught, hit = self.blocked(attackers), self.blocked(bystanders)
-        over = [b for b in self.cloud.telemetry.blocks if b.until <= self.start + self.seconds - RELEASED_S]
+        over = self.start + self.seconds - RELEASED_S
         lifted = {(block.network, block.blocked_at) for block in self.cloud.telemetry.lifted}
-        released = all((block.network, block.blocked_at) in lifted for block in over)
-        result = summary_of(self.cloud, self.latency)
-        result["attackers"] = {"total": len(attackers), "blocked": len(caught)}
-        result["bystanders"] = {"total": len(bystanders), "blocked": len(hit)}
-        result["ok"] = len(caught) == len(attackers) and not hit and bool(lifted) and released
-        return result
+        ended = {(block.network, block.blocked_at) for block in self.cloud.telemetry.blocks if block.until <= over}
+        return summary_of(self.cloud, self.latency) | {
+            "attackers": {"total": len(attackers), "blocked": len(caught)},
+            "bystanders": {"total": len(bystanders), "blocked": len(hit)},
+            "ok": len(caught) == len(attackers) and not hit and bool(lifted) and ended <= lifted,
+        }
 
 
 def covers(wide: Network, narrow: Network) -> bool:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import boto3
@@ -95,12 +95,10 @@ def connect(*, region: str | None, profile: str | None) -> AwsAccount:
     if session.region_name is None:
         raise AwsError("no region is configured: use --region, or set AWS_REGION")
     config = Config(retries={"mode": "standard", "max_attempts": 5}, connect_timeout=5, read_timeout=30)
-    clients: dict[str, Any] = {}
 
+    @cache
     def client(service: str) -> Any:
-        if service not in clients:
-            clients[service] = session.client(service, config=config)  # type: ignore[call-overload]
-        return clients[service]
+        return session.client(service, config=config)  # type: ignore[call-overload]
 
     partition = session.get_partition_for_region(session.region_name)
     return AwsAccount(client=client, region=session.region_name, partition=partition)

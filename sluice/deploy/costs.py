@@ -102,18 +102,16 @@ def monthly_costs(load: Load, prices: Mapping[str, float] = PRICES) -> list[Cost
         delivery = Cost("CloudWatch Logs, WAF log lines", f"{volume:,.0f} GB", volume * prices["logs.gb_in"])
     shards = load.shards or max(4, shards_for(records / SECONDS_PER_MONTH))
     batches = shards * SECONDS_PER_MONTH * min(BATCHES_PER_S, max(lines_per_second / shards, 1e-9))
-    lines_per_batch = lines / batches if batches else 0.0
-    write_units = batches * max(1, ceil(lines_per_batch * TALLY_BYTES_PER_LINE / 1024))
+    tally_bytes = lines / batches * TALLY_BYTES_PER_LINE
+    write_units = batches * max(1, ceil(tally_bytes / 1024))
     # Each batch asks every other log for its next item: one unit even if there is none, more if the item is large.
-    read_units = batches * (1 + shards * max(1, ceil(lines_per_batch * TALLY_BYTES_PER_LINE / 4096)))
-    invocations = batches + OTHER_INVOCATIONS_PER_S * SECONDS_PER_MONTH
-    ingest_s = batches * INVOCATION_S + lines * LINE_S
-    other_s = OTHER_INVOCATIONS_PER_S * SECONDS_PER_MONTH * OTHER_S
-    gb_s = ingest_s * INGEST_GB + other_s * OTHER_GB
+    read_units = batches * (1 + shards * max(1, ceil(tally_bytes / 4096)))
+    others = OTHER_INVOCATIONS_PER_S * SECONDS_PER_MONTH
+    gb_s = (batches * INVOCATION_S + lines * LINE_S) * INGEST_GB + others * OTHER_S * OTHER_GB
     return [
         delivery,
         *stream_costs(records, record_bytes, load.shards, prices),
-        Cost("Lambda invocations", _millions(invocations), invocations * prices["lambda.request"]),
+        Cost("Lambda invocations", _millions(batches + others), (batches + others) * prices["lambda.request"]),
         Cost("Lambda computing", f"{gb_s:,.0f} GB-s", gb_s * prices["lambda.gb_s"]),
         Cost("DynamoDB writes", f"{_millions(write_units)} units", write_units * prices["dynamodb.write_unit"]),
         Cost("DynamoDB reads", f"{_millions(read_units)} units", read_units * prices["dynamodb.read_unit"]),

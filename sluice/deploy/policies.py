@@ -35,49 +35,47 @@ def policy(statements: list[dict[str, Any]]) -> Policy:
     return {"Version": "2012-10-17", "Statement": statements}
 
 
-def allow(actions: list[str], resource: Any) -> dict[str, Any]:
-    return {"Effect": "Allow", "Action": actions, "Resource": resource}
-
-
-READ_LOG_STREAM = [
-    *("kinesis:DescribeStream", "kinesis:DescribeStreamSummary", "kinesis:GetRecords"),
-    *("kinesis:GetShardIterator", "kinesis:ListShards"),
-]
-WRITE_TALLIES = ["dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem"]
+def allow(service: str, actions: str, resource: Any) -> dict[str, Any]:
+    """Returns a statement that allows a service's actions, whose names are separated by spaces."""
+    return {"Effect": "Allow", "Action": [f"{service}:{action}" for action in actions.split()], "Resource": resource}
 
 
 def policies(arns: Arns) -> dict[str, Policy]:
     """Returns each function's policy, by the function's name in Chalice's configuration."""
-    dead_letters = [allow(["sqs:SendMessage"], arns.dead_letters)] if arns.dead_letters else []
-    stream = allow(["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"], arns.state_stream)
     # ListStreams cannot be restricted to a resource.
-    streams = allow(["dynamodb:ListStreams"], "*")
+    read_log_stream = "DescribeStream DescribeStreamSummary GetRecords GetShardIterator ListShards"
+    log_stream = [allow("kinesis", read_log_stream, arns.log_stream), allow("kinesis", "ListStreams", "*")]
+    state_stream = [
+        allow("dynamodb", "DescribeStream GetRecords GetShardIterator", arns.state_stream),
+        allow("dynamodb", "ListStreams", "*"),
+    ]
+    dead_letters = [allow("sqs", "SendMessage", arns.dead_letters)] if arns.dead_letters else []
     shared = [
         # Not CreateLogGroup: deployment creates the groups, with a retention, and would fail if a function were first.
-        allow(["logs:CreateLogStream", "logs:PutLogEvents"], arns.logs),
-        allow(["xray:PutTraceSegments", "xray:PutTelemetryRecords"], "*"),
+        allow("logs", "CreateLogStream PutLogEvents", arns.logs),
+        allow("xray", "PutTraceSegments PutTelemetryRecords", "*"),
     ]
-    read = ["dynamodb:GetItem", "dynamodb:Query"]
-    batch_read_and_write = [*read, "dynamodb:BatchGetItem", "dynamodb:PutItem"]
-    change_state = allow([*batch_read_and_write, "dynamodb:DeleteItem"], arns.state_table)
+    change_state = allow("dynamodb", "GetItem Query BatchGetItem PutItem DeleteItem", arns.state_table)
     statements = {
         "ingest": [
-            allow(READ_LOG_STREAM, arns.log_stream),
-            allow(["kinesis:ListStreams"], "*"),
-            allow(WRITE_TALLIES, arns.tally_table),
-            allow(["dynamodb:GetItem", "dynamodb:PutItem"], arns.state_table),
+            *log_stream,
+            allow("dynamodb", "BatchGetItem PutItem Query UpdateItem", arns.tally_table),
+            allow("dynamodb", "GetItem PutItem", arns.state_table),
         ],
-        "enforce": [stream, streams, allow(batch_read_and_write, arns.state_table), *dead_letters],
+        "enforce": [
+            *state_stream,
+            allow("dynamodb", "GetItem Query BatchGetItem PutItem", arns.state_table),
+            *dead_letters,
+        ],
         "publish": [
-            stream,
-            streams,
-            allow(read, arns.state_table),
-            allow(["wafv2:GetIPSet", "wafv2:UpdateIPSet"], list(arns.ip_sets)),
+            *state_stream,
+            allow("dynamodb", "GetItem Query", arns.state_table),
+            allow("wafv2", "GetIPSet UpdateIPSet", list(arns.ip_sets)),
             *dead_letters,
         ],
         "sweep": [change_state],
-        "api_handler": [change_state, allow(["dynamodb:BatchGetItem", "dynamodb:Query"], arns.tally_table)],
-        "authorize": [allow(["ssm:GetParameter"], arns.tokens)],
+        "api_handler": [change_state, allow("dynamodb", "BatchGetItem Query", arns.tally_table)],
+        "authorize": [allow("ssm", "GetParameter", arns.tokens)],
     }
     return {name: policy([*specific, *shared]) for name, specific in statements.items()}
 

@@ -41,16 +41,15 @@ class Resource(ABC):
     def find(self, account: AwsAccount) -> Existing | None:
         """Returns None if the item does not exist. Raises Refusal if the account rules out creating it."""
 
-    @abstractmethod
-    def create(self, account: AwsAccount) -> None:
+    def create(self, account: AwsAccount) -> None:  # noqa: B027 - setup does not create what teardown finds left over
         """Creates the item. May leave differences, because ``change`` follows if there are any."""
 
     def change(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
         """Removes all differences; by default by creating the item again, where AWS's call overwrites."""
         self.create(account)
 
-    @abstractmethod
-    def remove(self, account: AwsAccount, existing: Existing) -> None: ...
+    def remove(self, account: AwsAccount, existing: Existing) -> None:  # noqa: B027 - see ``dependent``
+        """Removes the item."""
 
     def tagged(self, tags: Iterable[Mapping[str, str]]) -> bool:
         """Returns whether tags, in the form that most AWS calls return, name the stage."""

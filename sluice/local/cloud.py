@@ -78,12 +78,9 @@ class LocalCloud:
             sleep=self.loop.sleep,
             telemetry=self.telemetry,
         )
-        stored = StoredRules(text=rules, by="local", saved_at=int(clock.now()))
-        records = State(self.state)
-        records.overwrite(stored, id=ACTIVE)
-        records.overwrite(
-            *(Allow(network=name, comment=comment, by="local", added_at=stored.saved_at) for name, comment in allow)
-        )
+        records, start = State(self.state), int(clock.now())
+        records.overwrite(StoredRules(text=rules, by="local", saved_at=start), id=ACTIVE)
+        records.overwrite(*(Allow(network=name, comment=text, by="local", added_at=start) for name, text in allow))
         self._containers = containers
         self.deploy()
         self._waiting: dict[str, list[StateChange]] = {"enforce": [], "publish": []}

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from chalice.app import Chalice, ChaliceAuthorizer, RouteEntry
 
@@ -67,9 +67,7 @@ class Gateway:
         entry = entries.get(method)
         if entry is None:
             return _preflight(entries) if method == "OPTIONS" else _message(403, MISSING)
-        query: dict[str, list[str]] = {}
-        for name, value in parse_qsl(url.query, keep_blank_values=True, encoding="utf-8", errors="replace"):
-            query.setdefault(name, []).append(value)
+        query = parse_qs(url.query, keep_blank_values=True)
         event: dict[str, Any] = {
             "resource": path,
             "path": unquote(url.path),

@@ -1,5 +1,6 @@
 """Telemetry of the local cloud: the handlers' reports, added up for the demo, the tests and the benchmarks."""
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from chalicelib.core.state import Block
@@ -14,7 +15,7 @@ class ReportTotals:
     """Without detections: a long run makes millions of them."""
     blocks: list[Block] = field(default_factory=list)
     lifted: list[Block] = field(default_factory=list)
-    outcomes: dict[str, int] = field(default_factory=dict)
+    outcomes: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     publish_conflicts: int = 0
     overflow: int = 0
@@ -27,8 +28,7 @@ class ReportTotals:
     def enforced(self, report: EnforceReport) -> None:
         self.blocks += report.blocks
         self.breaker_opened |= report.breaker_opened
-        for outcome, number in report.outcomes.items():
-            self.outcomes[outcome] = self.outcomes.get(outcome, 0) + number
+        self.outcomes.update(report.outcomes)
 
     def published(self, report: PublishReport) -> None:
         self.failures += report.failures

@@ -8,13 +8,12 @@ from sluice.deploy.resource import Resource
 from sluice.deploy.resources.chalice_config import ChaliceStage, Project
 from sluice.deploy.resources.cloudfront import DistributionLogging, LogConfig
 from sluice.deploy.resources.leftovers import LOGS, BlockedClients, ChaliceDeployment, FunctionLogs
-from sluice.deploy.resources.log_groups import LogGroup
+from sluice.deploy.resources.logs import LogGroup, LogSubscription, WebAclLogging
 from sluice.deploy.resources.parameters import FirstToken, RememberedChoices
 from sluice.deploy.resources.roles import DeliveryRole
 from sluice.deploy.resources.streams import LogStream, mode
 from sluice.deploy.resources.tables import FirstRules, Table
 from sluice.deploy.resources.waf import CAPACITY, RETRY_AFTER_S, RuleGroup, ip_set_resources
-from sluice.deploy.resources.waf_logs import LogSubscription, WebAclLogging
 from sluice.deploy.resources.web_acls import WebAclRule, web_acl_name
 from sluice.deploy.stage import Stage
 

@@ -6,7 +6,7 @@ In order of removal: the blocks, then the functions, then the functions' logs.
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +21,11 @@ from sluice.deploy.resources.waf import IpSetResource, ip_set_resources
 from sluice.deploy.stage import Refusal, Stage
 
 LOGS = "/aws/lambda/"
-
-
-class Leftover(Resource):
-    """An item that setup does not create."""
-
-    def create(self, account: AwsAccount) -> None:
-        """Does nothing."""
+CHALICE = (sys.executable, "-c", "from chalice.cli import main; main()")
 
 
 @dataclass(frozen=True, slots=True)
-class BlockedClients(Leftover):
+class BlockedClients(Resource):
     """Networks in the IP sets. They are unblocked first, so that a failed teardown leaves no client blocked."""
 
     kind = "blocked clients"
@@ -60,13 +54,12 @@ class BlockedClients(Leftover):
 
 
 @dataclass(frozen=True, slots=True)
-class ChaliceDeployment(Leftover):
+class ChaliceDeployment(Resource):
     """Functions, event sources, schedule, roles and API, which Chalice created and can delete."""
 
     kind = "Chalice deployment"
 
     project: Project
-    command: tuple[str, ...] = field(default=(sys.executable, "-c", "from chalice.cli import main; main()"))
 
     def find(self, account: AwsAccount) -> Existing | None:
         recorded = self._record.exists()
@@ -79,13 +72,9 @@ class ChaliceDeployment(Leftover):
         return Existing(ours=True) if recorded else None
 
     def remove(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
-        result = subprocess.run(  # noqa: S603 - this interpreter
-            [*self.command, "delete", "--stage", self.stage.name],
-            cwd=self.project.directory,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        command = [*CHALICE, "delete", "--stage", self.stage.name]
+        directory = self.project.directory
+        result = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)  # noqa: S603
         if result.returncode:
             raise AwsError(f"'chalice delete --stage {self.stage.name}' failed:\n{result.stdout}{result.stderr}")
         self._record.unlink(missing_ok=True)
@@ -95,7 +84,7 @@ class ChaliceDeployment(Leftover):
         return self.project.chalice / "deployed" / f"{self.stage.name}.json"
 
 
-class FunctionLogs(Leftover):
+class FunctionLogs(Resource):
     """Log groups of the functions, which Lambda creates without tags and Chalice does not delete."""
 
     kind = "CloudWatch log groups"

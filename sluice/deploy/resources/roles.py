@@ -10,13 +10,8 @@ from sluice.deploy.stage import Stage
 
 POLICY = "write-to-the-log-stream"
 
-REQUIRED_BY_CLOUDFRONT = [
-    "kinesis:DescribeStreamSummary",
-    "kinesis:DescribeStream",
-    "kinesis:PutRecord",
-    "kinesis:PutRecords",
-]
-"""CloudWatch Logs needs PutRecord and PutRecords of them."""
+REQUIRED_BY_CLOUDFRONT = "DescribeStreamSummary DescribeStream PutRecord PutRecords"
+"""Actions on the stream, of which CloudWatch Logs needs the last two."""
 
 
 class DeliveryRole(Resource):
@@ -57,7 +52,7 @@ class DeliveryRole(Resource):
         client.delete_role(RoleName=self.name)
 
     def _permissions(self) -> dict[str, Any]:
-        return policy([allow(REQUIRED_BY_CLOUDFRONT, self.stage.log_stream_arn)])
+        return policy([allow("kinesis", REQUIRED_BY_CLOUDFRONT, self.stage.log_stream_arn)])
 
 
 def trust(stage: Stage) -> dict[str, Any]:

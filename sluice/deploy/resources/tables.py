@@ -87,7 +87,7 @@ class Table(Resource):
 
 @dataclass(frozen=True, slots=True)
 class FirstRules(Resource):
-    """The first rule set. Setup never changes it again: later ones are the operator's."""
+    """The first rule set, removed with its table. Setup never changes it: later ones are the operator's."""
 
     kind = "rule set"
     dependent = True
@@ -114,6 +114,3 @@ class FirstRules(Resource):
             state.write([state.put(rules, id=ACTIVE)])
         except Conflict:
             return  # an operator stored rules meanwhile, and those are kept
-
-    def remove(self, account: AwsAccount, existing: Existing) -> None:
-        """Does nothing: the rule set disappears with its table."""

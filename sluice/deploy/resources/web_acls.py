@@ -1,12 +1,13 @@
 """The rule that refers to the rule group, in web ACLs with other owners: one rule is added, and removed again."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from botocore.exceptions import ClientError, EndpointConnectionError
+from botocore.exceptions import EndpointConnectionError
 
-from sluice.deploy.account import AwsAccount, code_of, missing_ok
+from sluice.deploy.account import AwsAccount, missing_ok
 from sluice.deploy.resource import Existing, Resource
 from sluice.deploy.resources.waf import BUSY, CAPACITY, visibility
 from sluice.deploy.stage import Refusal
@@ -105,15 +106,10 @@ class WebAclRule(Resource):
 
 def flat_rate_plan(account: AwsAccount, arn: str) -> str | None:
     """Returns the flat-rate plan of a distribution or web ACL; None if it has none, or the plans cannot be read."""
-    try:
+    with suppress(EndpointConnectionError), missing_ok("AccessDeniedException"):
         for plan in account.list_all("pricing-plan-manager", "list_subscriptions", "subscriptionSummaries"):
             if arn in plan.get("resourceArns", ()):
                 return f"{plan['planFamily']} {plan['planTier']}"
-    except EndpointConnectionError:
-        pass
-    except ClientError as exc:
-        if code_of(exc) != "AccessDeniedException":
-            raise
     return None
 
 

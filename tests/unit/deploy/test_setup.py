@@ -297,13 +297,13 @@ def test_teardown_interrupted_at_any_write_is_completed_by_the_next_run(world: W
     assert interrupted_at_every_write(world, lambda: world.tear_down(stage), reset) > 15
 
 
-def test_a_cloudfront_stage_outside_us_east_1_is_refused(self, world: World) -> None:
+def test_a_cloudfront_stage_outside_us_east_1_is_refused(world: World) -> None:
     location = replace(world.account.location, region="eu-west-1")
     with pytest.raises(Refusal, match="in us-east-1 alone"):
         replace(world.stage(), location=location)
 
 
-def test_a_web_acl_without_room_for_a_reference_is_refused(self, world: World) -> None:
+def test_a_web_acl_without_room_for_a_reference_is_refused(world: World) -> None:
     references = [
         {
             "Name": f"r{number}",
@@ -332,7 +332,7 @@ def test_a_web_acl_without_room_for_a_reference_is_refused(self, world: World) -
 
 
 @pytest.mark.parametrize(("used", "fits"), [(4950, True), (4951, False)])
-def test_a_web_acl_without_capacity_is_refused(self, world: World, used: int, fits: bool) -> None:
+def test_a_web_acl_without_capacity_is_refused(world: World, used: int, fits: bool) -> None:
     stage = world.stage(web_acls=(world.web_acl(),))
     world.front.web_acl_capacity = used
     if fits:
@@ -343,7 +343,7 @@ def test_a_web_acl_without_capacity_is_refused(self, world: World, used: int, fi
 
 
 @pytest.mark.parametrize("what", ["web ACL", "distribution"])
-def test_a_flat_rate_plan_is_refused(self, world: World, what: str) -> None:
+def test_a_flat_rate_plan_is_refused(world: World, what: str) -> None:
     acl, distribution = world.web_acl(), world.distribution()
     arn = acl if what == "web ACL" else f"arn:aws:cloudfront::123456789012:distribution/{distribution}"
     stage = world.stage(**({"web_acls": (acl,)} if what == "web ACL" else {"distributions": (distribution,)}))
@@ -352,7 +352,7 @@ def test_a_flat_rate_plan_is_refused(self, world: World, what: str) -> None:
         world.plan(stage)
 
 
-def test_a_web_acl_that_logs_elsewhere_is_refused(self, world: World) -> None:
+def test_a_web_acl_that_logs_elsewhere_is_refused(world: World) -> None:
     acl = world.web_acl()
     world.account.client("wafv2").put_logging_configuration(
         LoggingConfiguration={"ResourceArn": acl, "LogDestinationConfigs": ["arn:aws:s3:::aws-waf-logs-theirs"]}
@@ -361,7 +361,7 @@ def test_a_web_acl_that_logs_elsewhere_is_refused(self, world: World) -> None:
         world.plan(world.stage(sources=("waf",), web_acls=(acl,)))
 
 
-def test_a_cache_behaviour_that_logs_elsewhere_is_refused(self, world: World) -> None:
+def test_a_cache_behaviour_that_logs_elsewhere_is_refused(world: World) -> None:
     id_ = world.distribution()
     client = world.account.client("cloudfront")
     answer = client.get_distribution_config(Id=id_)
@@ -372,7 +372,7 @@ def test_a_cache_behaviour_that_logs_elsewhere_is_refused(self, world: World) ->
         world.plan(world.stage(distributions=(id_,)))
 
 
-def test_invalid_settings_are_refused(self, world: World) -> None:
+def test_invalid_settings_are_refused(world: World) -> None:
     stage = world.stage(settings={"TRUSTED_PROXIES": "192.0.2.0/33"})
     with pytest.raises(Refusal, match="TRUSTED_PROXIES="):
         world.set_up(stage)
