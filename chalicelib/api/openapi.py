@@ -134,10 +134,8 @@ def _operation(operation: Operation, schemas: Mapping[str, Json], responses: dic
     }
     if description:
         entry["description"] = _one_line(description)
-    if operation.role is None:
-        entry["security"] = []
-    else:
-        entry["x-role"] = operation.role
+    access: Json = {"security": []} if operation.role is None else {"x-role": operation.role}
+    entry |= access
     parameters = list(_parameters(operation, schemas[operation.query.__name__]))
     if parameters:
         entry["parameters"] = parameters
