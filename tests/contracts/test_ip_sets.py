@@ -98,11 +98,11 @@ def networks(*texts: str) -> frozenset[Network]:
 
 def test_published_networks_are_returned(waf: Waf) -> None:
     v4, v6 = waf.create(), waf.create("sluice-v6", family=6)
-    for ip_set, held in ((v4, networks("192.0.2.7/32", "10.0.0.0/8")), (v6, networks("2001:db8::/64", "2000::/3"))):
+    for ip_set, contents in ((v4, networks("192.0.2.7/32", "10.0.0.0/8")), (v6, networks("2001:db8::/64", "2000::/3"))):
         empty, token = waf.ip_sets.get(ip_set)
         assert empty == frozenset()
-        waf.ip_sets.update(ip_set, held, token)
-        assert waf.ip_sets.get(ip_set)[0] == held
+        waf.ip_sets.update(ip_set, contents, token)
+        assert waf.ip_sets.get(ip_set)[0] == contents
 
 
 def test_an_update_replaces_everything(waf: Waf) -> None:
@@ -132,10 +132,10 @@ def test_a_stale_token_is_a_conflict_and_changes_nothing(waf: Waf) -> None:
     ip_set = waf.create()
     _, stale = waf.ip_sets.get(ip_set)
     waf.ip_sets.update(ip_set, networks("192.0.2.7/32"), stale)
-    held, latest = waf.ip_sets.get(ip_set)
+    contents, latest = waf.ip_sets.get(ip_set)
     with pytest.raises(Conflict):
         waf.ip_sets.update(ip_set, frozenset(), stale)
-    assert waf.ip_sets.get(ip_set) == (held, latest)
+    assert waf.ip_sets.get(ip_set) == (contents, latest)
 
 
 def test_an_update_that_changes_nothing_also_makes_tokens_stale(waf: Waf) -> None:

@@ -1,5 +1,6 @@
 """What every ``StateStore`` promises, and what its stream tells."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import product
 
@@ -26,8 +27,8 @@ def put(store: StateStore, *ids: str, kind: str = KIND) -> None:
         store.write([Put(item(id, kind=kind)) for id in ids[start : start + 100]])
 
 
-def ids(items: object) -> list[str]:
-    return [each.id for each in items]  # type: ignore[attr-defined]
+def ids(items: Iterable[Item]) -> list[str]:
+    return [each.id for each in items]
 
 
 # One item
@@ -164,8 +165,8 @@ def test_of_racing_first_writes_exactly_one_wins(store: StateStore, race: Race) 
 @raced
 def test_racing_read_and_write_loops_lose_no_increment(store: StateStore, race: Race) -> None:
     def increment(number: int, racer: int) -> None:
-        held = store.get(KIND, "counter") or item("counter", b"0")
-        store.write([Put(replace(held, body=b"%d" % (int(held.body) + 1)))])
+        existing = store.get(KIND, "counter") or item("counter", b"0")
+        store.write([Put(replace(existing, body=b"%d" % (int(existing.body) + 1)))])
 
     successes = sum(map(len, race(store, increment)))
     counter = store.get(KIND, "counter")
@@ -204,23 +205,23 @@ def test_items_come_in_the_order_of_their_ids(store: StateStore) -> None:
 
 @pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
 def test_every_range_and_limit_gives_what_a_sorted_list_gives(store: StateStore, descending: bool) -> None:
-    held = ["b", "d", "f", "h"]
-    put(store, *held)
+    existing = ["b", "d", "f", "h"]
+    put(store, *existing)
     for above, below, limit in product(("", "a", "b", "e", "h"), (None, "", "b", "e", "h", "z"), (None, 0, 1, 3, 9)):
-        expected = [id for id in held if id > above and (below is None or id < below)]
+        expected = [id for id in existing if id > above and (below is None or id < below)]
         if descending:
             expected.reverse()
-        found = ids(store.query(KIND, above=above, below=below, limit=limit, descending=descending))
-        assert found == expected[:limit], (above, below, limit)
+        returned = ids(store.query(KIND, above=above, below=below, limit=limit, descending=descending))
+        assert returned == expected[:limit], (above, below, limit)
 
 
 @pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
 @pytest.mark.parametrize("limit", [None, 9])
 def test_a_query_continues_past_a_page_of_a_megabyte(store: StateStore, limit: int | None, descending: bool) -> None:
     store.put_over([item(f"{n:02d}", b'"' + b"x" * 250_000 + b'"') for n in range(14)])
-    found = ids(store.query(KIND, above="00", below="13", limit=limit, descending=descending))
+    returned = ids(store.query(KIND, above="00", below="13", limit=limit, descending=descending))
     expected = [f"{n:02d}" for n in range(1, 13)]
-    assert found == (expected[::-1] if descending else expected)[:limit]
+    assert returned == (expected[::-1] if descending else expected)[:limit]
 
 
 def test_a_query_can_be_abandoned_early(store: StateStore) -> None:
@@ -234,18 +235,18 @@ def test_a_query_can_be_abandoned_early(store: StateStore) -> None:
 def test_more_items_are_read_than_one_call_accepts(store: StateStore) -> None:
     names = [f"192.0.2.{n}/32" for n in range(130)]
     put(store, *names)
-    found = store.get_many(KIND, [*names, "198.51.100.1/32", names[0]])
-    assert set(found) == set(names)
-    assert all(found[name] == item(name, version=1) for name in names)
+    returned = store.get_many(KIND, [*names, "198.51.100.1/32", names[0]])
+    assert set(returned) == set(names)
+    assert all(returned[name] == item(name, version=1) for name in names)
     assert store.get_many(KIND, []) == {}
 
 
 def test_large_items_are_read_although_one_answer_holds_no_more_than_16_mb(store: StateStore) -> None:
     body = b'"' + b"x" * 380_000 + b'"'
     store.put_over([item(f"{n}", body) for n in range(46)])
-    found = store.get_many(KIND, [f"{n}" for n in range(46)])
-    assert len(found) == 46
-    assert {each.body for each in found.values()} == {body}
+    returned = store.get_many(KIND, [f"{n}" for n in range(46)])
+    assert len(returned) == 46
+    assert {each.body for each in returned.values()} == {body}
 
 
 # The stream
@@ -289,11 +290,11 @@ def test_the_stream_holds_every_item_of_a_transaction_and_none_of_a_rejected_one
 
 
 def test_items_keep_their_own_order_in_the_stream(streamed: Streamed) -> None:
-    held = {id: item(id) for id in ("a", "b", "c")}
+    existing = {id: item(id) for id in ("a", "b", "c")}
     for number in range(12):
         id = "abc"[number % 3]
-        streamed.store.write([Put(replace(held[id], body=b"%d" % number))])
-        held[id] = replace(held[id], version=held[id].version + 1)
+        streamed.store.write([Put(replace(existing[id], body=b"%d" % number))])
+        existing[id] = replace(existing[id], version=existing[id].version + 1)
     changes = streamed.changes()
     for start, id in enumerate("abc"):
         assert [change.body for change in changes if change.id == id] == [b"%d" % n for n in range(start, 12, 3)]

@@ -28,7 +28,7 @@ def item(number: int = 0, *, body: bytes | None = b"tally", written_ms: int = NO
     )
 
 
-def held(logs: TallyLogs, log: str = LOG, most: int = 50) -> list[LogItem]:
+def items_of(logs: TallyLogs, log: str = LOG, most: int = 50) -> list[LogItem]:
     """Returns the items of a log, up to the first free offset."""
     _, items = logs.read([(log, offset) for offset in range(most)])
     assert sorted(items) == [(log, offset) for offset in range(len(items))]
@@ -50,14 +50,14 @@ def test_a_taken_offset_is_a_conflict_and_keeps_its_item(tally_logs: TallyLogs) 
     tally_logs.append(LOG, 0, [item(1)])
     with pytest.raises(Conflict):
         tally_logs.append(LOG, 0, [item(2)])
-    assert held(tally_logs) == [item(1)]
+    assert items_of(tally_logs) == [item(1)]
 
 
 def test_logs_do_not_share_offsets(tally_logs: TallyLogs) -> None:
     tally_logs.append("one@1", 0, [item(1)])
     tally_logs.append("other@1", 0, [item(2)])
-    assert held(tally_logs, "one@1") == [item(1)]
-    assert held(tally_logs, "other@1") == [item(2)]
+    assert items_of(tally_logs, "one@1") == [item(1)]
+    assert items_of(tally_logs, "other@1") == [item(2)]
 
 
 @pytest.mark.parametrize("taken", [0, 1, 2])
@@ -71,14 +71,14 @@ def test_several_items_are_appended_all_or_none(tally_logs: TallyLogs, taken: in
 
 def test_several_items_take_offsets_in_their_order(tally_logs: TallyLogs) -> None:
     tally_logs.append(LOG, 0, [item(0), item(1), item(2)])
-    assert held(tally_logs) == [item(0), item(1), item(2)]
+    assert items_of(tally_logs) == [item(0), item(1), item(2)]
 
 
 @raced
 def test_of_racing_appends_exactly_one_wins(tally_logs: TallyLogs, race: Race) -> None:
     rounds = race(tally_logs, lambda offset, racer: tally_logs.append(LOG, offset, [item(racer)]))
     assert [len(winners) for winners in rounds] == [1] * len(rounds)
-    assert held(tally_logs, most=len(rounds)) == [item(winner) for (winner,) in rounds]
+    assert items_of(tally_logs, most=len(rounds)) == [item(winner) for (winner,) in rounds]
 
 
 @raced
@@ -118,7 +118,7 @@ def test_appends_of_one_item_and_of_two_exclude_each_other(tally_logs: TallyLogs
 def test_the_last_item_of_a_closed_log_has_no_body(tally_logs: TallyLogs) -> None:
     tally_logs.append(LOG, 0, [item(0)])
     tally_logs.append(LOG, 1, [LogItem(body=None, last_sequence=7, written_ms=NOW_MS)])
-    assert [i.closes for i in held(tally_logs)] == [False, True]
+    assert [i.closes for i in items_of(tally_logs)] == [False, True]
     with pytest.raises(Conflict):
         tally_logs.append(LOG, 1, [item(1)])
 
@@ -134,7 +134,7 @@ def test_the_last_item_of_a_closed_log_has_no_body(tally_logs: TallyLogs) -> Non
 )
 def test_sequence_numbers_survive(tally_logs: TallyLogs, sequence: int) -> None:
     tally_logs.append(LOG, 0, [replace(item(), last_sequence=sequence)])
-    assert held(tally_logs)[0].last_sequence == sequence
+    assert items_of(tally_logs)[0].last_sequence == sequence
     assert tally_logs.latest(LOG, 0)[0][1].last_sequence == sequence
 
 
@@ -144,7 +144,7 @@ def test_sequence_numbers_survive(tally_logs: TallyLogs, sequence: int) -> None:
 def test_times_survive_to_the_millisecond(tally_logs: TallyLogs, ms: int) -> None:
     written = replace(item(), written_ms=ms, first_slot_ms=ms, last_slot_ms=ms + 50)
     tally_logs.append(LOG, 0, [written])
-    assert held(tally_logs) == [written]
+    assert items_of(tally_logs) == [written]
 
 
 def test_large_offsets_are_whole_numbers(tally_logs: TallyLogs) -> None:
@@ -156,7 +156,7 @@ def test_large_offsets_are_whole_numbers(tally_logs: TallyLogs) -> None:
 def test_any_bytes_are_a_body(tally_logs: TallyLogs) -> None:
     every = bytes(range(256))
     tally_logs.append(LOG, 0, [item(body=every)])
-    assert held(tally_logs)[0].body == every
+    assert items_of(tally_logs)[0].body == every
 
 
 # Reading
@@ -188,13 +188,13 @@ def test_largest_items_are_read_although_one_answer_holds_no_more_than_16_mb(tal
     bodies = [number.to_bytes(1, "big") * LARGEST_ITEM for number in range(46)]
     for number, body in enumerate(bodies):
         tally_logs.append(LOG, number, [item(number, body=body)])
-    assert [i.body for i in held(tally_logs)] == bodies
+    assert [i.body for i in items_of(tally_logs)] == bodies
 
 
 def test_two_largest_items_are_appended_at_once(tally_logs: TallyLogs) -> None:
     bodies = [b"a" * LARGEST_ITEM, b"b" * LARGEST_ITEM]
     tally_logs.append(LOG, 0, [item(body=body) for body in bodies])
-    assert [i.body for i in held(tally_logs)] == bodies
+    assert [i.body for i in items_of(tally_logs)] == bodies
 
 
 # The newest items
@@ -339,7 +339,7 @@ def test_an_item_too_large_for_dynamodb_is_rejected_and_nothing_is_written(table
     logs = TallyTable(tables.client, tables.tally)
     with pytest.raises(Unavailable, match="ValidationException"):
         logs.append(LOG, 0, [item(body=b"x" * 410_000)])
-    assert held(logs) == []
+    assert items_of(logs) == []
 
 
 def test_every_read_is_strongly_consistent(tables: Tables) -> None:

@@ -40,7 +40,7 @@ def test_g4_a_million_addresses_of_one_network_are_one_client() -> None:
     (rule, _) = target.rule_set.rules
     assert dict(target.view.clients(Source.CLOUDFRONT, rule)).keys() == {PREFIX.to_bytes(16, "big")}
     assert target.view.entries <= KEPT_S * SLOTS_A_SECOND
-    assert target.logs.write_units <= 100, "one a batch"
+    assert target.logs.write_units <= 100, "one per batch"
     assert target.blocked() == {"2001:db8::/64"}
     assert len(target.services.ingest._decoder.cloudfront._addresses) <= MEMO_ENTRIES + PER_BATCH
 

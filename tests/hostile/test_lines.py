@@ -55,9 +55,9 @@ def test_floods_of_large_garbage_do_not_retain_memory() -> None:
         report = target.ingest(bad * 5)
         assert report.malformed.total() >= 24
         assert max(map(len, report.samples)) < 5 * Malformed.SAMPLE_BYTES
-    held, _ = tracemalloc.get_traced_memory()
+    retained, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert held < 1_000_000
+    assert retained < 1_000_000
 
 
 # Bombs
@@ -120,9 +120,9 @@ def patterns() -> Iterator[tuple[str, "re.Pattern[str] | re.Pattern[bytes]"]]:
 
 
 def test_no_pattern_repeats_a_repetition() -> None:
-    found = dict(patterns())
-    assert "chalicelib.core.logs.cloudfront._TIME" in found
-    for name, pattern in found.items():
+    compiled = dict(patterns())
+    assert "chalicelib.core.logs.cloudfront._TIME" in compiled
+    for name, pattern in compiled.items():
         text = pattern.pattern if isinstance(pattern.pattern, str) else pattern.pattern.decode()
         assert not re.search(r"[*+}]\)[*+{]", text), f"{name}: {text}"
 

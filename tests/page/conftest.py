@@ -20,13 +20,13 @@ OpenPage = Callable[..., Page]
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Starts Chromium. Skips if it is not installed; fails instead with SLUICE_REQUIRE_ALL=1, as CI sets it."""
-    found = executable()
-    if found is None and os.environ.get("SLUICE_REQUIRE_ALL") == "1":
+    path = executable()
+    if path is None and os.environ.get("SLUICE_REQUIRE_ALL") == "1":
         pytest.fail("Chromium is not installed, and SLUICE_REQUIRE_ALL is set")
-    if found is None:
+    if path is None:
         pytest.skip("Chromium is not installed")
     expect.set_options(timeout=PATIENCE_MS)
-    with chromium(found) as browser:
+    with chromium(path) as browser:
         yield browser
 
 

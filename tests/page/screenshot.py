@@ -4,6 +4,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from chalicelib.core.tokens import Role
 from sluice.commands.dev import FIRST_ATTACK_S, SITE_RULES
@@ -17,7 +18,7 @@ IMAGES = Path(__file__).parents[2] / "docs" / "images"
 PAST_S = 782.0
 """Ends while an attack is on."""
 
-PICTURES = {
+PICTURES: dict[str, dict[str, Any]] = {
     "page": {"color_scheme": "light", "viewport": {"width": 1280, "height": 1000}},
     "page-dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 1000}},
     "page-phone": {"color_scheme": "light", "viewport": {"width": 390, "height": 844}, "is_mobile": True},
@@ -39,8 +40,8 @@ def take(path: str, url: str, token: str) -> None:
 
 
 def main() -> None:
-    found = executable()
-    if found is None:
+    path = executable()
+    if path is None:
         sys.exit("Chromium is not installed")
     opened = ServedCloud(rules=SITE_RULES.read_text(encoding="utf-8"), start=time.time() - PAST_S, allow=ALLOWED)
     traffic = EdgeTraffic(opened.cloud, endless_hits(1, start_in=FIRST_ATTACK_S), seed=1)
@@ -48,7 +49,7 @@ def main() -> None:
     opened.run(time.time())
     token = opened.token("alice", Role.OPERATOR)
     with opened.serving(), ThreadPoolExecutor(1) as elsewhere:
-        taken = elsewhere.submit(take, found, opened.url, token)
+        taken = elsewhere.submit(take, path, opened.url, token)
         while not taken.done():
             opened.run(time.time() + 0.1)
         taken.result()

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 import app
 from chalicelib.api.openapi import document
@@ -17,18 +17,18 @@ VIEWS = ("now", "blocks", "client/203.0.113.9", "allowlist", "rules", "audit")
 MARKUP = "<img src=x onerror=\"document.title='run'\"><script>document.title='run'</script>"
 
 
-def row(page: Page, network: str):
+def row(page: Page, network: str) -> Locator:
     return page.locator("#blocks-list").get_by_role("row").filter(has_text=network)
 
 
-def notice(page: Page, text: str):
+def notice(page: Page, text: str) -> Locator:
     return page.locator(".notice").filter(has_text=text)
 
 
 # --- signing in
 
 
-def test_a_token_opens_the_page_and_stays_in_the_tab(open_page: OpenPage, site: Site):
+def test_a_token_opens_the_page_and_stays_in_the_tab(open_page: OpenPage, site: Site) -> None:
     page = open_page()
     expect(page.locator("#me")).to_have_text("alice, operator")
     expect(page.locator("#enforcing")).to_have_text("Enforcing")
@@ -43,20 +43,20 @@ def test_a_token_opens_the_page_and_stays_in_the_tab(open_page: OpenPage, site: 
     assert page.evaluate("sessionStorage.length") == 0
 
 
-def test_a_wrong_token_is_rejected_with_a_message(open_page: OpenPage):
+def test_a_wrong_token_is_rejected_with_a_message(open_page: OpenPage) -> None:
     page = open_page(token="")
     sign_in(page, "sluice_wrong")
     expect(page.get_by_role("alert")).to_contain_text("unknown, revoked or has expired")
 
 
-def test_an_expired_session_is_announced(open_page: OpenPage, site: Site):
+def test_an_expired_session_is_announced(open_page: OpenPage, site: Site) -> None:
     page = open_page()
     site.revoke_all()
     expect(page.get_by_role("alert")).to_contain_text("The session has ended")
     expect(page.locator("#view-now")).to_be_hidden()
 
 
-def test_a_viewer_sees_everything_but_no_controls(open_page: OpenPage, site: Site):
+def test_a_viewer_sees_everything_but_no_controls(open_page: OpenPage, site: Site) -> None:
     site.put_blocks("203.0.113.9/32")
     page = open_page("blocks", token=site.viewer)
     expect(row(page, "203.0.113.9")).to_be_visible()
@@ -72,7 +72,7 @@ def test_a_viewer_sees_everything_but_no_controls(open_page: OpenPage, site: Sit
 # --- an attack
 
 
-def test_an_attack_appears_and_is_lifted_and_blocked_again(open_page: OpenPage, site: Site):
+def test_an_attack_appears_and_is_lifted_and_blocked_again(open_page: OpenPage, site: Site) -> None:
     page = open_page("blocks")
     expect(page.get_by_text("No client is blocked.").last).to_be_visible()
     site.attack("203.0.113.9")
@@ -87,7 +87,7 @@ def test_an_attack_appears_and_is_lifted_and_blocked_again(open_page: OpenPage, 
     site.eventually(lambda: "203.0.113.9/32" in site.published())
 
 
-def test_the_first_view_shows_an_attack_in_figures_bars_and_chart(open_page: OpenPage, site: Site):
+def test_the_first_view_shows_an_attack_in_figures_bars_and_chart(open_page: OpenPage, site: Site) -> None:
     page = open_page()
     site.attack("203.0.113.9", 60)
     site.attack("192.0.2.77", 15)
@@ -104,7 +104,7 @@ def test_the_first_view_shows_an_attack_in_figures_bars_and_chart(open_page: Ope
     expect(page.locator(".tip")).to_contain_text("requests per second")
 
 
-def test_a_client_is_explained_from_the_search_field(open_page: OpenPage, site: Site):
+def test_a_client_is_explained_from_the_search_field(open_page: OpenPage, site: Site) -> None:
     site.attack("203.0.113.9")
     page = open_page()
     page.get_by_label("Address or network to explain").fill("203.0.113.9")
@@ -118,7 +118,7 @@ def test_a_client_is_explained_from_the_search_field(open_page: OpenPage, site: 
     expect(page.get_by_role("alert")).to_contain_text("address")
 
 
-def test_a_manual_block_succeeds_or_shows_its_error_beside_the_form(open_page: OpenPage, site: Site):
+def test_a_manual_block_succeeds_or_shows_its_error_beside_the_form(open_page: OpenPage, site: Site) -> None:
     page = open_page("blocks")
     form = page.get_by_role("form", name="Block by hand")
     form.get_by_label("Network").fill("203.0.113.0/25")
@@ -136,7 +136,7 @@ def test_a_manual_block_succeeds_or_shows_its_error_beside_the_form(open_page: O
     expect(row(page, "198.51.100.7")).to_contain_text("withheld")
 
 
-def test_a_filter_finds_the_block_that_covers_an_address(open_page: OpenPage, site: Site):
+def test_a_filter_finds_the_block_that_covers_an_address(open_page: OpenPage, site: Site) -> None:
     site.put_blocks("203.0.113.0/25", "192.0.2.1/32")
     page = open_page("blocks")
     expect(row(page, "192.0.2.1")).to_be_visible()
@@ -146,7 +146,7 @@ def test_a_filter_finds_the_block_that_covers_an_address(open_page: OpenPage, si
     expect(page.locator("#blocks-note")).to_contain_text("1 block match")
 
 
-def test_all_blocks_of_a_rule_are_lifted_after_confirmation(open_page: OpenPage, site: Site):
+def test_all_blocks_of_a_rule_are_lifted_after_confirmation(open_page: OpenPage, site: Site) -> None:
     site.put_blocks(*(f"192.0.2.{last}/32" for last in range(50)), rule="login")
     site.put_blocks("203.0.113.9/32")
     page = open_page("blocks")
@@ -165,7 +165,7 @@ def test_all_blocks_of_a_rule_are_lifted_after_confirmation(open_page: OpenPage,
 # --- the allowlist
 
 
-def test_an_allowlisted_network_is_unblocked_and_can_be_removed_again(open_page: OpenPage, site: Site):
+def test_an_allowlisted_network_is_unblocked_and_can_be_removed_again(open_page: OpenPage, site: Site) -> None:
     site.attack("203.0.113.9")
     site.eventually(lambda: "203.0.113.9/32" in site.published())
     page = open_page("allowlist")
@@ -187,7 +187,7 @@ def test_an_allowlisted_network_is_unblocked_and_can_be_removed_again(open_page:
 # --- the rules
 
 
-def test_rules_are_applied_as_planned_and_rolled_back(open_page: OpenPage, site: Site):
+def test_rules_are_applied_as_planned_and_rolled_back(open_page: OpenPage, site: Site) -> None:
     page = open_page("rules")
     text = page.get_by_label("Rules, in TOML")
     apply = page.get_by_role("button", name="Apply")
@@ -211,7 +211,7 @@ def test_rules_are_applied_as_planned_and_rolled_back(open_page: OpenPage, site:
     expect(text).to_have_value(re.compile("limit = 20"))
 
 
-def test_an_edit_is_neither_lost_nor_applied_over_another_operators(open_page: OpenPage, site: Site):
+def test_an_edit_is_neither_lost_nor_applied_over_another_operators(open_page: OpenPage, site: Site) -> None:
     mine, other = open_page("rules"), open_page("rules")
     for page, limit in ((mine, 30), (other, 40)):
         text = page.get_by_label("Rules, in TOML")
@@ -226,7 +226,7 @@ def test_an_edit_is_neither_lost_nor_applied_over_another_operators(open_page: O
     expect(mine.get_by_label("Rules, in TOML")).to_have_value(re.compile("limit = 30"))
 
 
-def test_invalid_rules_are_rejected_with_rule_and_key(open_page: OpenPage):
+def test_invalid_rules_are_rejected_with_rule_and_key(open_page: OpenPage) -> None:
     page = open_page("rules")
     text = page.get_by_label("Rules, in TOML")
     expect(text).to_have_value(re.compile("limit = 20"))
@@ -239,7 +239,7 @@ def test_invalid_rules_are_rejected_with_rule_and_key(open_page: OpenPage):
 # --- pause, audit
 
 
-def test_a_pause_is_visible_in_every_view_until_an_operator_resumes(open_page: OpenPage, site: Site):
+def test_a_pause_is_visible_in_every_view_until_an_operator_resumes(open_page: OpenPage, site: Site) -> None:
     site.attack("203.0.113.9")
     site.eventually(lambda: bool(site.published()))
     page = open_page()
@@ -259,7 +259,7 @@ def test_a_pause_is_visible_in_every_view_until_an_operator_resumes(open_page: O
 # --- what goes wrong
 
 
-def test_an_unreachable_api_is_announced_and_the_page_recovers(open_page: OpenPage, site: Site):
+def test_an_unreachable_api_is_announced_and_the_page_recovers(open_page: OpenPage, site: Site) -> None:
     site.put_blocks("203.0.113.9/32")
     page = open_page("blocks")
     expect(row(page, "203.0.113.9")).to_be_visible()
@@ -271,7 +271,7 @@ def test_an_unreachable_api_is_announced_and_the_page_recovers(open_page: OpenPa
     expect(page.locator(".banner")).to_have_count(0)
 
 
-def test_stored_markup_is_shown_as_text(open_page: OpenPage, site: Site):
+def test_stored_markup_is_shown_as_text(open_page: OpenPage, site: Site) -> None:
     site.put_blocks("203.0.113.9/32", rule="manual", comment=MARKUP, by=MARKUP)
     page = open_page("blocks")
     expect(row(page, "203.0.113.9")).to_contain_text(MARKUP)
@@ -292,7 +292,7 @@ def test_stored_markup_is_shown_as_text(open_page: OpenPage, site: Site):
     assert page.title() == "Sluice"
 
 
-def test_ten_thousand_blocks_scroll_without_stalling(open_page: OpenPage, site: Site):
+def test_ten_thousand_blocks_scroll_without_stalling(open_page: OpenPage, site: Site) -> None:
     site.put_blocks(*(f"10.{number >> 8}.{number & 255}.1/32" for number in range(10_000)))
     page = open_page("blocks")
     expect(page.locator("#blocks-note")).to_contain_text("10,000 blocks")
@@ -332,7 +332,7 @@ def test_ten_thousand_blocks_scroll_without_stalling(open_page: OpenPage, site: 
 
 
 @pytest.mark.parametrize(("width", "colors"), [(390, "dark"), (1200, "light")])
-def test_no_view_is_wider_than_the_screen(open_page: OpenPage, site: Site, width: int, colors: str):
+def test_no_view_is_wider_than_the_screen(open_page: OpenPage, site: Site, width: int, colors: str) -> None:
     site.put_blocks("2001:db8:1234:5678::/64", rule="manual", comment="w" * 300)
     page = open_page(viewport={"width": width, "height": 800}, color_scheme=colors)
     for view in VIEWS:
@@ -342,7 +342,7 @@ def test_no_view_is_wider_than_the_screen(open_page: OpenPage, site: Site, width
         assert page.evaluate("document.documentElement.scrollWidth") <= width, view
 
 
-def test_every_control_has_a_name_and_works_with_the_keyboard(open_page: OpenPage, site: Site):
+def test_every_control_has_a_name_and_works_with_the_keyboard(open_page: OpenPage, site: Site) -> None:
     site.put_blocks("203.0.113.9/32")
     page = open_page("blocks")
     expect(row(page, "203.0.113.9")).to_be_visible()
@@ -361,6 +361,6 @@ def test_every_control_has_a_name_and_works_with_the_keyboard(open_page: OpenPag
         expect(page.get_by_role(landmark)).to_have_count(1)
 
 
-def test_the_openapi_document_lists_every_file_of_the_page():
+def test_the_openapi_document_lists_every_file_of_the_page() -> None:
     (parameter,) = document("token")["paths"]["/page/{name}"]["get"]["parameters"]
     assert set(parameter["schema"]["enum"]) == {path.name for path in PAGE.iterdir()} - {"index.html"}

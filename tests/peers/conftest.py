@@ -24,6 +24,7 @@ from tests.support.waf_server import serving
 
 if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
+    from mypy_boto3_kinesis.type_defs import PutRecordsRequestEntryTypeDef
 
 _numbers = count()
 RULES = """
@@ -83,7 +84,7 @@ class Deployment:
     def put(self, *clients: str) -> None:
         """Puts a request per client, made now, under partition keys that spread them over all shards."""
         now = self.clock()
-        records = [
+        records: list[PutRecordsRequestEntryTypeDef] = [
             {
                 "Data": f"{now - 0.001 * number:.3f}\t{client}\n".encode(),
                 "PartitionKey": str(self.put_records + number),

@@ -27,15 +27,15 @@ def test_an_attack_is_blocked_and_released(site: Deployment) -> None:
 def test_resharding_during_an_attack_loses_nothing(site: Deployment) -> None:
     site.put(*[ATTACKER] * 8, VISITOR)
     site.mappings.ingest(most=2)
-    one, other = site.kinesis.list_shards(StreamName=site.stream)["Shards"]
-    middle = int(one["HashKeyRange"]["EndingHashKey"]) // 2
-    site.kinesis.split_shard(StreamName=site.stream, ShardToSplit=one["ShardId"], NewStartingHashKey=str(middle))
+    first, second = site.kinesis.list_shards(StreamName=site.stream)["Shards"]
+    middle = int(first["HashKeyRange"]["EndingHashKey"]) // 2
+    site.kinesis.split_shard(StreamName=site.stream, ShardToSplit=first["ShardId"], NewStartingHashKey=str(middle))
     settled(site)
     site.put(*[ATTACKER] * 8, VISITOR)
     site.mappings.ingest(most=2)
     *_, last = site.kinesis.list_shards(StreamName=site.stream)["Shards"]
     site.kinesis.merge_shards(
-        StreamName=site.stream, ShardToMerge=last["ShardId"], AdjacentShardToMerge=other["ShardId"]
+        StreamName=site.stream, ShardToMerge=last["ShardId"], AdjacentShardToMerge=second["ShardId"]
     )
     settled(site)
     site.put(*[ATTACKER] * 8, VISITOR)

@@ -61,8 +61,9 @@ def test_scenario(scenario: Path) -> None:
     given = tomllib.loads(given_file.read_text()) if given_file.exists() else {}
     expected = tomllib.loads((scenario / "expected.toml").read_text())
     script = scenario / "log.py"
-    made = runpy.run_path(str(script)) if script.exists() else {"arrivals": lambda: logged(scenario / "log")}
-    cloud = run(given, (scenario / "rules.toml").read_text(), made["arrivals"], made.get("happen"))
+    story: dict[str, Any] = runpy.run_path(str(script)) if script.exists() else {}
+    arrivals = story.get("arrivals", lambda: logged(scenario / "log"))
+    cloud = run(given, (scenario / "rules.toml").read_text(), arrivals, story.get("happen"))
     actual = outcome(cloud)
     for name in ("blocks", "published"):
         if f"{name}_number" in expected:

@@ -40,8 +40,8 @@ def spellings(address: IPv4Address | IPv6Address) -> set[str]:
 
 @given(v4 | v6)
 def test_every_spelling_is_the_same_client(address: IPv4Address | IPv6Address) -> None:
-    wanted = getattr(address, "ipv4_mapped", None) or address
-    assert {pack(text.encode()) for text in spellings(address)} == {wanted.packed}
+    expected = getattr(address, "ipv4_mapped", None) or address
+    assert {pack(text.encode()) for text in spellings(address)} == {expected.packed}
 
 
 @given(mapped)
@@ -52,12 +52,12 @@ def test_an_ipv4_mapped_address_is_the_ipv4_address(address: IPv6Address) -> Non
 @given(st.text("0123456789abcdef:.", max_size=20) | st.text(max_size=10))
 def test_the_same_texts_are_addresses_as_for_python(text: str) -> None:
     try:
-        wanted = ip_address(text)
+        expected = ip_address(text)
     except ValueError:
         assert pack(text.encode()) is None
     else:
-        wanted = getattr(wanted, "ipv4_mapped", None) or wanted
-        assert pack(text.encode()) == (None if "%" in text else wanted.packed)
+        expected = getattr(expected, "ipv4_mapped", None) or expected
+        assert pack(text.encode()) == (None if "%" in text else expected.packed)
 
 
 def test_a_flood_of_new_addresses_does_not_exhaust_memory() -> None:
@@ -81,21 +81,21 @@ def test_a_masked_address_stands_for_its_network(address: IPv4Address | IPv6Addr
 
 
 @given(st.lists(networks(), max_size=12), networks())
-def test_a_set_overlaps_whatever_one_of_its_networks_overlaps(some: list[Network], other: Network) -> None:
-    held = NetworkSet(some)
-    assert held.overlaps(other) == any(n.version == other.version and n.overlaps(other) for n in some)
+def test_a_set_overlaps_whatever_one_of_its_networks_overlaps(members: list[Network], other: Network) -> None:
+    network_set = NetworkSet(members)
+    assert network_set.overlaps(other) == any(n.version == other.version and n.overlaps(other) for n in members)
     for edge in (other.network_address, other.broadcast_address):
-        assert held.contains(edge.packed) == any(n.version == edge.version and edge in n for n in some)
-    assert bool(held) == bool(some)
+        assert network_set.contains(edge.packed) == any(n.version == edge.version and edge in n for n in members)
+    assert bool(network_set) == bool(members)
 
 
 @given(st.lists(networks(), max_size=12))
-def test_a_set_contains_its_networks_and_not_their_neighbours(some: list[Network]) -> None:
-    held = NetworkSet(some)
-    assert all(held.overlaps(network) for network in some)
-    for network in [*collapse_addresses(n for n in some if n.version == 4)]:
-        assert not held.contains((network.broadcast_address + 1).packed) or any(
-            network.broadcast_address + 1 in n for n in some if n.version == 4
+def test_a_set_contains_its_networks_and_not_their_neighbours(members: list[Network]) -> None:
+    network_set = NetworkSet(members)
+    assert all(network_set.overlaps(network) for network in members)
+    for network in [*collapse_addresses(n for n in members if n.version == 4)]:
+        assert not network_set.contains((network.broadcast_address + 1).packed) or any(
+            network.broadcast_address + 1 in n for n in members if n.version == 4
         )
 
 

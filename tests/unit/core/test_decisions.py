@@ -234,7 +234,7 @@ def test_offences_are_numbered_even_without_escalation(history: History | None, 
 def test_the_history_of_other_rules_is_kept() -> None:
     decision = decided(history=past(3, -50, "other"))
     assert decision.history is not None
-    assert {name: found.offence for name, found in decision.history.rules.items()} == {"other": 3, "burst": 1}
+    assert {name: past.offence for name, past in decision.history.rules.items()} == {"other": 3, "burst": 1}
 
 
 def test_an_extended_block_keeps_its_start_and_its_offence() -> None:

@@ -1,7 +1,8 @@
-"""What belongs into the IP sets, and the fewest changes that bring it there."""
+"""The networks that belong in the IP sets, and the fewest changes that put them there."""
 
 from collections.abc import Iterable
-from ipaddress import collapse_addresses, ip_network
+from ipaddress import IPv4Network, collapse_addresses, ip_network
+from typing import cast
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from chalicelib.core.state import MANUAL, Block
 
 NOW = 1_760_000_000
 ROOM = {4: CAPACITY, 6: CAPACITY}
-NOBODY = NetworkSet(())
+EMPTY = NetworkSet(())
 
 
 def block(network: str, *, until: int = 60, at: int = 0, rule: str = "burst") -> Block:
@@ -20,8 +21,8 @@ def block(network: str, *, until: int = 60, at: int = 0, rule: str = "burst") ->
 
 
 def published(blocks: Iterable[Block], allow: Iterable[str] = (), rooms: dict[int, int] = ROOM) -> dict[int, list[str]]:
-    found = wanted(blocks, NetworkSet(map(parse_network, allow)), rooms, NOW)
-    return {family: sorted(map(str, networks)) for family, networks in found.networks.items()}
+    result = wanted(blocks, NetworkSet(map(parse_network, allow)), rooms, NOW)
+    return {family: sorted(map(str, networks)) for family, networks in result.networks.items()}
 
 
 def test_blocks_in_force_are_wanted_by_family() -> None:
@@ -36,8 +37,8 @@ def test_networks_that_fill_a_wider_network_are_replaced_by_it() -> None:
 def test_blocks_that_overlap_the_allowlist_are_omitted() -> None:
     blocks = [block("192.0.2.0/24"), block("203.0.113.9/32"), block("198.51.100.1/32"), block("198.51.100.2/32")]
     assert published(blocks, ["192.0.2.7", "203.0.0.0/16"])[4] == ["198.51.100.1/32", "198.51.100.2/32"]
-    found = wanted(blocks, NetworkSet(map(parse_network, ["192.0.2.7", "203.0.0.0/16"])), ROOM, NOW)
-    assert (found.allowlisted, found.overflow, found.blocks) == (2, 0, 4)
+    result = wanted(blocks, NetworkSet(map(parse_network, ["192.0.2.7", "203.0.0.0/16"])), ROOM, NOW)
+    assert (result.allowlisted, result.overflow, result.blocks) == (2, 0, 4)
 
 
 def test_full_sets_keep_manual_blocks_first_and_then_the_newest() -> None:
@@ -49,7 +50,7 @@ def test_full_sets_keep_manual_blocks_first_and_then_the_newest() -> None:
     ]
     for room, kept in [(4, [1, 3, 5, 7]), (3, [3, 5, 7]), (2, [3, 5]), (1, [3]), (0, [])]:
         assert published(blocks, rooms={4: room, 6: 0})[4] == [f"192.0.2.{n}/32" for n in kept]
-        assert wanted(blocks, NOBODY, {4: room}, NOW).overflow == 4 - room
+        assert wanted(blocks, EMPTY, {4: room}, NOW).overflow == 4 - room
 
 
 def test_adjacent_blocks_that_merge_need_the_room_of_one() -> None:
@@ -58,7 +59,7 @@ def test_adjacent_blocks_that_merge_need_the_room_of_one() -> None:
 
 
 def test_blocks_of_a_family_without_an_ip_set_are_omitted_and_counted() -> None:
-    assert wanted([block("2001:db8::/64")], NOBODY, {4: CAPACITY}, NOW).overflow == 1
+    assert wanted([block("2001:db8::/64")], EMPTY, {4: CAPACITY}, NOW).overflow == 1
 
 
 near = st.tuples(st.integers(0, 63), st.integers(26, 32)).map(
@@ -75,64 +76,69 @@ blocks = st.builds(
 
 @given(st.lists(blocks, max_size=12, unique_by=lambda b: b.network), st.lists(networks, max_size=4), st.integers(0, 8))
 def test_wanted_networks_are_disjoint_fit_and_never_overlap_the_allowlist(
-    some: list[Block], allow: list[str], room: int
+    blocks: list[Block], allow: list[str], room: int
 ) -> None:
     allowlist = [parse_network(text) for text in allow]
-    found = wanted(some, NetworkSet(allowlist), {4: room, 6: room}, NOW)
-    running = [b for b in some if b.until > NOW]
+    result = wanted(blocks, NetworkSet(allowlist), {4: room, 6: room}, NOW)
+    running = [b for b in blocks if b.until > NOW]
     clear = [b for b in running if not any(_overlap(b.network_value(), a) for a in allowlist)]
-    assert (found.allowlisted, found.blocks) == (len(running) - len(clear), len(running))
+    assert (result.allowlisted, result.blocks) == (len(running) - len(clear), len(running))
     for family in (4, 6):
-        held = found.networks[family]
-        assert len(held) <= room
-        assert not any(_overlap(one, other) for one in held for other in held if one is not other)
-        assert not any(_overlap(one, a) for one in held for a in allowlist)
+        contents = result.networks[family]
+        assert len(contents) <= room
+        assert not any(_overlap(one, other) for one in contents for other in contents if one is not other)
+        assert not any(_overlap(one, a) for one in contents for a in allowlist)
         of_family = [b.network_value() for b in clear if b.network_value().version == family]
-        covered = [n for n in of_family if any(n.subnet_of(h) for h in held)]  # type: ignore[arg-type]
-        assert held == frozenset(collapse_addresses(covered)), "nothing is published that no block asks for"
-        if len(frozenset(collapse_addresses(of_family))) <= room:
+        covered = [n for n in of_family if any(n.subnet_of(h) for h in contents)]  # type: ignore[arg-type]
+        assert contents == _collapsed(covered), "nothing is published without a block"
+        if len(_collapsed(of_family)) <= room:
             assert len(covered) == len(of_family), "with room for all, all are wanted"
+
+
+def _collapsed(networks: list[Network]) -> frozenset[Network]:
+    """Returns the fewest networks that contain the same addresses; all are of one family."""
+    return frozenset(collapse_addresses(cast("list[IPv4Network]", networks)))
 
 
 def _overlap(one: Network, other: Network) -> bool:
     return one.version == other.version and one.overlaps(other)
 
 
-# The plan.
+# --- plans
 
 A, B, C = (IpSet(name, name, 4) for name in "abc")
 Contents = dict[IpSet, frozenset[Network]]
 
 
-def some(*numbers: int) -> frozenset[Network]:
+def of(*numbers: int) -> frozenset[Network]:
     return frozenset(ip_network((0xCB000000 + n, 32)) for n in numbers)
 
 
 def test_correct_sets_need_no_update() -> None:
-    assert plan(some(1, 2), {A: some(1), B: some(2)}) == {}
+    assert plan(of(1, 2), {A: of(1), B: of(2)}) == {}
 
 
 def test_networks_stay_in_their_set_and_new_ones_go_to_the_emptiest() -> None:
-    assert plan(some(1, 2, 3, 9), {A: some(1, 2, 3), B: some()}) == {B: some(9)}
-    assert plan(some(1, 3), {A: some(1, 2), B: some(3)}) == {A: some(1)}
+    assert plan(of(1, 2, 3, 9), {A: of(1, 2, 3), B: of()}) == {B: of(9)}
+    assert plan(of(1, 3), {A: of(1, 2), B: of(3)}) == {A: of(1)}
 
 
 def test_a_network_in_two_sets_is_removed_from_one() -> None:
-    assert plan(some(1, 2), {A: some(1), B: some(1, 2)}) == {B: some(2)}
+    assert plan(of(1, 2), {A: of(1), B: of(1, 2)}) == {B: of(2)}
 
 
 def test_networks_added_by_another_program_are_removed() -> None:
-    assert plan(some(), {A: some(7)}) == {A: some()}
+    assert plan(of(), {A: of(7)}) == {A: of()}
 
 
 def test_networks_that_do_not_fit_into_one_set_go_into_the_next() -> None:
-    many = some(*range(CAPACITY + 5))
-    planned = plan(many, {A: some(), B: some(), C: some()})
-    assert sorted(len(held) for held in planned.values()) == [5, CAPACITY]
+    many = of(*range(CAPACITY + 5))
+    planned = plan(many, {A: of(), B: of(), C: of()})
+    assert sorted(len(contents) for contents in planned.values()) == [5, CAPACITY]
     assert frozenset().union(*planned.values()) == many
 
 
-numbers = st.frozensets(st.integers(0, 12), max_size=8).map(lambda drawn: some(*drawn))
+numbers = st.frozensets(st.integers(0, 12), max_size=8).map(lambda drawn: of(*drawn))
 
 
 @given(numbers, numbers, numbers, numbers)
@@ -147,21 +153,21 @@ def test_a_plan_reaches_the_wanted_networks_with_the_fewest_changes(
     assert plan(target, after) == {}, "a second plan changes nothing"
     assert all(changes[s] != before[s] for s in changes)
     taken: set[Network] = set()
-    for ip_set, held in before.items():
-        stay = (held & target) - taken
+    for ip_set, contents in before.items():
+        stay = (contents & target) - taken
         assert stay <= after[ip_set], "what may stay stays"
-        taken |= held & target
-    spoilt = [s for s, held in before.items() if held - target or held & after_others(after, s)]
+        taken |= contents & target
+    spoilt = [s for s, contents in before.items() if contents - target or contents & after_others(after, s)]
     news = target - frozenset().union(*before.values())
     assert len(changes) <= len(spoilt) + bool(news), "no set changes without need"
 
 
 def after_others(after: Contents, but: IpSet) -> frozenset[Network]:
-    return frozenset().union(*(held for s, held in after.items() if s is not but))
+    return frozenset().union(*(contents for s, contents in after.items() if s is not but))
 
 
 def test_the_two_halves_of_a_family_are_not_merged_because_aws_rejects_that() -> None:
     halves = ["0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1"]
     blocks = [Block(network=network, blocked_at=0, until=10) for network in halves]
-    found = wanted(blocks, NetworkSet(()), {4: 9, 6: 9}, now=5)
-    assert sorted(str(n) for networks in found.networks.values() for n in networks) == sorted(halves)
+    result = wanted(blocks, NetworkSet(()), {4: 9, 6: 9}, now=5)
+    assert sorted(str(n) for networks in result.networks.values() for n in networks) == sorted(halves)

@@ -25,13 +25,13 @@ CLOUDFRONT_FIELD = {
 
 
 def cloudfront_requests(*cells: dict[str, str]) -> Requests:
-    requests, malformed = CloudFrontLines(FIELDS).decode([cloudfront(FIELDS, **some) for some in cells])
+    requests, malformed = CloudFrontLines(FIELDS).decode([cloudfront(FIELDS, **fields) for fields in cells])
     assert not malformed
     return requests
 
 
 def waf_requests(*changes: dict[str, Any]) -> Requests:
-    requests, malformed = WafRecords().decode([waf_text(**some) for some in changes])
+    requests, malformed = WafRecords().decode([waf_text(**fields) for fields in changes])
     assert not malformed
     return requests
 
@@ -136,5 +136,5 @@ def test_rows_are_those_that_match_on_their_own(
     requests = cloudfront_requests(
         *({"cs_method": method, "cs_uri_stem": path + "?q" * query} for method, path, query in asked)
     )
-    wanted = [n for n, (method, path, _) in enumerate(asked) if method in methods and path.startswith(prefix)]
-    assert matching(Scope(method=tuple(sorted(methods)), path_prefix=(prefix,)), requests) == wanted
+    expected = [n for n, (method, path, _) in enumerate(asked) if method in methods and path.startswith(prefix)]
+    assert matching(Scope(method=tuple(sorted(methods)), path_prefix=(prefix,)), requests) == expected

@@ -124,14 +124,14 @@ def test_a_truncated_or_altered_tally_raises_bad_tally_or_unpacks(tally: Tally, 
 @given(tally=tallies.filter(bool))
 def test_the_halves_of_a_tally_add_up_to_it(tally: Tally) -> None:
     try:
-        one, other = split(tally)
+        first_half, second_half = split(tally)
     except BadTally:
         entries = [(key, slot) for c in tally for key, slots in c.clients.items() for slot in slots]
         assert len({key for key, _ in entries}) == 1
         return
-    assert one
-    assert other
-    assert counts(one) + counts(other) == counts(tally)
+    assert first_half
+    assert second_half
+    assert counts(first_half) + counts(second_half) == counts(tally)
 
 
 def counts(tally: Tally) -> Counter[object]:

@@ -1,6 +1,7 @@
 """Batches: formats told from the bytes and mixed, repeats, and what is left over."""
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,9 @@ from tests.support.records import cloudfront, envelope, rows, waf_text
 
 def decoded(*records: bytes) -> tuple[dict[str, int], dict[str, int], int]:
     """Requests by source, malformed pieces by reason, repeats."""
-    found = BatchDecoder().decode(records)
-    sources = {str(requests.source): len(requests) for requests in found.requests}
-    return sources, dict(Counter(str(piece.reason) for piece in found.malformed)), found.repeats
+    decoded = BatchDecoder().decode(records)
+    sources = {str(requests.source): len(requests) for requests in decoded.requests}
+    return sources, dict(Counter(str(piece.reason) for piece in decoded.malformed)), decoded.repeats
 
 
 @pytest.mark.parametrize(
@@ -84,11 +85,11 @@ def test_every_reason_is_used_and_tested() -> None:
 
 
 @pytest.mark.parametrize("line", [cloudfront, lambda **id: waf_text(requestId=id["x_edge_request_id"])])
-def test_a_request_repeated_in_a_batch_counts_once(line) -> None:
+def test_a_request_repeated_in_a_batch_counts_once(line: Callable[..., bytes]) -> None:
     records = [line(x_edge_request_id=id) for id in ("a", "b", "a", "a", "c")]
-    found = BatchDecoder().decode(records)
-    assert (len(found), found.repeats) == (3, 2)
-    assert [str(id) if isinstance(id, str) else id.decode() for id in found.requests[0].ids] == ["a", "b", "c"]
+    decoded = BatchDecoder().decode(records)
+    assert (len(decoded), decoded.repeats) == (3, 2)
+    assert [str(id) if isinstance(id, str) else id.decode() for id in decoded.requests[0].ids] == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(
@@ -102,17 +103,17 @@ def test_a_request_repeated_in_a_batch_counts_once(line) -> None:
     ],
 )
 def test_a_request_without_an_id_is_never_a_repeat(records: list[bytes]) -> None:
-    found = BatchDecoder().decode(records * 2, start=3)
-    assert (len(found), found.repeats) == (3, 0)
+    decoded = BatchDecoder().decode(records * 2, start=3)
+    assert (len(decoded), decoded.repeats) == (3, 0)
 
 
 def test_a_request_in_both_logs_is_counted_for_each() -> None:
-    found = BatchDecoder().decode([cloudfront(x_edge_request_id="same"), waf_text(requestId="same")])
-    assert [(requests.source, len(requests)) for requests in found.requests] == [
+    decoded = BatchDecoder().decode([cloudfront(x_edge_request_id="same"), waf_text(requestId="same")])
+    assert [(requests.source, len(requests)) for requests in decoded.requests] == [
         (Source.CLOUDFRONT, 1),
         (Source.WAF, 1),
     ]
-    assert found.repeats == 0
+    assert decoded.repeats == 0
 
 
 def test_ids_seen_in_one_part_of_a_batch_are_repeats_in_the_next() -> None:
@@ -125,8 +126,8 @@ def test_ids_seen_in_one_part_of_a_batch_are_repeats_in_the_next() -> None:
 
 
 def test_a_malformed_line_does_not_make_its_twin_a_repeat() -> None:
-    found = BatchDecoder().decode([cloudfront(x_edge_request_id="a", c_ip="x"), cloudfront(x_edge_request_id="a")])
-    assert (len(found), len(found.malformed), found.repeats) == (1, 1, 0)
+    decoded = BatchDecoder().decode([cloudfront(x_edge_request_id="a", c_ip="x"), cloudfront(x_edge_request_id="a")])
+    assert (len(decoded), len(decoded.malformed), decoded.repeats) == (1, 1, 0)
 
 
 def test_selected_rows_keep_their_values() -> None:

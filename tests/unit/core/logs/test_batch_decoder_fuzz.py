@@ -100,22 +100,22 @@ def pieces(record: bytes) -> int:
     return max(1, sum(bool(line) for line in record.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")))
 
 
-def read_all(decoder: BatchDecoder, records: list[bytes], start: int = 0) -> tuple[Any, ...]:
+def read_all(decoder: BatchDecoder, records: list[bytes], start: int = 0) -> tuple[Counter[str], Counter[str], int]:
     """Returns all results of decoding ``records[start:]`` and of scopes over them, in any order."""
-    found = decoder.decode(records, start=start)
-    said: Counter[str] = Counter()
-    for requests in found.requests:
+    decoded = decoder.decode(records, start=start)
+    contents: Counter[str] = Counter()
+    for requests in decoded.requests:
         assert len(requests) == len(requests.times) == len(requests.clients) > 0
         assert all(type(time) is int and time >= 0 for time in requests.times)
         assert {len(client) for client in requests.clients} <= {4, 16}
-        said.update(json.dumps([requests.source, row], default=list) for row in rows(requests))
+        contents.update(json.dumps([requests.source, row], default=list) for row in rows(requests))
         matching = SCOPE.rows(requests)
         assert matching is not None
         assert set(matching) <= set(range(len(requests)))
-    malformed = Counter(str(piece.reason) for piece in found.malformed)
-    for piece in found.malformed:
+    malformed = Counter(str(piece.reason) for piece in decoded.malformed)
+    for piece in decoded.malformed:
         assert piece.sample().isprintable()
-    return said, malformed, found.repeats
+    return contents, malformed, decoded.repeats
 
 
 @settings(max_examples=600, deadline=None)
@@ -124,15 +124,15 @@ def read_all(decoder: BatchDecoder, records: list[bytes], start: int = 0) -> tup
 @example([b'{"timestamp":1,"httpRequest":', b'{"clientIp":"1.2.3.4"}}'], DEFAULT_FIELDS)
 def test_any_bytes_decode_or_are_malformed_and_nothing_is_lost(records: list[bytes], fields: tuple[str, ...]) -> None:
     for trusted in (None, TRUSTED if "x-forwarded-for" in fields else None):
-        said, malformed, repeats = read_all(BatchDecoder(fields, trusted), records)
-        came = said.total() + malformed.total() + repeats
-        wanted = sum(map(pieces, records))
+        contents, malformed, repeats = read_all(BatchDecoder(fields, trusted), records)
+        actual = contents.total() + malformed.total() + repeats
+        expected = sum(map(pieces, records))
         json = [record for record in records if record.lstrip().startswith(b"{")]
         if any(b"\r" in record or b"\n" in record for record in json):
             # To JSON a line end may be a space.
-            assert 0 <= wanted - came <= sum(record.count(b"\r") + record.count(b"\n") for record in json)
+            assert 0 <= expected - actual <= sum(record.count(b"\r") + record.count(b"\n") for record in json)
         else:
-            assert came == wanted
+            assert actual == expected
 
 
 @settings(max_examples=300, deadline=None)
@@ -142,10 +142,9 @@ def test_a_batch_decodes_to_what_its_records_decode_to_alone_in_any_order(record
     together = read_all(decoder, records)
     assert read_all(BatchDecoder(trusted=TRUSTED), records) == together, "a container's memory changes nothing"
     one_by_one = [read_all(decoder, records[: start + 1], start) for start in range(len(records))]
-    totals = [sum((part[at] for part in one_by_one), Counter() if at < 2 else 0) for at in range(3)]
-    assert totals[1] == together[1]
-    assert totals[0].total() == together[0].total()
-    assert totals[2] == together[2]
+    assert sum(contents.total() for contents, _, _ in one_by_one) == together[0].total()
+    assert sum((malformed for _, malformed, _ in one_by_one), Counter[str]()) == together[1]
+    assert sum(repeats for _, _, repeats in one_by_one) == together[2]
     shuffled = records.copy()
     random.shuffle(shuffled)
     again = read_all(decoder, shuffled)
@@ -213,6 +212,6 @@ def test_work_grows_no_faster_than_the_bytes(grow: Any) -> None:
 
 def test_clients_cannot_choose_addresses_or_ids_that_collide() -> None:
     """Keys are bytes and text, whose hashes Python randomises, never integers, whose hashes are known."""
-    found = BatchDecoder().decode([cloudfront(x_edge_request_id="1"), waf_text(requestId="1")])
-    assert {type(id) for requests in found.requests for id in requests.ids} == {bytes, str}
-    assert {type(client) for requests in found.requests for client in requests.clients} == {bytes}
+    decoded = BatchDecoder().decode([cloudfront(x_edge_request_id="1"), waf_text(requestId="1")])
+    assert {type(id) for requests in decoded.requests for id in requests.ids} == {bytes, str}
+    assert {type(client) for requests in decoded.requests for client in requests.clients} == {bytes}

@@ -18,7 +18,7 @@ DOCUMENTED = (
 )
 
 
-def one(line: bytes, fields: tuple[str, ...] = DEFAULT_FIELDS) -> dict[str, Any]:
+def only_row(line: bytes, fields: tuple[str, ...] = DEFAULT_FIELDS) -> dict[str, Any]:
     requests, malformed = CloudFrontLines(fields).decode([line])
     assert not malformed
     (row,) = rows(requests)
@@ -30,7 +30,7 @@ def test_a_line_of_the_default_fields() -> None:
         b"1760000000.123\t203.0.113.9\t404\tPOST\tWWW.Example.com\t/a%2520b/%C3%A9?q=%2541"
         b"\tid-1==\tMozilla/5.0%20(X11;%20Linux)\t-"
     )
-    assert one(line) == {
+    assert only_row(line) == {
         "time": 1760000000123,
         "client": "203.0.113.9",
         "host": "www.example.com",
@@ -50,7 +50,7 @@ def test_a_documented_line_of_22_fields() -> None:
         b"1760000000.123\t203.0.113.9\t0.042\t200\t485\tGET\thttps\twww.example.com\t/i?x=1\t745\tIAD89-P1\tid==\t"
         b"d111111abcdef8.cloudfront.net\t0.042\tHTTP/2.0\tIPv4\tcurl/8.5.0\t-\t-\tx=1\tMiss\t-"
     )
-    row = one(line, fields)
+    row = only_row(line, fields)
     assert (row["path"], row["status"], row["host"], row["user_agent"]) == (
         "/i",
         "200",
@@ -102,12 +102,12 @@ def test_the_two_required_fields_are_enough() -> None:
     ],
 )
 def test_cells_decode_to_what_the_client_sent(cells: dict[str, str], column: str, text: str) -> None:
-    assert one(cloudfront(**cells))[column] == text
+    assert only_row(cloudfront(**cells))[column] == text
 
 
 def test_an_unknown_country_is_a_hyphen_as_in_the_waf_log() -> None:
     fields = (*DEFAULT_FIELDS, "c-country")
-    assert [one(cloudfront(fields, c_country=code), fields)["country"] for code in ("DE", "-")] == ["DE", "-"]
+    assert [only_row(cloudfront(fields, c_country=code), fields)["country"] for code in ("DE", "-")] == ["DE", "-"]
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_cells_that_look_valid_only_when_joined_are_parsed_one_by_one() -> None:
     ],
 )
 def test_every_spelling_of_an_address_is_the_same_client(text: str, client: str) -> None:
-    assert one(cloudfront(c_ip=text))["client"] == client
+    assert only_row(cloudfront(c_ip=text))["client"] == client
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_a_line_of_a_megabyte_is_decoded() -> None:
 
 
 def test_utf8_that_is_not_url_encoded_is_accepted() -> None:
-    assert one(cloudfront(cs_user_agent="Müller", cs_uri_stem="/ü"))["path"] == "/ü"
+    assert only_row(cloudfront(cs_user_agent="Müller", cs_uri_stem="/ü"))["path"] == "/ü"
 
 
 def test_two_halves_of_a_line_are_not_one_request() -> None:
@@ -210,7 +210,10 @@ def test_two_halves_of_a_line_are_not_one_request() -> None:
 def test_the_longest_request_that_cloudfront_accepts_is_counted() -> None:
     url, headers = "/" + "%22" * 8_191, "%22" * 32_768
     fields = (*DEFAULT_FIELDS, "cs-uri-query")
-    assert one(cloudfront(fields, cs_uri_stem=url, cs_uri_query=url, cs_user_agent=headers), fields)["status"] == "200"
+    assert (
+        only_row(cloudfront(fields, cs_uri_stem=url, cs_uri_query=url, cs_user_agent=headers), fields)["status"]
+        == "200"
+    )
 
 
 @pytest.mark.parametrize(

@@ -44,8 +44,8 @@ TRUSTED = NetworkSet(map(parse_network, ("192.0.2.0/24", "2001:db8:ff::/48")))
 def test_the_client_is_the_right_most_address_that_is_not_a_trusted_proxy(
     peer: str, forwarded: str, client: str | None
 ) -> None:
-    found = client_behind(ip_address(peer).packed, forwarded, TRUSTED)
-    assert found == (client and pack(client.encode()))
+    result = client_behind(ip_address(peer).packed, forwarded, TRUSTED)
+    assert result == (client and pack(client.encode()))
 
 
 @pytest.mark.parametrize(
@@ -60,8 +60,8 @@ def test_behind_a_proxy_the_client_comes_from_cloudfronts_field(cell: str, outco
     requests, malformed = CloudFrontLines(trusted=TRUSTED).decode(
         [cloudfront(c_ip="192.0.2.1", x_forwarded_for=cell), cloudfront(c_ip="203.0.113.1", x_forwarded_for=cell)]
     )
-    found = [*map(str, map(ip_address, requests.clients)), *(piece.reason for piece in malformed)]
-    assert sorted(found) == sorted([outcome, "203.0.113.1"])
+    result = [*map(str, map(ip_address, requests.clients)), *(piece.reason for piece in malformed)]
+    assert sorted(result) == sorted([outcome, "203.0.113.1"])
 
 
 def test_an_unreadable_peer_address_has_its_own_reason() -> None:

@@ -14,7 +14,7 @@ from tests.support.records import envelope, rows, waf, waf_text
 DEEP = 100_000
 
 
-def one(text: bytes) -> dict[str, Any]:
+def only_row(text: bytes) -> dict[str, Any]:
     requests, malformed = WafRecords().decode([text])
     assert not malformed
     (row,) = rows(requests)
@@ -57,7 +57,7 @@ def test_a_column_has_the_same_values_when_only_it_is_decoded(column: str, trust
 
 
 def test_the_two_required_keys_are_enough() -> None:
-    row = one(b'{"timestamp":1760000000123,"httpRequest":{"clientIp":"2001:DB8::1"}}')
+    row = only_row(b'{"timestamp":1760000000123,"httpRequest":{"clientIp":"2001:DB8::1"}}')
     nothing = {"host": "", "path": "", "method": "", "status": "", "user_agent": "", "waf_action": "", "waf_label": ()}
     assert row == {"time": 1760000000123, "client": "2001:db8::1", "country": "-", **nothing}
 
@@ -96,7 +96,7 @@ def test_the_two_required_keys_are_enough() -> None:
 def test_optional_keys_may_be_missing_null_or_of_another_type(
     changes: dict[str, Any], column: str, text: object
 ) -> None:
-    assert one(waf_text(**changes))[column] == text
+    assert only_row(waf_text(**changes))[column] == text
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_optional_keys_may_be_missing_null_or_of_another_type(
     ],
 )
 def test_unreadable_values_hide_no_request(text: bytes, read: dict[str, Any]) -> None:
-    row = one(text)
+    row = only_row(text)
     assert {"client": row["client"], **{name: row[name] for name in read}} == {"client": "203.0.113.9", **read}
 
 
@@ -172,7 +172,7 @@ def test_two_halves_of_a_record_are_not_one_request() -> None:
 def test_headers_nested_too_deep_are_absent() -> None:
     depth = 150
     for _ in range(12):
-        row = one(waf_text(headers="@").replace(b'"@"', b'[{"x":' + b"[" * depth + b"]" * depth + b"}]"))
+        row = only_row(waf_text(headers="@").replace(b'"@"', b'[{"x":' + b"[" * depth + b"]" * depth + b"}]"))
         assert row["user_agent"] == ""
         depth += 50
 
@@ -212,10 +212,10 @@ def test_bytes_after_an_envelope_are_ignored(tail: bytes) -> None:
     ],
 )
 def test_an_envelope_that_cannot_be_opened_is_malformed(packed: bytes, reason: Reason) -> None:
-    found = open_envelope(packed)
-    assert isinstance(found, Malformed)
-    assert found.reason is reason
-    assert len(found.raw) <= Malformed.SAMPLE_BYTES
+    result = open_envelope(packed)
+    assert isinstance(result, Malformed)
+    assert result.reason is reason
+    assert len(result.raw) <= Malformed.SAMPLE_BYTES
 
 
 def test_the_sample_record_has_the_published_form() -> None:
