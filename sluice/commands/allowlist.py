@@ -8,15 +8,7 @@ import click
 from chalicelib.admin.allowlist import AllowPage
 from chalicelib.admin.wording import plural
 from chalicelib.core.durations import parse_duration
-from sluice.commands.shared.api import (
-    Part,
-    Session,
-    api_command,
-    confirmed_networks,
-    networks_argument,
-    table,
-    yes_option,
-)
+from sluice.commands.shared.api import Part, Session, api_command, confirmed, networks_argument, table, yes_option
 from sluice.commands.shared.times import DURATION, MOMENT, expiry, local
 
 
@@ -69,7 +61,7 @@ def allow(
         raise click.UsageError("Give --for or --until, not both.")
     if valid_for is not None:
         until = int(time.time()) + parse_duration(valid_for)
-    for network in confirmed_networks(networks, "Add {} to the allowlist?", yes=yes):
+    for network in confirmed(networks, "Add {} to the allowlist?", yes=yes):
         body = {"network": network, "comment": comment, "expires_at": until, "force": force}
         session.change("PUT", "/v1/allowlist", body=body)
 
@@ -86,5 +78,5 @@ def disallow(session: Session, networks: Sequence[str], yes: bool) -> None:
     \b
     sluice disallow 198.51.100.0/24
     """
-    for network in confirmed_networks(networks, "Remove {} from the allowlist?", yes=yes):
+    for network in confirmed(networks, "Remove {} from the allowlist?", yes=yes):
         session.change("DELETE", "/v1/allowlist", query={"network": network})

@@ -13,15 +13,7 @@ from chalicelib.admin.changes import ChangeAnswer
 from chalicelib.admin.schemas import MOST_NETWORKS
 from chalicelib.admin.wording import plural, roughly
 from sluice.api_client import ALL, PAGE, Answer
-from sluice.commands.shared.api import (
-    Part,
-    Session,
-    api_command,
-    confirmed_networks,
-    networks_argument,
-    table,
-    yes_option,
-)
+from sluice.commands.shared.api import Part, Session, api_command, confirmed, networks_argument, table, yes_option
 from sluice.commands.shared.options import together
 from sluice.commands.shared.times import DURATION
 
@@ -80,7 +72,7 @@ def block(session: Session, networks: Sequence[str], block_for: str, comment: st
     sluice block 2001:db8:bad::/48 --for 1d
     sluice block - --for 12h --yes < list.txt
     """
-    names = confirmed_networks(networks, f"Block {{}} for {block_for}?", yes=yes)
+    names = confirmed(networks, f"Block {{}} for {block_for}?", yes=yes)
     for portion in _portions(names, session):
         new = [{"network": name, "block_for": block_for, "comment": comment, "force": force} for name in portion]
         session.change("POST", "/v1/blocks", body=new[0] if len(new) == 1 else {"blocks": new})
@@ -115,7 +107,7 @@ def unblock(session: Session, networks: Sequence[str], forget: bool, yes: bool, 
             session.show(Answer(NO_MATCH, ChangeAnswer), lambda _: ["No block matches."])
             return
         session.print(_table(matching.blocks[:MOST_NETWORKS], matching.now))
-    names = confirmed_networks(networks, "Lift {}?", "block", yes=yes)
+    names = confirmed(networks, "Lift {}?", "block", yes=yes)
     for portion in _portions(names, session):
         session.change("DELETE", "/v1/blocks", query={"network": portion, **({"forget": "true"} if forget else {})})
 

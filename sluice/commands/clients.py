@@ -9,6 +9,7 @@ from chalicelib.admin.busiest import Busiest, Top
 from chalicelib.admin.clients import ClientReport
 from chalicelib.admin.wording import roughly
 from sluice.commands.shared.api import Part, Session, api_command, plain, table
+from sluice.commands.shared.options import number_option
 
 BAR = 24
 """Characters of a bar that is full at the limit."""
@@ -44,9 +45,7 @@ def _view(report: ClientReport) -> Iterator[Part]:
 
 @click.command()
 @click.option("--rule", metavar="NAME", help="Only this rule.")
-@click.option(
-    "-n", "number", type=click.IntRange(1, 100), default=10, show_default=True, help="Clients per rule and log."
-)
+@number_option("-n", "number", most=100, default=10, help="Clients per rule and log.")
 @api_command
 def top(session: Session, rule: str | None, number: int) -> None:
     """Show the busiest clients against their limits.

@@ -11,8 +11,8 @@ from chalicelib.core.rules import Action, RuleSet
 from sluice.analysis.aws_waf_model import LONGEST_LAG_S, SHORTEST_LAG_S, RateBasedModel, RateBasedRule
 from sluice.analysis.compare import BlockedNetwork, Comparison, Side, side_of
 from sluice.analysis.compare import compare as compared
-from sluice.commands.shared.logs import json_option, log_options, nonempty_rules, opened_log, plain_table, print_json
-from sluice.commands.shared.options import EXISTING_FILE, Parsed, top_option
+from sluice.commands.shared.logs import json_option, log_options, opened_log, plain_table
+from sluice.commands.shared.options import EXISTING_FILE, Parsed, nonempty_rules, number_option, print_json
 from sluice.commands.shared.times import utc
 from sluice.replay.engine import Options
 
@@ -34,7 +34,7 @@ MODELLED = "modelled, not measured"
     type=Parsed("LIMIT/WINDOW", RateBasedRule.parse),
     help="Compare with AWS WAF's rate-based rule, such as 100/60s: modelled from its documentation, not measured.",
 )
-@top_option("Number of clients to show in each table.")
+@number_option("--top", default=10, help="Number of clients to show in each table.")
 @json_option
 def compare(
     files: tuple[str, ...],

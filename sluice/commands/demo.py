@@ -18,7 +18,7 @@ from chalicelib.config import ConfigError
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.cloudfront import CloudFrontLines, time_ms
 from sluice import DEFAULT_RULES
-from sluice.commands.shared.options import EXISTING_FILE, Parsed, json_output, read_rules, seed_option
+from sluice.commands.shared.options import EXISTING_FILE, Parsed, json_output, number_option, read_rules, seed_option
 from sluice.demo.demonstration import Demonstration, replay_lines, summary_of
 from sluice.demo.latency import Latency
 from sluice.demo.view import closing, watcher
@@ -58,10 +58,8 @@ SPEED = Parsed("X|max", _speed)
 )
 @click.option("--rules", type=EXISTING_FILE, metavar="FILE", help="Rules to enforce.")
 @click.option("--fields", metavar="NAMES", help="Fields of these lines, separated by commas.")
-@click.option("--shards", type=click.IntRange(1, 64), default=4, show_default=True, help="Kinesis shards.")
-@click.option(
-    "--containers", type=click.IntRange(1, 64), default=2, show_default=True, help="Lambda containers that ingest."
-)
+@number_option("--shards", most=64, default=4, help="Kinesis shards.")
+@number_option("--containers", most=64, default=2, help="Lambda containers that ingest.")
 @click.option(
     "--seconds", type=click.FloatRange(50, 3600), default=62, show_default=True, help="Length of the made-up traffic."
 )

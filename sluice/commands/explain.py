@@ -15,17 +15,8 @@ from chalicelib.core.rules import Action
 from sluice.analysis.explain import ClientHistory, RuleHistory
 from sluice.analysis.explain import explain as explained
 from sluice.analysis.summary import seconds
-from sluice.commands.shared.logs import (
-    json_option,
-    log_options,
-    nonempty_rules,
-    opened,
-    plain_table,
-    print_json,
-    print_notes,
-    rules_option,
-)
-from sluice.commands.shared.options import NETWORK
+from sluice.commands.shared.logs import json_option, log_options, opened, plain_table, print_notes, rules_option
+from sluice.commands.shared.options import NETWORK, nonempty_rules, number_option, print_json
 from sluice.commands.shared.times import utc
 from sluice.replay.engine import Options
 
@@ -39,14 +30,7 @@ Event = tuple[int, str, str]
 @click.argument("client", type=NETWORK)
 @log_options
 @rules_option
-@click.option(
-    "--requests",
-    "shown",
-    type=click.IntRange(0),
-    default=30,
-    show_default=True,
-    help="Number of requests to show, up to the peak.",
-)
+@number_option("--requests", "shown", least=0, default=30, help="Number of requests to show, up to the peak.")
 @json_option
 def explain(client: Network, files: tuple[str, ...], options: Options, rules: Path, shown: int, as_json: bool) -> None:
     """Explain why a client would have been blocked, or how close to the limits it came.

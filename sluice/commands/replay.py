@@ -7,16 +7,8 @@ from rich.console import Console
 
 from chalicelib.core.durations import format_duration
 from sluice.analysis.summary import OffenderSummary, by_rule, offenders, result_json, rule_cells
-from sluice.commands.shared.logs import (
-    json_option,
-    log_options,
-    nonempty_rules,
-    opened_log,
-    plain_table,
-    print_json,
-    rules_option,
-)
-from sluice.commands.shared.options import top_option
+from sluice.commands.shared.logs import json_option, log_options, opened_log, plain_table, rules_option
+from sluice.commands.shared.options import nonempty_rules, number_option, print_json
 from sluice.commands.shared.times import utc
 from sluice.replay.engine import Options, Result
 
@@ -24,7 +16,7 @@ from sluice.replay.engine import Options, Result
 @click.command()
 @log_options
 @rules_option
-@top_option("Number of offenders to show.")
+@number_option("--top", default=10, help="Number of offenders to show.")
 @json_option
 def replay(files: tuple[str, ...], options: Options, rules: Path, top: int, as_json: bool) -> None:
     """Show which clients a rule set would have blocked, from log files.

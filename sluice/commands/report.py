@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from sluice.commands.shared.logs import log_options, nonempty_rules, opened_log, rules_option
-from sluice.commands.shared.options import NEW_FILE
+from sluice.commands.shared.logs import log_options, opened_log, rules_option
+from sluice.commands.shared.options import NEW_FILE, nonempty_rules
 from sluice.commands.shared.times import utc
 from sluice.replay.engine import Options
 

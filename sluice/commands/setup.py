@@ -1,6 +1,5 @@
 """``sluice setup``: creates what ``chalice deploy`` cannot, after showing the plan and its cost."""
 
-import json
 import time
 from dataclasses import replace
 from typing import Any, get_args
@@ -11,7 +10,7 @@ from rich.console import Console
 from chalicelib.edges.waf_ip_sets import WafScope
 from sluice import DEFAULT_RULES
 from sluice.commands.shared.deployment import carry_out, choices_of, plan_options, stage_command
-from sluice.commands.shared.options import EXISTING_FILE, Parsed, read_rules
+from sluice.commands.shared.options import EXISTING_FILE, Parsed, print_json, read_rules
 from sluice.deploy import display
 from sluice.deploy.account import AwsAccount, attempting
 from sluice.deploy.apply import survey
@@ -186,7 +185,7 @@ def _describe(console: Console, stage: Stage, steps: list[Step], load: Load) -> 
 
 
 def _print_json(stage: Stage, steps: list[Step], load: Load, *, applied: bool, token: str | None = None) -> None:
-    answer = {
+    document = {
         "stage": stage.name,
         "account": stage.location.account,
         "region": stage.location.region,
@@ -196,7 +195,7 @@ def _print_json(stage: Stage, steps: list[Step], load: Load, *, applied: bool, t
         "undo": stage.command("teardown"),
         **({"token": token} if token else {}),
     }
-    click.echo(json.dumps(answer, indent=2))
+    print_json(document)
 
 
 def _next_steps(console: Console, stage: Stage, project: Project) -> None:

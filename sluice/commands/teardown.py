@@ -1,12 +1,12 @@
 """``sluice teardown``: removes a stage completely."""
 
-import json
 import time
 
 import click
 from rich.console import Console
 
 from sluice.commands.shared.deployment import carry_out, existing_stage, plan_options, stage_command
+from sluice.commands.shared.options import print_json
 from sluice.deploy import display
 from sluice.deploy.account import AwsAccount
 from sluice.deploy.apply import survey
@@ -41,7 +41,7 @@ def teardown(stage: str, account: AwsAccount, project: Project, dry_run: bool, y
     undo, stack = existing.command("setup"), existing.choices.stack
     if as_json:
         answer = {"stage": stage, "applied": not dry_run, "steps": display.plan_as_json(steps), "undo": undo}
-        click.echo(json.dumps(answer, indent=2))
+        print_json(answer)
     elif not dry_run and stack:
         delete = f"aws cloudformation delete-stack --stack-name {stack} --region {existing.location.region}"
         console.print(f"\nNow delete the stack:  {delete}")

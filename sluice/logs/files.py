@@ -6,6 +6,7 @@ The readable part of a truncated or damaged file is used, and a note reports the
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -73,18 +74,11 @@ def chunks(files: Iterable[Path | None], progress: ReadProgress) -> Iterator[Chu
     """Yields the chunks of all files, in order, and keeps ``progress`` up to date."""
     for path in files:
         name = STDIN if path is None else str(path)
-        if path is None:
-            yield from _chunks(sys.stdin.buffer, name, progress)
-        else:
-            with path.open("rb", buffering=0) as stream:
-                yield from _chunks(stream, name, progress)
-
-
-def _chunks(stream: BinaryIO, name: str, progress: ReadProgress) -> Iterator[Chunk]:
-    header = b""
-    for text in _whole_lines(_plain(stream, name, progress)):
-        yield Chunk(text, header)
-        header = _last_header(text) or header
+        header = b""
+        with nullcontext(sys.stdin.buffer) if path is None else path.open("rb", buffering=0) as stream:
+            for text in _whole_lines(_plain(stream, name, progress)):
+                yield Chunk(text, header)
+                header = _last_header(text) or header
 
 
 def _last_header(text: bytes) -> bytes:

@@ -127,7 +127,7 @@ def ask(question: str, *, yes: bool) -> None:
 networks_argument = click.argument("networks", nargs=-1, required=True, metavar="NETWORK...")
 
 
-def confirmed_networks(arguments: Sequence[str], question: str, noun: str = "network", *, yes: bool) -> list[str]:
+def confirmed(arguments: Sequence[str], question: str, noun: str = "network", *, yes: bool) -> list[str]:
     """Returns the networks given as arguments, each once, after asking ``question`` if there are several.
 
     ``-`` reads standard input, one network per line; '#' starts a comment. ``{}`` in the question is replaced with the

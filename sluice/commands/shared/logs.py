@@ -1,6 +1,5 @@
 """Shared by the commands that read log files: their options, the rules file, the progress bar, and notes on stderr."""
 
-import json
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
@@ -23,7 +22,7 @@ from sluice.commands.shared.options import (
     NETWORK,
     Parsed,
     json_output,
-    read_rules,
+    number_option,
     together,
     without_comments,
 )
@@ -84,9 +83,7 @@ _options = together(
         metavar="SECONDS",
         help="Time from an offence until its block takes effect.",
     ),
-    click.option(
-        "--jobs", type=click.IntRange(1, 64), default=1, show_default=True, help="Number of decoding processes."
-    ),
+    number_option("--jobs", most=64, default=1, help="Number of decoding processes."),
 )
 """Each is named after the field of ``Options`` that it sets."""
 
@@ -96,14 +93,6 @@ json_option = json_output("Print one JSON object.")
 rules_option = click.option(
     "--rules", type=EXISTING_FILE, default=DEFAULT_RULES, help="Rules to try.  [default: the rules that setup installs]"
 )
-
-
-def nonempty_rules(path: Path) -> RuleSet:
-    """Returns the rules in a file. Raises ClickException with every problem in it, or if it contains no rules."""
-    _, rules = read_rules(path)
-    if not rules.rules:
-        raise click.ClickException(f"{path}: contains no rules; add [[rule]] with name, limit and window")
-    return rules
 
 
 @contextmanager
@@ -183,7 +172,3 @@ def plain_table(
     for row in rows:
         table.add_row(*row)
     return table
-
-
-def print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2))

@@ -1,5 +1,6 @@
-"""Options that commands of several kinds share."""
+"""Options, rules files and JSON output of commands of several kinds."""
 
+import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -51,9 +52,11 @@ def json_output(help: str) -> Callable[[Command], Command]:
     return click.option("--json", "as_json", is_flag=True, help=help)
 
 
-def top_option(help: str) -> Callable[[Command], Command]:
-    """Returns the option ``--top``, the number of rows to show."""
-    return click.option("--top", type=click.IntRange(1), default=10, show_default=True, help=help)
+def number_option(
+    *names: str, least: int = 1, most: int | None = None, default: int, help: str
+) -> Callable[[Command], Command]:
+    """Returns an option that takes a whole number from ``least`` to ``most``, both inclusive, and shows its default."""
+    return click.option(*names, type=click.IntRange(least, most), default=default, show_default=True, help=help)
 
 
 def auth_option(help: str, envvar: str | None = None) -> Callable[[Command], Command]:
@@ -79,3 +82,15 @@ def read_rules(path: Path) -> tuple[str, RuleSet]:
         raise click.ClickException("\n".join(f"{path}: {problem}" for problem in exc.problems)) from exc
     except (OSError, UnicodeDecodeError) as exc:
         raise click.ClickException(f"{path}: {exc}") from exc
+
+
+def nonempty_rules(path: Path) -> RuleSet:
+    """Returns the rules in a file. Raises ClickException with every problem in it, or if it contains no rules."""
+    _, rules = read_rules(path)
+    if not rules.rules:
+        raise click.ClickException(f"{path}: contains no rules; add [[rule]] with name, limit and window")
+    return rules
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2))

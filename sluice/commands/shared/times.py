@@ -5,7 +5,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from chalicelib.admin.wording import roughly
-from chalicelib.core.durations import ACCEPTED, parse_duration
+from chalicelib.core.durations import parse_duration
 from sluice.commands.shared.options import Parsed
 
 
@@ -34,10 +34,7 @@ def utc(ms: float | None, *, date: bool = True) -> str:
 
 
 def _duration(text: str) -> str:
-    try:
-        parse_duration(text)
-    except ValueError:
-        raise ValueError(f"{text!r}: expected {ACCEPTED}") from None
+    parse_duration(text)
     return text
 
 
