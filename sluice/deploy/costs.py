@@ -122,16 +122,15 @@ def monthly_costs(load: Load, prices: Mapping[str, float] = PRICES) -> list[Cost
 
 def stream_costs(records: float, record_bytes: float, shards: int, prices: Mapping[str, float] = PRICES) -> list[Cost]:
     """Returns the items for a stream: ``records`` per month of ``record_bytes`` each; ``shards`` 0 is on demand."""
+    hours = SECONDS_PER_MONTH / 3600
     if shards:
         units = records * ceil(record_bytes / PUT_UNIT)
-        hours = shards * SECONDS_PER_MONTH / 3600
         return [
-            Cost("Kinesis shards", f"{shards}", hours * prices["kinesis.shard.hour"]),
+            Cost("Kinesis shards", f"{shards}", shards * hours * prices["kinesis.shard.hour"]),
             Cost("Kinesis puts", _millions(units), units * prices["kinesis.put_unit"]),
         ]
     billed = records * ceil(record_bytes / ON_DEMAND_ROUNDING) * ON_DEMAND_ROUNDING / GB
     read = records * record_bytes / GB
-    hours = SECONDS_PER_MONTH / 3600
     return [
         Cost("Kinesis on-demand stream", "1", hours * prices["kinesis.on_demand.hour"]),
         Cost("Kinesis bytes in", f"{billed:,.0f} GB", billed * prices["kinesis.on_demand.gb_in"]),

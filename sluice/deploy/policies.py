@@ -55,6 +55,7 @@ def policies(arns: Arns) -> dict[str, Policy]:
         allow("logs", "CreateLogStream PutLogEvents", arns.logs),
         allow("xray", "PutTraceSegments PutTelemetryRecords", "*"),
     ]
+    read_and_put = allow("dynamodb", "GetItem Query BatchGetItem PutItem", arns.state_table)
     change_state = allow("dynamodb", "GetItem Query BatchGetItem PutItem DeleteItem", arns.state_table)
     statements = {
         "ingest": [
@@ -62,11 +63,7 @@ def policies(arns: Arns) -> dict[str, Policy]:
             allow("dynamodb", "BatchGetItem PutItem Query UpdateItem", arns.tally_table),
             allow("dynamodb", "GetItem PutItem", arns.state_table),
         ],
-        "enforce": [
-            *state_stream,
-            allow("dynamodb", "GetItem Query BatchGetItem PutItem", arns.state_table),
-            *dead_letters,
-        ],
+        "enforce": [*state_stream, read_and_put, *dead_letters],
         "publish": [
             *state_stream,
             allow("dynamodb", "GetItem Query", arns.state_table),

@@ -52,7 +52,7 @@ def schedule_event() -> dict[str, Any]:
 
 def state_event(changes: Sequence[StateChange]) -> dict[str, Any]:
     """Returns the event Lambda makes of changes in the state table's stream."""
-    return {"Records": [_state_record(change) for change in changes]}
+    return {"Records": list(map(_state_record, changes))}
 
 
 def _state_record(change: StateChange) -> dict[str, Any]:

@@ -162,9 +162,8 @@ class Desk:
         return set().union(*latest.values())
 
     def put_block(self, network: str, **fields: Any) -> Block:
-        block = Block(
-            **({"network": network, "blocked_at": self.now, "until": self.now + 600, "rule": "burst"} | fields)
-        )
+        defaults: dict[str, Any] = {"blocked_at": self.now, "until": self.now + 600, "rule": "burst"}
+        block = Block(network=network, **(defaults | fields))
         State(self.cloud.state).overwrite(block)
         return block
 

@@ -66,9 +66,5 @@ class LogStream(Resource):
 
 
 def mode(shards: int) -> str:
-    """Returns a stream's capacity in words.
-
-    >>> mode(0), mode(1), mode(2)
-    ('on-demand', '1 shard', '2 shards')
-    """
+    """Returns a stream's capacity in words; 0 shards are an on-demand stream."""
     return f"{shards} shard{'s' * (shards != 1)}" if shards else "on-demand"

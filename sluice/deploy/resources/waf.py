@@ -1,6 +1,6 @@
 """AWS WAF: the IP sets that Sluice fills, and the rule group that blocks the clients in them."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -148,25 +148,18 @@ class RuleGroup(WafResource):
         self.write(account, existing, "update", with_all_sets)
 
     def _rules(self, account: AwsAccount) -> list[dict[str, Any]]:
-        ip_sets = ip_sets_of(self.stage, account)
-        rules = []
+        """Returns one rule per family, which answers 429 to the clients in any of its IP sets that exist."""
+        ip_sets, rules = ip_sets_of(self.stage, account), []
+        retry_after = {"Name": "Retry-After", "Value": str(RETRY_AFTER_S)}
+        refusal = {"Block": {"CustomResponse": {"ResponseCode": 429, "ResponseHeaders": [retry_after]}}}
         for priority, (family, names) in enumerate(self.stage.ip_sets.items()):
             arns = [ip_sets[name]["ARN"] for name in names if name in ip_sets]
-            rules.append(blocking_rule(f"{self.name}-ipv{family}", priority, arns))
+            references = [{"IPSetReferenceStatement": {"ARN": arn}} for arn in arns]
+            statement = references[0] if len(references) == 1 else {"OrStatement": {"Statements": references}}
+            name = f"{self.name}-ipv{family}"
+            rule = {"Name": name, "Priority": priority, "Statement": statement, "Action": refusal}
+            rules.append({**rule, "VisibilityConfig": visibility(name)})
         return rules
-
-
-def blocking_rule(name: str, priority: int, ip_sets: Sequence[str]) -> dict[str, Any]:
-    """Returns a rule that answers 429 to clients in any of the IP sets, given as ARNs."""
-    references = [{"IPSetReferenceStatement": {"ARN": arn}} for arn in ip_sets]
-    retry_after = {"Name": "Retry-After", "Value": str(RETRY_AFTER_S)}
-    return {
-        "Name": name,
-        "Priority": priority,
-        "Statement": references[0] if len(references) == 1 else {"OrStatement": {"Statements": references}},
-        "Action": {"Block": {"CustomResponse": {"ResponseCode": 429, "ResponseHeaders": [retry_after]}}},
-        "VisibilityConfig": visibility(name),
-    }
 
 
 def visibility(name: str) -> dict[str, Any]:
