@@ -1,10 +1,10 @@
-"""A model of AWS WAF's rate-based rule, built from its documentation. Modelled, not measured.
+"""A model of AWS WAF's rate-based rule, built from its documentation and not from measurements.
 
 Documented facts (AWS WAF Developer Guide, "Rate-based rule statement"; WAFV2 API reference): the limit is 10 or more in
 a window of 60, 120, 300 or 600 seconds; the rate is checked about every 10 seconds; blocking usually begins 30 to 50
 seconds after the limit is exceeded; there is no ban, so an address is unblocked when its rate falls below the limit;
-refused requests count. Limits are not exact ("not intended for precise request-rate limiting"); those of the model are,
-which favours AWS WAF.
+refused requests count. AWS WAF's limits are not exact ("not intended for precise request-rate limiting"); the model's
+are, which favours AWS WAF.
 """
 
 from dataclasses import dataclass

@@ -29,7 +29,7 @@ MOST_POINTS = 300
 """Points over time."""
 
 WIDTHS = (1, 3, 6, 12, 30, 60, 180, 360, 1080, 2160)
-"""Widths of a point over time, in tens of seconds; a longer log has wider ones."""
+"""Widths of a point over time, in tens of seconds; a log too long for the last has wider points."""
 
 BINS_PER_DECADE = 8
 

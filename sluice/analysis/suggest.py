@@ -25,12 +25,12 @@ WIDEST_RATIO_OF_PEOPLE = 1.5
 """Neighbouring peaks in the distribution with a larger ratio than this have a gap between them."""
 
 FEWEST_OF_A_MACHINE = 10
-"""Requests in a window; among smaller counts, a factor of two is chance."""
+"""Fewest requests of a machine in a window; among smaller counts, a factor of two is chance."""
 
 FEWEST_CLIENTS = 1000
 SHORTEST_S = 3600
 FEWEST_SAMPLED = 20
-"""Requests in a sampled log that a limit should stand for; below it, chance decides which clients are over it."""
+"""Fewest requests in a sampled log that a limit should amount to; below, chance decides which clients exceed it."""
 
 CRAWLERS = (
     *("Googlebot", "bingbot", "Applebot", "DuckDuckBot", "YandexBot", "Baiduspider", "facebookexternalhit"),

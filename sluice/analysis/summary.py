@@ -15,21 +15,18 @@ ALLOWLISTED = "allowlisted"
 
 @dataclass(frozen=True, slots=True)
 class OffenderSummary:
-    """A client over a rule's limit in at least one source; the figures of several sources are added up."""
+    """A client over a rule's limit in at least one source; its figures, as in Breach, are those of all sources."""
 
     rule: Rule
     network: Network
     action: str
     """``block``, ``count``, or ``allowlisted``."""
     first_ms: int
-    """Start of the slot in which the client first exceeded the limit."""
     peak: int
-    """Largest count in one window."""
     peak_span_ms: tuple[int, int]
-    """First and last millisecond of that window's slots."""
+    """First and last millisecond of the slots in the window of the peak."""
     requests: int
     over: int
-    """Requests that exceeded the limit of their window."""
     refused: int
     periods: tuple[BlockPeriod, ...]
 

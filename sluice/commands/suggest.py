@@ -15,7 +15,7 @@ from sluice.replay.engine import Options
 from sluice.replay.strips import LogStats
 
 MOST_EXCLUDED = 10
-"""Excluded clients shown of each kind."""
+"""Excluded clients shown per kind."""
 
 
 def _windows(text: str) -> list[int]:

@@ -23,7 +23,7 @@ W3C_HEADER = b"#Fields:"
 """Start of the header line of a W3C log."""
 
 ENVELOPE_SEAM = b'}{"messageType":'
-"""Border between two CloudWatch envelopes that Data Firehose has written without a line end between them."""
+"""Border between two CloudWatch envelopes that Data Firehose wrote without a line end between them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +83,8 @@ def chunks(files: Iterable[Path | None], progress: ReadProgress) -> Iterator[Chu
 
 def _last_header(text: bytes) -> bytes:
     """Returns the last ``#Fields`` line, or an empty string if there is none."""
-    # Jumps from each # to the one before it: searching for more than one character would take longer than everything
-    # else done here with a chunk.
+    # Jumps from each # to the one before it, because a search for more than one character would take longer than all
+    # other work on a chunk in this module.
     at = text.rfind(b"#")
     while at >= 0:
         if text.startswith(W3C_HEADER, at) and (at == 0 or text[at - 1 : at] == b"\n"):

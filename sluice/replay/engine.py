@@ -23,7 +23,7 @@ from sluice.replay.sampling import Sampling
 from sluice.replay.strips import LogStats, Spool, Strip, StripReader
 
 CHUNKS_PER_JOB = 2
-"""Chunks handed to each process before the first one is waited for."""
+"""Chunks handed to each process before the result of the first is awaited."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Effect that one rule set would have had."""
+    """The effect that one rule set would have had."""
 
     rules: RuleSet
     stats: LogStats
@@ -132,7 +132,7 @@ def spooled(
 
 @contextmanager
 def _gc_paused() -> Iterator[None]:
-    """Pauses garbage collection: searching millions of cells and counts for cycles, which they never form, is slow."""
+    """Pauses garbage collection, because searching millions of cells and counts for cycles is slow and finds none."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -166,7 +166,7 @@ class ReaderSpec:
 
 
 class _Worker:
-    """A process that decodes chunks. Each process has one reader, built when it starts."""
+    """A process that decodes chunks, with one reader that is built when it starts."""
 
     reader: ClassVar[StripReader]
 

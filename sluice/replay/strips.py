@@ -21,10 +21,10 @@ from sluice.logs.file_decoder import ChunkDecoder
 from sluice.logs.files import Chunk
 
 MOST_SAMPLES = 5
-"""Malformed lines kept to be shown."""
+"""Malformed lines kept as examples."""
 
 IN_MEMORY_BYTES = 32 << 20
-"""Size of a spool past which it is a file."""
+"""Largest spool kept in memory; a larger one is a file."""
 
 END_OF_TIME_MS = 1 << 62
 

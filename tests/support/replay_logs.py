@@ -1,4 +1,4 @@
-"""Log lines of every format for the same requests, rules to try on them, and a slow, obvious count."""
+"""Log lines of every format for the same requests, rules for them, and a slow but obviously correct count."""
 
 import json
 from collections import defaultdict
