@@ -49,8 +49,8 @@ coverage: $(READY) $(DYNAMODB) $(KINESIS) $(LINT) $(WHEELS) $(CHROMIUM) ## all t
 format: $(READY) ## format the code
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-lint: $(READY) ## format and lint checks
-	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
+lint: $(READY) ## check format, code and prose
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/python -m tests.docs.english
 
 types: $(READY) ## type checks
 	@$(BIN)/mypy

@@ -1,9 +1,9 @@
-"""Ingest under interleavings: every request is counted once, every offender and nobody else is detected (G1, G2, G3).
+"""Ingest under interleavings: each request is counted once, and exactly the offenders are detected (G1, G2, G3).
 
-One run is a stream of a few shards, up to four containers, and time that passes in phases: hours lie between them, so
-logs fall dormant and items expire, a stream is made anew with lower sequence numbers, shards split and merge. Lambda
-gives up on invocations that still run, delivers the batch again, cut elsewhere, to another container; containers
-crash, are frozen for hours and come back with stale memories, and their clocks disagree by seconds.
+A run has a stream of a few shards, up to four containers, and several phases. Hours lie between the phases, so logs
+become dormant, items expire, shards split and merge, and a stream is recreated with lower sequence numbers. Lambda
+gives up on invocations that still run, and delivers their records again, in other batches, to other containers.
+Containers crash, or are frozen for hours and resume with stale memories; their clocks differ by seconds.
 """
 
 from collections import Counter, defaultdict
@@ -93,7 +93,7 @@ class Delivery:
 
 @dataclass(slots=True)
 class Run:
-    """What a run has done, for judging it and for printing it."""
+    """The events of a run, to be judged and printed."""
 
     made: list[Made] = field(default_factory=list)
     invocations: int = 0
@@ -155,7 +155,7 @@ class Ingesting:
         return self.run
 
     def _requests(self) -> list[Made]:
-        """A few clients around their limits, some of it late."""
+        """Returns requests of a few clients around their limits, some of them late."""
         random = self.random
         made: list[Made] = []
         late_ms = random.choice([0, 0, 20_000, 3_000_000])
@@ -262,7 +262,7 @@ class Ingesting:
         return compose(self.config, world, self.parts)
 
     def _give_up(self) -> None:
-        """Lambda's time-out, seen from the stream: the invocation may still be at work."""
+        """Gives up on a delivery, as Lambda does after a time-out; its invocation may still run."""
         waited_for = [delivery for delivery in self.deliveries if not delivery.given_up]
         if waited_for:
             self.random.choice(waited_for).given_up = True
@@ -324,23 +324,23 @@ def judge_counts(rules: RuleSet, requests: Sequence[Made], appended: Sequence[Lo
 
 
 def judge_detections(rules: RuleSet, requests: Sequence[Made], changes: Iterable[StateChange]) -> None:
-    """Raises Violation unless everybody who is over a limit, and nobody else, has been detected."""
+    """Raises Violation unless exactly the clients over a limit have been detected."""
     expected = {(rule.name, network) for rule in rules.rules for network in offenders(rule, requests)}
-    found = {
+    detected = {
         (detection.terms.name, offender.network)
         for change in changes
         if change.new is not None and change.new.kind == Detection.kind
         for detection in [Detection.from_json(change.new.body)]
         for offender in detection.offenders
     }
-    if found - expected:
-        raise Violation(f"blocked early: {sorted(found - expected)}")
-    if expected - found:
-        raise Violation(f"missed: {sorted(expected - found)}")
+    if detected - expected:
+        raise Violation(f"blocked early: {sorted(detected - expected)}")
+    if expected - detected:
+        raise Violation(f"missed: {sorted(expected - detected)}")
 
 
 def offenders(rule: Rule, made: Sequence[Made]) -> set[str]:
-    """Who is over ``rule``'s limit in some window of whole slots: every window is tried."""
+    """Returns the clients over ``rule``'s limit in any window of whole slots, after trying every window."""
     slots: dict[str, list[int]] = defaultdict(list)
     for request in made:
         slots[_masked(request.client, rule.ipv4_prefix)].append(request.time_ms // rule.slot_ms)

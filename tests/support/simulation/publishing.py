@@ -1,7 +1,7 @@
 """Publishers under interleavings: the IP sets reach the wanted list (G6), never with an allowlisted network (G5).
 
-Operators and sweeps change blocks and allowlist while up to three publishers run; somebody edits the IP sets by hand;
-invocations crash, fail, and go on after Lambda has given up on them.
+Operators and sweeps change blocks and allowlist while up to three publishers run. An operator edits the sets by hand.
+Invocations crash, fail, and continue after Lambda has given up on them.
 """
 
 from collections.abc import Callable
@@ -93,7 +93,7 @@ class Publishing:
             raise Violation(f"published but not wanted: {surplus}; wanted but not published: {missing}")
 
     def _sweep_until_nothing_expires(self) -> None:
-        """What expires while a sweep and its publish run leaves with the next one."""
+        """Sweeps again if blocks expired during a sweep and its publish, because they leave with the next one."""
         swept_at = 0.0
         while not swept_at or any(
             swept_at < Block.from_json(item.body).until <= self.schedule.now for item in self.state.query(Block.kind)

@@ -116,7 +116,7 @@ class Schedule:
             if not task.priority or self.random.random() < self._redraw:
                 task.priority = self.random.random()
         if not ready:
-            # Time passes bit by bit: what else happens in the world happens while everybody waits, too.
+            # Time passes in small steps, because other events may happen while all tasks wait.
             until = min(task.wake_at for task in self.tasks)
             self.now = min(until, self.now + self.random.choice([0.05, 1.0, 60.0]))
             return True
@@ -148,7 +148,7 @@ class Schedule:
             raise fault
 
     def call(self, name: str, effect: Callable[[], _T]) -> _T:
-        """``effect`` between two points."""
+        """Returns the result of ``effect``, called between two points."""
         self.point(f"before {name}")
         answer = effect()
         self.point(f"after {name}")

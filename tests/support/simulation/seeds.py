@@ -1,4 +1,4 @@
-"""How many runs, from which seed: ``SLUICE_RUNS`` and ``SLUICE_SEED``; and how a failed one is reported."""
+"""The seeds of runs, from ``SLUICE_RUNS`` and ``SLUICE_SEED``, and the report of a failed run."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -19,13 +19,13 @@ def play(seed: int, schedule: Schedule, run: Callable[[], object]) -> None:
     """Fails the test with the seed and the end of the trace if the run violates anything or raises."""
     try:
         run()
-    except Exception as exc:  # noqa: BLE001 - every failure is told with its seed
+    except Exception as exc:  # noqa: BLE001 - every failure is reported with its seed
         trace = "\n".join(schedule.trace[-TRACE_SHOWN:])
         pytest.fail(f"seed {seed} (again: SLUICE_SEED={seed} SLUICE_RUNS=1): {type(exc).__name__}: {exc}\n{trace}")
 
 
 def first_violation(most: int, run: Callable[[int], object]) -> AssertionError | None:
-    """What the first of ``most`` seeds that violates anything says."""
+    """Returns the first violation among ``most`` seeds, or None."""
     for seed in range(most):
         try:
             run(seed)

@@ -31,7 +31,7 @@ class Delivery:
 
 
 class Listener:
-    """One function, and what it has not been told yet."""
+    """One function, and the changes not yet delivered to it."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Listener:
         return not self._deliveries and not any(self.waiting.values())
 
     def deliver(self) -> None:
-        """Begins one delivery, if there is anything to deliver and anybody to deliver it to."""
+        """Begins one delivery, if there is a change to deliver and a container to receive it."""
         held = {delivery.kind for delivery in self._deliveries if not delivery.given_up}
         held |= {kind for kind, moment in self._not_before.items() if moment > self._schedule.now}
         kinds = [kind for kind, changes in self.waiting.items() if changes and kind not in held]
@@ -90,14 +90,14 @@ class Listener:
             self._schedule.random.choice(waited_for).given_up = True
 
     def give_up_on_those_before(self, moment: float) -> None:
-        """Lambda's time-out: the container is taken for lost, though its invocation may still go on."""
+        """Gives up on old deliveries, as Lambda does after a time-out, though their invocations may still run."""
         for delivery in self._deliveries:
             if delivery.begun < moment:
                 delivery.given_up = True
                 self._forget(delivery.container)
 
     def replace_containers(self) -> None:
-        """A deployment: running invocations end in the old containers, others begin in new ones."""
+        """Replaces all containers, as a deployment does; running invocations end in the old ones."""
         self._containers.clear()
 
     def _forget(self, container: Container) -> None:
