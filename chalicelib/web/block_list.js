@@ -43,8 +43,8 @@ export function unblock(network, forget = false) {
   return make({ method: "DELETE", path: "/v1/blocks", query: { network, ...(forget && { forget: "true" }) } });
 }
 
-export function evidence(found) {
-  return `${plural(found.count, "request")} within ${span(found.window_s)}, limit ${number(found.limit)}`;
+export function evidence(facts) {
+  return `${plural(facts.count, "request")} within ${span(facts.window_s)}, limit ${number(facts.limit)}`;
 }
 
 function badge(block) {

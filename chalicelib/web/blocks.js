@@ -66,11 +66,11 @@ function filters() {
 }
 
 async function reload() {
-  const wanted = filters();
+  const chosen = filters();
   const mine = (asked = Symbol("asked"));
-  const page = await get("v1/blocks", { ...wanted, limit: FIRST_PAGE });
+  const page = await get("v1/blocks", { ...chosen, limit: FIRST_PAGE });
   if (mine !== asked) return; // the filter has changed since
-  query = wanted;
+  query = chosen;
   loaded = page.blocks;
   cursor = page.next;
   list.show(loaded, page.total, query.text || query.rule ? "No block matches." : "No client is blocked.");
@@ -97,16 +97,16 @@ async function loadMore() {
 
 /** Lifts every block that matches the filter, after asking: for a rule that blocked many clients by mistake. */
 async function unblockAll() {
-  const wanted = filters();
+  const chosen = filters();
   const networks = [];
   let next = null;
   do {
-    const page = await get("v1/blocks", { ...wanted, limit: NEXT_PAGES, cursor: next });
+    const page = await get("v1/blocks", { ...chosen, limit: NEXT_PAGES, cursor: next });
     networks.push(...page.blocks.map((block) => block.network));
     next = page.next;
   } while (next);
-  const found = [wanted.rule && `of the rule ${wanted.rule}`, wanted.text && `that match "${wanted.text}"`].filter(Boolean);
-  const question = `${plural(networks.length, "block")} ${found.join(" ")} will be lifted. The audit keeps the undo.`;
+  const conditions = [chosen.rule && `of the rule ${chosen.rule}`, chosen.text && `that match "${chosen.text}"`].filter(Boolean);
+  const question = `${plural(networks.length, "block")} ${conditions.join(" ")} will be lifted. The audit keeps the undo.`;
   if (!networks.length || !(await confirm("Unblock them all?", question, `Unblock ${number(networks.length)}`))) return;
   const most = await mostNetworks();
   let lifted = [];

@@ -23,8 +23,8 @@ export async function refresh() {
   if (asked === null) return;
   const address = asked;
   try {
-    const found = await get("v1/clients", { address });
-    if (address === asked) draw(found);
+    const report = await get("v1/clients", { address });
+    if (address === asked) draw(report);
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     $("client").replaceChildren(h("p"));
@@ -32,33 +32,33 @@ export async function refresh() {
   }
 }
 
-function draw(found) {
+function draw(report) {
   const focused = document.activeElement?.dataset?.act;
-  $("client-title").textContent = found.network.replace(/\/(32|128)$/, "");
-  const own = found.blocks.map((block) => block.network);
+  $("client-title").textContent = report.network.replace(/\/(32|128)$/, "");
+  const own = report.blocks.map((block) => block.network);
   const act = (name, label, kind, action) => h("button", { class: kind, "data-act": name, onclick: action }, label);
   $("client").replaceChildren(
     h(
       "section",
       { class: "card", "aria-labelledby": "explain-title" },
-      h("p", { class: `verdict ${found.blocked ? "bad" : "good"}`, id: "explain-title" }, verdict(found)),
-      h("ul", { class: "explain" }, found.explain.map((text) => h("li", {}, text))),
+      h("p", { class: `verdict ${report.blocked ? "bad" : "good"}`, id: "explain-title" }, verdict(report)),
+      h("ul", { class: "explain" }, report.explain.map((text) => h("li", {}, text))),
       operator &&
         h(
           "div",
           { class: "form-row" },
           own.length > 0 && act("unblock", "Unblock", "", () => unblock(own)),
           own.length > 0 && act("forget", "Unblock and forget offences", "", () => unblock(own, true)),
-          !found.allowlist.length && act("allow", "Allow for a day", "", () => allow(found)),
-          !found.blocked && act("block", "Block for an hour", "danger", () => block(found)),
+          !report.allowlist.length && act("allow", "Allow for a day", "", () => allow(report)),
+          !report.blocked && act("block", "Block for an hour", "danger", () => block(report)),
         ),
     ),
     h(
       "section",
       { class: "card" },
       h("h2", {}, "Now"),
-      found.counts.length
-        ? h("ol", { class: "bars" }, found.counts.map(bar))
+      report.counts.length
+        ? h("ol", { class: "bars" }, report.counts.map(bar))
         : h("p", { class: "empty" }, "Nothing is being counted."),
     ),
     h(
@@ -67,7 +67,7 @@ function draw(found) {
       h("h2", {}, "Offences"),
       table(
         ["When", "Rule", "Evidence", "Outcome"],
-        found.history.map((past) => [
+        report.history.map((past) => [
           moment(past.evidence.last_ms / 1000),
           past.rule,
           `${plural(past.evidence.count, "request")} within ${span(past.evidence.window_s)}, limit ${number(past.evidence.limit)}`,
@@ -80,10 +80,10 @@ function draw(found) {
   if (focused) $("client").querySelector(`[data-act="${focused}"]`)?.focus();
 }
 
-function verdict(found) {
-  if (found.blocked) return "Blocked";
-  if (found.blocks.length) return "Block withheld";
-  return found.allowlist.length ? "Allowlisted" : "Not blocked";
+function verdict(report) {
+  if (report.blocked) return "Blocked";
+  if (report.blocks.length) return "Block withheld";
+  return report.allowlist.length ? "Allowlisted" : "Not blocked";
 }
 
 function bar(count) {
@@ -101,11 +101,11 @@ function bar(count) {
   );
 }
 
-function allow(found) {
-  const body = { network: found.network, comment: "allowed from its page", expires_at: found.now + 86400 };
+function allow(report) {
+  const body = { network: report.network, comment: "allowed from its page", expires_at: report.now + 86400 };
   return make({ method: "PUT", path: "/v1/allowlist", body });
 }
 
-function block(found) {
-  return make({ method: "POST", path: "/v1/blocks", body: { network: found.network, block_for: "1h", comment: "blocked from its page" } });
+function block(report) {
+  return make({ method: "POST", path: "/v1/blocks", body: { network: report.network, block_for: "1h", comment: "blocked from its page" } });
 }

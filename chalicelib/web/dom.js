@@ -26,12 +26,12 @@ function furnish(element, attributes, children) {
 
 /** Makes `items` the children of `parent`. Elements are kept by key, so that the focus stays; each has an update(). */
 export function fill(parent, items, key, make) {
-  const held = new Map([...parent.children].map((child) => [child.dataset.key, child]));
+  const existing = new Map([...parent.children].map((child) => [child.dataset.key, child]));
   let place = parent.firstElementChild;
   for (const item of items) {
     const name = String(key(item));
-    let element = held.get(name);
-    held.delete(name);
+    let element = existing.get(name);
+    existing.delete(name);
     if (element === undefined) {
       element = make(item);
       element.dataset.key = name;
@@ -40,7 +40,7 @@ export function fill(parent, items, key, make) {
     if (element === place) place = place.nextElementSibling;
     else parent.insertBefore(element, place);
   }
-  for (const gone of held.values()) gone.remove();
+  for (const gone of existing.values()) gone.remove();
 }
 
 /** Sets the text only if it differs, because screen readers read every change. */

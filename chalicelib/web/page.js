@@ -20,20 +20,20 @@ const banners = new Map();
 /* ---- session ---- */
 
 async function enter() {
-  let found;
+  let caller;
   try {
-    found = await get("v1/me");
+    caller = await get("v1/me");
   } catch (error) {
     askToSignIn(error instanceof Ended ? "This token is unknown, revoked or has expired." : error.message);
     return;
   }
-  const operator = found.role === "operator";
+  const operator = caller.role === "operator";
   document.body.classList.toggle("is-viewer", !operator);
   $("sign-in").hidden = true;
   for (const element of document.querySelectorAll(".signed-in")) element.hidden = false;
-  say($("me"), `${found.name}, ${found.role}`);
+  say($("me"), `${caller.name}, ${caller.role}`);
   for (const view of Object.values(VIEWS)) view.start({ operator });
-  me = found;
+  me = caller;
   route();
 }
 

@@ -16,16 +16,16 @@ export function start(session) {
 }
 
 export async function refresh() {
-  const [found, versions] = await Promise.all([get("v1/rules"), get("v1/rules/history", { limit: 20 })]);
+  const [stored, versions] = await Promise.all([get("v1/rules"), get("v1/rules/history", { limit: 20 })]);
   const text = $("rules-text");
   const edited = active !== null && text.value !== active.text;
-  const other = active === null || active.version !== found.version;
-  active = found;
+  const other = active === null || active.version !== stored.version;
+  active = stored;
   if (other) {
-    if (!edited || text.value === found.text) load();
+    if (!edited || text.value === stored.text) load();
     showWords();
   }
-  const saved = found.version ? `Version ${found.version}${found.by ? `, saved by ${found.by}` : ""}` : "None is stored";
+  const saved = stored.version ? `Version ${stored.version}${stored.by ? `, saved by ${stored.by}` : ""}` : "None is stored";
   say($("rules-note"), edited && planned === null ? `${saved}. Your text is not applied.` : `${saved}.`);
   showHistory(versions);
 }
@@ -61,14 +61,14 @@ async function plan() {
   forgetPlan();
   const text = $("rules-text").value;
   try {
-    const found = await call({ method: "POST", path: "/v1/rules/plan", body: { text } });
+    const preview = await call({ method: "POST", path: "/v1/rules/plan", body: { text } });
     if (text !== $("rules-text").value) return;
-    planned = { text, version: found.version };
-    $("rules-apply").disabled = !found.changes.length && text === active.text;
+    planned = { text, version: preview.version };
+    $("rules-apply").disabled = !preview.changes.length && text === active.text;
     $("rules-plan-result").replaceChildren(
-      h("h3", {}, `Plan against version ${found.version}`),
-      h("p", {}, sentence(found.detail)),
-      differences(found.changes),
+      h("h3", {}, `Plan against version ${preview.version}`),
+      h("p", {}, sentence(preview.detail)),
+      differences(preview.changes),
     );
   } catch (error) {
     refused(error, form);
@@ -120,10 +120,10 @@ function showHistory(versions) {
 async function rollBack(version) {
   try {
     const earlier = await get("v1/rules", { version });
-    const found = await call({ method: "POST", path: "/v1/rules/plan", body: { text: earlier.text } });
-    const agreed = await confirm(`Roll back to version ${version}?`, sentence(found.detail), "Roll back", [differences(found.changes)]);
+    const preview = await call({ method: "POST", path: "/v1/rules/plan", body: { text: earlier.text } });
+    const agreed = await confirm(`Roll back to version ${version}?`, sentence(preview.detail), "Roll back", [differences(preview.changes)]);
     if (!agreed) return;
-    await make({ method: "POST", path: "/v1/rules/rollback", headers: { "If-Match": `"${found.version}"` }, body: { version } });
+    await make({ method: "POST", path: "/v1/rules/rollback", headers: { "If-Match": `"${preview.version}"` }, body: { version } });
   } catch (error) {
     refused(error);
   }
