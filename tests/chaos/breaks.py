@@ -40,7 +40,7 @@ from tests.support.simulation.broken_publishers import ReadsTheListFirst, SendsT
 from tests.support.simulation.ingesting import Violation
 from tests.support.simulation.ports import LedgerTallyLogs
 from tests.support.simulation.publishing import Publishing
-from tests.support.state import Store, detection, told
+from tests.support.state import Store, detection, stream_changes
 
 SEEDS = 300
 """At most, until something that is broken is noticed."""
@@ -88,7 +88,7 @@ def the_breaker(enforcer: type[Enforce] = Enforce) -> None:
     """Implausibly many offenders at once."""
     store, clock = Store(), Clock()
     enforce = enforcer(state=State(store), clock=clock, breaker_blocks_per_minute=100)
-    enforce.run(told(detection(*(str(IPv4Address(0x0A000000 + number)) + "/32" for number in range(101)))))
+    enforce.run(stream_changes(detection(*(str(IPv4Address(0x0A000000 + number)) + "/32" for number in range(101)))))
     assert not store.blocks(), f"{len(store.blocks())} clients were blocked at once"
 
 

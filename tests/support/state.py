@@ -79,5 +79,5 @@ def detection(*networks: str, at: int = NOW, of: Terms | None = None, id: str = 
     )
 
 
-def told(*records: Detection | Block | Allow | Pause) -> list[StreamChange]:
+def stream_changes(*records: Detection | Block | Allow | Pause) -> list[StreamChange]:
     return [StreamChange(record.kind, record.id, record.to_json(), False) for record in records]

@@ -76,7 +76,7 @@ def test_what_aws_says_of_a_refusal_is_told(client: "DynamoDBClient") -> None:
         pytest.param(["None", "None"], Unavailable, id="nothing it names"),
     ],
 )
-def test_a_cancelled_transaction_is_told_by_its_reasons(
+def test_a_cancelled_transaction_is_classified_by_its_reasons(
     client: "DynamoDBClient", reasons: list[str], error: type[Exception]
 ) -> None:
     cancelled = refused(

@@ -10,7 +10,7 @@ from chalicelib.pipeline.sweep import Sweep
 from chalicelib.ports import Contended, StreamChange
 from chalicelib.reports import EnforceReport
 from tests.support.clock import Clock
-from tests.support.state import CLIENT, NOW, Store, detection, terms, told
+from tests.support.state import CLIENT, NOW, Store, detection, stream_changes, terms
 
 DAY = 86400
 
@@ -21,15 +21,15 @@ class Enforcer:
         self.clock = Clock()
         self.enforce = Enforce(state=State(self.store), clock=self.clock, breaker_blocks_per_minute=most)
 
-    def told(self, *detections: Detection) -> EnforceReport:
-        return self.enforce.run(told(*detections))
+    def decide(self, *detections: Detection) -> EnforceReport:
+        return self.enforce.run(stream_changes(*detections))
 
     def offend_again(self, **how: object) -> EnforceReport:
-        """Once the last block has run out and been lifted."""
+        """Offends again after the last block has expired and been lifted."""
         self.clock.now = max(block.until for block in self.store.blocks().values())
         Sweep(state=State(self.store), clock=self.clock).run()
         self.clock.now += 10
-        return self.told(detection(at=int(self.clock.now), **how))  # type: ignore[arg-type]
+        return self.decide(detection(at=int(self.clock.now), **how))  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def enforcer() -> Enforcer:
 
 def test_an_offender_is_blocked_from_its_last_request_on(enforcer: Enforcer) -> None:
     enforcer.clock.now = NOW + 30
-    report = enforcer.told(detection(at=NOW))
+    report = enforcer.decide(detection(at=NOW))
     (block,) = report.blocks
     assert enforcer.store.blocks() == {CLIENT: block}
     assert (block.blocked_at, block.until, block.rule, block.offence) == (NOW + 30, NOW + 601, "burst", 1)
@@ -49,24 +49,24 @@ def test_an_offender_is_blocked_from_its_last_request_on(enforcer: Enforcer) -> 
 
 
 def test_a_detection_delivered_twice_is_one_offence(enforcer: Enforcer) -> None:
-    enforcer.told(detection())
+    enforcer.decide(detection())
     before = enforcer.store.blocks()
-    report = enforcer.told(detection())
+    report = enforcer.decide(detection())
     assert (report.blocks, report.outcomes) == ([], {"known": 1})
     assert enforcer.store.blocks() == before
     assert enforcer.store.history().rules["burst"].offence == 1
 
 
 def test_a_detection_redelivered_after_its_block_was_lifted_does_not_block(enforcer: Enforcer) -> None:
-    enforcer.told(detection())
+    enforcer.decide(detection())
     enforcer.clock.now = NOW + 700
     Sweep(state=State(enforcer.store), clock=enforcer.clock).run()
-    assert enforcer.told(detection()).outcomes == {"known": 1}
+    assert enforcer.decide(detection()).outcomes == {"known": 1}
     assert enforcer.store.blocks() == {}
 
 
 def test_each_new_offence_doubles_the_block_up_to_the_longest(enforcer: Enforcer) -> None:
-    lengths = [enforcer.told(detection()).blocks[0].until - NOW - 1]
+    lengths = [enforcer.decide(detection()).blocks[0].until - NOW - 1]
     for _ in range(3):
         (block,) = enforcer.offend_again().blocks
         lengths.append(block.until - int(enforcer.clock.now) - 1)
@@ -75,16 +75,16 @@ def test_each_new_offence_doubles_the_block_up_to_the_longest(enforcer: Enforcer
 
 @pytest.mark.parametrize(("days", "offence"), [(0.9, 2), (1.1, 1)])
 def test_offences_are_forgotten_after_the_memory_of_the_rule(enforcer: Enforcer, days: float, offence: int) -> None:
-    enforcer.told(detection())
+    enforcer.decide(detection())
     enforcer.clock.now = NOW + 601
     Sweep(state=State(enforcer.store), clock=enforcer.clock).run()
     enforcer.clock.now += int(days * DAY)
-    (block,) = enforcer.told(detection(at=int(enforcer.clock.now))).blocks
+    (block,) = enforcer.decide(detection(at=int(enforcer.clock.now))).blocks
     assert block.offence == offence
 
 
 def test_a_history_is_stored_for_as_long_as_its_longest_rule_remembers(enforcer: Enforcer) -> None:
-    enforcer.told(detection(of=terms("long", memory_s=300 * DAY)))
+    enforcer.decide(detection(of=terms("long", memory_s=300 * DAY)))
     for write in (lambda: None, lambda: enforcer.offend_again(of=terms("short", memory_s=60))):
         write()
         item = enforcer.store.get(History.kind, CLIENT)
@@ -94,64 +94,64 @@ def test_a_history_is_stored_for_as_long_as_its_longest_rule_remembers(enforcer:
 
 
 def test_a_count_rule_records_the_offence_without_blocking(enforcer: Enforcer) -> None:
-    report = enforcer.told(detection(of=terms(action=Action.COUNT)))
+    report = enforcer.decide(detection(of=terms(action=Action.COUNT)))
     assert report.outcomes == {"counted": 1}
     assert enforcer.store.blocks() == {}
     assert enforcer.store.history().rules["burst"].outcome == "counted"
-    assert enforcer.told(detection(at=NOW + 5, of=terms(action=Action.COUNT))).outcomes == {"known": 1}
+    assert enforcer.decide(detection(at=NOW + 5, of=terms(action=Action.COUNT))).outcomes == {"known": 1}
 
 
 def test_a_rule_switched_from_count_to_block_blocks_clients_that_continue(enforcer: Enforcer) -> None:
     """And does not wait until the block that was never made would have ended."""
-    enforcer.told(detection(of=terms(action=Action.COUNT)))
-    (block,) = enforcer.told(detection(at=NOW + 20)).blocks
+    enforcer.decide(detection(of=terms(action=Action.COUNT)))
+    (block,) = enforcer.decide(detection(at=NOW + 20)).blocks
     assert (block.offence, block.until) == (1, NOW + 621)
     assert enforcer.store.history().rules["burst"].outcome == "blocked"
 
 
 def test_an_allowlisted_offender_is_not_blocked(enforcer: Enforcer) -> None:
     enforcer.store.allow("192.0.2.0/24")
-    assert enforcer.told(detection()).outcomes == {"allowlisted": 1}
+    assert enforcer.decide(detection()).outcomes == {"allowlisted": 1}
     assert enforcer.store.blocks() == {}
 
 
 def test_a_network_with_an_allowlisted_address_in_it_is_not_blocked(enforcer: Enforcer) -> None:
     enforcer.store.allow("192.0.2.77/32")
-    assert enforcer.told(detection("192.0.2.0/24")).outcomes == {"allowlisted": 1}
+    assert enforcer.decide(detection("192.0.2.0/24")).outcomes == {"allowlisted": 1}
 
 
 def test_an_expired_allowlist_entry_does_not_protect(enforcer: Enforcer) -> None:
     enforcer.store.allow(CLIENT, expires_at=NOW)
-    assert enforcer.told(detection()).outcomes == {"blocked": 1}
+    assert enforcer.decide(detection()).outcomes == {"blocked": 1}
 
 
 def test_a_client_that_continues_after_leaving_the_allowlist_is_blocked(enforcer: Enforcer) -> None:
     enforcer.store.allow(CLIENT, expires_at=NOW + 10)
-    enforcer.told(detection())
+    enforcer.decide(detection())
     enforcer.clock.now = NOW + 20
-    assert enforcer.told(detection(at=NOW + 20)).outcomes == {"blocked": 1}
+    assert enforcer.decide(detection(at=NOW + 20)).outcomes == {"blocked": 1}
 
 
 def test_an_offence_whose_block_would_be_over_is_stale(enforcer: Enforcer) -> None:
     enforcer.clock.now = NOW + 601
-    assert enforcer.told(detection()).outcomes == {"stale": 1}
+    assert enforcer.decide(detection()).outcomes == {"stale": 1}
     assert enforcer.store.blocks() == {}
-    assert enforcer.told(detection()).outcomes == {"known": 1}
+    assert enforcer.decide(detection()).outcomes == {"known": 1}
 
 
 def test_requests_made_before_the_last_block_ended_are_not_a_new_offence(enforcer: Enforcer) -> None:
     """They may be the ones that WAF refused."""
-    enforcer.told(detection())
+    enforcer.decide(detection())
     enforcer.clock.now = NOW + 601
     Sweep(state=State(enforcer.store), clock=enforcer.clock).run()
-    assert enforcer.told(detection(at=NOW + 602)).outcomes == {"known": 1}
-    assert enforcer.told(detection(at=NOW + 603)).outcomes == {"blocked": 1}
+    assert enforcer.decide(detection(at=NOW + 602)).outcomes == {"known": 1}
+    assert enforcer.decide(detection(at=NOW + 603)).outcomes == {"blocked": 1}
 
 
 def test_a_rule_with_extend_prolongs_its_own_block(enforcer: Enforcer) -> None:
     extending = terms(extend=True)
-    (block,) = enforcer.told(detection(of=extending)).blocks
-    report = enforcer.told(detection(at=NOW + 100, of=extending))
+    (block,) = enforcer.decide(detection(of=extending)).blocks
+    report = enforcer.decide(detection(at=NOW + 100, of=extending))
     (longer,) = report.blocks
     assert report.outcomes == {"extended": 1}
     assert (longer.until, longer.offence, longer.blocked_at) == (block.until + 100, 1, block.blocked_at)
@@ -161,20 +161,20 @@ def test_a_rule_with_extend_prolongs_its_own_block(enforcer: Enforcer) -> None:
 @pytest.mark.parametrize("rule", ["manual", "other"])
 def test_a_rule_with_extend_does_not_touch_the_blocks_of_other_rules(enforcer: Enforcer, rule: str) -> None:
     block = enforcer.store.block(rule=rule)
-    assert enforcer.told(detection(at=NOW + 100, of=terms(extend=True))).outcomes == {"known": 1}
+    assert enforcer.decide(detection(at=NOW + 100, of=terms(extend=True))).outcomes == {"known": 1}
     assert enforcer.store.blocks() == {CLIENT: block}
 
 
 def test_an_older_detection_that_arrives_late_does_not_shorten_a_block(enforcer: Enforcer) -> None:
     extending = terms(extend=True)
-    enforcer.told(detection(at=NOW, of=extending))
+    enforcer.decide(detection(at=NOW, of=extending))
     before = enforcer.store.blocks()
-    assert enforcer.told(detection(at=NOW - 100, of=extending)).outcomes == {"known": 1}
+    assert enforcer.decide(detection(at=NOW - 100, of=extending)).outcomes == {"known": 1}
     assert enforcer.store.blocks() == before
 
 
 def test_several_detections_of_a_client_in_one_batch_are_one_offence(enforcer: Enforcer) -> None:
-    report = enforcer.told(detection(id="a"), detection(at=NOW + 1, id="b"), detection(of=terms("other"), id="c"))
+    report = enforcer.decide(detection(id="a"), detection(at=NOW + 1, id="b"), detection(of=terms("other"), id="c"))
     assert report.outcomes == {"blocked": 1, "known": 2}
     assert report.detections == 3
     assert enforcer.store.history().rules.keys() == {"burst"}
@@ -182,22 +182,22 @@ def test_several_detections_of_a_client_in_one_batch_are_one_offence(enforcer: E
 
 def test_a_client_inside_a_blocked_network_needs_no_block(enforcer: Enforcer) -> None:
     enforcer.store.block("192.0.2.0/24")
-    assert enforcer.told(detection()).outcomes == {"known": 1}
+    assert enforcer.decide(detection()).outcomes == {"known": 1}
 
 
 def test_a_client_inside_a_blocked_network_that_is_not_published_is_blocked(enforcer: Enforcer) -> None:
     """The network overlaps the allowlist, so it protects nobody."""
     enforcer.store.block("192.0.2.0/24")
     enforcer.store.allow("192.0.2.200/32")
-    assert enforcer.told(detection()).outcomes == {"blocked": 1}
+    assert enforcer.decide(detection()).outcomes == {"blocked": 1}
 
 
 def test_nothing_is_blocked_or_remembered_while_paused(enforcer: Enforcer) -> None:
     enforcer.store.put(Pause(paused=True), Pause.id)
-    assert enforcer.told(detection(CLIENT, "192.0.2.2/32")).outcomes == {"paused": 2}
+    assert enforcer.decide(detection(CLIENT, "192.0.2.2/32")).outcomes == {"paused": 2}
     assert enforcer.store.blocks() == {}
     enforcer.store.put(Pause(paused=False), Pause.id)
-    assert enforcer.told(detection()).outcomes == {"blocked": 1}
+    assert enforcer.decide(detection()).outcomes == {"blocked": 1}
 
 
 def many(number: int, *, at: int = NOW) -> Detection:
@@ -211,7 +211,7 @@ def breaker(store: Store) -> Breaker:
 
 def test_the_breaker_opens_before_any_block_of_the_batch_is_stored() -> None:
     enforcer = Enforcer(most=10)
-    report = enforcer.told(many(11))
+    report = enforcer.decide(many(11))
     assert (report.breaker_opened, report.blocks, report.outcomes) == (True, [], {"breaker": 11})
     assert enforcer.store.blocks() == {}
     assert breaker(enforcer.store) == Breaker(open=True, at=NOW, would_block=11)
@@ -219,48 +219,48 @@ def test_the_breaker_opens_before_any_block_of_the_batch_is_stored() -> None:
 
 def test_the_breaker_counts_the_blocks_of_the_last_minute() -> None:
     enforcer = Enforcer(most=10)
-    assert len(enforcer.told(many(6)).blocks) == 6
+    assert len(enforcer.decide(many(6)).blocks) == 6
     enforcer.clock.now = NOW + 59
-    assert enforcer.told(detection(*(f"203.0.113.{host}/32" for host in range(5)), at=NOW + 59)).breaker_opened
+    assert enforcer.decide(detection(*(f"203.0.113.{host}/32" for host in range(5)), at=NOW + 59)).breaker_opened
     assert breaker(enforcer.store).would_block == 11
     assert len(enforcer.store.blocks()) == 6
 
 
 def test_blocks_of_the_minute_before_and_manual_ones_do_not_count_for_the_breaker() -> None:
     enforcer = Enforcer(most=10)
-    enforcer.told(many(10))
+    enforcer.decide(many(10))
     for host in range(20):
         enforcer.store.block(f"203.0.113.{host}/32", rule="manual", at=NOW + 60)
     enforcer.clock.now = NOW + 60
-    assert len(enforcer.told(detection(at=NOW + 60)).blocks) == 1
+    assert len(enforcer.decide(detection(at=NOW + 60)).blocks) == 1
 
 
 def test_the_breaker_stays_open_until_it_is_reset() -> None:
     enforcer = Enforcer(most=10)
-    enforcer.told(many(11))
+    enforcer.decide(many(11))
     enforcer.clock.now = NOW + DAY
-    report = enforcer.told(detection(at=NOW + DAY))
+    report = enforcer.decide(detection(at=NOW + DAY))
     assert (report.outcomes, report.breaker_opened) == ({"breaker": 1}, False)
     enforcer.store.put(Breaker(ignore_until=NOW + DAY + 600), Breaker.id)
-    assert len(enforcer.told(many(11, at=NOW + DAY)).blocks) == 11
+    assert len(enforcer.decide(many(11, at=NOW + DAY)).blocks) == 11
 
 
 def test_known_offenders_do_not_open_the_breaker() -> None:
     enforcer = Enforcer(most=10)
-    enforcer.told(many(10))
-    assert not enforcer.told(many(10, at=NOW + 10)).breaker_opened
+    enforcer.decide(many(10))
+    assert not enforcer.decide(many(10, at=NOW + 10)).breaker_opened
 
 
 def test_a_transaction_holds_at_most_a_hundred_writes() -> None:
     enforcer = Enforcer(most=1000)
-    assert len(enforcer.told(many(120)).blocks) == 120
+    assert len(enforcer.decide(many(120)).blocks) == 120
     assert enforcer.store.writes == [100, 100, 40]
 
 
 def test_an_enforcer_that_is_overtaken_decides_again(enforcer: Enforcer) -> None:
     other = Enforce(state=State(enforcer.store), clock=enforcer.clock, breaker_blocks_per_minute=100)
-    enforcer.store.meddle = lambda: other.run(told(detection()))
-    report = enforcer.told(detection(CLIENT, "192.0.2.2/32"))
+    enforcer.store.meddle = lambda: other.run(stream_changes(detection()))
+    report = enforcer.decide(detection(CLIENT, "192.0.2.2/32"))
     assert report.outcomes == {"known": 1, "blocked": 1}
     assert enforcer.store.blocks().keys() == {CLIENT, "192.0.2.2/32"}
     assert enforcer.store.history().rules["burst"].offence == 1
@@ -269,14 +269,14 @@ def test_an_enforcer_that_is_overtaken_decides_again(enforcer: Enforcer) -> None
 def test_an_enforcer_that_is_overtaken_repeatedly_fails_the_batch(enforcer: Enforcer) -> None:
     enforcer.store.lost = TRIES
     with pytest.raises(Contended, match="1 offenders were overtaken 5 times"):
-        enforcer.told(detection())
-    assert enforcer.told(detection()).outcomes == {"blocked": 1}
+        enforcer.decide(detection())
+    assert enforcer.decide(detection()).outcomes == {"blocked": 1}
 
 
 def test_other_changes_and_removed_detections_are_ignored(enforcer: Enforcer) -> None:
     changes = [
         StreamChange(Detection.kind, "gone", None, True),
-        *told(Block(network=CLIENT, blocked_at=NOW, until=NOW + 1)),
+        *stream_changes(Block(network=CLIENT, blocked_at=NOW, until=NOW + 1)),
     ]
     report = enforcer.enforce.run(changes)
     assert (report.detections, report.outcomes) == (0, {})

@@ -8,7 +8,7 @@ from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep
 from chalicelib.reports import SweepReport
 from tests.support.clock import Clock
-from tests.support.state import CLIENT, NOW, Store, detection, told
+from tests.support.state import CLIENT, NOW, Store, detection, stream_changes
 
 
 def swept(store: Store, at: float = NOW) -> SweepReport:
@@ -25,7 +25,7 @@ def test_a_block_is_lifted_at_the_second_it_ends_and_not_before() -> None:
 
 def test_the_history_of_a_lifted_client_notes_when_its_block_ended() -> None:
     store = Store()
-    Enforce(state=State(store), clock=Clock(), breaker_blocks_per_minute=9).run(told(detection()))
+    Enforce(state=State(store), clock=Clock(), breaker_blocks_per_minute=9).run(stream_changes(detection()))
     before = store.history()
     swept(store, NOW + 700)
     assert store.history().ended_at == NOW + 700
