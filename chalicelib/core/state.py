@@ -1,11 +1,11 @@
 """The records of the state table, by kind, and their JSON form. Times are epoch seconds, or end in ``_ms``."""
 
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, get_args
 
 import msgspec
 
 from chalicelib.core.addresses import Network, parse_network
-from chalicelib.core.logs.requests import Source
+from chalicelib.core.logs.requests import LiveSource, Source
 from chalicelib.core.rules import Action, Escalation
 
 
@@ -88,7 +88,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """Time of the window's first request. Epoch milliseconds."""
     last_ms: int
     """Time of the window's last request. Epoch milliseconds."""
-    source: Annotated[str, msgspec.Meta(extra_json_schema={"enum": ["cloudfront", "waf"]})]
+    source: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(get_args(LiveSource))})]
     """The log that the requests were read from."""
     detection: str
     """Id of the detection: shard's log, offset and rule."""

@@ -1,6 +1,7 @@
 """``sluice blocks``, ``block`` and ``unblock``."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import get_args
 
 import click
 from rich.console import Console
@@ -12,6 +13,7 @@ from chalicelib.admin.blocks import BlockPage, BlockView
 from chalicelib.admin.changes import ChangeAnswer
 from chalicelib.admin.schemas import MOST_NETWORKS
 from chalicelib.admin.wording import plural, roughly
+from chalicelib.core.logs.requests import LiveSource
 from sluice.api_client import ALL, PAGE, Answer
 from sluice.commands.shared.api import Part, Session, api_command, confirmed, networks_argument, table, yes_option
 from sluice.commands.shared.options import together
@@ -22,7 +24,7 @@ NO_MATCH = {"changed": False, "detail": "no block matches", "undo": None, "lifte
 
 filtered = together(
     click.option("--rule", metavar="NAME", help="Only blocks of this rule; 'manual' for blocks made by hand."),
-    click.option("--source", type=click.Choice(("cloudfront", "waf")), help="Only blocks for requests of this log."),
+    click.option("--source", type=click.Choice(get_args(LiveSource)), help="Only blocks for requests of this log."),
     click.option(
         "--text", metavar="TEXT", help="Only with TEXT in network, rule, comment or creator; or covering an address."
     ),

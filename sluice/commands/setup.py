@@ -7,6 +7,7 @@ from typing import Any, get_args
 import click
 from rich.console import Console
 
+from chalicelib.core.logs.requests import LiveSource
 from chalicelib.edges.waf_ip_sets import WafScope
 from sluice import DEFAULT_RULES
 from sluice.commands.shared.deployment import carry_out, choices_of, plan_options, stage_command
@@ -20,7 +21,7 @@ from sluice.deploy.resources import resources_of
 from sluice.deploy.resources.chalice_config import Project
 from sluice.deploy.resources.web_acls import arn_of
 from sluice.deploy.runtime import RECOMMENDED, runtime_of_chalice
-from sluice.deploy.stage import MOST_IP_SETS, MOST_SHARDS, Choices, Refusal, Stage, StageSource
+from sluice.deploy.stage import MOST_IP_SETS, MOST_SHARDS, Choices, Refusal, Stage
 
 NAMES = Parsed("NAMES", lambda text: tuple(text.split(",")) if text else None)
 
@@ -38,7 +39,7 @@ def _setting(text: str) -> tuple[str, str]:
 @click.option(
     "--source",
     "sources",
-    type=click.Choice(get_args(StageSource)),
+    type=click.Choice(get_args(LiveSource)),
     multiple=True,
     help="Logs to count: CloudFront real-time logs (default for CLOUDFRONT), WAF logs (for REGIONAL), or both.",
 )
@@ -141,7 +142,7 @@ def _stage(name: str, account: AwsAccount, web_acls: tuple[str, ...], options: d
     location, earlier = account.location, choices_of(name, account)
     if earlier is None:
         scope: WafScope = options["scope"] or "CLOUDFRONT"
-        default: StageSource = "cloudfront" if scope == "CLOUDFRONT" else "waf"
+        default: LiveSource = "cloudfront" if scope == "CLOUDFRONT" else "waf"
         choices = Choices(scope=scope, sources=options["sources"] or (default,)).with_changes(**options)
     else:
         choices = earlier.with_changes(**options)

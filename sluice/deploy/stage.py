@@ -3,11 +3,12 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import msgspec
 
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS, CloudFrontLines
+from chalicelib.core.logs.requests import LiveSource
 from chalicelib.edges.waf_ip_sets import WafScope
 
 TAG = "sluice:stage"
@@ -21,8 +22,6 @@ MOST_IP_SETS = 10
 
 MOST_SHARDS = 100
 """Most shards of a stream, because reads of tallies grow with the square of the shards."""
-
-StageSource = Literal["cloudfront", "waf"]
 
 
 class Refusal(Exception):
@@ -55,7 +54,7 @@ class Choices:
     """An operator's choices. Setup stores them in the account, so that later runs need not repeat them."""
 
     scope: WafScope = "CLOUDFRONT"
-    sources: tuple[StageSource, ...] = ("cloudfront",)
+    sources: tuple[LiveSource, ...] = ("cloudfront",)
     shards: int = 0
     """Provisioned Kinesis shards; 0 is an on-demand stream."""
     ip_sets: int = 1

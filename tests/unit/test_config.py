@@ -89,10 +89,8 @@ def test_a_bad_value_is_refused_with_variable_value_and_accepted_form(variable: 
             "TRUSTED_PROXIES is set: CLOUDFRONT_FIELDS must name x-forwarded-for",
             id="proxies without their field",
         ),
-        pytest.param({"IP_SETS_V4": "a/1,b/1"}, "IP_SETS_V4 names b/1, which is named twice", id="a set twice"),
-        pytest.param(
-            {"IP_SETS_V4": "a/1", "IP_SETS_V6": "a/1"}, "IP_SETS_V6 names a/1, which is named twice", id="for both"
-        ),
+        pytest.param({"IP_SETS_V4": "a/1,b/1"}, "IP_SETS_V4 repeats b/1", id="a set twice"),
+        pytest.param({"IP_SETS_V4": "a/1", "IP_SETS_V6": "a/1"}, "IP_SETS_V6 repeats a/1", id="for both"),
         pytest.param(
             {"TRUSTED_PROXIES": "192.0.2.1/24"},
             "TRUSTED_PROXIES='192.0.2.1/24': expected networks, separated by commas ('192.0.2.1/24' has host bits set; "

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import compress
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
 
 from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.logs.forwarded import clients_behind
@@ -18,8 +18,8 @@ from chalicelib.core.logs.forwarded import clients_behind
 class Source(StrEnum):
     """The log that a request was read from. Each rule counts each source separately.
 
-    Lambda reads ``LIVE_SOURCES``; the others occur in log files only. They share one enumeration because tallies and
-    detections have the same form for all of them.
+    Lambda reads those in ``LiveSource``; the others occur in log files only. They share one enumeration because tallies
+    and detections have the same form for all of them.
     """
 
     CLOUDFRONT = "cloudfront"
@@ -34,7 +34,10 @@ class Source(StrEnum):
     """Access logs of nginx and Apache."""
 
 
-LIVE_SOURCES = (Source.CLOUDFRONT, Source.WAF)
+LiveSource = Literal["cloudfront", "waf"]
+"""Sources that Lambda reads, as callers name them."""
+
+LIVE_SOURCES = tuple(map(Source, get_args(LiveSource)))
 
 
 class Reason(StrEnum):
