@@ -181,22 +181,17 @@ def _counts(
     return tuple(counts)
 
 
-def near_misses(counts: Iterable[tuple[int, int]], rule: Rule) -> Iterator[NearMiss]:
-    """Yields the periods in which the count reached four fifths of the limit without exceeding it.
+def near_misses(counts: Iterable[tuple[int, int]], rule: Rule) -> list[NearMiss]:
+    """Returns the periods in which the count reached four fifths of the limit without exceeding it.
 
     Periods less than a window apart are merged. ``counts``: time in milliseconds and count of each request, in order.
     """
     least = max(2, ceil(rule.limit * NEAR))
-    highest: NearMiss | None = None
-    last_ms = 0
+    periods: list[list[NearMiss]] = []
     for ms, count in counts:
-        if highest is not None and ms - last_ms >= rule.window_s * 1000:
-            if highest.count <= rule.limit:
-                yield highest
-            highest = None
         if count >= least:
-            last_ms = ms
-            if highest is None or count > highest.count:
-                highest = NearMiss(count, ms)
-    if highest is not None and highest.count <= rule.limit:
-        yield highest
+            if not periods or ms - periods[-1][-1].ms >= rule.window_s * 1000:
+                periods.append([])
+            periods[-1].append(NearMiss(count, ms))
+    highest = (max(period, key=attrgetter("count")) for period in periods)
+    return [near for near in highest if near.count <= rule.limit]

@@ -8,10 +8,10 @@ are in the log all the same, and count as they would in Lambda.
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from heapq import merge
-from typing import NamedTuple
+from operator import itemgetter
 
 import msgspec
 
@@ -29,9 +29,6 @@ from sluice.replay.sampling import Sampling
 
 TEN_S = 10
 """Length in seconds of the intervals in which requests over time are counted."""
-
-AFTER_ALL = 1 << 62
-"""A time later than every other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,19 +111,44 @@ def peak(slots: Slots, resolution: int) -> int:
     return max(count for count, _, _ in walk_windows(order, numbers, resolution))
 
 
-class _Case(NamedTuple):
-    """A client over a rule's limit in one source, and its requests."""
+@dataclass(slots=True)
+class _Case:
+    """A client over a rule's limit in one source: its requests, and the effect that they have."""
 
     rule: Rule
+    limit: int
+    """The rule's limit, in logged requests."""
     source: Source
     client: bytes
     slots: Slots
     network: Network
     allowlisted: bool
+    first: Window | None = None
+    """First window over the limit."""
+    highest: Window | None = None
+    over: int = 0
+    """Logged requests that exceeded the limit of their window."""
+    decided_until_ms: int = 0
+    """Windows with an earlier request are skipped."""
+    periods: list[BlockPeriod] = field(default_factory=list)
 
+    def crossings(self) -> Iterator[tuple[int, "_Case", Window]]:
+        """Yields each window over the limit, after its last millisecond, and adds it to the figures."""
+        for window in crossings(self.slots, self.rule.resolution, self.limit):
+            self.first = self.first or window
+            if self.highest is None or window.count > self.highest.count:
+                self.highest = window
+            self.over += min(self.slots[window.last], window.count - self.limit)
+            yield (window.last + 1) * self.rule.slot_ms - 1, self, window
 
-_Crossing = tuple[int, int, Window]
-"""Last millisecond of a window over the limit, number of its case, and the window; orders by time."""
+    def add(self, past: Past, now: int) -> None:
+        """Adds what a decision at ``now`` changes to the periods."""
+        if past.outcome == Outcome.EXTENDED:
+            self.periods[-1] = replace(self.periods[-1], until=past.until)
+        elif past.outcome in (Outcome.BLOCKED, Outcome.COUNTED) and past.until > now:
+            evidence = past.evidence
+            offence = (past.offence, evidence.count, evidence.first_ms, evidence.last_ms)
+            self.periods.append(BlockPeriod(now, past.until, *offence))
 
 
 class BreachFinder:
@@ -159,12 +181,16 @@ class BreachFinder:
                 for client, slots in ledger.clients(source, rule, more_than=limit):
                     if over_limit(slots, slots, rule.resolution, limit) is not None:
                         network = network_of(client, *rule.prefixes)
-                        case = _Case(rule, source, client, slots, network, self._allowlist.overlaps(network))
+                        case = _Case(rule, limit, source, client, slots, network, self._allowlist.overlaps(network))
                         groups.setdefault(self._group[client], []).append(case)
         if not groups:
             return []
         members = self._members(ledger, groups)
-        return [breach for name, cases in groups.items() for breach in self._group_breaches(cases, members[name])]
+        breaches: list[Breach] = []
+        for name, cases in groups.items():
+            self._decide(merge(*(case.crossings() for case in cases), key=itemgetter(0)))
+            breaches += (self._breach(case, members[name]) for case in cases)
+        return breaches
 
     def _members(self, ledger: Ledger, groups: Iterable[bytes]) -> dict[bytes, list[tuple[bytes, Slots]]]:
         """Returns all clients of each group, with all their requests by second."""
@@ -176,30 +202,16 @@ class BreachFinder:
                     members[name].append((client, folded(slots, 1000 // self._every_request.slot_ms)))
         return members
 
-    def _group_breaches(self, cases: Sequence[_Case], members: Sequence[tuple[bytes, Slots]]) -> Iterator[Breach]:
-        """Yields the breaches of clients that can share blocks: those in one network of the shortest prefixes."""
-        streams = [self._crossings(number, case) for number, case in enumerate(cases)]
-        all_periods = self._periods(cases, merge(*streams) if len(streams) > 1 else streams[0])
-        for case, periods in zip(cases, all_periods, strict=True):
-            refused = _refused(case, periods, members) if periods else {}
-            yield self._breach(case, tuple(periods), refused)
+    def _decide(self, crossings: Iterable[tuple[int, _Case, Window]]) -> None:
+        """Decides about the crossings of one group, in order of time, and adds block periods to their cases.
 
-    def _crossings(self, number: int, case: _Case) -> Iterator[_Crossing]:
-        rule, slot_ms = case.rule, case.rule.slot_ms
-        for window in crossings(case.slots, rule.resolution, self._sampling.logged(rule.limit)):
-            yield (window.last + 1) * slot_ms - 1, number, window
-
-    def _periods(self, cases: Sequence[_Case], crossings: Iterable[_Crossing]) -> list[list[BlockPeriod]]:
-        """Decides about ``crossings`` in order of time and returns the block periods of each case."""
-        periods: list[list[BlockPeriod]] = [[] for _ in cases]
+        A group has the clients that can share blocks: those in one network of the shortest prefixes.
+        """
         blocks = _Blocks()
-        names = [str(case.network) for case in cases]
-        blocked_by: dict[Network, int] = {}
-        decided_until_ms = [0] * len(cases)
-        for last_ms, number, window in crossings:
-            case = cases[number]
+        blocked_by: dict[Network, _Case] = {}
+        for last_ms, case, window in crossings:
             since_ms = window.since * case.rule.slot_ms
-            if since_ms < decided_until_ms[number]:
+            if since_ms < case.decided_until_ms:
                 continue
             now = last_ms // 1000 + 1 + self._delay_s
             blocks.lift_ended(now)
@@ -209,7 +221,7 @@ class BreachFinder:
             first_ms = window.first * case.rule.slot_ms
             decision = decide(
                 self._detections[case.rule.name, case.source],
-                Offender(names[number], self._sampling.made(window.count), first_ms, last_ms, since_ms),
+                Offender(str(case.network), self._sampling.made(window.count), first_ms, last_ms, since_ms),
                 block=block,
                 history=blocks.histories.get(case.network),
                 allowed=case.allowlisted,
@@ -218,32 +230,25 @@ class BreachFinder:
             if decision.block is not None:
                 blocks.in_force[case.network] = decision.block
                 if block is None:
-                    blocked_by[case.network] = number
+                    blocked_by[case.network] = case
             if decision.history is not None:
                 blocks.histories[case.network] = decision.history
                 past = decision.history.rules[case.rule.name]
                 # A block may be extended by requests from another source: its period stays with the case it began in.
-                owner = blocked_by[case.network] if past.outcome == Outcome.EXTENDED else number
-                periods[owner] = _with_period(periods[owner], past, now)
+                owner = blocked_by[case.network] if past.outcome == Outcome.EXTENDED else case
+                owner.add(past, now)
                 if decision.block is None:
                     # Without a block, nothing else keeps the same requests from being decided about again.
-                    decided_until_ms[number] = past.until * 1000
-        return periods
+                    case.decided_until_ms = past.until * 1000
 
-    def _breach(self, case: _Case, periods: tuple[BlockPeriod, ...], refused_by_ten_s: Slots) -> Breach:
-        rule, slots, made = case.rule, case.slots, self._sampling.made
-        limit, slot_ms = self._sampling.logged(rule.limit), rule.slot_ms
-        first = highest = None
-        over = 0
-        for window in crossings(slots, rule.resolution, limit):
-            first = first or window
-            if highest is None or window.count > highest.count:
-                highest = window
-            over += min(slots[window.last], window.count - limit)
+    def _breach(self, case: _Case, members: Iterable[tuple[bytes, Slots]]) -> Breach:
+        made, slot_ms = self._sampling.made, case.rule.slot_ms
+        first, highest = case.first, case.highest
+        refused = _refused(case, members) if case.periods else {}
         assert first is not None
         assert highest is not None
         return Breach(
-            rule=rule,
+            rule=case.rule,
             client=case.client,
             network=case.network,
             source=case.source,
@@ -251,11 +256,11 @@ class BreachFinder:
             peak_first_ms=highest.first * slot_ms,
             peak_last_ms=(highest.last + 1) * slot_ms - 1,
             first_ms=first.last * slot_ms,
-            requests=made(sum(slots.values())),
-            over=made(over),
+            requests=made(sum(case.slots.values())),
+            over=made(case.over),
             allowlisted=case.allowlisted,
-            periods=periods,
-            refused_by_ten_s={ten: made(number) for ten, number in refused_by_ten_s.items()},
+            periods=tuple(case.periods),
+            refused_by_ten_s={ten: made(number) for ten, number in refused.items()},
         )
 
 
@@ -277,27 +282,16 @@ class _Blocks:
         return bool(self.in_force) and any(wider in self.in_force for wider in (network, *supernets(network)))
 
 
-def _with_period(periods: list[BlockPeriod], past: Past, now: int) -> list[BlockPeriod]:
-    """Returns ``periods`` with what a decision at ``now`` adds to them."""
-    if past.outcome == Outcome.EXTENDED:
-        return [*periods[:-1], replace(periods[-1], until=past.until)]
-    if past.outcome in (Outcome.BLOCKED, Outcome.COUNTED) and past.until > now:
-        evidence = past.evidence
-        period = BlockPeriod(now, past.until, past.offence, evidence.count, evidence.first_ms, evidence.last_ms)
-        return [*periods, period]
-    return periods
-
-
-def _refused(case: _Case, periods: Sequence[BlockPeriod], members: Iterable[tuple[bytes, Slots]]) -> Slots:
-    """Returns the requests of the case's network during ``periods``, by tens of seconds."""
-    client = case.client
+def _refused(case: _Case, members: Iterable[tuple[bytes, Slots]]) -> Slots:
+    """Returns the requests of the case's network during its periods, by tens of seconds."""
+    client, periods = case.client, case.periods
     memo = PrefixMemo(*case.rule.prefixes)
-    spans = [(period.since, period.until) for period in periods]
+    starts = [period.since for period in periods]
     refused: Counter[int] = Counter()
     for member, seconds in members:
         if len(member) == len(client) and memo[member] == client:
             for second, number in seconds.items():
-                at = bisect_right(spans, (second, AFTER_ALL)) - 1
-                if at >= 0 and second < spans[at][1]:
+                at = bisect_right(starts, second) - 1
+                if at >= 0 and second < periods[at].until:
                     refused[second // TEN_S] += number
     return refused
