@@ -45,6 +45,11 @@ class WafResource(Resource):
                 return Existing(self.tagged(answer["TagInfoForResource"]["TagList"]), facts=summary)
         return None
 
+    def make(self, account: AwsAccount, **arguments: Any) -> None:
+        """Creates the item, given what is special to its kind."""
+        create, scope = getattr(account.client("wafv2"), f"create_{self.noun}"), self.stage.choices.scope
+        account.retry(create, BUSY, Name=self.name, Scope=scope, Tags=self.stage.tag_list, **arguments)
+
     def remove(self, account: AwsAccount, existing: Existing) -> None:
         self.write(account, existing, "delete", lambda _: {}, IN_USE, IN_USE_S)
 
@@ -81,16 +86,8 @@ class IpSetResource(WafResource):
     family: int
 
     def create(self, account: AwsAccount) -> None:
-        account.retry(
-            account.client("wafv2").create_ip_set,
-            BUSY,
-            Name=self.name,
-            Scope=self.stage.choices.scope,
-            IPAddressVersion=f"IPV{self.family}",
-            Addresses=[],
-            Description="Filled by Sluice: changes made by hand are undone within a minute.",
-            Tags=self.stage.tag_list,
-        )
+        description = "Filled by Sluice: changes made by hand are undone within a minute."
+        self.make(account, IPAddressVersion=f"IPV{self.family}", Addresses=[], Description=description)
 
     def empty(self, account: AwsAccount, existing: Existing) -> None:
         """Unblocks all networks in the set."""
@@ -125,17 +122,8 @@ class RuleGroup(WafResource):
         return None
 
     def create(self, account: AwsAccount) -> None:
-        account.retry(
-            account.client("wafv2").create_rule_group,
-            BUSY,
-            Name=self.name,
-            Scope=self.stage.choices.scope,
-            Capacity=CAPACITY,
-            Description=RULE_GROUP_DESCRIPTION,
-            Rules=self._rules(account),
-            VisibilityConfig=visibility(self.name),
-            Tags=self.stage.tag_list,
-        )
+        rules, metrics = self._rules(account), visibility(self.name)
+        self.make(account, Capacity=CAPACITY, Description=RULE_GROUP_DESCRIPTION, Rules=rules, VisibilityConfig=metrics)
 
     def change(self, account: AwsAccount, existing: Existing) -> None:
         def with_all_sets(group: Mapping[str, Any]) -> Mapping[str, Any]:

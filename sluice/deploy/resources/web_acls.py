@@ -42,11 +42,10 @@ class WebAclRule(Resource):
     def create(self, account: AwsAccount) -> None:
         name, scope = self.stage.rule_group, self.stage.choices.scope
         groups = account.list_all("wafv2", "list_rule_groups", "RuleGroups", Scope=scope)
+        arn = next(group["ARN"] for group in groups if group["Name"] == name)
         reference = {
             "Name": name,
-            "Statement": {
-                "RuleGroupReferenceStatement": {"ARN": next(group["ARN"] for group in groups if group["Name"] == name)}
-            },
+            "Statement": {"RuleGroupReferenceStatement": {"ARN": arn}},
             "OverrideAction": {"None": {}},
             "VisibilityConfig": visibility(name),
         }
