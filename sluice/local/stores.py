@@ -109,7 +109,7 @@ class MemoryStateStore:
     def put_over(self, items: Sequence[Item]) -> None:
         with self._lock:
             for item in items:
-                self._put(item)
+                self._apply(Put(item))
 
     def write(self, writes: Sequence[Write]) -> None:
         if len({(write.item.kind, write.item.id) for write in writes}) < len(writes) or len(writes) > MOST_WRITES:
@@ -120,10 +120,7 @@ class MemoryStateStore:
                 if (stored.version if stored else 0) != write.item.version:
                     raise Conflict(f"write {write.item.kind} {write.item.id}")
             for write in writes:
-                if isinstance(write, Put):
-                    self._put(write.item)
-                else:
-                    self._delete(write.item)
+                self._apply(write)
 
     def expire(self, now: float) -> None:
         """Removes expired items, as DynamoDB's TTL does within days.
@@ -138,21 +135,15 @@ class MemoryStateStore:
                 if expired:
                     self._order.pop(kind, None)
 
-    def _put(self, item: Item) -> None:
-        items = self._items.setdefault(item.kind, {})
-        new, old = replace(item, version=item.version + 1), items.get(item.id)
-        items[item.id] = new
-        if old is None:
+    def _apply(self, write: Write) -> None:
+        item, items = write.item, self._items.setdefault(write.item.kind, {})
+        old, new = items.get(item.id), None
+        if isinstance(write, Put):
+            new = items[item.id] = replace(item, version=item.version + 1)
+        else:
+            items.pop(item.id, None)
+        if old is None or new is None:
             self._order.pop(item.kind, None)
         if old != new:
-            self._record(StateChange(old, new))
-
-    def _delete(self, item: Item) -> None:
-        old = self._items.get(item.kind, {}).pop(item.id, None)
-        self._order.pop(item.kind, None)
-        if old is not None:
-            self._record(StateChange(old, None))
-
-    def _record(self, change: StateChange) -> None:
-        self.changes.append(change)
-        self.on_change()
+            self.changes.append(StateChange(old, new))
+            self.on_change()
