@@ -96,16 +96,10 @@ def compose(config: Config, world: World, parts: Parts = PARTS) -> Services:
             detect=detect,
         ),
         enforce=parts.enforce(
-            state=state,
-            clock=world.clock,
-            breaker_blocks_per_minute=config.breaker_blocks_per_minute,
+            state=state, clock=world.clock, breaker_blocks_per_minute=config.breaker_blocks_per_minute
         ),
         publish=parts.publish(
-            state=state,
-            ip_sets=world.ip_sets,
-            sets=config.ip_sets,
-            clock=world.clock,
-            sleep=world.sleep,
+            state=state, ip_sets=world.ip_sets, sets=config.ip_sets, clock=world.clock, sleep=world.sleep
         ),
         sweep=parts.sweep(state=state, clock=world.clock),
         live=LiveCounts(world.tally_logs, rules.at, view),

@@ -15,12 +15,7 @@ app = Chalice(app_name="sluice")
 authorize = mount(app)
 
 
-@app.on_kinesis_record(
-    stream=config().log_stream,
-    name="ingest",
-    batch_size=10_000,
-    starting_position="TRIM_HORIZON",
-)
+@app.on_kinesis_record(stream=config().log_stream, name="ingest", batch_size=10_000, starting_position="TRIM_HORIZON")
 def ingest(event: KinesisEvent) -> None:
     container = services()
     report = container.ingest.run(kinesis_batch(event.to_dict()), int(container.world.clock() * 1000))

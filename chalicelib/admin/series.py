@@ -47,12 +47,7 @@ def read_series(state: State, live: LiveCounts, query: SeriesQuery, now_ms: int)
         detections[detection.detected_ms // 1000 // step_s] += len(detection.offenders)
     blocks = Counter(block.record.blocked_at // step_s for block in state.all(Block))
     points = [
-        Point(
-            at=step * step_s,
-            requests=round(requests.get(step, 0)),
-            detections=detections[step],
-            blocks=blocks[step],
-        )
+        Point(at=step * step_s, requests=round(requests.get(step, 0)), detections=detections[step], blocks=blocks[step])
         for step in range(first, last + 1)
     ]
     return Series(now=now, step_s=step_s, points=points)

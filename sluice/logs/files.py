@@ -120,10 +120,7 @@ def _whole_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
 def _plain(stream: BinaryIO, name: str, progress: ReadProgress) -> Iterator[bytes]:
     """Yields the content, decompressed if it is gzip."""
     piece = _read(stream, progress)
-    while 0 < len(piece) < len(BOM):  # a pipe may deliver one byte at a time
-        more = _read(stream, progress)
-        if not more:
-            break
+    while 0 < len(piece) < len(BOM) and (more := _read(stream, progress)):  # a pipe may deliver one byte at a time
         piece += more
     if piece.startswith(GZIP):
         yield from _inflated(piece, stream, name, progress)

@@ -19,12 +19,7 @@ from sluice.deploy.stage import Stage
 
 
 def resources_of(
-    stage: Stage,
-    *,
-    now: int,
-    project: Project,
-    rules: str = "",
-    show_token: Callable[[str], None] = lambda _: None,
+    stage: Stage, *, now: int, project: Project, rules: str = "", show_token: Callable[[str], None] = lambda _: None
 ) -> list[Resource]:
     """Returns the resources of a stage, in order of creation.
 
