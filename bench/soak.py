@@ -140,7 +140,7 @@ class Soak:
         for item in self.cloud.tally_logs.expire(before_ms):
             # Each part holds every request, at its own slot length, so one part is enough.
             part = unpack(item.body)[0] if item.body is not None else None
-            self.counted += sum(sum(slots.values()) for slots in part.clients.values()) if part else 0
+            self.counted += sum(sum(slots.values()) for slots in part.clients().values()) if part else 0
 
     def _put(self, client: bytes, now: float) -> None:
         self.put += 1

@@ -11,9 +11,10 @@ from bench.events import START_MS
 from bench.ingest import NOW_MS
 from bench.measure import Figure, cpu_s, paired_cpu_s
 from chalicelib.core.logs.requests import Source
+from chalicelib.core.meter_tally import MeterTally
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
-from chalicelib.core.tally import MeterTally, Tally, pack, unpack
+from chalicelib.core.tally import Tally, pack, unpack
 from chalicelib.core.windows import View
 from chalicelib.pipeline.log_follower import LogFollower
 from chalicelib.ports import LogItem
@@ -51,7 +52,7 @@ def tallies(rules: RuleSet, *, spread: bool) -> Iterator[tuple[bytes, int, int]]
             clients[part][number.to_bytes(4, "big")] = {slot: 1}
     for part, members in enumerate(clients):
         counted = MeterTally.of(Source.CLOUDFRONT, meter, members)
-        yield pack((counted,)), START_MS + part * span, START_MS + (part + 1) * span - 1
+        yield pack([counted]), START_MS + part * span, START_MS + (part + 1) * span - 1
 
 
 def filled(rules: RuleSet, packed: list[tuple[bytes, int, int]]) -> View:
@@ -119,7 +120,7 @@ def counted(packed: list[tuple[bytes, int, int]]) -> Counter[tuple[bytes, int]]:
     counts: Counter[tuple[bytes, int]] = Counter()
     for body, _, _ in packed:
         for part in unpack(body):
-            for key, slots in part.clients.items():
+            for key, slots in part.clients().items():
                 for slot, requests in slots.items():
                     counts[key, slot] += requests
     return counts
@@ -139,7 +140,7 @@ def recorded() -> tuple[MemoryTallyLogs, float]:
         for offset in range(BATCHES):
             at = start + offset * 1000
             members = {rng.choice(crowd): {(at + rng.randrange(1000)) // meter.slot_ms: 1} for _ in range(A_BATCH)}
-            tally: Tally = (MeterTally.of(Source.CLOUDFRONT, meter, members),)
+            tally: Tally = [MeterTally.of(Source.CLOUDFRONT, meter, members)]
             logs.append(
                 name,
                 offset,

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from heapq import nlargest
 
+from chalicelib.core.meter_tally import Slots
 from chalicelib.core.rules import Rule
-from chalicelib.core.tally import Slots
 
 
 @dataclass(frozen=True, slots=True)

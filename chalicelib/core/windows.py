@@ -27,29 +27,25 @@ the ``View`` is all grids of a container. Tallies from before a change of rules 
 have a grid of their own. Each request reaches a rule through one grid only, so the rule adds up all grids that serve
 it.
 
-*Stretches.* A grid keeps its counts in stretches of consecutive slots, each at least a minute and at least as long as
-the longest window. Any window lies in two of them at most, old counts are dropped a whole stretch at a time, and the
-sums of a few stretches, computed in C, show that most clients cannot be over a limit.
+*Upper bounds first.* A grid keeps counts as the columns that they arrive in, and totals that show that most clients
+cannot be over a limit. Only the slots of the others are extracted and examined exactly (``grid``).
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, repeat
-from operator import itemgetter
+from itertools import accumulate, chain
 from typing import NamedTuple
 
+from chalicelib.core.grid import Grid
 from chalicelib.core.logs.requests import Source
+from chalicelib.core.meter_tally import Clients, MeterTally, Slots
 from chalicelib.core.rules import Rule, RuleSet, serving
-from chalicelib.core.tally import Clients, MeterTally, Slots, Tally, add_clients, folded
+from chalicelib.core.tally import Tally, add_clients, folded
 
 FULLEST_AFTER_DROP = 0.75
 """Share of a view's entries that remains after a drop, so that drops, which sort all clients, are rare."""
-
-STRETCH_MS = 60_000
-"""Shortest stretch: each stretch costs a dictionary per client, so shorter ones would waste memory."""
-
-EMPTY: Slots = {}
 
 
 class GridKey(NamedTuple):
@@ -86,14 +82,15 @@ def over_limit(slots: Slots, touched: Iterable[int], resolution: int, limit: int
     marks = sorted(touched)
     lowest, highest = marks[0] - resolution, marks[-1] + resolution
     order = sorted([slot for slot in slots if lowest < slot < highest])
-    numbers = list(map(slots.__getitem__, order))
-    over = [window for window in walk_windows(order, numbers, resolution) if window[0] > limit]
-    for count, first, last in reversed(over):
-        if last - resolution < marks[bisect_right(marks, last) - 1] <= last:
-            since, rest = first, count
-            while rest - numbers[since] > limit:
-                rest -= numbers[since]
-                since += 1
+    sums = list(accumulate(map(slots.__getitem__, order), initial=0))
+    if sums[-1] <= limit:
+        return None
+    for end in range(len(order), 0, -1):
+        last = order[end - 1]
+        first = bisect_right(order, last - resolution, 0, end)
+        count = sums[end] - sums[first]
+        if count > limit and last - resolution < marks[bisect_right(marks, last) - 1] <= last:
+            since = bisect_left(sums, sums[end] - limit, first, end) - 1
             return Window(count, order[first], last, order[since])
     return None
 
@@ -137,94 +134,6 @@ class Offence:
     """The latest time from which the requests up to ``last_ms`` alone are over the limit."""
 
 
-class Grid:
-    """The requests per client and slot that one meter counted of one source, in stretches."""
-
-    def __init__(self, slot_ms: int, window_ms: int, since_ms: int) -> None:
-        """Starts empty. ``window_ms``: the longest window evaluated here. ``since_ms``: see ``keep_since``."""
-        self.slot_ms = slot_ms
-        self._reach = -(-window_ms // slot_ms)
-        """Slots in the longest window."""
-        self._size = max(self._reach, STRETCH_MS // slot_ms)
-        """Slots in a stretch; stretch ``n`` begins with slot ``n * _size``."""
-        self._stretches: dict[int, Clients] = {}
-        self._entries: dict[int, int] = {}
-        self.keep_since(since_ms)
-
-    @property
-    def entries(self) -> int:
-        """Number of (client, slot) pairs; a pair added twice may count as two."""
-        return sum(self._entries.values())
-
-    def clients(self) -> set[bytes]:
-        return set(chain.from_iterable(self._stretches.values()))
-
-    def slots(self, client: bytes) -> Slots:
-        """Returns all counts of one client."""
-        return self._gather(client, self._stretches.values())
-
-    def add(self, clients: Clients, lowest: int, highest: int) -> None:
-        """Adds counts, none of them in a slot below ``lowest`` or above ``highest``."""
-        number, last = lowest // self._size, highest // self._size
-        if number == last and lowest >= self._floor:
-            self._add(number, clients)
-            return
-        parts: dict[int, Clients] = {}
-        for client, slots in clients.items():
-            for slot, requests in slots.items():
-                if slot >= self._floor:
-                    parts.setdefault(slot // self._size, {}).setdefault(client, {})[slot] = requests
-        for number, part in parts.items():
-            self._add(number, part)
-
-    def _add(self, number: int, clients: Clients) -> None:
-        self._entries[number] = self._entries.get(number, 0) + sum(map(len, clients.values()))
-        add_clients(self._stretches.setdefault(number, {}), clients)
-
-    def above(self, clients: Iterable[bytes], limit: int, lowest: int, highest: int) -> list[tuple[bytes, Slots]]:
-        """Returns those of ``clients`` that may be over ``limit`` in a window with a slot of lowest..highest.
-
-        Each comes with its counts in all stretches that such a window may reach.
-        """
-        size, reach = self._size, self._reach
-        numbers = range((lowest - reach + 1) // size, (highest + reach - 1) // size + 1)
-        near = [self._stretches[number] for number in numbers if number in self._stretches]
-        if not near:
-            return []
-        # total = sum(requests for stretch in near for requests in stretch.get(client, EMPTY).values()), looped in C.
-        ordered = list(clients)
-        sums = [map(sum, map(dict.values, map(stretch.get, ordered, repeat(EMPTY)))) for stretch in near]
-        totals = map(sum, zip(*sums, strict=True)) if len(sums) > 1 else sums[0]
-        return [
-            (client, self._gather(client, near)) for client, total in zip(ordered, totals, strict=True) if total > limit
-        ]
-
-    def _gather(self, client: bytes, stretches: Iterable[Clients]) -> Slots:
-        gathered: Slots = {}
-        for stretch in stretches:
-            gathered.update(stretch.get(client, EMPTY))
-        return gathered
-
-    def keep_since(self, since_ms: int) -> None:
-        """Drops the stretches that no window of a request at or after ``since_ms`` can reach.
-
-        From then on, earlier counts are not added either.
-        """
-        self._floor = since_ms // self.slot_ms - self._reach + 1
-        for number in [number for number in self._stretches if (number + 1) * self._size <= self._floor]:
-            del self._stretches[number], self._entries[number]
-
-    def shares(self, limit: int) -> Iterator[tuple[float, int, int, bytes]]:
-        """Yields requests / (limit + 1), entries, stretch number and client, for each client and stretch."""
-        for number, stretch in self._stretches.items():
-            for client, slots in stretch.items():
-                yield sum(slots.values()) / (limit + 1), len(slots), number, client
-
-    def drop(self, number: int, client: bytes) -> None:
-        """Drops a client's counts in stretch ``number``."""
-        self._entries[number] -= len(self._stretches[number].pop(client))
-
-
 class View:
     """A container's memory of the tallies, exact for requests at or after ``since_ms``.
 
@@ -260,13 +169,12 @@ class View:
 
     def clients(self, source: Source, rule: Rule) -> Iterator[tuple[bytes, Slots]]:
         """Yields every client counted for ``rule``, with its counts in the rule's slots."""
-        grids = self._grids_of(source, rule)
-        for client in set().union(*(grid.clients() for grid in grids)):
-            yield client, _total(grids, rule, client)
+        yield from _folded_sum(rule, [(grid, grid.clients()) for grid in self._grids_of(source, rule)]).items()
 
     def slots(self, source: Source, rule: Rule, client: bytes) -> Slots:
         """Returns the counts of one client in the slots of ``rule``."""
-        return _total(self._grids_of(source, rule), rule, client)
+        grids = self._grids_of(source, rule)
+        return _folded_sum(rule, [(grid, {client: grid.slots(client)}) for grid in grids]).get(client, {})
 
     def _grids_of(self, source: Source, rule: Rule) -> list[Grid]:
         topic, slot_ms = rule.meter.topic, rule.slot_ms
@@ -286,12 +194,12 @@ class View:
 
     def merge(self, tally: Tally, first_ms: int, last_ms: int) -> None:
         """Adds a tally whose requests were all made within ``first_ms``..``last_ms``, both inclusive."""
-        for key, counted in self._parts(tally):
+        for key, columns in self._parts(tally):
             grid = self._grids.get(key)
             if grid is None:
-                window_ms = max(rule.window_s for rule in self._rules_of(key)) * 1000
-                grid = self._grids[key] = Grid(key.slot_ms, window_ms, self.since_ms)
-            grid.add(counted.clients, first_ms // key.slot_ms, last_ms // key.slot_ms)
+                windows_ms = [rule.window_s * 1000 for rule in self._rules_of(key)]
+                grid = self._grids[key] = Grid(key.slot_ms, windows_ms, self.since_ms)
+            grid.add(columns, first_ms // key.slot_ms, last_ms // key.slot_ms)
         if self.entries > self._most_entries:
             self._drop(self.entries - int(self._most_entries * FULLEST_AFTER_DROP))
 
@@ -301,29 +209,32 @@ class View:
         All requests of ``touched`` were made within ``first_ms``..``last_ms``, both inclusive.
         """
         offences = []
-        for key, counted in self._parts(touched):
+        for key, columns in self._parts(touched):
             for rule in self._rules_of(key):
                 limit = rule.limit * self._sample_rate // 100
                 factor = rule.slot_ms // key.slot_ms
-                for client, slots in self._above(key.source, rule, counted.clients, limit, first_ms, last_ms).items():
-                    marks = {slot // factor for slot in counted.clients[client]} & slots.keys()
+                near = self._near(key.source, rule, columns, limit, first_ms, last_ms)
+                touched_slots = columns.slots_of(near.keys())
+                for client, slots in near.items():
+                    marks = {slot // factor for slot in touched_slots[client]} & slots.keys()
                     window = over_limit(slots, marks, rule.resolution, limit) if marks else None
                     if window is not None:
                         offences.append(self._offence(rule, key.source, client, window))
         return offences
 
-    def _above(
-        self, source: Source, rule: Rule, clients: Iterable[bytes], limit: int, first_ms: int, last_ms: int
+    def _near(
+        self, source: Source, rule: Rule, touched: MeterTally, limit: int, first_ms: int, last_ms: int
     ) -> Clients:
-        """Returns the clients that may be over ``limit``, with their counts in the slots of ``rule``."""
-        grids = self._grids_of(source, rule)
-        # A client in several grids (the rules have just changed) may be over the limit only with all of them together.
-        least = limit if len(grids) == 1 else 0
-        total: Clients = {}
-        for grid in grids:
-            above = grid.above(clients, least, first_ms // grid.slot_ms, last_ms // grid.slot_ms)
-            add_clients(total, {client: folded(slots, rule.slot_ms // grid.slot_ms) for client, slots in above})
-        return total
+        """Returns the clients of ``touched`` that may be over ``limit``, with their counts in the slots of ``rule``."""
+        spans = [(g, first_ms // g.slot_ms, last_ms // g.slot_ms) for g in self._grids_of(source, rule)]
+        # Several grids if the rules have just changed: a client may be over the limit only with all of them together.
+        bounds = [grid.most(touched, rule.window_s * 1000, *span) for grid, *span in spans]
+        near = [
+            client
+            for client, most in zip(touched.keys(), map(sum, zip(*bounds, strict=True)), strict=True)
+            if most > limit
+        ]
+        return _folded_sum(rule, [(grid, grid.slots_near(near, *span)) for grid, *span in spans]) if near else {}
 
     def _offence(self, rule: Rule, source: Source, client: bytes, window: Window) -> Offence:
         slot_ms = rule.slot_ms
@@ -356,22 +267,22 @@ class View:
         return keyed
 
     def _drop(self, surplus: int) -> None:
-        """Drops the clients with the smallest shares of their limits until ``surplus`` entries are gone."""
-        shares = []
+        """Drops the clients with the smallest shares of their limits, of about ``surplus`` entries in all."""
+        limits = {key: min(rule.limit for rule in self._rules_of(key)) for key in self._grids}
+        entries = sum((grid.entries_by_share(limits[key]) for key, grid in self._grids.items()), Counter[int]())
+        share = 0
+        while surplus > entries[share]:
+            surplus -= entries[share]
+            share += 1
         for key, grid in self._grids.items():
-            limit = min(rule.limit for rule in self._rules_of(key))
-            shares += [(*share, grid) for share in grid.shares(limit)]
-        shares.sort(key=itemgetter(0))
-        for _, entries, number, client, grid in shares:
-            if surplus <= 0:
-                break
-            grid.drop(number, client)
-            surplus -= entries
-            self._dropped += 1
+            dropped, surplus = grid.drop(limits[key], share, surplus)
+            self._dropped += dropped
 
 
-def _total(grids: Iterable[Grid], rule: Rule, client: bytes) -> Slots:
-    total: Clients = {client: {}}
-    for grid in grids:
-        add_clients(total, {client: folded(grid.slots(client), rule.slot_ms // grid.slot_ms)})
-    return total[client]
+def _folded_sum(rule: Rule, counts: Iterable[tuple[Grid, Clients]]) -> Clients:
+    """Returns the counts of several grids together, in the slots of ``rule``."""
+    total: Clients = {}
+    for grid, clients in counts:
+        factor = rule.slot_ms // grid.slot_ms
+        add_clients(total, {client: folded(slots, factor) for client, slots in clients.items()})
+    return total

@@ -42,7 +42,7 @@ class Batch:
         return Batch(self.shard, self.sequences[start:end], self.data[start:end], self.arrived[start:end])
 
 
-class Counted(NamedTuple):
+class CountedBatch(NamedTuple):
     """A batch whose records are all in a log."""
 
     appended: Appended
@@ -124,7 +124,7 @@ class Ingest:
             self._announced.add(offences, now_ms)
         return report
 
-    def _count(self, batch: Batch, decoded: Decoded, tally: Tally, prepared: Prepared) -> Counted:
+    def _count(self, batch: Batch, decoded: Decoded, tally: Tally, prepared: Prepared) -> CountedBatch:
         """Appends the records that are not counted yet. ``decoded`` and ``tally`` are those of the whole batch."""
         for _ in range(TRIES):
             tail = prepared.tail(batch.shard)
@@ -137,10 +137,10 @@ class Ingest:
                 fresh = self._decode(batch, prepared.now_ms, start=replayed)
                 fresh_tally = self._tallier.tally(fresh.requests)
             if not fresh_tally:
-                return Counted(prepared.already_appended(tail), replayed, len(fresh))
+                return CountedBatch(prepared.already_appended(tail), replayed, len(fresh))
             added = BatchTally(fresh_tally, int(batch.sequences[-1]), len(fresh), *fresh.span_ms())
             try:
-                return Counted(prepared.append(tail, added), replayed, len(fresh))
+                return CountedBatch(prepared.append(tail, added), replayed, len(fresh))
             except Conflict:
                 continue
         raise Contended(f"{batch.shard}: {TRIES} appends in a row lost to other containers")

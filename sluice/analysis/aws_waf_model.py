@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from chalicelib.core.addresses import Network, network_of
 from chalicelib.core.durations import format_duration, parse_duration
 from chalicelib.core.logs.requests import Source
+from chalicelib.core.meter_tally import Slots
 from chalicelib.core.rules import Action, Rule, RuleSet
-from chalicelib.core.tally import Slots, folded
+from chalicelib.core.tally import folded
 from sluice.analysis.compare import BlockedNetwork
 from sluice.replay.counts import Ledger
 from sluice.replay.rule_sets import every_request, with_every_request

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from chalicelib.core.durations import format_duration
+from chalicelib.core.meter_tally import Slots
 from chalicelib.core.rules import Rule
-from chalicelib.core.tally import Slots
 from sluice.analysis.summary import OffenderSummary
 from sluice.replay.breaches import TEN_S, BlockPeriod
 

@@ -9,9 +9,9 @@ from math import ceil, log10, sqrt
 from chalicelib.core.addresses import Network, NetworkSet, network_of
 from chalicelib.core.durations import format_duration
 from chalicelib.core.logs.requests import Source
+from chalicelib.core.meter_tally import Slots
 from chalicelib.core.rules import LARGEST_LIMIT, Action, Rule, RuleSet
 from chalicelib.core.scope import Scope
-from chalicelib.core.tally import Slots
 from sluice.replay.breaches import peak
 from sluice.replay.counts import Ledger
 from sluice.replay.sampling import Sampling

@@ -19,9 +19,10 @@ from chalicelib.core.addresses import Network, NetworkSet, PrefixMemo, network_o
 from chalicelib.core.decisions import Outcome, decide
 from chalicelib.core.detections import terms_of
 from chalicelib.core.logs.requests import Source
+from chalicelib.core.meter_tally import Slots
 from chalicelib.core.rules import Rule, RuleSet
 from chalicelib.core.state import Block, Detection, History, Offender, Past
-from chalicelib.core.tally import Slots, folded
+from chalicelib.core.tally import folded
 from chalicelib.core.windows import Window, over_limit, walk_windows
 from sluice.replay.counts import Ledger
 from sluice.replay.rule_sets import every_request, group_prefix

@@ -5,15 +5,16 @@ one has been read. Memory is bounded: a ledger that grows too large is spilled t
 such that clients that share blocks stay together.
 """
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
 from tempfile import SpooledTemporaryFile
+from typing import NamedTuple
 from zlib import crc32
 
 from chalicelib.core.addresses import PrefixMemo
 from chalicelib.core.logs.requests import Source
+from chalicelib.core.meter_tally import Clients, MeterTally, Slots
 from chalicelib.core.rules import Meter, Rule, RuleSet, serving
-from chalicelib.core.tally import Clients, MeterTally, Slots, Tally, add_clients, folded, pack, unpack
+from chalicelib.core.tally import add_clients, folded, pack, unpack
 from sluice.replay.rule_sets import group_prefix
 
 MOST_ENTRIES = 400_000
@@ -24,6 +25,14 @@ PARTS = 32
 
 SPOOL_BYTES = 32 << 20
 """Spilled tallies kept in memory, all parts together; larger ones are files."""
+
+
+class Counted(NamedTuple):
+    """The requests of one source, as one meter counted them."""
+
+    source: Source
+    meter: Meter
+    clients: Clients
 
 
 class Ledger:
@@ -37,31 +46,27 @@ class Ledger:
             meter = serving(rule.slot_ms, [meter for meter in meters if meter.topic == topic])
             assert meter is not None  # ``meters`` serve every rule
             self._meters[rule] = meter
-        self._clients: dict[tuple[Source, bytes, int], Clients] = {}
-        self._prefixes = {meter.topic: meter.prefixes for meter in meters}
+        self._clients: dict[tuple[Source, Meter], Clients] = {}
         self.entries = 0
         """(client, slot) pairs; a pair that was added twice may count as two."""
 
-    def add(self, tally: Tally) -> None:
-        for counted in tally:
-            clients = self._clients.setdefault((counted.source, counted.topic, counted.slot_ms), {})
-            self.entries += sum(map(len, counted.clients.values()))
-            add_clients(clients, counted.clients)
+    def add(self, counts: Iterable[Counted]) -> None:
+        for source, meter, clients in counts:
+            self.entries += sum(map(len, clients.values()))
+            add_clients(self._clients.setdefault((source, meter), {}), clients)
 
     def clients(self, source: Source, rule: Rule, more_than: int = -1) -> Iterator[tuple[bytes, Slots]]:
         """Yields clients with more than ``more_than`` requests that ``rule`` counts, and their slots in its length."""
         meter = self._meters[rule]
         factor = rule.slot_ms // meter.slot_ms
-        for client, slots in self._clients.get((source, meter.topic, meter.slot_ms), {}).items():
+        for client, slots in self._clients.get((source, meter), {}).items():
             if sum(slots.values()) > more_than:
                 yield client, folded(slots, factor)
 
-    def tally(self) -> Tally:
-        """Returns all counts as one tally."""
-        return tuple(
-            MeterTally(source, topic, *self._prefixes[topic], slot_ms, clients)
-            for (source, topic, slot_ms), clients in self._clients.items()
-        )
+    def counts(self) -> Iterator[Counted]:
+        """Yields the whole content."""
+        for (source, meter), clients in self._clients.items():
+            yield Counted(source, meter, clients)
 
 
 class Counts:
@@ -74,8 +79,8 @@ class Counts:
         self._group = PrefixMemo(*group_prefix(rules))
         self._spools: list[SpooledTemporaryFile[bytes]] = []
 
-    def add(self, tally: Tally) -> None:
-        self._ledger.add(tally)
+    def add(self, counts: Iterable[Counted]) -> None:
+        self._ledger.add(counts)
         if self._ledger.entries > self._most_entries:
             self._spill()
 
@@ -85,11 +90,13 @@ class Counts:
             yield self._ledger
             return
         self._spill()
+        meters = {(meter.topic, meter.slot_ms): meter for meter in self._rules.meters()}
         for spool in self._spools:
             ledger = Ledger(self._rules)
             spool.seek(0)
             while size := spool.read(8):
-                ledger.add(unpack(spool.read(int.from_bytes(size, "big"))))
+                tally = unpack(spool.read(int.from_bytes(size, "big")))
+                ledger.add(Counted(c.source, meters[c.topic, c.slot_ms], c.clients()) for c in tally)
             yield ledger
 
     def close(self) -> None:
@@ -99,21 +106,21 @@ class Counts:
     def _spill(self) -> None:
         if not self._spools:
             self._spools = [SpooledTemporaryFile(SPOOL_BYTES // PARTS) for _ in range(PARTS)]  # noqa: SIM115
-        for spool, part in zip(self._spools, self._parts(self._ledger.tally()), strict=True):
+        for spool, part in zip(self._spools, self._parts(self._ledger.counts()), strict=True):
             if part:
                 body = pack(part)
                 spool.write(len(body).to_bytes(8, "big") + body)
         self._ledger = Ledger(self._rules)
 
-    def _parts(self, tally: Tally) -> list[Tally]:
-        """Partitions a tally by group: clients of one group have the same hash, in every tally."""
+    def _parts(self, counts: Iterable[Counted]) -> list[list[MeterTally]]:
+        """Partitions counts by group: clients of one group always belong to the same part."""
         parts: list[list[MeterTally]] = [[] for _ in range(PARTS)]
-        for counted in tally:
-            numbers = [crc32(group) % PARTS for group in self._group.mask_all(list(counted.clients))]
+        for source, meter, clients in counts:
+            numbers = [crc32(group) % PARTS for group in self._group.mask_all(list(clients))]
             divided: list[Clients] = [{} for _ in range(PARTS)]
-            for number, (client, slots) in zip(numbers, counted.clients.items(), strict=True):
+            for number, (client, slots) in zip(numbers, clients.items(), strict=True):
                 divided[number][client] = slots
-            for part, clients in zip(parts, divided, strict=True):
-                if clients:
-                    part.append(replace(counted, clients=clients))
-        return [tuple(part) for part in parts]
+            for part, members in zip(parts, divided, strict=True):
+                if members:
+                    part.append(MeterTally.of(source, meter, members))
+        return parts

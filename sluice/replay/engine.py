@@ -80,8 +80,8 @@ class SpooledLog:
     def ledgers(self, rules: RuleSet) -> Iterator[Ledger]:
         """Runs the second pass and yields its ledgers; each client is in exactly one of them."""
         with closing(Counts(with_every_request(rules))) as counts:
-            for tally in self._prefilters[rules].tallies(self._spool):
-                counts.add(tally)
+            for counted in self._prefilters[rules].counts(self._spool):
+                counts.add(counted)
             yield from counts.ledgers()
 
     def result(self, rules: RuleSet, ledgers: Iterable[Ledger] | None = None) -> Result:

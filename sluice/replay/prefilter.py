@@ -15,7 +15,8 @@ from chalicelib.core.addresses import PrefixMemo
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.scope import Scope
-from chalicelib.core.tally import MeterTally, Tally, count
+from chalicelib.core.tally import count
+from sluice.replay.counts import Counted
 from sluice.replay.rule_sets import group_prefix
 from sluice.replay.sampling import WHOLE_LOG, Sampling
 from sluice.replay.strips import Strip
@@ -121,8 +122,8 @@ class Prefilter:
             rows = strip.rows[number]
             totals.add(groups if rows is None else [groups[row] for row in rows])
 
-    def tallies(self, strips: Iterable[Strip]) -> Iterator[Tally]:
-        """Yields tallies of the clients that can be over a limit; ``strips`` are all strips that were added."""
+    def counts(self, strips: Iterable[Strip]) -> Iterator[list[Counted]]:
+        """Yields counts of the clients that can be over a limit; ``strips`` are all strips that were added."""
         relevant = Groups(())
         for totals, limit in self._totals.values():
             relevant |= totals.above(limit)
@@ -143,17 +144,17 @@ class Prefilter:
                     all_keys.extend(self._masks[meter.prefixes].cut(keys, self._client_prefix))
                     all_times.extend(times)
             if size > ROWS_PER_TALLY:
-                yield self._tally(batch)
+                yield self._counts(batch)
                 batch, size = {}, 0
         if batch:
-            yield self._tally(batch)
+            yield self._counts(batch)
 
-    def _tally(self, batch: Mapping[tuple[Source, int], tuple[list[bytes], list[int]]]) -> Tally:
-        tally = []
+    def _counts(self, batch: Mapping[tuple[Source, int], tuple[list[bytes], list[int]]]) -> list[Counted]:
+        counts = []
         for (source, number), (keys, times) in batch.items():
             meter, _ = self._meters[number]
-            tally.append(MeterTally.of(source, meter, count(keys, times, meter.slot_ms)))
-        return tuple(tally)
+            counts.append(Counted(source, meter, count(keys, times, meter.slot_ms)))
+        return counts
 
 
 def _rows(strip: Strip, rows: "array[int] | None", keep: Sequence[bool] | None) -> tuple[list[bytes], Sequence[int]]:

@@ -14,6 +14,7 @@ from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.ipsets import CAPACITY, IpSet, plan, wanted
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.requests import COLUMNS, Decoded
+from chalicelib.core.meter_tally import MeterTally
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import Block, Heartbeat
@@ -112,8 +113,8 @@ class WritesEachClientApart(LogFollower):
         class Writing(Prepared):
             def append(self, tail: Tail, batch_tally: BatchTally) -> Appended:
                 for counted in batch_tally.tally:
-                    for key, slots in counted.clients.items():
-                        alone = (replace(counted, clients={key: slots}),)
+                    for key, slots in counted.clients().items():
+                        alone = [MeterTally.of(counted.source, counted, {key: slots})]
                         super().append(tail, replace(batch_tally, tally=alone))
                 return self.already_appended(tail)
 

@@ -11,7 +11,7 @@ from msgspec import inspect
 
 from chalicelib.core import state
 from chalicelib.core.state import StateRecord
-from chalicelib.core.tally import VERSION, MeterTally, unpack
+from chalicelib.core.tally import VERSION, unpack
 from chalicelib.edges.state_table import attributes_of, item_of
 from chalicelib.edges.tally_table import REGISTRY
 
@@ -93,7 +93,8 @@ def test_the_sample_tally_item_unpacks_to_the_sample_tally() -> None:
         bytes.fromhex(keys4): dict(entries[: per_key[0]]),
         bytes.fromhex(keys16): dict(entries[per_key[0] :]),
     }
-    assert counted == MeterTally(source, bytes.fromhex(topic), ipv4, ipv6, slot_ms, clients)
+    meter = (counted.source, counted.topic.hex(), counted.ipv4_prefix, counted.ipv6_prefix, counted.slot_ms)
+    assert (*meter, counted.clients()) == (source, topic, ipv4, ipv6, slot_ms, clients)
     assert tally_item["v"]["N"] == str(VERSION)
     assert tally_item["requests"]["N"] == str(sum(counts))
 

@@ -81,8 +81,8 @@ def test_addresses_with_colliding_numbers_do_not_collide_as_keys() -> None:
     (counted,) = Tallier(parse_rules(WHOLE_ADDRESSES).meters()).tally(
         BatchDecoder().decode([line(NOW, str(IPv6Address(number))) for number in numbers]).requests
     )
-    assert counted.clients.keys() == {number.to_bytes(16, "big") for number in numbers}
-    assert len({hash(key) & 0xFFFFFFFF for key in counted.clients}) > 4990
+    assert counted.clients().keys() == {number.to_bytes(16, "big") for number in numbers}
+    assert len({hash(key) & 0xFFFFFFFF for key in counted.clients()}) > 4990
     assert sys.flags.hash_randomization, "the hashes of bytes and text are keyed anew in each process"
 
 

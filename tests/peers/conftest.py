@@ -99,7 +99,7 @@ class Deployment:
         """Requests in all the tallies that are stored."""
         items = self.tables.client.scan(TableName=self.tables.tally, ConsistentRead=True)["Items"]
         tallies = [unpack(item["body"]["B"]) for item in items if "body" in item]
-        return sum(sum(sum(slots.values()) for slots in part.clients.values()) for tally in tallies for part in tally)
+        return sum(sum(sum(slots.values()) for slots in part.clients().values()) for tally in tallies for part in tally)
 
     def published(self) -> set[str]:
         return set(map(str, self.waf.networks()))

@@ -308,7 +308,7 @@ def judge_counts(rules: RuleSet, requests: Sequence[Made], appended: Sequence[Lo
     counted: Counter[tuple[int, int, str, int]] = Counter()
     for item in appended:
         for part in unpack(item.body) if item.body is not None else ():
-            for key, slots in part.clients.items():
+            for key, slots in part.clients().items():
                 client = ".".join(map(str, key))
                 for slot, number in slots.items():
                     counted[part.ipv4_prefix, part.slot_ms, client, slot] += number

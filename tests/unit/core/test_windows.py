@@ -9,8 +9,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from chalicelib.core.logs.requests import Source
-from chalicelib.core.rules import Rule, RuleSet
-from chalicelib.core.tally import BadTally, MeterTally, Tally, pack, split, unpack
+from chalicelib.core.meter_tally import BadTally, MeterTally
+from chalicelib.core.rules import Meter, Rule, RuleSet
+from chalicelib.core.scope import Scope
+from chalicelib.core.tally import Tally, pack, split, unpack
 from chalicelib.core.windows import View, Window, over_limit, walk_windows
 
 
@@ -93,16 +95,15 @@ clients = st.dictionaries(
     min_size=1,
     max_size=6,
 )
-counted = st.builds(
-    MeterTally,
-    source=st.sampled_from(Source),
-    topic=st.binary(min_size=8, max_size=8),
+meters = st.builds(
+    Meter,
+    scope=st.builds(Scope, path=st.sampled_from([(), ("/login",), ("/search",)])),
     ipv4_prefix=st.integers(8, 32),
     ipv6_prefix=st.integers(16, 128),
     slot_ms=st.sampled_from([10, 50, 600]),
-    clients=clients,
 )
-tallies = st.lists(counted, max_size=4, unique_by=lambda c: (c.source, c.topic, c.slot_ms)).map(tuple)
+counted = st.builds(MeterTally.of, st.sampled_from(Source), meters, clients)
+tallies = st.lists(counted, max_size=4, unique_by=lambda c: (c.source, c.topic, c.slot_ms))
 
 
 @given(tally=tallies)
@@ -126,7 +127,7 @@ def test_the_halves_of_a_tally_add_up_to_it(tally: Tally) -> None:
     try:
         first_half, second_half = split(tally)
     except BadTally:
-        entries = [(key, slot) for c in tally for key, slots in c.clients.items() for slot in slots]
+        entries = [(key, slot) for c in tally for key, slots in c.clients().items() for slot in slots]
         assert len({key for key, _ in entries}) == 1
         return
     assert first_half
@@ -139,7 +140,7 @@ def counts(tally: Tally) -> Counter[object]:
         {
             (c.source, c.topic, c.ipv4_prefix, c.ipv6_prefix, c.slot_ms, key, slot): number
             for c in tally
-            for key, slots in c.clients.items()
+            for key, slots in c.clients().items()
             for slot, number in slots.items()
         }
     )
@@ -151,17 +152,14 @@ def rule(name: str, window_s: int, limit: int = 0, resolution: int = 10) -> Rule
 
 def tally_of(made: dict[bytes, list[int]], rules: RuleSet) -> Tally:
     """Returns the tally of requests, given their times by client."""
-    return tuple(
-        MeterTally(
+    return [
+        MeterTally.of(
             Source.CLOUDFRONT,
-            meter.topic,
-            meter.ipv4_prefix,
-            meter.ipv6_prefix,
-            meter.slot_ms,
+            meter,
             {client: dict(Counter(time // meter.slot_ms for time in times)) for client, times in made.items()},
         )
         for meter in rules.meters()
-    )
+    ]
 
 
 def merge(view: View, made: dict[bytes, list[int]], splits: int = 0) -> None:

@@ -56,7 +56,7 @@ class Logs(MemoryTallyLogs):
             for _, item in self.latest(log, 0)
             if item.body is not None
             for part in unpack(item.body)
-            for slots in part.clients.values()
+            for slots in part.clients().values()
             for number in slots.values()
         )
 

@@ -5,8 +5,9 @@ from collections.abc import Collection, Mapping, Sequence
 import pytest
 
 from chalicelib.core.logs.requests import Source
+from chalicelib.core.meter_tally import MeterTally
 from chalicelib.core.rules import Rule, RuleSet
-from chalicelib.core.tally import DORMANT_MS, EXPIRE_MS, RETENTION_MS, MeterTally, Tally
+from chalicelib.core.tally import DORMANT_MS, EXPIRE_MS, RETENTION_MS, Tally
 from chalicelib.core.windows import View
 from chalicelib.pipeline import log_follower
 from chalicelib.pipeline.log_follower import BatchTally, LogFollower, Prepared, Tail
@@ -87,7 +88,7 @@ def counting(time: int, sequence: int) -> BatchTally:
 
 def tally(time: int) -> Tally:
     slots = {time // METER.slot_ms: 1}
-    return (MeterTally.of(Source.CLOUDFRONT, METER, {b"aaaa": slots}),)
+    return [MeterTally.of(Source.CLOUDFRONT, METER, {b"aaaa": slots})]
 
 
 @pytest.fixture
@@ -300,7 +301,7 @@ def test_an_oversized_tally_is_appended_as_several_items_at_once(logs: Logs, mon
     tail = prepared.tail(SHARD)
     (one,) = tally(NOW)
     clients = {number.to_bytes(4, "big"): {NOW // METER.slot_ms + number: number} for number in range(1, 200)}
-    whole = (MeterTally(one.source, one.topic, one.ipv4_prefix, one.ipv6_prefix, one.slot_ms, clients),)
+    whole = [MeterTally.of(one.source, one, clients)]
     prepared.append(tail, BatchTally(whole, 9, 199, NOW, NOW + 199 * METER.slot_ms))
     items = [item for _, item in reversed(logs.latest(tail.log, 0))]
     assert len(items) > 3

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
 from chalicelib.core.logs.requests import Source
+from chalicelib.core.meter_tally import Slots
 from chalicelib.core.rules_toml import parse_rules
-from chalicelib.core.tally import MeterTally, Slots
 from sluice.logs.file_decoder import LogDecoder
 from sluice.logs.log_format import DecodeOptions
-from sluice.replay.counts import Counts
+from sluice.replay.counts import Counted, Counts
 from sluice.replay.prefilter import Prefilter
 from sluice.replay.rule_sets import with_every_request
 from sluice.replay.strips import StripReader
@@ -32,14 +32,14 @@ def test_spilled_tallies_are_counted_too(made: list[Hit], limit: int) -> None:
     for hit in made:
         for counts in (whole, spilled):
             _, strips = reader.read(logs.chunk([logs.realtime(hit)]))
-            for tally in Prefilter(rules, scopes, prefix, everyone=True).tallies(strips):
-                counts.add(tally)
+            for counted in Prefilter(rules, scopes, prefix, everyone=True).counts(strips):
+                counts.add(counted)
 
     def content(counts: Counts) -> dict[object, Slots]:
         return {
-            (counted.source, counted.topic, counted.slot_ms, client): slots
+            (counted.source, counted.meter, client): slots
             for ledger in counts.ledgers()
-            for counted in ledger.tally()
+            for counted in ledger.counts()
             for client, slots in counted.clients.items()
         }
 
@@ -61,10 +61,10 @@ def test_clients_that_share_blocks_are_spilled_to_the_same_part() -> None:
         network = address[:3] + b"\0"
         for meter, client in ((narrow, address), (wide, network)):
             clients = {client: {number: 1}}
-            counts.add((MeterTally.of(Source.WAF, meter, clients),))
+            counts.add([Counted(Source.WAF, meter, clients)])
     parts = defaultdict(set)
     for part, ledger in enumerate(counts.ledgers()):
-        for counted in ledger.tally():
+        for counted in ledger.counts():
             for client in counted.clients:
                 parts[client[:3]].add(part)
     assert len(parts) == 8

@@ -1,0 +1,311 @@
+"""What one meter counted of one source, kept as the columns that tallies arrive in.
+
+*Columns.* A part, the columns of one batch, is kept as it is: nothing is built per client. Parts are filed under
+stretches of consecutive slots, each as long as the longest window, so that old ones are dropped a stretch at a time and
+the parts near a window are found at once.
+
+*Rows of totals.* Whether a client may be over a limit is decided without its slots. Time is cut into rows as long as a
+window. Each row has cells that hold totals, one per hash of a client; clients with the same hash share a cell, so a
+total may be too high and is never too low. A window of one row's length lies in two adjacent rows::
+
+    row            0               1               2
+    client A       3               9               .        a window of A holds at most 12 requests
+    window              [-------------]
+
+Python's hashes of bytes are random per interpreter, so a client cannot choose addresses that share a cell.
+
+*Near clients.* Only for clients whose totals exceed a limit, slots are taken out of the columns. They are kept, and
+kept up to date by later parts, because such clients are examined with every batch.
+"""
+
+from array import array
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from operator import and_
+
+from chalicelib.core.meter_tally import Clients, MeterTally, Slots
+
+STRETCH_MS = 15_000
+"""Shortest stretch, so that a view has few of them."""
+
+ROW_MS = 5_000
+"""Shortest row, so that a view has few of them."""
+
+ROWS_PER_WINDOW = 3
+"""Most rows in a window. Rules whose windows are that close share rows."""
+
+MOST_ROWS = 8
+"""Most rows that the requests of a batch may lie in. Beyond, as with late requests, each client has its own rows."""
+
+MOST_NEAR = 50_000
+"""Most clients per stretch whose slots are kept, about 30 MB. Beyond, all are forgotten and extracted when needed."""
+
+PER_MILLE = 1000
+
+
+class _Row:
+    """Totals of clients within one row of time, by hash."""
+
+    __slots__ = ("cells", "clients")
+
+    def __init__(self, clients: int) -> None:
+        """``clients``: how many are expected."""
+        self.cells = array("I", bytes(4 << max(8, clients.bit_length())))
+        """A power of two of them."""
+        self.clients = 0
+        """Clients added; one that is added twice counts twice."""
+
+    def add(self, hashes: Collection[int], totals: Iterable[int]) -> None:
+        """Adds one total per hash."""
+        self.clients += len(hashes)
+        while self.clients > len(self.cells):
+            # Each new cell inherits the total of the cell from which it gets its clients: too high, never too low.
+            self.cells *= 4
+        cells = self.cells
+        for cell, total in zip(map(and_, hashes, repeat(len(cells) - 1)), totals, strict=True):
+            cells[cell] += total
+
+    def totals(self, hashes: Iterable[int]) -> Iterator[int]:
+        """Yields an upper bound of the requests of each client."""
+        return map(self.cells.__getitem__, map(and_, hashes, repeat(len(self.cells) - 1)))
+
+
+_EMPTY_ROW = _Row(0)
+
+
+class _Totals:
+    """Rows of one width, in slots."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self._rows: dict[int, _Row] = {}
+
+    def add(self, columns: MeterTally, hashes: Sequence[int], lowest: int, highest: int) -> None:
+        """Adds counts, none of them in a slot below ``lowest`` or above ``highest``, of clients with ``hashes``."""
+        width = self.width
+        if lowest // width == highest // width:
+            self._row(lowest // width).add(hashes, columns.totals())
+            return
+        by_row: dict[int, tuple[list[int], list[int]]] = {}
+        for client, slot, requests in columns.by_entry():
+            in_row = by_row.setdefault(slot // width, ([], []))
+            in_row[0].append(hash(client))
+            in_row[1].append(requests)
+        for number, in_row in by_row.items():
+            self._row(number).add(*in_row)
+
+    def _row(self, number: int) -> _Row:
+        row = self._rows.get(number)
+        if row is None:
+            before = self._rows.get(number - 1, _EMPTY_ROW)
+            row = self._rows[number] = _Row(before.clients)
+        return row
+
+    def most(self, hashes: Sequence[int], window: int, lowest: int, highest: int) -> list[int]:
+        """Returns an upper bound of each client's requests in any window that contains a slot of lowest..highest."""
+        reach = window - 1
+        numbers = range((lowest - reach) // self.width, (highest + reach) // self.width + 1)
+        if self._rows.keys().isdisjoint(numbers):
+            return [0] * len(hashes)
+        totals = [list(self._rows.get(number, _EMPTY_ROW).totals(hashes)) for number in numbers]
+        adjacent = -(-reach // self.width) + 1
+        groups = [totals[first : first + adjacent] for first in range(max(1, len(totals) - adjacent + 1))]
+        sums = [list(map(sum, zip(*group, strict=True))) for group in groups]
+        return sums[0] if len(sums) == 1 else list(map(max, *sums))
+
+    def keep_from(self, slot: int) -> None:
+        """Drops the rows that end before ``slot``."""
+        for number in [number for number in self._rows if (number + 1) * self.width <= slot]:
+            del self._rows[number]
+
+
+@dataclass(slots=True)
+class _Part:
+    """What a batch added, filed under each stretch that it reaches into."""
+
+    columns: MeterTally
+    entries: int
+
+
+class _Stretch:
+    """The parts with requests in some consecutive slots, and the slots of near clients."""
+
+    def __init__(self, first: int, end: int) -> None:
+        """``end``: exclusive."""
+        self.first = first
+        self.end = end
+        self.parts: list[_Part] = []
+        self.ending: list[_Part] = []
+        """The parts whose last slot is in this stretch."""
+        self.near: Clients = {}
+        """Empty slots for a client that was looked for and is not here."""
+
+    def extract(self, clients: Collection[bytes]) -> None:
+        """Takes the slots of ``clients`` out of the columns, unless they are there already."""
+        new = {client for client in clients if client not in self.near}
+        if new:
+            if len(self.near) + len(new) > MOST_NEAR:
+                self.near.clear()
+                new.update(clients)
+            self.near.update((client, {}) for client in new)
+            for part in self.parts:
+                self._take(part.columns, new)
+
+    def add(self, part: _Part) -> None:
+        self.parts.append(part)
+        if self.near:
+            self._take(part.columns, self.near.keys())
+
+    def _take(self, columns: MeterTally, clients: Collection[bytes]) -> None:
+        for client, slots in columns.slots_of(clients).items():
+            near = self.near[client]
+            for slot, requests in slots.items():
+                if self.first <= slot < self.end:
+                    near[slot] = near.get(slot, 0) + requests
+
+
+class Grid:
+    """The requests per client and slot that one meter counted of one source, in stretches."""
+
+    def __init__(self, slot_ms: int, windows_ms: Iterable[int], since_ms: int) -> None:
+        """Starts empty. ``windows_ms``: the windows evaluated here. ``since_ms``: see ``keep_since``."""
+        self.slot_ms = slot_ms
+        windows = sorted({-(-window_ms // slot_ms) for window_ms in windows_ms})
+        self._reach = windows[-1]
+        """Slots in the longest window."""
+        self._size = max(self._reach, STRETCH_MS // slot_ms)
+        """Slots in a stretch; stretch ``n`` begins with slot ``n * _size``."""
+        self._stretches: dict[int, _Stretch] = {}
+        self._totals: list[_Totals] = []
+        for window in windows:
+            if not self._totals or window > ROWS_PER_WINDOW * self._totals[-1].width:
+                self._totals.append(_Totals(max(window, ROW_MS // slot_ms)))
+        self.keep_since(since_ms)
+
+    @property
+    def entries(self) -> int:
+        """Number of (client, slot) pairs; a pair added twice may count as two."""
+        return sum(part.entries for stretch in self._stretches.values() for part in stretch.ending)
+
+    def add(self, columns: MeterTally, lowest: int, highest: int) -> None:
+        """Adds counts, none of them in a slot below ``lowest`` or above ``highest``."""
+        if highest < self._floor:
+            return
+        hashes = list(map(hash, columns.keys()))
+        for totals in self._totals:
+            totals.add(columns, hashes, lowest, highest)
+        part = _Part(columns, columns.entries)
+        for number in range(max(lowest, self._floor) // self._size, highest // self._size + 1):
+            self._stretch(number).add(part)
+        self._stretch(highest // self._size).ending.append(part)
+
+    def _stretch(self, number: int) -> _Stretch:
+        stretch = self._stretches.get(number)
+        if stretch is None:
+            first = number * self._size
+            stretch = self._stretches[number] = _Stretch(max(first, self._floor), first + self._size)
+        return stretch
+
+    def most(self, touched: MeterTally, window_ms: int, lowest: int, highest: int) -> list[int]:
+        """Returns an upper bound of the requests of each client of ``touched`` in a window with one of its slots.
+
+        In the order of ``touched.keys()``, whose slots are within lowest..highest.
+        """
+        window = -(-window_ms // self.slot_ms)
+        totals = next(each for each in self._totals if window <= ROWS_PER_WINDOW * each.width)
+        hashes = list(map(hash, touched.keys()))
+        if (highest - lowest) // totals.width < MOST_ROWS:
+            return totals.most(hashes, window, lowest, highest)
+        clients_by_row: dict[int, list[int]] = {}
+        for client, slot in touched.positions():
+            clients_by_row.setdefault(slot // totals.width, []).append(client)
+        most = [0] * len(hashes)
+        for row, clients in clients_by_row.items():
+            first = row * totals.width
+            bounds = totals.most([hashes[client] for client in clients], window, first, first + totals.width - 1)
+            for client, bound in zip(clients, bounds, strict=True):
+                most[client] = max(most[client], bound)
+        return most
+
+    def slots_near(self, clients: Iterable[bytes], lowest: int, highest: int) -> Clients:
+        """Returns the counts of ``clients`` in all stretches that a window with a slot of lowest..highest may reach."""
+        reach, size = self._reach, self._size
+        return self._gather(clients, range((lowest - reach + 1) // size, (highest + reach - 1) // size + 1))
+
+    def slots(self, client: bytes) -> Slots:
+        """Returns all counts of one client."""
+        return self._gather((client,), self._stretches).get(client, {})
+
+    def _gather(self, clients: Iterable[bytes], numbers: Iterable[int]) -> Clients:
+        gathered: Clients = {client: {} for client in clients}
+        for number in numbers:
+            stretch = self._stretches.get(number)
+            if stretch is not None:
+                stretch.extract(gathered)
+                for client, slots in gathered.items():
+                    slots.update(stretch.near[client])
+        return gathered
+
+    def clients(self) -> Clients:
+        """Returns all counts of all clients."""
+        clients: Clients = {}
+        for stretch in self._stretches.values():
+            for part in stretch.parts:
+                for client, slot, requests in part.columns.by_entry():
+                    if stretch.first <= slot < stretch.end:
+                        slots = clients.setdefault(client, {})
+                        slots[slot] = slots.get(slot, 0) + requests
+        return clients
+
+    def keep_since(self, since_ms: int) -> None:
+        """Drops the stretches that no window of a request at or after ``since_ms`` can reach.
+
+        From then on, earlier counts are not added either.
+        """
+        self._floor = since_ms // self.slot_ms - self._reach + 1
+        for number in [number for number in self._stretches if (number + 1) * self._size <= self._floor]:
+            del self._stretches[number]
+        for totals in self._totals:
+            totals.keep_from(self._floor)
+
+    def entries_by_share(self, limit: int) -> Counter[int]:
+        """Returns the number of entries of the clients at each share of ``limit``, in per mille."""
+        entries: Counter[int] = Counter()
+        for part, shares in self._shares(limit):
+            for share, number in zip(shares, part.columns.slots_per_key(), strict=True):
+                entries[share] += number
+        return entries
+
+    def drop(self, limit: int, share: int, most: int) -> tuple[int, int]:
+        """Drops the clients below ``share`` of ``limit``, and of those at it about ``most`` entries, oldest first.
+
+        Returns the number of clients, each counted once per part, and how many entries of ``most`` are left.
+        """
+        dropped = 0
+        for part, shares in self._shares(limit):
+            keep = [each >= share for each in shares]
+            if most > 0:
+                keep = [each > share for each in shares]
+                most -= sum(n for each, n in zip(shares, part.columns.slots_per_key(), strict=True) if each == share)
+            if not all(keep):
+                dropped += len(keep) - sum(keep)
+                part.columns = part.columns.select(keep)
+                part.entries = part.columns.entries
+        return dropped, most
+
+    def _shares(self, limit: int) -> Iterator[tuple[_Part, list[int]]]:
+        """Yields each part, oldest first, and its clients' shares of ``limit`` in per mille; 1000 for near clients."""
+        near = set().union(*(stretch.near for stretch in self._stretches.values()))
+        for _, stretch in sorted(self._stretches.items()):
+            for part in stretch.ending:
+                keys = part.columns.keys()
+                bounds = self._totals[-1].most(list(map(hash, keys)), self._reach, stretch.first, stretch.end - 1)
+                yield (
+                    part,
+                    [
+                        PER_MILLE if key in near else min(bound * PER_MILLE // (limit + 1), PER_MILLE)
+                        for key, bound in zip(keys, bounds, strict=True)
+                    ],
+                )
