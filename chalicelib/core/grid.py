@@ -1,8 +1,8 @@
 """What one meter counted of one source, kept as the columns that tallies arrive in.
 
 *Columns.* A part, the columns of one batch, is kept as it is: nothing is built per client. Parts are filed under
-stretches of consecutive slots, each as long as the longest window, so that old ones are dropped a stretch at a time and
-the parts near a window are found at once.
+stretches of consecutive slots, so that old ones are dropped a stretch at a time and the parts near a window are found
+at once.
 
 *Rows of totals.* Whether a client may be over a limit is decided without its slots. Time is cut into rows as long as a
 window. Each row has cells that hold totals, one per hash of a client; clients with the same hash share a cell, so a
@@ -22,8 +22,6 @@ from array import array
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import repeat
-from operator import and_
 
 from chalicelib.core.meter_tally import Clients, MeterTally, Slots
 
@@ -33,14 +31,17 @@ STRETCH_MS = 15_000
 ROW_MS = 5_000
 """Shortest row, so that a view has few of them."""
 
-ROWS_PER_WINDOW = 3
+ROWS_PER_WINDOW = 5
 """Most rows in a window. Rules whose windows are that close share rows."""
+
+FEWEST_CELLS = 4096
+"""Cells of a row of few clients."""
 
 MOST_ROWS = 8
 """Most rows that the requests of a batch may lie in. Beyond, as with late requests, each client has its own rows."""
 
-MOST_NEAR = 50_000
-"""Most clients per stretch whose slots are kept, about 30 MB. Beyond, all are forgotten and extracted when needed."""
+MOST_NEAR = 100_000
+"""Most (client, stretch) pairs whose slots are kept, about 40 MB. Beyond, all are forgotten, to be extracted again."""
 
 PER_MILLE = 1000
 
@@ -52,27 +53,33 @@ class _Row:
 
     def __init__(self, clients: int) -> None:
         """``clients``: how many are expected."""
-        self.cells = array("I", bytes(4 << max(8, clients.bit_length())))
+        self.cells = array("H", bytes(2 * FEWEST_CELLS))
         """A power of two of them."""
+        while len(self.cells) < 2 * clients:
+            self.cells *= 4
         self.clients = 0
         """Clients added; one that is added twice counts twice."""
 
-    def add(self, hashes: Collection[int], totals: Iterable[int]) -> None:
+    def add(self, hashes: Sequence[int], totals: Sequence[int]) -> None:
         """Adds one total per hash."""
         self.clients += len(hashes)
-        while self.clients > len(self.cells):
-            # Each new cell inherits the total of the cell from which it gets its clients: too high, never too low.
+        while len(self.cells) < 2 * self.clients:
+            # Each new cell inherits the total of the cell whose clients it takes over: too high, never too low.
             self.cells *= 4
-        cells = self.cells
-        for cell, total in zip(map(and_, hashes, repeat(len(cells) - 1)), totals, strict=True):
-            cells[cell] += total
+        try:
+            self._add(hashes, totals)
+        except OverflowError:
+            # Adding some of the totals a second time is too high, never too low.
+            self.cells = array(_WIDER[self.cells.typecode], self.cells)
+            self.add(hashes, totals)
 
-    def totals(self, hashes: Iterable[int]) -> Iterator[int]:
-        """Yields an upper bound of the requests of each client."""
-        return map(self.cells.__getitem__, map(and_, hashes, repeat(len(self.cells) - 1)))
+    def _add(self, hashes: Sequence[int], totals: Sequence[int]) -> None:
+        cells, mask = self.cells, len(self.cells) - 1
+        for number, total in zip(hashes, totals, strict=True):
+            cells[number & mask] += total
 
 
-_EMPTY_ROW = _Row(0)
+_WIDER = {"H": "I", "I": "Q"}
 
 
 class _Totals:
@@ -82,14 +89,14 @@ class _Totals:
         self.width = width
         self._rows: dict[int, _Row] = {}
 
-    def add(self, columns: MeterTally, hashes: Sequence[int], lowest: int, highest: int) -> None:
+    def add(self, counted: MeterTally, hashes: Sequence[int], lowest: int, highest: int) -> None:
         """Adds counts, none of them in a slot below ``lowest`` or above ``highest``, of clients with ``hashes``."""
         width = self.width
         if lowest // width == highest // width:
-            self._row(lowest // width).add(hashes, columns.totals())
+            self._row(lowest // width).add(hashes, counted.totals())
             return
         by_row: dict[int, tuple[list[int], list[int]]] = {}
-        for client, slot, requests in columns.by_entry():
+        for client, slot, requests in counted.by_entry():
             in_row = by_row.setdefault(slot // width, ([], []))
             in_row[0].append(hash(client))
             in_row[1].append(requests)
@@ -99,26 +106,38 @@ class _Totals:
     def _row(self, number: int) -> _Row:
         row = self._rows.get(number)
         if row is None:
-            before = self._rows.get(number - 1, _EMPTY_ROW)
-            row = self._rows[number] = _Row(before.clients)
+            before = self._rows.get(number - 1)
+            row = self._rows[number] = _Row(before.clients if before else 0)
         return row
 
-    def most(self, hashes: Sequence[int], window: int, lowest: int, highest: int) -> list[int]:
+    def most(self, hashes: Sequence[int], window: int, lowest: int, highest: int) -> Sequence[int]:
         """Returns an upper bound of each client's requests in any window that contains a slot of lowest..highest."""
         reach = window - 1
         numbers = range((lowest - reach) // self.width, (highest + reach) // self.width + 1)
-        if self._rows.keys().isdisjoint(numbers):
-            return [0] * len(hashes)
-        totals = [list(self._rows.get(number, _EMPTY_ROW).totals(hashes)) for number in numbers]
+        rows = [self._rows.get(number) for number in numbers]
+        while rows and rows[-1] is None:
+            rows.pop()
         adjacent = -(-reach // self.width) + 1
-        groups = [totals[first : first + adjacent] for first in range(max(1, len(totals) - adjacent + 1))]
-        sums = [list(map(sum, zip(*group, strict=True))) for group in groups]
+        sums = [_sums(rows[at : at + adjacent], hashes) for at in range(max(1, len(rows) - adjacent + 1))]
         return sums[0] if len(sums) == 1 else list(map(max, *sums))
 
     def keep_from(self, slot: int) -> None:
         """Drops the rows that end before ``slot``."""
         for number in [number for number in self._rows if (number + 1) * self.width <= slot]:
             del self._rows[number]
+
+
+def _sums(rows: Iterable[_Row | None], hashes: Sequence[int]) -> Sequence[int]:
+    """Returns the totals of each client in all ``rows`` together."""
+    sums: Sequence[int] = ()
+    for row in rows:
+        if row is not None:
+            cells, mask = row.cells, len(row.cells) - 1
+            if sums:
+                sums = [total + cells[number & mask] for total, number in zip(sums, hashes, strict=True)]
+            else:
+                sums = [cells[number & mask] for number in hashes]
+    return sums or [0] * len(hashes)
 
 
 @dataclass(slots=True)
@@ -146,9 +165,6 @@ class _Stretch:
         """Takes the slots of ``clients`` out of the columns, unless they are there already."""
         new = {client for client in clients if client not in self.near}
         if new:
-            if len(self.near) + len(new) > MOST_NEAR:
-                self.near.clear()
-                new.update(clients)
             self.near.update((client, {}) for client in new)
             for part in self.parts:
                 self._take(part.columns, new)
@@ -175,7 +191,7 @@ class Grid:
         windows = sorted({-(-window_ms // slot_ms) for window_ms in windows_ms})
         self._reach = windows[-1]
         """Slots in the longest window."""
-        self._size = max(self._reach, STRETCH_MS // slot_ms)
+        self._size = max(windows[0], STRETCH_MS // slot_ms)
         """Slots in a stretch; stretch ``n`` begins with slot ``n * _size``."""
         self._stretches: dict[int, _Stretch] = {}
         self._totals: list[_Totals] = []
@@ -208,14 +224,15 @@ class Grid:
             stretch = self._stretches[number] = _Stretch(max(first, self._floor), first + self._size)
         return stretch
 
-    def most(self, touched: MeterTally, window_ms: int, lowest: int, highest: int) -> list[int]:
+    def most(
+        self, touched: MeterTally, hashes: Sequence[int], window_ms: int, lowest: int, highest: int
+    ) -> Sequence[int]:
         """Returns an upper bound of the requests of each client of ``touched`` in a window with one of its slots.
 
-        In the order of ``touched.keys()``, whose slots are within lowest..highest.
+        ``hashes``: those of ``touched.keys()``, whose slots are within lowest..highest.
         """
         window = -(-window_ms // self.slot_ms)
         totals = next(each for each in self._totals if window <= ROWS_PER_WINDOW * each.width)
-        hashes = list(map(hash, touched.keys()))
         if (highest - lowest) // totals.width < MOST_ROWS:
             return totals.most(hashes, window, lowest, highest)
         clients_by_row: dict[int, list[int]] = {}
@@ -229,9 +246,9 @@ class Grid:
                 most[client] = max(most[client], bound)
         return most
 
-    def slots_near(self, clients: Iterable[bytes], lowest: int, highest: int) -> Clients:
+    def slots_near(self, clients: Iterable[bytes], window_ms: int, lowest: int, highest: int) -> Clients:
         """Returns the counts of ``clients`` in all stretches that a window with a slot of lowest..highest may reach."""
-        reach, size = self._reach, self._size
+        reach, size = -(-window_ms // self.slot_ms), self._size
         return self._gather(clients, range((lowest - reach + 1) // size, (highest + reach - 1) // size + 1))
 
     def slots(self, client: bytes) -> Slots:
@@ -239,13 +256,14 @@ class Grid:
         return self._gather((client,), self._stretches).get(client, {})
 
     def _gather(self, clients: Iterable[bytes], numbers: Iterable[int]) -> Clients:
+        if sum(len(stretch.near) for stretch in self._stretches.values()) > MOST_NEAR:
+            for stretch in self._stretches.values():
+                stretch.near.clear()
         gathered: Clients = {client: {} for client in clients}
-        for number in numbers:
-            stretch = self._stretches.get(number)
-            if stretch is not None:
-                stretch.extract(gathered)
-                for client, slots in gathered.items():
-                    slots.update(stretch.near[client])
+        for stretch in [self._stretches[number] for number in numbers if number in self._stretches]:
+            stretch.extract(gathered)
+            for client, slots in gathered.items():
+                slots.update(stretch.near[client])
         return gathered
 
     def clients(self) -> Clients:

@@ -226,15 +226,15 @@ class View:
         self, source: Source, rule: Rule, touched: MeterTally, limit: int, first_ms: int, last_ms: int
     ) -> Clients:
         """Returns the clients of ``touched`` that may be over ``limit``, with their counts in the slots of ``rule``."""
+        window_ms = rule.window_s * 1000
         spans = [(g, first_ms // g.slot_ms, last_ms // g.slot_ms) for g in self._grids_of(source, rule)]
+        keys = touched.keys()
+        hashes = list(map(hash, keys))
+        bounds = [grid.most(touched, hashes, window_ms, *span) for grid, *span in spans]
         # Several grids if the rules have just changed: a client may be over the limit only with all of them together.
-        bounds = [grid.most(touched, rule.window_s * 1000, *span) for grid, *span in spans]
-        near = [
-            client
-            for client, most in zip(touched.keys(), map(sum, zip(*bounds, strict=True)), strict=True)
-            if most > limit
-        ]
-        return _folded_sum(rule, [(grid, grid.slots_near(near, *span)) for grid, *span in spans]) if near else {}
+        totals = bounds[0] if len(bounds) == 1 else map(sum, zip(*bounds, strict=True))
+        near = [client for client, most in zip(keys, totals, strict=True) if most > limit]
+        return _folded_sum(rule, [(grid, grid.slots_near(near, window_ms, *span)) for grid, *span in spans])
 
     def _offence(self, rule: Rule, source: Source, client: bytes, window: Window) -> Offence:
         slot_ms = rule.slot_ms
