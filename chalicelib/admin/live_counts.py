@@ -6,7 +6,6 @@ from itertools import product
 
 from chalicelib.core.latest_window import LatestWindow, latest_window
 from chalicelib.core.logs.requests import LIVE_SOURCES, Source
-from chalicelib.core.meter_tally import Slots
 from chalicelib.core.rules import Rule, RuleSet
 from chalicelib.core.windows import View
 from chalicelib.pipeline.active_rules import RulesInUse

@@ -32,8 +32,8 @@ def test_spilled_tallies_are_counted_too(made: list[Hit], limit: int) -> None:
     for hit in made:
         for counts in (whole, spilled):
             _, strips = reader.read(logs.chunk([logs.realtime(hit)]))
-            for counted in Prefilter(rules, scopes, prefix, everyone=True).counts(strips):
-                counts.add(counted)
+            for part in Prefilter(rules, scopes, prefix, everyone=True).counts(strips):
+                counts.add(part)
 
     def content(counts: Counts) -> dict[object, Slots]:
         return {

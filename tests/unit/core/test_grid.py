@@ -1,0 +1,128 @@
+"""``core.grid``: bounds are never too low, and the slots of near clients are exact."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalicelib.core import grid
+from chalicelib.core.grid import FEWEST_CELLS, Grid
+from chalicelib.core.logs.requests import Source
+from chalicelib.core.meter_tally import Clients, MeterTally
+from chalicelib.core.rules import Rule
+
+SLOT_MS = 1000
+METER = Rule(name="r", limit=1, window_s=10).meter
+WINDOWS_S = [2, 10, 60, 200]
+CLIENTS = [bytes([number]) * 4 for number in range(5)]
+
+batches = st.lists(
+    st.dictionaries(
+        st.sampled_from(CLIENTS),
+        st.dictionaries(st.integers(0, 600), st.integers(1, 70_000), min_size=1, max_size=5),
+        min_size=1,
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+def counted(clients: Clients) -> MeterTally:
+    return MeterTally.of(Source.WAF, METER, clients)
+
+
+def span(clients: Clients) -> tuple[int, int]:
+    slots = [slot for slots in clients.values() for slot in slots]
+    return min(slots), max(slots)
+
+
+def filled(batches: Sequence[Clients], since_ms: int = 0) -> Grid:
+    grid = Grid(SLOT_MS, [window_s * 1000 for window_s in WINDOWS_S], since_ms)
+    for clients in batches:
+        grid.add(counted(clients), *span(clients))
+    return grid
+
+
+def total(batches: Sequence[Clients], client: bytes) -> Counter[int]:
+    slots: Counter[int] = Counter()
+    for clients in batches:
+        slots.update(clients.get(client, {}))
+    return slots
+
+
+def bounds(grid: Grid, touched: Clients, window_s: int) -> dict[bytes, int]:
+    tally = counted(touched)
+    keys = tally.keys()
+    return dict(zip(keys, grid.most(tally, list(map(hash, keys)), window_s * 1000, *span(touched)), strict=True))
+
+
+@given(batches=batches, window_s=st.sampled_from(WINDOWS_S))
+def test_no_window_with_a_touched_slot_holds_more_than_the_bound(batches: list[Clients], window_s: int) -> None:
+    touched = batches[-1]
+    for client, bound in bounds(filled(batches), touched, window_s).items():
+        slots = total(batches, client)
+        for slot in touched[client]:
+            for first in range(slot - window_s + 1, slot + 1):
+                assert sum(slots[each] for each in range(first, first + window_s)) <= bound
+
+
+@given(batches=batches, window_s=st.sampled_from(WINDOWS_S), early=st.integers(0, 3))
+def test_slots_are_exact_whether_extracted_before_or_after_a_batch(
+    batches: list[Clients], window_s: int, early: int
+) -> None:
+    filling = filled([])
+    for number, clients in enumerate(batches):
+        if number >= early:
+            for client in CLIENTS[:3]:
+                filling.slots(client)
+        filling.add(counted(clients), *span(clients))
+    for client in CLIENTS:
+        assert filling.slots(client) == total(batches, client)
+    lowest, highest = span(batches[-1])
+    for client, slots in filling.slots_near(CLIENTS, window_s * 1000, lowest, highest).items():
+        expected = total(batches, client)
+        assert all(slots.get(s, 0) == expected[s] for s in range(lowest - window_s + 1, highest + window_s))
+    assert {c: slots for c in CLIENTS if (slots := total(batches, c))} == filling.clients()
+
+
+def test_a_row_that_outgrows_its_cells_keeps_its_bounds() -> None:
+    heavy, minute = b"\xff" * 4, {number.to_bytes(4, "big"): {5: 1} for number in range(3 * FEWEST_CELLS)}
+    grid = filled([{heavy: {5: 9}}, minute])
+    found = bounds(grid, {heavy: {5: 9}} | minute, 60)
+    assert found[heavy] >= 9
+    assert min(found.values()) >= 1
+    assert sum(found.values()) < 5 * len(found), "few clients share a cell"
+
+
+@pytest.mark.parametrize("requests", [1 << 15, 1 << 31, 1 << 40])
+def test_totals_of_any_size_are_bounded(requests: int) -> None:
+    batches: list[Clients] = [{b"aaaa": {7: requests}}] * 4
+    assert bounds(filled(batches), batches[0], 10)[b"aaaa"] >= 4 * requests
+
+
+def test_near_clients_are_forgotten_when_they_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grid, "MOST_NEAR", 3)
+    batches: list[Clients] = [{client: {second: 1} for client in CLIENTS} for second in range(40)]
+    full = filled(batches)
+    for client in CLIENTS * 2:
+        assert full.slots(client) == total(batches, client)
+        assert sum(len(stretch.near) for stretch in full._stretches.values()) <= 3 + len(full._stretches)
+
+
+def test_clients_are_dropped_by_share_and_the_oldest_first() -> None:
+    full = filled([{CLIENTS[0]: {0: 1}}, {CLIENTS[1]: {100: 1}}, {CLIENTS[2]: {300: 4}}])
+    assert full.entries_by_share(limit=9) == {100: 2, 400: 1}
+    assert full.drop(limit=9, share=100, most=1) == (1, 0)
+    assert full.clients() == {CLIENTS[1]: {100: 1}, CLIENTS[2]: {300: 4}}
+    assert full.drop(limit=9, share=400, most=0) == (1, 0)
+    assert full.clients() == {CLIENTS[2]: {300: 4}}
+    assert full.entries == 1
+
+
+def test_a_near_client_is_not_dropped() -> None:
+    full = filled([{CLIENTS[0]: {0: 1}, CLIENTS[1]: {0: 1}}])
+    full.slots(CLIENTS[1])
+    full.drop(limit=9, share=900, most=0)
+    assert full.clients() == {CLIENTS[1]: {0: 1}}
