@@ -1,6 +1,7 @@
 """Detections made from offences: one record per batch, rule and source, however many clients it names."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from itertools import islice
 
 from chalicelib.core.addresses import network_of
 from chalicelib.core.logs.requests import Source
@@ -15,7 +16,7 @@ QUIET_MS = 10_000
 """Longest time, in milliseconds, for which an offence is not reported again."""
 
 MOST_ANNOUNCED = 50_000
-"""Most clients remembered per container."""
+"""Most clients remembered per container, about 15 MB. Beyond, those announced first are forgotten."""
 
 
 class Announced:
@@ -26,23 +27,23 @@ class Announced:
     """
 
     def __init__(self) -> None:
-        self._quiet_until: dict[tuple[str, str, bytes], int] = {}
+        self._quiet_until: dict[tuple[str, Source, bytes], int] = {}
+
+    def is_quiet(self, rule: Rule, source: Source, client: bytes, at_ms: int) -> bool:
+        """Returns whether an offence with requests up to ``at_ms`` needs no report."""
+        return at_ms < self._quiet_until.get((rule.name, source, client), 0)
 
     def fresh(self, offences: Iterable[Offence]) -> list[Offence]:
-        return [o for o in offences if o.since_ms >= self._quiet_until.get(_client_of(o), 0)]
+        """Returns the offences to report."""
+        return [o for o in offences if not self.is_quiet(o.rule, o.source, o.client, o.since_ms)]
 
-    def add(self, offences: Sequence[Offence], now_ms: int) -> None:
-        if len(self._quiet_until) > MOST_ANNOUNCED:
-            self._quiet_until = {client: until for client, until in self._quiet_until.items() if until > now_ms}
-        if len(self._quiet_until) > MOST_ANNOUNCED:
-            self._quiet_until.clear()
+    def add(self, offences: Iterable[Offence]) -> None:
         for offence in offences:
-            quiet_ms = min(offence.rule.block_for_s * 1000, QUIET_MS)
-            self._quiet_until[_client_of(offence)] = offence.last_ms + quiet_ms
-
-
-def _client_of(offence: Offence) -> tuple[str, str, bytes]:
-    return offence.rule.name, offence.source, offence.client
+            key = offence.rule.name, offence.source, offence.client
+            self._quiet_until.pop(key, None)  # so that the order is that of the announcements
+            self._quiet_until[key] = offence.last_ms + min(offence.rule.block_for_s * 1000, QUIET_MS)
+        for key in list(islice(self._quiet_until, max(0, len(self._quiet_until) - MOST_ANNOUNCED))):
+            del self._quiet_until[key]
 
 
 def detections_of(

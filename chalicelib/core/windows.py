@@ -33,7 +33,7 @@ cannot be over a limit. Only the slots of the others are extracted and examined 
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
 from typing import NamedTuple
@@ -134,6 +134,10 @@ class Offence:
     """The latest time from which the requests up to ``last_ms`` alone are over the limit."""
 
 
+IsKnown = Callable[[Rule, Source, bytes, int], bool]
+"""Returns whether an offence of a client by requests up to a time, in ms, is known already."""
+
+
 class View:
     """A container's memory of the tallies, exact for requests at or after ``since_ms``.
 
@@ -203,17 +207,20 @@ class View:
         if self.entries > self._most_entries:
             self._drop(self.entries - int(self._most_entries * FULLEST_AFTER_DROP))
 
-    def offences(self, touched: Tally, first_ms: int, last_ms: int) -> list[Offence]:
+    def offences(
+        self, touched: Tally, first_ms: int, last_ms: int, is_known: IsKnown = lambda *_: False
+    ) -> list[Offence]:
         """Returns the clients over a limit in a window with a slot of ``touched``, each once per rule and source.
 
-        All requests of ``touched`` were made within ``first_ms``..``last_ms``, both inclusive.
+        All requests of ``touched`` were made within ``first_ms``..``last_ms``, both inclusive. Clients for which
+        ``is_known`` returns True are left out; it is called for clients near a limit only.
         """
         offences = []
         for key, columns in self._parts(touched):
             for rule in self._rules_of(key):
                 limit = rule.limit * self._sample_rate // 100
                 factor = rule.slot_ms // key.slot_ms
-                near = self._near(key.source, rule, columns, limit, first_ms, last_ms)
+                near = self._near(key.source, rule, columns, limit, first_ms, last_ms, is_known)
                 touched_slots = columns.slots_of(near.keys())
                 for client, slots in near.items():
                     marks = {slot // factor for slot in touched_slots[client]} & slots.keys()
@@ -223,7 +230,14 @@ class View:
         return offences
 
     def _near(
-        self, source: Source, rule: Rule, touched: MeterTally, limit: int, first_ms: int, last_ms: int
+        self,
+        source: Source,
+        rule: Rule,
+        touched: MeterTally,
+        limit: int,
+        first_ms: int,
+        last_ms: int,
+        is_known: IsKnown,
     ) -> Clients:
         """Returns the clients of ``touched`` that may be over ``limit``, with their counts in the slots of ``rule``."""
         window_ms = rule.window_s * 1000
@@ -233,7 +247,8 @@ class View:
         bounds = [grid.most(touched, hashes, window_ms, *span) for grid, *span in spans]
         # Several grids if the rules have just changed: a client may be over the limit only with all of them together.
         totals = bounds[0] if len(bounds) == 1 else map(sum, zip(*bounds, strict=True))
-        near = [client for client, most in zip(keys, totals, strict=True) if most > limit]
+        over = [client for client, most in zip(keys, totals, strict=True) if most > limit]
+        near = [client for client in over if not is_known(rule, source, client, last_ms)]
         return _folded_sum(rule, [(grid, grid.slots_near(near, window_ms, *span)) for grid, *span in spans])
 
     def _offence(self, rule: Rule, source: Source, client: bytes, window: Window) -> Offence:

@@ -109,7 +109,7 @@ class Ingest:
         view = counted.appended.catch_up()
         report.replayed, report.requests = counted.replayed, counted.requests
         report.conflicts, report.view_entries, report.dropped = prepared.conflicts, view.entries, view.take_dropped()
-        offences = self._announced.fresh(view.offences(tally, *span_ms))
+        offences = self._announced.fresh(view.offences(tally, *span_ms, self._announced.is_quiet))
         if offences:
             tail = counted.appended.tail
             report.detections = detections_of(
@@ -121,7 +121,7 @@ class Ingest:
                 arrived_ms=arrived_ms,
             )
             self._detect(report.detections)
-            self._announced.add(offences, now_ms)
+            self._announced.add(offences)
         return report
 
     def _count(self, batch: Batch, decoded: Decoded, tally: Tally, prepared: Prepared) -> CountedBatch:
