@@ -113,10 +113,10 @@ class Config:
         300, "Usual delay of log lines; later ones cost another read of the tallies", 10, 3600, "seconds, "
     )
     view_entries: int = _number(
-        1_000_000,
-        "(client, slot) pairs a container remembers, about 100 bytes each; above it, the quietest clients are dropped",
+        10_000_000,
+        "(client, slot) pairs a container remembers, about 20 bytes each (IPv6: 30); beyond, the quietest are dropped",
         1_000,
-        20_000_000,
+        100_000_000,
     )
     breaker_blocks_per_minute: int = _number(
         1000, "New blocks within a minute that open the circuit breaker", 1, 1_000_000

@@ -1,4 +1,4 @@
-"""What one meter counted of one source, kept as the columns that tallies arrive in.
+"""The counts of one meter and source, kept as the columns that tallies arrive in.
 
 *Columns.* A part, the columns of one batch, is kept as it is: nothing is built per client. Parts are filed under
 stretches of consecutive slots, so that old ones are dropped a stretch at a time and the parts near a window are found
@@ -142,7 +142,7 @@ def _sums(rows: Iterable[_Row | None], hashes: Sequence[int]) -> Sequence[int]:
 
 @dataclass(slots=True)
 class _Part:
-    """What a batch added, filed under each stretch that it reaches into."""
+    """The counts of one batch, filed under each stretch that they reach into."""
 
     columns: MeterTally
     entries: int
