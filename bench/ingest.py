@@ -65,7 +65,7 @@ def ratio(
     """Returns the CPU time of everything but the floor's steps in units of the floor, and the floor in seconds."""
     text = json.dumps(event)
 
-    # Unpacked envelopes are dropped at once: the strictest floor, because no consumer has to keep them all.
+    # Unpacked envelopes are dropped immediately: the strictest floor, because no consumer has to keep them all.
     def unavoidable(event: dict[str, Any]) -> list[bytes]:
         data = [a2b_base64(record["kinesis"]["data"]) for record in event["Records"]]
         for piece in data if gunzip else ():

@@ -1,4 +1,4 @@
-"""Sluice's runtime: all that AWS Lambda loads.
+"""Sluice's runtime: the code that AWS Lambda loads.
 
 Imports point one way: ``core`` (no I/O, no clock, no environment) is used by the use cases ``ingest``,
 ``enforce``, ``publish`` and ``sweep``, which see the outside only through ``ports``; ``edges`` hold the

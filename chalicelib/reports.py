@@ -1,4 +1,4 @@
-"""The reports of the pipeline's four functions, one per invocation: all that they tell logs and metrics."""
+"""The reports of the pipeline's four functions, one per invocation: the content of their logs and metrics."""
 
 from collections import Counter
 from dataclasses import dataclass, field

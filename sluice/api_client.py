@@ -101,7 +101,7 @@ class Bearer:
     def __init__(self, token: str) -> None:
         """Raises ValueError if ``token`` cannot be one."""
         if not token.isascii() or not token.isprintable():
-            raise ValueError("the token contains characters that no token has")
+            raise ValueError("the token contains characters that are not allowed in a token")
         self._token = token
 
     def headers(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Mapping[str, str]:  # noqa: ARG002
@@ -118,7 +118,7 @@ class Signature:
         session = get_session()
         credentials = session.get_credentials()
         if credentials is None:
-            raise ValueError("there are no AWS credentials to sign with")
+            raise ValueError("no AWS credentials were found to sign requests with")
         self._credentials = credentials
         self._region = session.get_config_variable("region") or "us-east-1"
 

@@ -12,7 +12,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Try rules on your own logs": {
         "replay": ("replay", "Show which clients a rule set would have blocked, from log files."),
         "explain": ("explain", "Explain why a client would have been blocked, or how close to the limits it came."),
-        "suggest": ("suggest", "Suggest limits from how busy clients are, as a rule file."),
+        "suggest": ("suggest", "Suggest limits that fit the traffic in log files, as a rule file."),
         "compare": ("compare", "Show which clients two rule sets would block differently, and how soon."),
         "report": ("report", "Write a page that shows what a rule set would have done."),
     },
@@ -35,7 +35,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "openapi": ("openapi", "Print the OpenAPI document of the admin API."),
     },
     "Deploy": {
-        "setup": ("setup", "Create what 'chalice deploy' cannot, after showing the plan and its cost."),
+        "setup": ("setup", "Create the resources that 'chalice deploy' cannot, after showing the plan and its cost."),
         "doctor": ("doctor", "Find the problems of a deployed stage and their remedies. Changes nothing."),
         "teardown": ("teardown", "Remove everything that setup and 'chalice deploy' created for a stage."),
         "completion": ("completion", "Print the shell's completion script."),

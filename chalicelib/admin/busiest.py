@@ -57,7 +57,7 @@ def busiest_clients(state: State, live: LiveCounts, query: TopQuery, *, sample_r
     """
     known = [other.name for other in live.rules.rules]
     if query.rule is not None and query.rule not in known:
-        raise NotFound(f"There is no rule {query.rule!r}; there are: {', '.join(known) or 'none'}.")
+        raise NotFound(f"There is no rule {query.rule!r}. Existing rules: {', '.join(known) or 'none'}.")
     allowlist = state.allowlist(now_ms // 1000)
 
     def under(rule: Rule, source: Source) -> Busiest:

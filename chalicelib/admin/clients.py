@@ -69,7 +69,7 @@ def client_report(
     """Returns everything known about one client. Raises Invalid.
 
     A rule whose clients are narrower than the network has no count. If the tally logs are unreachable, the
-    explanation says so.
+    explanation gives the reason.
     """
     now = now_ms // 1000
     network = read_network(query.address, "query", "address")

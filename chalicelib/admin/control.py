@@ -38,7 +38,7 @@ def reset_breaker(state: State, form: BreakerReset, *, caller: Caller, now: int)
         raise Invalid(quiet_s)
     stored = state.control(Breaker)
     new = Breaker(open=False, at=now, would_block=stored.record.would_block, ignore_until=now + quiet_s, by=caller.name)
-    detail = f"the breaker is closed, and stays so for {roughly(quiet_s)}"
+    detail = f"the breaker is closed and stays closed for {roughly(quiet_s)}"
     return PlannedChange(
         answer=BreakerChange(changed=True, detail=detail, undo=_pause_call(release=False), breaker=new),
         writes=[state.put(new, over=stored)],

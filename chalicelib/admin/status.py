@@ -88,7 +88,7 @@ class Status(TimedAnswer, frozen=True, kw_only=True):
 
 
 def read_status(state: State, live: LiveCounts, sets: Sequence[IpSet], now_ms: int) -> Status:
-    """Returns the status; ``sets`` are all IP sets. If the tally logs are unreachable, the answer says so."""
+    """Returns the status; ``sets`` are all IP sets. If the tally logs are unreachable, the answer has the reason."""
     now = now_ms // 1000
     pause, breaker, beat = state.controls()
     blocks = [block for stored in state.all(Block) if (block := stored.record).in_force(now)]

@@ -1,4 +1,4 @@
-"""Examples for the OpenAPI document, one per form and answer, as instances of the very structs."""
+"""Examples for the OpenAPI document, one per form and answer, as instances of the structs themselves."""
 
 from chalicelib.admin import schemas
 from chalicelib.admin.allowlist import AllowChange, AllowPage
@@ -157,7 +157,7 @@ _EXAMPLES = (
     ),
     BreakerChange(
         changed=True,
-        detail="the breaker is closed, and stays so for 10m",
+        detail="the breaker is closed and stays closed for 10m",
         undo=Call(method="POST", path="/v1/pause", body={"release": False}),
         breaker=Breaker(at=_NOW, would_block=1204, ignore_until=_NOW + 600, by="alice"),
     ),

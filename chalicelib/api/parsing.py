@@ -92,7 +92,7 @@ def _invalid(message: str, value: object, form: type[Form], location: str) -> In
     if named is not None:
         forms = {name: _accepted(inner) for name, inner in _fields(kind).items()}
         expected = forms.get(named[1])
-        accepted = f"missing: {expected}" if expected else f"unknown; known are {', '.join(forms) or 'none'}"
+        accepted = f"missing: {expected}" if expected else f"unknown; known fields: {', '.join(forms) or 'none'}"
         return Invalid(fault(location, f"{field}.{named[1][:64]}".lstrip("."), None, accepted))
     return Invalid(fault(location, field.lstrip("."), value, _accepted(kind)))
 

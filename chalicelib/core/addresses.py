@@ -64,7 +64,7 @@ class AddressMemo(dict[bytes | str, bytes | None]):
 
 
 class PrefixMemo(dict[bytes, bytes]):
-    """The first address of the network of ``ipv4_prefix`` or ``ipv6_prefix`` bits around an address, both packed.
+    """The first address of each address's network of ``ipv4_prefix`` or ``ipv6_prefix`` bits, both packed.
 
     >>> PrefixMemo(24, 64)[bytes([192, 0, 2, 7])].hex()
     'c0000200'

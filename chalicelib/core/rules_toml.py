@@ -91,7 +91,7 @@ def parse_rules(text: str, *, version: str | None = None) -> RuleSet:
         rule, rule_problems = _rule(table)
         if rule is not None:
             if rule.name in rules:
-                rule_problems.append(RuleProblem("used by two rules; every rule needs its own", ("name",)))
+                rule_problems.append(RuleProblem("used by two rules; names must be unique", ("name",)))
             rules[rule.name] = rule
         name = table.get("name")
         title = f"rule {name!r}" if isinstance(name, str) and name else f"rule number {number}"
@@ -138,7 +138,7 @@ def _read(
 
 def _unknown(key: str, known: Iterable[str]) -> RuleProblem:
     near = get_close_matches(key, list(known), n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else f"; known are {', '.join(known)}"
+    hint = f" (did you mean {near[0]!r}?)" if near else f"; known keys: {', '.join(known)}"
     return RuleProblem(f"unknown key {key!r}{hint}")
 
 

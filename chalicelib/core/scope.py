@@ -73,19 +73,19 @@ class Scope:
         if self.host:
             names = frozenset(name for name in self.host if not name.startswith("*."))
             suffixes = tuple(name[1:] for name in self.host if name.startswith("*."))
-            tests.append(("host", lambda text: text in names or _one(text).endswith(suffixes)))
+            tests.append(("host", lambda text: text in names or _joined(text).endswith(suffixes)))
         if self.path or self.path_prefix:
             paths, prefixes = frozenset(self.path), self.path_prefix
-            tests.append(("path", lambda text: text in paths or _one(text).startswith(prefixes)))
+            tests.append(("path", lambda text: text in paths or _joined(text).startswith(prefixes)))
         if self.waf_label:
             tests.append(("waf_label", lambda text: not frozenset(self.waf_label).isdisjoint(text)))
         if self.user_agent:
             parts = tuple(part.lower() for part in self.user_agent)
-            tests.append(("user_agent", lambda text: any(part in _one(text).lower() for part in parts)))
+            tests.append(("user_agent", lambda text: any(part in _joined(text).lower() for part in parts)))
         return tests
 
 
-def _one(text: Text) -> str:
+def _joined(text: Text) -> str:
     return text if isinstance(text, str) else "\n".join(text)
 
 

@@ -140,7 +140,7 @@ class Past(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class History(NetworkRecord, frozen=True, kw_only=True):
-    """A client's offences, for escalation, and for telling refused requests from new ones."""
+    """A client's past offences, for escalation and to distinguish refused requests from new ones."""
 
     kind: ClassVar[str] = "offence"
     ended_at: int = 0

@@ -45,9 +45,9 @@ class TallyTable:
 
     def read(self, keys: Collection[LogKey]) -> tuple[Registry, Mapping[LogKey, LogItem]]:
         registry: Registry = {}
-        found: dict[LogKey, LogItem] = {}
-        wanted = list(map(_key, ((REGISTRY, 0), *set(keys))))
-        for attributes in batch_get(self._client, self._table, wanted, "read the tally logs", self._sleep):
+        items: dict[LogKey, LogItem] = {}
+        item_keys = list(map(_key, ((REGISTRY, 0), *set(keys))))
+        for attributes in batch_get(self._client, self._table, item_keys, "read the tally logs", self._sleep):
             log = attributes["log"]["S"]
             if log == REGISTRY:
                 registry = {
@@ -56,18 +56,18 @@ class TallyTable:
                     if "L" in value
                 }
             else:
-                found[log, int(attributes["offset"]["N"])] = _item(attributes)
-        return registry, found
+                items[log, int(attributes["offset"]["N"])] = _item(attributes)
+        return registry, items
 
     def latest(self, log: str, written_since_ms: int) -> Sequence[tuple[int, LogItem]]:
-        found: list[tuple[int, LogItem]] = []
+        newest: list[tuple[int, LogItem]] = []
         for page in self._newest_first(log):
             for attributes in page:
                 item = _item(attributes)
-                if found and item.written_ms < written_since_ms:
-                    return found
-                found.append((int(attributes["offset"]["N"]), item))
-        return found
+                if newest and item.written_ms < written_since_ms:
+                    return newest
+                newest.append((int(attributes["offset"]["N"]), item))
+        return newest
 
     def register(self, shard: str, seen: tuple[str, ...], logs: tuple[str, ...]) -> None:
         names = {"#shard": shard}

@@ -89,7 +89,9 @@ class Enforce:
         tries = 0
         while cases:
             if tries == TRIES:
-                raise Contended(f"decisions about {len(cases)} offenders were overtaken {TRIES} times")
+                raise Contended(
+                    f"conflicts with concurrent changes {TRIES} times in a row; undecided offenders: {len(cases)}"
+                )
             tries += 1
             if self._state.pause().paused:
                 report.outcomes[PAUSED] += len(cases)
@@ -150,7 +152,7 @@ class Enforce:
         return BreakerPosition.OPENED
 
     def _write(self, clients: Iterable[Pending]) -> Written:
-        """Stores the decisions, in as many transactions as it takes."""
+        """Stores the decisions, in as many transactions as necessary."""
         written = Written(Counter(), [], [])
         for chunk in _chunks(clients, CLIENTS_PER_WRITE):
             writes = [write for client in chunk for write in client.writes()]

@@ -27,7 +27,7 @@ class Lifted(NamedTuple):
 
 
 def lift(state: State, blocks: Sequence[Stored[Block]], now: int) -> Lifted:
-    """Lifts blocks in as many transactions as it takes; ``now`` in epoch seconds."""
+    """Lifts blocks in as many transactions as necessary; ``now`` in epoch seconds."""
     lifted: list[Block] = []
     conflicts = 0
     starts = range(0, len(blocks), CLIENTS_PER_WRITE)

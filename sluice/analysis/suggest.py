@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from math import ceil, log10, sqrt
 
+from chalicelib.admin.wording import plural
 from chalicelib.core.addresses import Network, NetworkSet, network_of
 from chalicelib.core.durations import format_duration
 from chalicelib.core.logs.requests import Source
@@ -194,8 +195,8 @@ def rule_file(distributions: Sequence[PeakDistribution], comments: Sequence[str]
         parts.append(
             f"[[rule]]\n"
             f'name = "all-{window}"\n'
-            f"limit = {distribution.suggestion()}   # exceeded in this log by {clients:,} clients, "
-            f"{requests:,} requests\n"
+            f"limit = {distribution.suggestion()}   # exceeded in this log by {plural(clients, 'client')}, "
+            f"{plural(requests, 'request')}\n"
             f'window = "{window}"\n'
             f'action = "{Action.COUNT}"   # change to "{Action.BLOCK}" once you trust it\n'
             f'block_for = "10m"'

@@ -37,7 +37,7 @@ def _view(page: AllowPage) -> Iterator[Part]:
 @click.option("--comment", default="", metavar="TEXT", help="Owner of the network, or the reason.")
 @click.option("--for", "valid_for", type=DURATION, help="Duration of the entry; unlimited by default.")
 @click.option("--until", type=MOMENT, help="End of the entry, such as 2026-12-31T18:00.")
-@click.option("--force", is_flag=True, help="Even if the network is very wide.")
+@click.option("--force", is_flag=True, help="Allow even if the network is very wide.")
 @yes_option
 @api_command
 def allow(

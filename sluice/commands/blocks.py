@@ -26,7 +26,9 @@ filtered = together(
     click.option("--rule", metavar="NAME", help="Only blocks of this rule; 'manual' for blocks made by hand."),
     click.option("--source", type=click.Choice(get_args(LiveSource)), help="Only blocks for requests of this log."),
     click.option(
-        "--text", metavar="TEXT", help="Only with TEXT in network, rule, comment or creator; or covering an address."
+        "--text",
+        metavar="TEXT",
+        help="Only blocks with TEXT in network, rule, comment or author, or that cover the address TEXT.",
     ),
 )
 
@@ -60,14 +62,16 @@ def blocks(session: Session, everything: bool, limit: int, **query: str | None) 
 @click.option("--for", "block_for", type=DURATION, required=True, help="Duration, such as 10m, 1h or 7d.")
 @click.option("--comment", default="", metavar="TEXT", help="Reason, shown with the block.")
 @click.option(
-    "--force", is_flag=True, help="Even if the network is wide, overlaps the allowlist, or covers your own address."
+    "--force",
+    is_flag=True,
+    help="Block even if the network is wide, overlaps the allowlist, or covers your own address.",
 )
 @yes_option
 @api_command
 def block(session: Session, networks: Sequence[str], block_for: str, comment: str, force: bool, yes: bool) -> None:
     """Block addresses or networks by hand.
 
-    - reads networks from standard input, one per line.
+    If NETWORK is '-', networks are read from standard input, one per line.
 
     \b
     sluice block 203.0.113.9 --for 1h --comment "scraper, ticket 4711"
@@ -89,8 +93,8 @@ def block(session: Session, networks: Sequence[str], block_for: str, comment: st
 def unblock(session: Session, networks: Sequence[str], forget: bool, yes: bool, **query: str | None) -> None:
     """Lift blocks, by network or by filter.
 
-    - reads networks from standard input, one per line. Requests made so far are not held against the clients again;
-    later ones are.
+    If NETWORK is '-', networks are read from standard input, one per line. Requests made so far no longer count
+    against the clients; later ones do.
 
     \b
     sluice unblock 203.0.113.9

@@ -24,7 +24,7 @@ NEAR = 0.8
 def client(session: Session, address: str) -> None:
     """Show everything about one client.
 
-    That is its blocks and when they end, its offences, its counts and its allowlist entries.
+    Includes its blocks and when they end, its offences, its counts and its allowlist entries.
 
     \b
     sluice client 203.0.113.9

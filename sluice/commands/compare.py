@@ -1,4 +1,4 @@
-"""``sluice compare``: two ways of limiting on the same logs."""
+"""``sluice compare``: compares two ways of limiting requests on the same logs."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -88,7 +88,7 @@ def _sides(
 
 def _name(path: Path, rules: RuleSet) -> str:
     only_counts = all(rule.action is Action.COUNT for rule in rules.rules)
-    return f"{path} (only counts; shown as if it blocked)" if only_counts else str(path)
+    return f"{path} (only counts; compared as if it blocked)" if only_counts else str(path)
 
 
 def _show(comparison: Comparison, console: Console, top: int) -> None:
@@ -96,7 +96,7 @@ def _show(comparison: Comparison, console: Console, top: int) -> None:
     console.print(f"[bold]A[/]  {first.name}\n[bold]B[/]  {second.name}", highlight=False)
     totals = (
         ("clients blocked", f"{len(first.blocked):,}", f"{len(second.blocked):,}"),
-        ("of them by this side only", f"{len(comparison.only_first):,}", f"{len(comparison.only_second):,}"),
+        ("blocked by this side only", f"{len(comparison.only_first):,}", f"{len(comparison.only_second):,}"),
         ("requests refused", f"{first.refused:,}", f"{second.refused:,}"),
     )
     console.print(plain_table("", ("", "A", "B"), totals, right=("A", "B")))

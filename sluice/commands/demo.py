@@ -54,20 +54,20 @@ SPEED = Parsed("X|max", _speed)
     "--traffic",
     type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
     metavar="FILE",
-    help="CloudFront real-time lines to use instead of made-up traffic; - reads standard input.",
+    help="CloudFront real-time lines to use instead of simulated traffic; - reads standard input.",
 )
 @click.option("--rules", type=EXISTING_FILE, metavar="FILE", help="Rules to enforce.")
 @click.option("--fields", metavar="NAMES", help="Fields of these lines, separated by commas.")
 @number_option("--shards", most=64, default=4, help="Kinesis shards.")
 @number_option("--containers", most=64, default=2, help="Lambda containers that ingest.")
 @click.option(
-    "--seconds", type=click.FloatRange(50, 3600), default=62, show_default=True, help="Length of the made-up traffic."
+    "--seconds", type=click.FloatRange(50, 3600), default=62, show_default=True, help="Length of the simulated traffic."
 )
 @click.option(
     "--speed", type=SPEED, default="1", show_default=True, help="Multiple of real time, or max: as fast as possible."
 )
 @seed_option
-@json_output("Print only one JSON object, at the end.")
+@json_output("Print a single JSON object at the end.")
 def demo(
     traffic: Path | None,
     rules: Path | None,
@@ -80,8 +80,8 @@ def demo(
     """Watch attackers being blocked within seconds, on this machine.
 
     Traffic runs through stand-ins for Kinesis and AWS WAF and through the handlers that Lambda runs. Without
-    --traffic, visitors and attackers are made up, and the exit status is 0 only if every attacker was blocked, no
-    visitor was, and the blocks that ended were lifted.
+    --traffic, visitors and attackers are simulated, and the exit status is 0 only if every attacker was blocked, no
+    visitor was, and every expired block was lifted.
 
     \b
     sluice demo

@@ -25,24 +25,32 @@ from sluice.local.sources import FollowedFile, PipedLines
 
 SITE_RULES = Path(__file__).parent.parent / "demo" / "site.toml"
 FIRST_ATTACK_S = 20.0
-"""Seconds from the start of the made-up traffic to its first attacker."""
+"""Seconds from the start of the simulated traffic to its first attacker."""
 
 
 @click.command()
-@click.option("--traffic", type=click.Choice(("demo",)), help="Make up visitors and attackers, without end.")
+@click.option("--traffic", type=click.Choice(("demo",)), help="Simulate visitors and attackers until interrupted.")
 @click.option("--follow", type=NEW_FILE, metavar="FILE", help="Log file to follow; may be rotated.")
-@click.option("--rules", type=EXISTING_FILE, metavar="FILE", help="Rules to start with.")
+@click.option("--rules", type=EXISTING_FILE, metavar="FILE", help="Initial rules.")
 @click.option("--fields", metavar="NAMES", help="Fields of the CloudFront lines, separated by commas.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 picks a free port.")
-@click.option("--past", type=DURATION, default="5m", show_default=True, help="Length of the made-up past.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    help="Port to listen on; 0 picks a free one.",
+)
+@click.option(
+    "--past", type=DURATION, default="5m", show_default=True, help="Length of the simulated traffic before the start."
+)
 @seed_option
 def dev(
     traffic: str | None, follow: Path | None, rules: Path | None, fields: str | None, port: int, past: str, seed: int
 ) -> None:
     """Run Sluice on this machine, with the admin API and the page, until interrupted.
 
-    Log lines come from standard input, from a file that is followed, or are made up. A request counts at the time in
-    its line: requests that are too old are counted as late and cause no block.
+    Log lines come from standard input, from a file that is followed, or from simulated traffic. A request counts at
+    the time in its line: requests that are too old are counted as late and cause no block.
 
     \b
     sluice dev --traffic demo
@@ -64,14 +72,14 @@ def dev(
     except ConfigError as exc:
         raise click.ClickException(str(exc)) from exc
     except OSError as exc:
-        raise click.ClickException(f"port {port}: {exc.strerror}; --port 0 takes any free one") from exc
-    with _pump(served.cloud, made_up=traffic is not None, follow=follow, seed=seed) as pump:
+        raise click.ClickException(f"port {port}: {exc.strerror}; --port 0 picks a free one") from exc
+    with _pump(served.cloud, simulated=traffic is not None, follow=follow, seed=seed) as pump:
         _run(served, Console(highlight=False), pump)
 
 
 def _run(served: ServedCloud, console: Console, pump: Callable[[], None]) -> None:
     served.cloud.loop.every(TICK_S, pump, first=served.cloud.now())
-    with console.status("Playing the made-up past ..."):
+    with console.status("Replaying the simulated past ..."):
         served.run(time.time())
     with served.serving():
         _greet(console, served.url, {role: served.token(f"dev-{role}", role) for role in Role})
@@ -82,9 +90,9 @@ def _run(served: ServedCloud, console: Console, pump: Callable[[], None]) -> Non
 
 
 @contextmanager
-def _pump(cloud: LocalCloud, *, made_up: bool, follow: Path | None, seed: int) -> Iterator[Callable[[], None]]:
+def _pump(cloud: LocalCloud, *, simulated: bool, follow: Path | None, seed: int) -> Iterator[Callable[[], None]]:
     """Yields the function that puts the lines since its last call into the stream."""
-    if made_up:
+    if simulated:
         yield EdgeTraffic(cloud, endless_hits(seed, start_in=FIRST_ATTACK_S), seed=seed).tick
         return
     source = closing(FollowedFile(follow)) if follow else nullcontext(PipedLines(sys.stdin.fileno()))

@@ -1,4 +1,4 @@
-"""``sluice explain``: one client's time line."""
+"""``sluice explain``: shows one client's time line."""
 
 from collections.abc import Iterator
 from itertools import pairwise

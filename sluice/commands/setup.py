@@ -91,10 +91,10 @@ def setup(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Create what 'chalice deploy' cannot, after showing the plan and its cost.
+    """Create the resources that 'chalice deploy' cannot, after showing the plan and its cost.
 
-    That is the stream, tables, IP sets, rule group, log configuration, first rules and first token. Resources that are
-    already as desired are kept, so the command can be run again at any time, with the same options or others; the
+    These are the stream, tables, IP sets, rule group, log configuration, first rules and first token. Resources that
+    are already as desired are kept, so the command can be run again at any time, with the same options or others; the
     choices of earlier runs need not be repeated. Only what setup created is changed, except for one rule in each
     --web-acl and the log setting of each --distribution.
 

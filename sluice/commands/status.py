@@ -34,12 +34,12 @@ def _view(status: Status) -> Iterator[Part]:
 def _alarms(status: Status) -> Iterator[str]:
     pause, breaker, sweep = status.pause, status.breaker, status.sweep
     if pause.paused:
-        effect = "no request is refused" if pause.release else "nothing new is blocked"
+        effect = "no request is refused" if pause.release else "no new client is blocked"
         yield f"PAUSED by {pause.by} since {local(pause.at)}: {effect}. Resume with:  sluice resume"
     if breaker.open:
         yield (
             f"BREAKER OPEN since {local(breaker.at)}: {breaker.would_block} new blocks within a minute. "
-            "Nothing new is blocked. Check them, then run:  sluice breaker reset"
+            "No new client is blocked. Check the detections, then run:  sluice breaker reset"
         )
     if status.rules.problem:
         yield f"rules: {status.rules.problem}"

@@ -38,7 +38,7 @@ def _windows(text: str) -> list[int]:
 )
 @json_option
 def suggest(files: tuple[str, ...], options: Options, windows: list[int], as_json: bool) -> None:
-    """Suggest limits from how busy clients are, as a rule file.
+    """Suggest limits that fit the traffic in log files, as a rule file.
 
     Measures the busiest window of each client. Crawlers, recognised by their User-Agent, and the networks of
     --allowlist are excluded and listed separately. The rules only count: try them with `sluice replay`, then let them
@@ -63,7 +63,7 @@ def _comments(stats: LogStats, peaks: PeakCollector, reasons: list[str]) -> list
     span = f"{utc(stats.first_ms)} to {utc(stats.last_ms)} UTC"
     lines = [f"Suggested by `sluice suggest` from {stats.requests:,} requests of {clients:,} clients, {span}."]
     lines.append("Try it:   sluice replay LOG... --rules THIS-FILE")
-    lines += [f"DOUBT: {reason}" for reason in reasons]
+    lines += [f"CAUTION: {reason}" for reason in reasons]
     for distribution in peaks.by_window:
         lines += ["", *_table(distribution, stats.requests)]
     crawlers = "crawlers by User-Agent, which anyone can send; verify their addresses, then allowlist them"

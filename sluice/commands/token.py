@@ -1,4 +1,4 @@
-"""``sluice token``: manages the admin API's tokens in the store of their hashes, without the API."""
+"""``sluice token``: manages the admin API's tokens directly in the store of their hashes, not through the API."""
 
 import json
 import secrets
@@ -51,11 +51,11 @@ def token() -> None:
     help="An operator may make changes.",
 )
 @click.option("--for", "lives", type=DURATION, default="90d", show_default=True, help="Time until it expires.")
-@click.option("--forever", is_flag=True, help="Never expires.")
+@click.option("--forever", is_flag=True, help="Create a token that never expires.")
 @store_options
 @json_output("Print one JSON object.")
 def create(name: str, role: str, lives: str, forever: bool, file: Path | None, parameter: str, as_json: bool) -> None:
-    """Create a token and print it, only this once. The audit shows NAME as its holder.
+    """Create a token and print it once. The audit shows NAME as its holder.
 
     \b
     sluice token create alice --role operator

@@ -1,1 +1,1 @@
-"""The demonstration: made-up traffic, sent through the local cloud, and a summary of the outcome."""
+"""The demonstration: simulated traffic, sent through the local cloud, and a summary of the outcome."""

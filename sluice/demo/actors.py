@@ -1,4 +1,4 @@
-"""Made-up visitors and attackers. Each generates its requests in order of time; the same seed repeats them."""
+"""Simulated visitors and attackers. Each generates its requests in order of time; the same seed repeats them."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

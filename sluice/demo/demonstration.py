@@ -1,4 +1,4 @@
-"""The demonstration: made-up or recorded traffic through the local cloud, and a summary of the outcome."""
+"""The demonstration: simulated or recorded traffic through the local cloud, and a summary of the outcome."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -68,7 +68,7 @@ class Demonstration:
         return [actor for actor in self.actors if not actor.attacker]
 
     def blocked(self, actors: Iterable[Actor]) -> list[Actor]:
-        """Returns the actors whose network has been blocked, by itself or within a wider one."""
+        """Returns the actors whose network has been blocked, directly or within a wider one."""
         blocks = [block.network_value() for block in self.cloud.telemetry.blocks]
         return [a for a in actors if any(covers(block, parse_network(a.network)) for block in blocks)]
 

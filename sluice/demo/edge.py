@@ -1,4 +1,4 @@
-"""The demo's stand-in for CloudFront: serves made-up requests, obeys the IP sets and writes log lines."""
+"""The demo's stand-in for CloudFront: serves simulated requests, obeys the IP sets and writes log lines."""
 
 from bisect import bisect_right
 from collections import Counter, deque
@@ -54,7 +54,7 @@ class TrafficCounts:
 
 
 class EdgeTraffic:
-    """Made-up requests, served by the edge; each log line reaches the cloud's stream after a delay."""
+    """Simulated requests, served by the edge; each log line reaches the cloud's stream after a delay."""
 
     def __init__(
         self,

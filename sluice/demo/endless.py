@@ -1,4 +1,4 @@
-"""Endless made-up traffic: visitors all the time, and a wave of attackers every few minutes."""
+"""Endless simulated traffic: visitors all the time, and a wave of attackers every few minutes."""
 
 from collections.abc import Iterator
 from dataclasses import replace

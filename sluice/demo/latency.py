@@ -1,4 +1,4 @@
-"""Time to block: from the offending record being readable in Kinesis to the update of the IP set.
+"""Time to block: from the moment the offending record is readable in Kinesis to the update of the IP set.
 
 The offending record is found by an exact search through the records in the order they became readable. Of the code
 being measured, only decoding and scopes are used.

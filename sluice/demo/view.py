@@ -21,7 +21,7 @@ LATEST_BLOCKS = 12
 
 
 class Journal:
-    """Prints one line per kind of client blocked and per release; for pipes and log files."""
+    """Prints one line per kind of blocked client and per sweep that lifts blocks, for pipes and log files."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -45,7 +45,7 @@ class Journal:
             )
         if released := len(telemetry.lifted) - self._released:
             self._released += released
-            self._console.print(f"{demo.elapsed:5.1f} s  [green]released[/]  {released} clients", highlight=False)
+            self._console.print(f"{demo.elapsed:5.1f} s  [green]lifted[/]    {released} blocks", highlight=False)
 
 
 def watcher(console: Console, live: Live | None) -> Callable[[Demonstration], None]:
@@ -127,10 +127,10 @@ def closing(summary: dict[str, Any], demo: Demonstration) -> RenderableType:
         f"{summary['requests']} requests counted, {sum(summary['malformed'].values())} malformed records skipped: "
         + ", ".join(f"{number} {reason}" for reason, number in summary["malformed"].items()),
         (
-            f"From the offending record being readable to the IP set update: median {times['p50']} s, "
+            f"Time from the offending record in Kinesis to the IP set update: median {times['p50']} s, "
             f"99th percentile {times['p99']} s"
         ),
-        f"{len(summary['blocks'])} blocks, {summary['released']} released again",
+        f"{len(summary['blocks'])} blocks, {summary['released']} lifted",
         "[bold green]Every attacker was blocked, no bystander was, and the blocks ended.[/]"
         if summary["ok"]
         else "[bold red]The outcome is wrong: see the table above.[/]",

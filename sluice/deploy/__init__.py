@@ -1,4 +1,4 @@
-"""Deployment of Sluice into an AWS account: plan, apply, check, and remove again.
+"""Deployment of Sluice into an AWS account: plan, apply, check and remove.
 
 ``chalice deploy`` creates the Lambda functions, their event sources, their roles and the admin API. Everything that
 those functions read and write has to exist first: a stream, two tables, IP sets, a rule group, the delivery of logs,
@@ -10,7 +10,7 @@ ARNs of everything in it follow from these three, so nothing has to be looked up
 A *resource* (``resource.py``, ``resources/``) is one item of a stage. It can find itself in the account, list how the
 existing item differs from the desired one, create, change and remove itself. A resource knows nothing about plans.
 
-Every command takes the same way::
+Every command follows the same steps::
 
     resources_of(stage)            the resources, in order of creation
     survey(resources, account)     each with what exists under its name            reads only
@@ -27,7 +27,7 @@ Rules that hold everywhere:
   is asked each time. The only thing remembered is the operator's choices, in an SSM parameter of the stage. It is
   created first and removed last, so an interrupted run can always be repeated without its options.
 - **Ownership by tag.** Everything created carries the tag ``sluice:stage``. A resource of the desired name without the
-  tag is refused by setup and left alone by teardown. Items that take no tags are recognized by what they refer to.
+  tag is refused by setup and kept by teardown. Items that take no tags are recognized by what they refer to.
 - **Other owners' resources** (web ACLs, distributions) get one addition each, which teardown removes. The rest of
   their configuration is sent back exactly as it was read.
 - **Repeatable.** ``apply`` looks at each resource again before writing. A run that stopped anywhere, for any reason,

@@ -56,7 +56,7 @@ class Choices:
     scope: WafScope = "CLOUDFRONT"
     sources: tuple[LiveSource, ...] = ("cloudfront",)
     shards: int = 0
-    """Provisioned Kinesis shards; 0 is an on-demand stream."""
+    """Provisioned Kinesis shards; 0 means an on-demand stream."""
     ip_sets: int = 1
     """WAF IP sets per family, each of which holds 10,000 networks."""
     fields: tuple[str, ...] = DEFAULT_FIELDS

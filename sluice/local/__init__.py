@@ -1,1 +1,1 @@
-"""The local cloud: all that Sluice needs of AWS, in one process, as strict as AWS where that matters."""
+"""The local cloud: the parts of AWS that Sluice uses, in one process, as strict as AWS where that matters."""

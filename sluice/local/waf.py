@@ -21,7 +21,7 @@ from chalicelib.core.ipsets import CAPACITY
 UPDATES_PER_SECOND = 1
 READS_PER_SECOND = 5
 SDK_TRIES = 3
-"""Times boto3's client sends a throttled read by itself; updates are configured to be sent once."""
+"""Times that boto3's client sends a throttled read; updates are configured to be sent once."""
 
 
 @dataclass(slots=True)

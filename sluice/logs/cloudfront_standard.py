@@ -66,8 +66,8 @@ class StandardLines:
         self._at = at
         self._columns = {name: next((at[f] for f in FIELDS[name] if f in at), None) for name in FIELDS}
         self._trusted = options.trusted
-        wanted = {*options.columns, FORWARDED_FOR} if self._trusted else options.columns
-        needed = [self._columns[name] for name in wanted if name in FIELDS]
+        examined = {*options.columns, FORWARDED_FOR} if self._trusted else options.columns
+        needed = [self._columns[name] for name in examined if name in FIELDS]
         needed += [at.get(name) for name in (CLIENT, *((STAMP,) if STAMP in at else ("date", "time")))]
         # Lines are split no further than the last field that is needed.
         self._last_field = max((index for index in needed if index is not None), default=0)

@@ -30,6 +30,6 @@ class LogFormat:
     decoder: Callable[[DecodeOptions, bytes], Decode]
     """Called with the options and the ``#Fields`` line in force; makes a decoder for any number of calls."""
     has_header: bool = False
-    """A ``#Fields`` line describes the lines, so each different one has a decoder of its own."""
+    """A ``#Fields`` line describes the lines, so each different one has its own decoder."""
     cuts_lines: bool = False
     """The decoder accepts an uncut text of many lines as its only element, which is fastest."""

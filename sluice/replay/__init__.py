@@ -17,7 +17,7 @@ The second pass runs once per rule set. A client with no more requests in the wh
 cannot be over that limit, and this holds for most clients. The prefilter lets only the others through, and tallies them
 by slot. The tallies fill a *ledger*; when it grows too large it is written to disk in parts, by group of clients, and
 comes back as several smaller ledgers. A group is one network of the rules' shortest prefixes: clients of different
-groups never share a block, so each ledger can be evaluated by itself.
+groups never share a block, so each ledger can be evaluated separately.
 
     spool -> prefilter -> tallies -> counts -> ledgers -> breaches
 

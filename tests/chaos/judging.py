@@ -8,7 +8,7 @@ from chalicelib.core.rules import RuleSet
 from chalicelib.core.state import Allow, Block
 from sluice.local.stores import StateChange
 from tests.support.simulation.ingesting import Made, Violation, judge_counts, judge_detections, offenders
-from tests.support.simulation.publishing import wanted
+from tests.support.simulation.publishing import wanted_networks
 
 if TYPE_CHECKING:
     from tests.chaos.pipeline import Chaos
@@ -71,7 +71,7 @@ class Judge:
 
     @staticmethod
     def _published(chaos: "Chaos") -> None:
-        expected, published = wanted(chaos.state, chaos.schedule.now), chaos.waf.networks()
+        expected, published = wanted_networks(chaos.state, chaos.schedule.now), chaos.waf.networks()
         if published != expected:
             surplus, missing = sorted(map(str, published - expected)), sorted(map(str, expected - published))
             raise Violation(f"published but not wanted: {surplus}; wanted but not published: {missing}")

@@ -56,7 +56,7 @@ def known_keys(table: str) -> set[str]:
     """Returns the keys that a rule accepts, as its error for an unknown one lists them."""
     with pytest.raises(RulesError) as refused:
         parse_rules(f"[[rule]]\n{table}")
-    (listed,) = re.findall(r"'zzzz'; known are (.*)", str(refused.value))
+    (listed,) = re.findall(r"'zzzz'; known keys: (.*)", str(refused.value))
     return set(listed.split(", "))
 
 

@@ -1,4 +1,4 @@
-"""``make screenshot``: the pictures of the page in ``docs/images``, of the made-up site after a quarter of an hour."""
+"""``make screenshot``: takes the pictures in ``docs/images``: the page of the simulated site after 15 minutes."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""A local cloud in a thread of its own, with its API and page on a port: for tests of the page and the commands."""
+"""A local cloud in a separate thread, with its API and page on a port: for tests of the page and the commands."""
 
 import time
 from collections.abc import Callable, Iterator

@@ -162,13 +162,13 @@ class WafRecords:
         self._addresses = AddressMemo()
 
     def decode(
-        self, texts: Sequence[bytes | str], wanted: frozenset[str] = COLUMNS
+        self, texts: Sequence[bytes | str], examined: frozenset[str] = COLUMNS
     ) -> tuple[Requests, list[Malformed]]:
         """Returns the requests of ``texts``, JSON records of one or more lines each, and the other pieces.
 
-        ``wanted``: the columns that rules examine; others may be missing from the result.
+        ``examined``: the columns that rules examine; others may be missing from the result.
         """
-        available = wanted | self._always
+        available = examined | self._always
         records, malformed = _decode_all(texts, _decoder(available))
         times: list[int | None] = [record.timestamp for record in records]
         if records and min(record.timestamp for record in records) < 0:

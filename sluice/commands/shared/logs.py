@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
+from chalicelib.admin.wording import plural
 from chalicelib.core.addresses import Network
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
 from chalicelib.core.logs.requests import Reason
@@ -143,7 +144,9 @@ def _notes(stats: LogStats) -> list[str]:
     if not malformed:
         return [] if stats.requests else ["there are no requests in these files"]
     reasons = ", ".join(f"{number:,} {reason}" for reason, number in stats.malformed.most_common())
-    notes = [f"{malformed:,} lines are malformed ({reasons}); for example {sample}" for sample in stats.samples[:1]]
+    notes = [
+        f"{plural(malformed, 'malformed line')} ({reasons}), for example: {sample}" for sample in stats.samples[:1]
+    ]
     if not stats.requests:
         notes.append("no line was recognised; for CloudFront real-time logs, name their fields with --fields")
     elif stats.malformed[Reason.FIELDS] > stats.requests:

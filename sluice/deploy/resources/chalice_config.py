@@ -31,7 +31,7 @@ class Project:
         return self.chalice / "config.json"
 
     def config(self) -> ChaliceConfig:
-        """Raises Refusal if the directory is no checkout."""
+        """Raises Refusal if the directory is not a checkout of Sluice."""
         if not self.config_file.exists():
             raise Refusal(
                 f"{self.config_file} is missing: run this in a checkout of Sluice, or name one with --project"
@@ -119,7 +119,7 @@ class ChaliceStage(Resource):
 def environment(stage: Stage, ip_sets: Mapping[int, str], state_stream: str) -> dict[str, str]:
     """Returns the functions' environment variables.
 
-    ``ip_sets`` has the name/id pairs of each family. Raises Refusal if a setting is invalid or not the operator's.
+    ``ip_sets`` has the name/id pairs of each family. Raises Refusal for a setting that is invalid or derived.
     """
     choices = stage.choices
     variables = {
@@ -137,7 +137,7 @@ def environment(stage: Stage, ip_sets: Mapping[int, str], state_stream: str) -> 
     }
     derived = sorted(variables.keys() & choices.settings.keys())
     if derived:
-        raise Refusal(f"setting {derived[0]} follows from setup's own options; remove it from --set")
+        raise Refusal(f"setting {derived[0]} is determined by setup's other options; remove it from --set")
     variables |= choices.settings
     try:
         read_config(variables)

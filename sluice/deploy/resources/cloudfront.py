@@ -1,6 +1,6 @@
 """CloudFront: the real-time log configuration, and the distributions that use it.
 
-A real-time log configuration cannot be tagged, so one is ours if it writes to the stage's stream.
+A real-time log configuration cannot be tagged, so Sluice owns those that write to the stage's stream.
 """
 
 from collections.abc import Iterator, Mapping

@@ -66,5 +66,5 @@ class LogStream(Resource):
 
 
 def mode(shards: int) -> str:
-    """Returns a stream's capacity in words; 0 shards are an on-demand stream."""
+    """Returns a stream's capacity in words; 0 shards mean an on-demand stream."""
     return f"{shards} shard{'s' * (shards != 1)}" if shards else "on-demand"

@@ -14,7 +14,7 @@ BUSY = (
     "WAFOptimisticLockException",
     "WAFInternalErrorException",
 )
-"""Error codes to retry: WAF accepts one change per second, and does not know new resources everywhere at once."""
+"""Error codes to retry: WAF accepts one change per second, and takes time to know new resources everywhere."""
 
 IN_USE = (*BUSY, "WAFAssociatedItemException")
 IN_USE_S = 180.0

@@ -1,4 +1,4 @@
-"""The rule that refers to the rule group, in web ACLs with other owners: one rule is added, and removed again."""
+"""The rule that refers to the rule group, in web ACLs with other owners: setup adds it, and teardown removes it."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -162,5 +162,5 @@ def arn_of(account: AwsAccount, scope: str, name: str) -> str:
     acls = account.list_all("wafv2", "list_web_acls", "WebACLs", Scope=scope)
     arns: dict[str, str] = {acl["Name"]: acl["ARN"] for acl in acls}
     if name not in arns:
-        raise Refusal(f"there is no web ACL {name!r} of scope {scope}; there are: {', '.join(sorted(arns)) or 'none'}")
+        raise Refusal(f"there is no web ACL {name!r} of scope {scope}; existing: {', '.join(sorted(arns)) or 'none'}")
     return arns[name]

@@ -1,1 +1,1 @@
-"""Random interleavings of the real use cases over switching ports: any run can be had again from its seed."""
+"""Random interleavings of the real use cases over switching ports: any run can be repeated from its seed."""

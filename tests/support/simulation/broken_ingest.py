@@ -14,9 +14,9 @@ from tests.support.simulation.ports import LedgerTallyLogs
 
 class AppendsWithoutCondition(LedgerTallyLogs):
     def append(self, log: str, offset: int, items: Sequence[LogItem]) -> None:
-        held = self._logs.setdefault(log, {})
+        stored = self._logs.setdefault(log, {})
         for step in range(len(items)):
-            held.pop(offset + step, None)
+            stored.pop(offset + step, None)
         super().append(log, offset, items)
 
 

@@ -61,8 +61,8 @@ class Enforcing:
         now_ms = int(self.schedule.now * 1000)
         for _ in range(self.random.randint(1, 4)):
             last_ms = now_ms - self.random.randint(0, 4000)
-            some = self.random.sample(self.clients, self.random.randint(1, len(self.clients)))
-            self._store(some, last_ms, now_ms)
+            chosen = self.random.sample(self.clients, self.random.randint(1, len(self.clients)))
+            self._store(chosen, last_ms, now_ms)
             ends.add(last_ms // 1000 + 1)
         self._store(self.clients, now_ms, now_ms)
         return ends | {now_ms // 1000 + 1}

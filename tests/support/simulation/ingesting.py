@@ -206,8 +206,8 @@ class Ingesting:
         return self._backlog()
 
     def _deliver(self) -> None:
-        held = {delivery.shard.id for delivery in self.deliveries if not delivery.given_up}
-        free = [shard for shard in self._ready() if shard.id not in held]
+        busy = {delivery.shard.id for delivery in self.deliveries if not delivery.given_up}
+        free = [shard for shard in self._ready() if shard.id not in busy]
         container = self._container()
         if not free or container is None:
             return
@@ -346,8 +346,8 @@ def offenders(rule: Rule, made: Sequence[Made]) -> set[str]:
         slots[_masked(request.client, rule.ipv4_prefix)].append(request.time_ms // rule.slot_ms)
     return {
         f"{client}/{rule.ipv4_prefix}"
-        for client, held in slots.items()
-        if any(sum(first <= slot < first + rule.resolution for slot in held) > rule.limit for first in held)
+        for client, own in slots.items()
+        if any(sum(first <= slot < first + rule.resolution for slot in own) > rule.limit for first in own)
     }
 
 

@@ -23,14 +23,14 @@ class SwitchingTallyLogs:
 
     def read(self, keys: Collection[LogKey]) -> tuple[Registry, Mapping[LogKey, LogItem]]:
         registry, _ = self._schedule.call("read the registry", lambda: self._logs.read([]))
-        found: dict[LogKey, LogItem] = {}
+        items: dict[LogKey, LogItem] = {}
         order = list(keys)
         self._schedule.random.shuffle(order)
         for key in order:
             if self._schedule.random.random() < 0.3:
                 self._schedule.point("read between")
-            found |= self._logs.read([key])[1]
-        return registry, found
+            items |= self._logs.read([key])[1]
+        return registry, items
 
     def latest(self, log: str, written_since_ms: int) -> Sequence[tuple[int, LogItem]]:
         return self._schedule.call(f"latest {log}", lambda: self._logs.latest(log, written_since_ms))
@@ -51,10 +51,10 @@ class LedgerTallyLogs(MemoryTallyLogs):
         self.appended += items
 
     def expire_some(self, random: Random, written_before_ms: int) -> None:
-        for held in self._logs.values():
-            for offset, item in list(held.items()):
+        for log_items in self._logs.values():
+            for offset, item in list(log_items.items()):
                 if item.written_ms < written_before_ms and random.random() < 0.7:
-                    del held[offset]
+                    del log_items[offset]
 
 
 class SwitchingStateStore:
@@ -79,10 +79,10 @@ class SwitchingStateStore:
         limit: int | None = None,
         descending: bool = False,
     ) -> Iterator[Item]:
-        def found() -> list[Item]:
+        def items() -> list[Item]:
             return list(self._state.query(kind, above=above, below=below, limit=limit, descending=descending))
 
-        return iter(self._schedule.call(f"query {kind}", found))
+        return iter(self._schedule.call(f"query {kind}", items))
 
     def put_over(self, items: Sequence[Item]) -> None:
         for item in items:

@@ -87,7 +87,7 @@ class Publishing:
         if not self.calm:
             self.schedule.faults = Faults(self.random, chance=0, most=0)
             self._sweep_until_nothing_expires()
-        expected, published = wanted(self.state, self.schedule.now), self.waf.networks()
+        expected, published = wanted_networks(self.state, self.schedule.now), self.waf.networks()
         if published != expected:
             surplus, missing = sorted(map(str, published - expected)), sorted(map(str, expected - published))
             raise Violation(f"published but not wanted: {surplus}; wanted but not published: {missing}")
@@ -164,10 +164,10 @@ class Publishing:
 
     def _edit_by_hand(self) -> None:
         ip_set = self.random.choice(self.sets)
-        held = self.waf._sets[ip_set.id]
+        contents = self.waf._sets[ip_set.id]
         own = [network for network in (*NETWORKS, "198.51.100.0/24") if (":" in network) == (ip_set.family == 6)]
-        held.addresses = self.random.sample(own, self.random.randint(0, len(own)))
-        held.token += 1
+        contents.addresses = self.random.sample(own, self.random.randint(0, len(own)))
+        contents.token += 1
 
     def _let_blocks_expire(self) -> None:
         self.schedule.now += self.random.choice([5, 700])
@@ -199,8 +199,8 @@ class Publishing:
         return IpSet(name, made["Summary"]["Id"], family)
 
 
-def wanted(state: MemoryStateStore, now: float) -> set[Network]:
-    """Blocks in force that overlap nothing on the allowlist, one by one."""
+def wanted_networks(state: MemoryStateStore, now: float) -> set[Network]:
+    """Returns the networks of the blocks in force that overlap nothing on the allowlist, collapsed."""
     pause = state.get(Pause.kind, Pause.id)
     if pause is not None and Pause.from_json(pause.body).paused:
         return set()

@@ -67,9 +67,9 @@ class Listener:
 
     def deliver(self) -> None:
         """Begins one delivery, if there is a change to deliver and a container to receive it."""
-        held = {delivery.kind for delivery in self._deliveries if not delivery.given_up}
-        held |= {kind for kind, moment in self._not_before.items() if moment > self._schedule.now}
-        kinds = [kind for kind, changes in self.waiting.items() if changes and kind not in held]
+        busy = {delivery.kind for delivery in self._deliveries if not delivery.given_up}
+        busy |= {kind for kind, moment in self._not_before.items() if moment > self._schedule.now}
+        kinds = [kind for kind, changes in self.waiting.items() if changes and kind not in busy]
         container = self._container()
         if not kinds or container is None:
             return

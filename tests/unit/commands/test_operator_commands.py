@@ -110,7 +110,7 @@ def test_a_pause_is_shown_first_and_undone_by_the_printed_command(terminal: Term
 
 
 def test_the_breaker_is_reset_for_the_given_time(terminal: Terminal) -> None:
-    assert "stays so for 30m" in terminal.run("breaker", "reset", "--quiet-for", "30m", "--yes").stdout
+    assert "stays closed for 30m" in terminal.run("breaker", "reset", "--quiet-for", "30m", "--yes").stdout
 
 
 def test_a_client_is_explained_and_listed_among_the_busiest(terminal: Terminal) -> None:
@@ -148,7 +148,9 @@ def test_a_viewer_may_read_but_not_change(terminal: Terminal) -> None:
     [
         pytest.param({"SLUICE_TOKEN": None}, 2, "SLUICE_TOKEN is not set", id="no token"),
         pytest.param({"SLUICE_TOKEN": "sluice_wrong"}, 1, "unknown, revoked or has expired", id="a wrong token"),
-        pytest.param({"SLUICE_TOKEN": "two\nlines"}, 2, "characters that no token has", id="a malformed token"),
+        pytest.param(
+            {"SLUICE_TOKEN": "two\nlines"}, 2, "characters that are not allowed in a token", id="a malformed token"
+        ),
         pytest.param({"SLUICE_URL": None}, 2, "Set SLUICE_URL", id="no address"),
         pytest.param({"SLUICE_URL": "http://192.0.2.1/"}, 2, "expected https://", id="an unencrypted token"),
         pytest.param({"SLUICE_URL": "http://127.0.0.1:9/"}, 1, "does not answer", id="no server"),

@@ -108,9 +108,9 @@ def test_an_empty_text_is_a_rule_set_without_rules() -> None:
         pytest.param("rule = 7", "rules: 'rule' must be an array of tables; write [[rule]]", id="rule = 7"),
         pytest.param("[rule]\nname = 'r'", "rules: 'rule' must be an array of tables; write [[rule]]", id="[rule]"),
         pytest.param("rules = []", "rules: unknown key 'rules' (did you mean 'rule'?)", id="rules"),
-        pytest.param("x = 1", "rules: unknown key 'x'; known are rule", id="x"),
+        pytest.param("x = 1", "rules: unknown key 'x'; known keys: rule", id="x"),
         pytest.param(
-            rule() + rule(limit="20"), "rule 'r': name: used by two rules; every rule needs its own", id="two of a name"
+            rule() + rule(limit="20"), "rule 'r': name: used by two rules; names must be unique", id="two of a name"
         ),
         # Missing keys.
         pytest.param(rule(name=""), "rule number 1: name: missing", id="no name"),
@@ -235,7 +235,7 @@ def test_an_empty_text_is_a_rule_set_without_rules() -> None:
         pytest.param(rule(windw='"5s"'), "rule 'r': unknown key 'windw' (did you mean 'window'?)", id="windw"),
         pytest.param(
             rule(xyz="1"),
-            f"rule 'r': unknown key 'xyz'; known are {KEYS}",
+            f"rule 'r': unknown key 'xyz'; known keys: {KEYS}",
             id="xyz",
         ),
         # scope
@@ -293,7 +293,7 @@ def test_all_problems_are_reported_at_once() -> None:
         "rule 'r': unknown key 'windw' (did you mean 'window'?)",
         "rule 'r': scope: unknown key 'pth' (did you mean 'path'?)",
         "rule 'r': scope.status: 'x' is not a status such as '404' or a class such as '4xx'",
-        f"rule 's': unknown key 'x'; known are {KEYS}",
+        f"rule 's': unknown key 'x'; known keys: {KEYS}",
         "rule 's': window: missing",
     ]
 

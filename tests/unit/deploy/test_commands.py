@@ -74,13 +74,13 @@ def test_a_dry_run_in_json_is_one_object_and_changes_nothing(run: Run, world: Wo
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["setup", "--web-acl", "nope"], "there is no web ACL 'nope' of scope CLOUDFRONT; there are: none"),
+        (["setup", "--web-acl", "nope"], "there is no web ACL 'nope' of scope CLOUDFRONT; existing: none"),
         (["setup", "--distribution", "ENOPE"], "distribution ENOPE does not exist"),
         (["setup", "--stage", "dev"], "choose another name, such as 'prod'"),
         (["setup", "--stage", "Prod!"], "1 to 20 lower-case letters"),
         (["setup", "--fields", "c-ip"], "lack 'timestamp'"),
         (["setup", "--scope", "REGIONAL", "--source", "cloudfront"], "sees CloudFront's addresses, not the clients'"),
-        (["setup", "--set", "STATE_TABLE=x", "--yes"], "setting STATE_TABLE follows from setup's own options"),
+        (["setup", "--set", "STATE_TABLE=x", "--yes"], "setting STATE_TABLE is determined by setup's other options"),
         (["doctor"], "there is no stage 'prod'"),
         (["teardown"], "nothing to remove"),
     ],

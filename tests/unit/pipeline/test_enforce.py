@@ -268,7 +268,7 @@ def test_an_enforcer_that_is_overtaken_decides_again(enforcer: Enforcer) -> None
 
 def test_an_enforcer_that_is_overtaken_repeatedly_fails_the_batch(enforcer: Enforcer) -> None:
     enforcer.store.lost = TRIES
-    with pytest.raises(Contended, match="1 offenders were overtaken 5 times"):
+    with pytest.raises(Contended, match="5 times in a row; undecided offenders: 1"):
         enforcer.decide(detection())
     assert enforcer.decide(detection()).outcomes == {"blocked": 1}
 
