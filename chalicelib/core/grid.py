@@ -22,6 +22,7 @@ from array import array
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 from chalicelib.core.meter_tally import Clients, MeterTally, Slots
 
@@ -91,17 +92,24 @@ class _Totals:
 
     def add(self, counted: MeterTally, hashes: Sequence[int], lowest: int, highest: int) -> None:
         """Adds counts, none of them in a slot below ``lowest`` or above ``highest``, of clients with ``hashes``."""
-        width = self.width
-        if lowest // width == highest // width:
-            self._row(lowest // width).add(hashes, counted.totals())
+        numbers = range(lowest // self.width, highest // self.width + 1)
+        if len(numbers) == 1:
+            self._row(numbers[0]).add(hashes, counted.totals())
             return
-        by_row: dict[int, tuple[list[int], list[int]]] = {}
-        for client, slot, requests in counted.by_entry():
-            in_row = by_row.setdefault(slot // width, ([], []))
-            in_row[0].append(hash(client))
-            in_row[1].append(requests)
-        for number, in_row in by_row.items():
-            self._row(number).add(*in_row)
+        rows = [slot // self.width for slot in counted.slots()]
+        hashes, requests = counted.by_entry(hashes), counted.requests()
+        if len(numbers) > MOST_ROWS:
+            by_row: dict[int, tuple[list[int], list[int]]] = {}
+            for number, client, total in zip(rows, hashes, requests, strict=True):
+                in_row = by_row.setdefault(number, ([], []))
+                in_row[0].append(client)
+                in_row[1].append(total)
+            for number, in_row in by_row.items():
+                self._row(number).add(*in_row)
+            return
+        for number in numbers:
+            here = [row == number for row in rows]
+            self._row(number).add(list(compress(hashes, here)), list(compress(requests, here)))
 
     def _row(self, number: int) -> _Row:
         row = self._rows.get(number)
@@ -236,7 +244,7 @@ class Grid:
         if (highest - lowest) // totals.width < MOST_ROWS:
             return totals.most(hashes, window, lowest, highest)
         clients_by_row: dict[int, list[int]] = {}
-        for client, slot in touched.positions():
+        for client, slot in zip(touched.by_entry(range(len(hashes))), touched.slots(), strict=True):
             clients_by_row.setdefault(slot // totals.width, []).append(client)
         most = [0] * len(hashes)
         for row, clients in clients_by_row.items():
@@ -271,7 +279,10 @@ class Grid:
         clients: Clients = {}
         for stretch in self._stretches.values():
             for part in stretch.parts:
-                for client, slot, requests in part.columns.by_entry():
+                tally = part.columns
+                for client, slot, requests in zip(
+                    tally.by_entry(tally.keys()), tally.slots(), tally.requests(), strict=True
+                ):
                     if stretch.first <= slot < stretch.end:
                         slots = clients.setdefault(client, {})
                         slots[slot] = slots.get(slot, 0) + requests

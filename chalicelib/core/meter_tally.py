@@ -8,14 +8,17 @@ Everything here is a few calls into C per meter, not one per entry.
 import re
 import sys
 from array import array
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import accumulate, chain, compress, count, islice, repeat
 from operator import sub
+from typing import TypeVar
 
 import msgspec
 
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Meter
+
+T = TypeVar("T")
 
 Slots = dict[int, int]
 """Requests by slot number (time in milliseconds // slot_ms)."""
@@ -99,7 +102,7 @@ class MeterTally(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     def clients(self) -> Clients:
         """Returns all counts."""
-        entries = zip(self._slots(), unpack_integers(self.counts), strict=True)
+        entries = zip(self.slots(), unpack_integers(self.counts), strict=True)
         per_key = unpack_integers(self.per_key)
         return {key: dict(islice(entries, number)) for key, number in zip(self.keys(), per_key, strict=True)}
 
@@ -116,22 +119,25 @@ class MeterTally(msgspec.Struct, array_like=True, frozen=True, gc=False):
         ends = [sums[end] for end in accumulate(per_key)]
         return list(map(sub, ends, [0, *ends]))
 
-    def by_entry(self) -> Iterator[tuple[bytes, int, int]]:
-        """Yields client, slot and requests of each entry."""
-        keys = chain.from_iterable(map(repeat, self.keys(), unpack_integers(self.per_key)))
-        return zip(keys, self._slots(), unpack_integers(self.counts), strict=True)
+    def by_entry(self, of_clients: Iterable[T]) -> list[T]:
+        """Returns the element of ``of_clients``, which are in the order of ``keys``, that belongs to each entry."""
+        return list(chain.from_iterable(map(repeat, of_clients, unpack_integers(self.per_key))))
 
-    def positions(self) -> Iterator[tuple[int, int]]:
-        """Yields the position of the client in ``keys`` and the slot of each entry."""
-        per_key = unpack_integers(self.per_key)
-        return zip(chain.from_iterable(map(repeat, count(), per_key)), self._slots(), strict=True)
+    def slots(self) -> list[int]:
+        """Returns the slot of each entry."""
+        first = self.first_slot
+        return [first + offset for offset in unpack_integers(self.offsets)]
+
+    def requests(self) -> Sequence[int]:
+        """Returns the requests of each entry."""
+        return unpack_integers(self.counts)
 
     def slots_of(self, clients: Collection[bytes]) -> Clients:
         """Returns the counts of those of ``clients`` that are counted here. Fast for a set, and for few clients."""
         rows = self._rows(clients)
         if not rows:
             return {}
-        slots, counts = self._slots(), unpack_integers(self.counts)
+        slots, counts = self.slots(), unpack_integers(self.counts)
         starts = list(accumulate(unpack_integers(self.per_key), initial=0))
         spans = {client: slice(starts[row], starts[row + 1]) for client, row in rows.items()}
         return {client: dict(zip(slots[span], counts[span], strict=True)) for client, span in spans.items()}
@@ -139,7 +145,7 @@ class MeterTally(msgspec.Struct, array_like=True, frozen=True, gc=False):
     def select(self, keep: Sequence[bool]) -> "MeterTally":
         """Returns the columns of the clients at which ``keep`` is true."""
         per_key, ipv4_clients = unpack_integers(self.per_key), len(self.keys4) // 4
-        of_entries = list(chain.from_iterable(map(repeat, keep, per_key)))
+        of_entries = self.by_entry(keep)
         return msgspec.structs.replace(
             self,
             keys4=b"".join(compress(_each_4(self.keys4), keep)),
@@ -164,10 +170,6 @@ class MeterTally(msgspec.Struct, array_like=True, frozen=True, gc=False):
             if at >= 0:
                 positions[client] = before + at // len(client)
         return positions
-
-    def _slots(self) -> list[int]:
-        first = self.first_slot
-        return [first + offset for offset in unpack_integers(self.offsets)]
 
 
 _CODES = "BHIQ"
