@@ -105,7 +105,7 @@ CASES: dict[str, tuple[str, str, float | None]] = {
 
 
 def figures() -> Iterator[Figure]:
-    # Each case runs in an interpreter of its own, as a container does: earlier allocations of other sizes change the
+    # Each case runs in a separate interpreter, as a container does: earlier allocations of other sizes change the
     # cost of memory in a process.
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as fresh:
         for name in CASES:

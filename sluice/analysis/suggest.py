@@ -143,7 +143,7 @@ class PeakCollector:
             for client, slots in ledger.clients(source, self._crawler):
                 as_crawler[client] += sum(slots.values())
         for client, by_window in clients.items():
-            # Each source is counted by itself, as rules do; the larger peak is used.
+            # Each source is counted separately, as in rules; the larger peak is used.
             peaks = tuple(
                 self._made(max(peak(slots, rule.resolution) for slots in by_source))
                 for rule, by_source in zip(self._windows, by_window, strict=True)

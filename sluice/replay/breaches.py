@@ -239,7 +239,7 @@ class BreachFinder:
                 owner = blocked_by[case.network] if past.outcome == Outcome.EXTENDED else case
                 owner.add(past, now)
                 if decision.block is None:
-                    # Without a block, nothing else keeps the same requests from being decided about again.
+                    # Without a block, nothing else prevents a second decision about the same requests.
                     case.decided_until_ms = past.until * 1000
 
     def _breach(self, case: _Case, members: Iterable[tuple[bytes, Slots]]) -> Breach:

@@ -27,7 +27,7 @@ def main(runs: int, seed: int, cores: int) -> None:
     for failure in track(_failures(range(seed, seed + runs), cores), "Chaos", total=runs, console=console):
         if failure is not None:
             failures.append(failure)
-            console.print(failure.told(), highlight=False, markup=False)
+            console.print(failure.report(), highlight=False, markup=False)
             if len(failures) == MOST_TOLD:
                 break
     held = f"{runs} runs, seeds {seed} to {seed + runs - 1}: "

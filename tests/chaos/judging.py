@@ -1,4 +1,4 @@
-"""What has to hold after a run, whatever has gone wrong in it."""
+"""Checks that must hold after every run, regardless of its mishaps."""
 
 from collections.abc import Sequence
 from ipaddress import ip_network

@@ -1,6 +1,6 @@
-"""What goes wrong in a run: a list drawn before the run begins, so that a failed run can be tried with less of it.
+"""Mishaps: the list of faults of a run, drawn before it begins, so that a failed run can be repeated with fewer.
 
-A mishap at a *point* strikes the first fitting call of any function after its time; the others happen to the world.
+A mishap at a *point* strikes the first matching call of any function after its time; the others affect the environment.
 """
 
 import re
@@ -54,7 +54,7 @@ ERRORS: dict[str, type[BaseException]] = {
     "killed": Crash,
 }
 FUNCTIONS = ("container", "enforce", "publish", "sweep")
-"""How the tasks of a function are called; those of ingest are its containers."""
+"""Names of the functions' tasks; those of ingest are its containers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,27 +64,27 @@ class Mishap:
     at: float
     """Seconds after the phase began."""
     function: str = ""
-    """Whom it strikes; empty: anybody."""
+    """The function it strikes; any if empty."""
     lasts: float = 0.0
     number: int = 0
-    """Which shard, container or IP set, where there are several."""
+    """Number of the shard, container or IP set, where there are several."""
 
     def __str__(self) -> str:
-        whom = f" ({self.function})" if self.function else ""
+        target = f" ({self.function})" if self.function else ""
         length = f", for {self.lasts:.0f} s" if self.lasts else ""
-        return f"phase {self.phase}, {self.at:6.1f} s: {self.kind}{whom}{length}"
+        return f"phase {self.phase}, {self.at:6.1f} s: {self.kind}{target}{length}"
 
 
 def plan(random: Random, *, phases: int, length_s: float) -> list[Mishap]:
-    """What is to go wrong, in order; outages and late shards keep the lag well under an hour."""
+    """Returns the mishaps of a run, in order; outages and late shards keep the lag well under an hour."""
     kinds = random.sample(KINDS, random.randint(1, len(KINDS)))
-    found: list[Mishap] = []
+    planned: list[Mishap] = []
     for _ in range(random.randint(1, MOST)):
         kind = random.choice(kinds)
         lasts = float(random.choice(LASTING[kind])) if kind in LASTING else OUTAGE_S if kind in OUTAGES else 0.0
-        if kind in (*OUTAGES, "late shard") and any(kind == other.kind for other in found):
+        if kind in (*OUTAGES, "late shard") and any(kind == other.kind for other in planned):
             continue
-        found.append(
+        planned.append(
             Mishap(
                 kind,
                 phase=random.randrange(phases),
@@ -94,7 +94,7 @@ def plan(random: Random, *, phases: int, length_s: float) -> list[Mishap]:
                 number=random.randrange(100),
             )
         )
-    return sorted(found, key=lambda mishap: (mishap.phase, mishap.at))
+    return sorted(planned, key=lambda mishap: (mishap.phase, mishap.at))
 
 
 class Mishaps(Faults):

@@ -29,13 +29,13 @@ from tests.support.simulation.schedule import Crash, Task
 from tests.support.simulation.state_stream import Listener
 
 LENGTH_S = 240.0
-"""Of a phase's traffic."""
+"""Seconds of traffic per phase."""
 
 TIMEOUT_S = 60.0
-"""After which Lambda gives up on an invocation and delivers the batch again."""
+"""Seconds after which Lambda gives up on an invocation and delivers the batch again."""
 
 BACKOFF_S = 4.0
-"""A failed batch is tried again within that time."""
+"""Seconds within which a failed batch is retried."""
 
 SWEEP_S = 60.0
 BLOCK_FOR_S = 10_800
@@ -75,7 +75,7 @@ GARBAGE = (
     b"4000000000.000\t192.0.0.1\t-",
     b"a\tb\tc\td" * 99,
 )
-"""What anybody can make a log hold."""
+"""Records that are not log lines, as any client could cause them."""
 
 GARBAGE_SHARE = 0.1
 ALLOWLISTED = "192.0.9.0/24"
@@ -142,7 +142,7 @@ class Chaos(Ingesting):
         return self.run
 
     def _attack(self, phase: int) -> None:
-        """What is going to be asked for and to happen in this phase."""
+        """Schedules the requests and the mishaps of a phase."""
         random, now = self.planned, self.schedule.now + 300
         mishaps = [mishap for mishap in self.mishaps if mishap.phase == phase]
         self.mishap_faults.begin(mishaps, now)
@@ -218,12 +218,12 @@ class Chaos(Ingesting):
         if self.state.changes:
             self.judge.saw(self.state.changes, self.schedule.now)
             self.changes += self.state.changes
-            self.enforce.tell(self.state.changes)
-            self.publish.tell(self.state.changes)
+            self.enforce.add(self.state.changes)
+            self.publish.add(self.state.changes)
             self.state.changes.clear()
 
     def _time_out(self, moment: float) -> None:
-        """Lambda's: a container that took too long is taken for lost, though its invocation may go on."""
+        """Gives up on slow invocations, as Lambda does: their containers are replaced, though they may still run."""
         for delivery in self.deliveries:
             if delivery.begun < moment:
                 delivery.given_up = True
@@ -272,7 +272,7 @@ class Chaos(Ingesting):
                 self._delete_a_set(mishap)
 
     def _delete_a_set(self, mishap: Mishap) -> None:
-        """Until somebody makes it again, which gives it another id, and deploys that."""
+        """Deletes an IP set until an operator recreates it under another id and deploys that."""
         ip_set = self.config.ip_sets[mishap.number % len(self.config.ip_sets)]
         if ip_set.id not in self.waf._sets:
             return

@@ -11,14 +11,14 @@ TRACE_SHOWN = 30
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What is left of a failed run."""
+    """The smallest run that still fails."""
 
     seed: int
     mishaps: tuple[Mishap, ...]
     why: str
     trace: tuple[str, ...]
 
-    def told(self) -> str:
+    def report(self) -> str:
         happened = "\n".join(f"  {mishap}" for mishap in self.mishaps) or "  nothing at all"
         last = "\n".join(f"  {line}" for line in self.trace[-TRACE_SHOWN:])
         return (

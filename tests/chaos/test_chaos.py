@@ -1,4 +1,4 @@
-"""Whatever goes wrong: counted once, wanted is published, nobody on the allowlist, no block lost or immortal."""
+"""The pipeline under mishaps: requests count once, the wanted list is published, and blocks end on time."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ RUNS = 500
 def test_the_pipeline_survives_every_mishap() -> None:
     for seed in seeds(RUNS):
         if (failure := failure_of(seed)) is not None:
-            pytest.fail(failure.told())
+            pytest.fail(failure.report())
 
 
 def test_the_runs_contain_the_events_that_they_are_meant_to_survive() -> None:
-    """A run in which nothing goes wrong, or nobody attacks, proves nothing."""
+    """A run without mishaps or attackers would prove nothing."""
     went: Counter[str] = Counter()
     for seed in range(60):
         chaos = Chaos(seed)
@@ -45,4 +45,4 @@ def test_a_failure_is_shrunk_to_the_mishaps_that_cause_it() -> None:
     failure = next(found for seed in range(100) if (found := failure_of(seed, broken)) is not None)
     assert "counted more than once" in failure.why
     assert len(failure.mishaps) < len(Chaos(failure.seed).mishaps)
-    assert f"--seed {failure.seed} --runs 1" in failure.told()
+    assert f"--seed {failure.seed} --runs 1" in failure.report()

@@ -1,4 +1,4 @@
-"""One fixture a port, with every adapter behind it. The AWS adapters run on moto and on AWS's own DynamoDB Local."""
+"""One fixture per port, with every adapter behind it. The AWS adapters run on moto and on AWS's own DynamoDB Local."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from tests.support.tables import Tables, stream_event, streams_client
 
 AWS = ("moto", "dynamodb-local")
 ATOMIC = ("memory", "dynamodb-local")
-"""What threads may race on. moto is not among it: it lets two conditional writes win."""
+"""Stores on which threads may race. Not moto, which lets two conditional writes succeed."""
 
 
 @pytest.fixture(params=AWS)
@@ -50,7 +50,7 @@ def store(request: pytest.FixtureRequest) -> StateStore:
 
 @dataclass(frozen=True, slots=True)
 class Streamed:
-    """A state store, and what its stream has told from the beginning: as Lambda's event, and as the changes in it."""
+    """A state store, and all that its stream has delivered, as Lambda's event and as the changes in it."""
 
     store: StateStore
     event: Callable[[], dict[str, Any]]

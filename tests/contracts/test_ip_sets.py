@@ -1,4 +1,4 @@
-"""What every ``IpSets`` promises. The strict part runs on the stand-in only: moto takes whatever it is given."""
+"""The contract of ``IpSets``. The strict part runs on the stand-in only, because moto accepts any input."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""What every ``StateStore`` promises, and what its stream tells."""
+"""The contract of ``StateStore`` and its stream."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -274,9 +274,9 @@ def test_the_stream_holds_the_image_before_and_after(streamed: Streamed) -> None
     key = {"kind": {"S": KIND}, "id": {"S": item().id}}
     old = {**key, "body": {"S": '"old"'}, "version": {"N": "1"}, "expires_at": {"N": "1760000000"}}
     new = {**key, "body": {"S": '"new"'}, "version": {"N": "2"}}
-    told = [record["dynamodb"] for record in streamed.event()["Records"]]
-    assert [each["Keys"] for each in told] == [key] * 3
-    assert [(each.get("OldImage"), each.get("NewImage")) for each in told] == [(None, old), (old, new), (new, None)]
+    records = [record["dynamodb"] for record in streamed.event()["Records"]]
+    assert [each["Keys"] for each in records] == [key] * 3
+    assert [(each.get("OldImage"), each.get("NewImage")) for each in records] == [(None, old), (old, new), (new, None)]
     assert [r["eventName"] for r in streamed.event()["Records"]] == ["INSERT", "MODIFY", "REMOVE"]
 
 
@@ -285,8 +285,8 @@ def test_the_stream_holds_every_item_of_a_transaction_and_none_of_a_rejected_one
     store.write([Put(item("a")), Put(item("b")), Put(item("c", kind="offence"))])
     with pytest.raises(Conflict):
         store.write([Put(item("d")), Put(item("a"))])
-    told = {(change.kind, change.id) for change in streamed.changes()}
-    assert told == {(KIND, "a"), (KIND, "b"), ("offence", "c")}
+    changed = {(change.kind, change.id) for change in streamed.changes()}
+    assert changed == {(KIND, "a"), (KIND, "b"), ("offence", "c")}
 
 
 def test_items_keep_their_own_order_in_the_stream(streamed: Streamed) -> None:
@@ -300,7 +300,7 @@ def test_items_keep_their_own_order_in_the_stream(streamed: Streamed) -> None:
         assert [change.body for change in changes if change.id == id] == [b"%d" % n for n in range(start, 12, 3)]
 
 
-@pytest.mark.parametrize("streamed", ATOMIC, indirect=True)  # moto tells of it
+@pytest.mark.parametrize("streamed", ATOMIC, indirect=True)  # moto reports it
 def test_writing_the_same_again_is_no_change(streamed: Streamed) -> None:
     again = Item(kind=Detection.kind, id="log@1/000000000001/burst/cloudfront", body=b"{}", expires_at=1_760_000_000)
     streamed.store.put_over([again])
@@ -321,7 +321,7 @@ def test_an_item_that_the_store_expires_is_no_change(streamed: Streamed) -> None
     event = streamed.event()
     for record in event["Records"]:
         if record["eventName"] == "REMOVE" and record["dynamodb"]["Keys"]["id"] == {"S": "expired"}:
-            # How Lambda tells of a removal by TTL; no DynamoDB but AWS's own says so.
+            # The mark of a removal by TTL, which only AWS's own DynamoDB sets.
             record["userIdentity"] = {"type": "Service", "principalId": "dynamodb.amazonaws.com"}
     assert [c.id for c in state_changes(event) if c.body is None] == ["lifted"]
 

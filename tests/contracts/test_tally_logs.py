@@ -1,4 +1,4 @@
-"""What every ``TallyLogs`` promises."""
+"""The contract of ``TallyLogs``."""
 
 from dataclasses import replace
 

@@ -24,7 +24,7 @@ window = "5s"
 aggregate = { ipv6 = 128 }
 """
 SLOTS_A_SECOND = 20
-"""Of a window of five seconds."""
+"""Slots per second of a window of five seconds."""
 
 KEPT_S = 300 + 60 + 15 + 60
 """Reach of a view: the lateness, the longest window, a stretch, and a minute's batch, which is dropped as a whole."""

@@ -1,4 +1,4 @@
-"""Log lines written to hurt: large, malformed, forged, from other times. Counted, never fatal, nobody else's harm."""
+"""Hostile log lines (large, malformed, forged, from other times) are counted, never fatal, and harm no other client."""
 
 import gzip
 import importlib

@@ -12,7 +12,7 @@ from tests.support.site import Site, open_site
 
 PATIENCE_MS = 10_000
 EXPECTED_ERROR = "Failed to load resource"
-"""What Chromium writes to the console of every answer above 399."""
+"""Chromium's console message for every answer with a status above 399."""
 
 OpenPage = Callable[..., Page]
 

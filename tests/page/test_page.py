@@ -1,4 +1,4 @@
-"""What an operator does on the page takes effect, can be undone, and is refused with a reason."""
+"""The operator's page: changes take effect, can be undone, and are refused with a reason."""
 
 import re
 from pathlib import Path

@@ -64,7 +64,7 @@ def traffic(draw: st.DrawFn) -> list[Delivered]:
 
 
 def in_a_span(times: list[int], number: int, longest_ms: int) -> bool:
-    """Whether ``number`` of ``times`` lie within some span of at most ``longest_ms``, both ends included."""
+    """Returns whether ``number`` of ``times`` lie within some span of at most ``longest_ms``, both ends included."""
     return any(sum(first <= time <= first + longest_ms for time in times) >= number for first in times)
 
 

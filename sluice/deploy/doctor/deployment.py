@@ -63,7 +63,7 @@ def runtime(inspection: Inspection) -> Iterator[Finding]:
     old = [name for name in runtimes if outdated(name)]
     if old:
         what = f"the functions run on {', '.join(old)}, which AWS deprecates before {RECOMMENDED}"
-        remedy = f"with Chalice in an environment of {RECOMMENDED}: {inspection.deploy}"
+        remedy = f"in an environment of {RECOMMENDED}, run: {inspection.deploy}"
         yield Finding("runtime", what, remedy, wrong=False)
     architecture = inspection.project.architecture
     others = sorted({each for f in inspection.functions.values() for each in f["Architectures"]} - {architecture})
@@ -81,7 +81,7 @@ def settings(inspection: Inspection) -> Iterator[Finding]:
         deployed = inspection.environment(name)
         wrong = sorted(key for key in written.keys() | deployed.keys() if written.get(key) != deployed.get(key))
         if wrong:
-            yield Finding("settings", f"{name} runs with another {', '.join(wrong)}", inspection.deploy)
+            yield Finding("settings", f"{name} runs with a different {', '.join(wrong)}", inspection.deploy)
 
 
 def permissions(inspection: Inspection) -> Iterator[Finding]:

@@ -37,7 +37,7 @@ def rules(inspection: Inspection) -> Iterator[Finding]:
     try:
         active = parse_rules(stored.text).rules
     except RulesError as exc:
-        yield Finding("rules", f"the stored rules are not valid: {exc.problems[0]}", "store valid ones")
+        yield Finding("rules", f"the stored rules are not valid: {exc.problems[0]}", "store valid rules")
         return
     if not any(rule.action is Action.BLOCK for rule in active):
         what = "all rules only count: no client is blocked"

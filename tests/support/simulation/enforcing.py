@@ -32,7 +32,7 @@ LENGTHS_S = [600, 1200, 2000, 2000]
 
 
 class Enforcing:
-    """One run. ``enforcer`` is for the mutations that the simulation has to notice."""
+    """Prepares a run. Tests of the simulation pass a broken ``enforcer``, which it must detect."""
 
     def __init__(self, seed: int, *, enforcer: type[Enforce] = Enforce, faults: Faults | None = None) -> None:
         self.random = random = Random(seed)
@@ -82,7 +82,7 @@ class Enforcing:
     def _settle(self) -> None:
         for _ in range(MOST_STEPS):
             self.schedule.now += self.random.choice([0, 0, 0.05])
-            self.enforce.tell([c for c in self.state.changes if c.new is not None and c.new.kind == Detection.kind])
+            self.enforce.add([c for c in self.state.changes if c.new is not None and c.new.kind == Detection.kind])
             self.state.changes.clear()
             choice = self.random.random()
             if choice < 0.3:

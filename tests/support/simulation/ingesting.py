@@ -82,7 +82,7 @@ class Container:
 
 @dataclass(slots=True)
 class Delivery:
-    """A batch in flight. ``given_up``: Lambda does not wait for its end any more."""
+    """A batch in flight. ``given_up``: Lambda no longer waits for its end."""
 
     shard: Shard
     records: int
@@ -107,7 +107,7 @@ def rules_of(limit: int) -> RuleSet:
 
 
 class Ingesting:
-    """One run. ``parts`` and ``logs`` are for the mutations that the simulation has to notice."""
+    """Prepares a run. Tests of the simulation pass broken ``parts`` or ``logs``, which it must detect."""
 
     def __init__(
         self,

@@ -58,7 +58,7 @@ class WatchedIpSets(SwitchingIpSets):
 
 
 class Publishing:
-    """One run. ``publisher`` is for the mutations that the simulation has to notice."""
+    """Prepares a run. Tests of the simulation pass a broken ``publisher``, which it must detect."""
 
     def __init__(
         self, seed: int, *, publisher: type[Publish] = Publish, faults: Faults | None = None, actions: int | None = None
@@ -105,7 +105,7 @@ class Publishing:
     def _run(self, actions: int) -> None:
         for _ in range(MOST_STEPS):
             self.schedule.now += self.random.choice([0, 0, 0.05, 0.4])
-            self.publish.tell(self.state.changes)
+            self.publish.add(self.state.changes)
             self.state.changes.clear()
             choice = self.random.random()
             if actions and choice < 0.12:

@@ -1,8 +1,8 @@
 """Tasks that switch at every call to the outside, in an order that a seed decides, with faults at named points.
 
-A task is a greenlet. Every port call has a point before and one after its effect: there others may go on, the container
-may crash (``Crash``, nothing of it runs any more) or the call may fail (``Unavailable``, the container lives on). A
-fault after the effect is a write whose acknowledgement was lost.
+A task is a greenlet. Every port call has a point before and one after its effect: there other tasks may run, the
+container may crash (``Crash``: none of its tasks continues), or the call may fail (``Unavailable``: the container
+survives). A fault after the effect is a write whose acknowledgement was lost.
 """
 
 from collections.abc import Callable, Iterable
@@ -82,8 +82,8 @@ class Task:
 class Schedule:
     """Runs tasks a step at a time. ``now`` is the time of the world in epoch seconds.
 
-    Some schedules take any ready task for each step, some keep to priorities that change now and then, and in some a
-    task may stand still for seconds, so that it is overtaken by all that others do: that finds the rarest races.
+    Some schedules take any ready task for each step, some follow priorities that change occasionally, and in some
+    a task may pause for seconds while all others continue, which finds the rarest races.
     """
 
     def __init__(self, random: Random, faults: Faults, *, start: float) -> None:
@@ -108,7 +108,7 @@ class Schedule:
         return task
 
     def step(self) -> bool:
-        """Runs one task up to its next point, or lets them all wait a little; whether there was any."""
+        """Runs one task up to its next point, or lets time pass if all wait. Returns whether there was any task."""
         if not self.tasks:
             return False
         ready = [task for task in self.tasks if task.wake_at <= self.now]
@@ -135,7 +135,7 @@ class Schedule:
             pass
 
     def point(self, name: str) -> None:
-        """Lets others go on; raises a fault if there is to be one here."""
+        """Lets other tasks run; raises a fault if one is due at this point."""
         task = self._running
         if task is None:
             return
@@ -155,7 +155,7 @@ class Schedule:
         return answer
 
     def sleep(self, seconds: float) -> None:
-        """Others go on for ``seconds``."""
+        """Lets other tasks run for ``seconds``."""
         if self._running is not None:
             self._running.wake_at = self.now + seconds
             self._hub.switch()

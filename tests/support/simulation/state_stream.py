@@ -1,7 +1,7 @@
 """The state table's stream and a function that listens to it, as Lambda runs it.
 
 Changes of a kind come in order, one batch in flight each; a failed batch is delivered again, cut elsewhere. Lambda may
-give up on an invocation that still runs, and the batch is then delivered beside it.
+give up on an invocation that still runs, and the batch is then delivered a second time.
 """
 
 from collections import Counter, defaultdict
@@ -54,7 +54,7 @@ class Listener:
         self._containers: list[Container] = []
         self._deliveries: list[Delivery] = []
 
-    def tell(self, records: Sequence[StateChange]) -> None:
+    def add(self, records: Sequence[StateChange]) -> None:
         for record in records:
             item = record.new or record.old
             assert item is not None

@@ -1,4 +1,4 @@
-"""What a detection means for a client: tables of cases, with the time line of each.
+"""Decisions about one client: tables of cases, with the time line of each.
 
 All times are seconds after NOON. A block of 600 s for an offence whose last request was made at second t ends at
 t + 601: the second the request was made in counts as a whole.

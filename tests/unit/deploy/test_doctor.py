@@ -223,7 +223,7 @@ def new_account(deployed: DeployedStage) -> None:
         ),
         pytest.param(
             lambda deployed: deployed.store(StoredRules(text="[[rule]]"), ACTIVE),
-            [("rules", "name: missing", "store valid ones")],
+            [("rules", "name: missing", "store valid rules")],
             id="invalid rules",
         ),
         pytest.param(

@@ -1,4 +1,4 @@
-"""What AWS answers, and what the ports raise for it."""
+"""AWS's errors and the ports' errors that replace them."""
 
 import socket
 from collections.abc import Iterator
@@ -57,7 +57,7 @@ def test_a_refused_append_is(client: "DynamoDBClient", code: str, error: type[Ex
     assert type(raised.value) is error
 
 
-def test_what_aws_says_of_a_refusal_is_told(client: "DynamoDBClient") -> None:
+def test_a_refusal_carries_the_message_of_aws(client: "DynamoDBClient") -> None:
     said = "User: sluice-ingest is not authorized to perform: dynamodb:UpdateItem"
     with refused(client, "update_item", "AccessDeniedException", said), pytest.raises(Unavailable, match=said):
         TallyTable(client, "tally").register("shard", (), ("shard@1",))
@@ -136,7 +136,7 @@ def test_only_unprocessed_keys_are_asked_for_again(client: "DynamoDBClient") -> 
 
 
 def server(accepts: bool) -> tuple[socket.socket, str]:
-    """A server that never answers, or a port at which nobody listens."""
+    """Returns a server that never answers, or a port on which no program listens."""
     listening = socket.create_server(("127.0.0.1", 0))
     endpoint = f"http://127.0.0.1:{listening.getsockname()[1]}"
     if not accepts:

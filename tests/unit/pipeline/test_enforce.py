@@ -1,4 +1,4 @@
-"""What a detection does to the state table."""
+"""Enforce: the effect of detections on the state table."""
 
 import pytest
 
@@ -186,7 +186,7 @@ def test_a_client_inside_a_blocked_network_needs_no_block(enforcer: Enforcer) ->
 
 
 def test_a_client_inside_a_blocked_network_that_is_not_published_is_blocked(enforcer: Enforcer) -> None:
-    """The network overlaps the allowlist, so it protects nobody."""
+    """The network overlaps the allowlist, so it stops no request."""
     enforcer.store.block("192.0.2.0/24")
     enforcer.store.allow("192.0.2.200/32")
     assert enforcer.decide(detection()).outcomes == {"blocked": 1}

@@ -1,4 +1,4 @@
-"""What becomes of one batch."""
+"""Ingest: the outcome of single batches."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -231,7 +231,7 @@ def test_a_recreated_stream_is_counted_from_its_first_record(logs: Logs) -> None
 
 
 def test_records_below_the_last_sequence_number_are_reported_as_replayed(logs: Logs) -> None:
-    """Within minutes they cannot be told from a retry; the metric says that something was dropped."""
+    """Within minutes they look like a retry; the metric shows that records were dropped."""
     container = Container(logs)
     container.ingest.run(batch([line()], first=1000), NOW)
     assert container.ingest.run(batch([line()] * 3, first=5), NOW + SECOND).replayed == 3

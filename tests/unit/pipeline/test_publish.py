@@ -1,4 +1,4 @@
-"""How the IP sets are made equal to the wanted list."""
+"""Publish: the IP sets become equal to the wanted list."""
 
 from collections.abc import Callable
 from itertools import chain, pairwise
@@ -65,7 +65,7 @@ class Publisher:
         return self.waf.published()
 
     def edit(self, number: int, *addresses: str) -> None:
-        """As somebody does in AWS's console."""
+        """Edits a set, as an operator can in AWS's console."""
         self.clock.sleep(2)
         ip_set = self.sets[number]
         names = {"Name": ip_set.name, "Scope": "CLOUDFRONT", "Id": ip_set.id}

@@ -1,4 +1,4 @@
-"""What a sweep lifts, and what it says."""
+"""Sweep: the blocks it lifts, and its heartbeat."""
 
 from chalicelib.core.decisions import DEFAULT_MEMORY_S
 from chalicelib.core.state import Block, Breaker, Heartbeat, History, Pause

@@ -1,4 +1,4 @@
-"""Batches: formats told from the bytes and mixed, repeats, and what is left over."""
+"""Batches: formats detected from the bytes, mixtures of formats, repeats, and malformed pieces."""
 
 from collections import Counter
 from collections.abc import Callable

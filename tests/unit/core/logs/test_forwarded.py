@@ -1,4 +1,4 @@
-"""Who the client is behind trusted proxies: never who a client says it is."""
+"""The client behind trusted proxies is never taken from the part of the header that the client writes."""
 
 from ipaddress import ip_address
 
