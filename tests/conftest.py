@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 pytest_plugins = ["tests.support.admin_api", "tests.support.deploy.account", "tests.support.terminal"]
 
 collect_ignore = [f"support/deploy/{name}.py" for name in ("chalice_deploy", "lambda_runtime", "translate")]
-"""Programs: tests run each in an interpreter of its own, and importing one would start it."""
+"""Programs: tests run each in a separate interpreter, because importing one would start it."""
 
 # No deadline, because CI shares its cores. The reproducing blob is printed.
 settings.register_profile(
@@ -60,7 +60,7 @@ def dynamodb_local_client(dynamodb_local: str) -> Iterator["DynamoDBClient"]:
 
 @pytest.fixture
 def local_tables(dynamodb_local_client: "DynamoDBClient") -> Tables:
-    """Both tables in DynamoDB Local, a test's own."""
+    """Creates both tables in DynamoDB Local, for one test."""
     return make_tables(dynamodb_local_client, f"test-{next(_numbers)}")
 
 
@@ -74,6 +74,6 @@ def _moto_client() -> Iterator["DynamoDBClient"]:
 
 @pytest.fixture
 def moto_tables(_moto_client: "DynamoDBClient") -> Iterator[Tables]:
-    """Both tables in moto, a test's own. Not for threads: moto loses updates."""
+    """Creates both tables in moto, for one test. Not for threads, because moto loses updates."""
     with mock_aws():
         yield make_tables(_moto_client)

@@ -1,1 +1,1 @@
-"""The whole pipeline with everything going wrong that can: any run, and any failure, is had again from its seed."""
+"""The whole pipeline under every mishap: each run, and each failure, can be repeated from its seed."""

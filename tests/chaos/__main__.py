@@ -1,4 +1,4 @@
-"""``python -m tests.chaos``: many runs, on all cores; what fails is shrunk and printed with its seed."""
+"""``python -m tests.chaos``: many runs, on all cores; a failed run is reduced and printed with its seed."""
 
 import os
 import sys
@@ -21,7 +21,7 @@ A_TIME = 20
 @click.option("--seed", default=0, type=click.IntRange(min=0), help="The first of them.")
 @click.option("--cores", default=os.cpu_count() or 1, type=click.IntRange(min=1), help="How many at the same time.")
 def main(runs: int, seed: int, cores: int) -> None:
-    """Play the whole pipeline with everything going wrong. The exit status is 1 if any run fails."""
+    """Run the whole pipeline under every mishap. The exit status is 1 if any run fails."""
     console = Console(soft_wrap=True)
     failures = []
     for failure in track(_failures(range(seed, seed + runs), cores), "Chaos", total=runs, console=console):

@@ -1,7 +1,7 @@
-"""Each guarantee, broken on purpose: something with a name has to notice, or it proves nothing.
+"""Each guarantee, broken on purpose: a named check has to notice the violation.
 
-``BREAKS`` is the table: guarantee, what is broken, what notices, and what that says. Whatever notices has nothing to
-say about the code as it is.
+``BREAKS`` is the table: guarantee, what is broken, the check that notices, and its message. The same check
+passes on the unbroken code.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -44,7 +44,7 @@ from tests.support.simulation.publishing import Publishing
 from tests.support.state import Store, detection, stream_changes
 
 SEEDS = 300
-"""At most, until something that is broken is noticed."""
+"""Most runs until a broken guarantee is noticed."""
 
 MOST_PUBLISHERS = 3000
 
@@ -52,13 +52,13 @@ MOST_PUBLISHERS = 3000
 
 
 def the_chaos(parts: Parts = PARTS, *, logs: type[LedgerTallyLogs] = LedgerTallyLogs, seeds: int = SEEDS) -> None:
-    """The runs of the whole pipeline."""
+    """Runs the whole pipeline."""
     for seed in range(seeds):
         Chaos(seed, parts=parts, logs=logs()).play()
 
 
 def the_publishers(publisher: type[Publish], *, says: str = "") -> None:
-    """The simulation of publishers, until it says so."""
+    """Runs the simulation of publishers until it raises Violation."""
     for seed in range(MOST_PUBLISHERS):
         try:
             Publishing(seed, publisher=publisher, actions=4).play()
@@ -68,7 +68,7 @@ def the_publishers(publisher: type[Publish], *, says: str = "") -> None:
 
 
 def the_bill(parts: Parts = PARTS, aggregate: str = "{}") -> None:
-    """A flood from ever new addresses, and one from within one IPv6 network, in write units of the tally table."""
+    """Measures floods from new addresses and from one IPv6 network, in write units of the tally table."""
     random = Random(1)
     spread = [str(IPv4Address(number)) for number in random.sample(range(0x01000000, 0xE0000000), 4_000)]
     rotating = [str(IPv6Address((0x20010DB8 << 96) + random.getrandbits(64))) for _ in range(4_000)]
@@ -86,7 +86,7 @@ def the_bill(parts: Parts = PARTS, aggregate: str = "{}") -> None:
 
 
 def the_breaker(enforcer: type[Enforce] = Enforce) -> None:
-    """Implausibly many offenders at once."""
+    """Detects implausibly many offenders at once."""
     store, clock = Store(), Clock()
     enforce = enforcer(state=State(store), clock=clock, breaker_blocks_per_minute=100)
     enforce.run(stream_changes(detection(*(str(IPv4Address(0x0A000000 + number)) + "/32" for number in range(101)))))

@@ -32,7 +32,7 @@ class Judge:
         self._in_force = {item.id for item in chaos.state.query(Block.kind)}
 
     def saw(self, changes: Sequence[StateChange], now: float) -> None:
-        """Raises Violation for a block that went before its time, by whatever clock."""
+        """Raises Violation for a block that was lifted early by every clock."""
         for change in changes:
             item = change.new or change.old
             assert item is not None
@@ -49,7 +49,7 @@ class Judge:
                 raise Violation(f"the block of {before.network} was cut short by {before.until - after.until} s")
 
     def phase(self, chaos: "Chaos") -> None:
-        """After every phase, once it has calmed down."""
+        """Checks the state after a phase, once the mishaps are over."""
         judge_counts(self._rules, chaos.run.made, chaos.ledger.appended)
         judge_detections(self._rules, chaos.run.made, chaos.changes)
         covers = {ip_network(name) for name in self._in_force}
@@ -63,7 +63,7 @@ class Judge:
         self._published(chaos)
 
     def end(self, chaos: "Chaos") -> None:
-        """When all blocks but the manual one have run out."""
+        """Checks the state once all blocks but the manual one have expired."""
         left = {item.id for item in chaos.state.query(Block.kind)}
         if left != {MANUAL_BLOCK}:
             raise Violation(f"only {MANUAL_BLOCK} is to be left, found {sorted(left)}")

@@ -25,7 +25,7 @@ POINTS = {
     "killed": "",
     "frozen": "",
 }
-"""Kinds that strike a call, and how the names of the points begin that they strike."""
+"""Kinds that strike a call, and the prefixes of the points they strike."""
 
 OUTAGES = {"state table unreachable": f"before ({STATE})", "tally table unreachable": f"before ({TALLIES})"}
 """Kinds that strike every call for a while."""
@@ -98,7 +98,7 @@ def plan(random: Random, *, phases: int, length_s: float) -> list[Mishap]:
 
 
 class Mishaps(Faults):
-    """Those that strike calls, brought to the points of a schedule."""
+    """The mishaps that strike calls, raised at the points of a schedule."""
 
     def __init__(self) -> None:
         super().__init__(Random(0), chance=0, most=0)
@@ -108,13 +108,13 @@ class Mishaps(Faults):
         self._outages: list[tuple[float, Mishap]] = []
 
     def begin(self, mishaps: Sequence[Mishap], now: float) -> None:
-        """Those of a phase that begins ``now``."""
+        """Starts the mishaps of a phase that begins ``now``."""
         self._waiting = [(now + mishap.at, mishap) for mishap in mishaps if mishap.kind in POINTS]
         self._outages = [(now + mishap.at, mishap) for mishap in mishaps if mishap.kind in OUTAGES]
 
     @property
     def over_at(self) -> float:
-        """When the last outage ends."""
+        """Returns when the last outage ends."""
         return max((begins + mishap.lasts for begins, mishap in self._outages), default=0.0)
 
     def at(self, point: str) -> BaseException | None:

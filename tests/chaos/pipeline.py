@@ -40,7 +40,7 @@ BACKOFF_S = 4.0
 SWEEP_S = 60.0
 BLOCK_FOR_S = 10_800
 LAG_S = 300.0
-"""Within which everything is processed once nothing goes wrong any more."""
+"""Seconds within which everything is processed once the mishaps are over."""
 
 MOST_STEPS = 60_000
 SILENCES_S = (1200.0, 7200.0, 15_000.0)
@@ -83,7 +83,7 @@ LATER_ALLOWLISTED = "192.0.8.1"
 
 
 class Chaos(Ingesting):
-    """One run. ``mishaps``: those of the seed if None. The others are for what the runs have to notice."""
+    """One run. ``mishaps``: those of the seed if None. Other arguments replace parts by broken ones."""
 
     def __init__(
         self,
@@ -118,10 +118,10 @@ class Chaos(Ingesting):
         self._happening: list[tuple[float, Mishap]] = []
         self._arriving: list[tuple[float, Made]] = []
         self._held: dict[str, float] = {}
-        """Shards that are not delivered until some moment."""
+        """Shards whose delivery is delayed, and until when."""
         self._sweep_at = 0.0
         self._over_at = 0.0
-        """When nothing went wrong any more, and the last request had arrived."""
+        """Time at which the mishaps were over and the last request had arrived."""
         self._processed_at = 0.0
         self._allow(ALLOWLISTED, 1)
         manual = Block(network=MANUAL_BLOCK, blocked_at=int(self.schedule.now), until=int(self.schedule.now) + 10**6)
@@ -167,7 +167,7 @@ class Chaos(Ingesting):
             self._allow(LATER_ALLOWLISTED, 2 + phase)
 
     def _play_to_the_end(self) -> None:
-        """Until all traffic is ingested and decided upon, and nothing more goes wrong."""
+        """Continues until all traffic is ingested and decided, and the mishaps are over."""
         for _ in range(MOST_STEPS):
             self.schedule.now += self.random.choice([0, 0, 0.01, 0.2])
             self._let_things_happen()
@@ -192,7 +192,7 @@ class Chaos(Ingesting):
         return not self._ready() and self.enforce.settled and self.publish.settled and not self.state.changes
 
     def _next_moment(self) -> float | None:
-        """When the next thing happens that everybody waits for; None if nothing does."""
+        """Returns the time of the next scheduled event; None if there is none."""
         waited = [*(at for at, _ in self._happening[:1]), *(at for at, _ in self._arriving[:1]), *self._held.values()]
         if self.mishap_faults.over_at > self.schedule.now:
             waited.append(self.mishap_faults.over_at)
@@ -313,7 +313,7 @@ class Chaos(Ingesting):
         return compose(self.config, world, self.parts)
 
     def _skewed(self) -> Services:
-        """A container with a clock of its own."""
+        """A container with its own clock."""
         return self._services(self.random.uniform(-self.most_skew_s, self.most_skew_s))
 
     def _sweep(self) -> None:
@@ -324,7 +324,7 @@ class Chaos(Ingesting):
         self.schedule.spawn("sweep", self._skewed().sweep.run, ended)
 
     def _calm_down(self) -> None:
-        """Nothing goes wrong any more, and the clocks' differences go by: what a sweep mends is mended."""
+        """Waits without mishaps for longer than the clocks differ, so that sweeps repair everything they can."""
         self.mishap_faults.begin([], self.schedule.now)
         for wait_s in (0.0, SWEEP_S + 2 * self.most_skew_s):
             self.schedule.now += wait_s

@@ -1,4 +1,4 @@
-"""A failed run is tried with less and less going wrong, until everything that is left is needed for it to fail."""
+"""Reduces a failed run: mishaps are removed until each one that remains is needed for the failure."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ def own(seed: int, mishaps: Sequence[Mishap] | None) -> Chaos:
 
 
 def failure_of(seed: int, new: New = own) -> Failure | None:
-    """Plays a seed; if it fails, the smallest failure that leaving out mishaps one by one leads to."""
+    """Plays a seed. Returns None or, after removing mishaps one by one, the smallest failure."""
     failure = _played(seed, None, new)
     while failure is not None:
         fewer = (

@@ -1,4 +1,4 @@
-"""Each guarantee, broken on purpose, is noticed: see the table ``BREAKS``."""
+"""Every deliberate violation of a guarantee is noticed: see the table ``BREAKS``."""
 
 import re
 from collections.abc import Callable

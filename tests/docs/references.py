@@ -236,7 +236,7 @@ def shown(value: object) -> str:
 
 
 PAGES = {"cli.md": cli, "settings.md": settings, "api.md": api}
-"""Every generated page of ``docs/reference``, and what makes its text."""
+"""Every generated page of ``docs/reference``, and the function that returns its text."""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The documents say what is so."""
+"""Links, commands and examples in the documents are correct."""
 
 import re
 from pathlib import Path

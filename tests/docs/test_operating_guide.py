@@ -1,4 +1,4 @@
-"""The guide's commands are commands."""
+"""Every command in the operating guide exists."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""The model of other sizes agrees with the pipeline where that can be run, and the documents with both."""
+"""The scale model agrees with the pipeline at sizes that can be run, and the documents agree with both."""
 
 import re
 from importlib import import_module

@@ -38,7 +38,7 @@ def site() -> Iterator[Site]:
 
 @pytest.fixture
 def open_page(browser: Browser, site: Site) -> Iterator[OpenPage]:
-    """Opens the page in a fresh browser profile. No page may have made a mistake or asked another host."""
+    """Opens the page in a fresh browser profile. Fails if a page raised an error or called another host."""
     complaints: list[str] = []
     contexts = []
 

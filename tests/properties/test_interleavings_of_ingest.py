@@ -37,7 +37,7 @@ def test_every_request_is_counted_once_and_exactly_the_offenders_are_detected() 
 
 
 def test_the_runs_contain_the_events_that_they_are_meant_to_survive() -> None:
-    """A simulation in which nothing goes wrong proves nothing."""
+    """A simulation without faults would prove nothing."""
     went: Counter[str] = Counter()
     for seed in range(100):
         run = Ingesting(seed).play()

@@ -1,4 +1,4 @@
-"""Rules: what is accepted, what is refused and how the refusal is worded, and what has to be counted for them."""
+"""Rules: the values accepted and rejected, the wording of errors, and the meters that rules need."""
 
 import re
 import tomllib

@@ -91,7 +91,7 @@ anything = st.builds(bytes.__add__, marks, st.binary(max_size=60)) | real | muta
 
 
 def pieces(record: bytes) -> int:
-    """Requests and malformed pieces that a record must come to: one a line, or one an event of an envelope."""
+    """Requests and malformed pieces that a record must decode to: one per line, or one per event of an envelope."""
     if record.startswith(b"\x1f\x8b"):
         messages = open_envelope(record)
         return 1 if isinstance(messages, Malformed) else len(messages)
