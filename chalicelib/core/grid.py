@@ -53,9 +53,9 @@ class _Row:
     __slots__ = ("cells", "clients")
 
     def __init__(self, clients: int) -> None:
-        """``clients``: how many are expected."""
+        """``clients``: the expected number of them."""
         self.cells = array("H", bytes(2 * FEWEST_CELLS))
-        """A power of two of them."""
+        """Their number is a power of two."""
         while len(self.cells) < 2 * clients:
             self.cells *= 4
         self.clients = 0
@@ -108,8 +108,8 @@ class _Totals:
                 self._row(number).add(*in_row)
             return
         for number in numbers:
-            here = [row == number for row in rows]
-            self._row(number).add(list(compress(hashes, here)), list(compress(requests, here)))
+            is_here = [row == number for row in rows]
+            self._row(number).add(list(compress(hashes, is_here)), list(compress(requests, is_here)))
 
     def _row(self, number: int) -> _Row:
         row = self._rows.get(number)
@@ -167,7 +167,7 @@ class _Stretch:
         self.ending: list[_Part] = []
         """The parts whose last slot is in this stretch."""
         self.near: Clients = {}
-        """Empty slots for a client that was looked for and is not here."""
+        """Clients without requests in this stretch have empty slots."""
 
     def extract(self, clients: Collection[bytes]) -> None:
         """Takes the slots of ``clients`` out of the columns, unless they are there already."""

@@ -24,7 +24,7 @@ can have changed (``over_limit``).
 A rule is evaluated from the coarsest meter whose slots divide its own, and the slots are folded on the way
 (``rules.serving``, ``tally.folded``). A ``Grid`` holds what one meter counted of one source, for the rules it serves;
 the ``View`` is all grids of a container. Tallies from before a change of rules may stem from other meters, and then
-have a grid of their own. Each request reaches a rule through one grid only, so the rule adds up all grids that serve
+have their own grid. Each request reaches a rule through one grid only, so the rule adds up all grids that serve
 it.
 
 *Upper bounds first.* A grid keeps counts as the columns that they arrive in, and totals that show that most clients

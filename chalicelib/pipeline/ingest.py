@@ -2,7 +2,7 @@
 
 The order matters (docs/state-protocol.md): append, then read the other logs, then evaluate the clients of the whole
 delivered batch. That includes records that an earlier delivery has counted, because it may have crashed before it
-evaluated them. ``LogFollower`` enforces the order: only what an append returns can catch up, and only that has a view.
+evaluated them. Types enforce the order: only the result of an append can catch up, and only that returns the view.
 """
 
 from bisect import bisect_right
@@ -76,7 +76,7 @@ class Ingest:
     def run(self, batch: Batch, now_ms: int) -> IngestReport:
         """Counts a batch. Raises Contended and what the stores raise; Lambda then delivers the batch again.
 
-        A batch whose tally does not fit in one transaction is counted in halves, each as a batch of its own.
+        A batch whose tally does not fit in one transaction is counted in halves, each as a separate batch.
         """
         try:
             return self._ingest(batch, now_ms)
@@ -143,7 +143,7 @@ class Ingest:
                 return CountedBatch(prepared.append(tail, added), replayed, len(fresh))
             except Conflict:
                 continue
-        raise Contended(f"{batch.shard}: {TRIES} appends in a row lost to other containers")
+        raise Contended(f"{batch.shard}: lost {TRIES} consecutive appends to other containers")
 
     def _use(self, rules: RuleSet) -> None:
         if rules.rules != self._rule_set.rules:

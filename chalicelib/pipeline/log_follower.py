@@ -37,9 +37,9 @@ are only taken without a gap: the offsets of one call are read at different mome
 offset 7 does.
 
 Cold start. A new container reads each log backwards from its end, as far as its view reaches. If any of these reads
-fails there is no view at all: a container that stood at offset 0 of a log that it failed to read would take the log for
-ended, and open a second one beside it. For the same reason a container that has not read for STALE_MS starts over: the
-items that it would read next may have been removed.
+fails there is no view at all: a container that stood at offset 0 of a log that it failed to read would assume that the
+log had ended, and open a second one beside it. For the same reason a container that has not read for STALE_MS starts
+over: the items that it would read next may have been removed.
 """
 
 from collections.abc import Callable
@@ -68,7 +68,7 @@ FURTHEST_AHEAD = 16
 """Most offsets requested per log and call."""
 
 DEPTH_KEPT_MS = 600_000
-"""A view that was deepened for late requests stays deep for this long after the last of them."""
+"""A view that was deepened for late requests stays deep for this long after the last one."""
 
 TRIES = 8
 """Appends, or attempts to open a log, before the batch fails."""
@@ -307,7 +307,7 @@ class Prepared:
         return Appended(self, tail)
 
     def already_appended(self, tail: Tail) -> "Appended":
-        """Returns what follows an append, for a batch of which nothing is left to count."""
+        """Returns the state after an append, for a batch all of whose records were counted before."""
         return Appended(self, tail)
 
 

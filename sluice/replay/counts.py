@@ -85,7 +85,7 @@ class Counts:
             self._spill()
 
     def ledgers(self) -> Iterator[Ledger]:
-        """Yields ledgers that together hold everything; a network and all networks within it are in the same one."""
+        """Yields ledgers that together hold all counts; a network and all networks within it are in the same one."""
         if not self._spools:
             yield self._ledger
             return

@@ -22,7 +22,7 @@ from sluice.replay.sampling import WHOLE_LOG, Sampling
 from sluice.replay.strips import Strip
 
 MOST_GROUPS = 500_000
-"""Groups with a total of their own."""
+"""Most groups that have their own total."""
 
 BUCKETS = 1 << 20
 ROWS_PER_TALLY = 100_000

@@ -214,7 +214,7 @@ def test_a_batch_that_loses_a_few_appends_is_counted_after_the_winners(logs: Log
 
 def test_a_batch_that_loses_every_append_fails_and_is_not_counted(logs: Logs) -> None:
     logs.overtaken = TRIES
-    with pytest.raises(Contended, match="logs/shard-0: 8 appends"):
+    with pytest.raises(Contended, match="logs/shard-0: lost 8 consecutive appends"):
         Container(logs).ingest.run(batch([line()]), NOW)
     assert logs.counted() == TRIES
 
