@@ -9,7 +9,7 @@ from chalice.app import Chalice, CloudWatchEvent, DynamoDBEvent, KinesisEvent, R
 
 from chalicelib.api.mount import mount
 from chalicelib.bootstrap import config, services
-from chalicelib.edges.events import kinesis_batch, state_changes
+from chalicelib.edges.events import kinesis_batch, state_changes, time_left_s
 
 app = Chalice(app_name="sluice")
 authorize = mount(app)
@@ -18,7 +18,8 @@ authorize = mount(app)
 @app.on_kinesis_record(stream=config().log_stream, name="ingest", batch_size=10_000, starting_position="TRIM_HORIZON")
 def ingest(event: KinesisEvent) -> None:
     container = services()
-    report = container.ingest.run(kinesis_batch(event.to_dict()), int(container.world.clock() * 1000))
+    now_ms = int(container.world.clock() * 1000)
+    report = container.ingest.run(kinesis_batch(event.to_dict()), now_ms, time_left_s(event.context))
     container.world.telemetry.ingested(report)
 
 

@@ -1,6 +1,7 @@
 """Conversion of Lambda events."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from math import inf
 from typing import Any
 
 import msgspec
@@ -31,6 +32,11 @@ def kinesis_batch(event: Mapping[str, Any]) -> Batch:
         data=[record.data for record in records],
         arrived=[record.approximate_arrival_timestamp for record in records],
     )
+
+
+def time_left_s(context: Any) -> Callable[[], float]:
+    """Returns a function that returns the seconds until Lambda ends the invocation; ``context`` is None outside."""
+    return lambda: inf if context is None else context.get_remaining_time_in_millis() / 1000
 
 
 def state_changes(event: Mapping[str, Any]) -> list[StreamChange]:

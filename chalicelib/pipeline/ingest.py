@@ -8,6 +8,7 @@ evaluated them. Types enforce the order: only the result of an append can catch 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import NamedTuple
 
 from chalicelib.core.detections import Announced, detections_of
@@ -73,20 +74,21 @@ class Ingest:
         self._tallier = Tallier(())
         self._columns: frozenset[str] = frozenset()
 
-    def run(self, batch: Batch, now_ms: int) -> IngestReport:
-        """Counts a batch. Raises Contended and what the stores raise; Lambda then delivers the batch again.
+    def run(self, batch: Batch, now_ms: int, time_left_s: Callable[[], float] = lambda: inf) -> IngestReport:
+        """Counts a batch. Raises Contended, StillLoading and what the stores raise; Lambda then delivers it again.
 
         A batch whose tally does not fit in one transaction is counted in halves, each as a separate batch.
         """
         try:
-            return self._ingest(batch, now_ms)
+            return self._ingest(batch, now_ms, time_left_s)
         except TooLarge:
             if len(batch) == 1:
                 raise
         half = len(batch) // 2
-        return self.run(batch.part(0, half), now_ms) + self.run(batch.part(half, len(batch)), now_ms)
+        first = self.run(batch.part(0, half), now_ms, time_left_s)
+        return first + self.run(batch.part(half, len(batch)), now_ms, time_left_s)
 
-    def _ingest(self, batch: Batch, now_ms: int) -> IngestReport:
+    def _ingest(self, batch: Batch, now_ms: int, time_left_s: Callable[[], float]) -> IngestReport:
         arrived_ms = int(min(batch.arrived) * 1000) if batch.arrived else now_ms
         rules, problem = self._rules(now_ms)
         self._use(rules)
@@ -104,7 +106,7 @@ class Ingest:
             return report
         span_ms = decoded.span_ms()
         tally = self._tallier.tally(decoded.requests)
-        prepared = self._follower.prepare(rules, span_ms[0], now_ms)
+        prepared = self._follower.prepare(rules, span_ms[0], now_ms, time_left_s)
         counted = self._count(batch, decoded, tally, prepared)
         view = counted.appended.catch_up()
         report.replayed, report.requests = counted.replayed, counted.requests

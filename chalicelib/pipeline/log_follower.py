@@ -36,20 +36,22 @@ Catching up. Every log is read forward from its tail, several offsets per call, 
 are only taken without a gap: the offsets of one call are read at different moments, so offset 8 may appear before
 offset 7 does.
 
-Cold start. A new container reads each log backwards from its end, as far as its view reaches. If any of these reads
-fails there is no view at all: a container that stood at offset 0 of a log that it failed to read would assume that the
-log had ended, and open a second one beside it. For the same reason a container that has not read for STALE_MS starts
-over: the items that it would read next may have been removed.
+Cold start. A new container reads each log backwards from its end, as far as its view reaches. There is no view until
+every log has been read: a container that stood at offset 0 of a log that it failed to read would assume that the log
+had ended, and open a second one beside it. If a read fails or the invocation's time runs out, the batch fails, and the
+next invocation in this container continues with the logs that are missing. A container that has not read for STALE_MS
+starts over, because the items that it would read next may have been removed.
 """
 
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.tally import DORMANT_MS, EXPIRE_MS, RETENTION_MS, Tally, pack, split, unpack
 from chalicelib.core.windows import View
-from chalicelib.ports import Conflict, Contended, LogItem, Registry, TallyLogs
+from chalicelib.ports import Conflict, Contended, LogItem, Registry, TallyLogs, Unavailable
 
 STALE_MS = RETENTION_MS - 600_000
 """A container that has not read for longer starts over. Items live for an hour past DORMANT_MS, and a reader that
@@ -70,8 +72,15 @@ FURTHEST_AHEAD = 16
 DEPTH_KEPT_MS = 600_000
 """A view that was deepened for late requests stays deep for this long after the last one."""
 
+COUNTING_S = 15
+"""Seconds of an invocation that are left for counting its batch. Loading logs stops in time."""
+
 TRIES = 8
 """Appends, or attempts to open a log, before the batch fails."""
+
+
+class StillLoading(Unavailable):
+    """Not all logs are loaded yet, and there is no time for more. The batch is delivered again."""
 
 
 class TooLarge(Exception):
@@ -127,9 +136,17 @@ class LogFollower:
         self._registry: Registry = {}
         self._tails: dict[str, Tail] = {}
         self._view: View | None = None
+        self._loading: View | None = None
+        """View of the logs in ``_tails``, of which some are missing."""
+        self._loading_since_ms = 0
 
-    def prepare(self, rules: RuleSet, oldest_ms: int, now_ms: int) -> "Prepared":
-        """Returns what a batch needs to be counted, when its requests were made at or after ``oldest_ms``."""
+    def prepare(
+        self, rules: RuleSet, oldest_ms: int, now_ms: int, time_left_s: Callable[[], float] = lambda: inf
+    ) -> "Prepared":
+        """Returns what a batch needs to be counted, when its requests were made at or after ``oldest_ms``.
+
+        Raises StillLoading when ``time_left_s()`` runs short; the next call continues.
+        """
         lag_ms = now_ms - oldest_ms
         if lag_ms > self._lateness_ms:
             self._depth_ms = max(self._depth_ms, lag_ms + self._lateness_ms)
@@ -137,12 +154,15 @@ class LogFollower:
         elif now_ms - self._deep_at_ms > DEPTH_KEPT_MS:
             self._depth_ms = self._lateness_ms
         view = self._view
-        stale = now_ms - self._read_at_ms > STALE_MS
-        if view is None or stale or view.rules.rules != rules.rules or view.since_ms > oldest_ms:
-            view = self._load(rules, now_ms - self._depth_ms, now_ms)
+        if view is None or not self._serves(view, self._read_at_ms, rules, oldest_ms, now_ms):
+            view = self._load(rules, oldest_ms, now_ms, time_left_s)
         else:
             view.keep_since(min(oldest_ms, now_ms - self._depth_ms))
         return Prepared(self, view, now_ms)
+
+    def _serves(self, view: View, read_ms: int, rules: RuleSet, oldest_ms: int, now_ms: int) -> bool:
+        """Returns whether a view that was read at ``read_ms`` holds all that a batch needs."""
+        return now_ms - read_ms <= STALE_MS and view.rules.rules == rules.rules and view.since_ms <= oldest_ms
 
     def read(self, rules: RuleSet, now_ms: int) -> View:
         """Returns a view of all logs up to their ends, for a reader that appends nothing."""
@@ -183,45 +203,52 @@ class LogFollower:
                 self._read_at_ms = now_ms
                 return
 
-    def _load(self, rules: RuleSet, since_ms: int, now_ms: int) -> View:
-        # There is no view until every log has been read: a container that survives a failed read starts over, and never
-        # mistakes a log that it has not read for one that has ended.
-        self._view, self._registry, self._tails = None, {}, {}
-        view = self._new_view(rules)
-        view.keep_since(since_ms)
+    def _load(self, rules: RuleSet, oldest_ms: int, now_ms: int, time_left_s: Callable[[], float]) -> View:
+        """Reads all logs, those that an earlier call has read excepted."""
+        self._view, view = None, self._loading
+        if view is None or not self._serves(view, self._loading_since_ms, rules, oldest_ms, now_ms):
+            self._registry, self._tails = {}, {}
+            self._loading_since_ms = now_ms
+            view = self._loading = self._new_view(rules)
+            view.keep_since(now_ms - self._depth_ms)
         registry, _ = self._logs.read([])
-        self._adopt(registry, view)
-        self._view, self._read_at_ms = view, now_ms
+        self._adopt(registry, view, time_left_s)
+        self._view, self._loading, self._read_at_ms = view, None, self._loading_since_ms
         self._retire(now_ms)
         return view
 
-    def _adopt(self, registry: Registry, view: View) -> bool:
-        """Starts following the new logs of ``registry``. Returns whether there were any."""
+    def _adopt(self, registry: Registry, view: View, time_left_s: Callable[[], float] = lambda: inf) -> bool:
+        """Starts following the new logs of ``registry``, at least one per call. Returns whether there were any.
+
+        Raises StillLoading.
+        """
         named = {log: shard for shard, logs in registry.items() for log in logs}
         fresh = [log for log in named if log not in self._tails]
-        for log in fresh:
-            self._tails[log] = self._follow(log, named[log], view)
+        for number, log in enumerate(fresh):
+            if number and time_left_s() < COUNTING_S:
+                raise StillLoading(f"{len(named) - len(fresh) + number} of {len(named)} logs are loaded")
+            self._follow(log, named[log], view)
         for log in self._tails.keys() - named.keys():
             del self._tails[log]
         self._registry = registry
         return bool(fresh)
 
-    def _follow(self, log: str, shard: str, view: View) -> Tail:
-        """Merges the items of a log that concern the view, and returns the tail at its end.
+    def _follow(self, log: str, shard: str, view: View) -> None:
+        """Merges the items of a log that concern the view, and follows the log from its end.
 
         Apart from clocks that disagree, no request is processed before it is made. So items written before the time of
         the view concern it in nothing.
         """
-        tail = Tail(shard, log, written_ms=_born_ms(log))
         since_ms = view.since_ms - view.rules.longest_window_ms - SKEW_MS
         newest_first = self._logs.latest(log, since_ms)
         # Only without a gap: the items below one are so old that the store is removing them.
         unbroken = [item for back, (offset, item) in enumerate(newest_first) if offset == newest_first[0][0] - back]
+        # Followed before it is merged: if an item cannot be merged, no item before it is merged a second time.
+        tail = self._tails[log] = Tail(shard, log, written_ms=_born_ms(log))
         if unbroken:
             tail.offset = newest_first[0][0] + 1 - len(unbroken)
         for item in reversed(unbroken):
             _take(view, tail, item)
-        return tail
 
     def _retire(self, now_ms: int) -> None:
         """Removes shards from the registry all of whose logs have expired, as after a reshard."""

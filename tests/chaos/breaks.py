@@ -7,6 +7,7 @@ passes on the unbroken code.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
+from math import inf
 from random import Random
 
 from chalicelib.bootstrap import PARTS, Parts
@@ -109,7 +110,9 @@ class WindowsAreTooLong(View):
 
 
 class WritesEachClientApart(LogFollower):
-    def prepare(self, rules: RuleSet, oldest_ms: int, now_ms: int) -> Prepared:
+    def prepare(
+        self, rules: RuleSet, oldest_ms: int, now_ms: int, time_left_s: Callable[[], float] = lambda: inf
+    ) -> Prepared:
         class Writing(Prepared):
             def append(self, tail: Tail, batch_tally: BatchTally) -> Appended:
                 for counted in batch_tally.tally:
@@ -118,7 +121,7 @@ class WritesEachClientApart(LogFollower):
                         super().append(tail, replace(batch_tally, tally=alone))
                 return self.already_appended(tail)
 
-        return Writing(self, super().prepare(rules, oldest_ms, now_ms).view, now_ms)
+        return Writing(self, super().prepare(rules, oldest_ms, now_ms, time_left_s).view, now_ms)
 
 
 class IgnoresTheAllowlist(Publish):
@@ -157,9 +160,9 @@ class DropsTheBatchWithTheLine(BatchDecoder):
 
 
 class SwallowsErrors(Ingest):
-    def run(self, batch: Batch, now_ms: int) -> IngestReport:
+    def run(self, batch: Batch, now_ms: int, time_left_s: Callable[[], float] = lambda: inf) -> IngestReport:
         try:
-            return super().run(batch, now_ms)
+            return super().run(batch, now_ms, time_left_s)
         except Unavailable:
             return IngestReport()
 

@@ -46,6 +46,7 @@ def test_the_runs_contain_the_events_that_they_are_meant_to_survive() -> None:
         went["logs opened"] += sum("after register" in line for line in run.trace)
     assert went["Crash"] > 50
     assert went["Unavailable"] > 50
+    assert went["StillLoading"] > 20
     assert went["invocations"] > 800
     assert went["logs opened"] > 200
 

@@ -1,7 +1,8 @@
 """Consumers that break one duty of the state protocol each, for simulations that must notice."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import inf
 
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.windows import View
@@ -21,8 +22,10 @@ class AppendsWithoutCondition(LedgerTallyLogs):
 
 
 class ReadsBeforeItAppends(LogFollower):
-    def prepare(self, rules: RuleSet, oldest_ms: int, now_ms: int) -> Prepared:
-        prepared = super().prepare(rules, oldest_ms, now_ms)
+    def prepare(
+        self, rules: RuleSet, oldest_ms: int, now_ms: int, time_left_s: Callable[[], float] = lambda: inf
+    ) -> Prepared:
+        prepared = super().prepare(rules, oldest_ms, now_ms, time_left_s)
         super()._catch_up(prepared.view, now_ms)
         return prepared
 
@@ -38,16 +41,20 @@ class NeverReadsOthers(LogFollower):
 
 
 class IgnoresSequenceNumbers(LogFollower):
-    def prepare(self, rules: RuleSet, oldest_ms: int, now_ms: int) -> Prepared:
+    def prepare(
+        self, rules: RuleSet, oldest_ms: int, now_ms: int, time_left_s: Callable[[], float] = lambda: inf
+    ) -> Prepared:
         class Ignoring(Prepared):
             def append(self, tail: Tail, batch_tally: BatchTally) -> Appended:
                 return super().append(tail, replace(batch_tally, last_sequence=-1))
 
-        return Ignoring(self, super().prepare(rules, oldest_ms, now_ms).view, now_ms)
+        return Ignoring(self, super().prepare(rules, oldest_ms, now_ms, time_left_s).view, now_ms)
 
 
 class OpensWithoutClosing(LogFollower):
-    def prepare(self, rules: RuleSet, oldest_ms: int, now_ms: int) -> Prepared:
+    def prepare(
+        self, rules: RuleSet, oldest_ms: int, now_ms: int, time_left_s: Callable[[], float] = lambda: inf
+    ) -> Prepared:
         class Opening(Prepared):
             def open(self, shard: str) -> None:
                 follower = self._follower
@@ -58,19 +65,21 @@ class OpensWithoutClosing(LogFollower):
                     self.conflicts += 1
                 follower._catch_up(self.view, self.now_ms)
 
-        return Opening(self, super().prepare(rules, oldest_ms, now_ms).view, now_ms)
+        return Opening(self, super().prepare(rules, oldest_ms, now_ms, time_left_s).view, now_ms)
 
 
 class KeepsOldMemories(LogFollower):
-    def prepare(self, rules: RuleSet, oldest_ms: int, now_ms: int) -> Prepared:
+    def prepare(
+        self, rules: RuleSet, oldest_ms: int, now_ms: int, time_left_s: Callable[[], float] = lambda: inf
+    ) -> Prepared:
         self._read_at_ms = now_ms
-        return super().prepare(rules, oldest_ms, now_ms)
+        return super().prepare(rules, oldest_ms, now_ms, time_left_s)
 
 
 class KeepsHalfAColdStart(LogFollower):
-    def _load(self, rules: RuleSet, since_ms: int, now_ms: int) -> View:
+    def _load(self, rules: RuleSet, oldest_ms: int, now_ms: int, time_left_s: Callable[[], float]) -> View:
         view = self._view = self._new_view(rules)
-        view.keep_since(since_ms)
+        view.keep_since(now_ms - self._depth_ms)
         self._registry, self._tails = self._logs.read([])[0], {}
         self._read_at_ms = now_ms
         self._adopt(self._registry, view)
@@ -78,28 +87,28 @@ class KeepsHalfAColdStart(LogFollower):
 
 
 class NeverAdoptsNewLogs(LogFollower):
-    def _adopt(self, registry: Registry, view: View) -> bool:
+    def _adopt(self, registry: Registry, view: View, time_left_s: Callable[[], float] = lambda: inf) -> bool:
         if self._tails:
             registry = {
                 shard: logs for shard, logs in registry.items() if logs[-1] in self._tails or not self._registry
             }
-        return super()._adopt({**self._registry, **registry}, view)
+        return super()._adopt({**self._registry, **registry}, view, time_left_s)
 
 
 class EvaluatesNewRecordsOnly(Ingest):
-    def run(self, batch: Batch, now_ms: int) -> IngestReport:
-        prepared = self._follower.prepare(self._rules(now_ms).rules, now_ms - 3_000_000, now_ms)
+    def run(self, batch: Batch, now_ms: int, time_left_s: Callable[[], float] = lambda: inf) -> IngestReport:
+        prepared = self._follower.prepare(self._rules(now_ms).rules, now_ms - 3_000_000, now_ms, time_left_s)
         last = prepared.tail(batch.shard).last_sequence
         new = [number for number, sequence in enumerate(batch.sequences) if int(sequence) > last]
-        return super().run(batch.part(new[0], len(batch)), now_ms) if new else IngestReport()
+        return super().run(batch.part(new[0], len(batch)), now_ms, time_left_s) if new else IngestReport()
 
 
 class AnnouncesTooEarly(Ingest):
-    def run(self, batch: Batch, now_ms: int) -> IngestReport:
+    def run(self, batch: Batch, now_ms: int, time_left_s: Callable[[], float] = lambda: inf) -> IngestReport:
         store = self._detect
         self._detect = lambda detections: None
         try:
-            report = super().run(batch, now_ms)
+            report = super().run(batch, now_ms, time_left_s)
         finally:
             self._detect = store
         if report.detections:

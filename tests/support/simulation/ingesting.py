@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from math import inf
 from random import Random
 
 from chalicelib.bootstrap import PARTS, Parts, Services, World, compose
@@ -34,6 +35,9 @@ SILENCES_S = [1200, 4500, 6000, DORMANT_S, DORMANT_S, 11_000, 40_000]
 """Between two phases; that of a log about to fall dormant takes up to five seconds less."""
 
 MOST_STEPS = 20_000
+HURRIED = 0.1
+"""Share of invocations that have no time for more than one log."""
+
 FIELDS = "timestamp,c-ip,x-edge-request-id"
 RULES = """
 [[rule]]
@@ -224,7 +228,10 @@ class Ingesting:
             self._ended(task, delivery, container)
 
         now_ms = int((self.schedule.now + container.skew) * 1000)
-        self.schedule.spawn(container.name, lambda: container.services.ingest.run(batch, now_ms), ended)
+        time_left_s = 0 if self.random.random() < HURRIED else inf
+        self.schedule.spawn(
+            container.name, lambda: container.services.ingest.run(batch, now_ms, lambda: time_left_s), ended
+        )
 
     def _ended(self, task: Task, delivery: Delivery, container: Container) -> None:
         container.busy = False

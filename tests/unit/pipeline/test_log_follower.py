@@ -5,12 +5,12 @@ from collections.abc import Collection, Mapping, Sequence
 import pytest
 
 from chalicelib.core.logs.requests import Source
-from chalicelib.core.meter_tally import MeterTally
+from chalicelib.core.meter_tally import BadTally, MeterTally
 from chalicelib.core.rules import Rule, RuleSet
 from chalicelib.core.tally import DORMANT_MS, EXPIRE_MS, RETENTION_MS, Tally
 from chalicelib.core.windows import View
 from chalicelib.pipeline import log_follower
-from chalicelib.pipeline.log_follower import BatchTally, LogFollower, Prepared, Tail
+from chalicelib.pipeline.log_follower import COUNTING_S, STALE_MS, BatchTally, LogFollower, Prepared, StillLoading, Tail
 from chalicelib.ports import Conflict, LogItem, LogKey, Registry, Unavailable
 from sluice.local.stores import MemoryTallyLogs
 
@@ -31,6 +31,9 @@ class Logs(MemoryTallyLogs):
         self.hidden: set[LogKey] = set()
         self.hidden_for = 0
         self.latest_fails = 0
+        self.latest_fails_at = 0
+        """The reads backwards until the one that fails; none fails at 0."""
+        self.read_backwards: list[str] = []
 
     def read(self, keys: Collection[LogKey]) -> tuple[Registry, Mapping[LogKey, LogItem]]:
         self.asked.append(sorted(keys))
@@ -39,8 +42,10 @@ class Logs(MemoryTallyLogs):
         return registry, {key: item for key, item in found.items() if key not in hidden}
 
     def latest(self, log: str, written_since_ms: int) -> Sequence[tuple[int, LogItem]]:
-        if self.latest_fails:
-            self.latest_fails -= 1
+        self.read_backwards.append(log)
+        self.latest_fails_at -= 1
+        if self.latest_fails or self.latest_fails_at == 0:
+            self.latest_fails = max(0, self.latest_fails - 1)
             raise Unavailable("the first reads after a cold start are throttled")
         return super().latest(log, written_since_ms)
 
@@ -176,8 +181,66 @@ def test_a_container_that_was_frozen_for_hours_starts_over(logs: Logs) -> None:
     assert frozen.seen() == 2
 
 
-def test_a_failed_cold_start_leaves_nothing_behind(logs: Logs) -> None:
-    """A log that could not be read is not one that has ended."""
+def test_a_cold_start_that_runs_out_of_time_continues_with_the_next_call(logs: Logs) -> None:
+    for number in range(4):
+        Container(logs).count(NOW, 1, NOW, f"logs/shard-{number}")
+    cold = Container(logs)
+    logs.read_backwards.clear()
+    for number in range(1, 4):
+        with pytest.raises(StillLoading, match=f"{number} of 4 logs are loaded"):
+            cold.follower.prepare(RULES, NOW, NOW + number, time_left_s=lambda: COUNTING_S - 1)
+        assert len(logs.read_backwards) == number
+    cold.follower.prepare(RULES, NOW, NOW + 4, time_left_s=lambda: COUNTING_S - 1)
+    assert sorted(logs.read_backwards) == [f"logs/shard-{number}@{NOW}" for number in range(4)]
+    assert cold.seen() == 4
+
+
+def test_a_cold_start_continues_after_a_failed_read(logs: Logs) -> None:
+    for number in range(3):
+        Container(logs).count(NOW, 1, NOW, f"logs/shard-{number}")
+    cold = Container(logs)
+    logs.read_backwards.clear()
+    for _ in range(2):
+        logs.latest_fails_at = 2
+        with pytest.raises(Unavailable):
+            cold.prepare(NOW)
+    cold.prepare(NOW)
+    assert len(logs.read_backwards) == 5, "two failed reads, and one of each log"
+    assert cold.seen() == 3
+
+
+@pytest.mark.parametrize("change", ["rules", "age", "depth"])
+def test_a_cold_start_begins_again_if_what_it_loaded_does_not_serve(logs: Logs, change: str) -> None:
+    for number in range(2):
+        Container(logs).count(NOW, 1, NOW, f"logs/shard-{number}")
+    cold = Container(logs)
+    with pytest.raises(StillLoading):
+        cold.follower.prepare(RULES, NOW, NOW, time_left_s=lambda: 0)
+    logs.read_backwards.clear()
+    now, oldest = NOW, NOW
+    if change == "rules":
+        cold.rules = RuleSet((Rule(name="r", limit=6, window_s=10),))
+    elif change == "age":
+        now = oldest = NOW + STALE_MS + 1
+    else:
+        oldest = NOW - MINUTE
+    cold.prepare(now, oldest)
+    assert len(logs.read_backwards) == 2
+
+
+def test_an_item_that_cannot_be_merged_does_not_count_earlier_ones_twice(logs: Logs) -> None:
+    writer = Container(logs)
+    for sequence in (1, 2):
+        writer.count(NOW, sequence, NOW)
+    logs.append(f"{SHARD}@{NOW}", 2, [LogItem(body=b"damaged", last_sequence=3, written_ms=NOW, last_slot_ms=NOW)])
+    cold = Container(logs)
+    for _ in range(3):
+        with pytest.raises(BadTally):
+            cold.catch_up(NOW)
+    assert cold.seen() == 2
+
+
+def test_a_log_that_could_not_be_read_is_not_one_that_has_ended(logs: Logs) -> None:
     Container(logs).count(NOW, 5, NOW)
     Container(logs).count(NOW + HOUR, 6, NOW + HOUR)
     now = NOW + DORMANT_MS + HOUR // 2
