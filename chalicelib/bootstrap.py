@@ -1,6 +1,7 @@
 """The composition root: builds the services from settings and clients. Only this module reads clock and environment."""
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,12 @@ from chalicelib.ports import IpSets, StateStore, TallyLogs, Telemetry
 
 DETECTIONS_KEPT_S = 7 * 86400
 
+CONTAINER_MB = 500
+"""Memory of a container without its view: the interpreter and its libraries, and a batch of 6 MB being decoded."""
+
+ENTRY_BYTES = 40
+"""Most bytes of an entry in a view, for IPv6 clients and rules with windows of several lengths."""
+
 
 @dataclass(frozen=True, slots=True)
 class World:
@@ -41,6 +48,8 @@ class World:
     telemetry: Telemetry
     tokens: Callable[[], tuple[Token, ...]] = lambda: ()
     """Returns the stored tokens of the admin API; by default there are none."""
+    memory_mb: int | None = None
+    """Memory of the function; None if it is not limited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +82,22 @@ class Services:
     live: LiveCounts
 
 
+def entries_that_fit(memory_mb: int | None) -> int:
+    """Returns the entries of a view for which a function has memory, beside ``CONTAINER_MB``; at least 100,000.
+
+    >>> entries_that_fit(1769), entries_that_fit(256)
+    (31725000, 100000)
+    """
+    return sys.maxsize if memory_mb is None else max(100_000, (memory_mb - CONTAINER_MB) * 1_000_000 // ENTRY_BYTES)
+
+
 def compose(config: Config, world: World, parts: Parts = PARTS) -> Services:
     """Returns the services of a new container."""
     state = State(world.state)
 
     def view(rules: RuleSet) -> View:
-        return parts.view(rules, sample_rate=config.sample_rate, most_entries=config.view_entries)
+        most = min(config.view_entries, entries_that_fit(world.memory_mb))
+        return parts.view(rules, sample_rate=config.sample_rate, most_entries=most)
 
     def detect(detections: Sequence[Detection]) -> None:
         expires_at = int(world.clock()) + DETECTIONS_KEPT_S
@@ -141,6 +160,7 @@ def aws(config: Config) -> World:
         sleep=time.sleep,
         telemetry=PowertoolsTelemetry(config.service),
         tokens=tokens.read,
+        memory_mb=int(os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "0")) or None,
     )
 
 

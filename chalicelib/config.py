@@ -114,7 +114,7 @@ class Config:
     )
     view_entries: int = _number(
         10_000_000,
-        "(client, slot) pairs a container remembers, about 20 bytes each (IPv6: 30); beyond, the quietest are dropped",
+        "(client, slot) pairs a container remembers, 20 to 40 bytes each; fewer if its function has less memory",
         1_000,
         100_000_000,
     )

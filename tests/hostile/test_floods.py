@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 
+from chalicelib import bootstrap
 from chalicelib.core.addresses import MEMO_ENTRIES
 from chalicelib.core.detections import MOST_ANNOUNCED, MOST_OFFENDERS
 from chalicelib.core.logs.batch_decoder import BatchDecoder
@@ -60,6 +61,15 @@ def test_g4_always_new_networks_cost_bytes_but_no_writes_of_their_own() -> None:
     assert dropped > 10 * PER_BATCH - 30_000, "the view is full, and says so"
     assert target.logs.calls["append"] == 10
     assert target.logs.write_units * 60 <= 10 * PER_BATCH
+
+
+def test_a_view_never_outgrows_the_memory_of_its_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "entries_that_fit", lambda memory_mb: 1000)
+    rng, target = Random(7), Target()
+    addresses = iter(lambda: PREFIX + (rng.getrandbits(32) << 64), None)
+    report = target.ingest(next(batches(addresses, 1))[:3000])
+    assert report.view_entries <= 1000
+    assert report.dropped >= 2000
 
 
 def test_a_client_near_its_limit_is_not_pushed_out_of_the_view() -> None:
