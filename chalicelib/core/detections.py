@@ -29,13 +29,13 @@ class Announced:
     def __init__(self) -> None:
         self._quiet_until: dict[tuple[str, Source, bytes], int] = {}
 
-    def is_quiet(self, rule: Rule, source: Source, client: bytes, at_ms: int) -> bool:
-        """Returns whether an offence with requests up to ``at_ms`` needs no report."""
-        return at_ms < self._quiet_until.get((rule.name, source, client), 0)
+    def quiet_until_ms(self, rule: Rule, source: Source, client: bytes) -> int:
+        """Returns the time before which an offence must not have begun to be reported."""
+        return self._quiet_until.get((rule.name, source, client), 0)
 
     def fresh(self, offences: Iterable[Offence]) -> list[Offence]:
         """Returns the offences to report."""
-        return [o for o in offences if not self.is_quiet(o.rule, o.source, o.client, o.since_ms)]
+        return [o for o in offences if o.since_ms >= self.quiet_until_ms(o.rule, o.source, o.client)]
 
     def add(self, offences: Iterable[Offence]) -> None:
         for offence in offences:

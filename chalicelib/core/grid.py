@@ -254,10 +254,10 @@ class Grid:
                 most[client] = max(most[client], bound)
         return most
 
-    def slots_near(self, clients: Iterable[bytes], window_ms: int, lowest: int, highest: int) -> Clients:
-        """Returns the counts of ``clients`` in all stretches that a window with a slot of lowest..highest may reach."""
-        reach, size = -(-window_ms // self.slot_ms), self._size
-        return self._gather(clients, range((lowest - reach + 1) // size, (highest + reach - 1) // size + 1))
+    def slots_between(self, clients: Iterable[bytes], first_ms: int, last_ms: int) -> Clients:
+        """Returns the counts of ``clients`` in all stretches with a time within ``first_ms``..``last_ms``."""
+        stretch_ms = self._size * self.slot_ms
+        return self._gather(clients, range(first_ms // stretch_ms, last_ms // stretch_ms + 1))
 
     def slots(self, client: bytes) -> Slots:
         """Returns all counts of one client."""

@@ -134,8 +134,8 @@ class Offence:
     """The latest time from which the requests up to ``last_ms`` alone are over the limit."""
 
 
-IsKnown = Callable[[Rule, Source, bytes, int], bool]
-"""Returns whether an offence of a client by requests up to a time, in ms, is known already."""
+QuietUntil = Callable[[Rule, Source, bytes], int]
+"""Returns the end, in ms, of the time for which offences of a client need no report; 0 if there is none."""
 
 
 class View:
@@ -208,21 +208,24 @@ class View:
             self._drop(self.entries - int(self._most_entries * FULLEST_AFTER_DROP))
 
     def offences(
-        self, touched: Tally, first_ms: int, last_ms: int, is_known: IsKnown = lambda *_: False
+        self, touched: Tally, first_ms: int, last_ms: int, quiet_until_ms: QuietUntil = lambda *_: 0
     ) -> list[Offence]:
         """Returns the clients over a limit in a window with a slot of ``touched``, each once per rule and source.
 
-        All requests of ``touched`` were made within ``first_ms``..``last_ms``, both inclusive. Clients for which
-        ``is_known`` returns True are left out; it is called for clients near a limit only.
+        All requests of ``touched`` were made within ``first_ms``..``last_ms``, both inclusive. An offence that began
+        before ``quiet_until_ms(rule, source, client)`` may be left out.
         """
         offences = []
         for key, columns in self._parts(touched):
             for rule in self._rules_of(key):
                 limit = rule.limit * self._sample_rate // 100
                 factor = rule.slot_ms // key.slot_ms
-                near = self._near(key.source, rule, columns, limit, first_ms, last_ms, is_known)
-                touched_slots = columns.slots_of(near.keys())
-                for client, slots in near.items():
+                near = self._near(key.source, rule, columns, limit, first_ms, last_ms)
+                near = self._not_quiet(key.source, rule, near, limit, last_ms, quiet_until_ms)
+                window_ms = rule.window_s * 1000
+                counts = self._slots_between(key.source, rule, near, first_ms - window_ms, last_ms + window_ms)
+                touched_slots = columns.slots_of(counts.keys())
+                for client, slots in counts.items():
                     marks = {slot // factor for slot in touched_slots[client]} & slots.keys()
                     window = over_limit(slots, marks, rule.resolution, limit) if marks else None
                     if window is not None:
@@ -230,26 +233,43 @@ class View:
         return offences
 
     def _near(
-        self,
-        source: Source,
-        rule: Rule,
-        touched: MeterTally,
-        limit: int,
-        first_ms: int,
-        last_ms: int,
-        is_known: IsKnown,
-    ) -> Clients:
-        """Returns the clients of ``touched`` that may be over ``limit``, with their counts in the slots of ``rule``."""
-        window_ms = rule.window_s * 1000
-        spans = [(g, first_ms // g.slot_ms, last_ms // g.slot_ms) for g in self._grids_of(source, rule)]
+        self, source: Source, rule: Rule, touched: MeterTally, limit: int, first_ms: int, last_ms: int
+    ) -> list[bytes]:
+        """Returns the clients of ``touched`` that may be over ``limit``."""
         keys = touched.keys()
         hashes = list(map(hash, keys))
-        bounds = [grid.most(touched, hashes, window_ms, *span) for grid, *span in spans]
+        bounds = [
+            grid.most(touched, hashes, rule.window_s * 1000, first_ms // grid.slot_ms, last_ms // grid.slot_ms)
+            for grid in self._grids_of(source, rule)
+        ]
         # Several grids if the rules have just changed: a client may be over the limit only with all of them together.
         totals = bounds[0] if len(bounds) == 1 else map(sum, zip(*bounds, strict=True))
-        over = [client for client, most in zip(keys, totals, strict=True) if most > limit]
-        near = [client for client in over if not is_known(rule, source, client, last_ms)]
-        return _folded_sum(rule, [(grid, grid.slots_near(near, window_ms, *span)) for grid, *span in spans])
+        return [client for client, most in zip(keys, totals, strict=True) if most > limit]
+
+    def _not_quiet(
+        self, source: Source, rule: Rule, clients: list[bytes], limit: int, last_ms: int, quiet_until_ms: QuietUntil
+    ) -> list[bytes]:
+        """Returns the ``clients`` that may be over ``limit`` with requests made after their quiet time alone.
+
+        Their counts since then are few, so this costs much less than to examine all windows of a client under attack.
+        """
+        quiet: dict[int, list[bytes]] = {}
+        for client in clients:
+            quiet.setdefault(quiet_until_ms(rule, source, client), []).append(client)
+        loud = quiet.pop(0, [])
+        for until_ms, members in quiet.items():
+            if until_ms <= last_ms:
+                since = -(-until_ms // rule.slot_ms)
+                counts = self._slots_between(source, rule, members, until_ms, last_ms + rule.window_s * 1000)
+                loud += [c for c, slots in counts.items() if sum(n for s, n in slots.items() if s >= since) > limit]
+        return loud
+
+    def _slots_between(
+        self, source: Source, rule: Rule, clients: Iterable[bytes], first_ms: int, last_ms: int
+    ) -> Clients:
+        """Returns the counts of ``clients`` within ``first_ms``..``last_ms``, and around, in the slots of ``rule``."""
+        grids = self._grids_of(source, rule)
+        return _folded_sum(rule, [(grid, grid.slots_between(clients, first_ms, last_ms)) for grid in grids])
 
     def _offence(self, rule: Rule, source: Source, client: bytes, window: Window) -> Offence:
         slot_ms = rule.slot_ms

@@ -111,7 +111,7 @@ class Ingest:
         view = counted.appended.catch_up()
         report.replayed, report.requests = counted.replayed, counted.requests
         report.conflicts, report.view_entries, report.dropped = prepared.conflicts, view.entries, view.take_dropped()
-        offences = self._announced.fresh(view.offences(tally, *span_ms, self._announced.is_quiet))
+        offences = self._announced.fresh(view.offences(tally, *span_ms, self._announced.quiet_until_ms))
         if offences:
             tail = counted.appended.tail
             report.detections = detections_of(

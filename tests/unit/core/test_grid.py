@@ -81,9 +81,10 @@ def test_slots_are_exact_whether_extracted_before_or_after_a_batch(
     for client in CLIENTS:
         assert filling.slots(client) == total(batches, client)
     lowest, highest = span(batches[-1])
-    for client, slots in filling.slots_near(CLIENTS, window_s * 1000, lowest, highest).items():
+    first, last = lowest - window_s + 1, highest + window_s - 1
+    for client, slots in filling.slots_between(CLIENTS, first * SLOT_MS, last * SLOT_MS).items():
         expected = total(batches, client)
-        assert all(slots.get(s, 0) == expected[s] for s in range(lowest - window_s + 1, highest + window_s))
+        assert all(slots.get(s, 0) == expected[s] for s in range(first, last + 1))
     assert {c: slots for c in CLIENTS if (slots := total(batches, c))} == filling.clients()
 
 

@@ -255,6 +255,29 @@ def test_offences_are_the_clients_over_the_limit_in_a_window_of_the_batch(
     assert sorted((o.rule.name, o.count, o.first_ms, o.last_ms, o.since_ms) for o in offences) == sorted(expected)
 
 
+@given(
+    rules=rule_sets,
+    parts=st.lists(times_ms, min_size=1, max_size=4),
+    limit=st.integers(0, 4),
+    until_ms=st.integers(0, 250_000),
+)
+def test_only_offences_that_began_before_the_quiet_time_ended_are_left_out(
+    rules: RuleSet, parts: list[list[int]], limit: int, until_ms: int
+) -> None:
+    rules = RuleSet(tuple(replace(each, limit=limit) for each in rules.rules))
+    view = view_for(rules)
+    for times in parts:
+        merge(view, {b"aaaa": times, b"bbbb": times[:2]})
+    touched = tally_of({b"aaaa": parts[-1], b"bbbb": parts[-1][:2]}, rules), min(parts[-1]), max(parts[-1])
+    quiet = {b"aaaa": until_ms, b"bbbb": 0}
+    offences = view.offences(*touched, lambda rule, source, client: quiet[client])
+    fresh, expected = (
+        {(o.rule.name, o.client): o for o in each if o.since_ms >= quiet[o.client]}
+        for each in (offences, view.offences(*touched))
+    )
+    assert fresh == expected
+
+
 def test_later_merges_do_not_change_an_earlier_tally() -> None:
     rules = RuleSet((rule("r", 10),))
     view, tally = view_for(rules), tally_of({b"aaaa": [5]}, rules)
