@@ -31,19 +31,20 @@ CPU_WITHIN = 1.0
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON in place of tables.")
+@click.option(
+    "--json", "file", type=click.Path(path_type=Path, dir_okay=False), help="Also write today's rows to this file."
+)
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw the plot into this SVG file.")
-def main(as_json: bool, plot: Path | None) -> None:
+def main(file: Path | None, plot: Path | None) -> None:
     """Model Sluice at 1,000 to 1,000,000 requests per second. The exit status is 1 if the pipeline differs from it."""
     compared = [row for load in SMALL for row in comparison(load)]
     rows = [scaled(rate) for rate in RATES]
-    if as_json:
-        click.echo(json.dumps({"compared": compared, "scale": rows}, indent=1))
-    else:
-        console = Console(width=None if sys.stdout.isatty() else 160)
-        console.print(tabled("The model beside the measured pipeline, one second", compared))
-        console.print(tabled("Every consumer reads all; dollars per million requests", chosen(rows, TODAY)))
-        console.print(tabled("Split by client hash", chosen(rows, SPLIT)))
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    console.print(tabled("The model beside the measured pipeline, one second", compared))
+    console.print(tabled("Every consumer reads all; dollars per million requests", chosen(rows, TODAY)))
+    console.print(tabled("Split by client hash", chosen(rows, SPLIT)))
+    if file:
+        file.write_text(json.dumps([as_row(rate) for rate in RATES], indent=1) + "\n")
     if plot:
         from bench.scale.plot import draw  # noqa: PLC0415 - slow to import, and needed only here
 
@@ -82,6 +83,24 @@ def scaled(rate: float) -> dict[str, object]:
         **{f"split: {name}": value for name, value in _columns(then).items()},
         "rival $": f"{rival_dollars_per_million(today):.2f}",
         "WAF $": f"{PRICES['waf.request'] * 1e6:.2f}",
+    }
+
+
+def as_row(rate: float) -> dict[str, object]:
+    """Returns the estimate for ``rate`` as data. CPU, memory and cold start are those of one consumer."""
+    shards = shards_for(rate)
+    estimated = estimate(Load(requests_per_second=rate, shards=shards))
+    return {
+        "requests_per_s": rate,
+        "shards": shards,
+        "memory_mb": round(estimated.memory_mb, 1),
+        "cpu_per_s": round(estimated.cpu_s, 4),
+        "cold_start_s": round(estimated.cold_start_s, 1),
+        "write_units_per_s": estimated.write_units,
+        "read_units_per_s": estimated.read_units,
+        "dollars_per_million": round(estimated.dollars_per_million, 4),
+        "delay_s": round(estimated.delay_s, 2),
+        "stops": list(estimated.stops),
     }
 
 

@@ -59,6 +59,7 @@ INGEST_GB = 1769 / 1024
 
 KEYS_PER_READ = 100
 READ_BYTES_A_CALL = 16 << 20
+QUERY_BYTES = 1 << 20
 TABLE_UNITS = 40_000
 """Read units per second, and write units per second: the default quota of an on-demand table."""
 
@@ -90,6 +91,8 @@ class Estimate:
     entries: float
     """Entries that one consumer's view would hold without a bound."""
     dollars_per_million: float
+    cold_start_s: float
+    """CPU seconds in which a new container loads its view; it may take several invocations."""
     delay_s: float
     """Average time from a readable record to the IP set update, without AWS's own propagation."""
     stops: tuple[str, ...]
@@ -170,6 +173,8 @@ def estimate(load: Load) -> Estimate:
         memory_mb=memory,
         entries=entries,
         dollars_per_million=dollars / load.requests_per_second * 1e6,
+        cold_start_s=shards * KEPT_S * (merging_s(batch / parts) + ITEM_S)
+        + shards * ceil(KEPT_S * item / QUERY_BYTES) * CALL_S,
         delay_s=POLL_S / 2 * (1 if parts == 1 else 2) + cpu + waits + PUBLISH_S,
         stops=tuple(_stops(load, read_units, write_units, readers, registry, item_reads, cpu, entries)),
     )
