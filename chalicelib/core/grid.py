@@ -153,7 +153,6 @@ class _Part:
     """The counts of one batch, filed under each stretch that they reach into."""
 
     columns: MeterTally
-    entries: int
 
 
 class _Stretch:
@@ -203,15 +202,12 @@ class Grid:
         """Slots in a stretch; stretch ``n`` begins with slot ``n * _size``."""
         self._stretches: dict[int, _Stretch] = {}
         self._totals: list[_Totals] = []
+        self.entries = 0
+        """Number of (client, slot) pairs; a pair added twice may count as two."""
         for window in windows:
             if not self._totals or window > ROWS_PER_WINDOW * self._totals[-1].width:
                 self._totals.append(_Totals(max(window, ROW_MS // slot_ms)))
         self.keep_since(since_ms)
-
-    @property
-    def entries(self) -> int:
-        """Number of (client, slot) pairs; a pair added twice may count as two."""
-        return sum(part.entries for stretch in self._stretches.values() for part in stretch.ending)
 
     def add(self, columns: MeterTally, lowest: int, highest: int) -> None:
         """Adds counts, none of them in a slot below ``lowest`` or above ``highest``."""
@@ -220,10 +216,14 @@ class Grid:
         hashes = list(map(hash, columns.keys()))
         for totals in self._totals:
             totals.add(columns, hashes, lowest, highest)
-        part = _Part(columns, columns.entries)
-        for number in range(max(lowest, self._floor) // self._size, highest // self._size + 1):
-            self._stretch(number).add(part)
+        part = _Part(columns)
+        between = range(lowest // self._size, highest // self._size + 1)
+        # If some requests are late, most stretches between have none of them.
+        for number in between if len(between) <= 2 else {slot // self._size for slot in columns.slots()}:
+            if (number + 1) * self._size > self._floor:
+                self._stretch(number).add(part)
         self._stretch(highest // self._size).ending.append(part)
+        self.entries += columns.entries
 
     def _stretch(self, number: int) -> _Stretch:
         stretch = self._stretches.get(number)
@@ -295,7 +295,7 @@ class Grid:
         """
         self._floor = since_ms // self.slot_ms - self._reach + 1
         for number in [number for number in self._stretches if (number + 1) * self._size <= self._floor]:
-            del self._stretches[number]
+            self.entries -= sum(part.columns.entries for part in self._stretches.pop(number).ending)
         for totals in self._totals:
             totals.keep_from(self._floor)
 
@@ -320,8 +320,9 @@ class Grid:
                 most -= sum(n for each, n in zip(shares, part.columns.slots_per_key(), strict=True) if each == share)
             if not all(keep):
                 dropped += len(keep) - sum(keep)
-                part.columns = part.columns.select(keep)
-                part.entries = part.columns.entries
+                selected = part.columns.select(keep)
+                self.entries -= part.columns.entries - selected.entries
+                part.columns = selected
         return dropped, most
 
     def _shares(self, limit: int) -> Iterator[tuple[_Part, list[int]]]:

@@ -213,7 +213,8 @@ class View:
         """Returns the clients over a limit in a window with a slot of ``touched``, each once per rule and source.
 
         All requests of ``touched`` were made within ``first_ms``..``last_ms``, both inclusive. An offence that began
-        before ``quiet_until_ms(rule, source, client)`` may be left out.
+        before ``quiet_until_ms(rule, source, client)`` may be left out. So may one that began after ``last_ms``: none
+        of its requests is in ``touched``, and the batch that adds the last of them finds it.
         """
         offences = []
         for key, columns in self._parts(touched):
