@@ -76,8 +76,7 @@ def list_blocks(state: State, query: BlocksQuery, now: int) -> BlockPage:
         return sign * order(block), block.network
 
     matches = _filter(query)
-    stored = (each.record for each in state.all(Block))
-    blocks = sorted((block for block in stored if block.in_force(now) and matches(block)), key=position)
+    blocks = sorted((block for block in state.records(Block) if block.in_force(now) and matches(block)), key=position)
     after = tuple(read_cursor(query.cursor, [int, str])) if query.cursor else None
     rest = [block for block in blocks if after is None or position(block) > after]
     shown, following = page(rest, query.limit, position)

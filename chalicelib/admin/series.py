@@ -45,7 +45,7 @@ def read_series(state: State, live: LiveCounts, query: SeriesQuery, now_ms: int)
     detections: Counter[int] = Counter()
     for detection in _detections(state, live.items, first * step_s * 1000):
         detections[detection.detected_ms // 1000 // step_s] += len(detection.offenders)
-    blocks = Counter(block.record.blocked_at // step_s for block in state.all(Block))
+    blocks = Counter(block.blocked_at // step_s for block in state.records(Block))
     points = [
         Point(at=step * step_s, requests=round(requests.get(step, 0)), detections=detections[step], blocks=blocks[step])
         for step in range(first, last + 1)

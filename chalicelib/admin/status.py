@@ -91,7 +91,7 @@ def read_status(state: State, live: LiveCounts, sets: Sequence[IpSet], now_ms: i
     """Returns the status; ``sets`` are all IP sets. If the tally logs are unreachable, the answer has the reason."""
     now = now_ms // 1000
     pause, breaker, beat = state.controls()
-    blocks = [block for stored in state.all(Block) if (block := stored.record).in_force(now)]
+    blocks = [block for block in state.records(Block) if block.in_force(now)]
     entries = state.allowed(now)
     rooms = {family: CAPACITY * sum(ip_set.family == family for ip_set in sets) for family in (4, 6)}
     planned = wanted(blocks, networks_of(entries), rooms, now)

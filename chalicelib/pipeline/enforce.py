@@ -97,7 +97,7 @@ class Enforce:
                 report.outcomes[PAUSED] += len(cases)
                 break
             now = int(self._clock())
-            stored = {block.id: block.record for block in self._state.all(Block)}
+            stored = {block.network: block for block in self._state.records(Block)}
             clients = list(self._decide(cases, stored, now).values())
             position = self._breaker(clients, stored.values(), now)
             if position is not BreakerPosition.CLOSED:

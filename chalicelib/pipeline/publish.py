@@ -134,7 +134,7 @@ class Publish:
     def _compare(self, published: Mapping[IpSet, Addresses]) -> SetsCompared:
         """Compares the sets with the list at this moment."""
         now = int(self._clock())
-        blocks = [] if self._state.pause().released else [block.record for block in self._state.all(Block)]
+        blocks = [] if self._state.pause().released else self._state.records(Block)
         rooms = {family: CAPACITY * sum(s.family == family for s in published) for family in (4, 6)}
         listed = wanted(blocks, self._state.allowlist(now), rooms, now)
         changes: dict[IpSet, Addresses] = {}

@@ -126,7 +126,7 @@ class WritesEachClientApart(LogFollower):
 
 class IgnoresTheAllowlist(Publish):
     def _compare(self, published: Mapping[IpSet, Addresses]) -> SetsCompared:
-        blocks = [stored.record for stored in self._state.all(Block)]
+        blocks = self._state.records(Block)
         found = wanted(blocks, NetworkSet(()), {4: CAPACITY, 6: CAPACITY}, int(self._clock()))
         changes: dict[IpSet, Addresses] = {}
         for family, networks in found.networks.items():
