@@ -105,6 +105,7 @@ BOUNDED = settings(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("holder", ["alice", "wallboard", None])
 @API.parametrize()
 @BOUNDED
