@@ -32,6 +32,9 @@ DETECTIONS_KEPT_S = 7 * 86400
 CONTAINER_MB = 500
 """Memory of a container without its view: the interpreter and its libraries, and a batch of 6 MB being decoded."""
 
+LIVE_ENTRIES = 1_000_000
+"""Most entries of the admin API's view. Listing the busiest clients takes up to 400 bytes per entry for a moment."""
+
 ENTRY_BYTES = 40
 """Most bytes of an entry in a view, for IPv6 clients and rules with windows of several lengths."""
 
@@ -95,9 +98,13 @@ def compose(config: Config, world: World, parts: Parts = PARTS) -> Services:
     """Returns the services of a new container."""
     state = State(world.state)
 
+    most_entries = min(config.view_entries, entries_that_fit(world.memory_mb))
+
     def view(rules: RuleSet) -> View:
-        most = min(config.view_entries, entries_that_fit(world.memory_mb))
-        return parts.view(rules, sample_rate=config.sample_rate, most_entries=most)
+        return parts.view(rules, sample_rate=config.sample_rate, most_entries=most_entries)
+
+    def live_view(rules: RuleSet) -> View:
+        return parts.view(rules, sample_rate=config.sample_rate, most_entries=min(most_entries, LIVE_ENTRIES))
 
     def detect(detections: Sequence[Detection]) -> None:
         expires_at = int(world.clock()) + DETECTIONS_KEPT_S
@@ -121,7 +128,7 @@ def compose(config: Config, world: World, parts: Parts = PARTS) -> Services:
             state=state, ip_sets=world.ip_sets, sets=config.ip_sets, clock=world.clock, sleep=world.sleep
         ),
         sweep=parts.sweep(state=state, clock=world.clock),
-        live=LiveCounts(world.tally_logs, rules.at, view),
+        live=LiveCounts(world.tally_logs, rules.at, live_view),
     )
 
 

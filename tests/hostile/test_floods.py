@@ -72,6 +72,16 @@ def test_a_view_never_outgrows_the_memory_of_its_function(monkeypatch: pytest.Mo
     assert report.dropped >= 2000
 
 
+def test_the_admin_api_remembers_fewer_clients_than_ingest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "LIVE_ENTRIES", 1000)
+    rng, target = Random(8), Target()
+    addresses = iter(lambda: PREFIX + (rng.getrandbits(32) << 64), None)
+    assert target.ingest(next(batches(addresses, 1))[:3000]).dropped == 0
+    live = target.services.live
+    live.look(target.now_ms)
+    assert 0 < live.view.entries <= 1000
+
+
 def test_a_client_near_its_limit_is_not_pushed_out_of_the_view() -> None:
     rng = Random(3)
     target = Target(settings={"VIEW_ENTRIES": "3000"})
