@@ -15,6 +15,8 @@ KINESIS_PACKAGE := kinesis-local@0.6.2
 LINT := .cache/lint/.ready
 WHEELS := .cache/wheels/.arm64-$(notdir $(PYTHON))
 DOCS := .cache/docs/.ready
+# Folders without a fast test, which would take seconds to import.
+SLOW := chaos contracts functional hostile page peers properties
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 export AWS_EC2_METADATA_DISABLED := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -35,7 +37,7 @@ demo: $(RUN) ## watch attackers being blocked on this machine, in about a minute
 dev: $(READY) $(DYNAMODB) $(KINESIS) $(LINT) $(WHEELS) $(CHROMIUM) ## install everything for working on Sluice
 
 check-fast: lint types $(READY) ## format, lint, types and the fast tests, in under a minute
-	@$(BIN)/python -m pytest -q -m "not slow" --hypothesis-profile fast
+	@$(BIN)/python -m pytest -q -m "not slow" --hypothesis-profile fast $(addprefix --ignore=tests/,$(SLOW))
 
 check: lint types docs test ## everything that must pass before a change lands
 

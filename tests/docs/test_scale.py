@@ -14,6 +14,7 @@ from bench.scale.pipeline import measure
 DOCS = Path(__file__).parents[2] / "docs"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", [1, 2, 5])
 @pytest.mark.parametrize("per_shard", [50, 400])
 def test_units_and_calls_are_those_of_the_pipeline(shards: int, per_shard: int) -> None:

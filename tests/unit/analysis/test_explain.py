@@ -14,6 +14,7 @@ from tests.support.replay_logs import T0, Hit, hits, one_rule, rules_of
 RULE = 'name = "r"\nlimit = 5\nwindow = "1s"\nblock_for = "10s"'
 
 
+@pytest.mark.slow
 @given(hits, st.integers(0, 4), st.sampled_from(["192.0.2.1", "2001:db8::1", "192.0.2.0/24"]))
 @settings(max_examples=80, deadline=None)
 def test_explain_agrees_with_replay(made: list[Hit], limit: int, client: str) -> None:

@@ -227,6 +227,7 @@ def run_authorizer(tmp_path: Path, header: str) -> subprocess.CompletedProcess[s
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_deployed_authorizer_checks_tokens_on_its_own(tmp_path: Path) -> None:
     text, kept = issue("alice", Role.OPERATOR, secret=bytes(32), now=0)
     FileTokens(tmp_path / "tokens").write([kept])
@@ -236,6 +237,7 @@ def test_the_deployed_authorizer_checks_tokens_on_its_own(tmp_path: Path) -> Non
     assert text not in json.dumps(policy)
 
 
+@pytest.mark.slow
 def test_the_deployed_authorizer_fails_with_the_word_that_api_gateway_answers_401_to(tmp_path: Path) -> None:
     done = run_authorizer(tmp_path, "Bearer sluice_nobody")
     assert done.returncode == 1

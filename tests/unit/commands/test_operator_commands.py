@@ -12,6 +12,7 @@ from tests.support.site import RULES
 from tests.support.terminal import Terminal
 
 
+@pytest.mark.slow
 def test_a_block_made_by_hand_reaches_the_ip_set_and_its_undo_lifts_it(terminal: Terminal) -> None:
     blocked = terminal.run("block", "203.0.113.9", "--for", "1h", "--comment", "scraper, 'ticket' 4711")
     terminal.site.eventually(lambda: "203.0.113.9/32" in terminal.site.published())
@@ -113,6 +114,7 @@ def test_the_breaker_is_reset_for_the_given_time(terminal: Terminal) -> None:
     assert "stays closed for 30m" in terminal.run("breaker", "reset", "--quiet-for", "30m", "--yes").stdout
 
 
+@pytest.mark.slow
 def test_a_client_is_explained_and_listed_among_the_busiest(terminal: Terminal) -> None:
     terminal.site.attack("203.0.113.9")
     terminal.site.eventually(lambda: terminal.json("blocks")["total"] == 1)

@@ -14,6 +14,8 @@ from chalicelib.core.tokens import Role, TokensError, check, issue
 from chalicelib.edges.tokens import FileTokens, ParameterTokens
 from chalicelib.ports import Unavailable
 
+pytestmark = pytest.mark.slow  # moto is imported and started
+
 TEXT, TOKEN = issue("alice", Role.OPERATOR, secret=bytes(32), now=5)
 OTHER = issue("ci", Role.VIEWER, secret=bytes(range(32)), now=6, expires_at=60)[1]
 REGION: dict[str, Any] = {"region_name": "us-east-1", "aws_access_key_id": "x", "aws_secret_access_key": "x"}
