@@ -218,10 +218,13 @@ class View:
         """
         offences = []
         for key, columns in self._parts(touched):
+            clients = columns.keys()
+            hashes = list(map(hash, clients))
             for rule in self._rules_of(key):
                 limit = rule.limit * self._sample_rate // 100
                 factor = rule.slot_ms // key.slot_ms
-                near = self._near(key.source, rule, columns, limit, first_ms, last_ms)
+                totals = self._most(key.source, rule, columns, hashes, first_ms, last_ms)
+                near = [client for client, most in zip(clients, totals, strict=True) if most > limit]
                 near = self._not_quiet(key.source, rule, near, limit, last_ms, quiet_until_ms)
                 window_ms = rule.window_s * 1000
                 counts = self._slots_between(key.source, rule, near, first_ms - window_ms, last_ms + window_ms)
@@ -233,19 +236,16 @@ class View:
                         offences.append(self._offence(rule, key.source, client, window))
         return offences
 
-    def _near(
-        self, source: Source, rule: Rule, touched: MeterTally, limit: int, first_ms: int, last_ms: int
-    ) -> list[bytes]:
-        """Returns the clients of ``touched`` that may be over ``limit``."""
-        keys = touched.keys()
-        hashes = list(map(hash, keys))
+    def _most(
+        self, source: Source, rule: Rule, touched: MeterTally, hashes: Sequence[int], first_ms: int, last_ms: int
+    ) -> Iterable[int]:
+        """Returns an upper bound of each client's requests in a window of ``rule``, in the order of ``hashes``."""
         bounds = [
             grid.most(touched, hashes, rule.window_s * 1000, first_ms // grid.slot_ms, last_ms // grid.slot_ms)
             for grid in self._grids_of(source, rule)
         ]
         # Several grids if the rules have just changed: a client may be over the limit only with all of them together.
-        totals = bounds[0] if len(bounds) == 1 else map(sum, zip(*bounds, strict=True))
-        return [client for client, most in zip(keys, totals, strict=True) if most > limit]
+        return bounds[0] if len(bounds) == 1 else map(sum, zip(*bounds, strict=True))
 
     def _not_quiet(
         self, source: Source, rule: Rule, clients: list[bytes], limit: int, last_ms: int, quiet_until_ms: QuietUntil
