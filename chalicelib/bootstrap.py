@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from chalicelib.admin.live_counts import LiveCounts
 from chalicelib.config import Config, read_config
 from chalicelib.core.logs.batch_decoder import BatchDecoder
-from chalicelib.core.rules import RuleSet
 from chalicelib.core.state import Detection
 from chalicelib.core.tokens import Token
 from chalicelib.core.windows import View
@@ -97,14 +96,9 @@ def entries_that_fit(memory_mb: int | None) -> int:
 def compose(config: Config, world: World, parts: Parts = PARTS) -> Services:
     """Returns the services of a new container."""
     state = State(world.state)
-
-    most_entries = min(config.view_entries, entries_that_fit(world.memory_mb))
-
-    def view(rules: RuleSet) -> View:
-        return parts.view(rules, sample_rate=config.sample_rate, most_entries=most_entries)
-
-    def live_view(rules: RuleSet) -> View:
-        return parts.view(rules, sample_rate=config.sample_rate, most_entries=min(most_entries, LIVE_ENTRIES))
+    most = min(config.view_entries, entries_that_fit(world.memory_mb))
+    new_view = partial(parts.view, sample_rate=config.sample_rate, most_entries=most)
+    new_live_view = partial(new_view, most_entries=min(most, LIVE_ENTRIES))
 
     def detect(detections: Sequence[Detection]) -> None:
         expires_at = int(world.clock()) + DETECTIONS_KEPT_S
@@ -118,7 +112,7 @@ def compose(config: Config, world: World, parts: Parts = PARTS) -> Services:
         ingest=parts.ingest(
             decoder=parts.decoder(config.cloudfront_fields, config.trusted),
             rules=rules.at,
-            follower=parts.follower(world.tally_logs, view, lateness_ms=config.lateness_s * 1000),
+            follower=parts.follower(world.tally_logs, new_view, lateness_ms=config.lateness_s * 1000),
             detect=detect,
         ),
         enforce=parts.enforce(
@@ -128,7 +122,7 @@ def compose(config: Config, world: World, parts: Parts = PARTS) -> Services:
             state=state, ip_sets=world.ip_sets, sets=config.ip_sets, clock=world.clock, sleep=world.sleep
         ),
         sweep=parts.sweep(state=state, clock=world.clock),
-        live=LiveCounts(world.tally_logs, rules.at, live_view),
+        live=LiveCounts(world.tally_logs, rules.at, new_live_view),
     )
 
 
