@@ -128,13 +128,14 @@ def result_json(result: Result) -> dict[str, Any]:
     }
 
 
+def terms_json(rule: Rule) -> dict[str, Any]:
+    """Returns the terms that every figure of a rule begins with."""
+    return {"name": rule.name, "action": str(rule.action), "limit": rule.limit, "window_s": rule.window_s}
+
+
 def rule_json(figures: RuleFigures) -> dict[str, Any]:
-    rule = figures.rule
     return {
-        "name": rule.name,
-        "action": str(rule.action),
-        "limit": rule.limit,
-        "window_s": rule.window_s,
+        **terms_json(figures.rule),
         "offenders": figures.offenders,
         "blocked": figures.blocked,
         "requests_over": figures.over,

@@ -14,7 +14,7 @@ from chalicelib.core.durations import format_duration
 from chalicelib.core.rules import Action
 from sluice.analysis.explain import ClientHistory, RuleHistory
 from sluice.analysis.explain import explain as explained
-from sluice.analysis.summary import seconds
+from sluice.analysis.summary import seconds, terms_json
 from sluice.commands.shared.logs import json_option, log_options, opened, plain_table, print_notes, rules_option
 from sluice.commands.shared.options import NETWORK, nonempty_rules, number_option, print_json
 from sluice.commands.shared.times import utc
@@ -173,12 +173,8 @@ def _json(client: ClientHistory) -> dict[str, Any]:
 
 
 def _rule_json(history: RuleHistory) -> dict[str, Any]:
-    rule = history.rule
     return {
-        "name": rule.name,
-        "action": str(rule.action),
-        "limit": rule.limit,
-        "window_s": rule.window_s,
+        **terms_json(history.rule),
         "client": str(history.network),
         "requests": history.requests,
         "peak": history.peak,
