@@ -1,13 +1,13 @@
 """Conversion of Lambda events."""
 
-from collections.abc import Callable, Mapping
-from math import inf
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from chalicelib.edges.state_table import item_of
 from chalicelib.pipeline.ingest import Batch
+from chalicelib.pipeline.log_follower import TimeLeft, unlimited
 from chalicelib.ports import StreamChange
 
 
@@ -34,9 +34,9 @@ def kinesis_batch(event: Mapping[str, Any]) -> Batch:
     )
 
 
-def time_left_s(context: Any) -> Callable[[], float]:
+def time_left_s(context: Any) -> TimeLeft:
     """Returns a function that returns the seconds until Lambda ends the invocation; ``context`` is None outside."""
-    return lambda: inf if context is None else context.get_remaining_time_in_millis() / 1000
+    return unlimited if context is None else lambda: context.get_remaining_time_in_millis() / 1000
 
 
 def state_changes(event: Mapping[str, Any]) -> list[StreamChange]:

@@ -8,7 +8,6 @@ evaluated them. Types enforce the order: only the result of an append can catch 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import inf
 from typing import NamedTuple
 
 from chalicelib.core.detections import Announced, detections_of
@@ -18,7 +17,18 @@ from chalicelib.core.rules import RuleSet
 from chalicelib.core.state import Detection
 from chalicelib.core.tally import RETENTION_MS, Tallier, Tally
 from chalicelib.pipeline.active_rules import RulesInUse
-from chalicelib.pipeline.log_follower import SKEW_MS, TRIES, Appended, BatchTally, LogFollower, Prepared, Tail, TooLarge
+from chalicelib.pipeline.log_follower import (
+    SKEW_MS,
+    TRIES,
+    Appended,
+    BatchTally,
+    LogFollower,
+    Prepared,
+    Tail,
+    TimeLeft,
+    TooLarge,
+    unlimited,
+)
 from chalicelib.ports import Conflict, Contended
 from chalicelib.reports import SAMPLES, IngestReport
 
@@ -74,7 +84,7 @@ class Ingest:
         self._tallier = Tallier(())
         self._columns: frozenset[str] = frozenset()
 
-    def run(self, batch: Batch, now_ms: int, time_left_s: Callable[[], float] = lambda: inf) -> IngestReport:
+    def run(self, batch: Batch, now_ms: int, time_left_s: TimeLeft = unlimited) -> IngestReport:
         """Counts a batch. Raises Contended, StillLoading and what the stores raise; Lambda then delivers it again.
 
         A batch whose tally does not fit in one transaction is counted in halves, each as a separate batch.
@@ -88,7 +98,7 @@ class Ingest:
         first = self.run(batch.part(0, half), now_ms, time_left_s)
         return first + self.run(batch.part(half, len(batch)), now_ms, time_left_s)
 
-    def _ingest(self, batch: Batch, now_ms: int, time_left_s: Callable[[], float]) -> IngestReport:
+    def _ingest(self, batch: Batch, now_ms: int, time_left_s: TimeLeft) -> IngestReport:
         arrived_ms = int(min(batch.arrived) * 1000) if batch.arrived else now_ms
         rules, problem = self._rules(now_ms)
         self._use(rules)

@@ -79,6 +79,15 @@ TRIES = 8
 """Appends, or attempts to open a log, before the batch fails."""
 
 
+TimeLeft = Callable[[], float]
+"""Returns the seconds until the invocation is ended."""
+
+
+def unlimited() -> float:
+    """Returns the time left where none is measured."""
+    return inf
+
+
 class StillLoading(Unavailable):
     """Not all logs are loaded yet, and there is no time for more. The batch is delivered again."""
 
@@ -140,9 +149,7 @@ class LogFollower:
         """View of the logs in ``_tails``, of which some are missing."""
         self._loading_since_ms = 0
 
-    def prepare(
-        self, rules: RuleSet, oldest_ms: int, now_ms: int, time_left_s: Callable[[], float] = lambda: inf
-    ) -> "Prepared":
+    def prepare(self, rules: RuleSet, oldest_ms: int, now_ms: int, time_left_s: TimeLeft = unlimited) -> "Prepared":
         """Returns what a batch needs to be counted, when its requests were made at or after ``oldest_ms``.
 
         Raises StillLoading when ``time_left_s()`` runs short; the next call continues.
@@ -203,7 +210,7 @@ class LogFollower:
                 self._read_at_ms = now_ms
                 return
 
-    def _load(self, rules: RuleSet, oldest_ms: int, now_ms: int, time_left_s: Callable[[], float]) -> View:
+    def _load(self, rules: RuleSet, oldest_ms: int, now_ms: int, time_left_s: TimeLeft) -> View:
         """Reads all logs, those that an earlier call has read excepted."""
         self._view, view = None, self._loading
         if view is None or not self._serves(view, self._loading_since_ms, rules, oldest_ms, now_ms):
@@ -217,7 +224,7 @@ class LogFollower:
         self._retire(now_ms)
         return view
 
-    def _adopt(self, registry: Registry, view: View, time_left_s: Callable[[], float] = lambda: inf) -> bool:
+    def _adopt(self, registry: Registry, view: View, time_left_s: TimeLeft = unlimited) -> bool:
         """Starts following the new logs of ``registry``, at least one per call. Returns whether there were any.
 
         Raises StillLoading.

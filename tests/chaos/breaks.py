@@ -7,7 +7,6 @@ passes on the unbroken code.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
-from math import inf
 from random import Random
 
 from chalicelib.bootstrap import PARTS, Parts
@@ -22,7 +21,7 @@ from chalicelib.core.state import Block, Heartbeat
 from chalicelib.core.windows import View
 from chalicelib.pipeline.enforce import BreakerPosition, Enforce, Pending
 from chalicelib.pipeline.ingest import Batch, Ingest
-from chalicelib.pipeline.log_follower import Appended, BatchTally, LogFollower, Prepared, Tail
+from chalicelib.pipeline.log_follower import Appended, BatchTally, LogFollower, Prepared, Tail, TimeLeft, unlimited
 from chalicelib.pipeline.publish import Addresses, Publish, SetsCompared
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep
@@ -110,9 +109,7 @@ class WindowsAreTooLong(View):
 
 
 class WritesEachClientApart(LogFollower):
-    def prepare(
-        self, rules: RuleSet, oldest_ms: int, now_ms: int, time_left_s: Callable[[], float] = lambda: inf
-    ) -> Prepared:
+    def prepare(self, rules: RuleSet, oldest_ms: int, now_ms: int, time_left_s: TimeLeft = unlimited) -> Prepared:
         class Writing(Prepared):
             def append(self, tail: Tail, batch_tally: BatchTally) -> Appended:
                 for counted in batch_tally.tally:
@@ -160,7 +157,7 @@ class DropsTheBatchWithTheLine(BatchDecoder):
 
 
 class SwallowsErrors(Ingest):
-    def run(self, batch: Batch, now_ms: int, time_left_s: Callable[[], float] = lambda: inf) -> IngestReport:
+    def run(self, batch: Batch, now_ms: int, time_left_s: TimeLeft = unlimited) -> IngestReport:
         try:
             return super().run(batch, now_ms, time_left_s)
         except Unavailable:

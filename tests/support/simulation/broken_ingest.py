@@ -1,13 +1,12 @@
 """Consumers that break one duty of the state protocol each, for simulations that must notice."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from math import inf
 
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.windows import View
 from chalicelib.pipeline.ingest import Batch, Ingest
-from chalicelib.pipeline.log_follower import Appended, BatchTally, LogFollower, Prepared, Tail
+from chalicelib.pipeline.log_follower import Appended, BatchTally, LogFollower, Prepared, Tail, TimeLeft, unlimited
 from chalicelib.ports import Conflict, LogItem, Registry
 from chalicelib.reports import IngestReport
 from tests.support.simulation.ports import LedgerTallyLogs
@@ -22,9 +21,7 @@ class AppendsWithoutCondition(LedgerTallyLogs):
 
 
 class ReadsBeforeItAppends(LogFollower):
-    def prepare(
-        self, rules: RuleSet, oldest_ms: int, now_ms: int, time_left_s: Callable[[], float] = lambda: inf
-    ) -> Prepared:
+    def prepare(self, rules: RuleSet, oldest_ms: int, now_ms: int, time_left_s: TimeLeft = unlimited) -> Prepared:
         prepared = super().prepare(rules, oldest_ms, now_ms, time_left_s)
         super()._catch_up(prepared.view, now_ms)
         return prepared
@@ -41,9 +38,7 @@ class NeverReadsOthers(LogFollower):
 
 
 class IgnoresSequenceNumbers(LogFollower):
-    def prepare(
-        self, rules: RuleSet, oldest_ms: int, now_ms: int, time_left_s: Callable[[], float] = lambda: inf
-    ) -> Prepared:
+    def prepare(self, rules: RuleSet, oldest_ms: int, now_ms: int, time_left_s: TimeLeft = unlimited) -> Prepared:
         class Ignoring(Prepared):
             def append(self, tail: Tail, batch_tally: BatchTally) -> Appended:
                 return super().append(tail, replace(batch_tally, last_sequence=-1))
@@ -52,9 +47,7 @@ class IgnoresSequenceNumbers(LogFollower):
 
 
 class OpensWithoutClosing(LogFollower):
-    def prepare(
-        self, rules: RuleSet, oldest_ms: int, now_ms: int, time_left_s: Callable[[], float] = lambda: inf
-    ) -> Prepared:
+    def prepare(self, rules: RuleSet, oldest_ms: int, now_ms: int, time_left_s: TimeLeft = unlimited) -> Prepared:
         class Opening(Prepared):
             def open(self, shard: str) -> None:
                 follower = self._follower
@@ -69,15 +62,13 @@ class OpensWithoutClosing(LogFollower):
 
 
 class KeepsOldMemories(LogFollower):
-    def prepare(
-        self, rules: RuleSet, oldest_ms: int, now_ms: int, time_left_s: Callable[[], float] = lambda: inf
-    ) -> Prepared:
+    def prepare(self, rules: RuleSet, oldest_ms: int, now_ms: int, time_left_s: TimeLeft = unlimited) -> Prepared:
         self._read_at_ms = now_ms
         return super().prepare(rules, oldest_ms, now_ms, time_left_s)
 
 
 class KeepsHalfAColdStart(LogFollower):
-    def _load(self, rules: RuleSet, oldest_ms: int, now_ms: int, time_left_s: Callable[[], float]) -> View:
+    def _load(self, rules: RuleSet, oldest_ms: int, now_ms: int, time_left_s: TimeLeft) -> View:
         view = self._view = self._new_view(rules)
         view.keep_since(now_ms - self._depth_ms)
         self._registry, self._tails = self._logs.read([])[0], {}
@@ -87,7 +78,7 @@ class KeepsHalfAColdStart(LogFollower):
 
 
 class NeverAdoptsNewLogs(LogFollower):
-    def _adopt(self, registry: Registry, view: View, time_left_s: Callable[[], float] = lambda: inf) -> bool:
+    def _adopt(self, registry: Registry, view: View, time_left_s: TimeLeft = unlimited) -> bool:
         if self._tails:
             registry = {
                 shard: logs for shard, logs in registry.items() if logs[-1] in self._tails or not self._registry
@@ -96,7 +87,7 @@ class NeverAdoptsNewLogs(LogFollower):
 
 
 class EvaluatesNewRecordsOnly(Ingest):
-    def run(self, batch: Batch, now_ms: int, time_left_s: Callable[[], float] = lambda: inf) -> IngestReport:
+    def run(self, batch: Batch, now_ms: int, time_left_s: TimeLeft = unlimited) -> IngestReport:
         prepared = self._follower.prepare(self._rules(now_ms).rules, now_ms - 3_000_000, now_ms, time_left_s)
         last = prepared.tail(batch.shard).last_sequence
         new = [number for number, sequence in enumerate(batch.sequences) if int(sequence) > last]
@@ -104,7 +95,7 @@ class EvaluatesNewRecordsOnly(Ingest):
 
 
 class AnnouncesTooEarly(Ingest):
-    def run(self, batch: Batch, now_ms: int, time_left_s: Callable[[], float] = lambda: inf) -> IngestReport:
+    def run(self, batch: Batch, now_ms: int, time_left_s: TimeLeft = unlimited) -> IngestReport:
         store = self._detect
         self._detect = lambda detections: None
         try:
