@@ -6,7 +6,6 @@ at a time, as Lambda calls a container.
 """
 
 import json
-import re
 import sys
 import threading
 import uuid
@@ -14,9 +13,10 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from chalice.app import Chalice, ChaliceAuthorizer, RouteEntry
+from chalice.local import RouteMatcher
 
 HOST = "127.0.0.1"
 LARGEST_PAYLOAD = 10 << 20
@@ -54,34 +54,36 @@ class Gateway:
         self._app = app
         self._container = container
         self._lock = lock or threading.Lock()
-        # "{" sorts after all characters of a path, so that a fixed path comes before one with a parameter.
-        self._routes = [(_pattern(route), route, entries) for route, entries in sorted(app.routes.items())]
+        self._routes = RouteMatcher(list(app.routes))
 
     def answer(self, method: str, target: str, headers: Mapping[str, str], body: bytes, source: str) -> HttpAnswer:
         """Returns the answer to a request.
 
         ``headers``: by lower-case name. ``target``: path and query, still encoded. ``source``: the caller's address.
         """
-        url = urlsplit(target)
-        path, entries, captured = self._find(url.path) or ("", {}, {})
+        try:
+            route, captured, query = self._routes.match_route(target)
+        except ValueError:
+            return _message(403, MISSING)
+        entries = self._app.routes[route]
         entry = entries.get(method)
         if entry is None:
             return _preflight(entries) if method == "OPTIONS" else _message(403, MISSING)
-        query = parse_qs(url.query, keep_blank_values=True)
+        path = urlsplit(target).path
         event: dict[str, Any] = {
-            "resource": path,
-            "path": unquote(url.path),
+            "resource": route,
+            "path": unquote(path),
             "httpMethod": method,
             "headers": dict(headers),
             "multiValueHeaders": {name: [value] for name, value in headers.items()},
             "queryStringParameters": {name: values[-1] for name, values in query.items()} or None,
             "multiValueQueryStringParameters": query or None,
-            "pathParameters": captured or None,
+            "pathParameters": {name: unquote(text) for name, text in captured.items()} or None,
             "stageVariables": None,
             "requestContext": {
                 "httpMethod": method,
-                "resourcePath": path,
-                "path": url.path,
+                "resourcePath": route,
+                "path": path,
                 "stage": "api",
                 "requestId": str(uuid.uuid4()),
                 "identity": {"sourceIp": source, "userAgent": headers.get("user-agent")},
@@ -92,13 +94,6 @@ class Gateway:
         with self._lock, self._container():
             refused = self._authorize(entry, event)
             return refused or _http_answer(self._app(event, None))
-
-    def _find(self, path: str) -> tuple[str, Mapping[str, RouteEntry], dict[str, str]] | None:
-        """Returns the route, its methods and the path's parameters. API Gateway ignores a slash at the end."""
-        for pattern, route, entries in self._routes:
-            if match := pattern.fullmatch(path.rstrip("/") or "/"):
-                return route, entries, {name: unquote(text) for name, text in match.groupdict().items()}
-        return None
 
     def _authorize(self, entry: RouteEntry, event: dict[str, Any]) -> HttpAnswer | None:
         """Returns the refusal, or None after adding the authorizer's context to the event."""
@@ -180,15 +175,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Logs nothing: a line per request would drown the local cloud's own output."""
-
-
-def _pattern(route: str) -> re.Pattern[str]:
-    """Returns the pattern of a route's paths, with a group for each parameter.
-
-    >>> _pattern("/web/{name}").fullmatch("/web/page.css").groupdict()
-    {'name': 'page.css'}
-    """
-    return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]*)", re.escape(route)))
 
 
 def _preflight(entries: Mapping[str, RouteEntry]) -> HttpAnswer:
