@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from queue import Empty, Queue
+from queue import Queue
 from threading import Thread
 from typing import BinaryIO
 
@@ -20,12 +20,12 @@ LONGEST_LINE = 1 << 20
 class FollowedFile:
     """Lines appended to a file, like ``tail -F``: survives truncation and replacement of the file."""
 
-    def __init__(self, path: Path, *, from_start: bool = False) -> None:
-        """Starts at the end of the file by default. The file need not exist yet."""
+    def __init__(self, path: Path) -> None:
+        """Starts at the end of the file, which need not exist yet."""
         self._path = path
         self._rest = b""
         self._file = self._open()
-        if self._file is not None and not from_start:
+        if self._file is not None:
             self._file.seek(0, os.SEEK_END)
 
     def lines(self) -> Iterator[bytes]:
@@ -78,29 +78,19 @@ class PipedLines:
 
     def __init__(self, descriptor: int) -> None:
         self._queue: Queue[bytes] = Queue(MOST_AT_ONCE)
-        self._descriptor = descriptor
-        self._read_all = False
-        self.ended = False
-        """True once the pipe has ended and all its lines have been returned."""
-        Thread(target=self._read, daemon=True).start()
+        Thread(target=self._read, args=(descriptor,), daemon=True).start()
 
     def lines(self) -> Iterator[bytes]:
         """Yields the lines since the last call."""
-        read_all = self._read_all
-        for _ in range(MOST_AT_ONCE):
-            try:
-                yield self._queue.get_nowait()
-            except Empty:
-                self.ended = read_all
-                return
+        for _ in range(self._queue.qsize()):
+            yield self._queue.get()
 
-    def _read(self) -> None:
+    def _read(self, descriptor: int) -> None:
         # Not through a buffered file: the interpreter cannot exit while a thread waits in one.
         rest = b""
-        while data := os.read(self._descriptor, CHUNK):
+        while data := os.read(descriptor, CHUNK):
             *whole, rest = (rest + data).split(b"\n")
             for line in whole:
                 self._queue.put(line + b"\n")
         if rest:
             self._queue.put(rest)
-        self._read_all = True
