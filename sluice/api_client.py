@@ -7,10 +7,10 @@ to such a struct needs a default, so that the commands still read an older API.
 import json
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
@@ -90,47 +90,39 @@ class Answer(Generic[T]):
             ) from exc
 
 
-class Credential(Protocol):
-    def headers(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Mapping[str, str]:
-        """Returns ``headers`` with the credential added."""
+Credential = Callable[[str, str, Mapping[str, str], bytes | None], Mapping[str, str]]
+"""Returns the headers of a call with the credential added, from its method, URL, headers and body."""
 
 
-class Bearer:
-    """A token of the admin API."""
-
-    def __init__(self, token: str) -> None:
-        """Raises ValueError if ``token`` cannot be one."""
-        if not token.isascii() or not token.isprintable():
-            raise ValueError("the token contains characters that are not allowed in a token")
-        self._token = token
-
-    def headers(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Mapping[str, str]:  # noqa: ARG002
-        return {**headers, "Authorization": f"Bearer {self._token}"}
+def bearer(token: str) -> Credential:
+    """Returns a token of the admin API as a credential. Raises ValueError if ``token`` cannot be one."""
+    if not token.isascii() or not token.isprintable():
+        raise ValueError("the token contains characters that are not allowed in a token")
+    return lambda _method, _url, headers, _body: {**headers, "Authorization": f"Bearer {token}"}
 
 
-class Signature:
-    """AWS credentials, as boto3 finds them, for an admin API with IAM authorization."""
+def signature() -> Credential:
+    """Returns AWS credentials, as boto3 finds them, for an admin API with IAM authorization.
 
-    def __init__(self) -> None:
-        """Raises ValueError if there are no credentials."""
-        from botocore.session import get_session  # noqa: PLC0415 - slow to import and rarely needed
+    Raises ValueError if there are none.
+    """
+    from botocore.auth import SigV4Auth  # noqa: PLC0415 - slow to import and rarely needed
+    from botocore.awsrequest import AWSRequest  # noqa: PLC0415
+    from botocore.session import get_session  # noqa: PLC0415
 
-        session = get_session()
-        credentials = session.get_credentials()
-        if credentials is None:
-            raise ValueError("no AWS credentials were found to sign requests with")
-        self._credentials = credentials
-        self._region = session.get_config_variable("region") or "us-east-1"
+    session = get_session()
+    credentials = session.get_credentials()
+    if credentials is None:
+        raise ValueError("no AWS credentials were found to sign requests with")
 
-    def headers(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Mapping[str, str]:
-        from botocore.auth import SigV4Auth  # noqa: PLC0415
-        from botocore.awsrequest import AWSRequest  # noqa: PLC0415
-
+    def sign(method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Mapping[str, str]:
         gateway = _GATEWAY.fullmatch(urlsplit(url).hostname or "")
+        region = gateway[1] if gateway else session.get_config_variable("region") or "us-east-1"
         request = AWSRequest(method=method, url=url, data=body, headers=dict(headers))
-        region = gateway[1] if gateway else self._region
-        SigV4Auth(self._credentials, "execute-api", region).add_auth(request)
+        SigV4Auth(credentials, "execute-api", region).add_auth(request)
         return dict(request.headers.items())
+
+    return sign
 
 
 class ApiClient:
@@ -169,7 +161,7 @@ class ApiClient:
         address = self.url + path + ("?" + urlencode(query, doseq=True, quote_via=quote) if query else "")
         content = None if body is None else json.dumps(body).encode()
         try:
-            signed = self._credential.headers(method, address, sent, content)
+            signed = self._credential(method, address, sent, content)
             response = self._pool.request(method, address, body=content, headers=signed)
         except urllib3.exceptions.HTTPError as exc:
             reason = getattr(exc, "reason", None) or exc

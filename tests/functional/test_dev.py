@@ -13,7 +13,7 @@ import pytest
 
 from chalicelib.admin.blocks import BlockPage
 from chalicelib.admin.status import Status
-from sluice.api_client import ApiClient, Bearer
+from sluice.api_client import ApiClient, bearer
 
 ROOT = Path(__file__).parents[2]
 RULES = """
@@ -39,7 +39,7 @@ def dev(*words: str) -> Iterator[tuple[subprocess.Popen[bytes], ApiClient]]:
                 assert line, greeting
                 greeting += line
             url, token = re.search(r"SLUICE_URL=(\S+) SLUICE_TOKEN=(\S+)", greeting).groups()  # type: ignore[union-attr]
-            yield process, ApiClient(url, Bearer(token))
+            yield process, ApiClient(url, bearer(token))
         finally:
             process.send_signal(signal.SIGINT)
             assert process.wait(PATIENCE_S) == 0

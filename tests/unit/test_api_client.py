@@ -9,7 +9,7 @@ import pytest
 
 from chalicelib.admin.changes import ChangeAnswer
 from chalicelib.admin.status import Status
-from sluice.api_client import Answer, ApiClient, Bearer, Signature, Unreachable
+from sluice.api_client import Answer, ApiClient, Unreachable, bearer, signature
 
 URL = "https://abcd1234.execute-api.eu-west-1.amazonaws.com/api/v1/blocks?network=192.0.2.0%2F24"
 
@@ -42,7 +42,7 @@ def redirecting() -> Iterator[str]:
 
 def test_no_redirect_is_followed_with_a_token(redirecting: str) -> None:
     with pytest.raises(Unreachable):
-        ApiClient(redirecting, Bearer("sluice_x")).get("/v1/status", Status)
+        ApiClient(redirecting, bearer("sluice_x")).get("/v1/status", Status)
     assert Redirecting.requests == 1
 
 
@@ -50,7 +50,7 @@ def test_a_call_is_signed_for_the_region_in_its_address(monkeypatch: pytest.Monk
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-west-2")
-    sent = Signature().headers("DELETE", URL, {"Accept": "application/json"}, None)
+    sent = signature()("DELETE", URL, {"Accept": "application/json"}, None)
     assert re.fullmatch(
         r"AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/\d{8}/eu-west-1/execute-api/aws4_request, "
         r"SignedHeaders=accept;host;x-amz-date, Signature=[0-9a-f]{64}",

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from chalicelib.admin.changes import ChangeAnswer
 from chalicelib.admin.wording import plural
-from sluice.api_client import Answer, ApiClient, ApiError, Bearer, Signature, Unreachable
+from sluice.api_client import Answer, ApiClient, ApiError, Unreachable, bearer, signature
 from sluice.commands.shared.options import auth_option, json_output, without_comments
 from sluice.undo import commands
 
@@ -107,7 +107,7 @@ def _client(url: str | None, auth: str) -> ApiClient:
     if auth == "token" and not token:
         raise click.UsageError("SLUICE_TOKEN is not set. 'sluice token create' creates a token.")
     try:
-        return ApiClient(url, Signature() if auth == "iam" else Bearer(token))
+        return ApiClient(url, signature() if auth == "iam" else bearer(token))
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
 
