@@ -89,17 +89,17 @@ def shards_for(lines_per_second: float) -> int:
     return max(1, ceil(lines_per_second * HEADROOM / SHARD_RECORDS_PER_S))
 
 
-def monthly_costs(load: Load, prices: Mapping[str, float] = PRICES) -> list[Cost]:
+def monthly_costs(load: Load) -> list[Cost]:
     """Returns each item of the bill; their sum is the estimate."""
     lines_per_second = load.requests_per_second * load.sample_rate / 100
     lines = lines_per_second * SECONDS_PER_MONTH
     line_bytes = LINE_BYTES[load.source]
     records, record_bytes = lines, float(line_bytes)
-    delivery = Cost("CloudFront real-time log lines", _millions(lines), lines * prices["cloudfront.line"])
+    delivery = Cost("CloudFront real-time log lines", _millions(lines), lines * PRICES["cloudfront.line"])
     if load.source == "waf":
         records, record_bytes = lines / ENVELOPE_LINES, ENVELOPE_LINES * line_bytes / ENVELOPE_RATIO
         volume = lines * line_bytes / GB
-        delivery = Cost("CloudWatch Logs, WAF log lines", f"{volume:,.0f} GB", volume * prices["logs.gb_in"])
+        delivery = Cost("CloudWatch Logs, WAF log lines", f"{volume:,.0f} GB", volume * PRICES["logs.gb_in"])
     shards = load.shards or max(4, shards_for(records / SECONDS_PER_MONTH))
     batches = shards * SECONDS_PER_MONTH * min(BATCHES_PER_S, max(lines_per_second / shards, 1e-9))
     tally_bytes = lines / batches * TALLY_BYTES_PER_LINE
@@ -110,31 +110,31 @@ def monthly_costs(load: Load, prices: Mapping[str, float] = PRICES) -> list[Cost
     gb_s = (batches * INVOCATION_S + lines * LINE_S) * INGEST_GB + others * OTHER_S * OTHER_GB
     return [
         delivery,
-        *stream_costs(records, record_bytes, load.shards, prices),
-        Cost("Lambda invocations", _millions(batches + others), (batches + others) * prices["lambda.request"]),
-        Cost("Lambda computing", f"{gb_s:,.0f} GB-s", gb_s * prices["lambda.gb_s"]),
-        Cost("DynamoDB writes", f"{_millions(write_units)} units", write_units * prices["dynamodb.write_unit"]),
-        Cost("DynamoDB reads", f"{_millions(read_units)} units", read_units * prices["dynamodb.read_unit"]),
-        Cost("WAF rules", f"{load.rules}", load.rules * prices["waf.rule"]),
-        Cost("CloudWatch metrics", f"{METRICS}", METRICS * prices["metric"]),
+        *stream_costs(records, record_bytes, load.shards),
+        Cost("Lambda invocations", _millions(batches + others), (batches + others) * PRICES["lambda.request"]),
+        Cost("Lambda computing", f"{gb_s:,.0f} GB-s", gb_s * PRICES["lambda.gb_s"]),
+        Cost("DynamoDB writes", f"{_millions(write_units)} units", write_units * PRICES["dynamodb.write_unit"]),
+        Cost("DynamoDB reads", f"{_millions(read_units)} units", read_units * PRICES["dynamodb.read_unit"]),
+        Cost("WAF rules", f"{load.rules}", load.rules * PRICES["waf.rule"]),
+        Cost("CloudWatch metrics", f"{METRICS}", METRICS * PRICES["metric"]),
     ]
 
 
-def stream_costs(records: float, record_bytes: float, shards: int, prices: Mapping[str, float] = PRICES) -> list[Cost]:
+def stream_costs(records: float, record_bytes: float, shards: int) -> list[Cost]:
     """Returns the items for a stream: ``records`` per month of ``record_bytes`` each; ``shards`` 0 is on demand."""
     hours = SECONDS_PER_MONTH / 3600
     if shards:
         units = records * ceil(record_bytes / PUT_UNIT)
         return [
-            Cost("Kinesis shards", f"{shards}", shards * hours * prices["kinesis.shard.hour"]),
-            Cost("Kinesis puts", _millions(units), units * prices["kinesis.put_unit"]),
+            Cost("Kinesis shards", f"{shards}", shards * hours * PRICES["kinesis.shard.hour"]),
+            Cost("Kinesis puts", _millions(units), units * PRICES["kinesis.put_unit"]),
         ]
     billed = records * ceil(record_bytes / ON_DEMAND_ROUNDING) * ON_DEMAND_ROUNDING / GB
     read = records * record_bytes / GB
     return [
-        Cost("Kinesis on-demand stream", "1", hours * prices["kinesis.on_demand.hour"]),
-        Cost("Kinesis bytes in", f"{billed:,.0f} GB", billed * prices["kinesis.on_demand.gb_in"]),
-        Cost("Kinesis bytes out", f"{read:,.0f} GB", read * prices["kinesis.on_demand.gb_out"]),
+        Cost("Kinesis on-demand stream", "1", hours * PRICES["kinesis.on_demand.hour"]),
+        Cost("Kinesis bytes in", f"{billed:,.0f} GB", billed * PRICES["kinesis.on_demand.gb_in"]),
+        Cost("Kinesis bytes out", f"{read:,.0f} GB", read * PRICES["kinesis.on_demand.gb_out"]),
     ]
 
 
