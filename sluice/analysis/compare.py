@@ -1,6 +1,6 @@
 """Two ways of limiting, side by side: networks that only one of them blocks, and which of them blocks sooner."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from statistics import median
 
@@ -74,35 +74,31 @@ def side_of(name: str, result: Result) -> Side:
 
 def compare(first: Side, second: Side) -> Comparison:
     """Compares two sides. Networks match if they are equal or one contains the other."""
-    pairs, only_first = _matched(first.blocked.values(), second.blocked)
-    matched = {covering.network for _, covering in pairs}
-    unmatched = [blocked for blocked in second.blocked.values() if blocked.network not in matched]
-    reverse_pairs, only_second = _matched(unmatched, first.blocked)
-    both = [BlockedByBoth(a, b) for a, b in pairs] + [BlockedByBoth(a, b) for b, a in reverse_pairs]
-    covering = {pair.first.network for pair in both}
+    both = [BlockedByBoth(a, b) for a, b in _covered(first.blocked.values(), second.blocked)]
+    covering = {pair.second.network for pair in both}
+    rest = [blocked for blocked in second.blocked.values() if blocked.network not in covering]
+    both += [BlockedByBoth(a, b) for b, a in _covered(rest, first.blocked)]
     return Comparison(
         first,
         second,
-        _busiest(blocked for blocked in only_first if blocked.network not in covering),
-        _busiest(only_second),
+        _only(first, {pair.first.network for pair in both}),
+        _only(second, {pair.second.network for pair in both}),
         sorted(both, key=lambda pair: -pair.sooner_s),
     )
 
 
-def _matched(
+def _covered(
     networks: Iterable[BlockedNetwork], others: dict[Network, BlockedNetwork]
-) -> tuple[list[tuple[BlockedNetwork, BlockedNetwork]], list[BlockedNetwork]]:
-    """Pairs each of ``networks`` with the narrowest of ``others`` that covers it; returns the pairs and the rest."""
-    pairs, rest = [], []
+) -> Iterator[tuple[BlockedNetwork, BlockedNetwork]]:
+    """Yields each of ``networks`` that one of ``others`` covers, with the narrowest of these."""
     for blocked in networks:
-        candidates = (others.get(network) for network in (blocked.network, *supernets(blocked.network)))
-        covering = next((other for other in candidates if other is not None), None)
-        if covering is None:
-            rest.append(blocked)
-        else:
-            pairs.append((blocked, covering))
-    return pairs, rest
+        wider = (blocked.network, *supernets(blocked.network))
+        covering = next((network for network in wider if network in others), None)
+        if covering is not None:
+            yield blocked, others[covering]
 
 
-def _busiest(networks: Iterable[BlockedNetwork]) -> list[BlockedNetwork]:
-    return sorted(networks, key=lambda blocked: (-blocked.refused, blocked.since, str(blocked.network)))
+def _only(side: Side, in_both: set[Network]) -> list[BlockedNetwork]:
+    """Returns the networks that the other side does not block, busiest first."""
+    only = (blocked for network, blocked in side.blocked.items() if network not in in_both)
+    return sorted(only, key=lambda blocked: (-blocked.refused, blocked.since, str(blocked.network)))
