@@ -8,7 +8,8 @@ import click
 from chalicelib.admin.allowlist import AllowPage
 from chalicelib.admin.wording import plural
 from chalicelib.core.durations import parse_duration
-from sluice.commands.shared.api import Part, Session, api_command, confirmed, networks_argument, table, yes_option
+from sluice.commands.shared.api import Part, Session, api_command, confirmed, networks_argument, yes_option
+from sluice.commands.shared.output import table
 from sluice.commands.shared.times import DURATION, MOMENT, expiry, local
 
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import click
 
 from chalicelib.admin.audit import AuditPage
-from sluice.commands.shared.api import Part, Session, api_command, table
+from sluice.commands.shared.api import Part, Session, api_command
+from sluice.commands.shared.output import table
 from sluice.commands.shared.times import local
 from sluice.undo import commands
 

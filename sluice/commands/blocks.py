@@ -15,8 +15,9 @@ from chalicelib.admin.schemas import MOST_NETWORKS
 from chalicelib.admin.wording import plural, roughly
 from chalicelib.core.logs.requests import LiveSource
 from sluice.api_client import ALL, PAGE, Answer
-from sluice.commands.shared.api import Part, Session, api_command, confirmed, networks_argument, table, yes_option
+from sluice.commands.shared.api import Part, Session, api_command, confirmed, networks_argument, yes_option
 from sluice.commands.shared.options import together
+from sluice.commands.shared.output import table
 from sluice.commands.shared.times import DURATION
 
 SORTS = ("blocked_at", "-blocked_at", "until", "-until", "count", "-count", "network", "-network")

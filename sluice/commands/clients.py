@@ -8,8 +8,9 @@ from rich.text import Text
 from chalicelib.admin.busiest import Busiest, Top
 from chalicelib.admin.clients import ClientReport
 from chalicelib.admin.wording import roughly
-from sluice.commands.shared.api import Part, Session, api_command, plain, table
+from sluice.commands.shared.api import Part, Session, api_command
 from sluice.commands.shared.options import number_option
+from sluice.commands.shared.output import plain, table
 
 BAR = 24
 """Characters of a bar that is full at the limit."""

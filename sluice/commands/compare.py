@@ -11,8 +11,9 @@ from chalicelib.core.rules import Action, RuleSet
 from sluice.analysis.aws_waf_model import LONGEST_LAG_S, SHORTEST_LAG_S, RateBasedModel, RateBasedRule
 from sluice.analysis.compare import BlockedNetwork, Comparison, Side, side_of
 from sluice.analysis.compare import compare as compared
-from sluice.commands.shared.logs import json_option, log_options, opened_log, plain_table
-from sluice.commands.shared.options import EXISTING_FILE, Parsed, nonempty_rules, number_option, print_json
+from sluice.commands.shared.logs import json_option, log_options, opened_log
+from sluice.commands.shared.options import EXISTING_FILE, Parsed, nonempty_rules, number_option
+from sluice.commands.shared.output import output, print_json, table
 from sluice.commands.shared.times import utc
 from sluice.replay.engine import Options
 
@@ -60,7 +61,7 @@ def compare(
     if as_json:
         print_json({"comparisons": [_json(comparison) for comparison in comparisons]})
         return
-    console = Console()
+    console = output()
     for number, comparison in enumerate(comparisons):
         if number:
             console.rule(style="dim")
@@ -99,7 +100,7 @@ def _show(comparison: Comparison, console: Console, top: int) -> None:
         ("blocked by this side only", f"{len(comparison.only_first):,}", f"{len(comparison.only_second):,}"),
         ("requests refused", f"{first.refused:,}", f"{second.refused:,}"),
     )
-    console.print(plain_table("", ("", "A", "B"), totals, right=("A", "B")))
+    console.print(table(("", "A", "B"), totals, right=("A", "B")))
     if both:
         sooner = sum(pair.sooner_s > 0 for pair in both)
         console.print(
@@ -113,7 +114,8 @@ def _show(comparison: Comparison, console: Console, top: int) -> None:
                 (str(blocked.network), utc(blocked.since * 1000), ", ".join(blocked.rules), f"{blocked.refused:,}")
                 for blocked in only[:top]
             )
-            console.print(plain_table(f"\nBlocked by {name} only", columns, rows, right=("refused",), keep=("client",)))
+            title = f"\nBlocked by {name} only"
+            console.print(table(columns, rows, title=title, right=("refused",), keep=("client",)))
     if both:
         rows = (
             (
@@ -127,7 +129,7 @@ def _show(comparison: Comparison, console: Console, top: int) -> None:
             for pair in both[:top]
         )
         columns = ("client", "A at", "B at", "A sooner by", "A refused", "B refused")
-        console.print(plain_table("\nBlocked by both", columns, rows, right=columns[3:], keep=("client",)))
+        console.print(table(columns, rows, title="\nBlocked by both", right=columns[3:], keep=("client",)))
 
 
 def _json(comparison: Comparison) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from chalicelib.core.addresses import Network
 from chalicelib.core.durations import format_duration
@@ -15,8 +16,9 @@ from chalicelib.core.rules import Action
 from sluice.analysis.explain import ClientHistory, RuleHistory
 from sluice.analysis.explain import explain as explained
 from sluice.analysis.summary import seconds, terms_json
-from sluice.commands.shared.logs import json_option, log_options, opened, plain_table, print_notes, rules_option
-from sluice.commands.shared.options import NETWORK, nonempty_rules, number_option, print_json
+from sluice.commands.shared.logs import json_option, log_options, opened, print_notes, rules_option
+from sluice.commands.shared.options import NETWORK, nonempty_rules, number_option
+from sluice.commands.shared.output import output, print_json, table
 from sluice.commands.shared.times import utc
 from sluice.replay.engine import Options
 
@@ -48,7 +50,7 @@ def explain(client: Network, files: tuple[str, ...], options: Options, rules: Pa
     if as_json:
         print_json(_json(history))
     else:
-        _show(history, Console(), shown)
+        _show(history, output(), shown)
 
 
 def events(client: ClientHistory) -> list[Event]:
@@ -93,10 +95,10 @@ def _show(client: ClientHistory, console: Console, shown: int) -> None:
     )
     columns = ("rule", "limit", "counted as", "requests", "peak", "blocks", "near misses")
     rows = map(_rule_cells, client.rules)
-    console.print(plain_table("\nWhat the rules counted", columns, rows, right=("requests", "peak", "blocks")))
+    console.print(table(columns, rows, title="\nWhat the rules counted", right=("requests", "peak", "blocks")))
     happened = [(utc(ms), name, event) for ms, name, event in events(client)[:MOST_EVENTS]]
     if happened:
-        console.print(plain_table("\nTime line", ("", "", ""), happened))
+        console.print(table(("", "", ""), happened, title="\nTime line"))
     if shown:
         console.print(_requests_to_peak(client, shown))
 
@@ -136,14 +138,14 @@ def _requests_to_peak(client: ClientHistory, shown: int) -> Table:
     limits = [f"{h.rule.name}\n{h.rule.limit:,}/{format_duration(h.rule.window_s)}" for h in client.rules]
     columns = ("time", "after", "request", "status", *limits)
     title = f"\nRequests up to the peak of {highest.rule.name}"
-    return plain_table(title, columns, rows, right=limits, keep=("time", "status"))
+    return table(columns, rows, title=title, right=limits, keep=("time", "status"))
 
 
-def _count(history: RuleHistory, number: int) -> str:
+def _count(history: RuleHistory, number: int) -> Text:
     count = history.counts[number]
     if count is None:
-        return ""
-    return f"[bold red]{count:,}[/]" if count > history.rule.limit else f"{count:,}"
+        return Text()
+    return Text(f"{count:,}", "bold red" if count > history.rule.limit else "")
 
 
 def _json(client: ClientHistory) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from rich.console import Console
 
 from chalicelib.core.durations import format_duration
 from sluice.analysis.summary import OffenderSummary, by_rule, offenders, result_json, rule_cells
-from sluice.commands.shared.logs import json_option, log_options, opened_log, plain_table, rules_option
-from sluice.commands.shared.options import nonempty_rules, number_option, print_json
+from sluice.commands.shared.logs import json_option, log_options, opened_log, rules_option
+from sluice.commands.shared.options import nonempty_rules, number_option
+from sluice.commands.shared.output import output, print_json, table
 from sluice.commands.shared.times import utc
 from sluice.replay.engine import Options, Result
 
@@ -34,7 +35,7 @@ def replay(files: tuple[str, ...], options: Options, rules: Path, top: int, as_j
     if as_json:
         print_json(result_json(result))
     else:
-        show(result, Console(), top)
+        show(result, output(), top)
 
 
 def show(result: Result, console: Console, top: int) -> None:
@@ -43,14 +44,14 @@ def show(result: Result, console: Console, top: int) -> None:
     console.print(f"{stats.requests:,} requests from {utc(stats.first_ms)} to {utc(stats.last_ms)} UTC\n")
     columns: tuple[str, ...] = ("rule", "limit", "action", "offenders", "blocked", "over", "refused", "share")
     figures = map(rule_cells, by_rule(result, everyone))
-    console.print(plain_table("What the rules would have done", columns, figures, right=columns[3:], keep=columns))
+    console.print(table(columns, figures, title="What the rules would have done", right=columns[3:], keep=columns))
     if everyone:
         console.print()
         title = f"Busiest {min(top, len(everyone))} of {len(everyone):,} offenders, by peak relative to the limit"
         columns = ("client", "rule", "peak", "first offence", "blocked for", "refused")
         rows = map(_cells, everyone[:top])
         keep = ("client", "rule", "peak", "refused")
-        console.print(plain_table(title, columns, rows, right=("refused",), keep=keep))
+        console.print(table(columns, rows, title=title, right=("refused",), keep=keep))
 
 
 def _cells(offender: OffenderSummary) -> tuple[str, ...]:

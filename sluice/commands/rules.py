@@ -8,7 +8,8 @@ from rich.text import Text
 
 from chalicelib.admin.rule_sets import RuleSetView, RulesPlan, VersionPage
 from sluice.api_client import Answer
-from sluice.commands.shared.api import Part, Session, api_command, as_sentence, ask, plain, table, yes_option
+from sluice.commands.shared.api import Part, Session, api_command, as_sentence, ask, yes_option
+from sluice.commands.shared.output import plain, table
 from sluice.commands.shared.times import local
 
 FILE = click.File("r", encoding="utf-8")

@@ -10,12 +10,12 @@ from rich.console import Console
 from chalicelib.core.logs.requests import LiveSource
 from chalicelib.edges.waf_ip_sets import WafScope
 from sluice import DEFAULT_RULES
-from sluice.commands.shared.deployment import carry_out, choices_of, plan_options, stage_command
-from sluice.commands.shared.options import EXISTING_FILE, Parsed, print_json, read_rules
-from sluice.deploy import display
+from sluice.commands.shared.deployment import carry_out, choices_of, plan_options, show_plan, stage_command
+from sluice.commands.shared.options import EXISTING_FILE, Parsed, read_rules
+from sluice.commands.shared.output import print_json, table
 from sluice.deploy.account import AwsAccount, attempting
 from sluice.deploy.apply import survey
-from sluice.deploy.costs import Load, monthly_costs, shards_for, total
+from sluice.deploy.costs import Cost, Load, monthly_costs, shards_for, total
 from sluice.deploy.plan import Step, StepAction, to_set_up
 from sluice.deploy.resources import resources_of
 from sluice.deploy.resources.chalice_config import Project
@@ -164,12 +164,12 @@ def _stage(name: str, account: AwsAccount, web_acls: tuple[str, ...], options: d
 
 
 def _describe(console: Console, stage: Stage, steps: list[Step], load: Load) -> None:
-    choices = stage.choices
-    console.print(f"[bold]{stage.prefix}[/] in {stage.location}, {choices.scope}\n")
-    console.print(display.plan_table(steps))
-    costs = monthly_costs(load)
+    show_plan(stage, steps, console)
+    choices, costs = stage.choices, monthly_costs(load)
     console.print(f"\nAt {load.requests_per_second:g} requests per second, at list prices of us-east-1:\n")
-    console.print(display.cost_table(costs))
+    bill = [*costs, Cost("total", "", total(costs))]
+    rows = [(cost.item, cost.quantity, f"{cost.dollars:,.2f}") for cost in bill]
+    console.print(table(("per month", "", "USD"), rows, right=("", "USD")))
     if not load.shards and load.source == "cloudfront":
         shards = shards_for(load.requests_per_second * load.sample_rate / 100)
         provisioned = monthly_costs(replace(load, shards=shards))
@@ -186,13 +186,15 @@ def _describe(console: Console, stage: Stage, steps: list[Step], load: Load) -> 
 
 
 def _print_json(stage: Stage, steps: list[Step], load: Load, *, applied: bool, token: str | None = None) -> None:
+    costs = monthly_costs(load)
+    items = [{"item": cost.item, "quantity": cost.quantity, "usd": round(cost.dollars, 2)} for cost in costs]
     document = {
         "stage": stage.name,
         "account": stage.location.account,
         "region": stage.location.region,
         "applied": applied,
-        "steps": display.plan_as_json(steps),
-        "cost": display.costs_as_json(monthly_costs(load)),
+        "steps": [step.row() for step in steps],
+        "cost": {"items": items, "usd_a_month": round(total(costs), 2)},
         "undo": stage.command("teardown"),
         **({"token": token} if token else {}),
     }

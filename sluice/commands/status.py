@@ -7,7 +7,8 @@ from rich.text import Text
 
 from chalicelib.admin.status import Status
 from chalicelib.admin.wording import plural, roughly
-from sluice.commands.shared.api import Part, Session, api_command, table
+from sluice.commands.shared.api import Part, Session, api_command
+from sluice.commands.shared.output import table
 from sluice.commands.shared.times import local
 
 STALE_SWEEP_S = 180

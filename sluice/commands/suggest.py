@@ -9,7 +9,8 @@ from chalicelib.core.rules import LONGEST_WINDOW_S, SHORTEST_WINDOW_S
 from sluice.analysis.suggest import ExcludedClient, PeakCollector, PeakDistribution, doubts, rule_file
 from sluice.analysis.summary import seconds
 from sluice.commands.shared.logs import json_option, log_options, opened_log
-from sluice.commands.shared.options import Parsed, print_json
+from sluice.commands.shared.options import Parsed
+from sluice.commands.shared.output import print_json
 from sluice.commands.shared.times import utc
 from sluice.replay.engine import Options
 from sluice.replay.strips import LogStats

@@ -5,9 +5,8 @@ import time
 import click
 from rich.console import Console
 
-from sluice.commands.shared.deployment import carry_out, existing_stage, plan_options, stage_command
-from sluice.commands.shared.options import print_json
-from sluice.deploy import display
+from sluice.commands.shared.deployment import carry_out, existing_stage, plan_options, show_plan, stage_command
+from sluice.commands.shared.output import print_json
 from sluice.deploy.account import AwsAccount
 from sluice.deploy.apply import survey
 from sluice.deploy.plan import to_tear_down
@@ -33,15 +32,14 @@ def teardown(stage: str, account: AwsAccount, project: Project, dry_run: bool, y
     existing = existing_stage(stage, account, "nothing to remove")
     steps = to_tear_down(survey(remains_of(existing, now=int(time.time()), project=project), account))
     if not as_json:
-        console.print(f"[bold]{existing.prefix}[/] in {existing.location}\n")
-        console.print(display.plan_table(steps))
+        show_plan(existing, steps, console)
         console.print()
     if not dry_run:
         carry_out(steps, account, console, "Remove all this, with all blocks, rules and audit?", yes=yes)
     undo, stack = existing.command("setup"), existing.choices.stack
     if as_json:
-        answer = {"stage": stage, "applied": not dry_run, "steps": display.plan_as_json(steps), "undo": undo}
-        print_json(answer)
+        rows = [step.row() for step in steps]
+        print_json({"stage": stage, "applied": not dry_run, "steps": rows, "undo": undo})
     elif not dry_run and stack:
         delete = f"aws cloudformation delete-stack --stack-name {stack} --region {existing.location.region}"
         console.print(f"\nNow delete the stack:  {delete}")

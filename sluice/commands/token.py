@@ -13,8 +13,9 @@ from chalicelib.core.durations import parse_duration
 from chalicelib.core.tokens import SECRET_BYTES, Role, TokensError, issue
 from chalicelib.edges.tokens import CACHED_S, FileTokens, ParameterTokens
 from chalicelib.ports import Unavailable
-from sluice.commands.shared.api import ask, output, table, yes_option
+from sluice.commands.shared.api import ask, yes_option
 from sluice.commands.shared.options import NEW_FILE, json_output, together
+from sluice.commands.shared.output import output, table
 from sluice.commands.shared.times import DURATION, expiry, local
 
 AUTHORIZED_S = 30

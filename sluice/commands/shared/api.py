@@ -10,8 +10,6 @@ from itertools import chain
 from typing import IO, Any, TypeVar
 
 import click
-from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -19,13 +17,11 @@ from chalicelib.admin.changes import ChangeAnswer
 from chalicelib.admin.wording import plural
 from sluice.api_client import Answer, ApiClient, ApiError, Unreachable, bearer, signature
 from sluice.commands.shared.options import auth_option, json_output, without_comments
+from sluice.commands.shared.output import output, plain, printable, table
 from sluice.undo import commands
 
 T = TypeVar("T")
 Part = Table | Text | str
-
-PIPE_WIDTH = 200
-"""Columns of the output if it is not a terminal."""
 
 
 class RefusedCommand(click.ClickException):
@@ -140,31 +136,6 @@ def confirmed(arguments: Sequence[str], question: str, noun: str = "network", *,
     if len(networks) > 1:
         ask(question.format(plural(len(networks), noun)), yes=yes)
     return networks
-
-
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> Table:
-    """Returns a table; the columns named in ``right`` are right-aligned."""
-    result = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", show_header=any(columns))
-    for column in columns:
-        result.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    for row in rows:
-        result.add_row(*(cell if isinstance(cell, Text) else plain(str(cell)) for cell in row))
-    return result
-
-
-def output(file: IO[Any] | None = None) -> Console:
-    """Returns a console that, without a terminal, is wide enough not to wrap lines."""
-    console = Console(file=file, highlight=False)
-    return console if console.is_terminal else Console(file=file, highlight=False, width=PIPE_WIDTH)
-
-
-def printable(text: str) -> str:
-    """Replaces characters that could control the terminal: clients and other operators wrote parts of this text."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
-
-
-def plain(text: str) -> Text:
-    return Text("\n".join(printable(line) for line in text.split("\n")))
 
 
 def as_sentence(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Shared by setup, doctor and teardown: options, the account and stage they work on, errors, and progress."""
+"""Shared by setup, doctor and teardown: options, the account and stage they work on, errors, plans and progress."""
 
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -7,16 +7,27 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.text import Text
 
 from sluice.commands.shared.options import json_output, together
+from sluice.commands.shared.output import table
 from sluice.deploy.account import AwsAccount, AwsError, attempting, connect
 from sluice.deploy.apply import apply
-from sluice.deploy.plan import Step
+from sluice.deploy.plan import Step, StepAction
 from sluice.deploy.resources.chalice_config import Project
 from sluice.deploy.resources.parameters import remembered
 from sluice.deploy.stage import Choices, Refusal, Stage
 
 SOURCE = Path(__file__).parents[3]
+
+STYLES = {
+    StepAction.CREATE: "green",
+    StepAction.CHANGE: "yellow",
+    StepAction.REMOVE: "red",
+    StepAction.REFUSE: "bold red",
+    StepAction.KEEP: "dim",
+    StepAction.LEAVE: "dim",
+}
 
 
 def stage_command(command: Callable[..., None]) -> Callable[..., None]:
@@ -68,6 +79,12 @@ def existing_stage(name: str, account: AwsAccount, otherwise: str) -> Stage:
     if choices is None:
         raise Refusal(f"there is no stage {name!r} in {location}: {otherwise}")
     return Stage(name=name, location=location, choices=choices)
+
+
+def show_plan(stage: Stage, steps: Sequence[Step], console: Console) -> None:
+    console.print(f"[bold]{stage.prefix}[/] in {stage.location}, {stage.choices.scope}\n")
+    rows = [(Text(s.action, STYLES[s.action]), s.resource.kind, s.resource.name, s.detail) for s in steps]
+    console.print(table(("", "kind", "name", ""), rows))
 
 
 def carry_out(steps: Sequence[Step], account: AwsAccount, console: Console, question: str, *, yes: bool) -> None:

@@ -1,16 +1,15 @@
 """Shared by the commands that read log files: their options, the rules file, the progress bar, and notes on stderr."""
 
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import wraps
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-from rich.table import Table
 
 from chalicelib.admin.wording import plural
 from chalicelib.core.addresses import Network
@@ -152,26 +151,3 @@ def _notes(stats: LogStats) -> list[str]:
     elif stats.malformed[Reason.FIELDS] > stats.requests:
         notes.append("most lines have an unexpected number of fields; is --fields correct?")
     return notes
-
-
-def plain_table(
-    title: str,
-    columns: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    *,
-    right: Container[str] = (),
-    keep: Container[str] = (),
-) -> Table:
-    """Returns a table without borders, which fits more text on a narrow terminal.
-
-    Columns named in ``right`` are right-aligned. Those in ``keep`` are not wrapped; the others keep ten characters.
-    """
-    layout: dict[str, Any] = {"box": None, "pad_edge": False, "padding": (0, 2, 0, 0)}
-    table = Table(title=title or None, title_justify="left", show_header=any(columns), **layout)
-    for column in columns:
-        width = min(10, max(map(len, column.split("\n"))))
-        justify: Literal["left", "right"] = "right" if column in right else "left"
-        table.add_column(column, justify=justify, no_wrap=column in keep, min_width=width, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    return table

@@ -1,6 +1,5 @@
-"""Options, rules files and JSON output of commands of several kinds."""
+"""Options and rules files of commands of several kinds."""
 
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -90,7 +89,3 @@ def nonempty_rules(path: Path) -> RuleSet:
     if not rules.rules:
         raise click.ClickException(f"{path}: contains no rules; add [[rule]] with name, limit and window")
     return rules
-
-
-def print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2))

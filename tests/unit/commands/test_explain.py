@@ -44,3 +44,10 @@ def test_a_client_without_requests_is_reported(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["explain", ME, str(tmp_path / "log")])
     assert result.exit_code == 0
     assert "made no requests in these logs" in result.stdout
+
+
+def test_a_path_with_the_markup_of_tables_is_printed_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text(logs.waf(Hit(T0, ME, path="/[/red]\\x1b[31m")))
+    result = CliRunner().invoke(main, ["explain", ME, str(tmp_path / "log")])
+    assert result.exit_code == 0, result.output
+    assert "/[/red]" in result.stdout

@@ -1,0 +1,54 @@
+"""Output of the commands: tables and text for people, JSON for programs."""
+
+import json
+from collections.abc import Container, Iterable, Sequence
+from typing import IO, Any, Literal
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+PIPE_WIDTH = 200
+"""Columns of the output if it is not a terminal."""
+
+
+def output(file: IO[Any] | None = None) -> Console:
+    """Returns a console that, without a terminal, is wide enough not to wrap lines."""
+    console = Console(file=file, highlight=False)
+    return console if console.is_terminal else Console(file=file, highlight=False, width=PIPE_WIDTH)
+
+
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    title: str | None = None,
+    right: Container[str] = (),
+    keep: Container[str] = (),
+) -> Table:
+    """Returns a table without borders, which fits more text on a narrow terminal. Cells other than Text are escaped.
+
+    Columns named in ``right`` are right-aligned. Those in ``keep`` are not wrapped; the others keep ten characters.
+    """
+    result = Table(title=title, title_justify="left", show_header=any(columns), box=None, pad_edge=False)
+    for column in columns:
+        width = min(10, max(map(len, column.split("\n"))))
+        align: Literal["left", "right"] = "right" if column in right else "left"
+        result.add_column(column, justify=align, no_wrap=column in keep, min_width=width, overflow="fold")
+    for row in rows:
+        result.add_row(*(cell if isinstance(cell, Text) else plain(str(cell)) for cell in row))
+    return result
+
+
+def plain(text: str) -> Text:
+    """Replaces characters that could control the terminal: clients and other operators wrote parts of this text."""
+    return Text("\n".join(map(printable, text.split("\n"))))
+
+
+def printable(text: str) -> str:
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2))
