@@ -1,9 +1,10 @@
-"""Replay: lines per CPU second compared with splitting the same file and with fail2ban, and memory.
+"""Replay: lines per CPU second compared with splitting the same file, with fail2ban and with DuckDB, and memory.
 
 ``python -m bench.replay`` runs this suite alone.
 """
 
 import json
+import re
 import resource
 import shutil
 import subprocess
@@ -31,8 +32,16 @@ STANDARD_LINES, WAF_LINES, COMBINED_LINES, MANY_LINES = 300_000, 100_000, 200_00
 STANDARD_BUDGET, WAF_BUDGET = 430_000, 350_000
 """Lines per CPU second; on a slower machine, a third of the rate of reading and splitting the file."""
 
+DUCKDB_STANDARD_LINES, DUCKDB_WAF_LINES = 1_000_000, 300_000
+DUCKDB_LIMITS = 100, 20
+"""Requests in five seconds: one client of the logs makes more than the first, seven make more than the second."""
+DUCKDB_ROUNDS = 3
+DUCKDB_BUDGET = 1.5
+"""Most CPU time of `sluice replay` over that of DuckDB."""
+
 AGENT = "Mozilla/5.0%20(X11;%20Linux%20x86_64)%20AppleWebKit/537.36%20Chrome/141.0.0.0%20Safari/537.36"
 RULES = Path(__file__).parents[1] / "chalicelib" / "rules.toml"
+TUNING_GUIDE = Path(__file__).parents[1] / "docs" / "tuning.md"
 
 
 def traffic(number: int, clients: int = 30_000) -> Iterator[tuple[float, str, Random]]:
@@ -152,6 +161,10 @@ def figures() -> Iterable[Figure]:
         yield from _rate("CloudFront standard", folder / "standard", standard(STANDARD_LINES), STANDARD_BUDGET)
         yield from _rate("AWS WAF", folder / "waf", waf(WAF_LINES), WAF_BUDGET)
         yield from _against_fail2ban(folder / "combined")
+        for_standard, for_waf = duckdb_queries()
+        large_standard = standard(DUCKDB_STANDARD_LINES)
+        yield from _against_duckdb("CloudFront standard", folder / "standard", large_standard, for_standard)
+        yield from _against_duckdb("AWS WAF", folder / "waf", waf(DUCKDB_WAF_LINES), for_waf)
     yield _memory()
 
 
@@ -187,6 +200,32 @@ def _against_fail2ban(path: Path) -> Iterator[Figure]:
     ours_s = _command_cpu_s([sys.executable, "-m", "sluice", "replay", str(path), "--rules", str(RULES)])
     how = f"{COMBINED_LINES:,} combined lines; CPU time of fail2ban-regex with one pattern over that of `sluice replay`"
     yield Figure("replay against fail2ban's filter", theirs_s / ours_s, "times as fast", 10, how, at_least=True)
+
+
+def duckdb_queries() -> list[str]:
+    """Returns the queries of the tuning guide: for CloudFront standard logs and for AWS WAF logs."""
+    return re.findall(r"```sql\n(.*?)```", TUNING_GUIDE.read_text(), re.DOTALL)
+
+
+def _against_duckdb(name: str, path: Path, lines: Iterable[str], guide: str) -> Iterator[Figure]:
+    """Compares both as commands that list the clients over one limit, including their start."""
+    _write(path, lines)
+    megabytes = path.stat().st_size / 1e6
+    rules_file = path.with_suffix(".toml")
+    for limit in DUCKDB_LIMITS:
+        rules_file.write_text(f'[[rule]]\nname = "r"\nlimit = {limit}\nwindow = "5s"\n')
+        query = guide.replace("logs/*", str(path)).replace("(time, 100)", f"(time, {limit})")
+        program = "import sys, duckdb; print(duckdb.connect(config={'threads': 1}).sql(sys.argv[1]).fetchall())"
+        theirs = [sys.executable, "-c", program, query]
+        ours = [sys.executable, "-m", "sluice", "replay", str(path), "--rules", str(rules_file)]
+        rounds = [(_command_cpu_s(ours), _command_cpu_s(theirs)) for _ in range(DUCKDB_ROUNDS)]
+        ours_s, theirs_s = map(min, zip(*rounds, strict=True))
+        how = (
+            f"{megabytes:.0f} MB, best of {DUCKDB_ROUNDS} alternating rounds; CPU time of `sluice replay` over that of "
+        )
+        how += "the tuning guide's query in one thread"
+        title = f"replay against DuckDB ({name}, {limit} in 5s)"
+        yield Figure(title, ours_s / theirs_s, "times", DUCKDB_BUDGET, how)
 
 
 def _command_cpu_s(command: list[str]) -> float:

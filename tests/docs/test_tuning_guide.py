@@ -1,17 +1,20 @@
 """The commands in the tuning guide run as printed."""
 
+import json
 import re
 import shlex
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from bench.replay import duckdb_queries
 from chalicelib.core.rules_toml import parse_rules
 from sluice.cli import main
 from tests.support import replay_logs as logs
-from tests.support.replay_logs import MACHINES, every, site
+from tests.support.replay_logs import MACHINES, Hit, every, site
 
 GUIDE = Path(__file__).parents[2] / "docs" / "tuning.md"
 
@@ -50,6 +53,32 @@ def test_the_six_steps_lead_from_logs_to_limits(tmp_path: Path, monkeypatch: pyt
     assert "198.51." not in enforced
     (history,) = (text for line, text in outputs.items() if line.startswith("sluice explain"))
     assert "would be blocked for 10m" in " ".join(history.split())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("query", "header", "line"),
+    [
+        pytest.param(duckdb_queries()[0], logs.STANDARD_HEADER, logs.standard, id="CloudFront standard"),
+        pytest.param(duckdb_queries()[1], "", logs.waf, id="AWS WAF"),
+    ],
+)
+def test_the_queries_list_the_clients_that_replay_names(
+    query: str, header: str, line: Callable[[Hit], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "day.log").write_text(header + "".join(line(hit) + "\n" for hit in site()))
+    (tmp_path / "rules.toml").write_text('[[rule]]\nname = "burst"\nlimit = 100\nwindow = "5s"\n')
+    monkeypatch.chdir(tmp_path)
+    listed = sorted(f"{client}/32" for (client,) in duckdb.sql(query).fetchall())
+    assert listed == [f"192.0.2.{number}/32" for number in range(MACHINES)]
+    replayed = json.loads(run("sluice replay logs/ --rules rules.toml --json"))
+    assert listed == sorted(offender["client"] for offender in replayed["offenders"])
+
+
+def test_the_queries_have_six_lines() -> None:
+    assert [len(query.splitlines()) for query in duckdb_queries()] == [6, 6]
 
 
 def test_the_guide_has_six_steps() -> None:
