@@ -1,17 +1,17 @@
 """Registers the declared operations with Chalice, with authorizer, CORS, security headers and problem documents."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
 
 from chalice.app import Authorizer, AuthRequest, AuthResponse, Chalice, CORSConfig, IAMAuthorizer, Request, Response
 
 import chalicelib.api.routes  # noqa: F401 - importing the module declares the operations
-from chalicelib.api.call import ApiCall, caller_of
-from chalicelib.api.operations import JSON, OPERATIONS, Operation
-from chalicelib.api.problems import CHALICE, problem, problem_of
+from chalicelib.admin.changes import Caller
+from chalicelib.api.operations import JSON, OPERATIONS, ApiCall, Operation
+from chalicelib.api.problems import CHALICE, UNAUTHORIZED, Rejected, problem, problem_of
 from chalicelib.bootstrap import config, services
-from chalicelib.core.tokens import bearer, check
+from chalicelib.core.tokens import Role, bearer, check
 
 AUTHORIZED_S = 30
 """Seconds for which API Gateway caches the authorizer's answer, so a revoked token may be accepted this much longer."""
@@ -46,6 +46,21 @@ def authorize(request: AuthRequest) -> AuthResponse:
     if token is None:
         raise Unauthorized("Unauthorized")
     return AuthResponse(routes=["*"], principal_id=token.id, context={"name": token.name, "role": token.role})
+
+
+def caller_of(context: Mapping[str, Any], admin_auth: str) -> Caller:
+    """Returns the caller that API Gateway authenticated; ``context`` is the request context. Raises Rejected.
+
+    With IAM every caller is an operator, because its policy (execute-api:Invoke) already names the routes it may call.
+    """
+    identity = context.get("identity") or {}
+    address, request = identity.get("sourceIp") or "", context.get("requestId") or ""
+    if admin_auth == "iam" and identity.get("userArn"):
+        return Caller(identity["userArn"], Role.OPERATOR, address, request)
+    authorized = context.get("authorizer") or {}
+    if admin_auth == "token" and authorized.get("name") and authorized.get("role") in tuple(Role):
+        return Caller(authorized["name"], Role(authorized["role"]), address, request)
+    raise Rejected(UNAUTHORIZED)
 
 
 def mount(app: Chalice) -> Authorizer:

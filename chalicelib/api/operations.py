@@ -17,19 +17,52 @@ from typing import Any, TypeVar, cast, get_args, get_origin
 import msgspec
 from chalice.app import Request, Response
 
-from chalicelib.admin.changes import Once, PlannedChange, make
+from chalicelib.admin.changes import Caller, Once, PlannedChange, make
 from chalicelib.admin.errors import Invalid, fault
+from chalicelib.admin.inputs import Widest
+from chalicelib.admin.live_counts import LiveCounts
 from chalicelib.admin.schemas import Form, Nothing
 from chalicelib.api import problems
-from chalicelib.api.call import ApiCall
 from chalicelib.api.parsing import parse_body, parse_query
 from chalicelib.api.problems import ProblemType, Rejected
+from chalicelib.bootstrap import Services
 from chalicelib.core.tokens import Role
+from chalicelib.pipeline.stored import State
 
 JSON = "application/json"
 ETAG = r'"([0-9]{1,9})"'
 IDEMPOTENCY_KEY = r"[A-Za-z0-9_.:-]{1,128}"
 _FunctionT = TypeVar("_FunctionT", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class ApiCall:
+    """One authenticated call: its caller, its time, and the services that answer it."""
+
+    services: Services
+    caller: Caller
+    now_ms: int
+
+    @property
+    def now(self) -> int:
+        return self.now_ms // 1000
+
+    @property
+    def state(self) -> State:
+        return self.services.state
+
+    @property
+    def widest(self) -> Widest:
+        return Widest(self.services.config.widest_ipv4, self.services.config.widest_ipv6)
+
+    @property
+    def sample_rate(self) -> int:
+        return self.services.config.sample_rate
+
+    def live(self) -> LiveCounts:
+        """Returns the live counts, refreshed. Raises Unavailable."""
+        self.services.live.look(self.now_ms)
+        return self.services.live
 
 
 @dataclass(frozen=True, slots=True)

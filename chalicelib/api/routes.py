@@ -18,8 +18,7 @@ from chalicelib.admin.errors import NotFound
 from chalicelib.admin.rule_sets import RulesAnswer, RuleSetView, RulesPlan, VersionPage
 from chalicelib.admin.series import Series, read_series
 from chalicelib.admin.status import Status, read_status
-from chalicelib.api.call import ApiCall
-from chalicelib.api.operations import JSON, RawAnswer, route
+from chalicelib.api.operations import JSON, ApiCall, RawAnswer, route
 from chalicelib.api.problems import FORCE_NEEDED, NOT_FOUND
 from chalicelib.bootstrap import config
 from chalicelib.core.tokens import Role

@@ -11,7 +11,7 @@ import pytest
 from chalice.app import ChaliceAuthorizer
 
 import app
-from chalicelib.api.call import caller_of
+from chalicelib.api.mount import caller_of
 from chalicelib.api.problems import Rejected
 from chalicelib.core.tokens import PREFIX, Role, Token, TokensError, bearer, check, issue, load_tokens
 from chalicelib.edges.tokens import FileTokens
