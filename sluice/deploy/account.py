@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ContextDecorator, contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -125,8 +125,8 @@ def attempting(action: str) -> Iterator[None]:
         raise AwsError(f"could not {action}: {exc}") from exc
 
 
-class missing_ok:  # noqa: N801 - named like contextlib's own context managers
-    """Suppresses errors of the given codes, which say that a resource does not exist.
+class missing_ok(ContextDecorator):  # noqa: N801 - named like contextlib's own context managers
+    """Suppresses errors with these codes, which say that a resource does not exist. A decorated function returns None.
 
     A class, because type checkers know only from ``__exit__`` that the statements after the block are reachable.
     """

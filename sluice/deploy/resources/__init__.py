@@ -10,8 +10,7 @@ from sluice.deploy.resources.cloudfront import DistributionLogging, LogConfig
 from sluice.deploy.resources.leftovers import LOGS, BlockedClients, ChaliceDeployment, FunctionLogs
 from sluice.deploy.resources.logs import LogGroup, LogSubscription, WebAclLogging
 from sluice.deploy.resources.parameters import FirstToken, RememberedChoices
-from sluice.deploy.resources.roles import DeliveryRole
-from sluice.deploy.resources.streams import LogStream, mode
+from sluice.deploy.resources.streams import DeliveryRole, LogStream, mode
 from sluice.deploy.resources.tables import FirstRules, Table
 from sluice.deploy.resources.waf import CAPACITY, RETRY_AFTER_S, RuleGroup, ip_set_resources
 from sluice.deploy.resources.web_acls import WebAclRule, web_acl_name

@@ -21,20 +21,19 @@ DETACHING_S = 900.0
 class LogConfig(Resource):
     kind = "CloudFront real-time log configuration"
 
+    @missing_ok("NoSuchRealtimeLogConfig")
     def find(self, account: AwsAccount) -> Existing | None:
-        with missing_ok("NoSuchRealtimeLogConfig"):
-            answer = account.client("cloudfront").get_realtime_log_config(Name=self.name)
-            config, desired = answer["RealtimeLogConfig"], self._desired()
-            streams = [point["KinesisStreamConfig"]["StreamARN"] for point in config["EndPoints"]]
-            wrong, rate = [], config["SamplingRate"]
-            if set(config["Fields"]) != set(desired["Fields"]):
-                wrong.append(f"fields become {','.join(desired['Fields'])}")
-            if rate != desired["SamplingRate"]:
-                wrong.append(f"{rate} % of requests become {desired['SamplingRate']} %")
-            if config["EndPoints"] != desired["EndPoints"]:
-                wrong.append("stream and role")
-            return Existing(self.stage.log_stream_arn in streams, wrong, config)
-        return None
+        answer = account.client("cloudfront").get_realtime_log_config(Name=self.name)
+        config, desired = answer["RealtimeLogConfig"], self._desired()
+        streams = [point["KinesisStreamConfig"]["StreamARN"] for point in config["EndPoints"]]
+        wrong, rate = [], config["SamplingRate"]
+        if set(config["Fields"]) != set(desired["Fields"]):
+            wrong.append(f"fields become {','.join(desired['Fields'])}")
+        if rate != desired["SamplingRate"]:
+            wrong.append(f"{rate} % of requests become {desired['SamplingRate']} %")
+        if config["EndPoints"] != desired["EndPoints"]:
+            wrong.append("stream and role")
+        return Existing(self.stage.log_stream_arn in streams, wrong, config)
 
     def create(self, account: AwsAccount) -> None:
         create = account.client("cloudfront").create_realtime_log_config

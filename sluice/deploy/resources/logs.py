@@ -42,14 +42,13 @@ class LogGroup(Resource):
 class LogSubscription(Resource):
     kind = "log subscription"
 
+    @missing_ok("ResourceNotFoundException")
     def find(self, account: AwsAccount) -> Existing | None:
-        with missing_ok("ResourceNotFoundException"):
-            for subscription in account.list_all(
-                "logs", "describe_subscription_filters", "subscriptionFilters", logGroupName=self.stage.waf_log_group
-            ):
-                if subscription["filterName"] == self.stage.prefix:
-                    matches = self._desired().items() <= subscription.items()
-                    return Existing(ours=True, differences=[] if matches else ["stream, role or distribution"])
+        group, key = self.stage.waf_log_group, "subscriptionFilters"
+        for subscription in account.list_all("logs", "describe_subscription_filters", key, logGroupName=group):
+            if subscription["filterName"] == self.stage.prefix:
+                matches = self._desired().items() <= subscription.items()
+                return Existing(ours=True, differences=[] if matches else ["stream, role or distribution"])
         return None
 
     def create(self, account: AwsAccount) -> None:
@@ -81,18 +80,17 @@ class WebAclLogging(Resource):
     web_acl: str
     """ARN."""
 
+    @missing_ok("WAFNonexistentItemException")
     def find(self, account: AwsAccount) -> Existing | None:
-        with missing_ok("WAFNonexistentItemException"):
-            answer = account.client("wafv2").get_logging_configuration(ResourceArn=self.web_acl)
-            destination = answer["LoggingConfiguration"]["LogDestinationConfigs"][0].removesuffix(":*")
-            if destination != self._group_arn():
-                raise Refusal(
-                    f"web ACL {self.name} logs to {destination} already, and WAF allows one destination. If that is a "
-                    "CloudWatch log group, subscribe the stream to it yourself (distribution Random) and run setup "
-                    "without --source waf; otherwise remove it first"
-                )
-            return Existing(ours=True)
-        return None
+        answer = account.client("wafv2").get_logging_configuration(ResourceArn=self.web_acl)
+        destination = answer["LoggingConfiguration"]["LogDestinationConfigs"][0].removesuffix(":*")
+        if destination != self._group_arn():
+            raise Refusal(
+                f"web ACL {self.name} logs to {destination} already, and WAF allows one destination. If that is a "
+                "CloudWatch log group, subscribe the stream to it yourself (distribution Random) and run setup "
+                "without --source waf; otherwise remove it first"
+            )
+        return Existing(ours=True)
 
     def create(self, account: AwsAccount) -> None:
         config = {"ResourceArn": self.web_acl, "LogDestinationConfigs": [self._group_arn()]}

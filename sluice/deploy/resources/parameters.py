@@ -16,13 +16,12 @@ BUSY = ("TooManyUpdates", "ThrottlingException")
 class Parameter(Resource):
     kind = "SSM parameter"
 
+    @missing_ok("ParameterNotFound")
     def find(self, account: AwsAccount) -> Existing | None:
         client = account.client("ssm")
-        with missing_ok("ParameterNotFound"):
-            value = client.get_parameter(Name=self.name)["Parameter"]["Value"]
-            tags = client.list_tags_for_resource(ResourceType="Parameter", ResourceId=self.name)["TagList"]
-            return Existing(self.tagged(tags), self.differences(value))
-        return None
+        value = client.get_parameter(Name=self.name)["Parameter"]["Value"]
+        tags = client.list_tags_for_resource(ResourceType="Parameter", ResourceId=self.name)["TagList"]
+        return Existing(self.tagged(tags), self.differences(value))
 
     def differences(self, value: str) -> list[str]:  # noqa: ARG002
         """Returns what has to change in the parameter's value, as phrases for the plan."""
@@ -68,9 +67,8 @@ class FirstToken(Parameter):
         self.put(account, "SecureString", dump_tokens([token]), "Hashes of the tokens for Sluice's admin API.")
 
 
+@missing_ok("ParameterNotFound")
 def remembered(account: AwsAccount, stage: str) -> Choices | None:
     """Returns the choices of earlier setups of the stage; None if there were none."""
-    with missing_ok("ParameterNotFound"):
-        parameter = account.client("ssm").get_parameter(Name=f"/sluice/{stage}/setup")["Parameter"]
-        return Choices.from_json(parameter["Value"])
-    return None
+    parameter = account.client("ssm").get_parameter(Name=f"/sluice/{stage}/setup")["Parameter"]
+    return Choices.from_json(parameter["Value"])

@@ -66,8 +66,7 @@ class WafResource(Resource):
 
         ``arguments_for`` returns the other arguments of the write for the item as read, or None to skip the write.
         """
-        client = account.client("wafv2")
-        identity = {"Name": self.name, "Scope": self.stage.choices.scope, "Id": existing.facts["Id"]}
+        client, identity = account.client("wafv2"), self._identity(existing)
 
         def read_and_write() -> None:
             answer = getattr(client, f"get_{self.noun}")(**identity)
@@ -76,6 +75,9 @@ class WafResource(Resource):
                 getattr(client, f"{verb}_{self.noun}")(**identity, **arguments, LockToken=answer["LockToken"])
 
         account.retry(read_and_write, codes, for_s)
+
+    def _identity(self, existing: Existing) -> dict[str, str]:
+        return {"Name": self.name, "Scope": self.stage.choices.scope, "Id": existing.facts["Id"]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,20 +108,19 @@ class RuleGroup(WafResource):
     kind = "WAF rule group"
     noun, shape = "rule_group", "RuleGroup"
 
+    @missing_ok("WAFNonexistentItemException")
     def find(self, account: AwsAccount) -> Existing | None:
         existing = super().find(account)
-        if existing is not None:
-            with missing_ok("WAFNonexistentItemException"):
-                identity = {"Name": self.name, "Scope": self.stage.choices.scope, "Id": existing.facts["Id"]}
-                group = account.client("wafv2").get_rule_group(**identity)["RuleGroup"]
-                current, desired = _gist(group.get("Rules", [])), _gist(self._rules(account))
-                referenced = len({arn for _, arns, _ in current for arn in arns})
-                count = sum(map(len, self.stage.ip_sets.values()))
-                # ``desired`` lacks the sets that are still to be created, so their number is compared too.
-                right = current == desired and referenced == count
-                differences = [] if right else [f"{referenced} IP sets become {count}"]
-                return Existing(existing.ours, differences, existing.facts)
-        return None
+        if existing is None:
+            return None
+        group = account.client("wafv2").get_rule_group(**self._identity(existing))["RuleGroup"]
+        current, desired = _gist(group.get("Rules", [])), _gist(self._rules(account))
+        referenced = len({arn for _, arns, _ in current for arn in arns})
+        count = sum(map(len, self.stage.ip_sets.values()))
+        # ``desired`` lacks the sets that are still to be created, so their number is compared too.
+        right = current == desired and referenced == count
+        differences = [] if right else [f"{referenced} IP sets become {count}"]
+        return Existing(existing.ours, differences, existing.facts)
 
     def create(self, account: AwsAccount) -> None:
         rules, metrics = self._rules(account), visibility(self.name)
