@@ -46,10 +46,10 @@ def allow(state: State, new: NewAllow, *, widest: Widest, caller: Caller, now: i
     name = str(network)
     if new.expires_at is not None and new.expires_at <= now:
         raise Invalid(fault("body", "expires_at", new.expires_at, f"epoch seconds after now, which is {now}"))
-    if widest.refuses(network) and not new.force:
+    if network.prefixlen < widest[network.version] and not new.force:
         raise ForceNeeded(
             f"{name} would exempt every client in it; it is accepted only with force",
-            [fault("body", "network", name, f"a prefix of at least /{widest.prefix(network)}, or force")],
+            [fault("body", "network", name, f"a prefix of at least /{widest[network.version]}, or force")],
         )
     overlapped = [block for block in state.all(Block) if block.record.network_value().overlaps(network)]
     lifted = [block.id for block in overlapped]

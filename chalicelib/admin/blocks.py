@@ -211,8 +211,8 @@ def _objections(network: Network, allowed: Sequence[Allow], widest: Widest, call
     with suppress(ValueError):
         if parse_network(caller.address).overlaps(network):
             yield f"it contains {caller.address}, the address you call from; with force it is blocked anyway"
-    if widest.refuses(network):
-        yield f"it is wider than /{widest.prefix(network)}; with force it is blocked anyway"
+    if network.prefixlen < widest[network.version]:
+        yield f"it is wider than /{widest[network.version]}; with force it is blocked anyway"
 
 
 def _undo(names: Sequence[str], replaced: Mapping[str, Block], now: int) -> Call:

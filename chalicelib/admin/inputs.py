@@ -1,26 +1,14 @@
 """Parsing and matching of the networks and durations that callers send."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 
 from chalicelib.admin.errors import Fault, Invalid, fault
 from chalicelib.core.addresses import Network, parse_network, supernets
 from chalicelib.core.durations import format_duration, parse_duration
 from chalicelib.core.state import Allow
 
-
-@dataclass(frozen=True, slots=True)
-class Widest:
-    """The shortest prefixes that are accepted without force."""
-
-    ipv4: int
-    ipv6: int
-
-    def refuses(self, network: Network) -> bool:
-        return network.prefixlen < self.prefix(network)
-
-    def prefix(self, network: Network) -> int:
-        return self.ipv4 if network.version == 4 else self.ipv6
+Widest = Mapping[int, int]
+"""The shortest prefix that is accepted without force, for the versions 4 and 6 of IP."""
 
 
 def read_network(text: str, place: str, field: str = "network") -> Network:

@@ -3,6 +3,7 @@
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import Any, TypeVar
 
 from chalicelib.admin.errors import Invalid, fault
@@ -34,9 +35,7 @@ def page(
     entries: Iterable[_T], limit: int, position: Callable[[_T], Sequence[str | int]]
 ) -> tuple[list[_T], str | None]:
     """Returns the first ``limit`` entries, and the cursor of the next page if there are more."""
-    shown: list[_T] = []
-    for entry in entries:
-        if len(shown) == limit:
-            return shown, write_cursor(position(shown[-1]))
-        shown.append(entry)
-    return shown, None
+    remaining = iter(entries)
+    shown = list(islice(remaining, limit))
+    more = next(remaining, None) is not None
+    return shown, write_cursor(position(shown[-1])) if more else None

@@ -53,7 +53,7 @@ class ApiCall:
 
     @property
     def widest(self) -> Widest:
-        return Widest(self.services.config.widest_ipv4, self.services.config.widest_ipv6)
+        return {4: self.services.config.widest_ipv4, 6: self.services.config.widest_ipv6}
 
     @property
     def sample_rate(self) -> int:

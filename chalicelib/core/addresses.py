@@ -7,7 +7,7 @@ memos are bounded, so a flood of new addresses cannot exhaust memory.
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_interface
 from socket import AF_INET, AF_INET6, inet_pton
 
 Network = IPv4Network | IPv6Network
@@ -149,25 +149,20 @@ def _span(network: Network) -> Span:
 
 
 def _parse(text: str) -> Network:
+    """Returns the network as ``ipaddress`` reads it, but an IPv4-mapped IPv6 network as the IPv4 one.
+
+    >>> _parse("::ffff:192.0.2.0/120")
+    IPv4Network('192.0.2.0/24')
+    """
     if "%" in text:  # a zone index: it has no meaning beyond one link, and AWS rejects it
         raise ValueError(f"{text!r} {NO_NETWORK}")
     try:
-        return unmapped(ip_network(text.strip()))
-    except ValueError:
-        pass
-    try:
-        loose = ip_network(text.strip(), strict=False)
+        interface = ip_interface(text.strip())
     except ValueError:
         raise ValueError(f"{text!r} {NO_NETWORK}") from None
-    raise ValueError(f"{text!r} has host bits set; the network is {loose}")
-
-
-def unmapped(network: Network) -> Network:
-    """Returns the IPv4 network behind an IPv4-mapped IPv6 one, and any other network unchanged.
-
-    >>> unmapped(ip_network("::ffff:192.0.2.0/120"))
-    IPv4Network('192.0.2.0/24')
-    """
+    network = interface.network
+    if interface.ip != network.network_address:
+        raise ValueError(f"{text!r} has host bits set; the network is {network}")
     if network.version == 6 and network.prefixlen >= 96 and network.network_address.ipv4_mapped is not None:
         return IPv4Network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - 96))
     return network

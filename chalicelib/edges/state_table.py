@@ -12,6 +12,9 @@ from chalicelib.ports import Item, Put, Write
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
+LEAST_ID, GREATEST_ID = "\x00", "\U0010ffff"
+"""Texts below and above every id, because DynamoDB accepts no empty key."""
+
 
 class StateTable:
     def __init__(self, client: "DynamoDBClient", table: str, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -40,20 +43,13 @@ class StateTable:
     ) -> Iterator[Item]:
         if below is not None and below <= above:
             return  # DynamoDB rejects a range that cannot contain anything.
-        condition, values = "#kind = :kind", {":kind": {"S": kind}}
-        # A key can have one condition only. BETWEEN includes both ends, which are skipped below.
-        if above and below is not None:
-            condition += " AND #id BETWEEN :above AND :below"
-            values |= {":above": {"S": above}, ":below": {"S": below}}
-        elif above:
-            condition, values[":above"] = condition + " AND #id > :above", {"S": above}
-        elif below is not None:
-            condition, values[":below"] = condition + " AND #id < :below", {"S": below}
+        values = {":kind": kind, ":above": above or LEAST_ID, ":below": GREATEST_ID if below is None else below}
         query: dict[str, Any] = {
             "TableName": self._table,
-            "KeyConditionExpression": condition,
-            "ExpressionAttributeNames": {"#kind": "kind"} | ({"#id": "id"} if "#id" in condition else {}),
-            "ExpressionAttributeValues": values,
+            # A key can have one condition only. BETWEEN includes both ends, which are skipped below.
+            "KeyConditionExpression": "#kind = :kind AND #id BETWEEN :above AND :below",
+            "ExpressionAttributeNames": {"#kind": "kind", "#id": "id"},
+            "ExpressionAttributeValues": {name: {"S": value} for name, value in values.items()},
             "ScanIndexForward": not descending,
             "ConsistentRead": True,
         }

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from functools import partialmethod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,9 +33,18 @@ class ParameterTokens:
         self._provider = SSMProvider(boto3_client=client)
         self._name = name
 
-    def read(self) -> tuple[Token, ...]:
-        """Returns the tokens, at most ``CACHED_S`` old; none if there is no parameter. Raises Unavailable."""
-        return self._read(force=False)
+    def read(self, *, cached: bool = True) -> tuple[Token, ...]:
+        """Returns the tokens, if ``cached`` up to ``CACHED_S`` old; none without a parameter. Raises Unavailable."""
+        try:
+            text = self._provider.get(self._name, decrypt=True, max_age=CACHED_S, force_fetch=not cached)
+        except GetParameterError as exc:
+            if isinstance(exc.__context__, self._client.exceptions.ParameterNotFound):
+                return ()
+            raise Unavailable(f"read {self._name}: {exc}") from exc
+        return load_tokens(str(text))
+
+    fresh = partialmethod(read, cached=False)
+    """Returns the tokens without the cache, for an edit."""
 
     def write(self, tokens: Sequence[Token]) -> None:
         """Raises TokensError if they do not fit, Unavailable if they could not be written."""
@@ -45,19 +55,6 @@ class ParameterTokens:
             self._provider.set(self._name, text, parameter_type="SecureString", kms_key_id=KEY, overwrite=True)
         except SetParameterError as exc:
             raise Unavailable(f"write {self._name}: {exc}") from exc
-
-    def fresh(self) -> tuple[Token, ...]:
-        """Returns the tokens without the cache, for an edit."""
-        return self._read(force=True)
-
-    def _read(self, *, force: bool) -> tuple[Token, ...]:
-        try:
-            text = self._provider.get(self._name, decrypt=True, max_age=CACHED_S, force_fetch=force)
-        except GetParameterError as exc:
-            if isinstance(exc.__context__, self._client.exceptions.ParameterNotFound):
-                return ()
-            raise Unavailable(f"read {self._name}: {exc}") from exc
-        return load_tokens(str(text))
 
 
 class FileTokens:
