@@ -4,11 +4,12 @@ Decoding does not check these bounds, because clients join pages. An answer that
 without ``kw_only`` to place them before the inherited ones that are keyword-only.
 """
 
-from typing import Annotated, get_args
+from typing import Annotated, Any, Self, get_args
 
 from msgspec import Meta, Struct
 
-from chalicelib.core.logs.requests import LiveSource
+from chalicelib.core.logs.requests import LiveSource, Source
+from chalicelib.core.rules import Action, Rule
 
 
 def at_most(items: int) -> Meta:
@@ -23,6 +24,23 @@ def one_of(*values: int | str) -> Meta:
 
 LogName = Annotated[str, one_of(*get_args(LiveSource))]
 """The log that requests were read from."""
+
+
+class RuleCount(Struct, frozen=True, kw_only=True):
+    """The rule and the log that a count belongs to."""
+
+    rule: str
+    source: LogName
+    limit: int
+    window_s: int
+    action: Action
+
+    @classmethod
+    def under(cls, rule: Rule, source: Source, **counts: Any) -> Self:
+        """Returns ``counts``, the other fields of this class, for a rule and a log."""
+        return cls(
+            rule=rule.name, source=source, limit=rule.limit, window_s=rule.window_s, action=rule.action, **counts
+        )
 
 
 class TimedAnswer(Struct, frozen=True):

@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 from msgspec.structs import asdict
 
-from chalicelib.admin.answers import LogName, TimedAnswer, at_most
+from chalicelib.admin.answers import RuleCount, TimedAnswer, at_most
 from chalicelib.admin.blocks import BlockView
 from chalicelib.admin.inputs import covering, overlapping, read_network
 from chalicelib.admin.live_counts import LiveCounts
@@ -14,7 +14,6 @@ from chalicelib.admin.schemas import AddressQuery
 from chalicelib.admin.wording import evidence, plural, roughly
 from chalicelib.core.addresses import Network
 from chalicelib.core.durations import format_duration
-from chalicelib.core.rules import Action
 from chalicelib.core.state import Allow, Block, History, Past, Pause
 from chalicelib.pipeline.stored import State, networks_of
 
@@ -22,18 +21,13 @@ MOST_ENTRIES_SHOWN = 1000
 """Allowlist entries in the report of one client."""
 
 
-class Count(msgspec.Struct, frozen=True, kw_only=True):
+class Count(RuleCount, frozen=True, kw_only=True):
     """A client's requests in the latest window of a rule."""
 
-    rule: str
-    source: LogName
     network: str
     """The client as the rule counts it."""
     count: int
     """Requests in the latest window."""
-    limit: int
-    window_s: int
-    action: Action
 
 
 class PastView(Past, frozen=True):
@@ -159,12 +153,4 @@ def _counts(live: LiveCounts, network: Network, sample_rate: int, now_ms: int) -
             continue
         client = network.supernet(new_prefix=prefix)
         count = live.window(rule, now_ms).count(live.view.slots(source, rule, client.network_address.packed))
-        yield Count(
-            rule=rule.name,
-            source=source,
-            network=str(client),
-            count=count * 100 // sample_rate,
-            limit=rule.limit,
-            window_s=rule.window_s,
-            action=rule.action,
-        )
+        yield Count.under(rule, source, network=str(client), count=count * 100 // sample_rate)
