@@ -7,7 +7,7 @@ the API reference of UpdateIPSet.
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import ip_network
 from itertools import count
 from typing import Any
@@ -26,11 +26,20 @@ SDK_TRIES = 3
 
 @dataclass(slots=True)
 class _Set:
+    id: UUID
     name: str
     family: str
     description: str
-    token: int = 1
-    addresses: list[str] = field(default_factory=list)
+    addresses: list[str]
+    version: int = 1
+
+    @property
+    def token(self) -> str:
+        """The lock token, which each update changes."""
+        return str(UUID(int=self.id.int + (self.version << 32)))
+
+    def summary(self) -> dict[str, str]:
+        return {"Name": self.name, "Id": str(self.id), "LockToken": self.token}
 
 
 class WafStandIn:
@@ -49,45 +58,39 @@ class WafStandIn:
     def create_ip_set(
         self, *, Name: str, Scope: str, IPAddressVersion: str, Addresses: Sequence[str], Description: str = ""
     ) -> dict[str, Any]:
-        del Scope
         if any(ip_set.name == Name for ip_set in self._sets.values()):
             raise _error("CreateIPSet", "WAFDuplicateItemException", f"an IP set {Name} exists")
         _check("CreateIPSet", IPAddressVersion, Addresses)
-        id = str(UUID(int=0x51 << 120 | next(self._numbers)))
-        self._sets[id] = _Set(Name, IPAddressVersion, Description, addresses=list(Addresses))
-        return {"Summary": self._summary(id)}
+        id = UUID(int=0x51 << 120 | next(self._numbers))
+        created = self._sets[str(id)] = _Set(id, Name, IPAddressVersion, Description, list(Addresses))
+        return {"Summary": created.summary()}
 
     def get_ip_set(self, *, Name: str, Scope: str, Id: str) -> dict[str, Any]:
-        del Scope
         self._spend("GetIPSet", "read", READS_PER_SECOND)
         ip_set = self._find("GetIPSet", Name, Id)
         answer = {"Name": Name, "Id": Id, "IPAddressVersion": ip_set.family, "Addresses": list(ip_set.addresses)}
         if ip_set.description:
             answer["Description"] = ip_set.description
-        return {"IPSet": answer, "LockToken": self._token(Id)}
+        return {"IPSet": answer, "LockToken": ip_set.token}
 
     def update_ip_set(
         self, *, Name: str, Scope: str, Id: str, Addresses: Sequence[str], LockToken: str, Description: str = ""
     ) -> dict[str, Any]:
-        del Scope
         self._spend("UpdateIPSet", "update", UPDATES_PER_SECOND, tries=1)
         ip_set = self._find("UpdateIPSet", Name, Id)
         _check("UpdateIPSet", ip_set.family, Addresses)
-        self._check_token("UpdateIPSet", Id, LockToken)
+        _check_token("UpdateIPSet", ip_set, LockToken)
         ip_set.addresses, ip_set.description = list(Addresses), Description
-        ip_set.token += 1
+        ip_set.version += 1
         self.updates.append((self._clock(), Name, frozenset(Addresses)))
-        return {"NextLockToken": self._token(Id)}
+        return {"NextLockToken": ip_set.token}
 
     def list_ip_sets(self, *, Scope: str) -> dict[str, Any]:
-        del Scope
         self._spend("ListIPSets", "read", READS_PER_SECOND)
-        return {"IPSets": [self._summary(id) for id in self._sets]}
+        return {"IPSets": [ip_set.summary() for ip_set in self._sets.values()]}
 
     def delete_ip_set(self, *, Name: str, Scope: str, Id: str, LockToken: str) -> dict[str, Any]:
-        del Scope
-        self._find("DeleteIPSet", Name, Id)
-        self._check_token("DeleteIPSet", Id, LockToken)
+        _check_token("DeleteIPSet", self._find("DeleteIPSet", Name, Id), LockToken)
         del self._sets[Id]
         return {}
 
@@ -105,16 +108,6 @@ class WafStandIn:
             raise _error(action, "WAFNonexistentItemException", f"there is no IP set {name} {id}")
         return ip_set
 
-    def _summary(self, id: str) -> dict[str, str]:
-        return {"Name": self._sets[id].name, "Id": id, "LockToken": self._token(id)}
-
-    def _token(self, id: str) -> str:
-        return str(UUID(int=UUID(id).int + (self._sets[id].token << 32)))
-
-    def _check_token(self, action: str, id: str, token: str) -> None:
-        if token != self._token(id):
-            raise _error(action, "WAFOptimisticLockException", "the lock token is not the latest")
-
     def _spend(self, action: str, kind: str, most: int, tries: int = SDK_TRIES) -> None:
         calls = self._calls[kind]
         for attempt in range(tries):
@@ -128,6 +121,11 @@ class WafStandIn:
             if attempt + 1 < tries:
                 self._sleep(0.25 * 2**attempt)
         raise _error(action, "ThrottlingException", "rate exceeded")
+
+
+def _check_token(action: str, ip_set: _Set, token: str) -> None:
+    if token != ip_set.token:
+        raise _error(action, "WAFOptimisticLockException", "the lock token is not the latest")
 
 
 def _check(action: str, family: str, addresses: Sequence[str]) -> None:

@@ -267,7 +267,7 @@ class Chaos(Ingesting):
                 ip_set = self.config.ip_sets[mishap.number % len(self.config.ip_sets)]
                 if held := self.waf._sets.get(ip_set.id):
                     held.addresses = ["198.51.100.0/24"] if ip_set.family == 4 and mishap.number % 3 else []
-                    held.token += 1
+                    held.version += 1
             case "IP set deleted":
                 self._delete_a_set(mishap)
 

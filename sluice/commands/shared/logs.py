@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import Progress, TransferSpeedColumn
 
 from chalicelib.admin.wording import plural
 from chalicelib.core.addresses import Network
@@ -102,13 +102,11 @@ def opened(files: Sequence[str]) -> Iterator[tuple[Iterator[Chunk], ReadProgress
     Raises ClickException for files that cannot be read, also while their chunks are being used.
     """
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TransferSpeedColumn())
+    columns = (*Progress.get_default_columns(), TransferSpeedColumn())
     progress = ReadProgress()
     try:
         paths = find_files(files)
-        with Progress(
-            *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
-        ) as bar:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task("reading", total=total_bytes(paths))
 
             def shown() -> Iterator[Chunk]:

@@ -2,7 +2,7 @@
 
 import re
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 
 from chalicelib.admin.wording import roughly
 from chalicelib.core.durations import parse_duration
@@ -43,12 +43,7 @@ DURATION = Parsed("DURATION", _duration)
 
 
 def _moment(text: str) -> int:
-    if re.fullmatch(r"\d{9,12}", text):
-        return int(text)
-    try:
-        return int(datetime.fromisoformat(text).astimezone().timestamp())
-    except (ValueError, OverflowError):
-        raise ValueError(f"{text!r}: expected a time such as 2026-12-31T18:00, or epoch seconds") from None
+    return int(text) if re.fullmatch(r"\d{9,12}", text) else int(_date(text, None).timestamp())
 
 
 MOMENT = Parsed("TIME", _moment)
@@ -58,12 +53,17 @@ MOMENT = Parsed("TIME", _moment)
 def _moment_ms(text: str) -> int:
     with suppress(ValueError, OverflowError):
         return int(float(text) * 1000)
+    return int(_date(text, UTC).timestamp() * 1000)
+
+
+def _date(text: str, zone: tzinfo | None) -> datetime:
+    """Parses a date, or a date and time, in ``zone`` (None: the local one) unless it names a zone."""
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        return moment if moment.tzinfo else moment.replace(tzinfo=zone).astimezone()
+    except (ValueError, OverflowError):
         example = "2026-01-31T12:00, 2026-01-31T12:00:00+01:00 or epoch seconds"
         raise ValueError(f"{text!r} is not a time such as {example}") from None
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 UTC_MOMENT_MS = Parsed("TIME", _moment_ms)

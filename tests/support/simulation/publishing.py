@@ -167,7 +167,7 @@ class Publishing:
         contents = self.waf._sets[ip_set.id]
         own = [network for network in (*NETWORKS, "198.51.100.0/24") if (":" in network) == (ip_set.family == 6)]
         contents.addresses = self.random.sample(own, self.random.randint(0, len(own)))
-        contents.token += 1
+        contents.version += 1
 
     def _let_blocks_expire(self) -> None:
         self.schedule.now += self.random.choice([5, 700])
