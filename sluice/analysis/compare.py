@@ -11,8 +11,10 @@ from sluice.replay.engine import Result
 
 @dataclass(frozen=True, slots=True)
 class BlockedNetwork:
-    network: Network
-    since: int
+    """A blocked client, in the form that ``--json`` prints."""
+
+    client: Network
+    blocked_at: int
     """First second (epoch) in which it is refused."""
     refused: int
     """Requests made while blocked."""
@@ -41,7 +43,7 @@ class BlockedByBoth:
     @property
     def sooner_s(self) -> int:
         """Seconds by which the first side blocks sooner; negative if it blocks later."""
-        return self.second.since - self.first.since
+        return self.second.blocked_at - self.first.blocked_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +77,14 @@ def side_of(name: str, result: Result) -> Side:
 def compare(first: Side, second: Side) -> Comparison:
     """Compares two sides. Networks match if they are equal or one contains the other."""
     both = [BlockedByBoth(a, b) for a, b in _covered(first.blocked.values(), second.blocked)]
-    covering = {pair.second.network for pair in both}
-    rest = [blocked for blocked in second.blocked.values() if blocked.network not in covering]
+    covering = {pair.second.client for pair in both}
+    rest = [blocked for blocked in second.blocked.values() if blocked.client not in covering]
     both += [BlockedByBoth(a, b) for b, a in _covered(rest, first.blocked)]
     return Comparison(
         first,
         second,
-        _only(first, {pair.first.network for pair in both}),
-        _only(second, {pair.second.network for pair in both}),
+        _only(first, {pair.first.client for pair in both}),
+        _only(second, {pair.second.client for pair in both}),
         sorted(both, key=lambda pair: -pair.sooner_s),
     )
 
@@ -92,7 +94,7 @@ def _covered(
 ) -> Iterator[tuple[BlockedNetwork, BlockedNetwork]]:
     """Yields each of ``networks`` that one of ``others`` covers, with the narrowest of these."""
     for blocked in networks:
-        wider = (blocked.network, *supernets(blocked.network))
+        wider = (blocked.client, *supernets(blocked.client))
         covering = next((network for network in wider if network in others), None)
         if covering is not None:
             yield blocked, others[covering]
@@ -101,4 +103,4 @@ def _covered(
 def _only(side: Side, in_both: set[Network]) -> list[BlockedNetwork]:
     """Returns the networks that the other side does not block, busiest first."""
     only = (blocked for network, blocked in side.blocked.items() if network not in in_both)
-    return sorted(only, key=lambda blocked: (-blocked.refused, blocked.since, str(blocked.network)))
+    return sorted(only, key=lambda blocked: (-blocked.refused, blocked.blocked_at, str(blocked.client)))

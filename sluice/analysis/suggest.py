@@ -44,9 +44,9 @@ CRAWLER_RULE = "crawlers"
 
 @dataclass(frozen=True, slots=True)
 class ExcludedClient:
-    """A client excluded from the distributions."""
+    """A client excluded from the distributions, in the form that ``--json`` prints."""
 
-    network: Network
+    client: Network
     peaks: tuple[int, ...]
     """Its peak in each window."""
     requests: int

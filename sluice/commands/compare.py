@@ -9,7 +9,7 @@ from rich.console import Console
 
 from chalicelib.core.rules import Action, RuleSet
 from sluice.analysis.aws_waf_model import LONGEST_LAG_S, SHORTEST_LAG_S, RateBasedModel, RateBasedRule
-from sluice.analysis.compare import BlockedNetwork, Comparison, Side, side_of
+from sluice.analysis.compare import Comparison, Side, side_of
 from sluice.analysis.compare import compare as compared
 from sluice.commands.shared.logs import json_option, log_options, opened_log
 from sluice.commands.shared.options import EXISTING_FILE, Parsed, nonempty_rules, number_option
@@ -111,7 +111,7 @@ def _show(comparison: Comparison, console: Console, top: int) -> None:
     for name, only in (("A", comparison.only_first), ("B", comparison.only_second)):
         if only:
             rows: Iterable[tuple[str, ...]] = (
-                (str(blocked.network), utc(blocked.since * 1000), ", ".join(blocked.rules), f"{blocked.refused:,}")
+                (str(blocked.client), utc(blocked.blocked_at * 1000), ", ".join(blocked.rules), f"{blocked.refused:,}")
                 for blocked in only[:top]
             )
             title = f"\nBlocked by {name} only"
@@ -119,9 +119,9 @@ def _show(comparison: Comparison, console: Console, top: int) -> None:
     if both:
         rows = (
             (
-                str(pair.first.network),
-                utc(pair.first.since * 1000),
-                utc(pair.second.since * 1000),
+                str(pair.first.client),
+                utc(pair.first.blocked_at * 1000),
+                utc(pair.second.blocked_at * 1000),
                 f"{pair.sooner_s:,} s",
                 f"{pair.first.refused:,}",
                 f"{pair.second.refused:,}",
@@ -136,13 +136,13 @@ def _json(comparison: Comparison) -> dict[str, Any]:
     return {
         "a": _side_json(comparison.first),
         "b": _side_json(comparison.second),
-        "only_a": list(map(_blocked_json, comparison.only_first)),
-        "only_b": list(map(_blocked_json, comparison.only_second)),
+        "only_a": comparison.only_first,
+        "only_b": comparison.only_second,
         "both": [
             {
-                "client": str(pair.first.network),
-                "a_at": pair.first.since,
-                "b_at": pair.second.since,
+                "client": pair.first.client,
+                "a_at": pair.first.blocked_at,
+                "b_at": pair.second.blocked_at,
                 "a_sooner_s": pair.sooner_s,
                 "a_refused": pair.first.refused,
                 "b_refused": pair.second.refused,
@@ -155,8 +155,3 @@ def _json(comparison: Comparison) -> dict[str, Any]:
 
 def _side_json(side: Side) -> dict[str, Any]:
     return {"name": side.name, "modelled": side.modelled, "blocked": len(side.blocked), "refused": side.refused}
-
-
-def _blocked_json(blocked: BlockedNetwork) -> dict[str, Any]:
-    at, rules = blocked.since, list(blocked.rules)
-    return {"client": str(blocked.network), "blocked_at": at, "refused": blocked.refused, "rules": rules}

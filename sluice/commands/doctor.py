@@ -1,14 +1,13 @@
 """``sluice doctor``: lists the problems of a deployed stage, each with its remedy."""
 
-import json
 import sys
 import time
-from dataclasses import asdict
 
 import click
 from rich.console import Console
 
 from sluice.commands.shared.deployment import existing_stage, json_option, project_option, stage_command
+from sluice.commands.shared.output import print_json
 from sluice.deploy.account import AwsAccount
 from sluice.deploy.doctor.checks import CHECKS, inspect
 from sluice.deploy.doctor.inspection import Inspection
@@ -33,7 +32,7 @@ def doctor(stage: str, account: AwsAccount, project: Project, as_json: bool) -> 
     findings = inspect(inspection)
     wrong = sum(finding.wrong for finding in findings)
     if as_json:
-        click.echo(json.dumps({"stage": stage, "ok": not wrong, "findings": [asdict(each) for each in findings]}))
+        print_json({"stage": stage, "ok": not wrong, "findings": findings})
     else:
         for finding in findings:
             mark = "[red]wrong[/]" if finding.wrong else "[yellow]note[/] "

@@ -71,7 +71,7 @@ def _comments(stats: LogStats, peaks: PeakCollector, reasons: list[str]) -> list
     for title, excluded in ((crawlers, peaks.crawlers), ("allowlisted", peaks.allowlisted)):
         if excluded:
             lines += ["", f"Excluded: {title} ({len(excluded):,}):"]
-            lines += [f"  {c.network}: {_peaks(peaks, c)}, {c.requests:,} requests" for c in _busiest(excluded)]
+            lines += [f"  {c.client}: {_peaks(peaks, c)}, {c.requests:,} requests" for c in _busiest(excluded)]
     return lines
 
 
@@ -104,8 +104,8 @@ def _json(stats: LogStats, peaks: PeakCollector, reasons: list[str]) -> dict[str
         "first": seconds(stats.first_ms),
         "last": seconds(stats.last_ms),
         "windows": [_window_json(distribution, stats.requests) for distribution in peaks.by_window],
-        "crawlers": list(map(_client_json, _busiest(peaks.crawlers))),
-        "allowlisted": list(map(_client_json, _busiest(peaks.allowlisted))),
+        "crawlers": _busiest(peaks.crawlers),
+        "allowlisted": _busiest(peaks.allowlisted),
         "doubts": reasons,
         "rules": rule_file(peaks.by_window, ["Suggested by `sluice suggest`."]),
     }
@@ -122,7 +122,3 @@ def _window_json(distribution: PeakDistribution, requests: int) -> dict[str, Any
             for percent, limit, clients, share in distribution.rows(requests)
         ],
     }
-
-
-def _client_json(client: ExcludedClient) -> dict[str, Any]:
-    return {"client": str(client.network), "peaks": list(client.peaks), "requests": client.requests}

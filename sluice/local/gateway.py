@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from chalice.app import Chalice, ChaliceAuthorizer, RouteEntry
-from chalice.local import RouteMatcher
+from chalice.local import LambdaEventConverter, RouteMatcher
 
 HOST = "127.0.0.1"
 LARGEST_PAYLOAD = 10 << 20
@@ -31,8 +31,6 @@ IDLE_S = 60
 
 
 class HttpAnswer(NamedTuple):
-    """An HTTP response."""
-
     status: int
     headers: Mapping[str, str]
     body: bytes
@@ -54,7 +52,7 @@ class Gateway:
         self._app = app
         self._container = container
         self._lock = lock or threading.Lock()
-        self._routes = RouteMatcher(list(app.routes))
+        self._events = LambdaEventConverter(RouteMatcher(list(app.routes)))
 
     def answer(self, method: str, target: str, headers: Mapping[str, str], body: bytes, source: str) -> HttpAnswer:
         """Returns the answer to a request.
@@ -62,35 +60,18 @@ class Gateway:
         ``headers``: by lower-case name. ``target``: path and query, still encoded. ``source``: the caller's address.
         """
         try:
-            route, captured, query = self._routes.match_route(target)
+            event = self._events.create_lambda_event(method, target, dict(headers))
         except ValueError:
             return _message(403, MISSING)
-        entries = self._app.routes[route]
+        context, captured = event["requestContext"], event["pathParameters"]
+        entries = self._app.routes[context["resourcePath"]]
         entry = entries.get(method)
         if entry is None:
             return _preflight(entries) if method == "OPTIONS" else _message(403, MISSING)
-        path = urlsplit(target).path
-        event: dict[str, Any] = {
-            "resource": route,
-            "path": unquote(path),
-            "httpMethod": method,
-            "headers": dict(headers),
-            "multiValueHeaders": {name: [value] for name, value in headers.items()},
-            "queryStringParameters": {name: values[-1] for name, values in query.items()} or None,
-            "multiValueQueryStringParameters": query or None,
-            "pathParameters": {name: unquote(text) for name, text in captured.items()} or None,
-            "stageVariables": None,
-            "requestContext": {
-                "httpMethod": method,
-                "resourcePath": route,
-                "path": path,
-                "stage": "api",
-                "requestId": str(uuid.uuid4()),
-                "identity": {"sourceIp": source, "userAgent": headers.get("user-agent")},
-            },
-            "body": body.decode("utf-8", "replace") if body else None,
-            "isBase64Encoded": False,
-        }
+        event["path"] = unquote(context["path"])
+        event["body"] = body.decode("utf-8", "replace") if body else None
+        event["pathParameters"] = {name: unquote(text) for name, text in captured.items()}
+        context |= {"requestId": str(uuid.uuid4()), "identity": {"sourceIp": source}}
         with self._lock, self._container():
             refused = self._authorize(entry, event)
             return refused or _http_answer(self._app(event, None))
@@ -105,7 +86,7 @@ class Gateway:
         header = event["headers"].get("authorization")
         if not header:
             return _message(401, "Unauthorized")
-        arn = f"{STAGE_ARN}/{event['httpMethod']}{event['path']}"
+        arn = f"{STAGE_ARN}/{event['requestContext']['httpMethod']}{event['path']}"
         request = {"type": "TOKEN", "authorizationToken": header, "methodArn": arn}
         try:
             identity = authorizer(request, {})

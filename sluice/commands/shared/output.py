@@ -5,6 +5,7 @@ from collections.abc import Container, Iterable, Sequence
 from typing import IO, Any, Literal
 
 import click
+import msgspec
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -51,4 +52,5 @@ def printable(text: str) -> str:
 
 
 def print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2))
+    """Prints a value as JSON, dataclasses as objects of their fields, and networks as text."""
+    click.echo(json.dumps(msgspec.to_builtins(value, enc_hook=str), indent=2))
