@@ -11,13 +11,13 @@ work: each process builds one reader and returns strips; their order is irreleva
 of its own time.
 
     files -> chunks -> decoder -> strips -> spool
-                                       `--> prefilter (totals per group)
+                                       `--> prefilter (totals per group and minute)
 
-The second pass runs once per rule set. A client with no more requests in the whole log than a rule allows in one window
-cannot be over that limit, and this holds for most clients. The prefilter lets only the others through, and tallies them
-by slot. The tallies fill a *ledger*; when it grows too large it is written to disk in parts, by group of clients, and
-comes back as several smaller ledgers. A group is one network of the rules' shortest prefixes: clients of different
-groups never share a block, so each ledger can be evaluated separately.
+The second pass runs once per rule set. A client with no more requests in two neighbouring minutes than a rule allows in
+one shorter window cannot be over that limit, and this holds for most clients. The prefilter lets only the others
+through, and tallies them by slot. The tallies fill a *ledger*; when it grows too large it is written to disk in parts,
+by group of clients, and comes back as several smaller ledgers. A group is one network of the rules' shortest prefixes:
+clients of different groups never share a block, so each ledger can be evaluated separately.
 
     spool -> prefilter -> tallies -> counts -> ledgers -> breaches
 

@@ -1,13 +1,16 @@
-"""The prefilter: finds the clients of a log that can be over a limit, before anything is counted by time.
+"""The prefilter: finds the clients of a log that can be over a limit, before anything is counted by slot.
 
-A client with no more requests in the whole log than a rule allows in one window is within that rule's limit. Most
-clients are, so only the others need slots and windows. Totals are kept per group, which is one network of the rules'
-shortest prefixes: the clients in it share blocks. Past a number of groups, totals are kept by hash, several groups to
-one total; that can only let more clients through.
+Requests are added up by *stretches*, pieces of time at least as long as any window, so every window lies within two
+neighbouring stretches. A client with no more requests in any two neighbours than a rule allows in one window is within
+that rule's limit. Most clients are, so only the others need slots and windows.
+
+Totals are kept per group, which is one network of the rules' shortest prefixes: the clients in it share blocks. Past a
+number of totals, the stretches become twice as long, until one holds the whole log. Then totals are kept by hash,
+several groups to one total. Both can only let more clients through.
 """
 
 from array import array
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import compress
 
@@ -19,42 +22,84 @@ from chalicelib.core.tally import count
 from sluice.replay.counts import Counted
 from sluice.replay.rule_sets import group_prefix
 from sluice.replay.sampling import WHOLE_LOG, Sampling
-from sluice.replay.strips import Strip
+from sluice.replay.strips import END_OF_TIME_MS, Strip
 
-MOST_GROUPS = 500_000
-"""Most groups that have their own total."""
+LEAST_STRETCH_MS = 60_000
+"""Shortest stretch: shorter ones let fewer clients through, but take more time than that saves."""
+
+MOST_TOTALS = 500_000
+"""Most totals of a group in a stretch."""
 
 BUCKETS = 1 << 20
 ROWS_PER_TALLY = 100_000
 
 
 class Totals:
-    """Requests of each group in one scope."""
+    """Requests of each group in one scope, by stretch."""
 
-    def __init__(self, most_groups: int = MOST_GROUPS) -> None:
-        self._most_groups = most_groups
-        self._exact: Counter[bytes] = Counter()
+    def __init__(self, stretch_ms: int, most_totals: int = MOST_TOTALS) -> None:
+        """No window of the scope's rules is longer than ``stretch_ms``."""
+        self._stretch_ms = stretch_ms
+        self._most_totals = most_totals
+        self._stretches: dict[int, Counter[bytes]] = {}
+        """Totals by time // ``stretch_ms``."""
+        self._size = 0
         self._hashed: array[int] | None = None
 
-    def add(self, groups: Iterable[bytes]) -> None:
-        """Counts one request for each of ``groups``."""
-        self._exact.update(groups)
-        if len(self._exact) > self._most_groups:
-            if self._hashed is None:
-                self._hashed = array("Q", bytes(8 * BUCKETS))
-            for group, number in self._exact.items():
-                self._hashed[hash(group) % BUCKETS] += number
-            self._exact.clear()
+    def add(self, groups: Sequence[bytes], times: Sequence[int], first_ms: int, last_ms: int) -> None:
+        """Counts one request for each of ``groups``, made at ``times``, all within ``first_ms``..``last_ms``."""
+        first, last = first_ms // self._stretch_ms, last_ms // self._stretch_ms
+        if first == last:
+            self._add(first, groups)
+        else:
+            divided: defaultdict[int, list[bytes]] = defaultdict(list)
+            for time, group in zip(times, groups, strict=True):
+                divided[time // self._stretch_ms].append(group)
+            for number, members in divided.items():
+                self._add(number, members)
+        if self._size > self._most_totals:
+            self._shrink()
+
+    def _add(self, number: int, groups: Iterable[bytes]) -> None:
+        totals = self._stretches.setdefault(number, Counter())
+        self._size -= len(totals)
+        totals.update(groups)
+        self._size += len(totals)
+
+    def _shrink(self) -> None:
+        if len(self._stretches) == 1:
+            self._hash()
+            return
+        self._stretch_ms *= 2
+        finer, self._stretches = self._stretches, {}
+        for number, totals in finer.items():
+            self._stretches.setdefault(number // 2, Counter()).update(totals)
+        self._size = sum(map(len, self._stretches.values()))
+
+    def _hash(self) -> "array[int]":
+        """Moves all totals to the buckets, without their stretches, and puts later requests into one stretch."""
+        hashed = self._hashed = self._hashed or array("Q", bytes(8 * BUCKETS))
+        for totals in self._stretches.values():
+            for group, number in totals.items():
+                hashed[hash(group) % BUCKETS] += number
+        self._stretches, self._size, self._stretch_ms = {}, 0, END_OF_TIME_MS
+        return hashed
 
     def above(self, limit: int) -> "Groups":
-        """Returns the groups with more requests than ``limit``; among very many groups, perhaps others as well."""
-        hashed = self._hashed
-        if hashed is None:
-            return Groups({group for group, number in self._exact.items() if number > limit})
-        for group, number in self._exact.items():
-            hashed[hash(group) % BUCKETS] += number
-        self._exact.clear()
-        return Groups(frozenset(), bytes(number > limit for number in hashed))
+        """Returns the groups that have more requests than ``limit`` in two neighbouring stretches, and perhaps others.
+
+        There are others only if totals are kept by hash.
+        """
+        if self._hashed is not None:
+            return Groups(frozenset(), bytes(number > limit for number in self._hash()))
+        above: set[bytes] = set()
+        nothing: Counter[bytes] = Counter()
+        for number, totals in self._stretches.items():
+            before, after = (self._stretches.get(neighbour, nothing) for neighbour in (number - 1, number + 1))
+            # The larger of two numbers is more than half their sum.
+            many = {group for group, requests in totals.items() if requests > limit // 2}
+            above |= {group for group in many if totals[group] + max(before[group], after[group]) > limit}
+        return Groups(above)
 
 
 class Groups:
@@ -110,17 +155,22 @@ class Prefilter:
         self._groups = Masks(*group_prefix(rules))
         self._totals: dict[int, tuple[Totals, int]] = {}
         for number, scope in enumerate(scopes):
-            limits = [sampling.logged(rule.limit) for rule in rules.rules if rule.scope == scope]
-            if limits:
-                self._totals[number] = Totals(), min(limits)
+            counting = [rule for rule in rules.rules if rule.scope == scope]
+            if counting:
+                stretch_ms = max(LEAST_STRETCH_MS, *(rule.window_s * 1000 for rule in counting))
+                self._totals[number] = Totals(stretch_ms), min(sampling.logged(rule.limit) for rule in counting)
 
     def add(self, strip: Strip) -> None:
         if self._everyone:
             return
         groups = self._groups.cut(strip.clients, self._client_prefix)
+        first_ms, last_ms = min(strip.times), max(strip.times)
         for number, (totals, _) in self._totals.items():
-            rows = strip.rows[number]
-            totals.add(groups if rows is None else [groups[row] for row in rows])
+            rows, times = strip.rows[number], strip.times
+            if rows is None:
+                totals.add(groups, times, first_ms, last_ms)
+            elif rows:
+                totals.add([groups[row] for row in rows], [times[row] for row in rows], first_ms, last_ms)
 
     def counts(self, strips: Iterable[Strip]) -> Iterator[list[Counted]]:
         """Yields counts of the clients that can be over a limit; ``strips`` are all strips that were added."""
