@@ -25,14 +25,7 @@ MOST_NAMED = 3
 """Networks named in a sentence; the others are counted."""
 
 
-class _NamedBlock(Block, frozen=True):
-    """A block whose rule follows its network."""
-
-    network: str
-    rule: str
-
-
-class BlockView(_NamedBlock, frozen=True, kw_only=True):
+class BlockView(Block, frozen=True, kw_only=True):
     """A block as operators see it."""
 
     withheld: bool
@@ -167,9 +160,8 @@ def _filter(query: BlocksQuery) -> Callable[[Block], bool]:
         network = parse_network(text)
 
     def matches(block: Block) -> bool:
-        if query.rule is not None and block.rule != query.rule:
-            return False
-        if query.source is not None and (block.evidence is None or block.evidence.source != query.source):
+        source = block.evidence.source if block.evidence else None
+        if query.rule not in (None, block.rule) or query.source not in (None, source):
             return False
         words = f"{block.network}\n{block.rule}\n{block.comment}\n{block.by}".lower()
         return text in words or (network is not None and block.network_value().overlaps(network))

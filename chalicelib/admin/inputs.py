@@ -43,5 +43,4 @@ def covering(network: Network) -> list[str]:
 
 
 def overlapping(entries: Iterable[Allow], network: Network) -> list[Allow]:
-    """Returns the entries that overlap ``network``."""
     return [entry for entry in entries if entry.network_value().overlaps(network)]

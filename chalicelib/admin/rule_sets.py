@@ -97,7 +97,7 @@ def activate(state: State, new: NewRules, *, based_on: int, caller: Caller, now:
     if active is not None and active.record.text == new.text:
         return _unchanged(active.version, f"version {active.version} is already active and has the same text")
     stored = StoredRules(text=new.text, by=caller.name, saved_at=now, comment=new.comment)
-    return _change(state, active, stored, rules, based_on)
+    return _change(state, active, stored, rules, based_on, action="rules.put")
 
 
 def rollback(state: State, back: Rollback, *, based_on: int, caller: Caller, now: int) -> PlannedChange[RulesAnswer]:
@@ -108,7 +108,8 @@ def rollback(state: State, back: Rollback, *, based_on: int, caller: Caller, now
         return _unchanged(back.version, f"version {back.version} is already active")
     comment = back.comment or f"as version {back.version}"
     stored = StoredRules(text=earlier.text, by=caller.name, saved_at=now, comment=comment)
-    return _change(state, active, stored, _valid(earlier.text), based_on, restored=back.version)
+    origin = f", restored from version {back.version}"
+    return _change(state, active, stored, _valid(earlier.text), based_on, action="rules.rollback", origin=origin)
 
 
 def history(state: State, query: HistoryQuery, now: int) -> VersionPage:
@@ -142,7 +143,8 @@ def _change(
     rules: RuleSet,
     based_on: int,
     *,
-    restored: int | None = None,
+    action: str,
+    origin: str = "",
 ) -> PlannedChange[RulesAnswer]:
     current = active.version if active else 0
     if based_on != current:
@@ -159,12 +161,9 @@ def _change(
     writes.append(state.put(new, id=_id(version), over=kept.get(_id(version))))
     changes = differences(_usable(active.record if active else None)[0], rules)
     match = {"If-Match": f'"{version}"'}
+    undo = Call(method="PUT", path="/v1/rules", headers=match, body={"text": ""})
     if active is not None:
         undo = Call(method="POST", path="/v1/rules/rollback", headers=match, body={"version": current})
-    else:
-        undo = Call(method="PUT", path="/v1/rules", headers=match, body={"text": ""})
-    origin = "" if restored is None else f", restored from version {restored}"
-    action = "rules.put" if restored is None else "rules.rollback"
     detail = f"version {version} is active{origin}: {summary(changes)}"
     answer = RulesAnswer(changed=True, detail=detail, undo=undo, version=version, changes=changes)
     return PlannedChange(answer=answer, writes=writes, action=action, target=f"version {version}")

@@ -37,12 +37,10 @@ NetworkText = Annotated[
         examples=["192.0.2.7", "192.0.2.0/24", "2001:db8::/64"],
     ),
 ]
-"""A network before it is parsed."""
 
 DurationText = Annotated[
     str, Meta(pattern=r"^[0-9]{1,9}[smhd]\Z", description=durations.ACCEPTED, examples=["10m", "7d"])
 ]
-"""A duration before it is parsed."""
 
 RulesToml = Annotated[str, Meta(max_length=100_000, description="TOML of at most 100,000 characters")]
 RuleName = Annotated[str, Meta(min_length=1, max_length=64)]

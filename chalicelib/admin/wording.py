@@ -10,7 +10,6 @@ def evidence(seen: Evidence) -> str:
 
 
 def reason(block: Block) -> str:
-    """Returns the reason for a block."""
     if block.evidence is not None and not block.manual:
         return evidence(block.evidence)
     made_by = f"blocked by {block.by or 'an operator'}"

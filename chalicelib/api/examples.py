@@ -14,7 +14,7 @@ from chalicelib.admin.status import BlocksStatus, IngestStatus, RuleBlocks, Rule
 from chalicelib.api.routes import Health, Me
 from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.logs.requests import Source
-from chalicelib.core.rules import Action, Escalation, Rule
+from chalicelib.core.rules import Escalation, Rule
 from chalicelib.core.rules_diff import DiffKind, RuleDiff, rule_words
 from chalicelib.core.state import Allow, Block, Breaker, Call, Evidence, Pause
 from chalicelib.core.tokens import Role
@@ -24,7 +24,7 @@ _HOUR_AGO = _NOW - 3600
 _CLIENT = "203.0.113.9/32"
 _OFFICE = "198.51.100.0/24"
 _TOML = '[[rule]]\nname = "burst"\nlimit = {}\nwindow = "5s"\n'
-_BLOCK, _LOG = Action.BLOCK, Source.CLOUDFRONT
+_LOG = Source.CLOUDFRONT
 
 _evidence = Evidence(
     rule="burst",
@@ -41,17 +41,14 @@ _block = Block(network=_CLIENT, rule="burst", blocked_at=_NOW - 60, until=_NOW +
 _manual = Block(network=_CLIENT, blocked_at=_NOW, until=_NOW + 3600, comment="scraper", by="alice")
 _shown = BlockView.of(_block, NetworkSet(()))
 _past = PastView(network=_CLIENT, rule="burst", offence=1, until=_NOW + 540, outcome="blocked", evidence=_evidence)
-_count = Count(rule="burst", source=_LOG, network=_CLIENT, count=12, limit=50, window_s=5, action=_BLOCK)
 _allow = Allow(network=_OFFICE, comment="office", by="alice", added_at=_NOW)
 _rule = Rule(name="burst", limit=50, window_s=5, escalate=Escalation(2, 86400, 7 * 86400))
+_count = Count.under(_rule, _LOG, network=_CLIENT, count=12)
 _diff = RuleDiff("burst", DiffKind.CHANGED, ["limit: 50 becomes 60"])
 _version = VersionView(version=3, active=True, rules=4, saved_at=_HOUR_AGO, by="alice", comment="")
-_busiest = Busiest(
-    rule="burst",
-    source=_LOG,
-    limit=50,
-    window_s=5,
-    action=_BLOCK,
+_busiest = Busiest.under(
+    _rule,
+    _LOG,
     from_ms=_NOW * 1000 - 6000,
     to_ms=_NOW * 1000 - 1000,
     clients=[Busy(network=_CLIENT, count=73, blocked_until=_NOW + 540, allowlisted=False)],

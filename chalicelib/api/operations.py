@@ -134,10 +134,8 @@ class Operation:
     def run(self, request: Request, call: ApiCall) -> Response:
         """Checks the caller and the request against the declaration, calls the function, and encodes its answer."""
         if self.role is not None and not call.caller.role.covers(self.role):
-            detail = (
-                f"{self.method} {self.path} needs the role '{self.role}'; {call.caller.name!r} is a {call.caller.role}."
-            )
-            raise Rejected(problems.FORBIDDEN, detail)
+            caller = f"{call.caller.name!r} is a {call.caller.role}"
+            raise Rejected(problems.FORBIDDEN, f"{self.method} {self.path} needs the role '{self.role}'; {caller}.")
         arguments = self._arguments(request)
         if not self.changes:
             return self.respond(self.function(call, **arguments))
@@ -153,7 +151,6 @@ class Operation:
         return self.respond(answer, {"Idempotency-Replayed": "true"} if replayed else {})
 
     def respond(self, answer: Any, headers: Mapping[str, str] | None = None) -> Response:
-        """Encodes an answer."""
         if isinstance(answer, RawAnswer):
             body, media_type = answer.text, answer.media_type
         else:
@@ -184,9 +181,8 @@ def route(method: str, path: str, *, role: Role | None, tag: str, **options: Any
     """Declares the function below as an operation; ``options`` are further fields of ``Operation``."""
 
     def declare(function: _FunctionT) -> _FunctionT:
-        signature = inspect.signature(function)
-        types = {name: parameter.annotation for name, parameter in signature.parameters.items()}
-        returned = signature.return_annotation
+        types = inspect.get_annotations(function)
+        returned: Any = types.pop("return")
         body = types.get("body", Nothing if method == "POST" else None)
         operation = Operation(
             method=method,

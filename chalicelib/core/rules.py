@@ -96,7 +96,6 @@ class Rule:
 
     @property
     def prefixes(self) -> tuple[int, int]:
-        """Prefix lengths of IPv4 and of IPv6 clients."""
         return self.meter.prefixes
 
 

@@ -1,7 +1,8 @@
 """Translation of AWS's errors into those of the ports."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -32,16 +33,11 @@ def translated(action: str) -> Iterator[None]:
         yield
     except ClientError as exc:
         code = exc.response["Error"]["Code"]
-        codes = {code, *_reasons(exc)}
+        reasons: Any = exc.response.get("CancellationReasons", ())  # of a transaction, one per item
+        codes = {code, *(reason.get("Code", "") for reason in reasons)}
         if codes & CONFLICTS:
             raise Conflict(f"{action}: {code}") from exc
         refusal = Throttled if codes & THROTTLES else Unavailable
         raise refusal(f"{action}: {code}: {exc.response['Error'].get('Message', '')}") from exc
     except BotoCoreError as exc:
         raise Unavailable(f"{action}: {exc}") from exc
-
-
-def _reasons(exc: ClientError) -> list[str]:
-    """Returns the codes of the items because of which a transaction was cancelled."""
-    reasons: Collection[dict[str, str]] = exc.response.get("CancellationReasons", ())  # type: ignore[assignment]
-    return [reason.get("Code", "") for reason in reasons]

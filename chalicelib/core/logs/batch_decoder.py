@@ -5,7 +5,6 @@ Any bytes decode to requests or to Malformed values; nothing raises.
 
 from collections.abc import Sequence
 from operator import itemgetter
-from typing import NamedTuple
 
 from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS, CloudFrontLines
@@ -46,21 +45,11 @@ class BatchDecoder:
 
     def _decode(self, records: Sequence[bytes], columns: frozenset[str]) -> tuple[list[Requests], list[Malformed]]:
         """Returns the requests of each format, and the pieces that are none."""
-        formats = _sort(records)
-        decoded = [self.cloudfront.decode(formats.lines)] if formats.lines else []
-        decoded += [self.waf.decode(formats.texts, columns)] if formats.texts else []
-        malformed = formats.malformed + [piece for _, others in decoded for piece in others]
+        lines, texts, malformed = _sort(records)
+        decoded = [self.cloudfront.decode(lines)] if lines else []
+        decoded += [self.waf.decode(texts, columns)] if texts else []
+        malformed += [piece for _, others in decoded for piece in others]
         return [requests for requests, _ in decoded], malformed
-
-
-class _Formats(NamedTuple):
-    """Records by format."""
-
-    lines: Sequence[bytes]
-    """CloudFront lines."""
-    texts: Sequence[bytes | str]
-    """AWS WAF records."""
-    malformed: list[Malformed]
 
 
 _first = itemgetter(slice(1))
@@ -69,13 +58,16 @@ _MARKS = frozenset((b"{", GZIP[:1], KPL[:1])) | _BLANKS
 """First bytes of records that are not CloudFront lines."""
 
 
-def _sort(records: Sequence[bytes]) -> _Formats:
-    """Sorts records by format. Records of one format are returned as they are, of one line each or several."""
+def _sort(records: Sequence[bytes]) -> tuple[Sequence[bytes], Sequence[bytes | str], list[Malformed]]:
+    """Returns the CloudFront lines, the AWS WAF records, and the pieces that are neither.
+
+    Records of one format are returned as they are, of one line each or several.
+    """
     firsts = set(map(_first, records))
     if _MARKS.isdisjoint(firsts):
-        return _Formats(records, (), [])
+        return records, (), []
     if firsts == {b"{"}:
-        return _Formats((), records, [])
+        return (), records, []
     lines: list[bytes] = []
     texts: list[bytes | str] = []
     malformed: list[Malformed] = []
@@ -104,4 +96,4 @@ def _sort(records: Sequence[bytes]) -> _Formats:
             malformed.append(Malformed.of(Reason.KPL, record))
         else:
             lines.append(record)
-    return _Formats(lines, texts, malformed)
+    return lines, texts, malformed

@@ -4,17 +4,10 @@ The left-most ``X-Forwarded-For`` address is never used, because the client writ
 address it was called from, so the right-most address that is not a trusted proxy cannot be forged.
 """
 
-from collections.abc import Iterable, Sequence
-
 from chalicelib.core.addresses import NetworkSet, pack
 
 HOPS = 32
 """Most addresses examined, from the right, because a long header must cost little. Real chains are far shorter."""
-
-
-def clients_behind(peers: Sequence[bytes | None], forwarded: Iterable[str], trusted: NetworkSet) -> list[bytes | None]:
-    """Returns ``client_behind`` for each row; None where the peer is None."""
-    return [peer and client_behind(peer, text, trusted) for peer, text in zip(peers, forwarded, strict=True)]
 
 
 def client_behind(peer: bytes, forwarded: str, trusted: NetworkSet) -> bytes | None:

@@ -12,7 +12,7 @@ from itertools import compress
 from typing import Any, Literal, cast, get_args
 
 from chalicelib.core.addresses import NetworkSet
-from chalicelib.core.logs.forwarded import clients_behind
+from chalicelib.core.logs.forwarded import client_behind
 
 
 class Source(StrEnum):
@@ -150,7 +150,8 @@ class Requests:
         forwarded = columns(FORWARDED_FOR) if trusted else None
         clients = peers
         if trusted and forwarded is not None:
-            clients = clients_behind(peers, cast("Iterator[str]", forwarded.texts()), trusted)
+            texts = cast("Iterator[str]", forwarded.texts())
+            clients = [peer and client_behind(peer, text, trusted) for peer, text in zip(peers, texts, strict=True)]
         requests = cls(source, cast("list[int]", times), cast("list[bytes]", clients), columns, ids)
         if all(times) and all(clients):
             return requests, []

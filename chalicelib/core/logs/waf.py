@@ -154,8 +154,6 @@ def _decoder(columns: frozenset[str]) -> "msgspec.json.Decoder[Record]":
 
 
 class WafRecords:
-    """Decodes WAF log records."""
-
     def __init__(self, trusted: NetworkSet | None = None) -> None:
         self._trusted = trusted
         self._always = frozenset((FORWARDED_FOR,) if trusted else ())

@@ -92,8 +92,6 @@ class IpSetResource(WafResource):
         self.make(account, IPAddressVersion=f"IPV{self.family}", Addresses=[], Description=description)
 
     def empty(self, account: AwsAccount, existing: Existing) -> None:
-        """Unblocks all networks in the set."""
-
         def without_addresses(ip_set: Mapping[str, Any]) -> Mapping[str, Any] | None:
             if not ip_set["Addresses"]:
                 return None
