@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
 from statistics import median
@@ -12,7 +12,6 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.live import Live
 
 from chalicelib.config import ConfigError
 from chalicelib.core.logs.batch_decoder import BatchDecoder
@@ -21,7 +20,7 @@ from sluice import DEFAULT_RULES
 from sluice.commands.shared.options import EXISTING_FILE, Parsed, json_output, number_option, read_rules, seed_option
 from sluice.demo.demonstration import Demonstration, replay_lines, summary_of
 from sluice.demo.latency import Latency
-from sluice.demo.view import closing, watcher
+from sluice.demo.view import closing, watching
 from sluice.local.cloud import LocalCloud
 from sluice.local.loop import Clock, SimulatedClock, WallClock
 
@@ -88,33 +87,24 @@ def demo(
     sluice demo --speed max --json
     sluice demo --traffic lines.log --rules rules.toml --speed max --json
     """
+    console = Console(quiet=as_json, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     text, _ = read_rules(rules or (DEFAULT_RULES if traffic else DEMO_RULES))
     if traffic is not None:
         try:
             summary = _from_file(traffic, text, fields, speed, simulation)
         except ConfigError as exc:
             raise click.ClickException(str(exc)) from exc
-        if as_json:
-            click.echo(json.dumps(summary))
-        else:
-            _show(summary)
-        return
-    console = Console(quiet=as_json, width=None if sys.stdout.isatty() else PIPE_WIDTH)
-    demonstration = Demonstration(_clock(speed, _start()), rules=text, seconds=seconds, **simulation)
-    live = Live(console=console, refresh_per_second=4, screen=False) if console.is_terminal and not as_json else None
-    with live or nullcontext():
-        demonstration.run(watcher(console, live))
-    summary = demonstration.summary()
+        _show(summary, console)
+    else:
+        start = (time.time() // 60 + 1) * 60 - 20  # one of the attackers straddles a full minute, 20 s after the start
+        demonstration = Demonstration(_clock(speed, start), rules=text, seconds=seconds, **simulation)
+        with watching(console) as watch:
+            demonstration.run(watch)
+        summary = demonstration.summary()
+        console.print(closing(summary, demonstration))
     if as_json:
         click.echo(json.dumps(summary))
-    else:
-        console.print(closing(summary, demonstration))
-    sys.exit(0 if summary["ok"] else 1)
-
-
-def _start() -> float:
-    """Returns 20 seconds before a full minute, because one of the attackers straddles the minute."""
-    return (time.time() // 60 + 1) * 60 - 20
+    sys.exit(0 if traffic or summary["ok"] else 1)
 
 
 def _clock(speed: float, start: float) -> Clock:
@@ -136,8 +126,7 @@ def _from_file(path: Path, rules: str, fields: str | None, speed: float, simulat
     return summary_of(cloud, latency)
 
 
-def _show(summary: dict[str, Any]) -> None:
-    console = Console()
+def _show(summary: dict[str, Any], console: Console) -> None:
     for block in summary["blocks"]:
         console.print(
             f"blocked {block['client']} for {block['rule']}: {block['count']} requests in {block['window_s']} s, "

@@ -1,7 +1,8 @@
 """The demo on the console: a live screen on a terminal, one line per event elsewhere, and the closing table."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.columns import Columns
@@ -48,11 +49,14 @@ class Journal:
             self._console.print(f"{demo.elapsed:5.1f} s  [green]lifted[/]    {released} blocks", highlight=False)
 
 
-def watcher(console: Console, live: Live | None) -> Callable[[Demonstration], None]:
-    """Returns the function that shows a running demonstration."""
-    if live is None:
-        return Journal(console).update
-    return lambda demo: live.update(screen(demo))
+@contextmanager
+def watching(console: Console) -> Iterator[Callable[[Demonstration], None]]:
+    """Yields the function that shows a running demonstration."""
+    if console.is_terminal and not console.quiet:
+        with Live(console=console, refresh_per_second=4) as live:
+            yield lambda demo: live.update(screen(demo))
+    else:
+        yield Journal(console).update
 
 
 def kind_of(demo: Demonstration, network: str) -> str:
