@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from io import StringIO
+from pathlib import Path
 from string import Template
 
 from matplotlib import rc_context
@@ -23,51 +24,7 @@ BAD = ("clients blocked", "requests refused")
 FormatTime = Callable[[int], str]
 """Formats a time in milliseconds since the epoch."""
 
-PAGE = Template("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Sluice report</title>
-<style>
-body { font: 15px/1.5 "Helvetica Neue", Helvetica, Arial, "Liberation Sans", sans-serif; color: #1f2933;
-  background: #fff; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; margin: 0; }
-h2 { font-size: 1.1rem; margin: 2.2rem 0 .3rem; }
-p { margin: .3rem 0 .8rem; color: #52606d; max-width: 46rem; }
-svg { width: 100%; height: auto; display: block; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: .85rem; font-variant-numeric: tabular-nums; }
-th { text-align: left; font-weight: 600; border-bottom: 1px solid #9aa5b1; padding: .3rem .7rem .3rem 0; }
-td { border-bottom: 1px solid #e4e7eb; padding: .3rem .7rem .3rem 0; vertical-align: top; }
-.n { text-align: right; }
-.figures { display: flex; flex-wrap: wrap; gap: 2.4rem; margin: 1.2rem 0; }
-.figures b { display: block; font-size: 1.5rem; line-height: 1.2; }
-.bad { color: #c8442f; }
-</style>
-</head>
-<body>
-<h1>What these rules would have done</h1>
-<p>$description</p>
-<div class="figures">$figures</div>
-<div class="wide">$rules</div>
-<h2>Requests over time</h2>
-<p>Red shows requests that clients would have sent while blocked.$counting</p>
-$over_time
-<h2>How busy clients were</h2>
-<p>Clients by their peak, the largest number of requests in one window; both axes are logarithmic. A good limit lies in
-a gap, with people to its left and machines to its right.</p>
-$peaks
-<h2>Blocks</h2>
-<p>$blocks_note</p>
-$blocks
-<h2>Evidence</h2>
-<p>$evidence_note</p>
-<div class="wide">$evidence</div>
-</body>
-</html>
-""")
+PAGE = Template(Path(__file__).with_name("report.html").read_text("utf-8"))
 
 
 def figures_of(result: Result, traffic: TrafficProfile) -> dict[str, Figure]:
