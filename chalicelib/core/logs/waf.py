@@ -272,6 +272,11 @@ def open_envelope(packed: bytes) -> list[str] | Malformed:
     if not inflate.eof:
         reason = Reason.TOO_LARGE if inflate.unconsumed_tail else Reason.GZIP
         return Malformed.of(reason, packed)
+    return messages_of(text)
+
+
+def messages_of(text: bytes) -> list[str] | Malformed:
+    """Returns the messages of an unpacked envelope; none for a control message."""
     try:
         envelope = _envelopes.decode(text)
     except UNREADABLE:
