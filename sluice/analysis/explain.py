@@ -44,8 +44,6 @@ class NearMiss:
 
 @dataclass(frozen=True, slots=True)
 class RuleHistory:
-    """The client's history under one rule."""
-
     rule: Rule
     network: Network
     """The network that the rule counts as this client."""

@@ -28,7 +28,6 @@ PAGE = Template(Path(__file__).with_name("report.html").read_text("utf-8"))
 
 
 def figures_of(result: Result, traffic: TrafficProfile) -> dict[str, Figure]:
-    """Returns the plots by name."""
     refused: Counter[int] = Counter()
     for breach in result.breaches:
         if not breach.allowlisted:

@@ -1,6 +1,6 @@
 """A replay's result in figures, by rule and by offender: what ``--json`` prints and the tables show."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,14 +85,11 @@ def _offender(breaches: list[Breach]) -> OffenderSummary:
     )
 
 
-def by_rule(result: Result, offenders: Iterable[OffenderSummary]) -> Iterator[RuleFigures]:
+def by_rule(result: Result, offenders: Sequence[OffenderSummary]) -> Iterator[RuleFigures]:
     """Yields the figures of each rule, in the order of the rule set; rules without offenders are included."""
-    by_name: dict[str, list[OffenderSummary]] = {rule.name: [] for rule in result.rules.rules}
-    for offender in offenders:
-        by_name[offender.rule.name].append(offender)
     requests = result.stats.requests
     for rule in result.rules.rules:
-        own = by_name[rule.name]
+        own = [offender for offender in offenders if offender.rule.name == rule.name]
         refused = sum(offender.refused for offender in own)
         yield RuleFigures(
             rule=rule,

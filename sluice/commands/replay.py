@@ -39,7 +39,6 @@ def replay(files: tuple[str, ...], options: Options, rules: Path, top: int, as_j
 
 
 def show(result: Result, console: Console, top: int) -> None:
-    """Prints the result as tables."""
     stats, everyone = result.stats, offenders(result)
     console.print(f"{stats.requests:,} requests from {utc(stats.first_ms)} to {utc(stats.last_ms)} UTC\n")
     columns: tuple[str, ...] = ("rule", "limit", "action", "offenders", "blocked", "over", "refused", "share")

@@ -13,8 +13,6 @@ BYSTANDERS = ("browser", "office", "crawler", "health check")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request of an actor."""
-
     at: float
     """Seconds since the start."""
     address: str

@@ -90,7 +90,6 @@ class Demonstration:
 
 
 def covers(wide: Network, narrow: Network) -> bool:
-    """Returns whether ``narrow`` lies within ``wide``."""
     return wide.version == narrow.version and narrow.subnet_of(wide)  # type: ignore[arg-type]
 
 

@@ -36,6 +36,10 @@ class HttpAnswer(NamedTuple):
     body: bytes
 
 
+Answer = Callable[[str, str, Mapping[str, str], bytes, str], HttpAnswer]
+"""Answers a request, as ``Gateway.answer`` does."""
+
+
 class Gateway:
     """API Gateway in front of one app."""
 
@@ -96,10 +100,9 @@ class Gateway:
         return None
 
 
-def serve(gateway: Gateway, port: int = 0) -> ThreadingHTTPServer:
+def serve(answer: Answer, port: int = 0) -> ThreadingHTTPServer:
     """Returns a server that listens on 127.0.0.1 only; the caller runs ``serve_forever``. Port 0 picks a free port."""
-
-    return _Server((HOST, port), type("Handler", (_Handler,), {"gateway": gateway}))
+    return _Server((HOST, port), type("Handler", (_Handler,), {"answer": staticmethod(answer)}))
 
 
 class _Server(ThreadingHTTPServer):
@@ -112,7 +115,7 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    gateway: Gateway
+    answer: Answer
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "sluice", ""
     timeout = IDLE_S
@@ -132,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
             answer = body
         else:
             headers = {name.lower(): value for name, value in self.headers.items()}
-            answer = self.gateway.answer(self.command, self.path, headers, body, str(self.client_address[0]))
+            answer = self.answer(self.command, self.path, headers, body, str(self.client_address[0]))
         self.send_response(answer.status)
         for name, value in answer.headers.items():
             self.send_header(name, value)

@@ -9,8 +9,6 @@ FIRST_SEQUENCE = 49_590_338_271_490_256_608_559_692_538_361_571_095_921_575_989_
 
 @dataclass(frozen=True, slots=True)
 class StreamRecord:
-    """A record of a shard."""
-
     sequence: int
     data: bytes
     arrived: float

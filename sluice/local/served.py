@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -18,7 +18,7 @@ from chalicelib import handlers
 from chalicelib.bootstrap import compose, running_in
 from chalicelib.core.tokens import SECRET_BYTES, Role, Token, issue
 from sluice.local.cloud import LocalCloud
-from sluice.local.gateway import HOST, Gateway, HttpAnswer, serve
+from sluice.local.gateway import HOST, Gateway, serve
 
 T = TypeVar("T")
 
@@ -75,18 +75,6 @@ class ServedClock:
         return self._epoch + time.monotonic()
 
 
-class ServedGateway(Gateway):
-    """A gateway that calls the app in the cloud's own thread."""
-
-    def __init__(self, container: Callable[[], AbstractContextManager[None]], clock: ServedClock) -> None:
-        super().__init__(handlers.app, container)
-        self._clock = clock
-
-    def answer(self, method: str, target: str, headers: Mapping[str, str], body: bytes, source: str) -> HttpAnswer:
-        answer_here = super().answer
-        return self._clock.hand_over(lambda: answer_here(method, target, headers, body, source))
-
-
 class ServedCloud:
     """A local cloud with its API on a port. Create and run it in one thread; it answers others while it runs."""
 
@@ -110,7 +98,8 @@ class ServedCloud:
         """Accepted tokens, as they are stored."""
         world = replace(self.cloud.world, tokens=lambda: tuple(self.tokens))
         services = compose(self.cloud.config, world)
-        self._server = serve(ServedGateway(lambda: running_in(services), self.clock), port)
+        gateway = Gateway(handlers.app, lambda: running_in(services))
+        self._server = serve(lambda *call: self.clock.hand_over(lambda: gateway.answer(*call)), port)
         self.url = f"http://{HOST}:{self._server.server_address[1]}/"
         self.cloud.start()
         self.cloud.loop.every(EXPIRY_S, self._expire, first=self.cloud.now())

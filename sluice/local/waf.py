@@ -99,7 +99,6 @@ class WafStandIn:
         return {ip_set.name: sorted(ip_set.addresses) for ip_set in self._sets.values()}
 
     def networks(self) -> set[Network]:
-        """Returns the networks of all sets."""
         return {ip_network(address) for ip_set in self._sets.values() for address in ip_set.addresses}
 
     def _find(self, action: str, name: str, id: str) -> _Set:

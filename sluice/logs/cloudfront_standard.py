@@ -56,8 +56,6 @@ def fields_of(header: bytes) -> tuple[str, ...]:
 
 
 class StandardLines:
-    """Decodes W3C lines under one header."""
-
     def __init__(self, fields: Sequence[str], options: DecodeOptions) -> None:
         self._tabs = len(fields) - 1
         at = {name: index for index, name in enumerate(fields)}
@@ -105,14 +103,12 @@ class StandardLines:
 
 
 class StandardRecord(msgspec.Struct, gc=False):
-    """One request of a version 2 log in JSON."""
-
     client: str = field(name=CLIENT)
     stamp: str | int | None = field(name=STAMP, default=None)
     date: str | None = None
     time: str | None = None
     forwarded_for: str | None = field(name="x-forwarded-for", default=None)
-    host: str | None = field(name="x-host-header", default=None)
+    viewer_host: str | None = field(name="x-host-header", default=None)
     distribution: str | None = field(name="cs(Host)", default=None)
     path: str | None = field(name="cs-uri-stem", default=None)
     method: str | None = field(name="cs-method", default=None)
@@ -120,13 +116,15 @@ class StandardRecord(msgspec.Struct, gc=False):
     country: str | None = field(name="c-country", default=None)
     user_agent: str | None = field(name="cs(User-Agent)", default=None)
 
+    @property
+    def host(self) -> str | None:
+        return self.viewer_host or self.distribution
+
 
 _records = msgspec.json.Decoder(StandardRecord)
 
 
 class StandardJson:
-    """Decodes JSON lines of version 2."""
-
     def __init__(self, trusted: NetworkSet) -> None:
         self._trusted = trusted
         self._addresses = AddressMemo()
@@ -138,12 +136,7 @@ class StandardJson:
         times = self._times.parse_all([(r.stamp, r.date, r.time) for r in records])
 
         def columns(name: str) -> Column | None:
-            if name not in FIELDS:
-                return None
-            cells = [getattr(r, name) for r in records]
-            if name == "host":
-                cells = [cell or r.distribution for cell, r in zip(cells, records, strict=True)]
-            return Column(cells, _reader(READ[name][1]))
+            return Column([getattr(r, name) for r in records], _reader(READ[name][1])) if name in FIELDS else None
 
         requests, invalid = Requests.of_valid(
             Source.STANDARD, times, peers, columns, trusted=self._trusted, piece=texts.__getitem__

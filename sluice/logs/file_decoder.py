@@ -70,7 +70,6 @@ class LogDecoder:
         return Decoded(tuple(batches), tuple(malformed))
 
     def _decode_section(self, lines: list[bytes], header: bytes) -> tuple[list[Requests], list[Malformed]]:
-        """Decodes the lines under one header."""
         first = next((f for line in lines[:SNIFFED_LINES] if (f := detect(line, header)) is not None), None)
         requests, wrong = self._decode_lines(first, lines, header)
         if not _may_be_mixed(wrong):

@@ -18,7 +18,6 @@ UNRESERVABLE = 100
 
 
 def drift(inspection: Inspection) -> Iterator[Finding]:
-    """Finds what setup would create or change."""
     resources = resources_of(inspection.stage, now=inspection.now, project=inspection.project)
     try:
         steps = to_set_up(survey(resources, inspection.account))

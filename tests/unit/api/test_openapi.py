@@ -85,7 +85,7 @@ def test_every_field_of_the_answers_is_required_and_no_other_is_allowed() -> Non
 def address(desk: Desk) -> Iterator[str]:
     desk.attack("203.0.113.9")
     desk.call("PUT", "/v1/allowlist", {"network": "192.0.2.0/24"})
-    server = serve(desk.gateway)
+    server = serve(desk.gateway.answer)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"

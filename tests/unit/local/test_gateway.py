@@ -75,7 +75,7 @@ def app() -> Sample:
 
 @pytest.fixture
 def port(app: Sample) -> Iterator[int]:
-    server = serve(Gateway(app, nullcontext))
+    server = serve(Gateway(app, nullcontext).answer)
     assert server.server_address[0] == "127.0.0.1"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
