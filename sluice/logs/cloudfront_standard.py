@@ -7,7 +7,8 @@ Source: CloudFront Developer Guide, "Standard log file fields".
 
 import re
 from collections.abc import Callable, Sequence
-from itertools import repeat
+from functools import cache
+from itertools import pairwise
 from operator import itemgetter
 from typing import Any
 
@@ -18,7 +19,7 @@ from chalicelib.core.addresses import AddressMemo, NetworkSet
 from chalicelib.core.logs.cloudfront import READ, time_ms
 from chalicelib.core.logs.requests import FORWARDED_FOR, Column, Malformed, Reason, Requests, Source, Text
 from chalicelib.core.logs.waf import UNREADABLE
-from sluice.logs.columns import TimeMemo, complete_lines, split_all, utc_ms
+from sluice.logs.columns import TimeMemo, complete_lines, utc_ms
 from sluice.logs.files import W3C_HEADER
 from sluice.logs.log_format import DecodeOptions, LogFormat
 
@@ -44,6 +45,9 @@ FIELDS = {
 """Fields that hold each column, in order of preference."""
 
 STAMP, CLIENT = "timestamp(ms)", "c-ip"
+MOMENT = "date\ttime"
+
+NEITHER_TAB_NOR_LINE_END = bytes(sorted({*range(256)} - {*b"\t\n"}))
 
 
 def fields_of(header: bytes) -> tuple[str, ...]:
@@ -57,49 +61,76 @@ def fields_of(header: bytes) -> tuple[str, ...]:
 
 class StandardLines:
     def __init__(self, fields: Sequence[str], options: DecodeOptions) -> None:
-        self._tabs = len(fields) - 1
-        at = {name: index for index, name in enumerate(fields)}
-        self._usable = CLIENT in at and (STAMP in at or ("date" in at and "time" in at))
+        self._shape = b"\t" * (len(fields) - 1) + b"\n"
+        names, cells = _with_moments(fields)
+        at = {name: index for index, name in enumerate(names)}
+        times = next((t for t in ((STAMP,), (MOMENT,), ("date", "time")) if all(name in at for name in t)), ())
+        self._usable = CLIENT in at and times != ()
         """The header names a time and a client; without them every line is malformed."""
-        self._at = at
-        self._columns = {name: next((at[f] for f in FIELDS[name] if f in at), None) for name in FIELDS}
         self._trusted = options.trusted
+        field_of = {name: next((field for field in FIELDS[name] if field in at), "") for name in FIELDS}
         examined = {*options.columns, FORWARDED_FOR} if self._trusted else options.columns
-        needed = [self._columns[name] for name in examined if name in FIELDS]
-        needed += [at.get(name) for name in (CLIENT, *((STAMP,) if STAMP in at else ("date", "time")))]
-        # Lines are split no further than the last field that is needed.
-        self._last_field = max((index for index in needed if index is not None), default=0)
+        needed = sorted({at[n] for n in (CLIENT, *times, *(field_of.get(e, "") for e in examined)) if n in at})
+        # A pattern copies the needed cells alone, and is faster than to split each line.
+        for index in needed:
+            cells[index] = b"(%b)" % cells[index]
+        self._rows = re.compile(b"\t".join(cells[: max(needed, default=0) + 1]) + b".*+\n").findall
+        """Returns the needed cells of each line of a text in which every line has all fields."""
+        cell = {names[index]: itemgetter(group) for group, index in enumerate(needed)}
+        self._columns = {name: cell[field] for name, field in field_of.items() if field in cell}
+        if self._usable:
+            self._client = cell[CLIENT]
+            self._time = itemgetter(*(needed.index(at[name]) for name in times))
         self._addresses = AddressMemo()
-        self._begins_with_time = tuple(fields[:2]) == ("date", "time")
-        self._times = TimeMemo(time_ms if STAMP in at else lambda text: utc_ms(text.replace(b"\t", b" ", 1)))
+        self._times = TimeMemo(time_ms if STAMP in at else _moment_ms)
 
     def decode(self, lines: list[bytes]) -> tuple[Requests, list[Malformed]]:
-        if not self._usable:
-            return Requests(Source.STANDARD, [], [], lambda _: None), [Malformed.of(Reason.FIELDS, t) for t in lines]
+        """Decodes lines, or one text of many lines with line ends. All its lines must have all fields."""
         malformed: list[Malformed] = []
-        counts = list(map(bytes.count, lines, repeat(b"\t")))
-        if counts.count(self._tabs) != len(lines):
-            lines, malformed = complete_lines(lines, [count == self._tabs for count in counts])
-        rows = split_all(lines, b"\t", self._last_field + 1)
-        peers = self._addresses.pack_all(map(itemgetter(self._at[CLIENT]), rows))
+        uncut = len(lines) == 1 and lines[0].endswith(b"\n")
+        if not self._usable or (uncut and not self._fits(lines[0])):
+            return Requests(Source.STANDARD, [], [], lambda _: None), [Malformed.of(Reason.FIELDS, t) for t in lines]
+        if not uncut:
+            tabs = len(self._shape) - 1
+            lines, malformed = complete_lines(lines, [line.count(b"\t") == tabs for line in lines])
+        text = lines[0] if uncut else b"\n".join((*lines, b""))
+        rows = self._rows(text)
 
         def columns(name: str) -> Column | None:
-            index = self._columns.get(name)
-            return None if index is None else Column(list(map(itemgetter(index), rows)), READ[name][1])
+            cell = self._columns.get(name)
+            return None if cell is None else Column(list(map(cell, rows)), READ[name][1])
 
-        times = self._times_of(lines, rows)
+        cut = cache(lambda: text.split(b"\n"))
         requests, invalid = Requests.of_valid(
-            Source.STANDARD, times, peers, columns, trusted=self._trusted, piece=lines.__getitem__
+            Source.STANDARD,
+            self._times.parse_all(map(self._time, rows)),
+            self._addresses.pack_all(map(self._client, rows)),
+            columns,
+            trusted=self._trusted,
+            piece=lambda row: cut()[row],
         )
         return requests, malformed + invalid
 
-    def _times_of(self, lines: list[bytes], rows: list[list[bytes]]) -> list[int | None]:
-        if STAMP in self._at:
-            return self._times.parse_all(map(itemgetter(self._at[STAMP]), rows))
-        if self._begins_with_time:
-            return self._times.parse_all(map(itemgetter(slice(0, 19)), lines))
-        date, time = self._at["date"], self._at["time"]
-        return self._times.parse_all([row[date] + b"\t" + row[time] for row in rows])
+    def _fits(self, text: bytes) -> bool:
+        """Tests whether every line of ``text`` has all fields."""
+        shape = text.translate(None, NEITHER_TAB_NOR_LINE_END)
+        return shape == self._shape * (len(shape) // len(self._shape)) and b"\r" not in text
+
+
+def _with_moments(fields: Sequence[str]) -> tuple[list[str], list[bytes]]:
+    """Returns the fields and a pattern for each. ``date`` followed by ``time`` is one field, which is copied once."""
+    names, cells = list(fields), [b"[^\t]*+"] * (len(fields) - 1) + [b".*+"]
+    for index, pair in enumerate(pairwise(fields)):
+        if pair == ("date", "time"):
+            names[index : index + 2] = [MOMENT]
+            cells[index : index + 2] = [b"\t".join(cells[index : index + 2])]
+            break
+    return names, cells
+
+
+def _moment_ms(cell: bytes | tuple[bytes, ...]) -> int | None:
+    """Returns the time of a MOMENT, or of the cells of ``date`` and ``time``."""
+    return utc_ms(cell.replace(b"\t", b" ") if isinstance(cell, bytes) else b" ".join(cell))
 
 
 class StandardRecord(msgspec.Struct, gc=False):
@@ -181,6 +212,7 @@ STANDARD = LogFormat(
     lambda line, header: _DATED.match(line) is not None or (header != b"" and b"\t" in line),
     lambda options, header: StandardLines(fields_of(header) if header else VERSION_1, options).decode,
     has_header=True,
+    cuts_lines=True,
 )
 STANDARD_JSON = LogFormat(
     "CloudFront standard (JSON)",

@@ -53,18 +53,18 @@ class LogDecoder:
         return Decoded(tuple(filter(len, plausible)), tuple(malformed))
 
     def _decode_chunk(self, chunk: Chunk) -> Decoded:
-        text = chunk.text
-        log_format = detect(text[: text.find(b"\n")], chunk.header)
+        header, text = _after_comments(chunk)
+        log_format = detect(text[: text.find(b"\n")], header)
         if log_format is not None and log_format.cuts_lines:
-            requests, wrong = self._decoders[log_format.name]([text])
+            requests, wrong = self._decoder(log_format, header)([text])
             if not _may_be_mixed(wrong):
                 return Decoded((requests,) if requests else (), tuple(wrong))
         if b"\r" in text:
             text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         batches: list[Requests] = []
         malformed: list[Malformed] = []
-        for header, lines in _sections(text, chunk.header):
-            decoded, wrong = self._decode_section(lines, header)
+        for section_header, lines in _sections(text, header):
+            decoded, wrong = self._decode_section(lines, section_header)
             batches += decoded
             malformed += wrong
         return Decoded(tuple(batches), tuple(malformed))
@@ -103,6 +103,17 @@ class LogDecoder:
 def _may_be_mixed(malformed: Sequence[Malformed]) -> bool:
     """Tests whether a malformed line may be of another format."""
     return any(piece.reason in STRUCTURAL for piece in malformed)
+
+
+def _after_comments(chunk: Chunk) -> tuple[bytes, bytes]:
+    """Returns the text after the comments at the start of a chunk, and the ``#Fields`` line in force there."""
+    header, text = chunk.header, chunk.text
+    while text.startswith(b"#") and b"\n" in text:
+        line, _, rest = text.partition(b"\n")
+        if b"\r" in line:
+            break
+        header, text = line if line.startswith(W3C_HEADER) else header, rest
+    return header, text
 
 
 def _sections(text: bytes, header: bytes) -> Iterable[tuple[bytes, list[bytes]]]:
