@@ -6,7 +6,7 @@ schemas with their bounds. An answer always carries every field, and its integer
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import cache
 from inspect import cleandoc, getdoc
 from itertools import pairwise
@@ -96,15 +96,11 @@ REPLAYED_HEADER = {
 
 def document(admin_auth: str) -> Json:
     """Returns the document of a deployment whose ADMIN_AUTH is "token" or "iam"."""
-    types = {kind for operation in OPERATIONS for kind in (*operation.bodies, operation.query, *operation.answers)}
-    schemas = _schemas([*types, Problem])
+    types = {kind for operation in OPERATIONS for kind in (*operation.bodies, *operation.answers)}
     responses: dict[str, Json] = {}
     paths: dict[str, Json] = {}
-    bodies = {form for operation in OPERATIONS for form in operation.bodies}
     for operation in OPERATIONS:
-        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, schemas, responses)
-    for query in {operation.query for operation in OPERATIONS} - bodies:
-        del schemas[query.__name__]
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, responses)
     described: Json = {
         "openapi": "3.1.0",
         "info": INFO,
@@ -114,7 +110,7 @@ def document(admin_auth: str) -> Json:
         "paths": paths,
         "components": {
             "securitySchemes": SECURITY_SCHEMES[admin_auth],
-            "schemas": schemas | {"GatewayMessage": GATEWAY_MESSAGE},
+            "schemas": _schemas([*types, Problem]) | {"GatewayMessage": GATEWAY_MESSAGE},
             "responses": responses,
             "parameters": PARAMETERS,
         },
@@ -123,21 +119,20 @@ def document(admin_auth: str) -> Json:
     return dict(msgspec.json.decode(msgspec.json.encode(described)))
 
 
-def _operation(operation: Operation, schemas: Mapping[str, Json], responses: dict[str, Json]) -> Json:
+def _operation(operation: Operation, responses: dict[str, Json]) -> Json:
     """Describes one operation; adds its error responses to ``responses``."""
     summary, _, description = (getdoc(operation.function) or "").partition("\n\n")
     first, *others = operation.function.__name__.split("_")
+    access: Json = {"security": []} if operation.role is None else {"x-role": operation.role}
     entry: Json = {
         "operationId": first + "".join(map(str.capitalize, others)),
         "summary": summary.removesuffix("."),
         "tags": [operation.tag],
+        **access,
     }
     if description:
         entry["description"] = _one_line(description)
-    access: Json = {"security": []} if operation.role is None else {"x-role": operation.role}
-    entry |= access
-    parameters = list(_parameters(operation, schemas[operation.query.__name__]))
-    if parameters:
+    if parameters := list(_parameters(operation)):
         entry["parameters"] = parameters
     if operation.bodies:
         refs = [_ref("schemas", form.__name__) for form in operation.bodies]
@@ -155,10 +150,11 @@ def _operation(operation: Operation, schemas: Mapping[str, Json], responses: dic
     return entry
 
 
-def _parameters(operation: Operation, query: Json) -> Iterator[Json]:
+def _parameters(operation: Operation) -> Iterator[Json]:
     for name, values in operation.path_values.items():
         schema = {"type": "string", "enum": list(values)}
         yield {"name": name, "in": "path", "required": True, "description": f"The {name}.", "schema": schema}
+    query = _schemas([operation.query])[operation.query.__name__]
     for name, field in query["properties"].items():
         options = [option for option in field.get("anyOf", ()) if option != {"type": "null"}]
         bare = {key: value for key, value in field.items() if key != "anyOf" and (key, value) != ("default", None)}

@@ -31,10 +31,8 @@ class WebAclRule(Resource):
         with missing_ok("WAFNonexistentItemException"):
             answer = account.client("wafv2").get_web_acl(**_identity(self.web_acl))
             acl = answer["WebACL"]
-            if any(map(self._is_ours, acl["Rules"])):
-                return Existing(ours=True)
-            if any(rule["Name"] == self.stage.rule_group for rule in acl["Rules"]):
-                return Existing(ours=False)
+            if namesakes := [rule for rule in acl["Rules"] if rule["Name"] == self.stage.rule_group]:
+                return Existing(ours=any(map(self._is_ours, namesakes)))
             self._check(acl, account)
             return None
         raise Refusal(f"web ACL {self.web_acl} does not exist; list them with 'aws wafv2 list-web-acls'")
