@@ -61,13 +61,8 @@ def allow(state: State, new: NewAllow, *, widest: Widest, caller: Caller, now: i
     if before is not None and same and not lifted:
         answer = AllowChange(changed=False, detail=f"{name} is already on the allowlist", entry=before, lifted=[])
         return PlannedChange(answer=answer, action="allowlist.put", target=name)
-    entry = Allow(
-        network=name,
-        comment=new.comment,
-        by=caller.name,
-        added_at=before.added_at if before else now,
-        expires_at=new.expires_at,
-    )
+    added_at = before.added_at if before else now
+    entry = Allow(network=name, comment=new.comment, by=caller.name, added_at=added_at, expires_at=new.expires_at)
     detail = f"the entry of {name} is changed" if before and not same else f"{name} is on the allowlist"
     if lifted:
         detail += f"; lifted {plural(len(lifted), 'block')} that overlapped it"

@@ -74,10 +74,10 @@ def rule_set(state: State, version: int | None = None) -> RuleSetView:
         earlier = state.get(StoredRules, _id(version))
         if earlier is None:
             raise NotFound(f"There is no rule-set version {version}.")
-        return _view(version, earlier.record, active=False)
+        return view(version, earlier.record, active=False)
     if active is not None:
-        return _view(active.version, active.record, active=True)
-    return msgspec.structs.replace(_view(0, StoredRules(text=""), active=True), problem="none is stored")
+        return view(active.version, active.record, active=True)
+    return msgspec.structs.replace(view(0, StoredRules(text=""), active=True), problem="none is stored")
 
 
 def plan(state: State, form: RulesText) -> RulesPlan:
@@ -189,7 +189,8 @@ def _usable(stored: StoredRules | None) -> tuple[RuleSet, str | None]:
         return RuleSet(()), exc.problems[0]
 
 
-def _view(version: int, stored: StoredRules, *, active: bool) -> RuleSetView:
+def view(version: int, stored: StoredRules, *, active: bool) -> RuleSetView:
+    """Returns a version as operators see it, with the reason if it cannot be used."""
     rules, problem = _usable(stored)
     words = [rule_words(rule) for rule in rules.rules]
     return RuleSetView(version=version, active=active, rules=words, problem=problem, **asdict(stored))

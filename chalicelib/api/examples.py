@@ -1,6 +1,6 @@
 """Examples for the OpenAPI document, one per form and answer, as instances of the structs themselves."""
 
-from chalicelib.admin import schemas
+from chalicelib.admin import rule_sets, schemas
 from chalicelib.admin.allowlist import AllowChange, AllowPage
 from chalicelib.admin.audit import AuditPage, AuditView
 from chalicelib.admin.blocks import BlockChange, BlockPage, BlockView, UnblockChange
@@ -8,15 +8,15 @@ from chalicelib.admin.busiest import Busiest, Busy, Top
 from chalicelib.admin.changes import ChangeAnswer
 from chalicelib.admin.clients import ClientReport, Count, PastView
 from chalicelib.admin.control import BreakerChange, PauseChange
-from chalicelib.admin.rule_sets import RulesAnswer, RuleSetView, RulesPlan, VersionPage, VersionView
+from chalicelib.admin.rule_sets import RulesAnswer, RulesPlan, VersionPage, VersionView
 from chalicelib.admin.series import Point, Series
 from chalicelib.admin.status import BlocksStatus, IngestStatus, RuleBlocks, RulesStatus, SetsStatus, Status, SweepStatus
 from chalicelib.api.routes import Health, Me
 from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.logs.requests import Source
-from chalicelib.core.rules import Escalation, Rule
-from chalicelib.core.rules_diff import DiffKind, RuleDiff, rule_words
-from chalicelib.core.state import Allow, Block, Breaker, Call, Evidence, Pause
+from chalicelib.core.rules import Rule
+from chalicelib.core.rules_diff import DiffKind, RuleDiff
+from chalicelib.core.state import Allow, Block, Breaker, Call, Evidence, Pause, StoredRules
 from chalicelib.core.tokens import Role
 
 _NOW = 1_790_000_000
@@ -24,6 +24,7 @@ _HOUR_AGO = _NOW - 3600
 _CLIENT = "203.0.113.9/32"
 _OFFICE = "198.51.100.0/24"
 _TOML = '[[rule]]\nname = "burst"\nlimit = {}\nwindow = "5s"\n'
+_ESCALATE = 'escalate = { factor = 2, max = "1d", memory = "7d" }\n'
 _LOG = Source.CLOUDFRONT
 
 _evidence = Evidence(
@@ -42,7 +43,7 @@ _manual = Block(network=_CLIENT, blocked_at=_NOW, until=_NOW + 3600, comment="sc
 _shown = BlockView.of(_block, NetworkSet(()))
 _past = PastView(network=_CLIENT, rule="burst", offence=1, until=_NOW + 540, outcome="blocked", evidence=_evidence)
 _allow = Allow(network=_OFFICE, comment="office", by="alice", added_at=_NOW)
-_rule = Rule(name="burst", limit=50, window_s=5, escalate=Escalation(2, 86400, 7 * 86400))
+_rule = Rule(name="burst", limit=50, window_s=5)
 _count = Count.under(_rule, _LOG, network=_CLIENT, count=12)
 _diff = RuleDiff("burst", DiffKind.CHANGED, ["limit: 50 becomes 60"])
 _version = VersionView(version=3, active=True, rules=4, saved_at=_HOUR_AGO, by="alice", comment="")
@@ -127,16 +128,7 @@ _EXAMPLES = (
         explain=[f"{_CLIENT} is blocked for another 9m: {_shown.reason}."],
     ),
     Top(now=_NOW, rules=[_busiest]),
-    RuleSetView(
-        version=3,
-        active=True,
-        text=_TOML.format(50) + 'escalate = { factor = 2, max = "1d", memory = "7d" }\n',
-        rules=[rule_words(_rule)],
-        saved_at=_HOUR_AGO,
-        by="alice",
-        comment="",
-        problem=None,
-    ),
+    rule_sets.view(3, StoredRules(text=_TOML.format(50) + _ESCALATE, by="alice", saved_at=_HOUR_AGO), active=True),
     RulesPlan(version=3, changes=[_diff], detail="1 rule changed"),
     RulesAnswer(
         changed=True,
