@@ -71,14 +71,14 @@ def parse_query(parameters: Mapping[str, Sequence[str]], form: type[_F]) -> _F:
     return _convert(values, form, "query")
 
 
-def _convert(value: Any, form: type[_F], location: str) -> _F:
+def _convert(value: object, form: type[_F], location: str) -> _F:
     try:
         return msgspec.convert(value, form)
     except msgspec.ValidationError as exc:
         raise _invalid(str(exc), value, form, location) from None
 
 
-def _invalid(message: str, value: Any, form: type[Form], location: str) -> Invalid:
+def _invalid(message: str, value: object, form: type[Form], location: str) -> Invalid:
     """Translates a message of msgspec into the field, its value and the accepted form.
 
     msgspec raises no structured error, so its English is parsed; a test pins the messages this relies on.
@@ -86,11 +86,8 @@ def _invalid(message: str, value: Any, form: type[Form], location: str) -> Inval
     path = _PATH.search(message)
     field, kind = "", inspect.type_info(form)
     for name, index in _STEP.findall(path[1] if path else ""):
-        parent = _bare(kind)
-        if isinstance(parent, inspect.ListType):
-            field, value, kind = f"{field}[{index}]", value[int(index)], parent.item_type
-        else:
-            field, value, kind = f"{field}.{name}", value[name], _fields(parent)[name]
+        field += f"[{index}]" if index else f".{name}"
+        value, kind = _step(value, kind, int(index) if index else name)
     named = _NAMED_FIELD.match(message)
     if named is not None:
         forms = {name: _accepted(inner) for name, inner in _fields(kind).items()}
@@ -98,6 +95,15 @@ def _invalid(message: str, value: Any, form: type[Form], location: str) -> Inval
         accepted = f"missing: {expected}" if expected else f"unknown; known fields: {', '.join(forms) or 'none'}"
         return Invalid(fault(location, f"{field}.{named[1][:64]}".lstrip("."), None, accepted))
     return Invalid(fault(location, field.lstrip("."), value, _accepted(kind)))
+
+
+def _step(value: object, parent: inspect.Type, step: str | int) -> tuple[object, inspect.Type]:
+    """Returns the value and the type one step further down the path, which an unknown field's name may imitate."""
+    kind = _bare(parent)
+    inner: object = None
+    if (isinstance(value, dict) and step in value) or (isinstance(value, list) and isinstance(step, int)):
+        inner = value[step]  # type: ignore[index]
+    return inner, kind.item_type if isinstance(kind, inspect.ListType) else _fields(kind).get(str(step), kind)
 
 
 def _accepted(kind: inspect.Type) -> str:

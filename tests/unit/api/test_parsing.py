@@ -38,3 +38,10 @@ def test_the_form_is_chosen_by_the_fields_of_the_body(body: bytes, field: str) -
     with pytest.raises(Invalid) as raised:
         parse_body(body, (NewBlock, NewBlocks))
     assert [fault.field for fault in raised.value.faults] == [field]
+
+
+@pytest.mark.parametrize("name", ["x` - at `$.y", "x` - at `$.blocks[3].y", "x` - at `$[7]"])
+def test_an_unknown_field_that_imitates_a_path_is_invalid(name: str) -> None:
+    with pytest.raises(Invalid) as raised:
+        parse_body(msgspec.json.encode({"network": "192.0.2.1", "block_for": "1h", name: 1}), (NewBlock, NewBlocks))
+    assert "unknown" in raised.value.faults[0].accepted
