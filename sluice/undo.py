@@ -19,26 +19,29 @@ def commands(call: Call) -> list[str]:
 
 def _words(call: Call) -> Iterator[Sequence[str]]:
     body, query = call.body or {}, call.query
+    # The change is undone only while no later one is in force.
+    if_version = _option("if-version", call.headers.get("If-Match", "").strip('"'))
     match call.method, call.path:
         case "DELETE", "/v1/blocks":
-            yield ["unblock", *query["network"], *(["--forget"] if query.get("forget") == ["true"] else [])]
+            yield ["unblock", *query["network"], *_option("forget", query.get("forget") == ["true"])]
         case "POST", "/v1/blocks":
             yield from _blocks(body.get("blocks", [body]))
         case "DELETE", "/v1/allowlist":
             yield ["disallow", *query["network"]]
         case "PUT", "/v1/allowlist":
-            until = ["--until", str(body["expires_at"])] if body.get("expires_at") else []
-            yield ["allow", body["network"], *_comment(body), *until, *_force(body)]
+            until = _option("until", body.get("expires_at"))
+            force = _option("force", body.get("force"))
+            yield ["allow", body["network"], *_option("comment", body.get("comment")), *until, *force]
         case "POST", "/v1/pause":
-            yield ["pause", *(["--release"] if body.get("release") else [])]
+            yield ["pause", *_option("release", body.get("release"))]
         case "POST", "/v1/resume":
             yield ["resume"]
         case "POST", "/v1/breaker/reset":
-            yield ["breaker", "reset", *(["--quiet-for", body["quiet_for"]] if "quiet_for" in body else [])]
+            yield ["breaker", "reset", *_option("quiet-for", body.get("quiet_for"))]
         case "POST", "/v1/rules/rollback":
-            yield ["rules", "rollback", str(body["version"]), *_version(call)]
+            yield ["rules", "rollback", str(body["version"]), *if_version]
         case "PUT", "/v1/rules" if body["text"] == "":
-            yield ["rules", "apply", "/dev/null", *_version(call)]
+            yield ["rules", "apply", "/dev/null", *if_version]
         case method, path:
             raise ValueError(f"no command makes the call {method} {path}")
 
@@ -49,21 +52,13 @@ def _blocks(blocks: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[str]]:
     def options(block: Mapping[str, Any]) -> tuple[str, str, bool]:
         return block["block_for"], block.get("comment", ""), block.get("force", False)
 
-    for (block_for, _, _), group in groupby(sorted(blocks, key=options), options):
-        alike = list(group)
-        networks = [block["network"] for block in alike]
-        yield ["block", *networks, "--for", block_for, *_comment(alike[0]), *_force(alike[0])]
+    for (block_for, comment, force), group in groupby(sorted(blocks, key=options), options):
+        networks = [block["network"] for block in group]
+        yield ["block", *networks, "--for", block_for, *_option("comment", comment), *_option("force", force)]
 
 
-def _comment(body: Mapping[str, Any]) -> list[str]:
-    return ["--comment", body["comment"]] if body.get("comment") else []
-
-
-def _force(body: Mapping[str, Any]) -> list[str]:
-    return ["--force"] if body.get("force") else []
-
-
-def _version(call: Call) -> list[str]:
-    """Returns the option that undoes this change and no later one."""
-    match = call.headers.get("If-Match")
-    return ["--if-version", match.strip('"')] if match else []
+def _option(name: str, value: object) -> list[str]:
+    """Returns an option with its value, without one for True, or nothing for a value that is absent or false."""
+    if not value:
+        return []
+    return [f"--{name}"] if value is True else [f"--{name}", str(value)]

@@ -5,6 +5,7 @@ each line is detected separately, so a file that mixes formats costs time and no
 """
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 from chalicelib.core.logs.requests import Decoded, Malformed, Reason, Requests
@@ -19,7 +20,7 @@ LATEST_MS = 10**14
 """Latest time accepted, in the year 5138. AWS WAF's times are JSON numbers of any size, and no client writes them."""
 
 MOST_DECODERS = 100
-"""Most decoders kept for different ``#Fields`` lines."""
+"""Most decoders kept, for different formats and ``#Fields`` lines."""
 
 STRUCTURAL = frozenset(
     (Reason.FIELDS, Reason.JSON, Reason.TIMESTAMP, Reason.ENCODING, Reason.TOO_LARGE, Reason.ENVELOPE)
@@ -36,9 +37,14 @@ class LogDecoder:
 
     def __init__(self, options: DecodeOptions) -> None:
         """Raises ValueError for real-time fields that cannot be decoded."""
-        self._options = options
-        self._decoders = {log_format.name: log_format.decoder(options, b"") for log_format in FORMATS}
-        self._decoders_by_header: dict[tuple[str, bytes], Decode] = {}
+
+        @lru_cache(MOST_DECODERS)
+        def decoder(log_format: LogFormat, header: bytes) -> Decode:
+            return log_format.decoder(options, header)
+
+        self._decoder_under = decoder
+        for log_format in FORMATS:
+            decoder(log_format, b"")
 
     def decode(self, chunk: Chunk) -> Decoded:
         decoded = self._decode_chunk(chunk)
@@ -90,14 +96,7 @@ class LogDecoder:
         return self._decoder(log_format, header)(lines)
 
     def _decoder(self, log_format: LogFormat, header: bytes) -> Decode:
-        if not (header and log_format.has_header):
-            return self._decoders[log_format.name]
-        key = log_format.name, header
-        if key not in self._decoders_by_header:
-            if len(self._decoders_by_header) >= MOST_DECODERS:
-                self._decoders_by_header.clear()
-            self._decoders_by_header[key] = log_format.decoder(self._options, header)
-        return self._decoders_by_header[key]
+        return self._decoder_under(log_format, header if log_format.has_header else b"")
 
 
 def _may_be_mixed(malformed: Sequence[Malformed]) -> bool:
