@@ -13,9 +13,8 @@ from typing import Any
 import click
 from rich.console import Console
 
-from chalicelib.config import ConfigError
 from chalicelib.core.logs.batch_decoder import BatchDecoder
-from chalicelib.core.logs.cloudfront import CloudFrontLines, time_ms
+from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS, CloudFrontLines, time_ms
 from sluice import DEFAULT_RULES
 from sluice.commands.shared.options import EXISTING_FILE, Parsed, json_output, number_option, read_rules, seed_option
 from sluice.demo.demonstration import Demonstration, replay_lines, summary_of
@@ -56,7 +55,13 @@ SPEED = Parsed("X|max", _speed)
     help="CloudFront real-time lines to use instead of simulated traffic; - reads standard input.",
 )
 @click.option("--rules", type=EXISTING_FILE, metavar="FILE", help="Rules to enforce.")
-@click.option("--fields", metavar="NAMES", help="Fields of these lines, separated by commas.")
+@click.option(
+    "--fields",
+    "decoder",
+    type=Parsed("NAMES", lambda names: BatchDecoder(tuple(names.split(",")))),
+    default=",".join(DEFAULT_FIELDS),
+    help="Fields of these lines, separated by commas.",
+)
 @number_option("--shards", most=64, default=4, help="Kinesis shards.")
 @number_option("--containers", most=64, default=2, help="Lambda containers that ingest.")
 @click.option(
@@ -70,7 +75,7 @@ SPEED = Parsed("X|max", _speed)
 def demo(
     traffic: Path | None,
     rules: Path | None,
-    fields: str | None,
+    decoder: BatchDecoder,
     seconds: float,
     speed: float,
     as_json: bool,
@@ -90,10 +95,7 @@ def demo(
     console = Console(quiet=as_json, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     text, _ = read_rules(rules or (DEFAULT_RULES if traffic else DEMO_RULES))
     if traffic is not None:
-        try:
-            summary = _from_file(traffic, text, fields, speed, simulation)
-        except ConfigError as exc:
-            raise click.ClickException(str(exc)) from exc
+        summary = _from_file(traffic, text, decoder, speed, simulation)
         _show(summary, console)
     else:
         start = (time.time() // 60 + 1) * 60 - 20  # one of the attackers straddles a full minute, 20 s after the start
@@ -111,15 +113,16 @@ def _clock(speed: float, start: float) -> Clock:
     return WallClock(start, speed) if speed else SimulatedClock(start)
 
 
-def _from_file(path: Path, rules: str, fields: str | None, speed: float, simulation: dict[str, Any]) -> dict[str, Any]:
-    """Replays the lines of a file and returns the summary. Raises ConfigError."""
+def _from_file(
+    path: Path, rules: str, decoder: BatchDecoder, speed: float, simulation: dict[str, Any]
+) -> dict[str, Any]:
+    """Replays the lines of a file and returns the summary."""
     with click.open_file(str(path), "rb") as file:
-        decoder = _decoder(fields)
         lines = _timed(file, decoder.cloudfront)
         first = list(islice(lines, FIRST_LINES))
         times = [moment for moment, _ in first if moment is not None]
         start = min((t for t in times if t >= median(times) - HOUR_S), default=time.time())
-        settings = {"CLOUDFRONT_FIELDS": fields} if fields else {}
+        settings = {"CLOUDFRONT_FIELDS": ",".join(decoder.cloudfront.fields)}
         cloud = LocalCloud(_clock(speed, start), rules=rules, settings=settings, **simulation)
         latency = Latency(decoder, cloud.rules.rules)
         replay_lines(cloud, chain(first, lines), latency)
@@ -134,13 +137,6 @@ def _show(summary: dict[str, Any], console: Console) -> None:
             highlight=False,
         )
     console.print(f"{summary['requests']} requests, {len(summary['blocks'])} blocks, {summary['released']} released")
-
-
-def _decoder(fields: str | None) -> BatchDecoder:
-    try:
-        return BatchDecoder(tuple(fields.split(","))) if fields else BatchDecoder()
-    except ValueError as exc:
-        raise click.BadParameter(str(exc), param_hint="--fields") from exc
 
 
 def _timed(file: Iterable[bytes], lines: CloudFrontLines) -> Iterator[tuple[float | None, bytes]]:
