@@ -2,6 +2,8 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+from operator import attrgetter
 from statistics import median, quantiles
 from typing import Any
 
@@ -43,6 +45,8 @@ class Demonstration:
         self.cloud = LocalCloud(clock, rules=rules, shards=shards, containers=containers, seed=seed, allow=ALLOWED)
         self.seconds = seconds
         self.actors: list[Actor] = cast(seed, seconds)
+        self.kinds = {name: list(actors) for name, actors in groupby(self.actors, attrgetter("name"))}
+        """Actors by the kind of client, in the order of the cast, which names each kind once."""
         self.latency = Latency(BatchDecoder(), self.cloud.rules.rules)
         self.start = clock.now()
         hits = play(self.actors, seed, seconds)

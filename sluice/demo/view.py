@@ -12,6 +12,7 @@ from rich.panel import Panel
 from rich.table import Column, Table
 from rich.text import Text
 
+from chalicelib.admin.wording import reason
 from chalicelib.core.addresses import parse_network
 from chalicelib.core.state import Block
 from sluice.demo.demonstration import Demonstration, covers
@@ -35,15 +36,11 @@ class Journal:
         for block in telemetry.blocks[self._printed :]:
             groups.setdefault((kind_of(demo, block.network), block.rule), []).append(block)
         self._printed = len(telemetry.blocks)
-        for (kind, rule), blocks in groups.items():
+        for (kind, _), blocks in groups.items():
             first = blocks[0]
             more = f" and {len(blocks) - 1} more" if len(blocks) > 1 else ""
-            why = f"{first.evidence.count} requests in {first.evidence.window_s} s" if first.evidence else ""
-            self._console.print(
-                f"{demo.elapsed:5.1f} s  [red]blocked[/]   {kind}: {first.network}{more}  ({rule}: {why}, limit "
-                f"{first.evidence.limit if first.evidence else '-'})",
-                highlight=False,
-            )
+            line = f"{demo.elapsed:5.1f} s  [red]blocked[/]   {kind}: {first.network}{more}  ({reason(first)})"
+            self._console.print(line, highlight=False)
         if released := len(telemetry.lifted) - self._released:
             self._released += released
             self._console.print(f"{demo.elapsed:5.1f} s  [green]lifted[/]    {released} blocks", highlight=False)
@@ -81,14 +78,13 @@ def _clients(demo: Demonstration) -> Table:
     now = demo.cloud.now()
     rates = Counter(name for at, name in demo.counts.recent if at > now - RECENT_S)
     blocked = Counter(kind_of(demo, block.network) for block in demo.cloud.telemetry.blocks)
-    for actors, colour in ((demo.bystanders(), "green"), (demo.attackers(), "red")):
-        for name in dict.fromkeys(actor.name for actor in actors):
-            table.add_row(
-                Text(name, colour),
-                f"{rates[name] / RECENT_S:.0f}",
-                str(demo.counts.refused[name]),
-                Text(str(blocked[name]), "bold" if blocked[name] else "dim"),
-            )
+    for name, actors in demo.kinds.items():
+        table.add_row(
+            Text(name, "red" if actors[0].attacker else "green"),
+            f"{rates[name] / RECENT_S:.0f}",
+            str(demo.counts.refused[name]),
+            Text(str(blocked[name]), "bold" if blocked[name] else "dim"),
+        )
     return table
 
 
@@ -108,14 +104,11 @@ def closing(summary: dict[str, Any], demo: Demonstration) -> RenderableType:
     """Returns the closing table, with one row per kind of client, and the figures below it."""
     numbers = (Column(name, justify="right") for name in ("clients", "requests", "refused"))
     table = Table("kind", *numbers, "blocked by", "result", title="Outcome", title_justify="left")
-    blocked = {id(actor) for actor in demo.blocked(demo.actors)}
     rules: dict[str, set[str]] = {}
     for block in demo.cloud.telemetry.blocks:
         rules.setdefault(kind_of(demo, block.network), set()).add(block.rule)
-    for name in dict.fromkeys(actor.name for actor in demo.actors):
-        actors = [actor for actor in demo.actors if actor.name == name]
-        attacker = actors[0].attacker
-        number = sum(id(actor) in blocked for actor in actors)
+    for name, actors in demo.kinds.items():
+        attacker, number = actors[0].attacker, len(demo.blocked(actors))
         right = number == (len(actors) if attacker else 0)
         result = ("attackers" if attacker else "bystanders") + f": {number} of {len(actors)} blocked"
         table.add_row(
