@@ -4,8 +4,8 @@ On any input, replay names exactly the clients that an exact count names. The or
 and memory is bounded whatever the size of the log. Two passes make that possible.
 
 The first pass reads the log once, for all rule sets together. Each chunk of lines is decoded and reduced to *strips*:
-per source and address family the clients, the times, and the rows that each scope matches. Strips take about 12 bytes
-per request and go to a *spool*, in memory while it is small and then in a temporary file. Meanwhile the *prefilter* of
+per source and address family the clients, the times, and the rows that each scope matches. Strips go to a *spool*: the
+first million requests stay in memory, the others take 12 bytes each in a temporary file. Meanwhile the *prefilter* of
 each rule set adds up requests per group of clients. Nothing else depends on all lines, so ``--jobs`` distributes this
 work: each process builds one reader and returns strips; their order is irrelevant, because a count belongs to the slot
 of its own time.

@@ -6,12 +6,13 @@ full second plus ``delay_s``, the time that detection and publishing are assumed
 are in the log all the same, and count as they would in Lambda.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from heapq import merge
-from operator import itemgetter
+from heapq import heapify, heappop, heapreplace
+from itertools import accumulate, islice, repeat
+from operator import sub
 
 import msgspec
 
@@ -23,7 +24,7 @@ from chalicelib.core.meter_tally import Slots
 from chalicelib.core.rules import Rule, RuleSet
 from chalicelib.core.state import Block, Detection, History, Offender, Past
 from chalicelib.core.tally import folded
-from chalicelib.core.windows import Window, over_limit, walk_windows
+from chalicelib.core.windows import Window, walk_windows
 from sluice.replay.counts import Ledger
 from sluice.replay.rule_sets import every_request, group_prefix
 from sluice.replay.sampling import Sampling
@@ -81,22 +82,52 @@ class Breach:
         return sum(self.refused_by_ten_s.values())
 
 
-def crossings(slots: Slots, resolution: int, limit: int) -> Iterator[Window]:
-    """Yields every window of ``resolution`` slots over ``limit`` that ends in an occupied slot, in order.
+class Crossings:
+    """Every window of ``resolution`` slots over ``limit`` that ends in an occupied slot, in order.
 
-    >>> list(crossings({10: 2, 11: 1, 19: 1, 20: 1}, resolution=10, limit=3))
+    >>> list(Crossings({10: 2, 11: 1, 19: 1, 20: 1}, resolution=10, limit=3))
     [Window(count=4, first=10, last=19, since=10)]
     """
-    order = sorted(slots)
-    numbers = list(map(slots.__getitem__, order))
-    since = rest = 0
-    for (count, first, last), number in zip(walk_windows(order, numbers, resolution), numbers, strict=True):
-        rest += number
-        while rest - numbers[since] > limit:
-            rest -= numbers[since]
-            since += 1
-        if count > limit:
-            yield Window(count, order[first], last, order[since])
+
+    def __init__(self, slots: Slots, resolution: int, limit: int) -> None:
+        """``slots``: at least one."""
+        self._resolution = resolution
+        self._limit = limit
+        self._order = sorted(slots)
+        self._sums = list(accumulate(map(slots.__getitem__, self._order), initial=0))
+        firsts = map(bisect_right, repeat(self._order), [last - resolution for last in self._order])
+        self._counts = list(map(sub, islice(self._sums, 1, None), map(self._sums.__getitem__, firsts)))
+        """Requests in the window that ends with each slot."""
+        self._ends = [end for end, count in enumerate(self._counts) if count > limit]
+        """Positions of the last slots of the windows over the limit."""
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __iter__(self) -> Iterator[Window]:
+        return map(self._window, self._ends)
+
+    def __getitem__(self, at: int) -> Window:
+        return self._window(self._ends[at])
+
+    def highest(self) -> Window:
+        """Returns the first window with the largest count."""
+        return self._window(self._counts.index(max(self._counts)))
+
+    def over(self) -> int:
+        """Returns the number of requests that exceeded the limit of their window."""
+        counts, sums, limit = self._counts, self._sums, self._limit
+        return sum(min(sums[end + 1] - sums[end], counts[end] - limit) for end in self._ends)
+
+    def after(self, at: int, slot: int) -> int:
+        """Returns the position, after ``at``, of the first window that ends in ``slot`` or later."""
+        return bisect_left(self._ends, slot, at + 1, key=self._order.__getitem__)
+
+    def _window(self, end: int) -> Window:
+        last = self._order[end]
+        first = bisect_right(self._order, last - self._resolution, 0, end)
+        since = bisect_left(self._sums, self._sums[end + 1] - self._limit, first, end + 1) - 1
+        return Window(self._counts[end], self._order[first], last, self._order[since])
 
 
 def peak(slots: Slots, resolution: int) -> int:
@@ -117,30 +148,26 @@ class _Case:
     """A client over a rule's limit in one source: its requests, and the effect that they have."""
 
     rule: Rule
-    limit: int
-    """The rule's limit, in logged requests."""
     source: Source
     client: bytes
     slots: Slots
     network: Network
     allowlisted: bool
-    first: Window | None = None
-    """First window over the limit."""
-    highest: Window | None = None
-    over: int = 0
-    """Logged requests that exceeded the limit of their window."""
+    crossings: Crossings
+    at: int = 0
+    """Position of the next window in ``crossings``."""
     decided_until_ms: int = 0
     """Windows with an earlier request are skipped."""
     periods: list[BlockPeriod] = field(default_factory=list)
 
-    def crossings(self) -> Iterator[tuple[int, "_Case", Window]]:
-        """Yields each window over the limit, after its last millisecond, and adds it to the figures."""
-        for window in crossings(self.slots, self.rule.resolution, self.limit):
-            self.first = self.first or window
-            if self.highest is None or window.count > self.highest.count:
-                self.highest = window
-            self.over += min(self.slots[window.last], window.count - self.limit)
-            yield (window.last + 1) * self.rule.slot_ms - 1, self, window
+    def next_last_ms(self) -> int:
+        """Returns the last millisecond of the next window, at which it is known to be over the limit."""
+        return (self.crossings[self.at].last + 1) * self.rule.slot_ms - 1
+
+    def skip(self, until_ms: int) -> bool:
+        """Moves to the next window whose last millisecond is at or after ``until_ms``. Returns whether there is one."""
+        self.at = self.crossings.after(self.at, until_ms // self.rule.slot_ms)
+        return self.at < len(self.crossings)
 
     def add(self, past: Past, now: int) -> None:
         """Adds what a decision at ``now`` changes to the periods."""
@@ -180,16 +207,18 @@ class BreachFinder:
             for rule in self._rules.rules:
                 limit = self._sampling.logged(rule.limit)
                 for client, slots in ledger.clients(source, rule, more_than=limit):
-                    if over_limit(slots, slots, rule.resolution, limit) is not None:
+                    crossings = Crossings(slots, rule.resolution, limit)
+                    if crossings:
                         network = network_of(client, *rule.prefixes)
-                        case = _Case(rule, limit, source, client, slots, network, self._allowlist.overlaps(network))
+                        allowlisted = self._allowlist.overlaps(network)
+                        case = _Case(rule, source, client, slots, network, allowlisted, crossings)
                         groups.setdefault(self._group[client], []).append(case)
         if not groups:
             return []
         members = self._members(ledger, groups)
         breaches: list[Breach] = []
         for name, cases in groups.items():
-            self._decide(merge(*(case.crossings() for case in cases), key=itemgetter(0)))
+            self._decide(cases)
             breaches += (self._breach(case, members[name]) for case in cases)
         return breaches
 
@@ -203,51 +232,65 @@ class BreachFinder:
                     members[name].append((client, folded(slots, 1000 // self._every_request.slot_ms)))
         return members
 
-    def _decide(self, crossings: Iterable[tuple[int, _Case, Window]]) -> None:
-        """Decides about the crossings of one group, in order of time, and adds block periods to their cases.
+    def _decide(self, cases: Sequence[_Case]) -> None:
+        """Decides about the windows of one group's cases, in order of time, and adds block periods to the cases.
 
         A group has the clients that can share blocks: those in one network of the shortest prefixes.
         """
         blocks = _Blocks()
-        blocked_by: dict[Network, _Case] = {}
-        for last_ms, case, window in crossings:
-            since_ms = window.since * case.rule.slot_ms
-            if since_ms < case.decided_until_ms:
-                continue
-            now = last_ms // 1000 + 1 + self._delay_s
-            blocks.lift_ended(now)
-            block = blocks.in_force.get(case.network)
-            if (block is not None and not case.rule.extend) or (block is None and blocks.cover(case.network)):
-                continue
-            first_ms = window.first * case.rule.slot_ms
-            decision = decide(
-                self._detections[case.rule.name, case.source],
-                Offender(str(case.network), self._sampling.made(window.count), first_ms, last_ms, since_ms),
-                block=block,
-                history=blocks.histories.get(case.network),
-                allowed=case.allowlisted,
-                now=now,
-            )
-            if decision.block is not None:
-                blocks.in_force[case.network] = decision.block
-                if block is None:
-                    blocked_by[case.network] = case
-            if decision.history is not None:
-                blocks.histories[case.network] = decision.history
-                past = decision.history.rules[case.rule.name]
-                # A block may be extended by requests from another source: its period stays with the case it began in.
-                owner = blocked_by[case.network] if past.outcome == Outcome.EXTENDED else case
-                owner.add(past, now)
-                if decision.block is None:
-                    # Without a block, nothing else prevents a second decision about the same requests.
-                    case.decided_until_ms = past.until * 1000
+        waiting = [(case.next_last_ms(), number) for number, case in enumerate(cases)]
+        heapify(waiting)
+        while waiting:
+            last_ms, number = waiting[0]
+            case = cases[number]
+            if case.skip(self._decide_one(case, last_ms, blocks)):
+                heapreplace(waiting, (case.next_last_ms(), number))
+            else:
+                heappop(waiting)
+
+    def _decide_one(self, case: _Case, last_ms: int, blocks: "_Blocks") -> int:
+        """Decides about the next window of ``case``.
+
+        Returns a time: windows that end before it are skipped, because they would change nothing.
+        """
+        window = case.crossings[case.at]
+        since_ms = window.since * case.rule.slot_ms
+        if since_ms < case.decided_until_ms:
+            return case.decided_until_ms
+        now = last_ms // 1000 + 1 + self._delay_s
+        blocks.lift_ended(now)
+        block = blocks.in_force.get(case.network)
+        covering = block or blocks.covering(case.network)
+        if covering is not None and (block is None or not case.rule.extend):
+            return (covering.until - 1 - self._delay_s) * 1000
+        first_ms = window.first * case.rule.slot_ms
+        decision = decide(
+            self._detections[case.rule.name, case.source],
+            Offender(str(case.network), self._sampling.made(window.count), first_ms, last_ms, since_ms),
+            block=block,
+            history=blocks.histories.get(case.network),
+            allowed=case.allowlisted,
+            now=now,
+        )
+        if decision.block is not None:
+            blocks.in_force[case.network] = decision.block
+            if block is None:
+                blocks.blocked_by[case.network] = case
+        if decision.history is not None:
+            blocks.histories[case.network] = decision.history
+            past = decision.history.rules[case.rule.name]
+            # A block may be extended by requests from another source: its period stays with the case it began in.
+            owner = blocks.blocked_by[case.network] if past.outcome == Outcome.EXTENDED else case
+            owner.add(past, now)
+            if decision.block is None:
+                # Without a block, nothing else prevents a second decision about the same requests.
+                case.decided_until_ms = past.until * 1000
+        return last_ms
 
     def _breach(self, case: _Case, members: Iterable[tuple[bytes, Slots]]) -> Breach:
         made, slot_ms = self._sampling.made, case.rule.slot_ms
-        first, highest = case.first, case.highest
+        first, highest = case.crossings[0], case.crossings.highest()
         refused = _refused(case, members) if case.periods else {}
-        assert first is not None
-        assert highest is not None
         return Breach(
             rule=case.rule,
             client=case.client,
@@ -258,7 +301,7 @@ class BreachFinder:
             peak_last_ms=(highest.last + 1) * slot_ms - 1,
             first_ms=first.last * slot_ms,
             requests=made(sum(case.slots.values())),
-            over=made(case.over),
+            over=made(case.crossings.over()),
             allowlisted=case.allowlisted,
             periods=tuple(case.periods),
             refused_by_ten_s={ten: made(number) for ten, number in refused.items()},
@@ -266,9 +309,13 @@ class BreachFinder:
 
 
 class _Blocks:
+    """Blocks and histories of one group."""
+
     def __init__(self) -> None:
         self.in_force: dict[Network, Block] = {}
         self.histories: dict[Network, History] = {}
+        self.blocked_by: dict[Network, _Case] = {}
+        """The case in which the latest block of each network began."""
 
     def lift_ended(self, now: int) -> None:
         """Lifts blocks whose time is over, as the sweep does."""
@@ -278,9 +325,11 @@ class _Blocks:
                 history = self.histories.get(network) or History(network=str(network))
                 self.histories[network] = msgspec.structs.replace(history, ended_at=block.until)
 
-    def cover(self, network: Network) -> bool:
-        """Tests whether a block of the network or of a wider one is in force."""
-        return bool(self.in_force) and any(wider in self.in_force for wider in (network, *supernets(network)))
+    def covering(self, network: Network) -> Block | None:
+        """Returns a block in force of a wider network, or None."""
+        if not self.in_force:
+            return None
+        return next((self.in_force[wider] for wider in supernets(network) if wider in self.in_force), None)
 
 
 def _refused(case: _Case, members: Iterable[tuple[bytes, Slots]]) -> Slots:

@@ -125,7 +125,7 @@ def spooled(
             stats.add(chunk_stats)
             for strip in strips:
                 for prefilter in prefilters.values():
-                    prefilter.add(strip)
+                    prefilter.add(strip, *chunk_stats.span_ms())
                 spool.append(strip)
         yield SpooledLog(stats, spool, prefilters, options)
 

@@ -160,11 +160,11 @@ class Prefilter:
                 stretch_ms = max(LEAST_STRETCH_MS, *(rule.window_s * 1000 for rule in counting))
                 self._totals[number] = Totals(stretch_ms), min(sampling.logged(rule.limit) for rule in counting)
 
-    def add(self, strip: Strip) -> None:
+    def add(self, strip: Strip, first_ms: int, last_ms: int) -> None:
+        """Adds requests that were all made within ``first_ms``..``last_ms``, both inclusive."""
         if self._everyone:
             return
         groups = self._groups.cut(strip.clients, self._client_prefix)
-        first_ms, last_ms = min(strip.times), max(strip.times)
         for number, (totals, _) in self._totals.items():
             rows, times = strip.rows[number], strip.times
             if rows is None:

@@ -1,7 +1,7 @@
 """Strips: the clients and times of a chunk's requests, and the rows that each scope matches.
 
-A spooled strip takes 12 bytes per request (24 for IPv6), so a whole log can wait until it is known which of its clients
-matter.
+A strip in a file takes 12 bytes per request (24 for IPv6), so a whole log can wait until it is known which of its
+clients matter.
 """
 
 from array import array
@@ -23,8 +23,11 @@ from sluice.logs.files import Chunk
 MOST_SAMPLES = 5
 """Malformed lines kept as examples."""
 
-IN_MEMORY_BYTES = 32 << 20
-"""Largest spool kept in memory; a larger one is a file."""
+IN_MEMORY_REQUESTS = 1_000_000
+"""Requests of a spool kept in memory, in 16 bytes each, or 53 if each is of another client; the others go to a file."""
+
+BUFFER_BYTES = 1 << 20
+"""Largest file kept in memory."""
 
 END_OF_TIME_MS = 1 << 62
 
@@ -59,6 +62,12 @@ class LogStats:
         self.malformed.update(piece.reason for piece in malformed)
         room = MOST_SAMPLES - len(self.samples)
         self.samples += [f"{piece.reason}: {piece.sample()}" for piece in malformed[:room]]
+
+    def span_ms(self) -> tuple[int, int]:
+        """Returns the times of the earliest and the latest request; there is at least one."""
+        assert self.first_ms is not None
+        assert self.last_ms is not None
+        return self.first_ms, self.last_ms
 
     def _extend_span(self, first_ms: int, last_ms: int) -> None:
         self.first_ms = first_ms if self.first_ms is None else min(self.first_ms, first_ms)
@@ -136,8 +145,10 @@ class StripReader:
 class Spool:
     """Strips kept for the second pass, in memory while they are few and then in a file; iterable repeatedly."""
 
-    def __init__(self) -> None:
-        self._file: SpooledTemporaryFile[bytes] = SpooledTemporaryFile(IN_MEMORY_BYTES)  # noqa: SIM115
+    def __init__(self, in_memory_requests: int = IN_MEMORY_REQUESTS) -> None:
+        self._strips: list[Strip] = []
+        self._room = in_memory_requests
+        self._file: SpooledTemporaryFile[bytes] = SpooledTemporaryFile(BUFFER_BYTES)  # noqa: SIM115
         self._pickler = Pickler(self._file, protocol=HIGHEST_PROTOCOL)
         self._end = 0
 
@@ -148,11 +159,16 @@ class Spool:
         self._file.close()
 
     def append(self, strip: Strip) -> None:
+        if self._room > 0:
+            self._strips.append(strip)
+            self._room -= len(strip.clients)
+            return
         self._pickler.dump(strip)
         self._pickler.clear_memo()
         self._end = self._file.tell()
 
     def __iter__(self) -> Iterator[Strip]:
+        yield from self._strips
         self._file.seek(0)
         while self._file.tell() < self._end:
             yield load(self._file)  # noqa: S301  # written by this process

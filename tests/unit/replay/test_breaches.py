@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.windows import over_limit
 from sluice.analysis.summary import by_rule, offenders, result_json
-from sluice.replay.breaches import crossings, peak
+from sluice.replay.breaches import Crossings, peak
 from sluice.replay.engine import Options, Result, replay
 from tests.support import replay_logs as logs
 from tests.support.replay_logs import ME, S0, T0, Hit, every, rules_of
@@ -147,7 +147,7 @@ def test_crossings_are_the_windows_that_lambda_finds(requests: dict[int, int], r
         window = over_limit({s: n for s, n in requests.items() if s <= last}, [last], resolution, limit)
         if window is not None:
             expected.append(window)
-    assert list(crossings(requests, resolution, limit)) == expected
+    assert list(Crossings(requests, resolution, limit)) == expected
     assert peak(requests, resolution) == max(
         sum(number for slot, number in requests.items() if first <= slot < first + resolution) for first in requests
     )
