@@ -47,13 +47,8 @@ _rule = Rule(name="burst", limit=50, window_s=5)
 _count = Count.under(_rule, _LOG, network=_CLIENT, count=12)
 _diff = RuleDiff("burst", DiffKind.CHANGED, ["limit: 50 becomes 60"])
 _version = VersionView(version=3, active=True, rules=4, saved_at=_HOUR_AGO, by="alice", comment="")
-_busiest = Busiest.under(
-    _rule,
-    _LOG,
-    from_ms=_NOW * 1000 - 6000,
-    to_ms=_NOW * 1000 - 1000,
-    clients=[Busy(network=_CLIENT, count=73, blocked_until=_NOW + 540, allowlisted=False)],
-)
+_busy = Busy(network=_CLIENT, count=73, blocked_until=_NOW + 540, allowlisted=False)
+_busiest = Busiest.under(_rule, _LOG, from_ms=_NOW * 1000 - 6000, to_ms=_NOW * 1000 - 1000, clients=[_busy])
 _again = {"network": _CLIENT, "block_for": "9m", "comment": "again: burst", "force": True}
 _reblock = Call(method="POST", path="/v1/blocks", body={"blocks": [_again]})
 _change = AuditView(
