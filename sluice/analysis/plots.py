@@ -53,6 +53,7 @@ STYLE: dict[Any, Any] = {
 _counts = FuncFormatter(lambda value, _: f"{value:,.0f}")
 
 
+@rc_context(STYLE)
 def over_time(total: Slots, refused: Slots) -> Figure:
     """Plots requests per second; ``total`` and ``refused`` are requests by tens of seconds."""
     tens = range(min(total), max(total) + 1) if total else range(0)
@@ -68,38 +69,37 @@ def over_time(total: Slots, refused: Slots) -> Figure:
 
     refused_rates = rates(refused)
     passed_rates = [rate - refused_rate for rate, refused_rate in zip(rates(total), refused_rates, strict=True)]
-    with rc_context(STYLE):
-        figure, axes = _figure(2.6)
-        axes.stackplot(
-            [_days(start * TEN_S) for start in starts],
-            passed_rates,
-            refused_rates,
-            labels=["passed", "refused"],
-            colors=[PASSED, REFUSED],
-            step="post",
-            linewidth=0,
-        )
-        axes.set_ylabel(f"requests per second,\nmean of {format_duration(span_s)}")
-        axes.yaxis.set_major_formatter(_counts)
-        axes.set_ylim(bottom=0)
-        axes.margins(x=0)
-        _time_axis(axes)
-        axes.legend(loc="upper left", bbox_to_anchor=(0, 1.16), ncols=2, frameon=False, handlelength=1)
+    figure, axes = _figure(2.6)
+    axes.stackplot(
+        [_days(start * TEN_S) for start in starts],
+        passed_rates,
+        refused_rates,
+        labels=["passed", "refused"],
+        colors=[PASSED, REFUSED],
+        step="post",
+        linewidth=0,
+    )
+    axes.set_ylabel(f"requests per second,\nmean of {format_duration(span_s)}")
+    axes.yaxis.set_major_formatter(_counts)
+    axes.set_ylim(bottom=0)
+    axes.margins(x=0)
+    _time_axis(axes)
+    axes.legend(loc="upper left", bbox_to_anchor=(0, 1.16), ncols=2, frameon=False, handlelength=1)
     return figure
 
 
+@rc_context(STYLE)
 def peaks(rules: Sequence[Rule], by_rule: dict[str, Counter[int]]) -> Figure:
     """Plots, for each rule, how many clients have which peak, against its limit; both axes are logarithmic."""
-    with rc_context(STYLE):
-        columns = min(2, len(rules))
-        rows = -(-len(rules) // columns)
-        figure = Figure(figsize=(9.2, 2.3 * rows), layout="constrained")
-        grid = figure.subplots(rows, columns, squeeze=False)
-        for axes, rule in zip_longest(grid.flat, rules):
-            if rule is None:
-                axes.set_axis_off()
-            else:
-                _histogram(axes, rule, by_rule[rule.name])
+    columns = min(2, len(rules))
+    rows = -(-len(rules) // columns)
+    figure = Figure(figsize=(9.2, 2.3 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes, rule in zip_longest(grid.flat, rules):
+        if rule is None:
+            axes.set_axis_off()
+        else:
+            _histogram(axes, rule, by_rule[rule.name])
     return figure
 
 
@@ -141,33 +141,33 @@ def _histogram(axes: Axes, rule: Rule, clients: Counter[int]) -> None:
     axes.set_ylabel("clients")
 
 
+@rc_context(STYLE)
 def blocks(offenders: Sequence[OffenderSummary], rules: Sequence[Rule], span_ms: tuple[int, int]) -> Figure:
     """Plots the blocks on a time line, the earliest on top. ``span_ms`` is the time span of the log."""
     blocked = sorted((o for o in offenders if o.periods), key=lambda o: o.periods[0].since)[:MOST_BARS]
     colours = {rule.name: RULE_COLOURS[n % len(RULE_COLOURS)] for n, rule in enumerate(rules)}
     networks = list(dict.fromkeys(str(offender.network) for offender in blocked))
     first, last = (_days(ms / 1000) for ms in span_ms)
-    with rc_context(STYLE):
-        figure, axes = _figure(0.8 + 0.22 * max(3, len(networks)))
-        labelled: set[str] = set()
-        for offender in blocked:
-            name = offender.rule.name
-            axes.broken_barh(
-                [_bar(period, last) for period in offender.periods],
-                (networks.index(str(offender.network)) - 0.36, 0.72),
-                facecolors=colours[name],
-                alpha=1.0 if offender.action == "block" else 0.55,
-                label=None if name in labelled else f"{name}{'' if offender.action == 'block' else ' (counts only)'}",
-                linewidth=0,
-            )
-            labelled.add(name)
-        axes.set_yticks(range(len(networks)), networks)
-        axes.set_ylim(max(len(networks), 1) - 0.4, -0.6)
-        axes.tick_params(axis="y", length=0)
-        axes.set_xlim(first, max(last, first + 1e-4))
-        _time_axis(axes)
-        if labelled:
-            axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(labelled), frameon=False, handlelength=1)
+    figure, axes = _figure(0.8 + 0.22 * max(3, len(networks)))
+    labelled: set[str] = set()
+    for offender in blocked:
+        name = offender.rule.name
+        axes.broken_barh(
+            [_bar(period, last) for period in offender.periods],
+            (networks.index(str(offender.network)) - 0.36, 0.72),
+            facecolors=colours[name],
+            alpha=1.0 if offender.action == "block" else 0.55,
+            label=None if name in labelled else f"{name}{'' if offender.action == 'block' else ' (counts only)'}",
+            linewidth=0,
+        )
+        labelled.add(name)
+    axes.set_yticks(range(len(networks)), networks)
+    axes.set_ylim(max(len(networks), 1) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlim(first, max(last, first + 1e-4))
+    _time_axis(axes)
+    if labelled:
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(labelled), frameon=False, handlelength=1)
     return figure
 
 

@@ -72,8 +72,8 @@ def _sides(
     files: Sequence[str], options: Options, paths: Sequence[Path], rate_based: RateBasedRule | None
 ) -> list[Side]:
     rule_sets = [nonempty_rules(path) for path in paths]
-    lags = (SHORTEST_LAG_S, LONGEST_LAG_S) if rate_based else ()
-    models = [RateBasedModel(rate_based, lag, options.sampling) for lag in lags if rate_based]
+    lags = (SHORTEST_LAG_S, LONGEST_LAG_S)
+    models = [RateBasedModel(rate_based, lag_s, options.sampling) for lag_s in lags] if rate_based else []
     model_rules = [model.rules for model in models[:1]]
     with opened_log(files, [*rule_sets, *model_rules], options) as log:
         sides = [side_of(_name(path, rules), log.result(rules)) for path, rules in zip(paths, rule_sets, strict=True)]

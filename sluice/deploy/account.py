@@ -24,17 +24,15 @@ class AwsError(Exception):
     """AWS rejected a call or did not answer. The message names the call and, if known, the remedy."""
 
 
-NOT_PERMITTED = "Your credentials lack this permission; docs/operate/permissions.md lists those setup needs"
 HINTS = {
-    "AccessDenied": NOT_PERMITTED,
-    "AccessDeniedException": NOT_PERMITTED,
-    "WAFFeatureNotIncludedInPricingPlanException": (
+    "AccessDenied": "Your credentials lack this permission; docs/operate/permissions.md lists those setup needs",
+    "ExpiredToken": "Sign in again",
+    "WAFFeatureNotIncludedInPricingPlan": (
         "The distribution is on a flat-rate pricing plan, which has neither rule groups nor real-time logs; "
         "move it to pay-as-you-go pricing"
     ),
-    "ExpiredToken": "Sign in again",
-    "ExpiredTokenException": "Sign in again",
 }
+"""Remedies by error code, without the "Exception" that some services append."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ def attempting(action: str) -> Iterator[None]:
     try:
         yield
     except ClientError as exc:
-        hint = HINTS.get(code_of(exc))
+        hint = HINTS.get(code_of(exc).removesuffix("Exception"))
         raise AwsError(f"could not {action}: {cause_of(exc)}{f'. {hint}' if hint else ''}") from exc
     except BotoCoreError as exc:
         raise AwsError(f"could not {action}: {exc}") from exc
