@@ -36,7 +36,7 @@ class HttpAnswer(NamedTuple):
     body: bytes
 
 
-Answer = Callable[[str, str, Mapping[str, str], bytes, str], HttpAnswer]
+RequestHandler = Callable[[str, str, Mapping[str, str], bytes, str], HttpAnswer]
 """Answers a request, as ``Gateway.answer`` does."""
 
 
@@ -100,7 +100,7 @@ class Gateway:
         return None
 
 
-def serve(answer: Answer, port: int = 0) -> ThreadingHTTPServer:
+def serve(answer: RequestHandler, port: int = 0) -> ThreadingHTTPServer:
     """Returns a server that listens on 127.0.0.1 only; the caller runs ``serve_forever``. Port 0 picks a free port."""
     return _Server((HOST, port), type("Handler", (_Handler,), {"answer": staticmethod(answer)}))
 
@@ -115,7 +115,7 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    answer: Answer
+    answer: RequestHandler
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "sluice", ""
     timeout = IDLE_S
