@@ -20,8 +20,11 @@ LARGEST_LIMIT = 1_000_000_000
 """Largest limit: more requests than any client makes within ``LONGEST_WINDOW_S``."""
 LONGEST_BLOCK_S = 366 * 86400
 """Longest block: a year."""
+EXACT_MS = 1
+"""Slot length of an exact rule: logs give times in milliseconds."""
 LARGEST_FOLD = 20
-"""Most slots of a meter that may make up one slot of a rule: beyond that a meter of the rule's own uses less memory."""
+"""Most slots of a meter that may make up one slot of a rule: beyond that a meter of the rule's own uses less memory.
+Slots of ``EXACT_MS`` serve all rules: a client's requests hardly ever share one, so a second meter saves nothing."""
 DEFAULT_RESOLUTION = 100
 
 
@@ -76,7 +79,7 @@ class Rule:
     block_for_s: int = 600
     resolution: int = DEFAULT_RESOLUTION
     """Slots per window. More slots are more exact (G2 holds for spans of window - window / resolution) and use more
-    memory."""
+    memory. With slots of ``EXACT_MS`` the rule is exact: G2 holds for every span shorter than the window."""
     ipv4_prefix: int = 32
     """Bits of an IPv4 address that make up a client: 24 counts each /24 as one client."""
     ipv6_prefix: int = 64
@@ -126,7 +129,7 @@ class RuleSet:
 
 def _serves(meter: Meter, other: Meter) -> bool:
     fold, rest = divmod(other.slot_ms, meter.slot_ms)
-    return meter.topic == other.topic and rest == 0 and fold <= LARGEST_FOLD
+    return meter.topic == other.topic and rest == 0 and (fold <= LARGEST_FOLD or meter.slot_ms == EXACT_MS)
 
 
 class Slotted(Protocol):

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from chalicelib.core.checks import ValueCheck, one_of, pattern, whole
 from chalicelib.core.durations import format_duration, parse_duration
 from chalicelib.core.rules import (
+    EXACT_MS,
     LARGEST_LIMIT,
     LONGEST_BLOCK_S,
     LONGEST_WINDOW_S,
@@ -27,6 +28,9 @@ MOST_RULES = 100
 """Most rules in a set: each is evaluated for every batch."""
 RESERVED_NAMES = frozenset(("manual",))
 """Rule names reserved for manual blocks."""
+EXACT = "exact"
+"""Resolution of an exact rule."""
+
 LONGEST_SHOWN = 100
 """Most characters of a rejected value that a message quotes."""
 
@@ -107,6 +111,8 @@ def _rule(table: Mapping[str, Any]) -> tuple[Rule | None, list[RuleProblem]]:
     if problems:
         return None, problems
     prefixes = {f"{family}_prefix": length for family, length in values.pop("aggregate", {}).items()}
+    if values.get("resolution") == EXACT:
+        values["resolution"] = values["window"] * 1000 // EXACT_MS
     rule = Rule(**_attributes(values), **prefixes)
     if rule.window_s * 1000 % rule.resolution:
         window = format_duration(rule.window_s)
@@ -159,6 +165,10 @@ def _is(check: ValueCheck) -> _Reader:
         return value
 
     return read
+
+
+def _is_resolution(value: object) -> bool:
+    return value == EXACT or whole(10, 1000).accepts(value)
 
 
 def _several(check: ValueCheck) -> _Reader:
@@ -243,7 +253,7 @@ _RULE: dict[str, _Reader] = {
     "window": _duration(SHORTEST_WINDOW_S, LONGEST_WINDOW_S),
     "action": lambda value: Action(_is(one_of(tuple(Action), "'block' or 'count'"))(value)),
     "block_for": _duration(1, LONGEST_BLOCK_S),
-    "resolution": _is(whole(10, 1000)),
+    "resolution": _is(ValueCheck("a whole number from 10 to 1000 or 'exact'", _is_resolution)),
     "aggregate": _table({"ipv4": _is(whole(8, 32)), "ipv6": _is(whole(16, 128))}),
     "scope": _table(_SCOPE, make=Scope),
     "escalate": _table(_ESCALATE, required=_ESCALATE, make=Escalation),

@@ -20,6 +20,8 @@ from sluice.local.telemetry import ReportTotals
 NOW_MS = 1_760_000_000_000
 CLIENTS = ["192.0.2.1", "192.0.2.2", "192.0.3.1", "2001:db8::1", "2001:db8::2"]
 
+RESOLUTIONS = ["10", "20", "25", "100", '"exact"']
+
 
 @dataclass(frozen=True)
 class Delivered:
@@ -38,7 +40,7 @@ def rule_texts(draw: st.DrawFn) -> str:
         ipv4, ipv6 = draw(st.sampled_from([24, 32, 32])), draw(st.sampled_from([64, 128]))
         rules.append(
             f'[[rule]]\nname = "r{number}"\nlimit = {draw(st.integers(0, 4))}\nwindow = "{window_s}s"\n'
-            f"resolution = {draw(st.sampled_from([10, 20, 25, 100]))}\n"
+            f"resolution = {draw(st.sampled_from(RESOLUTIONS))}\n"
             f"aggregate = {{ ipv4 = {ipv4}, ipv6 = {ipv6} }}\n"
         )
     return "\n".join(rules)

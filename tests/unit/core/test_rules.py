@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import chalicelib
 from chalicelib.core.durations import ACCEPTED
-from chalicelib.core.rules import LARGEST_FOLD, Action, Escalation, Meter, Rule, RuleSet
+from chalicelib.core.rules import EXACT_MS, LARGEST_FOLD, Action, Escalation, Meter, Rule, RuleSet
 from chalicelib.core.rules_toml import MOST_RULES, RESERVED_NAMES, RulesError, parse_rules
 from chalicelib.core.scope import Scope
 from chalicelib.core.state import MANUAL
@@ -188,7 +188,9 @@ def test_an_empty_text_is_a_rule_set_without_rules() -> None:
         pytest.param(rule(action="[]"), "rule 'r': action: [] is not 'block' or 'count'", id="action = []"),
         pytest.param(rule(extend='"yes"'), "rule 'r': extend: 'yes' is not true or false", id="extend"),
         pytest.param(
-            rule(resolution="5"), "rule 'r': resolution: 5 is not a whole number from 10 to 1000", id="resolution"
+            rule(resolution="5"),
+            "rule 'r': resolution: 5 is not a whole number from 10 to 1000 or 'exact'",
+            id="resolution",
         ),
         pytest.param(
             rule(window='"1s"', resolution="30"),
@@ -370,7 +372,9 @@ def test_a_topic_is_the_same_in_every_process() -> None:
     assert Meter(LOGIN, 24, 64, 100).topic != Meter(LOGIN, 32, 64, 100).topic != Meter(Scope(), 32, 64, 100).topic
 
 
-slots = st.sampled_from([(1, 10), (1, 100), (3, 100), (5, 100), (6, 20), (10, 100), (60, 20), (60, 100), (3600, 100)])
+slots = st.sampled_from(
+    [(1, 10), (1, 100), (5, 5000), (3, 100), (5, 100), (6, 20), (10, 100), (60, 20), (60, 100), (3600, 100)]
+)
 
 
 @given(st.lists(st.tuples(slots, st.sampled_from([Scope(), LOGIN]), st.sampled_from([24, 32])), max_size=8))
@@ -383,10 +387,33 @@ def test_meters_serve_every_rule_and_none_is_redundant(asked: list[tuple[tuple[i
 
     def serves(meter: Meter, other: Meter) -> bool:
         fold, rest = divmod(other.slot_ms, meter.slot_ms)
-        return meter.topic == other.topic and rest == 0 and fold <= LARGEST_FOLD
+        return meter.topic == other.topic and rest == 0 and (fold <= LARGEST_FOLD or meter.slot_ms == EXACT_MS)
 
     assert all(any(serves(meter, rule.meter) for meter in chosen) for rule in rules)
     assert not any(serves(one, other) for one in chosen for other in chosen if one is not other)
+
+
+def test_an_exact_rule_counts_in_milliseconds_and_all_rules_of_its_scope_with_it() -> None:
+    rules = parse_rules("""
+        [[rule]]
+        name = "burst"
+        limit = 50
+        window = "5s"
+        resolution = "exact"
+
+        [[rule]]
+        name = "sustained"
+        limit = 600
+        window = "1m"
+
+        [[rule]]
+        name = "login"
+        limit = 5
+        window = "1m"
+        scope = { path = ["/login"] }
+    """)
+    assert [(rule.slot_ms, rule.resolution) for rule in rules.rules] == [(1, 5000), (600, 100), (600, 100)]
+    assert [(meter.slot_ms, meter.scope) for meter in rules.meters()] == [(1, Scope()), (600, rules.rules[2].scope)]
 
 
 # The rules a site starts with.
