@@ -6,7 +6,7 @@ Sources: Apache HTTP Server, "Log Files"; nginx, "ngx_http_log_module".
 
 import re
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 
 from chalicelib.core.addresses import AddressMemo
 from chalicelib.core.logs.requests import Column, Malformed, Reason, Requests, Source
@@ -14,8 +14,9 @@ from sluice.logs.columns import TimeMemo, milliseconds, request_line, split_all
 from sluice.logs.log_format import LogFormat
 
 _LINE = re.compile(rb"(\S+) \S+ (.*?) ?(\[\d\d?/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d) ([+-]\d{4}\]) (\".*)", re.ASCII)
-_TIME = re.compile(rb"\[\d\d?/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\]", re.ASCII)
+_TIME = re.compile(rb"\[(\d\d?)/([A-Z][a-z]{2})/(\d{4}):(\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)\]", re.ASCII)
 _REST = re.compile(rb'"((?:[^"\\]|\\.)*)" (\d{3}|-)(?: (?:\d+|-)(?: "(?:[^"\\]|\\.)*" "((?:[^"\\]|\\.)*))?)?', re.ASCII)
+MONTHS = {m: n for n, m in enumerate(b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
 
 CLIENT, STAMP, ZONE, REST = 0, 3, 4, 5
 
@@ -28,10 +29,14 @@ def stamp_ms(text: bytes) -> int | None:
     >>> stamp_ms(b"[31/Feb/2026:00:00:00 +0000]") is None
     True
     """
-    if _TIME.fullmatch(text) is None:
+    match = _TIME.fullmatch(text)
+    if match is None or match[2] not in MONTHS:
         return None
+    day, _, year, hour, minute, second, sign, zone_h, zone_m = match.groups()
+    offset = timedelta(hours=int(zone_h), minutes=int(zone_m)) * (-1 if sign == b"-" else 1)
     try:
-        return milliseconds(datetime.strptime(text.decode(), "[%d/%b/%Y:%H:%M:%S %z]"))
+        date = int(year), MONTHS[match[2]], int(day)
+        return milliseconds(datetime(*date, int(hour), int(minute), int(second), tzinfo=timezone(offset)))
     except (ValueError, OverflowError):
         return None
 
