@@ -109,7 +109,7 @@ def explain(chunks: Iterable[Chunk], rules: RuleSet, options: Options, client: N
     """Returns the history of ``client``, or of the network around it that the rules count as one client."""
     decode_options = DecodeOptions(options.fields, COLUMNS, NetworkSet(options.trusted))
     decoder = _ClientDecoder(LogDecoder(decode_options), _widest(rules, client))
-    with spooled(chunks, [rules], replace(options, jobs=1), everyone=True, decoder=decoder) as log:
+    with spooled(chunks, [rules], options, everyone=True, decoder=decoder) as log:
         breaches = log.result(rules).breaches
     first_ms, end_ms = options.from_ms or 0, options.to_ms
     requests = [

@@ -6,9 +6,8 @@ and memory is bounded whatever the size of the log. Two passes make that possibl
 The first pass reads the log once, for all rule sets together. Each chunk of lines is decoded and reduced to *strips*:
 per source and address family the clients, the times, and the rows that each scope matches. Strips go to a *spool*: the
 first million requests stay in memory, the others take 12 bytes each in a temporary file. Meanwhile the *prefilter* of
-each rule set adds up requests per group of clients. Nothing else depends on all lines, so ``--jobs`` distributes this
-work: each process builds one reader and returns strips; their order is irrelevant, because a count belongs to the slot
-of its own time.
+each rule set adds up requests per group of clients. The order of strips is irrelevant, because a count belongs to the
+slot of its own time.
 
     files -> chunks -> decoder -> strips -> spool
                                        `--> prefilter (totals per group and minute)

@@ -1,17 +1,13 @@
 """Both passes of a replay: logs are read once for all rule sets, then each rule set is evaluated."""
 
 import gc
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import ClassVar
 
 from chalicelib.core.addresses import Network, NetworkSet
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
 from chalicelib.core.rules import RuleSet
-from chalicelib.core.scope import Scope
 from sluice.logs.file_decoder import ChunkDecoder, LogDecoder
 from sluice.logs.files import Chunk
 from sluice.logs.log_format import DecodeOptions
@@ -20,10 +16,7 @@ from sluice.replay.counts import Counts, Ledger
 from sluice.replay.prefilter import Prefilter
 from sluice.replay.rule_sets import client_prefix, with_every_request
 from sluice.replay.sampling import Sampling
-from sluice.replay.strips import LogStats, Spool, Strip, StripReader
-
-CHUNKS_PER_JOB = 2
-"""Chunks handed to each process before the result of the first is awaited."""
+from sluice.replay.strips import LogStats, Spool, StripReader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +36,6 @@ class Options:
     """Requests at this time and later are skipped; None is open."""
     delay_s: int = 0
     """Seconds from an offence to its block."""
-    jobs: int = 1
-    """Processes that decode."""
 
     @property
     def sampling(self) -> Sampling:
@@ -108,20 +99,22 @@ def spooled(
     """Runs the first pass: reads ``chunks`` for all of ``rule_sets``.
 
     With ``everyone``, ledgers hold all clients, not only those that can be over a limit. ``decoder`` replaces the one
-    that decodes all requests; it needs ``options.jobs`` to be 1. Raises ValueError for ``options.fields`` that cannot
-    be decoded.
+    that decodes all requests. Raises ValueError for ``options.fields`` that cannot be decoded.
     """
     with _gc_paused(), Spool() as spool:
         counted = {rules: with_every_request(rules) for rules in rule_sets}
-        spec = ReaderSpec.of(counted.values(), options)
+        everything = RuleSet(tuple(rule for rules in counted.values() for rule in rules.rules))
+        scopes, prefix = tuple(dict.fromkeys(rule.scope for rule in everything.rules)), client_prefix(everything)
         prefilters = {
-            rules: Prefilter(
-                counted[rules], spec.scopes, spec.client_prefix, sampling=options.sampling, everyone=everyone
-            )
+            rules: Prefilter(counted[rules], scopes, prefix, sampling=options.sampling, everyone=everyone)
             for rules in rule_sets
         }
+        if decoder is None:
+            columns = frozenset(column for scope in scopes for column in scope.columns())
+            decoder = LogDecoder(DecodeOptions(options.fields, columns, NetworkSet(options.trusted)))
+        reader = StripReader(decoder, scopes, prefix, (options.from_ms, options.to_ms))
         stats = LogStats()
-        for chunk_stats, strips in _strips(chunks, spec, decoder):
+        for chunk_stats, strips in map(reader.read, chunks):
             stats.add(chunk_stats)
             for strip in strips:
                 for prefilter in prefilters.values():
@@ -140,59 +133,3 @@ def _gc_paused() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
-
-
-@dataclass(frozen=True, slots=True)
-class ReaderSpec:
-    """Everything a worker process needs to build a reader of strips."""
-
-    options: Options
-    scopes: tuple[Scope, ...]
-    client_prefix: tuple[int, int]
-
-    @classmethod
-    def of(cls, rule_sets: Iterable[RuleSet], options: Options) -> "ReaderSpec":
-        everything = RuleSet(tuple(rule for rules in rule_sets for rule in rules.rules))
-        scopes = tuple(dict.fromkeys(rule.scope for rule in everything.rules))
-        return cls(options, scopes, client_prefix(everything))
-
-    def reader(self, decoder: ChunkDecoder | None = None) -> StripReader:
-        """Builds a reader. Raises ValueError for ``options.fields`` that cannot be decoded."""
-        options = self.options
-        if decoder is None:
-            columns = frozenset(column for scope in self.scopes for column in scope.columns())
-            decoder = LogDecoder(DecodeOptions(options.fields, columns, NetworkSet(options.trusted)))
-        return StripReader(decoder, self.scopes, self.client_prefix, (options.from_ms, options.to_ms))
-
-
-class _Worker:
-    """A process that decodes chunks, with one reader that is built when it starts."""
-
-    reader: ClassVar[StripReader]
-
-    @classmethod
-    def start(cls, spec: ReaderSpec) -> None:
-        gc.disable()
-        cls.reader = spec.reader()
-
-    @classmethod
-    def read(cls, chunk: Chunk) -> tuple[LogStats, list[Strip]]:
-        return cls.reader.read(chunk)
-
-
-def _strips(
-    chunks: Iterable[Chunk], spec: ReaderSpec, decoder: ChunkDecoder | None
-) -> Iterator[tuple[LogStats, list[Strip]]]:
-    reader = spec.reader(decoder)  # also with several processes: options that cannot be used fail here
-    jobs = spec.options.jobs
-    if jobs == 1:
-        yield from map(reader.read, chunks)
-        return
-    with ProcessPoolExecutor(jobs, initializer=_Worker.start, initargs=(spec,)) as pool:
-        pending: deque[Future[tuple[LogStats, list[Strip]]]] = deque()
-        for chunk in chunks:
-            pending.append(pool.submit(_Worker.read, chunk))
-            if len(pending) >= jobs * CHUNKS_PER_JOB:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()

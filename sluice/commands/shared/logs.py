@@ -22,7 +22,6 @@ from sluice.commands.shared.options import (
     NETWORK,
     Parsed,
     json_output,
-    number_option,
     together,
     without_comments,
 )
@@ -83,7 +82,6 @@ _options = together(
         metavar="SECONDS",
         help="Time from an offence until its block takes effect.",
     ),
-    number_option("--jobs", most=64, default=1, help="Number of decoding processes."),
 )
 """Each is named after the field of ``Options`` that it sets."""
 

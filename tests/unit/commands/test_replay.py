@@ -122,13 +122,6 @@ def test_only_requests_between_from_and_to_count(run: Run, tmp_path: Path) -> No
     }
 
 
-def test_several_processes_give_the_result_of_one(run: Run, tmp_path: Path) -> None:
-    for number in range(3):
-        (tmp_path / f"log{number}").write_text(TEXTS["waf"] + TEXTS["combined"])
-    files = [str(tmp_path / f"log{number}") for number in range(3)]
-    assert answer_of(run(*files, "--jobs", "2")) == answer_of(run(*files))
-
-
 def test_an_empty_log_is_not_an_error(run: Run) -> None:
     result = run("-", stdin=b"")
     assert answer_of(result)["requests"] == 0
@@ -155,7 +148,6 @@ def test_unknown_fields_are_an_error(run: Run, tmp_path: Path) -> None:
         (["--from", "yesterday"], "'yesterday' is not a time such as 2026-01-31T12:00"),
         (["--trusted-proxy", "192.0.2.1/24"], "has host bits set"),
         (["--sample-rate", "0"], "--sample-rate"),
-        (["--jobs", "0"], "--jobs"),
     ],
 )
 def test_an_invalid_option_is_a_usage_error(args: list[str], message: str, run: Run) -> None:
