@@ -19,7 +19,7 @@ from chalicelib.core.addresses import AddressMemo, NetworkSet
 from chalicelib.core.logs.cloudfront import READ, time_ms
 from chalicelib.core.logs.requests import FORWARDED_FOR, Column, Malformed, Reason, Requests, Source, Text
 from chalicelib.core.logs.waf import UNREADABLE
-from sluice.logs.columns import TimeMemo, complete_lines, utc_ms
+from sluice.logs.columns import TimeMemo, complete_lines, pack_all, utc_ms
 from sluice.logs.files import W3C_HEADER
 from sluice.logs.log_format import DecodeOptions, LogFormat
 
@@ -104,7 +104,7 @@ class StandardLines:
         requests, invalid = Requests.of_valid(
             Source.STANDARD,
             self._times.parse_all(map(self._time, rows)),
-            self._addresses.pack_all(map(self._client, rows)),
+            pack_all(list(map(self._client, rows)), self._addresses),
             columns,
             trusted=self._trusted,
             piece=lambda row: cut()[row],

@@ -6,11 +6,14 @@ rule looks at it.
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import compress, repeat
 from operator import not_
+from socket import AF_INET, inet_pton
 from typing import Any
 
+from chalicelib.core.addresses import AddressMemo
 from chalicelib.core.logs.requests import Malformed, Reason
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -34,6 +37,16 @@ class TimeMemo(dict[Any, int | None]):
         if len(self) > MEMO_ENTRIES:
             self.clear()
         return list(map(self.__getitem__, cells))
+
+
+def pack_all(texts: list[bytes], memo: AddressMemo) -> list[bytes | None]:
+    """Returns ``memo.pack_all(texts)``."""
+    # To convert IPv4 addresses takes less time than to search a large memo, which misses the processor's cache.
+    text = b"\n".join(texts)
+    if b":" not in text:
+        with suppress(OSError, ValueError):
+            return list(map(inet_pton, repeat(AF_INET), text.decode("ascii").split("\n")))
+    return memo.pack_all(texts)
 
 
 def milliseconds(moment: datetime) -> int | None:

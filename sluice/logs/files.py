@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-CHUNK_BYTES = 256 << 10
+CHUNK_BYTES = 1 << 20
 LONGEST_LINE = 64 << 20
 """Bytes buffered while waiting for a line end. Longer lines are cut, and their pieces are malformed."""
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sluice.logs.cloudfront_standard import VERSION_1
+from sluice.logs.files import Chunk
 from sluice.replay.engine import Options, replay
 from tests.support import replay_logs as logs
 from tests.support.replay_logs import T0, THREE, Hit, one_rule
@@ -71,3 +72,36 @@ def test_fields_of_a_standard_log_may_come_in_any_order() -> None:
     chunk = logs.chunk(["192.0.2.1\t08:53:20\tGET\t2025-10-09"], "#Fields: c-ip time cs-method date\n")
     (result,) = replay([chunk], [one_rule(0)], Options())
     assert [(str(b.network), b.first_ms) for b in result.breaches] == [("192.0.2.1/32", T0)]
+
+
+GOOD = logs.standard(THREE[0])
+LINES = st.sampled_from(
+    (
+        GOOD,
+        GOOD,
+        logs.standard(Hit(T0, "2001:db8::1")),
+        logs.standard(Hit(T0, "192.0.2.256")),
+        logs.standard(Hit(T0, "x")),
+        GOOD.replace(":", "", 1),
+        GOOD + "\t-",
+        GOOD.removesuffix("\t-"),
+        GOOD + "\r",
+        "\t" + GOOD.removesuffix("\t-"),
+        "#" + GOOD,
+        "# a comment",
+        "",
+    )
+)
+
+
+@given(st.lists(LINES, max_size=8), st.booleans())
+@settings(deadline=None)
+def test_a_whole_text_is_decoded_like_each_of_its_lines(lines: list[str], is_cut_short: bool) -> None:
+    header = logs.STANDARD_HEADER.splitlines()[-1].encode()
+    text = "\n".join(lines) + ("" if is_cut_short else "\n")
+    (whole,) = replay([Chunk((logs.STANDARD_HEADER + text).encode())], [one_rule(100)], Options())
+    (apart,) = replay([Chunk(line.encode(), header) for line in lines], [one_rule(100)], Options())
+    assert (whole.stats.requests, whole.stats.malformed) == (apart.stats.requests, apart.stats.malformed)
+    (everything,) = replay([Chunk(text.encode(), header)], [one_rule(0)], Options())
+    (each,) = replay([Chunk(line.encode(), header) for line in lines], [one_rule(0)], Options())
+    assert everything.breaches == each.breaches
