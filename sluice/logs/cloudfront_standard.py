@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import pairwise
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import field
@@ -44,6 +44,8 @@ FIELDS = {
 }
 """Fields that hold each column, in order of preference."""
 
+T = TypeVar("T")
+
 STAMP, CLIENT = "timestamp(ms)", "c-ip"
 MOMENT = "date\ttime"
 
@@ -73,8 +75,8 @@ class StandardLines:
         needed = sorted({at[n] for n in (CLIENT, *times, *(field_of.get(e, "") for e in examined)) if n in at})
         # A pattern copies the needed cells alone, and is faster than to split each line.
         for index in needed:
-            cells[index] = b"(%b)" % cells[index]
-        self._rows = re.compile(b"\t".join(cells[: max(needed, default=0) + 1]) + b".*+\n").findall
+            cells[index] = f"({cells[index]})"
+        self._rows = re.compile("\t".join(cells[: max(needed, default=0) + 1]) + ".*+\n").findall
         """Returns the needed cells of each line of a text in which every line has all fields."""
         cell = {names[index]: itemgetter(group) for group, index in enumerate(needed)}
         self._columns = {name: cell[field] for name, field in field_of.items() if field in cell}
@@ -82,7 +84,7 @@ class StandardLines:
             self._client = cell[CLIENT]
             self._time = itemgetter(*(needed.index(at[name]) for name in times))
         self._addresses = AddressMemo()
-        self._times = TimeMemo(time_ms if STAMP in at else _moment_ms)
+        self._times = TimeMemo(_latin(time_ms) if STAMP in at else _moment_ms)
 
     def decode(self, lines: list[bytes]) -> tuple[Requests, list[Malformed]]:
         """Decodes lines, or one text of many lines with line ends. All its lines must have all fields."""
@@ -94,11 +96,12 @@ class StandardLines:
             tabs = len(self._shape) - 1
             lines, malformed = complete_lines(lines, [line.count(b"\t") == tabs for line in lines])
         text = lines[0] if uncut else b"\n".join((*lines, b""))
-        rows = self._rows(text)
+        # Latin-1 has a character for each byte; addresses are converted from text.
+        rows = self._rows(text.decode("latin-1"))
 
         def columns(name: str) -> Column | None:
             cell = self._columns.get(name)
-            return None if cell is None else Column(list(map(cell, rows)), READ[name][1])
+            return None if cell is None else Column(list(map(cell, rows)), _latin(READ[name][1]))
 
         cut = cache(lambda: text.split(b"\n"))
         requests, invalid = Requests.of_valid(
@@ -117,20 +120,25 @@ class StandardLines:
         return shape == self._shape * (len(shape) // len(self._shape)) and b"\r" not in text
 
 
-def _with_moments(fields: Sequence[str]) -> tuple[list[str], list[bytes]]:
+def _with_moments(fields: Sequence[str]) -> tuple[list[str], list[str]]:
     """Returns the fields and a pattern for each. ``date`` followed by ``time`` is one field, which is copied once."""
-    names, cells = list(fields), [b"[^\t]*+"] * (len(fields) - 1) + [b".*+"]
+    names, cells = list(fields), ["[^\t]*+"] * (len(fields) - 1) + [".*+"]
     for index, pair in enumerate(pairwise(fields)):
         if pair == ("date", "time"):
             names[index : index + 2] = [MOMENT]
-            cells[index : index + 2] = [b"\t".join(cells[index : index + 2])]
+            cells[index : index + 2] = ["\t".join(cells[index : index + 2])]
             break
     return names, cells
 
 
-def _moment_ms(cell: bytes | tuple[bytes, ...]) -> int | None:
+def _moment_ms(cell: str | tuple[str, ...]) -> int | None:
     """Returns the time of a MOMENT, or of the cells of ``date`` and ``time``."""
-    return utc_ms(cell.replace(b"\t", b" ") if isinstance(cell, bytes) else b" ".join(cell))
+    return utc_ms((cell.replace("\t", " ") if isinstance(cell, str) else " ".join(cell)).encode("latin-1"))
+
+
+def _latin(parse: Callable[[bytes], T]) -> Callable[[str], T]:
+    """Returns ``parse`` for bytes in the form of Latin-1."""
+    return lambda cell: parse(cell.encode("latin-1"))
 
 
 class StandardRecord(msgspec.Struct, gc=False):
