@@ -1,24 +1,30 @@
-"""A view of a million (client, slot) entries: its memory, and the time to merge tallies into it and to rebuild it."""
+"""A view of a million (client, slot) entries: its memory, and the CPU of merging, evaluating and rebuilding it."""
 
 import pickle
 import resource
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from random import Random
 
 from bench.events import START_MS
 from bench.ingest import NOW_MS
 from bench.measure import Figure, cpu_s, paired_cpu_s
+from bench.scale.model import merging_s
+from chalicelib.core.detections import Announced
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.meter_tally import MeterTally
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
+from chalicelib.core.state import Detection
 from chalicelib.core.tally import Tally, pack, unpack
-from chalicelib.core.windows import View
-from chalicelib.pipeline.log_follower import LogFollower
-from chalicelib.ports import LogItem
+from chalicelib.core.windows import Offence, View
+from chalicelib.pipeline.active_rules import RulesInUse
+from chalicelib.pipeline.evaluate import Evaluate
+from chalicelib.pipeline.log_reader import LogReader
+from chalicelib.ports import LogItem, TallyLogs
 from sluice import DEFAULT_RULES
 from sluice.local.stores import MemoryTallyLogs
 
@@ -31,11 +37,38 @@ name = "burst"
 limit = 100
 window = "5s"
 """
-LOGS, BATCHES, A_BATCH = 8, 310, 800
+OFFENDERS = 10_000
+OFFENDED_RULES = """
+[[rule]]
+name = "burst"
+limit = 5
+window = "5s"
+"""
+PER_SECOND, SECONDS = 2, 10
+"""Requests of each offender per second, for so many seconds. All of them have been reported before the last one."""
+
+LATENESS_MS = 120_000
+LOGS, BATCHES, A_BATCH = 8, 190, 800
 """Rebuilt from this many logs, with one tally per second of this many requests."""
 
+MERGED_AND_EVALUATED, KNOWN_OFFENDERS = 0.65, 2.7
+"""Budgets: 0.4 and 0.25 of the ratios to the same peers that the first release reached, 1.6 and 11."""
 
-def tallies(rules: RuleSet, requests: int, *, spread: bool = False) -> Iterator[tuple[bytes, int, int]]:
+Packed = tuple[bytes, int, int]
+"""A packed tally, its first and its last time in ms."""
+
+
+def evaluate(logs: TallyLogs, detect: Callable[[Sequence[Detection]], None]) -> Evaluate:
+    """Returns a new container's evaluator, with the default rules."""
+    rules = parse_rules(DEFAULT_RULES.read_text())
+    return Evaluate(logs=logs, reader=reader(logs), rules=lambda now_ms: RulesInUse(rules), detect=detect)  # noqa: ARG005
+
+
+def reader(logs: TallyLogs) -> LogReader:
+    return LogReader(logs, partial(View, sample_rate=100, most_entries=2 * ENTRIES), lateness_ms=LATENESS_MS)
+
+
+def tallies(rules: RuleSet, requests: int, *, spread: bool = False) -> Iterator[Packed]:
     """Yields packed tallies with first and last time: a million entries over five minutes.
 
     Each client makes ``requests``, within half a minute; ``spread``: all over the five minutes.
@@ -56,12 +89,49 @@ def tallies(rules: RuleSet, requests: int, *, spread: bool = False) -> Iterator[
         yield pack([counted]), START_MS + part * span, START_MS + (part + 1) * span - 1
 
 
-def filled(rules: RuleSet, packed: list[tuple[bytes, int, int]]) -> View:
+def filled(rules: RuleSet, packed: list[Packed]) -> View:
     view = View(rules, sample_rate=100, most_entries=2 * ENTRIES)
     for body, first_ms, last_ms in packed:
         view.merge(unpack(body), first_ms, last_ms)
     assert view.entries == ENTRIES
     return view
+
+
+def evaluated(view: View, packed: list[Packed], announced: Announced) -> list[Offence]:
+    """Merges tallies one after the other. Returns the offences of their clients that have not just been reported."""
+    reported = []
+    for body, first_ms, last_ms in packed:
+        tally = unpack(body)
+        view.merge(tally, first_ms, last_ms)
+        fresh = announced.fresh(view.offences(tally, first_ms, last_ms, announced.quiet_until_ms))
+        announced.add(fresh)
+        reported += fresh
+    return reported
+
+
+def offending() -> list[Packed]:
+    """Returns one packed tally per second, in each of which every offender makes as many requests."""
+    (meter,) = parse_rules(OFFENDED_RULES).meters()
+    rng = Random(5)
+    keys = [number.to_bytes(4, "big") for number in rng.sample(range(1 << 24, 223 << 24), OFFENDERS)]
+    packed = []
+    for second in range(SECONDS):
+        first_ms = START_MS + second * 1000
+        slots = range(first_ms // meter.slot_ms, (first_ms + 1000) // meter.slot_ms)
+        members = {key: dict.fromkeys(rng.sample(slots, PER_SECOND), 1) for key in keys}
+        packed.append((pack([MeterTally.of(Source.CLOUDFRONT, meter, members)]), first_ms, first_ms + 999))
+    return packed
+
+
+def attacked(packed: list[Packed]) -> Callable[[], object]:
+    """Returns the evaluation of the last tally in a container that has reported all of its clients."""
+    view, announced = View(parse_rules(OFFENDED_RULES), sample_rate=100, most_entries=2 * ENTRIES), Announced()
+    assert len(evaluated(view, packed[:-1], announced)) == OFFENDERS
+
+    def last() -> None:
+        assert not evaluated(view, packed[-1:], announced)
+
+    return last
 
 
 def bytes_per_entry() -> float:
@@ -95,14 +165,37 @@ def figures() -> Iterator[Figure]:
         how = f"{ENTRIES:,} entries of {clients:,} clients over five minutes; resident memory of a fresh process"
         yield Figure(f"view memory per entry: {name}", value, "bytes", budget, how)
     packed = list(tallies(rules, 5))
-    full, peer = paired_cpu_s(lambda: lambda: filled(rules, packed), lambda: lambda: counted(packed), rounds=3)
+
+    def watched() -> None:
+        assert not evaluated(View(rules, sample_rate=100, most_entries=2 * ENTRIES), packed, Announced())
+
+    merged, whole, peer = paired_cpu_s(
+        lambda: lambda: filled(rules, packed), lambda: watched, lambda: lambda: counted(packed), rounds=3
+    )
     yield Figure(
         "merge CPU / Counter",
-        full / peer,
+        merged / peer,
         "x",
         None,
-        f"{ENTRIES / full / 1e6:.2f} million entries per second, unpacked and merged; peer: unpacked into one "
+        f"{ENTRIES / merged / 1e6:.2f} million entries per second, unpacked and merged; peer: unpacked into one "
         "collections.Counter of (client, slot)",
+    )
+    yield Figure(
+        "merge and evaluate CPU / Counter",
+        whole / peer,
+        "x",
+        MERGED_AND_EVALUATED,
+        f"{ENTRIES / whole / 1e6:.2f} million entries per second; the same peer, which evaluates nothing",
+    )
+    attack = offending()
+    known, peer = paired_cpu_s(lambda: attacked(attack), lambda: lambda: counted(attack[-1:]), rounds=5)
+    yield Figure(
+        "CPU of 10,000 known offenders in a batch / Counter",
+        known / peer,
+        "x",
+        KNOWN_OFFENDERS,
+        f"{known * 1000:.0f} ms to merge and evaluate {PER_SECOND * OFFENDERS:,} requests, all by clients reported "
+        "within ten seconds; the same peer",
     )
     logs, seconds = recorded()
     rebuild = cpu_s(lambda: rebuilt(logs), rounds=3)
@@ -113,9 +206,17 @@ def figures() -> Iterator[Figure]:
         None,
         f"{LOGS} logs of {BATCHES} tallies of {A_BATCH} requests in {rebuild:.2f} s of CPU",
     )
+    modelled = LOGS * BATCHES * merging_s(A_BATCH)
+    yield Figure(
+        "cold start: CPU / the scale model's",
+        rebuild / modelled,
+        "x",
+        2,
+        f"{modelled:.2f} s by the model, without the calls",
+    )
 
 
-def counted(packed: list[tuple[bytes, int, int]]) -> Counter[tuple[bytes, int]]:
+def counted(packed: list[Packed]) -> Counter[tuple[bytes, int]]:
     """Returns the same entries, counted in the obvious way."""
     counts: Counter[tuple[bytes, int]] = Counter()
     for body, _, _ in packed:
@@ -159,8 +260,6 @@ def recorded() -> tuple[MemoryTallyLogs, float]:
 
 
 def rebuilt(logs: MemoryTallyLogs) -> View:
-    rules = parse_rules(DEFAULT_RULES.read_text())
-    make: Callable[[RuleSet], View] = lambda rules: View(rules, sample_rate=100, most_entries=2 * ENTRIES)  # noqa: E731
-    view = LogFollower(logs, make, lateness_ms=300_000).prepare(rules, NOW_MS - 1000, NOW_MS).view
+    view = reader(logs).read(parse_rules(DEFAULT_RULES.read_text()), NOW_MS)
     assert view.entries > LOGS * BATCHES * A_BATCH * 0.9
     return view

@@ -19,8 +19,10 @@ from chalicelib.core.windows import View
 from chalicelib.edges.telemetry import PowertoolsTelemetry
 from chalicelib.pipeline.active_rules import ActiveRules
 from chalicelib.pipeline.enforce import Enforce
+from chalicelib.pipeline.evaluate import Evaluate
 from chalicelib.pipeline.ingest import Ingest
-from chalicelib.pipeline.log_follower import LogFollower
+from chalicelib.pipeline.log_reader import LogReader
+from chalicelib.pipeline.log_writer import LogWriter
 from chalicelib.pipeline.publish import Publish
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep
@@ -29,7 +31,7 @@ from chalicelib.ports import IpSets, StateStore, TallyLogs, Telemetry
 DETECTIONS_KEPT_S = 7 * 86400
 
 CONTAINER_MB = 500
-"""Memory of a container without its view: the interpreter and its libraries, and a batch of 6 MB being decoded."""
+"""Memory of a container without its view: the interpreter, its libraries, and the tallies being read."""
 
 LIVE_ENTRIES = 1_000_000
 """Most entries of the admin API's view. Listing the busiest clients takes up to 400 bytes per entry for a moment."""
@@ -60,8 +62,10 @@ class Parts:
 
     decoder: type[BatchDecoder] = BatchDecoder
     view: type[View] = View
-    follower: type[LogFollower] = LogFollower
+    writer: type[LogWriter] = LogWriter
+    reader: type[LogReader] = LogReader
     ingest: type[Ingest] = Ingest
+    evaluate: type[Evaluate] = Evaluate
     enforce: type[Enforce] = Enforce
     publish: type[Publish] = Publish
     sweep: type[Sweep] = Sweep
@@ -78,6 +82,7 @@ class Services:
     world: World
     state: State
     ingest: Ingest
+    evaluate: Evaluate
     enforce: Enforce
     publish: Publish
     sweep: Sweep
@@ -112,7 +117,12 @@ def compose(config: Config, world: World, parts: Parts = PARTS) -> Services:
         ingest=parts.ingest(
             decoder=parts.decoder(config.cloudfront_fields, config.trusted),
             rules=rules.at,
-            follower=parts.follower(world.tally_logs, new_view, lateness_ms=config.lateness_s * 1000),
+            writer=parts.writer(world.tally_logs),
+        ),
+        evaluate=parts.evaluate(
+            logs=world.tally_logs,
+            reader=parts.reader(world.tally_logs, new_view, lateness_ms=config.lateness_s * 1000),
+            rules=rules.at,
             detect=detect,
         ),
         enforce=parts.enforce(

@@ -91,6 +91,11 @@ class Config:
         "Stream of the state table, which enforce and publish read",
         "an ARN",
     )
+    tally_stream_arn: str = _name(
+        "arn:aws:dynamodb:us-east-1:000000000000:table/sluice-tally/stream/1970-01-01T00:00:00.000",
+        "Stream of the tally table, which evaluate reads",
+        "an ARN",
+    )
     ip_sets_v4: tuple[IpSet, ...] = _ip_sets(4)
     ip_sets_v6: tuple[IpSet, ...] = _ip_sets(6)
     waf_scope: Literal["CLOUDFRONT", "REGIONAL"] = _choice(
@@ -110,13 +115,13 @@ class Config:
     )
     sample_rate: int = _number(100, "Percentage of requests that are logged; counts are scaled up accordingly", 1, 100)
     lateness_s: int = _number(
-        300, "Usual delay of log lines; later ones cost another read of the tallies", 10, 3600, "seconds, "
+        120, "Usual delay of log lines; later ones cost another read of the tallies", 10, 3600, "seconds, "
     )
     view_entries: int = _number(
-        10_000_000,
-        "(client, slot) pairs a container remembers, 20 to 40 bytes each; fewer if its function has less memory",
+        1_000_000_000,
+        "Most (client, slot) pairs that evaluate remembers, 20 to 40 bytes each; fewer if its function has less memory",
         1_000,
-        100_000_000,
+        1_000_000_000,
     )
     breaker_blocks_per_minute: int = _number(
         1000, "New blocks within a minute that open the circuit breaker", 1, 1_000_000

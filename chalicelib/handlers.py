@@ -1,4 +1,4 @@
-"""The deployed application: the admin API and the four event handlers, each of which runs one use case and reports it.
+"""The deployed application: the admin API and the five event handlers, each of which runs one use case and reports it.
 
 Chalice loads ``app.py`` from the project's root, which re-exports these. The handlers are registered on the Chalice
 object itself, because those of a Blueprint are deployed under the Blueprint's module and bypass ``app.py``. If a
@@ -9,7 +9,8 @@ from chalice.app import Chalice, CloudWatchEvent, DynamoDBEvent, KinesisEvent, R
 
 from chalicelib.api.mount import mount
 from chalicelib.bootstrap import config, services
-from chalicelib.edges.events import kinesis_batch, state_changes, time_left_s
+from chalicelib.edges.events import adds_items, kinesis_batch, state_changes, time_left_s
+from chalicelib.pipeline.tally_logs import OutOfTime
 
 app = Chalice(app_name="sluice")
 authorize = mount(app)
@@ -19,8 +20,20 @@ authorize = mount(app)
 def ingest(event: KinesisEvent) -> None:
     container = services()
     now_ms = int(container.world.clock() * 1000)
-    report = container.ingest.run(kinesis_batch(event.to_dict()), now_ms, time_left_s(event.context))
-    container.world.telemetry.ingested(report)
+    container.world.telemetry.ingested(container.ingest.run(kinesis_batch(event.to_dict()), now_ms))
+
+
+@app.on_dynamodb_record(
+    stream_arn=config().tally_stream_arn, name="evaluate", batch_size=10_000, starting_position="TRIM_HORIZON"
+)
+def evaluate(event: DynamoDBEvent) -> None:
+    if adds_items(event.to_dict()):
+        container = services()
+        now_ms = int(container.world.clock() * 1000)
+        report = container.evaluate.run(now_ms, time_left_s(event.context))
+        container.world.telemetry.evaluated(report)
+        if report.unfinished is not None:
+            raise OutOfTime(report.unfinished)
 
 
 @app.on_dynamodb_record(

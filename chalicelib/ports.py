@@ -9,7 +9,7 @@ from typing import Protocol
 
 from chalicelib.core.addresses import Network
 from chalicelib.core.ipsets import IpSet
-from chalicelib.reports import EnforceReport, IngestReport, PublishReport, SweepReport
+from chalicelib.reports import EnforceReport, EvaluateReport, IngestReport, PublishReport, SweepReport
 
 
 class Conflict(Exception):
@@ -39,6 +39,8 @@ class LogItem:
     first_slot_ms: int = 0
     last_slot_ms: int = 0
     requests: int = 0
+    arrived_ms: int = 0
+    """Arrival of the oldest record in it."""
 
     @property
     def closes(self) -> bool:
@@ -51,6 +53,9 @@ LogKey = tuple[str, int]
 Registry = Mapping[str, tuple[str, ...]]
 """Names of each shard's logs, newest last."""
 
+Position = Mapping[str, int]
+"""The first offset of each log that has not been evaluated yet."""
+
 
 class TallyLogs(Protocol):
     """Append-only logs, one or more per shard. Every read is strongly consistent."""
@@ -61,11 +66,23 @@ class TallyLogs(Protocol):
     def read(self, keys: Collection[LogKey]) -> tuple[Registry, Mapping[LogKey, LogItem]]:
         """Returns the registry and the items of ``keys`` that exist. The items are not a snapshot of one moment."""
 
-    def latest(self, log: str, written_since_ms: int) -> Sequence[tuple[int, LogItem]]:
-        """Returns items with offsets, newest first: the last, and earlier ones written since ``written_since_ms``."""
+    def last(self, log: str) -> tuple[int, LogItem] | None:
+        """Returns the last item of a log with its offset; None if there is none."""
+
+    def latest(self, log: str, written_since_ms: int, before: int) -> Sequence[tuple[int, LogItem]]:
+        """Returns items before offset ``before``, newest first, with their offsets.
+
+        These are the last of them, and earlier ones up to the first that was written before ``written_since_ms``.
+        """
 
     def register(self, shard: str, seen: tuple[str, ...], logs: tuple[str, ...]) -> None:
         """Replaces a shard's logs. Raises Conflict unless they are still ``seen``. An empty tuple means no entry."""
+
+    def position(self) -> Position | None:
+        """Returns the position that was stored last; None if there is none."""
+
+    def store_position(self, position: Position) -> None:
+        """Stores a position over the last one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +167,8 @@ class Telemetry(Protocol):
     """The receiver of reports: each invocation reports once."""
 
     def ingested(self, report: IngestReport) -> None: ...
+
+    def evaluated(self, report: EvaluateReport) -> None: ...
 
     def enforced(self, report: EnforceReport) -> None: ...
 

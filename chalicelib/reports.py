@@ -1,4 +1,4 @@
-"""The reports of the pipeline's four functions, one per invocation: the content of their logs and metrics."""
+"""The reports of the pipeline's five functions, one per invocation: the content of their logs and metrics."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -27,14 +27,11 @@ class IngestReport:
     repeats: int = 0
     """Requests whose id occurred before in the batch."""
     conflicts: int = 0
-    view_entries: int = 0
-    dropped: int = 0
-    """Clients dropped from a full view."""
+    """Writes that lost to another container's."""
     lag_ms: int = 0
     """Age of the batch's oldest record."""
     rules_problem: str | None = None
     """Reason why the rules in use are not the stored ones; None if they are."""
-    detections: list[Detection] = field(default_factory=list)
 
     def __add__(self, later: "IngestReport") -> "IngestReport":
         """Returns the outcome of two consecutive batches."""
@@ -47,12 +44,25 @@ class IngestReport:
             replayed=self.replayed + later.replayed,
             repeats=self.repeats + later.repeats,
             conflicts=self.conflicts + later.conflicts,
-            view_entries=later.view_entries,
-            dropped=self.dropped + later.dropped,
             lag_ms=max(self.lag_ms, later.lag_ms),
             rules_problem=later.rules_problem,
-            detections=self.detections + later.detections,
         )
+
+
+@dataclass(slots=True)
+class EvaluateReport:
+    """The outcome of reading the tally logs to their ends."""
+
+    items: int = 0
+    """Items whose clients were evaluated."""
+    detections: list[Detection] = field(default_factory=list)
+    lag_ms: int = 0
+    """Age of the oldest record in an item with an offender; 0 if there is none."""
+    view_entries: int = 0
+    dropped: int = 0
+    """Clients dropped from a full view."""
+    unfinished: str | None = None
+    """Reason why items were left, for lack of time; None if there are none."""
 
 
 @dataclass(slots=True)

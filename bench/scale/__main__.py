@@ -12,12 +12,11 @@ from rich.table import Table
 
 from bench.prices import PRICES
 from bench.scale.model import (
-    Estimate,
     Load,
     counting_s,
     estimate,
+    evaluating_s,
     merging_s,
-    parts_for,
     rival_dollars_per_million,
     shards_for,
 )
@@ -32,7 +31,7 @@ CPU_WITHIN = 1.0
 
 @click.command()
 @click.option(
-    "--json", "file", type=click.Path(path_type=Path, dir_okay=False), help="Also write today's rows to this file."
+    "--json", "file", type=click.Path(path_type=Path, dir_okay=False), help="Also write the rows to this file."
 )
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw the plot into this SVG file.")
 def main(file: Path | None, plot: Path | None) -> None:
@@ -41,8 +40,7 @@ def main(file: Path | None, plot: Path | None) -> None:
     rows = [scaled(rate) for rate in RATES]
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(tabled("The model beside the measured pipeline, one second", compared))
-    console.print(tabled("Every consumer reads all; dollars per million requests", chosen(rows, TODAY)))
-    console.print(tabled("Split by client hash", chosen(rows, SPLIT)))
+    console.print(tabled("The model; dollars per million requests", rows))
     if file:
         file.write_text(json.dumps([as_row(rate) for rate in RATES], indent=1) + "\n")
     if plot:
@@ -56,10 +54,11 @@ def comparison(load: Load) -> Iterable[dict[str, object]]:
     """Yields rows with the measurement at ``load`` beside the model's estimate."""
     model, measured = asdict(estimate(load)), asdict(measure(load))
     # The pipeline gets events as objects and stores in memory: its CPU includes neither JSON nor boto3.
-    model["cpu_s"] = counting_s(load.batch) + (load.shards - 1) * merging_s(load.batch)
-    for name in ("write_units", "read_units", "calls", "cpu_s"):
+    model["writer_s"] = counting_s(load.batch)
+    model["cpu_s"] = load.shards * (merging_s(load.entries) + evaluating_s(load.entries))
+    for name in ("write_units", "read_units", "calls", "writer_s", "cpu_s"):
         ratio = measured[name] / model[name]
-        within = CPU_WITHIN if name == "cpu_s" else COUNTS_WITHIN
+        within = CPU_WITHIN if name.endswith("_s") else COUNTS_WITHIN
         yield {
             "shards": load.shards,
             "figure": name,
@@ -71,23 +70,28 @@ def comparison(load: Load) -> Iterable[dict[str, object]]:
 
 
 def scaled(rate: float) -> dict[str, object]:
-    shards = shards_for(rate)
-    today = Load(requests_per_second=rate, shards=shards)
-    split = Load(requests_per_second=rate, shards=shards, parts=parts_for(today))
-    now, then = estimate(today), estimate(split)
+    """Returns the row of the table for ``rate``. CPU, memory and cold start are the evaluator's."""
+    load = Load(requests_per_second=rate, shards=shards_for(rate))
+    estimated = estimate(load)
     return {
         "requests/s": f"{rate:,}",
-        "shards": shards,
-        **_columns(now),
-        "parts": split.parts,
-        **{f"split: {name}": value for name, value in _columns(then).items()},
-        "rival $": f"{rival_dollars_per_million(today):.2f}",
+        "shards": load.shards,
+        "writes/s": f"{estimated.write_units:,.0f}",
+        "reads/s": f"{estimated.read_units:,.0f}",
+        "calls/s": f"{estimated.calls:,.0f}",
+        "CPU": f"{estimated.cpu_s:.3f} s",
+        "MB": f"{estimated.memory_mb:,.0f}",
+        "cold start": f"{estimated.cold_start_s:,.1f} s",
+        "delay": f"{estimated.delay_s:.1f} s",
+        "$": f"{estimated.dollars_per_million:.4f}",
+        "stops": ", ".join(estimated.stops) or "-",
+        "rival $": f"{rival_dollars_per_million(load):.2f}",
         "WAF $": f"{PRICES['waf.request'] * 1e6:.2f}",
     }
 
 
 def as_row(rate: float) -> dict[str, object]:
-    """Returns the estimate for ``rate`` as data. CPU, memory and cold start are those of one consumer."""
+    """Returns the estimate for ``rate`` as data. CPU, memory and cold start are the evaluator's."""
     shards = shards_for(rate)
     estimated = estimate(Load(requests_per_second=rate, shards=shards))
     return {
@@ -102,30 +106,6 @@ def as_row(rate: float) -> dict[str, object]:
         "delay_s": round(estimated.delay_s, 2),
         "stops": list(estimated.stops),
     }
-
-
-def _columns(estimated: Estimate) -> dict[str, object]:
-    return {
-        "writes/s": f"{estimated.write_units:,.0f}",
-        "reads/s": f"{estimated.read_units:,.0f}",
-        "calls/s": f"{estimated.calls:,.0f}",
-        "CPU": f"{estimated.cpu_s * 1000:,.0f} ms",
-        "MB": f"{estimated.memory_mb:,.0f}",
-        "delay": f"{estimated.delay_s:.1f} s",
-        "$": f"{estimated.dollars_per_million:.3f}",
-        "stops": ", ".join(estimated.stops) or "-",
-    }
-
-
-def chosen(rows: list[dict[str, object]], names: Iterable[str]) -> list[dict[str, object]]:
-    """Returns the columns called ``names``, without the common prefix of their names."""
-    columns = list(names)
-    return [{name.removeprefix("split: "): row[name] for name in columns} for row in rows]
-
-
-COLUMNS = ("writes/s", "reads/s", "calls/s", "CPU", "MB", "delay", "$", "stops")
-TODAY = ("requests/s", "shards", *COLUMNS, "rival $", "WAF $")
-SPLIT = ("requests/s", "shards", "parts", *(f"split: {name}" for name in COLUMNS))
 
 
 def tabled(title: str, rows: list[dict[str, object]]) -> Table:

@@ -1,14 +1,21 @@
-"""Arithmetic model of the resources that Sluice needs at a rate of requests. No I/O.
+"""Model of the resources that Sluice needs at a rate of requests. No I/O.
 
-Every shard's consumer is invoked once per second with the records of that second; it appends one tally and reads the
-tallies that all others have appended. With ``parts``, the tally is split by client hash: each part has its own
-evaluator, which reads only that part of every shard. The constants were measured; ``pipeline`` measures them again.
+Every shard's writer is invoked once per second with the records of that second, and appends one tally. One evaluator
+is invoked up to four times per second; it reads the next offsets of all logs in slices, and again those of the logs
+that had all of them (``log_reader``). How many reads that takes depends on when the tallies come, so a few seconds are
+simulated. The constants were measured; ``pipeline`` measures them again.
 """
 
-from dataclasses import dataclass
-from math import ceil, exp, sqrt
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from math import ceil, exp, floor, sqrt
 
 from bench.prices import PRICES
+from chalicelib.core.grid import FEWEST_CELLS, STRETCH_MS
+from chalicelib.pipeline.evaluate import POSITION_KEPT_MS
+from chalicelib.pipeline.log_reader import FURTHEST_AHEAD, MOST_KEYS
+from chalicelib.pipeline.tally_logs import SKEW_MS
+from sluice.deploy.sizing import ENTRIES_A_REQUEST, KEPT_S, MOST_MB, VCPU_MB, entries, evaluator_mb
 
 RECORDS_A_SHARD = 1000
 """Records per second and shard; CloudFront puts one line into each record."""
@@ -16,30 +23,32 @@ RECORDS_A_SHARD = 1000
 SECONDS_A_CLIENT = 3
 """As many clients are active in ten seconds as requests arrive in three: visitors load pages, not single objects."""
 
-ENTRIES_A_REQUEST = 1.08
-"""(client, slot) pairs per request under the default rules: 50 ms slots, and few pairs of scoped rules."""
-
-ITEM_BYTES, CLIENT_BYTES, REQUEST_BYTES = 330.0, 3.44, 2.09
+ITEM_BYTES, CLIENT_BYTES, REQUEST_BYTES = 360.0, 3.44, 2.09
 """Size of a packed tally with the other attributes of its item: fixed, per distinct client, per request."""
 
-REGISTRY_BYTES = 70
-"""Bytes per shard in the registry's item."""
+REGISTRY_BYTES, POSITION_BYTES = 80, 55
+"""Bytes per shard in the items of the registry and of the position."""
 
-KEPT_S = 375
-"""Seconds of requests in a view: lateness, the longest window, and about one stretch."""
+ENTRY_BYTES = 11
+"""Bytes per entry in the columns of a view of tallies of a second."""
 
-ENTRY_BYTES = 18
-MOST_ENTRIES = 100_000_000
-"""Upper bound of the setting VIEW_ENTRIES; the default is a tenth of it."""
+ROWS_S = (5, 60)
+"""Lengths of the rows of totals of a view under the default rules: the shortest window, and the others."""
 
 CONTAINER_MB = 120
 """Memory of a container without its view."""
 
-BATCH_S, EVENT_S, RECORD_S = 64e-6, 2.6e-6, 3.9e-6
-"""CPU per batch; per request in the event's JSON; per counted request."""
+BATCH_S, EVENT_S, RECORD_S = 64e-6, 2.6e-6, 3.3e-6
+"""CPU of a writer: per batch; per request in the event's JSON; per counted request."""
 
-MERGE_S, ENTRY_S = 100e-6, 0.6e-6
-"""CPU of merging another shard's tally: fixed, and per entry."""
+MERGE_S, MERGED_ENTRY_S = 100e-6, 0.75e-6
+"""CPU of unpacking and merging a tally: fixed, and per entry."""
+
+EVALUATE_S, EVALUATED_ENTRY_S = 60e-6, 0.5e-6
+"""CPU of evaluating a tally of clients below the limits: fixed, and per entry."""
+
+CACHE_MB, FAR_ENTRY_S = 30, 1.2e-6
+"""Size of a processor's cache; CPU in addition per merged and evaluated entry where totals are not in it."""
 
 CALL_S, ITEM_S = 1.0e-3, 0.1e-3
 """CPU of a DynamoDB call by boto3, and per item returned: taken from runs of ``bench.bill``, not verified here."""
@@ -50,53 +59,86 @@ CALL_WAIT_S = 0.005
 INVOKE_S = 0.003
 """Billed time of an invocation beyond its CPU and its waiting."""
 
-POLL_S = 1.0
+POLL_S, TABLE_POLL_S = 1.0, 0.25
 PUBLISH_S = 0.75
-"""Delay from a detection to the IP set update: stream polls, two functions, calls."""
+"""Delay from a detection to the IP set update: a stream's poll, two functions, calls."""
 
-INGEST_GB = 1769 / 1024
+TIME_OUT_S = 120
+"""Time-out of the evaluator. A cold start may take half of it."""
+
+INGEST_GB = VCPU_MB / 1024
 """Memory at which Lambda provides one vCPU."""
 
 KEYS_PER_READ = 100
 READ_BYTES_A_CALL = 16 << 20
-QUERY_BYTES = 1 << 20
+ITEMS_A_QUERY = 64
 TABLE_UNITS = 40_000
 """Read units per second, and write units per second: the default quota of an on-demand table."""
 
 PARTITION_READS = 3000
 """Read units per second and partition; an item is never spread over two partitions."""
 
+WARM_UP_S, SIMULATED_S = 4, 10
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
     requests_per_second: float
     shards: int
-    parts: int = 1
 
     @property
     def batch(self) -> float:
         """Requests per shard in a batch of one second."""
         return self.requests_per_second / self.shards
 
+    @property
+    def entries(self) -> float:
+        """Entries of a batch's tally."""
+        return self.batch * ENTRIES_A_REQUEST
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """Units, calls and dollars per second; CPU per batch of one consumer."""
+    """Units, calls and dollars per second."""
 
     write_units: float
     read_units: float
     calls: float
+    invocations: float
+    """Invocations of the evaluator per second."""
+    writer_s: float
+    """CPU seconds of a writer's batch."""
     cpu_s: float
+    """CPU seconds of the evaluator per second."""
     memory_mb: float
-    entries: float
-    """Entries that one consumer's view would hold without a bound."""
+    """Memory that the evaluator uses."""
     dollars_per_million: float
     cold_start_s: float
-    """CPU seconds in which a new container loads its view; it may take several invocations."""
+    """Seconds in which a new evaluator loads its view."""
     delay_s: float
     """Average time from a readable record to the IP set update, without AWS's own propagation."""
     stops: tuple[str, ...]
     """Limits that are exceeded."""
+
+
+@dataclass(slots=True)
+class Reading:
+    """The evaluator's work in some seconds."""
+
+    seconds: float = 0.0
+    invocations: int = 0
+    slices: int = 0
+    missing: int = 0
+    """Offsets requested at which there was no item."""
+    items: int = 0
+    calls: int = 0
+    busy_s: float = 0.0
+    ages_s: float = 0.0
+    """Sum of the items' ages when they have been evaluated."""
+
+    def add(self, other: "Reading") -> None:
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
 
 
 def shards_for(requests_per_second: float) -> int:
@@ -106,6 +148,16 @@ def shards_for(requests_per_second: float) -> int:
     (2, 120)
     """
     return max(1, ceil(requests_per_second * 1.2 / RECORDS_A_SHARD))
+
+
+def phases(shards: int) -> list[float]:
+    """Returns the moment within a second, 0 to 1, at which each shard's writer appends: evenly spread, in no order.
+
+    >>> [round(phase, 2) for phase in phases(3)]
+    [0.62, 0.24, 0.85]
+    """
+    golden = (sqrt(5) - 1) / 2
+    return [(number + 1) * golden % 1 for number in range(shards)]
 
 
 def distinct(requests: float, clients: float) -> float:
@@ -120,98 +172,158 @@ def distinct(requests: float, clients: float) -> float:
 
 
 def counting_s(batch: float) -> float:
-    """Returns the CPU seconds of decoding, tallying, packing and evaluating a batch."""
+    """Returns the CPU seconds of decoding, tallying and packing a batch."""
     return BATCH_S + RECORD_S * batch
 
 
-def merging_s(batch: float) -> float:
-    """Returns the CPU seconds of unpacking and merging the tally of a batch."""
-    return MERGE_S + ENTRY_S * batch * ENTRIES_A_REQUEST
+def merging_s(entries: float, far: float = 0.0) -> float:
+    """Returns the CPU seconds of unpacking and merging a tally. ``far``: the share of the totals out of the cache."""
+    return MERGE_S + (MERGED_ENTRY_S + far * FAR_ENTRY_S / 2) * entries
+
+
+def evaluating_s(entries: float, far: float = 0.0) -> float:
+    """Returns the CPU seconds of evaluating a tally that has been merged."""
+    return EVALUATE_S + (EVALUATED_ENTRY_S + far * FAR_ENTRY_S / 2) * entries
+
+
+def row_mb(row_s: float, requests_per_second: float) -> float:
+    """Returns the memory of the totals of one row of ``row_s``: at least two cells per entry, growing fourfold.
+
+    >>> row_mb(60, 1_000_000)
+    536.870912
+    """
+    cells = FEWEST_CELLS
+    while cells < 2 * row_s * requests_per_second:
+        cells *= 4
+    return 2 * cells / 1e6
 
 
 def estimate(load: Load) -> Estimate:
     """Returns the resources that ``load`` takes.
 
     >>> small = estimate(Load(requests_per_second=1000, shards=2))
-    >>> small.write_units, small.stops
-    (6, ())
+    >>> round(small.write_units, 1), small.stops
+    (6.1, ())
     """
-    shards, parts, batch = load.shards, load.parts, load.batch
-    clients = distinct(batch, load.requests_per_second * SECONDS_A_CLIENT)
-    item = ITEM_BYTES + (clients * CLIENT_BYTES + batch * REQUEST_BYTES) / parts
-    registry = ceil(shards * REGISTRY_BYTES / 4096)
-    # Every second, each reader requests from every other log the new item and the next one, which does not exist yet.
-    # With one part the writers are the readers and need not read their own log.
-    readers, logs = (shards, shards - 1) if parts == 1 else (parts, shards)
+    shards, rate = load.shards, load.requests_per_second
+    clients = distinct(load.batch, rate * SECONDS_A_CLIENT)
+    item = ITEM_BYTES + clients * CLIENT_BYTES + load.batch * REQUEST_BYTES
     item_reads = ceil(item / 4096)
-    read_units = readers * (registry + logs * (item_reads + 1))
-    write_units = shards * parts * ceil(item / 1024)
-    reads = max(ceil((1 + 2 * logs) / KEYS_PER_READ), ceil(logs * item / READ_BYTES_A_CALL))
-    merge = logs * (merging_s(batch / parts) + ITEM_S) + reads * CALL_S
-    write = counting_s(batch) + EVENT_S * batch + parts * CALL_S
-    cpu = write + merge if parts == 1 else max(write, merge)
-    total_cpu = shards * write + readers * merge
-    calls = shards * parts + readers * reads
-    entries = load.requests_per_second * ENTRIES_A_REQUEST * KEPT_S / parts
-    memory = CONTAINER_MB + entries * ENTRY_BYTES / 1e6
-    waits = CALL_WAIT_S * (1 + reads)
-    invocations = shards + (0 if parts == 1 else parts)
-    gb_s = (total_cpu + shards * CALL_WAIT_S + readers * reads * CALL_WAIT_S + invocations * INVOKE_S) * max(
-        INGEST_GB, memory / 1000
+    registry = ceil(shards * REGISTRY_BYTES / 4096)
+    rows_mb = sum(row_mb(row_s, rate) for row_s in ROWS_S)
+    far = max(0.0, 1 - CACHE_MB / rows_mb)
+    memory = (
+        CONTAINER_MB
+        + entries(rate) * ENTRY_BYTES / 1e6
+        # Rows are dropped as a whole, once neither the lateness nor the longest window reaches them.
+        + sum((ceil((KEPT_S - STRETCH_MS / 1000) / row_s) + 1) * row_mb(row_s, rate) for row_s in ROWS_S)
     )
+    read = reading(load, item, far)
+    seconds = read.seconds
+    position = 1000 / POSITION_KEPT_MS
+    write_units = shards * ceil(item / 1024) + position * ceil(shards * POSITION_BYTES / 1024)
+    read_units = (read.slices * registry + read.items * item_reads + read.missing) / seconds
+    writer_s = counting_s(load.batch) + EVENT_S * load.batch + CALL_S
+    evaluated_s = merging_s(load.entries, far) + ITEM_S + evaluating_s(load.entries, far)
+    cpu = shards * evaluated_s + (read.calls / seconds + position) * CALL_S
+    writers_gb_s = shards * (writer_s + CALL_WAIT_S + INVOKE_S) * INGEST_GB
+    evaluator_gb_s = (read.busy_s + read.invocations * INVOKE_S) / seconds * evaluator_mb(rate) / 1024
     dollars = (
         write_units * PRICES["dynamodb.write_unit"]
         + read_units * PRICES["dynamodb.read_unit"]
-        + gb_s * PRICES["lambda.gb_s"]
-        + invocations * PRICES["lambda.request"]
+        + (writers_gb_s + evaluator_gb_s) * PRICES["lambda.gb_s"]
+        + (shards + read.invocations / seconds) * PRICES["lambda.request"]
     )
-    return Estimate(
+    result = Estimate(
         write_units=write_units,
         read_units=read_units,
-        calls=calls,
+        calls=shards + read.calls / seconds + position,
+        invocations=read.invocations / seconds,
+        writer_s=writer_s,
         cpu_s=cpu,
         memory_mb=memory,
-        entries=entries,
-        dollars_per_million=dollars / load.requests_per_second * 1e6,
-        cold_start_s=shards * KEPT_S * (merging_s(batch / parts) + ITEM_S)
-        + shards * ceil(KEPT_S * item / QUERY_BYTES) * CALL_S,
-        delay_s=POLL_S / 2 * (1 if parts == 1 else 2) + cpu + waits + PUBLISH_S,
-        stops=tuple(_stops(load, read_units, write_units, readers, registry, item_reads, cpu, entries)),
+        dollars_per_million=dollars / rate * 1e6,
+        cold_start_s=_cold_start_s(load, far),
+        delay_s=POLL_S / 2 + writer_s + CALL_WAIT_S + read.ages_s / max(1, read.items) + PUBLISH_S,
+        stops=(),
     )
+    return replace(result, stops=tuple(_stops(load, result, registry * read.slices / seconds)))
 
 
-def _stops(
-    load: Load,
-    read_units: float,
-    write_units: float,
-    readers: int,
-    registry: int,
-    item_reads: int,
-    cpu: float,
-    entries: float,
-) -> list[str]:
-    stops = []
+def reading(load: Load, item_bytes: float, far: float = 0.0) -> Reading:
+    """Simulates the evaluator as ``LogReader`` and Lambda's polling of the table's stream make it work."""
+    items_per_call = max(1, floor(READ_BYTES_A_CALL / item_bytes))
+    merge_s = merging_s(load.entries, far) + ITEM_S
+    evaluate_s = evaluating_s(load.entries, far)
+    shifts = phases(load.shards)
+    offsets, ahead = [0] * load.shards, [1] * load.shards
+    total, polled, at = Reading(), -1.0, 0.0
+    began, end = float(WARM_UP_S), WARM_UP_S + SIMULATED_S
+    while at < end:
+        if not any(floor(at - shift) > floor(polled - shift) for shift in shifts):
+            at += TABLE_POLL_S
+            continue
+        polled = start = at
+        each = Reading(invocations=1)
+        behind, begun = list(range(load.shards)), list(offsets)
+        while behind and at < start + TIME_OUT_S:
+            keys = came_in_slice = 0
+            still_behind = []
+            for log in behind:
+                if keys >= MOST_KEYS:
+                    still_behind.append(log)
+                    continue
+                asked, first = ahead[log], offsets[log]
+                came = min(asked, max(0, floor(at - shifts[log]) + 1 - first))
+                keys += asked
+                came_in_slice += came
+                offsets[log] += came
+                each.ages_s -= sum(offset + shifts[log] for offset in range(first, first + came))
+                ahead[log] = min(offsets[log] - begun[log] + 1, FURTHEST_AHEAD)
+                if came == asked:
+                    still_behind.append(log)
+            behind = still_behind
+            calls = max(ceil((keys + 1) / KEYS_PER_READ), ceil(came_in_slice / items_per_call))
+            at += calls * (CALL_S + CALL_WAIT_S) + came_in_slice * (merge_s + evaluate_s)
+            each.slices += 1
+            each.calls += calls
+            each.items += came_in_slice
+            each.missing += keys - came_in_slice
+            each.ages_s += came_in_slice * at
+        each.busy_s = at - start
+        if start >= WARM_UP_S or at >= end:
+            total.add(each)
+            began = min(began, start)
+        at = TABLE_POLL_S * ceil(at / TABLE_POLL_S)
+    total.seconds = at - began
+    return total
+
+
+def _cold_start_s(load: Load, far: float) -> float:
+    """Returns the time in which a new evaluator reads every log backwards and merges what concerns its view.
+
+    Items of clocks that are fast or slow are among those read (``SKEW_MS``), but they are not merged.
+    """
+    read = KEPT_S + SKEW_MS / 1000
+    queries = ceil(read / ITEMS_A_QUERY)
+    unevaluated = POSITION_KEPT_MS / 1000
+    each = queries * (CALL_S + CALL_WAIT_S) + read * ITEM_S + KEPT_S * merging_s(load.entries, far)
+    return load.shards * (each + unevaluated * evaluating_s(load.entries, far))
+
+
+def _stops(load: Load, estimated: Estimate, registry_reads: float) -> Iterator[str]:
     if load.batch > RECORDS_A_SHARD:
-        stops.append("more records than the shards take")
-    if entries > MOST_ENTRIES:
-        stops.append("memory")
-    if max(read_units, write_units) > TABLE_UNITS:
-        stops.append("table quota")
-    if readers * max(registry, item_reads + 1) > PARTITION_READS:
-        stops.append("hot partition")
-    if cpu > POLL_S:
-        stops.append("CPU")
-    return stops
-
-
-def parts_for(load: Load) -> int:
-    """Returns the number of parts, a power of two up to 1,024, that exceeds the fewest limits and then costs least."""
-
-    def drawbacks(parts: int) -> tuple[int, float]:
-        split = estimate(Load(requests_per_second=load.requests_per_second, shards=load.shards, parts=parts))
-        return len(split.stops), split.dollars_per_million
-
-    return min((1 << power for power in range(11)), key=drawbacks)
+        yield "more records than the shards take"
+    if evaluator_mb(load.requests_per_second) > MOST_MB or estimated.memory_mb > MOST_MB:
+        yield "memory"
+    if max(estimated.read_units, estimated.write_units) > TABLE_UNITS:
+        yield "table quota"
+    if registry_reads > PARTITION_READS:
+        yield "hot partition"
+    if estimated.cpu_s > 1:
+        yield "CPU"
+    if estimated.cold_start_s > TIME_OUT_S / 2:
+        yield "cold start"
 
 
 def rival_dollars_per_million(load: Load) -> float:

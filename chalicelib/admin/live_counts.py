@@ -9,8 +9,8 @@ from chalicelib.core.logs.requests import LIVE_SOURCES, Source
 from chalicelib.core.rules import Rule, RuleSet
 from chalicelib.core.windows import View
 from chalicelib.pipeline.active_rules import RulesInUse
-from chalicelib.pipeline.log_follower import LogFollower
-from chalicelib.ports import Conflict, LogItem, LogKey, Registry, TallyLogs, Unavailable
+from chalicelib.pipeline.log_reader import LogReader
+from chalicelib.ports import Conflict, LogItem, LogKey, Position, Registry, TallyLogs, Unavailable
 
 FRESH_MS = 2_000
 """Age up to which counts are shown without reading the logs again."""
@@ -43,8 +43,11 @@ class Watch:
         self._remember(items)
         return registry, items
 
-    def latest(self, log: str, written_since_ms: int) -> Sequence[tuple[int, LogItem]]:
-        items = self._logs.latest(log, min(written_since_ms, self._since_ms))
+    def last(self, log: str) -> tuple[int, LogItem] | None:
+        return self._logs.last(log)
+
+    def latest(self, log: str, written_since_ms: int, before: int) -> Sequence[tuple[int, LogItem]]:
+        items = self._logs.latest(log, min(written_since_ms, self._since_ms), before)
         self._remember({(log, offset): item for offset, item in items})
         return items
 
@@ -53,6 +56,12 @@ class Watch:
 
     def register(self, shard: str, seen: tuple[str, ...], logs: tuple[str, ...]) -> None:  # noqa: ARG002
         raise Conflict(f"register {shard}: this reader does not write")
+
+    def position(self) -> Position | None:
+        return self._logs.position()
+
+    def store_position(self, position: Position) -> None:  # noqa: ARG002
+        raise Conflict("store the position: this reader does not write")
 
     def _remember(self, items: Mapping[LogKey, LogItem]) -> None:
         for key, item in items.items():
@@ -71,7 +80,7 @@ class LiveCounts:
         self._rules = rules
         self._new_view = new_view
         self._watch = Watch(logs)
-        self._follower = self._new_follower()
+        self._reader = self._new_reader()
         self._looked_ms = 0
         self._sources: list[Source] = []
         self.rules = RuleSet(())
@@ -85,12 +94,12 @@ class LiveCounts:
             return
         if now_ms - self._looked_ms > STALE_MS:
             self._watch = Watch(self._logs)
-            self._follower = self._new_follower()
+            self._reader = self._new_reader()
         # If this call fails halfway, the next one starts from scratch.
         self._looked_ms = 0
         self.rules = self._rules(now_ms).rules
         self._watch.since(now_ms - SEEN_MS)
-        self.view = self._follower.read(self.rules, now_ms)
+        self.view = self._reader.read(self.rules, now_ms)
         self._sources = [
             source for source in LIVE_SOURCES if any(self.view.has_requests(source, rule) for rule in self.rules.rules)
         ]
@@ -117,5 +126,5 @@ class LiveCounts:
         """The items of the last quarter hour, without their tallies."""
         return self._watch.items
 
-    def _new_follower(self) -> LogFollower:
-        return LogFollower(self._watch, self._new_view, lateness_ms=LAG_MS)
+    def _new_reader(self) -> LogReader:
+        return LogReader(self._watch, self._new_view, lateness_ms=LAG_MS)

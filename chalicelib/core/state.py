@@ -176,6 +176,9 @@ class StoredRules(StateRecord, frozen=True, kw_only=True):
 ACTIVE = "active"
 """Id of the rule set in force."""
 
+FIRST_VERSION = f"{1:010d}"
+"""Id under which the first rule set is kept, as every version is under its own."""
+
 
 class Control(StateRecord, frozen=True, kw_only=True):
     """A record that exists once, under a fixed id."""

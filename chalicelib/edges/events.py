@@ -7,7 +7,7 @@ import msgspec
 
 from chalicelib.edges.state_table import item_of
 from chalicelib.pipeline.ingest import Batch
-from chalicelib.pipeline.log_follower import TimeLeft, unlimited
+from chalicelib.pipeline.tally_logs import TimeLeft, unlimited
 from chalicelib.ports import StreamChange
 
 
@@ -37,6 +37,11 @@ def kinesis_batch(event: Mapping[str, Any]) -> Batch:
 def time_left_s(context: Any) -> TimeLeft:
     """Returns a function that returns the seconds until Lambda ends the invocation; ``context`` is None outside."""
     return unlimited if context is None else lambda: context.get_remaining_time_in_millis() / 1000
+
+
+def adds_items(event: Mapping[str, Any]) -> bool:
+    """Returns whether an event of the tally table's stream is of new items, not only of changed or removed ones."""
+    return any(record["eventName"] == "INSERT" for record in event["Records"])
 
 
 def state_changes(event: Mapping[str, Any]) -> list[StreamChange]:

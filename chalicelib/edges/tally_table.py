@@ -1,9 +1,10 @@
 """The tally table: ``TallyLogs`` in DynamoDB (docs/state-protocol.md).
 
-Key: ``log`` (S) and ``offset`` (N). One more item, ``#registry`` at offset 0, lists the logs of each shard in an
-attribute per shard, so that shards never contend for it.
+Key: ``log`` (S) and ``offset`` (N). Two more items, both at offset 0: ``#registry`` lists the logs of each shard in an
+attribute per shard, so that shards never contend for it; ``#position`` holds the evaluator's position.
 """
 
+import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -12,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 from chalicelib.core.tally import EXPIRE_MS, VERSION
 from chalicelib.edges.batch_get import batch_get
 from chalicelib.edges.errors import translated
-from chalicelib.ports import LogItem, LogKey, Registry, Unavailable
+from chalicelib.ports import LogItem, LogKey, Position, Registry, Unavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 REGISTRY = "#registry"
+POSITION = "#position"
 
 
 class TallyTable:
@@ -59,14 +61,19 @@ class TallyTable:
                 items[log, int(attributes["offset"]["N"])] = _item(attributes)
         return registry, items
 
-    def latest(self, log: str, written_since_ms: int) -> Sequence[tuple[int, LogItem]]:
+    def last(self, log: str) -> tuple[int, LogItem] | None:
+        with translated(f"read the end of {log}"):
+            items = self._client.query(**_newest_first(self._table, log), Limit=1)["Items"]
+        return _offset_and_item(items[0]) if items else None
+
+    def latest(self, log: str, written_since_ms: int, before: int) -> Sequence[tuple[int, LogItem]]:
         newest: list[tuple[int, LogItem]] = []
-        for page in self._newest_first(log):
+        for page in self._pages(log, before):
             for attributes in page:
-                item = _item(attributes)
+                offset, item = _offset_and_item(attributes)
                 if newest and item.written_ms < written_since_ms:
                     return newest
-                newest.append((int(attributes["offset"]["N"]), item))
+                newest.append((offset, item))
         return newest
 
     def register(self, shard: str, seen: tuple[str, ...], logs: tuple[str, ...]) -> None:
@@ -88,17 +95,21 @@ class TallyTable:
                 **({"ExpressionAttributeValues": values} if values else {}),  # type: ignore[arg-type]
             )
 
-    def _newest_first(self, log: str) -> Iterable[list[dict[str, Any]]]:
-        query: dict[str, Any] = {
-            "TableName": self._table,
-            "KeyConditionExpression": "#log = :log",
-            "ExpressionAttributeNames": {"#log": "log"},
-            "ExpressionAttributeValues": {":log": {"S": log}},
-            "ScanIndexForward": False,
-            "ConsistentRead": True,
-        }
+    def position(self) -> Position | None:
+        with translated("read the position"):
+            answer = self._client.get_item(TableName=self._table, Key=_key((POSITION, 0)), ConsistentRead=True)
+        if "Item" not in answer:
+            return None
+        return {log: int(offset["N"]) for log, offset in answer["Item"]["logs"]["M"].items()}
+
+    def store_position(self, position: Position) -> None:
+        logs = {"M": {log: {"N": str(offset)} for log, offset in position.items()}}
+        with translated("store the position"):
+            self._client.put_item(TableName=self._table, Item={**_key((POSITION, 0)), "logs": logs})
+
+    def _pages(self, log: str, before: int) -> Iterable[list[dict[str, Any]]]:
         # Most cold starts need a few minutes of a log, so most of a page of 1 MB would be paid for in vain.
-        query["Limit"] = 64
+        query = {**_newest_first(self._table, log, before), "Limit": 64}
         while True:
             with translated(f"read {log}"):
                 answer = self._client.query(**query)
@@ -106,6 +117,17 @@ class TallyTable:
             if "LastEvaluatedKey" not in answer:
                 return
             query["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
+
+def _newest_first(table: str, log: str, before: int = sys.maxsize) -> dict[str, Any]:
+    return {
+        "TableName": table,
+        "KeyConditionExpression": "#log = :log AND #offset < :before",
+        "ExpressionAttributeNames": {"#log": "log", "#offset": "offset"},
+        "ExpressionAttributeValues": {":log": {"S": log}, ":before": {"N": str(before)}},
+        "ScanIndexForward": False,
+        "ConsistentRead": True,
+    }
 
 
 def _key(key: LogKey) -> dict[str, Any]:
@@ -120,12 +142,17 @@ def _attributes(log: str, offset: int, item: LogItem) -> dict[str, Any]:
         "first_slot_at": {"N": _seconds(item.first_slot_ms)},
         "last_slot_at": {"N": _seconds(item.last_slot_ms)},
         "requests": {"N": str(item.requests)},
+        "arrived_at": {"N": _seconds(item.arrived_ms)},
         "expires_at": {"N": str((item.written_ms + EXPIRE_MS) // 1000)},
         "v": {"N": str(VERSION)},
     }
     if item.body is not None:
         attributes["body"] = {"B": item.body}
     return attributes
+
+
+def _offset_and_item(attributes: Mapping[str, Any]) -> tuple[int, LogItem]:
+    return int(attributes["offset"]["N"]), _item(attributes)
 
 
 def _item(attributes: Mapping[str, Any]) -> LogItem:
@@ -140,6 +167,8 @@ def _item(attributes: Mapping[str, Any]) -> LogItem:
         first_slot_ms=_milliseconds(attributes["first_slot_at"]["N"]),
         last_slot_ms=_milliseconds(attributes["last_slot_at"]["N"]),
         requests=int(attributes["requests"]["N"]),
+        # Items of earlier versions do not have it.
+        arrived_ms=_milliseconds(attributes.get("arrived_at", attributes["written_at"])["N"]),
     )
 
 

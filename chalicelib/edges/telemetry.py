@@ -3,7 +3,7 @@
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
-from chalicelib.reports import EnforceReport, IngestReport, PublishReport, SweepReport
+from chalicelib.reports import EnforceReport, EvaluateReport, IngestReport, PublishReport, SweepReport
 
 NAMESPACE = "Sluice"
 Count, Milliseconds, Percent = MetricUnit.Count, MetricUnit.Milliseconds, MetricUnit.Percent
@@ -27,19 +27,24 @@ class PowertoolsTelemetry:
         add("Replayed", Count, report.replayed)
         add("Repeats", Count, report.repeats)
         add("Conflicts", Count, report.conflicts)
-        add("Detections", Count, sum(len(detection.offenders) for detection in report.detections))
-        add("ViewEntries", Count, report.view_entries)
-        add("ViewDropped", Count, report.dropped)
         add("Lag", Milliseconds, report.lag_ms)
         add("RulesInvalid", Count, int(report.rules_problem is not None))
-        if report.detections:
-            add("TimeToDetect", Milliseconds, report.lag_ms)
         if report.malformed:
             self.log.warning(
                 "malformed log records", extra={"reasons": dict(report.malformed), "samples": report.samples}
             )
         if report.rules_problem:
             self.log.error("the active rule set is not what is stored", extra={"problem": report.rules_problem})
+        self._metrics.flush_metrics()
+
+    def evaluated(self, report: EvaluateReport) -> None:
+        add = self._metrics.add_metric
+        add("Evaluated", Count, report.items)
+        add("Detections", Count, sum(len(detection.offenders) for detection in report.detections))
+        add("ViewEntries", Count, report.view_entries)
+        add("ViewDropped", Count, report.dropped)
+        if report.detections:
+            add("TimeToDetect", Milliseconds, report.lag_ms)
         self._metrics.flush_metrics()
 
     def enforced(self, report: EnforceReport) -> None:

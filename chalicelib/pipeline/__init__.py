@@ -1,1 +1,1 @@
-"""The pipeline's four functions, and the parts that they share."""
+"""The pipeline's five functions, and the parts that they share."""

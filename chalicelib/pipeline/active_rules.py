@@ -1,5 +1,6 @@
-"""The active rule set, read from the state table and cached. An invalid one does not replace the last valid one."""
+"""The active rule set, read from the state table and cached. In place of an invalid one, the last valid one is used."""
 
+from contextlib import suppress
 from typing import NamedTuple
 
 from chalicelib.core.rules import RuleSet
@@ -10,6 +11,9 @@ from chalicelib.ports import Unavailable
 
 CACHED_MS = 10_000
 """Milliseconds for which a rule set is used before it is read again."""
+
+VERSIONS_TRIED = 10
+"""Most earlier versions read in search of a valid one."""
 
 
 class RulesInUse(NamedTuple):
@@ -56,5 +60,13 @@ class ActiveRules:
         try:
             self._rules = parse_rules(text, version=str(stored.version))
         except RulesError as exc:
+            self._rules = self._rules or self._last_valid()
             return f"the stored rule set is not valid: {exc.problems[0]}"
+        return None
+
+    def _last_valid(self) -> RuleSet | None:
+        """Returns the newest version of the rule set that is valid, for a container that has used none yet."""
+        for stored in self._state.all(StoredRules, below=ACTIVE, limit=VERSIONS_TRIED, descending=True):
+            with suppress(RulesError):
+                return parse_rules(stored.record.text, version=str(int(stored.id)))
         return None

@@ -65,7 +65,7 @@ SPEED = Parsed("X|max", _speed)
 @number_option("--shards", most=64, default=4, help="Kinesis shards.")
 @number_option("--containers", most=64, default=2, help="Lambda containers that ingest.")
 @click.option(
-    "--seconds", type=click.FloatRange(50, 3600), default=62, show_default=True, help="Length of the simulated traffic."
+    "--seconds", type=click.FloatRange(60, 3600), default=62, show_default=True, help="Length of the simulated traffic."
 )
 @click.option(
     "--speed", type=SPEED, default="1", show_default=True, help="Multiple of real time, or max: as fast as possible."

@@ -73,10 +73,8 @@ def _setting(text: str) -> tuple[str, str]:
 )
 @click.option(
     "--requests-per-second",
-    type=click.FloatRange(0.001, 10_000_000),
-    default=100.0,
-    show_default=True,
-    help="Traffic for the cost estimate.",
+    type=click.FloatRange(0.001),
+    help="Expected traffic, for the evaluator's memory (1,769 MB by default) and the cost estimate (100 by default).",
 )
 @plan_options
 def setup(
@@ -84,7 +82,6 @@ def setup(
     account: AwsAccount,
     web_acls: tuple[str, ...],
     text: str,
-    requests_per_second: float,
     project: Project,
     dry_run: bool,
     yes: bool,
@@ -116,7 +113,7 @@ def setup(
     steps = to_set_up(survey(resources, account))
     choices = desired.choices
     load = Load(
-        requests_per_second=requests_per_second,
+        requests_per_second=choices.requests_per_second or 100,
         source=choices.sources[0],
         shards=choices.shards,
         sample_rate=choices.sample_rate,

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
 
+from sluice.deploy.sizing import VCPU_MB, evaluator_mb
+
 SECONDS_PER_MONTH = 730 * 3600
 GB = 1_000_000_000
 
@@ -52,12 +54,19 @@ TALLY_BYTES_PER_LINE = 4.0
 """Packed size of a tally; large batches measured 2 to 3, and more with more clients."""
 
 INVOCATION_S, LINE_S = 0.012, 0.000004
-"""CPU seconds per batch and per line, measured on one full vCPU of x86_64."""
+"""Seconds of ingest per batch and per line, measured on one full vCPU of x86_64."""
 
-INGEST_GB = 1769 / 1024
-METRICS = 45
-OTHER_INVOCATIONS_PER_S, OTHER_S, OTHER_GB = 2 / 60, 0.2, 0.5
-"""Rate, seconds and memory of sweep, and of publish on its heartbeat."""
+RINGS_PER_S = 16
+"""Most invocations of evaluate per second: Lambda polls each shard of a table's stream four times per second, and the
+stream of a new on-demand table has about four. There is at most one per tally."""
+
+RING_S, RING_LINE_S = 0.015, 0.0000025
+"""Seconds of evaluate per invocation and per line, measured likewise."""
+
+INGEST_GB = VCPU_MB / 1024
+METRICS = 46
+OTHER_INVOCATIONS_PER_S, OTHER_S, OTHER_GB = 2 / 60, 0.2, (512 + VCPU_MB) / 2 / 1024
+"""Rate, seconds and mean memory of sweep, and of publish on its heartbeat."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,14 +113,21 @@ def monthly_costs(load: Load) -> list[Cost]:
     batches = shards * SECONDS_PER_MONTH * min(BATCHES_PER_S, max(lines_per_second / shards, 1e-9))
     tally_bytes = lines / batches * TALLY_BYTES_PER_LINE
     write_units = batches * max(1, ceil(tally_bytes / 1024))
-    # Each batch asks every other log for its next item: one unit even if there is none, more if the item is large.
-    read_units = batches * (1 + shards * max(1, ceil(tally_bytes / 4096)))
+    # A ring asks for the registry and the next item of every log: a unit even if there is none. A log with a new item
+    # is asked for one more, and so is the registry. Lambda's own reads of a table's stream are free.
+    rings = min(batches, RINGS_PER_S * SECONDS_PER_MONTH)
+    read_units = rings * (1 + shards) + batches * (2 + max(1, ceil(tally_bytes / 4096)))
     others = OTHER_INVOCATIONS_PER_S * SECONDS_PER_MONTH
-    gb_s = (batches * INVOCATION_S + lines * LINE_S) * INGEST_GB + others * OTHER_S * OTHER_GB
+    invocations = batches + rings + others
+    gb_s = (
+        (batches * INVOCATION_S + lines * LINE_S) * INGEST_GB
+        + (rings * RING_S + lines * RING_LINE_S) * evaluator_mb(lines_per_second) / 1024
+        + others * OTHER_S * OTHER_GB
+    )
     return [
         delivery,
         *stream_costs(records, record_bytes, load.shards),
-        Cost("Lambda invocations", _millions(batches + others), (batches + others) * PRICES["lambda.request"]),
+        Cost("Lambda invocations", _millions(invocations), invocations * PRICES["lambda.request"]),
         Cost("Lambda computing", f"{gb_s:,.0f} GB-s", gb_s * PRICES["lambda.gb_s"]),
         Cost("DynamoDB writes", f"{_millions(write_units)} units", write_units * PRICES["dynamodb.write_unit"]),
         Cost("DynamoDB reads", f"{_millions(read_units)} units", read_units * PRICES["dynamodb.read_unit"]),

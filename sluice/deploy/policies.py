@@ -21,6 +21,7 @@ class Arns:
 
     log_stream: Any
     tally_table: Any
+    tally_stream: Any
     state_table: Any
     state_stream: Any
     ip_sets: Sequence[Any]
@@ -45,10 +46,10 @@ def policies(arns: Arns) -> dict[str, Policy]:
     # ListStreams cannot be restricted to a resource.
     read_log_stream = "DescribeStream DescribeStreamSummary GetRecords GetShardIterator ListShards"
     log_stream = [allow("kinesis", read_log_stream, arns.log_stream), allow("kinesis", "ListStreams", "*")]
-    state_stream = [
-        allow("dynamodb", "DescribeStream GetRecords GetShardIterator", arns.state_stream),
-        allow("dynamodb", "ListStreams", "*"),
-    ]
+    tally_stream, state_stream = (
+        [allow("dynamodb", "DescribeStream GetRecords GetShardIterator", arn), allow("dynamodb", "ListStreams", "*")]
+        for arn in (arns.tally_stream, arns.state_stream)
+    )
     dead_letters = [allow("sqs", "SendMessage", arns.dead_letters)] if arns.dead_letters else []
     shared = [
         # Not CreateLogGroup: deployment creates the groups, with a retention, and would fail if a function were first.
@@ -61,7 +62,12 @@ def policies(arns: Arns) -> dict[str, Policy]:
         "ingest": [
             *log_stream,
             allow("dynamodb", "BatchGetItem PutItem Query UpdateItem", arns.tally_table),
-            allow("dynamodb", "GetItem PutItem", arns.state_table),
+            allow("dynamodb", "GetItem Query", arns.state_table),
+        ],
+        "evaluate": [
+            *tally_stream,
+            allow("dynamodb", "BatchGetItem GetItem PutItem Query UpdateItem", arns.tally_table),
+            allow("dynamodb", "GetItem PutItem Query", arns.state_table),
         ],
         "enforce": [*state_stream, read_and_put, *dead_letters],
         "publish": [
@@ -77,12 +83,13 @@ def policies(arns: Arns) -> dict[str, Policy]:
     return {name: policy([*specific, *shared]) for name, specific in statements.items()}
 
 
-def arns_of(stage: Stage, ip_sets: Sequence[str], state_stream: str) -> Arns:
-    """Returns a stage's ARNs. AWS chooses those of the IP sets and of the state table's stream."""
+def arns_of(stage: Stage, ip_sets: Sequence[str], *, tally_stream: str, state_stream: str) -> Arns:
+    """Returns a stage's ARNs. AWS chooses those of the IP sets and of the tables' streams."""
     location = stage.location
     return Arns(
         log_stream=stage.log_stream_arn,
         tally_table=stage.table_arn(stage.tally_table),
+        tally_stream=tally_stream,
         state_table=stage.table_arn(stage.state_table),
         state_stream=state_stream,
         ip_sets=ip_sets,
@@ -96,6 +103,7 @@ ACCOUNT_ARN = "arn:${{AWS::Partition}}:{}:${{AWS::Region}}:${{AWS::AccountId}}"
 STACK = Arns(
     log_stream={"Fn::GetAtt": ["LogStream", "Arn"]},
     tally_table={"Fn::GetAtt": ["TallyTable", "Arn"]},
+    tally_stream={"Fn::GetAtt": ["TallyTable", "StreamArn"]},
     state_table={"Fn::GetAtt": ["StateTable", "Arn"]},
     state_stream={"Fn::GetAtt": ["StateTable", "StreamArn"]},
     ip_sets=[{"Fn::GetAtt": [name, "Arn"]} for name in ("IpSetV4", "IpSetV6")],

@@ -10,6 +10,7 @@ import msgspec
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS, CloudFrontLines
 from chalicelib.core.logs.requests import LiveSource
 from chalicelib.edges.waf_ip_sets import WafScope
+from sluice.deploy.sizing import MOST_REQUESTS_PER_S
 
 TAG = "sluice:stage"
 """Tag key of everything that setup creates; its value is the stage's name. Setup changes nothing that lacks it."""
@@ -63,6 +64,8 @@ class Choices:
     """CloudFront real-time fields, in delivery order."""
     sample_rate: int = 100
     """Percentage of requests that are logged."""
+    requests_per_second: float | None = None
+    """Rate that the evaluator has memory for; None for its least memory."""
     web_acls: tuple[str, ...] = ()
     """ARNs of the web ACLs that the rule group is attached to."""
     distributions: tuple[str, ...] = ()
@@ -81,10 +84,21 @@ class Choices:
         ):
             if not low <= number <= high:
                 raise Refusal(f"{name}: {number} is not a whole number from {low} to {high}")
+        if not 0 <= self.logged_per_second <= MOST_REQUESTS_PER_S:
+            raise Refusal(
+                f"requests per second: {self.requests_per_second:,} is not from 0.001 to "
+                f"{MOST_REQUESTS_PER_S * 100 // self.sample_rate:,}, for which Lambda has memory at a sample rate of "
+                f"{self.sample_rate} %"
+            )
         try:
             CloudFrontLines(self.fields)
         except ValueError as exc:
             raise Refusal(f"fields: {exc}") from exc
+
+    @property
+    def logged_per_second(self) -> float:
+        """Log lines per second that the stage is sized for; 0 if no rate was chosen."""
+        return (self.requests_per_second or 0) * self.sample_rate / 100
 
     @classmethod
     def from_json(cls, text: str) -> Self:

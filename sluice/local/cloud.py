@@ -2,22 +2,32 @@
 
 It imitates Lambda as far as Sluice can observe it: JSON events of at most 6 MB and 10,000 records of one shard, one
 batch in flight per shard, failed batches delivered again with other bounds, parent shards before their children,
-several containers, the state table's stream, and the schedule.
+several containers, both tables' streams, and the schedule.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from random import Random
+from typing import Any, TypeVar
 
 from chalicelib import handlers
 from chalicelib.bootstrap import Services, World, compose, running_in
 from chalicelib.config import Config, read_config
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
-from chalicelib.core.state import ACTIVE, Allow, StoredRules
+from chalicelib.core.state import ACTIVE, FIRST_VERSION, Allow, StoredRules
 from chalicelib.edges.waf_ip_sets import WafIpSets
 from chalicelib.pipeline.stored import State
-from sluice.local.events import MOST_BYTES, MOST_RECORDS, RECORD_FRAME, kinesis_event, schedule_event, state_event
+from chalicelib.ports import LogKey
+from sluice.local.events import (
+    MOST_BYTES,
+    MOST_RECORDS,
+    RECORD_FRAME,
+    kinesis_event,
+    schedule_event,
+    state_event,
+    tally_event,
+)
 from sluice.local.kinesis import Shard, Stream, StreamRecord
 from sluice.local.loop import Bell, Clock, Loop
 from sluice.local.stores import MemoryStateStore, MemoryTallyLogs, StateChange
@@ -27,15 +37,20 @@ from sluice.local.waf import WafStandIn
 POLL_S = 1.0
 """Seconds between polls of a Kinesis shard (Lambda polls each shard once per second)."""
 
-STATE_POLL_S = 0.25
-"""Seconds between polls of the state table's stream (Lambda polls each shard four times per second)."""
+TABLE_POLL_S = 0.25
+"""Seconds between polls of a table's stream (Lambda polls each shard four times per second)."""
+
+MEMORY_MB = 1769
+"""Memory of a function, as deployed: it bounds the view."""
 
 SWEEP_S = 60.0
-STATE_BATCH = {"enforce": 100, "publish": 1000}
-"""Most state changes per event, by function."""
+BATCHES = {"evaluate": 10_000, "enforce": 100, "publish": 1000}
+"""Most changes of a table per event, by the function that reads its stream."""
 
 MOST_FAILURES = 100
 """Failed invocations that are retried; the next one raises, so that a broken handler ends the run."""
+
+T = TypeVar("T")
 
 
 class LocalCloud:
@@ -59,6 +74,7 @@ class LocalCloud:
         self.rules: RuleSet = parse_rules(rules)
         self.loop = Loop(clock)
         self.random = Random(seed)
+        self._phases = Random(f"phases {seed}")
         self.stream = Stream("sluice-logs", shards, self.random)
         self.tally_logs = MemoryTallyLogs()
         self.state = MemoryStateStore()
@@ -77,14 +93,16 @@ class LocalCloud:
             clock=clock.now,
             sleep=self.loop.sleep,
             telemetry=self.telemetry,
+            memory_mb=MEMORY_MB,
         )
         records, start = State(self.state), int(clock.now())
-        records.overwrite(StoredRules(text=rules, by="local", saved_at=start), id=ACTIVE)
+        for id in (ACTIVE, FIRST_VERSION):
+            records.overwrite(StoredRules(text=rules, by="local", saved_at=start), id=id)
         records.overwrite(*(Allow(network=name, comment=text, by="local", added_at=start) for name, text in allow))
         self._containers = containers
         self.deploy()
-        self._waiting: dict[str, list[StateChange]] = {"enforce": [], "publish": []}
-        self._deliveries: list[Bell] = []
+        self._added: list[LogKey] = []
+        self._changed: dict[str, list[StateChange]] = {"enforce": [], "publish": []}
         self._polls: dict[str, Bell] = {}
         self._retries: dict[str, int] = {}
         self.invocation_failures: list[str] = []
@@ -96,16 +114,26 @@ class LocalCloud:
     def deploy(self) -> None:
         """Replaces every container with a cold one; running invocations finish in the old one."""
         self._ingesters = [self.container() for _ in range(self._containers)]
-        self._others = {name: self.container() for name in ("enforce", "publish", "sweep")}
+        self._others = {name: self.container() for name in (*BATCHES, "sweep")}
 
     def start(self) -> None:
         """Connects the event sources to the handlers."""
         now = self.now()
-        for function in self._waiting:
-            deliver = partial(self._deliver, function)
-            self._deliveries.append(Bell(self.loop, STATE_POLL_S, deliver, first=now + STATE_POLL_S))
-        self.state.on_change = self._ring_deliveries
-        self._ring_deliveries()
+        calls: dict[str, Callable[[], bool]] = {name: partial(self._deliver_state, name) for name in self._changed}
+        calls["evaluate"] = self._deliver_tallies
+        # As on Lambda, each function polls at times of its own.
+        bells = {
+            name: Bell(self.loop, TABLE_POLL_S, call, first=now + self._phases.uniform(0, TABLE_POLL_S))
+            for name, call in calls.items()
+        }
+        self.tally_logs.on_append = bells["evaluate"].ring
+
+        def ring_for_state() -> None:
+            for name in self._changed:
+                bells[name].ring()
+
+        self.state.on_change = ring_for_state
+        ring_for_state()
         self.loop.every(SWEEP_S, self._sweep, first=now + 2)
 
     def put(self, line: bytes, shard: Shard | None = None) -> None:
@@ -121,9 +149,10 @@ class LocalCloud:
 
     @property
     def backlog(self) -> int:
-        """Number of records not ingested yet and state changes not delivered yet."""
+        """Number of records not ingested yet and changes of the tables not delivered yet."""
         records = sum(len(shard.records) for shard in self.stream.shards.values())
-        return records + len(self.state.changes) + sum(map(len, self._waiting.values()))
+        tallies = len(self.tally_logs.added) + len(self._added)
+        return records + tallies + len(self.state.changes) + sum(map(len, self._changed.values()))
 
     def _poll(self, shard: Shard) -> bool:
         """Delivers a shard's records; a failed batch is delivered again at the next poll, cut elsewhere."""
@@ -149,22 +178,27 @@ class LocalCloud:
             batch.append(record)
         return batch
 
-    def _deliver(self, function: str) -> bool:
+    def _deliver_tallies(self) -> bool:
+        """Delivers the keys of new tallies."""
+        self._added += self.tally_logs.added
+        self.tally_logs.added.clear()
+        return self._deliver("evaluate", self._added, tally_event)
+
+    def _deliver_state(self, function: str) -> bool:
         """Delivers state changes to one of the functions that read the state table's stream."""
-        for queue in self._waiting.values():
+        for queue in self._changed.values():
             queue.extend(self.state.changes)
         self.state.changes.clear()
-        waiting = self._waiting[function]
+        return self._deliver(function, self._changed[function], state_event)
+
+    def _deliver(self, function: str, waiting: list[T], event: Callable[[Sequence[T]], dict[str, Any]]) -> bool:
+        """Delivers changes of a table until none is ``waiting``. Returns whether an invocation failed."""
         handler = getattr(handlers, function)
-        while batch := waiting[: STATE_BATCH[function]]:
-            if not self._invoke(self._others[function], partial(handler, state_event(batch), None)):
+        while batch := waiting[: BATCHES[function]]:
+            if not self._invoke(self._others[function], partial(handler, event(batch), None)):
                 return True
             del waiting[: len(batch)]
         return False
-
-    def _ring_deliveries(self) -> None:
-        for bell in self._deliveries:
-            bell.ring()
 
     def _sweep(self) -> None:
         self._invoke(self._others["sweep"], partial(handlers.sweep, schedule_event(), None))

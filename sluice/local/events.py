@@ -1,10 +1,11 @@
-"""Lambda events, built as AWS builds them: Kinesis batches, state-table stream batches, the schedule."""
+"""Lambda events, built as AWS builds them: Kinesis batches, batches of the tables' streams, the schedule."""
 
 from base64 import b64encode
 from collections.abc import Sequence
 from typing import Any
 
 from chalicelib.edges.state_table import attributes_of
+from chalicelib.ports import LogKey
 from sluice.local.kinesis import StreamRecord
 from sluice.local.stores import StateChange
 
@@ -48,6 +49,24 @@ def schedule_event() -> dict[str, Any]:
     """Returns the event of an EventBridge schedule."""
     event = dict.fromkeys(("version", "account", "region", "id", "time"), "0")
     return {**event, "source": "aws.events", "detail-type": "Scheduled Event", "detail": {}, "resources": []}
+
+
+def tally_event(added: Sequence[LogKey]) -> dict[str, Any]:
+    """Returns the event Lambda makes of new items in the tally table's stream, which holds keys only."""
+    return {
+        "Records": [
+            {
+                "eventName": "INSERT",
+                "eventSource": "aws:dynamodb",
+                "awsRegion": "us-east-1",
+                "dynamodb": {
+                    "Keys": {"log": {"S": log}, "offset": {"N": str(offset)}},
+                    "StreamViewType": "KEYS_ONLY",
+                },
+            }
+            for log, offset in added
+        ]
+    }
 
 
 def state_event(changes: Sequence[StateChange]) -> dict[str, Any]:

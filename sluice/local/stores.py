@@ -8,19 +8,23 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
 
-from chalicelib.ports import Conflict, Item, LogItem, LogKey, Put, Registry, Unavailable, Write
+from chalicelib.ports import Conflict, Item, LogItem, LogKey, Position, Put, Registry, Unavailable, Write
 
 MOST_WRITES = 100
 """Most writes per DynamoDB transaction."""
 
 
 class MemoryTallyLogs:
-    """``TallyLogs`` in memory."""
+    """``TallyLogs`` in memory. ``added`` is the table's stream: the key of each new item once, in order."""
 
     def __init__(self) -> None:
         self._logs: dict[str, dict[int, LogItem]] = {}
         self._registry: dict[str, tuple[str, ...]] = {}
+        self._position: Position | None = None
         self._writing = Lock()
+        self.added: list[LogKey] = []
+        self.on_append: Callable[[], object] = lambda: None
+        """Called after each append."""
 
     def append(self, log: str, offset: int, items: Sequence[LogItem]) -> None:
         with self._writing:
@@ -28,17 +32,23 @@ class MemoryTallyLogs:
             if any(offset + step in stored for step in range(len(items))):
                 raise Conflict(f"append to {log} at {offset}")
             stored.update((offset + step, item) for step, item in enumerate(items))
+            self.added += ((log, offset + step) for step in range(len(items)))
+        self.on_append()
 
     def read(self, keys: Collection[LogKey]) -> tuple[Registry, Mapping[LogKey, LogItem]]:
         items = {(log, offset): item for log, offset in keys if (item := self._logs.get(log, {}).get(offset))}
         return dict(self._registry), items
 
-    def latest(self, log: str, written_since_ms: int) -> Sequence[tuple[int, LogItem]]:
+    def last(self, log: str) -> tuple[int, LogItem] | None:
+        return max(self._logs.get(log, {}).items(), default=None)
+
+    def latest(self, log: str, written_since_ms: int, before: int) -> Sequence[tuple[int, LogItem]]:
         items: list[tuple[int, LogItem]] = []
         for offset, item in sorted(self._logs.get(log, {}).items(), reverse=True):
             if items and item.written_ms < written_since_ms:
                 break
-            items.append((offset, item))
+            if offset < before:
+                items.append((offset, item))
         return items
 
     def register(self, shard: str, seen: tuple[str, ...], logs: tuple[str, ...]) -> None:
@@ -49,6 +59,12 @@ class MemoryTallyLogs:
                 self._registry[shard] = logs
             else:
                 self._registry.pop(shard, None)
+
+    def position(self) -> Position | None:
+        return self._position
+
+    def store_position(self, position: Position) -> None:
+        self._position = dict(position)
 
     def expire(self, written_before_ms: int) -> list[LogItem]:
         """Removes old items, as DynamoDB's TTL eventually does, and returns them."""

@@ -1,10 +1,10 @@
 """Telemetry of the local cloud: the handlers' reports, added up for the demo, the tests and the benchmarks."""
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from chalicelib.core.state import Block
-from chalicelib.reports import EnforceReport, IngestReport, PublishReport, SweepReport
+from chalicelib.reports import EnforceReport, EvaluateReport, IngestReport, PublishReport, SweepReport
 
 
 @dataclass(slots=True)
@@ -12,7 +12,8 @@ class ReportTotals:
     """Sums of all reports since the start."""
 
     ingests: IngestReport = field(default_factory=IngestReport)
-    """Without detections: a long run makes millions of them."""
+    dropped: int = 0
+    """Clients dropped from full views."""
     blocks: list[Block] = field(default_factory=list)
     lifted: list[Block] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -23,7 +24,10 @@ class ReportTotals:
     breaker_opened: bool = False
 
     def ingested(self, report: IngestReport) -> None:
-        self.ingests += replace(report, detections=[])
+        self.ingests += report
+
+    def evaluated(self, report: EvaluateReport) -> None:
+        self.dropped += report.dropped
 
     def enforced(self, report: EnforceReport) -> None:
         self.blocks += report.blocks

@@ -14,15 +14,17 @@ from tests.support.simulation.schedule import Crash, Faults, Schedule
 
 MOST = 14
 STATE = "get|query|put|write"
-TALLIES = "append|read|latest|register"
+TALLIES = "append|read|last|latest|register|position|store"
 
 POINTS = {
     "throttled": f"before ({STATE}|{TALLIES})",
-    "timed out after the write": "after (append|register|write|put|UpdateIPSet)",
-    "partial read": "read between|after get several|after latest",
+    "timed out after the write": "after (append|register|write|put|store|UpdateIPSet)",
+    "partial read": "read between|after get several|after last|after latest",
     "lock lost": "before UpdateIPSet",
     "WAF throttled": "before (GetIPSet|UpdateIPSet)",
     "killed": "",
+    "killed before it detects": "before put detection",
+    "killed before it stores its position": "before store position",
     "frozen": "",
 }
 """Kinds that strike a call, and the prefixes of the points they strike."""
@@ -39,8 +41,18 @@ WORLD = (
     "redeployed",
     "IP set edited",
     "IP set deleted",
+    "ring lost",
+    "ring doubled",
+    "rings late",
+    "position from the future",
+    "position lost",
 )
-LASTING = {"frozen": (60, 300, 900, 9000), "late shard": (60, 600, 1200), "IP set deleted": (30, 300)}
+LASTING = {
+    "frozen": (60, 300, 900, 9000),
+    "late shard": (60, 600, 1200),
+    "IP set deleted": (30, 300),
+    "rings late": (30, 300, 1200),
+}
 OUTAGE_S = 600
 BETWEEN_PHASES = "stream recreated"
 KINDS = (*POINTS, *OUTAGES, *WORLD, BETWEEN_PHASES)
@@ -52,8 +64,10 @@ ERRORS: dict[str, type[BaseException]] = {
     "lock lost": Conflict,
     "WAF throttled": Throttled,
     "killed": Crash,
+    "killed before it detects": Crash,
+    "killed before it stores its position": Crash,
 }
-FUNCTIONS = ("container", "enforce", "publish", "sweep")
+FUNCTIONS = ("container", "evaluate", "enforce", "publish", "sweep")
 """Names of the functions' tasks; those of ingest are its containers."""
 
 

@@ -1,10 +1,10 @@
-"""One run of the whole pipeline: ingest, enforce, publish and sweep, over memory stores and the stand-in of WAF.
+"""One run of the whole pipeline: its five functions over memory stores and the stand-in of WAF.
 
 A run has one or two phases with hours between them. In each of them a few clients attack and others do not; then
 mishaps end, two sweeps go by, and everything that Sluice promises is judged.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import ip_network
 from random import Random
 
@@ -15,7 +15,7 @@ from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import Allow, Block
 from chalicelib.core.tally import EXPIRE_MS
 from chalicelib.pipeline.stored import State
-from chalicelib.ports import Conflict, Unavailable
+from chalicelib.ports import Conflict, LogKey, Unavailable
 from sluice.local.kinesis import Shard
 from sluice.local.stores import StateChange
 from sluice.local.telemetry import ReportTotals
@@ -23,10 +23,10 @@ from sluice.local.waf import WafStandIn
 from tests.chaos.judging import MANUAL_BLOCK, Judge
 from tests.chaos.mishaps import BETWEEN_PHASES, WORLD, Mishap, Mishaps, plan
 from tests.support.simulation.ingesting import FIELDS, Container, Delivery, Ingesting, Made, Run, Violation
+from tests.support.simulation.listening import Listener, add_changes
 from tests.support.simulation.ports import LedgerTallyLogs, SwitchingStateStore
 from tests.support.simulation.publishing import WatchedIpSets, allowed
 from tests.support.simulation.schedule import Crash, Task
-from tests.support.simulation.state_stream import Listener
 
 LENGTH_S = 240.0
 """Seconds of traffic per phase."""
@@ -97,7 +97,15 @@ class Chaos(Ingesting):
         self.planned = Random(f"plan {seed}")
         faults = Mishaps()
         phases = self.planned.choice([1, 1, 2, 3])
-        super().__init__(seed, faults=faults, parts=parts, logs=logs, phases=phases, rules=rules or parse_rules(RULES))
+        super().__init__(
+            seed,
+            faults=faults,
+            parts=parts,
+            logs=logs,
+            phases=phases,
+            rules=rules or parse_rules(RULES),
+            backoff_s=BACKOFF_S,
+        )
         faults.schedule = self.schedule
         self.mishap_faults = faults
         self.mishaps = plan(self.planned, phases=phases, length_s=LENGTH_S)
@@ -172,24 +180,28 @@ class Chaos(Ingesting):
             self.schedule.now += self.random.choice([0, 0, 0.01, 0.2])
             self._let_things_happen()
             choice = self.random.random()
-            if choice < 0.15:
+            if choice < 0.12:
                 self._deliver()
-            elif choice < 0.3:
+            elif choice < 0.24:
+                self.evaluators.deliver()
+            elif choice < 0.36:
                 self.enforce.deliver()
-            elif choice < 0.45:
+            elif choice < 0.48:
                 self.publish.deliver()
             elif not self.schedule.step() and self._idle():
                 soonest = self._next_moment()
                 if soonest is None:
-                    if self._processed_at > self._over_at + LAG_S:
-                        late_s = self._processed_at - self._over_at
+                    processed_at = max(self._processed_at, self.evaluators.ended_at)
+                    if processed_at > self._over_at + LAG_S:
+                        late_s = processed_at - self._over_at
                         raise Violation(f"the lag had not recovered {late_s:.0f} s after the last mishap")
                     return
                 self.schedule.now = max(self.schedule.now, soonest)
         raise Violation(f"nothing settled within {MOST_STEPS} steps")
 
     def _idle(self) -> bool:
-        return not self._ready() and self.enforce.settled and self.publish.settled and not self.state.changes
+        listeners = self.evaluators, self.enforce, self.publish
+        return not self._ready() and not self.state.changes and all(listener.settled for listener in listeners)
 
     def _next_moment(self) -> float | None:
         """Returns the time of the next scheduled event; None if there is none."""
@@ -218,8 +230,7 @@ class Chaos(Ingesting):
         if self.state.changes:
             self.judge.saw(self.state.changes, self.schedule.now)
             self.changes += self.state.changes
-            self.enforce.add(self.state.changes)
-            self.publish.add(self.state.changes)
+            add_changes(self.state.changes, self.enforce, self.publish)
             self.state.changes.clear()
 
     def _time_out(self, moment: float) -> None:
@@ -228,6 +239,7 @@ class Chaos(Ingesting):
             if delivery.begun < moment:
                 delivery.given_up = True
                 self.containers = [each for each in self.containers if each is not delivery.container]
+        self.evaluators.give_up_on_those_before(moment)
         self.enforce.give_up_on_those_before(moment)
         self.publish.give_up_on_those_before(moment)
 
@@ -250,6 +262,7 @@ class Chaos(Ingesting):
         match mishap.kind:
             case "given up":
                 self._give_up()
+                self.evaluators.give_up()
                 self.enforce.give_up()
                 self.publish.give_up()
             case "delivered twice":
@@ -270,6 +283,30 @@ class Chaos(Ingesting):
                     held.version += 1
             case "IP set deleted":
                 self._delete_a_set(mishap)
+            case "ring lost":
+                # The next item rings for this one too, so one more request has to follow.
+                self._rings(lambda keys: keys.clear())
+                self._arriving.append((self.schedule.now + 1, self._one_more_request()))
+            case "ring doubled":
+                self._rings(lambda keys: keys.extend(list(keys)))
+            case "rings late":
+                self.evaluators.hold_until(self.schedule.now + mishap.lasts)
+                self._over_at = max(self._over_at, self.schedule.now + mishap.lasts)
+            case "position from the future":
+                position = self.ledger.position() or {}
+                self.ledger.store_position({log: offset + 10**6 for log, offset in position.items()})
+            case "position lost":
+                self.ledger.store_position({})
+
+    def _rings(self, change: Callable[[list[LogKey]], object]) -> None:
+        """Changes the queues of rings, but not of those that are being delivered."""
+        for keys in self.evaluators.idle():
+            change(keys)
+
+    def _one_more_request(self) -> Made:
+        made = Made("192.0.7.1", int(self.schedule.now * 1000))
+        self.run.made.append(made)
+        return made
 
     def _delete_a_set(self, mishap: Mishap) -> None:
         """Deletes an IP set until an operator recreates it under another id and deploys that."""
@@ -289,6 +326,7 @@ class Chaos(Ingesting):
     def _redeploy(self) -> None:
         self._read_config()
         self.containers = []
+        self.evaluators.replace_containers()
         self.enforce.replace_containers()
         self.publish.replace_containers()
 

@@ -25,7 +25,7 @@ def test_the_pipeline_survives_every_mishap() -> None:
 def test_the_runs_contain_the_events_that_they_are_meant_to_survive() -> None:
     """A run without mishaps or attackers would prove nothing."""
     went: Counter[str] = Counter()
-    for seed in range(60):
+    for seed in range(70):
         chaos = Chaos(seed)
         chaos.play()
         went += chaos.mishap_faults.struck
@@ -40,7 +40,7 @@ def test_the_runs_contain_the_events_that_they_are_meant_to_survive() -> None:
 
 def test_a_failure_is_shrunk_to_the_mishaps_that_cause_it() -> None:
     def broken(seed: int, mishaps: Sequence[Mishap] | None) -> Chaos:
-        return Chaos(seed, mishaps=mishaps, parts=Parts(follower=IgnoresSequenceNumbers))
+        return Chaos(seed, mishaps=mishaps, parts=Parts(writer=IgnoresSequenceNumbers))
 
     failure = next(found for seed in range(100) if (found := failure_of(seed, broken)) is not None)
     assert "counted more than once" in failure.why

@@ -1,18 +1,21 @@
 """The contract of ``TallyLogs``."""
 
+import sys
 from dataclasses import replace
 
 import pytest
 
 from chalicelib.core.tally import EXPIRE_MS
 from chalicelib.edges.tally_table import TallyTable
-from chalicelib.pipeline.log_follower import LARGEST_ITEM
+from chalicelib.pipeline.log_writer import LARGEST_ITEM
 from chalicelib.ports import Conflict, LogItem, TallyLogs, Unavailable
 from tests.contracts.conftest import ATOMIC, RACERS, Race
 from tests.support.tables import Tables, calls_of
 
 LOG = "sluice-logs/shardId-000000000000@1760000000000"
 NOW_MS = 1_760_000_000_123
+END = sys.maxsize
+"""An offset beyond the end of every log."""
 
 raced = pytest.mark.parametrize("tally_logs", ATOMIC, indirect=True)
 
@@ -25,6 +28,7 @@ def item(number: int = 0, *, body: bytes | None = b"tally", written_ms: int = NO
         first_slot_ms=NOW_MS - 5_050,
         last_slot_ms=NOW_MS - 23,
         requests=number,
+        arrived_ms=NOW_MS - 17,
     )
 
 
@@ -43,7 +47,7 @@ def test_a_read_sees_the_append_before_it(tally_logs: TallyLogs) -> None:
         tally_logs.append(LOG, offset, [item(offset)])
         _, items = tally_logs.read([(LOG, offset), (LOG, offset + 1)])
         assert items == {(LOG, offset): item(offset)}
-        assert tally_logs.latest(LOG, NOW_MS + 1) == [(offset, item(offset))]
+        assert tally_logs.latest(LOG, NOW_MS + 1, END) == [(offset, item(offset))]
 
 
 def test_a_taken_offset_is_a_conflict_and_keeps_its_item(tally_logs: TallyLogs) -> None:
@@ -135,14 +139,14 @@ def test_the_last_item_of_a_closed_log_has_no_body(tally_logs: TallyLogs) -> Non
 def test_sequence_numbers_survive(tally_logs: TallyLogs, sequence: int) -> None:
     tally_logs.append(LOG, 0, [replace(item(), last_sequence=sequence)])
     assert items_of(tally_logs)[0].last_sequence == sequence
-    assert tally_logs.latest(LOG, 0)[0][1].last_sequence == sequence
+    assert tally_logs.latest(LOG, 0, END)[0][1].last_sequence == sequence
 
 
 @pytest.mark.parametrize(
     "ms", [0, 1, 999, 1_001, 1_760_000_000_000, 1_760_000_000_001, 1_760_000_000_120, 4_102_444_800_999]
 )
 def test_times_survive_to_the_millisecond(tally_logs: TallyLogs, ms: int) -> None:
-    written = replace(item(), written_ms=ms, first_slot_ms=ms, last_slot_ms=ms + 50)
+    written = replace(item(), written_ms=ms, first_slot_ms=ms, last_slot_ms=ms + 50, arrived_ms=ms)
     tally_logs.append(LOG, 0, [written])
     assert items_of(tally_logs) == [written]
 
@@ -150,7 +154,7 @@ def test_times_survive_to_the_millisecond(tally_logs: TallyLogs, ms: int) -> Non
 def test_large_offsets_are_whole_numbers(tally_logs: TallyLogs) -> None:
     for offset in (9, 10, 1_000_000, 10**12):
         tally_logs.append(LOG, offset, [item()])
-    assert [offset for offset, _ in tally_logs.latest(LOG, 0)] == [10**12, 1_000_000, 10, 9]
+    assert [offset for offset, _ in tally_logs.latest(LOG, 0, END)] == [10**12, 1_000_000, 10, 9]
 
 
 def test_any_bytes_are_a_body(tally_logs: TallyLogs) -> None:
@@ -203,7 +207,7 @@ def test_two_largest_items_are_appended_at_once(tally_logs: TallyLogs) -> None:
 def test_the_latest_items_come_newest_first_back_to_a_time(tally_logs: TallyLogs) -> None:
     for offset in range(6):
         tally_logs.append(LOG, offset, [item(offset, written_ms=NOW_MS + offset * 1000)])
-    latest = tally_logs.latest(LOG, NOW_MS + 3000)
+    latest = tally_logs.latest(LOG, NOW_MS + 3000, END)
     assert [offset for offset, _ in latest] == [5, 4, 3], "an item written at that very moment belongs to it"
     assert latest[0] == (5, item(5, written_ms=NOW_MS + 5000))
 
@@ -211,11 +215,11 @@ def test_the_latest_items_come_newest_first_back_to_a_time(tally_logs: TallyLogs
 def test_the_last_item_is_among_the_latest_however_old_it_is(tally_logs: TallyLogs) -> None:
     for offset in range(3):
         tally_logs.append(LOG, offset, [item(offset)])
-    assert tally_logs.latest(LOG, NOW_MS + 10**9) == [(2, item(2))]
+    assert tally_logs.latest(LOG, NOW_MS + 10**9, END) == [(2, item(2))]
 
 
 def test_a_log_without_items_has_no_latest_items(tally_logs: TallyLogs) -> None:
-    assert list(tally_logs.latest(LOG, 0)) == []
+    assert list(tally_logs.latest(LOG, 0, END)) == []
 
 
 def test_the_latest_items_may_span_many_pages(tally_logs: TallyLogs) -> None:
@@ -223,13 +227,142 @@ def test_the_latest_items_may_span_many_pages(tally_logs: TallyLogs) -> None:
     for offset in range(14):
         tally_logs.append(LOG, offset, [item(offset, body=b"x" * 250_000, written_ms=NOW_MS + offset)])
     tally_logs.append("neighbour@1", 0, [item()])
-    assert [offset for offset, _ in tally_logs.latest(LOG, NOW_MS + 2)] == list(range(13, 1, -1))
+    assert [offset for offset, _ in tally_logs.latest(LOG, NOW_MS + 2, END)] == list(range(13, 1, -1))
 
 
 def test_the_latest_of_many_small_items_are_all_returned(tally_logs: TallyLogs) -> None:
     for start in range(0, 150, 50):
         tally_logs.append(LOG, start, [item(start + step) for step in range(50)])
-    assert [offset for offset, _ in tally_logs.latest(LOG, 0)] == list(range(149, -1, -1))
+    assert [offset for offset, _ in tally_logs.latest(LOG, 0, END)] == list(range(149, -1, -1))
+
+
+@pytest.mark.parametrize(("before", "latest"), [(0, []), (1, [0]), (3, [2, 1, 0]), (6, [5, 4, 3, 2, 1, 0])])
+def test_the_latest_items_before_an_offset_exclude_it(tally_logs: TallyLogs, before: int, latest: list[int]) -> None:
+    for offset in range(6):
+        tally_logs.append(LOG, offset, [item(offset)])
+    assert tally_logs.latest(LOG, 0, before) == [(offset, item(offset)) for offset in latest]
+
+
+@pytest.mark.parametrize(
+    ("since", "before", "latest"),
+    [
+        pytest.param(3, 6, [5, 4, 3], id="the whole log"),
+        pytest.param(1, 4, [3, 2, 1], id="back to a time before the offset"),
+        pytest.param(4, 4, [3], id="the last, although it is older"),
+        pytest.param(9, 2, [1], id="the last, although all are older"),
+        pytest.param(0, 3, [2, 1, 0], id="all that lie before the offset"),
+        pytest.param(3, 0, [], id="nothing lies before the first"),
+    ],
+)
+def test_the_latest_items_before_an_offset_reach_back_to_a_time(
+    tally_logs: TallyLogs, since: int, before: int, latest: list[int]
+) -> None:
+    for offset in range(6):
+        tally_logs.append(LOG, offset, [item(offset, written_ms=NOW_MS + offset * 1000)])
+    newest = tally_logs.latest(LOG, NOW_MS + since * 1000, before)
+    assert newest == [(offset, item(offset, written_ms=NOW_MS + offset * 1000)) for offset in latest]
+
+
+@pytest.mark.parametrize(("before", "latest"), [(END, [4]), (4, [3, 2]), (3, [2]), (1, [0])])
+def test_the_latest_items_end_at_the_first_old_one(tally_logs: TallyLogs, before: int, latest: list[int]) -> None:
+    """Of containers whose clocks disagree, one may write a newer item before an older one."""
+    for offset, age_ms in enumerate([0, 9000, 0, 9000, 0]):
+        tally_logs.append(LOG, offset, [item(offset, written_ms=NOW_MS - age_ms)])
+    newest = tally_logs.latest(LOG, NOW_MS - 1000, before)
+    assert [offset for offset, _ in newest] == latest
+
+
+def test_the_latest_items_before_an_offset_may_lie_after_a_gap(tally_logs: TallyLogs) -> None:
+    """The store removes expired items in any order."""
+    for offset in (0, 1, 4, 5):
+        tally_logs.append(LOG, offset, [item(offset)])
+    assert [offset for offset, _ in tally_logs.latest(LOG, 0, 5)] == [4, 1, 0]
+    assert [offset for offset, _ in tally_logs.latest(LOG, 0, 4)] == [1, 0]
+    assert [offset for offset, _ in tally_logs.latest(LOG, NOW_MS + 1, 4)] == [1]
+
+
+def test_the_latest_items_of_a_neighbour_do_not_lie_before_an_offset(tally_logs: TallyLogs) -> None:
+    tally_logs.append(LOG, 3, [item(3)])
+    tally_logs.append(LOG + "1", 0, [item(0)])
+    assert list(tally_logs.latest(LOG, 0, 3)) == []
+
+
+def test_many_pages_of_items_before_an_offset_are_read(tally_logs: TallyLogs) -> None:
+    for start in range(0, 250, 50):
+        tally_logs.append(LOG, start, [item(start + step, written_ms=NOW_MS + start + step) for step in range(50)])
+    newest = tally_logs.latest(LOG, NOW_MS + 7, 222)
+    assert [offset for offset, _ in newest] == list(range(221, 6, -1))
+
+
+# The last item
+
+
+def test_the_last_item_is_the_one_at_the_highest_offset(tally_logs: TallyLogs) -> None:
+    for offset in (9, 10, 100):
+        tally_logs.append(LOG, offset, [item(offset, written_ms=NOW_MS - offset)])
+        assert tally_logs.last(LOG) == (offset, item(offset, written_ms=NOW_MS - offset))
+    tally_logs.append(LOG + "1", 200, [item(200)])
+    assert tally_logs.last(LOG) == (100, item(100, written_ms=NOW_MS - 100))
+
+
+def test_a_log_without_items_has_no_last_item(tally_logs: TallyLogs) -> None:
+    tally_logs.register("s", (), (LOG,))
+    assert tally_logs.last(LOG) is None
+
+
+def test_the_last_of_several_items_is_the_last_appended(tally_logs: TallyLogs) -> None:
+    tally_logs.append(LOG, 0, [item(0), item(1), item(2)])
+    assert tally_logs.last(LOG) == (2, item(2))
+
+
+def test_the_last_item_of_a_closed_log_closes_it(tally_logs: TallyLogs) -> None:
+    closing = LogItem(body=None, last_sequence=7, written_ms=NOW_MS)
+    tally_logs.append(LOG, 0, [item(0)])
+    tally_logs.append(LOG, 1, [closing])
+    assert tally_logs.last(LOG) == (1, closing)
+
+
+# The position
+
+
+def test_there_is_no_position_at_first(tally_logs: TallyLogs) -> None:
+    tally_logs.append(LOG, 0, [item(0)])
+    tally_logs.register("s", (), (LOG,))
+    assert tally_logs.position() is None
+
+
+@pytest.mark.parametrize("position", [{}, {LOG: 0}, {LOG: 7, "s@1": 10**12}])
+def test_a_stored_position_is_returned(tally_logs: TallyLogs, position: dict[str, int]) -> None:
+    tally_logs.store_position(position)
+    assert tally_logs.position() == position
+
+
+def test_the_position_stored_last_replaces_all_of_the_one_before(tally_logs: TallyLogs) -> None:
+    tally_logs.store_position({"a@1": 5, "b@1": 5})
+    tally_logs.store_position({"b@1": 3, "c@1": 1})
+    assert tally_logs.position() == {"b@1": 3, "c@1": 1}
+
+
+def test_a_position_is_stored_as_it_was_at_that_moment(tally_logs: TallyLogs) -> None:
+    position = {LOG: 1}
+    tally_logs.store_position(position)
+    position[LOG] = 2
+    assert tally_logs.position() == {LOG: 1}
+
+
+def test_a_position_may_name_two_thousand_logs(tally_logs: TallyLogs) -> None:
+    position = {f"sluice-logs/shardId-{number:012d}@1760000000000": 10**9 + number for number in range(2000)}
+    tally_logs.store_position(position)
+    assert tally_logs.position() == position
+
+
+def test_a_position_is_neither_a_log_nor_in_the_registry(tally_logs: TallyLogs) -> None:
+    tally_logs.register("s", (), (LOG,))
+    tally_logs.append(LOG, 0, [item(0)])
+    tally_logs.store_position({LOG: 1})
+    assert tally_logs.read([(LOG, 0), (LOG, 1)]) == ({"s": (LOG,)}, {(LOG, 0): item(0)})
+    tally_logs.register("s", (LOG,), (LOG, "s@2"))
+    assert tally_logs.position() == {LOG: 1}
 
 
 # The registry
@@ -324,6 +457,23 @@ def test_the_registry_never_expires(tables: Tables) -> None:
     assert set(registry) == {"log", "offset", "s"}
 
 
+def test_the_position_never_expires(tables: Tables) -> None:
+    TallyTable(tables.client, tables.tally).store_position({LOG: 1})
+    (position,) = tables.client.scan(TableName=tables.tally)["Items"]
+    assert set(position) == {"log", "offset", "logs"}
+
+
+def test_an_item_of_the_version_before_arrivals_arrived_when_it_was_written(tables: Tables) -> None:
+    logs = TallyTable(tables.client, tables.tally)
+    logs.append(LOG, 0, [item()])
+    earlier = stored(tables, 0)
+    assert earlier.pop("arrived_at") == {"N": "1760000000.106"}
+    tables.client.put_item(TableName=tables.tally, Item=earlier)
+    expected = replace(item(), arrived_ms=NOW_MS)
+    assert items_of(logs) == [expected]
+    assert logs.last(LOG) == (0, expected)
+
+
 @pytest.mark.parametrize("version", ["0", "2"])
 def test_an_item_of_another_version_is_rejected(tables: Tables, version: str) -> None:
     logs = TallyTable(tables.client, tables.tally)
@@ -332,7 +482,9 @@ def test_an_item_of_another_version_is_rejected(tables: Tables, version: str) ->
     with pytest.raises(Unavailable, match=f"tally item of version {version}; this is version 1"):
         logs.read([(LOG, 0)])
     with pytest.raises(Unavailable, match=f"tally item of version {version}"):
-        logs.latest(LOG, 0)
+        logs.latest(LOG, 0, END)
+    with pytest.raises(Unavailable, match=f"tally item of version {version}"):
+        logs.last(LOG)
 
 
 def test_an_item_too_large_for_dynamodb_is_rejected_and_nothing_is_written(tables: Tables) -> None:
@@ -347,7 +499,20 @@ def test_every_read_is_strongly_consistent(tables: Tables) -> None:
     logs = TallyTable(tables.client, tables.tally)
     with calls_of(tables.client) as calls:
         logs.read([(LOG, 0)])
-        logs.latest(LOG, 0)
-    (read, read_params), (query, query_params) = calls
+        logs.latest(LOG, 0, END)
+        logs.last(LOG)
+        logs.position()
+    (read, read_params), *others = calls
     assert (read, read_params["RequestItems"][tables.tally]["ConsistentRead"]) == ("BatchGetItem", True)
-    assert (query, query_params["ConsistentRead"]) == ("Query", True)
+    assert [name for name, _ in others] == ["Query", "Query", "GetItem"]
+    assert all(params["ConsistentRead"] for _, params in others)
+
+
+def test_the_end_of_a_log_costs_the_read_of_one_item(tables: Tables) -> None:
+    logs = TallyTable(tables.client, tables.tally)
+    for offset in range(3):
+        logs.append(LOG, offset, [item(offset)])
+    with calls_of(tables.client) as calls:
+        logs.last(LOG)
+    ((_, params),) = calls
+    assert params["Limit"] == 1

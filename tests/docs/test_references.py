@@ -16,7 +16,13 @@ from chalicelib.pipeline.enforce import BREAKER, PAUSED
 from sluice.cli import COMMANDS
 from tests.docs.references import PAGES, REFERENCE, ROOT
 
-FUNCTIONS = {"ingested": "ingest", "enforced": "enforce", "published": "publish", "swept": "sweep"}
+FUNCTIONS = {
+    "ingested": "ingest",
+    "evaluated": "evaluate",
+    "enforced": "enforce",
+    "published": "publish",
+    "swept": "sweep",
+}
 """Reports of the telemetry, and the functions that make them."""
 
 

@@ -1,4 +1,4 @@
-"""The DynamoDB calls and write units of a batch: counted, not timed."""
+"""The DynamoDB calls and write units of a batch and of its evaluation: counted, not timed."""
 
 import json
 from collections import Counter
@@ -22,7 +22,7 @@ from chalicelib.edges.tally_table import TallyTable
 from chalicelib.pipeline.ingest import Batch
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import LogItem
-from chalicelib.reports import IngestReport
+from chalicelib.reports import EvaluateReport, IngestReport
 from sluice.local.events import MOST_BYTES, RECORD_FRAME, kinesis_event
 from sluice.local.kinesis import StreamRecord
 from sluice.local.telemetry import ReportTotals
@@ -49,7 +49,7 @@ class ColdContainer:
             World(
                 tally_logs=TallyTable(self.tables.client, self.tables.tally),
                 state=StateTable(self.tables.client, self.tables.state),
-                ip_sets=None,  # type: ignore[arg-type] # ingest publishes nothing
+                ip_sets=None,  # type: ignore[arg-type] # nothing is published here
                 clock=self.clock,
                 sleep=self.clock.sleep,
                 telemetry=ReportTotals(),
@@ -58,6 +58,9 @@ class ColdContainer:
 
     def ingest(self, batch: Batch) -> IngestReport:
         return self.services.ingest.run(batch, int(self.clock.now * 1000))
+
+    def evaluate(self) -> EvaluateReport:
+        return self.services.evaluate.run(int(self.clock.now * 1000))
 
 
 def line(at: float, client: str, path: str = "/", method: str = "GET", status: str = "200", **other: str) -> bytes:
@@ -122,15 +125,25 @@ def few(clock: Clock) -> list[bytes]:
     return [line(clock.now - number / 10, f"192.0.2.{number}") for number in range(20)]
 
 
-def test_a_warm_batch_without_detections_makes_two_calls(tables: Tables) -> None:
-    container, shard = ColdContainer(tables), Shard(0)
+def names(calls: Sequence[Call]) -> list[str]:
+    return [name for name, _ in calls]
+
+
+def test_a_warm_batch_makes_one_call_and_its_evaluation_another(tables: Tables) -> None:
+    container, evaluator, shard = ColdContainer(tables), ColdContainer(tables), Shard(0)
     container.ingest(shard.batch(few(container.clock), container.clock.now))
-    for _ in range(5):
-        container.clock.sleep(1)
+    evaluator.evaluate()
+    for number in range(5):
+        for clock in (container.clock, evaluator.clock):
+            clock.sleep(1)
         with calls_of(tables.client) as calls:
             report = container.ingest(shard.batch(few(container.clock), container.clock.now))
-        assert (report.requests, report.detections) == (20, [])
-        assert [name for name, _ in calls] == ["PutItem", "BatchGetItem"]
+        assert report.requests == 20
+        assert names(calls) == ["PutItem"]
+        with calls_of(tables.client) as calls:
+            evaluated = evaluator.evaluate()
+        assert (evaluated.items, evaluated.detections) == (1, [])
+        assert number == 0 or names(calls) == ["BatchGetItem"]
 
 
 def test_the_rules_are_read_again_every_ten_seconds_and_no_more_often(tables: Tables) -> None:
@@ -139,46 +152,63 @@ def test_the_rules_are_read_again_every_ten_seconds_and_no_more_often(tables: Ta
         for _ in range(30):
             container.ingest(shard.batch(few(container.clock), container.clock.now))
             container.clock.sleep(1)
-    assert Counter(name for name, _ in calls)["GetItem"] == 3
+    assert Counter(names(calls))["GetItem"] == 3
 
 
-@pytest.mark.parametrize("pace", [0, 1, 3], ids="{} items per other shard since the last batch".format)
-def test_two_calls_suffice_alongside_other_shards(tables: Tables, pace: int) -> None:
+def test_the_position_is_stored_every_ten_seconds_and_no_more_often(tables: Tables) -> None:
+    container, shard = ColdContainer(tables), Shard(0)
+    stored = 0
+    for _ in range(30):
+        container.ingest(shard.batch(few(container.clock), container.clock.now))
+        with calls_of(tables.client) as calls:
+            container.evaluate()
+        stored += Counter(names(calls))["PutItem"]
+        container.clock.sleep(1)
+    assert stored == 3
+
+
+@pytest.mark.parametrize("pace", [1, 3], ids="{} items per shard since the last evaluation".format)
+def test_one_call_reads_what_all_shards_have_appended_at_a_steady_pace(tables: Tables, pace: int) -> None:
     clock = Clock()
-    mine, others = ColdContainer(tables, clock), [ColdContainer(tables, clock) for _ in range(3)]
+    containers, evaluator = [ColdContainer(tables, clock) for _ in range(4)], ColdContainer(tables, clock)
     shards = [Shard(number) for number in range(4)]
-
-    def others_append(times: int) -> None:
-        for _ in range(times):
-            for container, shard in zip(others, shards[1:], strict=True):
-                container.ingest(shard.batch(few(clock), clock.now))
-
-    others_append(1)
     for number in range(6):
         clock.sleep(1)
-        others_append(pace)
+        for container, shard in zip(containers * pace, shards * pace, strict=True):
+            with calls_of(tables.client) as calls:
+                container.ingest(shard.batch(few(clock), clock.now))
+            assert number == 0 or names(calls) == ["PutItem"]
         with calls_of(tables.client) as calls:
-            report = mine.ingest(shards[0].batch(few(clock), clock.now))
-        assert (report.requests, report.detections) == (20, [])
-        if number >= 2:
-            assert [name for name, _ in calls] == ["PutItem", "BatchGetItem"], f"batch {number}"
+            report = evaluator.evaluate()
+        assert report.items == 4 * pace
+        assert number < 2 or names(calls) == ["BatchGetItem"], f"evaluation {number}"
 
 
-def test_one_more_call_suffices_after_lost_races(tables: Tables) -> None:
+def test_one_more_call_reads_a_burst(tables: Tables) -> None:
     clock = Clock()
-    mine, other = ColdContainer(tables, clock), ColdContainer(tables, clock)
-    one, two = Shard(0), Shard(1)
+    one, two, evaluator = (ColdContainer(tables, clock) for _ in range(3))
+    first, second = Shard(0), Shard(1)
     for _ in range(3):
-        mine.ingest(one.batch(few(clock), clock.now))
-        other.ingest(two.batch(few(clock), clock.now))
+        one.ingest(first.batch(few(clock), clock.now))
+        two.ingest(second.batch(few(clock), clock.now))
+        evaluator.evaluate()
     for _ in range(3):
-        other.ingest(two.batch(few(clock), clock.now))
+        two.ingest(second.batch(few(clock), clock.now))
     with calls_of(tables.client) as calls:
-        mine.ingest(one.batch(few(clock), clock.now))
-    assert [name for name, _ in calls] == ["PutItem", "BatchGetItem", "BatchGetItem"]
+        assert evaluator.evaluate().items == 3
+    assert names(calls) == ["BatchGetItem", "BatchGetItem"]
 
 
 # Write units
+
+
+def warm(tables: Tables) -> tuple[ColdContainer, Shard]:
+    """Returns a container of ingest and evaluate that has handled two batches of the shard."""
+    container, shard = ColdContainer(tables), Shard(0)
+    for _ in range(2):
+        container.ingest(shard.batch(few(container.clock), container.clock.now))
+        container.evaluate()
+    return container, shard
 
 
 def full_event(shard: Shard) -> tuple[dict[str, Any], int]:
@@ -215,33 +245,33 @@ def full_event(shard: Shard) -> tuple[dict[str, Any], int]:
 
 
 def test_a_full_batch_costs_less_than_a_sixtieth_of_a_write_for_each_client(tables: Tables) -> None:
-    container, shard = ColdContainer(tables), Shard(0)
-    container.ingest(shard.batch(few(container.clock), container.clock.now))
+    container, shard = warm(tables)
     event, clients = full_event(shard)
     assert 0.9 * MOST_BYTES < len(json.dumps(event)) <= MOST_BYTES
     assert 2_000 <= clients <= 2_500
     with calls_of(tables.client) as calls:
         report = container.ingest(kinesis_batch(event))
+        container.evaluate()
     assert report.requests == len(event["Records"])
-    assert [name for name, _ in calls] == ["PutItem", "BatchGetItem"]
+    assert names(calls) == ["PutItem", "BatchGetItem"]
     assert 60 * units(calls) <= clients
 
 
 def test_g4_a_flood_from_new_addresses_cannot_multiply_the_cost(tables: Tables) -> None:
-    container, shard, rng = ColdContainer(tables), Shard(0), Random(1)
+    (container, shard), rng = warm(tables), Random(1)
     addresses = [str(IPv4Address(number)) for number in rng.sample(range(0x01000000, 0xE0000000), 8_000)]
-    container.ingest(shard.batch(few(container.clock), NOW))
     with calls_of(tables.client) as calls:
         container.ingest(shard.batch([line(NOW - rng.uniform(0, 8), address) for address in addresses], NOW))
+        container.evaluate()
     assert 0 < 60 * units(calls) <= len(addresses)
 
 
 def test_g4_addresses_of_one_ipv6_network_cost_one_write_unit_and_their_detections(tables: Tables) -> None:
-    container, shard, rng = ColdContainer(tables), Shard(0), Random(1)
+    (container, shard), rng = warm(tables), Random(1)
     addresses = [str(IPv6Address((0x20010DB8 << 96) + rng.getrandbits(64))) for _ in range(2_000)]
-    container.ingest(shard.batch(few(container.clock), NOW))
     with calls_of(tables.client) as calls:
-        report = container.ingest(shard.batch([line(NOW - rng.uniform(0, 8), address) for address in addresses], NOW))
+        container.ingest(shard.batch([line(NOW - rng.uniform(0, 8), address) for address in addresses], NOW))
+        report = container.evaluate()
     assert {offender.network for detection in report.detections for offender in detection.offenders} == {
         "2001:db8::/64"
     }

@@ -23,6 +23,7 @@ from chalicelib.core.state import Block, Detection
 from chalicelib.edges.state_table import StateTable
 from sluice.cli import main
 from sluice.deploy.runtime import runtime_of_chalice
+from sluice.local.events import tally_event
 from tests.support.deploy.account import REGION, ROOT
 from tests.support.deploy.events import kinesis_event, line, state_event
 from tests.support.deploy.front import Front, run_no_functions
@@ -39,8 +40,12 @@ block_for = "10m"
 IN_LAMBDAS_RUNTIME = ("boto3", "botocore", "s3transfer", "dateutil", "six", "urllib3", "jmespath")
 COMPILED = ("msgspec",)
 """Packages whose wheels are for arm64; builds for this machine replace them when a function runs in this test."""
+EVALUATOR_MB = 3028
+"""Memory for 300,000 requests per second."""
+
 FUNCTIONS = {
     "sluice-prod-ingest": "app.ingest",
+    "sluice-prod-evaluate": "app.evaluate",
     "sluice-prod-enforce": "app.enforce",
     "sluice-prod-publish": "app.publish",
     "sluice-prod-sweep": "app.sweep",
@@ -179,7 +184,7 @@ def test_from_an_empty_account_to_a_blocked_client_and_back(endpoint: str, tmp_p
     committed = json.loads((project / ".chalice" / "config.json").read_text())
     rules = tmp_path / "rules.toml"
     rules.write_text(RULES)
-    options = ("--stage", "prod", "--project", str(project))
+    options = ("--stage", "prod", "--project", str(project), "--requests-per-second", "300000")
     with Front().installed() as front:
         planned = sluice("setup", *options, "--rules", str(rules), "--dry-run")
         assert {step["action"] for step in planned["steps"]} == {"create"}
@@ -196,6 +201,9 @@ def test_from_an_empty_account_to_a_blocked_client_and_back(endpoint: str, tmp_p
             assert (function["Runtime"], function["Architectures"]) == (runtime_of_chalice(), ["arm64"])
             assert function["CodeSha256"] == digest
             assert function["Environment"]["Variables"] == written["environment_variables"]
+        memory = {function["FunctionName"]: function["MemorySize"] for function in functions}
+        assert memory["sluice-prod-evaluate"] == EVALUATOR_MB
+        assert memory["sluice-prod-ingest"] == 1769
         config = read_config(written["environment_variables"])
 
         mappings = boto3.client("lambda").list_event_source_mappings()["EventSourceMappings"]
@@ -203,11 +211,12 @@ def test_from_an_empty_account_to_a_blocked_client_and_back(endpoint: str, tmp_p
         arn = stream["StreamDescriptionSummary"]["StreamARN"]
         assert {(m["FunctionArn"].rpartition(":")[2], m["EventSourceArn"], m["BatchSize"]) for m in mappings} == {
             ("sluice-prod-ingest", arn, 10_000),
+            ("sluice-prod-evaluate", config.tally_stream_arn, 10_000),
             ("sluice-prod-enforce", config.state_stream_arn, 100),
             ("sluice-prod-publish", config.state_stream_arn, 1000),
         }
         iam = boto3.client("iam")
-        for name in ("ingest", "enforce", "publish", "sweep", "api_handler", "authorize"):
+        for name in ("ingest", "evaluate", "enforce", "publish", "sweep", "api_handler", "authorize"):
             role = f"sluice-prod-{name}"
             policy = iam.get_role_policy(RoleName=role, PolicyName=role)["PolicyDocument"]
             assert policy == json.loads((project / ".chalice" / f"policy-prod-{name}.json").read_text())
@@ -219,6 +228,7 @@ def test_from_an_empty_account_to_a_blocked_client_and_back(endpoint: str, tmp_p
         lines = [line(OFFENDER, now + number / 100) for number in range(6)]
         metrics = deployed.invoke("sluice-prod-ingest", kinesis_event(lines, ts=now))
         assert '"service":"sluice-prod"' in metrics.replace(" ", "")
+        deployed.invoke("sluice-prod-evaluate", tally_event([("any", 0)]))
         detections = list(state.query(Detection.kind))
         deployed.invoke("sluice-prod-enforce", state_event(detections))
         blocks = list(state.query(Block.kind))
@@ -243,7 +253,7 @@ def test_from_an_empty_account_to_a_blocked_client_and_back(endpoint: str, tmp_p
 
         again = sluice("setup", *options, "--rules", str(rules), "--yes")
         assert {step["action"] for step in again["steps"]} == {"exists"}
-        sluice("teardown", *options, "--yes")
+        sluice("teardown", *options[:4], "--yes")
         assert {kind: items for kind, items in everything().items() if items} == {}
         assert front.log_configs == {}
         assert json.loads((project / ".chalice" / "config.json").read_text()) == committed

@@ -14,13 +14,14 @@ import yaml  # type: ignore[import-untyped]
 from chalicelib.config import SETTINGS, read_config
 from sluice.deploy.policies import STACK, policies
 from sluice.deploy.runtime import runtime_of_chalice
+from sluice.deploy.sizing import MOST_MB, VCPU_MB
 from sluice.deploy.stage import Choices
 from tests.support.deploy.account import REGION, ROOT
 from tests.support.deploy.packaging import chalice, clone
 
 LINT = ROOT / ".cache" / "lint" / "bin"
 Template = dict[str, Any]
-FUNCTIONS = {"Ingest", "Enforce", "Publish", "Sweep", "APIHandler", "Authorize"}
+FUNCTIONS = {"Ingest", "Evaluate", "Enforce", "Publish", "Sweep", "APIHandler", "Authorize"}
 
 
 @pytest.fixture(scope="module")
@@ -87,11 +88,12 @@ def test_wrong_event_sources_are_detected(sam: Template, lint_environment: Path,
     """The linter ignores the event sources of a SAM template, so that only the translator's mappings show them."""
     wrong = deepcopy(sam)
     source(wrong, "Ingest")["Stream"]["Fn::GetAtt"] = ["LogStream", "Arn"]  # merged into Chalice's Fn::Sub
+    source(wrong, "Evaluate")["FilterCriteria"] = {"Filters": [{"Patterns": "{}"}]}
     source(wrong, "Enforce")["ParallelizationFactor"] = 50
     source(wrong, "Publish")["BatchSize"] = 20_000
     findings = findings_of(translated(wrong, lint_environment), lint_environment, tmp_path)
     mapping = {name.split("DynamodbEvent")[0].split("KinesisEvent")[0] for _, name in findings}
-    assert mapping == {"IngestIngest", "EnforceEnforce", "PublishPublish"}
+    assert mapping == {"IngestIngest", "EvaluateEvaluate", "EnforceEnforce", "PublishPublish"}
 
 
 @pytest.mark.parametrize(
@@ -120,6 +122,15 @@ def test_every_function_has_a_role_and_a_concurrency_limit(sam: Template) -> Non
         assert "ReservedConcurrentExecutions" in properties, name
         assert properties["Role"]["Fn::GetAtt"][0] in sam["Resources"], name
     assert functions["Publish"]["ReservedConcurrentExecutions"] == 1
+    assert functions["Evaluate"]["ReservedConcurrentExecutions"] == 1
+
+
+def test_functions_whose_wall_time_operators_wait_for_have_a_vcpu(sam: Template) -> None:
+    for name in ("Ingest", "Enforce", "Publish"):
+        assert sam["Resources"][name]["Properties"]["MemorySize"] == VCPU_MB, name
+    assert sam["Resources"]["Evaluate"]["Properties"]["MemorySize"] == {"Ref": "EvaluateMemory"}
+    memory = sam["Parameters"]["EvaluateMemory"]
+    assert (memory["Default"], memory["MinValue"], memory["MaxValue"]) == (VCPU_MB, VCPU_MB, MOST_MB)
 
 
 def test_functions_run_on_arm64_and_on_the_python_of_their_package(sam: Template) -> None:
@@ -131,7 +142,8 @@ def test_functions_run_on_arm64_and_on_the_python_of_their_package(sam: Template
 
 def test_every_function_has_its_own_policy(sam: Template) -> None:
     expected = policies(STACK)
-    for name, role in {"ingest": "Ingest", "publish": "Publish", "api_handler": "ApiHandler"}.items():
+    roles = {"ingest": "Ingest", "evaluate": "Evaluate", "publish": "Publish", "api_handler": "ApiHandler"}
+    for name, role in roles.items():
         (policy,) = sam["Resources"][f"{role}Role"]["Properties"]["Policies"]
         assert policy["PolicyDocument"] == expected[name]
 
@@ -146,6 +158,18 @@ def test_ingest_retries_without_limit_and_the_others_use_the_queue(sam: Template
     for name in ("Enforce", "Publish"):
         (destination,) = source(sam, name)["DestinationConfig"].values()
         assert destination["Destination"] == {"Fn::GetAtt": ["DeadLetters", "Arn"]}
+
+
+def test_evaluate_is_invoked_for_new_items_alone_and_retries_without_limit(sam: Template) -> None:
+    evaluate = source(sam, "Evaluate")
+    assert evaluate["Stream"] == {"Fn::GetAtt": ["TallyTable", "StreamArn"]}
+    assert sam["Resources"]["TallyTable"]["Properties"]["StreamSpecification"] == {"StreamViewType": "KEYS_ONLY"}
+    assert evaluate["MaximumRetryAttempts"] == evaluate["MaximumRecordAgeInSeconds"] == -1
+    assert not evaluate["BisectBatchOnFunctionError"]
+    assert evaluate["MaximumBatchingWindowInSeconds"] == 0
+    assert "DestinationConfig" not in evaluate
+    (pattern,) = evaluate["FilterCriteria"]["Filters"]
+    assert json.loads(pattern["Pattern"]) == {"eventName": ["INSERT"]}
 
 
 def test_every_function_gets_valid_settings(sam: Template) -> None:
@@ -166,7 +190,8 @@ def test_every_function_gets_valid_settings(sam: Template) -> None:
 def test_every_alarm_notifies_the_topic(sam: Template) -> None:
     alarms = {n: r["Properties"] for n, r in sam["Resources"].items() if r["Type"] == "AWS::CloudWatch::Alarm"}
     assert set(alarms) == {
-        *("IngestBehind", "LogLinesRefused", "IngestErrors", "EnforceErrors", "PublishErrors", "SweepErrors"),
+        *("IngestBehind", "EvaluateLate", "LogLinesRefused", "IngestErrors", "EvaluateErrors", "EnforceErrors"),
+        *("PublishErrors", "SweepErrors"),
         *("ApiErrors", "MalformedFlood", "IpSetsFillingV4", "IpSetsFillingV6", "PublishFailing", "BreakerOpen"),
         *("RulesInvalid", "PausedTooLong", "HeartbeatMissing", "DeadLettersWaiting", "ManyReplayed"),
     }

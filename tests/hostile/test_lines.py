@@ -53,6 +53,7 @@ def test_floods_of_large_garbage_do_not_retain_memory() -> None:
             b"\x1f\x8b" + garbage,
         ]
         report = target.ingest(bad * 5)
+        target.evaluate()
         assert report.malformed.total() >= 24
         assert max(map(len, report.samples)) < 5 * Malformed.SAMPLE_BYTES
     retained, _ = tracemalloc.get_traced_memory()
@@ -187,6 +188,7 @@ def test_a_line_from_another_time_clears_no_window(at: float) -> None:
         report = target.ingest([line(NOW - 3 + 0.1 * n, ATTACKER), line(at, VICTIM)])
         assert report.requests == 1
         assert report.late + report.malformed.total() == 1
+        target.evaluate()
     assert target.blocked() == {f"{ATTACKER}/32"}
     assert target.view.entries <= 30
 
@@ -194,9 +196,12 @@ def test_a_line_from_another_time_clears_no_window(at: float) -> None:
 def test_lines_of_the_last_hour_extend_the_view_once_not_with_every_batch() -> None:
     target = Target()
     target.ingest(often(VICTIM, 1))
+    target.evaluate()
+    target.logs.calls.clear()
     for n in range(20):
         target.now = NOW + n
         target.ingest([line(NOW - 3500 + n, ATTACKER)])
+        target.evaluate()
     assert target.logs.calls["latest"] <= 3
     assert target.logs.calls["read"] <= 20 + 3 + 20
 
@@ -206,4 +211,5 @@ def test_times_spread_over_the_hour_need_bounded_memory() -> None:
     for n in range(10):
         target.now = NOW + n
         target.ingest([line(target.now - 3590 * (k / 3000), f"198.51.{k % 100}.{n}") for k in range(3000)])
+        target.evaluate()
     assert target.view.entries <= 5000

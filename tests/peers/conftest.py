@@ -148,7 +148,7 @@ def site(
         )
         stored = StoredRules(text=RULES)
         State(world.state).overwrite(stored, id=ACTIVE)
-        site.mappings = Mappings(kinesis_client, stream, streams, local_tables.state_stream_arn, site.container)
+        site.mappings = Mappings(kinesis_client, stream, streams, local_tables, site.container)
         yield site
         for client in (world.state._client, world.ip_sets._client, streams):  # type: ignore[attr-defined]
             client.close()

@@ -54,7 +54,9 @@ class DiesAppending:
     def __init__(self, site: Deployment, *, after: bool) -> None:
         self._logs = site.world.tally_logs
         self._after = after
-        self.read, self.latest, self.register = self._logs.read, self._logs.latest, self._logs.register
+        self.read, self.last, self.latest = self._logs.read, self._logs.last, self._logs.latest
+        self.register = self._logs.register
+        self.position, self.store_position = self._logs.position, self._logs.store_position
 
     def append(self, log: str, offset: int, items: Sequence[LogItem]) -> None:
         if self._after:

@@ -7,20 +7,18 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from chalicelib.bootstrap import Parts
-from chalicelib.pipeline.ingest import Ingest
-from chalicelib.pipeline.log_follower import LogFollower
 from chalicelib.ports import Unavailable
 from tests.support.simulation.broken_ingest import (
     AnnouncesTooEarly,
     AppendsWithoutCondition,
-    EvaluatesNewRecordsOnly,
     IgnoresSequenceNumbers,
-    KeepsHalfAColdStart,
+    KeepsOldEnds,
     KeepsOldMemories,
+    LeavesGaps,
     NeverAdoptsNewLogs,
-    NeverReadsOthers,
     OpensWithoutClosing,
-    ReadsBeforeItAppends,
+    StartsWithAnEmptyView,
+    StoresItsPositionTooEarly,
 )
 from tests.support.simulation.ingesting import DORMANT_S, Ingesting
 from tests.support.simulation.schedule import Crash, FaultAt
@@ -46,7 +44,7 @@ def test_the_runs_contain_the_events_that_they_are_meant_to_survive() -> None:
         went["logs opened"] += sum("after register" in line for line in run.trace)
     assert went["Crash"] > 50
     assert went["Unavailable"] > 50
-    assert went["StillLoading"] > 20
+    assert went["OutOfTime"] > 20
     assert went["invocations"] > 800
     assert went["logs opened"] > 200
 
@@ -76,33 +74,23 @@ def test_the_simulation_notices_an_append_without_its_condition() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "silences_s", "complaint"),
+    ("parts", "silences_s", "complaint"),
     [
-        pytest.param(ReadsBeforeItAppends, (), "missed", id="others are read before the append"),
-        pytest.param(NeverReadsOthers, (), "missed", id="others are not read"),
-        pytest.param(IgnoresSequenceNumbers, (), "more than once", id="sequence numbers are ignored"),
-        pytest.param(OpensWithoutClosing, (DORMANT_S,), "counted", id="a new log is opened beside an open one"),
-        pytest.param(KeepsHalfAColdStart, (6000,), "counted|missed", id="a failed cold start is gone on with"),
-        pytest.param(KeepsOldMemories, (6000,), "counted|missed|settled", id="a container is trusted after hours"),
-        pytest.param(NeverAdoptsNewLogs, (), "missed|settled", id="new logs are not followed"),
+        pytest.param(Parts(writer=IgnoresSequenceNumbers), (), "more than once", id="sequence numbers are ignored"),
+        pytest.param(Parts(writer=OpensWithoutClosing), (DORMANT_S,), "counted", id="a new log is opened beside one"),
+        pytest.param(Parts(writer=KeepsOldEnds), (6000,), "counted", id="a remembered end is trusted for hours"),
+        pytest.param(
+            Parts(reader=KeepsOldMemories), (6000,), "counted|missed|settled", id="a reader is trusted for hours"
+        ),
+        pytest.param(Parts(reader=NeverAdoptsNewLogs), (), "missed|settled", id="new logs are not followed"),
+        pytest.param(Parts(reader=LeavesGaps), (), "missed", id="merged is taken for evaluated"),
+        pytest.param(Parts(reader=StartsWithAnEmptyView), (), "missed", id="a successor knows nothing of before"),
+        pytest.param(Parts(evaluate=StoresItsPositionTooEarly), (), "missed", id="a position is stored too early"),
+        pytest.param(Parts(evaluate=AnnouncesTooEarly), (), "missed", id="a detection is taken for stored before"),
     ],
 )
-def test_the_simulation_notices_a_follower_that_is_broken(
-    kind: type[LogFollower], silences_s: Sequence[float], complaint: str
-) -> None:
+def test_the_simulation_notices_a_broken_duty(parts: Parts, silences_s: Sequence[float], complaint: str) -> None:
     def run(seed: int) -> None:
-        phases = 4 if silences_s else 1
-        Ingesting(seed, parts=Parts(follower=kind), phases=phases, silences_s=silences_s).play()
+        Ingesting(seed, parts=parts, phases=4 if silences_s else 1, silences_s=silences_s).play()
 
     assert_noticed(complaint, run)
-
-
-@pytest.mark.parametrize(
-    ("kind", "complaint"),
-    [
-        pytest.param(EvaluatesNewRecordsOnly, "missed", id="records counted by an earlier try are not evaluated"),
-        pytest.param(AnnouncesTooEarly, "missed", id="a detection is taken for stored before it is"),
-    ],
-)
-def test_the_simulation_notices_an_ingest_that_is_broken(kind: type[Ingest], complaint: str) -> None:
-    assert_noticed(complaint, lambda seed: Ingesting(seed, parts=Parts(ingest=kind), phases=1).play())

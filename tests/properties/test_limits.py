@@ -123,6 +123,8 @@ def detected(text: str, batches: list[Delivered], sample_rate: int) -> set[tuple
             ),
             NOW_MS,
         )
+        if number % 3 or number == len(batches) - 1:  # some rings come late, for several items at once
+            container.evaluate.run(NOW_MS)
     return {
         (detection.terms.name, offender.network)
         for change in state.changes

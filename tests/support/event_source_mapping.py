@@ -1,6 +1,7 @@
 """Lambda's event source mappings over real streams: they read with boto3 and invoke the handlers of ``app.py``."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -9,10 +10,13 @@ import app as deployed
 from chalicelib.bootstrap import Services, running_in
 from sluice.local.events import kinesis_event, schedule_event
 from sluice.local.kinesis import StreamRecord
-from tests.support.tables import StreamsClient, stream_event
+from tests.support.tables import StreamsClient, Tables, stream_event
 
 if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
+
+LISTENERS = (deployed.enforce, deployed.publish)
+"""Functions that read the state table's stream."""
 
 SETTLE_WITHIN_S = 30
 
@@ -22,28 +26,29 @@ class Killed(BaseException):
 
 
 class Mappings:
-    """One Kinesis stream and the state table's stream, mapped to the functions."""
+    """One Kinesis stream and both tables' streams, mapped to the functions."""
 
     def __init__(
         self,
         kinesis: "KinesisClient",
         stream: str,
         streams: StreamsClient,
-        state_stream_arn: str,
+        tables: Tables,
         new: Callable[[], Services],
     ) -> None:
         """Starts with cold containers, made by ``new``."""
         self._kinesis = kinesis
         self._stream = stream
         self._streams = streams
-        self._arn = state_stream_arn
+        self._arns = {tables.tally_stream_arn: (deployed.evaluate,), tables.state_stream_arn: LISTENERS}
         self._new = new
         self._ingesters = [new(), new()]
         self._others = new()
         self._after: dict[str, str] = {}
         """Each shard's last sequence number that has been processed."""
         self._ended: set[str] = set()
-        self._changes_delivered = 0
+        self._delivered: Counter[str] = Counter()
+        """Changes of each table's stream."""
         self.read = 0
         """Records processed."""
 
@@ -70,13 +75,16 @@ class Mappings:
         return delivered
 
     def listen(self) -> int:
-        """Delivers the new changes of the state table to enforce and publish, and returns their number."""
-        records = stream_event(self._streams, self._arn)["Records"][self._changes_delivered :]
-        if records:
-            for function in (deployed.enforce, deployed.publish):
-                _invoke(self._others, partial(function, {"Records": records}, None))
-        self._changes_delivered += len(records)
-        return len(records)
+        """Delivers the new changes of both tables, and returns their number."""
+        delivered = 0
+        for arn, functions in self._arns.items():
+            records = stream_event(self._streams, arn)["Records"][self._delivered[arn] :]
+            if records:
+                for function in functions:
+                    _invoke(self._others, partial(function, {"Records": records}, None))
+            self._delivered[arn] += len(records)
+            delivered += len(records)
+        return delivered
 
     def sweep(self) -> None:
         _invoke(self._others, partial(deployed.sweep, schedule_event(), None))

@@ -1,4 +1,4 @@
-"""Both tables, created in any DynamoDB as in production, and the records of the state table's stream."""
+"""Both tables, created in any DynamoDB as in production, and the records of their streams."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -37,6 +37,7 @@ class Tables:
     client: "DynamoDBClient"
     tally: str
     state: str
+    tally_stream_arn: str
     state_stream_arn: str
 
 
@@ -46,14 +47,20 @@ def make_tables(client: "DynamoDBClient", prefix: str = "sluice") -> Tables:
     TTL stays disabled, because DynamoDB Local would remove items with past times, which most tests use, at any moment.
     """
     tally, state = f"{prefix}-tally", f"{prefix}-state"
-    client.create_table(TableName=tally, BillingMode="PAY_PER_REQUEST", **_keys(log="S", offset="N"))
-    made = client.create_table(
-        TableName=state,
-        BillingMode="PAY_PER_REQUEST",
-        StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
-        **_keys(kind="S", id="S"),
+    tables: tuple[dict[str, Any], ...] = (
+        {
+            "TableName": tally,
+            "StreamSpecification": {"StreamEnabled": True, "StreamViewType": "KEYS_ONLY"},
+            **_keys(log="S", offset="N"),
+        },
+        {
+            "TableName": state,
+            "StreamSpecification": {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
+            **_keys(kind="S", id="S"),
+        },
     )
-    return Tables(client, tally, state, made["TableDescription"]["LatestStreamArn"])
+    made = [client.create_table(BillingMode="PAY_PER_REQUEST", **table) for table in tables]
+    return Tables(client, tally, state, *(each["TableDescription"]["LatestStreamArn"] for each in made))
 
 
 def _keys(**types: str) -> dict[str, Any]:

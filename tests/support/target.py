@@ -16,8 +16,8 @@ from chalicelib.edges.state_table import attributes_of
 from chalicelib.edges.tally_table import _attributes as attributes_of_tally
 from chalicelib.pipeline.ingest import Batch
 from chalicelib.pipeline.stored import State
-from chalicelib.ports import Item, LogItem, LogKey, Registry
-from chalicelib.reports import EnforceReport, IngestReport
+from chalicelib.ports import Item, LogItem, LogKey, Position, Registry
+from chalicelib.reports import EnforceReport, EvaluateReport, IngestReport
 from sluice.local.events import state_event
 from sluice.local.stores import MemoryStateStore, MemoryTallyLogs
 from sluice.local.telemetry import ReportTotals
@@ -45,6 +45,12 @@ window = "10s"
 READ_UNIT = 4096
 """Bytes of a strongly consistent read unit."""
 
+WRITE_UNIT = 1024
+"""Bytes of a write unit."""
+
+NUMBER_BYTES = 5
+"""Bytes of an offset in the position."""
+
 ITEM_FRAME = 180
 """Bytes of an item besides its body."""
 
@@ -56,6 +62,8 @@ class CountedLogs(MemoryTallyLogs):
         super().__init__()
         self.calls: Counter[str] = Counter()
         self.write_units = self.read_units = 0
+        self.position_units = 0
+        """Write units of the evaluator's position, which are not in ``write_units``."""
 
     def append(self, log: str, offset: int, items: Sequence[LogItem]) -> None:
         self.calls["append"] += 1
@@ -72,9 +80,14 @@ class CountedLogs(MemoryTallyLogs):
         self.calls["read"] += -(-(len(keys) + 1) // KEYS_PER_READ)
         return registry, items
 
-    def latest(self, log: str, written_since_ms: int) -> Sequence[tuple[int, LogItem]]:
+    def latest(self, log: str, written_since_ms: int, before: int) -> Sequence[tuple[int, LogItem]]:
         self.calls["latest"] += 1
-        return super().latest(log, written_since_ms)
+        return super().latest(log, written_since_ms, before)
+
+    def store_position(self, position: Position) -> None:
+        self.calls["store_position"] += 1
+        self.position_units += -(-sum(len(log) + NUMBER_BYTES for log in position) // WRITE_UNIT) or 1
+        super().store_position(position)
 
 
 class CountedState(MemoryStateStore):
@@ -91,7 +104,7 @@ class CountedState(MemoryStateStore):
 
 @dataclass
 class Target:
-    """One container of ingest and one of enforce."""
+    """One container of ingest, one of evaluate and one of enforce."""
 
     rules: str = RULES
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -122,6 +135,10 @@ class Target:
         self._sequence += len(records)
         return self.services.ingest.run(Batch(shard, sequences, records, [self.now - 1] * len(records)), self.now_ms)
 
+    def evaluate(self) -> EvaluateReport:
+        """Evaluates everything that ``ingest`` has appended."""
+        return self.services.evaluate.run(self.now_ms)
+
     def enforce(self) -> EnforceReport:
         """Enforces everything in the state table's stream."""
         report = self.services.enforce.run(state_changes(state_event(self.state.changes)))
@@ -129,6 +146,8 @@ class Target:
         return report
 
     def blocked(self) -> set[str]:
+        """Returns the networks that are blocked once everything has been evaluated and enforced."""
+        self.evaluate()
         self.enforce()
         return {item.id for item in self.state.query(Block.kind)}
 
@@ -138,7 +157,7 @@ class Target:
 
     @property
     def view(self) -> View:
-        view = self.services.ingest._follower._view
+        view = self.services.evaluate._reader._view
         assert view is not None
         return view
 

@@ -72,11 +72,16 @@ def runtime(inspection: Inspection) -> Iterator[Finding]:
 
 
 def settings(inspection: Inspection) -> Iterator[Finding]:
-    """Checks that the functions run with the settings that setup has written."""
+    """Checks that the functions run with the settings and the memory that setup has written."""
     if inspection.stage.choices.stack:
         return
-    written = (inspection.project.stage(inspection.stage.name) or {}).get("environment_variables", {})
-    for name in inspection.functions:
+    stage = inspection.project.stage(inspection.stage.name) or {}
+    written = stage.get("environment_variables", {})
+    for name, function in inspection.functions.items():
+        memory = stage.get("lambda_functions", {}).get(name, {}).get("lambda_memory_size")
+        if memory and memory != function["MemorySize"]:
+            what = f"{name} runs with {function['MemorySize']} MB instead of {memory}"
+            yield Finding("settings", what, inspection.deploy)
         deployed = inspection.environment(name)
         wrong = sorted(key for key in written.keys() | deployed.keys() if written.get(key) != deployed.get(key))
         if wrong:
@@ -87,7 +92,9 @@ def permissions(inspection: Inspection) -> Iterator[Finding]:
     """Checks that each function's role allows what its policy names."""
     stage, account = inspection.stage, inspection.account
     ip_sets = [summary["ARN"] for summary in ip_sets_of(stage, account).values()]
-    needed = policies(arns_of(stage, ip_sets, inspection.environment("enforce").get("STATE_STREAM_ARN", "")))
+    tally_stream = inspection.environment("evaluate").get("TALLY_STREAM_ARN", "")
+    state_stream = inspection.environment("enforce").get("STATE_STREAM_ARN", "")
+    needed = policies(arns_of(stage, ip_sets, tally_stream=tally_stream, state_stream=state_stream))
     for name, function in inspection.functions.items():
         role = function["Role"].rpartition("/")[2]
         allowed: set[tuple[str, str]] = set()
@@ -116,7 +123,7 @@ def _as_list(value: Any) -> list[str]:
 
 def event_sources(inspection: Inspection) -> Iterator[Finding]:
     """Checks that the functions that read a stream do so without errors."""
-    for name in ("ingest", "enforce", "publish"):
+    for name in ("ingest", "evaluate", "enforce", "publish"):
         if name not in inspection.functions:
             continue
         function = inspection.functions[name]["FunctionName"]

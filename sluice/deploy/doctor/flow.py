@@ -24,10 +24,15 @@ def records(inspection: Inspection) -> Iterator[Finding]:
 
 
 def lag(inspection: Inspection) -> Iterator[Finding]:
-    age = inspection.metric("AWS/Lambda", "IteratorAge", "Maximum", FunctionName=inspection.stage.function("ingest"))
-    if age and age > BEHIND_MS:
-        remedy = f"read {inspection.log_group('ingest')}; if there are no errors, add more shards or more concurrency"
-        yield Finding("lag", f"ingest was {age / 1000:.0f} s behind", remedy)
+    remedies = {
+        "ingest": "add more shards or more concurrency",
+        "evaluate": f"give it more memory: {inspection.setup} --requests-per-second N, or the stack's EvaluateMemory",
+    }
+    for name, remedy in remedies.items():
+        age = inspection.metric("AWS/Lambda", "IteratorAge", "Maximum", FunctionName=inspection.stage.function(name))
+        if age and age > BEHIND_MS:
+            advice = f"read {inspection.log_group(name)}; if there are no errors, {remedy}"
+            yield Finding("lag", f"{name} was {age / 1000:.0f} s behind", advice)
 
 
 def fields(inspection: Inspection) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from sluice.deploy.resources.streams import DeliveryRole, LogStream, mode
 from sluice.deploy.resources.tables import FirstRules, Table
 from sluice.deploy.resources.waf import CAPACITY, RETRY_AFTER_S, RuleGroup, ip_set_resources
 from sluice.deploy.resources.web_acls import WebAclRule, web_acl_name
+from sluice.deploy.sizing import evaluator_mb
 from sluice.deploy.stage import Stage
 
 
@@ -30,15 +31,17 @@ def resources_of(
     if choices.stack:
         # CloudFormation creates the others.
         return [remembered, *seeds, *_additions(stage)]
-    tallies = "the shards' tally logs; on demand, items expire"
+    tallies = "the shards' tally logs; on demand, stream, items expire"
     state = "blocks, allowlist, rules, audit; on demand, stream, point-in-time recovery"
     group = f"answers 429 to both families, Retry-After {RETRY_AFTER_S} s; {CAPACITY} WCU"
     delivery = "lets the log sources write to the stream, and nothing else"
+    memory = evaluator_mb(choices.logged_per_second)
+    deployment = f"settings and policies for 'chalice deploy', in .chalice; evaluate with {memory:,} MB"
     resources: list[Resource] = [
         remembered,
         LogStream(stage, stage.log_stream, about=mode(choices.shards)),
-        Table(stage, stage.tally_table, {"log": "S", "offset": "N"}, about=tallies),
-        Table(stage, stage.state_table, {"kind": "S", "id": "S"}, streamed=True, recoverable=True, about=state),
+        Table(stage, stage.tally_table, {"log": "S", "offset": "N"}, "KEYS_ONLY", about=tallies),
+        Table(stage, stage.state_table, {"kind": "S", "id": "S"}, "NEW_AND_OLD_IMAGES", recoverable=True, about=state),
         *seeds,
         *ip_set_resources(stage),
         RuleGroup(stage, stage.rule_group, about=group),
@@ -56,7 +59,7 @@ def resources_of(
         *resources,
         # Chalice creates the log groups of all functions, but the API's under a name that is never used.
         LogGroup(stage, f"{LOGS}{stage.prefix}", 30, about="logs of the admin API; kept for 30 days"),
-        ChaliceStage(stage, stage.name, project, about="settings and policies for 'chalice deploy', in .chalice"),
+        ChaliceStage(stage, stage.name, project, about=deployment),
         *_additions(stage),
     ]
 

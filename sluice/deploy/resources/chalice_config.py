@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from chalicelib.config import ConfigError, read_config
-from sluice.deploy.account import AwsAccount, missing_ok
+from sluice.deploy.account import AwsAccount
 from sluice.deploy.policies import FUNCTIONS, Policy, arns_of, file_name, policies, write
 from sluice.deploy.resource import Existing, Resource
+from sluice.deploy.resources.tables import stream_of
 from sluice.deploy.resources.waf import ip_sets_of
+from sluice.deploy.sizing import evaluator_mb
 from sluice.deploy.stage import Refusal, Stage
 
 ChaliceConfig = dict[str, Any]
@@ -84,7 +86,7 @@ class ChaliceStage(Resource):
     def create(self, account: AwsAccount) -> None:
         desired = self._desired(account)
         if desired is None:
-            raise Refusal("the IP sets or the state table are missing: run setup again")
+            raise Refusal("the IP sets or the tables' streams are missing: run setup again")
         settings, allowed = desired
         self.project.remove_policies(self.name)
         write(self.project.chalice, allowed, self.name)
@@ -95,31 +97,33 @@ class ChaliceStage(Resource):
         self.project.set_stage(self.name, None)
 
     def _desired(self, account: AwsAccount) -> tuple[ChaliceConfig, dict[str, Policy]] | None:
-        """Returns the stage's configuration and its policies; None while an IP set or the state table is missing."""
+        """Returns the stage's configuration and its policies; None while an IP set or a table's stream is missing."""
         ip_sets, families = ip_sets_of(self.stage, account), self.stage.ip_sets
-        state_stream = None
-        with missing_ok("ResourceNotFoundException"):
-            table = account.client("dynamodb").describe_table(TableName=self.stage.state_table)["Table"]
-            state_stream = table.get("LatestStreamArn")
-        if state_stream is None or len(ip_sets) < sum(map(len, families.values())):
+        tally_stream = stream_of(self.stage.tally_table, account)
+        state_stream = stream_of(self.stage.state_table, account)
+        if tally_stream is None or state_stream is None or len(ip_sets) < sum(map(len, families.values())):
             return None
         pairs = {
             family: ",".join(f"{name}/{ip_sets[name]['Id']}" for name in names) for family, names in families.items()
         }
         arns = [ip_sets[name]["ARN"] for names in families.values() for name in names]
-        allowed = policies(arns_of(self.stage, arns, state_stream))
+        streams = {"tally_stream": tally_stream, "state_stream": state_stream}
+        allowed = policies(arns_of(self.stage, arns, **streams))
+        functions: ChaliceConfig = {name: {"iam_policy_file": file_name(name, self.name)} for name in allowed}
+        functions["evaluate"]["lambda_memory_size"] = evaluator_mb(self.stage.choices.logged_per_second)
         settings = {
-            "environment_variables": environment(self.stage, pairs, state_stream),
-            "lambda_functions": {name: {"iam_policy_file": file_name(name, self.name)} for name in allowed},
+            "environment_variables": environment(self.stage, pairs, **streams),
+            "lambda_functions": functions,
             "tags": self.stage.tags,
         }
         return settings, allowed
 
 
-def environment(stage: Stage, ip_sets: Mapping[int, str], state_stream: str) -> dict[str, str]:
+def environment(stage: Stage, ip_sets: Mapping[int, str], *, tally_stream: str, state_stream: str) -> dict[str, str]:
     """Returns the functions' environment variables.
 
-    ``ip_sets`` has the name/id pairs of each family. Raises Refusal for a setting that is invalid or derived.
+    ``ip_sets`` has the name/id pairs of each family, the streams are ARNs. Raises Refusal for a setting that is invalid
+    or derived.
     """
     choices = stage.choices
     variables = {
@@ -127,6 +131,7 @@ def environment(stage: Stage, ip_sets: Mapping[int, str], state_stream: str) -> 
         "STATE_TABLE": stage.state_table,
         "TALLY_TABLE": stage.tally_table,
         "LOG_STREAM": stage.log_stream,
+        "TALLY_STREAM_ARN": tally_stream,
         "STATE_STREAM_ARN": state_stream,
         "IP_SETS_V4": ip_sets[4],
         "IP_SETS_V6": ip_sets[6],

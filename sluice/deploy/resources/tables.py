@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from chalicelib.core.state import ACTIVE, StoredRules
+from chalicelib.core.state import ACTIVE, FIRST_VERSION, StoredRules
 from chalicelib.edges.state_table import StateTable as StateStore
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Conflict
@@ -11,7 +12,8 @@ from sluice.deploy.account import AwsAccount, missing_ok
 from sluice.deploy.resource import Existing, Resource
 
 EXPIRY = "expires_at"
-STREAM = {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
+STREAMS = {"NEW_AND_OLD_IMAGES": "stream with new and old images", "KEYS_ONLY": "stream of keys"}
+"""The plan's phrases for the view types of streams."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,8 @@ class Table(Resource):
 
     key: Mapping[str, str]
     """Types of the partition key and the sort key, by attribute."""
-    streamed: bool = False
+    stream: str
+    """View type of the table's stream."""
     recoverable: bool = False
 
     def find(self, account: AwsAccount) -> Existing | None:
@@ -38,15 +41,19 @@ class Table(Resource):
             expires = ttl["TimeToLiveStatus"] in ("ENABLED", "ENABLING") and ttl.get("AttributeName") == EXPIRY
             backups = client.describe_continuous_backups(TableName=self.name)["ContinuousBackupsDescription"]
             recovery = backups.get("PointInTimeRecoveryDescription", {}).get("PointInTimeRecoveryStatus")
-            images = table.get("StreamSpecification", {}).get("StreamViewType")
+            stream = table.get("StreamSpecification", {}).get("StreamViewType")
             differences = {
                 f"items expire by {EXPIRY}": not expires,
-                "stream with new and old images": self.streamed and images != STREAM["StreamViewType"],
+                STREAMS[self.stream]: stream != self.stream,
                 "point-in-time recovery": self.recoverable and recovery != "ENABLED",
             }
             wrong = [phrase for phrase, differs in differences.items() if differs]
-            return Existing(self.tagged(tags), wrong, {"wrong": list(differences.values()), "images": images})
+            return Existing(self.tagged(tags), wrong, {"wrong": list(differences.values()), "stream": stream})
         return None
+
+    @property
+    def _stream_on(self) -> dict[str, Any]:
+        return {"StreamEnabled": True, "StreamViewType": self.stream}
 
     def create(self, account: AwsAccount) -> None:
         roles = zip(self.key, ("HASH", "RANGE"), strict=True)
@@ -55,16 +62,17 @@ class Table(Resource):
             BillingMode="PAY_PER_REQUEST",
             AttributeDefinitions=[{"AttributeName": name, "AttributeType": type_} for name, type_ in self.key.items()],
             KeySchema=[{"AttributeName": name, "KeyType": role} for name, role in roles],
+            StreamSpecification=self._stream_on,
             Tags=self.stage.tag_list,
-            **({"StreamSpecification": STREAM} if self.streamed else {}),
         )
 
     def change(self, account: AwsAccount, existing: Existing) -> None:
         client = account.client("dynamodb")
         expiry, stream, recovery = existing.facts["wrong"]
         if stream:
-            off = [{"StreamEnabled": False}] if existing.facts["images"] else []
-            for specification in (*off, STREAM):
+            # DynamoDB changes no stream's view type: the stream is replaced.
+            off = [{"StreamEnabled": False}] if existing.facts["stream"] else []
+            for specification in (*off, self._stream_on):
                 client.update_table(TableName=self.name, StreamSpecification=specification)
                 client.get_waiter("table_exists").wait(TableName=self.name)
         if expiry:
@@ -83,6 +91,15 @@ class Table(Resource):
         client = account.client("dynamodb")
         client.delete_table(TableName=self.name)
         client.get_waiter("table_not_exists").wait(TableName=self.name)
+
+
+def stream_of(table: str, account: AwsAccount) -> str | None:
+    """Returns the ARN of a table's stream; None if the table is missing or its stream is off."""
+    with missing_ok("ResourceNotFoundException"):
+        described = account.client("dynamodb").describe_table(TableName=table)["Table"]
+        # LatestStreamArn also names a stream that was switched off.
+        return described.get("LatestStreamArn") if "StreamSpecification" in described else None
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +128,6 @@ class FirstRules(Resource):
         rules = StoredRules(text=self.text, by="sluice setup", saved_at=self.now)
         try:
             state = State(StateStore(client, self.stage.state_table))
-            state.write([state.put(rules, id=ACTIVE)])
+            state.write([state.put(rules, id=id) for id in (ACTIVE, FIRST_VERSION)])
         except Conflict:
             return  # an operator stored rules meanwhile, and those are kept

@@ -1,14 +1,16 @@
-"""Consumers that break one duty of the state protocol each, for simulations that must notice."""
+"""Writers and evaluators that break one duty of the state protocol each, for simulations that must notice."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.windows import View
-from chalicelib.pipeline.ingest import Batch, Ingest
-from chalicelib.pipeline.log_follower import Appended, BatchTally, LogFollower, Prepared, Tail, TimeLeft, unlimited
+from chalicelib.pipeline.evaluate import Evaluate
+from chalicelib.pipeline.log_reader import LogReader
+from chalicelib.pipeline.log_writer import BatchTally, LogWriter, _End
+from chalicelib.pipeline.tally_logs import Tail, TimeLeft, log_name
 from chalicelib.ports import Conflict, LogItem, Registry
-from chalicelib.reports import IngestReport
+from chalicelib.reports import EvaluateReport
 from tests.support.simulation.ports import LedgerTallyLogs
 
 
@@ -20,88 +22,67 @@ class AppendsWithoutCondition(LedgerTallyLogs):
         super().append(log, offset, items)
 
 
-class ReadsBeforeItAppends(LogFollower):
-    def prepare(self, rules: RuleSet, oldest_ms: int, now_ms: int, time_left_s: TimeLeft = unlimited) -> Prepared:
-        prepared = super().prepare(rules, oldest_ms, now_ms, time_left_s)
-        super()._catch_up(prepared.view, now_ms)
-        return prepared
-
-    def _catch_up(self, view: View, now_ms: int, own: Tail | None = None) -> None:
-        if own is None:
-            super()._catch_up(view, now_ms)
+class IgnoresSequenceNumbers(LogWriter):
+    def append(self, tail: Tail, added: BatchTally, now_ms: int) -> None:
+        super().append(tail, replace(added, last_sequence=-1), now_ms)
 
 
-class NeverReadsOthers(LogFollower):
-    def _catch_up(self, view: View, now_ms: int, own: Tail | None = None) -> None:
-        if own is None:
-            super()._catch_up(view, now_ms)
-
-
-class IgnoresSequenceNumbers(LogFollower):
-    def prepare(self, rules: RuleSet, oldest_ms: int, now_ms: int, time_left_s: TimeLeft = unlimited) -> Prepared:
-        class Ignoring(Prepared):
-            def append(self, tail: Tail, batch_tally: BatchTally) -> Appended:
-                return super().append(tail, replace(batch_tally, last_sequence=-1))
-
-        return Ignoring(self, super().prepare(rules, oldest_ms, now_ms, time_left_s).view, now_ms)
-
-
-class OpensWithoutClosing(LogFollower):
-    def prepare(self, rules: RuleSet, oldest_ms: int, now_ms: int, time_left_s: TimeLeft = unlimited) -> Prepared:
-        class Opening(Prepared):
-            def open(self, shard: str) -> None:
-                follower = self._follower
-                logs = follower._registry.get(shard, ())
-                try:
-                    follower._logs.register(shard, logs, (*logs, f"{shard}@{self.now_ms}"))
-                except Conflict:
-                    self.conflicts += 1
-                follower._catch_up(self.view, self.now_ms)
-
-        return Opening(self, super().prepare(rules, oldest_ms, now_ms, time_left_s).view, now_ms)
-
-
-class KeepsOldMemories(LogFollower):
-    def prepare(self, rules: RuleSet, oldest_ms: int, now_ms: int, time_left_s: TimeLeft = unlimited) -> Prepared:
-        self._read_at_ms = now_ms
-        return super().prepare(rules, oldest_ms, now_ms, time_left_s)
-
-
-class KeepsHalfAColdStart(LogFollower):
-    def _load(self, rules: RuleSet, oldest_ms: int, now_ms: int, time_left_s: TimeLeft) -> View:
-        view = self._view = self._new_view(rules)
-        view.keep_since(now_ms - self._depth_ms)
-        self._registry, self._tails = self._logs.read([])[0], {}
-        self._read_at_ms = now_ms
-        self._adopt(self._registry, view)
-        return view
-
-
-class NeverAdoptsNewLogs(LogFollower):
-    def _adopt(self, registry: Registry, view: View, time_left_s: TimeLeft = unlimited) -> bool:
-        if self._tails:
-            registry = {
-                shard: logs for shard, logs in registry.items() if logs[-1] in self._tails or not self._registry
-            }
-        return super()._adopt({**self._registry, **registry}, view, time_left_s)
-
-
-class EvaluatesNewRecordsOnly(Ingest):
-    def run(self, batch: Batch, now_ms: int, time_left_s: TimeLeft = unlimited) -> IngestReport:
-        prepared = self._follower.prepare(self._rules(now_ms).rules, now_ms - 3_000_000, now_ms, time_left_s)
-        last = prepared.tail(batch.shard).last_sequence
-        new = [number for number, sequence in enumerate(batch.sequences) if int(sequence) > last]
-        return super().run(batch.part(new[0], len(batch)), now_ms, time_left_s) if new else IngestReport()
-
-
-class AnnouncesTooEarly(Ingest):
-    def run(self, batch: Batch, now_ms: int, time_left_s: TimeLeft = unlimited) -> IngestReport:
-        store = self._detect
-        self._detect = lambda detections: None
+class OpensWithoutClosing(LogWriter):
+    def open(self, shard: str, now_ms: int) -> None:
+        end = self._ends.pop(shard)
         try:
-            report = super().run(batch, now_ms, time_left_s)
+            self._logs.register(shard, end.logs, (*end.logs, log_name(shard, now_ms)))
+        except Conflict:
+            self._conflicts += 1
+
+
+class KeepsOldEnds(LogWriter):
+    def _end(self, shard: str, now_ms: int) -> _End:
+        return self._ends.get(shard) or super()._end(shard, now_ms)
+
+
+class KeepsOldMemories(LogReader):
+    def _serves(self, view: View, rules: RuleSet, now_ms: int) -> bool:
+        return super()._serves(view, rules, self._read_at_ms)
+
+
+class NeverAdoptsNewLogs(LogReader):
+    def _adopt(self, registry: Registry, view: View, now_ms: int, time_left_s: TimeLeft) -> list[str]:
+        if self._followed:
+            registry = {
+                shard: logs for shard, logs in registry.items() if logs[-1] in self._followed or not self._registry
+            }
+        return super()._adopt({**self._registry, **registry}, view, now_ms, time_left_s)
+
+
+class LeavesGaps(LogReader):
+    """Takes for evaluated what it has merged, before it is evaluated."""
+
+    def _slice(self, view: View, now_ms: int, time_left_s: TimeLeft, logs: Collection[str] | None) -> list[str]:
+        self.evaluated()
+        return super()._slice(view, now_ms, time_left_s, logs)
+
+
+class StartsWithAnEmptyView(LogReader):
+    """Merges only what it evaluates: a successor does not know the counts before its position."""
+
+    def _take(self, view: View, tail: Tail, item: LogItem, *, evaluated: bool) -> None:
+        if evaluated:
+            tail.take(item)
+        else:
+            super()._take(view, tail, item, evaluated=evaluated)
+
+
+class StoresItsPositionTooEarly(Evaluate):
+    def _evaluate(self, view: View, now_ms: int, report: EvaluateReport) -> None:
+        self._logs.store_position({log: each.tail.offset for log, each in self._reader._followed.items()})
+        super()._evaluate(view, now_ms, report)
+
+
+class AnnouncesTooEarly(Evaluate):
+    def _evaluate(self, view: View, now_ms: int, report: EvaluateReport) -> None:
+        announced = self._announced
+        try:
+            super()._evaluate(view, now_ms, report)
         finally:
-            self._detect = store
-        if report.detections:
-            store(report.detections)
-        return report
+            self._announced = announced

@@ -15,9 +15,9 @@ from chalicelib.pipeline.sweep import Sweep
 from chalicelib.ports import Unavailable
 from sluice.local.stores import MemoryStateStore
 from tests.support.simulation.ingesting import START, Violation
+from tests.support.simulation.listening import Listener, add_changes
 from tests.support.simulation.ports import SwitchingStateStore
 from tests.support.simulation.schedule import Crash, Faults, Schedule, Task
-from tests.support.simulation.state_stream import Listener
 
 MOST_STEPS = 20_000
 TERMS = Terms(
@@ -82,7 +82,8 @@ class Enforcing:
     def _settle(self) -> None:
         for _ in range(MOST_STEPS):
             self.schedule.now += self.random.choice([0, 0, 0.05])
-            self.enforce.add([c for c in self.state.changes if c.new is not None and c.new.kind == Detection.kind])
+            detections = [c for c in self.state.changes if c.new is not None and c.new.kind == Detection.kind]
+            add_changes(detections, self.enforce)
             self.state.changes.clear()
             choice = self.random.random()
             if choice < 0.3:

@@ -1,13 +1,14 @@
-"""Ingest under interleavings: each request is counted once, and exactly the offenders are detected (G1, G2, G3).
+"""Ingest and evaluate under interleavings: each request is counted once, exactly the offenders are detected (G1 to G3).
 
-A run has a stream of a few shards, up to four containers, and several phases. Hours lie between the phases, so logs
-become dormant, items expire, shards split and merge, and a stream is recreated with lower sequence numbers. Lambda
-gives up on invocations that still run, and delivers their records again, in other batches, to other containers.
-Containers crash, or are frozen for hours and resume with stale memories; their clocks differ by seconds.
+A run has a stream of a few shards, up to four ingest containers and three evaluators, and several phases. Hours lie
+between the phases, so logs become dormant, items expire, shards split and merge, and a stream is recreated with lower
+sequence numbers. Lambda gives up on invocations that still run, and delivers their records again, in other batches, to
+other containers. Containers crash, or are frozen for hours and resume with stale memories; their clocks differ by
+seconds.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from math import inf
@@ -21,22 +22,25 @@ from chalicelib.core.state import ACTIVE, Detection, StoredRules
 from chalicelib.core.tally import DORMANT_MS, EXPIRE_MS, unpack
 from chalicelib.pipeline.ingest import Batch
 from chalicelib.pipeline.stored import State
-from chalicelib.ports import Contended, LogItem, Unavailable
+from chalicelib.pipeline.tally_logs import OutOfTime
+from chalicelib.ports import Contended, LogItem, LogKey, Unavailable
 from sluice.local.kinesis import Shard, Stream, StreamRecord
 from sluice.local.stores import MemoryStateStore, StateChange
 from sluice.local.telemetry import ReportTotals
+from tests.support.simulation.listening import Listener
 from tests.support.simulation.ports import LedgerTallyLogs, SwitchingStateStore, SwitchingTallyLogs
 from tests.support.simulation.schedule import Crash, Faults, Schedule, Task
 
 START = 1_760_000_000.0
 MOST_CONTAINERS = 4
+MOST_EVALUATORS = 3
 DORMANT_S = DORMANT_MS / 1000
 SILENCES_S = [1200, 4500, 6000, DORMANT_S, DORMANT_S, 11_000, 40_000]
 """Between two phases; that of a log about to fall dormant takes up to five seconds less."""
 
 MOST_STEPS = 20_000
 HURRIED = 0.1
-"""Share of invocations that have no time for more than one log."""
+"""Share of evaluators' invocations that have no time for more than one log or item."""
 
 FIELDS = "timestamp,c-ip,x-edge-request-id"
 RULES = """
@@ -123,6 +127,7 @@ class Ingesting:
         phases: int | None = None,
         silences_s: Sequence[float] = SILENCES_S,
         rules: RuleSet | None = None,
+        backoff_s: float = 0.0,
     ) -> None:
         self.random = random = Random(seed)
         self.faults = faults or Faults(random, chance=random.choice([0, 0.02, 0.08]), most=6)
@@ -143,6 +148,10 @@ class Ingesting:
         self._forgetful = random.choice([0, 0.002, 0.02])
         self.run = Run()
         self.stream = Stream("logs", random.randint(1, 4), random)
+        self.evaluators: Listener[LogKey] = Listener(
+            self.schedule, "evaluate", self._evaluator, most_containers=MOST_EVALUATORS, backoff_s=backoff_s
+        )
+        self.ledger.on_append = self._ring
         self.containers: list[Container] = []
         self.positions: dict[str, int] = defaultdict(int)
         self.deliveries: list[Delivery] = []
@@ -184,13 +193,19 @@ class Ingesting:
                 self._put(requests, random.randint(1, 3))
             elif choice < 0.4:
                 self._deliver()
-            elif choice < 0.41:
+            elif choice < 0.5:
+                self.evaluators.deliver()
+            elif choice < 0.53:
                 self._give_up()
-            elif choice < 0.412:
+                self.evaluators.give_up()
+            elif choice < 0.532:
                 self._reshard()
-            elif choice < 0.412 + self._forgetful:
+            elif choice < 0.532 + self._forgetful:
                 self._forget_a_container()
-            elif not schedule.step() and not requests and not self._backlog():
+                self.evaluators.forget_a_container()
+            elif not schedule.step() and not requests and not self._backlog() and self.evaluators.settled:
+                self.run.failures += self.evaluators.failures
+                self.evaluators.failures.clear()
                 return
         raise Violation(f"nothing settled within {MOST_STEPS} steps")
 
@@ -228,10 +243,7 @@ class Ingesting:
             self._ended(task, delivery, container)
 
         now_ms = int((self.schedule.now + container.skew) * 1000)
-        time_left_s = 0 if self.random.random() < HURRIED else inf
-        self.schedule.spawn(
-            container.name, lambda: container.services.ingest.run(batch, now_ms, lambda: time_left_s), ended
-        )
+        self.schedule.spawn(container.name, lambda: container.services.ingest.run(batch, now_ms), ended)
 
     def _ended(self, task: Task, delivery: Delivery, container: Container) -> None:
         container.busy = False
@@ -267,6 +279,25 @@ class Ingesting:
             telemetry=ReportTotals(),
         )
         return compose(self.config, world, self.parts)
+
+    def _evaluator(self) -> Callable[[Sequence[LogKey]], object]:
+        """Returns the handler of a new container."""
+        skew = self.random.uniform(-self.most_skew_s, self.most_skew_s)
+        evaluate = self._services(skew).evaluate
+
+        def run(keys: Sequence[LogKey]) -> None:
+            time_left_s = 0 if self.random.random() < HURRIED else inf
+            report = evaluate.run(int((self.schedule.now + skew) * 1000), lambda: time_left_s)
+            if report.unfinished is not None:
+                raise OutOfTime(report.unfinished)
+
+        return run
+
+    def _ring(self) -> None:
+        """Rings for the items that have just been appended."""
+        for key in self.ledger.added:
+            self.evaluators.waiting[key[0]].append(key)
+        self.ledger.added.clear()
 
     def _give_up(self) -> None:
         """Gives up on a delivery, as Lambda does after a time-out; its invocation may still run."""

@@ -6,7 +6,7 @@ from random import Random
 
 from chalicelib.core.addresses import Network
 from chalicelib.core.ipsets import IpSet
-from chalicelib.ports import IpSets, Item, LogItem, LogKey, Registry, StateStore, TallyLogs, Write
+from chalicelib.ports import IpSets, Item, LogItem, LogKey, Position, Registry, StateStore, TallyLogs, Write
 from sluice.local.stores import MemoryTallyLogs
 from tests.support.simulation.schedule import Schedule
 
@@ -32,11 +32,20 @@ class SwitchingTallyLogs:
             items |= self._logs.read([key])[1]
         return registry, items
 
-    def latest(self, log: str, written_since_ms: int) -> Sequence[tuple[int, LogItem]]:
-        return self._schedule.call(f"latest {log}", lambda: self._logs.latest(log, written_since_ms))
+    def last(self, log: str) -> tuple[int, LogItem] | None:
+        return self._schedule.call(f"last {log}", lambda: self._logs.last(log))
+
+    def latest(self, log: str, written_since_ms: int, before: int) -> Sequence[tuple[int, LogItem]]:
+        return self._schedule.call(f"latest {log}", lambda: self._logs.latest(log, written_since_ms, before))
 
     def register(self, shard: str, seen: tuple[str, ...], logs: tuple[str, ...]) -> None:
         self._schedule.call(f"register {shard}", lambda: self._logs.register(shard, seen, logs))
+
+    def position(self) -> Position | None:
+        return self._schedule.call("position", self._logs.position)
+
+    def store_position(self, position: Position) -> None:
+        self._schedule.call("store position", lambda: self._logs.store_position(position))
 
 
 class LedgerTallyLogs(MemoryTallyLogs):

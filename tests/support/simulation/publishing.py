@@ -19,9 +19,9 @@ from chalicelib.ports import Conflict, Delete, Item, Put, Unavailable
 from sluice.local.stores import MemoryStateStore
 from sluice.local.waf import WafStandIn
 from tests.support.simulation.ingesting import START, Violation
+from tests.support.simulation.listening import Listener, add_changes
 from tests.support.simulation.ports import SwitchingIpSets, SwitchingStateStore
 from tests.support.simulation.schedule import Crash, Faults, Schedule, Task
-from tests.support.simulation.state_stream import Listener
 
 MOST_STEPS = 20_000
 NETWORKS = [f"192.0.2.{host}/32" for host in range(6)] + ["192.0.2.0/30", "2001:db8::/64", "2001:db8:0:1::/64"]
@@ -105,7 +105,7 @@ class Publishing:
     def _run(self, actions: int) -> None:
         for _ in range(MOST_STEPS):
             self.schedule.now += self.random.choice([0, 0, 0.05, 0.4])
-            self.publish.add(self.state.changes)
+            add_changes(self.state.changes, self.publish)
             self.state.changes.clear()
             choice = self.random.random()
             if actions and choice < 0.12:

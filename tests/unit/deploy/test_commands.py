@@ -46,6 +46,24 @@ def test_a_later_setup_need_not_repeat_the_choices_of_an_earlier_one(run: Run, w
     assert "web ACL rule" in {step["kind"] for step in again["steps"]}
 
 
+def test_the_rate_of_requests_is_a_choice_that_later_setups_keep(run: Run, world: World) -> None:
+    def memory() -> int:
+        stage = world.project.stage("prod")
+        assert stage is not None
+        size: int = stage["lambda_functions"]["evaluate"]["lambda_memory_size"]
+        return size
+
+    run("setup", "--yes")
+    assert memory() == 1769
+    planned = run("setup", "--requests-per-second", "300000", "--dry-run").output
+    assert "requests per second changed" in planned
+    assert "At 300000 requests per second" in planned
+    run("setup", "--yes", "--requests-per-second", "300000")
+    assert memory() == 3028
+    assert "At 300000 requests per second" in run("setup", "--yes").output
+    assert memory() == 3028
+
+
 def test_settings_accumulate_until_they_are_removed(run: Run, world: World) -> None:
     def written() -> dict[str, str]:
         stage = world.project.stage("prod")
@@ -80,6 +98,7 @@ def test_a_dry_run_in_json_is_one_object_and_changes_nothing(run: Run, world: Wo
         (["setup", "--stage", "Prod!"], "1 to 20 lower-case letters"),
         (["setup", "--fields", "c-ip"], "lack 'timestamp'"),
         (["setup", "--scope", "REGIONAL", "--source", "cloudfront"], "sees CloudFront's addresses, not the clients'"),
+        (["setup", "--requests-per-second", "2e6"], "requests per second: 2,000,000.0 is not from 0.001 to 1,156,220"),
         (["setup", "--set", "STATE_TABLE=x", "--yes"], "setting STATE_TABLE is determined by setup's other options"),
         (["doctor"], "there is no stage 'prod'"),
         (["teardown"], "nothing to remove"),

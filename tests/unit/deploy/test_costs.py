@@ -45,7 +45,7 @@ def test_a_sampled_log_costs_its_share() -> None:
 
 def test_an_idle_site_pays_only_for_standing_resources() -> None:
     idle = dollars(Load(requests_per_second=0.001))
-    standing = {"Kinesis on-demand stream": 29.20, "WAF rules": 2.0, "CloudWatch metrics": 13.50}
+    standing = {"Kinesis on-demand stream": 29.20, "WAF rules": 2.0, "CloudWatch metrics": 13.80}
     assert sum(idle.values()) == pytest.approx(sum(standing.values()), abs=0.5)
 
 
@@ -60,6 +60,27 @@ def test_waf_logs_pay_cloudwatch_by_the_gigabyte() -> None:
     costs = dollars(Load(requests_per_second=1000, source="waf", shards=1))
     assert costs["CloudWatch Logs, WAF log lines"] == pytest.approx(1971.0, abs=0.1)
     assert costs["Kinesis puts"] == pytest.approx(36.79 / 20, abs=0.01)
+
+
+def test_reads_of_tallies_grow_with_the_shards_not_with_their_square() -> None:
+    """Four batches per second: each invocation reads the registry and four logs, and the log of its tally once more.
+
+    4 * (5 + 3) units per second are 84 million per month, at $0.125 per million.
+    """
+    assert dollars(Load(requests_per_second=1000, shards=4))["DynamoDB reads"] == pytest.approx(10.51, abs=0.01)
+    few, many = (
+        dollars(Load(requests_per_second=500 * shards, shards=shards))["DynamoDB reads"] for shards in (25, 100)
+    )
+    assert many < 5 * few
+
+
+def test_the_evaluator_pays_for_the_memory_of_its_rate() -> None:
+    """Per second: 16 invocations of 15 ms and 400,000 lines of 2.5 us, at 3,870 MB; the rest as at 1,769 MB."""
+    load = Load(requests_per_second=400_000, shards=480)
+    computing = dollars(load)["Lambda computing"] / PRICES["lambda.gb_s"] / SECONDS_PER_MONTH
+    ingest = (480 * 0.012 + 400_000 * 0.000004) * 1769 / 1024
+    evaluate = (16 * 0.015 + 400_000 * 0.0000025) * 3870 / 1024
+    assert computing == pytest.approx(ingest + evaluate, abs=0.01)
 
 
 def test_a_large_record_is_several_put_units() -> None:

@@ -19,7 +19,7 @@ from tests.support.deploy.account import NOW, REGION, RULES, World
 from tests.support.deploy.front import run_no_functions
 
 BLOCKING = RULES.replace('action = "count"', 'action = "block"', 1)
-LISTENERS = {"ingest": "sluice-prod-logs", "enforce": "state", "publish": "state"}
+LISTENERS = {"ingest": "sluice-prod-logs", "evaluate": "tally", "enforce": "state", "publish": "state"}
 
 
 class DeployedStage:
@@ -67,6 +67,7 @@ class DeployedStage:
         assert written is not None
         sources = {
             "sluice-prod-logs": self.stage.log_stream_arn,
+            "tally": written["environment_variables"]["TALLY_STREAM_ARN"],
             "state": written["environment_variables"]["STATE_STREAM_ARN"],
         }
         trust = {"Service": "lambda.amazonaws.com"}
@@ -84,6 +85,7 @@ class DeployedStage:
                 Architectures=["arm64"],
                 Code={"ZipFile": b"PK\x05\x06" + bytes(18)},
                 Environment={"Variables": written["environment_variables"]},
+                MemorySize=1769,
             )
             if name in LISTENERS:
                 client.create_event_source_mapping(
@@ -118,6 +120,12 @@ def reconfigure(deployed: DeployedStage, **changes: str) -> None:
     )
 
 
+def shrink(deployed: DeployedStage) -> None:
+    deployed.account.client("lambda").update_function_configuration(
+        FunctionName="sluice-prod-evaluate", MemorySize=1024
+    )
+
+
 def outdate(deployed: DeployedStage) -> None:
     deployed.account.client("lambda").update_function_configuration(
         FunctionName="sluice-prod-sweep", Runtime="python3.11"
@@ -148,8 +156,14 @@ def flood(deployed: DeployedStage) -> None:
     deployed.report("Sluice", "Malformed", 4000, service="sluice-prod")
 
 
-def fall_behind(deployed: DeployedStage) -> None:
-    deployed.report("AWS/Lambda", "IteratorAge", 600_000, FunctionName="sluice-prod-ingest")
+def fall_behind(deployed: DeployedStage, function: str) -> None:
+    deployed.report("AWS/Lambda", "IteratorAge", 600_000, FunctionName=f"sluice-prod-{function}")
+
+
+def stop_stream(deployed: DeployedStage) -> None:
+    deployed.account.client("dynamodb").update_table(
+        TableName=deployed.stage.tally_table, StreamSpecification={"StreamEnabled": False}
+    )
 
 
 def refuse_lines(deployed: DeployedStage) -> None:
@@ -187,6 +201,11 @@ def new_account(deployed: DeployedStage) -> None:
             id="a setting differs",
         ),
         pytest.param(
+            shrink,
+            [("settings", "evaluate runs with 1024 MB instead of 1769", "chalice deploy")],
+            id="the memory differs",
+        ),
+        pytest.param(
             forget_source, [("event sources", "enforce has no event source", "chalice deploy")], id="no source"
         ),
         pytest.param(
@@ -204,7 +223,21 @@ def new_account(deployed: DeployedStage) -> None:
             id="the logs are sampled",
         ),
         pytest.param(flood, [("malformed", "44 %", "/aws/lambda/sluice-prod-ingest")], id="malformed lines"),
-        pytest.param(fall_behind, [("lag", "600 s behind", "more shards")], id="ingest is behind"),
+        pytest.param(
+            lambda deployed: fall_behind(deployed, "ingest"),
+            [("lag", "ingest was 600 s behind", "more shards")],
+            id="ingest is behind",
+        ),
+        pytest.param(
+            lambda deployed: fall_behind(deployed, "evaluate"),
+            [("lag", "evaluate was 600 s behind", "--requests-per-second")],
+            id="evaluate is behind",
+        ),
+        pytest.param(
+            stop_stream,
+            [("drift", "stream of keys", "sluice setup"), ("drift", "Chalice stage", "sluice setup")],
+            id="a stream is off",
+        ),
         pytest.param(refuse_lines, [("records", "rejected 12 lines", "adds shards itself")], id="too few shards"),
         pytest.param(
             lambda deployed: deployed.store(Heartbeat(at=NOW - 600), Heartbeat.id),

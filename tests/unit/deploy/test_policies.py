@@ -14,12 +14,13 @@ from moto import mock_aws
 import app
 from chalicelib.bootstrap import Services, aws, compose, running_in
 from chalicelib.config import read_config
-from chalicelib.core.state import ACTIVE, Block, Detection, History, StoredRules
+from chalicelib.core.state import ACTIVE, FIRST_VERSION, Block, Detection, History, StoredRules
 from chalicelib.pipeline.stored import State
+from chalicelib.pipeline.tally_logs import log_name
 from chalicelib.ports import Item
 from sluice.deploy.policies import STACK, arns_of, file_name, policies
 from sluice.deploy.stage import Stage
-from sluice.local.events import schedule_event
+from sluice.local.events import schedule_event, tally_event
 from sluice.local.gateway import Gateway
 from tests.support.deploy.account import ROOT, World
 from tests.support.deploy.events import kinesis_event, line, state_event
@@ -53,6 +54,10 @@ class Deployed:
     calls: list[Call]
     policies: Mapping[str, Any]
     token: str
+
+    def restart(self) -> None:
+        """Replaces the container with a cold one."""
+        self.services = compose(self.services.config, self.services.world)
 
     def calls_of(self, function: str, event: Any) -> set[Call]:
         self.calls.clear()
@@ -94,16 +99,17 @@ def outside(policy: Mapping[str, Any], calls: Iterable[Call]) -> set[Call]:
     return {call for call in calls if not allowed(policy, call)}
 
 
-def unused(policy: Mapping[str, Any], calls: Iterable[Call]) -> set[str]:
-    """Returns allowed actions that no call needs, without those that Lambda takes on the function's behalf."""
+def unused(policy: Mapping[str, Any], calls: Iterable[Call]) -> set[tuple[str, str]]:
+    """Returns allowed actions that no call needs there, without those that Lambda takes on the function's behalf."""
     own = {"dynamodb", "wafv2", "ssm"}
-    actions = {
-        action
+    made = set(calls)
+    return {
+        (action, str(statement["Resource"]))
         for statement in policy["Statement"]
         for action in statement["Action"]
         if action.split(":")[0] in own and statement["Resource"] != "*" and "/stream/" not in statement["Resource"]
+        if not any(allowed({"Statement": [{**statement, "Action": [action]}]}, call) for call in made)
     }
-    return actions - {call.action for call in calls}
 
 
 @pytest.fixture
@@ -139,6 +145,15 @@ def test_every_function_stays_within_its_policy(deployed: Deployed) -> None:
     lines = [line("192.0.2.7", now + number / 100) for number in range(10)]
     used["ingest"] = deployed.calls_of("ingest", kinesis_event(lines, ts=now))
     used["ingest"] |= deployed.calls_of("ingest", kinesis_event(lines, ts=now, shard=1))
+    state, logs = deployed.services.world.state, deployed.services.world.tally_logs
+    # Cold containers that find invalid rules, and a log that has expired.
+    logs.register("retired", (), (log_name("retired", 0),))
+    for id, text in ((FIRST_VERSION, RULES), (ACTIVE, "[[rule]]")):
+        state.put_over([Item(kind=StoredRules.kind, id=id, body=StoredRules(text=text).to_json(), version=2)])
+    deployed.restart()
+    used["ingest"] |= deployed.calls_of("ingest", kinesis_event(lines, ts=now, first=20))
+    deployed.restart()
+    used["evaluate"] = deployed.calls_of("evaluate", tally_event([("any", 0)]))
     detections = stored(deployed, Detection.kind)
     assert detections
     used["enforce"] = deployed.calls_of("enforce", state_event(detections))
@@ -231,7 +246,8 @@ def test_only_what_aws_cannot_narrow_is_allowed_everywhere(deployed: Deployed) -
 
 
 def test_both_forms_of_the_policies_allow_the_same_actions(world: World) -> None:
-    concrete = policies(arns_of(world.stage(), ["arn:v4", "arn:v6"], "arn:stream"))
+    arns = arns_of(world.stage(), ["arn:v4", "arn:v6"], tally_stream="arn:tallies", state_stream="arn:state")
+    concrete = policies(arns)
     for function, policy in policies(STACK).items():
         actions = {action for statement in policy["Statement"] for action in statement["Action"]}
         other = {action for statement in concrete[function]["Statement"] for action in statement["Action"]}

@@ -9,6 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
 
+from chalicelib.bootstrap import entries_that_fit
 from chalicelib.config import read_config
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import ACTIVE, StoredRules
@@ -18,6 +19,7 @@ from sluice.deploy.account import AwsError, connect
 from sluice.deploy.apply import apply
 from sluice.deploy.plan import Step, StepAction
 from sluice.deploy.resources.chalice_config import Project
+from sluice.deploy.sizing import entries
 from sluice.deploy.stage import Refusal, Stage
 from tests.support.deploy.account import NOW, RULES, World
 from tests.support.deploy.front import Front, Interrupted
@@ -61,6 +63,7 @@ def test_the_tables_fit_the_state_protocol(world: World) -> None:
     ]
     assert [(key["AttributeName"], key["KeyType"]) for key in state["KeySchema"]] == [("kind", "HASH"), ("id", "RANGE")]
     assert state["StreamSpecification"] == {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
+    assert tally["StreamSpecification"] == {"StreamEnabled": True, "StreamViewType": "KEYS_ONLY"}
     for table in (tally, state):
         assert table["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
         ttl = client.describe_time_to_live(TableName=table["TableName"])["TimeToLiveDescription"]
@@ -119,6 +122,7 @@ def test_the_settings_name_the_created_resources(world: World) -> None:
     sets = {s["Name"]: s["Id"] for s in waf.list_ip_sets(Scope="CLOUDFRONT")["IPSets"]}
     assert {ip_set.name: ip_set.id for ip_set in config.ip_sets} == sets
     assert config.state_stream_arn == dynamodb.describe_table(TableName=stage.state_table)["Table"]["LatestStreamArn"]
+    assert config.tally_stream_arn == dynamodb.describe_table(TableName=stage.tally_table)["Table"]["LatestStreamArn"]
     assert config.breaker_blocks_per_minute == 50
     assert list(world.project.config()["stages"]) == ["dev", "prod"]
 
@@ -190,6 +194,85 @@ def test_changed_choices_change_resources_in_place(world: World) -> None:
     assert world.account.client("kinesis").describe_stream_summary(StreamName=other.log_stream)[
         "StreamDescriptionSummary"
     ]["StreamModeDetails"] == {"StreamMode": "PROVISIONED"}
+
+
+def test_setup_gives_the_tally_table_of_an_earlier_version_its_stream(world: World) -> None:
+    stage = world.stage()
+    world.set_up(stage)
+    client = world.account.client("dynamodb")
+    client.delete_table(TableName=stage.tally_table)
+    client.create_table(
+        TableName=stage.tally_table,
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[
+            {"AttributeName": "log", "AttributeType": "S"},
+            {"AttributeName": "offset", "AttributeType": "N"},
+        ],
+        KeySchema=[{"AttributeName": "log", "KeyType": "HASH"}, {"AttributeName": "offset", "KeyType": "RANGE"}],
+        Tags=stage.tag_list,
+    )
+    kept = {"log": {"S": "logs/shard@0"}, "offset": {"N": "0"}}
+    client.put_item(TableName=stage.tally_table, Item=kept)
+    changes = {step.resource.name: step.detail for step in world.plan(stage) if step.effective}
+    assert changes.keys() == {stage.tally_table, "prod"}
+    assert "stream of keys" in changes[stage.tally_table]
+    world.set_up(stage)
+    table = client.describe_table(TableName=stage.tally_table)["Table"]
+    assert table["StreamSpecification"] == {"StreamEnabled": True, "StreamViewType": "KEYS_ONLY"}
+    written = world.project.stage("prod")
+    assert written is not None
+    assert written["environment_variables"]["TALLY_STREAM_ARN"] == table["LatestStreamArn"]
+    assert client.scan(TableName=stage.tally_table)["Items"] == [kept]
+    streams = [
+        statement["Resource"]
+        for statement in world.project.policies("prod")["evaluate"]["Statement"]
+        if "dynamodb:GetRecords" in statement["Action"]
+    ]
+    assert streams == [table["LatestStreamArn"]]
+    assert actions(world.plan(stage)) == {StepAction.KEEP}
+
+
+def test_a_stream_that_is_right_is_not_switched_off(world: World) -> None:
+    stage = world.stage()
+    world.set_up(stage)
+    client = world.account.client("dynamodb")
+    client.update_time_to_live(
+        TableName=stage.tally_table, TimeToLiveSpecification={"Enabled": False, "AttributeName": "expires_at"}
+    )
+    before = client.describe_table(TableName=stage.tally_table)["Table"]["LatestStreamArn"]
+    world.set_up(stage)
+    assert client.describe_table(TableName=stage.tally_table)["Table"]["LatestStreamArn"] == before
+    assert "dynamodb:UpdateTable" not in world.front.calls
+
+
+@pytest.mark.parametrize(
+    ("requests_per_second", "sample_rate", "memory"),
+    [
+        (None, 100, 1769),
+        (1_000, 100, 1769),
+        (150_000, 100, 1769),
+        (200_000, 100, 2185),
+        (200_000, 10, 1769),
+        (1_156_220, 100, 10_240),
+    ],
+)
+def test_the_evaluator_gets_memory_for_the_rate(
+    world: World, requests_per_second: float | None, sample_rate: int, memory: int
+) -> None:
+    stage = world.stage(requests_per_second=requests_per_second, sample_rate=sample_rate)
+    assert any(f"evaluate with {memory:,} MB" in step.detail for step in world.set_up(stage))
+    written = world.project.stage("prod")
+    assert written is not None
+    assert written["lambda_functions"]["evaluate"]["lambda_memory_size"] == memory
+    assert entries_that_fit(memory) >= int(entries(stage.choices.logged_per_second))
+
+
+@pytest.mark.parametrize(("sample_rate", "most"), [(100, 1_156_220), (10, 11_562_200)])
+def test_a_rate_without_enough_memory_is_refused(world: World, sample_rate: int, most: int) -> None:
+    world.stage(requests_per_second=most, sample_rate=sample_rate)
+    for rate in (most + 10, float("nan")):
+        with pytest.raises(Refusal, match=f"requests per second: {rate:,} is not from 0.001 to {most:,}"):
+            world.stage(requests_per_second=rate, sample_rate=sample_rate)
 
 
 def test_resources_of_other_owners_are_neither_changed_nor_removed(world: World) -> None:

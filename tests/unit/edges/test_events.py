@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.edges.events import kinesis_batch
-from sluice.local.events import kinesis_event
+from chalicelib.edges.events import adds_items, kinesis_batch
+from sluice.local.events import kinesis_event, tally_event
 from sluice.local.kinesis import StreamRecord
 
 
@@ -32,3 +32,21 @@ def test_whole_seconds_and_padding_are_accepted_and_other_text_is_not() -> None:
     record["data"] = "no base64!"
     with pytest.raises(msgspec.ValidationError):
         kinesis_batch(event)
+
+
+@pytest.mark.parametrize(
+    ("changes", "adds"),
+    [
+        pytest.param(["INSERT"], True, id="an appended item"),
+        pytest.param(["MODIFY", "REMOVE", "INSERT"], True, id="an appended item among others"),
+        pytest.param(["MODIFY"], False, id="the registry, or the evaluator's own position"),
+        pytest.param(["REMOVE", "REMOVE"], False, id="expired items"),
+        pytest.param(["MODIFY", "REMOVE"], False, id="no appended item"),
+    ],
+)
+def test_only_new_items_are_a_reason_to_evaluate(changes: list[str], adds: bool) -> None:
+    event = tally_event([("logs/shardId-0@1760000000000", offset) for offset in range(len(changes))])
+    assert adds_items(event)
+    for record, change in zip(event["Records"], changes, strict=True):
+        record["eventName"] = change
+    assert adds_items(event) == adds

@@ -6,25 +6,31 @@ from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.requests import Reason
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.tally import RETENTION_MS
-from chalicelib.core.windows import View
 from chalicelib.pipeline.active_rules import RulesInUse
+from chalicelib.pipeline.evaluate import Evaluate
 from chalicelib.pipeline.ingest import Batch, Ingest
-from chalicelib.pipeline.log_follower import SKEW_MS, LogFollower
-from chalicelib.reports import IngestReport
+from chalicelib.pipeline.log_reader import LogReader
+from chalicelib.pipeline.log_writer import LogWriter
+from chalicelib.pipeline.tally_logs import SKEW_MS
+from chalicelib.reports import EvaluateReport, IngestReport
 from sluice.local.stores import MemoryTallyLogs
 from tests.support.records import cloudfront, waf_text
+from tests.support.tally_logs import new_view
 
 NOW_MS = 1_760_000_000_000
 RULES = parse_rules('[[rule]]\nname = "any"\nlimit = 0\nwindow = "1s"\n')
 
 
-def ingest(*data: bytes) -> IngestReport:
-    follower = LogFollower(
-        MemoryTallyLogs(), lambda rules: View(rules, sample_rate=100, most_entries=1000), lateness_ms=300_000
-    )
-    run = Ingest(decoder=BatchDecoder(), rules=lambda _: RulesInUse(RULES), follower=follower, detect=lambda _: None)
+def ingest(logs: MemoryTallyLogs, *data: bytes) -> IngestReport:
+    run = Ingest(decoder=BatchDecoder(), rules=lambda _: RulesInUse(RULES), writer=LogWriter(logs))
     batch = Batch("logs/0", [str(number) for number in range(1, len(data) + 1)], data, [NOW_MS] * len(data))
     return run.run(batch, NOW_MS)
+
+
+def evaluate(logs: MemoryTallyLogs) -> EvaluateReport:
+    reader = LogReader(logs, new_view, lateness_ms=300_000)
+    rules = RulesInUse(RULES)
+    return Evaluate(logs=logs, reader=reader, rules=lambda _: rules, detect=lambda _: None).run(NOW_MS)
 
 
 @pytest.mark.parametrize(
@@ -40,14 +46,16 @@ def ingest(*data: bytes) -> IngestReport:
     ],
 )
 def test_a_request_is_counted_at_its_own_time(time_ms: int, requests: int, late: int, future: int) -> None:
-    report = ingest(waf_text(timestamp=time_ms))
+    logs = MemoryTallyLogs()
+    report = ingest(logs, waf_text(timestamp=time_ms))
     assert (report.requests, report.late, report.malformed[Reason.FUTURE]) == (requests, late, future)
-    assert len(report.detections) == requests
+    offenders = [offender for detection in evaluate(logs).detections for offender in detection.offenders]
+    assert [offender.first_ms <= time_ms <= offender.last_ms for offender in offenders] == [True] * requests
 
 
 def test_lines_that_cannot_be_counted_do_not_affect_the_others() -> None:
     lines = [cloudfront(timestamp=time) for time in ("1760000000", "1690000000", "1860000000", "-", "1759999999.5")]
-    report = ingest(*lines)
+    report = ingest(MemoryTallyLogs(), *lines)
     assert (report.requests, report.late, dict(report.malformed)) == (
         2,
         1,

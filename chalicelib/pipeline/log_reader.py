@@ -1,0 +1,272 @@
+"""Reading the tally logs: a reader's view of all of them, and the items that it has yet to evaluate.
+
+Reading on. Every log is read forward from its tail, several offsets per call, and again if all of them were there.
+Items are only taken without a gap: the offsets of one call are read at different moments, so offset 8 may appear before
+offset 7 does. A backlog is read in slices, each of which is evaluated before the next, so that neither memory nor the
+time of an invocation bounds how much may wait.
+
+Cold start. A new container merges what lies before its position, reading each log backwards as far as its view reaches,
+and reads on from there. If a read fails or the invocation's time runs out, the next invocation in this container
+continues with the logs that are missing. A container that has not read for STALE_MS starts over, because the items that
+it would read next may have been removed.
+"""
+
+import sys
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from chalicelib.core.rules import RuleSet
+from chalicelib.core.tally import EXPIRE_MS, RETENTION_MS, Tally, unpack
+from chalicelib.core.windows import View
+from chalicelib.pipeline.tally_logs import SKEW_MS, OutOfTime, Tail, TimeLeft, new_tail, unlimited
+from chalicelib.ports import Conflict, LogItem, Position, Registry, TallyLogs
+
+STALE_MS = RETENTION_MS - 600_000
+"""A reader that has not read for longer starts over. Items live for an hour past DORMANT_MS, and a reader that slept
+for longer may wait for an offset that has been removed; the ten minutes allow for clocks that disagree."""
+
+FURTHEST_AHEAD = 16
+"""Most offsets requested per log and call."""
+
+MOST_KEYS = 1000
+"""Most offsets of all logs in a slice: about 20 MB."""
+
+DEPTH_KEPT_MS = 600_000
+"""A view that was deepened for late requests stays deep for this long after the last one."""
+
+RESERVE_S = 15
+"""Seconds of an invocation that are left when loading stops, to read and evaluate a slice."""
+
+
+class Unevaluated(NamedTuple):
+    """An item that has been merged, and whose clients have yet to be evaluated."""
+
+    log: str
+    offset: int
+    tally: Tally
+    first_ms: int
+    """Time of the earliest request."""
+    last_ms: int
+    """Time of the latest."""
+    arrived_ms: int
+    """Arrival of the oldest record."""
+
+
+@dataclass(slots=True)
+class _Following:
+    """A log that is read."""
+
+    tail: Tail
+    begun: int = 0
+    """Offset before the first slice since all logs were asked."""
+    ahead: int = 1
+    """Number of offsets to request: one more than came since then, so that a steady pace takes one read."""
+    at_end: bool = False
+    """True if the last read returned fewer."""
+
+    def over(self, now_ms: int) -> bool:
+        """Returns whether the log has been read to its end, and has expired there: nothing follows any more."""
+        return (self.at_end or self.tail.closed) and self.tail.expired(now_ms)
+
+
+class LogReader:
+    """One container's view of all logs."""
+
+    def __init__(self, logs: TallyLogs, new_view: Callable[[RuleSet], View], *, lateness_ms: int) -> None:
+        """``lateness_ms``: how late requests usually are. The view reaches back as far, farther after later ones."""
+        self._logs = logs
+        self._new_view = new_view
+        self._lateness_ms = lateness_ms
+        self._depth_ms = lateness_ms
+        self._deep_at_ms = 0
+        self._read_at_ms = 0
+        self._registry: Registry = {}
+        self._followed: dict[str, _Following] = {}
+        self._view: View | None = None
+        self._complete = False
+        """False while the view has only some logs, during a cold start."""
+        self._position: Position | None = None
+        self._whole_since_ms = 0
+        self.unevaluated: list[Unevaluated] = []
+        """The items of the last slice, and of earlier ones that could not be evaluated."""
+
+    @property
+    def position(self) -> Position | None:
+        """The first offset of each log to evaluate; None if this reader evaluates nothing."""
+        return self._position
+
+    def start_at(self, position: Position, whole_since_ms: int = 0) -> None:
+        """Sets the position, before the first read.
+
+        Of logs that it does not name, the items written since ``whole_since_ms`` are to be evaluated.
+        """
+        self._position, self._whole_since_ms = position, whole_since_ms
+
+    def read(self, rules: RuleSet, now_ms: int) -> View:
+        """Returns a view of all logs up to their ends, for a reader that evaluates nothing."""
+        view, behind = self.read_on(rules, now_ms)
+        while behind:
+            view, behind = self.read_on(rules, now_ms, behind=behind)
+        return view
+
+    def read_on(
+        self,
+        rules: RuleSet,
+        now_ms: int,
+        time_left_s: TimeLeft = unlimited,
+        behind: Collection[str] | None = None,
+    ) -> tuple[View, Sequence[str]]:
+        """Reads a slice of the logs ``behind``; of all logs, if None. Returns the view, and the logs still behind.
+
+        The view is exact for the requests of the unevaluated items, against all items that have been read. Raises
+        OutOfTime when ``time_left_s()`` runs short while logs are loaded; the next call continues.
+        """
+        if now_ms - self._deep_at_ms > DEPTH_KEPT_MS:
+            self._depth_ms = self._lateness_ms
+        view = self._view
+        if view is None or not self._complete or not self._serves(view, rules, now_ms):
+            del view  # released before its successor grows
+            view = self._load(rules, now_ms - self._depth_ms, now_ms, time_left_s)
+        behind = self._slice(view, now_ms, time_left_s, behind)
+        while (oldest_ms := self._oldest_ms(now_ms)) < view.since_ms:
+            # Late requests, or a backlog.
+            del view
+            view = self._load(rules, oldest_ms - self._lateness_ms, now_ms, time_left_s)
+            behind = self._slice(view, now_ms, time_left_s, None)
+        read_up_to_ms = min((self._followed[log].tail.written_ms for log in behind), default=now_ms)
+        view.keep_since(min(oldest_ms, read_up_to_ms - self._depth_ms))
+        return view, behind
+
+    def evaluated(self) -> None:
+        """Moves the position behind everything that has been read."""
+        self._position = {log: following.tail.offset for log, following in self._followed.items()}
+        self.unevaluated = []
+
+    def _oldest_ms(self, now_ms: int) -> int:
+        """Returns the time of the oldest request that is to be evaluated; ``now_ms`` if there is none."""
+        return min((item.first_ms for item in self.unevaluated), default=now_ms)
+
+    def _serves(self, view: View, rules: RuleSet, now_ms: int) -> bool:
+        """Returns whether a view that was read last, or loaded in part, can be continued."""
+        return now_ms - self._read_at_ms <= STALE_MS and view.rules.rules == rules.rules
+
+    def _slice(self, view: View, now_ms: int, time_left_s: TimeLeft, logs: Collection[str] | None) -> list[str]:
+        """Reads ``logs``, or all, forward by up to ``MOST_KEYS`` items. Returns the logs of which more may follow."""
+        if logs is None:
+            logs = [log for log, each in self._followed.items() if not each.tail.closed and not each.over(now_ms)]
+            for log in logs:
+                self._followed[log].begun = self._followed[log].tail.offset
+        keys: list[tuple[str, int]] = []
+        asked: dict[str, int] = {}
+        for log in logs:
+            following = self._followed.get(log)
+            if following is not None and len(keys) < MOST_KEYS:
+                asked[log] = following.ahead
+                keys += ((log, following.tail.offset + step) for step in range(following.ahead))
+        registry, items = self._logs.read(keys)
+        new = self._adopt(registry, view, now_ms, time_left_s)
+        behind = [*new, *(log for log in logs if log not in asked)]
+        for log, ahead in asked.items():
+            following = self._followed.get(log)
+            if following is None:
+                continue
+            tail = following.tail
+            first = tail.offset
+            # Only without a gap: the offsets are read at different moments, so a later one may appear earlier.
+            while tail.offset < first + ahead and (item := items.get((log, tail.offset))) is not None:
+                self._take(view, tail, item, evaluated=self._position is None)
+            came = tail.offset - first
+            gap = any((log, first + step) in items for step in range(came, ahead))
+            following.ahead = min(tail.offset - following.begun + 1, FURTHEST_AHEAD)
+            following.at_end = came < ahead and not gap
+            if not tail.closed and not following.at_end:
+                behind.append(log)
+        self._read_at_ms = now_ms
+        return [log for log in behind if log in self._followed]
+
+    def _load(self, rules: RuleSet, since_ms: int, now_ms: int, time_left_s: TimeLeft) -> View:
+        """Returns a view of all logs up to the position, continuing an earlier call that ran out of time."""
+        if self._view is None or self._complete or not self._serves(self._view, rules, now_ms):
+            self._view, self._complete = None, False
+            self._registry, self._followed, self.unevaluated = {}, {}, []
+            self._read_at_ms = now_ms
+            self._view = self._new_view(rules)
+            self._view.keep_since(since_ms)
+        registry, _ = self._logs.read([])
+        self._adopt(registry, self._view, now_ms, time_left_s)
+        self._complete = True
+        return self._view
+
+    def _adopt(self, registry: Registry, view: View, now_ms: int, time_left_s: TimeLeft) -> list[str]:
+        """Starts following the new logs of ``registry``, at least one per call, and returns them. Raises OutOfTime."""
+        named = {log: shard for shard, logs in registry.items() for log in logs}
+        new = [log for log in named if log not in self._followed]
+        for number, log in enumerate(new):
+            if number and time_left_s() < RESERVE_S:
+                raise OutOfTime(f"{len(named) - len(new) + number} of {len(named)} logs are loaded")
+            self._follow(log, named[log], view, now_ms)
+        for log in self._followed.keys() - named.keys():
+            del self._followed[log]
+        self._registry = registry
+        self._retire(now_ms)
+        return new
+
+    def _follow(self, log: str, shard: str, view: View, now_ms: int) -> None:
+        """Merges the items before the position that concern the view, and follows the log from there.
+
+        Apart from clocks that disagree, no request is processed before it is made. So items written before the time of
+        the view concern it in nothing.
+        """
+        since_ms = view.since_ms - view.rules.longest_window_ms - SKEW_MS
+        before = sys.maxsize if self._position is None else self._position.get(log, 0)
+        run = self._unbroken(log, since_ms, before) if before else []
+        # If the item just before the position is missing, the position is not one in this log: the log is new, or old
+        # and expired, or the table was restored. Then everything that is still there is read on, to be evaluated.
+        whole = self._position is not None and (not run or run[-1][0] + 1 < before)
+        if whole:
+            since_ms = max(self._whole_since_ms, now_ms - EXPIRE_MS)
+            run = self._unbroken(log, since_ms, sys.maxsize)
+        # Followed before it is merged: if an item cannot be merged, no item before it is merged a second time.
+        tail = new_tail(shard, log)
+        if run:
+            tail.offset = run[0][0]
+        self._followed[log] = _Following(tail, begun=tail.offset)
+        for _, item in run:
+            if not whole:
+                self._take(view, tail, item, evaluated=True)
+            elif item.written_ms < since_ms:
+                tail.take(item)
+            else:
+                return
+
+    def _unbroken(self, log: str, since_ms: int, before: int) -> Sequence[tuple[int, LogItem]]:
+        """Returns items with offsets, oldest first, without a gap: those below one are being removed by the store."""
+        newest_first = self._logs.latest(log, since_ms, before)
+        run = [entry for back, entry in enumerate(newest_first) if entry[0] == newest_first[0][0] - back]
+        return run[::-1]
+
+    def _take(self, view: View, tail: Tail, item: LogItem, *, evaluated: bool) -> None:
+        """Merges the next item of a log."""
+        concerns_view = item.last_slot_ms >= view.since_ms - view.rules.longest_window_ms
+        if item.body is not None and (concerns_view or not evaluated):
+            tally = unpack(item.body)
+            if concerns_view:
+                view.merge(tally, item.first_slot_ms, item.last_slot_ms)
+            if not evaluated:
+                times_ms = item.first_slot_ms, item.last_slot_ms, item.arrived_ms
+                self.unevaluated.append(Unevaluated(tail.log, tail.offset, tally, *times_ms))
+                lag_ms = item.written_ms - item.first_slot_ms
+                if lag_ms > self._lateness_ms:
+                    self._depth_ms = max(self._depth_ms, lag_ms + self._lateness_ms)
+                    self._deep_at_ms = self._read_at_ms
+        tail.take(item)
+
+    def _retire(self, now_ms: int) -> None:
+        """Removes logs that have expired from the registry, and shards without any other, as after a reshard."""
+        for shard, logs in self._registry.items():
+            left = tuple(log for log in logs if not self._followed[log].over(now_ms))
+            if left != logs:
+                with suppress(Conflict):  # another container has removed the log, or opened a new one
+                    self._logs.register(shard, logs, left)

@@ -1,0 +1,35 @@
+"""The evaluator's memory: its view remembers every client for a few minutes, so it grows with the rate of requests."""
+
+from math import ceil
+
+from chalicelib.bootstrap import CONTAINER_MB, ENTRY_BYTES
+from chalicelib.config import SETTINGS
+
+ENTRIES_A_REQUEST = 1.08
+"""(client, slot) pairs per request under the default rules: 50 ms slots, and few pairs of scoped rules."""
+
+KEPT_S = int(SETTINGS["lateness_s"].default) + 75
+"""Seconds of requests in a view: the default lateness, the longest window, and about one stretch."""
+
+VCPU_MB, MOST_MB = 1_769, 10_240
+"""Memory at which Lambda provides one vCPU, and the most that it accepts."""
+
+
+def entries(requests_per_second: float) -> float:
+    """Returns the entries of a view of all logged requests."""
+    return requests_per_second * ENTRIES_A_REQUEST * KEPT_S
+
+
+def evaluator_mb(requests_per_second: float) -> int:
+    """Returns the memory in which a view of all logged requests fits, however long its entries are.
+
+    It is at least that of one vCPU, and has no upper bound.
+
+    >>> evaluator_mb(1000), evaluator_mb(1_000_000)
+    (1769, 8924)
+    """
+    return max(VCPU_MB, ceil(CONTAINER_MB + entries(requests_per_second) * ENTRY_BYTES / 1e6))
+
+
+MOST_REQUESTS_PER_S = int((MOST_MB - CONTAINER_MB) * 1e6 / ENTRY_BYTES / entries(1))
+"""Most logged requests per second for which a function has memory."""

@@ -1,0 +1,151 @@
+"""A table's stream and a function that listens to it, as Lambda runs it.
+
+Changes of one partition come in order, one batch in flight each; a failed batch is delivered again, cut elsewhere.
+Lambda may give up on an invocation that still runs, and the batch is then delivered a second time.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from chalicelib.ports import Contended, StreamChange, Unavailable
+from sluice.local.stores import StateChange
+from tests.support.simulation.schedule import Crash, Schedule, Task
+
+Change = TypeVar("Change")
+
+
+@dataclass(eq=False, slots=True)
+class Container(Generic[Change]):
+    handler: Callable[[Sequence[Change]], object]
+    busy: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class Delivery(Generic[Change]):
+    partition: str
+    changes: int
+    container: Container[Change]
+    begun: float
+    given_up: bool = False
+
+
+class Listener(Generic[Change]):
+    """One function, and the changes not yet delivered to it."""
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        name: str,
+        new: Callable[[], Callable[[Sequence[Change]], object]],
+        *,
+        most_containers: int = 3,
+        backoff_s: float = 0.0,
+    ) -> None:
+        """``new`` makes a container's handler; a batch that failed waits up to ``backoff_s`` before the next try."""
+        self.failures: Counter[str] = Counter()
+        self.waiting: dict[str, list[Change]] = defaultdict(list)
+        """By partition."""
+        self.ended_at = 0.0
+        """Time when an invocation last succeeded."""
+        self._schedule = schedule
+        self._name = name
+        self._new = new
+        self._most = most_containers
+        self._backoff_s = backoff_s
+        self._not_before: dict[str, float] = {}
+        self._containers: list[Container[Change]] = []
+        self._deliveries: list[Delivery[Change]] = []
+
+    @property
+    def settled(self) -> bool:
+        return not self._deliveries and not any(self.waiting.values())
+
+    def deliver(self) -> None:
+        """Begins one delivery, if there is a change to deliver and a container to receive it."""
+        busy = {delivery.partition for delivery in self._deliveries if not delivery.given_up}
+        busy |= {partition for partition, moment in self._not_before.items() if moment > self._schedule.now}
+        ready = [partition for partition, changes in self.waiting.items() if changes and partition not in busy]
+        container = self._container()
+        if not ready or container is None:
+            return
+        partition = self._schedule.random.choice(ready)
+        changes = self.waiting[partition][: self._schedule.random.choice([1, 2, 100])]
+        delivery = Delivery(partition, len(changes), container, self._schedule.now)
+        self._deliveries.append(delivery)
+        container.busy = True
+
+        def ended(task: Task) -> None:
+            self._ended(task, delivery, container)
+
+        self._schedule.spawn(f"{self._name} of {partition}", lambda: container.handler(changes), ended)
+
+    def idle(self) -> list[list[Change]]:
+        """Returns the queues of which nothing is being delivered."""
+        busy = {delivery.partition for delivery in self._deliveries}
+        return [changes for partition, changes in self.waiting.items() if partition not in busy]
+
+    def hold_until(self, moment: float) -> None:
+        """Delivers nothing that is waiting now before ``moment``."""
+        self._not_before.update(dict.fromkeys(self.waiting, moment))
+
+    def give_up(self) -> None:
+        waited_for = [delivery for delivery in self._deliveries if not delivery.given_up]
+        if waited_for:
+            self._schedule.random.choice(waited_for).given_up = True
+
+    def give_up_on_those_before(self, moment: float) -> None:
+        """Gives up on old deliveries, as Lambda does after a time-out, though their invocations may still run."""
+        for delivery in self._deliveries:
+            if delivery.begun < moment:
+                delivery.given_up = True
+                self._forget(delivery.container)
+
+    def replace_containers(self) -> None:
+        """Replaces all containers, as a deployment does; running invocations end in the old ones."""
+        self._containers.clear()
+
+    def forget_a_container(self) -> None:
+        """Drops an idle container, as Lambda does now and then."""
+        idle = [container for container in self._containers if not container.busy]
+        if idle:
+            self._forget(self._schedule.random.choice(idle))
+
+    def _forget(self, container: Container[Change]) -> None:
+        self._containers = [each for each in self._containers if each is not container]
+
+    def _ended(self, task: Task, delivery: Delivery[Change], container: Container[Change]) -> None:
+        container.busy = False
+        self._deliveries.remove(delivery)
+        if task.failure is None:
+            if not delivery.given_up:
+                del self.waiting[delivery.partition][: delivery.changes]
+                self.ended_at = self._schedule.now
+            return
+        self.failures[type(task.failure).__name__] += 1
+        if self._backoff_s:
+            self._not_before[delivery.partition] = self._schedule.now + self._schedule.random.uniform(
+                0, self._backoff_s
+            )
+        if isinstance(task.failure, Crash):
+            self._forget(container)
+        elif not isinstance(task.failure, (Unavailable, Contended)):
+            raise task.failure
+
+    def _container(self) -> Container[Change] | None:
+        idle = [container for container in self._containers if not container.busy]
+        if len(self._containers) < self._most and (not idle or self._schedule.random.random() < 0.3):
+            self._containers.append(Container(self._new()))
+            return self._containers[-1]
+        return self._schedule.random.choice(idle) if idle else None
+
+
+def add_changes(changes: Sequence[StateChange], *listeners: Listener[StreamChange]) -> None:
+    """Adds changes of the state table to the queues of its ``listeners``, partitioned by kind."""
+    for change in changes:
+        item = change.new or change.old
+        assert item is not None
+        body = change.new.body if change.new else None
+        for listener in listeners:
+            listener.waiting[item.kind].append(StreamChange(item.kind, item.id, body, change.old is not None))
