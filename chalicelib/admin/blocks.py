@@ -181,7 +181,7 @@ def _parse(forms: Mapping[str, NewBlock], caller: Caller, now: int) -> dict[str,
         if isinstance(network, Fault) or isinstance(seconds, Fault):
             continue
         if network.prefixlen == 0:
-            accepted = "a prefix longer than /0, which AWS WAF does not accept"
+            accepted = "a prefix of at least /1, because AWS WAF does not accept /0"
             faults.append(fault("body", f"{prefix}network", form.network, accepted))
         elif network in networks:
             faults.append(fault("body", f"{prefix}network", form.network, "each network once"))

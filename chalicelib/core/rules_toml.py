@@ -213,7 +213,8 @@ def _table(readers: Mapping[str, _Reader], required: Iterable[str] = (), make: C
 
 
 def _name(value: object) -> str:
-    _is(pattern(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", "1 to 64 letters, digits, '-' or '_'"))(value)
+    accepted = "1 to 64 letters, digits, '-' or '_', the first a letter or digit"
+    _is(pattern(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", accepted))(value)
     if value in RESERVED_NAMES:
         raise _Wrong(RuleProblem(f"{value!r} is reserved for blocks made by operators; choose another name"))
     return str(value)

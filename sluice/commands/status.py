@@ -47,7 +47,8 @@ def _alarms(status: Status) -> Iterator[str]:
     if status.ingest.problem:
         yield f"ingest: {status.ingest.problem}"
     if sweep is None or sweep.age_s > STALE_SWEEP_S:
-        yield f"The last sweep was {roughly(sweep.age_s) + ' ago' if sweep else 'never'}: blocks may not be lifted."
+        last = f"last ran {roughly(sweep.age_s)} ago" if sweep else "has never run"
+        yield f"The sweep {last}: expired blocks may not be lifted."
     if status.blocks.overflow:
         yield f"{plural(status.blocks.overflow, 'block')} did not fit into the IP sets."
 

@@ -91,7 +91,7 @@ def connect(*, region: str | None, profile: str | None) -> AwsAccount:
     with attempting("find AWS credentials"):
         session = boto3.Session(region_name=region, profile_name=profile)
     if session.region_name is None:
-        raise AwsError("no region is configured: use --region, or set AWS_REGION")
+        raise AwsError("no region is configured: use --region, or set AWS_DEFAULT_REGION")
     config = Config(retries={"mode": "standard", "max_attempts": 5}, connect_timeout=5, read_timeout=30)
 
     @cache

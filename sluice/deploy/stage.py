@@ -86,9 +86,9 @@ class Choices:
                 raise Refusal(f"{name}: {number} is not a whole number from {low} to {high}")
         if not 0 <= self.logged_per_second <= MOST_REQUESTS_PER_S:
             raise Refusal(
-                f"requests per second: {self.requests_per_second:,} is not from 0.001 to "
-                f"{MOST_REQUESTS_PER_S * 100 // self.sample_rate:,}, for which Lambda has memory at a sample rate of "
-                f"{self.sample_rate} %"
+                f"requests per second: {self.requests_per_second:,} is not between 0.001 and "
+                f"{MOST_REQUESTS_PER_S * 100 // self.sample_rate:,}, the most that Lambda has memory for at a sample "
+                f"rate of {self.sample_rate} %"
             )
         try:
             CloudFrontLines(self.fields)

@@ -62,7 +62,7 @@ def runtime(inspection: Inspection) -> Iterator[Finding]:
     old = [name for name in runtimes if outdated(name)]
     if old:
         what = f"the functions run on {', '.join(old)}, which AWS deprecates before {RECOMMENDED}"
-        remedy = f"in an environment of {RECOMMENDED}, run: {inspection.deploy}"
+        remedy = f"in a {RECOMMENDED} environment, run: {inspection.deploy}"
         yield Finding("runtime", what, remedy, wrong=False)
     architecture = inspection.project.architecture
     others = sorted({each for f in inspection.functions.values() for each in f["Architectures"]} - {architecture})

@@ -23,10 +23,10 @@ def sweep(inspection: Inspection) -> Iterator[Finding]:
 def control(inspection: Inspection) -> Iterator[Finding]:
     pause, breaker = inspection.record(Pause, Pause.id), inspection.record(Breaker, Breaker.id)
     if pause is not None and pause.paused:
-        yield Finding("paused", "enforcement is paused", "POST /v1/resume at the admin API", wrong=False)
+        yield Finding("paused", "enforcement is paused", "sluice resume", wrong=False)
     if breaker is not None and breaker.open:
         what = "the circuit breaker is open: no new blocks are made"
-        yield Finding("breaker", what, "check the detections, then POST /v1/breaker/reset at the admin API")
+        yield Finding("breaker", what, "check the detections, then run: sluice breaker reset")
 
 
 def rules(inspection: Inspection) -> Iterator[Finding]:
@@ -37,7 +37,8 @@ def rules(inspection: Inspection) -> Iterator[Finding]:
     try:
         active = parse_rules(stored.text).rules
     except RulesError as exc:
-        yield Finding("rules", f"the stored rules are not valid: {exc.problems[0]}", "store valid rules")
+        remedy = "store valid rules: sluice rules apply FILE"
+        yield Finding("rules", f"the stored rules are not valid: {exc.problems[0]}", remedy)
         return
     if not any(rule.action is Action.BLOCK for rule in active):
         what = "all rules only count: no client is blocked"

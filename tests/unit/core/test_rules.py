@@ -120,7 +120,7 @@ def test_an_empty_text_is_a_rule_set_without_rules() -> None:
         *(
             pytest.param(
                 rule(name=value),
-                f"{title}: name: {shown} is not 1 to 64 letters, digits, '-' or '_'",
+                f"{title}: name: {shown} is not 1 to 64 letters, digits, '-' or '_', the first a letter or digit",
                 id=f"name = {value[:20]}",
             )
             for value, title, shown in [

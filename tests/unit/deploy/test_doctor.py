@@ -246,12 +246,12 @@ def new_account(deployed: DeployedStage) -> None:
         ),
         pytest.param(
             lambda deployed: deployed.store(Pause(paused=True), Pause.id),
-            [("paused", "is paused", "/v1/resume")],
+            [("paused", "is paused", "sluice resume")],
             id="paused",
         ),
         pytest.param(
             lambda deployed: deployed.store(Breaker(open=True), Breaker.id),
-            [("breaker", "is open", "/v1/breaker/reset")],
+            [("breaker", "is open", "sluice breaker reset")],
             id="the breaker is open",
         ),
         pytest.param(

@@ -271,7 +271,7 @@ def test_the_evaluator_gets_memory_for_the_rate(
 def test_a_rate_without_enough_memory_is_refused(world: World, sample_rate: int, most: int) -> None:
     world.stage(requests_per_second=most, sample_rate=sample_rate)
     for rate in (most + 10, float("nan")):
-        with pytest.raises(Refusal, match=f"requests per second: {rate:,} is not from 0.001 to {most:,}"):
+        with pytest.raises(Refusal, match=f"requests per second: {rate:,} is not between 0.001 and {most:,}"):
             world.stage(requests_per_second=rate, sample_rate=sample_rate)
 
 
