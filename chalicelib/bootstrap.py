@@ -1,4 +1,4 @@
-"""The composition root: builds the services from settings and clients. Only this module reads clock and environment."""
+"""The composition root: builds the services. Only this module reads the clock and the environment."""
 
 import os
 import sys
@@ -58,7 +58,7 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The classes that ``compose`` builds the services of. Simulations replace one by a class that breaks a rule."""
+    """The classes that ``compose`` builds the services from. Simulations replace one with one that breaks a duty."""
 
     decoder: type[BatchDecoder] = BatchDecoder
     view: type[View] = View
@@ -90,7 +90,7 @@ class Services:
 
 
 def entries_that_fit(memory_mb: int | None) -> int:
-    """Returns the entries of a view for which a function has memory, beside ``CONTAINER_MB``; at least 100,000.
+    """Returns how many entries of a view fit into a function's memory, besides ``CONTAINER_MB``; at least 100,000.
 
     >>> entries_that_fit(1769), entries_that_fit(256)
     (31725000, 100000)

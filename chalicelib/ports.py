@@ -1,6 +1,6 @@
 """The ports: what the use cases need from the outside. Adapters are in ``edges`` (AWS) and ``sluice.local``.
 
-One contract suite per port (``tests/contracts``) holds all adapters to the same behavior.
+One contract suite per port (``tests/contracts``) holds all adapters to the same behaviour.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -38,7 +38,9 @@ class LogItem:
     written_ms: int
     first_slot_ms: int = 0
     last_slot_ms: int = 0
+    """Times of the earliest and the latest request of the batch, not rounded to slots; named after the attributes."""
     requests: int = 0
+    """Requests of the batch, counted by a rule or not; in the first of its items, and 0 in the others."""
     arrived_ms: int = 0
     """Arrival of the oldest record in it."""
 
@@ -72,7 +74,8 @@ class TallyLogs(Protocol):
     def latest(self, log: str, written_since_ms: int, before: int) -> Sequence[tuple[int, LogItem]]:
         """Returns items before offset ``before``, newest first, with their offsets.
 
-        These are the last of them, and earlier ones up to the first that was written before ``written_since_ms``.
+        The last of them is always returned; the earlier ones, back to the first that was written before
+        ``written_since_ms``, which is left out.
         """
 
     def register(self, shard: str, seen: tuple[str, ...], logs: tuple[str, ...]) -> None:
@@ -82,7 +85,7 @@ class TallyLogs(Protocol):
         """Returns the position that was stored last; None if there is none."""
 
     def store_position(self, position: Position) -> None:
-        """Stores a position over the last one."""
+        """Replaces the stored position, unconditionally."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +97,7 @@ class Item:
     body: bytes
     """JSON of a record of this kind (``core.state``)."""
     version: int = 0
-    """0 before the first write; every write adds one."""
+    """0 before the first write. ``write`` adds one; ``put_over`` starts again at 1."""
     expires_at: int | None = None
     """Epoch seconds after which the store may remove the item, up to days late. Readers must not rely on it."""
 
@@ -147,7 +150,7 @@ class StateStore(Protocol):
         """Yields the items of a kind whose ids lie between ``above`` and ``below``, both exclusive, in order of id."""
 
     def put_over(self, items: Sequence[Item]) -> None:
-        """Writes unconditionally, for items whose content follows from their id."""
+        """Writes items whatever is stored, where the last writer should win. Their versions begin at 1 again."""
 
     def write(self, writes: Sequence[Write]) -> None:
         """Makes all of at most 100 writes or, if any condition fails, raises Conflict and makes none."""
@@ -164,7 +167,7 @@ class IpSets(Protocol):
 
 
 class Telemetry(Protocol):
-    """The receiver of reports: each invocation reports once."""
+    """The receiver of reports: each invocation reports at most once."""
 
     def ingested(self, report: IngestReport) -> None: ...
 

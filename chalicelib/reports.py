@@ -8,7 +8,7 @@ from chalicelib.core.logs.requests import Reason
 from chalicelib.core.state import Block, Detection
 
 SAMPLES = 3
-"""Malformed records shown in a report."""
+"""Most malformed pieces shown in a report."""
 
 
 @dataclass(slots=True)
@@ -17,7 +17,7 @@ class IngestReport:
 
     records: int = 0
     requests: int = 0
-    """Requests that this batch added to the counts."""
+    """Requests that were new and in time, whether or not a rule counts them."""
     malformed: Counter[Reason] = field(default_factory=Counter)
     samples: list[str] = field(default_factory=list)
     late: int = 0
@@ -62,7 +62,7 @@ class EvaluateReport:
     dropped: int = 0
     """Clients dropped from a full view."""
     unfinished: str | None = None
-    """Reason why items were left, for lack of time; None if there are none."""
+    """Work left for lack of time, in words; None if there is none."""
 
 
 @dataclass(slots=True)
@@ -71,7 +71,7 @@ class EnforceReport:
     outcomes: Counter[str] = field(default_factory=Counter)
     """Number of offenders by outcome."""
     blocks: list[Block] = field(default_factory=list)
-    """New and prolonged blocks."""
+    """New and extended blocks."""
     breaker_opened: bool = False
 
 

@@ -15,7 +15,7 @@ from chalicelib.core.grid import FEWEST_CELLS, STRETCH_MS
 from chalicelib.pipeline.evaluate import POSITION_KEPT_MS
 from chalicelib.pipeline.log_reader import FURTHEST_AHEAD, MOST_KEYS
 from chalicelib.pipeline.tally_logs import SKEW_MS
-from sluice.deploy.sizing import ENTRIES_A_REQUEST, KEPT_S, MOST_MB, VCPU_MB, entries, evaluator_mb
+from sluice.deploy.sizing import ENTRIES_PER_REQUEST, KEPT_S, MOST_MB, VCPU_MB, entries, evaluator_mb
 
 RECORDS_A_SHARD = 1000
 """Records per second and shard; CloudFront puts one line into each record."""
@@ -94,7 +94,7 @@ class Load:
     @property
     def entries(self) -> float:
         """Entries of a batch's tally."""
-        return self.batch * ENTRIES_A_REQUEST
+        return self.batch * ENTRIES_PER_REQUEST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

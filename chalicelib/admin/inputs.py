@@ -27,7 +27,7 @@ def try_network(text: str, place: str, field: str) -> Network | Fault:
 
 
 def try_duration(text: str, field: str, shortest_s: int, longest_s: int) -> int | Fault:
-    """Returns a duration of the body in seconds; both bounds are inclusive."""
+    """Returns a duration in the request's body, in seconds, or its fault; both bounds are inclusive."""
     try:
         seconds = parse_duration(text)
     except ValueError as exc:

@@ -21,7 +21,7 @@ def write_cursor(after: Sequence[str | int]) -> str:
 
 
 def read_cursor(cursor: str, types: Sequence[type]) -> list[Any]:
-    """Raises Invalid unless the cursor was written for a list of the same order."""
+    """Returns the values in a cursor. Raises Invalid unless they are of ``types``."""
     try:
         after = json.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (ValueError, RecursionError):

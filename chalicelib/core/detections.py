@@ -1,4 +1,4 @@
-"""Detections made from offences: one record per batch, rule and source, however many clients it names."""
+"""Detections made from offences: one record per evaluation, rule and source, of up to ``MOST_OFFENDERS`` clients."""
 
 from collections.abc import Iterable
 from itertools import islice
@@ -30,7 +30,7 @@ class Announced:
         self._quiet_until: dict[tuple[str, Source, bytes], int] = {}
 
     def quiet_until_ms(self, rule: Rule, source: Source, client: bytes) -> int:
-        """Returns the time before which an offence must not have begun to be reported."""
+        """Returns epoch milliseconds: an offence is reported only if it began then or later."""
         return self._quiet_until.get((rule.name, source, client), 0)
 
     def fresh(self, offences: Iterable[Offence]) -> list[Offence]:
@@ -49,7 +49,7 @@ class Announced:
 def detections_of(
     offences: Iterable[Offence], *, log: str, offset: int, rule_set: str, detected_ms: int, arrived_ms: int
 ) -> list[Detection]:
-    """Returns the detections of a batch whose tally ends at ``offset`` of ``log``."""
+    """Returns the detections of one evaluation, named after the item at ``offset`` of ``log``."""
     groups: dict[tuple[Rule, Source], list[Offence]] = {}
     for offence in offences:
         groups.setdefault((offence.rule, offence.source), []).append(offence)

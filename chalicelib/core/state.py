@@ -64,7 +64,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Detection(StateRecord, frozen=True, kw_only=True):
-    """Clients over one rule's limit, as one batch of one source showed."""
+    """Clients over one rule's limit in one source, as one evaluation showed."""
 
     kind: ClassVar[str] = "detection"
     id: str

@@ -40,7 +40,7 @@ def time_left_s(context: Any) -> TimeLeft:
 
 
 def adds_items(event: Mapping[str, Any]) -> bool:
-    """Returns whether an event of the tally table's stream is of new items, not only of changed or removed ones."""
+    """Returns whether an event of the tally table's stream has new items, not only changed or removed ones."""
     return any(record["eventName"] == "INSERT" for record in event["Records"])
 
 

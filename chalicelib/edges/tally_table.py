@@ -167,7 +167,7 @@ def _item(attributes: Mapping[str, Any]) -> LogItem:
         first_slot_ms=_milliseconds(attributes["first_slot_at"]["N"]),
         last_slot_ms=_milliseconds(attributes["last_slot_at"]["N"]),
         requests=int(attributes["requests"]["N"]),
-        # Items of earlier versions do not have it.
+        # Items that version 0.2 of Sluice wrote do not have it.
         arrived_ms=_milliseconds(attributes.get("arrived_at", attributes["written_at"])["N"]),
     )
 

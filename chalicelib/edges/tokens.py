@@ -34,7 +34,7 @@ class ParameterTokens:
         self._name = name
 
     def read(self, *, cached: bool = True) -> tuple[Token, ...]:
-        """Returns the tokens, if ``cached`` up to ``CACHED_S`` old; none without a parameter. Raises Unavailable."""
+        """Returns the tokens, up to ``CACHED_S`` old if ``cached``; none if no parameter exists. Raises Unavailable."""
         try:
             text = self._provider.get(self._name, decrypt=True, max_age=CACHED_S, force_fetch=not cached)
         except GetParameterError as exc:

@@ -20,7 +20,7 @@ class RulesInUse(NamedTuple):
     """The rule set that a container uses at one moment."""
 
     rules: RuleSet
-    """Without rules if no valid rule set was ever stored."""
+    """Empty if no valid rule set was found among the stored one and the last ``VERSIONS_TRIED`` versions."""
     problem: str | None = None
     """Reason why ``rules`` are not the stored ones; None if they are."""
 
@@ -34,6 +34,8 @@ class ActiveRules:
         self._problem: str | None = None
         self._text: str | None = None
         """Text that was parsed last, valid or not."""
+        self._invalid: str | None = None
+        """Reason why it is not valid; None if it is."""
         self._read_at_ms = 0
 
     def at(self, now_ms: int) -> RulesInUse:
@@ -54,15 +56,14 @@ class ActiveRules:
         if stored is None:
             return "no rule set is stored; 'sluice setup' stores one"
         text = stored.record.text
-        if self._rules is not None and text == self._text:
-            return None if self._rules.text == text else self._problem
-        self._text = text
-        try:
-            self._rules = parse_rules(text, version=str(stored.version))
-        except RulesError as exc:
-            self._rules = self._rules or self._last_valid()
-            return f"the stored rule set is not valid: {exc.problems[0]}"
-        return None
+        if text != self._text:
+            try:
+                self._rules, self._invalid = parse_rules(text, version=str(stored.version)), None
+            except RulesError as exc:
+                self._rules = self._rules or self._last_valid()
+                self._invalid = f"the stored rule set is not valid: {exc.problems[0]}"
+            self._text = text
+        return self._invalid
 
     def _last_valid(self) -> RuleSet | None:
         """Returns the newest version of the rule set that is valid, for a container that has used none yet."""

@@ -1,7 +1,7 @@
 """Enforce: turns detections into blocks.
 
-A detection may be delivered twice, late, or at the same time to another container. Decisions are therefore based on
-what is stored, written on condition that it has not changed, and made again if it has.
+A detection may be delivered twice, late, or to two containers at once. Decisions are therefore based on what is stored,
+written on condition that it has not changed, and made again if it has.
 """
 
 from collections import Counter
@@ -54,13 +54,13 @@ class Pending:
         return writes
 
 
-class BreakerPosition(Enum):
-    """BreakerPosition of the circuit breaker."""
+class BreakerState(Enum):
+    """State of the circuit breaker."""
 
     CLOSED = auto()
     OPEN = auto()
     OPENED = auto()
-    """Open, because of this batch."""
+    """Opened by this batch."""
 
 
 class Written(NamedTuple):
@@ -100,9 +100,9 @@ class Enforce:
             stored = {block.network: block for block in self._state.records(Block)}
             clients = list(self._decide(cases, stored, now).values())
             position = self._breaker(clients, stored.values(), now)
-            if position is not BreakerPosition.CLOSED:
+            if position is not BreakerState.CLOSED:
                 report.outcomes[BREAKER] += len(cases)
-                report.breaker_opened = position is BreakerPosition.OPENED
+                report.breaker_opened = position is BreakerState.OPENED
                 break
             written = self._write(clients)
             report.outcomes += written.outcomes
@@ -136,20 +136,20 @@ class Enforce:
             client.outcomes.append(decision.outcome)
         return clients
 
-    def _breaker(self, clients: Iterable[Pending], stored: Iterable[Block], now: int) -> BreakerPosition:
-        """Returns the position of the circuit breaker, after opening it if the new blocks are implausibly many."""
+    def _breaker(self, clients: Iterable[Pending], stored: Iterable[Block], now: int) -> BreakerState:
+        """Returns the state of the circuit breaker, after opening it if the new blocks are implausibly many."""
         breaker = self._state.control(Breaker)
         if breaker.record.open:
-            return BreakerPosition.OPEN
+            return BreakerState.OPEN
         new = sum(client.new_block is not None and client.block is None for client in clients)
         recent = sum(not block.manual and block.blocked_at > now - BREAKER_WINDOW_S for block in stored)
         if not new or recent + new <= self._most or now < breaker.record.ignore_until:
-            return BreakerPosition.CLOSED
+            return BreakerState.CLOSED
         opened = Breaker(open=True, at=now, would_block=recent + new)
-        # On a conflict, another container opened it or an operator has just reset it. The next detections decide.
+        # On a conflict, another container has opened it or an operator has just reset it: the next detections decide.
         with suppress(Conflict):
             self._state.write([State.put(opened, over=breaker)])
-        return BreakerPosition.OPENED
+        return BreakerState.OPENED
 
     def _write(self, clients: Iterable[Pending]) -> Written:
         """Stores the decisions, in as many transactions as necessary."""

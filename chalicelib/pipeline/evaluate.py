@@ -19,7 +19,7 @@ from chalicelib.ports import Position, TallyLogs, Unavailable
 from chalicelib.reports import EvaluateReport
 
 POSITION_KEPT_MS = 10_000
-"""Milliseconds between two writes of the position. A successor evaluates the items of that time a second time."""
+"""Shortest time, in milliseconds, between two writes of the position. A successor evaluates the items since again."""
 
 POSITION_OVERDUE_MS = 300_000
 """Milliseconds after which a position that cannot be stored fails the invocation, so that it is noticed."""
@@ -36,7 +36,7 @@ class Evaluate:
         rules: Callable[[int], RulesInUse],
         detect: Callable[[Sequence[Detection]], None],
     ) -> None:
-        """``rules`` returns the rules in use at a time in ms; ``detect`` stores detections, some repeatedly."""
+        """``rules`` returns the rules in use at a time in ms; ``detect`` stores detections, and may get one twice."""
         self._logs = logs
         self._reader = reader
         self._rules = rules
@@ -49,7 +49,7 @@ class Evaluate:
         self._started_ms = 0
 
     def run(self, now_ms: int, time_left_s: TimeLeft = unlimited) -> EvaluateReport:
-        """Evaluates all items that are new, as far as the time allows. Raises what the stores raise."""
+        """Evaluates all new items, or sets ``unfinished`` if the time runs out. Raises what the stores raise."""
         self._use(self._rules(now_ms).rules)
         if self._reader.position is None:
             self._start(now_ms)
@@ -71,7 +71,7 @@ class Evaluate:
 
     def _use(self, rules: RuleSet) -> None:
         if rules.rules != self._rule_set.rules:
-            self._announced = Announced()  # a rule may block now that has only counted
+            self._announced = Announced()  # a rule that only counted may block now
         self._rule_set = rules
 
     def _start(self, now_ms: int) -> None:
@@ -93,7 +93,7 @@ class Evaluate:
         self._store_position(now_ms)
 
     def _offences(self, view: View, item: Unevaluated) -> list[Offence]:
-        """Returns the offences of an item's clients that have not just been reported, and takes them for reported."""
+        """Returns the offences of an item's clients that have not just been reported, and notes them as reported."""
         offences = view.offences(item.tally, item.first_ms, item.last_ms, self._announced.quiet_until_ms)
         unreported = self._announced.fresh(offences)
         self._announced.add(unreported)

@@ -18,7 +18,7 @@ from chalicelib.reports import SAMPLES, IngestReport
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Kinesis records of one shard, in ascending order of their sequence numbers: one element per record."""
+    """Kinesis records of one shard, by ascending sequence number. Each list has one element per record."""
 
     shard: str
     """Stream and shard id, such as ``logs/shardId-000000000000``."""
@@ -49,9 +49,10 @@ class Ingest:
         self._columns: frozenset[str] = frozenset()
 
     def run(self, batch: Batch, now_ms: int) -> IngestReport:
-        """Counts a batch. Raises Contended and what the stores raise; Lambda then delivers it again.
+        """Counts a batch of at least one record. Raises Contended and what the stores raise; Lambda delivers it again.
 
-        A batch whose tally does not fit in one transaction is counted in halves, each as a separate batch.
+        A batch whose tally does not fit in one transaction is counted in halves, each as a separate batch. Raises
+        TooLarge if the tally of a single record does not fit.
         """
         try:
             return self._ingest(batch, now_ms)
@@ -65,7 +66,7 @@ class Ingest:
     def _ingest(self, batch: Batch, now_ms: int) -> IngestReport:
         rules, problem = self._rules(now_ms)
         self._use(rules)
-        arrived_ms = int(min(batch.arrived) * 1000) if batch.arrived else now_ms
+        arrived_ms = int(min(batch.arrived) * 1000)
         for _ in range(TRIES):
             tail = self._writer.tail(batch.shard, now_ms)
             replayed = bisect_right(batch.sequences, tail.last_sequence, key=int)

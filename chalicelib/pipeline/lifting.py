@@ -1,4 +1,4 @@
-"""Lifting blocks: a block is deleted together with a note in its network's history that it has ended."""
+"""Lifting blocks: a block is deleted and, in the same transaction, its end is noted in its network's history."""
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ from chalicelib.pipeline.stored import State, Stored
 from chalicelib.ports import Conflict, Write
 
 CLIENTS_PER_WRITE = 50
-"""Block and history of each client make up one transaction of at most 100 items."""
+"""Most clients per transaction: DynamoDB accepts 100 items, and each client has two, its block and its history."""
 
 DAY_S = 86400
 
@@ -27,7 +27,7 @@ class Lifted(NamedTuple):
 
 
 def lift(state: State, blocks: Sequence[Stored[Block]], now: int) -> Lifted:
-    """Lifts blocks in as many transactions as necessary; ``now`` in epoch seconds."""
+    """Lifts blocks in as many transactions as necessary; ``now``: epoch seconds. Raises what the store raises."""
     lifted: list[Block] = []
     conflicts = 0
     starts = range(0, len(blocks), CLIENTS_PER_WRITE)
@@ -38,7 +38,7 @@ def lift(state: State, blocks: Sequence[Stored[Block]], now: int) -> Lifted:
         try:
             state.write(writes_to_lift(chunk, histories, now))
         except Conflict:
-            # One of them was prolonged or lifted by an operator. The halves without it still end on time.
+            # One of them was extended or lifted in the meantime. The half without it still ends on time.
             if len(chunk) == 1:
                 conflicts += 1
             else:
@@ -72,6 +72,6 @@ def ended(network: str, stored: Stored[History] | None, now: int, *, forget: boo
 
 
 def history_kept_until(history: History, stored: Stored[History] | None, memory_s: int = DEFAULT_MEMORY_S) -> int:
-    """Returns when the store may remove ``history``: a day after rules forget it, never earlier than stored before."""
+    """Returns the epoch second from which the store may remove ``history``: a day after rules forget it, or later."""
     last = max([history.ended_at, *(past.until for past in history.rules.values())])
     return max(last + memory_s + DAY_S, (stored and stored.item.expires_at) or 0)

@@ -31,7 +31,7 @@ FURTHEST_AHEAD = 16
 """Most offsets requested per log and call."""
 
 MOST_KEYS = 1000
-"""Most offsets of all logs in a slice: about 20 MB."""
+"""Offsets in a slice, of all logs together, at which no further log is added to it."""
 
 DEPTH_KEPT_MS = 600_000
 """A view that was deepened for late requests stays deep for this long after the last one."""
@@ -56,18 +56,18 @@ class Unevaluated(NamedTuple):
 
 @dataclass(slots=True)
 class _Following:
-    """A log that is read."""
+    """A log that is being followed, and how far it has been read."""
 
     tail: Tail
-    begun: int = 0
-    """Offset before the first slice since all logs were asked."""
+    begun: int
+    """Offset when the latest pass over all logs began, or when the log was first followed."""
     ahead: int = 1
-    """Number of offsets to request: one more than came since then, so that a steady pace takes one read."""
+    """Number of offsets to request: one more than came since ``begun``, so that a steady pace takes one read."""
     at_end: bool = False
-    """True if the last read returned fewer."""
+    """True if the last read returned fewer items than requested, and none after a gap."""
 
     def over(self, now_ms: int) -> bool:
-        """Returns whether the log has been read to its end, and has expired there: nothing follows any more."""
+        """Returns whether the log has been read to its end and its last item has expired: nothing will follow."""
         return (self.at_end or self.tail.closed) and self.tail.expired(now_ms)
 
 
@@ -75,7 +75,7 @@ class LogReader:
     """One container's view of all logs."""
 
     def __init__(self, logs: TallyLogs, new_view: Callable[[RuleSet], View], *, lateness_ms: int) -> None:
-        """``lateness_ms``: how late requests usually are. The view reaches back as far, farther after later ones."""
+        """``lateness_ms``: how late requests usually are. The view reaches back that far; farther after later ones."""
         self._logs = logs
         self._new_view = new_view
         self._lateness_ms = lateness_ms
@@ -140,7 +140,7 @@ class LogReader:
         return view, behind
 
     def evaluated(self) -> None:
-        """Moves the position behind everything that has been read."""
+        """Moves the position past everything that has been read."""
         self._position = {log: following.tail.offset for log, following in self._followed.items()}
         self.unevaluated = []
 
@@ -149,11 +149,11 @@ class LogReader:
         return min((item.first_ms for item in self.unevaluated), default=now_ms)
 
     def _serves(self, view: View, rules: RuleSet, now_ms: int) -> bool:
-        """Returns whether a view that was read last, or loaded in part, can be continued."""
+        """Returns whether ``view``, complete or loaded in part, can be continued: not stale, and of these rules."""
         return now_ms - self._read_at_ms <= STALE_MS and view.rules.rules == rules.rules
 
     def _slice(self, view: View, now_ms: int, time_left_s: TimeLeft, logs: Collection[str] | None) -> list[str]:
-        """Reads ``logs``, or all, forward by up to ``MOST_KEYS`` items. Returns the logs of which more may follow."""
+        """Reads ``logs``, or all, forward by about ``MOST_KEYS`` items. Returns the logs that may have more."""
         if logs is None:
             logs = [log for log, each in self._followed.items() if not each.tail.closed and not each.over(now_ms)]
             for log in logs:
@@ -187,7 +187,7 @@ class LogReader:
         return [log for log in behind if log in self._followed]
 
     def _load(self, rules: RuleSet, since_ms: int, now_ms: int, time_left_s: TimeLeft) -> View:
-        """Returns a view of all logs up to the position, continuing an earlier call that ran out of time."""
+        """Returns a view of all logs up to the position; continues an earlier call if that ran out of time."""
         if self._view is None or self._complete or not self._serves(self._view, rules, now_ms):
             self._view, self._complete = None, False
             self._registry, self._followed, self.unevaluated = {}, {}, []
@@ -200,7 +200,10 @@ class LogReader:
         return self._view
 
     def _adopt(self, registry: Registry, view: View, now_ms: int, time_left_s: TimeLeft) -> list[str]:
-        """Starts following the new logs of ``registry``, at least one per call, and returns them. Raises OutOfTime."""
+        """Starts following the new logs of ``registry``, at least one if there are any, and returns them.
+
+        Drops the logs that it no longer names, and retires those that have expired. Raises OutOfTime.
+        """
         named = {log: shard for shard, logs in registry.items() for log in logs}
         new = [log for log in named if log not in self._followed]
         for number, log in enumerate(new):
@@ -217,13 +220,13 @@ class LogReader:
         """Merges the items before the position that concern the view, and follows the log from there.
 
         Apart from clocks that disagree, no request is processed before it is made. So items written before the time of
-        the view concern it in nothing.
+        the view do not concern it.
         """
         since_ms = view.since_ms - view.rules.longest_window_ms - SKEW_MS
         before = sys.maxsize if self._position is None else self._position.get(log, 0)
         run = self._unbroken(log, since_ms, before) if before else []
         # If the item just before the position is missing, the position is not one in this log: the log is new, or old
-        # and expired, or the table was restored. Then everything that is still there is read on, to be evaluated.
+        # and expired, or the table was restored. Then everything that is still there is left to be evaluated.
         whole = self._position is not None and (not run or run[-1][0] + 1 < before)
         if whole:
             since_ms = max(self._whole_since_ms, now_ms - EXPIRE_MS)
@@ -248,7 +251,10 @@ class LogReader:
         return run[::-1]
 
     def _take(self, view: View, tail: Tail, item: LogItem, *, evaluated: bool) -> None:
-        """Merges the next item of a log."""
+        """Moves ``tail`` past the next item of its log. Merges the item if it concerns the view.
+
+        Unless ``evaluated``, also keeps it to be evaluated, and deepens the next view if its requests were late.
+        """
         concerns_view = item.last_slot_ms >= view.since_ms - view.rules.longest_window_ms
         if item.body is not None and (concerns_view or not evaluated):
             tally = unpack(item.body)

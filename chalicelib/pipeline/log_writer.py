@@ -1,8 +1,8 @@
 """Appending to the tally logs: the ends of the logs that one container appends to.
 
-An end is remembered for as long as its log takes items. Until then, no item that another container has written behind
-it can have been removed, so an append finds its offset taken. Later, other containers may have moved the end for hours,
-so it is read again before the log is left.
+An end is remembered for as long as its log takes items. During that time, no item that another container has written
+after it can have been removed, so an append at an old end finds its offset taken. Later, other containers may have
+moved the end for hours, so it is read again before the log is left.
 """
 
 from dataclasses import dataclass
@@ -64,7 +64,7 @@ class LogWriter:
         return conflicts
 
     def tail(self, shard: str, now_ms: int) -> Tail:
-        """Returns the end of the log that ``shard`` may append to, after opening one if needed. Raises Contended."""
+        """Returns the end of the log that takes the shard's tallies, after opening one if needed. Raises Contended."""
         for _ in range(TRIES):
             tail = self._end(shard, now_ms).tail
             if tail is not None and not tail.closed and not _dormant(tail, now_ms):

@@ -5,8 +5,8 @@ replaces one set that differs, under its token; then it starts again at (a), unt
 read before the list, a publisher with an older list fails if one with a newer list has written in between. If the newer
 list required no write, the older one is written, and the last round, which reads everything again, corrects it.
 
-Only the publish function calls WAF, so nothing else uses up AWS's quota of one update and five reads per second, and
-nothing else waits for it. The list that it reads after waiting includes all changes made during the wait.
+No other function calls WAF, so none uses up AWS's quota of one update and five reads per second, and none waits for it.
+The list that publish reads after waiting includes all changes made during the wait.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,13 +23,14 @@ PACE_S = 1.1
 """Seconds between updates: AWS accepts one UpdateIPSet per second and account."""
 
 MOST_ROUNDS = 40
-READ_TRIES = 5
+READ_RETRIES = 5
+"""Most retries of a throttled read of one IP set, ``PACE_S`` apart."""
 
 Addresses = frozenset[Network]
 
 
 class SetsRead(NamedTuple):
-    """The IP sets that could be read: their contents and tokens. The others, with the reason."""
+    """The contents and tokens of the IP sets that could be read; the reasons for the others; the throttled attempts."""
 
     published: Mapping[IpSet, Addresses]
     tokens: Mapping[IpSet, str]
@@ -119,12 +120,12 @@ class Publish:
         """Reads ``sets``. A throttled read is retried, because there may be more sets than reads per second."""
         published, tokens, failed, throttled = {}, {}, {}, 0
         for ip_set in sets:
-            for attempt in range(READ_TRIES + 1):
+            for attempt in range(READ_RETRIES + 1):
                 try:
                     published[ip_set], tokens[ip_set] = self._ip_sets.get(ip_set)
                     break
                 except Unavailable as exc:
-                    if not isinstance(exc, Throttled) or attempt == READ_TRIES:
+                    if not isinstance(exc, Throttled) or attempt == READ_RETRIES:
                         failed[ip_set] = str(exc)
                         break
                     throttled += 1

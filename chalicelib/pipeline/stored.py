@@ -68,7 +68,7 @@ class State:
         return [of.from_json(item.body) for item in self._store.query(of.kind)]
 
     def control(self, of: type[C]) -> Stored[C]:
-        """Returns a control record; as its defaults, under version 0, if it was never written."""
+        """Returns a control record; with its defaults and version 0 if it was never written."""
         default = Stored(of(), Item(kind=of.kind, id=of.id, body=b""))
         return self.get(of, of.id) or default
 
@@ -100,7 +100,8 @@ class State:
     def put(record: R, *, id: str | None = None, over: Stored[R] | None = None, expires_at: int | None = None) -> Write:
         """Returns the write that replaces ``over``, or that creates the record if ``over`` is None.
 
-        ``id`` is needed for records that do not know their own; the store may remove the record after ``expires_at``.
+        ``id`` is needed for records that do not know their own. The store may remove the record after ``expires_at``,
+        in epoch seconds.
         """
         version = over.version if over else 0
         body = record.to_json()
@@ -116,7 +117,10 @@ class State:
         self._store.write(writes)
 
     def overwrite(self, *records: StateRecord, id: str | None = None, expires_at: int | None = None) -> None:
-        """Writes records unconditionally: for those whose content follows from their id, or that begin a table."""
+        """Writes records whatever is stored, where the last writer should win. Their versions begin at 1 again.
+
+        ``id``, for a single record, is used in place of its own.
+        """
         self._store.put_over(
             [Item(kind=each.kind, id=id or each.id, body=each.to_json(), expires_at=expires_at) for each in records]
         )

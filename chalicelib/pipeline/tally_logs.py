@@ -1,13 +1,14 @@
 """The tally logs, and why every record is counted once and every excess is seen (docs/state-protocol.md).
 
-A tally log is an append-only list of items, one or more per batch, at offsets 0, 1, 2, ... Each shard of the Kinesis
-stream has one log that is appended to, and possibly older ones. The registry names the logs of every shard. Ingest
-appends to the logs of the shards that Lambda gives it (``log_writer``); evaluate and the admin API read the logs of all
-shards (``log_reader``), because the requests of one client are spread over all of them.
+A tally log is an append-only list of items at offsets 0, 1, 2, ... A batch appends one or more, or none if no rule
+counts any of its requests. Each shard of the Kinesis stream has one log that is appended to, and possibly older ones.
+The registry names the logs of every shard. Ingest appends to the logs of the shards that Lambda gives it
+(``log_writer``); evaluate and the admin API read the logs of all shards (``log_reader``), because the requests of one
+client are spread over all of them.
 
 Appending, and why a record is counted once. An item is written at the next offset on condition that the offset is
 free, and carries the highest Kinesis sequence number counted so far. The condition is the fence: two containers that
-both hold the end of a log for offset 7 cannot both write there.
+both take offset 7 for the end of a log cannot both write there.
 
     A reads the log up to 6            B reads the log up to 6      (Lambda timed A out and gave B the same batch)
     A appends at 7                     B appends at 7: Conflict
@@ -25,7 +26,7 @@ The position. An evaluator has evaluated all items before its position, which ha
 position from time to time, after the detections. Its successor merges what lies before, and then merges and evaluates
 the rest. If all items of an excess lie before the position, the evaluator that stored it has merged them all, and found
 the excess; if not, the successor merges the last of them, and finds it. So an old position only costs work. But it must
-be the position of one evaluator: the furthest offsets of two name items that neither has merged together.
+be the position of one evaluator: the furthest offsets of two evaluators cover items that neither merged together.
 
 Closing. A log is left when its last item is so old that none of its requests can still count (DORMANT_MS), because the
 store will remove its items, and with them the record of which offsets were taken. It is closed by an item without a
@@ -69,6 +70,7 @@ class Tail:
     offset: int = 0
     """Next offset to read or write."""
     last_sequence: int = -1
+    """Highest Kinesis sequence number covered so far; -1 if there is no item."""
     written_ms: int = 0
     """Time when the item before ``offset`` was written, or the log was opened if there is no item."""
     closed: bool = False

@@ -1,4 +1,4 @@
-"""``sluice status``: show what is enforced, blocked and counted."""
+"""``sluice status``: shows what is enforced, blocked and counted."""
 
 from collections.abc import Iterator
 

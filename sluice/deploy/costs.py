@@ -35,6 +35,12 @@ SHARD_RECORDS_PER_S = 1000
 HEADROOM = 1.2
 """Capacity of provisioned shards as a multiple of the expected rate."""
 
+ON_DEMAND_SHARDS = 4
+"""Shards of a new on-demand stream."""
+
+ON_DEMAND_SHARDS = 4
+"""Shards of a new on-demand stream."""
+
 PUT_UNIT = 25_000
 """Bytes of a record that count as one put."""
 
@@ -77,6 +83,7 @@ class Load:
     source: str = "cloudfront"
     shards: int = 0
     sample_rate: int = 100
+    """Percentage of requests that are logged."""
     rules: int = 2
     """Rules in the rule group, one per family. The web ACL is not counted, because it exists already."""
 
@@ -109,12 +116,12 @@ def monthly_costs(load: Load) -> list[Cost]:
         records, record_bytes = lines / ENVELOPE_LINES, ENVELOPE_LINES * line_bytes / ENVELOPE_RATIO
         volume = lines * line_bytes / GB
         delivery = Cost("CloudWatch Logs, WAF log lines", f"{volume:,.0f} GB", volume * PRICES["logs.gb_in"])
-    shards = load.shards or max(4, shards_for(records / SECONDS_PER_MONTH))
+    shards = load.shards or max(ON_DEMAND_SHARDS, shards_for(records / SECONDS_PER_MONTH))
     batches = shards * SECONDS_PER_MONTH * min(BATCHES_PER_S, max(lines_per_second / shards, 1e-9))
     tally_bytes = lines / batches * TALLY_BYTES_PER_LINE
     write_units = batches * max(1, ceil(tally_bytes / 1024))
-    # A ring asks for the registry and the next item of every log: a unit even if there is none. A log with a new item
-    # is asked for one more, and so is the registry. Lambda's own reads of a table's stream are free.
+    # A ring reads the registry and the next item of every log, for a unit each, even if there is no such item. A log
+    # that has one is read again, and so is the registry. Lambda's own reads of a table's stream are free.
     rings = min(batches, RINGS_PER_S * SECONDS_PER_MONTH)
     read_units = rings * (1 + shards) + batches * (2 + max(1, ceil(tally_bytes / 4096)))
     others = OTHER_INVOCATIONS_PER_S * SECONDS_PER_MONTH

@@ -5,23 +5,24 @@ from math import ceil
 from chalicelib.bootstrap import CONTAINER_MB, ENTRY_BYTES
 from chalicelib.config import SETTINGS
 
-ENTRIES_A_REQUEST = 1.08
+ENTRIES_PER_REQUEST = 1.08
 """(client, slot) pairs per request under the default rules: 50 ms slots, and few pairs of scoped rules."""
 
 KEPT_S = int(SETTINGS["lateness_s"].default) + 75
-"""Seconds of requests in a view: the default lateness, the longest window, and about one stretch."""
+"""Seconds of requests in a view: the default lateness, the longest window of the default rules, and about one
+stretch."""
 
 VCPU_MB, MOST_MB = 1_769, 10_240
 """Memory at which Lambda provides one vCPU, and the most that it accepts."""
 
 
 def entries(requests_per_second: float) -> float:
-    """Returns the entries of a view of all logged requests."""
-    return requests_per_second * ENTRIES_A_REQUEST * KEPT_S
+    """Returns the number of entries in the evaluator's view; ``requests_per_second``: those that are logged."""
+    return requests_per_second * ENTRIES_PER_REQUEST * KEPT_S
 
 
 def evaluator_mb(requests_per_second: float) -> int:
-    """Returns the memory in which a view of all logged requests fits, however long its entries are.
+    """Returns the memory, in MB, in which a view fits if its entries are as large as they can be.
 
     It is at least that of one vCPU, and has no upper bound.
 

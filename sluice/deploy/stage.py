@@ -193,7 +193,7 @@ class Stage:
         return f"sluice {name} --stage {self.name} --region {self.location.region}"
 
     def function(self, name: str) -> str:
-        """Returns Lambda's name of a function, as Chalice forms it."""
+        """Returns Lambda's name for a function, as Chalice forms it."""
         return f"{self.prefix}-{name}"
 
     @property

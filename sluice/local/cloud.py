@@ -67,7 +67,7 @@ class LocalCloud:
         settings: Mapping[str, str] | None = None,
         allow: Sequence[tuple[str, str]] = (),
     ) -> None:
-        """``rules``: TOML text. ``allow``: pairs of network and comment for the allowlist.
+        """``rules``: TOML text. ``containers``: those of ingest. ``allow``: networks for the allowlist, with comments.
 
         Raises RulesError, ConfigError.
         """
@@ -204,7 +204,10 @@ class LocalCloud:
         self._invoke(self._others["sweep"], partial(handlers.sweep, schedule_event(), None))
 
     def _invoke(self, container: Services, handler: Callable[[], object]) -> bool:
-        """Returns whether the invocation succeeded; as in Lambda, an error only causes a retry."""
+        """Calls ``handler`` in ``container``. Returns whether it succeeded: the caller retries, as Lambda does.
+
+        Raises the error of the invocation after ``MOST_FAILURES`` failed ones.
+        """
         try:
             with running_in(container):
                 handler()

@@ -1,4 +1,4 @@
-"""Both tables in memory, with the state table's stream. They pass the same contract tests as the DynamoDB adapters.
+"""Both tables in memory, with their streams. They pass the same contract tests as the DynamoDB adapters.
 
 Writes are atomic across threads, as they are in DynamoDB.
 """

@@ -170,7 +170,7 @@ class _Case:
         return self.at < len(self.crossings)
 
     def add(self, past: Past, now: int) -> None:
-        """Adds what a decision at ``now`` changes to the periods."""
+        """Updates the periods after a decision at ``now``."""
         if past.outcome == Outcome.EXTENDED:
             self.periods[-1] = replace(self.periods[-1], until=past.until)
         elif past.outcome in (Outcome.BLOCKED, Outcome.COUNTED) and past.until > now:

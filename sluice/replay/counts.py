@@ -18,7 +18,7 @@ from chalicelib.core.tally import add_clients, folded, pack, unpack
 from sluice.replay.rule_sets import group_prefix
 
 MOST_ENTRIES = 400_000
-"""(client, slot) pairs in memory: 40 MB, or 140 MB if each is of another client."""
+"""(client, slot) pairs in memory: 40 MB, or 140 MB if each is of a different client."""
 
 PARTS = 32
 """Ledgers that a spilled log is divided into."""
@@ -56,7 +56,7 @@ class Ledger:
             add_clients(self._clients.setdefault((source, meter), {}), clients)
 
     def clients(self, source: Source, rule: Rule, more_than: int = -1) -> Iterator[tuple[bytes, Slots]]:
-        """Yields clients with more than ``more_than`` requests that ``rule`` counts, and their slots in its length."""
+        """Yields clients with more than ``more_than`` requests that ``rule`` counts, and the counts in its slots."""
         meter = self._meters[rule]
         factor = rule.slot_ms // meter.slot_ms
         for client, slots in self._clients.get((source, meter), {}).items():

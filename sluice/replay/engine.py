@@ -31,9 +31,9 @@ class Options:
     sample_rate: int = 100
     """Percentage of requests that the logs hold, 1 to 100."""
     from_ms: int | None = None
-    """Requests before this time are skipped; None is open."""
+    """Requests before this time are skipped; None for no bound."""
     to_ms: int | None = None
-    """Requests at this time and later are skipped; None is open."""
+    """Requests at this time and later are skipped; None for no bound."""
     delay_s: int = 0
     """Seconds from an offence to its block."""
 

@@ -4,8 +4,8 @@ Requests are added up by *stretches*, pieces of time at least as long as any win
 neighbouring stretches. A client with no more requests in any two neighbours than a rule allows in one window is within
 that rule's limit. Most clients are, so only the others need slots and windows.
 
-Totals are kept per group, which is one network of the rules' shortest prefixes: the clients in it share blocks. Past a
-number of totals, the stretches become twice as long, until one holds the whole log. Then totals are kept by hash,
+Totals are kept per group, which is one network of the rules' shortest prefixes: the clients in it share blocks. Beyond
+``MOST_TOTALS``, the stretches become twice as long, until one holds the whole log. Then totals are kept by hash,
 several groups to one total. Both can only let more clients through.
 """
 
@@ -28,10 +28,13 @@ LEAST_STRETCH_MS = 60_000
 """Shortest stretch: shorter ones let fewer clients through, but take more time than that saves."""
 
 MOST_TOTALS = 500_000
-"""Most totals of a group in a stretch."""
+"""Most totals kept for a scope; each is of one group in one stretch."""
 
 BUCKETS = 1 << 20
+"""Totals of a scope once they are kept by hash: 8 MB."""
+
 ROWS_PER_TALLY = 100_000
+"""Rows beyond which they are tallied and yielded."""
 
 
 class Totals:
@@ -47,7 +50,7 @@ class Totals:
         self._hashed: array[int] | None = None
 
     def add(self, groups: Sequence[bytes], times: Sequence[int], first_ms: int, last_ms: int) -> None:
-        """Counts one request for each of ``groups``, made at ``times``, all within ``first_ms``..``last_ms``."""
+        """Counts one request per group, made at ``times``, all within ``first_ms``..``last_ms``, both inclusive."""
         first, last = first_ms // self._stretch_ms, last_ms // self._stretch_ms
         if first == last:
             self._add(first, groups)
@@ -96,7 +99,7 @@ class Totals:
         nothing: Counter[bytes] = Counter()
         for number, totals in self._stretches.items():
             before, after = (self._stretches.get(neighbour, nothing) for neighbour in (number - 1, number + 1))
-            # The larger of two numbers is more than half their sum.
+            # The larger of two numbers is at least half their sum.
             many = {group for group, requests in totals.items() if requests > limit // 2}
             above |= {group for group in many if totals[group] + max(before[group], after[group]) > limit}
         return Groups(above)

@@ -11,7 +11,7 @@ EVERY_REQUEST = "every-request"
 def every_request(rules: RuleSet) -> Rule:
     """Returns a rule that counts all requests, in slots that divide a second.
 
-    It is one of the set's own rules if possible, so that nothing is counted twice; otherwise one with an endless limit.
+    It is one of the set's own rules if possible, so that nothing is counted twice; otherwise one with a huge limit.
     """
     ipv4 = max((rule.ipv4_prefix for rule in rules.rules), default=32)
     ipv6 = max((rule.ipv6_prefix for rule in rules.rules), default=64)

@@ -15,7 +15,7 @@ class Sampling:
     """1 to 100."""
 
     def made(self, logged: int) -> int:
-        """Returns the number of requests that ``logged`` requests in the log stand for."""
+        """Returns the number of requests that ``logged`` requests in the log stand for, rounded down."""
         return logged * 100 // self.percent
 
     def logged(self, made: int) -> int:

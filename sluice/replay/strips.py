@@ -1,7 +1,7 @@
 """Strips: the clients and times of a chunk's requests, and the rows that each scope matches.
 
-A strip in a file takes 12 bytes per request (24 for IPv6), so a whole log can wait until it is known which of its
-clients matter.
+A strip in a file takes 12 bytes per request (24 for IPv6), and 4 for each scope that matches some of its requests, so a
+whole log can wait until it is known which of its clients matter.
 """
 
 from array import array
@@ -24,7 +24,7 @@ MOST_SAMPLES = 5
 """Malformed lines kept as examples."""
 
 IN_MEMORY_REQUESTS = 1_000_000
-"""Requests of a spool kept in memory, in 16 bytes each, or 53 if each is of another client; the others go to a file."""
+"""Requests of a spool kept in memory, 16 bytes each, or 53 if each is of a different client; others go to a file."""
 
 BUFFER_BYTES = 1 << 20
 """Largest file kept in memory."""
@@ -86,7 +86,7 @@ class Strip:
     """For each scope the rows it matches, ascending; None for all of them."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickles to 12 bytes per request."""
+        """Pickles to 12 bytes per request, 24 for IPv6, and 4 per row of ``rows``."""
         return _unpacked, (self.source, len(self.clients[0]), b"".join(self.clients), self.times, self.rows)
 
 
@@ -106,7 +106,7 @@ class StripReader:
     ) -> None:
         """Clients are cut to the prefix lengths ``client_prefix``, for IPv4 and IPv6.
 
-        Requests outside ``between_ms`` (inclusive, exclusive; None is open) are skipped.
+        Requests outside ``between_ms`` (inclusive, exclusive; None for no bound) are skipped.
         """
         self._decoder = decoder
         self._scopes = scopes

@@ -19,7 +19,7 @@ from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import Block, Heartbeat
 from chalicelib.core.windows import View
-from chalicelib.pipeline.enforce import BreakerPosition, Enforce, Pending
+from chalicelib.pipeline.enforce import BreakerState, Enforce, Pending
 from chalicelib.pipeline.ingest import Batch, Ingest
 from chalicelib.pipeline.log_writer import BatchTally, LogWriter
 from chalicelib.pipeline.publish import Addresses, Publish, SetsCompared
@@ -163,8 +163,8 @@ class SwallowsErrors(Ingest):
 
 
 class HasNoBreaker(Enforce):
-    def _breaker(self, clients: Iterable[Pending], stored: Iterable[Block], now: int) -> BreakerPosition:
-        return BreakerPosition.CLOSED
+    def _breaker(self, clients: Iterable[Pending], stored: Iterable[Block], now: int) -> BreakerState:
+        return BreakerState.CLOSED
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One run of the whole pipeline: its five functions over memory stores and the stand-in of WAF.
+"""One run of the whole pipeline: its five functions over memory stores and the stand-in for WAF.
 
 A run has one or two phases with hours between them. In each of them a few clients attack and others do not; then
 mishaps end, two sweeps go by, and everything that Sluice promises is judged.

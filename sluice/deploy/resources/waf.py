@@ -46,7 +46,7 @@ class WafResource(Resource):
         return None
 
     def make(self, account: AwsAccount, **arguments: Any) -> None:
-        """Creates the item, given what is special to its kind."""
+        """Creates the item; ``arguments``: those that are specific to its kind."""
         create, scope = getattr(account.client("wafv2"), f"create_{self.noun}"), self.stage.choices.scope
         account.retry(create, BUSY, Name=self.name, Scope=scope, Tags=self.stage.tag_list, **arguments)
 

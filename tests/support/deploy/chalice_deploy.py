@@ -1,4 +1,4 @@
-"""Runs the real ``chalice deploy``, and answers the calls with a Swagger 2 document, which moto rejects."""
+"""Runs the real ``chalice deploy``, and answers the calls that pass a Swagger 2 document, because moto rejects them."""
 
 from botocore import handlers
 from chalice.cli import main

@@ -1,6 +1,6 @@
 """Enforcers under interleavings: an offence is one offence however often it is delivered, and no block is lost.
 
-Time passes in offences: in each of them every client is detected several times, by several shards, and every detection
+A run is a series of offences. In each, every client is detected several times, by several shards, and every detection
 is delivered at least once, to up to three enforcers at a time; then the blocks run out and sweeps lift them.
 """
 

@@ -131,6 +131,17 @@ def test_an_invalid_rule_set_does_not_replace_the_one_in_use(store: Store, versi
         assert in_use.problem.startswith("the stored rule set is not valid: ")
 
 
+def test_an_invalid_rule_set_is_still_the_problem_after_an_outage(store: Store, versions: Versions) -> None:
+    versions.store(text("first"))
+    versions.damage(INVALID)
+    rules = ActiveRules(State(store))
+    invalid = rules.at(NOW).problem
+    store.available = False
+    assert rules.at(NOW + CACHED_MS).problem != invalid
+    store.available = True
+    assert rules.at(NOW + 2 * CACHED_MS).problem == invalid
+
+
 def test_a_valid_rule_set_replaces_an_invalid_one(store: Store, versions: Versions) -> None:
     versions.store(text("first"))
     versions.damage(INVALID)
