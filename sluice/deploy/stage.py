@@ -21,8 +21,8 @@ PACKAGED = "dev"
 MOST_IP_SETS = 10
 """Most IP sets per family: twice ten stay well below the 50 reference statements of a rule group and a web ACL."""
 
-MOST_SHARDS = 100
-"""Most shards of a stream, because reads of tallies grow with the square of the shards."""
+MOST_SHARDS = 400
+"""Most shards of a stream: one evaluator keeps up with about as many (docs/development/scale.md)."""
 
 
 class Refusal(Exception):

@@ -132,6 +132,11 @@ def event_sources(inspection: Inspection) -> Iterator[Finding]:
         if not mappings:
             yield Finding("event sources", f"{name} has no event source", inspection.deploy)
         for mapping in mappings:
+            parallel = mapping.get("ParallelizationFactor", 1)
+            if name == "ingest" and parallel != 1:
+                what = f"ingest reads {parallel} batches of a shard at once: one of them counts, the others are lost"
+                remedy = f"aws lambda update-event-source-mapping --uuid {mapping['UUID']} --parallelization-factor 1"
+                yield Finding("event sources", what, remedy)
             if mapping.get("State", "Enabled") not in ("Enabled", "Enabling", "Creating", "Updating"):
                 remedy = f"aws lambda update-event-source-mapping --uuid {mapping['UUID']} --enabled"
                 yield Finding("event sources", f"the event source of {name} is {mapping['State']}", remedy)

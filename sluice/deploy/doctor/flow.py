@@ -24,8 +24,19 @@ def records(inspection: Inspection) -> Iterator[Finding]:
 
 
 def lag(inspection: Inspection) -> Iterator[Finding]:
+    stream, function = inspection.stage.log_stream, inspection.stage.function("ingest")
+    if "ingest" in inspection.functions:
+        with missing_ok("ResourceNotFoundException"):
+            summary = inspection.account.client("kinesis").describe_stream_summary(StreamName=stream)
+            shards = summary["StreamDescriptionSummary"]["OpenShardCount"]
+            answer = inspection.account.client("lambda").get_function_concurrency(FunctionName=function)
+            reserved = answer.get("ReservedConcurrentExecutions", shards)
+            if shards > reserved:
+                what = f"{stream} has {shards} shards, but only {reserved} of them are read at once"
+                remedy = f"raise the reserved concurrency of ingest to {shards}, then {inspection.deploy}"
+                yield Finding("lag", what, remedy)
     remedies = {
-        "ingest": "add more shards or more concurrency",
+        "ingest": "add more shards",
         "evaluate": f"give it more memory: {inspection.setup} --requests-per-second N, or the stack's EvaluateMemory",
     }
     for name, remedy in remedies.items():

@@ -111,6 +111,9 @@ class ChaliceStage(Resource):
         allowed = policies(arns_of(self.stage, arns, **streams))
         functions: ChaliceConfig = {name: {"iam_policy_file": file_name(name, self.name)} for name in allowed}
         functions["evaluate"]["lambda_memory_size"] = evaluator_mb(self.stage.choices.logged_per_second)
+        reserved = self.project.config().get("lambda_functions", {}).get("ingest", {}).get("reserved_concurrency", 0)
+        if reserved and self.stage.choices.shards > reserved:
+            functions["ingest"]["reserved_concurrency"] = self.stage.choices.shards
         settings = {
             "environment_variables": environment(self.stage, pairs, **streams),
             "lambda_functions": functions,

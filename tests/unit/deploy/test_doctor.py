@@ -103,6 +103,12 @@ def test_a_healthy_stage_has_no_findings(deployed: DeployedStage) -> None:
     assert deployed.findings() == []
 
 
+def parallelise(deployed: DeployedStage) -> None:
+    client = deployed.account.client("lambda")
+    (mapping,) = client.list_event_source_mappings(FunctionName="sluice-prod-ingest")["EventSourceMappings"]
+    client.update_event_source_mapping(UUID=mapping["UUID"], ParallelizationFactor=2)
+
+
 def weaken(deployed: DeployedStage) -> None:
     role = "sluice-prod-publish"
     iam = deployed.account.client("iam")
@@ -207,6 +213,18 @@ def new_account(deployed: DeployedStage) -> None:
         ),
         pytest.param(
             forget_source, [("event sources", "enforce has no event source", "chalice deploy")], id="no source"
+        ),
+        pytest.param(
+            parallelise,
+            [("event sources", "ingest reads 2 batches of a shard at once", "--parallelization-factor 1")],
+            id="batches of a shard in parallel",
+        ),
+        pytest.param(
+            lambda deployed: deployed.account.client("lambda").put_function_concurrency(
+                FunctionName="sluice-prod-ingest", ReservedConcurrentExecutions=1
+            ),
+            [("lag", "4 shards, but only 1 of them are read at once", "reserved concurrency of ingest to 4")],
+            id="more shards than concurrency",
         ),
         pytest.param(
             drop_field,

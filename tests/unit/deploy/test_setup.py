@@ -267,6 +267,14 @@ def test_the_evaluator_gets_memory_for_the_rate(
     assert entries_that_fit(memory) >= int(entries(stage.choices.logged_per_second))
 
 
+@pytest.mark.parametrize(("shards", "reserved"), [(0, None), (20, None), (21, 21)])
+def test_every_shard_has_a_container_of_ingest(world: World, shards: int, reserved: int | None) -> None:
+    world.set_up(world.stage(shards=shards))
+    written = world.project.stage("prod")
+    assert written is not None
+    assert written["lambda_functions"]["ingest"].get("reserved_concurrency") == reserved
+
+
 @pytest.mark.parametrize(("sample_rate", "most"), [(100, 1_156_220), (10, 11_562_200)])
 def test_a_rate_without_enough_memory_is_refused(world: World, sample_rate: int, most: int) -> None:
     world.stage(requests_per_second=most, sample_rate=sample_rate)
