@@ -63,7 +63,7 @@ POLL_S, TABLE_POLL_S = 1.0, 0.25
 PUBLISH_S = 0.75
 """Delay from a detection to the IP set update: a stream's poll, two functions, calls."""
 
-TIME_OUT_S = 120
+TIME_OUT_S = 300
 """Time-out of the evaluator. A cold start may take half of it."""
 
 INGEST_GB = VCPU_MB / 1024

@@ -117,9 +117,9 @@ def explain(client: ClientReport, pause: Pause, *, breaker_open: bool, uncounted
     if pause.released:
         yield "Enforcement is paused and the IP sets are emptied, so no client is blocked."
     elif pause.paused:
-        yield "Enforcement is paused: existing blocks run out, and nothing new is blocked."
+        yield "Enforcement is paused: existing blocks run out, and rules block no new client."
     if breaker_open:
-        yield "The circuit breaker is open: nothing new is blocked until it is reset."
+        yield "The circuit breaker is open: rules block no new client until it is reset."
     for count in client.counts:
         over = "over" if count.count > count.limit else "within"
         yield (

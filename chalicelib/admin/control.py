@@ -22,7 +22,7 @@ class BreakerChange(ChangeAnswer, frozen=True, kw_only=True):
 def pause(state: State, form: NewPause, *, caller: Caller, now: int) -> PlannedChange[PauseChange]:
     """Pauses enforcement, and empties the IP sets if asked to."""
     new = Pause(paused=True, release=form.release, at=now, by=caller.name)
-    detail = "the IP sets are emptied, so no client is blocked" if form.release else "nothing new is blocked"
+    detail = "the IP sets are emptied, so no client is blocked" if form.release else "rules block no new client"
     return _change(state, new, "pause", f"paused: {detail}", "already paused")
 
 

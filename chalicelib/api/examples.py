@@ -135,7 +135,7 @@ _EXAMPLES = (
     VersionPage(now=_NOW, versions=[_version], next=None),
     PauseChange(
         changed=True,
-        detail="paused: nothing new is blocked",
+        detail="paused: rules block no new client",
         undo=Call(method="POST", path="/v1/resume", body={}),
         pause=Pause(paused=True, at=_NOW, by="alice"),
     ),

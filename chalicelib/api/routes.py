@@ -168,7 +168,7 @@ def rollback_rules(call: ApiCall, body: schemas.Rollback, based_on: int) -> Plan
 def pause(call: ApiCall, body: schemas.NewPause) -> PlannedChange[PauseChange]:
     """Pauses enforcement.
 
-    Blocks nothing new. With 'release' the IP sets are emptied as well; without it, existing blocks run out.
+    Rules block no new client. With 'release' the IP sets are emptied as well; without it, existing blocks run out.
     """
     return control.pause(call.state, body, caller=call.caller, now=call.now)
 

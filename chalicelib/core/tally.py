@@ -116,7 +116,7 @@ _Part = tuple[Source, bytes, bytes, int]
 
 
 def split(tally: Tally) -> tuple[Tally, Tally]:
-    """Returns two halves that add up to ``tally``, with about as many (client, slot) entries each.
+    """Returns two halves that add up to ``tally``, with about equally many (client, slot) entries.
 
     A topic may have been counted at several slot lengths. A request is in the same half at all of them, because a
     reader takes each half at one length only. Raises BadTally for a tally too small to split.

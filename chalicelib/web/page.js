@@ -164,13 +164,13 @@ function showStatus(status) {
   banner("pause", pause.paused && {
     kind: "warn",
     text: `Enforcement is paused by ${pause.by} since ${clock(pause.at)}: ` +
-      (pause.release ? "the IP sets are emptied, so no client is blocked." : "nothing new is blocked, and existing blocks run out."),
+      (pause.release ? "the IP sets are emptied, so no client is blocked." : "rules block no new client, and existing blocks run out."),
     action: operator && ["Resume", resume],
   });
   banner("breaker", breaker.open && {
     kind: "bad",
     text: `The circuit breaker opened at ${clock(breaker.at)}: ${number(breaker.would_block)} new blocks within a minute. ` +
-      "Nothing new is blocked until it is reset.",
+      "Rules block no new client until it is reset.",
     action: operator && ["Reset", reset],
   });
   const problem = status.rules.problem ?? status.ingest.problem;
@@ -211,7 +211,7 @@ $("pause").onclick = async () => {
   }
   const release = await choose(
     "Pause enforcement?",
-    [h("p", {}, "Counting continues; nothing new is blocked until an operator resumes.")],
+    [h("p", {}, "Counting continues; rules block no new client until an operator resumes.")],
     [["Pause", false], ["Pause and admit every client", true]],
   );
   if (release !== null) make({ method: "POST", path: "/v1/pause", body: { release } });

@@ -13,7 +13,7 @@ from sluice.commands.shared.times import DURATION
 def pause(session: Session, release: bool, yes: bool) -> None:
     """Stop enforcing.
 
-    Nothing new is blocked; counting continues.
+    Rules block no new client; counting continues.
 
     \b
     sluice pause

@@ -136,7 +136,7 @@ def _show(summary: dict[str, Any], console: Console) -> None:
             f"limit {block['limit']}",
             highlight=False,
         )
-    console.print(f"{summary['requests']} requests, {len(summary['blocks'])} blocks, {summary['released']} released")
+    console.print(f"{summary['requests']} requests, {len(summary['blocks'])} blocks, {summary['released']} lifted")
 
 
 def _timed(file: Iterable[bytes], lines: CloudFrontLines) -> Iterator[tuple[float | None, bytes]]:

@@ -81,7 +81,7 @@ def _block_events(client: ClientHistory, history: RuleHistory) -> Iterator[Event
         offence = f"offence {period.offence}: {period.count:,} requests from {first} to {last}"
         yield period.since * 1000, name, f"{blocked} for {length}, {offence}"
         number = sum(period.contains(request.ms) for request in client.requests)
-        yield period.until * 1000, name, f"released; {number:,} requests {refused}"
+        yield period.until * 1000, name, f"lifted; {number:,} requests {refused}"
 
 
 def _show(client: ClientHistory, console: Console, shown: int) -> None:

@@ -137,4 +137,4 @@ def _parameter_tokens(parameter: str) -> ParameterTokens:
     try:
         return ParameterTokens(boto3.client("ssm"), parameter)
     except BotoCoreError as exc:
-        raise click.ClickException(f"{exc} Use --file for the tokens of a local machine.") from exc
+        raise click.ClickException(f"{str(exc).rstrip('.')}. Use --file for the tokens of a local machine.") from exc

@@ -1,5 +1,6 @@
 """The scale model agrees with the pipeline at sizes that can be run, and the documents agree with both."""
 
+import json
 import re
 from importlib import import_module
 from pathlib import Path
@@ -8,8 +9,18 @@ import pytest
 
 from bench.__main__ import SUITES
 from bench.scale.__main__ import RATES, scaled
-from bench.scale.model import ITEM_BYTES, Load, estimate, reading, rival_dollars_per_million, shards_for
+from bench.scale.model import (
+    ITEM_BYTES,
+    RECORDS_A_SHARD,
+    TIME_OUT_S,
+    Load,
+    estimate,
+    reading,
+    rival_dollars_per_million,
+    shards_for,
+)
 from bench.scale.pipeline import measure, slices_and_missing
+from sluice.deploy.stage import MOST_SHARDS
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -39,10 +50,16 @@ def test_write_units_grow_with_the_shards() -> None:
     assert estimate(large).write_units == pytest.approx(4 * estimate(small).write_units, rel=0.15)
 
 
-def test_one_evaluator_suffices_for_a_hundred_thousand_requests_per_second() -> None:
-    for rate in (1_000, 10_000, 100_000):
-        assert not estimate(Load(requests_per_second=rate, shards=shards_for(rate))).stops
-    assert "cold start" in estimate(Load(requests_per_second=300_000, shards=shards_for(300_000))).stops
+def test_one_evaluator_suffices_for_as_many_shards_as_setup_accepts() -> None:
+    for shards in (2, 12, 120, MOST_SHARDS):
+        rate = shards / 1.2 * RECORDS_A_SHARD
+        assert not estimate(Load(requests_per_second=rate, shards=shards)).stops
+    assert set(estimate(Load(requests_per_second=500_000, shards=600)).stops) == {"CPU", "cold start"}
+
+
+def test_the_model_has_the_evaluators_time_out() -> None:
+    functions = json.loads((DOCS.parent / ".chalice" / "config.json").read_text())["lambda_functions"]
+    assert functions["evaluate"]["lambda_timeout"] == TIME_OUT_S
 
 
 def test_it_is_cheaper_than_one_counter_per_client_at_every_rate_it_sustains() -> None:

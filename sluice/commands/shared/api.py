@@ -141,7 +141,7 @@ def confirmed(arguments: Sequence[str], question: str, noun: str = "network", *,
 def as_sentence(text: str) -> str:
     """Adds a capital letter and a full stop.
 
-    >>> as_sentence("paused: nothing new is blocked")
-    'Paused: nothing new is blocked.'
+    >>> as_sentence("paused: rules block no new client")
+    'Paused: rules block no new client.'
     """
     return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")

@@ -138,11 +138,13 @@ def _identity(arn: str) -> dict[str, str]:
     {'Name': 'edge', 'Scope': 'CLOUDFRONT', 'Id': 'abc'}
     """
     try:
-        scope, _, name, id = arn.split(":", 5)[5].split("/")
+        scope, kind, name, id = arn.split(":", 5)[5].split("/")
     except (IndexError, ValueError):
+        kind = ""
+    if kind != "webacl":
         raise Refusal(
-            f"web ACL {arn!r} is not an ARN, such as arn:aws:wafv2:us-east-1:123456789012:global/webacl/name/id"
-        ) from None
+            f"{arn!r} is not the ARN of a web ACL, such as arn:aws:wafv2:us-east-1:123456789012:global/webacl/name/id"
+        )
     return {"Name": name, "Scope": "CLOUDFRONT" if scope == "global" else "REGIONAL", "Id": id}
 
 

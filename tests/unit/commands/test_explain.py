@@ -27,7 +27,7 @@ def test_the_history_shows_offence_block_and_release(tmp_path: Path) -> None:
         "near miss",
         "over the limit of 5",
         "blocked for 10s, offence 1",
-        "released; 10 requests were refused",
+        "lifted; 10 requests were refused",
     ]
     assert [moment["counts"]["r"] for moment in answer["timeline"][5:11]] == [1, 2, 3, 4, 5, 6]
     assert sum(moment["refused"] for moment in answer["timeline"]) == 10
