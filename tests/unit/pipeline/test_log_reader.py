@@ -59,7 +59,8 @@ class Reader:
         """Yields the unevaluated items of each slice, and evaluates them when the next one is requested."""
         behind: Sequence[str] | None = None
         while behind is None or behind:
-            _, behind = self.reader.read_on(self.rules, now, behind=behind)
+            view, behind = self.reader.read_on(self.rules, now, behind=behind)
+            assert all(view.since_ms <= item.first_ms for item in self.reader.unevaluated), "exact for each request"
             yield self.unevaluated
             self.reader.evaluated()
 
@@ -571,6 +572,34 @@ def test_a_late_request_in_a_backlog_is_counted_with_those_of_its_time(logs: Rec
     assert logs.read_backwards == [log, log], "the view is loaded again once"
 
 
+@pytest.mark.usefixtures("small_slices")
+def test_a_view_that_is_loaded_again_serves_all_items_that_are_then_read(logs: RecordedLogs) -> None:
+    """The last log's late request is read in the second slice; then the first logs are read again, with a later one."""
+    ages = [[0, 0], [0, 40 * MINUTE], [0, 0], [20 * MINUTE, 0]]
+    for number, (first, second) in enumerate(ages):
+        for sequence, age in enumerate((first, second)):
+            Writer(logs).count(NOW - age, sequence, NOW, shard=f"logs/shard-{number}")
+    reader = Reader(logs, position={})
+    items = [item for items in reader.slices(NOW) for item in items]
+    assert sorted(items) == [(f"logs/shard-{number}@{NOW}", offset) for number in range(4) for offset in range(2)]
+    assert len(logs.read_backwards) == 3 * 4, "loaded a second and a third time"
+
+
+@pytest.mark.usefixtures("small_slices")
+def test_a_view_keeps_what_the_log_that_is_furthest_behind_needs(logs: RecordedLogs) -> None:
+    """Otherwise it would be loaded again with every slice."""
+    names = [f"{shard}@{NOW}" for shard in ("logs/ahead", "logs/behind")]
+    for minute in range(20):
+        Writer(logs).count(NOW + minute * MINUTE, minute, shard="logs/behind")
+    Writer(logs).count(NOW, 0, shard="logs/ahead")
+    for minute in range(10, 30):
+        Writer(logs).count(NOW + minute * MINUTE, minute, shard="logs/ahead")
+    reader = Reader(logs, position=dict.fromkeys(names, 1))
+    items = [item for items in reader.slices(NOW + 30 * MINUTE) for item in items]
+    assert len(items) == len(set(items)) == 19 + 20
+    assert len(logs.read_backwards) == 2 * 2, "both logs at the cold start, and once more"
+
+
 def test_a_backlog_is_loaded_from_its_oldest_request_and_left_behind(logs: RecordedLogs) -> None:
     """A view of two hours at once would not fit into memory."""
     writer = Writer(logs)
@@ -583,9 +612,7 @@ def test_a_backlog_is_loaded_from_its_oldest_request_and_left_behind(logs: Recor
         view = reader.reader._view
         assert view is not None
         if items:
-            times = [NOW + offset * MINUTE for _, offset in items]
-            assert view.since_ms <= times[0], "exact for each of them"
-            spans.append(times[-1] - view.since_ms)
+            spans.append(NOW + items[-1][1] * MINUTE - view.since_ms)
     assert len(spans) > 7
     assert max(spans) <= FURTHEST_AHEAD * MINUTE + LATENESS_MS
     assert reader.read(now).since_ms == now - LATENESS_MS
