@@ -223,6 +223,19 @@ def test_only_items_with_a_fresh_offender_age_a_report(logs: RecordedLogs, traff
     assert container.stored[0].arrived_ms == NOW - 50
 
 
+def test_a_report_of_several_slices_has_the_age_of_the_oldest(logs: RecordedLogs, traffic: Traffic) -> None:
+    container = Container(logs)
+    for number, age in enumerate([50, 700, 0]):
+        traffic.count(3, client=f"192.0.2.{number}", arrived=NOW - age)
+    report = container.run(NOW, seconds_left(RESERVE_S))
+    assert logs.calls.count("detect") == 2
+    assert (report.items, len(report.detections), report.lag_ms) == (3, 2, 700)
+    traffic.count(3, client="192.0.2.8", arrived=NOW - 900)
+    traffic.count(3, client="192.0.2.9", arrived=NOW - 10)
+    traffic.count(3, client="192.0.2.10", arrived=NOW - 10)
+    assert container.run().lag_ms == 900, "of the first slice"
+
+
 def test_evaluating_nothing_new_reports_nothing(logs: RecordedLogs, traffic: Traffic) -> None:
     """As the bell may ring twice, or after the items have been read."""
     container = Container(logs)
@@ -506,9 +519,9 @@ def test_a_position_beyond_the_end_of_a_log_counts_for_nothing(logs: RecordedLog
     traffic.count(3, client=OTHER, shard="logs/shard-1")
     logs.store_position({LOG: 1000, f"logs/shard-1@{NOW}": 1})
     cold = Container(logs)
-    cold.run(NOW + HOUR)
+    cold.run(NOW + 2 * HOUR)
     assert cold.offenders() == addresses, "however old"
-    cold.run(NOW + HOUR + POSITION_KEPT_MS)
+    cold.run(NOW + 2 * HOUR + POSITION_KEPT_MS)
     assert logs.stored_position == {LOG: 5, f"logs/shard-1@{NOW}": 1}
 
 

@@ -148,6 +148,18 @@ def test_closed_logs_are_no_longer_read(logs: RecordedLogs) -> None:
     assert logs.keys_read == [[(f"{SHARD}@{now}", 1)]]
 
 
+def test_nothing_is_read_behind_the_item_that_closes_a_log(logs: RecordedLogs) -> None:
+    reader = Reader(logs, position={})
+    Writer(logs).count(NOW, 1)
+    for _ in range(2):
+        reader.read(NOW)
+    logs.append(LOG, 1, [LogItem(body=None, last_sequence=1, written_ms=NOW)])
+    logs.keys_read.clear()
+    for _ in range(2):
+        reader.read(NOW)
+    assert logs.keys_read == [[(LOG, 1)], []]
+
+
 def test_busy_logs_are_read_further_ahead_than_quiet_ones(logs: RecordedLogs) -> None:
     reader, writer = Reader(logs), Writer(logs)
     writer.count(NOW, 0)
@@ -383,7 +395,11 @@ def test_a_reader_that_evaluates_nothing_keeps_no_items(logs: RecordedLogs) -> N
     Writer(logs).count(NOW, 1)
     reader = Reader(logs)
     assert reader.seen(NOW) == 1
+    Writer(logs).count(NOW, 2)
+    Writer(logs).count(NOW, 1, shard="logs/shard-1")
+    assert reader.seen(NOW) == 3
     assert reader.unevaluated == []
+    assert reader.reader.position is None
 
 
 def test_items_at_and_after_the_position_are_to_be_evaluated(logs: RecordedLogs) -> None:
@@ -585,19 +601,21 @@ def test_a_view_that_is_loaded_again_serves_all_items_that_are_then_read(logs: R
     assert len(logs.read_backwards) == 3 * 4, "loaded a second and a third time"
 
 
-@pytest.mark.usefixtures("small_slices")
-def test_a_view_keeps_what_the_log_that_is_furthest_behind_needs(logs: RecordedLogs) -> None:
+def test_a_view_keeps_what_the_log_that_is_furthest_behind_needs(
+    logs: RecordedLogs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Otherwise it would be loaded again with every slice."""
+    monkeypatch.setattr(log_reader, "MOST_KEYS", 1)
     names = [f"{shard}@{NOW}" for shard in ("logs/ahead", "logs/behind")]
-    for minute in range(20):
-        Writer(logs).count(NOW + minute * MINUTE, minute, shard="logs/behind")
     Writer(logs).count(NOW, 0, shard="logs/ahead")
     for minute in range(10, 30):
         Writer(logs).count(NOW + minute * MINUTE, minute, shard="logs/ahead")
+    for minute in range(20):
+        Writer(logs).count(NOW + minute * MINUTE, minute, shard="logs/behind")
     reader = Reader(logs, position=dict.fromkeys(names, 1))
     items = [item for items in reader.slices(NOW + 30 * MINUTE) for item in items]
     assert len(items) == len(set(items)) == 19 + 20
-    assert len(logs.read_backwards) == 2 * 2, "both logs at the cold start, and once more"
+    assert len(logs.read_backwards) == 3 * 2, "once for the requests of each log"
 
 
 def test_a_backlog_is_loaded_from_its_oldest_request_and_left_behind(logs: RecordedLogs) -> None:
