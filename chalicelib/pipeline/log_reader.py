@@ -225,11 +225,15 @@ class LogReader:
         since_ms = view.since_ms - view.rules.longest_window_ms - SKEW_MS
         before = sys.maxsize if self._position is None else self._position.get(log, 0)
         run = self._unbroken(log, since_ms, before) if before else []
-        # If the item just before the position is missing, the position is not one in this log: the log is new, or old
-        # and expired, or the table was restored. Then everything that is still there is left to be evaluated.
-        whole = self._position is not None and (not run or run[-1][0] + 1 < before)
+        # If the item just before the position is missing, the position is not one in this log: the log is new, or the
+        # table was restored. If it has expired, the next ones may already have been removed. In both cases, everything
+        # that has not expired is left to be evaluated.
+        expired_ms = now_ms - EXPIRE_MS
+        whole = self._position is not None and (
+            not run or run[-1][0] + 1 < before or run[-1][1].written_ms < expired_ms
+        )
         if whole:
-            since_ms = max(self._whole_since_ms, now_ms - EXPIRE_MS)
+            since_ms = max(self._whole_since_ms, expired_ms)
             run = self._unbroken(log, since_ms, sys.maxsize)
         # Followed before it is merged: if an item cannot be merged, no item before it is merged a second time.
         tail = new_tail(shard, log)

@@ -726,6 +726,24 @@ def test_a_log_is_read_on_before_it_counts_as_expired(logs: RecordedLogs) -> Non
     assert logs.registry == {SHARD: (LOG,)}
 
 
+@pytest.mark.parametrize("lost", [[], [1], [0, 2], [1, 2]])
+def test_a_log_in_use_survives_an_evaluator_that_was_down_until_its_position_expired(
+    logs: RecordedLogs, lost: list[int]
+) -> None:
+    """The store removes expired items in any order, so the one after the position may be gone before the one before."""
+    writer = Writer(logs)
+    for number in range(8):
+        writer.count(NOW + number * HOUR, number)
+    now = NOW + 7 * HOUR
+    for offset in lost:
+        logs.lose(LOG, offset)
+    reader = Reader(logs, position={LOG: 1})
+    for _ in range(2):
+        reader.read(now)
+        assert [offset for _, offset in reader.unevaluated][-4:] == [4, 5, 6, 7]
+    assert logs.registry == {SHARD: (LOG,)}
+
+
 def test_a_log_that_another_container_replaces_meanwhile_is_left_alone(logs: RecordedLogs) -> None:
     Writer(logs).count(NOW, 1)
     now = NOW + EXPIRE_MS + 1
