@@ -21,6 +21,9 @@ from chalicelib.reports import EvaluateReport
 POSITION_KEPT_MS = 10_000
 """Shortest time, in milliseconds, between two writes of the position. A successor evaluates the items since again."""
 
+POSITION_ITEMS = 1000
+"""Items after which the position is stored earlier, so that an evaluator killed in a backlog has made progress."""
+
 POSITION_OVERDUE_MS = 300_000
 """Milliseconds after which a position that cannot be stored fails the invocation, so that it is noticed."""
 
@@ -46,6 +49,8 @@ class Evaluate:
         self._stored: Position | None = None
         """The position that this container stored last."""
         self._stored_ms = 0
+        self._unstored = 0
+        """Items evaluated since then."""
         self._started_ms = 0
 
     def run(self, now_ms: int, time_left_s: TimeLeft = unlimited) -> EvaluateReport:
@@ -89,6 +94,7 @@ class Evaluate:
             self._announced = Announced()  # to report them again
             raise
         report.items += len(items)
+        self._unstored += len(items)
         self._reader.evaluated()
         self._store_position(now_ms)
 
@@ -121,7 +127,8 @@ class Evaluate:
 
     def _store_position(self, now_ms: int) -> None:
         position = self._reader.position
-        if now_ms - self._stored_ms < POSITION_KEPT_MS or position is None or position == self._stored:
+        is_due = now_ms - self._stored_ms >= POSITION_KEPT_MS or self._unstored >= POSITION_ITEMS
+        if not is_due or position is None or position == self._stored:
             return
         try:
             self._logs.store_position(position)
@@ -130,4 +137,4 @@ class Evaluate:
             if now_ms - max(self._stored_ms, self._started_ms) > POSITION_OVERDUE_MS:
                 raise
         else:
-            self._stored, self._stored_ms = position, now_ms
+            self._stored, self._stored_ms, self._unstored = position, now_ms, 0

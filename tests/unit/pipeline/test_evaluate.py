@@ -12,7 +12,7 @@ from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import Detection
 from chalicelib.core.tally import DORMANT_MS, RETENTION_MS, Tally
 from chalicelib.core.windows import Offence, QuietUntil, View
-from chalicelib.pipeline import log_reader
+from chalicelib.pipeline import evaluate, log_reader
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.evaluate import POSITION_KEPT_MS, POSITION_OVERDUE_MS, Evaluate
 from chalicelib.pipeline.ingest import Batch, Ingest
@@ -376,6 +376,20 @@ def test_the_position_is_stored_at_most_every_ten_seconds(logs: RecordedLogs, tr
     assert POSITION_KEPT_MS == 10_000
     assert offsets == [1] * 10 + [11] * 10 + [21] * 5
     assert logs.calls.count("store_position") == 3
+
+
+def test_in_a_backlog_the_position_is_stored_as_it_moves(
+    logs: RecordedLogs, traffic: Traffic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "POSITION_ITEMS", 4)
+    monkeypatch.setattr(log_reader, "FURTHEST_AHEAD", 2)
+    for _ in range(12):
+        traffic.count(1)
+    logs.calls.clear()
+    assert Container(logs).run(NOW).items == 12
+    assert logs.calls.count("store_position") == 3
+    assert logs.stored_position is not None
+    assert logs.stored_position[LOG] >= 9
 
 
 def test_an_unchanged_position_is_not_stored_again(logs: RecordedLogs, traffic: Traffic) -> None:
