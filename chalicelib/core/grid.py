@@ -136,7 +136,7 @@ class _Totals:
 
 
 def _sums(rows: Iterable[_Row | None], hashes: Sequence[int]) -> Sequence[int]:
-    """Returns the totals of each client in all ``rows`` together."""
+    """Returns an upper bound of each client's total over all ``rows``, which are added up by hash."""
     sums: Sequence[int] = ()
     for row in rows:
         if row is not None:
@@ -190,7 +190,7 @@ class _Stretch:
 
 
 class Grid:
-    """The requests per client and slot that one meter counted of one source, in stretches."""
+    """The requests per client and slot that one meter counted in one source, in stretches."""
 
     def __init__(self, slot_ms: int, windows_ms: Iterable[int], since_ms: int) -> None:
         """Starts empty. ``windows_ms``: the windows evaluated here. ``since_ms``: see ``keep_since``."""

@@ -22,7 +22,7 @@ can have changed (``over_limit``).
 
 *Meters and grids.* Tallies arrive by meter: requests of one source, counted per client in slots of the meter's length.
 A rule is evaluated from the coarsest meter whose slots divide its own, and the slots are folded on the way
-(``rules.serving``, ``tally.folded``). A ``Grid`` holds what one meter counted of one source, for the rules it serves;
+(``rules.serving``, ``tally.folded``). A ``Grid`` holds what one meter counted in one source, for the rules it serves;
 the ``View`` is all grids of a container. Tallies from before a change of rules may stem from other meters, and then
 have their own grid. Each request reaches a rule through one grid only, so the rule adds up all grids that serve
 it.

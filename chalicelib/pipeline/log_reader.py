@@ -1,6 +1,6 @@
 """Reading the tally logs: a reader's view of all of them, and the items that it has yet to evaluate.
 
-Reading on. Every log is read forward from its tail, several offsets per call, and again if all of them were there.
+Reading on. Every log is read forward from its tail, several offsets per call, until its end is reached.
 Items are only taken without a gap: the offsets of one call are read at different moments, so offset 8 may appear before
 offset 7 does. A backlog is read in slices, each of which is evaluated before the next, so that neither memory nor the
 time of an invocation bounds how much may wait.

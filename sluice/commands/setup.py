@@ -178,7 +178,7 @@ def _describe(console: Console, stage: Stage, steps: list[Step], load: Load) -> 
     if not choices.web_acls:
         console.print("\nWithout --web-acl no request is blocked until a web ACL refers to the rule group.")
     if "cloudfront" in choices.sources and not choices.distributions:
-        console.print("\nWithout --distribution no request is counted until one logs to the stream.")
+        console.print("\nWithout --distribution no request is counted until a distribution logs to the stream.")
     console.print()
 
 

@@ -38,9 +38,6 @@ HEADROOM = 1.2
 ON_DEMAND_SHARDS = 4
 """Shards of a new on-demand stream."""
 
-ON_DEMAND_SHARDS = 4
-"""Shards of a new on-demand stream."""
-
 PUT_UNIT = 25_000
 """Bytes of a record that count as one put."""
 

@@ -13,7 +13,7 @@ from chalicelib.edges.waf_ip_sets import WafScope
 from sluice.deploy.sizing import MOST_REQUESTS_PER_S
 
 TAG = "sluice:stage"
-"""Tag key of everything that setup creates; its value is the stage's name. Setup changes nothing that lacks it."""
+"""Key of the tag by which setup recognises what it created, where AWS has tags; its value is the stage's name."""
 
 PACKAGED = "dev"
 """Reserved stage name, from which ``chalice package`` builds the CloudFormation template."""

@@ -25,7 +25,7 @@ def control(inspection: Inspection) -> Iterator[Finding]:
     if pause is not None and pause.paused:
         yield Finding("paused", "enforcement is paused", "sluice resume", wrong=False)
     if breaker is not None and breaker.open:
-        what = "the circuit breaker is open: no new blocks are made"
+        what = "the circuit breaker is open: rules block no new client"
         yield Finding("breaker", what, "check the detections, then run: sluice breaker reset")
 
 
