@@ -35,7 +35,7 @@ class Step:
 
 
 Survey = Iterable[tuple[Resource, Existing | None]]
-"""Desired resources in order of creation, each with what exists under its name."""
+"""Resources to create or remove, in order of creation, each with what exists under its name."""
 
 NOT_OURS = "already exists and setup did not create it for this stage: choose another --stage, or remove it yourself"
 

@@ -28,7 +28,7 @@ class Finding:
     what: str
     remedy: str
     wrong: bool = True
-    """False if the finding may be intended."""
+    """False if what it describes may be intended."""
 
 
 @dataclass(frozen=True)
