@@ -187,14 +187,14 @@ def evaluating_s(entries: float, far: float = 0.0) -> float:
 
 
 def row_mb(row_s: float, requests_per_second: float) -> float:
-    """Returns the memory of the totals of one row of ``row_s``: at least two cells per entry, growing fourfold.
+    """Returns the memory of the totals of one row of ``row_s``: at least two cells per entry, doubled as needed.
 
     >>> row_mb(60, 1_000_000)
-    536.870912
+    268.435456
     """
     cells = FEWEST_CELLS
     while cells < 2 * row_s * requests_per_second:
-        cells *= 4
+        cells *= 2
     return 2 * cells / 1e6
 
 

@@ -57,7 +57,7 @@ class _Row:
         self.cells = array("H", bytes(2 * FEWEST_CELLS))
         """Their number is a power of two."""
         while len(self.cells) < 2 * clients:
-            self.cells *= 4
+            self.cells *= 2
         self.clients = 0
         """Clients added; one that is added twice counts twice."""
 
@@ -66,7 +66,7 @@ class _Row:
         self.clients += len(hashes)
         while len(self.cells) < 2 * self.clients:
             # Each new cell inherits the total of the cell whose clients it takes over: too high, never too low.
-            self.cells *= 4
+            self.cells *= 2
         try:
             self._add(hashes, totals)
         except OverflowError:
