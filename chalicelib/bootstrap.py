@@ -58,7 +58,7 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The classes that ``compose`` builds the services from. Simulations replace one with one that breaks a duty."""
+    """The classes that ``compose`` builds services from. Simulations replace a class with one that breaks a duty."""
 
     decoder: type[BatchDecoder] = BatchDecoder
     view: type[View] = View

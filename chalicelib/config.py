@@ -73,7 +73,7 @@ def _ip_sets(family: int) -> Any:
             raise ValueError
         return tuple(IpSet(name, id, family) for name, _, id in pairs)
 
-    about = f"WAF IP sets for IPv{family}; 10,000 networks fit each"
+    about = f"WAF IP sets for IPv{family}; each holds up to 10,000 networks"
     return _setting("", about, "name/id pairs, separated by commas", read)
 
 
@@ -115,7 +115,7 @@ class Config:
     )
     sample_rate: int = _number(100, "Percentage of requests that are logged; counts are scaled up accordingly", 1, 100)
     lateness_s: int = _number(
-        120, "Usual delay of log lines; later ones cost another read of the tallies", 10, 3600, "seconds, "
+        120, "Usual delay of log lines; a longer one costs another read of the tallies", 10, 3600, "seconds, "
     )
     view_entries: int = _number(
         1_000_000_000,
@@ -124,7 +124,7 @@ class Config:
         1_000_000_000,
     )
     breaker_blocks_per_minute: int = _number(
-        1000, "New blocks within a minute that open the circuit breaker", 1, 1_000_000
+        1000, "Most new blocks by rules within a minute; more open the circuit breaker", 1, 1_000_000
     )
     service: str = _name("sluice", "Name of this deployment in logs and metrics", "a name")
     admin_auth: Literal["token", "iam"] = _choice(

@@ -104,14 +104,14 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Writes ``item`` if the stored version is still ``item.version``, where 0 means that there is no item."""
+    """A write of ``item``, if the stored version is still ``item.version``, where 0 means that there is no item."""
 
     item: Item
 
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Removes the item if the stored version is still ``item.version``."""
+    """A removal of ``item``, if the stored version is still ``item.version``."""
 
     item: Item
 

@@ -1,7 +1,7 @@
 """Client addresses as packed bytes: 4 bytes for IPv4, 16 for IPv6.
 
-Bytes rather than integers, because Python randomises their hashes: clients cannot choose addresses that collide. The
-memos are bounded, so a flood of new addresses cannot exhaust memory.
+Bytes rather than integers, because Python randomises the hashes of bytes: clients cannot choose addresses that collide.
+The memos are bounded, so a flood of new addresses cannot exhaust memory.
 """
 
 from bisect import bisect_right
@@ -25,7 +25,7 @@ NO_NETWORK = "is not an IP address or network such as 192.0.2.7, 192.0.2.0/24 or
 
 
 def pack(text: bytes | str) -> bytes | None:
-    """Returns the packed form of a textual address, or None if it is not one.
+    """Returns the packed form of the address that ``text`` spells, or None if it spells none.
 
     All spellings of an IPv6 address give the same bytes. An IPv4-mapped IPv6 address gives the IPv4 address.
 
@@ -99,7 +99,7 @@ def network_of(client: bytes, ipv4_prefix: int, ipv6_prefix: int) -> Network:
 def parse_network(text: str) -> Network:
     """Returns the network that ``text`` names: an address, or a network without host bits.
 
-    Raises ValueError for anything else; the message gives the accepted forms.
+    Raises ValueError for anything else; the message gives the accepted forms or, for host bits, the network.
 
     >>> parse_network("192.0.2.7")
     IPv4Network('192.0.2.7/32')

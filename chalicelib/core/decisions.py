@@ -1,7 +1,7 @@
 """The decision about one client of a detection: a pure function of the rule's terms, the client's past, and the time.
 
-A block is measured from the last request of the offence, by the log's clock, so that late records do not block for
-longer than punctual ones.
+A block is measured from the last request of the offence, by the time in its log line, so that a delayed request does
+not lead to a longer block than a punctual one.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Outcome(StrEnum):
     STALE = "stale"
     """The block would already have ended."""
     KNOWN = "known"
-    """The client is already blocked, or made these requests before its last block ended."""
+    """The client is already blocked, made the requests before its last block ended, or has been judged for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def decide(
         outcome = Outcome.STALE
     else:
         outcome = Outcome.BLOCKED
-    # An offence that was only counted, allowlisted or stale is blocked once that reason no longer applies.
+    # A client whose offence was only counted, allowlisted or stale is blocked once that reason no longer applies.
     if past is not None and judged and past.outcome in (outcome, Outcome.BLOCKED, Outcome.EXTENDED):
         return KNOWN
     new_block = Block(

@@ -16,7 +16,7 @@ QUIET_MS = 10_000
 """Longest time, in milliseconds, for which an offence is not reported again."""
 
 MOST_ANNOUNCED = 50_000
-"""Most clients remembered per container, about 15 MB. Beyond, those announced first are forgotten."""
+"""Most clients remembered per container, about 15 MB. Beyond that, those announced longest ago are forgotten."""
 
 
 class Announced:

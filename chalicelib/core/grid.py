@@ -4,9 +4,9 @@
 stretches of consecutive slots, so that old ones are dropped a stretch at a time and the parts near a window are found
 at once.
 
-*Rows of totals.* Whether a client may be over a limit is decided without its slots. Time is cut into rows as long as a
-window. Each row has cells that hold totals, one per hash of a client; clients with the same hash share a cell, so a
-total may be too high and is never too low. A window of one row's length lies in two adjacent rows::
+*Rows of totals.* Whether a client may be over a limit is decided without its slots. Time is cut into rows about as
+long as a window. Each row has cells that hold totals, one per hash of a client; clients with the same hash share a
+cell, so a total may be too high and is never too low. A window of one row's length lies in two adjacent rows::
 
     row            0               1               2
     client A       3               9               .        a window of A holds at most 12 requests
@@ -14,8 +14,8 @@ total may be too high and is never too low. A window of one row's length lies in
 
 Python's hashes of bytes are random per interpreter, so a client cannot choose addresses that share a cell.
 
-*Near clients.* Only for clients whose totals exceed a limit, slots are taken out of the columns. They are kept, and
-kept up to date by later parts, because such clients are examined with every batch.
+*Near clients.* Slots are extracted from the columns only for clients whose totals exceed a limit. These slots are kept,
+and kept up to date by later parts, because such clients are examined with every batch.
 """
 
 from array import array
@@ -33,16 +33,18 @@ ROW_MS = 5_000
 """Shortest row, so that a view has few of them."""
 
 ROWS_PER_WINDOW = 5
-"""Most rows in a window. Rules whose windows are that close share rows."""
+"""Most rows in a window, so that rules with windows of similar lengths share rows."""
 
 FEWEST_CELLS = 4096
 """Cells of a row of few clients."""
 
 MOST_ROWS = 8
-"""Most rows that the requests of a batch may lie in. Beyond, as with late requests, each client has its own rows."""
+"""Most rows that the requests of a batch may span to be handled together. Beyond that, as with
+long-delayed requests, each row is handled separately."""
 
 MOST_NEAR = 100_000
-"""Most (client, stretch) pairs whose slots are kept, about 40 MB. Beyond, all are forgotten, to be extracted again."""
+"""Most (client, stretch) pairs whose slots are kept, about 40 MB. Beyond that, all are forgotten, to be extracted
+again."""
 
 PER_MILLE = 1000
 
@@ -70,7 +72,7 @@ class _Row:
         try:
             self._add(hashes, totals)
         except OverflowError:
-            # Adding some of the totals a second time is too high, never too low.
+            # This adds some of the totals a second time: sums may be too high, never too low.
             self.cells = array(_WIDER[self.cells.typecode], self.cells)
             self.add(hashes, totals)
 
@@ -119,7 +121,7 @@ class _Totals:
         return row
 
     def most(self, hashes: Sequence[int], window: int, lowest: int, highest: int) -> Sequence[int]:
-        """Returns an upper bound of each client's requests in any window that contains a slot of lowest..highest."""
+        """Returns an upper bound on each client's requests in any window that contains a slot of lowest..highest."""
         reach = window - 1
         numbers = range((lowest - reach) // self.width, (highest + reach) // self.width + 1)
         rows = [self._rows.get(number) for number in numbers]
@@ -136,7 +138,7 @@ class _Totals:
 
 
 def _sums(rows: Iterable[_Row | None], hashes: Sequence[int]) -> Sequence[int]:
-    """Returns an upper bound of each client's total over all ``rows``, which are added up by hash."""
+    """Returns an upper bound on each client's total over all ``rows``, which are added up by hash."""
     sums: Sequence[int] = ()
     for row in rows:
         if row is not None:
@@ -169,7 +171,7 @@ class _Stretch:
         """Clients without requests in this stretch have empty slots."""
 
     def extract(self, clients: Collection[bytes]) -> None:
-        """Takes the slots of ``clients`` out of the columns, unless they are there already."""
+        """Extracts the slots of ``clients`` into ``near``, unless they are there already."""
         new = {client for client in clients if client not in self.near}
         if new:
             self.near.update((client, {}) for client in new)
@@ -218,7 +220,7 @@ class Grid:
             totals.add(columns, hashes, lowest, highest)
         part = _Part(columns)
         between = range(lowest // self._size, highest // self._size + 1)
-        # If some requests are late, most stretches between have none of them.
+        # If some requests are delayed, most of the stretches in between hold none.
         for number in between if len(between) <= 2 else {slot // self._size for slot in columns.slots()}:
             if (number + 1) * self._size > self._floor:
                 self._stretch(number).add(part)
@@ -235,7 +237,7 @@ class Grid:
     def most(
         self, touched: MeterTally, hashes: Sequence[int], window_ms: int, lowest: int, highest: int
     ) -> Sequence[int]:
-        """Returns an upper bound of the requests of each client of ``touched`` in a window with one of its slots.
+        """Returns an upper bound on the requests of each client of ``touched`` in a window with one of its slots.
 
         ``hashes``: those of ``touched.keys()``, whose slots are within lowest..highest.
         """
@@ -308,7 +310,9 @@ class Grid:
         return entries
 
     def drop(self, limit: int, share: int, most: int) -> tuple[int, int]:
-        """Drops the clients below ``share`` of ``limit``, and of those at it about ``most`` entries, oldest first.
+        """Drops the clients below ``share`` per mille of ``limit``.
+
+        Of the clients at exactly this share, drops about ``most`` entries, oldest first.
 
         Returns the number of clients, each counted once per part, and how many entries of ``most`` are left.
         """

@@ -1,7 +1,7 @@
 """Current requests per client: exact counts within a rule's latest window.
 
-The latest window ends with the newest request counted, because logs arrive late: a window that ended now would always
-look half empty.
+The latest window ends with the newest request counted, because log lines arrive with a delay: a window that ended now
+would always look half empty.
 """
 
 from collections.abc import Iterable

@@ -1,7 +1,8 @@
 """The columns of a tally: the form in which the counts of one meter are stored, and in which a view keeps them.
 
-The clients' keys follow one another, and so do the number of slots of each client, these slots, and the requests in
-each. An entry, one client in one slot, takes about eight bytes in this form; a dictionary per client takes 140 to 380.
+The clients' keys are stored together, and so are the numbers of slots of each client, the slots themselves, and the
+requests in each. An entry, one client in one slot, takes about eight bytes in this form; in a dictionary per client, it
+takes 140 to 380.
 Everything here is a few calls into C per meter, not one per entry.
 """
 
@@ -120,7 +121,7 @@ class MeterTally(msgspec.Struct, array_like=True, frozen=True, gc=False):
         return list(map(sub, ends, [0, *ends]))
 
     def by_entry(self, of_clients: Iterable[T]) -> list[T]:
-        """Returns the element of ``of_clients``, which are in the order of ``keys``, that belongs to each entry."""
+        """Returns for each entry its client's element of ``of_clients``, which is in the order of ``keys``."""
         return list(chain.from_iterable(map(repeat, of_clients, unpack_integers(self.per_key))))
 
     def slots(self) -> list[int]:
@@ -143,7 +144,7 @@ class MeterTally(msgspec.Struct, array_like=True, frozen=True, gc=False):
         return {client: dict(zip(slots[span], counts[span], strict=True)) for client, span in spans.items()}
 
     def select(self, keep: Sequence[bool]) -> "MeterTally":
-        """Returns the columns of the clients at which ``keep`` is true."""
+        """Returns the columns of the clients for which ``keep``, in the order of ``keys``, is true."""
         per_key, ipv4_clients = unpack_integers(self.per_key), len(self.keys4) // 4
         of_entries = self.by_entry(keep)
         return msgspec.structs.replace(
@@ -188,7 +189,7 @@ def pack_integers(values: list[int]) -> bytes:
 
 
 def unpack_integers(packed: bytes) -> "array[int]":
-    """Returns the integers of ``pack_integers``. Raises BadTally."""
+    """Returns the integers that ``pack_integers`` packed. Raises BadTally, ValueError or IndexError for other bytes."""
     code = chr(packed[0])
     if code not in _CODES:
         raise BadTally(f"unknown integer width {code!r}")

@@ -1,7 +1,7 @@
 """Rules: how many requests a client may make within a window, and what must be counted to enforce that.
 
-A *meter* describes a count: rules that count the same requests of the same clients share one meter, with slots short
-enough for all of them. ``rules_toml`` reads rules from TOML and checks them.
+A *meter* describes a count: rules that count the same requests of the same clients share a meter if its slots fit all
+of them. ``rules_toml`` reads rules from TOML and checks them.
 """
 
 from collections.abc import Iterable
@@ -38,7 +38,7 @@ class Action(StrEnum):
 class Escalation:
     """Longer blocks for repeated offences.
 
-    Each offence within ``memory_s`` of the last block's end multiplies the block by ``factor``, up to ``max_s``.
+    Each offence within ``memory_s`` of the last block's end multiplies the block length by ``factor``, up to ``max_s``.
     """
 
     factor: int
@@ -119,7 +119,7 @@ class RuleSet:
         return frozenset(column for rule in self.rules for column in rule.scope.columns())
 
     def meters(self) -> list[Meter]:
-        """Returns the fewest meters that serve every rule: where one slot length divides another, only the finer."""
+        """Returns meters that together serve every rule; a rule that a finer meter serves has none of its own."""
         meters: list[Meter] = []
         for rule in sorted(self.rules, key=lambda rule: rule.slot_ms):
             if not any(_serves(meter, rule.meter) for meter in meters):

@@ -1,4 +1,4 @@
-"""Rules as their TOML writes them, and the differences between two rule sets."""
+"""Rules in the words of their TOML, and the differences between two rule sets."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -23,7 +23,7 @@ class EscalateWords(msgspec.Struct, frozen=True):
 
 
 class RuleWords(msgspec.Struct, frozen=True, kw_only=True):
-    """A rule with every key spelled out, as its TOML would write it."""
+    """A rule with every key spelled out, in the words of its TOML."""
 
     name: str
     limit: int
@@ -32,7 +32,7 @@ class RuleWords(msgspec.Struct, frozen=True, kw_only=True):
     action: Action
     block_for: str
     resolution: int
-    """Slots per window."""
+    """Slots per window; the window in milliseconds for an exact rule."""
     aggregate: Aggregate
     scope: dict[str, list[str]]
     """Each field with its alternatives; empty if every request counts."""
@@ -74,7 +74,7 @@ def rule_words(rule: Rule) -> RuleWords:
 
 
 def differences(before: RuleSet, after: RuleSet) -> list[RuleDiff]:
-    """Returns what happened to each rule, those of ``after`` first; the order of the rules makes no difference."""
+    """Returns the change to each rule that differs, rules of ``after`` first; the order of rules does not matter."""
     old = {rule.name: rule_words(rule) for rule in before.rules}
     new = {rule.name: rule_words(rule) for rule in after.rules}
     diffs = [

@@ -51,7 +51,7 @@ class RuleProblem(NamedTuple):
     """Keys that lead to the value from the rule's table."""
 
     def below(self, key: str) -> "RuleProblem":
-        """Returns the same problem as one of the table that holds this one under ``key``."""
+        """Returns the same problem for the enclosing table, whose ``key`` leads to this one."""
         return RuleProblem(self.message, (key, *self.path))
 
     def of(self, title: str) -> str:
@@ -82,7 +82,7 @@ def parse_rules(text: str, *, version: str | None = None) -> RuleSet:
     """
     try:
         document = tomllib.loads(text)
-    except (ValueError, RecursionError) as exc:  # ValueError: bad TOML, or a number of thousands of digits
+    except (ValueError, RecursionError) as exc:  # ValueError: bad TOML, or a number with thousands of digits
         raise RulesError([f"not valid TOML: {exc}"]) from exc
     problems = [_unknown(key, ("rule",)).of("rules") for key in document if key != "rule"]
     tables = document.get("rule", [])
@@ -151,8 +151,8 @@ def _unknown(key: str, known: Iterable[str]) -> RuleProblem:
 def _not(value: object, accepted: str) -> _Wrong:
     try:
         shown = repr(value)
-    except ValueError:  # a number of thousands of digits
-        shown = "a number of thousands of digits"
+    except ValueError:  # a number with thousands of digits
+        shown = "a number with thousands of digits"
     if len(shown) > LONGEST_SHOWN:
         shown = f"{shown[:LONGEST_SHOWN]}..."
     return _Wrong(RuleProblem(f"{shown} is not {accepted}"))

@@ -1,7 +1,7 @@
 """Scope-down: which requests a rule counts.
 
 A scope lists accepted values for some columns; a request matches if its value in each of these columns is accepted. A
-request does not match if its log lacks one of the columns.
+request does not match if its source lacks one of the columns.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,6 +36,7 @@ class Scope:
     """Whole names; ``*.example.com`` stands for every name below example.com."""
     path: tuple[str, ...] = ()
     path_prefix: tuple[str, ...] = ()
+    """Starts of paths. With ``path``, either may match."""
     waf_label: tuple[str, ...] = ()
     user_agent: tuple[str, ...] = ()
     """Parts of the User-Agent header, in any case."""

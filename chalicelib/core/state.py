@@ -1,4 +1,7 @@
-"""The records of the state table, by kind, and their JSON form. Times are epoch seconds, or end in ``_ms``."""
+"""The records of the state table, by kind, and their JSON form.
+
+Times are in epoch seconds, or in epoch milliseconds if their name ends in ``_ms``.
+"""
 
 from typing import Annotated, Any, ClassVar, Self, get_args
 
@@ -73,7 +76,7 @@ class Detection(StateRecord, frozen=True, kw_only=True):
     offenders: tuple[Offender, ...]
     detected_ms: int
     arrived_ms: int
-    """When the oldest record of the batch arrived in Kinesis."""
+    """When the oldest record of the batches with an offender arrived in Kinesis."""
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,19 +84,19 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
     rule: str
     count: int
-    """Requests in the window."""
+    """Requests in the window, scaled up if only a sample of the requests is logged."""
     limit: int
     window_s: int
     first_ms: int
-    """Time of the window's first request. Epoch milliseconds."""
+    """Start of the slot of the window's first request. Epoch milliseconds."""
     last_ms: int
-    """Time of the window's last request. Epoch milliseconds."""
+    """Last millisecond of the slot of the window's last request. Epoch milliseconds."""
     source: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(get_args(LiveSource))})]
     """The log that the requests were read from."""
     detection: str
-    """Id of the detection: shard's log, offset and rule."""
+    """Id of the detection, made of the shard's log, an offset, the rule and the source."""
     arrived_ms: int
-    """When the oldest record of the batch arrived in Kinesis."""
+    """When the oldest record of the batches with an offender arrived in Kinesis. Epoch milliseconds."""
 
 
 MANUAL = "manual"
@@ -208,11 +211,11 @@ class Breaker(Control, frozen=True, kw_only=True):
 
     id: ClassVar[str] = "breaker"
     open: bool = False
-    """True if new blocks stop until an operator resets it."""
+    """True if rules block no new client until an operator resets it."""
     at: int = 0
     """Time at which it opened or was reset; 0: never. Epoch seconds."""
     would_block: int = 0
-    """New blocks within a minute that opened it."""
+    """Number of new blocks by rules, within a minute, that opened it."""
     ignore_until: int = 0
     """Time until which it stays closed after a reset, because an operator has looked. Epoch seconds."""
     by: str = ""

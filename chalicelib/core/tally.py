@@ -1,14 +1,15 @@
 """The tally of one batch: the requests each client made in each slot, per meter; and its packed form.
 
-One batch makes one tally, which is stored as one item: one write per batch, not one per client. The packed form is
-columnar, so that packing, unpacking and compressing are a few calls into C:
+One batch makes one tally, which is stored as one item or, if it is too large, as several in one transaction: one write
+per batch, not one per client. The packed form is columnar, so that packing, unpacking and compressing are a few calls
+into C:
 
     zlib level 1 of MessagePack of a list of meters, each
     [source, topic, IPv4 prefix, IPv6 prefix, slot_ms, first slot,
      keys of 4 bytes, keys of 16 bytes, slots per key, slots, counts]
 
 Slots are offsets from the first slot, in the order of the keys. Each of the last three is an array of little-endian
-unsigned integers, as wide as its largest value needs; its first byte names the width (``columns.MeterTally``).
+unsigned integers, as wide as its largest value needs; its first byte names the width (``meter_tally.MeterTally``).
 """
 
 import zlib
@@ -28,10 +29,10 @@ VERSION = 1
 """Version of the packed form. The tally table rejects items of any other."""
 
 RETENTION_MS = 3_600_000
-"""Age at which a request that is processed only now is late, and is not counted."""
+"""Age beyond which a request that ingest receives is late, and is not counted."""
 
 DORMANT_MS = 2 * RETENTION_MS
-"""Age of its last item at which a log takes no more items: no window that still counts reaches back so far."""
+"""Age of a log's last item at which the log takes no more items: no window that still counts reaches that far back."""
 
 EXPIRE_MS = 3 * RETENTION_MS
 """Age at which the store may remove an item, one hour past DORMANT_MS."""
@@ -45,7 +46,7 @@ Tally = Sequence[MeterTally]
 
 
 class Tallier:
-    """Tallies requests for a set of meters."""
+    """A tallier of requests for a set of meters."""
 
     def __init__(self, meters: Iterable[Meter]) -> None:
         self._meters = list(meters)
@@ -112,7 +113,7 @@ def add_clients(total: Clients, clients: Clients) -> None:
 
 
 _Part = tuple[Source, bytes, bytes, int]
-"""Source, topic, client, and the number of a piece of time: a common multiple of the topic's slot lengths."""
+"""Source, topic, client, and the number of a piece of time whose length is a multiple of the topic's slot lengths."""
 
 
 def split(tally: Tally) -> tuple[Tally, Tally]:

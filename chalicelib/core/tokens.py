@@ -48,7 +48,7 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TokensError(ValueError):
-    """A store of tokens that cannot be read."""
+    """Stored tokens that cannot be read, or tokens that do not fit into their store."""
 
 
 def issue(name: str, role: Role, *, secret: bytes, now: int, expires_at: int | None = None) -> tuple[str, Token]:
@@ -78,7 +78,7 @@ def check(presented: str, tokens: Sequence[Token], now: int) -> Token | None:
 
 
 def bearer(header: str) -> str:
-    """Returns the credential in an Authorization header, or an empty text for another scheme than Bearer.
+    """Returns the credential in an Authorization header, or an empty text for a scheme other than Bearer.
 
     >>> bearer("bearer abc"), bearer("Basic abc")
     ('abc', '')
@@ -92,7 +92,7 @@ def dump_tokens(tokens: Sequence[Token]) -> str:
 
 
 def load_tokens(text: str) -> tuple[Token, ...]:
-    """Returns the tokens in ``text``. Raises TokensError, whose message repeats nothing of the text."""
+    """Returns the tokens in ``text``. Raises TokensError, whose message repeats no name and no hash."""
     try:
         return msgspec.json.decode(text, type=tuple[Token, ...])
     except msgspec.MsgspecError as exc:

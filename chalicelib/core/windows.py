@@ -45,7 +45,7 @@ from chalicelib.core.rules import Rule, RuleSet, serving
 from chalicelib.core.tally import Tally, add_clients, folded
 
 FULLEST_AFTER_DROP = 0.75
-"""Share of a view's entries that remains after a drop, so that drops, which sort all clients, are rare."""
+"""Share of ``most_entries`` to which a drop reduces a view, so that drops, which examine all clients, are rare."""
 
 
 class GridKey(NamedTuple):
@@ -125,7 +125,7 @@ class Offence:
     source: Source
     client: bytes
     count: int
-    """Requests in the window, scaled up where the log is sampled."""
+    """Requests in the window, scaled up if only a sample of the requests is logged."""
     first_ms: int
     """Start of the slot that holds the window's first request."""
     last_ms: int
@@ -141,7 +141,7 @@ QuietUntil = Callable[[Rule, Source, bytes], int]
 class View:
     """A container's memory of the tallies, exact for requests at or after ``since_ms``.
 
-    ``sample_rate``: the percentage of requests that the log holds. ``most_entries`` bounds the memory: beyond it, the
+    ``sample_rate``: the percentage of requests that are logged. ``most_entries`` bounds the memory: beyond it, the
     clients furthest below their limit are dropped.
     """
 
@@ -239,7 +239,7 @@ class View:
     def _most(
         self, source: Source, rule: Rule, touched: MeterTally, hashes: Sequence[int], first_ms: int, last_ms: int
     ) -> Iterable[int]:
-        """Returns an upper bound of each client's requests in a window of ``rule``, in the order of ``hashes``."""
+        """Returns an upper bound on each client's requests in a window of ``rule``, in the order of ``hashes``."""
         bounds = [
             grid.most(touched, hashes, rule.window_s * 1000, first_ms // grid.slot_ms, last_ms // grid.slot_ms)
             for grid in self._grids_of(source, rule)
@@ -268,7 +268,7 @@ class View:
     def _slots_between(
         self, source: Source, rule: Rule, clients: Iterable[bytes], first_ms: int, last_ms: int
     ) -> Clients:
-        """Returns the counts of ``clients`` within ``first_ms``..``last_ms``, and around, in the slots of ``rule``."""
+        """Returns counts of ``clients`` in the slots of ``rule``, at least all within ``first_ms``..``last_ms``."""
         grids = self._grids_of(source, rule)
         return _folded_sum(rule, [(grid, grid.slots_between(clients, first_ms, last_ms)) for grid in grids])
 
@@ -303,7 +303,7 @@ class View:
         return keyed
 
     def _drop(self, surplus: int) -> None:
-        """Drops the clients with the smallest shares of their limits, of about ``surplus`` entries in all."""
+        """Drops the clients with the smallest shares of their limits, with about ``surplus`` entries in all."""
         limits = {key: min(rule.limit for rule in self._rules_of(key)) for key in self._grids}
         entries = sum((grid.entries_by_share(limits[key]) for key, grid in self._grids.items()), Counter[int]())
         share = 0

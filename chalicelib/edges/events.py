@@ -35,7 +35,7 @@ def kinesis_batch(event: Mapping[str, Any]) -> Batch:
 
 
 def time_left_s(context: Any) -> TimeLeft:
-    """Returns a function that returns the seconds until Lambda ends the invocation; ``context`` is None outside."""
+    """Returns a function that returns the seconds until the invocation is ended; ``context`` is None outside Lambda."""
     return unlimited if context is None else lambda: context.get_remaining_time_in_millis() / 1000
 
 

@@ -158,7 +158,7 @@ def _offset_and_item(attributes: Mapping[str, Any]) -> tuple[int, LogItem]:
 def _item(attributes: Mapping[str, Any]) -> LogItem:
     version = attributes["v"]["N"]
     if version != str(VERSION):
-        raise Unavailable(f"tally item of version {version}; this is version {VERSION}")
+        raise Unavailable(f"tally item of version {version}; only version {VERSION} can be read")
     body = attributes.get("body")
     return LogItem(
         body=body["B"] if body else None,

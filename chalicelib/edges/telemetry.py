@@ -54,7 +54,7 @@ class PowertoolsTelemetry:
         add("Blocks", Count, len(report.blocks))
         add("BreakerOpened", Count, int(report.breaker_opened))
         if report.breaker_opened:
-            self.log.error("circuit breaker opened: nothing more is blocked until an operator resets it")
+            self.log.error("circuit breaker opened: rules block no new client until an operator resets it")
         self._metrics.flush_metrics()
 
     def published(self, report: PublishReport) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mypy_boto3_ssm import SSMClient
 
 CACHED_S = 30
-"""A revoked token may be accepted this much longer, and as long again in API Gateway's cache of authorizer answers."""
+"""Longest time for which a revoked token is still accepted, and as long again in API Gateway's cache of answers."""
 
 KEY = "alias/aws/ssm"
 """The account's default key for parameters."""
@@ -47,7 +47,7 @@ class ParameterTokens:
     """Returns the tokens without the cache, for an edit."""
 
     def write(self, tokens: Sequence[Token]) -> None:
-        """Raises TokensError if they do not fit, Unavailable if they could not be written."""
+        """Replaces the tokens. Raises TokensError if they do not fit, Unavailable if they cannot be written."""
         text = dump_tokens(tokens)
         if len(text) > LARGEST_PARAMETER:
             raise TokensError(f"{len(tokens)} tokens do not fit into {self._name}; revoke some")

@@ -23,7 +23,7 @@ from chalicelib.reports import EnforceReport
 TRIES = 5
 
 BREAKER_WINDOW_S = 60
-"""Length of the window in which new blocks are counted for the circuit breaker."""
+"""Time within which new blocks by rules are counted for the circuit breaker."""
 
 PAUSED, BREAKER = "paused", "breaker"
 """Outcomes of offenders about whom nothing is decided."""
@@ -34,7 +34,7 @@ Case = tuple[Detection, Offender]
 
 @dataclass(slots=True)
 class Pending:
-    """One network's stored records, and the new ones that have been decided."""
+    """One network's stored records, and the new ones that have been decided on."""
 
     block: Stored[Block] | None
     history: Stored[History] | None
@@ -60,7 +60,7 @@ class BreakerState(Enum):
     CLOSED = auto()
     OPEN = auto()
     OPENED = auto()
-    """Opened by this batch."""
+    """Opened by this invocation."""
 
 
 class Written(NamedTuple):
@@ -69,7 +69,7 @@ class Written(NamedTuple):
     outcomes: Counter[str]
     blocks: list[Block]
     overtaken: list[Case]
-    """Cases whose network was changed concurrently."""
+    """Cases whose network's records were changed concurrently."""
 
 
 class Enforce:
@@ -137,7 +137,7 @@ class Enforce:
         return clients
 
     def _breaker(self, clients: Iterable[Pending], stored: Iterable[Block], now: int) -> BreakerState:
-        """Returns the state of the circuit breaker, after opening it if the new blocks are implausibly many."""
+        """Returns the state of the circuit breaker, after opening it if there are implausibly many new blocks."""
         breaker = self._state.control(Breaker)
         if breaker.record.open:
             return BreakerState.OPEN

@@ -19,7 +19,7 @@ from chalicelib.ports import Position, TallyLogs, Unavailable
 from chalicelib.reports import EvaluateReport
 
 POSITION_KEPT_MS = 10_000
-"""Shortest time, in milliseconds, between two writes of the position. A successor evaluates the items since again."""
+"""Milliseconds after which the position is stored again. A successor evaluates the items read since then once more."""
 
 POSITION_ITEMS = 1000
 """Items after which the position is stored earlier, so that an evaluator killed in a backlog has made progress."""

@@ -49,7 +49,9 @@ class Ingest:
         self._columns: frozenset[str] = frozenset()
 
     def run(self, batch: Batch, now_ms: int) -> IngestReport:
-        """Counts a batch of at least one record. Raises Contended and what the stores raise; Lambda delivers it again.
+        """Counts a batch of at least one record.
+
+        Raises Contended and what the stores raise; Lambda then delivers the batch again.
 
         A batch whose tally does not fit in one transaction is counted in halves, each as a separate batch. Raises
         TooLarge if the tally of a single record does not fit.

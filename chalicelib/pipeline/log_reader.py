@@ -24,8 +24,9 @@ from chalicelib.pipeline.tally_logs import SKEW_MS, OutOfTime, Tail, TimeLeft, n
 from chalicelib.ports import Conflict, LogItem, Position, Registry, TallyLogs
 
 STALE_MS = RETENTION_MS - 600_000
-"""A reader that has not read for longer starts over. Items live for an hour past DORMANT_MS, and a reader that slept
-for longer may wait for an offset that has been removed; the ten minutes allow for clocks that disagree."""
+"""Longest time without a read after which a reader continues; after a longer one it starts over. Items live for an hour
+past DORMANT_MS, and a reader that slept for longer may wait for an offset that has been removed; the ten minutes allow
+for clocks that disagree."""
 
 FURTHEST_AHEAD = 16
 """Most offsets requested per log and call."""
@@ -34,7 +35,7 @@ MOST_KEYS = 1000
 """Offsets in a slice, of all logs together, at which no further log is added to it."""
 
 DEPTH_KEPT_MS = 600_000
-"""A view that was deepened for late requests stays deep for this long after the last one."""
+"""Time for which a view that was deepened for delayed requests stays deep after the last of them."""
 
 RESERVE_S = 15
 """Seconds of an invocation that are left when loading stops, to read and evaluate a slice."""
@@ -75,7 +76,7 @@ class LogReader:
     """One container's view of all logs."""
 
     def __init__(self, logs: TallyLogs, new_view: Callable[[RuleSet], View], *, lateness_ms: int) -> None:
-        """``lateness_ms``: how late requests usually are. The view reaches back that far; farther after later ones."""
+        """``lateness_ms``: the usual delay of requests. The view reaches back that far; farther after longer ones."""
         self._logs = logs
         self._new_view = new_view
         self._lateness_ms = lateness_ms
@@ -100,7 +101,7 @@ class LogReader:
     def start_at(self, position: Position, whole_since_ms: int = 0) -> None:
         """Sets the position, before the first read.
 
-        Of logs that it does not name, the items written since ``whole_since_ms`` are to be evaluated.
+        In logs that it does not name, the items written since ``whole_since_ms`` are to be evaluated.
         """
         self._position, self._whole_since_ms = position, whole_since_ms
 
@@ -131,7 +132,7 @@ class LogReader:
             view = self._load(rules, now_ms - self._depth_ms, now_ms, time_left_s)
         behind = self._slice(view, now_ms, time_left_s, behind)
         while (oldest_ms := self._oldest_ms(now_ms)) < view.since_ms:
-            # Late requests, or a backlog.
+            # Delayed requests, or a backlog.
             del view
             view = self._load(rules, oldest_ms - self._lateness_ms, now_ms, time_left_s)
             behind = self._slice(view, now_ms, time_left_s, None)
@@ -227,7 +228,7 @@ class LogReader:
         run = self._unbroken(log, since_ms, before) if before else []
         # If the item just before the position is missing, the position is not one in this log: the log is new, or the
         # table was restored. If it has expired, the next ones may already have been removed. In both cases, everything
-        # that has not expired is left to be evaluated.
+        # since ``_whole_since_ms`` that has not expired is left to be evaluated.
         expired_ms = now_ms - EXPIRE_MS
         whole = self._position is not None and (
             not run or run[-1][0] + 1 < before or run[-1][1].written_ms < expired_ms
@@ -249,7 +250,7 @@ class LogReader:
                 return
 
     def _unbroken(self, log: str, since_ms: int, before: int) -> Sequence[tuple[int, LogItem]]:
-        """Returns items with offsets, oldest first, without a gap: those below one are being removed by the store."""
+        """Returns items with offsets, oldest first, without a gap: the store is removing those below a gap."""
         newest_first = self._logs.latest(log, since_ms, before)
         run = [entry for back, entry in enumerate(newest_first) if entry[0] == newest_first[0][0] - back]
         return run[::-1]
@@ -257,7 +258,7 @@ class LogReader:
     def _take(self, view: View, tail: Tail, item: LogItem, *, evaluated: bool) -> None:
         """Moves ``tail`` past the next item of its log. Merges the item if it concerns the view.
 
-        Unless ``evaluated``, also keeps it to be evaluated, and deepens the next view if its requests were late.
+        Unless ``evaluated``, also keeps it to be evaluated, and if it holds delayed requests, deepens the next view.
         """
         concerns_view = item.last_slot_ms >= view.since_ms - view.rules.longest_window_ms
         if item.body is not None and (concerns_view or not evaluated):
@@ -274,7 +275,7 @@ class LogReader:
         tail.take(item)
 
     def _retire(self, now_ms: int) -> None:
-        """Removes logs that have expired from the registry, and shards without any other, as after a reshard."""
+        """Removes expired logs from the registry, and shards without any other log, as after a reshard."""
         for shard, logs in self._registry.items():
             left = tuple(log for log in logs if not self._followed[log].over(now_ms))
             if left != logs:

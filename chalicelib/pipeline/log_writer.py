@@ -75,7 +75,7 @@ class LogWriter:
     def open(self, shard: str, now_ms: int) -> None:
         """Leaves the log whose end is known for a new one, unless another container does so first.
 
-        Closes it, because a log that is not closed may be appended to by a container that still uses it.
+        Closes the old log, because a container that still uses it could otherwise append to it.
         """
         end = self._ends.pop(shard)
         tail = end.tail

@@ -48,7 +48,7 @@ class SetsCompared(NamedTuple):
 
 
 class Publish:
-    """Makes the IP sets equal to the list."""
+    """One container's publisher."""
 
     def __init__(
         self,

@@ -46,7 +46,7 @@ from chalicelib.core.tally import EXPIRE_MS
 from chalicelib.ports import LogItem, Unavailable
 
 SKEW_MS = 300_000
-"""Most that clocks may disagree, and most that a request's time may lie in the future."""
+"""Longest time by which clocks may disagree, and by which a request's time may lie in the future."""
 
 TimeLeft = Callable[[], float]
 """Returns the seconds until the invocation is ended."""

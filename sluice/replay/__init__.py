@@ -4,10 +4,10 @@ On any input, replay names exactly the clients that an exact count names. The or
 and memory is bounded whatever the size of the log. Two passes make that possible.
 
 The first pass reads the log once, for all rule sets together. Each chunk of lines is decoded and reduced to *strips*:
-per source and address family the clients, the times, and the rows that each scope matches. Strips go to a *spool*: the
-first million requests stay in memory, the others take 12 bytes each in a temporary file. Meanwhile the *prefilter* of
-each rule set adds up requests per group of clients. The order of strips is irrelevant, because a count belongs to the
-slot of its own time.
+per source and address family the clients, the times, and the rows that each scope matches. Strips go to a *spool*:
+about a million requests stay in memory, and the others take 12 bytes or more each in a temporary file. Meanwhile the
+*prefilter* of each rule set adds up requests per group of clients. The order of strips is irrelevant, because a count
+belongs to the slot of its own time.
 
     files -> chunks -> decoder -> strips -> spool
                                        `--> prefilter (totals per group and minute)

@@ -157,7 +157,7 @@ class _Case:
     at: int = 0
     """Position of the next window in ``crossings``."""
     decided_until_ms: int = 0
-    """Windows with an earlier request are skipped."""
+    """Windows over the limit only with earlier requests are skipped."""
     periods: list[BlockPeriod] = field(default_factory=list)
 
     def next_last_ms(self) -> int:

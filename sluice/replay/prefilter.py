@@ -34,7 +34,7 @@ BUCKETS = 1 << 20
 """Totals of a scope once they are kept by hash: 8 MB."""
 
 ROWS_PER_TALLY = 100_000
-"""Rows beyond which they are tallied and yielded."""
+"""Number of rows beyond which the rows are tallied and yielded."""
 
 
 class Totals:
@@ -50,7 +50,7 @@ class Totals:
         self._hashed: array[int] | None = None
 
     def add(self, groups: Sequence[bytes], times: Sequence[int], first_ms: int, last_ms: int) -> None:
-        """Counts one request per group, made at ``times``, all within ``first_ms``..``last_ms``, both inclusive."""
+        """Counts the requests of ``groups`` made at ``times``, all within ``first_ms``..``last_ms``, both inclusive."""
         first, last = first_ms // self._stretch_ms, last_ms // self._stretch_ms
         if first == last:
             self._add(first, groups)
@@ -128,7 +128,7 @@ class Groups:
 
 
 class Masks(PrefixMemo):
-    """Cuts clients to a prefix, unless they are no longer than that already."""
+    """Clients cut to a prefix, unless they are no longer than that already."""
 
     def cut(self, clients: list[bytes], prefix: tuple[int, int]) -> list[bytes]:
         """Cuts ``clients``, which are of one family and already cut to the prefix lengths ``prefix``."""
@@ -139,7 +139,7 @@ class Masks(PrefixMemo):
 
 
 class Prefilter:
-    """Adds up strips for one rule set, then tallies the clients that can be over a limit."""
+    """A filter for one rule set: adds up strips, then tallies the clients that can be over a limit."""
 
     def __init__(
         self,

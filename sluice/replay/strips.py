@@ -1,7 +1,7 @@
 """Strips: the clients and times of a chunk's requests, and the rows that each scope matches.
 
-A strip in a file takes 12 bytes per request (24 for IPv6), and 4 for each scope that matches some of its requests, so a
-whole log can wait until it is known which of its clients matter.
+A strip in a file takes 12 bytes per request (24 for IPv6) and, for each scope that does not match all of them, 4 bytes
+per matching request, so a whole log can wait until it is known which of its clients matter.
 """
 
 from array import array
@@ -95,7 +95,7 @@ def _unpacked(source: Source, width: int, packed: bytes, times: "array[int]", ro
 
 
 class StripReader:
-    """Turns chunks into strips; the strips of a chunk depend on that chunk alone."""
+    """A reader of chunks as strips; the strips of a chunk depend on that chunk alone."""
 
     def __init__(
         self,

@@ -479,7 +479,7 @@ def test_an_item_of_another_version_is_rejected(tables: Tables, version: str) ->
     logs = TallyTable(tables.client, tables.tally)
     logs.append(LOG, 0, [item()])
     tables.client.put_item(TableName=tables.tally, Item={**stored(tables, 0), "v": {"N": version}})
-    with pytest.raises(Unavailable, match=f"tally item of version {version}; this is version 1"):
+    with pytest.raises(Unavailable, match=f"tally item of version {version}; only version 1 can be read"):
         logs.read([(LOG, 0)])
     with pytest.raises(Unavailable, match=f"tally item of version {version}"):
         logs.latest(LOG, 0, END)

@@ -152,7 +152,7 @@ def test_an_empty_text_is_a_rule_set_without_rules() -> None:
                 ("1000000001", "1000000001"),
                 ("inf", "inf"),
                 ("[]", "[]"),
-                ("0x" + "f" * 5000, "a number of thousands of digits"),
+                ("0x" + "f" * 5000, "a number with thousands of digits"),
                 ('"' + "x" * 500 + '"', "'" + "x" * 99 + "..."),
             ]
         ),
