@@ -95,7 +95,7 @@ Credential = Callable[[str, str, Mapping[str, str], bytes | None], Mapping[str, 
 
 
 def bearer(token: str) -> Credential:
-    """Returns a token of the admin API as a credential. Raises ValueError if ``token`` cannot be one."""
+    """Returns a token of the admin API as a credential. Raises ValueError if it contains other than printable ASCII."""
     if not token.isascii() or not token.isprintable():
         raise ValueError("the token contains characters that are not allowed in a token")
     return lambda _method, _url, headers, _body: {**headers, "Authorization": f"Bearer {token}"}
@@ -196,8 +196,8 @@ def _api_error(status: int, document: Mapping[str, Any]) -> ApiError:
         return ApiError(document)
     message = str(document.get("message") or document.get("Message") or "no reason given")
     detail = {
-        401: "The token is unknown, revoked or has expired. Set SLUICE_TOKEN.",
-        403: f"The gateway refused the call ({message}). Is this the admin API's address, including the stage?",
+        401: "The token is unknown, revoked or expired. Set SLUICE_TOKEN.",
+        403: f"The gateway refused the call ({message}). Is this the admin API's address, including its path (/api)?",
         429: "Too many calls at once. Try again in a moment.",
     }.get(status, f"The gateway says: {message}")
     return ApiError({"type": "about:blank", "title": "Refused by the gateway", "status": status, "detail": detail})

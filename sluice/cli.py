@@ -1,4 +1,4 @@
-"""The ``sluice`` command. Each subcommand is a module that is imported when called, so ``sluice --help`` is fast."""
+"""The ``sluice`` command. A subcommand's module is imported only when needed, so ``sluice --help`` is fast."""
 
 from importlib import import_module
 
@@ -27,8 +27,8 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "client": ("clients", "Show everything about one client."),
         "top": ("clients", "Show the busiest clients against their limits."),
         "rules": ("rules", "Show, plan, apply and roll back rules."),
-        "pause": ("control", "Stop enforcing."),
-        "resume": ("control", "Enforce again after a pause."),
+        "pause": ("control", "Stop rules from blocking new clients."),
+        "resume": ("control", "Let rules block again after a pause."),
         "breaker": ("control", "Reset the circuit breaker."),
         "audit": ("audit", "List changes, with who made them and how to undo them."),
         "token": ("token", "Create, list and revoke tokens of the admin API."),
@@ -36,7 +36,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Deploy": {
         "setup": ("setup", "Create the resources that 'chalice deploy' cannot, after showing the plan and its cost."),
-        "doctor": ("doctor", "Find the problems of a deployed stage and their remedies. Changes nothing."),
+        "doctor": ("doctor", "Find problems with a deployed stage, and their remedies. Changes nothing."),
         "teardown": ("teardown", "Remove everything that setup and 'chalice deploy' created for a stage."),
         "completion": ("completion", "Print the shell's completion script."),
     },

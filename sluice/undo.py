@@ -1,4 +1,4 @@
-"""The commands that make a call of the admin API, printed after each change and in the audit to undo it."""
+"""The commands that make a call to the admin API, printed with each change and in the audit to undo the change."""
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -58,7 +58,7 @@ def _blocks(blocks: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[str]]:
 
 
 def _option(name: str, value: object) -> list[str]:
-    """Returns an option with its value, without one for True, or nothing for a value that is absent or false."""
+    """Returns an option with its value, the option alone for True, or nothing for an absent or false value."""
     if not value:
         return []
     return [f"--{name}"] if value is True else [f"--{name}", str(value)]

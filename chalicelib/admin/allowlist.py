@@ -15,7 +15,7 @@ from chalicelib.pipeline.lifting import lift
 from chalicelib.pipeline.stored import State
 
 MOST_ENTRIES = 5000
-"""Most entries, because every publish reads all of them."""
+"""Most entries stored, expired ones included, because every publish reads all of them."""
 
 MOST_LIFTED_SHOWN = 1000
 PATH = "/v1/allowlist"
@@ -28,11 +28,11 @@ class AllowPage(Page, frozen=True):
 class AllowChange(ChangeAnswer, frozen=True, kw_only=True):
     entry: Allow
     lifted: Annotated[list[str], at_most(MOST_LIFTED_SHOWN)]
-    """Blocks that overlapped the network and were lifted."""
+    """The first 1000 networks whose blocks overlapped the entry and were lifted; the detail counts all."""
 
 
 def list_allowlist(state: State, query: AllowlistQuery, now: int) -> AllowPage:
-    """Returns a page of the entries in force, in order of the network's text."""
+    """Returns a page of the entries in force, in order of the network's text. Raises Invalid."""
     above = read_cursor(query.cursor, [str])[0] if query.cursor else ""
     stored = (each.record for each in state.all(Allow, above=above))
     in_force = (entry for entry in stored if entry.in_force(now))
@@ -63,7 +63,7 @@ def allow(state: State, new: NewAllow, *, widest: Widest, caller: Caller, now: i
         return PlannedChange(answer=answer, action="allowlist.put", target=name)
     added_at = before.added_at if before else now
     entry = Allow(network=name, comment=new.comment, by=caller.name, added_at=added_at, expires_at=new.expires_at)
-    detail = f"the entry of {name} is changed" if before and not same else f"{name} is on the allowlist"
+    detail = f"the entry for {name} is changed" if before and not same else f"{name} is on the allowlist"
     if lifted:
         detail += f"; lifted {plural(len(lifted), 'block')} that overlapped it"
     undo = _put_again(before) if before else Call(method="DELETE", path=PATH, query={"network": [name]})
@@ -79,7 +79,7 @@ def allow(state: State, new: NewAllow, *, widest: Widest, caller: Caller, now: i
 
 
 def disallow(state: State, query: NetworkQuery, now: int) -> PlannedChange[ChangeAnswer]:
-    """Removes exactly this entry. Raises Invalid."""
+    """Removes the entry for exactly the network in ``query``. Raises Invalid."""
     network = read_network(query.network, "query")
     name = str(network)
     stored = state.get(Allow, name)

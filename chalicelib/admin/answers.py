@@ -1,6 +1,6 @@
 """Common parts of answers, and the bounds that the OpenAPI document states for them.
 
-Decoding does not check these bounds, because clients join pages. An answer that extends another struct declares fields
+Decoding does not check these bounds, because callers join pages. An answer that extends another struct declares fields
 without ``kw_only`` to place them before the inherited ones that are keyword-only.
 """
 

@@ -22,7 +22,7 @@ class AuditPage(Page, frozen=True):
 
 
 def list_audit(state: State, query: AuditQuery, now: int) -> AuditPage:
-    """Returns a page of the audit, newest first."""
+    """Returns a page of the audit, newest first. Raises Invalid."""
     below = read_cursor(query.cursor, [str])[0] if query.cursor else None
     newest = state.all(Audit, below=below, limit=query.limit + 1, descending=True)
     records, following = page(newest, query.limit, lambda stored: [stored.id])

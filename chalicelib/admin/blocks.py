@@ -22,7 +22,7 @@ from chalicelib.pipeline.stored import State, networks_of
 
 PATH = "/v1/blocks"
 MOST_NAMED = 3
-"""Networks named in a sentence; the others are counted."""
+"""Most networks named in a sentence; the others are counted."""
 
 
 class BlockView(Block, frozen=True, kw_only=True):
@@ -62,7 +62,7 @@ ORDERS: dict[str, Callable[[Block], int]] = {
 
 
 def list_blocks(state: State, query: BlocksQuery, now: int) -> BlockPage:
-    """Returns a page of the blocks in force that match ``query``."""
+    """Returns a page of the blocks in force that match ``query``. Raises Invalid."""
     order, sign = ORDERS[query.sort.removeprefix("-")], -1 if query.sort.startswith("-") else 1
 
     def position(block: Block) -> tuple[int, str]:
@@ -210,7 +210,8 @@ def _objections(network: Network, allowed: Sequence[Allow], widest: Widest, call
 def _undo(names: Sequence[str], replaced: Mapping[str, Block], now: int) -> Call:
     """Returns the call that undoes new blocks.
 
-    One call cannot both lift and restore: if any block was replaced, the new ones are made to end after a second.
+    One call cannot both lift and restore: if any block was replaced, those that replaced none are made to end
+    after a second.
     """
     if not replaced:
         return Call(method="DELETE", path=PATH, query={"network": list(names)})

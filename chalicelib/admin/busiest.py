@@ -21,9 +21,9 @@ class Busy(msgspec.Struct, frozen=True, kw_only=True):
 
     network: str
     count: int
-    """Requests in the window."""
+    """Requests in the window, scaled up by the sample rate."""
     blocked_until: int | None
-    """First second at which it is no longer blocked. Epoch seconds."""
+    """First second at which the block of exactly this network is over; null if there is none. Epoch seconds."""
     allowlisted: bool
 
 
@@ -45,7 +45,7 @@ class Top(TimedAnswer, frozen=True):
 
 
 def busiest_clients(state: State, live: LiveCounts, query: TopQuery, *, sample_rate: int, now_ms: int) -> Top:
-    """Returns the busiest clients under each rule, or under one; ``live`` must be fresh.
+    """Returns the busiest clients under each rule, or under the one in ``query``; ``live`` must be fresh.
 
     Raises NotFound for an unknown rule.
     """

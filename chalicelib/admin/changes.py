@@ -32,11 +32,11 @@ class ChangeAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to a change."""
 
     changed: bool
-    """False if there was nothing to change; then nothing was written."""
+    """False if there was nothing to change; then the audit does not record the call."""
     detail: str
     """The change in words."""
     undo: Call | None = None
-    """The call that undoes the change; null if nothing was changed."""
+    """The call that undoes the change, except that offences stay forgotten; null if nothing else was changed."""
 
 
 A = TypeVar("A", bound=ChangeAnswer)
@@ -75,7 +75,7 @@ def make(
 ) -> tuple[A, bool]:
     """Makes a change: writes all of it together with its audit record, or nothing.
 
-    Returns the answer, and whether it is a replay: the answer to an earlier call with the same idempotency key.
+    Returns the answer, and whether it is from a receipt: the answer to an earlier call with the same idempotency key.
 
     With ``tries`` above 1 a change that conflicts with another is decided again, so it must not undo a concurrent
     edit. Raises Conflict, Refused, and what the store raises.
@@ -123,7 +123,7 @@ def _audit(change: PlannedChange[A], caller: Caller, now_ms: int) -> Write:
 
 
 def _receipt(state: State, answer: type[A], caller: Caller, once: Once) -> A | None:
-    """Returns the answer to an earlier call with the same key, if any. Raises Invalid if that call was another one."""
+    """Returns the answer to an earlier call with this key, if any. Raises Invalid if its path or body was another."""
     stored = state.get(Receipt, _receipt_id(caller, once))
     if stored is None:
         return None

@@ -18,7 +18,7 @@ from chalicelib.core.state import Allow, Block, History, Past, Pause
 from chalicelib.pipeline.stored import State, networks_of
 
 MOST_ENTRIES_SHOWN = 1000
-"""Allowlist entries in the report of one client."""
+"""Most allowlist entries in the report on one client."""
 
 
 class Count(RuleCount, frozen=True, kw_only=True):
@@ -27,7 +27,7 @@ class Count(RuleCount, frozen=True, kw_only=True):
     network: str
     """The client as the rule counts it."""
     count: int
-    """Requests in the latest window."""
+    """Requests in the latest window, scaled up by the sample rate."""
 
 
 class PastView(Past, frozen=True):
@@ -43,15 +43,15 @@ class ClientReport(TimedAnswer, frozen=True, kw_only=True):
     network: str
     """The network that was asked about."""
     blocked: bool
-    """True if AWS WAF blocks it, or will after the next publish."""
+    """True if AWS WAF blocks it, or will after the next publish, unless the IP sets are full."""
     blocks: list[BlockView]
     """Blocks in force that cover it."""
     allowlist: Annotated[list[Allow], at_most(MOST_ENTRIES_SHOWN)]
     """Entries that overlap it."""
     history: list[PastView]
-    """The last offence against each rule."""
+    """The last offence of it, and of each wider network, against each rule; latest first."""
     lifted_at: int | None
-    """End of its last block. Epoch seconds."""
+    """Time at which its last block was lifted; null if none is remembered. Epoch seconds."""
     counts: list[Count]
     explain: list[str]
     """All of this in words, one sentence per item."""
@@ -101,11 +101,12 @@ def client_report(
 
 
 def explain(client: ClientReport, pause: Pause, *, breaker_open: bool, uncounted: str) -> Iterator[str]:
-    """Yields what is known about a client, one sentence each. ``uncounted``: why it has no counts, if so."""
+    """Yields what is known about a client, by sentence. ``uncounted``: the reason if it has no counts, else empty."""
     name, now = client.network, client.now
     for block in client.blocks:
         by = "" if block.network == name else f" by a block of {block.network}"
-        yield f"{name} is blocked{by} for another {roughly(block.until - now)}: {block.reason}."
+        state = "would be blocked" if block.withheld or pause.released else "is blocked"
+        yield f"{name} {state}{by} for another {roughly(block.until - now)}: {block.reason}."
         if block.withheld:
             yield "That block is withheld: it overlaps the allowlist, so it is in no IP set."
     if not client.blocks:
@@ -123,7 +124,7 @@ def explain(client: ClientReport, pause: Pause, *, breaker_open: bool, uncounted
     for count in client.counts:
         over = "over" if count.count > count.limit else "within"
         yield (
-            f"Rule {count.rule} ({count.source} log): {plural(count.count, 'request')} of {count.network} in the "
+            f"Rule {count.rule} ({count.source} log): {plural(count.count, 'request')} from {count.network} in the "
             f"latest {format_duration(count.window_s)}, {over} the limit of {count.limit}."
         )
     for past in client.history:

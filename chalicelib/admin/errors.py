@@ -1,4 +1,4 @@
-"""Errors of the use cases. Each names the field, the value and the accepted form."""
+"""Errors of the use cases. Each invalid value is named with its field and the accepted form."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -8,7 +8,7 @@ import msgspec
 from chalicelib.admin.answers import one_of
 
 SHOWN = 100
-"""Characters of a rejected value that are shown."""
+"""Most characters shown of a rejected value."""
 
 MOST_FAULTS = 100
 """Most faults named by one error."""
@@ -19,9 +19,9 @@ class Fault(msgspec.Struct, frozen=True, rename={"place": "in"}):
 
     place: Annotated[str, one_of("body", "query", "header")]
     field: str
-    """Name of the field; 'blocks[3].network' within a list; empty for the whole."""
+    """Name of the field; 'blocks[3].network' within a list; empty for the body as a whole."""
     value: str
-    """The value, shortened."""
+    """The value, cut after 100 characters; empty if the field is missing or unknown."""
     accepted: str
     """The accepted form, or what is wrong."""
 
@@ -41,7 +41,7 @@ class Refused(Exception):
 
 
 class Invalid(Refused):
-    """A value that is not accepted; the detail names the first three."""
+    """Values that are not accepted; the detail names the first three."""
 
     def __init__(self, *faults: Fault) -> None:
         texts = [": ".join(filter(None, (each.place, each.field, each.accepted))) for each in faults[:3]]

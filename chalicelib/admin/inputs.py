@@ -8,7 +8,7 @@ from chalicelib.core.durations import format_duration, parse_duration
 from chalicelib.core.state import Allow
 
 Widest = Mapping[int, int]
-"""The shortest prefix that is accepted without force, for the versions 4 and 6 of IP."""
+"""The shortest prefix length that is accepted without force, by IP version, 4 and 6."""
 
 
 def read_network(text: str, place: str, field: str = "network") -> Network:

@@ -106,7 +106,7 @@ class LiveCounts:
         self._looked_ms = now_ms
 
     def problem(self, now_ms: int) -> str | None:
-        """Catches up with the logs. Returns the reason why they cannot be read, or None."""
+        """Catches up with the logs. Returns the reason if the logs or the rules cannot be read, else None."""
         try:
             self.look(now_ms)
         except Unavailable as exc:

@@ -77,7 +77,7 @@ def rule_set(state: State, version: int | None = None) -> RuleSetView:
         return view(version, earlier.record, active=False)
     if active is not None:
         return view(active.version, active.record, active=True)
-    return msgspec.structs.replace(view(0, StoredRules(text=""), active=True), problem="none is stored")
+    return msgspec.structs.replace(view(0, StoredRules(text=""), active=True), problem="no rule set is stored")
 
 
 def plan(state: State, form: RulesText) -> RulesPlan:
@@ -106,14 +106,14 @@ def rollback(state: State, back: Rollback, *, based_on: int, caller: Caller, now
     active = state.get(StoredRules, ACTIVE)
     if active is not None and active.version == back.version:
         return _unchanged(back.version, f"version {back.version} is already active")
-    comment = back.comment or f"as version {back.version}"
+    comment = back.comment or f"restores version {back.version}"
     stored = StoredRules(text=earlier.text, by=caller.name, saved_at=now, comment=comment)
     origin = f", restored from version {back.version}"
     return _change(state, active, stored, _valid(earlier.text), based_on, action="rules.rollback", origin=origin)
 
 
 def history(state: State, query: HistoryQuery, now: int) -> VersionPage:
-    """Returns a page of the versions, newest first."""
+    """Returns a page of the versions, newest first. Raises Invalid."""
     active = state.get(StoredRules, ACTIVE)
     below = _id(read_cursor(query.cursor, [int])[0]) if query.cursor else ACTIVE
     stored = {
@@ -148,9 +148,9 @@ def _change(
 ) -> PlannedChange[RulesAnswer]:
     current = active.version if active else 0
     if based_on != current:
-        by = f"; saved by {active.record.by or 'setup'}" if active else ""
+        by = f" (saved by {active.record.by or 'setup'})" if active else ""
         raise StaleVersion(
-            f"Version {current} is active, not {based_on}{by}. Read it and try again.",
+            f"Version {current}{by} is active, not {based_on}. Read it and try again.",
             [fault("header", "If-Match", f'"{based_on}"', f'"{current}"')],
         )
     version = current + 1
@@ -182,7 +182,7 @@ def _valid(text: str) -> RuleSet:
 
 
 def _usable(stored: StoredRules | None) -> tuple[RuleSet, str | None]:
-    """Returns the stored rules; none if they cannot be used, and the reason."""
+    """Returns the stored rules and None, or no rules and the reason why the stored ones cannot be used."""
     try:
         return parse_rules(stored.text) if stored else RuleSet(()), None
     except RulesError as exc:

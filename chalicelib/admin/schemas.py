@@ -1,4 +1,4 @@
-"""Bodies and query strings that callers send, one form each, with every bound.
+"""Bodies and query strings that callers send, one form each, with the bounds that OpenAPI can express.
 
 The docstring under a field is its description in the OpenAPI document.
 """
@@ -12,7 +12,8 @@ from chalicelib.core import addresses, durations
 from chalicelib.core.logs.requests import LiveSource
 
 MOST_NETWORKS = 40
-"""Most networks in one call, because block, history, audit record and receipt must fit a transaction of 100 items."""
+"""Most networks in one call: two items each, block and history, and one audit record and receipt for all must fit
+into a transaction of 100 items."""
 
 LATEST_TIME = 253_402_300_799
 """Latest time accepted: the end of the year 9999, in epoch seconds."""
@@ -64,7 +65,7 @@ class NewAllow(Form, frozen=True):
     network: NetworkText
     comment: Comment = ""
     expires_at: Annotated[int, Meta(ge=0, le=LATEST_TIME)] | None = None
-    """First second at which the entry is no longer in force. Epoch seconds, in the future."""
+    """First second at which the entry is no longer in force; null: never. Epoch seconds, in the future."""
     force: bool = False
     """Accept a network wider than the configured prefixes, /0 included."""
 
@@ -74,6 +75,7 @@ class NewBlock(Form, frozen=True):
 
     network: NetworkText
     block_for: DurationText
+    """From 1s to 366d, both inclusive."""
     comment: Comment = ""
     force: bool = False
     """Accept a network that overlaps the allowlist (it is stored and withheld), contains your own address, or is wider
@@ -141,8 +143,8 @@ class BlocksQuery(Form, frozen=True):
     source: LiveSource | None = None
     """Only blocks for requests read from this log."""
     text: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
-    """Only blocks with this text in network, rule, comment or author, in any case. An address finds the blocks that
-    cover it."""
+    """Only blocks with this text, in upper or lower case, in network, rule, comment or author. An address or network
+    also finds the blocks that overlap it."""
     sort: Literal["blocked_at", "-blocked_at", "until", "-until", "count", "-count", "network", "-network"] = (
         "-blocked_at"
     )
@@ -162,7 +164,7 @@ class UnblockQuery(Form, frozen=True):
 
 class TopQuery(Form, frozen=True):
     rule: RuleName | None = None
-    """Only by this rule; every rule if omitted."""
+    """Only clients under this rule; under every rule if omitted."""
     n: Annotated[int, Meta(ge=1, le=100)] = 10
     """Clients per rule and log."""
 
@@ -171,7 +173,7 @@ class RulesQuery(Form, frozen=True):
     format: Literal["json", "toml"] = "json"
     """toml: only the text."""
     version: Version | None = None
-    """An earlier version."""
+    """The version to return; the active one if omitted."""
 
 
 class HistoryQuery(Form, frozen=True):

@@ -24,8 +24,9 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     at: int
     """Start of the step. Epoch seconds."""
     requests: int
+    """Requests logged, not scaled up by the sample rate; those of a batch are spread evenly over its time."""
     detections: int
-    """Clients detected over a limit."""
+    """Offenders of all detections: a client counts once for each detection that names it."""
     blocks: int
     """Blocks made in the step that are still in force."""
 

@@ -64,13 +64,13 @@ class SweepStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 class IngestStatus(msgspec.Struct, frozen=True, kw_only=True):
     requests_per_second: float = 0.0
-    """Average over the last minute."""
+    """Average of the requests logged over the last minute, not scaled up by the sample rate."""
     lag_ms: int | None = None
-    """Age of the newest request when it was counted, on the slowest shard of the last minute."""
+    """Age of the newest request when it was counted, on the slowest shard; null if none counted within a minute."""
     counted_at: int | None = None
-    """Time at which requests were last counted. Epoch seconds."""
+    """Time at which requests were last counted; null if that is over a quarter hour ago. Epoch seconds."""
     shards: int = 0
-    """Shards that counted requests within the last minute."""
+    """Shards whose requests were counted within the last minute."""
     problem: str | None = None
     """The reason why the counts cannot be read; null if they can."""
 

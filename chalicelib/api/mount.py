@@ -14,7 +14,8 @@ from chalicelib.bootstrap import config, services
 from chalicelib.core.tokens import Role, bearer, check
 
 AUTHORIZED_S = 30
-"""Seconds for which API Gateway caches the authorizer's answer, so a revoked token may be accepted this much longer."""
+"""Seconds for which API Gateway caches the authorizer's answer: a revoked token may be accepted this much longer, in
+addition to the time for which ``edges.tokens`` caches the tokens."""
 
 _EVERYWHERE = {
     "X-Content-Type-Options": "nosniff",
@@ -106,7 +107,7 @@ def _view(app: Chalice, operation: Operation) -> Callable[..., Response]:
 
 
 def _finish(event: Request, get_response: Callable[[Request], Response]) -> Response:
-    """Adds the security headers, and turns the errors that Chalice answers itself into problem documents."""
+    """Adds the security headers, and turns the errors that Chalice itself returns into problem documents."""
     response = get_response(event)
     if response.status_code in CHALICE and isinstance(response.body, dict):
         response = problem(CHALICE[response.status_code], response.body["Message"])

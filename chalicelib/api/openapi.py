@@ -31,22 +31,23 @@ INFO = {
     "summary": "See why a client is blocked, undo it within seconds, protect your own addresses, change rules, pause.",
     "description": (
         "Times are epoch seconds, or epoch milliseconds if their name ends in _ms. Networks are sent in query strings "
-        "and bodies, without host bits. A single address may omit its prefix, which answers always carry; IPv4-mapped "
-        "IPv6 is IPv4. Errors are problem documents (RFC 9457) of the types listed with each status; API Gateway's own "
-        'errors come as {"message"}. Every change answers with the call that undoes it, which the audit keeps as well. '
+        "and bodies, without host bits. A single address may omit its prefix, which answers always carry; an "
+        "IPv4-mapped IPv6 address counts as the IPv4 address. Errors are problem documents (RFC 9457) of the types "
+        'listed with each status; API Gateway itself sends {"message"}. Every change answers with the call '
+        "that undoes it, which the audit keeps as well; only forgotten offences cannot be restored. "
         "x-role is the least role that a call requires."
     ),
 }
 SERVER = {
     "url": "/",
-    "description": "The origin of this document. On API Gateway the path begins with the stage, such as /api.",
+    "description": "The origin of this document. On API Gateway, paths begin with the gateway's stage, such as /api.",
 }
 SECURITY_SCHEMES: dict[str, Json] = {
     "token": {
         "bearer": {
             "type": "http",
             "scheme": "bearer",
-            "description": "A token made by 'sluice token create', because this deployment sets ADMIN_AUTH=token.",
+            "description": "A token made by 'sluice token create'. This deployment's ADMIN_AUTH is token.",
         }
     },
     "iam": {
@@ -55,16 +56,16 @@ SECURITY_SCHEMES: dict[str, Json] = {
             "in": "header",
             "name": "Authorization",
             "x-amazon-apigateway-authtype": "awsSigv4",
-            "description": "AWS Signature Version 4, because this deployment sets ADMIN_AUTH=iam.",
+            "description": "AWS Signature Version 4. This deployment's ADMIN_AUTH is iam.",
         }
     },
 }
-"""By the setting ADMIN_AUTH."""
+"""Security schemes, by value of the setting ADMIN_AUTH."""
 
 GATEWAY_MESSAGE = {
     "type": "object",
     "properties": {"message": {"type": ["string", "null"]}, "Message": {"type": "string"}},
-    "description": "An error that API Gateway answers itself.",
+    "description": "An error that API Gateway itself returned.",
 }
 GATEWAY_ERRORS = {401: "Unauthorized", 403: "Missing Authentication Token", 429: "Too Many Requests"}
 PARAMETERS: dict[str, Json] = {
@@ -82,14 +83,14 @@ PARAMETERS: dict[str, Json] = {
         "required": False,
         "description": (
             "Repeating a POST with the same key and body within a day changes nothing and returns the first answer "
-            "again, with Idempotency-Replayed: true. The same key with another body is rejected (422)."
+            "again, with Idempotency-Replayed: true. The same key with another path or body is rejected (422)."
         ),
         "schema": {"type": "string", "pattern": f"^{IDEMPOTENCY_KEY}$"},
     },
 }
 ETAG_HEADER = {"description": "The version, in double quotes.", "schema": {"type": "string"}}
 REPLAYED_HEADER = {
-    "description": "true: the first call's answer again.",
+    "description": "true if this is the answer to an earlier call with the same key; absent otherwise.",
     "schema": {"type": "string", "enum": ["true"]},
 }
 
@@ -189,7 +190,7 @@ def _failure(status: int, kinds: Iterable[ProblemType]) -> Json:
         example: object = kind.document(kind.example, kind.faults)
         content[problems.MEDIA_TYPE] = {"schema": _ref("schemas", "Problem"), "example": example}
     if status in GATEWAY_ERRORS:
-        lines.append("Or API Gateway rejected the call.")
+        lines.append(("Or " if lines else "") + "API Gateway rejected the call.")
         example = {"message": GATEWAY_ERRORS[status]}
         content[JSON] = {"schema": _ref("schemas", "GatewayMessage"), "example": example}
     return {"description": " ".join(lines), "content": content}
@@ -220,7 +221,7 @@ def _schemas(types: Iterable[Any]) -> dict[str, Json]:
 
 
 def _tidy(node: Any, *, answer: bool) -> None:
-    """Rewrites what msgspec leaves to Python, and states the bounds that hold for every answer."""
+    """Rewrites what msgspec writes in Python's terms, and states the bounds that hold for every answer."""
     if isinstance(node, list):
         for inner in node:
             _tidy(inner, answer=answer)

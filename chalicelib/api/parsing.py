@@ -13,7 +13,7 @@ from chalicelib.admin.schemas import Form
 from chalicelib.api.problems import BAD_REQUEST, TOO_LARGE, Rejected
 
 LARGEST_BODY = 256 * 1024
-"""Largest accepted body in bytes: a rule set of 100,000 characters fits in any encoding."""
+"""Largest accepted body in bytes: a rule set of 100,000 characters fits at up to two bytes per character."""
 
 _F = TypeVar("_F", bound=Form)
 _INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
@@ -125,7 +125,7 @@ def _accepted(kind: inspect.Type) -> str:
         case inspect.StrType(min_length=low, max_length=high):
             words = f"{low or 0} to {high} characters"
         case inspect.ListType(min_length=low, max_length=high):
-            words = f"a list of {low} to {high}"
+            words = f"a list of {low} to {high} values"
     return words
 
 

@@ -67,14 +67,16 @@ FORBIDDEN = ProblemType(
     "The caller's role does not cover the call.",
     "PUT /v1/allowlist needs the role 'operator'; 'wallboard' is a viewer.",
 )
-NOT_FOUND = ProblemType(404, "not-found", "Not found", "It does not exist.", "There is no rule-set version 9.")
+NOT_FOUND = ProblemType(
+    404, "not-found", "Not found", "The rule, version or file does not exist.", "There is no rule-set version 9."
+)
 METHOD = ProblemType(405, "method", "Method not allowed", "The path has no such method.", "Unsupported method: PATCH")
 CONFLICT = ProblemType(
     409,
     "conflict",
     "Changed meanwhile",
-    "Another call changed the same records at the same moment. Nothing was changed.",
-    "Another call changed this at the same moment. This call changed nothing: read it again and retry.",
+    "The same records were changed at the same moment. The call changed nothing.",
+    "The same records were changed at the same moment. This call changed nothing: read them again and retry.",
 )
 FORCE_NEEDED = ProblemType(
     409,
@@ -89,7 +91,7 @@ STALE_VERSION = ProblemType(
     "version",
     "Changed meanwhile",
     "If-Match names a version that is not the active one. Nothing was changed.",
-    "Version 4 is active, not 3; saved by alice. Read it and try again.",
+    "Version 4 (saved by alice) is active, not 3. Read it and try again.",
     (Fault("header", "If-Match", '"3"', '"4"'),),
 )
 TOO_LARGE = ProblemType(
@@ -140,7 +142,7 @@ _REFUSALS: dict[type[Refused], ProblemType] = {
 }
 
 CHALICE = {kind.status: kind for kind in (METHOD, MEDIA, INTERNAL)}
-"""Problem types for the errors that Chalice answers itself, by status."""
+"""Problem types for the errors that Chalice itself returns, by status."""
 
 
 class Rejected(Exception):

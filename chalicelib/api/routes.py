@@ -1,4 +1,4 @@
-"""The routes of the admin API. Each one's first line is its summary in the OpenAPI document."""
+"""The routes of the admin API. The first line of a docstring is the summary in the OpenAPI document."""
 
 from functools import cache
 from pathlib import Path
@@ -24,7 +24,7 @@ from chalicelib.bootstrap import config
 from chalicelib.core.tokens import Role
 
 UNBLOCK_TRIES = 5
-"""An unblock undoes no concurrent edit, and must not fail because enforce is writing about the same client."""
+"""Attempts at an unblock, which undoes no concurrent edit and must not fail because enforce changes the same client."""
 
 WEB = Path(__file__).parents[1] / "web"
 TOML = "application/toml"
@@ -80,7 +80,7 @@ def put_allowlist(call: ApiCall, body: schemas.NewAllow) -> PlannedChange[AllowC
 def delete_allowlist(call: ApiCall, query: schemas.NetworkQuery) -> PlannedChange[ChangeAnswer]:
     """Removes a network from the allowlist.
 
-    Removes exactly this entry. Harmless if there is none.
+    Removes only the entry for exactly this network. Harmless if there is none.
     """
     return allowlist.disallow(call.state, query, call.now)
 
@@ -120,7 +120,7 @@ def client(call: ApiCall, query: schemas.AddressQuery) -> ClientReport:
 def top(call: ApiCall, query: schemas.TopQuery) -> Top:
     """Lists the busiest clients under each rule.
 
-    Counts the requests in the latest window that has been counted.
+    The latest window ends with the newest request counted, or a minute ago if that is later.
     """
     return busiest_clients(call.state, call.live(), query, sample_rate=call.sample_rate, now_ms=call.now_ms)
 

@@ -19,7 +19,7 @@ export class Problem extends Error {
 /** No answer, or one that says the API is unavailable. */
 export class Unreachable extends Error {}
 
-/** The token is unknown, revoked or has expired. */
+/** The token is unknown, revoked or expired. */
 export class Ended extends Error {}
 
 export function token() {
@@ -66,7 +66,7 @@ export async function call({ method, path, query = {}, headers = {}, body = null
   if (response.status === 401) {
     signOut();
     session.dispatchEvent(new Event("ended"));
-    throw new Ended("The token is unknown, revoked or has expired.");
+    throw new Ended("The token is unknown, revoked or expired.");
   }
   if (response.status >= 500 || answer === undefined) {
     throw new Unreachable(answer?.detail ?? `The API answers ${response.status}.`);

@@ -105,9 +105,9 @@ async function unblockAll() {
     networks.push(...page.blocks.map((block) => block.network));
     next = page.next;
   } while (next);
-  const conditions = [chosen.rule && `of the rule ${chosen.rule}`, chosen.text && `that match "${chosen.text}"`].filter(Boolean);
+  const conditions = [chosen.rule && `by the rule ${chosen.rule}`, chosen.text && `that match "${chosen.text}"`].filter(Boolean);
   const question = `${plural(networks.length, "block")} ${conditions.join(" ")} will be lifted. The audit keeps the undo.`;
-  if (!networks.length || !(await confirm("Unblock them all?", question, `Unblock ${number(networks.length)}`))) return;
+  if (!networks.length || !(await confirm("Unblock all of these?", question, `Unblock ${number(networks.length)}`))) return;
   const most = await mostNetworks();
   let lifted = [];
   try {
@@ -128,7 +128,7 @@ async function mostNetworks() {
 }
 
 function note(total, stale) {
-  const filtered = query?.text || query?.rule ? " match" : "";
+  const filtered = query?.text || query?.rule ? (total === 1 ? " matches" : " match") : "";
   $("unblock-all").hidden = !filtered || total < 2;
   $("blocks-note").replaceChildren(
     `${plural(total, "block")}${filtered}`,

@@ -94,9 +94,9 @@ export class Chart {
   inWords(rates) {
     const sum = (key) => this.points.reduce((total, point) => total + point[key], 0);
     return (
-      `Requests and blocks of the last quarter hour: ${number(Math.round(rates.at(-1)))} requests per second now, ` +
+      `Requests and blocks in the last quarter hour: ${number(Math.round(rates.at(-1)))} requests per second now, ` +
       `at most ${number(Math.round(Math.max(...rates)))}; clients found over a limit ${plural(sum("detections"), "time")}, ` +
-      `${plural(sum("blocks"), "block")} made that are still in force. Arrow keys read single steps.`
+      `${plural(sum("blocks"), "new block")} still in force. Arrow keys read single steps.`
     );
   }
 

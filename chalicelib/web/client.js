@@ -59,7 +59,7 @@ function draw(report) {
       h("h2", {}, "Now"),
       report.counts.length
         ? h("ol", { class: "bars" }, report.counts.map(bar))
-        : h("p", { class: "empty" }, "Nothing is being counted."),
+        : h("p", { class: "empty" }, "No rule has a count for this network."),
     ),
     h(
       "section",
@@ -82,7 +82,7 @@ function draw(report) {
 
 function verdict(report) {
   if (report.blocked) return "Blocked";
-  if (report.blocks.length) return "Block withheld";
+  if (report.blocks.length) return report.blocks.every((block) => block.withheld) ? "Block withheld" : "Block not published";
   return report.allowlist.length ? "Allowlisted" : "Not blocked";
 }
 

@@ -24,7 +24,7 @@ async function enter() {
   try {
     caller = await get("v1/me");
   } catch (error) {
-    askToSignIn(error instanceof Ended ? "This token is unknown, revoked or has expired." : error.message);
+    askToSignIn(error instanceof Ended ? "This token is unknown, revoked or expired." : error.message);
     return;
   }
   const operator = caller.role === "operator";
@@ -163,18 +163,19 @@ function showStatus(status) {
   const operator = me.role === "operator";
   banner("pause", pause.paused && {
     kind: "warn",
-    text: `Enforcement is paused by ${pause.by} since ${clock(pause.at)}: ` +
+    text: `Enforcement was paused by ${pause.by} at ${clock(pause.at)}: ` +
       (pause.release ? "the IP sets are emptied, so no client is blocked." : "rules block no new client, and existing blocks run out."),
     action: operator && ["Resume", resume],
   });
   banner("breaker", breaker.open && {
     kind: "bad",
-    text: `The circuit breaker opened at ${clock(breaker.at)}: ${number(breaker.would_block)} new blocks within a minute. ` +
+    text: `The circuit breaker opened at ${clock(breaker.at)}: rules would have made ${number(breaker.would_block)} blocks within a minute. ` +
       "Rules block no new client until it is reset.",
     action: operator && ["Reset", reset],
   });
-  const problem = status.rules.problem ?? status.ingest.problem;
-  banner("rules", problem && { kind: "bad", text: `Rules: ${problem}` });
+  const unread = status.ingest.problem;
+  const problem = status.rules.problem ? `Rules: ${status.rules.problem}` : unread && `The counts cannot be read: ${unread}`;
+  banner("rules", problem && { kind: "bad", text: problem });
 }
 
 function banner(name, content) {
@@ -211,7 +212,7 @@ $("pause").onclick = async () => {
   }
   const release = await choose(
     "Pause enforcement?",
-    [h("p", {}, "Counting continues; rules block no new client until an operator resumes.")],
+    [h("p", {}, "Counting continues; rules block no new client until an operator resumes enforcement.")],
     [["Pause", false], ["Pause and admit every client", true]],
   );
   if (release !== null) make({ method: "POST", path: "/v1/pause", body: { release } });

@@ -25,7 +25,7 @@ export async function refresh() {
     if (!edited || text.value === stored.text) load();
     showWords();
   }
-  const saved = stored.version ? `Version ${stored.version}${stored.by ? `, saved by ${stored.by}` : ""}` : "None is stored";
+  const saved = stored.version ? `Version ${stored.version}${stored.by ? `, saved by ${stored.by}` : ""}` : "No rule set is stored";
   say($("rules-note"), edited && planned === null ? `${saved}. Your text is not applied.` : `${saved}.`);
   showHistory(versions);
 }
@@ -42,7 +42,7 @@ function showWords() {
 
 function card(rule) {
   const scope = Object.entries(rule.scope).map(([key, values]) => `${key.replaceAll("_", " ")} ${values.join(", ")}`);
-  const ipv4 = rule.aggregate.ipv4 === 32 ? "an address" : `an IPv4 /${rule.aggregate.ipv4}`;
+  const ipv4 = rule.aggregate.ipv4 === 32 ? "an IPv4 address" : `an IPv4 /${rule.aggregate.ipv4}`;
   return h(
     "article",
     { class: "card rule" },
@@ -50,7 +50,7 @@ function card(rule) {
     h("p", { class: "limit" }, h("strong", {}, number(rule.limit)), ` requests within ${rule.window}`),
     h("ul", { class: "muted plain" },
       h("li", {}, `counts ${ipv4} or an IPv6 /${rule.aggregate.ipv6} as one client`),
-      rule.action === "block" && h("li", {}, `blocks for ${rule.block_for}${rule.escalate ? `, ${rule.escalate.factor} times longer each time, up to ${rule.escalate.max}` : ""}`),
+      rule.action === "block" && h("li", {}, `blocks for ${rule.block_for}${rule.escalate ? `, ${rule.escalate.factor} times as long with each further offence, up to ${rule.escalate.max}` : ""}`),
       scope.map((text) => h("li", {}, `only ${text}`))),
   );
 }

@@ -39,7 +39,9 @@ class RateBasedRule:
         RateBasedRule(limit=100, window_s=60)
         """
         limit, _, window = text.partition("/")
-        accepted = f"a limit of {LEAST_LIMIT} or more and a window of 60s, 2m, 5m or 10m, such as 100/60s"
+        accepted = (
+            f"a limit of {LEAST_LIMIT:,} to {LARGEST_LIMIT:,} and a window of 60s, 2m, 5m or 10m, such as 100/60s"
+        )
         try:
             rule = cls(int(limit), parse_duration(window))
         except ValueError as exc:
@@ -79,14 +81,14 @@ def refused_spans(seconds: Slots, rule: RateBasedRule, lag_s: int) -> list[tuple
 
 
 class RateBasedModel:
-    """Collects the clients that a rate-based rule refuses, from the ledgers of a replay of ``self.rules``."""
+    """A collector of the clients that a rate-based rule refuses, fed with the ledgers of a replay of ``self.rules``."""
 
     def __init__(self, rule: RateBasedRule, lag_s: int, sampling: Sampling) -> None:
         self.rule = rule
         self.lag_s = lag_s
         self._sampling = sampling
-        # AWS WAF counts whole addresses, of IPv6 as well. As a rule of Sluice, this one lets all clients through the
-        # prefilter that can be over the limit.
+        # AWS WAF counts single addresses, of IPv6 as well. Because this rule has its limit, the prefilter keeps every
+        # client that can be over that limit.
         counting = Rule(
             name="aws-waf",
             limit=rule.limit,

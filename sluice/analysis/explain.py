@@ -84,7 +84,7 @@ class ClientHistory:
 
 
 class _ClientDecoder:
-    """Decodes all requests for the statistics, and returns those made within one network."""
+    """A decoder that counts all requests in the statistics, but returns only those of clients in one network."""
 
     def __init__(self, decoder: ChunkDecoder, network: Network) -> None:
         self._decoder = decoder

@@ -1,4 +1,4 @@
-"""The report's plots: requests refused over time, the distribution of clients' peaks, and blocks on a time line."""
+"""The report's plots: requests passed and refused over time, the distribution of peaks, and blocks on a time line."""
 
 from bisect import bisect_right
 from collections import Counter
@@ -23,10 +23,10 @@ from sluice.replay.breaches import TEN_S, BlockPeriod
 INK, FAINT, PASSED, REFUSED = "#1f2933", "#cbd2d9", "#7b98b8", "#c8442f"
 RULE_COLOURS = ("#c8442f", "#d98f1f", "#7a5195", "#2f7f79", "#8a6d3b", "#5a6b7b")
 MOST_BARS = 25
-"""Blocks shown, by client and rule."""
+"""Most pairs of client and rule whose blocks are shown."""
 
 MOST_POINTS = 300
-"""Points over time."""
+"""Most points over time; aligning them to their width can add one."""
 
 WIDTHS = (1, 3, 6, 12, 30, 60, 180, 360, 1080, 2160)
 """Widths of a point over time, in tens of seconds; a log too long for the last has wider points."""
@@ -90,7 +90,7 @@ def over_time(total: Slots, refused: Slots) -> Figure:
 
 @rc_context(STYLE)
 def peaks(rules: Sequence[Rule], by_rule: dict[str, Counter[int]]) -> Figure:
-    """Plots, for each rule, how many clients have which peak, against its limit; both axes are logarithmic."""
+    """Plots the number of clients by their peak, with the limit, for each rule; both axes are logarithmic."""
     columns = min(2, len(rules))
     rows = -(-len(rules) // columns)
     figure = Figure(figsize=(9.2, 2.3 * rows), layout="constrained")

@@ -117,7 +117,7 @@ def rounded(number: float) -> int:
 
 
 class PeakCollector:
-    """Collects the peaks of all clients from the ledgers of a replay of ``self.rules``."""
+    """A collector of all clients' peaks, fed with the ledgers of a replay of ``self.rules``."""
 
     def __init__(self, windows_s: Sequence[int], allowlist: Iterable[Network], sampling: Sampling) -> None:
         self._windows = [

@@ -15,7 +15,7 @@ ALLOWLISTED = "allowlisted"
 
 @dataclass(frozen=True, slots=True)
 class OffenderSummary:
-    """A client over a rule's limit in at least one source; its figures, as in Breach, are those of all sources."""
+    """A client over a rule's limit: its largest peak, and sums of the figures in its breaches, one for each source."""
 
     rule: Rule
     network: Network
@@ -54,7 +54,7 @@ class RuleFigures:
     refused: int
     """Requests made while blocked by this rule."""
     share: float
-    """Share of all requests that ``refused`` is, 0 to 1."""
+    """``refused`` as a share of all requests, 0 to 1."""
 
 
 def offenders(result: Result) -> list[OffenderSummary]:

@@ -1,1 +1,1 @@
-"""The subcommands of ``sluice``, one module each."""
+"""The subcommands of ``sluice``. Related ones share a module."""

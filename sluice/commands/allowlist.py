@@ -37,7 +37,7 @@ def _view(page: AllowPage) -> Iterator[Part]:
 @networks_argument
 @click.option("--comment", default="", metavar="TEXT", help="Owner of the network, or the reason.")
 @click.option("--for", "valid_for", type=DURATION, help="Duration of the entry; unlimited by default.")
-@click.option("--until", type=MOMENT, help="End of the entry, such as 2026-12-31T18:00.")
+@click.option("--until", type=MOMENT, help="End of the entry, such as 2026-12-31T18:00; local unless it has a zone.")
 @click.option("--force", is_flag=True, help="Allow even if the network is very wide.")
 @yes_option
 @api_command
@@ -52,7 +52,7 @@ def allow(
 ) -> None:
     """Add networks to the allowlist.
 
-    An existing entry of the same network is changed. Blocks that overlap the networks are lifted.
+    An existing entry for the same network is changed. Blocks that overlap the networks are lifted.
 
     \b
     sluice allow 198.51.100.0/24 --comment office

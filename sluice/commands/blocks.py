@@ -25,11 +25,11 @@ NO_MATCH = {"changed": False, "detail": "no block matches", "undo": None, "lifte
 
 filtered = together(
     click.option("--rule", metavar="NAME", help="Only blocks of this rule; 'manual' for blocks made by hand."),
-    click.option("--source", type=click.Choice(get_args(LiveSource)), help="Only blocks for requests of this log."),
+    click.option("--source", type=click.Choice(get_args(LiveSource)), help="Only blocks for requests in this log."),
     click.option(
         "--text",
         metavar="TEXT",
-        help="Only blocks with TEXT in network, rule, comment or author, or that cover the address TEXT.",
+        help="Only blocks with TEXT in network, rule, comment or author, or that overlap the network TEXT.",
     ),
 )
 
@@ -65,7 +65,8 @@ def blocks(session: Session, everything: bool, limit: int, **query: str | None) 
 @click.option(
     "--force",
     is_flag=True,
-    help="Block even if the network is wide, overlaps the allowlist, or covers your own address.",
+    help="Block even if the network is wide or covers your own address. A block that overlaps the allowlist is "
+    "stored, but withheld.",
 )
 @yes_option
 @api_command

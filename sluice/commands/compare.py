@@ -47,8 +47,8 @@ def compare(
 ) -> None:
     """Show which clients two rule sets would block differently, and how soon.
 
-    With --aws-waf, also compares with AWS WAF's rate-based rule as its documentation describes it: it checks every 10
-    seconds, blocks 30 to 50 seconds late, and unblocks when the rate falls below the limit.
+    With --aws-waf, also compares with AWS WAF's rate-based rule as its documentation describes it: it checks about
+    every 10 seconds, usually blocks 30 to 50 seconds late, and unblocks when the rate falls below the limit.
 
     \b
     sluice compare logs/ --rules old.toml --rules new.toml

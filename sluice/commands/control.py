@@ -1,4 +1,4 @@
-"""``sluice pause``, ``resume`` and ``breaker reset``: stop enforcing, and start again."""
+"""``sluice pause``, ``resume`` and ``breaker reset``: stop rules from blocking, and let them block again."""
 
 import click
 
@@ -11,9 +11,9 @@ from sluice.commands.shared.times import DURATION
 @yes_option
 @api_command
 def pause(session: Session, release: bool, yes: bool) -> None:
-    """Stop enforcing.
+    """Stop rules from blocking new clients.
 
-    Rules block no new client; counting continues.
+    Counting continues, and existing blocks run out unless --release is given.
 
     \b
     sluice pause
@@ -27,7 +27,7 @@ def pause(session: Session, release: bool, yes: bool) -> None:
 @click.command()
 @api_command
 def resume(session: Session) -> None:
-    """Enforce again after a pause.
+    """Let rules block again after a pause.
 
     \b
     sluice resume
@@ -39,7 +39,8 @@ def resume(session: Session) -> None:
 def breaker() -> None:
     """Reset the circuit breaker.
 
-    The breaker stops new blocks when implausibly many come at once.
+    The breaker opens when implausibly many clients would be blocked within a minute. Rules then block no new client
+    until it is reset.
     """
 
 

@@ -25,10 +25,10 @@ from sluice.local.loop import Clock, SimulatedClock, WallClock
 
 DEMO_RULES = Path(__file__).parent.parent / "demo" / "rules.toml"
 FIRST_LINES = 10
-"""Lines of a file that are read before the start, to choose the time it starts at."""
+"""Lines of a file that are read first, to choose the time at which the clock starts."""
 
 HOUR_S = 3600
-"""A time this far before the median of the first lines is wrong and does not set the start."""
+"""A time farther than this before the median of the first lines is wrong and does not set the start."""
 
 PIPE_WIDTH = 110
 """Columns of the output if it is not a terminal."""
@@ -60,7 +60,7 @@ SPEED = Parsed("X|max", _speed)
     "decoder",
     type=Parsed("NAMES", lambda names: BatchDecoder(tuple(names.split(",")))),
     default=",".join(DEFAULT_FIELDS),
-    help="Fields of these lines, separated by commas.",
+    help="Fields of the --traffic lines, separated by commas.",
 )
 @number_option("--shards", most=64, default=4, help="Kinesis shards.")
 @number_option("--containers", most=64, default=2, help="Lambda containers that ingest.")

@@ -50,7 +50,7 @@ def dev(
     """Run Sluice on this machine, with the admin API and the page, until interrupted.
 
     Log lines come from standard input, from a file that is followed, or from simulated traffic. A request counts at
-    the time in its line: requests that are too old are counted as late and cause no block.
+    the time in its line: requests more than an hour old are late, so they are not counted and cause no block.
 
     \b
     sluice dev --traffic demo
@@ -79,7 +79,7 @@ def dev(
 
 def _run(served: ServedCloud, console: Console, pump: Callable[[], None]) -> None:
     served.cloud.loop.every(TICK_S, pump, first=served.cloud.now())
-    with console.status("Replaying the simulated past ..."):
+    with console.status("Simulating past traffic ..."):
         served.run(time.time())
     with served.serving():
         _greet(console, served.url, {role: served.token(f"dev-{role}", role) for role in Role})

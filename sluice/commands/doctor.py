@@ -1,4 +1,4 @@
-"""``sluice doctor``: lists the problems of a deployed stage, each with its remedy."""
+"""``sluice doctor``: lists the problems with a deployed stage, each with its remedy."""
 
 import sys
 import time
@@ -19,7 +19,7 @@ from sluice.deploy.resources.chalice_config import Project
 @project_option
 @json_option
 def doctor(stage: str, account: AwsAccount, project: Project, as_json: bool) -> None:
-    """Find the problems of a deployed stage and their remedies. Changes nothing.
+    """Find problems with a deployed stage, and their remedies. Changes nothing.
 
     The exit status is 1 if anything is wrong.
 

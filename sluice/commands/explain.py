@@ -1,4 +1,4 @@
-"""``sluice explain``: shows one client's time line."""
+"""``sluice explain``: shows one client's timeline."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -37,8 +37,8 @@ Event = tuple[int, str, str]
 def explain(client: Network, files: tuple[str, ...], options: Options, rules: Path, shown: int, as_json: bool) -> None:
     """Explain why a client would have been blocked, or how close to the limits it came.
 
-    CLIENT is an address or a network. Shows what each rule counted, when each offence, block and release happened, near
-    misses, and the requests that led to the peak with the counts they reached.
+    CLIENT is an address or a network. Shows what each rule counted, when each offence happened, when each block began
+    and was lifted, near misses, and the requests that led to the peak with the counts they reached.
 
     \b
     sluice explain 203.0.113.9 logs/ --rules rules.toml
@@ -98,7 +98,7 @@ def _show(client: ClientHistory, console: Console, shown: int) -> None:
     console.print(table(columns, rows, title="\nWhat the rules counted", right=("requests", "peak", "blocks")))
     happened = [(utc(ms), name, event) for ms, name, event in events(client)[:MOST_EVENTS]]
     if happened:
-        console.print(table(("", "", ""), happened, title="\nTime line"))
+        console.print(table(("", "", ""), happened, title="\nTimeline"))
     if shown:
         console.print(_requests_to_peak(client, shown))
 

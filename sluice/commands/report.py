@@ -21,8 +21,8 @@ def report(files: tuple[str, ...], options: Options, rules: Path, output: Path, 
     """Write a page that shows what a rule set would have done.
 
     The page is one self-contained file. It plots the requests over time and those that would have been refused, the
-    peaks of all clients against the limits, and the blocks on a timeline, and lists the evidence against each
-    offender.
+    peaks of all clients against the limits, and the blocks of the first 25 offenders on a timeline, and
+    lists the evidence against the 100 busiest.
 
     \b
     sluice report logs/ --rules rules.toml -o report.html

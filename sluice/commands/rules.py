@@ -82,7 +82,7 @@ def apply(session: Session, file: TextIO, comment: str, if_version: int | None, 
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Versions to show.")
 @api_command
 def history(session: Session, limit: int) -> None:
-    """List all versions, newest first.
+    """List the versions, newest first.
 
     \b
     sluice rules history

@@ -90,10 +90,11 @@ def setup(
 ) -> None:
     """Create the resources that 'chalice deploy' cannot, after showing the plan and its cost.
 
-    These are the stream, tables, IP sets, rule group, log configuration, first rules and first token. Resources that
-    are already as desired are kept, so the command can be run again at any time, with the same options or others; the
-    choices of earlier runs need not be repeated. Only what setup created is changed, except for one rule in each
-    --web-acl and the log setting of each --distribution.
+    These are the stream, tables, IP sets, rule group, delivery of the logs with its IAM role, first rules and first
+    token, and the settings for 'chalice deploy'. Resources that are already as desired are kept, so the command can be
+    run again at any time, with the same options or others; the choices of earlier runs need not be repeated. Only what
+    setup created is changed, except for one rule in each --web-acl, its logging configuration with --source waf, and
+    the log setting of each --distribution.
 
     \b
     sluice setup --dry-run --requests-per-second 1000
@@ -173,7 +174,7 @@ def _describe(console: Console, stage: Stage, steps: list[Step], load: Load) -> 
         console.print(
             f"\nAn on-demand stream adapts to the traffic. --shards {shards} would cost "
             f"{total(costs) - total(provisioned):,.2f} USD less per month, but lose lines when an attack brings more "
-            f"than {shards * 1000:,} requests per second."
+            f"than {shards * 1000:,} logged requests per second."
         )
     if not choices.web_acls:
         console.print("\nWithout --web-acl no request is blocked until a web ACL refers to the rule group.")

@@ -12,7 +12,7 @@ from sluice.commands.shared.output import table
 from sluice.commands.shared.times import local
 
 STALE_SWEEP_S = 180
-"""Age of the last sweep that is an alarm: sweeps run once per minute."""
+"""Age of the last sweep above which there is an alarm: sweeps run once per minute."""
 
 
 @click.command()
@@ -35,12 +35,13 @@ def _view(status: Status) -> Iterator[Part]:
 def _alarms(status: Status) -> Iterator[str]:
     pause, breaker, sweep = status.pause, status.breaker, status.sweep
     if pause.paused:
-        effect = "no request is refused" if pause.release else "no new client is blocked"
+        effect = "no request is refused" if pause.release else "rules block no new client"
         yield f"PAUSED by {pause.by} since {local(pause.at)}: {effect}. Resume with:  sluice resume"
     if breaker.open:
         yield (
-            f"BREAKER OPEN since {local(breaker.at)}: {breaker.would_block} new blocks within a minute. "
-            "No new client is blocked. Check the detections, then run:  sluice breaker reset"
+            f"BREAKER OPEN since {local(breaker.at)}: rules would have made {breaker.would_block} "
+            "blocks within a minute. "
+            "Rules block no new client. Check the detections, then run:  sluice breaker reset"
         )
     if status.rules.problem:
         yield f"rules: {status.rules.problem}"

@@ -20,9 +20,10 @@ from sluice.deploy.resources.chalice_config import Project
 def teardown(stage: str, account: AwsAccount, project: Project, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Remove everything that setup and 'chalice deploy' created for a stage.
 
-    The IP sets are emptied first, so that no client stays blocked whatever happens next; then the functions are
-    removed, then the rule in each web ACL, and then the rest. An interrupted teardown can be run again. Blocks,
-    allowlist, rules and audit are lost: 'sluice setup' creates an empty stage, and nothing restores the old one.
+    The IP sets are emptied first, so that no client stays blocked whatever happens next; then the functions and
+    their logs are removed, then the additions to web ACLs and distributions, and then the rest. An interrupted teardown
+    can be run again. Blocks, allowlist, rules and audit are lost: 'sluice setup' creates an empty stage, and nothing
+    restores the old one.
 
     \b
     sluice teardown --stage prod --dry-run

@@ -29,7 +29,7 @@ store_options = together(
         envvar="TOKENS_PARAMETER",
         default="/sluice/tokens",
         show_default=True,
-        help="SSM parameter of a deployment, unless --file is given.",
+        help="SSM parameter of a deployment, such as /sluice/prod/tokens, unless --file is given.",
     ),
 )
 
@@ -51,7 +51,7 @@ def token() -> None:
     show_default=True,
     help="An operator may make changes.",
 )
-@click.option("--for", "lives", type=DURATION, default="90d", show_default=True, help="Time until it expires.")
+@click.option("--for", "lives", type=DURATION, default="90d", show_default=True, help="Time until the token expires.")
 @click.option("--forever", is_flag=True, help="Create a token that never expires.")
 @store_options
 @json_output("Print one JSON object.")

@@ -24,7 +24,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """A client, or several that share an address."""
+    """A client, or several that share an address or a network."""
 
     name: str
     """Kind of client."""

@@ -135,7 +135,7 @@ def replay_lines(cloud: LocalCloud, lines: Iterable[tuple[float | None, bytes]],
     """Feeds ``lines`` (epoch seconds or None, and record) in order, and moves the cloud's clock to their times.
 
     A line far ahead of those after it does not move the clock: its time is wrong, and would make the others late.
-    Returns when everything is ingested and published.
+    Returns when everything is ingested and published, or else about ``PATIENCE_S`` seconds after the last line.
     """
     cloud.start()
     settled = cloud.now()

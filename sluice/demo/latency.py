@@ -21,7 +21,7 @@ _Offence = tuple[str, str]
 
 
 def first_over(times_ms: Iterable[int], limit: int, window_ms: int) -> int | None:
-    """Returns the index of the first time with which more than ``limit`` so far lie within less than ``window_ms``.
+    """Returns the index of the time that first puts more than ``limit`` times within less than ``window_ms``, or None.
 
     >>> first_over([0, 900, 100, 1000], 2, 1000)
     2
@@ -40,7 +40,7 @@ def first_over(times_ms: Iterable[int], limit: int, window_ms: int) -> int | Non
 
 
 class Latency:
-    """Measures blocks as they are published: the first for each client and rule."""
+    """Measurements of blocks as they are published: the first for each client and rule."""
 
     def __init__(self, decoder: BatchDecoder, rules: Sequence[Rule]) -> None:
         self._decoder = decoder

@@ -12,7 +12,7 @@ from rich.panel import Panel
 from rich.table import Column, Table
 from rich.text import Text
 
-from chalicelib.admin.wording import reason
+from chalicelib.admin.wording import plural, reason
 from chalicelib.core.addresses import parse_network
 from chalicelib.core.state import Block
 from sluice.demo.demonstration import Demonstration, covers
@@ -23,7 +23,7 @@ LATEST_BLOCKS = 12
 
 
 class Journal:
-    """Prints one line per kind of blocked client and per sweep that lifts blocks, for pipes and log files."""
+    """A journal for pipes and files: one line per kind of blocked client and rule, and per sweep that lifts blocks."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -43,7 +43,8 @@ class Journal:
             self._console.print(line, highlight=False)
         if released := len(telemetry.lifted) - self._released:
             self._released += released
-            self._console.print(f"{demo.elapsed:5.1f} s  [green]lifted[/]    {released} blocks", highlight=False)
+            line = f"{demo.elapsed:5.1f} s  [green]lifted[/]    {plural(released, 'block')}"
+            self._console.print(line, highlight=False)
 
 
 @contextmanager
@@ -57,7 +58,7 @@ def watching(console: Console) -> Iterator[Callable[[Demonstration], None]]:
 
 
 def kind_of(demo: Demonstration, network: str) -> str:
-    """Returns the kind of client behind a network; for several in a wide one, the first attacker's."""
+    """Returns the kind of client behind a network; for a wide network, that of the first attacker in it."""
     exact = next((actor.name for actor in demo.actors if network == actor.network), None)
     wide = parse_network(network)
     inside = (attacker.name for attacker in demo.attackers() if covers(wide, parse_network(attacker.network)))
@@ -127,7 +128,7 @@ def closing(summary: dict[str, Any], demo: Demonstration) -> RenderableType:
             f"Time from the offending record in Kinesis to the IP set update: median {times['p50']} s, "
             f"99th percentile {times['p99']} s"
         ),
-        f"{len(summary['blocks'])} blocks, {summary['released']} lifted",
+        f"{plural(len(summary['blocks']), 'block')}, {summary['released']} lifted",
         "[bold green]Every attacker was blocked, no bystander was, and the blocks ended.[/]"
         if summary["ok"]
         else "[bold red]The outcome is wrong: see the table above.[/]",

@@ -4,8 +4,8 @@
 those functions read and write has to exist first: a stream, two tables, IP sets, a rule group, the delivery of logs,
 the first rules and the first token. This package creates that part, and it removes both parts.
 
-A *stage* (``stage.py``) is one deployment: a name, an account and region, and the operator's choices. The names and
-ARNs of everything in it follow from these three, so nothing has to be looked up to know what a stage consists of.
+A *stage* (``stage.py``) is one deployment: a name, an account and region, and the operator's choices. The names of
+everything in it, and most ARNs, follow from these, so nothing has to be looked up to know what a stage consists of.
 
 A *resource* (``resource.py``, ``resources/``) is one item of a stage. It can find itself in the account, list how the
 existing item differs from the desired one, create, change and remove itself. A resource knows nothing about plans.
@@ -27,13 +27,13 @@ Rules that hold everywhere:
   is asked each time. The only thing remembered is the operator's choices, in an SSM parameter of the stage. It is
   created first and removed last, so an interrupted run can always be repeated without its options.
 - **Ownership by tag.** Everything created carries the tag ``sluice:stage``. A resource of the desired name without the
-  tag is refused by setup and kept by teardown. Items that take no tags are recognized by what they refer to.
-- **Other owners' resources** (web ACLs, distributions) get one addition each, which teardown removes. The rest of
+  tag is refused by setup and kept by teardown. Items that take no tags are recognised by what they refer to.
+- **Other owners' resources** (web ACLs, distributions) get additions only, which teardown removes. The rest of
   their configuration is sent back exactly as it was read.
-- **Repeatable.** ``apply`` looks at each resource again before writing. A run that stopped anywhere, for any reason,
-  is repaired by running the same command again; tests interrupt it at every single write.
-- **Undo.** Each command prints the command that reverts it. Teardown empties the IP sets first, so that no client
-  stays blocked whatever happens afterwards.
+- **Repeatable.** ``apply`` looks at each resource again before it creates or changes it. A run that stopped anywhere,
+  for any reason, is repaired by running the same command again; tests interrupt it at every single write.
+- **Undo.** Setup names teardown as its undo; after a teardown, setup creates an empty stage. Teardown empties the IP
+  sets first, so that no client stays blocked whatever happens afterwards.
 
 With CloudFormation (``chalice package --merge-template .chalice/resources.yaml``) the stack creates the resources, and
 setup adds only what a stack cannot: first rules, first token, and the additions to web ACLs and distributions.

@@ -71,7 +71,7 @@ class AwsAccount:
     def retry(
         self, call: Callable[..., Any], codes: Collection[str], for_s: float = RETRY_FOR_S, **arguments: Any
     ) -> Any:
-        """Returns the result of ``call``, retried for ``for_s`` seconds while AWS answers with one of ``codes``.
+        """Returns the result of ``call``, retried for about ``for_s`` seconds while AWS answers with one of ``codes``.
 
         AWS is eventually consistent: a new resource is unknown to some services for a moment, and a resource that was
         just detached still counts as in use.
@@ -87,7 +87,10 @@ class AwsAccount:
 
 
 def connect(*, region: str | None, profile: str | None) -> AwsAccount:
-    """Returns the account of the credentials that boto3 finds. Raises AwsError without a profile or region."""
+    """Returns the account of the credentials that boto3 finds.
+
+    Raises AwsError if there is no profile of that name, or no region.
+    """
     with attempting("find AWS credentials"):
         session = boto3.Session(region_name=region, profile_name=profile)
     if session.region_name is None:
@@ -124,7 +127,9 @@ def attempting(action: str) -> Iterator[None]:
 
 
 class missing_ok(ContextDecorator):  # noqa: N801 - named like contextlib's own context managers
-    """Suppresses errors with these codes, which say that a resource does not exist. A decorated function returns None.
+    """Suppresses errors with these codes, which say that a resource does not exist.
+
+    A decorated function then returns None.
 
     A class, because type checkers know only from ``__exit__`` that the statements after the block are reachable.
     """

@@ -27,7 +27,7 @@ PRICES: Mapping[str, float] = {
     "logs.gb_in": 0.50,
     "metric": 0.30,
 }
-"""US dollars per unit. Lambda's is for arm64; x86_64 costs a quarter more."""
+"""US dollars per unit. Lambda's price of a GB-second is for arm64; x86_64 costs a quarter more."""
 
 SHARD_RECORDS_PER_S = 1000
 """Records per second that a shard accepts. A CloudFront record holds one line."""
@@ -54,7 +54,7 @@ BATCHES_PER_S = 1.0
 """Batches per shard and second, because Lambda polls each shard once a second."""
 
 TALLY_BYTES_PER_LINE = 4.0
-"""Packed size of a tally; large batches measured 2 to 3, and more with more clients."""
+"""Bytes of a packed tally per line: 2 to 3 were measured for large batches, and more with more clients."""
 
 INVOCATION_S, LINE_S = 0.012, 0.000004
 """Seconds of ingest per batch and per line, measured on one full vCPU of x86_64."""

@@ -62,7 +62,7 @@ def to_tear_down(survey: Survey) -> list[Step]:
         if existing is None:
             continue
         if not existing.ours:
-            steps.append(Step(StepAction.LEAVE, resource, existing, "not created by setup: the stage's tag is missing"))
+            steps.append(Step(StepAction.LEAVE, resource, existing, "not created by setup for this stage"))
         elif not resource.dependent:
             steps.append(Step(StepAction.REMOVE, resource, existing))
     return steps

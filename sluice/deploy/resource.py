@@ -45,7 +45,7 @@ class Resource(ABC):
         """Creates the item. May leave differences, because ``change`` follows if there are any."""
 
     def change(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
-        """Removes all differences; by default by creating the item again, where AWS's call overwrites."""
+        """Removes all differences; by default by creating the item again, if the call that creates it overwrites it."""
         self.create(account)
 
     def remove(self, account: AwsAccount, existing: Existing) -> None:  # noqa: B027 - see ``dependent``

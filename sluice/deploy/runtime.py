@@ -9,7 +9,7 @@ only that version.
 import sys
 
 RECOMMENDED = "python3.13"
-"""Runtime to deploy with: AWS supports it until 2029. It deprecates python3.11 on 30 June 2027."""
+"""Runtime to deploy with: AWS supports it until 2029, but deprecates python3.11 on 30 June 2027."""
 
 
 def runtime_of_chalice() -> str:
@@ -18,7 +18,7 @@ def runtime_of_chalice() -> str:
 
 
 def outdated(runtime: str) -> bool:
-    """Returns whether AWS ends support of a runtime earlier than that of the recommended one.
+    """Returns whether AWS ends support for a runtime earlier than for the recommended one.
 
     >>> outdated("python3.11"), outdated("python3.13"), outdated("python3.14")
     (True, False, False)

@@ -6,7 +6,7 @@ from chalicelib.bootstrap import CONTAINER_MB, ENTRY_BYTES
 from chalicelib.config import SETTINGS
 
 ENTRIES_PER_REQUEST = 1.08
-"""(client, slot) pairs per request under the default rules: 50 ms slots, and few pairs of scoped rules."""
+"""(client, slot) pairs per request under the default rules: slots are 50 ms long, and scoped rules add few pairs."""
 
 KEPT_S = int(SETTINGS["lateness_s"].default) + 75
 """Seconds of requests in a view: the default lateness, the longest window of the default rules, and about one

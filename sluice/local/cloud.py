@@ -204,7 +204,7 @@ class LocalCloud:
         self._invoke(self._others["sweep"], partial(handlers.sweep, schedule_event(), None))
 
     def _invoke(self, container: Services, handler: Callable[[], object]) -> bool:
-        """Calls ``handler`` in ``container``. Returns whether it succeeded: the caller retries, as Lambda does.
+        """Calls ``handler`` in ``container``. Returns whether it succeeded; readers of streams retry, as on Lambda.
 
         Raises the error of the invocation after ``MOST_FAILURES`` failed ones.
         """

@@ -16,11 +16,11 @@ MOST_BYTES = 6_000_000
 """Most bytes per event (Lambda's limit on an invocation payload is 6 MB)."""
 
 RECORD_FRAME = 460
-"""Bytes of a record in an event, besides its base64 data."""
+"""Bytes of a record in an event, besides its base64 data, approximately."""
 
 
 def kinesis_event(stream: str, shard: str, records: Sequence[StreamRecord]) -> dict[str, Any]:
-    """Returns the event Lambda makes of ``records`` of one shard."""
+    """Returns the event that Lambda makes from ``records`` of one shard."""
     arn = f"arn:aws:kinesis:us-east-1:000000000000:stream/{stream}"
     return {
         "Records": [
@@ -52,7 +52,7 @@ def schedule_event() -> dict[str, Any]:
 
 
 def tally_event(added: Sequence[LogKey]) -> dict[str, Any]:
-    """Returns the event Lambda makes of new items in the tally table's stream, which holds keys only."""
+    """Returns the event that Lambda makes from new items in the tally table's stream, which holds keys only."""
     return {
         "Records": [
             {
@@ -70,7 +70,7 @@ def tally_event(added: Sequence[LogKey]) -> dict[str, Any]:
 
 
 def state_event(changes: Sequence[StateChange]) -> dict[str, Any]:
-    """Returns the event Lambda makes of changes in the state table's stream."""
+    """Returns the event that Lambda makes from changes in the state table's stream."""
     return {"Records": list(map(_state_record, changes))}
 
 

@@ -37,7 +37,7 @@ class HttpAnswer(NamedTuple):
 
 
 RequestHandler = Callable[[str, str, Mapping[str, str], bytes, str], HttpAnswer]
-"""Answers a request, as ``Gateway.answer`` does."""
+"""A function that answers a request, as ``Gateway.answer`` does."""
 
 
 class Gateway:
@@ -121,7 +121,7 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = IDLE_S
     disable_nagle_algorithm = True
     wbufsize = -1
-    """Buffers writes, so that head and body leave in one packet."""
+    """Default size of the write buffer, so that head and body leave in one packet."""
 
     def __getattr__(self, name: str) -> Callable[[], None]:
         if name.startswith("do_"):  # the gateway answers every method

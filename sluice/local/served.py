@@ -23,14 +23,14 @@ from sluice.local.gateway import HOST, Gateway, serve
 T = TypeVar("T")
 
 TALLIES_KEPT_S = 3 * 3600
-"""Seconds that tallies are kept, to bound memory; far longer than a late record is accepted."""
+"""Seconds that tallies are kept, to bound memory; an hour longer than a tally can count."""
 
 EXPIRY_S = 60.0
 """Seconds between two removals of old tallies."""
 
 
 class ServedClock:
-    """Follows the wall clock. Started in the past, it jumps from event to event until it has caught up."""
+    """A clock that follows the wall clock. Started in the past, it jumps from event to event until it has caught up."""
 
     def __init__(self, start: float | None = None) -> None:
         """``start``: epoch seconds in the past; by default the current time."""
@@ -43,7 +43,10 @@ class ServedClock:
         return self._wall() if self._past is None else self._past
 
     def wait_until(self, moment: float) -> None:
-        """Makes the calls of other threads until ``moment``; at least those that are already queued."""
+        """Makes the calls of other threads until ``moment``, and at least those that are already queued.
+
+        While the clock catches up, it jumps to ``moment`` and makes no calls.
+        """
         if self._past is not None:
             if moment < self._wall():
                 self._past = max(self._past, moment)
@@ -59,7 +62,7 @@ class ServedClock:
             call()
 
     def hand_over(self, work: Callable[[], T]) -> T:
-        """Makes the loop's thread call ``work``; returns or raises what that does. For other threads only."""
+        """Makes the loop's thread call ``work``; returns its result or raises its error. For other threads only."""
         done: Future[T] = Future()
 
         def call() -> None:

@@ -14,7 +14,7 @@ CHUNK = 1 << 20
 """Bytes per read."""
 
 LONGEST_LINE = 1 << 20
-"""Bytes after which an unfinished line is returned as it is, to bound memory."""
+"""Bytes after which an unfinished line of a followed file is returned as it is, to bound memory."""
 
 
 class FollowedFile:
@@ -46,7 +46,10 @@ class FollowedFile:
             self._file.close()
 
     def _read(self) -> bytes:
-        """Returns bytes of the open file or, once it is read to the end, of the file that replaced it."""
+        """Returns bytes of the open file, empty at its end.
+
+        At the end of a file that has been replaced, opens the new one and returns a line end.
+        """
         self._file = self._file or self._open()
         if self._file is None:
             return b""

@@ -1,8 +1,8 @@
 """A stand-in for AWS WAF's IP sets, as strict as the real ones.
 
-It answers those calls of boto3's ``wafv2`` client that Sluice makes, and raises the real errors: CIDR form, family,
-``/0``, host bits, 10,000 addresses, lock tokens, one update and five reads per second. Sources: the AWS WAF quotas and
-the API reference of UpdateIPSet.
+It answers those calls of boto3's ``wafv2`` client on IP sets that Sluice makes, and raises the real errors for a wrong
+form or family, ``/0``, host bits, more than 10,000 addresses, a stale lock token, and more than one update or five
+reads per second. Sources: the AWS WAF quotas and the API reference of UpdateIPSet.
 """
 
 from collections import deque

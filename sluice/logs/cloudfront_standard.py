@@ -73,7 +73,7 @@ class StandardLines:
         field_of = {name: next((field for field in FIELDS[name] if field in at), "") for name in FIELDS}
         examined = {*options.columns, FORWARDED_FOR} if self._trusted else options.columns
         needed = sorted({at[n] for n in (CLIENT, *times, *(field_of.get(e, "") for e in examined)) if n in at})
-        # A pattern copies the needed cells alone, and is faster than to split each line.
+        # A pattern copies the needed cells alone, which is faster than splitting each line.
         for index in needed:
             cells[index] = f"({cells[index]})"
         self._rows = re.compile("\t".join(cells[: max(needed, default=0) + 1]) + ".*+\n").findall
@@ -87,7 +87,7 @@ class StandardLines:
         self._times = TimeMemo(_latin(time_ms) if STAMP in at else _moment_ms)
 
     def decode(self, lines: list[bytes]) -> tuple[Requests, list[Malformed]]:
-        """Decodes lines, or one text of many lines with line ends. All its lines must have all fields."""
+        """Decodes lines, or one text of many lines with line ends; a text with an unfit line is malformed as one."""
         malformed: list[Malformed] = []
         uncut = len(lines) == 1 and lines[0].endswith(b"\n")
         if not self._usable or (uncut and not self._fits(lines[0])):
@@ -137,7 +137,7 @@ def _moment_ms(cell: str | tuple[str, ...]) -> int | None:
 
 
 def _latin(parse: Callable[[bytes], T]) -> Callable[[str], T]:
-    """Returns ``parse`` for bytes in the form of Latin-1."""
+    """Returns ``parse`` for text that holds each byte as its Latin-1 character."""
     return lambda cell: parse(cell.encode("latin-1"))
 
 

@@ -1,4 +1,4 @@
-"""Shared by the decoders of this package: parsing of times and splitting of lines.
+"""Parsing of times and splitting of lines, shared by the decoders of this package.
 
 As in the core, all work is on columns: the lines of a chunk are split in one call, and a cell is decoded only if a
 rule looks at it.
@@ -24,7 +24,7 @@ Rows = list[list[bytes]]
 
 
 class TimeMemo(dict[Any, int | None]):
-    """Maps a textual time to milliseconds since the epoch, or to None; each distinct text is parsed once."""
+    """A map from textual times to milliseconds since the epoch, or to None; each distinct text is parsed once."""
 
     def __init__(self, parse: Callable[[Any], int | None]) -> None:
         self._parse = parse
@@ -41,7 +41,7 @@ class TimeMemo(dict[Any, int | None]):
 
 def pack_all(texts: Sequence[str], memo: AddressMemo) -> list[bytes | None]:
     """Returns ``memo.pack_all(texts)``."""
-    # To convert IPv4 addresses takes less time than to search a large memo, which misses the processor's cache.
+    # Converting IPv4 addresses takes less time than searching a large memo, which misses the processor's cache.
     with suppress(OSError, ValueError):
         return list(map(inet_pton, repeat(AF_INET), texts))
     return memo.pack_all(texts)

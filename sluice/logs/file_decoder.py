@@ -17,7 +17,10 @@ SNIFFED_LINES = 200
 """Lines tried to detect the format of a chunk."""
 
 LATEST_MS = 10**14
-"""Latest time accepted, in the year 5138. AWS WAF's times are JSON numbers of any size, and no client writes them."""
+"""Time in milliseconds, in the year 5138, from which lines are malformed.
+
+AWS WAF's times are JSON numbers of any size, and no client writes them.
+"""
 
 MOST_DECODERS = 100
 """Most decoders kept, for different formats and ``#Fields`` lines."""
@@ -33,7 +36,7 @@ class ChunkDecoder(Protocol):
 
 
 class LogDecoder:
-    """Decodes chunks of all formats, in any mixture."""
+    """A decoder for chunks of all formats, in any mixture."""
 
     def __init__(self, options: DecodeOptions) -> None:
         """Raises ValueError for real-time fields that cannot be decoded."""
@@ -54,7 +57,7 @@ class LogDecoder:
         plausible = []
         for requests in decoded.requests:
             keep = [time < LATEST_MS for time in requests.times]
-            malformed += [Malformed(Reason.TIMESTAMP, b"a time after the year 5138")] * keep.count(False)
+            malformed += [Malformed(Reason.TIMESTAMP, b"a time in the year 5138 or later")] * keep.count(False)
             plausible.append(requests.select(keep))
         return Decoded(tuple(filter(len, plausible)), tuple(malformed))
 

@@ -145,7 +145,7 @@ def _inflated(piece: bytes, stream: BinaryIO, name: str, progress: ReadProgress)
             plain = inflate.decompress(piece, CHUNK_BYTES)
         except zlib.error as exc:
             problem = f"damaged ({exc})" if started else "the data after its compressed part is not gzip"
-            progress.notes.append(f"{name}: {problem}; the part before it is used")
+            progress.notes.append(f"{name}: {problem}; the readable part is used")
             return
         started = True
         if plain:

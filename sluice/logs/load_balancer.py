@@ -81,7 +81,7 @@ class BalancerLines:
         return requests, malformed + invalid
 
     def _times_of(self, cells: list[bytes]) -> list[int | None]:
-        # Lines of the same second differ in the fraction alone.
+        # Times within the same second differ only in the fraction.
         seconds = self._times.parse_all([cell[:19] for cell in cells])
         fractions = [cell[20:23] for cell in cells]
         if b"".join(fractions).isdigit() and all(len(cell) == 27 for cell in cells) and None not in seconds:

@@ -7,7 +7,7 @@ from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.logs.requests import Malformed, Requests
 
 Decode = Callable[[list[bytes]], tuple[Requests, list[Malformed]]]
-"""Decodes lines without line ends into requests and malformed lines."""
+"""A function that decodes lines without line ends into requests and malformed lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,6 @@ class LogFormat:
     decoder: Callable[[DecodeOptions, bytes], Decode]
     """Called with the options and the ``#Fields`` line in force; makes a decoder for any number of calls."""
     has_header: bool = False
-    """A ``#Fields`` line describes the lines, so each different one has its own decoder."""
+    """A ``#Fields`` line describes the lines, so each different ``#Fields`` line has its own decoder."""
     cuts_lines: bool = False
-    """The decoder accepts an uncut text of many lines as its only element, which is fastest."""
+    """The decoder accepts a list whose only element is an uncut text of many lines, which is fastest."""

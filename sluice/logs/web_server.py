@@ -89,7 +89,7 @@ def _is_regular(row: Sequence[bytes]) -> bool:
 def _split_irregular(
     lines: list[bytes], rows: list[list[bytes]]
 ) -> tuple[list[bytes], list[list[bytes]], list[Malformed]]:
-    """Splits lines whose user names contain spaces as well; returns other irregular lines as malformed."""
+    """Splits lines, including those whose user names contain spaces; returns other irregular lines as malformed."""
     good_lines, good_rows, malformed = [], [], []
     for line, row in zip(lines, rows, strict=True):
         if not _is_regular(row):

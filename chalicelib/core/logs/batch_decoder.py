@@ -26,16 +26,17 @@ An envelope that would exceed either bound is too large, so that a batch of deco
 
 
 class BatchDecoder:
-    """Decodes records of all formats, in any mixture."""
+    """A decoder of records of all formats, in any mixture."""
 
     def __init__(self, fields: Sequence[str] = DEFAULT_FIELDS, trusted: NetworkSet | None = None) -> None:
         self.cloudfront = CloudFrontLines(fields, trusted)
         self.waf = WafRecords(trusted)
 
     def decode(self, records: Sequence[bytes], columns: frozenset[str] = COLUMNS, *, start: int = 0) -> Decoded:
-        """Returns the requests of ``records[start:]``, each request id once. An id of ``records[:start]`` is a repeat.
+        """Returns the requests of ``records[start:]``, each request id once.
 
-        ``columns``: those that rules examine; decoding only them saves time.
+        A request with an id of ``records[:start]`` is a repeat. ``columns``: those that rules examine; decoding only
+        them saves time.
         """
         earlier = [id for requests in self._decode(records[:start], columns)[0] for id in requests.ids]
         decoded, malformed = self._decode(records[start:] if start else records, columns)
@@ -44,7 +45,7 @@ class BatchDecoder:
         return Decoded(tuple(filter(None, distinct)), tuple(malformed), repeats)
 
     def _decode(self, records: Sequence[bytes], columns: frozenset[str]) -> tuple[list[Requests], list[Malformed]]:
-        """Returns the requests of each format, and the pieces that are none."""
+        """Returns the requests of each format, and the pieces that are not requests."""
         lines, texts, malformed = _sort(records)
         decoded = [self.cloudfront.decode(lines)] if lines else []
         decoded += [self.waf.decode(texts, columns)] if texts else []
@@ -61,7 +62,7 @@ _MARKS = frozenset((b"{", GZIP[:1], KPL[:1])) | _BLANKS
 def _sort(records: Sequence[bytes]) -> tuple[Sequence[bytes], Sequence[bytes | str], list[Malformed]]:
     """Returns the CloudFront lines, the AWS WAF records, and the pieces that are neither.
 
-    Records of one format are returned as they are, of one line each or several.
+    CloudFront lines and bare AWS WAF records are returned as they are: a record may hold several lines.
     """
     firsts = set(map(_first, records))
     if _MARKS.isdisjoint(firsts):

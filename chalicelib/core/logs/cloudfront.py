@@ -42,7 +42,7 @@ _TIME = re.compile(rb"(?:(\d{9,11})(?:\.(\d{1,9}))?|(\d{12,14}))", re.ASCII)
 
 
 def time_ms(cell: bytes) -> int | None:
-    """Returns milliseconds since the epoch for epoch seconds with decimals or integer milliseconds, else None.
+    """Returns milliseconds since the epoch for epoch seconds, with decimals or without, or for milliseconds; else None.
 
     >>> time_ms(b"1760000000.123"), time_ms(b"1760000000123"), time_ms(b"1760000000"), time_ms(b"1_760_000_000.1")
     (1760000000123, 1760000000123, 1760000000000, None)
@@ -67,7 +67,7 @@ def times_ms(cells: Sequence[bytes]) -> list[int | None]:
     count = len(cells)
     if len(text) == 15 * count - 1 and text[10::15] == b"." * count and text[14::15] == b" " * (count - 1):
         digits = text.translate(None, b". ")
-        # All 13 digits of all cells remain, so there are no dots and spaces other than those just checked.
+        # All 13 digits of all cells remain, so there are no dots or spaces other than those just checked.
         if len(digits) == 13 * count and digits.isdigit():
             return list(map(int, text.replace(b".", b"").split(b" ")))
     return list(map(time_ms, cells))
@@ -107,7 +107,7 @@ READ: dict[str, tuple[str, Callable[[bytes], str]]] = {
 
 
 class CloudFrontLines:
-    """Decodes real-time log lines with one selection of fields."""
+    """A decoder of real-time log lines with one selection of fields."""
 
     def __init__(self, fields: Sequence[str] = DEFAULT_FIELDS, trusted: NetworkSet | None = None) -> None:
         """Accepts ``fields`` in any order; raises ValueError for an unknown, repeated or missing one."""
@@ -182,7 +182,7 @@ def _text(records: Sequence[bytes]) -> bytes:
     """Returns the records with a line end after each."""
     if records and records[0].endswith(b"\n"):
         text = b"".join(records)
-        # As many line ends as records: each record has its own, so no two run into one line.
+        # As many line ends as records: each has its own, as CloudFront writes them, so no two run into one line.
         if text.count(b"\n") == len(records):
             return text
     return b"\n".join((*records, b""))

@@ -1,7 +1,8 @@
 """The client behind trusted proxies.
 
-The left-most ``X-Forwarded-For`` address is never used, because the client writes it. Each trusted proxy appends the
-address it was called from, so the right-most address that is not a trusted proxy cannot be forged.
+The left-most ``X-Forwarded-For`` address is not used for being left-most, because the client may have written it. Each
+trusted proxy appends the address it was called from, so the right-most address that is not a trusted proxy cannot be
+forged.
 """
 
 from chalicelib.core.addresses import NetworkSet, pack

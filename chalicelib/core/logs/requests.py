@@ -41,7 +41,7 @@ LIVE_SOURCES = tuple(map(Source, get_args(LiveSource)))
 
 
 class Reason(StrEnum):
-    """The reason why a piece of a log is not a request. Each is a metric dimension, so the set is closed."""
+    """The reason why a piece of a log is not a request. Each is part of a metric's name, so the set is closed."""
 
     EMPTY = "empty"
     FIELDS = "fields"
@@ -168,7 +168,7 @@ class Requests:
     def select(self, keep: Sequence[bool]) -> "Requests":
         """Returns the rows whose ``keep`` is true.
 
-        Their columns are cut only when they are used, once per selection. Most batches need no selection at all.
+        Their columns are cut at each use, and not before. Most batches need no selection at all.
         """
 
         def columns(name: str) -> Column | None:

@@ -82,7 +82,10 @@ _labels = msgspec.json.Decoder(list[Label] | None)
 
 
 def header(raw: bytes, name: str) -> str:
-    """Returns the values of one header, joined by commas as HTTP allows; empty if it is absent or unreadable."""
+    """Returns the values of one header, joined by commas as HTTP allows; empty if absent or unreadable.
+
+    ``name``: in lower case.
+    """
     try:
         headers = _headers.decode(raw) or ()
     except UNREADABLE:
@@ -193,7 +196,7 @@ class WafRecords:
 def _decode_all(
     texts: Sequence[bytes | str], decoder: "msgspec.json.Decoder[Record]"
 ) -> tuple[list[Record], list[Malformed]]:
-    # Texts are decoded one by one only if one of them is bad. The decoder takes a line end for a space, so a text that
+    # Texts are decoded one by one only if one of them is bad. The decoder treats a line end as a space, so a text that
     # is not one record may still hold several, one per line.
     with suppress(*UNREADABLE):
         return list(map(decoder.decode, texts)), []

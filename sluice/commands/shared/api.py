@@ -1,4 +1,4 @@
-"""The operator's commands: the connection to the API, printing answers and refusals, and asking before changes."""
+"""Shared by the operator's commands: connecting to the API, printing answers and refusals, asking before changes."""
 
 import json
 import os
@@ -42,7 +42,7 @@ class RefusedCommand(click.ClickException):
             rows = [(fault.field, fault.value, fault.accepted) for fault in problem.errors]
             console.print(table(("field", "value", "accepted"), rows))
         if self.error.needs_force:
-            console.print("Nothing was changed. Use --force to do it anyway.")
+            console.print("The refused call changed nothing. Use --force to make it anyway.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ def confirmed(arguments: Sequence[str], question: str, noun: str = "network", *,
 
 
 def as_sentence(text: str) -> str:
-    """Adds a capital letter and a full stop.
+    """Makes the first letter a capital and adds a full stop if there is none.
 
     >>> as_sentence("paused: rules block no new client")
     'Paused: rules block no new client.'

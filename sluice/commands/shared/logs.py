@@ -83,7 +83,7 @@ _options = together(
         help="Time from an offence until its block takes effect.",
     ),
 )
-"""Each is named after the field of ``Options`` that it sets."""
+"""Each option is named after the field of ``Options`` that it sets."""
 
 json_option = json_output("Print one JSON object.")
 

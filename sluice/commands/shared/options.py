@@ -1,4 +1,4 @@
-"""Options and rules files of commands of several kinds."""
+"""Options and rules files that commands of several kinds share."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -65,7 +65,7 @@ def auth_option(help: str, envvar: str | None = None) -> Callable[[Command], Com
 
 
 def without_comments(lines: Iterable[str]) -> list[str]:
-    """Returns the lines that hold more than a comment, which begins with '#', without their comments."""
+    """Removes comments, which begin with '#', and returns the lines that are not empty then."""
     return [text for line in lines if (text := line.partition("#")[0].strip())]
 
 

@@ -15,7 +15,7 @@ PIPE_WIDTH = 200
 
 
 def output(file: IO[Any] | None = None) -> Console:
-    """Returns a console that, without a terminal, is wide enough not to wrap lines."""
+    """Returns a console, which is ``PIPE_WIDTH`` columns wide without a terminal, so that few lines wrap."""
     console = Console(file=file, highlight=False)
     return console if console.is_terminal else Console(file=file, highlight=False, width=PIPE_WIDTH)
 
@@ -30,7 +30,8 @@ def table(
 ) -> Table:
     """Returns a table without borders, which fits more text on a narrow terminal. Cells other than Text are escaped.
 
-    Columns named in ``right`` are right-aligned. Those in ``keep`` are not wrapped; the others keep ten characters.
+    Columns named in ``right`` are right-aligned, those in ``keep`` are not wrapped, and each is at least as wide as its
+    heading, or ten characters if that is less.
     """
     result = Table(title=title, title_justify="left", show_header=any(columns), box=None, pad_edge=False)
     for column in columns:

@@ -85,7 +85,7 @@ def settings(inspection: Inspection) -> Iterator[Finding]:
         deployed = inspection.environment(name)
         wrong = sorted(key for key in written.keys() | deployed.keys() if written.get(key) != deployed.get(key))
         if wrong:
-            yield Finding("settings", f"{name} runs with a different {', '.join(wrong)}", inspection.deploy)
+            yield Finding("settings", f"{name} runs with different settings: {', '.join(wrong)}", inspection.deploy)
 
 
 def permissions(inspection: Inspection) -> Iterator[Finding]:
@@ -104,7 +104,7 @@ def permissions(inspection: Inspection) -> Iterator[Finding]:
                 allowed |= _grants(document)
         missing = sorted({action for action, _ in _grants(needed[name]) - allowed})
         if missing:
-            yield Finding("permissions", f"{name} may not {', '.join(missing)}", inspection.deploy)
+            yield Finding("permissions", f"{name} may not call {', '.join(missing)}", inspection.deploy)
 
 
 def _grants(policy: Mapping[str, Any]) -> set[tuple[str, str]]:

@@ -8,7 +8,7 @@ from chalicelib.core.state import ACTIVE, Breaker, Heartbeat, Pause, StoredRules
 from sluice.deploy.doctor.inspection import Finding, Inspection
 
 STALE_S = 180
-"""Age of the last heartbeat that is wrong, seconds: the sweep runs once a minute."""
+"""Age of the last heartbeat, in seconds, above which the sweep is late: it runs once a minute."""
 
 
 def sweep(inspection: Inspection) -> Iterator[Finding]:

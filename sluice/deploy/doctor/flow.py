@@ -20,7 +20,7 @@ def records(inspection: Inspection) -> Iterator[Finding]:
     if rejected:
         double = f"{inspection.setup} --shards {2 * shards}"
         remedy = double if shards else "wait: an on-demand stream adds shards itself"
-        yield Finding("records", f"the stream rejected {rejected:.0f} lines, which are lost", remedy)
+        yield Finding("records", f"the stream rejected {rejected:.0f} records, whose lines may be lost", remedy)
 
 
 def lag(inspection: Inspection) -> Iterator[Finding]:
@@ -81,6 +81,6 @@ def waf_filters(inspection: Inspection) -> Iterator[Finding]:
         with missing_ok("WAFNonexistentItemException"):
             answer = inspection.account.client("wafv2").get_logging_configuration(ResourceArn=arn)
             if answer["LoggingConfiguration"].get("LoggingFilter"):
-                what = f"a filter drops some logs of web ACL {arn.split('/')[-2]}: those requests are not counted"
+                what = f"a filter drops some logs of web ACL {arn.split('/')[-2]}: the requests in them are not counted"
                 remedy = "remove the filter from its logging configuration, or write rules for the requests it keeps"
                 yield Finding("sampling", what, remedy, wrong=False)

@@ -57,7 +57,7 @@ def resources_of(
         resources.append(LogSubscription(stage, f"{stage.waf_log_group}/{stage.prefix}", about=spread))
     return [
         *resources,
-        # Chalice creates the log groups of all functions, but the API's under a name that is never used.
+        # Chalice creates the log groups of all functions, but gives the API's a name that is never used.
         LogGroup(stage, f"{LOGS}{stage.prefix}", 30, about="logs of the admin API; kept for 30 days"),
         ChaliceStage(stage, stage.name, project, about=deployment),
         *_additions(stage),

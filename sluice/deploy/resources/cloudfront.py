@@ -58,7 +58,10 @@ class LogConfig(Resource):
 
 
 class DistributionLogging(Resource):
-    """The log configuration in all cache behaviours of a distribution, which has another owner. The name is its id."""
+    """The log configuration in all cache behaviours of a distribution, which has another owner.
+
+    ``name`` is the distribution's id.
+    """
 
     kind = "CloudFront distribution"
 
@@ -72,7 +75,8 @@ class DistributionLogging(Resource):
                     raise Refusal(
                         f"distribution {self.name}: cache behaviour {path} logs to {arn}, and a behaviour holds only "
                         f"one real-time log configuration. Add this stage's stream, {self.stage.log_stream_arn}, to it "
-                        "as a second end point, or remove it from the behaviour; then run setup again"
+                        "as a second end point and run setup without this --distribution, or remove it from the "
+                        "behaviour and run setup again"
                     )
             missing = sum(arn is None for _, arn in attached)
             if missing == len(attached):
@@ -93,7 +97,7 @@ class DistributionLogging(Resource):
         self._edit(account, self._config_arn(), None)
 
     def _edit(self, account: AwsAccount, before: str | None, after: str | None) -> None:
-        """Replaces the log configuration ``before`` by ``after`` in all cache behaviours that have it."""
+        """Replaces the log configuration ``before`` with ``after`` in all cache behaviours that have it."""
         client = account.client("cloudfront")
 
         def update() -> None:

@@ -103,7 +103,7 @@ class FunctionLogs(Resource):
 
 
 def functions_of(stage: Stage, account: AwsAccount) -> list[Mapping[str, Any]]:
-    """Returns Lambda's description of each deployed function. Chalice names the API's function like the stage."""
+    """Returns Lambda's description of each deployed function. The API's function is named ``stage.prefix``."""
     names = {*(stage.function(name) for name in FUNCTIONS), stage.prefix}
     functions = account.list_all("lambda", "list_functions", "Functions")
     return [function for function in functions if function["FunctionName"] in names]

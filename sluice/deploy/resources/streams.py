@@ -118,7 +118,7 @@ class DeliveryRole(Resource):
 
 
 def trust(stage: Stage) -> dict[str, Any]:
-    """Returns the trust policy. Only CloudWatch Logs names the source of a call, so only its role is restricted."""
+    """Returns the trust policy. Only CloudWatch Logs names a call's source, so only its statement is restricted."""
     assume: dict[str, Any] = {"Effect": "Allow", "Action": "sts:AssumeRole"}
     logs_only = {"StringLike": {"aws:SourceArn": stage.location.arn("logs", "*")}}
     statements: dict[str, dict[str, Any]] = {

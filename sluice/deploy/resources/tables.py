@@ -70,7 +70,7 @@ class Table(Resource):
         client = account.client("dynamodb")
         expiry, stream, recovery = existing.facts["wrong"]
         if stream:
-            # DynamoDB changes no stream's view type: the stream is replaced.
+            # DynamoDB cannot change a stream's view type, so the stream is replaced.
             off = [{"StreamEnabled": False}] if existing.facts["stream"] else []
             for specification in (*off, self._stream_on):
                 client.update_table(TableName=self.name, StreamSpecification=specification)

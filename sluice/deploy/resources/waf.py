@@ -62,7 +62,7 @@ class WafResource(Resource):
         codes: Collection[str] = BUSY,
         for_s: float = RETRY_FOR_S,
     ) -> None:
-        """Reads the item and writes it with the lock token, and repeats both while WAF answers one of ``codes``.
+        """Reads the item and writes it with the lock token; repeats both while WAF answers with one of ``codes``.
 
         ``arguments_for`` returns the other arguments of the write for the item as read, or None to skip the write.
         """

@@ -22,7 +22,7 @@ def test_the_current_count_is_exact_and_compared_with_every_limit(desk: Desk) ->
     assert counts == {"burst": (15, 20), "login": (3, 5)}
     assert client["blocked"] is False
     assert (
-        "Rule login (cloudfront log): 3 requests of 203.0.113.9/32 in the latest 10s, within the limit of 5."
+        "Rule login (cloudfront log): 3 requests from 203.0.113.9/32 in the latest 10s, within the limit of 5."
         in (client["explain"])
     )
 

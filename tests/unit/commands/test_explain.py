@@ -1,4 +1,4 @@
-"""``sluice explain``: the time line as text and as JSON."""
+"""``sluice explain``: the timeline as text and as JSON."""
 
 import json
 from pathlib import Path

@@ -256,7 +256,7 @@ def new_account(deployed: DeployedStage) -> None:
             [("drift", "stream of keys", "sluice setup"), ("drift", "Chalice stage", "sluice setup")],
             id="a stream is off",
         ),
-        pytest.param(refuse_lines, [("records", "rejected 12 lines", "adds shards itself")], id="too few shards"),
+        pytest.param(refuse_lines, [("records", "rejected 12 records", "adds shards itself")], id="too few shards"),
         pytest.param(
             lambda deployed: deployed.store(Heartbeat(at=NOW - 600), Heartbeat.id),
             [("sweep", "600 s ago", "/aws/lambda/sluice-prod-sweep")],
