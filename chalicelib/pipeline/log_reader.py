@@ -29,7 +29,7 @@ past DORMANT_MS, and a reader that slept for longer may wait for an offset that 
 for clocks that disagree."""
 
 FURTHEST_AHEAD = 16
-"""Most offsets requested per log and call."""
+"""The most offsets requested per log and call."""
 
 MOST_KEYS = 1000
 """Offsets in a slice, of all logs together, at which no further log is added to it."""

@@ -113,7 +113,7 @@ class State:
         return Delete(stored.item)
 
     def write(self, writes: Sequence[Write]) -> None:
-        """Makes all of at most 100 writes or none. Raises Conflict if any replaced record has changed."""
+        """Makes all of the writes (at most 100) or none. Raises Conflict if any replaced record has changed."""
         self._store.write(writes)
 
     def overwrite(self, *records: StateRecord, id: str | None = None, expires_at: int | None = None) -> None:

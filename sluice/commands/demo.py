@@ -13,6 +13,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from chalicelib.admin.wording import plural
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS, CloudFrontLines, time_ms
 from sluice import DEFAULT_RULES
@@ -136,7 +137,8 @@ def _show(summary: dict[str, Any], console: Console) -> None:
             f"limit {block['limit']}",
             highlight=False,
         )
-    console.print(f"{summary['requests']} requests, {len(summary['blocks'])} blocks, {summary['released']} lifted")
+    requests, blocks = plural(summary["requests"], "request"), plural(len(summary["blocks"]), "block")
+    console.print(f"{requests}, {blocks}, {summary['released']} lifted")
 
 
 def _timed(file: Iterable[bytes], lines: CloudFrontLines) -> Iterator[tuple[float | None, bytes]]:
