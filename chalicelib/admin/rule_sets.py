@@ -13,7 +13,7 @@ from chalicelib.admin.schemas import HistoryQuery, NewRules, Rollback, RulesText
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_diff import RuleDiff, RuleWords, differences, rule_words, summary
 from chalicelib.core.rules_toml import MOST_RULES, RulesError, parse_rules
-from chalicelib.core.state import ACTIVE, Call, StoredRules
+from chalicelib.core.state import ACTIVE, Call, StoredRules, version_id
 from chalicelib.pipeline.stored import State, Stored
 
 
@@ -71,7 +71,7 @@ def rule_set(state: State, version: int | None = None) -> RuleSetView:
     """Returns the active rule set, or the one of ``version``. Raises NotFound."""
     active = state.get(StoredRules, ACTIVE)
     if version is not None and (active is None or active.version != version):
-        earlier = state.get(StoredRules, _id(version))
+        earlier = state.get(StoredRules, version_id(version))
         if earlier is None:
             raise NotFound(f"There is no rule-set version {version}.")
         return view(version, earlier.record, active=False)
@@ -115,7 +115,7 @@ def rollback(state: State, back: Rollback, *, based_on: int, caller: Caller, now
 def history(state: State, query: HistoryQuery, now: int) -> VersionPage:
     """Returns a page of the versions, newest first. Raises Invalid."""
     active = state.get(StoredRules, ACTIVE)
-    below = _id(read_cursor(query.cursor, [int])[0]) if query.cursor else ACTIVE
+    below = version_id(read_cursor(query.cursor, [int])[0]) if query.cursor else ACTIVE
     stored = {
         int(rules.id): rules for rules in state.all(StoredRules, below=below, limit=query.limit + 1, descending=True)
     }
@@ -155,10 +155,10 @@ def _change(
         )
     version = current + 1
     writes = [state.put(new, id=ACTIVE, over=active)]
-    kept = state.get_many(StoredRules, [_id(current), _id(version)])
-    if active is not None and _id(current) not in kept:
-        writes.append(state.put(active.record, id=_id(current)))
-    writes.append(state.put(new, id=_id(version), over=kept.get(_id(version))))
+    kept = state.get_many(StoredRules, [version_id(current), version_id(version)])
+    if active is not None and version_id(current) not in kept:
+        writes.append(state.put(active.record, id=version_id(current)))
+    writes.append(state.put(new, id=version_id(version), over=kept.get(version_id(version))))
     changes = differences(_usable(active.record if active else None)[0], rules)
     match = {"If-Match": f'"{version}"'}
     undo = Call(method="PUT", path="/v1/rules", headers=match, body={"text": ""})
@@ -194,7 +194,3 @@ def view(version: int, stored: StoredRules, *, active: bool) -> RuleSetView:
     rules, problem = _usable(stored)
     words = [rule_words(rule) for rule in rules.rules]
     return RuleSetView(version=version, active=active, rules=words, problem=problem, **asdict(stored))
-
-
-def _id(version: int) -> str:
-    return f"{version:010d}"

@@ -179,8 +179,14 @@ class StoredRules(StateRecord, frozen=True, kw_only=True):
 ACTIVE = "active"
 """Id of the rule set in force."""
 
-FIRST_VERSION = f"{1:010d}"
-"""Id under which the first rule set is kept, as every version is under its own."""
+
+def version_id(version: int) -> str:
+    """Returns the id under which a version of the rule set is kept; ids sort by version, and before ``ACTIVE``.
+
+    >>> version_id(7)
+    '0000000007'
+    """
+    return f"{version:010d}"
 
 
 class Control(StateRecord, frozen=True, kw_only=True):

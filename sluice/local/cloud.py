@@ -15,7 +15,7 @@ from chalicelib.bootstrap import Services, World, compose, running_in
 from chalicelib.config import Config, read_config
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
-from chalicelib.core.state import ACTIVE, FIRST_VERSION, Allow, StoredRules
+from chalicelib.core.state import ACTIVE, Allow, StoredRules, version_id
 from chalicelib.edges.waf_ip_sets import WafIpSets
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import LogKey
@@ -96,7 +96,7 @@ class LocalCloud:
             memory_mb=MEMORY_MB,
         )
         records, start = State(self.state), int(clock.now())
-        for id in (ACTIVE, FIRST_VERSION):
+        for id in (ACTIVE, version_id(1)):
             records.overwrite(StoredRules(text=rules, by="local", saved_at=start), id=id)
         records.overwrite(*(Allow(network=name, comment=text, by="local", added_at=start) for name, text in allow))
         self._containers = containers

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from chalicelib.core.state import ACTIVE, FIRST_VERSION, StoredRules
+from chalicelib.core.state import ACTIVE, StoredRules, version_id
 from chalicelib.edges.state_table import StateTable as StateStore
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Conflict
@@ -128,6 +128,6 @@ class FirstRules(Resource):
         rules = StoredRules(text=self.text, by="sluice setup", saved_at=self.now)
         try:
             state = State(StateStore(client, self.stage.state_table))
-            state.write([state.put(rules, id=id) for id in (ACTIVE, FIRST_VERSION)])
+            state.write([state.put(rules, id=id) for id in (ACTIVE, version_id(1))])
         except Conflict:
             return  # an operator stored rules meanwhile, and those are kept

@@ -14,7 +14,7 @@ from moto import mock_aws
 import app
 from chalicelib.bootstrap import Services, aws, compose, running_in
 from chalicelib.config import read_config
-from chalicelib.core.state import ACTIVE, FIRST_VERSION, Block, Detection, History, StoredRules
+from chalicelib.core.state import ACTIVE, Block, Detection, History, StoredRules, version_id
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.tally_logs import log_name
 from chalicelib.ports import Item
@@ -148,7 +148,7 @@ def test_every_function_stays_within_its_policy(deployed: Deployed) -> None:
     state, logs = deployed.services.world.state, deployed.services.world.tally_logs
     # Cold containers that find invalid rules, and a log that has expired.
     logs.register("retired", (), (log_name("retired", 0),))
-    for id, text in ((FIRST_VERSION, RULES), (ACTIVE, "[[rule]]")):
+    for id, text in ((version_id(1), RULES), (ACTIVE, "[[rule]]")):
         state.put_over([Item(kind=StoredRules.kind, id=id, body=StoredRules(text=text).to_json(), version=2)])
     deployed.restart()
     used["ingest"] |= deployed.calls_of("ingest", kinesis_event(lines, ts=now, first=20))
