@@ -23,18 +23,29 @@ def records(inspection: Inspection) -> Iterator[Finding]:
         yield Finding("records", f"the stream rejected {rejected:.0f} records, whose lines may be lost", remedy)
 
 
+def readers(inspection: Inspection) -> Iterator[Finding]:
+    """Checks that every shard of the log stream can be read at the same time."""
+    shards = _open_shards(inspection)
+    if shards is None or "ingest" not in inspection.functions:
+        return
+    function = inspection.stage.function("ingest")
+    answer = inspection.account.client("lambda").get_function_concurrency(FunctionName=function)
+    reserved = answer.get("ReservedConcurrentExecutions", shards)
+    if shards > reserved:
+        what = f"{inspection.stage.log_stream} has {shards} shards, but only {reserved} of them are read at once"
+        remedy = f"raise the reserved concurrency of ingest to {shards}, then {inspection.deploy}"
+        yield Finding("lag", what, remedy)
+
+
+@missing_ok("ResourceNotFoundException")
+def _open_shards(inspection: Inspection) -> int | None:
+    client = inspection.account.client("kinesis")
+    summary = client.describe_stream_summary(StreamName=inspection.stage.log_stream)
+    shards: int = summary["StreamDescriptionSummary"]["OpenShardCount"]
+    return shards
+
+
 def lag(inspection: Inspection) -> Iterator[Finding]:
-    stream, function = inspection.stage.log_stream, inspection.stage.function("ingest")
-    if "ingest" in inspection.functions:
-        with missing_ok("ResourceNotFoundException"):
-            summary = inspection.account.client("kinesis").describe_stream_summary(StreamName=stream)
-            shards = summary["StreamDescriptionSummary"]["OpenShardCount"]
-            answer = inspection.account.client("lambda").get_function_concurrency(FunctionName=function)
-            reserved = answer.get("ReservedConcurrentExecutions", shards)
-            if shards > reserved:
-                what = f"{stream} has {shards} shards, but only {reserved} of them are read at once"
-                remedy = f"raise the reserved concurrency of ingest to {shards}, then {inspection.deploy}"
-                yield Finding("lag", what, remedy)
     remedies = {
         "ingest": "add more shards",
         "evaluate": f"give it more memory: {inspection.setup} --requests-per-second N, or the stack's EvaluateMemory",
