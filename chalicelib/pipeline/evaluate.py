@@ -61,9 +61,10 @@ class Evaluate:
         report = EvaluateReport()
         behind: Sequence[str] | None = None
         while behind is None or behind:
+            if behind and time_left_s() < RESERVE_S:
+                report.unfinished = f"not read to their ends: {len(behind)} logs"
+                break
             try:
-                if behind and time_left_s() < RESERVE_S:
-                    raise OutOfTime(f"not read to their ends: {len(behind)} logs")
                 view, behind = self._reader.read_on(self._rule_set, now_ms, time_left_s, behind)
             except OutOfTime as exc:
                 report.unfinished = str(exc)
