@@ -12,8 +12,6 @@ class ReportTotals:
     """Sums of all reports since the start."""
 
     ingests: IngestReport = field(default_factory=IngestReport)
-    dropped: int = 0
-    """Clients dropped from full views."""
     blocks: list[Block] = field(default_factory=list)
     lifted: list[Block] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -27,7 +25,7 @@ class ReportTotals:
         self.ingests += report
 
     def evaluated(self, report: EvaluateReport) -> None:
-        self.dropped += report.dropped
+        """Adds up nothing: detections appear as outcomes and blocks."""
 
     def enforced(self, report: EnforceReport) -> None:
         self.blocks += report.blocks

@@ -30,7 +30,7 @@ from chalicelib.ports import Unavailable
 from chalicelib.reports import IngestReport, SweepReport
 from tests.chaos.pipeline import Chaos
 from tests.support.clock import Clock
-from tests.support.simulation.broken_ingest import (
+from tests.support.simulation.broken_duties import (
     AnnouncesTooEarly,
     AppendsWithoutCondition,
     IgnoresSequenceNumbers,

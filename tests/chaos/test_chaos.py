@@ -10,7 +10,7 @@ from chalicelib.core.state import Block, Detection
 from tests.chaos.mishaps import KINDS, Mishap
 from tests.chaos.pipeline import Chaos
 from tests.chaos.shrinking import failure_of
-from tests.support.simulation.broken_ingest import IgnoresSequenceNumbers
+from tests.support.simulation.broken_duties import IgnoresSequenceNumbers
 from tests.support.simulation.seeds import seeds
 
 RUNS = 500

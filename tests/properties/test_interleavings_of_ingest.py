@@ -8,7 +8,7 @@ import pytest
 
 from chalicelib.bootstrap import Parts
 from chalicelib.ports import Unavailable
-from tests.support.simulation.broken_ingest import (
+from tests.support.simulation.broken_duties import (
     AnnouncesTooEarly,
     AppendsWithoutCondition,
     IgnoresSequenceNumbers,
