@@ -51,6 +51,14 @@ class Offender(msgspec.Struct, frozen=True, array_like=True):
     first_ms: int
     last_ms: int
     since_ms: int
+    """The latest time from which the requests up to ``last_ms`` alone are over the limit."""
+    served_since_ms: int = 0
+    """The same for the requests that were not answered as Sluice's own refusals are: the latest time from which they
+    alone, within one window, are over the limit; -1 if they are within it, and 0 for ``since_ms``."""
+
+
+SERVED_WITHIN_LIMIT = -1
+"""``Offender.served_since_ms`` of a client that is over the limit only with requests that Sluice may have refused."""
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
