@@ -15,7 +15,18 @@ from chalicelib.core.grid import FEWEST_CELLS, STRETCH_MS
 from chalicelib.pipeline.evaluate import POSITION_KEPT_MS
 from chalicelib.pipeline.log_reader import FURTHEST_AHEAD, MOST_KEYS
 from chalicelib.pipeline.tally_logs import SKEW_MS
-from sluice.deploy.sizing import ENTRIES_PER_REQUEST, KEPT_S, MOST_MB, VCPU_MB, entries, evaluator_mb
+from sluice.deploy.sizing import (
+    ENTRIES_PER_REQUEST,
+    KEPT_BEYOND_S,
+    LATENESS_S,
+    MOST_MB,
+    VCPU_MB,
+    entries,
+    evaluator_mb,
+)
+
+KEPT_S = LATENESS_S + KEPT_BEYOND_S
+"""Seconds of requests in a view."""
 
 RECORDS_A_SHARD = 1000
 """Records per second and shard; CloudFront puts one line into each record."""

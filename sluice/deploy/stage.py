@@ -7,10 +7,11 @@ from typing import Any, Self
 
 import msgspec
 
+from chalicelib.config import ConfigError, read_config
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS, CloudFrontLines
 from chalicelib.core.logs.requests import LiveSource
 from chalicelib.edges.waf_ip_sets import WafScope
-from sluice.deploy.sizing import MOST_REQUESTS_PER_S
+from sluice.deploy.sizing import LATENESS_S, evaluator_mb, most_requests_per_s
 
 TAG = "sluice:stage"
 """Key of the tag by which setup recognises what it created, where AWS has tags; its value is the stage's name."""
@@ -84,11 +85,12 @@ class Choices:
         ):
             if not low <= number <= high:
                 raise Refusal(f"{name}: {number} is not a whole number from {low} to {high}")
-        if not 0 <= self.logged_per_second <= MOST_REQUESTS_PER_S:
+        most = most_requests_per_s(self.lateness_s)
+        if not 0 <= self.logged_per_second <= most:
             raise Refusal(
                 f"requests per second: {self.requests_per_second:,} is not between 0.001 and "
-                f"{MOST_REQUESTS_PER_S * 100 // self.sample_rate:,}, the most that Lambda has memory for at a sample "
-                f"rate of {self.sample_rate} %"
+                f"{most * 100 // self.sample_rate:,}, the most that Lambda has memory for at a sample rate of "
+                f"{self.sample_rate} % and a lateness of {self.lateness_s} s"
             )
         try:
             CloudFrontLines(self.fields)
@@ -99,6 +101,19 @@ class Choices:
     def logged_per_second(self) -> float:
         """Log lines per second that the stage is sized for; 0 if no rate was chosen."""
         return (self.requests_per_second or 0) * self.sample_rate / 100
+
+    @property
+    def lateness_s(self) -> int:
+        """The setting LATENESS_S. Raises Refusal if it is not valid."""
+        try:
+            return read_config({"LATENESS_S": self.settings.get("LATENESS_S", str(LATENESS_S))}).lateness_s
+        except ConfigError as exc:
+            raise Refusal(f"setting {exc}") from exc
+
+    @property
+    def evaluator_mb(self) -> int:
+        """Memory of the function evaluate, in MB."""
+        return evaluator_mb(self.logged_per_second, self.lateness_s)
 
     @classmethod
     def from_json(cls, text: str) -> Self:

@@ -14,7 +14,6 @@ from sluice.deploy.resources.streams import DeliveryRole, LogStream, mode
 from sluice.deploy.resources.tables import FirstRules, Table
 from sluice.deploy.resources.waf import CAPACITY, RETRY_AFTER_S, RuleGroup, ip_set_resources
 from sluice.deploy.resources.web_acls import WebAclRule, web_acl_name
-from sluice.deploy.sizing import evaluator_mb
 from sluice.deploy.stage import Stage
 
 
@@ -35,8 +34,7 @@ def resources_of(
     state = "blocks, allowlist, rules, audit; on demand, stream, point-in-time recovery"
     group = f"answers 429 to both families, Retry-After {RETRY_AFTER_S} s; {CAPACITY} WCU"
     delivery = "lets the log sources write to the stream, and nothing else"
-    memory = evaluator_mb(choices.logged_per_second)
-    deployment = f"settings and policies for 'chalice deploy', in .chalice; evaluate with {memory:,} MB"
+    deployment = f"settings and policies for 'chalice deploy', in .chalice; evaluate with {choices.evaluator_mb:,} MB"
     resources: list[Resource] = [
         remembered,
         LogStream(stage, stage.log_stream, about=mode(choices.shards)),

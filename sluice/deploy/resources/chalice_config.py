@@ -12,7 +12,6 @@ from sluice.deploy.policies import FUNCTIONS, Policy, arns_of, file_name, polici
 from sluice.deploy.resource import Existing, Resource
 from sluice.deploy.resources.tables import stream_of
 from sluice.deploy.resources.waf import ip_sets_of
-from sluice.deploy.sizing import evaluator_mb
 from sluice.deploy.stage import Refusal, Stage
 
 ChaliceConfig = dict[str, Any]
@@ -110,7 +109,7 @@ class ChaliceStage(Resource):
         streams = {"tally_stream": tally_stream, "state_stream": state_stream}
         allowed = policies(arns_of(self.stage, arns, **streams))
         functions: ChaliceConfig = {name: {"iam_policy_file": file_name(name, self.name)} for name in allowed}
-        functions["evaluate"]["lambda_memory_size"] = evaluator_mb(self.stage.choices.logged_per_second)
+        functions["evaluate"]["lambda_memory_size"] = self.stage.choices.evaluator_mb
         reserved = self.project.config().get("lambda_functions", {}).get("ingest", {}).get("reserved_concurrency", 0)
         if reserved and self.stage.choices.shards > reserved:
             functions["ingest"]["reserved_concurrency"] = self.stage.choices.shards

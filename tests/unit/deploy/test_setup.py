@@ -246,25 +246,27 @@ def test_a_stream_that_is_right_is_not_switched_off(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("requests_per_second", "sample_rate", "memory"),
+    ("requests_per_second", "sample_rate", "lateness_s", "memory"),
     [
-        (None, 100, 1769),
-        (1_000, 100, 1769),
-        (150_000, 100, 1769),
-        (200_000, 100, 2185),
-        (200_000, 10, 1769),
-        (1_156_220, 100, 10_240),
+        (None, 100, 120, 1769),
+        (1_000, 100, 120, 1769),
+        (150_000, 100, 120, 1769),
+        (200_000, 100, 120, 2185),
+        (200_000, 10, 120, 1769),
+        (50_000, 100, 3600, 8_438),
+        (1_156_220, 100, 120, 10_240),
     ],
 )
-def test_the_evaluator_gets_memory_for_the_rate(
-    world: World, requests_per_second: float | None, sample_rate: int, memory: int
+def test_the_evaluator_gets_memory_for_the_rate_and_the_lateness(
+    world: World, requests_per_second: float | None, sample_rate: int, lateness_s: int, memory: int
 ) -> None:
-    stage = world.stage(requests_per_second=requests_per_second, sample_rate=sample_rate)
+    settings = {"LATENESS_S": str(lateness_s)}
+    stage = world.stage(requests_per_second=requests_per_second, sample_rate=sample_rate, settings=settings)
     assert any(f"evaluate with {memory:,} MB" in step.detail for step in world.set_up(stage))
     written = world.project.stage("prod")
     assert written is not None
     assert written["lambda_functions"]["evaluate"]["lambda_memory_size"] == memory
-    assert entries_that_fit(memory) >= int(entries(stage.choices.logged_per_second))
+    assert entries_that_fit(memory) >= int(entries(stage.choices.logged_per_second, lateness_s))
 
 
 @pytest.mark.parametrize(("shards", "reserved"), [(0, None), (20, None), (21, 21)])
@@ -281,6 +283,14 @@ def test_a_rate_without_enough_memory_is_refused(world: World, sample_rate: int,
     for rate in (most + 10, float("nan")):
         with pytest.raises(Refusal, match=f"requests per second: {rate:,} is not between 0.001 and {most:,}"):
             world.stage(requests_per_second=rate, sample_rate=sample_rate)
+    world.stage(requests_per_second=most / 18, sample_rate=sample_rate, settings={"LATENESS_S": "3400"})
+    with pytest.raises(Refusal, match="a lateness of 3600 s"):
+        world.stage(requests_per_second=most / 18, sample_rate=sample_rate, settings={"LATENESS_S": "3600"})
+
+
+def test_an_invalid_lateness_is_refused(world: World) -> None:
+    with pytest.raises(Refusal, match=r"setting LATENESS_S='2h': expected seconds, a whole number from 10 to 3600"):
+        world.stage(settings={"LATENESS_S": "2h"})
 
 
 def test_resources_of_other_owners_are_neither_changed_nor_removed(world: World) -> None:
