@@ -91,10 +91,12 @@ class StandardLines:
         malformed: list[Malformed] = []
         uncut = len(lines) == 1 and lines[0].endswith(b"\n")
         if not self._usable or (uncut and not self._fits(lines[0])):
-            return Requests(Source.STANDARD, [], [], lambda _: None), [Malformed.of(Reason.FIELDS, t) for t in lines]
+            unfit = [Malformed.of(Reason.FIELDS, text, Source.STANDARD) for text in lines]
+            return Requests(Source.STANDARD, [], [], lambda _: None), unfit
         if not uncut:
             tabs = len(self._shape) - 1
-            lines, malformed = complete_lines(lines, [line.count(b"\t") == tabs for line in lines])
+            complete = [line.count(b"\t") == tabs for line in lines]
+            lines, malformed = complete_lines(lines, complete, self._with_other_fields)
         text = lines[0] if uncut else b"\n".join((*lines, b""))
         # Latin-1 has a character for each byte; addresses are converted from text.
         rows = self._rows(text.decode("latin-1"))
@@ -113,6 +115,9 @@ class StandardLines:
             piece=lambda row: cut()[row],
         )
         return requests, malformed + invalid
+
+    def _with_other_fields(self, line: bytes) -> Malformed:
+        return Malformed.of(Reason.FIELDS, line, Source.STANDARD, (line.count(b"\t") + 1, len(self._shape)))
 
     def _fits(self, text: bytes) -> bool:
         """Tests whether every line of ``text`` has all fields."""
@@ -208,7 +213,7 @@ def _decode_records(texts: list[bytes]) -> tuple[list[bytes], list[StandardRecor
             records.append(_records.decode(text))
             good.append(text)
         except UNREADABLE:
-            malformed.append(Malformed.of(Reason.JSON, text))
+            malformed.append(Malformed.of(Reason.JSON, text, Source.STANDARD))
     return good, records, malformed
 
 

@@ -14,7 +14,7 @@ from socket import AF_INET, inet_pton
 from typing import Any
 
 from chalicelib.core.addresses import AddressMemo
-from chalicelib.core.logs.requests import Malformed, Reason
+from chalicelib.core.logs.requests import Malformed
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MEMO_ENTRIES = 1 << 16
@@ -82,7 +82,8 @@ def request_line(text: bytes) -> list[str]:
     return [*text.decode("utf-8", "replace").split(" ", 2), "", ""][:3]
 
 
-def complete_lines(lines: Sequence[bytes], complete: Sequence[bool]) -> tuple[list[bytes], list[Malformed]]:
-    """Returns the lines that have all their fields, and the others as malformed."""
-    incomplete = compress(lines, map(not_, complete))
-    return list(compress(lines, complete)), [Malformed.of(Reason.FIELDS, line) for line in incomplete]
+def complete_lines(
+    lines: Sequence[bytes], complete: Sequence[bool], malformed: Callable[[bytes], Malformed]
+) -> tuple[list[bytes], list[Malformed]]:
+    """Returns the lines that have all their fields, and ``malformed`` of each of the others."""
+    return list(compress(lines, complete)), list(map(malformed, compress(lines, map(not_, complete))))

@@ -33,6 +33,15 @@ class Chunk:
     text: bytes
     header: bytes = b""
     """The ``#Fields`` line in force at the start of the chunk; empty if there is none."""
+    name: str = ""
+    """The file, as the operator named it; ``-`` is standard input."""
+    first_line: int = 1
+    """Number of its first line in the file, from 1."""
+
+    def line_of(self, piece: bytes) -> int | None:
+        """Returns the number of the line that holds ``piece``, the first of several; None if there is none."""
+        at = self.text.find(piece)
+        return None if at < 0 else self.first_line + self.text.count(b"\n", 0, at)
 
 
 @dataclass(slots=True)
@@ -74,11 +83,12 @@ def chunks(files: Iterable[Path | None], progress: ReadProgress) -> Iterator[Chu
     """Yields the chunks of all files, in order, and keeps ``progress`` up to date."""
     for path in files:
         name = STDIN if path is None else str(path)
-        header = b""
+        header, first_line = b"", 1
         with nullcontext(sys.stdin.buffer) if path is None else path.open("rb", buffering=0) as stream:
             for text in _whole_lines(_plain(stream, name, progress)):
-                yield Chunk(text, header)
+                yield Chunk(text, header, name, first_line)
                 header = _last_header(text) or header
+                first_line += text.count(b"\n")
 
 
 def _last_header(text: bytes) -> bytes:

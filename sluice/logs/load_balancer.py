@@ -10,7 +10,7 @@ from itertools import compress
 from urllib.parse import urlsplit
 
 from chalicelib.core.addresses import AddressMemo
-from chalicelib.core.logs.requests import Column, Malformed, Requests, Source
+from chalicelib.core.logs.requests import Column, Malformed, Reason, Requests, Source
 from sluice.logs.columns import TimeMemo, complete_lines, request_line, split_all, utc_ms
 from sluice.logs.log_format import LogFormat
 
@@ -65,7 +65,7 @@ class BalancerLines:
         complete = [len(row) > UNQUOTED and row[UNQUOTED][:1] == b'"' for row in rows]
         if not all(complete):
             rows = list(compress(rows, complete))
-            lines, malformed = complete_lines(lines, complete)
+            lines, malformed = complete_lines(lines, complete, _incomplete)
         clients = self._addresses.pack_all([_without_port(row[CLIENT]) for row in rows])
 
         def columns(name: str) -> Column | None:
@@ -87,6 +87,10 @@ class BalancerLines:
         if b"".join(fractions).isdigit() and all(len(cell) == 27 for cell in cells) and None not in seconds:
             return [second + int(f) for second, f in zip(seconds, fractions, strict=True)]  # type: ignore[operator]
         return list(map(stamp_ms, cells))
+
+
+def _incomplete(line: bytes) -> Malformed:
+    return Malformed.of(Reason.FIELDS, line, Source.BALANCER)
 
 
 def _quoted(rest: bytes, index: int) -> bytes:

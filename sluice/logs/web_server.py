@@ -95,7 +95,7 @@ def _split_irregular(
         if not _is_regular(row):
             match = _LINE.fullmatch(line)
             if match is None:
-                malformed.append(Malformed.of(Reason.FIELDS, line))
+                malformed.append(Malformed.of(Reason.FIELDS, line, Source.WEB_SERVER))
                 continue
             row = [match[1], b"-", match[2], match[3], match[4], match[5]]  # noqa: PLW2901
         good_lines.append(line)

@@ -174,8 +174,12 @@ class CloudFrontLines:
             if reason is None:
                 good.append(line)
             else:
-                malformed.append(Malformed.of(reason, line))
+                malformed.append(self._malformed(reason, line))
         return good, malformed
+
+    def _malformed(self, reason: Reason, line: bytes) -> Malformed:
+        fields = (line.count(b"\t") + 1, len(self.fields)) if reason is Reason.FIELDS else None
+        return Malformed.of(reason, line, Source.CLOUDFRONT, fields)
 
 
 def _text(records: Sequence[bytes]) -> bytes:

@@ -63,14 +63,20 @@ class Malformed:
 
     reason: Reason
     raw: bytes
+    source: Source | None = None
+    """The log it was read as; None if no format recognised it."""
+    fields: tuple[int, int] | None = None
+    """The number of its fields and the number expected, if they differ and the format knows both."""
 
     SAMPLE_BYTES = 160
     """Most bytes kept of a piece: enough to recognise it."""
 
     @classmethod
-    def of(cls, reason: Reason, piece: bytes) -> "Malformed":
+    def of(
+        cls, reason: Reason, piece: bytes, source: Source | None = None, fields: tuple[int, int] | None = None
+    ) -> "Malformed":
         """Keeps the start of ``piece``."""
-        return cls(reason, piece[: cls.SAMPLE_BYTES])
+        return cls(reason, piece[: cls.SAMPLE_BYTES], source, fields)
 
     def sample(self) -> str:
         """Returns the start of the piece, safe to log: printable ASCII, everything else escaped.
@@ -159,7 +165,7 @@ class Requests:
         malformed = []
         for row in [row for row, is_valid in enumerate(valid) if not is_valid]:
             reason = Reason.TIMESTAMP if times[row] is None else Reason.FORWARDED if peers[row] else Reason.ADDRESS
-            malformed.append(Malformed.of(reason, piece(row)))
+            malformed.append(Malformed.of(reason, piece(row), source))
         return requests.select(valid), malformed
 
     def __len__(self) -> int:
@@ -229,7 +235,8 @@ class Decoded:
             if min(part.times) >= lowest_ms and max(part.times) <= highest_ms:
                 requests.append(part)
                 continue
-            malformed += [Malformed(Reason.FUTURE, str(time).encode()) for time in part.times if time > highest_ms]
+            future = [str(time).encode() for time in part.times if time > highest_ms]
+            malformed += [Malformed(Reason.FUTURE, time, part.source) for time in future]
             late += sum(time < lowest_ms for time in part.times)
             requests.append(part.select([lowest_ms <= time <= highest_ms for time in part.times]))
         return Decoded(tuple(filter(None, requests)), tuple(malformed), self.repeats, late)

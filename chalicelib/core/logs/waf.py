@@ -212,7 +212,7 @@ def _decode_all(
         for piece in lines_of((whole,)) or (whole,):
             record = _read(piece, decoder)
             if isinstance(record, Reason):
-                malformed.append(Malformed.of(record, piece))
+                malformed.append(Malformed.of(record, piece, Source.WAF))
             else:
                 records.append(record)
     return records, malformed

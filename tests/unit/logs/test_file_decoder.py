@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chalicelib.core.addresses import NetworkSet
+from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
+from chalicelib.core.logs.requests import COLUMNS, Source
+from sluice.logs.file_decoder import LogDecoder
 from sluice.logs.files import Chunk
+from sluice.logs.log_format import DecodeOptions
 from sluice.replay.engine import Options, replay
 from tests.support import replay_logs as logs
 from tests.support.replay_logs import T0, TEXTS, THREE, Hit, one_rule
@@ -52,6 +57,27 @@ def test_a_malformed_line_is_counted_by_reason(line: str, reason: str) -> None:
         (result,) = replay([logs.chunk(lines)], [one_rule(2)], Options())
         assert dict(result.stats.malformed) == {reason: 1}
         assert result.stats.requests == len(lines) - 1
+
+
+@pytest.mark.parametrize(
+    ("line", "source", "fields"),
+    [
+        (logs.standard(Hit(T0, "192.0.2.1")) + "\tmore", Source.STANDARD, (34, 33)),
+        (logs.realtime(Hit(T0, "192.0.2.1")) + "\tmore", Source.CLOUDFRONT, (10, 9)),
+        (logs.realtime(Hit(T0, "x.x.x.x")), Source.CLOUDFRONT, None),
+        (logs.waf(Hit(T0, "192.0.2.1"))[:-9], Source.WAF, None),
+        (logs.v2_json(Hit(T0, "x.x.x.x")), Source.STANDARD, None),
+        (logs.balancer(Hit(T0, "192.0.2.1")).replace("T08:", "T28:"), Source.BALANCER, None),
+        (logs.combined(Hit(T0, "192.0.2.1")).replace("Oct", "Okt"), Source.WEB_SERVER, None),
+        ("no log line of any kind", None, None),
+    ],
+)
+def test_a_malformed_line_names_the_log_it_was_read_as(
+    line: str, source: Source | None, fields: tuple[int, int] | None
+) -> None:
+    decoder = LogDecoder(DecodeOptions(DEFAULT_FIELDS, COLUMNS, NetworkSet(())))
+    (piece,) = decoder.decode(logs.chunk([line])).malformed
+    assert (piece.source, piece.fields) == (source, fields)
 
 
 @pytest.mark.parametrize("time", [10**14, 2**63, 2**64, 10**30])

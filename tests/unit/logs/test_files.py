@@ -35,6 +35,19 @@ def test_every_readable_byte_of_a_truncated_gzip_is_used(
     assert b"".join(chunk.text for chunk in read) == zlib.decompressobj(wbits=31).decompress(whole)
 
 
+@pytest.mark.parametrize("size", [1, 7, 100, 10_000])
+def test_a_chunk_knows_its_file_and_the_numbers_of_its_lines(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "CHUNK_BYTES", size)
+    lines = [f"line {number}\n".encode() for number in range(1, 40)]
+    (tmp_path / "a.log").write_bytes(b"".join(lines))
+    for chunk in chunks([tmp_path / "a.log"], ReadProgress()):
+        assert chunk.name == str(tmp_path / "a.log")
+        for number, line in enumerate(lines, 1):
+            assert chunk.line_of(line) == (number if line in chunk.text else None)
+
+
 def test_an_endless_line_is_cut_in_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "CHUNK_BYTES", 1000)
     monkeypatch.setattr(files, "LONGEST_LINE", 5000)

@@ -137,6 +137,17 @@ def test_selected_rows_keep_their_values() -> None:
     assert [row["path"] for row in rows(requests, "path")] == ["/1", "/3", "/4", "/5"]
 
 
+def test_a_malformed_piece_names_the_log_it_was_read_as_and_its_number_of_fields() -> None:
+    records = [cloudfront() + b"\tmore", cloudfront(c_ip="x"), waf_text()[:-1], KPL]
+    pieces = BatchDecoder().decode(records).malformed
+    assert {(piece.reason, piece.source, piece.fields) for piece in pieces} == {
+        (Reason.FIELDS, Source.CLOUDFRONT, (10, 9)),
+        (Reason.ADDRESS, Source.CLOUDFRONT, None),
+        (Reason.JSON, Source.WAF, None),
+        (Reason.KPL, None, None),
+    }
+
+
 @pytest.mark.parametrize(
     "raw", [bytes(range(256)), b"\x1b]0;title\x07", "\u202e\u2028\ufeff".encode(), b"'\"\\", b"\r\n\x00\x7f\x9b31m"]
 )
