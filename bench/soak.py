@@ -26,7 +26,7 @@ from bench.__main__ import table
 from bench.measure import Figure
 from chalicelib.bootstrap import PARTS, Services, compose
 from chalicelib.core.state import Block
-from chalicelib.core.tally import EXPIRE_MS, unpack
+from chalicelib.core.tally import RETENTION_S, kept_s, unpack
 from chalicelib.core.windows import Offence, View
 from chalicelib.pipeline.evaluate import Evaluate
 from chalicelib.pipeline.log_reader import Unevaluated
@@ -134,7 +134,7 @@ class Soak:
 
     cloud: SoakedCloud
     random: Random
-    kept_ms: int = EXPIRE_MS
+    kept_ms: int = kept_s(RETENTION_S) * 1000
     put: int = 0
     counted: int = 0
     blocks: int = 0

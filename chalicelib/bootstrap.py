@@ -117,13 +117,20 @@ def compose(config: Config, world: World, parts: Parts = PARTS) -> Services:
         ingest=parts.ingest(
             decoder=parts.decoder(config.cloudfront_fields, config.trusted),
             rules=rules.at,
-            writer=parts.writer(world.tally_logs),
+            writer=parts.writer(world.tally_logs, retention_s=config.retention_s),
+            retention_s=config.retention_s,
         ),
         evaluate=parts.evaluate(
             logs=world.tally_logs,
-            reader=parts.reader(world.tally_logs, new_view, lateness_ms=config.lateness_s * 1000),
+            reader=parts.reader(
+                world.tally_logs,
+                new_view,
+                lateness_ms=config.lateness_s * 1000,
+                retention_s=config.retention_s,
+            ),
             rules=rules.at,
             detect=detect,
+            retention_s=config.retention_s,
         ),
         enforce=parts.enforce(
             state=state, clock=world.clock, breaker_blocks_per_minute=config.breaker_blocks_per_minute

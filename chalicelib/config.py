@@ -11,6 +11,7 @@ from chalicelib.core.addresses import NetworkSet, parse_network
 from chalicelib.core.checks import ValueCheck, one_of, pattern, whole
 from chalicelib.core.ipsets import IpSet
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS, CloudFrontLines
+from chalicelib.core.tally import LONGEST_RETENTION_S, RETENTION_S
 
 MAX_DIGITS = 18
 """Longest decimal accepted, so that int() stays cheap."""
@@ -115,7 +116,25 @@ class Config:
     )
     sample_rate: int = _number(100, "Percentage of requests that are logged; counts are scaled up accordingly", 1, 100)
     lateness_s: int = _number(
-        120, "Usual delay of log lines; a longer one costs another read of the tallies", 10, 3600, "seconds, "
+        120,
+        "Usual delay of log lines; a longer one costs another read of the tallies",
+        10,
+        LONGEST_RETENTION_S,
+        "seconds, ",
+    )
+    retention_s: int = _number(
+        RETENTION_S,
+        "Age at which a request is late: it is not counted. Tallies are kept for two hours more",
+        RETENTION_S,
+        LONGEST_RETENTION_S,
+        "seconds, ",
+    )
+    stale_after_s: int = _number(
+        0,
+        "Age at which an offence is stale: it is recorded and causes no block. 0 stands for RETENTION_S",
+        0,
+        LONGEST_RETENTION_S,
+        "seconds, ",
     )
     view_entries: int = _number(
         1_000_000_000,
@@ -174,6 +193,7 @@ def read_config(environment: Mapping[str, str]) -> Config:
         except ValueError as exc:
             detail = f" ({exc})" if str(exc) else ""
             raise ConfigError(f"{setting.variable}={text!r}: expected {setting.accepted}{detail}") from exc
+    values["stale_after_s"] = values["stale_after_s"] or values["retention_s"]
     config = Config(**values)
     for at, ip_set in enumerate(config.ip_sets):
         if any(ip_set.id == other.id for other in config.ip_sets[:at]):

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from chalicelib.core.addresses import Network
 from chalicelib.core.ipsets import IpSet
+from chalicelib.core.tally import RETENTION_S, kept_s
 from chalicelib.reports import EnforceReport, EvaluateReport, IngestReport, PublishReport, SweepReport
 
 
@@ -43,6 +44,8 @@ class LogItem:
     """Requests of the batch, counted by a rule or not; in the first of its items, and 0 in the others."""
     arrived_ms: int = 0
     """Arrival of the oldest record in it."""
+    kept_s: int = kept_s(RETENTION_S)
+    """Age at which the store may remove it, counted from the second in which it was written."""
 
     @property
     def closes(self) -> bool:

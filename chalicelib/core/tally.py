@@ -23,22 +23,34 @@ import msgspec
 from chalicelib.core.addresses import PrefixMemo
 from chalicelib.core.logs.requests import Requests, Source
 from chalicelib.core.meter_tally import BadTally, Clients, MeterTally, Slots
-from chalicelib.core.rules import Meter
+from chalicelib.core.rules import LONGEST_WINDOW_S, Meter
 
 VERSION = 1
 """Version of the packed form. The tally table rejects items of any other."""
 
-RETENTION_MS = 3_600_000
-"""Age beyond which a request that ingest receives is late, and is not counted."""
+RETENTION_S = 3600
+"""Age beyond which a request is late and is not counted, in seconds, where no other is configured."""
 
-DORMANT_MS = 2 * RETENTION_MS
-"""Age of a log's last item at which the log takes no more items: no window that still counts reaches that far back."""
+LONGEST_RETENTION_S = 26 * 3600
+"""Longest age that can be configured. CloudFront delivers standard logs within 24 hours, and up to 2 hours of requests
+in one file (CloudFront Developer Guide, "Timing of standard log file delivery")."""
 
-EXPIRE_MS = 3 * RETENTION_MS
-"""Age at which the store may remove an item, one hour past DORMANT_MS."""
+FENCE_S = 3600
+"""Seconds for which the store keeps the items of a log that takes no more of them, because they fence stale writers."""
 
 LARGEST_UNPACKED = 256 << 20
 """Most bytes that a packed tally may decompress to, so that a damaged item cannot exhaust memory."""
+
+
+def kept_s(retention_s: int) -> int:
+    """Returns the age, in seconds, at which the store may remove an item.
+
+    An item as old as the retention and the longest window together holds nothing that can still count.
+
+    >>> kept_s(RETENTION_S)
+    10800
+    """
+    return retention_s + LONGEST_WINDOW_S + FENCE_S
 
 
 Tally = Sequence[MeterTally]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from chalicelib.core.tally import EXPIRE_MS, VERSION
+from chalicelib.core.tally import VERSION
 from chalicelib.edges.batch_get import batch_get
 from chalicelib.edges.errors import translated
 from chalicelib.ports import LogItem, LogKey, Position, Registry, Unavailable
@@ -143,7 +143,7 @@ def _attributes(log: str, offset: int, item: LogItem) -> dict[str, Any]:
         "last_slot_at": {"N": _seconds(item.last_slot_ms)},
         "requests": {"N": str(item.requests)},
         "arrived_at": {"N": _seconds(item.arrived_ms)},
-        "expires_at": {"N": str((item.written_ms + EXPIRE_MS) // 1000)},
+        "expires_at": {"N": str(item.written_ms // 1000 + item.kept_s)},
         "v": {"N": str(VERSION)},
     }
     if item.body is not None:
@@ -160,15 +160,17 @@ def _item(attributes: Mapping[str, Any]) -> LogItem:
     if version != str(VERSION):
         raise Unavailable(f"tally item of version {version}; only version {VERSION} can be read")
     body = attributes.get("body")
+    written_ms = _milliseconds(attributes["written_at"]["N"])
     return LogItem(
         body=body["B"] if body else None,
         last_sequence=int(attributes["last_seq"]["S"]),
-        written_ms=_milliseconds(attributes["written_at"]["N"]),
+        written_ms=written_ms,
         first_slot_ms=_milliseconds(attributes["first_slot_at"]["N"]),
         last_slot_ms=_milliseconds(attributes["last_slot_at"]["N"]),
         requests=int(attributes["requests"]["N"]),
         # Items that version 0.2 of Sluice wrote do not have it.
         arrived_ms=_milliseconds(attributes.get("arrived_at", attributes["written_at"])["N"]),
+        kept_s=int(attributes["expires_at"]["N"]) - written_ms // 1000,
     )
 
 

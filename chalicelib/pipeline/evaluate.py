@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from chalicelib.core.detections import Announced, detections_of
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.state import Detection
-from chalicelib.core.tally import RETENTION_MS
+from chalicelib.core.tally import RETENTION_S
 from chalicelib.core.windows import Offence, View
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.log_reader import RESERVE_S, LogReader, Unevaluated
@@ -38,12 +38,14 @@ class Evaluate:
         reader: LogReader,
         rules: Callable[[int], RulesInUse],
         detect: Callable[[Sequence[Detection]], None],
+        retention_s: int = RETENTION_S,
     ) -> None:
         """``rules`` returns the rules in use at a time in ms; ``detect`` stores detections, and may get one twice."""
         self._logs = logs
         self._reader = reader
         self._rules = rules
         self._detect = detect
+        self._retention_ms = retention_s * 1000
         self._rule_set = RuleSet(())
         self._announced = Announced()
         self._stored: Position | None = None
@@ -81,9 +83,9 @@ class Evaluate:
         self._rule_set = rules
 
     def _start(self, now_ms: int) -> None:
-        """Starts at the stored position or, if none was ever stored, with the items of the last hour."""
+        """Starts at the stored position or, if none was ever stored, with the items of the retention."""
         stored = self._logs.position()
-        self._reader.start_at({} if stored is None else stored, now_ms - RETENTION_MS if stored is None else 0)
+        self._reader.start_at({} if stored is None else stored, now_ms - self._retention_ms if stored is None else 0)
         self._started_ms = now_ms
 
     def _evaluate(self, view: View, now_ms: int, report: EvaluateReport) -> None:

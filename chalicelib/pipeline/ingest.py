@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.requests import Decoded
 from chalicelib.core.rules import RuleSet
-from chalicelib.core.tally import RETENTION_MS, Tallier
+from chalicelib.core.tally import RETENTION_S, Tallier
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.log_writer import TRIES, BatchTally, LogWriter, TooLarge
 from chalicelib.pipeline.tally_logs import SKEW_MS, Tail
@@ -39,11 +39,19 @@ class Batch:
 class Ingest:
     """One container's ingest. It handles one batch at a time."""
 
-    def __init__(self, *, decoder: BatchDecoder, rules: Callable[[int], RulesInUse], writer: LogWriter) -> None:
-        """``rules`` returns the rules in use at a time in ms."""
+    def __init__(
+        self,
+        *,
+        decoder: BatchDecoder,
+        rules: Callable[[int], RulesInUse],
+        writer: LogWriter,
+        retention_s: int = RETENTION_S,
+    ) -> None:
+        """``rules`` returns the rules in use at a time in ms. Requests older than ``retention_s`` are late."""
         self._decoder = decoder
         self._rules = rules
         self._writer = writer
+        self._retention_ms = retention_s * 1000
         self._rule_set = RuleSet(())
         self._tallier = Tallier(())
         self._columns: frozenset[str] = frozenset()
@@ -76,7 +84,7 @@ class Ingest:
                 self._writer.open(batch.shard, now_ms)
                 continue
             decoded = self._decoder.decode(batch.data, self._columns, start=replayed)
-            decoded = decoded.between(now_ms - RETENTION_MS, now_ms + SKEW_MS)
+            decoded = decoded.between(now_ms - self._retention_ms, now_ms + SKEW_MS)
             try:
                 self._append(tail, decoded, int(batch.sequences[-1]), arrived_ms, now_ms)
             except Conflict:

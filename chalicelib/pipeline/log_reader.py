@@ -18,15 +18,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from chalicelib.core.rules import RuleSet
-from chalicelib.core.tally import EXPIRE_MS, RETENTION_MS, Tally, unpack
+from chalicelib.core.tally import FENCE_S, RETENTION_S, Tally, kept_s, unpack
 from chalicelib.core.windows import View
 from chalicelib.pipeline.tally_logs import SKEW_MS, OutOfTime, Tail, TimeLeft, new_tail, unlimited
 from chalicelib.ports import Conflict, LogItem, Position, Registry, TallyLogs
 
-STALE_MS = RETENTION_MS - 600_000
-"""Longest time without a read after which a reader continues; after a longer one it starts over. Items live for an hour
-past DORMANT_MS, and a reader that slept for longer may wait for an offset that has been removed; the ten minutes allow
-for clocks that disagree."""
+STALE_MS = FENCE_S * 1000 - 600_000
+"""Longest time without a read after which a reader continues; after a longer one it starts over. The items of a dormant
+log live for FENCE_S, and a reader that slept for longer may wait for an offset that has been removed; the ten minutes
+allow for clocks that disagree."""
 
 FURTHEST_AHEAD = 16
 """The most offsets requested per log and call."""
@@ -75,11 +75,22 @@ class _Following:
 class LogReader:
     """One container's view of all logs."""
 
-    def __init__(self, logs: TallyLogs, new_view: Callable[[RuleSet], View], *, lateness_ms: int) -> None:
-        """``lateness_ms``: the usual delay of requests. The view reaches back that far; farther after longer ones."""
+    def __init__(
+        self,
+        logs: TallyLogs,
+        new_view: Callable[[RuleSet], View],
+        *,
+        lateness_ms: int,
+        retention_s: int = RETENTION_S,
+    ) -> None:
+        """``lateness_ms``: the usual delay of requests. The view reaches back that far; farther after longer ones.
+
+        ``retention_s``: the age at which requests are late. A new reader evaluates no item that holds only older ones.
+        """
         self._logs = logs
         self._new_view = new_view
         self._lateness_ms = lateness_ms
+        self._kept_ms = kept_s(retention_s) * 1000
         self._depth_ms = lateness_ms
         self._deep_at_ms = 0
         self._read_at_ms = 0
@@ -229,7 +240,7 @@ class LogReader:
         # If the item just before the position is missing, the position is not one in this log: the log is new, or the
         # table was restored. If it has expired, the next ones may already have been removed. In both cases, everything
         # since ``_whole_since_ms`` that has not expired is left to be evaluated.
-        expired_ms = now_ms - EXPIRE_MS
+        expired_ms = now_ms - self._kept_ms
         whole = self._position is not None and (
             not run or run[-1][0] + 1 < before or run[-1][1].written_ms < expired_ms
         )

@@ -7,7 +7,7 @@ moved the end for hours, so it is read again before the log is left.
 
 from dataclasses import dataclass
 
-from chalicelib.core.tally import DORMANT_MS, Tally, pack, split
+from chalicelib.core.tally import RETENTION_S, Tally, kept_s, pack, split
 from chalicelib.pipeline.tally_logs import Tail, log_name, new_tail
 from chalicelib.ports import Conflict, Contended, LogItem, TallyLogs
 
@@ -53,8 +53,9 @@ class _End:
 class LogWriter:
     """One container's ends of logs. A batch that is appended to a known end costs one call."""
 
-    def __init__(self, logs: TallyLogs) -> None:
+    def __init__(self, logs: TallyLogs, *, retention_s: int = RETENTION_S) -> None:
         self._logs = logs
+        self._kept_s = kept_s(retention_s)
         self._ends: dict[str, _End] = {}
         self._conflicts = 0
 
@@ -67,7 +68,7 @@ class LogWriter:
         """Returns the end of the log that takes the shard's tallies, after opening one if needed. Raises Contended."""
         for _ in range(TRIES):
             tail = self._end(shard, now_ms).tail
-            if tail is not None and not tail.closed and not _dormant(tail, now_ms):
+            if tail is not None and not tail.closed and not tail.dormant(now_ms):
                 return tail
             self.open(shard, now_ms)
         raise Contended(f"no log could be opened for {shard} in {TRIES} tries")
@@ -81,7 +82,8 @@ class LogWriter:
         tail = end.tail
         try:
             if tail is not None and not tail.closed and not tail.expired(now_ms):
-                closing = LogItem(body=None, last_sequence=tail.last_sequence, written_ms=now_ms)
+                last = tail.last_sequence
+                closing = LogItem(body=None, last_sequence=last, written_ms=now_ms, kept_s=self._kept_s)
                 self._logs.append(tail.log, tail.offset, [closing])
             self._logs.register(shard, end.logs, (*end.logs, log_name(shard, now_ms)))
         except Conflict:
@@ -105,6 +107,7 @@ class LogWriter:
                 last_slot_ms=added.last_ms,
                 requests=0 if number else added.requests,
                 arrived_ms=added.arrived_ms,
+                kept_s=self._kept_s,
             )
             for number, body in enumerate(bodies)
         ]
@@ -120,7 +123,7 @@ class LogWriter:
 
     def _end(self, shard: str, now_ms: int) -> _End:
         end = self._ends.get(shard)
-        if end is None or end.tail is None or _dormant(end.tail, now_ms):
+        if end is None or end.tail is None or end.tail.dormant(now_ms):
             end = self._ends[shard] = self._read_end(shard)
         return end
 
@@ -135,10 +138,6 @@ class LogWriter:
             tail.offset, item = last
             tail.take(item)
         return _End(logs, tail)
-
-
-def _dormant(tail: Tail, now_ms: int) -> bool:
-    return now_ms - tail.written_ms >= DORMANT_MS
 
 
 def _bodies(tally: Tally) -> list[bytes]:

@@ -28,8 +28,9 @@ the rest. If all items of an excess lie before the position, the evaluator that 
 the excess; if not, the successor merges the last of them, and finds it. So an old position only costs work. But it must
 be the position of one evaluator: the furthest offsets of two evaluators cover items that neither merged together.
 
-Closing. A log is left when its last item is so old that none of its requests can still count (DORMANT_MS), because the
-store will remove its items, and with them the record of which offsets were taken. It is closed by an item without a
+Closing. A log is left when its last item is so old that none of its requests can still count, FENCE_S before the store
+may remove it, and with it the record of which offsets were taken. The item says when that is: the retention may have
+been another when it was written. It is closed by an item without a
 body at the next offset, subject to the same condition. A container that was frozen in between finds that offset taken,
 learns from the item that the log is closed, and reads the registry. The new log starts at offset 0 under a new name.
 
@@ -42,7 +43,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 
-from chalicelib.core.tally import EXPIRE_MS
+from chalicelib.core.tally import FENCE_S, RETENTION_S, kept_s
 from chalicelib.ports import LogItem, Unavailable
 
 SKEW_MS = 300_000
@@ -73,17 +74,24 @@ class Tail:
     """Highest Kinesis sequence number covered so far; -1 if there is no item."""
     written_ms: int = 0
     """Time when the item before ``offset`` was written, or the log was opened if there is no item."""
+    kept_s: int = kept_s(RETENTION_S)
+    """Age at which the store may remove that item; no item is kept for less."""
     closed: bool = False
 
     def take(self, item: LogItem) -> None:
         self.offset += 1
         self.last_sequence = max(self.last_sequence, item.last_sequence)
         self.written_ms = item.written_ms
+        self.kept_s = item.kept_s
         self.closed = item.closes
 
+    def dormant(self, now_ms: int) -> bool:
+        """Returns whether nothing in the log can still count, so that it takes no more items."""
+        return now_ms - self.written_ms >= (self.kept_s - FENCE_S) * 1000
+
     def expired(self, now_ms: int) -> bool:
-        """Returns whether the store may have removed every item."""
-        return now_ms - self.written_ms > EXPIRE_MS
+        """Returns whether the store may have removed the last item."""
+        return now_ms - self.written_ms > self.kept_s * 1000
 
 
 def new_tail(shard: str, log: str) -> Tail:

@@ -16,14 +16,12 @@ from typing import TypeVar
 
 from chalicelib import handlers
 from chalicelib.bootstrap import compose, running_in
+from chalicelib.core.tally import kept_s
 from chalicelib.core.tokens import SECRET_BYTES, Role, Token, issue
 from sluice.local.cloud import LocalCloud
 from sluice.local.gateway import HOST, Gateway, serve
 
 T = TypeVar("T")
-
-TALLIES_KEPT_S = 3 * 3600
-"""Seconds that tallies are kept, to bound memory; an hour longer than a tally can count."""
 
 EXPIRY_S = 60.0
 """Seconds between two removals of old tallies."""
@@ -128,4 +126,4 @@ class ServedCloud:
             self._server.server_close()
 
     def _expire(self) -> None:
-        self.cloud.tally_logs.expire(int((self.cloud.now() - TALLIES_KEPT_S) * 1000))
+        self.cloud.tally_logs.expire(int((self.cloud.now() - kept_s(self.cloud.config.retention_s)) * 1000))

@@ -13,7 +13,6 @@ from chalicelib.config import read_config
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import Allow, Block
-from chalicelib.core.tally import EXPIRE_MS
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Conflict, LogKey, Unavailable
 from sluice.local.kinesis import Shard
@@ -27,6 +26,7 @@ from tests.support.simulation.listening import Listener, add_changes
 from tests.support.simulation.ports import LedgerTallyLogs, SwitchingStateStore
 from tests.support.simulation.publishing import WatchedIpSets, allowed
 from tests.support.simulation.schedule import Crash, Task
+from tests.support.tally_logs import EXPIRE_MS
 
 LENGTH_S = 240.0
 """Seconds of traffic per phase."""

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from chalicelib.core.tally import EXPIRE_MS
 from chalicelib.edges.tally_table import TallyTable
 from chalicelib.pipeline.log_writer import LARGEST_ITEM
 from chalicelib.ports import Conflict, LogItem, TallyLogs, Unavailable
 from tests.contracts.conftest import ATOMIC, RACERS, Race
 from tests.support.tables import Tables, calls_of
+from tests.support.tally_logs import EXPIRE_MS
 
 LOG = "sluice-logs/shardId-000000000000@1760000000000"
 NOW_MS = 1_760_000_000_123
@@ -449,6 +449,13 @@ def stored(tables: Tables, offset: int) -> dict[str, dict[str, str]]:
 def test_an_item_expires_by_a_number_of_epoch_seconds(tables: Tables) -> None:
     TallyTable(tables.client, tables.tally).append(LOG, 0, [item()])
     assert stored(tables, 0)["expires_at"] == {"N": str((NOW_MS + EXPIRE_MS) // 1000)}
+
+
+def test_an_item_is_kept_for_as_long_as_it_says(tables: Tables) -> None:
+    day = replace(item(), kept_s=86_400)
+    TallyTable(tables.client, tables.tally).append(LOG, 0, [day])
+    assert stored(tables, 0)["expires_at"] == {"N": str(NOW_MS // 1000 + 86_400)}
+    assert items_of(TallyTable(tables.client, tables.tally)) == [day]
 
 
 def test_the_registry_never_expires(tables: Tables) -> None:

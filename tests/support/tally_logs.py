@@ -7,7 +7,7 @@ from itertools import chain
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.meter_tally import MeterTally
 from chalicelib.core.rules import Rule, RuleSet
-from chalicelib.core.tally import Tally, unpack
+from chalicelib.core.tally import FENCE_S, RETENTION_S, Tally, kept_s, unpack
 from chalicelib.core.windows import View
 from chalicelib.pipeline.log_writer import BatchTally, LogWriter
 from chalicelib.pipeline.tally_logs import Tail
@@ -16,6 +16,10 @@ from sluice.local.stores import MemoryTallyLogs
 
 NOW = 1_760_000_000_000
 HOUR, MINUTE, SECOND = 3_600_000, 60_000, 1000
+RETENTION_MS, EXPIRE_MS = RETENTION_S * 1000, kept_s(RETENTION_S) * 1000
+"""Ages at which a request is late, and at which an item may be removed, with the default retention."""
+DORMANT_MS = EXPIRE_MS - FENCE_S * 1000
+"""Age of a log's last item at which the log takes no more items."""
 SHARD = "logs/shard-0"
 RULES = RuleSet((Rule(name="r", limit=5, window_s=10),))
 METER = RULES.rules[0].meter

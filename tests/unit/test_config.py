@@ -42,6 +42,16 @@ def test_settings_are_read() -> None:
 
 
 @pytest.mark.parametrize(
+    ("environment", "stale_after_s"),
+    [({}, 3600), ({"RETENTION_S": "93600"}, 93_600), ({"STALE_AFTER_S": "60", "RETENTION_S": "7200"}, 60)],
+)
+def test_an_offence_is_stale_after_the_retention_unless_another_time_is_set(
+    environment: dict[str, str], stale_after_s: int
+) -> None:
+    assert read_config(environment).stale_after_s == stale_after_s
+
+
+@pytest.mark.parametrize(
     ("variable", "value"),
     [
         ("STATE_TABLE", ""),
@@ -70,6 +80,10 @@ def test_settings_are_read() -> None:
         ("SAMPLE_RATE", "9" * 5000),
         ("LATENESS_S", "9"),
         ("LATENESS_S", "-10"),
+        ("LATENESS_S", "93601"),
+        ("RETENTION_S", "3599"),
+        ("RETENTION_S", "93601"),
+        ("STALE_AFTER_S", "93601"),
         ("VIEW_ENTRIES", "999"),
         ("VIEW_ENTRIES", "1e6"),
         ("BREAKER_BLOCKS_PER_MINUTE", "0"),

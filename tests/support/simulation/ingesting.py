@@ -19,7 +19,7 @@ from chalicelib.config import read_config
 from chalicelib.core.rules import Rule, RuleSet
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import ACTIVE, Detection, StoredRules
-from chalicelib.core.tally import DORMANT_MS, EXPIRE_MS, unpack
+from chalicelib.core.tally import unpack
 from chalicelib.pipeline.ingest import Batch
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.tally_logs import OutOfTime
@@ -30,6 +30,7 @@ from sluice.local.telemetry import ReportTotals
 from tests.support.simulation.listening import Listener
 from tests.support.simulation.ports import LedgerTallyLogs, SwitchingStateStore, SwitchingTallyLogs
 from tests.support.simulation.schedule import Crash, Faults, Schedule, Task
+from tests.support.tally_logs import DORMANT_MS, EXPIRE_MS
 
 START = 1_760_000_000.0
 MOST_CONTAINERS = 4

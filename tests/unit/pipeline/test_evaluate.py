@@ -10,7 +10,7 @@ from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import Detection
-from chalicelib.core.tally import DORMANT_MS, RETENTION_MS, Tally
+from chalicelib.core.tally import Tally
 from chalicelib.core.windows import Offence, QuietUntil, View
 from chalicelib.pipeline import evaluate, log_reader
 from chalicelib.pipeline.active_rules import RulesInUse
@@ -21,7 +21,18 @@ from chalicelib.pipeline.log_writer import LogWriter
 from chalicelib.pipeline.tally_logs import unlimited
 from chalicelib.ports import Unavailable
 from chalicelib.reports import EvaluateReport
-from tests.support.tally_logs import HOUR, MINUTE, NOW, SECOND, SHARD, RecordedLogs, new_view, seconds_left
+from tests.support.tally_logs import (
+    DORMANT_MS,
+    HOUR,
+    MINUTE,
+    NOW,
+    RETENTION_MS,
+    SECOND,
+    SHARD,
+    RecordedLogs,
+    new_view,
+    seconds_left,
+)
 
 LATENESS_MS = MINUTE
 LOG = f"{SHARD}@{NOW}"

@@ -9,7 +9,7 @@ from chalicelib.core.logs.requests import Reason
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import Detection
-from chalicelib.core.tally import RETENTION_MS, unpack
+from chalicelib.core.tally import unpack
 from chalicelib.pipeline import log_writer
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.evaluate import Evaluate
@@ -18,7 +18,7 @@ from chalicelib.pipeline.log_reader import LogReader
 from chalicelib.pipeline.log_writer import TRIES, LogWriter, TooLarge
 from chalicelib.pipeline.tally_logs import SKEW_MS
 from chalicelib.ports import Contended, LogItem, Unavailable
-from tests.support.tally_logs import NOW, SECOND, SHARD, RecordedLogs, new_view
+from tests.support.tally_logs import NOW, RETENTION_MS, SECOND, SHARD, RecordedLogs, new_view
 
 RULES = parse_rules('[[rule]]\nname = "burst"\nlimit = 2\nwindow = "10s"\nresolution = 10\nblock_for = "1m"\n')
 

@@ -5,7 +5,6 @@ import pytest
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.requests import Reason
 from chalicelib.core.rules_toml import parse_rules
-from chalicelib.core.tally import RETENTION_MS
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.evaluate import Evaluate
 from chalicelib.pipeline.ingest import Batch, Ingest
@@ -15,7 +14,7 @@ from chalicelib.pipeline.tally_logs import SKEW_MS
 from chalicelib.reports import EvaluateReport, IngestReport
 from sluice.local.stores import MemoryTallyLogs
 from tests.support.records import cloudfront, waf_text
-from tests.support.tally_logs import new_view
+from tests.support.tally_logs import RETENTION_MS, new_view
 
 NOW_MS = 1_760_000_000_000
 RULES = parse_rules('[[rule]]\nname = "any"\nlimit = 0\nwindow = "1s"\n')

@@ -7,7 +7,6 @@ import pytest
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.meter_tally import BadTally
 from chalicelib.core.rules import Rule, RuleSet
-from chalicelib.core.tally import DORMANT_MS, EXPIRE_MS, RETENTION_MS
 from chalicelib.core.windows import View
 from chalicelib.pipeline import log_reader
 from chalicelib.pipeline.log_reader import DEPTH_KEPT_MS, FURTHEST_AHEAD, RESERVE_S, STALE_MS, LogReader
@@ -15,9 +14,12 @@ from chalicelib.pipeline.tally_logs import SKEW_MS, OutOfTime, unlimited
 from chalicelib.ports import LogItem, Position, Unavailable
 from tests.support.tally_logs import (
     CLIENT,
+    DORMANT_MS,
+    EXPIRE_MS,
     HOUR,
     MINUTE,
     NOW,
+    RETENTION_MS,
     RULES,
     SECOND,
     SHARD,

@@ -4,12 +4,13 @@ import pytest
 
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.meter_tally import MeterTally
-from chalicelib.core.tally import DORMANT_MS, EXPIRE_MS
 from chalicelib.pipeline import log_writer
 from chalicelib.pipeline.log_reader import LogReader
 from chalicelib.pipeline.log_writer import TRIES, BatchTally, TooLarge
 from chalicelib.ports import Conflict, Contended, LogItem, Unavailable
 from tests.support.tally_logs import (
+    DORMANT_MS,
+    EXPIRE_MS,
     HOUR,
     METER,
     NOW,
