@@ -52,6 +52,30 @@ class LogItem:
         return self.body is None
 
 
+@dataclass(frozen=True, slots=True)
+class LogObject:
+    """One version of an object in a bucket. If it is replaced, the new version is another object."""
+
+    bucket: str
+    key: str
+    etag: str
+
+    def __str__(self) -> str:
+        return f"{self.bucket}/{self.key}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartReceipt:
+    """The record that a part of an object has been counted. Places are bytes of the unpacked content."""
+
+    object: LogObject
+    start: int
+    """First byte of the part: 0, or the end of another part."""
+    end: int
+    """First byte after it."""
+    written_ms: int
+
+
 LogKey = tuple[str, int]
 """Log name and offset."""
 
@@ -65,11 +89,18 @@ Position = Mapping[str, int]
 class TallyLogs(Protocol):
     """Append-only logs, one or more per shard. Every read is strongly consistent."""
 
-    def append(self, log: str, offset: int, items: Sequence[LogItem]) -> None:
-        """Writes ``items`` at ``offset``, ``offset + 1``, ... Writes none and raises Conflict if any is taken."""
+    def append(self, log: str, offset: int, items: Sequence[LogItem], receipt: PartReceipt | None = None) -> None:
+        """Writes ``items`` at ``offset``, ``offset + 1``, ... and the receipt of the part that they count, if any.
+
+        Writes nothing and raises Conflict if any offset is taken, or if the part that starts there has a receipt. A
+        receipt may come without items.
+        """
 
     def read(self, keys: Collection[LogKey]) -> tuple[Registry, Mapping[LogKey, LogItem]]:
         """Returns the registry and the items of ``keys`` that exist. The items are not a snapshot of one moment."""
+
+    def counted_up_to(self, object: LogObject) -> int:
+        """Returns the end of the last part of an object that has a receipt; 0 if none has."""
 
     def last(self, log: str) -> tuple[int, LogItem] | None:
         """Returns the last item of a log with its offset; None if there is none."""

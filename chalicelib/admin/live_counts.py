@@ -10,7 +10,17 @@ from chalicelib.core.rules import Rule, RuleSet
 from chalicelib.core.windows import View
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.log_reader import LogReader
-from chalicelib.ports import Conflict, LogItem, LogKey, Position, Registry, TallyLogs, Unavailable
+from chalicelib.ports import (
+    Conflict,
+    LogItem,
+    LogKey,
+    LogObject,
+    PartReceipt,
+    Position,
+    Registry,
+    TallyLogs,
+    Unavailable,
+)
 
 FRESH_MS = 2_000
 """Age up to which counts are shown without reading the logs again."""
@@ -43,6 +53,9 @@ class Watch:
         self._remember(items)
         return registry, items
 
+    def counted_up_to(self, object: LogObject) -> int:
+        return self._logs.counted_up_to(object)
+
     def last(self, log: str) -> tuple[int, LogItem] | None:
         return self._logs.last(log)
 
@@ -51,7 +64,13 @@ class Watch:
         self._remember({(log, offset): item for offset, item in items})
         return items
 
-    def append(self, log: str, offset: int, items: Sequence[LogItem]) -> None:  # noqa: ARG002
+    def append(
+        self,
+        log: str,
+        offset: int,  # noqa: ARG002
+        items: Sequence[LogItem],  # noqa: ARG002
+        receipt: PartReceipt | None = None,  # noqa: ARG002
+    ) -> None:
         raise Conflict(f"append to {log}: this reader does not write")
 
     def register(self, shard: str, seen: tuple[str, ...], logs: tuple[str, ...]) -> None:  # noqa: ARG002

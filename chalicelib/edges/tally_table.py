@@ -1,7 +1,8 @@
 """The tally table: ``TallyLogs`` in DynamoDB (docs/state-protocol.md).
 
 Key: ``log`` (S) and ``offset`` (N). Two more items, both at offset 0: ``#registry`` lists the logs of each shard in an
-attribute per shard, so that shards never contend for it; ``#position`` holds the evaluator's position.
+attribute per shard, so that shards never contend for it; ``#position`` holds the evaluator's position. The receipts of
+an object's parts are items at the parts' first bytes.
 """
 
 import sys
@@ -13,13 +14,18 @@ from typing import TYPE_CHECKING, Any
 from chalicelib.core.tally import VERSION
 from chalicelib.edges.batch_get import batch_get
 from chalicelib.edges.errors import translated
-from chalicelib.ports import LogItem, LogKey, Position, Registry, Unavailable
+from chalicelib.ports import LogItem, LogKey, LogObject, PartReceipt, Position, Registry, Unavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 REGISTRY = "#registry"
 POSITION = "#position"
+OBJECT = "#object"
+
+RECEIPT_KEPT_S = 15 * 86400
+"""Seconds that a receipt is kept: SQS delivers a message again for at most 14 days (SQS Developer Guide, "Message
+retention period")."""
 
 
 class TallyTable:
@@ -28,16 +34,18 @@ class TallyTable:
         self._table = table
         self._sleep = sleep
 
-    def append(self, log: str, offset: int, items: Sequence[LogItem]) -> None:
+    def append(self, log: str, offset: int, items: Sequence[LogItem], receipt: PartReceipt | None = None) -> None:
         free = "attribute_not_exists(#offset)"
+        added = [_attributes(log, offset + step, item) for step, item in enumerate(items)]
+        added += [_receipt_attributes(receipt)] if receipt else []
         puts: list[dict[str, Any]] = [
             {
                 "TableName": self._table,
-                "Item": _attributes(log, offset + step, item),
+                "Item": attributes,
                 "ConditionExpression": free,
                 "ExpressionAttributeNames": {"#offset": "offset"},
             }
-            for step, item in enumerate(items)
+            for attributes in added
         ]
         with translated(f"append to {log} at {offset}"):
             if len(puts) == 1:
@@ -60,6 +68,11 @@ class TallyTable:
             else:
                 items[log, int(attributes["offset"]["N"])] = _item(attributes)
         return registry, items
+
+    def counted_up_to(self, object: LogObject) -> int:
+        with translated(f"read how far {object} is counted"):
+            receipts = self._client.query(**_newest_first(self._table, _receipts_of(object)), Limit=1)["Items"]
+        return int(receipts[0]["end"]["N"]) if receipts else 0
 
     def last(self, log: str) -> tuple[int, LogItem] | None:
         with translated(f"read the end of {log}"):
@@ -149,6 +162,23 @@ def _attributes(log: str, offset: int, item: LogItem) -> dict[str, Any]:
     if item.body is not None:
         attributes["body"] = {"B": item.body}
     return attributes
+
+
+def _receipts_of(object: LogObject) -> str:
+    """Returns the partition of an object's receipts. Neither bucket nor etag can hold a slash, which ends each.
+
+    S3 allows keys of 1,024 bytes, and DynamoDB partition keys of 2,048.
+    """
+    return f"{OBJECT}/{object.bucket}/{object.etag}/{object.key}"
+
+
+def _receipt_attributes(receipt: PartReceipt) -> dict[str, Any]:
+    return {
+        **_key((_receipts_of(receipt.object), receipt.start)),
+        "end": {"N": str(receipt.end)},
+        "written_at": {"N": _seconds(receipt.written_ms)},
+        "expires_at": {"N": str(receipt.written_ms // 1000 + RECEIPT_KEPT_S)},
+    }
 
 
 def _offset_and_item(attributes: Mapping[str, Any]) -> tuple[int, LogItem]:

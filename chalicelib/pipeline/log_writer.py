@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from chalicelib.core.tally import RETENTION_S, Tally, kept_s, pack, split
 from chalicelib.pipeline.tally_logs import Tail, log_name, new_tail
-from chalicelib.ports import Conflict, Contended, LogItem, TallyLogs
+from chalicelib.ports import Conflict, Contended, LogItem, PartReceipt, TallyLogs
 
 LARGEST_ITEM = 380_000
 """Most bytes of a tally in one item, because DynamoDB accepts 400 KB including attribute names."""
@@ -89,11 +89,11 @@ class LogWriter:
         except Conflict:
             self._conflicts += 1
 
-    def append(self, tail: Tail, added: BatchTally, now_ms: int) -> None:
-        """Appends a tally.
+    def append(self, tail: Tail, added: BatchTally, now_ms: int, receipt: PartReceipt | None = None) -> None:
+        """Appends a tally, with the receipt of the part that it counts, if it is one of an object.
 
-        Raises Conflict if another container has appended to the log, and TooLarge, in both cases having written
-        nothing.
+        Raises Conflict if another container has appended to the log or counted the part, and TooLarge, in both cases
+        having written nothing.
         """
         bodies = _bodies(added.tally)
         if sum(map(len, bodies)) > LARGEST_APPEND:
@@ -113,7 +113,7 @@ class LogWriter:
         ]
         end = self._ends.pop(tail.shard)  # read again if the append fails, perhaps after it took effect
         try:
-            self._logs.append(tail.log, tail.offset, items)
+            self._logs.append(tail.log, tail.offset, items, receipt)
         except Conflict:
             self._conflicts += 1
             raise

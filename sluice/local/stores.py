@@ -8,7 +8,19 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
 
-from chalicelib.ports import Conflict, Item, LogItem, LogKey, Position, Put, Registry, Unavailable, Write
+from chalicelib.ports import (
+    Conflict,
+    Item,
+    LogItem,
+    LogKey,
+    LogObject,
+    PartReceipt,
+    Position,
+    Put,
+    Registry,
+    Unavailable,
+    Write,
+)
 
 MOST_WRITES = 100
 """Most writes per DynamoDB transaction."""
@@ -21,16 +33,22 @@ class MemoryTallyLogs:
         self._logs: dict[str, dict[int, LogItem]] = {}
         self._registry: dict[str, tuple[str, ...]] = {}
         self._position: Position | None = None
+        self._receipts: dict[LogObject, dict[int, int]] = {}
         self._writing = Lock()
         self.added: list[LogKey] = []
         self.on_append: Callable[[], object] = lambda: None
         """Called after each append."""
 
-    def append(self, log: str, offset: int, items: Sequence[LogItem]) -> None:
+    def append(self, log: str, offset: int, items: Sequence[LogItem], receipt: PartReceipt | None = None) -> None:
         with self._writing:
             stored = self._logs.setdefault(log, {})
             if any(offset + step in stored for step in range(len(items))):
                 raise Conflict(f"append to {log} at {offset}")
+            if receipt is not None:
+                receipts = self._receipts.setdefault(receipt.object, {})
+                if receipt.start in receipts:
+                    raise Conflict(f"append to {log} at {offset}: {receipt.object} is counted from {receipt.start}")
+                receipts[receipt.start] = receipt.end
             stored.update((offset + step, item) for step, item in enumerate(items))
             self.added += ((log, offset + step) for step in range(len(items)))
         self.on_append()
@@ -38,6 +56,9 @@ class MemoryTallyLogs:
     def read(self, keys: Collection[LogKey]) -> tuple[Registry, Mapping[LogKey, LogItem]]:
         items = {(log, offset): item for log, offset in keys if (item := self._logs.get(log, {}).get(offset))}
         return dict(self._registry), items
+
+    def counted_up_to(self, object: LogObject) -> int:
+        return max(self._receipts.get(object, {}).items(), default=(0, 0))[1]
 
     def last(self, log: str) -> tuple[int, LogItem] | None:
         return max(self._logs.get(log, {}).items(), default=None)

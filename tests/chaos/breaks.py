@@ -26,7 +26,7 @@ from chalicelib.pipeline.publish import Addresses, Publish, SetsCompared
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep
 from chalicelib.pipeline.tally_logs import Tail
-from chalicelib.ports import Unavailable
+from chalicelib.ports import PartReceipt, Unavailable
 from chalicelib.reports import IngestReport, SweepReport
 from tests.chaos.pipeline import Chaos
 from tests.support.clock import Clock
@@ -111,7 +111,7 @@ class WindowsAreTooLong(View):
 
 
 class WritesEachClientApart(LogWriter):
-    def append(self, tail: Tail, added: BatchTally, now_ms: int) -> None:
+    def append(self, tail: Tail, added: BatchTally, now_ms: int, receipt: PartReceipt | None = None) -> None:
         for counted in added.tally:
             for key, slots in counted.clients().items():
                 super().append(

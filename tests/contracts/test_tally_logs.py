@@ -7,7 +7,7 @@ import pytest
 
 from chalicelib.edges.tally_table import TallyTable
 from chalicelib.pipeline.log_writer import LARGEST_ITEM
-from chalicelib.ports import Conflict, LogItem, TallyLogs, Unavailable
+from chalicelib.ports import Conflict, LogItem, LogObject, PartReceipt, TallyLogs, Unavailable
 from tests.contracts.conftest import ATOMIC, RACERS, Race
 from tests.support.tables import Tables, calls_of
 from tests.support.tally_logs import EXPIRE_MS
@@ -114,6 +114,102 @@ def test_appends_of_one_item_and_of_two_exclude_each_other(tally_logs: TallyLogs
         assert len(items) == sum(1 if winner % 2 else 2 for winner in winners)
         if winners:
             assert items[f"log@{number}", 1] == item(winners[0] if winners[0] % 2 else 100 + winners[0])
+
+
+# Receipts of an object's parts
+
+OBJECT = LogObject(
+    "logs-of-site", "AWSLogs/1/elasticloadbalancing/a b+c%20/\u00e9.log.gz", "9b2cf535f27731c974343645a3985328-2"
+)
+
+
+def receipt(start: int, end: int, object: LogObject = OBJECT) -> PartReceipt:
+    return PartReceipt(object=object, start=start, end=end, written_ms=NOW_MS)
+
+
+def test_an_object_is_counted_up_to_the_end_of_its_last_part(tally_logs: TallyLogs) -> None:
+    assert tally_logs.counted_up_to(OBJECT) == 0
+    tally_logs.append(LOG, 0, [item(0)], receipt(0, 10_000))
+    assert tally_logs.counted_up_to(OBJECT) == 10_000
+    tally_logs.append("other@1", 0, [item(1), item(2)], receipt(10_000, 12_345_678_901_234))
+    assert tally_logs.counted_up_to(OBJECT) == 12_345_678_901_234
+    assert items_of(tally_logs) == [item(0)]
+    assert items_of(tally_logs, "other@1") == [item(1), item(2)]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_part_with_a_receipt_is_a_conflict_and_nothing_is_written(tally_logs: TallyLogs, number: int) -> None:
+    tally_logs.append(LOG, 0, [item(0)], receipt(0, 100))
+    with pytest.raises(Conflict):
+        tally_logs.append("other@1", 0, [item(step) for step in range(number)], receipt(0, 200))
+    assert items_of(tally_logs, "other@1") == []
+    assert tally_logs.counted_up_to(OBJECT) == 100
+
+
+def test_a_taken_offset_leaves_no_receipt(tally_logs: TallyLogs) -> None:
+    tally_logs.append(LOG, 0, [item(0)])
+    with pytest.raises(Conflict):
+        tally_logs.append(LOG, 0, [item(1)], receipt(0, 100))
+    assert tally_logs.counted_up_to(OBJECT) == 0
+    tally_logs.append(LOG, 1, [item(1)], receipt(0, 100))
+    assert items_of(tally_logs) == [item(0), item(1)]
+
+
+def test_a_part_without_anything_to_count_has_a_receipt_alone(tally_logs: TallyLogs) -> None:
+    tally_logs.append(LOG, 0, [], receipt(0, 100))
+    assert tally_logs.counted_up_to(OBJECT) == 100
+    assert tally_logs.last(LOG) is None
+    with pytest.raises(Conflict):
+        tally_logs.append(LOG, 0, [], receipt(0, 100))
+    tally_logs.append(LOG, 0, [item(0)])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(OBJECT, etag="another"),
+        replace(OBJECT, key="another"),
+        replace(OBJECT, bucket="another"),
+        LogObject("logs-of-site", f"{OBJECT.etag}/{OBJECT.key}", ""),
+    ],
+    ids=["replaced", "key", "bucket", "names that run into each other"],
+)
+def test_each_version_of_an_object_has_receipts_of_its_own(tally_logs: TallyLogs, other: LogObject) -> None:
+    tally_logs.append(LOG, 0, [item(0)], receipt(0, 100))
+    assert tally_logs.counted_up_to(other) == 0
+    tally_logs.append(LOG, 1, [item(1)], receipt(0, 200, other))
+    assert (tally_logs.counted_up_to(OBJECT), tally_logs.counted_up_to(other)) == (100, 200)
+
+
+def test_receipts_are_no_part_of_any_log(tally_logs: TallyLogs) -> None:
+    tally_logs.append(LOG, 0, [item(0)], receipt(0, 100))
+    registry, items = tally_logs.read([(LOG, 0), (LOG, 1)])
+    assert (registry, items) == ({}, {(LOG, 0): item(0)})
+    assert [offset for offset, _ in tally_logs.latest(LOG, 0, END)] == [0]
+
+
+def test_a_key_of_the_longest_length_has_receipts(tally_logs: TallyLogs) -> None:
+    longest = LogObject("b" * 63, "\u20ac" * 341 + "k", "e" * 40)
+    tally_logs.append(LOG, 0, [], receipt(0, 1, longest))
+    assert tally_logs.counted_up_to(longest) == 1
+
+
+@raced
+def test_of_racing_importers_of_a_part_exactly_one_counts_it(tally_logs: TallyLogs, race: Race) -> None:
+    """Each appends to a log of its own, so that the receipt alone decides."""
+
+    def count(number: int, racer: int) -> None:
+        part = receipt(number, number + 1 + racer, replace(OBJECT, etag=str(number)))
+        tally_logs.append(f"log-{number}@{racer}", 0, [item(racer)], part)
+
+    for number, winners in enumerate(race(tally_logs, count)):
+        # DynamoDB may refuse all of some transactions that race.
+        assert len(winners) <= 1
+        _, items = tally_logs.read([(f"log-{number}@{racer}", 0) for racer in range(RACERS)])
+        assert list(items) == [(f"log-{number}@{winner}", 0) for winner in winners]
+        assert tally_logs.counted_up_to(replace(OBJECT, etag=str(number))) == sum(
+            number + 1 + winner for winner in winners
+        )
 
 
 # What an item holds
@@ -458,6 +554,18 @@ def test_an_item_is_kept_for_as_long_as_it_says(tables: Tables) -> None:
     assert items_of(TallyTable(tables.client, tables.tally)) == [day]
 
 
+def test_a_receipt_outlives_every_redelivery(tables: Tables) -> None:
+    TallyTable(tables.client, tables.tally).append(LOG, 0, [], receipt(7, 100))
+    (stored_receipt,) = tables.client.scan(TableName=tables.tally)["Items"]
+    assert stored_receipt == {
+        "log": {"S": f"#object/{OBJECT.bucket}/{OBJECT.etag}/{OBJECT.key}"},
+        "offset": {"N": "7"},
+        "end": {"N": "100"},
+        "written_at": {"N": "1760000000.123"},
+        "expires_at": {"N": str(NOW_MS // 1000 + 15 * 86_400)},
+    }
+
+
 def test_the_registry_never_expires(tables: Tables) -> None:
     TallyTable(tables.client, tables.tally).register("s", (), ("s@1",))
     (registry,) = tables.client.scan(TableName=tables.tally)["Items"]
@@ -508,10 +616,11 @@ def test_every_read_is_strongly_consistent(tables: Tables) -> None:
         logs.read([(LOG, 0)])
         logs.latest(LOG, 0, END)
         logs.last(LOG)
+        logs.counted_up_to(OBJECT)
         logs.position()
     (read, read_params), *others = calls
     assert (read, read_params["RequestItems"][tables.tally]["ConsistentRead"]) == ("BatchGetItem", True)
-    assert [name for name, _ in others] == ["Query", "Query", "GetItem"]
+    assert [name for name, _ in others] == ["Query", "Query", "Query", "GetItem"]
     assert all(params["ConsistentRead"] for _, params in others)
 
 

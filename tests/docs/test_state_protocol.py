@@ -13,7 +13,8 @@ from chalicelib.core import state
 from chalicelib.core.state import StateRecord
 from chalicelib.core.tally import VERSION, unpack
 from chalicelib.edges.state_table import attributes_of, item_of
-from chalicelib.edges.tally_table import POSITION, REGISTRY
+from chalicelib.edges.tally_table import POSITION, REGISTRY, _receipt_attributes
+from chalicelib.ports import LogObject, PartReceipt
 
 TEXT = (Path(__file__).parents[2] / "docs" / "state-protocol.md").read_text(encoding="utf-8")
 SAMPLES = [
@@ -84,7 +85,7 @@ def test_every_record_has_a_sample(name: str) -> None:
 
 
 def test_the_sample_tally_item_unpacks_to_the_sample_tally() -> None:
-    tally_item, _, _, columns, _ = SAMPLES
+    tally_item, _, _, _, columns, _ = SAMPLES
     (counted,) = unpack(b64decode(tally_item["body"]["B"]))
     (source, topic, ipv4, ipv6, slot_ms, first, keys4, keys16, per_key, slots, counts) = columns[0]
     assert len(per_key) == 2
@@ -100,10 +101,18 @@ def test_the_sample_tally_item_unpacks_to_the_sample_tally() -> None:
 
 
 def test_the_sample_registry_and_state_items_are_as_stored() -> None:
-    tally_item, registry, position, _, state_item = SAMPLES
+    tally_item, registry, position, receipt, _, state_item = SAMPLES
     assert registry["log"]["S"] == REGISTRY
     assert tally_item["log"] in registry["sluice-logs/shardId-000000000000"]["L"]
     assert position["log"]["S"] == POSITION
+    _, bucket, etag, key = receipt["log"]["S"].split("/", 3)
+    part = PartReceipt(
+        object=LogObject(bucket, key, etag),
+        start=int(receipt["offset"]["N"]),
+        end=int(receipt["end"]["N"]),
+        written_ms=int(tally_item["written_at"]["N"].replace(".", "")),
+    )
+    assert _receipt_attributes(part) == receipt
     following = int(tally_item["offset"]["N"]) + 1
     assert position["logs"]["M"] == {tally_item["log"]["S"]: {"N": str(following)}}
     assert attributes_of(item_of(state_item)) == state_item

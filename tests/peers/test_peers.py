@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from chalicelib.ports import LogItem
+from chalicelib.ports import LogItem, PartReceipt
 from tests.peers.conftest import Deployment
 from tests.support.event_source_mapping import Killed
 
@@ -55,12 +55,12 @@ class DiesAppending:
         self._logs = site.world.tally_logs
         self._after = after
         self.read, self.last, self.latest = self._logs.read, self._logs.last, self._logs.latest
-        self.register = self._logs.register
+        self.register, self.counted_up_to = self._logs.register, self._logs.counted_up_to
         self.position, self.store_position = self._logs.position, self._logs.store_position
 
-    def append(self, log: str, offset: int, items: Sequence[LogItem]) -> None:
+    def append(self, log: str, offset: int, items: Sequence[LogItem], receipt: PartReceipt | None = None) -> None:
         if self._after:
-            self._logs.append(log, offset, items)
+            self._logs.append(log, offset, items, receipt)
         raise Killed
 
 

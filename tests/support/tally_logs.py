@@ -11,7 +11,7 @@ from chalicelib.core.tally import FENCE_S, RETENTION_S, Tally, kept_s, unpack
 from chalicelib.core.windows import View
 from chalicelib.pipeline.log_writer import BatchTally, LogWriter
 from chalicelib.pipeline.tally_logs import Tail
-from chalicelib.ports import LogItem, LogKey, Position, Registry, Unavailable
+from chalicelib.ports import LogItem, LogKey, LogObject, PartReceipt, Position, Registry, Unavailable
 from sluice.local.stores import MemoryTallyLogs
 
 NOW = 1_760_000_000_000
@@ -44,9 +44,9 @@ class RecordedLogs(MemoryTallyLogs):
         self.before: dict[str, Callable[[], object]] = {}
         """By method, what other containers do just before its next call takes effect."""
 
-    def append(self, log: str, offset: int, items: Sequence[LogItem]) -> None:
+    def append(self, log: str, offset: int, items: Sequence[LogItem], receipt: PartReceipt | None = None) -> None:
         self._begin("append")
-        super().append(log, offset, items)
+        super().append(log, offset, items, receipt)
         self._end("append")
 
     def read(self, keys: Collection[LogKey]) -> tuple[Registry, Mapping[LogKey, LogItem]]:
@@ -58,6 +58,10 @@ class RecordedLogs(MemoryTallyLogs):
             self.hidden_for -= 1
             hidden = self.hidden
         return registry, {key: item for key, item in items.items() if key not in hidden}
+
+    def counted_up_to(self, object: LogObject) -> int:
+        self._begin("counted_up_to")
+        return super().counted_up_to(object)
 
     def last(self, log: str) -> tuple[int, LogItem] | None:
         self._begin("last")

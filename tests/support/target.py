@@ -16,7 +16,7 @@ from chalicelib.edges.state_table import attributes_of
 from chalicelib.edges.tally_table import _attributes as attributes_of_tally
 from chalicelib.pipeline.ingest import Batch
 from chalicelib.pipeline.stored import State
-from chalicelib.ports import Item, LogItem, LogKey, Position, Registry
+from chalicelib.ports import Item, LogItem, LogKey, PartReceipt, Position, Registry
 from chalicelib.reports import EnforceReport, EvaluateReport, IngestReport
 from sluice.local.events import state_event
 from sluice.local.stores import MemoryStateStore, MemoryTallyLogs
@@ -65,11 +65,11 @@ class CountedLogs(MemoryTallyLogs):
         self.position_units = 0
         """Write units of the evaluator's position, which are not in ``write_units``."""
 
-    def append(self, log: str, offset: int, items: Sequence[LogItem]) -> None:
+    def append(self, log: str, offset: int, items: Sequence[LogItem], receipt: PartReceipt | None = None) -> None:
         self.calls["append"] += 1
         units = sum(write_units(attributes_of_tally(log, offset + step, item)) for step, item in enumerate(items))
         self.write_units += units if len(items) == 1 else 2 * units
-        super().append(log, offset, items)
+        super().append(log, offset, items, receipt)
 
     def read(self, keys: Collection[LogKey]) -> tuple[Registry, Mapping[LogKey, LogItem]]:
         # A key without an item costs a unit as well.

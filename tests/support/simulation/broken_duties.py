@@ -9,22 +9,22 @@ from chalicelib.pipeline.evaluate import Evaluate
 from chalicelib.pipeline.log_reader import LogReader
 from chalicelib.pipeline.log_writer import BatchTally, LogWriter, _End
 from chalicelib.pipeline.tally_logs import Tail, TimeLeft, log_name
-from chalicelib.ports import Conflict, LogItem, Registry
+from chalicelib.ports import Conflict, LogItem, PartReceipt, Registry
 from chalicelib.reports import EvaluateReport
 from tests.support.simulation.ports import LedgerTallyLogs
 
 
 class AppendsWithoutCondition(LedgerTallyLogs):
-    def append(self, log: str, offset: int, items: Sequence[LogItem]) -> None:
+    def append(self, log: str, offset: int, items: Sequence[LogItem], receipt: PartReceipt | None = None) -> None:
         stored = self._logs.setdefault(log, {})
         for step in range(len(items)):
             stored.pop(offset + step, None)
-        super().append(log, offset, items)
+        super().append(log, offset, items, receipt)
 
 
 class IgnoresSequenceNumbers(LogWriter):
-    def append(self, tail: Tail, added: BatchTally, now_ms: int) -> None:
-        super().append(tail, replace(added, last_sequence=-1), now_ms)
+    def append(self, tail: Tail, added: BatchTally, now_ms: int, receipt: PartReceipt | None = None) -> None:
+        super().append(tail, replace(added, last_sequence=-1), now_ms, receipt)
 
 
 class OpensWithoutClosing(LogWriter):

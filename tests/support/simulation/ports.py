@@ -6,7 +6,19 @@ from random import Random
 
 from chalicelib.core.addresses import Network
 from chalicelib.core.ipsets import IpSet
-from chalicelib.ports import IpSets, Item, LogItem, LogKey, Position, Registry, StateStore, TallyLogs, Write
+from chalicelib.ports import (
+    IpSets,
+    Item,
+    LogItem,
+    LogKey,
+    LogObject,
+    PartReceipt,
+    Position,
+    Registry,
+    StateStore,
+    TallyLogs,
+    Write,
+)
 from sluice.local.stores import MemoryTallyLogs
 from tests.support.simulation.schedule import Schedule
 
@@ -18,8 +30,8 @@ class SwitchingTallyLogs:
         self._logs = logs
         self._schedule = schedule
 
-    def append(self, log: str, offset: int, items: Sequence[LogItem]) -> None:
-        self._schedule.call(f"append {log} {offset}", lambda: self._logs.append(log, offset, items))
+    def append(self, log: str, offset: int, items: Sequence[LogItem], receipt: PartReceipt | None = None) -> None:
+        self._schedule.call(f"append {log} {offset}", lambda: self._logs.append(log, offset, items, receipt))
 
     def read(self, keys: Collection[LogKey]) -> tuple[Registry, Mapping[LogKey, LogItem]]:
         registry, _ = self._schedule.call("read the registry", lambda: self._logs.read([]))
@@ -31,6 +43,9 @@ class SwitchingTallyLogs:
                 self._schedule.point("read between")
             items |= self._logs.read([key])[1]
         return registry, items
+
+    def counted_up_to(self, object: LogObject) -> int:
+        return self._schedule.call(f"how far {object} is counted", lambda: self._logs.counted_up_to(object))
 
     def last(self, log: str) -> tuple[int, LogItem] | None:
         return self._schedule.call(f"last {log}", lambda: self._logs.last(log))
@@ -55,8 +70,8 @@ class LedgerTallyLogs(MemoryTallyLogs):
         super().__init__()
         self.appended: list[LogItem] = []
 
-    def append(self, log: str, offset: int, items: Sequence[LogItem]) -> None:
-        super().append(log, offset, items)
+    def append(self, log: str, offset: int, items: Sequence[LogItem], receipt: PartReceipt | None = None) -> None:
+        super().append(log, offset, items, receipt)
         self.appended += items
 
     def expire_some(self, random: Random, written_before_ms: int) -> None:

@@ -17,7 +17,7 @@ from chalicelib.pipeline.ingest import Batch, Ingest
 from chalicelib.pipeline.log_reader import LogReader
 from chalicelib.pipeline.log_writer import TRIES, LogWriter, TooLarge
 from chalicelib.pipeline.tally_logs import SKEW_MS
-from chalicelib.ports import Contended, LogItem, Unavailable
+from chalicelib.ports import Contended, LogItem, PartReceipt, Unavailable
 from tests.support.tally_logs import NOW, RETENTION_MS, SECOND, SHARD, RecordedLogs, new_view
 
 RULES = parse_rules('[[rule]]\nname = "burst"\nlimit = 2\nwindow = "10s"\nresolution = 10\nblock_for = "1m"\n')
@@ -29,12 +29,12 @@ class Logs(RecordedLogs):
         self.overtaken = 0
         """Number of the next appends before which another container appends an item of its own."""
 
-    def append(self, log: str, offset: int, items: Sequence[LogItem]) -> None:
+    def append(self, log: str, offset: int, items: Sequence[LogItem], receipt: PartReceipt | None = None) -> None:
         if self.overtaken:
             self.overtaken -= 1
             last = max((item.last_sequence for item in self.items(log)), default=-1)
             super().append(log, offset, [LogItem(body=items[0].body, last_sequence=last, written_ms=NOW)])
-        super().append(log, offset, items)
+        super().append(log, offset, items, receipt)
 
 
 class Container:
