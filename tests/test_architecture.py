@@ -1,6 +1,7 @@
 """Imports run one way, and the core has no clock, no environment and no I/O."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,6 +81,13 @@ def test_the_core_has_no_clock_no_environment_and_no_io(module: str, path: Path)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
     assert not calls & {"open", "print", "input"}
+
+
+@pytest.mark.parametrize(("module", "path"), MODULES, ids=[module for module, _ in MODULES])
+def test_text_reaches_the_terminal_through_the_one_console_that_takes_it_for_text(module: str, path: Path) -> None:
+    text = path.read_text()
+    assert "from_markup" not in text
+    assert module == "sluice.commands.shared.output" or not re.search(r"\bConsole\(", text)
 
 
 def test_no_two_public_classes_share_a_name() -> None:

@@ -1,10 +1,10 @@
 """``sluice blocks``, ``block`` and ``unblock``."""
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import get_args
 
 import click
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from rich.text import Text
@@ -17,7 +17,7 @@ from chalicelib.core.logs.requests import LiveSource
 from sluice.api_client import ALL, PAGE, Answer
 from sluice.commands.shared.api import Part, Session, api_command, confirmed, networks_argument, yes_option
 from sluice.commands.shared.options import together
-from sluice.commands.shared.output import table
+from sluice.commands.shared.output import output, table
 from sluice.commands.shared.times import DURATION
 
 SORTS = ("blocked_at", "-blocked_at", "until", "-until", "count", "-count", "network", "-network")
@@ -128,7 +128,7 @@ def _portions(networks: Sequence[str], session: Session) -> Iterable[Sequence[st
     """Returns as many networks at a time as the API accepts, with a progress bar if there are several portions."""
     portions = [networks[start : start + MOST_NETWORKS] for start in range(0, len(networks), MOST_NETWORKS)]
     quiet = len(portions) == 1 or session.as_json
-    return track(portions, "", console=Console(stderr=True), disable=quiet, transient=True)
+    return track(portions, "", console=output(sys.stderr), disable=quiet, transient=True)
 
 
 def _table(blocks: Sequence[BlockView], now: int) -> Table:

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.text import Text
 
 from chalicelib.core.rules import Action, RuleSet
 from sluice.analysis.aws_waf_model import LONGEST_LAG_S, SHORTEST_LAG_S, RateBasedModel, RateBasedRule
@@ -13,7 +14,7 @@ from sluice.analysis.compare import Comparison, Side, side_of
 from sluice.analysis.compare import compare as compared
 from sluice.commands.shared.logs import json_option, log_options, opened_log
 from sluice.commands.shared.options import EXISTING_FILE, Parsed, nonempty_rules, number_option
-from sluice.commands.shared.output import output, print_json, table
+from sluice.commands.shared.output import output, plain, print_json, table
 from sluice.commands.shared.times import utc
 from sluice.replay.engine import Options
 
@@ -94,7 +95,8 @@ def _name(path: Path, rules: RuleSet) -> str:
 
 def _show(comparison: Comparison, console: Console, top: int) -> None:
     first, second, both = comparison.first, comparison.second, comparison.both
-    console.print(f"[bold]A[/]  {first.name}\n[bold]B[/]  {second.name}", highlight=False)
+    for letter, side in (("A", first), ("B", second)):
+        console.print(Text.assemble((letter, "bold"), "  ", plain(side.name)))
     totals = (
         ("clients blocked", f"{len(first.blocked):,}", f"{len(second.blocked):,}"),
         ("blocked by this side only", f"{len(comparison.only_first):,}", f"{len(comparison.only_second):,}"),

@@ -18,6 +18,7 @@ from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS, CloudFrontLines, time_ms
 from sluice import DEFAULT_RULES
 from sluice.commands.shared.options import EXISTING_FILE, Parsed, json_output, number_option, read_rules, seed_option
+from sluice.commands.shared.output import output
 from sluice.demo.demonstration import Demonstration, replay_lines, summary_of
 from sluice.demo.latency import Latency
 from sluice.demo.view import closing, watching
@@ -93,7 +94,7 @@ def demo(
     sluice demo --speed max --json
     sluice demo --traffic lines.log --rules rules.toml --speed max --json
     """
-    console = Console(quiet=as_json, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    console = output(quiet=as_json, width=PIPE_WIDTH)
     text, _ = read_rules(rules or (DEFAULT_RULES if traffic else DEMO_RULES))
     if traffic is not None:
         summary = _from_file(traffic, text, decoder, speed, simulation)

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.text import Text
 
 from chalicelib.config import ConfigError
 from chalicelib.core.durations import parse_duration
 from chalicelib.core.tokens import Role
 from sluice import DEFAULT_RULES
 from sluice.commands.shared.options import EXISTING_FILE, NEW_FILE, read_rules, seed_option
+from sluice.commands.shared.output import output
 from sluice.commands.shared.times import DURATION
 from sluice.demo.actors import ALLOWED
 from sluice.demo.edge import TICK_S, EdgeTraffic
@@ -74,7 +76,7 @@ def dev(
     except OSError as exc:
         raise click.ClickException(f"port {port}: {exc.strerror}; --port 0 picks a free one") from exc
     with _pump(served.cloud, simulated=traffic is not None, follow=follow, seed=seed) as pump:
-        _run(served, Console(highlight=False), pump)
+        _run(served, output(), pump)
 
 
 def _run(served: ServedCloud, console: Console, pump: Callable[[], None]) -> None:
@@ -107,7 +109,7 @@ def _pump(cloud: LocalCloud, *, simulated: bool, follow: Path | None, seed: int)
 
 def _greet(console: Console, url: str, tokens: dict[Role, str]) -> None:
     """Prints address and tokens, each on its own line, so that scripts can read them."""
-    console.print(f"[bold]Page:[/]           {url}", soft_wrap=True)
+    console.print(Text.assemble(("Page:", "bold"), f"           {url}"), soft_wrap=True)
     for role, text in tokens.items():
         console.print(f"{role + ' token:':16}{text}", soft_wrap=True)
     console.print(f"In a shell:     export SLUICE_URL={url} SLUICE_TOKEN={tokens[Role.OPERATOR]}", soft_wrap=True)

@@ -4,10 +4,10 @@ import sys
 import time
 
 import click
-from rich.console import Console
+from rich.text import Text
 
 from sluice.commands.shared.deployment import existing_stage, json_option, project_option, stage_command
-from sluice.commands.shared.output import print_json
+from sluice.commands.shared.output import output, plain, print_json
 from sluice.deploy.account import AwsAccount
 from sluice.deploy.doctor.checks import CHECKS, inspect
 from sluice.deploy.doctor.inspection import Inspection
@@ -26,7 +26,7 @@ def doctor(stage: str, account: AwsAccount, project: Project, as_json: bool) -> 
     \b
     sluice doctor --stage prod
     """
-    console = Console(highlight=False)
+    console = output()
     create = f"create it with 'sluice setup --stage {stage} --region {account.region}'"
     inspection = Inspection(existing_stage(stage, account, create), account, project, int(time.time()))
     findings = inspect(inspection)
@@ -35,8 +35,8 @@ def doctor(stage: str, account: AwsAccount, project: Project, as_json: bool) -> 
         print_json({"stage": stage, "ok": not wrong, "findings": findings})
     else:
         for finding in findings:
-            mark = "[red]wrong[/]" if finding.wrong else "[yellow]note[/] "
-            console.print(f"{mark}  {finding.check}: {finding.what}", soft_wrap=True)
+            mark = ("wrong", "red") if finding.wrong else ("note ", "yellow")
+            console.print(Text.assemble(mark, plain(f"  {finding.check}: {finding.what}")), soft_wrap=True)
             console.print(f"       {finding.remedy}", style="dim", soft_wrap=True)
         notes = len(findings) - wrong
         console.print(f"{len(CHECKS)} checks of {inspection.stage.prefix}: {wrong} wrong, {notes} worth knowing")

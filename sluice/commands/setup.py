@@ -1,18 +1,20 @@
 """``sluice setup``: creates what ``chalice deploy`` cannot, after showing the plan and its cost."""
 
+import sys
 import time
 from dataclasses import replace
 from typing import Any, get_args
 
 import click
 from rich.console import Console
+from rich.text import Text
 
 from chalicelib.core.logs.requests import LiveSource
 from chalicelib.edges.waf_ip_sets import WafScope
 from sluice import DEFAULT_RULES
 from sluice.commands.shared.deployment import carry_out, choices_of, plan_options, show_plan, stage_command
 from sluice.commands.shared.options import EXISTING_FILE, Parsed, read_rules
-from sluice.commands.shared.output import print_json, table
+from sluice.commands.shared.output import output, print_json, table
 from sluice.deploy.account import AwsAccount, attempting
 from sluice.deploy.apply import survey
 from sluice.deploy.costs import Cost, Load, monthly_costs, shards_for, total
@@ -101,13 +103,13 @@ def setup(
     sluice setup --web-acl edge --distribution E2EXAMPLE
     chalice deploy --stage prod
     """
-    console = Console(stderr=as_json, highlight=False)
+    console = output(sys.stderr if as_json else None)
     tokens: list[str] = []
 
     def show_token(token: str) -> None:
         tokens.append(token)
         message = "Token for the admin API, shown only this once; store it safely:"
-        console.print(f"\n{message}\n[bold]{token}[/]\n", soft_wrap=True)
+        console.print(Text.assemble(f"\n{message}\n", (token, "bold"), "\n"), soft_wrap=True)
 
     desired = _stage(stage, account, web_acls, options)
     resources = resources_of(desired, rules=text, now=int(time.time()), project=project, show_token=show_token)

@@ -1,12 +1,12 @@
 """``sluice teardown``: removes a stage completely."""
 
+import sys
 import time
 
 import click
-from rich.console import Console
 
 from sluice.commands.shared.deployment import carry_out, existing_stage, plan_options, show_plan, stage_command
-from sluice.commands.shared.output import print_json
+from sluice.commands.shared.output import output, print_json
 from sluice.deploy.account import AwsAccount
 from sluice.deploy.apply import survey
 from sluice.deploy.plan import to_tear_down
@@ -29,7 +29,7 @@ def teardown(stage: str, account: AwsAccount, project: Project, dry_run: bool, y
     sluice teardown --stage prod --dry-run
     sluice teardown --stage prod
     """
-    console = Console(stderr=as_json, highlight=False)
+    console = output(sys.stderr if as_json else None)
     existing = existing_stage(stage, account, "nothing to remove")
     steps = to_tear_down(survey(remains_of(existing, now=int(time.time()), project=project), account))
     if not as_json:

@@ -39,12 +39,13 @@ class Journal:
         for (kind, _), blocks in groups.items():
             first = blocks[0]
             more = f" and {len(blocks) - 1} more" if len(blocks) > 1 else ""
-            line = f"{demo.elapsed:5.1f} s  [red]blocked[/]   {kind}: {first.network}{more}  ({reason(first)})"
-            self._console.print(line, highlight=False)
+            self._print(demo, ("blocked", "red"), f"   {kind}: {first.network}{more}  ({reason(first)})")
         if released := len(telemetry.lifted) - self._released:
             self._released += released
-            line = f"{demo.elapsed:5.1f} s  [green]lifted[/]    {plural(released, 'block')}"
-            self._console.print(line, highlight=False)
+            self._print(demo, ("lifted", "green"), f"    {plural(released, 'block')}")
+
+    def _print(self, demo: Demonstration, event: tuple[str, str], details: str) -> None:
+        self._console.print(Text.assemble(f"{demo.elapsed:5.1f} s  ", event, details))
 
 
 @contextmanager
@@ -129,8 +130,10 @@ def closing(summary: dict[str, Any], demo: Demonstration) -> RenderableType:
             f"99th percentile {times['p99']} s"
         ),
         f"{plural(len(summary['blocks']), 'block')}, {summary['released']} lifted",
-        "[bold green]Every attacker was blocked, no bystander was, and the blocks ended.[/]"
-        if summary["ok"]
-        else "[bold red]The outcome is wrong: see the table above.[/]",
     ]
-    return Group(table, *map(Text.from_markup, lines))
+    verdict = (
+        Text("Every attacker was blocked, no bystander was, and the blocks ended.", "bold green")
+        if summary["ok"]
+        else Text("The outcome is wrong: see the table above.", "bold red")
+    )
+    return Group(table, *map(Text, lines), verdict)

@@ -61,6 +61,15 @@ class Site:
 
         self.do(put)
 
+    def put_malformed(self, *records: bytes) -> None:
+        """Logs records as they are."""
+
+        def put() -> None:
+            for record in records:
+                self._opened.cloud.put(record)
+
+        self.do(put)
+
     def put_blocks(self, *networks: str, **fields: Any) -> None:
         """Stores blocks as if they had existed for a while."""
         now = int(time.time())

@@ -13,6 +13,7 @@ from typing import Any, Literal, cast, get_args
 
 from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.logs.forwarded import client_behind
+from chalicelib.core.printable import printable
 
 
 class Source(StrEnum):
@@ -79,12 +80,12 @@ class Malformed:
         return cls(reason, piece[: cls.SAMPLE_BYTES], source, fields)
 
     def sample(self) -> str:
-        """Returns the start of the piece, safe to log: printable ASCII, everything else escaped.
+        """Returns the start of the piece, at most ``SAMPLE_BYTES`` of printable ASCII, everything else escaped.
 
         >>> Malformed(Reason.FIELDS, b"a\\tb\\x1b[2J\\n").sample()
         'a\\\\tb\\\\x1b[2J\\\\n'
         """
-        return ascii(self.raw[: self.SAMPLE_BYTES])[2:-1]
+        return printable(self.raw[: self.SAMPLE_BYTES])[: self.SAMPLE_BYTES]
 
 
 def host_name(text: str) -> str:

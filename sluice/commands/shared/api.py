@@ -15,9 +15,10 @@ from rich.text import Text
 
 from chalicelib.admin.changes import ChangeAnswer
 from chalicelib.admin.wording import plural
+from chalicelib.core.printable import printable
 from sluice.api_client import Answer, ApiClient, ApiError, Unreachable, bearer, signature
 from sluice.commands.shared.options import auth_option, json_output, without_comments
-from sluice.commands.shared.output import output, plain, printable, table
+from sluice.commands.shared.output import output, plain, table
 from sluice.undo import commands
 
 T = TypeVar("T")

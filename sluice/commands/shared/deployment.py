@@ -82,7 +82,7 @@ def existing_stage(name: str, account: AwsAccount, otherwise: str) -> Stage:
 
 
 def show_plan(stage: Stage, steps: Sequence[Step], console: Console) -> None:
-    console.print(f"[bold]{stage.prefix}[/] in {stage.location}, {stage.choices.scope}\n")
+    console.print(Text.assemble((stage.prefix, "bold"), f" in {stage.location}, {stage.choices.scope}\n"))
     rows = [(Text(s.action, STYLES[s.action]), s.resource.kind, s.resource.name, s.detail) for s in steps]
     console.print(table(("", "kind", "name", ""), rows))
 

@@ -1,5 +1,6 @@
 """Shared by the commands that read log files: their options, the rules file, the progress bar, and notes on stderr."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
@@ -8,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.progress import Progress, TransferSpeedColumn
 
 from chalicelib.admin.wording import plural
@@ -25,6 +25,7 @@ from sluice.commands.shared.options import (
     together,
     without_comments,
 )
+from sluice.commands.shared.output import output
 from sluice.commands.shared.times import UTC_MOMENT_MS
 from sluice.logs.files import Chunk, ReadProgress, chunks, find_files, total_bytes
 from sluice.replay.engine import Options, SpooledLog, spooled
@@ -99,7 +100,7 @@ def opened(files: Sequence[str]) -> Iterator[tuple[Iterator[Chunk], ReadProgress
 
     Raises ClickException for files that cannot be read, also while their chunks are being used.
     """
-    console = Console(stderr=True)
+    console = output(sys.stderr)
     columns = (*Progress.get_default_columns(), TransferSpeedColumn())
     progress = ReadProgress()
     try:

@@ -10,14 +10,23 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from chalicelib.core.printable import printable
+
 PIPE_WIDTH = 200
 """Columns of the output if it is not a terminal."""
 
 
-def output(file: IO[Any] | None = None) -> Console:
-    """Returns a console, which is ``PIPE_WIDTH`` columns wide without a terminal, so that few lines wrap."""
-    console = Console(file=file, highlight=False)
-    return console if console.is_terminal else Console(file=file, highlight=False, width=PIPE_WIDTH)
+class PlainConsole(Console):
+    """A console that prints ``str`` as it is: ``plain``, in tables as well, without markup. Styles need ``Text``."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(_lines(text), **{**options, "markup": False, "emoji": False})
+
+
+def output(file: IO[Any] | None = None, *, quiet: bool = False, width: int = PIPE_WIDTH) -> PlainConsole:
+    """Returns a console, which is ``width`` columns wide without a terminal, so that few lines wrap."""
+    console = PlainConsole(file=file, quiet=quiet, highlight=False)
+    return console if console.is_terminal else PlainConsole(file=file, quiet=quiet, highlight=False, width=width)
 
 
 def table(
@@ -28,7 +37,7 @@ def table(
     right: Container[str] = (),
     keep: Container[str] = (),
 ) -> Table:
-    """Returns a table without borders, which fits more text on a narrow terminal. Cells other than Text are escaped.
+    """Returns a table without borders, which fits more text on a narrow terminal. Cells other than Text are ``plain``.
 
     Columns named in ``right`` are right-aligned, those in ``keep`` are not wrapped, and each is at least as wide as its
     heading, or ten characters if that is less.
@@ -44,12 +53,12 @@ def table(
 
 
 def plain(text: str) -> Text:
-    """Replaces characters that could control the terminal: clients and other operators wrote parts of this text."""
-    return Text("\n".join(map(printable, text.split("\n"))))
+    """Returns ``text`` with every line ``printable``: clients and other operators wrote parts of it."""
+    return Text(_lines(text))
 
 
-def printable(text: str) -> str:
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+def _lines(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def print_json(value: Any) -> None:

@@ -1,0 +1,17 @@
+"""The one way for text that clients wrote to reach a terminal, a table, a log line or a page."""
+
+
+def printable(text: str | bytes) -> str:
+    """Returns ``text`` in one line that shows as it is: what controls a terminal or turns a line around is escaped.
+
+    Escaped are control characters, line ends, invisible marks such as those that change the direction of writing, and
+    halves of surrogate pairs; of bytes, everything except printable ASCII. A backslash in ``str`` remains as it is.
+
+    >>> printable("/caf\\u00e9\\x1b[2J\\u202e"), printable(b"a\\tb\\xff")
+    ('/café\\\\x1b[2J\\\\u202e', 'a\\\\tb\\\\xff')
+    """
+    if isinstance(text, bytes):
+        return ascii(text)[2:-1]
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
