@@ -7,7 +7,7 @@ from chalicelib.core.addresses import network_of
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Rule
 from chalicelib.core.state import Detection, Offender, Terms
-from chalicelib.core.windows import Offence
+from chalicelib.core.windows import LOUD, Offence, Quiet
 
 MOST_OFFENDERS = 1000
 """Most clients in one detection; more are split over several, to keep an item far below DynamoDB's 400 KB."""
@@ -24,26 +24,37 @@ class Announced:
 
     An offence is skipped only if its requests began before the block for the previous one can have ended, and for at
     most ``QUIET_MS``, because the enforcer's reason to ignore it (a pause, an allowlist entry) may no longer apply.
+    A report of requests that Sluice refused itself hides no offence by requests that were served.
     """
 
     def __init__(self) -> None:
-        self._quiet_until: dict[tuple[str, Source, bytes], int] = {}
+        self._quiet_until: dict[tuple[str, Source, bytes], Quiet] = {}
 
-    def quiet_until_ms(self, rule: Rule, source: Source, client: bytes) -> int:
+    def quiet_until(self, rule: Rule, source: Source, client: bytes) -> Quiet:
         """Returns epoch milliseconds: an offence is reported only if it began then or later."""
-        return self._quiet_until.get((rule.name, source, client), 0)
+        return self._quiet_until.get((rule.name, source, client), LOUD)
 
     def fresh(self, offences: Iterable[Offence]) -> list[Offence]:
         """Returns the offences to report."""
-        return [o for o in offences if o.since_ms >= self.quiet_until_ms(o.rule, o.source, o.client)]
+        return [o for o in offences if o.since_ms >= self._quiet(o).until_ms or self._is_served_again(o)]
 
     def add(self, offences: Iterable[Offence]) -> None:
+        """Notes offences that are reported."""
         for offence in offences:
+            until_ms = offence.last_ms + min(offence.rule.block_for_s * 1000, QUIET_MS)
+            served_until_ms = until_ms if self._is_served_again(offence) else self._quiet(offence).served_until_ms
             key = offence.rule.name, offence.source, offence.client
             self._quiet_until.pop(key, None)  # so that the order is that of the announcements
-            self._quiet_until[key] = offence.last_ms + min(offence.rule.block_for_s * 1000, QUIET_MS)
+            self._quiet_until[key] = Quiet(until_ms, served_until_ms)
         for key in list(islice(self._quiet_until, max(0, len(self._quiet_until) - MOST_ANNOUNCED))):
             del self._quiet_until[key]
+
+    def _quiet(self, offence: Offence) -> Quiet:
+        return self.quiet_until(offence.rule, offence.source, offence.client)
+
+    def _is_served_again(self, offence: Offence) -> bool:
+        """Returns whether requests that were served since their quiet time alone are over the limit."""
+        return (offence.served_since_ms or offence.since_ms) >= self._quiet(offence).served_until_ms
 
 
 def detections_of(
@@ -95,5 +106,11 @@ def terms_of(rule: Rule, rule_set: str) -> Terms:
 
 
 def _offender(offence: Offence) -> Offender:
-    network = network_of(offence.client, *offence.rule.prefixes)
-    return Offender(str(network), offence.count, offence.first_ms, offence.last_ms, offence.since_ms)
+    return Offender(
+        network=str(network_of(offence.client, *offence.rule.prefixes)),
+        count=offence.count,
+        first_ms=offence.first_ms,
+        last_ms=offence.last_ms,
+        since_ms=offence.since_ms,
+        served_since_ms=offence.served_since_ms,
+    )

@@ -5,11 +5,12 @@ of them. ``rules_toml`` reads rules from TOML and checks them.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from hashlib import blake2b
 from typing import Protocol, TypeVar
 
+from chalicelib.core.refusals import REFUSAL_COLUMNS
 from chalicelib.core.scope import EVERYTHING, Scope
 
 SHORTEST_WINDOW_S = 1
@@ -26,6 +27,20 @@ LARGEST_FOLD = 20
 """Most slots of a meter that may make up one slot of a rule: beyond that a meter of the rule's own uses less memory.
 Slots of ``EXACT_MS`` serve all rules: a client's requests hardly ever share one, so a second meter saves nothing."""
 DEFAULT_RESOLUTION = 100
+
+TOPIC_BYTES = 8
+"""Length of a topic; that of refusals is one byte longer."""
+REFUSALS = b"r"
+"""Last byte of the topic of refusals, after the topic of all requests."""
+
+
+def refusals_topic(topic: bytes) -> bytes:
+    """Returns the topic of the refusals among the requests of ``topic``."""
+    return topic + REFUSALS
+
+
+def is_of_refusals(topic: bytes) -> bool:
+    return len(topic) > TOPIC_BYTES
 
 
 class Action(StrEnum):
@@ -54,12 +69,20 @@ class Meter:
     ipv4_prefix: int
     ipv6_prefix: int
     slot_ms: int
+    of_refusals: bool = False
+    """True if only the requests in scope are counted that were answered as refusals (``core.refusals``)."""
     topic: bytes = field(init=False, repr=False, compare=False)
-    """Digest of scope and prefixes: the same in every process and version as long as their ``repr`` is."""
+    """Digest of scope and prefixes: the same in every process and version as long as their ``repr`` is. ``REFUSALS``
+    follows it if only refusals are counted."""
 
     def __post_init__(self) -> None:
         counted = repr((self.scope, self.ipv4_prefix, self.ipv6_prefix)).encode()
-        object.__setattr__(self, "topic", blake2b(counted, digest_size=8).digest())
+        digest = blake2b(counted, digest_size=TOPIC_BYTES).digest()
+        object.__setattr__(self, "topic", refusals_topic(digest) if self.of_refusals else digest)
+
+    def refusals(self) -> "Meter":
+        """Returns the meter of those requests of this meter that were answered as refusals."""
+        return replace(self, of_refusals=True)
 
     @property
     def prefixes(self) -> tuple[int, int]:
@@ -115,8 +138,8 @@ class RuleSet:
         return max((rule.window_s for rule in self.rules), default=0) * 1000
 
     def columns(self) -> frozenset[str]:
-        """Returns the columns that the rules' scopes examine."""
-        return frozenset(column for rule in self.rules for column in rule.scope.columns())
+        """Returns the columns that counting examines: those of the rules' scopes, and those that tell refusals."""
+        return REFUSAL_COLUMNS.union(*(rule.scope.columns() for rule in self.rules))
 
     def meters(self) -> list[Meter]:
         """Returns meters that together serve every rule; a rule that a finer meter serves has none of its own."""

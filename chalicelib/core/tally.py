@@ -10,11 +10,14 @@ into C:
 
 Slots are offsets from the first slot, in the order of the keys. Each of the last three is an array of little-endian
 unsigned integers, as wide as its largest value needs; its first byte names the width (``meter_tally.MeterTally``).
+
+Requests that were answered as Sluice's own refusals are counted by each meter like all others, and once more by
+themselves (``Meter.refusals``). A batch without any has no columns for them.
 """
 
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from math import lcm
 
@@ -23,7 +26,8 @@ import msgspec
 from chalicelib.core.addresses import PrefixMemo
 from chalicelib.core.logs.requests import Requests, Source
 from chalicelib.core.meter_tally import BadTally, Clients, MeterTally, Slots
-from chalicelib.core.rules import LONGEST_WINDOW_S, Meter
+from chalicelib.core.refusals import refusal_rows
+from chalicelib.core.rules import LONGEST_WINDOW_S, TOPIC_BYTES, Meter
 
 VERSION = 1
 """Version of the packed form. The tally table rejects items of any other."""
@@ -61,22 +65,33 @@ class Tallier:
     """A tallier of requests for a set of meters."""
 
     def __init__(self, meters: Iterable[Meter]) -> None:
-        self._meters = list(meters)
-        self._prefixes = {meter.prefixes: PrefixMemo(*meter.prefixes) for meter in self._meters}
+        self._meters = [(meter, meter.refusals()) for meter in meters]
+        self._prefixes = {meter.prefixes: PrefixMemo(*meter.prefixes) for meter, _ in self._meters}
 
     def tally(self, batches: Iterable[Requests]) -> Tally:
-        """Returns the counts of all meters that counted at least one request."""
-        counts = []
+        """Returns the counts of all meters, and of their refusals, that counted at least one request."""
+        counts: list[MeterTally] = []
         for requests in batches:
             masked = {prefixes: memo.mask_all(requests.clients) for prefixes, memo in self._prefixes.items()}
-            for meter in self._meters:
-                rows = meter.scope.rows(requests)
-                keys, times = masked[meter.prefixes], requests.times
-                if rows is not None:
-                    keys, times = [keys[row] for row in rows], [times[row] for row in rows]
-                if keys:
-                    counts.append(MeterTally.of(requests.source, meter, count(keys, times, meter.slot_ms)))
+            refused = frozenset(refusal_rows(requests))
+            for meter, refusals in self._meters:
+                keys, rows = masked[meter.prefixes], meter.scope.rows(requests)
+                counts += _counted(requests, meter, keys, rows)
+                if refused:
+                    both = [row for row in (range(len(keys)) if rows is None else rows) if row in refused]
+                    counts += _counted(requests, refusals, keys, both)
         return counts
+
+
+def _counted(
+    requests: Requests, meter: Meter, keys: Sequence[bytes], rows: Sequence[int] | None
+) -> Iterator[MeterTally]:
+    """Yields what ``meter`` counts in ``rows``, with None for all, unless there are none. ``keys``: one per row."""
+    times: Sequence[int] = requests.times
+    if rows is not None:
+        keys, times = [keys[row] for row in rows], [times[row] for row in rows]
+    if keys:
+        yield MeterTally.of(requests.source, meter, count(keys, times, meter.slot_ms))
 
 
 def count(keys: Iterable[bytes], times: Iterable[int], slot_ms: int) -> Clients:
@@ -132,17 +147,18 @@ def split(tally: Tally) -> tuple[Tally, Tally]:
     """Returns two halves that add up to ``tally``, with about equally many (client, slot) entries.
 
     A topic may have been counted at several slot lengths. A request is in the same half at all of them, because a
-    reader takes each half at one length only. Raises BadTally for a tally too small to split.
+    reader takes each half at one length only; and so is a refusal in both of its topics, because a reader that knew
+    the request without its refusal would take it for served. Raises BadTally for a tally too small to split.
     """
+    topics = [(c.source, c.topic[:TOPIC_BYTES]) for c in tally]
     pieces: dict[tuple[Source, bytes], int] = {}
-    for counted in tally:
-        topic = counted.source, counted.topic
+    for topic, counted in zip(topics, tally, strict=True):
         pieces[topic] = lcm(pieces.get(topic, 1), counted.slot_ms)
-    slots_per_piece = [pieces[c.source, c.topic] // c.slot_ms for c in tally]
+    slots_per_piece = [pieces[topic] // c.slot_ms for topic, c in zip(topics, tally, strict=True)]
     sizes: Counter[_Part] = Counter()
-    for c, number in zip(tally, slots_per_piece, strict=True):
+    for topic, c, number in zip(topics, tally, slots_per_piece, strict=True):
         for client, slots in c.clients().items():
-            sizes.update((c.source, c.topic, client, slot // number) for slot in slots)
+            sizes.update((*topic, client, slot // number) for slot in slots)
     if len(sizes) < 2:
         raise BadTally("a tally of one client at one moment cannot be split")
     parts = sorted(sizes)
@@ -150,11 +166,11 @@ def split(tally: Tally) -> tuple[Tally, Tally]:
     cut = next(number for number, size in enumerate(taken, 1) if size >= half or number == len(parts) - 1)
     first = frozenset(parts[:cut])
     halves: tuple[list[MeterTally], list[MeterTally]] = ([], [])
-    for c, number in zip(tally, slots_per_piece, strict=True):
+    for topic, c, number in zip(topics, tally, slots_per_piece, strict=True):
         kept: tuple[Clients, Clients] = ({}, {})
         for client, slots in c.clients().items():
             for slot, requests in slots.items():
-                clients = kept[(c.source, c.topic, client, slot // number) not in first]
+                clients = kept[(*topic, client, slot // number) not in first]
                 clients.setdefault(client, {})[slot] = requests
         for counts, clients in zip(halves, kept, strict=True):
             if clients:

@@ -27,13 +27,17 @@ the ``View`` is all grids of a container. Tallies from before a change of rules 
 have their own grid. Each request reaches a rule through one grid only, so the rule adds up all grids that serve
 it.
 
+*Refusals.* Requests that were answered as Sluice's own refusals are counted twice: among all requests, and in grids of
+their own, which exist only where there are any. What remains of the slots of an offender without them was served, so
+an offence says since when the served requests alone are over the limit. Clients without an offence need none of it.
+
 *Upper bounds first.* A grid keeps counts as the columns that they arrive in, and totals that show that most clients
 cannot be over a limit. Only the slots of the others are extracted and examined exactly (``grid``).
 """
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
 from typing import NamedTuple
@@ -41,7 +45,8 @@ from typing import NamedTuple
 from chalicelib.core.grid import Grid
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.meter_tally import Clients, MeterTally, Slots
-from chalicelib.core.rules import Rule, RuleSet, serving
+from chalicelib.core.rules import Rule, RuleSet, is_of_refusals, refusals_topic, serving
+from chalicelib.core.state import SERVED_WITHIN_LIMIT
 from chalicelib.core.tally import Tally, add_clients, folded
 
 FULLEST_AFTER_DROP = 0.75
@@ -132,10 +137,23 @@ class Offence:
     """Last millisecond of the slot that holds its last request."""
     since_ms: int
     """The latest time from which the requests up to ``last_ms`` alone are over the limit."""
+    served_since_ms: int
+    """The same for the requests that were not answered as refusals; see ``state.Offender``."""
 
 
-QuietUntil = Callable[[Rule, Source, bytes], int]
-"""Returns the end, in ms, of the time for which offences of a client need no report; 0 if there is none."""
+class Quiet(NamedTuple):
+    """Times, in ms, before which offences of a client need no report; 0 if all need one."""
+
+    until_ms: int = 0
+    """For offences by all requests: those that began earlier."""
+    served_until_ms: int = 0
+    """For offences by served requests alone: those that began earlier. Reports of refusals do not postpone it."""
+
+
+LOUD = Quiet()
+
+QuietUntil = Callable[[Rule, Source, bytes], Quiet]
+"""Returns the quiet times of a client."""
 
 
 class View:
@@ -156,6 +174,7 @@ class View:
         """By topic and slot length."""
         for rule in rules.rules:
             self._rules.setdefault(rule.meter.topic, {}).setdefault(rule.slot_ms, []).append(rule)
+        self._rules |= {refusals_topic(topic): of_topic for topic, of_topic in self._rules.items()}
 
     @property
     def entries(self) -> int:
@@ -180,8 +199,10 @@ class View:
         grids = self._grids_of(source, rule)
         return _folded_sum(rule, [(grid, {client: grid.slots(client)}) for grid in grids]).get(client, {})
 
-    def _grids_of(self, source: Source, rule: Rule) -> list[Grid]:
+    def _grids_of(self, source: Source, rule: Rule, *, of_refusals: bool = False) -> list[Grid]:
         topic, slot_ms = rule.meter.topic, rule.slot_ms
+        if of_refusals:
+            topic = refusals_topic(topic)
         return [
             grid
             for key, grid in self._grids.items()
@@ -208,32 +229,60 @@ class View:
             self._drop(self.entries - int(self._most_entries * FULLEST_AFTER_DROP))
 
     def offences(
-        self, touched: Tally, first_ms: int, last_ms: int, quiet_until_ms: QuietUntil = lambda *_: 0
+        self, touched: Tally, first_ms: int, last_ms: int, quiet_until: QuietUntil = lambda *_: LOUD
     ) -> list[Offence]:
         """Returns the clients over a limit in a window with a slot of ``touched``, each once per rule and source.
 
         All requests of ``touched`` were made within ``first_ms``..``last_ms``, both inclusive. An offence that began
-        before ``quiet_until_ms(rule, source, client)`` may be left out. So may one that began after ``last_ms``: none
-        of its requests is in ``touched``, and the batch that adds the last of them finds it.
+        before both times of ``quiet_until(rule, source, client)`` may be left out. So may one that began after
+        ``last_ms``: none of its requests is in ``touched``, and the batch that adds the last of them finds it.
         """
         offences = []
-        for key, columns in self._parts(touched):
+        parts = dict(self._parts(touched))
+        for key, columns in parts.items():
+            if is_of_refusals(key.topic):
+                continue
             clients = columns.keys()
             hashes = list(map(hash, clients))
+            refused = _refused(columns, parts.get(key._replace(topic=refusals_topic(key.topic))))
             for rule in self._rules_of(key):
                 limit = rule.limit * self._sample_rate // 100
-                factor = rule.slot_ms // key.slot_ms
                 totals = self._most(key.source, rule, columns, hashes, first_ms, last_ms)
                 near = [client for client, most in zip(clients, totals, strict=True) if most > limit]
-                near = self._not_quiet(key.source, rule, near, limit, last_ms, quiet_until_ms)
-                window_ms = rule.window_s * 1000
-                counts = self._slots_between(key.source, rule, near, first_ms - window_ms, last_ms + window_ms)
-                touched_slots = columns.slots_of(counts.keys())
-                for client, slots in counts.items():
-                    marks = {slot // factor for slot in touched_slots[client]} & slots.keys()
-                    window = over_limit(slots, marks, rule.resolution, limit) if marks else None
-                    if window is not None:
-                        offences.append(self._offence(rule, key.source, client, window))
+                near = self._not_quiet(key.source, rule, near, refused, limit, last_ms, quiet_until)
+                offences += self._offences_of(rule, key.source, near, limit, columns, first_ms, last_ms)
+        return offences
+
+    def _offences_of(
+        self,
+        rule: Rule,
+        source: Source,
+        clients: Iterable[bytes],
+        limit: int,
+        touched: MeterTally,
+        first_ms: int,
+        last_ms: int,
+    ) -> list[Offence]:
+        """Returns the offences of ``clients``, all of which are in ``touched``."""
+        window_ms, factor = rule.window_s * 1000, rule.slot_ms // touched.slot_ms
+        between_ms = first_ms - window_ms, last_ms + window_ms
+        counts = self._slots_between(source, rule, clients, *between_ms)
+        slots_of = touched.slots_of(counts.keys())
+        over: dict[bytes, tuple[set[int], Window]] = {}
+        for client, slots in counts.items():
+            marks = {slot // factor for slot in slots_of[client]}
+            window = _touched_window(slots, marks, rule.resolution, limit)
+            if window is not None:
+                over[client] = marks, window
+        refused = self._slots_between(source, rule, over, *between_ms, of_refusals=True)
+        offences = []
+        for client, (marks, window) in over.items():
+            served_since_ms = 0
+            if refused.get(client):
+                served = without(counts[client], refused[client])
+                of_served = _touched_window(served, marks, rule.resolution, limit)
+                served_since_ms = of_served.since * rule.slot_ms if of_served else SERVED_WITHIN_LIMIT
+            offences.append(self._offence(rule, source, client, window, served_since_ms))
         return offences
 
     def _most(
@@ -248,16 +297,29 @@ class View:
         return bounds[0] if len(bounds) == 1 else map(sum, zip(*bounds, strict=True))
 
     def _not_quiet(
-        self, source: Source, rule: Rule, clients: list[bytes], limit: int, last_ms: int, quiet_until_ms: QuietUntil
+        self,
+        source: Source,
+        rule: Rule,
+        clients: list[bytes],
+        refused: Collection[bytes],
+        limit: int,
+        last_ms: int,
+        quiet_until: QuietUntil,
     ) -> list[bytes]:
-        """Returns the ``clients`` that may be over ``limit`` with requests made after their quiet time alone.
+        """Returns the ``clients`` that may be over ``limit`` with requests made after one of their quiet times alone.
 
         Their counts since then are few, so this costs much less than to examine all windows of a client under attack.
+        ``refused``: the clients whose new requests were all answered as refusals.
         """
+        loud = []
         quiet: dict[int, list[bytes]] = {}
         for client in clients:
-            quiet.setdefault(quiet_until_ms(rule, source, client), []).append(client)
-        loud = quiet.pop(0, [])
+            until_ms, served_until_ms = quiet_until(rule, source, client)
+            if served_until_ms < until_ms and served_until_ms <= last_ms and client not in refused:
+                loud.append(client)  # Refusals were reported last; what is served now may be another offence.
+            else:
+                quiet.setdefault(until_ms, []).append(client)
+        loud += quiet.pop(0, [])
         for until_ms, members in quiet.items():
             if until_ms <= last_ms:
                 since = -(-until_ms // rule.slot_ms)
@@ -266,13 +328,20 @@ class View:
         return loud
 
     def _slots_between(
-        self, source: Source, rule: Rule, clients: Iterable[bytes], first_ms: int, last_ms: int
+        self,
+        source: Source,
+        rule: Rule,
+        clients: Iterable[bytes],
+        first_ms: int,
+        last_ms: int,
+        *,
+        of_refusals: bool = False,
     ) -> Clients:
         """Returns counts of ``clients`` in the slots of ``rule``, at least all within ``first_ms``..``last_ms``."""
-        grids = self._grids_of(source, rule)
+        grids = self._grids_of(source, rule, of_refusals=of_refusals)
         return _folded_sum(rule, [(grid, grid.slots_between(clients, first_ms, last_ms)) for grid in grids])
 
-    def _offence(self, rule: Rule, source: Source, client: bytes, window: Window) -> Offence:
+    def _offence(self, rule: Rule, source: Source, client: bytes, window: Window, served_since_ms: int) -> Offence:
         slot_ms = rule.slot_ms
         return Offence(
             rule=rule,
@@ -282,6 +351,7 @@ class View:
             first_ms=window.first * slot_ms,
             last_ms=(window.last + 1) * slot_ms - 1,
             since_ms=window.since * slot_ms,
+            served_since_ms=served_since_ms,
         )
 
     def _rules_of(self, key: GridKey) -> Iterator[Rule]:
@@ -304,7 +374,11 @@ class View:
 
     def _drop(self, surplus: int) -> None:
         """Drops the clients with the smallest shares of their limits, with about ``surplus`` entries in all."""
-        limits = {key: min(rule.limit for rule in self._rules_of(key)) for key in self._grids}
+        # Refusals go last: without them, a client's requests would all be taken for served.
+        limits = {
+            key: 0 if is_of_refusals(key.topic) else min(rule.limit for rule in self._rules_of(key))
+            for key in self._grids
+        }
         entries = sum((grid.entries_by_share(limits[key]) for key, grid in self._grids.items()), Counter[int]())
         share = 0
         while surplus > entries[share]:
@@ -313,6 +387,31 @@ class View:
         for key, grid in self._grids.items():
             dropped, surplus = grid.drop(limits[key], share, surplus)
             self._dropped += dropped
+
+
+def _refused(touched: MeterTally, refusals: MeterTally | None) -> Collection[bytes]:
+    """Returns the clients all of whose requests in ``touched`` are ``refusals``."""
+    if refusals is None:
+        return ()
+    numbers = dict(zip(refusals.keys(), refusals.totals(), strict=True))
+    totals = zip(touched.keys(), touched.totals(), strict=True)
+    return {client for client, total in totals if total == numbers.get(client)}
+
+
+def without(slots: Slots, refused: Slots) -> Slots:
+    """Returns what remains of ``slots`` without the requests in ``refused``; no slot without a request.
+
+    >>> without({1: 3, 2: 2}, {1: 1, 2: 2})
+    {1: 2}
+    """
+    served = {slot: number - refused.get(slot, 0) for slot, number in slots.items()}
+    return {slot: number for slot, number in served.items() if number > 0}
+
+
+def _touched_window(slots: Slots, touched: set[int], resolution: int, limit: int) -> Window | None:
+    """Returns ``over_limit`` for those of ``touched`` that have requests in ``slots``."""
+    marks = touched & slots.keys()
+    return over_limit(slots, marks, resolution, limit) if marks else None
 
 
 def _folded_sum(rule: Rule, counts: Iterable[tuple[Grid, Clients]]) -> Clients:

@@ -103,7 +103,7 @@ class Evaluate:
 
     def _offences(self, view: View, item: Unevaluated) -> list[Offence]:
         """Returns the offences of an item's clients that have not just been reported, and notes them as reported."""
-        offences = view.offences(item.tally, item.first_ms, item.last_ms, self._announced.quiet_until_ms)
+        offences = view.offences(item.tally, item.first_ms, item.last_ms, self._announced.quiet_until)
         unreported = self._announced.fresh(offences)
         self._announced.add(unreported)
         return unreported

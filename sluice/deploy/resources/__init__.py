@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from chalicelib.core.refusals import REFUSAL_STATUS
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import ACTIVE
 from sluice.deploy.resource import Resource
@@ -32,7 +33,7 @@ def resources_of(
         return [remembered, *seeds, *_additions(stage)]
     tallies = "the shards' tally logs; on demand, stream, items expire"
     state = "blocks, allowlist, rules, audit; on demand, stream, point-in-time recovery"
-    group = f"answers 429 to both families, Retry-After {RETRY_AFTER_S} s; {CAPACITY} WCU"
+    group = f"answers {REFUSAL_STATUS} to both families, Retry-After {RETRY_AFTER_S} s; {CAPACITY} WCU"
     delivery = "lets the log sources write to the stream, and nothing else"
     deployment = f"settings and policies for 'chalice deploy', in .chalice; evaluate with {choices.evaluator_mb:,} MB"
     resources: list[Resource] = [

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from chalicelib.core.refusals import REFUSAL_STATUS
 from sluice.deploy.account import RETRY_FOR_S, AwsAccount, missing_ok
 from sluice.deploy.resource import Existing, Resource
 from sluice.deploy.stage import Stage
@@ -138,7 +139,7 @@ class RuleGroup(WafResource):
         """Returns one rule per family, which answers 429 to the clients in any of its IP sets that exist."""
         ip_sets, rules = ip_sets_of(self.stage, account), []
         retry_after = {"Name": "Retry-After", "Value": str(RETRY_AFTER_S)}
-        refusal = {"Block": {"CustomResponse": {"ResponseCode": 429, "ResponseHeaders": [retry_after]}}}
+        refusal = {"Block": {"CustomResponse": {"ResponseCode": REFUSAL_STATUS, "ResponseHeaders": [retry_after]}}}
         for priority, (family, names) in enumerate(self.stage.ip_sets.items()):
             arns = [ip_sets[name]["ARN"] for name in names if name in ip_sets]
             references = [{"IPSetReferenceStatement": {"ARN": arn}} for arn in arns]

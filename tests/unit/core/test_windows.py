@@ -8,12 +8,13 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from chalicelib.core.logs.requests import Source
+from chalicelib.core.logs.requests import Column, Requests, Source
 from chalicelib.core.meter_tally import BadTally, MeterTally
-from chalicelib.core.rules import Meter, Rule, RuleSet
+from chalicelib.core.rules import TOPIC_BYTES, Meter, Rule, RuleSet, is_of_refusals
 from chalicelib.core.scope import Scope
-from chalicelib.core.tally import Tally, pack, split, unpack
-from chalicelib.core.windows import View, Window, over_limit, walk_windows
+from chalicelib.core.state import SERVED_WITHIN_LIMIT
+from chalicelib.core.tally import Tallier, Tally, pack, split, unpack
+from chalicelib.core.windows import LOUD, Offence, Quiet, View, Window, over_limit, walk_windows
 
 
 def test_a_window_includes_its_first_slot_and_excludes_its_end() -> None:
@@ -269,13 +270,115 @@ def test_only_offences_that_began_before_the_quiet_time_ended_are_left_out(
     for times in parts:
         merge(view, {b"aaaa": times, b"bbbb": times[:2]})
     touched = tally_of({b"aaaa": parts[-1], b"bbbb": parts[-1][:2]}, rules), min(parts[-1]), max(parts[-1])
-    quiet = {b"aaaa": until_ms, b"bbbb": 0}
+    quiet = {b"aaaa": Quiet(until_ms, until_ms), b"bbbb": LOUD}
     offences = view.offences(*touched, lambda rule, source, client: quiet[client])
     fresh, expected = (
-        {(o.rule.name, o.client): o for o in each if quiet[o.client] <= o.since_ms <= max(parts[-1])}
+        {(o.rule.name, o.client): o for o in each if quiet[o.client].until_ms <= o.since_ms <= max(parts[-1])}
         for each in (offences, view.offences(*touched))
     )
     assert fresh == expected
+
+
+requests_of_both_kinds = st.lists(st.tuples(st.integers(100_000, 200_000), st.booleans()), min_size=1, max_size=12)
+"""Times in ms, and whether a request was answered as a refusal."""
+
+
+def requests_of(made: list[tuple[int, bool]], client: bytes = b"aaaa") -> Requests:
+    statuses = [b"429" if is_refused else b"200" for _, is_refused in made]
+
+    def columns(name: str) -> Column | None:
+        return Column(statuses, bytes.decode) if name == "status" else None
+
+    return Requests(Source.CLOUDFRONT, [time for time, _ in made], [client] * len(made), columns)
+
+
+def merged(view: View, parts: list[list[tuple[int, bool]]]) -> tuple[Tally, int, int]:
+    """Merges what ingest counts of each part. Returns the last tally, and its earliest and latest time."""
+    tallier = Tallier(view.rules.meters())
+    for made in parts:
+        touched = tallier.tally([requests_of(made)])
+        span_ms = min(made)[0], max(made)[0]
+        view.merge(unpack(pack(touched)), *span_ms)
+    return touched, *span_ms
+
+
+@given(rules=rule_sets, parts=st.lists(requests_of_both_kinds, min_size=1, max_size=4), limit=st.integers(0, 4))
+def test_an_offence_says_since_when_its_served_requests_alone_are_over_the_limit(
+    rules: RuleSet, parts: list[list[tuple[int, bool]]], limit: int
+) -> None:
+    rules = RuleSet(tuple(replace(each, limit=limit) for each in rules.rules))
+    view = view_for(rules)
+    offences = view.offences(*merged(view, parts))
+
+    everything = [request for made in parts for request in made]
+    expected = {}
+    for each in rules.rules:
+        slots, served = (
+            Counter(time // each.slot_ms for time, is_refused in everything if is_refused <= with_refusals)
+            for with_refusals in (True, False)
+        )
+        marks = {time // each.slot_ms for time, _ in parts[-1]}
+        if over_limit(slots, marks, each.resolution, limit) is not None:
+            marks &= served.keys()
+            window = over_limit(served, marks, each.resolution, limit) if marks else None
+            expected[each.name] = -1 if window is None else window.since * each.slot_ms
+    assert {o.rule.name: o.served_since_ms or o.since_ms for o in offences} == expected
+
+
+@given(
+    rules=rule_sets,
+    parts=st.lists(requests_of_both_kinds, min_size=1, max_size=4),
+    limit=st.integers(0, 4),
+    quiet=st.builds(Quiet, st.integers(50_000, 250_000), st.integers(50_000, 250_000)),
+)
+def test_no_quiet_time_hides_an_offence_that_began_after_it(
+    rules: RuleSet, parts: list[list[tuple[int, bool]]], limit: int, quiet: Quiet
+) -> None:
+    """Served requests are measured against a time of their own, which reports of refusals do not postpone."""
+    assume(not all(is_refused for _, is_refused in parts[-1]))  # what was served earlier has been evaluated then
+    quiet = Quiet(max(quiet), min(quiet))
+    rules = RuleSet(tuple(replace(each, limit=limit) for each in rules.rules))
+    view = view_for(rules)
+    touched = merged(view, parts)
+    last_ms = touched[2]
+
+    def fresh(offences: list[Offence]) -> dict[str, Offence]:
+        return {
+            o.rule.name: o
+            for o in offences
+            if quiet.until_ms <= o.since_ms <= last_ms
+            or quiet.served_until_ms <= (o.served_since_ms or o.since_ms) <= last_ms
+        }
+
+    heard, all_offences = view.offences(*touched, lambda *_: quiet), view.offences(*touched)
+    assert fresh(heard) == fresh(all_offences)
+
+
+@given(made=requests_of_both_kinds)
+def test_a_refusal_is_in_the_same_half_as_its_request(made: list[tuple[int, bool]]) -> None:
+    rules = RuleSet(tuple(rule(f"r{window}", window) for window in WINDOWS_S))
+    halves_so_far = [Tallier(rules.meters()).tally([requests_of(made)])]
+    for _ in range(3):
+        halves_so_far = [half for tally in halves_so_far for half in halves(tally)]
+    for half in halves_so_far:
+        by_topic = {(part.topic, part.slot_ms): part.clients() for part in half}
+        for (topic, slot_ms), refused in by_topic.items():
+            if is_of_refusals(topic):
+                all_made = by_topic[topic[:TOPIC_BYTES], slot_ms]
+                assert all(
+                    all_made[client][slot] >= n for client, slots in refused.items() for slot, n in slots.items()
+                )
+
+
+def test_refusals_outlive_the_clients_far_below_their_limit_in_a_full_view() -> None:
+    rules = RuleSet((rule("r", 10, limit=5),))
+    view = view_for(rules, most_entries=40)
+    touched = merged(view, [[(1_000 + number, True) for number in range(8)]])
+    for number in range(60):
+        merge(view, {bytes([number] * 4): [number * 10]})
+    assert view.take_dropped() > 0
+    (offence,) = view.offences(*touched)
+    assert offence.served_since_ms == SERVED_WITHIN_LIMIT
 
 
 def test_later_merges_do_not_change_an_earlier_tally() -> None:

@@ -1,0 +1,58 @@
+"""Which offences are reported again, and what a detection says of them."""
+
+from dataclasses import replace
+
+from chalicelib.core.detections import QUIET_MS, Announced, detections_of
+from chalicelib.core.logs.requests import Source
+from chalicelib.core.rules import Rule
+from chalicelib.core.state import SERVED_WITHIN_LIMIT
+from chalicelib.core.windows import Offence
+
+RULE = Rule(name="burst", limit=50, window_s=5)
+AT_MS = 1_760_000_000_000
+
+
+def offence(since_ms: int, served_since_ms: int = 0) -> Offence:
+    """Returns an offence at times relative to ``AT_MS``, which lasts a second."""
+    served_ms = AT_MS + served_since_ms if served_since_ms > 0 else served_since_ms
+    since_ms += AT_MS
+    return Offence(RULE, Source.CLOUDFRONT, b"aaaa", 51, since_ms - 900, since_ms + 1000, since_ms, served_ms)
+
+
+def is_reported(announced: Announced, *offences: Offence) -> bool:
+    """Reports each of ``offences`` if it is fresh; returns whether the last one was."""
+    for each in offences:
+        fresh = announced.fresh([each])
+        announced.add(fresh)
+    return bool(fresh)
+
+
+def test_an_offence_is_reported_again_once_its_requests_alone_suffice_after_the_quiet_time() -> None:
+    announced = Announced()
+    assert is_reported(announced, offence(0))
+    assert not is_reported(announced, offence(QUIET_MS))
+    assert is_reported(announced, offence(QUIET_MS + 1000))
+
+
+def test_a_report_of_refusals_hides_no_offence_by_served_requests() -> None:
+    refused, served = offence(11_000, SERVED_WITHIN_LIMIT), offence(14_000, 13_000)
+    announced = Announced()
+    assert is_reported(announced, offence(0), refused)
+    assert not is_reported(announced, replace(served, served_since_ms=SERVED_WITHIN_LIMIT))
+    assert is_reported(announced, served)
+    assert not is_reported(announced, served)
+
+
+def test_served_requests_that_were_reported_are_not_reported_with_each_report_of_refusals() -> None:
+    announced = Announced()
+    assert is_reported(announced, offence(0, 100))
+    assert not is_reported(announced, offence(2_000, 100))
+    assert is_reported(announced, offence(12_000, 100), offence(11_500, 11_400))
+
+
+def test_a_detection_says_since_when_served_requests_alone_are_over_the_limit() -> None:
+    (detection,) = detections_of(
+        [offence(14_000, 13_000)], log="l@1", offset=1, rule_set="7", detected_ms=1, arrived_ms=1
+    )
+    (offender,) = detection.offenders
+    assert offender.served_since_ms == AT_MS + 13_000
