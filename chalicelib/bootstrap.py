@@ -18,6 +18,7 @@ from chalicelib.core.tokens import Token
 from chalicelib.core.windows import View
 from chalicelib.edges.telemetry import PowertoolsTelemetry
 from chalicelib.pipeline.active_rules import ActiveRules
+from chalicelib.pipeline.client_memory import ClientMemory
 from chalicelib.pipeline.enforce import Enforce
 from chalicelib.pipeline.evaluate import Evaluate
 from chalicelib.pipeline.ingest import Ingest
@@ -130,6 +131,7 @@ def compose(config: Config, world: World, parts: Parts = PARTS) -> Services:
             ),
             rules=rules.at,
             detect=detect,
+            note=ClientMemory(state).note,
             retention_s=config.retention_s,
         ),
         enforce=parts.enforce(

@@ -236,6 +236,26 @@ class Breaker(Control, frozen=True, kw_only=True):
     """The operator who reset it."""
 
 
+class Known(StateRecord, frozen=True, kw_only=True):
+    """The client networks that were counted in one period (``known_clients``)."""
+
+    kind: ClassVar[str] = "known"
+    started_at: int
+    """Start of the period."""
+    counted_since: int
+    """When counting began in this period: later than its start only if the memory of clients began in it."""
+    halvings: int = 0
+    """Number of times that one half of all clients was left out, for want of room."""
+    ipv4: bytes = b""
+    """IPv4 addresses of 4 bytes, in order."""
+    ipv6: bytes = b""
+    """The first 6 bytes of IPv6 addresses, in order."""
+
+    @property
+    def id(self) -> str:
+        return f"{self.started_at:010d}"
+
+
 class Heartbeat(Control, frozen=True, kw_only=True):
     """The last sweep."""
 

@@ -5,12 +5,12 @@ items are evaluated against all counts (``tally_logs``). A ring that comes twice
 makes up for a lost one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from chalicelib.core.detections import Announced, detections_of
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.state import Detection
-from chalicelib.core.tally import RETENTION_S
+from chalicelib.core.tally import RETENTION_S, Tally
 from chalicelib.core.windows import Offence, View
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.log_reader import RESERVE_S, LogReader, Unevaluated
@@ -38,13 +38,18 @@ class Evaluate:
         reader: LogReader,
         rules: Callable[[int], RulesInUse],
         detect: Callable[[Sequence[Detection]], None],
+        note: Callable[[Iterable[Tally], int], None] = lambda *_: None,
         retention_s: int = RETENTION_S,
     ) -> None:
-        """``rules`` returns the rules in use at a time in ms; ``detect`` stores detections, and may get one twice."""
+        """``rules`` returns the rules in use at a time in ms; ``detect`` stores detections, and may get one twice.
+
+        ``note`` gets the tallies that have been evaluated, and the time in epoch seconds.
+        """
         self._logs = logs
         self._reader = reader
         self._rules = rules
         self._detect = detect
+        self._note = note
         self._retention_ms = retention_s * 1000
         self._rule_set = RuleSet(())
         self._announced = Announced()
@@ -99,6 +104,7 @@ class Evaluate:
         report.items += len(items)
         self._unstored += len(items)
         self._reader.evaluated()
+        self._note((item.tally for item in items), now_ms // 1000)
         self._store_position(now_ms)
 
     def _offences(self, view: View, item: Unevaluated) -> list[Offence]:

@@ -36,7 +36,13 @@ def words(kind: inspect.Type) -> str:
             return f"array of {words(inner)}"
         case inspect.DictType(value_type=inner):
             return f"object of {words(inner)}"
-    names = {"StrType": "string", "EnumType": "string", "IntType": "integer", "BoolType": "boolean"}
+    names = {
+        "StrType": "string",
+        "EnumType": "string",
+        "IntType": "integer",
+        "BoolType": "boolean",
+        "BytesType": "bytes",
+    }
     return {**names, "NoneType": "null", "AnyType": "any"}[type(kind).__name__]
 
 
