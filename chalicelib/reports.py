@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from chalicelib.core.ipsets import Wanted
 from chalicelib.core.logs.requests import Reason
-from chalicelib.core.state import Block, Detection
+from chalicelib.core.state import Block, Detection, Unreadable
 
 SAMPLES = 3
 """Most malformed pieces shown in a report."""
@@ -68,6 +68,8 @@ class EvaluateReport:
 @dataclass(slots=True)
 class EnforceReport:
     detections: int = 0
+    unreadable: list[Unreadable] = field(default_factory=list)
+    """Detections that were skipped because they cannot be read."""
     outcomes: Counter[str] = field(default_factory=Counter)
     """Number of offenders by outcome."""
     blocks: list[Block] = field(default_factory=list)

@@ -87,7 +87,7 @@ def disallow(state: State, query: NetworkQuery, now: int) -> PlannedChange[Chang
         answer = ChangeAnswer(changed=True, detail=f"{name} is off the allowlist", undo=_put_again(stored.record))
         writes = [state.delete(stored)]
     else:
-        overlaps = ", ".join(entry.network for entry in overlapping(state.allowed(now), network)[:5])
+        overlaps = ", ".join(entry.network for entry in overlapping(state.exemptions(now).entries, network)[:5])
         detail = f"{name} is not on the allowlist" + (f"; entries that overlap it: {overlaps}" if overlaps else "")
         answer, writes = ChangeAnswer(changed=False, detail=detail), []
     return PlannedChange(answer=answer, writes=writes, action="allowlist.delete", target=name)

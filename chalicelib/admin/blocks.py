@@ -18,7 +18,7 @@ from chalicelib.core.durations import format_duration
 from chalicelib.core.rules import LONGEST_BLOCK_S
 from chalicelib.core.state import Allow, Block, Call, History
 from chalicelib.pipeline.lifting import ended, writes_to_lift
-from chalicelib.pipeline.stored import State, networks_of
+from chalicelib.pipeline.stored import State
 
 PATH = "/v1/blocks"
 MOST_NAMED = 3
@@ -87,20 +87,19 @@ def block(
     """
     forms = {"": new} if isinstance(new, NewBlock) else {f"blocks[{n}].": form for n, form in enumerate(new.blocks)}
     blocks = _parse(forms, caller, now)
-    allowed = state.allowed(now)
-    allowlist = networks_of(allowed)
+    exempt = state.exemptions(now)
     objections = [
         fault("body", f"{prefix}network", block.network, objection)
         for prefix, block in blocks.items()
         if not forms[prefix].force
-        for objection in _objections(block.network_value(), allowed, widest, caller)
+        for objection in _objections(block.network_value(), exempt.entries, widest, caller)
     ]
     if objections:
         raise ForceNeeded("; ".join(f"{each.value}: {each.accepted}" for each in objections[:3]), objections)
     names = [block.network for block in blocks.values()]
     stored = state.get_many(Block, names)
     replaced = {id: block.record for id, block in stored.items() if block.record.in_force(now)}
-    views = [BlockView.of(block, allowlist) for block in blocks.values()]
+    views = [BlockView.of(block, exempt.networks) for block in blocks.values()]
     withheld = [block.network for block in views if block.withheld]
     lengths = {block.until - now for block in views}
     detail = f"{_named(names)} blocked for {roughly(max(lengths))}" + ("" if len(lengths) == 1 else " at most")
@@ -183,7 +182,8 @@ def _parse(forms: Mapping[str, NewBlock], caller: Caller, now: int) -> dict[str,
         if network.prefixlen == 0:
             accepted = "a prefix of at least /1, because AWS WAF does not accept /0"
             faults.append(fault("body", f"{prefix}network", form.network, accepted))
-        elif network in networks:
+            continue
+        if network in networks:
             faults.append(fault("body", f"{prefix}network", form.network, "each network once"))
         networks.add(network)
         blocks[prefix] = Block(

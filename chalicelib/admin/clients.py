@@ -15,7 +15,7 @@ from chalicelib.admin.wording import evidence, plural, roughly
 from chalicelib.core.addresses import Network
 from chalicelib.core.durations import format_duration
 from chalicelib.core.state import Allow, Block, History, Past, Pause
-from chalicelib.pipeline.stored import State, networks_of
+from chalicelib.pipeline.stored import State
 
 MOST_ENTRIES_SHOWN = 1000
 """Most allowlist entries in the report on one client."""
@@ -68,12 +68,11 @@ def client_report(
     now = now_ms // 1000
     network = read_network(query.address, "query", "address")
     names = covering(network)
-    allowed = state.allowed(now)
-    # A block of a wider network is withheld as a whole because of an entry that need not cover this client.
-    allowlist = networks_of(allowed)
+    exempt = state.exemptions(now)
     stored = [each.record for each in state.get_many(Block, names).values()]
     blocks = sorted((block for block in stored if block.in_force(now)), key=lambda block: -block.until)
-    views = [BlockView.of(block, allowlist) for block in blocks]
+    # A block of a wider network is withheld as a whole because of an entry that need not cover this client.
+    views = [BlockView.of(block, exempt.networks) for block in blocks]
     histories = [each.record for each in state.get_many(History, names).values()]
     history = [
         PastView(network=each.network, rule=rule, **asdict(past))
@@ -90,7 +89,7 @@ def client_report(
         network=str(network),
         blocked=any(not block.withheld for block in views) and not pause.released,
         blocks=views,
-        allowlist=overlapping(allowed, network)[:MOST_ENTRIES_SHOWN],
+        allowlist=overlapping(exempt.entries, network)[:MOST_ENTRIES_SHOWN],
         history=sorted(history, key=lambda past: -past.evidence.last_ms),
         lifted_at=max((each.ended_at for each in histories if each.ended_at), default=None),
         counts=[] if problem else list(_counts(live, network, sample_rate, now_ms)),

@@ -16,6 +16,9 @@ from chalicelib.core.rules_toml import MOST_RULES, RulesError, parse_rules
 from chalicelib.core.state import ACTIVE, Call, StoredRules, version_id
 from chalicelib.pipeline.stored import State, Stored
 
+_LOST = StoredRules(text="")
+"""Stands for an active rule set that cannot be read."""
+
 
 class RuleSetView(msgspec.Struct, frozen=True, kw_only=True):
     """A version of the rule set."""
@@ -69,7 +72,7 @@ class VersionPage(Page, frozen=True):
 
 def rule_set(state: State, version: int | None = None) -> RuleSetView:
     """Returns the active rule set, or the one of ``version``. Raises NotFound."""
-    active = state.get(StoredRules, ACTIVE)
+    active = state.get(StoredRules, ACTIVE, damaged=_LOST)
     if version is not None and (active is None or active.version != version):
         earlier = state.get(StoredRules, version_id(version))
         if earlier is None:
@@ -82,7 +85,7 @@ def rule_set(state: State, version: int | None = None) -> RuleSetView:
 
 def plan(state: State, form: RulesText) -> RulesPlan:
     """Returns the changes that a rule set would make. Raises Invalid with everything that is wrong with it."""
-    active = state.get(StoredRules, ACTIVE)
+    active = state.get(StoredRules, ACTIVE, damaged=_LOST)
     changes = differences(_usable(active.record if active else None)[0], _valid(form.text))
     return RulesPlan(version=active.version if active else 0, changes=changes, detail=summary(changes))
 
@@ -93,8 +96,8 @@ def activate(state: State, new: NewRules, *, based_on: int, caller: Caller, now:
     Activating the text that is already active changes nothing, whatever it is based on, so a call can be repeated.
     """
     rules = _valid(new.text)
-    active = state.get(StoredRules, ACTIVE)
-    if active is not None and active.record.text == new.text:
+    active = state.get(StoredRules, ACTIVE, damaged=_LOST)
+    if active is not None and active.record is not _LOST and active.record.text == new.text:
         return _unchanged(active.version, f"version {active.version} is already active and has the same text")
     stored = StoredRules(text=new.text, by=caller.name, saved_at=now, comment=new.comment)
     return _change(state, active, stored, rules, based_on, action="rules.put")
@@ -103,7 +106,7 @@ def activate(state: State, new: NewRules, *, based_on: int, caller: Caller, now:
 def rollback(state: State, back: Rollback, *, based_on: int, caller: Caller, now: int) -> PlannedChange[RulesAnswer]:
     """Activates an earlier version again, as a new one. Raises NotFound, Invalid, StaleVersion."""
     earlier = rule_set(state, back.version)
-    active = state.get(StoredRules, ACTIVE)
+    active = state.get(StoredRules, ACTIVE, damaged=_LOST)
     if active is not None and active.version == back.version:
         return _unchanged(back.version, f"version {back.version} is already active")
     comment = back.comment or f"restores version {back.version}"
@@ -114,7 +117,7 @@ def rollback(state: State, back: Rollback, *, based_on: int, caller: Caller, now
 
 def history(state: State, query: HistoryQuery, now: int) -> VersionPage:
     """Returns a page of the versions, newest first. Raises Invalid."""
-    active = state.get(StoredRules, ACTIVE)
+    active = state.get(StoredRules, ACTIVE, damaged=_LOST)
     below = version_id(read_cursor(query.cursor, [int])[0]) if query.cursor else ACTIVE
     stored = {
         int(rules.id): rules for rules in state.all(StoredRules, below=below, limit=query.limit + 1, descending=True)
@@ -156,7 +159,7 @@ def _change(
     version = current + 1
     writes = [state.put(new, id=ACTIVE, over=active)]
     kept = state.get_many(StoredRules, [version_id(current), version_id(version)])
-    if active is not None and version_id(current) not in kept:
+    if active is not None and active.record is not _LOST and version_id(current) not in kept:
         writes.append(state.put(active.record, id=version_id(current)))
     writes.append(state.put(new, id=version_id(version), over=kept.get(version_id(version))))
     changes = differences(_usable(active.record if active else None)[0], rules)
@@ -192,5 +195,7 @@ def _usable(stored: StoredRules | None) -> tuple[RuleSet, str | None]:
 def view(version: int, stored: StoredRules, *, active: bool) -> RuleSetView:
     """Returns a version as operators see it, with the reason if it cannot be used."""
     rules, problem = _usable(stored)
+    if stored is _LOST:
+        problem = "it cannot be read; activate a rule set, or roll back to an earlier version"
     words = [rule_words(rule) for rule in rules.rules]
     return RuleSetView(version=version, active=active, rules=words, problem=problem, **asdict(stored))

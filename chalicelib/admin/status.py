@@ -12,7 +12,7 @@ from chalicelib.admin.live_counts import LiveCounts
 from chalicelib.admin.rule_sets import rule_set
 from chalicelib.core.ipsets import CAPACITY, IpSet, Wanted, wanted
 from chalicelib.core.state import Block, Breaker, Pause
-from chalicelib.pipeline.stored import State, networks_of
+from chalicelib.pipeline.stored import State
 
 RATE_MS = 60_000
 """Time over which requests per second are averaged."""
@@ -92,9 +92,9 @@ def read_status(state: State, live: LiveCounts, sets: Sequence[IpSet], now_ms: i
     now = now_ms // 1000
     pause, breaker, beat = state.controls()
     blocks = [block for block in state.records(Block) if block.in_force(now)]
-    entries = state.allowed(now)
+    exempt = state.exemptions(now)
     rooms = {family: CAPACITY * sum(ip_set.family == family for ip_set in sets) for family in (4, 6)}
-    planned = wanted(blocks, networks_of(entries), rooms, now)
+    planned = wanted(blocks, exempt.networks, rooms, now)
     rules = rule_set(state)
     return Status(
         now=now,
@@ -105,7 +105,7 @@ def read_status(state: State, live: LiveCounts, sets: Sequence[IpSet], now_ms: i
             SetsStatus(family=family, networks=0 if pause.released else len(planned.networks[family]), capacity=room)
             for family, room in rooms.items()
         ],
-        allowlist=len(entries),
+        allowlist=len(exempt.entries),
         rules=RulesStatus(
             version=rules.version, rules=len(rules.rules), saved_at=rules.saved_at, by=rules.by, problem=rules.problem
         ),

@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_interface
-from socket import AF_INET, AF_INET6, inet_pton
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 Network = IPv4Network | IPv6Network
 
@@ -127,6 +127,25 @@ def span_of(text: str) -> Span:
         if not first & hosts:
             return 4 if bits == 32 else 6, first, first | hosts
     return _span(_parse(text))
+
+
+def require_network(text: str) -> None:
+    """Raises ValueError unless ``text`` is a network in the one form in which networks are stored.
+
+    >>> require_network("192.0.2.0/24")
+    >>> require_network("2001:DB8::/64")
+    Traceback (most recent call last):
+    ...
+    ValueError: '2001:DB8::/64' is not how the network is stored: 2001:db8::/64
+    """
+    version, first, last = span = span_of(text)
+    family, size = (AF_INET, 4) if version == 4 else (AF_INET6, 16)
+    # Five times as fast as the text of ``ipaddress``, which differs for a few IPv6 addresses that embed an IPv4 one.
+    quick = f"{inet_ntop(family, first.to_bytes(size))}/{size * 8 - (last - first).bit_length()}"
+    if text != quick or (version == 6 and "." in quick):
+        stored = str(network_at(span))
+        if text != stored:
+            raise ValueError(f"{text!r} is not how the network is stored: {stored}")
 
 
 _PREFIXES = {str(length): length for length in range(129)}

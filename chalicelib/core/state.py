@@ -1,15 +1,38 @@
 """The records of the state table, by kind, and their JSON form.
 
-Times are in epoch seconds, or in epoch milliseconds if their name ends in ``_ms``.
+Times are in epoch seconds, or in epoch milliseconds if their name ends in ``_ms``. What is stored may be damaged, typed
+by hand or of another version: ``StateRecord.read`` returns only records whose values every reader can use.
 """
 
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Self, get_args
 
 import msgspec
 
-from chalicelib.core.addresses import Network, parse_network
+from chalicelib.core.addresses import Network, parse_network, require_network
 from chalicelib.core.logs.requests import LiveSource, Source
 from chalicelib.core.rules import Action, Escalation
+
+LATEST_S = 253_402_300_799
+"""The end of the year 9999, the last that a date can have. Epoch seconds."""
+Seconds = Annotated[int, msgspec.Meta(ge=0, le=LATEST_S)]
+Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=LATEST_S * 1000)]
+Number = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+"""A count that every reader of JSON reads exactly."""
+
+LONGEST_REASON = 200
+"""Most characters of the reason why a record cannot be read: it may quote what is stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A stored record that this version cannot read. Readers skip and report it."""
+
+    kind: str
+    id: str
+    reason: str
+    body: bytes = field(default=b"", repr=False)
 
 
 class StateRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,11 +45,28 @@ class StateRecord(msgspec.Struct, frozen=True, kw_only=True):
         """The id under which the record is stored. Kinds without one are stored under an id that the caller chooses."""
         raise NotImplementedError(f"the caller chooses the id of a {self.kind} record")
 
+    def belongs_under(self, id: str) -> bool:  # noqa: ARG002 - any id, unless a kind has a form for its ids
+        """Returns whether the record can be stored under ``id``."""
+        return True
+
     def to_json(self) -> bytes:
         return msgspec.json.encode(self)
 
     @classmethod
+    def read(cls, id: str, body: bytes) -> Self | Unreadable:
+        """Returns the record that is stored under ``id``."""
+        if not body:
+            return Unreadable(cls.kind, id, "it has no body")
+        try:
+            record = cls.from_json(body)
+            reason = None if record.belongs_under(id) else "its id does not belong to what it says"
+        except (msgspec.DecodeError, RecursionError) as exc:
+            reason = str(exc)[:LONGEST_REASON]
+        return record if reason is None else Unreadable(cls.kind, id, reason, body)
+
+    @classmethod
     def from_json(cls, body: bytes) -> Self:
+        """Raises msgspec.DecodeError or RecursionError if ``body`` is not such a record."""
         return msgspec.json.decode(body, type=cls)
 
 
@@ -35,9 +75,15 @@ class NetworkRecord(StateRecord, frozen=True, kw_only=True):
 
     network: str
 
+    def __post_init__(self) -> None:
+        require_network(self.network)
+
     @property
     def id(self) -> str:
         return self.network
+
+    def belongs_under(self, id: str) -> bool:
+        return id == self.network
 
     def network_value(self) -> Network:
         return parse_network(self.network)
@@ -47,14 +93,17 @@ class Offender(msgspec.Struct, frozen=True, array_like=True):
     """One client of a detection."""
 
     network: str
-    count: int
-    first_ms: int
-    last_ms: int
-    since_ms: int
+    count: Number
+    first_ms: Milliseconds
+    last_ms: Milliseconds
+    since_ms: Milliseconds
     """The latest time from which the requests up to ``last_ms`` alone are over the limit."""
-    served_since_ms: int = 0
+    served_since_ms: Annotated[int, msgspec.Meta(ge=-1, le=LATEST_S * 1000)] = 0
     """The same for the requests that were not answered as Sluice's own refusals are: the latest time from which they
     alone, within one window, are over the limit; -1 if they are within it, and 0 for ``since_ms``."""
+
+    def __post_init__(self) -> None:
+        require_network(self.network)
 
 
 SERVED_WITHIN_LIMIT = -1
@@ -65,10 +114,10 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     """A rule as it stood at the offence, so that later edits do not affect the decision."""
 
     name: str
-    limit: int
-    window_s: int
+    limit: Number
+    window_s: Number
     action: Action
-    block_for_s: int
+    block_for_s: Number
     escalate: Escalation | None = None
     extend: bool = False
     rule_set: str = ""
@@ -82,28 +131,31 @@ class Detection(StateRecord, frozen=True, kw_only=True):
     terms: Terms
     source: Source
     offenders: tuple[Offender, ...]
-    detected_ms: int
-    arrived_ms: int
+    detected_ms: Milliseconds
+    arrived_ms: Milliseconds
     """When the oldest record of the batches with an offender arrived in Kinesis."""
+
+    def belongs_under(self, id: str) -> bool:
+        return id == self.id
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """Reason why a client is over a limit."""
 
     rule: str
-    count: int
+    count: Number
     """Requests in the window, scaled up if only a sample of the requests is logged."""
-    limit: int
-    window_s: int
-    first_ms: int
+    limit: Number
+    window_s: Number
+    first_ms: Milliseconds
     """Start of the slot of the window's first request. Epoch milliseconds."""
-    last_ms: int
+    last_ms: Milliseconds
     """Last millisecond of the slot of the window's last request. Epoch milliseconds."""
     source: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(get_args(LiveSource))})]
     """The log that the requests were read from."""
     detection: str
     """Id of the detection, made of the shard's log, an offset, the rule and the source."""
-    arrived_ms: int
+    arrived_ms: Milliseconds
     """When the oldest record of the batches with an offender arrived in Kinesis. Epoch milliseconds."""
 
 
@@ -114,18 +166,23 @@ class Block(NetworkRecord, frozen=True, kw_only=True):
     """A network whose requests are refused until a given time."""
 
     kind: ClassVar[str] = "block"
-    blocked_at: int
+    blocked_at: Seconds
     """Time of the block. Epoch seconds."""
-    until: int
+    until: Seconds
     """First second at which the block is over. Epoch seconds."""
     rule: str = MANUAL
     """Name of the rule, or 'manual'."""
-    offence: int = 0
+    offence: Number = 0
     """Number of the offence against the rule, from 1; 0 for a manual block."""
     evidence: Evidence | None = None
     comment: str = ""
     by: str = ""
     """The operator who made a manual block."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.network.endswith("/0"):
+            raise ValueError(f"{self.network} is wider than /1, the widest that AWS WAF accepts")
 
     @property
     def manual(self) -> bool:
@@ -142,9 +199,9 @@ OUTCOMES = ["blocked", "extended", "counted", "allowlisted", "stale"]
 class Past(msgspec.Struct, frozen=True, kw_only=True):
     """The last offence of a client against one rule."""
 
-    offence: int
+    offence: Number
     """Number of the offence, from 1."""
-    until: int
+    until: Seconds
     """End of the block for it, or the end it would have had. Epoch seconds."""
     outcome: Annotated[str, msgspec.Meta(extra_json_schema={"enum": OUTCOMES})]
     evidence: Evidence
@@ -154,7 +211,7 @@ class History(NetworkRecord, frozen=True, kw_only=True):
     """A client's past offences, for escalation and to distinguish refused requests from new ones."""
 
     kind: ClassVar[str] = "offence"
-    ended_at: int = 0
+    ended_at: Seconds = 0
     """When its last block was lifted; requests before that may have been refused already."""
     rules: dict[str, Past] = {}
 
@@ -165,9 +222,9 @@ class Allow(NetworkRecord, frozen=True, kw_only=True):
     kind: ClassVar[str] = "allow"
     comment: str = ""
     by: str = ""
-    added_at: int = 0
+    added_at: Seconds = 0
     """Time it was added. Epoch seconds."""
-    expires_at: int | None = None
+    expires_at: Seconds | None = None
     """First second at which it is no longer in force. Epoch seconds."""
 
     def in_force(self, now: int) -> bool:
@@ -180,12 +237,17 @@ class StoredRules(StateRecord, frozen=True, kw_only=True):
     kind: ClassVar[str] = "rule-set"
     text: str
     by: str = ""
-    saved_at: int = 0
+    saved_at: Seconds = 0
     comment: str = ""
+
+    def belongs_under(self, id: str) -> bool:
+        return id == ACTIVE or (len(id) == VERSION_DIGITS and id.isascii() and id.isdigit())
 
 
 ACTIVE = "active"
 """Id of the rule set in force."""
+
+VERSION_DIGITS = 10
 
 
 def version_id(version: int) -> str:
@@ -194,7 +256,7 @@ def version_id(version: int) -> str:
     >>> version_id(7)
     '0000000007'
     """
-    return f"{version:010d}"
+    return f"{version:0{VERSION_DIGITS}d}"
 
 
 class Control(StateRecord, frozen=True, kw_only=True):
@@ -202,6 +264,22 @@ class Control(StateRecord, frozen=True, kw_only=True):
 
     kind: ClassVar[str] = "control"
     id: ClassVar[str]
+
+    def belongs_under(self, id: str) -> bool:
+        return id == self.id
+
+    @classmethod
+    def salvaged(cls, body: bytes) -> Self:
+        """Returns as much as can be read of a damaged record: the other fields have their defaults."""
+        values: dict[str, Any] = {}
+        with suppress(msgspec.DecodeError, RecursionError):
+            values = msgspec.json.decode(body, type=dict[str, Any])
+        kept = {}
+        for each in msgspec.structs.fields(cls):
+            if each.name in values:
+                with suppress(msgspec.ValidationError):
+                    kept[each.name] = msgspec.convert(values[each.name], each.type)
+        return cls(**kept)
 
 
 class Pause(Control, frozen=True, kw_only=True):
@@ -211,7 +289,7 @@ class Pause(Control, frozen=True, kw_only=True):
     paused: bool = False
     release: bool = False
     """True if the IP sets are emptied as well."""
-    at: int = 0
+    at: Seconds = 0
     """Time of the last pause or resume; 0: never. Epoch seconds."""
     by: str = ""
 
@@ -226,11 +304,11 @@ class Breaker(Control, frozen=True, kw_only=True):
     id: ClassVar[str] = "breaker"
     open: bool = False
     """True if rules block no new client until an operator resets it."""
-    at: int = 0
+    at: Seconds = 0
     """Time at which it opened or was reset; 0: never. Epoch seconds."""
-    would_block: int = 0
+    would_block: Number = 0
     """Number of new blocks by rules, within a minute, that opened it."""
-    ignore_until: int = 0
+    ignore_until: Seconds = 0
     """Time until which it stays closed after a reset, because an operator has looked. Epoch seconds."""
     by: str = ""
     """The operator who reset it."""
@@ -260,10 +338,10 @@ class Heartbeat(Control, frozen=True, kw_only=True):
     """The last sweep."""
 
     id: ClassVar[str] = "heartbeat"
-    at: int = 0
-    blocks: int = 0
+    at: Seconds = 0
+    blocks: Number = 0
     """Blocks in force."""
-    lifted: int = 0
+    lifted: Number = 0
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -284,7 +362,7 @@ class Audit(StateRecord, frozen=True, kw_only=True):
     """A change made by an operator. Ids ascend with time."""
 
     kind: ClassVar[str] = "audit"
-    at_ms: int
+    at_ms: Milliseconds
     """Time of the change. Epoch milliseconds."""
     by: str
     """Name of the token, or ARN."""
@@ -309,3 +387,15 @@ class Receipt(StateRecord, frozen=True, kw_only=True):
     """Digest of the call."""
     answer: str
     """JSON."""
+
+
+RECORDS: tuple[type[StateRecord], ...] = (Detection, Block, History, Allow, StoredRules, Audit, Receipt)
+CONTROLS: tuple[type[Control], ...] = (Pause, Breaker, Heartbeat)
+
+
+def record_type(kind: str, id: str) -> type[StateRecord]:
+    """Returns the type of the records of a kind, of which ``control`` has one per id. Raises KeyError for others."""
+    return {(of.kind, of.id): of for of in CONTROLS}[kind, id] if kind == Control.kind else _BY_KIND[kind]
+
+
+_BY_KIND = {of.kind: of for of in RECORDS}

@@ -107,22 +107,32 @@ def attributes_of(item: Item) -> dict[str, Any]:
 
 
 def item_of(attributes: Mapping[str, Any]) -> Item:
-    """Returns the item for DynamoDB's attributes, from a read or from an image in the stream."""
-    expires_at = attributes.get("expires_at")
+    """Returns the item for DynamoDB's attributes, from a read or from an image in the stream.
+
+    Attributes typed by hand may be missing or of another type: then the body is empty and the version 0.
+    """
     return Item(
         kind=attributes["kind"]["S"],
         id=attributes["id"]["S"],
-        body=attributes["body"]["S"].encode(),
-        version=int(attributes["version"]["N"]),
-        expires_at=int(expires_at["N"]) if expires_at else None,
+        body=attributes.get("body", {}).get("S", "").encode(),
+        version=_whole(attributes, "version") or 0,
+        expires_at=_whole(attributes, "expires_at"),
     )
+
+
+def _whole(attributes: Mapping[str, Any], name: str) -> int | None:
+    """Returns the value of an attribute; None if it is missing or is no whole number."""
+    text = attributes.get(name, {}).get("N", "")
+    return int(text) if text.isdecimal() else None
 
 
 def _action(write: Write, table: str) -> dict[str, Any]:
     item = write.item
     condition: dict[str, Any] = {
-        "ConditionExpression": "attribute_not_exists(#id)",
-        "ExpressionAttributeNames": {"#id": "id"},
+        # An item typed by hand may have no version.
+        "ConditionExpression": "attribute_not_exists(#version) OR NOT attribute_type(#version, :number)",
+        "ExpressionAttributeNames": {"#version": "version"},
+        "ExpressionAttributeValues": {":number": {"S": "N"}},
     }
     if item.version:
         condition = {

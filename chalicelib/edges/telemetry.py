@@ -1,12 +1,24 @@
 """Reports as logs and metrics, once per invocation, in CloudWatch's embedded metric format."""
 
+from collections.abc import Sequence
+
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
+from chalicelib.core.state import Unreadable
 from chalicelib.reports import EnforceReport, EvaluateReport, IngestReport, PublishReport, SweepReport
 
 NAMESPACE = "Sluice"
 Count, Milliseconds, Percent = MetricUnit.Count, MetricUnit.Milliseconds, MetricUnit.Percent
+
+
+MOST_DESCRIBED = 10
+"""Most unreadable records described in one log line."""
+
+
+def described(records: Sequence[Unreadable]) -> list[str]:
+    """Returns the first unreadable records, safe to log: what is stored may be anything."""
+    return [ascii(f"{each.kind} {each.id}: {each.reason}")[1:-1] for each in records[:MOST_DESCRIBED]]
 
 
 class PowertoolsTelemetry:
@@ -52,7 +64,10 @@ class PowertoolsTelemetry:
         for outcome, number in report.outcomes.items():
             add(f"Offenders.{outcome}", Count, number)
         add("Blocks", Count, len(report.blocks))
+        add("Unreadable", Count, len(report.unreadable))
         add("BreakerOpened", Count, int(report.breaker_opened))
+        if report.unreadable:
+            self.log.error("unreadable records", extra={"records": described(report.unreadable)})
         if report.breaker_opened:
             self.log.error("circuit breaker opened: rules block no new client until an operator resets it")
         self._metrics.flush_metrics()

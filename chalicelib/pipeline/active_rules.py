@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import RulesError, parse_rules
-from chalicelib.core.state import ACTIVE, StoredRules
+from chalicelib.core.state import ACTIVE, StoredRules, Unreadable
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Unavailable
 
@@ -47,7 +47,7 @@ class ActiveRules:
     def _read(self, now_ms: int) -> str | None:
         """Reads the stored rule set. Returns the reason why it cannot be used, or None."""
         try:
-            stored = self._state.get(StoredRules, ACTIVE)
+            stored = self._state.find(StoredRules, ACTIVE)
         except Unavailable as exc:
             if self._rules is None:
                 raise
@@ -55,6 +55,9 @@ class ActiveRules:
         self._read_at_ms = now_ms
         if stored is None:
             return "no rule set is stored; 'sluice setup' stores one"
+        if isinstance(stored, Unreadable):
+            self._rules = self._rules or self._last_valid()
+            return f"the stored rule set cannot be read: {stored.reason}"
         text = stored.record.text
         if text != self._text:
             try:

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 
 from chalicelib.core.addresses import Network, NetworkSet, parse_network, supernets
 from chalicelib.core.decisions import KNOWN, Outcome, decide, memory_s
-from chalicelib.core.state import Block, Breaker, Detection, History, Offender
+from chalicelib.core.state import Block, Breaker, Detection, History, Offender, Unreadable
 from chalicelib.pipeline.lifting import CLIENTS_PER_WRITE, history_kept_until
 from chalicelib.pipeline.stored import State, Stored
 from chalicelib.ports import Conflict, Contended, StreamChange, Write
@@ -83,8 +83,11 @@ class Enforce:
 
     def run(self, changes: Sequence[StreamChange]) -> EnforceReport:
         """Enforces the detections among ``changes``. Raises Contended and what the state store raises."""
-        detections = [Detection.from_json(c.body) for c in changes if c.kind == Detection.kind and c.body is not None]
-        report = EnforceReport(detections=len(detections))
+        read = [Detection.read(c.id, c.body) for c in changes if c.kind == Detection.kind and c.body is not None]
+        detections = [each for each in read if isinstance(each, Detection)]
+        # One that cannot be read, for example of a newer version, would fail again each time it is delivered.
+        unreadable = [each for each in read if isinstance(each, Unreadable)]
+        report = EnforceReport(detections=len(detections), unreadable=unreadable)
         cases = [(detection, offender) for detection in detections for offender in detection.offenders]
         tries = 0
         while cases:

@@ -77,8 +77,8 @@ class Publish:
             return None
         self._keep_pace()
         report = self._settle()
-        new = [Block.from_json(c.body) for c in causes if c.kind == Block.kind and c.body and not c.existed]
-        arrivals = [block.evidence.arrived_ms for block in new if block.evidence]
+        new = [Block.read(c.id, c.body) for c in causes if c.kind == Block.kind and c.body and not c.existed]
+        arrivals = [block.evidence.arrived_ms for block in new if isinstance(block, Block) and block.evidence]
         if arrivals and report.updates:
             report.time_to_block_ms = int(self._clock() * 1000) - min(arrivals)
         return report

@@ -1,5 +1,8 @@
 """The state table as typed records.
 
+A record that cannot be read (see ``core.state.Unreadable``) is skipped, so that it stops nothing else; ``find``
+and ``scan`` return it as a value. A write that creates a record replaces an unreadable one.
+
 A record is read together with its version, as ``Stored``; a write that replaces it names what it replaces, and fails
 with Conflict if that has changed in between:
 
@@ -7,13 +10,14 @@ with Conflict if that has changed in between:
     state.write([state.put(Allow(network="192.0.2.0/24"), over=entry)])
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from chalicelib.core.addresses import NetworkSet
-from chalicelib.core.state import Allow, Breaker, Control, Heartbeat, Pause, StateRecord
-from chalicelib.ports import Delete, Item, Put, StateStore, Write
+from chalicelib.core.addresses import Network, NetworkSet
+from chalicelib.core.exemptions import networks_meant
+from chalicelib.core.state import Allow, Breaker, Control, Heartbeat, Pause, StateRecord, Unreadable, record_type
+from chalicelib.ports import Conflict, Delete, Item, Put, StateStore, Write
 
 R = TypeVar("R", bound=StateRecord)
 C = TypeVar("C", bound=Control)
@@ -35,20 +39,54 @@ class Stored(Generic[R]):
         return self.item.version
 
 
+@dataclass(frozen=True, slots=True)
+class Exemptions:
+    """The networks that are not blocked at one moment."""
+
+    entries: list[Allow]
+    """Entries of the allowlist in force, in order of the network's text."""
+    networks: NetworkSet
+    """Their networks, and those that an unreadable entry may mean."""
+
+
 class State:
     """The records of a ``StateStore``. Every method that touches the store raises what the store raises."""
 
     def __init__(self, store: StateStore) -> None:
         self._store = store
 
-    def get(self, of: type[R], id: str) -> Stored[R] | None:
+    def find(self, of: type[R], id: str) -> Stored[R] | Unreadable | None:
         item = self._store.get(of.kind, id)
-        return Stored(of.from_json(item.body), item) if item is not None else None
+        return _read(of, item) if item is not None else None
+
+    def get(self, of: type[R], id: str, *, damaged: R | None = None) -> Stored[R] | None:
+        """Returns a record; None if there is none.
+
+        One that cannot be read is none, or ``damaged``, if that is given, with what is stored as its item.
+        """
+        item = self._store.get(of.kind, id)
+        found = None if item is None else _read(of, item)
+        if isinstance(found, Unreadable):
+            return Stored(damaged, item) if item and damaged else None
+        return found
 
     def get_many(self, of: type[R], ids: Collection[str]) -> dict[str, Stored[R]]:
-        """Returns the records that exist, by id."""
-        items = self._store.get_many(of.kind, ids)
-        return {id: Stored(of.from_json(item.body), item) for id, item in items.items()}
+        """Returns the records that exist and can be read, by id."""
+        found = {id: _read(of, item) for id, item in self._store.get_many(of.kind, ids).items()}
+        return {id: stored for id, stored in found.items() if isinstance(stored, Stored)}
+
+    def scan(
+        self,
+        of: type[R],
+        *,
+        above: str = "",
+        below: str | None = None,
+        limit: int | None = None,
+        descending: bool = False,
+    ) -> Iterator[Stored[R] | Unreadable]:
+        """Yields everything whose id lies between ``above`` and ``below``, both exclusive, in order of id."""
+        for item in self._store.query(of.kind, above=above, below=below, limit=limit, descending=descending):
+            yield _read(of, item)
 
     def all(
         self,
@@ -59,18 +97,29 @@ class State:
         limit: int | None = None,
         descending: bool = False,
     ) -> Iterator[Stored[R]]:
-        """Yields the records whose ids lie between ``above`` and ``below``, both exclusive, in order of id."""
-        for item in self._store.query(of.kind, above=above, below=below, limit=limit, descending=descending):
-            yield Stored(of.from_json(item.body), item)
+        """Yields the records whose ids lie between ``above`` and ``below``, as ``scan`` does, up to ``limit`` of them.
+
+        Those that cannot be read do not count.
+        """
+        if limit is None:
+            found = self.scan(of, above=above, below=below, descending=descending)
+            yield from (stored for stored in found if isinstance(stored, Stored))
+        while limit:
+            page = list(self.scan(of, above=above, below=below, limit=limit, descending=descending))
+            readable = [stored for stored in page if isinstance(stored, Stored)]
+            yield from readable
+            if len(page) < limit:
+                return
+            limit -= len(readable)
+            above, below = (above, page[-1].id) if descending else (page[-1].id, below)
 
     def records(self, of: type[R]) -> list[R]:
         """Returns all records of a kind, in order of id, for readers that write none of them."""
-        return [of.from_json(item.body) for item in self._store.query(of.kind)]
+        return [stored.record for stored in self.all(of)]
 
     def control(self, of: type[C]) -> Stored[C]:
         """Returns a control record; with its defaults and version 0 if it was never written."""
-        default = Stored(of(), Item(kind=of.kind, id=of.id, body=b""))
-        return self.get(of, of.id) or default
+        return _control(of, self._store.get(of.kind, of.id))
 
     def pause(self) -> Pause:
         return self.control(Pause).record
@@ -81,20 +130,29 @@ class State:
     def controls(self) -> tuple[Pause, Breaker, Heartbeat | None]:
         """Returns all control records in one read; no heartbeat if there was no sweep yet."""
         items = self._store.get_many(Control.kind, [Pause.id, Breaker.id, Heartbeat.id])
-        bodies = {id: item.body for id, item in items.items()}
+        beat = items.get(Heartbeat.id)
         return (
-            Pause.from_json(bodies.get(Pause.id, b"{}")),
-            Breaker.from_json(bodies.get(Breaker.id, b"{}")),
-            Heartbeat.from_json(bodies[Heartbeat.id]) if Heartbeat.id in bodies else None,
+            _control(Pause, items.get(Pause.id)).record,
+            _control(Breaker, items.get(Breaker.id)).record,
+            _control(Heartbeat, beat).record if beat is not None else None,
         )
 
-    def allowed(self, now: int) -> list[Allow]:
-        """Returns the allowlist entries in force at ``now``, in order of the network's text."""
-        return [entry for entry in self.records(Allow) if entry.in_force(now)]
+    def exemptions(self, now: int) -> Exemptions:
+        """Returns what is exempt at ``now``, in epoch seconds."""
+        entries: list[Allow] = []
+        held: list[Network] = []
+        for item in self._store.query(Allow.kind):
+            entry = Allow.read(item.id, item.body)
+            if isinstance(entry, Unreadable):
+                if item.expires_at is None or now < item.expires_at:
+                    held += networks_meant(item.id, item.body)
+            elif entry.in_force(now):
+                entries.append(entry)
+        return Exemptions(entries, NetworkSet([*(entry.network_value() for entry in entries), *held]))
 
     def allowlist(self, now: int) -> NetworkSet:
-        """Returns the networks of the allowlist entries in force at ``now``."""
-        return networks_of(self.allowed(now))
+        """Returns the networks that are not blocked at ``now``."""
+        return self.exemptions(now).networks
 
     @staticmethod
     def put(record: R, *, id: str | None = None, over: Stored[R] | None = None, expires_at: int | None = None) -> Write:
@@ -114,7 +172,32 @@ class State:
 
     def write(self, writes: Sequence[Write]) -> None:
         """Makes all of the writes (at most 100) or none. Raises Conflict if any replaced record has changed."""
-        self._store.write(writes)
+        try:
+            self._store.write(writes)
+        except Conflict:
+            over_unreadable = self._over_unreadable(writes)
+            if over_unreadable == list(writes):
+                raise
+            self._store.write(over_unreadable)
+
+    def _over_unreadable(self, writes: Sequence[Write]) -> list[Write]:
+        """Returns ``writes`` with the versions of unreadable records in those that would create a record."""
+        created: dict[str, set[str]] = {}
+        for write in writes:
+            if isinstance(write, Put) and not write.item.version:
+                created.setdefault(write.item.kind, set()).add(write.item.id)
+        versions = {
+            (kind, id): item.version
+            for kind, ids in created.items()
+            for id, item in self._store.get_many(kind, ids).items()
+            if isinstance(record_type(kind, id).read(id, item.body), Unreadable)
+        }
+
+        def over(write: Write) -> Write:
+            version = versions.get((write.item.kind, write.item.id))
+            return write if version is None else Put(replace(write.item, version=version))
+
+        return list(map(over, writes))
 
     def overwrite(self, *records: StateRecord, id: str | None = None, expires_at: int | None = None) -> None:
         """Writes records whatever is stored, where the last writer should win. Their versions begin at 1 again.
@@ -126,6 +209,14 @@ class State:
         )
 
 
-def networks_of(entries: Iterable[Allow]) -> NetworkSet:
-    """Returns the networks of allowlist entries."""
-    return NetworkSet(entry.network_value() for entry in entries)
+def _read(of: type[R], item: Item) -> Stored[R] | Unreadable:
+    record = of.read(item.id, item.body)
+    return record if isinstance(record, Unreadable) else Stored(record, item)
+
+
+def _control(of: type[C], item: Item | None) -> Stored[C]:
+    """Returns a control record as far as it can be read: a damaged one still says what it is meant to control."""
+    if item is None:
+        return Stored(of(), Item(kind=of.kind, id=of.id, body=b""))
+    record = of.read(item.id, item.body)
+    return Stored(of.salvaged(item.body) if isinstance(record, Unreadable) else record, item)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import pytest
 
@@ -342,6 +343,29 @@ def test_a_body_is_text_that_an_operator_can_read(tables: Tables) -> None:
     State(StateTable(tables.client, tables.state)).overwrite(rules, id="active")
     (stored,) = tables.client.scan(TableName=tables.state)["Items"]
     assert "größe" in stored["body"]["S"]
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        {},
+        {"body": {"M": {"network": {"S": "192.0.2.7/32"}}}, "expires_at": {"S": "never"}},
+        {"body": {"B": b"{}"}, "version": {"S": "1"}},
+        {"body": {"NULL": True}, "version": {"NULL": True}, "expires_at": {"N": "1.5"}},
+    ],
+)
+def test_an_item_typed_by_hand_is_read_replaced_and_removed_like_another(tables: Tables, typed: dict[str, Any]) -> None:
+    store = StateTable(tables.client, tables.state)
+    attributes = {"kind": {"S": KIND}, "id": {"S": "a"}, **typed}
+    tables.client.put_item(TableName=tables.state, Item=attributes)
+    read = store.get(KIND, "a")
+    assert read == item("a", b"")
+    assert list(store.query(KIND)) == list(store.get_many(KIND, ["a"]).values()) == [read]
+    store.write([Put(item("a", b"new")), Put(item("b"))])
+    assert store.get(KIND, "a") == item("a", b"new", version=1)
+    tables.client.put_item(TableName=tables.state, Item=attributes)
+    store.write([Delete(read)])
+    assert store.get(KIND, "a") is None
 
 
 def test_an_item_too_large_for_dynamodb_is_rejected(tables: Tables) -> None:

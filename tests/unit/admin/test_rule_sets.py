@@ -4,6 +4,8 @@ import pytest
 
 from chalicelib.core.rules_diff import differences, rule_words
 from chalicelib.core.rules_toml import parse_rules
+from chalicelib.core.state import ACTIVE, StoredRules
+from chalicelib.ports import Item
 from tests.support.admin_api import Desk, Reply
 
 ONE = '[[rule]]\nname = "burst"\nlimit = 30\nwindow = "5s"\n'
@@ -146,3 +148,28 @@ def test_the_order_of_rules_makes_no_difference(desk: Desk) -> None:
     turned = parse_rules("[[rule]]".join(["", *reversed(text.split("[[rule]]")[1:])]))
     assert differences(rules, turned) == []
     assert [rule_words(rule).name for rule in turned.rules] == ["login", "burst"]
+
+
+def test_an_active_rule_set_that_cannot_be_read_is_replaced_and_its_versions_are_kept(desk: Desk) -> None:
+    first = current(desk)[1]["text"]
+    put(desk, ONE, '"1"')
+    for typed in ("0000000003b", "draft"):
+        desk.cloud.state.put_over([Item(kind=StoredRules.kind, id=typed, body=StoredRules(text=ONE).to_json())])
+    desk.cloud.state.put_over([Item(kind=StoredRules.kind, id=ACTIVE, body=b"{", version=1)])
+    etag, shown = current(desk)
+    assert (etag, shown["text"], shown["rules"]) == ('"2"', "", [])
+    assert shown["problem"].startswith("it cannot be read")
+    versions = desk.call("GET", "/v1/rules/history").json["versions"]
+    assert [version["version"] for version in versions] == [2, 1]
+    back = desk.call("POST", "/v1/rules/rollback", {"version": 1}, headers={"If-Match": etag})
+    assert (back.status, back.json["version"]) == (200, 3)
+    assert current(desk)[1]["text"] == first
+    assert desk.call("GET", "/v1/rules", version=2).json["text"] == ONE
+    assert desk.undo(back.json["undo"]).status == 200
+    assert current(desk)[1]["text"] == ONE
+
+
+def test_an_empty_rule_set_can_replace_one_that_cannot_be_read(desk: Desk) -> None:
+    desk.cloud.state.put_over([Item(kind=StoredRules.kind, id=ACTIVE, body=b"{", version=0)])
+    assert put(desk, "", '"1"').json["changed"] is True
+    assert current(desk)[1]["problem"] is None

@@ -195,3 +195,20 @@ def test_without_any_valid_version_no_rules_are_used(store: Store, versions: Ver
     in_use = ActiveRules(State(store)).at(NOW)
     assert in_use.rules.rules == ()
     assert in_use.problem is not None
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"text":7}', b"not JSON"])
+def test_a_rule_set_that_cannot_be_read_leaves_the_last_valid_one_in_use(store: Store, body: bytes) -> None:
+    versions, warm = Versions(store), ActiveRules(State(store))
+    versions.store(text("first"))
+    assert warm.at(NOW).problem is None
+    store.put_over([Item(kind=StoredRules.kind, id=ACTIVE, body=body, version=1)])
+    store.put_over([Item(kind=StoredRules.kind, id=id, body=text("x").encode()) for id in ("0000000009", "000000001b")])
+    for rules in (warm, ActiveRules(State(store))):
+        in_use = rules.at(NOW + CACHED_MS)
+        assert [rule.name for rule in in_use.rules.rules] == ["first"]
+        assert in_use.problem is not None
+        assert "the stored rule set cannot be read: " in in_use.problem
+    versions.store(text("second"))
+    assert [rule.name for rule in warm.at(NOW + 2 * CACHED_MS).rules.rules] == ["second"]
+    assert warm.at(NOW + 2 * CACHED_MS).problem is None

@@ -3,13 +3,14 @@
 import pytest
 
 from chalicelib.core.rules import Action
-from chalicelib.core.state import Block, Breaker, Detection, History, Pause
+from chalicelib.core.state import Allow, Block, Breaker, Detection, History, Pause
 from chalicelib.pipeline.enforce import TRIES, Enforce
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep
-from chalicelib.ports import Contended, StreamChange
+from chalicelib.ports import Contended, Item, StreamChange
 from chalicelib.reports import EnforceReport
 from tests.support.clock import Clock
+from tests.support.damaged import DAMAGED
 from tests.support.state import CLIENT, NOW, Store, detection, stream_changes, terms
 
 DAY = 86400
@@ -280,3 +281,37 @@ def test_other_changes_and_removed_detections_are_ignored(enforcer: Enforcer) ->
     ]
     report = enforcer.enforce.run(changes)
     assert (report.detections, report.outcomes) == (0, {})
+
+
+# Unreadable records
+
+
+@pytest.mark.parametrize("what", DAMAGED)
+def test_a_record_that_cannot_be_read_hinders_nobody_elses_block(enforcer: Enforcer, what: str) -> None:
+    item = DAMAGED[what]
+    enforcer.store.put_over([item])
+    broken = StreamChange(item.kind, item.id, item.body, existed=False)
+    report = enforcer.enforce.run([broken, *stream_changes(detection("203.0.113.1/32")), broken])
+    assert set(enforcer.store.blocks()) == {"203.0.113.1/32"}
+    unreadable = [each.id for each in report.unreadable]
+    assert unreadable == ([item.id] * 2 if item.kind == Detection.kind else [])
+
+
+@pytest.mark.parametrize("kind", [Block.kind, History.kind])
+def test_an_offenders_own_records_are_replaced_if_they_cannot_be_read(enforcer: Enforcer, kind: str) -> None:
+    enforcer.store.put_over([Item(kind=kind, id=CLIENT, body=b'{"network":7}', version=4)])
+    report = enforcer.decide(detection(CLIENT, "192.0.2.9/32"))
+    assert report.outcomes == {"blocked": 2}
+    assert enforcer.store.blocks()[CLIENT].offence == 1
+    assert enforcer.store.history().rules["burst"].offence == 1
+    enforcer.clock.now = NOW + 700
+    enforcer.store.put_over([Item(kind=History.kind, id=CLIENT, body=b"", version=9)])
+    assert len(Sweep(state=State(enforcer.store), clock=enforcer.clock).run().lifted) == 2
+    assert enforcer.store.history().ended_at == NOW + 700
+
+
+def test_a_client_of_an_unreadable_allowlist_entry_is_not_blocked(enforcer: Enforcer) -> None:
+    enforcer.store.put_over([Item(kind=Allow.kind, id="192.0.2.77/24", body=b"office")])
+    report = enforcer.decide(detection(CLIENT, "198.51.100.1/32"))
+    assert report.outcomes == {"allowlisted": 1, "blocked": 1}
+    assert set(enforcer.store.blocks()) == {"198.51.100.1/32"}

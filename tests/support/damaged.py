@@ -1,0 +1,116 @@
+"""Stored records that cannot be read: of another version, typed by hand, or damaged."""
+
+import json
+from typing import Any
+
+from chalicelib.core.logs.requests import Source
+from chalicelib.core.rules import Action
+from chalicelib.core.state import (
+    ACTIVE,
+    Allow,
+    Audit,
+    Block,
+    Breaker,
+    Detection,
+    Evidence,
+    Heartbeat,
+    History,
+    Offender,
+    Past,
+    Pause,
+    Receipt,
+    StateRecord,
+    StoredRules,
+    Terms,
+)
+from chalicelib.ports import Item
+
+NETWORK = "192.0.2.76/30"
+_EVIDENCE = Evidence(
+    rule="burst",
+    count=2,
+    limit=1,
+    window_s=1,
+    first_ms=1,
+    last_ms=2,
+    source="cloudfront",
+    detection="log/0/burst/cloudfront",
+    arrived_ms=3,
+)
+VALID: dict[tuple[str, str], StateRecord] = {
+    (Block.kind, NETWORK): Block(network=NETWORK, blocked_at=1, until=2_000_000_000, evidence=_EVIDENCE),
+    (Allow.kind, NETWORK): Allow(network=NETWORK),
+    (History.kind, NETWORK): History(
+        network=NETWORK, rules={"burst": Past(offence=1, until=2, outcome="blocked", evidence=_EVIDENCE)}
+    ),
+    (Detection.kind, "log/0/burst/cloudfront"): Detection(
+        id="log/0/burst/cloudfront",
+        terms=Terms(name="burst", limit=1, window_s=1, action=Action.BLOCK, block_for_s=1),
+        source=Source.CLOUDFRONT,
+        offenders=(Offender(NETWORK, 2, 1, 2, 1),),
+        detected_ms=1,
+        arrived_ms=1,
+    ),
+    (StoredRules.kind, ACTIVE): StoredRules(text=""),
+    (StoredRules.kind, "0000000009"): StoredRules(text=""),
+    (Pause.kind, Pause.id): Pause(),
+    (Breaker.kind, Breaker.id): Breaker(),
+    (Heartbeat.kind, Heartbeat.id): Heartbeat(),
+    (Audit.kind, "1760000000000-0a0b0c0d"): Audit(
+        at_ms=1, by="alice", address="", request="", action="pause", target="enforcement", detail="paused"
+    ),
+    (Receipt.kind, "0a0b0c0d"): Receipt(request="0a0b0c0d", answer="{}"),
+}
+"""A readable record of each kind and id."""
+
+REQUIRED = {
+    Block.kind: "until",
+    Allow.kind: "network",
+    History.kind: "network",
+    Detection.kind: "source",
+    StoredRules.kind: "text",
+    Audit.kind: "by",
+    Receipt.kind: "answer",
+}
+"""A field of each kind that has no default."""
+
+
+def _damaged() -> dict[str, Item]:
+    items: dict[str, Item] = {}
+
+    def add(what: str, kind: str, id: str, body: str) -> None:
+        items[f"{kind} {id}: {what}"] = Item(kind=kind, id=id, body=body.encode(), version=3)
+
+    def add_with(what: str, kind: str, id: str, **changes: Any) -> None:
+        add(what, kind, id, json.dumps(json.loads(VALID[kind, id].to_json()) | changes))
+
+    for (kind, id), record in VALID.items():
+        fields = json.loads(record.to_json())
+        if kind in REQUIRED:
+            add("a field is missing", kind, id, json.dumps({k: v for k, v in fields.items() if k != REQUIRED[kind]}))
+        add("every value is of another type", kind, id, json.dumps({name: [[]] for name in fields}))
+        add("cut off", kind, id, record.to_json().decode()[:-1])
+        add("not JSON", kind, id, f"{NETWORK} office")
+        add("not an object", kind, id, "[]")
+        add("nothing", kind, id, "")
+        add("nested without end", kind, id, '{"body":' * 5000)
+    for kind in (Block.kind, Allow.kind, History.kind):
+        typed = VALID[kind, NETWORK].to_json().decode()
+        for id in ("192.0.2.77/30", "192.0.2.0/33", "192.0.2.77", "2001:DB8::/64", "office", ""):
+            id_or_blank = id or " "
+            add("typed by hand", kind, id_or_blank, typed.replace(NETWORK, id))
+        add("under the id of another network", kind, "192.0.2.0/24", typed)
+    block, detection = (Block.kind, NETWORK), (Detection.kind, "log/0/burst/cloudfront")
+    add("all addresses", Block.kind, "0.0.0.0/0", VALID[block].to_json().decode().replace(NETWORK, "0.0.0.0/0"))
+    add_with("never over", *block, until=10**18)
+    add_with("a number without end", *block, offence=10**40)
+    add_with("a negative time", *block, blocked_at=-1)
+    add_with("an unknown source", *detection, source="alb-connection")
+    add_with("an unknown action", *detection, terms={"name": "burst", "action": "ask"})
+    add_with("an offender with host bits", *detection, offenders=[["192.0.2.77/30", 2, 1, 2, 1]])
+    add("typed by hand", StoredRules.kind, "0000000009b", VALID[StoredRules.kind, ACTIVE].to_json().decode())
+    return items
+
+
+DAMAGED = _damaged()
+"""Unreadable items, each with its kind, its id and what is wrong with it."""
