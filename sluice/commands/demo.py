@@ -3,7 +3,6 @@
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
@@ -15,12 +14,13 @@ from rich.console import Console
 
 from chalicelib.admin.wording import plural
 from chalicelib.core.logs.batch_decoder import BatchDecoder
-from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS, CloudFrontLines, time_ms
+from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
 from sluice import DEFAULT_RULES
 from sluice.commands.shared.options import EXISTING_FILE, Parsed, json_output, number_option, read_rules, seed_option
 from sluice.commands.shared.output import output
-from sluice.demo.demonstration import Demonstration, replay_lines, summary_of
+from sluice.demo.demonstration import Demonstration, stopped_rules, summary_of
 from sluice.demo.latency import Latency
+from sluice.demo.recording import RecordedEdge, lines_of, play
 from sluice.demo.view import closing, watching
 from sluice.local.cloud import LocalCloud
 from sluice.local.loop import Clock, SimulatedClock, WallClock
@@ -54,7 +54,14 @@ SPEED = Parsed("X|max", _speed)
     "--traffic",
     type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
     metavar="FILE",
-    help="CloudFront real-time lines to use instead of simulated traffic; - reads standard input.",
+    help="Lines to use instead of simulated traffic, of a log that Lambda reads; - reads standard input.",
+)
+@click.option(
+    "--edge",
+    "edge_s",
+    type=click.FloatRange(0, 3600),
+    metavar="SECONDS",
+    help="Refuse the --traffic of clients that are blocked, this long after each update of the IP sets.",
 )
 @click.option("--rules", type=EXISTING_FILE, metavar="FILE", help="Rules to enforce.")
 @click.option(
@@ -76,6 +83,7 @@ SPEED = Parsed("X|max", _speed)
 @json_output("Print a single JSON object at the end.")
 def demo(
     traffic: Path | None,
+    edge_s: float | None,
     rules: Path | None,
     decoder: BatchDecoder,
     seconds: float,
@@ -89,15 +97,22 @@ def demo(
     --traffic, visitors and attackers are simulated, and the exit status is 0 only if every attacker was blocked, no
     visitor was, and every expired block was lifted.
 
+    With --edge, requests of blocked clients are refused: they reach the log with the status of Sluice's rule group, and
+    the JSON object has the requests of each client (an IPv4 address or an IPv6 /64), and the rules that the circuit
+    breaker stopped.
+
     \b
     sluice demo
     sluice demo --speed max --json
     sluice demo --traffic lines.log --rules rules.toml --speed max --json
+    sluice demo --traffic lines.log --edge 30 --speed max --json
     """
     console = output(quiet=as_json, width=PIPE_WIDTH)
+    if edge_s is not None and traffic is None:
+        raise click.UsageError("--edge needs --traffic; the simulated traffic has an edge of its own.")
     text, _ = read_rules(rules or (DEFAULT_RULES if traffic else DEMO_RULES))
     if traffic is not None:
-        summary = _from_file(traffic, text, decoder, speed, simulation)
+        summary = _from_file(traffic, text, decoder, speed, edge_s, simulation)
         _show(summary, console)
     else:
         start = (time.time() // 60 + 1) * 60 - 20  # one of the attackers straddles a full minute, 20 s after the start
@@ -116,19 +131,21 @@ def _clock(speed: float, start: float) -> Clock:
 
 
 def _from_file(
-    path: Path, rules: str, decoder: BatchDecoder, speed: float, simulation: dict[str, Any]
+    path: Path, rules: str, decoder: BatchDecoder, speed: float, edge_s: float | None, simulation: dict[str, Any]
 ) -> dict[str, Any]:
     """Replays the lines of a file and returns the summary."""
     with click.open_file(str(path), "rb") as file:
-        lines = _timed(file, decoder.cloudfront)
+        lines = lines_of(file, decoder)
         first = list(islice(lines, FIRST_LINES))
-        times = [moment for moment, _ in first if moment is not None]
+        times = [line.at for line in first if line.at is not None]
         start = min((t for t in times if t >= median(times) - HOUR_S), default=time.time())
         settings = {"CLOUDFRONT_FIELDS": ",".join(decoder.cloudfront.fields)}
         cloud = LocalCloud(_clock(speed, start), rules=rules, settings=settings, **simulation)
         latency = Latency(decoder, cloud.rules.rules)
-        replay_lines(cloud, chain(first, lines), latency)
-    return summary_of(cloud, latency)
+        edge = None if edge_s is None else RecordedEdge(cloud, decoder, edge_s)
+        play(cloud, chain(first, lines), latency, edge)
+    summary = summary_of(cloud, latency)
+    return summary if edge is None else {**summary, "clients": edge.clients(), "breaker": stopped_rules(cloud)}
 
 
 def _show(summary: dict[str, Any], console: Console) -> None:
@@ -140,12 +157,3 @@ def _show(summary: dict[str, Any], console: Console) -> None:
         )
     requests, blocks = plural(summary["requests"], "request"), plural(len(summary["blocks"]), "block")
     console.print(f"{requests}, {blocks}, {summary['released']} lifted")
-
-
-def _timed(file: Iterable[bytes], lines: CloudFrontLines) -> Iterator[tuple[float | None, bytes]]:
-    """Yields each line with its time in epoch seconds, or None if it has none."""
-    at = lines.fields.index("timestamp")
-    for record in file:
-        cells = record.rstrip(b"\r\n").split(b"\t", at + 1)
-        moment = time_ms(cells[at]) if len(cells) > at else None
-        yield (None if moment is None else moment / 1000), record

@@ -1,7 +1,6 @@
-"""The demonstration: simulated or recorded traffic through the local cloud, and a summary of the outcome."""
+"""The demonstration: simulated traffic through the local cloud, and the summary of any run."""
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from itertools import groupby
 from operator import attrgetter
 from statistics import median, quantiles
@@ -9,7 +8,9 @@ from typing import Any
 
 from chalicelib.core.addresses import Network, parse_network
 from chalicelib.core.logs.batch_decoder import BatchDecoder
+from chalicelib.core.rules import Action
 from chalicelib.core.state import Block
+from chalicelib.pipeline.stored import State
 from sluice.demo.actors import ALLOWED, Actor, cast, play
 from sluice.demo.edge import TICK_S, EdgeTraffic
 from sluice.demo.latency import Latency
@@ -24,18 +25,6 @@ FINISH_S = 4
 
 RELEASED_S = 5
 """Blocks that end this long before the traffic does must have been lifted by the end."""
-
-SETTLE_S = 60.0
-"""Seconds between two latency measurements of a file, which bound the records kept in memory."""
-
-LOOK_AHEAD = 9
-"""Lines whose median time decides whether the line before them is an outlier."""
-
-OUTLIER_S = 300.0
-"""A line this many seconds ahead of those after it does not move the clock."""
-
-PATIENCE_S = 30.0
-"""Seconds a finished file may take to be ingested and published."""
 
 
 class Demonstration:
@@ -117,6 +106,13 @@ def summary_of(cloud: LocalCloud, latency: Latency) -> dict[str, Any]:
     }
 
 
+def stopped_rules(cloud: LocalCloud) -> list[str]:
+    """Returns the rules that the circuit breaker has stopped."""
+    if not State(cloud.state).breaker().open:
+        return []
+    return [rule.name for rule in cloud.rules.rules if rule.action is Action.BLOCK]
+
+
 def _block_json(block: Block) -> dict[str, Any]:
     evidence = {name: getattr(block.evidence, name, None) for name in ("count", "limit", "window_s")}
     until = {"blocked_at": block.blocked_at, "until": block.until}
@@ -129,44 +125,3 @@ def percentiles(seconds: list[float]) -> dict[str, float | None]:
         return {"p50": None, "p99": None}
     p99 = quantiles(seconds, n=100, method="inclusive")[98] if len(seconds) > 1 else seconds[0]
     return {"p50": round(median(seconds), 3), "p99": round(p99, 3)}
-
-
-def replay_lines(cloud: LocalCloud, lines: Iterable[tuple[float | None, bytes]], latency: Latency) -> None:
-    """Feeds ``lines`` (epoch seconds or None, and record) in order, and moves the cloud's clock to their times.
-
-    A line far ahead of those after it does not move the clock: its time is wrong, and would make the others late.
-    Returns when everything is ingested and published, or else about ``PATIENCE_S`` seconds after the last line.
-    """
-    cloud.start()
-    settled = cloud.now()
-    for moment, record in _delivery_times(lines):
-        if moment > cloud.now():
-            cloud.loop.run(moment)
-        latency.arrived(cloud.now(), record)
-        cloud.put(record)
-        if cloud.now() - settled > SETTLE_S:
-            latency.settle(cloud.telemetry.blocks, cloud.waf.updates)
-            settled = cloud.now()
-    deadline = cloud.now() + PATIENCE_S
-    cloud.loop.run(cloud.now() + 2)
-    while cloud.backlog and cloud.now() < deadline:
-        cloud.loop.run(cloud.now() + 1)
-    cloud.loop.run(cloud.now() + 5)
-    latency.settle(cloud.telemetry.blocks, cloud.waf.updates)
-
-
-def _delivery_times(lines: Iterable[tuple[float | None, bytes]]) -> Iterator[tuple[float, bytes]]:
-    """Yields each record with its delivery time. Times never decrease; outliers are ignored."""
-    latest = 0.0
-    window: deque[tuple[float | None, bytes]] = deque()
-    rest = iter(lines)
-    while True:
-        while len(window) <= LOOK_AHEAD and (entry := next(rest, None)) is not None:
-            window.append(entry)
-        if not window:
-            return
-        moment, record = window.popleft()
-        later = [time for time, _ in window if time is not None]
-        if moment is not None and (not later or moment <= median(later) + OUTLIER_S):
-            latest = max(latest, moment)
-        yield latest, record

@@ -1,15 +1,14 @@
 """The demo's stand-in for CloudFront: serves simulated requests, obeys the IP sets and writes log lines."""
 
-from bisect import bisect_right
-from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
-from itertools import chain, count
-from operator import itemgetter
+from itertools import count
 from random import Random
 
-from chalicelib.core.addresses import NetworkSet, pack, parse_network
+from chalicelib.core.addresses import pack, span_of
+from chalicelib.core.refusals import REFUSAL_STATUS
 from sluice.demo.actors import Hit, log_line
 from sluice.local.cloud import LocalCloud
 
@@ -27,20 +26,42 @@ RECENT_S = 2.0
 
 
 class Edge:
-    """CloudFront and its web ACL: refuses the addresses in the published IP sets."""
+    """CloudFront and its web ACL: refuses the clients in the published IP sets, and learns of each update late."""
 
-    def __init__(self, cloud: LocalCloud) -> None:
-        self._updates = cloud.waf.updates
+    def __init__(self, updates: Sequence[tuple[float, str, frozenset[str]]], delay_s: float = PROPAGATION_S) -> None:
+        """``updates``: time, name and new addresses of every update of an IP set, a list that grows.
+
+        ``delay_s``: seconds until an update takes effect, whether it adds an address or removes it.
+        """
+        self._updates = updates
+        self._delay_s = delay_s
         self._applied = 0
-        self._refused = NetworkSet(())
+        self._sets: dict[str, frozenset[str]] = {}
+        self._networks: defaultdict[tuple[int, int], Counter[int]] = defaultdict(Counter)
+        """By IP version and host bits: the networks without these bits, and the number of sets that hold each."""
 
-    def refuses(self, address: str, now: float) -> bool:
-        applied = bisect_right(self._updates, now - PROPAGATION_S, lo=self._applied, key=itemgetter(0))
-        if applied > self._applied:
-            self._applied = applied
-            latest = {name: addresses for _, name, addresses in self._updates[:applied]}
-            self._refused = NetworkSet(map(parse_network, chain.from_iterable(latest.values())))
-        return self._refused.contains(pack(address) or b"")
+    def refuses(self, client: bytes, now: float) -> bool:
+        """Returns whether a request of ``client`` (packed) at ``now`` is refused; ``now`` never decreases."""
+        while self._applied < len(self._updates) and self._updates[self._applied][0] <= now - self._delay_s:
+            _, name, addresses = self._updates[self._applied]
+            self._applied += 1
+            known = self._sets.get(name, frozenset())
+            self._sets[name] = addresses
+            self._add(addresses - known, 1)
+            self._add(known - addresses, -1)
+        number, version = int.from_bytes(client, "big"), 4 if len(client) == 4 else 6
+        return any(
+            of_version == version and number >> host_bits in networks
+            for (of_version, host_bits), networks in self._networks.items()
+        )
+
+    def _add(self, addresses: Iterable[str], sets: int) -> None:
+        for version, first, last in map(span_of, addresses):
+            host_bits = (last - first).bit_length()
+            networks, network = self._networks[version, host_bits], first >> host_bits
+            networks[network] += sets
+            if not networks[network]:
+                del networks[network]
 
 
 @dataclass(slots=True)
@@ -68,7 +89,7 @@ class EdgeTraffic:
         self.counts = TrafficCounts()
         self.start = cloud.now()
         self._cloud = cloud
-        self._edge = Edge(cloud)
+        self._edge = Edge(cloud.waf.updates)
         self._random = Random(seed)
         self._hits = hits
         self._next: Hit | None = next(hits, None)
@@ -91,8 +112,8 @@ class EdgeTraffic:
         at = self.start + hit.at
         record, request = hit.garbage, hit.request
         if request is not None:
-            refused = self._edge.refuses(request.address, at)
-            record = log_line(request, at, 403 if refused else request.status, next(self._numbers))
+            refused = self._edge.refuses(pack(request.address) or b"", at)
+            record = log_line(request, at, REFUSAL_STATUS if refused else request.status, next(self._numbers))
             counts = self.counts
             counts.requests[hit.actor] += 1
             counts.refused[hit.actor] += refused

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from sluice.cli import main
 from sluice.demo.actors import ALLOWED
+from tests.support.records import waf_text
 
 LINE = "{time:.3f}\t{address}\t200\tGET\twww.example.com\t/\tid-{number}\tcurl\t-\n"
 RULES = """
@@ -114,6 +115,59 @@ def test_the_number_of_shards_does_not_change_the_blocks(tmp_path: Path, rules: 
         for n in ("1", "2", "7")
     ]
     assert clients[0] == clients[1] == clients[2]
+
+
+START = 1_700_000_000
+
+
+def attack(seconds: int, address: str) -> list[tuple[float, str]]:
+    """Returns ten requests a second of ``address``."""
+    return [(START + number * 0.1, address) for number in range(10 * seconds)]
+
+
+def counts(summary: dict[str, Any], client: str) -> tuple[int, int]:
+    of_client = summary["clients"][client]
+    return of_client["requests"], of_client["refused"]
+
+
+def test_the_edge_refuses_blocked_clients_late_and_releases_them_late(tmp_path: Path, rules: str) -> None:
+    visits = [(START + number * 0.9, "192.0.2.1") for number in range(60)]
+    path = str(lines(tmp_path / "log", sorted(attack(20, "2001:db8::7") + visits)))
+    early, late = (run("--traffic", path, "--rules", rules, "--edge", seconds) for seconds in ("0", "10"))
+    assert counts(early, "192.0.2.1/32") == counts(late, "192.0.2.1/32") == (60, 0)
+    (requests, refused), (_, refused_late) = (counts(each, "2001:db8::/64") for each in (early, late))
+    assert requests == 200
+    # The limit is passed after a second, and the block is published two or three seconds later.
+    assert 160 <= refused <= 180
+    assert refused_late == refused - 100
+    assert early["breaker"] == late["breaker"] == []
+
+
+def test_aws_waf_logs_play_by_their_own_times_and_are_refused(tmp_path: Path, rules: str) -> None:
+    records = [
+        waf_text(timestamp=int(time * 1000), clientIp=client, requestId=f"id-{number}")
+        for number, (time, client) in enumerate([*attack(20, "192.0.2.7"), (START + 3600, "192.0.2.8")])
+    ]
+    path = tmp_path / "waf.log"
+    path.write_bytes(b"\n".join(records))
+    summary = run("--traffic", str(path), "--rules", rules, "--edge", "1")
+    assert summary["requests"] == 201
+    assert summary["late"] == 0
+    requests, refused = counts(summary, "192.0.2.7/32")
+    assert (requests, 150 <= refused <= 180) == (200, True)
+    assert [block["client"] for block in summary["blocks"]] == ["192.0.2.7/32"]
+
+
+def test_without_an_edge_nothing_is_refused(tmp_path: Path, rules: str) -> None:
+    summary = run("--traffic", str(lines(tmp_path / "log", attack(5, "192.0.2.7"))), "--rules", rules)
+    assert "clients" not in summary
+    assert "breaker" not in summary
+
+
+def test_an_edge_needs_recorded_traffic() -> None:
+    result = CliRunner().invoke(main, ["demo", "--edge", "1"])
+    assert result.exit_code == 2
+    assert "--edge needs --traffic" in result.output
 
 
 def test_invalid_rules_are_explained(tmp_path: Path) -> None:

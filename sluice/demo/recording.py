@@ -1,0 +1,145 @@
+"""Recorded traffic: the lines of a log, played through the local cloud by their own times, and the edge they meet."""
+
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from statistics import median
+from typing import Any, NamedTuple
+
+import msgspec
+
+from chalicelib.core.addresses import PrefixMemo, network_of
+from chalicelib.core.logs.batch_decoder import BatchDecoder
+from chalicelib.core.refusals import REFUSAL_ACTION, REFUSAL_STATUS
+from sluice.demo.edge import Edge
+from sluice.demo.latency import Latency
+from sluice.local.cloud import LocalCloud
+
+SETTLE_S = 60.0
+"""Seconds between two latency measurements, which bound the records kept in memory."""
+
+LOOK_AHEAD = 9
+"""Lines whose median time decides whether the line before them is an outlier."""
+
+OUTLIER_S = 300.0
+"""A line this many seconds ahead of those after it does not move the clock."""
+
+PATIENCE_S = 30.0
+"""Seconds a finished file may take to be ingested and published."""
+
+CLIENT_PREFIXES = 32, 64
+"""Prefix lengths of the clients that are reported, as rules aggregate addresses unless they say otherwise."""
+
+
+class Line(NamedTuple):
+    """A line of a log."""
+
+    record: bytes
+    at: float | None = None
+    """Time of its request, in epoch seconds; None if the line is not a request."""
+    client: bytes = b""
+    """Packed address of the client; empty if the line is not a request."""
+
+
+def lines_of(file: Iterable[bytes], decoder: BatchDecoder) -> Iterator[Line]:
+    """Yields the lines of a file, as the decoder in Lambda reads each of them."""
+    for record in file:
+        requests = decoder.decode([record]).requests
+        if sum(map(len, requests)) == 1:
+            yield Line(record, requests[0].times[0] / 1000, requests[0].clients[0])
+        else:
+            yield Line(record)
+
+
+class RecordedEdge:
+    """The edge in front of recorded traffic: it refuses what is published, and logs the requests it refuses as such."""
+
+    def __init__(self, cloud: LocalCloud, decoder: BatchDecoder, delay_s: float) -> None:
+        """``delay_s``: see ``Edge``."""
+        self._edge = Edge(cloud.waf.updates, delay_s)
+        self._fields = decoder.cloudfront.fields
+        self._memo = PrefixMemo(*CLIENT_PREFIXES)
+        self._requests: Counter[bytes] = Counter()
+        self._refused: Counter[bytes] = Counter()
+
+    def logged(self, line: Line, now: float) -> bytes:
+        """Returns the line that is logged of a request at ``now`` (epoch seconds, which never decreases)."""
+        if line.at is None:
+            return line.record
+        client = self._memo[line.client]
+        self._requests[client] += 1
+        if not self._edge.refuses(line.client, now):
+            return line.record
+        self._refused[client] += 1
+        return refused(line.record, self._fields)
+
+    def clients(self) -> dict[str, dict[str, int]]:
+        """Returns the requests of each client, and how many of them were refused."""
+        return {
+            str(network_of(client, *CLIENT_PREFIXES)): {"requests": requests, "refused": self._refused[client]}
+            for client, requests in self._requests.items()
+        }
+
+
+def refused(record: bytes, fields: tuple[str, ...]) -> bytes:
+    """Returns the line of the same request as it is logged when Sluice's rule group refuses it.
+
+    ``fields``: those of CloudFront lines. One without ``sc-status`` remains as it is.
+
+    >>> refused(b"1760000000.123\\t192.0.2.1\\t200\\n", ("timestamp", "c-ip", "sc-status"))
+    b'1760000000.123\\t192.0.2.1\\t429\\n'
+    >>> refused(b'{"timestamp":1,"action":"ALLOW","httpRequest":{"clientIp":"192.0.2.1"}}', ())
+    b'{"timestamp":1,"action":"BLOCK","httpRequest":{"clientIp":"192.0.2.1"},"responseCodeSent":429}\\n'
+    """
+    if record.lstrip().startswith(b"{"):
+        entry: dict[str, Any] = msgspec.json.decode(record.decode("utf-8", "replace"), type=dict[str, msgspec.Raw])
+        return msgspec.json.encode({**entry, "action": REFUSAL_ACTION, "responseCodeSent": REFUSAL_STATUS}) + b"\n"
+    if "sc-status" not in fields:
+        return record
+    cells = record.split(b"\t")
+    at = fields.index("sc-status")
+    end = cells[at][len(cells[at].rstrip(b"\r\n")) :]
+    cells[at] = b"%d" % REFUSAL_STATUS + end
+    return b"\t".join(cells)
+
+
+def play(cloud: LocalCloud, lines: Iterable[Line], latency: Latency, edge: RecordedEdge | None = None) -> None:
+    """Feeds ``lines`` in order, and moves the cloud's clock to their times. ``edge`` refuses some of their requests.
+
+    A line far ahead of those after it does not move the clock: its time is wrong, and would make the others late.
+    Returns when everything is ingested and published, or else about ``PATIENCE_S`` seconds after the last line.
+    """
+    cloud.start()
+    settled = cloud.now()
+    for moment, line in _deliveries(lines):
+        if moment > cloud.now():
+            cloud.loop.run(moment)
+        record = line.record if edge is None else edge.logged(line, cloud.now())
+        latency.arrived(cloud.now(), record)
+        cloud.put(record)
+        if cloud.now() - settled > SETTLE_S:
+            latency.settle(cloud.telemetry.blocks, cloud.waf.updates)
+            settled = cloud.now()
+    deadline = cloud.now() + PATIENCE_S
+    cloud.loop.run(cloud.now() + 2)
+    while cloud.backlog and cloud.now() < deadline:
+        cloud.loop.run(cloud.now() + 1)
+    cloud.loop.run(cloud.now() + 5)
+    latency.settle(cloud.telemetry.blocks, cloud.waf.updates)
+
+
+def _deliveries(lines: Iterable[Line]) -> Iterator[tuple[float, Line]]:
+    """Yields each line with its delivery time. Times never decrease; outliers are ignored."""
+    latest = 0.0
+    window: deque[Line] = deque()
+    rest = iter(lines)
+    while True:
+        while len(window) <= LOOK_AHEAD and (following := next(rest, None)) is not None:
+            window.append(following)
+        if not window:
+            return
+        line = window.popleft()
+        if line.at is not None and line.at > latest:
+            later = [each.at for each in window if each.at is not None]
+            if not later or line.at <= median(later) + OUTLIER_S:
+                latest = line.at
+        yield latest, line

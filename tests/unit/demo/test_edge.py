@@ -1,0 +1,62 @@
+"""The edge refuses what was published, late in both directions."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalicelib.core.addresses import pack, parse_network
+from sluice.demo.edge import Edge
+
+Updates = list[tuple[float, str, frozenset[str]]]
+
+
+def refusals(updates: Updates, client: str, times: list[float], delay_s: float = 1.0) -> list[bool]:
+    edge, packed = Edge(updates, delay_s), pack(client)
+    assert packed is not None
+    return [edge.refuses(packed, time) for time in times]
+
+
+def test_an_update_takes_effect_after_the_delay_whether_it_adds_or_removes() -> None:
+    updates: Updates = [(10.0, "v4", frozenset({"192.0.2.0/24"})), (20.0, "v4", frozenset())]
+    assert refusals(updates, "192.0.2.7", [10.9, 11.0, 20.9, 21.0]) == [False, True, True, False]
+
+
+def test_an_update_made_after_the_edge_takes_effect() -> None:
+    updates: Updates = []
+    edge, client = Edge(updates, 1.0), b"\xc0\x00\x02\x07"
+    assert not edge.refuses(client, 10.0)
+    updates.append((10.0, "v4", frozenset({"192.0.2.7/32"})))
+    assert edge.refuses(client, 11.0)
+
+
+def test_an_address_that_two_sets_hold_is_refused_until_both_release_it() -> None:
+    both = frozenset({"2001:db8:1::/64"})
+    updates: Updates = [(1.0, "a", both), (2.0, "b", both), (3.0, "a", frozenset()), (4.0, "b", frozenset())]
+    assert refusals(updates, "2001:db8:1::9", [2.0, 3.0, 4.0, 5.0]) == [True, True, True, False]
+
+
+networks = st.builds(
+    lambda number, host_bits: f"10.0.{number >> host_bits << host_bits}.0/{24 - host_bits}",
+    st.integers(0, 15),
+    st.integers(0, 4),
+)
+
+
+@given(
+    sets=st.lists(st.tuples(st.sampled_from("ab"), st.frozensets(networks, max_size=4)), max_size=6),
+    client=st.integers(0, 15),
+)
+def test_a_client_is_refused_if_and_only_if_a_network_of_the_latest_sets_contains_it(
+    sets: list[tuple[str, frozenset[str]]], client: int
+) -> None:
+    updates = [(float(number), name, addresses) for number, (name, addresses) in enumerate(sets)]
+    latest = dict(sets).values()
+    address = parse_network(f"10.0.{client}.1/32")
+    expected = any(address.subnet_of(parse_network(each)) for addresses in latest for each in addresses)  # type: ignore[arg-type]
+    assert refusals(updates, f"10.0.{client}.1", [len(sets) + 1.0]) == [expected]
+
+
+@pytest.mark.parametrize("client", ["192.0.2.7", "2001:db8::c000:207"])
+def test_families_are_not_confused(client: str) -> None:
+    updates: Updates = [(0.0, "v4", frozenset({"192.0.2.0/24"})), (0.0, "v6", frozenset({"2001:db8::/120"}))]
+    assert refusals(updates, client, [1.0]) == [client == "192.0.2.7"]

@@ -1,0 +1,89 @@
+"""Recorded lines: their requests, and how a refused one is logged."""
+
+import pytest
+
+from chalicelib.core.logs.batch_decoder import BatchDecoder
+from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
+from chalicelib.core.logs.requests import COLUMNS
+from chalicelib.core.refusals import refusal_rows
+from sluice.demo.latency import Latency
+from sluice.demo.recording import RecordedEdge, lines_of, play, refused
+from sluice.local.cloud import LocalCloud
+from sluice.local.loop import SimulatedClock
+from tests.support.records import cloudfront, waf_text
+
+DECODER = BatchDecoder()
+WAF = waf_text(action="ALLOW")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        pytest.param(cloudfront(DEFAULT_FIELDS) + b"\n", id="a CloudFront line"),
+        pytest.param(cloudfront(DEFAULT_FIELDS), id="without a line end"),
+        pytest.param(cloudfront(DEFAULT_FIELDS) + b"\r\n", id="with a carriage return"),
+        pytest.param(WAF + b"\n", id="an AWS WAF record"),
+        pytest.param(WAF.replace(b'"uri":"', b'"uri":"\xff'), id="not UTF-8"),
+    ],
+)
+def test_a_refused_request_is_logged_as_the_same_request_refused(record: bytes) -> None:
+    answered, logged = (DECODER.decode([each]).requests[0] for each in (record, refused(record, DEFAULT_FIELDS)))
+    assert (logged.times, logged.clients, logged.ids) == (answered.times, answered.clients, answered.ids)
+    assert (len(refusal_rows(answered)), list(refusal_rows(logged))) == (0, [0])
+    for name in COLUMNS - {"status", "waf_action"}:
+        before, after = answered.columns(name), logged.columns(name)
+        assert (before and list(before.texts())) == (after and list(after.texts()))
+
+
+def test_a_line_without_a_status_remains_as_it_is() -> None:
+    assert refused(b"1760000000.123\t192.0.2.1\n", ("timestamp", "c-ip")) == b"1760000000.123\t192.0.2.1\n"
+
+
+def test_the_last_column_keeps_its_line_end() -> None:
+    line = b"1760000000.123\t192.0.2.1\t200\r\n"
+    assert refused(line, ("timestamp", "c-ip", "sc-status")) == b"1760000000.123\t192.0.2.1\t429\r\n"
+
+
+def test_lines_have_the_time_and_client_of_their_request() -> None:
+    records = [cloudfront(DEFAULT_FIELDS, timestamp="1760000000.250", c_ip="192.0.2.1"), b"no request\n", b"\n"]
+    first, *others = lines_of([*records, waf_text(timestamp=1_760_000_001_500, clientIp="2001:db8::7")], DECODER)
+    assert (first.at, first.client) == (1_760_000_000.25, b"\xc0\x00\x02\x01")
+    assert [(line.at, line.client) for line in others[:2]] == [(None, b"")] * 2
+    assert (others[2].at, others[2].client[:4]) == (1_760_000_001.5, b"\x20\x01\x0d\xb8")
+
+
+RULES = """
+[[rule]]
+name = "burst"
+limit = 10
+window = "2s"
+block_for = "30s"
+"""
+
+
+class Arrivals(Latency):
+    """A measurement that also keeps the records."""
+
+    def __init__(self, cloud: LocalCloud) -> None:
+        super().__init__(DECODER, cloud.rules.rules)
+        self.records: list[bytes] = []
+
+    def arrived(self, moment: float, record: bytes) -> None:
+        self.records.append(record)
+        super().arrived(moment, record)
+
+
+def test_the_stream_gets_the_lines_that_the_edge_logs() -> None:
+    start = 1_700_000_000
+    cloud = LocalCloud(SimulatedClock(start), rules=RULES)
+    edge, arrivals = RecordedEdge(cloud, DECODER, 1.0), Arrivals(cloud)
+    log = [
+        cloudfront(DEFAULT_FIELDS, timestamp=f"{start + n / 10:.3f}", c_ip="192.0.2.7", x_edge_request_id=f"id-{n}")
+        for n in range(100)
+    ]
+    play(cloud, lines_of([line + b"\n" for line in log], DECODER), arrivals, edge)
+    statuses = [record.split(b"\t")[2] for record in arrivals.records]
+    (client,) = edge.clients().items()
+    assert client == ("192.0.2.7/32", {"requests": 100, "refused": statuses.count(b"429")})
+    assert statuses == sorted(statuses), "served at first, refused from then on"
+    assert 50 < statuses.count(b"429") < 90
