@@ -1,11 +1,11 @@
 """Known clients: those that Sluice counted before, kept in digests of bounded size.
 
 A client is known by its *mark*: its IPv4 address, or the /48 of its IPv6 address, because a client that has one
-address of a /48 usually has them all. A digest holds the marks of one period as they are, so a stranger is never taken for a known
-client: its false-positive rate is zero. What is bounded is the number of marks. When there are too many, those of one
-half of all clients, by a hash, are dropped, and from then on only the others are noted: the digest is a sample, and the
-shares that are computed from it are estimates. Noting a mark twice changes nothing, and digests can be merged in any
-order, so a digest may be written by several containers, and any part of the work may be done again.
+address of a /48 usually has them all. A digest holds the marks of one period as they are, so a stranger is never taken
+for a known client: its false-positive rate is zero. What is bounded is the number of marks. When there are too many,
+those of one half of all clients, by a hash, are dropped, and from then on only the others are noted: the digest is a
+sample, and the shares that are computed from it are estimates. Noting a mark twice changes nothing, and digests can be
+merged in any order, so a digest may be written by several containers, and any part of the work may be done again.
 
 A client becomes known ``PERIOD_S`` after the end of the period in which it was counted, and stays so for ``KEPT_S``.
 So an attack does not make its own clients known, not even one that goes on past midnight.

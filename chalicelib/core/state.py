@@ -389,7 +389,7 @@ class Receipt(StateRecord, frozen=True, kw_only=True):
     """JSON."""
 
 
-RECORDS: tuple[type[StateRecord], ...] = (Detection, Block, History, Allow, StoredRules, Audit, Receipt)
+RECORDS: tuple[type[StateRecord], ...] = (Detection, Block, History, Allow, StoredRules, Known, Audit, Receipt)
 CONTROLS: tuple[type[Control], ...] = (Pause, Breaker, Heartbeat)
 
 

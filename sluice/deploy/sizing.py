@@ -11,7 +11,7 @@ ENTRIES_PER_REQUEST = 1.08
 LATENESS_S = int(SETTINGS["lateness_s"].default)
 
 KEPT_BEYOND_S = 75
-"""Seconds of requests in a view besides the lateness: the longest window of the default rules, and about one stretch."""
+"""Seconds of requests in a view besides the lateness: the default rules' longest window, and about one stretch."""
 
 VCPU_MB, MOST_MB = 1_769, 10_240
 """Memory at which Lambda provides one vCPU, and the most that it accepts."""

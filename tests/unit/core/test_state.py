@@ -2,7 +2,7 @@
 
 import msgspec
 
-from chalicelib.core.state import Detection, Offender
+from chalicelib.core.state import CONTROLS, RECORDS, Control, Detection, NetworkRecord, Offender, StateRecord
 
 STORED = (
     b'{"id":"log@1/000000000001/burst/cloudfront","terms":{"name":"burst","limit":50,"window_s":5,"action":"block",'
@@ -28,3 +28,8 @@ def test_an_earlier_version_reads_an_offender_with_further_fields() -> None:
     written = msgspec.json.encode(Offender("203.0.113.9/32", 73, 1000, 5049, 2500, 3000))
     read = msgspec.json.decode(written, type=EarlierOffender)
     assert msgspec.structs.astuple(read) == ("203.0.113.9/32", 73, 1000, 5049, 2500)
+
+
+def test_every_kind_of_record_is_known_to_those_that_look_for_unreadable_ones() -> None:
+    assert {*StateRecord.__subclasses__(), *NetworkRecord.__subclasses__()} - {NetworkRecord, Control} == {*RECORDS}
+    assert {*Control.__subclasses__()} == {*CONTROLS}
