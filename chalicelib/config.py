@@ -114,7 +114,9 @@ class Config:
         "networks, separated by commas",
         lambda text: tuple(str(parse_network(part)) for part in text.split(",") if part.strip()),
     )
-    sample_rate: int = _number(100, "Percentage of requests that are logged; counts are scaled up accordingly", 1, 100)
+    sample_rate: int = _number(
+        100, "Percentage of requests that CloudFront's real-time log holds; its counts are scaled up", 1, 100
+    )
     lateness_s: int = _number(
         120,
         "Usual delay of log lines; a longer one costs another read of the tallies",

@@ -12,6 +12,7 @@ from chalicelib.core.addresses import network_of
 from chalicelib.core.latest_window import busiest
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Rule
+from chalicelib.core.sampling import Sampling
 from chalicelib.core.state import Block
 from chalicelib.pipeline.stored import State
 
@@ -44,7 +45,7 @@ class Top(TimedAnswer, frozen=True):
     rules: Annotated[list[Busiest], at_most(200)]
 
 
-def busiest_clients(state: State, live: LiveCounts, query: TopQuery, *, sample_rate: int, now_ms: int) -> Top:
+def busiest_clients(state: State, live: LiveCounts, query: TopQuery, *, sampling: Sampling, now_ms: int) -> Top:
     """Returns the busiest clients under each rule, or under the one in ``query``; ``live`` must be fresh.
 
     Raises NotFound for an unknown rule.
@@ -56,9 +57,9 @@ def busiest_clients(state: State, live: LiveCounts, query: TopQuery, *, sample_r
     allowlist = state.allowlist(now)
 
     def under(rule: Rule, source: Source) -> Busiest:
-        window = live.window(rule, now_ms)
+        window, logged = live.window(rule, now_ms), sampling.of(source)
         counts = {
-            network_of(key, *rule.prefixes): count * 100 // sample_rate
+            network_of(key, *rule.prefixes): logged.made(count)
             for key, count in busiest(live.view.clients(source, rule), window, query.n)
         }
         blocks = state.get_many(Block, [str(network) for network in counts])
@@ -73,7 +74,7 @@ def busiest_clients(state: State, live: LiveCounts, query: TopQuery, *, sample_r
             for network, count in counts.items()
         ]
         from_ms, to_ms = window.first * rule.slot_ms, window.end * rule.slot_ms
-        return Busiest.under(rule, source, from_ms=from_ms, to_ms=to_ms, clients=clients)
+        return Busiest.under(logged.applied(rule), source, from_ms=from_ms, to_ms=to_ms, clients=clients)
 
     rules = [under(each, source) for each, source in live.counted() if query.rule in (None, each.name)]
     return Top(now=now, rules=rules)

@@ -14,6 +14,7 @@ from chalicelib.admin.schemas import AddressQuery
 from chalicelib.admin.wording import evidence, plural, roughly
 from chalicelib.core.addresses import Network
 from chalicelib.core.durations import format_duration
+from chalicelib.core.sampling import Sampling
 from chalicelib.core.state import Allow, Block, History, Past, Pause
 from chalicelib.pipeline.stored import State
 
@@ -58,7 +59,7 @@ class ClientReport(TimedAnswer, frozen=True, kw_only=True):
 
 
 def client_report(
-    state: State, live: LiveCounts, query: AddressQuery, *, sample_rate: int, now_ms: int
+    state: State, live: LiveCounts, query: AddressQuery, *, sampling: Sampling, now_ms: int
 ) -> ClientReport:
     """Returns everything known about one client. Raises Invalid.
 
@@ -92,7 +93,7 @@ def client_report(
         allowlist=overlapping(exempt.entries, network)[:MOST_ENTRIES_SHOWN],
         history=sorted(history, key=lambda past: -past.evidence.last_ms),
         lifted_at=max((each.ended_at for each in histories if each.ended_at), default=None),
-        counts=[] if problem else list(_counts(live, network, sample_rate, now_ms)),
+        counts=[] if problem else list(_counts(live, network, sampling, now_ms)),
         explain=[],
     )
     sentences = explain(report, pause, breaker_open=breaker.open, uncounted=uncounted)
@@ -146,11 +147,12 @@ _OUTCOMES = {
 }
 
 
-def _counts(live: LiveCounts, network: Network, sample_rate: int, now_ms: int) -> Iterator[Count]:
+def _counts(live: LiveCounts, network: Network, sampling: Sampling, now_ms: int) -> Iterator[Count]:
     for rule, source in live.counted():
         prefix = rule.ipv4_prefix if network.version == 4 else rule.ipv6_prefix
         if network.prefixlen < prefix:
             continue
         client = network.supernet(new_prefix=prefix)
         count = live.window(rule, now_ms).count(live.view.slots(source, rule, client.network_address.packed))
-        yield Count.under(rule, source, network=str(client), count=count * 100 // sample_rate)
+        logged = sampling.of(source)
+        yield Count.under(logged.applied(rule), source, network=str(client), count=logged.made(count))

@@ -13,6 +13,7 @@ from chalicelib.admin.schemas import HistoryQuery, NewRules, Rollback, RulesText
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_diff import RuleDiff, RuleWords, differences, rule_words, summary
 from chalicelib.core.rules_toml import MOST_RULES, RulesError, parse_rules
+from chalicelib.core.sampling import Sampling, sampling_notes
 from chalicelib.core.state import ACTIVE, Call, StoredRules, version_id
 from chalicelib.pipeline.stored import State, Stored
 
@@ -45,6 +46,8 @@ class RulesPlan(msgspec.Struct, frozen=True, kw_only=True):
     changes: Annotated[list[RuleDiff], at_most(2 * MOST_RULES)]
     detail: str
     """The changes in one sentence."""
+    notes: Annotated[list[str], at_most(MOST_RULES)] = []
+    """Sentences about rules that will do less than they say."""
 
 
 class RulesAnswer(ChangeAnswer, frozen=True, kw_only=True):
@@ -83,11 +86,13 @@ def rule_set(state: State, version: int | None = None) -> RuleSetView:
     return msgspec.structs.replace(view(0, StoredRules(text=""), active=True), problem="no rule set is stored")
 
 
-def plan(state: State, form: RulesText) -> RulesPlan:
+def plan(state: State, form: RulesText, sampling: Sampling) -> RulesPlan:
     """Returns the changes that a rule set would make. Raises Invalid with everything that is wrong with it."""
     active = state.get(StoredRules, ACTIVE, damaged=_LOST)
-    changes = differences(_usable(active.record if active else None)[0], _valid(form.text))
-    return RulesPlan(version=active.version if active else 0, changes=changes, detail=summary(changes))
+    rules = _valid(form.text)
+    changes = differences(_usable(active.record if active else None)[0], rules)
+    notes = list(sampling_notes(rules.rules, sampling))
+    return RulesPlan(version=active.version if active else 0, changes=changes, detail=summary(changes), notes=notes)
 
 
 def activate(state: State, new: NewRules, *, based_on: int, caller: Caller, now: int) -> PlannedChange[RulesAnswer]:

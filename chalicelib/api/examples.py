@@ -16,6 +16,7 @@ from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Rule
 from chalicelib.core.rules_diff import DiffKind, RuleDiff
+from chalicelib.core.sampling import Sampling, sampling_notes
 from chalicelib.core.state import Allow, Block, Breaker, Call, Evidence, Pause, StoredRules
 from chalicelib.core.tokens import Role
 
@@ -124,7 +125,12 @@ _EXAMPLES = (
     ),
     Top(now=_NOW, rules=[_busiest]),
     rule_sets.view(3, StoredRules(text=_TOML.format(50) + _ESCALATE, by="alice", saved_at=_HOUR_AGO), active=True),
-    RulesPlan(version=3, changes=[_diff], detail="1 rule changed"),
+    RulesPlan(
+        version=3,
+        changes=[_diff],
+        detail="1 rule changed",
+        notes=list(sampling_notes([Rule(name="login", limit=10, window_s=60)], Sampling(10))),
+    ),
     RulesAnswer(
         changed=True,
         detail="version 4 is active: 1 rule changed",

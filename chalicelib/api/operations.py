@@ -26,6 +26,7 @@ from chalicelib.api import problems
 from chalicelib.api.parsing import parse_body, parse_query
 from chalicelib.api.problems import ProblemType, Rejected
 from chalicelib.bootstrap import Services
+from chalicelib.core.sampling import Sampling
 from chalicelib.core.tokens import Role
 from chalicelib.pipeline.stored import State
 
@@ -56,8 +57,8 @@ class ApiCall:
         return {4: self.services.config.widest_ipv4, 6: self.services.config.widest_ipv6}
 
     @property
-    def sample_rate(self) -> int:
-        return self.services.config.sample_rate
+    def sampling(self) -> Sampling:
+        return Sampling(self.services.config.sample_rate)
 
     def live(self) -> LiveCounts:
         """Returns the live counts, refreshed. Raises Unavailable."""

@@ -113,7 +113,7 @@ def delete_blocks(call: ApiCall, query: schemas.UnblockQuery) -> PlannedChange[U
 @route("GET", "/v1/clients", role=Role.VIEWER, tag="clients")
 def client(call: ApiCall, query: schemas.AddressQuery) -> ClientReport:
     """Returns everything known about one client."""
-    return client_report(call.state, call.services.live, query, sample_rate=call.sample_rate, now_ms=call.now_ms)
+    return client_report(call.state, call.services.live, query, sampling=call.sampling, now_ms=call.now_ms)
 
 
 @route("GET", "/v1/top", role=Role.VIEWER, tag="clients", raises=(NOT_FOUND,))
@@ -122,7 +122,7 @@ def top(call: ApiCall, query: schemas.TopQuery) -> Top:
 
     The latest window ends with the newest request counted, or a minute ago if that is later.
     """
-    return busiest_clients(call.state, call.live(), query, sample_rate=call.sample_rate, now_ms=call.now_ms)
+    return busiest_clients(call.state, call.live(), query, sampling=call.sampling, now_ms=call.now_ms)
 
 
 @route("GET", "/v1/rules", role=Role.VIEWER, tag="rules", etag=True, media_types=(JSON, TOML), raises=(NOT_FOUND,))
@@ -149,7 +149,7 @@ def plan_rules(call: ApiCall, body: schemas.RulesText) -> RulesPlan:
 
     Changes nothing.
     """
-    return rule_sets.plan(call.state, body)
+    return rule_sets.plan(call.state, body, call.sampling)
 
 
 @route("GET", "/v1/rules/history", role=Role.VIEWER, tag="rules")

@@ -46,6 +46,7 @@ from chalicelib.core.grid import Grid
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.meter_tally import Clients, MeterTally, Slots
 from chalicelib.core.rules import Rule, RuleSet, is_of_refusals, refusals_topic, serving
+from chalicelib.core.sampling import Sampling
 from chalicelib.core.state import SERVED_WITHIN_LIMIT
 from chalicelib.core.tally import Tally, add_clients, folded
 
@@ -159,14 +160,14 @@ QuietUntil = Callable[[Rule, Source, bytes], Quiet]
 class View:
     """A container's memory of the tallies, exact for requests at or after ``since_ms``.
 
-    ``sample_rate``: the percentage of requests that are logged. ``most_entries`` bounds the memory: beyond it, the
-    clients furthest below their limit are dropped.
+    ``sample_rate``: the percentage of requests that CloudFront's real-time log holds. ``most_entries`` bounds the
+    memory: beyond it, the clients furthest below their limit are dropped.
     """
 
     def __init__(self, rules: RuleSet, *, sample_rate: int, most_entries: int) -> None:
         self.rules = rules
         self.since_ms = 0
-        self._sample_rate = sample_rate
+        self._sampling = Sampling(sample_rate)
         self._most_entries = most_entries
         self._dropped = 0
         self._grids: dict[GridKey, Grid] = {}
@@ -246,7 +247,7 @@ class View:
             hashes = list(map(hash, clients))
             refused = _refused(columns, parts.get(key._replace(topic=refusals_topic(key.topic))))
             for rule in self._rules_of(key):
-                limit = rule.limit * self._sample_rate // 100
+                limit = self._sampling.of(key.source).logged(rule.limit)
                 totals = self._most(key.source, rule, columns, hashes, first_ms, last_ms)
                 near = [client for client, most in zip(clients, totals, strict=True) if most > limit]
                 near = self._not_quiet(key.source, rule, near, refused, limit, last_ms, quiet_until)
@@ -342,12 +343,12 @@ class View:
         return _folded_sum(rule, [(grid, grid.slots_between(clients, first_ms, last_ms)) for grid in grids])
 
     def _offence(self, rule: Rule, source: Source, client: bytes, window: Window, served_since_ms: int) -> Offence:
-        slot_ms = rule.slot_ms
+        slot_ms, sampling = rule.slot_ms, self._sampling.of(source)
         return Offence(
-            rule=rule,
+            rule=sampling.applied(rule),
             source=source,
             client=client,
-            count=window.count * 100 // self._sample_rate,
+            count=sampling.made(window.count),
             first_ms=window.first * slot_ms,
             last_ms=(window.last + 1) * slot_ms - 1,
             since_ms=window.since * slot_ms,

@@ -69,6 +69,7 @@ async function plan() {
       h("h3", {}, `Plan against version ${preview.version}`),
       h("p", {}, sentence(preview.detail)),
       differences(preview.changes),
+      ...preview.notes.map((note) => h("p", {}, h("span", { class: "chip warn" }, "note"), ` ${note}`)),
     );
   } catch (error) {
     refused(error, form);

@@ -14,11 +14,11 @@ from chalicelib.core.durations import format_duration, parse_duration
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.meter_tally import Slots
 from chalicelib.core.rules import Action, Rule, RuleSet
+from chalicelib.core.sampling import Sampling
 from chalicelib.core.tally import folded
 from sluice.analysis.compare import BlockedNetwork
 from sluice.replay.counts import Ledger
 from sluice.replay.rule_sets import every_request, with_every_request
-from sluice.replay.sampling import Sampling
 
 CHECK_S = 10
 WINDOWS_S = (60, 120, 300, 600)
@@ -102,18 +102,20 @@ class RateBasedModel:
         self.blocked: dict[Network, BlockedNetwork] = {}
 
     def add(self, ledger: Ledger) -> None:
-        clients: dict[bytes, Slots] = {}
+        clients: dict[bytes, tuple[int, Sampling, Slots]] = {}
         for source in Source:
+            sampling = self._sampling.of(source)
             for client, slots in ledger.clients(source, self._every_request):
-                # Two logs may hold the same requests: the fuller one is used.
-                if client not in clients or sum(slots.values()) > sum(clients[client].values()):
-                    clients[client] = slots
-        rule = RateBasedRule(self._sampling.logged(self.rule.limit), self.rule.window_s)
-        for client, slots in clients.items():
+                # Two logs may hold the same requests: the one that tells of more is used.
+                requests = sampling.made(sum(slots.values()))
+                if client not in clients or requests > clients[client][0]:
+                    clients[client] = requests, sampling, slots
+        for client, (_, sampling, slots) in clients.items():
+            rule = RateBasedRule(sampling.logged(self.rule.limit), self.rule.window_s)
             seconds = folded(slots, 1000 // self._every_request.slot_ms)
             spans = refused_spans(seconds, rule, self.lag_s)
             if spans:
                 network = network_of(client, *self._every_request.prefixes)
                 refused = sum(n for second, n in seconds.items() if any(a <= second < b for a, b in spans))
-                made = self._sampling.made(refused)
+                made = sampling.made(refused)
                 self.blocked[network] = BlockedNetwork(network, spans[0][0], made, ("rate-based",))

@@ -171,11 +171,11 @@ def _counts(
         if rule.name in request.rules:
             rows_by_client.setdefault((request.source, prefix[request.client]), []).append(row)
     counts: list[int | None] = [None] * len(requests)
-    for rows in rows_by_client.values():
+    for (source, _), rows in rows_by_client.items():
         slots = [requests[row].ms // rule.slot_ms for row in rows]
         windows = walk_windows(slots, [1] * len(slots), rule.resolution)
         for row, (count, _, _) in zip(rows, windows, strict=True):
-            counts[row] = options.sampling.made(count)
+            counts[row] = options.sampling.of(source).made(count)
     return tuple(counts)
 
 

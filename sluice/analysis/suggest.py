@@ -12,10 +12,10 @@ from chalicelib.core.durations import format_duration
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.meter_tally import Slots
 from chalicelib.core.rules import LARGEST_LIMIT, Action, Rule, RuleSet
+from chalicelib.core.sampling import Sampling
 from chalicelib.core.scope import Scope
 from sluice.replay.breaches import peak
 from sluice.replay.counts import Ledger
-from sluice.replay.sampling import Sampling
 from sluice.replay.strips import LogStats
 
 PERCENTILES = (99.0, 99.5, 99.9, 99.95, 99.99)
@@ -127,32 +127,34 @@ class PeakCollector:
         self._crawler = Rule(name=CRAWLER_RULE, limit=LARGEST_LIMIT, window_s=1000, scope=Scope(user_agent=CRAWLERS))
         self.rules = RuleSet((*self._windows, self._crawler))
         self._allowlist = NetworkSet(allowlist)
-        self._made = sampling.made
+        self._sampling = sampling
         self.by_window = [PeakDistribution(window_s) for window_s in windows_s]
         self.crawlers: list[ExcludedClient] = []
         self.allowlisted: list[ExcludedClient] = []
 
     def add(self, ledger: Ledger) -> None:
-        clients: dict[bytes, list[list[Slots]]] = {}
+        clients: dict[bytes, list[list[tuple[Sampling, Slots]]]] = {}
         for number, rule in enumerate(self._windows):
             for source in Source:
                 for client, slots in ledger.clients(source, rule):
-                    clients.setdefault(client, [[] for _ in self._windows])[number].append(slots)
+                    clients.setdefault(client, [[] for _ in self._windows])[number].append(
+                        (self._sampling.of(source), slots)
+                    )
         as_crawler: Counter[bytes] = Counter()
         for source in Source:
             for client, slots in ledger.clients(source, self._crawler):
-                as_crawler[client] += sum(slots.values())
+                as_crawler[client] += self._sampling.of(source).made(sum(slots.values()))
         for client, by_window in clients.items():
             # Each source is counted separately, as in rules; the larger peak is used.
             peaks = tuple(
-                self._made(max(peak(slots, rule.resolution) for slots in by_source))
+                max(sampling.made(peak(slots, rule.resolution)) for sampling, slots in by_source)
                 for rule, by_source in zip(self._windows, by_window, strict=True)
             )
-            requests = self._made(sum(sum(slots.values()) for slots in by_window[0]))
+            requests = sum(sampling.made(sum(slots.values())) for sampling, slots in by_window[0])
             network = network_of(client, *self._crawler.prefixes)
             if self._allowlist.overlaps(network):
                 self.allowlisted.append(ExcludedClient(network, peaks, requests))
-            elif 2 * self._made(as_crawler[client]) > requests:
+            elif 2 * as_crawler[client] > requests:
                 self.crawlers.append(ExcludedClient(network, peaks, requests))
             else:
                 for distribution, highest in zip(self.by_window, peaks, strict=True):
@@ -171,7 +173,7 @@ def doubts(stats: LogStats, distributions: Sequence[PeakDistribution], sampling:
         limit = distribution.suggestion()
         if span_s < 20 * distribution.window_s:
             reasons.append(f"{window}: the log spans fewer than 20 such windows")
-        if sampling.percent < 100 and sampling.logged(limit) < FEWEST_SAMPLED:
+        if Source.CLOUDFRONT in stats.sources and sampling.percent < 100 and sampling.logged(limit) < FEWEST_SAMPLED:
             reasons.append(
                 f"{window}: at {sampling.percent} % sampling, a limit of {limit:,} is {sampling.logged(limit)} sampled "
                 f"requests; below {FEWEST_SAMPLED}, chance decides which clients exceed it"

@@ -23,11 +23,12 @@ class TrafficProfile(NamedTuple):
 def profiled(log: SpooledLog, rules: RuleSet) -> tuple[Result, TrafficProfile]:
     """Evaluates ``rules`` and profiles the traffic in the same pass. The log must have been read with ``everyone``."""
     profile = TrafficProfile(Counter(), {rule.name: Counter() for rule in rules.rules})
-    made, requests = log.options.sampling.made, every_request(rules)
+    requests = every_request(rules)
 
     def ledgers() -> Iterator[Ledger]:
         for ledger in log.ledgers(rules):
             for source in Source:
+                made = log.options.sampling.of(source).made
                 for _, slots in ledger.clients(source, requests):
                     for ten, number in folded(slots, 1000 * TEN_S // requests.slot_ms).items():
                         profile.by_ten_s[ten] += made(number)

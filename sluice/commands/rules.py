@@ -131,6 +131,8 @@ def _plan_view(plan: RulesPlan) -> Iterator[Part]:
         yield Text.assemble((f"{mark} {change.rule}", colour))
         for line in change.words:
             yield Text("    ") + plain(line)
+    for note in plan.notes:
+        yield Text("! ", "yellow") + plain(note)
     yield f"Against version {plan.version}: {as_sentence(plan.detail)}"
 
 

@@ -56,7 +56,9 @@ def _setting(text: str) -> tuple[str, str]:
 @click.option("--shards", type=click.IntRange(0, MOST_SHARDS), help="Kinesis shards; 0, the default, is on-demand.")
 @click.option("--ip-sets", type=click.IntRange(1, MOST_IP_SETS), help="IP sets per family, of 10,000 networks each.")
 @click.option("--fields", type=NAMES, help="CloudFront real-time fields, separated by commas.")
-@click.option("--sample-rate", type=click.IntRange(1, 100), help="Percentage of requests that are logged.")
+@click.option(
+    "--sample-rate", type=click.IntRange(1, 100), help="Percentage of requests that CloudFront's real-time log holds."
+)
 @click.option(
     "--set",
     "settings",
@@ -119,7 +121,7 @@ def setup(
         requests_per_second=choices.requests_per_second or 100,
         source=choices.sources[0],
         shards=choices.shards,
-        sample_rate=choices.sample_rate,
+        sample_rate=choices.sample_rate if choices.sources[0] == "cloudfront" else 100,
     )
     if as_json and dry_run:
         _print_json(desired, steps, load, applied=False)

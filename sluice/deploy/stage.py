@@ -64,7 +64,7 @@ class Choices:
     fields: tuple[str, ...] = DEFAULT_FIELDS
     """CloudFront real-time fields, in delivery order."""
     sample_rate: int = 100
-    """Percentage of requests that are logged."""
+    """Percentage of requests that CloudFront's real-time log holds."""
     requests_per_second: float | None = None
     """Rate that the evaluator has memory for; None for its least memory."""
     web_acls: tuple[str, ...] = ()
@@ -85,12 +85,17 @@ class Choices:
         ):
             if not low <= number <= high:
                 raise Refusal(f"{name}: {number} is not a whole number from {low} to {high}")
+        if self.sample_rate < 100 and "cloudfront" not in self.sources:
+            raise Refusal(
+                f"sample rate: {self.sample_rate} % without CloudFront logs. Only CloudFront's real-time log can be "
+                "sampled; AWS WAF logs every request"
+            )
         most = most_requests_per_s(self.lateness_s)
         if not 0 <= self.logged_per_second <= most:
             raise Refusal(
                 f"requests per second: {self.requests_per_second:,} is not between 0.001 and "
-                f"{most * 100 // self.sample_rate:,}, the most that Lambda has memory for at a sample rate of "
-                f"{self.sample_rate} % and a lateness of {self.lateness_s} s"
+                f"{most * 100 // self.percent_logged:,}, the most that Lambda has memory for with "
+                f"{self.percent_logged} % of requests logged and a lateness of {self.lateness_s} s"
             )
         try:
             CloudFrontLines(self.fields)
@@ -100,7 +105,12 @@ class Choices:
     @property
     def logged_per_second(self) -> float:
         """Log lines per second that the stage is sized for; 0 if no rate was chosen."""
-        return (self.requests_per_second or 0) * self.sample_rate / 100
+        return (self.requests_per_second or 0) * self.percent_logged / 100
+
+    @property
+    def percent_logged(self) -> int:
+        """Percentage of requests in the fullest log."""
+        return 100 if "waf" in self.sources else self.sample_rate
 
     @property
     def lateness_s(self) -> int:
@@ -117,7 +127,11 @@ class Choices:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        return msgspec.json.decode(text, type=cls)
+        choices = msgspec.json.decode(text, type=dict[str, Any])
+        # Earlier versions accepted a rate for other logs, which are complete.
+        if "cloudfront" not in choices.get("sources", ("cloudfront",)):
+            choices["sample_rate"] = 100
+        return msgspec.convert(choices, cls)
 
     def to_json(self) -> str:
         return msgspec.json.encode(self).decode()

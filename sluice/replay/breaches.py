@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from heapq import heapify, heappop, heapreplace
 from itertools import accumulate, islice, repeat
 from operator import sub
+from typing import NamedTuple
 
 import msgspec
 
@@ -22,12 +23,12 @@ from chalicelib.core.detections import terms_of
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.meter_tally import Slots
 from chalicelib.core.rules import Rule, RuleSet
+from chalicelib.core.sampling import Sampling
 from chalicelib.core.state import Block, Detection, History, Offender, Past
 from chalicelib.core.tally import folded
 from chalicelib.core.windows import Window, walk_windows
 from sluice.replay.counts import Ledger
 from sluice.replay.rule_sets import every_request, group_prefix
-from sluice.replay.sampling import Sampling
 
 TEN_S = 10
 """Length in seconds of the intervals in which requests over time are counted."""
@@ -179,6 +180,15 @@ class _Case:
             self.periods.append(BlockPeriod(now, past.until, *offence))
 
 
+class _Member(NamedTuple):
+    """One client of a group, as one log tells of it."""
+
+    source: Source
+    client: bytes
+    seconds: Slots
+    """All its requests by second."""
+
+
 class BreachFinder:
     def __init__(self, rules: RuleSet, *, allowlist: NetworkSet, sampling: Sampling, delay_s: int) -> None:
         self._rules = rules
@@ -190,7 +200,7 @@ class BreachFinder:
         self._detections = {
             (rule.name, source): Detection(
                 id=f"replay/{rule.name}/{source}",
-                terms=terms_of(rule, rules.version),
+                terms=terms_of(sampling.of(source).applied(rule), rules.version),
                 source=source,
                 offenders=(),
                 detected_ms=0,
@@ -205,7 +215,7 @@ class BreachFinder:
         groups: dict[bytes, list[_Case]] = {}
         for source in Source:
             for rule in self._rules.rules:
-                limit = self._sampling.logged(rule.limit)
+                limit = self._sampling.of(source).logged(rule.limit)
                 for client, slots in ledger.clients(source, rule, more_than=limit):
                     crossings = Crossings(slots, rule.resolution, limit)
                     if crossings:
@@ -222,14 +232,14 @@ class BreachFinder:
             breaches += (self._breach(case, members[name]) for case in cases)
         return breaches
 
-    def _members(self, ledger: Ledger, groups: Iterable[bytes]) -> dict[bytes, list[tuple[bytes, Slots]]]:
+    def _members(self, ledger: Ledger, groups: Iterable[bytes]) -> dict[bytes, list[_Member]]:
         """Returns all clients of each group, with all their requests by second."""
-        members: dict[bytes, list[tuple[bytes, Slots]]] = {name: [] for name in groups}
+        members: dict[bytes, list[_Member]] = {name: [] for name in groups}
         for source in Source:
             for client, slots in ledger.clients(source, self._every_request):
                 name = self._group[client]
                 if name in members:
-                    members[name].append((client, folded(slots, 1000 // self._every_request.slot_ms)))
+                    members[name].append(_Member(source, client, folded(slots, 1000 // self._every_request.slot_ms)))
         return members
 
     def _decide(self, cases: Sequence[_Case]) -> None:
@@ -266,7 +276,7 @@ class BreachFinder:
         first_ms = window.first * case.rule.slot_ms
         decision = decide(
             self._detections[case.rule.name, case.source],
-            Offender(str(case.network), self._sampling.made(window.count), first_ms, last_ms, since_ms),
+            Offender(str(case.network), self._sampling.of(case.source).made(window.count), first_ms, last_ms, since_ms),
             block=block,
             history=blocks.histories.get(case.network),
             allowed=case.allowlisted,
@@ -287,10 +297,10 @@ class BreachFinder:
                 case.decided_until_ms = past.until * 1000
         return last_ms
 
-    def _breach(self, case: _Case, members: Iterable[tuple[bytes, Slots]]) -> Breach:
-        made, slot_ms = self._sampling.made, case.rule.slot_ms
+    def _breach(self, case: _Case, members: Iterable[_Member]) -> Breach:
+        made, slot_ms = self._sampling.of(case.source).made, case.rule.slot_ms
         first, highest = case.crossings[0], case.crossings.highest()
-        refused = _refused(case, members) if case.periods else {}
+        refused = _refused(case, members, self._sampling) if case.periods else {}
         return Breach(
             rule=case.rule,
             client=case.client,
@@ -304,7 +314,7 @@ class BreachFinder:
             over=made(case.crossings.over()),
             allowlisted=case.allowlisted,
             periods=tuple(case.periods),
-            refused_by_ten_s={ten: made(number) for ten, number in refused.items()},
+            refused_by_ten_s=refused,
         )
 
 
@@ -332,16 +342,20 @@ class _Blocks:
         return next((self.in_force[wider] for wider in supernets(network) if wider in self.in_force), None)
 
 
-def _refused(case: _Case, members: Iterable[tuple[bytes, Slots]]) -> Slots:
+def _refused(case: _Case, members: Iterable[_Member], sampling: Sampling) -> Slots:
     """Returns the requests of the case's network during its periods, by tens of seconds."""
     client, periods = case.client, case.periods
     memo = PrefixMemo(*case.rule.prefixes)
     starts = [period.since for period in periods]
-    refused: Counter[int] = Counter()
-    for member, seconds in members:
+    logged: dict[Source, Counter[int]] = {}
+    for source, member, seconds in members:
         if len(member) == len(client) and memo[member] == client:
+            by_ten_s = logged.setdefault(source, Counter())
             for second, number in seconds.items():
                 at = bisect_right(starts, second) - 1
                 if at >= 0 and second < periods[at].until:
-                    refused[second // TEN_S] += number
+                    by_ten_s[second // TEN_S] += number
+    refused: Counter[int] = Counter()
+    for source, by_ten_s in logged.items():
+        refused.update({ten: sampling.of(source).made(number) for ten, number in by_ten_s.items()})
     return refused

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from chalicelib.core.addresses import Network, NetworkSet
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
 from chalicelib.core.rules import RuleSet
+from chalicelib.core.sampling import Sampling
 from sluice.logs.file_decoder import ChunkDecoder, LogDecoder
 from sluice.logs.files import Chunk
 from sluice.logs.log_format import DecodeOptions
@@ -15,7 +16,6 @@ from sluice.replay.breaches import Breach, BreachFinder
 from sluice.replay.counts import Counts, Ledger
 from sluice.replay.prefilter import Prefilter
 from sluice.replay.rule_sets import client_prefix, with_every_request
-from sluice.replay.sampling import Sampling
 from sluice.replay.strips import LogStats, Spool, StripReader
 
 
@@ -29,7 +29,7 @@ class Options:
     """Proxies whose X-Forwarded-For is trusted."""
     allowlist: tuple[Network, ...] = ()
     sample_rate: int = 100
-    """Percentage of requests that the logs hold, 1 to 100."""
+    """Percentage of requests that CloudFront real-time logs hold, 1 to 100."""
     from_ms: int | None = None
     """Requests before this time are skipped; None for no bound."""
     to_ms: int | None = None

@@ -17,11 +17,11 @@ from itertools import compress
 from chalicelib.core.addresses import PrefixMemo
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import RuleSet
+from chalicelib.core.sampling import WHOLE_LOG, Sampling
 from chalicelib.core.scope import Scope
 from chalicelib.core.tally import count
 from sluice.replay.counts import Counted
 from sluice.replay.rule_sets import group_prefix
-from sluice.replay.sampling import WHOLE_LOG, Sampling
 from sluice.replay.strips import END_OF_TIME_MS, Strip
 
 LEAST_STRETCH_MS = 60_000

@@ -14,8 +14,9 @@ from rich.progress import Progress, TransferSpeedColumn
 from chalicelib.admin.wording import plural
 from chalicelib.core.addresses import Network
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
-from chalicelib.core.logs.requests import Reason
+from chalicelib.core.logs.requests import Reason, Source
 from chalicelib.core.rules import RuleSet
+from chalicelib.core.sampling import sampling_notes
 from sluice import DEFAULT_RULES
 from sluice.commands.shared.options import (
     EXISTING_FILE,
@@ -71,7 +72,10 @@ _options = together(
         help="File of networks that are never blocked, one per line.",
     ),
     click.option(
-        "--sample-rate", type=click.IntRange(1, 100), default=100, help="Percentage of requests that the logs hold."
+        "--sample-rate",
+        type=click.IntRange(1, 100),
+        default=100,
+        help="Percentage of requests that CloudFront real-time logs hold; all other logs are complete.",
     ),
     click.option("--from", "from_ms", type=UTC_MOMENT_MS, help="Skip requests before TIME; UTC unless it has a zone."),
     click.option("--to", "to_ms", type=UTC_MOMENT_MS, help="Skip requests at TIME and later."),
@@ -127,6 +131,9 @@ def opened_log(
     with opened(files) as (chunks, progress), spooled(chunks, rule_sets, options, everyone=everyone) as log:
         yield log
     print_notes(log.stats, progress)
+    if Source.CLOUDFRONT in log.stats.sources:
+        for note in (note for rules in rule_sets for note in sampling_notes(rules.rules, options.sampling)):
+            click.echo(f"note: {note}", err=True)
 
 
 def print_notes(stats: LogStats, progress: ReadProgress) -> None:

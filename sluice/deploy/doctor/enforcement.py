@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from chalicelib.core.rules import Action
 from chalicelib.core.rules_toml import RulesError, parse_rules
+from chalicelib.core.sampling import Sampling, sampling_notes
 from chalicelib.core.state import ACTIVE, Breaker, Heartbeat, Pause, StoredRules
 from sluice.deploy.doctor.inspection import Finding, Inspection
 
@@ -40,6 +41,9 @@ def rules(inspection: Inspection) -> Iterator[Finding]:
         remedy = "store valid rules: sluice rules apply FILE"
         yield Finding("rules", f"the stored rules are not valid: {exc.problems[0]}", remedy)
         return
+    if "cloudfront" in inspection.stage.choices.sources:
+        for note in sampling_notes(active, Sampling(inspection.stage.choices.sample_rate)):
+            yield Finding("sampling", note.rstrip("."), "sluice rules plan FILE shows which rules", wrong=False)
     if not any(rule.action is Action.BLOCK for rule in active):
         what = "all rules only count: no client is blocked"
         yield Finding("rules", what, 'set action = "block" in the rules that you trust', wrong=False)

@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 from chalicelib.core.latest_window import LatestWindow, busiest, latest_window
 from chalicelib.core.rules import Rule
 from tests.support.admin_api import Desk
+from tests.support.records import waf_text
 
 
 def test_top_names_the_busiest_clients_with_their_blocks(desk: Desk) -> None:
@@ -27,12 +28,19 @@ def test_an_unknown_rule_is_not_found_and_the_known_ones_are_named(desk: Desk) -
     assert "burst, login" in reply.json["detail"]
 
 
-def test_counts_are_scaled_by_the_sample_rate(new_desk: type[Desk]) -> None:
-    desk = new_desk({"SAMPLE_RATE": "50"})
+def test_only_the_counts_of_cloudfronts_log_are_scaled_by_the_sample_rate(new_desk: type[Desk]) -> None:
+    desk = new_desk({"SAMPLE_RATE": "25"})
     desk.requests("192.0.2.1", 4)
+    for number in range(4):
+        desk.cloud.put(waf_text(timestamp=desk.now * 1000, clientIp="192.0.2.1", requestId=f"id-{number}"))
     desk.run(3)
-    (burst,) = desk.call("GET", "/v1/top", rule="burst").json["rules"]
-    assert burst["clients"][0]["count"] == 8
+    busiest = desk.call("GET", "/v1/top", rule="burst").json["rules"]
+    assert {each["source"]: each["clients"][0]["count"] for each in busiest} == {"cloudfront": 16, "waf": 4}
+    # The limit of 20 is five logged requests.
+    assert {each["source"]: each["action"] for each in busiest} == {"cloudfront": "count", "waf": "block"}
+    client = desk.call("GET", "/v1/clients", address="192.0.2.1").json
+    counts = {each["source"]: (each["count"], each["action"]) for each in client["counts"] if each["rule"] == "burst"}
+    assert counts == {"cloudfront": (16, "count"), "waf": (4, "block")}
 
 
 SLOTS = st.dictionaries(st.integers(0, 60), st.integers(1, 9), min_size=1, max_size=12)

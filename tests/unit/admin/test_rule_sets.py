@@ -173,3 +173,11 @@ def test_an_empty_rule_set_can_replace_one_that_cannot_be_read(desk: Desk) -> No
     desk.cloud.state.put_over([Item(kind=StoredRules.kind, id=ACTIVE, body=b"{", version=0)])
     assert put(desk, "", '"1"').json["changed"] is True
     assert current(desk)[1]["problem"] is None
+
+
+def test_a_plan_names_the_rules_whose_limit_is_too_low_for_the_sample_rate(new_desk: type[Desk]) -> None:
+    sampled, whole = new_desk({"SAMPLE_RATE": "25"}), new_desk()
+    text = ONE + ONE.replace("burst", "calm").replace("30", "40")
+    (note,) = sampled.call("POST", "/v1/rules/plan", {"text": text}).json["notes"]
+    assert note.startswith("Rule burst only counts in the CloudFront real-time log")
+    assert whole.call("POST", "/v1/rules/plan", {"text": text}).json["notes"] == []

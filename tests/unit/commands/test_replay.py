@@ -169,3 +169,10 @@ def test_invalid_rules_are_an_error_that_names_the_file(text: str, message: str,
     assert result.exit_code == 1
     assert message in result.stderr
     assert "rules.toml" in result.stderr
+
+
+@pytest.mark.parametrize(("name", "noted"), [("real-time", True), ("waf", False)])
+def test_a_limit_too_low_for_the_sample_rate_is_noted(name: str, noted: bool, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "log").write_text(TEXTS[name])
+    result = run(str(tmp_path / "log"), "--sample-rate", "50")
+    assert ("note: Rule r only counts in the CloudFront real-time log" in result.stderr) == noted

@@ -58,8 +58,9 @@ def test_the_rule_file_counts_and_names_only_the_machines(log: Path, tmp_path: P
 
 
 def test_a_log_that_is_too_small_raises_doubts(tmp_path: Path) -> None:
-    (tmp_path / "log").write_text("".join(logs.combined(hit) + "\n" for hit in every(1, 0, 30)))
-    doubts = suggested(str(tmp_path / "log"), "--window", "2s,60s", "--sample-rate", "5")["doubts"]
+    (tmp_path / "site").write_text("".join(logs.combined(hit) + "\n" for hit in every(1, 0, 30)))
+    (tmp_path / "edge").write_text("".join(logs.realtime(hit) + "\n" for hit in every(1, 0, 30)))
+    doubts = suggested(str(tmp_path), "--window", "2s,60s", "--sample-rate", "5")["doubts"]
     assert [doubt.split(":")[0] for doubt in doubts] == [
         "the log is short",
         "2s",

@@ -98,6 +98,7 @@ def test_a_dry_run_in_json_is_one_object_and_changes_nothing(run: Run, world: Wo
         (["setup", "--stage", "Prod!"], "1 to 20 lower-case letters"),
         (["setup", "--fields", "c-ip"], "lack 'timestamp'"),
         (["setup", "--scope", "REGIONAL", "--source", "cloudfront"], "sees CloudFront's addresses, not the clients'"),
+        (["setup", "--scope", "REGIONAL", "--sample-rate", "10"], "10 % without CloudFront logs. Only CloudFront's"),
         (["setup", "--requests-per-second", "2e6"], "second: 2,000,000.0 is not between 0.001 and 1,156,220"),
         (["setup", "--set", "STATE_TABLE=x", "--yes"], "setting STATE_TABLE is determined by setup's other options"),
         (["doctor"], "there is no stage 'prod'"),

@@ -328,3 +328,10 @@ def test_a_check_that_aws_rejects_is_a_finding(deployed: DeployedStage) -> None:
 
     findings = inspect(deployed.inspection(), [forbidden, *CHECKS[1:2]])
     assert [(f.check, f.what) for f in findings] == [("forbidden", "could not check: DescribeTable: AccessDenied: no")]
+
+
+def test_doctor_names_the_rules_whose_limit_is_too_low_for_the_sample_rate(deployed: DeployedStage) -> None:
+    choices = replace(deployed.stage.choices, sample_rate=1)
+    deployed.stage = replace(deployed.stage, choices=choices)
+    (finding,) = [finding for finding in deployed.findings() if "only counts" in finding.what]
+    assert (finding.check, finding.wrong) == ("sampling", False)

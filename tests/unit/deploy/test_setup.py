@@ -11,6 +11,7 @@ from moto import mock_aws
 
 from chalicelib.bootstrap import entries_that_fit
 from chalicelib.config import read_config
+from chalicelib.core.logs.requests import LiveSource
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import ACTIVE, StoredRules
 from chalicelib.core.tokens import check, load_tokens
@@ -20,7 +21,7 @@ from sluice.deploy.apply import apply
 from sluice.deploy.plan import Step, StepAction
 from sluice.deploy.resources.chalice_config import Project
 from sluice.deploy.sizing import entries
-from sluice.deploy.stage import Refusal, Stage
+from sluice.deploy.stage import Choices, Refusal, Stage
 from tests.support.deploy.account import NOW, RULES, World
 from tests.support.deploy.front import Front, Interrupted
 
@@ -275,6 +276,18 @@ def test_every_shard_has_a_container_of_ingest(world: World, shards: int, reserv
     written = world.project.stage("prod")
     assert written is not None
     assert written["lambda_functions"]["ingest"].get("reserved_concurrency") == reserved
+
+
+def test_a_rate_stored_by_an_earlier_version_for_complete_logs_is_dropped() -> None:
+    stored = '{"scope":"REGIONAL","sources":["waf"],"sample_rate":10,"requests_per_second":1000}'
+    assert (Choices.from_json(stored).sample_rate, Choices.from_json(stored).logged_per_second) == (100, 1000)
+    with pytest.raises(Refusal, match="10 % without CloudFront logs"):
+        Choices(scope="REGIONAL", sources=("waf",), sample_rate=10)
+
+
+@pytest.mark.parametrize(("sources", "logged"), [(("cloudfront",), 100), (("cloudfront", "waf"), 1000)])
+def test_a_stage_is_sized_for_its_fullest_log(sources: tuple[LiveSource, ...], logged: float) -> None:
+    assert Choices(sources=sources, sample_rate=10, requests_per_second=1000).logged_per_second == logged
 
 
 @pytest.mark.parametrize(("sample_rate", "most"), [(100, 1_156_220), (10, 11_562_200)])

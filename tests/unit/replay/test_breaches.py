@@ -6,6 +6,7 @@ from ipaddress import ip_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.windows import over_limit
 from sluice.analysis.summary import by_rule, offenders, result_json
@@ -133,6 +134,32 @@ def test_a_sampled_log_is_scaled_up() -> None:
     rules = rules_of('name = "r"\nlimit = 50\nwindow = "1s"')
     (offender,) = offenders(replayed(rules, every(0.1, 0, 0.6), sample_rate=10))
     assert offender.peak == 60
+
+
+def test_only_a_sampled_log_is_scaled_up() -> None:
+    rules = rules_of('name = "r"\nlimit = 50\nwindow = "10s"\nblock_for = "10s"')
+    made = every(0.1, 0, 2)
+    chunks = [logs.chunk(map(log, made)) for log in (logs.realtime, logs.waf, logs.combined)]
+    (result,) = replay(chunks, [rules], Options(sample_rate=20))
+    (breach,) = result.breaches
+    assert (breach.source, breach.peak, breach.requests) == (Source.CLOUDFRONT, 100, 100)
+    assert periods(result) == {"r": [(2, 12, 1)]}
+
+
+def test_refused_requests_are_scaled_up_by_the_log_that_tells_of_them() -> None:
+    rules = rules_of('name = "r"\nlimit = 50\nwindow = "1s"\nblock_for = "10s"')
+    flood = every(0.01, 0, 0.6)
+    chunks = [logs.chunk(map(logs.waf, [*flood, *every(1, 2, 5)])), logs.chunk(map(logs.realtime, every(1, 2, 7)))]
+    (result,) = replay(chunks, [rules], Options(sample_rate=10))
+    assert [breach.refused for breach in result.breaches] == [3 + 50]
+
+
+def test_a_rule_whose_limit_is_too_low_for_a_sampled_log_blocks_nobody() -> None:
+    low = 'name = "low"\nlimit = 10\nwindow = "10s"\nblock_for = "1m"'
+    high = 'name = "high"\nlimit = 40\nwindow = "10s"\nblock_for = "10s"'
+    result = replayed(rules_of(low, high), every(0.1, 0, 3), sample_rate=50)
+    # A block by the lower limit, from the first second on, would have covered the client when it exceeded the other.
+    assert periods(result)["high"] == [(3, 13, 1)]
 
 
 slots = st.dictionaries(st.integers(0, 60), st.integers(1, 4), min_size=1, max_size=30)
