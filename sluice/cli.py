@@ -14,6 +14,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "explain": ("explain", "Explain why a client would have been blocked, or how close to the limits it came."),
         "suggest": ("suggest", "Suggest limits that fit the traffic in log files, as a rule file."),
         "compare": ("compare", "Show which clients two rule sets would block differently, and how soon."),
+        "decode": ("decode", "Show what the production decoder makes of lines, files or a recorded Lambda event."),
         "report": ("report", "Write a page that shows what a rule set would have done."),
     },
     "Operate": {

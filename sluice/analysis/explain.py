@@ -94,7 +94,7 @@ class _ClientDecoder:
 
     def decode(self, chunk: Chunk) -> Decoded:
         decoded = self._decoder.decode(chunk)
-        self.stats.add_malformed(decoded.malformed)
+        self.stats.add_malformed(decoded.malformed, chunk)
         own_requests = []
         for requests in decoded.requests:
             self.stats.add_requests(requests)

@@ -46,7 +46,7 @@ def explain(client: Network, files: tuple[str, ...], options: Options, rules: Pa
     rule_set = nonempty_rules(rules)
     with opened(files) as (chunks, progress):
         history = explained(chunks, rule_set, options, client)
-    print_notes(history.stats, progress)
+    print_notes(history.stats, progress, files)
     if as_json:
         print_json(_json(history))
     else:

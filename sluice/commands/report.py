@@ -37,8 +37,6 @@ def report(files: tuple[str, ...], options: Options, rules: Path, output: Path, 
     with opened_log(files, [rule_set], options, everyone=True) as log:
         result, profile = profiled(log, rule_set)
     stats = result.stats
-    if not stats.requests:
-        raise click.ClickException("there are no requests in these files, so there is nothing to show")
     figures = figures_of(result, profile)
     span = f"from {utc(stats.first_ms)} to {utc(stats.last_ms)} UTC"
     description = f"{stats.requests:,} requests {span}, rules of {rules.name}."

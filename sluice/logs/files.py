@@ -11,11 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from chalicelib.core.printable import printable
+
 CHUNK_BYTES = 1 << 20
 LONGEST_LINE = 64 << 20
 """Bytes buffered while waiting for a line end. Longer lines are cut, and their pieces are malformed."""
 
 GZIP = b"\x1f\x8b"
+LINE_END = b"\n"
 BOM = b"\xef\xbb\xbf"
 STDIN = "-"
 
@@ -38,10 +41,13 @@ class Chunk:
     first_line: int = 1
     """Number of its first line in the file, from 1."""
 
-    def line_of(self, piece: bytes) -> int | None:
-        """Returns the number of the line that holds ``piece``, the first of several; None if there is none."""
+    def where(self, piece: bytes) -> str:
+        """Returns the file, and the line in it that holds ``piece``: the first of several."""
+        name = "standard input" if self.name == STDIN else printable(self.name)
         at = self.text.find(piece)
-        return None if at < 0 else self.first_line + self.text.count(b"\n", 0, at)
+        if at < 0:
+            return name
+        return f"{name}, line {self.first_line + self.text.count(LINE_END, 0, at)}"
 
 
 @dataclass(slots=True)

@@ -9,19 +9,18 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from operator import not_
 from pickle import HIGHEST_PROTOCOL, Pickler, load
 from struct import iter_unpack
 from tempfile import SpooledTemporaryFile
 from typing import Any, Self
 
 from chalicelib.core.addresses import PrefixMemo
-from chalicelib.core.logs.requests import Malformed, Reason, Requests, Source
+from chalicelib.core.logs.malformed_counts import MalformedCounts, added, counted
+from chalicelib.core.logs.requests import Malformed, Requests, Source
 from chalicelib.core.scope import Scope
 from sluice.logs.file_decoder import ChunkDecoder
 from sluice.logs.files import Chunk
-
-MOST_SAMPLES = 5
-"""Malformed lines kept as examples."""
 
 IN_MEMORY_REQUESTS = 1_000_000
 """Requests of a spool kept in memory, 16 bytes each, or 53 if each is of a different client; others go to a file."""
@@ -37,17 +36,21 @@ class LogStats:
     """Contents of the log files, independent of rules."""
 
     requests: int = 0
-    malformed: Counter[Reason] = field(default_factory=Counter)
-    samples: list[str] = field(default_factory=list)
-    """Reason and text of the first malformed lines."""
+    skipped: int = 0
+    """Requests outside the time asked for, which are in no other figure."""
+    skipped_ms: tuple[int, int] | None = None
+    """Times of the earliest and the latest of them."""
+    malformed_counts: MalformedCounts = ()
     sources: Counter[Source] = field(default_factory=Counter)
     first_ms: int | None = None
     last_ms: int | None = None
 
     def add(self, other: "LogStats") -> None:
         self.requests += other.requests
-        self.malformed += other.malformed
-        self.samples += other.samples[: MOST_SAMPLES - len(self.samples)]
+        if other.skipped_ms:
+            self._skip(other.skipped, *other.skipped_ms)
+        if other.malformed_counts:
+            self.malformed_counts = added((*self.malformed_counts, *other.malformed_counts))
         self.sources += other.sources
         if other.first_ms is not None and other.last_ms is not None:
             self._extend_span(other.first_ms, other.last_ms)
@@ -58,16 +61,33 @@ class LogStats:
         self.sources[requests.source] += len(requests)
         self._extend_span(min(requests.times), max(requests.times))
 
-    def add_malformed(self, malformed: Sequence[Malformed]) -> None:
-        self.malformed.update(piece.reason for piece in malformed)
-        room = MOST_SAMPLES - len(self.samples)
-        self.samples += [f"{piece.reason}: {piece.sample()}" for piece in malformed[:room]]
+    def add_skipped(self, requests: Requests) -> None:
+        """Counts requests as skipped; there is at least one."""
+        self._skip(len(requests), min(requests.times), max(requests.times))
+
+    def add_malformed(self, malformed: Sequence[Malformed], chunk: Chunk) -> None:
+        """Counts malformed pieces of ``chunk``."""
+        if malformed:
+            self.malformed_counts = added((*self.malformed_counts, *counted(malformed, chunk.where)))
+
+    @property
+    def malformed(self) -> Counter[str]:
+        """Returns the malformed lines by reason."""
+        reasons: Counter[str] = Counter()
+        for count in self.malformed_counts:
+            reasons[count.reason] += count.number
+        return reasons
 
     def span_ms(self) -> tuple[int, int]:
         """Returns the times of the earliest and the latest request; there is at least one."""
         assert self.first_ms is not None
         assert self.last_ms is not None
         return self.first_ms, self.last_ms
+
+    def _skip(self, number: int, first_ms: int, last_ms: int) -> None:
+        self.skipped += number
+        earlier = self.skipped_ms or (first_ms, last_ms)
+        self.skipped_ms = min(first_ms, earlier[0]), max(last_ms, earlier[1])
 
     def _extend_span(self, first_ms: int, last_ms: int) -> None:
         self.first_ms = first_ms if self.first_ms is None else min(self.first_ms, first_ms)
@@ -119,17 +139,21 @@ class StripReader:
     def read(self, chunk: Chunk) -> tuple[LogStats, list[Strip]]:
         decoded = self._decoder.decode(chunk)
         stats = LogStats()
-        stats.add_malformed(decoded.malformed)
+        stats.add_malformed(decoded.malformed, chunk)
         strips: list[Strip] = []
         for requests in decoded.requests:
-            timely = requests if self._all else self._between(requests)
+            timely = requests if self._all else self._between(requests, stats)
             if timely:
                 stats.add_requests(timely)
                 strips += self._strips(timely)
         return stats, strips
 
-    def _between(self, requests: Requests) -> Requests:
-        return requests.select([self._first_ms <= time < self._end_ms for time in requests.times])
+    def _between(self, requests: Requests, stats: LogStats) -> Requests:
+        """Returns the requests made in time, and counts the others in ``stats``."""
+        timely = [self._first_ms <= time < self._end_ms for time in requests.times]
+        if not all(timely):
+            stats.add_skipped(requests.select(list(map(not_, timely))))
+        return requests.select(timely)
 
     def _strips(self, requests: Requests) -> Iterator[Strip]:
         widths = set(map(len, requests.clients))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import app
+from chalicelib.admin.malformed import EXPLANATIONS
 from chalicelib.config import SETTINGS
 from chalicelib.core.decisions import Outcome
 from chalicelib.core.logs.requests import Reason
@@ -115,6 +116,9 @@ def test_every_metric_is_documented_with_its_function_and_unit() -> None:
 
 
 def test_every_reason_and_outcome_is_documented() -> None:
-    assert [f"`{reason}`" for reason in Reason] == [row[0] for row in rows("metrics.md", "## Reasons")]
+    explained = {reason: EXPLANATIONS[reason] for reason in Reason}
+    assert [tuple(row) for row in rows("metrics.md", "## Reasons")] == [
+        (f"`{reason}`", each.fault, f"{each.remedy}.") for reason, each in explained.items()
+    ]
     outcomes = [f"`{outcome}`" for outcome in (*Outcome, PAUSED, BREAKER)]
     assert outcomes == [row[0] for row in rows("metrics.md", "## Outcomes")]

@@ -11,10 +11,12 @@ from typing import Any
 import click
 from rich.progress import Progress, TransferSpeedColumn
 
-from chalicelib.admin.wording import plural
+from chalicelib.admin.malformed import fault, remedy
 from chalicelib.core.addresses import Network
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
-from chalicelib.core.logs.requests import Reason, Source
+from chalicelib.core.logs.malformed_counts import MalformedCount
+from chalicelib.core.logs.requests import Source
+from chalicelib.core.printable import printable
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.sampling import sampling_notes
 from sluice import DEFAULT_RULES
@@ -23,18 +25,19 @@ from sluice.commands.shared.options import (
     NETWORK,
     Parsed,
     json_output,
+    read_text,
     together,
     without_comments,
 )
 from sluice.commands.shared.output import output
-from sluice.commands.shared.times import UTC_MOMENT_MS
+from sluice.commands.shared.times import UTC_MOMENT_MS, utc
 from sluice.logs.files import Chunk, ReadProgress, chunks, find_files, total_bytes
 from sluice.replay.engine import Options, SpooledLog, spooled
 from sluice.replay.strips import LogStats
 
 
 def _network_list(ctx: click.Context, param: click.Parameter, path: Path | None) -> tuple[Network, ...]:
-    lines = without_comments(path.read_text("utf-8").splitlines()) if path else ()
+    lines = without_comments(read_text(path).splitlines()) if path else ()
     return tuple(NETWORK.convert(line, param, ctx) for line in lines)
 
 
@@ -43,19 +46,29 @@ def log_options(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def with_options(**arguments: Any) -> None:
-        settings = {field.name: arguments.pop(field.name) for field in fields(Options)}
-        command(options=Options(**settings), **arguments)
+        options = Options(**{field.name: arguments.pop(field.name) for field in fields(Options)})
+        if options.from_ms is not None and options.to_ms is not None and options.from_ms >= options.to_ms:
+            raise click.UsageError("--from is not before --to")
+        command(options=options, **arguments)
 
     return _options(with_options)
 
 
-_options = together(
-    click.argument("files", nargs=-1, required=True, metavar="FILE|DIR|-..."),
+def _field_names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(","))
+
+
+FIELD_NAMES = Parsed("NAMES", _field_names)
+"""Fields of CloudFront real-time lines."""
+
+files_argument = click.argument("files", nargs=-1, required=True, metavar="FILE|DIR|-...")
+
+decoder_options = together(
     click.option(
         "--fields",
         default=",".join(DEFAULT_FIELDS),
         show_default=True,
-        type=Parsed("TEXT", lambda names: tuple(name.strip() for name in names.split(","))),
+        type=FIELD_NAMES,
         help="Fields of CloudFront real-time logs, in the order of the log's configuration.",
     ),
     click.option(
@@ -65,6 +78,12 @@ _options = together(
         type=NETWORK,
         help="Proxy whose X-Forwarded-For to trust; repeatable.",
     ),
+)
+"""The options that decide how log lines are read."""
+
+_options = together(
+    files_argument,
+    decoder_options,
     click.option(
         "--allowlist",
         type=EXISTING_FILE,
@@ -89,6 +108,9 @@ _options = together(
     ),
 )
 """Each option is named after the field of ``Options`` that it sets."""
+
+MOST_EXPLAINED = 5
+"""Most counts of malformed lines that are explained, the largest of them."""
 
 json_option = json_output("Print one JSON object.")
 
@@ -130,28 +152,31 @@ def opened_log(
     """Reads ``files`` for ``rule_sets`` and yields the log; prints notes about the files at the end."""
     with opened(files) as (chunks, progress), spooled(chunks, rule_sets, options, everyone=everyone) as log:
         yield log
-    print_notes(log.stats, progress)
+    print_notes(log.stats, progress, files)
     if Source.CLOUDFRONT in log.stats.sources:
         for note in (note for rules in rule_sets for note in sampling_notes(rules.rules, options.sampling)):
             click.echo(f"note: {note}", err=True)
 
 
-def print_notes(stats: LogStats, progress: ReadProgress) -> None:
-    """Prints on stderr what is unusual about the files."""
-    for note in (*progress.notes, *_notes(stats)):
-        click.echo(f"note: {note}", err=True)
-
-
-def _notes(stats: LogStats) -> list[str]:
-    malformed = stats.malformed.total()
-    if not malformed:
-        return [] if stats.requests else ["there are no requests in these files"]
-    reasons = ", ".join(f"{number:,} {reason}" for reason, number in stats.malformed.most_common())
-    notes = [
-        f"{plural(malformed, 'malformed line')} ({reasons}), for example: {sample}" for sample in stats.samples[:1]
-    ]
+def print_notes(stats: LogStats, progress: ReadProgress, files: Sequence[str]) -> None:
+    """Prints on stderr what is unusual about the files. Raises ClickException if there is no request to work on."""
+    for note in progress.notes:
+        click.echo(f"note: {printable(note)}", err=True)
+    explanations = list(map(explained, stats.malformed_counts[:MOST_EXPLAINED]))
     if not stats.requests:
-        notes.append("no line was recognised; for CloudFront real-time logs, name their fields with --fields")
-    elif stats.malformed[Reason.FIELDS] > stats.requests:
-        notes.append("most lines have an unexpected number of fields; is --fields correct?")
-    return notes
+        raise click.ClickException("\n".join((_why_none(stats, files), *explanations)))
+    for explanation in explanations:
+        click.echo(f"note: {explanation}", err=True)
+
+
+def _why_none(stats: LogStats, files: Sequence[str]) -> str:
+    reason = "none of their lines can be read" if stats.malformed_counts else f"no line is in {', '.join(files)}"
+    if stats.skipped_ms:
+        first, last = map(utc, stats.skipped_ms)
+        reason = f"--from and --to leave out all {stats.skipped:,}, which are from {first} to {last} UTC"
+    return f"there are no requests in these files: {printable(reason)}"
+
+
+def explained(count: MalformedCount) -> str:
+    """Returns in words what is wrong with malformed lines, where the first one stands, and what to do."""
+    return f"{fault(count, '--fields')}, such as {count.where or 'a record'}: {count.sample}\n  {remedy(count)}."

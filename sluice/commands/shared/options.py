@@ -72,15 +72,24 @@ def without_comments(lines: Iterable[str]) -> list[str]:
 seed_option = click.option("--seed", type=int, default=1, show_default=True, help="Seed of all random choices.")
 
 
+def read_text(path: Path) -> str:
+    """Returns the text of a file, without a byte order mark. Raises ClickException if it cannot be read as UTF-8."""
+    try:
+        return path.read_text("utf-8-sig")
+    except OSError as exc:
+        raise click.ClickException(f"{path}: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        line = 1 + exc.object.count(b"\n", 0, exc.start)
+        raise click.ClickException(f"{path}, line {line}: not UTF-8; save the file as UTF-8") from exc
+
+
 def read_rules(path: Path) -> tuple[str, RuleSet]:
     """Returns the text of a rules file, and its rules. Raises ClickException with every problem in the file."""
+    text = read_text(path)
     try:
-        text = path.read_text("utf-8")
         return text, parse_rules(text)
     except RulesError as exc:
         raise click.ClickException("\n".join(f"{path}: {problem}" for problem in exc.problems)) from exc
-    except (OSError, UnicodeDecodeError) as exc:
-        raise click.ClickException(f"{path}: {exc}") from exc
 
 
 def nonempty_rules(path: Path) -> RuleSet:

@@ -111,7 +111,12 @@ def test_a_file_named_twice_is_read_once(run: Run, tmp_path: Path) -> None:
 def test_real_time_lines_may_have_other_fields(run: Run, tmp_path: Path) -> None:
     (tmp_path / "log").write_text("".join(f"{T0 // 1000}.{n:03d}\t192.0.2.1\tGET\n" for n in range(3)))
     assert clients(run(str(tmp_path / "log"), "--fields", "cs-method, c-ip, timestamp")) == [("192.0.2.1/32", 3)]
-    assert "name their fields with --fields" in run(str(tmp_path / "log")).stderr
+    wrong = run(str(tmp_path / "log"))
+    assert wrong.exit_code == 1
+    assert wrong.stdout == ""
+    assert "3 lines have 3 fields where --fields names 9" in wrong.stderr
+    assert f"{tmp_path / 'log'}, line 1: 1760000000.000\\t192.0.2.1\\tGET\n" in wrong.stderr
+    assert "name their fields with --fields" in wrong.stderr
 
 
 def test_only_requests_between_from_and_to_count(run: Run, tmp_path: Path) -> None:
@@ -122,11 +127,59 @@ def test_only_requests_between_from_and_to_count(run: Run, tmp_path: Path) -> No
     }
 
 
-def test_an_empty_log_is_not_an_error(run: Run) -> None:
-    result = run("-", stdin=b"")
-    assert answer_of(result)["requests"] == 0
-    assert answer_of(result)["first"] is None
+@pytest.mark.parametrize(
+    "text", [b"", b"\n\n", b"#Version: 1.0\n", b"no log line\n", b"PAR1\x15\x04\x15\n", b"\x1f\x8b"]
+)
+def test_input_without_a_readable_line_is_an_error_that_names_the_file(text: bytes, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_bytes(text)
+    result = run(str(tmp_path / "a.log"))
+    assert result.exit_code == 1
+    assert result.stdout == ""
     assert "there are no requests in these files" in result.stderr
+    assert "a.log" in result.stderr
+
+
+def test_malformed_lines_among_others_are_explained_with_file_line_and_remedy(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    (folder / "1.log").write_text(TEXTS["waf"])
+    (folder / "2.log").write_text(logs.realtime(THREE[0]) + "\n" + "no log\n" * 3 + logs.realtime(THREE[0]) + "\t-\n")
+    result = run(str(folder))
+    assert answer_of(result)["requests"] == 4
+    assert answer_of(result)["malformed"] == {"fields": 4}
+    notes = result.stderr.splitlines()
+    assert notes[0].startswith(
+        f"note: 3 lines have none of the known formats, such as {folder / '2.log'}, line 2: no log"
+    )
+    assert notes[2].startswith(
+        f"note: 1 line has 10 fields where --fields names 9, such as {folder / '2.log'}, line 5: 17"
+    )
+    assert all(remedy.startswith("  ") and remedy.endswith(".") for remedy in notes[1::2])
+
+
+def test_times_that_leave_out_everything_are_an_error_that_tells_the_times_of_the_log(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "log").write_text(TEXTS["waf"])
+    result = run(str(tmp_path / "log"), "--from", "2027-01-01")
+    assert result.exit_code == 1
+    assert "leave out all 3, which are from 2025-10-09 08:53:20 to 2025-10-09 08:53:22 UTC" in result.stderr
+    for name, ms in (("1", T0 - 5000), ("2", T0 - 1000)):
+        (tmp_path / name).write_text(logs.combined(Hit(ms, "192.0.2.1")))
+    result = run(*(str(tmp_path / name) for name in ("1", "log", "2")), "--to", "2020-01-01")
+    assert "leave out all 5, which are from 2025-10-09 08:53:15 to 2025-10-09 08:53:22 UTC" in result.stderr
+    result = run(str(tmp_path / "log"), "--from", "2027-01-02", "--to", "2027-01-01")
+    assert result.exit_code == 2
+    assert "--from is not before --to" in result.stderr
+
+
+def test_an_allowlist_that_is_not_utf_8_is_an_error_that_names_file_and_line(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "log").write_text(TEXTS["waf"])
+    (tmp_path / "allow").write_bytes("192.0.2.0/24\n198.51.100.1 # B\u00fcro\n".encode("latin-1"))
+    result = run(str(tmp_path / "log"), "--allowlist", str(tmp_path / "allow"))
+    assert result.exit_code == 1
+    assert f"{tmp_path / 'allow'}, line 2: not UTF-8" in result.stderr
+    (tmp_path / "allow").write_bytes("192.0.2.0/24  # B\u00fcro\n".encode("utf-8-sig"))
+    (offender,) = answer_of(run(str(tmp_path / "log"), "--allowlist", str(tmp_path / "allow")))["offenders"]
+    assert offender["action"] == "allowlisted"
 
 
 def test_a_missing_file_is_an_error_that_names_it(run: Run) -> None:

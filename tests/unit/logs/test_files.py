@@ -43,9 +43,8 @@ def test_a_chunk_knows_its_file_and_the_numbers_of_its_lines(
     lines = [f"line {number}\n".encode() for number in range(1, 40)]
     (tmp_path / "a.log").write_bytes(b"".join(lines))
     for chunk in chunks([tmp_path / "a.log"], ReadProgress()):
-        assert chunk.name == str(tmp_path / "a.log")
         for number, line in enumerate(lines, 1):
-            assert chunk.line_of(line) == (number if line in chunk.text else None)
+            assert chunk.where(line) == f"{tmp_path / 'a.log'}" + (f", line {number}" if line in chunk.text else "")
 
 
 def test_an_endless_line_is_cut_in_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
