@@ -1,15 +1,16 @@
 """The demo's stand-in for CloudFront: serves simulated requests, obeys the IP sets and writes log lines."""
 
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
 from random import Random
 
-from chalicelib.core.addresses import pack, span_of
+from chalicelib.core.addresses import pack
 from chalicelib.core.refusals import REFUSAL_STATUS
 from sluice.demo.actors import Hit, log_line
+from sluice.demo.published import Published, Update
 from sluice.local.cloud import LocalCloud
 
 TICK_S = 0.05
@@ -28,40 +29,22 @@ RECENT_S = 2.0
 class Edge:
     """CloudFront and its web ACL: refuses the clients in the published IP sets, and learns of each update late."""
 
-    def __init__(self, updates: Sequence[tuple[float, str, frozenset[str]]], delay_s: float = PROPAGATION_S) -> None:
-        """``updates``: time, name and new addresses of every update of an IP set, a list that grows.
+    def __init__(self, updates: Sequence[Update], delay_s: float = PROPAGATION_S) -> None:
+        """``updates``: all updates of the IP sets, a list that grows.
 
         ``delay_s``: seconds until an update takes effect, whether it adds an address or removes it.
         """
         self._updates = updates
         self._delay_s = delay_s
         self._applied = 0
-        self._sets: dict[str, frozenset[str]] = {}
-        self._networks: defaultdict[tuple[int, int], Counter[int]] = defaultdict(Counter)
-        """By IP version and host bits: the networks without these bits, and the number of sets that hold each."""
+        self._published = Published()
 
     def refuses(self, client: bytes, now: float) -> bool:
         """Returns whether a request of ``client`` (packed) at ``now`` is refused; ``now`` never decreases."""
         while self._applied < len(self._updates) and self._updates[self._applied][0] <= now - self._delay_s:
-            _, name, addresses = self._updates[self._applied]
+            self._published.apply(self._updates[self._applied])
             self._applied += 1
-            known = self._sets.get(name, frozenset())
-            self._sets[name] = addresses
-            self._add(addresses - known, 1)
-            self._add(known - addresses, -1)
-        number, version = int.from_bytes(client, "big"), 4 if len(client) == 4 else 6
-        return any(
-            of_version == version and number >> host_bits in networks
-            for (of_version, host_bits), networks in self._networks.items()
-        )
-
-    def _add(self, addresses: Iterable[str], sets: int) -> None:
-        for version, first, last in map(span_of, addresses):
-            host_bits = (last - first).bit_length()
-            networks, network = self._networks[version, host_bits], first >> host_bits
-            networks[network] += sets
-            if not networks[network]:
-                del networks[network]
+        return self._published.contains(client)
 
 
 @dataclass(slots=True)

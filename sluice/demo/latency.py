@@ -8,10 +8,11 @@ from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 
-from chalicelib.core.addresses import NetworkSet, PrefixMemo, parse_network
+from chalicelib.core.addresses import PrefixMemo, parse_network
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.rules import Rule
 from chalicelib.core.state import Block
+from sluice.demo.published import Published, Update
 
 KEPT_S = 120
 """Seconds that records are kept beyond the longest window, for blocks not published yet."""
@@ -48,29 +49,51 @@ class Latency:
         self._prefixes = {rule.name: PrefixMemo(*rule.prefixes) for rule in rules}
         self._arrivals: deque[tuple[float, bytes]] = deque()
         self._measured: set[_Offence] = set()
+        self._pending: dict[_Offence, Block] = {}
+        """Blocks that no update has published yet."""
+        self._published = Published()
+        self._blocks = self._updates = 0
+        """Numbers of blocks and updates that have been settled."""
         self.seconds: list[float] = []
 
     def arrived(self, moment: float, record: bytes) -> None:
         """Notes that ``record`` is readable from ``moment`` (epoch seconds), which never decreases."""
         self._arrivals.append((moment, record))
 
-    def settle(self, blocks: Iterable[Block], updates: Sequence[tuple[float, str, frozenset[str]]]) -> None:
-        """Measures ``blocks`` against the IP set ``updates`` (time, name, addresses) and discards old records."""
-        published: dict[_Offence, float | None] = {}
-        for block in blocks:
+    def settle(self, blocks: Sequence[Block], updates: Sequence[Update]) -> None:
+        """Measures ``blocks`` against the ``updates`` of the IP sets, and discards old records. Both lists grow."""
+        for block in blocks[self._blocks :]:
             offence = (block.rule, block.network)
             if block.rule in self._rules and offence not in self._measured:
                 self._measured.add(offence)
-                published[offence] = _published_at(block, updates)
+                self._pending[offence] = block
+        published: dict[_Offence, float] = {}
+        for update in updates[self._updates :]:
+            self._published.apply(update)
+            published |= self._take_published(update[0])
+        self._blocks, self._updates = len(blocks), len(updates)
         readable = self._readable_at(published.keys()) if published else {}
         self.seconds += [
-            max(0.0, moment - readable[offence])
-            for offence, moment in published.items()
-            if moment and offence in readable
+            max(0.0, moment - readable[offence]) for offence, moment in published.items() if offence in readable
         ]
         longest = max((rule.window_s for rule in self._rules.values()), default=0)
         while self._arrivals and self._arrivals[0][0] < self._arrivals[-1][0] - longest - KEPT_S:
             self._arrivals.popleft()
+        if self._arrivals:
+            gone = [o for o, block in self._pending.items() if block.blocked_at < self._arrivals[-1][0] - KEPT_S]
+            for offence in gone:  # on the allowlist, or one too many for the IP sets
+                del self._pending[offence]
+
+    def _take_published(self, moment: float) -> dict[_Offence, float]:
+        """Returns ``moment`` for each pending block that is published now, and no longer waits for it."""
+        found = [
+            offence
+            for offence, block in self._pending.items()
+            if block.blocked_at <= moment and self._published.contains(block.network_value().network_address.packed)
+        ]
+        for offence in found:
+            del self._pending[offence]
+        return dict.fromkeys(found, moment)
 
     def _readable_at(self, offences: Collection[_Offence]) -> dict[_Offence, float]:
         """Returns when the record that exceeded the limit became readable, for each offence."""
@@ -90,14 +113,3 @@ class Latency:
             if index is not None:
                 moments[offence] = arrivals[index][1]
         return moments
-
-
-def _published_at(block: Block, updates: Sequence[tuple[float, str, frozenset[str]]]) -> float | None:
-    """Returns when an IP set first held the block, or None."""
-    network = block.network_value()
-    for moment, _, addresses in updates:
-        if moment < block.blocked_at:
-            continue
-        if block.network in addresses or NetworkSet(map(parse_network, addresses)).overlaps(network):
-            return moment
-    return None
