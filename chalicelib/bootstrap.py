@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 
@@ -21,15 +21,24 @@ from chalicelib.pipeline.active_rules import ActiveRules
 from chalicelib.pipeline.client_memory import ClientMemory
 from chalicelib.pipeline.enforce import Enforce
 from chalicelib.pipeline.evaluate import Evaluate
+from chalicelib.pipeline.import_objects import ImportObjects
 from chalicelib.pipeline.ingest import Ingest
 from chalicelib.pipeline.log_reader import LogReader
 from chalicelib.pipeline.log_writer import LogWriter
 from chalicelib.pipeline.publish import Publish
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep
-from chalicelib.ports import IpSets, StateStore, TallyLogs, Telemetry
+from chalicelib.ports import IpSets, LogObject, LogObjects, StateStore, TallyLogs, Telemetry, Unavailable
 
 DETECTIONS_KEPT_S = 7 * 86400
+
+
+class NoObjects:
+    """``LogObjects`` of a world without buckets."""
+
+    def blocks(self, object: LogObject) -> Iterator[bytes]:
+        raise Unavailable(f"{object}: no bucket can be read here")
+
 
 CONTAINER_MB = 500
 """Memory of a container without its view: the interpreter, its libraries, and the tallies being read."""
@@ -53,6 +62,7 @@ class World:
     telemetry: Telemetry
     tokens: Callable[[], tuple[Token, ...]] = lambda: ()
     """Returns the stored tokens of the admin API; by default there are none."""
+    objects: LogObjects = field(default_factory=NoObjects)
     memory_mb: int | None = None
     """Memory of the function; None if it is not limited."""
 
@@ -66,6 +76,7 @@ class Parts:
     writer: type[LogWriter] = LogWriter
     reader: type[LogReader] = LogReader
     ingest: type[Ingest] = Ingest
+    import_objects: type[ImportObjects] = ImportObjects
     evaluate: type[Evaluate] = Evaluate
     enforce: type[Enforce] = Enforce
     publish: type[Publish] = Publish
@@ -83,6 +94,7 @@ class Services:
     world: World
     state: State
     ingest: Ingest
+    import_objects: ImportObjects
     evaluate: Evaluate
     enforce: Enforce
     publish: Publish
@@ -111,14 +123,20 @@ def compose(config: Config, world: World, parts: Parts = PARTS) -> Services:
         state.overwrite(*detections, expires_at=expires_at)
 
     rules = ActiveRules(state)
+    decoder = parts.decoder(config.cloudfront_fields, config.trusted)
+    writer = parts.writer(world.tally_logs, retention_s=config.retention_s)
     return Services(
         config=config,
         world=world,
         state=state,
-        ingest=parts.ingest(
-            decoder=parts.decoder(config.cloudfront_fields, config.trusted),
+        ingest=parts.ingest(decoder=decoder, rules=rules.at, writer=writer, retention_s=config.retention_s),
+        import_objects=parts.import_objects(
+            objects=world.objects,
+            decoder=decoder,
             rules=rules.at,
-            writer=parts.writer(world.tally_logs, retention_s=config.retention_s),
+            logs=world.tally_logs,
+            writer=writer,
+            clock=world.clock,
             retention_s=config.retention_s,
         ),
         evaluate=parts.evaluate(
@@ -156,6 +174,7 @@ def aws(config: Config) -> World:
     import boto3  # noqa: PLC0415 - slow to import, and only needed on AWS
     from botocore.config import Config as ClientConfig  # noqa: PLC0415
 
+    from chalicelib.edges.s3_objects import S3Objects  # noqa: PLC0415
     from chalicelib.edges.state_table import StateTable  # noqa: PLC0415
     from chalicelib.edges.tally_table import TallyTable  # noqa: PLC0415
     from chalicelib.edges.tokens import FileTokens, ParameterTokens  # noqa: PLC0415
@@ -180,6 +199,8 @@ def aws(config: Config) -> World:
         sleep=time.sleep,
         telemetry=PowertoolsTelemetry(config.service),
         tokens=tokens.read,
+        # Only one function reads objects, and a client takes long to make.
+        objects=S3Objects(lambda: boto3.client("s3", config=client_config)),
         memory_mb=int(os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "0")) or None,
     )
 

@@ -87,6 +87,11 @@ class Config:
     )
     tally_table: str = _name("sluice-tally", "DynamoDB table of the shards' tally logs", "a table name")
     log_stream: str = _name("sluice-logs", "Kinesis stream that the logs arrive in", "a stream name")
+    objects_queue: str = _text(
+        "",
+        "SQS queue of notifications about new log objects in S3; none if empty",
+        pattern(r"[A-Za-z0-9_-]{0,80}", "the name of a standard queue"),
+    )
     state_stream_arn: str = _name(
         "arn:aws:dynamodb:us-east-1:000000000000:table/sluice-state/stream/1970-01-01T00:00:00.000",
         "Stream of the state table, which enforce and publish read",

@@ -1,16 +1,25 @@
-"""The deployed application: the admin API and the five event handlers, each of which runs one use case and reports it.
+"""The deployed application: the admin API and the event handlers, each of which runs one use case and reports it.
 
 Chalice loads ``app.py`` from the project's root, which re-exports these. The handlers are registered on the Chalice
 object itself, because those of a Blueprint are deployed under the Blueprint's module and bypass ``app.py``. If a
 handler raises, Lambda delivers the same records again.
+
+``import_objects`` is deployed only where a queue is configured; without one, it costs nothing
+(docs/development/decisions/015-objects.md).
 """
 
-from chalice.app import Chalice, CloudWatchEvent, DynamoDBEvent, KinesisEvent, Rate
+from typing import Any
+
+from chalice.app import Chalice, CloudWatchEvent, DynamoDBEvent, EventSourceHandler, KinesisEvent, Rate, SQSEvent
 
 from chalicelib.api.mount import mount
 from chalicelib.bootstrap import config, services
-from chalicelib.edges.events import adds_items, kinesis_batch, state_changes, time_left_s
+from chalicelib.edges.events import adds_items, failed, kinesis_batch, notifications, state_changes, time_left_s
+from chalicelib.pipeline.import_objects import NotImported
 from chalicelib.pipeline.tally_logs import OutOfTime
+
+MOST_IMPORTERS = 4
+"""Containers of ``import_objects`` at a time: as many as there are logs to append to."""
 
 app = Chalice(app_name="sluice")
 authorize = mount(app)
@@ -21,6 +30,29 @@ def ingest(event: KinesisEvent) -> None:
     container = services()
     now_ms = int(container.world.clock() * 1000)
     container.world.telemetry.ingested(container.ingest.run(kinesis_batch(event.to_dict()), now_ms))
+
+
+def _import_objects(event: SQSEvent) -> dict[str, Any]:
+    """Answers with the messages that failed; raises NotImported if all did.
+
+    Each batch holds a single message unless the event source reports failures message by message
+    (``ReportBatchItemFailures``), which Chalice cannot turn on: Lambda would ignore the answer, and lose them.
+    """
+    container = services()
+    messages = notifications(event.to_dict())
+    report = container.import_objects.run(messages, time_left_s(event.context))
+    container.world.telemetry.imported(report)
+    if len(report.failures) == len(messages):
+        raise NotImported("; ".join(report.failures.values()))
+    return failed(report.failures)
+
+
+import_objects = EventSourceHandler(_import_objects, SQSEvent)
+if config().objects_queue:
+    on_message = app.on_sqs_message(
+        queue=config().objects_queue, name="import_objects", batch_size=1, maximum_concurrency=MOST_IMPORTERS
+    )
+    import_objects = on_message(_import_objects)
 
 
 @app.on_dynamodb_record(

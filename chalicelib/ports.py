@@ -10,7 +10,14 @@ from typing import Protocol
 from chalicelib.core.addresses import Network
 from chalicelib.core.ipsets import IpSet
 from chalicelib.core.tally import RETENTION_S, kept_s
-from chalicelib.reports import EnforceReport, EvaluateReport, IngestReport, PublishReport, SweepReport
+from chalicelib.reports import (
+    EnforceReport,
+    EvaluateReport,
+    ImportReport,
+    IngestReport,
+    PublishReport,
+    SweepReport,
+)
 
 
 class Conflict(Exception):
@@ -27,6 +34,10 @@ class Unavailable(Exception):
 
 class Throttled(Unavailable):
     """A call was rejected because there were too many; it can be retried after a second."""
+
+
+class Gone(Exception):
+    """An object was deleted, or replaced by one with another etag."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +201,17 @@ class StateStore(Protocol):
         """Makes all of at most 100 writes or, if any condition fails, raises Conflict and makes none."""
 
 
+class LogObjects(Protocol):
+    """Buckets with objects that hold logs."""
+
+    def blocks(self, object: LogObject) -> Iterator[bytes]:
+        """Yields the content of an object, as stored, in blocks that are small enough for memory.
+
+        Raises Gone if the object does not exist (any more), and Unavailable if it cannot be read, also after the first
+        blocks.
+        """
+
+
 class IpSets(Protocol):
     """WAF IP sets. Methods raise Throttled and Unavailable."""
 
@@ -204,6 +226,8 @@ class Telemetry(Protocol):
     """The receiver of reports: each invocation reports at most once."""
 
     def ingested(self, report: IngestReport) -> None: ...
+
+    def imported(self, report: ImportReport) -> None: ...
 
     def evaluated(self, report: EvaluateReport) -> None: ...
 

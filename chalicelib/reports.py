@@ -1,4 +1,4 @@
-"""The reports of the pipeline's five functions, one per invocation: the content of their logs and metrics."""
+"""The reports of the pipeline's functions, one per invocation: the content of their logs and metrics."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -47,6 +47,20 @@ class IngestReport:
             lag_ms=max(self.lag_ms, later.lag_ms),
             rules_problem=later.rules_problem,
         )
+
+
+@dataclass(slots=True)
+class ImportReport:
+    """The outcome of the notifications about new objects."""
+
+    counted: IngestReport = field(default_factory=IngestReport)
+    """The parts that were counted, together."""
+    objects: int = 0
+    """Objects that were read to their ends."""
+    gone: list[str] = field(default_factory=list)
+    """Objects that were deleted or replaced before they could be read to their ends."""
+    failures: dict[str, str] = field(default_factory=dict)
+    """Reasons of the notifications that have to be delivered again, by their ids."""
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
 from chalicelib.core.state import Unreadable
-from chalicelib.reports import EnforceReport, EvaluateReport, IngestReport, PublishReport, SweepReport
+from chalicelib.reports import EnforceReport, EvaluateReport, ImportReport, IngestReport, PublishReport, SweepReport
 
 NAMESPACE = "Sluice"
 Count, Milliseconds, Percent = MetricUnit.Count, MetricUnit.Milliseconds, MetricUnit.Percent
@@ -48,6 +48,17 @@ class PowertoolsTelemetry:
         if report.rules_problem:
             self.log.error("the active rule set is not what is stored", extra={"problem": report.rules_problem})
         self._metrics.flush_metrics()
+
+    def imported(self, report: ImportReport) -> None:
+        add = self._metrics.add_metric
+        add("Objects", Count, report.objects)
+        add("ObjectsGone", Count, len(report.gone))
+        add("ObjectFailures", Count, len(report.failures))
+        if report.gone:
+            self.log.warning("objects were deleted or replaced before they were read", extra={"objects": report.gone})
+        if report.failures:
+            self.log.error("objects could not be read or counted", extra={"failures": report.failures})
+        self.ingested(report.counted)
 
     def evaluated(self, report: EvaluateReport) -> None:
         add = self._metrics.add_metric

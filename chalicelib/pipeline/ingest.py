@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.requests import Decoded
-from chalicelib.core.rules import RuleSet
-from chalicelib.core.tally import RETENTION_S, Tallier
+from chalicelib.core.tally import RETENTION_S
 from chalicelib.pipeline.active_rules import RulesInUse
+from chalicelib.pipeline.active_tallier import ActiveTallier
 from chalicelib.pipeline.log_writer import TRIES, BatchTally, LogWriter, TooLarge
 from chalicelib.pipeline.tally_logs import SKEW_MS, Tail
 from chalicelib.ports import Conflict, Contended
@@ -50,11 +50,9 @@ class Ingest:
         """``rules`` returns the rules in use at a time in ms. Requests older than ``retention_s`` are late."""
         self._decoder = decoder
         self._rules = rules
+        self._tallier = ActiveTallier()
         self._writer = writer
         self._retention_ms = retention_s * 1000
-        self._rule_set = RuleSet(())
-        self._tallier = Tallier(())
-        self._columns: frozenset[str] = frozenset()
 
     def run(self, batch: Batch, now_ms: int) -> IngestReport:
         """Counts a batch of at least one record.
@@ -75,7 +73,7 @@ class Ingest:
 
     def _ingest(self, batch: Batch, now_ms: int) -> IngestReport:
         rules, problem = self._rules(now_ms)
-        self._use(rules)
+        self._tallier.use(rules)
         arrived_ms = int(min(batch.arrived) * 1000)
         for _ in range(TRIES):
             tail = self._writer.tail(batch.shard, now_ms)
@@ -83,7 +81,7 @@ class Ingest:
             if replayed and _belongs_to_another_stream(batch.arrived[replayed - 1], tail):
                 self._writer.open(batch.shard, now_ms)
                 continue
-            decoded = self._decoder.decode(batch.data, self._columns, start=replayed)
+            decoded = self._decoder.decode(batch.data, self._tallier.columns, start=replayed)
             decoded = decoded.between(now_ms - self._retention_ms, now_ms + SKEW_MS)
             try:
                 self._append(tail, decoded, int(batch.sequences[-1]), arrived_ms, now_ms)
@@ -109,12 +107,6 @@ class Ingest:
         if tally:
             span_ms = decoded.span_ms()
             self._writer.append(tail, BatchTally(tally, last_sequence, len(decoded), *span_ms, arrived_ms), now_ms)
-
-    def _use(self, rules: RuleSet) -> None:
-        if rules.rules != self._rule_set.rules:
-            self._tallier = Tallier(rules.meters())
-            self._columns = rules.columns()
-        self._rule_set = rules
 
 
 def _belongs_to_another_stream(arrived: float, tail: Tail) -> bool:

@@ -90,12 +90,13 @@ class LogWriter:
             self._conflicts += 1
 
     def append(self, tail: Tail, added: BatchTally, now_ms: int, receipt: PartReceipt | None = None) -> None:
-        """Appends a tally, with the receipt of the part that it counts, if it is one of an object.
+        """Appends a tally, with the receipt of the part that it counts, if it is one of an object; an empty one adds
+        the receipt alone.
 
         Raises Conflict if another container has appended to the log or counted the part, and TooLarge, in both cases
         having written nothing.
         """
-        bodies = _bodies(added.tally)
+        bodies = _bodies(added.tally) if added.tally else []
         if sum(map(len, bodies)) > LARGEST_APPEND:
             raise TooLarge(f"{tail.log}: a tally of {sum(map(len, bodies))} bytes")
         items = [

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
+from functools import partial
 from math import inf
 from pathlib import Path
 
@@ -13,19 +14,24 @@ from rich.text import Text
 
 from chalicelib.config import ConfigError
 from chalicelib.core.durations import parse_duration
+from chalicelib.core.tally import LONGEST_RETENTION_S
 from chalicelib.core.tokens import Role
 from sluice import DEFAULT_RULES
-from sluice.commands.shared.options import EXISTING_FILE, NEW_FILE, read_rules, seed_option
+from sluice.commands.shared.options import EXISTING_FILE, EXISTING_FOLDER, NEW_FILE, read_rules, seed_option
 from sluice.commands.shared.output import output
 from sluice.commands.shared.times import DURATION
 from sluice.demo.actors import ALLOWED
 from sluice.demo.edge import TICK_S, EdgeTraffic
 from sluice.demo.endless import endless_hits
 from sluice.local.cloud import LocalCloud
+from sluice.local.objects import DirectoryObjects
 from sluice.local.served import ServedCloud
 from sluice.local.sources import FollowedFile, PipedLines
 
 SITE_RULES = Path(__file__).parent.parent / "demo" / "site.toml"
+OBJECTS_TICK_S = 1.0
+"""Seconds between two looks into the folder of objects."""
+
 FIRST_ATTACK_S = 20.0
 """Seconds from the start of the simulated traffic to its first attacker."""
 
@@ -33,6 +39,7 @@ FIRST_ATTACK_S = 20.0
 @click.command()
 @click.option("--traffic", type=click.Choice(("demo",)), help="Simulate visitors and attackers until interrupted.")
 @click.option("--follow", type=NEW_FILE, metavar="FILE", help="Log file to follow; may be rotated.")
+@click.option("--objects", type=EXISTING_FOLDER, metavar="DIR", help="Folder whose files count like objects in S3.")
 @click.option("--rules", type=EXISTING_FILE, metavar="FILE", help="Initial rules.")
 @click.option("--fields", metavar="NAMES", help="Fields of the CloudFront lines, separated by commas.")
 @click.option(
@@ -47,20 +54,34 @@ FIRST_ATTACK_S = 20.0
 )
 @seed_option
 def dev(
-    traffic: str | None, follow: Path | None, rules: Path | None, fields: str | None, port: int, past: str, seed: int
+    traffic: str | None,
+    follow: Path | None,
+    objects: Path | None,
+    rules: Path | None,
+    fields: str | None,
+    port: int,
+    past: str,
+    seed: int,
 ) -> None:
     """Run Sluice on this machine, with the admin API and the page, until interrupted.
 
-    Log lines come from standard input, from a file that is followed, or from simulated traffic. A request counts at
-    the time in its line: requests more than an hour old are late, so they are not counted and cause no block.
+    Log lines come from standard input, from a file that is followed, from the files of a folder, or from simulated
+    traffic. A request counts at the time in its line: requests more than an hour old are late, so they are not counted
+    and cause no block. With --objects, where logs come late, it is 26 hours. A file of the folder is read, plain or
+    gzip, once it has not changed for two seconds, and again whole if it changes later.
 
     \b
     sluice dev --traffic demo
     sluice dev --follow /var/log/cloudfront.log --rules rules.toml
+    sluice dev --objects /var/log/archive
     ssh edge tail -F access.log | sluice dev
     """
-    if traffic is not None and follow is not None:
-        raise click.UsageError("Give --traffic or --follow, not both.")
+    if sum(source is not None for source in (traffic, follow, objects)) > 1:
+        raise click.UsageError("Give one of --traffic, --follow and --objects.")
+    bucket = DirectoryObjects(objects) if objects else None
+    settings = {"CLOUDFRONT_FIELDS": fields} if fields else {}
+    if bucket is not None:
+        settings["RETENTION_S"] = str(LONGEST_RETENTION_S)
     text, _ = read_rules(rules or (SITE_RULES if traffic else DEFAULT_RULES))
     try:
         served = ServedCloud(
@@ -68,19 +89,28 @@ def dev(
             port=port,
             start=time.time() - parse_duration(past) if traffic else None,
             seed=seed,
-            settings={"CLOUDFRONT_FIELDS": fields} if fields else {},
+            settings=settings,
             allow=ALLOWED if traffic else (),
+            objects=bucket,
         )
     except ConfigError as exc:
         raise click.ClickException(str(exc)) from exc
     except OSError as exc:
         raise click.ClickException(f"port {port}: {exc.strerror}; --port 0 picks a free one") from exc
+    if bucket is not None:
+        _run(served, output(), partial(_notify, served.cloud, bucket), OBJECTS_TICK_S)
+        return
     with _pump(served.cloud, simulated=traffic is not None, follow=follow, seed=seed) as pump:
         _run(served, output(), pump)
 
 
-def _run(served: ServedCloud, console: Console, pump: Callable[[], None]) -> None:
-    served.cloud.loop.every(TICK_S, pump, first=served.cloud.now())
+def _notify(cloud: LocalCloud, bucket: DirectoryObjects) -> None:
+    for object in bucket.new(cloud.now()):
+        cloud.notify(object)
+
+
+def _run(served: ServedCloud, console: Console, pump: Callable[[], None], tick_s: float = TICK_S) -> None:
+    served.cloud.loop.every(tick_s, pump, first=served.cloud.now())
     with console.status("Simulating past traffic ..."):
         served.run(time.time())
     with served.serving():

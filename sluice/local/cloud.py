@@ -1,29 +1,31 @@
-"""The local cloud: stream, tables, IP sets, and the event source mappings that invoke the deployed handlers.
+"""The local cloud: stream, bucket, tables, IP sets, and the event source mappings that invoke the deployed handlers.
 
 It imitates Lambda as far as Sluice can observe it: JSON events of at most 6 MB and 10,000 records of one shard, one
 batch in flight per shard, failed batches delivered again with other bounds, parent shards before their children,
-several containers, both tables' streams, and the schedule.
+several containers, a queue of notifications about objects, both tables' streams, and the schedule.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from random import Random
 from typing import Any, TypeVar
 
 from chalicelib import handlers
-from chalicelib.bootstrap import Services, World, compose, running_in
+from chalicelib.bootstrap import NoObjects, Services, World, compose, running_in
 from chalicelib.config import Config, read_config
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import ACTIVE, Allow, StoredRules, version_id
 from chalicelib.edges.waf_ip_sets import WafIpSets
 from chalicelib.pipeline.stored import State
-from chalicelib.ports import LogKey
+from chalicelib.ports import LogKey, LogObject, LogObjects
 from sluice.local.events import (
     MOST_BYTES,
     MOST_RECORDS,
     RECORD_FRAME,
     kinesis_event,
+    objects_event,
     schedule_event,
     state_event,
     tally_event,
@@ -43,6 +45,12 @@ TABLE_POLL_S = 0.25
 MEMORY_MB = 1769
 """Memory of a function, as deployed: it bounds the view."""
 
+QUEUE_POLL_S = 1.0
+"""Seconds between polls of the queue of notifications, and after which a failed one is delivered again."""
+
+MOST_RECEIVES = 5
+"""Deliveries of a message before it is moved to the dead-letter queue."""
+
 SWEEP_S = 60.0
 BATCHES = {"evaluate": 10_000, "enforce": 100, "publish": 1000}
 """Most changes of a table per event, by the function that reads its stream."""
@@ -51,6 +59,17 @@ MOST_FAILURES = 100
 """Failed invocations that are retried; the next one raises, so that a broken handler ends the run."""
 
 T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Message:
+    """A message of the queue of notifications."""
+
+    object: LogObject
+    created: float
+    """Epoch seconds."""
+    received: int = 0
+    """Deliveries so far."""
 
 
 class LocalCloud:
@@ -66,10 +85,11 @@ class LocalCloud:
         seed: int = 0,
         settings: Mapping[str, str] | None = None,
         allow: Sequence[tuple[str, str]] = (),
+        objects: LogObjects | None = None,
     ) -> None:
         """``rules``: TOML text. ``containers``: those of ingest. ``allow``: networks for the allowlist, with comments.
 
-        Raises RulesError, ConfigError.
+        ``objects``: the bucket that ``notify`` tells of, if there is one. Raises RulesError, ConfigError.
         """
         self.rules: RuleSet = parse_rules(rules)
         self.loop = Loop(clock)
@@ -93,6 +113,7 @@ class LocalCloud:
             clock=clock.now,
             sleep=self.loop.sleep,
             telemetry=self.telemetry,
+            objects=objects or NoObjects(),
             memory_mb=MEMORY_MB,
         )
         records, start = State(self.state), int(clock.now())
@@ -104,6 +125,9 @@ class LocalCloud:
         self._added: list[LogKey] = []
         self._changed: dict[str, list[StateChange]] = {"enforce": [], "publish": []}
         self._polls: dict[str, Bell] = {}
+        self._notified: list[_Message] = []
+        self.dead_letters: list[LogObject] = []
+        """Objects whose notification failed ``MOST_RECEIVES`` times."""
         self._retries: dict[str, int] = {}
         self.invocation_failures: list[str] = []
 
@@ -114,7 +138,7 @@ class LocalCloud:
     def deploy(self) -> None:
         """Replaces every container with a cold one; running invocations finish in the old one."""
         self._ingesters = [self.container() for _ in range(self._containers)]
-        self._others = {name: self.container() for name in (*BATCHES, "sweep")}
+        self._others = {name: self.container() for name in (*BATCHES, "import_objects", "sweep")}
 
     def start(self) -> None:
         """Connects the event sources to the handlers."""
@@ -127,6 +151,8 @@ class LocalCloud:
             for name, call in calls.items()
         }
         self.tally_logs.on_append = bells["evaluate"].ring
+        phase = self._phases.uniform(0, QUEUE_POLL_S)
+        self._queue = Bell(self.loop, QUEUE_POLL_S, self._deliver_notifications, first=now + phase)
 
         def ring_for_state() -> None:
             for name in self._changed:
@@ -144,6 +170,11 @@ class LocalCloud:
             self._polls[shard.id] = Bell(self.loop, POLL_S, partial(self._poll, shard), first=self.now() + phase)
         self._polls[shard.id].ring()
 
+    def notify(self, object: LogObject) -> None:
+        """Puts a notification about a new object into the queue."""
+        self._notified.append(_Message(object, self.now()))
+        self._queue.ring()
+
     def now(self) -> float:
         return self.loop.clock.now()
 
@@ -152,7 +183,8 @@ class LocalCloud:
         """Number of records not ingested yet and changes of the tables not delivered yet."""
         records = sum(len(shard.records) for shard in self.stream.shards.values())
         tallies = len(self.tally_logs.added) + len(self._added)
-        return records + tallies + len(self.state.changes) + sum(map(len, self._changed.values()))
+        changes = len(self.state.changes) + sum(map(len, self._changed.values()))
+        return records + len(self._notified) + tallies + changes
 
     def _poll(self, shard: Shard) -> bool:
         """Delivers a shard's records; a failed batch is delivered again at the next poll, cut elsewhere."""
@@ -177,6 +209,20 @@ class LocalCloud:
                 break
             batch.append(record)
         return batch
+
+    def _deliver_notifications(self) -> bool:
+        """Delivers the notifications one by one. Returns whether one failed, to be delivered again at the next poll."""
+        waiting, self._notified = self._notified, []
+        for message in waiting:
+            message.received += 1
+            event = objects_event([(str(id(message)), message.object, message.created)])
+            if self._invoke(self._others["import_objects"], partial(handlers.import_objects, event, None)):
+                continue
+            if message.received < MOST_RECEIVES:
+                self._notified.append(message)
+            else:
+                self.dead_letters.append(message.object)
+        return bool(self._notified)
 
     def _deliver_tallies(self) -> bool:
         """Delivers the keys of new tallies."""

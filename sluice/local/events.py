@@ -1,11 +1,14 @@
-"""Lambda events, built as AWS builds them: Kinesis batches, batches of the tables' streams, the schedule."""
+"""Lambda events, built as AWS builds them: Kinesis batches, the tables' streams, messages of a queue, the schedule."""
 
+import json
 from base64 import b64encode
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote_plus
 
 from chalicelib.edges.state_table import attributes_of
-from chalicelib.ports import LogKey
+from chalicelib.ports import LogKey, LogObject
 from sluice.local.kinesis import StreamRecord
 from sluice.local.stores import StateChange
 
@@ -42,6 +45,43 @@ def kinesis_event(stream: str, shard: str, records: Sequence[StreamRecord]) -> d
             }
             for record in records
         ]
+    }
+
+
+def objects_event(received: Sequence[tuple[str, LogObject, float]]) -> dict[str, Any]:
+    """Returns the event that Lambda makes from messages of a queue that S3 notifies.
+
+    ``received``: id of the message, object, and when it was created, in epoch seconds.
+    """
+    return {
+        "Records": [
+            {
+                "messageId": id,
+                "receiptHandle": id,
+                "body": json.dumps({"Records": [_object_record(object, created)]}),
+                "attributes": {"ApproximateReceiveCount": "1"},
+                "messageAttributes": {},
+                "eventSource": "aws:sqs",
+                "eventSourceARN": "arn:aws:sqs:us-east-1:000000000000:sluice-objects",
+                "awsRegion": "us-east-1",
+            }
+            for id, object, created in received
+        ]
+    }
+
+
+def _object_record(object: LogObject, created: float) -> dict[str, Any]:
+    return {
+        "eventVersion": "2.1",
+        "eventSource": "aws:s3",
+        "awsRegion": "us-east-1",
+        "eventTime": datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "eventName": "ObjectCreated:Put",
+        "s3": {
+            "s3SchemaVersion": "1.0",
+            "bucket": {"name": object.bucket, "arn": f"arn:aws:s3:::{object.bucket}"},
+            "object": {"key": quote_plus(object.key, safe="/"), "eTag": object.etag, "sequencer": "0"},
+        },
     }
 
 

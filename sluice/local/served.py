@@ -18,6 +18,7 @@ from chalicelib import handlers
 from chalicelib.bootstrap import compose, running_in
 from chalicelib.core.tally import kept_s
 from chalicelib.core.tokens import SECRET_BYTES, Role, Token, issue
+from chalicelib.ports import LogObjects
 from sluice.local.cloud import LocalCloud
 from sluice.local.gateway import HOST, Gateway, serve
 
@@ -88,13 +89,14 @@ class ServedCloud:
         seed: int = 0,
         settings: Mapping[str, str] | None = None,
         allow: Sequence[tuple[str, str]] = (),
+        objects: LogObjects | None = None,
     ) -> None:
-        """``start``: epoch seconds in the past, from which the cloud catches up.
+        """``start``: epoch seconds in the past, from which the cloud catches up. ``objects``: its bucket.
 
         Raises RulesError, ConfigError, or OSError if the port is taken.
         """
         self.clock = ServedClock(start)
-        self.cloud = LocalCloud(self.clock, rules=rules, seed=seed, settings=settings, allow=allow)
+        self.cloud = LocalCloud(self.clock, rules=rules, seed=seed, settings=settings, allow=allow, objects=objects)
         self.tokens: list[Token] = []
         """Accepted tokens, as they are stored."""
         world = replace(self.cloud.world, tokens=lambda: tuple(self.tokens))

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from chalicelib.core.state import Block
-from chalicelib.reports import EnforceReport, EvaluateReport, IngestReport, PublishReport, SweepReport
+from chalicelib.reports import EnforceReport, EvaluateReport, ImportReport, IngestReport, PublishReport, SweepReport
 
 
 @dataclass(slots=True)
@@ -12,6 +12,8 @@ class ReportTotals:
     """Sums of all reports since the start."""
 
     ingests: IngestReport = field(default_factory=IngestReport)
+    objects: int = 0
+    """Objects that were read to their ends."""
     blocks: list[Block] = field(default_factory=list)
     lifted: list[Block] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -23,6 +25,11 @@ class ReportTotals:
 
     def ingested(self, report: IngestReport) -> None:
         self.ingests += report
+
+    def imported(self, report: ImportReport) -> None:
+        self.ingests += report.counted
+        self.objects += report.objects
+        self.failures += report.failures.values()
 
     def evaluated(self, report: EvaluateReport) -> None:
         """Adds up nothing: detections appear as outcomes and blocks."""

@@ -19,6 +19,7 @@ from tests.docs.references import PAGES, REFERENCE, ROOT
 
 FUNCTIONS = {
     "ingested": "ingest",
+    "imported": "import_objects",
     "evaluated": "evaluate",
     "enforced": "enforce",
     "published": "publish",

@@ -1,5 +1,6 @@
 """``sluice dev`` as a process: it prints an address and tokens, and blocks attackers in the lines it reads."""
 
+import gzip
 import re
 import signal
 import subprocess
@@ -82,6 +83,14 @@ def test_a_growing_log_is_followed(rules: str, tmp_path: Path) -> None:
     log = tmp_path / "access.log"
     with dev("--rules", rules, "--follow", str(log)) as (_, client):
         log.write_bytes(attack())
+        assert blocked(client) == {"203.0.113.9/32"}
+
+
+def test_files_of_a_folder_count_like_objects(rules: str, tmp_path: Path) -> None:
+    folder = tmp_path / "objects" / "2026"
+    folder.mkdir(parents=True)
+    with dev("--rules", rules, "--objects", str(folder.parent)) as (_, client):
+        (folder / "one.log.gz").write_bytes(gzip.compress(attack()))
         assert blocked(client) == {"203.0.113.9/32"}
 
 

@@ -11,6 +11,7 @@ from chalicelib.ports import Unavailable
 from tests.support.simulation.broken_duties import (
     AnnouncesTooEarly,
     AppendsWithoutCondition,
+    ForgetsReceipts,
     IgnoresSequenceNumbers,
     KeepsOldEnds,
     KeepsOldMemories,
@@ -19,6 +20,8 @@ from tests.support.simulation.broken_duties import (
     OpensWithoutClosing,
     StartsWithAnEmptyView,
     StoresItsPositionTooEarly,
+    WritesReceiptsAfterwards,
+    WritesReceiptsBefore,
 )
 from tests.support.simulation.ingesting import DORMANT_S, Ingesting
 from tests.support.simulation.schedule import Crash, FaultAt
@@ -42,20 +45,25 @@ def test_the_runs_contain_the_events_that_they_are_meant_to_survive() -> None:
         went += run.failures
         went["invocations"] += run.invocations
         went["logs opened"] += sum("after register" in line for line in run.trace)
+        went["parts counted"] += sum("after append s3/" in line for line in run.trace)
+        went["notified again"] += len({line.split(":")[0] for line in run.trace if ".log 1: " in line})
     assert went["Crash"] > 50
     assert went["Unavailable"] > 50
     assert went["OutOfTime"] > 20
     assert went["invocations"] > 800
     assert went["logs opened"] > 200
+    assert went["parts counted"] > 200
+    assert went["notified again"] > 20
 
 
 @pytest.mark.parametrize("kind", [Crash, Unavailable])
-@pytest.mark.parametrize("seed", range(2))
-def test_a_failure_at_any_single_point_changes_nothing(seed: int, kind: type[BaseException]) -> None:
+@pytest.mark.parametrize("in_objects", [0, 1], ids=["stream", "objects"])
+def test_a_failure_at_any_single_point_changes_nothing(in_objects: float, kind: type[BaseException]) -> None:
+    seed = 1
     number = 0
     while True:
         fault = FaultAt(number, kind)
-        ingesting = Ingesting(seed, faults=fault, phases=1)
+        ingesting = Ingesting(seed, faults=fault, phases=1, in_objects=in_objects)
         play(seed, ingesting.schedule, ingesting.play)
         if fault.struck is None:
             break
@@ -73,10 +81,18 @@ def test_the_simulation_notices_an_append_without_its_condition() -> None:
     assert_noticed("counted", lambda seed: Ingesting(seed, logs=AppendsWithoutCondition()).play())
 
 
+def test_the_simulation_notices_a_part_without_a_receipt() -> None:
+    assert_noticed("counted more than once", lambda seed: Ingesting(seed, logs=ForgetsReceipts()).play())
+
+
 @pytest.mark.parametrize(
     ("parts", "silences_s", "complaint"),
     [
         pytest.param(Parts(writer=IgnoresSequenceNumbers), (), "more than once", id="sequence numbers are ignored"),
+        pytest.param(
+            Parts(writer=WritesReceiptsAfterwards), (), "more than once", id="a receipt comes after its tally"
+        ),
+        pytest.param(Parts(writer=WritesReceiptsBefore), (), "not counted", id="a receipt comes before its tally"),
         pytest.param(Parts(writer=OpensWithoutClosing), (DORMANT_S,), "counted", id="a new log is opened beside one"),
         pytest.param(Parts(writer=KeepsOldEnds), (6000,), "counted", id="a remembered end is trusted for hours"),
         pytest.param(

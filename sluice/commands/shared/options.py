@@ -32,6 +32,8 @@ class Parsed(click.ParamType[T]):
 
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 NETWORK = Parsed("NETWORK", parse_network)
+EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
 NEW_FILE = click.Path(dir_okay=False, path_type=Path)
 
 

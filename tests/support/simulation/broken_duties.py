@@ -22,6 +22,29 @@ class AppendsWithoutCondition(LedgerTallyLogs):
         super().append(log, offset, items, receipt)
 
 
+class ForgetsReceipts(LedgerTallyLogs):
+    def append(
+        self,
+        log: str,
+        offset: int,
+        items: Sequence[LogItem],
+        receipt: PartReceipt | None = None,
+    ) -> None:
+        super().append(log, offset, items)
+
+
+class WritesReceiptsAfterwards(LogWriter):
+    def append(self, tail: Tail, added: BatchTally, now_ms: int, receipt: PartReceipt | None = None) -> None:
+        super().append(tail, added, now_ms)
+        self._logs.append(tail.log, tail.offset, [], receipt)
+
+
+class WritesReceiptsBefore(LogWriter):
+    def append(self, tail: Tail, added: BatchTally, now_ms: int, receipt: PartReceipt | None = None) -> None:
+        self._logs.append(tail.log, tail.offset, [], receipt)
+        super().append(tail, added, now_ms)
+
+
 class IgnoresSequenceNumbers(LogWriter):
     def append(self, tail: Tail, added: BatchTally, now_ms: int, receipt: PartReceipt | None = None) -> None:
         super().append(tail, replace(added, last_sequence=-1), now_ms, receipt)

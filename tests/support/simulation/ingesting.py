@@ -1,12 +1,14 @@
 """Ingest and evaluate under interleavings: each request is counted once, exactly the offenders are detected (G1 to G3).
 
-A run has a stream of a few shards, up to four ingest containers and three evaluators, and several phases. Hours lie
+A run has a stream of a few shards, a bucket of objects, up to four ingest containers, three importers and three
+evaluators, and several phases. Notifications about objects come twice, and in any order. Hours lie
 between the phases, so logs become dormant, items expire, shards split and merge, and a stream is recreated with lower
 sequence numbers. Lambda gives up on invocations that still run, and delivers their records again, in other batches, to
 other containers. Containers crash, or are frozen for hours and resume with stale memories; their clocks differ by
 seconds.
 """
 
+import gzip
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -20,21 +22,31 @@ from chalicelib.core.rules import Rule, RuleSet
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import ACTIVE, Detection, StoredRules
 from chalicelib.core.tally import unpack
+from chalicelib.pipeline.import_objects import NewObject, Notification
 from chalicelib.pipeline.ingest import Batch
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.tally_logs import OutOfTime
-from chalicelib.ports import Contended, LogItem, LogKey, Unavailable
+from chalicelib.ports import Contended, LogItem, LogKey, LogObject, Unavailable
 from sluice.local.kinesis import Shard, Stream, StreamRecord
+from sluice.local.objects import MemoryObjects
 from sluice.local.stores import MemoryStateStore, StateChange
 from sluice.local.telemetry import ReportTotals
 from tests.support.simulation.listening import Listener
-from tests.support.simulation.ports import LedgerTallyLogs, SwitchingStateStore, SwitchingTallyLogs
+from tests.support.simulation.ports import (
+    LedgerTallyLogs,
+    SwitchingObjects,
+    SwitchingStateStore,
+    SwitchingTallyLogs,
+)
 from tests.support.simulation.schedule import Crash, Faults, Schedule, Task
 from tests.support.tally_logs import DORMANT_MS, EXPIRE_MS
 
 START = 1_760_000_000.0
 MOST_CONTAINERS = 4
 MOST_EVALUATORS = 3
+MOST_IMPORTERS = 3
+NOTIFIED_AGAIN = 0.3
+"""Share of objects that are notified twice."""
 DORMANT_S = DORMANT_MS / 1000
 SILENCES_S = [1200, 4500, 6000, DORMANT_S, DORMANT_S, 11_000, 40_000]
 """Between two phases; that of a log about to fall dormant takes up to five seconds less."""
@@ -129,7 +141,9 @@ class Ingesting:
         silences_s: Sequence[float] = SILENCES_S,
         rules: RuleSet | None = None,
         backoff_s: float = 0.0,
+        in_objects: float | None = None,
     ) -> None:
+        """``in_objects``: share of requests that are logged in objects instead of the stream; drawn if None."""
         self.random = random = Random(seed)
         self.faults = faults or Faults(random, chance=random.choice([0, 0.02, 0.08]), most=6)
         self.schedule = Schedule(random, self.faults, start=START)
@@ -149,6 +163,12 @@ class Ingesting:
         self._forgetful = random.choice([0, 0.002, 0.02])
         self.run = Run()
         self.stream = Stream("logs", random.randint(1, 4), random)
+        self.bucket = MemoryObjects(block_bytes=random.choice([50, 1000]))
+        drawn = random.choice([0, 0, 0.5, 1])
+        self._in_objects = drawn if in_objects is None else in_objects
+        self.importers: Listener[LogObject] = Listener(
+            self.schedule, "import_objects", self._importer, most_containers=MOST_IMPORTERS, backoff_s=backoff_s
+        )
         self.evaluators: Listener[LogKey] = Listener(
             self.schedule, "evaluate", self._evaluator, most_containers=MOST_EVALUATORS, backoff_s=backoff_s
         )
@@ -157,6 +177,7 @@ class Ingesting:
         self.positions: dict[str, int] = defaultdict(int)
         self.deliveries: list[Delivery] = []
         self._named = 0
+        self._objects = 0
 
     def play(self) -> Run:
         """Raises Violation."""
@@ -196,25 +217,44 @@ class Ingesting:
                 self._deliver()
             elif choice < 0.5:
                 self.evaluators.deliver()
+                self.importers.deliver()
             elif choice < 0.53:
                 self._give_up()
                 self.evaluators.give_up()
+                self.importers.give_up()
             elif choice < 0.532:
                 self._reshard()
             elif choice < 0.532 + self._forgetful:
                 self._forget_a_container()
                 self.evaluators.forget_a_container()
-            elif not schedule.step() and not requests and not self._backlog() and self.evaluators.settled:
-                self.run.failures += self.evaluators.failures
-                self.evaluators.failures.clear()
+                self.importers.forget_a_container()
+            elif not schedule.step() and not requests and self._settled():
+                for listener in (self.evaluators, self.importers):
+                    self.run.failures += listener.failures
+                    listener.failures.clear()
                 return
         raise Violation(f"nothing settled within {MOST_STEPS} steps")
 
+    def _settled(self) -> bool:
+        return not self._backlog() and self.evaluators.settled and self.importers.settled
+
     def _put(self, requests: list[Made], number: int) -> None:
-        for made in requests[:number]:
-            line = f"{made.time_ms / 1000:.3f}\t{made.client}\t-".encode()
-            self.stream.put(line, self.schedule.now)
+        """Logs the first ``number`` of ``requests``, and removes them there."""
+        lines = [f"{made.time_ms / 1000:.3f}\t{made.client}\t-".encode() for made in requests[:number]]
         del requests[:number]
+        if self.random.random() < self._in_objects:
+            self._put_object(b"".join(line + b"\n" for line in lines))
+            return
+        for line in lines:
+            self.stream.put(line, self.schedule.now)
+
+    def _put_object(self, content: bytes) -> None:
+        if self.random.random() < 0.5:
+            content = gzip.compress(content)
+        self._objects += 1
+        object = self.bucket.put("bucket", f"{self._objects}.log", content)
+        for number in range(2 if self.random.random() < NOTIFIED_AGAIN else 1):
+            self.importers.waiting[f"{object} {number}"].append(object)
 
     def _backlog(self) -> list[Shard]:
         """Shards with records to deliver, whose parents have been read to their ends."""
@@ -278,8 +318,24 @@ class Ingesting:
             clock=lambda: self.schedule.now + skew,
             sleep=self.schedule.sleep,
             telemetry=ReportTotals(),
+            objects=SwitchingObjects(self.bucket, self.schedule),
         )
         return compose(self.config, world, self.parts)
+
+    def _importer(self) -> Callable[[Sequence[LogObject]], object]:
+        """Returns the handler of a new container, which cuts objects in its own way."""
+        skew = self.random.uniform(-self.most_skew_s, self.most_skew_s)
+        importer = self._services(skew).import_objects
+        importer._part_bytes = self.random.choice([60, 60, 90, 10_000])
+
+        def run(objects: Sequence[LogObject]) -> None:
+            time_left_s = 0 if self.random.random() < HURRIED else inf
+            new = [NewObject(object, int(self.schedule.now * 1000)) for object in objects]
+            report = importer.run([Notification("0", new)], lambda: time_left_s)
+            if report.failures:
+                raise Unavailable(report.failures["0"])
+
+        return run
 
     def _evaluator(self) -> Callable[[Sequence[LogKey]], object]:
         """Returns the handler of a new container."""

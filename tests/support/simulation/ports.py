@@ -12,6 +12,7 @@ from chalicelib.ports import (
     LogItem,
     LogKey,
     LogObject,
+    LogObjects,
     PartReceipt,
     Position,
     Registry,
@@ -61,6 +62,19 @@ class SwitchingTallyLogs:
 
     def store_position(self, position: Position) -> None:
         self._schedule.call("store position", lambda: self._logs.store_position(position))
+
+
+class SwitchingObjects:
+    """``LogObjects``: tasks switch before each block, and at the end."""
+
+    def __init__(self, objects: LogObjects, schedule: Schedule) -> None:
+        self._objects = objects
+        self._schedule = schedule
+
+    def blocks(self, object: LogObject) -> Iterator[bytes]:
+        blocks = self._objects.blocks(object)
+        while (block := self._schedule.call(f"read {object}", lambda: next(blocks, None))) is not None:
+            yield block
 
 
 class LedgerTallyLogs(MemoryTallyLogs):

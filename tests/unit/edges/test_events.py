@@ -1,5 +1,6 @@
 """Lambda's events as the pipeline gets them."""
 
+import json
 from base64 import b64encode
 
 import msgspec
@@ -7,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.edges.events import adds_items, kinesis_batch
-from sluice.local.events import kinesis_event, tally_event
+from chalicelib.edges.events import adds_items, failed, kinesis_batch, notifications
+from chalicelib.pipeline.import_objects import NewObject, Notification
+from chalicelib.ports import LogObject
+from sluice.local.events import kinesis_event, objects_event, tally_event
 from sluice.local.kinesis import StreamRecord
 
 
@@ -32,6 +35,99 @@ def test_whole_seconds_and_padding_are_accepted_and_other_text_is_not() -> None:
     record["data"] = "no base64!"
     with pytest.raises(msgspec.ValidationError):
         kinesis_batch(event)
+
+
+KEY = "AWSLogs/1/a b+c%20/\u00e9=1.log.gz"
+ONE = NewObject(LogObject("logs-of-site", KEY, "9b2cf535"), 1_760_000_000_123)
+
+
+def message(body: object, id: str = "m") -> dict[str, object]:
+    return {"Records": [{"messageId": id, "body": body if isinstance(body, str) else json.dumps(body)}]}
+
+
+def s3_record(name: str = "ObjectCreated:Put", **changes: object) -> dict[str, object]:
+    return {
+        "eventName": name,
+        "eventTime": "2025-10-09T08:53:20.123Z",
+        "s3": {
+            "bucket": {"name": "logs-of-site"},
+            "object": {"key": "AWSLogs/1/a+b%2Bc%2520/%C3%A9%3D1.log.gz", "size": 7, "eTag": "9b2cf535", **changes},
+        },
+    }
+
+
+EVENT_BRIDGE = {
+    "version": "0",
+    "detail-type": "Object Created",
+    "source": "aws.s3",
+    "time": "2025-10-09T08:53:20.123Z",
+    "detail": {"bucket": {"name": "logs-of-site"}, "object": {"key": KEY, "size": 7, "etag": "9b2cf535"}},
+}
+
+
+@pytest.mark.parametrize("name", ["Put", "Post", "Copy", "CompleteMultipartUpload"])
+def test_a_notification_of_s3_names_the_object_that_was_created(name: str) -> None:
+    event = message({"Records": [s3_record(f"ObjectCreated:{name}")]})
+    assert notifications(event) == [Notification("m", (ONE,))]
+
+
+def test_a_notification_may_come_through_sns_or_eventbridge() -> None:
+    through_sns = {"Type": "Notification", "Message": json.dumps({"Records": [s3_record()]})}
+    assert notifications(message(through_sns)) == [Notification("m", (ONE,))]
+    assert notifications(message(EVENT_BRIDGE)) == [Notification("m", (ONE,))]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "logs-of-site"},
+        {"Records": [s3_record("ObjectRemoved:Delete")]},
+        {**EVENT_BRIDGE, "detail-type": "Object Deleted"},
+        {"Records": []},
+    ],
+    ids=["test", "removed", "deleted", "nothing"],
+)
+def test_a_notification_about_no_new_object_names_none(body: dict[str, object]) -> None:
+    assert notifications(message(body)) == [Notification("m", ())]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "not JSON",
+        "[]",
+        "null",
+        '"text"',
+        "{}",
+        {"Records": [{}]},
+        {"Records": [s3_record(eTag=...)]},
+        {"Records": "text"},
+        {"Type": "Notification", "Message": "not JSON"},
+        {**EVENT_BRIDGE, "time": "yesterday"},
+        {**EVENT_BRIDGE, "detail": None},
+    ],
+    ids=str,
+)
+def test_what_is_no_notification_is_a_problem_of_its_message_alone(body: object) -> None:
+    if isinstance(body, dict):
+        body = json.dumps(body, default=lambda _: None)
+    event = message(body)
+    event["Records"] += message({"Records": [s3_record()]}, id="good")["Records"]  # type: ignore[operator]
+    bad, good = notifications(event)
+    assert (bad.id, bad.objects) == ("m", ())
+    assert bad.problem is not None
+    assert bad.problem.startswith("not a notification about an object (")
+    assert good == Notification("good", (ONE,))
+
+
+def test_a_local_event_is_read_as_one_of_aws() -> None:
+    event = objects_event([("m", ONE.object, 1_760_000_000.123)])
+    assert notifications(event) == [Notification("m", (ONE,))]
+
+
+def test_failed_messages_are_named_as_lambda_expects() -> None:
+    assert failed(["a", "b"]) == {"batchItemFailures": [{"itemIdentifier": "a"}, {"itemIdentifier": "b"}]}
 
 
 @pytest.mark.parametrize(

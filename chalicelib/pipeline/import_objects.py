@@ -1,0 +1,161 @@
+"""Import of objects: counts the logs in new objects of S3 once, part by part, however often they are notified.
+
+An object is read as a stream and cut into parts. The tally of a part is appended to one of a few logs, in one
+transaction with the part's receipt. The receipts of an object form a chain: each part starts where the one before it
+ends. So an importer that starts, or that lost an append to another one, only needs to know where the chain ends
+(docs/state-protocol.md, "Duties of an importer of objects").
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from zlib import crc32
+
+from chalicelib.core.logs.batch_decoder import BatchDecoder
+from chalicelib.core.logs.requests import Decoded
+from chalicelib.core.tally import RETENTION_S
+from chalicelib.pipeline.active_rules import RulesInUse
+from chalicelib.pipeline.active_tallier import ActiveTallier
+from chalicelib.pipeline.log_writer import TRIES, BatchTally, LogWriter, TooLarge
+from chalicelib.pipeline.object_content import ObjectContent, Part
+from chalicelib.pipeline.tally_logs import SKEW_MS, OutOfTime, TimeLeft, unlimited
+from chalicelib.ports import Conflict, Contended, Gone, LogObject, LogObjects, PartReceipt, TallyLogs, Unavailable
+from chalicelib.reports import SAMPLES, ImportReport, IngestReport
+
+LOGS = 4
+"""Logs that importers append to. Each one costs a read per ring of the bell; more let more importers append at once."""
+
+PART_BYTES = 8 << 20
+"""Most bytes of a part: about 30,000 CloudFront lines, of which the columns and the tally fit in 200 MB of memory."""
+
+RESERVE_S = 20
+"""Seconds of an invocation that are left when the last part begins."""
+
+
+class NotImported(Exception):
+    """No notification of a batch could be completed; all have to be delivered again."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewObject:
+    """An object that a notification names."""
+
+    object: LogObject
+    created_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """A message of the queue."""
+
+    id: str
+    objects: Sequence[NewObject] = ()
+    problem: str | None = None
+    """Reason why it cannot be read; None if it can."""
+
+
+class ImportObjects:
+    """One container's importer. It reads one object at a time."""
+
+    def __init__(
+        self,
+        *,
+        objects: LogObjects,
+        decoder: BatchDecoder,
+        rules: Callable[[int], RulesInUse],
+        logs: TallyLogs,
+        writer: LogWriter,
+        clock: Callable[[], float],
+        retention_s: int = RETENTION_S,
+        part_bytes: int = PART_BYTES,
+    ) -> None:
+        """``rules`` returns the rules in use at a time in ms. Requests older than ``retention_s`` are late."""
+        self._objects = objects
+        self._decoder = decoder
+        self._rules = rules
+        self._tallier = ActiveTallier()
+        self._logs = logs
+        self._writer = writer
+        self._clock = clock
+        self._retention_ms = retention_s * 1000
+        self._part_bytes = part_bytes
+
+    def run(self, notifications: Sequence[Notification], time_left_s: TimeLeft = unlimited) -> ImportReport:
+        """Counts the objects of all notifications. Those that have to be delivered again are in ``failures``.
+
+        A notification fails if an object cannot be read or counted now, or in the time that is left. What was counted
+        of it stays counted, and the next delivery continues there.
+        """
+        report = ImportReport()
+        for notification in notifications:
+            try:
+                self._take(notification, time_left_s, report)
+            except (Unavailable, Contended, TooLarge) as exc:
+                report.failures[notification.id] = str(exc)
+        return report
+
+    def _take(self, notification: Notification, time_left_s: TimeLeft, report: ImportReport) -> None:
+        if notification.problem is not None:
+            raise Unavailable(notification.problem)
+        for new in notification.objects:
+            try:
+                self._import(new, time_left_s, report)
+                report.objects += 1
+            except Gone as exc:
+                report.gone.append(str(exc))
+
+    def _import(self, new: NewObject, time_left_s: TimeLeft, report: ImportReport) -> None:
+        """Counts what has not been counted of an object. Raises Gone, Unavailable, Contended, OutOfTime."""
+        content = ObjectContent(self._objects.blocks(new.object))
+        place, size = self._logs.counted_up_to(new.object), self._part_bytes
+        while (part := content.part(place, size)) is not None:
+            if time_left_s() < RESERVE_S:
+                raise OutOfTime(f"{new.object} is counted up to byte {place}")
+            try:
+                place = self._count(new, part, report)
+            except TooLarge:
+                if part.text.find(b"\n") + 1 in (0, len(part.text)):
+                    raise
+                size = len(part.text) // 2
+
+    def _count(self, new: NewObject, part: Part, report: ImportReport) -> int:
+        """Counts a part, unless another importer does. Returns the end of the last part that is counted then."""
+        now_ms = int(self._clock() * 1000)
+        rules, problem = self._rules(now_ms)
+        self._tallier.use(rules)
+        decoded = self._decoder.decode([part.text], self._tallier.columns)
+        decoded = decoded.between(now_ms - self._retention_ms, now_ms + SKEW_MS)
+        for attempt in range(TRIES):
+            try:
+                self._append(new, part, decoded, attempt, now_ms)
+            except Conflict:
+                place = self._logs.counted_up_to(new.object)
+                if place > part.start:
+                    return place
+                continue
+            report.counted += IngestReport(
+                requests=len(decoded),
+                malformed=Counter(piece.reason for piece in decoded.malformed),
+                samples=[f"{piece.reason}: {piece.sample()}" for piece in decoded.malformed[:SAMPLES]],
+                late=decoded.late,
+                repeats=decoded.repeats,
+                conflicts=self._writer.take_conflicts(),
+                lag_ms=max(0, now_ms - new.created_ms),
+                rules_problem=problem,
+            )
+            return part.end
+        raise Contended(f"{new.object}: lost {TRIES} consecutive appends to other importers")
+
+    def _append(self, new: NewObject, part: Part, decoded: Decoded, attempt: int, now_ms: int) -> None:
+        """Appends the tally of a part with its receipt; the receipt alone if no rule counts any of the requests."""
+        receipt = PartReceipt(object=new.object, start=part.start, end=part.end, written_ms=now_ms)
+        tail = self._writer.tail(_log_of(new.object, attempt), now_ms)
+        tally = self._tallier.tally(decoded.requests)
+        span_ms = decoded.span_ms() if tally else (0, 0)
+        added = BatchTally(tally, 0, len(decoded), *span_ms, new.created_ms)
+        self._writer.append(tail, added, now_ms, receipt)
+
+
+def _log_of(object: LogObject, attempt: int) -> str:
+    """Returns the name under which the log for an attempt is registered, as a shard's is."""
+    return f"s3/{(crc32(repr(object).encode()) + attempt) % LOGS}"

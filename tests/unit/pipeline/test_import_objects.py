@@ -1,0 +1,302 @@
+"""Import of objects: each part counts once, whatever is delivered again, raced, cut off or taken away."""
+
+import gzip
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import count
+
+import pytest
+
+from chalicelib.core.logs.batch_decoder import BatchDecoder
+from chalicelib.core.logs.requests import Reason
+from chalicelib.core.rules import RuleSet
+from chalicelib.core.rules_toml import parse_rules
+from chalicelib.core.tally import unpack
+from chalicelib.pipeline import log_writer
+from chalicelib.pipeline.active_rules import RulesInUse
+from chalicelib.pipeline.import_objects import LOGS, RESERVE_S, ImportObjects, NewObject, Notification
+from chalicelib.pipeline.log_writer import TRIES, LogWriter
+from chalicelib.ports import LogObject, PartReceipt, Unavailable
+from chalicelib.reports import ImportReport
+from sluice.local.objects import MemoryObjects
+from tests.support.records import cloudfront, waf_text
+from tests.support.tally_logs import NOW, RETENTION_MS, SECOND, RecordedLogs, counting, seconds_left
+
+RULES = parse_rules('[[rule]]\nname = "any"\nlimit = 5\nwindow = "10s"\n')
+LINE_BYTES = len(cloudfront()) + 1
+
+
+@dataclass
+class Bucket(MemoryObjects):
+    """A bucket that fails on demand."""
+
+    def __init__(self) -> None:
+        super().__init__(block_bytes=1000)
+        self.blocks_read = 0
+        self.fails_after: int | None = None
+        """Blocks after which reading fails."""
+        self.before_block: Callable[[int], object] = lambda number: None
+
+    def blocks(self, object: LogObject) -> Iterator[bytes]:
+        for number, block in enumerate(super().blocks(object)):
+            self.before_block(number)
+            if number == self.fails_after:
+                raise Unavailable("AccessDenied")
+            self.blocks_read += 1
+            yield block
+
+
+@dataclass
+class Importers:
+    """Containers over the same logs and bucket."""
+
+    logs: RecordedLogs = field(default_factory=RecordedLogs)
+    bucket: Bucket = field(default_factory=Bucket)
+    now_ms: int = NOW
+    rules: RuleSet = RULES
+
+    def container(self, lines_per_part: float = 10.5) -> ImportObjects:
+        return ImportObjects(
+            objects=self.bucket,
+            decoder=BatchDecoder(),
+            rules=lambda _: RulesInUse(self.rules),
+            logs=self.logs,
+            writer=LogWriter(self.logs),
+            clock=lambda: self.now_ms / 1000,
+            part_bytes=int(lines_per_part * LINE_BYTES),
+        )
+
+    def put(self, lines: int, *, packed: bool = False, key: str = "one.log") -> LogObject:
+        content = b"".join(
+            cloudfront(timestamp=f"{NOW / 1000:.3f}", c_ip=f"192.0.2.{n % 256:>3}".replace(" ", "")) + b"\n"
+            for n in range(lines)
+        )
+        return self.bucket.put("logs", key, gzip.compress(content) if packed else content)
+
+
+@pytest.fixture
+def importers() -> Importers:
+    return Importers()
+
+
+def new(*objects: LogObject, id: str = "m") -> Notification:
+    return Notification(id, [NewObject(object, NOW - 5 * SECOND) for object in objects])
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_every_line_of_an_object_counts_once(importers: Importers, packed: bool) -> None:
+    stored = importers.put(105, packed=packed)
+    report = importers.container().run([new(stored)])
+    assert (report.counted.requests, report.objects, report.failures, report.gone) == (105, 1, {}, [])
+    assert importers.logs.counted() == 105
+    assert importers.logs.calls.count("append") > 10
+    assert report.counted.lag_ms == 5 * SECOND
+
+
+def test_a_repeated_notification_counts_nothing(importers: Importers) -> None:
+    stored = importers.put(50)
+    importers.container().run([new(stored), new(stored)])
+    again = importers.container(lines_per_part=3.5).run([new(stored, stored)])
+    assert (again.counted.requests, again.objects) == (0, 2)
+    assert importers.logs.counted() == 50
+
+
+def test_importers_use_a_few_logs_with_fixed_names(importers: Importers) -> None:
+    importers.container().run([new(*(importers.put(2, key=f"{number}.log") for number in range(50)))])
+    assert set(importers.logs.registry) == {f"s3/{number}" for number in range(LOGS)}
+    assert all(len(logs) == 1 for logs in importers.logs.registry.values())
+
+
+@pytest.mark.parametrize(
+    ("fails", "call"),
+    [("append", 1), ("append", 2), ("append", 10), ("counted_up_to", 1), ("read", 1), ("read", 2), ("register", 1)],
+)
+def test_what_failed_is_delivered_again_and_goes_on_where_it_ended(importers: Importers, fails: str, call: int) -> None:
+    stored = importers.put(100)
+    importers.logs.fails = {fails: call}
+    report = importers.container().run([new(stored)])
+    assert list(report.failures) == ["m"]
+    assert importers.container(lines_per_part=7.5).run([new(stored)]).failures == {}
+    assert importers.logs.counted() == 100
+
+
+def test_a_part_whose_answer_was_lost_is_not_counted_again(importers: Importers) -> None:
+    stored = importers.put(30)
+    importers.logs.answers_lost = {"append"}
+    container = importers.container()
+    assert container.run([new(stored)]).failures == {"m": "append: no answer"}
+    assert container.run([new(stored)]).counted.requests == 20
+    assert importers.logs.counted() == 30
+
+
+@pytest.mark.parametrize("other_cut", [10.5, 4.5, 25.5])
+def test_two_importers_of_one_object_count_it_once(importers: Importers, other_cut: float) -> None:
+    """The other counts the whole object while the first one is about to append its second part."""
+    stored = importers.put(100)
+    other = importers.container(other_cut)
+    appended: list[ImportReport] = []
+
+    def overtake() -> None:
+        if not appended:
+            importers.logs.before["append"] = lambda: appended.append(other.run([new(stored)]))
+
+    importers.logs.before["append"] = overtake
+    report = importers.container().run([new(stored)])
+    assert report.failures == {}
+    assert importers.logs.counted() == 100
+    assert report.counted.requests + sum(each.counted.requests for each in appended) == 100
+
+
+def test_an_importer_that_loses_its_log_appends_to_another(importers: Importers) -> None:
+    """Only the receipt tells what was counted: which log holds it does not matter."""
+    stored = importers.put(5)
+    other = importers.put(5, key="other.log")
+    importers.logs.before["append"] = lambda: importers.container().run([new(other), new(other)])
+    assert importers.container().run([new(stored)]).failures == {}
+    assert importers.logs.counted() == 10
+
+
+def test_an_importer_that_loses_every_append_fails(importers: Importers) -> None:
+    """Another one is always faster, in whichever log."""
+    stored, others = importers.put(5), count(10)
+
+    def overtake() -> None:
+        other = importers.put(1, key=f"{next(others)}.log")
+        writer = LogWriter(importers.logs)
+        for number in range(LOGS):
+            tail = writer.tail(f"s3/{number}", NOW)
+            receipt = PartReceipt(object=other, start=number, end=number + 1, written_ms=NOW)
+            writer.append(tail, counting(NOW, 0), NOW, receipt)
+        importers.logs.before["append"] = overtake
+
+    importers.logs.before["append"] = overtake
+    report = importers.container().run([new(stored)])
+    assert report.failures == {"m": f"logs/one.log: lost {TRIES} consecutive appends to other importers"}
+    importers.logs.before.clear()
+    assert importers.container().run([new(stored)]).counted.requests == 5
+
+
+def test_an_object_that_was_deleted_or_replaced_is_gone_and_no_failure(importers: Importers) -> None:
+    deleted, replaced = importers.put(5, key="a.log"), importers.put(5, key="b.log")
+    importers.bucket.delete(deleted)
+    newer = importers.put(7, key="b.log")
+    report = importers.container().run([new(deleted, replaced)])
+    assert (report.objects, report.failures) == (0, {})
+    assert report.gone == ["logs/a.log: deleted or replaced", "logs/b.log: deleted or replaced"]
+    assert importers.container().run([new(newer)]).counted.requests == 7
+
+
+def test_an_object_that_is_replaced_while_it_is_read_keeps_what_was_counted(importers: Importers) -> None:
+    stored = importers.put(100)
+    importers.bucket.before_block = lambda number: number == 3 and importers.put(1)
+    report = importers.container(lines_per_part=2.5).run([new(stored)])
+    assert len(report.gone) == 1
+    assert 0 < importers.logs.counted() == report.counted.requests < 100
+
+
+def test_an_object_that_may_not_be_read_fails_and_the_others_count(importers: Importers) -> None:
+    denied, other = importers.put(50, key="a.log"), importers.put(5, key="b.log")
+    importers.bucket.fails_after = 2
+    report = importers.container().run([new(denied, id="1"), new(other, id="2")])
+    assert report.failures == {"1": "AccessDenied"}
+    assert report.counted.requests == importers.logs.counted() > 5
+    importers.bucket.fails_after = None
+    importers.container().run([new(denied, id="1")])
+    assert importers.logs.counted() == 55
+
+
+def test_a_message_that_is_no_notification_fails(importers: Importers) -> None:
+    report = importers.container().run([Notification("1", problem="not JSON"), new(importers.put(1), id="2")])
+    assert report.failures == {"1": "not JSON"}
+    assert report.counted.requests == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\x00\x01\xff" * 1000, b"PAR1" + bytes(3000), gzip.compress(b"not a log\n" * 500), b"a,b,c\n1,2,3\n"],
+    ids=["empty", "binary", "parquet", "text", "csv"],
+)
+def test_an_object_that_is_no_log_is_malformed_and_counted_once(importers: Importers, content: bytes) -> None:
+    stored = importers.bucket.put("logs", "x", content)
+    report = importers.container().run([new(stored)])
+    assert (report.objects, report.failures, report.counted.requests) == (1, {}, 0)
+    assert bool(report.counted.malformed) == bool(content)
+    assert not importers.container().run([new(stored)]).counted.malformed
+
+
+def test_an_object_that_was_cut_off_counts_as_far_as_it_can_be_read(importers: Importers) -> None:
+    whole = importers.put(100, packed=True)
+    content = importers.bucket._stored["logs", whole.key][1]
+    cut = importers.bucket.put("logs", "cut", content[: len(content) * 2 // 3])
+    report = importers.container().run([new(cut)])
+    assert 10 < report.counted.requests < 100
+    assert importers.container().run([new(cut)]).counted.requests == 0
+
+
+def test_requests_that_are_late_are_counted_as_late_and_not_again(importers: Importers) -> None:
+    stored = importers.put(20)
+    importers.now_ms = NOW + RETENTION_MS + 1
+    report = importers.container().run([new(stored)])
+    assert (report.counted.requests, report.counted.late) == (0, 20)
+    assert importers.container().run([new(stored)]).counted.late == 0
+    assert importers.logs.registry  # the log is there, without an item
+    assert importers.logs.counted() == 0
+
+
+def test_an_importer_out_of_time_continues_in_its_next_invocation(importers: Importers) -> None:
+    stored = importers.put(100)
+    container = importers.container()
+    report = container.run([new(stored)], seconds_left(RESERVE_S, RESERVE_S, RESERVE_S - 1))
+    assert list(report.failures) == ["m"]
+    assert report.failures["m"].startswith("logs/one.log is counted up to byte ")
+    assert report.counted.requests == 20
+    assert container.run([new(stored)]).counted.requests == 80
+    assert importers.logs.counted() == 100
+
+
+def test_a_part_whose_tally_exceeds_a_transaction_is_counted_in_smaller_ones(
+    importers: Importers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_writer, "LARGEST_APPEND", 200)
+    stored = importers.put(100)
+    report = importers.container(lines_per_part=1000).run([new(stored)])
+    assert (report.counted.requests, report.failures, importers.logs.counted()) == (100, {}, 100)
+    assert importers.container(lines_per_part=1000).run([new(stored)]).counted.requests == 0
+
+
+def test_a_line_whose_tally_exceeds_a_transaction_fails(importers: Importers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_writer, "LARGEST_APPEND", 1)
+    assert "a tally of" in importers.container().run([new(importers.put(3))]).failures["m"]
+
+
+def test_new_rules_take_effect_with_the_next_part(importers: Importers) -> None:
+    stored = importers.put(100)
+
+    def change(number: int) -> None:
+        if number == 2:
+            importers.rules = parse_rules('[[rule]]\nname = "long"\nlimit = 2\nwindow = "1h"\nresolution = 10\n')
+
+    importers.bucket.before_block = change
+    importers.container(lines_per_part=5.5).run([new(stored)])
+    slots = [
+        part.slot_ms
+        for log in importers.logs.registry.values()
+        for item in importers.logs.items(log[0])
+        for part in unpack(item.body or b"")
+    ]
+    assert sorted(set(slots)) == [100, 360_000]
+    assert importers.logs.counted() == 100
+
+
+def test_json_records_are_read_and_damage_costs_the_damaged_line(importers: Importers) -> None:
+    lines = [waf_text(timestamp=NOW), b'{"damaged', waf_text(timestamp=NOW)]
+    stored = importers.bucket.put("aws-waf-logs-site", "x.log.gz", gzip.compress(b"\n".join(lines)))
+    report: ImportReport = importers.container(lines_per_part=1000).run([new(stored)])
+    assert (report.counted.requests, dict(report.counted.malformed)) == (2, {Reason.JSON: 1})
+
+
+def test_each_version_of_an_object_counts(importers: Importers) -> None:
+    first, second = importers.put(5), importers.put(6)
+    assert first.key == second.key
+    importers.container().run([new(second), new(replace(second))])
+    assert importers.logs.counted() == 6
