@@ -16,11 +16,12 @@ from chalicelib.admin.wording import plural
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
 from sluice import DEFAULT_RULES
+from sluice.commands.shared.logs import field_names, print_notes
 from sluice.commands.shared.options import EXISTING_FILE, Parsed, json_output, number_option, read_rules, seed_option
 from sluice.commands.shared.output import output
 from sluice.demo.demonstration import Demonstration, stopped_rules, summary_of
 from sluice.demo.latency import Latency
-from sluice.demo.recording import RecordedEdge, lines_of, play
+from sluice.demo.recording import RecordedEdge, RecordedLog, play
 from sluice.demo.view import closing, watching
 from sluice.local.cloud import LocalCloud
 from sluice.local.loop import Clock, SimulatedClock, WallClock
@@ -67,7 +68,7 @@ SPEED = Parsed("X|max", _speed)
 @click.option(
     "--fields",
     "decoder",
-    type=Parsed("NAMES", lambda names: BatchDecoder(tuple(names.split(",")))),
+    type=Parsed("NAMES", lambda text: BatchDecoder(field_names(text))),
     default=",".join(DEFAULT_FIELDS),
     help="Fields of the --traffic lines, separated by commas.",
 )
@@ -95,7 +96,7 @@ def demo(
 
     Traffic runs through stand-ins for Kinesis and AWS WAF and through the handlers that Lambda runs. Without
     --traffic, visitors and attackers are simulated, and the exit status is 0 only if every attacker was blocked, no
-    visitor was, and every expired block was lifted.
+    visitor was, and every expired block was lifted. With it, the exit status is 1 if FILE has no request.
 
     With --edge, requests of blocked clients are refused: they reach the log with the status of Sluice's rule group, and
     the JSON object has the requests of each client (an IPv4 address or an IPv6 /64), and the rules that the circuit
@@ -111,8 +112,10 @@ def demo(
     if edge_s is not None and traffic is None:
         raise click.UsageError("--edge needs --traffic; the simulated traffic has an edge of its own.")
     text, _ = read_rules(rules or (DEFAULT_RULES if traffic else DEMO_RULES))
+    log = None
     if traffic is not None:
-        summary = _from_file(traffic, text, decoder, speed, edge_s, simulation)
+        log = RecordedLog(None if traffic == Path("-") else traffic, decoder)
+        summary = _played(log, text, decoder, speed, edge_s, simulation)
         _show(summary, console)
     else:
         start = (time.time() // 60 + 1) * 60 - 20  # one of the attackers straddles a full minute, 20 s after the start
@@ -123,6 +126,8 @@ def demo(
         console.print(closing(summary, demonstration))
     if as_json:
         click.echo(json.dumps(summary))
+    if log is not None:
+        print_notes(log.stats, log.progress, [str(traffic)])
     sys.exit(0 if traffic or summary["ok"] else 1)
 
 
@@ -130,21 +135,21 @@ def _clock(speed: float, start: float) -> Clock:
     return WallClock(start, speed) if speed else SimulatedClock(start)
 
 
-def _from_file(
-    path: Path, rules: str, decoder: BatchDecoder, speed: float, edge_s: float | None, simulation: dict[str, Any]
+def _played(
+    log: RecordedLog, rules: str, decoder: BatchDecoder, speed: float, edge_s: float | None, simulation: dict[str, Any]
 ) -> dict[str, Any]:
-    """Replays the lines of a file and returns the summary."""
-    with click.open_file(str(path), "rb") as file:
-        lines = lines_of(file, decoder)
-        first = list(islice(lines, FIRST_LINES))
-        times = [line.at for line in first if line.at is not None]
-        start = min((t for t in times if t >= median(times) - HOUR_S), default=time.time())
-        settings = {"CLOUDFRONT_FIELDS": ",".join(decoder.cloudfront.fields)}
-        cloud = LocalCloud(_clock(speed, start), rules=rules, settings=settings, **simulation)
-        latency = Latency(decoder, cloud.rules.rules)
-        edge = None if edge_s is None else RecordedEdge(cloud, decoder, edge_s)
-        play(cloud, chain(first, lines), latency, edge)
+    """Plays a log and returns the summary, which is not ``ok`` if the log has no request."""
+    lines = iter(log)
+    first = list(islice(lines, FIRST_LINES))
+    times = [line.at for line in first if line.at is not None]
+    start = min((t for t in times if t >= median(times) - HOUR_S), default=time.time())
+    settings = {"CLOUDFRONT_FIELDS": ",".join(decoder.cloudfront.fields)}
+    cloud = LocalCloud(_clock(speed, start), rules=rules, settings=settings, **simulation)
+    latency = Latency(decoder, cloud.rules.rules)
+    edge = None if edge_s is None else RecordedEdge(cloud, decoder, edge_s)
+    play(cloud, chain(first, lines), latency, edge)
     summary = summary_of(cloud, latency)
+    summary["ok"] = summary["ok"] and log.stats.requests > 0
     return summary if edge is None else {**summary, "clients": edge.clients(), "breaker": stopped_rules(cloud)}
 
 

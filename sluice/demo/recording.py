@@ -2,6 +2,7 @@
 
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -9,10 +10,13 @@ import msgspec
 
 from chalicelib.core.addresses import PrefixMemo, network_of
 from chalicelib.core.logs.batch_decoder import BatchDecoder
+from chalicelib.core.logs.requests import Malformed
 from chalicelib.core.refusals import REFUSAL_ACTION, REFUSAL_STATUS
 from sluice.demo.edge import Edge
 from sluice.demo.latency import Latency
 from sluice.local.cloud import LocalCloud
+from sluice.logs.files import ReadProgress, chunks
+from sluice.replay.strips import LogStats
 
 SETTLE_S = 60.0
 """Seconds between two latency measurements, which bound the records kept in memory."""
@@ -38,16 +42,40 @@ class Line(NamedTuple):
     """Time of its request, in epoch seconds; None if the line is not a request."""
     client: bytes = b""
     """Packed address of the client; empty if the line is not a request."""
+    requests: int = 0
+    """Number of requests in it."""
+    malformed: tuple[Malformed, ...] = ()
 
 
 def lines_of(file: Iterable[bytes], decoder: BatchDecoder) -> Iterator[Line]:
     """Yields the lines of a file, as the decoder in Lambda reads each of them."""
     for record in file:
-        requests = decoder.decode([record]).requests
-        if sum(map(len, requests)) == 1:
-            yield Line(record, requests[0].times[0] / 1000, requests[0].clients[0])
+        decoded = decoder.decode([record])
+        if len(decoded) == 1:
+            requests = decoded.requests[0]
+            yield Line(record, requests.times[0] / 1000, requests.clients[0], 1, decoded.malformed)
         else:
-            yield Line(record)
+            yield Line(record, requests=len(decoded), malformed=decoded.malformed)
+
+
+class RecordedLog:
+    """The lines of a log file, plain or gzip, and what was found in those that have been read."""
+
+    def __init__(self, file: Path | None, decoder: BatchDecoder) -> None:
+        """``file``: None is standard input."""
+        self._file = file
+        self._decoder = decoder
+        self.progress = ReadProgress()
+        self.stats = LogStats()
+
+    def __iter__(self) -> Iterator[Line]:
+        for chunk in chunks([self._file], self.progress):
+            malformed: list[Malformed] = []
+            for line in lines_of(chunk.text.splitlines(keepends=True), self._decoder):
+                self.stats.requests += line.requests
+                malformed += line.malformed
+                yield line
+            self.stats.add_malformed(malformed, chunk)
 
 
 class RecordedEdge:

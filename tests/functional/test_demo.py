@@ -1,5 +1,6 @@
 """The demonstration on a simulated clock: the whole pipeline in a few seconds."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,40 @@ def test_an_edge_needs_recorded_traffic() -> None:
     result = CliRunner().invoke(main, ["demo", "--edge", "1"])
     assert result.exit_code == 2
     assert "--edge needs --traffic" in result.output
+
+
+def test_a_packed_log_with_a_mark_at_its_start_is_read(tmp_path: Path, rules: str) -> None:
+    path = lines(tmp_path / "log", attack(2, "192.0.2.7"))
+    path.write_bytes(gzip.compress(b"\xef\xbb\xbf" + path.read_bytes()))
+    summary = run("--traffic", str(path), "--rules", rules)
+    assert (summary["requests"], summary["malformed"], summary["ok"]) == (20, {}, True)
+
+
+def test_names_of_fields_may_have_blanks_around_them(tmp_path: Path, rules: str) -> None:
+    (tmp_path / "log").write_text("1700000000.5\t192.0.2.7\n")
+    summary = run("--traffic", str(tmp_path / "log"), "--rules", rules, "--fields", "timestamp, c-ip")
+    assert (summary["requests"], summary["malformed"]) == (1, {})
+
+
+def test_a_log_without_a_readable_line_is_an_error_that_says_what_it_is(tmp_path: Path, rules: str) -> None:
+    path = tmp_path / "nginx.log"
+    path.write_text('192.0.2.1 - - [09/Okt/2025:08:53:20 +0000] "GET / HTTP/1.1" 200 2\n' * 3)
+    result = CliRunner().invoke(main, ["demo", "--traffic", str(path), "--speed", "max", "--rules", rules, "--json"])
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["ok"] is False
+    assert "there are no requests in these files: none of their lines can be read" in result.stderr
+    assert f"{path}, line 1: 192.0.2.1 - - [09/Okt" in result.stderr
+    path.write_text("")
+    result = CliRunner().invoke(main, ["demo", "--traffic", str(path), "--speed", "max", "--rules", rules])
+    assert (result.exit_code, "no line is in" in result.stderr) == (1, True)
+
+
+def test_malformed_lines_among_others_are_explained(tmp_path: Path, rules: str) -> None:
+    path = lines(tmp_path / "log", attack(2, "192.0.2.7"))
+    path.write_text(path.read_text() + "1700000000.5\t192.0.2.7\n")
+    result = CliRunner().invoke(main, ["demo", "--traffic", str(path), "--speed", "max", "--rules", rules])
+    assert result.exit_code == 0
+    assert f"note: 1 line has 2 fields where --fields names 9, such as {path}, line 21: 1700000000.5" in result.stderr
 
 
 def test_invalid_rules_are_explained(tmp_path: Path) -> None:

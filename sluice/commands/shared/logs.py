@@ -54,12 +54,10 @@ def log_options(command: Callable[..., None]) -> Callable[..., None]:
     return _options(with_options)
 
 
-def _field_names(text: str) -> tuple[str, ...]:
+def field_names(text: str) -> tuple[str, ...]:
+    """Returns the names of CloudFront's fields in ``text``, which commas separate."""
     return tuple(name.strip() for name in text.split(","))
 
-
-FIELD_NAMES = Parsed("NAMES", _field_names)
-"""Fields of CloudFront real-time lines."""
 
 files_argument = click.argument("files", nargs=-1, required=True, metavar="FILE|DIR|-...")
 
@@ -68,7 +66,7 @@ decoder_options = together(
         "--fields",
         default=",".join(DEFAULT_FIELDS),
         show_default=True,
-        type=FIELD_NAMES,
+        type=Parsed("NAMES", field_names),
         help="Fields of CloudFront real-time logs, in the order of the log's configuration.",
     ),
     click.option(
