@@ -1,6 +1,7 @@
 """The reports of the pipeline's functions, one per invocation: the content of their logs and metrics."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from chalicelib.core.ipsets import Wanted
@@ -115,3 +116,5 @@ class SweepReport:
     """Blocks in force."""
     breaker_open: bool = False
     paused: bool = False
+    unreadable: Sequence[Unreadable] = ()
+    """Records that cannot be read, the first ``MOST_UNREADABLE`` of them."""

@@ -42,6 +42,11 @@ def _words(call: Call) -> Iterator[Sequence[str]]:
             yield ["rules", "rollback", str(body["version"]), *if_version]
         case "PUT", "/v1/rules" if body["text"] == "":
             yield ["rules", "apply", "/dev/null", *if_version]
+        case "DELETE", "/v1/unreadable":
+            yield ["records", "remove", "--", *query["kind"], *query["id"]]
+        case "PUT", "/v1/unreadable":
+            expires_at = _option("expires-at", body.get("expires_at"))
+            yield ["records", "restore", *expires_at, "--", body["kind"], body["id"], body["body"]]
         case method, path:
             raise ValueError(f"no command makes the call {method} {path}")
 

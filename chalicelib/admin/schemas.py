@@ -48,6 +48,11 @@ RuleName = Annotated[str, Meta(min_length=1, max_length=64)]
 Cursor = Annotated[
     str, Meta(min_length=1, max_length=1000, pattern=r"^[A-Za-z0-9_-]+\Z", description="'next' of the previous page")
 ]
+LONGEST_RECORD = 20_000
+"""Most characters of an unreadable record that can be removed: the audit keeps it, and lists 200 changes at once."""
+
+RecordKind = Literal["allow", "audit", "block", "control", "detection", "known", "offence", "receipt", "rule-set"]
+RecordId = Annotated[str, Meta(min_length=1, max_length=1024)]
 Version = Annotated[int, Meta(ge=1, le=999_999_999)]
 
 
@@ -119,6 +124,28 @@ class BreakerReset(Form, frozen=True):
 
     quiet_for: DurationText = "10m"
     """Time for which the breaker stays closed, whatever the number of new blocks; at most 1d."""
+
+
+class RecordQuery(Form, frozen=True):
+    """A stored record that cannot be read."""
+
+    kind: RecordKind
+    """The kind of record."""
+    id: RecordId
+    """Its id."""
+
+
+class DamagedRecord(Form, frozen=True):
+    """A record that cannot be read, to put back."""
+
+    kind: RecordKind
+    """The kind of record."""
+    id: RecordId
+    """Its id."""
+    body: Annotated[str, Meta(max_length=LONGEST_RECORD)]
+    """The record as it was stored."""
+    expires_at: Annotated[int, Meta(ge=0, le=LATEST_TIME)] | None = None
+    """When the store may remove it; null: never. Epoch seconds."""
 
 
 class NetworkQuery(Form, frozen=True):

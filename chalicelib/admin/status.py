@@ -11,7 +11,8 @@ from chalicelib.admin.answers import TimedAnswer, at_most, one_of
 from chalicelib.admin.live_counts import LiveCounts
 from chalicelib.admin.rule_sets import rule_set
 from chalicelib.core.ipsets import CAPACITY, IpSet, Wanted, wanted
-from chalicelib.core.state import Block, Breaker, Pause
+from chalicelib.core.state import MOST_UNREADABLE, Block, Breaker, Pause, Unreadable
+from chalicelib.pipeline.inspection import still_unreadable
 from chalicelib.pipeline.stored import State
 
 RATE_MS = 60_000
@@ -85,6 +86,8 @@ class Status(TimedAnswer, frozen=True, kw_only=True):
     rules: RulesStatus
     sweep: SweepStatus | None
     ingest: IngestStatus
+    unreadable: Annotated[tuple[Unreadable, ...], at_most(MOST_UNREADABLE)] = ()
+    """Stored records that cannot be read and are skipped, as the last sweeps found them: the first 100."""
 
 
 def read_status(state: State, live: LiveCounts, sets: Sequence[IpSet], now_ms: int) -> Status:
@@ -111,6 +114,7 @@ def read_status(state: State, live: LiveCounts, sets: Sequence[IpSet], now_ms: i
         ),
         sweep=SweepStatus(at=beat.at, age_s=max(0, now - beat.at)) if beat else None,
         ingest=_ingest(live, now_ms),
+        unreadable=still_unreadable(state, beat.unreadable) if beat else (),
     )
 
 

@@ -11,13 +11,14 @@ from chalicelib.admin.control import BreakerChange, PauseChange
 from chalicelib.admin.rule_sets import RulesAnswer, RulesPlan, VersionPage, VersionView
 from chalicelib.admin.series import Point, Series
 from chalicelib.admin.status import BlocksStatus, IngestStatus, RuleBlocks, RulesStatus, SetsStatus, Status, SweepStatus
+from chalicelib.admin.unreadable import DamagedView
 from chalicelib.api.routes import Health, Me
 from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Rule
 from chalicelib.core.rules_diff import DiffKind, RuleDiff
 from chalicelib.core.sampling import Sampling, sampling_notes
-from chalicelib.core.state import Allow, Block, Breaker, Call, Evidence, Pause, StoredRules
+from chalicelib.core.state import Allow, Block, Breaker, Call, Evidence, Pause, StoredRules, Unreadable
 from chalicelib.core.tokens import Role
 
 _NOW = 1_790_000_000
@@ -27,6 +28,8 @@ _OFFICE = "198.51.100.0/24"
 _TOML = '[[rule]]\nname = "burst"\nlimit = {}\nwindow = "5s"\n'
 _ESCALATE = 'escalate = { factor = 2, max = "1d", memory = "7d" }\n'
 _LOG = Source.CLOUDFRONT
+_DAMAGED = Unreadable("allow", "192.0.2.77/24", "'192.0.2.77/24' has host bits set; the network is 192.0.2.0/24")
+_DAMAGED_BODY = '{"network":"192.0.2.77/24","comment":"office"}'
 
 _evidence = Evidence(
     rule="burst",
@@ -76,6 +79,7 @@ _EXAMPLES = (
     schemas.Rollback(version=1),
     schemas.NewPause(),
     schemas.BreakerReset(),
+    schemas.DamagedRecord(kind="allow", id=_DAMAGED.id, body=_DAMAGED_BODY),
     Health(),
     Me(name="alice", role=Role.OPERATOR, address="198.51.100.4"),
     Status(
@@ -89,6 +93,7 @@ _EXAMPLES = (
         allowlist=1,
         rules=RulesStatus(version=3, rules=4, saved_at=_HOUR_AGO, by="alice", problem=None),
         sweep=SweepStatus(at=_NOW - 20, age_s=20),
+        unreadable=(_DAMAGED,),
         ingest=IngestStatus(requests_per_second=812.5, lag_ms=1400, counted_at=_NOW - 1, shards=2),
     ),
     AllowPage(now=_NOW, entries=[_allow], next=None),
@@ -151,6 +156,7 @@ _EXAMPLES = (
         undo=Call(method="POST", path="/v1/pause", body={"release": False}),
         breaker=Breaker(at=_NOW, would_block=1204, ignore_until=_NOW + 600, by="alice"),
     ),
+    DamagedView(now=_NOW, kind="allow", id=_DAMAGED.id, reason=_DAMAGED.reason, body=_DAMAGED_BODY, expires_at=None),
     AuditPage(now=_NOW, records=[_change], next=None),
     Series(
         now=_NOW,

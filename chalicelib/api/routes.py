@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from chalicelib.admin import allowlist, blocks, control, rule_sets, schemas
+from chalicelib.admin import allowlist, blocks, control, rule_sets, schemas, unreadable
 from chalicelib.admin.allowlist import AllowChange, AllowPage
 from chalicelib.admin.audit import AuditPage, list_audit
 from chalicelib.admin.blocks import BlockChange, BlockPage, UnblockChange
@@ -18,6 +18,7 @@ from chalicelib.admin.errors import NotFound
 from chalicelib.admin.rule_sets import RulesAnswer, RuleSetView, RulesPlan, VersionPage
 from chalicelib.admin.series import Series, read_series
 from chalicelib.admin.status import Status, read_status
+from chalicelib.admin.unreadable import DamagedView
 from chalicelib.api.operations import JSON, ApiCall, RawAnswer, route
 from chalicelib.api.problems import FORCE_NEEDED, NOT_FOUND
 from chalicelib.bootstrap import config
@@ -192,6 +193,30 @@ def reset_breaker(call: ApiCall, body: schemas.BreakerReset) -> PlannedChange[Br
 def audit(call: ApiCall, query: schemas.AuditQuery) -> AuditPage:
     """Lists the changes that operators made, newest first."""
     return list_audit(call.state, query, call.now)
+
+
+@route("GET", "/v1/unreadable", role=Role.VIEWER, tag="records", raises=(NOT_FOUND,))
+def get_unreadable(call: ApiCall, query: schemas.RecordQuery) -> DamagedView:
+    """Returns a stored record that cannot be read.
+
+    The status lists them.
+    """
+    return unreadable.show_unreadable(call.state, query, call.now)
+
+
+@route("DELETE", "/v1/unreadable", role=Role.OPERATOR, tag="records")
+def delete_unreadable(call: ApiCall, query: schemas.RecordQuery) -> PlannedChange[ChangeAnswer]:
+    """Removes a stored record that cannot be read.
+
+    Harmless if there is none, or if it can be read.
+    """
+    return unreadable.remove_unreadable(call.state, query)
+
+
+@route("PUT", "/v1/unreadable", role=Role.OPERATOR, tag="records")
+def put_unreadable(call: ApiCall, body: schemas.DamagedRecord) -> PlannedChange[ChangeAnswer]:
+    """Puts a record that cannot be read back, to undo its removal."""
+    return unreadable.restore_unreadable(call.state, body)
 
 
 @route("GET", "/v1/series", role=Role.VIEWER, tag="status")

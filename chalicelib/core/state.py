@@ -5,7 +5,6 @@ by hand or of another version: ``StateRecord.read`` returns only records whose v
 """
 
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Self, get_args
 
 import msgspec
@@ -25,14 +24,17 @@ LONGEST_REASON = 200
 """Most characters of the reason why a record cannot be read: it may quote what is stored."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unreadable:
+class Unreadable(msgspec.Struct, frozen=True):
     """A stored record that this version cannot read. Readers skip and report it."""
 
     kind: str
     id: str
     reason: str
-    body: bytes = field(default=b"", repr=False)
+    """The reason why it cannot be read."""
+
+
+MOST_UNREADABLE = 100
+"""Most unreadable records that are listed."""
 
 
 class StateRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +64,7 @@ class StateRecord(msgspec.Struct, frozen=True, kw_only=True):
             reason = None if record.belongs_under(id) else "its id does not belong to what it says"
         except (msgspec.DecodeError, RecursionError) as exc:
             reason = str(exc)[:LONGEST_REASON]
-        return record if reason is None else Unreadable(cls.kind, id, reason, body)
+        return record if reason is None else Unreadable(cls.kind, id, reason)
 
     @classmethod
     def from_json(cls, body: bytes) -> Self:
@@ -342,6 +344,10 @@ class Heartbeat(Control, frozen=True, kw_only=True):
     blocks: Number = 0
     """Blocks in force."""
     lifted: Number = 0
+    unreadable: tuple[Unreadable, ...] = ()
+    """The first 100 records that cannot be read, by kind and id."""
+    inspected: dict[str, str] = {}
+    """For each kind, the id up to which it has been searched for such records; empty to begin again."""
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -393,9 +399,10 @@ RECORDS: tuple[type[StateRecord], ...] = (Detection, Block, History, Allow, Stor
 CONTROLS: tuple[type[Control], ...] = (Pause, Breaker, Heartbeat)
 
 
-def record_type(kind: str, id: str) -> type[StateRecord]:
-    """Returns the type of the records of a kind, of which ``control`` has one per id. Raises KeyError for others."""
-    return {(of.kind, of.id): of for of in CONTROLS}[kind, id] if kind == Control.kind else _BY_KIND[kind]
+def record_type(kind: str, id: str) -> type[StateRecord] | None:
+    """Returns the type of the records of a kind, of which ``control`` has one per id; None if there is none."""
+    return _CONTROLS.get(id) if kind == Control.kind else _RECORDS.get(kind)
 
 
-_BY_KIND = {of.kind: of for of in RECORDS}
+_RECORDS = {of.kind: of for of in RECORDS}
+_CONTROLS = {of.id: of for of in CONTROLS}

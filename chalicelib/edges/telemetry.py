@@ -107,4 +107,7 @@ class PowertoolsTelemetry:
         add("ActiveBlocks", Count, report.blocks)
         add("BreakerOpen", Count, int(report.breaker_open))
         add("Paused", Count, int(report.paused))
+        add("Unreadable", Count, len(report.unreadable))
+        if report.unreadable:
+            self.log.error("unreadable records", extra={"records": described(report.unreadable)})
         self._metrics.flush_metrics()

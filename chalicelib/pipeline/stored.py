@@ -75,6 +75,15 @@ class State:
         found = {id: _read(of, item) for id, item in self._store.get_many(of.kind, ids).items()}
         return {id: stored for id, stored in found.items() if isinstance(stored, Stored)}
 
+    def item(self, kind: str, id: str) -> Item | None:
+        """Returns what is stored, whether or not it can be read."""
+        return self._store.get(kind, id)
+
+    def unreadable(self, kind: str, ids: Collection[str]) -> list[Unreadable]:
+        """Returns what is stored under ``ids`` and cannot be read."""
+        items = self._store.get_many(kind, ids)
+        return [each for each in map(read_item, items.values()) if isinstance(each, Unreadable)]
+
     def scan(
         self,
         of: type[R],
@@ -190,7 +199,7 @@ class State:
             (kind, id): item.version
             for kind, ids in created.items()
             for id, item in self._store.get_many(kind, ids).items()
-            if isinstance(record_type(kind, id).read(id, item.body), Unreadable)
+            if isinstance(read_item(item), Unreadable)
         }
 
         def over(write: Write) -> Write:
@@ -212,6 +221,12 @@ class State:
 def _read(of: type[R], item: Item) -> Stored[R] | Unreadable:
     record = of.read(item.id, item.body)
     return record if isinstance(record, Unreadable) else Stored(record, item)
+
+
+def read_item(item: Item) -> StateRecord | Unreadable | None:
+    """Returns the record in an item, or the reason why it cannot be read; None for a kind of another version."""
+    of = record_type(item.kind, item.id)
+    return of.read(item.id, item.body) if of else None
 
 
 def _control(of: type[C], item: Item | None) -> Stored[C]:

@@ -7,6 +7,7 @@ publish function through the table's stream and makes it repair any difference b
 from collections.abc import Callable
 
 from chalicelib.core.state import Block, Heartbeat
+from chalicelib.pipeline.inspection import inspect
 from chalicelib.pipeline.lifting import lift
 from chalicelib.pipeline.stored import State
 from chalicelib.reports import SweepReport
@@ -26,12 +27,15 @@ class Sweep:
         stored = list(self._state.all(Block))
         expired = [block for block in stored if not block.record.in_force(now)]
         lifted, conflicts = lift(self._state, expired, now)
+        inspected = inspect(self._state, self._state.control(Heartbeat).record)
         report = SweepReport(
+            unreadable=inspected.unreadable,
             lifted=lifted,
             conflicts=conflicts,
             blocks=len(stored) - len(expired),
             breaker_open=self._state.breaker().open,
             paused=self._state.pause().paused,
         )
-        self._state.overwrite(Heartbeat(at=now, blocks=report.blocks, lifted=len(lifted)))
+        beat = Heartbeat(at=now, blocks=report.blocks, lifted=len(lifted), **inspected._asdict())
+        self._state.overwrite(beat)
         return report

@@ -4,9 +4,9 @@ import * as allowlist from "./allowlist.js";
 import { Ended, Problem, Unreachable, get, session, signIn, signOut, token } from "./api.js";
 import * as audit from "./audit.js";
 import * as blocks from "./blocks.js";
-import { changes, choose, make } from "./changes.js";
+import { changes, choose, make, refused } from "./changes.js";
 import * as client from "./client.js";
-import { $, clock, fill, h, heard, now, number, say } from "./dom.js";
+import { $, clock, fill, h, heard, now, number, plural, say } from "./dom.js";
 import * as overview from "./now.js";
 import * as rules from "./rules.js";
 
@@ -175,6 +175,13 @@ function showStatus(status) {
   });
   const unread = status.ingest.problem;
   const problem = status.rules.problem ? `Rules: ${status.rules.problem}` : unread && `The counts cannot be read: ${unread}`;
+  const [damaged] = status.unreadable;
+  banner("unreadable", damaged && {
+    kind: "warn",
+    text: `${plural(status.unreadable.length, "stored record")} cannot be read and ${status.unreadable.length === 1 ? "is" : "are"} skipped, ` +
+      `for example ${damaged.kind} ${damaged.id}: ${damaged.reason}. 'sluice records list' lists them.`,
+    action: operator && ["Look at it", () => review(damaged)],
+  });
   banner("rules", problem && { kind: "bad", text: problem });
 }
 
@@ -204,6 +211,18 @@ function showBanners() {
 
 const resume = () => make({ method: "POST", path: "/v1/resume", body: {} });
 const reset = () => make({ method: "POST", path: "/v1/breaker/reset", body: {} });
+
+async function review({ kind, id }) {
+  try {
+    const record = await get("v1/unreadable", { kind, id });
+    const content = [h("p", {}, `It cannot be read: ${record.reason}`), h("pre", {}, record.body || "It has no body.")];
+    if (await choose(`The ${kind} record ${id}`, content, [["Remove", true]])) {
+      make({ method: "DELETE", path: "/v1/unreadable", query: { kind: [kind], id: [id] } });
+    }
+  } catch (error) {
+    refused(error);
+  }
+}
 
 $("pause").onclick = async () => {
   if (paused?.paused) {

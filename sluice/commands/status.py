@@ -1,5 +1,6 @@
 """``sluice status``: shows what is enforced, blocked and counted."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 import click
@@ -7,6 +8,8 @@ from rich.text import Text
 
 from chalicelib.admin.status import Status
 from chalicelib.admin.wording import plural, roughly
+from chalicelib.core.printable import printable
+from sluice.commands.records import counted
 from sluice.commands.shared.api import Part, Session, api_command
 from sluice.commands.shared.output import table
 from sluice.commands.shared.times import local
@@ -28,7 +31,7 @@ def status(session: Session) -> None:
 
 
 def _view(status: Status) -> Iterator[Part]:
-    yield from (Text(alarm, "bold red") for alarm in _alarms(status))
+    yield from (Text(printable(alarm), "bold red") for alarm in _alarms(status))
     yield table(("", ""), _rows(status))
 
 
@@ -47,6 +50,13 @@ def _alarms(status: Status) -> Iterator[str]:
         yield f"rules: {status.rules.problem}"
     if status.ingest.problem:
         yield f"ingest: {status.ingest.problem}"
+    if status.unreadable:
+        kinds = ", ".join(f"{kind} {number}" for kind, number in Counter(r.kind for r in status.unreadable).items())
+        first = status.unreadable[0]
+        yield (
+            f"{counted(status.unreadable)} that cannot be read: skipped ({kinds}), for example {first.kind} {first.id} "
+            f"({first.reason}). List them with:  sluice records list"
+        )
     if sweep is None or sweep.age_s > STALE_SWEEP_S:
         last = f"last ran {roughly(sweep.age_s)} ago" if sweep else "has never run"
         yield f"The sweep {last}: expired blocks may not be lifted."

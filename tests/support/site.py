@@ -10,6 +10,8 @@ from typing import Any
 from chalicelib.core.state import Block
 from chalicelib.core.tokens import Role
 from chalicelib.pipeline.stored import State
+from chalicelib.pipeline.sweep import Sweep
+from chalicelib.ports import Item
 from sluice.local.served import ServedCloud
 
 RULES = """
@@ -80,6 +82,16 @@ class Site:
         def put() -> None:
             State(state).overwrite(*blocks)
             state.changes.clear()  # older blocks are not in the stream
+
+        self.do(put)
+
+    def put_unreadable(self, kind: str, id: str, body: bytes) -> None:
+        """Stores a record as it is, and has the sweep find it."""
+        state = self._opened.cloud.state
+
+        def put() -> None:
+            state.put_over([Item(kind=kind, id=id, body=body)])
+            Sweep(state=State(state), clock=time.time).run()
 
         self.do(put)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from chalicelib.admin.wording import plural
 from chalicelib.core.rules import Action
 from chalicelib.core.rules_toml import RulesError, parse_rules
 from chalicelib.core.sampling import Sampling, sampling_notes
@@ -30,10 +31,19 @@ def control(inspection: Inspection) -> Iterator[Finding]:
         yield Finding("breaker", what, "check the detections, then run: sluice breaker reset")
 
 
+def unreadable(inspection: Inspection) -> Iterator[Finding]:
+    heartbeat = inspection.record(Heartbeat, Heartbeat.id)
+    if heartbeat is not None and heartbeat.unreadable:
+        first = heartbeat.unreadable[0]
+        what = f"{plural(len(heartbeat.unreadable), 'stored record')} that cannot be read, for example "
+        remedy = "sluice records list; then remove them, or store them again"
+        yield Finding("records", f"{what}{first.kind} {first.id}: {first.reason}", remedy)
+
+
 def rules(inspection: Inspection) -> Iterator[Finding]:
     stored = inspection.record(StoredRules, ACTIVE)
     if stored is None:
-        yield Finding("rules", "no rules are stored: nothing is counted", inspection.setup)
+        yield Finding("rules", "no rules are stored that can be read: nothing is counted", inspection.setup)
         return
     try:
         active = parse_rules(stored.text).rules

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, TypeVar
 
-from chalicelib.core.state import StateRecord
+from chalicelib.core.state import StateRecord, Unreadable
 from chalicelib.edges.state_table import item_of
 from sluice.deploy.account import AwsAccount, missing_ok
 from sluice.deploy.policies import FUNCTIONS
@@ -51,12 +51,13 @@ class Inspection:
         return dict(self.functions.get(function, {}).get("Environment", {}).get("Variables", {}))
 
     def record(self, type_: type[StoredRecord], id: str) -> StoredRecord | None:
-        """Returns a record of the state table; None if there is none."""
+        """Returns a record of the state table; None if there is none that can be read."""
         with missing_ok("ResourceNotFoundException"):
             key = {"kind": {"S": type_.kind}, "id": {"S": id}}
             client = self.account.client("dynamodb")
             answer = client.get_item(TableName=self.stage.state_table, Key=key, ConsistentRead=True)
-            return type_.from_json(item_of(answer["Item"]).body) if "Item" in answer else None
+            record = type_.read(id, item_of(answer["Item"]).body) if "Item" in answer else None
+            return None if isinstance(record, Unreadable) else record
         return None
 
     def metric(self, namespace: str, name: str, statistic: str, **dimensions: str) -> float | None:

@@ -185,3 +185,28 @@ def test_help_shows_what_a_command_does_with_an_example(name: str) -> None:
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_completion_script_is_printed(shell: str) -> None:
     assert "_SLUICE_COMPLETE" in CliRunner().invoke(main, ["completion", shell]).stdout
+
+
+def test_records_that_cannot_be_read_are_listed_shown_removed_and_restored(terminal: Terminal) -> None:
+    body = b'{"network":"192.0.2.77/24","comment":"it\'s the office"}'
+    terminal.site.put_unreadable("allow", "192.0.2.77/24", body)
+    status = terminal.run("status")
+    assert "1 record that cannot be read: skipped (allow 1), for example allow 192.0.2.77/24" in " ".join(
+        status.stdout.split()
+    )
+    listed = terminal.run("records", "list")
+    assert "has host bits set" in listed.stdout
+    shown = terminal.run("records", "show", "allow", "192.0.2.77/24")
+    assert body.decode() in shown.stdout
+    removed = terminal.run("records", "remove", "allow", "192.0.2.77/24", "--yes")
+    assert "0 records" in terminal.run("records", "list").stdout
+    restored = terminal.undo(removed)
+    assert terminal.json("records", "show", "allow", "192.0.2.77/24")["body"] == body.decode()
+    terminal.run("records", "remove", "allow", "192.0.2.77/24", "--yes")
+    assert "Undo with:  sluice records remove" in restored.stdout
+
+
+def test_a_damaged_record_writes_nothing_to_the_terminal_but_its_text(terminal: Terminal) -> None:
+    terminal.site.put_unreadable("allow", "\x1b[2J", b"\x1b]0;office\x07")
+    for words in (["status"], ["records", "list"], ["records", "show", "allow", "\x1b[2J"]):
+        assert "\x1b" not in terminal.run(*words).stdout

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from chalicelib.core.state import ACTIVE, Breaker, Heartbeat, Pause, StateRecord, StoredRules
+from chalicelib.core.state import ACTIVE, Breaker, Heartbeat, Pause, StateRecord, StoredRules, Unreadable
 from chalicelib.edges.state_table import StateTable
 from chalicelib.ports import Item
 from sluice.deploy.doctor.checks import CHECKS, inspect
@@ -335,3 +335,15 @@ def test_doctor_names_the_rules_whose_limit_is_too_low_for_the_sample_rate(deplo
     deployed.stage = replace(deployed.stage, choices=choices)
     (finding,) = [finding for finding in deployed.findings() if "only counts" in finding.what]
     assert (finding.check, finding.wrong) == ("sampling", False)
+
+
+def test_doctor_names_records_that_cannot_be_read(deployed: DeployedStage) -> None:
+    damaged = Unreadable("allow", "192.0.2.77/24", "it has host bits set")
+    deployed.store(Heartbeat(at=NOW - 30, unreadable=(damaged,)), Heartbeat.id)
+    table = StateTable(deployed.account.client("dynamodb"), deployed.stage.state_table)
+    table.put_over([Item(kind=StoredRules.kind, id=ACTIVE, body=b"{"), Item(kind=Pause.kind, id=Pause.id, body=b"[")])
+    found = {finding.check: finding.what for finding in deployed.findings()}
+    assert (
+        found["records"] == "1 stored record that cannot be read, for example allow 192.0.2.77/24: it has host bits set"
+    )
+    assert "no rules are stored that can be read" in found["rules"]

@@ -42,6 +42,7 @@ def test_a_record_that_cannot_be_read_is_skipped_and_reported(
     store: MemoryStateStore, state: State, item: Item
 ) -> None:
     of = record_type(item.kind, item.id)
+    assert of is not None
     store.put_over([item])
     found = state.find(of, item.id)
     assert isinstance(found, Unreadable)
