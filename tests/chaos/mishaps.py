@@ -117,6 +117,8 @@ class Mishaps(Faults):
     def __init__(self) -> None:
         super().__init__(Random(0), chance=0, most=0)
         self.struck: Counter[str] = Counter()
+        self.struck_at = 0.0
+        """Time of the last one; its effects begin then, however long it has waited for its call."""
         self.schedule: Schedule
         self._waiting: list[tuple[float, Mishap]] = []
         self._outages: list[tuple[float, Mishap]] = []
@@ -144,6 +146,7 @@ class Mishaps(Faults):
                 continue
             self._waiting.remove(waiting)
             self.struck[mishap.kind] += 1
+            self.struck_at = now
             if mishap.kind == "frozen":
                 self.schedule.trace.append(f"{task.name}: {point} !frozen for {mishap.lasts:.0f} s")
                 self.schedule.sleep(mishap.lasts)

@@ -192,8 +192,9 @@ class Chaos(Ingesting):
                 soonest = self._next_moment()
                 if soonest is None:
                     processed_at = max(self._processed_at, self.evaluators.ended_at)
-                    if processed_at > self._over_at + LAG_S:
-                        late_s = processed_at - self._over_at
+                    over_at = max(self._over_at, self.mishap_faults.struck_at)
+                    if processed_at > over_at + LAG_S:
+                        late_s = processed_at - over_at
                         raise Violation(f"the lag had not recovered {late_s:.0f} s after the last mishap")
                     return
                 self.schedule.now = max(self.schedule.now, soonest)

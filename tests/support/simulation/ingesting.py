@@ -142,6 +142,7 @@ class Ingesting:
         rules: RuleSet | None = None,
         backoff_s: float = 0.0,
         in_objects: float | None = None,
+        most_skew_s: float = 3.0,
     ) -> None:
         """``in_objects``: share of requests that are logged in objects instead of the stream; drawn if None."""
         self.random = random = Random(seed)
@@ -157,7 +158,7 @@ class Ingesting:
         lateness_s = random.choice(["10", "300", "3600"])
         self.config = read_config({"CLOUDFRONT_FIELDS": FIELDS, "LATENESS_S": lateness_s})
         self.parts = parts
-        self.most_skew_s = 3.0
+        self.most_skew_s = most_skew_s
         self.phases = phases or random.choice([1, 1, 2, 3, 4])
         self._silences_s = silences_s
         self._forgetful = random.choice([0, 0.002, 0.02])
