@@ -46,6 +46,10 @@ CONTAINER_MB = 500
 LIVE_ENTRIES = 1_000_000
 """Most entries of the admin API's view. Listing the busiest clients takes up to 400 bytes per entry for a moment."""
 
+PAST_SHARE = 4
+"""The evaluator's view of the past holds at most one entry for so many of its other view. Most entries take less than
+half of ENTRY_BYTES, so there is room for it."""
+
 ENTRY_BYTES = 40
 """Most bytes of an entry in a view, for IPv6 clients and rules with windows of several lengths."""
 
@@ -116,6 +120,7 @@ def compose(config: Config, world: World, parts: Parts = PARTS) -> Services:
     state = State(world.state)
     most = min(config.view_entries, entries_that_fit(world.memory_mb))
     new_view = partial(parts.view, sample_rate=config.sample_rate, most_entries=most)
+    new_past_view = partial(new_view, most_entries=max(1, most // PAST_SHARE))
     new_live_view = partial(new_view, most_entries=min(most, LIVE_ENTRIES))
 
     def detect(detections: Sequence[Detection]) -> None:
@@ -144,6 +149,7 @@ def compose(config: Config, world: World, parts: Parts = PARTS) -> Services:
             reader=parts.reader(
                 world.tally_logs,
                 new_view,
+                new_past_view,
                 lateness_ms=config.lateness_s * 1000,
                 retention_s=config.retention_s,
             ),

@@ -142,6 +142,10 @@ class Offence:
     """The same for the requests that were not answered as refusals; see ``state.Offender``."""
 
 
+Select = Callable[[MeterTally], MeterTally | None]
+"""Returns some of the counts of a part of a tally, or None for none."""
+
+
 class Quiet(NamedTuple):
     """Times, in ms, before which offences of a client need no report; 0 if all need one."""
 
@@ -218,14 +222,24 @@ class View:
         for grid in self._grids.values():
             grid.keep_since(since_ms)
 
-    def merge(self, tally: Tally, first_ms: int, last_ms: int) -> None:
-        """Adds a tally whose requests were all made within ``first_ms``..``last_ms``, both inclusive."""
-        for key, columns in self._parts(tally):
+    def merge(self, tally: Tally, first_ms: int, last_ms: int, select: Select | None = None) -> None:
+        """Adds a tally whose requests were all made within ``first_ms``..``last_ms``, both inclusive.
+
+        ``select``: adds only what it returns for each part of the tally.
+        """
+        for key, whole in self._parts(tally):
+            columns = whole if select is None else select(whole)
+            if columns is None:
+                continue
             grid = self._grids.get(key)
             if grid is None:
                 windows_ms = [rule.window_s * 1000 for rule in self._rules_of(key)]
                 grid = self._grids[key] = Grid(key.slot_ms, windows_ms, self.since_ms)
-            grid.add(columns, first_ms // key.slot_ms, last_ms // key.slot_ms)
+            if columns is whole:
+                grid.add(columns, first_ms // key.slot_ms, last_ms // key.slot_ms)
+            else:
+                slots = columns.slots()
+                grid.add(columns, min(slots), max(slots))
         if self.entries > self._most_entries:
             self._drop(self.entries - int(self._most_entries * FULLEST_AFTER_DROP))
 
@@ -294,6 +308,8 @@ class View:
             grid.most(touched, hashes, rule.window_s * 1000, first_ms // grid.slot_ms, last_ms // grid.slot_ms)
             for grid in self._grids_of(source, rule)
         ]
+        if not bounds:  # nothing of this meter has been merged
+            return [0] * len(hashes)
         # Several grids if the rules have just changed: a client may be over the limit only with all of them together.
         return bounds[0] if len(bounds) == 1 else map(sum, zip(*bounds, strict=True))
 

@@ -13,8 +13,8 @@ from chalicelib.core.state import Detection
 from chalicelib.core.tally import RETENTION_S, Tally
 from chalicelib.core.windows import Offence, View
 from chalicelib.pipeline.active_rules import RulesInUse
-from chalicelib.pipeline.log_reader import RESERVE_S, LogReader, Unevaluated
-from chalicelib.pipeline.tally_logs import OutOfTime, TimeLeft, unlimited
+from chalicelib.pipeline.log_reader import LogReader, Unevaluated
+from chalicelib.pipeline.tally_logs import RESERVE_S, OutOfTime, TimeLeft, unlimited
 from chalicelib.ports import Position, TallyLogs, Unavailable
 from chalicelib.reports import EvaluateReport
 
@@ -77,8 +77,8 @@ class Evaluate:
                 report.unfinished = str(exc)
                 break
             self._evaluate(view, now_ms, report)
-            report.view_entries = view.entries
-            report.dropped += view.take_dropped()
+            report.view_entries = view.entries + self._reader.past.entries
+            report.dropped += view.take_dropped() + self._reader.past.take_dropped()
             del view  # so that the reader can release it before it loads another
         return report
 
@@ -109,7 +109,10 @@ class Evaluate:
 
     def _offences(self, view: View, item: Unevaluated) -> list[Offence]:
         """Returns the offences of an item's clients that have not just been reported, and notes them as reported."""
-        offences = view.offences(item.tally, item.first_ms, item.last_ms, self._announced.quiet_until)
+        quiet_until = self._announced.quiet_until
+        offences = view.offences(item.tally, item.first_ms, item.last_ms, quiet_until)
+        if item.first_ms < view.since_ms:
+            offences += self._reader.past.offences(item.tally, item.first_ms, item.last_ms, quiet_until)
         unreported = self._announced.fresh(offences)
         self._announced.add(unreported)
         return unreported

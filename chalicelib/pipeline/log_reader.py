@@ -9,18 +9,23 @@ Cold start. A new container merges what lies before its position, reading each l
 and reads on from there. If a read fails or the invocation's time runs out, the next invocation in this container
 continues with the logs that are missing. A container that has not read for STALE_MS starts over, because the items that
 it would read next may have been removed.
+
+Delayed requests. The view reaches back as far as requests are usually delayed. What the windows of others can reach is
+read again from the logs (``past_counts``), so one delayed request does not make a reader load everything since then.
 """
 
 import sys
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.tally import FENCE_S, RETENTION_S, Tally, kept_s, unpack
 from chalicelib.core.windows import View
-from chalicelib.pipeline.tally_logs import SKEW_MS, OutOfTime, Tail, TimeLeft, new_tail, unlimited
+from chalicelib.pipeline.past_counts import PastCounts
+from chalicelib.pipeline.tally_logs import RESERVE_S, SKEW_MS, OutOfTime, Tail, TimeLeft, new_tail, unlimited
 from chalicelib.ports import Conflict, LogItem, Position, Registry, TallyLogs
 
 STALE_MS = FENCE_S * 1000 - 600_000
@@ -34,12 +39,6 @@ FURTHEST_AHEAD = 16
 MOST_KEYS = 1000
 """Offsets in a slice, of all logs together, at which no further log is added to it."""
 
-DEPTH_KEPT_MS = 600_000
-"""Time for which a view that was deepened for delayed requests stays deep after the last of them."""
-
-RESERVE_S = 15
-"""Seconds of an invocation that are left when loading stops, to read and evaluate a slice."""
-
 
 class Unevaluated(NamedTuple):
     """An item that has been merged, and whose clients have yet to be evaluated."""
@@ -51,6 +50,7 @@ class Unevaluated(NamedTuple):
     """Time of the earliest request."""
     last_ms: int
     """Time of the latest."""
+    written_ms: int
     arrived_ms: int
     """Arrival of the oldest record."""
 
@@ -79,24 +79,26 @@ class LogReader:
         self,
         logs: TallyLogs,
         new_view: Callable[[RuleSet], View],
+        new_past_view: Callable[[RuleSet], View] | None = None,
         *,
         lateness_ms: int,
         retention_s: int = RETENTION_S,
     ) -> None:
-        """``lateness_ms``: the usual delay of requests. The view reaches back that far; farther after longer ones.
+        """``lateness_ms``: the usual delay of requests, and how far back the view reaches.
 
+        ``new_past_view`` makes the view for the counts of earlier times; by default, ``new_view`` does.
         ``retention_s``: the age at which requests are late. A new reader evaluates no item that holds only older ones.
         """
         self._logs = logs
         self._new_view = new_view
+        self._new_past_view = new_past_view or new_view
         self._lateness_ms = lateness_ms
         self._kept_ms = kept_s(retention_s) * 1000
-        self._depth_ms = lateness_ms
-        self._deep_at_ms = 0
         self._read_at_ms = 0
         self._registry: Registry = {}
         self._followed: dict[str, _Following] = {}
         self._view: View | None = None
+        self._past: PastCounts | None = None
         self._complete = False
         """False while the view has only some logs, during a cold start."""
         self._position: Position | None = None
@@ -132,33 +134,40 @@ class LogReader:
     ) -> tuple[View, Sequence[str]]:
         """Reads a slice of the logs ``behind``; of all logs, if None. Returns the view, and the logs still behind.
 
-        The view is exact for the requests of the unevaluated items, against all items that have been read. Raises
-        OutOfTime when ``time_left_s()`` runs short while logs are loaded; the next call continues.
+        For the requests of the unevaluated items, the view is exact against all items that have been read, or, if they
+        were made before ``view.since_ms``, ``past``. Raises OutOfTime when ``time_left_s()`` runs short while logs
+        are loaded; the next call continues.
         """
-        if now_ms - self._deep_at_ms > DEPTH_KEPT_MS:
-            self._depth_ms = self._lateness_ms
         view = self._view
         if view is None or not self._complete or not self._serves(view, rules, now_ms):
             del view  # released before its successor grows
-            view = self._load(rules, now_ms - self._depth_ms, now_ms, time_left_s)
+            view = self._load(rules, now_ms - self._lateness_ms, now_ms, time_left_s)
         behind = self._slice(view, now_ms, time_left_s, behind)
-        while (oldest_ms := self._oldest_ms(now_ms)) < view.since_ms:
-            # Delayed requests, or a backlog.
+        while (punctual_ms := self._punctual_since_ms(now_ms)) < view.since_ms:  # a backlog
             del view
-            view = self._load(rules, oldest_ms - self._lateness_ms, now_ms, time_left_s)
+            view = self._load(rules, punctual_ms - self._lateness_ms, now_ms, time_left_s)
             behind = self._slice(view, now_ms, time_left_s, None)
         read_up_to_ms = min((self._followed[log].tail.written_ms for log in behind), default=now_ms)
-        view.keep_since(min(oldest_ms, read_up_to_ms - self._depth_ms))
+        view.keep_since(min(punctual_ms, read_up_to_ms - self._lateness_ms))
+        self._load_past(view.since_ms, now_ms, time_left_s)
         return view, behind
+
+    @property
+    def past(self) -> View:
+        """The view of the requests of unevaluated items that were made before the other view's ``since_ms``."""
+        assert self._past is not None
+        return self._past.view
 
     def evaluated(self) -> None:
         """Moves the position past everything that has been read."""
         self._position = {log: following.tail.offset for log, following in self._followed.items()}
         self.unevaluated = []
 
-    def _oldest_ms(self, now_ms: int) -> int:
-        """Returns the time of the oldest request that is to be evaluated; ``now_ms`` if there is none."""
-        return min((item.first_ms for item in self.unevaluated), default=now_ms)
+    def _punctual_since_ms(self, now_ms: int) -> int:
+        """Returns the time of the oldest request to be evaluated that is not delayed; ``now_ms`` if there is none."""
+        return min(
+            (max(item.first_ms, item.written_ms - self._lateness_ms) for item in self.unevaluated), default=now_ms
+        )
 
     def _serves(self, view: View, rules: RuleSet, now_ms: int) -> bool:
         """Returns whether ``view``, complete or loaded in part, can be continued: not stale, and of these rules."""
@@ -198,14 +207,25 @@ class LogReader:
         self._read_at_ms = now_ms
         return [log for log in behind if log in self._followed]
 
+    def _load_past(self, since_ms: int, now_ms: int, time_left_s: TimeLeft) -> None:
+        """Loads the counts that concern the unevaluated requests made before ``since_ms``."""
+        assert self._past is not None
+        spans: set[int] = set()
+        for item in self.unevaluated:
+            if item.first_ms < since_ms:
+                spans |= self._past.spans_for(item.tally, since_ms)
+        ends = {log: each.tail.offset for log, each in self._followed.items()}
+        self._past.load(spans, ends, now_ms, time_left_s)
+
     def _load(self, rules: RuleSet, since_ms: int, now_ms: int, time_left_s: TimeLeft) -> View:
         """Returns a view of all logs up to the position; continues an earlier call if that ran out of time."""
         if self._view is None or self._complete or not self._serves(self._view, rules, now_ms):
-            self._view, self._complete = None, False
+            self._view, self._past, self._complete = None, None, False
             self._registry, self._followed, self.unevaluated = {}, {}, []
             self._read_at_ms = now_ms
             self._view = self._new_view(rules)
             self._view.keep_since(since_ms)
+            self._past = PastCounts(self._logs, partial(self._new_past_view, rules))
         registry, _ = self._logs.read([])
         self._adopt(registry, self._view, now_ms, time_left_s)
         self._complete = True
@@ -267,22 +287,17 @@ class LogReader:
         return run[::-1]
 
     def _take(self, view: View, tail: Tail, item: LogItem, *, evaluated: bool) -> None:
-        """Moves ``tail`` past the next item of its log. Merges the item if it concerns the view.
-
-        Unless ``evaluated``, also keeps it to be evaluated, and if it holds delayed requests, deepens the next view.
-        """
+        """Moves ``tail`` past the next item of its log and merges it. Unless ``evaluated``, it is to be evaluated."""
         concerns_view = item.last_slot_ms >= view.since_ms - view.rules.longest_window_ms
         if item.body is not None and (concerns_view or not evaluated):
             tally = unpack(item.body)
             if concerns_view:
                 view.merge(tally, item.first_slot_ms, item.last_slot_ms)
             if not evaluated:
-                times_ms = item.first_slot_ms, item.last_slot_ms, item.arrived_ms
+                times_ms = item.first_slot_ms, item.last_slot_ms, item.written_ms, item.arrived_ms
                 self.unevaluated.append(Unevaluated(tail.log, tail.offset, tally, *times_ms))
-                lag_ms = item.written_ms - item.first_slot_ms
-                if lag_ms > self._lateness_ms:
-                    self._depth_ms = max(self._depth_ms, lag_ms + self._lateness_ms)
-                    self._deep_at_ms = self._read_at_ms
+                if self._past is not None:
+                    self._past.take(tail.log, item, tally)
         tail.take(item)
 
     def _retire(self, now_ms: int) -> None:

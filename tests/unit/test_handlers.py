@@ -8,9 +8,8 @@ import pytest
 
 import app
 from chalicelib.bootstrap import Services, compose, running_in
-from chalicelib.pipeline.log_reader import RESERVE_S
 from chalicelib.pipeline.log_writer import LogWriter
-from chalicelib.pipeline.tally_logs import OutOfTime
+from chalicelib.pipeline.tally_logs import RESERVE_S, OutOfTime
 from chalicelib.reports import EvaluateReport
 from sluice.local.cloud import LocalCloud
 from sluice.local.events import tally_event
