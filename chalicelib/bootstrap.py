@@ -159,7 +159,11 @@ def compose(config: Config, world: World, parts: Parts = PARTS) -> Services:
             retention_s=config.retention_s,
         ),
         enforce=parts.enforce(
-            state=state, clock=world.clock, breaker_blocks_per_minute=config.breaker_blocks_per_minute
+            state=state,
+            clock=world.clock,
+            breaker_blocks_per_minute=config.breaker_blocks_per_minute,
+            stale_after_s=config.stale_after_s,
+            propagation_s=config.propagation_s,
         ),
         publish=parts.publish(
             state=state, ip_sets=world.ip_sets, sets=config.ip_sets, clock=world.clock, sleep=world.sleep

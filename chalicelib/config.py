@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from chalicelib.core.addresses import NetworkSet, parse_network
 from chalicelib.core.checks import ValueCheck, one_of, pattern, whole
+from chalicelib.core.decisions import PROPAGATION_S
 from chalicelib.core.ipsets import IpSet
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS, CloudFrontLines
 from chalicelib.core.tally import LONGEST_RETENTION_S, RETENTION_S
@@ -141,6 +142,14 @@ class Config:
         "Age at which an offence is stale: it is recorded and causes no block. 0 stands for RETENTION_S",
         0,
         LONGEST_RETENTION_S,
+        "seconds, ",
+    )
+    propagation_s: int = _number(
+        PROPAGATION_S,
+        "Longest time until AWS WAF applies an update everywhere: refusals so long after a block's end are taken for "
+        "Sluice's own, and a client that is served so long after its block began is published again",
+        0,
+        3600,
         "seconds, ",
     )
     view_entries: int = _number(

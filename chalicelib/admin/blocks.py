@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Annotated
 
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from chalicelib.admin.answers import Page, at_most
 from chalicelib.admin.changes import Caller, ChangeAnswer, PlannedChange
@@ -17,7 +17,8 @@ from chalicelib.core.addresses import Network, NetworkSet, parse_network
 from chalicelib.core.durations import format_duration
 from chalicelib.core.rules import LONGEST_BLOCK_S
 from chalicelib.core.state import Allow, Block, Call, History
-from chalicelib.pipeline.lifting import ended, writes_to_lift
+from chalicelib.pipeline.block_lengths import read_lengths, writes_for
+from chalicelib.pipeline.lifting import write_to_forget, writes_to_lift
 from chalicelib.pipeline.stored import State
 
 PATH = "/v1/blocks"
@@ -99,6 +100,9 @@ def block(
     names = [block.network for block in blocks.values()]
     stored = state.get_many(Block, names)
     replaced = {id: block.record for id, block in stored.items() if block.record.in_force(now)}
+    for prefix, block in blocks.items():
+        if block.network in replaced:
+            blocks[prefix] = replace(block, begun_at=replaced[block.network].refuses_from)
     views = [BlockView.of(block, exempt.networks) for block in blocks.values()]
     withheld = [block.network for block in views if block.withheld]
     lengths = {block.until - now for block in views}
@@ -109,7 +113,10 @@ def block(
         detail += f"; {_named(withheld)} withheld because of the allowlist"
     return PlannedChange(
         answer=BlockChange(changed=True, detail=detail, undo=_undo(names, replaced, now), blocks=views),
-        writes=[state.put(block, over=stored.get(block.network)) for block in blocks.values()],
+        writes=[
+            *(state.put(block, over=stored.get(block.network)) for block in blocks.values()),
+            *writes_for(read_lengths(state), blocks.values()),
+        ],
         action="block.post",
         target=", ".join(names),
     )
@@ -128,7 +135,7 @@ def unblock(state: State, query: UnblockQuery, now: int) -> PlannedChange[Unbloc
     histories = state.get_many(History, names)
     forgotten = [name for name in names if query.forget and name in histories and histories[name].record.rules]
     writes = writes_to_lift(blocks.values(), histories, now, forget=query.forget)
-    writes += [ended(name, histories[name], now, forget=True) for name in forgotten if name not in blocks]
+    writes += [write_to_forget(name, histories[name], now) for name in forgotten if name not in blocks]
     details = []
     if blocks:
         details.append(f"{_named(list(blocks))} no longer blocked")

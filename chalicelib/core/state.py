@@ -4,6 +4,7 @@ Times are in epoch seconds, or in epoch milliseconds if their name ends in ``_ms
 by hand or of another version: ``StateRecord.read`` returns only records whose values every reader can use.
 """
 
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Annotated, Any, ClassVar, Self, get_args
 
@@ -19,6 +20,7 @@ Seconds = Annotated[int, msgspec.Meta(ge=0, le=LATEST_S)]
 Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=LATEST_S * 1000)]
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 """A count that every reader of JSON reads exactly."""
+PrefixLength = Annotated[int, msgspec.Meta(ge=1, le=128)]
 
 LONGEST_REASON = 200
 """Most characters of the reason why a record cannot be read: it may quote what is stored."""
@@ -162,6 +164,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 MANUAL = "manual"
+DAY_S = 86400
 
 
 class Block(NetworkRecord, frozen=True, kw_only=True):
@@ -180,6 +183,8 @@ class Block(NetworkRecord, frozen=True, kw_only=True):
     comment: str = ""
     by: str = ""
     """The operator who made a manual block."""
+    begun_at: Seconds = 0
+    """Since when the network has been blocked without a gap; 0: since ``blocked_at``. Epoch seconds."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -189,6 +194,10 @@ class Block(NetworkRecord, frozen=True, kw_only=True):
     @property
     def manual(self) -> bool:
         return self.rule == MANUAL
+
+    @property
+    def refuses_from(self) -> int:
+        return self.begun_at or self.blocked_at
 
     def in_force(self, now: int) -> bool:
         return now < self.until
@@ -204,17 +213,21 @@ class Past(msgspec.Struct, frozen=True, kw_only=True):
     offence: Number
     """Number of the offence, from 1."""
     until: Seconds
-    """End of the block for it, or the end it would have had. Epoch seconds."""
+    """Time until which the client is punished for it, or would have been. Epoch seconds."""
     outcome: Annotated[str, msgspec.Meta(extra_json_schema={"enum": OUTCOMES})]
     evidence: Evidence
 
 
 class History(NetworkRecord, frozen=True, kw_only=True):
-    """A client's past offences, for escalation and to distinguish refused requests from new ones."""
+    """A client's past offences, for escalation, and when its requests may have been refused."""
 
     kind: ClassVar[str] = "offence"
+    refused_from: Seconds = 0
+    """When the first of its recent blocks that have ended began; 0 if that is unknown. Epoch seconds."""
     ended_at: Seconds = 0
-    """When its last block was lifted; requests before that may have been refused already."""
+    """When the last of them ended; 0 if none did. Epoch seconds."""
+    forgiven_at: Seconds = 0
+    """When an operator last lifted a block of it: earlier requests do not count. Epoch seconds."""
     rules: dict[str, Past] = {}
 
 
@@ -314,6 +327,46 @@ class Breaker(Control, frozen=True, kw_only=True):
     """Time until which it stays closed after a reset, because an operator has looked. Epoch seconds."""
     by: str = ""
     """The operator who reset it."""
+    recent: dict[Seconds, Number] = {}
+    """Numbers of new blocks by rules within the last minute, by epoch second."""
+
+
+class BlockLengths(Control, frozen=True, kw_only=True):
+    """The prefix lengths of the stored blocks, by which the blocks of wider networks are found.
+
+    It may name lengths that no longer occur, but never lacks one that does.
+    """
+
+    id: ClassVar[str] = "block-lengths"
+    ipv4: dict[PrefixLength, Seconds] = {}
+    ipv6: dict[PrefixLength, Seconds] = {}
+    """By length, a time after which all such blocks are over. Epoch seconds."""
+
+    def covers(self, blocks: Iterable[Block]) -> bool:
+        """Returns whether the lengths of ``blocks`` are named, until their ends."""
+        return self.with_blocks(blocks) is self
+
+    def with_blocks(self, blocks: Iterable[Block]) -> "BlockLengths":
+        """Returns the lengths with those of ``blocks``; the same object if they are named already.
+
+        Ends are rounded up to a whole day, so that most blocks change nothing.
+        """
+        families = {4: self.ipv4, 6: self.ipv6}
+        for block in blocks:
+            network = block.network_value()
+            ends = families[network.version]
+            if ends.get(network.prefixlen, 0) < block.until:
+                end = (block.until // DAY_S + 1) * DAY_S
+                families[network.version] = {**ends, network.prefixlen: end}
+        if families[4] is self.ipv4 and families[6] is self.ipv6:
+            return self
+        return BlockLengths(ipv4=families[4], ipv6=families[6])
+
+    def wider(self, network: Network, since: int) -> list[Network]:
+        """Returns the networks wider than ``network`` that contain it and may have had a block since ``since``."""
+        ends = self.ipv4 if network.version == 4 else self.ipv6
+        lengths = [length for length, end in ends.items() if length < network.prefixlen and end > since]
+        return [network.supernet(new_prefix=length) for length in lengths]
 
 
 class Known(StateRecord, frozen=True, kw_only=True):
@@ -396,7 +449,7 @@ class Receipt(StateRecord, frozen=True, kw_only=True):
 
 
 RECORDS: tuple[type[StateRecord], ...] = (Detection, Block, History, Allow, StoredRules, Known, Audit, Receipt)
-CONTROLS: tuple[type[Control], ...] = (Pause, Breaker, Heartbeat)
+CONTROLS: tuple[type[Control], ...] = (Pause, Breaker, BlockLengths, Heartbeat)
 
 
 def record_type(kind: str, id: str) -> type[StateRecord] | None:

@@ -6,15 +6,13 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from chalicelib.core.decisions import DEFAULT_MEMORY_S
-from chalicelib.core.state import Block, History
+from chalicelib.core.decisions import DEFAULT_MEMORY_S, Standing, ended
+from chalicelib.core.state import DAY_S, Block, History
 from chalicelib.pipeline.stored import State, Stored
 from chalicelib.ports import Conflict, Write
 
 CLIENTS_PER_WRITE = 50
 """Most clients per transaction: DynamoDB accepts 100 items, and each client has two, its block and its history."""
-
-DAY_S = 86400
 
 
 class Lifted(NamedTuple):
@@ -52,26 +50,35 @@ def lift(state: State, blocks: Sequence[Stored[Block]], now: int) -> Lifted:
 def writes_to_lift(
     blocks: Iterable[Stored[Block]], histories: Mapping[str, Stored[History]], now: int, *, forget: bool = False
 ) -> list[Write]:
-    """Returns the writes that lift ``blocks``, two per block. ``histories``: those of their networks, by network."""
-    writes = []
+    """Returns the writes that lift ``blocks``, two per block. ``histories``: those of their networks, by network.
+
+    A block whose time is over ended then. One that is lifted earlier ends now, and the requests made so far are
+    forgiven. ``forget`` also removes all offences.
+    """
+    writes: list[Write] = []
     for block in blocks:
-        writes += [State.delete(block), ended(block.id, histories.get(block.id), now, forget=forget)]
+        stored = histories.get(block.id)
+        history = ended(Standing(_history(block.id, stored), block.record), min(block.record.until, now))
+        if block.record.in_force(now):
+            history = replace(history, forgiven_at=now)
+        writes += [State.delete(block), _put(replace(history, rules={}) if forget else history, stored)]
     return writes
 
 
-def ended(network: str, stored: Stored[History] | None, now: int, *, forget: bool = False) -> Write:
-    """Returns the write that notes in a network's history that its block ended at ``now``.
-
-    Requests made before ``now`` may have been blocked already, so they do not count as a new offence. A client that is
-    unblocked early can be blocked again at once. ``forget`` removes all offences.
-    """
-    history = stored.record if stored else History(network=network)
-    rules = {name: replace(past, until=min(past.until, now)) for name, past in history.rules.items()}
-    history = replace(history, ended_at=now, rules={} if forget else rules)
-    return State.put(history, over=stored, expires_at=history_kept_until(history, stored))
+def write_to_forget(network: str, stored: Stored[History] | None, now: int) -> Write:
+    """Returns the write that forgives the requests that a network has made so far, and removes its offences."""
+    return _put(replace(_history(network, stored), forgiven_at=now, rules={}), stored)
 
 
 def history_kept_until(history: History, stored: Stored[History] | None, memory_s: int = DEFAULT_MEMORY_S) -> int:
     """Returns the epoch second from which the store may remove ``history``: a day after rules forget it, or later."""
-    last = max([history.ended_at, *(past.until for past in history.rules.values())])
+    last = max([history.ended_at, history.forgiven_at, *(past.until for past in history.rules.values())])
     return max(last + memory_s + DAY_S, (stored and stored.item.expires_at) or 0)
+
+
+def _history(network: str, stored: Stored[History] | None) -> History:
+    return stored.record if stored else History(network=network)
+
+
+def _put(history: History, stored: Stored[History] | None) -> Write:
+    return State.put(history, over=stored, expires_at=history_kept_until(history, stored))

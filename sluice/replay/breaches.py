@@ -3,7 +3,7 @@
 ``core.windows`` finds offences and ``core.decisions`` decides what follows from them, as in Lambda. Replay evaluates
 every slot when it ends, so an offence is detected in the slot that completes it, and its block begins with the next
 full second plus ``delay_s``, the time that detection and publishing are assumed to take. Requests made during a block
-are in the log all the same, and count as they would in Lambda.
+are in the log all the same, but would have been refused: they count for rules with ``extend`` only.
 """
 
 from bisect import bisect_left, bisect_right
@@ -17,14 +17,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from chalicelib.core.addresses import Network, NetworkSet, PrefixMemo, network_of, supernets
-from chalicelib.core.decisions import Outcome, decide
+from chalicelib.core.addresses import Network, NetworkSet, PrefixMemo, network_of
+from chalicelib.core.decisions import PUNISHED, Outcome, Standing, decide
 from chalicelib.core.detections import terms_of
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.meter_tally import Slots
-from chalicelib.core.rules import Rule, RuleSet
+from chalicelib.core.rules import Action, Rule, RuleSet
 from chalicelib.core.sampling import Sampling
-from chalicelib.core.state import Block, Detection, History, Offender, Past
+from chalicelib.core.state import SERVED_WITHIN_LIMIT, Detection, History, Offender, Past
 from chalicelib.core.tally import folded
 from chalicelib.core.windows import Window, walk_windows
 from sluice.replay.counts import Ledger
@@ -153,12 +153,12 @@ class _Case:
     client: bytes
     slots: Slots
     network: Network
+    within: tuple[Network, ...]
+    """The networks of other rules' clients that contain it, and itself."""
     allowlisted: bool
     crossings: Crossings
     at: int = 0
     """Position of the next window in ``crossings``."""
-    decided_until_ms: int = 0
-    """Windows over the limit only with earlier requests are skipped."""
     periods: list[BlockPeriod] = field(default_factory=list)
 
     def next_last_ms(self) -> int:
@@ -171,10 +171,10 @@ class _Case:
         return self.at < len(self.crossings)
 
     def add(self, past: Past, now: int) -> None:
-        """Updates the periods after a decision at ``now``."""
-        if past.outcome == Outcome.EXTENDED:
+        """Updates the periods after a decision at ``now`` that punishes the client."""
+        if past.outcome == Outcome.EXTENDED and self.periods[-1].until >= now:
             self.periods[-1] = replace(self.periods[-1], until=past.until)
-        elif past.outcome in (Outcome.BLOCKED, Outcome.COUNTED) and past.until > now:
+        else:
             evidence = past.evidence
             offence = (past.offence, evidence.count, evidence.first_ms, evidence.last_ms)
             self.periods.append(BlockPeriod(now, past.until, *offence))
@@ -200,7 +200,8 @@ class BreachFinder:
         self._detections = {
             (rule.name, source): Detection(
                 id=f"replay/{rule.name}/{source}",
-                terms=terms_of(sampling.of(source).applied(rule), rules.version),
+                # What a rule that only counts would have done is decided as if it blocked.
+                terms=msgspec.structs.replace(terms_of(rule, rules.version), action=Action.BLOCK),
                 source=source,
                 offenders=(),
                 detected_ms=0,
@@ -220,8 +221,12 @@ class BreachFinder:
                     crossings = Crossings(slots, rule.resolution, limit)
                     if crossings:
                         network = network_of(client, *rule.prefixes)
+                        lengths = {other.prefixes[len(client) == 16] for other in self._rules.rules}
                         allowlisted = self._allowlist.overlaps(network)
-                        case = _Case(rule, source, client, slots, network, allowlisted, crossings)
+                        within = tuple(
+                            network.supernet(new_prefix=length) for length in lengths if length <= network.prefixlen
+                        )
+                        case = _Case(rule, source, client, slots, network, within, allowlisted, crossings)
                         groups.setdefault(self._group[client], []).append(case)
         if not groups:
             return []
@@ -248,53 +253,47 @@ class BreachFinder:
         A group has the clients that can share blocks: those in one network of the shortest prefixes.
         """
         blocks = _Blocks()
-        waiting = [(case.next_last_ms(), number) for number, case in enumerate(cases)]
+        counting = {case.rule.name: _Blocks() for case in cases}
+        blocks_of = [counting[case.rule.name] if self._only_counts(case) else blocks for case in cases]
+        waiting = [(case.next_last_ms(), number) for number, case in enumerate(cases) if not case.allowlisted]
         heapify(waiting)
         while waiting:
             last_ms, number = waiting[0]
             case = cases[number]
-            if case.skip(self._decide_one(case, last_ms, blocks)):
+            if case.skip(self._decide_one(case, last_ms, blocks, blocks_of[number])):
                 heapreplace(waiting, (case.next_last_ms(), number))
             else:
                 heappop(waiting)
 
-    def _decide_one(self, case: _Case, last_ms: int, blocks: "_Blocks") -> int:
-        """Decides about the next window of ``case``.
+    def _only_counts(self, case: _Case) -> bool:
+        return self._sampling.of(case.source).applied(case.rule).action is Action.COUNT
+
+    def _decide_one(self, case: _Case, last_ms: int, blocks: "_Blocks", own: "_Blocks") -> int:
+        """Decides about the next window of ``case``; ``own`` are the blocks that the rule would make.
 
         Returns a time: windows that end before it are skipped, because they would change nothing.
         """
         window = case.crossings[case.at]
         since_ms = window.since * case.rule.slot_ms
-        if since_ms < case.decided_until_ms:
-            return case.decided_until_ms
+        refused_until = max(each.refused_until(case.within, since_ms, last_ms) for each in {blocks, own})
+        if refused_until and not case.rule.extend:
+            return refused_until * 1000
         now = last_ms // 1000 + 1 + self._delay_s
-        blocks.lift_ended(now)
-        block = blocks.in_force.get(case.network)
-        covering = block or blocks.covering(case.network)
-        if covering is not None and (block is None or not case.rule.extend):
-            return (covering.until - 1 - self._delay_s) * 1000
-        first_ms = window.first * case.rule.slot_ms
-        decision = decide(
-            self._detections[case.rule.name, case.source],
-            Offender(str(case.network), self._sampling.of(case.source).made(window.count), first_ms, last_ms, since_ms),
-            block=block,
-            history=blocks.histories.get(case.network),
-            allowed=case.allowlisted,
-            now=now,
+        offender = Offender(
+            str(case.network),
+            self._sampling.of(case.source).made(window.count),
+            window.first * case.rule.slot_ms,
+            last_ms,
+            since_ms,
+            SERVED_WITHIN_LIMIT if refused_until else 0,
         )
-        if decision.block is not None:
-            blocks.in_force[case.network] = decision.block
-            if block is None:
-                blocks.blocked_by[case.network] = case
-        if decision.history is not None:
-            blocks.histories[case.network] = decision.history
-            past = decision.history.rules[case.rule.name]
+        standing = own.standing(case.network)
+        decision = decide(self._detections[case.rule.name, case.source], offender, standing, propagation_s=0, now=now)
+        if decision.outcome in PUNISHED:
+            past = decision.standing.history.rules[case.rule.name]
+            own.decided(case, decision.standing, now)
             # A block may be extended by requests from another source: its period stays with the case it began in.
-            owner = blocks.blocked_by[case.network] if past.outcome == Outcome.EXTENDED else case
-            owner.add(past, now)
-            if decision.block is None:
-                # Without a block, nothing else prevents a second decision about the same requests.
-                case.decided_until_ms = past.until * 1000
+            own.blocked_by[case.network, case.rule.name].add(past, now)
         return last_ms
 
     def _breach(self, case: _Case, members: Iterable[_Member]) -> Breach:
@@ -322,24 +321,37 @@ class _Blocks:
     """Blocks and histories of one group."""
 
     def __init__(self) -> None:
-        self.in_force: dict[Network, Block] = {}
-        self.histories: dict[Network, History] = {}
-        self.blocked_by: dict[Network, _Case] = {}
-        """The case in which the latest block of each network began."""
+        self.blocked_by: dict[tuple[Network, str], _Case] = {}
+        """The case in which the latest punishment of each network by each rule began."""
+        self._standings: dict[Network, Standing] = {}
+        self._refused: dict[Network, list[tuple[int, int]]] = {}
+        """When each network is blocked, in order: the first second, and the first after it."""
 
-    def lift_ended(self, now: int) -> None:
-        """Lifts blocks whose time is over, as the sweep does."""
-        for network, block in list(self.in_force.items()):
-            if block.until <= now:
-                del self.in_force[network]
-                history = self.histories.get(network) or History(network=str(network))
-                self.histories[network] = msgspec.structs.replace(history, ended_at=block.until)
+    def standing(self, network: Network) -> Standing:
+        return self._standings.get(network) or Standing(History(network=str(network)))
 
-    def covering(self, network: Network) -> Block | None:
-        """Returns a block in force of a wider network, or None."""
-        if not self.in_force:
-            return None
-        return next((self.in_force[wider] for wider in supernets(network) if wider in self.in_force), None)
+    def decided(self, case: _Case, standing: Standing, now: int) -> None:
+        """Notes a decision at ``now`` that punishes the client of ``case``."""
+        network, block = case.network, standing.block
+        self._standings[network] = standing
+        if standing.history.rules[case.rule.name].outcome == Outcome.BLOCKED:
+            self.blocked_by[network, case.rule.name] = case
+        if block is not None:
+            periods = self._refused.setdefault(network, [])
+            since = periods.pop()[0] if periods and periods[-1][1] >= now else now
+            periods.append((since, block.until))
+
+    def refused_until(self, networks: Iterable[Network], first_ms: int, last_ms: int) -> int:
+        """Returns the end of the latest block of any of ``networks`` between two times; 0 if there was none."""
+        return max(self._until(network, first_ms, last_ms) for network in networks) if self._refused else 0
+
+    def _until(self, network: Network, first_ms: int, last_ms: int) -> int:
+        for since, until in reversed(self._refused.get(network, ())):
+            if until * 1000 <= first_ms:
+                break
+            if since * 1000 <= last_ms:
+                return until
+        return 0
 
 
 def _refused(case: _Case, members: Iterable[_Member], sampling: Sampling) -> Slots:

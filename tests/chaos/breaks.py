@@ -4,7 +4,7 @@
 passes on the unbroken code.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 from random import Random
@@ -19,7 +19,7 @@ from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import Block, Heartbeat
 from chalicelib.core.windows import View
-from chalicelib.pipeline.enforce import BreakerState, Enforce, Pending
+from chalicelib.pipeline.enforce import BreakerState, Enforce
 from chalicelib.pipeline.ingest import Batch, Ingest
 from chalicelib.pipeline.log_writer import BatchTally, LogWriter
 from chalicelib.pipeline.publish import Addresses, Publish, SetsCompared
@@ -163,7 +163,7 @@ class SwallowsErrors(Ingest):
 
 
 class HasNoBreaker(Enforce):
-    def _breaker(self, clients: Iterable[Pending], stored: Iterable[Block], now: int) -> BreakerState:
+    def _breaker(self, new: int, now: int) -> BreakerState:
         return BreakerState.CLOSED
 
 

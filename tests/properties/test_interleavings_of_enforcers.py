@@ -5,8 +5,9 @@ from collections.abc import Iterable
 
 import pytest
 
-from chalicelib.core.state import Block
-from chalicelib.pipeline.enforce import Case, Enforce, Pending, Written
+from chalicelib.core.addresses import NetworkSet
+from chalicelib.core.decisions import Standing
+from chalicelib.pipeline.enforce import Case, Divided, Enforce, Pending, Written
 from chalicelib.ports import Conflict, Unavailable
 from tests.support.simulation.enforcing import Enforcing
 from tests.support.simulation.schedule import Crash, FaultAt
@@ -62,10 +63,10 @@ class WritesBlockAndHistoryApart(Enforce):
 
 
 class ForgetsHistories(Enforce):
-    def _decide(self, cases: list[Case], stored: dict[str, Block], now: int) -> dict[str, Pending]:
-        clients = super()._decide(cases, stored, now)
-        for client in clients.values():
-            client.new_history = None
+    def _decide(self, divided: Divided, allowed: NetworkSet, now: int, *, again: bool) -> list[Pending]:
+        clients = super()._decide(divided, allowed, now, again=again)
+        for client in clients:
+            client.standing = Standing(client.before.history, client.standing.block)
         return clients
 
 

@@ -54,21 +54,37 @@ class Store(MemoryStateStore):
         return stored.record
 
 
-def terms(name: str = "burst", *, action: Action = Action.BLOCK, extend: bool = False, memory_s: int = 86400) -> Terms:
+def terms(
+    name: str = "burst",
+    *,
+    action: Action = Action.BLOCK,
+    extend: bool = False,
+    memory_s: int = 86400,
+    block_for_s: int = 600,
+) -> Terms:
     return Terms(
         name=name,
         limit=10,
         window_s=5,
         action=action,
-        block_for_s=600,
+        block_for_s=block_for_s,
         extend=extend,
-        escalate=Escalation(factor=2, max_s=2000, memory_s=memory_s),
+        escalate=Escalation(factor=2, max_s=max(2000, block_for_s), memory_s=memory_s),
     )
 
 
-def detection(*networks: str, at: int = NOW, of: Terms | None = None, id: str = "log/0/burst/cloudfront") -> Detection:
+def detection(
+    *networks: str,
+    at: int = NOW,
+    of: Terms | None = None,
+    id: str = "log/0/burst/cloudfront",
+    served_since_ms: int = 0,
+) -> Detection:
     """Returns a detection whose last request was made at ``at``, in epoch seconds, and the first two seconds before."""
-    offenders = tuple(Offender(n, 11, (at - 2) * 1000, at * 1000, (at - 2) * 1000) for n in networks or (CLIENT,))
+    first_ms, last_ms = (at - 2) * 1000, at * 1000
+    offenders = tuple(
+        Offender(network, 11, first_ms, last_ms, first_ms, served_since_ms) for network in networks or (CLIENT,)
+    )
     return Detection(
         id=id,
         terms=of or terms(),

@@ -50,22 +50,20 @@ class Enforcing:
         for offence in range(self.offences):
             if offence:
                 self._let_the_blocks_run_out()
-            ends = self._detect()
+            begun = int(self.schedule.now)
+            self._detect()
             self._settle()
             for client in self.clients:
-                self._judge(client, offence, ends)
+                self._judge(client, offence, range(begun, int(self.schedule.now) + 1))
 
-    def _detect(self) -> set[int]:
-        """Detections of every client; the seconds at which the offence may be said to end."""
-        ends: set[int] = set()
+    def _detect(self) -> None:
+        """Detects every client, some several times."""
         now_ms = int(self.schedule.now * 1000)
         for _ in range(self.random.randint(1, 4)):
             last_ms = now_ms - self.random.randint(0, 4000)
             chosen = self.random.sample(self.clients, self.random.randint(1, len(self.clients)))
             self._store(chosen, last_ms, now_ms)
-            ends.add(last_ms // 1000 + 1)
         self._store(self.clients, now_ms, now_ms)
-        return ends | {now_ms // 1000 + 1}
 
     def _store(self, clients: list[str], last_ms: int, now_ms: int) -> None:
         self._ids += 1
@@ -118,7 +116,7 @@ class Enforcing:
     def _now(self) -> float:
         return self.schedule.now
 
-    def _judge(self, client: str, offence: int, ends: set[int]) -> None:
+    def _judge(self, client: str, offence: int, decided: range) -> None:
         item = self.state.get(Block.kind, client)
         if item is None:
             raise Violation(f"the block of {client} for offence {offence + 1} was lost")
@@ -127,5 +125,5 @@ class Enforcing:
         past = History.from_json(history.body).rules[TERMS.name] if history else None
         if block.offence != offence + 1 or past is None or past.offence != offence + 1:
             raise Violation(f"{client}: offence {offence + 1} was numbered {block.offence}, remembered as {past}")
-        if block.until - LENGTHS_S[offence] not in ends or past.until != block.until:
-            raise Violation(f"{client}: offence {offence + 1} is blocked until {block.until}, offences end at {ends}")
+        if block.until - LENGTHS_S[offence] not in decided or past.until != block.until:
+            raise Violation(f"{client}: offence {offence + 1} is blocked until {block.until}, decided within {decided}")

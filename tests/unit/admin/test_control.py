@@ -60,6 +60,7 @@ def test_a_reset_closes_the_breaker_and_enforcement_continues(new_desk: type[Des
         "would_block": opened["would_block"],
         "ignore_until": desk.now + 3600,
         "by": "alice",
+        "recent": {},
     }
     desk.run(10)
     for last in (1, 4, 8):

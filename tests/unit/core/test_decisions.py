@@ -1,7 +1,7 @@
 """Decisions about one client: tables of cases, with the time line of each.
 
-All times are seconds after NOON. A block of 600 s for an offence whose last request was made at second t ends at
-t + 601: the second the request was made in counts as a whole.
+All times are seconds after NOON. A block counts from the moment of the decision, which is second 6 unless a case says
+otherwise; AWS WAF may need PROPAGATION seconds to apply a change.
 """
 
 import msgspec
@@ -9,15 +9,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.core.decisions import DEFAULT_MEMORY_S, KNOWN, Decision, Outcome, decide, duration_s
+from chalicelib.core.decisions import (
+    DEFAULT_MEMORY_S,
+    Decision,
+    Outcome,
+    RefusalSpan,
+    Standing,
+    decide,
+    duration_s,
+    ended,
+    noted,
+    refusals,
+    unenforced,
+)
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Action, Escalation
-from chalicelib.core.state import Block, Detection, Evidence, History, Offender, Past, Terms
+from chalicelib.core.state import SERVED_WITHIN_LIMIT, Block, Detection, Evidence, History, Offender, Past, Terms
+from chalicelib.core.tally import LONGEST_RETENTION_S, RETENTION_S
 
 NOON = 1_760_000_400
 CLIENT = "203.0.113.9/32"
+PROPAGATION = 60
 DOUBLING = Escalation(factor=2, max_s=2000, memory_s=3600)
 TERMS = Terms(name="burst", limit=50, window_s=5, action=Action.BLOCK, block_for_s=600)
+REFUSED = SERVED_WITHIN_LIMIT
 
 
 def terms(**changes: object) -> Terms:
@@ -38,41 +53,73 @@ def evidence(rule: str = "burst") -> Evidence:
     )
 
 
-def past(offence: int, until: int, rule: str = "burst", outcome: Outcome = Outcome.BLOCKED) -> History:
+def history(
+    until: int | None = None,
+    offence: int = 1,
+    rule: str = "burst",
+    outcome: Outcome = Outcome.BLOCKED,
+    *,
+    refused_from: int | None = None,
+    ended_at: int | None = None,
+    forgiven_at: int | None = None,
+) -> History:
+    """Returns a history with, if ``until`` is given, an offence that is punished until then."""
+    past = Past(offence=offence, until=NOON + (until or 0), outcome=outcome, evidence=evidence(rule))
     return History(
         network=CLIENT,
-        rules={rule: Past(offence=offence, until=NOON + until, outcome=outcome, evidence=evidence(rule))},
+        refused_from=0 if refused_from is None else NOON + refused_from,
+        ended_at=0 if ended_at is None else NOON + ended_at,
+        forgiven_at=0 if forgiven_at is None else NOON + forgiven_at,
+        rules={} if until is None else {rule: past},
     )
 
 
-def block(until: int, rule: str = "burst", offence: int = 1) -> Block:
-    return Block(network=CLIENT, blocked_at=NOON - 10, until=NOON + until, rule=rule, offence=offence)
+def block(until: int, rule: str = "burst", offence: int = 1, blocked_at: int = -10) -> Block:
+    return Block(network=CLIENT, blocked_at=NOON + blocked_at, until=NOON + until, rule=rule, offence=offence)
+
+
+def detected(
+    terms: Terms = TERMS, *, since: float = 0, last: float = 4.999, served: float | None = None
+) -> tuple[Detection, Offender]:
+    """Returns the detection of an offence whose requests were made from ``since`` to ``last``.
+
+    ``served``: since when the served ones alone exceed the limit, or ``REFUSED``; by default nothing looks refused.
+    """
+    served_ms = 0 if served is None else REFUSED if served == REFUSED else _ms(served)
+    offender = Offender(CLIENT, 51, _ms(since), _ms(last), _ms(since), served_ms)
+    detection = Detection(
+        id="d", terms=terms, source=Source.CLOUDFRONT, offenders=(offender,), detected_ms=_ms(6), arrived_ms=_ms(6)
+    )
+    return detection, offender
 
 
 def decided(
     terms: Terms = TERMS,
     *,
-    since: float = 0,
-    last: float = 4.999,
     now: int = 6,
     block: Block | None = None,
     history: History | None = None,
-    allowed: bool = False,
+    wider: tuple[RefusalSpan, ...] = (),
+    since: float = 0,
+    last: float = 4.999,
+    served: float | None = None,
 ) -> Decision:
-    """Returns the decision, at ``now``, about an offence whose requests were made from ``since`` to ``last``."""
-    offender = Offender(CLIENT, 51, _ms(since), _ms(last), _ms(since))
-    detection = Detection(
-        id="d", terms=terms, source=Source.CLOUDFRONT, offenders=(offender,), detected_ms=_ms(now), arrived_ms=_ms(now)
-    )
-    return decide(detection, offender, block=block, history=history, allowed=allowed, now=NOON + now)
+    standing = Standing(history or History(network=CLIENT), block)
+    detection, offender = detected(terms, since=since, last=last, served=served)
+    decision = decide(detection, offender, standing, wider=wider, propagation_s=PROPAGATION, now=NOON + now)
+    assert (decision.outcome is Outcome.KNOWN) == (decision.standing is standing), "only then nothing is stored"
+    return decision
 
 
 def _ms(second: float) -> int:
     return NOON * 1000 + round(second * 1000)
 
 
+def span(start: float, end: float) -> tuple[RefusalSpan, ...]:
+    return (RefusalSpan(_ms(start), _ms(end)),)
+
+
 def test_a_first_offence_leads_to_a_block_with_its_evidence() -> None:
-    decision = decided()
     why = Evidence(
         rule="burst",
         count=51,
@@ -84,163 +131,311 @@ def test_a_first_offence_leads_to_a_block_with_its_evidence() -> None:
         detection="d",
         arrived_ms=_ms(6),
     )
-    assert decision == Decision(
+    past = Past(offence=1, until=NOON + 606, outcome=Outcome.BLOCKED, evidence=why)
+    assert decided() == Decision(
         Outcome.BLOCKED,
-        Block(network=CLIENT, blocked_at=NOON + 6, until=NOON + 605, rule="burst", offence=1, evidence=why),
-        History(
-            network=CLIENT, rules={"burst": Past(offence=1, until=NOON + 605, outcome=Outcome.BLOCKED, evidence=why)}
+        Standing(
+            History(network=CLIENT, rules={"burst": past}),
+            Block(
+                network=CLIENT,
+                blocked_at=NOON + 6,
+                until=NOON + 606,
+                rule="burst",
+                offence=1,
+                evidence=why,
+                begun_at=NOON + 6,
+            ),
         ),
     )
-
-
-def test_late_records_block_for_no_longer_than_punctual_ones() -> None:
-    punctual, late = decided(now=6).block, decided(now=500).block
-    assert punctual is not None
-    assert late is not None
-    assert punctual.until == late.until == NOON + 605
 
 
 @pytest.mark.parametrize(
     ("case", "outcome", "until"),
     [
-        pytest.param({"now": 604}, Outcome.BLOCKED, 605, id="a block of one second is a block"),
-        pytest.param({"now": 605}, Outcome.STALE, None, id="one that would be over is stale"),
-        pytest.param({"now": 2 * 365 * 86400}, Outcome.STALE, None, id="two years later"),
-        pytest.param({"allowed": True}, Outcome.ALLOWLISTED, None, id="an allowlisted client"),
-        pytest.param({"terms": terms(action=Action.COUNT)}, Outcome.COUNTED, None, id="a rule that counts"),
+        pytest.param({"now": 500}, Outcome.BLOCKED, 1100, id="a block counts from the decision"),
+        pytest.param({"terms": terms(block_for_s=1), "now": 500}, Outcome.BLOCKED, 501, id="even the shortest"),
+        # Offences against the same rule.
+        pytest.param({"history": history(600), "block": block(600)}, Outcome.KNOWN, None, id="its punishment runs"),
+        pytest.param({"history": history(1)}, Outcome.KNOWN, None, id="begun before its punishment ended"),
+        pytest.param({"history": history(0)}, Outcome.BLOCKED, 606, id="begun when its punishment ended"),
+        # Offences against other rules, and blocks by hand: what is in force is the latest end.
         pytest.param(
-            {"terms": terms(action=Action.COUNT), "allowed": True}, Outcome.ALLOWLISTED, None, id="allowlisted, counted"
-        ),
-        pytest.param({"terms": terms(action=Action.COUNT), "now": 9999}, Outcome.COUNTED, None, id="counted late"),
-        pytest.param({"allowed": True, "now": 9999}, Outcome.ALLOWLISTED, None, id="allowlisted, late"),
-        # Its own refused requests.
-        pytest.param({"block": block(600)}, Outcome.KNOWN, None, id="blocked already"),
-        pytest.param({"block": block(600, "other")}, Outcome.KNOWN, None, id="blocked by another rule"),
-        pytest.param({"block": block(600, "manual", 0)}, Outcome.KNOWN, None, id="blocked by an operator"),
-        pytest.param({"history": past(1, 100)}, Outcome.KNOWN, None, id="made before the last block's end"),
-        pytest.param({"history": past(1, 1)}, Outcome.KNOWN, None, id="begun before the last block's end"),
-        pytest.param({"history": past(1, 0)}, Outcome.BLOCKED, 605, id="begun at the last block's end"),
-        pytest.param({"history": past(1, 100, "other")}, Outcome.BLOCKED, 605, id="what another rule found"),
-        pytest.param(
-            {"history": History(network=CLIENT, ended_at=NOON + 1)}, Outcome.KNOWN, None, id="lifted after it began"
+            {"history": history(700, rule="other"), "block": block(700, "other")},
+            *(Outcome.BLOCKED, 700),
+            id="another rule's block ends later",
         ),
         pytest.param(
-            {"history": History(network=CLIENT, ended_at=NOON)}, Outcome.BLOCKED, 605, id="lifted before it began"
+            {"history": history(300, rule="other"), "block": block(300, "other")},
+            *(Outcome.BLOCKED, 606),
+            id="another rule's block ends earlier",
+        ),
+        pytest.param({"block": block(700, "manual", 0)}, Outcome.BLOCKED, 700, id="an operator's block ends later"),
+        pytest.param({"block": block(300, "manual", 0)}, Outcome.BLOCKED, 606, id="an operator's block ends earlier"),
+        # Blocks that are over.
+        pytest.param({"block": block(0), "history": history(0)}, Outcome.BLOCKED, 606, id="over, not lifted yet"),
+        pytest.param({"block": block(5), "history": history(5)}, Outcome.KNOWN, None, id="over since the offence"),
+        pytest.param({"block": block(5, "manual", 0)}, Outcome.BLOCKED, 606, id="an operator's is over"),
+        # Requests that look refused.
+        pytest.param({"served": REFUSED}, Outcome.BLOCKED, 606, id="the origin's refusals count"),
+        pytest.param({"block": block(600, "other"), "served": REFUSED}, Outcome.KNOWN, None, id="refused by its block"),
+        pytest.param(
+            {"block": block(600, "other", blocked_at=5), "served": REFUSED},
+            *(Outcome.BLOCKED, 606),
+            id="the origin's refusals before the block count",
         ),
         pytest.param(
-            {"history": past(1, 100, outcome=Outcome.COUNTED), "terms": terms(action=Action.COUNT)},
+            {"history": history(refused_from=-99, ended_at=-59), "served": REFUSED},
             *(Outcome.KNOWN, None),
-            id="counted a moment ago",
+            id="refused while the end of its block was not yet applied",
         ),
         pytest.param(
-            {"history": past(1, 100, outcome=Outcome.COUNTED)},
-            *(Outcome.BLOCKED, 605),
-            id="counted a moment ago by a rule that now blocks",
+            {"history": history(refused_from=-99, ended_at=-60), "served": REFUSED},
+            *(Outcome.BLOCKED, 606),
+            id="the origin's refusals once the end of its block was applied",
         ),
         pytest.param(
-            {"history": past(1, 100, outcome=Outcome.ALLOWLISTED), "allowed": True},
+            {"block": block(-59, "other"), "served": REFUSED}, Outcome.KNOWN, None, id="refused by a block not lifted"
+        ),
+        pytest.param(
+            {"history": history(ended_at=4), "served": REFUSED}, Outcome.KNOWN, None, id="refused by an earlier version"
+        ),
+        pytest.param({"wider": span(-9, 9), "served": REFUSED}, Outcome.KNOWN, None, id="refused by a wider block"),
+        pytest.param(
+            {"wider": span(5, 9), "served": REFUSED}, Outcome.BLOCKED, 606, id="a wider block began after the requests"
+        ),
+        pytest.param(
+            {"wider": span(-9, 0), "served": REFUSED}, Outcome.BLOCKED, 606, id="a wider block was over before them"
+        ),
+        pytest.param(
+            {"block": block(300, "other"), "served": -3}, Outcome.BLOCKED, 606, id="served ones alone are too many"
+        ),
+        pytest.param(
+            {"history": history(-1), "block": block(300, "other"), "served": -3},
             *(Outcome.KNOWN, None),
-            id="allowlisted a moment ago",
+            id="served ones that are punished already",
+        ),
+        # Unblocked by an operator.
+        pytest.param({"history": history(forgiven_at=1)}, Outcome.KNOWN, None, id="forgiven"),
+        pytest.param({"history": history(forgiven_at=0)}, Outcome.BLOCKED, 606, id="made after it was forgiven"),
+        pytest.param(
+            {"history": history(forgiven_at=1), "terms": terms(extend=True)}, Outcome.KNOWN, None, id="extend: forgiven"
+        ),
+        # Not in force at the edge, because the client is served: blocked_at is renewed.
+        pytest.param(
+            {"history": history(600), "block": block(600, blocked_at=-60)}, Outcome.RENEWED, 600, id="served, blocked"
         ),
         pytest.param(
-            {"history": past(1, 100, outcome=Outcome.ALLOWLISTED)},
-            *(Outcome.BLOCKED, 605),
-            id="allowlisted a moment ago and no more",
+            {"history": history(600), "block": block(600, blocked_at=-59)},
+            *(Outcome.KNOWN, None),
+            id="served while the block was not yet applied",
         ),
         pytest.param(
-            {"history": past(1, 2, outcome=Outcome.STALE)}, Outcome.BLOCKED, 605, id="stale a moment ago and no more"
+            {"history": history(600), "block": block(600, blocked_at=-60), "served": REFUSED},
+            *(Outcome.KNOWN, None),
+            id="refused, blocked",
         ),
         pytest.param(
-            {"history": past(1, 2, outcome=Outcome.STALE), "now": 9999}, Outcome.KNOWN, None, id="stale again"
+            {"history": history(600), "block": block(900, "manual", 0, -60)},
+            *(Outcome.RENEWED, 900),
+            id="served, blocked by hand",
         ),
         # extend
-        pytest.param({"block": block(600), "terms": terms(extend=True)}, Outcome.EXTENDED, 605, id="extend: prolonged"),
-        pytest.param({"block": block(605), "terms": terms(extend=True)}, Outcome.KNOWN, None, id="extend: long enough"),
         pytest.param(
-            {"block": block(600, "other"), "terms": terms(extend=True)},
+            {"history": history(600), "block": block(600), "terms": terms(extend=True), "served": REFUSED},
+            *(Outcome.EXTENDED, 605),
+            id="extend: prolonged from the last request",
+        ),
+        pytest.param(
+            {"history": history(605), "block": block(605), "terms": terms(extend=True)},
             *(Outcome.KNOWN, None),
-            id="extend: another rule's block",
+            id="extend: long enough",
         ),
         pytest.param(
-            {"block": block(600, "manual", 0), "terms": terms(extend=True)},
+            {"history": history(600), "block": block(900, "other"), "terms": terms(extend=True)},
+            *(Outcome.EXTENDED, 900),
+            id="extend: another rule's block ends later",
+        ),
+        pytest.param(
+            {"history": history(600), "terms": terms(extend=True), "now": 605},
             *(Outcome.KNOWN, None),
-            id="extend: an operator's block",
+            id="extend: too late to prolong",
         ),
         pytest.param(
-            {"history": History(network=CLIENT, ended_at=NOON + 1), "terms": terms(extend=True)},
-            *(Outcome.BLOCKED, 605),
-            id="extend: refused requests re-offend",
+            {"history": history(5, ended_at=5), "terms": terms(extend=True)},
+            *(Outcome.EXTENDED, 605),
+            id="extend: prolonged though the block has ended",
         ),
         pytest.param(
-            {"block": block(600, offence=2), "terms": terms(extend=True, escalate=DOUBLING)},
+            {"history": history(0, refused_from=-9, ended_at=0), "terms": terms(extend=True), "served": REFUSED},
+            *(Outcome.BLOCKED, 606),
+            id="extend: refused requests offend",
+        ),
+        pytest.param(
+            {
+                "history": history(600, 2),
+                "block": block(600, offence=2),
+                "terms": terms(extend=True, escalate=DOUBLING),
+            },
             *(Outcome.EXTENDED, 1205),
-            id="extend: by the length of the offence it answers",
+            id="extend: by the length for the offence",
         ),
         # escalate
-        pytest.param({"terms": terms(escalate=DOUBLING)}, Outcome.BLOCKED, 605, id="escalate: first"),
+        pytest.param({"terms": terms(escalate=DOUBLING)}, Outcome.BLOCKED, 606, id="escalate: first"),
         pytest.param(
-            {"terms": terms(escalate=DOUBLING), "history": past(1, 0)}, Outcome.BLOCKED, 1205, id="escalate: second"
+            {"terms": terms(escalate=DOUBLING), "history": history(0)}, Outcome.BLOCKED, 1206, id="escalate: second"
         ),
         pytest.param(
-            {"terms": terms(escalate=DOUBLING), "history": past(2, 0)}, Outcome.BLOCKED, 2005, id="escalate: at most"
+            {"terms": terms(escalate=DOUBLING), "history": history(0, 2)},
+            *(Outcome.BLOCKED, 2006),
+            id="escalate: at most",
         ),
         pytest.param(
-            {"terms": terms(escalate=DOUBLING), "history": past(9, 4 - 3600)},
-            *(Outcome.BLOCKED, 2005),
+            {"terms": terms(escalate=DOUBLING), "history": history(6 - 3600, 9)},
+            *(Outcome.BLOCKED, 2006),
             id="escalate: the last second of memory",
         ),
         pytest.param(
-            {"terms": terms(escalate=DOUBLING), "history": past(9, 3 - 3600)},
-            *(Outcome.BLOCKED, 605),
+            {"terms": terms(escalate=DOUBLING), "history": history(5 - 3600, 9)},
+            *(Outcome.BLOCKED, 606),
             id="escalate: forgotten",
         ),
         pytest.param(
-            {"terms": terms(escalate=DOUBLING), "history": past(3, 0, "other")},
-            *(Outcome.BLOCKED, 605),
+            {"terms": terms(escalate=DOUBLING), "history": history(0, 3, "other")},
+            *(Outcome.BLOCKED, 606),
             id="escalate: other rules' offences are not added",
         ),
-        pytest.param({"history": past(5, 0)}, Outcome.BLOCKED, 605, id="without escalation nothing grows"),
+        pytest.param({"history": history(0, 5)}, Outcome.BLOCKED, 606, id="without escalation nothing grows"),
+        *(
+            pytest.param(
+                {"terms": terms(escalate=DOUBLING), "history": history(100, 3, outcome=outcome)},
+                *(Outcome.BLOCKED, 606),
+                id=f"escalate: what was {outcome} does not count",
+            )
+            for outcome in (Outcome.COUNTED, Outcome.ALLOWLISTED, Outcome.STALE)
+        ),
     ],
 )
-def test_a_decision_depends_on_terms_history_allowlist_and_time(
+def test_a_decision_follows_from_the_requests_and_the_standing(
     case: dict[str, object], outcome: Outcome, until: int | None
 ) -> None:
     decision = decided(**case)  # type: ignore[arg-type]
     assert decision.outcome is outcome
-    assert (decision.block.until - NOON if decision.block else None) == until
-    if outcome is Outcome.KNOWN:
-        assert decision == KNOWN, "nothing is stored"
-    else:
-        assert decision.history is not None
-        assert decision.history.rules["burst"].outcome == outcome
+    if until is not None:
+        assert decision.standing.block is not None
+        assert decision.standing.block.until - NOON == until
+    if outcome in (Outcome.BLOCKED, Outcome.EXTENDED):
+        assert decision.standing.history.rules["burst"].outcome == outcome
 
 
 @pytest.mark.parametrize(
-    ("history", "offence"),
+    ("case", "outcome"),
     [
-        pytest.param(None, 1, id="the first"),
-        pytest.param(past(1, 0), 2, id="the second"),
-        pytest.param(past(1, 4 - DEFAULT_MEMORY_S), 2, id="a week later"),
-        pytest.param(past(3, 100, outcome=Outcome.COUNTED), 3, id="the same one, which was only counted so far"),
-        pytest.param(past(1, 3 - DEFAULT_MEMORY_S), 1, id="more than a week later"),
+        pytest.param({}, None, id="enforced"),
+        pytest.param({"allowed": True}, Outcome.ALLOWLISTED, id="allowlisted"),
+        pytest.param({"terms": terms(action=Action.COUNT)}, Outcome.COUNTED, id="counted"),
+        pytest.param({"terms": terms(action=Action.COUNT), "allowed": True}, Outcome.ALLOWLISTED, id="both"),
+        pytest.param({"now": 4 + 3600}, None, id="as old as it may be"),
+        pytest.param({"now": 5 + 3600}, Outcome.STALE, id="too old"),
+        pytest.param({"now": 5 + 3600, "terms": terms(action=Action.COUNT)}, Outcome.COUNTED, id="counted late"),
     ],
 )
-def test_offences_are_numbered_even_without_escalation(history: History | None, offence: int) -> None:
-    decision = decided(history=history)
-    assert decision.block is not None
-    assert decision.block.offence == offence
+def test_offences_that_are_not_enforced(case: dict[str, object], outcome: Outcome | None) -> None:
+    of = case.pop("terms", TERMS)
+    _, offender = detected(last=4)
+    options: dict[str, object] = {"allowed": False, "now": 6, **case}
+    options["now"] = NOON + options["now"]  # type: ignore[operator]
+    assert unenforced(of, offender, stale_after_s=RETENTION_S, **options) is outcome  # type: ignore[arg-type]
+
+
+def test_an_unenforced_offence_is_noted_with_the_end_that_its_block_would_have_had() -> None:
+    after = noted(*detected(), Outcome.COUNTED, History(network=CLIENT), NOON + 6)
+    past = after.rules["burst"]
+    assert (past.offence, past.until, past.outcome, past.evidence.count) == (1, NOON + 605, Outcome.COUNTED, 51)
+
+
+@pytest.mark.parametrize(
+    ("before", "kept"),
+    [
+        pytest.param(history(300), True, id="a punishment"),
+        pytest.param(history(-DEFAULT_MEMORY_S), False, id="a forgotten punishment"),
+        pytest.param(history(1, outcome=Outcome.COUNTED), True, id="the same offence"),
+        pytest.param(history(0, outcome=Outcome.COUNTED), False, id="an earlier offence"),
+        pytest.param(history(1, outcome=Outcome.ALLOWLISTED), False, id="the same one for another reason"),
+        pytest.param(history(300, rule="other"), False, id="another rule's"),
+    ],
+)
+def test_what_is_noted_replaces_no_punishment_and_not_itself(before: History, kept: bool) -> None:
+    after = noted(*detected(), Outcome.COUNTED, before, NOON + 6)
+    assert (after is before) == kept
+    assert before.rules.keys() <= after.rules.keys()
+
+
+@pytest.mark.parametrize(
+    ("before", "offence"),
+    [
+        pytest.param(None, 1, id="the first"),
+        pytest.param(history(0), 2, id="the second"),
+        pytest.param(history(6 - DEFAULT_MEMORY_S), 2, id="a week later"),
+        pytest.param(history(5 - DEFAULT_MEMORY_S), 1, id="more than a week later"),
+    ],
+)
+def test_offences_are_numbered_even_without_escalation(before: History | None, offence: int) -> None:
+    made = decided(history=before).standing.block
+    assert made is not None
+    assert made.offence == offence
 
 
 def test_the_history_of_other_rules_is_kept() -> None:
-    decision = decided(history=past(3, -50, "other"))
-    assert decision.history is not None
-    assert {name: past.offence for name, past in decision.history.rules.items()} == {"other": 3, "burst": 1}
+    after = decided(history=history(-50, 3, "other")).standing.history
+    assert {name: past.offence for name, past in after.rules.items()} == {"other": 3, "burst": 1}
 
 
 def test_an_extended_block_keeps_its_start_and_its_offence() -> None:
-    longer = decided(terms(extend=True), block=block(600, offence=3)).block
+    longer = decided(terms(extend=True), block=block(600, offence=3), history=history(600, 3)).standing.block
     assert longer is not None
     assert (longer.blocked_at, longer.offence, longer.until) == (NOON - 10, 3, NOON + 605)
+
+
+@pytest.mark.parametrize("rule", ["burst", "other", "manual"])
+def test_a_client_that_is_served_although_it_is_blocked_is_ranked_again(rule: str) -> None:
+    before = block(9000, rule, blocked_at=-60)
+    renewed = msgspec.structs.replace(before, blocked_at=NOON + 6, begun_at=NOON - 60)
+    assert decided(block=before).standing.block == renewed
+
+
+@pytest.mark.parametrize(("first", "second"), [("a", "b"), ("b", "a")])
+def test_of_two_rules_with_the_same_end_the_order_of_detections_does_not_matter(first: str, second: str) -> None:
+    one = decided(terms(name=first)).standing
+    both = decided(terms(name=second), block=one.block, history=one.history).standing
+    assert both.block is not None
+    assert both.block.rule == "b"
+    assert {name: past.until for name, past in both.history.rules.items()} == {"a": NOON + 606, "b": NOON + 606}
+
+
+def test_what_an_operator_has_shortened_is_not_punished_any_longer() -> None:
+    """The operator's block replaced one of the rule's, which would have ended later."""
+    before = Standing(history(9000), block(-1, "manual", 0))
+    assert refusals(Standing(ended(before, NOON - 1)), PROPAGATION) == [RefusalSpan(_ms(-10), _ms(-1 + PROPAGATION))]
+    assert decided(block=before.block, history=before.history).outcome is Outcome.BLOCKED
+
+
+def test_the_times_of_refusals_are_those_of_the_blocks() -> None:
+    first = decided().standing
+    assert refusals(first, PROPAGATION) == [*span(6, 606 + PROPAGATION)]
+    after = Standing(ended(first, NOON + 606))
+    assert refusals(after, PROPAGATION) == [*span(6, 606 + PROPAGATION)]
+    second = decided(history=after.history, since=700, last=704, now=706).standing
+    assert refusals(second, PROPAGATION) == [*span(6, 606 + PROPAGATION), *span(706, 1306 + PROPAGATION)]
+    assert refusals(Standing(ended(second, NOON + 1306)), PROPAGATION) == [*span(6, 1306 + PROPAGATION)]
+    later = 607 + LONGEST_RETENTION_S
+    third = decided(history=after.history, since=later - 1, last=later, now=later).standing
+    assert refusals(Standing(ended(third, NOON + later + 9)), PROPAGATION) == [*span(later, later + 9 + PROPAGATION)]
+    assert refusals(Standing(History(network=CLIENT)), PROPAGATION) == []
+
+
+def test_the_time_of_refusals_goes_back_to_the_start_of_a_block_that_was_replaced() -> None:
+    longer = decided(block=block(300, "other", blocked_at=-50)).standing
+    assert refusals(longer, PROPAGATION) == [*span(-50, 606 + PROPAGATION)]
 
 
 @given(st.integers(1, 10_000), st.integers(2, 100), st.integers(0, 100_000), st.integers(1, 60))
@@ -251,13 +446,27 @@ def test_escalated_blocks_grow_by_the_factor_up_to_the_maximum(
     assert duration_s(escalating, offence) == min(first * factor ** (offence - 1), first + more)
 
 
-@given(st.integers(-2000, 2000), st.integers(0, 5), st.integers(0, 3000), st.booleans(), st.booleans())
-def test_a_new_block_has_not_expired_and_is_never_of_an_allowlisted_client(
-    until: int, offence: int, now: int, allowed: bool, extend: bool
+@given(st.integers(-2000, 2000), st.integers(0, 5), st.integers(6, 3000), st.booleans(), st.sampled_from([None, -1, 3]))
+def test_a_block_never_gets_shorter_and_deciding_again_changes_nothing(
+    until: int, offence: int, now: int, extend: bool, served: float | None
 ) -> None:
-    history = past(offence, until) if offence else None
-    decision = decided(terms(extend=extend, escalate=DOUBLING), history=history, allowed=allowed, now=now)
-    if decision.block is not None:
-        assert not allowed
-        assert decision.block.until > NOON + now
-        assert decision.block.until <= NOON + 5 + DOUBLING.max_s
+    before = block(until, "other") if offence else None
+    after = decided(
+        terms(extend=extend, escalate=DOUBLING),
+        block=before,
+        history=history(until, offence) if offence else None,
+        now=now,
+        served=served,
+    ).standing
+    if after.block is not before:
+        assert after.block is not None
+        assert after.block.until > NOON + now
+        assert before is None or not before.in_force(NOON + now) or after.block.until >= before.until
+        again = decided(
+            terms(extend=extend, escalate=DOUBLING),
+            block=after.block,
+            history=after.history,
+            now=now + 5,
+            served=served,
+        )
+        assert again.outcome is Outcome.KNOWN

