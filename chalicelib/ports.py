@@ -9,6 +9,7 @@ from typing import Protocol
 
 from chalicelib.core.addresses import Network
 from chalicelib.core.ipsets import IpSet
+from chalicelib.core.logs.malformed_counts import MalformedCounts
 from chalicelib.core.tally import RETENTION_S, kept_s
 from chalicelib.reports import (
     EnforceReport,
@@ -57,6 +58,9 @@ class LogItem:
     """Arrival of the oldest record in it."""
     kept_s: int = kept_s(RETENTION_S)
     """Age at which the store may remove it, counted from the second in which it was written."""
+
+    malformed: MalformedCounts = ()
+    """The largest counts of malformed pieces in the batch; in the first of its items, and none in the others."""
 
     @property
     def closes(self) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from chalicelib.core.ipsets import Wanted
-from chalicelib.core.logs.requests import Reason
+from chalicelib.core.logs.malformed_counts import MalformedCounts, added, by_reason
 from chalicelib.core.state import Block, Detection, Unreadable
 
 SAMPLES = 3
@@ -19,8 +19,7 @@ class IngestReport:
     records: int = 0
     requests: int = 0
     """Requests that were new and in time, whether or not a rule counts them."""
-    malformed: Counter[Reason] = field(default_factory=Counter)
-    samples: list[str] = field(default_factory=list)
+    malformed_counts: MalformedCounts = ()
     late: int = 0
     """Requests that were too old to count."""
     replayed: int = 0
@@ -34,13 +33,22 @@ class IngestReport:
     rules_problem: str | None = None
     """Reason why the rules in use are not the stored ones; None if they are."""
 
+    @property
+    def malformed(self) -> Counter[str]:
+        """Returns the number of malformed pieces for each reason."""
+        return by_reason(self.malformed_counts)
+
+    @property
+    def samples(self) -> list[str]:
+        """Returns samples of the most frequent faults."""
+        return [f"{count.reason}: {count.sample}" for count in self.malformed_counts[:SAMPLES]]
+
     def __add__(self, later: "IngestReport") -> "IngestReport":
         """Returns the outcome of two consecutive batches."""
         return IngestReport(
             records=self.records + later.records,
             requests=self.requests + later.requests,
-            malformed=self.malformed + later.malformed,
-            samples=(self.samples + later.samples)[:SAMPLES],
+            malformed_counts=added((*self.malformed_counts, *later.malformed_counts)),
             late=self.late + later.late,
             replayed=self.replayed + later.replayed,
             repeats=self.repeats + later.repeats,

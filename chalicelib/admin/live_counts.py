@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import product
+from itertools import chain, product
 
 from chalicelib.core.latest_window import LatestWindow, latest_window
+from chalicelib.core.logs.malformed_counts import MalformedCounts, added
 from chalicelib.core.logs.requests import LIVE_SOURCES, Source
 from chalicelib.core.rules import Rule, RuleSet
 from chalicelib.core.windows import View
@@ -31,22 +32,36 @@ STALE_MS = 600_000
 LAG_MS = 60_000
 """Lag of the logs up to which counts are considered current."""
 
+MINUTE_MS = 60_000
+
 SEEN_MS = 900_000
 """Age up to which items are remembered, for the series of requests."""
 
 
 class Watch:
-    """Read-only ``TallyLogs`` that remember the items read, without their tallies. Every write raises Conflict."""
+    """Read-only ``TallyLogs`` that remember the items read, without their tallies. Every write raises Conflict.
+
+    What was malformed is added up by minute, so that it takes the memory of a few counts, not of one for each item.
+    """
 
     def __init__(self, logs: TallyLogs) -> None:
         self._logs = logs
         self.items: dict[LogKey, LogItem] = {}
+        self._malformed: dict[int, MalformedCounts] = {}
+        """By the minute in which they were written."""
         self._since_ms = 0
+
+    @property
+    def malformed(self) -> MalformedCounts:
+        """Returns the counts in the items remembered, to the minute."""
+        return added(chain.from_iterable(self._malformed.values()))
 
     def since(self, since_ms: int) -> None:
         """Forgets items written before ``since_ms``; new logs are read back to that time."""
         self._since_ms = since_ms
         self.items = {key: item for key, item in self.items.items() if item.written_ms >= since_ms}
+        first = since_ms // MINUTE_MS
+        self._malformed = {minute: counts for minute, counts in self._malformed.items() if minute >= first}
 
     def read(self, keys: Collection[LogKey]) -> tuple[Registry, Mapping[LogKey, LogItem]]:
         registry, items = self._logs.read(keys)
@@ -84,8 +99,11 @@ class Watch:
 
     def _remember(self, items: Mapping[LogKey, LogItem]) -> None:
         for key, item in items.items():
-            if item.written_ms >= self._since_ms and not item.closes:
-                self.items[key] = replace(item, body=b"")
+            if item.written_ms >= self._since_ms and not item.closes and key not in self.items:
+                self.items[key] = replace(item, body=b"", malformed=())
+                if item.malformed:
+                    minute = item.written_ms // MINUTE_MS
+                    self._malformed[minute] = added((*self._malformed.get(minute, ()), *item.malformed))
 
 
 class LiveCounts:
@@ -138,12 +156,23 @@ class LiveCounts:
 
     def window(self, rule: Rule, now_ms: int) -> LatestWindow:
         """Returns the latest window of ``rule``."""
-        return latest_window(rule, max((item.last_slot_ms for item in self.items.values()), default=0), now_ms, LAG_MS)
+        return latest_window(
+            rule, max((item.last_slot_ms for item in self.counting().values()), default=0), now_ms, LAG_MS
+        )
 
     @property
     def items(self) -> Mapping[LogKey, LogItem]:
         """The items of the last quarter hour, without their tallies."""
         return self._watch.items
+
+    def counting(self) -> Mapping[LogKey, LogItem]:
+        """Returns the items with requests; the others hold malformed pieces alone, or continue a split tally."""
+        return {key: item for key, item in self.items.items() if item.requests}
+
+    @property
+    def malformed(self) -> MalformedCounts:
+        """Pieces of the last quarter hour that were not requests."""
+        return self._watch.malformed
 
     def _new_reader(self) -> LogReader:
         return LogReader(self._watch, self._new_view, lateness_ms=LAG_MS)

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+import msgspec
+
 from chalicelib.admin.wording import plural
 from chalicelib.core.logs.malformed_counts import MalformedCount
 from chalicelib.core.logs.requests import Reason, Source
@@ -72,6 +74,33 @@ _NAME_FIELDS = (
     "Set CLOUDFRONT_FIELDS to the fields that the real-time log configuration selects; in commands, name their fields "
     "with --fields"
 )
+
+
+class MalformedPieces(msgspec.Struct, frozen=True, kw_only=True):
+    """Pieces of one log that are not requests, for one reason."""
+
+    source: str | None
+    """The log they were read as; null if no format recognised them."""
+    reason: str
+    number: int
+    problem: str
+    """The fault, as a clause."""
+    remedy: str
+    """The advice, as a sentence without its full stop."""
+    sample: str
+    """The start of one of them: at most 160 printable ASCII characters."""
+
+
+def explained(count: MalformedCount) -> MalformedPieces:
+    """Returns a count in words."""
+    return MalformedPieces(
+        source=count.source,
+        reason=count.reason,
+        number=count.number,
+        problem=fault(count),
+        remedy=remedy(count),
+        sample=count.sample,
+    )
 
 
 def fault(count: MalformedCount, setting: str = "CLOUDFRONT_FIELDS") -> str:

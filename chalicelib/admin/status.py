@@ -9,6 +9,7 @@ import msgspec
 
 from chalicelib.admin.answers import TimedAnswer, at_most, one_of
 from chalicelib.admin.live_counts import LiveCounts
+from chalicelib.admin.malformed import MalformedPieces, explained
 from chalicelib.admin.rule_sets import rule_set
 from chalicelib.core.ipsets import CAPACITY, IpSet, Wanted, wanted
 from chalicelib.core.state import MOST_UNREADABLE, Block, Breaker, Pause, Unreadable
@@ -19,6 +20,9 @@ RATE_MS = 60_000
 """Time over which requests per second are averaged."""
 
 MOST_RULES_SHOWN = 1000
+
+MOST_KINDS_SHOWN = 20
+"""Most counts of malformed pieces shown."""
 
 
 class RuleBlocks(msgspec.Struct, frozen=True):
@@ -72,6 +76,10 @@ class IngestStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Time at which requests were last counted; null if that is over a quarter hour ago. Epoch seconds."""
     shards: int = 0
     """Shards whose requests were counted within the last minute."""
+    malformed: Annotated[list[MalformedPieces], at_most(MOST_KINDS_SHOWN)] = []
+    """Pieces of the last quarter hour that were not requests, the most first."""
+    malformed_share: float = 0.0
+    """Their share of all requests and malformed pieces of the last quarter hour, 0 to 1."""
     problem: str | None = None
     """The reason why the counts cannot be read; null if they can."""
 
@@ -135,12 +143,16 @@ def _ingest(live: LiveCounts, now_ms: int) -> IngestStatus:
     problem = live.problem(now_ms)
     if problem is not None:
         return IngestStatus(problem=problem)
-    recent = {key: item for key, item in live.items.items() if item.written_ms > now_ms - RATE_MS}
+    recent = {key: item for key, item in live.counting().items() if item.written_ms > now_ms - RATE_MS}
     newest = {log: item for (log, _), item in sorted(recent.items(), key=itemgetter(0))}
+    malformed = sum(count.number for count in live.malformed)
+    requests = sum(item.requests for item in live.items.values())
     lags = [max(0, item.written_ms - item.last_slot_ms) for item in newest.values()]
     return IngestStatus(
         requests_per_second=round(sum(item.requests for item in recent.values()) * 1000 / RATE_MS, 1),
         lag_ms=max(lags, default=None),
-        counted_at=max((item.written_ms // 1000 for item in live.items.values()), default=None),
+        counted_at=max((item.written_ms // 1000 for item in live.counting().values()), default=None),
         shards=len(newest),
+        malformed=list(map(explained, live.malformed[:MOST_KINDS_SHOWN])),
+        malformed_share=round(malformed / max(1, malformed + requests), 4),
     )

@@ -11,7 +11,7 @@ def printable(text: str | bytes) -> str:
     ('/café\\\\x1b[2J\\\\u202e', 'a\\\\tb\\\\xff')
     """
     if isinstance(text, bytes):
-        return ascii(text)[2:-1]
+        return text.decode("latin-1").encode("unicode_escape").decode()
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

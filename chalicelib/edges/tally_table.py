@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from chalicelib.core.logs.malformed_counts import pack_counts, unpack_counts
 from chalicelib.core.tally import VERSION
 from chalicelib.edges.batch_get import batch_get
 from chalicelib.edges.errors import translated
@@ -161,6 +162,8 @@ def _attributes(log: str, offset: int, item: LogItem) -> dict[str, Any]:
     }
     if item.body is not None:
         attributes["body"] = {"B": item.body}
+    if item.malformed:
+        attributes["malformed"] = {"S": pack_counts(item.malformed)}
     return attributes
 
 
@@ -201,6 +204,7 @@ def _item(attributes: Mapping[str, Any]) -> LogItem:
         # Items that version 0.2 of Sluice wrote do not have it.
         arrived_ms=_milliseconds(attributes.get("arrived_at", attributes["written_at"])["N"]),
         kept_s=int(attributes["expires_at"]["N"]) - written_ms // 1000,
+        malformed=unpack_counts(attributes["malformed"]["S"]) if "malformed" in attributes else (),
     )
 
 

@@ -6,13 +6,12 @@ ends. So an importer that starts, or that lost an append to another one, only ne
 (docs/state-protocol.md, "Duties of an importer of objects").
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
 from chalicelib.core.logs.batch_decoder import BatchDecoder
-from chalicelib.core.logs.requests import Decoded
+from chalicelib.core.logs.malformed_counts import counted
 from chalicelib.core.tally import RETENTION_S
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.active_tallier import ActiveTallier
@@ -20,7 +19,7 @@ from chalicelib.pipeline.log_writer import TRIES, BatchTally, LogWriter, TooLarg
 from chalicelib.pipeline.object_content import ObjectContent, Part
 from chalicelib.pipeline.tally_logs import SKEW_MS, OutOfTime, TimeLeft, unlimited
 from chalicelib.ports import Conflict, Contended, Gone, LogObject, LogObjects, PartReceipt, TallyLogs, Unavailable
-from chalicelib.reports import SAMPLES, ImportReport, IngestReport
+from chalicelib.reports import ImportReport, IngestReport
 
 LOGS = 4
 """Logs that importers append to. Each one costs a read per ring of the bell; more let more importers append at once."""
@@ -125,9 +124,15 @@ class ImportObjects:
         self._tallier.use(rules)
         decoded = self._decoder.decode([part.text], self._tallier.columns)
         decoded = decoded.between(now_ms - self._retention_ms, now_ms + SKEW_MS)
+        malformed = counted(decoded.malformed)
+        tally = self._tallier.tally(decoded.requests)
+        added = BatchTally.of(tally, decoded, malformed, last_sequence=0, arrived_ms=new.created_ms, now_ms=now_ms)
+        receipt = PartReceipt(object=new.object, start=part.start, end=part.end, written_ms=now_ms)
         for attempt in range(TRIES):
             try:
-                self._append(new, part, decoded, attempt, now_ms)
+                # If nothing is counted, the receipt is added alone.
+                tail = self._writer.tail(_log_of(new.object, attempt), now_ms)
+                self._writer.append(tail, added, now_ms, receipt)
             except Conflict:
                 place = self._logs.counted_up_to(new.object)
                 if place > part.start:
@@ -135,8 +140,7 @@ class ImportObjects:
                 continue
             report.counted += IngestReport(
                 requests=len(decoded),
-                malformed=Counter(piece.reason for piece in decoded.malformed),
-                samples=[f"{piece.reason}: {piece.sample()}" for piece in decoded.malformed[:SAMPLES]],
+                malformed_counts=malformed,
                 late=decoded.late,
                 repeats=decoded.repeats,
                 conflicts=self._writer.take_conflicts(),
@@ -145,15 +149,6 @@ class ImportObjects:
             )
             return part.end
         raise Contended(f"{new.object}: lost {TRIES} consecutive appends to other importers")
-
-    def _append(self, new: NewObject, part: Part, decoded: Decoded, attempt: int, now_ms: int) -> None:
-        """Appends the tally of a part with its receipt; the receipt alone if no rule counts any of the requests."""
-        receipt = PartReceipt(object=new.object, start=part.start, end=part.end, written_ms=now_ms)
-        tail = self._writer.tail(_log_of(new.object, attempt), now_ms)
-        tally = self._tallier.tally(decoded.requests)
-        span_ms = decoded.span_ms() if tally else (0, 0)
-        added = BatchTally(tally, 0, len(decoded), *span_ms, new.created_ms)
-        self._writer.append(tail, added, now_ms, receipt)
 
 
 def _log_of(object: LogObject, attempt: int) -> str:

@@ -1,19 +1,18 @@
 """Ingest: counts the records of one Kinesis batch once, by appending their tally to the log of their shard."""
 
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from chalicelib.core.logs.batch_decoder import BatchDecoder
-from chalicelib.core.logs.requests import Decoded
+from chalicelib.core.logs.malformed_counts import counted
 from chalicelib.core.tally import RETENTION_S
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.active_tallier import ActiveTallier
 from chalicelib.pipeline.log_writer import TRIES, BatchTally, LogWriter, TooLarge
 from chalicelib.pipeline.tally_logs import SKEW_MS, Tail
 from chalicelib.ports import Conflict, Contended
-from chalicelib.reports import SAMPLES, IngestReport
+from chalicelib.reports import IngestReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +82,24 @@ class Ingest:
                 continue
             decoded = self._decoder.decode(batch.data, self._tallier.columns, start=replayed)
             decoded = decoded.between(now_ms - self._retention_ms, now_ms + SKEW_MS)
+            malformed = counted(decoded.malformed)
+            added = BatchTally.of(
+                self._tallier.tally(decoded.requests),
+                decoded,
+                malformed,
+                last_sequence=int(batch.sequences[-1]),
+                arrived_ms=arrived_ms,
+                now_ms=now_ms,
+            )
             try:
-                self._append(tail, decoded, int(batch.sequences[-1]), arrived_ms, now_ms)
+                if not added.empty:
+                    self._writer.append(tail, added, now_ms)
             except Conflict:
                 continue
             return IngestReport(
                 records=len(batch),
                 requests=len(decoded),
-                malformed=Counter(piece.reason for piece in decoded.malformed),
-                samples=[f"{piece.reason}: {piece.sample()}" for piece in decoded.malformed[:SAMPLES]],
+                malformed_counts=malformed,
                 late=decoded.late,
                 replayed=replayed,
                 repeats=decoded.repeats,
@@ -100,13 +108,6 @@ class Ingest:
                 rules_problem=problem,
             )
         raise Contended(f"{batch.shard}: lost {TRIES} consecutive appends to other containers")
-
-    def _append(self, tail: Tail, decoded: Decoded, last_sequence: int, arrived_ms: int, now_ms: int) -> None:
-        """Appends the tally of the requests, unless no rule counts any of them."""
-        tally = self._tallier.tally(decoded.requests)
-        if tally:
-            span_ms = decoded.span_ms()
-            self._writer.append(tail, BatchTally(tally, last_sequence, len(decoded), *span_ms, arrived_ms), now_ms)
 
 
 def _belongs_to_another_stream(arrived: float, tail: Tail) -> bool:

@@ -7,6 +7,8 @@ moved the end for hours, so it is read again before the log is left.
 
 from dataclasses import dataclass
 
+from chalicelib.core.logs.malformed_counts import MOST_STORED, MalformedCounts
+from chalicelib.core.logs.requests import Decoded
 from chalicelib.core.tally import RETENTION_S, Tally, kept_s, pack, split
 from chalicelib.pipeline.tally_logs import Tail, log_name, new_tail
 from chalicelib.ports import Conflict, Contended, LogItem, PartReceipt, TallyLogs
@@ -38,6 +40,31 @@ class BatchTally:
     """Time of the latest."""
     arrived_ms: int
     """Arrival of the oldest record."""
+    malformed: MalformedCounts = ()
+    """Pieces of the batch that are not requests."""
+
+    @classmethod
+    def of(
+        cls,
+        tally: Tally,
+        decoded: Decoded,
+        malformed: MalformedCounts,
+        *,
+        last_sequence: int,
+        arrived_ms: int,
+        now_ms: int,
+    ) -> "BatchTally":
+        """Returns the tally of ``decoded``. Without a request, its times are ``now_ms``, so no view reaches back."""
+        span_ms = decoded.span_ms() if decoded else (now_ms, now_ms)
+        return cls(tally, last_sequence, len(decoded), *span_ms, arrived_ms, malformed)
+
+    @property
+    def empty(self) -> bool:
+        """Returns whether there is nothing to store.
+
+        Malformed pieces are stored without a tally as well, because a log that cannot be read looks like no traffic.
+        """
+        return not self.tally and not self.malformed
 
 
 @dataclass(slots=True)
@@ -96,7 +123,7 @@ class LogWriter:
         Raises Conflict if another container has appended to the log or counted the part, and TooLarge, in both cases
         having written nothing.
         """
-        bodies = _bodies(added.tally) if added.tally else []
+        bodies = [] if added.empty else _bodies(added.tally)
         if sum(map(len, bodies)) > LARGEST_APPEND:
             raise TooLarge(f"{tail.log}: a tally of {sum(map(len, bodies))} bytes")
         items = [
@@ -109,6 +136,7 @@ class LogWriter:
                 requests=0 if number else added.requests,
                 arrived_ms=added.arrived_ms,
                 kept_s=self._kept_s,
+                malformed=() if number else added.malformed[:MOST_STORED],
             )
             for number, body in enumerate(bodies)
         ]

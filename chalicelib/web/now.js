@@ -60,15 +60,32 @@ function showBusiest() {
   say($("top-note"), list ? `Requests in the latest ${span(list.window_s)}; the mark is the limit.${counted}` : "Nothing is being counted.");
 }
 
+function showMalformed(malformed) {
+  $("malformed").hidden = malformed.length === 0;
+  fill($("malformed-list"), malformed, (each) => `${each.source} ${each.reason}`, () => {
+    const problem = h("strong");
+    const sample = h("code");
+    const remedy = h("span");
+    const element = h("li", {}, problem, sample, remedy);
+    element.update = (each) => {
+      say(problem, `${each.problem}, within a quarter hour, such as`);
+      say(sample, each.sample);
+      say(remedy, `${each.remedy}.`);
+    };
+    return element;
+  });
+}
+
 function standing(client, limit) {
   if (client.allowlisted) return "allowlisted";
   if (client.blocked_until) return `blocked for another ${span(client.blocked_until - now())}`;
   return client.count > limit ? "over the limit" : "";
 }
 
-/** Shows the API's status as tiles. */
+/** Shows the API's status as tiles, and what of the log cannot be read. */
 export function showStatus(status) {
   const { blocks, ingest, sweep, rules } = status;
+  showMalformed(ingest.malformed);
   const [fill4, fill6] = [4, 6].map((family) => status.ip_sets.find((set) => set.family === family)?.networks ?? 0);
   const tiles = [
     ["Blocked", number(blocks.active), blocks.by_rule.slice(0, 3).map((each) => `${each.rule} ${each.blocks}`).join(" · ") || "none"],

@@ -13,6 +13,7 @@ import * as rules from "./rules.js";
 const VIEWS = { now: overview, blocks, client, allowlist, rules, audit };
 const EVERY_MS = 3000;
 const LONGEST_WAIT_MS = 30_000;
+const MISREAD = 0.05; // the share of malformed pieces above which a deployed stage raises an alarm
 
 let me = null, shown = null, paused = null, timer, failures = 0, lostAt = null, polling = null;
 const banners = new Map();
@@ -172,6 +173,11 @@ function showStatus(status) {
     text: `The circuit breaker opened at ${clock(breaker.at)}: rules would have made ${number(breaker.would_block)} blocks within a minute. ` +
       "Rules block no new client until it is reset.",
     action: operator && ["Reset", reset],
+  });
+  const { malformed, malformed_share: share } = status.ingest;
+  banner("malformed", share > MISREAD && {
+    kind: "bad",
+    text: `Not counted: ${malformed[0].problem}. ${malformed[0].remedy}.`,
   });
   const unread = status.ingest.problem;
   const problem = status.rules.problem ? `Rules: ${status.rules.problem}` : unread && `The counts cannot be read: ${unread}`;

@@ -14,11 +14,13 @@ from rich.text import Text
 
 from chalicelib.config import ConfigError
 from chalicelib.core.durations import parse_duration
+from chalicelib.core.logs.malformed_counts import MalformedCounts
 from chalicelib.core.tally import LONGEST_RETENTION_S
 from chalicelib.core.tokens import Role
 from sluice import DEFAULT_RULES
+from sluice.commands.shared.logs import explained
 from sluice.commands.shared.options import EXISTING_FILE, EXISTING_FOLDER, NEW_FILE, read_rules, seed_option
-from sluice.commands.shared.output import output
+from sluice.commands.shared.output import output, plain
 from sluice.commands.shared.times import DURATION
 from sluice.demo.actors import ALLOWED
 from sluice.demo.edge import TICK_S, EdgeTraffic
@@ -31,6 +33,9 @@ from sluice.local.sources import FollowedFile, PipedLines
 SITE_RULES = Path(__file__).parent.parent / "demo" / "site.toml"
 OBJECTS_TICK_S = 1.0
 """Seconds between two looks into the folder of objects."""
+
+TELL_S = 2.0
+"""Seconds between two looks for lines that could not be read."""
 
 FIRST_ATTACK_S = 20.0
 """Seconds from the start of the simulated traffic to its first attacker."""
@@ -68,7 +73,8 @@ def dev(
     Log lines come from standard input, from a file that is followed, from the files of a folder, or from simulated
     traffic. A request counts at the time in its line: requests more than an hour old are late, so they are not counted
     and cause no block. With --objects, where logs come late, it is 26 hours. A file of the folder is read, plain or
-    gzip, once it has not changed for two seconds, and again whole if it changes later.
+    gzip, once it has not changed for two seconds, and again whole if it changes later. What cannot be read is explained
+    here and on the page.
 
     \b
     sluice dev --traffic demo
@@ -109,12 +115,31 @@ def _notify(cloud: LocalCloud, bucket: DirectoryObjects) -> None:
         cloud.notify(object)
 
 
+class UnreadLines:
+    """A report of malformed lines on a console: each fault when it first occurs, and again at every tenfold number."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._told: dict[tuple[str | None, str], int] = {}
+
+    def tell(self, counts: MalformedCounts) -> None:
+        """Prints what is new in ``counts``, which are those since the start."""
+        for count in counts:
+            kind = count.source, count.reason
+            if count.number >= 10 * self._told.get(kind, 0):
+                self._told[kind] = count.number
+                self._console.print(Text("Not counted: ", "yellow") + plain(explained(count)), soft_wrap=True)
+
+
 def _run(served: ServedCloud, console: Console, pump: Callable[[], None], tick_s: float = TICK_S) -> None:
-    served.cloud.loop.every(tick_s, pump, first=served.cloud.now())
+    cloud = served.cloud
+    cloud.loop.every(tick_s, pump, first=cloud.now())
     with console.status("Simulating past traffic ..."):
         served.run(time.time())
     with served.serving():
         _greet(console, served.url, {role: served.token(f"dev-{role}", role) for role in Role})
+        unread = UnreadLines(console)
+        cloud.loop.every(TELL_S, lambda: unread.tell(cloud.telemetry.ingests.malformed_counts), first=cloud.now())
         try:
             served.run(inf)
         except KeyboardInterrupt:

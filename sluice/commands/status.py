@@ -14,6 +14,9 @@ from sluice.commands.shared.api import Part, Session, api_command
 from sluice.commands.shared.output import table
 from sluice.commands.shared.times import local
 
+MISREAD = 0.05
+"""Share of malformed pieces above which there is an alarm, as in a deployed stage."""
+
 STALE_SWEEP_S = 180
 """Age of the last sweep above which there is an alarm: sweeps run once per minute."""
 
@@ -33,6 +36,9 @@ def status(session: Session) -> None:
 def _view(status: Status) -> Iterator[Part]:
     yield from (Text(printable(alarm), "bold red") for alarm in _alarms(status))
     yield table(("", ""), _rows(status))
+    if status.ingest.malformed:
+        yield "\nWhat could not be read in the last quarter hour:"
+        yield from (f"{each.problem}, such as: {each.sample}\n  {each.remedy}." for each in status.ingest.malformed)
 
 
 def _alarms(status: Status) -> Iterator[str]:
@@ -60,6 +66,8 @@ def _alarms(status: Status) -> Iterator[str]:
     if sweep is None or sweep.age_s > STALE_SWEEP_S:
         last = f"last ran {roughly(sweep.age_s)} ago" if sweep else "has never run"
         yield f"The sweep {last}: expired blocks may not be lifted."
+    if status.ingest.malformed_share > MISREAD:
+        yield f"NOT COUNTED: {status.ingest.malformed[0].problem}. {status.ingest.malformed[0].remedy}."
     if status.blocks.overflow:
         yield f"{plural(status.blocks.overflow, 'block')} did not fit into the IP sets."
 

@@ -16,7 +16,7 @@ from tempfile import SpooledTemporaryFile
 from typing import Any, Self
 
 from chalicelib.core.addresses import PrefixMemo
-from chalicelib.core.logs.malformed_counts import MalformedCounts, added, counted
+from chalicelib.core.logs.malformed_counts import MalformedCounts, added, by_reason, counted
 from chalicelib.core.logs.requests import Malformed, Requests, Source
 from chalicelib.core.scope import Scope
 from sluice.logs.file_decoder import ChunkDecoder
@@ -72,11 +72,8 @@ class LogStats:
 
     @property
     def malformed(self) -> Counter[str]:
-        """Returns the malformed lines by reason."""
-        reasons: Counter[str] = Counter()
-        for count in self.malformed_counts:
-            reasons[count.reason] += count.number
-        return reasons
+        """Returns the number of malformed lines for each reason."""
+        return by_reason(self.malformed_counts)
 
     def span_ms(self) -> tuple[int, int]:
         """Returns the times of the earliest and the latest request; there is at least one."""

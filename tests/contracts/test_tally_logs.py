@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from chalicelib.core.logs.malformed_counts import MalformedCount
 from chalicelib.edges.tally_table import TallyTable
 from chalicelib.pipeline.log_writer import LARGEST_ITEM
 from chalicelib.ports import Conflict, LogItem, LogObject, PartReceipt, TallyLogs, Unavailable
@@ -12,6 +13,10 @@ from tests.contracts.conftest import ATOMIC, RACERS, Race
 from tests.support.tables import Tables, calls_of
 from tests.support.tally_logs import EXPIRE_MS
 
+MALFORMED = (
+    MalformedCount(source="cloudfront", reason="fields", number=3000, found=12, expected=9, sample="1\\t2"),
+    MalformedCount(reason="empty", number=1),
+)
 LOG = "sluice-logs/shardId-000000000000@1760000000000"
 NOW_MS = 1_760_000_000_123
 END = sys.maxsize
@@ -29,6 +34,7 @@ def item(number: int = 0, *, body: bytes | None = b"tally", written_ms: int = NO
         last_slot_ms=NOW_MS - 23,
         requests=number,
         arrived_ms=NOW_MS - 17,
+        malformed=MALFORMED if number % 2 else (),
     )
 
 

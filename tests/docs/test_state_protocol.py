@@ -10,6 +10,7 @@ import pytest
 from msgspec import inspect
 
 from chalicelib.core import state
+from chalicelib.core.logs.malformed_counts import MalformedCount, pack_counts, unpack_counts
 from chalicelib.core.state import StateRecord
 from chalicelib.core.tally import VERSION, unpack
 from chalicelib.edges.state_table import attributes_of, item_of
@@ -104,6 +105,18 @@ def test_the_sample_tally_item_unpacks_to_the_sample_tally() -> None:
     assert (*meter, counted.clients()) == (source, topic, ipv4, ipv6, slot_ms, clients)
     assert tally_item["v"]["N"] == str(VERSION)
     assert tally_item["requests"]["N"] == str(sum(counts))
+
+
+def test_the_sample_of_malformed_pieces_and_its_table_have_every_stored_field() -> None:
+    packed = SAMPLES[0]["malformed"]["S"]
+    (count,) = unpack_counts(packed)
+    assert pack_counts((count,)) == packed
+    assert list(json.loads(packed)[0]) == [name.strip("`") for name, _, _ in fields(MalformedCount)][:-1]
+    section = TEXT.partition("### Malformed pieces")[2].partition("### ")[0]
+    rows = [
+        [cell.strip() for cell in row.split("|")][:3] for row in re.findall(r"^\| (`.*) \|$", section, re.MULTILINE)
+    ]
+    assert rows == fields(MalformedCount)[:-1]  # ``where`` is of files
 
 
 def test_the_sample_registry_and_state_items_are_as_stored() -> None:

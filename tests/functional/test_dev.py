@@ -54,6 +54,18 @@ def attack() -> bytes:
     )
 
 
+def test_lines_that_cannot_be_read_are_explained_on_the_terminal(rules: str) -> None:
+    with dev("--rules", rules) as (process, _):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"192.0.2.1 - - [09/Okt/2025]\n" * 3000)
+        process.stdin.flush()
+        lines = iter(process.stdout.readline, b"")
+        told = next(line for line in lines if b"Not counted" in line)
+    fault = rb"Not counted: [\d,]+ lines have 1 field where --fields names 9, such as a record: 192\.0\.2\.1 - - "
+    assert re.match(fault, told)
+
+
 def blocked(client: ApiClient) -> set[str]:
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:

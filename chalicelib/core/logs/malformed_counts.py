@@ -3,6 +3,7 @@
 Logs and reasons are closed sets, and a sample is short: counts stay small, however many pieces there are.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 import msgspec
@@ -61,6 +62,14 @@ def added(counts: Iterable[MalformedCount]) -> MalformedCounts:
         kind = count.source, count.reason
         sums[kind] = sums[kind] + count if kind in sums else count
     return tuple(sorted(sums.values(), key=lambda count: -count.number))
+
+
+def by_reason(counts: MalformedCounts) -> Counter[str]:
+    """Returns the number of pieces for each reason."""
+    numbers: Counter[str] = Counter()
+    for count in counts:
+        numbers[count.reason] += count.number
+    return numbers
 
 
 def _count(first: Malformed, number: int, where: Callable[[bytes], str]) -> MalformedCount:

@@ -2,7 +2,10 @@ from typing import NoReturn
 
 import pytest
 
-from chalicelib.ports import Unavailable
+from chalicelib.admin.live_counts import Watch
+from chalicelib.core.logs.malformed_counts import MalformedCount
+from chalicelib.ports import LogItem, Unavailable
+from sluice.local.stores import MemoryTallyLogs
 from tests.support.admin_api import Desk
 
 
@@ -27,6 +30,22 @@ def test_reading_counts_never_writes_to_the_tally_logs(desk: Desk) -> None:
         desk.clock.wait_until(desk.clock.now() + 4 * 3600)
         desk.call("GET", "/v1/top")
     assert desk.cloud.tally_logs.read([]) == (registry, items)
+
+
+def test_many_items_with_malformed_pieces_are_remembered_as_few_counts() -> None:
+    logs = MemoryTallyLogs()
+    watch = Watch(logs)
+    watch.since(0)
+    for offset in range(1000):
+        count = MalformedCount(reason="fields", number=2, sample=f"{offset:0160}")
+        item = LogItem(body=b"", last_sequence=0, written_ms=offset * 1000, malformed=(count,))
+        logs.append("log", offset, [item])
+        watch.read([("log", offset), ("log", 0)])
+        watch.latest("log", 0, offset + 1)
+    assert [count.number for count in watch.malformed] == [2000]
+    assert not any(item.malformed for item in watch.items.values())
+    watch.since(900_000)
+    assert [count.number for count in watch.malformed] == [200]
 
 
 def test_status_and_clients_report_unreachable_tally_logs(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

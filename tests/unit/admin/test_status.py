@@ -3,6 +3,34 @@ import pytest
 from tests.support.admin_api import Desk
 
 
+def test_a_log_that_cannot_be_read_is_told_from_no_traffic(desk: Desk) -> None:
+    for _ in range(3000):
+        desk.cloud.put(b"1790000000.1\t192.0.2.1\n")
+    desk.run(3)
+    ingest = desk.call("GET", "/v1/status").json["ingest"]
+    (malformed,) = ingest["malformed"]
+    assert malformed == {
+        "source": "cloudfront",
+        "reason": "fields",
+        "number": 3000,
+        "problem": "3,000 lines have 2 fields where CLOUDFRONT_FIELDS names 9",
+        "remedy": malformed["remedy"],
+        "sample": "1790000000.1\\t192.0.2.1",
+    }
+    assert malformed["remedy"].startswith("Set CLOUDFRONT_FIELDS")
+    assert ingest["malformed_share"] == 1
+    nothing = {"requests_per_second": 0, "lag_ms": None, "counted_at": None, "shards": 0, "problem": None}
+    assert {name: ingest[name] for name in nothing} == nothing
+    desk.requests("192.0.2.1", 6)
+    desk.run(3)
+    ingest = desk.call("GET", "/v1/status").json["ingest"]
+    assert ingest["malformed_share"] == pytest.approx(3000 / 3006, abs=1e-4)
+    assert ingest["shards"] > 0
+    desk.run(1000)
+    ingest = desk.call("GET", "/v1/status").json["ingest"]
+    assert (ingest["malformed"], ingest["malformed_share"]) == ([], 0)
+
+
 def test_status_shows_blocks_ip_sets_rules_sweep_and_ingest(desk: Desk) -> None:
     desk.attack("203.0.113.9")
     desk.put_block("2001:db8::/64", rule="manual")

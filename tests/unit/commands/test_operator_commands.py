@@ -23,6 +23,15 @@ def test_a_block_made_by_hand_reaches_the_ip_set_and_its_undo_lifts_it(terminal:
     assert block["comment"] == "scraper, 'ticket' 4711"
 
 
+def test_a_log_that_cannot_be_read_is_told_from_no_traffic(terminal: Terminal) -> None:
+    terminal.site.put_malformed(*[b"1790000000.1\t192.0.2.1"] * 3000)
+    terminal.site.eventually(lambda: terminal.json("status")["ingest"]["malformed"])
+    shown = terminal.run("status").stdout
+    problem = "3,000 lines have 2 fields where CLOUDFRONT_FIELDS names 9"
+    assert shown.startswith(f"NOT COUNTED: {problem}. Set CLOUDFRONT_FIELDS to the fields")
+    assert f"{problem}, such as: 1790000000.1\\t192.0.2.1\n  Set CLOUDFRONT_FIELDS" in shown
+
+
 def test_an_allowlist_entry_lifts_overlapping_blocks_and_its_undo_removes_it(terminal: Terminal) -> None:
     terminal.site.put_blocks("203.0.113.9/32")
     allowed = terminal.run("allow", "203.0.113.0/24", "--comment", "partner", "--for", "2h")

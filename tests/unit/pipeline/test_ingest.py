@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from chalicelib.core.logs.batch_decoder import BatchDecoder
+from chalicelib.core.logs.malformed_counts import MOST_STORED, pack_counts
 from chalicelib.core.logs.requests import Reason
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
@@ -159,15 +160,56 @@ def test_requests_from_the_future_are_malformed_and_do_not_move_the_windows(logs
     assert offenders(logs) == ["192.0.2.1/32"]
 
 
-def test_a_batch_without_a_single_request_appends_nothing(logs: Logs) -> None:
+def test_a_batch_of_late_requests_appends_nothing(logs: Logs) -> None:
     container = Container(logs)
-    empty = [b"\x00", b"a\tb", line(NOW - 2 * RETENTION_MS)]
-    report = container.ingest.run(batch(empty), NOW)
+    late = [line(NOW - 2 * RETENTION_MS)]
+    report = container.ingest.run(batch(late), NOW)
     assert "append" not in logs.calls
-    assert (report.records, report.requests, report.late, report.malformed.total()) == (3, 0, 1, 2)
+    assert (report.records, report.requests, report.late, report.malformed.total()) == (1, 0, 1, 0)
     logs.calls.clear()
-    container.ingest.run(batch(empty, first=4), NOW)
+    container.ingest.run(batch(late, first=2), NOW)
     assert logs.calls == [], "a warm container touches no log"
+
+
+def test_malformed_pieces_are_appended_with_the_tally_or_alone(logs: Logs) -> None:
+    container = Container(logs)
+    wrong = [b"a\tb"] * 500 + [b"1\tx\t-"]
+    for first, lines in ((1, [line(), *wrong]), (1000, wrong), (1000, wrong)):
+        container.ingest.run(batch(lines, first=first), NOW)
+    (log,) = logs.registry[SHARD]
+    with_tally, alone = logs.items(log)  # the batch that was delivered again adds no item
+    assert with_tally.malformed == alone.malformed
+    fields, timestamp = alone.malformed
+    assert (fields.reason, fields.number, fields.found, fields.expected) == ("fields", 500, 2, 3)
+    assert (timestamp.reason, timestamp.number, timestamp.sample) == ("timestamp", 1, "1\\tx\\t-")
+    assert (alone.requests, alone.first_slot_ms, alone.last_slot_ms, alone.last_sequence) == (0, NOW, NOW, 1500)
+    assert not alone.closes
+    assert detections(logs) == []
+    assert logs.counted() == 1
+
+
+def test_an_item_with_malformed_pieces_alone_deepens_no_view(logs: Logs) -> None:
+    Container(logs).ingest.run(batch([b"a\tb"]), NOW)
+    reader = LogReader(logs, new_view, lateness_ms=1000)
+    assert reader.read(RULES, NOW).since_ms == NOW - 1000
+
+
+def test_no_batch_makes_an_item_grow_by_what_is_malformed_in_it(logs: Logs) -> None:
+    hostile = [bytes([number % 256, 0x1B]) * 500 + b"\t" * number for number in range(300)]
+    hostile += [
+        line(NOW + 2 * SKEW_MS),
+        b"",
+        b"{",
+        b"\x1f\x8b",
+        line(client="\U000e0001" * 99),
+        b"{}",
+        b"\xf3\x89\x9a\xc2",
+    ]
+    Container(logs).ingest.run(batch(hostile * 10), NOW)
+    (log,) = logs.registry[SHARD]
+    (item,) = logs.items(log)
+    assert len(item.malformed) == MOST_STORED
+    assert len(pack_counts(item.malformed)) < 3000
 
 
 def test_requests_that_no_rule_counts_append_nothing(logs: Logs) -> None:

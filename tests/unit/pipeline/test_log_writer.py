@@ -2,6 +2,7 @@
 
 import pytest
 
+from chalicelib.core.logs.malformed_counts import MalformedCount
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.meter_tally import MeterTally
 from chalicelib.pipeline import log_writer
@@ -275,12 +276,14 @@ def test_an_oversized_tally_is_appended_as_several_items_at_once(
     clients = {number.to_bytes(4, "big"): {NOW // METER.slot_ms + number: number} for number in range(1, 200)}
     whole = [MeterTally.of(Source.CLOUDFRONT, METER, clients)]
     logs.calls.clear()
-    writer.writer.append(tail, BatchTally(whole, 9, 199, NOW, NOW + 199 * METER.slot_ms, NOW), NOW)
+    malformed = (MalformedCount(reason="json", number=7),)
+    writer.writer.append(tail, BatchTally(whole, 9, 199, NOW, NOW + 199 * METER.slot_ms, NOW, malformed), NOW)
     assert logs.calls == ["append"]
     items = logs.items(LOG)
     assert len(items) > 3
     assert all(item.body is not None and len(item.body) <= 200 and item.last_sequence == 9 for item in items)
     assert [item.requests for item in items] == [199] + [0] * (len(items) - 1)
+    assert [item.malformed for item in items] == [malformed] + [()] * (len(items) - 1)
     assert tail.offset == len(items)
     view = LogReader(logs, new_view, lateness_ms=10 * SECOND).read(RULES, NOW)
     assert {key: view.slots(Source.CLOUDFRONT, RULES.rules[0], key) for key in clients} == clients
