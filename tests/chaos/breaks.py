@@ -26,8 +26,8 @@ from chalicelib.pipeline.publish import Addresses, Publish, SetsCompared
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep
 from chalicelib.pipeline.tally_logs import Tail
-from chalicelib.ports import PartReceipt, Unavailable
-from chalicelib.reports import IngestReport, SweepReport
+from chalicelib.ports import PartReceipt, StreamChange, Unavailable
+from chalicelib.reports import EnforceReport, IngestReport, SweepReport
 from tests.chaos.pipeline import Chaos
 from tests.support.clock import Clock
 from tests.support.simulation.broken_duties import (
@@ -167,6 +167,14 @@ class HasNoBreaker(Enforce):
         return BreakerState.CLOSED
 
 
+class StopsAtUnreadableRecords(Enforce):
+    def run(self, changes: Sequence[StreamChange]) -> EnforceReport:
+        report = super().run(changes)
+        for record in report.unreadable:
+            raise ValueError(f"unreadable: {record.id}")
+        return report
+
+
 @dataclass(frozen=True)
 class Break:
     guarantee: str
@@ -222,5 +230,11 @@ BREAKS = [
         "G8", "a bad line costs its batch", lambda: the_chaos(Parts(decoder=DropsTheBatchWithTheLine)), "not counted"
     ),
     Break("G9", "a failed batch is let go", lambda: the_chaos(Parts(ingest=SwallowsErrors)), "not counted"),
+    Break(
+        "G9",
+        "an unreadable record stops enforce",
+        lambda: the_chaos(Parts(enforce=StopsAtUnreadableRecords)),
+        "unreadable: |settled",
+    ),
     Break("G9", "there is no breaker", lambda: the_breaker(HasNoBreaker), "blocked at once"),
 ]

@@ -46,6 +46,8 @@ WORLD = (
     "rings late",
     "position from the future",
     "position lost",
+    "unreadable records",
+    "records damaged",
 )
 LASTING = {
     "frozen": (60, 300, 900, 9000),

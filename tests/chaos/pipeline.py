@@ -5,6 +5,7 @@ mishaps end, two sweeps go by, and everything that Sluice promises is judged.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from ipaddress import ip_network
 from random import Random
 
@@ -12,7 +13,7 @@ from chalicelib.bootstrap import PARTS, Parts, Services, World, compose
 from chalicelib.config import read_config
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
-from chalicelib.core.state import Allow, Block
+from chalicelib.core.state import Allow, Block, History
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Conflict, LogKey, Unavailable
 from sluice.local.kinesis import Shard
@@ -21,6 +22,7 @@ from sluice.local.telemetry import ReportTotals
 from sluice.local.waf import WafStandIn
 from tests.chaos.judging import MANUAL_BLOCK, Judge
 from tests.chaos.mishaps import BETWEEN_PHASES, WORLD, Mishap, Mishaps, plan
+from tests.support.damaged import DAMAGED
 from tests.support.simulation.ingesting import FIELDS, Container, Delivery, Ingesting, Made, Run, Violation
 from tests.support.simulation.listening import Listener, add_changes
 from tests.support.simulation.ports import LedgerTallyLogs, SwitchingStateStore
@@ -105,6 +107,7 @@ class Chaos(Ingesting):
             phases=phases,
             rules=rules or parse_rules(RULES),
             backoff_s=BACKOFF_S,
+            in_objects=0,
         )
         faults.schedule = self.schedule
         self.mishap_faults = faults
@@ -298,6 +301,13 @@ class Chaos(Ingesting):
                 self.ledger.store_position({log: offset + 10**6 for log, offset in position.items()})
             case "position lost":
                 self.ledger.store_position({})
+            case "unreadable records":
+                items = Random(mishap.number).sample(sorted(DAMAGED), 5)
+                self.state.put_over([DAMAGED[what] for what in items])
+            case "records damaged":
+                stored = [*self.state.query(Block.kind), *self.state.query(History.kind)]
+                damaged = Random(mishap.number).sample(stored, min(3, len(stored)))
+                self.state.put_over([replace(i, body=i.body[:-1]) for i in damaged if i.id != MANUAL_BLOCK])
 
     def _rings(self, change: Callable[[list[LogKey]], object]) -> None:
         """Changes the queues of rings, but not of those that are being delivered."""

@@ -114,3 +114,13 @@ def _damaged() -> dict[str, Item]:
 
 DAMAGED = _damaged()
 """Unreadable items, each with its kind, its id and what is wrong with it."""
+
+HELD = {
+    NETWORK: NETWORK,
+    "192.0.2.77/30": NETWORK,
+    "192.0.2.0/33": "192.0.2.0/23",
+    "192.0.2.77": "192.0.2.77/32",
+    "192.0.2.0/24": "192.0.2.0/24",
+    "2001:DB8::/64": "2001:db8::/64",
+}
+"""The network that an unreadable allowlist entry means, by its id; those that mean none are left out."""

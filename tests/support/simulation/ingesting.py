@@ -20,7 +20,7 @@ from chalicelib.bootstrap import PARTS, Parts, Services, World, compose
 from chalicelib.config import read_config
 from chalicelib.core.rules import Rule, RuleSet
 from chalicelib.core.rules_toml import parse_rules
-from chalicelib.core.state import ACTIVE, Detection, StoredRules
+from chalicelib.core.state import ACTIVE, Detection, StoredRules, version_id
 from chalicelib.core.tally import unpack
 from chalicelib.pipeline.import_objects import NewObject, Notification
 from chalicelib.pipeline.ingest import Batch
@@ -154,7 +154,8 @@ class Ingesting:
         self.tally_logs = SwitchingTallyLogs(self.ledger, self.schedule)
         self.state = MemoryStateStore()
         stored = StoredRules(text=self.rules.text)
-        State(self.state).overwrite(stored, id=ACTIVE)
+        for id in (ACTIVE, version_id(1)):
+            State(self.state).overwrite(stored, id=id)
         lateness_s = random.choice(["10", "300", "3600"])
         self.config = read_config({"CLOUDFRONT_FIELDS": FIELDS, "LATENESS_S": lateness_s})
         self.parts = parts
@@ -426,7 +427,8 @@ def judge_detections(rules: RuleSet, requests: Sequence[Made], changes: Iterable
         (detection.terms.name, offender.network)
         for change in changes
         if change.new is not None and change.new.kind == Detection.kind
-        for detection in [Detection.from_json(change.new.body)]
+        for detection in [Detection.read(change.new.id, change.new.body)]
+        if isinstance(detection, Detection)
         for offender in detection.offenders
     }
     if detected - expected:

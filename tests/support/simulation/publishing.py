@@ -18,6 +18,7 @@ from chalicelib.pipeline.sweep import Sweep
 from chalicelib.ports import Conflict, Delete, Item, Put, Unavailable
 from sluice.local.stores import MemoryStateStore
 from sluice.local.waf import WafStandIn
+from tests.support.damaged import HELD
 from tests.support.simulation.ingesting import START, Violation
 from tests.support.simulation.listening import Listener, add_changes
 from tests.support.simulation.ports import SwitchingIpSets, SwitchingStateStore
@@ -32,8 +33,10 @@ Allowed = frozenset[tuple[str, int]]
 
 
 def allowed(state: MemoryStateStore) -> Allowed:
-    entries = [(item.id, Allow.from_json(item.body)) for item in state.query(Allow.kind)]
-    return frozenset((network, entry.added_at) for network, entry in entries)
+    entries = [(item, Allow.read(item.id, item.body)) for item in state.query(Allow.kind)]
+    readable = {(entry.network, entry.added_at) for _, entry in entries if isinstance(entry, Allow)}
+    held = {(HELD[item.id], -1) for item, entry in entries if not isinstance(entry, Allow) and item.id in HELD}
+    return frozenset(readable | held)
 
 
 class WatchedIpSets(SwitchingIpSets):
@@ -201,11 +204,10 @@ class Publishing:
 
 def wanted_networks(state: MemoryStateStore, now: float) -> set[Network]:
     """Returns the networks of the blocks in force that overlap nothing on the allowlist, collapsed."""
-    pause = state.get(Pause.kind, Pause.id)
-    if pause is not None and Pause.from_json(pause.body).paused:
+    if State(state).pause().paused:
         return set()
     allowlist = [ip_network(name) for name, _ in allowed(state)]
-    blocks = [Block.from_json(item.body) for item in state.query(Block.kind)]
+    blocks = State(state).records(Block)
     networks = [ip_network(block.network) for block in blocks if block.until > now]
     free = [n for n in networks if not any(n.version == a.version and n.overlaps(a) for a in allowlist)]
     return {n for family in (4, 6) for n in collapse_addresses(n for n in free if n.version == family)}  # type: ignore[type-var]
