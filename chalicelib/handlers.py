@@ -8,6 +8,7 @@ handler raises, Lambda delivers the same records again.
 (docs/development/decisions/015-objects.md).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from chalice.app import Chalice, CloudWatchEvent, DynamoDBEvent, EventSourceHandler, KinesisEvent, Rate, SQSEvent
@@ -32,7 +33,18 @@ def ingest(event: KinesisEvent) -> None:
     container.world.telemetry.ingested(container.ingest.run(kinesis_batch(event.to_dict()), now_ms))
 
 
-def _import_objects(event: SQSEvent) -> dict[str, Any]:
+def _on_notifications(function: Callable[[SQSEvent], Any]) -> EventSourceHandler:
+    """Makes ``function`` a handler of the queue of notifications, which is deployed if there is one."""
+    queue = config().objects_queue
+    if not queue:
+        return EventSourceHandler(function, SQSEvent)
+    register = app.on_sqs_message(queue=queue, name="import_objects", batch_size=1, maximum_concurrency=MOST_IMPORTERS)
+    handler: EventSourceHandler = register(function)
+    return handler
+
+
+@_on_notifications
+def import_objects(event: SQSEvent) -> dict[str, Any]:
     """Answers with the messages that failed; raises NotImported if all did.
 
     Each batch holds a single message unless the event source reports failures message by message
@@ -45,14 +57,6 @@ def _import_objects(event: SQSEvent) -> dict[str, Any]:
     if len(report.failures) == len(messages):
         raise NotImported("; ".join(report.failures.values()))
     return failed(report.failures)
-
-
-import_objects = EventSourceHandler(_import_objects, SQSEvent)
-if config().objects_queue:
-    on_message = app.on_sqs_message(
-        queue=config().objects_queue, name="import_objects", batch_size=1, maximum_concurrency=MOST_IMPORTERS
-    )
-    import_objects = on_message(_import_objects)
 
 
 @app.on_dynamodb_record(

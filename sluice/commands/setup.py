@@ -53,6 +53,16 @@ def _setting(text: str) -> tuple[str, str]:
     multiple=True,
     help="CloudFront distribution whose requests are counted.",
 )
+@click.option(
+    "--bucket", "buckets", metavar="NAME", multiple=True, help="S3 bucket in whose new objects requests are counted."
+)
+@click.option("--prefix", default="", metavar="PREFIX", help="Start of the keys of the logs in each --bucket.")
+@click.option(
+    "--notification/--no-notification",
+    default=None,
+    help="Whether each --bucket notifies the queue itself, or an SNS topic or EventBridge does.",
+)
+@click.option("--kms-key", "kms_keys", metavar="ARN", multiple=True, help="Key that encrypts these objects.")
 @click.option("--shards", type=click.IntRange(0, MOST_SHARDS), help="Kinesis shards; 0, the default, is on-demand.")
 @click.option("--ip-sets", type=click.IntRange(1, MOST_IP_SETS), help="IP sets per family, of 10,000 networks each.")
 @click.option("--fields", type=NAMES, help="CloudFront real-time fields, separated by commas.")
@@ -85,6 +95,8 @@ def setup(
     stage: str,
     account: AwsAccount,
     web_acls: tuple[str, ...],
+    buckets: tuple[str, ...],
+    prefix: str,
     text: str,
     project: Project,
     dry_run: bool,
@@ -97,12 +109,13 @@ def setup(
     These are the stream, tables, IP sets, rule group, delivery of the logs with its IAM role, first rules and first
     token, and the settings for 'chalice deploy'. Resources that are already as desired are kept, so the command can be
     run again at any time, with the same options or others; the choices of earlier runs need not be repeated. Only what
-    setup created is changed, except for one rule in each --web-acl, its logging configuration with --source waf, and
-    the log setting of each --distribution.
+    setup created is changed, except for one rule in each --web-acl, its logging configuration with --source waf, the
+    log setting of each --distribution, and one notification of each --bucket.
 
     \b
     sluice setup --dry-run --requests-per-second 1000
     sluice setup --web-acl edge --distribution E2EXAMPLE
+    sluice setup --bucket logs-of-site --prefix AWSLogs/
     chalice deploy --stage prod
     """
     console = output(sys.stderr if as_json else None)
@@ -113,7 +126,10 @@ def setup(
         message = "Token for the admin API, shown only this once; store it safely:"
         console.print(Text.assemble(f"\n{message}\n", (token, "bold"), "\n"), soft_wrap=True)
 
-    desired = _stage(stage, account, web_acls, options)
+    if prefix and not buckets:
+        raise click.UsageError("--prefix belongs to a --bucket.")
+    entries = tuple(f"{bucket}/{prefix}" for bucket in buckets)
+    desired = _stage(stage, account, web_acls, {**options, "buckets": entries})
     resources = resources_of(desired, rules=text, now=int(time.time()), project=project, show_token=show_token)
     steps = to_set_up(survey(resources, account))
     choices = desired.choices
@@ -122,6 +138,7 @@ def setup(
         source=choices.sources[0],
         shards=choices.shards,
         sample_rate=choices.sample_rate if choices.sources[0] == "cloudfront" else 100,
+        objects=bool(choices.buckets),
     )
     if as_json and dry_run:
         _print_json(desired, steps, load, applied=False)

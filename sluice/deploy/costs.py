@@ -26,6 +26,8 @@ PRICES: Mapping[str, float] = {
     "waf.rule": 1.0,
     "logs.gb_in": 0.50,
     "metric": 0.30,
+    "sqs.request": 0.40 / 1e6,
+    "s3.get": 0.40 / 1e6,
 }
 """US dollars per unit. Lambda's price of a GB-second is for arm64; x86_64 costs a quarter more."""
 
@@ -68,6 +70,18 @@ RING_S, RING_LINE_S = 0.015, 0.0000025
 
 INGEST_GB = VCPU_MB / 1024
 METRICS = 46
+OBJECT_METRICS = 3
+
+OBJECT_LINES, PART_LINES = 10_000, 28_000
+"""Lines of an object, fewer than a busy site's, and of a part of a large one."""
+
+OBJECT_S = 0.05
+"""Seconds of import_objects per object, besides those per line."""
+
+QUEUE_POLLS_PER_S = 0.25
+"""Requests of Lambda's five pollers, each of which waits 20 seconds for a message (Lambda Developer Guide, "Using
+Lambda with Amazon SQS")."""
+
 OTHER_INVOCATIONS_PER_S, OTHER_S, OTHER_GB = 2 / 60, 0.2, (512 + VCPU_MB) / 2 / 1024
 """Rate, seconds and mean memory of sweep, and of publish on its heartbeat."""
 
@@ -81,6 +95,8 @@ class Load:
     shards: int = 0
     sample_rate: int = 100
     """Percentage of requests that are logged."""
+    objects: bool = False
+    """True if the same requests are also logged in objects in S3."""
     rules: int = 2
     """Rules in the rule group, one per family. The web ACL is not counted, because it exists already."""
 
@@ -131,6 +147,7 @@ def monthly_costs(load: Load) -> list[Cost]:
     return [
         delivery,
         *stream_costs(records, record_bytes, load.shards),
+        *(object_costs(load.requests_per_second * SECONDS_PER_MONTH) if load.objects else []),
         Cost("Lambda invocations", _millions(invocations), invocations * PRICES["lambda.request"]),
         Cost("Lambda computing", f"{gb_s:,.0f} GB-s", gb_s * PRICES["lambda.gb_s"]),
         Cost("DynamoDB writes", f"{_millions(write_units)} units", write_units * PRICES["dynamodb.write_unit"]),
@@ -138,6 +155,26 @@ def monthly_costs(load: Load) -> list[Cost]:
         Cost("WAF rules", f"{load.rules}", load.rules * PRICES["waf.rule"]),
         Cost("CloudWatch metrics", f"{METRICS}", METRICS * PRICES["metric"]),
     ]
+
+
+def object_costs(lines: float) -> list[Cost]:
+    """Returns the items for logs in S3: ``lines`` per month, whose delivery to the bucket is not included."""
+    objects = lines / OBJECT_LINES
+    parts = max(objects, lines / PART_LINES)
+    requests = 3 * objects + QUEUE_POLLS_PER_S * SECONDS_PER_MONTH
+    gb_s = (objects * OBJECT_S + lines * (LINE_S + RING_LINE_S) + parts * RING_S) * INGEST_GB
+    # In a transaction, with the receipt, a write costs twice as much.
+    units = 2 * (lines * TALLY_BYTES_PER_LINE / 1024 + 2 * parts)
+    dollars = {
+        "sqs.request": requests,
+        "s3.get": parts,
+        "lambda.request": 2 * parts,
+        "lambda.gb_s": gb_s,
+        "dynamodb.write_unit": units,
+        "metric": OBJECT_METRICS,
+    }
+    total = sum(number * PRICES[unit] for unit, number in dollars.items())
+    return [Cost("Logs in S3: queue, reads, computing, tallies", f"{objects:,.0f} objects", total)]
 
 
 def stream_costs(records: float, record_bytes: float, shards: int) -> list[Cost]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sluice.deploy.stage import Stage
+from sluice.deploy.stage import Stage, split_bucket
 
 Policy = dict[str, Any]
 
@@ -28,6 +28,14 @@ class Arns:
     tokens: Any
     logs: Any
     """Log groups of all functions, and their log streams."""
+    objects_queue: Any = None
+    """Queue of notifications about log objects; None without one, and then ``import_objects`` is not deployed."""
+    buckets: Sequence[Any] = ()
+    """The buckets with these objects."""
+    objects: Sequence[Any] = ()
+    """The objects in them."""
+    kms_keys: Sequence[Any] = ()
+    """Keys with which the objects are encrypted."""
     dead_letters: Any = None
     """Queue of changes that could not be handled; None without such a queue."""
 
@@ -80,12 +88,22 @@ def policies(arns: Arns) -> dict[str, Policy]:
         "api_handler": [change_state, allow("dynamodb", "BatchGetItem Query", arns.tally_table)],
         "authorize": [allow("ssm", "GetParameter", arns.tokens)],
     }
+    if arns.objects_queue:
+        statements["import_objects"] = [
+            allow("sqs", "DeleteMessage GetQueueAttributes ReceiveMessage", arns.objects_queue),
+            allow("s3", "GetObject", list(arns.objects)),
+            # Without it, S3 answers for an object that was deleted as for one that may not be read.
+            allow("s3", "ListBucket", list(arns.buckets)),
+            *([allow("kms", "Decrypt", list(arns.kms_keys))] if arns.kms_keys else []),
+            allow("dynamodb", "BatchGetItem PutItem Query UpdateItem", arns.tally_table),
+            allow("dynamodb", "GetItem Query", arns.state_table),
+        ]
     return {name: policy([*specific, *shared]) for name, specific in statements.items()}
 
 
 def arns_of(stage: Stage, ip_sets: Sequence[str], *, tally_stream: str, state_stream: str) -> Arns:
     """Returns a stage's ARNs. AWS chooses those of the IP sets and of the tables' streams."""
-    location = stage.location
+    location, buckets = stage.location, stage.choices.buckets
     return Arns(
         log_stream=stage.log_stream_arn,
         tally_table=stage.table_arn(stage.tally_table),
@@ -95,6 +113,10 @@ def arns_of(stage: Stage, ip_sets: Sequence[str], *, tally_stream: str, state_st
         ip_sets=ip_sets,
         tokens=location.arn("ssm", f"parameter{stage.tokens_parameter}"),
         logs=[location.arn("logs", f"log-group:/aws/lambda/{stage.prefix}{end}") for end in (":*", "-*")],
+        objects_queue=stage.queue_arn(stage.objects_queue) if buckets else None,
+        buckets=sorted({stage.bucket_arn(entry) for entry in buckets}),
+        objects=[f"{stage.bucket_arn(entry)}/{split_bucket(entry)[1]}*" for entry in buckets],
+        kms_keys=stage.choices.kms_keys,
     )
 
 
@@ -109,6 +131,9 @@ STACK = Arns(
     ip_sets=[{"Fn::GetAtt": [name, "Arn"]} for name in ("IpSetV4", "IpSetV6")],
     tokens={"Fn::Sub": f"{ACCOUNT_ARN.format('ssm')}:parameter/sluice/${{Stage}}/tokens"},
     logs={"Fn::Sub": f"{ACCOUNT_ARN.format('logs')}:log-group:/aws/lambda/sluice-${{Stage}}-*"},
+    objects_queue={"Fn::GetAtt": ["ObjectsQueue", "Arn"]},
+    buckets=[{"Fn::Sub": "arn:${AWS::Partition}:s3:::${ObjectsBucket}"}],
+    objects=[{"Fn::Sub": "arn:${AWS::Partition}:s3:::${ObjectsBucket}/${ObjectsPrefix}*"}],
     dead_letters={"Fn::GetAtt": ["DeadLetters", "Arn"]},
 )
 """The resources of ``.chalice/resources.yaml``."""
@@ -130,6 +155,18 @@ def write(directory: Path, policies: Mapping[str, Policy], stage: str | None = N
 
 FUNCTIONS = tuple(policies(STACK))
 """Names of all functions in Chalice's configuration."""
+
+
+def functions_wanted(stage: Stage) -> tuple[str, ...]:
+    """Returns the names of the functions that a stage deploys: only one with buckets imports objects.
+
+    API Gateway needs no authorizer if IAM checks its callers.
+    """
+    unwanted = {*(() if stage.choices.buckets else ("import_objects",))}
+    if stage.choices.settings.get("ADMIN_AUTH") == "iam":
+        unwanted.add("authorize")
+    return tuple(name for name in FUNCTIONS if name not in unwanted)
+
 
 if __name__ == "__main__":
     write(Path(".chalice"), policies(STACK))

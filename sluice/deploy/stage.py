@@ -71,6 +71,12 @@ class Choices:
     """ARNs of the web ACLs that the rule group is attached to."""
     distributions: tuple[str, ...] = ()
     """Ids of the distributions that log to the stream."""
+    buckets: tuple[str, ...] = ()
+    """Buckets with logs, each followed by a slash and the prefix of the logs' keys, which may be empty."""
+    notification: bool = True
+    """True if the buckets notify the queue themselves, False if an SNS topic or EventBridge does."""
+    kms_keys: tuple[str, ...] = ()
+    """ARNs of the KMS keys with which objects in the buckets are encrypted."""
     stack: str = ""
     """CloudFormation stack that created the resources; empty if setup did."""
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -97,6 +103,12 @@ class Choices:
                 f"{most * 100 // self.percent_logged:,}, the most that Lambda has memory for with "
                 f"{self.percent_logged} % of requests logged and a lateness of {self.lateness_s} s"
             )
+        for entry in self.buckets:
+            if re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.{0,900}", entry) is None:
+                raise Refusal(f"bucket {entry!r}: use the name of a bucket, and --prefix for the start of the keys")
+        for key in self.kms_keys:
+            if re.fullmatch(r"arn:[a-z-]+:kms:[a-z0-9-]+:\d{12}:key/[A-Za-z0-9-]+", key) is None:
+                raise Refusal(f"KMS key {key!r}: use its ARN, such as arn:aws:kms:us-east-1:111122223333:key/1234abcd")
         try:
             CloudFrontLines(self.fields)
         except ValueError as exc:
@@ -139,10 +151,10 @@ class Choices:
     def with_changes(self, **choices: Any) -> Self:
         """Returns these choices, updated with those of ``choices`` that are not None.
 
-        Sources, web ACLs, distributions and settings accumulate; an empty value removes a setting.
+        Sources, web ACLs, distributions, buckets, keys and settings accumulate; an empty value removes a setting.
         """
         changes = {name: value for name, value in choices.items() if value is not None}
-        for name in ("sources", "web_acls", "distributions"):
+        for name in ("sources", "web_acls", "distributions", "buckets", "kms_keys"):
             if name in changes:
                 changes[name] = tuple(dict.fromkeys((*getattr(self, name), *changes[name])))
         settings = {**self.settings, **changes.get("settings", {})}
@@ -195,6 +207,8 @@ class Stage:
     state_table = _Name("sluice-{}-state")
     delivery_role = _Name("sluice-{}-log-delivery")
     waf_log_group = _Name("aws-waf-logs-sluice-{}")
+    objects_queue = _Name("sluice-{}-objects")
+    objects_dead_letters = _Name("sluice-{}-objects-failed")
     tokens_parameter = _Name("/sluice/{}/tokens")
     choices_parameter = _Name("/sluice/{}/setup")
 
@@ -233,5 +247,22 @@ class Stage:
     def delivery_role_arn(self) -> str:
         return self.location.arn("iam", f"role/{self.delivery_role}", region=False)
 
+    def bucket_arn(self, entry: str) -> str:
+        """Returns the ARN of the bucket of an entry of ``Choices.buckets``."""
+        return self.location.arn("s3", split_bucket(entry)[0], region=False, account=False)
+
+    def queue_arn(self, queue: str) -> str:
+        return self.location.arn("sqs", queue)
+
     def table_arn(self, table: str) -> str:
         return self.location.arn("dynamodb", f"table/{table}")
+
+
+def split_bucket(entry: str) -> tuple[str, str]:
+    """Returns the bucket and the prefix of an entry of ``Choices.buckets``.
+
+    >>> split_bucket("logs-of-site/AWSLogs/1/"), split_bucket("logs-of-site/")
+    (('logs-of-site', 'AWSLogs/1/'), ('logs-of-site', ''))
+    """
+    bucket, _, prefix = entry.partition("/")
+    return bucket, prefix

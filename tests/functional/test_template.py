@@ -13,6 +13,7 @@ import yaml  # type: ignore[import-untyped]
 
 from chalicelib.config import SETTINGS, read_config
 from sluice.deploy.policies import STACK, policies
+from sluice.deploy.resources.objects import HIDDEN_S, MOST_RECEIVES
 from sluice.deploy.runtime import runtime_of_chalice
 from sluice.deploy.sizing import MOST_MB, VCPU_MB
 from sluice.deploy.stage import Choices
@@ -21,7 +22,7 @@ from tests.support.deploy.packaging import chalice, clone
 
 LINT = ROOT / ".cache" / "lint" / "bin"
 Template = dict[str, Any]
-FUNCTIONS = {"Ingest", "Evaluate", "Enforce", "Publish", "Sweep", "APIHandler", "Authorize"}
+FUNCTIONS = {"Ingest", "ImportObjects", "Evaluate", "Enforce", "Publish", "Sweep", "APIHandler", "Authorize"}
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +120,8 @@ def test_every_function_has_a_role_and_a_concurrency_limit(sam: Template) -> Non
     functions = {n: r["Properties"] for n, r in sam["Resources"].items() if r["Type"] == "AWS::Serverless::Function"}
     assert set(functions) == FUNCTIONS
     for name, properties in functions.items():
-        assert "ReservedConcurrentExecutions" in properties, name
+        limited = "ReservedConcurrentExecutions" in properties or "ScalingConfig" in source(sam, name)
+        assert limited, name
         assert properties["Role"]["Fn::GetAtt"][0] in sam["Resources"], name
     assert functions["Publish"]["ReservedConcurrentExecutions"] == 1
     assert functions["Evaluate"]["ReservedConcurrentExecutions"] == 1
@@ -172,6 +174,26 @@ def test_evaluate_is_invoked_for_new_items_alone_and_retries_without_limit(sam: 
     assert json.loads(pattern["Pattern"]) == {"eventName": ["INSERT"]}
 
 
+def test_nothing_is_deployed_for_objects_without_a_bucket(sam: Template) -> None:
+    names = {name for name, resource in sam["Resources"].items() if resource.get("Condition") == "Objects"}
+    assert names == {
+        *("ImportObjects", "ImportObjectsRole", "ImportObjectsLogGroup", "ObjectsFailed"),
+        *("ObjectsQueue", "ObjectsDeadLetters", "ObjectsQueuePolicy"),
+    }
+    assert sam["Parameters"]["ObjectsBucket"]["Default"] == ""
+
+
+def test_failed_notifications_are_reported_one_by_one_and_end_in_a_queue(sam: Template) -> None:
+    function, queue = (sam["Resources"][name]["Properties"] for name in ("ImportObjects", "ObjectsQueue"))
+    mapping = source(sam, "ImportObjects")
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert mapping["BatchSize"] == 10
+    assert mapping["Queue"] == {"Fn::Sub": "${ObjectsQueue.Arn}"}
+    assert function["Handler"] == "app.import_objects"
+    assert queue["VisibilityTimeout"] == HIDDEN_S == 6 * function["Timeout"]
+    assert queue["RedrivePolicy"]["maxReceiveCount"] == MOST_RECEIVES
+
+
 def test_every_function_gets_valid_settings(sam: Template) -> None:
     variables = sam["Globals"]["Function"]["Environment"]["Variables"]
     assert set(variables) <= {setting.variable for setting in SETTINGS.values()}
@@ -194,6 +216,7 @@ def test_every_alarm_notifies_the_topic(sam: Template) -> None:
         *("PublishErrors", "SweepErrors"),
         *("ApiErrors", "MalformedFlood", "IpSetsFillingV4", "IpSetsFillingV6", "PublishFailing", "BreakerOpen"),
         *("RulesInvalid", "PausedTooLong", "HeartbeatMissing", "DeadLettersWaiting", "ManyReplayed"),
+        "ObjectsFailed",
     }
     for name, alarm in alarms.items():
         assert alarm["AlarmActions"] == [{"Ref": "Alarms"}], name

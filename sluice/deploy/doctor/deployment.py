@@ -7,11 +7,17 @@ from sluice.deploy.account import missing_ok
 from sluice.deploy.apply import survey
 from sluice.deploy.doctor.inspection import Finding, Inspection
 from sluice.deploy.plan import StepAction, to_set_up
-from sluice.deploy.policies import FUNCTIONS, arns_of, policies
+from sluice.deploy.policies import arns_of, functions_wanted, policies
 from sluice.deploy.resources import resources_of
 from sluice.deploy.resources.waf import ip_sets_of
 from sluice.deploy.runtime import RECOMMENDED, outdated
 from sluice.deploy.stage import Refusal
+
+NOTHING: Mapping[str, Any] = {"Statement": []}
+"""The policy of a function that the stage does not need."""
+
+RESPONSES = "FunctionResponseTypes"
+"""Present if a function reports failures message by message."""
 
 UNRESERVABLE = 100
 """Concurrent executions that AWS keeps unreserved in every account."""
@@ -31,16 +37,15 @@ def drift(inspection: Inspection) -> Iterator[Finding]:
 
 
 def deployed(inspection: Inspection) -> Iterator[Finding]:
-    """Finds functions that are not deployed. API Gateway needs no authorizer if IAM checks its callers."""
-    by_iam = inspection.stage.choices.settings.get("ADMIN_AUTH") == "iam"
-    for name in FUNCTIONS:
-        if name not in inspection.functions and not (by_iam and name == "authorize"):
+    """Finds functions that are not deployed."""
+    for name in functions_wanted(inspection.stage):
+        if name not in inspection.functions:
             yield Finding("functions", f"{name} is not deployed", inspection.deploy)
 
 
 def concurrency(inspection: Inspection) -> Iterator[Finding]:
     """Checks that the account has room for the reservations of the functions that are not deployed yet."""
-    missing = set(FUNCTIONS) - inspection.functions.keys()
+    missing = set(functions_wanted(inspection.stage)) - inspection.functions.keys()
     if not missing or inspection.stage.choices.stack:
         return
     answer = inspection.account.client("lambda").get_account_settings()
@@ -102,7 +107,7 @@ def permissions(inspection: Inspection) -> Iterator[Finding]:
             for policy in account.list_all("iam", "list_role_policies", "PolicyNames", RoleName=role):
                 document = account.client("iam").get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
                 allowed |= _grants(document)
-        missing = sorted({action for action, _ in _grants(needed[name]) - allowed})
+        missing = sorted({action for action, _ in _grants(needed.get(name, NOTHING)) - allowed})
         if missing:
             yield Finding("permissions", f"{name} may not call {', '.join(missing)}", inspection.deploy)
 
@@ -122,8 +127,8 @@ def _as_list(value: Any) -> list[str]:
 
 
 def event_sources(inspection: Inspection) -> Iterator[Finding]:
-    """Checks that the functions that read a stream do so without errors."""
-    for name in ("ingest", "evaluate", "enforce", "publish"):
+    """Checks that the functions that read a stream or the queue do so without errors."""
+    for name in ("ingest", "import_objects", "evaluate", "enforce", "publish"):
         if name not in inspection.functions:
             continue
         function = inspection.functions[name]["FunctionName"]
@@ -136,6 +141,10 @@ def event_sources(inspection: Inspection) -> Iterator[Finding]:
             if name == "ingest" and parallel != 1:
                 what = f"ingest reads {parallel} batches of a shard at once: one of them counts, the others are lost"
                 remedy = f"aws lambda update-event-source-mapping --uuid {mapping['UUID']} --parallelization-factor 1"
+                yield Finding("event sources", what, remedy)
+            if name == "import_objects" and mapping.get("BatchSize", 1) > 1 and not mapping.get(RESPONSES):
+                what = "import_objects gets several messages at once, and those that fail are lost"
+                remedy = f"aws lambda update-event-source-mapping --uuid {mapping['UUID']} --batch-size 1"
                 yield Finding("event sources", what, remedy)
             if mapping.get("State", "Enabled") not in ("Enabled", "Enabling", "Creating", "Updating"):
                 remedy = f"aws lambda update-event-source-mapping --uuid {mapping['UUID']} --enabled"

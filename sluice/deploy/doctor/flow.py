@@ -7,6 +7,8 @@ from sluice.deploy.doctor.inspection import METRIC_PERIOD_S, Finding, Inspection
 
 BEHIND_MS = 60_000
 MALFORMED_SHARE = 0.05
+WAITING_S = 1800
+"""Age of a notification, in seconds, at which objects are imported late: it has failed once, or there are too many."""
 
 
 def records(inspection: Inspection) -> Iterator[Finding]:
@@ -55,6 +57,29 @@ def lag(inspection: Inspection) -> Iterator[Finding]:
         if age and age > BEHIND_MS:
             advice = f"read {inspection.log_group(name)}; if there are no errors, {remedy}"
             yield Finding("lag", f"{name} was {age / 1000:.0f} s behind", advice)
+
+
+def objects(inspection: Inspection) -> Iterator[Finding]:
+    """Checks that notifications about objects are handled."""
+    stage = inspection.stage
+    if not stage.choices.buckets:
+        return
+    failed, waiting = (
+        inspection.metric("AWS/SQS", name, "Maximum", QueueName=queue) or 0
+        for name, queue in (
+            ("ApproximateNumberOfMessagesVisible", stage.objects_dead_letters),
+            ("ApproximateAgeOfOldestMessage", stage.objects_queue),
+        )
+    )
+    if failed:
+        what = f"{failed:.0f} notifications about objects could not be handled: their logs are not counted"
+        arn = stage.queue_arn(stage.objects_dead_letters)
+        log = inspection.log_group("import_objects")
+        remedy = f"find the reason in {log}, remove it, then: aws sqs start-message-move-task --source-arn {arn}"
+        yield Finding("objects", what, remedy)
+    if waiting > WAITING_S:
+        what = f"the oldest notification about an object has waited for {waiting / 60:.0f} minutes"
+        yield Finding("objects", what, f"read {inspection.log_group('import_objects')}")
 
 
 def fields(inspection: Inspection) -> Iterator[Finding]:

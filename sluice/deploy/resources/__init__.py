@@ -10,6 +10,7 @@ from sluice.deploy.resources.chalice_config import ChaliceStage, Project
 from sluice.deploy.resources.cloudfront import DistributionLogging, LogConfig
 from sluice.deploy.resources.leftovers import LOGS, BlockedClients, ChaliceDeployment, FunctionLogs
 from sluice.deploy.resources.logs import LogGroup, LogSubscription, WebAclLogging
+from sluice.deploy.resources.objects import BucketNotification, ObjectsQueue, Queue
 from sluice.deploy.resources.parameters import FirstToken, RememberedChoices
 from sluice.deploy.resources.streams import DeliveryRole, LogStream, mode
 from sluice.deploy.resources.tables import FirstRules, Table
@@ -54,6 +55,11 @@ def resources_of(
         spread = "sends every line to the stream, spread over its shards"
         resources.append(LogGroup(stage, stage.waf_log_group, 1, about=kept))
         resources.append(LogSubscription(stage, f"{stage.waf_log_group}/{stage.prefix}", about=spread))
+    if choices.buckets:
+        failed = "notifications that could not be handled; kept for 14 days"
+        told = "receives the buckets' notifications for import_objects; standard, encrypted"
+        resources.append(Queue(stage, stage.objects_dead_letters, about=failed))
+        resources.append(ObjectsQueue(stage, stage.objects_queue, about=told))
     return [
         *resources,
         # Chalice creates the log groups of all functions, but gives the API's a name that is never used.
@@ -78,6 +84,9 @@ def _additions(stage: Stage) -> list[Resource]:
     attached = "its cache behaviours log to the stream"
     reference = f"refers to the rule group, {CAPACITY} WCU; other rules stay unchanged"
     additions: list[Resource] = [DistributionLogging(stage, id, about=attached) for id in stage.choices.distributions]
+    told = f"tells {stage.objects_queue} of new objects; other notifications stay unchanged"
+    if stage.choices.notification:
+        additions += [BucketNotification(stage, entry, about=told) for entry in stage.choices.buckets]
     for web_acl in stage.choices.web_acls:
         name = web_acl_name(web_acl)
         additions.append(WebAclRule(stage, f"{name}/{stage.rule_group}", web_acl, about=reference))

@@ -141,6 +141,7 @@ def environment(stage: Stage, ip_sets: Mapping[int, str], *, tally_stream: str, 
         "CLOUDFRONT_FIELDS": ",".join(choices.fields),
         "SAMPLE_RATE": str(choices.sample_rate),
         "TOKENS_PARAMETER": stage.tokens_parameter,
+        **({"OBJECTS_QUEUE": stage.objects_queue} if choices.buckets else {}),
     }
     derived = sorted(variables.keys() & choices.settings.keys())
     if derived:

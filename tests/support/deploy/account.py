@@ -110,7 +110,10 @@ def project(tmp_path: Path) -> Project:
     return as_committed(Project(tmp_path))
 
 
-SERVICES = ("cloudfront", "cloudwatch", "dynamodb", "iam", "kinesis", "lambda", "logs", "pricing-plan-manager", "ssm")
+SERVICES = (
+    *("cloudfront", "cloudwatch", "dynamodb", "iam", "kinesis", "lambda", "logs", "pricing-plan-manager", "ssm"),
+    *("s3", "sns", "sqs"),
+)
 
 
 @pytest.fixture(scope="session")

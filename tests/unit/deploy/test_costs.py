@@ -1,8 +1,19 @@
 """The cost model against examples worked out by hand."""
 
+from dataclasses import replace
+
 import pytest
 
-from sluice.deploy.costs import PRICES, SECONDS_PER_MONTH, Load, monthly_costs, shards_for, stream_costs, total
+from sluice.deploy.costs import (
+    PRICES,
+    SECONDS_PER_MONTH,
+    Load,
+    monthly_costs,
+    object_costs,
+    shards_for,
+    stream_costs,
+    total,
+)
 from tests.support.deploy.account import ROOT
 
 LINES = 1000 * SECONDS_PER_MONTH
@@ -100,3 +111,16 @@ def test_the_documented_table_is_current() -> None:
             total(monthly_costs(Load(requests_per_second=rate, shards=count))) for count in (0, shards)
         )
         assert f"| {rate:,} | ${on_demand:,.0f} | ${provisioned:,.0f} ({shards}) |" in text
+
+
+def test_logs_in_s3_have_an_item_of_their_own_and_cost_little() -> None:
+    load = Load(requests_per_second=1000)
+    (added,) = set(monthly_costs(replace(load, objects=True))) - set(monthly_costs(load))
+    assert added.item.startswith("Logs in S3")
+    per_million = added.dollars / (1000 * SECONDS_PER_MONTH / 1e6)
+    assert 0.005 < per_million < 0.05
+
+
+def test_a_bucket_without_traffic_costs_its_polls_and_metrics() -> None:
+    (cost,) = object_costs(0)
+    assert 1 < cost.dollars < 1.5

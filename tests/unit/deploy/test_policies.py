@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
+import boto3
 import pytest
 from botocore import handlers as botocore_handlers
 from moto import mock_aws
@@ -17,10 +18,10 @@ from chalicelib.config import read_config
 from chalicelib.core.state import ACTIVE, Block, Detection, History, StoredRules, version_id
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.tally_logs import log_name
-from chalicelib.ports import Item
+from chalicelib.ports import Item, LogObject
 from sluice.deploy.policies import STACK, arns_of, file_name, policies
 from sluice.deploy.stage import Stage
-from sluice.local.events import schedule_event, tally_event
+from sluice.local.events import objects_event, schedule_event, tally_event
 from sluice.local.gateway import Gateway
 from tests.support.deploy.account import ROOT, World
 from tests.support.deploy.events import kinesis_event, line, state_event
@@ -33,6 +34,7 @@ window = "5s"
 block_for = "10m"
 """
 
+BUCKET = "site-logs"
 ACCOUNT = "arn:aws:{}:us-east-1:123456789012:{}"
 TRANSACTION = {"Put": "dynamodb:PutItem", "Delete": "dynamodb:DeleteItem", "Update": "dynamodb:UpdateItem"}
 
@@ -80,6 +82,8 @@ def calls_in(service: str, operation: str, request: Mapping[str, Any]) -> Iterat
         yield Call(f"dynamodb:{operation}", table(request["TableName"]))
     elif service == "wafv2":
         yield Call(f"wafv2:{operation}", ACCOUNT.format("wafv2", f"global/ipset/{request['Name']}/{request['Id']}"))
+    elif service == "s3":
+        yield Call(f"s3:{operation}", f"arn:aws:s3:::{request['Bucket']}/{request['Key']}")
     elif service == "ssm":
         yield Call(f"ssm:{operation}", ACCOUNT.format("ssm", f"parameter{request['Name']}"))
     else:
@@ -114,7 +118,8 @@ def unused(policy: Mapping[str, Any], calls: Iterable[Call]) -> set[tuple[str, s
 
 @pytest.fixture
 def deployed(world: World) -> Iterator[Deployed]:
-    stage = world.stage()
+    world.account.client("s3").create_bucket(Bucket=BUCKET)
+    stage = world.stage(buckets=(f"{BUCKET}/AWSLogs/",))
     world.set_up(stage)
     written = world.project.stage("prod")
     assert written is not None
@@ -139,6 +144,12 @@ def stored(deployed: Deployed, kind: str) -> list[Item]:
     return list(deployed.services.world.state.query(kind))
 
 
+def new_object(content: bytes, now: float) -> dict[str, Any]:
+    """Stores an object, and returns the event about it."""
+    etag = boto3.client("s3").put_object(Bucket=BUCKET, Key="AWSLogs/one.log", Body=content)["ETag"].strip('"')
+    return objects_event([("one", LogObject(BUCKET, "AWSLogs/one.log", etag), now)])
+
+
 def test_every_function_stays_within_its_policy(deployed: Deployed) -> None:
     now = time.time()
     used: dict[str, set[Call]] = {}
@@ -152,6 +163,8 @@ def test_every_function_stays_within_its_policy(deployed: Deployed) -> None:
         state.put_over([Item(kind=StoredRules.kind, id=id, body=StoredRules(text=text).to_json(), version=2)])
     deployed.restart()
     used["ingest"] |= deployed.calls_of("ingest", kinesis_event(lines, ts=now, first=20))
+    deployed.restart()
+    used["import_objects"] = deployed.calls_of("import_objects", new_object(b"\n".join(lines), now))
     deployed.restart()
     used["evaluate"] = deployed.calls_of("evaluate", tally_event([("any", 0)]))
     detections = stored(deployed, Detection.kind)
@@ -246,7 +259,8 @@ def test_only_what_aws_cannot_narrow_is_allowed_everywhere(deployed: Deployed) -
 
 
 def test_both_forms_of_the_policies_allow_the_same_actions(world: World) -> None:
-    arns = arns_of(world.stage(), ["arn:v4", "arn:v6"], tally_stream="arn:tallies", state_stream="arn:state")
+    stage = world.stage(buckets=("logs/",))
+    arns = arns_of(stage, ["arn:v4", "arn:v6"], tally_stream="arn:tallies", state_stream="arn:state")
     concrete = policies(arns)
     for function, policy in policies(STACK).items():
         actions = {action for statement in policy["Statement"] for action in statement["Action"]}

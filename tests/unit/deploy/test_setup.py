@@ -302,7 +302,7 @@ def test_a_rate_without_enough_memory_is_refused(world: World, sample_rate: int,
 
 
 def test_an_invalid_lateness_is_refused(world: World) -> None:
-    with pytest.raises(Refusal, match=r"setting LATENESS_S='2h': expected seconds, a whole number from 10 to 3600"):
+    with pytest.raises(Refusal, match=r"setting LATENESS_S='2h': expected seconds, a whole number from 10 to 93600"):
         world.stage(settings={"LATENESS_S": "2h"})
 
 
