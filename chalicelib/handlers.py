@@ -85,7 +85,7 @@ def enforce(event: DynamoDBEvent) -> None:
 )
 def publish(event: DynamoDBEvent) -> None:
     container = services()
-    report = container.publish.run(state_changes(event.to_dict()))
+    report = container.publish.run(state_changes(event.to_dict()), time_left_s(event.context), waits=False)
     if report is not None:
         container.world.telemetry.published(report)
 

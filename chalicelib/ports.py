@@ -219,11 +219,17 @@ class LogObjects(Protocol):
 class IpSets(Protocol):
     """WAF IP sets. Methods raise Throttled and Unavailable."""
 
+    def tokens(self, sets: Collection[IpSet]) -> Mapping[IpSet, str]:
+        """Returns the present tokens of the ``sets`` that exist, without their addresses."""
+
     def get(self, ip_set: IpSet) -> tuple[frozenset[Network], str]:
         """Returns the addresses of a set and a token for replacing them."""
 
-    def update(self, ip_set: IpSet, addresses: frozenset[Network], token: str) -> None:
-        """Replaces all addresses. Raises Conflict unless ``token`` belongs to the latest contents."""
+    def update(self, ip_set: IpSet, addresses: frozenset[Network], token: str) -> str:
+        """Replaces all addresses and returns the next token.
+
+        Raises Conflict unless ``token`` belongs to the latest contents.
+        """
 
 
 class Telemetry(Protocol):

@@ -108,6 +108,8 @@ class PublishReport:
     failures: list[str] = field(default_factory=list)
     """IP sets that could not be read or written, with the reason. The next heartbeat triggers another attempt."""
     rounds: int = 0
+    recalled: bool = False
+    """True if the next invocation has to continue."""
     wanted: Wanted = field(default_factory=lambda: Wanted({}))
     fill: dict[int, float] = field(default_factory=dict)
     """Share of the capacity that is used, by family."""

@@ -229,3 +229,6 @@ class NetworkSet:
 
     def __bool__(self) -> bool:
         return bool(self._starts[4] or self._starts[6])
+
+    def equals(self, other: "NetworkSet") -> bool:
+        return (self._starts, self._ends) == (other._starts, other._ends)

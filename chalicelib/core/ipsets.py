@@ -4,9 +4,13 @@ AWS accepts at most 10,000 networks and one family per set, no ``/0`` and no hos
 """
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from heapq import heapify, heappop, heappush, nlargest
+from typing import NamedTuple
 
-from chalicelib.core.addresses import Network, NetworkSet, Span, network_at, span_of
+from chalicelib.core.addresses import Network, NetworkSet, Span, span_of
+from chalicelib.core.cover import Cover
 from chalicelib.core.state import Block
 
 CAPACITY = 10_000
@@ -27,8 +31,8 @@ class IpSet:
 class Wanted:
     """The contents that the IP sets should have."""
 
-    networks: Mapping[int, frozenset[Network]]
-    """Networks by family, 4 and 6, collapsed so that none overlaps another."""
+    networks: Mapping[int, AbstractSet[Network]]
+    """Networks by family, 4 and 6, collapsed so that none overlaps another. Those of a ``BlockList`` change with it."""
     allowlisted: int = 0
     """Blocks omitted because they overlap the allowlist."""
     overflow: int = 0
@@ -37,60 +41,126 @@ class Wanted:
     """Blocks in force."""
 
 
+class _Listed(NamedTuple):
+    """The part of a block that the list needs. Entries sort by rank: the greatest stay in full sets the longest."""
+
+    manual: bool
+    blocked_at: int
+    span: Span
+    until: int
+
+
+class BlockList:
+    """Blocks, and the networks to refuse for them. Its work grows with what changes, not with the number of blocks."""
+
+    def __init__(self, blocks: Iterable[Block] = ()) -> None:
+        self._blocks = {block.network: _listed(block) for block in blocks}
+        self._ends = [(entry.until, network) for network, entry in self._blocks.items()]
+        heapify(self._ends)
+        self._ended: set[str] = set()
+        self._allowlist: NetworkSet | None = None
+        """The allowlist by which the blocks were sorted into the following; None before the first time."""
+        self._withheld: set[str] = set()
+        self._covers = {4: Cover(), 6: Cover()}
+        self._unsorted: set[str] = set()
+
+    def replace(self, network: str, block: Block | None) -> None:
+        """Replaces the block of ``network``; None if it no longer has one."""
+        before = self._blocks.pop(network, None)
+        if before is not None:
+            self._drop(network, before)
+        if block is not None:
+            entry = self._blocks[network] = _listed(block)
+            heappush(self._ends, (entry.until, network))
+            self._unsorted.add(network)
+
+    def wanted(self, allowlist: NetworkSet, rooms: Mapping[int, int], now: int) -> Wanted:
+        """Returns the networks of the blocks in force that do not overlap ``allowlist``, as many as fit.
+
+        ``rooms``: the number of networks that fit, by family. ``now``: epoch seconds.
+        """
+        blocks = self.in_force(now)
+        if self._allowlist is None or not self._allowlist.equals(allowlist):
+            self._allowlist = allowlist
+            self._sort_all()
+        else:
+            for network in self._unsorted:
+                self._sort(network, allowlist)
+        self._unsorted.clear()
+        networks = {family: cover.networks for family, cover in self._covers.items()}
+        overflow = 0
+        for family, cover in self._covers.items():
+            room = rooms.get(family, 0)
+            if len(cover.networks) > room:
+                ranked = [entry for entry in self._refused() if entry.span[0] == family]
+                overflow += len(ranked) - room
+                networks[family] = Cover(entry.span for entry in nlargest(room, ranked)).networks
+        return Wanted(networks, len(self._withheld), overflow, blocks)
+
+    def in_force(self, now: int) -> int:
+        """Returns the number of blocks in force at the epoch second ``now``."""
+        self._let_end(now)
+        return len(self._blocks) - len(self._ended)
+
+    def ending(self, before: int, most: int) -> tuple[str, ...]:
+        """Returns the networks whose blocks are over at the epoch second ``before``; the ``most`` that end soonest."""
+        ends = sorted((entry.until, network) for network, entry in self._blocks.items() if entry.until <= before)
+        return tuple(network for _, network in ends[:most])
+
+    def _refused(self) -> Iterable[_Listed]:
+        """Returns the blocks in force that do not overlap the allowlist."""
+        left_out = self._ended | self._withheld
+        return (entry for network, entry in self._blocks.items() if network not in left_out)
+
+    def _let_end(self, now: int) -> None:
+        while self._ends and self._ends[0][0] <= now:
+            _, network = heappop(self._ends)
+            entry = self._blocks.get(network)
+            # A block that was replaced since has another end.
+            if entry is not None and entry.until <= now and network not in self._ended:
+                self._drop(network, entry)
+                self._ended.add(network)
+
+    def _drop(self, network: str, entry: _Listed) -> None:
+        """Takes the block of ``network`` out of where it was sorted into."""
+        for names in (self._unsorted, self._ended, self._withheld):
+            if network in names:
+                names.remove(network)
+                return
+        if self._allowlist is not None:
+            self._covers[entry.span[0]].remove(entry.span)
+
+    def _sort(self, network: str, allowlist: NetworkSet) -> None:
+        entry = self._blocks[network]
+        if allowlist.meets(entry.span):
+            self._withheld.add(network)
+        else:
+            self._covers[entry.span[0]].add(entry.span)
+
+    def _sort_all(self) -> None:
+        assert self._allowlist is not None
+        meets = self._allowlist.meets
+        in_force = [(network, entry.span) for network, entry in self._blocks.items() if network not in self._ended]
+        self._withheld = {network for network, span in in_force if meets(span)}
+        spans = [span for network, span in in_force if network not in self._withheld]
+        self._covers = {family: Cover(span for span in spans if span[0] == family) for family in (4, 6)}
+
+
+def _listed(block: Block) -> _Listed:
+    return _Listed(block.manual, block.blocked_at, span_of(block.network), block.until)
+
+
 def wanted(blocks: Iterable[Block], allowlist: NetworkSet, rooms: Mapping[int, int], now: int) -> Wanted:
     """Returns the networks of the blocks in force that do not overlap ``allowlist``, as many as fit.
 
     ``rooms``: the number of networks that fit, by family. ``now``: epoch seconds.
     """
-    running: dict[int, list[tuple[bool, int, Span]]] = {4: [], 6: []}
-    allowlisted = 0
-    for block in blocks:
-        if not block.in_force(now):
-            continue
-        span = span_of(block.network)
-        if allowlist.meets(span):
-            allowlisted += 1
-        else:
-            running[span[0]].append((block.manual, block.blocked_at, span))
-    networks: dict[int, frozenset[Network]] = {}
-    overflow = 0
-    for family, entries in running.items():
-        room = rooms.get(family, 0)
-        collapsed = _collapsed(span for _, _, span in entries)
-        if len(collapsed) > room:
-            entries.sort(key=lambda entry: entry[:2], reverse=True)
-            overflow += len(entries) - room
-            collapsed = _collapsed(span for _, _, span in entries[:room])
-        networks[family] = frozenset(map(network_at, collapsed))
-    return Wanted(networks, allowlisted, overflow, allowlisted + sum(map(len, running.values())))
+    return BlockList(blocks).wanted(allowlist, rooms, now)
 
 
-def _collapsed(spans: Iterable[Span]) -> list[Span]:
-    """Returns the fewest networks that contain the same addresses. ``spans`` are of one family.
-
-    >>> _collapsed([(4, 2, 3), (4, 8, 8), (4, 0, 1), (4, 3, 3), (4, 9, 9)])
-    [(4, 0, 3), (4, 8, 9)]
-    """
-    # Two networks are either nested or disjoint. In ascending order, the wider first, each network lies within the
-    # last one kept, or is its other half (the merged network may in turn be a half of the one before), or is separate.
-    kept: list[Span] = []
-    for span in sorted(spans, key=lambda span: (span[1], -span[2])):
-        if kept and span[2] <= kept[-1][2]:
-            continue
-        kept.append(span)
-        while len(kept) > 1 and _are_halves(kept[-2], kept[-1]):
-            (family, first, _), (_, _, last) = kept[-2:]
-            kept[-2:] = [(family, first, last)]
-    return kept
-
-
-def _are_halves(lower: Span, upper: Span) -> bool:
-    """Returns whether the two make up one network. The halves of ``/0`` do not, because AWS rejects it."""
-    size, half_of_all = lower[2] - lower[1] + 1, 1 << (31 if lower[0] == 4 else 127)
-    return size < half_of_all and upper[1] == lower[1] + size and upper[2] == lower[2] + size and not lower[1] & size
-
-
-def plan(wanted: frozenset[Network], published: Mapping[IpSet, frozenset[Network]]) -> dict[IpSet, frozenset[Network]]:
+def plan(
+    wanted: AbstractSet[Network], published: Mapping[IpSet, frozenset[Network]]
+) -> dict[IpSet, frozenset[Network]]:
     """Returns the new contents of the sets that must change so that together they hold ``wanted``.
 
     All sets are of one family. Networks stay in their set; new ones go to the emptiest set, so that few sets change.

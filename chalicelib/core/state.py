@@ -403,6 +403,28 @@ class Heartbeat(Control, frozen=True, kw_only=True):
     """For each kind, the id up to which it has been searched for such records; empty to begin again."""
 
 
+class Publisher(Control, frozen=True, kw_only=True):
+    """The publisher that follows the stream, and what it notes for the sweep."""
+
+    id: ClassVar[str] = "publisher"
+    name: str = ""
+    """Name of the container that leads: the only one that may rely on its memory of the blocks."""
+    at: Seconds = 0
+    """When it noted the following. Epoch seconds."""
+    blocks: Number = 0
+    """Blocks in force."""
+    ending: tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=64)], ...] = ()
+    """Networks whose blocks are over by then or end within two minutes, at most 5,000, the soonest first."""
+
+
+class Recall(Control, frozen=True, kw_only=True):
+    """A publisher's call to itself: there is more to publish as soon as AWS accepts it."""
+
+    id: ClassVar[str] = "recall"
+    nonce: str = ""
+    """Different each time, because the stream says nothing of a record that is written again as it was."""
+
+
 class Call(msgspec.Struct, frozen=True, kw_only=True):
     """A call of the admin API, ready to be made."""
 
@@ -449,7 +471,7 @@ class Receipt(StateRecord, frozen=True, kw_only=True):
 
 
 RECORDS: tuple[type[StateRecord], ...] = (Detection, Block, History, Allow, StoredRules, Known, Audit, Receipt)
-CONTROLS: tuple[type[Control], ...] = (Pause, Breaker, BlockLengths, Heartbeat)
+CONTROLS: tuple[type[Control], ...] = (Pause, Breaker, BlockLengths, Heartbeat, Publisher, Recall)
 
 
 def record_type(kind: str, id: str) -> type[StateRecord] | None:

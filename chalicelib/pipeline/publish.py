@@ -1,32 +1,58 @@
 """Publish: makes the IP sets equal to the list of networks to block (docs/state-protocol.md, G6).
 
-For each update it (a) reads the tokens and contents of all sets, (b) reads the list from the state table, and (c)
-replaces one set that differs, under its token; then it starts again at (a), until nothing differs. Because the token is
-read before the list, a publisher with an older list fails if one with a newer list has written in between. If the newer
-list required no write, the older one is written, and the last round, which reads everything again, corrects it.
+For each update it (a) reads the tokens of all sets, and the contents of those that it does not know, (b) brings the
+list up to date, and (c) replaces one set that differs, under its token; then it starts again at (a), until nothing
+differs. Because the token is read before the list, a publisher with an older list fails if one with a newer list has
+written in between. If the newer list required no write, the older one is written, and the last round corrects it.
+
+What is remembered costs neither calls nor units: the contents of a set belong to its token, and the blocks follow the
+stream (``followed_blocks``). The allowlist and the pause are read in each round.
 
 No other function calls WAF, so none uses up AWS's quota of one update and five reads per second, and none waits for it.
-The list that publish reads after waiting includes all changes made during the wait.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
+from uuid import uuid4
 
 from chalicelib.core.addresses import Network
-from chalicelib.core.ipsets import CAPACITY, IpSet, Wanted, plan, wanted
-from chalicelib.core.state import Allow, Block, Heartbeat, Pause
+from chalicelib.core.ipsets import CAPACITY, BlockList, IpSet, Wanted, plan
+from chalicelib.core.state import Allow, Block, Heartbeat, Pause, Recall
+from chalicelib.pipeline.followed_blocks import FollowedBlocks
 from chalicelib.pipeline.stored import State
+from chalicelib.pipeline.tally_logs import TimeLeft, unlimited
 from chalicelib.ports import Conflict, IpSets, StreamChange, Throttled, Unavailable
 from chalicelib.reports import PublishReport
 
 PACE_S = 1.1
 """Seconds between updates: AWS accepts one UpdateIPSet per second and account."""
 
+DELIVERY_S = 0.25
+"""Seconds until Lambda delivers the next changes: it polls a table's stream four times per second."""
+
 MOST_ROUNDS = 40
+"""Most rounds in a row that lead to no update."""
+
+ENOUGH_S = 30
+"""Seconds after which a set that has been updated may differ again: the next delivery is about what has changed."""
+
+LEAST_LEFT_S = 20
+"""Time that an invocation must have left to begin another round."""
+
 READ_RETRIES = 5
 """Most retries of a throttled read of one IP set, ``PACE_S`` apart."""
 
+CONTROLS = frozenset((Pause.id, Heartbeat.id, Recall.id))
+"""Control records that require a publish."""
+
 Addresses = frozenset[Network]
+
+
+class SetRead(NamedTuple):
+    """The contents of an IP set, and the token that belongs to them."""
+
+    addresses: Addresses
+    token: str
 
 
 class SetsRead(NamedTuple):
@@ -66,29 +92,53 @@ class Publish:
         self._clock = clock
         self._sleep = sleep
         self._free_at = 0.0
+        self._after = 0
+        """Index of the set from which the next one to update is searched."""
+        self._blocks = FollowedBlocks(state, clock)
+        self._known: dict[IpSet, SetRead] = {}
+        self._fruitless = 0
+        """Rounds in a row that led to no update, although something differed."""
+        self._arrivals: list[int] = []
+        self._updates = 0
+        """Times of arrival behind the blocks that are not published yet, and the updates since."""
 
-    def run(self, changes: Sequence[StreamChange]) -> PublishReport | None:
-        """Publishes if ``changes`` require it, and returns None otherwise. Raises only what the state store raises.
+    def run(
+        self, changes: Sequence[StreamChange], time_left: TimeLeft = unlimited, *, waits: bool = True
+    ) -> PublishReport | None:
+        """Publishes if ``changes`` require it; returns None if nothing was compared. ``time_left`` returns seconds.
 
-        The sweep's heartbeat requires it every minute, which repairs failures and changes by others to the IP sets.
+        Without ``waits``, it does not wait for AWS's pace: it stores a ``Recall`` and ends. The stream delivers that
+        with everything that has changed meanwhile, from all of its shards, and the next update holds all of it.
+
+        Raises Contended and what the state store raises. The sweep's heartbeat requires it every minute, which repairs
+        failures and changes by others to the IP sets.
         """
-        causes = [c for c in changes if c.kind in (Block.kind, Allow.kind) or c.id in (Pause.id, Heartbeat.id)]
+        causes = [c for c in changes if c.kind in (Block.kind, Allow.kind) or c.id in CONTROLS]
         if not causes:
             return None
-        self._keep_pace()
-        report = self._settle()
+        self._blocks.follow(causes)
         new = [Block.read(c.id, c.body) for c in causes if c.kind == Block.kind and c.body and not c.existed]
-        arrivals = [block.evidence.arrived_ms for block in new if isinstance(block, Block) and block.evidence]
-        if arrivals and report.updates:
-            report.time_to_block_ms = int(self._clock() * 1000) - min(arrivals)
+        self._arrivals += [block.evidence.arrived_ms for block in new if isinstance(block, Block) and block.evidence]
+        if not waits and self._missing_s() > DELIVERY_S:
+            self._recall()
+            return None
+        self._keep_pace()
+        report = self._settle(time_left, waits=waits)
+        self._blocks.note()
+        if not report.recalled:
+            if self._arrivals and self._updates:
+                report.time_to_block_ms = int(self._clock() * 1000) - min(self._arrivals)
+            self._arrivals, self._updates = [], 0
         return report
 
-    def _settle(self) -> PublishReport:
-        """Reads and updates in rounds, until nothing differs."""
+    def _settle(self, time_left: TimeLeft, *, waits: bool) -> PublishReport:
+        """Reads and updates in rounds, until nothing differs or it has been long enough."""
         report = PublishReport()
         failed: dict[IpSet, str] = {}
-        after = 0
-        while report.rounds < MOST_ROUNDS:
+        updated: set[IpSet] = set()
+        reads_all = not self._blocks.known
+        begun = self._clock()
+        while True:
             report.rounds += 1
             read = self._read([ip_set for ip_set in self._sets if ip_set not in failed])
             failed |= read.failed
@@ -96,33 +146,57 @@ class Publish:
             report.wanted, report.fill, changes = self._compare(read.published)
             if not changes:
                 break
+            self._fruitless += 1
+            if self._fruitless >= MOST_ROUNDS or time_left() < LEAST_LEFT_S:
+                why = f"still differed after {report.rounds} rounds"
+                failed |= {ip_set: why for ip_set in changes if ip_set not in updated}
+                break
+            if self._clock() > begun + ENOUGH_S and changes.keys() <= updated:
+                break
+            if not waits and self._missing_s() > DELIVERY_S:
+                self._recall()
+                report.recalled = True
+                break
             if self._keep_pace():
+                if reads_all:
+                    self._blocks.forget()  # and so includes what has changed during the wait
                 continue
             # Round-robin, so that a set that changes all the time does not delay the others.
-            ip_set = next(s for s in (*self._sets[after:], *self._sets[:after]) if s in changes)
-            after = self._sets.index(ip_set) + 1
-            self._free_at = self._clock() + PACE_S
-            try:
-                self._ip_sets.update(ip_set, changes[ip_set], read.tokens[ip_set])
-                report.updates += 1
-            except Conflict:
-                report.conflicts += 1
-            except Throttled:
-                report.throttled += 1
-            except Unavailable as exc:
-                failed[ip_set] = str(exc)
-        else:
-            failed |= dict.fromkeys(changes, f"still differed after {MOST_ROUNDS} rounds")
+            ip_set = next(s for s in (*self._sets[self._after :], *self._sets[: self._after]) if s in changes)
+            self._after = self._sets.index(ip_set) + 1
+            match self._update(ip_set, changes[ip_set], read.tokens[ip_set]):
+                case None:
+                    report.updates += 1
+                    updated.add(ip_set)
+                case Conflict():
+                    report.conflicts += 1
+                    self._blocks.forget()
+                case Throttled():
+                    report.throttled += 1
+                case refusal:
+                    failed[ip_set] = str(refusal)
+        if not report.recalled:
+            self._fruitless = 0
         report.failures = [f"{ip_set.name}: {reason}" for ip_set, reason in failed.items()]
         return report
 
     def _read(self, sets: Sequence[IpSet]) -> SetsRead:
-        """Reads ``sets``. A throttled read is retried, because there may be more sets than reads per second."""
+        """Reads ``sets``, as far as their contents are not known.
+
+        A throttled read is retried, because there may be more sets than reads per second.
+        """
+        try:
+            latest = self._ip_sets.tokens(sets) if self._known else {}
+        except Unavailable:
+            latest = {}  # Reading each set tells the same, with more calls.
         published, tokens, failed, throttled = {}, {}, {}, 0
         for ip_set in sets:
+            known = self._known.get(ip_set)
             for attempt in range(READ_RETRIES + 1):
                 try:
-                    published[ip_set], tokens[ip_set] = self._ip_sets.get(ip_set)
+                    if known is None or latest.get(ip_set) != known.token:
+                        known = self._known[ip_set] = SetRead(*self._ip_sets.get(ip_set))
+                    published[ip_set], tokens[ip_set] = known
                     break
                 except Unavailable as exc:
                     if not isinstance(exc, Throttled) or attempt == READ_RETRIES:
@@ -135,19 +209,41 @@ class Publish:
     def _compare(self, published: Mapping[IpSet, Addresses]) -> SetsCompared:
         """Compares the sets with the list at this moment."""
         now = int(self._clock())
-        blocks = [] if self._state.pause().released else self._state.records(Block)
+        blocks = self._blocks.current()
+        if self._state.pause().released:
+            blocks = BlockList()
         rooms = {family: CAPACITY * sum(s.family == family for s in published) for family in (4, 6)}
-        listed = wanted(blocks, self._state.allowlist(now), rooms, now)
+        listed = blocks.wanted(self._state.allowlist(now), rooms, now)
         changes: dict[IpSet, Addresses] = {}
         for family, networks in listed.networks.items():
             changes |= plan(networks, {s: old for s, old in published.items() if s.family == family})
         fill = {family: len(listed.networks[family]) / room for family, room in rooms.items() if room}
         return SetsCompared(listed, fill, changes)
 
+    def _update(self, ip_set: IpSet, addresses: Addresses, token: str) -> Conflict | Unavailable | None:
+        """Replaces a set's addresses, and remembers them. Returns the reason if it was rejected."""
+        self._free_at = self._clock() + PACE_S
+        try:
+            token = self._ip_sets.update(ip_set, addresses, token)
+        except (Conflict, Unavailable) as rejection:
+            return rejection
+        self._known[ip_set] = SetRead(addresses, token)
+        self._updates += 1
+        self._fruitless = 0
+        return None
+
+    def _missing_s(self) -> float:
+        """Returns the seconds until the next update may be sent; not positive if it may be sent now."""
+        return self._free_at - self._clock()
+
     def _keep_pace(self) -> bool:
         """Waits until the next update may be sent. Returns whether it waited."""
-        missing = self._free_at - self._clock()
+        missing = self._missing_s()
         if missing <= 0:
             return False
         self._sleep(missing + 0.001)
         return True
+
+    def _recall(self) -> None:
+        """Causes another invocation. What is left to do may be in memory only: the next leader reads everything."""
+        self._state.overwrite(Recall(nonce=uuid4().hex))

@@ -80,8 +80,9 @@ def policies(arns: Arns) -> dict[str, Policy]:
         "enforce": [*state_stream, read_and_put, *dead_letters],
         "publish": [
             *state_stream,
-            allow("dynamodb", "GetItem Query", arns.state_table),
+            read_and_put,
             allow("wafv2", "GetIPSet UpdateIPSet", list(arns.ip_sets)),
+            allow("wafv2", "ListIPSets", "*"),  # it cannot be restricted to a resource
             *dead_letters,
         ],
         "sweep": [change_state],

@@ -1,8 +1,8 @@
 """A stand-in for AWS WAF's IP sets, as strict as the real ones.
 
 It answers those calls of boto3's ``wafv2`` client on IP sets that Sluice makes, and raises the real errors for a wrong
-form or family, ``/0``, host bits, more than 10,000 addresses, a stale lock token, and more than one update or five
-reads per second. Sources: the AWS WAF quotas and the API reference of UpdateIPSet.
+form or family, ``/0``, host bits, more than 10,000 addresses, a stale lock token, and more than one update, five
+reads or five lists per second. Sources: the AWS WAF quotas and the API reference of UpdateIPSet.
 """
 
 from collections import deque
@@ -39,7 +39,8 @@ class _Set:
         return str(UUID(int=self.id.int + (self.version << 32)))
 
     def summary(self) -> dict[str, str]:
-        return {"Name": self.name, "Id": str(self.id), "LockToken": self.token}
+        summary = {"Name": self.name, "Id": str(self.id), "LockToken": self.token}
+        return {**summary, "Description": self.description} if self.description else summary
 
 
 class WafStandIn:
@@ -50,7 +51,7 @@ class WafStandIn:
         self._sleep = sleep
         self._sets: dict[str, _Set] = {}
         self._numbers = count(1)
-        self._calls: dict[str, deque[float]] = {"update": deque(), "read": deque()}
+        self._calls: dict[str, deque[float]] = {"update": deque(), "read": deque(), "list": deque()}
         self.updates: list[tuple[float, str, frozenset[str]]] = []
         """Time, name and new addresses of every update."""
         self.throttled = 0
@@ -85,9 +86,12 @@ class WafStandIn:
         self.updates.append((self._clock(), Name, frozenset(Addresses)))
         return {"NextLockToken": ip_set.token}
 
-    def list_ip_sets(self, *, Scope: str) -> dict[str, Any]:
-        self._spend("ListIPSets", "read", READS_PER_SECOND)
-        return {"IPSets": [ip_set.summary() for ip_set in self._sets.values()]}
+    def list_ip_sets(self, *, Scope: str, Limit: int = 100, NextMarker: str = "0") -> dict[str, Any]:
+        self._spend("ListIPSets", "list", READS_PER_SECOND)
+        start = int(NextMarker)
+        page = list(self._sets.values())[start : start + Limit]
+        answer: dict[str, Any] = {"IPSets": [ip_set.summary() for ip_set in page]}
+        return {**answer, "NextMarker": str(start + Limit)} if start + Limit < len(self._sets) else answer
 
     def delete_ip_set(self, *, Name: str, Scope: str, Id: str, LockToken: str) -> dict[str, Any]:
         _check_token("DeleteIPSet", self._find("DeleteIPSet", Name, Id), LockToken)

@@ -216,7 +216,12 @@ BREAKS = [
         lambda: the_publishers(IgnoresTheAllowlist, says="while"),
         "on the allowlist",
     ),
-    Break("G6", "an old list, a fresh token", lambda: the_publishers(SendsTheOldListAgain), "published|on the allow"),
+    Break(
+        "G6",
+        "an old list, a fresh token",
+        lambda: the_publishers(SendsTheOldListAgain, says="published"),
+        "published|on the allow",
+    ),
     Break(
         "G6",
         "the list is read before the token",

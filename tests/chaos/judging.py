@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
+from chalicelib.core.ipsets import CAPACITY
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.state import Allow, Block
 from chalicelib.pipeline.stored import State
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from tests.chaos.pipeline import Chaos
 
 MANUAL_BLOCK = "203.0.113.0/24"
+ROOMS = {4: CAPACITY, 6: CAPACITY}
 
 
 BLOCKED_AND_DAMAGED = frozenset(item.id for item in DAMAGED.values() if item.kind == Block.kind)
@@ -84,10 +86,10 @@ class Judge:
 
     def _published(self, chaos: "Chaos") -> None:
         now = chaos.schedule.now
-        expected, published = wanted_networks(chaos.state, now), chaos.waf.networks()
+        expected, published = wanted_networks(chaos.state, now, ROOMS), chaos.waf.networks()
         # A publisher whose clock is wrong sees a block end too early or too late.
         untils = [Block.from_json(item.body).until for item in chaos.state.query(Block.kind)]
         moments = [now, *(until for until in untils if abs(until - now) <= self._most_skew_s)]
-        if all(wanted_networks(chaos.state, moment) != published for moment in moments):
+        if all(wanted_networks(chaos.state, moment, ROOMS) != published for moment in moments):
             surplus, missing = sorted(map(str, published - expected)), sorted(map(str, expected - published))
             raise Violation(f"published but not wanted: {surplus}; wanted but not published: {missing}")

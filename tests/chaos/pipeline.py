@@ -6,6 +6,7 @@ mishaps end, two sweeps go by, and everything that Sluice promises is judged.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_network
 from random import Random
 
@@ -15,7 +16,7 @@ from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import Allow, Block, History
 from chalicelib.pipeline.stored import State
-from chalicelib.ports import Conflict, LogKey, Unavailable
+from chalicelib.ports import Conflict, LogKey, StreamChange, Unavailable
 from sluice.local.kinesis import Shard
 from sluice.local.stores import StateChange
 from sluice.local.telemetry import ReportTotals
@@ -123,7 +124,7 @@ class Chaos(Ingesting):
             self._make_set(family)
         self._read_config()
         self.enforce = Listener(self.schedule, "enforce", lambda: self._skewed().enforce.run, backoff_s=BACKOFF_S)
-        self.publish = Listener(self.schedule, "publish", lambda: self._skewed().publish.run, backoff_s=BACKOFF_S)
+        self.publish = Listener(self.schedule, "publish", self._publisher, backoff_s=BACKOFF_S)
         self.changes: list[StateChange] = []
         self.judge = Judge(self.rules, self.most_skew_s)
         self._happening: list[tuple[float, Mishap]] = []
@@ -364,6 +365,9 @@ class Chaos(Ingesting):
     def _skewed(self) -> Services:
         """A container with its own clock."""
         return self._services(self.random.uniform(-self.most_skew_s, self.most_skew_s))
+
+    def _publisher(self) -> Callable[[Sequence[StreamChange]], object]:
+        return partial(self._skewed().publish.run, waits=False)
 
     def _sweep(self) -> None:
         def ended(task: Task) -> None:

@@ -14,7 +14,7 @@ from moto import mock_aws
 
 from chalicelib.core.addresses import Network
 from chalicelib.core.ipsets import CAPACITY, IpSet
-from chalicelib.edges.waf_ip_sets import WafIpSets
+from chalicelib.edges.waf_ip_sets import SETS_PER_PAGE, WafIpSets
 from chalicelib.ports import Conflict, Throttled, Unavailable
 from sluice.local.waf import READS_PER_SECOND, WafStandIn
 from tests.support.clock import Clock
@@ -126,6 +126,30 @@ def test_a_token_is_valid_until_the_next_update(waf: Waf) -> None:
     assert waf.ip_sets.get(ip_set)[1] == first, "reading does not change it"
     waf.ip_sets.update(ip_set, networks("192.0.2.7/32"), first)
     assert waf.ip_sets.get(ip_set)[1] != first
+
+
+def test_an_update_returns_the_next_token(waf: Waf) -> None:
+    for ip_set in (waf.create(), waf.create("described", description="the office")):
+        _, token = waf.ip_sets.get(ip_set)
+        token = waf.ip_sets.update(ip_set, networks("192.0.2.7/32"), token)
+        assert token == waf.ip_sets.get(ip_set)[1]
+        waf.ip_sets.update(ip_set, frozenset(), token)
+
+
+def test_the_tokens_of_several_sets_are_read_at_once(waf: Waf) -> None:
+    one, other = waf.create("one"), waf.create("other", description="the office")
+    waf.create("theirs")
+    gone = replace(one, id="51000000-0000-0000-0000-0000000000ff")
+    for _ in range(2):
+        tokens = waf.ip_sets.tokens([one, gone, other])
+        assert tokens == {one: waf.ip_sets.get(one)[1], other: waf.ip_sets.get(other)[1]}
+        waf.ip_sets.update(one, networks("192.0.2.7/32"), tokens[one])
+
+
+def test_tokens_are_found_on_every_page(waf: Waf) -> None:
+    sets = [waf.create(f"set-{number}") for number in range(SETS_PER_PAGE + 30)]
+    assert waf.ip_sets.tokens(sets[-1:]).keys() == {sets[-1]}
+    assert waf.ip_sets.tokens([*sets, replace(sets[0], id="gone")]).keys() == set(sets)
 
 
 def test_a_stale_token_is_a_conflict_and_changes_nothing(waf: Waf) -> None:

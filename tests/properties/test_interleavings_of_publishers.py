@@ -7,9 +7,12 @@ import pytest
 from chalicelib.pipeline.publish import Publish
 from tests.support.simulation.broken_publishers import (
     DoesNotLookAgain,
+    IgnoresTokens,
+    IgnoresWhoLeads,
     ReadsTheListFirst,
     RemembersTheList,
     SendsTheOldListAgain,
+    TrustsTheStreamForEver,
 )
 from tests.support.simulation.publishing import Publishing
 from tests.support.simulation.schedule import Crash, FaultAt
@@ -57,8 +60,11 @@ def test_a_crash_at_any_single_point_changes_nothing(seed: int) -> None:
     [
         pytest.param(SendsTheOldListAgain, 4, id="an old list under a fresh token"),
         pytest.param(ReadsTheListFirst, 4, id="the list is read before the token"),
-        pytest.param(DoesNotLookAgain, 2, id="nobody looks after an update"),
+        pytest.param(DoesNotLookAgain, 3, id="nobody looks after an update"),
         pytest.param(RemembersTheList, 8, id="the list is read once for all rounds"),
+        pytest.param(IgnoresWhoLeads, 8, id="memory is trusted though another container has received changes"),
+        pytest.param(IgnoresTokens, 8, id="contents are taken for what was written"),
+        pytest.param(TrustsTheStreamForEver, 8, id="the stream is trusted for ever"),
     ],
 )
 def test_the_simulation_notices_a_publisher_that_is_broken(publisher: type[Publish], actions: int) -> None:

@@ -18,6 +18,8 @@ from chalicelib.core.state import (
     Offender,
     Past,
     Pause,
+    Publisher,
+    Recall,
     Receipt,
     StateRecord,
     StoredRules,
@@ -56,6 +58,8 @@ VALID: dict[tuple[str, str], StateRecord] = {
     (Pause.kind, Pause.id): Pause(),
     (Breaker.kind, Breaker.id): Breaker(),
     (Heartbeat.kind, Heartbeat.id): Heartbeat(),
+    (Publisher.kind, Publisher.id): Publisher(),
+    (Recall.kind, Recall.id): Recall(),
     (Audit.kind, "1760000000000-0a0b0c0d"): Audit(
         at_ms=1, by="alice", address="", request="", action="pause", target="enforcement", detail="paused"
     ),

@@ -138,8 +138,11 @@ class SwitchingIpSets:
         self._ip_sets = ip_sets
         self._schedule = schedule
 
+    def tokens(self, sets: Collection[IpSet]) -> Mapping[IpSet, str]:
+        return self._schedule.call("ListIPSets", lambda: self._ip_sets.tokens(sets))
+
     def get(self, ip_set: IpSet) -> tuple[frozenset[Network], str]:
         return self._schedule.call(f"GetIPSet {ip_set.name}", lambda: self._ip_sets.get(ip_set))
 
-    def update(self, ip_set: IpSet, addresses: frozenset[Network], token: str) -> None:
-        self._schedule.call(f"UpdateIPSet {ip_set.name}", lambda: self._ip_sets.update(ip_set, addresses, token))
+    def update(self, ip_set: IpSet, addresses: frozenset[Network], token: str) -> str:
+        return self._schedule.call(f"UpdateIPSet {ip_set.name}", lambda: self._ip_sets.update(ip_set, addresses, token))

@@ -1,17 +1,22 @@
 """Publishers under interleavings: the IP sets reach the wanted list (G6), never with an allowlisted network (G5).
 
-Operators and sweeps change blocks and allowlist while up to three publishers run. An operator edits the sets by hand.
+Operators and sweeps change blocks and allowlist while up to three publishers run, each with a memory of its own. An
+operator edits the sets by hand, sets are full, containers are replaced by cold ones, and the stream loses changes.
 Invocations crash, fail, and continue after Lambda has given up on them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack
+from functools import partial
 from ipaddress import collapse_addresses, ip_network
 from random import Random
+from unittest.mock import patch
 
 from chalicelib.core.addresses import Network
-from chalicelib.core.ipsets import IpSet
+from chalicelib.core.ipsets import CAPACITY, IpSet
 from chalicelib.core.state import Allow, Block, Pause
 from chalicelib.edges.waf_ip_sets import WafIpSets
+from chalicelib.pipeline.followed_blocks import REREAD_S
 from chalicelib.pipeline.publish import Publish
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep
@@ -25,6 +30,9 @@ from tests.support.simulation.ports import SwitchingIpSets, SwitchingStateStore
 from tests.support.simulation.schedule import Crash, Faults, Schedule, Task
 
 MOST_STEPS = 20_000
+HOLDING_CAPACITY = ("chalicelib.core.ipsets", "chalicelib.pipeline.publish", "sluice.local.waf")
+"""Modules that know how many networks fit into an IP set."""
+
 NETWORKS = [f"192.0.2.{host}/32" for host in range(6)] + ["192.0.2.0/30", "2001:db8::/64", "2001:db8:0:1::/64"]
 
 
@@ -47,17 +55,22 @@ class WatchedIpSets(SwitchingIpSets):
         self._allowed = allowed
         self._since: dict[int, Allowed] = {}
 
+    def tokens(self, sets: Collection[IpSet]) -> Mapping[IpSet, str]:
+        self._since[id(self._schedule.running)] = self._allowed()
+        return super().tokens(sets)
+
     def get(self, ip_set: IpSet) -> tuple[frozenset[Network], str]:
         self._since[id(self._schedule.running)] = self._allowed()
         return super().get(ip_set)
 
-    def update(self, ip_set: IpSet, addresses: frozenset[Network], token: str) -> None:
+    def update(self, ip_set: IpSet, addresses: frozenset[Network], token: str) -> str:
         since = self._since[id(self._schedule.running)]
-        super().update(ip_set, addresses, token)
+        next_token = super().update(ip_set, addresses, token)
         for allowed in [ip_network(name) for name, _ in since & self._allowed()]:
             for network in addresses:
                 if network.version == allowed.version and network.overlaps(allowed):
                     raise Violation(f"{network} was published while {allowed} was on the allowlist")
+        return next_token
 
 
 class Publishing:
@@ -68,7 +81,10 @@ class Publishing:
     ) -> None:
         self.random = random = Random(seed)
         self.calm = random.random() < 0.5
-        """Nothing happens that only a sweep mends: no edits by hand, no expiry, no refusals by WAF."""
+        """Nothing happens that only a sweep mends: no edits by hand, no expiry, no refusals by WAF, no lost changes."""
+        self.lossy = not self.calm and random.random() < 0.4
+        """The stream loses changes, and there is one container, whose memory nothing else corrects."""
+        self.capacity = random.choice([CAPACITY, CAPACITY, 1, 2])
         kinds: list[type[BaseException]] = [Crash] if self.calm else [Crash, Unavailable]
         faults = faults or Faults(random, chance=random.choice([0, 0.02, 0.1]), most=4, kinds=kinds)
         self.schedule = Schedule(random, faults, start=START)
@@ -79,18 +95,33 @@ class Publishing:
             self._made_set(number, family) for number, family in enumerate([4, 6, 4][: random.choice([2, 3])])
         )
         self.ip_sets = WatchedIpSets(self.waf, self.schedule, lambda: allowed(self.state))
-        self.publish = Listener(self.schedule, "publish", lambda: self._publisher(publisher).run)
+        self.publish = Listener(
+            self.schedule,
+            "publish",
+            lambda: partial(self._publisher(publisher).run, waits=random.random() < 0.5),
+            most_containers=1 if self.lossy else random.choice([1, 2, 3]),
+        )
         self._entries = 0
+        self._lost = False
         self._actions = actions or random.choice([2, 3, 4, 8, 20])
         self._networks = random.sample(NETWORKS, random.choice([1, 1, 2, 4]))
 
     def play(self) -> None:
         """Raises Violation."""
+        with ExitStack() as patches:
+            for module in HOLDING_CAPACITY:
+                patches.enter_context(patch(f"{module}.CAPACITY", self.capacity))
+            self._play()
+
+    def _play(self) -> None:
         self._run(self._actions)
         if not self.calm:
             self.schedule.faults = Faults(self.random, chance=0, most=0)
+            if self._lost:
+                self.schedule.now += REREAD_S
             self._sweep_until_nothing_expires()
-        expected, published = wanted_networks(self.state, self.schedule.now), self.waf.networks()
+        rooms = {family: self.capacity * sum(s.family == family for s in self.sets) for family in (4, 6)}
+        expected, published = wanted_networks(self.state, self.schedule.now, rooms), self.waf.networks()
         if published != expected:
             surplus, missing = sorted(map(str, published - expected)), sorted(map(str, expected - published))
             raise Violation(f"published but not wanted: {surplus}; wanted but not published: {missing}")
@@ -118,6 +149,8 @@ class Publishing:
                 self.publish.deliver()
             elif choice < 0.37:
                 self.publish.give_up()
+            elif choice < 0.372:
+                self.publish.forget_a_container()
             elif not self.schedule.step() and not actions and self.publish.settled and not self.state.changes:
                 return
         raise Violation(f"nothing settled within {MOST_STEPS} steps")
@@ -134,11 +167,12 @@ class Publishing:
         actions += [self._pause] if self.random.random() < 0.3 else []
         if not self.calm:
             actions += [self._edit_by_hand, self._sweep, self._let_blocks_expire]
+            actions += [self._lose_changes] * (10 if self.lossy else 0)
         self.random.choice(actions)()
 
     def _block(self) -> None:
         network, now = self.random.choice(self._networks), int(self.schedule.now)
-        length = 100_000 if self.calm else self.random.choice([5, 600])
+        length = 100_000 if self.calm else self.random.choice([5, 600, 100_000])
         stored = self.state.get(Block.kind, network)
         block = Block(network=network, blocked_at=now, until=now + length)
         version = stored.version if stored else 0
@@ -172,6 +206,12 @@ class Publishing:
         contents.addresses = self.random.sample(own, self.random.randint(0, len(own)))
         contents.version += 1
 
+    def _lose_changes(self) -> None:
+        """Changes a block, of which the stream says nothing."""
+        self.random.choice([self._block, self._lift])()
+        self.state.changes.clear()
+        self._lost = True
+
     def _let_blocks_expire(self) -> None:
         self.schedule.now += self.random.choice([5, 700])
 
@@ -202,12 +242,25 @@ class Publishing:
         return IpSet(name, made["Summary"]["Id"], family)
 
 
-def wanted_networks(state: MemoryStateStore, now: float) -> set[Network]:
-    """Returns the networks of the blocks in force that overlap nothing on the allowlist, collapsed."""
+def wanted_networks(state: MemoryStateStore, now: float, rooms: Mapping[int, int]) -> set[Network]:
+    """Returns the networks of the blocks in force that overlap nothing on the allowlist, collapsed.
+
+    If they are more than ``rooms`` has for their family: those of as many blocks, manual ones first, then the newest.
+    """
     if State(state).pause().paused:
         return set()
     allowlist = [ip_network(name) for name, _ in allowed(state)]
-    blocks = State(state).records(Block)
-    networks = [ip_network(block.network) for block in blocks if block.until > now]
+    ranked = sorted(State(state).records(Block), key=_rank, reverse=True)
+    networks = [ip_network(block.network) for block in ranked if block.until > now]
     free = [n for n in networks if not any(n.version == a.version and n.overlaps(a) for a in allowlist)]
-    return {n for family in (4, 6) for n in collapse_addresses(n for n in free if n.version == family)}  # type: ignore[type-var]
+    found: set[Network] = set()
+    for family, room in rooms.items():
+        of_family = [n for n in free if n.version == family]
+        kept = set(collapse_addresses(of_family))  # type: ignore[type-var]
+        found |= kept if len(kept) <= room else set(collapse_addresses(of_family[:room]))  # type: ignore[type-var]
+    return found
+
+
+def _rank(block: Block) -> tuple[bool, int, int, int]:
+    network = ip_network(block.network)
+    return block.manual, block.blocked_at, int(network.network_address), int(network.broadcast_address)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.core.addresses import Network, NetworkSet, parse_network
-from chalicelib.core.ipsets import CAPACITY, IpSet, plan, wanted
+from chalicelib.core.ipsets import CAPACITY, BlockList, IpSet, plan, wanted
 from chalicelib.core.state import MANUAL, Block
 
 NOW = 1_760_000_000
@@ -93,6 +93,43 @@ def test_wanted_networks_are_disjoint_fit_and_never_overlap_the_allowlist(
         assert contents == _collapsed(covered), "nothing is published without a block"
         if len(_collapsed(of_family)) <= room:
             assert len(covered) == len(of_family), "with room for all, all are wanted"
+
+
+replacements = st.tuples(networks, st.none()) | blocks.map(lambda drawn: (drawn.network, drawn))
+steps = st.tuples(st.lists(replacements, max_size=4), st.integers(0, 2), st.lists(networks, max_size=2) | st.none())
+
+
+@given(st.lists(blocks, max_size=8, unique_by=lambda b: b.network), st.lists(steps, max_size=12), st.integers(0, 6))
+def test_a_list_that_follows_changes_is_what_all_blocks_at_once_give(
+    first: list[Block], steps: list[tuple[list[tuple[str, Block | None]], int, list[str] | None]], room: int
+) -> None:
+    followed, there = BlockList(first), {b.network: b for b in first}
+    now, allowlist, rooms = NOW, EMPTY, {4: room, 6: room}
+    for replacements, passed, allow in steps:
+        now += passed
+        if allow is not None:
+            allowlist = NetworkSet(map(parse_network, allow))
+        for network, drawn in replacements:
+            followed.replace(network, drawn)
+            there.pop(network, None)
+            if drawn is not None:
+                there[network] = drawn
+        assert followed.wanted(allowlist, rooms, now) == wanted(there.values(), allowlist, rooms, now)
+        assert followed.in_force(now) == sum(b.until > now for b in there.values())
+        ends = sorted((b.until, b.network) for b in there.values() if b.until <= now + 2)
+        assert followed.ending(now + 2, 3) == tuple(network for _, network in ends[:3])
+
+
+def test_a_block_that_is_renewed_regains_its_place_in_a_full_set() -> None:
+    followed = BlockList([block("192.0.2.1/32", at=-9), block("192.0.2.3/32", at=-5), block("192.0.2.5/32", at=-1)])
+    rooms = {4: 2, 6: 0}
+    assert published_by(followed, rooms) == ["192.0.2.3/32", "192.0.2.5/32"]
+    followed.replace("192.0.2.1/32", block("192.0.2.1/32"))
+    assert published_by(followed, rooms) == ["192.0.2.1/32", "192.0.2.5/32"]
+
+
+def published_by(followed: BlockList, rooms: dict[int, int]) -> list[str]:
+    return sorted(map(str, followed.wanted(EMPTY, rooms, NOW).networks[4]))
 
 
 def _collapsed(networks: list[Network]) -> frozenset[Network]:

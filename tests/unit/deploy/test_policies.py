@@ -80,6 +80,8 @@ def calls_in(service: str, operation: str, request: Mapping[str, Any]) -> Iterat
                 yield Call(TRANSACTION[verb], table(write["TableName"]))
     elif service == "dynamodb":
         yield Call(f"dynamodb:{operation}", table(request["TableName"]))
+    elif operation == "ListIPSets":
+        yield Call("wafv2:ListIPSets", "*")
     elif service == "wafv2":
         yield Call(f"wafv2:{operation}", ACCOUNT.format("wafv2", f"global/ipset/{request['Name']}/{request['Id']}"))
     elif service == "s3":
@@ -174,6 +176,7 @@ def test_every_function_stays_within_its_policy(deployed: Deployed) -> None:
     assert [Block.from_json(block.body).network for block in blocks] == ["192.0.2.7/32"]
     used["publish"] = deployed.calls_of("publish", state_event(blocks))
     assert "wafv2:UpdateIPSet" in {call.action for call in used["publish"]}
+    used["publish"] |= deployed.calls_of("publish", state_event(blocks))
     over = Block(network="198.51.100.7/32", blocked_at=1, until=2)
     State(deployed.services.world.state).overwrite(over)
     used["sweep"] = deployed.calls_of("sweep", schedule_event())
@@ -237,7 +240,7 @@ def test_a_call_outside_the_policy_is_detected(deployed: Deployed) -> None:
     policy = deployed.policies["publish"]
     table = deployed.stage.table_arn(deployed.stage.state_table)
     assert allowed(policy, Call("dynamodb:Query", table))
-    assert not allowed(policy, Call("dynamodb:PutItem", table))
+    assert not allowed(policy, Call("dynamodb:DeleteItem", table))
     assert not allowed(policy, Call("dynamodb:Query", deployed.stage.table_arn("another")))
     assert not allowed(policy, Call("wafv2:UpdateIPSet", ACCOUNT.format("wafv2", "global/ipset/theirs/id")))
 
@@ -253,6 +256,7 @@ def test_only_what_aws_cannot_narrow_is_allowed_everywhere(deployed: Deployed) -
     assert everywhere == {
         "dynamodb:ListStreams",
         "kinesis:ListStreams",
+        "wafv2:ListIPSets",
         "xray:PutTelemetryRecords",
         "xray:PutTraceSegments",
     }

@@ -1,7 +1,9 @@
 """Publish: the IP sets become equal to the wanted list."""
 
-from collections.abc import Callable
-from itertools import chain, pairwise
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import chain, count, pairwise
+from typing import Any
 
 import pytest
 
@@ -9,11 +11,13 @@ from chalicelib.core import ipsets
 from chalicelib.core.addresses import Network
 from chalicelib.core.ipsets import IpSet
 from chalicelib.core.state import Allow, Block, Breaker, Detection, Evidence, Heartbeat, Pause
+from chalicelib.edges.events import state_changes
 from chalicelib.edges.waf_ip_sets import WafIpSets
-from chalicelib.pipeline.publish import MOST_ROUNDS, PACE_S, Publish
+from chalicelib.pipeline.publish import DELIVERY_S, ENOUGH_S, LEAST_LEFT_S, MOST_ROUNDS, PACE_S, Publish
 from chalicelib.pipeline.stored import State
-from chalicelib.ports import StreamChange, Unavailable
+from chalicelib.ports import Item, StreamChange, Unavailable
 from chalicelib.reports import PublishReport
+from sluice.local.events import state_event
 from sluice.local.waf import WafStandIn
 from tests.support.clock import Clock
 from tests.support.state import CLIENT, NOW, Store
@@ -29,17 +33,27 @@ class Sets(WafIpSets):
         self.before_update: Callable[[], object] = lambda: None
         self.broken: set[str] = set()
         self.read_only: set[str] = set()
+        self.lists = True
+        self.calls: Counter[str] = Counter()
+
+    def tokens(self, sets: Collection[IpSet]) -> Mapping[IpSet, str]:
+        self.calls["ListIPSets"] += 1
+        if not self.lists:
+            raise Unavailable("ListIPSets: access denied")
+        return super().tokens(sets)
 
     def get(self, ip_set: IpSet) -> tuple[frozenset[Network], str]:
+        self.calls["GetIPSet"] += 1
         if ip_set.name in self.broken:
             raise Unavailable(f"GetIPSet {ip_set.name}: access denied")
         return super().get(ip_set)
 
-    def update(self, ip_set: IpSet, addresses: frozenset[Network], token: str) -> None:
+    def update(self, ip_set: IpSet, addresses: frozenset[Network], token: str) -> str:
+        self.calls["UpdateIPSet"] += 1
         self.before_update()
         if ip_set.name in self.read_only:
             raise Unavailable(f"UpdateIPSet {ip_set.name}: access denied")
-        super().update(ip_set, addresses, token)
+        return super().update(ip_set, addresses, token)
 
 
 class Publisher:
@@ -61,6 +75,12 @@ class Publisher:
         assert report is not None
         return report
 
+    def told(self) -> PublishReport:
+        """Publishes what has changed since the last time, as the stream tells it."""
+        changes = state_changes(state_event(self.store.changes))
+        self.store.changes.clear()
+        return self(changes)
+
     def published(self) -> dict[str, list[str]]:
         return self.waf.published()
 
@@ -77,6 +97,29 @@ class Publisher:
         name = f"set-{number}"
         made = self.waf.create_ip_set(Name=name, Scope="CLOUDFRONT", IPAddressVersion=f"IPV{family}", Addresses=[])
         return IpSet(name, made["Summary"]["Id"], family)
+
+
+class Scans(Store):
+    """A store that counts how often all blocks are read."""
+
+    scans = 0
+
+    def query(self, kind: str, **others: Any) -> Iterator[Item]:
+        self.scans += kind == Block.kind
+        return super().query(kind, **others)
+
+
+def following() -> Publisher:
+    """Returns a publisher that has read everything and follows the stream from now on."""
+    publisher = Publisher()
+    publisher.store = store = Scans()
+    publisher.publish = publisher.another()
+    store.block("198.51.100.1/32")
+    publisher.told()
+    publisher.clock.sleep(PACE_S)
+    publisher.ip_sets.calls.clear()
+    store.scans = 0
+    return publisher
 
 
 def block_change(block: Block, *, existed: bool = False) -> list[StreamChange]:
@@ -171,6 +214,7 @@ def test_everything_is_read_again_after_a_lost_lock() -> None:
         publisher.store.allow("192.0.2.1/32")
         publisher.store.block("192.0.2.8/32")
         quicker.run(BEAT)
+        publisher.clock.sleep(2)
 
     publisher.ip_sets.before_update = overtake
     report = publisher()
@@ -248,6 +292,185 @@ def test_the_second_set_of_a_family_holds_what_a_failing_one_cannot() -> None:
     publisher.ip_sets.read_only = {"set-0"}
     publisher()
     assert publisher.published() == {"set-0": [], "set-1": [CLIENT]}
+
+
+def test_a_publisher_that_follows_reads_neither_the_sets_nor_all_blocks() -> None:
+    publisher = following()
+    for number in range(5):
+        publisher.store.block(f"192.0.2.{2 * number}/32")
+        publisher.told()
+        publisher.clock.sleep(PACE_S)
+    assert len(publisher.published()["set-0"]) == 6
+    assert publisher.ip_sets.calls == {"ListIPSets": 10, "UpdateIPSet": 5}
+    assert isinstance(publisher.store, Scans)
+    assert publisher.store.scans == 0
+
+
+def test_a_set_that_somebody_else_has_edited_is_read_and_no_other() -> None:
+    publisher = following()
+    publisher.edit(0, "203.0.113.0/24")
+    publisher([StreamChange(Heartbeat.kind, Heartbeat.id, Heartbeat(at=NOW + 60).to_json(), True)])
+    assert publisher.published()["set-0"] == ["198.51.100.1/32"]
+    assert publisher.ip_sets.calls["GetIPSet"] == 1
+
+
+def test_without_permission_to_list_the_sets_they_are_read() -> None:
+    publisher = following()
+    publisher.ip_sets.lists = False
+    publisher.store.block("192.0.2.1/32")
+    assert publisher.told().failures == []
+    assert publisher.published()["set-0"] == ["192.0.2.1/32", "198.51.100.1/32"]
+    assert publisher.ip_sets.calls["GetIPSet"] == 4
+
+
+@pytest.mark.parametrize("follows", [True, False])
+def test_an_addition_to_the_allowlist_during_a_wait_is_honoured(follows: bool) -> None:
+    publisher = following() if follows else Publisher()
+    allowed: set[str] = set()
+    for network in ("192.0.2.1/32", "2001:db8::/64"):
+        publisher.store.block(network)
+    wait = publisher.publish._sleep
+
+    def sleep(seconds: float) -> None:
+        """Allows the network whose set has to wait."""
+        for network in publisher.store.blocks().keys() - set(map(str, publisher.waf.networks())) - allowed:
+            publisher.store.allow(network)
+            allowed.add(network)
+        wait(seconds)
+
+    publisher.publish._sleep = sleep
+    publisher.told()
+    assert len(allowed) == 1
+    assert not allowed & {network for _, _, networks in publisher.waf.updates for network in networks}
+
+
+@pytest.mark.parametrize("follows", [True, False])
+def test_a_stream_of_changes_is_published_in_time_and_without_an_alarm(follows: bool) -> None:
+    """The table takes a second to read, and each time there is another block, and another entry of the allowlist."""
+    publisher = following() if follows else Publisher()
+    numbers = count(2, 2)
+    read = publisher.store.get
+
+    def get(kind: str, id: str) -> Item | None:
+        if id == Pause.id:
+            publisher.clock.sleep(1)
+            publisher.store.block(f"192.0.2.{(number := next(numbers))}/32")
+            publisher.store.allow(f"203.0.113.{number // 2}/32")
+        return read(kind, id)
+
+    publisher.store.block("192.0.2.1/32")
+    for number in range(50):
+        publisher.store.block(f"203.0.113.{number}/32")
+    publisher.store.get = get  # type: ignore[method-assign]
+    for _ in range(4):
+        begun = publisher.clock.now
+        report = publisher.told()
+        assert report.failures == []
+        assert publisher.clock.now - begun < ENOUGH_S + 10
+    assert "192.0.2.16/32" in publisher.published()["set-0"]
+
+
+def test_a_set_that_could_not_be_updated_in_the_time_left_is_a_failure() -> None:
+    publisher = Publisher(4, 4, 6)
+    publisher.store.block("192.0.2.1/32")
+    publisher.store.block("2001:db8::/64")
+    ends = publisher.clock.now + LEAST_LEFT_S + 0.5
+    report = publisher.publish.run(BEAT, lambda: ends - publisher.clock.now)
+    assert report is not None
+    assert report.updates == 1
+    assert report.failures == ["set-2: still differed after 3 rounds"]
+    assert publisher().failures == []
+    assert publisher.published()["set-2"] == ["2001:db8::/64"]
+
+
+def test_more_sets_than_rounds_can_be_filled_at_once() -> None:
+    publisher = Publisher(*[4] * 30)
+    for ip_set in publisher.sets:
+        publisher.waf._sets[ip_set.id].addresses = ["203.0.113.0/24"]
+    report = publisher()
+    assert (report.updates, report.failures) == (30, [])
+    assert report.rounds > MOST_ROUNDS
+
+
+def test_two_families_that_change_all_the_time_take_turns() -> None:
+    publisher = following()
+    for number in range(1, 4):
+        publisher.store.block(f"192.0.2.{2 * number}/32")
+        publisher.store.block(f"2001:db8:{number}::/64")
+        publisher.told()
+    names = [name for _, name, _ in publisher.waf.updates[1:]]
+    assert names == ["set-1", "set-0"] * 3
+
+
+def test_where_it_may_not_wait_it_has_itself_called_again_and_then_publishes_everything_at_once() -> None:
+    publisher = following()
+    invocations = 0
+
+    def invoked() -> PublishReport | None:
+        nonlocal invocations
+        invocations += 1
+        changes = state_changes(state_event(publisher.store.changes))
+        publisher.store.changes.clear()
+        return publisher.publish.run(changes, waits=False)
+
+    publisher.store.block("2001:db8::/64")
+    assert invoked() is not None
+    waited = publisher.clock.now
+    for number in range(1, 4):
+        publisher.store.block(f"192.0.2.{2 * number}/32")
+        assert invoked() is None, "the pace does not allow an update"
+    assert publisher.clock.now == waited
+    while publisher.store.changes:
+        publisher.clock.sleep(DELIVERY_S)
+        invoked()
+    assert invocations < 9
+    assert publisher.waf.updates[-1][2] == {f"192.0.2.{n}/32" for n in (2, 4, 6)} | {"198.51.100.1/32"}
+    assert publisher.waf.throttled == 0
+
+
+def test_time_to_block_of_a_publish_in_several_invocations_runs_to_the_last() -> None:
+    publisher = following()
+    evidence = Evidence(
+        rule="burst",
+        count=11,
+        limit=10,
+        window_s=5,
+        first_ms=0,
+        last_ms=0,
+        source="cloudfront",
+        detection="",
+        arrived_ms=NOW * 1000,
+    )
+    for network in ("192.0.2.1/32", "2001:db8::/64"):
+        publisher.store.put(Block(network=network, blocked_at=NOW, until=NOW + 600, evidence=evidence), network)
+    reports = []
+    while publisher.store.changes:
+        changes = state_changes(state_event(publisher.store.changes))
+        publisher.store.changes.clear()
+        reports.append(publisher.publish.run(changes, waits=False))
+        publisher.clock.sleep(DELIVERY_S)
+    took = [report.time_to_block_ms for report in reports if report is not None]
+    assert [t is None for t in took] == [True, False]
+    assert took[-1] == int((publisher.clock.now - DELIVERY_S - NOW) * 1000)
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_set_that_is_always_throttled_becomes_a_failure(waits: bool) -> None:
+    publisher = following()
+    publisher.ip_sets.before_update = lambda: publisher.waf._calls["update"].append(publisher.clock.now)
+    publisher.store.block()
+    failures: list[str] = []
+    for _ in range(5 * MOST_ROUNDS):
+        changes = state_changes(state_event(publisher.store.changes))
+        publisher.store.changes.clear()
+        report = publisher.publish.run(changes, waits=waits)
+        failures += report.failures if report is not None else []
+        publisher.clock.sleep(DELIVERY_S)
+    assert len(failures) == 1
+    assert failures[0].startswith("set-0: still differed after ")
+    publisher.ip_sets.before_update = lambda: None
+    assert publisher().failures == []
+    assert CLIENT in publisher.published()["set-0"]
 
 
 @pytest.fixture

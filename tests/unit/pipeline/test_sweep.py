@@ -1,10 +1,15 @@
 """Sweep: the blocks it lifts, and its heartbeat."""
 
+import pytest
+
 from chalicelib.core.decisions import DEFAULT_MEMORY_S
-from chalicelib.core.state import DAY_S, Block, Breaker, Heartbeat, History, Pause
+from chalicelib.core.state import DAY_S, Block, Breaker, Heartbeat, History, Pause, Publisher
+from chalicelib.pipeline import sweep
 from chalicelib.pipeline.enforce import Enforce
+from chalicelib.pipeline.followed_blocks import MOST_NOTED
 from chalicelib.pipeline.stored import State
-from chalicelib.pipeline.sweep import Sweep
+from chalicelib.pipeline.sweep import MOST_LIFTED, NOTE_VALID_S, Sweep
+from chalicelib.ports import Item
 from chalicelib.reports import SweepReport
 from tests.support.clock import Clock
 from tests.support.state import CLIENT, NOW, Store, detection, stream_changes
@@ -98,6 +103,49 @@ def test_every_sweep_reaches_the_publisher_through_the_stream() -> None:
         swept(store, NOW + 60 * minute)
     beats = [change for change in store.changes if change.new is not None and change.new.id == Heartbeat.id]
     assert len(beats) == 3
+
+
+def noted(store: Store, *ending: str, blocks: int = 0, at: int = NOW) -> None:
+    """Stores a publisher's note."""
+    store.put_over(
+        [Item(kind="control", id=Publisher.id, body=Publisher(at=at, blocks=blocks, ending=ending).to_json())]
+    )
+
+
+@pytest.mark.parametrize("age", [-NOTE_VALID_S, 0, NOTE_VALID_S])
+def test_only_the_blocks_that_the_publisher_has_noted_are_read(age: int) -> None:
+    store = Store()
+    over, prolonged, unknown = (store.block(f"192.0.2.{host}/32", until=NOW + 30) for host in (1, 2, 3))
+    store.block(prolonged.network, until=NOW + 999)
+    noted(store, over.network, prolonged.network, "192.0.2.9/32", blocks=700, at=NOW + 40 - age)
+    report = swept(store, NOW + 40)
+    assert report.lifted == [over]
+    assert unknown.network in store.blocks()
+
+
+def test_the_blocks_in_force_are_those_of_the_note_without_those_that_have_ended_since() -> None:
+    store = Store()
+    store.block("192.0.2.1/32", until=NOW - 5)
+    store.block("192.0.2.2/32", until=NOW + 5)
+    noted(store, "192.0.2.1/32", "192.0.2.2/32", blocks=7)
+    assert swept(store, NOW + 60).blocks == 6
+
+
+@pytest.mark.parametrize("age", [-NOTE_VALID_S - 1, NOTE_VALID_S + 1])
+def test_all_blocks_are_read_if_the_note_is_old(age: int) -> None:
+    store = Store()
+    block = store.block(until=NOW)
+    noted(store, at=NOW - age)
+    assert swept(store).lifted == [block]
+
+
+def test_one_sweep_lifts_a_bounded_number_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert MOST_LIFTED >= MOST_NOTED
+    monkeypatch.setattr(sweep, "MOST_LIFTED", 2)
+    store = Store()
+    for host in range(5):
+        store.block(f"192.0.2.{host}/32", until=NOW)
+    assert [len(swept(store).lifted) for _ in range(4)] == [2, 2, 1, 0]
 
 
 def test_blocks_end_during_a_pause_and_with_the_breaker_open() -> None:
