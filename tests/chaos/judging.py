@@ -88,7 +88,7 @@ class Judge:
         now = chaos.schedule.now
         expected, published = wanted_networks(chaos.state, now, ROOMS), chaos.waf.networks()
         # A publisher whose clock is wrong sees a block end too early or too late.
-        untils = [Block.from_json(item.body).until for item in chaos.state.query(Block.kind)]
+        untils = [block.until for block in State(chaos.state).records(Block)]
         moments = [now, *(until for until in untils if abs(until - now) <= self._most_skew_s)]
         if all(wanted_networks(chaos.state, moment, ROOMS) != published for moment in moments):
             surplus, missing = sorted(map(str, published - expected)), sorted(map(str, expected - published))
