@@ -125,8 +125,8 @@ def block(
 def unblock(state: State, query: UnblockQuery, now: int) -> PlannedChange[UnblockChange]:
     """Lifts the blocks of exactly the given networks, and skips networks that are not blocked. Raises Invalid.
 
-    Requests made until now may have been refused already, so they do not count as new offences. ``forget`` removes the
-    offences as well.
+    Requests made until now do not count again, for any rule; later ones do. The lifted block stays an offence, unless
+    ``forget`` removes all of them.
     """
     networks = [read_network(text, "query") for text in query.network]
     names = list(dict.fromkeys(map(str, networks)))
@@ -138,7 +138,7 @@ def unblock(state: State, query: UnblockQuery, now: int) -> PlannedChange[Unbloc
     writes += [write_to_forget(name, histories[name], now) for name in forgotten if name not in blocks]
     details = []
     if blocks:
-        details.append(f"{_named(list(blocks))} no longer blocked")
+        details += [f"{_named(list(blocks))} no longer blocked", "requests made so far do not count again"]
     if forgotten:
         details.append(f"the offences of {_few(forgotten)} are forgotten")
     if not writes:

@@ -63,7 +63,7 @@ _change = AuditView(
     request="f2f7c4a2-5a0c-4a53-9f7d-5c8f6d1f3d11",
     action="block.delete",
     target=_CLIENT,
-    detail=f"{_CLIENT} is no longer blocked",
+    detail=f"{_CLIENT} is no longer blocked; requests made so far do not count again",
     undo=_reblock,
 )
 

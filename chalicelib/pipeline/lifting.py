@@ -60,20 +60,25 @@ def writes_to_lift(
         stored = histories.get(block.id)
         history = ended(Standing(_history(block.id, stored), block.record), min(block.record.until, now))
         if block.record.in_force(now):
-            history = replace(history, forgiven_at=now)
+            history = _forgiven(history, now)
         writes += [State.delete(block), _put(replace(history, rules={}) if forget else history, stored)]
     return writes
 
 
 def write_to_forget(network: str, stored: Stored[History] | None, now: int) -> Write:
     """Returns the write that forgives the requests that a network has made so far, and removes its offences."""
-    return _put(replace(_history(network, stored), forgiven_at=now, rules={}), stored)
+    return _put(replace(_forgiven(_history(network, stored), now), rules={}), stored)
 
 
 def history_kept_until(history: History, stored: Stored[History] | None, memory_s: int = DEFAULT_MEMORY_S) -> int:
     """Returns the epoch second from which the store may remove ``history``: a day after rules forget it, or later."""
     last = max([history.ended_at, history.forgiven_at, *(past.until for past in history.rules.values())])
     return max(last + memory_s + DAY_S, (stored and stored.item.expires_at) or 0)
+
+
+def _forgiven(history: History, now: int) -> History:
+    # The requests of this second included.
+    return replace(history, forgiven_at=now + 1)
 
 
 def _history(network: str, stored: Stored[History] | None) -> History:

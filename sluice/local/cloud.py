@@ -52,7 +52,7 @@ MOST_RECEIVES = 5
 """Deliveries of a message before it is moved to the dead-letter queue."""
 
 SWEEP_S = 60.0
-BATCHES = {"evaluate": 10_000, "enforce": 100, "publish": 1000}
+BATCHES = {"evaluate": 10_000, "enforce": 10, "publish": 1000}
 """Most changes of a table per event, by the function that reads its stream."""
 
 MOST_FAILURES = 100

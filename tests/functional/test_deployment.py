@@ -212,7 +212,7 @@ def test_from_an_empty_account_to_a_blocked_client_and_back(endpoint: str, tmp_p
         assert {(m["FunctionArn"].rpartition(":")[2], m["EventSourceArn"], m["BatchSize"]) for m in mappings} == {
             ("sluice-prod-ingest", arn, 10_000),
             ("sluice-prod-evaluate", config.tally_stream_arn, 10_000),
-            ("sluice-prod-enforce", config.state_stream_arn, 100),
+            ("sluice-prod-enforce", config.state_stream_arn, 10),
             ("sluice-prod-publish", config.state_stream_arn, 1000),
         }
         iam = boto3.client("iam")

@@ -12,6 +12,8 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from chalicelib.config import SETTINGS, read_config
+from chalicelib.core.state import Detection
+from sluice.deploy.doctor.deployment import ISOLATING
 from sluice.deploy.policies import STACK, policies
 from sluice.deploy.resources.objects import HIDDEN_S, MOST_RECEIVES
 from sluice.deploy.runtime import runtime_of_chalice
@@ -172,6 +174,16 @@ def test_evaluate_is_invoked_for_new_items_alone_and_retries_without_limit(sam: 
     assert "DestinationConfig" not in evaluate
     (pattern,) = evaluate["FilterCriteria"]["Filters"]
     assert json.loads(pattern["Pattern"]) == {"eventName": ["INSERT"]}
+
+
+def test_enforce_is_invoked_for_detections_alone_and_what_fails_is_isolated(sam: Template) -> None:
+    enforce = source(sam, "Enforce")
+    assert enforce["BisectBatchOnFunctionError"] is True
+    assert enforce["BatchSize"] == 10
+    assert enforce["MaximumRecordAgeInSeconds"] == 3600
+    (pattern,) = enforce["FilterCriteria"]["Filters"]
+    assert json.loads(pattern["Pattern"]) == {"dynamodb": {"Keys": {"kind": {"S": [Detection.kind]}}}}
+    assert json.loads(ISOLATING.partition("--filter-criteria ")[2].strip("'")) == enforce["FilterCriteria"]
 
 
 def test_nothing_is_deployed_for_objects_without_a_bucket(sam: Template) -> None:

@@ -19,6 +19,13 @@ NOTHING: Mapping[str, Any] = {"Statement": []}
 RESPONSES = "FunctionResponseTypes"
 """Present if a function reports failures message by message."""
 
+ISOLATING = (
+    "--bisect-batch-on-function-error --maximum-record-age-in-seconds 3600 --filter-criteria "
+    r"""'{"Filters":[{"Pattern":"{\"dynamodb\":{\"Keys\":{\"kind\":{\"S\":[\"detection\"]}}}}"}]}'"""
+)
+"""Settings of the event source of enforce, which the stack has and Chalice cannot make: a failing batch is halved until
+the change that fails is alone, and is given up after an hour; the blocks that enforce writes do not invoke it."""
+
 UNRESERVABLE = 100
 """Concurrent executions that AWS keeps unreserved in every account."""
 
@@ -145,6 +152,10 @@ def event_sources(inspection: Inspection) -> Iterator[Finding]:
             if name == "import_objects" and mapping.get("BatchSize", 1) > 1 and not mapping.get(RESPONSES):
                 what = "import_objects gets several messages at once, and those that fail are lost"
                 remedy = f"aws lambda update-event-source-mapping --uuid {mapping['UUID']} --batch-size 1"
+                yield Finding("event sources", what, remedy)
+            if name == "enforce" and not mapping.get("BisectBatchOnFunctionError"):
+                what = "enforce repeats a failing batch as a whole, and blocks no client until it succeeds"
+                remedy = f"aws lambda update-event-source-mapping --uuid {mapping['UUID']} {ISOLATING}"
                 yield Finding("event sources", what, remedy)
             if mapping.get("State", "Enabled") not in ("Enabled", "Enabling", "Creating", "Updating"):
                 remedy = f"aws lambda update-event-source-mapping --uuid {mapping['UUID']} --enabled"

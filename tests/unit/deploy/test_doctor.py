@@ -89,7 +89,10 @@ class DeployedStage:
             )
             if name in LISTENERS:
                 client.create_event_source_mapping(
-                    FunctionName=function, EventSourceArn=sources[LISTENERS[name]], StartingPosition="TRIM_HORIZON"
+                    FunctionName=function,
+                    EventSourceArn=sources[LISTENERS[name]],
+                    StartingPosition="TRIM_HORIZON",
+                    BisectBatchOnFunctionError=name == "enforce",
                 )
         run_no_functions(REGION)
 
@@ -107,6 +110,12 @@ def parallelise(deployed: DeployedStage) -> None:
     client = deployed.account.client("lambda")
     (mapping,) = client.list_event_source_mappings(FunctionName="sluice-prod-ingest")["EventSourceMappings"]
     client.update_event_source_mapping(UUID=mapping["UUID"], ParallelizationFactor=2)
+
+
+def repeat_whole_batches(deployed: DeployedStage) -> None:
+    client = deployed.account.client("lambda")
+    (mapping,) = client.list_event_source_mappings(FunctionName="sluice-prod-enforce")["EventSourceMappings"]
+    client.update_event_source_mapping(UUID=mapping["UUID"], BisectBatchOnFunctionError=False)
 
 
 def weaken(deployed: DeployedStage) -> None:
@@ -213,6 +222,11 @@ def new_account(deployed: DeployedStage) -> None:
         ),
         pytest.param(
             forget_source, [("event sources", "enforce has no event source", "chalice deploy")], id="no source"
+        ),
+        pytest.param(
+            repeat_whole_batches,
+            [("event sources", "enforce repeats a failing batch as a whole", "--bisect-batch-on-function-error")],
+            id="failing batches are not halved",
         ),
         pytest.param(
             parallelise,
