@@ -103,7 +103,7 @@ def evaluated(view: View, packed: list[Packed], announced: Announced) -> list[Of
     for body, first_ms, last_ms in packed:
         tally = unpack(body)
         view.merge(tally, first_ms, last_ms)
-        fresh = announced.fresh(view.offences(tally, first_ms, last_ms, announced.quiet_until))
+        fresh = announced.fresh(view.offences(tally, first_ms, last_ms, announced))
         announced.add(fresh)
         reported += fresh
     return reported

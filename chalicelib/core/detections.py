@@ -7,7 +7,7 @@ from chalicelib.core.addresses import network_of
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Rule
 from chalicelib.core.state import Detection, Offender, Terms
-from chalicelib.core.windows import LOUD, Offence, Quiet
+from chalicelib.core.windows import Offence, Quiet
 
 MOST_OFFENDERS = 1000
 """Most clients in one detection; more are split over several, to keep an item far below DynamoDB's 400 KB."""
@@ -19,7 +19,7 @@ MOST_ANNOUNCED = 50_000
 """Most clients remembered per container, about 15 MB. Beyond that, those announced longest ago are forgotten."""
 
 
-class Announced:
+class Announced(Quiet):
     """The offences that this container has just reported, so that an attack is not reported with every batch.
 
     An offence is skipped only if its requests began before the block for the previous one can have ended, and for at
@@ -28,33 +28,49 @@ class Announced:
     """
 
     def __init__(self) -> None:
-        self._quiet_until: dict[tuple[str, Source, bytes], Quiet] = {}
+        self._quiet_until: dict[_Announcement, int] = {}
+        self._served_quiet_until: dict[_Announcement, int] = {}
+        """Only of clients whose last report was of refusals: of the others it is the same."""
 
-    def quiet_until(self, rule: Rule, source: Source, client: bytes) -> Quiet:
+    def until_ms(self, rule: Rule, source: Source, client: bytes) -> int:
         """Returns epoch milliseconds: an offence is reported only if it began then or later."""
-        return self._quiet_until.get((rule.name, source, client), LOUD)
+        return self._quiet_until.get((rule.name, source, client), 0)
+
+    def served_until_ms(self, rule: Rule, source: Source, client: bytes) -> int:
+        """Returns the same for offences by served requests alone."""
+        key = rule.name, source, client
+        until_ms = self._served_quiet_until.get(key)
+        return self._quiet_until.get(key, 0) if until_ms is None else until_ms
+
+    def differ(self) -> bool:
+        return bool(self._served_quiet_until)
 
     def fresh(self, offences: Iterable[Offence]) -> list[Offence]:
         """Returns the offences to report."""
-        return [o for o in offences if o.since_ms >= self._quiet(o).until_ms or self._is_served_again(o)]
+        return [o for o in offences if o.since_ms >= self.until_ms(o.rule, o.source, o.client) or self._served_again(o)]
 
     def add(self, offences: Iterable[Offence]) -> None:
         """Notes offences that are reported."""
         for offence in offences:
-            until_ms = offence.last_ms + min(offence.rule.block_for_s * 1000, QUIET_MS)
-            served_until_ms = until_ms if self._is_served_again(offence) else self._quiet(offence).served_until_ms
             key = offence.rule.name, offence.source, offence.client
+            if self._served_again(offence):
+                self._served_quiet_until.pop(key, None)
+            else:
+                self._served_quiet_until.setdefault(key, self._quiet_until.get(key, 0))
             self._quiet_until.pop(key, None)  # so that the order is that of the announcements
-            self._quiet_until[key] = Quiet(until_ms, served_until_ms)
+            self._quiet_until[key] = offence.last_ms + min(offence.rule.block_for_s * 1000, QUIET_MS)
         for key in list(islice(self._quiet_until, max(0, len(self._quiet_until) - MOST_ANNOUNCED))):
             del self._quiet_until[key]
+            self._served_quiet_until.pop(key, None)
 
-    def _quiet(self, offence: Offence) -> Quiet:
-        return self.quiet_until(offence.rule, offence.source, offence.client)
+    def _served_again(self, offence: Offence) -> bool:
+        """Returns whether the requests served since their quiet time alone are over the limit."""
+        since_ms = offence.served_since_ms or offence.since_ms
+        return since_ms >= self.served_until_ms(offence.rule, offence.source, offence.client)
 
-    def _is_served_again(self, offence: Offence) -> bool:
-        """Returns whether requests that were served since their quiet time alone are over the limit."""
-        return (offence.served_since_ms or offence.since_ms) >= self._quiet(offence).served_until_ms
+
+_Announcement = tuple[str, Source, bytes]
+"""Rule, source and client."""
 
 
 def detections_of(

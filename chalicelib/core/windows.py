@@ -40,7 +40,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from chalicelib.core.grid import Grid
 from chalicelib.core.logs.requests import Source
@@ -146,19 +146,33 @@ Select = Callable[[MeterTally], MeterTally | None]
 """Returns some of the counts of a part of a tally, or None for none."""
 
 
-class Quiet(NamedTuple):
-    """Times, in ms, before which offences of a client need no report; 0 if all need one."""
+class Quiet(Protocol):
+    """Times, in ms, of a client: its offences that began earlier need no report. 0 if all need one."""
 
-    until_ms: int = 0
-    """For offences by all requests: those that began earlier."""
-    served_until_ms: int = 0
-    """For offences by served requests alone: those that began earlier. Reports of refusals do not postpone it."""
+    def until_ms(self, rule: Rule, source: Source, client: bytes) -> int:
+        """Returns the time for offences by all requests."""
+
+    def served_until_ms(self, rule: Rule, source: Source, client: bytes) -> int:
+        """Returns the time for offences by served requests alone, which reports of refusals do not postpone."""
+
+    def differ(self) -> bool:
+        """Returns whether the two times differ for any client."""
 
 
-LOUD = Quiet()
+class Loud(Quiet):
+    """No quiet time at all."""
 
-QuietUntil = Callable[[Rule, Source, bytes], Quiet]
-"""Returns the quiet times of a client."""
+    def until_ms(self, rule: Rule, source: Source, client: bytes) -> int:  # noqa: ARG002
+        return 0
+
+    def served_until_ms(self, rule: Rule, source: Source, client: bytes) -> int:  # noqa: ARG002
+        return 0
+
+    def differ(self) -> bool:
+        return False
+
+
+LOUD = Loud()
 
 
 class View:
@@ -243,13 +257,11 @@ class View:
         if self.entries > self._most_entries:
             self._drop(self.entries - int(self._most_entries * FULLEST_AFTER_DROP))
 
-    def offences(
-        self, touched: Tally, first_ms: int, last_ms: int, quiet_until: QuietUntil = lambda *_: LOUD
-    ) -> list[Offence]:
+    def offences(self, touched: Tally, first_ms: int, last_ms: int, quiet: Quiet = LOUD) -> list[Offence]:
         """Returns the clients over a limit in a window with a slot of ``touched``, each once per rule and source.
 
         All requests of ``touched`` were made within ``first_ms``..``last_ms``, both inclusive. An offence that began
-        before both times of ``quiet_until(rule, source, client)`` may be left out. So may one that began after
+        before both of the client's ``quiet`` times may be left out. So may one that began after
         ``last_ms``: none of its requests is in ``touched``, and the batch that adds the last of them finds it.
         """
         offences = []
@@ -264,7 +276,7 @@ class View:
                 limit = self._sampling.of(key.source).logged(rule.limit)
                 totals = self._most(key.source, rule, columns, hashes, first_ms, last_ms)
                 near = [client for client, most in zip(clients, totals, strict=True) if most > limit]
-                near = self._not_quiet(key.source, rule, near, refused, limit, last_ms, quiet_until)
+                near = self._not_quiet(key.source, rule, near, refused, limit, last_ms, quiet)
                 offences += self._offences_of(rule, key.source, near, limit, columns, first_ms, last_ms)
         return offences
 
@@ -321,23 +333,24 @@ class View:
         refused: Collection[bytes],
         limit: int,
         last_ms: int,
-        quiet_until: QuietUntil,
+        quiet: Quiet,
     ) -> list[bytes]:
         """Returns the ``clients`` that may be over ``limit`` with requests made after one of their quiet times alone.
 
         Their counts since then are few, so this costs much less than to examine all windows of a client under attack.
         ``refused``: the clients whose new requests were all answered as refusals.
         """
-        loud = []
-        quiet: dict[int, list[bytes]] = {}
+        by_time: dict[int, list[bytes]] = {}
         for client in clients:
-            until_ms, served_until_ms = quiet_until(rule, source, client)
-            if served_until_ms < until_ms and served_until_ms <= last_ms and client not in refused:
-                loud.append(client)  # Refusals were reported last; what is served now may be another offence.
-            else:
-                quiet.setdefault(until_ms, []).append(client)
-        loud += quiet.pop(0, [])
-        for until_ms, members in quiet.items():
+            by_time.setdefault(quiet.until_ms(rule, source, client), []).append(client)
+        loud = by_time.pop(0, [])
+        differ = quiet.differ()
+        for until_ms, members in by_time.items():
+            if differ:
+                # Refusals may have been reported last; what is served now may be another offence.
+                earliest_ms = min(until_ms - 1, last_ms)
+                served = [client for client in members if client not in refused]
+                loud += [c for c in served if quiet.served_until_ms(rule, source, c) <= earliest_ms]
             if until_ms <= last_ms:
                 since = -(-until_ms // rule.slot_ms)
                 counts = self._slots_between(source, rule, members, until_ms, last_ms + rule.window_s * 1000)

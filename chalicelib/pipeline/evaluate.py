@@ -109,10 +109,9 @@ class Evaluate:
 
     def _offences(self, view: View, item: Unevaluated) -> list[Offence]:
         """Returns the offences of an item's clients that have not just been reported, and notes them as reported."""
-        quiet_until = self._announced.quiet_until
-        offences = view.offences(item.tally, item.first_ms, item.last_ms, quiet_until)
+        offences = view.offences(item.tally, item.first_ms, item.last_ms, self._announced)
         if item.first_ms < view.since_ms:
-            offences += self._reader.past.offences(item.tally, item.first_ms, item.last_ms, quiet_until)
+            offences += self._reader.past.offences(item.tally, item.first_ms, item.last_ms, self._announced)
         unreported = self._announced.fresh(offences)
         self._announced.add(unreported)
         return unreported

@@ -3,7 +3,8 @@
 ``core.windows`` finds offences and ``core.decisions`` decides what follows from them, as in Lambda. Replay evaluates
 every slot when it ends, so an offence is detected in the slot that completes it, and its block begins with the next
 full second plus ``delay_s``, the time that detection and publishing are assumed to take. Requests made during a block
-are in the log all the same, but would have been refused: they count for rules with ``extend`` only.
+are in the log all the same, but would have been refused: they count for rules with ``extend`` only. So do those that
+the log shows as refused within ``PROPAGATION_S`` after a block, because AWS releases a client late.
 """
 
 from bisect import bisect_left, bisect_right
@@ -18,7 +19,7 @@ from typing import NamedTuple
 import msgspec
 
 from chalicelib.core.addresses import Network, NetworkSet, PrefixMemo, network_of
-from chalicelib.core.decisions import PUNISHED, Outcome, Standing, decide
+from chalicelib.core.decisions import PROPAGATION_S, PUNISHED, Outcome, Standing, decide
 from chalicelib.core.detections import terms_of
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.meter_tally import Slots
@@ -26,7 +27,7 @@ from chalicelib.core.rules import Action, Rule, RuleSet
 from chalicelib.core.sampling import Sampling
 from chalicelib.core.state import SERVED_WITHIN_LIMIT, Detection, History, Offender, Past
 from chalicelib.core.tally import folded
-from chalicelib.core.windows import Window, walk_windows
+from chalicelib.core.windows import Window, over_limit, walk_windows, without
 from sluice.replay.counts import Ledger
 from sluice.replay.rule_sets import every_request, group_prefix
 
@@ -124,6 +125,17 @@ class Crossings:
         """Returns the position, after ``at``, of the first window that ends in ``slot`` or later."""
         return bisect_left(self._ends, slot, at + 1, key=self._order.__getitem__)
 
+    def served(self, window: Window, refused: Slots) -> Window | None:
+        """Returns the window without the requests in ``refused``, if what was served alone is over the limit in it.
+
+        >>> Crossings({10: 2, 11: 4, 19: 1}, resolution=10, limit=3).served(Window(7, 10, 19, 11), {11: 1})
+        Window(count=6, first=10, last=19, since=11)
+        """
+        first, end = bisect_left(self._order, window.first), bisect_right(self._order, window.last)
+        numbers = map(sub, self._sums[first + 1 : end + 1], self._sums[first:end])
+        slots = without(dict(zip(self._order[first:end], numbers, strict=True)), refused)
+        return over_limit(slots, [window.last], self._resolution, self._limit) if window.last in slots else None
+
     def _window(self, end: int) -> Window:
         last = self._order[end]
         first = bisect_right(self._order, last - self._resolution, 0, end)
@@ -152,6 +164,8 @@ class _Case:
     source: Source
     client: bytes
     slots: Slots
+    refused: Slots
+    """Those of the requests that were answered as refusals."""
     network: Network
     within: tuple[Network, ...]
     """The networks of other rules' clients that contain it, and itself."""
@@ -164,6 +178,13 @@ class _Case:
     def next_last_ms(self) -> int:
         """Returns the last millisecond of the next window, at which it is known to be over the limit."""
         return (self.crossings[self.at].last + 1) * self.rule.slot_ms - 1
+
+    def served_since_ms(self, window: Window) -> int:
+        """Returns since when, up to the end of ``window``, served requests alone are over the limit, as an Offender."""
+        if not self.refused:
+            return 0
+        served = self.crossings.served(window, self.refused)
+        return served.since * self.rule.slot_ms if served else SERVED_WITHIN_LIMIT
 
     def skip(self, until_ms: int) -> bool:
         """Moves to the next window whose last millisecond is at or after ``until_ms``. Returns whether there is one."""
@@ -226,7 +247,8 @@ class BreachFinder:
                         within = tuple(
                             network.supernet(new_prefix=length) for length in lengths if length <= network.prefixlen
                         )
-                        case = _Case(rule, source, client, slots, network, within, allowlisted, crossings)
+                        refused = ledger.refusals(source, rule, client)
+                        case = _Case(rule, source, client, slots, refused, network, within, allowlisted, crossings)
                         groups.setdefault(self._group[client], []).append(case)
         if not groups:
             return []
@@ -280,15 +302,16 @@ class BreachFinder:
             return refused_until * 1000
         now = last_ms // 1000 + 1 + self._delay_s
         offender = Offender(
-            str(case.network),
-            self._sampling.of(case.source).made(window.count),
-            window.first * case.rule.slot_ms,
-            last_ms,
-            since_ms,
-            SERVED_WITHIN_LIMIT if refused_until else 0,
+            network=str(case.network),
+            count=self._sampling.of(case.source).made(window.count),
+            first_ms=window.first * case.rule.slot_ms,
+            last_ms=last_ms,
+            since_ms=since_ms,
+            served_since_ms=SERVED_WITHIN_LIMIT if refused_until else case.served_since_ms(window),
         )
         standing = own.standing(case.network)
-        decision = decide(self._detections[case.rule.name, case.source], offender, standing, propagation_s=0, now=now)
+        detection = self._detections[case.rule.name, case.source]
+        decision = decide(detection, offender, standing, propagation_s=PROPAGATION_S, now=now)
         if decision.outcome in PUNISHED:
             past = decision.standing.history.rules[case.rule.name]
             own.decided(case, decision.standing, now)

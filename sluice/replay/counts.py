@@ -41,11 +41,13 @@ class Ledger:
     def __init__(self, rules: RuleSet) -> None:
         meters = rules.meters()
         self._meters: dict[Rule, Meter] = {}
+        self._refusals: dict[Rule, Meter] = {}
         for rule in rules.rules:
             topic = rule.meter.topic
             meter = serving(rule.slot_ms, [meter for meter in meters if meter.topic == topic])
             assert meter is not None  # ``meters`` serve every rule
             self._meters[rule] = meter
+            self._refusals[rule] = meter.refusals()
         self._clients: dict[tuple[Source, Meter], Clients] = {}
         self.entries = 0
         """(client, slot) pairs; a pair that was added twice may count as two."""
@@ -62,6 +64,11 @@ class Ledger:
         for client, slots in self._clients.get((source, meter), {}).items():
             if sum(slots.values()) > more_than:
                 yield client, folded(slots, factor)
+
+    def refusals(self, source: Source, rule: Rule, client: bytes) -> Slots:
+        """Returns the requests of a client, among those that ``rule`` counts, that were answered as refusals."""
+        meter = self._refusals[rule]
+        return folded(self._clients.get((source, meter), {}).get(client, {}), rule.slot_ms // meter.slot_ms)
 
     def counts(self) -> Iterator[Counted]:
         """Yields the whole content."""
@@ -90,7 +97,8 @@ class Counts:
             yield self._ledger
             return
         self._spill()
-        meters = {(meter.topic, meter.slot_ms): meter for meter in self._rules.meters()}
+        both = (each for meter in self._rules.meters() for each in (meter, meter.refusals()))
+        meters = {(meter.topic, meter.slot_ms): meter for meter in both}
         for spool in self._spools:
             ledger = Ledger(self._rules)
             spool.seek(0)

@@ -110,8 +110,7 @@ def spooled(
             for rules in rule_sets
         }
         if decoder is None:
-            columns = frozenset(column for scope in scopes for column in scope.columns())
-            decoder = LogDecoder(DecodeOptions(options.fields, columns, NetworkSet(options.trusted)))
+            decoder = LogDecoder(DecodeOptions(options.fields, everything.columns(), NetworkSet(options.trusted)))
         reader = StripReader(decoder, scopes, prefix, (options.from_ms, options.to_ms))
         stats = LogStats()
         for chunk_stats, strips in map(reader.read, chunks):

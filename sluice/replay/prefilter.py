@@ -11,12 +11,12 @@ several groups to one total. Both can only let more clients through.
 
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import compress
 
 from chalicelib.core.addresses import PrefixMemo
 from chalicelib.core.logs.requests import Source
-from chalicelib.core.rules import RuleSet
+from chalicelib.core.rules import Meter, RuleSet
 from chalicelib.core.sampling import WHOLE_LOG, Sampling
 from chalicelib.core.scope import Scope
 from chalicelib.core.tally import count
@@ -153,8 +153,8 @@ class Prefilter:
         """``scopes`` and ``client_prefix`` are those of the strips. With ``everyone``, all clients are tallied."""
         self._client_prefix = client_prefix
         self._everyone = everyone
-        self._meters = [(meter, scopes.index(meter.scope)) for meter in rules.meters()]
-        self._masks = {m.prefixes: Masks(*m.prefixes) for m, _ in self._meters}
+        self._meters = [(meter, meter.refusals(), scopes.index(meter.scope)) for meter in rules.meters()]
+        self._masks = {meter.prefixes: Masks(*meter.prefixes) for meter, _, _ in self._meters}
         self._groups = Masks(*group_prefix(rules))
         self._totals: dict[int, tuple[Totals, int]] = {}
         for number, scope in enumerate(scopes):
@@ -180,7 +180,7 @@ class Prefilter:
         relevant = Groups(())
         for totals, limit in self._totals.values():
             relevant |= totals.above(limit)
-        batch: dict[tuple[Source, int], tuple[list[bytes], list[int]]] = {}
+        batch: _Batch = {}
         size = 0
         for strip in strips:
             clients = strip.clients
@@ -189,25 +189,38 @@ class Prefilter:
                 keep = relevant.flags(self._groups.cut(clients, self._client_prefix))
                 if True not in keep:
                     continue
-            for number, (meter, scope) in enumerate(self._meters):
-                keys, times = _rows(strip, strip.rows[scope], keep)
-                if keys:
-                    size += len(keys)
-                    all_keys, all_times = batch.setdefault((strip.source, number), ([], []))
-                    all_keys.extend(self._masks[meter.prefixes].cut(keys, self._client_prefix))
-                    all_times.extend(times)
+            for meter, refusals, scope in self._meters:
+                rows = strip.rows[scope]
+                size += self._add(batch, strip, meter, rows, keep)
+                if strip.refusals:
+                    refused = strip.refusals if rows is None else array("I", sorted({*rows} & {*strip.refusals}))
+                    size += self._add(batch, strip, refusals, refused, keep)
             if size > ROWS_PER_TALLY:
-                yield self._counts(batch)
+                yield _counts(batch)
                 batch, size = {}, 0
         if batch:
-            yield self._counts(batch)
+            yield _counts(batch)
 
-    def _counts(self, batch: Mapping[tuple[Source, int], tuple[list[bytes], list[int]]]) -> list[Counted]:
-        counts = []
-        for (source, number), (keys, times) in batch.items():
-            meter, _ = self._meters[number]
-            counts.append(Counted(source, meter, count(keys, times, meter.slot_ms)))
-        return counts
+    def _add(
+        self, batch: "_Batch", strip: Strip, meter: Meter, rows: "array[int] | None", keep: Sequence[bool] | None
+    ) -> int:
+        """Adds the ``rows`` of a strip that ``meter`` counts to ``batch``; returns their number."""
+        keys, times = _rows(strip, rows, keep)
+        if keys:
+            all_keys, all_times = batch.setdefault((strip.source, meter), ([], []))
+            all_keys.extend(self._masks[meter.prefixes].cut(keys, self._client_prefix))
+            all_times.extend(times)
+        return len(keys)
+
+
+_Batch = dict[tuple[Source, Meter], tuple[list[bytes], list[int]]]
+"""Clients and times by source and meter."""
+
+
+def _counts(batch: _Batch) -> list[Counted]:
+    return [
+        Counted(source, meter, count(keys, times, meter.slot_ms)) for (source, meter), (keys, times) in batch.items()
+    ]
 
 
 def _rows(strip: Strip, rows: "array[int] | None", keep: Sequence[bool] | None) -> tuple[list[bytes], Sequence[int]]:

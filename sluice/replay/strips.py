@@ -18,6 +18,7 @@ from typing import Any, Self
 from chalicelib.core.addresses import PrefixMemo
 from chalicelib.core.logs.malformed_counts import MalformedCounts, added, by_reason, counted
 from chalicelib.core.logs.requests import Malformed, Requests, Source
+from chalicelib.core.refusals import refusal_rows
 from chalicelib.core.scope import Scope
 from sluice.logs.file_decoder import ChunkDecoder
 from sluice.logs.files import Chunk
@@ -101,14 +102,17 @@ class Strip:
     """Milliseconds since the epoch."""
     rows: tuple["array[int] | None", ...]
     """For each scope the rows it matches, ascending; None for all of them."""
+    refusals: "array[int]"
+    """The rows answered as refusals, ascending."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickles to 12 bytes per request, 24 for IPv6, and 4 per row of ``rows``."""
-        return _unpacked, (self.source, len(self.clients[0]), b"".join(self.clients), self.times, self.rows)
+        """Pickles to 12 bytes per request, 24 for IPv6, and 4 per row of ``rows`` and ``refusals``."""
+        width, packed = len(self.clients[0]), b"".join(self.clients)
+        return _unpacked, (self.source, width, packed, self.times, self.rows, self.refusals)
 
 
-def _unpacked(source: Source, width: int, packed: bytes, times: "array[int]", rows: tuple[Any, ...]) -> Strip:
-    return Strip(source, list(chain.from_iterable(iter_unpack(f"{width}s", packed))), times, rows)
+def _unpacked(source: Source, width: int, packed: bytes, *columns: Any) -> Strip:
+    return Strip(source, list(chain.from_iterable(iter_unpack(f"{width}s", packed))), *columns)
 
 
 class StripReader:
@@ -160,7 +164,7 @@ class StripReader:
             clients = family.clients if is_whole else self._memo.mask_all(family.clients)
             matching = (scope.rows(family) for scope in self._scopes)
             rows = tuple(None if match is None else array("I", match) for match in matching)
-            yield Strip(family.source, clients, array("Q", family.times), rows)
+            yield Strip(family.source, clients, array("Q", family.times), rows, array("I", refusal_rows(family)))
 
 
 class Spool:

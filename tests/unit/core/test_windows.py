@@ -2,7 +2,7 @@
 
 from collections import Counter
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import assume, given
@@ -14,7 +14,7 @@ from chalicelib.core.rules import TOPIC_BYTES, Meter, Rule, RuleSet, is_of_refus
 from chalicelib.core.scope import Scope
 from chalicelib.core.state import SERVED_WITHIN_LIMIT
 from chalicelib.core.tally import Tallier, Tally, pack, split, unpack
-from chalicelib.core.windows import LOUD, Offence, Quiet, View, Window, over_limit, walk_windows
+from chalicelib.core.windows import Offence, Quiet, View, Window, over_limit, walk_windows
 
 
 def test_a_window_includes_its_first_slot_and_excludes_its_end() -> None:
@@ -256,6 +256,23 @@ def test_offences_are_the_clients_over_the_limit_in_a_window_of_the_batch(
     assert sorted((o.rule.name, o.count, o.first_ms, o.last_ms, o.since_ms) for o in offences) == sorted(expected)
 
 
+@dataclass(frozen=True)
+class QuietTimes(Quiet):
+    """Quiet times by client."""
+
+    until: dict[bytes, int]
+    served_until: dict[bytes, int]
+
+    def until_ms(self, rule: Rule, source: Source, client: bytes) -> int:
+        return self.until[client]
+
+    def served_until_ms(self, rule: Rule, source: Source, client: bytes) -> int:
+        return self.served_until[client]
+
+    def differ(self) -> bool:
+        return self.until != self.served_until
+
+
 @given(
     rules=rule_sets,
     parts=st.lists(times_ms, min_size=1, max_size=4),
@@ -270,10 +287,10 @@ def test_only_offences_that_began_before_the_quiet_time_ended_are_left_out(
     for times in parts:
         merge(view, {b"aaaa": times, b"bbbb": times[:2]})
     touched = tally_of({b"aaaa": parts[-1], b"bbbb": parts[-1][:2]}, rules), min(parts[-1]), max(parts[-1])
-    quiet = {b"aaaa": Quiet(until_ms, until_ms), b"bbbb": LOUD}
-    offences = view.offences(*touched, lambda rule, source, client: quiet[client])
+    quiet = {b"aaaa": until_ms, b"bbbb": 0}
+    offences = view.offences(*touched, QuietTimes(quiet, quiet))
     fresh, expected = (
-        {(o.rule.name, o.client): o for o in each if quiet[o.client].until_ms <= o.since_ms <= max(parts[-1])}
+        {(o.rule.name, o.client): o for o in each if quiet[o.client] <= o.since_ms <= max(parts[-1])}
         for each in (offences, view.offences(*touched))
     )
     assert fresh == expected
@@ -329,28 +346,29 @@ def test_an_offence_says_since_when_its_served_requests_alone_are_over_the_limit
     rules=rule_sets,
     parts=st.lists(requests_of_both_kinds, min_size=1, max_size=4),
     limit=st.integers(0, 4),
-    quiet=st.builds(Quiet, st.integers(50_000, 250_000), st.integers(50_000, 250_000)),
+    quiet_ms=st.tuples(st.integers(50_000, 250_000), st.integers(50_000, 250_000)),
 )
 def test_no_quiet_time_hides_an_offence_that_began_after_it(
-    rules: RuleSet, parts: list[list[tuple[int, bool]]], limit: int, quiet: Quiet
+    rules: RuleSet, parts: list[list[tuple[int, bool]]], limit: int, quiet_ms: tuple[int, int]
 ) -> None:
     """Served requests are measured against a time of their own, which reports of refusals do not postpone."""
     assume(not all(is_refused for _, is_refused in parts[-1]))  # what was served earlier has been evaluated then
-    quiet = Quiet(max(quiet), min(quiet))
+    until_ms, served_until_ms = max(quiet_ms), min(quiet_ms)
     rules = RuleSet(tuple(replace(each, limit=limit) for each in rules.rules))
     view = view_for(rules)
     touched = merged(view, parts)
     last_ms = touched[2]
 
+    quiet = QuietTimes({b"aaaa": until_ms}, {b"aaaa": served_until_ms})
+
     def fresh(offences: list[Offence]) -> dict[str, Offence]:
         return {
             o.rule.name: o
             for o in offences
-            if quiet.until_ms <= o.since_ms <= last_ms
-            or quiet.served_until_ms <= (o.served_since_ms or o.since_ms) <= last_ms
+            if until_ms <= o.since_ms <= last_ms or served_until_ms <= (o.served_since_ms or o.since_ms) <= last_ms
         }
 
-    heard, all_offences = view.offences(*touched, lambda *_: quiet), view.offences(*touched)
+    heard, all_offences = view.offences(*touched, quiet), view.offences(*touched)
     assert fresh(heard) == fresh(all_offences)
 
 

@@ -11,7 +11,7 @@ from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import Detection
 from chalicelib.core.tally import Tally
-from chalicelib.core.windows import Offence, QuietUntil, Select, View
+from chalicelib.core.windows import Offence, Quiet, Select, View
 from chalicelib.pipeline import evaluate, log_reader
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.evaluate import POSITION_KEPT_MS, POSITION_OVERDUE_MS, Evaluate
@@ -341,7 +341,7 @@ def test_an_exception_while_evaluating_forgets_what_was_announced(
         traffic.count(3, client=f"192.0.2.{10 + number}", shard=f"logs/shard-{number}")
     offences, calls = View.offences, []
 
-    def failing(view: View, touched: Tally, first_ms: int, last_ms: int, quiet: QuietUntil) -> list[Offence]:
+    def failing(view: View, touched: Tally, first_ms: int, last_ms: int, quiet: Quiet) -> list[Offence]:
         calls.append(touched)
         if len(calls) == 2:
             raise error

@@ -1,11 +1,13 @@
 """Block periods follow from the outcomes of ``decide``, in order of time."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from ipaddress import ip_network
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chalicelib.core.decisions import PROPAGATION_S
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.windows import over_limit
@@ -58,6 +60,18 @@ def test_requests_made_while_blocked_extend_the_block_only_if_the_rule_extends()
     table = 'name = "r"\nlimit = 5\nwindow = "1s"\nblock_for = "10s"'
     assert periods(replayed(rules_of(table), every(0.1, 0, 5))) == {"r": [(1, 11, 1)]}
     assert periods(replayed(rules_of(table + "\nextend = true"), every(0.1, 0, 5))) == {"r": [(1, 15, 1)]}
+
+
+def test_refusals_after_a_block_are_no_further_offence_while_they_may_be_of_that_block() -> None:
+    rules = rules_of('name = "r"\nlimit = 5\nwindow = "1s"\nblock_for = "10s"')
+
+    def blocks(again_s: float, status: str) -> int:
+        again = [replace(hit, status=status) for hit in every(0.1, again_s, again_s + 2)]
+        return len(periods(replayed(rules, [*every(0.1, 0, 0.7), *again]))["r"])
+
+    assert blocks(20, "429") == 1
+    assert blocks(20, "200") == 2
+    assert blocks(11 + PROPAGATION_S, "429") == 2, "an origin may answer so, too"
 
 
 def test_a_rule_that_only_counts_shows_its_blocks_without_blocking() -> None:
@@ -178,3 +192,20 @@ def test_crossings_are_the_windows_that_lambda_finds(requests: dict[int, int], r
     assert peak(requests, resolution) == max(
         sum(number for slot, number in requests.items() if first <= slot < first + resolution) for first in requests
     )
+
+
+@given(
+    slots=st.dictionaries(st.integers(0, 40), st.integers(1, 4), min_size=1, max_size=12),
+    data=st.data(),
+    limit=st.integers(0, 6),
+)
+def test_a_window_without_its_refusals_is_over_the_limit_if_what_was_served_is(
+    slots: dict[int, int], data: st.DataObject, limit: int
+) -> None:
+    refused = {slot: data.draw(st.integers(0, number)) for slot, number in slots.items()}
+    served = {slot: number - refused[slot] for slot, number in slots.items() if number > refused[slot]}
+    crossings = Crossings(slots, 10, limit)
+    for window in crossings:
+        alone = {slot: number for slot, number in served.items() if window.last - 10 < slot <= window.last}
+        expected = over_limit(alone, [window.last], 10, limit) if window.last in alone else None
+        assert crossings.served(window, refused) == expected

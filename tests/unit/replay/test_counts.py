@@ -1,27 +1,37 @@
 """Spilling to disk loses nothing and keeps clients that share blocks together."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chalicelib.core.addresses import NetworkSet
+from chalicelib.core.addresses import NetworkSet, PrefixMemo, pack
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.meter_tally import Slots
+from chalicelib.core.rules import Meter
 from chalicelib.core.rules_toml import parse_rules
 from sluice.logs.file_decoder import LogDecoder
 from sluice.logs.log_format import DecodeOptions
 from sluice.replay.counts import Counted, Counts
+from sluice.replay.engine import Options, spooled
 from sluice.replay.prefilter import Prefilter
 from sluice.replay.rule_sets import with_every_request
 from sluice.replay.strips import StripReader
 from tests.support import replay_logs as logs
-from tests.support.replay_logs import Hit, hits, one_rule
+from tests.support.replay_logs import CLIENTS, Hit, moments, one_rule
+
+answered = st.builds(
+    Hit,
+    moments,
+    st.sampled_from(CLIENTS),
+    path=st.sampled_from(["/a", "/b"]),
+    status=st.sampled_from(["200", "429", "404"]),
+)
 
 
 @settings(max_examples=40, deadline=None)
-@given(hits, st.integers(0, 3))
+@given(st.lists(answered, max_size=40), st.integers(0, 3))
 def test_spilled_tallies_are_counted_too(made: list[Hit], limit: int) -> None:
     rules = with_every_request(one_rule(limit, more="aggregate = { ipv4 = 24, ipv6 = 64 }"))
     prefix = (24, 64)
@@ -35,7 +45,7 @@ def test_spilled_tallies_are_counted_too(made: list[Hit], limit: int) -> None:
             for part in Prefilter(rules, scopes, prefix, everyone=True).counts(strips):
                 counts.add(part)
 
-    def content(counts: Counts) -> dict[object, Slots]:
+    def content(counts: Counts) -> dict[tuple[Source, Meter, bytes], Slots]:
         return {
             (counted.source, counted.meter, client): slots
             for ledger in counts.ledgers()
@@ -45,8 +55,34 @@ def test_spilled_tallies_are_counted_too(made: list[Hit], limit: int) -> None:
 
     counted = content(spilled)
     assert counted == content(whole)
-    assert sum(number for slots in counted.values() for number in slots.values()) == len(made)
+    of_all = [slots for (_, meter, _), slots in counted.items() if not meter.of_refusals]
+    assert sum(number for slots in of_all for number in slots.values()) == len(made)
     spilled.close()
+
+
+@settings(max_examples=40, deadline=None)
+@given(made=st.lists(answered, max_size=30), scope=st.sampled_from(['path = ["/a"]', 'status = ["4xx"]', ""]))
+def test_refusals_are_counted_by_themselves_as_well(made: list[Hit], scope: str) -> None:
+    rules = one_rule(1, more=f"scope = {{ {scope} }}")
+    (rule,) = rules.rules
+    matching = [h for h in made if (h.path == "/a" or "path" not in scope) and (h.status[0] == "4" or "4" not in scope)]
+    whole: Counter[tuple[bytes, int]] = Counter()
+    refused: Counter[tuple[bytes, int]] = Counter()
+    with spooled([logs.chunk(map(logs.realtime, made))], [rules], Options(), everyone=True) as log:
+        for ledger in log.ledgers(rules):
+            for client, slots in ledger.clients(Source.CLOUDFRONT, rule):
+                whole.update({(client, slot): number for slot, number in slots.items()})
+                refusals = ledger.refusals(Source.CLOUDFRONT, rule, client)
+                refused.update({(client, slot): number for slot, number in refusals.items()})
+    masked = PrefixMemo(*rule.prefixes)
+    for counted, hits_counted in ((whole, matching), (refused, [h for h in matching if h.status == "429"])):
+        assert counted == Counter((masked[packed(h.client)], h.ms // rule.slot_ms) for h in hits_counted)
+
+
+def packed(client: str) -> bytes:
+    address = pack(client)
+    assert address is not None
+    return address
 
 
 def test_clients_that_share_blocks_are_spilled_to_the_same_part() -> None:
