@@ -122,7 +122,8 @@ class ImportObjects:
         now_ms = int(self._clock() * 1000)
         rules, problem = self._rules(now_ms)
         self._tallier.use(rules)
-        decoded = self._decoder.decode([part.text], self._tallier.columns)
+        text = b"\n".join((part.header, part.text)) if part.header else part.text
+        decoded = self._decoder.decode([text], self._tallier.columns)
         decoded = decoded.between(now_ms - self._retention_ms, now_ms + SKEW_MS)
         malformed = counted(decoded.malformed)
         tally = self._tallier.tally(decoded.requests)
