@@ -14,7 +14,7 @@ from tests.support.simulation.schedule import Crash, Faults, Schedule
 
 MOST = 14
 STATE = "get|query|put|write"
-TALLIES = "append|read|last|latest|register|position|store"
+TALLIES = "append|read|last|latest|register|position|store|how far"
 
 POINTS = {
     "throttled": f"before ({STATE}|{TALLIES})",
@@ -29,12 +29,17 @@ POINTS = {
 }
 """Kinds that strike a call, and the prefixes of the points they strike."""
 
-OUTAGES = {"state table unreachable": f"before ({STATE})", "tally table unreachable": f"before ({TALLIES})"}
+OUTAGES = {
+    "state table unreachable": f"before ({STATE})",
+    "tally table unreachable": f"before ({TALLIES})",
+    "bucket unreachable": "before read bucket",
+}
 """Kinds that strike every call for a while."""
 
 WORLD = (
     "given up",
     "delivered twice",
+    "notified again",
     "late shard",
     "split",
     "merge",
@@ -69,7 +74,7 @@ ERRORS: dict[str, type[BaseException]] = {
     "killed before it detects": Crash,
     "killed before it stores its position": Crash,
 }
-FUNCTIONS = ("container", "evaluate", "enforce", "publish", "sweep")
+FUNCTIONS = ("container", "import_objects", "evaluate", "enforce", "publish", "sweep")
 """Names of the functions' tasks; those of ingest are its containers."""
 
 

@@ -1,4 +1,4 @@
-"""One run of the whole pipeline: its five functions over memory stores and the stand-in for WAF.
+"""One run of the whole pipeline: its functions over memory stores and the stand-in for WAF.
 
 A run has one or two phases with hours between them. In each of them a few clients attack and others do not; then
 mishaps end, two sweeps go by, and everything that Sluice promises is judged.
@@ -26,7 +26,7 @@ from tests.chaos.mishaps import BETWEEN_PHASES, WORLD, Mishap, Mishaps, plan
 from tests.support.damaged import DAMAGED
 from tests.support.simulation.ingesting import FIELDS, Container, Delivery, Ingesting, Made, Run, Violation
 from tests.support.simulation.listening import Listener, add_changes
-from tests.support.simulation.ports import LedgerTallyLogs, SwitchingStateStore
+from tests.support.simulation.ports import LedgerTallyLogs, SwitchingObjects, SwitchingStateStore
 from tests.support.simulation.publishing import WatchedIpSets, allowed
 from tests.support.simulation.schedule import Crash, Task
 from tests.support.tally_logs import EXPIRE_MS
@@ -39,6 +39,9 @@ TIMEOUT_S = 60.0
 
 BACKOFF_S = 4.0
 """Seconds within which a failed batch is retried."""
+
+OBJECT_S = 20.0
+"""Seconds between two objects, whose requests arrive together."""
 
 SWEEP_S = 60.0
 BLOCK_FOR_S = 10_800
@@ -108,7 +111,7 @@ class Chaos(Ingesting):
             phases=phases,
             rules=rules or parse_rules(RULES),
             backoff_s=BACKOFF_S,
-            in_objects=0,
+            in_objects=Random(f"objects {seed}").choice([0, 0, 0.3, 1]),
         )
         faults.schedule = self.schedule
         self.mishap_faults = faults
@@ -131,6 +134,9 @@ class Chaos(Ingesting):
         self._arriving: list[tuple[float, Made]] = []
         self._held: dict[str, float] = {}
         """Shards whose delivery is delayed, and until when."""
+        self._unwritten: list[bytes] = []
+        """Lines of the object that is written next."""
+        self._written_at = 0.0
         self._sweep_at = 0.0
         self._over_at = 0.0
         """Time at which the mishaps were over and the last request had arrived."""
@@ -188,6 +194,7 @@ class Chaos(Ingesting):
                 self._deliver()
             elif choice < 0.24:
                 self.evaluators.deliver()
+                self.importers.deliver()
             elif choice < 0.36:
                 self.enforce.deliver()
             elif choice < 0.48:
@@ -195,7 +202,7 @@ class Chaos(Ingesting):
             elif not self.schedule.step() and self._idle():
                 soonest = self._next_moment()
                 if soonest is None:
-                    processed_at = max(self._processed_at, self.evaluators.ended_at)
+                    processed_at = max(self._processed_at, self.importers.ended_at, self.evaluators.ended_at)
                     over_at = max(self._over_at, self.mishap_faults.struck_at)
                     if processed_at > over_at + LAG_S:
                         late_s = processed_at - over_at
@@ -205,14 +212,21 @@ class Chaos(Ingesting):
         raise Violation(f"nothing settled within {MOST_STEPS} steps")
 
     def _idle(self) -> bool:
-        listeners = self.evaluators, self.enforce, self.publish
-        return not self._ready() and not self.state.changes and all(listener.settled for listener in listeners)
+        listeners = self.importers, self.evaluators, self.enforce, self.publish
+        return (
+            not self._ready()
+            and not self._unwritten
+            and not self.state.changes
+            and all(listener.settled for listener in listeners)
+        )
 
     def _next_moment(self) -> float | None:
         """Returns the time of the next scheduled event; None if there is none."""
         waited = [*(at for at, _ in self._happening[:1]), *(at for at, _ in self._arriving[:1]), *self._held.values()]
         if self.mishap_faults.over_at > self.schedule.now:
             waited.append(self.mishap_faults.over_at)
+        if self._unwritten:
+            waited.append(self._written_at)
         return min([*waited, self._sweep_at]) if waited else None
 
     def _let_things_happen(self) -> None:
@@ -221,6 +235,8 @@ class Chaos(Ingesting):
             if self.random.random() < GARBAGE_SHARE:
                 self.stream.put(self.random.choice(GARBAGE), now)
             self._put([self._arriving.pop(0)[1]], 1)
+        if self._unwritten and self._written_at <= now:
+            self._write_object()
         while self._happening and self._happening[0][0] <= now:
             self._happen(self._happening.pop(0)[1])
         for shard in [shard for shard, until in self._held.items() if until <= now]:
@@ -230,6 +246,17 @@ class Chaos(Ingesting):
             self._sweep()
         self._tell()
         self._time_out(now - TIMEOUT_S)
+
+    def _put_object(self, content: bytes) -> None:
+        """Logs lines in the object that is written at most ``OBJECT_S`` later."""
+        if not self._unwritten:
+            self._written_at = self.schedule.now + OBJECT_S
+            self._over_at = max(self._over_at, self._written_at)
+        self._unwritten.append(content)
+
+    def _write_object(self) -> None:
+        super()._put_object(b"".join(self._unwritten))
+        self._unwritten.clear()
 
     def _tell(self) -> None:
         if self.state.changes:
@@ -244,6 +271,7 @@ class Chaos(Ingesting):
             if delivery.begun < moment:
                 delivery.given_up = True
                 self.containers = [each for each in self.containers if each is not delivery.container]
+        self.importers.give_up_on_those_before(moment)
         self.evaluators.give_up_on_those_before(moment)
         self.enforce.give_up_on_those_before(moment)
         self.publish.give_up_on_those_before(moment)
@@ -267,11 +295,16 @@ class Chaos(Ingesting):
         match mishap.kind:
             case "given up":
                 self._give_up()
+                self.importers.give_up()
                 self.evaluators.give_up()
                 self.enforce.give_up()
                 self.publish.give_up()
             case "delivered twice":
                 self.positions[shard.id] = max(0, self.positions[shard.id] - 1 - mishap.number % 5)
+            case "notified again":
+                if self._written:
+                    object = self._written[mishap.number % len(self._written)]
+                    self.importers.waiting[f"{object} again"].append(object)
             case "late shard":
                 self._held[shard.id] = self.schedule.now + mishap.lasts
                 self._over_at = max(self._over_at, self._held[shard.id])
@@ -338,6 +371,7 @@ class Chaos(Ingesting):
     def _redeploy(self) -> None:
         self._read_config()
         self.containers = []
+        self.importers.replace_containers()
         self.evaluators.replace_containers()
         self.enforce.replace_containers()
         self.publish.replace_containers()
@@ -359,6 +393,7 @@ class Chaos(Ingesting):
             clock=lambda: self.schedule.now + skew,
             sleep=self.schedule.sleep,
             telemetry=ReportTotals(),
+            objects=SwitchingObjects(self.bucket, self.schedule),
         )
         return compose(self.config, world, self.parts)
 
