@@ -33,6 +33,7 @@ from tests.support.clock import Clock
 from tests.support.simulation.broken_duties import (
     AnnouncesTooEarly,
     AppendsWithoutCondition,
+    ForgetsReceipts,
     IgnoresSequenceNumbers,
     LeavesGaps,
     NeverAdoptsNewLogs,
@@ -208,6 +209,7 @@ BREAKS = [
         lambda: the_chaos(Parts(writer=IgnoresSequenceNumbers)),
         "more than once",
     ),
+    Break("G3", "receipts are not kept", lambda: the_chaos(logs=ForgetsReceipts), "counted more than once"),
     Break("G4", "a write for each client", lambda: the_bill(Parts(writer=WritesEachClientApart)), "4000 write units"),
     Break("G4", "IPv6 by address", lambda: the_bill(aggregate="{ ipv6 = 128 }"), "write units for 4000 addresses"),
     Break(

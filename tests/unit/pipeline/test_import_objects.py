@@ -1,6 +1,8 @@
 """Import of objects: each part counts once, whatever is delivered again, raced, cut off or taken away."""
 
 import gzip
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -293,6 +295,17 @@ def test_json_records_are_read_and_damage_costs_the_damaged_line(importers: Impo
     stored = importers.bucket.put("aws-waf-logs-site", "x.log.gz", gzip.compress(b"\n".join(lines)))
     report: ImportReport = importers.container(lines_per_part=1000).run([new(stored)])
     assert (report.counted.requests, dict(report.counted.malformed)) == (2, {Reason.JSON: 1})
+
+
+@pytest.mark.slow
+def test_a_large_object_needs_no_more_memory_than_a_small_one() -> None:
+    """Half a million lines, each of another client. The process may have 512 MB."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.support.large_object", "500000"], check=True, capture_output=True, text=True
+    )
+    lines, counted, megabytes = map(int, done.stdout.split())
+    assert lines == counted
+    assert megabytes < 512
 
 
 def test_each_version_of_an_object_counts(importers: Importers) -> None:
