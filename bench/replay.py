@@ -19,9 +19,9 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 
 from bench.measure import Figure, paired_cpu_s
+from chalicelib.core.logs.cloudfront_standard import VERSION_1
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
-from sluice.logs.cloudfront_standard import VERSION_1
 from sluice.logs.files import Chunk, ReadProgress, chunks
 from sluice.replay.engine import Options, replay
 

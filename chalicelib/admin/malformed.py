@@ -67,6 +67,11 @@ EXPLANATIONS = {
         "the aggregated form of the Kinesis Producer Library",
         "Turn aggregation off in the producer (AggregationEnabled = false)",
     ),
+    Reason.UNSUPPORTED: Explanation(
+        "record",
+        "the form of a log or container that is not read",
+        "Choose one of the formats in docs/sources.md, as text or gzip",
+    ),
 }
 """The explanation of every reason."""
 
@@ -115,6 +120,8 @@ def fault(count: MalformedCount, setting: str = "CLOUDFRONT_FIELDS") -> str:
 
 
 def _object(count: MalformedCount, explanation: Explanation, setting: str) -> str:
+    if count.name:
+        return f"the form of a {count.name}, which is not read"
     if count.reason != Reason.FIELDS:
         return explanation.fault
     if count.expected is not None:

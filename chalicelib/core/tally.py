@@ -80,7 +80,24 @@ class Tallier:
                 if refused:
                     both = [row for row in (range(len(keys)) if rows is None else rows) if row in refused]
                     counts += _counted(requests, refusals, keys, both)
-        return counts
+        return merged(counts)
+
+
+def merged(tally: Tally) -> Tally:
+    """Returns the same counts, with one element per source, topic and slot length."""
+    same: dict[tuple[Source, bytes, int], list[MeterTally]] = {}
+    for counted in tally:
+        same.setdefault((counted.source, counted.topic, counted.slot_ms), []).append(counted)
+    return tally if len(same) == len(tally) else [_sum(parts) for parts in same.values()]
+
+
+def _sum(parts: Sequence[MeterTally]) -> MeterTally:
+    if len(parts) == 1:
+        return parts[0]
+    clients: Clients = {}
+    for part in parts:
+        add_clients(clients, part.clients())
+    return MeterTally.of(parts[0].source, parts[0], clients)
 
 
 def _counted(

@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from chalicelib.core.logs.batch_decoder import BatchDecoder
-from chalicelib.core.logs.malformed_counts import counted
-from chalicelib.core.tally import RETENTION_S
+from chalicelib.core.logs.malformed_counts import MalformedCounts, added, counted
+from chalicelib.core.logs.requests import Decoded
+from chalicelib.core.tally import RETENTION_S, Tally, merged
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.active_tallier import ActiveTallier
 from chalicelib.pipeline.log_writer import TRIES, BatchTally, LogWriter, TooLarge
@@ -80,34 +81,67 @@ class Ingest:
             if replayed and _belongs_to_another_stream(batch.arrived[replayed - 1], tail):
                 self._writer.open(batch.shard, now_ms)
                 continue
-            decoded = self._decoder.decode(batch.data, self._tallier.columns, start=replayed)
-            decoded = decoded.between(now_ms - self._retention_ms, now_ms + SKEW_MS)
-            malformed = counted(decoded.malformed)
-            added = BatchTally.of(
-                self._tallier.tally(decoded.requests),
-                decoded,
-                malformed,
-                last_sequence=int(batch.sequences[-1]),
-                arrived_ms=arrived_ms,
-                now_ms=now_ms,
+            counted = self._count(batch.data, replayed, now_ms)
+            batch_tally = BatchTally(
+                counted.tally,
+                int(batch.sequences[-1]),
+                counted.requests,
+                counted.first_ms,
+                counted.last_ms,
+                arrived_ms,
+                counted.malformed,
             )
             try:
-                if not added.empty:
-                    self._writer.append(tail, added, now_ms)
+                if not batch_tally.empty:
+                    self._writer.append(tail, batch_tally, now_ms)
             except Conflict:
                 continue
             return IngestReport(
                 records=len(batch),
-                requests=len(decoded),
-                malformed_counts=malformed,
-                late=decoded.late,
+                requests=counted.requests,
+                malformed_counts=counted.malformed,
+                late=counted.late,
                 replayed=replayed,
-                repeats=decoded.repeats,
+                repeats=counted.repeats,
                 conflicts=self._writer.take_conflicts(),
                 lag_ms=max(0, now_ms - arrived_ms),
                 rules_problem=problem,
             )
         raise Contended(f"{batch.shard}: lost {TRIES} consecutive appends to other containers")
+
+    def _count(self, records: Sequence[bytes], replayed: int, now_ms: int) -> "_Counted":
+        """Counts the records after the ``replayed`` ones. Of a large batch, one part is in memory at a time."""
+        total = _Counted(first_ms=now_ms, last_ms=now_ms)
+        for part in self._decoder.parts(records, self._tallier.columns, start=replayed):
+            timely = part.between(now_ms - self._retention_ms, now_ms + SKEW_MS)
+            total = total.plus(timely, self._tallier.tally(timely.requests))
+        return total
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Counted:
+    """The tally and the figures of a batch, added up from its parts."""
+
+    tally: Tally = ()
+    requests: int = 0
+    first_ms: int
+    """Time of the earliest request; without any, the present, so that no view reaches back."""
+    last_ms: int
+    malformed: MalformedCounts = ()
+    late: int = 0
+    repeats: int = 0
+
+    def plus(self, part: Decoded, tally: Tally) -> "_Counted":
+        first_ms, last_ms = part.span_ms() if part.requests else (self.first_ms, self.last_ms)
+        return _Counted(
+            tally=merged((*self.tally, *tally)) if self.tally else tally,
+            requests=self.requests + len(part),
+            first_ms=min(self.first_ms, first_ms) if self.requests else first_ms,
+            last_ms=max(self.last_ms, last_ms) if self.requests else last_ms,
+            malformed=added((*self.malformed, *counted(part.malformed))),
+            late=self.late + part.late,
+            repeats=self.repeats + part.repeats,
+        )
 
 
 def _belongs_to_another_stream(arrived: float, tail: Tail) -> bool:

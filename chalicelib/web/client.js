@@ -4,7 +4,7 @@ import { Problem, get } from "./api.js";
 import { unblock } from "./block_list.js";
 import { limitBar } from "./charts.js";
 import { make, refused } from "./changes.js";
-import { $, h, moment, number, plural, span, table } from "./dom.js";
+import { $, h, logLabel, moment, number, plural, span, table } from "./dom.js";
 
 let asked = null, operator = false;
 
@@ -93,7 +93,7 @@ function bar(count) {
     h(
       "span",
       { class: "bar-top" },
-      h("span", {}, `${count.rule}${count.source === "waf" ? " (WAF log)" : ""}`),
+      h("span", {}, `${count.rule}${logLabel(count.source)}`),
       h("span", { class: "muted" }, `within ${span(count.window_s)}`),
       h("span", { class: "number" }, `${number(count.count)} of ${number(count.limit)}`),
     ),

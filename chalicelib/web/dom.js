@@ -4,6 +4,18 @@ let skewMs = 0;
 
 export const $ = (id) => document.getElementById(id);
 
+const LOGS = {
+  waf: "WAF log",
+  "cloudfront-standard": "standard log",
+  "load-balancer": "load balancer",
+  "api-gateway": "API Gateway",
+  "web-server": "web server",
+  json: "JSON log",
+};
+
+/** Names the log that a rule counted, to stand behind its name; CloudFront's real-time log goes without saying. */
+export const logLabel = (source) => (source in LOGS ? ` (${LOGS[source]})` : "");
+
 /** Creates an element. Attributes that are null, undefined or false are omitted; "on..." are listeners. */
 export function h(name, attributes = {}, ...children) {
   return furnish(document.createElement(name), attributes, children);

@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { BlockList } from "./block_list.js";
 import { Chart, limitBar } from "./charts.js";
-import { $, clientLink, fill, h, now, number, plural, say, span } from "./dom.js";
+import { $, clientLink, fill, h, logLabel, now, number, plural, say, span } from "./dom.js";
 
 const BUSIEST = 8;
 const NEWEST = 6;
@@ -28,7 +28,7 @@ export async function refresh() {
   showTable();
   newest.show(blocks.blocks, blocks.total);
   busiest = top.rules;
-  const lists = busiest.map((list) => ({ name: listName(list), text: list.source === "waf" ? `${list.rule} (WAF log)` : list.rule }));
+  const lists = busiest.map((list) => ({ name: listName(list), text: `${list.rule}${logLabel(list.source)}` }));
   fill($("top-rule"), lists, (list) => list.name, (list) => h("option", { value: list.name }, list.text));
   showBusiest();
 }

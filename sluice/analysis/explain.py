@@ -6,12 +6,12 @@ from math import ceil
 from operator import attrgetter
 
 from chalicelib.core.addresses import Network, NetworkSet, PrefixMemo, network_of
+from chalicelib.core.logs.log_format import DecodeOptions
 from chalicelib.core.logs.requests import COLUMNS, Decoded, Requests, Source, Text
 from chalicelib.core.rules import Rule, RuleSet
 from chalicelib.core.windows import walk_windows
 from sluice.logs.file_decoder import ChunkDecoder, LogDecoder
 from sluice.logs.files import Chunk
-from sluice.logs.log_format import DecodeOptions
 from sluice.replay.breaches import BlockPeriod, Breach
 from sluice.replay.engine import Options, spooled
 from sluice.replay.rule_sets import group_prefix

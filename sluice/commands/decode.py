@@ -15,14 +15,14 @@ from rich.console import Console
 from chalicelib.admin.wording import plural
 from chalicelib.core.addresses import Network, NetworkSet
 from chalicelib.core.logs.batch_decoder import BatchDecoder
+from chalicelib.core.logs.log_format import DecodeOptions
 from chalicelib.core.logs.malformed_counts import MalformedCounts, added, counted
-from chalicelib.core.logs.requests import COLUMNS, LIVE_SOURCES, NO_ID, Decoded, Requests
+from chalicelib.core.logs.requests import COLUMNS, NO_ID, Decoded, Requests
 from chalicelib.core.printable import printable
 from sluice.commands.shared.logs import decoder_options, explained, files_argument, json_option, opened
 from sluice.commands.shared.output import output, table
 from sluice.commands.shared.times import utc
 from sluice.logs.file_decoder import LogDecoder
-from sluice.logs.log_format import DecodeOptions
 
 MOST_ROWS = 50
 """Requests in the table; ``--json`` prints all."""
@@ -178,8 +178,6 @@ def _show(parts: Iterable[Part], console: Console) -> None:
     console.print(
         f"\n{plural(sources.total(), 'request')}{by_source and f' ({by_source})'}, {plural(repeats, 'repeat')}"
     )
-    for source in sources.keys() - set(map(str, LIVE_SOURCES)):
-        console.print(f"A deployed stage does not read {source} logs: they are for replay and its siblings.")
     for count in malformed:
         console.print(explained(count))
 

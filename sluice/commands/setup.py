@@ -9,7 +9,6 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from chalicelib.core.logs.requests import LiveSource
 from chalicelib.edges.waf_ip_sets import WafScope
 from sluice import DEFAULT_RULES
 from sluice.commands.shared.deployment import carry_out, choices_of, plan_options, show_plan, stage_command
@@ -23,7 +22,7 @@ from sluice.deploy.resources import resources_of
 from sluice.deploy.resources.chalice_config import Project
 from sluice.deploy.resources.web_acls import arn_of
 from sluice.deploy.runtime import RECOMMENDED, runtime_of_chalice
-from sluice.deploy.stage import MOST_IP_SETS, MOST_SHARDS, Choices, Refusal, Stage
+from sluice.deploy.stage import MOST_IP_SETS, MOST_SHARDS, Choices, DeliveredLog, Refusal, Stage
 
 NAMES = Parsed("NAMES", lambda text: tuple(text.split(",")) if text else None)
 
@@ -41,7 +40,7 @@ def _setting(text: str) -> tuple[str, str]:
 @click.option(
     "--source",
     "sources",
-    type=click.Choice(get_args(LiveSource)),
+    type=click.Choice(get_args(DeliveredLog)),
     multiple=True,
     help="Logs to count: CloudFront real-time logs (default for CLOUDFRONT), WAF logs (for REGIONAL), or both.",
 )
@@ -161,7 +160,7 @@ def _stage(name: str, account: AwsAccount, web_acls: tuple[str, ...], options: d
     location, earlier = account.location, choices_of(name, account)
     if earlier is None:
         scope: WafScope = options["scope"] or "CLOUDFRONT"
-        default: LiveSource = "cloudfront" if scope == "CLOUDFRONT" else "waf"
+        default: DeliveredLog = "cloudfront" if scope == "CLOUDFRONT" else "waf"
         choices = Choices(scope=scope, sources=options["sources"] or (default,)).with_changes(**options)
     else:
         choices = earlier.with_changes(**options)

@@ -3,13 +3,12 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import msgspec
 
 from chalicelib.config import ConfigError, read_config
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS, CloudFrontLines
-from chalicelib.core.logs.requests import LiveSource
 from chalicelib.edges.waf_ip_sets import WafScope
 from sluice.deploy.sizing import LATENESS_S, evaluator_mb, most_requests_per_s
 
@@ -51,12 +50,16 @@ class Location:
         return f"arn:{self.partition}:{service}:{region_and_account}:{resource}"
 
 
+DeliveredLog = Literal["cloudfront", "waf"]
+"""Sources whose delivery setup can create. Others are read if their log group is subscribed."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choices:
     """An operator's choices. Setup stores them in the account, so that later runs need not repeat them."""
 
     scope: WafScope = "CLOUDFRONT"
-    sources: tuple[LiveSource, ...] = ("cloudfront",)
+    sources: tuple[DeliveredLog, ...] = ("cloudfront",)
     shards: int = 0
     """Provisioned Kinesis shards; 0 means an on-demand stream."""
     ip_sets: int = 1

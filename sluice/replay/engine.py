@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from chalicelib.core.addresses import Network, NetworkSet
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
+from chalicelib.core.logs.log_format import DecodeOptions
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.sampling import Sampling
 from sluice.logs.file_decoder import ChunkDecoder, LogDecoder
 from sluice.logs.files import Chunk
-from sluice.logs.log_format import DecodeOptions
 from sluice.replay.breaches import Breach, BreachFinder
 from sluice.replay.counts import Counts, Ledger
 from sluice.replay.prefilter import Prefilter

@@ -10,9 +10,9 @@ from random import Random
 
 from hypothesis import strategies as st
 
+from chalicelib.core.logs.cloudfront_standard import VERSION_1
 from chalicelib.core.rules import Rule, RuleSet
 from chalicelib.core.rules_toml import parse_rules
-from sluice.logs.cloudfront_standard import VERSION_1
 from sluice.logs.files import Chunk
 
 T0 = 1_760_000_000_000

@@ -1,100 +1,150 @@
-"""The decoder of a batch: it detects the format of each record from its bytes.
+"""The decoder of a batch of records. Any bytes decode to requests or to Malformed values; nothing raises.
 
-Any bytes decode to requests or to Malformed values; nothing raises.
+A record holds text, or gzip: the envelope of a CloudWatch Logs subscription, or any text.
 """
 
-from collections.abc import Sequence
-from operator import itemgetter
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS, CloudFrontLines
-from chalicelib.core.logs.requests import COLUMNS, Decoded, Malformed, Reason, Requests
-from chalicelib.core.logs.waf import WafRecords, open_envelope
+from chalicelib.core.logs.envelope import LogEvent
+from chalicelib.core.logs.framing import BLANK, GZIP, inflated
+from chalicelib.core.logs.json_fields import JsonFields
+from chalicelib.core.logs.log_format import DecodeOptions
+from chalicelib.core.logs.requests import COLUMNS, Decoded, Malformed, Reason, Requests, Source
+from chalicelib.core.logs.text_decoder import LARGEST_MEMBER, Pieces, TextDecoder
 
-GZIP = b"\x1f\x8b"
 KPL = b"\xf3\x89\x9a\xc2"
-BLANK = b" \t\r\n"
+"""Start of an aggregate of the Kinesis Producer Library, which neither CloudFront nor CloudWatch Logs uses."""
 
-MOST_MESSAGES = 1_000_000
-"""Most log messages accepted from all envelopes of one batch; 6 MB of WAF records hold tens of thousands."""
+PART_TEXT = 64 << 20
+"""Bytes of unpacked text from which a batch is decoded in parts, so that its memory is bounded.
 
-MOST_TEXT = 256 << 20
-"""Most characters in these messages: about 60 times what an event can carry compressed.
-
-An envelope that would exceed either bound is too large, so that a batch of decompression bombs cannot exhaust memory.
+A batch with 6 MB of envelopes unpacks to some 60 MB; decoded, it takes up to six times as much.
 """
+
+PART_EVENTS = 500_000
+"""Log events from which a batch is decoded in parts; 6 MB of envelopes hold tens of thousands."""
 
 
 class BatchDecoder:
     """A decoder of records of all formats, in any mixture."""
 
-    def __init__(self, fields: Sequence[str] = DEFAULT_FIELDS, trusted: NetworkSet | None = None) -> None:
+    def __init__(
+        self,
+        fields: Sequence[str] = DEFAULT_FIELDS,
+        trusted: NetworkSet | None = None,
+        json_fields: JsonFields = (),
+    ) -> None:
+        """Raises ValueError for fields that cannot be decoded."""
         self.cloudfront = CloudFrontLines(fields, trusted)
-        self.waf = WafRecords(trusted)
+
+        @lru_cache(4)
+        def decoder(columns: frozenset[str]) -> TextDecoder:
+            options = DecodeOptions(self.cloudfront.fields, columns, trusted or NetworkSet(()), json_fields)
+            return TextDecoder(options, self.cloudfront)
+
+        self._decoder = decoder
 
     def decode(self, records: Sequence[bytes], columns: frozenset[str] = COLUMNS, *, start: int = 0) -> Decoded:
-        """Returns the requests of ``records[start:]``, each request id once.
+        """Returns the parts of a batch as one."""
+        parts = list(self.parts(records, columns, start=start))
+        return Decoded(
+            tuple(requests for part in parts for requests in part.requests),
+            tuple(piece for part in parts for piece in part.malformed),
+            sum(part.repeats for part in parts),
+        )
 
-        A request with an id of ``records[:start]`` is a repeat. ``columns``: those that rules examine; decoding only
-        them saves time.
+    def parts(
+        self, records: Sequence[bytes], columns: frozenset[str] = COLUMNS, *, start: int = 0
+    ) -> Iterator[Decoded]:
+        """Yields the requests of ``records[start:]``, each once, in parts whose memory is bounded.
+
+        A request is a repeat if it has the id of one that precedes it in ``records``: the id that CloudWatch Logs
+        assigned to its event, or CloudFront to the request. ``columns``: those that rules examine; decoding only them
+        saves time.
         """
-        earlier = [id for requests in self._decode(records[:start], columns)[0] for id in requests.ids]
-        decoded, malformed = self._decode(records[start:] if start else records, columns)
-        distinct = [requests.without_repeats(earlier) for requests in decoded]
-        repeats = sum(map(len, decoded)) - sum(map(len, distinct))
-        return Decoded(tuple(filter(None, distinct)), tuple(malformed), repeats)
+        seen = _Seen()
+        for earlier in self._parts(records[:start], frozenset(), seen):
+            seen.without_repeats(earlier.requests)
+        seen.take_repeated_events()
+        for part in self._parts(records[start:] if start else records, columns, seen):
+            distinct = seen.without_repeats(part.requests)
+            repeats = sum(map(len, part.requests)) - sum(map(len, distinct)) + seen.take_repeated_events()
+            yield Decoded(tuple(filter(None, distinct)), part.malformed, repeats)
 
-    def _decode(self, records: Sequence[bytes], columns: frozenset[str]) -> tuple[list[Requests], list[Malformed]]:
-        """Returns the requests of each format, and the pieces that are not requests."""
-        lines, texts, malformed = _sort(records)
-        decoded = [self.cloudfront.decode(lines)] if lines else []
-        decoded += [self.waf.decode(texts, columns)] if texts else []
-        malformed += [piece for _, others in decoded for piece in others]
-        return [requests for requests, _ in decoded], malformed
+    def _parts(self, records: Sequence[bytes], columns: frozenset[str], seen: "_Seen") -> Iterator[Decoded]:
+        """Yields what the records hold, part by part, without repeated events."""
+        decoder = self._decoder(columns)
+        pieces, size = Pieces(), 0
+        plain: list[bytes] = []
+        for record in records:
+            if record.startswith(GZIP):
+                size += _unpack(record, decoder, pieces)
+                if size >= PART_TEXT or len(pieces.events) >= PART_EVENTS:
+                    yield _decoded(decoder, pieces, seen)
+                    pieces, size = Pieces(), 0
+            elif record.startswith(KPL):
+                pieces.malformed.append(Malformed.of(Reason.KPL, record))
+            else:
+                plain.append(record)
+        if plain:
+            decoder.sort_records(plain, pieces)
+        yield _decoded(decoder, pieces, seen)
 
 
-_first = itemgetter(slice(1))
-_BLANKS = frozenset((b"", b" ", b"\t", b"\r", b"\n"))
-_MARKS = frozenset((b"{", GZIP[:1], KPL[:1])) | _BLANKS
-"""First bytes of records that are not CloudFront lines."""
+def _unpack(record: bytes, decoder: TextDecoder, pieces: Pieces) -> int:
+    """Sorts the text in a packed record, and returns its size."""
+    contents = list(inflated([record], LARGEST_MEMBER))
+    malformed = [content for content in contents if isinstance(content, Malformed)]
+    text = b"".join(content for content in contents if isinstance(content, bytes))
+    if text.strip(BLANK):
+        decoder.sort_text(text, pieces)
+    elif not malformed:
+        malformed = [Malformed.of(Reason.EMPTY, record)]
+    pieces.malformed += malformed
+    return len(text)
 
 
-def _sort(records: Sequence[bytes]) -> tuple[Sequence[bytes], Sequence[bytes | str], list[Malformed]]:
-    """Returns the CloudFront lines, the AWS WAF records, and the pieces that are neither.
+def _decoded(decoder: TextDecoder, pieces: Pieces, seen: "_Seen") -> Decoded:
+    events, pieces.events = seen.without_repeated(pieces.events), []
+    decoder.sort_messages([event.message for event in events], pieces)
+    return decoder.decoded(pieces)
 
-    CloudFront lines and bare AWS WAF records are returned as they are: a record may hold several lines.
-    """
-    firsts = set(map(_first, records))
-    if _MARKS.isdisjoint(firsts):
-        return records, (), []
-    if firsts == {b"{"}:
-        return (), records, []
-    lines: list[bytes] = []
-    texts: list[bytes | str] = []
-    malformed: list[Malformed] = []
-    messages_left, text_left = MOST_MESSAGES, MOST_TEXT
-    for record in records:
-        first = record[:1]
-        if first in _BLANKS:
-            first = record.lstrip(BLANK)[:1]
-        if first == b"{":
-            texts.append(record)
-        elif not first:
-            malformed.append(Malformed.of(Reason.EMPTY, record))
-        elif record.startswith(GZIP):
-            messages = open_envelope(record)
-            if isinstance(messages, Malformed):
-                malformed.append(messages)
-                continue
-            size = sum(map(len, messages))
-            if len(messages) > messages_left or size > text_left:
-                malformed.append(Malformed.of(Reason.TOO_LARGE, record))
-                continue
-            messages_left -= len(messages)
-            text_left -= size
-            texts += messages
-        elif record.startswith(KPL):
-            malformed.append(Malformed.of(Reason.KPL, record))
-        else:
-            lines.append(record)
-    return lines, texts, malformed
+
+class _Seen:
+    """The ids that have occurred in a batch."""
+
+    def __init__(self) -> None:
+        self._ids: dict[Source, set[bytes | str]] = {}
+        self._events: dict[str, int] = {}
+        self._repeated_events = 0
+
+    def without_repeats(self, batches: Sequence[Requests]) -> list[Requests]:
+        """Returns the requests with an id that has not occurred in their source, or without one."""
+        distinct = []
+        for requests in batches:
+            seen = self._ids.setdefault(requests.source, set())
+            distinct.append(requests.without_repeats(seen))
+            seen.update(requests.ids)
+        return distinct
+
+    def without_repeated(self, events: Sequence[LogEvent]) -> list[LogEvent]:
+        """Returns the events whose id and message have not occurred together."""
+        distinct = []
+        for event in events:
+            # The message as well, in case that ids are not as unique as CloudWatch Logs promises.
+            if event.id:
+                message = hash(event.message)
+                if self._events.get(event.id) == message:
+                    continue
+                self._events[event.id] = message
+            distinct.append(event)
+        self._repeated_events += len(events) - len(distinct)
+        return distinct
+
+    def take_repeated_events(self) -> int:
+        """Returns the number of repeated events since the last call."""
+        number, self._repeated_events = self._repeated_events, 0
+        return number

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from urllib.parse import unquote
 
 from chalicelib.core.addresses import AddressMemo, NetworkSet
+from chalicelib.core.logs.columns import lines_of
+from chalicelib.core.logs.log_format import LineFormat
 from chalicelib.core.logs.requests import FORWARDED_FOR, Column, Malformed, Reason, Requests, Source, host_name
 
 _FIELD_NAMES = """
@@ -37,6 +39,14 @@ DEFAULT_FIELDS = (
 """Fields that hold every column of a CloudFront log except ``country``."""
 
 NEEDED = ("timestamp", "c-ip")
+
+REALTIME_ONLY = frozenset(
+    (
+        *("c-ip-version", "cs-host", "cs-user-agent", "cs-referer", "cs-cookie", "cs-accept-encoding", "cs-accept"),
+        *("cs-headers", "cs-header-names", "cs-headers-count"),
+    )
+)
+"""Fields whose names occur in no standard log."""
 
 _TIME = re.compile(rb"(?:(\d{9,11})(?:\.(\d{1,9}))?|(\d{12,14}))", re.ASCII)
 
@@ -111,6 +121,7 @@ class CloudFrontLines:
 
     def __init__(self, fields: Sequence[str] = DEFAULT_FIELDS, trusted: NetworkSet | None = None) -> None:
         """Accepts ``fields`` in any order; raises ValueError for an unknown, repeated or missing one."""
+        fields = [name.strip() for name in fields]
         unknown = [name for name in fields if name not in FIELDS]
         if unknown:
             raise ValueError(f"unknown CloudFront real-time field {unknown[0]!r}")
@@ -169,7 +180,7 @@ class CloudFrontLines:
         """Returns the lines that are UTF-8 and have the right number of fields, and the others as malformed."""
         tabs = len(self.fields) - 1
         good, malformed = [], []
-        for line in lines_of(records):
+        for line in lines_of(b"\n".join(records)):
             reason = _fault(line, tabs)
             if reason is None:
                 good.append(line)
@@ -192,17 +203,23 @@ def _text(records: Sequence[bytes]) -> bytes:
     return b"\n".join((*records, b""))
 
 
-def lines_of(records: Sequence[bytes]) -> list[bytes]:
-    """Returns the lines of all records, without line ends and without empty lines."""
-    text = b"\n".join(records)
-    if b"\r" in text:
-        text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    return [line for line in text.split(b"\n") if line]
-
-
 def _fault(line: bytes, tabs: int) -> Reason | None:
     try:
         line.decode("utf-8")
     except UnicodeDecodeError:
         return Reason.ENCODING
     return None if line.count(b"\t") == tabs else Reason.FIELDS
+
+
+def _recognises(line: bytes, header: bytes) -> bool:
+    stamp, _, rest = line.partition(b"\t")
+    # Standard logs may begin with a time as well, but never with decimals.
+    return rest != b"" and time_ms(stamp) is not None and (header == b"" or b"." in stamp)
+
+
+REALTIME = LineFormat(
+    "CloudFront real-time",
+    _recognises,
+    lambda options, _: CloudFrontLines(options.realtime_fields, options.trusted).decode,
+    cuts_lines=True,
+)

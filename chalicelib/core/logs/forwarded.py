@@ -19,8 +19,10 @@ def client_behind(peer: bytes, forwarded: str, trusted: NetworkSet) -> bytes | N
     """
     if not trusted.contains(peer):
         return peer
-    for hop in reversed(forwarded.rsplit(",", HOPS)[-HOPS:]):
-        address = pack(_without_port(hop.strip()).encode("ascii", "replace"))
+    for hop in reversed(forwarded.rstrip(" \t,").rsplit(",", HOPS)[-HOPS:]):
+        if not hop.strip():
+            continue  # an empty member of a list means nothing (RFC 9110, 5.6.1)
+        address = pack(without_port(hop.strip()).encode("ascii", "replace"))
         if address is None:
             return None
         if not trusted.contains(address):
@@ -28,13 +30,13 @@ def client_behind(peer: bytes, forwarded: str, trusted: NetworkSet) -> bytes | N
     return None
 
 
-def _without_port(hop: str) -> str:
-    """Removes the port that some proxies append.
+def without_port(text: str) -> str:
+    """Removes the port and the brackets that some proxies and servers write.
 
-    >>> _without_port("192.0.2.7:1234"), _without_port("[2001:db8::1]:80"), _without_port("2001:db8::1")
+    >>> without_port("192.0.2.7:1234"), without_port("[2001:db8::1]:80"), without_port("2001:db8::1")
     ('192.0.2.7', '2001:db8::1', '2001:db8::1')
     """
-    if hop.startswith("["):
-        return hop[1:].partition("]")[0]
-    host, _, port = hop.partition(":")
-    return host if port.isdigit() else hop
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    host, _, port = text.partition(":")
+    return host if port.isdigit() else text

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from chalicelib.core.logs.requests import Malformed
+from chalicelib.core.logs.requests import Malformed, Reason
 
 MOST_STORED = 8
 """Most counts that one batch stores, the largest of them."""
@@ -25,6 +25,8 @@ class MalformedCount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """Number of fields in each; None if that is not the fault, or if they differ in it."""
     expected: int | None = None
     """Number of fields that each should have; None if that is not the fault, or unknown."""
+    name: str = ""
+    """The log or container that they are, if that is not read; empty if they differ in it."""
     sample: str = ""
     """The start of the first piece, harmless in a log: at most 160 printable ASCII characters."""
     where: str = ""
@@ -37,6 +39,7 @@ class MalformedCount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
             number=self.number + later.number,
             found=self.found if self.found == later.found else None,
             expected=self.expected if self.expected == later.expected else None,
+            name=self.name if self.name == later.name else "",
         )
 
 
@@ -49,7 +52,7 @@ def counted(pieces: Iterable[Malformed], where: Callable[[bytes], str] = lambda 
     kinds: dict[tuple[object, ...], int] = {}
     firsts: dict[tuple[object, ...], Malformed] = {}
     for piece in pieces:
-        kind = piece.source, piece.reason, piece.fields
+        kind = piece.source, piece.reason, piece.fields, piece.name
         kinds[kind] = kinds.get(kind, 0) + 1
         firsts.setdefault(kind, piece)
     return added(_count(firsts[kind], number, where) for kind, number in kinds.items())
@@ -80,6 +83,7 @@ def _count(first: Malformed, number: int, where: Callable[[bytes], str]) -> Malf
         number=number,
         found=found,
         expected=expected,
+        name=first.name if first.reason is Reason.UNSUPPORTED else "",
         sample=first.sample(),
         where=where(first.raw),
     )

@@ -5,7 +5,8 @@ path fast. Cells keep the form in which the log holds them; ``text`` decodes a c
 rule examines.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import compress
@@ -17,11 +18,7 @@ from chalicelib.core.printable import printable
 
 
 class Source(StrEnum):
-    """The log that a request was read from. Each rule counts each source separately.
-
-    Lambda reads those in ``LiveSource``; the others occur in log files only. They share one enumeration because tallies
-    and detections have the same form for all of them.
-    """
+    """The log that a request was read from. Each rule counts each source separately."""
 
     CLOUDFRONT = "cloudfront"
     """CloudFront real-time logs."""
@@ -31,11 +28,15 @@ class Source(StrEnum):
     """CloudFront standard logs."""
     BALANCER = "load-balancer"
     """Access logs of an Application Load Balancer."""
+    API_GATEWAY = "api-gateway"
+    """Access logs of API Gateway."""
     WEB_SERVER = "web-server"
     """Access logs of nginx and Apache."""
+    JSON = "json"
+    """JSON access logs of other programs, whose keys ``JSON_FIELDS`` names."""
 
 
-LiveSource = Literal["cloudfront", "waf"]
+LiveSource = Literal["cloudfront", "waf", "cloudfront-standard", "load-balancer", "api-gateway", "web-server", "json"]
 """Sources that Lambda reads, as callers name them."""
 
 LIVE_SOURCES = tuple(map(Source, get_args(LiveSource)))
@@ -56,6 +57,7 @@ class Reason(StrEnum):
     TOO_LARGE = "too-large"
     ENVELOPE = "envelope"
     KPL = "kpl-aggregate"
+    UNSUPPORTED = "unsupported"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +70,23 @@ class Malformed:
     """The log it was read as; None if no format recognised it."""
     fields: tuple[int, int] | None = None
     """The number of its fields and the number expected, if they differ and the format knows both."""
+    name: str = ""
+    """The log or container that it is, if that is not read, such as Parquet."""
 
     SAMPLE_BYTES = 160
     """Most bytes kept of a piece: enough to recognise it."""
 
     @classmethod
     def of(
-        cls, reason: Reason, piece: bytes, source: Source | None = None, fields: tuple[int, int] | None = None
+        cls,
+        reason: Reason,
+        piece: bytes,
+        source: Source | None = None,
+        fields: tuple[int, int] | None = None,
+        name: str = "",
     ) -> "Malformed":
         """Keeps the start of ``piece``."""
-        return cls(reason, piece[: cls.SAMPLE_BYTES], source, fields)
+        return cls(reason, piece[: cls.SAMPLE_BYTES], source, fields, name)
 
     def sample(self) -> str:
         """Returns the start of the piece, at most ``SAMPLE_BYTES`` of printable ASCII, everything else escaped.
@@ -135,7 +144,10 @@ class Requests:
     clients: list[bytes]
     columns: Columns = field(repr=False)
     ids: Sequence[bytes | str] = ()
-    """Request ids, one per row, of a type that no other source uses; empty if the log has none."""
+    """Ids that AWS assigned to the requests, one per row; empty if the log has none.
+
+    An id that a client can choose is never among them, because a repeated id is not counted.
+    """
 
     @classmethod
     def of_valid(
@@ -152,12 +164,13 @@ class Requests:
         """Returns the rows that have a time and a client, and a Malformed for each other row.
 
         ``peers``: the address that each request came from. Behind a ``trusted`` one, the client is taken from the
-        column ``FORWARDED_FOR``, if the log has it. ``piece`` returns the part of the log that holds a row.
+        column ``FORWARDED_FOR``; if that names none, or the log has no such column, the row is malformed. ``piece``
+        returns the part of the log that holds a row.
         """
-        forwarded = columns(FORWARDED_FOR) if trusted else None
         clients = peers
-        if trusted and forwarded is not None:
-            texts = cast("Iterator[str]", forwarded.texts())
+        if trusted:
+            forwarded = columns(FORWARDED_FOR)
+            texts = cast("Iterator[str]", forwarded.texts()) if forwarded else [""] * len(peers)
             clients = [peer and client_behind(peer, text, trusted) for peer, text in zip(peers, texts, strict=True)]
         requests = cls(source, cast("list[int]", times), cast("list[bytes]", clients), columns, ids)
         if all(times) and all(clients):
@@ -185,20 +198,19 @@ class Requests:
         times, clients = list(compress(self.times, keep)), list(compress(self.clients, keep))
         return Requests(self.source, times, clients, columns, list(compress(self.ids, keep)))
 
-    def without_repeats(self, earlier: Iterable[bytes | str] = ()) -> "Requests":
-        """Returns the rows whose id is neither among ``earlier`` ids nor in an earlier row.
+    def without_repeats(self, earlier: AbstractSet[bytes | str] = frozenset()) -> "Requests":
+        """Returns the rows whose id is neither among ``earlier`` ids of the same source nor in an earlier row.
 
-        Rows without an id are never repeats. Nor is a request that both logs report under the same id: CloudFront's
-        ids are bytes, AWS WAF's are text, and each rule counts each source separately.
+        Rows without an id are never repeats.
         """
         ids = self.ids
-        seen = set(earlier)
         distinct = set(ids)
-        if len(distinct) == len(ids) and distinct.isdisjoint(seen):
+        if len(distinct) == len(ids) and distinct.isdisjoint(earlier):
             return self
         keep = []
+        seen: set[bytes | str] = set()
         for request_id in ids:
-            keep.append(request_id in NO_ID or request_id not in seen)
+            keep.append(request_id in NO_ID or not (request_id in seen or request_id in earlier))
             seen.add(request_id)
         return self.select(keep)
 

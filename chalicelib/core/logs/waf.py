@@ -1,15 +1,13 @@
-"""AWS WAF log records: JSON, bare or inside the gzip'd envelope of a CloudWatch Logs subscription.
+"""AWS WAF log records: JSON objects.
 
 Only ``timestamp`` and ``httpRequest.clientIp`` are required. Any other field may be absent, and is treated as absent if
 it is unreadable, so that no client can send a request that is not counted. Headers and labels stay encoded until a rule
 examines them.
-Sources: AWS WAF Developer Guide, "Log fields"; CloudWatch Logs User Guide, "Subscription filters".
+Source: AWS WAF Developer Guide, "Log fields".
 """
 
 import json
-import zlib
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from itertools import chain
 from operator import attrgetter
@@ -17,24 +15,15 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from chalicelib.core.addresses import AddressMemo, NetworkSet
-from chalicelib.core.logs.cloudfront import lines_of
-from chalicelib.core.logs.requests import (
-    COLUMNS,
-    FORWARDED_FOR,
-    Column,
-    Malformed,
-    Reason,
-    Requests,
-    Source,
-    Text,
-    host_name,
-)
-
-LARGEST_ENVELOPE = 16 << 20
-"""Most bytes that an envelope may unpack to: 16 times what CloudWatch Logs accepts in one call."""
+from chalicelib.core.addresses import AddressMemo
+from chalicelib.core.logs.json_values import UNREADABLE, plain_text
+from chalicelib.core.logs.log_format import DecodeOptions, ObjectFormat
+from chalicelib.core.logs.requests import FORWARDED_FOR, Column, Malformed, Reason, Requests, Source, Text, host_name
 
 ABSENT = msgspec.Raw(b"null")
+
+CLOUDFRONT = "CF"
+"""``httpSourceName`` of a request that a CloudFront distribution received."""
 
 
 class HttpRequest(msgspec.Struct, rename="camel", gc=False):
@@ -52,16 +41,8 @@ class Record(msgspec.Struct, rename="camel", gc=False):
     http_request: HttpRequest
     action: str | None = None
     response_code_sent: int | None = None
+    http_source_name: str | None = None
     labels: msgspec.Raw = ABSENT
-
-
-class LogEvent(msgspec.Struct, gc=False):
-    message: str
-
-
-class Envelope(msgspec.Struct, rename="camel", gc=False):
-    message_type: str
-    log_events: list[LogEvent] = []
 
 
 class Header(msgspec.Struct):
@@ -73,10 +54,6 @@ class Label(msgspec.Struct):
     name: str | None = None
 
 
-UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""Exceptions that a msgspec decoder raises for bad input."""
-
-_envelopes = msgspec.json.Decoder(Envelope)
 _headers = msgspec.json.Decoder(list[Header] | None)
 _labels = msgspec.json.Decoder(list[Label] | None)
 
@@ -143,7 +120,7 @@ _READ = {
 @cache
 def _decoder(columns: frozenset[str]) -> "msgspec.json.Decoder[Record]":
     """Returns a decoder that skips the fields that no column needs, which saves objects and time."""
-    needed = {"client_ip", "request_id", "timestamp", "http_request"}
+    needed = {"client_ip", "request_id", "timestamp", "http_request", "http_source_name"}
     needed.update(chain.from_iterable(_READ[name].fields for name in columns))
     narrow: dict[type, type] = {}
     for whole in (HttpRequest, Record):
@@ -157,100 +134,72 @@ def _decoder(columns: frozenset[str]) -> "msgspec.json.Decoder[Record]":
 
 
 class WafRecords:
-    def __init__(self, trusted: NetworkSet | None = None) -> None:
-        self._trusted = trusted
-        self._always = frozenset((FORWARDED_FOR,) if trusted else ())
+    """A reader of AWS WAF records."""
+
+    def __init__(self, options: DecodeOptions) -> None:
+        self._trusted = options.trusted
+        self._available = (options.columns | {FORWARDED_FOR}) if options.trusted else options.columns
         self._addresses = AddressMemo()
+        decoder = _decoder(self._available)
+        self.read = decoder.decode
+        self.read_lines = decoder.decode_lines
 
-    def decode(
-        self, texts: Sequence[bytes | str], examined: frozenset[str] = COLUMNS
-    ) -> tuple[Requests, list[Malformed]]:
-        """Returns the requests of ``texts``, JSON records of one or more lines each, and the other pieces.
+    def salvage(self, found: Mapping[str, Any], text: bytes) -> Record | Reason:  # noqa: ARG002
+        try:
+            request = found["httpRequest"]
+            time, address = found["timestamp"], request["clientIp"]
+        except (KeyError, TypeError):  # a missing key, or another type where an object belongs
+            return Reason.FIELDS
+        if type(time) is not int:
+            return Reason.TIMESTAMP
+        if not isinstance(address, str):
+            return Reason.ADDRESS
+        status = found.get("responseCodeSent")
+        return Record(
+            timestamp=time,
+            http_request=HttpRequest(
+                client_ip=plain_text(address),
+                request_id=_text(request.get("requestId")),
+                http_method=_text(request.get("httpMethod")),
+                uri=_text(request.get("uri")),
+                country=_text(request.get("country")),
+                host=_text(request.get("host")),
+                headers=_raw(request.get("headers")),
+            ),
+            action=_text(found.get("action")),
+            response_code_sent=status if type(status) is int else None,
+            http_source_name=_text(found.get("httpSourceName")),
+            labels=_raw(found.get("labels")),
+        )
 
-        ``examined``: the columns that rules examine; others may be missing from the result.
-        """
-        available = examined | self._always
-        records, malformed = _decode_all(texts, _decoder(available))
+    def requests(self, records: Sequence[Record]) -> tuple[Requests, list[Malformed]]:
         times: list[int | None] = [record.timestamp for record in records]
         if records and min(record.timestamp for record in records) < 0:
             times = [record.timestamp if record.timestamp >= 0 else None for record in records]
 
         def columns(name: str) -> Column | None:
-            if name not in available:
+            if name not in self._available:
                 return None
             reading = _READ[name]
             return Column(list(map(reading.cell, records)), reading.text)
 
-        requests, invalid = Requests.of_valid(
+        return Requests.of_valid(
             Source.WAF,
             times,
             self._addresses.pack_all([record.http_request.client_ip for record in records]),
             columns,
-            [record.http_request.request_id or "" for record in records],
+            list(map(_edge_request_id, records)),
             trusted=self._trusted,
             piece=lambda row: records[row].http_request.client_ip.encode("utf-8", "replace"),
         )
-        return requests, malformed + invalid
 
 
-def _decode_all(
-    texts: Sequence[bytes | str], decoder: "msgspec.json.Decoder[Record]"
-) -> tuple[list[Record], list[Malformed]]:
-    # Texts are decoded one by one only if one of them is bad. The decoder treats a line end as a space, so a text that
-    # is not one record may still hold several, one per line.
-    with suppress(*UNREADABLE):
-        return list(map(decoder.decode, texts)), []
-    if len(texts) == 1:  # part of a log file, with many lines: to split it first would take twice as long
-        with suppress(*UNREADABLE):
-            return decoder.decode_lines(texts[0]), []
-    records, malformed = [], []
-    for text in texts:
-        whole = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-        with suppress(*UNREADABLE):
-            records.append(decoder.decode(whole))
-            continue
-        for piece in lines_of((whole,)) or (whole,):
-            record = _read(piece, decoder)
-            if isinstance(record, Reason):
-                malformed.append(Malformed.of(record, piece, Source.WAF))
-            else:
-                records.append(record)
-    return records, malformed
+def _edge_request_id(record: Record) -> str:
+    """Returns the id that CloudFront assigned to the request, or an empty string.
 
-
-def _read(text: bytes, decoder: "msgspec.json.Decoder[Record]") -> Record | Reason:
-    """Returns the readable part of a record, or the reason why it is not a request."""
-    with suppress(*UNREADABLE):
-        return decoder.decode(text)
-    try:
-        record = json.loads(text.decode("utf-8", "replace"))
-        request = record["httpRequest"]
-        time, address = record["timestamp"], request["clientIp"]
-        headers, labels = (_raw(value) for value in (request.get("headers"), record.get("labels")))
-    except (KeyError, TypeError, AttributeError):  # a missing key, or another type where an object belongs
-        return Reason.FIELDS
-    except (ValueError, RecursionError):
-        return Reason.JSON if text.strip() else Reason.EMPTY
-    if type(time) is not int:
-        return Reason.TIMESTAMP
-    if not isinstance(address, str):
-        return Reason.ADDRESS
-    status = record.get("responseCodeSent")
-    return Record(
-        timestamp=time,
-        http_request=HttpRequest(
-            client_ip=address,
-            request_id=_text(request.get("requestId")),
-            http_method=_text(request.get("httpMethod")),
-            uri=_text(request.get("uri")),
-            country=_text(request.get("country")),
-            host=_text(request.get("host")),
-            headers=headers,
-        ),
-        action=_text(record.get("action")),
-        response_code_sent=status if type(status) is int else None,
-        labels=labels,
-    )
+    Behind a load balancer or an API, the id derives from a header that the client may write, so it identifies nothing.
+    """
+    return record.http_request.request_id or "" if record.http_source_name == CLOUDFRONT else ""
 
 
 def _raw(value: object) -> msgspec.Raw:
@@ -259,33 +208,7 @@ def _raw(value: object) -> msgspec.Raw:
 
 def _text(value: object) -> str | None:
     """Returns ``value`` with lone surrogates replaced, or None if it is not text."""
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else None
+    return plain_text(value) if isinstance(value, str) else None
 
 
-def open_envelope(packed: bytes) -> list[str] | Malformed:
-    """Returns the messages of a CloudWatch Logs envelope; none for a control message.
-
-    At most ``LARGEST_ENVELOPE`` bytes are unpacked, to bound the cost of a decompression bomb.
-    """
-    inflate = zlib.decompressobj(wbits=31)
-    try:
-        text = inflate.decompress(packed, LARGEST_ENVELOPE)
-    except zlib.error:
-        return Malformed.of(Reason.GZIP, packed)
-    if not inflate.eof:
-        reason = Reason.TOO_LARGE if inflate.unconsumed_tail else Reason.GZIP
-        return Malformed.of(reason, packed)
-    return messages_of(text)
-
-
-def messages_of(text: bytes) -> list[str] | Malformed:
-    """Returns the messages of an unpacked envelope; none for a control message."""
-    try:
-        envelope = _envelopes.decode(text)
-    except UNREADABLE:
-        return Malformed.of(Reason.ENVELOPE, text)
-    if envelope.message_type == "CONTROL_MESSAGE":
-        return []
-    if envelope.message_type != "DATA_MESSAGE":
-        return Malformed.of(Reason.ENVELOPE, text)
-    return [event.message for event in envelope.log_events]
+WAF = ObjectFormat("AWS WAF", Source.WAF, ("httpRequest",), WafRecords)

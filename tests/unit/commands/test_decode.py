@@ -106,7 +106,7 @@ def test_people_see_what_is_wrong_where_and_what_to_do(tmp_path: Path) -> None:
     assert f"2,000 lines have 2 fields where --fields names 9, such as {tmp_path / 'log'}, line 2: 1760" in shown
     assert "name their fields with --fields." in shown
     shown = run("-", "--kinesis-event", stdin=event(LINE, b"no line")).stdout
-    assert "1 line has 1 field where --fields names 9, such as -, record 2: no line" in shown
+    assert "1 line has none of the known formats, such as -, record 2: no line" in shown
 
 
 def test_the_table_is_bounded(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Requests answered as Sluice's own refusals, in each log."""
 
+from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS, CloudFrontLines
-from chalicelib.core.logs.waf import WafRecords
 from chalicelib.core.meter_tally import Clients
 from chalicelib.core.refusals import REFUSAL_COLUMNS, refusal_rows
 from chalicelib.core.rules import Meter, Rule, RuleSet
@@ -30,13 +30,13 @@ def test_waf_knows_refusals_by_its_action_as_well() -> None:
         waf_text(action="ALLOW", responseCodeSent=429),
         waf_text(action="ALLOW"),
     ]
-    requests, _ = WafRecords().decode(records, REFUSAL_COLUMNS)
+    (requests,) = BatchDecoder().decode(records, REFUSAL_COLUMNS).requests
     assert list(refusal_rows(requests)) == [0]
 
 
 def test_rules_always_have_the_columns_examined_that_tell_refusals() -> None:
     rules = RuleSet((Rule(name="r", limit=1, window_s=10),))
-    requests, _ = WafRecords().decode([waf_text(action="BLOCK", responseCodeSent=429)], rules.columns())
+    (requests,) = BatchDecoder().decode([waf_text(action="BLOCK", responseCodeSent=429)], rules.columns()).requests
     assert list(refusal_rows(requests)) == [0]
 
 

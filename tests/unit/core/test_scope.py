@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS, CloudFrontLines
 from chalicelib.core.logs.requests import Requests
-from chalicelib.core.logs.waf import WafRecords
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.scope import EVERYTHING, Scope
 from tests.support.records import cloudfront, waf_text
@@ -31,8 +31,9 @@ def cloudfront_requests(*cells: dict[str, str]) -> Requests:
 
 
 def waf_requests(*changes: dict[str, Any]) -> Requests:
-    requests, malformed = WafRecords().decode([waf_text(**fields) for fields in changes])
-    assert not malformed
+    decoded = BatchDecoder().decode([waf_text(**fields) for fields in changes])
+    assert not decoded.malformed
+    (requests,) = decoded.requests
     return requests
 
 

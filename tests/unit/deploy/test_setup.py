@@ -11,7 +11,6 @@ from moto import mock_aws
 
 from chalicelib.bootstrap import entries_that_fit
 from chalicelib.config import read_config
-from chalicelib.core.logs.requests import LiveSource
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import ACTIVE, StoredRules
 from chalicelib.core.tokens import check, load_tokens
@@ -21,7 +20,7 @@ from sluice.deploy.apply import apply
 from sluice.deploy.plan import Step, StepAction
 from sluice.deploy.resources.chalice_config import Project
 from sluice.deploy.sizing import entries
-from sluice.deploy.stage import Choices, Refusal, Stage
+from sluice.deploy.stage import Choices, DeliveredLog, Refusal, Stage
 from tests.support.deploy.account import NOW, RULES, World
 from tests.support.deploy.front import Front, Interrupted
 
@@ -286,7 +285,7 @@ def test_a_rate_stored_by_an_earlier_version_for_complete_logs_is_dropped() -> N
 
 
 @pytest.mark.parametrize(("sources", "logged"), [(("cloudfront",), 100), (("cloudfront", "waf"), 1000)])
-def test_a_stage_is_sized_for_its_fullest_log(sources: tuple[LiveSource, ...], logged: float) -> None:
+def test_a_stage_is_sized_for_its_fullest_log(sources: tuple[DeliveredLog, ...], logged: float) -> None:
     assert Choices(sources=sources, sample_rate=10, requests_per_second=1000).logged_per_second == logged
 
 

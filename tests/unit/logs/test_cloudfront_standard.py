@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sluice.logs.cloudfront_standard import VERSION_1
+from chalicelib.core.logs.cloudfront_standard import VERSION_1
 from sluice.logs.files import Chunk
 from sluice.replay.engine import Options, replay
 from tests.support import replay_logs as logs

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
+from chalicelib.core.logs.log_format import DecodeOptions
 from chalicelib.core.logs.requests import COLUMNS, Source
 from sluice.logs.file_decoder import LogDecoder
 from sluice.logs.files import Chunk
-from sluice.logs.log_format import DecodeOptions
 from sluice.replay.engine import Options, replay
 from tests.support import replay_logs as logs
 from tests.support.replay_logs import T0, TEXTS, THREE, Hit, one_rule
@@ -46,7 +46,7 @@ def test_lines_of_400_kb_are_requests(line: Callable[[Hit], str]) -> None:
         (logs.standard(Hit(T0, "192.0.2.1")).replace("2025-10-09", "2025-13-40"), "timestamp"),
         (logs.combined(Hit(T0, "192.0.2.1")).replace("Oct", "Okt"), "timestamp"),
         (logs.balancer(Hit(T0, "192.0.2.1")).replace("T08:", "T28:"), "timestamp"),
-        (logs.standard(Hit(T0, "192.0.2.1")) + "\tmore", "fields"),
+        (logs.realtime(Hit(T0, "192.0.2.1")) + "\tmore", "fields"),
         (logs.waf(Hit(T0, "192.0.2.1"))[:-9], "json"),
         ('{"messageType":"SOMETHING"}', "envelope"),
         ("no log line of any kind", "fields"),
@@ -62,7 +62,6 @@ def test_a_malformed_line_is_counted_by_reason(line: str, reason: str) -> None:
 @pytest.mark.parametrize(
     ("line", "source", "fields"),
     [
-        (logs.standard(Hit(T0, "192.0.2.1")) + "\tmore", Source.STANDARD, (34, 33)),
         (logs.realtime(Hit(T0, "192.0.2.1")) + "\tmore", Source.CLOUDFRONT, (10, 9)),
         (logs.realtime(Hit(T0, "x.x.x.x")), Source.CLOUDFRONT, None),
         (logs.waf(Hit(T0, "192.0.2.1"))[:-9], Source.WAF, None),

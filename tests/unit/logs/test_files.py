@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from chalicelib.core.logs import framing
 from sluice.logs import files
 from sluice.logs.files import ReadProgress, chunks
 from sluice.replay.engine import Options, replay
@@ -49,7 +50,8 @@ def test_a_chunk_knows_its_file_and_the_numbers_of_its_lines(
 
 def test_an_endless_line_is_cut_in_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "CHUNK_BYTES", 1000)
-    monkeypatch.setattr(files, "LONGEST_LINE", 5000)
+    monkeypatch.setattr(framing, "WINDOW", 500)
+    monkeypatch.setattr(framing, "LONGEST_PIECE", 5000)
     (tmp_path / "log").write_bytes(b"x" * 50_000 + b"\n" + TEXTS["waf"].encode())
     read = list(chunks([tmp_path / "log"], ReadProgress()))
     assert max(len(chunk.text) for chunk in read) < 7000

@@ -1,9 +1,9 @@
 """Unusual but valid lines of web servers."""
 
 from chalicelib.core.addresses import NetworkSet
+from chalicelib.core.logs.log_format import DecodeOptions
 from chalicelib.core.logs.requests import Source
 from sluice.logs.file_decoder import LogDecoder
-from sluice.logs.log_format import DecodeOptions
 from sluice.replay.engine import Options
 from tests.support import replay_logs as logs
 from tests.support.replay_logs import T0

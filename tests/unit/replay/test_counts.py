@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from chalicelib.core.addresses import NetworkSet, PrefixMemo, pack
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
+from chalicelib.core.logs.log_format import DecodeOptions
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.meter_tally import Slots
 from chalicelib.core.rules import Meter
 from chalicelib.core.rules_toml import parse_rules
 from sluice.logs.file_decoder import LogDecoder
-from sluice.logs.log_format import DecodeOptions
 from sluice.replay.counts import Counted, Counts
 from sluice.replay.engine import Options, spooled
 from sluice.replay.prefilter import Prefilter

@@ -5,10 +5,10 @@ from ipaddress import ip_address
 import pytest
 
 from chalicelib.core.addresses import NetworkSet, pack, parse_network
+from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.cloudfront import CloudFrontLines
 from chalicelib.core.logs.forwarded import HOPS, client_behind
 from chalicelib.core.logs.requests import Reason
-from chalicelib.core.logs.waf import WafRecords
 from tests.support.records import cloudfront, waf_text
 
 TRUSTED = NetworkSet(map(parse_network, ("192.0.2.0/24", "2001:db8:ff::/48")))
@@ -32,7 +32,11 @@ TRUSTED = NetworkSet(map(parse_network, ("192.0.2.0/24", "2001:db8:ff::/48")))
         pytest.param("192.0.2.1", "::ffff:203.0.113.9", "203.0.113.9", id="IPv4-mapped"),
         pytest.param("192.0.2.1", "  203.0.113.9\t", "203.0.113.9", id="blanks"),
         pytest.param("192.0.2.1", "", None, id="a proxy that names nobody"),
-        pytest.param("192.0.2.1", "203.0.113.9,", None, id="nobody at the end"),
+        pytest.param("192.0.2.1", "203.0.113.9,", "203.0.113.9", id="an empty member at the end"),
+        pytest.param("192.0.2.1", "203.0.113.9, , ,\t,", "203.0.113.9", id="several empty members"),
+        pytest.param("192.0.2.1", "198.51.100.1, ,203.0.113.9, ,192.0.2.7,", "203.0.113.9", id="empty members within"),
+        pytest.param("192.0.2.1", "," * 10_000 + "203.0.113.9", "203.0.113.9", id="empty members before"),
+        pytest.param("192.0.2.1", " , ,", None, id="empty members only"),
         pytest.param("192.0.2.1", "203.0.113.9, unknown", None, id="unknown"),
         pytest.param("192.0.2.1", "203.0.113.9, 192.0.2.300", None, id="garbage at the right"),
         pytest.param("192.0.2.1", "203.0.113.9, é", None, id="not even ASCII"),
@@ -86,5 +90,6 @@ def test_an_unreadable_peer_address_has_its_own_reason() -> None:
     ],
 )
 def test_behind_a_proxy_the_client_comes_from_wafs_header(headers: object, outcome: str | Reason) -> None:
-    requests, malformed = WafRecords(TRUSTED).decode([waf_text(clientIp="192.0.2.1", headers=headers)])
-    assert [*map(str, map(ip_address, requests.clients)), *(piece.reason for piece in malformed)] == [outcome]
+    decoded = BatchDecoder(trusted=TRUSTED).decode([waf_text(clientIp="192.0.2.1", headers=headers)])
+    clients = [str(ip_address(client)) for requests in decoded.requests for client in requests.clients]
+    assert [*clients, *(piece.reason for piece in decoded.malformed)] == [outcome]

@@ -1,28 +1,32 @@
 """AWS WAF records, each beside the request it stands for."""
 
-import gzip
 import json
 from typing import Any
 
 import pytest
 
 from chalicelib.core.addresses import NetworkSet, parse_network
-from chalicelib.core.logs.requests import COLUMNS, Malformed, Reason, Source
-from chalicelib.core.logs.waf import LARGEST_ENVELOPE, WafRecords, open_envelope
-from tests.support.records import envelope, rows, waf, waf_text
+from chalicelib.core.logs.batch_decoder import BatchDecoder
+from chalicelib.core.logs.requests import COLUMNS, Malformed, Reason, Requests, Source
+from tests.support.records import rows, waf, waf_text
 
 DEEP = 100_000
 
 
+def decoded(*texts: bytes) -> tuple[Requests, list[Malformed]]:
+    decoded = BatchDecoder().decode(texts)
+    return (*decoded.requests, Requests(Source.WAF, [], [], lambda _: None))[0], list(decoded.malformed)
+
+
 def only_row(text: bytes) -> dict[str, Any]:
-    requests, malformed = WafRecords().decode([text])
+    requests, malformed = decoded(text)
     assert not malformed
     (row,) = rows(requests)
     return row
 
 
 def test_a_record() -> None:
-    requests, malformed = WafRecords().decode([waf_text(requestId="id-1==", responseCodeSent=429, action="BLOCK")])
+    requests, malformed = decoded(waf_text(requestId="id-1==", responseCodeSent=429, action="BLOCK"))
     assert rows(requests) == [
         {
             "time": 1760000000123,
@@ -48,8 +52,8 @@ def test_a_column_has_the_same_values_when_only_it_is_decoded(column: str, trust
         waf_text(host=..., country="-", responseCodeSent=429),
         waf_text(uri=7, responseCodeSent="403", labels=[7]),
     ]
-    reader = WafRecords(trusted)
-    whole, narrow = reader.decode(texts)[0], reader.decode(texts, frozenset((column,)))[0]
+    reader = BatchDecoder(trusted=trusted)
+    (whole,), (narrow,) = reader.decode(texts).requests, reader.decode(texts, frozenset((column,))).requests
     assert rows(narrow, column) == rows(whole, column)
     assert len(narrow) == 3
     others = [name for name in COLUMNS if name != column]
@@ -133,7 +137,6 @@ def test_unreadable_values_hide_no_request(text: bytes, read: dict[str, Any]) ->
     [
         pytest.param(b"{", Reason.JSON, id="cut"),
         pytest.param(waf_text()[:-2], Reason.JSON, id="cut at the end"),
-        pytest.param(waf_text() + waf_text(), Reason.JSON, id="two without a line end between"),
         pytest.param(b'{"timestamp":1 "x"}', Reason.JSON, id="no JSON"),
         pytest.param(b'{"x":' + b"[" * DEEP + b"]" * DEEP + b"}", Reason.JSON, id="nested too deep"),
         pytest.param(b"", Reason.EMPTY, id="empty"),
@@ -157,7 +160,7 @@ def test_unreadable_values_hide_no_request(text: bytes, read: dict[str, Any]) ->
     ],
 )
 def test_a_bad_record_is_malformed_with_a_reason_and_the_others_count(text: bytes, reason: Reason) -> None:
-    requests, malformed = WafRecords().decode([waf_text(), text, waf_text()])
+    requests, malformed = decoded(waf_text(), text, waf_text())
     assert [piece.reason for piece in malformed] == [reason]
     assert len(requests) == 2
 
@@ -165,8 +168,8 @@ def test_a_bad_record_is_malformed_with_a_reason_and_the_others_count(text: byte
 def test_two_halves_of_a_record_are_not_one_request() -> None:
     text = waf_text(requestId="a b")
     cut = text.index(b"httpRequest") - 1
-    requests, malformed = WafRecords().decode([text[:cut], text[cut:]])
-    assert (len(requests), [piece.reason for piece in malformed]) == (0, [Reason.JSON, Reason.JSON])
+    requests, malformed = decoded(text[:cut], text[cut:])
+    assert (len(requests), {piece.reason for piece in malformed}) == (0, {Reason.JSON, Reason.FIELDS})
 
 
 def test_headers_nested_too_deep_are_absent() -> None:
@@ -175,47 +178,6 @@ def test_headers_nested_too_deep_are_absent() -> None:
         row = only_row(waf_text(headers="@").replace(b'"@"', b'[{"x":' + b"[" * depth + b"]" * depth + b"}]"))
         assert row["user_agent"] == ""
         depth += 50
-
-
-def test_an_envelope_holds_many_events() -> None:
-    messages = [waf_text(requestId=str(number)) for number in range(3)]
-    assert open_envelope(envelope(*messages)) == [message.decode() for message in messages]
-
-
-def test_a_control_message_holds_no_requests() -> None:
-    assert open_envelope(envelope(b"CWL CONTROL MESSAGE: Checking health of destination", kind="CONTROL_MESSAGE")) == []
-
-
-@pytest.mark.parametrize("tail", [b"\n", b"\0" * 512])
-def test_bytes_after_an_envelope_are_ignored(tail: bytes) -> None:
-    assert open_envelope(envelope(b"{}") + tail) == ["{}"]
-
-
-@pytest.mark.parametrize(
-    ("packed", "reason"),
-    [
-        pytest.param(gzip.compress(b"{}")[:-3], Reason.GZIP, id="cut in the trailer"),
-        pytest.param(envelope(waf_text())[:60], Reason.GZIP, id="cut"),
-        pytest.param(b"\x1f\x8b", Reason.GZIP, id="two bytes"),
-        pytest.param(b"\x1f\x8bnot gzip at all", Reason.GZIP, id="no gzip"),
-        pytest.param(gzip.compress(b"{}")[:-8] + bytes(8), Reason.GZIP, id="a wrong checksum"),
-        pytest.param(gzip.compress(bytes(LARGEST_ENVELOPE + 1)), Reason.TOO_LARGE, id="a bomb"),
-        pytest.param(gzip.compress(bytes(LARGEST_ENVELOPE * 2))[:-20], Reason.TOO_LARGE, id="a bomb, cut"),
-        pytest.param(gzip.compress(bytes(LARGEST_ENVELOPE)), Reason.ENVELOPE, id="as large as may be"),
-        pytest.param(gzip.compress(envelope(waf_text())), Reason.ENVELOPE, id="gzip in gzip"),
-        pytest.param(gzip.compress(b""), Reason.ENVELOPE, id="nothing in it"),
-        pytest.param(gzip.compress(waf_text()), Reason.ENVELOPE, id="a record without its envelope"),
-        pytest.param(gzip.compress(b'{"messageType":"DATA_MESSAGE","logEvents":7}'), Reason.ENVELOPE, id="no events"),
-        pytest.param(gzip.compress(b'{"messageType":"\xff"}'), Reason.ENVELOPE, id="not UTF-8"),
-        pytest.param(gzip.compress(b"[" * DEEP), Reason.ENVELOPE, id="nested too deep"),
-        pytest.param(envelope(waf_text(), kind="NEWS"), Reason.ENVELOPE, id="a kind nobody knows"),
-    ],
-)
-def test_an_envelope_that_cannot_be_opened_is_malformed(packed: bytes, reason: Reason) -> None:
-    result = open_envelope(packed)
-    assert isinstance(result, Malformed)
-    assert result.reason is reason
-    assert len(result.raw) <= Malformed.SAMPLE_BYTES
 
 
 def test_the_sample_record_has_the_published_form() -> None:

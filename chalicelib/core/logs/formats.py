@@ -1,0 +1,51 @@
+"""All log formats, and the names of others. To add one, write a module that defines a format and add it here."""
+
+import re
+
+from chalicelib.core.logs.api_gateway import API_GATEWAY
+from chalicelib.core.logs.cloudfront import REALTIME
+from chalicelib.core.logs.cloudfront_standard import STANDARD, STANDARD_JSON
+from chalicelib.core.logs.envelope import ENVELOPE
+from chalicelib.core.logs.json_fields import JSON_ACCESS_LOG
+from chalicelib.core.logs.load_balancer import BALANCER, BALANCER_JSON
+from chalicelib.core.logs.log_format import LineFormat, ObjectFormat
+from chalicelib.core.logs.waf import WAF
+from chalicelib.core.logs.web_server import WEB_SERVER
+
+LINE_FORMATS: tuple[LineFormat, ...] = (STANDARD, REALTIME, BALANCER, WEB_SERVER)
+"""The first one that recognises a line decodes it."""
+
+OBJECT_FORMATS: tuple[ObjectFormat, ...] = (WAF, ENVELOPE, STANDARD_JSON, BALANCER_JSON, API_GATEWAY, JSON_ACCESS_LOG)
+"""The first one whose keys an object has reads it."""
+
+_UNREAD = (
+    (re.compile(rb"tls \d\.\d \d{4}-\d\d-\d\dT", re.ASCII), "access log of a Network Load Balancer"),
+    (re.compile(rb"\d{4}-\d\d-\d\dT[\d:.]+Z \S+ \d+ \d+ TLS", re.ASCII), "connection log of a load balancer"),
+    (
+        re.compile(rb"\d{4}-\d\d-\d\dT[\d:.]+Z \S+ \S+:\d+ \S+ -?[\d.]+ ", re.ASCII),
+        "access log of a Classic Load Balancer",
+    ),
+    (re.compile(rb"(?:\d+ \d{12} eni-|version account-id )", re.ASCII), "VPC flow log"),
+    (re.compile(rb"[0-9a-f]{64} \S+ \[\d\d/[A-Z][a-z]{2}/\d{4}:", re.ASCII), "access log of an S3 bucket"),
+    (re.compile(rb"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[[a-z]+\] ", re.ASCII), "error log of nginx"),
+    (re.compile(rb"\[[A-Z][a-z]{2} [A-Z][a-z]{2} +\d+ [\d:.]+ \d{4}\] \[", re.ASCII), "error log of Apache"),
+)
+"""First bytes of the lines of logs that are recognised but not read, and the names of those logs."""
+
+
+def detect(line: bytes, header: bytes = b"") -> LineFormat | None:
+    """Returns the format of a line under a ``#Fields`` line, or None if no format recognises it.
+
+    >>> detect(b'192.0.2.1 - - [09/Oct/2025:08:53:20 +0000] "GET / HTTP/1.1" 200 5').name
+    'nginx/Apache'
+    """
+    return next((log_format for log_format in LINE_FORMATS if log_format.recognises(line, header)), None)
+
+
+def unread_log(line: bytes) -> str | None:
+    """Returns the name of the log that a line is of, if it is one of those that are not read.
+
+    >>> unread_log(b"2 123456789010 eni-1235b8ca123456789 172.31.16.139 172.31.16.21 20641 22 6 20 4249 1 2 ACCEPT OK")
+    'VPC flow log'
+    """
+    return next((name for pattern, name in _UNREAD if pattern.match(line)), None)
