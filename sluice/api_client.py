@@ -83,7 +83,7 @@ class Answer(Generic[T]):
     def value(self) -> T:
         """The answer as a struct. Raises Unreachable if it has another form."""
         try:
-            return msgspec.convert(self.document, self.type)
+            return msgspec.convert(self.document, self.type, str_keys=True)
         except msgspec.ValidationError as exc:
             raise Unreachable(
                 f"the API's answer has an unexpected form: {exc}. Does it run another version? --json prints the answer"

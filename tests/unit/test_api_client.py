@@ -64,6 +64,10 @@ def test_an_answer_of_a_newer_api_is_decoded_without_its_new_fields() -> None:
     assert Answer(document, ChangeAnswer).value == ChangeAnswer(changed=True, detail="done")
 
 
+def test_an_answer_may_have_numbers_for_keys_which_json_writes_as_text() -> None:
+    assert Answer({"1790000000": 3}, dict[int, int]).value == {1_790_000_000: 3}
+
+
 def test_an_answer_of_another_form_is_explained() -> None:
     with pytest.raises(Unreachable, match=r"missing required field `detail`.*--json prints the answer"):
         _ = Answer({"changed": True}, ChangeAnswer).value

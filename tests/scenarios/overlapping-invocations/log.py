@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import app
 from chalicelib.bootstrap import running_in
-from chalicelib.ports import LogItem
+from chalicelib.ports import LogItem, PartReceipt
 from sluice.local.cloud import LocalCloud
 from sluice.local.events import kinesis_event
 from tests.support.scenario_lines import Arrival, request
@@ -18,12 +18,12 @@ def arrivals() -> Iterator[Arrival]:
 def happen(cloud: LocalCloud) -> None:
     append = cloud.tally_logs.append
 
-    def slow(log: str, offset: int, items: Sequence[LogItem]) -> None:
+    def slow(log: str, offset: int, items: Sequence[LogItem], receipt: PartReceipt | None = None) -> None:
         cloud.tally_logs.append = append
         (shard,) = cloud.stream.shards.values()
         event = kinesis_event(cloud.stream.name, shard.id, list(shard.records))
         with running_in(cloud.container()):
             app.ingest(event, None)
-        append(log, offset, items)
+        append(log, offset, items, receipt)
 
     cloud.tally_logs.append = slow
