@@ -4,7 +4,7 @@ One contract suite per port (``tests/contracts``) holds all adapters to the same
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from chalicelib.core.addresses import Network
@@ -149,6 +149,8 @@ class Item:
     """0 before the first write. ``write`` adds one; ``put_over`` starts again at 1."""
     expires_at: int | None = None
     """Epoch seconds after which the store may remove the item, up to days late. Readers must not rely on it."""
+    key: str = field(default="", compare=False, repr=False)
+    """The store's name for the place that it was read from; empty for a new item, for which the store chooses one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +199,12 @@ class StateStore(Protocol):
         descending: bool = False,
     ) -> Iterator[Item]:
         """Yields the items of a kind whose ids lie between ``above`` and ``below``, both exclusive, in order of id."""
+
+    def unspread(self, kind: str, limit: int) -> Sequence[Item]:
+        """Returns items of a kind that are not where the store puts new ones, because an earlier version wrote them.
+
+        They can be read and written as any others. To be moved, they are deleted and put again, without their ``key``.
+        """
 
     def put_over(self, items: Sequence[Item]) -> None:
         """Writes items whatever is stored, where the last writer should win. Their versions begin at 1 again."""

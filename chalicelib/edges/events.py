@@ -7,7 +7,7 @@ from urllib.parse import unquote_plus
 
 import msgspec
 
-from chalicelib.edges.state_table import item_of
+from chalicelib.edges.state_table import item_of, kind_of
 from chalicelib.pipeline.import_objects import NewObject, Notification
 from chalicelib.pipeline.ingest import Batch
 from chalicelib.pipeline.tally_logs import TimeLeft, unlimited
@@ -99,5 +99,7 @@ def state_changes(event: Mapping[str, Any]) -> list[StreamChange]:
         image = record["dynamodb"].get("NewImage")
         keys = record["dynamodb"]["Keys"]
         body = item_of(image).body if image else None
-        changes.append(StreamChange(keys["kind"]["S"], keys["id"]["S"], body, "OldImage" in record["dynamodb"]))
+        changes.append(
+            StreamChange(kind_of(keys["kind"]["S"]), keys["id"]["S"], body, "OldImage" in record["dynamodb"])
+        )
     return changes

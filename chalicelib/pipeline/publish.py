@@ -39,6 +39,9 @@ ENOUGH_S = 30
 LEAST_LEFT_S = 20
 """Time that an invocation must have left to begin another round."""
 
+NEW_S = 300
+"""Greatest age of a block whose time to block is measured. One decided earlier was moved, and is not new."""
+
 READ_RETRIES = 5
 """Most retries of a throttled read of one IP set, ``PACE_S`` apart."""
 
@@ -117,8 +120,7 @@ class Publish:
         if not causes:
             return None
         self._blocks.follow(causes)
-        new = [Block.read(c.id, c.body) for c in causes if c.kind == Block.kind and c.body and not c.existed]
-        self._arrivals += [block.evidence.arrived_ms for block in new if isinstance(block, Block) and block.evidence]
+        self._arrivals += _arrivals(causes, since=int(self._clock()) - NEW_S)
         if not waits and self._missing_s() > DELIVERY_S:
             self._recall()
             return None
@@ -247,3 +249,9 @@ class Publish:
     def _recall(self) -> None:
         """Causes another invocation. What is left to do may be in memory only: the next leader reads everything."""
         self._state.overwrite(Recall(nonce=uuid4().hex))
+
+
+def _arrivals(changes: Sequence[StreamChange], since: int) -> list[int]:
+    """Returns when the records behind new blocks arrived, in epoch milliseconds."""
+    new = [Block.read(c.id, c.body) for c in changes if c.kind == Block.kind and c.body and not c.existed]
+    return [b.evidence.arrived_ms for b in new if isinstance(b, Block) and b.evidence and b.blocked_at >= since]

@@ -55,6 +55,11 @@ class State:
     def __init__(self, store: StateStore) -> None:
         self._store = store
 
+    @property
+    def store(self) -> StateStore:
+        """The store, for code that moves items without reading them."""
+        return self._store
+
     def find(self, of: type[R], id: str) -> Stored[R] | Unreadable | None:
         item = self._store.get(of.kind, id)
         return _read(of, item) if item is not None else None
@@ -170,9 +175,11 @@ class State:
         ``id`` is needed for records that do not know their own. The store may remove the record after ``expires_at``,
         in epoch seconds.
         """
-        version = over.version if over else 0
+        version, key = (over.version, over.item.key) if over else (0, "")
         body = record.to_json()
-        return Put(Item(kind=record.kind, id=id or record.id, body=body, version=version, expires_at=expires_at))
+        return Put(
+            Item(kind=record.kind, id=id or record.id, body=body, version=version, expires_at=expires_at, key=key)
+        )
 
     @staticmethod
     def delete(stored: Stored[R]) -> Write:

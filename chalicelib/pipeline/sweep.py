@@ -12,6 +12,7 @@ from collections.abc import Callable
 from chalicelib.core.state import Block, Heartbeat, Publisher
 from chalicelib.pipeline.inspection import inspect
 from chalicelib.pipeline.lifting import lift
+from chalicelib.pipeline.moving import move
 from chalicelib.pipeline.stored import State
 from chalicelib.reports import SweepReport
 
@@ -31,7 +32,10 @@ class Sweep:
         self._clock = clock
 
     def run(self) -> SweepReport:
-        """Lifts the blocks that have expired and stores a heartbeat. Raises what the state store raises."""
+        """Lifts the blocks that have expired, stores a heartbeat, and moves what version 0.2 stored elsewhere.
+
+        Raises what the state store raises.
+        """
         now = int(self._clock())
         note = self._state.control(Publisher).record
         if abs(now - note.at) <= NOTE_VALID_S:
@@ -53,4 +57,5 @@ class Sweep:
         )
         beat = Heartbeat(at=now, blocks=report.blocks, lifted=len(lifted), **inspected._asdict())
         self._state.overwrite(beat)
+        move(self._state.store)
         return report

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote_plus
 
-from chalicelib.edges.state_table import attributes_of
+from chalicelib.edges.state_table import attributes_of, key_of
 from chalicelib.ports import LogKey, LogObject
 from sluice.local.kinesis import StreamRecord
 from sluice.local.stores import StateChange
@@ -124,7 +124,7 @@ def _state_record(change: StateChange) -> dict[str, Any]:
         "eventSource": "aws:dynamodb",
         "awsRegion": "us-east-1",
         "dynamodb": {
-            "Keys": {"kind": {"S": item.kind}, "id": {"S": item.id}},
+            "Keys": key_of(item),
             "StreamViewType": "NEW_AND_OLD_IMAGES",
             **{name: attributes_of(image) for name, image in images.items() if image is not None},
         },

@@ -1,15 +1,17 @@
 """The contract of ``StateStore`` and its stream."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import product
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from chalicelib.core.state import Block, Detection, Heartbeat, StoredRules
 from chalicelib.edges.events import state_changes
-from chalicelib.edges.state_table import StateTable
+from chalicelib.edges.state_table import PARTS, SPREAD_KINDS, StateTable, partition_key
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Conflict, Delete, Item, Put, StateStore, StreamChange, Unavailable, Write
 from tests.contracts.conftest import ATOMIC, RACERS, Race, Streamed
@@ -272,7 +274,7 @@ def test_the_stream_holds_the_image_before_and_after(streamed: Streamed) -> None
     store.write([Put(replace(item(body=b'"old"'), expires_at=1_760_000_000))])
     store.write([Put(item(body=b'"new"', version=1))])
     store.write([Delete(item(version=2))])
-    key = {"kind": {"S": KIND}, "id": {"S": item().id}}
+    key = {"kind": {"S": partition_key(KIND, item().id)}, "id": {"S": item().id}}
     old = {**key, "body": {"S": '"old"'}, "version": {"N": "1"}, "expires_at": {"N": "1760000000"}}
     new = {**key, "body": {"S": '"new"'}, "version": {"N": "2"}}
     records = [record["dynamodb"] for record in streamed.event()["Records"]]
@@ -356,16 +358,92 @@ def test_a_body_is_text_that_an_operator_can_read(tables: Tables) -> None:
 )
 def test_an_item_typed_by_hand_is_read_replaced_and_removed_like_another(tables: Tables, typed: dict[str, Any]) -> None:
     store = StateTable(tables.client, tables.state)
-    attributes = {"kind": {"S": KIND}, "id": {"S": "a"}, **typed}
+    kind = "allow"
+    attributes = {"kind": {"S": kind}, "id": {"S": "a"}, **typed}
     tables.client.put_item(TableName=tables.state, Item=attributes)
-    read = store.get(KIND, "a")
-    assert read == item("a", b"")
-    assert list(store.query(KIND)) == list(store.get_many(KIND, ["a"]).values()) == [read]
-    store.write([Put(item("a", b"new")), Put(item("b"))])
-    assert store.get(KIND, "a") == item("a", b"new", version=1)
+    read = store.get(kind, "a")
+    assert read == item("a", b"", kind=kind)
+    assert list(store.query(kind)) == list(store.get_many(kind, ["a"]).values()) == [read]
+    store.write([Put(item("a", b"new", kind=kind)), Put(item("b", kind=kind))])
+    assert store.get(kind, "a") == item("a", b"new", version=1, kind=kind)
     tables.client.put_item(TableName=tables.state, Item=attributes)
     store.write([Delete(read)])
-    assert store.get(KIND, "a") is None
+    assert store.get(kind, "a") is None
+
+
+def put_as_version_0_2(tables: Tables, id: str, body: str = "{}", version: int = 1, kind: str = KIND) -> None:
+    attributes = {"kind": {"S": kind}, "id": {"S": id}, "body": {"S": body}, "version": {"N": str(version)}}
+    tables.client.put_item(TableName=tables.state, Item=attributes)
+
+
+def places(tables: Tables, id: str) -> list[str]:
+    return sorted(i["kind"]["S"] for i in tables.client.scan(TableName=tables.state)["Items"] if i["id"]["S"] == id)
+
+
+def test_items_of_a_spread_kind_share_the_load_of_their_reads_and_writes(tables: Tables) -> None:
+    store = StateTable(tables.client, tables.state)
+    for kind in SPREAD_KINDS:
+        put(store, *(f"192.0.2.{n}/32" for n in range(200)), kind=kind)
+    keys = Counter(i["kind"]["S"] for i in tables.client.scan(TableName=tables.state)["Items"])
+    assert len(keys) == PARTS * len(SPREAD_KINDS)
+    assert max(keys.values()) < 3 * 200 / PARTS
+
+
+def test_what_version_0_2_has_stored_is_read_and_changed_in_its_place(tables: Tables) -> None:
+    store = StateTable(tables.client, tables.state)
+    put_as_version_0_2(tables, "b", version=7)
+    put(store, "a", "c")
+    read = store.get(KIND, "b")
+    assert read == item("b", version=7)
+    assert store.get_many(KIND, "bcd") == {"b": read, "c": item("c", version=1)}
+    for limit in (None, 1, 2, 9):
+        assert ids(store.query(KIND, limit=limit)) == ["a", "b", "c"][:limit]
+        assert ids(store.query(KIND, limit=limit, descending=True)) == ["c", "b", "a"][:limit]
+    state = State(store)
+    block = Block(network="192.0.2.7/32", blocked_at=1, until=2)
+    put_as_version_0_2(tables, block.id, block.to_json().decode(), version=3)
+    stored = state.get(Block, block.id)
+    assert stored is not None
+    with pytest.raises(Conflict):
+        store.write([Put(replace(stored.item, version=2))])
+    state.write([state.put(structs.replace(block, until=9), over=stored)])
+    assert places(tables, block.id) == [KIND]
+    again = state.get(Block, block.id)
+    assert again is not None
+    assert (again.version, again.record.until) == (4, 9)
+    state.write([state.delete(again)])
+    assert places(tables, block.id) == []
+
+
+def test_what_version_0_2_has_stored_is_moved_by_deleting_and_putting_it(tables: Tables) -> None:
+    store = StateTable(tables.client, tables.state)
+    for id in ("a", "b", "c"):
+        put_as_version_0_2(tables, id, version=5)
+    assert ids(store.unspread(KIND, 2)) == ["a", "b"]
+    for old in store.unspread(KIND, 9):
+        store.write([Delete(old), Put(replace(old, key="", version=0))])
+    assert store.unspread(KIND, 9) == []
+    assert places(tables, "a") == [partition_key(KIND, "a")]
+    assert store.get(KIND, "a") == item("a", version=1)
+
+
+def test_of_an_item_in_both_places_the_one_in_its_own_counts(tables: Tables) -> None:
+    store = StateTable(tables.client, tables.state)
+    put_as_version_0_2(tables, "a", '"old"')
+    put_as_version_0_2(tables, "a", '"new"', kind=partition_key(KIND, "a"))
+    new = item("a", b'"new"', version=1)
+    assert store.get(KIND, "a") == store.get_many(KIND, ["a"])["a"] == new
+    assert list(store.query(KIND)) == list(store.query(KIND, descending=True)) == [new]
+
+
+def test_once_everything_is_moved_a_read_looks_in_one_place(tables: Tables) -> None:
+    store = StateTable(tables.client, tables.state)
+    store.get(KIND, "a")
+    with calls_of(tables.client) as calls:
+        store.get(KIND, "a")
+        store.get_many(KIND, ["a", "b"])
+    assert [name for name, _ in calls] == ["GetItem", "BatchGetItem"]
+    assert len(calls[1][1]["RequestItems"][tables.state]["Keys"]) == 2
 
 
 def test_an_item_too_large_for_dynamodb_is_rejected(tables: Tables) -> None:
@@ -382,7 +460,6 @@ def test_every_read_is_strongly_consistent(tables: Tables) -> None:
         store.get(KIND, "a")
         store.get_many(KIND, ["a"])
         list(store.query(KIND))
-    (get, get_params), (read, read_params), (query, query_params) = calls
-    assert (get, get_params["ConsistentRead"]) == ("GetItem", True)
-    assert (read, read_params["RequestItems"][tables.state]["ConsistentRead"]) == ("BatchGetItem", True)
-    assert (query, query_params["ConsistentRead"]) == ("Query", True)
+    assert {name for name, _ in calls} == {"GetItem", "BatchGetItem", "Query"}
+    requests = [params["RequestItems"][tables.state] if "RequestItems" in params else params for _, params in calls]
+    assert all(request["ConsistentRead"] for request in requests)

@@ -12,7 +12,8 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from chalicelib.config import SETTINGS, read_config
-from chalicelib.core.state import Detection
+from chalicelib.core.state import RECORDS, Allow, Block, Detection, Heartbeat
+from chalicelib.pipeline.followed_blocks import REREAD_S
 from sluice.deploy.doctor.deployment import ISOLATING
 from sluice.deploy.policies import STACK, policies
 from sluice.deploy.resources.objects import HIDDEN_S, MOST_RECEIVES
@@ -184,6 +185,17 @@ def test_enforce_is_invoked_for_detections_alone_and_what_fails_is_isolated(sam:
     (pattern,) = enforce["FilterCriteria"]["Filters"]
     assert json.loads(pattern["Pattern"]) == {"dynamodb": {"Keys": {"kind": {"S": [Detection.kind]}}}}
     assert json.loads(ISOLATING.partition("--filter-criteria ")[2].strip("'")) == enforce["FilterCriteria"]
+
+
+def test_publish_is_invoked_for_every_change_that_it_follows_and_for_no_other(sam: Template) -> None:
+    publish = source(sam, "Publish")
+    assert publish["MaximumRecordAgeInSeconds"] <= REREAD_S
+    (pattern,) = publish["FilterCriteria"]["Filters"]
+    blocks, *others = json.loads(pattern["Pattern"])["dynamodb"]["Keys"]["kind"]["S"]
+    assert blocks == {"prefix": Block.kind}
+    assert others == [Allow.kind, Heartbeat.kind]
+    passing = [of.kind for of in RECORDS if of.kind.startswith(Block.kind) or of.kind in others]
+    assert passing == [Block.kind, Allow.kind]
 
 
 def test_nothing_is_deployed_for_objects_without_a_bucket(sam: Template) -> None:

@@ -122,6 +122,9 @@ class SwitchingStateStore:
 
         return iter(self._schedule.call(f"query {kind}", items))
 
+    def unspread(self, kind: str, limit: int) -> Sequence[Item]:
+        return self._state.unspread(kind, limit)
+
     def put_over(self, items: Sequence[Item]) -> None:
         for item in items:
             self._schedule.call(f"put {item.kind}", partial(self._state.put_over, [item]))
