@@ -1,0 +1,137 @@
+"""Stories in which it matters who is refused: a log, rules, and an edge that hears of each update late.
+
+Each runs through ``sluice demo --traffic FILE --edge SECONDS``, so that anyone can try another log in the same way.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from click.testing import CliRunner
+
+from sluice.cli import main
+from tests.support.records import cloudfront
+
+pytestmark = pytest.mark.slow
+
+START = 1_764_000_000
+"""A full minute."""
+
+
+class Request(NamedTuple):
+    at: float
+    """Seconds after the start."""
+    client: str
+    path: str = "/"
+    method: str = "GET"
+    status: int = 200
+
+
+def played(folder: Path, requests: Iterable[Request], rules: str, *, edge_s: float) -> dict[str, Any]:
+    """Returns the result of ``sluice demo`` for a log of ``requests``, sorted by time."""
+    log, rule_file = folder / "log", folder / "rules.toml"
+    rule_file.write_text(rules)
+    with log.open("wb") as lines:
+        for number, (at, client, path, method, status) in enumerate(sorted(requests)):
+            lines.write(
+                cloudfront(
+                    timestamp=f"{START + at:.3f}",
+                    c_ip=client,
+                    sc_status=str(status),
+                    cs_method=method,
+                    cs_uri_stem=path,
+                    x_edge_request_id=f"id-{number}==",
+                )
+                + b"\n"
+            )
+    options = ["--traffic", str(log), "--rules", str(rule_file), "--edge", str(edge_s), "--speed", "max", "--json"]
+    run = CliRunner().invoke(main, ["demo", *options])
+    assert run.exit_code == 0, run.output
+    result: dict[str, Any] = json.loads(run.output)
+    assert result["failures"] == []
+    return result
+
+
+def steady(client: str, rate: float, start: float, end: float, **request: Any) -> Iterator[Request]:
+    for number in range(int((end - start) * rate)):
+        yield Request(start + number / rate, client, **request)
+
+
+def others(limit: int, seconds: float) -> Iterator[Request]:
+    """Yields a flood of another client every ten seconds, so that there is always something to publish."""
+    for number in range(int(seconds / 10)):
+        start = 5 + number * 10
+        yield from steady(f"10.0.{number // 250}.{number % 250}", 100, start, start + (limit + 1) / 100)
+
+
+ATTACKER = "203.0.113.66"
+
+
+@pytest.mark.parametrize(
+    ("block_for", "seconds", "most_served"),
+    [
+        pytest.param("10s", 400, 0.30, id="10 s"),
+        pytest.param("60s", 1000, 0.08, id="60 s"),
+        pytest.param("10m", 2000, 0.015, id="10 min"),
+    ],
+)
+def test_an_attacker_at_three_times_the_limit_is_served_little_more_than_what_it_takes_to_notice_it(
+    tmp_path: Path, block_for: str, seconds: int, most_served: float
+) -> None:
+    """Each time it is released it makes a limit's worth of requests, and a few until it is blocked again."""
+    rules = f'[[rule]]\nname = "burst"\nlimit = 5\nwindow = "5s"\nblock_for = "{block_for}"\n'
+    result = played(tmp_path, [*steady(ATTACKER, 3, 5, seconds), *others(5, seconds)], rules, edge_s=1)
+    attacker = result["clients"][f"{ATTACKER}/32"]
+    served = 1 - attacker["refused"] / attacker["requests"]
+    assert served <= most_served
+
+
+BURSTS_AND_LOGINS = """
+[[rule]]
+name = "burst"
+limit = 50
+window = "5s"
+block_for = "1m"
+
+[[rule]]
+name = "login"
+limit = 10
+window = "60s"
+block_for = "1d"
+scope = { method = ["POST"], path_prefix = ["/login"] }
+escalate = { factor = 4, max = "30d", memory = "30d" }
+"""
+
+
+def test_guessing_behind_bursts_is_punished_as_guessing(tmp_path: Path) -> None:
+    """Every 130 seconds a burst, which alone is blocked for a minute, and 30 passwords within the next second."""
+    requests: list[Request] = []
+    for start in range(10, 1570, 130):
+        requests += steady(ATTACKER, 100, start, start + 0.6)
+        requests += steady(ATTACKER, 33, start + 0.65, start + 1.56, path="/login", method="POST", status=401)
+    result = played(tmp_path, requests, BURSTS_AND_LOGINS, edge_s=1)
+    assert {block["rule"]: block["until"] - block["blocked_at"] for block in result["blocks"]}["login"] == 86_400
+    a_round = len(requests) // 12
+    attacker = result["clients"][f"{ATTACKER}/32"]
+    assert attacker["refused"] == attacker["requests"] - a_round, "only the first round is served"
+
+
+def test_a_client_that_scans_once_and_then_behaves_is_refused_once(tmp_path: Path) -> None:
+    """70 missing pages, and from then on two visits a second; AWS takes a minute to release it."""
+    rules = """
+        [[rule]]
+        name = "scanner"
+        limit = 60
+        window = "60s"
+        block_for = "5m"
+        scope = { status = ["4xx"] }
+    """
+    scan = steady("198.51.100.7", 10, 5, 12, path="/missing", status=404)
+    visits = steady("198.51.100.7", 2, 20, 1500, path="/api/poll")
+    result = played(tmp_path, [*scan, *visits], rules, edge_s=60)
+    assert [block["rule"] for block in result["blocks"]] == ["scanner"]
+    client = result["clients"]["198.51.100.7/32"]
+    # Five minutes, the minute until the next sweep, and as long as the release takes; two visits in each second.
+    assert client["refused"] <= 2 * (300 + 60 + 60)
