@@ -47,7 +47,7 @@ def figures() -> Iterator[Figure]:
         target.state.write_units / PER_BATCH,
         "x",
         0.1,
-        f"{target.state.write_units} units of detections; the circuit breaker bounds how many of them are blocked",
+        f"{target.state.write_units} units of detections; blocking them costs more",
     )
     yield from _bombs()
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from chalicelib.admin.live_counts import LiveCounts
 from chalicelib.config import Config, read_config
+from chalicelib.core.breaker import Limits
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.state import Detection
 from chalicelib.core.tokens import Token
@@ -161,7 +162,8 @@ def compose(config: Config, world: World, parts: Parts = PARTS) -> Services:
         enforce=parts.enforce(
             state=state,
             clock=world.clock,
-            breaker_blocks_per_minute=config.breaker_blocks_per_minute,
+            limits=Limits(config.breaker_share, config.breaker_pace),
+            rules=rules.at,
             stale_after_s=config.stale_after_s,
             propagation_s=config.propagation_s,
         ),

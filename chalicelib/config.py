@@ -3,6 +3,7 @@
 Each field of ``Config`` is one setting. Its environment variable is the field's name in capitals.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
@@ -33,10 +34,23 @@ class Setting:
     about: str
     read: Callable[[str], Any]
     """Returns the value; raises ValueError, with or without a reason."""
+    formerly: str | None = None
+    """An earlier name of the variable, which is read while it is not set under its present one."""
+
+    def text(self, environment: Mapping[str, str]) -> tuple[str, str]:
+        """Returns the variable that is set, and its text; the present name with the default if none is."""
+        for variable in (self.variable, self.formerly):
+            if variable is not None and variable in environment:
+                return variable, environment[variable]
+        return self.variable, self.default
 
 
-def _setting(default: str, about: str, accepted: str, read: Callable[[str], Any] = str) -> Any:
-    return field(metadata={"default": default, "about": about, "accepted": accepted, "read": read})
+def _setting(
+    default: str, about: str, accepted: str, read: Callable[[str], Any] = str, formerly: str | None = None
+) -> Any:
+    return field(
+        metadata={"default": default, "about": about, "accepted": accepted, "read": read, "formerly": formerly}
+    )
 
 
 def _text(default: str, about: str, check: ValueCheck) -> Any:
@@ -57,7 +71,7 @@ def _choice(about: str, *words: str) -> Any:
     return _text(words[0], about, one_of(words, " or ".join(words)))
 
 
-def _number(default: int, about: str, low: int, high: int, unit: str = "") -> Any:
+def _number(default: int, about: str, low: int, high: int, unit: str = "", formerly: str | None = None) -> Any:
     check = whole(low, high)
 
     def read(text: str) -> int:
@@ -65,7 +79,16 @@ def _number(default: int, about: str, low: int, high: int, unit: str = "") -> An
             raise ValueError
         return int(text)
 
-    return _setting(str(default), about, f"{unit}{check.accepted}", read)
+    return _setting(str(default), about, f"{unit}{check.accepted}", read, formerly)
+
+
+def _percentage(default: str, about: str) -> Any:
+    def read(text: str) -> float:
+        if not re.fullmatch(r"\d{1,3}(\.\d{1,2})?", text, re.ASCII) or not 0 < float(text) <= 100:
+            raise ValueError
+        return float(text)
+
+    return _setting(default, about, "a percentage from 0.01 to 100, such as 2 or 0.5", read)
 
 
 def _ip_sets(family: int) -> Any:
@@ -158,8 +181,15 @@ class Config:
         1_000,
         1_000_000_000,
     )
-    breaker_blocks_per_minute: int = _number(
-        1000, "Most new blocks by rules within a minute; more open the circuit breaker", 1, 1_000_000
+    breaker_share: float = _percentage(
+        "2", "Share of the known clients that a rule may block within ten minutes; one that would block more is stopped"
+    )
+    breaker_pace: int = _number(
+        1000,
+        "Most new blocks a minute by a rule until clients have been remembered for a day",
+        1,
+        1_000_000,
+        formerly="BREAKER_BLOCKS_PER_MINUTE",
     )
     service: str = _name("sluice", "Name of this deployment in logs and metrics", "a name")
     admin_auth: Literal["token", "iam"] = _choice(
@@ -203,12 +233,12 @@ def read_config(environment: Mapping[str, str]) -> Config:
     """
     values: dict[str, Any] = {}
     for name, setting in SETTINGS.items():
-        text = environment.get(setting.variable, setting.default)
+        variable, text = setting.text(environment)
         try:
             values[name] = setting.read(text)
         except ValueError as exc:
             detail = f" ({exc})" if str(exc) else ""
-            raise ConfigError(f"{setting.variable}={text!r}: expected {setting.accepted}{detail}") from exc
+            raise ConfigError(f"{variable}={text!r}: expected {setting.accepted}{detail}") from exc
     values["stale_after_s"] = values["stale_after_s"] or values["retention_s"]
     config = Config(**values)
     for at, ip_set in enumerate(config.ip_sets):

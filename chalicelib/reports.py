@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from chalicelib.core.ipsets import Wanted
 from chalicelib.core.logs.malformed_counts import MalformedCounts, added, by_reason
-from chalicelib.core.state import Block, Detection, Unreadable
+from chalicelib.core.state import Block, Detection, RuleBreaker, Unreadable
 
 SAMPLES = 3
 """Most malformed pieces shown in a report."""
@@ -97,7 +97,21 @@ class EnforceReport:
     """Number of offenders by outcome."""
     blocks: list[Block] = field(default_factory=list)
     """New and extended blocks."""
-    breaker_opened: bool = False
+    stopped: list[RuleBreaker] = field(default_factory=list)
+    """Breakers of the rules that were stopped now."""
+    resumed: list[RuleBreaker] = field(default_factory=list)
+    """Breakers of the rules that were resumed because they have become plausible, or were changed."""
+
+    def __add__(self, later: "EnforceReport") -> "EnforceReport":
+        """Returns the outcome of two parts of the work."""
+        return EnforceReport(
+            detections=self.detections + later.detections,
+            outcomes=self.outcomes + later.outcomes,
+            blocks=self.blocks + later.blocks,
+            unreadable=self.unreadable + later.unreadable,
+            stopped=self.stopped + later.stopped,
+            resumed=self.resumed + later.resumed,
+        )
 
 
 @dataclass(slots=True)
@@ -124,7 +138,8 @@ class SweepReport:
     """Blocks that changed while they were being lifted. The next sweep tries again."""
     blocks: int = 0
     """Blocks in force."""
-    breaker_open: bool = False
+    stopped_rules: int = 0
+    """Rules that their circuit breakers have stopped."""
     paused: bool = False
     unreadable: Sequence[Unreadable] = ()
     """Records that cannot be read, the first ``MOST_UNREADABLE`` of them."""

@@ -30,7 +30,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "rules": ("rules", "Show, plan, apply and roll back rules."),
         "pause": ("control", "Stop rules from blocking new clients."),
         "resume": ("control", "Let rules block again after a pause."),
-        "breaker": ("control", "Reset the circuit breaker."),
+        "breaker": ("control", "Reset circuit breakers."),
         "records": ("records", "List, show and remove stored records that cannot be read."),
         "audit": ("audit", "List changes, with who made them and how to undo them."),
         "token": ("token", "Create, list and revoke tokens of the admin API."),

@@ -37,7 +37,8 @@ def _words(call: Call) -> Iterator[Sequence[str]]:
         case "POST", "/v1/resume":
             yield ["resume"]
         case "POST", "/v1/breaker/reset":
-            yield ["breaker", "reset", *_option("quiet-for", body.get("quiet_for"))]
+            rule = [body["rule"]] if body.get("rule") else []
+            yield ["breaker", "reset", *rule, *_option("quiet-for", body.get("quiet_for"))]
         case "POST", "/v1/rules/rollback":
             yield ["rules", "rollback", str(body["version"]), *if_version]
         case "PUT", "/v1/rules" if body["text"] == "":

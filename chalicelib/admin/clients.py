@@ -1,6 +1,6 @@
 """Everything about one client, in figures and in words."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import msgspec
@@ -16,6 +16,7 @@ from chalicelib.core.addresses import Network
 from chalicelib.core.durations import format_duration
 from chalicelib.core.sampling import Sampling
 from chalicelib.core.state import Allow, Block, History, Past, Pause
+from chalicelib.pipeline.rule_breakers import stopped_rules
 from chalicelib.pipeline.stored import State
 
 MOST_ENTRIES_SHOWN = 1000
@@ -84,7 +85,7 @@ def client_report(
     uncounted = f"the counts cannot be read ({problem})" if problem else ""
     if not problem and not live.rules.rules:
         uncounted = "no rule is in force"
-    pause, breaker, _ = state.controls()
+    pause, stopped = state.pause(), [breaker.rule for breaker in stopped_rules(state)]
     report = ClientReport(
         now=now,
         network=str(network),
@@ -96,12 +97,16 @@ def client_report(
         counts=[] if problem else list(_counts(live, network, sampling, now_ms)),
         explain=[],
     )
-    sentences = explain(report, pause, breaker_open=breaker.open, uncounted=uncounted)
+    sentences = explain(report, pause, stopped=stopped, uncounted=uncounted)
     return msgspec.structs.replace(report, explain=list(sentences))
 
 
-def explain(client: ClientReport, pause: Pause, *, breaker_open: bool, uncounted: str) -> Iterator[str]:
-    """Yields what is known about a client, by sentence. ``uncounted``: the reason if it has no counts, else empty."""
+def explain(client: ClientReport, pause: Pause, *, stopped: Sequence[str], uncounted: str) -> Iterator[str]:
+    """Yields what is known about a client, by sentence.
+
+    ``stopped``: rules that their circuit breakers have stopped. ``uncounted``: the reason if the client has no counts,
+    else empty.
+    """
     name, now = client.network, client.now
     for block in client.blocks:
         by = "" if block.network == name else f" by a block of {block.network}"
@@ -119,8 +124,8 @@ def explain(client: ClientReport, pause: Pause, *, breaker_open: bool, uncounted
         yield "Enforcement is paused and the IP sets are emptied, so no client is blocked."
     elif pause.paused:
         yield "Enforcement is paused: existing blocks run out, and rules block no new client."
-    if breaker_open:
-        yield "The circuit breaker is open: rules block no new client until it is reset."
+    for rule in stopped:
+        yield f"Rule {rule} is stopped by its circuit breaker: it blocks no new client."
     for count in client.counts:
         over = "over" if count.count > count.limit else "within"
         yield (

@@ -1,22 +1,13 @@
-"""Pausing and resuming enforcement, and resetting the circuit breaker."""
+"""Pausing and resuming enforcement."""
 
 from chalicelib.admin.changes import Caller, ChangeAnswer, PlannedChange
-from chalicelib.admin.errors import Fault, Invalid
-from chalicelib.admin.inputs import try_duration
-from chalicelib.admin.schemas import BreakerReset, NewPause
-from chalicelib.admin.wording import roughly
-from chalicelib.core.state import Breaker, Call, Pause
+from chalicelib.admin.schemas import NewPause
+from chalicelib.core.state import Call, Pause
 from chalicelib.pipeline.stored import State
-
-LONGEST_QUIET_S = 86400
 
 
 class PauseChange(ChangeAnswer, frozen=True, kw_only=True):
     pause: Pause
-
-
-class BreakerChange(ChangeAnswer, frozen=True, kw_only=True):
-    breaker: Breaker
 
 
 def pause(state: State, form: NewPause, *, caller: Caller, now: int) -> PlannedChange[PauseChange]:
@@ -29,22 +20,6 @@ def pause(state: State, form: NewPause, *, caller: Caller, now: int) -> PlannedC
 def resume(state: State, *, caller: Caller, now: int) -> PlannedChange[PauseChange]:
     new = Pause(paused=False, at=now, by=caller.name)
     return _change(state, new, "resume", "resumed: blocks are enforced again", "not paused")
-
-
-def reset_breaker(state: State, form: BreakerReset, *, caller: Caller, now: int) -> PlannedChange[BreakerChange]:
-    """Closes the breaker and keeps it closed for a time. Raises Invalid."""
-    quiet_s = try_duration(form.quiet_for, "quiet_for", 0, LONGEST_QUIET_S)
-    if isinstance(quiet_s, Fault):
-        raise Invalid(quiet_s)
-    stored = state.control(Breaker)
-    new = Breaker(open=False, at=now, would_block=stored.record.would_block, ignore_until=now + quiet_s, by=caller.name)
-    detail = f"the breaker is closed and stays closed for {roughly(quiet_s)}"
-    return PlannedChange(
-        answer=BreakerChange(changed=True, detail=detail, undo=_pause_call(release=False), breaker=new),
-        writes=[state.put(new, over=stored)],
-        action="breaker.reset",
-        target="breaker",
-    )
 
 
 def _change(state: State, new: Pause, action: str, detail: str, unchanged: str) -> PlannedChange[PauseChange]:

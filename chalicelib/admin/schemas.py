@@ -51,7 +51,19 @@ Cursor = Annotated[
 LONGEST_RECORD = 20_000
 """Most characters of an unreadable record that can be removed: the audit keeps it, and lists 200 changes at once."""
 
-RecordKind = Literal["allow", "audit", "block", "control", "detection", "known", "offence", "receipt", "rule-set"]
+RecordKind = Literal[
+    "allow",
+    "audit",
+    "block",
+    "breaker",
+    "control",
+    "detection",
+    "known",
+    "offence",
+    "receipt",
+    "rule-set",
+    "waiting",
+]
 RecordId = Annotated[str, Meta(min_length=1, max_length=1024)]
 Version = Annotated[int, Meta(ge=1, le=999_999_999)]
 
@@ -120,10 +132,12 @@ class NewPause(Form, frozen=True):
 
 
 class BreakerReset(Form, frozen=True):
-    """A reset of the circuit breaker."""
+    """A reset of the circuit breakers."""
 
     quiet_for: DurationText = "10m"
-    """Time for which the breaker stays closed, whatever the number of new blocks; at most 1d."""
+    """Time for which they stay closed, whichever clients the rules hit; at most 1d."""
+    rule: RuleName | None = None
+    """The only rule to reset; null for all."""
 
 
 class RecordQuery(Form, frozen=True):

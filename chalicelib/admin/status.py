@@ -8,12 +8,14 @@ from typing import Annotated
 import msgspec
 
 from chalicelib.admin.answers import TimedAnswer, at_most, one_of
+from chalicelib.admin.breakers import BreakerStatus, breaker_status
 from chalicelib.admin.live_counts import LiveCounts
 from chalicelib.admin.malformed import MalformedPieces, explained
 from chalicelib.admin.rule_sets import rule_set
 from chalicelib.core.ipsets import CAPACITY, IpSet, Wanted, wanted
-from chalicelib.core.state import MOST_UNREADABLE, Block, Breaker, Pause, Unreadable
+from chalicelib.core.state import MOST_UNREADABLE, Block, Pause, Unreadable
 from chalicelib.pipeline.inspection import still_unreadable
+from chalicelib.pipeline.rule_breakers import stopped_rules
 from chalicelib.pipeline.stored import State
 
 RATE_MS = 60_000
@@ -86,7 +88,7 @@ class IngestStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 class Status(TimedAnswer, frozen=True, kw_only=True):
     pause: Pause
-    breaker: Breaker
+    breaker: BreakerStatus
     blocks: BlocksStatus
     ip_sets: Annotated[list[SetsStatus], at_most(2)]
     allowlist: int
@@ -110,7 +112,7 @@ def read_status(state: State, live: LiveCounts, sets: Sequence[IpSet], now_ms: i
     return Status(
         now=now,
         pause=pause,
-        breaker=breaker,
+        breaker=breaker_status(breaker, list(stopped_rules(state))),
         blocks=_blocks(blocks, planned),
         ip_sets=[
             SetsStatus(family=family, networks=0 if pause.released else len(planned.networks[family]), capacity=room)

@@ -4,10 +4,11 @@ from chalicelib.admin import rule_sets, schemas
 from chalicelib.admin.allowlist import AllowChange, AllowPage
 from chalicelib.admin.audit import AuditPage, AuditView
 from chalicelib.admin.blocks import BlockChange, BlockPage, BlockView, UnblockChange
+from chalicelib.admin.breakers import BreakerChange, BreakerStatus, StoppedRule
 from chalicelib.admin.busiest import Busiest, Busy, Top
 from chalicelib.admin.changes import ChangeAnswer
 from chalicelib.admin.clients import ClientReport, Count, PastView
-from chalicelib.admin.control import BreakerChange, PauseChange
+from chalicelib.admin.control import PauseChange
 from chalicelib.admin.rule_sets import RulesAnswer, RulesPlan, VersionPage, VersionView
 from chalicelib.admin.series import Point, Series
 from chalicelib.admin.status import BlocksStatus, IngestStatus, RuleBlocks, RulesStatus, SetsStatus, Status, SweepStatus
@@ -18,7 +19,7 @@ from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Rule
 from chalicelib.core.rules_diff import DiffKind, RuleDiff
 from chalicelib.core.sampling import Sampling, sampling_notes
-from chalicelib.core.state import Allow, Block, Breaker, Call, Evidence, Pause, StoredRules, Unreadable
+from chalicelib.core.state import Allow, Block, Call, Evidence, Pause, StoredRules, Unreadable
 from chalicelib.core.tokens import Role
 
 _NOW = 1_790_000_000
@@ -85,7 +86,12 @@ _EXAMPLES = (
     Status(
         now=_NOW,
         pause=Pause(),
-        breaker=Breaker(),
+        breaker=BreakerStatus(
+            open=True,
+            at=_HOUR_AGO,
+            would_block=1204,
+            stopped=[StoppedRule(rule="burst", stopped_at=_HOUR_AGO, would_hit=1204, known=18_200, clients=[_CLIENT])],
+        ),
         blocks=BlocksStatus(
             active=3, ipv4=2, ipv6=1, withheld=0, overflow=0, by_rule=[RuleBlocks("burst", 2), RuleBlocks("manual", 1)]
         ),
@@ -152,9 +158,9 @@ _EXAMPLES = (
     ),
     BreakerChange(
         changed=True,
-        detail="the breaker is closed and stays closed for 10m",
+        detail="the breaker is closed and stays closed for 10m; who waits is blocked within a minute",
         undo=Call(method="POST", path="/v1/pause", body={"release": False}),
-        breaker=Breaker(at=_NOW, would_block=1204, ignore_until=_NOW + 600, by="alice"),
+        breaker=BreakerStatus(at=_NOW, would_block=1204, ignore_until=_NOW + 600, by="alice"),
     ),
     DamagedView(now=_NOW, kind="allow", id=_DAMAGED.id, reason=_DAMAGED.reason, body=_DAMAGED_BODY, expires_at=None),
     AuditPage(now=_NOW, records=[_change], next=None),

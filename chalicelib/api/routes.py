@@ -6,14 +6,15 @@ from typing import Literal
 
 import msgspec
 
-from chalicelib.admin import allowlist, blocks, control, rule_sets, schemas, unreadable
+from chalicelib.admin import allowlist, blocks, breakers, control, rule_sets, schemas, unreadable
 from chalicelib.admin.allowlist import AllowChange, AllowPage
 from chalicelib.admin.audit import AuditPage, list_audit
 from chalicelib.admin.blocks import BlockChange, BlockPage, UnblockChange
+from chalicelib.admin.breakers import BreakerChange
 from chalicelib.admin.busiest import Top, busiest_clients
 from chalicelib.admin.changes import ChangeAnswer, PlannedChange
 from chalicelib.admin.clients import ClientReport, client_report
-from chalicelib.admin.control import BreakerChange, PauseChange
+from chalicelib.admin.control import PauseChange
 from chalicelib.admin.errors import NotFound
 from chalicelib.admin.rule_sets import RulesAnswer, RuleSetView, RulesPlan, VersionPage
 from chalicelib.admin.series import Series, read_series
@@ -180,13 +181,14 @@ def resume(call: ApiCall) -> PlannedChange[PauseChange]:
     return control.resume(call.state, caller=call.caller, now=call.now)
 
 
-@route("POST", "/v1/breaker/reset", role=Role.OPERATOR, tag="control")
+@route("POST", "/v1/breaker/reset", role=Role.OPERATOR, tag="control", raises=(NOT_FOUND,))
 def reset_breaker(call: ApiCall, body: schemas.BreakerReset) -> PlannedChange[BreakerChange]:
-    """Closes the circuit breaker.
+    """Closes the circuit breaker of one rule, or of all.
 
-    Keeps it closed for a while, whatever the number of new blocks.
+    The offenders that wait are blocked within a minute. The breaker stays closed for a while, whichever clients the
+    rules hit.
     """
-    return control.reset_breaker(call.state, body, caller=call.caller, now=call.now)
+    return breakers.reset_breaker(call.state, body, caller=call.caller, now=call.now)
 
 
 @route("GET", "/v1/audit", role=Role.VIEWER, tag="audit")

@@ -77,6 +77,16 @@ def _sample(marks: Iterable[Mark], halvings: int) -> set[Mark]:
     return {mark for mark in marks if crc32(mark) < end}
 
 
+def mark_of(network: Network) -> Mark:
+    """Returns the mark of the first client in ``network``.
+
+    >>> from chalicelib.core.addresses import parse_network
+    >>> mark_of(parse_network("2001:db8:7:1::/64")).hex()
+    '20010db80007'
+    """
+    return network.network_address.packed[:IPV6_BYTES]
+
+
 def period_of(now: int) -> int:
     """Returns the start of the period of ``now``, both in epoch seconds."""
     return now - now % PERIOD_S

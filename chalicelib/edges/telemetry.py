@@ -76,11 +76,21 @@ class PowertoolsTelemetry:
             add(f"Offenders.{outcome}", Count, number)
         add("Blocks", Count, len(report.blocks))
         add("Unreadable", Count, len(report.unreadable))
-        add("BreakerOpened", Count, int(report.breaker_opened))
+        add("BreakerOpened", Count, len(report.stopped))
         if report.unreadable:
             self.log.error("unreadable records", extra={"records": described(report.unreadable)})
-        if report.breaker_opened:
-            self.log.error("circuit breaker opened: rules block no new client until an operator resets it")
+        for breaker in report.stopped:
+            self.log.error(
+                "circuit breaker opened: the rule would hit known clients, and blocks no new client",
+                extra={
+                    "rule": breaker.rule,
+                    "would_hit": breaker.would_hit,
+                    "known": breaker.known,
+                    "clients": breaker.clients,
+                },
+            )
+        for breaker in report.resumed:
+            self.log.warning("circuit breaker closed: the rule blocks again", extra={"rule": breaker.rule})
         self._metrics.flush_metrics()
 
     def published(self, report: PublishReport) -> None:
@@ -105,7 +115,7 @@ class PowertoolsTelemetry:
         add("Heartbeat", Count, 1)
         add("Lifted", Count, len(report.lifted))
         add("ActiveBlocks", Count, report.blocks)
-        add("BreakerOpen", Count, int(report.breaker_open))
+        add("BreakerOpen", Count, report.stopped_rules)
         add("Paused", Count, int(report.paused))
         add("Unreadable", Count, len(report.unreadable))
         if report.unreadable:

@@ -4,21 +4,23 @@ A detection may be delivered twice, late, or to two containers at once. Decision
 written on condition that it has not changed, and made again if it has. Only the records of the networks concerned are
 read, so the cost does not grow with the number of blocks. Many offenders are handled in slices, each of which is
 written before the next is read: an invocation that is killed has got on.
+
+The breakers of the rules judge new blocks before they are stored (``rule_breakers``). Offenders that they hold back
+wait (``waiting``), and are decided about again with the sweep's heartbeat, once a minute.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from enum import Enum, auto
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
-from msgspec.structs import replace
-
 from chalicelib.core.addresses import NetworkSet, parse_network, span_of
+from chalicelib.core.breaker import Limits
 from chalicelib.core.decisions import (
     PROPAGATION_S,
+    PUNISHED,
     Outcome,
     RefusalSpan,
     Standing,
@@ -28,11 +30,14 @@ from chalicelib.core.decisions import (
     refusals,
     unenforced,
 )
-from chalicelib.core.state import Block, BlockLengths, Breaker, Detection, History, Offender, Unreadable
+from chalicelib.core.state import Block, BlockLengths, Detection, Heartbeat, History, Unreadable
 from chalicelib.core.tally import LONGEST_RETENTION_S, RETENTION_S
+from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.block_lengths import name_lengths, read_lengths
 from chalicelib.pipeline.lifting import CLIENTS_PER_WRITE, history_kept_until
+from chalicelib.pipeline.rule_breakers import PlannedBlock, RuleBreakers, stopped_rules
 from chalicelib.pipeline.stored import State, Stored
+from chalicelib.pipeline.waiting import Case, Due, WaitingOffenders, key_of
 from chalicelib.ports import Conflict, Contended, StreamChange, Write
 from chalicelib.reports import EnforceReport
 
@@ -44,14 +49,13 @@ OFFENDERS_PER_SLICE = 1000
 SAMPLE = 20
 """Most offences per slice that are noted in histories though no client is blocked for them: the highest counts."""
 
-BREAKER_WINDOW_S = 60
-"""Time within which new blocks by rules are counted for the circuit breaker."""
+SLICES_RESUMED = 10
+"""Most slices of offenders that have waited, per minute: as many as are stored and published in some seconds."""
 
-PAUSED, BREAKER = "paused", "breaker"
+PAUSED, BREAKER, PACE, SPARED = "paused", "breaker", "pace", "spared"
 """Outcomes of offenders about whom nothing is decided."""
 
 _T = TypeVar("_T")
-Case = tuple[Detection, Offender]
 
 
 @dataclass(slots=True)
@@ -66,14 +70,14 @@ class Pending:
     outcomes: list[Outcome] = field(default_factory=list)
 
     @property
+    def familiar(self) -> bool:
+        """True if no rule is remembered to have blocked the network."""
+        return all(past.outcome not in PUNISHED for past in self.before.history.rules.values())
+
+    @property
     def new_block(self) -> Block | None:
         """The block to store; None if it is as it was."""
         return self.standing.block if self.standing.block is not self.before.block else None
-
-    def begins_at(self, now: int) -> bool:
-        """Returns whether the network is to be blocked and was not before."""
-        before = self.before.block
-        return self.new_block is not None and (before is None or not before.in_force(now))
 
     def add(self, case: Case, outcome: Outcome, standing: Standing) -> None:
         self.cases.append(case)
@@ -100,13 +104,40 @@ class Divided(NamedTuple):
     rest: Counter[str]
 
 
-class BreakerState(Enum):
-    """State of the circuit breaker."""
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """The records of a slice's networks, as they were read at ``now``."""
 
-    CLOSED = auto()
-    OPEN = auto()
-    OPENED = auto()
-    """Opened by this invocation."""
+    blocks: Mapping[str, Stored[Block]]
+    histories: Mapping[str, Stored[History]]
+    wider: Mapping[str, Sequence[RefusalSpan]]
+    """When wider blocks may have refused a network's requests."""
+    propagation_s: int
+    now: int
+
+    def decided(self, enforced: Iterable[Case], sample: Iterable[tuple[Case, Outcome]]) -> list[Pending]:
+        """Returns the networks with what is decided about them."""
+        enforced, sample = list(enforced), list(sample)
+        cases = [*enforced, *(case for case, _ in sample)]
+        clients = {name: self._pending(name) for name in dict.fromkeys(offender.network for _, offender in cases)}
+        for case in enforced:
+            detection, offender = case
+            client = clients[offender.network]
+            wider = self.wider.get(offender.network, ())
+            decision = decide(
+                detection, offender, client.standing, wider=wider, propagation_s=self.propagation_s, now=self.now
+            )
+            client.add(case, decision.outcome, decision.standing)
+        for case, outcome in sample:
+            detection, offender = case
+            client = clients[offender.network]
+            history = noted(detection, offender, outcome, client.standing.history, self.now)
+            client.add(case, outcome, Standing(history, client.standing.block))
+        return list(clients.values())
+
+    def _pending(self, name: str) -> Pending:
+        standing = _standing(name, self.histories, self.blocks)
+        return Pending(self.blocks.get(name), self.histories.get(name), standing, standing)
 
 
 class Written(NamedTuple):
@@ -116,7 +147,22 @@ class Written(NamedTuple):
     blocks: list[Block]
     overtaken: list[Case]
     """Cases whose network's records were changed concurrently."""
-    breaker_opened: bool = False
+
+
+class Held(NamedTuple):
+    """The decisions about a slice, without those that the breakers hold back."""
+
+    report: EnforceReport
+    clients: list[Pending]
+    waiting: list[Case]
+
+
+class Done(NamedTuple):
+    """The outcome of a slice."""
+
+    report: EnforceReport
+    waiting: list[Case]
+    """Cases that their rules' breakers hold back."""
 
 
 class Enforce:
@@ -127,14 +173,20 @@ class Enforce:
         *,
         state: State,
         clock: Callable[[], float],
-        breaker_blocks_per_minute: int,
+        limits: Limits,
+        rules: Callable[[int], RulesInUse],
         stale_after_s: int = RETENTION_S,
         propagation_s: int = PROPAGATION_S,
     ) -> None:
-        """``clock``: epoch seconds. ``stale_after_s``: the age at which an offence is not enforced any more."""
+        """``clock``: epoch seconds. ``limits``: those of the breakers. ``rules`` returns those in use at a time in ms.
+
+        ``stale_after_s``: the age at which an offence is not enforced any more.
+        """
         self._state = state
         self._clock = clock
-        self._most = breaker_blocks_per_minute
+        self._rules = rules
+        self._breakers = RuleBreakers(state, limits)
+        self._waiting = WaitingOffenders(state)
         self._stale_after_s = stale_after_s
         self._propagation_s = propagation_s
         self._lengths = BlockLengths()
@@ -149,42 +201,97 @@ class Enforce:
         report = EnforceReport(detections=len(detections), unreadable=unreadable)
         cases = ((detection, offender) for detection in detections for offender in detection.offenders)
         for part in _chunks(cases, OFFENDERS_PER_SLICE):
-            done = self._enforce(part)
-            report.outcomes += done.outcomes
-            report.blocks += done.blocks
-            report.breaker_opened |= done.breaker_opened
+            report += self._enforce(part).report
+        if any((change.kind, change.id) == (Heartbeat.kind, Heartbeat.id) for change in changes):
+            report += self._resume()
         return report
 
-    def _enforce(self, cases: list[Case]) -> EnforceReport:
-        """Decides about one slice of offenders, and stores the decisions."""
+    def _resume(self) -> EnforceReport:
+        """Resumes rules that have become plausible, and decides about the offenders that wait, the worst first."""
+        report, now = EnforceReport(), int(self._clock())
+        notes = self._waiting.notes()
+        if self._state.pause().paused or not (notes or any(stopped_rules(self._state))):
+            return report
+        in_use = self._rules(now * 1000)
+        if in_use.problem is not None and not in_use.rules.rules:
+            return report  # the rules are unknown at the moment
+        breakers = self._breakers.resume(in_use.rules, now)
+        report.resumed += breakers.resumed
+        due = self._waiting.due(notes, breakers.present, in_use.rules)
+        rest, waiting = list(due.cases), list[Case]()
+        for _ in range(SLICES_RESUMED):
+            if not rest:
+                break
+            done = self._enforce(rest[:OFFENDERS_PER_SLICE], due)
+            report += done.report
+            # A rule that is stopped, or whose pace is used up, blocks no other client in this minute.
+            used_up = {detection.terms.name for detection, _ in done.waiting}
+            following = rest[OFFENDERS_PER_SLICE:]
+            waiting += [*done.waiting, *(case for case in following if case[0].terms.name in used_up)]
+            rest = [case for case in following if case[0].terms.name not in used_up]
+        self._waiting.release(due, [*waiting, *rest])
+        return report
+
+    def _enforce(self, cases: list[Case], resumed: Due | None = None) -> Done:
+        """Decides about one slice of offenders, and stores the decisions. ``resumed``: where they have waited."""
         report = EnforceReport()
+        waiting: list[Case] = []
         for attempt in range(TRIES):
             if self._state.pause().paused:
                 report.outcomes[PAUSED] += len(cases)
-                return report
+                return Done(report, [*waiting, *cases] if resumed else waiting)
             now = int(self._clock())
             allowed = self._state.allowlist(now)
-            divided = self._divide(cases, allowed, now)
+            divided = self._divide(cases, allowed, sys.maxsize if resumed else self._stale_after_s, now)
             report.outcomes += divided.rest
-            clients = self._decide(divided, allowed, now, again=attempt > 0)
-            written = self._store(clients, now)
+            situation = self._read(divided, allowed, now, again=attempt > 0)
+            try:
+                held = self._hold(situation, divided, resumed)
+            except Conflict:
+                cases = [*divided.enforced, *(case for case, _ in divided.sample)]
+                continue
+            report += held.report
+            waiting += held.waiting
+            written = self._write(held.clients)
             report.outcomes += written.outcomes
             report.blocks += written.blocks
-            report.breaker_opened |= written.breaker_opened
             cases = written.overtaken
             if not cases:
-                return report
+                return Done(report, waiting)
         raise Contended(f"conflicts with concurrent changes {TRIES} times in a row; undecided offenders: {len(cases)}")
 
-    def _divide(self, cases: Iterable[Case], allowed: NetworkSet, now: int) -> Divided:
+    def _hold(self, situation: Situation, divided: Divided, resumed: Due | None) -> Held:
+        """Decides, and holds back the offenders that their rules' breakers do not admit. Raises Conflict."""
+        report = EnforceReport()
+        now, enforced = situation.now, divided.enforced
+        clients = situation.decided(enforced, divided.sample)
+        if resumed is not None and resumed.spare:
+            familiar = self._breakers.hits(_new_blocks(clients), now) & resumed.spare
+            spared = [case for case in enforced if key_of(case) in familiar]
+            if spared:
+                report.outcomes[SPARED] += len(spared)
+                enforced = [case for case in enforced if key_of(case) not in familiar]
+                clients = situation.decided(enforced, divided.sample)
+        verdict = self._breakers.judge(_new_blocks(clients), now)
+        report.stopped += verdict.stopped
+        waiting = [case for case in enforced if key_of(case) in verdict.waiting]
+        if waiting:
+            report.outcomes.update(BREAKER if case[0].terms.name in verdict.halted else PACE for case in waiting)
+            clients = situation.decided(
+                [case for case in enforced if key_of(case) not in verdict.waiting], divided.sample
+            )
+            if resumed is None:
+                self._waiting.hold(waiting, now)
+        self._name_lengths([client.new_block for client in clients if client.new_block is not None])
+        return Held(report, clients, waiting)
+
+    def _divide(self, cases: Iterable[Case], allowed: NetworkSet, stale_after_s: int, now: int) -> Divided:
         enforced: list[Case] = []
         others: list[tuple[Case, Outcome]] = []
         for case in cases:
             detection, offender = case
             on_allowlist = allowed.meets(span_of(offender.network))
-            outcome = unenforced(
-                detection.terms, offender, allowed=on_allowlist, stale_after_s=self._stale_after_s, now=now
-            )
+            outcome = unenforced(detection.terms, offender, allowed=on_allowlist, stale_after_s=stale_after_s, now=now)
             if outcome is None:
                 enforced.append(case)
             else:
@@ -192,34 +299,15 @@ class Enforce:
         others.sort(key=lambda other: -other[0][1].count)
         return Divided(enforced, others[:SAMPLE], Counter(outcome for _, outcome in others[SAMPLE:]))
 
-    def _decide(self, divided: Divided, allowed: NetworkSet, now: int, *, again: bool) -> list[Pending]:
-        """Returns the networks with what is decided about them. ``again``: whether an attempt has met a conflict."""
+    def _read(self, divided: Divided, allowed: NetworkSet, now: int, *, again: bool) -> Situation:
+        """Reads the records of the networks concerned. ``again``: whether an attempt has met a conflict."""
         names = {offender.network: None for _, offender in divided.enforced}
         noted_names = {offender.network: None for (_, offender), _ in divided.sample}
         histories = self._state.get_many(History, names | noted_names)
         # A rule's block has a history. If a network without one is blocked by hand, the write shows it.
         blocks = self._state.get_many(Block, names if again else names.keys() & histories.keys())
         wider = self._refusals_of_wider(divided.enforced, allowed, now)
-        clients: dict[str, Pending] = {}
-        for name in names | noted_names:
-            standing = _standing(name, histories, blocks)
-            clients[name] = Pending(blocks.get(name), histories.get(name), standing, standing)
-        for detection, offender in divided.enforced:
-            client = clients[offender.network]
-            decision = decide(
-                detection,
-                offender,
-                client.standing,
-                wider=wider.get(offender.network, ()),
-                propagation_s=self._propagation_s,
-                now=now,
-            )
-            client.add((detection, offender), decision.outcome, decision.standing)
-        for (detection, offender), outcome in divided.sample:
-            client = clients[offender.network]
-            history = noted(detection, offender, outcome, client.standing.history, now)
-            client.add((detection, offender), outcome, Standing(history, client.standing.block))
-        return list(clients.values())
+        return Situation(blocks, histories, wider, self._propagation_s, now)
 
     def _refusals_of_wider(
         self, cases: Iterable[Case], allowed: NetworkSet, now: int
@@ -245,45 +333,6 @@ class Enforce:
         spans = {name: refusals(_standing(name, histories, blocks), self._propagation_s) for name in names}
         return {name: [span for each in all_wider for span in spans[each]] for name, all_wider in containing.items()}
 
-    def _breaker(self, new: int, now: int) -> BreakerState:
-        """Returns the state of the circuit breaker, before ``new`` blocks are stored. Raises Conflict.
-
-        It opens if they are implausibly many; otherwise they are counted.
-        """
-        stored = self._state.control(Breaker)
-        breaker = stored.record
-        if breaker.open:
-            return BreakerState.OPEN
-        recent = {second: number for second, number in breaker.recent.items() if second > now - BREAKER_WINDOW_S}
-        total = sum(recent.values()) + new
-        if new and total > self._most and now >= breaker.ignore_until:
-            opened = Breaker(open=True, at=now, would_block=total)
-            # On a conflict, another container has opened it or an operator has just reset it: the next detections
-            # decide.
-            with suppress(Conflict):
-                self._state.write([State.put(opened, over=stored)])
-            return BreakerState.OPENED
-        if new:
-            recent[now] = recent.get(now, 0) + new
-            self._state.write([State.put(replace(breaker, recent=recent), over=stored)])
-        return BreakerState.CLOSED
-
-    def _store(self, clients: Sequence[Pending], now: int) -> Written:
-        """Stores the decisions, but no block while the circuit breaker is open."""
-        blocking = [client for client in clients if client.new_block is not None]
-        if not blocking:
-            return self._write(clients)
-        try:
-            breaker = self._breaker(sum(client.begins_at(now) for client in blocking), now)
-        except Conflict:
-            return Written(Counter(), [], [case for client in clients for case in client.cases])
-        if breaker is BreakerState.CLOSED:
-            self._name_lengths([client.new_block for client in blocking if client.new_block is not None])
-            return self._write(clients)
-        written = self._write([client for client in clients if client.new_block is None])
-        withheld = Counter({BREAKER: sum(len(client.cases) for client in blocking)})
-        return written._replace(outcomes=written.outcomes + withheld, breaker_opened=breaker is BreakerState.OPENED)
-
     def _name_lengths(self, blocks: Collection[Block]) -> None:
         if not self._lengths.covers(blocks):
             self._lengths = name_lengths(self._state, blocks)
@@ -304,6 +353,16 @@ class Enforce:
                 if client.new_block is not None:
                     written.blocks.append(client.new_block)
         return written
+
+
+def _new_blocks(clients: Iterable[Pending]) -> list[PlannedBlock]:
+    """Returns the blocks that rules would make for offences that they have not punished yet."""
+    return [
+        PlannedBlock(detection.terms, offender, client.familiar)
+        for client in clients
+        for (detection, offender), outcome in zip(client.cases, client.outcomes, strict=True)
+        if outcome is Outcome.BLOCKED
+    ]
 
 
 def _standing(name: str, histories: Mapping[str, Stored[History]], blocks: Mapping[str, Stored[Block]]) -> Standing:

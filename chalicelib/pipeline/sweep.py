@@ -13,6 +13,7 @@ from chalicelib.core.state import Block, Heartbeat, Publisher
 from chalicelib.pipeline.inspection import inspect
 from chalicelib.pipeline.lifting import lift
 from chalicelib.pipeline.moving import move
+from chalicelib.pipeline.rule_breakers import stopped_rules
 from chalicelib.pipeline.stored import State
 from chalicelib.reports import SweepReport
 
@@ -52,7 +53,7 @@ class Sweep:
             lifted=lifted,
             conflicts=conflicts,
             blocks=in_force,
-            breaker_open=self._state.breaker().open,
+            stopped_rules=sum(1 for _ in stopped_rules(self._state)),
             paused=self._state.pause().paused,
         )
         beat = Heartbeat(at=now, blocks=report.blocks, lifted=len(lifted), **inspected._asdict())

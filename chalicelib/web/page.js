@@ -155,7 +155,7 @@ function showStatus(status) {
   say($("blocks-count"), number(status.blocks.active));
   const { pause, breaker } = status;
   paused = pause;
-  const word = pause.paused ? "Paused" : breaker.open ? "Breaker open" : "Enforcing";
+  const word = pause.paused ? "Paused" : breaker.open ? "Rule stopped" : "Enforcing";
   $("enforcing").hidden = false;
   $("enforcing").className = `state ${word === "Enforcing" ? "good" : "bad"}`;
   say($("enforcing"), word);
@@ -168,12 +168,16 @@ function showStatus(status) {
       (pause.release ? "the IP sets are emptied, so no client is blocked." : "rules block no new client, and existing blocks run out."),
     action: operator && ["Resume", resume],
   });
-  banner("breaker", breaker.open && {
-    kind: "bad",
-    text: `The circuit breaker opened at ${clock(breaker.at)}: rules would have made ${number(breaker.would_block)} blocks within a minute. ` +
-      "Rules block no new client until it is reset.",
-    action: operator && ["Reset", reset],
-  });
+  for (const name of [...banners.keys()]) if (name.startsWith("breaker/")) banners.delete(name);
+  for (const rule of breaker.stopped) {
+    banner(`breaker/${rule.rule}`, {
+      kind: "bad",
+      text: `The rule ${rule.rule} was stopped at ${clock(rule.stopped_at)}: it would have blocked ${number(rule.would_hit)} of ` +
+        `${number(rule.known)} known clients within ten minutes, such as ${rule.clients.slice(0, 3).join(", ")}. ` +
+        "It blocks no new client until it would hit few of them, or is reset.",
+      action: operator && ["Reset", () => reset(rule.rule)],
+    });
+  }
   const { malformed, malformed_share: share } = status.ingest;
   banner("malformed", share > MISREAD && {
     kind: "bad",
@@ -216,7 +220,7 @@ function showBanners() {
 }
 
 const resume = () => make({ method: "POST", path: "/v1/resume", body: {} });
-const reset = () => make({ method: "POST", path: "/v1/breaker/reset", body: {} });
+const reset = (rule) => make({ method: "POST", path: "/v1/breaker/reset", body: { rule } });
 
 async function review({ kind, id }) {
   try {

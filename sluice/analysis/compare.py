@@ -1,11 +1,12 @@
 """Two ways of limiting, side by side: networks that only one of them blocks, and which of them blocks sooner."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from chalicelib.core.addresses import Network, supernets
 from sluice.analysis.summary import OffenderSummary, offenders
+from sluice.replay.breaker_model import Intervention
 from sluice.replay.engine import Result
 
 
@@ -27,6 +28,8 @@ class Side:
     blocked: dict[Network, BlockedNetwork]
     modelled: bool = False
     """True for a model of another product; False for decisions of Sluice's own code."""
+    interventions: Sequence[Intervention] = ()
+    """Rules that would have been stopped or slowed down in production."""
 
     @property
     def refused(self) -> int:
@@ -71,7 +74,7 @@ def side_of(name: str, result: Result) -> Side:
         # Blocks of two rules may overlap if one of them only counts: only the largest figure is certain.
         refused = max(offender.refused for offender in group)
         blocked[network] = BlockedNetwork(network, since, refused, tuple(sorted(o.rule.name for o in group)))
-    return Side(name, blocked)
+    return Side(name, blocked, interventions=result.interventions)
 
 
 def compare(first: Side, second: Side) -> Comparison:

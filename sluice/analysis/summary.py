@@ -8,6 +8,7 @@ from chalicelib.core.addresses import Network
 from chalicelib.core.durations import format_duration
 from chalicelib.core.rules import Rule
 from sluice.replay.breaches import BlockPeriod, Breach
+from sluice.replay.breaker_model import Intervention
 from sluice.replay.engine import Result
 
 ALLOWLISTED = "allowlisted"
@@ -122,6 +123,20 @@ def result_json(result: Result) -> dict[str, Any]:
         "sources": {str(source): number for source, number in sorted(stats.sources.items())},
         "rules": [rule_json(figures) for figures in by_rule(result, everyone)],
         "offenders": [offender_json(offender) for offender in everyone],
+        "breaker": [intervention_json(each) for each in result.interventions],
+    }
+
+
+def intervention_json(intervention: Intervention) -> dict[str, Any]:
+    """Returns what a circuit breaker would have done as a JSON object; times are epoch seconds."""
+    return {
+        "rule": intervention.rule,
+        "stopped": intervention.stopped,
+        "at": intervention.at,
+        "blocks": intervention.blocks,
+        "would_hit": intervention.would_hit,
+        "known": intervention.known,
+        "last_block_at": intervention.last_at or None,
     }
 
 

@@ -12,6 +12,8 @@ from chalicelib.core.rules import Action, RuleSet
 from sluice.analysis.aws_waf_model import LONGEST_LAG_S, SHORTEST_LAG_S, RateBasedModel, RateBasedRule
 from sluice.analysis.compare import Comparison, Side, side_of
 from sluice.analysis.compare import compare as compared
+from sluice.analysis.summary import intervention_json
+from sluice.commands.shared.interventions import sentences
 from sluice.commands.shared.logs import json_option, log_options, opened_log
 from sluice.commands.shared.options import EXISTING_FILE, Parsed, nonempty_rules, number_option
 from sluice.commands.shared.output import output, plain, print_json, table
@@ -103,6 +105,9 @@ def _show(comparison: Comparison, console: Console, top: int) -> None:
         ("requests refused", f"{first.refused:,}", f"{second.refused:,}"),
     )
     console.print(table(("", "A", "B"), totals, right=("A", "B")))
+    for name, side in (("A", first), ("B", second)):
+        for sentence in sentences(side.interventions):
+            console.print(f"{name}: {sentence}", highlight=False)
     if both:
         sooner = sum(pair.sooner_s > 0 for pair in both)
         console.print(
@@ -156,4 +161,10 @@ def _json(comparison: Comparison) -> dict[str, Any]:
 
 
 def _side_json(side: Side) -> dict[str, Any]:
-    return {"name": side.name, "modelled": side.modelled, "blocked": len(side.blocked), "refused": side.refused}
+    return {
+        "name": side.name,
+        "modelled": side.modelled,
+        "blocked": len(side.blocked),
+        "refused": side.refused,
+        "breaker": list(map(intervention_json, side.interventions)),
+    }

@@ -37,22 +37,28 @@ def resume(session: Session) -> None:
 
 @click.group()
 def breaker() -> None:
-    """Reset the circuit breaker.
+    """Reset circuit breakers.
 
-    The breaker opens when implausibly many clients would be blocked within a minute. Rules then block no new client
-    until it is reset.
+    Each rule has one. It stops the rule when it would block more than a set share of the known clients within ten
+    minutes. It closes by itself once the rule hits few of them.
     """
 
 
 @breaker.command()
+@click.argument("rule", required=False)
 @click.option("--quiet-for", type=DURATION, default="10m", show_default=True, help="Time for which it stays closed.")
 @yes_option
 @api_command
-def reset(session: Session, quiet_for: str, yes: bool) -> None:
-    """Close the breaker after you have checked that the blocks are right.
+def reset(session: Session, rule: str | None, quiet_for: str, yes: bool) -> None:
+    """Resume RULE, or all rules, after you have checked that the blocks are right.
+
+    The offenders that wait are then blocked.
 
     \b
-    sluice breaker reset --quiet-for 30m
+    sluice breaker reset burst --quiet-for 30m
+    sluice breaker reset
     """
-    ask(f"Block again, without the breaker for {quiet_for}?", yes=yes)
-    session.change("POST", "/v1/breaker/reset", body={"quiet_for": quiet_for})
+    whose = f"that of {rule}" if rule else "all"
+    ask(f"Block again, and close the circuit breakers ({whose}) for {quiet_for}?", yes=yes)
+    body = {"quiet_for": quiet_for, **({"rule": rule} if rule else {})}
+    session.change("POST", "/v1/breaker/reset", body=body)

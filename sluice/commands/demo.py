@@ -99,8 +99,8 @@ def demo(
     visitor was, and every expired block was lifted. With it, the exit status is 1 if FILE has no request.
 
     With --edge, requests of blocked clients are refused: they reach the log with the status of Sluice's rule group, and
-    the JSON object has the requests of each client (an IPv4 address or an IPv6 /64), and the rules that the circuit
-    breaker stopped.
+    the JSON object has the requests of each client (an IPv4 address or an IPv6 /64), and the rules that their circuit
+    breakers stopped.
 
     \b
     sluice demo

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from chalicelib.core.durations import format_duration
 from sluice.analysis.summary import OffenderSummary, by_rule, offenders, result_json, rule_cells
+from sluice.commands.shared.interventions import sentences
 from sluice.commands.shared.logs import json_option, log_options, opened_log, rules_option
 from sluice.commands.shared.options import nonempty_rules, number_option
 from sluice.commands.shared.output import output, print_json, table
@@ -44,6 +45,8 @@ def show(result: Result, console: Console, top: int) -> None:
     columns: tuple[str, ...] = ("rule", "limit", "action", "offenders", "blocked", "over", "refused", "share")
     figures = map(rule_cells, by_rule(result, everyone))
     console.print(table(columns, figures, title="What the rules would have done", right=columns[3:], keep=columns))
+    for sentence in sentences(result.interventions):
+        console.print(f"\n{sentence}", highlight=False)
     if everyone:
         console.print()
         title = f"Busiest {min(top, len(everyone))} of {len(everyone):,} offenders, by peak relative to the limit"

@@ -42,15 +42,15 @@ def _view(status: Status) -> Iterator[Part]:
 
 
 def _alarms(status: Status) -> Iterator[str]:
-    pause, breaker, sweep = status.pause, status.breaker, status.sweep
+    pause, sweep = status.pause, status.sweep
     if pause.paused:
         effect = "no request is refused" if pause.release else "rules block no new client"
         yield f"PAUSED by {pause.by} since {local(pause.at)}: {effect}. Resume with:  sluice resume"
-    if breaker.open:
+    for stopped in status.breaker.stopped:
         yield (
-            f"BREAKER OPEN since {local(breaker.at)}: rules would have made {breaker.would_block} "
-            "blocks within a minute. "
-            "Rules block no new client. Check the detections, then run:  sluice breaker reset"
+            f"RULE STOPPED since {local(stopped.stopped_at)}: {stopped.rule} would have blocked {stopped.would_hit} of "
+            f"{plural(stopped.known, 'known client')} within ten minutes, such as {', '.join(stopped.clients[:3])}. "
+            f"It blocks no new client. Check its limit or, if it is right, run:  sluice breaker reset {stopped.rule}"
         )
     if status.rules.problem:
         yield f"rules: {status.rules.problem}"
@@ -85,5 +85,12 @@ def _rows(status: Status) -> list[tuple[str, str]]:
         ("requests", f"{ingest.requests_per_second:.1f} per second, from {plural(ingest.shards, 'shard')}"),
         ("lag", "no recent requests" if ingest.lag_ms is None else f"{ingest.lag_ms / 1000:.1f} s"),
         ("last sweep", f"{roughly(sweep.age_s)} ago" if sweep else "never"),
-        ("enforcing", "no: paused" if status.pause.paused else "no: breaker" if status.breaker.open else "yes"),
+        ("enforcing", _enforcing(status)),
     ]
+
+
+def _enforcing(status: Status) -> str:
+    if status.pause.paused:
+        return "no: paused"
+    stopped = [each.rule for each in status.breaker.stopped]
+    return f"yes, except {', '.join(stopped)}" if stopped else "yes"

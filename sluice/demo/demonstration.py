@@ -8,9 +8,7 @@ from typing import Any
 
 from chalicelib.core.addresses import Network, parse_network
 from chalicelib.core.logs.batch_decoder import BatchDecoder
-from chalicelib.core.rules import Action
 from chalicelib.core.state import Block
-from chalicelib.pipeline.stored import State
 from sluice.demo.actors import ALLOWED, Actor, cast, play
 from sluice.demo.edge import TICK_S, EdgeTraffic
 from sluice.demo.latency import Latency
@@ -107,10 +105,8 @@ def summary_of(cloud: LocalCloud, latency: Latency) -> dict[str, Any]:
 
 
 def stopped_rules(cloud: LocalCloud) -> list[str]:
-    """Returns the rules that the circuit breaker has stopped."""
-    if not State(cloud.state).breaker().open:
-        return []
-    return [rule.name for rule in cloud.rules.rules if rule.action is Action.BLOCK]
+    """Returns the rules that their circuit breakers have stopped during the run, in the order in which they did."""
+    return list(dict.fromkeys(breaker.rule for breaker in cloud.telemetry.stopped))
 
 
 def _block_json(block: Block) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
-from chalicelib.core.state import Block
+from chalicelib.core.state import Block, RuleBreaker
 from chalicelib.reports import EnforceReport, EvaluateReport, ImportReport, IngestReport, PublishReport, SweepReport
 
 
@@ -21,7 +21,8 @@ class ReportTotals:
     publish_conflicts: int = 0
     overflow: int = 0
     """Blocks that did not fit into the IP sets at the last publish."""
-    breaker_opened: bool = False
+    stopped: list[RuleBreaker] = field(default_factory=list)
+    """Breakers of rules, as they were stopped."""
 
     def ingested(self, report: IngestReport) -> None:
         self.ingests += report
@@ -36,7 +37,7 @@ class ReportTotals:
 
     def enforced(self, report: EnforceReport) -> None:
         self.blocks += report.blocks
-        self.breaker_opened |= report.breaker_opened
+        self.stopped += report.stopped
         self.outcomes.update(report.outcomes)
 
     def published(self, report: PublishReport) -> None:

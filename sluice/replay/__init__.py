@@ -24,5 +24,7 @@ Every ledger is searched for *breaches*: ``core.windows`` detects clients over a
 decides about each offence (block, longer block, nothing) in order of time. Other analyses read the same ledgers:
 traffic over time, peaks of all clients, or the model of AWS WAF's rate-based rule.
 
+The circuit breakers of production do not change a replay. ``breaker_model`` reports what they would have done.
+
 ``engine`` runs both passes; ``strips``, ``prefilter``, ``counts`` and ``breaches`` are their steps, in that order.
 """

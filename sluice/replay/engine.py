@@ -13,6 +13,7 @@ from chalicelib.core.sampling import Sampling
 from sluice.logs.file_decoder import ChunkDecoder, LogDecoder
 from sluice.logs.files import Chunk
 from sluice.replay.breaches import Breach, BreachFinder
+from sluice.replay.breaker_model import Intervention, LogMemory, interventions
 from sluice.replay.counts import Counts, Ledger
 from sluice.replay.prefilter import Prefilter
 from sluice.replay.rule_sets import client_prefix, with_every_request
@@ -49,6 +50,8 @@ class Result:
     rules: RuleSet
     stats: LogStats
     breaches: list[Breach]
+    interventions: list[Intervention]
+    """Rules that circuit breakers would have stopped or slowed down. The breaches do not take it into account."""
 
 
 def replay(chunks: Iterable[Chunk], rule_sets: Sequence[RuleSet], options: Options) -> list[Result]:
@@ -84,7 +87,13 @@ class SpooledLog:
             ledgers = self.ledgers(rules)
         breaches = [breach for ledger in ledgers for breach in finder.find(ledger)]
         breaches.sort(key=lambda b: (b.rule.name, -b.peak, b.first_ms, b.client, b.source))
-        return Result(rules, self.stats, breaches)
+        return Result(rules, self.stats, breaches, self._interventions(breaches))
+
+    def _interventions(self, breaches: Sequence[Breach]) -> list[Intervention]:
+        """Reads the log once more, if clients can become known in it and any would be blocked."""
+        if not any(breach.periods for breach in breaches):
+            return []
+        return interventions(breaches, LogMemory(self._spool, self.stats.span_ms()))
 
 
 @contextmanager

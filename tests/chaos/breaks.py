@@ -4,13 +4,15 @@
 passes on the unbroken code.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 from random import Random
+from typing import Any
 
 from chalicelib.bootstrap import PARTS, Parts
 from chalicelib.core.addresses import NetworkSet
+from chalicelib.core.breaker import Limits
 from chalicelib.core.ipsets import CAPACITY, IpSet, plan, wanted
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.requests import COLUMNS, Decoded
@@ -19,10 +21,11 @@ from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import Block, Heartbeat
 from chalicelib.core.windows import View
-from chalicelib.pipeline.enforce import BreakerState, Enforce
+from chalicelib.pipeline.enforce import Enforce
 from chalicelib.pipeline.ingest import Batch, Ingest
 from chalicelib.pipeline.log_writer import BatchTally, LogWriter
 from chalicelib.pipeline.publish import Addresses, Publish, SetsCompared
+from chalicelib.pipeline.rule_breakers import PlannedBlock, RuleBreakers, Verdict
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep
 from chalicelib.pipeline.tally_logs import Tail
@@ -30,6 +33,7 @@ from chalicelib.ports import PartReceipt, StreamChange, Unavailable
 from chalicelib.reports import EnforceReport, IngestReport, SweepReport
 from tests.chaos.pipeline import Chaos
 from tests.support.clock import Clock
+from tests.support.known import remember
 from tests.support.simulation.broken_duties import (
     AnnouncesTooEarly,
     AppendsWithoutCondition,
@@ -44,7 +48,7 @@ from tests.support.simulation.broken_publishers import ReadsTheListFirst, SendsT
 from tests.support.simulation.ingesting import Violation
 from tests.support.simulation.ports import LedgerTallyLogs
 from tests.support.simulation.publishing import Publishing
-from tests.support.state import Store, detection, stream_changes
+from tests.support.state import NOW, Store, detection, new_enforcer, stream_changes
 
 SEEDS = 300
 """Most runs until a broken guarantee is noticed."""
@@ -89,11 +93,13 @@ def the_bill(parts: Parts = PARTS, aggregate: str = "{}") -> None:
 
 
 def the_breaker(enforcer: type[Enforce] = Enforce) -> None:
-    """Detects implausibly many offenders at once."""
+    """Detects that three in a hundred of the known clients are offenders at once."""
     store, clock = Store(), Clock()
-    enforce = enforcer(state=State(store), clock=clock, breaker_blocks_per_minute=100)
-    enforce.run(stream_changes(detection(*(str(IPv4Address(0x0A000000 + number)) + "/32" for number in range(101)))))
-    assert not store.blocks(), f"{len(store.blocks())} clients were blocked at once"
+    regulars = [str(IPv4Address(0x0A000000 + number)) + "/32" for number in range(100)]
+    remember(store, regulars, NOW)
+    enforce = new_enforcer(store, clock, enforcer=enforcer, limits=Limits(share=2, pace=1_000_000))
+    enforce.run(stream_changes(detection(*regulars[:3])))
+    assert not store.blocks(), f"{len(store.blocks())} known clients were blocked at once"
 
 
 # What is broken
@@ -163,9 +169,15 @@ class SwallowsErrors(Ingest):
             return IngestReport()
 
 
+class JudgesNothing(RuleBreakers):
+    def judge(self, blocks: Iterable[PlannedBlock], now: int) -> Verdict:
+        return Verdict()
+
+
 class HasNoBreaker(Enforce):
-    def _breaker(self, new: int, now: int) -> BreakerState:
-        return BreakerState.CLOSED
+    def __init__(self, **how: Any) -> None:
+        super().__init__(**how)
+        self._breakers = JudgesNothing(how["state"], how["limits"])
 
 
 class StopsAtUnreadableRecords(Enforce):

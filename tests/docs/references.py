@@ -67,7 +67,8 @@ def settings() -> str:
     rows = []
     for setting in SETTINGS.values():
         default = f"`{setting.default.replace(',', ', ')}`" if setting.default else ""
-        rows.append((f"`{setting.variable}`", default, setting.accepted, setting.about))
+        formerly = f". Formerly `{setting.formerly}`, which is used while this is not set" if setting.formerly else ""
+        rows.append((f"`{setting.variable}`", default, setting.accepted, setting.about + formerly))
     return "\n".join([SETTINGS_INTRODUCTION, *table(("variable", "default", "accepted", "meaning"), rows)])
 
 

@@ -13,7 +13,7 @@ from chalicelib.core.decisions import Outcome
 from chalicelib.core.logs.requests import Reason
 from chalicelib.core.rules_toml import RulesError, parse_rules
 from chalicelib.edges import telemetry
-from chalicelib.pipeline.enforce import BREAKER, PAUSED
+from chalicelib.pipeline.enforce import BREAKER, PACE, PAUSED, SPARED
 from sluice.cli import COMMANDS
 from tests.docs.references import PAGES, REFERENCE, ROOT
 
@@ -121,5 +121,5 @@ def test_every_reason_and_outcome_is_documented() -> None:
     assert [tuple(row) for row in rows("metrics.md", "## Reasons")] == [
         (f"`{reason}`", each.fault, f"{each.remedy}.") for reason, each in explained.items()
     ]
-    outcomes = [f"`{outcome}`" for outcome in (*Outcome, PAUSED, BREAKER)]
+    outcomes = [f"`{outcome}`" for outcome in (*Outcome, PAUSED, BREAKER, PACE, SPARED)]
     assert outcomes == [row[0] for row in rows("metrics.md", "## Outcomes")]

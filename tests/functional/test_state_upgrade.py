@@ -14,14 +14,13 @@ import pytest
 
 from chalicelib.core.state import Allow, Block, Breaker, Detection, History, record_type
 from chalicelib.edges.state_table import item_of
-from chalicelib.pipeline.enforce import Enforce
 from chalicelib.pipeline.lifting import writes_to_lift
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep
 from chalicelib.ports import Item
 from sluice.local.stores import MemoryStateStore
 from tests.support.clock import Clock
-from tests.support.state import detection, stream_changes, terms
+from tests.support.state import detection, new_enforcer, stream_changes, terms
 
 NOW = 1_790_000_640
 WRITTEN_BY_0_2: list[dict[str, Any]] = json.loads((Path(__file__).parent / "state-0.2.json").read_text())
@@ -36,7 +35,7 @@ class Stage:
         self.state = State(self.store)
 
     def offends(self, network: str, rule: str = "burst", *, at: int = NOW, served_since_ms: int = 0) -> dict[str, int]:
-        enforce = Enforce(state=self.state, clock=self.clock, breaker_blocks_per_minute=100)
+        enforce = new_enforcer(self.store, self.clock)
         found = detection(network, at=at, of=terms(rule), served_since_ms=served_since_ms)
         return dict(enforce.run(stream_changes(found)).outcomes)
 

@@ -177,13 +177,14 @@ def test_evaluate_is_invoked_for_new_items_alone_and_retries_without_limit(sam: 
     assert json.loads(pattern["Pattern"]) == {"eventName": ["INSERT"]}
 
 
-def test_enforce_is_invoked_for_detections_alone_and_what_fails_is_isolated(sam: Template) -> None:
+def test_enforce_is_invoked_for_detections_and_the_heartbeat_and_what_fails_is_isolated(sam: Template) -> None:
     enforce = source(sam, "Enforce")
     assert enforce["BisectBatchOnFunctionError"] is True
     assert enforce["BatchSize"] == 10
     assert enforce["MaximumRecordAgeInSeconds"] == 3600
-    (pattern,) = enforce["FilterCriteria"]["Filters"]
-    assert json.loads(pattern["Pattern"]) == {"dynamodb": {"Keys": {"kind": {"S": [Detection.kind]}}}}
+    patterns = [json.loads(each["Pattern"])["dynamodb"]["Keys"] for each in enforce["FilterCriteria"]["Filters"]]
+    heartbeat = {"kind": {"S": [Heartbeat.kind]}, "id": {"S": [Heartbeat.id]}}
+    assert patterns == [{"kind": {"S": [Detection.kind]}}, heartbeat]
     assert json.loads(ISOLATING.partition("--filter-criteria ")[2].strip("'")) == enforce["FilterCriteria"]
 
 

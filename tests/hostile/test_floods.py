@@ -12,9 +12,12 @@ from chalicelib.core.detections import MOST_ANNOUNCED, MOST_OFFENDERS
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules_toml import parse_rules
-from chalicelib.core.state import Breaker, Detection
+from chalicelib.core.state import Detection
 from chalicelib.core.tally import Tallier
+from chalicelib.pipeline.rule_breakers import stopped_rules
+from chalicelib.pipeline.stored import State
 from tests.support.attacks import PER_BATCH, PREFIX, batches
+from tests.support.known import remember
 from tests.support.target import HONEYPOT, NOW, Target, line
 
 WHOLE_ADDRESSES = """
@@ -140,16 +143,38 @@ def test_the_memory_of_reported_clients_is_bounded() -> None:
     assert len(target.services.evaluate._announced._quiet_until) <= MOST_ANNOUNCED
 
 
-def test_g9_a_flood_of_offenders_opens_the_breaker_and_is_not_blocked() -> None:
-    rng, target = Random(6), Target(rules=HONEYPOT)
-    target.ingest([line(NOW - 1, str(IPv6Address(PREFIX + (rng.getrandbits(32) << 64)))) for _ in range(PER_BATCH)])
-    target.evaluate()
-    report = target.enforce()
-    assert report.breaker_opened
-    assert target.blocked() == set()
-    item = target.state.get(Breaker.kind, Breaker.id)
-    assert item is not None
-    assert Breaker.from_json(item.body).would_block > 9_900
+def flood(rng: Random) -> list[bytes]:
+    return [line(NOW - 1, str(IPv6Address(PREFIX + (rng.getrandbits(32) << 64)))) for _ in range(PER_BATCH)]
+
+
+def test_g9_a_flood_of_strangers_is_blocked_and_stops_no_rule() -> None:
+    target = Target(rules=HONEYPOT)
+    remember(target.state, ["203.0.113.9"], NOW)
+    target.ingest(flood(Random(6)))
+    assert len(target.blocked()) > 9_900
+    assert list(stopped_rules(State(target.state))) == []
+
+
+def test_g9_while_nobody_is_known_a_flood_is_blocked_minute_by_minute() -> None:
+    target = Target(rules=HONEYPOT, settings={"BREAKER_PACE": "3000"})
+    target.ingest(flood(Random(6)))
+    detected = sum(len(detection.offenders) for detection in target.evaluate().detections)
+    blocked = [len(target.enforce().blocks)]
+    while sum(blocked) < detected:
+        target.now += 60
+        target.services.sweep.run()
+        blocked.append(len(target.enforce().blocks))
+    # A /48 counts once, however many of its networks offend.
+    assert min(blocked[:-1]) >= 3000
+    assert len(blocked) == 4
+
+
+def test_g9_one_machine_with_a_52_neither_stops_a_rule_nor_uses_up_its_pace() -> None:
+    target = Target(rules=HONEYPOT, settings={"BREAKER_PACE": "2"})
+    target.ingest([line(NOW - 1, str(IPv6Address(PREFIX + (n << 64)))) for n in range(4096)])
+    assert len(target.blocked()) == 4096
+    target.ingest([line(NOW - 1, "203.0.113.9")])
+    assert "203.0.113.9/32" in target.blocked()
 
 
 def test_one_client_in_every_slot_of_an_hour_needs_a_few_thousand_entries() -> None:

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 
 import pytest
 
-from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.decisions import Standing
-from chalicelib.pipeline.enforce import Case, Divided, Enforce, Pending, Written
+from chalicelib.pipeline.enforce import Divided, Enforce, Held, Pending, Situation, Written
+from chalicelib.pipeline.waiting import Case, Due
 from chalicelib.ports import Conflict, Unavailable
 from tests.support.simulation.enforcing import Enforcing
 from tests.support.simulation.schedule import Crash, FaultAt
@@ -63,11 +63,11 @@ class WritesBlockAndHistoryApart(Enforce):
 
 
 class ForgetsHistories(Enforce):
-    def _decide(self, divided: Divided, allowed: NetworkSet, now: int, *, again: bool) -> list[Pending]:
-        clients = super()._decide(divided, allowed, now, again=again)
-        for client in clients:
+    def _hold(self, situation: Situation, divided: Divided, resumed: Due | None) -> Held:
+        held = super()._hold(situation, divided, resumed)
+        for client in held.clients:
             client.standing = Standing(client.before.history, client.standing.block)
-        return clients
+        return held
 
 
 @pytest.mark.parametrize(

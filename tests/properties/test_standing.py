@@ -14,10 +14,8 @@ from chalicelib.core.decisions import PROPAGATION_S
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Action, Escalation
 from chalicelib.core.state import MANUAL, SERVED_WITHIN_LIMIT, Detection, Evidence, History, Offender, Past, Terms
-from chalicelib.pipeline.enforce import Enforce
-from chalicelib.pipeline.stored import State
 from tests.support.clock import Clock
-from tests.support.state import CLIENT, NOW, Store, stream_changes
+from tests.support.state import CLIENT, NOW, Store, new_enforcer, stream_changes
 
 LENGTHS_S = {"short": 400, "long": 4000, "as long": 4000, "longest": 40_000}
 FACTOR, LONGEST_S, MEMORY_S = 3, 50_000, 1000
@@ -160,7 +158,7 @@ def test_detections_in_any_order_batching_and_number_lead_to_the_same_standing(c
     store, clock = case.store(), Clock()
     for at, numbers in case.deliveries:
         clock.now = NOW + at
-        enforce = Enforce(state=State(store), clock=clock, breaker_blocks_per_minute=1000)
+        enforce = new_enforcer(store, clock)
         enforce.run(stream_changes(*map(case.detection, numbers)))
 
     expected = case.punishments()

@@ -45,7 +45,7 @@ NOTHING: dict[str, Any] = {
     "published": [],
     "overflow": 0,
     "publish_conflicts": 0,
-    "breaker_opened": False,
+    "stopped": [],
     "rules_problem": False,
     "failures": [],
 }
@@ -141,7 +141,7 @@ def outcome(cloud: LocalCloud) -> dict[str, Any]:
         "published": sorted(address for addresses in cloud.waf.published().values() for address in addresses),
         "overflow": telemetry.overflow,
         "publish_conflicts": telemetry.publish_conflicts,
-        "breaker_opened": telemetry.breaker_opened,
+        "stopped": [breaker.rule for breaker in telemetry.stopped],
         "rules_problem": telemetry.ingests.rules_problem is not None,
         "failures": cloud.invocation_failures + telemetry.failures,
     }

@@ -15,15 +15,18 @@ from chalicelib.core.state import (
     Evidence,
     Heartbeat,
     History,
+    Known,
     Offender,
     Past,
     Pause,
     Publisher,
     Recall,
     Receipt,
+    RuleBreaker,
     StateRecord,
     StoredRules,
     Terms,
+    Waiting,
 )
 from chalicelib.ports import Item
 
@@ -60,6 +63,11 @@ VALID: dict[tuple[str, str], StateRecord] = {
     (Heartbeat.kind, Heartbeat.id): Heartbeat(),
     (Publisher.kind, Publisher.id): Publisher(),
     (Recall.kind, Recall.id): Recall(),
+    (Known.kind, "1759968000"): Known(started_at=1_759_968_000, counted_since=1_759_968_000, ipv4=bytes(4)),
+    (RuleBreaker.kind, "burst"): RuleBreaker(rule="burst", hits={"c0000207": 1_760_000_000}),
+    (Waiting.kind, "burst/log/0/burst/cloudfront"): Waiting(
+        rule="burst", detection="log/0/burst/cloudfront", since=1_760_000_000, worst=2
+    ),
     (Audit.kind, "1760000000000-0a0b0c0d"): Audit(
         at_ms=1, by="alice", address="", request="", action="pause", target="enforcement", detail="paused"
     ),
@@ -73,6 +81,9 @@ REQUIRED = {
     History.kind: "network",
     Detection.kind: "source",
     StoredRules.kind: "text",
+    Known.kind: "started_at",
+    RuleBreaker.kind: "rule",
+    Waiting.kind: "since",
     Audit.kind: "by",
     Receipt.kind: "answer",
 }

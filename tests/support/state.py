@@ -2,11 +2,16 @@
 
 from collections.abc import Callable, Sequence
 
+from chalicelib.core.breaker import Limits
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Action, Escalation
-from chalicelib.core.state import Allow, Block, Breaker, Detection, History, Offender, Pause, Terms
+from chalicelib.core.rules_toml import parse_rules
+from chalicelib.core.state import Allow, Block, Breaker, Detection, Heartbeat, History, Offender, Pause, Terms
+from chalicelib.core.tally import RETENTION_S
+from chalicelib.pipeline.active_rules import RulesInUse
+from chalicelib.pipeline.enforce import Enforce
 from chalicelib.pipeline.stored import State
-from chalicelib.ports import Conflict, Item, StreamChange, Write
+from chalicelib.ports import Conflict, Item, StateStore, StreamChange, Write
 from sluice.local.stores import MemoryStateStore
 
 NOW = 1_760_000_000
@@ -95,5 +100,25 @@ def detection(
     )
 
 
-def stream_changes(*records: Detection | Block | Allow | Pause) -> list[StreamChange]:
+RULES = parse_rules('[[rule]]\nname = "burst"\nlimit = 10\nwindow = "5s"\naction = "block"\n')
+"""The rule of ``terms``."""
+
+UNREACHED = Limits(share=100, pace=1_000_000)
+"""Limits of the breakers that stop no rule."""
+
+
+def new_enforcer(
+    store: StateStore,
+    clock: Callable[[], float],
+    *,
+    enforcer: type[Enforce] = Enforce,
+    limits: Limits = UNREACHED,
+    stale_after_s: int = RETENTION_S,
+) -> Enforce:
+    return enforcer(
+        state=State(store), clock=clock, limits=limits, rules=lambda _: RulesInUse(RULES), stale_after_s=stale_after_s
+    )
+
+
+def stream_changes(*records: Detection | Block | Allow | Pause | Heartbeat) -> list[StreamChange]:
     return [StreamChange(record.kind, record.id, record.to_json(), False) for record in records]

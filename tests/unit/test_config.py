@@ -30,7 +30,8 @@ def test_settings_are_read() -> None:
             "SAMPLE_RATE": "1",
             "LATENESS_S": "3600",
             "VIEW_ENTRIES": "1000",
-            "BREAKER_BLOCKS_PER_MINUTE": "1000000",
+            "BREAKER_SHARE": "0.25",
+            "BREAKER_PACE": "1000000",
             "UNKNOWN": "is not ours",
         }
     )
@@ -86,13 +87,25 @@ def test_an_offence_is_stale_after_the_retention_unless_another_time_is_set(
         ("STALE_AFTER_S", "93601"),
         ("VIEW_ENTRIES", "999"),
         ("VIEW_ENTRIES", "1e6"),
-        ("BREAKER_BLOCKS_PER_MINUTE", "0"),
+        ("BREAKER_SHARE", "0"),
+        ("BREAKER_SHARE", "0.001"),
+        ("BREAKER_SHARE", "100.01"),
+        ("BREAKER_SHARE", "2%"),
+        ("BREAKER_SHARE", "nan"),
+        ("BREAKER_PACE", "0"),
     ],
 )
 def test_a_bad_value_is_refused_with_variable_value_and_accepted_form(variable: str, value: str) -> None:
     (setting,) = (setting for setting in SETTINGS.values() if setting.variable == variable)
     with pytest.raises(ConfigError, match=re.escape(f"{variable}={value!r}: expected {setting.accepted}")):
         read_config({variable: value})
+
+
+def test_the_pace_of_breakers_is_also_read_under_its_former_name() -> None:
+    assert read_config({"BREAKER_BLOCKS_PER_MINUTE": "50"}).breaker_pace == 50
+    assert read_config({"BREAKER_BLOCKS_PER_MINUTE": "50", "BREAKER_PACE": "60"}).breaker_pace == 60
+    with pytest.raises(ConfigError, match="BREAKER_BLOCKS_PER_MINUTE='0': expected a whole number"):
+        read_config({"BREAKER_BLOCKS_PER_MINUTE": "0"})
 
 
 @pytest.mark.parametrize(

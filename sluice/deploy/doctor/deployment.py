@@ -21,7 +21,8 @@ RESPONSES = "FunctionResponseTypes"
 
 ISOLATING = (
     "--bisect-batch-on-function-error --maximum-record-age-in-seconds 3600 --filter-criteria "
-    r"""'{"Filters":[{"Pattern":"{\"dynamodb\":{\"Keys\":{\"kind\":{\"S\":[\"detection\"]}}}}"}]}'"""
+    r"""'{"Filters":[{"Pattern":"{\"dynamodb\":{\"Keys\":{\"kind\":{\"S\":[\"detection\"]}}}}"},"""
+    r"""{"Pattern":"{\"dynamodb\":{\"Keys\":{\"kind\":{\"S\":[\"control\"]},\"id\":{\"S\":[\"heartbeat\"]}}}}"}]}'"""
 )
 """Settings of the event source of enforce, which the stack has and Chalice cannot make: a failing batch is halved until
 the change that fails is alone, and is given up after an hour; the blocks that enforce writes do not invoke it."""

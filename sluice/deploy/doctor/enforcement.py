@@ -6,7 +6,7 @@ from chalicelib.admin.wording import plural
 from chalicelib.core.rules import Action
 from chalicelib.core.rules_toml import RulesError, parse_rules
 from chalicelib.core.sampling import Sampling, sampling_notes
-from chalicelib.core.state import ACTIVE, Breaker, Heartbeat, Pause, StoredRules
+from chalicelib.core.state import ACTIVE, Heartbeat, Pause, StoredRules
 from sluice.deploy.doctor.inspection import Finding, Inspection
 
 STALE_S = 180
@@ -23,12 +23,13 @@ def sweep(inspection: Inspection) -> Iterator[Finding]:
 
 
 def control(inspection: Inspection) -> Iterator[Finding]:
-    pause, breaker = inspection.record(Pause, Pause.id), inspection.record(Breaker, Breaker.id)
+    pause = inspection.record(Pause, Pause.id)
     if pause is not None and pause.paused:
         yield Finding("paused", "enforcement is paused", "sluice resume", wrong=False)
-    if breaker is not None and breaker.open:
-        what = "the circuit breaker is open: rules block no new client"
-        yield Finding("breaker", what, "check the detections, then run: sluice breaker reset")
+    for breaker in inspection.stopped_rules():
+        whom = f"{breaker.would_hit} of {breaker.known} known clients"
+        what = f"rule {breaker.rule} is stopped: it would have blocked {whom}"
+        yield Finding("breaker", what, f"check its limit or, if it is right, run: sluice breaker reset {breaker.rule}")
 
 
 def unreadable(inspection: Inspection) -> Iterator[Finding]:

@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, TypeVar
 
-from chalicelib.core.state import StateRecord, Unreadable
-from chalicelib.edges.state_table import item_of
+from chalicelib.core.state import RuleBreaker, StateRecord, Unreadable
+from chalicelib.edges.state_table import StateTable, item_of
+from chalicelib.pipeline.rule_breakers import stopped_rules
+from chalicelib.pipeline.stored import State
 from sluice.deploy.account import AwsAccount, missing_ok
 from sluice.deploy.policies import FUNCTIONS
 from sluice.deploy.resources.chalice_config import Project
@@ -59,6 +61,12 @@ class Inspection:
             record = type_.read(id, item_of(answer["Item"]).body) if "Item" in answer else None
             return None if isinstance(record, Unreadable) else record
         return None
+
+    def stopped_rules(self) -> list[RuleBreaker]:
+        """Returns the breakers of the rules that are stopped."""
+        with missing_ok("ResourceNotFoundException"):
+            return list(stopped_rules(State(StateTable(self.account.client("dynamodb"), self.stage.state_table))))
+        return []
 
     def metric(self, namespace: str, name: str, statistic: str, **dimensions: str) -> float | None:
         """Returns a metric's value over the last METRIC_PERIOD_S seconds; None if nothing was reported."""

@@ -18,6 +18,7 @@ from tests.support.simulation.ingesting import START, Violation
 from tests.support.simulation.listening import Listener, add_changes
 from tests.support.simulation.ports import SwitchingStateStore
 from tests.support.simulation.schedule import Crash, Faults, Schedule, Task
+from tests.support.state import new_enforcer
 
 MOST_STEPS = 20_000
 TERMS = Terms(
@@ -111,7 +112,7 @@ class Enforcing:
         self.schedule.spawn("sweep", Sweep(state=State(self.switching), clock=self._now).run, ended)
 
     def _enforcer(self, enforcer: type[Enforce]) -> Enforce:
-        return enforcer(state=State(self.switching), clock=self._now, breaker_blocks_per_minute=1000)
+        return new_enforcer(self.switching, self._now, enforcer=enforcer)
 
     def _now(self) -> float:
         return self.schedule.now

@@ -1,5 +1,3 @@
-from chalicelib.core.state import Breaker
-from chalicelib.pipeline.stored import State
 from tests.support.admin_api import Desk
 
 
@@ -43,40 +41,3 @@ def test_undoing_a_release_restores_the_former_pause(desk: Desk) -> None:
         "at": 0,
         "by": "alice",
     }
-
-
-def test_a_reset_closes_the_breaker_and_enforcement_continues(new_desk: type[Desk]) -> None:
-    desk = new_desk({"BREAKER_BLOCKS_PER_MINUTE": "1"})
-    for last in (1, 4, 8):
-        desk.requests(f"203.0.113.{last}", 40)
-    desk.run(5)
-    opened = desk.call("GET", "/v1/status").json["breaker"]
-    assert opened["open"] is True
-    assert opened["would_block"] > 1
-    reply = desk.call("POST", "/v1/breaker/reset", {"quiet_for": "1h"})
-    assert reply.json["breaker"] == {
-        "open": False,
-        "at": desk.now,
-        "would_block": opened["would_block"],
-        "ignore_until": desk.now + 3600,
-        "by": "alice",
-        "recent": {},
-    }
-    desk.run(10)
-    for last in (1, 4, 8):
-        desk.requests(f"203.0.113.{last}", 40)
-    desk.run(5)
-    assert len(desk.published()) == 3
-
-
-def test_a_breaker_cannot_be_silenced_for_more_than_a_day(desk: Desk) -> None:
-    reply = desk.call("POST", "/v1/breaker/reset", {"quiet_for": "25h"})
-    assert (reply.status, reply.fields) == (422, ["quiet_for"])
-
-
-def test_a_reset_is_undone_by_a_pause(desk: Desk) -> None:
-    State(desk.cloud.state).overwrite(Breaker(open=True, at=desk.now, would_block=2000))
-    reset = desk.call("POST", "/v1/breaker/reset").json
-    desk.undo(reset["undo"])
-    desk.attack("203.0.113.9")
-    assert desk.published() == set()

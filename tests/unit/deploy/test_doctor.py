@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from chalicelib.core.state import ACTIVE, Breaker, Heartbeat, Pause, StateRecord, StoredRules, Unreadable
+from chalicelib.core.state import ACTIVE, Heartbeat, Pause, RuleBreaker, StateRecord, StoredRules, Unreadable
 from chalicelib.edges.state_table import StateTable
 from chalicelib.ports import Item
 from sluice.deploy.doctor.checks import CHECKS, inspect
@@ -282,9 +282,11 @@ def new_account(deployed: DeployedStage) -> None:
             id="paused",
         ),
         pytest.param(
-            lambda deployed: deployed.store(Breaker(open=True), Breaker.id),
-            [("breaker", "is open", "sluice breaker reset")],
-            id="the breaker is open",
+            lambda deployed: deployed.store(
+                RuleBreaker(rule="burst", stopped_at=NOW - 60, would_hit=812, known=2000), "burst"
+            ),
+            [("breaker", "burst is stopped: it would have blocked 812 of 2000", "sluice breaker reset burst")],
+            id="a rule is stopped",
         ),
         pytest.param(
             lambda deployed: deployed.store(StoredRules(text="[[rule]]"), ACTIVE),

@@ -113,7 +113,7 @@ def test_the_first_token_opens_the_admin_api(world: World) -> None:
 
 
 def test_the_settings_name_the_created_resources(world: World) -> None:
-    stage = world.stage(settings={"BREAKER_BLOCKS_PER_MINUTE": "50"})
+    stage = world.stage(settings={"BREAKER_SHARE": "0.5"})
     world.set_up(stage)
     written = world.project.stage("prod")
     assert written is not None
@@ -123,7 +123,7 @@ def test_the_settings_name_the_created_resources(world: World) -> None:
     assert {ip_set.name: ip_set.id for ip_set in config.ip_sets} == sets
     assert config.state_stream_arn == dynamodb.describe_table(TableName=stage.state_table)["Table"]["LatestStreamArn"]
     assert config.tally_stream_arn == dynamodb.describe_table(TableName=stage.tally_table)["Table"]["LatestStreamArn"]
-    assert config.breaker_blocks_per_minute == 50
+    assert config.breaker_share == 0.5
     assert list(world.project.config()["stages"]) == ["dev", "prod"]
 
 

@@ -10,30 +10,26 @@ import pytest
 from chalicelib.admin.blocks import unblock
 from chalicelib.admin.schemas import UnblockQuery
 from chalicelib.core.rules import Action
-from chalicelib.core.state import Allow, Block, Breaker, Detection, History, Offender, Pause
+from chalicelib.core.state import Allow, Block, Detection, History, Offender, Pause
 from chalicelib.core.tally import RETENTION_S
-from chalicelib.pipeline.enforce import OFFENDERS_PER_SLICE, SAMPLE, TRIES, Enforce
+from chalicelib.pipeline.enforce import OFFENDERS_PER_SLICE, SAMPLE, TRIES
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep
 from chalicelib.ports import Contended, Item, StreamChange, Write
 from chalicelib.reports import EnforceReport
 from tests.support.clock import Clock
 from tests.support.damaged import DAMAGED
-from tests.support.state import CLIENT, NOW, Store, detection, stream_changes, terms
+from tests.support.known import remember
+from tests.support.state import CLIENT, NOW, Store, detection, new_enforcer, stream_changes, terms
 
 DAY = 86400
 
 
 class Enforcer:
-    def __init__(self, most: int = 100, *, store: Store | None = None, stale_after_s: int = RETENTION_S) -> None:
+    def __init__(self, *, store: Store | None = None, stale_after_s: int = RETENTION_S) -> None:
         self.store = store or Store()
         self.clock = Clock()
-        self.enforce = Enforce(
-            state=State(self.store),
-            clock=self.clock,
-            breaker_blocks_per_minute=most,
-            stale_after_s=stale_after_s,
-        )
+        self.enforce = new_enforcer(self.store, self.clock, stale_after_s=stale_after_s)
 
     def decide(self, *detections: Detection) -> EnforceReport:
         return self.enforce.run(stream_changes(*detections))
@@ -312,55 +308,8 @@ def many(number: int, *, at: int = NOW) -> Detection:
     return detection(*(f"198.51.100.{host}/32" for host in range(number)), at=at)
 
 
-def breaker(store: Store) -> Breaker:
-    item = store.get(Breaker.kind, Breaker.id)
-    return Breaker.from_json(item.body) if item else Breaker()
-
-
-def test_the_breaker_opens_before_any_block_of_the_batch_is_stored() -> None:
-    enforcer = Enforcer(most=10)
-    report = enforcer.decide(many(11))
-    assert (report.breaker_opened, report.blocks, report.outcomes) == (True, [], {"breaker": 11})
-    assert enforcer.store.blocks() == {}
-    assert breaker(enforcer.store) == Breaker(open=True, at=NOW, would_block=11)
-
-
-def test_the_breaker_counts_the_blocks_of_the_last_minute() -> None:
-    enforcer = Enforcer(most=10)
-    assert len(enforcer.decide(many(6)).blocks) == 6
-    enforcer.clock.now = NOW + 59
-    assert enforcer.decide(detection(*(f"203.0.113.{host}/32" for host in range(5)), at=NOW + 59)).breaker_opened
-    assert breaker(enforcer.store).would_block == 11
-    assert len(enforcer.store.blocks()) == 6
-
-
-def test_blocks_of_the_minute_before_and_manual_ones_do_not_count_for_the_breaker() -> None:
-    enforcer = Enforcer(most=10)
-    enforcer.decide(many(10))
-    for host in range(20):
-        enforcer.store.block(f"203.0.113.{host}/32", rule="manual", at=NOW + 60)
-    enforcer.clock.now = NOW + 60
-    assert len(enforcer.decide(detection(at=NOW + 60)).blocks) == 1
-
-
-def test_the_breaker_stays_open_until_it_is_reset() -> None:
-    enforcer = Enforcer(most=10)
-    enforcer.decide(many(11))
-    enforcer.clock.now = NOW + DAY
-    report = enforcer.decide(detection(at=NOW + DAY))
-    assert (report.outcomes, report.breaker_opened) == ({"breaker": 1}, False)
-    enforcer.store.put(Breaker(ignore_until=NOW + DAY + 600), Breaker.id)
-    assert len(enforcer.decide(many(11, at=NOW + DAY)).blocks) == 11
-
-
-def test_known_offenders_do_not_open_the_breaker() -> None:
-    enforcer = Enforcer(most=10)
-    enforcer.decide(many(10))
-    assert not enforcer.decide(many(10, at=NOW + 10)).breaker_opened
-
-
 def test_a_transaction_holds_at_most_a_hundred_writes() -> None:
-    enforcer = Enforcer(most=1000)
+    enforcer = Enforcer()
     assert len(enforcer.decide(many(120)).blocks) == 120
     assert [number for number in enforcer.store.writes if number > 1] == [100, 100, 40]
 
@@ -401,7 +350,7 @@ class CountingStore(Store):
 def test_an_invocation_that_is_killed_has_got_on() -> None:
     """Offenders are written in slices, and the next attempt finds them punished already."""
     store = CountingStore()
-    enforcer = Enforcer(store=store, most=10_000)
+    enforcer = Enforcer(store=store)
     crowd = detection(*(f"10.0.{n >> 8}.{n & 255}/32" for n in range(2 * OFFENDERS_PER_SLICE)))
     store.most_histories = OFFENDERS_PER_SLICE
     with pytest.raises(Killed):
@@ -413,11 +362,12 @@ def test_an_invocation_that_is_killed_has_got_on() -> None:
 
 @pytest.mark.parametrize(("served", "most"), [(0, 4), (-1, 7)])
 def test_deciding_reads_the_records_concerned_and_not_every_block(served: int, most: int) -> None:
-    enforcer = Enforcer(store=CountingStore(), most=10_000)
+    enforcer = Enforcer(store=CountingStore())
     assert isinstance(enforcer.store, CountingStore)
     for host in range(200):
         enforcer.store.block(f"198.51.100.{host}/32")
     enforcer.store.block("192.0.2.0/24", rule="manual")
+    remember(enforcer.store, ["203.0.113.9"], NOW)
     enforcer.decide(detection("203.0.113.1/32"))
     for network in (CLIENT, CLIENT, "203.0.113.1/32"):
         enforcer.store.asked.clear()
@@ -426,7 +376,7 @@ def test_deciding_reads_the_records_concerned_and_not_every_block(served: int, m
 
 
 def test_an_enforcer_that_is_overtaken_decides_again(enforcer: Enforcer) -> None:
-    other = Enforce(state=State(enforcer.store), clock=enforcer.clock, breaker_blocks_per_minute=100)
+    other = new_enforcer(enforcer.store, enforcer.clock)
     enforcer.store.meddle = lambda: other.run(stream_changes(detection()))
     report = enforcer.decide(detection(CLIENT, "192.0.2.2/32"))
     assert report.outcomes == {"known": 1, "blocked": 1}

@@ -3,16 +3,15 @@
 import pytest
 
 from chalicelib.core.decisions import DEFAULT_MEMORY_S
-from chalicelib.core.state import DAY_S, Block, Breaker, Heartbeat, History, Pause, Publisher
+from chalicelib.core.state import DAY_S, Block, Heartbeat, History, Pause, Publisher, RuleBreaker
 from chalicelib.pipeline import sweep
-from chalicelib.pipeline.enforce import Enforce
 from chalicelib.pipeline.followed_blocks import MOST_NOTED
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import MOST_LIFTED, NOTE_VALID_S, Sweep
 from chalicelib.ports import Item
 from chalicelib.reports import SweepReport
 from tests.support.clock import Clock
-from tests.support.state import CLIENT, NOW, Store, detection, stream_changes
+from tests.support.state import CLIENT, NOW, Store, detection, new_enforcer, stream_changes
 
 
 def swept(store: Store, at: float = NOW) -> SweepReport:
@@ -29,7 +28,7 @@ def test_a_block_is_lifted_at_the_second_it_ends_and_not_before() -> None:
 
 def test_a_block_ended_at_its_end_and_not_when_the_sweep_came() -> None:
     store = Store()
-    Enforce(state=State(store), clock=Clock(), breaker_blocks_per_minute=9).run(stream_changes(detection()))
+    new_enforcer(store, Clock()).run(stream_changes(detection()))
     before = store.history()
     swept(store, NOW + 700)
     assert store.history().ended_at == NOW + 600
@@ -148,11 +147,11 @@ def test_one_sweep_lifts_a_bounded_number_of_blocks(monkeypatch: pytest.MonkeyPa
     assert [len(swept(store).lifted) for _ in range(4)] == [2, 2, 1, 0]
 
 
-def test_blocks_end_during_a_pause_and_with_the_breaker_open() -> None:
+def test_blocks_end_during_a_pause_and_while_a_rule_is_stopped() -> None:
     store = Store()
     store.block(until=NOW)
     store.put(Pause(paused=True), Pause.id)
-    store.put(Breaker(open=True), Breaker.id)
+    State(store).overwrite(RuleBreaker(rule="burst", stopped_at=NOW - 60), RuleBreaker(rule="other"))
     report = swept(store)
-    assert (report.paused, report.breaker_open, len(report.lifted)) == (True, True, 1)
+    assert (report.paused, report.stopped_rules, len(report.lifted)) == (True, 1, 1)
     assert Block.kind not in {change.new.kind for change in store.changes[-1:] if change.new}

@@ -1,0 +1,141 @@
+"""The breakers of the rules, as they are stored: one record per rule, changed under its version.
+
+A breaker is stored before the blocks that it permits. If the invocation ends between the two, clients are noted as hit
+that are not blocked yet; they are the same when the detections are delivered again.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from chalicelib.core.addresses import parse_network
+from chalicelib.core.breaker import Candidate, Limits, after_reset, calmed, judge, reset_at, under_terms
+from chalicelib.core.known_clients import KnownClients
+from chalicelib.core.rules import RuleSet
+from chalicelib.core.state import Breaker, Offender, RuleBreaker, Terms
+from chalicelib.pipeline.client_memory import Acquaintances
+from chalicelib.pipeline.stored import State, Stored
+from chalicelib.ports import Conflict, Write
+
+KEPT_S = 30 * 86400
+"""Time for which a breaker is kept after its last change."""
+
+
+class PlannedBlock(NamedTuple):
+    """A block that a rule would make."""
+
+    terms: Terms
+    offender: Offender
+    familiar: bool
+    """True if its clients may count as known: no rule is remembered to have blocked the network."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The judgement of all breakers on new blocks."""
+
+    waiting: frozenset[tuple[str, str]] = frozenset()
+    """Rule and network of those that may not be blocked yet."""
+    halted: frozenset[str] = frozenset()
+    """The rules that are stopped."""
+    stopped: tuple[RuleBreaker, ...] = ()
+    """The breakers of those among them that were stopped now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Breakers:
+    """The breakers of all rules that have one, at one moment."""
+
+    present: Mapping[str, RuleBreaker]
+    """By rule."""
+    resumed: Sequence[RuleBreaker]
+    """Those that were closed at that moment."""
+
+
+class RuleBreakers:
+    """One container's judge of new blocks."""
+
+    def __init__(self, state: State, limits: Limits) -> None:
+        self._state = state
+        self._limits = limits
+        self._acquaintances = Acquaintances(state)
+
+    def judge(self, blocks: Iterable[PlannedBlock], now: int) -> Verdict:
+        """Judges ``blocks`` and stores what has changed. Raises Conflict if another container was faster."""
+        by_rule: dict[str, list[PlannedBlock]] = {}
+        for block in blocks:
+            by_rule.setdefault(block.terms.name, []).append(block)
+        if not by_rule:
+            return Verdict()
+        known = self._acquaintances.at(now)
+        stored = self._state.get_many(RuleBreaker, by_rule)
+        reset = self._state.breaker() if stored else Breaker()
+        waiting: set[tuple[str, str]] = set()
+        halted, stopped = set(), []
+        for rule, members in by_rule.items():
+            candidates = [_candidate(block, known) for block in members]
+            former = stored.get(rule)
+            terms = members[-1].terms
+            breaker = after_reset(former.record if former else RuleBreaker(rule=rule), reset)
+            breaker = under_terms(breaker, terms.limit, terms.window_s)
+            judgement = judge(breaker, candidates, known, self._limits, now)
+            if judgement.breaker != breaker:
+                self._store(judgement.breaker, former, now)
+            waiting |= {(rule, network) for network in judgement.waiting}
+            if judgement.breaker.stopped_at:
+                halted.add(rule)
+            if judgement.stopped:
+                stopped.append(judgement.breaker)
+        return Verdict(frozenset(waiting), frozenset(halted), tuple(stopped))
+
+    def hits(self, blocks: Iterable[PlannedBlock], now: int) -> frozenset[tuple[str, str]]:
+        """Returns rule and network of those of ``blocks`` that would hit known clients."""
+        known = self._acquaintances.at(now)
+        return frozenset((b.terms.name, b.offender.network) for b in blocks if _candidate(b, known).hits)
+
+    def resume(self, rules: RuleSet, now: int) -> Breakers:
+        """Resumes the rules that have become plausible, or were changed; ``rules``: those in use."""
+        limits = {rule.name: (rule.limit, rule.window_s) for rule in rules.rules}
+        reset = self._state.breaker()
+        breakers: dict[str, RuleBreaker] = {}
+        resumed = []
+        for former in self._state.all(RuleBreaker):
+            breaker = after_reset(former.record, reset)
+            if breaker.stopped_at:
+                judged = under_terms(breaker, *limits.get(breaker.rule, (0, 0)))
+                judged = calmed(judged, self._acquaintances.at(now), self._limits, now)
+                if not judged.stopped_at:
+                    # On a conflict, another container judges it, or an operator has reset it: the next minute decides.
+                    with suppress(Conflict):
+                        self._store(judged, former, now)
+                        resumed.append(judged)
+                        breaker = judged
+            breakers[breaker.rule] = breaker
+        return Breakers(breakers, resumed)
+
+    def _store(self, breaker: RuleBreaker, former: Stored[RuleBreaker] | None, now: int) -> None:
+        self._state.write([State.put(breaker, over=former, expires_at=now + KEPT_S)])
+
+
+def stopped_rules(state: State) -> Iterator[RuleBreaker]:
+    """Yields the breakers of the rules that are stopped, by name."""
+    reset = state.breaker()
+    for breaker in state.records(RuleBreaker):
+        present = after_reset(breaker, reset)
+        if present.stopped_at:
+            yield present
+
+
+def reset_rule(state: State, rule: str, *, at: int, ignore_until: int, by: str) -> Write:
+    """Returns the write that resets the breaker of one rule."""
+    former = state.get(RuleBreaker, rule)
+    breaker = after_reset(former.record if former else RuleBreaker(rule=rule), state.breaker())
+    reset = reset_at(breaker, at=at, ignore_until=ignore_until, by=by)
+    return State.put(reset, over=former, expires_at=at + KEPT_S)
+
+
+def _candidate(block: PlannedBlock, known: KnownClients | None) -> Candidate:
+    network, excess = block.offender.network, block.offender.count / max(1, block.terms.limit)
+    hits = known.within(parse_network(network)) if known is not None and block.familiar else ()
+    return Candidate(network, excess, hits)

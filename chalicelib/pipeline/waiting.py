@@ -1,0 +1,137 @@
+"""The offenders that wait, because their rule is stopped or its pace is used up.
+
+They stay in their detection, which the state table keeps for days. In addition, one small record is stored per
+detection, however many of its offenders wait. An offender that goes on is detected again and again; it waits already,
+so its later detections are not noted, unless they are twice as bad.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import islice
+
+from chalicelib.core.rules import Action, RuleSet
+from chalicelib.core.state import Detection, Offender, RuleBreaker, Waiting
+from chalicelib.pipeline.stored import State, Stored
+from chalicelib.ports import Conflict
+
+KEPT_S = 7 * 86400
+"""Time for which offenders may wait: as long as their detections are kept."""
+
+MOST_HELD = 100_000
+"""Most offenders remembered by a container. Those beyond it are noted again when they are detected again."""
+
+DETECTIONS_DUE = 100
+"""Most detections that are read at once, of up to 1,000 offenders each: the worst. The others follow."""
+
+DELETED_AT_ONCE = 50
+"""Records removed in one transaction; DynamoDB accepts up to 100 writes."""
+
+Case = tuple[Detection, Offender]
+
+CaseKey = tuple[str, str]
+"""Rule and network."""
+
+
+def key_of(case: Case) -> CaseKey:
+    detection, offender = case
+    return detection.terms.name, offender.network
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Offenders that have waited, and whose rules are not stopped any more."""
+
+    notes: Sequence[Stored[Waiting]] = ()
+    """The records of their detections, the worst first."""
+    detections: Mapping[str, Stored[Detection]] = field(default_factory=dict)
+    """Those of the detections that are still there, and whose rules are as they were, by id."""
+    cases: Sequence[Case] = ()
+    """The offenders to decide about, the worst first; of several detections of one, that with the highest count."""
+    spare: frozenset[CaseKey] = frozenset()
+    """Those among them that are not to be blocked if they are known clients: they waited when their rule was resumed
+    because it had become plausible."""
+
+
+class WaitingOffenders:
+    """One container's notes of who waits."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._held: dict[tuple[str, str], tuple[int, str]] = {}
+        """By rule and network: the count with which it waits, and the id of the record."""
+
+    def hold(self, cases: Collection[Case], now: int) -> None:
+        """Stores that the offenders of ``cases`` wait."""
+        held = {key: self._held[key] for key in map(key_of, cases) if key in self._held}
+        stored = self._state.get_many(Waiting, {id for _, id in held.values()})
+        worst: dict[str, Waiting] = {}
+        for case in cases:
+            detection, offender = case
+            count, id = held.get(key_of(case), (-1, ""))
+            if id in stored and offender.count < 2 * count:
+                continue
+            rule = detection.terms.name
+            noted = Waiting(rule=rule, detection=detection.id, since=now, worst=offender.count)
+            if noted.id not in worst or worst[noted.id].worst < noted.worst:
+                worst[noted.id] = noted
+            self._held.pop(key_of(case), None)  # so that the order is that of the notes
+            self._held[key_of(case)] = offender.count, noted.id
+        self._state.overwrite(*worst.values(), expires_at=now + KEPT_S)
+        for key in list(islice(self._held, max(0, len(self._held) - MOST_HELD))):
+            del self._held[key]
+
+    def notes(self) -> list[Stored[Waiting]]:
+        """Returns the records of all detections with offenders that wait."""
+        return list(self._state.all(Waiting))
+
+    def due(self, notes: Iterable[Stored[Waiting]], breakers: Mapping[str, RuleBreaker], rules: RuleSet) -> Due:
+        """Returns those of ``notes`` who may be decided about; ``breakers``: those of all rules that have one, by rule.
+
+        ``rules``: those in use. Offenders of a rule that has been changed or removed since are not decided about: it
+        would not block them as it stands.
+        """
+        stopped = {rule for rule, breaker in breakers.items() if breaker.stopped_at}
+        notes = [note for note in notes if note.record.rule not in stopped]
+        notes = sorted(notes, key=lambda note: -note.record.worst)[:DETECTIONS_DUE]
+        read = self._state.get_many(Detection, [note.record.detection for note in notes])
+        terms = {rule.name: (rule.limit, rule.window_s, rule.action) for rule in rules.rules}
+        detections = {id: each for id, each in read.items() if terms.get(each.record.terms.name) == _terms(each.record)}
+        cases: dict[CaseKey, Case] = {}
+        spare: set[CaseKey] = set()
+        for note in notes:
+            if (detection := detections.get(note.record.detection)) is None:
+                continue
+            breaker = breakers.get(note.record.rule)
+            for offender in detection.record.offenders:
+                case = detection.record, offender
+                key = key_of(case)
+                if key not in cases or cases[key][1].count < offender.count:
+                    cases[key] = case
+                if breaker is not None and note.record.since <= breaker.spared_until:
+                    spare.add(key)
+        ordered = sorted(cases.values(), key=lambda case: -case[1].count / max(1, case[0].terms.limit))
+        return Due(notes, detections, ordered, frozenset(spare))
+
+    def release(self, due: Due, waiting: Iterable[Case]) -> None:
+        """Removes the records of those detections that have no offender among ``waiting``.
+
+        Records that have just been replaced are left for the next time.
+        """
+        keys = set(map(key_of, waiting))
+        over = [note for note in due.notes if not keys & self._keys(due.detections.get(note.record.detection))]
+        for key in [key for key, (_, id) in self._held.items() if id in {note.id for note in over}]:
+            del self._held[key]
+        for start in range(0, len(over), DELETED_AT_ONCE):
+            with suppress(Conflict):
+                self._state.write([State.delete(note) for note in over[start : start + DELETED_AT_ONCE]])
+
+    @staticmethod
+    def _keys(detection: Stored[Detection] | None) -> set[CaseKey]:
+        if detection is None:
+            return set()
+        return {key_of((detection.record, offender)) for offender in detection.record.offenders}
+
+
+def _terms(detection: Detection) -> tuple[int, int, Action]:
+    return detection.terms.limit, detection.terms.window_s, detection.terms.action
