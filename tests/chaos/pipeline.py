@@ -16,14 +16,14 @@ from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import Allow, Block, History
 from chalicelib.pipeline.stored import State
-from chalicelib.ports import Conflict, LogKey, StreamChange, Unavailable
+from chalicelib.ports import Conflict, Item, LogKey, StreamChange, Unavailable
 from sluice.local.kinesis import Shard
 from sluice.local.stores import StateChange
 from sluice.local.telemetry import ReportTotals
 from sluice.local.waf import WafStandIn
 from tests.chaos.judging import MANUAL_BLOCK, Judge
 from tests.chaos.mishaps import BETWEEN_PHASES, WORLD, Mishap, Mishaps, plan
-from tests.support.damaged import DAMAGED
+from tests.support.damaged import DAMAGED, OFFENDER
 from tests.support.simulation.ingesting import FIELDS, Container, Delivery, Ingesting, Made, Run, Violation
 from tests.support.simulation.listening import Listener, add_changes
 from tests.support.simulation.ports import LedgerTallyLogs, SwitchingObjects, SwitchingStateStore
@@ -338,6 +338,8 @@ class Chaos(Ingesting):
             case "unreadable records":
                 items = Random(mishap.number).sample(sorted(DAMAGED), 5)
                 self.state.put_over([DAMAGED[what] for what in items])
+                if mishap.number % 3 == 0:
+                    self.state.put_over([Item(kind=Allow.kind, id=OFFENDER, body=b"{}")])
             case "records damaged":
                 stored = [*self.state.query(Block.kind), *self.state.query(History.kind)]
                 damaged = Random(mishap.number).sample(stored, min(3, len(stored)))

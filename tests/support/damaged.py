@@ -31,6 +31,8 @@ from chalicelib.core.state import (
 from chalicelib.ports import Item
 
 NETWORK = "192.0.2.76/30"
+OFFENDER = "192.0.8.1/33"
+"""A client that offends in the chaos, typed with a prefix that does not exist."""
 _EVIDENCE = Evidence(
     rule="burst",
     count=2,
@@ -111,7 +113,7 @@ def _damaged() -> dict[str, Item]:
         add("nested without end", kind, id, '{"body":' * 5000)
     for kind in (Block.kind, Allow.kind, History.kind):
         typed = VALID[kind, NETWORK].to_json().decode()
-        for id in ("192.0.2.77/30", "192.0.2.0/33", "192.0.2.77", "2001:DB8::/64", "office", ""):
+        for id in ("192.0.2.77/30", "192.0.2.0/33", "192.0.2.77", OFFENDER, "2001:DB8::/64", "office", ""):
             id_or_blank = id or " "
             add("typed by hand", kind, id_or_blank, typed.replace(NETWORK, id))
         add("under the id of another network", kind, "192.0.2.0/24", typed)
@@ -135,6 +137,7 @@ HELD = {
     "192.0.2.77/30": NETWORK,
     "192.0.2.0/33": "192.0.2.0/23",
     "192.0.2.77": "192.0.2.77/32",
+    OFFENDER: "192.0.8.1/32",
     "192.0.2.0/24": "192.0.2.0/24",
     "2001:DB8::/64": "2001:db8::/64",
 }
