@@ -4,11 +4,13 @@ from chalicelib.admin.answers import TimedAnswer
 from chalicelib.admin.changes import ChangeAnswer, PlannedChange
 from chalicelib.admin.errors import Invalid, NotFound, fault
 from chalicelib.admin.schemas import LONGEST_RECORD, DamagedRecord, RecordQuery
-from chalicelib.core.state import Call, Unreadable
+from chalicelib.core.state import Audit, Call, Receipt, Unreadable
 from chalicelib.pipeline.stored import State, read_item
 from chalicelib.ports import Delete, Item, Put
 
 PATH = "/v1/unreadable"
+KEPT = (Audit.kind, Receipt.kind)
+"""Kinds from which nothing is removed by hand."""
 
 
 class DamagedView(TimedAnswer, frozen=True, kw_only=True):
@@ -36,11 +38,17 @@ def show_unreadable(state: State, query: RecordQuery, now: int) -> DamagedView:
 
 
 def remove_unreadable(state: State, query: RecordQuery) -> PlannedChange[ChangeAnswer]:
-    """Removes a record that cannot be read, and no other. Raises Invalid if it is too long to be put back."""
+    """Removes a record that cannot be read, and no other.
+
+    Raises Invalid for a record of the audit, a receipt, and one that is too long to be put back.
+    """
     target = f"{query.kind} {query.id}"
     found = _unreadable(state, query.kind, query.id)
     if isinstance(found, str):
         return PlannedChange(answer=ChangeAnswer(changed=False, detail=found), action="record.delete", target=target)
+    if query.kind in KEPT:
+        accepted = "a kind other than audit, which is kept complete, and receipt, which expires within a day"
+        raise Invalid(fault("query", "kind", query.kind, accepted))
     item, _ = found
     body = {"kind": item.kind, "id": item.id, "body": _text(item), "expires_at": item.expires_at}
     if len(_text(item)) > LONGEST_RECORD:

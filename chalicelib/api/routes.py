@@ -210,7 +210,7 @@ def get_unreadable(call: ApiCall, query: schemas.RecordQuery) -> DamagedView:
 def delete_unreadable(call: ApiCall, query: schemas.RecordQuery) -> PlannedChange[ChangeAnswer]:
     """Removes a stored record that cannot be read.
 
-    Harmless if there is none, or if it can be read.
+    Harmless if there is none, or if it can be read. Records of the audit and receipts stay (422).
     """
     return unreadable.remove_unreadable(call.state, query)
 

@@ -5,11 +5,23 @@ stage, for ``chalice deploy``, and with references to the stack's resources, for
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chalicelib.core.state import (
+    RECORDS,
+    Allow,
+    Audit,
+    Block,
+    Control,
+    Detection,
+    History,
+    Known,
+    Receipt,
+    StoredRules,
+)
 from sluice.deploy.stage import Stage, split_bucket
 
 Policy = dict[str, Any]
@@ -26,8 +38,8 @@ class Arns:
     state_stream: Any
     ip_sets: Sequence[Any]
     tokens: Any
-    logs: Any
-    """Log groups of all functions, and their log streams."""
+    logs: Callable[[str], Any]
+    """Returns the log streams in the log group of a function."""
     objects_queue: Any = None
     """Queue of notifications about log objects; None without one, and then ``import_objects`` is not deployed."""
     buckets: Sequence[Any] = ()
@@ -49,6 +61,24 @@ def allow(service: str, actions: str, resource: Any) -> dict[str, Any]:
     return {"Effect": "Allow", "Action": [f"{service}:{action}" for action in actions.split()], "Resource": resource}
 
 
+def records(actions: str, table: Any, *kinds: str) -> dict[str, Any]:
+    """Returns a statement that allows actions on the state table's records of ``kinds``, which are its partition keys.
+
+    A kind may be spread over several keys: its name, ``#`` and a number.
+    """
+    keys = [key for kind in sorted(kinds) for key in (kind, f"{kind}#*")]
+    return allow("dynamodb", actions, table) | {
+        "Condition": {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": keys}}
+    }
+
+
+RULES, DETECTION, KNOWN = StoredRules.kind, Detection.kind, Known.kind
+BLOCK, HISTORY, ALLOW, CONTROL = Block.kind, History.kind, Allow.kind, Control.kind
+EVERY_KIND = sorted({of.kind for of in RECORDS} | {CONTROL})
+KEPT = {Audit.kind, Receipt.kind}
+"""Kinds from which no function removes a record: the audit is complete, and receipts expire."""
+
+
 def policies(arns: Arns) -> dict[str, Policy]:
     """Returns each function's policy, by the function's name in Chalice's configuration."""
     # ListStreams cannot be restricted to a resource.
@@ -59,34 +89,46 @@ def policies(arns: Arns) -> dict[str, Policy]:
         for arn in (arns.tally_stream, arns.state_stream)
     )
     dead_letters = [allow("sqs", "SendMessage", arns.dead_letters)] if arns.dead_letters else []
-    shared = [
-        # Not CreateLogGroup: deployment creates the groups, with a retention, and would fail if a function were first.
-        allow("logs", "CreateLogStream PutLogEvents", arns.logs),
-        allow("xray", "PutTraceSegments PutTelemetryRecords", "*"),
-    ]
-    read_and_put = allow("dynamodb", "GetItem Query BatchGetItem PutItem", arns.state_table)
-    change_state = allow("dynamodb", "GetItem Query BatchGetItem PutItem DeleteItem", arns.state_table)
+    rules = records("GetItem Query", arns.state_table, RULES)
+    state = arns.state_table
     statements = {
         "ingest": [
             *log_stream,
             allow("dynamodb", "BatchGetItem PutItem Query UpdateItem", arns.tally_table),
-            allow("dynamodb", "GetItem Query", arns.state_table),
+            rules,
         ],
         "evaluate": [
             *tally_stream,
             allow("dynamodb", "BatchGetItem GetItem PutItem Query UpdateItem", arns.tally_table),
-            allow("dynamodb", "GetItem PutItem Query", arns.state_table),
+            rules,
+            records("GetItem", state, KNOWN),
+            records("PutItem", state, DETECTION, KNOWN),
         ],
-        "enforce": [*state_stream, read_and_put, *dead_letters],
+        "enforce": [
+            *state_stream,
+            records("GetItem Query BatchGetItem", state, BLOCK, HISTORY, ALLOW, CONTROL),
+            records("PutItem", state, BLOCK, HISTORY, CONTROL),
+            *dead_letters,
+        ],
         "publish": [
             *state_stream,
-            read_and_put,
+            records("GetItem Query BatchGetItem", state, BLOCK, ALLOW, CONTROL),
+            records("PutItem", state, CONTROL),
             allow("wafv2", "GetIPSet UpdateIPSet", list(arns.ip_sets)),
             allow("wafv2", "ListIPSets", "*"),  # it cannot be restricted to a resource
             *dead_letters,
         ],
-        "sweep": [change_state],
-        "api_handler": [change_state, allow("dynamodb", "BatchGetItem Query", arns.tally_table)],
+        "sweep": [
+            records("GetItem Query BatchGetItem", state, *EVERY_KIND),
+            records("PutItem", state, HISTORY, CONTROL),
+            records("DeleteItem", state, BLOCK),
+        ],
+        "api_handler": [
+            records("GetItem Query BatchGetItem", state, *EVERY_KIND),
+            records("PutItem", state, *EVERY_KIND),
+            records("DeleteItem", state, *(kind for kind in EVERY_KIND if kind not in KEPT)),
+            allow("dynamodb", "BatchGetItem Query", arns.tally_table),
+        ],
         "authorize": [allow("ssm", "GetParameter", arns.tokens)],
     }
     if arns.objects_queue:
@@ -97,9 +139,19 @@ def policies(arns: Arns) -> dict[str, Policy]:
             allow("s3", "ListBucket", list(arns.buckets)),
             *([allow("kms", "Decrypt", list(arns.kms_keys))] if arns.kms_keys else []),
             allow("dynamodb", "BatchGetItem PutItem Query UpdateItem", arns.tally_table),
-            allow("dynamodb", "GetItem Query", arns.state_table),
+            rules,
         ]
-    return {name: policy([*specific, *shared]) for name, specific in statements.items()}
+    # Not CreateLogGroup: deployment creates the groups, with a retention, and would fail if a function were first.
+    return {
+        name: policy(
+            [
+                *specific,
+                allow("logs", "CreateLogStream PutLogEvents", arns.logs(name)),
+                allow("xray", "PutTraceSegments PutTelemetryRecords", "*"),
+            ]
+        )
+        for name, specific in statements.items()
+    }
 
 
 def arns_of(stage: Stage, ip_sets: Sequence[str], *, tally_stream: str, state_stream: str) -> Arns:
@@ -113,7 +165,7 @@ def arns_of(stage: Stage, ip_sets: Sequence[str], *, tally_stream: str, state_st
         state_stream=state_stream,
         ip_sets=ip_sets,
         tokens=location.arn("ssm", f"parameter{stage.tokens_parameter}"),
-        logs=[location.arn("logs", f"log-group:/aws/lambda/{stage.prefix}{end}") for end in (":*", "-*")],
+        logs=lambda function: location.arn("logs", f"log-group:{stage.log_group(function)}:*"),
         objects_queue=stage.queue_arn(stage.objects_queue) if buckets else None,
         buckets=sorted({stage.bucket_arn(entry) for entry in buckets}),
         objects=[f"{stage.bucket_arn(entry)}/{split_bucket(entry)[1]}*" for entry in buckets],
@@ -131,7 +183,9 @@ STACK = Arns(
     state_stream={"Fn::GetAtt": ["StateTable", "StreamArn"]},
     ip_sets=[{"Fn::GetAtt": [name, "Arn"]} for name in ("IpSetV4", "IpSetV6")],
     tokens={"Fn::Sub": f"{ACCOUNT_ARN.format('ssm')}:parameter/sluice/${{Stage}}/tokens"},
-    logs={"Fn::Sub": f"{ACCOUNT_ARN.format('logs')}:log-group:/aws/lambda/sluice-${{Stage}}-*"},
+    logs=lambda function: {
+        "Fn::Sub": f"{ACCOUNT_ARN.format('logs')}:log-group:/aws/lambda/sluice-${{Stage}}-{function}:*"
+    },
     objects_queue={"Fn::GetAtt": ["ObjectsQueue", "Arn"]},
     buckets=[{"Fn::Sub": "arn:${AWS::Partition}:s3:::${ObjectsBucket}"}],
     objects=[{"Fn::Sub": "arn:${AWS::Partition}:s3:::${ObjectsBucket}/${ObjectsPrefix}*"}],

@@ -165,6 +165,10 @@ class Choices:
         return replace(self, **changes)
 
 
+LOGS = "/aws/lambda/"
+API = "api_handler"
+
+
 class _Name:
     """An attribute of a stage: a name with ``{}`` in place of the stage's own."""
 
@@ -241,6 +245,10 @@ class Stage:
     def function(self, name: str) -> str:
         """Returns Lambda's name for a function, as Chalice forms it."""
         return f"{self.prefix}-{name}"
+
+    def log_group(self, function: str) -> str:
+        """Returns the log group that Lambda writes to. Chalice names the function of the API like the stage."""
+        return f"{LOGS}{self.prefix if function == API else self.function(function)}"
 
     @property
     def log_stream_arn(self) -> str:

@@ -96,4 +96,4 @@ class Inspection:
         return f"AWS_DEFAULT_REGION={self.stage.location.region} chalice deploy --stage {self.stage.name}"
 
     def log_group(self, function: str) -> str:
-        return f"the log group /aws/lambda/{self.stage.function(function)}"
+        return f"the log group {self.stage.log_group(function)}"

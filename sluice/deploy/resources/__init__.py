@@ -8,7 +8,7 @@ from chalicelib.core.state import ACTIVE
 from sluice.deploy.resource import Resource
 from sluice.deploy.resources.chalice_config import ChaliceStage, Project
 from sluice.deploy.resources.cloudfront import DistributionLogging, LogConfig
-from sluice.deploy.resources.leftovers import LOGS, BlockedClients, ChaliceDeployment, FunctionLogs
+from sluice.deploy.resources.leftovers import BlockedClients, ChaliceDeployment, FunctionLogs
 from sluice.deploy.resources.logs import LogGroup, LogSubscription, WebAclLogging
 from sluice.deploy.resources.objects import BucketNotification, ObjectsQueue, Queue
 from sluice.deploy.resources.parameters import FirstToken, RememberedChoices
@@ -16,7 +16,7 @@ from sluice.deploy.resources.streams import DeliveryRole, LogStream, mode
 from sluice.deploy.resources.tables import FirstRules, Table
 from sluice.deploy.resources.waf import CAPACITY, RETRY_AFTER_S, RuleGroup, ip_set_resources
 from sluice.deploy.resources.web_acls import WebAclRule, web_acl_name
-from sluice.deploy.stage import Stage
+from sluice.deploy.stage import API, LOGS, Stage
 
 
 def resources_of(
@@ -63,7 +63,7 @@ def resources_of(
     return [
         *resources,
         # Chalice creates the log groups of all functions, but gives the API's a name that is never used.
-        LogGroup(stage, f"{LOGS}{stage.prefix}", 30, about="logs of the admin API; kept for 30 days"),
+        LogGroup(stage, stage.log_group(API), 30, about="logs of the admin API; kept for 30 days"),
         ChaliceStage(stage, stage.name, project, about=deployment),
         *_additions(stage),
     ]

@@ -18,9 +18,8 @@ from sluice.deploy.policies import FUNCTIONS
 from sluice.deploy.resource import Existing, Resource
 from sluice.deploy.resources.chalice_config import Project
 from sluice.deploy.resources.waf import IpSetResource, ip_set_resources
-from sluice.deploy.stage import Refusal, Stage
+from sluice.deploy.stage import LOGS, Refusal, Stage
 
-LOGS = "/aws/lambda/"
 CHALICE = (sys.executable, "-c", "from chalice.cli import main; main()")
 
 
