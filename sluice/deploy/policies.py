@@ -20,7 +20,9 @@ from chalicelib.core.state import (
     History,
     Known,
     Receipt,
+    RuleBreaker,
     StoredRules,
+    Waiting,
 )
 from sluice.deploy.stage import Stage, split_bucket
 
@@ -73,6 +75,7 @@ def records(actions: str, table: Any, *kinds: str) -> dict[str, Any]:
 
 
 RULES, DETECTION, KNOWN = StoredRules.kind, Detection.kind, Known.kind
+BREAKERS = (RuleBreaker.kind, Waiting.kind)
 BLOCK, HISTORY, ALLOW, CONTROL = Block.kind, History.kind, Allow.kind, Control.kind
 EVERY_KIND = sorted({of.kind for of in RECORDS} | {CONTROL})
 KEPT = {Audit.kind, Receipt.kind}
@@ -106,8 +109,11 @@ def policies(arns: Arns) -> dict[str, Policy]:
         ],
         "enforce": [
             *state_stream,
-            records("GetItem Query BatchGetItem", state, BLOCK, HISTORY, ALLOW, CONTROL),
-            records("PutItem", state, BLOCK, HISTORY, CONTROL),
+            records(
+                "GetItem Query BatchGetItem", state, BLOCK, HISTORY, ALLOW, CONTROL, KNOWN, *BREAKERS, DETECTION, RULES
+            ),
+            records("PutItem", state, BLOCK, HISTORY, CONTROL, *BREAKERS),
+            records("DeleteItem", state, Waiting.kind),
             *dead_letters,
         ],
         "publish": [

@@ -15,7 +15,18 @@ from moto import mock_aws
 import app
 from chalicelib.bootstrap import Services, aws, compose, running_in
 from chalicelib.config import read_config
-from chalicelib.core.state import ACTIVE, RECORDS, Block, Detection, Heartbeat, History, StoredRules, version_id
+from chalicelib.core.state import (
+    ACTIVE,
+    RECORDS,
+    Block,
+    Detection,
+    Heartbeat,
+    History,
+    RuleBreaker,
+    StoredRules,
+    Waiting,
+    version_id,
+)
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.tally_logs import log_name
 from chalicelib.ports import Item, LogObject
@@ -187,6 +198,16 @@ def new_object(content: bytes, now: float) -> dict[str, Any]:
     return objects_event([("one", LogObject(BUCKET, "AWSLogs/one.log", etag), now)])
 
 
+def waiting_until_a_heartbeat(deployed: Deployed, detection: Item, now: int) -> dict[str, Any]:
+    """Stores that a detection waits, and that its rule was stopped an hour ago. Returns the event of a heartbeat."""
+    rule = Detection.from_json(detection.body).terms.name
+    State(deployed.services.world.state).overwrite(
+        Waiting(rule=rule, detection=detection.id, since=now, worst=1), RuleBreaker(rule=rule, stopped_at=now - 3600)
+    )
+    beat = Heartbeat(at=now)
+    return state_event([Item(kind=beat.kind, id=beat.id, body=beat.to_json(), version=1)])
+
+
 def test_every_function_stays_within_its_policy(deployed: Deployed) -> None:
     now = time.time()
     used: dict[str, set[Call]] = {}
@@ -218,6 +239,8 @@ def test_every_function_stays_within_its_policy(deployed: Deployed) -> None:
     State(deployed.services.world.state).overwrite(over)
     used["sweep"] = deployed.calls_of("sweep", schedule_event())
     assert [item.id for item in stored(deployed, History.kind)] == ["192.0.2.7/32", "198.51.100.7/32"]
+    used["enforce"] |= deployed.calls_of("enforce", waiting_until_a_heartbeat(deployed, detections[0], int(now)))
+    assert not stored(deployed, Waiting.kind)
     for function, calls in used.items():
         assert calls, function
         assert outside(deployed.policies[function], calls) == set(), function
