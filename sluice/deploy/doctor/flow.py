@@ -107,7 +107,8 @@ def malformed(inspection: Inspection) -> Iterator[Finding]:
     bad, good = (inspection.metric("Sluice", name, "Sum", service=service) or 0 for name in ("Malformed", "Requests"))
     if bad > MALFORMED_SHARE * (bad + good):
         what = f"{100 * bad / (bad + good):.0f} % of the lines are malformed"
-        yield Finding("malformed", what, "'sluice status' shows samples and what to do")
+        older = f"older samples are in {inspection.log_group('ingest')}"
+        yield Finding("malformed", what, f"'sluice status' shows samples and what to do; {older}")
 
 
 def waf_filters(inspection: Inspection) -> Iterator[Finding]:
