@@ -179,7 +179,7 @@ def _show(parts: Iterable[Part], console: Console) -> None:
         f"\n{plural(sources.total(), 'request')}{by_source and f' ({by_source})'}, {plural(repeats, 'repeat')}"
     )
     for count in malformed:
-        console.print(explained(count))
+        console.print(explained(count), soft_wrap=True)
 
 
 def _cells(request: DecodedRequest) -> tuple[str, ...]:

@@ -191,7 +191,9 @@ def test_malformed_pieces_are_appended_with_the_tally_or_alone(logs: Logs) -> No
 def test_an_item_with_malformed_pieces_alone_deepens_no_view(logs: Logs) -> None:
     Container(logs).ingest.run(batch([b"a\tb"]), NOW)
     reader = LogReader(logs, new_view, lateness_ms=1000)
-    assert reader.read(RULES, NOW).since_ms == NOW - 1000
+    reader.start_at({})
+    view, _ = reader.read_on(RULES, NOW)
+    assert (view.since_ms, len(reader.unevaluated)) == (NOW - 1000, 1)
 
 
 def test_no_batch_makes_an_item_grow_by_what_is_malformed_in_it(logs: Logs) -> None:
