@@ -121,7 +121,7 @@ def fault(count: MalformedCount, setting: str = "CLOUDFRONT_FIELDS") -> str:
 
 def _object(count: MalformedCount, explanation: Explanation, setting: str) -> str:
     if count.name:
-        return f"the form of a {count.name}, which is not read"
+        return f"a form that is not read: {count.name}"
     if count.reason != Reason.FIELDS:
         return explanation.fault
     if count.expected is not None:

@@ -46,11 +46,11 @@ PUT_UNIT = 25_000
 ON_DEMAND_ROUNDING = 1_000
 """Bytes to which an on-demand stream rounds up each record for billing."""
 
-LINE_BYTES = {"cloudfront": 300, "waf": 1500}
-"""Size of a CloudFront line with the default fields, and of a WAF log line."""
+LINE_BYTES = {"cloudfront": 300, "waf": 1500, "cloudfront-standard": 450, "load-balancer": 1050, "api-gateway": 350}
+"""Size of a line by source: of CloudFront's real-time log with the default fields; of the others as JSON."""
 
 ENVELOPE_LINES, ENVELOPE_RATIO = 20, 5
-"""WAF lines that CloudWatch Logs puts into one record, and the factor by which gzip shrinks them."""
+"""Lines that CloudWatch Logs puts into one record, and the factor by which gzip shrinks them."""
 
 BATCHES_PER_S = 1.0
 """Batches per shard and second, because Lambda polls each shard once a second."""
@@ -122,13 +122,7 @@ def monthly_costs(load: Load) -> list[Cost]:
     """Returns each item of the bill; their sum is the estimate."""
     lines_per_second = load.requests_per_second * load.sample_rate / 100
     lines = lines_per_second * SECONDS_PER_MONTH
-    line_bytes = LINE_BYTES[load.source]
-    records, record_bytes = lines, float(line_bytes)
-    delivery = Cost("CloudFront real-time log lines", _millions(lines), lines * PRICES["cloudfront.line"])
-    if load.source == "waf":
-        records, record_bytes = lines / ENVELOPE_LINES, ENVELOPE_LINES * line_bytes / ENVELOPE_RATIO
-        volume = lines * line_bytes / GB
-        delivery = Cost("CloudWatch Logs, WAF log lines", f"{volume:,.0f} GB", volume * PRICES["logs.gb_in"])
+    delivery, records, record_bytes = _delivery(load.source, lines)
     shards = load.shards or max(ON_DEMAND_SHARDS, shards_for(records / SECONDS_PER_MONTH))
     batches = shards * SECONDS_PER_MONTH * min(BATCHES_PER_S, max(lines_per_second / shards, 1e-9))
     tally_bytes = lines / batches * TALLY_BYTES_PER_LINE
@@ -155,6 +149,25 @@ def monthly_costs(load: Load) -> list[Cost]:
         Cost("WAF rules", f"{load.rules}", load.rules * PRICES["waf.rule"]),
         Cost("CloudWatch metrics", f"{METRICS}", METRICS * PRICES["metric"]),
     ]
+
+
+def dollars_per_million(source: str) -> float:
+    """Returns what a million requests of a live log cost until they are in an on-demand stream, and are read there."""
+    delivery, records, record_bytes = _delivery(source, 1e6)
+    _hours, *by_volume = stream_costs(records, record_bytes, shards=0)
+    return total([delivery, *by_volume])
+
+
+def _delivery(source: str, lines: float) -> tuple[Cost, float, float]:
+    """Returns the cost of a log of ``lines``, the records that they become in the stream, and the bytes of each."""
+    line_bytes = LINE_BYTES[source]
+    if source == "cloudfront":
+        cost = Cost("CloudFront real-time log lines", _millions(lines), lines * PRICES["cloudfront.line"])
+        return cost, lines, line_bytes
+    volume = lines * line_bytes / GB
+    name = "CloudWatch Logs, WAF log lines" if source == "waf" else "CloudWatch Logs, log lines"
+    cost = Cost(name, f"{volume:,.0f} GB", volume * PRICES["logs.gb_in"])
+    return cost, lines / ENVELOPE_LINES, ENVELOPE_LINES * line_bytes / ENVELOPE_RATIO
 
 
 def object_costs(lines: float) -> list[Cost]:
