@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import boto3
+import msgspec
 import pytest
 from botocore import handlers as botocore_handlers
 from moto import mock_aws
@@ -198,14 +199,28 @@ def new_object(content: bytes, now: float) -> dict[str, Any]:
     return objects_event([("one", LogObject(BUCKET, "AWSLogs/one.log", etag), now)])
 
 
-def waiting_until_a_heartbeat(deployed: Deployed, detection: Item, now: int) -> dict[str, Any]:
-    """Stores that a detection waits, and that its rule was stopped an hour ago. Returns the event of a heartbeat."""
-    rule = Detection.from_json(detection.body).terms.name
-    State(deployed.services.world.state).overwrite(
-        Waiting(rule=rule, detection=detection.id, since=now, worst=1), RuleBreaker(rule=rule, stopped_at=now - 3600)
+def stop_and_resume(deployed: Deployed, detected: Item, now: int) -> set[Call]:
+    """Makes a stopped rule's offender wait, and resumes the rule. Returns the calls of enforce."""
+    state = State(deployed.services.world.state)
+    earlier = Detection.from_json(detected.body)
+    offenders = [msgspec.structs.replace(offender, network="203.0.113.9/32") for offender in earlier.offenders]
+    detection = msgspec.structs.replace(earlier, id="later", offenders=tuple(offenders))
+    terms = detection.terms
+    state.overwrite(detection)
+    hits = {f"{number:08x}": now for number in range(9)}
+    breaker = RuleBreaker(rule=terms.name, limit=terms.limit, window_s=terms.window_s, stopped_at=now - 3600, hits=hits)
+    state.overwrite(breaker)
+    calls = deployed.calls_of(
+        "enforce", state_event([item for item in stored(deployed, Detection.kind) if item.id == "later"])
     )
+    assert stored(deployed, Waiting.kind)
+    state.overwrite(msgspec.structs.replace(breaker, hits={}))
+    deployed.restart()
     beat = Heartbeat(at=now)
-    return state_event([Item(kind=beat.kind, id=beat.id, body=beat.to_json(), version=1)])
+    event = state_event([Item(kind=beat.kind, id=beat.id, body=beat.to_json(), version=1)])
+    calls |= deployed.calls_of("enforce", event)
+    assert not stored(deployed, Waiting.kind)
+    return calls
 
 
 def test_every_function_stays_within_its_policy(deployed: Deployed) -> None:
@@ -239,8 +254,7 @@ def test_every_function_stays_within_its_policy(deployed: Deployed) -> None:
     State(deployed.services.world.state).overwrite(over)
     used["sweep"] = deployed.calls_of("sweep", schedule_event())
     assert [item.id for item in stored(deployed, History.kind)] == ["192.0.2.7/32", "198.51.100.7/32"]
-    used["enforce"] |= deployed.calls_of("enforce", waiting_until_a_heartbeat(deployed, detections[0], int(now)))
-    assert not stored(deployed, Waiting.kind)
+    used["enforce"] |= stop_and_resume(deployed, detections[0], int(now))
     for function, calls in used.items():
         assert calls, function
         assert outside(deployed.policies[function], calls) == set(), function
