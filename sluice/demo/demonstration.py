@@ -9,6 +9,7 @@ from typing import Any
 from chalicelib.core.addresses import Network, parse_network
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.state import Block
+from chalicelib.pipeline.stored import State
 from sluice.demo.actors import ALLOWED, Actor, cast, play
 from sluice.demo.edge import TICK_S, EdgeTraffic
 from sluice.demo.latency import Latency
@@ -71,12 +72,11 @@ class Demonstration:
         attackers, bystanders = self.attackers(), self.bystanders()
         caught, hit = self.blocked(attackers), self.blocked(bystanders)
         over = self.start + self.seconds - RELEASED_S
-        lifted = {(block.network, block.blocked_at) for block in self.cloud.telemetry.lifted}
-        ended = {(block.network, block.blocked_at) for block in self.cloud.telemetry.blocks if block.until <= over}
+        overdue = [block for block in State(self.cloud.state).records(Block) if block.until <= over]
         return summary_of(self.cloud, self.latency) | {
             "attackers": {"total": len(attackers), "blocked": len(caught)},
             "bystanders": {"total": len(bystanders), "blocked": len(hit)},
-            "ok": len(caught) == len(attackers) and not hit and bool(lifted) and ended <= lifted,
+            "ok": len(caught) == len(attackers) and not hit and bool(self.cloud.telemetry.lifted) and not overdue,
         }
 
 
