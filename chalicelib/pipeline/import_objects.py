@@ -7,16 +7,16 @@ ends. So an importer that starts, or that lost an append to another one, only ne
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from zlib import crc32
 
 from chalicelib.core.logs.batch_decoder import BatchDecoder
+from chalicelib.core.logs.framing import TextPart, last_header, parts
 from chalicelib.core.logs.malformed_counts import counted
 from chalicelib.core.tally import RETENTION_S
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.active_tallier import ActiveTallier
 from chalicelib.pipeline.log_writer import TRIES, BatchTally, LogWriter, TooLarge
-from chalicelib.pipeline.object_content import ObjectContent, Part
 from chalicelib.pipeline.tally_logs import SKEW_MS, OutOfTime, TimeLeft, unlimited
 from chalicelib.ports import Conflict, Contended, Gone, LogObject, LogObjects, PartReceipt, TallyLogs, Unavailable
 from chalicelib.reports import ImportReport, IngestReport
@@ -25,7 +25,7 @@ LOGS = 4
 """Logs that importers append to. Each one costs a read per ring of the bell; more let more importers append at once."""
 
 PART_BYTES = 8 << 20
-"""Most bytes of a part: about 30,000 CloudFront lines, of which the columns and the tally fit in 200 MB of memory."""
+"""Bytes from which a part ends: about 30,000 CloudFront lines, whose columns and tally fit in 200 MB of memory."""
 
 RESERVE_S = 20
 """Seconds of an invocation that are left when the last part begins."""
@@ -104,41 +104,48 @@ class ImportObjects:
                 report.gone.append(str(exc))
 
     def _import(self, new: NewObject, time_left_s: TimeLeft, report: ImportReport) -> None:
-        """Counts what has not been counted of an object. Raises Gone, Unavailable, Contended, OutOfTime."""
-        content = ObjectContent(self._objects.blocks(new.object))
-        place, size = self._logs.counted_up_to(new.object), self._part_bytes
-        while (part := content.part(place, size)) is not None:
-            if time_left_s() < RESERVE_S:
-                raise OutOfTime(f"{new.object} is counted up to byte {place}")
-            try:
-                place = self._count(new, part, report)
-            except TooLarge:
-                if part.text.find(b"\n") + 1 in (0, len(part.text)):
-                    raise
-                size = len(part.text) // 2
+        """Counts what has not been counted of an object. Raises Gone, Unavailable, Contended, OutOfTime, TooLarge."""
+        done = self._logs.counted_up_to(new.object)
+        start = 0
+        for part in parts(self._objects.blocks(new.object), self._part_bytes):
+            end = start + len(part.text)
+            while done < end:
+                if time_left_s() < RESERVE_S:
+                    raise OutOfTime(f"{new.object} is counted up to byte {done}")
+                done = self._count(new, _rest(part, done - start), done, report)
+            if not part.text:  # nothing but damage, which has no receipt
+                report.counted += IngestReport(malformed_counts=counted(part.malformed))
+            start = end
 
-    def _count(self, new: NewObject, part: Part, report: ImportReport) -> int:
-        """Counts a part, unless another importer does. Returns the end of the last part that is counted then."""
+    def _count(self, new: NewObject, part: TextPart, start: int, report: ImportReport) -> int:
+        """Counts a part that starts at byte ``start``, or its first half if it is too large for a transaction.
+
+        Returns the end of what is counted then: by this importer, or by another one that was faster.
+        """
         now_ms = int(self._clock() * 1000)
         rules, problem = self._rules(now_ms)
         self._tallier.use(rules)
-        text = b"\n".join((part.header, part.text)) if part.header else part.text
-        decoded = self._decoder.decode([text], self._tallier.columns)
+        decoded = self._decoder.decode_text(part.text, part.header, self._tallier.columns)
         decoded = decoded.between(now_ms - self._retention_ms, now_ms + SKEW_MS)
-        malformed = counted(decoded.malformed)
+        malformed = counted((*part.malformed, *decoded.malformed))
         tally = self._tallier.tally(decoded.requests)
         added = BatchTally.of(tally, decoded, malformed, last_sequence=0, arrived_ms=new.created_ms, now_ms=now_ms)
-        receipt = PartReceipt(object=new.object, start=part.start, end=part.end, written_ms=now_ms)
+        receipt = PartReceipt(object=new.object, start=start, end=start + len(part.text), written_ms=now_ms)
         for attempt in range(TRIES):
             try:
                 # If nothing is counted, the receipt is added alone.
                 tail = self._writer.tail(_log_of(new.object, attempt), now_ms)
                 self._writer.append(tail, added, now_ms, receipt)
             except Conflict:
-                place = self._logs.counted_up_to(new.object)
-                if place > part.start:
-                    return place
+                done = self._logs.counted_up_to(new.object)
+                if done > start:
+                    return done
                 continue
+            except TooLarge:
+                first, *others = parts([part.text], len(part.text) // 2)
+                if not others:
+                    raise
+                return self._count(new, replace(part, text=first.text), start, report)
             report.counted += IngestReport(
                 requests=len(decoded),
                 malformed_counts=malformed,
@@ -148,8 +155,15 @@ class ImportObjects:
                 lag_ms=max(0, now_ms - new.created_ms),
                 rules_problem=problem,
             )
-            return part.end
+            return receipt.end
         raise Contended(f"{new.object}: lost {TRIES} consecutive appends to other importers")
+
+
+def _rest(part: TextPart, start: int) -> TextPart:
+    """Returns what follows the first ``start`` bytes of a part, which end with a piece."""
+    if not start:
+        return part
+    return TextPart(part.text[start:], last_header(part.text[:start]) or part.header)
 
 
 def _log_of(object: LogObject, attempt: int) -> str:

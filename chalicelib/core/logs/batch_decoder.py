@@ -70,9 +70,13 @@ class BatchDecoder:
             seen.without_repeats(earlier.requests)
         seen.take_repeated_events()
         for part in self._parts(records[start:] if start else records, columns, seen):
-            distinct = seen.without_repeats(part.requests)
-            repeats = sum(map(len, part.requests)) - sum(map(len, distinct)) + seen.take_repeated_events()
-            yield Decoded(tuple(filter(None, distinct)), part.malformed, repeats)
+            yield seen.distinct(part)
+
+    def decode_text(self, text: bytes, header: bytes = b"", columns: frozenset[str] = COLUMNS) -> Decoded:
+        """Returns the requests of a part of a file or object under a ``#Fields`` line, each once."""
+        decoder, pieces, seen = self._decoder(columns), Pieces(), _Seen()
+        decoder.sort_text(text, pieces, header)
+        return seen.distinct(_decoded(decoder, pieces, seen))
 
     def _parts(self, records: Sequence[bytes], columns: frozenset[str], seen: "_Seen") -> Iterator[Decoded]:
         """Yields what the records hold, part by part, without repeated events."""
@@ -120,6 +124,12 @@ class _Seen:
         self._ids: dict[Source, set[bytes | str]] = {}
         self._events: dict[str, int] = {}
         self._repeated_events = 0
+
+    def distinct(self, found: Decoded) -> Decoded:
+        """Returns ``found`` without the requests that have occurred, which it counts as repeats."""
+        distinct = self.without_repeats(found.requests)
+        repeats = len(found) - sum(map(len, distinct)) + self.take_repeated_events()
+        return Decoded(tuple(filter(None, distinct)), found.malformed, repeats)
 
     def without_repeats(self, batches: Sequence[Requests]) -> list[Requests]:
         """Returns the requests with an id that has not occurred in their source, or without one."""

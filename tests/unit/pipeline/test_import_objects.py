@@ -5,10 +5,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from itertools import count
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from chalicelib.core.logs import framing
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.requests import Reason
 from chalicelib.core.rules import RuleSet
@@ -57,7 +61,7 @@ class Importers:
     now_ms: int = NOW
     rules: RuleSet = RULES
 
-    def container(self, lines_per_part: float = 10.5) -> ImportObjects:
+    def container(self, lines_per_part: float = 9.5) -> ImportObjects:
         return ImportObjects(
             objects=self.bucket,
             decoder=BatchDecoder(),
@@ -77,7 +81,9 @@ class Importers:
 
 
 @pytest.fixture
-def importers() -> Importers:
+def importers(monkeypatch: pytest.MonkeyPatch) -> Importers:
+    # So that small parts are cut off before the content is read to its end.
+    monkeypatch.setattr(framing, "WINDOW", 200)
     return Importers()
 
 
@@ -288,6 +294,56 @@ def test_new_rules_take_effect_with_the_next_part(importers: Importers) -> None:
     ]
     assert sorted(set(slots)) == [100, 360_000]
     assert importers.logs.counted() == 100
+
+
+def standard_log(sections: list[tuple[bool, int]]) -> bytes:
+    """Returns a standard log of CloudFront, of sections whose fields stand in one order or the other."""
+    day, second = f"{datetime.fromtimestamp(NOW / 1000, UTC):%Y-%m-%d\t%H:%M:%S}".split("\t")
+    log, client = [b"#Version: 1.0"], count(1)
+    for is_usual, lines in sections:
+        names = ["date", "time", "c-ip"] if is_usual else ["c-ip", "time", "date"]
+        log.append(f"#Fields: {' '.join(names)}".encode())
+        for _ in range(lines):
+            cells = {"date": day, "time": second, "c-ip": f"192.0.2.{next(client)}"}
+            log.append("\t".join(cells[name] for name in names).encode())
+    return b"\n".join((*log, b""))
+
+
+@given(
+    sections=st.lists(st.tuples(st.booleans(), st.integers(0, 12)), min_size=1, max_size=5),
+    deliveries=st.lists(st.tuples(st.integers(1, 200), st.integers(0, 6)), max_size=6),
+    packed=st.booleans(),
+)
+def test_an_object_counts_the_same_however_its_deliveries_are_cut_and_cut_off(
+    sections: list[tuple[bool, int]], deliveries: list[tuple[int, int]], packed: bool
+) -> None:
+    """Each delivery has parts of a size of its own, and time for some of them."""
+    importers, content = Importers(), standard_log(sections)
+    stored = importers.bucket.put("logs", "one.log", gzip.compress(content) if packed else content)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(framing, "WINDOW", 16)
+        for part_bytes, parts in [*deliveries, (10_000, 1000)]:
+            report = importers.container(part_bytes / LINE_BYTES).run(
+                [new(stored)], seconds_left(*[RESERVE_S] * parts, 0)
+            )
+            assert not report.counted.malformed
+    lines = sum(number for _, number in sections)
+    clients = [
+        client
+        for log in importers.logs.registry.values()
+        for item in importers.logs.items(log[0])
+        for part in unpack(item.body or b"")
+        for client in part.keys()  # noqa: SIM118
+    ]
+    assert sorted(clients) == [bytes((192, 0, 2, number)) for number in range(1, lines + 1)]
+
+
+def test_objects_without_line_ends_between_them_are_cut_between_them(importers: Importers) -> None:
+    records = [waf_text(timestamp=NOW) for _ in range(30)]
+    stored = importers.bucket.put("aws-waf-logs-site", "x.log.gz", gzip.compress(b"".join(records)))
+    report = importers.container().run([new(stored)])
+    assert (report.counted.requests, dict(report.counted.malformed)) == (30, {})
+    assert importers.logs.calls.count("append") > 5
 
 
 def test_json_records_are_read_and_damage_costs_the_damaged_line(importers: Importers) -> None:
