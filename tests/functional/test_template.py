@@ -241,7 +241,7 @@ def test_every_alarm_notifies_the_topic(sam: Template) -> None:
         *("PublishErrors", "SweepErrors"),
         *("ApiErrors", "MalformedFlood", "IpSetsFillingV4", "IpSetsFillingV6", "PublishFailing", "BreakerOpen"),
         *("RulesInvalid", "PausedTooLong", "HeartbeatMissing", "DeadLettersWaiting", "ManyReplayed"),
-        "ObjectsFailed",
+        *("ObjectsFailed", "UnreadableRecords"),
     }
     for name, alarm in alarms.items():
         assert alarm["AlarmActions"] == [{"Ref": "Alarms"}], name
