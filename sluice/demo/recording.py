@@ -10,6 +10,7 @@ import msgspec
 
 from chalicelib.core.addresses import PrefixMemo, network_of
 from chalicelib.core.logs.batch_decoder import BatchDecoder
+from chalicelib.core.logs.framing import BLANK, framed
 from chalicelib.core.logs.requests import Malformed
 from chalicelib.core.refusals import REFUSAL_ACTION, REFUSAL_STATUS
 from sluice.demo.edge import Edge
@@ -39,9 +40,9 @@ class Line(NamedTuple):
 
     record: bytes
     at: float | None = None
-    """Time of its request, in epoch seconds; None if the line is not a request."""
+    """Time of its earliest request, in epoch seconds; None if there is none in it."""
     client: bytes = b""
-    """Packed address of the client; empty if the line is not a request."""
+    """Packed address of the client; empty if the line is not one request."""
     requests: int = 0
     """Number of requests in it."""
     malformed: tuple[Malformed, ...] = ()
@@ -55,7 +56,8 @@ def lines_of(file: Iterable[bytes], decoder: BatchDecoder) -> Iterator[Line]:
             requests = decoded.requests[0]
             yield Line(record, requests.times[0] / 1000, requests.clients[0], 1, decoded.malformed)
         else:
-            yield Line(record, requests=len(decoded), malformed=decoded.malformed)
+            at = decoded.span_ms()[0] / 1000 if decoded else None
+            yield Line(record, at, requests=len(decoded), malformed=decoded.malformed)
 
 
 class RecordedLog:
@@ -70,12 +72,20 @@ class RecordedLog:
 
     def __iter__(self) -> Iterator[Line]:
         for chunk in chunks([self._file], self.progress):
-            malformed: list[Malformed] = []
-            for line in lines_of(chunk.text.splitlines(keepends=True), self._decoder):
+            malformed = list(chunk.malformed)
+            for line in lines_of(_records(chunk.text), self._decoder):
                 self.stats.requests += line.requests
                 malformed += line.malformed
                 yield line
             self.stats.add_malformed(malformed, chunk)
+
+
+def _records(text: bytes) -> list[bytes]:
+    """Returns the lines in a text or, if it begins with a JSON object, the objects, which may span lines."""
+    if not text.lstrip(BLANK).startswith(b"{"):
+        return text.splitlines(keepends=True)
+    pieces = framed(text)
+    return [*pieces.objects, *pieces.fragments, *pieces.damaged, *pieces.lines]
 
 
 class RecordedEdge:
@@ -91,7 +101,7 @@ class RecordedEdge:
 
     def logged(self, line: Line, now: float) -> bytes:
         """Returns the line that is logged of a request at ``now`` (epoch seconds, which never decreases)."""
-        if line.at is None:
+        if not line.client:
             return line.record
         client = self._memo[line.client]
         self._requests[client] += 1

@@ -178,6 +178,21 @@ def test_a_packed_log_with_a_mark_at_its_start_is_read(tmp_path: Path, rules: st
     assert (summary["requests"], summary["malformed"], summary["ok"]) == (20, {}, True)
 
 
+def test_json_objects_may_stand_on_one_line_or_span_several(tmp_path: Path, rules: str) -> None:
+    records = [waf_text(timestamp=START * 1000 + number, requestId="-") for number in range(9)]
+    text = b"".join(records[:6]) + b"".join(record.replace(b",", b",\n  ") for record in records[6:])
+    (tmp_path / "waf.log").write_bytes(text)
+    summary = run("--traffic", str(tmp_path / "waf.log"), "--rules", rules)
+    assert (summary["requests"], summary["late"], summary["malformed"]) == (9, 0, {})
+
+
+def test_a_container_is_named(tmp_path: Path, rules: str) -> None:
+    (tmp_path / "x").write_bytes(b"PAR1\x15\x04")
+    result = CliRunner().invoke(main, ["demo", "--traffic", str(tmp_path / "x"), "--speed", "max", "--rules", rules])
+    assert result.exit_code == 1
+    assert "1 record has a form that is not read: Parquet" in result.stderr
+
+
 def test_names_of_fields_may_have_blanks_around_them(tmp_path: Path, rules: str) -> None:
     (tmp_path / "log").write_text("1700000000.5\t192.0.2.7\n")
     summary = run("--traffic", str(tmp_path / "log"), "--rules", rules, "--fields", "timestamp, c-ip")
