@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from chalicelib.core.logs.framing import parts
+from chalicelib.core.logs.framing import WINDOW, parts
 from chalicelib.core.logs.requests import Malformed, Reason
 from chalicelib.core.printable import printable
 
@@ -92,7 +92,7 @@ def chunks(files: Iterable[Path | None], progress: ReadProgress) -> Iterator[Chu
 
 
 def _blocks(stream: BinaryIO, progress: ReadProgress) -> Iterator[bytes]:
-    while block := stream.read(CHUNK_BYTES):
+    while block := stream.read(CHUNK_BYTES + WINDOW):
         progress.bytes_read += len(block)
         yield block
 

@@ -31,6 +31,9 @@ FORMAT = (
 
 KEY = "requestTimeEpoch"
 
+_FOREIGN = frozenset(("httpRequest", "messageType", "request_line"))
+"""Keys of formats that precede this one."""
+
 _OPENING = re.compile(r"\s*\{")
 _MEMBER = re.compile(r'\s*"(\w+)"\s*:\s*("(?:[^"\\]|\\.)*"|-?\d+)\s*(,|\})')
 _ALLOWED, _BLOCKED = "WAF_ALLOW", "WAF_BLOCK"
@@ -108,7 +111,7 @@ class ApiRecords:
 
     def read(self, text: bytes | str) -> ApiRecord:
         members, is_whole = _leading(text if isinstance(text, str) else text.decode())
-        if not is_whole or KEY not in members:
+        if not is_whole or KEY not in members or not _FOREIGN.isdisjoint(members):
             raise msgspec.ValidationError("not a whole record of API Gateway")
         return salvaged(ApiRecord, members)
 

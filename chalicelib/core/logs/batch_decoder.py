@@ -9,7 +9,7 @@ from functools import lru_cache
 from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS, CloudFrontLines
 from chalicelib.core.logs.envelope import LogEvent
-from chalicelib.core.logs.framing import BLANK, GZIP, inflated
+from chalicelib.core.logs.framing import BLANK, GZIP, unpacked
 from chalicelib.core.logs.json_fields import JsonFields
 from chalicelib.core.logs.log_format import DecodeOptions
 from chalicelib.core.logs.requests import COLUMNS, Decoded, Malformed, Reason, Requests, Source
@@ -100,9 +100,7 @@ class BatchDecoder:
 
 def _unpack(record: bytes, decoder: TextDecoder, pieces: Pieces) -> int:
     """Sorts the text in a packed record, and returns its size."""
-    contents = list(inflated([record], LARGEST_MEMBER))
-    malformed = [content for content in contents if isinstance(content, Malformed)]
-    text = b"".join(content for content in contents if isinstance(content, bytes))
+    text, malformed = unpacked(record, LARGEST_MEMBER)
     if text.strip(BLANK):
         decoder.sort_text(text, pieces)
     elif not malformed:
@@ -122,7 +120,8 @@ class _Seen:
 
     def __init__(self) -> None:
         self._ids: dict[Source, set[bytes | str]] = {}
-        self._events: dict[str, int] = {}
+        self._events: dict[str, str | int] = {}
+        """Messages by the ids of their events; of earlier parts, only the hashes."""
         self._repeated_events = 0
 
     def distinct(self, found: Decoded) -> Decoded:
@@ -145,14 +144,19 @@ class _Seen:
         distinct = []
         for event in events:
             # The message as well, in case that ids are not as unique as CloudWatch Logs promises.
-            if event.id:
-                message = hash(event.message)
-                if self._events.get(event.id) == message:
-                    continue
-                self._events[event.id] = message
-            distinct.append(event)
+            earlier = self._events.get(event.id)
+            if earlier is None or event.message != earlier != hash(event.message):
+                distinct.append(event)
+                if event.id:
+                    self._events[event.id] = event.message
         self._repeated_events += len(events) - len(distinct)
         return distinct
+
+    def forget_messages(self) -> None:
+        """Keeps the hashes of messages instead, because the next part may be as large."""
+        self._events = {
+            event: hash(message) if isinstance(message, str) else message for event, message in self._events.items()
+        }
 
     def take_repeated_events(self) -> int:
         """Returns the number of repeated events since the last call."""

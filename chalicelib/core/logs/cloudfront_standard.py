@@ -273,7 +273,7 @@ class VersionOneLines:
 
 
 class StandardRecord(msgspec.Struct, gc=False):
-    client: Flat = field(name=CLIENT)
+    client: str | None = field(name=CLIENT)
     stamp: Flat = field(name=STAMP, default=None)
     seconds: Flat = field(name=SECONDS, default=None)
     date: str | None = None
@@ -287,6 +287,9 @@ class StandardRecord(msgspec.Struct, gc=False):
     status: Flat = field(name="sc-status", default=None)
     country: str | None = field(name="c-country", default=None)
     user_agent: str | None = field(name="cs(User-Agent)", default=None)
+    waf: None = field(name="httpRequest", default=None)
+    envelope: None = field(name="messageType", default=None)
+    """Keys of formats that precede this one."""
 
     @property
     def host(self) -> str | None:

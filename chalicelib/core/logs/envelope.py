@@ -25,6 +25,8 @@ class LogEvent(msgspec.Struct, gc=False):
 class Envelope(msgspec.Struct, rename="camel", gc=False):
     message_type: Literal["DATA_MESSAGE", "CONTROL_MESSAGE"]
     log_events: list[LogEvent] = []
+    http_request: None = None
+    """A key of AWS WAF's records, whose format precedes this one."""
 
     def events(self) -> list[LogEvent]:
         """Returns the events with messages of a log. Those of a control message only test the connection."""

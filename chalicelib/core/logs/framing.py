@@ -74,6 +74,18 @@ def container(data: bytes) -> str | None:
     return next((name for mark, name in CONTAINERS if data.startswith(mark)), None) if is_binary else None
 
 
+def unpacked(data: bytes, most: int) -> tuple[bytes, list[Malformed]]:
+    """Returns the text in a record, of which each gzip member is either whole or malformed, and what is malformed."""
+    inflate = zlib.decompressobj(wbits=31)
+    with suppress(zlib.error):
+        text = inflate.decompress(data, most)
+        if inflate.eof and not inflate.unused_data:  # most records are one member
+            return text, []
+    pieces = list(inflated([data], most))
+    malformed = [piece for piece in pieces if isinstance(piece, Malformed)]
+    return b"".join(piece for piece in pieces if isinstance(piece, bytes)), malformed
+
+
 def inflated(blocks: Iterable[bytes], most: int | None = None) -> Iterator[bytes | Malformed]:
     """Yields the text in ``blocks``, consecutive pieces of one object, and what cannot be unpacked.
 
@@ -142,8 +154,9 @@ class _Blocks:
             yield taken
 
     def rest(self) -> Iterator[bytes]:
-        while taken := self.take(BLOCK_BYTES):
-            yield taken
+        if self._at < len(self._block):
+            yield self._block[self._at :]
+        yield from self._blocks
 
 
 def _members(source: _Blocks, most: int | None) -> Iterator[bytes | Malformed]:
@@ -250,7 +263,7 @@ def parts(blocks: Iterable[bytes], part_bytes: int = BLOCK_BYTES) -> Iterator[Te
         if isinstance(block, Malformed):
             malformed.append(block)
             continue
-        text += block
+        text = text + block if text else block
         if is_first and text.startswith(GZIP):
             yield TextPart(b"", malformed=(Malformed.of(Reason.UNSUPPORTED, text, name="gzip within gzip"),))
             return
@@ -279,14 +292,10 @@ def _cut(text: bytes, first: int, end: int) -> int | None:
 
 def last_header(text: bytes) -> bytes:
     """Returns the last ``#Fields`` line, or an empty string if there is none."""
-    # Jumps from each # to the one before it, because a search for more than one character would take longer than all
-    # other work on a part in this module.
-    at = text.rfind(b"#")
-    while at >= 0:
-        if text.startswith(W3C_HEADER, at) and (at == 0 or text[at - 1 : at] in (b"\n", b"\r")):
-            return _LINE_OF_BYTES.match(text, at)[0]  # type: ignore[index]
-        at = text.rfind(b"#", 0, at)
-    return b""
+    at = len(text)
+    while (at := text.rfind(W3C_HEADER, 0, at)) > 0 and text[at - 1 : at] not in (b"\n", b"\r"):
+        pass
+    return b"" if at < 0 else _LINE_OF_BYTES.match(text, at)[0]  # type: ignore[index]
 
 
 _LINE_OF_BYTES = re.compile(rb"[^\r\n]*")

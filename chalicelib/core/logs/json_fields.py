@@ -38,6 +38,10 @@ READ: dict[str, Callable[[str], str]] = {
 }
 """For each column that a key may hold: how to read its text."""
 
+_FOREIGN = frozenset(("httpRequest", "messageType", "c-ip", "requestTimeEpoch"))
+_BALANCER = frozenset(("elb", "request_line"))
+"""Keys of formats that precede this one."""
+
 NAMES = (TIME, CLIENT, *READ)
 
 JsonFields = tuple[tuple[str, str], ...]
@@ -104,6 +108,8 @@ class JsonRecords:
             return Reason.FIELDS
 
     def _record(self, found: Mapping[str, Any]) -> dict[str, bytes]:
+        if not _FOREIGN.isdisjoint(found) or found.keys() >= _BALANCER:
+            raise msgspec.ValidationError("an object of a format that precedes this one")
         values = {name: plain_text(value_at(found, key)) for name, key in self._keys.items()}
         if values[TIME] is None or values[CLIENT] is None:
             raise msgspec.ValidationError("an object without a time or a client")

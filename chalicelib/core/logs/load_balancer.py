@@ -11,6 +11,7 @@ from itertools import compress
 from typing import Any
 
 import msgspec
+from msgspec import field
 
 from chalicelib.core.addresses import AddressMemo, NetworkSet
 from chalicelib.core.logs.columns import complete_lines, request_line, split_all, url_host, url_path
@@ -122,6 +123,10 @@ class BalancerRecord(msgspec.Struct, gc=False):
     elb_status_code: Flat = None
     user_agent: str | None = None
     actions_executed: str | None = None
+    waf: None = field(name="httpRequest", default=None)
+    envelope: None = field(name="messageType", default=None)
+    cloudfront: None = field(name="c-ip", default=None)
+    """Keys of formats that precede this one."""
 
 
 _decoder = msgspec.json.Decoder(BalancerRecord)

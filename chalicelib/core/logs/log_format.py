@@ -44,7 +44,10 @@ class ObjectReader(Protocol):
     """A reader of the JSON objects of one format. Its records are of a type of its own."""
 
     def read(self, text: bytes | str) -> Any:
-        """Returns the record in a text that is one object; raises one of ``UNREADABLE`` if a value is not as usual."""
+        """Returns the record in a text that is one object of this format, and of none that precedes it in the list.
+
+        Raises one of ``UNREADABLE`` otherwise, or if a value is not as usual.
+        """
 
     def read_lines(self, text: bytes | str) -> list[Any]:
         """Returns the records of a text of objects one after another; raises like ``read``."""

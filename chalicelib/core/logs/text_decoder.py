@@ -5,7 +5,7 @@ ways through this module, which try one format on a whole text, give what the sl
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -25,6 +25,9 @@ from chalicelib.core.logs.requests import Decoded, Malformed, Reason, Requests
 
 SNIFFED_LINES = 200
 """Lines tried to detect the format of a text."""
+
+SNIFFED_CHARACTERS = 256
+"""Length of the start of a text that is searched for the keys of all formats before the rest is."""
 
 MOST_DECODERS = 100
 """Most decoders kept, for different formats and ``#Fields`` lines."""
@@ -70,7 +73,8 @@ class _Kind(NamedTuple):
     marks: tuple[tuple[bytes, str], ...]
     """The keys as they stand in a text. A client cannot write one, because quotes within a value are escaped."""
 
-    def may_be_in(self, text: bytes | str) -> bool:
+    def is_in(self, text: bytes | str) -> bool:
+        """Tests whether the text has the keys, be it in a nested object."""
         return all(mark[isinstance(text, str)] in text for mark in self.marks)  # type: ignore[operator]
 
 
@@ -143,7 +147,7 @@ class TextDecoder:
 
     def _sort(self, texts: Sequence[bytes | str], pieces: Pieces, header: bytes = b"") -> None:
         """Sorts texts, of which most are one JSON object each."""
-        if self._read_uniform(texts, pieces):
+        if len(texts) > 1 and self._read_uniform(texts, pieces):
             return
         for text in texts:
             if self._read(text, pieces):
@@ -155,26 +159,33 @@ class TextDecoder:
 
     def _read_uniform(self, texts: Sequence[bytes | str], pieces: Pieces) -> bool:
         """Reads texts that are one usual object each, all of one kind; else returns False."""
-        for number, kind in enumerate(self._kinds):
-            if texts and kind.may_be_in(texts[0]):
-                with suppress(*UNREADABLE):
-                    self._add(number, list(map(kind.reader.read, texts)), pieces)
-                    return True
-                return False
-            if any(map(kind.may_be_in, texts)):
-                return False
+        number = next(self._likely(texts[0]), None)
+        if number is not None:
+            with suppress(*UNREADABLE):
+                self._add(number, list(map(self._kinds[number].reader.read, texts)), pieces)
+                return True
         return False
 
     def _read(self, text: bytes | str, pieces: Pieces) -> bool:
         """Reads a text that holds nothing but usual objects of one kind; else returns False."""
-        for number, kind in enumerate(self._kinds):
-            if kind.may_be_in(text):
-                for read in (lambda text, kind=kind: [kind.reader.read(text)], kind.reader.read_lines):
-                    with suppress(*UNREADABLE):
-                        self._add(number, read(text), pieces)
-                        return True
-                return False
+        for number in self._likely(text):
+            reader = self._kinds[number].reader
+            with suppress(*UNREADABLE):
+                self._add(number, [reader.read(text)], pieces)
+                return True
+            with suppress(*UNREADABLE):
+                self._add(number, reader.read_lines(text), pieces)
+                return True
         return False
+
+    def _likely(self, text: bytes | str) -> Iterator[int]:
+        """Yields the numbers of the kinds that a text may be of, the likeliest first."""
+        start = text[:SNIFFED_CHARACTERS]
+        at_start = [number for number, kind in enumerate(self._kinds) if kind.marks and kind.is_in(start)]
+        yield from at_start
+        for number, kind in enumerate(self._kinds):
+            if number not in at_start and kind.is_in(text):
+                yield number
 
     def _rescue(self, text: bytes | str, pieces: Pieces) -> bool:
         """Reads the record with which a text begins, if it is of a kind whose values are not escaped."""
@@ -234,7 +245,7 @@ class TextDecoder:
         pieces.malformed.append(Malformed.of(Reason.FIELDS, text))
 
     def _damaged(self, text: bytes) -> Malformed:
-        kind = next((kind for kind in self._kinds if kind.format.keys and kind.may_be_in(text)), None)
+        kind = next((kind for kind in self._kinds if kind.format.keys and kind.is_in(text)), None)
         reason = Reason.ENVELOPE if kind and kind.format is ENVELOPE else Reason.JSON
         return Malformed.of(reason, text, kind and kind.format.source)
 
