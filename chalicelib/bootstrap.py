@@ -129,7 +129,7 @@ def compose(config: Config, world: World, parts: Parts = PARTS) -> Services:
         state.overwrite(*detections, expires_at=expires_at)
 
     rules = ActiveRules(state)
-    decoder = parts.decoder(config.cloudfront_fields, config.trusted)
+    decoder = parts.decoder(config.cloudfront_fields, config.trusted, config.json_fields)
     writer = parts.writer(world.tally_logs, retention_s=config.retention_s)
     return Services(
         config=config,

@@ -13,6 +13,7 @@ from chalicelib.core.checks import ValueCheck, one_of, pattern, whole
 from chalicelib.core.decisions import PROPAGATION_S
 from chalicelib.core.ipsets import IpSet
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS, CloudFrontLines
+from chalicelib.core.logs.json_fields import READ, parse_json_fields
 from chalicelib.core.tally import LONGEST_RETENTION_S, RETENTION_S
 
 MAX_DIGITS = 18
@@ -136,6 +137,13 @@ class Config:
         "Fields selected in the real-time log configuration, in any order",
         "names of CloudFront real-time fields, separated by commas, with timestamp and c-ip",
         lambda text: CloudFrontLines([name.strip() for name in text.split(",")]).fields,
+    )
+    json_fields: tuple[tuple[str, str], ...] = _setting(
+        "",
+        "Keys of JSON access logs of other programs, by the column that they hold; without any, none are read",
+        "pairs such as time=ts,client=request.remote_ip,status=status, with time and client; other columns are "
+        + ", ".join(READ),
+        parse_json_fields,
     )
     trusted_proxies: tuple[str, ...] = _setting(
         "",

@@ -6,7 +6,6 @@ from math import ceil
 from operator import attrgetter
 
 from chalicelib.core.addresses import Network, NetworkSet, PrefixMemo, network_of
-from chalicelib.core.logs.log_format import DecodeOptions
 from chalicelib.core.logs.requests import COLUMNS, Decoded, Requests, Source, Text
 from chalicelib.core.rules import Rule, RuleSet
 from chalicelib.core.windows import walk_windows
@@ -107,8 +106,7 @@ class _ClientDecoder:
 
 def explain(chunks: Iterable[Chunk], rules: RuleSet, options: Options, client: Network) -> ClientHistory:
     """Returns the history of ``client``, or of the network around it that the rules count as one client."""
-    decode_options = DecodeOptions(options.fields, COLUMNS, NetworkSet(options.trusted))
-    decoder = _ClientDecoder(LogDecoder(decode_options), _widest(rules, client))
+    decoder = _ClientDecoder(LogDecoder(options.decoding(COLUMNS)), _widest(rules, client))
     with spooled(chunks, [rules], options, everyone=True, decoder=decoder) as log:
         breaches = log.result(rules).breaches
     first_ms, end_ms = options.from_ms or 0, options.to_ms

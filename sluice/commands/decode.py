@@ -15,6 +15,7 @@ from rich.console import Console
 from chalicelib.admin.wording import plural
 from chalicelib.core.addresses import Network, NetworkSet
 from chalicelib.core.logs.batch_decoder import BatchDecoder
+from chalicelib.core.logs.json_fields import JsonFields
 from chalicelib.core.logs.log_format import DecodeOptions
 from chalicelib.core.logs.malformed_counts import MalformedCounts, added, counted
 from chalicelib.core.logs.requests import COLUMNS, NO_ID, Decoded, Requests
@@ -53,6 +54,7 @@ def decode(
     kinesis_event: bool,
     fields: tuple[str, ...],
     trusted: tuple[Network, ...],
+    json_fields: JsonFields,
     as_json: bool,
 ) -> None:
     """Show what the production decoder makes of lines, files or a recorded Lambda event.
@@ -65,7 +67,8 @@ def decode(
     head -n 20 lines.log | sluice decode - --fields timestamp,c-ip,sc-status
     sluice decode event.json --kinesis-event --json
     """
-    decoded = _events(files, fields, trusted) if kinesis_event else _lines(files, fields, trusted)
+    options = DecodeOptions(fields, COLUMNS, NetworkSet(trusted), json_fields)
+    decoded = _events(files, options) if kinesis_event else _lines(files, options)
     if as_json:
         _print_json(decoded)
     else:
@@ -76,9 +79,9 @@ Part = tuple[Decoded, MalformedCounts]
 """A piece of the input, and its malformed pieces with their places."""
 
 
-def _lines(files: Sequence[str], fields: Sequence[str], trusted: Sequence[Network]) -> Iterator[Part]:
+def _lines(files: Sequence[str], options: DecodeOptions) -> Iterator[Part]:
     with opened(files) as (chunks, progress):
-        decoder = LogDecoder(DecodeOptions(tuple(fields), COLUMNS, NetworkSet(trusted)))
+        decoder = LogDecoder(options)
         for chunk in chunks:
             decoded = decoder.decode(chunk)
             distinct = tuple(requests.without_repeats() for requests in decoded.requests)
@@ -100,9 +103,9 @@ class _Event(msgspec.Struct):
     records: list[_Record] = msgspec.field(name="Records")
 
 
-def _events(files: Sequence[str], fields: Sequence[str], trusted: Sequence[Network]) -> Iterator[Part]:
+def _events(files: Sequence[str], options: DecodeOptions) -> Iterator[Part]:
     try:
-        decoder = BatchDecoder(fields, NetworkSet(trusted) if trusted else None)
+        decoder = BatchDecoder(options.realtime_fields, options.trusted, options.json_fields)
     except ValueError as exc:
         raise click.ClickException(str(exc)) from exc
     for name in files:

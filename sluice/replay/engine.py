@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from chalicelib.core.addresses import Network, NetworkSet
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
+from chalicelib.core.logs.json_fields import JsonFields
 from chalicelib.core.logs.log_format import DecodeOptions
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.sampling import Sampling
@@ -28,6 +29,8 @@ class Options:
     """Fields of CloudFront real-time lines."""
     trusted: tuple[Network, ...] = ()
     """Proxies whose X-Forwarded-For is trusted."""
+    json_fields: JsonFields = ()
+    """Keys of JSON access logs of other programs, by the column that they hold."""
     allowlist: tuple[Network, ...] = ()
     sample_rate: int = 100
     """Percentage of requests that CloudFront real-time logs hold, 1 to 100."""
@@ -37,6 +40,10 @@ class Options:
     """Requests at this time and later are skipped; None for no bound."""
     delay_s: int = 0
     """Seconds from an offence to its block."""
+
+    def decoding(self, columns: frozenset[str]) -> DecodeOptions:
+        """Returns the options of a decoder of ``columns``."""
+        return DecodeOptions(self.fields, columns, NetworkSet(self.trusted), self.json_fields)
 
     @property
     def sampling(self) -> Sampling:
@@ -119,7 +126,7 @@ def spooled(
             for rules in rule_sets
         }
         if decoder is None:
-            decoder = LogDecoder(DecodeOptions(options.fields, everything.columns(), NetworkSet(options.trusted)))
+            decoder = LogDecoder(options.decoding(everything.columns()))
         reader = StripReader(decoder, scopes, prefix, (options.from_ms, options.to_ms))
         stats = LogStats()
         for chunk_stats, strips in map(reader.read, chunks):

@@ -4,7 +4,7 @@
 passes on the unbroken code.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 from random import Random
@@ -148,17 +148,21 @@ class LiftsAnHourEarly(Sweep):
 
 
 class StopsAtBadLines(BatchDecoder):
-    def decode(self, records: Sequence[bytes], columns: frozenset[str] = COLUMNS, *, start: int = 0) -> Decoded:
-        decoded = super().decode(records, columns, start=start)
-        for piece in decoded.malformed:
-            raise ValueError(f"malformed: {piece.reason}")
-        return decoded
+    def parts(
+        self, records: Sequence[bytes], columns: frozenset[str] = COLUMNS, *, start: int = 0
+    ) -> Iterator[Decoded]:
+        for part in super().parts(records, columns, start=start):
+            for piece in part.malformed:
+                raise ValueError(f"malformed: {piece.reason}")
+            yield part
 
 
 class DropsTheBatchWithTheLine(BatchDecoder):
-    def decode(self, records: Sequence[bytes], columns: frozenset[str] = COLUMNS, *, start: int = 0) -> Decoded:
-        decoded = super().decode(records, columns, start=start)
-        return replace(decoded, requests=()) if decoded.malformed else decoded
+    def parts(
+        self, records: Sequence[bytes], columns: frozenset[str] = COLUMNS, *, start: int = 0
+    ) -> Iterator[Decoded]:
+        for part in super().parts(records, columns, start=start):
+            yield replace(part, requests=()) if part.malformed else part
 
 
 class SwallowsErrors(Ingest):

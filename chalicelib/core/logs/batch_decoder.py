@@ -5,6 +5,7 @@ A record holds text, or gzip: the envelope of a CloudWatch Logs subscription, or
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from operator import itemgetter
 
 from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS, CloudFrontLines
@@ -82,20 +83,25 @@ class BatchDecoder:
         """Yields what the records hold, part by part, without repeated events."""
         decoder = self._decoder(columns)
         pieces, size = Pieces(), 0
-        plain: list[bytes] = []
-        for record in records:
-            if record.startswith(GZIP):
-                size += _unpack(record, decoder, pieces)
+        plain = records
+        if not _MARKS.isdisjoint(map(_first, records)):
+            plain = [record for record in records if not record.startswith((GZIP, KPL))]
+            for record in records:
+                if record.startswith(GZIP):
+                    size += _unpack(record, decoder, pieces)
+                elif record.startswith(KPL):
+                    pieces.malformed.append(Malformed.of(Reason.KPL, record))
                 if size >= PART_TEXT or len(pieces.events) >= PART_EVENTS:
                     yield _decoded(decoder, pieces, seen)
                     pieces, size = Pieces(), 0
-            elif record.startswith(KPL):
-                pieces.malformed.append(Malformed.of(Reason.KPL, record))
-            else:
-                plain.append(record)
+                    seen.forget_messages()
         if plain:
             decoder.sort_records(plain, pieces)
         yield _decoded(decoder, pieces, seen)
+
+
+_first = itemgetter(slice(1))
+_MARKS = frozenset((GZIP[:1], KPL[:1]))
 
 
 def _unpack(record: bytes, decoder: TextDecoder, pieces: Pieces) -> int:

@@ -36,6 +36,7 @@ CONTAINERS = (
     (b"\x04\x22\x4d\x18", "LZ4"),
     (b"7z\xbc\xaf\x27\x1c", "7z"),
     (b"Obj\x01", "Avro"),
+    (GZIP_MEMBER, "gzip within gzip"),
 )
 """First bytes of containers that are recognised but not opened, and their names."""
 
@@ -64,7 +65,7 @@ _PRINTABLE = bytes([*b"\t\r\n", *range(0x20, 0x7F)])
 
 
 def container(data: bytes) -> str | None:
-    """Returns the name of the container that ``data`` begins, or None for text, even if it begins like one, and gzip.
+    """Returns the name of the container that ``data`` begins, or None for text, even if it begins like one.
 
     >>> container(b"PAR1\\x15\\x04\\x15\\xc6\\x01"), container(b"BZh91AY&SY, and so on: a text")
     ('Parquet', None)
@@ -98,10 +99,10 @@ def inflated(blocks: Iterable[bytes], most: int | None = None) -> Iterator[bytes
     """
     source = _Blocks(blocks)
     start = source.start(SNIFFED_BYTES)
-    if (name := container(start)) is not None:
-        yield Malformed.of(Reason.UNSUPPORTED, start, name=name)
-    elif source.starts_with(GZIP):
+    if start.startswith(GZIP):
         yield from _members(source, most)
+    elif (name := container(start)) is not None:
+        yield Malformed.of(Reason.UNSUPPORTED, start, name=name)
     else:
         yield from source.rest()
 
@@ -254,34 +255,39 @@ def parts(blocks: Iterable[bytes], part_bytes: int = BLOCK_BYTES) -> Iterator[Te
     before. Memory is bounded by ``part_bytes`` and ``LONGEST_PIECE``; a longer piece is cut. Decode each with
     ``TextDecoder``.
     """
-    header = b""
-    text = b""
+    header = held = b""
     malformed: list[Malformed] = []
     searched = part_bytes
     is_first = True
-    for block in inflated(blocks):
-        if isinstance(block, Malformed):
-            malformed.append(block)
+    for content in inflated(blocks):
+        if isinstance(content, Malformed):
+            malformed.append(content)
             continue
-        text = text + block if text else block
-        if is_first and text.startswith(GZIP):
-            yield TextPart(b"", malformed=(Malformed.of(Reason.UNSUPPORTED, text, name="gzip within gzip"),))
+        if is_first and (name := container(content)) is not None:
+            yield TextPart(b"", malformed=(Malformed.of(Reason.UNSUPPORTED, content, name=name),))
             return
-        is_first = is_first and len(text) < len(GZIP)
-        while len(text) >= searched + WINDOW:
-            cut = _cut(text, searched, searched + WINDOW)
+        is_first = False
+        text = content
+        while len(held) + len(text) >= searched + WINDOW:
+            if searched <= len(held):
+                held, text = b"", held + text
+            first = searched - len(held)
+            cut = _cut(text, first, first + WINDOW)
             searched += WINDOW
             if cut is None and searched - part_bytes < LONGEST_PIECE:
                 continue
-            part, text = text[: cut or searched], text[cut or searched :]
+            cut = cut or first + WINDOW
+            part = b"".join((held, memoryview(text)[:cut]))  # the only copy of most bytes
+            held, text = b"", text[cut:]
             yield TextPart(part, header, tuple(malformed))
             header, malformed, searched = last_header(part) or header, [], part_bytes
-    while len(text) > searched and (cut := _cut(text, searched, len(text))) is not None:
-        part, text = text[:cut], text[cut:]
+        held = held + text if held else text
+    while len(held) > searched and (cut := _cut(held, searched, len(held))) is not None:
+        part, held = held[:cut], held[cut:]
         yield TextPart(part, header, tuple(malformed))
         header, malformed, searched = last_header(part) or header, [], part_bytes
-    if text or malformed:
-        yield TextPart(text, header, tuple(malformed))
+    if held or malformed:
+        yield TextPart(held, header, tuple(malformed))
 
 
 def _cut(text: bytes, first: int, end: int) -> int | None:

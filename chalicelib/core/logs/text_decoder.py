@@ -17,7 +17,7 @@ from chalicelib.core.logs.cloudfront_standard import STANDARD
 from chalicelib.core.logs.columns import lines_of
 from chalicelib.core.logs.envelope import ENVELOPE, LogEvent
 from chalicelib.core.logs.formats import OBJECT_FORMATS, detect, unread_log
-from chalicelib.core.logs.framing import BLANK, BOM, GZIP, W3C_HEADER, container, framed, inflated
+from chalicelib.core.logs.framing import BLANK, BOM, W3C_HEADER, container, framed, inflated
 from chalicelib.core.logs.json_fields import JSON_ACCESS_LOG
 from chalicelib.core.logs.json_values import UNREADABLE, parsed
 from chalicelib.core.logs.log_format import Decode, DecodeOptions, LineFormat, ObjectFormat, ObjectReader
@@ -206,7 +206,7 @@ class TextDecoder:
     def _frame(self, text: bytes, pieces: Pieces, header: bytes) -> None:
         """Sorts a text piece by piece."""
         text = text.removeprefix(BOM)
-        name = "gzip within gzip" if text.startswith(GZIP) else container(text)
+        name = container(text)
         if name is not None:
             pieces.malformed.append(Malformed.of(Reason.UNSUPPORTED, text, name=name))
         elif not text.strip(BLANK):

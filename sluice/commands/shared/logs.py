@@ -14,6 +14,7 @@ from rich.progress import Progress, TransferSpeedColumn
 from chalicelib.admin.malformed import fault, remedy
 from chalicelib.core.addresses import Network
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
+from chalicelib.core.logs.json_fields import parse_json_fields
 from chalicelib.core.logs.malformed_counts import MalformedCount
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.printable import printable
@@ -75,6 +76,12 @@ decoder_options = together(
         multiple=True,
         type=NETWORK,
         help="Proxy whose X-Forwarded-For to trust; repeatable.",
+    ),
+    click.option(
+        "--json-fields",
+        default="",
+        type=Parsed("PAIRS", parse_json_fields),
+        help="Keys of other programs' JSON access logs, such as time=ts,client=request.remote_ip,status=status.",
     ),
 )
 """The options that decide how log lines are read."""

