@@ -13,7 +13,7 @@ from sluice.deploy.resources.logs import LogGroup, LogSubscription, WebAclLoggin
 from sluice.deploy.resources.objects import BucketNotification, ObjectsQueue, Queue
 from sluice.deploy.resources.parameters import FirstToken, RememberedChoices
 from sluice.deploy.resources.streams import DeliveryRole, LogStream, mode
-from sluice.deploy.resources.tables import FirstRules, Table
+from sluice.deploy.resources.tables import DeletionProtection, FirstRules, Table
 from sluice.deploy.resources.waf import CAPACITY, RETRY_AFTER_S, RuleGroup, ip_set_resources
 from sluice.deploy.resources.web_acls import WebAclRule, web_acl_name
 from sluice.deploy.stage import API, LOGS, Stage
@@ -33,15 +33,15 @@ def resources_of(
         # CloudFormation creates the others.
         return [remembered, *seeds, *_additions(stage)]
     tallies = "the shards' tally logs; on demand, stream, items expire"
-    state = "blocks, allowlist, rules, audit; on demand, stream, point-in-time recovery"
+    state = "blocks, allowlist, rules, audit; on demand, stream, recoverable, protected"
     group = f"answers {REFUSAL_STATUS} to both families, Retry-After {RETRY_AFTER_S} s; {CAPACITY} WCU"
     delivery = "lets the log sources write to the stream, and nothing else"
     deployment = f"settings and policies for 'chalice deploy', in .chalice; evaluate with {choices.evaluator_mb:,} MB"
     resources: list[Resource] = [
         remembered,
-        LogStream(stage, stage.log_stream, about=mode(choices.shards)),
+        LogStream(stage, stage.log_stream, about=f"{mode(choices.shards)}; encrypted"),
         Table(stage, stage.tally_table, {"log": "S", "offset": "N"}, "KEYS_ONLY", about=tallies),
-        Table(stage, stage.state_table, {"kind": "S", "id": "S"}, "NEW_AND_OLD_IMAGES", recoverable=True, about=state),
+        Table(stage, stage.state_table, {"kind": "S", "id": "S"}, "NEW_AND_OLD_IMAGES", durable=True, about=state),
         *seeds,
         *ip_set_resources(stage),
         RuleGroup(stage, stage.rule_group, about=group),
@@ -101,6 +101,6 @@ def remains_of(stage: Stage, *, now: int, project: Project) -> list[Resource]:
     blocked = BlockedClients(stage, "in all IP sets", now)
     if stage.choices.stack:
         # Deleting the stack removes the others, including the remembered choices.
-        return [*created[1:], blocked]
+        return [*created[1:], DeletionProtection(stage, stage.state_table), blocked]
     logs = FunctionLogs(stage, f"{LOGS}{stage.prefix}-*")
     return [*created, logs, ChaliceDeployment(stage, stage.prefix, project), blocked]

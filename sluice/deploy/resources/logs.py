@@ -71,6 +71,15 @@ class LogSubscription(Resource):
         }
 
 
+SECRET_HEADERS = ("authorization", "cookie", "proxy-authorization", "x-amz-security-token", "x-api-key", "x-csrf-token")
+
+REDACTED: tuple[dict[str, Any], ...] = (
+    {"QueryString": {}},
+    *({"SingleHeader": {"Name": name}} for name in SECRET_HEADERS),
+)
+"""Parts of a request that AWS WAF leaves out of its log: they hold secrets of visitors, and no rule examines them."""
+
+
 @dataclass(frozen=True, slots=True)
 class WebAclLogging(Resource):
     """The logging configuration of a web ACL, which holds at most one."""
@@ -90,11 +99,23 @@ class WebAclLogging(Resource):
                 "CloudWatch log group, subscribe the stream to it yourself (distribution Random) and run setup "
                 "without --source waf; otherwise remove it first"
             )
-        return Existing(ours=True)
+        config = answer["LoggingConfiguration"]
+        logged = [field for field in REDACTED if field not in config.get("RedactedFields", [])]
+        differences = [f"{len(logged)} fields that hold secrets become redacted"] if logged else []
+        return Existing(ours=True, differences=differences, facts={"config": config, "logged": logged})
 
     def create(self, account: AwsAccount) -> None:
-        config = {"ResourceArn": self.web_acl, "LogDestinationConfigs": [self._group_arn()]}
-        account.retry(account.client("wafv2").put_logging_configuration, BUSY, LoggingConfiguration=config)
+        self._put(account, {"LogDestinationConfigs": [self._group_arn()], "RedactedFields": list(REDACTED)})
+
+    def change(self, account: AwsAccount, existing: Existing) -> None:
+        """Redacts what holds secrets, and leaves what operators have set: more redacted fields, and a filter."""
+        config = existing.facts["config"]
+        kept = {key: config[key] for key in ("LogDestinationConfigs", "LoggingFilter") if key in config}
+        self._put(account, {**kept, "RedactedFields": [*config.get("RedactedFields", []), *existing.facts["logged"]]})
+
+    def _put(self, account: AwsAccount, config: Mapping[str, Any]) -> None:
+        put = account.client("wafv2").put_logging_configuration
+        account.retry(put, BUSY, LoggingConfiguration={"ResourceArn": self.web_acl, **config})
 
     def remove(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
         account.client("wafv2").delete_logging_configuration(ResourceArn=self.web_acl)

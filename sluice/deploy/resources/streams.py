@@ -1,6 +1,7 @@
 """The Kinesis stream that receives the logs, and the role that CloudFront and CloudWatch Logs assume to write to it."""
 
 import json
+from collections.abc import Mapping
 from math import ceil
 from typing import Any
 
@@ -16,6 +17,10 @@ POLICY = "write-to-the-log-stream"
 
 REQUIRED_BY_CLOUDFRONT = "DescribeStreamSummary DescribeStream PutRecord PutRecords"
 """Actions on the stream, of which CloudWatch Logs needs the last two."""
+
+KEY = "alias/aws/kinesis"
+ENCRYPTION: Mapping[str, Any] = {"EncryptionType": "KMS", "KeyId": KEY}
+"""Encryption at rest with the account's own key for Kinesis, which costs nothing to keep."""
 
 ON_DEMAND, PROVISIONED = {"StreamMode": "ON_DEMAND"}, {"StreamMode": "PROVISIONED"}
 
@@ -38,7 +43,10 @@ class LogStream(Resource):
         on_demand = ON_DEMAND.items() <= stream.get("StreamModeDetails", {}).items()
         shards = 0 if on_demand else stream["OpenShardCount"]
         differences = [] if shards == self._shards else [f"{mode(shards)} becomes {mode(self._shards)}"]
-        return Existing(self.tagged(tags), differences, {"shards": shards, "arn": stream["StreamARN"]})
+        encrypted = stream.get("EncryptionType") == ENCRYPTION["EncryptionType"]
+        differences += [] if encrypted else ["its records become encrypted"]
+        facts = {"shards": shards, "arn": stream["StreamARN"], "encrypted": encrypted}
+        return Existing(self.tagged(tags), differences, facts)
 
     def create(self, account: AwsAccount) -> None:
         size: dict[str, Any] = {"StreamModeDetails": PROVISIONED, "ShardCount": self._shards}
@@ -50,6 +58,11 @@ class LogStream(Resource):
     def change(self, account: AwsAccount, existing: Existing) -> None:
         client = account.client("kinesis")
         self._wait(account)
+        if not existing.facts["encrypted"]:
+            client.start_stream_encryption(StreamName=self.name, **ENCRYPTION)
+            self._wait(account)
+        if self._shards == existing.facts["shards"]:
+            return
         if not (self._shards and existing.facts["shards"]):
             details = PROVISIONED if self._shards else ON_DEMAND
             client.update_stream_mode(StreamARN=existing.facts["arn"], StreamModeDetails=details)
@@ -114,7 +127,14 @@ class DeliveryRole(Resource):
         client.delete_role(RoleName=self.name)
 
     def _permissions(self) -> dict[str, Any]:
-        return policy([allow("kinesis", REQUIRED_BY_CLOUDFRONT, self.stage.log_stream_arn)])
+        location = self.stage.location
+        # CloudFront asks for it if the stream is encrypted.
+        encrypt = allow("kms", "GenerateDataKey", location.arn("kms", "key/*"))
+        encrypt["Condition"] = {
+            "StringEquals": {"kms:ViaService": f"kinesis.{location.region}.amazonaws.com"},
+            "ForAnyValue:StringEquals": {"kms:ResourceAliases": KEY},
+        }
+        return policy([allow("kinesis", REQUIRED_BY_CLOUDFRONT, self.stage.log_stream_arn), encrypt])
 
 
 def trust(stage: Stage) -> dict[str, Any]:

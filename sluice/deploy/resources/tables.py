@@ -26,7 +26,8 @@ class Table(Resource):
     """Types of the partition key and the sort key, by attribute."""
     stream: str
     """View type of the table's stream."""
-    recoverable: bool = False
+    durable: bool = False
+    """True if the table can be restored to any moment of the last 35 days, and cannot be deleted by mistake."""
 
     def find(self, account: AwsAccount) -> Existing | None:
         client = account.client("dynamodb")
@@ -45,7 +46,8 @@ class Table(Resource):
             differences = {
                 f"items expire by {EXPIRY}": not expires,
                 STREAMS[self.stream]: stream != self.stream,
-                "point-in-time recovery": self.recoverable and recovery != "ENABLED",
+                "point-in-time recovery": self.durable and recovery != "ENABLED",
+                "deletion protection": self.durable and not table.get("DeletionProtectionEnabled"),
             }
             wrong = [phrase for phrase, differs in differences.items() if differs]
             return Existing(self.tagged(tags), wrong, {"wrong": list(differences.values()), "stream": stream})
@@ -68,7 +70,7 @@ class Table(Resource):
 
     def change(self, account: AwsAccount, existing: Existing) -> None:
         client = account.client("dynamodb")
-        expiry, stream, recovery = existing.facts["wrong"]
+        expiry, stream, recovery, protection = existing.facts["wrong"]
         if stream:
             # DynamoDB cannot change a stream's view type, so the stream is replaced.
             off = [{"StreamEnabled": False}] if existing.facts["stream"] else []
@@ -86,11 +88,36 @@ class Table(Resource):
                 TableName=self.name,
                 PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": True},
             )
+        if protection:
+            _protect(account, self.name, protected=True)
 
     def remove(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
         client = account.client("dynamodb")
+        if self.durable:
+            _protect(account, self.name, protected=False)
         client.delete_table(TableName=self.name)
         client.get_waiter("table_not_exists").wait(TableName=self.name)
+
+
+def _protect(account: AwsAccount, table: str, *, protected: bool) -> None:
+    client = account.client("dynamodb")
+    client.update_table(TableName=table, DeletionProtectionEnabled=protected)
+    client.get_waiter("table_exists").wait(TableName=table)
+
+
+@dataclass(frozen=True, slots=True)
+class DeletionProtection(Resource):
+    """The protection of a stack's table, which teardown removes so that the stack can be deleted."""
+
+    kind = "deletion protection"
+
+    @missing_ok("ResourceNotFoundException")
+    def find(self, account: AwsAccount) -> Existing | None:
+        table = account.client("dynamodb").describe_table(TableName=self.name)["Table"]
+        return Existing(ours=True) if table.get("DeletionProtectionEnabled") else None
+
+    def remove(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
+        _protect(account, self.name, protected=False)
 
 
 def stream_of(table: str, account: AwsAccount) -> str | None:

@@ -19,6 +19,8 @@ from sluice.deploy.account import AwsError, connect
 from sluice.deploy.apply import apply
 from sluice.deploy.plan import Step, StepAction
 from sluice.deploy.resources.chalice_config import Project
+from sluice.deploy.resources.logs import REDACTED
+from sluice.deploy.resources.streams import POLICY
 from sluice.deploy.sizing import entries
 from sluice.deploy.stage import Choices, DeliveredLog, Refusal, Stage
 from tests.support.deploy.account import NOW, RULES, World
@@ -240,9 +242,10 @@ def test_a_stream_that_is_right_is_not_switched_off(world: World) -> None:
         TableName=stage.tally_table, TimeToLiveSpecification={"Enabled": False, "AttributeName": "expires_at"}
     )
     before = client.describe_table(TableName=stage.tally_table)["Table"]["LatestStreamArn"]
+    made = len(world.front.calls)
     world.set_up(stage)
     assert client.describe_table(TableName=stage.tally_table)["Table"]["LatestStreamArn"] == before
-    assert "dynamodb:UpdateTable" not in world.front.calls
+    assert "dynamodb:UpdateTable" not in world.front.calls[made:]
 
 
 @pytest.mark.parametrize(
@@ -552,3 +555,51 @@ def test_a_regional_stage_lives_in_its_region(project: Project) -> None:
         assert filter_["distribution"] == "Random"
         world.tear_down(stage)
         assert client.list_ip_sets(Scope="REGIONAL")["IPSets"] == []
+
+
+def test_what_is_kept_at_rest_is_encrypted_and_protected(world: World) -> None:
+    stage = world.stage(sources=("waf",), scope="CLOUDFRONT", web_acls=(world.web_acl(),))
+    world.set_up(stage)
+    kinesis, dynamodb = world.account.client("kinesis"), world.account.client("dynamodb")
+    stream = kinesis.describe_stream_summary(StreamName=stage.log_stream)["StreamDescriptionSummary"]
+    assert (stream["EncryptionType"], stream["KeyId"]) == ("KMS", "alias/aws/kinesis")
+    tables = {name: dynamodb.describe_table(TableName=name)["Table"] for name in (stage.state_table, stage.tally_table)}
+    protected = {name: table.get("DeletionProtectionEnabled", False) for name, table in tables.items()}
+    assert protected == {stage.state_table: True, stage.tally_table: False}
+    with pytest.raises(ClientError, match="DeletionProtectionEnabled"):
+        dynamodb.delete_table(TableName=stage.state_table)
+    statements = world.account.client("iam").get_role_policy(RoleName=stage.delivery_role, PolicyName=POLICY)
+    (encrypt,) = [each for each in statements["PolicyDocument"]["Statement"] if "kms:GenerateDataKey" in each["Action"]]
+    assert encrypt["Condition"]["ForAnyValue:StringEquals"] == {"kms:ResourceAliases": "alias/aws/kinesis"}
+
+
+def test_a_stage_of_an_earlier_version_becomes_encrypted_and_protected(world: World) -> None:
+    stage = world.stage()
+    world.set_up(stage)
+    world.account.client("kinesis").stop_stream_encryption(
+        StreamName=stage.log_stream, EncryptionType="KMS", KeyId="alias/aws/kinesis"
+    )
+    world.account.client("dynamodb").update_table(TableName=stage.state_table, DeletionProtectionEnabled=False)
+    changed = {step.resource.name: step.detail for step in world.plan(stage) if step.action is StepAction.CHANGE}
+    assert changed == {stage.log_stream: "its records become encrypted", stage.state_table: "deletion protection"}
+    world.set_up(stage)
+    assert not [step for step in world.plan(stage) if step.action is StepAction.CHANGE]
+
+
+def test_waf_leaves_secrets_out_of_the_log_that_sluice_owns(world: World) -> None:
+    acl = world.web_acl()
+    stage = world.stage(sources=("waf",), web_acls=(acl,))
+    world.set_up(stage)
+    waf = world.account.client("wafv2")
+    config = waf.get_logging_configuration(ResourceArn=acl)["LoggingConfiguration"]
+    names = {field["SingleHeader"]["Name"] for field in config["RedactedFields"] if "SingleHeader" in field}
+    assert {"authorization", "cookie", "x-api-key"} <= names
+    assert not names & {"host", "user-agent", "x-forwarded-for"}
+    assert {"QueryString": {}} in config["RedactedFields"]
+    # An operator redacts one more field, and something removes the others.
+    theirs = {"SingleHeader": {"Name": "x-session"}}
+    logged = {"ResourceArn": acl, "LogDestinationConfigs": config["LogDestinationConfigs"], "RedactedFields": [theirs]}
+    waf.put_logging_configuration(LoggingConfiguration=logged)
+    world.set_up(stage)
+    again = waf.get_logging_configuration(ResourceArn=acl)["LoggingConfiguration"]["RedactedFields"]
+    assert again == [theirs, *REDACTED]
