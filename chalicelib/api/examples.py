@@ -9,6 +9,7 @@ from chalicelib.admin.busiest import Busiest, Busy, Top
 from chalicelib.admin.changes import ChangeAnswer
 from chalicelib.admin.clients import ClientReport, Count, PastView
 from chalicelib.admin.control import PauseChange
+from chalicelib.admin.malformed import MalformedPieces
 from chalicelib.admin.rule_sets import RulesAnswer, RulesPlan, VersionPage, VersionView
 from chalicelib.admin.series import Point, Series
 from chalicelib.admin.status import BlocksStatus, IngestStatus, RuleBlocks, RulesStatus, SetsStatus, Status, SweepStatus
@@ -68,6 +69,15 @@ _change = AuditView(
     undo=_reblock,
 )
 
+_MALFORMED = MalformedPieces(
+    source="cloudfront",
+    reason="fields",
+    number=1728,
+    problem="1,728 lines have 12 fields where CLOUDFRONT_FIELDS names 9",
+    remedy="Set CLOUDFRONT_FIELDS to the fields that the real-time log configuration selects",
+    sample="1790000000.123\\t203.0.113.9\\t200",
+)
+
 _EXAMPLES = (
     schemas.Nothing(),
     schemas.NewAllow(network=_OFFICE, comment="office"),
@@ -100,7 +110,14 @@ _EXAMPLES = (
         rules=RulesStatus(version=3, rules=4, saved_at=_HOUR_AGO, by="alice", problem=None),
         sweep=SweepStatus(at=_NOW - 20, age_s=20),
         unreadable=(_DAMAGED,),
-        ingest=IngestStatus(requests_per_second=812.5, lag_ms=1400, counted_at=_NOW - 1, shards=2),
+        ingest=IngestStatus(
+            malformed=[_MALFORMED],
+            malformed_share=0.0024,
+            requests_per_second=812.5,
+            lag_ms=1400,
+            counted_at=_NOW - 1,
+            shards=2,
+        ),
     ),
     AllowPage(now=_NOW, entries=[_allow], next=None),
     AllowChange(

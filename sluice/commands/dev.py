@@ -12,11 +12,12 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from chalicelib.admin.wording import plural
 from chalicelib.config import ConfigError
-from chalicelib.core.durations import parse_duration
-from chalicelib.core.logs.malformed_counts import MalformedCounts
+from chalicelib.core.durations import format_duration, parse_duration
 from chalicelib.core.tally import LONGEST_RETENTION_S
 from chalicelib.core.tokens import Role
+from chalicelib.reports import IngestReport
 from sluice import DEFAULT_RULES
 from sluice.commands.shared.logs import explained
 from sluice.commands.shared.options import EXISTING_FILE, EXISTING_FOLDER, NEW_FILE, read_rules, seed_option
@@ -35,7 +36,7 @@ OBJECTS_TICK_S = 1.0
 """Seconds between two looks into the folder of objects."""
 
 TELL_S = 2.0
-"""Seconds between two looks for lines that could not be read."""
+"""Seconds between two looks for lines that were not counted."""
 
 FIRST_ATTACK_S = 20.0
 """Seconds from the start of the simulated traffic to its first attacker."""
@@ -73,8 +74,8 @@ def dev(
     Log lines come from standard input, from a file that is followed, from the files of a folder, or from simulated
     traffic. A request counts at the time in its line: requests more than an hour old are late, so they are not counted
     and cause no block. With --objects, where logs come late, it is 26 hours. A file of the folder is read, plain or
-    gzip, once it has not changed for two seconds, and again whole if it changes later. What cannot be read is explained
-    here and on the page.
+    gzip, once it has not changed for two seconds, and again whole if it changes later. What is not counted, because it
+    is late or cannot be read, is explained here.
 
     \b
     sluice dev --traffic demo
@@ -115,20 +116,26 @@ def _notify(cloud: LocalCloud, bucket: DirectoryObjects) -> None:
         cloud.notify(object)
 
 
-class UnreadLines:
-    """A report of malformed lines on a console: each fault when it first occurs, and again at every tenfold number."""
+class UncountedLines:
+    """A report of what is not counted: each reason when it first occurs, and again at every tenfold number."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, retention_s: int) -> None:
         self._console = console
+        self._retention = format_duration(retention_s)
         self._told: dict[tuple[str | None, str], int] = {}
 
-    def tell(self, counts: MalformedCounts) -> None:
-        """Prints what is new in ``counts``, which are those since the start."""
-        for count in counts:
-            kind = count.source, count.reason
-            if count.number >= 10 * self._told.get(kind, 0):
-                self._told[kind] = count.number
-                self._console.print(Text("Not counted: ", "yellow") + plain(explained(count)), soft_wrap=True)
+    def tell(self, total: IngestReport) -> None:
+        """Prints what is new in ``total``, the sum of all reports since the start."""
+        for count in total.malformed_counts:
+            self._tell((count.source, count.reason), count.number, explained(count))
+        if total.late:
+            late = f"{plural(total.late, 'request')} made more than {self._retention} before being read"
+            self._tell((None, "late"), total.late, late)
+
+    def _tell(self, kind: tuple[str | None, str], number: int, text: str) -> None:
+        if number >= 10 * self._told.get(kind, 0):
+            self._told[kind] = number
+            self._console.print(Text("Not counted: ", "yellow") + plain(text), soft_wrap=True)
 
 
 def _run(served: ServedCloud, console: Console, pump: Callable[[], None], tick_s: float = TICK_S) -> None:
@@ -138,8 +145,8 @@ def _run(served: ServedCloud, console: Console, pump: Callable[[], None], tick_s
         served.run(time.time())
     with served.serving():
         _greet(console, served.url, {role: served.token(f"dev-{role}", role) for role in Role})
-        unread = UnreadLines(console)
-        cloud.loop.every(TELL_S, lambda: unread.tell(cloud.telemetry.ingests.malformed_counts), first=cloud.now())
+        uncounted = UncountedLines(console, cloud.config.retention_s)
+        cloud.loop.every(TELL_S, lambda: uncounted.tell(cloud.telemetry.ingests), first=cloud.now())
         try:
             served.run(inf)
         except KeyboardInterrupt:
