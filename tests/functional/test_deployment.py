@@ -21,15 +21,17 @@ from moto.server import ThreadedMotoServer
 from chalicelib.config import read_config
 from chalicelib.core.state import Block, Detection
 from chalicelib.edges.state_table import StateTable
+from chalicelib.ports import LogObject
 from sluice.cli import main
 from sluice.deploy.runtime import runtime_of_chalice
-from sluice.local.events import tally_event
+from sluice.local.events import objects_event, tally_event
 from tests.support.deploy.account import REGION, ROOT
 from tests.support.deploy.events import kinesis_event, line, state_event
 from tests.support.deploy.front import Front, run_no_functions
 from tests.support.deploy.packaging import OFFLINE, clone
 
 OFFENDER = "192.0.2.7"
+BUCKET = "site-logs"
 RULES = """
 [[rule]]
 name = "burst"
@@ -45,6 +47,7 @@ EVALUATOR_MB = 3028
 
 FUNCTIONS = {
     "sluice-prod-ingest": "app.ingest",
+    "sluice-prod-import_objects": "app.import_objects",
     "sluice-prod-evaluate": "app.evaluate",
     "sluice-prod-enforce": "app.enforce",
     "sluice-prod-publish": "app.publish",
@@ -168,6 +171,10 @@ def everything() -> dict[str, Any]:
         "event sources": boto3.client("lambda").list_event_source_mappings()["EventSourceMappings"],
         "apis": boto3.client("apigateway").get_rest_apis()["items"],
         "schedules": boto3.client("events").list_rules()["Rules"],
+        "queues": boto3.client("sqs").list_queues().get("QueueUrls", []),
+        "notifications": boto3.client("s3")
+        .get_bucket_notification_configuration(Bucket=BUCKET)
+        .get("QueueConfigurations", []),
         "roles": boto3.client("iam").list_roles()["Roles"],
         "log groups": boto3.client("logs").describe_log_groups()["logGroups"],
         "streams": boto3.client("kinesis").list_streams()["StreamNames"],
@@ -184,7 +191,8 @@ def test_from_an_empty_account_to_a_blocked_client_and_back(endpoint: str, tmp_p
     committed = json.loads((project / ".chalice" / "config.json").read_text())
     rules = tmp_path / "rules.toml"
     rules.write_text(RULES)
-    options = ("--stage", "prod", "--project", str(project), "--requests-per-second", "300000")
+    boto3.client("s3").create_bucket(Bucket=BUCKET)
+    options = ("--stage", "prod", "--project", str(project), "--requests-per-second", "300000", "--bucket", BUCKET)
     with Front().installed() as front:
         planned = sluice("setup", *options, "--rules", str(rules), "--dry-run")
         assert {step["action"] for step in planned["steps"]} == {"create"}
@@ -211,12 +219,13 @@ def test_from_an_empty_account_to_a_blocked_client_and_back(endpoint: str, tmp_p
         arn = stream["StreamDescriptionSummary"]["StreamARN"]
         assert {(m["FunctionArn"].rpartition(":")[2], m["EventSourceArn"], m["BatchSize"]) for m in mappings} == {
             ("sluice-prod-ingest", arn, 10_000),
+            ("sluice-prod-import_objects", f"arn:aws:sqs:{REGION}:123456789012:sluice-prod-objects", 1),
             ("sluice-prod-evaluate", config.tally_stream_arn, 10_000),
             ("sluice-prod-enforce", config.state_stream_arn, 10),
             ("sluice-prod-publish", config.state_stream_arn, 1000),
         }
         iam = boto3.client("iam")
-        for name in ("ingest", "evaluate", "enforce", "publish", "sweep", "api_handler", "authorize"):
+        for name in ("ingest", "import_objects", "evaluate", "enforce", "publish", "sweep", "api_handler", "authorize"):
             role = f"sluice-prod-{name}"
             policy = iam.get_role_policy(RoleName=role, PolicyName=role)["PolicyDocument"]
             assert policy == json.loads((project / ".chalice" / f"policy-prod-{name}.json").read_text())
@@ -225,9 +234,14 @@ def test_from_an_empty_account_to_a_blocked_client_and_back(endpoint: str, tmp_p
         now = time.time()
         deployed = Functions(tmp_path, package)
         state = StateTable(boto3.client("dynamodb"), config.state_table)
-        lines = [line(OFFENDER, now + number / 100) for number in range(6)]
+        lines = [line(OFFENDER, now + number / 100) for number in range(3)]
         metrics = deployed.invoke("sluice-prod-ingest", kinesis_event(lines, ts=now))
         assert '"service":"sluice-prod"' in metrics.replace(" ", "")
+        more = b"\n".join(line(OFFENDER, now + number / 100) for number in range(3))
+        etag = boto3.client("s3").put_object(Bucket=BUCKET, Key="one.log", Body=more)["ETag"].strip('"')
+        new = objects_event([("one", LogObject(BUCKET, "one.log", etag), now)])
+        imported = deployed.invoke("sluice-prod-import_objects", new)
+        assert json.loads(imported.splitlines()[-1]) == {"batchItemFailures": []}
         deployed.invoke("sluice-prod-evaluate", tally_event([("any", 0)]))
         detections = list(state.query(Detection.kind))
         deployed.invoke("sluice-prod-enforce", state_event(detections))

@@ -16,6 +16,7 @@ from moto.cloudfront.models import cloudfront_backends
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.dynamodb.models import dynamodb_backends
 from moto.kinesis.models import kinesis_backends
+from moto.sqs.models import sqs_backends
 
 Answer = tuple[int, dict[str, Any]]
 
@@ -155,9 +156,11 @@ def import_rest_api(request: dict[str, Any]) -> Answer:
 
 
 def run_no_functions(region: str) -> None:
-    """Keeps moto from running the functions that read table streams, which would need Docker."""
+    """Keeps moto from running the functions that read table streams or queues, which would need Docker."""
     for table in dynamodb_backends[DEFAULT_ACCOUNT_ID][region].tables.values():
         table.lambda_event_source_mappings.clear()
+    for queue in sqs_backends[DEFAULT_ACCOUNT_ID][region].queues.values():
+        queue.lambda_event_source_mappings.clear()
 
 
 def remember_parameters(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
