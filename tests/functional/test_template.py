@@ -239,14 +239,7 @@ def test_every_alarm_notifies_the_topic(sam: Template) -> None:
     assert set(alarms) == {
         *("IngestBehind", "EvaluateLate", "LogLinesRefused", "IngestErrors", "EvaluateErrors", "EnforceErrors"),
         *("PublishErrors", "SweepErrors"),
-        *(
-            "ApiErrors",
-            "MalformedFlood",
-            "IpSetsFillingV4",
-            "IpSetsFillingV6",
-            "PublishFailing",
-            "BreakerOpen",
-        ),
+        *("ApiErrors", "MalformedFlood", "IpSetsFillingV4", "IpSetsFillingV6", "PublishFailing", "BreakerOpen"),
         *("RulesInvalid", "PausedTooLong", "HeartbeatMissing", "DeadLettersWaiting", "ManyReplayed"),
         *("ObjectsFailed", "UnreadableRecords"),
     }

@@ -137,3 +137,16 @@ def test_a_block_under_an_unreadable_allowlist_entry_is_withheld(desk: Desk) -> 
     assert block["withheld"] is True
     assert desk.call("GET", "/v1/status").json["blocks"]["withheld"] == 1
     assert desk.call("GET", "/v1/clients", address="203.0.113.9").json["blocked"] is False
+
+
+@pytest.mark.parametrize("kind", sorted({item.kind for item in DAMAGED.values()}))
+def test_everybody_is_blocked_and_released_whatever_else_is_stored(desk: Desk, kind: str) -> None:
+    desk.attack("203.0.113.9")
+    for item in DAMAGED.values():
+        if item.kind == kind:
+            desk.cloud.state.put_over([item])
+    desk.attack("203.0.113.7")
+    assert desk.published() == {"203.0.113.9/32", "203.0.113.7/32"}
+    desk.run(700)
+    assert desk.published() == set()
+    assert desk.cloud.invocation_failures == []

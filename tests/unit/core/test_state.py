@@ -1,35 +1,54 @@
-"""Stored records are read by the versions before and after the one that wrote them."""
+"""Records of neighbouring versions: each version reads what the other writes."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
 
 import msgspec
+import pytest
 
-from chalicelib.core.state import CONTROLS, RECORDS, Control, Detection, NetworkRecord, Offender, StateRecord
+from chalicelib.core import state
+from chalicelib.core.state import StateRecord, Unreadable
+from tests.support import state_0_2
 
-STORED = (
-    b'{"id":"log@1/000000000001/burst/cloudfront","terms":{"name":"burst","limit":50,"window_s":5,"action":"block",'
-    b'"block_for_s":600},"source":"cloudfront","offenders":[["203.0.113.9/32",73,1000,5049,2500]],"detected_ms":6000,'
-    b'"arrived_ms":5100}'
-)
-"""A detection as versions without ``served_since_ms`` write it."""
-
-
-def test_an_offender_of_an_earlier_version_is_judged_by_all_its_requests() -> None:
-    (offender,) = Detection.from_json(STORED).offenders
-    assert offender == Offender("203.0.113.9/32", 73, 1000, 5049, 2500, 0)
+ROOT = Path(__file__).parents[3]
+PAGE = (ROOT / "docs" / "state-protocol.md").read_text(encoding="utf-8")
+TODAY = dict(re.findall(r"^#### (\w+)\n(?:(?!^####).)*?```json\n(.*?)\n```", PAGE, re.MULTILINE | re.DOTALL))
+"""What this version writes, with every field, by class."""
 
 
-def test_an_earlier_version_reads_an_offender_with_further_fields() -> None:
-    class EarlierOffender(msgspec.Struct, frozen=True, array_like=True):
-        network: str
-        count: int
-        first_ms: int
-        last_ms: int
-        since_ms: int
-
-    written = msgspec.json.encode(Offender("203.0.113.9/32", 73, 1000, 5049, 2500, 3000))
-    read = msgspec.json.decode(written, type=EarlierOffender)
-    assert msgspec.structs.astuple(read) == ("203.0.113.9/32", 73, 1000, 5049, 2500)
+def record_class(name: str) -> type[StateRecord]:
+    cls: type[StateRecord] = getattr(state, name)
+    return cls
 
 
-def test_every_kind_of_record_is_known_to_those_that_look_for_unreadable_ones() -> None:
-    assert {*StateRecord.__subclasses__(), *NetworkRecord.__subclasses__()} - {NetworkRecord, Control} == {*RECORDS}
-    assert {*Control.__subclasses__()} == {*CONTROLS}
+@pytest.mark.parametrize("name", state_0_2.STORED)
+def test_this_version_reads_the_records_of_0_2(name: str) -> None:
+    id, body = state_0_2.STORED[name]
+    record = record_class(name).read(id, body)
+    assert not isinstance(record, Unreadable)
+    assert part_of(json.loads(body), json.loads(record.to_json()))
+
+
+@pytest.mark.parametrize("name", state_0_2.STORED)
+def test_0_2_reads_the_records_of_this_version(name: str) -> None:
+    older: Any = getattr(state_0_2, name)
+    read = msgspec.json.decode(TODAY[name].encode(), type=older)
+    assert part_of(msgspec.to_builtins(read), json.loads(TODAY[name]))
+
+
+def part_of(some: Any, whole: Any) -> bool:
+    """Returns whether each value in ``some`` has its place in ``whole``: fields by name, those of an array in order."""
+    if isinstance(some, dict):
+        return isinstance(whole, dict) and all(key in whole and part_of(some[key], whole[key]) for key in some)
+    if isinstance(some, (list, tuple)):
+        return isinstance(whole, list) and all(map(part_of, some, whole)) and len(some) <= len(whole)
+    return bool(some == whole)
+
+
+def test_a_field_with_another_type_or_without_its_place_is_noticed() -> None:
+    assert part_of({"a": [1, 2]}, {"a": [1, 2, 3], "b": 4})
+    assert not part_of({"a": [1, 2]}, {"a": [1]})
+    assert not part_of({"a": 1}, {"a": "1"})
+    assert not part_of({"a": 1}, {"b": 1})
