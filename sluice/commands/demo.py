@@ -23,6 +23,7 @@ from sluice.demo.demonstration import Demonstration, stopped_rules, summary_of
 from sluice.demo.latency import Latency
 from sluice.demo.recording import RecordedEdge, RecordedLog, play
 from sluice.demo.view import closing, watching
+from sluice.deploy.stage import MOST_IP_SETS
 from sluice.local.cloud import LocalCloud
 from sluice.local.loop import Clock, SimulatedClock, WallClock
 
@@ -73,6 +74,7 @@ SPEED = Parsed("X|max", _speed)
     help="Fields of the --traffic lines, separated by commas.",
 )
 @number_option("--shards", most=64, default=4, help="Kinesis shards.")
+@number_option("--ip-sets", most=MOST_IP_SETS, default=1, help="IP sets of each family, for 10,000 networks each.")
 @number_option("--containers", most=64, default=2, help="Lambda containers that ingest.")
 @click.option(
     "--seconds", type=click.FloatRange(60, 3600), default=62, show_default=True, help="Length of the simulated traffic."

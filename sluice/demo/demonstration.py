@@ -29,8 +29,20 @@ RELEASED_S = 5
 class Demonstration:
     """Actors, edge and cloud, run for a number of seconds."""
 
-    def __init__(self, clock: Clock, *, rules: str, seed: int, seconds: float, shards: int, containers: int) -> None:
-        self.cloud = LocalCloud(clock, rules=rules, shards=shards, containers=containers, seed=seed, allow=ALLOWED)
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        rules: str,
+        seed: int,
+        seconds: float,
+        shards: int,
+        containers: int,
+        ip_sets: int = 1,
+    ) -> None:
+        self.cloud = LocalCloud(
+            clock, rules=rules, shards=shards, containers=containers, seed=seed, allow=ALLOWED, ip_sets=ip_sets
+        )
         self.seconds = seconds
         self.actors: list[Actor] = cast(seed, seconds)
         self.kinds = {name: list(actors) for name, actors in groupby(self.actors, attrgetter("name"))}
@@ -88,7 +100,6 @@ def summary_of(cloud: LocalCloud, latency: Latency) -> dict[str, Any]:
     """Returns the JSON object of any run. It is ``ok`` unless an invocation or a publish failed."""
     telemetry = cloud.telemetry
     failures = cloud.invocation_failures + telemetry.failures
-    published = cloud.waf.published()
     return {
         "requests": telemetry.ingests.requests,
         "malformed": {str(reason): number for reason, number in sorted(telemetry.ingests.malformed.items())},
@@ -96,12 +107,18 @@ def summary_of(cloud: LocalCloud, latency: Latency) -> dict[str, Any]:
         "repeats": telemetry.ingests.repeats,
         "time_to_block_s": percentiles(latency.seconds),
         "released": len(telemetry.lifted),
-        "ip_sets": {"v4": published["sluice-v4"], "v6": published["sluice-v6"]},
+        "ip_sets": {family: _published(cloud, f"sluice-{family}") for family in ("v4", "v6")},
         "blocks": [_block_json(block) for block in telemetry.blocks],
         "outcomes": telemetry.outcomes,
         "failures": failures,
         "ok": not failures,
     }
+
+
+def _published(cloud: LocalCloud, prefix: str) -> list[str]:
+    """Returns the addresses in the IP sets whose names begin with ``prefix``, in order of their text."""
+    sets = cloud.waf.published().items()
+    return sorted(address for name, addresses in sets if name.startswith(prefix) for address in addresses)
 
 
 def stopped_rules(cloud: LocalCloud) -> list[str]:

@@ -86,10 +86,12 @@ class LocalCloud:
         settings: Mapping[str, str] | None = None,
         allow: Sequence[tuple[str, str]] = (),
         objects: LogObjects | None = None,
+        ip_sets: int = 1,
     ) -> None:
         """``rules``: TOML text. ``containers``: those of ingest. ``allow``: networks for the allowlist, with comments.
 
-        ``objects``: the bucket that ``notify`` tells of, if there is one. Raises RulesError, ConfigError.
+        ``ip_sets``: those of each family. ``objects``: the bucket that ``notify`` tells of, if there is one. Raises
+        RulesError, ConfigError.
         """
         self.rules: RuleSet = parse_rules(rules)
         self.loop = Loop(clock)
@@ -103,8 +105,9 @@ class LocalCloud:
         sets = {}
         for family in (4, 6):
             version = {"Scope": "CLOUDFRONT", "IPAddressVersion": f"IPV{family}"}
-            created = self.waf.create_ip_set(Name=f"sluice-v{family}", Addresses=[], **version)
-            sets[f"IP_SETS_V{family}"] = "{Name}/{Id}".format(**created["Summary"])
+            names = [f"sluice-v{family}", *(f"sluice-v{family}-{number}" for number in range(2, ip_sets + 1))]
+            created = [self.waf.create_ip_set(Name=name, Addresses=[], **version) for name in names]
+            sets[f"IP_SETS_V{family}"] = ",".join("{Name}/{Id}".format(**each["Summary"]) for each in created)
         self.config: Config = read_config({**sets, "LOG_STREAM": self.stream.name, **(settings or {})})
         self.world = World(
             tally_logs=self.tally_logs,

@@ -8,6 +8,7 @@ reads or five lists per second. Sources: the AWS WAF quotas and the API referenc
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_network
 from itertools import count
 from typing import Any
@@ -135,13 +136,19 @@ def _check(action: str, family: str, addresses: Sequence[str]) -> None:
     if len(addresses) > CAPACITY:
         raise _error(action, "WAFLimitsExceededException", f"{len(addresses)} addresses; at most {CAPACITY} fit")
     for text in addresses:
-        try:
-            network = ip_network(text)
-        except ValueError:
-            network = None
-        fits = network is not None and f"IPV{network.version}" == family and network.prefixlen > 0
-        if not fits or not text.partition("/")[2].isdecimal():
+        if _family_of(text) != family:
             raise _error(action, "WAFInvalidParameterException", f"field: IP_ADDRESS, parameter: {text}")
+
+
+@lru_cache(1 << 17)
+def _family_of(text: str) -> str:
+    """Returns the family of IP sets that accept an address; empty if none does."""
+    try:
+        network = ip_network(text)
+    except ValueError:
+        return ""
+    is_accepted = network.prefixlen > 0 and text.partition("/")[2].isdecimal()
+    return f"IPV{network.version}" if is_accepted else ""
 
 
 def _error(action: str, code: str, message: str) -> ClientError:

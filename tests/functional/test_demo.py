@@ -220,6 +220,12 @@ def test_malformed_lines_among_others_are_explained(tmp_path: Path, rules: str) 
     assert f"note: 1 line has 2 fields where --fields names 9, such as {path}, line 21: 1700000000.5" in result.stderr
 
 
+def test_more_ip_sets_change_nothing_while_one_suffices(tmp_path: Path, rules: str) -> None:
+    path = str(lines(tmp_path / "log", attack(5, "192.0.2.7")))
+    one, three = (run("--traffic", path, "--rules", rules, "--ip-sets", number) for number in ("1", "3"))
+    assert one["ip_sets"] == three["ip_sets"] == {"v4": ["192.0.2.7/32"], "v6": []}
+
+
 def test_invalid_rules_are_explained(tmp_path: Path) -> None:
     path = tmp_path / "rules.toml"
     path.write_text(RULES.replace("window", "windw"))

@@ -6,6 +6,7 @@ Each runs through ``sluice demo --traffic FILE --edge SECONDS``, so that anyone 
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any, NamedTuple
 
 import pytest
@@ -135,3 +136,49 @@ def test_a_client_that_scans_once_and_then_behaves_is_refused_once(tmp_path: Pat
     client = result["clients"]["198.51.100.7/32"]
     # Five minutes, the minute until the next sweep, and as long as the release takes; two visits in each second.
     assert client["refused"] <= 2 * (300 + 60 + 60)
+
+
+HOUR = 3600
+ATTACK = 36 * HOUR + 900
+"""Seconds after the start; by then, those who came in the first day are known."""
+
+
+def regulars(number: int, hour: float, requests: int, random: Random) -> Iterator[Request]:
+    """Yields the visits of some clients within a quarter of an hour, each of so many requests within ten seconds."""
+    for regular in range(number):
+        start = hour * HOUR + random.uniform(0, 890)
+        client = f"100.64.{regular // 200}.{regular % 200}"
+        yield from steady(client, requests / 10, start, start + 10)
+
+
+def refused(result: dict[str, Any]) -> set[str]:
+    """Returns the clients of whom a request was refused."""
+    return {client for client, counts in result["clients"].items() if counts["refused"]}
+
+
+def test_strangers_are_all_refused_and_no_regular_is(tmp_path: Path) -> None:
+    """Of the regulars, the rule may hit two; within a minute it hits a thousand strangers."""
+    random = Random(1)
+    strangers = [f"{first}.{random.randrange(256)}.{second}.7" for first in range(1, 11) for second in range(100)]
+    requests: list[Request] = []
+    for hour in (0, 12, 24, 36, 36.25):
+        requests += regulars(40, hour, 8, random)
+    for stranger in strangers:
+        start = ATTACK + random.uniform(0, 60)
+        requests += [*steady(stranger, 10, start, start + 1.1), Request(ATTACK + 90, stranger)]
+    rules = '[[rule]]\nname = "burst"\nlimit = 10\nwindow = "10s"\nblock_for = "1h"\n'
+    result = played(tmp_path, requests, rules, edge_s=1)
+    assert refused(result) == {f"{stranger}/32" for stranger in strangers}
+    assert result["breaker"] == []
+
+
+def test_a_rule_that_would_hit_the_regulars_stops_itself(tmp_path: Path) -> None:
+    """Its limit is too low by ten. All regulars exceed it within a quarter of an hour; it may hit two in a hundred."""
+    random = Random(2)
+    requests = [*regulars(200, 36, 10, random)]
+    for hour in (0, 12, 24):
+        requests += regulars(200, hour, 1, random)
+    rules = '[[rule]]\nname = "burst"\nlimit = 1\nwindow = "10s"\nblock_for = "1h"\n'
+    result = played(tmp_path, requests, rules, edge_s=1)
+    assert result["breaker"] == ["burst"]
+    assert len(refused(result)) <= 4
