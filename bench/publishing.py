@@ -1,18 +1,23 @@
 """Planning and publishing the IP sets with very many blocks, against a straightforward version on ``ipaddress``."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
+from itertools import count
 from random import Random
 
-from bench.measure import Figure, cpu_s, paired_cpu_s
+from bench.measure import Figure, paired_cpu_s
+from bench.prices import PRICES
+from bench.units import ITEM_S, MeteredStore
 from chalicelib.core.addresses import Network, NetworkSet, parse_network
 from chalicelib.core.ipsets import CAPACITY, IpSet, plan, wanted
-from chalicelib.core.state import Block
-from chalicelib.pipeline.publish import Publish
+from chalicelib.core.state import Block, Heartbeat
+from chalicelib.pipeline.publish import PACE_S, Publish
 from chalicelib.pipeline.stored import State
+from chalicelib.pipeline.sweep import Sweep
 from chalicelib.ports import StreamChange
-from chalicelib.reports import PublishReport
+from chalicelib.reports import PublishReport, SweepReport
 from sluice.local.stores import MemoryStateStore
 
 NOW = 1_760_000_000
@@ -69,18 +74,27 @@ class Publishing:
 
     def __init__(self, number: int) -> None:
         self.now = float(NOW)
-        self.state = MemoryStateStore()
+        self.state = MeteredStore(MemoryStateStore())
         self.sets = TextIpSets()
+        self._number = number
         self.store(blocks(number))
-        self._publish = Publish(
-            state=State(self.state), ip_sets=self.sets, sets=sets_for(number), clock=lambda: self.now, sleep=self._sleep
+        self.restart()
+
+    def restart(self) -> None:
+        """Replaces the publisher by a cold one, which reads everything."""
+        self.publish = Publish(
+            state=State(self.state),
+            ip_sets=self.sets,
+            sets=sets_for(self._number),
+            clock=lambda: self.now,
+            sleep=self._sleep,
         )
 
     def store(self, blocks: Sequence[Block]) -> None:
         State(self.state).overwrite(*blocks)
 
-    def __call__(self, *networks: str) -> PublishReport:
-        report = self._publish.run([StreamChange(Block.kind, network, None, existed=True) for network in networks])
+    def __call__(self, *changes: StreamChange) -> PublishReport:
+        report = self.publish.run(changes)
         assert report is not None
         assert not report.failures
         return report
@@ -89,7 +103,31 @@ class Publishing:
         """Publishes one more block."""
         network = f"9.9.{number}.9/32"
         self.store([Block(network=network, blocked_at=NOW, until=NOW + 3600, rule="burst")])
-        return self(network)
+        self.now += PACE_S
+        return self(StreamChange(Block.kind, network, None, existed=False))
+
+    def read_all_and_block_one(self, number: int) -> PublishReport:
+        """Publishes one more block as every publish did before it followed the stream: reading everything twice."""
+        self.restart()
+        report = self.block_one(number)
+        self.restart()
+        self.beat()
+        return report
+
+    def beat(self) -> PublishReport:
+        """Answers a heartbeat."""
+        self.now += 60
+        beat = Heartbeat(at=int(self.now))
+        return self(StreamChange(Heartbeat.kind, Heartbeat.id, beat.to_json(), existed=True))
+
+    def sweep(self) -> SweepReport:
+        return Sweep(state=State(self.state), clock=lambda: self.now).run()
+
+    def units(self, work: Callable[[], object]) -> tuple[float, float]:
+        """Returns the read and write units of ``work``."""
+        reads, writes = self.state.reads, self.state.writes
+        work()
+        return self.state.reads - reads, self.state.writes - writes
 
     def _sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -108,31 +146,60 @@ def obvious(texts: Sequence[str], allowed: Sequence[str]) -> dict[int, list[Netw
 
 def figures() -> Iterator[Figure]:
     yield from planning(100_000)
-    for number in (10_000, 50_000):
-        publishing = Publishing(number)
-        first = publishing("any")
-        assert publishing.sets.total >= number * 0.99
-        took = publishing.now - NOW
-        yield Figure(
-            f"publishing {number:,} blocks from scratch",
-            took,
-            "s",
-            None,
-            f"{first.updates} updates, 1.1 s apart, as AWS accepts one per second; the clock stands still during work",
-        )
-        reports: list[PublishReport] = []
-        publish_s = cpu_s(lambda to=publishing, into=reports: into.append(to.block_one(len(into))), rounds=3)  # type: ignore[misc]
-        read_s = cpu_s(lambda to=publishing: [Block.from_json(item.body) for item in to.state.query(Block.kind)])  # type: ignore[misc]
-        yield Figure(
-            f"updates for one new block among {number:,}", max(r.updates for r in reports), "updates", 1, "counted"
-        )
-        yield Figure(
-            f"publish CPU of one new block among {number:,} / reading the blocks",
-            publish_s / read_s,
-            "x",
-            None,
-            f"{publish_s * 1000:.0f} ms; each publish reads and plans twice: before its update, and again after it",
-        )
+    for number in (1_000, 10_000, 100_000):
+        yield from one_more(Publishing(number), number)
+
+
+def one_more(publishing: Publishing, number: int) -> Iterator[Figure]:
+    """Figures of one more block among ``number``, and of a minute in which nothing happens."""
+    begun = publishing.now
+    first = publishing.beat()
+    assert publishing.sets.total >= number * 0.99
+    yield Figure(
+        f"publishing {number:,} blocks from scratch",
+        publishing.now - begun - 60,
+        "s",
+        None,
+        f"{first.updates} updates, 1.1 s apart, as AWS accepts one per second; the clock stands still during work",
+    )
+    numbers = count()
+    publishing.read_all_and_block_one(next(numbers))
+    publishing.beat()
+    publish_s, all_s = paired_cpu_s(
+        lambda: partial(publishing.block_one, next(numbers)),
+        lambda: partial(publishing.read_all_and_block_one, next(numbers)),
+        rounds=3,
+    )
+    publishing.beat()
+    reads, writes = publishing.units(lambda: publishing.block_one(next(numbers)))
+    all_reads, _ = publishing.units(lambda: publishing.read_all_and_block_one(next(numbers)))
+    # boto3 parses what is read, which the store in memory leaves out.
+    publish_s, all_s = publish_s + ITEM_S, all_s + 2 * ITEM_S * number
+    of_all = 0.1 if number == 100_000 else None
+    yield Figure(
+        f"publish CPU of one new block among {number:,} / reading everything",
+        publish_s / all_s,
+        "x",
+        of_all,
+        f"{publish_s * 1000:.0f} ms / {all_s * 1000:,.0f} ms, with {ITEM_S * 1e6:.0f} µs for boto3 to parse each item",
+    )
+    yield Figure(
+        f"units of one new block among {number:,} / reading everything",
+        (reads + writes) / all_reads,
+        "x",
+        of_all,
+        f"{reads:,.0f} read and {writes:,.0f} write units / {all_reads:,.0f}, reckoned from the items",
+    )
+    (reads, writes), (swept, _) = publishing.units(publishing.beat), publishing.units(publishing.sweep)
+    dollars = 43_800 * ((reads + swept) * PRICES["dynamodb.read_unit"] + writes * PRICES["dynamodb.write_unit"])
+    yield Figure(
+        f"a month of sweeps and heartbeats with {number:,} blocks",
+        dollars + 4_380 * all_reads / 2 * PRICES["dynamodb.read_unit"],
+        "$",
+        None,
+        f"per minute: publish {reads:,.0f} read units and {writes:,.0f} write units, sweep {swept:,.0f} read units; "
+        f"and all blocks every ten minutes",
+    )
 
 
 def planning(number: int) -> Iterator[Figure]:
