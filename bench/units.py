@@ -87,7 +87,9 @@ class MeteredStore:
 
 
 class Limits:
-    """DynamoDB's limits: a call waits until its keys and the table have the units. No burst is assumed.
+    """DynamoDB's limits: a call waits until its keys and the table have the units. Units last for a second.
+
+    DynamoDB may serve more in a burst, which is not assumed.
 
     ``sleep`` lets other calls proceed.
     """
@@ -107,7 +109,7 @@ class Limits:
             ("write", writes, KEY_WRITES_S, TABLE_WRITES_S),
         ):
             for key, number in [*units.items(), ("", sum(units.values()))]:
-                free_at = max(now, self._free_at.get((name, key), 0)) + number / (per_key if key else per_table)
+                free_at = max(now - 1, self._free_at.get((name, key), 0)) + number / (per_key if key else per_table)
                 self._free_at[name, key] = free_at
                 ready = max(ready, free_at)
         self._sleep(ready - now + CALL_S + ITEM_S * items)
