@@ -146,7 +146,7 @@ def botnet() -> Iterator[Figure]:
     assert not missing, f"{len(missing)} bots were not refused within {3 * BOTNET_S:.0f} s"
     assert not cloud.invocation_failures
     yield Figure(
-        f"{BOTNET:,} new offenders in {BOTNET_S:.0f} s, among 100,000 blocks, until the last one is published",
+        f"time until the last of {BOTNET:,} new offenders in {BOTNET_S:.0f} s is published, among 100,000 blocks",
         published_at - begins,
         "s",
         15.0,

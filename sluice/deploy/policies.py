@@ -126,8 +126,8 @@ def policies(arns: Arns) -> dict[str, Policy]:
         ],
         "sweep": [
             records("GetItem Query BatchGetItem", state, *EVERY_KIND),
-            records("PutItem", state, HISTORY, CONTROL),
-            records("DeleteItem", state, BLOCK),
+            records("PutItem", state, BLOCK, HISTORY, CONTROL),
+            records("DeleteItem", state, BLOCK, HISTORY),
         ],
         "api_handler": [
             records("GetItem Query BatchGetItem", state, *EVERY_KIND),

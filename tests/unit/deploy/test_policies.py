@@ -252,8 +252,16 @@ def test_every_function_stays_within_its_policy(deployed: Deployed) -> None:
     used["publish"] |= deployed.calls_of("publish", state_event(blocks))
     over = Block(network="198.51.100.7/32", blocked_at=1, until=2)
     State(deployed.services.world.state).overwrite(over)
+    for record in (
+        Block(network="203.0.113.7/32", blocked_at=1, until=int(now) + 999),
+        History(network="203.0.113.7/32"),
+    ):
+        # As version 0.2 stored it.
+        state.put_over([Item(kind=record.kind, id=record.id, body=record.to_json(), key=record.kind)])
     used["sweep"] = deployed.calls_of("sweep", schedule_event())
-    assert [item.id for item in stored(deployed, History.kind)] == ["192.0.2.7/32", "198.51.100.7/32"]
+    assert [item.id for item in stored(deployed, History.kind)] == [
+        *("192.0.2.7/32", "198.51.100.7/32", "203.0.113.7/32")
+    ]
     used["enforce"] |= stop_and_resume(deployed, detections[0], int(now))
     for function, calls in used.items():
         assert calls, function
