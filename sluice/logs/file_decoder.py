@@ -5,6 +5,7 @@ from typing import Protocol
 from chalicelib.core.logs.log_format import DecodeOptions
 from chalicelib.core.logs.requests import Decoded, Malformed, Reason
 from chalicelib.core.logs.text_decoder import TextDecoder
+from sluice.logs.both_versions import BothVersions
 from sluice.logs.files import Chunk
 
 LATEST_MS = 10**14
@@ -24,6 +25,7 @@ class LogDecoder:
     def __init__(self, options: DecodeOptions) -> None:
         """Raises ValueError for real-time fields that cannot be decoded."""
         self._decoder = TextDecoder(options)
+        self._both_versions = BothVersions(lambda chunk: self._decoder.decode(chunk.text, chunk.header).requests)
 
     def decode(self, chunk: Chunk) -> Decoded:
         found = self._decoder.decode(chunk.text, chunk.header)
@@ -37,4 +39,6 @@ class LogDecoder:
             implausible = Malformed(Reason.TIMESTAMP, b"a time in the year 5138 or later", requests.source)
             malformed += [implausible] * keep.count(False)
             plausible.append(requests.select(keep))
-        return Decoded(tuple(filter(len, plausible)), tuple(malformed))
+        distinct = self._both_versions.distinct(chunk, plausible)
+        repeats = sum(map(len, plausible)) - sum(map(len, distinct))
+        return Decoded(tuple(filter(len, distinct)), tuple(malformed), repeats)
