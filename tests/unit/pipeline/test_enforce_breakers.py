@@ -305,12 +305,29 @@ def test_those_who_wait_are_kept_during_a_pause(site: Site) -> None:
     assert site.beat().outcomes == {"blocked": 50, "spared": 100}
 
 
+def test_those_who_wait_are_kept_if_a_pause_begins_while_they_are_decided_about(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(enforce, "OFFENDERS_PER_SLICE", 10)
+    site = Site(regulars=(), pace=1)
+    site.detect(*strangers(40))
+    State(site.store).overwrite(Breaker(at=NOW, ignore_until=NOW + 3600))
+    site.store.meddle = lambda: site.store.put(Pause(paused=True), Pause.id)
+    site.beat()
+    assert (len(site.blocked()), site.notes()) == (10, 1)
+    site.store.put(Pause(), Pause.id)
+    site.beat()
+    assert (len(site.blocked()), site.notes()) == (40, 0)
+
+
 def test_those_who_wait_are_kept_when_a_resumed_rule_is_stopped_again(site: Site) -> None:
     site.detect(*REGULARS[:100], *strangers(50))
     State(site.store).overwrite(Breaker(at=NOW + 30, ignore_until=0))
     report = site.beat()
     assert (report.outcomes, [breaker.rule for breaker in report.stopped]) == ({"breaker": 150}, ["burst"])
     assert (site.notes(), site.stopped()) == (1, ["burst"])
+    (note,) = State(site.store).records(Waiting)
+    assert note.since == NOW, "they have waited since"
 
 
 def test_a_beat_that_fails_halfway_loses_nobody(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
