@@ -61,6 +61,8 @@ class LogItem:
 
     malformed: MalformedCounts = ()
     """The largest counts of malformed pieces in the batch; in the first of its items, and none in the others."""
+    late: int = 0
+    """Requests of the batch that were too old to count; in the first of its items, and 0 in the others."""
 
     @property
     def closes(self) -> bool:

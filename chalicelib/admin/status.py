@@ -82,6 +82,8 @@ class IngestStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Pieces of the last quarter hour that were not requests, the most first."""
     malformed_share: float = 0.0
     """Their share of all requests and malformed pieces of the last quarter hour, 0 to 1."""
+    late: int = 0
+    """Requests of the last quarter hour that were too old to count, because their log came too late."""
     problem: str | None = None
     """The reason why the counts cannot be read; null if they can."""
 
@@ -157,4 +159,5 @@ def _ingest(live: LiveCounts, now_ms: int) -> IngestStatus:
         shards=len(newest),
         malformed=list(map(explained, live.malformed[:MOST_KINDS_SHOWN])),
         malformed_share=round(malformed / max(1, malformed + requests), 4),
+        late=sum(item.late for item in live.items.values()),
     )

@@ -113,6 +113,7 @@ _EXAMPLES = (
         ingest=IngestStatus(
             malformed=[_MALFORMED],
             malformed_share=0.0024,
+            late=40,
             requests_per_second=812.5,
             lag_ms=1400,
             counted_at=_NOW - 1,

@@ -164,6 +164,8 @@ def _attributes(log: str, offset: int, item: LogItem) -> dict[str, Any]:
         attributes["body"] = {"B": item.body}
     if item.malformed:
         attributes["malformed"] = {"S": pack_counts(item.malformed)}
+    if item.late:
+        attributes["late"] = {"N": str(item.late)}
     return attributes
 
 
@@ -205,6 +207,7 @@ def _item(attributes: Mapping[str, Any]) -> LogItem:
         arrived_ms=_milliseconds(attributes.get("arrived_at", attributes["written_at"])["N"]),
         kept_s=int(attributes["expires_at"]["N"]) - written_ms // 1000,
         malformed=unpack_counts(attributes["malformed"]["S"]) if "malformed" in attributes else (),
+        late=int(attributes["late"]["N"]) if "late" in attributes else 0,
     )
 
 

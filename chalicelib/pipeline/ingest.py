@@ -90,6 +90,7 @@ class Ingest:
                 counted.last_ms,
                 arrived_ms,
                 counted.malformed,
+                counted.late,
             )
             try:
                 if not batch_tally.empty:

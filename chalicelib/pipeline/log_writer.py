@@ -42,6 +42,8 @@ class BatchTally:
     """Arrival of the oldest record."""
     malformed: MalformedCounts = ()
     """Pieces of the batch that are not requests."""
+    late: int = 0
+    """Requests of the batch that were too old to count."""
 
     @classmethod
     def of(
@@ -56,7 +58,7 @@ class BatchTally:
     ) -> "BatchTally":
         """Returns the tally of ``decoded``. Without a request, its times are ``now_ms``, so no view reaches back."""
         span_ms = decoded.span_ms() if decoded else (now_ms, now_ms)
-        return cls(tally, last_sequence, len(decoded), *span_ms, arrived_ms, malformed)
+        return cls(tally, last_sequence, len(decoded), *span_ms, arrived_ms, malformed, decoded.late)
 
     @property
     def empty(self) -> bool:
@@ -123,7 +125,9 @@ class LogWriter:
         Raises Conflict if another container has appended to the log or counted the part, and TooLarge, in both cases
         having written nothing.
         """
-        bodies = [] if added.empty else _bodies(added.tally)
+        # Objects are what comes late, and their receipts are written anyway.
+        is_late = receipt is not None and added.late > 0
+        bodies = [] if added.empty and not is_late else _bodies(added.tally)
         if sum(map(len, bodies)) > LARGEST_APPEND:
             raise TooLarge(f"{tail.log}: a tally of {sum(map(len, bodies))} bytes")
         items = [
@@ -137,6 +141,7 @@ class LogWriter:
                 arrived_ms=added.arrived_ms,
                 kept_s=self._kept_s,
                 malformed=() if number else added.malformed[:MOST_STORED],
+                late=0 if number else added.late,
             )
             for number, body in enumerate(bodies)
         ]

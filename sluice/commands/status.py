@@ -84,6 +84,7 @@ def _rows(status: Status) -> list[tuple[str, str]]:
         ("rules", f"version {rules.version}, {plural(rules.rules, 'rule')}, saved {local(rules.saved_at)}"),
         ("requests", f"{ingest.requests_per_second:.1f} per second, from {plural(ingest.shards, 'shard')}"),
         ("lag", "no recent requests" if ingest.lag_ms is None else f"{ingest.lag_ms / 1000:.1f} s"),
+        ("late", f"{plural(ingest.late, 'request')} too old to count (RETENTION_S)" if ingest.late else "-"),
         ("last sweep", f"{roughly(sweep.age_s)} ago" if sweep else "never"),
         ("enforcing", _enforcing(status)),
     ]

@@ -572,6 +572,12 @@ def test_a_receipt_outlives_every_redelivery(tables: Tables) -> None:
     }
 
 
+def test_late_requests_are_stored_with_an_item(tally_logs: TallyLogs) -> None:
+    late = replace(item(), late=7)
+    tally_logs.append(LOG, 0, [late])
+    assert items_of(tally_logs) == [late]
+
+
 def test_the_registry_never_expires(tables: Tables) -> None:
     TallyTable(tables.client, tables.tally).register("s", (), ("s@1",))
     (registry,) = tables.client.scan(TableName=tables.tally)["Items"]

@@ -60,6 +60,18 @@ def test_the_requests_of_a_client_are_added_up_over_objects_and_the_stream(
     assert len(list(State(cloud.state).records(Block))) == 1
 
 
+def test_requests_of_an_object_that_came_too_late_are_shown(cloud: LocalCloud, bucket: MemoryObjects) -> None:
+    stored = bucket.put("logs", "one.log", lines(6))
+    cloud.loop.run(START + 3600)
+    cloud.notify(stored)
+    cloud.notify(stored)
+    cloud.loop.run(START + 3610)
+    live = cloud.container().live
+    live.look(int(cloud.now() * 1000))
+    assert sum(item.late for item in live.items.values()) == cloud.telemetry.ingests.late == 6
+    assert list(State(cloud.state).records(Block)) == []
+
+
 def test_an_object_that_cannot_be_read_ends_in_the_dead_letter_queue() -> None:
     other = LocalCloud(SimulatedClock(START), rules=RULES)  # has no bucket
     other.start()
