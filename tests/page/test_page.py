@@ -1,5 +1,6 @@
 """The operator's page: changes take effect, can be undone, and are refused with a reason."""
 
+import json
 import re
 from pathlib import Path
 
@@ -67,6 +68,26 @@ def test_a_viewer_sees_everything_but_no_controls(open_page: OpenPage, site: Sit
             expect(page.get_by_role("button", name=re.compile(f"^{name}"))).to_have_count(0)
     page.goto(f"{site.url}#rules")
     expect(page.get_by_label("Rules, in TOML")).not_to_be_editable()
+
+
+# --- records that cannot be read
+
+
+def test_a_record_that_cannot_be_read_is_announced_shown_and_removed(open_page: OpenPage, site: Site) -> None:
+    body = json.dumps({"network": "192.0.2.77/24", "comment": MARKUP})
+    site.put_unreadable("allow", "192.0.2.77/24", body.encode())
+    page = open_page()
+    banner = page.locator(".banner")
+    expect(banner).to_contain_text("1 stored record cannot be read and is skipped, for example allow 192.0.2.77/24")
+    expect(banner).to_contain_text("has host bits set; the network is 192.0.2.0/24")
+    banner.get_by_role("button", name="Look at it").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.locator("pre")).to_have_text(body)
+    dialog.get_by_role("button", name="Remove").click()
+    expect(page.locator(".notice")).to_contain_text("Allow 192.0.2.77/24 is removed")
+    expect(banner).to_have_count(0)
+    page.locator(".notice").get_by_role("button", name="Undo").click()
+    expect(page.locator(".notice")).to_contain_text("Allow 192.0.2.77/24 is put back")
 
 
 # --- a log that cannot be read
