@@ -23,8 +23,8 @@ EXPLANATIONS = {
     Reason.FIELDS: Explanation(
         "line",
         "another number of fields than expected, or none of the known formats",
-        "Compare the sample with the formats in docs/sources.md; of CloudFront real-time logs, name their fields with "
-        "--fields",
+        "Compare the sample with the formats in docs/sources.md; for CloudFront real-time logs, set CLOUDFRONT_FIELDS, "
+        "or in commands, name their fields with --fields",
     ),
     Reason.TIMESTAMP: Explanation(
         "line",
@@ -75,6 +75,7 @@ EXPLANATIONS = {
 }
 """The explanation of every reason."""
 
+_COMPARE = "Compare the sample with the format of that log, and with its #Fields line if it has one"
 _NAME_FIELDS = (
     "Set CLOUDFRONT_FIELDS to the fields that the real-time log configuration selects; in commands, name their fields "
     "with --fields"
@@ -134,8 +135,8 @@ def _object(count: MalformedCount, explanation: Explanation, setting: str) -> st
 
 def remedy(count: MalformedCount) -> str:
     """Returns what to do, as a sentence without its full stop."""
-    if count.reason == Reason.FIELDS and count.source == Source.CLOUDFRONT:
-        return _NAME_FIELDS
+    if count.reason == Reason.FIELDS and count.source is not None:
+        return _NAME_FIELDS if count.source == Source.CLOUDFRONT else _COMPARE
     return _explanation(count).remedy
 
 

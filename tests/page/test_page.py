@@ -97,11 +97,11 @@ def test_a_log_that_cannot_be_read_is_announced_with_a_sample_and_a_remedy(open_
     page = open_page()
     expect(page.locator("#enforcing")).to_have_text("Enforcing")
     expect(page.locator("#malformed")).to_be_hidden()
-    site.put_malformed(*[f"192.0.2.1 {MARKUP} \x1b[2J \u202e".encode()] * 3000)
-    expect(page.locator(".banner")).to_contain_text("3,000 lines have 1 field where CLOUDFRONT_FIELDS names 9")
+    site.put_malformed(*[f"1790000000.1\t{MARKUP} \x1b[2J \u202e".encode()] * 3000)
+    expect(page.locator(".banner")).to_contain_text("3,000 lines have 2 fields where CLOUDFRONT_FIELDS names 9")
     card = page.locator("#malformed")
-    expect(card).to_contain_text("3,000 lines have 1 field where CLOUDFRONT_FIELDS names 9")
-    expect(card.locator("code")).to_contain_text(f"192.0.2.1 {MARKUP} \\x1b[2J")
+    expect(card).to_contain_text("3,000 lines have 2 fields where CLOUDFRONT_FIELDS names 9")
+    expect(card.locator("code")).to_contain_text(f"1790000000.1\\t{MARKUP} \\x1b")
     expect(card).to_contain_text("Set CLOUDFRONT_FIELDS to the fields")
     assert page.title() == "Sluice"
 

@@ -32,7 +32,7 @@ def test_a_wrong_number_of_fields_is_told(
 ) -> None:
     count = MalformedCount(source=source, reason="fields", number=3000, found=found, expected=expected)
     assert fault(count) == words
-    assert ("CLOUDFRONT_FIELDS" in remedy(count)) == (source == "cloudfront")
+    assert ("CLOUDFRONT_FIELDS" in remedy(count)) == (source in ("cloudfront", None))
 
 
 def test_a_reason_of_a_newer_version_is_shown_as_unknown() -> None:
