@@ -32,7 +32,15 @@ def lift(state: State, blocks: Sequence[Stored[Block]], now: int) -> Lifted:
     chunks = deque(blocks[start : start + CLIENTS_PER_WRITE] for start in starts)
     while chunks:
         chunk = chunks.popleft()
-        histories = state.get_many(History, [block.id for block in chunk])
+        ids = [block.id for block in chunk]
+        # A new block is stored together with a history. So a block that is still the same after the history was read
+        # belongs to it, even if its version is that of one that has been deleted in the meantime.
+        histories = state.get_many(History, ids)
+        current = state.get_many(Block, ids)
+        same = [each for each in chunk if each.id in current and current[each.id].record == each.record]
+        conflicts += len(chunk) - len(same)
+        if not (chunk := [current[block.id] for block in same]):
+            continue
         try:
             state.write(writes_to_lift(chunk, histories, now))
         except Conflict:

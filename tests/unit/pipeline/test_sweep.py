@@ -6,6 +6,7 @@ from chalicelib.core.decisions import DEFAULT_MEMORY_S
 from chalicelib.core.state import DAY_S, Block, Heartbeat, History, Pause, Publisher, RuleBreaker
 from chalicelib.pipeline import sweep
 from chalicelib.pipeline.followed_blocks import MOST_NOTED
+from chalicelib.pipeline.lifting import lift
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import MOST_LIFTED, NOTE_VALID_S, Sweep
 from chalicelib.ports import Item
@@ -65,6 +66,18 @@ def test_a_history_that_changes_concurrently_is_read_again() -> None:
     report = swept(store)
     assert (len(report.lifted), report.conflicts) == (2, 0)
     assert store.history("192.0.2.1/32").ended_at == NOW
+
+
+def test_a_block_that_follows_the_one_that_a_slow_sweep_has_read_is_not_lifted() -> None:
+    """Both have version 1, because the first was deleted in between."""
+    store = Store()
+    store.block(until=NOW - 10)
+    read = list(State(store).all(Block))
+    swept(store)
+    new_enforcer(store, Clock()).run(stream_changes(detection()))
+    block = store.blocks()[CLIENT]
+    assert lift(State(store), read, NOW) == ([], 1)
+    assert store.blocks() == {CLIENT: block}
 
 
 def test_two_sweeps_at_once_lift_a_block_once() -> None:
