@@ -17,6 +17,7 @@ SUITES = {
     "bill": "bench.bill:figures",
     "views": "bench.views:figures",
     "publishing": "bench.publishing:figures",
+    "deciding": "bench.deciding:figures",
     "latency": "bench.latency:figures",
     "hostile": "bench.hostile:figures",
     "site": "bench.site:figures",

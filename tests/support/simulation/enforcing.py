@@ -1,9 +1,9 @@
 """Enforcers under interleavings: an offence is one offence however often it is delivered, and no block is lost.
 
 A run is a series of rounds. In each, every client breaks one or two rules with blocks of different lengths. It is
-detected several times, by several shards, and every detection is delivered at least once, to up to three enforcers at a
-time. Then the blocks run out, and sweeps lift them, or have not come yet when the clients offend again. The edge is late
-to release clients: until then, they are detected for requests that were refused.
+detected several times, by several shards, and every detection is delivered at least once, to up to three enforcers at
+once. Then the blocks run out, and sweeps lift them, or have not come yet when the clients offend again. The edge is
+late to release clients: until then, they are detected for requests that were refused.
 """
 
 from collections import Counter
@@ -116,7 +116,7 @@ class Enforcing:
                 self.enforce.deliver()
             elif choice < 0.34:
                 self.enforce.give_up()
-            elif choice < 0.35:
+            elif choice < 0.342:
                 self._sweep()
             elif not self.schedule.step() and self.enforce.settled and not self.state.changes:
                 return

@@ -1,0 +1,125 @@
+"""Deciding about new offenders with very many blocks in force: the DynamoDB units, and the time, per offender."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from bench.measure import Figure, cpu_s
+from bench.publishing import NOW, blocks
+from chalicelib.core.logs.requests import Source
+from chalicelib.core.rules import Action
+from chalicelib.core.state import SERVED_WITHIN_LIMIT, Block, Detection, History, Offender, Terms
+from chalicelib.pipeline.stored import State
+from chalicelib.ports import Item, StreamChange, Write
+from sluice.local.stores import MemoryStateStore
+from tests.support.state import new_enforcer
+
+BLOCKS = 100_000
+READ_UNIT, WRITE_UNIT = 4096, 1024
+"""Bytes per unit of a strongly consistent read, and of a write; a write in a transaction takes two (DynamoDB Developer
+Guide, "Read and write operations")."""
+
+
+class MeteredStateStore(MemoryStateStore):
+    """Reckons the units of each call as DynamoDB does: an item that does not exist costs a unit as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read_units = self.write_units = 0
+        self._writing = False
+
+    def get(self, kind: str, id: str) -> Item | None:
+        item = super().get(kind, id)
+        if not self._writing:
+            self.read_units += _units([item], READ_UNIT)
+        return item
+
+    def get_many(self, kind: str, ids: Collection[str]) -> Mapping[str, Item]:
+        items = super().get_many(kind, ids)
+        self.read_units += sum(_units([items.get(id)], READ_UNIT) for id in ids)
+        return items
+
+    def query(self, kind: str, **bounds: Any) -> Iterator[Item]:
+        items = list(super().query(kind, **bounds))
+        self.read_units += _units(items, READ_UNIT)
+        return iter(items)
+
+    def write(self, writes: Sequence[Write]) -> None:
+        self._writing = True
+        super().write(writes)
+        self._writing = False
+        in_transaction = 2 if len(writes) > 1 else 1
+        self.write_units += in_transaction * sum(_units([write.item], WRITE_UNIT) for write in writes)
+
+
+def _units(items: Sequence[Item | None], unit: int) -> int:
+    size = sum(len(item.body) + len(item.kind) + len(item.id) + 40 for item in items if item is not None)
+    return max(1, -(-size // unit))
+
+
+class Deciding:
+    """An enforcer with ``BLOCKS`` blocks in force, which has handled a detection before."""
+
+    def __init__(self) -> None:
+        self.store = MeteredStateStore()
+        self._state = State(self.store)
+        self._state.overwrite(*blocks(BLOCKS), *map(_history, blocks(BLOCKS)))
+        self._state.overwrite(Block(network="10.0.0.0/9", blocked_at=NOW - 9, until=NOW + 3600))
+        self._enforce = new_enforcer(self.store, lambda: NOW)
+        self._number = 0
+        self.detect(1)
+
+    def detect(self, offenders: int, served_since_ms: int = 0) -> tuple[float, float]:
+        """Enforces a detection of new offenders; returns the units read and written per offender."""
+        networks = [f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}/32" for n in range(self._number, self._number + offenders)]
+        self._number += offenders
+        at_ms = NOW * 1000
+        detection = Detection(
+            id=f"logs/shardId-000000000000@{at_ms}/{self._number:012d}/burst/cloudfront",
+            terms=Terms(name="burst", limit=10, window_s=5, action=Action.BLOCK, block_for_s=600),
+            source=Source.CLOUDFRONT,
+            offenders=tuple(
+                Offender(name, 11, at_ms - 2000, at_ms - 1, at_ms - 2000, served_since_ms) for name in networks
+            ),
+            detected_ms=at_ms,
+            arrived_ms=at_ms,
+        )
+        self.store.read_units = self.store.write_units = 0
+        report = self._enforce.run([StreamChange(Detection.kind, detection.id, detection.to_json(), False)])
+        assert report.outcomes.total() == offenders
+        return self.store.read_units / offenders, self.store.write_units / offenders
+
+
+def _history(block: Block) -> History:
+    return History(network=block.network)
+
+
+def figures() -> Iterator[Figure]:
+    deciding = Deciding()
+    for offenders, budget in ((1, None), (2, 4), (1000, 2)):
+        read, written = deciding.detect(offenders)
+        yield Figure(
+            f"read units per new offender, {offenders:,} in a detection, {BLOCKS:,} blocks",
+            read,
+            "units",
+            budget,
+            f"reckoned by size; {written:.1f} write units; pause, allowlist and breaker are read once per detection",
+        )
+    read, _ = deciding.detect(1000, SERVED_WITHIN_LIMIT)
+    yield Figure(
+        f"read units per offender whose requests look refused, {BLOCKS:,} blocks",
+        read,
+        "units",
+        4,
+        "1,000 in a detection; a wider network is blocked by hand",
+    )
+    deciding.store.read_units = 0
+    State(deciding.store).records(Block)
+    yield Figure(f"read units of reading all {BLOCKS:,} blocks", deciding.store.read_units, "units", None, "the peer")
+    decide_s = cpu_s(lambda: deciding.detect(1000), rounds=3)
+    yield Figure(
+        f"CPU of deciding about 1,000 new offenders, {BLOCKS:,} blocks",
+        decide_s,
+        "s",
+        0.5,
+        "without DynamoDB's client; a slice, which is written before the next is read",
+    )
