@@ -1,5 +1,6 @@
 """Recorded traffic: the lines of a log, played through the local cloud by their own times, and the edge they meet."""
 
+import re
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,8 +12,8 @@ import msgspec
 from chalicelib.core.addresses import PrefixMemo, network_of
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.framing import BLANK, framed
-from chalicelib.core.logs.requests import Malformed
-from chalicelib.core.refusals import REFUSAL_ACTION, REFUSAL_STATUS
+from chalicelib.core.logs.requests import Malformed, Requests, Source
+from chalicelib.core.refusals import REFUSAL_ACTION, REFUSAL_STATUS, refusal_rows
 from sluice.demo.edge import Edge
 from sluice.demo.latency import Latency
 from sluice.local.cloud import LocalCloud
@@ -33,6 +34,10 @@ PATIENCE_S = 30.0
 
 CLIENT_PREFIXES = 32, 64
 """Prefix lengths of the clients that are reported, as rules aggregate addresses unless they say otherwise."""
+
+
+ACTIONS = ((b'"forward"', b'"waf"'), (b'"WAF_ALLOW"', b'"WAF_BLOCK"'))
+"""Marks, in the logs of load balancers and API Gateway, of a request that AWS WAF lets through and of one it blocks."""
 
 
 class Line(NamedTuple):
@@ -94,7 +99,7 @@ class RecordedEdge:
     def __init__(self, cloud: LocalCloud, decoder: BatchDecoder, delay_s: float) -> None:
         """``delay_s``: see ``Edge``."""
         self._edge = Edge(cloud.waf.updates, delay_s)
-        self._fields = decoder.cloudfront.fields
+        self._decoder = decoder
         self._memo = PrefixMemo(*CLIENT_PREFIXES)
         self._requests: Counter[bytes] = Counter()
         self._refused: Counter[bytes] = Counter()
@@ -108,7 +113,7 @@ class RecordedEdge:
         if not self._edge.refuses(line.client, now):
             return line.record
         self._refused[client] += 1
-        return refused(line.record, self._fields)
+        return refused(line.record, self._decoder)
 
     def clients(self) -> dict[str, dict[str, int]]:
         """Returns the requests of each client, and how many of them were refused."""
@@ -118,26 +123,38 @@ class RecordedEdge:
         }
 
 
-def refused(record: bytes, fields: tuple[str, ...]) -> bytes:
+def refused(record: bytes, decoder: BatchDecoder) -> bytes:
     """Returns the line of the same request as it is logged when Sluice's rule group refuses it.
 
-    ``fields``: those of CloudFront lines. One without ``sc-status`` remains as it is.
+    A line that tells neither status nor action remains as it is.
 
-    >>> refused(b"1760000000.123\\t192.0.2.1\\t200\\n", ("timestamp", "c-ip", "sc-status"))
+    >>> refused(b"1760000000.123\\t192.0.2.1\\t200\\n", BatchDecoder(("timestamp", "c-ip", "sc-status")))
     b'1760000000.123\\t192.0.2.1\\t429\\n'
-    >>> refused(b'{"timestamp":1,"action":"ALLOW","httpRequest":{"clientIp":"192.0.2.1"}}', ())
+    >>> refused(b'{"timestamp":1,"action":"ALLOW","httpRequest":{"clientIp":"192.0.2.1"}}', BatchDecoder())
     b'{"timestamp":1,"action":"BLOCK","httpRequest":{"clientIp":"192.0.2.1"},"responseCodeSent":429}\\n'
     """
-    if record.lstrip().startswith(b"{"):
+    answered = _request(record, decoder)
+    if answered is None:
+        return record
+    if answered.source is Source.WAF:
         entry: dict[str, Any] = msgspec.json.decode(record.decode("utf-8", "replace"), type=dict[str, msgspec.Raw])
         return msgspec.json.encode({**entry, "action": REFUSAL_ACTION, "responseCodeSent": REFUSAL_STATUS}) + b"\n"
-    if "sc-status" not in fields:
-        return record
-    cells = record.split(b"\t")
-    at = fields.index("sc-status")
-    end = cells[at][len(cells[at].rstrip(b"\r\n")) :]
-    cells[at] = b"%d" % REFUSAL_STATUS + end
-    return b"\t".join(cells)
+    statuses = answered.columns("status")
+    status = "" if statuses is None else str(*statuses.texts())
+    # In whatever format, one of the numbers that read like the status is the status.
+    for found in re.finditer(rb"(?<!\d)%s(?!\d)" % re.escape(status.encode()), record) if status else ():
+        changed = b"%s%d%s" % (record[: found.start()], REFUSAL_STATUS, record[found.end() :])
+        for logged in (changed, *(changed.replace(let_through, blocked, 1) for let_through, blocked in ACTIONS)):
+            requests = _request(logged, decoder)
+            if requests is not None and refusal_rows(requests):
+                return logged
+    return record
+
+
+def _request(record: bytes, decoder: BatchDecoder) -> Requests | None:
+    """Returns the request in a line; None if there is not exactly one."""
+    decoded = decoder.decode([record])
+    return decoded.requests[0] if len(decoded) == 1 else None
 
 
 def play(cloud: LocalCloud, lines: Iterable[Line], latency: Latency, edge: RecordedEdge | None = None) -> None:

@@ -5,15 +5,22 @@ import pytest
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
 from chalicelib.core.logs.requests import COLUMNS
-from chalicelib.core.refusals import refusal_rows
+from chalicelib.core.refusals import REFUSAL_COLUMNS, refusal_rows
 from sluice.demo.latency import Latency
 from sluice.demo.recording import RecordedEdge, lines_of, play, refused
 from sluice.local.cloud import LocalCloud
 from sluice.local.loop import SimulatedClock
 from tests.support.records import cloudfront, waf_text
+from tests.support.replay_logs import MILLISECOND_FORMATS, SECOND_FORMATS, Hit
 
 DECODER = BatchDecoder()
 WAF = waf_text(action="ALLOW")
+HIT = Hit(1_760_000_200_200, "192.0.2.200", path="/200/200.html", status="200")
+FORMATS = {
+    name: line
+    for name, (line, header) in {**MILLISECOND_FORMATS, **SECOND_FORMATS}.items()
+    if name == "v1" or not header
+}
 
 
 @pytest.mark.parametrize(
@@ -24,24 +31,27 @@ WAF = waf_text(action="ALLOW")
         pytest.param(cloudfront(DEFAULT_FIELDS) + b"\r\n", id="with a carriage return"),
         pytest.param(WAF + b"\n", id="an AWS WAF record"),
         pytest.param(WAF.replace(b'"uri":"', b'"uri":"\xff'), id="not UTF-8"),
+        *(pytest.param(line(HIT).encode() + b"\n", id=name) for name, line in FORMATS.items()),
     ],
 )
 def test_a_refused_request_is_logged_as_the_same_request_refused(record: bytes) -> None:
-    answered, logged = (DECODER.decode([each]).requests[0] for each in (record, refused(record, DEFAULT_FIELDS)))
+    answered, logged = (DECODER.decode([each]).requests[0] for each in (record, refused(record, DECODER)))
     assert (logged.times, logged.clients, logged.ids) == (answered.times, answered.clients, answered.ids)
     assert (len(refusal_rows(answered)), list(refusal_rows(logged))) == (0, [0])
-    for name in COLUMNS - {"status", "waf_action"}:
+    for name in COLUMNS - REFUSAL_COLUMNS:
         before, after = answered.columns(name), logged.columns(name)
         assert (before and list(before.texts())) == (after and list(after.texts()))
 
 
 def test_a_line_without_a_status_remains_as_it_is() -> None:
-    assert refused(b"1760000000.123\t192.0.2.1\n", ("timestamp", "c-ip")) == b"1760000000.123\t192.0.2.1\n"
+    line = b"1760000000.123\t192.0.2.1\n"
+    assert refused(line, BatchDecoder(("timestamp", "c-ip"))) == line
 
 
 def test_the_last_column_keeps_its_line_end() -> None:
     line = b"1760000000.123\t192.0.2.1\t200\r\n"
-    assert refused(line, ("timestamp", "c-ip", "sc-status")) == b"1760000000.123\t192.0.2.1\t429\r\n"
+    decoder = BatchDecoder(("timestamp", "c-ip", "sc-status"))
+    assert refused(line, decoder) == b"1760000000.123\t192.0.2.1\t429\r\n"
 
 
 def test_lines_have_the_time_and_client_of_their_request() -> None:
