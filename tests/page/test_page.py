@@ -273,7 +273,18 @@ def test_invalid_rules_are_rejected_with_rule_and_key(open_page: OpenPage) -> No
     expect(page.get_by_role("button", name="Apply")).to_be_disabled()
 
 
-# --- pause, audit
+# --- the breaker, the pause, the audit
+
+
+def test_a_stopped_rule_is_named_until_an_operator_resets_it(open_page: OpenPage, site: Site) -> None:
+    site.stop_rule("burst")
+    page = open_page()
+    banner = page.get_by_text("The rule burst was stopped")
+    expect(banner).to_contain_text(
+        "812 of 2,000 known clients within ten minutes, such as 203.0.113.9/32, 198.51.100.7/32"
+    )
+    page.get_by_role("button", name="Reset").click()
+    expect(banner).to_be_hidden()
 
 
 def test_a_pause_is_visible_in_every_view_until_an_operator_resumes(open_page: OpenPage, site: Site) -> None:

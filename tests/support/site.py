@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from threading import Event, Thread
 from typing import Any
 
-from chalicelib.core.state import Block
+from chalicelib.core.state import Block, RuleBreaker
 from chalicelib.core.tokens import Role
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep
@@ -84,6 +84,21 @@ class Site:
             state.changes.clear()  # older blocks are not in the stream
 
         self.do(put)
+
+    def stop_rule(self, rule: str) -> None:
+        """Stores that a rule has just been stopped: it would have blocked 812 of 2,000 known clients."""
+        now = int(time.time())
+        breaker = RuleBreaker(
+            rule=rule,
+            limit=20,
+            window_s=5,
+            stopped_at=now,
+            would_hit=812,
+            known=2000,
+            clients=("203.0.113.9/32", "198.51.100.7/32"),
+            hits={f"{number:08x}": now for number in range(50)},
+        )
+        self.do(lambda: State(self._opened.cloud.state).overwrite(breaker))
 
     def put_unreadable(self, kind: str, id: str, body: bytes) -> None:
         """Stores a record as it is, and has the sweep find it."""

@@ -123,6 +123,19 @@ def test_the_breaker_is_reset_for_the_given_time(terminal: Terminal) -> None:
     assert "stays closed for 30m" in terminal.run("breaker", "reset", "--quiet-for", "30m", "--yes").stdout
 
 
+def test_a_stopped_rule_is_shown_with_those_it_would_have_blocked_and_is_reset(terminal: Terminal) -> None:
+    terminal.site.stop_rule("burst")
+    shown = " ".join(terminal.run("status").stdout.split())
+    assert "burst would have blocked 812 of 2,000 known clients within ten minutes, such as 203.0.113.9/32" in shown
+    assert "sluice breaker reset burst" in shown
+    assert "yes, except burst" in shown
+    assert terminal.json("status")["breaker"]["stopped"][0]["rule"] == "burst"
+    reset = terminal.run("breaker", "reset", "burst", "--yes").stdout
+    assert "The breaker of rule burst is closed" in reset
+    assert "RULE STOPPED" not in terminal.run("status").stdout
+    assert "no rule" in terminal.run("breaker", "reset", "brust", "--yes", exit_code=1).output
+
+
 @pytest.mark.slow
 def test_a_client_is_explained_and_listed_among_the_busiest(terminal: Terminal) -> None:
     terminal.site.attack("203.0.113.9")
