@@ -320,7 +320,9 @@ class StandardRecords:
             if name not in FIELDS:
                 return None
             text = READ[name][1]
-            return Column(list(map(attrgetter(name), records)), lambda cell: text(flat_bytes(cell)))
+            return Column(
+                list(map(attrgetter(name), records)), lambda cell: "" if cell is None else text(flat_bytes(cell))
+            )
 
         return Requests.of_valid(
             Source.STANDARD,

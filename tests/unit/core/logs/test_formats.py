@@ -109,6 +109,11 @@ def test_an_odd_value_in_json_spoils_nothing_else(value: object) -> None:
     assert subset(row(json.dumps(record)), time=T0, client="192.0.2.1", status="404", method="")
 
 
+def test_a_country_that_the_log_does_not_hold_is_not_the_unknown_one() -> None:
+    assert row(json.dumps({"timestamp": 1760000000, "c-ip": "192.0.2.1"}))["country"] == ""
+    assert row(json.dumps({"timestamp": 1760000000, "c-ip": "192.0.2.1", "c-country": "-"}))["country"] == "-"
+
+
 # Load balancers
 
 BALANCED = logs.balancer(Hit(T0, "2001:db8::1", path="/a", status="403"))
