@@ -34,8 +34,8 @@ from tests.support.tally_logs import EXPIRE_MS
 LENGTH_S = 240.0
 """Seconds of traffic per phase."""
 
-TIMEOUT_S = 60.0
-"""Seconds after which Lambda gives up on an invocation and delivers the batch again."""
+TIMEOUT_S, EVALUATE_TIMEOUT_S = 60.0, 300.0
+"""Seconds after which Lambda gives up on an invocation, and on one of evaluate, and delivers the batch again."""
 
 BACKOFF_S = 4.0
 """Seconds within which a failed batch is retried."""
@@ -272,7 +272,7 @@ class Chaos(Ingesting):
                 delivery.given_up = True
                 self.containers = [each for each in self.containers if each is not delivery.container]
         self.importers.give_up_on_those_before(moment)
-        self.evaluators.give_up_on_those_before(moment)
+        self.evaluators.give_up_on_those_before(moment + TIMEOUT_S - EVALUATE_TIMEOUT_S)
         self.enforce.give_up_on_those_before(moment)
         self.publish.give_up_on_those_before(moment)
 
