@@ -82,8 +82,8 @@ QUEUE_POLLS_PER_S = 0.25
 """Requests of Lambda's five pollers, each of which waits 20 seconds for a message (Lambda Developer Guide, "Using
 Lambda with Amazon SQS")."""
 
-OTHER_INVOCATIONS_PER_S, OTHER_S, OTHER_GB = 2 / 60, 0.2, (512 + VCPU_MB) / 2 / 1024
-"""Rate, seconds and mean memory of sweep, and of publish on its heartbeat."""
+OTHER_INVOCATIONS_PER_S, OTHER_S, OTHER_GB = 3 / 60, 0.2, (512 + 2 * VCPU_MB) / 3 / 1024
+"""Rate, seconds and mean memory of sweep, and of publish and enforce on its heartbeat."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
