@@ -45,8 +45,8 @@ OBJECT_S = 20.0
 
 SWEEP_S = 60.0
 BLOCK_FOR_S = 10_800
-LAG_S = 300.0
-"""Seconds within which everything is processed once the mishaps are over."""
+LAG_S = 600.0
+"""Seconds within which everything is processed once the mishaps are over: twice the time-out of evaluate."""
 
 MOST_STEPS = 60_000
 SILENCES_S = (1200.0, 7200.0, 15_000.0)

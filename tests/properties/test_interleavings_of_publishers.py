@@ -30,7 +30,7 @@ def test_the_ip_sets_reach_the_wanted_list_and_never_hold_an_allowlisted_network
 
 def test_the_runs_contain_the_events_that_they_are_meant_to_survive() -> None:
     went: Counter[str] = Counter()
-    for seed in range(200):
+    for seed in range(600):
         publishing = Publishing(seed)
         publishing.play()
         went += publishing.publish.failures
