@@ -1,1 +1,1 @@
-"""The pipeline's five functions, and the parts that they share."""
+"""The functions of the pipeline, and the parts that they share."""
