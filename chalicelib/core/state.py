@@ -446,6 +446,12 @@ class Waiting(StateRecord, frozen=True, kw_only=True):
     """When they began to wait. Epoch seconds."""
     worst: Number
     """The highest count of their requests in the window."""
+    decided_above: Number | None = None
+    """Offenders with a higher count have been decided about; null: none have."""
+
+    def waits(self, count: int) -> bool:
+        """Returns whether the detection's offenders with this count may wait."""
+        return self.decided_above is None or count <= self.decided_above
 
     @property
     def id(self) -> str:

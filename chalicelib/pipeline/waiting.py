@@ -3,6 +3,9 @@
 They stay in their detection, which the state table keeps for days. In addition, one small record is stored per
 detection, however many of its offenders wait. An offender that goes on is detected again and again; it waits already,
 so its later detections are not noted, unless they are twice as bad.
+
+Of a detection, those with the highest counts are decided about first. The record says how far that has come, so that
+the next minute goes on there, and the others have their turn.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -10,10 +13,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 
+from msgspec.structs import replace
+
 from chalicelib.core.rules import Action, RuleSet
 from chalicelib.core.state import Detection, Offender, RuleBreaker, Waiting
 from chalicelib.pipeline.stored import State, Stored
-from chalicelib.ports import Conflict
+from chalicelib.ports import Conflict, Write
 
 KEPT_S = 7 * 86400
 """Time for which offenders may wait: as long as their detections are kept."""
@@ -24,8 +29,8 @@ MOST_HELD = 100_000
 DETECTIONS_DUE = 100
 """Most detections that are read at once, of up to 1,000 offenders each: the worst. The others follow."""
 
-DELETED_AT_ONCE = 50
-"""Records removed in one transaction; DynamoDB accepts up to 100 writes."""
+WRITTEN_AT_ONCE = 50
+"""Records removed or replaced in one transaction; DynamoDB accepts up to 100 writes."""
 
 Case = tuple[Detection, Offender]
 
@@ -69,7 +74,7 @@ class WaitingOffenders:
         for case in cases:
             detection, offender = case
             count, id = held.get(key_of(case), (-1, ""))
-            if id in stored and offender.count < 2 * count:
+            if id in stored and stored[id].record.waits(count) and offender.count < 2 * count:
                 continue
             rule = detection.terms.name
             noted = Waiting(rule=rule, detection=detection.id, since=now, worst=offender.count)
@@ -103,9 +108,8 @@ class WaitingOffenders:
             if (detection := detections.get(note.record.detection)) is None:
                 continue
             breaker = breakers.get(note.record.rule)
-            for offender in detection.record.offenders:
-                case = detection.record, offender
-                key = key_of(case)
+            for case in _undecided(note, detection):
+                key, (_, offender) = key_of(case), case
                 if key not in cases or cases[key][1].count < offender.count:
                     cases[key] = case
                 if breaker is not None and note.record.since <= breaker.spared_until:
@@ -114,23 +118,35 @@ class WaitingOffenders:
         return Due(notes, detections, ordered, frozenset(spare))
 
     def release(self, due: Due, waiting: Iterable[Case]) -> None:
-        """Removes the records of those detections that have no offender among ``waiting``.
+        """Removes the records of those detections that have no offender among ``waiting``; notes of the others how far
+        they are decided about.
 
         Records that have just been replaced are left for the next time.
         """
         keys = set(map(key_of, waiting))
-        over = [note for note in due.notes if not keys & self._keys(due.detections.get(note.record.detection))]
-        for key in [key for key, (_, id) in self._held.items() if id in {note.id for note in over}]:
+        writes: list[Write] = []
+        over: set[str] = set()
+        for note in due.notes:
+            undecided = _undecided(note, due.detections.get(note.record.detection))
+            left = [case[1].count for case in undecided if key_of(case) in keys]
+            if not left:
+                writes.append(State.delete(note))
+                over.add(note.id)
+            elif max(left) < max(offender.count for _, offender in undecided):
+                record = replace(note.record, worst=max(left), decided_above=max(left))
+                writes.append(State.put(record, over=note, expires_at=note.item.expires_at))
+        for key in [key for key, (_, id) in self._held.items() if id in over]:
             del self._held[key]
-        for start in range(0, len(over), DELETED_AT_ONCE):
+        for start in range(0, len(writes), WRITTEN_AT_ONCE):
             with suppress(Conflict):
-                self._state.write([State.delete(note) for note in over[start : start + DELETED_AT_ONCE]])
+                self._state.write(writes[start : start + WRITTEN_AT_ONCE])
 
-    @staticmethod
-    def _keys(detection: Stored[Detection] | None) -> set[CaseKey]:
-        if detection is None:
-            return set()
-        return {key_of((detection.record, offender)) for offender in detection.record.offenders}
+
+def _undecided(note: Stored[Waiting], detection: Stored[Detection] | None) -> list[Case]:
+    """Returns the offenders of a note's detection who are still to be decided about; none if it is gone."""
+    if detection is None:
+        return []
+    return [(detection.record, each) for each in detection.record.offenders if note.record.waits(each.count)]
 
 
 def _terms(detection: Detection) -> tuple[int, int, Action]:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 import pytest
+from msgspec.structs import replace
 
 from chalicelib.core.breaker import WINDOW_S, Limits
 from chalicelib.core.rules import RuleSet
@@ -369,6 +370,57 @@ def test_more_than_one_beat_can_carry_is_carried_by_the_next(monkeypatch: pytest
     assert counts == sorted(counts)
     assert counts[-1] == 5000
     assert counts[0] < 2000
+
+
+def mixed(site: Site, crowd: list[str], detections: int) -> list[Detection]:
+    """Delivers several detections of a crowd, each with offenders of all degrees."""
+    made = []
+    for part in range(detections):
+        alike = detection(*crowd[part::detections], at=int(site.clock.now), id=f"log/{part}/burst")
+        offenders = tuple(replace(each, count=11 + number) for number, each in enumerate(alike.offenders))
+        made.append(replace(alike, offenders=offenders))
+    State(site.store).overwrite(*made)
+    site.enforce.run(stream_changes(*made))
+    return made
+
+
+def test_those_who_wait_have_their_turn_though_worse_ones_are_in_each_detection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who has been decided about is not decided about again each minute, at the expense of the others."""
+    monkeypatch.setattr(enforce, "OFFENDERS_PER_SLICE", 10)
+    monkeypatch.setattr(enforce, "SLICES_RESUMED", 2)
+    site = Site(regulars=(), pace=1)
+    crowd = strangers(200)
+    mixed(site, crowd, 4)
+    State(site.store).overwrite(Breaker(at=NOW, ignore_until=NOW + 36000))
+    counts = []
+    for _ in range(12):
+        site.deploy()
+        site.beat()
+        counts.append(len(site.blocked()))
+    assert counts[:3] == [21, 41, 61]
+    assert (site.blocked(), site.notes()) == (set(crowd), 0)
+
+
+def test_one_that_was_decided_about_waits_again_if_it_offends_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its detection is still noted for the sake of others, but not for it."""
+    monkeypatch.setattr(enforce, "OFFENDERS_PER_SLICE", 10)
+    monkeypatch.setattr(enforce, "SLICES_RESUMED", 1)
+    site = Site(regulars=(), pace=1)
+    crowd = strangers(40)
+    (first,) = mixed(site, crowd, 1)
+    site.beat()
+    blocked = site.blocked()
+    again = max((each for each in first.offenders if each.network in blocked), key=lambda each: each.count)
+    site.clock.now = site.store.blocks()[again.network].until + 5
+    report = site.detect("10.0.0.1/32", again.network)
+    assert report.outcomes == {"blocked": 1, "pace": 1}
+    assert site.notes() == 2
+    for _ in range(50):
+        site.beat()
+    assert site.store.blocks()[again.network].in_force(int(site.clock.now))
+    assert site.notes() == 0
 
 
 def test_an_expired_detection_is_forgotten(site: Site) -> None:
