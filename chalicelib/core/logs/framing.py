@@ -20,6 +20,8 @@ GZIP_MEMBER = GZIP + b"\x08"
 """Start of a gzip member: its mark, and its only method."""
 
 BOM = b"\xef\xbb\xbf"
+"""Mark of byte order, with which some programs begin a text; texts put together have it at the start of other lines."""
+
 BLANK = b" \t\r\n"
 PADDING = b"\0" + BLANK
 """Bytes that may stand before, between and after gzip members."""
@@ -299,14 +301,21 @@ def _cut(text: bytes, first: int, end: int) -> int | None:
 def last_header(text: bytes) -> bytes:
     """Returns the last ``#Fields`` line, or an empty string if there is none."""
     at = len(text)
-    while (at := text.rfind(W3C_HEADER, 0, at)) > 0 and text[at - 1 : at] not in (b"\n", b"\r"):
+    while (at := text.rfind(W3C_HEADER, 0, at)) > 0 and not _begins_line(text, at):
         pass
     return b"" if at < 0 else _LINE_OF_BYTES.match(text, at)[0]  # type: ignore[index]
+
+
+def _begins_line(text: bytes, at: int) -> bool:
+    before = text[max(0, at - len(BOM) - 1) : at].removesuffix(BOM)
+    return before[-1:] in (b"", b"\n", b"\r")
 
 
 _LINE_OF_BYTES = re.compile(rb"[^\r\n]*")
 _LINE = re.compile(r"[^\r\n]*")
 _BLANKS = re.compile(r"[ \t\r\n]*")
+_OPENING = re.compile(r"\{\s*(?:[\"}]|\Z|(?<=[\r\n]))", re.ASCII)
+"""The start of an object at the start of a line, where a client may have written the brace, as in a virtual host."""
 _OBJECT = re.compile(r"(?=\{\s*\"[A-Za-z_@$])", re.ASCII)
 """The start of an object, even in the middle of a line: such a quote ends no string, see ``_CUT``."""
 _AFTER_DAMAGE = re.compile(rf"(?<=[\r\n])(?![ \t\r\n}}\]\"])|(?<=}})[ \t\r\n]*(?={{)|{_OBJECT.pattern}", re.ASCII)
@@ -353,7 +362,7 @@ def framed(text: bytes) -> Framed:
     while (start := _skip(_BLANKS, string, at)) < end:
         line_start = max(at, string.rfind("\n", at, start) + 1, string.rfind("\r", at, start) + 1)
         begins_line = line_start > at or at == 0 or string[at - 1] in "\r\n"
-        begins_object = string[start] == "{"
+        begins_object = _OPENING.match(string, start) is not None
         is_within = is_within and not begins_line
         if begins_object:
             stop, cost = _object_end(string, start, budget)

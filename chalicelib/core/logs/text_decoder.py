@@ -22,6 +22,7 @@ from chalicelib.core.logs.json_fields import JSON_ACCESS_LOG
 from chalicelib.core.logs.json_values import UNREADABLE, parsed
 from chalicelib.core.logs.log_format import Decode, DecodeOptions, LineFormat, ObjectFormat, ObjectReader
 from chalicelib.core.logs.requests import Decoded, Malformed, Reason, Requests
+from chalicelib.core.logs.web_server import WEB_SERVER
 
 SNIFFED_LINES = 200
 """Lines tried to detect the format of a text."""
@@ -41,6 +42,7 @@ That is 16 times what CloudWatch Logs accepts in one call.
 STRUCTURAL = frozenset((Reason.FIELDS, Reason.TIMESTAMP, Reason.ENCODING))
 """Reasons for which a line may be of another format."""
 
+_BOM_OF_LINE = re.compile(rb"(?:\A|(?<=[\r\n]))" + BOM)
 _BEGINS_OBJECT = re.compile(rb"(?:\A|[\r\n])[ \t]*\{")
 _EXPORTED = re.compile(rb"\d{4}-\d\d-\d\dT[\d:.]{8,15}Z (?=\{)", re.ASCII)
 """The time before each message that CloudWatch Logs exports to S3."""
@@ -139,7 +141,8 @@ class TextDecoder:
 
     def decoded(self, pieces: Pieces) -> Decoded:
         """Decodes what was sorted, except for events."""
-        for header, lines in pieces.lines.items():
+        groups, pieces.lines = pieces.lines, {}
+        for header, lines in groups.items():
             self._decode_lines(lines, header, pieces)
         for number, records in pieces.records.items():
             pieces.add(*self._kinds[number].reader.requests(records))
@@ -205,7 +208,7 @@ class TextDecoder:
 
     def _frame(self, text: bytes, pieces: Pieces, header: bytes) -> None:
         """Sorts a text piece by piece."""
-        text = text.removeprefix(BOM)
+        text = _BOM_OF_LINE.sub(b"", text)
         name = container(text)
         if name is not None:
             pieces.malformed.append(Malformed.of(Reason.UNSUPPORTED, text, name=name))
@@ -260,15 +263,23 @@ class TextDecoder:
         by_format: dict[LineFormat | None, list[bytes]] = {}
         for line in lines:
             by_format.setdefault(self._format_of(line, header), []).append(line)
+        messages = []
         for line in by_format.pop(None, ()):
             exported = _EXPORTED.match(line)
             if exported:
-                self._sort([line[exported.end() :]], pieces)
+                messages.append(line[exported.end() :].decode("utf-8", "replace"))
             else:
                 pieces.malformed.append(_unrecognised(line))
+        self._sort_exported(messages, pieces)
         for log_format, group in by_format.items():
             assert log_format is not None
             pieces.add(*self._decoder(log_format, header)(group))
+
+    def _sort_exported(self, messages: Sequence[str], pieces: Pieces) -> None:
+        """Sorts messages of events that hold objects; whatever else is in one is malformed."""
+        self.sort_messages(messages, pieces)
+        pieces.malformed += [_unrecognised(line) for lines in pieces.lines.values() for line in lines]
+        pieces.lines.clear()
 
     def _format_of(self, line: bytes, header: bytes) -> LineFormat | None:
         """Returns the format of a line, if need be the one to which it is likely meant to conform."""
@@ -299,7 +310,7 @@ def _unrecognised(line: bytes) -> Malformed:
         line.decode()
     except UnicodeDecodeError:
         return Malformed.of(Reason.ENCODING, line)
-    return Malformed.of(Reason.FIELDS, line)
+    return Malformed.of(Reason.JSON if line.startswith(b"{") else Reason.FIELDS, line)
 
 
 def _may_be_mixed(malformed: Sequence[Malformed]) -> bool:
@@ -311,17 +322,22 @@ def _after_comments(text: bytes, header: bytes) -> tuple[bytes, bytes]:
     """Returns the ``#Fields`` line in force after the comments at the start of a text, and the text after them."""
     while text.startswith(b"#") and b"\n" in text:
         line, _, rest = text.partition(b"\n")
-        if b"\r" in line:
+        if b"\r" in line or not _is_comment(line):
             break
         header, text = line if line.startswith(W3C_HEADER) else header, rest
     return header, text
+
+
+def _is_comment(line: bytes) -> bool:
+    """Tests whether a line is a comment, and not of a web server that writes first which host the client asked for."""
+    return line.startswith(b"#") and not WEB_SERVER.recognises(line, b"")
 
 
 def _sort_lines(lines: Iterable[bytes], header: bytes, groups: dict[bytes, list[bytes]]) -> None:
     """Adds the lines to the groups of the ``#Fields`` lines in force; comments are skipped."""
     group: list[bytes] | None = None
     for line in lines:
-        if not line.startswith(b"#"):
+        if not _is_comment(line):
             group = groups.setdefault(header, []) if group is None else group
             group.append(line)
         elif line.startswith(W3C_HEADER):

@@ -150,6 +150,8 @@ class WafRecords:
             time, address = found["timestamp"], request["clientIp"]
         except (KeyError, TypeError):  # a missing key, or another type where an object belongs
             return Reason.FIELDS
+        if isinstance(time, float) and time.is_integer():
+            time = int(time)
         if type(time) is not int:
             return Reason.TIMESTAMP
         if not isinstance(address, str):

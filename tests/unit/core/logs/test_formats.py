@@ -1,5 +1,6 @@
 """Unusual but valid pieces of each format, as other people's logs hold them, and what is named but not read."""
 
+import gzip
 import json
 from collections.abc import Callable
 from typing import Any
@@ -8,8 +9,10 @@ import pytest
 
 from chalicelib.core.addresses import NetworkSet, parse_network
 from chalicelib.core.logs.batch_decoder import BatchDecoder
+from chalicelib.core.logs.framing import parts
 from chalicelib.core.logs.requests import LIVE_SOURCES, Decoded, Reason, Source
 from tests.support import replay_logs as logs
+from tests.support.api_gateway import api
 from tests.support.records import CELLS, cloudfront, envelope, rows, waf_text
 from tests.support.replay_logs import T0, Hit
 
@@ -173,6 +176,13 @@ def test_web_servers_write_hosts_ports_and_whole_urls(line: str, expected: dict[
     assert subset(found, source="web-server", client="192.0.2.1", path="/a", status="404", time=T0, **expected)
 
 
+@pytest.mark.parametrize("host", ["#", "#Fields:", "#fields", "{", "{\\x22a\\x22:", "{}", "}", "[", "PAR1", "-"])
+def test_a_host_that_a_client_writes_hides_no_request(host: str) -> None:
+    line, other = f"{host} 192.0.2.1 - - {STAMP}", f"www.example.com 192.0.2.2 - - {STAMP}"
+    for record in (line, f"{line}\n{other}\n{line}", f"{other}\n{line}\n", f"{waf_text().decode()}\n{line}\n{other}"):
+        assert len(decoded(record)) == record.count("192.0.2.") + record.count("httpRequest")
+
+
 # Trusted proxies
 
 PROXY = "198.51.100.9"
@@ -217,6 +227,24 @@ def test_what_cloudwatch_exports_to_s3_is_read() -> None:
     assert len(decoded(line + b"\n" + line + b"\n")) == 2
 
 
+@pytest.mark.parametrize(
+    ("message", "clients", "reasons"),
+    [
+        (waf_text() + b" more", ["203.0.113.9"], [Reason.FIELDS]),
+        (gzip.decompress(envelope(waf_text())), [], [Reason.ENVELOPE]),
+        (api(userAgent='x" ' + waf_text(clientIp="198.51.100.7").decode()), ["203.0.113.9"], []),
+    ],
+    ids=["text after an object", "an envelope", "an object in an unescaped header"],
+)
+@pytest.mark.parametrize("header", [b"", b"#Fields: date time c-ip\n"])
+def test_an_exported_message_is_one_event(
+    message: bytes, clients: list[str], reasons: list[Reason], header: bytes
+) -> None:
+    result = decoded(header + b"2025-05-25T21:31:58.574Z " + message + b"\n")
+    assert [found["client"] for requests in result.requests for found in rows(requests)] == clients
+    assert [piece.reason for piece in result.malformed] == reasons
+
+
 def test_an_envelope_may_be_plain_pretty_and_in_any_order() -> None:
     body = {"owner": "1", "logEvents": [{"id": "1", "message": waf_text().decode()}], "messageType": "DATA_MESSAGE"}
     assert row(json.dumps(body))["source"] == row(json.dumps(body, indent=2))["source"] == "waf"
@@ -225,6 +253,20 @@ def test_an_envelope_may_be_plain_pretty_and_in_any_order() -> None:
 def test_a_mark_of_byte_order_costs_nothing() -> None:
     assert row(b"\xef\xbb\xbf" + cloudfront())["source"] == "cloudfront"
     assert row(b"\xef\xbb\xbf" + waf_text())["source"] == "waf"
+    for piece in (cloudfront(), waf_text(), b"#Fields: c-ip timestamp\n192.0.2.1\t1760000000"):
+        together = decoded(b"\n".join([b"\xef\xbb\xbf" + piece] * 3) + b"\n")
+        assert (len(together) + together.repeats, together.malformed) == (3, ())
+
+
+def test_every_part_of_a_text_with_a_mark_of_byte_order_is_under_its_header() -> None:
+    lines = b"192.0.2.1\t1760000000\n" * 100
+    for text in (
+        b"\xef\xbb\xbf#Fields: c-ip timestamp\n" + lines,
+        b"#Version\r\n\xef\xbb\xbf#Fields: c-ip timestamp\r\n" + lines,
+    ):
+        found = [BatchDecoder().decode_text(part.text, part.header) for part in parts([text], 500)]
+        assert len(found) > 3
+        assert (sum(map(len, found)), [part.malformed for part in found if part.malformed]) == (100, [])
 
 
 @pytest.mark.parametrize(

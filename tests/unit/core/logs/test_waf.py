@@ -66,6 +66,10 @@ def test_the_two_required_keys_are_enough() -> None:
     assert row == {"time": 1760000000123, "client": "2001:db8::1", "country": "-", **nothing}
 
 
+def test_a_time_may_be_a_whole_number_of_any_spelling() -> None:
+    assert only_row(waf_text(timestamp=1760000000123.0))["time"] == 1760000000123
+
+
 @pytest.mark.parametrize(
     ("changes", "column", "text"),
     [
