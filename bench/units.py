@@ -39,13 +39,13 @@ class MeteredStore:
         return self.get_many(kind, [id]).get(id)
 
     def get_many(self, kind: str, ids: Collection[str]) -> Mapping[str, Item]:
-        found = self._store.get_many(kind, ids)
+        items = self._store.get_many(kind, ids)
         reads: dict[str, float] = {}
         for id in set(ids):
             key = partition_key(kind, id)
-            reads[key] = reads.get(key, 0) + (-(-_size(found[id]) // READ_BYTES) if id in found else 1)
-        self._count(reads, {}, len(found))
-        return found
+            reads[key] = reads.get(key, 0) + (-(-_size(items[id]) // READ_BYTES) if id in items else 1)
+        self._count(reads, {}, len(items))
+        return items
 
     def query(
         self,

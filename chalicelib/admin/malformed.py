@@ -69,7 +69,7 @@ EXPLANATIONS = {
     ),
     Reason.UNSUPPORTED: Explanation(
         "record",
-        "the form of a log or container that is not read",
+        "the form of a log or file that is not read",
         "Choose one of the formats in docs/sources.md, as text or gzip",
     ),
 }

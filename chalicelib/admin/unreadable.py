@@ -28,10 +28,10 @@ class DamagedView(TimedAnswer, frozen=True, kw_only=True):
 
 def show_unreadable(state: State, query: RecordQuery, now: int) -> DamagedView:
     """Returns a record that cannot be read. Raises NotFound if there is none, or if it can be read."""
-    found = _unreadable(state, query.kind, query.id)
-    if isinstance(found, str):
-        raise NotFound(f"{found[0].upper()}{found[1:]}.")
-    item, unreadable = found
+    stored = _unreadable(state, query.kind, query.id)
+    if isinstance(stored, str):
+        raise NotFound(f"{stored[0].upper()}{stored[1:]}.")
+    item, unreadable = stored
     return DamagedView(
         now=now, kind=item.kind, id=item.id, reason=unreadable.reason, body=_text(item), expires_at=item.expires_at
     )
@@ -43,13 +43,13 @@ def remove_unreadable(state: State, query: RecordQuery) -> PlannedChange[ChangeA
     Raises Invalid for a record of the audit, a receipt, and one that is too long to be put back.
     """
     target = f"{query.kind} {query.id}"
-    found = _unreadable(state, query.kind, query.id)
-    if isinstance(found, str):
-        return PlannedChange(answer=ChangeAnswer(changed=False, detail=found), action="record.delete", target=target)
+    stored = _unreadable(state, query.kind, query.id)
+    if isinstance(stored, str):
+        return PlannedChange(answer=ChangeAnswer(changed=False, detail=stored), action="record.delete", target=target)
     if query.kind in KEPT:
         accepted = "a kind other than audit, which is kept complete, and receipt, which expires within a day"
         raise Invalid(fault("query", "kind", query.kind, accepted))
-    item, _ = found
+    item, _ = stored
     body = {"kind": item.kind, "id": item.id, "body": _text(item), "expires_at": item.expires_at}
     if len(_text(item)) > LONGEST_RECORD:
         accepted = f"a record of at most {LONGEST_RECORD:,} characters; a longer one could not be put back"
@@ -85,10 +85,10 @@ def restore_unreadable(state: State, form: DamagedRecord) -> PlannedChange[Chang
 def _unreadable(state: State, kind: str, id: str) -> tuple[Item, Unreadable] | str:
     """Returns what is stored under an id and cannot be read, or what is the case instead."""
     item = state.item(kind, id)
-    found = item and read_item(item)
-    if item is None or found is None:
+    record = item and read_item(item)
+    if item is None or record is None:
         return f"there is no {kind} record {id}"
-    return (item, found) if isinstance(found, Unreadable) else f"the {kind} record {id} can be read"
+    return (item, record) if isinstance(record, Unreadable) else f"the {kind} record {id} can be read"
 
 
 def _text(item: Item) -> str:

@@ -152,5 +152,5 @@ class KnownClients:
         shift = bits - 8 * size
         first, last = int(network.network_address) >> shift, int(network.broadcast_address) >> shift
         numbers = self._numbers[network.version]
-        found = numbers[bisect_left(numbers, first) : bisect_right(numbers, last)]
-        return [number.to_bytes(size, "big") for number in found]
+        between = numbers[bisect_left(numbers, first) : bisect_right(numbers, last)]
+        return [number.to_bytes(size, "big") for number in between]

@@ -14,9 +14,9 @@ TRIES = 5
 
 def read_lengths(state: State) -> Stored[BlockLengths]:
     """Returns the stored lengths; those of all blocks if none can be read, as after an upgrade."""
-    found = state.find(BlockLengths, BlockLengths.id)
-    if isinstance(found, Stored):
-        return found
+    stored = state.find(BlockLengths, BlockLengths.id)
+    if isinstance(stored, Stored):
+        return stored
     lengths = BlockLengths().with_blocks(state.records(Block))
     return Stored(lengths, Item(kind=BlockLengths.kind, id=BlockLengths.id, body=b""))
 

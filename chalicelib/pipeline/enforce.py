@@ -149,7 +149,7 @@ class Written(NamedTuple):
     """Cases whose network's records were changed concurrently."""
 
 
-class Held(NamedTuple):
+class Judged(NamedTuple):
     """The decisions about a slice, without those that the breakers hold back."""
 
     report: EnforceReport
@@ -246,13 +246,13 @@ class Enforce:
             report.outcomes += divided.rest
             situation = self._read(divided, allowed, now, again=attempt > 0)
             try:
-                held = self._hold(situation, divided, resumed)
+                judged = self._judge(situation, divided, resumed)
             except Conflict:
                 cases = [*divided.enforced, *(case for case, _ in divided.sample)]
                 continue
-            report += held.report
-            waiting += held.waiting
-            written = self._write(held.clients)
+            report += judged.report
+            waiting += judged.waiting
+            written = self._write(judged.clients)
             report.outcomes += written.outcomes
             report.blocks += written.blocks
             cases = written.overtaken
@@ -260,7 +260,7 @@ class Enforce:
                 return Done(report, waiting)
         raise Contended(f"conflicts with concurrent changes {TRIES} times in a row; undecided offenders: {len(cases)}")
 
-    def _hold(self, situation: Situation, divided: Divided, resumed: Due | None) -> Held:
+    def _judge(self, situation: Situation, divided: Divided, resumed: Due | None) -> Judged:
         """Decides, and holds back the offenders that their rules' breakers do not admit. Raises Conflict."""
         report = EnforceReport()
         now, enforced = situation.now, divided.enforced
@@ -283,7 +283,7 @@ class Enforce:
             if resumed is None:
                 self._waiting.hold(waiting, now)
         self._name_lengths([client.new_block for client in clients if client.new_block is not None])
-        return Held(report, clients, waiting)
+        return Judged(report, clients, waiting)
 
     def _divide(self, cases: Iterable[Case], allowed: NetworkSet, stale_after_s: int, now: int) -> Divided:
         enforced: list[Case] = []

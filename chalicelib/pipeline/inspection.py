@@ -38,20 +38,20 @@ class Inspected(NamedTuple):
 
 def inspect(state: State, last: Heartbeat) -> Inspected:
     """Reads the next part of every kind. Raises what the state store raises."""
-    found = {(each.kind, each.id): each for each in last.unreadable if each.kind != Control.kind}
+    unreadable = {(each.kind, each.id): each for each in last.unreadable if each.kind != Control.kind}
     inspected: dict[str, str] = {}
     for of in RECORDS:
         above, most = last.inspected.get(of.kind, ""), MOST_READ.get(of.kind, MOST_READ_OF_OTHERS)
         part = list(state.scan(of, above=above, limit=most))
         end = part[-1].id if len(part) == most else None
         inspected[of.kind] = end or ""
-        for kind, id in list(found):
+        for kind, id in list(unreadable):
             if kind == of.kind and above < id and (end is None or id <= end):
-                del found[kind, id]
-        found |= {(each.kind, each.id): each for each in part if isinstance(each, Unreadable)}
+                del unreadable[kind, id]
+        unreadable |= {(each.kind, each.id): each for each in part if isinstance(each, Unreadable)}
     controls = (state.find(of, of.id) for of in CONTROLS)
-    found |= {(each.kind, each.id): each for each in controls if isinstance(each, Unreadable)}
-    return Inspected(tuple(found[key] for key in sorted(found)[:MOST_UNREADABLE]), inspected)
+    unreadable |= {(each.kind, each.id): each for each in controls if isinstance(each, Unreadable)}
+    return Inspected(tuple(unreadable[key] for key in sorted(unreadable)[:MOST_UNREADABLE]), inspected)
 
 
 def still_unreadable(state: State, known: Sequence[Unreadable]) -> tuple[Unreadable, ...]:

@@ -70,15 +70,15 @@ class State:
         One that cannot be read is none, or ``damaged``, if that is given, with what is stored as its item.
         """
         item = self._store.get(of.kind, id)
-        found = None if item is None else _read(of, item)
-        if isinstance(found, Unreadable):
+        stored = None if item is None else _read(of, item)
+        if isinstance(stored, Unreadable):
             return Stored(damaged, item) if item and damaged else None
-        return found
+        return stored
 
     def get_many(self, of: type[R], ids: Collection[str]) -> dict[str, Stored[R]]:
         """Returns the records that exist and can be read, by id."""
-        found = {id: _read(of, item) for id, item in self._store.get_many(of.kind, ids).items()}
-        return {id: stored for id, stored in found.items() if isinstance(stored, Stored)}
+        read = {id: _read(of, item) for id, item in self._store.get_many(of.kind, ids).items()}
+        return {id: stored for id, stored in read.items() if isinstance(stored, Stored)}
 
     def item(self, kind: str, id: str) -> Item | None:
         """Returns what is stored, whether or not it can be read."""
@@ -116,8 +116,8 @@ class State:
         Those that cannot be read do not count.
         """
         if limit is None:
-            found = self.scan(of, above=above, below=below, descending=descending)
-            yield from (stored for stored in found if isinstance(stored, Stored))
+            scanned = self.scan(of, above=above, below=below, descending=descending)
+            yield from (stored for stored in scanned if isinstance(stored, Stored))
         while limit:
             page = list(self.scan(of, above=above, below=below, limit=limit, descending=descending))
             readable = [stored for stored in page if isinstance(stored, Stored)]
@@ -154,15 +154,15 @@ class State:
     def exemptions(self, now: int) -> Exemptions:
         """Returns what is exempt at ``now``, in epoch seconds."""
         entries: list[Allow] = []
-        held: list[Network] = []
+        meant: list[Network] = []
         for item in self._store.query(Allow.kind):
             entry = Allow.read(item.id, item.body)
             if isinstance(entry, Unreadable):
                 if item.expires_at is None or now < item.expires_at:
-                    held += networks_meant(item.id, item.body)
+                    meant += networks_meant(item.id, item.body)
             elif entry.in_force(now):
                 entries.append(entry)
-        return Exemptions(entries, NetworkSet([*(entry.network_value() for entry in entries), *held]))
+        return Exemptions(entries, NetworkSet([*(entry.network_value() for entry in entries), *meant]))
 
     def allowlist(self, now: int) -> NetworkSet:
         """Returns the networks that are not blocked at ``now``."""

@@ -33,16 +33,16 @@ def list_records(session: Session) -> None:
     session.show(session.client.get("/v1/status", Status), lambda status: unreadable_view(status.unreadable))
 
 
-def unreadable_view(found: Sequence[Unreadable]) -> Iterator[Part]:
-    if found:
-        yield table(("kind", "id", "reason"), [(each.kind, each.id, each.reason) for each in found])
-    yield f"{counted(found)} cannot be read."
+def unreadable_view(unreadable: Sequence[Unreadable]) -> Iterator[Part]:
+    if unreadable:
+        yield table(("kind", "id", "reason"), [(each.kind, each.id, each.reason) for each in unreadable])
+    yield f"{counted(unreadable)} cannot be read."
 
 
-def counted(found: Sequence[Unreadable]) -> str:
-    """Returns the number of records that were found, of which there may be more than are listed."""
-    more = " or more" if len(found) == MOST_UNREADABLE else ""
-    return f"{len(found)}{more} records" if more else plural(len(found), "record")
+def counted(unreadable: Sequence[Unreadable]) -> str:
+    """Returns the number of unreadable records in words: there may be more than are listed."""
+    more = " or more" if len(unreadable) == MOST_UNREADABLE else ""
+    return f"{len(unreadable)}{more} records" if more else plural(len(unreadable), "record")
 
 
 kind_argument = click.argument("kind")

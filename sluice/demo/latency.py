@@ -86,14 +86,14 @@ class Latency:
 
     def _take_published(self, moment: float) -> dict[_Offence, float]:
         """Returns ``moment`` for each pending block that is published now, and no longer waits for it."""
-        found = [
+        published = [
             offence
             for offence, block in self._pending.items()
             if block.blocked_at <= moment and self._published.contains(block.network_value().network_address.packed)
         ]
-        for offence in found:
+        for offence in published:
             del self._pending[offence]
-        return dict.fromkeys(found, moment)
+        return dict.fromkeys(published, moment)
 
     def _readable_at(self, offences: Collection[_Offence]) -> dict[_Offence, float]:
         """Returns when the record that exceeded the limit became readable, for each offence."""

@@ -142,8 +142,8 @@ def refused(record: bytes, decoder: BatchDecoder) -> bytes:
     statuses = answered.columns("status")
     status = "" if statuses is None else str(*statuses.texts())
     # In whatever format, one of the numbers that read like the status is the status.
-    for found in re.finditer(rb"(?<!\d)%s(?!\d)" % re.escape(status.encode()), record) if status else ():
-        changed = b"%s%d%s" % (record[: found.start()], REFUSAL_STATUS, record[found.end() :])
+    for match in re.finditer(rb"(?<!\d)%s(?!\d)" % re.escape(status.encode()), record) if status else ():
+        changed = b"%s%d%s" % (record[: match.start()], REFUSAL_STATUS, record[match.end() :])
         for logged in (changed, *(changed.replace(let_through, blocked, 1) for let_through, blocked in ACTIONS)):
             requests = _request(logged, decoder)
             if requests is not None and refusal_rows(requests):

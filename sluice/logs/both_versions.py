@@ -30,21 +30,21 @@ class BothVersions:
         self._ids: set[int] = set()
         """Hashes of ids."""
 
-    def distinct(self, chunk: Chunk, found: Sequence[Requests]) -> list[Requests]:
+    def distinct(self, chunk: Chunk, decoded: Sequence[Requests]) -> list[Requests]:
         """Returns the requests of a chunk, without those of standard logs that were among those of earlier calls."""
-        standard = [requests for requests in found if requests.source is Source.STANDARD and requests.ids]
+        standard = [requests for requests in decoded if requests.source is Source.STANDARD and requests.ids]
         if not standard:
-            return list(found)
+            return list(decoded)
         was_alone = len(self._layouts) < 2
         self._layouts.add(last_header(chunk.text) or chunk.header or chunk.text[:1])
         if len(standard) > 1:
             self._layouts.add(_SEVERAL)
         if len(self._layouts) < 2 and chunk.name not in ("", STDIN):
             self._files[chunk.name] = None
-            return list(found)
+            return list(decoded)
         if was_alone:
             self._read_again(chunk)
-        return [self._compared(r) if r.source is Source.STANDARD and r.ids else r for r in found]
+        return [self._compared(r) if r.source is Source.STANDARD and r.ids else r for r in decoded]
 
     def _read_again(self, until: Chunk) -> None:
         for name in self._files:

@@ -28,10 +28,10 @@ class LogDecoder:
         self._both_versions = BothVersions(lambda chunk: self._decoder.decode(chunk.text, chunk.header).requests)
 
     def decode(self, chunk: Chunk) -> Decoded:
-        found = self._decoder.decode(chunk.text, chunk.header)
-        malformed = [*chunk.malformed, *found.malformed]
+        decoded = self._decoder.decode(chunk.text, chunk.header)
+        malformed = [*chunk.malformed, *decoded.malformed]
         plausible = []
-        for requests in found.requests:
+        for requests in decoded.requests:
             if max(requests.times) < LATEST_MS:
                 plausible.append(requests)
                 continue

@@ -79,8 +79,8 @@ def _records(strips: Iterable[Strip]) -> Iterator[Known]:
 def interventions(breaches: Sequence[Breach], memory: LogMemory, limits: Limits = LIMITS) -> list[Intervention]:
     """Returns what would have been done to the rules, at most once each, in order of time."""
     new_blocks = _new_blocks(breaches)
-    found = (_first(rule, blocks, memory, limits) for rule, blocks in new_blocks.items())
-    return sorted((each for each in found if each is not None), key=lambda each: (each.at, each.rule))
+    by_rule = (_first(rule, blocks, memory, limits) for rule, blocks in new_blocks.items())
+    return sorted((each for each in by_rule if each is not None), key=lambda each: (each.at, each.rule))
 
 
 class _NewBlock(NamedTuple):

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.decisions import Standing
 from chalicelib.core.state import Block
-from chalicelib.pipeline.enforce import Divided, Enforce, Held, Pending, Situation, Written
+from chalicelib.pipeline.enforce import Divided, Enforce, Judged, Pending, Situation, Written
 from chalicelib.pipeline.waiting import Case, Due
 from chalicelib.ports import Conflict, Unavailable
 from tests.support.simulation.enforcing import Enforcing
@@ -66,11 +66,11 @@ class WritesBlockAndHistoryApart(Enforce):
 
 
 class ForgetsHistories(Enforce):
-    def _hold(self, situation: Situation, divided: Divided, resumed: Due | None) -> Held:
-        held = super()._hold(situation, divided, resumed)
-        for client in held.clients:
+    def _judge(self, situation: Situation, divided: Divided, resumed: Due | None) -> Judged:
+        judged = super()._judge(situation, divided, resumed)
+        for client in judged.clients:
             client.standing = Standing(client.before.history, client.standing.block)
-        return held
+        return judged
 
 
 class HidesOffencesBehindBlocks(Enforce):

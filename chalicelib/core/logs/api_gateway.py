@@ -120,7 +120,7 @@ class ApiRecords:
             raise msgspec.ValidationError("an event holds one record; what follows it is the text of its client")
         return [self.read(line) for line in lines_of(text)]
 
-    def salvage(self, found: Mapping[str, Any], text: bytes) -> ApiRecord | Reason:  # noqa: ARG002
+    def salvage(self, members: Mapping[str, Any], text: bytes) -> ApiRecord | Reason:  # noqa: ARG002
         return rescue(text) or Reason.FIELDS
 
     def requests(self, records: Sequence[ApiRecord]) -> tuple[Requests, list[Malformed]]:

@@ -130,11 +130,11 @@ class _Seen:
         """Messages by the ids of their events; of earlier parts, only the hashes."""
         self._repeated_events = 0
 
-    def distinct(self, found: Decoded) -> Decoded:
-        """Returns ``found`` without the requests that have occurred, which it counts as repeats."""
-        distinct = self.without_repeats(found.requests)
-        repeats = len(found) - sum(map(len, distinct)) + self.take_repeated_events()
-        return Decoded(tuple(filter(None, distinct)), found.malformed, repeats)
+    def distinct(self, decoded: Decoded) -> Decoded:
+        """Returns ``decoded`` without the requests that have occurred, which it counts as repeats."""
+        distinct = self.without_repeats(decoded.requests)
+        repeats = len(decoded) - sum(map(len, distinct)) + self.take_repeated_events()
+        return Decoded(tuple(filter(None, distinct)), decoded.malformed, repeats)
 
     def without_repeats(self, batches: Sequence[Requests]) -> list[Requests]:
         """Returns the requests with an id that has not occurred in their source, or without one."""
@@ -149,7 +149,7 @@ class _Seen:
         """Returns the events whose id and message have not occurred together."""
         distinct = []
         for event in events:
-            # The message as well, in case that ids are not as unique as CloudWatch Logs promises.
+            # The message as well, in case ids are not as unique as CloudWatch Logs promises.
             earlier = self._events.get(event.id)
             if earlier is None or event.message != earlier != hash(event.message):
                 distinct.append(event)

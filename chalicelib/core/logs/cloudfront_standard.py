@@ -201,12 +201,12 @@ def with_tabs(line: bytes, header: bytes) -> bytes | None:
     if not header and dated is None:
         return None
     for delimiter in _delimiters(header) if header or dated is None else (dated[1],):
-        found = line.count(delimiter) + 1
-        names = fields_of(header) if header else VERSION_1[: max(found, FEWEST)]
+        number = line.count(delimiter) + 1
+        names = fields_of(header) if header else VERSION_1[: max(number, FEWEST)]
         if delimiter == b"\t":
-            if found == len(names) or (not header and found > FEWEST):
+            if number == len(names) or (not header and number > FEWEST):
                 return line
-        elif found >= len(names) > 1:
+        elif number >= len(names) > 1:
             cells = _aligned(line.replace(b"\t", b" ").split(delimiter), names, delimiter)
             if cells is not None and _is_plausible(cells, names):
                 return b"\t".join(cells)
@@ -310,8 +310,8 @@ class StandardRecords:
         self._addresses = AddressMemo()
         self._times = TimeMemo(_time_of)
 
-    def salvage(self, found: Mapping[str, Any], text: bytes) -> StandardRecord:  # noqa: ARG002
-        return salvaged(StandardRecord, found)
+    def salvage(self, members: Mapping[str, Any], text: bytes) -> StandardRecord:  # noqa: ARG002
+        return salvaged(StandardRecord, members)
 
     def requests(self, records: Sequence[StandardRecord]) -> tuple[Requests, list[Malformed]]:
         clients = [flat_bytes(record.client) for record in records]

@@ -45,13 +45,13 @@ class Envelopes:
     def __init__(self, options: DecodeOptions) -> None:
         pass
 
-    def salvage(self, found: Mapping[str, Any], text: bytes) -> Envelope | Reason:  # noqa: ARG002
+    def salvage(self, members: Mapping[str, Any], text: bytes) -> Envelope | Reason:  # noqa: ARG002
         """Returns the envelope in an object that is not as usual; an event without a message is an empty one."""
-        events = found.get("logEvents")
-        if found[KEY] not in KINDS or not isinstance(events, list):
+        events = members.get("logEvents")
+        if members[KEY] not in KINDS or not isinstance(events, list):
             return Reason.ENVELOPE
         messages = [salvaged(LogEvent, event if isinstance(event, dict) else {}) for event in events]
-        return Envelope(found[KEY], messages)
+        return Envelope(members[KEY], messages)
 
     def requests(self, records: Sequence[Envelope]) -> tuple[Requests, list[Malformed]]:  # noqa: ARG002
         """Returns none: the messages of the events are texts of their own."""

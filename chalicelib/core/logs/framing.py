@@ -1,4 +1,4 @@
-"""Framing: bytes to plain text, and plain text to JSON objects and lines, the same for every container.
+"""Framing: bytes to plain text, and plain text to JSON objects and lines, the same wherever they come from.
 
 A Kinesis record, a file, an S3 object, a gzip member and the message of a CloudWatch Logs event hold the same things:
 JSON objects one after another, with or without line ends between or within them, and lines. Every byte ends up in an
@@ -29,7 +29,7 @@ PADDING = b"\0" + BLANK
 W3C_HEADER = b"#Fields:"
 """Start of the line that names the fields of the lines under it."""
 
-CONTAINERS = (
+UNREAD_FILES = (
     (b"PAR1\x15", "Parquet"),
     (b"PK\x03\x04", "zip"),
     (b"BZh91AY&SY", "bzip2"),
@@ -40,7 +40,7 @@ CONTAINERS = (
     (b"Obj\x01", "Avro"),
     (GZIP_MEMBER, "gzip within gzip"),
 )
-"""First bytes of containers that are recognised but not opened, and their names."""
+"""First bytes of kinds of file that are recognised but not opened, and their names."""
 
 BLOCK_BYTES = 1 << 20
 """Most bytes of text yielded at a time."""
@@ -66,15 +66,15 @@ SNIFFED_BYTES = 512
 _PRINTABLE = bytes([*b"\t\r\n", *range(0x20, 0x7F)])
 
 
-def container(data: bytes) -> str | None:
-    """Returns the name of the container that ``data`` begins, or None for text, even if it begins like one.
+def unread_file(data: bytes) -> str | None:
+    """Returns the kind of file that begins with ``data``, if it is not opened; None for text, even if it begins alike.
 
-    >>> container(b"PAR1\\x15\\x04\\x15\\xc6\\x01"), container(b"BZh91AY&SY, and so on: a text")
+    >>> unread_file(b"PAR1\\x15\\x04\\x15\\xc6\\x01"), unread_file(b"BZh91AY&SY, and so on: a text")
     ('Parquet', None)
     """
     start = data[:SNIFFED_BYTES]
     is_binary = len(start.translate(None, _PRINTABLE)) * 5 > len(start)
-    return next((name for mark, name in CONTAINERS if data.startswith(mark)), None) if is_binary else None
+    return next((name for mark, name in UNREAD_FILES if data.startswith(mark)), None) if is_binary else None
 
 
 def unpacked(data: bytes, most: int) -> tuple[bytes, list[Malformed]]:
@@ -92,7 +92,7 @@ def unpacked(data: bytes, most: int) -> tuple[bytes, list[Malformed]]:
 def inflated(blocks: Iterable[bytes], most: int | None = None) -> Iterator[bytes | Malformed]:
     """Yields the text in ``blocks``, consecutive pieces of one object, and what cannot be unpacked.
 
-    Gzip is unpacked, every member of it; other text is yielded as it is; other containers are only named. The next
+    Gzip is unpacked, every member of it; other text is yielded as it is; other kinds of file are only named. The next
     member is searched for after a damaged one, and after other bytes between two members, which are yielded as text. A
     line end is inserted where text of different origin would run together.
 
@@ -103,7 +103,7 @@ def inflated(blocks: Iterable[bytes], most: int | None = None) -> Iterator[bytes
     start = source.start(SNIFFED_BYTES)
     if start.startswith(GZIP):
         yield from _members(source, most)
-    elif (name := container(start)) is not None:
+    elif (name := unread_file(start)) is not None:
         yield Malformed.of(Reason.UNSUPPORTED, start, name=name)
     else:
         yield from source.rest()
@@ -183,7 +183,7 @@ def _members(source: _Blocks, most: int | None) -> Iterator[bytes | Malformed]:
 def _member(source: _Blocks, most: int | None) -> Generator[bytes | Malformed, None, bool]:
     """Yields the content of a member; returns whether it is undamaged."""
     inflate = zlib.decompressobj(wbits=31)
-    held: list[bytes] = []
+    texts: list[bytes] = []
     size, fed, feed = 0, 0, FIRST_FEED
     start = b""
     problem = ""
@@ -204,7 +204,7 @@ def _member(source: _Blocks, most: int | None) -> Generator[bytes | Malformed, N
         if most is None:
             yield text
         elif size <= most:
-            held.append(text)
+            texts.append(text)
         else:
             source.put_back(len(inflate.unconsumed_tail) + len(inflate.unused_data))
             problem = "large gzip"
@@ -216,7 +216,7 @@ def _member(source: _Blocks, most: int | None) -> Generator[bytes | Malformed, N
             for _ in source.take_until(GZIP_MEMBER):
                 pass
             return False
-    yield from held
+    yield from texts
     source.put_back(len(inflate.unused_data))
     return True
 
@@ -257,7 +257,7 @@ def parts(blocks: Iterable[bytes], part_bytes: int = BLOCK_BYTES) -> Iterator[Te
     before. Memory is bounded by ``part_bytes`` and ``LONGEST_PIECE``; a longer piece is cut. Decode each with
     ``TextDecoder``.
     """
-    header = held = b""
+    header = rest = b""
     malformed: list[Malformed] = []
     searched = part_bytes
     is_first = True
@@ -265,31 +265,31 @@ def parts(blocks: Iterable[bytes], part_bytes: int = BLOCK_BYTES) -> Iterator[Te
         if isinstance(content, Malformed):
             malformed.append(content)
             continue
-        if is_first and (name := container(content)) is not None:
+        if is_first and (name := unread_file(content)) is not None:
             yield TextPart(b"", malformed=(Malformed.of(Reason.UNSUPPORTED, content, name=name),))
             return
         is_first = False
         text = content
-        while len(held) + len(text) >= searched + WINDOW:
-            if searched <= len(held):
-                held, text = b"", held + text
-            first = searched - len(held)
+        while len(rest) + len(text) >= searched + WINDOW:
+            if searched <= len(rest):
+                rest, text = b"", rest + text
+            first = searched - len(rest)
             cut = _cut(text, first, first + WINDOW)
             searched += WINDOW
             if cut is None and searched - part_bytes < LONGEST_PIECE:
                 continue
             cut = cut or first + WINDOW
-            part = b"".join((held, memoryview(text)[:cut]))  # the only copy of most bytes
-            held, text = b"", text[cut:]
+            part = b"".join((rest, memoryview(text)[:cut]))  # the only copy of most bytes
+            rest, text = b"", text[cut:]
             yield TextPart(part, header, tuple(malformed))
             header, malformed, searched = last_header(part) or header, [], part_bytes
-        held = held + text if held else text
-    while len(held) > searched and (cut := _cut(held, searched, len(held))) is not None:
-        part, held = held[:cut], held[cut:]
+        rest = rest + text if rest else text
+    while len(rest) > searched and (cut := _cut(rest, searched, len(rest))) is not None:
+        part, rest = rest[:cut], rest[cut:]
         yield TextPart(part, header, tuple(malformed))
         header, malformed, searched = last_header(part) or header, [], part_bytes
-    if held or malformed:
-        yield TextPart(held, header, tuple(malformed))
+    if rest or malformed:
+        yield TextPart(rest, header, tuple(malformed))
 
 
 def _cut(text: bytes, first: int, end: int) -> int | None:

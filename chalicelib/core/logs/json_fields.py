@@ -68,16 +68,16 @@ def parse_json_fields(text: str) -> JsonFields:
     return fields
 
 
-def value_at(found: Mapping[str, Any], key: str) -> Any:
+def value_at(members: Mapping[str, Any], key: str) -> Any:
     """Returns the value of a key, or of a path of keys with dots between; None if there is none.
 
     >>> value_at({"a": {"b": 1}, "c.d": 2}, "a.b"), value_at({"a": {"b": 1}, "c.d": 2}, "c.d"), value_at({}, "a.b")
     (1, 2, None)
     """
-    if key in found:
-        return found[key]
+    if key in members:
+        return members[key]
     head, _, rest = key.partition(".")
-    inner = found.get(head)
+    inner = members.get(head)
     return value_at(inner, rest) if rest and isinstance(inner, dict) else None
 
 
@@ -101,16 +101,16 @@ class JsonRecords:
     def read_lines(self, text: bytes | str) -> list[dict[str, bytes]]:
         return list(map(self._record, self._decoder.decode_lines(text)))
 
-    def salvage(self, found: Mapping[str, Any], text: bytes) -> dict[str, bytes] | Reason:  # noqa: ARG002
+    def salvage(self, members: Mapping[str, Any], text: bytes) -> dict[str, bytes] | Reason:  # noqa: ARG002
         try:
-            return self._record(found)
+            return self._record(members)
         except msgspec.ValidationError:
             return Reason.FIELDS
 
-    def _record(self, found: Mapping[str, Any]) -> dict[str, bytes]:
-        if not _FOREIGN.isdisjoint(found) or found.keys() >= _BALANCER:
+    def _record(self, members: Mapping[str, Any]) -> dict[str, bytes]:
+        if not _FOREIGN.isdisjoint(members) or members.keys() >= _BALANCER:
             raise msgspec.ValidationError("an object of a format that precedes this one")
-        values = {name: plain_text(value_at(found, key)) for name, key in self._keys.items()}
+        values = {name: plain_text(value_at(members, key)) for name, key in self._keys.items()}
         if values[TIME] is None or values[CLIENT] is None:
             raise msgspec.ValidationError("an object without a time or a client")
         return {

@@ -18,13 +18,13 @@ Flat = str | int | float | None
 def parsed(text: bytes) -> dict[str, Any] | None:
     """Returns the object that ``text`` spells, with bytes that are not UTF-8 replaced; None if it spells none."""
     try:
-        found = json.loads(text.decode("utf-8", "replace"), strict=False)
+        content = json.loads(text.decode("utf-8", "replace"), strict=False)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return content if isinstance(content, dict) else None
 
 
-def salvaged(record_type: type[T], found: Mapping[str, Any]) -> T:
+def salvaged(record_type: type[T], members: Mapping[str, Any]) -> T:
     """Returns the record in an object that is not as usual; each value of an unexpected type counts as absent.
 
     Fields of ``record_type`` without a default accept None.
@@ -32,7 +32,7 @@ def salvaged(record_type: type[T], found: Mapping[str, Any]) -> T:
     values: dict[str, Any] = {}
     for field in msgspec.structs.fields(record_type):
         try:
-            values[field.name] = msgspec.convert(plain_text(found.get(field.encode_name)), field.type)
+            values[field.name] = msgspec.convert(plain_text(members.get(field.encode_name)), field.type)
         except msgspec.ValidationError:
             if field.required:
                 values[field.name] = None

@@ -24,7 +24,6 @@ TIME, CLIENT, STATUS, UNQUOTED = 1, 3, 8, 12
 """Indices of fields, and the number of fields before the first quote."""
 
 _LINE = re.compile(rb"(?:https?|h2|grpcs?|wss?) \d{4}-\d\d-\d\dT", re.ASCII)
-_QUOTED_TEXT = re.compile(rb'"((?:[^"\\]|\\.)*)"')
 
 
 def _address(cell: bytes) -> bytes:
@@ -142,8 +141,8 @@ class BalancerRecords:
         self._trusted: NetworkSet = options.trusted
         self._addresses = AddressMemo()
 
-    def salvage(self, found: Mapping[str, Any], text: bytes) -> BalancerRecord:  # noqa: ARG002
-        return salvaged(BalancerRecord, found)
+    def salvage(self, members: Mapping[str, Any], text: bytes) -> BalancerRecord:  # noqa: ARG002
+        return salvaged(BalancerRecord, members)
 
     def requests(self, records: Sequence[BalancerRecord]) -> tuple[Requests, list[Malformed]]:
         clients = [_address(flat_bytes(record.client_port)) for record in records]

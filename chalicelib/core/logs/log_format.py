@@ -52,10 +52,10 @@ class ObjectReader(Protocol):
     def read_lines(self, text: bytes | str) -> list[Any]:
         """Returns the records of a text of objects one after another; raises like ``read``."""
 
-    def salvage(self, found: Mapping[str, Any], text: bytes) -> Any | Reason:
+    def salvage(self, members: Mapping[str, Any], text: bytes) -> Any | Reason:
         """Returns the record in an object in which what is unreadable counts as absent, or the reason why it is none.
 
-        ``found`` is the object that ``text`` spells.
+        ``members`` is the object that ``text`` spells.
         """
 
     def requests(self, records: Sequence[Any]) -> tuple[Requests, list[Malformed]]:

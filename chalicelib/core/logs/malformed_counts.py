@@ -26,7 +26,7 @@ class MalformedCount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     expected: int | None = None
     """Number of fields that each should have; None if that is not the fault, or unknown."""
     name: str = ""
-    """The log or container that they are, if that is not read; empty if they differ in it."""
+    """The log or kind of file that they are, if that is not read; empty if they differ in it."""
     sample: str = ""
     """The start of the first piece, harmless in a log: at most 160 printable ASCII characters."""
     where: str = ""

@@ -71,7 +71,7 @@ class Malformed:
     fields: tuple[int, int] | None = None
     """The number of its fields and the number expected, if they differ and the format knows both."""
     name: str = ""
-    """The log or container that it is, if that is not read, such as Parquet."""
+    """The log or kind of file that it is, if that is not read, such as Parquet."""
 
     SAMPLE_BYTES = 160
     """Most bytes kept of a piece: enough to recognise it."""

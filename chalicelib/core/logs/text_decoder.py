@@ -17,7 +17,7 @@ from chalicelib.core.logs.cloudfront_standard import STANDARD
 from chalicelib.core.logs.columns import lines_of
 from chalicelib.core.logs.envelope import ENVELOPE, LogEvent
 from chalicelib.core.logs.formats import OBJECT_FORMATS, detect, unread_log
-from chalicelib.core.logs.framing import BLANK, BOM, W3C_HEADER, container, framed, inflated
+from chalicelib.core.logs.framing import BLANK, BOM, W3C_HEADER, framed, inflated, unread_file
 from chalicelib.core.logs.json_fields import JSON_ACCESS_LOG
 from chalicelib.core.logs.json_values import UNREADABLE, parsed
 from chalicelib.core.logs.log_format import Decode, DecodeOptions, LineFormat, ObjectFormat, ObjectReader
@@ -209,7 +209,7 @@ class TextDecoder:
     def _frame(self, text: bytes, pieces: Pieces, header: bytes) -> None:
         """Sorts a text piece by piece."""
         text = _BOM_OF_LINE.sub(b"", text)
-        name = container(text)
+        name = unread_file(text)
         if name is not None:
             pieces.malformed.append(Malformed.of(Reason.UNSUPPORTED, text, name=name))
         elif not text.strip(BLANK):
@@ -217,16 +217,16 @@ class TextDecoder:
         elif b"{" not in text or _BEGINS_OBJECT.search(text) is None:
             _sort_lines(lines_of(text), header, pieces.lines)
         else:
-            found = framed(text)
-            for piece in found.objects:
+            frames = framed(text)
+            for piece in frames.objects:
                 self._read_object(piece, pieces)
-            for piece in found.fragments:
+            for piece in frames.fragments:
                 self._read(piece, pieces)
-            for piece in found.damaged:
+            for piece in frames.damaged:
                 if not self._rescue(piece, pieces):
                     pieces.malformed.append(self._damaged(piece))
-            _sort_lines(found.lines, header, pieces.lines)
-            for content in inflated([found.packed], LARGEST_MEMBER):
+            _sort_lines(frames.lines, header, pieces.lines)
+            for content in inflated([frames.packed], LARGEST_MEMBER):
                 if isinstance(content, Malformed):
                     pieces.malformed.append(content)
                 else:

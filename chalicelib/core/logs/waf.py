@@ -144,10 +144,10 @@ class WafRecords:
         self.read = decoder.decode
         self.read_lines = decoder.decode_lines
 
-    def salvage(self, found: Mapping[str, Any], text: bytes) -> Record | Reason:  # noqa: ARG002
+    def salvage(self, members: Mapping[str, Any], text: bytes) -> Record | Reason:  # noqa: ARG002
         try:
-            request = found["httpRequest"]
-            time, address = found["timestamp"], request["clientIp"]
+            request = members["httpRequest"]
+            time, address = members["timestamp"], request["clientIp"]
         except (KeyError, TypeError):  # a missing key, or another type where an object belongs
             return Reason.FIELDS
         if isinstance(time, float) and time.is_integer():
@@ -156,7 +156,7 @@ class WafRecords:
             return Reason.TIMESTAMP
         if not isinstance(address, str):
             return Reason.ADDRESS
-        status = found.get("responseCodeSent")
+        status = members.get("responseCodeSent")
         return Record(
             timestamp=time,
             http_request=HttpRequest(
@@ -168,10 +168,10 @@ class WafRecords:
                 host=_text(request.get("host")),
                 headers=_raw(request.get("headers")),
             ),
-            action=_text(found.get("action")),
+            action=_text(members.get("action")),
             response_code_sent=status if type(status) is int else None,
-            http_source_name=_text(found.get("httpSourceName")),
-            labels=_raw(found.get("labels")),
+            http_source_name=_text(members.get("httpSourceName")),
+            labels=_raw(members.get("labels")),
         )
 
     def requests(self, records: Sequence[Record]) -> tuple[Requests, list[Malformed]]:

@@ -49,8 +49,8 @@ class Queue(Resource):
         client = account.client("sqs")
         url = client.get_queue_url(QueueName=self.name)["QueueUrl"]
         tags = client.list_queue_tags(QueueUrl=url).get("Tags", {})
-        found = client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
-        wrong = [name for name, value in self._desired().items() if not _same(found.get(name), value)]
+        attributes = client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+        wrong = [name for name, value in self._desired().items() if not _same(attributes.get(name), value)]
         return Existing(self.stage.tags.items() <= tags.items(), wrong, {"url": url})
 
     def create(self, account: AwsAccount) -> None:
@@ -195,8 +195,8 @@ def _plain(notification: Mapping[str, Any]) -> dict[str, Any]:
     return {**notification, "Filter": _filters(notification)}
 
 
-def _same(found: str | None, desired: str) -> bool:
+def _same(actual: str | None, desired: str) -> bool:
     """Compares attributes of a queue, of which some are JSON in a form that SQS may change."""
-    if found is None or not desired.startswith("{"):
-        return found == desired
-    return bool(json.loads(found) == json.loads(desired))
+    if actual is None or not desired.startswith("{"):
+        return actual == desired
+    return bool(json.loads(actual) == json.loads(desired))

@@ -281,7 +281,7 @@ def test_every_part_of_a_text_with_a_mark_of_byte_order_is_under_its_header() ->
         (b"BZh91AY&SY" + bytes(range(128, 250)), "bzip2"),
     ],
 )
-def test_other_logs_and_containers_are_named(record: str | bytes, name: str) -> None:
+def test_other_logs_and_kinds_of_file_are_named(record: str | bytes, name: str) -> None:
     (piece,) = decoded(record).malformed
     assert (piece.reason, piece.name) == (Reason.UNSUPPORTED, name)
 

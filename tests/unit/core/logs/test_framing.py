@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.core.logs import framing
-from chalicelib.core.logs.framing import CONTAINERS, TextPart, framed, inflated, last_header, parts
+from chalicelib.core.logs.framing import UNREAD_FILES, TextPart, framed, inflated, last_header, parts
 from chalicelib.core.logs.requests import Malformed, Reason
 
 A, B, C = b'{"a":"}{"}', b'{"b":{"x":[1,{"y":"\\"}"}]}}', b'{"c":"\xc3\xa9"}'
@@ -146,16 +146,16 @@ def test_a_damaged_or_large_member_of_a_record_is_malformed_as_a_whole() -> None
     assert [piece.reason for piece in found if isinstance(piece, Malformed)] == [Reason.GZIP, Reason.TOO_LARGE]
 
 
-@pytest.mark.parametrize(("mark", "name"), CONTAINERS[:-1])
-def test_other_containers_are_named_once(mark: bytes, name: str) -> None:
+@pytest.mark.parametrize(("mark", "name"), UNREAD_FILES[:-1])
+def test_other_kinds_of_file_are_named_once(mark: bytes, name: str) -> None:
     data = mark + bytes(range(256)) * 10
     for blocks in ([data], [bytes([byte]) for byte in data]):
         (part,) = parts(blocks, 10)
         assert part == TextPart(b"", malformed=(Malformed.of(Reason.UNSUPPORTED, data, name=name),))
 
 
-@pytest.mark.parametrize(("mark", "_"), CONTAINERS[:-1])
-def test_a_text_that_begins_like_a_container_is_read(mark: bytes, _: str) -> None:
+@pytest.mark.parametrize(("mark", "_"), UNREAD_FILES[:-1])
+def test_a_text_that_begins_like_another_kind_of_file_is_read(mark: bytes, _: str) -> None:
     text = mark + b"\n" + A * 10
     assert b"".join(part.text for part in parts([text])) == text
 
