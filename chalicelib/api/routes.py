@@ -217,7 +217,7 @@ def delete_unreadable(call: ApiCall, query: schemas.RecordQuery) -> PlannedChang
 
 @route("PUT", "/v1/unreadable", role=Role.OPERATOR, tag="records")
 def put_unreadable(call: ApiCall, body: schemas.DamagedRecord) -> PlannedChange[ChangeAnswer]:
-    """Puts a record that cannot be read back, to undo its removal."""
+    """Puts back a record that cannot be read, to undo its removal."""
     return unreadable.restore_unreadable(call.state, body)
 
 
