@@ -8,6 +8,7 @@ Of a detection, those with the highest counts are decided about first. The recor
 the next minute goes on there, and the others have their turn.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,7 +28,10 @@ MOST_HELD = 100_000
 """Most offenders remembered by a container. Those beyond it are noted again when they are detected again."""
 
 DETECTIONS_DUE = 100
-"""Most detections that are read at once, of up to 1,000 offenders each: the worst. The others follow."""
+"""Most detections that are read at once, of up to 1,000 offenders each: the worst of each rule. The others follow."""
+
+NOTES_PER_RULE = 1000
+"""Most records that are read of one rule at once, the oldest. There may be any number of a rule that stays stopped."""
 
 WRITTEN_AT_ONCE = 50
 """Records removed or replaced in one transaction; DynamoDB accepts up to 100 writes."""
@@ -48,7 +52,7 @@ class Due:
     """Offenders that have waited, and whose rules are not stopped any more."""
 
     notes: Sequence[Stored[Waiting]] = ()
-    """The records of their detections, the worst first."""
+    """The records of their detections, the rules by turns, of each rule the worst first."""
     detections: Mapping[str, Stored[Detection]] = field(default_factory=dict)
     """Those of the detections that are still there, and whose rules are as they were, by id."""
     cases: Sequence[Case] = ()
@@ -87,8 +91,18 @@ class WaitingOffenders:
             del self._held[key]
 
     def notes(self) -> list[Stored[Waiting]]:
-        """Returns the records of all detections with offenders that wait."""
-        return list(self._state.all(Waiting))
+        """Returns the records of detections with offenders that wait, of each rule up to ``NOTES_PER_RULE``."""
+        notes: list[Stored[Waiting]] = []
+        above = ""
+        while page := list(self._state.all(Waiting, above=above, limit=NOTES_PER_RULE)):
+            last = page[-1].record.rule
+            if page[0].record.rule == last:
+                notes += page
+                above = f"{last}0"  # after all records of this rule: "0" is the character after "/"
+            else:
+                notes += [note for note in page if note.record.rule != last]
+                above = f"{last}/"
+        return notes
 
     def due(self, notes: Iterable[Stored[Waiting]], breakers: Mapping[str, RuleBreaker], rules: RuleSet) -> Due:
         """Returns those of ``notes`` who may be decided about; ``breakers``: those of all rules that have one, by rule.
@@ -97,8 +111,7 @@ class WaitingOffenders:
         would not block them as it stands.
         """
         stopped = {rule for rule, breaker in breakers.items() if breaker.stopped_at}
-        notes = [note for note in notes if note.record.rule not in stopped]
-        notes = sorted(notes, key=lambda note: -note.record.worst)[:DETECTIONS_DUE]
+        notes = _in_turns(note for note in notes if note.record.rule not in stopped)[:DETECTIONS_DUE]
         read = self._state.get_many(Detection, [note.record.detection for note in notes])
         terms = {rule.name: (rule.limit, rule.window_s, rule.action) for rule in rules.rules}
         detections = {id: each for id, each in read.items() if terms.get(each.record.terms.name) == _terms(each.record)}
@@ -140,6 +153,16 @@ class WaitingOffenders:
         for start in range(0, len(writes), WRITTEN_AT_ONCE):
             with suppress(Conflict):
                 self._state.write(writes[start : start + WRITTEN_AT_ONCE])
+
+
+def _in_turns(notes: Iterable[Stored[Waiting]]) -> list[Stored[Waiting]]:
+    """Returns the worst of each rule, then the second of each, and so on, so that no rule holds up another."""
+    taken: Counter[str] = Counter()
+    turns: list[tuple[int, Stored[Waiting]]] = []
+    for note in sorted(notes, key=lambda note: -note.record.worst):
+        turns.append((taken[note.record.rule], note))
+        taken[note.record.rule] += 1
+    return [note for _, note in sorted(turns, key=lambda turn: turn[0])]
 
 
 def _undecided(note: Stored[Waiting], detection: Stored[Detection] | None) -> list[Case]:

@@ -1,10 +1,11 @@
 """Offenders that wait: one note per detection, and nobody is forgotten."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
-from chalicelib.core.state import Detection, Offender, Waiting
+from chalicelib.core.state import Detection, Offender, RuleBreaker, Waiting
 from chalicelib.pipeline import waiting
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.waiting import WaitingOffenders
@@ -71,6 +72,28 @@ def test_each_rule_has_its_own_offenders() -> None:
     holder = WaitingOffenders(State(store))
     holder.hold([*cases(detection(id="log/0/a", of=terms("a"))), *cases(detection(id="log/0/b", of=terms("b")))], NOW)
     assert {note.record.rule for note in holder.notes()} == {"a", "b"}
+
+
+def test_of_each_rule_the_worst_detections_come_by_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule with a high limit has higher counts than others, and would hold them up."""
+    monkeypatch.setattr(waiting, "DETECTIONS_DUE", 3)
+    holder = WaitingOffenders(State(Store()))
+    for number, (rule, count) in enumerate([("high", 700), ("high", 900), ("high", 800), ("low", 5), ("none", 999)]):
+        made = detection(NETWORKS[number], id=f"log/{number}/{rule}", of=terms(rule))
+        holder.hold(cases(made, count=count), NOW)
+    stopped = RuleBreaker(rule="none", stopped_at=NOW)
+    due = holder.due(holder.notes(), {"none": stopped}, RULES)
+    assert [note.record.worst for note in due.notes] == [900, 5, 800]
+
+
+def test_so_many_notes_are_read_of_each_rule_and_then_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule that stays stopped during an attack by ever new clients has one note for each of its detections."""
+    monkeypatch.setattr(waiting, "NOTES_PER_RULE", 3)
+    holder = WaitingOffenders(State(Store()))
+    for number, rule in enumerate(["a", *["b"] * 8, "b-1", "b0", "b0", "c"]):
+        holder.hold(cases(detection(f"192.0.2.{number}/32", id=f"log/{number:02}/{rule}", of=terms(rule))), NOW)
+    read = Counter(note.record.rule for note in holder.notes())
+    assert read == {"a": 1, "b-1": 1, "b": 3, "b0": 2, "c": 1}
 
 
 def test_the_memory_of_a_container_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
