@@ -100,7 +100,8 @@ def reset_breaker(state: State, form: BreakerReset, *, caller: Caller, now: int)
     return PlannedChange(
         answer=BreakerChange(
             changed=True,
-            detail=f"{which} is closed and stays closed for {roughly(quiet_s)}; who waits is blocked within a minute",
+            detail=f"{which} is closed and stays closed for {roughly(quiet_s)}; "
+            "the offenders that wait are blocked within a minute",
             undo=Call(method="POST", path="/v1/pause", body={"release": False}),
             breaker=breaker_status(reset, stopped),
         ),

@@ -149,7 +149,7 @@ class RecordQuery(Form, frozen=True):
     """Its id."""
 
 
-class DamagedRecord(Form, frozen=True):
+class UnreadableRecord(Form, frozen=True):
     """A record that cannot be read, to put back."""
 
     kind: RecordKind

@@ -3,7 +3,7 @@
 from chalicelib.admin.answers import TimedAnswer
 from chalicelib.admin.changes import ChangeAnswer, PlannedChange
 from chalicelib.admin.errors import Invalid, NotFound, fault
-from chalicelib.admin.schemas import LONGEST_RECORD, DamagedRecord, RecordQuery
+from chalicelib.admin.schemas import LONGEST_RECORD, RecordQuery, UnreadableRecord
 from chalicelib.core.state import Audit, Call, Receipt, Unreadable
 from chalicelib.pipeline.stored import State, read_item
 from chalicelib.ports import Delete, Item, Put
@@ -13,7 +13,7 @@ KEPT = (Audit.kind, Receipt.kind)
 """Kinds from which nothing is removed by hand."""
 
 
-class DamagedView(TimedAnswer, frozen=True, kw_only=True):
+class UnreadableView(TimedAnswer, frozen=True, kw_only=True):
     """A stored record that cannot be read."""
 
     kind: str
@@ -26,13 +26,13 @@ class DamagedView(TimedAnswer, frozen=True, kw_only=True):
     """When the store may remove it; null for never. Epoch seconds."""
 
 
-def show_unreadable(state: State, query: RecordQuery, now: int) -> DamagedView:
+def show_unreadable(state: State, query: RecordQuery, now: int) -> UnreadableView:
     """Returns a record that cannot be read. Raises NotFound if there is none, or if it can be read."""
     stored = _unreadable(state, query.kind, query.id)
     if isinstance(stored, str):
         raise NotFound(f"{stored[0].upper()}{stored[1:]}.")
     item, unreadable = stored
-    return DamagedView(
+    return UnreadableView(
         now=now, kind=item.kind, id=item.id, reason=unreadable.reason, body=_text(item), expires_at=item.expires_at
     )
 
@@ -62,7 +62,7 @@ def remove_unreadable(state: State, query: RecordQuery) -> PlannedChange[ChangeA
     )
 
 
-def restore_unreadable(state: State, form: DamagedRecord) -> PlannedChange[ChangeAnswer]:
+def restore_unreadable(state: State, form: UnreadableRecord) -> PlannedChange[ChangeAnswer]:
     """Puts back a record that cannot be read. Raises Invalid for one that can, and for an id that is taken."""
     target = f"{form.kind} {form.id}"
     item = Item(kind=form.kind, id=form.id, body=form.body.encode(), expires_at=form.expires_at)
@@ -83,7 +83,7 @@ def restore_unreadable(state: State, form: DamagedRecord) -> PlannedChange[Chang
 
 
 def _unreadable(state: State, kind: str, id: str) -> tuple[Item, Unreadable] | str:
-    """Returns what is stored under an id and cannot be read, or what is the case instead."""
+    """Returns what is stored under an id and cannot be read, or a clause that says why there is no such record."""
     item = state.item(kind, id)
     record = item and read_item(item)
     if item is None or record is None:

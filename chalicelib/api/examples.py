@@ -13,7 +13,7 @@ from chalicelib.admin.malformed import MalformedPieces
 from chalicelib.admin.rule_sets import RulesAnswer, RulesPlan, VersionPage, VersionView
 from chalicelib.admin.series import Point, Series
 from chalicelib.admin.status import BlocksStatus, IngestStatus, RuleBlocks, RulesStatus, SetsStatus, Status, SweepStatus
-from chalicelib.admin.unreadable import DamagedView
+from chalicelib.admin.unreadable import UnreadableView
 from chalicelib.api.routes import Health, Me
 from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.logs.requests import Source
@@ -90,7 +90,7 @@ _EXAMPLES = (
     schemas.Rollback(version=1),
     schemas.NewPause(),
     schemas.BreakerReset(),
-    schemas.DamagedRecord(kind="allow", id=_DAMAGED.id, body=_DAMAGED_BODY),
+    schemas.UnreadableRecord(kind="allow", id=_DAMAGED.id, body=_DAMAGED_BODY),
     Health(),
     Me(name="alice", role=Role.OPERATOR, address="198.51.100.4"),
     Status(
@@ -176,11 +176,11 @@ _EXAMPLES = (
     ),
     BreakerChange(
         changed=True,
-        detail="the breaker is closed and stays closed for 10m; who waits is blocked within a minute",
+        detail="the breaker is closed and stays closed for 10m; the offenders that wait are blocked within a minute",
         undo=Call(method="POST", path="/v1/pause", body={"release": False}),
         breaker=BreakerStatus(at=_NOW, would_block=1204, ignore_until=_NOW + 600, by="alice"),
     ),
-    DamagedView(now=_NOW, kind="allow", id=_DAMAGED.id, reason=_DAMAGED.reason, body=_DAMAGED_BODY, expires_at=None),
+    UnreadableView(now=_NOW, kind="allow", id=_DAMAGED.id, reason=_DAMAGED.reason, body=_DAMAGED_BODY, expires_at=None),
     AuditPage(now=_NOW, records=[_change], next=None),
     Series(
         now=_NOW,

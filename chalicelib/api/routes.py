@@ -19,7 +19,7 @@ from chalicelib.admin.errors import NotFound
 from chalicelib.admin.rule_sets import RulesAnswer, RuleSetView, RulesPlan, VersionPage
 from chalicelib.admin.series import Series, read_series
 from chalicelib.admin.status import Status, read_status
-from chalicelib.admin.unreadable import DamagedView
+from chalicelib.admin.unreadable import UnreadableView
 from chalicelib.api.operations import JSON, ApiCall, RawAnswer, route
 from chalicelib.api.problems import FORCE_NEEDED, NOT_FOUND
 from chalicelib.bootstrap import config
@@ -198,7 +198,7 @@ def audit(call: ApiCall, query: schemas.AuditQuery) -> AuditPage:
 
 
 @route("GET", "/v1/unreadable", role=Role.VIEWER, tag="records", raises=(NOT_FOUND,))
-def get_unreadable(call: ApiCall, query: schemas.RecordQuery) -> DamagedView:
+def get_unreadable(call: ApiCall, query: schemas.RecordQuery) -> UnreadableView:
     """Returns a stored record that cannot be read.
 
     The status lists them.
@@ -216,7 +216,7 @@ def delete_unreadable(call: ApiCall, query: schemas.RecordQuery) -> PlannedChang
 
 
 @route("PUT", "/v1/unreadable", role=Role.OPERATOR, tag="records")
-def put_unreadable(call: ApiCall, body: schemas.DamagedRecord) -> PlannedChange[ChangeAnswer]:
+def put_unreadable(call: ApiCall, body: schemas.UnreadableRecord) -> PlannedChange[ChangeAnswer]:
     """Puts back a record that cannot be read, to undo its removal."""
     return unreadable.restore_unreadable(call.state, body)
 

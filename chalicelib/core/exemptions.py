@@ -17,7 +17,7 @@ def networks_meant(id: str, body: bytes) -> Iterator[Network]:
     """Yields the networks that the id and the body of an unreadable allowlist entry name, as far as they name any.
 
     The id of an entry that was ever in force is its network. So an entry that names none has never protected a client,
-    and holds nothing back.
+    and exempts none.
 
     >>> list(networks_meant("office", b'{"network": "192.0.2.77/24", "added_at": "today"}'))
     [IPv4Network('192.0.2.0/24')]

@@ -1,6 +1,6 @@
 """The memory of clients: evaluators note whom they have counted, and enforcers ask who was known before.
 
-An evaluator has every tally in hand, so noting its clients costs no read of the tally table. It merges what it has
+An evaluator reads every tally anyway, so noting its clients costs no read of the tally table. It merges what it has
 noted into the period's record every ``STORED_EVERY_S``. If it ends before, the clients of those minutes are forgotten,
 unless they come again. The memory only spares clients: it causes no detection and no block.
 """
@@ -25,7 +25,7 @@ STORED_EVERY_S = 600
 """Time between two writes of a period's record: at most 144 a day, of 160 units at most each."""
 
 EXPIRES_AFTER_S = KEPT_S + 3 * PERIOD_S
-"""Age of a period's start at which the store may remove its record: a day's half after it was last used."""
+"""Age of a period's start at which the store may remove its record: half a day after it was last used."""
 
 READ_AGAIN_S = 300
 """Time after which an enforcer that has found no memory looks again."""

@@ -3,7 +3,7 @@
 A detection may be delivered twice, late, or to two containers at once. Decisions are therefore based on what is stored,
 written on condition that it has not changed, and made again if it has. Only the records of the networks concerned are
 read, so the cost does not grow with the number of blocks. Many offenders are handled in slices, each of which is
-written before the next is read: an invocation that is killed has got on.
+written before the next is read: an invocation that is killed loses the work on one slice only.
 
 The breakers of the rules judge new blocks before they are stored (``rule_breakers``). Offenders that they hold back
 wait (``waiting``), and are decided about again with the sweep's heartbeat, once a minute.

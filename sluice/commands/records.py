@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import click
 
 from chalicelib.admin.status import Status
-from chalicelib.admin.unreadable import PATH, DamagedView
+from chalicelib.admin.unreadable import PATH, UnreadableView
 from chalicelib.admin.wording import plural
 from chalicelib.core.state import MOST_UNREADABLE, Unreadable
 from sluice.commands.shared.api import Part, Session, api_command, ask, yes_option
@@ -18,7 +18,7 @@ def records() -> None:
     """List, show and remove stored records that cannot be read.
 
     Such a record was damaged, typed by hand, or written by another version. Sluice skips it: a block is not published,
-    and an allowlist entry holds back the network that it names.
+    and an allowlist entry still exempts the network that it names.
     """
 
 
@@ -59,10 +59,10 @@ def show(session: Session, kind: str, id: str) -> None:
     \b
     sluice records show allow 192.0.2.77/24
     """
-    session.show(session.client.get(PATH, DamagedView, kind=kind, id=id), _view)
+    session.show(session.client.get(PATH, UnreadableView, kind=kind, id=id), _view)
 
 
-def _view(record: DamagedView) -> Iterator[Part]:
+def _view(record: UnreadableView) -> Iterator[Part]:
     yield f"The {record.kind} record {record.id} cannot be read: {record.reason}"
     if record.expires_at is not None:
         yield f"It expires at {local(record.expires_at)}."
