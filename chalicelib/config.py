@@ -190,7 +190,9 @@ class Config:
         1_000_000_000,
     )
     breaker_share: float = _percentage(
-        "2", "Share of the known clients that a rule may block within ten minutes; one that would block more is stopped"
+        "2",
+        "Share of the known clients that a rule may block within ten minutes; one that would block more is stopped. "
+        "At most 8,000 of the 20,000 that are remembered",
     )
     breaker_pace: int = _number(
         1000,

@@ -25,6 +25,9 @@ WINDOW_S = 600
 FEWEST_HIT = 2
 """Known clients that a rule may always hit: on a site with few, a share of them would be less than one."""
 
+MOST_NOTED = 8_000
+"""Most hits, and most /48's of a minute, that a breaker holds, so that its record stays below DynamoDB's 400 KB."""
+
 CALM = 0.5
 """Share of the allowed hits at which a stopped rule is resumed."""
 
@@ -46,7 +49,8 @@ class Limits:
 
     def most_hits(self, known: KnownClients | None) -> int:
         """Returns how many known clients a rule may hit within ``WINDOW_S``."""
-        return max(FEWEST_HIT, int(known.marks * self.share / 100)) if known is not None else FEWEST_HIT
+        share = int(known.marks * self.share / 100) if known is not None else 0
+        return min(max(FEWEST_HIT, share), MOST_NOTED)
 
 
 class Candidate(NamedTuple):
@@ -149,7 +153,7 @@ def _paced(breaker: RuleBreaker, candidates: Collection[Candidate], limits: Limi
             waiting.append(candidate.network)
             continue
         paced += 1
-        if network.version == 6:
+        if network.version == 6 and len(taken) < MOST_NOTED:
             taken.add(mark)
     return Judgement(replace(breaker, paced=paced, paced_48s=tuple(sorted(taken))), frozenset(waiting))
 

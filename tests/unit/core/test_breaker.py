@@ -10,6 +10,7 @@ from chalicelib.core.addresses import parse_network
 from chalicelib.core.breaker import (
     EXAMPLES,
     FEWEST_HIT,
+    MOST_NOTED,
     RENEWED_S,
     WINDOW_S,
     Candidate,
@@ -254,6 +255,19 @@ def test_the_pace_forgets_nobody(batches: list[list[tuple[int, int]]], pace: int
         queue = {name: candidate for name, candidate in queue.items() if name in judgement.waiting}
         breaker, now = judgement.breaker, now + 60
     assert not queue
+
+
+def test_the_fullest_breaker_fits_into_an_item() -> None:
+    """With settings that hardly limit a rule, and an attacker with a whole IPv6 /32."""
+    wide = Limits(share=100, pace=1_000_000)
+    crowd = [Candidate(f"2001:db8:{number:x}::/64", 2) for number in range(20_000)]
+    breaker = judge(RULE, crowd, None, wide, NOW).breaker
+    known = KnownClients(Digest().plus(parse_network(each.network).network_address.packed for each in crowd))
+    crowd = [Candidate(each.network, 2, tuple(known.within(parse_network(each.network)))) for each in crowd]
+    for batch in (crowd[:MOST_NOTED], crowd):
+        breaker = judge(breaker, batch, known, wide, NOW).breaker
+        assert len(breaker.to_json()) < 400_000
+    assert breaker.stopped_at
 
 
 def test_without_pace_after_a_reset() -> None:
