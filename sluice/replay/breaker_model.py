@@ -1,6 +1,6 @@
 """Interventions of the circuit breakers, which stop a rule in production, or slow it down while no client is known.
 
-Clients are known by the log itself, in so far as it covers the days before. Each rule is judged by ``core.breaker``, as
+Clients are known by the log itself, as far as it covers the days before. Each rule is judged by ``core.breaker``, as
 in Lambda: when it would block, and once a minute for those that wait.
 """
 

@@ -13,7 +13,8 @@ from moto import mock_aws
 
 from chalicelib.edges.s3_objects import READ_TRIES, S3Objects
 from chalicelib.ports import Gone, LogObject, LogObjects, Unavailable
-from sluice.local.objects import BLOCK_BYTES, DirectoryObjects, MemoryObjects
+from sluice.local.objects import BLOCK_BYTES, DirectoryObjects
+from tests.support.objects import MemoryObjects
 from tests.support.tables import CREDENTIALS
 
 KEY = "AWSLogs/111122223333/a b+c%20/\u00e9=1.log.gz"

@@ -28,9 +28,9 @@ from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.tally_logs import OutOfTime
 from chalicelib.ports import Contended, LogItem, LogKey, LogObject, Unavailable
 from sluice.local.kinesis import Shard, Stream, StreamRecord
-from sluice.local.objects import MemoryObjects
 from sluice.local.stores import MemoryStateStore, StateChange
 from sluice.local.telemetry import ReportTotals
+from tests.support.objects import MemoryObjects
 from tests.support.simulation.listening import Listener
 from tests.support.simulation.ports import (
     LedgerTallyLogs,

@@ -15,7 +15,8 @@ from chalicelib.ports import LogObject, Unavailable
 from sluice.local.cloud import MOST_RECEIVES, LocalCloud
 from sluice.local.events import objects_event
 from sluice.local.loop import SimulatedClock
-from sluice.local.objects import SETTLED_S, DirectoryObjects, MemoryObjects
+from sluice.local.objects import SETTLED_S, DirectoryObjects
+from tests.support.objects import MemoryObjects
 from tests.support.records import cloudfront
 
 START = 1_760_000_000.0

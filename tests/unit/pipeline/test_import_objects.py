@@ -24,7 +24,7 @@ from chalicelib.pipeline.import_objects import LOGS, RESERVE_S, ImportObjects, N
 from chalicelib.pipeline.log_writer import TRIES, LogWriter
 from chalicelib.ports import LogObject, PartReceipt, Unavailable
 from chalicelib.reports import ImportReport
-from sluice.local.objects import MemoryObjects
+from tests.support.objects import MemoryObjects
 from tests.support.records import cloudfront, waf_text
 from tests.support.tally_logs import NOW, RETENTION_MS, SECOND, RecordedLogs, counting, seconds_left
 
