@@ -222,8 +222,28 @@ def _aligned(cells: list[bytes], names: Sequence[str], delimiter: bytes) -> list
     if not free:
         return None
     first, last = free[0], free[-1]
-    middle = [delimiter.join(cells[first : first + extra + 1])] if first == last else [b"-"] * (last - first + 1)
+    if first == last:
+        middle = [delimiter.join(cells[first : first + extra + 1])]
+    else:
+        middle = [_certain(names[at], cells[at : at + extra + 1]) for at in range(first, last + 1)]
     return [*cells[:first], *middle, *cells[last + extra + 1 :]]
+
+
+def _certain(name: str, cells: Sequence[bytes]) -> bytes:
+    """Returns the only one of ``cells`` that can be the time or the client, which is among them; otherwise ``-``."""
+    is_readable = _READABLE.get(name)
+    found = set(filter(is_readable, cells)) if is_readable else ()
+    return found.pop() if len(found) == 1 else b"-"
+
+
+_READABLE: dict[str, Callable[[bytes], object]] = {
+    CLIENT: pack,
+    STAMP: time_ms,
+    SECONDS: time_ms,
+    "date": re.compile(rb"\d{4}-\d\d-\d\d", re.ASCII).fullmatch,
+    "time": re.compile(rb"\d\d:\d\d:\d\d", re.ASCII).fullmatch,
+}
+"""For each field that a request needs: the test whether a cell can be its value."""
 
 
 def _is_plausible(cells: Sequence[bytes], names: Sequence[str]) -> bool:

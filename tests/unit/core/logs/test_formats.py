@@ -75,6 +75,19 @@ def test_a_delimiter_that_a_client_writes_hides_no_request(agent: str) -> None:
     assert subset(alone, user_agent=agent, status="404")
 
 
+@pytest.mark.parametrize("path", ["/a,b", ",,,", "/2025,12:00,1", "/192.0.2.1,192.0.2.1,"])
+def test_the_time_and_the_client_may_stand_between_values_that_hold_delimiters(path: str) -> None:
+    for names, time in (("timestamp(ms)", "1760000000000"), ("date,time", "2025-10-09,08:53:20")):
+        for agent in ("curl", "Mozilla/5.0%20(KHTML,%20like%20Gecko)"):
+            line = f"{path},{time},192.0.2.1,{agent}"
+            assert subset(row(f"#Fields: cs-uri-stem,{names},c-ip,cs(User-Agent)\n{line}"), client="192.0.2.1", time=T0)
+
+
+def test_an_address_that_a_client_writes_is_not_taken_for_the_client() -> None:
+    result = decoded("#Fields: timestamp cs-uri-stem c-ip cs(User-Agent)\n1760000000,/,198.51.100.7,192.0.2.1,curl")
+    assert (len(result), [piece.reason for piece in result.malformed]) == (0, [Reason.FIELDS])
+
+
 @pytest.mark.parametrize("width", [9, 12, 18, 19, 24, 26, 33, 35, 40])
 def test_version_1_without_a_header_may_have_any_number_of_columns(width: int) -> None:
     cells = (V1.split("\t") + ["-"] * 7)[:width]
