@@ -20,6 +20,7 @@ from sluice.deploy.costs import Cost, Load, monthly_costs, shards_for, total
 from sluice.deploy.plan import Step, StepAction, to_set_up
 from sluice.deploy.resources import resources_of
 from sluice.deploy.resources.chalice_config import Project
+from sluice.deploy.resources.logs import group_name
 from sluice.deploy.resources.web_acls import arn_of
 from sluice.deploy.runtime import RECOMMENDED, runtime_of_chalice
 from sluice.deploy.stage import MOST_IP_SETS, MOST_SHARDS, Choices, DeliveredLog, Refusal, Stage
@@ -42,7 +43,8 @@ def _setting(text: str) -> tuple[str, str]:
     "sources",
     type=click.Choice(get_args(DeliveredLog)),
     multiple=True,
-    help="Logs to count: CloudFront real-time logs (default for CLOUDFRONT), WAF logs (for REGIONAL), or both.",
+    help="Logs to count: CloudFront real-time logs (default for CLOUDFRONT), WAF logs (for REGIONAL), or both. None by "
+    "default if a new stage has a --log-group or --bucket, and no --distribution.",
 )
 @click.option("--web-acl", "web_acls", metavar="NAME|ARN", multiple=True, help="Web ACL that gets the blocking rule.")
 @click.option(
@@ -54,6 +56,13 @@ def _setting(text: str) -> tuple[str, str]:
 )
 @click.option(
     "--bucket", "buckets", metavar="NAME", multiple=True, help="S3 bucket in whose new objects requests are counted."
+)
+@click.option(
+    "--log-group",
+    "log_groups",
+    metavar="NAME|ARN",
+    multiple=True,
+    help="Existing CloudWatch log group in whose log requests are counted, by one more subscription filter.",
 )
 @click.option("--prefix", default="", metavar="PREFIX", help="Start of the keys of the logs in each --bucket.")
 @click.option(
@@ -109,12 +118,14 @@ def setup(
     token, and the settings for 'chalice deploy'. Resources that are already as desired are kept, so the command can be
     run again at any time, with the same options or others; the choices of earlier runs need not be repeated. Only what
     setup created is changed, except for one rule in each --web-acl, its logging configuration with --source waf, the
-    log setting of each --distribution, and one notification of each --bucket.
+    log setting of each --distribution, one subscription filter of each --log-group, and one notification of each
+    --bucket.
 
     \b
     sluice setup --dry-run --requests-per-second 1000
     sluice setup --web-acl edge --distribution E2EXAMPLE
     sluice setup --bucket logs-of-site --prefix AWSLogs/
+    sluice setup --scope REGIONAL --region eu-west-1 --log-group /site/access --web-acl api
     chalice deploy --stage prod
     """
     console = output(sys.stderr if as_json else None)
@@ -134,9 +145,9 @@ def setup(
     choices = desired.choices
     load = Load(
         requests_per_second=choices.requests_per_second or 100,
-        source=choices.sources[0],
+        source=_estimated_log(choices),
         shards=choices.shards,
-        sample_rate=choices.sample_rate if choices.sources[0] == "cloudfront" else 100,
+        sample_rate=choices.sample_rate if choices.sources[:1] == ("cloudfront",) else 100,
         objects=bool(choices.buckets),
     )
     if as_json and dry_run:
@@ -158,12 +169,10 @@ def setup(
 def _stage(name: str, account: AwsAccount, web_acls: tuple[str, ...], options: dict[str, Any]) -> Stage:
     """Returns the desired stage: the choices of earlier setups, updated with ``options``. Raises Refusal, AwsError."""
     location, earlier = account.location, choices_of(name, account)
-    if earlier is None:
-        scope: WafScope = options["scope"] or "CLOUDFRONT"
-        default: DeliveredLog = "cloudfront" if scope == "CLOUDFRONT" else "waf"
-        choices = Choices(scope=scope, sources=options["sources"] or (default,)).with_changes(**options)
-    else:
-        choices = earlier.with_changes(**options)
+    options = {**options, "log_groups": [group_name(group, location) for group in options["log_groups"]]}
+    before = earlier or Choices(scope=options["scope"] or "CLOUDFRONT", sources=())
+    choices = before.with_changes(**{**options, "sources": options["sources"] or _default_sources(before, options)})
+    if earlier is not None:
         if choices.scope != earlier.scope:
             raise Refusal(
                 f"stage {name} was set up for scope {earlier.scope}: IP sets cannot move. Choose another --stage for "
@@ -179,6 +188,22 @@ def _stage(name: str, account: AwsAccount, web_acls: tuple[str, ...], options: d
     with attempting("look for the web ACL"):
         arns = [arn_of(account, choices.scope, web_acl) for web_acl in web_acls]
     return replace(stage, choices=choices.with_changes(web_acls=arns))
+
+
+def _default_sources(before: Choices, options: dict[str, Any]) -> tuple[DeliveredLog, ...]:
+    """Returns the logs whose delivery setup adds to those of earlier setups: none if the stage has logs already."""
+    others = before.log_groups or before.buckets or options["log_groups"] or options["buckets"]
+    if before.sources or (others and not options["distributions"]):
+        return ()
+    return ("cloudfront",) if before.scope == "CLOUDFRONT" else ("waf",)
+
+
+def _estimated_log(choices: Choices) -> str | None:
+    """Returns the log to estimate for, which for log groups of other owners is their scope's usual one."""
+    if choices.sources:
+        return choices.sources[0]
+    usual = "cloudfront-standard" if choices.scope == "CLOUDFRONT" else "load-balancer"
+    return usual if choices.log_groups else None
 
 
 def _describe(console: Console, stage: Stage, steps: list[Step], load: Load) -> None:

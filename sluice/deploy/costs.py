@@ -91,7 +91,8 @@ class Load:
     """Traffic and configuration to estimate for. An on-demand stream has ``shards`` 0."""
 
     requests_per_second: float
-    source: str = "cloudfront"
+    source: str | None = "cloudfront"
+    """The log that comes through the stream, a key of LINE_BYTES; None if all logs are in S3."""
     shards: int = 0
     sample_rate: int = 100
     """Percentage of requests that are logged."""
@@ -120,9 +121,9 @@ def shards_for(lines_per_second: float) -> int:
 
 def monthly_costs(load: Load) -> list[Cost]:
     """Returns each item of the bill; their sum is the estimate."""
-    lines_per_second = load.requests_per_second * load.sample_rate / 100
+    lines_per_second = load.requests_per_second * load.sample_rate / 100 if load.source else 0.0
     lines = lines_per_second * SECONDS_PER_MONTH
-    delivery, records, record_bytes = _delivery(load.source, lines)
+    delivery, records, record_bytes = _delivery(load.source or "cloudfront", lines)
     shards = load.shards or max(ON_DEMAND_SHARDS, shards_for(records / SECONDS_PER_MONTH))
     batches = shards * SECONDS_PER_MONTH * min(BATCHES_PER_S, max(lines_per_second / shards, 1e-9))
     tally_bytes = lines / batches * TALLY_BYTES_PER_LINE
@@ -139,7 +140,7 @@ def monthly_costs(load: Load) -> list[Cost]:
         + others * OTHER_S * OTHER_GB
     )
     return [
-        delivery,
+        *([delivery] if load.source else []),
         *stream_costs(records, record_bytes, load.shards),
         *(object_costs(load.requests_per_second * SECONDS_PER_MONTH) if load.objects else []),
         Cost("Lambda invocations", _millions(invocations), invocations * PRICES["lambda.request"]),

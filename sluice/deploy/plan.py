@@ -47,7 +47,7 @@ def to_set_up(survey: Survey) -> list[Step]:
         if existing is None:
             steps.append(Step(StepAction.CREATE, resource, detail=resource.about))
         elif not existing.ours:
-            steps.append(Step(StepAction.REFUSE, resource, existing, NOT_OURS))
+            steps.append(Step(StepAction.REFUSE, resource, existing, existing.obstacle or NOT_OURS))
         elif existing.differences:
             steps.append(Step(StepAction.CHANGE, resource, existing, "; ".join(existing.differences)))
         else:
@@ -59,7 +59,7 @@ def to_tear_down(survey: Survey) -> list[Step]:
     """Returns the steps in reverse order of creation. Resources that do not exist need none."""
     steps = []
     for resource, existing in reversed(list(survey)):
-        if existing is None:
+        if existing is None or existing.obstacle:
             continue
         if not existing.ours:
             steps.append(Step(StepAction.LEAVE, resource, existing, "not created by setup for this stage"))

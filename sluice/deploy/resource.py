@@ -22,6 +22,8 @@ class Existing:
     """Phrases for the plan, each of which says what has to change."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """The properties that ``change`` and ``remove`` need."""
+    obstacle: str = ""
+    """Why there is no item, and none can be created; empty if there is one. Then nothing is removed, either."""
 
 
 @dataclass(frozen=True, slots=True)

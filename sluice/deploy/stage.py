@@ -51,7 +51,7 @@ class Location:
 
 
 DeliveredLog = Literal["cloudfront", "waf"]
-"""Sources whose delivery setup can create. Others are read if their log group is subscribed."""
+"""Sources whose delivery setup can create. Others are read from log groups that exist, and from buckets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +80,8 @@ class Choices:
     """True if the buckets notify the queue themselves, False if an SNS topic or EventBridge does."""
     kms_keys: tuple[str, ...] = ()
     """ARNs of the KMS keys with which objects in the buckets are encrypted."""
+    log_groups: tuple[str, ...] = ()
+    """Names of log groups of other owners, to which the stream is subscribed."""
     stack: str = ""
     """CloudFormation stack that created the resources; empty if setup did."""
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -112,10 +114,18 @@ class Choices:
         for key in self.kms_keys:
             if re.fullmatch(r"arn:[a-z-]+:kms:[a-z0-9-]+:\d{12}:key/[A-Za-z0-9-]+", key) is None:
                 raise Refusal(f"KMS key {key!r}: use its ARN, such as arn:aws:kms:us-east-1:111122223333:key/1234abcd")
+        for group in self.log_groups:
+            if re.fullmatch(r"[A-Za-z0-9_/.#-]{1,512}", group) is None:
+                raise Refusal(f"log group {group!r}: use its name, such as /site/access, or its ARN")
         try:
             CloudFrontLines(self.fields)
         except ValueError as exc:
             raise Refusal(f"fields: {exc}") from exc
+
+    @property
+    def live(self) -> bool:
+        """True if any log comes through the stream."""
+        return bool(self.sources or self.log_groups)
 
     @property
     def logged_per_second(self) -> float:
@@ -125,7 +135,7 @@ class Choices:
     @property
     def percent_logged(self) -> int:
         """Percentage of requests in the fullest log."""
-        return 100 if "waf" in self.sources else self.sample_rate
+        return 100 if "waf" in self.sources or self.log_groups else self.sample_rate
 
     @property
     def lateness_s(self) -> int:
@@ -154,10 +164,11 @@ class Choices:
     def with_changes(self, **choices: Any) -> Self:
         """Returns these choices, updated with those of ``choices`` that are not None.
 
-        Sources, web ACLs, distributions, buckets, keys and settings accumulate; an empty value removes a setting.
+        Sources, web ACLs, distributions, buckets, keys, log groups and settings accumulate; an empty value removes a
+        setting.
         """
         changes = {name: value for name, value in choices.items() if value is not None}
-        for name in ("sources", "web_acls", "distributions", "buckets", "kms_keys"):
+        for name in ("sources", "web_acls", "distributions", "buckets", "kms_keys", "log_groups"):
             if name in changes:
                 changes[name] = tuple(dict.fromkeys((*getattr(self, name), *changes[name])))
         settings = {**self.settings, **changes.get("settings", {})}
@@ -188,7 +199,7 @@ class Stage:
     choices: Choices
 
     def __post_init__(self) -> None:
-        """Raises Refusal for an unusable name, and for a scope that its region or sources rule out."""
+        """Raises Refusal for an unusable name or scope, and for a log group of the stage itself."""
         if re.fullmatch(r"[a-z][a-z0-9-]{0,19}", self.name) is None:
             raise Refusal(f"stage {self.name!r}: use 1 to 20 lower-case letters, digits and '-', such as 'prod'")
         if self.name == PACKAGED:
@@ -207,6 +218,12 @@ class Stage:
                 "scope REGIONAL with CloudFront logs: a regional web ACL sees CloudFront's addresses, not the "
                 "clients'. Use --source waf, or --scope CLOUDFRONT"
             )
+        for group in self.choices.log_groups:
+            if group == self.waf_log_group or f"{group}-".startswith(f"{LOGS}{self.prefix}-"):
+                raise Refusal(
+                    f"log group {group} belongs to stage {self.name} itself: --source waf subscribes the stream to AWS "
+                    "WAF's, and what the functions log are no requests"
+                )
 
     prefix = rule_group = log_config = _Name("sluice-{}")
     log_stream = _Name("sluice-{}-logs")

@@ -13,10 +13,11 @@ WAITING_S = 1800
 
 def records(inspection: Inspection) -> Iterator[Finding]:
     stream, shards = inspection.stage.log_stream, inspection.stage.choices.shards
-    if not inspection.metric("AWS/Kinesis", "IncomingRecords", "Sum", StreamName=stream):
+    live = inspection.stage.choices.live
+    if live and not inspection.metric("AWS/Kinesis", "IncomingRecords", "Sum", StreamName=stream):
         what = f"nothing has arrived in {stream} for {METRIC_PERIOD_S // 60} minutes"
-        options = "--distribution ID, or --web-acl NAME --source waf"
-        remedy = f"attach the log configuration to resources with traffic: {inspection.setup} {options}"
+        options = "--distribution ID, --web-acl NAME --source waf, or --log-group NAME"
+        remedy = f"count the log of a resource with traffic: {inspection.setup} {options}"
         yield Finding("records", what, remedy)
     rejected = inspection.metric("AWS/Kinesis", "WriteProvisionedThroughputExceeded", "Sum", StreamName=stream)
     if rejected:

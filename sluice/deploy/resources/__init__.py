@@ -9,7 +9,7 @@ from sluice.deploy.resource import Resource
 from sluice.deploy.resources.chalice_config import ChaliceStage, Project
 from sluice.deploy.resources.cloudfront import DistributionLogging, LogConfig
 from sluice.deploy.resources.leftovers import BlockedClients, ChaliceDeployment, FunctionLogs
-from sluice.deploy.resources.logs import LogGroup, LogSubscription, WebAclLogging
+from sluice.deploy.resources.logs import AddedSubscription, LogGroup, LogSubscription, WebAclLogging
 from sluice.deploy.resources.objects import BucketNotification, ObjectsQueue, Queue
 from sluice.deploy.resources.parameters import FirstToken, RememberedChoices
 from sluice.deploy.resources.streams import DeliveryRole, LogStream, mode
@@ -17,6 +17,8 @@ from sluice.deploy.resources.tables import DeletionProtection, FirstRules, Table
 from sluice.deploy.resources.waf import CAPACITY, RETRY_AFTER_S, RuleGroup, ip_set_resources
 from sluice.deploy.resources.web_acls import WebAclRule, web_acl_name
 from sluice.deploy.stage import API, LOGS, Stage
+
+SUBSCRIBED = "sends every line to the stream, spread over its shards"
 
 
 def resources_of(
@@ -45,16 +47,17 @@ def resources_of(
         *seeds,
         *ip_set_resources(stage),
         RuleGroup(stage, stage.rule_group, about=group),
-        DeliveryRole(stage, stage.delivery_role, about=delivery),
     ]
+    if choices.live:
+        resources.append(DeliveryRole(stage, stage.delivery_role, about=delivery))
     if "cloudfront" in choices.sources:
         logged = f"{len(choices.fields)} fields, {choices.sample_rate} % of requests"
         resources.append(LogConfig(stage, stage.log_config, about=logged))
     if "waf" in choices.sources:
         kept = "receives WAF's logs and forwards them; kept for a day"
-        spread = "sends every line to the stream, spread over its shards"
         resources.append(LogGroup(stage, stage.waf_log_group, 1, about=kept))
-        resources.append(LogSubscription(stage, f"{stage.waf_log_group}/{stage.prefix}", about=spread))
+        name = f"{stage.waf_log_group}/{stage.prefix}"
+        resources.append(LogSubscription(stage, name, stage.waf_log_group, about=SUBSCRIBED))
     if choices.buckets:
         failed = "notifications that could not be handled; kept for 14 days"
         told = "receives the buckets' notifications for import_objects; standard, encrypted"
@@ -84,6 +87,10 @@ def _additions(stage: Stage) -> list[Resource]:
     attached = "its cache behaviours log to the stream"
     reference = f"refers to the rule group, {CAPACITY} WCU; other rules stay unchanged"
     additions: list[Resource] = [DistributionLogging(stage, id, about=attached) for id in stage.choices.distributions]
+    additions += [
+        AddedSubscription(stage, f"{group}/{stage.prefix}", group, about=f"{SUBSCRIBED}; other filters stay unchanged")
+        for group in stage.choices.log_groups
+    ]
     told = f"tells {stage.objects_queue} of new objects; other notifications stay unchanged"
     if stage.choices.notification:
         additions += [BucketNotification(stage, entry, about=told) for entry in stage.choices.buckets]

@@ -138,11 +138,15 @@ class DeliveryRole(Resource):
 
 
 def trust(stage: Stage) -> dict[str, Any]:
-    """Returns the trust policy. Only CloudWatch Logs names a call's source, so only its statement is restricted."""
+    """Returns the trust policy. Only CloudWatch Logs names a call's source, so only its statement is restricted.
+
+    WAF's log comes from a log group, as do the logs in groups of other owners.
+    """
     assume: dict[str, Any] = {"Effect": "Allow", "Action": "sts:AssumeRole"}
     logs_only = {"StringLike": {"aws:SourceArn": stage.location.arn("logs", "*")}}
     statements: dict[str, dict[str, Any]] = {
         "cloudfront": {**assume, "Principal": {"Service": "cloudfront.amazonaws.com"}},
         "waf": {**assume, "Principal": {"Service": "logs.amazonaws.com"}, "Condition": logs_only},
     }
-    return policy([statements[source] for source in stage.choices.sources])
+    delivering = dict.fromkeys((*stage.choices.sources, *(("waf",) if stage.choices.log_groups else ())))
+    return policy([statements[source] for source in delivering])

@@ -2,14 +2,16 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 from moto import mock_aws
 
+from sluice.cli import main
 from sluice.deploy.account import AwsAccount, connect
 from sluice.deploy.apply import apply, survey
 from sluice.deploy.plan import Step, to_set_up, to_tear_down
@@ -135,3 +137,18 @@ def world(project: Project, _connected: tuple[Front, AwsAccount]) -> Iterator[Wo
     with mock_aws():
         front.reset()
         yield World(front, account, project)
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(world: World) -> Run:
+    """Returns a function that runs a command as an operator types it."""
+
+    def invoke(command: str, *arguments: str, region: str = REGION, typed: str = "") -> Result:
+        where = ["--project", str(world.project.directory)]
+        account = replace(world.account, region=region)
+        return CliRunner().invoke(main, [command, *where, *arguments], input=typed, obj=account, env={"COLUMNS": "110"})
+
+    return invoke

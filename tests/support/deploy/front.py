@@ -1,7 +1,7 @@
 """Answers the AWS calls that moto lacks, in botocore's own hooks, so that the product's code stays as it is.
 
-Real-time log configurations, flat-rate plans, tags of a new stream, the distribution of a log subscription, and the
-import of a Swagger 2 document, which moto rejects.
+Real-time log configurations, flat-rate plans, tags of a new stream, the distribution of a log subscription, the class
+of a log group, and the import of a Swagger 2 document, which moto rejects.
 """
 
 import json
@@ -34,6 +34,8 @@ class Front:
     def reset(self) -> None:
         self.log_configs: dict[str, dict[str, Any]] = {}
         self.distributions: dict[str, str] = {}
+        self.classes: dict[str, str] = {}
+        """Class of each log group that is not of class STANDARD."""
         self.concurrency = 1000
         self.web_acl_capacity = 700
         self.plans: list[dict[str, Any]] = []
@@ -60,6 +62,7 @@ class Front:
             ("after-call.kinesis.CreateStream", _tag_stream),
             ("after-call.cloudwatch-logs.PutSubscriptionFilter", self._keep_distribution),
             ("after-call.cloudwatch-logs.DescribeSubscriptionFilters", self._add_distribution),
+            ("after-call.cloudwatch-logs.DescribeLogGroups", self._add_class),
         ]
         handlers.BUILTIN_HANDLERS.extend(hooks)
         try:
@@ -117,6 +120,10 @@ class Front:
     def _add_distribution(self, parsed: dict[str, Any], **_: Any) -> None:
         for subscription in parsed.get("subscriptionFilters", ()):
             subscription["distribution"] = self.distributions[subscription["filterName"]]
+
+    def _add_class(self, parsed: dict[str, Any], **_: Any) -> None:
+        for group in parsed.get("logGroups", ()):
+            group["logGroupClass"] = self.classes.get(group["logGroupName"], "STANDARD")
 
     def _list_plans(self, request: dict[str, Any]) -> Answer:
         return 200, {"subscriptionSummaries": self.plans}

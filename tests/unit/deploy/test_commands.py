@@ -1,27 +1,10 @@
 """The commands, run as an operator types them."""
 
 import json
-from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
-from click.testing import CliRunner, Result
 
-from sluice.cli import main
-from tests.support.deploy.account import REGION, ROOT, World
-
-Run = Callable[..., Result]
-WIDE = {"COLUMNS": "110"}
-
-
-@pytest.fixture
-def run(world: World) -> Run:
-    def invoke(command: str, *arguments: str, region: str = REGION, typed: str = "") -> Result:
-        where = ["--project", str(world.project.directory)]
-        account = replace(world.account, region=region)
-        return CliRunner().invoke(main, [command, *where, *arguments], input=typed, obj=account, env=WIDE)
-
-    return invoke
+from tests.support.deploy.account import REGION, ROOT, Run, World
 
 
 def test_setup_asks_first_shows_the_token_once_and_prints_the_undo(run: Run, world: World) -> None:
