@@ -208,7 +208,8 @@ class TextDecoder:
 
     def _frame(self, text: bytes, pieces: Pieces, header: bytes) -> None:
         """Sorts a text piece by piece."""
-        text = _BOM_OF_LINE.sub(b"", text)
+        if BOM in text:  # a search for it costs much less than one for the start of its line
+            text = _BOM_OF_LINE.sub(b"", text)
         name = unread_file(text)
         if name is not None:
             pieces.malformed.append(Malformed.of(Reason.UNSUPPORTED, text, name=name))
