@@ -359,6 +359,7 @@ def framed(text: bytes) -> Framed:
     end, budget = len(string), SCANS * len(string)
     at, gzip = 0, text.find(GZIP_MEMBER)
     is_within = False  # a damaged object
+    follows_damage = False  # and no object since, so that lines may be the rest of the damaged one
     while (start := _skip(_BLANKS, string, at)) < end:
         line_start = max(at, string.rfind("\n", at, start) + 1, string.rfind("\r", at, start) + 1)
         begins_line = line_start > at or at == 0 or string[at - 1] in "\r\n"
@@ -370,14 +371,16 @@ def framed(text: bytes) -> Framed:
             if stop:
                 (pieces.fragments if is_within else pieces.objects).append(text[start:stop])
                 is_within = is_within and not string.startswith("{", _skip(_BLANKS, string, stop))
-                at = stop
+                at, follows_damage = stop, False
                 continue
         is_damage = begins_object or is_within
         if is_damage:
             stop = _found(_AFTER_DAMAGE if budget > 0 else _LINE_START, string, start + 1, end)
         else:
             stop = _skip(_LINE, string, start)
-            stop = stop if begins_line else _found(_OBJECT, string, start, stop)
+            if follows_damage or not begins_line:
+                # The object may go on at the next line: its first key is looked for there.
+                stop = min(stop, _found(_OBJECT, string, start, _skip(_BLANKS, string, stop) + 2))
         if -1 < gzip < start:
             gzip = text.find(GZIP_MEMBER, start)
         if -1 < gzip < stop:
@@ -389,6 +392,7 @@ def framed(text: bytes) -> Framed:
         if pieces.packed:
             break
         is_within = is_damage and string[stop - 1] not in "\r\n}"
+        follows_damage = follows_damage or string[start] == "{"
         at = stop
     return pieces
 

@@ -49,6 +49,16 @@ def test_damage_costs_the_damaged_piece_alone(
     assert (pieces.objects, pieces.lines, pieces.damaged) == (objects, lines, damaged)
 
 
+@pytest.mark.parametrize(
+    "damage", [b'{"a":1\nx,"b":2}', b'{\nx "a":1,\n "b":2\n}', b'{x "a":1,\n "b":2\n}', b'{"a":1\r\xff}']
+)
+@pytest.mark.parametrize("between", [b"", b" "])
+def test_damage_that_holds_a_line_end_costs_no_object_after_it(damage: bytes, between: bytes) -> None:
+    pretty = b'{\n "a": {\n  "b": 1\n }\n}'
+    for following in (A, pretty):
+        assert framed(between.join([following, damage, *[following] * 5])).objects == [following] * 6
+
+
 def test_the_next_object_is_found_even_if_a_damaged_one_runs_into_it() -> None:
     pieces = framed(b'{"a":{"x":1},"b":"cut of' + B + C)
     assert (pieces.fragments, pieces.objects) == ([b'{"x":1}', B], [C])
