@@ -94,7 +94,6 @@ class BatchDecoder:
                 if size >= PART_TEXT or len(pieces.events) >= PART_EVENTS:
                     yield _decoded(decoder, pieces, seen)
                     pieces, size = Pieces(), 0
-                    seen.forget_messages()
         if plain:
             decoder.sort_records(plain, pieces)
         yield _decoded(decoder, pieces, seen)
@@ -126,8 +125,8 @@ class _Seen:
 
     def __init__(self) -> None:
         self._ids: dict[Source, set[bytes | str]] = {}
-        self._events: dict[str, str | int] = {}
-        """Messages by the ids of their events; of earlier parts, only the hashes."""
+        self._events: set[tuple[str, int]] = set()
+        """Ids of events, with hashes of the messages in case ids are not as unique as CloudWatch Logs promises."""
         self._repeated_events = 0
 
     def distinct(self, decoded: Decoded) -> Decoded:
@@ -149,20 +148,13 @@ class _Seen:
         """Returns the events whose id and message have not occurred together."""
         distinct = []
         for event in events:
-            # The message as well, in case ids are not as unique as CloudWatch Logs promises.
-            earlier = self._events.get(event.id)
-            if earlier is None or event.message != earlier != hash(event.message):
+            key = event.id, hash(event.message)
+            if key not in self._events:
                 distinct.append(event)
                 if event.id:
-                    self._events[event.id] = event.message
+                    self._events.add(key)
         self._repeated_events += len(events) - len(distinct)
         return distinct
-
-    def forget_messages(self) -> None:
-        """Keeps the hashes of messages instead, because the next part may be as large."""
-        self._events = {
-            event: hash(message) if isinstance(message, str) else message for event, message in self._events.items()
-        }
 
     def take_repeated_events(self) -> int:
         """Returns the number of repeated events since the last call."""

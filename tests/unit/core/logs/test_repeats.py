@@ -83,3 +83,10 @@ def test_an_event_that_is_delivered_again_counts_once() -> None:
 def test_events_without_an_id_or_with_another_message_are_no_repeats() -> None:
     decoded = BatchDecoder().decode([events(("", api()), ("", api()), ("1", api()), ("1", api(status="404")))])
     assert (len(decoded), decoded.repeats) == (4, 0)
+
+
+def test_the_repeats_of_events_do_not_depend_on_their_order() -> None:
+    same, other = ("1", api()), ("1", api(status="404"))
+    for order in ((same, same, other), (same, other, same), (other, same, same)):
+        decoded = BatchDecoder().decode([events(*order)])
+        assert (len(decoded), decoded.repeats) == (2, 1)
