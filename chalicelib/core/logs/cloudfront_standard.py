@@ -232,12 +232,15 @@ def _aligned(cells: list[bytes], names: Sequence[str], delimiter: bytes) -> list
 def _certain(name: str, cells: Sequence[bytes]) -> bytes:
     """Returns the only one of ``cells`` that can be the time or the client, which is among them; otherwise ``-``."""
     is_readable = _READABLE.get(name)
-    found = set(filter(is_readable, cells)) if is_readable else ()
+    found = set(filter(is_readable, set(cells))) if is_readable else ()
     return found.pop() if len(found) == 1 else b"-"
 
 
+_ADDRESS = re.compile(rb"\d+\.\d+\.\d+\.\d+|[\da-f]*:[\da-f:.]*", re.ASCII | re.IGNORECASE)
+"""The form of an address. A client can write thousands of cells, and most must cost less than reading an address."""
+
 _READABLE: dict[str, Callable[[bytes], object]] = {
-    CLIENT: pack,
+    CLIENT: lambda cell: _ADDRESS.fullmatch(cell) and pack(cell),
     STAMP: time_ms,
     SECONDS: time_ms,
     "date": re.compile(rb"\d{4}-\d\d-\d\d", re.ASCII).fullmatch,
