@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Iterable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from chalicelib.core.breaker import WINDOW_S, Limits
@@ -401,6 +403,46 @@ def test_those_who_wait_have_their_turn_though_worse_ones_are_in_each_detection(
         counts.append(len(site.blocked()))
     assert counts[:3] == [21, 41, 61]
     assert (site.blocked(), site.notes()) == (set(crowd), 0)
+
+
+@given(
+    detections=st.lists(
+        st.tuples(st.sampled_from(["a", "b"]), st.dictionaries(st.integers(0, 40), st.integers(11, 30), min_size=1)),
+        min_size=1,
+        max_size=8,
+    ),
+    pace=st.integers(1, 20),
+    at_once=st.integers(1, 3),
+    cold=st.sets(st.integers(0, 99)),
+)
+def test_whoever_waits_is_decided_about_in_the_end(
+    detections: list[tuple[str, dict[int, int]]], pace: int, at_once: int, cold: set[int]
+) -> None:
+    """Whatever stands in the same detections, with few of them at once, and with containers that come and go."""
+    site = Site(regulars=(), pace=pace)
+    site.rules = parse_rules(
+        "".join(f'[[rule]]\nname = "{rule}"\nlimit = 10\nwindow = "5s"\naction = "block"\n' for rule in "ab")
+    )
+    crowd, offended = strangers(41), set()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(waiting, "DETECTIONS_DUE", at_once)
+        patch.setattr(waiting, "NOTES_PER_RULE", at_once)
+        patch.setattr(enforce, "OFFENDERS_PER_SLICE", 41)  # as many as a detection has, as it is
+        patch.setattr(enforce, "SLICES_RESUMED", 1)
+        for number, (rule, counts) in enumerate(detections):
+            alike = detection(*(crowd[each] for each in counts), of=terms(rule), id=f"log/{number}/{rule}")
+            offenders = zip(alike.offenders, counts.values(), strict=True)
+            made = replace(alike, offenders=tuple(replace(each, count=count) for each, count in offenders))
+            State(site.store).overwrite(made)
+            site.enforce.run(stream_changes(made))
+            offended |= {(rule, each.network) for each in made.offenders}
+        for minute in range(100):
+            if minute in cold:
+                site.deploy()
+            site.beat()
+    histories = State(site.store).records(History)
+    assert {(rule, history.network) for history in histories for rule in history.rules} == offended
+    assert site.notes() == 0
 
 
 def test_one_that_was_decided_about_waits_again_if_it_offends_again(monkeypatch: pytest.MonkeyPatch) -> None:
