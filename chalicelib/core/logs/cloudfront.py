@@ -8,6 +8,7 @@ Source: CloudFront Developer Guide, "Use real-time access logs".
 
 import re
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from urllib.parse import unquote
 
 from chalicelib.core.addresses import AddressMemo, NetworkSet
@@ -195,12 +196,13 @@ class CloudFrontLines:
 
 def _text(records: Sequence[bytes]) -> bytes:
     """Returns the records with a line end after each."""
-    if records and records[0].endswith(b"\n"):
-        text = b"".join(records)
-        # As many line ends as records: each has its own, as CloudFront writes them, so no two run into one line.
-        if text.count(b"\n") == len(records):
-            return text
+    # CloudFront ends each record with a line end, so usually none has to be added.
+    if set(map(_last, records)) == {b"\n"}:
+        return b"".join(records)
     return b"\n".join((*records, b""))
+
+
+_last = itemgetter(slice(-1, None))
 
 
 def _fault(line: bytes, tabs: int) -> Reason | None:

@@ -207,6 +207,15 @@ def test_two_halves_of_a_line_are_not_one_request() -> None:
         assert (len(requests), [piece.reason for piece in malformed]) == (2, [Reason.FIELDS, Reason.FIELDS])
 
 
+def test_a_last_line_without_a_line_end_is_not_lost_after_one_that_has_it() -> None:
+    line = cloudfront()
+    for records in ([line + b"\n", line + b"\n" + line], [line + b"\n" + line, line + b"\n"]):
+        requests, malformed = CloudFrontLines().decode(records)
+        assert (len(requests), malformed) == (3, [])
+    requests, malformed = CloudFrontLines().decode([line + b"\n", line + b"\nnot a line"])
+    assert (len(requests), [piece.reason for piece in malformed]) == (2, [Reason.FIELDS])
+
+
 def test_the_longest_request_that_cloudfront_accepts_is_counted() -> None:
     url, headers = "/" + "%22" * 8_191, "%22" * 32_768
     fields = (*DEFAULT_FIELDS, "cs-uri-query")
