@@ -33,7 +33,7 @@ class Sweep:
         self._clock = clock
 
     def run(self) -> SweepReport:
-        """Lifts the blocks that have expired, stores a heartbeat, and moves what version 0.2 stored elsewhere.
+        """Lifts expired blocks, stores a heartbeat, and moves some records from where version 0.2 stored them.
 
         Raises what the state store raises.
         """

@@ -218,8 +218,8 @@ FUNCTIONS = tuple(policies(STACK))
 """Names of all functions in Chalice's configuration."""
 
 
-def functions_wanted(stage: Stage) -> tuple[str, ...]:
-    """Returns the names of the functions that a stage deploys: only one with buckets imports objects.
+def deployed_functions(stage: Stage) -> tuple[str, ...]:
+    """Returns the names of the functions that a stage deploys: only a stage with buckets imports objects.
 
     API Gateway needs no authorizer if IAM checks its callers.
     """

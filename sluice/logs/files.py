@@ -53,7 +53,7 @@ class ReadProgress:
 
 
 def find_files(names: Iterable[str]) -> list[Path | None]:
-    """Returns the files that ``names`` refer to, each once; None stands for standard input.
+    """Returns the paths of the files that ``names`` refer to, each path once; None stands for standard input.
 
     Folders are searched recursively, in order of name; hidden files are skipped. Raises FileNotFoundError for a name
     that is neither a file nor a folder.

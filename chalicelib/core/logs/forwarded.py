@@ -1,8 +1,8 @@
 """The client behind trusted proxies.
 
-The left-most ``X-Forwarded-For`` address is not used for being left-most, because the client may have written it. Each
-trusted proxy appends the address it was called from, so the right-most address that is not a trusted proxy cannot be
-forged.
+The left-most ``X-Forwarded-For`` address is not trusted just because it is left-most: the client may have written it.
+Each trusted proxy appends the address it was called from, so the right-most address that is not a trusted proxy cannot
+be forged.
 """
 
 from chalicelib.core.addresses import NetworkSet, pack

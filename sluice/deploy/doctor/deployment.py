@@ -7,7 +7,7 @@ from sluice.deploy.account import missing_ok
 from sluice.deploy.apply import survey
 from sluice.deploy.doctor.inspection import Finding, Inspection
 from sluice.deploy.plan import StepAction, to_set_up
-from sluice.deploy.policies import arns_of, functions_wanted, policies
+from sluice.deploy.policies import arns_of, deployed_functions, policies
 from sluice.deploy.resources import resources_of
 from sluice.deploy.resources.waf import ip_sets_of
 from sluice.deploy.runtime import RECOMMENDED, outdated
@@ -46,14 +46,14 @@ def drift(inspection: Inspection) -> Iterator[Finding]:
 
 def deployed(inspection: Inspection) -> Iterator[Finding]:
     """Finds functions that are not deployed."""
-    for name in functions_wanted(inspection.stage):
+    for name in deployed_functions(inspection.stage):
         if name not in inspection.functions:
             yield Finding("functions", f"{name} is not deployed", inspection.deploy)
 
 
 def concurrency(inspection: Inspection) -> Iterator[Finding]:
     """Checks that the account has room for the reservations of the functions that are not deployed yet."""
-    missing = set(functions_wanted(inspection.stage)) - inspection.functions.keys()
+    missing = set(deployed_functions(inspection.stage)) - inspection.functions.keys()
     if not missing or inspection.stage.choices.stack:
         return
     answer = inspection.account.client("lambda").get_account_settings()
