@@ -48,6 +48,8 @@ class FollowedBlocks:
         """Networks whose records have changed since they were last read."""
         self._read_at = 0.0
         self._beat_at: int | None = None
+        self._noted_until = 0
+        """Blocks that end before this time are named in the record."""
         self._note_due = False
 
     @property
@@ -86,24 +88,24 @@ class FollowedBlocks:
             for network in self._changed:
                 self._list.replace(network, blocks.get(network))
             self._changed.clear()
+            self._note_due |= any(block.until <= self._noted_until for block in blocks.values())
         return self._list
 
     def note(self) -> None:
-        """Stores for the sweep which blocks end soon and how many are in force, once after each heartbeat.
+        """Stores for the sweep which blocks end soon and how many are in force, if there is news of them.
 
-        A block that is made later and ends sooner is lifted a minute later: storing the others again with each one
-        would cost up to 100 units a second in an attack. Nothing is stored if another publisher leads, which
-        will note them itself.
+        Nothing is stored if another publisher leads, which will note them itself.
         """
         stored = self._state.control(Publisher) if self._note_due else None
         if self._list is None or stored is None or stored.record.name != self._name:
             return
         now = int(self._clock())
-        ending = self._list.ending(now + NOTED_AHEAD_S, MOST_NOTED)
+        until = now + NOTED_AHEAD_S
+        ending = self._list.ending(until, MOST_NOTED)
         record = Publisher(name=self._name, at=now, blocks=self._list.in_force(now), ending=ending)
         with suppress(Conflict):  # another has just taken the lead
             self._state.write([State.put(record, over=stored)])
-        self._note_due = False
+        self._noted_until, self._note_due = until, False
 
     def _follow_heartbeat(self, at: int) -> None:
         """Forgets the list if heartbeats were lost or repeated, or if it is old."""
