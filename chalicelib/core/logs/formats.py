@@ -6,7 +6,7 @@ from chalicelib.core.logs.api_gateway import API_GATEWAY
 from chalicelib.core.logs.cloudfront import REALTIME
 from chalicelib.core.logs.cloudfront_standard import STANDARD, STANDARD_JSON
 from chalicelib.core.logs.envelope import ENVELOPE
-from chalicelib.core.logs.json_fields import JSON_ACCESS_LOG
+from chalicelib.core.logs.json_fields import json_access_log
 from chalicelib.core.logs.load_balancer import BALANCER, BALANCER_JSON
 from chalicelib.core.logs.log_format import LineFormat, ObjectFormat
 from chalicelib.core.logs.waf import WAF
@@ -15,7 +15,9 @@ from chalicelib.core.logs.web_server import WEB_SERVER
 LINE_FORMATS: tuple[LineFormat, ...] = (STANDARD, REALTIME, BALANCER, WEB_SERVER)
 """The first one that recognises a line decodes it."""
 
-OBJECT_FORMATS: tuple[ObjectFormat, ...] = (WAF, ENVELOPE, STANDARD_JSON, BALANCER_JSON, API_GATEWAY, JSON_ACCESS_LOG)
+KEYED_FORMATS: tuple[ObjectFormat, ...] = (WAF, ENVELOPE, STANDARD_JSON, BALANCER_JSON, API_GATEWAY)
+JSON_ACCESS_LOG = json_access_log(KEYED_FORMATS)
+OBJECT_FORMATS = (*KEYED_FORMATS, JSON_ACCESS_LOG)
 """The first one whose keys an object has reads it."""
 
 _UNREAD = (

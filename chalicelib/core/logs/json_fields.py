@@ -5,7 +5,8 @@ object, with dots between: ``request.remote_ip``. Times may be epoch seconds or 
 log format.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from operator import itemgetter
 from typing import Any
 
@@ -37,10 +38,6 @@ READ: dict[str, Callable[[str], str]] = {
     FORWARDED_FOR: _plain,
 }
 """For each column that a key may hold: how to read its text."""
-
-_FOREIGN = frozenset(("httpRequest", "messageType", "c-ip", "requestTimeEpoch"))
-_BALANCER = frozenset(("elb", "request_line"))
-"""Keys of formats that precede this one."""
 
 NAMES = (TIME, CLIENT, *READ)
 
@@ -88,7 +85,9 @@ def moment_ms(cell: bytes) -> int | None:
 class JsonRecords:
     """A reader of objects, as records of one text per column."""
 
-    def __init__(self, options: DecodeOptions) -> None:
+    def __init__(self, preceding: Sequence[frozenset[str]], options: DecodeOptions) -> None:
+        """``preceding``: the keys of each format that precedes this one."""
+        self._preceding = preceding
         self._keys = dict(options.json_fields)
         self._trusted = options.trusted
         self._addresses = AddressMemo()
@@ -108,7 +107,7 @@ class JsonRecords:
             return Reason.FIELDS
 
     def _record(self, members: Mapping[str, Any]) -> dict[str, bytes]:
-        if not _FOREIGN.isdisjoint(members) or members.keys() >= _BALANCER:
+        if any(keys <= members.keys() for keys in self._preceding):
             raise msgspec.ValidationError("an object of a format that precedes this one")
         values = {name: plain_text(value_at(members, key)) for name, key in self._keys.items()}
         if values[TIME] is None or values[CLIENT] is None:
@@ -141,4 +140,7 @@ class JsonRecords:
         )
 
 
-JSON_ACCESS_LOG = ObjectFormat("JSON access log", Source.JSON, (), JsonRecords)
+def json_access_log(preceding: Iterable[ObjectFormat]) -> ObjectFormat:
+    """Returns the format of all objects that have the keys of none of the ``preceding`` formats."""
+    keys = [frozenset(each.keys) for each in preceding]
+    return ObjectFormat("JSON access log", Source.JSON, (), partial(JsonRecords, keys))

@@ -16,9 +16,8 @@ from chalicelib.core.logs.cloudfront import REALTIME, CloudFrontLines
 from chalicelib.core.logs.cloudfront_standard import STANDARD
 from chalicelib.core.logs.columns import lines_of
 from chalicelib.core.logs.envelope import ENVELOPE, LogEvent
-from chalicelib.core.logs.formats import OBJECT_FORMATS, detect, unread_log
+from chalicelib.core.logs.formats import JSON_ACCESS_LOG, OBJECT_FORMATS, detect, unread_log
 from chalicelib.core.logs.framing import BLANK, BOM, W3C_HEADER, framed, inflated, unread_file
-from chalicelib.core.logs.json_fields import JSON_ACCESS_LOG
 from chalicelib.core.logs.json_values import UNREADABLE, parsed
 from chalicelib.core.logs.log_format import Decode, DecodeOptions, LineFormat, ObjectFormat, ObjectReader
 from chalicelib.core.logs.requests import Decoded, Malformed, Reason, Requests
