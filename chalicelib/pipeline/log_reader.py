@@ -214,7 +214,7 @@ class LogReader:
         for item in self.unevaluated:
             if item.first_ms < since_ms:
                 spans |= self._past.spans_for(item.tally, since_ms)
-        ends = {log: each.tail.offset for log, each in self._followed.items()}
+        ends = {log: each.tail.offset for log, each in self._followed.items()} if spans else {}
         self._past.load(spans, ends, now_ms, time_left_s)
 
     def _load(self, rules: RuleSet, since_ms: int, now_ms: int, time_left_s: TimeLeft) -> View:

@@ -97,8 +97,9 @@ class PastCounts:
 
 def _within(spans: Collection[int], part: MeterTally) -> MeterTally | None:
     """Returns the counts in slots that begin in one of ``spans``; None if there are none."""
-    slots = {slot for slot in part.slots() if slot * part.slot_ms // SPAN_MS in spans}
-    if slots.issuperset(part.slots()):
+    all_slots = set(part.slots())
+    slots = {slot for slot in all_slots if slot * part.slot_ms // SPAN_MS in spans}
+    if len(slots) == len(all_slots):
         return part
     clients = {
         client: kept
