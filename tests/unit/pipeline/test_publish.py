@@ -428,9 +428,9 @@ def test_where_it_may_not_wait_it_has_itself_called_again_and_then_publishes_eve
     assert publisher.waf.throttled == 0
 
 
-def test_time_to_block_of_a_publish_in_several_invocations_runs_to_the_last() -> None:
-    publisher = following()
-    evidence = Evidence(
+def evidence_of(arrived_ms: int) -> Evidence:
+    """Returns evidence whose oldest record arrived at ``arrived_ms``."""
+    return Evidence(
         rule="burst",
         count=11,
         limit=10,
@@ -439,8 +439,13 @@ def test_time_to_block_of_a_publish_in_several_invocations_runs_to_the_last() ->
         last_ms=0,
         source="cloudfront",
         detection="",
-        arrived_ms=NOW * 1000,
+        arrived_ms=arrived_ms,
     )
+
+
+def test_time_to_block_of_a_publish_in_several_invocations_runs_to_the_last() -> None:
+    publisher = following()
+    evidence = evidence_of(NOW * 1000)
     for network in ("192.0.2.1/32", "2001:db8::/64"):
         publisher.store.put(Block(network=network, blocked_at=NOW, until=NOW + 600, evidence=evidence), network)
     reports = []
@@ -544,17 +549,7 @@ def test_changes_that_cannot_affect_the_ip_sets_cost_no_call(kind: str, id: str)
 
 def test_time_to_block_runs_from_the_arrival_of_the_oldest_record_to_the_end_of_the_publish() -> None:
     publisher = Publisher()
-    evidence = Evidence(
-        rule="burst",
-        count=11,
-        limit=10,
-        window_s=5,
-        first_ms=0,
-        last_ms=0,
-        source="cloudfront",
-        detection="",
-        arrived_ms=NOW * 1000 - 700,
-    )
+    evidence = evidence_of(NOW * 1000 - 700)
     block = Block(network=CLIENT, blocked_at=NOW, until=NOW + 600, rule="burst", evidence=evidence)
     publisher.store.put(block, CLIENT)
     assert publisher(block_change(block, existed=True)).time_to_block_ms is None
