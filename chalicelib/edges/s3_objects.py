@@ -38,10 +38,17 @@ class S3Objects:
     def blocks(self, object: LogObject) -> Iterator[bytes]:
         place, size = 0, 1
         while place < size:
-            with translated(f"read {object}"):
-                block, size = self._range(object, place)
+            block, size = self.block(object, place)
             yield block
             place += len(block)
+
+    def block(self, object: LogObject, start: int) -> tuple[bytes, int]:
+        """Returns a block of the content from byte ``start`` on, and the size of the object.
+
+        Raises Gone and Unavailable, like ``blocks``.
+        """
+        with translated(f"read {object}"):
+            return self._range(object, start)
 
     def _range(self, object: LogObject, start: int) -> tuple[bytes, int]:
         """Returns the bytes from ``start``, and the size of the object. Raises Gone, and boto3's errors."""

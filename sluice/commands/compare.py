@@ -14,7 +14,7 @@ from sluice.analysis.compare import Comparison, Side, side_of
 from sluice.analysis.compare import compare as compared
 from sluice.analysis.summary import intervention_json
 from sluice.commands.shared.interventions import sentences
-from sluice.commands.shared.logs import json_option, log_options, opened_log
+from sluice.commands.shared.logs import LogNames, json_option, log_options, opened_log
 from sluice.commands.shared.options import EXISTING_FILE, Parsed, nonempty_rules, number_option
 from sluice.commands.shared.output import output, plain, print_json, table
 from sluice.commands.shared.times import utc
@@ -41,7 +41,7 @@ MODELLED = "modelled, not measured"
 @number_option("--top", default=10, help="Number of clients to show in each table.")
 @json_option
 def compare(
-    files: tuple[str, ...],
+    files: LogNames,
     options: Options,
     paths: tuple[Path, ...],
     rate_based: RateBasedRule | None,
@@ -71,9 +71,7 @@ def compare(
         _show(comparison, console, top)
 
 
-def _sides(
-    files: Sequence[str], options: Options, paths: Sequence[Path], rate_based: RateBasedRule | None
-) -> list[Side]:
+def _sides(files: LogNames, options: Options, paths: Sequence[Path], rate_based: RateBasedRule | None) -> list[Side]:
     rule_sets = [nonempty_rules(path) for path in paths]
     lags = (SHORTEST_LAG_S, LONGEST_LAG_S)
     models = [RateBasedModel(rate_based, lag_s, options.sampling) for lag_s in lags] if rate_based else []

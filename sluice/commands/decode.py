@@ -20,7 +20,7 @@ from chalicelib.core.logs.log_format import DecodeOptions
 from chalicelib.core.logs.malformed_counts import MalformedCounts, added, counted
 from chalicelib.core.logs.requests import COLUMNS, NO_ID, Decoded, Requests
 from chalicelib.core.printable import printable
-from sluice.commands.shared.logs import decoder_options, explained, files_argument, json_option, opened
+from sluice.commands.shared.logs import LogNames, decoder_options, explained, files_argument, json_option, opened
 from sluice.commands.shared.output import output, table
 from sluice.commands.shared.times import utc
 from sluice.logs.file_decoder import LogDecoder
@@ -50,7 +50,7 @@ class DecodedRequest(msgspec.Struct, frozen=True, kw_only=True):
 @decoder_options
 @json_option
 def decode(
-    files: tuple[str, ...],
+    files: LogNames,
     kinesis_event: bool,
     fields: tuple[str, ...],
     trusted: tuple[Network, ...],
@@ -79,7 +79,7 @@ Part = tuple[Decoded, MalformedCounts]
 """A piece of the input, and its malformed pieces with their places."""
 
 
-def _lines(files: Sequence[str], options: DecodeOptions) -> Iterator[Part]:
+def _lines(files: LogNames, options: DecodeOptions) -> Iterator[Part]:
     with opened(files) as (chunks, progress):
         decoder = LogDecoder(options)
         for chunk in chunks:
@@ -103,12 +103,12 @@ class _Event(msgspec.Struct):
     records: list[_Record] = msgspec.field(name="Records")
 
 
-def _events(files: Sequence[str], options: DecodeOptions) -> Iterator[Part]:
+def _events(files: LogNames, options: DecodeOptions) -> Iterator[Part]:
     try:
         decoder = BatchDecoder(options.realtime_fields, options.trusted, options.json_fields)
     except ValueError as exc:
         raise click.ClickException(str(exc)) from exc
-    for name in files:
+    for name in files.names:
         records = _records(name)
         decoded = decoder.decode(records)
         yield decoded, counted(decoded.malformed, partial(_place, printable(name), records))

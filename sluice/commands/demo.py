@@ -16,7 +16,7 @@ from chalicelib.admin.wording import plural
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
 from sluice import DEFAULT_RULES
-from sluice.commands.shared.logs import field_names, print_notes
+from sluice.commands.shared.logs import LogNames, field_names, print_notes
 from sluice.commands.shared.options import EXISTING_FILE, Parsed, json_output, number_option, read_rules, seed_option
 from sluice.commands.shared.output import output
 from sluice.demo.demonstration import Demonstration, stopped_rules, summary_of
@@ -129,7 +129,7 @@ def demo(
     if as_json:
         click.echo(json.dumps(summary))
     if log is not None:
-        print_notes(log.stats, log.progress, [str(traffic)])
+        print_notes(log.stats, log.progress, LogNames((str(traffic),)))
     sys.exit(0 if traffic or summary["ok"] else 1)
 
 

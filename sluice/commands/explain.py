@@ -16,7 +16,7 @@ from chalicelib.core.rules import Action
 from sluice.analysis.explain import ClientHistory, RuleHistory
 from sluice.analysis.explain import explain as explained
 from sluice.analysis.summary import seconds, terms_json
-from sluice.commands.shared.logs import json_option, log_options, opened, print_notes, rules_option
+from sluice.commands.shared.logs import LogNames, json_option, log_options, opened, print_notes, rules_option
 from sluice.commands.shared.options import NETWORK, nonempty_rules, number_option
 from sluice.commands.shared.output import output, print_json, table
 from sluice.commands.shared.times import utc
@@ -34,7 +34,7 @@ Event = tuple[int, str, str]
 @rules_option
 @number_option("--requests", "shown", least=0, default=30, help="Number of requests to show, up to the peak.")
 @json_option
-def explain(client: Network, files: tuple[str, ...], options: Options, rules: Path, shown: int, as_json: bool) -> None:
+def explain(client: Network, files: LogNames, options: Options, rules: Path, shown: int, as_json: bool) -> None:
     """Explain why a client would have been blocked, or how close to the limits it came.
 
     CLIENT is an address or a network. Shows what each rule counted, when each offence happened, when each block began
@@ -44,7 +44,7 @@ def explain(client: Network, files: tuple[str, ...], options: Options, rules: Pa
     sluice explain 203.0.113.9 logs/ --rules rules.toml
     """
     rule_set = nonempty_rules(rules)
-    with opened(files) as (chunks, progress):
+    with opened(files, options.from_ms) as (chunks, progress):
         history = explained(chunks, rule_set, options, client)
     print_notes(history.stats, progress, files)
     if as_json:

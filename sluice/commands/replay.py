@@ -8,7 +8,7 @@ from rich.console import Console
 from chalicelib.core.durations import format_duration
 from sluice.analysis.summary import OffenderSummary, by_rule, offenders, result_json, rule_cells
 from sluice.commands.shared.interventions import sentences
-from sluice.commands.shared.logs import json_option, log_options, opened_log, rules_option
+from sluice.commands.shared.logs import LogNames, json_option, log_options, opened_log, rules_option
 from sluice.commands.shared.options import nonempty_rules, number_option
 from sluice.commands.shared.output import output, print_json, table
 from sluice.commands.shared.times import utc
@@ -20,15 +20,17 @@ from sluice.replay.engine import Options, Result
 @rules_option
 @number_option("--top", default=10, help="Number of offenders to show.")
 @json_option
-def replay(files: tuple[str, ...], options: Options, rules: Path, top: int, as_json: bool) -> None:
+def replay(files: LogNames, options: Options, rules: Path, top: int, as_json: bool) -> None:
     """Show which clients a rule set would have blocked, from log files.
 
     Reads logs of CloudFront (standard and real-time), AWS WAF, Application Load Balancers, nginx and Apache, plain or
-    gzip, in any order. Folders are read recursively; '-' is standard input. Nothing is changed.
+    gzip, in any order. Folders are read recursively; '-' is standard input. s3:// names the objects of a bucket whose
+    keys begin with PREFIX, read in parallel after their number, size and price have been shown. Nothing is changed.
 
     \b
     sluice replay logs/
     sluice replay access.log.gz --rules rules.toml --json
+    sluice replay s3://logs-of-site/AWSLogs/ --from 2026-11-29 --max-bytes 2000000000
     """
     rule_set = nonempty_rules(rules)
     with opened_log(files, [rule_set], options) as log:

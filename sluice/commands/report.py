@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from sluice.commands.shared.logs import log_options, opened_log, rules_option
+from sluice.commands.shared.logs import LogNames, log_options, opened_log, rules_option
 from sluice.commands.shared.options import NEW_FILE, nonempty_rules
 from sluice.commands.shared.times import utc
 from sluice.replay.engine import Options
@@ -17,7 +17,7 @@ from sluice.replay.engine import Options
 @click.option(
     "--png", type=click.Path(file_okay=False, path_type=Path), help="Also write the plots as PNG files to this folder."
 )
-def report(files: tuple[str, ...], options: Options, rules: Path, output: Path, png: Path | None) -> None:
+def report(files: LogNames, options: Options, rules: Path, output: Path, png: Path | None) -> None:
     """Write a page that shows what a rule set would have done.
 
     The page is one self-contained file. It plots the requests over time and those that would have been refused, the

@@ -8,7 +8,7 @@ from chalicelib.core.durations import format_duration, parse_duration
 from chalicelib.core.rules import LONGEST_WINDOW_S, SHORTEST_WINDOW_S
 from sluice.analysis.suggest import ExcludedClient, PeakCollector, PeakDistribution, doubts, rule_file
 from sluice.analysis.summary import seconds
-from sluice.commands.shared.logs import json_option, log_options, opened_log
+from sluice.commands.shared.logs import LogNames, json_option, log_options, opened_log
 from sluice.commands.shared.options import Parsed
 from sluice.commands.shared.output import print_json
 from sluice.commands.shared.times import utc
@@ -38,7 +38,7 @@ def _windows(text: str) -> list[int]:
     help="Windows to suggest limits for, such as 10s or 10s,60s.",
 )
 @json_option
-def suggest(files: tuple[str, ...], options: Options, windows: list[int], as_json: bool) -> None:
+def suggest(files: LogNames, options: Options, windows: list[int], as_json: bool) -> None:
     """Suggest limits that fit the traffic in log files, as a rule file.
 
     Measures the busiest window of each client. Crawlers, recognised by their User-Agent, and the networks of

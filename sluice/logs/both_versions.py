@@ -9,7 +9,7 @@ from pathlib import Path
 
 from chalicelib.core.logs.framing import last_header
 from chalicelib.core.logs.requests import NO_ID, Requests, Source
-from sluice.logs.files import STDIN, Chunk, ReadProgress, chunks
+from sluice.logs.files import Chunk, ReadProgress, can_be_read_again, chunks
 
 MOST_IDS = 4_000_000
 """Ids after which no more are remembered, 70 bytes each. Later requests are compared with those alone."""
@@ -39,7 +39,7 @@ class BothVersions:
         self._layouts.add(last_header(chunk.text) or chunk.header or chunk.text[:1])
         if len(standard) > 1:
             self._layouts.add(_SEVERAL)
-        if len(self._layouts) < 2 and chunk.name not in ("", STDIN):
+        if len(self._layouts) < 2 and can_be_read_again(chunk.name):
             self._files[chunk.name] = None
             return list(decoded)
         if was_alone:

@@ -1,5 +1,5 @@
 """Reads log files as chunks of whole lines and objects: plain or gzip, detected by their first bytes, in bounded
-memory.
+memory, from this machine or from S3.
 
 The readable part of a truncated or damaged file is used, and a note reports the damage.
 """
@@ -8,12 +8,13 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
-from typing import BinaryIO
 
 from chalicelib.core.logs.framing import WINDOW, parts
 from chalicelib.core.logs.requests import Malformed, Reason
 from chalicelib.core.printable import printable
+from sluice.logs.s3 import S3, S3File, S3Listing, read_ahead
 
 CHUNK_BYTES = 1 << 20
 LINE_END = b"\n"
@@ -52,17 +53,29 @@ class ReadProgress:
     notes: list[str] = field(default_factory=list)
 
 
-def find_files(names: Iterable[str]) -> list[Path | None]:
-    """Returns the paths of the files that ``names`` refer to, each path once; None stands for standard input.
+LogFile = Path | S3File | None
+"""A file on this machine or an object in S3; None stands for standard input."""
 
-    Folders are searched recursively, in order of name; hidden files are skipped. Raises FileNotFoundError for a name
-    that is neither a file nor a folder.
+
+def can_be_read_again(name: str) -> bool:
+    """Returns whether a chunk's file may be opened once more: standard input is gone, and S3 bills each reading."""
+    return name not in ("", STDIN) and not name.startswith(S3)
+
+
+def find_files(names: Iterable[str], listing: S3Listing | None = None) -> list[LogFile]:
+    """Returns the files that ``names`` refer to, each once.
+
+    Folders are searched recursively, in order of name; hidden files are skipped. An ``s3://BUCKET/PREFIX`` stands for
+    the objects whose keys begin with the prefix, in the order of ``listing``. Raises FileNotFoundError for a name that
+    is neither a file nor a folder, and OSError for objects that cannot be listed or exceed the listing's bounds.
     """
-    files: dict[Path | None, None] = {}
+    files: dict[LogFile, None] = {}
     for name in names:
         path = Path(name)
         if name == STDIN:
             files[None] = None
+        elif name.startswith(S3):
+            files |= dict.fromkeys((listing or S3Listing()).files(name))
         elif path.is_dir():
             files |= dict.fromkeys(p for p in sorted(path.rglob("*")) if p.is_file() and not p.name.startswith("."))
         elif path.exists():
@@ -72,27 +85,48 @@ def find_files(names: Iterable[str]) -> list[Path | None]:
     return list(files)
 
 
-def total_bytes(files: Iterable[Path | None]) -> int | None:
+def total_bytes(files: Iterable[LogFile]) -> int | None:
     """Returns the stored size of all files in bytes, or None if standard input is among them."""
-    files = list(files)
-    return None if None in files else sum(path.stat().st_size for path in files if path is not None)
+    total = 0
+    for file in files:
+        if file is None:
+            return None
+        total += file.stat().st_size if isinstance(file, Path) else file.size
+    return total
 
 
-def chunks(files: Iterable[Path | None], progress: ReadProgress) -> Iterator[Chunk]:
-    """Yields the chunks of all files, in order, and keeps ``progress`` up to date."""
-    for path in files:
-        name = STDIN if path is None else str(path)
+def chunks(files: Iterable[LogFile], progress: ReadProgress) -> Iterator[Chunk]:
+    """Yields the chunks of all files, in order, and keeps ``progress`` up to date.
+
+    Raises OSError for a file that cannot be read, also after the first chunks.
+    """
+    for name, blocks in _contents(files, progress.notes):
         first_line = 1
-        with nullcontext(sys.stdin.buffer) if path is None else path.open("rb", buffering=0) as stream:
-            for part in parts(_blocks(stream, progress), CHUNK_BYTES):
-                for piece in part.malformed:
-                    progress.notes += _notes(name, piece)
-                yield Chunk(part.text, part.header, name, first_line, part.malformed)
-                first_line += part.text.count(b"\n")
+        for part in parts(_measured(blocks, progress), CHUNK_BYTES):
+            for piece in part.malformed:
+                progress.notes += _notes(name, piece)
+            yield Chunk(part.text, part.header, name, first_line, part.malformed)
+            first_line += part.text.count(b"\n")
 
 
-def _blocks(stream: BinaryIO, progress: ReadProgress) -> Iterator[bytes]:
-    while block := stream.read(CHUNK_BYTES + WINDOW):
+def _contents(files: Iterable[LogFile], notes: list[str]) -> Iterator[tuple[str, Iterator[bytes]]]:
+    """Yields each file's name and its content. Consecutive objects in S3 are read ahead, in parallel."""
+    for in_s3, group in groupby(files, lambda file: isinstance(file, S3File)):
+        if in_s3:
+            yield from read_ahead([file for file in group if isinstance(file, S3File)], notes.append)
+            continue
+        for file in group:
+            yield STDIN if file is None else str(file), _local_blocks(file)
+
+
+def _local_blocks(file: LogFile) -> Iterator[bytes]:
+    with file.open("rb", buffering=0) if isinstance(file, Path) else nullcontext(sys.stdin.buffer) as stream:
+        while block := stream.read(CHUNK_BYTES + WINDOW):
+            yield block
+
+
+def _measured(blocks: Iterable[bytes], progress: ReadProgress) -> Iterator[bytes]:
+    for block in blocks:
         progress.bytes_read += len(block)
         yield block
 

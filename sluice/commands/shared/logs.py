@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from sluice.commands.shared.options import (
     NETWORK,
     Parsed,
     json_output,
+    number_option,
     read_text,
     together,
     without_comments,
@@ -33,6 +34,7 @@ from sluice.commands.shared.options import (
 from sluice.commands.shared.output import output
 from sluice.commands.shared.times import UTC_MOMENT_MS, utc
 from sluice.logs.files import Chunk, ReadProgress, chunks, find_files, total_bytes
+from sluice.logs.s3 import MOST_BYTES, MOST_OBJECTS, S3Listing
 from sluice.replay.engine import Options, SpooledLog, spooled
 from sluice.replay.strips import LogStats
 
@@ -45,6 +47,7 @@ def _network_list(ctx: click.Context, param: click.Parameter, path: Path | None)
 def log_options(command: Callable[..., None]) -> Callable[..., None]:
     """Adds the FILES argument and the options for reading them; the command receives ``files`` and ``options``."""
 
+    @files_argument
     @wraps(command)
     def with_options(**arguments: Any) -> None:
         options = Options(**{field.name: arguments.pop(field.name) for field in fields(Options)})
@@ -60,7 +63,40 @@ def field_names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(","))
 
 
-files_argument = click.argument("files", nargs=-1, required=True, metavar="FILE|DIR|-...")
+@dataclass(frozen=True, slots=True)
+class LogNames:
+    """The logs to read, as the operator named them, and bounds on what S3 may deliver."""
+
+    names: tuple[str, ...]
+    most_objects: int = MOST_OBJECTS
+    most_bytes: int = MOST_BYTES
+
+    def __str__(self) -> str:
+        return ", ".join(self.names)
+
+
+def files_argument(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds the FILES argument and the bounds on S3; the command receives them as ``files``, a LogNames."""
+
+    @wraps(command)
+    def with_files(files: tuple[str, ...], most_objects: int, most_bytes: int, **arguments: Any) -> None:
+        command(files=LogNames(files, most_objects, most_bytes), **arguments)
+
+    return _files_options(with_files)
+
+
+_files_options = together(
+    click.argument("files", nargs=-1, required=True, metavar="FILE|DIR|s3://BUCKET/PREFIX|-..."),
+    number_option(
+        "--max-objects",
+        "most_objects",
+        default=MOST_OBJECTS,
+        help="Read nothing if an s3:// name stands for more objects.",
+    ),
+    number_option(
+        "--max-bytes", "most_bytes", default=MOST_BYTES, help="Read nothing if its objects hold more bytes, as stored."
+    ),
+)
 
 decoder_options = together(
     click.option(
@@ -87,7 +123,6 @@ decoder_options = together(
 """The options that decide how log lines are read."""
 
 _options = together(
-    files_argument,
     decoder_options,
     click.option(
         "--allowlist",
@@ -126,21 +161,23 @@ rules_option = click.option(
 
 
 @contextmanager
-def opened(files: Sequence[str]) -> Iterator[tuple[Iterator[Chunk], ReadProgress]]:
+def opened(files: LogNames, from_ms: int | None = None) -> Iterator[tuple[Iterator[Chunk], ReadProgress]]:
     """Yields the chunks of ``files`` and their progress, and shows a progress bar on stderr meanwhile.
 
-    Raises ClickException for files that cannot be read, also while their chunks are being used.
+    Objects in S3 are listed first, without those that only hold requests before ``from_ms``. Raises ClickException for
+    files that cannot be read, also while their chunks are being used.
     """
     console = output(sys.stderr)
     columns = (*Progress.get_default_columns(), TransferSpeedColumn())
     progress = ReadProgress()
+    listing = S3Listing(files.most_objects, files.most_bytes, from_ms, _note)
     try:
-        paths = find_files(files)
+        found = find_files(files.names, listing)
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-            task = bar.add_task("reading", total=total_bytes(paths))
+            task = bar.add_task("reading", total=total_bytes(found))
 
             def shown() -> Iterator[Chunk]:
-                for chunk in chunks(paths, progress):
+                for chunk in chunks(found, progress):
                     bar.update(task, completed=progress.bytes_read)
                     yield chunk
                 bar.update(task, description="evaluating")
@@ -152,21 +189,24 @@ def opened(files: Sequence[str]) -> Iterator[tuple[Iterator[Chunk], ReadProgress
 
 @contextmanager
 def opened_log(
-    files: Sequence[str], rule_sets: Sequence[RuleSet], options: Options, *, everyone: bool = False
+    files: LogNames, rule_sets: Sequence[RuleSet], options: Options, *, everyone: bool = False
 ) -> Iterator[SpooledLog]:
     """Reads ``files`` for ``rule_sets`` and yields the log; prints notes about the files at the end."""
-    with opened(files) as (chunks, progress), spooled(chunks, rule_sets, options, everyone=everyone) as log:
+    with (
+        opened(files, options.from_ms) as (chunks, progress),
+        spooled(chunks, rule_sets, options, everyone=everyone) as log,
+    ):
         yield log
     print_notes(log.stats, progress, files)
     if Source.CLOUDFRONT in log.stats.sources:
         for note in (note for rules in rule_sets for note in sampling_notes(rules.rules, options.sampling)):
-            click.echo(f"note: {note}", err=True)
+            _note(note)
 
 
-def print_notes(stats: LogStats, progress: ReadProgress, files: Sequence[str]) -> None:
+def print_notes(stats: LogStats, progress: ReadProgress, files: LogNames) -> None:
     """Prints on stderr what is unusual about the files. Raises ClickException if there is no request to work on."""
     for note in progress.notes:
-        click.echo(f"note: {printable(note)}", err=True)
+        _note(note)
     explanations = list(map(explained, stats.malformed_counts[:MOST_EXPLAINED]))
     if not stats.requests:
         raise click.ClickException("\n".join((_why_none(stats, files), *explanations)))
@@ -174,8 +214,12 @@ def print_notes(stats: LogStats, progress: ReadProgress, files: Sequence[str]) -
         click.echo(f"note: {explanation}", err=True)
 
 
-def _why_none(stats: LogStats, files: Sequence[str]) -> str:
-    reason = "none of their lines can be read" if stats.malformed_counts else f"no line is in {', '.join(files)}"
+def _note(text: str) -> None:
+    click.echo(f"note: {printable(text)}", err=True)
+
+
+def _why_none(stats: LogStats, files: LogNames) -> str:
+    reason = "none of their lines can be read" if stats.malformed_counts else f"no line is in {files}"
     if stats.skipped_ms:
         first, last = map(utc, stats.skipped_ms)
         reason = f"--from and --to leave out all {stats.skipped:,}, which are from {first} to {last} UTC"
