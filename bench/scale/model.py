@@ -61,7 +61,7 @@ EVALUATE_S, EVALUATED_ENTRY_S = 60e-6, 0.5e-6
 CACHE_MB, FAR_ENTRY_S = 30, 1.2e-6
 """Size of a processor's cache; CPU in addition per merged and evaluated entry where totals are not in it."""
 
-CALL_S, ITEM_S = 1.0e-3, 0.1e-3
+CALL_S, ITEM_S = 1.0e-3, 0.035e-3
 """CPU of a DynamoDB call by boto3, and per item returned: taken from runs of ``bench.bill``, not verified here."""
 
 CALL_WAIT_S = 0.005

@@ -16,6 +16,7 @@ from zlib import crc32
 
 from chalicelib.edges.batch_get import batch_get
 from chalicelib.edges.errors import translated
+from chalicelib.edges.items import parse_items
 from chalicelib.ports import Item, Put, Write
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ LEAST_ID, GREATEST_ID = "\x00", "\U0010ffff"
 
 class StateTable:
     def __init__(self, client: "DynamoDBClient", table: str, sleep: Callable[[float], None] = time.sleep) -> None:
+        parse_items(client)
         self._client = client
         self._table = table
         self._sleep = sleep

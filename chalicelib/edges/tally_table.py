@@ -15,6 +15,7 @@ from chalicelib.core.logs.malformed_counts import pack_counts, unpack_counts
 from chalicelib.core.tally import VERSION
 from chalicelib.edges.batch_get import batch_get
 from chalicelib.edges.errors import translated
+from chalicelib.edges.items import parse_items
 from chalicelib.ports import LogItem, LogKey, LogObject, PartReceipt, Position, Registry, Unavailable
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ retention period")."""
 
 class TallyTable:
     def __init__(self, client: "DynamoDBClient", table: str, sleep: Callable[[float], None] = time.sleep) -> None:
+        parse_items(client)
         self._client = client
         self._table = table
         self._sleep = sleep
@@ -221,4 +223,10 @@ def _seconds(milliseconds: int) -> str:
 
 
 def _milliseconds(seconds: str) -> int:
-    return int(Decimal(seconds) * 1000)
+    """Returns milliseconds; DynamoDB omits zeros at the end of a number.
+
+    >>> _milliseconds("1760000000.12"), _milliseconds("1760000000")
+    (1760000000120, 1760000000000)
+    """
+    whole, _, fraction = seconds.partition(".")
+    return int(f"{whole}{fraction:0<3.3}") if whole.isdecimal() else int(Decimal(seconds) * 1000)
