@@ -1,7 +1,7 @@
 """Rules in the words of their TOML, and the differences between two rule sets."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -9,6 +9,7 @@ import msgspec
 
 from chalicelib.core.durations import format_duration
 from chalicelib.core.rules import Action, Rule, RuleSet
+from chalicelib.core.scope import Scope
 
 
 class Aggregate(msgspec.Struct, frozen=True):
@@ -35,7 +36,8 @@ class RuleWords(msgspec.Struct, frozen=True, kw_only=True):
     """Slots per window; the window in milliseconds for an exact rule."""
     aggregate: Aggregate
     scope: dict[str, list[str]]
-    """Each field with its alternatives; empty if every request counts."""
+    """Each key with its alternatives; empty if every request counts. A key below ``not`` is written ``not.country``, or
+    ``not.1.country`` and so on if there are several scopes of which none may match."""
     escalate: EscalateWords | None
     extend: bool
     """True if requests made while blocked extend the block."""
@@ -67,10 +69,30 @@ def rule_words(rule: Rule) -> RuleWords:
         block_for=format_duration(rule.block_for_s),
         resolution=rule.resolution,
         aggregate=Aggregate(rule.ipv4_prefix, rule.ipv6_prefix),
-        scope={name: list(values) for name, values in asdict(rule.scope).items() if values},
+        scope=_scope_words(rule.scope),
         escalate=escalate,
         extend=rule.extend,
     )
+
+
+def _scope_words(scope: Scope) -> dict[str, list[str]]:
+    """Returns the keys of a scope that are set.
+
+    >>> _scope_words(Scope(method=("POST",), static=False, excluded=(Scope(country=("DE", "FR")),)))
+    {'method': ['POST'], 'static': ['false'], 'not.country': ['DE', 'FR']}
+    """
+    words = {}
+    for field in fields(scope):
+        match getattr(scope, field.name):
+            case bool() as value if value is not field.default:
+                words[field.name] = [str(value).lower()]
+            case (Scope(), *_) as scopes:
+                for number, excluded in enumerate(scopes, 1):
+                    prefix = "not" if len(scopes) == 1 else f"not.{number}"
+                    words |= {f"{prefix}.{name}": values for name, values in _scope_words(excluded).items()}
+            case (str(), *_) as values:
+                words[field.name] = list(values)
+    return words
 
 
 def differences(before: RuleSet, after: RuleSet) -> list[RuleDiff]:
@@ -93,9 +115,28 @@ def sentence(rule: RuleWords) -> str:
     >>> sentence(rule_words(Rule(name="burst", limit=50, window_s=5)))
     'more than 50 requests within 5s: block for 10m'
     """
-    scope = ", ".join(f"{name} {' or '.join(values)}" for name, values in rule.scope.items())
+    scope = ", ".join(_condition(name, values) for name, values in rule.scope.items())
     action = f"block for {rule.block_for}" if rule.action is Action.BLOCK else "count only"
     return f"more than {rule.limit} requests within {rule.window}{scope and f' with {scope}'}: {action}"
+
+
+_FLAGS: dict[tuple[str, ...], str] = {
+    ("static", "false"): "no static files",
+    ("static", "true"): "static files alone",
+    ("normalise", "true"): "paths in normal form",
+    ("ignore_case", "true"): "paths in any case",
+}
+
+
+def _condition(name: str, values: Sequence[str]) -> str:
+    """Returns a key of a scope in words.
+
+    >>> _condition("static", ["false"]), _condition("not.country", ["DE", "FR"])
+    ('no static files', 'not country DE or FR')
+    """
+    *outer, key = name.split(".")
+    words = _FLAGS.get((key, *values), f"{key} {' or '.join(values)}")
+    return f"not {words}" if outer else words
 
 
 def summary(changes: list[RuleDiff]) -> str:

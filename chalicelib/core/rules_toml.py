@@ -5,12 +5,14 @@ Every problem names the rule, the key, the value and the accepted form. All prob
 
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from chalicelib.core.checks import ValueCheck, one_of, pattern, whole
 from chalicelib.core.durations import format_duration, parse_duration
+from chalicelib.core.paths import normalised
 from chalicelib.core.rules import (
     EXACT_MS,
     LARGEST_LIMIT,
@@ -28,8 +30,15 @@ MOST_RULES = 100
 """Most rules in a set: each is evaluated for every batch."""
 RESERVED_NAMES = frozenset(("manual",))
 """Rule names reserved for manual blocks."""
+REFERENCE = "@"
+"""Start of a reference to a list, as in ``country = "@eu"``."""
+NOT = "not"
+"""Key of the scopes that a scope excludes."""
 EXACT = "exact"
 """Resolution of an exact rule."""
+
+_DOCUMENT = ("rule", "lists")
+"""Keys of a rule set."""
 
 LONGEST_SHOWN = 100
 """Most characters of a rejected value that a message quotes."""
@@ -84,7 +93,9 @@ def parse_rules(text: str, *, version: str | None = None) -> RuleSet:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as exc:  # ValueError: bad TOML, or a number with thousands of digits
         raise RulesError([f"not valid TOML: {exc}"]) from exc
-    problems = [_unknown(key, ("rule",)).of("rules") for key in document if key != "rule"]
+    problems = [_unknown(key, _DOCUMENT).of("rules") for key in document if key not in _DOCUMENT]
+    lists, list_problems = _lists(document.get("lists", {}))
+    problems += list_problems
     tables = document.get("rule", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise RulesError([*problems, "rules: 'rule' must be an array of tables; write [[rule]]"])
@@ -92,7 +103,9 @@ def parse_rules(text: str, *, version: str | None = None) -> RuleSet:
         problems.append(f"rules: {len(tables)} rules; at most {MOST_RULES} are accepted")
     rules: dict[str, Rule] = {}
     for number, table in enumerate(tables[:MOST_RULES], 1):
-        rule, rule_problems = _rule(table)
+        whole_table, rule_problems = _with_lists(table, lists)
+        rule, other_problems = _rule(whole_table)
+        rule_problems += other_problems
         if rule is not None:
             if rule.name in rules:
                 rule_problems.append(RuleProblem("used by two rules; names must be unique", ("name",)))
@@ -103,6 +116,55 @@ def parse_rules(text: str, *, version: str | None = None) -> RuleSet:
     if problems:
         raise RulesError(problems)
     return RuleSet(tuple(rules.values()), text, version or blake2b(text.encode(), digest_size=6).hexdigest())
+
+
+def _lists(tables: object) -> tuple[dict[str, list[Any]], list[str]]:
+    """Returns the lists that scopes may refer to, by name, and all problems."""
+    if not isinstance(tables, dict):
+        return {}, ['rules: \'lists\' must be a table; write [lists], and below it eu = ["DE", "FR"]']
+    lists, problems = {}, []
+    for name, values in tables.items():
+        try:
+            _is(_NAME)(name)
+            lists[name] = _is(_LIST)(values)
+        except _Wrong as exc:
+            problems += [problem.of(f"list {name!r}") for problem in exc.problems]
+    return lists, problems
+
+
+def _with_lists(table: Mapping[str, Any], lists: Mapping[str, list[Any]]) -> tuple[dict[str, Any], list[RuleProblem]]:
+    """Returns a rule's table with the lists that its scope refers to; or without scope, if one of them does not exist,
+    and a problem for each of those."""
+    rest = {key: value for key, value in table.items() if key != "scope"}
+    if "scope" not in table:
+        return rest, []
+    scope, problems = _dereferenced(table["scope"], lists)
+    return rest if problems else {**rest, "scope": scope}, [problem.below("scope") for problem in problems]
+
+
+def _dereferenced(scope: object, lists: Mapping[str, list[Any]]) -> tuple[object, list[RuleProblem]]:
+    if not isinstance(scope, dict):
+        return scope, []
+    values: dict[str, object] = {}
+    problems: list[RuleProblem] = []
+    for key, value in scope.items():
+        if key == NOT:
+            parts = [_dereferenced(part, lists) for part in (value if isinstance(value, list) else [value])]
+            values[key] = [part for part, _ in parts] if isinstance(value, list) else parts[0][0]
+            problems += [problem.below(key) for _, part_problems in parts for problem in part_problems]
+        elif not isinstance(value, str) or not value.startswith(REFERENCE):
+            values[key] = value
+        elif value.removeprefix(REFERENCE) in lists:
+            values[key] = lists[value.removeprefix(REFERENCE)]
+        else:
+            problems.append(RuleProblem(f"{value!r} {_no_list(value.removeprefix(REFERENCE), lists)}", (key,)))
+    return values, problems
+
+
+def _no_list(name: str, lists: Iterable[str]) -> str:
+    near = get_close_matches(name, list(lists), n=1)
+    hint = f"did you mean '{REFERENCE}{near[0]}'?" if near else f"below [lists] are {', '.join(lists) or 'none'}"
+    return f"refers to no list ({hint})"
 
 
 def _rule(table: Mapping[str, Any]) -> tuple[Rule | None, list[RuleProblem]]:
@@ -171,14 +233,17 @@ def _is_resolution(value: object) -> bool:
     return value == EXACT or whole(10, 1000).accepts(value)
 
 
-def _several(check: ValueCheck) -> _Reader:
-    """Reads a list of at least one value, and sorts it so that the order in which it is written does not matter."""
+def _several(check: ValueCheck, form: Callable[[Any], str] = str) -> _Reader:
+    """Reads a list of at least one value, and sorts it so that the order in which it is written does not matter.
+
+    ``form`` returns the text to which an accepted value is compared.
+    """
     read = _is(check)
 
-    def read_all(value: object) -> tuple[object, ...]:
+    def read_all(value: object) -> tuple[str, ...]:
         if not isinstance(value, list) or not value:
-            raise _not(value, "a list of at least one value")
-        return tuple(sorted({read(item) for item in value}))
+            raise _not(value, "a list of at least one value, or a reference to a list such as '@eu'")
+        return tuple(sorted({form(read(item)) for item in value}))
 
     return read_all
 
@@ -212,17 +277,65 @@ def _table(readers: Mapping[str, _Reader], required: Iterable[str] = (), make: C
     return read
 
 
+_NAME = pattern(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", "1 to 64 letters, digits, '-' or '_', the first a letter or digit")
+_LIST = ValueCheck(
+    "a list of at least one text or whole number",
+    lambda value: isinstance(value, list) and value != [] and all(type(item) in (str, int) for item in value),
+)
+_BOOLEAN = ValueCheck("true or false", lambda value: isinstance(value, bool))
+
+
 def _name(value: object) -> str:
-    accepted = "1 to 64 letters, digits, '-' or '_', the first a letter or digit"
-    _is(pattern(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", accepted))(value)
+    _is(_NAME)(value)
     if value in RESERVED_NAMES:
         raise _Wrong(RuleProblem(f"{value!r} is reserved for blocks made by operators; choose another name"))
     return str(value)
 
 
-_PATH = _several(pattern(r"/[^?#\s]*", "a path that starts with '/' and has no query"))
+def _excluded(value: object) -> tuple[Scope, ...]:
+    """Reads the scope or scopes in ``not``."""
+    read = _table(_CONDITIONS, make=Scope)
+    scopes = tuple(map(read, value)) if isinstance(value, list) and value else (read(value),)
+    if not all(scope.columns() for scope in scopes):
+        raise _Wrong(RuleProblem("an empty table excludes every request; name at least one column"))
+    return tuple(sorted(scopes, key=repr))
 
-_SCOPE: dict[str, _Reader] = {
+
+def _scope(**values: Any) -> Scope:
+    """Returns a scope whose excluded scopes compare paths as it does itself."""
+    scope = Scope(**values)
+    excluded = tuple(
+        replace(e, normalise=scope.normalise or e.normalise, ignore_case=scope.ignore_case or e.ignore_case)
+        for e in scope.excluded
+    )
+    scope = replace(scope, excluded=excluded)
+    problems = _abnormal(scope)
+    problems += [problem.below(NOT) for e in excluded for problem in _abnormal(e)]
+    if problems:
+        raise _Wrong(*problems)
+    return scope
+
+
+def _abnormal(scope: Scope) -> list[RuleProblem]:
+    """Returns a problem for each path that no path in normal form can match, if that is what it is compared with."""
+    if not scope.normalise:
+        return []
+    # What follows a prefix may change its normal form: "/." is the start of "/.well-known".
+    normal_forms = [
+        *(("path", path, normalised(path)) for path in scope.path),
+        *(("path_prefix", start, normalised(f"{start}x").removesuffix("x")) for start in scope.path_prefix),
+    ]
+    return [
+        RuleProblem(f"{path!r} is never the normal form of a path; write {normal!r}", (key,))
+        for key, path, normal in normal_forms
+        if path != normal
+    ]
+
+
+_PATH = _several(pattern(r"/[^?#\s]*", "a path that starts with '/' and has no query"))
+_PART = pattern(r"[\x20-\x7e]{1,256}", "1 to 256 printable ASCII characters")
+
+_CONDITIONS: dict[str, _Reader] = {
     "status": _several(pattern(r"[1-5](\d\d|xx)|000", "a status such as '404' or a class such as '4xx'")),
     "method": _several(pattern(r"[A-Z][A-Z_-]{0,31}", "a method in capitals such as 'POST'")),
     "waf_action": _several(
@@ -239,8 +352,33 @@ _SCOPE: dict[str, _Reader] = {
     "waf_label": _several(
         pattern(r"[A-Za-z0-9_:-]{1,1024}", "an AWS WAF label such as 'awswaf:managed:aws:bot-control:bot:verified'")
     ),
-    "user_agent": _several(pattern(r"[\x20-\x7e]{1,256}", "1 to 256 printable ASCII characters")),
+    "user_agent": _several(_PART),
+    "path_suffix": _several(pattern(r"[^?#\s]{1,256}", "the end of a path, such as '.php', without query")),
+    "static": _is(_BOOLEAN),
+    "normalise": _is(_BOOLEAN),
+    "ignore_case": _is(_BOOLEAN),
+    "content_type": _several(
+        pattern(
+            r"[a-z0-9][a-z0-9!#$&^_.+-]*/(\*|[a-z0-9][a-z0-9!#$&^_.+-]*)|-",
+            "a media type in lower case such as 'text/html' or 'image/*'",
+        )
+    ),
+    "asn": _several(whole(1, 2**32 - 1)),
+    "ja3": _several(pattern(r"[0-9a-f]{32}|-", "a JA3 fingerprint: 32 hexadecimal digits in lower case")),
+    "ja4": _several(
+        pattern(
+            r"[a-z0-9]{10}_[0-9a-f]{12}_[0-9a-f]{12}|-",
+            "a JA4 fingerprint such as 't13d1516h2_8daaf6152771_02713d6af862'",
+        )
+    ),
+    "referer": _several(_PART),
+    "header_names": _several(
+        pattern(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}", "the name of a header such as 'Accept-Language'"), str.lower
+    ),
 }
+"""Keys of a scope, each of which a request must match."""
+
+_SCOPE: dict[str, _Reader] = {**_CONDITIONS, NOT: _excluded}
 
 _ESCALATE: dict[str, _Reader] = {
     "factor": _is(whole(2, 100)),
@@ -256,13 +394,13 @@ _RULE: dict[str, _Reader] = {
     "block_for": _duration(1, LONGEST_BLOCK_S),
     "resolution": _is(ValueCheck("a whole number from 10 to 1000 or 'exact'", _is_resolution)),
     "aggregate": _table({"ipv4": _is(whole(8, 32)), "ipv6": _is(whole(16, 128))}),
-    "scope": _table(_SCOPE, make=Scope),
+    "scope": _table(_SCOPE, make=_scope),
     "escalate": _table(_ESCALATE, required=_ESCALATE, make=Escalation),
-    "extend": _is(ValueCheck("true or false", lambda value: isinstance(value, bool))),
+    "extend": _is(_BOOLEAN),
 }
 
-_ATTRIBUTES = {"window": "window_s", "block_for": "block_for_s", "max": "max_s", "memory": "memory_s"}
-"""Attributes of Rule and Escalation that are named differently from their key."""
+_ATTRIBUTES = {"window": "window_s", "block_for": "block_for_s", "max": "max_s", "memory": "memory_s", NOT: "excluded"}
+"""Attributes of Rule, Escalation and Scope that are named differently from their key."""
 
 
 def _attributes(values: Mapping[str, Any]) -> dict[str, Any]:

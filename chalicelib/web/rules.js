@@ -41,7 +41,7 @@ function showWords() {
 }
 
 function card(rule) {
-  const scope = Object.entries(rule.scope).map(([key, values]) => `${key.replaceAll("_", " ")} ${values.join(", ")}`);
+  const scope = Object.entries(rule.scope).map(condition);
   const ipv4 = rule.aggregate.ipv4 === 32 ? "an IPv4 address" : `an IPv4 /${rule.aggregate.ipv4}`;
   return h(
     "article",
@@ -51,8 +51,21 @@ function card(rule) {
     h("ul", { class: "muted plain" },
       h("li", {}, `counts ${ipv4} or an IPv6 /${rule.aggregate.ipv6} as one client`),
       rule.action === "block" && h("li", {}, `blocks for ${rule.block_for}${rule.escalate ? `, ${rule.escalate.factor} times as long with each further offence, up to ${rule.escalate.max}` : ""}`),
-      scope.map((text) => h("li", {}, `only ${text}`))),
+      scope.map((text) => h("li", {}, text))),
   );
+}
+
+const FLAGS = {
+  "static false": "no static files",
+  "static true": "only static files",
+  "normalise true": "paths in their normal form",
+  "ignore_case true": "paths in any case",
+};
+
+function condition([name, values]) {
+  const key = name.split(".").at(-1);
+  const text = FLAGS[`${key} ${values}`] || `${key.replaceAll("_", " ")} ${values.join(", ")}`;
+  return name.startsWith("not.") ? `not ${text}` : FLAGS[`${key} ${values}`] || `only ${text}`;
 }
 
 async function plan() {

@@ -11,6 +11,7 @@ from chalicelib.admin.malformed import EXPLANATIONS
 from chalicelib.config import SETTINGS
 from chalicelib.core.decisions import Outcome
 from chalicelib.core.logs.requests import Reason
+from chalicelib.core.paths import STATIC_ENDINGS
 from chalicelib.core.rules_toml import RulesError, parse_rules
 from chalicelib.edges import telemetry
 from chalicelib.pipeline.enforce import BREAKER, PACE, PAUSED, SPARED
@@ -86,8 +87,14 @@ def test_the_documented_defaults_of_a_rule_are_its_defaults() -> None:
 
 
 def test_the_documented_rule_is_valid() -> None:
-    (example,) = re.findall(r"```toml\n(.*?)```", text("rules.md"), re.DOTALL)
-    assert [rule.name for rule in parse_rules(example).rules] == ["login"]
+    examples = re.findall(r"```toml\n(.*?)```", text("rules.md"), re.DOTALL)
+    names = [[rule.name for rule in parse_rules(example).rules] for example in examples]
+    assert names == [["login"], ["pages-from-abroad"]]
+
+
+def test_every_static_ending_is_documented() -> None:
+    (listed,) = re.findall(r"in one of: ([^.]*)\.", text("rules.md"))
+    assert set(re.findall(r"\w+", listed)) == STATIC_ENDINGS
 
 
 def metrics_of(method: ast.FunctionDef) -> Iterator[tuple[str, str]]:

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from chalicelib.core.addresses import AddressMemo, NetworkSet
 from chalicelib.core.logs.columns import lines_of
 from chalicelib.core.logs.log_format import LineFormat
-from chalicelib.core.logs.requests import FORWARDED_FOR, Column, Malformed, Reason, Requests, Source, host_name
+from chalicelib.core.logs.requests import FORWARDED_FOR, Column, Malformed, Reason, Requests, Source, Text, host_name
 
 _FIELD_NAMES = """
 timestamp c-ip s-ip time-to-first-byte sc-status sc-bytes cs-method cs-protocol cs-host cs-uri-stem cs-bytes
@@ -37,7 +37,7 @@ DEFAULT_FIELDS = (
     *("timestamp", "c-ip", "sc-status", "cs-method", "cs-host", "cs-uri-stem"),
     *("x-edge-request-id", "cs-user-agent", "x-forwarded-for"),
 )
-"""Fields that hold every column of a CloudFront log except ``country``."""
+"""Fields that hold host, path, method, status and user agent; the columns that few rules examine need more of them."""
 
 NEEDED = ("timestamp", "c-ip")
 
@@ -105,13 +105,22 @@ def _path(cell: bytes) -> str:
     return unescape(cell.partition(b"?")[0])
 
 
-READ: dict[str, tuple[str, Callable[[bytes], str]]] = {
+def _header_names(cell: bytes) -> tuple[str, ...]:
+    """Returns the names of headers, each of which ends with a line end. CloudFront cuts them off after 800 bytes."""
+    return tuple(unescape(cell).lower().split())
+
+
+READ: dict[str, tuple[str, Callable[[bytes], Text]]] = {
     "host": ("cs-host", _host),
     "path": ("cs-uri-stem", _path),
     "method": ("cs-method", unescape),
     "status": ("sc-status", unescape),
     "country": ("c-country", _country),
     "user_agent": ("cs-user-agent", unescape),
+    "asn": ("asn", unescape),
+    "content_type": ("sc-content-type", unescape),
+    "header_names": ("cs-header-names", _header_names),
+    "referer": ("cs-referer", unescape),
     FORWARDED_FOR: ("x-forwarded-for", unescape),
 }
 """For each column: the field that holds it, and how to render a cell as text."""

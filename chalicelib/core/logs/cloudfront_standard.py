@@ -41,7 +41,7 @@ VERSION_1 = (
 FEWEST = VERSION_1.index("sc-status") + 1
 """Fewest fields of a line without a header. There is one more unless the line is cut."""
 
-COMMON_FIELDS = VERSION_1.index("x-forwarded-for") + 1
+COMMON_FIELDS = VERSION_1.index("sc-content-type") + 1
 """Fields of version 1 up to the last that holds a column. Lines of different lengths are cut or filled up to it."""
 
 FIELDS = {
@@ -51,6 +51,9 @@ FIELDS = {
     "status": ("sc-status",),
     "country": ("c-country",),
     "user_agent": ("cs(User-Agent)",),
+    "asn": ("asn",),
+    "content_type": ("sc-content-type",),
+    "referer": ("cs(Referer)",),
     FORWARDED_FOR: ("x-forwarded-for",),
 }
 """Fields that hold each column, in order of preference."""
@@ -310,6 +313,9 @@ class StandardRecord(msgspec.Struct, gc=False):
     status: Flat = field(name="sc-status", default=None)
     country: str | None = field(name="c-country", default=None)
     user_agent: str | None = field(name="cs(User-Agent)", default=None)
+    asn: Flat = None
+    content_type: str | None = field(name="sc-content-type", default=None)
+    referer: str | None = field(name="cs(Referer)", default=None)
     waf: None = field(name="httpRequest", default=None)
     envelope: None = field(name="messageType", default=None)
     """Keys of formats that precede this one."""

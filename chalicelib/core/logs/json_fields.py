@@ -35,6 +35,11 @@ READ: dict[str, Callable[[str], str]] = {
     "status": _plain,
     "country": _plain,
     "user_agent": _plain,
+    "asn": _plain,
+    "content_type": _plain,
+    "ja3": _plain,
+    "ja4": _plain,
+    "referer": _plain,
     FORWARDED_FOR: _plain,
 }
 """For each column that a key may hold: how to read its text."""

@@ -106,14 +106,19 @@ def host_name(text: str) -> str:
     return text.lower().partition(":")[0].rstrip(".")
 
 
-COLUMNS = frozenset(("host", "path", "method", "status", "country", "user_agent", "waf_action", "waf_label"))
+COLUMNS = frozenset(
+    (
+        *("host", "path", "method", "status", "country", "user_agent", "waf_action", "waf_label"),
+        *("asn", "content_type", "header_names", "ja3", "ja4", "referer"),
+    )
+)
 """Every column that the scope of a rule can examine."""
 
 FORWARDED_FOR = "forwarded_for"
 """The column of the X-Forwarded-For header, read only if proxies are trusted."""
 
 Text = str | tuple[str, ...]
-"""The content of a cell: one text, or several (WAF labels); empty if the log has none."""
+"""The content of a cell: one text, or several (WAF labels, names of headers); empty if the log has none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,9 @@ class Record(msgspec.Struct, rename="camel", gc=False):
     http_request: HttpRequest
     action: str | None = None
     response_code_sent: int | None = None
+    client_asn: int | None = None
+    ja3_fingerprint: str | None = None
+    ja4_fingerprint: str | None = None
     http_source_name: str | None = None
     labels: msgspec.Raw = ABSENT
 
@@ -68,6 +71,14 @@ def header(raw: bytes, name: str) -> str:
     except UNREADABLE:
         return ""
     return ",".join(h.value for h in headers if h.value is not None and h.name and h.name.lower() == name)
+
+
+def header_names(raw: bytes) -> tuple[str, ...]:
+    """Returns the names of all headers in lower case; none if they are absent or unreadable."""
+    try:
+        return tuple(h.name.lower() for h in _headers.decode(raw) or () if h.name)
+    except UNREADABLE:
+        return ()
 
 
 def _label_names(raw: bytes) -> tuple[str, ...]:
@@ -113,6 +124,11 @@ _READ = {
     "user_agent": _Reading(("headers",), _header_cell, lambda cell: header(cell, "user-agent")),
     "waf_action": _Reading(("action",), attrgetter("action"), _plain),
     "waf_label": _Reading(("labels",), lambda record: bytes(record.labels), _label_names),
+    "asn": _Reading(("client_asn",), attrgetter("client_asn"), _plain),
+    "header_names": _Reading(("headers",), _header_cell, header_names),
+    "ja3": _Reading(("ja3_fingerprint",), attrgetter("ja3_fingerprint"), _plain),
+    "ja4": _Reading(("ja4_fingerprint",), attrgetter("ja4_fingerprint"), _plain),
+    "referer": _Reading(("headers",), _header_cell, lambda cell: header(cell, "referer")),
     FORWARDED_FOR: _Reading(("headers",), _header_cell, lambda cell: header(cell, "x-forwarded-for")),
 }
 
@@ -121,7 +137,7 @@ _READ = {
 def _decoder(columns: frozenset[str]) -> "msgspec.json.Decoder[Record]":
     """Returns a decoder that skips the fields that no column needs, which saves objects and time."""
     needed = {"client_ip", "request_id", "timestamp", "http_request", "http_source_name"}
-    needed.update(chain.from_iterable(_READ[name].fields for name in columns))
+    needed.update(chain.from_iterable(_READ[name].fields for name in columns if name in _READ))
     narrow: dict[type, type] = {}
     for whole in (HttpRequest, Record):
         fields: list[tuple[Any, ...]] = []
@@ -156,7 +172,7 @@ class WafRecords:
             return Reason.TIMESTAMP
         if not isinstance(address, str):
             return Reason.ADDRESS
-        status = members.get("responseCodeSent")
+        status, asn = members.get("responseCodeSent"), members.get("clientAsn")
         return Record(
             timestamp=time,
             http_request=HttpRequest(
@@ -170,6 +186,9 @@ class WafRecords:
             ),
             action=_text(members.get("action")),
             response_code_sent=status if type(status) is int else None,
+            client_asn=asn if type(asn) is int else None,
+            ja3_fingerprint=_text(members.get("ja3Fingerprint")),
+            ja4_fingerprint=_text(members.get("ja4Fingerprint")),
             http_source_name=_text(members.get("httpSourceName")),
             labels=_raw(members.get("labels")),
         )
@@ -180,7 +199,7 @@ class WafRecords:
             times = [record.timestamp if record.timestamp >= 0 else None for record in records]
 
         def columns(name: str) -> Column | None:
-            if name not in self._available:
+            if name not in self._available or name not in _READ:
                 return None
             reading = _READ[name]
             return Column(list(map(reading.cell, records)), reading.text)

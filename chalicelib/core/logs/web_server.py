@@ -23,7 +23,7 @@ _TEXT = rb'"((?:[^"\\]|\\.)*)"'
 _REST = re.compile(
     _TEXT + rb" (\d{3}|-)(?: (?:\d+|-)(?: " + _TEXT + rb" " + _TEXT + rb"(?: " + _TEXT + rb")?)?)?", re.ASCII
 )
-REQUEST, STATUS, USER_AGENT, FORWARDED = 1, 2, 4, 5
+REQUEST, STATUS, REFERER, USER_AGENT, FORWARDED = 1, 2, 3, 4, 5
 """Groups of ``_REST``."""
 
 CLIENT, STAMP, ZONE, REST = 0, 3, 4, 5
@@ -38,7 +38,11 @@ def _part(rest: bytes, group: int) -> bytes:
 
 
 def _text(group: int) -> Callable[[Cell], str]:
-    return lambda cell: _part(cell[1], group).decode("utf-8", "replace").removesuffix("-")
+    return lambda cell: _plain(_part(cell[1], group))
+
+
+def _plain(text: bytes) -> str:
+    return "" if text == b"-" else text.decode("utf-8", "replace")
 
 
 def _target(cell: Cell) -> str:
@@ -55,6 +59,7 @@ _READ: dict[str, Callable[[Cell], str]] = {
     "path": lambda cell: url_path(_target(cell)),
     "status": _text(STATUS),
     "user_agent": _text(USER_AGENT),
+    "referer": _text(REFERER),
     FORWARDED_FOR: _text(FORWARDED),
 }
 

@@ -108,7 +108,7 @@ def test_an_empty_text_is_a_rule_set_without_rules() -> None:
         pytest.param("rule = 7", "rules: 'rule' must be an array of tables; write [[rule]]", id="rule = 7"),
         pytest.param("[rule]\nname = 'r'", "rules: 'rule' must be an array of tables; write [[rule]]", id="[rule]"),
         pytest.param("rules = []", "rules: unknown key 'rules' (did you mean 'rule'?)", id="rules"),
-        pytest.param("x = 1", "rules: unknown key 'x'; known keys: rule", id="x"),
+        pytest.param("x = 1", "rules: unknown key 'x'; known keys: rule, lists", id="x"),
         pytest.param(
             rule() + rule(limit="20"), "rule 'r': name: used by two rules; names must be unique", id="two of a name"
         ),
@@ -245,8 +245,11 @@ def test_an_empty_text_is_a_rule_set_without_rules() -> None:
             pytest.param(rule(scope=f"{{ {inner} }}"), f"rule 'r': scope{said}", id=f"scope = {inner}")
             for inner, said in [
                 ("pth = ['/']", ": unknown key 'pth' (did you mean 'path'?)"),
-                ("path = '/'", ".path: '/' is not a list of at least one value"),
-                ("path = []", ".path: [] is not a list of at least one value"),
+                (
+                    "path = '/'",
+                    ".path: '/' is not a list of at least one value, or a reference to a list such as '@eu'",
+                ),
+                ("path = []", ".path: [] is not a list of at least one value, or a reference to a list such as '@eu'"),
                 ("path = ['a']", ".path: 'a' is not a path that starts with '/' and has no query"),
                 ("path = ['/a?b']", ".path: '/a?b' is not a path that starts with '/' and has no query"),
                 ("path_prefix = ['/a b']", ".path_prefix: '/a b' is not a path that starts with '/' and has no query"),
@@ -261,6 +264,31 @@ def test_an_empty_text_is_a_rule_set_without_rules() -> None:
                 (
                     "waf_label = ['a b']",
                     ".waf_label: 'a b' is not an AWS WAF label such as 'awswaf:managed:aws:bot-control:bot:verified'",
+                ),
+                ("static = 1", ".static: 1 is not true or false"),
+                ("path_suffix = ['']", ".path_suffix: '' is not the end of a path, such as '.php', without query"),
+                ("asn = ['AS64496']", ".asn: 'AS64496' is not a whole number from 1 to 4294967295"),
+                ("asn = [0]", ".asn: 0 is not a whole number from 1 to 4294967295"),
+                ("ja3 = ['x']", ".ja3: 'x' is not a JA3 fingerprint: 32 hexadecimal digits in lower case"),
+                ("ja4 = ['x']", ".ja4: 'x' is not a JA4 fingerprint such as 't13d1516h2_8daaf6152771_02713d6af862'"),
+                (
+                    "content_type = ['html']",
+                    ".content_type: 'html' is not a media type in lower case such as 'text/html' or 'image/*'",
+                ),
+                (
+                    "header_names = ['a b']",
+                    ".header_names: 'a b' is not the name of a header such as 'Accept-Language'",
+                ),
+                ("country = '@eu'", ".country: '@eu' refers to no list (below [lists] are none)"),
+                ("not = { country = '@eu' }", ".not.country: '@eu' refers to no list (below [lists] are none)"),
+                ("not = { method = ['post'] }", ".not.method: 'post' is not a method in capitals such as 'POST'"),
+                ("not = {}", ".not: an empty table excludes every request; name at least one column"),
+                ("not = [{ asn = [1] }, {}]", ".not: an empty table excludes every request; name at least one column"),
+                ("not = []", ".not: [] is not a table such as { status = ... }"),
+                ("normalise = true, path = ['//a']", ".path: '//a' is never the normal form of a path; write '/a'"),
+                (
+                    "normalise = true, not = { path_prefix = ['/%6C'] }",
+                    ".not.path_prefix: '/%6C' is never the normal form of a path; write '/l'",
                 ),
                 ("user_agent = ['']", ".user_agent: '' is not 1 to 256 printable ASCII characters"),
                 ("user_agent = ['é']", ".user_agent: 'é' is not 1 to 256 printable ASCII characters"),
@@ -335,6 +363,52 @@ def test_no_rule_may_be_named_like_a_manual_block() -> None:
 def test_the_version_follows_the_text_unless_one_is_given() -> None:
     assert parse_rules(rule()).version == parse_rules(rule()).version != parse_rules(rule() + "\n").version
     assert parse_rules(rule(), version="v").version == "v"
+
+
+# Lists.
+
+
+def test_a_scope_refers_to_lists_by_name() -> None:
+    lists = "[lists]\neu = ['DE', 'FR']\nhosters = [64496, 64497]\n"
+    scope = "{ country = '@eu', not = [{ asn = '@hosters' }, { country = '@eu', method = ['HEAD'] }] }"
+    (only,) = parse_rules(lists + rule(scope=scope)).rules
+    spelled = (
+        "{ country = ['DE', 'FR'], not = [{ asn = [64496, 64497] }, { country = ['DE', 'FR'], method = ['HEAD'] }] }"
+    )
+    assert only == parse_rules(rule(scope=spelled)).rules[0]
+
+
+def test_a_text_that_begins_like_a_reference_is_itself_within_a_list() -> None:
+    assert parse_rules(rule(scope="{ user_agent = ['@eu'] }")).rules[0].scope == Scope(user_agent=("@eu",))
+
+
+@pytest.mark.parametrize(
+    ("lists", "problem"),
+    [
+        ("lists = 7", 'rules: \'lists\' must be a table; write [lists], and below it eu = ["DE", "FR"]'),
+        ("[lists]\neu = []", "list 'eu': [] is not a list of at least one text or whole number"),
+        ("[lists]\neu = 'DE'", "list 'eu': 'DE' is not a list of at least one text or whole number"),
+        ("[lists]\neu = [true]", "list 'eu': [True] is not a list of at least one text or whole number"),
+        (
+            "[lists]\n'e u' = ['DE']",
+            "list 'e u': 'e u' is not 1 to 64 letters, digits, '-' or '_', the first a letter or digit",
+        ),
+    ],
+)
+def test_a_bad_list_is_rejected(lists: str, problem: str) -> None:
+    assert problems(lists) == [problem]
+
+
+def test_a_misspelled_reference_is_answered_with_the_nearest_list() -> None:
+    text = "[lists]\neurope = ['DE']\n" + rule(scope="{ country = '@europ' }")
+    assert problems(text) == ["rule 'r': scope.country: '@europ' refers to no list (did you mean '@europe'?)"]
+
+
+def test_what_a_list_holds_is_checked_as_if_it_stood_in_the_rule() -> None:
+    text = "[lists]\neu = ['DE', 'France']\n" + rule(scope="{ country = '@eu' }")
+    assert problems(text) == [
+        "rule 'r': scope.country: 'France' is not a two-letter country code in capitals such as 'DE'"
+    ]
 
 
 # Meters.
