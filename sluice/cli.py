@@ -37,6 +37,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "openapi": ("openapi", "Print the OpenAPI document of the admin API."),
     },
     "Deploy": {
+        "cost": ("cost", "Estimate what a stage costs per month. Needs neither credentials nor a network."),
         "setup": ("setup", "Create the resources that 'chalice deploy' cannot, after showing the plan and its cost."),
         "doctor": ("doctor", "Find problems with a deployed stage, and their remedies. Changes nothing."),
         "teardown": ("teardown", "Remove everything that setup and 'chalice deploy' created for a stage."),

@@ -11,12 +11,13 @@ from rich.text import Text
 
 from chalicelib.edges.waf_ip_sets import WafScope
 from sluice import DEFAULT_RULES
+from sluice.commands.shared.costs import items_of, print_bill
 from sluice.commands.shared.deployment import carry_out, choices_of, plan_options, show_plan, stage_command
 from sluice.commands.shared.options import EXISTING_FILE, Parsed, read_rules
-from sluice.commands.shared.output import output, print_json, table
+from sluice.commands.shared.output import output, print_json
 from sluice.deploy.account import AwsAccount, attempting
 from sluice.deploy.apply import survey
-from sluice.deploy.costs import Cost, Load, monthly_costs, shards_for, total
+from sluice.deploy.costs import Load, monthly_costs, total
 from sluice.deploy.plan import Step, StepAction, to_set_up
 from sluice.deploy.resources import resources_of
 from sluice.deploy.resources.chalice_config import Project
@@ -24,6 +25,7 @@ from sluice.deploy.resources.logs import group_name
 from sluice.deploy.resources.web_acls import arn_of
 from sluice.deploy.runtime import RECOMMENDED, runtime_of_chalice
 from sluice.deploy.stage import MOST_IP_SETS, MOST_SHARDS, Choices, DeliveredLog, Refusal, Stage
+from sluice.deploy.traffic import observed_requests_per_second, web_acl_wcu
 
 NAMES = Parsed("NAMES", lambda text: tuple(text.split(",")) if text else None)
 
@@ -96,7 +98,8 @@ def _setting(text: str) -> tuple[str, str]:
 @click.option(
     "--requests-per-second",
     type=click.FloatRange(0.001),
-    help="Expected traffic, for the evaluator's memory (1,769 MB by default) and the cost estimate (100 by default).",
+    help="Expected traffic, for the evaluator's memory (1,769 MB by default) and the estimated cost (by default for "
+    "the last week's average in CloudWatch, or else for 100).",
 )
 @plan_options
 def setup(
@@ -142,18 +145,22 @@ def setup(
     desired = _stage(stage, account, web_acls, {**options, "buckets": entries})
     resources = resources_of(desired, rules=text, now=int(time.time()), project=project, show_token=show_token)
     steps = to_set_up(survey(resources, account))
-    choices = desired.choices
+    choices, now = desired.choices, int(time.time())
+    observed = None if choices.requests_per_second else observed_requests_per_second(account, choices, now)
     load = Load(
-        requests_per_second=choices.requests_per_second or 100,
+        requests_per_second=choices.requests_per_second or observed or 100,
         source=_estimated_log(choices),
         shards=choices.shards,
         sample_rate=choices.sample_rate if choices.sources[:1] == ("cloudfront",) else 100,
         objects=bool(choices.buckets),
+        web_acl_wcu=web_acl_wcu(account, steps),
+        stack=bool(choices.stack),
     )
     if as_json and dry_run:
         _print_json(desired, steps, load, applied=False)
     if not as_json:
-        _describe(console, desired, steps, load)
+        origin = ", the average of the last seven days" if observed else ""
+        _describe(console, desired, steps, load, origin)
     refused = [step for step in steps if step.action is StepAction.REFUSE]
     if refused:
         raise Refusal("\n".join(f"{step.resource.kind} {step.resource.name} {step.detail}" for step in refused))
@@ -206,21 +213,11 @@ def _estimated_log(choices: Choices) -> str | None:
     return usual if choices.log_groups else None
 
 
-def _describe(console: Console, stage: Stage, steps: list[Step], load: Load) -> None:
+def _describe(console: Console, stage: Stage, steps: list[Step], load: Load, origin: str) -> None:
     show_plan(stage, steps, console)
-    choices, costs = stage.choices, monthly_costs(load)
-    console.print(f"\nAt {load.requests_per_second:g} requests per second, at list prices of us-east-1:\n")
-    bill = [*costs, Cost("total", "", total(costs))]
-    rows = [(cost.item, cost.quantity, f"{cost.dollars:,.2f}") for cost in bill]
-    console.print(table(("per month", "", "USD"), rows, right=("", "USD")))
-    if not load.shards and load.source == "cloudfront":
-        shards = shards_for(load.requests_per_second * load.sample_rate / 100)
-        provisioned = monthly_costs(replace(load, shards=shards))
-        console.print(
-            f"\nAn on-demand stream adapts to the traffic. --shards {shards} would cost "
-            f"{total(costs) - total(provisioned):,.2f} USD less per month, but lose lines when an attack brings more "
-            f"than {shards * 1000:,} logged requests per second."
-        )
+    console.print()
+    print_bill(console, load, origin=origin)
+    choices = stage.choices
     if not choices.web_acls:
         console.print("\nWithout --web-acl no request is blocked until a web ACL refers to the rule group.")
     if "cloudfront" in choices.sources and not choices.distributions:
@@ -230,14 +227,13 @@ def _describe(console: Console, stage: Stage, steps: list[Step], load: Load) -> 
 
 def _print_json(stage: Stage, steps: list[Step], load: Load, *, applied: bool, token: str | None = None) -> None:
     costs = monthly_costs(load)
-    items = [{"item": cost.item, "quantity": cost.quantity, "usd": round(cost.dollars, 2)} for cost in costs]
     document = {
         "stage": stage.name,
         "account": stage.location.account,
         "region": stage.location.region,
         "applied": applied,
         "steps": [step.row() for step in steps],
-        "cost": {"items": items, "usd_a_month": round(total(costs), 2)},
+        "cost": {"items": items_of(costs), "usd_a_month": round(total(costs), 2)},
         "undo": stage.command("teardown"),
         **({"token": token} if token else {}),
     }

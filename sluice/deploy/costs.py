@@ -1,11 +1,13 @@
 """Estimated monthly cost of a stage at a given rate of requests.
 
-On-demand list prices of us-east-1, without free tiers. Where a figure is uncertain, the higher one is used.
+List prices of us-east-1, without free tiers, except for what AWS WAF's charges include in any case. Where a figure is
+uncertain, the higher one is used. Not included is what the site pays without Sluice: its web ACL, its requests.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from math import ceil
+from dataclasses import dataclass, replace
+from math import ceil, inf
+from typing import Any
 
 from sluice.deploy.sizing import VCPU_MB, evaluator_mb
 
@@ -24,21 +26,38 @@ PRICES: Mapping[str, float] = {
     "dynamodb.write_unit": 0.625 / 1e6,
     "dynamodb.read_unit": 0.125 / 1e6,
     "waf.rule": 1.0,
+    "waf.rule_group": 1.0,
+    "waf.excess_500_wcu": 0.20 / 1e6,
     "logs.gb_in": 0.50,
     "metric": 0.30,
+    "alarm": 0.10,
+    "dashboard": 3.0,
+    "key": 1.0,
     "sqs.request": 0.40 / 1e6,
     "s3.get": 0.40 / 1e6,
 }
-"""US dollars per unit. Lambda's price of a GB-second is for arm64; x86_64 costs a quarter more."""
+"""US dollars per unit. Lambda's price of a GB-second is for arm64; x86_64 costs a quarter more. A rule group is paid
+for once per web ACL that refers to it, and capacity above ``INCLUDED_WCU`` with every request to the web ACL."""
 
-SHARD_RECORDS_PER_S = 1000
-"""Records per second that a shard accepts. A CloudFront record holds one line."""
+VENDED_TIERS = ((10_000, 0.50), (20_000, 0.25), (20_000, 0.10), (inf, 0.05))
+"""Price of a GB that AWS services log to CloudWatch Logs, by the GB of the month, in consecutive tiers."""
+
+WAF_INCLUDED_BYTES = 500
+"""Bytes of AWS WAF's log that the price of each inspected request includes: "500 MB ... per 1 million WAF requests"
+(AWS WAF Developer Guide, "Pricing for web ACL traffic information")."""
+
+INCLUDED_WCU, WCU_STEP = 1_500, 500
+"""Capacity units of a web ACL that its price includes, and by which every further step is charged once started."""
+
+SHARD_RECORDS_PER_S, SHARD_BYTES_PER_S = 1_000, 1_000_000
+"""Records and bytes per second that a shard accepts. A CloudFront record holds one line."""
 
 HEADROOM = 1.2
 """Capacity of provisioned shards as a multiple of the expected rate."""
 
 ON_DEMAND_SHARDS = 4
-"""Shards of a new on-demand stream."""
+"""Shards of a new on-demand stream, which accepts 4 MB per second. Later it accepts twice the peak of the last 30 days,
+and grows to that; what comes faster is rejected (Kinesis Data Streams Developer Guide, "Quotas and limits")."""
 
 PUT_UNIT = 25_000
 """Bytes of a record that count as one put."""
@@ -71,6 +90,12 @@ RING_S, RING_LINE_S = 0.015, 0.0000025
 INGEST_GB = VCPU_MB / 1024
 METRICS = 46
 OBJECT_METRICS = 3
+ALARMS = 21
+"""Alarms of the CloudFormation stack, without the one for objects."""
+
+OWN_LOG_BYTES = 1_000
+"""Bytes that an invocation logs: its report in the embedded metric format (375 to 580 were measured), and the lines in
+which Lambda reports start, end and duration."""
 
 OBJECT_LINES, PART_LINES = 10_000, 28_000
 """Lines of an object, fewer than a busy site's, and of a part of a large one."""
@@ -99,7 +124,16 @@ class Load:
     objects: bool = False
     """True if the same requests are also logged in objects in S3."""
     rules: int = 2
-    """Rules in the rule group, one per family. The web ACL is not counted, because it exists already."""
+    """Rules in the rule group, one per family."""
+    web_acl_wcu: int = 0
+    """Capacity units that the web ACL uses, including those of the rule group."""
+    stack: bool = False
+    """True for the CloudFormation stack, which has alarms and a dashboard."""
+
+    @property
+    def lines_per_second(self) -> float:
+        """Lines that come through the stream."""
+        return self.requests_per_second * self.sample_rate / 100 if self.source else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,21 +144,50 @@ class Cost:
     """US dollars per month."""
 
 
-def shards_for(lines_per_second: float) -> int:
-    """Returns the shards that accept this rate of CloudFront lines, with a fifth to spare.
+OBJECTS = "s3"
+"""Name of the log that arrives as objects in S3."""
 
-    >>> shards_for(1000), shards_for(50_000), shards_for(1)
-    (2, 60, 1)
+SOURCES = (*LINE_BYTES, OBJECTS)
+"""Logs whose cost is known: those of ``LINE_BYTES`` come through the stream."""
+
+
+def load_of(source: str, requests_per_second: float, **choices: Any) -> Load:
+    """Returns the load of a stage that counts a single log, one of ``SOURCES``."""
+    if source == OBJECTS:
+        return Load(requests_per_second=requests_per_second, source=None, objects=True, **choices)
+    return Load(requests_per_second=requests_per_second, source=source, **choices)
+
+
+def shards_for(lines_per_second: float, source: str = "cloudfront") -> int:
+    """Returns the shards that accept this rate of lines, with a fifth to spare.
+
+    >>> shards_for(1000), shards_for(50_000), shards_for(1), shards_for(50_000, "waf")
+    (2, 60, 1, 18)
     """
-    return max(1, ceil(lines_per_second * HEADROOM / SHARD_RECORDS_PER_S))
+    return max(1, ceil(lines_per_second * HEADROOM / lines_per_shard(source)))
+
+
+def lines_per_shard(source: str) -> float:
+    """Returns the lines of a log that a shard accepts per second.
+
+    >>> lines_per_shard("cloudfront"), round(lines_per_shard("waf"))
+    (1000.0, 3333)
+    """
+    _, records, record_bytes = _delivery(source, 1.0)
+    return 1 / max(records / SHARD_RECORDS_PER_S, records * record_bytes / SHARD_BYTES_PER_S)
 
 
 def monthly_costs(load: Load) -> list[Cost]:
     """Returns each item of the bill; their sum is the estimate."""
-    lines_per_second = load.requests_per_second * load.sample_rate / 100 if load.source else 0.0
+    delivery, _, _ = _delivery(load.source or "cloudfront", load.lines_per_second * SECONDS_PER_MONTH)
+    return [*([delivery] if load.source else []), *_costs_after_delivery(load)]
+
+
+def _costs_after_delivery(load: Load) -> list[Cost]:
+    lines_per_second = load.lines_per_second
     lines = lines_per_second * SECONDS_PER_MONTH
-    delivery, records, record_bytes = _delivery(load.source or "cloudfront", lines)
-    shards = load.shards or max(ON_DEMAND_SHARDS, shards_for(records / SECONDS_PER_MONTH))
+    _, records, record_bytes = _delivery(load.source or "cloudfront", lines)
+    shards = load.shards or max(ON_DEMAND_SHARDS, shards_for(lines_per_second, load.source or "cloudfront"))
     batches = shards * SECONDS_PER_MONTH * min(BATCHES_PER_S, max(lines_per_second / shards, 1e-9))
     tally_bytes = lines / batches * TALLY_BYTES_PER_LINE
     write_units = batches * max(1, ceil(tally_bytes / 1024))
@@ -139,8 +202,8 @@ def monthly_costs(load: Load) -> list[Cost]:
         + (rings * RING_S + lines * RING_LINE_S) * evaluator_mb(lines_per_second) / 1024
         + others * OTHER_S * OTHER_GB
     )
+    own_logs = invocations * OWN_LOG_BYTES / GB
     return [
-        *([delivery] if load.source else []),
         *stream_costs(records, record_bytes, load.shards),
         *(object_costs(load.requests_per_second * SECONDS_PER_MONTH) if load.objects else []),
         Cost("Lambda invocations", _millions(invocations), invocations * PRICES["lambda.request"]),
@@ -148,7 +211,47 @@ def monthly_costs(load: Load) -> list[Cost]:
         Cost("DynamoDB writes", f"{_millions(write_units)} units", write_units * PRICES["dynamodb.write_unit"]),
         Cost("DynamoDB reads", f"{_millions(read_units)} units", read_units * PRICES["dynamodb.read_unit"]),
         Cost("WAF rules", f"{load.rules}", load.rules * PRICES["waf.rule"]),
+        Cost("WAF rule group", "1", PRICES["waf.rule_group"]),
+        *_excess_capacity(load),
+        Cost("CloudWatch Logs, the functions' own", f"{own_logs:,.1f} GB", own_logs * PRICES["logs.gb_in"]),
         Cost("CloudWatch metrics", f"{METRICS}", METRICS * PRICES["metric"]),
+        *(_stack_costs() if load.stack else []),
+    ]
+
+
+def attack_dollars(load: Load, requests_per_second: float, hours: float = 1) -> float:
+    """Returns what an attack adds to the bill of a month. Provisioned shards count as much of it as they accept."""
+    share = hours * 3600 / SECONDS_PER_MONTH
+    attacked = load.requests_per_second + requests_per_second
+    counted = attacked
+    if load.shards and load.source:
+        accepted = load.shards * lines_per_shard(load.source) * 100 / load.sample_rate
+        counted = max(load.requests_per_second, min(attacked, accepted))
+    usual, busy = (
+        total(_costs_after_delivery(replace(load, requests_per_second=rate)))
+        for rate in (load.requests_per_second, counted)
+    )
+    # Every line is delivered, and the month's volume has one price, however it is spread over the month.
+    average = replace(load, requests_per_second=load.requests_per_second + requests_per_second * share)
+    before, after = (
+        _delivery(of.source, of.lines_per_second * SECONDS_PER_MONTH)[0].dollars if of.source else 0.0
+        for of in (load, average)
+    )
+    return (busy - usual) * share + after - before
+
+
+def _excess_capacity(load: Load) -> list[Cost]:
+    steps = ceil(max(0, load.web_acl_wcu - INCLUDED_WCU) / WCU_STEP)
+    requests = load.requests_per_second * SECONDS_PER_MONTH
+    dollars = steps * requests * PRICES["waf.excess_500_wcu"]
+    return [Cost(f"WAF capacity above {INCLUDED_WCU:,}", f"{load.web_acl_wcu:,} WCU", dollars)] if steps else []
+
+
+def _stack_costs() -> list[Cost]:
+    return [
+        Cost("CloudWatch alarms", f"{ALARMS}", ALARMS * PRICES["alarm"]),
+        Cost("CloudWatch dashboard", "1", PRICES["dashboard"]),
+        Cost("KMS key of the alarms' topic", "1", PRICES["key"]),
     ]
 
 
@@ -165,10 +268,20 @@ def _delivery(source: str, lines: float) -> tuple[Cost, float, float]:
     if source == "cloudfront":
         cost = Cost("CloudFront real-time log lines", _millions(lines), lines * PRICES["cloudfront.line"])
         return cost, lines, line_bytes
-    volume = lines * line_bytes / GB
+    included = WAF_INCLUDED_BYTES if source == "waf" else 0
+    volume = lines * (line_bytes - included) / GB
     name = "CloudWatch Logs, WAF log lines" if source == "waf" else "CloudWatch Logs, log lines"
-    cost = Cost(name, f"{volume:,.0f} GB", volume * PRICES["logs.gb_in"])
+    cost = Cost(name, f"{volume:,.0f} GB", _vended(volume))
     return cost, lines / ENVELOPE_LINES, ENVELOPE_LINES * line_bytes / ENVELOPE_RATIO
+
+
+def _vended(gb: float) -> float:
+    """Returns the price of GB that AWS services log within a month."""
+    dollars = 0.0
+    for size, price in VENDED_TIERS:
+        dollars += min(gb, size) * price
+        gb -= min(gb, size)
+    return dollars
 
 
 def object_costs(lines: float) -> list[Cost]:

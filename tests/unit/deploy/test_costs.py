@@ -7,7 +7,10 @@ import pytest
 from sluice.deploy.costs import (
     PRICES,
     SECONDS_PER_MONTH,
+    SOURCES,
     Load,
+    attack_dollars,
+    load_of,
     monthly_costs,
     object_costs,
     shards_for,
@@ -56,7 +59,13 @@ def test_a_sampled_log_costs_its_share() -> None:
 
 def test_an_idle_site_pays_only_for_standing_resources() -> None:
     idle = dollars(Load(requests_per_second=0.001))
-    standing = {"Kinesis on-demand stream": 29.20, "WAF rules": 2.0, "CloudWatch metrics": 13.80}
+    standing = {
+        "Kinesis on-demand stream": 29.20,
+        "WAF rules": 2.0,
+        "WAF rule group": 1.0,
+        "CloudWatch Logs, the functions' own": 0.07,
+        "CloudWatch metrics": 13.80,
+    }
     assert sum(idle.values()) == pytest.approx(sum(standing.values()), abs=0.5)
 
 
@@ -66,11 +75,59 @@ def test_more_requests_never_cost_less(load: Load) -> None:
     assert total(monthly_costs(load)) <= total(monthly_costs(more))
 
 
-def test_waf_logs_pay_cloudwatch_by_the_gigabyte() -> None:
-    """1,000 requests per second of 1.5 KB: 3,942 GB at $0.50; twenty per record, so far fewer puts."""
+def test_waf_logs_pay_cloudwatch_by_the_gigabyte_beyond_what_the_requests_include() -> None:
+    """1,000 requests per second of 1.5 KB, of which 500 bytes are included: 2,628 GB at $0.50; twenty per record."""
     costs = dollars(Load(requests_per_second=1000, source="waf", shards=1))
-    assert costs["CloudWatch Logs, WAF log lines"] == pytest.approx(1971.0, abs=0.1)
+    assert costs["CloudWatch Logs, WAF log lines"] == pytest.approx(1314.0, abs=0.1)
     assert costs["Kinesis puts"] == pytest.approx(36.79 / 20, abs=0.01)
+
+
+def test_a_large_volume_of_logs_is_cheaper_in_each_tier() -> None:
+    """60,000 requests per second of 350 bytes: 55,188 GB, in tiers of 10,000, 20,000 and 20,000 GB, and the rest."""
+    costs = dollars(Load(requests_per_second=60_000, source="api-gateway"))
+    expected = 10_000 * 0.50 + 20_000 * 0.25 + 20_000 * 0.10 + 5_188 * 0.05
+    assert costs["CloudWatch Logs, log lines"] == pytest.approx(expected, abs=0.1)
+
+
+def test_capacity_above_1500_is_paid_with_every_request_by_started_steps_of_500() -> None:
+    """2,628 M requests at $0.20 per million and step."""
+    item = "WAF capacity above 1,500"
+    assert item not in dollars(Load(requests_per_second=1000, web_acl_wcu=1500))
+    assert dollars(Load(requests_per_second=1000, web_acl_wcu=1501))[item] == pytest.approx(525.60, abs=0.01)
+    assert dollars(Load(requests_per_second=1000, web_acl_wcu=2001))[item] == pytest.approx(1051.20, abs=0.01)
+
+
+def test_the_functions_own_logs_are_paid_by_invocation() -> None:
+    """Two batches and two rings per second, and three invocations per minute: 10.6 M of 1,000 bytes, at $0.50."""
+    costs = dollars(Load(requests_per_second=1000, shards=2))
+    assert costs["CloudWatch Logs, the functions' own"] == pytest.approx(10.64 * 0.5, abs=0.01)
+
+
+def test_a_stack_pays_for_its_alarms_dashboard_and_key() -> None:
+    template = (ROOT / ".chalice" / "resources.yaml").read_text()
+    alarms = template.count("Type: AWS::CloudWatch::Alarm")
+    load = Load(requests_per_second=1)
+    added = total(monthly_costs(replace(load, stack=True))) - total(monthly_costs(load))
+    assert added == pytest.approx(alarms * 0.10 + 3 + 1)
+
+
+def test_an_hour_of_an_attack_is_paid_by_its_lines() -> None:
+    """360 M lines: $3.60 from CloudFront, $28.80 into the stream and $4.32 out of it, and what counting them takes."""
+    load = Load(requests_per_second=1000)
+    assert 3.60 + 28.80 + 4.32 < attack_dollars(load, 100_000) < 42
+    assert attack_dollars(load, 100_000, hours=2) == pytest.approx(2 * attack_dollars(load, 100_000))
+
+
+def test_shards_count_as_much_of_an_attack_as_they_accept() -> None:
+    """Two shards accept 2,000 lines per second, 1,000 of which are taken: 3.6 M more puts, but CloudFront bills all."""
+    attack = attack_dollars(Load(requests_per_second=1000, shards=2), 100_000)
+    assert attack == pytest.approx(3.60 + 3.6 * 0.014, abs=0.02)
+
+
+def test_an_attack_on_a_site_that_logs_to_cloudwatch_pays_its_volume() -> None:
+    """360 M lines of 1,000 billed bytes: 360 GB at $0.50, in the first tier."""
+    costs = attack_dollars(Load(requests_per_second=1, source="waf"), 100_000)
+    assert 180 < costs < 200
 
 
 def test_reads_of_tallies_grow_with_the_shards_not_with_their_square() -> None:
@@ -108,12 +165,13 @@ def test_shards_leave_a_fifth_to_spare() -> None:
 
 def test_the_documented_table_is_current() -> None:
     text = (ROOT / "docs" / "operate" / "deploying.md").read_text()
+    titles = (f"`{source}`" for source in SOURCES)
+    assert f"| requests per second | {' | '.join(titles)} | `cloudfront` with `--shards` |" in text
     for rate in (1, 100, 1_000, 10_000, 50_000):
         shards = shards_for(rate)
-        on_demand, provisioned = (
-            total(monthly_costs(Load(requests_per_second=rate, shards=count))) for count in (0, shards)
-        )
-        assert f"| {rate:,} | ${on_demand:,.0f} | ${provisioned:,.0f} ({shards}) |" in text
+        cells = [f"${total(monthly_costs(load_of(source, rate))):,.0f}" for source in SOURCES]
+        provisioned = f"${total(monthly_costs(Load(requests_per_second=rate, shards=shards))):,.0f} ({shards})"
+        assert f"| {rate:,} | {' | '.join(cells)} | {provisioned} |" in text
 
 
 def test_logs_in_s3_have_an_item_of_their_own_and_cost_little() -> None:
