@@ -8,9 +8,11 @@ from bench.publishing import NOW, blocks
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Action
 from chalicelib.core.state import SERVED_WITHIN_LIMIT, Block, Detection, History, Offender, Terms
+from chalicelib.pipeline.lifting import lift
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Item, StreamChange, Write
 from sluice.local.stores import MemoryStateStore
+from tests.support.clock import Clock
 from tests.support.state import new_enforcer
 
 BLOCKS = 100_000
@@ -64,17 +66,25 @@ class Deciding:
         self._state = State(self.store)
         self._state.overwrite(*blocks(BLOCKS), *map(_history, blocks(BLOCKS)))
         self._state.overwrite(Block(network="10.0.0.0/9", blocked_at=NOW - 9, until=NOW + 3600))
-        self._enforce = new_enforcer(self.store, lambda: NOW)
-        self._number = 0
+        self.clock = Clock(NOW)
+        self._enforce = new_enforcer(self.store, self.clock)
+        self._number = self._detections = 0
         self.detect(1)
 
     def detect(self, offenders: int, served_since_ms: int = 0) -> tuple[float, float]:
         """Enforces a detection of new offenders; returns the units read and written per offender."""
-        networks = [f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}/32" for n in range(self._number, self._number + offenders)]
+        numbers = range(self._number, self._number + offenders)
         self._number += offenders
-        at_ms = NOW * 1000
+        networks = [f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}/32" for n in numbers]
+        return self.detect_again(networks, served_since_ms=served_since_ms)
+
+    def detect_again(self, networks: Sequence[str], *, at: int = NOW, served_since_ms: int = 0) -> tuple[float, float]:
+        """Does the same with clients that offend at ``at``, in epoch seconds."""
+        self.clock.now = at
+        self._detections += 1
+        at_ms = at * 1000
         detection = Detection(
-            id=f"logs/shardId-000000000000@{at_ms}/{self._number:012d}/burst/cloudfront",
+            id=f"logs/shardId-000000000000@{at_ms}/{self._detections:012d}/burst/cloudfront",
             terms=Terms(name="burst", limit=10, window_s=5, action=Action.BLOCK, block_for_s=600),
             source=Source.CLOUDFRONT,
             offenders=tuple(
@@ -85,8 +95,14 @@ class Deciding:
         )
         self.store.read_units = self.store.write_units = 0
         report = self._enforce.run([StreamChange(Detection.kind, detection.id, detection.to_json(), False)])
-        assert report.outcomes.total() == offenders
-        return self.store.read_units / offenders, self.store.write_units / offenders
+        assert report.outcomes.total() == len(networks)
+        return self.store.read_units / len(networks), self.store.write_units / len(networks)
+
+    def lift(self, network: str) -> None:
+        """Lifts the block of a network if it is over."""
+        now = int(self.clock.now)
+        blocks = self._state.get_many(Block, [network]).values()
+        lift(self._state, [block for block in blocks if not block.record.in_force(now)], now)
 
 
 def _history(block: Block) -> History:
@@ -95,7 +111,7 @@ def _history(block: Block) -> History:
 
 def figures() -> Iterator[Figure]:
     deciding = Deciding()
-    for offenders, budget in ((1, None), (2, 4), (1000, 2)):
+    for offenders, budget in ((1, 4), (2, 4), (1000, 2)):
         read, written = deciding.detect(offenders)
         yield Figure(
             f"read units per new offender, {offenders:,} in a detection, {BLOCKS:,} blocks",
@@ -104,6 +120,24 @@ def figures() -> Iterator[Figure]:
             budget,
             f"reckoned by size; {written:.1f} write units; pause, allowlist and breaker are read once per detection",
         )
+    alone, other = "10.200.0.1/32", "10.200.0.2/32"
+    deciding.detect_again([alone])
+    for what, at, served_since_ms in (
+        ("that goes on while it is blocked", NOW + 5, 0),
+        ("whose requests are refused", NOW + 6, SERVED_WITHIN_LIMIT),
+        ("that offends again after its block was lifted", NOW + 1000, 0),
+    ):
+        deciding.detect_again([other], at=at)  # another client makes the container note the lengths of blocks
+        deciding.lift(alone)
+        read, written = deciding.detect_again([alone], at=at, served_since_ms=served_since_ms)
+        yield Figure(
+            f"read units of a single client {what}, {BLOCKS:,} blocks",
+            read,
+            "units",
+            4,
+            f"reckoned by size; {written:.1f} write units",
+        )
+    deciding.clock.now = NOW
     read, _ = deciding.detect(1000, SERVED_WITHIN_LIMIT)
     yield Figure(
         f"read units per offender whose requests look refused, {BLOCKS:,} blocks",

@@ -113,7 +113,7 @@ def decide(
     """
     terms = detection.terms
     unchanged = Decision(Outcome.KNOWN, standing)
-    standing = _settled(standing, now)
+    standing = settled(standing, now)
     served_ms = _served_since_ms(offender, [*wider, *refusals(standing, propagation_s)])
     since_ms = offender.since_ms if terms.extend else served_ms
     if since_ms is None or since_ms < standing.history.forgiven_at * 1000:
@@ -160,6 +160,17 @@ def refusals(standing: Standing, propagation_s: int) -> list[RefusalSpan]:
     return [RefusalSpan(start * 1000, (end + propagation_s) * 1000) for start, end in spans]
 
 
+def own_refusals(offender: Offender, spans: Iterable[RefusalSpan]) -> bool:
+    """Returns whether Sluice may have refused requests of the offence; ``spans``: when it refused such a network's."""
+    return offender.served_since_ms != 0 and any(span.meets(offender.since_ms, offender.last_ms) for span in spans)
+
+
+def settled(standing: Standing, now: int) -> Standing:
+    """Returns the standing without a block that is over."""
+    block = standing.block
+    return standing if block is None or block.in_force(now) else Standing(ended(standing, block.until))
+
+
 def ended(standing: Standing, at: int) -> History:
     """Returns the history after the network's block has ended at ``at``; nothing is punished beyond that.
 
@@ -201,16 +212,9 @@ def _served_since_ms(offender: Offender, spans: Iterable[RefusalSpan]) -> int | 
 
     Requests that look like Sluice's refusals are the origin's own answers, and count, unless Sluice refused then.
     """
-    looks_refused = offender.served_since_ms != 0
-    if looks_refused and any(span.meets(offender.since_ms, offender.last_ms) for span in spans):
+    if own_refusals(offender, spans):
         return offender.served_since_ms if offender.served_since_ms > 0 else None
     return offender.since_ms
-
-
-def _settled(standing: Standing, now: int) -> Standing:
-    """Returns the standing without a block that is over."""
-    block = standing.block
-    return standing if block is None or block.in_force(now) else Standing(ended(standing, block.until))
 
 
 def _ranked_again(block: Block, now: int) -> Block:

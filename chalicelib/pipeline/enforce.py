@@ -27,7 +27,9 @@ from chalicelib.core.decisions import (
     decide,
     memory_s,
     noted,
+    own_refusals,
     refusals,
+    settled,
     unenforced,
 )
 from chalicelib.core.state import Block, BlockLengths, Detection, Heartbeat, History, Unreadable
@@ -304,21 +306,33 @@ class Enforce:
         names = {offender.network: None for _, offender in divided.enforced}
         noted_names = {offender.network: None for (_, offender), _ in divided.sample}
         histories = self._state.get_many(History, names | noted_names)
-        # A rule's block has a history. If a network without one is blocked by hand, the write shows it.
-        blocks = self._state.get_many(Block, names if again else names.keys() & histories.keys())
-        wider = self._refusals_of_wider(divided.enforced, allowed, now)
+        # Only a network with a punishment that has not ended has a rule's block. If one without is blocked by hand, the
+        # write shows it. What requests that look refused amount to may depend on such a block without a write.
+        blocked = {
+            offender.network: None
+            for _, offender in divided.enforced
+            if (stored := histories.get(offender.network)) is not None
+            and (offender.served_since_ms != 0 or _has_unended(stored.record))
+        }
+        blocks = self._state.get_many(Block, names if again else blocked)
+        standings = {name: settled(_standing(name, histories, blocks), now) for name in names}
+        # Requests that look refused are explained by the network's own blocks, or else by those of wider networks.
+        unexplained = {
+            offender.network: None
+            for _, offender in divided.enforced
+            if offender.served_since_ms != 0
+            and not own_refusals(offender, refusals(standings[offender.network], self._propagation_s))
+        }
+        wider = self._refusals_of_wider(unexplained, allowed, now) if unexplained else {}
         return Situation(blocks, histories, wider, self._propagation_s, now)
 
     def _refusals_of_wider(
-        self, cases: Iterable[Case], allowed: NetworkSet, now: int
+        self, networks: Collection[str], allowed: NetworkSet, now: int
     ) -> Mapping[str, Sequence[RefusalSpan]]:
-        """Returns, by network, when wider blocks may have refused its requests, if any look as if they were refused.
+        """Returns, by network, when blocks of wider networks may have refused its requests.
 
         A block that overlaps the allowlist refuses nothing.
         """
-        networks = {offender.network for _, offender in cases if offender.served_since_ms != 0}
-        if not networks:
-            return {}
         lengths = read_lengths(self._state).record
         since = now - LONGEST_RETENTION_S
         containing = {
@@ -368,6 +382,11 @@ def _new_blocks(clients: Iterable[Pending]) -> list[PlannedBlock]:
 def _standing(name: str, histories: Mapping[str, Stored[History]], blocks: Mapping[str, Stored[Block]]) -> Standing:
     history, block = histories.get(name), blocks.get(name)
     return Standing(history.record if history else History(network=name), block.record if block else None)
+
+
+def _has_unended(history: History) -> bool:
+    """Returns whether a rule punishes the network for longer than its last block that has been lifted."""
+    return any(past.outcome in PUNISHED and past.until > history.ended_at for past in history.rules.values())
 
 
 def _chunks(items: Iterable[_T], size: int) -> Iterator[list[_T]]:

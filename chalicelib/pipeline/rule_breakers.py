@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from chalicelib.core.addresses import parse_network
-from chalicelib.core.breaker import Candidate, Limits, after_reset, calmed, judge, reset_at, under_terms
+from chalicelib.core.breaker import Candidate, Judgement, Limits, after_reset, calmed, judge, reset_at, under_terms
 from chalicelib.core.known_clients import KnownClients
 from chalicelib.core.rules import RuleSet
-from chalicelib.core.state import Breaker, Offender, RuleBreaker, Terms
+from chalicelib.core.state import Offender, RuleBreaker, Terms
 from chalicelib.pipeline.client_memory import Acquaintances
 from chalicelib.pipeline.stored import State, Stored
 from chalicelib.ports import Conflict, Write
@@ -70,16 +70,18 @@ class RuleBreakers:
             return Verdict()
         known = self._acquaintances.at(now)
         stored = self._state.get_many(RuleBreaker, by_rule)
-        reset = self._state.breaker() if stored else Breaker()
         waiting: set[tuple[str, str]] = set()
         halted, stopped = set(), []
         for rule, members in by_rule.items():
             candidates = [_candidate(block, known) for block in members]
             former = stored.get(rule)
             terms = members[-1].terms
-            breaker = after_reset(former.record if former else RuleBreaker(rule=rule), reset)
-            breaker = under_terms(breaker, terms.limit, terms.window_s)
+            breaker = under_terms(former.record if former else RuleBreaker(rule=rule), terms.limit, terms.window_s)
             judgement = judge(breaker, candidates, known, self._limits, now)
+            if former is not None and _depends_on_reset(breaker, judgement, now):
+                breaker = after_reset(former.record, self._state.breaker())
+                breaker = under_terms(breaker, terms.limit, terms.window_s)
+                judgement = judge(breaker, candidates, known, self._limits, now)
             if judgement.breaker != breaker:
                 self._store(judgement.breaker, former, now)
             waiting |= {(rule, network) for network in judgement.waiting}
@@ -133,6 +135,14 @@ def reset_rule(state: State, rule: str, *, at: int, ignore_until: int, by: str) 
     breaker = after_reset(former.record if former else RuleBreaker(rule=rule), state.breaker())
     reset = reset_at(breaker, at=at, ignore_until=ignore_until, by=by)
     return State.put(reset, over=former, expires_at=at + KEPT_S)
+
+
+def _depends_on_reset(breaker: RuleBreaker, judgement: Judgement, now: int) -> bool:
+    """Returns whether a reset of all rules might change the judgement.
+
+    Most judgements admit strangers and note nothing, which a reset does as well. So they cost no read of it.
+    """
+    return bool(judgement.waiting) or judgement.breaker.hits != breaker.hits or now < breaker.ignore_until
 
 
 def _candidate(block: PlannedBlock, known: KnownClients | None) -> Candidate:

@@ -375,6 +375,33 @@ def test_deciding_reads_the_records_concerned_and_not_every_block(served: int, m
         assert enforcer.store.asked.total() <= most, enforcer.store.asked
 
 
+@pytest.mark.parametrize("regulars", [["203.0.113.9"], []], ids=["with a memory", "on the first day"])
+def test_deciding_about_one_client_reads_four_records_at_most(regulars: list[str]) -> None:
+    """Whether it is new, goes on, is refused, or offends again."""
+    enforcer = Enforcer(store=CountingStore())
+    assert isinstance(enforcer.store, CountingStore)
+    enforcer.store.block("192.0.0.0/16", rule="manual")
+    enforcer.store.block("198.51.100.7/32", until=NOW + 10_000, rule="manual")
+    if regulars:
+        remember(enforcer.store, regulars, NOW)
+    read = []
+    for at, served, outcome in (
+        (NOW, 0, "blocked"),
+        (NOW + 1, 0, "known"),
+        (NOW + 9, -1, "known"),
+        (NOW + 900, 0, "blocked"),
+    ):
+        enforcer.clock.now = at
+        Sweep(state=State(enforcer.store), clock=enforcer.clock).run()
+        enforcer.decide(
+            detection("203.0.113.1/32", at=at)
+        )  # so that the container knows what it needs for every client
+        enforcer.store.asked.clear()
+        assert enforcer.decide(detection(at=at, served_since_ms=served)).outcomes == {outcome: 1}
+        read.append(enforcer.store.asked.total())
+    assert max(read) <= 4, read
+
+
 def test_an_enforcer_that_is_overtaken_decides_again(enforcer: Enforcer) -> None:
     other = new_enforcer(enforcer.store, enforcer.clock)
     enforcer.store.meddle = lambda: other.run(stream_changes(detection()))

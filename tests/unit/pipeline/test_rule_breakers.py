@@ -1,6 +1,7 @@
 """The breakers as they are stored: judged rule by rule, reset, and resumed."""
 
 from collections.abc import Iterable
+from unittest.mock import patch
 
 import pytest
 
@@ -101,6 +102,29 @@ def test_a_reset_of_all_rules_resumes_every_rule(store: Store) -> None:
     assert stopped(store) == []
     assert not judge(store, *new_blocks(REGULARS, "a"), now=NOW + 6).waiting
     assert judge(store, *new_blocks(REGULARS, "b"), now=NOW + 600).halted
+
+
+def test_clients_hit_while_a_reset_of_all_rules_is_heeded_do_not_count_afterwards(store: Store) -> None:
+    judge(store, *new_blocks(REGULARS[:1]))
+    State(store).overwrite(Breaker(at=NOW + 5, ignore_until=NOW + 300, by="alice"))
+    judge(store, *new_blocks(REGULARS[1:MOST]), now=NOW + 299)
+    assert not judge(store, *new_blocks(REGULARS[MOST : 2 * MOST]), now=NOW + 300).halted
+    assert judge(store, *new_blocks(REGULARS[: MOST + 1]), now=NOW + 300).halted
+
+
+def test_a_later_reset_of_all_rules_ends_the_quiet_time_of_one(store: Store) -> None:
+    State(store).write([reset_rule(State(store), "burst", at=NOW, ignore_until=NOW + 3600, by="alice")])
+    assert not judge(store, *new_blocks(REGULARS), now=NOW + 1).halted
+    State(store).overwrite(Breaker(at=NOW + 5, ignore_until=NOW + 5, by="bob"))
+    assert judge(store, *new_blocks(REGULARS), now=NOW + 6).halted == {"burst"}
+
+
+def test_strangers_are_judged_with_one_read(store: Store) -> None:
+    judge(store, *new_blocks(REGULARS[:1]))
+    breakers = RuleBreakers(State(store), LIMITS)
+    breakers.judge(new_blocks(STRANGERS[:1]), NOW)
+    with patch.object(store, "get", side_effect=AssertionError("read")):
+        assert breakers.judge(new_blocks(STRANGERS[1:]), NOW) == Verdict()
 
 
 def resumed(store: Store, rules: str = "", now: int = LATER) -> list[str]:
