@@ -3,7 +3,7 @@
 A record holds text, or gzip: the envelope of a CloudWatch Logs subscription, or any text.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from operator import itemgetter
 
@@ -66,7 +66,7 @@ class BatchDecoder:
         assigned to its event, or CloudFront to the request. ``columns``: those that rules examine; decoding only them
         saves time.
         """
-        seen = _Seen()
+        seen = _Seen(self._events_of)
         for earlier in self._parts(records[:start], frozenset(), seen):
             seen.without_repeats(earlier.requests)
         seen.take_repeated_events()
@@ -75,28 +75,41 @@ class BatchDecoder:
 
     def decode_text(self, text: bytes, header: bytes = b"", columns: frozenset[str] = COLUMNS) -> Decoded:
         """Returns the requests of a part of a file or object under a ``#Fields`` line, each once."""
-        decoder, pieces, seen = self._decoder(columns), Pieces(), _Seen()
+        decoder, pieces, seen = self._decoder(columns), Pieces(), _Seen(self._events_of)
         decoder.sort_text(text, pieces, header)
-        return seen.distinct(_decoded(decoder, pieces, seen))
+        _read_events(decoder, pieces, seen, ())
+        return seen.distinct(decoder.decoded(pieces))
 
     def _parts(self, records: Sequence[bytes], columns: frozenset[str], seen: "_Seen") -> Iterator[Decoded]:
         """Yields what the records hold, part by part, without repeated events."""
         decoder = self._decoder(columns)
-        pieces, size = Pieces(), 0
+        pieces, size, events = Pieces(), 0, 0
         plain = records
         if not _MARKS.isdisjoint(map(_first, records)):
             plain = [record for record in records if not record.startswith((GZIP, KPL))]
             for record in records:
                 if record.startswith(GZIP):
                     size += _unpack(record, decoder, pieces)
+                    # Read while the messages are in the processor's cache, whose memory the next record then uses.
+                    events += _read_events(decoder, pieces, seen, (record,))
                 elif record.startswith(KPL):
                     pieces.malformed.append(Malformed.of(Reason.KPL, record))
-                if size >= PART_TEXT or len(pieces.events) >= PART_EVENTS:
-                    yield _decoded(decoder, pieces, seen)
-                    pieces, size = Pieces(), 0
+                if size >= PART_TEXT or events >= PART_EVENTS:
+                    yield decoder.decoded(pieces)
+                    pieces, size, events = Pieces(), 0, 0
         if plain:
             decoder.sort_records(plain, pieces)
-        yield _decoded(decoder, pieces, seen)
+            _read_events(decoder, pieces, seen, plain)
+        yield decoder.decoded(pieces)
+
+    def _events_of(self, record: bytes) -> list[LogEvent]:
+        """Returns the events in a record."""
+        decoder, pieces = self._decoder(frozenset()), Pieces()
+        if record.startswith(GZIP):
+            _unpack(record, decoder, pieces)
+        else:
+            decoder.sort_records([record], pieces)
+        return pieces.events
 
 
 _first = itemgetter(slice(1))
@@ -114,19 +127,27 @@ def _unpack(record: bytes, decoder: TextDecoder, pieces: Pieces) -> int:
     return len(text)
 
 
-def _decoded(decoder: TextDecoder, pieces: Pieces, seen: "_Seen") -> Decoded:
-    events, pieces.events = seen.without_repeated(pieces.events), []
-    decoder.sort_messages([event.message for event in events], pieces)
-    return decoder.decoded(pieces)
+def _read_events(decoder: TextDecoder, pieces: Pieces, seen: "_Seen", records: Sequence[bytes]) -> int:
+    """Sorts the messages of the events in ``pieces``, which ``records`` hold, and returns the number of events."""
+    events, pieces.events = pieces.events, []
+    if events:
+        decoder.sort_messages([event.message for event in seen.without_repeated(events, records)], pieces)
+    return len(events)
 
 
 class _Seen:
     """The ids that have occurred in a batch."""
 
-    def __init__(self) -> None:
+    def __init__(self, events_of: Callable[[bytes], Iterable[LogEvent]]) -> None:
+        """``events_of`` returns the events in a record."""
+        self._events_of = events_of
         self._ids: dict[Source, set[bytes | str]] = {}
-        self._events: set[tuple[str, int]] = set()
-        """Ids of events, with hashes of the messages in case ids are not as unique as CloudWatch Logs promises."""
+        self._event_ids: set[str] = set()
+        self._opened: list[bytes] = []
+        """The records that held the events."""
+        self._messages: set[tuple[str, int]] | None = None
+        """Ids of events with hashes of their messages, in case ids are not as unique as CloudWatch Logs promises; None
+        while no id has occurred twice."""
         self._repeated_events = 0
 
     def distinct(self, decoded: Decoded) -> Decoded:
@@ -144,15 +165,18 @@ class _Seen:
             seen.update(requests.ids)
         return distinct
 
-    def without_repeated(self, events: Sequence[LogEvent]) -> list[LogEvent]:
-        """Returns the events whose id and message have not occurred together."""
-        distinct = []
-        for event in events:
-            key = event.id, hash(event.message)
-            if key not in self._events:
-                distinct.append(event)
-                if event.id:
-                    self._events.add(key)
+    def without_repeated(self, events: Sequence[LogEvent], records: Sequence[bytes]) -> Sequence[LogEvent]:
+        """Returns the events of ``records`` whose id and message have not occurred together."""
+        ids = {event.id for event in events}
+        if self._messages is None and len(ids) == len(events) and ids.isdisjoint(self._event_ids):
+            self._event_ids |= ids
+            self._opened += records
+            return events
+        if self._messages is None:  # not before, because to hash a message takes half as long as to read it
+            self._messages = set()
+            for record in self._opened:
+                _take_new(self._events_of(record), self._messages)
+        distinct = _take_new(events, self._messages)
         self._repeated_events += len(events) - len(distinct)
         return distinct
 
@@ -160,3 +184,15 @@ class _Seen:
         """Returns the number of repeated events since the last call."""
         number, self._repeated_events = self._repeated_events, 0
         return number
+
+
+def _take_new(events: Iterable[LogEvent], messages: set[tuple[str, int]]) -> list[LogEvent]:
+    """Returns the events that are not among ``messages``, to which it adds those with an id."""
+    new = []
+    for event in events:
+        key = event.id, hash(event.message)
+        if key not in messages:
+            new.append(event)
+            if event.id:
+                messages.add(key)
+    return new

@@ -25,7 +25,7 @@ from chalicelib.core.logs.columns import complete_lines, pack_all
 from chalicelib.core.logs.framing import W3C_HEADER
 from chalicelib.core.logs.json_values import Flat, flat_bytes, salvaged
 from chalicelib.core.logs.log_format import DecodeOptions, LineFormat, ObjectFormat
-from chalicelib.core.logs.requests import FORWARDED_FOR, Column, Malformed, Reason, Requests, Source
+from chalicelib.core.logs.requests import FORWARDED_FOR, Cells, Column, Malformed, Reason, Requests, Source
 from chalicelib.core.logs.times import TimeMemo, utc_ms
 
 VERSION_1 = (
@@ -144,7 +144,7 @@ class StandardLines:
 
         def columns(name: str) -> Column | None:
             cell = self._columns.get(name)
-            return None if cell is None else Column(list(map(cell, rows)), _latin(READ[name][1]))
+            return None if cell is None else Column(Cells(rows, cell), _latin(READ[name][1]))
 
         cut = cache(lambda: text.split(b"\n"))
         requests, invalid = Requests.of_valid(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import cache
 from itertools import compress
 from typing import Any, Literal, cast, get_args
 
@@ -121,6 +122,26 @@ Text = str | tuple[str, ...]
 """The content of a cell: one text, or several (WAF labels, names of headers); empty if the log has none."""
 
 
+class Cells(Sequence[Any]):
+    """Cells of a column, each read from its row when it is needed: of many columns, scopes examine few rows."""
+
+    def __init__(self, rows: Sequence[Any], read: Callable[[Any], Any]) -> None:
+        self._rows = rows
+        self._read = read
+        self._all: list[Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, row: Any) -> Any:
+        return list(self)[row] if isinstance(row, slice) else self._read(self._rows[row])
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._all is None:
+            self._all = list(map(self._read, self._rows))
+        return iter(self._all)
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One field of all requests."""
@@ -177,7 +198,7 @@ class Requests:
             forwarded = columns(FORWARDED_FOR)
             texts = cast("Iterator[str]", forwarded.texts()) if forwarded else [""] * len(peers)
             clients = [peer and client_behind(peer, text, trusted) for peer, text in zip(peers, texts, strict=True)]
-        requests = cls(source, cast("list[int]", times), cast("list[bytes]", clients), columns, ids)
+        requests = cls(source, cast("list[int]", times), cast("list[bytes]", clients), cache(columns), ids)
         if all(times) and all(clients):
             return requests, []
         valid = [time is not None and client is not None for time, client in zip(times, clients, strict=True)]

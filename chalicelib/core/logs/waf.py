@@ -18,7 +18,17 @@ import msgspec
 from chalicelib.core.addresses import AddressMemo
 from chalicelib.core.logs.json_values import UNREADABLE, plain_text
 from chalicelib.core.logs.log_format import DecodeOptions, ObjectFormat
-from chalicelib.core.logs.requests import FORWARDED_FOR, Column, Malformed, Reason, Requests, Source, Text, host_name
+from chalicelib.core.logs.requests import (
+    FORWARDED_FOR,
+    Cells,
+    Column,
+    Malformed,
+    Reason,
+    Requests,
+    Source,
+    Text,
+    host_name,
+)
 
 ABSENT = msgspec.Raw(b"null")
 
@@ -195,14 +205,14 @@ class WafRecords:
 
     def requests(self, records: Sequence[Record]) -> tuple[Requests, list[Malformed]]:
         times: list[int | None] = [record.timestamp for record in records]
-        if records and min(record.timestamp for record in records) < 0:
+        if min(times, default=0) < 0:  # type: ignore[type-var, operator]
             times = [record.timestamp if record.timestamp >= 0 else None for record in records]
 
         def columns(name: str) -> Column | None:
             if name not in self._available or name not in _READ:
                 return None
             reading = _READ[name]
-            return Column(list(map(reading.cell, records)), reading.text)
+            return Column(Cells(records, reading.cell), reading.text)
 
         return Requests.of_valid(
             Source.WAF,

@@ -1,9 +1,12 @@
 """Repeats are known by ids that AWS assigns, and never by one that a client can choose."""
 
+import gzip
 import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from tests.support.api_gateway import api
@@ -90,3 +93,28 @@ def test_the_repeats_of_events_do_not_depend_on_their_order() -> None:
     for order in ((same, same, other), (same, other, same), (other, same, same)):
         decoded = BatchDecoder().decode([events(*order)])
         assert (len(decoded), decoded.repeats) == (2, 1)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.lists(st.tuples(st.sampled_from(["", *"abcd"]), st.integers(0, 2)), max_size=4)),
+        max_size=5,
+    ),
+    st.integers(0, 5),
+)
+def test_an_event_is_a_repeat_if_its_id_and_its_message_occurred_together(
+    records: list[tuple[bool, list[tuple[str, int]]]], start: int
+) -> None:
+    """Ids that occur with several messages are as CloudWatch Logs promises they never are; each request counts."""
+    sent = []
+    for is_packed, content in records:
+        text = events(*((id, api(status=str(200 + status))) for id, status in content))
+        sent.append(gzip.compress(text) if is_packed else text)
+    start = min(start, len(sent))
+    of_earlier = {event for _, content in records[:start] for event in content}
+    rest = [event for _, content in records[start:] for event in content]
+    new = {event for event in rest if event[0]} - of_earlier
+    number = len(new) + sum(not id for id, _ in rest)
+    decoded = BatchDecoder().decode(sent, start=start)
+    assert (len(decoded), decoded.repeats) == (number, len(rest) - number)
