@@ -34,12 +34,21 @@ class RuleCount(Struct, frozen=True, kw_only=True):
     limit: int
     window_s: int
     action: Action
+    rate: str = ""
+    """Rate of the rule's bucket, such as '2/s'; empty for a limit per window. The count is then the number of requests
+    above this rate, and the limit is the burst."""
 
     @classmethod
     def under(cls, rule: Rule, source: Source, **counts: Any) -> Self:
         """Returns ``counts``, the other fields of this class, for a rule and a log."""
         return cls(
-            rule=rule.name, source=source, limit=rule.limit, window_s=rule.window_s, action=rule.action, **counts
+            rule=rule.name,
+            source=source,
+            limit=rule.limit,
+            window_s=rule.window_s,
+            action=rule.action,
+            rate=str(rule.rate or ""),
+            **counts,
         )
 
 

@@ -9,6 +9,7 @@ from chalicelib.admin.errors import NotFound
 from chalicelib.admin.live_counts import LiveCounts
 from chalicelib.admin.schemas import TopQuery
 from chalicelib.core.addresses import network_of
+from chalicelib.core.allowance import Allowance
 from chalicelib.core.latest_window import busiest
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Rule
@@ -22,7 +23,7 @@ class Busy(msgspec.Struct, frozen=True, kw_only=True):
 
     network: str
     count: int
-    """Requests in the window, scaled up by the sample rate."""
+    """Requests in the window or, of a bucket, above its rate; scaled up by the sample rate."""
     blocked_until: int | None
     """First second at which the block of exactly this network is over; null if there is none. Epoch seconds."""
     allowlisted: bool
@@ -58,9 +59,10 @@ def busiest_clients(state: State, live: LiveCounts, query: TopQuery, *, sampling
 
     def under(rule: Rule, source: Source) -> Busiest:
         window, logged = live.window(rule, now_ms), sampling.of(source)
+        drain = Allowance.of(rule, source, sampling).drain
         counts = {
             network_of(key, *rule.prefixes): logged.made(count)
-            for key, count in busiest(live.view.clients(source, rule), window, query.n)
+            for key, count in busiest(live.view.clients(source, rule), window, query.n, drain)
         }
         blocks = state.get_many(Block, [str(network) for network in counts])
         until = {id: block.record.until for id, block in blocks.items() if block.record.in_force(now)}

@@ -13,6 +13,7 @@ from chalicelib.admin.live_counts import LiveCounts
 from chalicelib.admin.schemas import AddressQuery
 from chalicelib.admin.wording import evidence, plural, roughly
 from chalicelib.core.addresses import Network
+from chalicelib.core.allowance import Allowance
 from chalicelib.core.durations import format_duration
 from chalicelib.core.sampling import Sampling
 from chalicelib.core.state import Allow, Block, History, Past, Pause
@@ -127,11 +128,7 @@ def explain(client: ClientReport, pause: Pause, *, stopped: Sequence[str], uncou
     for rule in stopped:
         yield f"Rule {rule} is stopped by its circuit breaker: it blocks no new client."
     for count in client.counts:
-        over = "over" if count.count > count.limit else "within"
-        yield (
-            f"Rule {count.rule} ({count.source} log): {plural(count.count, 'request')} from {count.network} in the "
-            f"latest {format_duration(count.window_s)}, {over} the limit of {count.limit}."
-        )
+        yield _counted(count)
     for past in client.history:
         yield (
             f"{roughly(max(0, now - past.evidence.last_ms // 1000))} ago: offence {past.offence} against "
@@ -141,6 +138,14 @@ def explain(client: ClientReport, pause: Pause, *, stopped: Sequence[str], uncou
         yield f"Its last block ended {roughly(max(0, now - client.lifted_at))} ago."
     if uncounted:
         yield f"Its current requests are unknown: {uncounted}."
+
+
+def _counted(count: Count) -> str:
+    over = "over" if count.count > count.limit else "within"
+    requests = f"Rule {count.rule} ({count.source} log): {plural(count.count, 'request')} from {count.network}"
+    if count.rate:
+        return f"{requests} above {count.rate} at present, {over} the burst of {count.limit}."
+    return f"{requests} in the latest {format_duration(count.window_s)}, {over} the limit of {count.limit}."
 
 
 _OUTCOMES = {
@@ -158,6 +163,7 @@ def _counts(live: LiveCounts, network: Network, sampling: Sampling, now_ms: int)
         if network.prefixlen < prefix:
             continue
         client = network.supernet(new_prefix=prefix)
-        count = live.window(rule, now_ms).count(live.view.slots(source, rule, client.network_address.packed))
+        window, allowance = live.window(rule, now_ms), Allowance.of(rule, source, sampling)
+        count = window.count(live.view.slots(source, rule, client.network_address.packed), allowance.drain)
         logged = sampling.of(source)
         yield Count.under(logged.applied(rule), source, network=str(client), count=logged.made(count))

@@ -5,6 +5,8 @@ from chalicelib.core.state import Block, Evidence
 
 
 def evidence(seen: Evidence) -> str:
+    if seen.rate:
+        return f"{seen.rule}: {seen.count} requests above {seen.rate}, burst {seen.limit}"
     window = format_duration(seen.window_s)
     return f"{seen.rule}: {seen.count} requests within {window}, limit {seen.limit}"
 

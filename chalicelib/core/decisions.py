@@ -251,4 +251,5 @@ def _evidence(detection: Detection, offender: Offender) -> Evidence:
         source=detection.source,
         detection=detection.id,
         arrived_ms=detection.arrived_ms,
+        rate=terms.rate,
     )

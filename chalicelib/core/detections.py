@@ -118,6 +118,7 @@ def terms_of(rule: Rule, rule_set: str) -> Terms:
         escalate=rule.escalate,
         extend=rule.extend,
         rule_set=rule_set,
+        rate=str(rule.rate or ""),
     )
 
 

@@ -1,4 +1,4 @@
-"""Current requests per client: exact counts within a rule's latest window.
+"""Current requests per client: exact counts within a rule's latest window, or the present levels of its bucket.
 
 The latest window ends with the newest request counted, because log lines arrive with a delay: a window that ended now
 would always look half empty.
@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from heapq import nlargest
 
+from chalicelib.core.buckets import Drain, level_at
 from chalicelib.core.meter_tally import Slots
 from chalicelib.core.rules import Rule
 
@@ -19,13 +20,16 @@ class LatestWindow:
     first: int
     end: int
 
-    def count(self, slots: Slots) -> int:
-        """Returns the requests within the window.
+    def count(self, slots: Slots, drain: Drain | None = None) -> int:
+        """Returns the requests within the window; of a bucket with ``drain``, its level at the window's end.
 
         >>> LatestWindow(10, 20).count({9: 5, 10: 2, 19: 1, 20: 7})
         3
+        >>> LatestWindow(10, 20).count({9: 5, 10: 2, 17: 5, 20: 7}, Drain(unit=1, per_slot=1, last=1))
+        2
         """
-        return sum(number for slot, number in slots.items() if self.first <= slot < self.end)
+        within = ((slot, number) for slot, number in slots.items() if self.first <= slot < self.end)
+        return sum(number for _, number in within) if drain is None else level_at(sorted(within), self.end - 1, drain)
 
 
 def latest_window(rule: Rule, newest_ms: int, now_ms: int, lag_ms: int) -> LatestWindow:
@@ -42,11 +46,15 @@ def latest_window(rule: Rule, newest_ms: int, now_ms: int, lag_ms: int) -> Lates
     return LatestWindow(end - rule.resolution, end)
 
 
-def busiest(clients: Iterable[tuple[bytes, Slots]], window: LatestWindow, number: int) -> list[tuple[bytes, int]]:
+def busiest(
+    clients: Iterable[tuple[bytes, Slots]], window: LatestWindow, number: int, drain: Drain | None = None
+) -> list[tuple[bytes, int]]:
     """Returns up to ``number`` clients and their counts in ``window``, busiest first; none without requests.
+
+    ``drain``: that of the rule's bucket, if it is one.
 
     >>> busiest([(b"aaaa", {1: 2}), (b"bbbb", {1: 3}), (b"cccc", {9: 9})], LatestWindow(0, 5), 2)
     [(b'bbbb', 3), (b'aaaa', 2)]
     """
-    counts = ((count, key) for key, slots in clients if (count := window.count(slots)))
+    counts = ((count, key) for key, slots in clients if (count := window.count(slots, drain)))
     return [(key, count) for count, key in nlargest(number, counts)]

@@ -10,6 +10,7 @@ from enum import StrEnum
 from hashlib import blake2b
 from typing import Protocol, TypeVar
 
+from chalicelib.core.rates import Rate
 from chalicelib.core.refusals import REFUSAL_COLUMNS
 from chalicelib.core.scope import EVERYTHING, Scope
 
@@ -96,8 +97,9 @@ class Rule:
 
     name: str
     limit: int
-    """Requests allowed within one window; the next one is over the limit."""
+    """Requests allowed within one window; the next one is over the limit. Of a bucket, its burst."""
     window_s: int
+    """Length of a window; for a bucket, the longest interval that is examined."""
     action: Action = Action.BLOCK
     block_for_s: int = 600
     resolution: int = DEFAULT_RESOLUTION
@@ -107,6 +109,8 @@ class Rule:
     """Bits of an IPv4 address that make up a client: 24 counts each /24 as one client."""
     ipv6_prefix: int = 64
     scope: Scope = EVERYTHING
+    rate: Rate | None = None
+    """Requests allowed on top of ``limit`` in proportion to time, which makes the rule a token bucket (``buckets``)."""
     escalate: Escalation | None = None
     extend: bool = False
     """True if requests made while blocked extend the block."""

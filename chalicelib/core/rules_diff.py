@@ -23,17 +23,26 @@ class EscalateWords(msgspec.Struct, frozen=True):
     memory: str
 
 
+class BucketWords(msgspec.Struct, frozen=True):
+    rate: str
+    """Requests that the bucket is refilled with, and the time, such as '2/s'."""
+    burst: int
+    memory: str
+    """Longest interval that is examined."""
+
+
 class RuleWords(msgspec.Struct, frozen=True, kw_only=True):
     """A rule with every key spelled out, in the words of its TOML."""
 
     name: str
     limit: int
-    """Requests allowed within one window; the next one is over the limit."""
+    """Requests allowed within one window; the next one is over the limit. Of a bucket, its burst."""
     window: str
+    """Length of the window; for a bucket, its memory."""
     action: Action
     block_for: str
     resolution: int
-    """Slots per window; the window in milliseconds for an exact rule."""
+    """Slots per window; the window in milliseconds for an exact rule. Of a bucket, slots in its memory."""
     aggregate: Aggregate
     scope: dict[str, list[str]]
     """Each key with its alternatives; empty if every request counts. A key below ``not`` is written ``not.country``, or
@@ -41,6 +50,8 @@ class RuleWords(msgspec.Struct, frozen=True, kw_only=True):
     escalate: EscalateWords | None
     extend: bool
     """True if requests made while blocked extend the block."""
+    bucket: BucketWords | None = None
+    """The rate and burst of a token bucket; null for a limit per window."""
 
 
 class DiffKind(StrEnum):
@@ -61,10 +72,12 @@ def rule_words(rule: Rule) -> RuleWords:
     if rule.escalate:
         maximum, memory = format_duration(rule.escalate.max_s), format_duration(rule.escalate.memory_s)
         escalate = EscalateWords(rule.escalate.factor, maximum, memory)
+    window = format_duration(rule.window_s)
+    bucket = BucketWords(str(rule.rate), rule.limit, window) if rule.rate is not None else None
     return RuleWords(
         name=rule.name,
         limit=rule.limit,
-        window=format_duration(rule.window_s),
+        window=window,
         action=rule.action,
         block_for=format_duration(rule.block_for_s),
         resolution=rule.resolution,
@@ -72,6 +85,7 @@ def rule_words(rule: Rule) -> RuleWords:
         scope=_scope_words(rule.scope),
         escalate=escalate,
         extend=rule.extend,
+        bucket=bucket,
     )
 
 
@@ -95,6 +109,32 @@ def _scope_words(scope: Scope) -> dict[str, list[str]]:
     return words
 
 
+def allowed(rule: Rule) -> str:
+    """Returns what a rule allows one client, in a few words.
+
+    >>> from chalicelib.core.rates import Rate
+    >>> allowed(Rule(name="burst", limit=5000, window_s=5))
+    '5,000 in 5s'
+    >>> allowed(Rule(name="pace", limit=50, window_s=250, rate=Rate(2, 1)))
+    '50 + 2/s'
+    """
+    return (
+        f"{rule.limit:,} in {format_duration(rule.window_s)}" if rule.rate is None else f"{rule.limit:,} + {rule.rate}"
+    )
+
+
+def measured(rule: Rule, count: int) -> str:
+    """Returns a client's count in one window of ``rule`` or, of a bucket, its level, in a few words.
+
+    >>> from chalicelib.core.rates import Rate
+    >>> measured(Rule(name="burst", limit=50, window_s=5), 1200)
+    '1,200 in 5s'
+    >>> measured(Rule(name="pace", limit=50, window_s=250, rate=Rate(2, 1)), 63)
+    '63 above 2/s'
+    """
+    return f"{count:,} in {format_duration(rule.window_s)}" if rule.rate is None else f"{count:,} above {rule.rate}"
+
+
 def differences(before: RuleSet, after: RuleSet) -> list[RuleDiff]:
     """Returns the change to each rule that differs, rules of ``after`` first; the order of rules does not matter."""
     old = {rule.name: rule_words(rule) for rule in before.rules}
@@ -112,12 +152,18 @@ def differences(before: RuleSet, after: RuleSet) -> list[RuleDiff]:
 def sentence(rule: RuleWords) -> str:
     """Returns a one-line description of a rule.
 
+    >>> from chalicelib.core.rates import Rate
     >>> sentence(rule_words(Rule(name="burst", limit=50, window_s=5)))
     'more than 50 requests within 5s: block for 10m'
+    >>> sentence(rule_words(Rule(name="pace", limit=50, window_s=250, rate=Rate(2, 1))))
+    'more than 2/s and a burst of 50 requests: block for 10m'
     """
     scope = ", ".join(_condition(name, values) for name, values in rule.scope.items())
     action = f"block for {rule.block_for}" if rule.action is Action.BLOCK else "count only"
-    return f"more than {rule.limit} requests within {rule.window}{scope and f' with {scope}'}: {action}"
+    over = f"{rule.limit} requests within {rule.window}"
+    if rule.bucket is not None:
+        over = f"{rule.bucket.rate} and a burst of {rule.bucket.burst} requests"
+    return f"more than {over}{scope and f' with {scope}'}: {action}"
 
 
 _FLAGS: dict[tuple[str, ...], str] = {

@@ -3,6 +3,7 @@
 Every problem names the rule, the key, the value and the accepted form. All problems are reported at once.
 """
 
+import sys
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -13,7 +14,9 @@ from typing import Any, NamedTuple
 from chalicelib.core.checks import ValueCheck, one_of, pattern, whole
 from chalicelib.core.durations import format_duration, parse_duration
 from chalicelib.core.paths import normalised
+from chalicelib.core.rates import Rate, parse_rate
 from chalicelib.core.rules import (
+    DEFAULT_RESOLUTION,
     EXACT_MS,
     LARGEST_LIMIT,
     LONGEST_BLOCK_S,
@@ -39,6 +42,12 @@ EXACT = "exact"
 
 _DOCUMENT = ("rule", "lists")
 """Keys of a rule set."""
+
+BUCKET_SLOTS_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+"""Lengths of a bucket's slots: few, and divisors of a second, so that buckets share meters with each other."""
+MEMORY_FACTOR = 10
+"""Default memory of a bucket, in the times that a full one takes to empty: a client that exceeds the rate by a tenth
+for so long is over the limit."""
 
 LONGEST_SHOWN = 100
 """Most characters of a rejected value that a message quotes."""
@@ -169,11 +178,17 @@ def _no_list(name: str, lists: Iterable[str]) -> str:
 
 def _rule(table: Mapping[str, Any]) -> tuple[Rule | None, list[RuleProblem]]:
     """Returns the rule in ``table``, or None if a key is missing or wrong, and all problems."""
-    values, problems = _read(table, _RULE, ("name", "limit", "window"))
+    is_bucket = "bucket" in table
+    values, problems = _read(table, _RULE, ("name",) if is_bucket else ("name", "limit", "window"))
+    if is_bucket:
+        beside = "a bucket stands in place of limit and window: its burst is the limit"
+        problems += [RuleProblem(beside, (key,)) for key in ("limit", "window") if key in table]
     if problems:
         return None, problems
     prefixes = {f"{family}_prefix": length for family, length in values.pop("aggregate", {}).items()}
-    if values.get("resolution") == EXACT:
+    if is_bucket:
+        values |= _bucket(values.pop("bucket"), values.get("resolution", DEFAULT_RESOLUTION))
+    elif values.get("resolution") == EXACT:
         values["resolution"] = values["window"] * 1000 // EXACT_MS
     rule = Rule(**_attributes(values), **prefixes)
     if rule.window_s * 1000 % rule.resolution:
@@ -184,6 +199,38 @@ def _rule(table: Mapping[str, Any]) -> tuple[Rule | None, list[RuleProblem]]:
         message = f"shorter than block_for ({format_duration(rule.block_for_s)})"
         problems.append(RuleProblem(message, ("escalate", "max")))
     return rule, problems
+
+
+class _Bucket(NamedTuple):
+    """A token bucket as it is written."""
+
+    rate: Rate
+    burst: int
+    memory_s: int
+
+
+def _bucket(bucket: _Bucket, resolution: int | str) -> dict[str, Any]:
+    """Returns the values of a bucket's rule, by key. ``resolution``: the slots in which a full bucket empties."""
+    slots = sys.maxsize if resolution == EXACT else int(resolution)
+    emptying_ms = bucket.burst * bucket.rate.period_s * 1000 // bucket.rate.number
+    slot_ms = max((length for length in BUCKET_SLOTS_MS if length * slots <= emptying_ms), default=EXACT_MS)
+    window = {"window": bucket.memory_s, "resolution": bucket.memory_s * 1000 // slot_ms}
+    return {"limit": bucket.burst, "rate": bucket.rate, **window}
+
+
+def _make_bucket(rate: Rate, burst: int, memory_s: int | None = None) -> _Bucket:
+    """Returns the bucket with its memory, if that is left out. Raises _Wrong."""
+    emptying_s = -(-burst * rate.period_s // rate.number)
+    empties = f"the {format_duration(emptying_s)} in which a full bucket empties (burst / rate)"
+    if emptying_s > LONGEST_WINDOW_S:
+        longest = format_duration(LONGEST_WINDOW_S)
+        message = f"{empties} are over {longest}, the longest memory; lower the burst or raise the rate"
+        raise _Wrong(RuleProblem(message))
+    if memory_s is None:
+        memory_s = min(LONGEST_WINDOW_S, -(-MEMORY_FACTOR * burst * rate.period_s // rate.number))
+    elif memory_s < emptying_s:
+        raise _Wrong(RuleProblem(f"{format_duration(memory_s)} is shorter than {empties}", ("memory",)))
+    return _Bucket(rate, burst, memory_s)
 
 
 def _read(
@@ -261,6 +308,13 @@ def _duration(low: int, high: int) -> _Reader:
         return seconds
 
     return read
+
+
+def _rate(value: object) -> Rate:
+    try:
+        return parse_rate(value)
+    except ValueError as exc:
+        raise _Wrong(RuleProblem(str(exc))) from exc
 
 
 def _table(readers: Mapping[str, _Reader], required: Iterable[str] = (), make: Callable[..., Any] = dict) -> _Reader:
@@ -386,10 +440,17 @@ _ESCALATE: dict[str, _Reader] = {
     "memory": _duration(1, LONGEST_BLOCK_S),
 }
 
+_BUCKET: dict[str, _Reader] = {
+    "rate": _rate,
+    "burst": _is(whole(1, LARGEST_LIMIT)),
+    "memory": _duration(SHORTEST_WINDOW_S, LONGEST_WINDOW_S),
+}
+
 _RULE: dict[str, _Reader] = {
     "name": _name,
     "limit": _is(whole(0, LARGEST_LIMIT)),
     "window": _duration(SHORTEST_WINDOW_S, LONGEST_WINDOW_S),
+    "bucket": _table(_BUCKET, required=("rate", "burst"), make=_make_bucket),
     "action": lambda value: Action(_is(one_of(tuple(Action), "'block' or 'count'"))(value)),
     "block_for": _duration(1, LONGEST_BLOCK_S),
     "resolution": _is(ValueCheck("a whole number from 10 to 1000 or 'exact'", _is_resolution)),

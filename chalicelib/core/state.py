@@ -125,6 +125,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     escalate: Escalation | None = None
     extend: bool = False
     rule_set: str = ""
+    rate: str = ""
+    """Rate of the rule's bucket, such as '2/s'; empty for a limit per window."""
 
 
 class Detection(StateRecord, frozen=True, kw_only=True):
@@ -161,6 +163,9 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """Id of the detection, made of the shard's log, an offset, the rule and the source."""
     arrived_ms: Milliseconds
     """When the oldest record of the batches with an offender arrived in Kinesis. Epoch milliseconds."""
+    rate: str = ""
+    """Rate of the rule's bucket, such as '2/s'; empty for a limit per window. ``count`` is then the number of requests
+    above this rate, and ``limit`` is the burst."""
 
 
 MANUAL = "manual"

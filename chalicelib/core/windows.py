@@ -31,6 +31,9 @@ it.
 their own, which exist only where there are any. What remains of the slots of an offender without them was served, so
 an offence says since when the served requests alone are over the limit. Clients without an offence need none of it.
 
+*Buckets.* A rule with a rate allows more requests in a longer interval (``buckets``), so every length up to its window
+is examined. All else is as for windows: ``over_allowance`` and ``walk`` know both.
+
 *Upper bounds first.* A grid keeps counts as the columns that they arrive in, and totals that show that most clients
 cannot be over a limit. Only the slots of the others are extracted and examined exactly (``grid``).
 """
@@ -42,6 +45,8 @@ from dataclasses import dataclass
 from itertools import accumulate, chain
 from typing import NamedTuple, Protocol
 
+from chalicelib.core.allowance import Allowance
+from chalicelib.core.buckets import Drain, Level, since_over, walk_levels
 from chalicelib.core.grid import Grid
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.meter_tally import Clients, MeterTally, Slots
@@ -66,9 +71,13 @@ class GridKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A window in which a client was over the limit, in slots; ``first`` and ``last`` (both inclusive) are occupied."""
+    """A window in which a client was over the limit, in slots; ``first`` and ``last`` (both inclusive) are occupied.
+
+    Of a bucket: the interval with the highest level of those that end with ``last``.
+    """
 
     count: int
+    """Requests in the window; of a bucket, the level."""
     first: int
     last: int
     since: int
@@ -99,6 +108,42 @@ def over_limit(slots: Slots, touched: Iterable[int], resolution: int, limit: int
             since = bisect_left(sums, sums[end] - limit, first, end) - 1
             return Window(count, order[first], last, order[since])
     return None
+
+
+def over_allowance(slots: Slots, touched: Iterable[int], allowance: Allowance) -> Window | None:
+    """Returns the latest window over the limit that contains a slot of ``touched``, or None.
+
+    Of a bucket: the latest interval over the limit that ends with a slot of ``touched``, or less than the longest
+    interval after one. ``touched``: at least one key of ``slots``.
+    """
+    if allowance.drain is None:
+        return over_limit(slots, touched, allowance.resolution, allowance.limit)
+    return _over_bucket(slots, sorted(touched), allowance.resolution, allowance.limit, allowance.drain)
+
+
+def _over_bucket(slots: Slots, marks: Sequence[int], resolution: int, limit: int, drain: Drain) -> Window | None:
+    lowest, highest = marks[0] - resolution, marks[-1] + resolution
+    order = sorted([slot for slot in slots if lowest < slot < highest])
+    numbers = list(map(slots.__getitem__, order))
+    if sum(numbers) <= limit:
+        return None
+    latest: tuple[int, Level] | None = None
+    for end, level in enumerate(walk_levels(order, numbers, resolution, drain), 1):
+        at = bisect_right(marks, level.last) - 1
+        if level.requests > limit and at >= 0 and level.last - resolution < marks[at]:
+            latest = end, level
+    if latest is None:
+        return None
+    end, (count, first, last) = latest
+    since = since_over(zip(reversed(order[:end]), reversed(numbers[:end]), strict=True), last, limit, drain)
+    return Window(count, order[first], last, since)
+
+
+def walk(order: Sequence[int], numbers: Sequence[int], allowance: Allowance) -> Iterator[tuple[int, int, int]]:
+    """Yields what ``walk_windows`` does or, of a bucket, the ``Level`` that each slot of ``order`` ends with."""
+    if allowance.drain is None:
+        return walk_windows(order, numbers, allowance.resolution)
+    return walk_levels(order, numbers, allowance.resolution, allowance.drain)
 
 
 def walk_windows(order: Sequence[int], numbers: Sequence[int], resolution: int) -> Iterator[tuple[int, int, int]]:
@@ -191,6 +236,9 @@ class View:
         self._grids: dict[GridKey, Grid] = {}
         self._rules: dict[bytes, dict[int, list[Rule]]] = {}
         """By topic and slot length."""
+        self._allowances = {
+            (rule.name, source): Allowance.of(rule, source, self._sampling) for rule in rules.rules for source in Source
+        }
         for rule in rules.rules:
             self._rules.setdefault(rule.meter.topic, {}).setdefault(rule.slot_ms, []).append(rule)
         self._rules |= {refusals_topic(topic): of_topic for topic, of_topic in self._rules.items()}
@@ -247,7 +295,11 @@ class View:
                 continue
             grid = self._grids.get(key)
             if grid is None:
-                windows_ms = [rule.window_s * 1000 for rule in self._rules_of(key)]
+                windows_ms = [
+                    bound.slots * rule.slot_ms
+                    for rule in self._rules_of(key)
+                    for bound in self._allowances[rule.name, key.source].bounds()
+                ]
                 grid = self._grids[key] = Grid(key.slot_ms, windows_ms, self.since_ms)
             if columns is whole:
                 grid.add(columns, first_ms // key.slot_ms, last_ms // key.slot_ms)
@@ -273,11 +325,14 @@ class View:
             hashes = list(map(hash, clients))
             refused = _refused(columns, parts.get(key._replace(topic=refusals_topic(key.topic))))
             for rule in self._rules_of(key):
-                limit = self._sampling.of(key.source).logged(rule.limit)
-                totals = self._most(key.source, rule, columns, hashes, first_ms, last_ms)
-                near = [client for client, most in zip(clients, totals, strict=True) if most > limit]
-                near = self._not_quiet(key.source, rule, near, refused, limit, last_ms, quiet)
-                offences += self._offences_of(rule, key.source, near, limit, columns, first_ms, last_ms)
+                allowance = self._allowances[rule.name, key.source]
+                near: dict[bytes, None] = {}
+                for slots, limit in allowance.bounds():
+                    window_ms = slots * rule.slot_ms
+                    totals = self._most(key.source, rule, columns, hashes, window_ms, first_ms, last_ms)
+                    near |= dict.fromkeys([c for c, most in zip(clients, totals, strict=True) if most > limit])
+                loud = self._not_quiet(key.source, rule, near, refused, allowance.limit, last_ms, quiet)
+                offences += self._offences_of(rule, key.source, loud, allowance, columns, first_ms, last_ms)
         return offences
 
     def _offences_of(
@@ -285,7 +340,7 @@ class View:
         rule: Rule,
         source: Source,
         clients: Iterable[bytes],
-        limit: int,
+        allowance: Allowance,
         touched: MeterTally,
         first_ms: int,
         last_ms: int,
@@ -298,7 +353,7 @@ class View:
         over: dict[bytes, tuple[set[int], Window]] = {}
         for client, slots in counts.items():
             marks = {slot // factor for slot in slots_of[client]}
-            window = _touched_window(slots, marks, rule.resolution, limit)
+            window = _touched_window(slots, marks, allowance)
             if window is not None:
                 over[client] = marks, window
         refused = self._slots_between(source, rule, over, *between_ms, of_refusals=True)
@@ -307,17 +362,24 @@ class View:
             served_since_ms = 0
             if refused.get(client):
                 served = without(counts[client], refused[client])
-                of_served = _touched_window(served, marks, rule.resolution, limit)
+                of_served = _touched_window(served, marks, allowance)
                 served_since_ms = of_served.since * rule.slot_ms if of_served else SERVED_WITHIN_LIMIT
             offences.append(self._offence(rule, source, client, window, served_since_ms))
         return offences
 
     def _most(
-        self, source: Source, rule: Rule, touched: MeterTally, hashes: Sequence[int], first_ms: int, last_ms: int
+        self,
+        source: Source,
+        rule: Rule,
+        touched: MeterTally,
+        hashes: Sequence[int],
+        window_ms: int,
+        first_ms: int,
+        last_ms: int,
     ) -> Iterable[int]:
-        """Returns an upper bound on each client's requests in a window of ``rule``, in the order of ``hashes``."""
+        """Returns an upper bound on each client's requests in a window of ``window_ms``, in the order of ``hashes``."""
         bounds = [
-            grid.most(touched, hashes, rule.window_s * 1000, first_ms // grid.slot_ms, last_ms // grid.slot_ms)
+            grid.most(touched, hashes, window_ms, first_ms // grid.slot_ms, last_ms // grid.slot_ms)
             for grid in self._grids_of(source, rule)
         ]
         if not bounds:  # nothing of this meter has been merged
@@ -329,7 +391,7 @@ class View:
         self,
         source: Source,
         rule: Rule,
-        clients: list[bytes],
+        clients: Iterable[bytes],
         refused: Collection[bytes],
         limit: int,
         last_ms: int,
@@ -438,10 +500,10 @@ def without(slots: Slots, refused: Slots) -> Slots:
     return {slot: number for slot, number in served.items() if number > 0}
 
 
-def _touched_window(slots: Slots, touched: set[int], resolution: int, limit: int) -> Window | None:
-    """Returns ``over_limit`` for those of ``touched`` that have requests in ``slots``."""
+def _touched_window(slots: Slots, touched: set[int], allowance: Allowance) -> Window | None:
+    """Returns ``over_allowance`` for those of ``touched`` that have requests in ``slots``."""
     marks = touched & slots.keys()
-    return over_limit(slots, marks, resolution, limit) if marks else None
+    return over_allowance(slots, marks, allowance) if marks else None
 
 
 def _folded_sum(rule: Rule, counts: Iterable[tuple[Grid, Clients]]) -> Clients:

@@ -44,7 +44,9 @@ export function unblock(network, forget = false) {
 }
 
 export function evidence(facts) {
-  return `${plural(facts.count, "request")} within ${span(facts.window_s)}, limit ${number(facts.limit)}`;
+  const requests = plural(facts.count, "request");
+  if (facts.rate) return `${requests} above ${facts.rate}, burst ${number(facts.limit)}`;
+  return `${requests} within ${span(facts.window_s)}, limit ${number(facts.limit)}`;
 }
 
 function badge(block) {

@@ -1,7 +1,7 @@
 // Everything about one client.
 
 import { Problem, get } from "./api.js";
-import { unblock } from "./block_list.js";
+import { evidence, unblock } from "./block_list.js";
 import { limitBar } from "./charts.js";
 import { make, refused } from "./changes.js";
 import { $, h, logLabel, moment, number, plural, span, table } from "./dom.js";
@@ -70,7 +70,7 @@ function draw(report) {
         report.history.map((past) => [
           moment(past.evidence.last_ms / 1000),
           past.rule,
-          `${plural(past.evidence.count, "request")} within ${span(past.evidence.window_s)}, limit ${number(past.evidence.limit)}`,
+          evidence(past.evidence),
           `${past.outcome}, offence ${past.offence}`,
         ]),
         { label: "Offences", empty: "No offence is stored." },
@@ -94,7 +94,7 @@ function bar(count) {
       "span",
       { class: "bar-top" },
       h("span", {}, `${count.rule}${logLabel(count.source)}`),
-      h("span", { class: "muted" }, `within ${span(count.window_s)}`),
+      h("span", { class: "muted" }, count.rate ? `above ${count.rate}` : `within ${span(count.window_s)}`),
       h("span", { class: "number" }, `${number(count.count)} of ${number(count.limit)}`),
     ),
     h("span", { class: "bar-holder" }, limitBar(count.count, count.limit)),

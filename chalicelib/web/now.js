@@ -57,7 +57,8 @@ function showBusiest() {
     return element;
   });
   const counted = list?.action === "count" ? " The rule only counts." : "";
-  say($("top-note"), list ? `Requests in the latest ${span(list.window_s)}; the mark is the limit.${counted}` : "Nothing is being counted.");
+  const counting = list?.rate ? `Requests above ${list.rate} at present` : `Requests in the latest ${span(list?.window_s ?? 0)}`;
+  say($("top-note"), list ? `${counting}; the mark is the limit.${counted}` : "Nothing is being counted.");
 }
 
 function showMalformed(malformed) {

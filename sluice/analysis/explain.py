@@ -6,9 +6,10 @@ from math import ceil
 from operator import attrgetter
 
 from chalicelib.core.addresses import Network, NetworkSet, PrefixMemo, network_of
+from chalicelib.core.allowance import Allowance
 from chalicelib.core.logs.requests import COLUMNS, Decoded, Requests, Source, Text
 from chalicelib.core.rules import Rule, RuleSet
-from chalicelib.core.windows import walk_windows
+from chalicelib.core.windows import walk
 from sluice.logs.file_decoder import ChunkDecoder, LogDecoder
 from sluice.logs.files import Chunk
 from sluice.replay.breaches import BlockPeriod, Breach
@@ -47,7 +48,8 @@ class RuleHistory:
     network: Network
     """The network that the rule counts as this client."""
     counts: tuple[int | None, ...]
-    """For each request the count in the window that ends with it; None if the rule does not count it."""
+    """For each request the count in the window that ends with it or, of a bucket, the level after it; None if the rule
+    does not count it."""
     peak: int
     peak_ms: int | None
     """Time of the request that brought the count to its peak."""
@@ -171,7 +173,7 @@ def _counts(
     counts: list[int | None] = [None] * len(requests)
     for (source, _), rows in rows_by_client.items():
         slots = [requests[row].ms // rule.slot_ms for row in rows]
-        windows = walk_windows(slots, [1] * len(slots), rule.resolution)
+        windows = walk(slots, [1] * len(slots), Allowance.of(rule, source, options.sampling))
         for row, (count, _, _) in zip(rows, windows, strict=True):
             counts[row] = options.sampling.of(source).made(count)
     return tuple(counts)

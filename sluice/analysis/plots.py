@@ -17,6 +17,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from chalicelib.core.durations import format_duration
 from chalicelib.core.meter_tally import Slots
 from chalicelib.core.rules import Rule
+from chalicelib.core.rules_diff import allowed
 from sluice.analysis.summary import OffenderSummary
 from sluice.replay.breaches import TEN_S, BlockPeriod
 
@@ -104,7 +105,7 @@ def peaks(rules: Sequence[Rule], by_rule: dict[str, Counter[int]]) -> Figure:
 
 
 def _histogram(axes: Axes, rule: Rule, clients: Counter[int]) -> None:
-    axes.set_title(f"{rule.name}: more than {rule.limit:,} in {format_duration(rule.window_s)}")
+    axes.set_title(f"{rule.name}: more than {allowed(rule)}")
     if not clients:
         axes.set_axis_off()
         axes.annotate("no requests in its scope", (0, 0.8), xycoords="axes fraction")

@@ -8,6 +8,7 @@ from math import ceil, log10, sqrt
 
 from chalicelib.admin.wording import plural
 from chalicelib.core.addresses import Network, NetworkSet, network_of
+from chalicelib.core.allowance import Allowance
 from chalicelib.core.durations import format_duration
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.meter_tally import Slots
@@ -147,7 +148,7 @@ class PeakCollector:
         for client, by_window in clients.items():
             # Each source is counted separately, as in rules; the larger peak is used.
             peaks = tuple(
-                max(sampling.made(peak(slots, rule.resolution)) for sampling, slots in by_source)
+                max(sampling.made(peak(slots, Allowance(rule.resolution, rule.limit))) for sampling, slots in by_source)
                 for rule, by_source in zip(self._windows, by_window, strict=True)
             )
             requests = sum(sampling.made(sum(slots.values())) for sampling, slots in by_window[0])

@@ -7,6 +7,7 @@ from typing import Any
 from chalicelib.core.addresses import Network
 from chalicelib.core.durations import format_duration
 from chalicelib.core.rules import Rule
+from chalicelib.core.rules_diff import allowed
 from sluice.replay.breaches import BlockPeriod, Breach
 from sluice.replay.breaker_model import Intervention
 from sluice.replay.engine import Result
@@ -142,7 +143,8 @@ def intervention_json(intervention: Intervention) -> dict[str, Any]:
 
 def terms_json(rule: Rule) -> dict[str, Any]:
     """Returns the terms that every figure of a rule begins with."""
-    return {"name": rule.name, "action": str(rule.action), "limit": rule.limit, "window_s": rule.window_s}
+    bucket = {"rate": str(rule.rate)} if rule.rate is not None else {}
+    return {"name": rule.name, "action": str(rule.action), "limit": rule.limit, "window_s": rule.window_s, **bucket}
 
 
 def rule_json(figures: RuleFigures) -> dict[str, Any]:
@@ -178,7 +180,7 @@ def rule_cells(figures: RuleFigures) -> list[str]:
     rule = figures.rule
     return [
         rule.name,
-        f"{rule.limit:,} in {format_duration(rule.window_s)}",
+        allowed(rule),
         str(rule.action),
         f"{figures.offenders:,}",
         f"{figures.blocked:,}",

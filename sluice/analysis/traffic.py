@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from chalicelib.core.allowance import Allowance
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.tally import folded
@@ -17,7 +18,7 @@ class TrafficProfile(NamedTuple):
     by_ten_s: Counter[int]
     """Requests by epoch second // 10."""
     peaks: dict[str, Counter[int]]
-    """For each rule: clients by their highest count in one window."""
+    """For each rule: clients by their highest count in one window or, of a bucket, their highest level."""
 
 
 def profiled(log: SpooledLog, rules: RuleSet) -> tuple[Result, TrafficProfile]:
@@ -33,7 +34,8 @@ def profiled(log: SpooledLog, rules: RuleSet) -> tuple[Result, TrafficProfile]:
                     for ten, number in folded(slots, 1000 * TEN_S // requests.slot_ms).items():
                         profile.by_ten_s[ten] += made(number)
                 for rule in rules.rules:
-                    highest = (peak(slots, rule.resolution) for _, slots in ledger.clients(source, rule))
+                    allowance = Allowance.of(rule, source, log.options.sampling)
+                    highest = (peak(slots, allowance) for _, slots in ledger.clients(source, rule))
                     profile.peaks[rule.name].update(map(made, highest))
             yield ledger
 

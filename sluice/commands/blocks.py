@@ -135,7 +135,8 @@ def _table(blocks: Sequence[BlockView], now: int) -> Table:
     def row(block: BlockView) -> tuple[object, ...]:
         evidence, reason = block.evidence, block.reason
         if evidence is not None and block.rule != "manual":
-            reason = f"{evidence.count}/{evidence.limit} in {evidence.window_s} s"
+            within = f"above {evidence.rate}" if evidence.rate else f"in {evidence.window_s} s"
+            reason = f"{evidence.count}/{evidence.limit} {within}"
         ends = Text("withheld", "yellow") if block.withheld else roughly(max(0, block.until - now))
         return block.network, block.rule, reason, block.offence or "", roughly(now - block.blocked_at), ends
 

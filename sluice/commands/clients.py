@@ -67,7 +67,12 @@ def top(session: Session, rule: str | None, number: int) -> None:
 
 def _busiest(busiest: Busiest, now: int) -> Iterator[Part]:
     counts_only = ", only counts" if busiest.action == "count" else ""
-    yield f"{busiest.rule} ({busiest.source} log): limit {busiest.limit} in {busiest.window_s} s{counts_only}"
+    limit = (
+        f"burst {busiest.limit} above {busiest.rate}"
+        if busiest.rate
+        else f"limit {busiest.limit} in {busiest.window_s} s"
+    )
+    yield f"{busiest.rule} ({busiest.source} log): {limit}{counts_only}"
     rows = []
     for busy in busiest.clients:
         state = ""

@@ -157,9 +157,9 @@ def _played(
 
 def _show(summary: dict[str, Any], console: Console) -> None:
     for block in summary["blocks"]:
+        counted = f"in {block['window_s']} s, limit" if not block["rate"] else f"above {block['rate']}, burst"
         console.print(
-            f"blocked {block['client']} for {block['rule']}: {block['count']} requests in {block['window_s']} s, "
-            f"limit {block['limit']}",
+            f"blocked {block['client']} for {block['rule']}: {block['count']} requests {counted} {block['limit']}",
             highlight=False,
         )
     requests, blocks = plural(summary["requests"], "request"), plural(len(summary["blocks"]), "block")

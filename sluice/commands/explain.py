@@ -13,6 +13,7 @@ from rich.text import Text
 from chalicelib.core.addresses import Network
 from chalicelib.core.durations import format_duration
 from chalicelib.core.rules import Action
+from chalicelib.core.rules_diff import allowed
 from sluice.analysis.explain import ClientHistory, RuleHistory
 from sluice.analysis.explain import explain as explained
 from sluice.analysis.summary import seconds, terms_json
@@ -78,7 +79,8 @@ def _block_events(client: ClientHistory, history: RuleHistory) -> Iterator[Event
     for period in history.periods:
         first, last = utc(period.first_ms, date=False), utc(period.last_ms, date=False)
         length = format_duration(period.until - period.since)
-        offence = f"offence {period.offence}: {period.count:,} requests from {first} to {last}"
+        above = f" above {history.rule.rate}" if history.rule.rate is not None else ""
+        offence = f"offence {period.offence}: {period.count:,} requests{above} from {first} to {last}"
         yield period.since * 1000, name, f"{blocked} for {length}, {offence}"
         number = sum(period.contains(request.ms) for request in client.requests)
         yield period.until * 1000, name, f"lifted; {number:,} requests {refused}"
@@ -107,7 +109,7 @@ def _rule_cells(history: RuleHistory) -> tuple[str, ...]:
     rule = history.rule
     return (
         rule.name,
-        f"{rule.limit:,} in {format_duration(rule.window_s)}",
+        allowed(rule),
         str(history.network) + (" (allowlisted)" if history.allowlisted else ""),
         f"{history.requests:,}",
         f"{history.peak:,}",
@@ -135,7 +137,7 @@ def _requests_to_peak(client: ClientHistory, shown: int) -> Table:
                 *(_count(history, number) for history in client.rules),
             )
         )
-    limits = [f"{h.rule.name}\n{h.rule.limit:,}/{format_duration(h.rule.window_s)}" for h in client.rules]
+    limits = [f"{h.rule.name}\n{allowed(h.rule)}" for h in client.rules]
     columns = ("time", "after", "request", "status", *limits)
     title = f"\nRequests up to the peak of {highest.rule.name}"
     return table(columns, rows, title=title, right=limits, keep=("time", "status"))

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from chalicelib.core.durations import format_duration
+from chalicelib.core.rules_diff import measured
 from sluice.analysis.summary import OffenderSummary, by_rule, offenders, result_json, rule_cells
 from sluice.commands.shared.interventions import sentences
 from sluice.commands.shared.logs import LogNames, json_option, log_options, opened_log, rules_option
@@ -62,7 +62,7 @@ def _cells(offender: OffenderSummary) -> tuple[str, ...]:
     return (
         str(offender.network),
         offender.rule.name,
-        f"{offender.peak:,} in {format_duration(offender.rule.window_s)}",
+        measured(offender.rule, offender.peak),
         utc(offender.first_ms),
         offender.blocked_for(),
         f"{offender.refused:,} of {offender.requests:,}",

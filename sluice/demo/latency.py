@@ -9,7 +9,9 @@ from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 
 from chalicelib.core.addresses import PrefixMemo, parse_network
+from chalicelib.core.buckets import Drain, walk_levels
 from chalicelib.core.logs.batch_decoder import BatchDecoder
+from chalicelib.core.rates import Rate
 from chalicelib.core.rules import Rule
 from chalicelib.core.state import Block
 from sluice.demo.published import Published, Update
@@ -21,18 +23,27 @@ _Offence = tuple[str, str]
 """Rule and network of a block."""
 
 
-def first_over(times_ms: Iterable[int], limit: int, window_ms: int) -> int | None:
+def first_over(times_ms: Iterable[int], limit: int, window_ms: int, rate: Rate | None = None) -> int | None:
     """Returns the index of the time that first puts more than ``limit`` times within less than ``window_ms``, or None.
+
+    With a rate, it is the one that first puts a level of a bucket over ``limit``.
 
     >>> first_over([0, 900, 100, 1000], 2, 1000)
     2
     >>> first_over([0, 500, 1000], 2, 1000) is None
     True
+    >>> first_over([0, 500, 3000, 1000, 1001, 1002], 3, 60_000, Rate(1, 1))
+    5
     """
     past: list[int] = []
+    drain = None if rate is None else Drain.of(rate, 1)
     for index, time in enumerate(times_ms):
         at = bisect_left(past, time)
         insort(past, time)
+        if drain is not None:
+            if any(level.requests > limit for level in walk_levels(past, [1] * len(past), window_ms, drain)):
+                return index
+            continue
         for start in range(max(0, at - limit), at + 1):
             end = start + limit
             if end < len(past) and past[end] - past[start] < window_ms:
@@ -109,7 +120,7 @@ class Latency:
         moments = {}
         for offence, arrivals in requests_of.items():
             rule = self._rules[offence[0]]
-            index = first_over((time for time, _ in arrivals), rule.limit, rule.window_s * 1000)
+            index = first_over((time for time, _ in arrivals), rule.limit, rule.window_s * 1000, rule.rate)
             if index is not None:
                 moments[offence] = arrivals[index][1]
         return moments

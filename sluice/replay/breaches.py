@@ -19,6 +19,8 @@ from typing import NamedTuple
 import msgspec
 
 from chalicelib.core.addresses import Network, NetworkSet, PrefixMemo, network_of
+from chalicelib.core.allowance import Allowance
+from chalicelib.core.buckets import since_over, walk_levels
 from chalicelib.core.decisions import PROPAGATION_S, PUNISHED, Outcome, Standing, decide
 from chalicelib.core.detections import terms_of
 from chalicelib.core.logs.requests import Source
@@ -27,7 +29,7 @@ from chalicelib.core.rules import Action, Rule, RuleSet
 from chalicelib.core.sampling import Sampling
 from chalicelib.core.state import SERVED_WITHIN_LIMIT, Detection, History, Offender, Past
 from chalicelib.core.tally import folded
-from chalicelib.core.windows import Window, over_limit, walk_windows, without
+from chalicelib.core.windows import Window, over_allowance, walk, without
 from sluice.replay.counts import Ledger
 from sluice.replay.rule_sets import every_request, group_prefix
 
@@ -64,7 +66,7 @@ class Breach:
     network: Network
     source: Source
     peak: int
-    """Largest count in one window."""
+    """Largest count in one window; of a bucket, the highest level."""
     peak_first_ms: int
     peak_last_ms: int
     first_ms: int
@@ -85,21 +87,30 @@ class Breach:
 
 
 class Crossings:
-    """Every window of ``resolution`` slots over ``limit`` that ends in an occupied slot, in order.
+    """Every window over what a rule allows that ends in an occupied slot, in order.
 
-    >>> list(Crossings({10: 2, 11: 1, 19: 1, 20: 1}, resolution=10, limit=3))
+    >>> from chalicelib.core.buckets import Drain
+    >>> list(Crossings({10: 2, 11: 1, 19: 1, 20: 1}, Allowance(10, 3)))
     [Window(count=4, first=10, last=19, since=10)]
+    >>> list(Crossings({10: 3, 12: 4, 14: 1}, Allowance(100, 3, Drain(unit=1, per_slot=1, last=1))))
+    [Window(count=4, first=10, last=12, since=10)]
     """
 
-    def __init__(self, slots: Slots, resolution: int, limit: int) -> None:
+    def __init__(self, slots: Slots, allowance: Allowance) -> None:
         """``slots``: at least one."""
-        self._resolution = resolution
-        self._limit = limit
+        self._allowance = allowance
+        self._limit = limit = allowance.limit
         self._order = sorted(slots)
         self._sums = list(accumulate(map(slots.__getitem__, self._order), initial=0))
-        firsts = map(bisect_right, repeat(self._order), [last - resolution for last in self._order])
-        self._counts = list(map(sub, islice(self._sums, 1, None), map(self._sums.__getitem__, firsts)))
-        """Requests in the window that ends with each slot."""
+        self._firsts: list[int] = []
+        """For each slot of a bucket, the position of the first slot of the highest interval that ends with it."""
+        if allowance.drain is None:
+            firsts = map(bisect_right, repeat(self._order), [last - allowance.resolution for last in self._order])
+            self._counts = list(map(sub, islice(self._sums, 1, None), map(self._sums.__getitem__, firsts)))
+        else:
+            numbers = list(map(slots.__getitem__, self._order))
+            levels = list(walk_levels(self._order, numbers, allowance.resolution, allowance.drain))
+            self._counts, self._firsts = [each.requests for each in levels], [each.first for each in levels]
         self._ends = [end for end, count in enumerate(self._counts) if count > limit]
         """Positions of the last slots of the windows over the limit."""
 
@@ -128,32 +139,38 @@ class Crossings:
     def served(self, window: Window, refused: Slots) -> Window | None:
         """Returns the window without the requests in ``refused``, if what was served alone is over the limit in it.
 
-        >>> Crossings({10: 2, 11: 4, 19: 1}, resolution=10, limit=3).served(Window(7, 10, 19, 11), {11: 1})
+        >>> Crossings({10: 2, 11: 4, 19: 1}, Allowance(10, 3)).served(Window(7, 10, 19, 11), {11: 1})
         Window(count=6, first=10, last=19, since=11)
         """
         first, end = bisect_left(self._order, window.first), bisect_right(self._order, window.last)
         numbers = map(sub, self._sums[first + 1 : end + 1], self._sums[first:end])
         slots = without(dict(zip(self._order[first:end], numbers, strict=True)), refused)
-        return over_limit(slots, [window.last], self._resolution, self._limit) if window.last in slots else None
+        return over_allowance(slots, [window.last], self._allowance) if window.last in slots else None
 
     def _window(self, end: int) -> Window:
-        last = self._order[end]
-        first = bisect_right(self._order, last - self._resolution, 0, end)
+        last, drain = self._order[end], self._allowance.drain
+        if drain is not None:
+            numbers = (self._sums[at + 1] - self._sums[at] for at in range(end, -1, -1))
+            since_slot = since_over(
+                zip(reversed(self._order[: end + 1]), numbers, strict=True), last, self._limit, drain
+            )
+            return Window(self._counts[end], self._order[self._firsts[end]], last, since_slot)
+        first = bisect_right(self._order, last - self._allowance.resolution, 0, end)
         since = bisect_left(self._sums, self._sums[end + 1] - self._limit, first, end + 1) - 1
         return Window(self._counts[end], self._order[first], last, self._order[since])
 
 
-def peak(slots: Slots, resolution: int) -> int:
-    """Returns the largest count in any window of ``resolution`` slots; there is at least one slot.
+def peak(slots: Slots, allowance: Allowance) -> int:
+    """Returns the largest count in any window or, of a bucket, the highest level; there is at least one slot.
 
-    >>> peak({10: 2, 11: 1, 19: 1, 20: 1}, 10)
+    >>> peak({10: 2, 11: 1, 19: 1, 20: 1}, Allowance(10, 3))
     4
     """
     order = sorted(slots)
-    if order[-1] - order[0] < resolution:
+    if order[-1] - order[0] < allowance.resolution and allowance.drain is None:
         return sum(slots.values())
     numbers = list(map(slots.__getitem__, order))
-    return max(count for count, _, _ in walk_windows(order, numbers, resolution))
+    return max(count for count, _, _ in walk(order, numbers, allowance))
 
 
 @dataclass(slots=True)
@@ -237,9 +254,9 @@ class BreachFinder:
         groups: dict[bytes, list[_Case]] = {}
         for source in Source:
             for rule in self._rules.rules:
-                limit = self._sampling.of(source).logged(rule.limit)
-                for client, slots in ledger.clients(source, rule, more_than=limit):
-                    crossings = Crossings(slots, rule.resolution, limit)
+                allowance = Allowance.of(rule, source, self._sampling)
+                for client, slots in ledger.clients(source, rule, more_than=allowance.limit):
+                    crossings = Crossings(slots, allowance)
                     if crossings:
                         network = network_of(client, *rule.prefixes)
                         lengths = {other.prefixes[len(client) == 16] for other in self._rules.rules}

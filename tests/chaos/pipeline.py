@@ -72,6 +72,12 @@ window = "15s"
 resolution = 10
 block_for = "3h"
 aggregate = { ipv4 = 24 }
+
+[[rule]]
+name = "pace"
+bucket = { rate = "1/5s", burst = 4, memory = "60s" }
+resolution = 10
+block_for = "3h"
 """
 GARBAGE = (
     b"",

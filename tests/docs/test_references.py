@@ -71,7 +71,7 @@ def known_keys(table: str) -> set[str]:
 
 def test_every_rule_key_is_documented() -> None:
     keys = known_keys("zzzz = 1")
-    for key in ("aggregate", "escalate", "scope"):
+    for key in ("aggregate", "bucket", "escalate", "scope"):
         keys |= {f"{key}.{inner}" for inner in known_keys(f"{key} = {{ zzzz = 1 }}")}
     assert keys == {row[0].strip("`") for row in rows("rules.md")}
 

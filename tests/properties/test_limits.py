@@ -16,6 +16,7 @@ from chalicelib.pipeline.ingest import Batch
 from chalicelib.pipeline.stored import State
 from sluice.local.stores import MemoryStateStore, MemoryTallyLogs
 from sluice.local.telemetry import ReportTotals
+from tests.support.buckets import exceeds
 
 NOW_MS = 1_760_000_000_000
 CLIENTS = ["192.0.2.1", "192.0.2.2", "192.0.3.1", "2001:db8::1", "2001:db8::2"]
@@ -38,8 +39,12 @@ def rule_texts(draw: st.DrawFn) -> str:
     for number in range(draw(st.integers(1, 4))):
         window_s = draw(st.sampled_from([1, 2, 3, 6, 10, 60, 3600]))
         ipv4, ipv6 = draw(st.sampled_from([24, 32, 32])), draw(st.sampled_from([64, 128]))
+        allowed = f'limit = {draw(st.integers(0, 4))}\nwindow = "{window_s}s"\n'
+        if draw(st.booleans()):
+            rate, burst = draw(st.sampled_from(["1/s", "2/3s", "1/10s", "1/m"])), draw(st.integers(1, 4))
+            allowed = f'bucket = {{ rate = "{rate}", burst = {burst} }}\n'
         rules.append(
-            f'[[rule]]\nname = "r{number}"\nlimit = {draw(st.integers(0, 4))}\nwindow = "{window_s}s"\n'
+            f'[[rule]]\nname = "r{number}"\n{allowed}'
             f"resolution = {draw(st.sampled_from(RESOLUTIONS))}\n"
             f"aggregate = {{ ipv4 = {ipv4}, ipv6 = {ipv6} }}\n"
         )
@@ -83,12 +88,26 @@ def test_a_client_is_detected_if_and_only_if_it_was_over_a_limit(
             for client, time in batch.requests:
                 times[client_of(client, rule)].append(time)
         for client, made in times.items():
-            over = rule.limit * sample_rate // 100 + 1
-            if not in_a_span(made, over, rule.window_s * 1000 - 1):
+            if not may_be_over(rule, made, sample_rate):
                 assert (rule.name, client) not in found, "G1: blocked early"
-            if in_a_span(made, over, rule.window_s * 1000 - rule.slot_ms):
+            if must_be_over(rule, made, sample_rate):
                 assert (rule.name, client) in found, "G2: missed"
         assert {client for name, client in found if name == rule.name} <= times.keys()
+
+
+def may_be_over(rule: Rule, made: list[int], sample_rate: int) -> bool:
+    window_ms = rule.window_s * 1000
+    if rule.rate is not None:
+        return exceeds(rule, made, longest_ms=window_ms - 1, margin_ms=0, percent=sample_rate)
+    return in_a_span(made, rule.limit * sample_rate // 100 + 1, window_ms - 1)
+
+
+def must_be_over(rule: Rule, made: list[int], sample_rate: int) -> bool:
+    window_ms, slot_ms = rule.window_s * 1000, rule.slot_ms
+    if rule.rate is not None:
+        longest_ms = window_ms - 2 * slot_ms
+        return exceeds(rule, made, longest_ms=longest_ms, margin_ms=2 * slot_ms, percent=sample_rate)
+    return in_a_span(made, rule.limit * sample_rate // 100 + 1, window_ms - slot_ms)
 
 
 def client_of(address: str, rule: Rule) -> str:

@@ -36,6 +36,11 @@ class Source(StrEnum):
     JSON = "json"
     """JSON access logs of other programs, whose keys ``JSON_FIELDS`` names."""
 
+    @property
+    def precision_ms(self) -> int:
+        """Milliseconds to which the log gives times: a second if a usual form of it gives no more."""
+        return 1000 if self in (Source.STANDARD, Source.WEB_SERVER, Source.JSON) else 1
+
 
 LiveSource = Literal["cloudfront", "waf", "cloudfront-standard", "load-balancer", "api-gateway", "web-server", "json"]
 """Sources that Lambda reads, as callers name them."""

@@ -30,6 +30,7 @@ from chalicelib.ports import Contended, LogItem, LogKey, LogObject, Unavailable
 from sluice.local.kinesis import Shard, Stream, StreamRecord
 from sluice.local.stores import MemoryStateStore, StateChange
 from sluice.local.telemetry import ReportTotals
+from tests.support.buckets import exceeds_in_slots
 from tests.support.objects import MemoryObjects
 from tests.support.simulation.listening import Listener
 from tests.support.simulation.ports import (
@@ -75,8 +76,14 @@ limit = {many}
 window = "15s"
 resolution = 10
 aggregate = {{ ipv4 = 24 }}
+
+[[rule]]
+name = "pace"
+bucket = {{ rate = "1/5s", burst = {more}, memory = "60s" }}
+resolution = 10
 """
-"""Two rules share a meter at slots of 1 s and 3 s; the third counts networks in slots of 1.5 s."""
+"""Two rules share a meter at slots of 1 s and 3 s; the third counts networks in slots of 1.5 s. The last is
+a bucket."""
 
 
 class Violation(AssertionError):
@@ -444,11 +451,13 @@ def offenders(rule: Rule, made: Sequence[Made]) -> set[str]:
     slots: dict[str, list[int]] = defaultdict(list)
     for request in made:
         slots[_masked(request.client, rule.ipv4_prefix)].append(request.time_ms // rule.slot_ms)
-    return {
-        f"{client}/{rule.ipv4_prefix}"
-        for client, own in slots.items()
-        if any(sum(first <= slot < first + rule.resolution for slot in own) > rule.limit for first in own)
-    }
+    return {f"{client}/{rule.ipv4_prefix}" for client, own in slots.items() if _exceeds(rule, own)}
+
+
+def _exceeds(rule: Rule, slots: Sequence[int]) -> bool:
+    if rule.rate is not None:
+        return exceeds_in_slots(rule, slots)
+    return any(sum(first <= slot < first + rule.resolution for slot in slots) > rule.limit for first in slots)
 
 
 def _masked(client: str, prefix: int) -> str:

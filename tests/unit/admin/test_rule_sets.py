@@ -34,6 +34,7 @@ def test_rules_are_returned_as_json_or_as_their_original_toml(desk: Desk) -> Non
         "scope": {},
         "escalate": {"factor": 2, "max": "1h", "memory": "1d"},
         "extend": False,
+        "bucket": None,
     }
     toml = desk.call("GET", "/v1/rules", format="toml")
     assert toml.headers["Content-Type"] == "application/toml"

@@ -10,13 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import chalicelib
+from chalicelib.core import rates
 from chalicelib.core.durations import ACCEPTED
 from chalicelib.core.rules import EXACT_MS, LARGEST_FOLD, Action, Escalation, Meter, Rule, RuleSet
+from chalicelib.core.rules_diff import rule_words
 from chalicelib.core.rules_toml import MOST_RULES, RESERVED_NAMES, RulesError, parse_rules
 from chalicelib.core.scope import Scope
 from chalicelib.core.state import MANUAL
 
-KEYS = "name, limit, window, action, block_for, resolution, aggregate, scope, escalate, extend"
+KEYS = "name, limit, window, bucket, action, block_for, resolution, aggregate, scope, escalate, extend"
 DEFAULTS = Path(chalicelib.__file__).parent / "rules.toml"
 
 
@@ -86,6 +88,29 @@ def test_a_rule_with_every_key_is_parsed() -> None:
         text=text,
         version="7",
     )
+
+
+@pytest.mark.parametrize(
+    ("bucket", "resolution", "memory_s", "slot_ms"),
+    [
+        ("rate = '2/s', burst = 50", "", 250, 200),  # 125 slots of the 25 s in which a full bucket empties
+        ("rate = '2/s', burst = 50", "20", 250, 1000),
+        ("rate = '2/s', burst = 50", '"exact"', 250, 1),
+        ("rate = '2/s', burst = 50, memory = '1h'", "", 3600, 200),
+        ("rate = '1/20s', burst = 30", "", 3600, 1000),  # ten times 600 s, but an hour at most
+        ("rate = '1000/s', burst = 30", "", 1, 1),
+    ],
+)
+def test_a_bucket_gets_a_memory_and_slots_that_fit_it(
+    bucket: str, resolution: str, memory_s: int, slot_ms: int
+) -> None:
+    (parsed,) = parse_rules(rule(limit="", window="", bucket=f"{{ {bucket} }}", resolution=resolution)).rules
+    assert (parsed.window_s, parsed.slot_ms) == (memory_s, slot_ms)
+    assert parsed.resolution * parsed.slot_ms == memory_s * 1000
+    words = rule_words(parsed).bucket
+    assert words is not None
+    spelled = f"{{ rate = '{words.rate}', burst = {words.burst}, memory = '{words.memory}' }}"
+    assert parse_rules(rule(limit="", window="", resolution=resolution, bucket=spelled)).rules == (parsed,)
 
 
 def test_omitted_keys_have_defaults() -> None:
@@ -182,6 +207,41 @@ def test_an_empty_text_is_a_rule_set_without_rules() -> None:
                 ("block_for", '"0s"', "'0s' is outside 1s .. 366d"),
                 ("block_for", '"367d"', "'367d' is outside 1s .. 366d"),
             ]
+        ),
+        # bucket
+        *(
+            pytest.param(rule(limit="", window="", bucket=value), f"rule 'r': bucket{said}", id=f"bucket = {value}")
+            for value, said in [
+                ("50", ": 50 is not a table such as { rate = ... }"),
+                ("{ rate = '2/s' }", ".burst: missing"),
+                ("{ burst = 5 }", ".rate: missing"),
+                ("{ rate = '2/s', burst = 0 }", ".burst: 0 is not a whole number from 1 to 1000000000"),
+                *(
+                    (
+                        f"{{ rate = {value}, burst = 5 }}",
+                        f".rate: {shown} is not a rate; write {rates.ACCEPTED}",
+                    )
+                    for value, shown in [("2", "2"), ("'2'", "'2'"), ("'0/s'", "'0/s'"), ("'2/0s'", "'2/0s'")]
+                ),
+                (
+                    "{ rate = '1/m', burst = 61 }",
+                    (
+                        ": the 61m in which a full bucket empties (burst / rate) are over 1h, the longest memory; "
+                        "lower the burst or raise the rate"
+                    ),
+                ),
+                (
+                    "{ rate = '2/s', burst = 50, memory = '24s' }",
+                    ".memory: 24s is shorter than the 25s in which a full bucket empties (burst / rate)",
+                ),
+                ("{ rate = '2/s', burst = 50, memory = '2h' }", ".memory: '2h' is outside 1s .. 1h"),
+                ("{ rate = '2/s', burst = 50, size = 7 }", ": unknown key 'size'; known keys: rate, burst, memory"),
+            ]
+        ),
+        pytest.param(
+            rule(limit="", bucket="{ rate = '2/s', burst = 50 }"),
+            "rule 'r': window: a bucket stands in place of limit and window: its burst is the limit",
+            id="bucket and window",
         ),
         # The others.
         pytest.param(rule(action='"allow"'), "rule 'r': action: 'allow' is not 'block' or 'count'", id="action"),

@@ -8,13 +8,15 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from chalicelib.core.allowance import Allowance
 from chalicelib.core.logs.requests import Column, Requests, Source
 from chalicelib.core.meter_tally import BadTally, MeterTally
+from chalicelib.core.rates import Rate
 from chalicelib.core.rules import TOPIC_BYTES, Meter, Rule, RuleSet, is_of_refusals
 from chalicelib.core.scope import Scope
 from chalicelib.core.state import SERVED_WITHIN_LIMIT
 from chalicelib.core.tally import Tallier, Tally, pack, split, unpack
-from chalicelib.core.windows import Offence, Quiet, View, Window, over_limit, walk_windows
+from chalicelib.core.windows import Offence, Quiet, View, Window, over_allowance, over_limit, walk_windows
 
 
 def test_a_window_includes_its_first_slot_and_excludes_its_end() -> None:
@@ -181,9 +183,17 @@ def halves(tally: Tally) -> list[Tally]:
 
 
 WINDOWS_S = [2, 3, 5, 6, 10, 12, 30]
-rule_sets = st.lists(st.sampled_from(WINDOWS_S), min_size=1, max_size=4, unique=True).map(
-    lambda windows: RuleSet(tuple(rule(f"r{window}", window) for window in windows))
+RATES = [None, Rate(1, 1), Rate(1, 20), Rate(3, 2)]
+rule_sets = st.dictionaries(st.sampled_from(WINDOWS_S), st.sampled_from(RATES), min_size=1, max_size=4).map(
+    lambda rates: RuleSet(tuple(replace(rule(f"r{window}", window), rate=rate) for window, rate in rates.items()))
 )
+"""Limits per window, and token buckets."""
+
+
+def over(each: Rule, slots: dict[int, int], marks: set[int]) -> Window | None:
+    return over_allowance(slots, marks, Allowance.of(each, Source.CLOUDFRONT))
+
+
 times_ms = st.lists(st.integers(0, 200_000), min_size=1, max_size=12)
 
 
@@ -247,7 +257,7 @@ def test_offences_are_the_clients_over_the_limit_in_a_window_of_the_batch(
     for each in rules.rules:
         slots = Counter(time // each.slot_ms for times in parts for time in times)
         marks = {time // each.slot_ms for time in touched}
-        window = over_limit(slots, marks, each.resolution, limit)
+        window = over(each, slots, marks)
         if window is not None:
             # slot     | first | ... | since | ... | last  |
             # ms       ^first_ms     ^since_ms            ^last_ms, the last millisecond inside
@@ -335,9 +345,9 @@ def test_an_offence_says_since_when_its_served_requests_alone_are_over_the_limit
             for with_refusals in (True, False)
         )
         marks = {time // each.slot_ms for time, _ in parts[-1]}
-        if over_limit(slots, marks, each.resolution, limit) is not None:
+        if over(each, slots, marks) is not None:
             marks &= served.keys()
-            window = over_limit(served, marks, each.resolution, limit) if marks else None
+            window = over(each, served, marks) if marks else None
             expected[each.name] = -1 if window is None else window.since * each.slot_ms
     assert {o.rule.name: o.served_since_ms or o.since_ms for o in offences} == expected
 

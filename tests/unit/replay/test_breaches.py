@@ -7,10 +7,12 @@ from ipaddress import ip_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chalicelib.core.allowance import Allowance
+from chalicelib.core.buckets import Drain
 from chalicelib.core.decisions import PROPAGATION_S
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import RuleSet
-from chalicelib.core.windows import over_limit
+from chalicelib.core.windows import over_allowance
 from sluice.analysis.summary import by_rule, offenders, result_json
 from sluice.replay.breaches import Crossings, peak
 from sluice.replay.engine import Options, Result, replay
@@ -179,33 +181,43 @@ def test_a_rule_whose_limit_is_too_low_for_a_sampled_log_blocks_nobody() -> None
 slots = st.dictionaries(st.integers(0, 60), st.integers(1, 4), min_size=1, max_size=30)
 
 
-@given(slots, st.integers(1, 20), st.integers(0, 12))
-@settings(max_examples=200, deadline=None)
-def test_crossings_are_the_windows_that_lambda_finds(requests: dict[int, int], resolution: int, limit: int) -> None:
+drains = st.one_of(st.none(), st.builds(Drain, st.integers(1, 4), st.integers(1, 6), st.integers(1, 9)))
+allowances = st.builds(Allowance, st.integers(1, 20), st.integers(0, 12), drains)
+
+
+@given(slots, allowances)
+@settings(max_examples=300, deadline=None)
+def test_crossings_are_the_windows_that_lambda_finds(requests: dict[int, int], allowance: Allowance) -> None:
     # Lambda sees batches that end with each slot in turn.
     expected = []
     for last in sorted(requests):
-        window = over_limit({s: n for s, n in requests.items() if s <= last}, [last], resolution, limit)
+        window = over_allowance({s: n for s, n in requests.items() if s <= last}, [last], allowance)
         if window is not None:
             expected.append(window)
-    assert list(Crossings(requests, resolution, limit)) == expected
-    assert peak(requests, resolution) == max(
-        sum(number for slot, number in requests.items() if first <= slot < first + resolution) for first in requests
-    )
+    crossings = Crossings(requests, allowance)
+    assert list(crossings) == expected
+    highest = peak(requests, allowance)
+    assert not crossings or crossings.highest().count == highest
+    assert (highest > allowance.limit) == bool(expected)
+    if allowance.drain is None:
+        windows = [range(first, first + allowance.resolution) for first in requests]
+        assert highest == max(sum(requests.get(slot, 0) for slot in window) for window in windows)
 
 
 @given(
     slots=st.dictionaries(st.integers(0, 40), st.integers(1, 4), min_size=1, max_size=12),
     data=st.data(),
     limit=st.integers(0, 6),
+    drain=drains,
 )
 def test_a_window_without_its_refusals_is_over_the_limit_if_what_was_served_is(
-    slots: dict[int, int], data: st.DataObject, limit: int
+    slots: dict[int, int], data: st.DataObject, limit: int, drain: Drain | None
 ) -> None:
+    allowance = Allowance(10, limit, drain)
     refused = {slot: data.draw(st.integers(0, number)) for slot, number in slots.items()}
     served = {slot: number - refused[slot] for slot, number in slots.items() if number > refused[slot]}
-    crossings = Crossings(slots, 10, limit)
+    crossings = Crossings(slots, allowance)
     for window in crossings:
         alone = {slot: number for slot, number in served.items() if window.last - 10 < slot <= window.last}
-        expected = over_limit(alone, [window.last], 10, limit) if window.last in alone else None
+        expected = over_allowance(alone, [window.last], allowance) if window.last in alone else None
         assert crossings.served(window, refused) == expected
