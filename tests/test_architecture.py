@@ -21,7 +21,7 @@ LAYERS = (
     ("sluice.replay",),
     ("sluice.analysis",),
     ("sluice.api_client", "sluice.deploy", "sluice.local", "sluice.undo"),
-    ("sluice.demo",),
+    ("sluice.demo", "sluice.migration"),
     ("sluice.commands",),
     ("sluice.cli",),
     ("sluice.__main__",),

@@ -88,7 +88,7 @@ def api_command(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def run(url: str | None, auth: str, as_json: bool, **arguments: Any) -> None:
         try:
-            command(Session(_client(url, auth), as_json), **arguments)
+            command(Session(client_of(url, auth), as_json), **arguments)
         except ApiError as exc:
             raise RefusedCommand(exc, as_json=as_json) from exc
         except Unreachable as exc:
@@ -97,7 +97,8 @@ def api_command(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _client(url: str | None, auth: str) -> ApiClient:
+def client_of(url: str | None, auth: str) -> ApiClient:
+    """Returns a client of the admin API at ``url``. Raises UsageError if address, token or credentials are missing."""
     token = os.environ.get("SLUICE_TOKEN", "").strip()
     if not url:
         raise click.UsageError("The address of the admin API is missing. Set SLUICE_URL, or give --url.")

@@ -1,0 +1,1 @@
+"""Migration from other limiters: their configuration, read without changing it, as rules, lists and log sources."""

@@ -1,0 +1,87 @@
+"""The migration of a stack of "Security Automations for AWS WAF": every parameter, key and list becomes a row."""
+
+from collections.abc import Iterable, Iterator
+
+from sluice.migration.old_stack import OldStack
+from sluice.migration.outcomes import Draft, LogBucket, ManagedGroup, Outcome, Outcomes, row
+from sluice.migration.plan import Fate, Import, MigratedRule, Plan, Row, unique_names
+from sluice.migration.stack_lists import list_outcomes, web_acl_outcomes
+from sluice.migration.stack_rules import SCOPES, bad_bot_outcomes, flood_outcomes, scanner_outcomes
+
+NOT_NEEDED = {
+    "SqlInjectionProtectionSensitivityLevelParam": "belongs to the SQL injection rule",
+    "ApiGatewayBadBotCWRoleParam": "the honeypot is a rule on a path, and needs no API Gateway",
+    "KeepDataInOriginalS3Location": "Sluice moves no logs",
+    "AppAccessLogBucketLoggingStatusParam": "Sluice leaves the bucket's own access logging as it is",
+    "LogGroupRetentionParam": "the functions' logs are kept for 30 days",
+    "SendAnonymousUsageData": "Sluice sends no usage data",
+    "SendAnonymizedUsageData": "Sluice sends no usage data",
+}
+"""Parameters that nothing in Sluice depends on, and why."""
+
+
+def stack_plan(old: OldStack, now: int) -> Plan:
+    """Returns the plan for a stack; ``now`` is epoch seconds."""
+    outcomes = list(_outcomes(old, now))
+    rows = [each for each in outcomes if isinstance(each, Row)]
+    imports = [each for each in outcomes if isinstance(each, Import)]
+    version = old.outputs.get("SolutionVersion", "")
+    return Plan(
+        title=" ".join(filter(None, (f'stack {old.name} of "Security Automations for AWS WAF"', version))),
+        rules=tuple(_rules([each for each in outcomes if isinstance(each, Draft)])),
+        rows=(*rows, *_rest(old, {each.setting for each in rows})),
+        allowlist=tuple(each for each in imports if each.allowed),
+        blocks=tuple(each for each in imports if not each.allowed),
+        managed_groups=tuple(each.name for each in outcomes if isinstance(each, ManagedGroup)),
+        setups=tuple(_setups(old, outcomes)),
+    )
+
+
+def _outcomes(old: OldStack, now: int) -> Outcomes:
+    if "EndpointType" in old.parameters:
+        yield row("EndpointType", old.parameters["EndpointType"], Fate.SOURCE, f"sluice setup --scope {_scope(old)}")
+    yield from flood_outcomes(old)
+    yield from scanner_outcomes(old)
+    yield from bad_bot_outcomes(old)
+    yield from list_outcomes(old, now)
+    yield from web_acl_outcomes(old)
+
+
+def _rest(old: OldStack, settings: set[str]) -> Iterator[Row]:
+    """Yields a row for everything in the documents that has none yet."""
+    for name, value in old.parameters.items():
+        if name in settings or any(setting.startswith(f"{name} ") for setting in settings):
+            continue
+        if name == "SNSEmailParam" and value:
+            detail = "no message is sent when a network's time ends; 'sluice blocks' shows the ends"
+            yield row(name, value, Fate.BY_HAND, detail)
+        elif name in NOT_NEEDED or not value:
+            yield row(name, value, Fate.UNUSED, NOT_NEEDED.get(name, "empty"))
+        else:
+            yield row(name, value, Fate.BY_HAND, "not a parameter of a version that is known")
+    for title in old.unknown:
+        yield row(f"document {title}", "", Fate.BY_HAND, "not recognised as part of a stack")
+
+
+def _rules(drafts: list[Draft]) -> Iterator[MigratedRule]:
+    names = unique_names(draft.stem for draft in drafts)
+    for name, draft in zip(names, drafts, strict=True):
+        yield MigratedRule(name, draft.lines, draft.notes)
+
+
+def _scope(old: OldStack) -> str:
+    return SCOPES.get(old.parameters.get("EndpointType", ""), "CLOUDFRONT")
+
+
+def _setups(old: OldStack, outcomes: Iterable[Outcome]) -> Iterator[str]:
+    """Yields the options for a stage that reads the stack's logs beside it.
+
+    S3 notifies one function per prefix, the stack's; so the stage's queue hears of objects in another way.
+    """
+    scope = f"--scope {_scope(old)}"
+    buckets = dict.fromkeys(each for each in outcomes if isinstance(each, LogBucket))
+    if not buckets:
+        yield scope
+    for bucket in buckets:
+        prefix = f" --prefix {bucket.prefix}" if bucket.prefix else ""
+        yield f"{scope} --bucket {bucket.name}{prefix} --no-notification {bucket.settings}"

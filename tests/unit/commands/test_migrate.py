@@ -1,0 +1,194 @@
+"""``sluice migrate``: from exported files and from the account, shown, written and applied."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from click.testing import CliRunner
+from moto import mock_aws
+
+from chalicelib.core.rules_toml import parse_rules
+from sluice.cli import main
+from sluice.deploy.account import AwsAccount
+from tests.support.security_automations import (
+    APP_LOG_CONF,
+    BUCKETS,
+    NAME,
+    PARAMETERS,
+    WAF_LOG_CONF,
+    documents,
+    dumped,
+    ip_sets,
+    retention,
+    stack,
+)
+from tests.support.tables import CREDENTIALS
+from tests.support.terminal import Terminal
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> Path:
+    folder = tmp_path / "exported"
+    folder.mkdir()
+    for name, text in dumped(documents()).items():
+        (folder / name).write_text(text)
+    return folder
+
+
+def run(*arguments: str, account: AwsAccount | None = None) -> Any:
+    result = CliRunner().invoke(main, ["migrate", *arguments], obj=account, env={"SLUICE_URL": ""})
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def test_exported_files_become_a_plan_and_a_rules_file(exported: Path, tmp_path: Path) -> None:
+    rules = tmp_path / "rules.toml"
+    shown = run("--from-dir", str(exported), "--rules-out", str(rules))
+    assert [rule.name for rule in parse_rules(rules.read_text()).rules] == [
+        "http-flood",
+        "http-flood-login",
+        "scanners",
+        "scanners-wp-login-php",
+        "bad-bot",
+    ]
+    for words in ("SNSEmailParam", "203.0.113.7/32", "5 rules written to", "sluice setup --scope CLOUDFRONT --bucket"):
+        assert words in shown.stdout
+    answer = json.loads(run("--from-dir", str(exported), "--json").stdout)
+    assert answer["rules"] == rules.read_text()
+    assert (answer["applied"], len(answer["allowlist"]), len(answer["blocks"])) == (False, 2, 2)
+    assert {"setting", "value", "becomes", "detail"} == set(answer["settings"][0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "--stack"),
+        (("--from-dir", "."), "neither a stack"),
+        (("--from-dir", ".", "--stack", "x"), "neither a stack"),
+    ],
+)
+def test_without_anything_to_migrate_the_command_says_what_it_needs(
+    arguments: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["migrate", *arguments], env={"SLUICE_URL": ""})
+    assert result.exit_code in (1, 2)
+    assert message in result.stderr
+
+
+def test_a_file_that_is_no_json_is_named(exported: Path) -> None:
+    (exported / "stack.json").write_text("{")
+    result = CliRunner().invoke(main, ["migrate", "--from-dir", str(exported)])
+    assert (result.exit_code, "stack.json: not valid JSON" in result.stderr) == (1, True)
+
+
+@pytest.fixture
+def account() -> Iterator[AwsAccount]:
+    """An account with the stack, as CloudFormation and the stack itself leave it."""
+    with mock_aws():
+
+        def client(service: str) -> Any:
+            return boto3.client(service, **CREDENTIALS)  # type: ignore[call-overload]
+
+        _create(client)
+        yield AwsAccount(client=client, region=CREDENTIALS["region_name"])
+
+
+def _create(client: Any) -> None:
+    named = {each["OutputKey"]: each["OutputValue"] for each in stack()["Stacks"][0]["Outputs"]}
+    template = {
+        "Parameters": {name: {"Type": "String"} for name in PARAMETERS},
+        "Resources": {
+            "IPRetentionDDBTable": {
+                "Type": "AWS::DynamoDB::Table",
+                "Properties": {
+                    "BillingMode": "PAY_PER_REQUEST",
+                    "AttributeDefinitions": [
+                        {"AttributeName": "IPSetId", "AttributeType": "S"},
+                        {"AttributeName": "ExpirationTime", "AttributeType": "N"},
+                    ],
+                    "KeySchema": [
+                        {"AttributeName": "IPSetId", "KeyType": "HASH"},
+                        {"AttributeName": "ExpirationTime", "KeyType": "RANGE"},
+                    ],
+                },
+            }
+        },
+        "Outputs": {name: {"Value": value} for name, value in named.items()},
+    }
+    cloudformation, s3, wafv2 = client("cloudformation"), client("s3"), client("wafv2")
+    parameters = [{"ParameterKey": name, "ParameterValue": value} for name, value in PARAMETERS.items()]
+    cloudformation.create_stack(StackName=NAME, TemplateBody=json.dumps(template), Parameters=parameters)
+    for bucket, file, conf in (
+        ("WafLogBucket", "waf_log_conf", WAF_LOG_CONF),
+        ("AppAccessLogBucket", "app_log_conf", APP_LOG_CONF),
+    ):
+        s3.create_bucket(Bucket=BUCKETS[bucket])
+        s3.put_object(Bucket=BUCKETS[bucket], Key=f"{NAME}-{file}.json", Body=json.dumps(conf))
+    sets = {**ip_sets(), "of-another-ownerWhitelistSetIPV4": ["192.0.2.99/32"]}
+    for name, addresses in sets.items():
+        family = "IPV6" if name.endswith("V6") else "IPV4"
+        wafv2.create_ip_set(Name=name, Scope="CLOUDFRONT", IPAddressVersion=family, Addresses=addresses)
+    visibility = {"SampledRequestsEnabled": True, "CloudWatchMetricsEnabled": True, "MetricName": "m"}
+    group = {"VendorName": "AWS", "Name": "AWSManagedRulesBotControlRuleSet"}
+    rule = {
+        "Name": "bots",
+        "Priority": 50,
+        "Statement": {"ManagedRuleGroupStatement": group},
+        "OverrideAction": {"None": {}},
+        "VisibilityConfig": visibility,
+    }
+    wafv2.create_web_acl(
+        Name=NAME, Scope="CLOUDFRONT", DefaultAction={"Allow": {}}, VisibilityConfig=visibility, Rules=[rule]
+    )
+    table = cloudformation.list_stack_resources(StackName=NAME)["StackResourceSummaries"][0]["PhysicalResourceId"]
+    item = retention(f"{NAME}BlacklistSetIPV4", ["203.0.113.7/32"], 4_000_000_000)
+    client("dynamodb").put_item(TableName=table, Item=item)
+
+
+def test_a_stack_in_an_account_becomes_the_same_plan_as_its_exported_files(account: AwsAccount, exported: Path) -> None:
+    shown = json.loads(run("--stack", NAME, "--json", account=account).stdout)
+    offline = json.loads(run("--from-dir", str(exported), "--json").stdout)
+    assert shown["rules"] == offline["rules"]
+    assert [each["network"] for each in shown["allowlist"]] == ["198.51.100.0/24", "2001:db8:1::/48"]
+    assert [(each["network"], each["until"]) for each in shown["blocks"]] == [
+        ("203.0.113.7/32", 4_000_000_000),
+        ("203.0.113.8/32", None),
+    ]
+    assert shown["setup"] == offline["setup"]
+    assert shown["managed_rule_groups"] == [*offline["managed_rule_groups"], "AWSManagedRulesBotControlRuleSet"]
+    settings = {row["setting"] for row in shown["settings"]}
+    assert {f"IP set {name}" for name in ip_sets()} <= settings
+    assert "IP set of-another-ownerWhitelistSetIPV4" not in settings
+
+
+def test_a_stack_that_does_not_exist_is_named(account: AwsAccount) -> None:
+    result = CliRunner().invoke(main, ["migrate", "--stack", "none"], obj=account, env={"SLUICE_URL": ""})
+    assert (result.exit_code, "could not read stack none" in result.stderr) == (1, True)
+
+
+def test_a_plan_is_applied_with_consent_and_each_change_can_be_undone(terminal: Terminal, exported: Path) -> None:
+    before = terminal.json("rules", "show")["text"]
+    refused = terminal.run("migrate", "--from-dir", str(exported), exit_code=2)
+    assert "give --yes" in refused.stderr
+    assert terminal.json("rules", "show")["text"] == before
+    applied = terminal.run("migrate", "--from-dir", str(exported), "--yes")
+    in_force = terminal.json("rules", "show")["text"]
+    assert {rule.action for rule in parse_rules(in_force).rules} == {"count"}
+    entries = {entry["network"]: entry for entry in terminal.json("allowlist")["entries"]}
+    assert entries["198.51.100.0/24"]["comment"] == f"{NAME}WhitelistSetIPV4"
+    blocks = {block["network"]: block for block in terminal.json("blocks")["blocks"]}
+    assert set(blocks) >= {"203.0.113.7/32", "203.0.113.8/32"}
+    assert blocks["203.0.113.8/32"]["rule"] == "manual"
+    assert applied.stdout.count("Undo with:") >= 4
+    terminal.run("rules", "rollback", "1", "--yes")
+    assert terminal.json("rules", "show")["text"] == before
+
+
+def test_a_dry_run_asks_nothing_and_changes_nothing(terminal: Terminal, exported: Path) -> None:
+    before = terminal.json("rules", "show")["version"]
+    terminal.run("migrate", "--from-dir", str(exported), "--dry-run")
+    assert terminal.json("rules", "show")["version"] == before
