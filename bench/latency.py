@@ -12,7 +12,7 @@ from bench.measure import Figure
 from bench.publishing import blocks, sets_for
 from bench.units import Limits, MeteredStore
 from chalicelib.core.addresses import Network, NetworkSet
-from chalicelib.core.ipsets import CAPACITY, IpSet, plan, wanted
+from chalicelib.core.ipsets import IpSet, next_contents, rooms_of, wanted
 from chalicelib.pipeline.stored import State
 from sluice.commands.demo import DEMO_RULES
 from sluice.demo.demonstration import Demonstration
@@ -98,11 +98,11 @@ def fill(cloud: LocalCloud, number: int) -> None:
     State(cloud.state).overwrite(*stored)
     cloud.state.changes.clear()
     sets = [made_set(cloud, f"more-{at}", ip_set.family) for at, ip_set in enumerate(sets_for(number))]
-    rooms = {family: CAPACITY * sum(s.family == family for s in sets) for family in (4, 6)}
-    for family, networks in wanted(stored, NetworkSet(()), rooms, now).networks.items():
-        empty: dict[IpSet, frozenset[Network]] = {s: frozenset() for s in sets if s.family == family}
-        for ip_set, contents in plan(networks, empty).items():
-            cloud.waf._sets[ip_set.id].addresses = sorted(map(str, contents))
+    nobody = NetworkSet(())
+    listed = wanted(stored, nobody, rooms_of(sets), now)
+    empty: dict[IpSet, frozenset[Network]] = {ip_set: frozenset() for ip_set in sets}
+    for ip_set, contents in next_contents(listed.networks, empty, nobody).items():
+        cloud.waf._sets[ip_set.id].addresses = sorted(map(str, contents))
     use(cloud, sets)
 
 

@@ -11,7 +11,7 @@ from bench.measure import Figure, paired_cpu_s
 from bench.prices import PRICES
 from bench.units import ITEM_S, MeteredStore
 from chalicelib.core.addresses import Network, NetworkSet, parse_network
-from chalicelib.core.ipsets import CAPACITY, IpSet, plan, wanted
+from chalicelib.core.ipsets import CAPACITY, IpSet, next_contents, rooms_of, wanted
 from chalicelib.core.state import Block, Heartbeat
 from chalicelib.pipeline.publish import PACE_S, Publish
 from chalicelib.pipeline.stored import State
@@ -206,12 +206,10 @@ def planning(number: int) -> Iterator[Figure]:
     blocked, sets = blocks(number), sets_for(number)
     texts = [block.network for block in blocked]
     allowed = NetworkSet(map(parse_network, ALLOWED))
-    rooms = {family: CAPACITY * sum(s.family == family for s in sets) for family in (4, 6)}
+    empty: dict[IpSet, frozenset[Network]] = {ip_set: frozenset() for ip_set in sets}
 
     def planned() -> None:
-        publishable = wanted(blocked, allowed, rooms, NOW)
-        for family, networks in publishable.networks.items():
-            plan(networks, {s: frozenset() for s in sets if s.family == family})
+        next_contents(wanted(blocked, allowed, rooms_of(sets), NOW).networks, empty, allowed)
 
     ours, peer = paired_cpu_s(lambda: planned, lambda: lambda: obvious(texts, ALLOWED), rounds=2)
     yield Figure(

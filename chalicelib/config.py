@@ -14,6 +14,7 @@ from chalicelib.core.decisions import PROPAGATION_S
 from chalicelib.core.ipsets import IpSet
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS, CloudFrontLines
 from chalicelib.core.logs.json_fields import READ, parse_json_fields
+from chalicelib.core.responses import SOFTER, Response
 from chalicelib.core.tally import LONGEST_RETENTION_S, RETENTION_S
 
 MAX_DIGITS = 18
@@ -103,6 +104,21 @@ def _ip_sets(family: int) -> Any:
     return _setting("", about, "name/id pairs, separated by commas", read)
 
 
+def _softer_ip_sets() -> Any:
+    def read(text: str) -> tuple[IpSet, ...]:
+        entries = [tuple(entry.strip().split("/")) for entry in text.split(",") if entry.strip()]
+        if not all(len(entry) == 4 and all(entry) and entry[1] in ("v4", "v6") for entry in entries):
+            raise ValueError
+        sets = [IpSet(name, id, int(family[1]), Response(response)) for response, family, name, id in entries]
+        if any(ip_set.response is Response.BLOCK for ip_set in sets):
+            raise ValueError("those of block are IP_SETS_V4 and IP_SETS_V6")
+        return tuple(sets)
+
+    about = "WAF IP sets of the responses other than block; a response without any cannot be used"
+    accepted = f"response/family/name/id, separated by commas, of {', '.join(SOFTER)} and of v4 and v6"
+    return _setting("", about, accepted, read)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """All settings, checked. Made by ``read_config``."""
@@ -129,6 +145,7 @@ class Config:
     )
     ip_sets_v4: tuple[IpSet, ...] = _ip_sets(4)
     ip_sets_v6: tuple[IpSet, ...] = _ip_sets(6)
+    softer_ip_sets: tuple[IpSet, ...] = _softer_ip_sets()
     waf_scope: Literal["CLOUDFRONT", "REGIONAL"] = _choice(
         "Scope of the IP sets; CLOUDFRONT ones live in us-east-1", "CLOUDFRONT", "REGIONAL"
     )
@@ -222,7 +239,12 @@ class Config:
 
     @property
     def ip_sets(self) -> tuple[IpSet, ...]:
-        return self.ip_sets_v4 + self.ip_sets_v6
+        return self.ip_sets_v4 + self.ip_sets_v6 + self.softer_ip_sets
+
+    @property
+    def responses(self) -> frozenset[Response]:
+        """The responses that have IP sets."""
+        return frozenset((Response.BLOCK, *(ip_set.response for ip_set in self.softer_ip_sets)))
 
     @property
     def trusted(self) -> NetworkSet:
@@ -253,7 +275,8 @@ def read_config(environment: Mapping[str, str]) -> Config:
     config = Config(**values)
     for at, ip_set in enumerate(config.ip_sets):
         if any(ip_set.id == other.id for other in config.ip_sets[:at]):
-            raise ConfigError(f"IP_SETS_V{ip_set.family} repeats {ip_set.name}/{ip_set.id}")
+            variable = f"IP_SETS_V{ip_set.family}" if ip_set.response is Response.BLOCK else "SOFTER_IP_SETS"
+            raise ConfigError(f"{variable} repeats {ip_set.name}/{ip_set.id}")
     if config.trusted_proxies and "x-forwarded-for" not in config.cloudfront_fields:
         raise ConfigError("TRUSTED_PROXIES is set: CLOUDFRONT_FIELDS must name x-forwarded-for")
     return config

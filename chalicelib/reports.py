@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from chalicelib.core.ipsets import Wanted
+from chalicelib.core.ipsets import SetGroup, Wanted
 from chalicelib.core.logs.malformed_counts import MalformedCounts, added, by_reason
 from chalicelib.core.state import Block, Detection, RuleBreaker, Unreadable
 
@@ -125,8 +125,8 @@ class PublishReport:
     recalled: bool = False
     """True if the next invocation has to continue."""
     wanted: Wanted = field(default_factory=lambda: Wanted({}))
-    fill: dict[int, float] = field(default_factory=dict)
-    """Share of the capacity that is used, by family."""
+    fill: dict[SetGroup, float] = field(default_factory=dict)
+    """Share of the capacity that is used, by group."""
     time_to_block_ms: int | None = None
     """Time from the arrival of the oldest record behind a new block to the end of the publish."""
 

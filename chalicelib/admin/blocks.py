@@ -1,6 +1,7 @@
 """Blocks: a list of those in force, and blocking and unblocking by hand, which changes all given networks or none."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import Annotated
 
@@ -12,11 +13,12 @@ from chalicelib.admin.errors import Fault, ForceNeeded, Invalid, fault
 from chalicelib.admin.inputs import Widest, covering, overlapping, read_network, try_duration, try_network
 from chalicelib.admin.pagination import page, read_cursor
 from chalicelib.admin.schemas import MOST_NETWORKS, BlocksQuery, NewBlock, NewBlocks, UnblockQuery
-from chalicelib.admin.wording import plural, reason, roughly
+from chalicelib.admin.wording import plural, reason, roughly, without_sets
 from chalicelib.core.addresses import Network, NetworkSet, parse_network
 from chalicelib.core.durations import format_duration
+from chalicelib.core.responses import Response
 from chalicelib.core.rules import LONGEST_BLOCK_S
-from chalicelib.core.state import Allow, Block, Call, History
+from chalicelib.core.state import Allow, Block, Call, History, Seconds
 from chalicelib.pipeline.block_lengths import read_lengths, writes_for
 from chalicelib.pipeline.lifting import write_to_forget, writes_to_lift
 from chalicelib.pipeline.stored import State
@@ -33,10 +35,17 @@ class BlockView(Block, frozen=True, kw_only=True):
     """True if the block overlaps the allowlist and is therefore in no IP set."""
     reason: str
     """The reason in words."""
+    until: Seconds
+    """First second at which the block is over, with all its responses. Epoch seconds."""
+    response: Response
+    """The response to its requests: the hardest that is not over."""
 
     @classmethod
-    def of(cls, block: Block, allowlist: NetworkSet) -> "BlockView":
-        return cls(**asdict(block), withheld=allowlist.overlaps(block.network_value()), reason=reason(block))
+    def of(cls, block: Block, allowlist: NetworkSet, now: int) -> "BlockView":
+        """Returns a block that is in force at the epoch second ``now``, as operators see it."""
+        response = block.response_at(now) or Response.BLOCK
+        view = {**asdict(block), "until": block.ends_at, "response": response, "reason": reason(block)}
+        return cls(**view, withheld=allowlist.overlaps(block.network_value()))
 
 
 class BlockPage(Page, frozen=True):
@@ -56,7 +65,7 @@ class UnblockChange(ChangeAnswer, frozen=True, kw_only=True):
 
 ORDERS: dict[str, Callable[[Block], int]] = {
     "blocked_at": lambda block: block.blocked_at,
-    "until": lambda block: block.until,
+    "until": lambda block: block.ends_at,
     "count": lambda block: block.evidence.count if block.evidence else 0,
     "network": lambda block: int(block.network_value().network_address) + (block.network_value().version == 6) * 2**33,
 }
@@ -75,19 +84,27 @@ def list_blocks(state: State, query: BlocksQuery, now: int) -> BlockPage:
     rest = [block for block in blocks if after is None or position(block) > after]
     shown, following = page(rest, query.limit, position)
     allowlist = state.allowlist(now)
-    views = [BlockView.of(block, allowlist) for block in shown]
+    views = [BlockView.of(block, allowlist, now) for block in shown]
     return BlockPage(now=now, total=len(blocks), blocks=views, next=following)
 
 
 def block(
-    state: State, new: NewBlock | NewBlocks, *, widest: Widest, caller: Caller, now: int
+    state: State,
+    new: NewBlock | NewBlocks,
+    *,
+    widest: Widest,
+    responses: AbstractSet[Response],
+    caller: Caller,
+    now: int,
 ) -> PlannedChange[BlockChange]:
     """Blocks every network in ``new``, or none.
 
-    A block of the same network is replaced. Raises Invalid or ForceNeeded, which name everything that is wrong.
+    A block of the same network is replaced. ``responses``: those that have IP sets.
+
+    Raises Invalid or ForceNeeded, which name everything that is wrong.
     """
     forms = {"": new} if isinstance(new, NewBlock) else {f"blocks[{n}].": form for n, form in enumerate(new.blocks)}
-    blocks = _parse(forms, caller, now)
+    blocks = _parse(forms, responses, caller, now)
     exempt = state.exemptions(now)
     objections = [
         fault("body", f"{prefix}network", block.network, objection)
@@ -103,10 +120,12 @@ def block(
     for prefix, block in blocks.items():
         if block.network in replaced:
             blocks[prefix] = replace(block, begun_at=replaced[block.network].refuses_from)
-    views = [BlockView.of(block, exempt.networks) for block in blocks.values()]
+    views = [BlockView.of(block, exempt.networks, now) for block in blocks.values()]
     withheld = [block.network for block in views if block.withheld]
     lengths = {block.until - now for block in views}
-    detail = f"{_named(names)} blocked for {roughly(max(lengths))}" + ("" if len(lengths) == 1 else " at most")
+    answered = {block.response for block in views}
+    how = "blocked" if answered == {Response.BLOCK} else f"under {' or '.join(sorted(answered))}"
+    detail = f"{_named(names)} {how} for {roughly(max(lengths))}" + ("" if len(lengths) == 1 else " at most")
     if replaced:
         detail += f"; {plural(len(replaced), 'block')} replaced"
     if withheld:
@@ -154,7 +173,7 @@ def unblock(state: State, query: UnblockQuery, now: int) -> PlannedChange[Unbloc
         changed=bool(writes),
         detail="; ".join(details),
         undo=_block_again(lifted, now) if lifted else None,
-        lifted=[BlockView.of(block, allowlist) for block in lifted],
+        lifted=[BlockView.of(block, allowlist, now) for block in lifted],
     )
     return PlannedChange(answer=answer, writes=writes, action="block.delete", target=", ".join(names))
 
@@ -175,7 +194,9 @@ def _filter(query: BlocksQuery) -> Callable[[Block], bool]:
     return matches
 
 
-def _parse(forms: Mapping[str, NewBlock], caller: Caller, now: int) -> dict[str, Block]:
+def _parse(
+    forms: Mapping[str, NewBlock], responses: AbstractSet[Response], caller: Caller, now: int
+) -> dict[str, Block]:
     """Returns the requested blocks under the keys of ``forms``, which are prefixes of field names. Raises Invalid."""
     faults: list[Fault] = []
     blocks: dict[str, Block] = {}
@@ -184,6 +205,8 @@ def _parse(forms: Mapping[str, NewBlock], caller: Caller, now: int) -> dict[str,
         network = try_network(form.network, "body", f"{prefix}network")
         seconds = try_duration(form.block_for, f"{prefix}block_for", 1, LONGEST_BLOCK_S)
         faults += [part for part in (network, seconds) if isinstance(part, Fault)]
+        if form.respond not in responses:
+            faults.append(fault("body", f"{prefix}respond", form.respond, without_sets(form.respond, responses)))
         if isinstance(network, Fault) or isinstance(seconds, Fault):
             continue
         if network.prefixlen == 0:
@@ -193,8 +216,12 @@ def _parse(forms: Mapping[str, NewBlock], caller: Caller, now: int) -> dict[str,
         if network in networks:
             faults.append(fault("body", f"{prefix}network", form.network, "each network once"))
         networks.add(network)
-        blocks[prefix] = Block(
-            network=str(network), blocked_at=now, until=now + seconds, comment=form.comment, by=caller.name
+        blocks[prefix] = Block.with_ends(
+            {form.respond: now + seconds},
+            network=str(network),
+            blocked_at=now,
+            comment=form.comment,
+            by=caller.name,
         )
     if faults:
         raise Invalid(*faults)
@@ -231,7 +258,8 @@ def _block_again(blocks: Iterable[Block], now: int) -> Call:
     again = [
         {
             "network": block.network,
-            "block_for": format_duration(block.until - now),
+            "block_for": format_duration(block.ends_at - now),
+            "respond": str(block.response_at(now)),
             "comment": block.comment if block.manual else f"again: {reason(block)}",
             "force": True,
         }

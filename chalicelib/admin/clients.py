@@ -11,9 +11,10 @@ from chalicelib.admin.blocks import BlockView
 from chalicelib.admin.inputs import covering, overlapping, read_network
 from chalicelib.admin.live_counts import LiveCounts
 from chalicelib.admin.schemas import AddressQuery
-from chalicelib.admin.wording import evidence, plural, roughly
+from chalicelib.admin.wording import RESPONSES, evidence, plural, roughly
 from chalicelib.core.addresses import Network
 from chalicelib.core.allowance import Allowance
+from chalicelib.core.decisions import Outcome
 from chalicelib.core.durations import format_duration
 from chalicelib.core.sampling import Sampling
 from chalicelib.core.state import Allow, Block, History, Past, Pause
@@ -46,7 +47,8 @@ class ClientReport(TimedAnswer, frozen=True, kw_only=True):
     network: str
     """The network that was asked about."""
     blocked: bool
-    """True if AWS WAF blocks it, or will after the next publish, unless the IP sets are full."""
+    """True if AWS WAF refuses its requests or answers them by another response, or will after the next publish, unless
+    the IP sets are full."""
     blocks: list[BlockView]
     """Blocks in force that cover it."""
     allowlist: Annotated[list[Allow], at_most(MOST_ENTRIES_SHOWN)]
@@ -73,9 +75,9 @@ def client_report(
     names = covering(network)
     exempt = state.exemptions(now)
     stored = [each.record for each in state.get_many(Block, names).values()]
-    blocks = sorted((block for block in stored if block.in_force(now)), key=lambda block: -block.until)
+    blocks = sorted((block for block in stored if block.in_force(now)), key=lambda block: -block.ends_at)
     # A block of a wider network is withheld as a whole because of an entry that need not cover this client.
-    views = [BlockView.of(block, exempt.networks) for block in blocks]
+    views = [BlockView.of(block, exempt.networks, now) for block in blocks]
     histories = [each.record for each in state.get_many(History, names).values()]
     history = [
         PastView(network=each.network, rule=rule, **asdict(past))
@@ -111,7 +113,8 @@ def explain(client: ClientReport, pause: Pause, *, stopped: Sequence[str], uncou
     name, now = client.network, client.now
     for block in client.blocks:
         by = "" if block.network == name else f" by a block of {block.network}"
-        state = "would be blocked" if block.withheld or pause.released else "is blocked"
+        inactive = block.withheld or pause.released
+        state = f"{'would be' if inactive else 'is'} {RESPONSES[block.response]}"
         yield f"{name} {state}{by} for another {roughly(block.until - now)}: {block.reason}."
         if block.withheld:
             yield "That block is withheld: it overlaps the allowlist, so it is in no IP set."
@@ -132,7 +135,7 @@ def explain(client: ClientReport, pause: Pause, *, stopped: Sequence[str], uncou
     for past in client.history:
         yield (
             f"{roughly(max(0, now - past.evidence.last_ms // 1000))} ago: offence {past.offence} against "
-            f"{evidence(past.evidence)}; {_OUTCOMES.get(past.outcome, past.outcome)}."
+            f"{evidence(past.evidence)}; {_outcome(past)}."
         )
     if client.lifted_at is not None:
         yield f"Its last block ended {roughly(max(0, now - client.lifted_at))} ago."
@@ -149,12 +152,17 @@ def _counted(count: Count) -> str:
 
 
 _OUTCOMES = {
-    "blocked": "it was blocked",
     "extended": "its block was extended",
     "counted": "the rule only counts",
     "allowlisted": "it was on the allowlist",
     "stale": "the log arrived too late for a block",
 }
+
+
+def _outcome(past: Past) -> str:
+    if past.outcome == Outcome.BLOCKED:
+        return f"it was {RESPONSES[past.response]}"
+    return _OUTCOMES.get(past.outcome, past.outcome)
 
 
 def _counts(live: LiveCounts, network: Network, sampling: Sampling, now_ms: int) -> Iterator[Count]:

@@ -1,5 +1,6 @@
 """Rule sets: the active one and all earlier ones. Versions count up, and each edit names the version it is based on."""
 
+from collections.abc import Set as AbstractSet
 from typing import Annotated
 
 import msgspec
@@ -10,6 +11,9 @@ from chalicelib.admin.changes import Caller, ChangeAnswer, PlannedChange
 from chalicelib.admin.errors import MOST_FAULTS, Invalid, NotFound, StaleVersion, fault
 from chalicelib.admin.pagination import page, read_cursor
 from chalicelib.admin.schemas import HistoryQuery, NewRules, Rollback, RulesText
+from chalicelib.admin.wording import without_sets
+from chalicelib.core.response_notes import response_notes
+from chalicelib.core.responses import Response
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_diff import RuleDiff, RuleWords, differences, rule_words, summary
 from chalicelib.core.rules_toml import MOST_RULES, RulesError, parse_rules
@@ -86,21 +90,28 @@ def rule_set(state: State, version: int | None = None) -> RuleSetView:
     return msgspec.structs.replace(view(0, StoredRules(text=""), active=True), problem="no rule set is stored")
 
 
-def plan(state: State, form: RulesText, sampling: Sampling) -> RulesPlan:
-    """Returns the changes that a rule set would make. Raises Invalid with everything that is wrong with it."""
+def plan(state: State, form: RulesText, sampling: Sampling, responses: AbstractSet[Response]) -> RulesPlan:
+    """Returns the changes that a rule set would make. ``responses``: those that have IP sets.
+
+    Raises Invalid with everything that is wrong with it.
+    """
     active = state.get(StoredRules, ACTIVE, damaged=_LOST)
-    rules = _valid(form.text)
+    rules = _valid(form.text, responses)
     changes = differences(_usable(active.record if active else None)[0], rules)
-    notes = list(sampling_notes(rules.rules, sampling))
+    notes = [*sampling_notes(rules.rules, sampling), *response_notes(rules.rules)]
     return RulesPlan(version=active.version if active else 0, changes=changes, detail=summary(changes), notes=notes)
 
 
-def activate(state: State, new: NewRules, *, based_on: int, caller: Caller, now: int) -> PlannedChange[RulesAnswer]:
-    """Activates a rule set. Raises Invalid, and StaleVersion unless version ``based_on`` is active.
+def activate(
+    state: State, new: NewRules, *, responses: AbstractSet[Response], based_on: int, caller: Caller, now: int
+) -> PlannedChange[RulesAnswer]:
+    """Activates a rule set. ``responses``: those that have IP sets.
+
+    Raises Invalid, and StaleVersion unless version ``based_on`` is active.
 
     Activating the text that is already active changes nothing, whatever it is based on, so a call can be repeated.
     """
-    rules = _valid(new.text)
+    rules = _valid(new.text, responses)
     active = state.get(StoredRules, ACTIVE, damaged=_LOST)
     if active is not None and active.record is not _LOST and active.record.text == new.text:
         return _unchanged(active.version, f"version {active.version} is already active and has the same text")
@@ -108,8 +119,13 @@ def activate(state: State, new: NewRules, *, based_on: int, caller: Caller, now:
     return _change(state, active, stored, rules, based_on, action="rules.put")
 
 
-def rollback(state: State, back: Rollback, *, based_on: int, caller: Caller, now: int) -> PlannedChange[RulesAnswer]:
-    """Activates an earlier version again, as a new one. Raises NotFound, Invalid, StaleVersion."""
+def rollback(
+    state: State, back: Rollback, *, responses: AbstractSet[Response], based_on: int, caller: Caller, now: int
+) -> PlannedChange[RulesAnswer]:
+    """Activates an earlier version again, as a new one. ``responses``: those that have IP sets.
+
+    Raises NotFound, Invalid, StaleVersion.
+    """
     earlier = rule_set(state, back.version)
     active = state.get(StoredRules, ACTIVE, damaged=_LOST)
     if active is not None and active.version == back.version:
@@ -117,7 +133,8 @@ def rollback(state: State, back: Rollback, *, based_on: int, caller: Caller, now
     comment = back.comment or f"restores version {back.version}"
     stored = StoredRules(text=earlier.text, by=caller.name, saved_at=now, comment=comment)
     origin = f", restored from version {back.version}"
-    return _change(state, active, stored, _valid(earlier.text), based_on, action="rules.rollback", origin=origin)
+    rules = _valid(earlier.text, responses)
+    return _change(state, active, stored, rules, based_on, action="rules.rollback", origin=origin)
 
 
 def history(state: State, query: HistoryQuery, now: int) -> VersionPage:
@@ -182,11 +199,20 @@ def _unchanged(version: int, detail: str) -> PlannedChange[RulesAnswer]:
     return PlannedChange(answer=answer, action="rules.put", target=f"version {version}")
 
 
-def _valid(text: str) -> RuleSet:
+def _valid(text: str, responses: AbstractSet[Response]) -> RuleSet:
     try:
-        return parse_rules(text)
+        rules = parse_rules(text)
     except RulesError as exc:
         raise Invalid(*(fault("body", "text", None, problem) for problem in exc.problems[:MOST_FAULTS])) from exc
+    problems = [
+        f"rule {rule.name!r}: respond: {str(each)!r} is not {without_sets(each, responses)}"
+        for rule in rules.rules
+        for each in dict.fromkeys(rule.respond)
+        if each not in responses
+    ]
+    if problems:
+        raise Invalid(*(fault("body", "text", None, problem) for problem in problems[:MOST_FAULTS]))
+    return rules
 
 
 def _usable(stored: StoredRules | None) -> tuple[RuleSet, str | None]:

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from chalicelib.core import addresses, durations
 from chalicelib.core.logs.requests import LiveSource
+from chalicelib.core.responses import Response
 
 MOST_NETWORKS = 40
 """Most networks in one call: two items each, block and history, and one audit record and receipt for all must fit
@@ -94,6 +95,8 @@ class NewBlock(Form, frozen=True):
     block_for: DurationText
     """From 1s to 366d, both inclusive."""
     comment: Comment = ""
+    respond: Response = Response.BLOCK
+    """The response to its requests. One that has no IP sets is rejected."""
     force: bool = False
     """Accept a network that overlaps the allowlist (it is stored and withheld), contains your own address, or is wider
     than the configured prefixes."""

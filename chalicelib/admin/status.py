@@ -12,7 +12,8 @@ from chalicelib.admin.breakers import BreakerStatus, breaker_status
 from chalicelib.admin.live_counts import LiveCounts
 from chalicelib.admin.malformed import MalformedPieces, explained
 from chalicelib.admin.rule_sets import rule_set
-from chalicelib.core.ipsets import CAPACITY, IpSet, Wanted, wanted
+from chalicelib.core.ipsets import IpSet, SetGroup, Wanted, rooms_of, wanted
+from chalicelib.core.responses import Response
 from chalicelib.core.state import MOST_UNREADABLE, Block, Pause, Unreadable
 from chalicelib.pipeline.inspection import still_unreadable
 from chalicelib.pipeline.rule_breakers import stopped_rules
@@ -32,6 +33,12 @@ class RuleBlocks(msgspec.Struct, frozen=True):
     blocks: int
 
 
+class ResponseBlocks(msgspec.Struct, frozen=True):
+    response: Response
+    blocks: int
+    """Blocks by which this response applies at the moment."""
+
+
 class BlocksStatus(msgspec.Struct, frozen=True, kw_only=True):
     active: int
     ipv4: int
@@ -39,15 +46,18 @@ class BlocksStatus(msgspec.Struct, frozen=True, kw_only=True):
     withheld: int
     """Blocks that overlap the allowlist."""
     overflow: int
-    """Blocks that the IP sets have no room for."""
+    """Blocks that the IP sets of their response have no room for."""
+    by_response: list[ResponseBlocks]
+    """The hardest response first."""
     by_rule: Annotated[list[RuleBlocks], at_most(MOST_RULES_SHOWN)]
     """Most blocks first."""
 
 
 class SetsStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """All IP sets of one family, once they are published."""
+    """All IP sets of one response and family, once they are published."""
 
     family: Annotated[int, one_of(4, 6)]
+    response: Response
     networks: int
     """Networks that belong in the IP sets."""
     capacity: int
@@ -92,7 +102,7 @@ class Status(TimedAnswer, frozen=True, kw_only=True):
     pause: Pause
     breaker: BreakerStatus
     blocks: BlocksStatus
-    ip_sets: Annotated[list[SetsStatus], at_most(2)]
+    ip_sets: Annotated[list[SetsStatus], at_most(10)]
     allowlist: int
     """Entries in force."""
     rules: RulesStatus
@@ -108,17 +118,22 @@ def read_status(state: State, live: LiveCounts, sets: Sequence[IpSet], now_ms: i
     pause, breaker, beat = state.controls()
     blocks = [block for block in state.records(Block) if block.in_force(now)]
     exempt = state.exemptions(now)
-    rooms = {family: CAPACITY * sum(ip_set.family == family for ip_set in sets) for family in (4, 6)}
+    rooms = {SetGroup(Response.BLOCK, family): 0 for family in (4, 6)} | rooms_of(sets)
     planned = wanted(blocks, exempt.networks, rooms, now)
     rules = rule_set(state)
     return Status(
         now=now,
         pause=pause,
         breaker=breaker_status(breaker, list(stopped_rules(state))),
-        blocks=_blocks(blocks, planned),
+        blocks=_blocks(blocks, planned, now),
         ip_sets=[
-            SetsStatus(family=family, networks=0 if pause.released else len(planned.networks[family]), capacity=room)
-            for family, room in rooms.items()
+            SetsStatus(
+                family=group.family,
+                response=group.response,
+                networks=0 if pause.released else len(planned.networks[group]),
+                capacity=room,
+            )
+            for group, room in rooms.items()
         ],
         allowlist=len(exempt.entries),
         rules=RulesStatus(
@@ -130,8 +145,9 @@ def read_status(state: State, live: LiveCounts, sets: Sequence[IpSet], now_ms: i
     )
 
 
-def _blocks(blocks: Sequence[Block], planned: Wanted) -> BlocksStatus:
+def _blocks(blocks: Sequence[Block], planned: Wanted, now: int) -> BlocksStatus:
     most_first = sorted(Counter(block.rule for block in blocks).items(), key=lambda pair: (-pair[1], pair[0]))
+    applying = Counter(block.response_at(now) for block in blocks)
     ipv6 = sum(":" in block.network for block in blocks)
     return BlocksStatus(
         active=len(blocks),
@@ -139,6 +155,7 @@ def _blocks(blocks: Sequence[Block], planned: Wanted) -> BlocksStatus:
         ipv6=ipv6,
         withheld=planned.allowlisted,
         overflow=planned.overflow,
+        by_response=[ResponseBlocks(each, applying[each]) for each in Response if applying[each]],
         by_rule=[RuleBlocks(*pair) for pair in most_first[:MOST_RULES_SHOWN]],
     )
 

@@ -1,7 +1,26 @@
 """Records in words."""
 
+from collections.abc import Iterable
+
 from chalicelib.core.durations import format_duration
+from chalicelib.core.responses import Response
 from chalicelib.core.state import Block, Evidence
+
+RESPONSES = {
+    Response.BLOCK: "blocked",
+    Response.CAPTCHA: "asked to solve a puzzle",
+    Response.CHALLENGE: "challenged",
+    Response.SLOW: "slowed down",
+    Response.WATCH: "watched",
+}
+"""Words for a client, by the response that applies to it."""
+
+
+def without_sets(response: Response, usable: Iterable[Response]) -> str:
+    """Returns what is accepted in place of a response that has no IP sets."""
+    names = " or ".join(sorted(map(repr, map(str, usable))))
+    setup = f"'sluice setup --respond {response}' creates those of {response}"
+    return f"a response that has IP sets, which is {names}; {setup}"
 
 
 def evidence(seen: Evidence) -> str:

@@ -12,11 +12,21 @@ from chalicelib.admin.control import PauseChange
 from chalicelib.admin.malformed import MalformedPieces
 from chalicelib.admin.rule_sets import RulesAnswer, RulesPlan, VersionPage, VersionView
 from chalicelib.admin.series import Point, Series
-from chalicelib.admin.status import BlocksStatus, IngestStatus, RuleBlocks, RulesStatus, SetsStatus, Status, SweepStatus
+from chalicelib.admin.status import (
+    BlocksStatus,
+    IngestStatus,
+    ResponseBlocks,
+    RuleBlocks,
+    RulesStatus,
+    SetsStatus,
+    Status,
+    SweepStatus,
+)
 from chalicelib.admin.unreadable import UnreadableView
 from chalicelib.api.routes import Health, Me
 from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.logs.requests import Source
+from chalicelib.core.responses import Response
 from chalicelib.core.rules import Rule
 from chalicelib.core.rules_diff import DiffKind, RuleDiff
 from chalicelib.core.sampling import Sampling, sampling_notes
@@ -46,7 +56,7 @@ _evidence = Evidence(
 )
 _block = Block(network=_CLIENT, rule="burst", blocked_at=_NOW - 60, until=_NOW + 540, offence=1, evidence=_evidence)
 _manual = Block(network=_CLIENT, blocked_at=_NOW, until=_NOW + 3600, comment="scraper", by="alice")
-_shown = BlockView.of(_block, NetworkSet(()))
+_shown = BlockView.of(_block, NetworkSet(()), _NOW)
 _past = PastView(network=_CLIENT, rule="burst", offence=1, until=_NOW + 540, outcome="blocked", evidence=_evidence)
 _allow = Allow(network=_OFFICE, comment="office", by="alice", added_at=_NOW)
 _rule = Rule(name="burst", limit=50, window_s=5)
@@ -103,9 +113,18 @@ _EXAMPLES = (
             stopped=[StoppedRule(rule="burst", stopped_at=_HOUR_AGO, would_hit=1204, known=18_200, clients=[_CLIENT])],
         ),
         blocks=BlocksStatus(
-            active=3, ipv4=2, ipv6=1, withheld=0, overflow=0, by_rule=[RuleBlocks("burst", 2), RuleBlocks("manual", 1)]
+            active=3,
+            ipv4=2,
+            ipv6=1,
+            withheld=0,
+            overflow=0,
+            by_response=[ResponseBlocks(Response.BLOCK, 3)],
+            by_rule=[RuleBlocks("burst", 2), RuleBlocks("manual", 1)],
         ),
-        ip_sets=[SetsStatus(family=family, networks=blocks, capacity=10_000) for family, blocks in ((4, 2), (6, 1))],
+        ip_sets=[
+            SetsStatus(family=family, response=Response.BLOCK, networks=blocks, capacity=10_000)
+            for family, blocks in ((4, 2), (6, 1))
+        ],
         allowlist=1,
         rules=RulesStatus(version=3, rules=4, saved_at=_HOUR_AGO, by="alice", problem=None),
         sweep=SweepStatus(at=_NOW - 20, age_s=20),
@@ -138,7 +157,7 @@ _EXAMPLES = (
         changed=True,
         detail=f"{_CLIENT} is blocked for 1h",
         undo=Call(method="DELETE", path="/v1/blocks", query={"network": [_CLIENT]}),
-        blocks=[BlockView.of(_manual, NetworkSet(()))],
+        blocks=[BlockView.of(_manual, NetworkSet(()), _NOW)],
     ),
     UnblockChange(changed=True, detail=_change.detail, undo=_reblock, lifted=[_shown]),
     ClientReport(

@@ -100,7 +100,9 @@ def post_blocks(call: ApiCall, body: schemas.NewBlock | schemas.NewBlocks) -> Pl
     A block of the same network is replaced. A network that overlaps the allowlist, contains the address you call from,
     or is wider than the configured prefixes requires 'force' (409 otherwise). AWS WAF accepts no /0 (422).
     """
-    return blocks.block(call.state, body, widest=call.widest, caller=call.caller, now=call.now)
+    return blocks.block(
+        call.state, body, widest=call.widest, responses=call.services.config.responses, caller=call.caller, now=call.now
+    )
 
 
 @route("DELETE", "/v1/blocks", role=Role.OPERATOR, tag="blocks", tries=UNBLOCK_TRIES)
@@ -142,7 +144,9 @@ def put_rules(call: ApiCall, body: schemas.NewRules, based_on: int) -> PlannedCh
 
     Running containers pick it up within 10 seconds.
     """
-    return rule_sets.activate(call.state, body, based_on=based_on, caller=call.caller, now=call.now)
+    return rule_sets.activate(
+        call.state, body, responses=call.services.config.responses, based_on=based_on, caller=call.caller, now=call.now
+    )
 
 
 @route("POST", "/v1/rules/plan", role=Role.VIEWER, tag="rules")
@@ -151,7 +155,7 @@ def plan_rules(call: ApiCall, body: schemas.RulesText) -> RulesPlan:
 
     Changes nothing.
     """
-    return rule_sets.plan(call.state, body, call.sampling)
+    return rule_sets.plan(call.state, body, call.sampling, call.services.config.responses)
 
 
 @route("GET", "/v1/rules/history", role=Role.VIEWER, tag="rules")
@@ -163,7 +167,9 @@ def rules_history(call: ApiCall, query: schemas.HistoryQuery) -> VersionPage:
 @route("POST", "/v1/rules/rollback", role=Role.OPERATOR, tag="rules", etag=True, raises=(NOT_FOUND,))
 def rollback_rules(call: ApiCall, body: schemas.Rollback, based_on: int) -> PlannedChange[RulesAnswer]:
     """Activates an earlier version again, as a new one."""
-    return rule_sets.rollback(call.state, body, based_on=based_on, caller=call.caller, now=call.now)
+    return rule_sets.rollback(
+        call.state, body, responses=call.services.config.responses, based_on=based_on, caller=call.caller, now=call.now
+    )
 
 
 @route("POST", "/v1/pause", role=Role.OPERATOR, tag="control")

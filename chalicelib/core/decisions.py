@@ -1,9 +1,13 @@
 """The decision about one client of a detection: a pure function of the rule's terms, the standing, and the time.
 
-For each rule, a network's standing holds the number of its offences and the time until which it is punished for the
-last of them. Its block lasts until the latest of these times. An offence is judged by the requests that make it up,
-not by the moment at which it becomes known: requests that were served count, whatever else is in force, and requests
-that Sluice itself refused do not. So detections lead to the same standing in any order and however often they arrive.
+For each rule, a network's standing holds the number of its offences, and the response to the last of them with its
+end. Its block has, for each response, the latest of these ends; of those in force, the hardest is published. An
+offence is judged by the requests that make it up, not by the moment at which it becomes known: requests that were
+served count, whatever else is in force, and requests that Sluice itself refused do not. So detections lead to the same
+standing in any order and however often they arrive.
+
+A client that goes on although a response softer than block applies everywhere has committed a further offence: it has
+solved the challenge, or the rate or the log bothers it as little as before. So it climbs its rule's ladder.
 """
 
 from collections.abc import Iterable
@@ -13,8 +17,11 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from chalicelib.core.logs.requests import Source
+from chalicelib.core.refusals import TELLING_ACTIONS
+from chalicelib.core.responses import Response, answer, hardness, prolonged
 from chalicelib.core.rules import Action
-from chalicelib.core.state import Block, Detection, Evidence, History, Offender, Past, Terms
+from chalicelib.core.state import MANUAL, Block, Detection, Evidence, History, Offender, Past, Terms
 from chalicelib.core.tally import LONGEST_RETENTION_S
 
 DEFAULT_MEMORY_S = 7 * 86400
@@ -114,49 +121,59 @@ def decide(
     terms = detection.terms
     unchanged = Decision(Outcome.KNOWN, standing)
     standing = settled(standing, now)
-    served_ms = _served_since_ms(offender, [*wider, *refusals(standing, propagation_s)])
+    served_ms = _served_since_ms(offender, [*wider, *refusals(standing, detection.source, propagation_s)])
     since_ms = offender.since_ms if terms.extend else served_ms
     if since_ms is None or since_ms < standing.history.forgiven_at * 1000:
         return unchanged
     block = standing.block
+
+    def served_after(at: int) -> bool:
+        return served_ms is not None and served_ms >= (at + propagation_s) * 1000
+
     served_although_blocked = (
-        block is not None and served_ms is not None and served_ms >= (block.blocked_at + propagation_s) * 1000
+        block is not None and block.response_at(now) is Response.BLOCK and served_after(block.blocked_at)
     )
     past = standing.history.rules.get(terms.name)
-    if past is None or past.outcome not in PUNISHED or since_ms >= past.until * 1000:
+    punished = past is not None and past.outcome in PUNISHED and since_ms < past.until * 1000
+    if past is None or not punished or (past.response is not Response.BLOCK and served_after(past.answered_at)):
         outcome, offence = Outcome.BLOCKED, _offence_number(terms, past, now)
-        until = now + duration_s(terms, offence)
+        until, response = now + duration_s(terms, offence), answer(terms.respond, offence)
+        answered_at = 0 if response is Response.BLOCK else now
     else:
         # The same offence. It is prolonged by the time of its requests, so that a repeated detection changes nothing.
         outcome, offence = Outcome.EXTENDED, past.offence
         until = offender.last_ms // 1000 + 1 + duration_s(terms, offence)
+        response, answered_at = past.response, past.answered_at
         if not terms.extend or until <= max(past.until, now):
             if block is None or not served_although_blocked:
                 return unchanged
             return Decision(Outcome.RENEWED, Standing(standing.history, _ranked_again(block, now)))
-    past = Past(offence=offence, until=until, outcome=outcome, evidence=_evidence(detection, offender))
-    if block is None or _outlasts(until, terms.name, block):
-        prolonged = block is not None and outcome is Outcome.EXTENDED and not served_although_blocked
-        block = Block(
-            network=offender.network,
-            blocked_at=block.blocked_at if block is not None and prolonged else now,
-            until=until,
-            rule=terms.name,
-            offence=offence,
-            evidence=past.evidence,
-            begun_at=block.refuses_from if block is not None else now,
-        )
-    elif served_although_blocked:
+    past = Past(
+        offence=offence,
+        until=until,
+        outcome=outcome,
+        evidence=_evidence(detection, offender),
+        response=response,
+        answered_at=answered_at,
+    )
+    if block is not None and served_although_blocked:
         block = _ranked_again(block, now)
-    return Decision(outcome, Standing(_with(standing.history, past), block))
+    blocked = _blocked(block, offender.network, past, now, prolongs=outcome is Outcome.EXTENDED)
+    return Decision(outcome, Standing(_with(standing.history, past), blocked))
 
 
-def refusals(standing: Standing, propagation_s: int) -> list[RefusalSpan]:
-    """Returns when Sluice may have refused a network's requests: during its blocks, and until their ends applied."""
+def refusals(standing: Standing, source: Source, propagation_s: int) -> list[RefusalSpan]:
+    """Returns when Sluice may have refused a network's requests: during its blocks, and until their ends applied.
+
+    ``source``: the log that tells of the requests. Only some tell the requests that Sluice asked for a token from those
+    that the origin answered with the same status.
+    """
     history, block = standing.history, standing.block
     spans = [(history.refused_from, history.ended_at)] if history.ended_at else []
     if block is not None:
-        spans.append((block.refuses_from, block.until))
+        asks = source in TELLING_ACTIONS
+        until = block.refuses_until if asks else max(block.until, block.softer.get(Response.SLOW, 0))
+        spans += [(block.refuses_from, until)] if until else []
     return [RefusalSpan(start * 1000, (end + propagation_s) * 1000) for start, end in spans]
 
 
@@ -166,22 +183,30 @@ def own_refusals(offender: Offender, spans: Iterable[RefusalSpan]) -> bool:
 
 
 def settled(standing: Standing, now: int) -> Standing:
-    """Returns the standing without a block that is over."""
-    block = standing.block
-    return standing if block is None or block.in_force(now) else Standing(ended(standing, block.until))
+    """Returns the standing without a block, or responses of a block, that are over."""
+    history, block = standing.history, standing.block
+    if block is None or all(now < end for end in block.ends.values()):
+        return standing
+    if not block.in_force(now):
+        return Standing(ended(standing, block.ends_at))
+    if block.refuses_until <= now:
+        history = _refused(history, block, block.refuses_until)
+    ends = {response: end for response, end in block.ends.items() if now < end}
+    response = max(ends, key=hardness)
+    causes = [past for past in history.rules.values() if past.outcome in PUNISHED and past.response is response]
+    cause = max(causes, key=lambda past: (past.until, past.evidence.rule), default=None)
+    rule, offence, evidence = MANUAL, 0, None
+    if cause is not None:
+        rule, offence, evidence = cause.evidence.rule, cause.offence, cause.evidence
+    return Standing(history, replace(block.with_other_ends(ends), rule=rule, offence=offence, evidence=evidence))
 
 
 def ended(standing: Standing, at: int) -> History:
-    """Returns the history after the network's block has ended at ``at``; nothing is punished beyond that.
-
-    Blocks that followed each other within ``LONGEST_RETENTION_S`` are remembered as one: no older request counts.
-    """
+    """Returns the history after the network's block has ended at ``at``; nothing is punished beyond that."""
     history, block = standing.history, standing.block
     rules = {name: replace(past, until=min(past.until, at)) for name, past in history.rules.items()}
-    refused_from = history.refused_from
-    if block is not None and (not history.ended_at or block.refuses_from > history.ended_at + LONGEST_RETENTION_S):
-        refused_from = block.refuses_from
-    return replace(history, rules=rules, ended_at=at, refused_from=refused_from)
+    history = replace(history, rules=rules)
+    return history if block is None else _refused(history, block, at)
 
 
 def duration_s(terms: Terms, offence: int) -> int:
@@ -217,13 +242,52 @@ def _served_since_ms(offender: Offender, spans: Iterable[RefusalSpan]) -> int | 
     return offender.since_ms
 
 
+def _refused(history: History, block: Block, at: int) -> History:
+    """Returns the history after AWS WAF has stopped at ``at`` to answer the requests of a block's network itself.
+
+    Blocks that followed each other within ``LONGEST_RETENTION_S`` are remembered as one: no older request counts.
+    """
+    until = min(block.refuses_until, at)
+    if not until:
+        return history
+    follows = history.ended_at and block.refuses_from <= history.ended_at + LONGEST_RETENTION_S
+    return replace(history, ended_at=until, refused_from=history.refused_from if follows else block.refuses_from)
+
+
+def _blocked(block: Block | None, network: str, past: Past, now: int, *, prolongs: bool) -> Block:
+    """Returns the network's block, ``block`` until now, with a rule's response to an offence.
+
+    It names the rule of the hardest response and, of several such rules, the one whose response ends last.
+    """
+    ends = prolonged({} if block is None else block.ends, past.response, past.until)
+    if block is not None and not _leads(past, block, now):
+        return block if ends == block.ends else block.with_other_ends(ends)
+    begun_at = block.refuses_from if block is not None and block.refuses_until else now
+    beside = block if block is not None and len(ends) > 1 else None
+    return Block.with_ends(
+        ends,
+        network=network,
+        blocked_at=block.blocked_at if block is not None and prolongs else now,
+        rule=past.evidence.rule,
+        offence=past.offence,
+        evidence=past.evidence,
+        comment=beside.comment if beside else "",
+        by=beside.by if beside else "",
+        begun_at=begun_at,
+    )
+
+
+def _leads(past: Past, block: Block, now: int) -> bool:
+    """Returns whether a rule's response is harder than those of ``block`` or, equally hard, ends later."""
+    leading = block.response_at(now)
+    assert leading is not None
+    new, present = (hardness(past.response), past.until), (hardness(leading), block.ends[leading])
+    # Of two rules with the same end, the order of their names decides and not that of their detections.
+    return new > present or (new == present and not block.manual and past.evidence.rule > block.rule)
+
+
 def _ranked_again(block: Block, now: int) -> Block:
     return replace(block, blocked_at=now, begun_at=block.refuses_from)
-
-
-def _outlasts(until: int, rule: str, block: Block) -> bool:
-    # Of two rules with the same end, the order of their names decides and not that of their detections.
-    return until > block.until or (until == block.until and not block.manual and rule > block.rule)
 
 
 def _offence_number(terms: Terms, past: Past | None, now: int) -> int:

@@ -1,8 +1,13 @@
 """The networks that belong in the WAF IP sets, and the updates that put them there.
 
+Each response has IP sets of its own, of both families. A block is published in the sets of one response at a time, the
+hardest that is in force. When it moves from one response to another, it arrives in the new sets before it leaves the
+old ones, so that there is no moment at which AWS WAF lets its requests pass.
+
 AWS accepts at most 10,000 networks and one family per set, no ``/0`` and no host bits (AWS WAF quotas; UpdateIPSet).
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -11,10 +16,22 @@ from typing import NamedTuple
 
 from chalicelib.core.addresses import Network, NetworkSet, Span, span_of
 from chalicelib.core.cover import Cover
+from chalicelib.core.responses import Response, hardness
 from chalicelib.core.state import Block
 
 CAPACITY = 10_000
 """Most networks in one IP set: a fixed AWS quota."""
+
+
+class SetGroup(NamedTuple):
+    """The IP sets of one response and family."""
+
+    response: Response
+    family: int
+    """4 or 6."""
+
+
+GROUPS = tuple(SetGroup(response, family) for response in Response for family in (4, 6))
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +42,30 @@ class IpSet:
     id: str
     family: int
     """4 or 6."""
+    response: Response = Response.BLOCK
+
+    @property
+    def group(self) -> SetGroup:
+        return SetGroup(self.response, self.family)
+
+
+def rooms_of(sets: Iterable[IpSet]) -> dict[SetGroup, int]:
+    """Returns the number of networks that fit into ``sets``, by group."""
+    numbers = Counter(ip_set.group for ip_set in sets)
+    return {group: CAPACITY * number for group, number in numbers.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """The contents that the IP sets should have."""
 
-    networks: Mapping[int, AbstractSet[Network]]
-    """Networks by family, 4 and 6, collapsed so that none overlaps another. Those of a ``BlockList`` change with it."""
+    networks: Mapping[SetGroup, AbstractSet[Network]]
+    """Networks of each group, collapsed so that none overlaps another. Those of a ``BlockList`` change with it."""
     allowlisted: int = 0
     """Blocks omitted because they overlap the allowlist."""
     overflow: int = 0
-    """Blocks omitted because the sets are full: the oldest first, manual blocks last."""
+    """Blocks omitted because the sets of their response are full, or there are none: the oldest first, manual blocks
+    last."""
     blocks: int = 0
     """Blocks in force."""
 
@@ -47,7 +76,12 @@ class _Listed(NamedTuple):
     manual: bool
     blocked_at: int
     span: Span
-    until: int
+    ends: tuple[tuple[Response, int], ...]
+    """The responses that are not over, each with its end, the hardest first; the last one, once it is over, too."""
+
+    @property
+    def group(self) -> SetGroup:
+        return SetGroup(self.ends[0][0], self.span[0])
 
 
 class BlockList:
@@ -55,13 +89,14 @@ class BlockList:
 
     def __init__(self, blocks: Iterable[Block] = ()) -> None:
         self._blocks = {block.network: _listed(block) for block in blocks}
-        self._ends = [(entry.until, network) for network, entry in self._blocks.items()]
+        self._ends = [(end, network) for network, entry in self._blocks.items() for _, end in entry.ends]
+        """The times at which a response of a block is over, or was to be before the block was replaced."""
         heapify(self._ends)
         self._ended: set[str] = set()
         self._allowlist: NetworkSet | None = None
         """The allowlist by which the blocks were sorted into the following; None before the first time."""
         self._withheld: set[str] = set()
-        self._covers = {4: Cover(), 6: Cover()}
+        self._covers = {group: Cover() for group in GROUPS}
         self._unsorted: set[str] = set()
 
     def replace(self, network: str, block: Block | None) -> None:
@@ -71,13 +106,14 @@ class BlockList:
             self._drop(network, before)
         if block is not None:
             entry = self._blocks[network] = _listed(block)
-            heappush(self._ends, (entry.until, network))
+            for _, end in entry.ends:
+                heappush(self._ends, (end, network))
             self._unsorted.add(network)
 
-    def wanted(self, allowlist: NetworkSet, rooms: Mapping[int, int], now: int) -> Wanted:
+    def wanted(self, allowlist: NetworkSet, rooms: Mapping[SetGroup, int], now: int) -> Wanted:
         """Returns the networks of the blocks in force that do not overlap ``allowlist``, as many as fit.
 
-        ``rooms``: the number of networks that fit, by family. ``now``: epoch seconds.
+        ``rooms``: the number of networks that fit, by group. ``now``: epoch seconds.
         """
         blocks = self.in_force(now)
         if self._allowlist is None or not self._allowlist.equals(allowlist):
@@ -87,14 +123,14 @@ class BlockList:
             for network in self._unsorted:
                 self._sort(network, allowlist)
         self._unsorted.clear()
-        networks = {family: cover.networks for family, cover in self._covers.items()}
+        networks = {group: cover.networks for group, cover in self._covers.items()}
         overflow = 0
-        for family, cover in self._covers.items():
-            room = rooms.get(family, 0)
+        for group, cover in self._covers.items():
+            room = rooms.get(group, 0)
             if len(cover.networks) > room:
-                ranked = [entry for entry in self._refused() if entry.span[0] == family]
+                ranked = [entry for entry in self._not_withheld() if entry.group == group]
                 overflow += len(ranked) - room
-                networks[family] = Cover(entry.span for entry in nlargest(room, ranked)).networks
+                networks[group] = Cover(entry.span for entry in nlargest(room, ranked)).networks
         return Wanted(networks, len(self._withheld), overflow, blocks)
 
     def in_force(self, now: int) -> int:
@@ -104,10 +140,12 @@ class BlockList:
 
     def ending(self, before: int, most: int) -> tuple[str, ...]:
         """Returns the networks whose blocks are over at the epoch second ``before``; the ``most`` that end soonest."""
-        ends = sorted((entry.until, network) for network, entry in self._blocks.items() if entry.until <= before)
+        ends = sorted(
+            (entry.ends[-1][1], network) for network, entry in self._blocks.items() if entry.ends[-1][1] <= before
+        )
         return tuple(network for _, network in ends[:most])
 
-    def _refused(self) -> Iterable[_Listed]:
+    def _not_withheld(self) -> Iterable[_Listed]:
         """Returns the blocks in force that do not overlap the allowlist."""
         left_out = self._ended | self._withheld
         return (entry for network, entry in self._blocks.items() if network not in left_out)
@@ -116,9 +154,16 @@ class BlockList:
         while self._ends and self._ends[0][0] <= now:
             _, network = heappop(self._ends)
             entry = self._blocks.get(network)
-            # A block that was replaced since has another end.
-            if entry is not None and entry.until <= now and network not in self._ended:
-                self._drop(network, entry)
+            # A block that was replaced since has other ends.
+            if entry is None or now < entry.ends[0][1] or network in self._ended:
+                continue
+            self._drop(network, entry)
+            left = tuple(pair for pair in entry.ends if now < pair[1])
+            if left:
+                self._blocks[network] = entry._replace(ends=left)
+                self._unsorted.add(network)
+            else:
+                self._blocks[network] = entry._replace(ends=entry.ends[-1:])
                 self._ended.add(network)
 
     def _drop(self, network: str, entry: _Listed) -> None:
@@ -128,34 +173,76 @@ class BlockList:
                 names.remove(network)
                 return
         if self._allowlist is not None:
-            self._covers[entry.span[0]].remove(entry.span)
+            self._covers[entry.group].remove(entry.span)
 
     def _sort(self, network: str, allowlist: NetworkSet) -> None:
         entry = self._blocks[network]
         if allowlist.meets(entry.span):
             self._withheld.add(network)
         else:
-            self._covers[entry.span[0]].add(entry.span)
+            self._covers[entry.group].add(entry.span)
 
     def _sort_all(self) -> None:
         assert self._allowlist is not None
         meets = self._allowlist.meets
-        in_force = [(network, entry.span) for network, entry in self._blocks.items() if network not in self._ended]
-        self._withheld = {network for network, span in in_force if meets(span)}
-        spans = [span for network, span in in_force if network not in self._withheld]
-        self._covers = {family: Cover(span for span in spans if span[0] == family) for family in (4, 6)}
+        spans: dict[SetGroup, list[Span]] = {group: [] for group in GROUPS}
+        self._withheld = set()
+        for network, entry in self._blocks.items():
+            if network not in self._ended:
+                if meets(entry.span):
+                    self._withheld.add(network)
+                else:
+                    spans[entry.group].append(entry.span)
+        self._covers = {group: Cover(of_group) for group, of_group in spans.items()}
 
 
 def _listed(block: Block) -> _Listed:
-    return _Listed(block.manual, block.blocked_at, span_of(block.network), block.until)
+    ends = tuple(block.ends.items()) if block.softer else ((Response.BLOCK, block.until),)
+    return _Listed(block.manual, block.blocked_at, span_of(block.network), ends)
 
 
-def wanted(blocks: Iterable[Block], allowlist: NetworkSet, rooms: Mapping[int, int], now: int) -> Wanted:
+def wanted(blocks: Iterable[Block], allowlist: NetworkSet, rooms: Mapping[SetGroup, int], now: int) -> Wanted:
     """Returns the networks of the blocks in force that do not overlap ``allowlist``, as many as fit.
 
-    ``rooms``: the number of networks that fit, by family. ``now``: epoch seconds.
+    ``rooms``: the number of networks that fit, by group. ``now``: epoch seconds.
     """
     return BlockList(blocks).wanted(allowlist, rooms, now)
+
+
+def next_contents(
+    wanted: Mapping[SetGroup, AbstractSet[Network]],
+    published: Mapping[IpSet, frozenset[Network]],
+    allowlist: NetworkSet,
+) -> dict[IpSet, frozenset[Network]]:
+    """Returns the new contents of the sets that must change next, so that in the end they hold ``wanted``.
+
+    What leaves a set only to be in another one stays until it has arrived there, unless the set is full or it overlaps
+    ``allowlist``. A set that is not among those ``published`` is out of reach: what moves there from a softer response
+    stays where it is.
+    """
+    planned: dict[IpSet, frozenset[Network]] = dict(published)
+    for group in {ip_set.group for ip_set in published}:
+        of_group = {ip_set: networks for ip_set, networks in published.items() if ip_set.group == group}
+        planned |= plan(wanted.get(group, frozenset()), of_group)
+    arriving = {ip_set: networks - published[ip_set] for ip_set, networks in planned.items()}
+    out_of_reach = {group: wanted[group] for group in wanted.keys() - {ip_set.group for ip_set in published}}
+    changed = {ip_set: networks for ip_set, networks in planned.items() if networks != published[ip_set]}
+    for ip_set, networks in changed.items():
+        elsewhere = [
+            n for other in arriving if other != ip_set and other.family == ip_set.family for n in arriving[other]
+        ]
+        elsewhere += [
+            network
+            for group, of_group in out_of_reach.items()
+            if group.family == ip_set.family and hardness(group.response) > hardness(ip_set.response)
+            for network in of_group
+        ]
+        leaving = published[ip_set] - networks
+        if elsewhere and leaving:
+            moves = NetworkSet(elsewhere).overlaps
+            staying = [network for network in leaving if moves(network) and not allowlist.overlaps(network)]
+            changed[ip_set] = networks.union(staying[: CAPACITY - len(networks)])
+    return {ip_set: networks for ip_set, networks in changed.items() if networks != published[ip_set]}
 
 
 def plan(

@@ -3,11 +3,15 @@
 A log does not say who refused a request, and an origin may answer in the same way. Such requests are therefore counted
 like all others, and once more by themselves, so that the decision, which knows the blocks of a client, can leave out
 those that Sluice refused.
+
+AWS WAF answers 202 to a challenged request, and 405 to one without the token of a solved puzzle. So do origins, at the
+client's choice: a page that accepts no POST answers 405. So these count as refusals only in a log that tells AWS WAF's
+action. In any other log, a client that goes on against its challenge is taken for one that has solved it.
 """
 
 from collections.abc import Sequence
 
-from chalicelib.core.logs.requests import Requests
+from chalicelib.core.logs.requests import Requests, Source
 from chalicelib.core.scope import Scope
 
 REFUSAL_STATUS = 429
@@ -16,16 +20,27 @@ REFUSAL_STATUS = 429
 REFUSAL_ACTION = "BLOCK"
 """Action of AWS WAF on them, in logs that tell it."""
 
+_ASKED = frozenset((("202", "CHALLENGE"), ("405", "CAPTCHA")))
+"""Status and action of requests that AWS WAF answered itself because they had no valid token."""
+
+TELLING_ACTIONS = frozenset((Source.WAF,))
+"""The logs that tell a challenge or a puzzle. Those of load balancers and API Gateway only say that AWS WAF refused."""
+
 REFUSAL_COLUMNS = frozenset(("status", "waf_action"))
 """The columns that tell such requests from others."""
 
-_ANSWERED = Scope(status=(str(REFUSAL_STATUS),))
+_REFUSED = (str(REFUSAL_STATUS), REFUSAL_ACTION)
+_BY_STATUS = Scope(status=_REFUSED[:1])
+_BY_ANY_STATUS = Scope(status=tuple(status for status, _ in (_REFUSED, *sorted(_ASKED))))
 
 
 def refusal_rows(requests: Requests) -> Sequence[int]:
     """Returns the rows, ascending, of the requests that were answered as refusals; none if the log has no status."""
-    rows = _ANSWERED.rows(requests) or ()
-    actions = requests.columns("waf_action") if rows else None
-    if actions is None:
+    asks = requests.source in TELLING_ACTIONS
+    rows = (_BY_ANY_STATUS if asks else _BY_STATUS).rows(requests) or ()
+    statuses, actions = (requests.columns("status"), requests.columns("waf_action")) if rows else (None, None)
+    if statuses is None or actions is None:
         return rows
-    return [row for row in rows if actions.text(actions.cells[row]) == REFUSAL_ACTION]
+    accepted = {_REFUSED, *(_ASKED if asks else ())}
+    answers = ((statuses.text(statuses.cells[row]), actions.text(actions.cells[row])) for row in rows)
+    return [row for row, answered in zip(rows, answers, strict=True) if answered in accepted]

@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 
 from chalicelib.core.rates import Rate
 from chalicelib.core.refusals import REFUSAL_COLUMNS
+from chalicelib.core.responses import BLOCKED, Response
 from chalicelib.core.scope import EVERYTHING, Scope
 
 SHORTEST_WINDOW_S = 1
@@ -55,6 +56,7 @@ class Escalation:
     """Longer blocks for repeated offences.
 
     Each offence within ``memory_s`` of the last block's end multiplies the block length by ``factor``, up to ``max_s``.
+    A factor of 1 keeps the length: only the responses climb.
     """
 
     factor: int
@@ -114,6 +116,8 @@ class Rule:
     escalate: Escalation | None = None
     extend: bool = False
     """True if requests made while blocked extend the block."""
+    respond: tuple[Response, ...] = BLOCKED
+    """The response to the first remembered offence, the second, and so on, never a softer one; the last one stays."""
     meter: Meter = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

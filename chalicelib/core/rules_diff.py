@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import msgspec
 
 from chalicelib.core.durations import format_duration
+from chalicelib.core.responses import BLOCKED, Response
 from chalicelib.core.rules import Action, Rule, RuleSet
 from chalicelib.core.scope import Scope
 
@@ -50,6 +51,8 @@ class RuleWords(msgspec.Struct, frozen=True, kw_only=True):
     escalate: EscalateWords | None
     extend: bool
     """True if requests made while blocked extend the block."""
+    respond: list[Response]
+    """The response to the first remembered offence, the second, and so on; the last one stays."""
     bucket: BucketWords | None = None
     """The rate and burst of a token bucket; null for a limit per window."""
 
@@ -86,6 +89,7 @@ def rule_words(rule: Rule) -> RuleWords:
         escalate=escalate,
         extend=rule.extend,
         bucket=bucket,
+        respond=list(rule.respond),
     )
 
 
@@ -159,7 +163,10 @@ def sentence(rule: RuleWords) -> str:
     'more than 2/s and a burst of 50 requests: block for 10m'
     """
     scope = ", ".join(_condition(name, values) for name, values in rule.scope.items())
-    action = f"block for {rule.block_for}" if rule.action is Action.BLOCK else "count only"
+    ladder = ", then ".join(rule.respond)
+    action = f"{ladder} for {rule.block_for}" if rule.action is Action.BLOCK else "count only"
+    if rule.action is Action.COUNT and rule.respond != list(BLOCKED):
+        action += f" (would {ladder})"
     over = f"{rule.limit} requests within {rule.window}"
     if rule.bucket is not None:
         over = f"{rule.bucket.rate} and a burst of {rule.bucket.burst} requests"

@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from hashlib import blake2b
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from chalicelib.core.checks import ValueCheck, one_of, pattern, whole
 from chalicelib.core.durations import format_duration, parse_duration
 from chalicelib.core.paths import normalised
 from chalicelib.core.rates import Rate, parse_rate
+from chalicelib.core.responses import LONGEST_LADDER, Response, hardness
 from chalicelib.core.rules import (
     DEFAULT_RESOLUTION,
     EXACT_MS,
@@ -355,6 +357,21 @@ def _excluded(value: object) -> tuple[Scope, ...]:
     return tuple(sorted(scopes, key=repr))
 
 
+def _respond(value: object) -> tuple[Response, ...]:
+    """Reads one response, or a ladder of them."""
+    read = _is(one_of(tuple(Response), f"one of {', '.join(map(repr, map(str, Response)))}"))
+    answers = value if isinstance(value, list) else [value]
+    if not 1 <= len(answers) <= LONGEST_LADDER:
+        raise _not(value, f"a response, or a list of 1 to {LONGEST_LADDER}")
+    ladder = tuple(Response(read(each)) for each in answers)
+    for before, after in pairwise(ladder):
+        if hardness(after) < hardness(before):
+            softest_first = ", ".join(reversed(Response))
+            message = f"{str(after)!r} after {str(before)!r} is softer; a ladder only climbs: {softest_first}"
+            raise _Wrong(RuleProblem(message))
+    return ladder
+
+
 def _scope(**values: Any) -> Scope:
     """Returns a scope whose excluded scopes compare paths as it does itself."""
     scope = Scope(**values)
@@ -435,7 +452,7 @@ _CONDITIONS: dict[str, _Reader] = {
 _SCOPE: dict[str, _Reader] = {**_CONDITIONS, NOT: _excluded}
 
 _ESCALATE: dict[str, _Reader] = {
-    "factor": _is(whole(2, 100)),
+    "factor": _is(whole(1, 100)),
     "max": _duration(1, LONGEST_BLOCK_S),
     "memory": _duration(1, LONGEST_BLOCK_S),
 }
@@ -458,6 +475,7 @@ _RULE: dict[str, _Reader] = {
     "scope": _table(_SCOPE, make=_scope),
     "escalate": _table(_ESCALATE, required=_ESCALATE, make=Escalation),
     "extend": _is(_BOOLEAN),
+    "respond": _respond,
 }
 
 _ATTRIBUTES = {"window": "window_s", "block_for": "block_for_s", "max": "max_s", "memory": "memory_s", NOT: "excluded"}

@@ -4,14 +4,16 @@ Times are in epoch seconds, or in epoch milliseconds if their name ends in ``_ms
 by hand or of another version: ``StateRecord.read`` returns only records whose values every reader can use.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Annotated, Any, ClassVar, Self, get_args
 
 import msgspec
+from msgspec.structs import replace
 
 from chalicelib.core.addresses import Network, parse_network, require_network
 from chalicelib.core.logs.requests import LiveSource, Source
+from chalicelib.core.responses import BLOCKED, Response, hardness
 from chalicelib.core.rules import Action, Escalation
 
 LATEST_S = 253_402_300_799
@@ -127,6 +129,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     rule_set: str = ""
     rate: str = ""
     """Rate of the rule's bucket, such as '2/s'; empty for a limit per window."""
+    respond: Annotated[tuple[Response, ...], msgspec.Meta(min_length=1)] = BLOCKED
+    """The response to the first remembered offence, the second, and so on; the last one stays."""
 
 
 class Detection(StateRecord, frozen=True, kw_only=True):
@@ -173,13 +177,13 @@ DAY_S = 86400
 
 
 class Block(NetworkRecord, frozen=True, kw_only=True):
-    """A network whose requests are refused until a given time."""
+    """A network whose requests are refused, or answered by a softer response, until a given time."""
 
     kind: ClassVar[str] = "block"
     blocked_at: Seconds
     """Time of the block. Epoch seconds."""
     until: Seconds
-    """First second at which the block is over. Epoch seconds."""
+    """First second at which its requests are no longer refused; 0: only softer responses apply. Epoch seconds."""
     rule: str = MANUAL
     """Name of the rule, or 'manual'."""
     offence: Number = 0
@@ -190,11 +194,34 @@ class Block(NetworkRecord, frozen=True, kw_only=True):
     """The operator who made a manual block."""
     begun_at: Seconds = 0
     """Since when the network has been blocked without a gap; 0: since ``blocked_at``. Epoch seconds."""
+    softer: dict[Response, Seconds] = {}
+    """First second at which each softer response is over, if that is later than all harder ones. Epoch seconds."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.network.endswith("/0"):
             raise ValueError(f"{self.network} is wider than /1, the widest that AWS WAF accepts")
+        if Response.BLOCK in self.softer:
+            raise ValueError("softer: block is no softer response than block")
+
+    @classmethod
+    def with_ends(cls, ends: Mapping[Response, int], **fields: Any) -> Self:
+        """Returns a block with the first second, by response, at which it is over."""
+        return cls(until=ends.get(Response.BLOCK, 0), softer=_softer(ends), **fields)
+
+    def with_other_ends(self, ends: Mapping[Response, int]) -> Self:
+        """Returns the block with other times, by response, at which it is over."""
+        return replace(self, until=ends.get(Response.BLOCK, 0), softer=_softer(ends))
+
+    @property
+    def ends(self) -> dict[Response, int]:
+        """The first second, by response, at which it is over; the hardest first."""
+        return {Response.BLOCK: self.until, **self.softer} if self.until else dict(self.softer)
+
+    @property
+    def ends_at(self) -> int:
+        """First second at which no response applies any more. Epoch seconds."""
+        return max(self.until, *self.softer.values()) if self.softer else self.until
 
     @property
     def manual(self) -> bool:
@@ -204,8 +231,22 @@ class Block(NetworkRecord, frozen=True, kw_only=True):
     def refuses_from(self) -> int:
         return self.begun_at or self.blocked_at
 
+    @property
+    def refuses_until(self) -> int:
+        """First second at which AWS WAF answers none of its requests itself; 0 if it never does. Epoch seconds."""
+        return max((end for response, end in self.ends.items() if response is not Response.WATCH), default=0)
+
     def in_force(self, now: int) -> bool:
-        return now < self.until
+        return now < self.ends_at
+
+    def response_at(self, now: int) -> Response | None:
+        """Returns the response at the epoch second ``now``, the hardest that is not over; None if all are."""
+        applying = [response for response, end in self.ends.items() if now < end]
+        return max(applying, key=hardness, default=None)
+
+
+def _softer(ends: Mapping[Response, int]) -> dict[Response, int]:
+    return {response: end for response, end in ends.items() if response is not Response.BLOCK}
 
 
 OUTCOMES = ["blocked", "extended", "counted", "allowlisted", "stale"]
@@ -221,6 +262,9 @@ class Past(msgspec.Struct, frozen=True, kw_only=True):
     """Time until which the client is punished for it, or would have been. Epoch seconds."""
     outcome: Annotated[str, msgspec.Meta(extra_json_schema={"enum": OUTCOMES})]
     evidence: Evidence
+    response: Response = Response.BLOCK
+    answered_at: Seconds = 0
+    """When a response softer than block began; 0 for a block. Epoch seconds."""
 
 
 class History(NetworkRecord, frozen=True, kw_only=True):
@@ -358,8 +402,8 @@ class BlockLengths(Control, frozen=True, kw_only=True):
         for block in blocks:
             network = block.network_value()
             ends = families[network.version]
-            if ends.get(network.prefixlen, 0) < block.until:
-                end = (block.until // DAY_S + 1) * DAY_S
+            if ends.get(network.prefixlen, 0) < block.ends_at:
+                end = (block.ends_at // DAY_S + 1) * DAY_S
                 families[network.version] = {**ends, network.prefixlen: end}
         if families[4] is self.ipv4 and families[6] is self.ipv6:
             return self

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
+from chalicelib.core.responses import Response
 from chalicelib.core.state import Unreadable
 from chalicelib.reports import EnforceReport, EvaluateReport, ImportReport, IngestReport, PublishReport, SweepReport
 
@@ -100,8 +101,11 @@ class PowertoolsTelemetry:
         add("PublishThrottled", Count, report.throttled)
         add("PublishFailures", Count, len(report.failures))
         add("Overflow", Count, report.wanted.overflow)
-        for family, fill in report.fill.items():
-            add(f"IpSetFill.v{family}", Percent, 100 * fill)
+        for (response, family), fill in report.fill.items():
+            if response is Response.BLOCK:
+                add(f"IpSetFill.v{family}", Percent, 100 * fill)
+            else:
+                add(f"IpSetFill.{response}.v{family}", Percent, 100 * fill)
         if report.time_to_block_ms is not None:
             add("TimeToBlock", Milliseconds, report.time_to_block_ms)
         if report.failures:

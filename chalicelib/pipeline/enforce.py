@@ -22,7 +22,6 @@ from chalicelib.core.decisions import (
     PROPAGATION_S,
     PUNISHED,
     Outcome,
-    RefusalSpan,
     Standing,
     decide,
     memory_s,
@@ -112,8 +111,8 @@ class Situation:
 
     blocks: Mapping[str, Stored[Block]]
     histories: Mapping[str, Stored[History]]
-    wider: Mapping[str, Sequence[RefusalSpan]]
-    """When wider blocks may have refused a network's requests."""
+    wider: Mapping[str, Sequence[Standing]]
+    """Standings of wider networks whose blocks may have refused a network's requests."""
     propagation_s: int
     now: int
 
@@ -125,7 +124,8 @@ class Situation:
         for case in enforced:
             detection, offender = case
             client = clients[offender.network]
-            wider = self.wider.get(offender.network, ())
+            standings = self.wider.get(offender.network, ())
+            wider = [span for each in standings for span in refusals(each, detection.source, self.propagation_s)]
             decision = decide(
                 detection, offender, client.standing, wider=wider, propagation_s=self.propagation_s, now=self.now
             )
@@ -319,17 +319,17 @@ class Enforce:
         # Requests that look refused are explained by the network's own blocks, or else by those of wider networks.
         unexplained = {
             offender.network: None
-            for _, offender in divided.enforced
+            for detection, offender in divided.enforced
             if offender.served_since_ms != 0
-            and not own_refusals(offender, refusals(standings[offender.network], self._propagation_s))
+            and not own_refusals(offender, refusals(standings[offender.network], detection.source, self._propagation_s))
         }
         wider = self._refusals_of_wider(unexplained, allowed, now) if unexplained else {}
         return Situation(blocks, histories, wider, self._propagation_s, now)
 
     def _refusals_of_wider(
         self, networks: Collection[str], allowed: NetworkSet, now: int
-    ) -> Mapping[str, Sequence[RefusalSpan]]:
-        """Returns, by network, when blocks of wider networks may have refused its requests.
+    ) -> Mapping[str, Sequence[Standing]]:
+        """Returns, by network, the standings of wider networks whose blocks may have refused its requests.
 
         A block that overlaps the allowlist refuses nothing.
         """
@@ -344,8 +344,8 @@ class Enforce:
             return {}
         blocks = self._state.get_many(Block, names)
         histories = self._state.get_many(History, names)
-        spans = {name: refusals(_standing(name, histories, blocks), self._propagation_s) for name in names}
-        return {name: [span for each in all_wider for span in spans[each]] for name, all_wider in containing.items()}
+        standings = {name: _standing(name, histories, blocks) for name in names}
+        return {name: [standings[each] for each in all_wider] for name, all_wider in containing.items()}
 
     def _name_lengths(self, blocks: Collection[Block]) -> None:
         if not self._lengths.covers(blocks):

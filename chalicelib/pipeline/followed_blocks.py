@@ -88,7 +88,7 @@ class FollowedBlocks:
             for network in self._changed:
                 self._list.replace(network, blocks.get(network))
             self._changed.clear()
-            self._note_due |= any(block.until <= self._noted_until for block in blocks.values())
+            self._note_due |= any(block.ends_at <= self._noted_until for block in blocks.values())
         return self._list
 
     def note(self) -> None:

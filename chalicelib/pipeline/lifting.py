@@ -66,7 +66,7 @@ def writes_to_lift(
     writes: list[Write] = []
     for block in blocks:
         stored = histories.get(block.id)
-        history = ended(Standing(_history(block.id, stored), block.record), min(block.record.until, now))
+        history = ended(Standing(_history(block.id, stored), block.record), min(block.record.ends_at, now))
         if block.record.in_force(now):
             history = _forgiven(history, now)
         writes += [State.delete(block), _put(replace(history, rules={}) if forget else history, stored)]

@@ -72,5 +72,5 @@ def _lasts(item: Item) -> int:
     """Returns until when an item matters; 0 if it cannot be read."""
     if item.kind == Block.kind:
         block = Block.read(item.id, item.body)
-        return 0 if isinstance(block, Unreadable) else block.until
+        return 0 if isinstance(block, Unreadable) else block.ends_at
     return item.expires_at or 0

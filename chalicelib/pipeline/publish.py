@@ -16,7 +16,7 @@ from typing import NamedTuple
 from uuid import uuid4
 
 from chalicelib.core.addresses import Network
-from chalicelib.core.ipsets import CAPACITY, BlockList, IpSet, Wanted, plan
+from chalicelib.core.ipsets import BlockList, IpSet, SetGroup, Wanted, next_contents, rooms_of
 from chalicelib.core.state import Allow, Block, Heartbeat, Pause, Recall
 from chalicelib.pipeline.followed_blocks import FollowedBlocks
 from chalicelib.pipeline.stored import State
@@ -71,8 +71,8 @@ class SetsCompared(NamedTuple):
     """The list at one moment, and the new contents of each set that differs from it."""
 
     wanted: Wanted
-    fill: dict[int, float]
-    """Share of the capacity that is used, by family."""
+    fill: dict[SetGroup, float]
+    """Share of the capacity that is used, by group."""
     changes: Mapping[IpSet, Addresses]
 
 
@@ -214,13 +214,12 @@ class Publish:
         blocks = self._blocks.current()
         if self._state.pause().released:
             blocks = BlockList()
-        rooms = {family: CAPACITY * sum(s.family == family for s in published) for family in (4, 6)}
-        listed = blocks.wanted(self._state.allowlist(now), rooms, now)
-        changes: dict[IpSet, Addresses] = {}
-        for family, networks in listed.networks.items():
-            changes |= plan(networks, {s: old for s, old in published.items() if s.family == family})
-        fill = {family: len(listed.networks[family]) / room for family, room in rooms.items() if room}
-        return SetsCompared(listed, fill, changes)
+        rooms = rooms_of(published)
+        allowlist = self._state.allowlist(now)
+        # What belongs in a group of which no set can be read has to wait, and is left where it is meanwhile.
+        listed = blocks.wanted(allowlist, rooms_of(self._sets) | rooms, now)
+        fill = {group: len(listed.networks[group]) / room for group, room in rooms.items()}
+        return SetsCompared(listed, fill, next_contents(listed.networks, published, allowlist))
 
     def _update(self, ip_set: IpSet, addresses: Addresses, token: str) -> Conflict | Unavailable | None:
         """Replaces a set's addresses, and remembers them. Returns the reason if it was rejected."""

@@ -14,6 +14,7 @@ from chalicelib.admin.changes import ChangeAnswer
 from chalicelib.admin.schemas import MOST_NETWORKS
 from chalicelib.admin.wording import plural, roughly
 from chalicelib.core.logs.requests import LiveSource
+from chalicelib.core.responses import Response
 from sluice.api_client import ALL, PAGE, Answer
 from sluice.commands.shared.api import Part, Session, api_command, confirmed, networks_argument, yes_option
 from sluice.commands.shared.options import together
@@ -61,6 +62,13 @@ def blocks(session: Session, everything: bool, limit: int, **query: str | None) 
 @click.command()
 @networks_argument
 @click.option("--for", "block_for", type=DURATION, required=True, help="Duration, such as 10m, 1h or 7d.")
+@click.option(
+    "--respond",
+    type=click.Choice([*Response]),
+    default=Response.BLOCK,
+    show_default=True,
+    help="What AWS WAF does with the requests. All but block need IP sets of their own.",
+)
 @click.option("--comment", default="", metavar="TEXT", help="Reason, shown with the block.")
 @click.option(
     "--force",
@@ -70,7 +78,9 @@ def blocks(session: Session, everything: bool, limit: int, **query: str | None) 
 )
 @yes_option
 @api_command
-def block(session: Session, networks: Sequence[str], block_for: str, comment: str, force: bool, yes: bool) -> None:
+def block(
+    session: Session, networks: Sequence[str], block_for: str, respond: str, comment: str, force: bool, yes: bool
+) -> None:
     """Block addresses or networks by hand.
 
     If NETWORK is '-', networks are read from standard input, one per line.
@@ -78,11 +88,13 @@ def block(session: Session, networks: Sequence[str], block_for: str, comment: st
     \b
     sluice block 203.0.113.9 --for 1h --comment "scraper, ticket 4711"
     sluice block 2001:db8:bad::/48 --for 1d
+    sluice block 203.0.113.0/24 --for 1h --respond challenge
     sluice block - --for 12h --yes < list.txt
     """
     names = confirmed(networks, f"Block {{}} for {block_for}?", yes=yes)
     for portion in _portions(names, session):
-        new = [{"network": name, "block_for": block_for, "comment": comment, "force": force} for name in portion]
+        said = {"block_for": block_for, "respond": respond, "comment": comment, "force": force}
+        new = [{"network": name, **said} for name in portion]
         session.change("POST", "/v1/blocks", body=new[0] if len(new) == 1 else {"blocks": new})
 
 
@@ -138,7 +150,8 @@ def _table(blocks: Sequence[BlockView], now: int) -> Table:
             within = f"above {evidence.rate}" if evidence.rate else f"in {evidence.window_s} s"
             reason = f"{evidence.count}/{evidence.limit} {within}"
         ends = Text("withheld", "yellow") if block.withheld else roughly(max(0, block.until - now))
-        return block.network, block.rule, reason, block.offence or "", roughly(now - block.blocked_at), ends
+        offence, since = block.offence or "", roughly(now - block.blocked_at)
+        return block.network, block.response, block.rule, reason, offence, since, ends
 
-    columns = ("network", "rule", "reason", "offence", "since", "ends in")
+    columns = ("network", "response", "rule", "reason", "offence", "since", "ends in")
     return table(columns, map(row, blocks), right=("offence", "since", "ends in"))

@@ -84,7 +84,7 @@ class Demonstration:
         attackers, bystanders = self.attackers(), self.bystanders()
         caught, hit = self.blocked(attackers), self.blocked(bystanders)
         over = self.start + self.seconds - RELEASED_S
-        overdue = [block for block in State(self.cloud.state).records(Block) if block.until <= over]
+        overdue = [block for block in State(self.cloud.state).records(Block) if block.ends_at <= over]
         return summary_of(self.cloud, self.latency) | {
             "attackers": {"total": len(attackers), "blocked": len(caught)},
             "bystanders": {"total": len(bystanders), "blocked": len(hit)},

@@ -5,15 +5,17 @@ batch in flight per shard, failed batches delivered again with other bounds, par
 several containers, a queue of notifications about objects, both tables' streams, and the schedule.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from random import Random
 from typing import Any, TypeVar
 
 from chalicelib import handlers
 from chalicelib.bootstrap import NoObjects, Services, World, compose, running_in
 from chalicelib.config import Config, read_config
+from chalicelib.core.responses import SOFTER, Response
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import ACTIVE, Allow, StoredRules, version_id
@@ -87,11 +89,12 @@ class LocalCloud:
         allow: Sequence[tuple[str, str]] = (),
         objects: LogObjects | None = None,
         ip_sets: int = 1,
+        responses: Collection[Response] = (),
     ) -> None:
         """``rules``: TOML text. ``containers``: those of ingest. ``allow``: networks for the allowlist, with comments.
 
-        ``ip_sets``: those of each family. ``objects``: the bucket that ``notify`` tells of, if there is one. Raises
-        RulesError, ConfigError.
+        ``ip_sets``: those of each family that block. ``responses``: softer ones with IP sets, besides those of the
+        rules. ``objects``: the bucket that ``notify`` tells of, if there is one. Raises RulesError, ConfigError.
         """
         self.rules: RuleSet = parse_rules(rules)
         self.loop = Loop(clock)
@@ -108,6 +111,15 @@ class LocalCloud:
             names = [f"sluice-v{family}", *(f"sluice-v{family}-{number}" for number in range(2, ip_sets + 1))]
             created = [self.waf.create_ip_set(Name=name, Addresses=[], **version) for name in names]
             sets[f"IP_SETS_V{family}"] = ",".join("{Name}/{Id}".format(**each["Summary"]) for each in created)
+        softer = []
+        named = {*responses, *chain.from_iterable(rule.respond for rule in self.rules.rules)}
+        for response, family in ((each, family) for each in SOFTER if each in named for family in (4, 6)):
+            name = f"sluice-{response}-v{family}"
+            created_set = self.waf.create_ip_set(
+                Name=name, Scope="CLOUDFRONT", IPAddressVersion=f"IPV{family}", Addresses=[]
+            )
+            softer.append(f"{response}/v{family}/{name}/{created_set['Summary']['Id']}")
+        sets["SOFTER_IP_SETS"] = ",".join(softer)
         self.config: Config = read_config({**sets, "LOG_STREAM": self.stream.name, **(settings or {})})
         self.world = World(
             tally_logs=self.tally_logs,

@@ -13,7 +13,7 @@ from typing import Any
 from chalicelib.bootstrap import PARTS, Parts
 from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.breaker import Limits
-from chalicelib.core.ipsets import CAPACITY, IpSet, plan, wanted
+from chalicelib.core.ipsets import IpSet, next_contents, rooms_of, wanted
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.requests import COLUMNS, Decoded
 from chalicelib.core.meter_tally import MeterTally
@@ -129,10 +129,9 @@ class WritesEachClientApart(LogWriter):
 class IgnoresTheAllowlist(Publish):
     def _compare(self, published: Mapping[IpSet, Addresses]) -> SetsCompared:
         blocks = self._state.records(Block)
-        found = wanted(blocks, NetworkSet(()), {4: CAPACITY, 6: CAPACITY}, int(self._clock()))
-        changes: dict[IpSet, Addresses] = {}
-        for family, networks in found.networks.items():
-            changes |= plan(networks, {s: held for s, held in published.items() if s.family == family})
+        nobody = NetworkSet(())
+        listed = wanted(blocks, nobody, rooms_of(published), int(self._clock()))
+        changes = next_contents(listed.networks, published, nobody)
         return super()._compare(published)._replace(changes=changes)
 
 

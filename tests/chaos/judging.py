@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
-from chalicelib.core.ipsets import CAPACITY
+from chalicelib.core.ipsets import rooms_of
+from chalicelib.core.responses import hardness
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.state import Allow, Block
 from chalicelib.pipeline.stored import State
@@ -12,13 +13,12 @@ from chalicelib.ports import Item
 from sluice.local.stores import StateChange
 from tests.support.damaged import DAMAGED, HELD
 from tests.support.simulation.ingesting import Made, Violation, judge_counts, judge_detections, offenders
-from tests.support.simulation.publishing import wanted_networks
+from tests.support.simulation.publishing import difference, published_by, wanted_networks
 
 if TYPE_CHECKING:
     from tests.chaos.pipeline import Chaos
 
 MANUAL_BLOCK = "203.0.113.0/24"
-ROOMS = {4: CAPACITY, 6: CAPACITY}
 
 
 BLOCKED_AND_DAMAGED = frozenset(item.id for item in DAMAGED.values() if item.kind == Block.kind)
@@ -58,10 +58,19 @@ class Judge:
             self._in_force.add(item.id)
             before = _block(change.old)
             after = _block(change.new)
-            if before and not change.new and before.until > now + self._most_skew_s:
-                raise Violation(f"the block of {before.network} was lost {before.until - now:.0f} s before its end")
-            if before and after and after.until < before.until:
-                raise Violation(f"the block of {before.network} was cut short by {before.until - after.until} s")
+            if before and not change.new and before.ends_at > now + self._most_skew_s:
+                raise Violation(f"the block of {before.network} was lost {before.ends_at - now:.0f} s before its end")
+            if before and after:
+                self._not_softened(before, after, now)
+
+    def _not_softened(self, before: Block, after: Block, now: float) -> None:
+        """Raises Violation if a client's response was softened, or cut short, while it was in force by every clock."""
+        moments = {end - 1 for end in before.ends.values() if end > now + self._most_skew_s}
+        for moment in moments:
+            was, is_now = before.response_at(moment), after.response_at(moment)
+            if was is not None and (is_now is None or hardness(is_now) < hardness(was)):
+                left = moment + 1 - now
+                raise Violation(f"the block of {before.network} was cut short: {was} for {left:.0f} s, now {is_now}")
 
     def phase(self, chaos: "Chaos") -> None:
         """Checks the state after a phase, once the mishaps are over."""
@@ -86,10 +95,11 @@ class Judge:
 
     def _published(self, chaos: "Chaos") -> None:
         now = chaos.schedule.now
-        expected, published = wanted_networks(chaos.state, now, ROOMS), chaos.waf.networks()
+        sets = chaos.config.ip_sets
+        rooms = rooms_of(sets)
+        expected, published = wanted_networks(chaos.state, now, rooms), published_by(chaos.waf, sets)
         # A publisher whose clock is wrong sees a block end too early or too late.
-        untils = [block.until for block in State(chaos.state).records(Block)]
-        moments = [now, *(until for until in untils if abs(until - now) <= self._most_skew_s)]
-        if all(wanted_networks(chaos.state, moment, ROOMS) != published for moment in moments):
-            surplus, missing = sorted(map(str, published - expected)), sorted(map(str, expected - published))
-            raise Violation(f"published but not wanted: {surplus}; wanted but not published: {missing}")
+        ends = [end for block in State(chaos.state).records(Block) for end in block.ends.values()]
+        moments = [now, *(end for end in ends if abs(end - now) <= self._most_skew_s)]
+        if all(wanted_networks(chaos.state, moment, rooms) != published for moment in moments):
+            raise Violation(difference(published, expected))

@@ -12,6 +12,8 @@ from random import Random
 
 from chalicelib.bootstrap import PARTS, Parts, Services, World, compose
 from chalicelib.config import read_config
+from chalicelib.core.ipsets import SetGroup
+from chalicelib.core.responses import Response
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import Allow, Block, History
@@ -64,6 +66,7 @@ limit = 5
 window = "30s"
 resolution = 10
 block_for = "3h"
+respond = ["watch", "challenge", "block"]
 
 [[rule]]
 name = "network"
@@ -128,9 +131,11 @@ class Chaos(Ingesting):
         self.waf = WafStandIn(lambda: self.schedule.now, self.schedule.sleep)
         self.switching = SwitchingStateStore(self.state, self.schedule)
         self.ip_sets = WatchedIpSets(self.waf, self.schedule, lambda: allowed(self.state))
-        self._set_names: dict[str, str] = {}
-        for family in (4, 6):
-            self._make_set(family)
+        self._sets: dict[SetGroup, str] = {}
+        """Name and id of each group's IP set."""
+        for response in (Response.BLOCK, Response.CHALLENGE, Response.WATCH):
+            for family in (4, 6):
+                self._make_set(SetGroup(response, family))
         self._read_config()
         self.enforce = Listener(self.schedule, "enforce", lambda: self._skewed().enforce.run, backoff_s=BACKOFF_S)
         self.publish = Listener(self.schedule, "publish", self._publisher, backoff_s=BACKOFF_S)
@@ -370,7 +375,7 @@ class Chaos(Ingesting):
 
         def mend() -> None:
             self.schedule.sleep(mishap.lasts)
-            self._make_set(ip_set.family)
+            self._make_set(ip_set.group)
             self._redeploy()
 
         self._over_at = max(self._over_at, self.schedule.now + mishap.lasts)
@@ -384,14 +389,18 @@ class Chaos(Ingesting):
         self.enforce.replace_containers()
         self.publish.replace_containers()
 
-    def _make_set(self, family: int) -> None:
-        name = f"sluice-v{family}"
-        made = self.waf.create_ip_set(Name=name, Scope="CLOUDFRONT", IPAddressVersion=f"IPV{family}", Addresses=[])
-        self._set_names[f"IP_SETS_V{family}"] = f"{name}/{made['Summary']['Id']}"
+    def _make_set(self, group: SetGroup) -> None:
+        name, family = f"sluice-{group.response}-v{group.family}", f"IPV{group.family}"
+        made = self.waf.create_ip_set(Name=name, Scope="CLOUDFRONT", IPAddressVersion=family, Addresses=[])
+        self._sets[group] = f"{name}/{made['Summary']['Id']}"
 
     def _read_config(self) -> None:
         lateness_s = str(self.config.lateness_s)
-        self.config = read_config({"CLOUDFRONT_FIELDS": FIELDS, "LATENESS_S": lateness_s, **self._set_names})
+        settings = {"CLOUDFRONT_FIELDS": FIELDS, "LATENESS_S": lateness_s}
+        softer = {group: pair for group, pair in self._sets.items() if group.response is not Response.BLOCK}
+        settings["SOFTER_IP_SETS"] = ",".join(f"{each.response}/v{each.family}/{pair}" for each, pair in softer.items())
+        settings |= {f"IP_SETS_V{family}": self._sets[SetGroup(Response.BLOCK, family)] for family in (4, 6)}
+        self.config = read_config(settings)
 
     def _services(self, skew: float) -> Services:
         world = World(

@@ -80,10 +80,12 @@ def test_the_documented_defaults_of_a_rule_are_its_defaults() -> None:
     least = 'name = "r"\nlimit = 1\nwindow = "10s"\n'
     said = {key.strip("`"): default for key, _, default, _ in rows("rules.md", "## Keys")}
     written = {key: default.strip("`") for key, default in said.items() if default.startswith("`")}
-    quoted = {key: f'"{value}"' if key in ("action", "block_for") else value for key, value in written.items()}
+    quoted = {
+        key: f'"{value}"' if key in ("action", "block_for", "respond") else value for key, value in written.items()
+    }
     explicit = least + "".join(f"{key} = {value}\n" for key, value in quoted.items())
     assert parse_rules(f"[[rule]]\n{explicit}").rules == parse_rules(f"[[rule]]\n{least}").rules
-    assert set(written) == {"action", "block_for", "resolution", "aggregate", "extend"}
+    assert set(written) == {"action", "block_for", "resolution", "aggregate", "extend", "respond"}
 
 
 def test_the_documented_rule_is_valid() -> None:

@@ -12,12 +12,29 @@ from hypothesis import strategies as st
 
 from chalicelib.core.decisions import PROPAGATION_S
 from chalicelib.core.logs.requests import Source
+from chalicelib.core.responses import Response, hardness
 from chalicelib.core.rules import Action, Escalation
-from chalicelib.core.state import MANUAL, SERVED_WITHIN_LIMIT, Detection, Evidence, History, Offender, Past, Terms
+from chalicelib.core.state import (
+    MANUAL,
+    SERVED_WITHIN_LIMIT,
+    Block,
+    Detection,
+    Evidence,
+    History,
+    Offender,
+    Past,
+    Terms,
+)
 from tests.support.clock import Clock
 from tests.support.state import CLIENT, NOW, Store, new_enforcer, stream_changes
 
 LENGTHS_S = {"short": 400, "long": 4000, "as long": 4000, "longest": 40_000}
+LADDERS = {
+    "short": (Response.WATCH, Response.BLOCK),
+    "long": (Response.BLOCK,),
+    "as long": (Response.CHALLENGE, Response.CAPTCHA),
+    "longest": (Response.SLOW, Response.SLOW, Response.CAPTCHA),
+}
 FACTOR, LONGEST_S, MEMORY_S = 3, 50_000, 1000
 EARLIER_OFFENCES = 2
 BLOCKED_S = 400
@@ -29,10 +46,12 @@ class Case:
     """Offences by rule, and what is stored before they are detected. Times are seconds after NOW."""
 
     offences: list[tuple[str, Offender]]
-    punished_until: dict[str, int]
+    punished: dict[str, tuple[Response, int, int]]
+    """By rule, the response to the last offence, when it began, and when it ends."""
     ended_at: int | None
     forgiven_at: int | None
     by_hand_until: int | None
+    by_hand: Response
     wider_until: int | None
     deliveries: list[tuple[int, list[int]]] = field(default_factory=list)
     """When batches are delivered, in order, and which offences each reports."""
@@ -47,14 +66,23 @@ class Case:
             ended_at=0 if self.ended_at is None else NOW + self.ended_at,
             forgiven_at=0 if self.forgiven_at is None else NOW + self.forgiven_at,
             rules={
-                rule: Past(offence=EARLIER_OFFENCES, until=NOW + until, outcome="blocked", evidence=evidence)
-                for rule, until in self.punished_until.items()
+                rule: Past(
+                    offence=EARLIER_OFFENCES,
+                    until=NOW + until,
+                    outcome="blocked",
+                    evidence=evidence,
+                    response=response,
+                    answered_at=NOW + since,
+                )
+                for rule, (response, since, until) in self.punished.items()
             },
         )
         store.put(history, CLIENT)
-        for network, until in ((CLIENT, self.by_hand_until), ("192.0.2.0/24", self.wider_until)):
-            if until is not None:
-                store.block(network, until=NOW + until, rule="manual", at=NOW - BLOCKED_S)
+        if self.by_hand_until is not None:
+            ends = {self.by_hand: NOW + self.by_hand_until}
+            store.put(Block.with_ends(ends, network=CLIENT, blocked_at=NOW - BLOCKED_S), CLIENT)
+        if self.wider_until is not None:
+            store.block("192.0.2.0/24", until=NOW + self.wider_until, rule="manual", at=NOW - BLOCKED_S)
         return store
 
     def detection(self, number: int) -> Detection:
@@ -68,6 +96,7 @@ class Case:
                 action=Action.BLOCK,
                 block_for_s=LENGTHS_S[rule],
                 escalate=Escalation(factor=FACTOR, max_s=LONGEST_S, memory_s=MEMORY_S),
+                respond=LADDERS[rule],
             ),
             source=Source.CLOUDFRONT,
             offenders=(offender,),
@@ -80,12 +109,15 @@ class Case:
 
         Two blocks of the client that are over by ``at`` are remembered as one.
         """
+        by_hand = self.by_hand_until if self.by_hand is not Response.WATCH else None
+        is_over = by_hand is not None and by_hand <= at
         if self.ended_at is not None:
-            over = self.by_hand_until if self.by_hand_until is not None and self.by_hand_until <= at else self.ended_at
-            yield -NOW, over + PROPAGATION_S
-        for until in (self.by_hand_until, self.wider_until):
-            if until is not None:
-                yield -BLOCKED_S, until + PROPAGATION_S
+            yield -NOW, (by_hand if by_hand is not None and is_over else self.ended_at) + PROPAGATION_S
+        # CloudFront's log does not tell a challenge, but of a block that is over only its time is known.
+        if by_hand is not None and (is_over or self.by_hand in (Response.BLOCK, Response.SLOW)):
+            yield -BLOCKED_S, by_hand + PROPAGATION_S
+        if self.wider_until is not None:
+            yield -BLOCKED_S, self.wider_until + PROPAGATION_S
 
     def begins(self, offender: Offender, at: int) -> float | None:
         """Returns when the requests that count began to exceed the limit, in seconds after NOW; None if they do not."""
@@ -103,11 +135,14 @@ class Case:
         for at, numbers in self.deliveries:
             for rule, offender in (self.offences[number] for number in numbers):
                 begins = self.begins(offender, at)
-                earlier = self.punished_until.get(rule, -NOW)
+                response, answered_at, earlier = self.punished.get(rule, (Response.BLOCK, -NOW, -NOW))
                 if self.by_hand_until is not None and self.by_hand_until <= at:
                     earlier = min(earlier, self.by_hand_until)
                 forgiven = -NOW if self.forgiven_at is None else self.forgiven_at
-                if rule in found or begins is None or begins < max(earlier, forgiven):
+                if rule in found or begins is None or begins < forgiven:
+                    continue
+                goes_on = response is not Response.BLOCK and begins >= answered_at + PROPAGATION_S
+                if begins < earlier and not goes_on:
                     continue
                 number = EARLIER_OFFENCES + 1 if earlier > -NOW and at <= earlier + MEMORY_S else 1
                 found[rule] = number, at + min(LENGTHS_S[rule] * FACTOR ** (number - 1), LONGEST_S)
@@ -136,10 +171,13 @@ def cases(draw: st.DrawFn) -> Case:
     blocked = st.one_of(st.none(), moments(-BLOCKED_S, 4500))
     case = Case(
         offences=draw(st.lists(st.tuples(rules, offenders()), min_size=1, max_size=6)),
-        punished_until=draw(st.dictionaries(rules, moments(-1500, 0))),
+        punished=draw(
+            st.dictionaries(rules, st.tuples(st.sampled_from(Response), moments(-2000, -500), moments(-500, 0)))
+        ),
         ended_at=draw(earlier),
         forgiven_at=draw(earlier),
         by_hand_until=draw(blocked),
+        by_hand=draw(st.sampled_from(Response)),
         wider_until=draw(blocked),
     )
     numbers = list(range(len(case.offences)))
@@ -164,8 +202,19 @@ def test_detections_in_any_order_batching_and_number_lead_to_the_same_standing(c
     expected = case.punishments()
     pasts = store.history().rules
     assert {rule: (past.offence, past.until - NOW) for rule, past in pasts.items() if past.evidence.rule} == expected
-    ends = [(until, False, rule) for rule, (_, until) in expected.items()]
+    now = case.deliveries[-1][0]
+    answers = [
+        (hardness(response), until, False, rule)
+        for rule, (number, until) in expected.items()
+        for response in [LADDERS[rule][min(number, len(LADDERS[rule])) - 1]]
+    ]
     if case.by_hand_until is not None:
-        ends.append((case.by_hand_until, True, MANUAL))
+        answers.append((hardness(case.by_hand), case.by_hand_until, True, MANUAL))
     block = store.blocks().get(CLIENT)
-    assert (block and (block.until - NOW, block.manual, block.rule)) == max(ends, default=None)
+    for moment in {now, *(until for _, until, _, _ in answers), *(until - 1 for _, until, _, _ in answers)}:
+        if moment >= now:
+            applying = max((hard for hard, until, _, _ in answers if moment < until), default=None)
+            response = block.response_at(NOW + moment) if block is not None else None
+            assert (response and hardness(response)) == applying
+    if block is not None and now < max(answers)[1]:
+        assert (block.manual, block.rule) == max(answers)[2:]

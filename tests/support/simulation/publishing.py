@@ -5,7 +5,8 @@ operator edits the sets by hand, sets are full, containers are replaced by cold 
 Invocations crash, fail, and continue after Lambda has given up on them.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 from functools import partial
 from ipaddress import collapse_addresses, ip_network
@@ -13,7 +14,8 @@ from random import Random
 from unittest.mock import patch
 
 from chalicelib.core.addresses import Network
-from chalicelib.core.ipsets import CAPACITY, IpSet
+from chalicelib.core.ipsets import CAPACITY, IpSet, SetGroup, rooms_of
+from chalicelib.core.responses import SOFTER, Response, prolonged
 from chalicelib.core.state import Allow, Block, Pause
 from chalicelib.edges.waf_ip_sets import WafIpSets
 from chalicelib.pipeline.followed_blocks import REREAD_S
@@ -30,7 +32,7 @@ from tests.support.simulation.ports import SwitchingIpSets, SwitchingStateStore
 from tests.support.simulation.schedule import Crash, Faults, Schedule, Task
 
 MOST_STEPS = 20_000
-HOLDING_CAPACITY = ("chalicelib.core.ipsets", "chalicelib.pipeline.publish", "sluice.local.waf")
+HOLDING_CAPACITY = ("chalicelib.core.ipsets", "sluice.local.waf")
 """Modules that know how many networks fit into an IP set."""
 
 NETWORKS = [f"192.0.2.{host}/32" for host in range(6)] + ["192.0.2.0/30", "2001:db8::/64", "2001:db8:0:1::/64"]
@@ -91,9 +93,11 @@ class Publishing:
         self.state = MemoryStateStore()
         self.switching = SwitchingStateStore(self.state, self.schedule)
         self.waf = WafStandIn(self._now, self.schedule.sleep)
-        self.sets = tuple(
-            self._made_set(number, family) for number, family in enumerate([4, 6, 4][: random.choice([2, 3])])
-        )
+        softer = random.sample(SOFTER, random.choice([0, 1, 2]))
+        self._responses = (Response.BLOCK, *softer)
+        groups = [SetGroup(Response.BLOCK, family) for family in [4, 6, 4][: random.choice([2, 3])]]
+        groups += [SetGroup(response, family) for response in softer for family in (4, 6)]
+        self.sets = tuple(self._made_set(number, group) for number, group in enumerate(groups))
         self.ip_sets = WatchedIpSets(self.waf, self.schedule, lambda: allowed(self.state))
         self.publish = Listener(
             self.schedule,
@@ -120,17 +124,19 @@ class Publishing:
             if self._lost:
                 self.schedule.now += REREAD_S
             self._sweep_until_nothing_expires()
-        rooms = {family: self.capacity * sum(s.family == family for s in self.sets) for family in (4, 6)}
-        expected, published = wanted_networks(self.state, self.schedule.now, rooms), self.waf.networks()
+        with patch("chalicelib.core.ipsets.CAPACITY", self.capacity):
+            rooms = rooms_of(self.sets)
+        expected, published = wanted_networks(self.state, self.schedule.now, rooms), published_by(self.waf, self.sets)
         if published != expected:
-            surplus, missing = sorted(map(str, published - expected)), sorted(map(str, expected - published))
-            raise Violation(f"published but not wanted: {surplus}; wanted but not published: {missing}")
+            raise Violation(difference(published, expected))
 
     def _sweep_until_nothing_expires(self) -> None:
         """Sweeps again if blocks expired during a sweep and its publish, because they leave with the next one."""
         swept_at = 0.0
         while not swept_at or any(
-            swept_at < Block.from_json(item.body).until <= self.schedule.now for item in self.state.query(Block.kind)
+            swept_at < end <= self.schedule.now
+            for item in self.state.query(Block.kind)
+            for end in Block.from_json(item.body).ends.values()
         ):
             swept_at = self.schedule.now
             self._sweep()
@@ -174,7 +180,10 @@ class Publishing:
         network, now = self.random.choice(self._networks), int(self.schedule.now)
         length = 100_000 if self.calm else self.random.choice([5, 600, 100_000])
         stored = self.state.get(Block.kind, network)
-        block = Block(network=network, blocked_at=now, until=now + length)
+        ends: dict[Response, int] = {}
+        for response in self.random.sample(self._responses, self.random.choice([1, 1, len(self._responses)])):
+            ends = prolonged(ends, response, now + length * self.random.choice([1, 2]))
+        block = Block.with_ends(ends, network=network, blocked_at=now)
         version = stored.version if stored else 0
         self.state.write([Put(Item(kind=Block.kind, id=network, body=block.to_json(), version=version))])
 
@@ -236,29 +245,51 @@ class Publishing:
     def _now(self) -> float:
         return self.schedule.now
 
-    def _made_set(self, number: int, family: int) -> IpSet:
-        name = f"set-{number}"
-        made = self.waf.create_ip_set(Name=name, Scope="CLOUDFRONT", IPAddressVersion=f"IPV{family}", Addresses=[])
-        return IpSet(name, made["Summary"]["Id"], family)
+    def _made_set(self, number: int, group: SetGroup) -> IpSet:
+        name, family = f"set-{number}", f"IPV{group.family}"
+        made = self.waf.create_ip_set(Name=name, Scope="CLOUDFRONT", IPAddressVersion=family, Addresses=[])
+        return IpSet(name, made["Summary"]["Id"], group.family, group.response)
 
 
-def wanted_networks(state: MemoryStateStore, now: float, rooms: Mapping[int, int]) -> set[Network]:
-    """Returns the networks of the blocks in force that overlap nothing on the allowlist, collapsed.
+def published_by(waf: WafStandIn, sets: Iterable[IpSet]) -> set[tuple[SetGroup, Network]]:
+    """Returns the networks in ``sets``, each with their group."""
+    contents = waf.published()
+    return {(ip_set.group, ip_network(name)) for ip_set in sets for name in contents.get(ip_set.name, ())}
 
-    If they are more than ``rooms`` has for their family: those of as many blocks, manual ones first, then the newest.
+
+Listed = AbstractSet[tuple[SetGroup, Network]]
+"""Networks with the groups of the IP sets that they are in."""
+
+
+def difference(published: Listed, expected: Listed) -> str:
+    """Returns in words what is published and should not be, and the other way round."""
+    surplus, missing = (
+        sorted(f"{network} under {group.response}" for group, network in each)
+        for each in (published - expected, expected - published)
+    )
+    return f"published but not wanted: {surplus}; wanted but not published: {missing}"
+
+
+def wanted_networks(
+    state: MemoryStateStore, now: float, rooms: Mapping[SetGroup, int]
+) -> set[tuple[SetGroup, Network]]:
+    """Returns the networks of the blocks in force that overlap nothing on the allowlist, collapsed, with their groups.
+
+    If they are more than ``rooms`` has for their group: those of as many blocks, manual ones first, then the newest.
     """
     if State(state).pause().paused:
         return set()
     allowlist = [ip_network(name) for name, _ in allowed(state)]
     ranked = sorted(State(state).records(Block), key=_rank, reverse=True)
-    networks = [ip_network(block.network) for block in ranked if block.until > now]
-    free = [n for n in networks if not any(n.version == a.version and n.overlaps(a) for a in allowlist)]
-    found: set[Network] = set()
-    for family, room in rooms.items():
-        of_family = [n for n in free if n.version == family]
-        kept = set(collapse_addresses(of_family))  # type: ignore[type-var]
-        found |= kept if len(kept) <= room else set(collapse_addresses(of_family[:room]))  # type: ignore[type-var]
-    return found
+    answered = [(block.response_at(int(now)), ip_network(block.network)) for block in ranked]
+    free = [(r, n) for r, n in answered if not any(n.version == a.version and n.overlaps(a) for a in allowlist)]
+    wanted: set[tuple[SetGroup, Network]] = set()
+    for group, room in rooms.items():
+        of_group = [network for response, network in free if (response, network.version) == group]
+        kept = set(collapse_addresses(of_group))  # type: ignore[type-var]
+        kept = kept if len(kept) <= room else set(collapse_addresses(of_group[:room]))  # type: ignore[type-var]
+        wanted |= {(group, network) for network in kept}
+    return wanted
 
 
 def _rank(block: Block) -> tuple[bool, int, int, int]:

@@ -45,6 +45,7 @@ def test_status_shows_blocks_ip_sets_rules_sweep_and_ingest(desk: Desk) -> None:
         "ipv6": 1,
         "withheld": 0,
         "overflow": 0,
+        "by_response": [{"response": "block", "blocks": 2}],
         "by_rule": [{"rule": "burst", "blocks": 1}, {"rule": "manual", "blocks": 1}],
     }
     assert [(s["family"], s["networks"], s["capacity"]) for s in status["ip_sets"]] == [(4, 1, 10000), (6, 1, 10000)]

@@ -23,6 +23,7 @@ from chalicelib.core.decisions import (
     unenforced,
 )
 from chalicelib.core.logs.requests import Source
+from chalicelib.core.responses import Response
 from chalicelib.core.rules import Action, Escalation
 from chalicelib.core.state import SERVED_WITHIN_LIMIT, Block, Detection, Evidence, History, Offender, Past, Terms
 from chalicelib.core.tally import LONGEST_RETENTION_S, RETENTION_S
@@ -30,6 +31,7 @@ from chalicelib.core.tally import LONGEST_RETENTION_S, RETENTION_S
 NOON = 1_760_000_400
 CLIENT = "203.0.113.9/32"
 PROPAGATION = 60
+SOURCE = Source.CLOUDFRONT
 DOUBLING = Escalation(factor=2, max_s=2000, memory_s=3600)
 TERMS = Terms(name="burst", limit=50, window_s=5, action=Action.BLOCK, block_for_s=600)
 REFUSED = SERVED_WITHIN_LIMIT
@@ -415,27 +417,34 @@ def test_of_two_rules_with_the_same_end_the_order_of_detections_does_not_matter(
 def test_what_an_operator_has_shortened_is_not_punished_any_longer() -> None:
     """The operator's block replaced one of the rule's, which would have ended later."""
     before = Standing(history(9000), block(-1, "manual", 0))
-    assert refusals(Standing(ended(before, NOON - 1)), PROPAGATION) == [RefusalSpan(_ms(-10), _ms(-1 + PROPAGATION))]
+    assert refusals(Standing(ended(before, NOON - 1)), SOURCE, PROPAGATION) == [
+        RefusalSpan(_ms(-10), _ms(-1 + PROPAGATION))
+    ]
     assert decided(block=before.block, history=before.history).outcome is Outcome.BLOCKED
 
 
 def test_the_times_of_refusals_are_those_of_the_blocks() -> None:
     first = decided().standing
-    assert refusals(first, PROPAGATION) == [*span(6, 606 + PROPAGATION)]
+    assert refusals(first, SOURCE, PROPAGATION) == [*span(6, 606 + PROPAGATION)]
     after = Standing(ended(first, NOON + 606))
-    assert refusals(after, PROPAGATION) == [*span(6, 606 + PROPAGATION)]
+    assert refusals(after, SOURCE, PROPAGATION) == [*span(6, 606 + PROPAGATION)]
     second = decided(history=after.history, since=700, last=704, now=706).standing
-    assert refusals(second, PROPAGATION) == [*span(6, 606 + PROPAGATION), *span(706, 1306 + PROPAGATION)]
-    assert refusals(Standing(ended(second, NOON + 1306)), PROPAGATION) == [*span(6, 1306 + PROPAGATION)]
+    assert refusals(second, SOURCE, PROPAGATION) == [
+        *span(6, 606 + PROPAGATION),
+        *span(706, 1306 + PROPAGATION),
+    ]
+    assert refusals(Standing(ended(second, NOON + 1306)), SOURCE, PROPAGATION) == [*span(6, 1306 + PROPAGATION)]
     later = 607 + LONGEST_RETENTION_S
     third = decided(history=after.history, since=later - 1, last=later, now=later).standing
-    assert refusals(Standing(ended(third, NOON + later + 9)), PROPAGATION) == [*span(later, later + 9 + PROPAGATION)]
-    assert refusals(Standing(History(network=CLIENT)), PROPAGATION) == []
+    assert refusals(Standing(ended(third, NOON + later + 9)), SOURCE, PROPAGATION) == [
+        *span(later, later + 9 + PROPAGATION)
+    ]
+    assert refusals(Standing(History(network=CLIENT)), SOURCE, PROPAGATION) == []
 
 
 def test_the_time_of_refusals_goes_back_to_the_start_of_a_block_that_was_replaced() -> None:
     longer = decided(block=block(300, "other", blocked_at=-50)).standing
-    assert refusals(longer, PROPAGATION) == [*span(-50, 606 + PROPAGATION)]
+    assert refusals(longer, SOURCE, PROPAGATION) == [*span(-50, 606 + PROPAGATION)]
 
 
 @given(st.integers(1, 10_000), st.integers(2, 100), st.integers(0, 100_000), st.integers(1, 60))
@@ -470,3 +479,129 @@ def test_a_block_never_gets_shorter_and_deciding_again_changes_nothing(
             served=served,
         )
         assert again.outcome is Outcome.KNOWN
+
+
+# --- responses
+
+LADDER = terms(respond=(Response.WATCH, Response.CHALLENGE, Response.BLOCK), escalate=Escalation(1, 600, 3600))
+"""Every offence is answered for 600 seconds, and remembered for an hour after that."""
+
+
+def standing_after(*offences: tuple[float, int], of: Terms = LADDER) -> Standing:
+    """Returns the standing after offences whose requests begin at a second and are decided about at another."""
+    standing = Standing(History(network=CLIENT))
+    for since, now in offences:
+        detection, offender = detected(of, since=since, last=since + 1)
+        standing = decide(detection, offender, standing, propagation_s=PROPAGATION, now=NOON + now).standing
+    return standing
+
+
+def answers(standing: Standing, *moments: int) -> list[str | None]:
+    """Returns the response to the client's requests at each of ``moments``."""
+    block = standing.block
+    return [None if block is None else block.response_at(NOON + moment) for moment in moments]
+
+
+def test_each_remembered_offence_climbs_one_rung_and_the_last_one_stays() -> None:
+    standing = standing_after((0, 6))
+    assert answers(standing, 6, 605, 606) == ["watch", "watch", None]
+    standing = standing_after((0, 6), (700, 706))
+    assert answers(standing, 706, 1306) == ["challenge", None]
+    standing = standing_after((0, 6), (700, 706), (1400, 1406), (2100, 2106))
+    assert answers(standing, 2106, 2705, 2706) == ["block", "block", None]
+    assert standing.block is not None
+    assert (standing.block.offence, standing.block.until) == (4, NOON + 2706)
+
+
+def test_a_ladder_comes_down_when_its_memory_ends() -> None:
+    assert answers(standing_after((0, 6), (4206, 4206)), 4206) == ["challenge"], "606 + 3600 is remembered"
+    assert answers(standing_after((0, 6), (4207, 4207)), 4207) == ["watch"]
+
+
+def test_a_client_that_is_served_on_after_a_softer_response_applies_everywhere_climbs() -> None:
+    standing = standing_after((0, 6), (6 + PROPAGATION, 80))
+    assert answers(standing, 80, 679, 680) == ["challenge", "challenge", None]
+    standing = standing_after((0, 6), (6 + PROPAGATION, 80), (80 + PROPAGATION, 150))
+    assert answers(standing, 150, 749, 750) == ["block", "block", None]
+
+
+def test_what_is_served_before_a_softer_response_applies_everywhere_is_the_same_offence() -> None:
+    standing = standing_after((0, 6), (6 + PROPAGATION - 0.001, 80))
+    assert standing == standing_after((0, 6))
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        pytest.param(Source.WAF, ["challenge"], id="AWS WAF's log tells that it asked for a token"),
+        pytest.param(Source.CLOUDFRONT, ["block"], id="in CloudFront's log only the origin can have answered so"),
+    ],
+)
+def test_requests_refused_by_a_challenge_are_no_further_offence(source: Source, expected: list[str]) -> None:
+    ladder = terms(respond=(Response.CHALLENGE, Response.BLOCK))
+    standing = standing_after((0, 6), of=ladder)
+    detection, offender = detected(ladder, since=100, last=101, served=REFUSED)
+    detection = msgspec.structs.replace(detection, source=source)
+    standing = decide(detection, offender, standing, propagation_s=PROPAGATION, now=NOON + 110).standing
+    assert answers(standing, 110) == expected
+
+
+def test_the_requests_of_a_watched_client_are_never_taken_for_refused() -> None:
+    standing = standing_after((0, 6), of=terms(respond=(Response.WATCH,)))
+    assert refusals(standing, Source.WAF, PROPAGATION) == []
+    detection, offender = detected(LADDER, since=100, last=101, served=REFUSED)
+    assert decide(detection, offender, standing, propagation_s=PROPAGATION, now=NOON + 110).outcome is Outcome.BLOCKED
+
+
+def test_when_a_watched_client_is_blocked_its_refusals_begin_with_the_block() -> None:
+    standing = standing_after((0, 6), (100, 106), of=terms(respond=(Response.WATCH, Response.BLOCK)))
+    assert refusals(standing, SOURCE, PROPAGATION) == [*span(106, 706 + PROPAGATION)]
+
+
+def test_of_two_rules_the_harder_response_applies_and_then_the_one_that_lasts_longer() -> None:
+    short = terms(name="short", block_for_s=100)
+    long = terms(name="long", respond=(Response.CHALLENGE,))
+    for first, second in ((short, long), (long, short)):
+        standing = standing_after((0, 6), of=first)
+        detection, offender = detected(second, since=0, last=1)
+        standing = decide(detection, offender, standing, propagation_s=PROPAGATION, now=NOON + 6).standing
+        assert answers(standing, 6, 105, 106, 605, 606) == ["block", "block", "challenge", "challenge", None]
+        assert standing.block is not None
+        assert standing.block.rule == "short"
+        # With the next decision after the end of the harder one, the block names the rule that is left.
+        detection, offender = detected(terms(name="third", respond=(Response.WATCH,)), since=200, last=201)
+        standing = decide(detection, offender, standing, propagation_s=PROPAGATION, now=NOON + 206).standing
+        assert standing.block is not None
+        assert (standing.block.rule, standing.block.ends) == (
+            "long",
+            {Response.CHALLENGE: NOON + 606, Response.WATCH: NOON + 806},
+        )
+
+
+def test_an_operators_softer_response_is_left_when_a_rules_block_is_over() -> None:
+    by_hand = Block.with_ends({Response.WATCH: NOON + 900}, network=CLIENT, blocked_at=NOON - 10, comment="?", by="al")
+    standing = decided(block=by_hand).standing
+    assert answers(standing, 6, 605, 606, 899, 900) == ["block", "block", "watch", "watch", None]
+    detection, offender = detected(terms(name="other", block_for_s=50, respond=(Response.WATCH,)), since=700, last=701)
+    standing = decide(detection, offender, standing, propagation_s=PROPAGATION, now=NOON + 800).standing
+    assert standing.block is not None
+    assert (standing.block.manual, standing.block.by, standing.block.comment) == (True, "al", "?")
+
+
+def test_a_version_that_knows_only_blocks_takes_a_softer_response_for_a_block_that_is_over() -> None:
+    standing = standing_after((0, 6))
+    assert standing.block is not None
+    assert msgspec.json.decode(standing.block.to_json())["until"] == 0
+
+
+def test_what_was_stored_without_responses_is_a_block() -> None:
+    old = b'{"network":"203.0.113.9/32","blocked_at":1,"until":9}'
+    assert Block.from_json(old).ends == {Response.BLOCK: 9}
+    assert TERMS.respond == (Response.BLOCK,)
+
+
+def test_a_block_says_until_when_aws_waf_answers_for_the_origin() -> None:
+    ends = {Response.BLOCK: 10, Response.SLOW: 20, Response.WATCH: 30}
+    block = Block.with_ends(ends, network=CLIENT, blocked_at=0)
+    assert (block.ends, block.ends_at, block.refuses_until, block.until) == (ends, 30, 20, 10)
+    assert [block.response_at(now) for now in (9, 10, 20, 30)] == ["block", "slow", "watch", None]

@@ -2,17 +2,20 @@
 
 from collections.abc import Iterable
 from ipaddress import IPv4Network, collapse_addresses, ip_network
+from random import Random
 from typing import cast
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.core.addresses import Network, NetworkSet, parse_network
-from chalicelib.core.ipsets import CAPACITY, BlockList, IpSet, plan, wanted
+from chalicelib.core.ipsets import CAPACITY, GROUPS, BlockList, IpSet, SetGroup, next_contents, plan, rooms_of, wanted
+from chalicelib.core.responses import Response, prolonged
 from chalicelib.core.state import MANUAL, Block
 
 NOW = 1_760_000_000
-ROOM = {4: CAPACITY, 6: CAPACITY}
+V4, V6 = (SetGroup(Response.BLOCK, family) for family in (4, 6))
+ROOM = {V4: CAPACITY, V6: CAPACITY}
 EMPTY = NetworkSet(())
 
 
@@ -20,9 +23,11 @@ def block(network: str, *, until: int = 60, at: int = 0, rule: str = "burst") ->
     return Block(network=network, blocked_at=NOW + at, until=NOW + until, rule=rule)
 
 
-def published(blocks: Iterable[Block], allow: Iterable[str] = (), rooms: dict[int, int] = ROOM) -> dict[int, list[str]]:
+def published(
+    blocks: Iterable[Block], allow: Iterable[str] = (), rooms: dict[SetGroup, int] = ROOM
+) -> dict[int, list[str]]:
     result = wanted(blocks, NetworkSet(map(parse_network, allow)), rooms, NOW)
-    return {family: sorted(map(str, networks)) for family, networks in result.networks.items()}
+    return {family: sorted(map(str, result.networks[SetGroup(Response.BLOCK, family)])) for family in (4, 6)}
 
 
 def test_blocks_in_force_are_wanted_by_family() -> None:
@@ -49,17 +54,17 @@ def test_full_sets_keep_manual_blocks_first_and_then_the_newest() -> None:
         block("192.0.2.7/32", at=-3),
     ]
     for room, kept in [(4, [1, 3, 5, 7]), (3, [3, 5, 7]), (2, [3, 5]), (1, [3]), (0, [])]:
-        assert published(blocks, rooms={4: room, 6: 0})[4] == [f"192.0.2.{n}/32" for n in kept]
-        assert wanted(blocks, EMPTY, {4: room}, NOW).overflow == 4 - room
+        assert published(blocks, rooms={V4: room, V6: 0})[4] == [f"192.0.2.{n}/32" for n in kept]
+        assert wanted(blocks, EMPTY, {V4: room}, NOW).overflow == 4 - room
 
 
 def test_adjacent_blocks_that_merge_need_the_room_of_one() -> None:
     blocks = [block(f"192.0.2.{n}/32", at=n) for n in range(8)]
-    assert published(blocks, rooms={4: 1, 6: 0})[4] == ["192.0.2.0/29"]
+    assert published(blocks, rooms={V4: 1, V6: 0})[4] == ["192.0.2.0/29"]
 
 
 def test_blocks_of_a_family_without_an_ip_set_are_omitted_and_counted() -> None:
-    assert wanted([block("2001:db8::/64")], EMPTY, {4: CAPACITY}, NOW).overflow == 1
+    assert wanted([block("2001:db8::/64")], EMPTY, {V4: CAPACITY}, NOW).overflow == 1
 
 
 near = st.tuples(st.integers(0, 63), st.integers(26, 32)).map(
@@ -69,9 +74,19 @@ near6 = st.tuples(st.integers(0, 15), st.integers(60, 64)).map(
     lambda drawn: str(ip_network(((0x20010DB8 << 96) + (drawn[0] << 64), drawn[1]), strict=False))
 )
 networks = near | near6
-blocks = st.builds(
-    block, networks, until=st.integers(-2, 5), at=st.integers(-9, 0), rule=st.sampled_from(["burst", MANUAL])
-)
+ends = st.lists(st.tuples(st.sampled_from(Response), st.integers(-2, 5)), min_size=1, max_size=3)
+
+
+@st.composite
+def drawn_blocks(draw: st.DrawFn) -> Block:
+    left: dict[Response, int] = {}
+    for response, until in draw(ends):
+        left = prolonged(left, response, NOW + until)
+    at, rule = draw(st.integers(-9, 0)), draw(st.sampled_from(["burst", MANUAL]))
+    return Block.with_ends(left, network=draw(networks), blocked_at=NOW + at, rule=rule)
+
+
+blocks = drawn_blocks()
 
 
 @given(st.lists(blocks, max_size=12, unique_by=lambda b: b.network), st.lists(networks, max_size=4), st.integers(0, 8))
@@ -79,20 +94,20 @@ def test_wanted_networks_are_disjoint_fit_and_never_overlap_the_allowlist(
     blocks: list[Block], allow: list[str], room: int
 ) -> None:
     allowlist = [parse_network(text) for text in allow]
-    result = wanted(blocks, NetworkSet(allowlist), {4: room, 6: room}, NOW)
-    running = [b for b in blocks if b.until > NOW]
+    result = wanted(blocks, NetworkSet(allowlist), dict.fromkeys(GROUPS, room), NOW)
+    running = [b for b in blocks if b.ends_at > NOW]
     clear = [b for b in running if not any(_overlap(b.network_value(), a) for a in allowlist)]
     assert (result.allowlisted, result.blocks) == (len(running) - len(clear), len(running))
-    for family in (4, 6):
-        contents = result.networks[family]
+    for group in GROUPS:
+        contents = result.networks[group]
         assert len(contents) <= room
         assert not any(_overlap(one, other) for one in contents for other in contents if one is not other)
         assert not any(_overlap(one, a) for one in contents for a in allowlist)
-        of_family = [b.network_value() for b in clear if b.network_value().version == family]
-        covered = [n for n in of_family if any(n.subnet_of(h) for h in contents)]  # type: ignore[arg-type]
+        of_group = [b.network_value() for b in clear if (b.response_at(NOW), b.network_value().version) == group]
+        covered = [n for n in of_group if any(n.subnet_of(h) for h in contents)]  # type: ignore[arg-type]
         assert contents == _collapsed(covered), "nothing is published without a block"
-        if len(_collapsed(of_family)) <= room:
-            assert len(covered) == len(of_family), "with room for all, all are wanted"
+        if len(_collapsed(of_group)) <= room:
+            assert len(covered) == len(of_group), "with room for all, all are wanted"
 
 
 replacements = st.tuples(networks, st.none()) | blocks.map(lambda drawn: (drawn.network, drawn))
@@ -104,7 +119,7 @@ def test_a_list_that_follows_changes_is_what_all_blocks_at_once_give(
     first: list[Block], steps: list[tuple[list[tuple[str, Block | None]], int, list[str] | None]], room: int
 ) -> None:
     followed, there = BlockList(first), {b.network: b for b in first}
-    now, allowlist, rooms = NOW, EMPTY, {4: room, 6: room}
+    now, allowlist, rooms = NOW, EMPTY, dict.fromkeys(GROUPS, room)
     for replacements, passed, allow in steps:
         now += passed
         if allow is not None:
@@ -115,21 +130,21 @@ def test_a_list_that_follows_changes_is_what_all_blocks_at_once_give(
             if drawn is not None:
                 there[network] = drawn
         assert followed.wanted(allowlist, rooms, now) == wanted(there.values(), allowlist, rooms, now)
-        assert followed.in_force(now) == sum(b.until > now for b in there.values())
-        ends = sorted((b.until, b.network) for b in there.values() if b.until <= now + 2)
+        assert followed.in_force(now) == sum(b.ends_at > now for b in there.values())
+        ends = sorted((b.ends_at, b.network) for b in there.values() if b.ends_at <= now + 2)
         assert followed.ending(now + 2, 3) == tuple(network for _, network in ends[:3])
 
 
 def test_a_block_that_is_renewed_regains_its_place_in_a_full_set() -> None:
     followed = BlockList([block("192.0.2.1/32", at=-9), block("192.0.2.3/32", at=-5), block("192.0.2.5/32", at=-1)])
-    rooms = {4: 2, 6: 0}
+    rooms = {V4: 2, V6: 0}
     assert published_by(followed, rooms) == ["192.0.2.3/32", "192.0.2.5/32"]
     followed.replace("192.0.2.1/32", block("192.0.2.1/32"))
     assert published_by(followed, rooms) == ["192.0.2.1/32", "192.0.2.5/32"]
 
 
-def published_by(followed: BlockList, rooms: dict[int, int]) -> list[str]:
-    return sorted(map(str, followed.wanted(EMPTY, rooms, NOW).networks[4]))
+def published_by(followed: BlockList, rooms: dict[SetGroup, int]) -> list[str]:
+    return sorted(map(str, followed.wanted(EMPTY, rooms, NOW).networks[V4]))
 
 
 def _collapsed(networks: list[Network]) -> frozenset[Network]:
@@ -206,5 +221,80 @@ def after_others(after: Contents, but: IpSet) -> frozenset[Network]:
 def test_the_two_halves_of_a_family_are_not_merged_because_aws_rejects_that() -> None:
     halves = ["0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1"]
     blocks = [Block(network=network, blocked_at=0, until=10) for network in halves]
-    result = wanted(blocks, NetworkSet(()), {4: 9, 6: 9}, now=5)
+    result = wanted(blocks, NetworkSet(()), {V4: 9, V6: 9}, now=5)
     assert sorted(str(n) for networks in result.networks.values() for n in networks) == sorted(halves)
+
+
+# --- responses
+
+
+def test_a_block_is_wanted_in_the_sets_of_its_hardest_response_that_is_not_over() -> None:
+    ends = {Response.BLOCK: NOW + 5, Response.WATCH: NOW + 9}
+    followed = BlockList([Block.with_ends(ends, network="192.0.2.1/32", blocked_at=NOW)])
+    watch = SetGroup(Response.WATCH, 4)
+    for now, group in ((NOW, V4), (NOW + 4, V4), (NOW + 5, watch), (NOW + 8, watch), (NOW + 9, None)):
+        result = followed.wanted(EMPTY, {V4: 1, watch: 1}, now)
+        assert [each for each, of_group in result.networks.items() if of_group] == ([group] if group else [])
+    assert followed.in_force(NOW + 8) == 0, "time does not go back"
+
+
+def test_a_response_without_sets_is_published_nowhere_and_counted() -> None:
+    softer = Block.with_ends({Response.CHALLENGE: NOW + 9}, network="192.0.2.1/32", blocked_at=NOW)
+    result = wanted([softer], EMPTY, ROOM, NOW)
+    assert (result.overflow, any(result.networks.values())) == (1, False)
+
+
+def test_rooms_are_those_of_the_sets_of_each_response() -> None:
+    sets = [IpSet("a", "1", 4), IpSet("b", "2", 4), IpSet("c", "3", 6, Response.SLOW)]
+    assert rooms_of(sets) == {V4: 2 * CAPACITY, SetGroup(Response.SLOW, 6): CAPACITY}
+
+
+BLOCKED, ASKED, WATCHED = (IpSet(name, name, 4, Response(name)) for name in ("block", "challenge", "watch"))
+
+
+def test_who_moves_up_leaves_the_softer_set_after_it_has_arrived_in_the_harder_one() -> None:
+    wanted = {BLOCKED.group: of(1), ASKED.group: of(2)}
+    published = {BLOCKED: of(), ASKED: of(1)}
+    assert next_contents(wanted, published, EMPTY) == {BLOCKED: of(1), ASKED: of(1, 2)}
+    assert next_contents(wanted, {BLOCKED: of(1), ASKED: of(1)}, EMPTY) == {ASKED: of(2)}
+
+
+def test_who_moves_to_a_set_that_is_out_of_reach_stays_where_the_response_is_softer() -> None:
+    up, down = {BLOCKED.group: of(1), ASKED.group: of()}, {BLOCKED.group: of(), ASKED.group: of(1)}
+    assert next_contents(up, {ASKED: of(1)}, EMPTY) == {}
+    assert next_contents(down, {BLOCKED: of(1)}, EMPTY) == {BLOCKED: of()}, "a block that is over ends"
+
+
+states = st.fixed_dictionaries(dict.fromkeys((BLOCKED, ASKED, WATCHED), numbers))
+
+
+@given(states, states, numbers, st.randoms(use_true_random=False))
+def test_updates_in_any_order_reach_the_sets_without_a_gap_for_anybody(
+    before: Contents, target: Contents, allowed: frozenset[Network], random: Random
+) -> None:
+    allowlist = NetworkSet(allowed)
+    target = {ip_set: networks - allowed for ip_set, networks in target.items()}
+    wanted = {ip_set.group: networks for ip_set, networks in target.items()}
+    served = frozenset().union(*target.values())
+    published, answered = dict(before), frozenset().union(*before.values()) & served
+    for _ in range(2 * len(before)):
+        changed = next_contents(wanted, published, allowlist)
+        if not changed:
+            break
+        ip_set = random.choice(sorted(changed, key=lambda each: each.name))
+        assert changed[ip_set].isdisjoint(allowed)
+        published[ip_set] = changed[ip_set]
+        now = frozenset().union(*published.values())
+        assert answered <= now, "who was under a response, and is to be under another, is never under none"
+        answered |= now & served
+    assert published == target
+
+
+def test_full_sets_that_exchange_their_networks_do_so_with_a_gap_rather_than_not_at_all() -> None:
+    first, second = of(*range(CAPACITY)), of(*range(CAPACITY, 2 * CAPACITY))
+    wanted = {BLOCKED.group: second, ASKED.group: first}
+    published = {BLOCKED: first, ASKED: second}
+    for _ in range(2):
+        changed = next_contents(wanted, published, EMPTY)
+        published |= dict([changed.popitem()])
+    assert published == {BLOCKED: second, ASKED: first}

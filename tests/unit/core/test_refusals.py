@@ -34,6 +34,25 @@ def test_waf_knows_refusals_by_its_action_as_well() -> None:
     assert list(refusal_rows(requests)) == [0]
 
 
+def test_waf_tells_the_requests_that_it_asked_for_a_token() -> None:
+    records = [
+        waf_text(action="CHALLENGE", responseCodeSent=202),
+        waf_text(action="CAPTCHA", responseCodeSent=405),
+        waf_text(action="CHALLENGE", responseCodeSent=405),
+        waf_text(action="ALLOW", responseCodeSent=202),
+        waf_text(action="BLOCK", responseCodeSent=429),
+        waf_text(action="ALLOW"),
+    ]
+    (requests,) = BatchDecoder().decode(records, REFUSAL_COLUMNS).requests
+    assert list(refusal_rows(requests)) == [0, 1, 4]
+
+
+def test_in_other_logs_the_statuses_of_a_challenge_and_a_puzzle_are_the_origins() -> None:
+    statuses = ["202", "405", "429"]
+    requests, _ = CloudFrontLines().decode([cloudfront(DEFAULT_FIELDS, sc_status=status) for status in statuses])
+    assert list(refusal_rows(requests)) == [2]
+
+
 def test_rules_always_have_the_columns_examined_that_tell_refusals() -> None:
     rules = RuleSet((Rule(name="r", limit=1, window_s=10),))
     (requests,) = BatchDecoder().decode([waf_text(action="BLOCK", responseCodeSent=429)], rules.columns()).requests

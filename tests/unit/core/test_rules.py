@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 import chalicelib
 from chalicelib.core import rates
 from chalicelib.core.durations import ACCEPTED
+from chalicelib.core.responses import Response
 from chalicelib.core.rules import EXACT_MS, LARGEST_FOLD, Action, Escalation, Meter, Rule, RuleSet
 from chalicelib.core.rules_diff import rule_words
 from chalicelib.core.rules_toml import MOST_RULES, RESERVED_NAMES, RulesError, parse_rules
 from chalicelib.core.scope import Scope
 from chalicelib.core.state import MANUAL
 
-KEYS = "name, limit, window, bucket, action, block_for, resolution, aggregate, scope, escalate, extend"
+KEYS = "name, limit, window, bucket, action, block_for, resolution, aggregate, scope, escalate, extend, respond"
 DEFAULTS = Path(chalicelib.__file__).parent / "rules.toml"
 
 
@@ -47,6 +48,7 @@ def test_a_rule_with_every_key_is_parsed() -> None:
         aggregate = { ipv4 = 24, ipv6 = 48 }
         escalate = { factor = 4, max = "7d", memory = "14d" }
         extend = true
+        respond = ["watch", "challenge", "challenge", "block"]
 
         [rule.scope]
         host = ["b.example", "*.a.example"]
@@ -83,6 +85,7 @@ def test_a_rule_with_every_key_is_parsed() -> None:
                 ),
                 escalate=Escalation(4, 7 * 86400, 14 * 86400),
                 extend=True,
+                respond=(Response.WATCH, Response.CHALLENGE, Response.CHALLENGE, Response.BLOCK),
             ),
         ),
         text=text,
@@ -120,6 +123,11 @@ def test_omitted_keys_have_defaults() -> None:
         *(Action.BLOCK, 600, 32, 64, 100),
         False,
     )
+
+
+def test_one_response_is_a_ladder_of_one() -> None:
+    (only,) = parse_rules(rule(respond='"slow"')).rules
+    assert (only.respond, Rule(name="r", limit=1, window_s=1).respond) == ((Response.SLOW,), (Response.BLOCK,))
 
 
 def test_an_empty_text_is_a_rule_set_without_rules() -> None:
@@ -246,6 +254,23 @@ def test_an_empty_text_is_a_rule_set_without_rules() -> None:
         # The others.
         pytest.param(rule(action='"allow"'), "rule 'r': action: 'allow' is not 'block' or 'count'", id="action"),
         pytest.param(rule(action="[]"), "rule 'r': action: [] is not 'block' or 'count'", id="action = []"),
+        pytest.param(
+            rule(respond='"ban"'),
+            "rule 'r': respond: 'ban' is not one of 'block', 'captcha', 'challenge', 'slow', 'watch'",
+            id="respond",
+        ),
+        pytest.param(
+            rule(respond='["challenge", 7]'),
+            "rule 'r': respond: 7 is not one of 'block', 'captcha', 'challenge', 'slow', 'watch'",
+            id="a rung",
+        ),
+        pytest.param(rule(respond="[]"), "rule 'r': respond: [] is not a response, or a list of 1 to 10", id="no rung"),
+        pytest.param(
+            rule(respond='["block", "challenge"]'),
+            "rule 'r': respond: 'challenge' after 'block' is softer; a ladder only climbs: watch, slow, challenge, "
+            "captcha, block",
+            id="a ladder that descends",
+        ),
         pytest.param(rule(extend='"yes"'), "rule 'r': extend: 'yes' is not true or false", id="extend"),
         pytest.param(
             rule(resolution="5"),
@@ -279,8 +304,8 @@ def test_an_empty_text_is_a_rule_set_without_rules() -> None:
             rule(escalate="{ factor = 2, max = '1h' }"), "rule 'r': escalate.memory: missing", id="escalate.memory"
         ),
         pytest.param(
-            rule(escalate="{ factor = 1, max = '1h', memory = '1d' }"),
-            "rule 'r': escalate.factor: 1 is not a whole number from 2 to 100",
+            rule(escalate="{ factor = 0, max = '1h', memory = '1d' }"),
+            "rule 'r': escalate.factor: 0 is not a whole number from 1 to 100",
             id="escalate.factor",
         ),
         pytest.param(

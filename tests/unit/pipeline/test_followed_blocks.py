@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from chalicelib.core.addresses import NetworkSet
-from chalicelib.core.ipsets import CAPACITY
+from chalicelib.core.ipsets import CAPACITY, SetGroup
+from chalicelib.core.responses import Response
 from chalicelib.core.state import Block, Heartbeat, Publisher
 from chalicelib.pipeline import followed_blocks
 from chalicelib.pipeline.followed_blocks import (
@@ -23,6 +24,8 @@ from tests.support.clock import Clock
 from tests.support.state import NOW, Store
 
 A, B, C = "192.0.2.1/32", "192.0.2.4/32", "2001:db8::/64"
+
+ROOMS = {SetGroup(Response.BLOCK, family): CAPACITY for family in (4, 6)}
 
 
 class Counting(Store):
@@ -65,7 +68,9 @@ class Following:
         self.blocks.follow([StreamChange(Heartbeat.kind, Heartbeat.id, beat.to_json(), existed=True)])
 
     def networks(self) -> list[str]:
-        wanted = self.blocks.current().wanted(NetworkSet(()), {4: CAPACITY, 6: CAPACITY}, int(self.clock.now))
+        wanted = self.blocks.current().wanted(
+            NetworkSet(()), {SetGroup(Response.BLOCK, family): CAPACITY for family in (4, 6)}, int(self.clock.now)
+        )
         return sorted(str(network) for networks in wanted.networks.values() for network in networks)
 
     def noted(self) -> Publisher:

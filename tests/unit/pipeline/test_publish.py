@@ -9,7 +9,8 @@ import pytest
 
 from chalicelib.core import ipsets
 from chalicelib.core.addresses import Network
-from chalicelib.core.ipsets import IpSet
+from chalicelib.core.ipsets import IpSet, SetGroup
+from chalicelib.core.responses import Response
 from chalicelib.core.state import Allow, Block, Breaker, Detection, Evidence, Heartbeat, Pause
 from chalicelib.edges.events import state_changes
 from chalicelib.edges.waf_ip_sets import WafIpSets
@@ -133,7 +134,7 @@ def test_blocks_go_into_the_set_of_their_family() -> None:
     report = publisher()
     assert publisher.published() == {"set-0": ["192.0.2.1/32"], "set-1": ["2001:db8::/64"]}
     assert (report.updates, report.conflicts, report.failures) == (2, 0, [])
-    assert report.fill == {4: 1 / 10_000, 6: 1 / 10_000}
+    assert report.fill == {SetGroup(Response.BLOCK, family): 1 / 10_000 for family in (4, 6)}
 
 
 def test_nothing_is_sent_when_nothing_differs() -> None:
@@ -481,7 +482,7 @@ def test_a_set_that_is_always_throttled_becomes_a_failure(waits: bool) -> None:
 @pytest.fixture
 def small_sets(monkeypatch: pytest.MonkeyPatch) -> int:
     """Sets of two networks."""
-    for module in ("chalicelib.core.ipsets", "chalicelib.pipeline.publish", "sluice.local.waf"):
+    for module in ("chalicelib.core.ipsets", "sluice.local.waf"):
         monkeypatch.setattr(f"{module}.CAPACITY", 2)
     return ipsets.CAPACITY
 
@@ -510,7 +511,7 @@ def test_when_space_is_short_manual_blocks_stay_and_then_the_most_recent() -> No
     report = publisher()
     assert publisher.published()["set-0"] == ["192.0.2.1/32", "192.0.2.8/32"]
     assert report.wanted.overflow == 2
-    assert report.fill[4] == 1
+    assert report.fill[SetGroup(Response.BLOCK, 4)] == 1
 
 
 def test_a_pause_that_releases_empties_the_sets_and_its_end_fills_them() -> None:
