@@ -4,7 +4,11 @@ import gc
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
+
+MEASURED_RULES = Path(__file__).with_name("rules.toml")
+"""The rules with which speed and memory are measured, in every version."""
 
 
 @dataclass(frozen=True, slots=True)

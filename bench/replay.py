@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
-from bench.measure import Figure, paired_cpu_s
+from bench.measure import MEASURED_RULES, Figure, paired_cpu_s
 from chalicelib.core.logs.cloudfront_standard import VERSION_1
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
@@ -40,7 +40,6 @@ DUCKDB_BUDGET = 1.5
 """Most CPU time of `sluice replay` over that of DuckDB."""
 
 AGENT = "Mozilla/5.0%20(X11;%20Linux%20x86_64)%20AppleWebKit/537.36%20Chrome/141.0.0.0%20Safari/537.36"
-RULES = Path(__file__).parents[1] / "chalicelib" / "rules.toml"
 TUNING_GUIDE = Path(__file__).parents[1] / "docs" / "tuning.md"
 
 
@@ -138,7 +137,7 @@ def crowd(number: int, clients: int) -> Iterator[Chunk]:
 
 
 def rules() -> RuleSet:
-    return parse_rules(RULES.read_text())
+    return parse_rules(MEASURED_RULES.read_text())
 
 
 def plain_split(path: Path) -> int:
@@ -197,7 +196,7 @@ def _against_fail2ban(path: Path) -> Iterator[Figure]:
     _write(path, combined(COMBINED_LINES))
     filters = r'^<HOST> \S+ \S+ \[[^\]]*\] "[^"]*" 4\d\d '
     theirs_s = _command_cpu_s([fail2ban, str(path), filters])
-    ours_s = _command_cpu_s([sys.executable, "-m", "sluice", "replay", str(path), "--rules", str(RULES)])
+    ours_s = _command_cpu_s([sys.executable, "-m", "sluice", "replay", str(path), "--rules", str(MEASURED_RULES)])
     how = f"{COMBINED_LINES:,} combined lines; CPU time of fail2ban-regex with one pattern over that of `sluice replay`"
     yield Figure("replay against fail2ban's filter", theirs_s / ours_s, "times as fast", 10, how, at_least=True)
 

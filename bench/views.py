@@ -11,7 +11,7 @@ from random import Random
 
 from bench.events import START_MS
 from bench.ingest import NOW_MS
-from bench.measure import Figure, cpu_s, paired_cpu_s
+from bench.measure import MEASURED_RULES, Figure, cpu_s, paired_cpu_s
 from bench.scale.model import merging_s
 from chalicelib.core.detections import Announced
 from chalicelib.core.logs.requests import Source
@@ -25,7 +25,6 @@ from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.evaluate import Evaluate
 from chalicelib.pipeline.log_reader import LogReader
 from chalicelib.ports import LogItem, TallyLogs
-from sluice import DEFAULT_RULES
 from sluice.local.stores import MemoryTallyLogs
 
 ENTRIES = 1_000_000
@@ -60,7 +59,7 @@ Packed = tuple[bytes, int, int]
 
 def evaluate(logs: TallyLogs, detect: Callable[[Sequence[Detection]], None]) -> Evaluate:
     """Returns a new container's evaluator, with the default rules."""
-    rules = parse_rules(DEFAULT_RULES.read_text())
+    rules = parse_rules(MEASURED_RULES.read_text())
     return Evaluate(logs=logs, reader=reader(logs), rules=lambda now_ms: RulesInUse(rules), detect=detect)  # noqa: ARG005
 
 
@@ -229,7 +228,7 @@ def counted(packed: list[Packed]) -> Counter[tuple[bytes, int]]:
 
 def recorded() -> tuple[MemoryTallyLogs, float]:
     """Returns logs as busy shards write them, and the seconds that they cover."""
-    rules = parse_rules(DEFAULT_RULES.read_text())
+    rules = parse_rules(MEASURED_RULES.read_text())
     (meter, *_) = rules.meters()
     rng = Random(4)
     crowd = [rng.randrange(1 << 24, 223 << 24).to_bytes(4, "big") for _ in range(20_000)]
@@ -260,6 +259,6 @@ def recorded() -> tuple[MemoryTallyLogs, float]:
 
 
 def rebuilt(logs: MemoryTallyLogs) -> View:
-    view = reader(logs).read(parse_rules(DEFAULT_RULES.read_text()), NOW_MS)
+    view = reader(logs).read(parse_rules(MEASURED_RULES.read_text()), NOW_MS)
     assert view.entries > LOGS * BATCHES * A_BATCH * 0.9
     return view

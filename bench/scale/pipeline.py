@@ -11,6 +11,7 @@ from math import ceil, floor
 from random import Random
 
 from bench.events import cloudfront_record, crowd
+from bench.measure import MEASURED_RULES
 from bench.scale.model import (
     CALL_S,
     CALL_WAIT_S,
@@ -34,7 +35,6 @@ from chalicelib.core.windows import View
 from chalicelib.edges.events import kinesis_batch
 from chalicelib.pipeline.log_reader import LogReader
 from chalicelib.ports import LogItem, LogKey, Registry
-from sluice import DEFAULT_RULES
 from sluice.local.events import kinesis_event
 from sluice.local.kinesis import StreamRecord
 from sluice.local.stores import MemoryTallyLogs
@@ -61,8 +61,8 @@ class Measured:
 def measure(load: Load) -> Measured:
     rng, logs = Random(1), CountedLogs()
     client = crowd(Random(2), int(load.requests_per_second * SECONDS_A_CLIENT))
-    writers = [Target(rules=DEFAULT_RULES.read_text(), logs=logs) for _ in range(load.shards)]
-    evaluator = Target(rules=DEFAULT_RULES.read_text(), logs=logs)
+    writers = [Target(rules=MEASURED_RULES.read_text(), logs=logs) for _ in range(load.shards)]
+    evaluator = Target(rules=MEASURED_RULES.read_text(), logs=logs)
     batch_s: list[float] = []
     tally_s: list[float] = []
 
@@ -129,7 +129,7 @@ class _TimedLogs(MemoryTallyLogs):
         self._merge_s = merging_s(load.entries) + ITEM_S
         self._phases = phases(load.shards)
         self._ends = [0] * load.shards
-        rules = parse_rules(DEFAULT_RULES.read_text())
+        rules = parse_rules(MEASURED_RULES.read_text())
         self._body = pack([MeterTally.of(Source.CLOUDFRONT, rules.meters()[0], {b"four": {NOW * 20: 1}})])
         for shard in range(load.shards):
             self.register(f"logs/{shard}", (), (self._log(shard),))
@@ -161,7 +161,7 @@ class _TimedLogs(MemoryTallyLogs):
 
 def slices_and_missing(load: Load) -> tuple[float, float]:
     """Returns the slices that the reader reads, and the offsets that it requests in vain, per second."""
-    logs, rules = _TimedLogs(load), parse_rules(DEFAULT_RULES.read_text())
+    logs, rules = _TimedLogs(load), parse_rules(MEASURED_RULES.read_text())
     reader = LogReader(logs, partial(View, sample_rate=100, most_entries=1_000_000), lateness_ms=120_000)
     reader.start_at({})
     began = float(WARM_UP_S)

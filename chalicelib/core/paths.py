@@ -24,6 +24,11 @@ def is_static(path: str) -> bool:
     return path.rpartition(".")[2].lower() in STATIC_ENDINGS
 
 
+def is_page(path: str) -> bool:
+    """Returns whether a path is none of a static file."""
+    return path.rpartition(".")[2].lower() not in STATIC_ENDINGS
+
+
 def normalised(path: str) -> str:
     """Returns the normal form of a path, in which nginx compares paths with its locations.
 

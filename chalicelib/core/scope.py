@@ -8,24 +8,13 @@ those of the excluded scopes included, because nothing is known about it there.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from itertools import compress
-from typing import Any
+from typing import cast
 
 from chalicelib.core.logs.requests import Column, Requests, Text
-from chalicelib.core.paths import is_static, normalised
+from chalicelib.core.paths import is_page, is_static, normalised
 
 ABSENT = "-"
 """Value that stands for a header or fingerprint that a request does not have."""
-
-
-class _Memo(dict[Any, bool]):
-    """Results of a match, computed once per distinct cell of a batch."""
-
-    def __init__(self, match: Callable[[Any], bool]) -> None:
-        self._match = match
-
-    def __missing__(self, cell: Any) -> bool:
-        hit = self[cell] = self._match(cell)
-        return hit
 
 
 _Test = Callable[[Text], bool]
@@ -126,25 +115,29 @@ class Scope:
         return tests
 
     def _path_test(self) -> _Test:
-        ignore_case = self.ignore_case
-        cased = (lambda path: path.lower()) if ignore_case else (lambda path: path)
-        paths, prefixes = frozenset(map(cased, self.path)), tuple(map(cased, self.path_prefix))
-        suffixes, static, normalise = tuple(map(cased, self.path_suffix)), self.static, self.normalise
-        anywhere = not paths and not prefixes
+        forms: list[Callable[[str], str]] = [normalised] if self.normalise else []
+        if self.ignore_case:
+            forms.append(str.lower)
 
-        def test(text: Text) -> bool:
+        def formed(text: Text) -> str:
             path = _joined(text)
-            if normalise:
-                path = normalised(path)
-            if ignore_case:
-                path = path.lower()
-            return (
-                (anywhere or path in paths or path.startswith(prefixes))
-                and (not suffixes or path.endswith(suffixes))
-                and (static is None or is_static(path) is static)
-            )
+            for form in forms:
+                path = form(path)
+            return path
 
-        return test
+        cased = str.lower if self.ignore_case else str
+        paths, prefixes = frozenset(map(cased, self.path)), tuple(map(cased, self.path_prefix))
+        suffixes = tuple(map(cased, self.path_suffix))
+        conditions: list[Callable[[str], bool]] = []
+        if paths or prefixes:
+            conditions.append(lambda path: path in paths or path.startswith(prefixes))
+        if suffixes:
+            conditions.append(lambda path: path.endswith(suffixes))
+        if self.static is not None:
+            conditions.append(is_static if self.static else is_page)
+        if len(conditions) == 1 and not forms:  # the usual rules, whose test is then one call
+            return cast("_Test", conditions[0])
+        return lambda text: all(condition(path) for path in (formed(text),) for condition in conditions)
 
 
 _IN_EVERY_REPR = frozenset(
@@ -158,12 +151,10 @@ def _matching(rows: Sequence[int] | None, tests: Iterable[tuple[Column | None, _
     for column, test in tests:
         if column is None:
             return ()
-        read, cells = column.text, column.cells
-        memo = _Memo(lambda cell, test=test, read=read: test(read(cell)))  # type: ignore[misc]
-        if rows is None:
-            rows = list(compress(range(len(cells)), map(memo.__getitem__, cells)))
-        else:
-            rows = [row for row in rows if memo[cells[row]]]
+        read = column.text
+        cells = column.cells if rows is None else [column.cells[row] for row in rows]
+        accepted = {cell for cell in set(cells) if test(read(cell))}
+        rows = list(compress(range(len(cells)) if rows is None else rows, map(accepted.__contains__, cells)))
         if not rows:
             return ()
     return rows

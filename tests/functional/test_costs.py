@@ -121,8 +121,9 @@ class Shard:
 # Calls
 
 
-def few(clock: Clock) -> list[bytes]:
-    return [line(clock.now - number / 10, f"192.0.2.{number}") for number in range(20)]
+def few(clock: Clock, group: int = 0) -> list[bytes]:
+    """Returns a request of each of twenty clients, who are others in each ``group``."""
+    return [line(clock.now - number / 10, f"198.51.{group}.{number}") for number in range(20)]
 
 
 def names(calls: Sequence[Call]) -> list[str]:
@@ -174,9 +175,9 @@ def test_one_call_reads_what_all_shards_have_appended_at_a_steady_pace(tables: T
     shards = [Shard(number) for number in range(4)]
     for number in range(6):
         clock.sleep(1)
-        for container, shard in zip(containers * pace, shards * pace, strict=True):
+        for group, (container, shard) in enumerate(zip(containers * pace, shards * pace, strict=True)):
             with calls_of(tables.client) as calls:
-                container.ingest(shard.batch(few(clock), clock.now))
+                container.ingest(shard.batch(few(clock, group), clock.now))
             assert number == 0 or names(calls) == ["PutItem"]
         with calls_of(tables.client) as calls:
             report = evaluator.evaluate()

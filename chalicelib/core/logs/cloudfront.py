@@ -102,7 +102,10 @@ def _country(cell: bytes) -> str:
 
 
 def _path(cell: bytes) -> str:
-    return unescape(cell.partition(b"?")[0])
+    path = cell.partition(b"?")[0].decode("utf-8", "replace")
+    if "%" in path:
+        return unquote(path)
+    return "" if path == "-" else path
 
 
 def _header_names(cell: bytes) -> tuple[str, ...]:

@@ -162,6 +162,28 @@ Columns = Callable[[str], Column | None]
 """Returns the column of a name, or None if the log does not have it."""
 
 
+class _Texts(dict[Any, Text]):
+    """The texts of cells, decoded once per distinct cell."""
+
+    def __init__(self, text: Callable[[Any], Text]) -> None:
+        self._text = text
+
+    def __missing__(self, cell: Any) -> Text:
+        text = self[cell] = self._text(cell)
+        return text
+
+
+def shared(columns: Columns) -> Columns:
+    """Returns the same columns, each made once and each distinct cell decoded once, however many scopes examine it."""
+
+    @cache
+    def column(name: str) -> Column | None:
+        made = columns(name)
+        return made and Column(made.cells, _Texts(made.text).__getitem__)
+
+    return column
+
+
 @dataclass(frozen=True, slots=True)
 class Requests:
     """Requests of one source.
@@ -203,7 +225,7 @@ class Requests:
             forwarded = columns(FORWARDED_FOR)
             texts = cast("Iterator[str]", forwarded.texts()) if forwarded else [""] * len(peers)
             clients = [peer and client_behind(peer, text, trusted) for peer, text in zip(peers, texts, strict=True)]
-        requests = cls(source, cast("list[int]", times), cast("list[bytes]", clients), cache(columns), ids)
+        requests = cls(source, cast("list[int]", times), cast("list[bytes]", clients), shared(columns), ids)
         if all(times) and all(clients):
             return requests, []
         valid = [time is not None and client is not None for time, client in zip(times, clients, strict=True)]
@@ -222,6 +244,7 @@ class Requests:
         Their columns are cut at each use, and not before. Most batches need no selection at all.
         """
 
+        @cache
         def columns(name: str) -> Column | None:
             column = self.columns(name)
             return column and replace(column, cells=list(compress(column.cells, keep)))
