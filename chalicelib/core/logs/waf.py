@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from chalicelib.core.addresses import AddressMemo
+from chalicelib.core.logs.columns import pack_all
 from chalicelib.core.logs.json_values import UNREADABLE, plain_text
 from chalicelib.core.logs.log_format import DecodeOptions, ObjectFormat
 from chalicelib.core.logs.requests import (
@@ -217,7 +218,7 @@ class WafRecords:
         return Requests.of_valid(
             Source.WAF,
             times,
-            self._addresses.pack_all([record.http_request.client_ip for record in records]),
+            pack_all([record.http_request.client_ip for record in records], self._addresses),
             columns,
             # Behind a load balancer or an API, the id derives from a header that the client may write, so it identifies
             # nothing there.

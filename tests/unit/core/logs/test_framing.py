@@ -3,6 +3,8 @@
 import gzip
 import json
 from itertools import accumulate, pairwise
+from sys import setprofile
+from types import FrameType
 
 import pytest
 from hypothesis import given, settings
@@ -114,6 +116,37 @@ def test_parts_depend_on_the_content_alone(text: bytes, places: list[int], membe
     assert [piece for part in whole for piece in framed(part.text).objects] == objects
     for part, end in zip(whole[1:], ends, strict=False):
         assert part.header == last_header(text[:end])
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [b"\n", b"\r", b"\r\n", framing.BOM, b"#", b"a", b"#Fields:", b"#Fields: a b", b"#" * 9, b"-" * 2000]
+        ),
+        max_size=12,
+    )
+)
+def test_the_last_header_is_the_last_line_that_begins_with_its_mark(written: list[bytes]) -> None:
+    text = b"".join(written)
+    lines = [line.removeprefix(framing.BOM) for line in text.replace(b"\r", b"\n").split(b"\n")]
+    headers = [line for line in lines if line.startswith(b"#Fields:")]
+    assert last_header(text) == (headers[-1] if headers else b"")
+
+
+def test_marks_that_begin_no_header_cannot_make_the_search_for_one_slow() -> None:
+    calls = 0
+
+    def count(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    text = b"#" * 100_000
+    setprofile(count)
+    try:
+        last_header(text)
+    finally:
+        setprofile(None)
+    assert calls < len(text) / 100
 
 
 def test_a_part_is_cut_at_an_object_where_there_are_no_line_ends(monkeypatch: pytest.MonkeyPatch) -> None:
