@@ -162,7 +162,13 @@ def _next_steps(plan: Plan, console: Console, rules_out: Path | None) -> None:
     for number, options in enumerate(plan.setups):
         console.print(f"  sluice setup {options}{'' if number else f' --rules {rules}'}", soft_wrap=True)
     console.print("  chalice deploy --stage prod")
-    console.print("  this command again, with SLUICE_URL and SLUICE_TOKEN set, to import the networks")
+    further = (
+        "Then run this command again with SLUICE_URL and SLUICE_TOKEN set: it imports the networks.",
+        "The buckets notify the old stack; docs/operate/objects.md shows how they notify the queue as well.",
+        "docs/migrating.md goes on from there, day by day.",
+    )
+    for line in further:
+        console.print(line, soft_wrap=True)
 
 
 @contextmanager

@@ -50,6 +50,20 @@ def _setting(text: str) -> tuple[str, str]:
 )
 @click.option("--web-acl", "web_acls", metavar="NAME|ARN", multiple=True, help="Web ACL that gets the blocking rule.")
 @click.option(
+    "--create-web-acl",
+    "own_web_acl",
+    is_flag=True,
+    default=None,
+    help="Create a web ACL, sluice-STAGE, with the blocking rule and each --managed-group. You associate it.",
+)
+@click.option(
+    "--managed-group",
+    "managed_groups",
+    metavar="NAME",
+    multiple=True,
+    help="AWS's managed rule group in the web ACL that setup creates, such as AWSManagedRulesCommonRuleSet.",
+)
+@click.option(
     "--distribution",
     "distributions",
     metavar="ID",
@@ -218,7 +232,7 @@ def _describe(console: Console, stage: Stage, steps: list[Step], load: Load, ori
     console.print()
     print_bill(console, load, origin=origin)
     choices = stage.choices
-    if not choices.web_acls:
+    if not (choices.web_acls or choices.own_web_acl):
         console.print("\nWithout --web-acl no request is blocked until a web ACL refers to the rule group.")
     if "cloudfront" in choices.sources and not choices.distributions:
         console.print("\nWithout --distribution no request is counted until a distribution logs to the stream.")

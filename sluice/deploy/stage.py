@@ -72,6 +72,10 @@ class Choices:
     """Rate that the evaluator has memory for; None for its least memory."""
     web_acls: tuple[str, ...] = ()
     """ARNs of the web ACLs that the rule group is attached to."""
+    own_web_acl: bool = False
+    """True if setup creates a web ACL, which refers to the rule group and to ``managed_groups``."""
+    managed_groups: tuple[str, ...] = ()
+    """Names of AWS's managed rule groups in that web ACL, in the order in which they are evaluated."""
     distributions: tuple[str, ...] = ()
     """Ids of the distributions that log to the stream."""
     buckets: tuple[str, ...] = ()
@@ -108,19 +112,36 @@ class Choices:
                 f"{most * 100 // self.percent_logged:,}, the most that Lambda has memory for with "
                 f"{self.percent_logged} % of requests logged and a lateness of {self.lateness_s} s"
             )
-        for entry in self.buckets:
-            if re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.{0,900}", entry) is None:
-                raise Refusal(f"bucket {entry!r}: use the name of a bucket, and --prefix for the start of the keys")
-        for key in self.kms_keys:
-            if re.fullmatch(r"arn:[a-z-]+:kms:[a-z0-9-]+:\d{12}:key/[A-Za-z0-9-]+", key) is None:
-                raise Refusal(f"KMS key {key!r}: use its ARN, such as arn:aws:kms:us-east-1:111122223333:key/1234abcd")
-        for group in self.log_groups:
-            if re.fullmatch(r"[A-Za-z0-9_/.#-]{1,512}", group) is None:
-                raise Refusal(f"log group {group!r}: use its name, such as /site/access, or its ARN")
+        if self.managed_groups and not self.own_web_acl:
+            raise Refusal("managed groups belong to a web ACL that setup creates: add --create-web-acl")
+        self._check_names()
         try:
             CloudFrontLines(self.fields)
         except ValueError as exc:
             raise Refusal(f"fields: {exc}") from exc
+
+    def _check_names(self) -> None:
+        """Raises Refusal for a name in a form that AWS does not accept."""
+        key = r"arn:[a-z-]+:kms:[a-z0-9-]+:\d{12}:key/[A-Za-z0-9-]+"
+        for what, names, form, remedy in (
+            (
+                "bucket",
+                self.buckets,
+                r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.{0,900}",
+                "the name of a bucket, and --prefix for the start of the keys",
+            ),
+            ("KMS key", self.kms_keys, key, "its ARN, such as arn:aws:kms:us-east-1:111122223333:key/1234abcd"),
+            (
+                "managed group",
+                self.managed_groups,
+                r"AWSManagedRules[A-Za-z0-9]{1,100}",
+                "AWS's name, such as AWSManagedRulesCommonRuleSet",
+            ),
+            ("log group", self.log_groups, r"[A-Za-z0-9_/.#-]{1,512}", "its name, such as /site/access, or its ARN"),
+        ):
+            for name in names:
+                if re.fullmatch(form, name) is None:
+                    raise Refusal(f"{what} {name!r}: use {remedy}")
 
     @property
     def live(self) -> bool:
@@ -164,11 +185,11 @@ class Choices:
     def with_changes(self, **choices: Any) -> Self:
         """Returns these choices, updated with those of ``choices`` that are not None.
 
-        Sources, web ACLs, distributions, buckets, keys, log groups and settings accumulate; an empty value removes a
-        setting.
+        Sources, web ACLs, managed groups, distributions, buckets, keys, log groups and settings accumulate; an empty
+        value removes a setting.
         """
         changes = {name: value for name, value in choices.items() if value is not None}
-        for name in ("sources", "web_acls", "distributions", "buckets", "kms_keys", "log_groups"):
+        for name in ("sources", "web_acls", "managed_groups", "distributions", "buckets", "kms_keys", "log_groups"):
             if name in changes:
                 changes[name] = tuple(dict.fromkeys((*getattr(self, name), *changes[name])))
         settings = {**self.settings, **changes.get("settings", {})}
@@ -230,6 +251,7 @@ class Stage:
     tally_table = _Name("sluice-{}-tally")
     state_table = _Name("sluice-{}-state")
     delivery_role = _Name("sluice-{}-log-delivery")
+    web_acl = _Name("sluice-{}")
     waf_log_group = _Name("aws-waf-logs-sluice-{}")
     objects_queue = _Name("sluice-{}-objects")
     objects_dead_letters = _Name("sluice-{}-objects-failed")

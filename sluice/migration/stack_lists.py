@@ -135,7 +135,7 @@ def web_acl_outcomes(old: OldStack) -> Outcomes:
     yield from map(ManagedGroup, sorted(kept, key=lambda group: order.get(group, len(order))))
     acl = old.outputs.get("WAFWebACLArn") or old.outputs.get("WAFWebACL")
     if acl:
-        detail = "deleted with the stack: 'sluice setup --create-web-acl' makes another before you delete it"
+        detail = "deleted with the stack: 'sluice setup --create-web-acl' makes another beforehand"
         yield row("WAFWebACL", acl, Fate.WEB_ACL, detail)
 
 

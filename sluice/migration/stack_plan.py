@@ -1,6 +1,6 @@
 """The migration of a stack of "Security Automations for AWS WAF": every parameter, key and list becomes a row."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 from sluice.migration.old_stack import OldStack
 from sluice.migration.outcomes import Draft, LogBucket, ManagedGroup, Outcome, Outcomes, row
@@ -73,10 +73,11 @@ def _scope(old: OldStack) -> str:
     return SCOPES.get(old.parameters.get("EndpointType", ""), "CLOUDFRONT")
 
 
-def _setups(old: OldStack, outcomes: Iterable[Outcome]) -> Iterator[str]:
+def _setups(old: OldStack, outcomes: Sequence[Outcome]) -> Iterator[str]:
     """Yields the options for a stage that reads the stack's logs beside it.
 
-    S3 notifies one function per prefix, the stack's; so the stage's queue hears of objects in another way.
+    S3 notifies one function per prefix, the stack's; so the stage's queue hears of objects in another way. The last run
+    makes the web ACL that takes over when the stack is deleted.
     """
     scope = f"--scope {_scope(old)}"
     buckets = dict.fromkeys(each for each in outcomes if isinstance(each, LogBucket))
@@ -85,3 +86,5 @@ def _setups(old: OldStack, outcomes: Iterable[Outcome]) -> Iterator[str]:
     for bucket in buckets:
         prefix = f" --prefix {bucket.prefix}" if bucket.prefix else ""
         yield f"{scope} --bucket {bucket.name}{prefix} --no-notification {bucket.settings}"
+    groups = [f"--managed-group {each.name}" for each in outcomes if isinstance(each, ManagedGroup)]
+    yield " ".join((scope, "--create-web-acl", *groups))

@@ -61,6 +61,6 @@ def rules(inspection: Inspection) -> Iterator[Finding]:
 
 
 def attached(inspection: Inspection) -> Iterator[Finding]:
-    if not inspection.stage.choices.web_acls:
+    if not (inspection.stage.choices.web_acls or inspection.stage.choices.own_web_acl):
         what = "setup added the rule group to no web ACL: unless you did, no request is blocked"
         yield Finding("web ACL", what, f"{inspection.setup} --web-acl NAME", wrong=False)

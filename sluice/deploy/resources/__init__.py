@@ -8,6 +8,7 @@ from chalicelib.core.state import ACTIVE
 from sluice.deploy.resource import Resource
 from sluice.deploy.resources.chalice_config import ChaliceStage, Project
 from sluice.deploy.resources.cloudfront import DistributionLogging, LogConfig
+from sluice.deploy.resources.created_web_acl import CreatedWebAcl, CreatedWebAclLogging
 from sluice.deploy.resources.leftovers import BlockedClients, ChaliceDeployment, FunctionLogs
 from sluice.deploy.resources.logs import AddedSubscription, LogGroup, LogSubscription, WebAclLogging
 from sluice.deploy.resources.objects import BucketNotification, ObjectsQueue, Queue
@@ -99,6 +100,13 @@ def _additions(stage: Stage) -> list[Resource]:
         additions.append(WebAclRule(stage, f"{name}/{stage.rule_group}", web_acl, about=reference))
         if "waf" in stage.choices.sources and not stage.choices.stack:
             additions.append(WebAclLogging(stage, name, web_acl, about=f"writes to {stage.waf_log_group}"))
+    if stage.choices.own_web_acl:
+        number = 1 + len(stage.choices.managed_groups)
+        has = ", ".join(("the rule group", *stage.choices.managed_groups))
+        price = f"{5 + number} USD a month, and 0.60 per million requests"
+        additions.append(CreatedWebAcl(stage, stage.web_acl, stage.choices.managed_groups, about=f"{has}; {price}"))
+        if "waf" in stage.choices.sources and not stage.choices.stack:
+            additions.append(CreatedWebAclLogging(stage, stage.web_acl, about=f"writes to {stage.waf_log_group}"))
     return additions
 
 

@@ -171,6 +171,7 @@ def test_sources_and_managed_groups_are_named() -> None:
     assert plan.setups == (
         f"{common} {NAME}-waflogbucket-1abc --prefix AWSLogs/ --no-notification --set LATENESS_S=900",
         f"{common} site-access-logs --prefix cf/ --no-notification --set RETENTION_S=93600 --set LATENESS_S=3600",
+        " ".join(("--scope CLOUDFRONT --create-web-acl", *(f"--managed-group {name}" for name in plan.managed_groups))),
     )
     assert plan.managed_groups == (
         "AWSManagedRulesAmazonIpReputationList",
