@@ -109,19 +109,19 @@ def decide(
     offender: Offender,
     standing: Standing,
     *,
-    wider: Iterable[RefusalSpan] = (),
+    others: Iterable[RefusalSpan] = (),
     propagation_s: int,
     now: int,
 ) -> Decision:
     """Decides about one offender whose offence is to be enforced.
 
-    ``wider``: when Sluice may have refused the requests of wider networks that contain it. ``propagation_s``: the
-    longest time until AWS WAF applies a change everywhere. ``now``: epoch seconds.
+    ``others``: when blocks of wider or narrower networks may have refused its requests. ``propagation_s``: the longest
+    time until AWS WAF applies a change everywhere. ``now``: epoch seconds.
     """
     terms = detection.terms
     unchanged = Decision(Outcome.KNOWN, standing)
     standing = settled(standing, now)
-    served_ms = _served_since_ms(offender, [*wider, *refusals(standing, detection.source, propagation_s)])
+    served_ms = _served_since_ms(offender, [*others, *refusals(standing, detection.source, propagation_s)])
     since_ms = offender.since_ms if terms.extend else served_ms
     if since_ms is None or since_ms < standing.history.forgiven_at * 1000:
         return unchanged

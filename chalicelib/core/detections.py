@@ -22,9 +22,10 @@ MOST_ANNOUNCED = 50_000
 class Announced(Quiet):
     """The offences that this container has just reported, so that an attack is not reported with every batch.
 
-    An offence is skipped only if its requests began before the block for the previous one can have ended, and for at
-    most ``QUIET_MS``, because the enforcer's reason to ignore it (a pause, an allowlist entry) may no longer apply.
-    A report of requests that Sluice refused itself hides no offence by requests that were served.
+    An offence is skipped only if its requests began before a block for the previous one can have ended, and for at
+    most ``QUIET_MS``, because the enforcer's reason to ignore it (a pause, an allowlist entry, an earlier block that
+    ends meanwhile) may no longer apply. A client that goes on is reported as soon as its later requests alone are over
+    the limit. A report of requests that Sluice refused itself hides no offence by requests that were served.
     """
 
     def __init__(self) -> None:
@@ -58,7 +59,7 @@ class Announced(Quiet):
             else:
                 self._served_quiet_until.setdefault(key, self._quiet_until.get(key, 0))
             self._quiet_until.pop(key, None)  # so that the order is that of the announcements
-            self._quiet_until[key] = offence.last_ms + min(offence.rule.block_for_s * 1000, QUIET_MS)
+            self._quiet_until[key] = offence.last_ms + quiet_ms(offence.rule)
         for key in list(islice(self._quiet_until, max(0, len(self._quiet_until) - MOST_ANNOUNCED))):
             del self._quiet_until[key]
             self._served_quiet_until.pop(key, None)
@@ -67,6 +68,14 @@ class Announced(Quiet):
         """Returns whether the requests served since their quiet time alone are over the limit."""
         since_ms = offence.served_since_ms or offence.since_ms
         return since_ms >= self.served_until_ms(offence.rule, offence.source, offence.client)
+
+
+def quiet_ms(rule: Rule) -> int:
+    """Returns the time after a reported offence, in milliseconds, within which no block for it can have ended.
+
+    The block may be decided as soon as the offence's last slot has begun, and counts from the whole second.
+    """
+    return max(0, min(rule.block_for_s * 1000 - rule.slot_ms - 1000, QUIET_MS))
 
 
 _Announcement = tuple[str, Source, bytes]

@@ -415,6 +415,11 @@ class BlockLengths(Control, frozen=True, kw_only=True):
         lengths = [length for length, end in ends.items() if length < network.prefixlen and end > since]
         return [network.supernet(new_prefix=length) for length in lengths]
 
+    def narrower_until(self, network: Network) -> int:
+        """Returns a time after which all blocks narrower than ``network`` are over; 0 if there were none."""
+        ends = self.ipv4 if network.version == 4 else self.ipv6
+        return max((end for length, end in ends.items() if length > network.prefixlen), default=0)
+
 
 class Known(StateRecord, frozen=True, kw_only=True):
     """The client networks that were counted in one period (``known_clients``)."""

@@ -22,6 +22,7 @@ from chalicelib.core.decisions import (
     PROPAGATION_S,
     PUNISHED,
     Outcome,
+    RefusalSpan,
     Standing,
     decide,
     memory_s,
@@ -113,6 +114,8 @@ class Situation:
     histories: Mapping[str, Stored[History]]
     wider: Mapping[str, Sequence[Standing]]
     """Standings of wider networks whose blocks may have refused a network's requests."""
+    within: Mapping[str, RefusalSpan]
+    """When blocks of narrower networks may have refused a network's requests."""
     propagation_s: int
     now: int
 
@@ -125,9 +128,10 @@ class Situation:
             detection, offender = case
             client = clients[offender.network]
             standings = self.wider.get(offender.network, ())
-            wider = [span for each in standings for span in refusals(each, detection.source, self.propagation_s)]
+            others = [span for each in standings for span in refusals(each, detection.source, self.propagation_s)]
+            others += [self.within[offender.network]] if offender.network in self.within else []
             decision = decide(
-                detection, offender, client.standing, wider=wider, propagation_s=self.propagation_s, now=self.now
+                detection, offender, client.standing, others=others, propagation_s=self.propagation_s, now=self.now
             )
             client.add(case, decision.outcome, decision.standing)
         for case, outcome in sample:
@@ -316,22 +320,23 @@ class Enforce:
         }
         blocks = self._state.get_many(Block, names if again else blocked)
         standings = {name: settled(_standing(name, histories, blocks), now) for name in names}
-        # Requests that look refused are explained by the network's own blocks, or else by those of wider networks.
+        # Requests that look refused are explained by the network's own blocks, or else by those of other networks.
         unexplained = {
             offender.network: None
             for detection, offender in divided.enforced
             if offender.served_since_ms != 0
             and not own_refusals(offender, refusals(standings[offender.network], detection.source, self._propagation_s))
         }
-        wider = self._refusals_of_wider(unexplained, allowed, now) if unexplained else {}
-        return Situation(blocks, histories, wider, self._propagation_s, now)
+        wider, within = self._refusals_by_others(unexplained, allowed, now) if unexplained else ({}, {})
+        return Situation(blocks, histories, wider, within, self._propagation_s, now)
 
-    def _refusals_of_wider(
+    def _refusals_by_others(
         self, networks: Collection[str], allowed: NetworkSet, now: int
-    ) -> Mapping[str, Sequence[Standing]]:
-        """Returns, by network, the standings of wider networks whose blocks may have refused its requests.
+    ) -> tuple[Mapping[str, Sequence[Standing]], Mapping[str, RefusalSpan]]:
+        """Returns ``wider`` and ``within`` of a situation.
 
-        A block that overlaps the allowlist refuses nothing.
+        A wider block that overlaps the allowlist refuses nothing. The clients in a network may be very many, so their
+        blocks are not read: it is enough that there are such blocks anywhere.
         """
         lengths = read_lengths(self._state).record
         since = now - LONGEST_RETENTION_S
@@ -340,12 +345,15 @@ class Enforce:
             for name in networks
         }
         names = {wider for all_wider in containing.values() for wider in all_wider}
-        if not names:
-            return {}
         blocks = self._state.get_many(Block, names)
         histories = self._state.get_many(History, names)
         standings = {name: _standing(name, histories, blocks) for name in names}
-        return {name: [standings[each] for each in all_wider] for name, all_wider in containing.items()}
+        wider = {name: [standings[each] for each in all_wider] for name, all_wider in containing.items()}
+        narrower_until = {name: lengths.narrower_until(parse_network(name)) for name in networks}
+        within = {
+            name: RefusalSpan(0, (end + self._propagation_s) * 1000) for name, end in narrower_until.items() if end
+        }
+        return wider, within
 
     def _name_lengths(self, blocks: Collection[Block]) -> None:
         if not self._lengths.covers(blocks):

@@ -108,7 +108,7 @@ def decided(
 ) -> Decision:
     standing = Standing(history or History(network=CLIENT), block)
     detection, offender = detected(terms, since=since, last=last, served=served)
-    decision = decide(detection, offender, standing, wider=wider, propagation_s=PROPAGATION, now=NOON + now)
+    decision = decide(detection, offender, standing, others=wider, propagation_s=PROPAGATION, now=NOON + now)
     assert (decision.outcome is Outcome.KNOWN) == (decision.standing is standing), "only then nothing is stored"
     return decision
 

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from chalicelib.core.detections import QUIET_MS, Announced, detections_of
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Rule
@@ -32,6 +34,24 @@ def test_an_offence_is_reported_again_once_its_requests_alone_suffice_after_the_
     assert is_reported(announced, offence(0))
     assert not is_reported(announced, offence(QUIET_MS))
     assert is_reported(announced, offence(QUIET_MS + 1000))
+
+
+@pytest.mark.parametrize(
+    ("block_for_s", "slot_s", "quiet_s"), [(1, 0.05, 0), (10, 0.05, 8.95), (10, 6, 3), (60, 6, 10)]
+)
+def test_no_offence_after_the_shortest_block_for_the_previous_one_is_skipped(
+    block_for_s: int, slot_s: float, quiet_s: float
+) -> None:
+    """The requests may have been made as soon as their slot began, and the block with the whole second before."""
+    rule = Rule(name="r", limit=50, window_s=60, resolution=round(60 / slot_s), block_for_s=block_for_s)
+    first = replace(offence(0), rule=rule)
+    announced = Announced()
+    announced.add([first])
+    after_ms = first.last_ms + round(quiet_s * 1000)
+    assert announced.fresh([replace(first, since_ms=after_ms, last_ms=after_ms)])
+    assert not announced.fresh([replace(first, since_ms=after_ms - 1)])
+    earliest_end_ms = first.last_ms - rule.slot_ms - 1000 + 1000 * block_for_s
+    assert after_ms <= max(first.last_ms, earliest_end_ms)
 
 
 def test_a_report_of_refusals_hides_no_offence_by_served_requests() -> None:

@@ -221,6 +221,21 @@ def test_own_refusals_are_no_offence(enforcer: Enforcer, blocked: str, after: in
     assert enforcer.decide(detection(at=NOW + after, served_since_ms=-1)).outcomes == {outcome: 1}
 
 
+@pytest.mark.parametrize(
+    ("blocked", "outcome"), [("192.0.2.7/32", "known"), ("192.0.0.0/16", "known"), ("2001:db8::/64", "blocked")]
+)
+def test_refusals_of_blocked_clients_do_not_count_for_their_network(
+    enforcer: Enforcer, blocked: str, outcome: str
+) -> None:
+    """Otherwise one client that goes on while it is refused would have its neighbours blocked."""
+    enforcer.decide(detection(blocked, of=terms("other")))
+    fleet = detection("192.0.2.0/24", at=NOW + 60, served_since_ms=-1, of=terms("fleet"))
+    enforcer.clock.now = NOW + 60
+    assert enforcer.decide(fleet).outcomes == {outcome: 1}
+    served = detection("192.0.2.0/24", at=NOW + 60, served_since_ms=(NOW + 59) * 1000, of=terms("fleet"))
+    assert enforcer.decide(served).outcomes == ({"blocked": 1} if outcome == "known" else {"known": 1})
+
+
 def test_own_refusals_during_a_block_by_hand_are_no_offence(enforcer: Enforcer) -> None:
     enforcer.store.block(rule="manual", at=NOW - 100)
     assert enforcer.decide(detection(served_since_ms=-1)).outcomes == {"known": 1}
