@@ -40,9 +40,9 @@ def _words(call: Call) -> Iterator[Sequence[str]]:
             rule = [body["rule"]] if body.get("rule") else []
             yield ["breaker", "reset", *rule, *_option("quiet-for", body.get("quiet_for"))]
         case "POST", "/v1/rules/rollback":
-            yield ["rules", "rollback", str(body["version"]), *if_version]
+            yield ["rules", "rollback", str(body["version"]), *if_version, *(["--force"] if body.get("force") else [])]
         case "PUT", "/v1/rules" if body["text"] == "":
-            yield ["rules", "apply", "/dev/null", *if_version]
+            yield ["rules", "apply", "/dev/null", *if_version, *(["--force"] if body.get("force") else [])]
         case "DELETE", "/v1/unreadable":
             yield ["records", "remove", "--", *query["kind"], *query["id"]]
         case "PUT", "/v1/unreadable":

@@ -142,6 +142,11 @@ class LiveCounts:
         ]
         self._looked_ms = now_ms
 
+    @property
+    def sources(self) -> list[Source]:
+        """The logs from which requests are counted."""
+        return self._sources
+
     def problem(self, now_ms: int) -> str | None:
         """Catches up with the logs. Returns the reason if the logs or the rules cannot be read, else None."""
         try:

@@ -1,6 +1,7 @@
 """Rule sets: the active one and all earlier ones. Versions count up, and each edit names the version it is based on."""
 
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from typing import Annotated
 
 import msgspec
@@ -8,18 +9,26 @@ from msgspec.structs import asdict
 
 from chalicelib.admin.answers import Page, at_most
 from chalicelib.admin.changes import Caller, ChangeAnswer, PlannedChange
-from chalicelib.admin.errors import MOST_FAULTS, Invalid, NotFound, StaleVersion, fault
+from chalicelib.admin.errors import MOST_FAULTS, ForceNeeded, Invalid, NotFound, StaleVersion, fault
+from chalicelib.admin.inputs import Widest
+from chalicelib.admin.live_counts import LiveCounts
 from chalicelib.admin.pagination import page, read_cursor
+from chalicelib.admin.rules_now import RuleNow, rules_now, uncounted
 from chalicelib.admin.schemas import HistoryQuery, NewRules, Rollback, RulesText
 from chalicelib.admin.wording import without_sets
+from chalicelib.core.logs.requests import LIVE_SOURCES
 from chalicelib.core.response_notes import response_notes
 from chalicelib.core.responses import Response
+from chalicelib.core.rule_notes import ColumnsOf, objections, rule_notes
 from chalicelib.core.rules import RuleSet
-from chalicelib.core.rules_diff import RuleDiff, RuleWords, differences, rule_words, summary
+from chalicelib.core.rules_diff import DiffKind, RuleDiff, RuleWords, differences, rule_words, summary
 from chalicelib.core.rules_toml import MOST_RULES, RulesError, parse_rules
 from chalicelib.core.sampling import Sampling, sampling_notes
 from chalicelib.core.state import ACTIVE, Call, StoredRules, version_id
 from chalicelib.pipeline.stored import State, Stored
+
+MOST_NOTES = 10 * MOST_RULES
+"""Most sentences about the rules of a set."""
 
 _LOST = StoredRules(text="")
 """Stands for an active rule set that cannot be read."""
@@ -50,7 +59,11 @@ class RulesPlan(msgspec.Struct, frozen=True, kw_only=True):
     changes: Annotated[list[RuleDiff], at_most(2 * MOST_RULES)]
     detail: str
     """The changes in one sentence."""
-    notes: Annotated[list[str], at_most(MOST_RULES)] = []
+    now: Annotated[list[RuleNow], at_most(MOST_RULES * len(LIVE_SOURCES))] = []
+    """For each rule and log: how many of the clients that are counted now would be over its limit."""
+    needs_force: Annotated[list[str], at_most(MOST_NOTES)] = []
+    """Reasons for which it is activated only with force."""
+    notes: Annotated[list[str], at_most(MOST_NOTES)] = []
     """Sentences about rules that will do less than they say."""
 
 
@@ -90,42 +103,74 @@ def rule_set(state: State, version: int | None = None) -> RuleSetView:
     return msgspec.structs.replace(view(0, StoredRules(text=""), active=True), problem="no rule set is stored")
 
 
-def plan(state: State, form: RulesText, sampling: Sampling, responses: AbstractSet[Response]) -> RulesPlan:
-    """Returns the changes that a rule set would make. ``responses``: those that have IP sets.
+@dataclass(frozen=True, slots=True)
+class RuleBounds:
+    """The responses and networks that a stage accepts in its rules."""
+
+    responses: AbstractSet[Response]
+    """Those that have IP sets."""
+    widest: Widest
+
+
+def plan(
+    state: State,
+    form: RulesText,
+    bounds: RuleBounds,
+    *,
+    sampling: Sampling,
+    columns: ColumnsOf,
+    live: LiveCounts,
+    now_ms: int,
+) -> RulesPlan:
+    """Returns the changes that a rule set would make, and what it would do now. ``columns``: those of each log.
 
     Raises Invalid with everything that is wrong with it.
     """
     active = state.get(StoredRules, ACTIVE, damaged=_LOST)
-    rules = _valid(form.text, responses)
-    changes = differences(_usable(active.record if active else None)[0], rules)
-    notes = [*sampling_notes(rules.rules, sampling), *response_notes(rules.rules)]
-    return RulesPlan(version=active.version if active else 0, changes=changes, detail=summary(changes), notes=notes)
+    rules = _valid(form.text, bounds.responses)
+    before = _usable(active.record if active else None)[0]
+    changes = differences(before, rules)
+    problem = live.problem(now_ms)
+    counted = [] if problem else live.sources
+    notes = [
+        *rule_notes(rules.rules, columns, counted),
+        *sampling_notes(rules.rules, sampling),
+        *response_notes(rules.rules),
+        *(
+            [f"Nothing is known of what the rules would do now: {problem}."]
+            if problem
+            else uncounted(live, rules.rules)
+        ),
+    ]
+    return RulesPlan(
+        version=active.version if active else 0,
+        changes=changes,
+        detail=summary(changes),
+        now=[] if problem else rules_now(live, rules.rules, sampling),
+        needs_force=_objections(before, rules, bounds.widest)[:MOST_NOTES],
+        notes=notes[:MOST_NOTES],
+    )
 
 
 def activate(
-    state: State, new: NewRules, *, responses: AbstractSet[Response], based_on: int, caller: Caller, now: int
+    state: State, new: NewRules, bounds: RuleBounds, *, based_on: int, caller: Caller, now: int
 ) -> PlannedChange[RulesAnswer]:
-    """Activates a rule set. ``responses``: those that have IP sets.
-
-    Raises Invalid, and StaleVersion unless version ``based_on`` is active.
+    """Activates a rule set. Raises Invalid and ForceNeeded, and StaleVersion unless version ``based_on`` is active.
 
     Activating the text that is already active changes nothing, whatever it is based on, so a call can be repeated.
     """
-    rules = _valid(new.text, responses)
+    rules = _valid(new.text, bounds.responses)
     active = state.get(StoredRules, ACTIVE, damaged=_LOST)
     if active is not None and active.record is not _LOST and active.record.text == new.text:
         return _unchanged(active.version, f"version {active.version} is already active and has the same text")
     stored = StoredRules(text=new.text, by=caller.name, saved_at=now, comment=new.comment)
-    return _change(state, active, stored, rules, based_on, action="rules.put")
+    return _change(state, active, stored, rules, based_on, bounds.widest, force=new.force, action="rules.put")
 
 
 def rollback(
-    state: State, back: Rollback, *, responses: AbstractSet[Response], based_on: int, caller: Caller, now: int
+    state: State, back: Rollback, bounds: RuleBounds, *, based_on: int, caller: Caller, now: int
 ) -> PlannedChange[RulesAnswer]:
-    """Activates an earlier version again, as a new one. ``responses``: those that have IP sets.
-
-    Raises NotFound, Invalid, StaleVersion.
-    """
+    """Activates an earlier version again, as a new one. Raises NotFound, Invalid, ForceNeeded, StaleVersion."""
     earlier = rule_set(state, back.version)
     active = state.get(StoredRules, ACTIVE, damaged=_LOST)
     if active is not None and active.version == back.version:
@@ -133,8 +178,10 @@ def rollback(
     comment = back.comment or f"restores version {back.version}"
     stored = StoredRules(text=earlier.text, by=caller.name, saved_at=now, comment=comment)
     origin = f", restored from version {back.version}"
-    rules = _valid(earlier.text, responses)
-    return _change(state, active, stored, rules, based_on, action="rules.rollback", origin=origin)
+    rules, action = _valid(earlier.text, bounds.responses), "rules.rollback"
+    return _change(
+        state, active, stored, rules, based_on, bounds.widest, force=back.force, action=action, origin=origin
+    )
 
 
 def history(state: State, query: HistoryQuery, now: int) -> VersionPage:
@@ -167,7 +214,9 @@ def _change(
     new: StoredRules,
     rules: RuleSet,
     based_on: int,
+    widest: Widest,
     *,
+    force: bool,
     action: str,
     origin: str = "",
 ) -> PlannedChange[RulesAnswer]:
@@ -178,17 +227,25 @@ def _change(
             f"Version {current}{by} is active, not {based_on}. Read it and try again.",
             [fault("header", "If-Match", f'"{based_on}"', f'"{current}"')],
         )
+    before = _usable(active.record if active else None)[0]
+    reasons = _objections(before, rules, widest)
+    if reasons and not force:
+        raise ForceNeeded(
+            f"{'; '.join(reasons[:3])}{'; …' if len(reasons) > 3 else ''}: this is accepted only with force",
+            [fault("body", "text", None, f"{reason}; it is accepted with force") for reason in reasons[:MOST_FAULTS]],
+        )
     version = current + 1
     writes = [state.put(new, id=ACTIVE, over=active)]
     kept = state.get_many(StoredRules, [version_id(current), version_id(version)])
     if active is not None and active.record is not _LOST and version_id(current) not in kept:
         writes.append(state.put(active.record, id=version_id(current)))
     writes.append(state.put(new, id=version_id(version), over=kept.get(version_id(version))))
-    changes = differences(_usable(active.record if active else None)[0], rules)
+    changes = differences(before, rules)
     match = {"If-Match": f'"{version}"'}
-    undo = Call(method="PUT", path="/v1/rules", headers=match, body={"text": ""})
+    consent = {"force": True} if _objections(rules, before, widest) else {}
+    undo = Call(method="PUT", path="/v1/rules", headers=match, body={"text": "", **consent})
     if active is not None:
-        undo = Call(method="POST", path="/v1/rules/rollback", headers=match, body={"version": current})
+        undo = Call(method="POST", path="/v1/rules/rollback", headers=match, body={"version": current, **consent})
     detail = f"version {version} is active{origin}: {summary(changes)}"
     answer = RulesAnswer(changed=True, detail=detail, undo=undo, version=version, changes=changes)
     return PlannedChange(answer=answer, writes=writes, action=action, target=f"version {version}")
@@ -213,6 +270,14 @@ def _valid(text: str, responses: AbstractSet[Response]) -> RuleSet:
     if problems:
         raise Invalid(*(fault("body", "text", None, problem) for problem in problems[:MOST_FAULTS]))
     return rules
+
+
+def _objections(before: RuleSet, after: RuleSet, widest: Widest) -> list[str]:
+    """Returns each reason for which ``after`` needs consent in place of ``before``: rules that stay need none again."""
+    if before.rules and not after.rules:
+        return ["no rule is left"]
+    changed = {change.rule for change in differences(before, after) if change.change is not DiffKind.REMOVED}
+    return list(objections((rule for rule in after.rules if rule.name in changed), widest))
 
 
 def _usable(stored: StoredRules | None) -> tuple[RuleSet, str | None]:

@@ -118,6 +118,9 @@ class NewRules(RulesText, frozen=True):
     """A rule set to activate."""
 
     comment: Comment = ""
+    force: bool = False
+    """Accept rules that block every client that makes one request, or a network wider than the configured prefixes,
+    and a set without rules in place of one with rules."""
 
 
 class Rollback(Form, frozen=True):
@@ -125,6 +128,8 @@ class Rollback(Form, frozen=True):
 
     version: Version
     comment: Comment = ""
+    force: bool = False
+    """As in a rule set to activate."""
 
 
 class NewPause(Form, frozen=True):

@@ -21,6 +21,7 @@ from chalicelib.admin.changes import Caller, Once, PlannedChange, make
 from chalicelib.admin.errors import Invalid, fault
 from chalicelib.admin.inputs import Widest
 from chalicelib.admin.live_counts import LiveCounts
+from chalicelib.admin.rule_sets import RuleBounds
 from chalicelib.admin.schemas import Form, Nothing
 from chalicelib.api import problems
 from chalicelib.api.parsing import parse_body, parse_query
@@ -55,6 +56,10 @@ class ApiCall:
     @property
     def widest(self) -> Widest:
         return {4: self.services.config.widest_ipv4, 6: self.services.config.widest_ipv6}
+
+    @property
+    def rule_bounds(self) -> RuleBounds:
+        return RuleBounds(self.services.config.responses, self.widest)
 
     @property
     def sampling(self) -> Sampling:

@@ -23,6 +23,8 @@ from chalicelib.admin.unreadable import UnreadableView
 from chalicelib.api.operations import JSON, ApiCall, RawAnswer, route
 from chalicelib.api.problems import FORCE_NEEDED, NOT_FOUND
 from chalicelib.bootstrap import config
+from chalicelib.core.logs.formats import columns_of_logs
+from chalicelib.core.logs.log_format import DecodeOptions
 from chalicelib.core.tokens import Role
 
 UNBLOCK_TRIES = 5
@@ -138,24 +140,26 @@ def get_rules(call: ApiCall, query: schemas.RulesQuery) -> RuleSetView | RawAnsw
     return rules
 
 
-@route("PUT", "/v1/rules", role=Role.OPERATOR, tag="rules", etag=True)
+@route("PUT", "/v1/rules", role=Role.OPERATOR, tag="rules", etag=True, raises=(FORCE_NEEDED,))
 def put_rules(call: ApiCall, body: schemas.NewRules, based_on: int) -> PlannedChange[RulesAnswer]:
     """Activates a rule set.
 
     Running containers pick it up within 10 seconds.
     """
-    return rule_sets.activate(
-        call.state, body, responses=call.services.config.responses, based_on=based_on, caller=call.caller, now=call.now
-    )
+    return rule_sets.activate(call.state, body, call.rule_bounds, based_on=based_on, caller=call.caller, now=call.now)
 
 
 @route("POST", "/v1/rules/plan", role=Role.VIEWER, tag="rules")
 def plan_rules(call: ApiCall, body: schemas.RulesText) -> RulesPlan:
-    """Checks a rule set and returns what it would change.
+    """Checks a rule set and returns what it would change, and what it would do to the clients that are counted now.
 
     Changes nothing.
     """
-    return rule_sets.plan(call.state, body, call.sampling, call.services.config.responses)
+    config, live, now_ms = call.services.config, call.services.live, call.now_ms
+    columns = columns_of_logs(DecodeOptions(config.cloudfront_fields, json_fields=config.json_fields))
+    return rule_sets.plan(
+        call.state, body, call.rule_bounds, sampling=call.sampling, columns=columns, live=live, now_ms=now_ms
+    )
 
 
 @route("GET", "/v1/rules/history", role=Role.VIEWER, tag="rules")
@@ -164,12 +168,10 @@ def rules_history(call: ApiCall, query: schemas.HistoryQuery) -> VersionPage:
     return rule_sets.history(call.state, query, call.now)
 
 
-@route("POST", "/v1/rules/rollback", role=Role.OPERATOR, tag="rules", etag=True, raises=(NOT_FOUND,))
+@route("POST", "/v1/rules/rollback", role=Role.OPERATOR, tag="rules", etag=True, raises=(NOT_FOUND, FORCE_NEEDED))
 def rollback_rules(call: ApiCall, body: schemas.Rollback, based_on: int) -> PlannedChange[RulesAnswer]:
     """Activates an earlier version again, as a new one."""
-    return rule_sets.rollback(
-        call.state, body, responses=call.services.config.responses, based_on=based_on, caller=call.caller, now=call.now
-    )
+    return rule_sets.rollback(call.state, body, call.rule_bounds, based_on=based_on, caller=call.caller, now=call.now)
 
 
 @route("POST", "/v1/pause", role=Role.OPERATOR, tag="control")

@@ -82,7 +82,10 @@ async function plan() {
       h("h3", {}, `Plan against version ${preview.version}`),
       h("p", {}, sentence(preview.detail)),
       differences(preview.changes),
+      h("ul", { class: "plain" }, preview.now.map((now) => h("li", {},
+        `${now.rule}: of ${plural(now.clients, "client")} in ${now.span_s} s of the ${now.source} log, ${number(now.over)} would be over`))),
       ...preview.notes.map((note) => h("p", {}, h("span", { class: "chip warn" }, "note"), ` ${note}`)),
+      ...preview.needs_force.map((reason) => h("p", {}, h("span", { class: "chip manual" }, "needs force"), ` ${sentence(reason)}`)),
     );
   } catch (error) {
     refused(error, form);

@@ -1,22 +1,44 @@
 """``sluice rules``: show, plan, apply and roll back rules."""
 
-from collections.abc import Iterator
-from typing import TextIO
+import json
+from collections.abc import Iterator, Sequence
+from typing import TextIO, get_args
 
 import click
 from rich.text import Text
 
 from chalicelib.admin.rule_sets import RuleSetView, RulesPlan, VersionPage
+from chalicelib.admin.wording import plural
+from chalicelib.config import SETTINGS
+from chalicelib.core.addresses import Network
+from chalicelib.core.durations import format_duration
+from chalicelib.core.logs.formats import columns_of_logs
+from chalicelib.core.logs.json_fields import JsonFields
+from chalicelib.core.logs.log_format import DecodeOptions
+from chalicelib.core.logs.requests import LiveSource, Source
+from chalicelib.core.response_notes import response_notes
+from chalicelib.core.rule_notes import objections, rule_notes
+from chalicelib.core.rules_toml import RulesError, parse_rules
+from chalicelib.core.sampling import Sampling, sampling_notes
 from sluice.api_client import Answer
 from sluice.commands.shared.api import Part, Session, api_command, as_sentence, ask, yes_option
-from sluice.commands.shared.output import plain, table
+from sluice.commands.shared.logs import decoder_options, sample_rate_option
+from sluice.commands.shared.options import json_output
+from sluice.commands.shared.output import output, plain, table
 from sluice.commands.shared.times import local
 
 FILE = click.File("r", encoding="utf-8")
+WIDEST = {version: int(SETTINGS[f"widest_ipv{version}"].default) for version in (4, 6)}
+"""Widest networks that a stage accepts without force, unless its settings say otherwise."""
 MARKS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
 
 version_option = click.option(
     "--if-version", type=click.IntRange(0), metavar="N", help="Only if version N is in force."
+)
+force_option = click.option(
+    "--force",
+    is_flag=True,
+    help="Accept rules that block every client or wide networks, and a set without rules.",
 )
 comment_option = click.option("--comment", default="", metavar="TEXT", help="Reason, stored with the version.")
 
@@ -46,6 +68,69 @@ def show(session: Session, version: int | None) -> None:
 
 @rules.command()
 @click.argument("file", type=FILE)
+@decoder_options
+@click.option(
+    "--source",
+    "sources",
+    type=click.Choice(get_args(LiveSource)),
+    multiple=True,
+    help="A log that the stage counts; repeatable. By default, any of those that Sluice reads.",
+)
+@sample_rate_option
+@click.option("--strict", is_flag=True, help="Fail if there are notes.")
+@json_output("Print one JSON object.")
+def check(
+    file: TextIO,
+    fields: tuple[str, ...],
+    trusted: Sequence[Network],  # noqa: ARG001
+    json_fields: JsonFields,
+    sources: Sequence[str],
+    sample_rate: int,
+    strict: bool,
+    as_json: bool,
+) -> None:
+    """Check a file without a stage, as a CI job does.
+
+    Prints every error with its rule, key, value and accepted form, and fails. Notes are about rules that name every
+    visitor or none; they fail only with --strict. - reads standard input.
+
+    \b
+    sluice rules check rules.toml
+    sluice rules check rules.toml --source waf --strict
+    """
+    problems: list[str] = []
+    notes: list[str] = []
+    number = 0
+    try:
+        rules = parse_rules(file.read()).rules
+    except RulesError as exc:
+        problems = exc.problems
+    else:
+        number = len(rules)
+        columns = columns_of_logs(DecodeOptions(fields, json_fields=json_fields))
+        notes = [
+            *(
+                f"{reason[0].upper()}{reason[1:]}: a stage accepts it only with force."
+                for reason in objections(rules, WIDEST)
+            ),
+            *rule_notes(rules, columns, map(Source, sources)),
+            *sampling_notes(rules, Sampling(sample_rate)),
+            *response_notes(rules),
+        ]
+    if as_json:
+        click.echo(json.dumps({"valid": not problems, "rules": number, "problems": problems, "notes": notes}))
+    else:
+        console = output()
+        for text, mark in [*((p, "Error: ") for p in problems), *((n, "! ") for n in notes)]:
+            console.print(Text(mark, "red" if problems else "yellow") + plain(text))
+        if not problems:
+            console.print(f"{plural(number, 'rule')}, {plural(len(notes), 'note')}")
+    if problems or (strict and notes):
+        raise SystemExit(1)
+
+
+@rules.command()
+@click.argument("file", type=FILE)
 @api_command
 def plan(session: Session, file: TextIO) -> None:
     """Check a file and show what it would change.
@@ -62,9 +147,10 @@ def plan(session: Session, file: TextIO) -> None:
 @click.argument("file", type=FILE)
 @comment_option
 @version_option
+@force_option
 @yes_option
 @api_command
-def apply(session: Session, file: TextIO, comment: str, if_version: int | None, yes: bool) -> None:
+def apply(session: Session, file: TextIO, comment: str, if_version: int | None, force: bool, yes: bool) -> None:
     """Show what a file would change, ask, and put it in force.
 
     Fails if the rules were changed in the meantime.
@@ -75,7 +161,8 @@ def apply(session: Session, file: TextIO, comment: str, if_version: int | None, 
     """
     text = file.read()
     version = _confirm(session, text, "Put these rules in force?", if_version, yes)
-    session.change("PUT", "/v1/rules", body={"text": text, "comment": comment}, headers=_if_match(version))
+    body = {"text": text, "comment": comment, **({"force": True} if force else {})}
+    session.change("PUT", "/v1/rules", body=body, headers=_if_match(version))
 
 
 @rules.command()
@@ -95,9 +182,10 @@ def history(session: Session, limit: int) -> None:
 @click.argument("version", type=click.IntRange(1))
 @comment_option
 @version_option
+@force_option
 @yes_option
 @api_command
-def rollback(session: Session, version: int, comment: str, if_version: int | None, yes: bool) -> None:
+def rollback(session: Session, version: int, comment: str, if_version: int | None, force: bool, yes: bool) -> None:
     """Put an earlier version in force again, as a new version.
 
     \b
@@ -105,7 +193,7 @@ def rollback(session: Session, version: int, comment: str, if_version: int | Non
     """
     text = session.client.get("/v1/rules", RuleSetView, version=version).value.text
     base = _confirm(session, text, f"Put version {version} in force again?", if_version, yes)
-    body = {"version": version, "comment": comment}
+    body = {"version": version, "comment": comment, **({"force": True} if force else {})}
     session.change("POST", "/v1/rules/rollback", body=body, headers=_if_match(base))
 
 
@@ -131,8 +219,13 @@ def _plan_view(plan: RulesPlan) -> Iterator[Part]:
         yield Text.assemble((f"{mark} {change.rule}", colour))
         for line in change.words:
             yield Text("    ") + plain(line)
+    for now in plan.now:
+        span = format_duration(now.span_s)
+        yield f"  {now.rule}: of {now.clients:,} clients in {span} of the {now.source} log, {now.over:,} would be over"
     for note in plan.notes:
         yield Text("! ", "yellow") + plain(note)
+    for reason in plan.needs_force:
+        yield Text("! ", "red") + plain(f"With --force alone: {reason}.")
     yield f"Against version {plan.version}: {as_sentence(plan.detail)}"
 
 

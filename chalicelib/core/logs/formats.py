@@ -1,6 +1,7 @@
 """All log formats, and the names of others. To add one, write a module that defines a format and add it here."""
 
 import re
+from dataclasses import replace
 
 from chalicelib.core.logs.api_gateway import API_GATEWAY
 from chalicelib.core.logs.cloudfront import REALTIME
@@ -8,7 +9,8 @@ from chalicelib.core.logs.cloudfront_standard import STANDARD, STANDARD_JSON
 from chalicelib.core.logs.envelope import ENVELOPE
 from chalicelib.core.logs.json_fields import json_access_log
 from chalicelib.core.logs.load_balancer import BALANCER, BALANCER_JSON
-from chalicelib.core.logs.log_format import LineFormat, ObjectFormat
+from chalicelib.core.logs.log_format import DecodeOptions, LineFormat, ObjectFormat
+from chalicelib.core.logs.requests import COLUMNS, LIVE_SOURCES, Source
 from chalicelib.core.logs.waf import WAF
 from chalicelib.core.logs.web_server import WEB_SERVER
 
@@ -51,3 +53,18 @@ def unread_log(line: bytes) -> str | None:
     'VPC flow log'
     """
     return next((name for pattern, name in _UNREAD if pattern.match(line)), None)
+
+
+def columns_of_logs(options: DecodeOptions) -> dict[Source, frozenset[str]]:
+    """Returns the columns that the log of each source can have, as its decoders answer for no requests at all.
+
+    A standard log has those that were selected for it, which nothing but the log itself tells.
+    """
+    everything = replace(options, columns=COLUMNS)
+    empty = [each.decoder(everything, b"")([])[0] for each in (REALTIME, WEB_SERVER, BALANCER)]
+    empty += [each.reader(everything).requests([])[0] for each in OBJECT_FORMATS if each.source is not None]
+    available: dict[Source, frozenset[str]] = dict.fromkeys(LIVE_SOURCES, frozenset())
+    for requests in empty:
+        has = frozenset(name for name in COLUMNS if requests.columns(name) is not None)
+        available[requests.source] |= has
+    return available

@@ -122,6 +122,13 @@ decoder_options = together(
 )
 """The options that decide how log lines are read."""
 
+sample_rate_option = click.option(
+    "--sample-rate",
+    type=click.IntRange(1, 100),
+    default=100,
+    help="Percentage of requests that CloudFront real-time logs hold; all other logs are complete.",
+)
+
 _options = together(
     decoder_options,
     click.option(
@@ -130,12 +137,7 @@ _options = together(
         callback=_network_list,
         help="File of networks that are never blocked, one per line.",
     ),
-    click.option(
-        "--sample-rate",
-        type=click.IntRange(1, 100),
-        default=100,
-        help="Percentage of requests that CloudFront real-time logs hold; all other logs are complete.",
-    ),
+    sample_rate_option,
     click.option("--from", "from_ms", type=UTC_MOMENT_MS, help="Skip requests before TIME; UTC unless it has a zone."),
     click.option("--to", "to_ms", type=UTC_MOMENT_MS, help="Skip requests at TIME and later."),
     click.option(

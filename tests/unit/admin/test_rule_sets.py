@@ -183,3 +183,58 @@ def test_a_plan_names_the_rules_whose_limit_is_too_low_for_the_sample_rate(new_d
     (note,) = sampled.call("POST", "/v1/rules/plan", {"text": text}).json["notes"]
     assert note.startswith("Rule burst only counts in the CloudFront real-time log")
     assert whole.call("POST", "/v1/rules/plan", {"text": text}).json["notes"] == []
+
+
+# What a plan says, and what needs consent.
+
+EVERYBODY = '[[rule]]\nname = "all"\nlimit = 0\nwindow = "5s"\n'
+
+
+def test_a_plan_says_how_many_of_the_clients_counted_now_would_be_over(desk: Desk) -> None:
+    for number in range(5):
+        desk.requests(f"203.0.113.{number}", 1 + number)
+    desk.run(5)
+    tight = '[[rule]]\nname = "tight"\nlimit = 3\nwindow = "5s"\naction = "count"\n'
+    (now,) = desk.call("POST", "/v1/rules/plan", {"text": tight}).json["now"]
+    assert (now["rule"], now["source"], now["clients"], now["over"]) == ("tight", "cloudfront", 5, 2)
+    assert now["span_s"] >= 1
+    assert desk.published() == set()
+
+
+def test_a_plan_names_the_rules_of_which_the_counts_say_nothing(desk: Desk) -> None:
+    desk.requests("203.0.113.9", 5)
+    desk.run(5)
+    other = ONE + 'scope = { path = ["/not-counted-yet"] }\n'
+    plan = desk.call("POST", "/v1/rules/plan", {"text": other}).json
+    assert plan["now"] == []
+    assert "Rule burst counts requests that no rule in force counts" in plan["notes"][-1]
+
+
+def test_a_plan_names_columns_that_the_logs_lack(desk: Desk) -> None:
+    desk.requests("203.0.113.9", 5)
+    desk.run(5)
+    plan = desk.call("POST", "/v1/rules/plan", {"text": ONE + 'scope = { country = ["DE"] }\n'}).json
+    assert plan["notes"][0] == "Rule burst counts nothing: the cloudfront log lacks country."
+
+
+def test_rules_that_block_everybody_are_accepted_only_with_force(desk: Desk) -> None:
+    reason = "rule all blocks every client that makes one request"
+    assert desk.call("POST", "/v1/rules/plan", {"text": EVERYBODY}).json["needs_force"] == [reason]
+    refused = put(desk, EVERYBODY, '"1"')
+    assert refused.status == 409
+    assert refused.json["type"].endswith(":force-needed")
+    assert reason in refused.json["detail"]
+    assert current(desk)[0] == '"1"'
+    assert put(desk, EVERYBODY, '"1"', force=True).status == 200
+    more = EVERYBODY + ONE
+    assert put(desk, more, '"2"').status == 200, "a rule that stays as it is needs no consent again"
+
+
+def test_a_set_without_rules_is_accepted_only_with_force(desk: Desk) -> None:
+    assert put(desk, "", '"1"').status == 409
+    emptied = put(desk, "", '"1"', force=True)
+    assert emptied.status == 200
+    assert emptied.json["undo"]["body"] == {"version": 1}
+    refilled = desk.call("POST", "/v1/rules/rollback", {"version": 1}, headers={"If-Match": '"2"'})
+    assert refilled.json["undo"]["body"] == {"version": 2, "force": True}, "the undo empties it again"
+    assert desk.call("POST", "/v1/rules/rollback", {"version": 2}, headers={"If-Match": '"3"'}).status == 409

@@ -1,0 +1,65 @@
+"""The clients that the rules of a plan would name among those counted already."""
+
+from collections.abc import Iterable, Iterator
+from itertools import product
+
+import msgspec
+
+from chalicelib.admin.live_counts import LiveCounts
+from chalicelib.core.allowance import Allowance
+from chalicelib.core.logs.requests import LiveSource, Source
+from chalicelib.core.rules import Rule
+from chalicelib.core.sampling import Sampling
+from chalicelib.core.windows import over_allowance
+
+
+class RuleNow(msgspec.Struct, frozen=True, kw_only=True):
+    """The clients that a rule would name among those counted now, in one log."""
+
+    rule: str
+    source: LiveSource
+    clients: int
+    """Clients with requests that the rule counts."""
+    over: int
+    """Those of them that are over its limit, whether they are blocked or on the allowlist or not."""
+    span_s: int
+    """Seconds in which their requests were made."""
+
+
+def rules_now(live: LiveCounts, rules: Iterable[Rule], sampling: Sampling) -> list[RuleNow]:
+    """Returns what each rule would do whose requests are counted already; ``live`` must be fresh."""
+    counted = [rule for rule in rules if is_counted(live, rule)]
+    return list(
+        filter(None, (_rule_now(live, rule, source, sampling) for rule, source in product(counted, live.sources)))
+    )
+
+
+def uncounted(live: LiveCounts, rules: Iterable[Rule]) -> Iterator[str]:
+    """Yields a sentence about each rule of which the live counts say nothing; ``live`` must be fresh."""
+    for rule in rules:
+        if not is_counted(live, rule):
+            yield (
+                f"Rule {rule.name} counts requests that no rule in force counts, so nothing is known of what it would "
+                "do now. 'sluice replay' tells it from logs."
+            )
+
+
+def is_counted(live: LiveCounts, rule: Rule) -> bool:
+    """Returns whether a rule in force counts the same requests of the same clients, in slots that fit."""
+    meters = (meter for meter in live.rules.meters() if meter.topic == rule.meter.topic)
+    return any(rule.slot_ms % meter.slot_ms == 0 for meter in meters)
+
+
+def _rule_now(live: LiveCounts, rule: Rule, source: Source, sampling: Sampling) -> RuleNow | None:
+    allowance = Allowance.of(rule, source, sampling)
+    clients = over = 0
+    first, last = None, 0
+    for _, slots in live.view.clients(source, rule):
+        clients += 1
+        first, last = min(slots) if first is None else min(first, *slots), max(last, *slots)
+        if sum(slots.values()) > allowance.limit:
+            over += over_allowance(slots, slots, allowance) is not None
+    if first is None:
+        return None
+    span_s = max(1, (last + 1 - first) * rule.slot_ms // 1000)
+    return RuleNow(rule=rule.name, source=source.value, clients=clients, over=over, span_s=span_s)
