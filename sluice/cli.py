@@ -41,7 +41,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "setup": ("setup", "Create the resources that 'chalice deploy' cannot, after showing the plan and its cost."),
         "doctor": ("doctor", "Find problems with a deployed stage, and their remedies. Changes nothing."),
         "teardown": ("teardown", "Remove everything that setup and 'chalice deploy' created for a stage."),
-        "migrate": ("migrate", "Move from AWS's Security Automations for AWS WAF, after showing the plan."),
+        "migrate": ("migrate", "Move from Security Automations for AWS WAF, or from fail2ban, after showing the plan."),
         "gather": ("gather", "Move blocks and histories to where version 0.2 finds them, after a rollback."),
         "completion": ("completion", "Print the shell's completion script."),
     },

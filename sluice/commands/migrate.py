@@ -27,15 +27,25 @@ from sluice.commands.shared.options import EXISTING_FOLDER, NEW_FILE, auth_optio
 from sluice.commands.shared.output import output, print_json, table
 from sluice.deploy.account import AwsAccount, AwsError, connect
 from sluice.migration.account import documents_of
+from sluice.migration.fail2ban import JailError, fail2ban_plan
 from sluice.migration.old_stack import Document, OldStackError, old_stack
 from sluice.migration.plan import Fate, Import, Plan
 from sluice.migration.stack_plan import stack_plan
 
+STACK, FAIL2BAN = "security-automations", "fail2ban"
 STYLES = {Fate.BY_HAND: "yellow", Fate.UNUSED: "dim"}
 
 
 @click.command()
 @click.argument("files", nargs=-1, metavar="[FILE]...", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--from",
+    "limiter",
+    type=click.Choice((STACK, FAIL2BAN)),
+    default=STACK,
+    show_default=True,
+    help="The old limiter. For fail2ban, name its jail.conf, jail.local and files of jail.d, in this order.",
+)
 @click.option("--stack", metavar="NAME", help="CloudFormation stack of the old solution.")
 @click.option("--from-dir", "folder", type=EXISTING_FOLDER, help="Read exported files instead of the AWS account.")
 @click.option("--rules-out", type=NEW_FILE, help="Write the rules to this file.")
@@ -48,6 +58,7 @@ STYLES = {Fate.BY_HAND: "yellow", Fate.UNUSED: "dim"}
 @json_output("Print the plan as JSON on standard output.")
 def migrate(
     files: tuple[Path, ...],
+    limiter: str,
     stack: str | None,
     folder: Path | None,
     rules_out: Path | None,
@@ -59,7 +70,7 @@ def migrate(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Move from AWS's Security Automations for AWS WAF, after showing the plan.
+    """Move from Security Automations for AWS WAF, or from fail2ban, after showing the plan.
 
     Reads the old stack's parameters, its two configuration files, its IP sets and its web ACL, and shows what becomes
     of each setting: rules with the origin of every line, networks for the allowlist and to block, with their ends, logs
@@ -69,8 +80,9 @@ def migrate(
     \b
     sluice migrate --stack waf-prod --rules-out rules.toml
     sluice migrate --from-dir exported/ --rules-out rules.toml
+    sluice migrate --from fail2ban /etc/fail2ban/jail.conf /etc/fail2ban/jail.local
     """
-    plan = _plan(files, stack, folder, region, profile)
+    plan = _fail2ban(files) if limiter == FAIL2BAN else _stack(files, stack, folder, region, profile)
     text = plan.rules_text()
     _check(text, plan)
     console = output(sys.stderr if as_json else None)
@@ -89,10 +101,10 @@ def migrate(
         _next_steps(plan, console, rules_out)
 
 
-def _plan(
+def _stack(
     files: Sequence[Path], stack: str | None, folder: Path | None, region: str | None, profile: str | None
 ) -> Plan:
-    """Returns the plan of the sources that the options name. Raises ClickException."""
+    """Returns the plan for the stack that the options name. Raises ClickException."""
     if files and (folder or stack):
         raise click.UsageError("Name files or a stack, not both.")
     documents: dict[str, Document]
@@ -111,6 +123,16 @@ def _plan(
     try:
         return stack_plan(old_stack(documents, stack), int(time.time()))
     except OldStackError as exc:
+        raise click.ClickException(str(exc)) from exc
+
+
+def _fail2ban(files: Sequence[Path]) -> Plan:
+    """Returns the plan for fail2ban's jails. Raises ClickException."""
+    if not files:
+        raise click.UsageError("Name fail2ban's files, such as /etc/fail2ban/jail.conf /etc/fail2ban/jail.local.")
+    try:
+        return fail2ban_plan({str(path): read_text(path) for path in files})
+    except JailError as exc:
         raise click.ClickException(str(exc)) from exc
 
 
@@ -159,15 +181,17 @@ def _end(each: Import) -> str:
 def _next_steps(plan: Plan, console: Console, rules_out: Path | None) -> None:
     rules = rules_out or "rules.toml"
     console.print("\nThe old limiter is unchanged. To let Sluice count beside it:")
+    if not plan.setups:
+        console.print(f"  sluice setup --rules {rules}, with the log to count (docs/sources.md)")
     for number, options in enumerate(plan.setups):
         console.print(f"  sluice setup {options}{'' if number else f' --rules {rules}'}", soft_wrap=True)
     console.print("  chalice deploy --stage prod")
-    further = (
-        "Then run this command again with SLUICE_URL and SLUICE_TOKEN set: it imports the networks.",
-        "The buckets notify the old stack; docs/operate/objects.md shows how they notify the queue as well.",
-        "docs/migrating.md goes on from there, day by day.",
-    )
-    for line in further:
+    further = ["Then run this command again with SLUICE_URL and SLUICE_TOKEN set: it imports the networks."]
+    if any("--no-notification" in options for options in plan.setups):
+        further.append(
+            "The buckets notify the old stack; docs/operate/objects.md shows how to notify the queue as well."
+        )
+    for line in (*further, "docs/migrating.md goes on from there."):
         console.print(line, soft_wrap=True)
 
 

@@ -1,14 +1,14 @@
 """The outcomes that readers of an old configuration yield, setting by setting. A plan consists of all of them."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 
 from chalicelib.core.durations import format_duration
 from chalicelib.core.rules import LARGEST_LIMIT, LONGEST_BLOCK_S
 from chalicelib.core.rules_toml import RulesError, parse_rules
-from sluice.migration.plan import Fate, Import, Row, RuleLine
+from sluice.migration.plan import Fate, Import, MigratedRule, Plan, Row, RuleLine, unique_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,22 @@ class ManagedGroup:
 
 Outcome = Row | Draft | LogBucket | ManagedGroup | Import
 Outcomes = Iterator[Outcome]
+
+
+def composed(title: str, outcomes: Sequence[Outcome], setups: Iterable[str] = ()) -> Plan:
+    """Returns the plan that consists of ``outcomes``."""
+    drafts = [each for each in outcomes if isinstance(each, Draft)]
+    names = unique_names(draft.stem for draft in drafts)
+    imports = [each for each in outcomes if isinstance(each, Import)]
+    return Plan(
+        title=title,
+        rules=tuple(MigratedRule(name, each.lines, each.notes) for name, each in zip(names, drafts, strict=True)),
+        rows=tuple(each for each in outcomes if isinstance(each, Row)),
+        allowlist=tuple(each for each in imports if each.allowed),
+        blocks=tuple(each for each in imports if not each.allowed),
+        managed_groups=tuple(each.name for each in outcomes if isinstance(each, ManagedGroup)),
+        setups=tuple(setups),
+    )
 
 
 def row(setting: str, value: object, fate: Fate, detail: str) -> Row:

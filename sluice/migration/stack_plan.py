@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from sluice.migration.old_stack import OldStack
-from sluice.migration.outcomes import Draft, LogBucket, ManagedGroup, Outcome, Outcomes, row
-from sluice.migration.plan import Fate, Import, MigratedRule, Plan, Row, unique_names
+from sluice.migration.outcomes import LogBucket, ManagedGroup, Outcome, Outcomes, composed, row
+from sluice.migration.plan import Fate, Plan, Row
 from sluice.migration.stack_lists import list_outcomes, web_acl_outcomes
 from sluice.migration.stack_rules import SCOPES, bad_bot_outcomes, flood_outcomes, scanner_outcomes
 
@@ -23,18 +23,10 @@ NOT_NEEDED = {
 def stack_plan(old: OldStack, now: int) -> Plan:
     """Returns the plan for a stack; ``now`` is epoch seconds."""
     outcomes = list(_outcomes(old, now))
-    rows = [each for each in outcomes if isinstance(each, Row)]
-    imports = [each for each in outcomes if isinstance(each, Import)]
+    outcomes += _rest(old, {each.setting for each in outcomes if isinstance(each, Row)})
     version = old.outputs.get("SolutionVersion", "")
-    return Plan(
-        title=" ".join(filter(None, (f'stack {old.name} of "Security Automations for AWS WAF"', version))),
-        rules=tuple(_rules([each for each in outcomes if isinstance(each, Draft)])),
-        rows=(*rows, *_rest(old, {each.setting for each in rows})),
-        allowlist=tuple(each for each in imports if each.allowed),
-        blocks=tuple(each for each in imports if not each.allowed),
-        managed_groups=tuple(each.name for each in outcomes if isinstance(each, ManagedGroup)),
-        setups=tuple(_setups(old, outcomes)),
-    )
+    title = " ".join(filter(None, (f'stack {old.name} of "Security Automations for AWS WAF"', version)))
+    return composed(title, outcomes, _setups(old, outcomes))
 
 
 def _outcomes(old: OldStack, now: int) -> Outcomes:
@@ -61,12 +53,6 @@ def _rest(old: OldStack, settings: set[str]) -> Iterator[Row]:
             yield row(name, value, Fate.BY_HAND, "not a parameter of a version that is known")
     for title in old.unknown:
         yield row(f"document {title}", "", Fate.BY_HAND, "not recognised as part of a stack")
-
-
-def _rules(drafts: list[Draft]) -> Iterator[MigratedRule]:
-    names = unique_names(draft.stem for draft in drafts)
-    for name, draft in zip(names, drafts, strict=True):
-        yield MigratedRule(name, draft.lines, draft.notes)
 
 
 def _scope(old: OldStack) -> str:

@@ -79,6 +79,18 @@ def test_without_anything_to_migrate_the_command_says_what_it_needs(
     assert message in result.stderr
 
 
+def test_jails_of_fail2ban_become_a_plan(tmp_path: Path) -> None:
+    jails = tmp_path / "jail.conf"
+    jails.write_text("[DEFAULT]\nmaxretry = 3\n[nginx-http-auth]\nenabled = true\n")
+    shown = run("--from", "fail2ban", str(jails))
+    assert "maxretry = 3" in shown.stdout
+    assert "sluice setup --rules rules.toml" in shown.stdout
+    jails.write_text("[nginx")
+    for words, message in (([], "jail.local"), ([str(jails)], "not in the form")):
+        result = CliRunner().invoke(main, ["migrate", "--from", "fail2ban", *words], env={"SLUICE_URL": ""})
+        assert (result.exit_code > 0, message in result.stderr) == (True, True), result.output
+
+
 def test_a_file_that_is_no_json_is_named(exported: Path) -> None:
     (exported / "stack.json").write_text("{")
     result = CliRunner().invoke(main, ["migrate", "--from-dir", str(exported)])
