@@ -135,7 +135,13 @@ def compose(config: Config, world: World, parts: Parts = PARTS) -> Services:
         config=config,
         world=world,
         state=state,
-        ingest=parts.ingest(decoder=decoder, rules=rules.at, writer=writer, retention_s=config.retention_s),
+        ingest=parts.ingest(
+            decoder=decoder,
+            rules=rules.at,
+            writer=writer,
+            retention_s=config.retention_s,
+            refusal_status=config.block_status,
+        ),
         import_objects=parts.import_objects(
             objects=world.objects,
             decoder=decoder,
@@ -144,6 +150,7 @@ def compose(config: Config, world: World, parts: Parts = PARTS) -> Services:
             writer=writer,
             clock=world.clock,
             retention_s=config.retention_s,
+            refusal_status=config.block_status,
         ),
         evaluate=parts.evaluate(
             logs=world.tally_logs,

@@ -14,6 +14,7 @@ from chalicelib.core.decisions import PROPAGATION_S
 from chalicelib.core.ipsets import IpSet
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS, CloudFrontLines
 from chalicelib.core.logs.json_fields import READ, parse_json_fields
+from chalicelib.core.refusals import REFUSAL_STATUS, STATUSES
 from chalicelib.core.responses import SOFTER, Response
 from chalicelib.core.tally import LONGEST_RETENTION_S, RETENTION_S
 
@@ -146,6 +147,12 @@ class Config:
     ip_sets_v4: tuple[IpSet, ...] = _ip_sets(4)
     ip_sets_v6: tuple[IpSet, ...] = _ip_sets(6)
     softer_ip_sets: tuple[IpSet, ...] = _softer_ip_sets()
+    block_status: int = _setting(
+        str(REFUSAL_STATUS),
+        "Status with which the rule group refuses requests, by which logs tell them",
+        f"one of {', '.join(STATUSES)}",
+        lambda text: int(STATUSES[STATUSES.index(text)]),
+    )
     waf_scope: Literal["CLOUDFRONT", "REGIONAL"] = _choice(
         "Scope of the IP sets; CLOUDFRONT ones live in us-east-1", "CLOUDFRONT", "REGIONAL"
     )

@@ -15,7 +15,12 @@ from chalicelib.core.logs.requests import Requests, Source
 from chalicelib.core.scope import Scope
 
 REFUSAL_STATUS = 429
-"""Status with which Sluice's rule group answers the requests it refuses."""
+"""Status with which Sluice's rule group answers the requests it refuses, if no other is chosen."""
+
+STATUSES = tuple(
+    str(status) for status in (400, 401, 403, 404, 405, 408, 409, *range(411, 417), 421, 429, *range(500, 506))
+)
+"""Statuses of errors that AWS WAF can answer with (AWS WAF Developer Guide, "Supported status codes")."""
 
 REFUSAL_ACTION = "BLOCK"
 """Action of AWS WAF on them, in logs that tell it."""
@@ -29,18 +34,17 @@ TELLING_ACTIONS = frozenset((Source.WAF,))
 REFUSAL_COLUMNS = frozenset(("status", "waf_action"))
 """The columns that tell such requests from others."""
 
-_REFUSED = (str(REFUSAL_STATUS), REFUSAL_ACTION)
-_BY_STATUS = Scope(status=_REFUSED[:1])
-_BY_ANY_STATUS = Scope(status=tuple(status for status, _ in (_REFUSED, *sorted(_ASKED))))
 
+def refusal_rows(requests: Requests, status: int = REFUSAL_STATUS) -> Sequence[int]:
+    """Returns the rows, ascending, of the requests that were answered as refusals; none if the log has no status.
 
-def refusal_rows(requests: Requests) -> Sequence[int]:
-    """Returns the rows, ascending, of the requests that were answered as refusals; none if the log has no status."""
-    asks = requests.source in TELLING_ACTIONS
-    rows = (_BY_ANY_STATUS if asks else _BY_STATUS).rows(requests) or ()
+    ``status``: the one with which the rule group refuses requests.
+    """
+    asks, refused = requests.source in TELLING_ACTIONS, str(status)
+    rows = Scope(status=(refused, *(status for status, _ in _ASKED)) if asks else (refused,)).rows(requests) or ()
     statuses, actions = (requests.columns("status"), requests.columns("waf_action")) if rows else (None, None)
     if statuses is None or actions is None:
         return rows
-    accepted = {_REFUSED, *(_ASKED if asks else ())}
+    accepted = {(refused, REFUSAL_ACTION), *(_ASKED if asks else ())}
     answers = ((statuses.text(statuses.cells[row]), actions.text(actions.cells[row])) for row in rows)
     return [row for row, answered in zip(rows, answers, strict=True) if answered in accepted]

@@ -26,7 +26,7 @@ import msgspec
 from chalicelib.core.addresses import PrefixMemo
 from chalicelib.core.logs.requests import Requests, Source
 from chalicelib.core.meter_tally import BadTally, Clients, MeterTally, Slots
-from chalicelib.core.refusals import refusal_rows
+from chalicelib.core.refusals import REFUSAL_STATUS, refusal_rows
 from chalicelib.core.rules import LONGEST_WINDOW_S, TOPIC_BYTES, Meter
 
 VERSION = 1
@@ -64,7 +64,9 @@ Tally = Sequence[MeterTally]
 class Tallier:
     """A tallier of requests for a set of meters."""
 
-    def __init__(self, meters: Iterable[Meter]) -> None:
+    def __init__(self, meters: Iterable[Meter], refusal_status: int = REFUSAL_STATUS) -> None:
+        """``refusal_status``: the status with which the rule group refuses requests."""
+        self._refusal_status = refusal_status
         self._meters = [(meter, meter.refusals()) for meter in meters]
         self._prefixes = {meter.prefixes: PrefixMemo(*meter.prefixes) for meter, _ in self._meters}
 
@@ -73,7 +75,7 @@ class Tallier:
         counts: list[MeterTally] = []
         for requests in batches:
             masked = {prefixes: memo.mask_all(requests.clients) for prefixes, memo in self._prefixes.items()}
-            refused = frozenset(refusal_rows(requests))
+            refused = frozenset(refusal_rows(requests, self._refusal_status))
             for meter, refusals in self._meters:
                 keys, rows = masked[meter.prefixes], meter.scope.rows(requests)
                 counts += _counted(requests, meter, keys, rows)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from chalicelib.core.logs.requests import Requests
+from chalicelib.core.refusals import REFUSAL_STATUS
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.tally import Tallier, Tally
 
@@ -10,7 +11,9 @@ from chalicelib.core.tally import Tallier, Tally
 class ActiveTallier:
     """One container's tallier. Before the first ``use`` it counts nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, refusal_status: int = REFUSAL_STATUS) -> None:
+        """``refusal_status``: the status with which the rule group refuses requests."""
+        self._refusal_status = refusal_status
         self._rule_set = RuleSet(())
         self._tallier = Tallier(())
         self.columns: frozenset[str] = frozenset()
@@ -18,7 +21,7 @@ class ActiveTallier:
 
     def use(self, rules: RuleSet) -> None:
         if rules.rules != self._rule_set.rules:
-            self._tallier = Tallier(rules.meters())
+            self._tallier = Tallier(rules.meters(), self._refusal_status)
             self.columns = rules.columns()
         self._rule_set = rules
 

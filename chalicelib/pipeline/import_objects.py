@@ -13,6 +13,7 @@ from zlib import crc32
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.framing import TextPart, last_header, parts
 from chalicelib.core.logs.malformed_counts import counted
+from chalicelib.core.refusals import REFUSAL_STATUS
 from chalicelib.core.tally import RETENTION_S
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.active_tallier import ActiveTallier
@@ -66,13 +67,17 @@ class ImportObjects:
         writer: LogWriter,
         clock: Callable[[], float],
         retention_s: int = RETENTION_S,
+        refusal_status: int = REFUSAL_STATUS,
         part_bytes: int = PART_BYTES,
     ) -> None:
-        """``rules`` returns the rules in use at a time in ms. Requests older than ``retention_s`` are late."""
+        """``rules`` returns the rules in use at a time in ms. Requests older than ``retention_s`` are late.
+
+        ``refusal_status``: the status with which the rule group refuses requests.
+        """
         self._objects = objects
         self._decoder = decoder
         self._rules = rules
-        self._tallier = ActiveTallier()
+        self._tallier = ActiveTallier(refusal_status)
         self._logs = logs
         self._writer = writer
         self._clock = clock

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.malformed_counts import MalformedCounts, added, counted
 from chalicelib.core.logs.requests import Decoded
+from chalicelib.core.refusals import REFUSAL_STATUS
 from chalicelib.core.tally import RETENTION_S, Tally, merged
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.active_tallier import ActiveTallier
@@ -46,11 +47,15 @@ class Ingest:
         rules: Callable[[int], RulesInUse],
         writer: LogWriter,
         retention_s: int = RETENTION_S,
+        refusal_status: int = REFUSAL_STATUS,
     ) -> None:
-        """``rules`` returns the rules in use at a time in ms. Requests older than ``retention_s`` are late."""
+        """``rules`` returns the rules in use at a time in ms. Requests older than ``retention_s`` are late.
+
+        ``refusal_status``: the status with which the rule group refuses requests.
+        """
         self._decoder = decoder
         self._rules = rules
-        self._tallier = ActiveTallier()
+        self._tallier = ActiveTallier(refusal_status)
         self._writer = writer
         self._retention_ms = retention_s * 1000
 

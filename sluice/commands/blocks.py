@@ -64,8 +64,8 @@ def blocks(session: Session, everything: bool, limit: int, **query: str | None) 
 @click.option("--for", "block_for", type=DURATION, required=True, help="Duration, such as 10m, 1h or 7d.")
 @click.option(
     "--respond",
-    type=click.Choice([*Response]),
-    default=Response.BLOCK,
+    type=click.Choice(list(map(str, Response))),
+    default=str(Response.BLOCK),
     show_default=True,
     help="What AWS WAF does with the requests. All but block need IP sets of their own.",
 )

@@ -9,6 +9,8 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from chalicelib.core.refusals import STATUSES
+from chalicelib.core.responses import SOFTER, Response
 from chalicelib.edges.waf_ip_sets import WafScope
 from sluice import DEFAULT_RULES
 from sluice.commands.shared.costs import items_of, print_bill
@@ -18,11 +20,13 @@ from sluice.commands.shared.output import output, print_json
 from sluice.deploy.account import AwsAccount, attempting
 from sluice.deploy.apply import survey
 from sluice.deploy.costs import Load, monthly_costs, total
-from sluice.deploy.plan import Step, StepAction, to_set_up
+from sluice.deploy.plan import Step, StepAction, to_set_up, to_tear_down
 from sluice.deploy.resources import resources_of
 from sluice.deploy.resources.chalice_config import Project
 from sluice.deploy.resources.logs import group_name
+from sluice.deploy.resources.waf import ip_sets_without
 from sluice.deploy.resources.web_acls import arn_of
+from sluice.deploy.rule_group import Body, read_body
 from sluice.deploy.runtime import RECOMMENDED, runtime_of_chalice
 from sluice.deploy.stage import MOST_IP_SETS, MOST_SHARDS, Choices, DeliveredLog, Refusal, Stage
 from sluice.deploy.traffic import observed_requests_per_second, web_acl_wcu
@@ -89,6 +93,47 @@ def _setting(text: str) -> tuple[str, str]:
 @click.option("--kms-key", "kms_keys", metavar="ARN", multiple=True, help="Key that encrypts these objects.")
 @click.option("--shards", type=click.IntRange(0, MOST_SHARDS), help="Kinesis shards; 0, the default, is on-demand.")
 @click.option("--ip-sets", type=click.IntRange(1, MOST_IP_SETS), help="IP sets per family, of 10,000 networks each.")
+@click.option(
+    "--respond",
+    "responses",
+    type=click.Choice(list(map(str, SOFTER))),
+    multiple=True,
+    callback=lambda ctx, param, names: tuple(map(Response, names)),  # noqa: ARG005
+    help="Response, besides block, that rules may use: it gets IP sets and a rule in the rule group.",
+)
+@click.option(
+    "--no-respond",
+    "without_responses",
+    type=click.Choice(list(map(str, SOFTER))),
+    multiple=True,
+    callback=lambda ctx, param, names: tuple(map(Response, names)),  # noqa: ARG005
+    help="Response that rules no longer use: its IP sets and its rule are removed.",
+)
+@click.option(
+    "--block-status",
+    type=click.Choice(STATUSES),
+    callback=lambda ctx, param, status: status and int(status),  # noqa: ARG005
+    help="Status of refused requests; 429 by default.",
+)
+@click.option(
+    "--block-body",
+    "body",
+    type=EXISTING_FILE,
+    callback=lambda ctx, param, path: path and read_body(path),  # noqa: ARG005
+    help="File with the body of refused requests: .json, .html or .txt, of at most 4,096 bytes. An empty one removes "
+    "the present body.",
+)
+@click.option(
+    "--retry-after",
+    "retry_after_s",
+    type=click.IntRange(1, 86_400),
+    help="Retry-After of refused requests, in seconds; 60 by default.",
+)
+@click.option(
+    "--slow-limit",
+    type=click.IntRange(10, 1_000_000),
+    help="Requests a minute to which AWS WAF slows down a client whose response is slow; 10 by default.",
+)
 @click.option("--fields", type=NAMES, help="CloudFront real-time fields, separated by commas.")
 @click.option(
     "--sample-rate", type=click.IntRange(1, 100), help="Percentage of requests that CloudFront's real-time log holds."
@@ -123,6 +168,7 @@ def setup(
     buckets: tuple[str, ...],
     prefix: str,
     text: str,
+    body: Body | None,
     project: Project,
     dry_run: bool,
     yes: bool,
@@ -142,6 +188,7 @@ def setup(
     sluice setup --dry-run --requests-per-second 1000
     sluice setup --web-acl edge --distribution E2EXAMPLE
     sluice setup --bucket logs-of-site --prefix AWSLogs/
+    sluice setup --respond challenge --block-body sorry.html
     sluice setup --scope REGIONAL --region eu-west-1 --log-group /site/access --web-acl api
     chalice deploy --stage prod
     """
@@ -157,8 +204,12 @@ def setup(
         raise click.UsageError("--prefix belongs to a --bucket.")
     entries = tuple(f"{bucket}/{prefix}" for bucket in buckets)
     desired = _stage(stage, account, web_acls, {**options, "buckets": entries})
-    resources = resources_of(desired, rules=text, now=int(time.time()), project=project, show_token=show_token)
-    steps = to_set_up(survey(resources, account))
+    resources = resources_of(
+        desired, rules=text, body=body, now=int(time.time()), project=project, show_token=show_token
+    )
+    # The rule group refers to the IP sets of responses that are given up until its own step has been taken.
+    surplus = ip_sets_without(desired, options["without_responses"])
+    steps = [*to_set_up(survey(resources, account)), *to_tear_down(survey(surplus, account))]
     choices, now = desired.choices, int(time.time())
     observed = None if choices.requests_per_second else observed_requests_per_second(account, choices, now)
     load = Load(

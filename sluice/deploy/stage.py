@@ -8,7 +8,10 @@ from typing import Any, Literal, Self
 import msgspec
 
 from chalicelib.config import ConfigError, read_config
+from chalicelib.core.ipsets import SetGroup
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS, CloudFrontLines
+from chalicelib.core.refusals import REFUSAL_STATUS
+from chalicelib.core.responses import SOFTER, Response
 from chalicelib.edges.waf_ip_sets import WafScope
 from sluice.deploy.sizing import LATENESS_S, evaluator_mb, most_requests_per_s
 
@@ -63,7 +66,15 @@ class Choices:
     shards: int = 0
     """Provisioned Kinesis shards; 0 means an on-demand stream."""
     ip_sets: int = 1
-    """WAF IP sets per family, each of which holds 10,000 networks."""
+    """WAF IP sets per family, each of which holds 10,000 networks, for the clients to block."""
+    responses: tuple[Response, ...] = ()
+    """Responses other than block, each with one IP set per family."""
+    block_status: int = REFUSAL_STATUS
+    """Status of refused requests."""
+    retry_after_s: int = 60
+    """Retry-After of refused requests, seconds."""
+    slow_limit: int = 10
+    """Requests a minute of a client to which the response is slow."""
     fields: tuple[str, ...] = DEFAULT_FIELDS
     """CloudFront real-time fields, in delivery order."""
     sample_rate: int = 100
@@ -97,6 +108,8 @@ class Choices:
             ("IP sets per family", self.ip_sets, 1, MOST_IP_SETS),
             ("shards", self.shards, 0, MOST_SHARDS),
             ("sample rate", self.sample_rate, 1, 100),
+            ("Retry-After", self.retry_after_s, 1, 86_400),
+            ("requests a minute of slowed clients", self.slow_limit, 10, 1_000_000),
         ):
             if not low <= number <= high:
                 raise Refusal(f"{name}: {number} is not a whole number from {low} to {high}")
@@ -115,6 +128,7 @@ class Choices:
         if self.managed_groups and not self.own_web_acl:
             raise Refusal("managed groups belong to a web ACL that setup creates: add --create-web-acl")
         self._check_names()
+        self._check_responses()
         try:
             CloudFrontLines(self.fields)
         except ValueError as exc:
@@ -142,6 +156,13 @@ class Choices:
             for name in names:
                 if re.fullmatch(form, name) is None:
                     raise Refusal(f"{what} {name!r}: use {remedy}")
+
+    def _check_responses(self) -> None:
+        if self.stack and (self.responses or self.block_status != REFUSAL_STATUS):
+            raise Refusal(
+                f"stack {self.stack} owns the rule group and its IP sets, and has those that block alone, with status "
+                f"{REFUSAL_STATUS}. For other responses, set the stage up without a stack"
+            )
 
     @property
     def live(self) -> bool:
@@ -185,15 +206,26 @@ class Choices:
     def with_changes(self, **choices: Any) -> Self:
         """Returns these choices, updated with those of ``choices`` that are not None.
 
-        Sources, web ACLs, managed groups, distributions, buckets, keys, log groups and settings accumulate; an empty
-        value removes a setting.
+        Sources, responses, web ACLs, managed groups, distributions, buckets, keys, log groups and settings accumulate.
+        An empty value removes a setting, and ``without_responses`` removes responses.
         """
         changes = {name: value for name, value in choices.items() if value is not None}
-        for name in ("sources", "web_acls", "managed_groups", "distributions", "buckets", "kms_keys", "log_groups"):
+        for name in (
+            "sources",
+            "responses",
+            "web_acls",
+            "managed_groups",
+            "distributions",
+            "buckets",
+            "kms_keys",
+            "log_groups",
+        ):
             if name in changes:
                 changes[name] = tuple(dict.fromkeys((*getattr(self, name), *changes[name])))
         settings = {**self.settings, **changes.get("settings", {})}
         changes["settings"] = {name: value for name, value in settings.items() if value}
+        without = changes.pop("without_responses", ())
+        changes["responses"] = tuple(each for each in changes.get("responses", self.responses) if each not in without)
         return replace(self, **changes)
 
 
@@ -268,14 +300,25 @@ class Stage:
         return [{"Key": key, "Value": value} for key, value in self.tags.items()]
 
     @property
-    def ip_sets(self) -> dict[int, list[str]]:
-        """Names of the IP sets by family; those of a family are numbered from 1.
+    def ip_sets(self) -> dict[SetGroup, list[str]]:
+        """Names of the IP sets by group; those of a group are numbered from 1.
 
-        >>> Stage(name="prod", location=Location(account="1", region="us-east-1"), choices=Choices()).ip_sets
-        {4: ['sluice-prod-v4-1'], 6: ['sluice-prod-v6-1']}
+        >>> choices = Choices(responses=(Response.SLOW,))
+        >>> stage = Stage(name="prod", location=Location(account="1", region="us-east-1"), choices=choices)
+        >>> [name for names in stage.ip_sets.values() for name in names]
+        ['sluice-prod-v4-1', 'sluice-prod-v6-1', 'sluice-prod-slow-v4-1', 'sluice-prod-slow-v6-1']
         """
         numbers = range(1, self.choices.ip_sets + 1)
-        return {family: [f"{self.prefix}-v{family}-{number}" for number in numbers] for family in (4, 6)}
+        names = {
+            SetGroup(Response.BLOCK, family): [f"{self.prefix}-v{family}-{number}" for number in numbers]
+            for family in (4, 6)
+        }
+        return names | {
+            SetGroup(response, family): [f"{self.prefix}-{response}-v{family}-1"]
+            for response in SOFTER
+            if response in self.choices.responses
+            for family in (4, 6)
+        }
 
     def command(self, name: str) -> str:
         """Returns the command line of a ``sluice`` command for this stage."""

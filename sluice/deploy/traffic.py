@@ -8,8 +8,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from sluice.deploy.account import AwsAccount
 from sluice.deploy.plan import Step, StepAction
-from sluice.deploy.resources.waf import CAPACITY
 from sluice.deploy.resources.web_acls import WebAclRule, web_acl_name
+from sluice.deploy.rule_group import CAPACITY
 from sluice.deploy.stage import Choices
 
 OBSERVED = timedelta(days=7)

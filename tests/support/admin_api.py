@@ -1,7 +1,7 @@
 """A local cloud whose admin API is called as API Gateway calls it."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from random import Random
@@ -15,6 +15,7 @@ from jsonschema_rs import Draft202012Validator
 import app
 from chalicelib.api.openapi import document
 from chalicelib.bootstrap import Services, compose, running_in
+from chalicelib.core.responses import Response
 from chalicelib.core.state import Audit, Block
 from chalicelib.core.tokens import Role, Token, issue
 from chalicelib.pipeline.stored import State
@@ -76,10 +77,18 @@ class Racing:
 class Desk:
     """An operator's desk: the local cloud, tokens, and calls of the admin API."""
 
-    def __init__(self, settings: Mapping[str, str] | None = None, state: StateStore | None = None) -> None:
-        """Starts the cloud. ``state``: a store for the API alone, in place of the local cloud's."""
+    def __init__(
+        self,
+        settings: Mapping[str, str] | None = None,
+        state: StateStore | None = None,
+        responses: Collection[Response] = (),
+    ) -> None:
+        """Starts the cloud. ``state``: a store for the API alone, in place of the local cloud's.
+
+        ``responses``: those with IP sets, besides block.
+        """
         self.clock = SimulatedClock(NOW)
-        self.cloud = LocalCloud(self.clock, rules=RULES, shards=2, containers=1, settings=settings)
+        self.cloud = LocalCloud(self.clock, rules=RULES, shards=2, containers=1, settings=settings, responses=responses)
         self.cloud.start()
         self.state = Racing(state or self.cloud.state)
         self.tokens: list[Token] = []

@@ -7,6 +7,7 @@ import pytest
 from chalicelib.config import SETTINGS, ConfigError, read_config
 from chalicelib.core.ipsets import IpSet
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
+from chalicelib.core.responses import Response
 
 
 def test_every_setting_has_a_default() -> None:
@@ -64,6 +65,11 @@ def test_an_offence_is_stale_after_the_retention_unless_another_time_is_set(
         ("IP_SETS_V4", "/id"),
         ("IP_SETS_V4", " , "),
         ("IP_SETS_V6", "a/1,b"),
+        ("SOFTER_IP_SETS", "challenge/v4/a"),
+        ("SOFTER_IP_SETS", "challenge/v5/a/1"),
+        ("SOFTER_IP_SETS", "ban/v4/a/1"),
+        ("SOFTER_IP_SETS", "block/v4/a/1"),
+        ("BLOCK_STATUS", "200"),
         ("WAF_SCOPE", "cloudfront"),
         ("WAF_SCOPE", ""),
         ("CLOUDFRONT_FIELDS", ""),
@@ -136,3 +142,10 @@ def test_the_message_says_what_is_wrong(environment: dict[str, str], message: st
     with pytest.raises(ConfigError) as caught:
         read_config(environment)
     assert str(caught.value) == message
+
+
+def test_the_ip_sets_of_the_other_responses_are_named_with_response_and_family() -> None:
+    config = read_config({"IP_SETS_V4": "a/1", "SOFTER_IP_SETS": "challenge/v4/b/2, slow/v6/c/3"})
+    softer = IpSet("b", "2", 4, Response.CHALLENGE), IpSet("c", "3", 6, Response.SLOW)
+    assert config.ip_sets == (IpSet("a", "1", 4), *softer)
+    assert config.responses == {Response.BLOCK, Response.CHALLENGE, Response.SLOW}

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from chalicelib.core.refusals import REFUSAL_STATUS
+from chalicelib.core.responses import SOFTER
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import ACTIVE
 from sluice.deploy.resource import Resource
@@ -15,20 +15,27 @@ from sluice.deploy.resources.objects import BucketNotification, ObjectsQueue, Qu
 from sluice.deploy.resources.parameters import FirstToken, RememberedChoices
 from sluice.deploy.resources.streams import DeliveryRole, LogStream, mode
 from sluice.deploy.resources.tables import DeletionProtection, FirstRules, Table
-from sluice.deploy.resources.waf import CAPACITY, RETRY_AFTER_S, RuleGroup, ip_set_resources
+from sluice.deploy.resources.waf import RuleGroup, ip_set_resources
 from sluice.deploy.resources.web_acls import WebAclRule, web_acl_name
+from sluice.deploy.rule_group import CAPACITY, Body
 from sluice.deploy.stage import API, LOGS, Stage
 
 SUBSCRIBED = "sends every line to the stream, spread over its shards"
 
 
 def resources_of(
-    stage: Stage, *, now: int, project: Project, rules: str = "", show_token: Callable[[str], None] = lambda _: None
+    stage: Stage,
+    *,
+    now: int,
+    project: Project,
+    rules: str = "",
+    body: Body | None = None,
+    show_token: Callable[[str], None] = lambda _: None,
 ) -> list[Resource]:
     """Returns the resources of a stage, in order of creation.
 
-    ``now`` is epoch seconds, ``rules`` the first rule set as TOML. ``show_token`` receives the first token, if one is
-    created.
+    ``now`` is epoch seconds, ``rules`` the first rule set as TOML. ``body``: the body of refusals; None for the present
+    one. ``show_token`` receives the first token, if one is created.
     """
     choices, seeds = stage.choices, _seeds(stage, now, rules, show_token)
     remembered = RememberedChoices(stage, stage.choices_parameter, about="the choices of this stage, for later runs")
@@ -37,7 +44,9 @@ def resources_of(
         return [remembered, *seeds, *_additions(stage)]
     tallies = "the shards' tally logs; on demand, stream, items expire"
     state = "blocks, allowlist, rules, audit; on demand, stream, recoverable, protected"
-    group = f"answers {REFUSAL_STATUS} to both families, Retry-After {RETRY_AFTER_S} s; {CAPACITY} WCU"
+    responses = ", ".join(each for each in SOFTER if each in choices.responses)
+    group = f"answers {choices.block_status} to both families, Retry-After {choices.retry_after_s} s; {CAPACITY} WCU"
+    group += f"; {responses}" if responses else ""
     delivery = "lets the log sources write to the stream, and nothing else"
     deployment = f"settings and policies for 'chalice deploy', in .chalice; evaluate with {choices.evaluator_mb:,} MB"
     resources: list[Resource] = [
@@ -47,7 +56,7 @@ def resources_of(
         Table(stage, stage.state_table, {"kind": "S", "id": "S"}, "NEW_AND_OLD_IMAGES", durable=True, about=state),
         *seeds,
         *ip_set_resources(stage),
-        RuleGroup(stage, stage.rule_group, about=group),
+        RuleGroup(stage, stage.rule_group, body, about=group),
     ]
     if choices.live:
         resources.append(DeliveryRole(stage, stage.delivery_role, about=delivery))

@@ -1,12 +1,15 @@
 """The stage in Chalice's configuration: environment and policies of the functions, for ``chalice deploy``."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from chalicelib.config import ConfigError, read_config
+from chalicelib.core.ipsets import SetGroup
+from chalicelib.core.refusals import REFUSAL_STATUS
+from chalicelib.core.responses import Response
 from sluice.deploy.account import AwsAccount
 from sluice.deploy.policies import FUNCTIONS, Policy, arns_of, file_name, policies, write
 from sluice.deploy.resource import Existing, Resource
@@ -97,15 +100,13 @@ class ChaliceStage(Resource):
 
     def _desired(self, account: AwsAccount) -> tuple[ChaliceConfig, dict[str, Policy]] | None:
         """Returns the stage's configuration and its policies; None while an IP set or a table's stream is missing."""
-        ip_sets, families = ip_sets_of(self.stage, account), self.stage.ip_sets
+        ip_sets, groups = ip_sets_of(self.stage, account), self.stage.ip_sets
         tally_stream = stream_of(self.stage.tally_table, account)
         state_stream = stream_of(self.stage.state_table, account)
-        if tally_stream is None or state_stream is None or len(ip_sets) < sum(map(len, families.values())):
+        if tally_stream is None or state_stream is None or len(ip_sets) < sum(map(len, groups.values())):
             return None
-        pairs = {
-            family: ",".join(f"{name}/{ip_sets[name]['Id']}" for name in names) for family, names in families.items()
-        }
-        arns = [ip_sets[name]["ARN"] for names in families.values() for name in names]
+        pairs = {group: [f"{name}/{ip_sets[name]['Id']}" for name in names] for group, names in groups.items()}
+        arns = [ip_sets[name]["ARN"] for names in groups.values() for name in names]
         streams = {"tally_stream": tally_stream, "state_stream": state_stream}
         allowed = policies(arns_of(self.stage, arns, **streams))
         functions: ChaliceConfig = {name: {"iam_policy_file": file_name(name, self.name)} for name in allowed}
@@ -121,13 +122,21 @@ class ChaliceStage(Resource):
         return settings, allowed
 
 
-def environment(stage: Stage, ip_sets: Mapping[int, str], *, tally_stream: str, state_stream: str) -> dict[str, str]:
+def environment(
+    stage: Stage, ip_sets: Mapping[SetGroup, Sequence[str]], *, tally_stream: str, state_stream: str
+) -> dict[str, str]:
     """Returns the functions' environment variables.
 
-    ``ip_sets`` has the name/id pairs of each family, the streams are ARNs. Raises Refusal for a setting that is invalid
+    ``ip_sets`` has the name/id pairs of each group, the streams are ARNs. Raises Refusal for a setting that is invalid
     or derived.
     """
     choices = stage.choices
+    softer = [
+        f"{group.response}/v{group.family}/{pair}"
+        for group, pairs in ip_sets.items()
+        if group.response is not Response.BLOCK
+        for pair in pairs
+    ]
     variables = {
         "SERVICE": stage.prefix,
         "STATE_TABLE": stage.state_table,
@@ -135,8 +144,10 @@ def environment(stage: Stage, ip_sets: Mapping[int, str], *, tally_stream: str, 
         "LOG_STREAM": stage.log_stream,
         "TALLY_STREAM_ARN": tally_stream,
         "STATE_STREAM_ARN": state_stream,
-        "IP_SETS_V4": ip_sets[4],
-        "IP_SETS_V6": ip_sets[6],
+        "IP_SETS_V4": ",".join(ip_sets[SetGroup(Response.BLOCK, 4)]),
+        "IP_SETS_V6": ",".join(ip_sets[SetGroup(Response.BLOCK, 6)]),
+        **({"SOFTER_IP_SETS": ",".join(softer)} if softer else {}),
+        **({"BLOCK_STATUS": str(choices.block_status)} if choices.block_status != REFUSAL_STATUS else {}),
         "WAF_SCOPE": choices.scope,
         "CLOUDFRONT_FIELDS": ",".join(choices.fields),
         "SAMPLE_RATE": str(choices.sample_rate),

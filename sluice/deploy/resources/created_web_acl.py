@@ -11,7 +11,8 @@ from typing import Any
 from sluice.deploy.account import AwsAccount
 from sluice.deploy.resource import Existing, Resource
 from sluice.deploy.resources.logs import WebAclLogging
-from sluice.deploy.resources.waf import WafResource, visibility
+from sluice.deploy.resources.waf import WafResource
+from sluice.deploy.rule_group import visibility
 
 VENDOR = "AWS"
 FIRST_PRIORITY, STEP = 100, 10

@@ -1,12 +1,15 @@
-"""AWS WAF: the IP sets that Sluice fills, and the rule group that blocks the clients in them."""
+"""AWS WAF: the IP sets that Sluice fills, and the rule group that answers the clients in them."""
 
+import json
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from chalicelib.core.refusals import REFUSAL_STATUS
+from chalicelib.core.ipsets import SetGroup
+from chalicelib.core.responses import Response
 from sluice.deploy.account import RETRY_FOR_S, AwsAccount, missing_ok
 from sluice.deploy.resource import Existing, Resource
+from sluice.deploy.rule_group import BODY_KEY, CAPACITY, Answers, Body, Rule, arns_in, rules_of, visibility
 from sluice.deploy.stage import Stage
 
 BUSY = (
@@ -20,12 +23,6 @@ BUSY = (
 IN_USE = (*BUSY, "WAFAssociatedItemException")
 IN_USE_S = 180.0
 """Longest time for which a detached resource may count as in use, seconds."""
-
-CAPACITY = 50
-"""WCU of the rule group, which can never be changed: one for each of the 50 reference statements that fit."""
-
-RETRY_AFTER_S = 60
-"""Retry-After of blocked requests, seconds: the sweep ends expired blocks once a minute."""
 
 RULE_GROUP_DESCRIPTION = "Refuses the clients in the IP sets of Sluice."
 
@@ -103,63 +100,98 @@ class IpSetResource(WafResource):
         self.write(account, existing, "update", without_addresses)
 
 
+@dataclass(frozen=True, slots=True)
 class RuleGroup(WafResource):
     kind = "WAF rule group"
     noun, shape = "rule_group", "RuleGroup"
 
+    body: Body | None = None
+    """The body of refusals; None for the one that the rule group has, if any, and an empty one for none."""
+
     @missing_ok("WAFNonexistentItemException")
     def find(self, account: AwsAccount) -> Existing | None:
-        existing = super().find(account)
+        existing = WafResource.find(self, account)
         if existing is None:
             return None
         group = account.client("wafv2").get_rule_group(**self._identity(existing))["RuleGroup"]
-        current, desired = _gist(group.get("Rules", [])), _gist(self._rules(account))
-        referenced = len({arn for _, arns, _ in current for arn in arns})
+        bodies = group.get("CustomResponseBodies", {})
+        current, desired = _gist(group.get("Rules", [])), _gist(self._rules(account, bodies))
+        referenced = len({arn for rule in group.get("Rules", []) for arn in arns_in(rule["Statement"])})
         count = sum(map(len, self.stage.ip_sets.values()))
+        differences = []
         # ``desired`` lacks the sets that are still to be created, so their number is compared too.
-        right = current == desired and referenced == count
-        differences = [] if right else [f"{referenced} IP sets become {count}"]
+        if referenced != count:
+            differences.append(f"{referenced} IP sets become {count}")
+        elif current != desired or bodies != self._bodies(bodies):
+            differences.append("its answers change")
         return Existing(existing.ours, differences, existing.facts)
 
     def create(self, account: AwsAccount) -> None:
-        rules, metrics = self._rules(account), visibility(self.name)
-        self.make(account, Capacity=CAPACITY, Description=RULE_GROUP_DESCRIPTION, Rules=rules, VisibilityConfig=metrics)
+        bodies = self._bodies({})
+        self.make(
+            account,
+            Capacity=CAPACITY,
+            Description=RULE_GROUP_DESCRIPTION,
+            Rules=self._rules(account, {}),
+            VisibilityConfig=visibility(self.name),
+            **({"CustomResponseBodies": bodies} if bodies else {}),
+        )
 
     def change(self, account: AwsAccount, existing: Existing) -> None:
-        def with_all_sets(group: Mapping[str, Any]) -> Mapping[str, Any]:
+        def as_desired(group: Mapping[str, Any]) -> Mapping[str, Any]:
+            bodies = group.get("CustomResponseBodies", {})
+            kept = self._bodies(bodies)
             return {
                 "Description": group.get("Description") or RULE_GROUP_DESCRIPTION,
-                "Rules": self._rules(account),
+                "Rules": self._rules(account, bodies),
                 "VisibilityConfig": group["VisibilityConfig"],
+                **({"CustomResponseBodies": kept} if kept else {}),
             }
 
-        self.write(account, existing, "update", with_all_sets)
+        self.write(account, existing, "update", as_desired)
 
-    def _rules(self, account: AwsAccount) -> list[dict[str, Any]]:
-        """Returns one rule per family, which answers 429 to the clients in any of its IP sets that exist."""
-        ip_sets, rules = ip_sets_of(self.stage, account), []
-        retry_after = {"Name": "Retry-After", "Value": str(RETRY_AFTER_S)}
-        refusal = {"Block": {"CustomResponse": {"ResponseCode": REFUSAL_STATUS, "ResponseHeaders": [retry_after]}}}
-        for priority, (family, names) in enumerate(self.stage.ip_sets.items()):
-            arns = [ip_sets[name]["ARN"] for name in names if name in ip_sets]
-            references = [{"IPSetReferenceStatement": {"ARN": arn}} for arn in arns]
-            statement = references[0] if len(references) == 1 else {"OrStatement": {"Statements": references}}
-            name = f"{self.name}-ipv{family}"
-            rule = {"Name": name, "Priority": priority, "Statement": statement, "Action": refusal}
-            rules.append({**rule, "VisibilityConfig": visibility(name)})
-        return rules
+    def _bodies(self, present: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the bodies that the rule group should have, given the present ones."""
+        if self.body is None:
+            return dict(present)
+        others = {key: body for key, body in present.items() if key != BODY_KEY}
+        own = {BODY_KEY: {"ContentType": self.body.content_type, "Content": self.body.content}}
+        return others | (own if self.body.content else {})
 
-
-def visibility(name: str) -> dict[str, Any]:
-    return {"SampledRequestsEnabled": True, "CloudWatchMetricsEnabled": True, "MetricName": name}
+    def _rules(self, account: AwsAccount, bodies: Mapping[str, Any]) -> list[Rule]:
+        """Returns the rules for those IP sets that exist. ``bodies``: the present ones."""
+        ip_sets, choices = ip_sets_of(self.stage, account), self.stage.choices
+        arns = {
+            group: [ip_sets[name]["ARN"] for name in names if name in ip_sets]
+            for group, names in self.stage.ip_sets.items()
+        }
+        answers = Answers(
+            status=choices.block_status,
+            retry_after_s=choices.retry_after_s,
+            has_body=BODY_KEY in self._bodies(bodies),
+            slow_limit=choices.slow_limit,
+        )
+        return rules_of(self.name, arns, answers)
 
 
 def ip_set_resources(stage: Stage) -> list[IpSetResource]:
     return [
-        IpSetResource(stage, name, family, about=f"IPv{family}, room for 10,000 networks")
-        for family, names in stage.ip_sets.items()
+        IpSetResource(stage, name, group.family, about=_about(group))
+        for group, names in stage.ip_sets.items()
         for name in names
     ]
+
+
+def ip_sets_without(stage: Stage, responses: Iterable[Response]) -> list[IpSetResource]:
+    """Returns the IP sets that ``stage`` would have for ``responses``, which it no longer has."""
+    choices = replace(stage.choices, responses=tuple(set(responses) - set(stage.choices.responses)))
+    with_them = ip_set_resources(replace(stage, choices=choices))
+    return [ip_set for ip_set in with_them if ip_set.name not in {each.name for each in ip_set_resources(stage)}]
+
+
+def _about(group: SetGroup) -> str:
+    softer = "" if group.response is Response.BLOCK else f"{group.response}, "
+    return f"{softer}IPv{group.family}, room for 10,000 networks"
 
 
 def ip_sets_of(stage: Stage, account: AwsAccount) -> dict[str, Mapping[str, str]]:
@@ -169,13 +201,11 @@ def ip_sets_of(stage: Stage, account: AwsAccount) -> dict[str, Mapping[str, str]
     return {summary["Name"]: summary for summary in summaries if summary["Name"] in names}
 
 
-def _gist(rules: Iterable[Mapping[str, Any]]) -> set[tuple[str, tuple[str, ...], int | None]]:
-    """Returns the significant parts of each rule: its name, its IP sets, and the status it answers."""
+def _gist(rules: Iterable[Mapping[str, Any]]) -> set[tuple[str, tuple[str, ...], str]]:
+    """Returns the significant parts of each rule: its name, its IP sets, and what it does."""
     gist = set()
     for rule in rules:
-        statement = rule["Statement"]
-        references = statement.get("OrStatement", {}).get("Statements", [statement])
-        arns = sorted(ref["IPSetReferenceStatement"]["ARN"] for ref in references if "IPSetReferenceStatement" in ref)
-        answer = rule.get("Action", {}).get("Block", {}).get("CustomResponse", {})
-        gist.add((rule["Name"], tuple(arns), answer.get("ResponseCode")))
+        limit = rule["Statement"].get("RateBasedStatement", {}).get("Limit")
+        does = json.dumps([rule.get("Action"), limit], sort_keys=True)
+        gist.add((rule["Name"], tuple(sorted(arns_in(rule["Statement"]))), does))
     return gist

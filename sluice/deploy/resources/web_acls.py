@@ -9,7 +9,8 @@ from botocore.exceptions import EndpointConnectionError
 
 from sluice.deploy.account import AwsAccount, missing_ok
 from sluice.deploy.resource import Existing, Resource
-from sluice.deploy.resources.waf import BUSY, CAPACITY, visibility
+from sluice.deploy.resources.waf import BUSY
+from sluice.deploy.rule_group import CAPACITY, visibility
 from sluice.deploy.stage import Refusal
 
 MOST_REFERENCES = 50

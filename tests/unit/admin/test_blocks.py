@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from chalicelib.core.responses import Response
 from chalicelib.core.state import Evidence
 from tests.support.admin_api import Desk, Reply
 
@@ -230,3 +231,29 @@ def test_a_cursor_of_another_list_is_rejected(several: Desk) -> None:
     assert several.call("GET", "/v1/audit", cursor=cursor).status == 422
     for bad in ("AAAA", "e30", "WyIxIiwi", "bnVsbA", "WyJhIiwiYiJd"):
         assert several.call("GET", "/v1/blocks", cursor=bad).fields == ["cursor"]
+
+
+def test_a_response_without_ip_sets_is_refused_with_how_to_get_them(desk: Desk) -> None:
+    refused = desk.call("POST", "/v1/blocks", {"network": "203.0.113.9", "block_for": "1h", "respond": "slow"})
+    assert refused.status == 422
+    (error,) = refused.json["errors"]
+    assert error["value"] == "slow"
+    assert "'sluice setup --respond slow' creates those of slow" in error["accepted"]
+
+
+def test_a_client_challenged_by_hand_is_in_the_sets_of_the_challenge_alone() -> None:
+    desk = Desk(responses=[Response.CHALLENGE])
+    made = desk.call("POST", "/v1/blocks", {"network": "203.0.113.9", "block_for": "1h", "respond": "challenge"})
+    assert made.json["detail"] == "203.0.113.9/32 is under challenge for 1h"
+    (shown,) = desk.call("GET", "/v1/blocks").json["blocks"]
+    assert (shown["response"], shown["until"] - shown["blocked_at"]) == ("challenge", 3600)
+    desk.run(3)
+    sets = {name: addresses for name, addresses in desk.cloud.waf.published().items() if addresses}
+    assert sets == {"sluice-challenge-v4": ["203.0.113.9/32"]}
+    explained = desk.call("GET", "/v1/clients", address="203.0.113.9").json
+    assert explained["explain"][0].startswith("203.0.113.9/32 is challenged for another 59m")
+    assert desk.call("GET", "/v1/status").json["blocks"]["by_response"] == [{"response": "challenge", "blocks": 1}]
+
+    lifted = desk.call("DELETE", "/v1/blocks", network="203.0.113.9").json
+    again = desk.undo(lifted["undo"])
+    assert again.json["blocks"][0]["response"] == "challenge"

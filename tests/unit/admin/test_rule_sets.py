@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from chalicelib.core.responses import Response
 from chalicelib.core.rules_diff import differences, rule_words
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import ACTIVE, StoredRules
@@ -238,3 +239,31 @@ def test_a_set_without_rules_is_accepted_only_with_force(desk: Desk) -> None:
     refilled = desk.call("POST", "/v1/rules/rollback", {"version": 1}, headers={"If-Match": '"2"'})
     assert refilled.json["undo"]["body"] == {"version": 2, "force": True}, "the undo empties it again"
     assert desk.call("POST", "/v1/rules/rollback", {"version": 2}, headers={"If-Match": '"3"'}).status == 409
+
+
+def test_a_rule_whose_response_has_no_ip_sets_is_refused_by_plan_and_activation(desk: Desk) -> None:
+    asking = '[[rule]]\nname = "a"\nlimit = 3\nwindow = "10s"\nrespond = ["challenge", "block"]\n'
+    for reply in (desk.call("POST", "/v1/rules/plan", {"text": asking}), put(desk, asking, '"1"')):
+        (error,) = reply.json["errors"]
+        assert error["accepted"] == (
+            "rule 'a': respond: 'challenge' is not a response that has IP sets, which is 'block'; "
+            "'sluice setup --respond challenge' creates those of challenge"
+        )
+
+
+def test_a_plan_says_where_a_response_cannot_work_and_what_happens_instead() -> None:
+    desk = Desk(responses=[Response.CHALLENGE, Response.CAPTCHA])
+
+    def notes(**lines: str) -> list[str]:
+        text = '[[rule]]\nname = "a"\nlimit = 3\nwindow = "10s"\n' + "".join(f"{k} = {v}\n" for k, v in lines.items())
+        return [note for note in desk.call("POST", "/v1/rules/plan", {"text": text}).json["notes"] if "token" in note]
+
+    ladder = '["challenge", "block"]'
+    assert notes(respond=ladder) == []
+    assert notes(respond=ladder, scope="{ path_prefix = ['/api/', '/shop'] }") == []
+    (posts,) = notes(respond=ladder, scope="{ method = ['POST'] }")
+    assert "A POST of a client without a token is answered with 202, which looks like success, and no page" in posts
+    (programs,) = notes(respond='["captcha", "block"]', scope="{ path_prefix = ['/v1/API/'] }")
+    assert "A program without a token is answered with 405, and cannot pass: use block" in programs
+    (last,) = notes(respond='"challenge"')
+    assert "add block to the ladder to stop one that goes on" in last

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from sluice.deploy.costs import INCLUDED_WCU
-from sluice.deploy.resources.waf import CAPACITY
+from sluice.deploy.rule_group import CAPACITY
 from sluice.deploy.traffic import observed_requests_per_second, web_acl_wcu
 from tests.support.deploy.account import Run, World
 

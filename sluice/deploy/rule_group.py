@@ -1,0 +1,150 @@
+"""The rules of the rule group, as AWS WAF takes them: those that block, and one for each other response.
+
+Harder responses stand before softer ones: they apply to a client that is in the IP sets of both for a moment, because
+it moves from one to the other. Sources: AWS WAF Developer Guide, "Rule action", "Custom requests and responses",
+"Rate-based rule statements" and "Web ACL capacity units".
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chalicelib.core.ipsets import SetGroup
+from chalicelib.core.refusals import REFUSAL_STATUS
+from chalicelib.core.responses import SOFTER, Response
+from sluice.deploy.stage import Refusal
+
+CAPACITY = 50
+"""WCU of the rule group, which can never be changed: one for each of the 50 reference statements that fit."""
+
+RATE_WCU = 2
+"""WCU of a rate-based rule, besides those of the statement that it is scoped down to."""
+
+RATE_WINDOW_S = 60
+"""Seconds over which a rate-based rule counts: AWS accepts 60, 120, 300 and 600."""
+
+LARGEST_BODY = 4096
+"""Most bytes of a custom response body: an AWS quota."""
+
+BODY_TYPES = {".json": "APPLICATION_JSON", ".html": "TEXT_HTML", ".txt": "TEXT_PLAIN"}
+"""AWS's content types, by the ending of a file's name."""
+
+BODY_KEY = "blocked"
+"""Name of the body in the rule group."""
+
+Rule = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """The content of the answer to a blocked client."""
+
+    content_type: str
+    content: str
+
+    def __post_init__(self) -> None:
+        if len(self.content.encode()) > LARGEST_BODY:
+            raise Refusal(f"body of {len(self.content.encode()):,} bytes: AWS WAF accepts at most {LARGEST_BODY:,}")
+
+
+def read_body(file: Path) -> Body:
+    """Returns the content of a file as a body; raises Refusal if it cannot be one."""
+    content_type = BODY_TYPES.get(file.suffix)
+    if content_type is None:
+        raise Refusal(f"body {file.name}: its name does not end in {', '.join(BODY_TYPES)}, by which its type is known")
+    try:
+        return Body(content_type, file.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as exc:
+        raise Refusal(f"body {file.name}: it is not UTF-8 ({exc.reason} at byte {exc.start})") from exc
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """The answers to the clients in the IP sets, as far as they can be chosen."""
+
+    status: int = REFUSAL_STATUS
+    """Status of refused requests."""
+    retry_after_s: int = 60
+    """Retry-After of refused requests: the sweep ends blocks once a minute."""
+    has_body: bool = False
+    """True if the rule group has a body under ``BODY_KEY``."""
+    slow_limit: int = 10
+    """Requests within ``RATE_WINDOW_S`` that a client is slowed down to."""
+
+    def block(self) -> dict[str, Any]:
+        """Returns the action that refuses a request."""
+        headers = [{"Name": "Retry-After", "Value": str(self.retry_after_s)}]
+        answer: dict[str, Any] = {"ResponseCode": self.status, "ResponseHeaders": headers}
+        return {"Block": {"CustomResponse": answer | ({"CustomResponseBodyKey": BODY_KEY} if self.has_body else {})}}
+
+
+def visibility(name: str) -> dict[str, Any]:
+    return {"SampledRequestsEnabled": True, "CloudWatchMetricsEnabled": True, "MetricName": name}
+
+
+def rules_of(name: str, arns: Mapping[SetGroup, Sequence[str]], answers: Answers) -> list[Rule]:
+    """Returns the rules of the rule group called ``name``; ``arns`` are those of the IP sets that exist, by group.
+
+    Clients to block have one rule per family. Every other response has one rule, if it has IP sets.
+    """
+    rules: list[Rule] = []
+    for priority, family in enumerate((4, 6)):
+        of_family = list(arns.get(SetGroup(Response.BLOCK, family), ()))
+        rules.append(_rule(f"{name}-ipv{family}", priority, _in_any(of_family), answers.block()))
+    for priority, response in enumerate(SOFTER, len(rules)):
+        sets = [arn for family in (4, 6) for arn in arns.get(SetGroup(response, family), ())]
+        if sets:
+            rules.append(_softer(response, f"{name}-{response}", priority, sets, answers))
+    return rules
+
+
+def wcu(rules: Sequence[Rule]) -> int:
+    """Returns the capacity that ``rules`` use: one per IP set, and two more per rate-based rule."""
+    rated = sum("RateBasedStatement" in rule["Statement"] for rule in rules)
+    return sum(len(arns_in(rule["Statement"])) for rule in rules) + RATE_WCU * rated
+
+
+def arns_in(part: Any) -> list[str]:
+    """Returns the ARNs of the IP sets that a statement refers to, at any depth."""
+    if isinstance(part, Mapping):
+        own = [part["IPSetReferenceStatement"]["ARN"]] if "IPSetReferenceStatement" in part else []
+        return own + [arn for inner in part.values() for arn in arns_in(inner)]
+    return [arn for inner in part for arn in arns_in(inner)] if isinstance(part, list) else []
+
+
+def _softer(response: Response, name: str, priority: int, sets: list[str], answers: Answers) -> Rule:
+    label = {"RuleLabels": [{"Name": f"sluice:{response}"}]}
+    match response:
+        case Response.CAPTCHA:
+            return _rule(name, priority, _in_any(sets), {"Captcha": {}}) | label
+        case Response.CHALLENGE:
+            return _rule(name, priority, _in_any(sets), {"Challenge": {}}) | label
+        case Response.SLOW:
+            rate = {
+                "Limit": answers.slow_limit,
+                "EvaluationWindowSec": RATE_WINDOW_S,
+                "AggregateKeyType": "IP",
+                "ScopeDownStatement": _in_any(sets),
+            }
+            return _rule(name, priority, {"RateBasedStatement": rate}, answers.block()) | label
+        case _:
+            # AWS WAF adds x-amzn-waf- to the name.
+            header = {"InsertHeaders": [{"Name": "sluice", "Value": str(response)}]}
+            return _rule(name, priority, _in_any(sets), {"Count": {"CustomRequestHandling": header}}) | label
+
+
+def _rule(name: str, priority: int, statement: dict[str, Any], action: dict[str, Any]) -> Rule:
+    return {
+        "Name": name,
+        "Priority": priority,
+        "Statement": statement,
+        "Action": action,
+        "VisibilityConfig": visibility(name),
+    }
+
+
+def _in_any(arns: Sequence[str]) -> dict[str, Any]:
+    """Returns the statement that matches the clients in any of the IP sets."""
+    references = [{"IPSetReferenceStatement": {"ARN": arn}} for arn in arns]
+    return references[0] if len(references) == 1 else {"OrStatement": {"Statements": references}}
