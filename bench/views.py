@@ -100,9 +100,8 @@ def evaluated(view: View, packed: list[Packed], announced: Announced) -> list[Of
     """Merges tallies one after the other. Returns the offences of their clients that have not just been reported."""
     reported = []
     for body, first_ms, last_ms in packed:
-        tally = unpack(body)
-        view.merge(tally, first_ms, last_ms)
-        fresh = announced.fresh(view.offences(tally, first_ms, last_ms, announced))
+        suspects = view.merge(unpack(body), first_ms, last_ms)
+        fresh = announced.fresh(view.offences(suspects, first_ms, last_ms, announced))
         announced.add(fresh)
         reported += fresh
     return reported

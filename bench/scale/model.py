@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from math import ceil, exp, floor, sqrt
 
 from bench.prices import PRICES
-from chalicelib.core.grid import FEWEST_CELLS, STRETCH_MS
+from chalicelib.core.grid import CELLS_PER_THRESHOLD, FEWEST_CELLS, STRETCH_MS
 from chalicelib.pipeline.evaluate import POSITION_KEPT_MS
 from chalicelib.pipeline.log_reader import FURTHEST_AHEAD, MOST_KEYS
 from chalicelib.pipeline.tally_logs import SKEW_MS
@@ -43,8 +43,9 @@ REGISTRY_BYTES, POSITION_BYTES = 80, 55
 ENTRY_BYTES = 11
 """Bytes per entry in the columns of a view of tallies of a second."""
 
-ROWS_S = (5, 60)
-"""Lengths of the rows of totals of a view under the default rules: the shortest window, and the others."""
+ROWS = ((5, 50), (60, 300))
+"""Length of a row of totals in seconds, and the limit that its totals are compared with: the default rules' shortest
+window, and the others."""
 
 CONTAINER_MB = 120
 """Memory of a container without its view."""
@@ -52,14 +53,11 @@ CONTAINER_MB = 120
 BATCH_S, EVENT_S, RECORD_S = 64e-6, 2.6e-6, 3.3e-6
 """CPU of a writer: per batch; per request in the event's JSON; per counted request."""
 
-MERGE_S, MERGED_ENTRY_S = 100e-6, 0.75e-6
+MERGE_S, MERGED_ENTRY_S = 90e-6, 0.7e-6
 """CPU of unpacking and merging a tally: fixed, and per entry."""
 
-EVALUATE_S, EVALUATED_ENTRY_S = 60e-6, 0.5e-6
-"""CPU of evaluating a tally of clients below the limits: fixed, and per entry."""
-
-CACHE_MB, FAR_ENTRY_S = 30, 1.2e-6
-"""Size of a processor's cache; CPU in addition per merged and evaluated entry where totals are not in it."""
+EVALUATE_S, EVALUATED_ENTRY_S = 20e-6, 0.25e-6
+"""CPU of evaluating a tally of clients below the limits: fixed, and per entry, whose client is noted as known."""
 
 CALL_S, ITEM_S = 1.0e-3, 0.035e-3
 """CPU of a DynamoDB call by boto3, and per item returned: taken from runs of ``bench.bill``, not verified here."""
@@ -187,24 +185,25 @@ def counting_s(batch: float) -> float:
     return BATCH_S + RECORD_S * batch
 
 
-def merging_s(entries: float, far: float = 0.0) -> float:
-    """Returns the CPU seconds of unpacking and merging a tally. ``far``: the share of the totals out of the cache."""
-    return MERGE_S + (MERGED_ENTRY_S + far * FAR_ENTRY_S / 2) * entries
+def merging_s(entries: float) -> float:
+    """Returns the CPU seconds of unpacking and merging a tally."""
+    return MERGE_S + MERGED_ENTRY_S * entries
 
 
-def evaluating_s(entries: float, far: float = 0.0) -> float:
+def evaluating_s(entries: float) -> float:
     """Returns the CPU seconds of evaluating a tally that has been merged."""
-    return EVALUATE_S + (EVALUATED_ENTRY_S + far * FAR_ENTRY_S / 2) * entries
+    return EVALUATE_S + EVALUATED_ENTRY_S * entries
 
 
-def row_mb(row_s: float, requests_per_second: float) -> float:
-    """Returns the memory of the totals of one row of ``row_s``: at least two cells per entry, doubled as needed.
+def row_mb(row_s: float, limit: int, requests_per_second: float) -> float:
+    """Returns the memory of the totals of one row of ``row_s``, whose cells are doubled as needed.
 
-    >>> row_mb(60, 1_000_000)
-    268.435456
+    >>> row_mb(60, 300, 1_000_000)
+    8.388608
     """
+    requests = row_s * requests_per_second
     cells = FEWEST_CELLS
-    while cells < 2 * row_s * requests_per_second:
+    while cells < min(2 * requests, CELLS_PER_THRESHOLD * requests / (limit // 2 + 1)):
         cells *= 2
     return 2 * cells / 1e6
 
@@ -221,21 +220,19 @@ def estimate(load: Load) -> Estimate:
     item = ITEM_BYTES + clients * CLIENT_BYTES + load.batch * REQUEST_BYTES
     item_reads = ceil(item / 4096)
     registry = ceil(shards * REGISTRY_BYTES / 4096)
-    rows_mb = sum(row_mb(row_s, rate) for row_s in ROWS_S)
-    far = max(0.0, 1 - CACHE_MB / rows_mb)
     memory = (
         CONTAINER_MB
         + entries(rate) * ENTRY_BYTES / 1e6
         # Rows are dropped as a whole, once neither the lateness nor the longest window reaches them.
-        + sum((ceil((KEPT_S - STRETCH_MS / 1000) / row_s) + 1) * row_mb(row_s, rate) for row_s in ROWS_S)
+        + sum((ceil((KEPT_S - STRETCH_MS / 1000) / row_s) + 1) * row_mb(row_s, limit, rate) for row_s, limit in ROWS)
     )
-    read = reading(load, item, far)
+    read = reading(load, item)
     seconds = read.seconds
     position = 1000 / POSITION_KEPT_MS
     write_units = shards * ceil(item / 1024) + position * ceil(shards * POSITION_BYTES / 1024)
     read_units = (read.slices * registry + read.items * item_reads + read.missing) / seconds
     writer_s = counting_s(load.batch) + EVENT_S * load.batch + CALL_S
-    evaluated_s = merging_s(load.entries, far) + ITEM_S + evaluating_s(load.entries, far)
+    evaluated_s = merging_s(load.entries) + ITEM_S + evaluating_s(load.entries)
     cpu = shards * evaluated_s + (read.calls / seconds + position) * CALL_S
     writers_gb_s = shards * (writer_s + CALL_WAIT_S + INVOKE_S) * INGEST_GB
     evaluator_gb_s = (read.busy_s + read.invocations * INVOKE_S) / seconds * evaluator_mb(rate) / 1024
@@ -254,18 +251,18 @@ def estimate(load: Load) -> Estimate:
         cpu_s=cpu,
         memory_mb=memory,
         dollars_per_million=dollars / rate * 1e6,
-        cold_start_s=_cold_start_s(load, far),
+        cold_start_s=_cold_start_s(load),
         delay_s=POLL_S / 2 + writer_s + CALL_WAIT_S + read.ages_s / max(1, read.items) + PUBLISH_S,
         stops=(),
     )
     return replace(result, stops=tuple(_stops(load, result, registry * read.slices / seconds)))
 
 
-def reading(load: Load, item_bytes: float, far: float = 0.0) -> Reading:
+def reading(load: Load, item_bytes: float) -> Reading:
     """Simulates the evaluator as ``LogReader`` and Lambda's polling of the table's stream make it work."""
     items_per_call = max(1, floor(READ_BYTES_A_CALL / item_bytes))
-    merge_s = merging_s(load.entries, far) + ITEM_S
-    evaluate_s = evaluating_s(load.entries, far)
+    merge_s = merging_s(load.entries) + ITEM_S
+    evaluate_s = evaluating_s(load.entries)
     shifts = phases(load.shards)
     offsets, ahead = [0] * load.shards, [1] * load.shards
     total, polled, at = Reading(), -1.0, 0.0
@@ -310,7 +307,7 @@ def reading(load: Load, item_bytes: float, far: float = 0.0) -> Reading:
     return total
 
 
-def _cold_start_s(load: Load, far: float) -> float:
+def _cold_start_s(load: Load) -> float:
     """Returns the time in which a new evaluator reads every log backwards and merges what concerns its view.
 
     Items of clocks that are fast or slow are among those read (``SKEW_MS``), but they are not merged.
@@ -318,8 +315,8 @@ def _cold_start_s(load: Load, far: float) -> float:
     read = KEPT_S + SKEW_MS / 1000
     queries = ceil(read / ITEMS_A_QUERY)
     unevaluated = POSITION_KEPT_MS / 1000
-    each = queries * (CALL_S + CALL_WAIT_S) + read * ITEM_S + KEPT_S * merging_s(load.entries, far)
-    return load.shards * (each + unevaluated * evaluating_s(load.entries, far))
+    each = queries * (CALL_S + CALL_WAIT_S) + read * ITEM_S + KEPT_S * merging_s(load.entries)
+    return load.shards * (each + unevaluated * evaluating_s(load.entries))
 
 
 def _stops(load: Load, estimated: Estimate, registry_reads: float) -> Iterator[str]:

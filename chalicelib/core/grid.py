@@ -12,7 +12,13 @@ cell, so a total may be too high and is never too low. A window of one row's len
     client A       3               9               .        a window of A holds at most 12 requests
     window              [-------------]
 
-Python's hashes of bytes are random per interpreter, so a client cannot choose addresses that share a cell.
+Python's hashes of bytes are random per interpreter, so a client cannot choose addresses that share a cell. A row has
+as many cells as keep the requests of a cell a small share of the limit, and no more than the clients need: the higher
+the limit, the more clients share a cell, and the smaller a row is. Rows that fit into a processor's cache are faster.
+
+*Suspects.* Of two rows with more requests than a limit, one has more than half of it: there, the client is hot. So a
+total need only be looked at where it is added to, and merging a tally tells which of its clients may be over a limit.
+When a client becomes hot in a row, it is marked in the rows beside it, where it is then suspect whatever its totals.
 
 *Near clients.* Slots are extracted from the columns only for clients whose totals exceed a limit. These slots are kept,
 and kept up to date by later parts, because such clients are examined with every batch.
@@ -23,6 +29,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress
+from operator import add
+from sys import byteorder, maxsize
 
 from chalicelib.core.meter_tally import Clients, MeterTally, Slots
 
@@ -38,6 +46,10 @@ ROWS_PER_WINDOW = 5
 FEWEST_CELLS = 4096
 """Cells of a row of few clients."""
 
+CELLS_PER_THRESHOLD = 8
+"""Cells for as many requests as the threshold of a row. So other clients add about an eighth of it to a client's total,
+and of the clients below it, at most one in eight shares a cell with one that is over it."""
+
 MOST_ROWS = 8
 """Most rows that the requests of a batch may span to be handled together. Beyond that, as with
 long-delayed requests, each row is handled separately."""
@@ -49,37 +61,85 @@ again."""
 PER_MILLE = 1000
 
 
+def hashes_of(clients: Iterable[bytes]) -> list[int]:
+    """Returns a hash of each client, from 0 to 2**30 - 1: Python computes fastest with integers of so many bits."""
+    words = array("I", array("q", list(map(hash, clients))).tobytes())
+    halves = words[::2].tobytes()
+    mask = int.from_bytes(_HASH_BITS * (len(halves) // 4), byteorder)
+    return array("I", (int.from_bytes(halves, byteorder) & mask).to_bytes(len(halves), byteorder)).tolist()
+
+
+_HASH_BITS = ((1 << 30) - 1).to_bytes(4, byteorder)
+
+
 class _Row:
     """Totals of clients within one row of time, by hash."""
 
-    __slots__ = ("cells", "clients")
+    __slots__ = ("cells", "clients", "hot", "marked", "requests", "threshold")
 
-    def __init__(self, clients: int) -> None:
-        """``clients``: the expected number of them."""
+    def __init__(self, threshold: int, before: "_Row | None" = None) -> None:
+        """``threshold``: of a total. ``before``: the row before, which probably held as much."""
+        self.threshold = threshold
         self.cells = array("H", bytes(2 * FEWEST_CELLS))
-        """Their number is a power of two."""
-        while len(self.cells) < 2 * clients:
-            self.cells *= 2
+        """Totals; those of ``marked`` cells are too high by ``threshold + 1``. Their number is a power of two."""
+        self.marked: set[int] = set()
+        self.hot: set[int] = set()
+        """Hashes of clients whose totals are over the threshold."""
         self.clients = 0
         """Clients added; one that is added twice counts twice."""
+        self.requests = 0
+        if before:
+            self._grow(before)
 
-    def add(self, hashes: Sequence[int], totals: Sequence[int]) -> None:
-        """Adds one total per hash."""
+    def add(self, hashes: Sequence[int], totals: Sequence[int]) -> list[int]:
+        """Adds one total per hash. Returns the hashes that are now over the threshold or marked."""
         self.clients += len(hashes)
-        while len(self.cells) < 2 * self.clients:
-            # Each new cell inherits the total of the cell whose clients it takes over: too high, never too low.
-            self.cells *= 2
+        self.requests += sum(totals)
+        self._grow(self)
         try:
-            self._add(hashes, totals)
+            return self._add(hashes, totals)
         except OverflowError:
             # This adds some of the totals a second time: sums may be too high, never too low.
             self.cells = array(_WIDER[self.cells.typecode], self.cells)
-            self.add(hashes, totals)
+            return self.add(hashes, totals)
 
-    def _add(self, hashes: Sequence[int], totals: Sequence[int]) -> None:
+    def mark(self, hashes: Iterable[int]) -> None:
+        """Has ``add`` return ``hashes`` whatever their totals are."""
+        mask = len(self.cells) - 1
+        unmarked = {number & mask for number in hashes} - self.marked
+        new = [at for at in unmarked if self.cells[at] <= self.threshold]
+        while new and 2 * self.threshold + 1 >> 8 * self.cells.itemsize:
+            self.cells = array(_WIDER[self.cells.typecode], self.cells)
+        for at in new:
+            self.cells[at] += self.threshold + 1
+        self.marked.update(new)
+
+    def totals(self, hashes: Iterable[int]) -> list[int]:
+        """Returns an upper bound on each client's total."""
         cells, mask = self.cells, len(self.cells) - 1
+        if not self.marked:
+            return [cells[number & mask] for number in hashes]
+        mark = self.threshold + 1
+        return [cells[at] - mark if at in self.marked else cells[at] for at in [number & mask for number in hashes]]
+
+    def _grow(self, counted: "_Row") -> None:
+        """Adds cells until there are enough for what was ``counted``."""
+        while len(self.cells) < min(
+            2 * counted.clients, CELLS_PER_THRESHOLD * counted.requests // (self.threshold + 1)
+        ):
+            # Each new cell inherits the total of the cell whose clients it takes over: too high, never too low.
+            self.marked |= {at + len(self.cells) for at in self.marked}
+            self.cells *= 2
+
+    def _add(self, hashes: Sequence[int], totals: Sequence[int]) -> list[int]:
+        cells, mask, threshold = self.cells, len(self.cells) - 1, self.threshold
+        over = []
         for number, total in zip(hashes, totals, strict=True):
-            cells[number & mask] += total
+            at = number & mask
+            cells[at] = value = cells[at] + total
+            if value > threshold:
+                over.append(number)
+        return over
 
 
 _WIDER = {"H": "I", "I": "Q"}
@@ -90,14 +150,31 @@ class _Totals:
 
     def __init__(self, width: int) -> None:
         self.width = width
+        self._threshold = maxsize
+        self._neighbours = 0
+        """Rows on either side of a row with which a window may share requests."""
         self._rows: dict[int, _Row] = {}
 
-    def add(self, counted: MeterTally, hashes: Sequence[int], lowest: int, highest: int) -> None:
-        """Adds counts, none of them in a slot below ``lowest`` or above ``highest``, of clients with ``hashes``."""
+    def serve(self, window: int, limit: int) -> None:
+        """Has ``add`` return all clients with more than ``limit`` requests in a window of so many slots."""
+        adjacent = self._adjacent(window)
+        # Of so many rows that hold more than the limit together, one holds more than its share.
+        self._threshold = min(self._threshold, limit // adjacent)
+        self._neighbours = max(self._neighbours, adjacent - 1)
+
+    def _adjacent(self, window: int) -> int:
+        """Returns the number of rows in which a window may lie."""
+        return -(-(window - 1) // self.width) + 1
+
+    def add(self, counted: MeterTally, hashes: Sequence[int], lowest: int, highest: int) -> set[int]:
+        """Adds counts, none of them in a slot below ``lowest`` or above ``highest``, of clients with ``hashes``.
+
+        Returns the hashes of all clients that may be over a limit in a window with one of these slots, with what has
+        been added so far.
+        """
         numbers = range(lowest // self.width, highest // self.width + 1)
         if len(numbers) == 1:
-            self._row(numbers[0]).add(hashes, counted.totals())
-            return
+            return set(self._add_to(numbers[0], hashes, counted.totals()))
         rows = [slot // self.width for slot in counted.slots()]
         hashes, requests = counted.by_entry(hashes), counted.requests()
         if len(numbers) > MOST_ROWS:
@@ -106,19 +183,38 @@ class _Totals:
                 in_row = by_row.setdefault(number, ([], []))
                 in_row[0].append(client)
                 in_row[1].append(total)
-            for number, in_row in by_row.items():
-                self._row(number).add(*in_row)
-            return
+            return set().union(*(self._add_to(number, *in_row) for number, in_row in by_row.items()))
+        over: set[int] = set()
         for number in numbers:
             is_here = [row == number for row in rows]
-            self._row(number).add(list(compress(hashes, is_here)), list(compress(requests, is_here)))
+            over.update(self._add_to(number, list(compress(hashes, is_here)), list(compress(requests, is_here))))
+        return over
+
+    def _add_to(self, number: int, hashes: Sequence[int], totals: Sequence[int]) -> list[int]:
+        """Adds totals to one row. Returns the hashes of clients over the threshold in this row or in one near it."""
+        row = self._row(number)
+        over = row.add(hashes, totals)
+        if over:
+            unknown = list(set(over) - row.hot)
+            hot = [client for client, total in zip(unknown, row.totals(unknown), strict=True) if total > row.threshold]
+            row.hot.update(hot)
+            for near in self._near(number) if hot else ():
+                near.mark(hot)
+        return over
 
     def _row(self, number: int) -> _Row:
         row = self._rows.get(number)
         if row is None:
-            before = self._rows.get(number - 1)
-            row = self._rows[number] = _Row(before.clients if before else 0)
+            row = _Row(self._threshold, self._rows.get(number - 1))
+            for near in self._near(number):
+                row.mark(near.hot)
+            self._rows[number] = row
         return row
+
+    def _near(self, number: int) -> list[_Row]:
+        """Returns the other rows that a window with a slot of row ``number`` may reach."""
+        numbers = range(number - self._neighbours, number + self._neighbours + 1)
+        return [self._rows[each] for each in numbers if each != number and each in self._rows]
 
     def most(self, hashes: Sequence[int], window: int, lowest: int, highest: int) -> Sequence[int]:
         """Returns an upper bound on each client's requests in any window that contains a slot of lowest..highest."""
@@ -127,7 +223,7 @@ class _Totals:
         rows = [self._rows.get(number) for number in numbers]
         while rows and rows[-1] is None:
             rows.pop()
-        adjacent = -(-reach // self.width) + 1
+        adjacent = self._adjacent(window)
         sums = [_sums(rows[at : at + adjacent], hashes) for at in range(max(1, len(rows) - adjacent + 1))]
         return sums[0] if len(sums) == 1 else list(map(max, *sums))
 
@@ -142,11 +238,8 @@ def _sums(rows: Iterable[_Row | None], hashes: Sequence[int]) -> Sequence[int]:
     sums: Sequence[int] = ()
     for row in rows:
         if row is not None:
-            cells, mask = row.cells, len(row.cells) - 1
-            if sums:
-                sums = [total + cells[number & mask] for total, number in zip(sums, hashes, strict=True)]
-            else:
-                sums = [cells[number & mask] for number in hashes]
+            totals = row.totals(hashes)
+            sums = list(map(add, sums, totals)) if sums else totals
     return sums or [0] * len(hashes)
 
 
@@ -194,10 +287,14 @@ class _Stretch:
 class Grid:
     """The requests per client and slot that one meter counted in one source, in stretches."""
 
-    def __init__(self, slot_ms: int, windows_ms: Iterable[int], since_ms: int) -> None:
-        """Starts empty. ``windows_ms``: the windows evaluated here. ``since_ms``: see ``keep_since``."""
+    def __init__(self, slot_ms: int, limits: Iterable[tuple[int, int]], since_ms: int) -> None:
+        """Starts empty. ``limits``: the windows evaluated here, in ms, each with its limit; a window may have several.
+
+        ``since_ms``: see ``keep_since``.
+        """
         self.slot_ms = slot_ms
-        windows = sorted({-(-window_ms // slot_ms) for window_ms in windows_ms})
+        by_window = sorted((-(-window_ms // slot_ms), limit) for window_ms, limit in limits)
+        windows = [window for window, _ in by_window]
         self._reach = windows[-1]
         """Slots in the longest window."""
         self._size = max(windows[0], STRETCH_MS // slot_ms)
@@ -206,18 +303,24 @@ class Grid:
         self._totals: list[_Totals] = []
         self.entries = 0
         """Number of (client, slot) pairs; a pair added twice may count as two."""
-        for window in windows:
+        for window, limit in by_window:
             if not self._totals or window > ROWS_PER_WINDOW * self._totals[-1].width:
                 self._totals.append(_Totals(max(window, ROW_MS // slot_ms)))
+            self._totals[-1].serve(window, limit)
         self.keep_since(since_ms)
 
-    def add(self, columns: MeterTally, lowest: int, highest: int) -> None:
-        """Adds counts, none of them in a slot below ``lowest`` or above ``highest``."""
+    def add(self, columns: MeterTally, lowest: int, highest: int) -> MeterTally | None:
+        """Adds counts, none of them in a slot below ``lowest`` or above ``highest``.
+
+        Returns those of all clients that may be over a limit in a window with one of these slots, with what has been
+        added so far; None if there are none.
+        """
         if highest < self._floor:
-            return
-        hashes = list(map(hash, columns.keys()))
+            return None
+        hashes = hashes_of(columns.keys())
+        suspects: set[int] = set()
         for totals in self._totals:
-            totals.add(columns, hashes, lowest, highest)
+            suspects |= totals.add(columns, hashes, lowest, highest)
         part = _Part(columns)
         between = range(lowest // self._size, highest // self._size + 1)
         # If some requests are delayed, most of the stretches in between hold none.
@@ -226,6 +329,7 @@ class Grid:
                 self._stretch(number).add(part)
         self._stretch(highest // self._size).ending.append(part)
         self.entries += columns.entries
+        return columns.select([number in suspects for number in hashes]) if suspects else None
 
     def _stretch(self, number: int) -> _Stretch:
         stretch = self._stretches.get(number)
@@ -335,7 +439,7 @@ class Grid:
         for _, stretch in sorted(self._stretches.items()):
             for part in stretch.ending:
                 keys = part.columns.keys()
-                bounds = self._totals[-1].most(list(map(hash, keys)), self._reach, stretch.first, stretch.end - 1)
+                bounds = self._totals[-1].most(hashes_of(keys), self._reach, stretch.first, stretch.end - 1)
                 yield (
                     part,
                     [

@@ -15,6 +15,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import compress
 from typing import Self
 from zlib import crc32
 
@@ -52,10 +53,8 @@ class Digest:
         >>> Digest().plus([bytes([192, 0, 2, 7]), bytes(range(16))]).marks == {b"\\xc0\\x00\\x02\\x07", bytes(range(6))}
         True
         """
-        new = {client[:IPV6_BYTES] for client in clients}
-        if self.halvings:
-            new = _sample(new, self.halvings)
-        new -= self.marks
+        marks = [client[:IPV6_BYTES] for client in clients]
+        new = _sample(marks, self.halvings) - self.marks
         return _bounded(self.marks | new, self.halvings) if new else self
 
     def merged(self, other: "Digest") -> "Digest":
@@ -71,10 +70,12 @@ def _bounded(marks: frozenset[Mark], halvings: int) -> Digest:
     return Digest(marks, halvings)
 
 
-def _sample(marks: Iterable[Mark], halvings: int) -> set[Mark]:
+def _sample(marks: Collection[Mark], halvings: int) -> set[Mark]:
     """Returns the marks that are left after ``halvings``: those whose hash begins with as many zero bits."""
+    if not halvings:
+        return set(marks)
     end = 1 << (32 - min(halvings, 32))
-    return {mark for mark in marks if crc32(mark) < end}
+    return set(compress(marks, map(end.__gt__, map(crc32, marks))))
 
 
 def mark_of(network: Network) -> Mark:

@@ -35,19 +35,20 @@ an offence says since when the served requests alone are over the limit. Clients
 is examined. All else is as for windows: ``over_allowance`` and ``walk`` know both.
 
 *Upper bounds first.* A grid keeps counts as the columns that they arrive in, and totals that show that most clients
-cannot be over a limit. Only the slots of the others are extracted and examined exactly (``grid``).
+cannot be over a limit. Merging a tally returns the others, which are evaluated; only the slots of those whose totals in
+adjacent rows exceed a limit are extracted and examined exactly (``grid``).
 """
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain
+from itertools import accumulate, chain, compress
 from typing import NamedTuple, Protocol
 
 from chalicelib.core.allowance import Allowance
 from chalicelib.core.buckets import Drain, Level, since_over, walk_levels
-from chalicelib.core.grid import Grid
+from chalicelib.core.grid import Grid, hashes_of
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.meter_tally import Clients, MeterTally, Slots
 from chalicelib.core.rules import Rule, RuleSet, is_of_refusals, refusals_topic, serving
@@ -284,30 +285,47 @@ class View:
         for grid in self._grids.values():
             grid.keep_since(since_ms)
 
-    def merge(self, tally: Tally, first_ms: int, last_ms: int, select: Select | None = None) -> None:
+    def merge(self, tally: Tally, first_ms: int, last_ms: int, select: Select | None = None) -> Tally:
         """Adds a tally whose requests were all made within ``first_ms``..``last_ms``, both inclusive.
 
         ``select``: adds only what it returns for each part of the tally.
+
+        Returns the counts of the clients of the tally that may be over a limit with all that has been merged so far.
+        Nearly always, that is nothing. It is enough to evaluate these, if the clients of every later tally are as well:
+        of the tallies that bring a client over a limit, the one merged last returns it.
         """
+        suspects: list[MeterTally] = []
         for key, whole in self._parts(tally):
             columns = whole if select is None else select(whole)
             if columns is None:
                 continue
             grid = self._grids.get(key)
             if grid is None:
-                windows_ms = [
-                    bound.slots * rule.slot_ms
+                limits = [
+                    (bound.slots * rule.slot_ms, bound.limit)
                     for rule in self._rules_of(key)
                     for bound in self._allowances[rule.name, key.source].bounds()
                 ]
-                grid = self._grids[key] = Grid(key.slot_ms, windows_ms, self.since_ms)
-            if columns is whole:
-                grid.add(columns, first_ms // key.slot_ms, last_ms // key.slot_ms)
-            else:
+                grid = self._grids[key] = Grid(key.slot_ms, limits, self.since_ms)
+            lowest, highest = first_ms // key.slot_ms, last_ms // key.slot_ms
+            if columns is not whole:
                 slots = columns.slots()
-                grid.add(columns, min(slots), max(slots))
+                lowest, highest = min(slots), max(slots)
+            suspected = grid.add(columns, lowest, highest)
+            if is_of_refusals(key.topic) or self._is_shared(key):
+                suspected = columns
+            if suspected is not None:
+                suspects.append(suspected)
         if self.entries > self._most_entries:
             self._drop(self.entries - int(self._most_entries * FULLEST_AFTER_DROP))
+        return suspects if any(not is_of_refusals(each.topic) for each in suspects) else ()
+
+    def _is_shared(self, key: GridKey) -> bool:
+        """Returns whether several grids serve a rule: a client may be over its limit only with all of them together."""
+        return any(
+            other != key and other[:2] == key[:2] and not set(other.serves).isdisjoint(key.serves)
+            for other in self._grids
+        )
 
     def offences(self, touched: Tally, first_ms: int, last_ms: int, quiet: Quiet = LOUD) -> list[Offence]:
         """Returns the clients over a limit in a window with a slot of ``touched``, each once per rule and source.
@@ -322,7 +340,7 @@ class View:
             if is_of_refusals(key.topic):
                 continue
             clients = columns.keys()
-            hashes = list(map(hash, clients))
+            hashes = hashes_of(clients)
             refused = _refused(columns, parts.get(key._replace(topic=refusals_topic(key.topic))))
             for rule in self._rules_of(key):
                 allowance = self._allowances[rule.name, key.source]
@@ -330,7 +348,7 @@ class View:
                 for slots, limit in allowance.bounds():
                     window_ms = slots * rule.slot_ms
                     totals = self._most(key.source, rule, columns, hashes, window_ms, first_ms, last_ms)
-                    near |= dict.fromkeys([c for c, most in zip(clients, totals, strict=True) if most > limit])
+                    near |= dict.fromkeys(compress(clients, map(limit.__lt__, totals)))
                 loud = self._not_quiet(key.source, rule, near, refused, allowance.limit, last_ms, quiet)
                 offences += self._offences_of(rule, key.source, loud, allowance, columns, first_ms, last_ms)
         return offences

@@ -6,6 +6,7 @@ unless they come again. The memory only spares clients: it causes no detection a
 """
 
 from collections.abc import Iterable
+from itertools import chain
 
 from chalicelib.core.known_clients import (
     KEPT_S,
@@ -52,8 +53,8 @@ class ClientMemory:
             self._store(now)
             self._period, self._since, self._due_at = period_of(now), now, now
             self._noted = self._stored = Digest()
-        for tally in tallies:
-            self._noted = self._noted.plus(frozenset().union(*(counted.keys() for counted in tally)))
+        # All at once: a digest with new marks is a copy.
+        self._noted = self._noted.plus(chain.from_iterable(counted.keys() for tally in tallies for counted in tally))
         if now >= self._due_at:
             self._store(now)
 

@@ -109,7 +109,7 @@ class Evaluate:
 
     def _offences(self, view: View, item: Unevaluated) -> list[Offence]:
         """Returns the offences of an item's clients that have not just been reported, and notes them as reported."""
-        offences = view.offences(item.tally, item.first_ms, item.last_ms, self._announced)
+        offences = view.offences(item.suspects, item.first_ms, item.last_ms, self._announced)
         if item.first_ms < view.since_ms:
             offences += self._reader.past.offences(item.tally, item.first_ms, item.last_ms, self._announced)
         unreported = self._announced.fresh(offences)

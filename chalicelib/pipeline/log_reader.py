@@ -46,6 +46,8 @@ class Unevaluated(NamedTuple):
     log: str
     offset: int
     tally: Tally
+    suspects: Tally
+    """The counts of the clients that may be over a limit, according to the view (``View.merge``)."""
     first_ms: int
     """Time of the earliest request."""
     last_ms: int
@@ -291,11 +293,10 @@ class LogReader:
         concerns_view = item.last_slot_ms >= view.since_ms - view.rules.longest_window_ms
         if item.body is not None and (concerns_view or not evaluated):
             tally = unpack(item.body)
-            if concerns_view:
-                view.merge(tally, item.first_slot_ms, item.last_slot_ms)
+            suspects = view.merge(tally, item.first_slot_ms, item.last_slot_ms) if concerns_view else ()
             if not evaluated:
                 times_ms = item.first_slot_ms, item.last_slot_ms, item.written_ms, item.arrived_ms
-                self.unevaluated.append(Unevaluated(tail.log, tail.offset, tally, *times_ms))
+                self.unevaluated.append(Unevaluated(tail.log, tail.offset, tally, suspects, *times_ms))
                 if self._past is not None:
                     self._past.take(tail.log, item, tally)
         tail.take(item)

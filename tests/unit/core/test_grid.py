@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.core import grid
-from chalicelib.core.grid import FEWEST_CELLS, Grid
+from chalicelib.core.grid import FEWEST_CELLS, Grid, hashes_of
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.meter_tally import Clients, MeterTally
 from chalicelib.core.rules import Rule
@@ -16,7 +16,8 @@ from chalicelib.core.rules import Rule
 SLOT_MS = 1000
 METER = Rule(name="r", limit=1, window_s=10).meter
 WINDOWS_S = [2, 10, 60, 200]
-BY_CELL = {hash(client) % FEWEST_CELLS: client for client in (bytes([number]) * 4 for number in range(100))}
+ADDRESSES = [bytes([number]) * 4 for number in range(100)]
+BY_CELL = {number % FEWEST_CELLS: client for number, client in zip(hashes_of(ADDRESSES), ADDRESSES, strict=True)}
 CLIENTS = sorted(BY_CELL.values())[:5]
 """Clients that share no cell of a row, whichever hashes this process has."""
 
@@ -31,6 +32,18 @@ batches = st.lists(
 )
 
 
+sparse_batches = st.lists(
+    st.dictionaries(
+        st.sampled_from(CLIENTS[:3]),
+        st.dictionaries(st.integers(0, 40), st.integers(1, 3), min_size=1, max_size=4),
+        min_size=1,
+    ),
+    min_size=1,
+    max_size=6,
+)
+"""Few requests in a few rows, so that most windows over a limit lie in two of them."""
+
+
 def counted(clients: Clients) -> MeterTally:
     return MeterTally.of(Source.WAF, METER, clients)
 
@@ -40,8 +53,8 @@ def span(clients: Clients) -> tuple[int, int]:
     return min(slots), max(slots)
 
 
-def filled(batches: Sequence[Clients], since_ms: int = 0) -> Grid:
-    grid = Grid(SLOT_MS, [window_s * 1000 for window_s in WINDOWS_S], since_ms)
+def filled(batches: Sequence[Clients], since_ms: int = 0, limit: int = 1) -> Grid:
+    grid = Grid(SLOT_MS, [(window_s * 1000, limit) for window_s in WINDOWS_S], since_ms)
     for clients in batches:
         grid.add(counted(clients), *span(clients))
     return grid
@@ -57,7 +70,7 @@ def total(batches: Sequence[Clients], client: bytes) -> Counter[int]:
 def bounds(grid: Grid, touched: Clients, window_s: int) -> dict[bytes, int]:
     tally = counted(touched)
     keys = tally.keys()
-    return dict(zip(keys, grid.most(tally, list(map(hash, keys)), window_s * 1000, *span(touched)), strict=True))
+    return dict(zip(keys, grid.most(tally, hashes_of(keys), window_s * 1000, *span(touched)), strict=True))
 
 
 @given(batches=batches, window_s=st.sampled_from(WINDOWS_S))
@@ -68,6 +81,57 @@ def test_no_window_with_a_touched_slot_holds_more_than_the_bound(batches: list[C
         for slot in touched[client]:
             for first in range(slot - window_s + 1, slot + 1):
                 assert sum(slots[each] for each in range(first, first + window_s)) <= bound
+
+
+def over(batches: Sequence[Clients], window_s: int, limit: int) -> set[bytes]:
+    """Returns the clients of the last batch that are over the limit in a window with one of its slots."""
+    clients = set()
+    for client, touched in batches[-1].items():
+        slots = total(batches, client)
+        firsts = {first for slot in touched for first in range(slot - window_s + 1, slot + 1)}
+        if any(sum(slots[each] for each in range(first, first + window_s)) > limit for first in firsts):
+            clients.add(client)
+    return clients
+
+
+@given(batches=st.one_of(batches, sparse_batches), limit=st.sampled_from([1, 2, 3, 5, 8, 1000, 100_000]))
+def test_every_client_that_a_batch_brings_over_a_limit_is_suspect(batches: list[Clients], limit: int) -> None:
+    grid = filled([], limit=limit)
+    for number, clients in enumerate(batches, 1):
+        suspects = grid.add(counted(clients), *span(clients))
+        suspected = suspects.clients() if suspects else {}
+        assert suspected == {client: clients[client] for client in suspected}
+        for window_s in WINDOWS_S:
+            assert over(batches[:number], window_s, limit) <= suspected.keys()
+
+
+@pytest.mark.parametrize("rows", [(0, 1), (1, 0)], ids=["earlier", "later"])
+def test_a_row_that_becomes_hot_after_the_row_beside_it_began_makes_suspect_there(rows: tuple[int, int]) -> None:
+    hot, beside = rows
+    grid = Grid(SLOT_MS, [(10_000, 10)], 0)
+    grid.add(counted({CLIENTS[1]: {10 * beside: 1}}), 10 * beside, 10 * beside)
+    grid.add(counted({CLIENTS[0]: {10 * hot + 5: 6}}), 10 * hot + 5, 10 * hot + 5)
+    suspects = grid.add(counted({CLIENTS[0]: {10 * beside + 5: 5}}), 10 * beside + 5, 10 * beside + 5)
+    assert suspects
+    assert suspects.keys() == [CLIENTS[0]]
+
+
+def test_clients_far_below_the_limit_are_not_suspect() -> None:
+    limit, clients, suspected = 100, [number.to_bytes(4, "big") for number in range(20_000)], 0
+    grid = Grid(SLOT_MS, [(10_000, limit)], 0)
+    for second in range(40):
+        batch = {client: {second: 1} for client in clients[second % 2 :: 2]}
+        suspects = grid.add(counted(batch), second, second)
+        suspected += len(suspects.keys()) if suspects else 0
+    assert suspected < 0.02 * 40 * len(clients) / 2
+
+
+def test_a_client_is_not_suspect_for_ever() -> None:
+    grid = Grid(SLOT_MS, [(10_000, 10)], 0)
+    assert grid.add(counted({CLIENTS[0]: {0: 11}}), 0, 0)
+    again = range(10, 100, 4)
+    suspects = [grid.add(counted({CLIENTS[0]: {second: 1}}), second, second) for second in again]
+    assert [second for second, suspected in zip(again, suspects, strict=True) if suspected] == [10, 14, 18]
 
 
 @given(batches=batches, window_s=st.sampled_from(WINDOWS_S), early=st.integers(0, 3))

@@ -91,9 +91,10 @@ class BusyView(View):
         super().keep_since(since_ms)
         self.loaded_since_ms = self.loaded_since_ms or since_ms
 
-    def merge(self, tally: Tally, first_ms: int, last_ms: int, select: Select | None = None) -> None:
-        super().merge(tally, first_ms, last_ms, select)
+    def merge(self, tally: Tally, first_ms: int, last_ms: int, select: Select | None = None) -> Tally:
+        suspects = super().merge(tally, first_ms, last_ms, select)
         self.most = max(self.most, self.entries)
+        return suspects
 
 
 class Container:
