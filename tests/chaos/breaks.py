@@ -9,17 +9,21 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 from random import Random
 from typing import Any
+from unittest.mock import patch
+
+from msgspec.structs import replace as replace_struct
 
 from chalicelib.bootstrap import PARTS, Parts
 from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.breaker import Limits
-from chalicelib.core.ipsets import IpSet, next_contents, rooms_of, wanted
+from chalicelib.core.decisions import Decision, Outcome, Standing, decide
+from chalicelib.core.ipsets import CAPACITY, IpSet, next_contents, rooms_of, wanted
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.requests import COLUMNS, Decoded
 from chalicelib.core.meter_tally import MeterTally
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
-from chalicelib.core.state import Block, Heartbeat
+from chalicelib.core.state import Block, Detection, Heartbeat, Offender
 from chalicelib.core.windows import View
 from chalicelib.pipeline.enforce import Enforce
 from chalicelib.pipeline.ingest import Batch, Ingest
@@ -29,8 +33,9 @@ from chalicelib.pipeline.rule_breakers import PlannedBlock, RuleBreakers, Verdic
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep
 from chalicelib.pipeline.tally_logs import Tail
-from chalicelib.ports import PartReceipt, StreamChange, Unavailable
+from chalicelib.ports import PartReceipt, StreamChange, Throttled, Unavailable
 from chalicelib.reports import EnforceReport, IngestReport, SweepReport
+from tests.chaos.mishaps import KEY_THROTTLED, OUTAGE_S, Mishap
 from tests.chaos.pipeline import Chaos
 from tests.support.clock import Clock
 from tests.support.known import remember
@@ -55,6 +60,8 @@ SEEDS = 300
 
 MOST_PUBLISHERS = 3000
 
+DECIDE = "chalicelib.pipeline.enforce.decide"
+
 # What notices
 
 
@@ -62,6 +69,12 @@ def the_chaos(parts: Parts = PARTS, *, logs: type[LedgerTallyLogs] = LedgerTally
     """Runs the whole pipeline."""
     for seed in range(seeds):
         Chaos(seed, parts=parts, logs=logs()).play()
+
+
+def the_throttled_keys(parts: Parts) -> None:
+    """Runs the whole pipeline while some keys of the state table are throttled, and nothing else happens."""
+    for seed in range(SEEDS):
+        Chaos(seed, mishaps=[Mishap(KEY_THROTTLED, phase=0, at=5.0, lasts=OUTAGE_S, number=seed)], parts=parts).play()
 
 
 def the_publishers(publisher: type[Publish], *, says: str = "") -> None:
@@ -85,7 +98,7 @@ def the_bill(parts: Parts = PARTS, aggregate: str = "{}") -> None:
         )
         services = chaos._services(0.0)
         now = chaos.schedule.now
-        lines = [f"{now - random.uniform(0, 8):.3f}\t{address}\t-".encode() for address in addresses]
+        lines = [f"{now - random.uniform(0, 8):.3f}\t{address}\t200\t-".encode() for address in addresses]
         numbers = list(map(str, range(1, len(lines) + 1)))
         services.ingest.run(Batch("logs/shardId-0", numbers, lines, [now] * len(lines)), int(now * 1000))
         units = sum(-(-(len(item.body or b"") + 200) // 1024) for item in chaos.ledger.appended)
@@ -133,6 +146,12 @@ class IgnoresTheAllowlist(Publish):
         listed = wanted(blocks, nobody, rooms_of(published), int(self._clock()))
         changes = next_contents(listed.networks, published, nobody)
         return super()._compare(published)._replace(changes=changes)
+
+
+class IgnoresTheRoom(Publish):
+    def _compare(self, published: Mapping[IpSet, Addresses]) -> SetsCompared:
+        with patch("chalicelib.core.ipsets.CAPACITY", CAPACITY):
+            return super()._compare(published)
 
 
 class NeverLifts(Sweep):
@@ -191,6 +210,43 @@ class StopsAtUnreadableRecords(Enforce):
         return report
 
 
+class LetsThrottledBatchesGo(Enforce):
+    def run(self, changes: Sequence[StreamChange]) -> EnforceReport:
+        try:
+            return super().run(changes)
+        except Throttled:
+            return EnforceReport()
+
+
+def decides_nothing_about_the_blocked(
+    detection: Detection, offender: Offender, standing: Standing, **how: Any
+) -> Decision:
+    """Takes an offence for known as long as a block of the client is stored, whatever its rule and its end."""
+    if standing.block is not None:
+        return Decision(Outcome.KNOWN, standing)
+    return decide(detection, offender, standing, **how)
+
+
+def decides_by_the_block_in_force(
+    detection: Detection, offender: Offender, standing: Standing, *, now: int, **how: Any
+) -> Decision:
+    """Takes an offence for known while another rule's block is in force."""
+    block = standing.block
+    if block is not None and block.in_force(now) and block.rule != detection.terms.name:
+        return Decision(Outcome.KNOWN, standing)
+    return decide(detection, offender, standing, now=now, **how)
+
+
+def decides_by_all_requests(detection: Detection, offender: Offender, standing: Standing, **how: Any) -> Decision:
+    """Takes refused requests for served ones."""
+    return decide(detection, replace_struct(offender, served_since_ms=0), standing, **how)
+
+
+def patched(target: str, value: object, notices: Callable[[], None]) -> None:
+    with patch(target, value):
+        notices()
+
+
 @dataclass(frozen=True)
 class Break:
     guarantee: str
@@ -202,6 +258,12 @@ class Break:
 BREAKS = [
     Break("G1", "limits are estimated", lambda: the_chaos(Parts(view=LimitsAreEstimates)), "blocked early"),
     Break("G1", "windows are too long", lambda: the_chaos(Parts(view=WindowsAreTooLong)), "blocked early"),
+    Break(
+        "G1",
+        "refused requests are offences",
+        lambda: patched(DECIDE, decides_by_all_requests, the_chaos),
+        "that Sluice refused",
+    ),
     Break("G2", "new logs are not followed", lambda: the_chaos(Parts(reader=NeverAdoptsNewLogs)), "missed|settled"),
     Break("G2", "merged is taken for evaluated", lambda: the_chaos(Parts(reader=LeavesGaps)), "missed"),
     Break(
@@ -217,6 +279,18 @@ BREAKS = [
         "missed",
     ),
     Break("G2", "detections are taken for stored", lambda: the_chaos(Parts(evaluate=AnnouncesTooEarly)), "missed"),
+    Break(
+        "G2",
+        "an offence is known while a block is stored",
+        lambda: patched(DECIDE, decides_nothing_about_the_blocked, the_chaos),
+        "and not punished|never punished|not punished again",
+    ),
+    Break(
+        "G2",
+        "one rule's block hides the offences against another",
+        lambda: patched(DECIDE, decides_by_the_block_in_force, the_chaos),
+        "and not punished|never punished|not punished again",
+    ),
     Break("G3", "appends have no condition", lambda: the_chaos(logs=AppendsWithoutCondition), "counted|missed"),
     Break(
         "G3",
@@ -245,6 +319,12 @@ BREAKS = [
         lambda: the_publishers(ReadsTheListFirst),
         "published|on the allow",
     ),
+    Break(
+        "G6",
+        "full sets are overfilled",
+        lambda: the_chaos(Parts(publish=IgnoresTheRoom)),
+        "wanted but not published|settled",
+    ),
     Break("G7", "blocks are not lifted", lambda: the_chaos(Parts(sweep=NeverLifts)), "is to be left"),
     Break("G7", "blocks are lifted early", lambda: the_chaos(Parts(sweep=LiftsAnHourEarly)), "was lost"),
     Break("G8", "a bad line raises", lambda: the_chaos(Parts(decoder=StopsAtBadLines)), "malformed"),
@@ -257,6 +337,12 @@ BREAKS = [
         "an unreadable record stops enforce",
         lambda: the_chaos(Parts(enforce=StopsAtUnreadableRecords)),
         "unreadable: |settled",
+    ),
+    Break(
+        "G9",
+        "what a throttled key refuses is let go",
+        lambda: the_throttled_keys(Parts(enforce=LetsThrottledBatchesGo)),
+        "never blocked|not punished|never punished",
     ),
     Break("G9", "there is no breaker", lambda: the_breaker(HasNoBreaker), "blocked at once"),
 ]

@@ -1,25 +1,29 @@
 """Checks that must hold after every run, regardless of its mishaps."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
+from chalicelib.core.decisions import PROPAGATION_S, PUNISHED, Standing, refusals
+from chalicelib.core.detections import QUIET_MS
 from chalicelib.core.ipsets import rooms_of
+from chalicelib.core.logs.requests import Source
 from chalicelib.core.responses import hardness
-from chalicelib.core.rules import RuleSet
-from chalicelib.core.state import Allow, Block
+from chalicelib.core.rules import Rule, RuleSet
+from chalicelib.core.state import SERVED_WITHIN_LIMIT, Allow, Block, Detection, History, Past, Unreadable
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Item
 from sluice.local.stores import StateChange
 from tests.support.damaged import DAMAGED, HELD
-from tests.support.simulation.ingesting import Made, Violation, judge_counts, judge_detections, offenders
+from tests.support.simulation.ingesting import Made, Violation, judge_counts, judge_detections, masked, offenders
 from tests.support.simulation.publishing import difference, published_by, wanted_networks
 
 if TYPE_CHECKING:
     from tests.chaos.pipeline import Chaos
 
 MANUAL_BLOCK = "203.0.113.0/24"
-
+MOST_SKEW_S = 3.0
+"""Clocks further apart than this may end short blocks before they began."""
 
 BLOCKED_AND_DAMAGED = frozenset(item.id for item in DAMAGED.values() if item.kind == Block.kind)
 """Ids of blocks that never could be read: they are no networks of clients."""
@@ -31,12 +35,49 @@ def _block(item: Item | None) -> Block | None:
     return block if isinstance(block, Block) else None
 
 
+def client_of(made: Made, rule: Rule) -> str:
+    """Returns the network that a rule counts a request for."""
+    return f"{masked(made.client, rule.ipv4_prefix)}/{rule.ipv4_prefix}"
+
+
+def _may_refuse(chaos: "Chaos", network: str, at_ms: int) -> bool:
+    """Returns whether the stored records of a network say that Sluice may have refused its requests then."""
+    history, block = State(chaos.state).get(History, network), State(chaos.state).get(Block, network)
+    standing = Standing(history.record if history else History(network=network), block.record if block else None)
+    return any(span.meets(at_ms, at_ms) for span in refusals(standing, Source.CLOUDFRONT, PROPAGATION_S))
+
+
+def _last_punishment(chaos: "Chaos", network: str, rule: Rule) -> Past | None:
+    history = State(chaos.state).get(History, network)
+    past = history.record.rules.get(rule.name) if history else None
+    return past if past is not None and past.outcome in PUNISHED else None
+
+
+def _latest_offences(changes: Iterable[StateChange]) -> Mapping[tuple[str, str], int]:
+    """Returns when the last detected offence by served requests began, in milliseconds, by rule and network."""
+    begins_ms: dict[tuple[str, str], int] = {}
+    for item in (change.new for change in changes if change.new is not None and change.new.kind == Detection.kind):
+        detection = Detection.read(item.id, item.body)
+        if isinstance(detection, Unreadable):
+            continue
+        for offender in detection.offenders:
+            if offender.served_since_ms != SERVED_WITHIN_LIMIT:
+                key = detection.terms.name, offender.network
+                begins_ms[key] = max(begins_ms.get(key, 0), offender.since_ms, offender.served_since_ms)
+    return begins_ms
+
+
 class Judge:
     """Watches the blocks of one run."""
 
     def __init__(self, rules: RuleSet, most_skew_s: float) -> None:
         self._rules = rules
         self._most_skew_s = most_skew_s
+        self._served: list[Made] = []
+        self._unexplained: set[str] = set()
+        """Clients that were refused though no block was in force, or had been shortly before: by what a mishap left."""
+        self.damaged: set[str] = set()
+        """Networks whose records a mishap has damaged."""
         self._phase: Sequence[Made] = ()
         self._in_force: set[str] = set()
         """Networks with a block at some moment of the phase."""
@@ -44,7 +85,17 @@ class Judge:
 
     def begin(self, requests: Sequence[Made], chaos: "Chaos") -> None:
         self._phase = requests
+        self._served = []
         self._in_force = {item.id for item in chaos.state.query(Block.kind)} - BLOCKED_AND_DAMAGED
+
+    def logged(self, made: Made, chaos: "Chaos") -> None:
+        """Notes a request that is logged, and whether it was served."""
+        if not made.refused:
+            self._served.append(made)
+            return
+        names = {client_of(made, rule) for rule in self._rules.rules}
+        if not any(_may_refuse(chaos, name, made.time_ms) for name in names):
+            self._unexplained |= names
 
     def saw(self, changes: Sequence[StateChange], now: float) -> None:
         """Raises Violation for a block that was lifted early by every clock."""
@@ -79,12 +130,39 @@ class Judge:
         covers = {ip_network(name) for name in self._in_force}
         exempt = [ip_network(name) for name in self._ever_allowed]
         for rule in self._rules.rules:
-            for name in offenders(rule, self._phase):
+            for name in offenders(rule, self._served):
                 network = ip_network(name)
                 containing = {network.supernet(new_prefix=length) for length in range(network.prefixlen + 1)}
                 if covers.isdisjoint(containing) and not any(map(network.overlaps, exempt)):
                     raise Violation(f"{name} broke {rule.name} and was never blocked")
+        self._punished(chaos)
         self._published(chaos)
+
+    def _punished(self, chaos: "Chaos") -> None:
+        """Checks that what was served counts, also after a punishment, and that what Sluice refused does not."""
+        begins_ms = _latest_offences(chaos.changes)
+        not_judged = [ip_network(name) for name in (*self._ever_allowed, *self.damaged)]
+        for rule in self._rules.rules:
+            names = {client_of(made, rule) for made in self._phase}
+            served = offenders(rule, self._served)
+            for name in sorted(names):
+                if any(map(ip_network(name).overlaps, not_judged)):
+                    continue
+                past = _last_punishment(chaos, name, rule)
+                if past is None and name in served:
+                    raise Violation(f"{name} broke {rule.name} by requests that were served, and was never punished")
+                if past is None or self._most_skew_s > MOST_SKEW_S:
+                    continue
+                if begins_ms.get((rule.name, name), 0) >= past.until * 1000:
+                    raise Violation(f"{name} was detected to break {rule.name} after {past.until}, and not punished")
+                # What begins earlier may have been taken for one with the last offence that was reported.
+                quiet_until_ms = (past.until + rule.window_s) * 1000 + QUIET_MS
+                if name in offenders(rule, [m for m in self._served if m.time_ms >= quiet_until_ms]):
+                    raise Violation(f"{name} broke {rule.name} again after {past.until}, and was not punished again")
+                begun_ms = min(made.time_ms for made in self._phase)
+                is_explained = not self._most_skew_s and name not in self._unexplained
+                if is_explained and past.evidence.last_ms >= begun_ms and name not in served:
+                    raise Violation(f"{name} was punished under {rule.name} for requests that Sluice refused")
 
     def end(self, chaos: "Chaos") -> None:
         """Checks the state once all blocks but the manual one have expired."""

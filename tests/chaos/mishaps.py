@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
+from chalicelib.core.state import Detection
+from chalicelib.edges.state_table import PARTS, SPREAD_KINDS, partition_key
 from chalicelib.ports import Conflict, Throttled, Unavailable
 from tests.support.simulation.schedule import Crash, Faults, Schedule
 
 MOST = 14
 STATE = "get|query|put|write"
+KEY_THROTTLED = "keys throttled"
 TALLIES = "append|read|last|latest|register|position|store|how far"
 
 POINTS = {
@@ -33,8 +36,15 @@ OUTAGES = {
     "state table unreachable": f"before ({STATE})",
     "tally table unreachable": f"before ({TALLIES})",
     "bucket unreachable": "before read bucket",
+    KEY_THROTTLED: f"before ({STATE})",
 }
-"""Kinds that strike every call for a while."""
+"""Kinds that strike every call for a while; one of them only the calls for some partition keys of the state table."""
+
+HOT_KEYS = (
+    {Detection.kind},
+    *({f"{kind}#{part:02}" for kind in SPREAD_KINDS for part in range(first, PARTS, 4)} for first in range(4)),
+)
+"""Partition keys of the state table that DynamoDB throttles together, and no others."""
 
 WORLD = (
     "given up",
@@ -70,6 +80,7 @@ ERRORS: dict[str, type[BaseException]] = {
     "partial read": Unavailable,
     "lock lost": Conflict,
     "WAF throttled": Throttled,
+    KEY_THROTTLED: Throttled,
     "killed": Crash,
     "killed before it detects": Crash,
     "killed before it stores its position": Crash,
@@ -145,8 +156,10 @@ class Mishaps(Faults):
         assert task is not None
         for begins, mishap in self._outages:
             if begins <= now < begins + mishap.lasts and re.match(OUTAGES[mishap.kind], point):
+                if mishap.kind == KEY_THROTTLED and _keys(point).isdisjoint(HOT_KEYS[mishap.number % len(HOT_KEYS)]):
+                    continue
                 self.struck[mishap.kind] += 1
-                return Unavailable(f"injected {mishap.kind}")
+                return ERRORS.get(mishap.kind, Unavailable)(f"injected {mishap.kind}")
         for waiting in self._waiting:
             begins, mishap = waiting
             if begins > now or not task.name.startswith(mishap.function) or not re.match(POINTS[mishap.kind], point):
@@ -160,3 +173,22 @@ class Mishaps(Faults):
                 return None
             return ERRORS[mishap.kind](f"injected {mishap.kind} {point}")
         return None
+
+
+def _keys(point: str) -> set[str]:
+    """Returns the partition keys of the state table that the call at ``point`` reads or writes.
+
+    >>> sorted(_keys("before write block 192.0.0.1/32 offence 192.0.0.1/32"))
+    ['block#04', 'offence#04']
+    >>> _keys("before put detection")
+    {'detection'}
+    """
+    call, *words = point.removeprefix("before ").removeprefix("after ").split()
+    if call == "write":
+        return {partition_key(kind, id) for kind, id in zip(words[::2], words[1::2], strict=False)}
+    if words[:1] == ["several"]:
+        words = words[1:]
+    kind, *ids = words
+    if call == "query" and kind in SPREAD_KINDS:
+        return {f"{kind}#{part:02}" for part in range(PARTS)}
+    return {partition_key(kind, id) for id in ids or [""]}

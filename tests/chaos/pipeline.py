@@ -5,14 +5,16 @@ mishaps end, two sweeps go by, and everything that Sluice promises is judged.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from ipaddress import ip_network
 from random import Random
+from unittest.mock import patch
 
 from chalicelib.bootstrap import PARTS, Parts, Services, World, compose
 from chalicelib.config import read_config
-from chalicelib.core.ipsets import SetGroup
+from chalicelib.core.ipsets import CAPACITY, SetGroup
 from chalicelib.core.responses import Response
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
@@ -23,13 +25,14 @@ from sluice.local.kinesis import Shard
 from sluice.local.stores import StateChange
 from sluice.local.telemetry import ReportTotals
 from sluice.local.waf import WafStandIn
+from tests.chaos.edge import Edge
 from tests.chaos.judging import MANUAL_BLOCK, Judge
 from tests.chaos.mishaps import BETWEEN_PHASES, WORLD, Mishap, Mishaps, plan
 from tests.support.damaged import DAMAGED, OFFENDER
 from tests.support.simulation.ingesting import FIELDS, Container, Delivery, Ingesting, Made, Run, Violation
 from tests.support.simulation.listening import Listener, add_changes
-from tests.support.simulation.ports import LedgerTallyLogs, SwitchingObjects, SwitchingStateStore
-from tests.support.simulation.publishing import WatchedIpSets, allowed
+from tests.support.simulation.ports import BusyStateStore, LedgerTallyLogs, SwitchingObjects
+from tests.support.simulation.publishing import HOLDING_CAPACITY, WatchedIpSets, allowed
 from tests.support.simulation.schedule import Crash, Task
 from tests.support.tally_logs import EXPIRE_MS
 
@@ -47,6 +50,18 @@ OBJECT_S = 20.0
 
 SWEEP_S = 60.0
 BLOCK_FOR_S = 10_800
+SHORT_BLOCK_S = 40
+"""Length of a block that is over, and may be followed by the next, within a phase."""
+
+EDGES_S = (None, 0.0, 1.0, 60.0)
+"""Seconds by which the edge applies an update late; None: it refuses nothing."""
+
+CAPACITIES = (CAPACITY, CAPACITY, CAPACITY, 2)
+"""Networks that fit into an IP set."""
+
+ITEM_S, OFFENDERS_AT_ONCE = 4.0, 1
+"""Seconds that enforce needs for each block and each history, in runs in which invocations end for want of time; and
+the offenders that it writes at once in them. It has time for seven."""
 LAG_S = 600.0
 """Seconds within which everything is processed once the mishaps are over: twice the time-out of evaluate."""
 
@@ -58,14 +73,14 @@ name = "burst"
 limit = 3
 window = "10s"
 resolution = 10
-block_for = "3h"
+block_for = "{burst}"
 
 [[rule]]
 name = "sustained"
 limit = 5
 window = "30s"
 resolution = 10
-block_for = "3h"
+block_for = "{sustained}"
 respond = ["watch", "challenge", "block"]
 
 [[rule]]
@@ -73,12 +88,12 @@ name = "network"
 limit = 12
 window = "15s"
 resolution = 10
-block_for = "3h"
-aggregate = { ipv4 = 24 }
+block_for = "{network}"
+aggregate = {{ ipv4 = 24 }}
 
 [[rule]]
 name = "pace"
-bucket = { rate = "1/5s", burst = 4, memory = "60s" }
+bucket = {{ rate = "1/5s", burst = 4, memory = "60s" }}
 resolution = 10
 block_for = "3h"
 """
@@ -87,7 +102,7 @@ GARBAGE = (
     b"\xff\xfe\t\t",
     b"\x1f\x8b\x08broken",
     b'{"timestamp": 1}',
-    b"4000000000.000\t192.0.0.1\t-",
+    b"4000000000.000\t192.0.0.1\t200\t-",
     b"a\tb\tc\td" * 99,
 )
 """Records that are not log lines, as any client could cause them."""
@@ -112,13 +127,15 @@ class Chaos(Ingesting):
         self.planned = Random(f"plan {seed}")
         faults = Mishaps()
         phases = self.planned.choice([1, 1, 2, 3])
+        edge = Random(f"edge {seed}")
+        lengths = {name: edge.choice(["3h", "3h", f"{SHORT_BLOCK_S}s"]) for name in ("burst", "sustained", "network")}
         super().__init__(
             seed,
             faults=faults,
             parts=parts,
             logs=logs,
             phases=phases,
-            rules=rules or parse_rules(RULES),
+            rules=rules or parse_rules(RULES.format_map(lengths)),
             backoff_s=BACKOFF_S,
             in_objects=Random(f"objects {seed}").choice([0, 0, 0.3, 1]),
         )
@@ -129,7 +146,13 @@ class Chaos(Ingesting):
             self.mishaps = list(mishaps)
         self.most_skew_s = self.planned.choice([0.0, 3.0, 60.0, 120.0])
         self.waf = WafStandIn(lambda: self.schedule.now, self.schedule.sleep)
-        self.switching = SwitchingStateStore(self.state, self.schedule)
+        late_s = edge.choice(EDGES_S)
+        refusing = [_set_name(SetGroup(Response.BLOCK, family)) for family in (4, 6)]
+        self.edge = None if late_s is None else Edge(self.waf.updates, refusing, late_s)
+        self.capacity = edge.choice(CAPACITIES)
+        self.busy = edge.random() < 0.2
+        """True if enforce needs ``ITEM_S`` for each item, and is killed when its time is up."""
+        self.switching = BusyStateStore(self.state, self.schedule, ITEM_S if self.busy else 0)
         self.ip_sets = WatchedIpSets(self.waf, self.schedule, lambda: allowed(self.state))
         self._sets: dict[SetGroup, str] = {}
         """Name and id of each group's IP set."""
@@ -158,6 +181,14 @@ class Chaos(Ingesting):
 
     def play(self) -> Run:
         """Raises Violation."""
+        with ExitStack() as patches:
+            for module in HOLDING_CAPACITY:
+                patches.enter_context(patch(f"{module}.CAPACITY", self.capacity))
+            if self.busy:
+                patches.enter_context(patch("chalicelib.pipeline.enforce.OFFENDERS_PER_SLICE", OFFENDERS_AT_ONCE))
+            return self._play()
+
+    def _play(self) -> Run:
         for phase in range(self.phases):
             if phase:
                 self._let_silence_pass()
@@ -181,7 +212,7 @@ class Chaos(Ingesting):
             client = random.choice(
                 [f"192.0.{random.randint(0, 1)}.{number + 1}", f"192.0.9.{number + 1}", LATER_ALLOWLISTED]
             )
-            for _ in range(random.choice([1, 1, 2, 6])):
+            for _ in range(random.choice([1, 1, 2, 6, 12])):
                 start = now + random.uniform(0, LENGTH_S)
                 span = random.choice([0.5, 9.0, 9.9, 12.0, 28.0, 31.0])
                 requests = random.randint(1, 6)
@@ -213,14 +244,26 @@ class Chaos(Ingesting):
             elif not self.schedule.step() and self._idle():
                 soonest = self._next_moment()
                 if soonest is None:
-                    processed_at = max(self._processed_at, self.importers.ended_at, self.evaluators.ended_at)
-                    over_at = max(self._over_at, self.mishap_faults.struck_at)
-                    if processed_at > over_at + LAG_S:
-                        late_s = processed_at - over_at
-                        raise Violation(f"the lag had not recovered {late_s:.0f} s after the last mishap")
+                    self._judge_lag()
                     return
                 self.schedule.now = max(self.schedule.now, soonest)
         raise Violation(f"nothing settled within {MOST_STEPS} steps")
+
+    def _judge_lag(self) -> None:
+        processed_at = max(self._processed_at, self.importers.ended_at, self.evaluators.ended_at)
+        over_at = max(self._over_at, self.mishap_faults.struck_at)
+        if processed_at > over_at + LAG_S:
+            raise Violation(f"the lag had not recovered {processed_at - over_at:.0f} s after the last mishap")
+
+    def _ring(self) -> None:
+        """Rings for what was appended. If it was all that was left to do, and by an invocation that Lambda gave up on
+        long ago, as one that was frozen, its age is no lag."""
+        task = self.schedule.running
+        gave_up = self.importers.has_given_up_on(task) or any(d.given_up for d in self.deliveries if d.task is task)
+        if gave_up and not (self._backlog() or self.importers.is_behind or self.evaluators.is_behind):
+            self._judge_lag()
+            self._over_at = max(self._over_at, self.schedule.now)
+        super()._ring()
 
     def _idle(self) -> bool:
         listeners = self.importers, self.evaluators, self.enforce, self.publish
@@ -245,7 +288,11 @@ class Chaos(Ingesting):
         while self._arriving and self._arriving[0][0] <= now:
             if self.random.random() < GARBAGE_SHARE:
                 self.stream.put(self.random.choice(GARBAGE), now)
-            self._put([self._arriving.pop(0)[1]], 1)
+            made = self._arriving.pop(0)[1]
+            if self.edge is not None and self.edge.refuses(made.client, made.time_ms / 1000):
+                made = replace(made, refused=True)
+            self.judge.logged(made, self)
+            self._put([made], 1)
         if self._unwritten and self._written_at <= now:
             self._write_object()
         while self._happening and self._happening[0][0] <= now:
@@ -284,7 +331,7 @@ class Chaos(Ingesting):
                 self.containers = [each for each in self.containers if each is not delivery.container]
         self.importers.give_up_on_those_before(moment)
         self.evaluators.give_up_on_those_before(moment + TIMEOUT_S - EVALUATE_TIMEOUT_S)
-        self.enforce.give_up_on_those_before(moment)
+        self.enforce.give_up_on_those_before(moment, killed=self.busy)
         self.publish.give_up_on_those_before(moment)
 
     def _ready(self) -> list[Shard]:
@@ -355,6 +402,7 @@ class Chaos(Ingesting):
                 stored = [*self.state.query(Block.kind), *self.state.query(History.kind)]
                 damaged = Random(mishap.number).sample(stored, min(3, len(stored)))
                 self.state.put_over([replace(i, body=i.body[:-1]) for i in damaged if i.id != MANUAL_BLOCK])
+                self.judge.damaged |= {item.id for item in damaged}
 
     def _rings(self, change: Callable[[list[LogKey]], object]) -> None:
         """Changes the queues of rings, but not of those that are being delivered."""
@@ -390,7 +438,7 @@ class Chaos(Ingesting):
         self.publish.replace_containers()
 
     def _make_set(self, group: SetGroup) -> None:
-        name, family = f"sluice-{group.response}-v{group.family}", f"IPV{group.family}"
+        name, family = _set_name(group), f"IPV{group.family}"
         made = self.waf.create_ip_set(Name=name, Scope="CLOUDFRONT", IPAddressVersion=family, Addresses=[])
         self._sets[group] = f"{name}/{made['Summary']['Id']}"
 
@@ -455,6 +503,10 @@ class Chaos(Ingesting):
     def _allow(self, network: str, number: int) -> None:
         entry = Allow(network=str(ip_network(network)), added_at=number)
         State(self.state).overwrite(entry)
+
+
+def _set_name(group: SetGroup) -> str:
+    return f"sluice-{group.response}-v{group.family}"
 
 
 def _when(event: tuple[float, object]) -> float:

@@ -18,7 +18,8 @@ from random import Random
 
 from chalicelib.bootstrap import PARTS, Parts, Services, World, compose
 from chalicelib.config import read_config
-from chalicelib.core.rules import Rule, RuleSet
+from chalicelib.core.refusals import REFUSAL_STATUS
+from chalicelib.core.rules import TOPIC_BYTES, Rule, RuleSet
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import ACTIVE, Detection, StoredRules, version_id
 from chalicelib.core.tally import unpack
@@ -56,7 +57,7 @@ MOST_STEPS = 20_000
 HURRIED = 0.1
 """Share of evaluators' invocations that have no time for more than one log or item."""
 
-FIELDS = "timestamp,c-ip,x-edge-request-id"
+FIELDS = "timestamp,c-ip,sc-status,x-edge-request-id"
 RULES = """
 [[rule]]
 name = "burst"
@@ -96,6 +97,8 @@ class Made:
 
     client: str
     time_ms: int
+    refused: bool = False
+    """True if it was answered as Sluice's rule group answers those it refuses."""
 
 
 @dataclass(slots=True)
@@ -117,6 +120,7 @@ class Delivery:
     container: Container
     begun: float
     given_up: bool = False
+    task: Task | None = None
 
 
 @dataclass(slots=True)
@@ -249,7 +253,7 @@ class Ingesting:
 
     def _put(self, requests: list[Made], number: int) -> None:
         """Logs the first ``number`` of ``requests``, and removes them there."""
-        lines = [f"{made.time_ms / 1000:.3f}\t{made.client}\t-".encode() for made in requests[:number]]
+        lines = [_line(made) for made in requests[:number]]
         del requests[:number]
         if self.random.random() < self._in_objects:
             self._put_object(b"".join(line + b"\n" for line in lines))
@@ -293,7 +297,7 @@ class Ingesting:
             self._ended(task, delivery, container)
 
         now_ms = int((self.schedule.now + container.skew) * 1000)
-        self.schedule.spawn(container.name, lambda: container.services.ingest.run(batch, now_ms), ended)
+        delivery.task = self.schedule.spawn(container.name, lambda: container.services.ingest.run(batch, now_ms), ended)
 
     def _ended(self, task: Task, delivery: Delivery, container: Container) -> None:
         container.busy = False
@@ -414,12 +418,14 @@ def judge_counts(rules: RuleSet, requests: Sequence[Made], appended: Sequence[Lo
     counted: Counter[tuple[int, int, str, int]] = Counter()
     for item in appended:
         for part in unpack(item.body) if item.body is not None else ():
+            if len(part.topic) > TOPIC_BYTES:
+                continue  # the refusals, which are counted like all others as well
             for key, slots in part.clients().items():
                 client = ".".join(map(str, key))
                 for slot, number in slots.items():
                     counted[part.ipv4_prefix, part.slot_ms, client, slot] += number
     expected = Counter(
-        (meter.ipv4_prefix, meter.slot_ms, _masked(made.client, meter.ipv4_prefix), made.time_ms // meter.slot_ms)
+        (meter.ipv4_prefix, meter.slot_ms, masked(made.client, meter.ipv4_prefix), made.time_ms // meter.slot_ms)
         for meter in rules.meters()
         for made in requests
     )
@@ -450,7 +456,7 @@ def offenders(rule: Rule, made: Sequence[Made]) -> set[str]:
     """Returns the clients over ``rule``'s limit in any window of whole slots, after trying every window."""
     slots: dict[str, list[int]] = defaultdict(list)
     for request in made:
-        slots[_masked(request.client, rule.ipv4_prefix)].append(request.time_ms // rule.slot_ms)
+        slots[masked(request.client, rule.ipv4_prefix)].append(request.time_ms // rule.slot_ms)
     return {f"{client}/{rule.ipv4_prefix}" for client, own in slots.items() if _exceeds(rule, own)}
 
 
@@ -460,7 +466,12 @@ def _exceeds(rule: Rule, slots: Sequence[int]) -> bool:
     return any(sum(first <= slot < first + rule.resolution for slot in slots) > rule.limit for first in slots)
 
 
-def _masked(client: str, prefix: int) -> str:
+def _line(made: Made) -> bytes:
+    return f"{made.time_ms / 1000:.3f}\t{made.client}\t{REFUSAL_STATUS if made.refused else 200}\t-".encode()
+
+
+def masked(client: str, prefix: int) -> str:
+    """Returns the first address of an IPv4 client's network of length 32 or 24."""
     return client if prefix == 32 else client.rpartition(".")[0] + ".0"
 
 

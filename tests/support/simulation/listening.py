@@ -29,6 +29,7 @@ class Delivery(Generic[Change]):
     container: Container[Change]
     begun: float
     given_up: bool = False
+    task: Task | None = None
 
 
 class Listener(Generic[Change]):
@@ -60,7 +61,12 @@ class Listener(Generic[Change]):
 
     @property
     def settled(self) -> bool:
-        return not self._deliveries and not any(self.waiting.values())
+        return not self._deliveries and not self.is_behind
+
+    @property
+    def is_behind(self) -> bool:
+        """Returns whether a change has not been delivered successfully."""
+        return any(self.waiting.values())
 
     def deliver(self) -> None:
         """Begins one delivery, if there is a change to deliver and a container to receive it."""
@@ -79,7 +85,7 @@ class Listener(Generic[Change]):
         def ended(task: Task) -> None:
             self._ended(task, delivery, container)
 
-        self._schedule.spawn(f"{self._name} of {partition}", lambda: container.handler(changes), ended)
+        delivery.task = self._schedule.spawn(f"{self._name} of {partition}", lambda: container.handler(changes), ended)
 
     def idle(self) -> list[list[Change]]:
         """Returns the queues of which nothing is being delivered."""
@@ -95,12 +101,20 @@ class Listener(Generic[Change]):
         if waited_for:
             self._schedule.random.choice(waited_for).given_up = True
 
-    def give_up_on_those_before(self, moment: float) -> None:
-        """Gives up on old deliveries, as Lambda does after a time-out, though their invocations may still run."""
+    def has_given_up_on(self, task: Task | None) -> bool:
+        return any(delivery.given_up for delivery in self._deliveries if delivery.task is task)
+
+    def give_up_on_those_before(self, moment: float, *, killed: bool = False) -> None:
+        """Gives up on old deliveries, as Lambda does after a time-out, though their invocations may still run.
+
+        ``killed``: they may not, and end at their next call.
+        """
         for delivery in self._deliveries:
             if delivery.begun < moment:
                 delivery.given_up = True
                 self._forget(delivery.container)
+                if killed and delivery.task is not None:
+                    delivery.task.killed = True
 
     def replace_containers(self) -> None:
         """Replaces all containers, as a deployment does; running invocations end in the old ones."""

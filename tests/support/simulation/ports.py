@@ -6,6 +6,7 @@ from random import Random
 
 from chalicelib.core.addresses import Network
 from chalicelib.core.ipsets import IpSet
+from chalicelib.edges.state_table import SPREAD_KINDS
 from chalicelib.ports import (
     IpSets,
     Item,
@@ -106,7 +107,7 @@ class SwitchingStateStore:
         return self._schedule.call(f"get {kind} {id}", lambda: self._state.get(kind, id))
 
     def get_many(self, kind: str, ids: Collection[str]) -> Mapping[str, Item]:
-        return self._schedule.call(f"get several {kind}", lambda: self._state.get_many(kind, ids))
+        return self._schedule.call(f"get several {kind} {' '.join(ids)}", lambda: self._state.get_many(kind, ids))
 
     def query(
         self,
@@ -132,6 +133,20 @@ class SwitchingStateStore:
     def write(self, writes: Sequence[Write]) -> None:
         names = " ".join(f"{write.item.kind} {write.item.id}" for write in writes)
         self._schedule.call(f"write {names}", lambda: self._state.write(writes))
+
+
+class BusyStateStore(SwitchingStateStore):
+    """A state store in which enforce needs ``item_s`` seconds for each block and each history that it writes."""
+
+    def __init__(self, state: StateStore, schedule: Schedule, item_s: float) -> None:
+        super().__init__(state, schedule)
+        self._item_s = item_s
+
+    def write(self, writes: Sequence[Write]) -> None:
+        task = self._schedule.running
+        if self._item_s and task is not None and task.name.startswith("enforce"):
+            self._schedule.sleep(self._item_s * sum(write.item.kind in SPREAD_KINDS for write in writes))
+        super().write(writes)
 
 
 class SwitchingIpSets:

@@ -65,6 +65,8 @@ class Task:
         self.failure: BaseException | None = None
         self.wake_at = 0.0
         self.over = False
+        self.killed = False
+        """True if it ends at its next point."""
         self.priority = 0.0
         self._call = call
         self._ended = ended
@@ -142,7 +144,7 @@ class Schedule:
         if self.random.random() < self._stall:
             task.wake_at = self.now + self.random.uniform(0, LONGEST_STALL_S)
         self._hub.switch()
-        fault = self.faults.at(name)
+        fault = Crash("out of time") if task.killed else self.faults.at(name)
         self.trace.append(f"{task.name}: {name}" + (f" !{type(fault).__name__}" if fault else ""))
         if fault is not None:
             raise fault
