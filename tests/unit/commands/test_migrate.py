@@ -1,5 +1,6 @@
 """``sluice migrate``: from exported files and from the account, shown, written and applied."""
 
+import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,12 +14,15 @@ from moto import mock_aws
 from chalicelib.core.rules_toml import parse_rules
 from sluice.cli import main
 from sluice.deploy.account import AwsAccount
+from tests.support.replay_logs import Hit, waf
 from tests.support.security_automations import (
     APP_LOG_CONF,
     BUCKETS,
     NAME,
+    NOW,
     PARAMETERS,
     WAF_LOG_CONF,
+    blocked_by_parser,
     documents,
     dumped,
     ip_sets,
@@ -175,6 +179,35 @@ def test_a_stack_in_an_account_becomes_the_same_plan_as_its_exported_files(accou
     settings = {row["setting"] for row in shown["settings"]}
     assert {f"IP set {name}" for name in ip_sets()} <= settings
     assert "IP set of-another-ownerWhitelistSetIPV4" not in settings
+
+
+def test_on_the_stacks_own_objects_the_rules_name_whom_its_parser_blocks_and_nobody_below_the_threshold(
+    account: AwsAccount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket, minute = BUCKETS["WafLogBucket"], NOW // 60 * 60_000
+    objects = [
+        [
+            *(Hit(minute + 300 * number, "192.0.2.1") for number in range(100)),  # at the threshold
+            *(Hit(minute + 300 * number, "192.0.2.2") for number in range(99)),  # below it
+            *(Hit(minute + 300 * number, "192.0.2.3", "/a.css") for number in range(150)),
+            *(Hit(minute + 30_000 + 600 * number, "192.0.2.4") for number in range(60)),
+            *(Hit(minute + 5000 * number, "192.0.2.5", "/login") for number in range(10)),
+        ],
+        # Over the threshold only together with the object before, in another minute of the clock.
+        [Hit(minute + 66_000 + 300 * number, "192.0.2.4") for number in range(60)],
+    ]
+    for number, hits in enumerate(objects):
+        text = "".join(waf(hit) + "\n" for hit in hits)
+        key = f"AWSLogs/year=2026/{number}.gz"
+        account.client("s3").put_object(Bucket=bucket, Key=key, Body=gzip.compress(text.encode()))
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name.replace("region_name", "aws_default_region").upper(), value)
+    rules = tmp_path / "rules.toml"
+    run("--stack", NAME, "--rules-out", str(rules), account=account)
+    replayed = CliRunner().invoke(main, ["replay", f"s3://{bucket}/AWSLogs/", "--rules", str(rules), "--json"])
+    named = {offender["client"].removesuffix("/32") for offender in json.loads(replayed.stdout)["offenders"]}
+    assert blocked_by_parser(WAF_LOG_CONF, objects, "requestThreshold") == {"192.0.2.1", "192.0.2.5"}
+    assert named == {"192.0.2.1", "192.0.2.5", "192.0.2.4"}
 
 
 def test_a_stack_that_does_not_exist_is_named(account: AwsAccount) -> None:
