@@ -27,7 +27,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "disallow": ("allowlist", "Remove networks from the allowlist."),
         "client": ("clients", "Show everything about one client."),
         "top": ("clients", "Show the busiest clients against their limits."),
-        "rules": ("rules", "Show, plan, apply and roll back rules."),
+        "rules": ("rules", "Show, check, plan, apply, change and roll back rules."),
         "pause": ("control", "Stop rules from blocking new clients."),
         "resume": ("control", "Let rules block again after a pause."),
         "breaker": ("control", "Reset circuit breakers."),

@@ -14,7 +14,7 @@ from chalicelib.admin.inputs import Widest
 from chalicelib.admin.live_counts import LiveCounts
 from chalicelib.admin.pagination import page, read_cursor
 from chalicelib.admin.rules_now import RuleNow, rules_now, uncounted
-from chalicelib.admin.schemas import HistoryQuery, NewRules, Rollback, RulesText
+from chalicelib.admin.schemas import HistoryQuery, NewRules, Rollback, RuleEdit, RulesText
 from chalicelib.admin.wording import without_sets
 from chalicelib.core.logs.requests import LIVE_SOURCES
 from chalicelib.core.response_notes import response_notes
@@ -22,6 +22,7 @@ from chalicelib.core.responses import Response
 from chalicelib.core.rule_notes import ColumnsOf, objections, rule_notes
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_diff import DiffKind, RuleDiff, RuleWords, differences, rule_words, summary
+from chalicelib.core.rules_edit import EditError, edited
 from chalicelib.core.rules_toml import MOST_RULES, RulesError, parse_rules
 from chalicelib.core.sampling import Sampling, sampling_notes
 from chalicelib.core.state import ACTIVE, Call, StoredRules, version_id
@@ -165,6 +166,29 @@ def activate(
         return _unchanged(active.version, f"version {active.version} is already active and has the same text")
     stored = StoredRules(text=new.text, by=caller.name, saved_at=now, comment=new.comment)
     return _change(state, active, stored, rules, based_on, bounds.widest, force=new.force, action="rules.put")
+
+
+def edit(
+    state: State, form: RuleEdit, bounds: RuleBounds, *, based_on: int, caller: Caller, now: int
+) -> PlannedChange[RulesAnswer]:
+    """Activates the rule set with other values of keys of one rule.
+
+    Raises NotFound, Invalid, ForceNeeded, StaleVersion.
+    """
+    values = {key: value for key, value in (("action", form.action), ("limit", form.limit)) if value is not None}
+    if not values:
+        raise Invalid(fault("body", "action", None, "an action, a limit, or both"))
+    stored = rule_set(state)
+    if form.rule not in [rule.name for rule in stored.rules]:
+        known = ", ".join(rule.name for rule in stored.rules)
+        raise NotFound(f"There is no rule {form.rule!r}. Existing rules: {known or 'none'}.")
+    try:
+        text = edited(stored.text, form.rule, values)
+    except EditError as exc:
+        raise Invalid(fault("body", "rule", form.rule, str(exc))) from exc
+    comment = form.comment or f"{form.rule}: {', '.join(f'{key} {value}' for key, value in values.items())}"
+    new = NewRules(text=text, comment=comment, force=form.force)
+    return activate(state, new, bounds, based_on=based_on, caller=caller, now=now)
 
 
 def rollback(

@@ -11,6 +11,7 @@ from msgspec import Meta
 from chalicelib.core import addresses, durations
 from chalicelib.core.logs.requests import LiveSource
 from chalicelib.core.responses import Response
+from chalicelib.core.rules import LARGEST_LIMIT, Action
 
 MOST_NETWORKS = 40
 """Most networks in one call: two items each, block and history, and one audit record and receipt for all must fit
@@ -121,6 +122,20 @@ class NewRules(RulesText, frozen=True):
     force: bool = False
     """Accept rules that block every client that makes one request, or a network wider than the configured prefixes,
     and a set without rules in place of one with rules."""
+
+
+class RuleEdit(Form, frozen=True):
+    """Other values of keys of one rule, whose text stays as it is otherwise."""
+
+    rule: RuleName
+    """The rule's name."""
+    action: Action | None = None
+    """null: as it is."""
+    limit: Annotated[int, Meta(ge=0, le=LARGEST_LIMIT)] | None = None
+    """null: as it is."""
+    comment: Comment = ""
+    force: bool = False
+    """As in a rule set to activate."""
 
 
 class Rollback(Form, frozen=True):

@@ -27,7 +27,7 @@ from chalicelib.api.routes import Health, Me
 from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.responses import Response
-from chalicelib.core.rules import Rule
+from chalicelib.core.rules import Action, Rule
 from chalicelib.core.rules_diff import DiffKind, RuleDiff
 from chalicelib.core.sampling import Sampling, sampling_notes
 from chalicelib.core.state import Allow, Block, Call, Evidence, Pause, StoredRules, Unreadable
@@ -98,6 +98,7 @@ _EXAMPLES = (
     schemas.RulesText(text=_TOML.format(50)),
     schemas.NewRules(text=_TOML.format(60), comment="shop launch"),
     schemas.Rollback(version=1),
+    schemas.RuleEdit(rule="login", action=Action.BLOCK, comment="a week without a false positive"),
     schemas.NewPause(),
     schemas.BreakerReset(),
     schemas.UnreadableRecord(kind="allow", id=_DAMAGED.id, body=_DAMAGED_BODY),

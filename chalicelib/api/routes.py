@@ -149,6 +149,12 @@ def put_rules(call: ApiCall, body: schemas.NewRules, based_on: int) -> PlannedCh
     return rule_sets.activate(call.state, body, call.rule_bounds, based_on=based_on, caller=call.caller, now=call.now)
 
 
+@route("POST", "/v1/rules/edit", role=Role.OPERATOR, tag="rules", etag=True, raises=(NOT_FOUND, FORCE_NEEDED))
+def edit_rules(call: ApiCall, body: schemas.RuleEdit, based_on: int) -> PlannedChange[RulesAnswer]:
+    """Activates the rule set with another action or limit of one rule, and the rest of the text as it is."""
+    return rule_sets.edit(call.state, body, call.rule_bounds, based_on=based_on, caller=call.caller, now=call.now)
+
+
 @route("POST", "/v1/rules/plan", role=Role.VIEWER, tag="rules")
 def plan_rules(call: ApiCall, body: schemas.RulesText) -> RulesPlan:
     """Checks a rule set and returns what it would change, and what it would do to the clients that are counted now.

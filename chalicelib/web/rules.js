@@ -52,7 +52,20 @@ function card(rule) {
       h("li", {}, `counts ${ipv4} or an IPv6 /${rule.aggregate.ipv6} as one client`),
       rule.action === "block" && h("li", {}, `blocks for ${rule.block_for}${rule.escalate ? `, ${rule.escalate.factor} times as long with each further offence, up to ${rule.escalate.max}` : ""}`),
       scope.map((text) => h("li", {}, text))),
+    operator && h("button", { "aria-label": `${rule.action === "count" ? "Let it block" : "Only count"}: ${rule.name}`, onclick: () => switchAction(rule) }, rule.action === "count" ? "Let it block" : "Only count"),
   );
+}
+
+async function switchAction(rule) {
+  const action = rule.action === "count" ? "block" : "count";
+  const question = action === "block" ? `Let ${rule.name} block?` : `Let ${rule.name} only count?`;
+  const effect = action === "block"
+    ? `It blocks clients over its limit for ${rule.block_for}, from the next offence.`
+    : "It blocks no new client. Its blocks in force run out.";
+  const { version } = active;
+  if (!(await confirm(question, effect, action === "block" ? "Let it block" : "Only count"))) return;
+  const body = { rule: rule.name, action };
+  await make({ method: "POST", path: "/v1/rules/edit", headers: { "If-Match": `"${version}"` }, body }, { near: $("rules-form") });
 }
 
 const FLAGS = {

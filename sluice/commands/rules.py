@@ -1,4 +1,4 @@
-"""``sluice rules``: show, plan, apply and roll back rules."""
+"""``sluice rules``: show, check, plan, apply, change and roll back rules."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -18,6 +18,8 @@ from chalicelib.core.logs.log_format import DecodeOptions
 from chalicelib.core.logs.requests import LiveSource, Source
 from chalicelib.core.response_notes import response_notes
 from chalicelib.core.rule_notes import objections, rule_notes
+from chalicelib.core.rules import Action
+from chalicelib.core.rules_edit import EditError, edited
 from chalicelib.core.rules_toml import RulesError, parse_rules
 from chalicelib.core.sampling import Sampling, sampling_notes
 from sluice.api_client import Answer
@@ -45,7 +47,7 @@ comment_option = click.option("--comment", default="", metavar="TEXT", help="Rea
 
 @click.group()
 def rules() -> None:
-    """Show, plan, apply and roll back rules."""
+    """Show, check, plan, apply, change and roll back rules."""
 
 
 @rules.command()
@@ -163,6 +165,48 @@ def apply(session: Session, file: TextIO, comment: str, if_version: int | None, 
     version = _confirm(session, text, "Put these rules in force?", if_version, yes)
     body = {"text": text, "comment": comment, **({"force": True} if force else {})}
     session.change("PUT", "/v1/rules", body=body, headers=_if_match(version))
+
+
+@rules.command("set")
+@click.argument("name")
+@click.option(
+    "--action", type=click.Choice([str(action) for action in Action]), help="Whether the rule blocks, or only counts."
+)
+@click.option("--limit", type=click.IntRange(0), metavar="N", help="Requests allowed within one window.")
+@comment_option
+@version_option
+@force_option
+@yes_option
+@api_command
+def set_(
+    session: Session,
+    name: str,
+    action: str | None,
+    limit: int | None,
+    comment: str,
+    if_version: int | None,
+    force: bool,
+    yes: bool,
+) -> None:
+    """Change one rule, and keep the rest of the rule set as it is.
+
+    Comments and spelling of its text stay.
+
+    \b
+    sluice rules set login --action count
+    sluice rules set burst --action block --limit 40
+    """
+    values = {key: value for key, value in (("action", action), ("limit", limit)) if value is not None}
+    if not values:
+        raise click.UsageError("Nothing to change. Give --action, --limit, or both.")
+    text = session.client.get("/v1/rules", RuleSetView).value.text
+    try:
+        text = edited(text, name, values)
+    except EditError as exc:
+        raise click.ClickException(str(exc)) from exc
+    version = _confirm(session, text, "Put this in force?", if_version, yes)
+    body = {"rule": name, **values, "comment": comment, **({"force": True} if force else {})}
+    session.change("POST", "/v1/rules/edit", body=body, headers=_if_match(version))
 
 
 @rules.command()

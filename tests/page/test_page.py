@@ -64,7 +64,18 @@ def test_a_viewer_sees_everything_but_no_controls(open_page: OpenPage, site: Sit
     for view in VIEWS:
         page.goto(f"{site.url}#{view}")
         expect(page.locator(f"#view-{view.partition('/')[0]}")).to_be_visible()
-        for name in ("Unblock", "Block", "Pause", "Allow", "Remove", "Change", "Apply", "Roll back", "Undo"):
+        for name in (
+            "Unblock",
+            "Block",
+            "Pause",
+            "Allow",
+            "Remove",
+            "Change",
+            "Apply",
+            "Roll back",
+            "Only count",
+            "Undo",
+        ):
             expect(page.get_by_role("button", name=re.compile(f"^{name}"))).to_have_count(0)
     page.goto(f"{site.url}#rules")
     expect(page.get_by_label("Rules, in TOML")).not_to_be_editable()
@@ -246,6 +257,19 @@ def test_rules_are_applied_as_planned_and_rolled_back(open_page: OpenPage, site:
     dialog.get_by_role("button", name="Roll back").click()
     expect(page.locator("#rules-note")).to_contain_text("Version 3")
     expect(text).to_have_value(re.compile("limit = 20"))
+
+
+def test_a_rule_is_switched_to_count_and_back(open_page: OpenPage, site: Site) -> None:
+    page = open_page("rules")
+    page.get_by_role("button", name="Only count: burst").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("Let burst only count?")
+    dialog.get_by_role("button", name="Only count").click()
+    expect(page.locator("#rules-note")).to_contain_text("Version 2, saved by alice")
+    expect(page.get_by_label("Rules, in TOML")).to_have_value(re.compile('action = "count"'))
+    page.get_by_role("button", name="Let it block: burst").click()
+    dialog.get_by_role("button", name="Let it block").click()
+    expect(page.locator("#rules-note")).to_contain_text("Version 3")
 
 
 def test_an_edit_is_neither_lost_nor_applied_over_another_operators(open_page: OpenPage, site: Site) -> None:

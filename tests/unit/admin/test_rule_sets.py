@@ -267,3 +267,38 @@ def test_a_plan_says_where_a_response_cannot_work_and_what_happens_instead() -> 
     assert "A program without a token is answered with 405, and cannot pass: use block" in programs
     (last,) = notes(respond='"challenge"')
     assert "add block to the ladder to stop one that goes on" in last
+
+
+# Edits of one rule.
+
+
+def edit(desk: Desk, etag: str, **fields: Any) -> Reply:
+    return desk.call("POST", "/v1/rules/edit", fields, headers={"If-Match": etag})
+
+
+def test_an_edit_changes_one_rule_and_can_be_undone(desk: Desk) -> None:
+    before = current(desk)[1]["text"]
+    done = edit(desk, '"1"', rule="burst", action="count", limit=7)
+    assert (done.status, done.json["version"]) == (200, 2)
+    (change,) = done.json["changes"]
+    assert (change["rule"], change["words"]) == ("burst", ["limit: 20 becomes 7", "action: block becomes count"])
+    shown = current(desk)[1]
+    assert (shown["rules"][0]["action"], shown["rules"][0]["limit"]) == ("count", 7)
+    assert shown["comment"] == "burst: action count, limit 7"
+    undo = done.json["undo"]
+    assert desk.call(undo["method"], undo["path"], undo["body"], headers=undo["headers"]).status == 200
+    assert current(desk)[1]["text"] == before
+
+
+def test_an_edit_names_a_wrong_rule_and_a_missing_value(desk: Desk) -> None:
+    assert edit(desk, '"1"', rule="burst").status == 422
+    unknown = edit(desk, '"1"', rule="brust", limit=1)
+    assert (unknown.status, "Existing rules: burst, login" in unknown.json["detail"]) == (404, True)
+    assert edit(desk, '"7"', rule="burst", limit=1).status == 412
+    assert edit(desk, '"1"', rule="burst", limit=-1).status == 422
+    assert current(desk)[0] == '"1"'
+
+
+def test_an_edit_that_blocks_everybody_needs_force(desk: Desk) -> None:
+    assert edit(desk, '"1"', rule="burst", limit=0).status == 409
+    assert edit(desk, '"1"', rule="burst", limit=0, force=True).status == 200

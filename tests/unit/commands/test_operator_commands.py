@@ -98,6 +98,25 @@ def test_rules_are_planned_applied_and_rolled_back(terminal: Terminal, tmp_path:
     assert "in force" in history
 
 
+def test_one_rule_is_changed_and_changed_back_by_the_printed_command(terminal: Terminal) -> None:
+    assert (
+        "action: block becomes count" in terminal.run("rules", "set", "burst", "--action", "count", exit_code=2).stdout
+    )
+    done = terminal.run("rules", "set", "burst", "--action", "count", "--limit", "25", "--yes")
+    changed = terminal.run("rules", "show").stdout
+    assert changed != RULES
+    assert "limit = 25" in changed
+    assert terminal.json("rules", "show")["rules"][0]["action"] == "count"
+    terminal.undo(done)
+    assert terminal.run("rules", "show").stdout == RULES
+
+
+def test_a_change_of_an_unknown_rule_or_to_nothing_is_refused(terminal: Terminal) -> None:
+    assert "existing: burst" in terminal.run("rules", "set", "brust", "--limit", "3", exit_code=1).stderr
+    assert "--action, --limit" in terminal.run("rules", "set", "burst", exit_code=2).stderr
+    assert "Use --force" in terminal.run("rules", "set", "burst", "--limit", "0", "--yes", exit_code=1).stderr
+
+
 def test_a_rule_set_is_not_applied_over_a_concurrent_change(terminal: Terminal, tmp_path: Path) -> None:
     file = tmp_path / "rules.toml"
     file.write_text(RULES.replace("limit = 20", "limit = 30"))
