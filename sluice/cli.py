@@ -38,9 +38,11 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Deploy": {
         "cost": ("cost", "Estimate what a stage costs per month. Needs neither credentials nor a network."),
-        "setup": ("setup", "Create the resources that 'chalice deploy' cannot, after showing the plan and its cost."),
+        "setup": ("setup", "Create the resources that the functions need, after showing the plan and its cost."),
+        "deploy": ("deploy", "Deploy the functions, their event sources, schedule and admin API."),
         "doctor": ("doctor", "Find problems with a deployed stage, and their remedies. Changes nothing."),
-        "teardown": ("teardown", "Remove everything that setup and 'chalice deploy' created for a stage."),
+        "detach": ("detach", "Detach a web ACL, distribution, log group or bucket from a stage, and forget it."),
+        "teardown": ("teardown", "Remove everything that setup and deploy created for a stage."),
         "migrate": ("migrate", "Move from Security Automations for AWS WAF, or from fail2ban, after showing the plan."),
         "gather": ("gather", "Move blocks and histories to where version 0.2 finds them, after a rollback."),
         "completion": ("completion", "Print the shell's completion script."),

@@ -15,7 +15,12 @@ from tests.support.tables import Tables, dynamodb_client, make_tables
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-pytest_plugins = ["tests.support.admin_api", "tests.support.deploy.account", "tests.support.terminal"]
+pytest_plugins = [
+    "tests.support.admin_api",
+    "tests.support.deploy.account",
+    "tests.support.deploy.functions",
+    "tests.support.terminal",
+]
 
 collect_ignore = [f"support/deploy/{name}.py" for name in ("chalice_deploy", "lambda_runtime", "translate")]
 """Programs: tests run each in a separate interpreter, because importing one would start it."""

@@ -1,4 +1,4 @@
-"""``sluice gather``: the part of a rollback to version 0.2 that ``chalice deploy`` cannot do."""
+"""``sluice gather``: the part of a rollback to version 0.2 that a deployment cannot do."""
 
 import sys
 

@@ -185,7 +185,7 @@ def _next_steps(plan: Plan, console: Console, rules_out: Path | None) -> None:
         console.print(f"  sluice setup --rules {rules}, with the log to count (docs/sources.md)")
     for number, options in enumerate(plan.setups):
         console.print(f"  sluice setup {options}{'' if number else f' --rules {rules}'}", soft_wrap=True)
-    console.print("  chalice deploy --stage prod")
+    console.print("  sluice deploy --stage prod")
     further = ["Then run this command again with SLUICE_URL and SLUICE_TOKEN set: it imports the networks."]
     if any("--no-notification" in options for options in plan.setups):
         further.append(

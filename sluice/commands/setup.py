@@ -1,7 +1,8 @@
-"""``sluice setup``: creates what ``chalice deploy`` cannot, after showing the plan and its cost."""
+"""``sluice setup``: creates what the functions need, after showing the plan and its cost."""
 
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -17,10 +18,11 @@ from sluice.commands.shared.costs import items_of, print_bill
 from sluice.commands.shared.deployment import carry_out, choices_of, plan_options, show_plan, stage_command
 from sluice.commands.shared.options import EXISTING_FILE, Parsed, read_rules
 from sluice.commands.shared.output import output, print_json
-from sluice.deploy.account import AwsAccount, attempting
+from sluice.deploy.account import AwsAccount, AwsError, attempting
 from sluice.deploy.apply import survey
 from sluice.deploy.costs import Load, monthly_costs, total
 from sluice.deploy.plan import Step, StepAction, to_set_up, to_tear_down
+from sluice.deploy.preflight import reservations
 from sluice.deploy.resources import resources_of
 from sluice.deploy.resources.chalice_config import Project
 from sluice.deploy.resources.logs import group_name
@@ -175,10 +177,10 @@ def setup(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Create the resources that 'chalice deploy' cannot, after showing the plan and its cost.
+    """Create the resources that the functions need, after showing the plan and its cost.
 
     These are the stream, tables, IP sets, rule group, delivery of the logs with its IAM role, first rules and first
-    token, and the settings for 'chalice deploy'. Resources that are already as desired are kept, so the command can be
+    token, and the settings of the functions. Resources that are already as desired are kept, so the command can be
     run again at any time, with the same options or others; the choices of earlier runs need not be repeated. Only what
     setup created is changed, except for one rule in each --web-acl, its logging configuration with --source waf, the
     log setting of each --distribution, one subscription filter of each --log-group, and one notification of each
@@ -190,14 +192,14 @@ def setup(
     sluice setup --bucket logs-of-site --prefix AWSLogs/
     sluice setup --respond challenge --block-body sorry.html
     sluice setup --scope REGIONAL --region eu-west-1 --log-group /site/access --web-acl api
-    chalice deploy --stage prod
+    sluice deploy --stage prod
     """
     console = output(sys.stderr if as_json else None)
     tokens: list[str] = []
 
     def show_token(token: str) -> None:
         tokens.append(token)
-        message = "Token for the admin API, shown only this once; store it safely:"
+        message = "Token for the admin API, valid for 90 days and shown only this once; store it safely:"
         console.print(Text.assemble(f"\n{message}\n", (token, "bold"), "\n"), soft_wrap=True)
 
     if prefix and not buckets:
@@ -226,6 +228,7 @@ def setup(
     if not as_json:
         origin = ", the average of the last seven days" if observed else ""
         _describe(console, desired, steps, load, origin)
+        _note_reservations(console, desired, account, project)
     refused = [step for step in steps if step.action is StepAction.REFUSE]
     if refused:
         raise Refusal("\n".join(f"{step.resource.kind} {step.resource.name} {step.detail}" for step in refused))
@@ -290,6 +293,13 @@ def _describe(console: Console, stage: Stage, steps: list[Step], load: Load, ori
     console.print()
 
 
+def _note_reservations(console: Console, stage: Stage, account: AwsAccount, project: Project) -> None:
+    """Prints what it means if the account has too few concurrent executions, as far as setup may ask for them."""
+    with suppress(AwsError):
+        if not stage.choices.stack and (note := reservations(stage, account, project).note):
+            console.print(f"Note: {note}.\n", soft_wrap=True)
+
+
 def _print_json(stage: Stage, steps: list[Step], load: Load, *, applied: bool, token: str | None = None) -> None:
     costs = monthly_costs(load)
     document = {
@@ -310,9 +320,9 @@ def _next_steps(console: Console, stage: Stage, project: Project) -> None:
         console.print(f"\nThen:  {stage.command('doctor')}")
         return
     runtime = runtime_of_chalice()
-    advice = "" if runtime == RECOMMENDED else f" (run Chalice with {RECOMMENDED} instead, if you can)"
+    advice = "" if runtime == RECOMMENDED else f" (run it with {RECOMMENDED} instead, if you can)"
     console.print(
-        f"\nNext:  AWS_DEFAULT_REGION={stage.location.region} chalice deploy --stage {stage.name}\n"
+        f"\nNext:  {stage.command('deploy')}\n"
         f"       which deploys for {runtime}, the Python it runs on, and {project.architecture}{advice}\n"
         f"Then:  {stage.command('doctor')}\n"
         f"Undo:  {stage.command('teardown')}"

@@ -3,9 +3,12 @@
 import json
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,24 +17,65 @@ from chalicelib.core.tokens import SECRET_BYTES, Role, TokensError, issue
 from chalicelib.edges.tokens import CACHED_S, FileTokens, ParameterTokens
 from chalicelib.ports import Unavailable
 from sluice.commands.shared.api import ask, yes_option
-from sluice.commands.shared.options import NEW_FILE, json_output, together
+from sluice.commands.shared.options import NEW_FILE, json_output
 from sluice.commands.shared.output import output, table
 from sluice.commands.shared.times import DURATION, expiry, local
+from sluice.deploy.account import AwsAccount, AwsError, attempting, connect, missing_ok
 
 AUTHORIZED_S = 30
 """Seconds for which API Gateway caches the authorizer's answer."""
 
 
-store_options = together(
-    click.option("--file", type=NEW_FILE, envvar="TOKENS_FILE", help="File with the tokens of a local machine."),
-    click.option(
-        "--parameter",
-        envvar="TOKENS_PARAMETER",
-        default="/sluice/tokens",
-        show_default=True,
-        help="SSM parameter of a deployment, such as /sluice/prod/tokens, unless --file is given.",
-    ),
-)
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The place where the tokens of a stage, or of a local machine, are stored."""
+
+    stage: str
+    region: str | None
+    profile: str | None
+    parameter: str | None
+    file: Path | None
+
+    @contextmanager
+    def opened(self) -> Iterator[FileTokens | ParameterTokens]:
+        """Yields the store. Raises ClickException if it cannot be read or written, also while it is being used."""
+        try:
+            yield FileTokens(self.file) if self.file is not None else self._parameter()
+        except (AwsError, TokensError, Unavailable, OSError) as exc:
+            raise click.ClickException(str(exc)) from exc
+
+    def _parameter(self) -> ParameterTokens:
+        """Returns the store of a stage, which setup has created: functions read no other. Raises AwsError."""
+        account = click.get_current_context().find_object(AwsAccount)
+        account = account or connect(region=self.region, profile=self.profile)
+        name, client = self.parameter or f"/sluice/{self.stage}/tokens", account.client("ssm")
+        with attempting(f"read {name}"), missing_ok("ParameterNotFound"):
+            client.get_parameter(Name=name)
+            return ParameterTokens(client, name)
+        raise AwsError(
+            f"{name} does not exist in {account.region}: name a stage that was set up with --stage and --region, or "
+            "use --file for the tokens of a local machine. If the parameter was lost, this creates it, with a first "
+            f"token: sluice setup --stage {self.stage} --region {account.region}"
+        )
+
+
+def store_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds the options that name the store, which the command receives as ``place``."""
+
+    @click.option(
+        "--stage", default="prod", show_default=True, metavar="NAME", help="Deployment whose tokens these are."
+    )
+    @click.option("--region", metavar="NAME", help="AWS region; by default the one boto3 finds.")
+    @click.option("--profile", metavar="NAME", help="Profile of the AWS credentials.")
+    @click.option("--parameter", envvar="TOKENS_PARAMETER", help="SSM parameter, if it is not /sluice/STAGE/tokens.")
+    @click.option("--file", type=NEW_FILE, envvar="TOKENS_FILE", help="File with the tokens of a local machine.")
+    @wraps(command)
+    def run(
+        stage: str, region: str | None, profile: str | None, parameter: str | None, file: Path | None, **arguments: Any
+    ) -> None:
+        command(place=Place(stage, region, profile, parameter, file), **arguments)
+
+    return run
 
 
 @click.group()
@@ -55,7 +99,7 @@ def token() -> None:
 @click.option("--forever", is_flag=True, help="Create a token that never expires.")
 @store_options
 @json_output("Print one JSON object.")
-def create(name: str, role: str, lives: str, forever: bool, file: Path | None, parameter: str, as_json: bool) -> None:
+def create(name: str, role: str, lives: str, forever: bool, place: Place, as_json: bool) -> None:
     """Create a token and print it once. The audit shows NAME as its holder.
 
     \b
@@ -69,7 +113,7 @@ def create(name: str, role: str, lives: str, forever: bool, file: Path | None, p
         text, issued = issue(name, Role(role), secret=secrets.token_bytes(SECRET_BYTES), now=now, expires_at=expires_at)
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
-    with _opened(file, parameter) as store:
+    with place.opened() as store:
         store.write((*store.fresh(), issued))
     if as_json:
         click.echo(json.dumps({"id": issued.id, "name": name, "role": role, "expires_at": expires_at, "token": text}))
@@ -83,10 +127,10 @@ def create(name: str, role: str, lives: str, forever: bool, file: Path | None, p
 @token.command(name="list")
 @store_options
 @json_output("Print a JSON array.")
-def list_tokens(file: Path | None, parameter: str, as_json: bool) -> None:
+def list_tokens(place: Place, as_json: bool) -> None:
     """List the tokens: ids, holders, roles and expiry."""
     now = int(time.time())
-    with _opened(file, parameter) as store:
+    with place.opened() as store:
         tokens = store.fresh()
     if as_json:
         fields = ("id", "name", "role", "created_at", "expires_at")
@@ -100,13 +144,13 @@ def list_tokens(file: Path | None, parameter: str, as_json: bool) -> None:
 @click.argument("which", metavar="ID|NAME")
 @store_options
 @yes_option
-def revoke(which: str, file: Path | None, parameter: str, yes: bool) -> None:
+def revoke(which: str, place: Place, yes: bool) -> None:
     """Revoke one token by its id, or by its holder's name if that holder has only one.
 
     \b
     sluice token revoke 3f2a91c0
     """
-    with _opened(file, parameter) as store:
+    with place.opened() as store:
         matches = [t for t in store.fresh() if which in (t.id, t.name)]
         if not matches:
             raise click.ClickException(f"there is no token {which!r}; list them with 'sluice token list'")
@@ -119,22 +163,3 @@ def revoke(which: str, file: Path | None, parameter: str, yes: bool) -> None:
     accepted_s = CACHED_S + AUTHORIZED_S
     click.echo(f"Revoked token {revoked.id} of {revoked.name}. It may be accepted for another {accepted_s} s.")
     click.echo(f"It cannot be restored. Create a new one:  sluice token create {revoked.name} --role {revoked.role}")
-
-
-@contextmanager
-def _opened(file: Path | None, parameter: str) -> Iterator[FileTokens | ParameterTokens]:
-    """Yields the store. Raises ClickException if it cannot be read or written, also while it is being used."""
-    try:
-        yield FileTokens(file) if file is not None else _parameter_tokens(parameter)
-    except (TokensError, Unavailable, OSError) as exc:
-        raise click.ClickException(str(exc)) from exc
-
-
-def _parameter_tokens(parameter: str) -> ParameterTokens:
-    import boto3  # noqa: PLC0415 - slow to import, and needed only for a deployment
-    from botocore.exceptions import BotoCoreError  # noqa: PLC0415
-
-    try:
-        return ParameterTokens(boto3.client("ssm"), parameter)
-    except BotoCoreError as exc:
-        raise click.ClickException(f"{str(exc).rstrip('.')}. Use --file for the tokens of a local machine.") from exc

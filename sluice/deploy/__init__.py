@@ -1,8 +1,9 @@
 """Deployment of Sluice into an AWS account: plan, apply, check and remove.
 
-``chalice deploy`` creates the Lambda functions, their event sources, their roles and the admin API. Everything that
-those functions read and write has to exist first: a stream, two tables, IP sets, a rule group, the delivery of logs,
-the first rules and the first token. This package creates that part, and it removes both parts.
+Everything that the functions read and write has to exist first: a stream, two tables, IP sets, a rule group, the
+delivery of logs, the first rules and the first token. Setup creates that part (``resources/``). Chalice's deployer then
+creates the functions, their event sources, roles, schedule and admin API (``deploying.py``), from what exists in the
+account (``deployed.py``). Teardown removes both parts.
 
 A *stage* (``stage.py``) is one deployment: a name, an account and region, and the operator's choices. The names of
 everything in it, and most ARNs, follow from these, so nothing has to be looked up to know what a stage consists of.
@@ -17,9 +18,9 @@ Every command follows the same steps::
     to_set_up(survey)              steps: create, change, keep, or refuse          pure
     apply(steps, account)          the steps, in order                             writes
 
-Teardown surveys ``remains_of(stage)`` and plans with ``to_tear_down``, in reverse order; the doctor plans a setup and
-reports each step that would do something. A *plan* is therefore data: ``--dry-run`` prints it, ``--json`` encodes it,
-tests compare it, and nothing is written before the operator has seen it.
+Teardown surveys ``remains_of(stage)``, plans with ``to_tear_down``, in reverse order, and looks again at its end; the
+doctor plans a setup and reports each step that would do something. A *plan* is therefore data: ``--dry-run`` prints it,
+``--json`` encodes it, tests compare it, and nothing is written before the operator has seen it.
 
 Rules that hold everywhere:
 
@@ -31,7 +32,8 @@ Rules that hold everywhere:
 - **Other owners' resources** (web ACLs, distributions) get additions only, which teardown removes. The rest of
   their configuration is sent back exactly as it was read.
 - **Repeatable.** ``apply`` looks at each resource again before it creates or changes it. A run that stopped anywhere,
-  for any reason, is repaired by running the same command again; tests interrupt it at every single write.
+  for any reason, is repaired by running the same command again; tests interrupt it at every single write. Chalice's own
+  record is made from the account before and after each deployment (decision 21).
 - **Undo.** Setup names teardown as its undo; after a teardown, setup creates an empty stage. Teardown empties the IP
   sets first, so that no client stays blocked whatever happens afterwards.
 

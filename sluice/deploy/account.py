@@ -10,6 +10,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.session import Session
 
 from sluice.deploy.stage import Location
 
@@ -43,13 +44,16 @@ class AwsAccount:
     region: str
     sleep: Callable[[float], None] = time.sleep
     partition: str = "aws"
+    profile: str = ""
+    session: Session | None = None
+    """The session behind the clients, for Chalice; None where only clients are needed."""
 
     @cached_property
     def location(self) -> Location:
         """Account id and region. Raises AwsError."""
         with attempting("identify the account"):
             identity = self.client("sts").get_caller_identity()
-        return Location(account=identity["Account"], region=self.region, partition=self.partition)
+        return Location(account=identity["Account"], region=self.region, partition=self.partition, profile=self.profile)
 
     def list_all(self, service: str, operation: str, key: str, /, **arguments: Any) -> Iterator[Any]:
         """Yields the elements under ``key`` from all pages of an answer.
@@ -91,18 +95,23 @@ def connect(*, region: str | None, profile: str | None) -> AwsAccount:
 
     Raises AwsError if there is no profile of that name, or no region.
     """
+    core = Session(profile=profile)
     with attempting("find AWS credentials"):
-        session = boto3.Session(region_name=region, profile_name=profile)
+        session = boto3.Session(botocore_session=core, region_name=region)
     if session.region_name is None:
         raise AwsError("no region is configured: use --region, or set AWS_DEFAULT_REGION")
     config = Config(retries={"mode": "standard", "max_attempts": 5}, connect_timeout=5, read_timeout=30)
+    # API Gateway accepts one import or deployment every few seconds, and an upload takes longer than a call.
+    core.set_default_client_config(Config(retries={"mode": "standard", "max_attempts": 10}, read_timeout=120))
 
     @cache
     def client(service: str) -> Any:
         return session.client(service, config=config)  # type: ignore[call-overload]
 
     partition = session.get_partition_for_region(session.region_name)
-    return AwsAccount(client=client, region=session.region_name, partition=partition)
+    return AwsAccount(
+        client=client, region=session.region_name, partition=partition, profile=profile or "", session=core
+    )
 
 
 def code_of(exc: ClientError) -> str:

@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from sluice.deploy.account import AwsAccount, attempting
-from sluice.deploy.plan import Step, StepAction
+from sluice.deploy.account import RETRY_PAUSE_S, AwsAccount, AwsError, attempting
+from sluice.deploy.plan import Step, StepAction, to_tear_down
 from sluice.deploy.resource import Existing, Resource
+
+VISIBLE_ATTEMPTS = 20
+"""Looks for what was just created or removed: a minute at most. IAM, WAF and Lambda are eventually consistent."""
 
 
 def survey(resources: Sequence[Resource], account: AwsAccount) -> Iterator[tuple[Resource, Existing | None]]:
@@ -13,6 +16,27 @@ def survey(resources: Sequence[Resource], account: AwsAccount) -> Iterator[tuple
         with attempting(f"look for {resource.kind} {resource.name}"):
             existing = resource.find(account)
         yield resource, existing
+
+
+def survey_remains(resources: Sequence[Resource], account: AwsAccount) -> Iterator[tuple[Resource, Existing | None]]:
+    """Yields each resource with what is left of it. Raises AwsError."""
+    for resource in resources:
+        with attempting(f"look for {resource.kind} {resource.name}"):
+            existing = resource.remains(account)
+        yield resource, existing
+
+
+def left_over(resources: Sequence[Resource], account: AwsAccount) -> list[Step]:
+    """Returns the steps that a teardown of these resources still has to take, after AWS had time to show the others.
+
+    Raises AwsError.
+    """
+    for _ in range(VISIBLE_ATTEMPTS):
+        steps = [step for step in to_tear_down(survey_remains(resources, account)) if step.effective]
+        if not steps:
+            break
+        account.sleep(RETRY_PAUSE_S)
+    return steps
 
 
 def apply(steps: Sequence[Step], account: AwsAccount, report: Callable[[Step], None]) -> None:
@@ -31,10 +55,20 @@ def apply(steps: Sequence[Step], account: AwsAccount, report: Callable[[Step], N
                 _ensure(step.resource, account)
 
 
+def _found(resource: Resource, account: AwsAccount) -> Existing:
+    """Returns what was just created as soon as AWS shows it. Raises AwsError if that takes too long."""
+    for _ in range(VISIBLE_ATTEMPTS):
+        existing = resource.find(account)
+        if existing is not None:
+            return existing
+        account.sleep(RETRY_PAUSE_S)
+    raise AwsError(f"{resource.kind} {resource.name} was created, but AWS does not show it yet")
+
+
 def _ensure(resource: Resource, account: AwsAccount) -> None:
     existing = resource.find(account)
     if existing is None:
         resource.create(account)
-        existing = resource.find(account)
-    if existing is not None and existing.differences:
+        existing = _found(resource, account)
+    if existing.differences:
         resource.change(account, existing)

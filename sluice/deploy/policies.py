@@ -1,7 +1,7 @@
 """IAM policies of the functions: one policy per function, which allows only the calls that it makes.
 
 docs/operate/permissions.md gives the reason for each action. The policies exist in two forms: with the ARNs of a
-stage, for ``chalice deploy``, and with references to the stack's resources, for ``chalice package``.
+stage, for Chalice's deployer, and with references to the stack's resources, for ``chalice package``.
 """
 
 import json
@@ -40,6 +40,8 @@ class Arns:
     state_stream: Any
     ip_sets: Sequence[Any]
     tokens: Any
+    dead_letters: Any
+    """Queue of changes that could not be handled."""
     logs: Callable[[str], Any]
     """Returns the log streams in the log group of a function."""
     objects_queue: Any = None
@@ -50,8 +52,6 @@ class Arns:
     """The objects in them."""
     kms_keys: Sequence[Any] = ()
     """Keys with which the objects are encrypted."""
-    dead_letters: Any = None
-    """Queue of changes that could not be handled; None without such a queue."""
 
 
 def policy(statements: list[dict[str, Any]]) -> Policy:
@@ -91,7 +91,7 @@ def policies(arns: Arns) -> dict[str, Policy]:
         [allow("dynamodb", "DescribeStream GetRecords GetShardIterator", arn), allow("dynamodb", "ListStreams", "*")]
         for arn in (arns.tally_stream, arns.state_stream)
     )
-    dead_letters = [allow("sqs", "SendMessage", arns.dead_letters)] if arns.dead_letters else []
+    dead_letters = allow("sqs", "SendMessage", arns.dead_letters)
     rules = records("GetItem Query", arns.state_table, RULES)
     state = arns.state_table
     statements = {
@@ -114,7 +114,7 @@ def policies(arns: Arns) -> dict[str, Policy]:
             ),
             records("PutItem", state, BLOCK, HISTORY, CONTROL, *BREAKERS),
             records("DeleteItem", state, Waiting.kind),
-            *dead_letters,
+            dead_letters,
         ],
         "publish": [
             *state_stream,
@@ -122,7 +122,7 @@ def policies(arns: Arns) -> dict[str, Policy]:
             records("PutItem", state, CONTROL),
             allow("wafv2", "GetIPSet UpdateIPSet", list(arns.ip_sets)),
             allow("wafv2", "ListIPSets", "*"),  # it cannot be restricted to a resource
-            *dead_letters,
+            dead_letters,
         ],
         "sweep": [
             records("GetItem Query BatchGetItem", state, *EVERY_KIND),
@@ -176,6 +176,7 @@ def arns_of(stage: Stage, ip_sets: Sequence[str], *, tally_stream: str, state_st
         buckets=sorted({stage.bucket_arn(entry) for entry in buckets}),
         objects=[f"{stage.bucket_arn(entry)}/{split_bucket(entry)[1]}*" for entry in buckets],
         kms_keys=stage.choices.kms_keys,
+        dead_letters=stage.queue_arn(stage.dead_letters),
     )
 
 

@@ -5,11 +5,12 @@ Every write is either harmless to repeat or preceded by a read, so that an inter
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from sluice.deploy.account import AwsAccount
-from sluice.deploy.stage import TAG, Stage
+from sluice.deploy.stage import TAG, Refusal, Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,12 @@ class Resource(ABC):
     @abstractmethod
     def find(self, account: AwsAccount) -> Existing | None:
         """Returns None if the item does not exist. Raises Refusal if the account rules out creating it."""
+
+    def remains(self, account: AwsAccount) -> Existing | None:
+        """Returns what teardown has to remove; None if there is nothing, as for what the account rules out creating."""
+        with suppress(Refusal):
+            return self.find(account)
+        return None
 
     def create(self, account: AwsAccount) -> None:  # noqa: B027 - setup does not create what teardown finds left over
         """Creates the item. May leave differences, because ``change`` follows if there are any."""

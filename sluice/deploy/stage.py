@@ -1,6 +1,7 @@
 """A stage: an operator's choices for one deployment, and the names and ARNs that follow from them."""
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
@@ -39,6 +40,8 @@ class Location:
     account: str
     region: str
     partition: str = "aws"
+    profile: str = ""
+    """Profile of the AWS credentials; empty for those that boto3 finds by itself."""
 
     def __str__(self) -> str:
         return f"account {self.account}, {self.region}"
@@ -285,6 +288,7 @@ class Stage:
     delivery_role = _Name("sluice-{}-log-delivery")
     web_acl = _Name("sluice-{}")
     waf_log_group = _Name("aws-waf-logs-sluice-{}")
+    dead_letters = _Name("sluice-{}-dead-letters")
     objects_queue = _Name("sluice-{}-objects")
     objects_dead_letters = _Name("sluice-{}-objects-failed")
     tokens_parameter = _Name("/sluice/{}/tokens")
@@ -322,7 +326,8 @@ class Stage:
 
     def command(self, name: str) -> str:
         """Returns the command line of a ``sluice`` command for this stage."""
-        return f"sluice {name} --stage {self.name} --region {self.location.region}"
+        profile = f" --profile {shlex.quote(self.location.profile)}" if self.location.profile else ""
+        return f"sluice {name} --stage {self.name} --region {self.location.region}{profile}"
 
     def function(self, name: str) -> str:
         """Returns Lambda's name for a function, as Chalice forms it."""

@@ -198,7 +198,9 @@ def test_from_an_empty_account_to_a_blocked_client_and_back(endpoint: str, tmp_p
         assert {step["action"] for step in planned["steps"]} == {"create"}
         created = sluice("setup", *options, "--rules", str(rules), "--yes")
         assert created["token"].startswith("sluice_")
-        deploy(project)
+        deployed = sluice("deploy", *options[:4], "--yes")
+        assert deployed["url"].endswith(".execute-api.us-east-1.amazonaws.com/api/")
+        assert {step["action"] for step in deployed["steps"]} == {"create"}
 
         functions = boto3.client("lambda").list_functions()["Functions"]
         assert {function["FunctionName"]: function["Handler"] for function in functions} == FUNCTIONS
@@ -232,21 +234,21 @@ def test_from_an_empty_account_to_a_blocked_client_and_back(endpoint: str, tmp_p
 
         run_no_functions(REGION)  # from here on the test invokes the functions itself
         now = time.time()
-        deployed = Functions(tmp_path, package)
+        functions = Functions(tmp_path, package)
         state = StateTable(boto3.client("dynamodb"), config.state_table)
         lines = [line(OFFENDER, now + number / 100) for number in range(3)]
-        metrics = deployed.invoke("sluice-prod-ingest", kinesis_event(lines, ts=now))
+        metrics = functions.invoke("sluice-prod-ingest", kinesis_event(lines, ts=now))
         assert '"service":"sluice-prod"' in metrics.replace(" ", "")
         more = b"\n".join(line(OFFENDER, now + number / 100) for number in range(3))
         etag = boto3.client("s3").put_object(Bucket=BUCKET, Key="one.log", Body=more)["ETag"].strip('"')
         new = objects_event([("one", LogObject(BUCKET, "one.log", etag), now)])
-        imported = deployed.invoke("sluice-prod-import_objects", new)
+        imported = functions.invoke("sluice-prod-import_objects", new)
         assert json.loads(imported.splitlines()[-1]) == {"batchItemFailures": []}
-        deployed.invoke("sluice-prod-evaluate", tally_event([("any", 0)]))
+        functions.invoke("sluice-prod-evaluate", tally_event([("any", 0)]))
         detections = list(state.query(Detection.kind))
-        deployed.invoke("sluice-prod-enforce", state_event(detections))
+        functions.invoke("sluice-prod-enforce", state_event(detections))
         blocks = list(state.query(Block.kind))
-        deployed.invoke("sluice-prod-publish", state_event(blocks))
+        functions.invoke("sluice-prod-publish", state_event(blocks))
         waf = boto3.client("wafv2")
         (v4,) = config.ip_sets_v4
         addresses = waf.get_ip_set(Name=v4.name, Scope="CLOUDFRONT", Id=v4.id)["IPSet"]["Addresses"]
@@ -254,16 +256,18 @@ def test_from_an_empty_account_to_a_blocked_client_and_back(endpoint: str, tmp_p
 
         method = f"arn:aws:execute-api:{REGION}:123456789012:api/api/GET/v1/me"
         bearer = {"type": "TOKEN", "authorizationToken": f"Bearer {created['token']}", "methodArn": method}
-        admitted = json.loads(deployed.invoke("sluice-prod-authorize", bearer).splitlines()[-1])
+        admitted = json.loads(functions.invoke("sluice-prod-authorize", bearer).splitlines()[-1])
         assert [statement["Effect"] for statement in admitted["policyDocument"]["Statement"]] == ["Allow"]
         request = api_request("GET", "/v1/blocks", {**admitted["context"], "principalId": admitted["principalId"]})
-        answer = json.loads(deployed.invoke("sluice-prod", request).splitlines()[-1])
+        answer = json.loads(functions.invoke("sluice-prod", request).splitlines()[-1])
         assert answer["statusCode"] == 200
         assert OFFENDER in answer["body"]
 
-        deploy(project)  # nothing has changed: each event source keeps its position
+        deploy(project)  # by Chalice itself. Nothing has changed: each event source keeps its position and settings
         mappings_after = boto3.client("lambda").list_event_source_mappings()["EventSourceMappings"]
         assert {mapping["UUID"] for mapping in mappings_after} == {mapping["UUID"] for mapping in mappings}
+        (enforce,) = (each for each in mappings_after if each["FunctionArn"].endswith("-enforce"))
+        assert enforce["BisectBatchOnFunctionError"] is True
 
         again = sluice("setup", *options, "--rules", str(rules), "--yes")
         assert {step["action"] for step in again["steps"]} == {"exists"}

@@ -14,12 +14,12 @@ import yaml  # type: ignore[import-untyped]
 from chalicelib.config import SETTINGS, read_config
 from chalicelib.core.state import RECORDS, Allow, Block, Detection, Heartbeat
 from chalicelib.pipeline.followed_blocks import REREAD_S
-from sluice.deploy.doctor.deployment import ISOLATING
 from sluice.deploy.policies import STACK, policies
+from sluice.deploy.resources.event_sources import settings_of
 from sluice.deploy.resources.objects import HIDDEN_S, MOST_RECEIVES
 from sluice.deploy.runtime import runtime_of_chalice
 from sluice.deploy.sizing import MOST_MB, VCPU_MB
-from sluice.deploy.stage import Choices
+from sluice.deploy.stage import Choices, Location, Stage
 from tests.support.deploy.account import REGION, ROOT
 from tests.support.deploy.packaging import chalice, clone
 
@@ -185,7 +185,21 @@ def test_enforce_is_invoked_for_detections_and_the_heartbeat_and_what_fails_is_i
     patterns = [json.loads(each["Pattern"])["dynamodb"]["Keys"] for each in enforce["FilterCriteria"]["Filters"]]
     heartbeat = {"kind": {"S": [Heartbeat.kind]}, "id": {"S": [Heartbeat.id]}}
     assert patterns == [{"kind": {"S": [Detection.kind]}}, heartbeat]
-    assert json.loads(ISOLATING.partition("--filter-criteria ")[2].strip("'")) == enforce["FilterCriteria"]
+
+
+def test_event_sources_have_the_settings_that_deploy_gives_those_of_chalice(sam: Template) -> None:
+    stage = Stage(name="prod", location=Location(account="1", region=REGION), choices=Choices())
+    for name, settings in settings_of(stage).items():
+        stacked = source(sam, name.capitalize())
+        for key, value in settings.items():
+            if key == "FilterCriteria":
+                patterns = [[json.loads(each["Pattern"]) for each in of["Filters"]] for of in (value, stacked[key])]
+                assert patterns[0] == patterns[1]
+            elif key == "DestinationConfig":
+                assert stacked[key]["OnFailure"]["Destination"] == {"Fn::GetAtt": ["DeadLetters", "Arn"]}
+                assert value["OnFailure"]["Destination"].endswith(":sluice-prod-dead-letters")
+            else:
+                assert stacked[key] == value
 
 
 def test_publish_is_invoked_for_every_change_that_it_follows_and_for_no_other(sam: Template) -> None:

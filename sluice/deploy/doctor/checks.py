@@ -5,7 +5,16 @@ from collections.abc import Callable, Iterable, Sequence
 from botocore.exceptions import ClientError
 
 from sluice.deploy.account import cause_of
-from sluice.deploy.doctor.deployment import concurrency, deployed, drift, event_sources, permissions, runtime, settings
+from sluice.deploy.doctor.deployment import (
+    concurrency,
+    deployed,
+    drift,
+    event_sources,
+    permissions,
+    runtime,
+    settings,
+    source_settings,
+)
 from sluice.deploy.doctor.enforcement import attached, control, rules, sweep, unreadable
 from sluice.deploy.doctor.flow import fields, lag, malformed, objects, readers, records, waf_filters
 from sluice.deploy.doctor.inspection import Finding, Inspection
@@ -13,7 +22,7 @@ from sluice.deploy.doctor.inspection import Finding, Inspection
 StageCheck = Callable[[Inspection], Iterable[Finding]]
 
 CHECKS: tuple[StageCheck, ...] = (
-    *(drift, deployed, concurrency, runtime, settings, permissions, event_sources),
+    *(drift, deployed, concurrency, runtime, settings, permissions, event_sources, source_settings),
     *(records, readers, lag, objects, fields, malformed, waf_filters),
     *(sweep, control, unreadable, rules, attached),
 )

@@ -5,10 +5,13 @@ from typing import Any
 
 from sluice.deploy.account import missing_ok
 from sluice.deploy.apply import survey
+from sluice.deploy.deployed import READERS, look_up_sources
 from sluice.deploy.doctor.inspection import Finding, Inspection
 from sluice.deploy.plan import StepAction, to_set_up
 from sluice.deploy.policies import arns_of, deployed_functions, policies
+from sluice.deploy.preflight import reservations
 from sluice.deploy.resources import resources_of
+from sluice.deploy.resources.event_sources import configured_sources
 from sluice.deploy.resources.waf import ip_sets_of
 from sluice.deploy.runtime import RECOMMENDED, outdated
 from sluice.deploy.stage import Refusal
@@ -18,17 +21,6 @@ NOTHING: Mapping[str, Any] = {"Statement": []}
 
 RESPONSES = "FunctionResponseTypes"
 """Present if a function reports failures message by message."""
-
-ISOLATING = (
-    "--bisect-batch-on-function-error --maximum-record-age-in-seconds 3600 --filter-criteria "
-    r"""'{"Filters":[{"Pattern":"{\"dynamodb\":{\"Keys\":{\"kind\":{\"S\":[\"detection\"]}}}}"},"""
-    r"""{"Pattern":"{\"dynamodb\":{\"Keys\":{\"kind\":{\"S\":[\"control\"]},\"id\":{\"S\":[\"heartbeat\"]}}}}"}]}'"""
-)
-"""Settings of the event source of enforce, which the stack has and Chalice cannot make: a failing batch is halved until
-the change that fails is alone, and is given up after an hour; the blocks that enforce writes do not invoke it."""
-
-UNRESERVABLE = 100
-"""Concurrent executions that AWS keeps unreserved in every account."""
 
 
 def drift(inspection: Inspection) -> Iterator[Finding]:
@@ -52,21 +44,12 @@ def deployed(inspection: Inspection) -> Iterator[Finding]:
 
 
 def concurrency(inspection: Inspection) -> Iterator[Finding]:
-    """Checks that the account has room for the reservations of the functions that are not deployed yet."""
-    missing = set(deployed_functions(inspection.stage)) - inspection.functions.keys()
-    if not missing or inspection.stage.choices.stack:
-        return
-    answer = inspection.account.client("lambda").get_account_settings()
-    available = answer["AccountLimit"]["UnreservedConcurrentExecutions"]
-    functions = inspection.project.config().get("lambda_functions", {})
-    reserved = sum(functions.get(name, {}).get("reserved_concurrency", 0) for name in missing)
-    if available - reserved < UNRESERVABLE:
-        what = (
-            f"the functions reserve {reserved} concurrent executions, but AWS keeps {UNRESERVABLE} of the account's "
-            f"{available} unreserved: 'chalice deploy' will fail"
-        )
-        remedy = "request a higher quota of concurrent executions from AWS, or remove the reserved_concurrency lines"
-        yield Finding("concurrency", what, f"{remedy} from {inspection.project.config_file}")
+    """Checks that the account has room for the reservations of the functions."""
+    if not inspection.stage.choices.stack:
+        found = reservations(inspection.stage, inspection.account, inspection.project)
+        if not found.fit:
+            remedy = f"ask AWS for 1,000 concurrent executions, then: {inspection.deploy}"
+            yield Finding("concurrency", found.note, remedy, wrong=False)
 
 
 def runtime(inspection: Inspection) -> Iterator[Finding]:
@@ -134,14 +117,22 @@ def _as_list(value: Any) -> list[str]:
     return list(value) if isinstance(value, list) else [value]
 
 
+def source_settings(inspection: Inspection) -> Iterator[Finding]:
+    """Checks that a change that cannot be handled is isolated, and that functions receive only what they handle."""
+    for source in configured_sources(inspection.stage):
+        existing = source.find(inspection.account) if source.name in inspection.functions else None
+        if existing is not None and existing.differences:
+            what = f"{source.name} lacks settings: {', '.join(existing.differences)}"
+            yield Finding("event sources", what, inspection.deploy)
+
+
 def event_sources(inspection: Inspection) -> Iterator[Finding]:
     """Checks that the functions that read a stream or the queue do so without errors."""
-    for name in ("ingest", "import_objects", "evaluate", "enforce", "publish"):
+    sources = look_up_sources(inspection.stage, inspection.account)
+    for name in READERS:
         if name not in inspection.functions:
             continue
-        function = inspection.functions[name]["FunctionName"]
-        arguments = ("lambda", "list_event_source_mappings", "EventSourceMappings")
-        mappings = list(inspection.account.list_all(*arguments, FunctionName=function))
+        mappings = sources.get(name, [])
         if not mappings:
             yield Finding("event sources", f"{name} has no event source", inspection.deploy)
         for mapping in mappings:
@@ -153,10 +144,6 @@ def event_sources(inspection: Inspection) -> Iterator[Finding]:
             if name == "import_objects" and mapping.get("BatchSize", 1) > 1 and not mapping.get(RESPONSES):
                 what = "import_objects gets several messages at once, and those that fail are lost"
                 remedy = f"aws lambda update-event-source-mapping --uuid {mapping['UUID']} --batch-size 1"
-                yield Finding("event sources", what, remedy)
-            if name == "enforce" and not mapping.get("BisectBatchOnFunctionError"):
-                what = "enforce repeats a failing batch as a whole, and blocks no client until it succeeds"
-                remedy = f"aws lambda update-event-source-mapping --uuid {mapping['UUID']} {ISOLATING}"
                 yield Finding("event sources", what, remedy)
             if mapping.get("State", "Enabled") not in ("Enabled", "Enabling", "Creating", "Updating"):
                 remedy = f"aws lambda update-event-source-mapping --uuid {mapping['UUID']} --enabled"

@@ -11,9 +11,8 @@ from chalicelib.edges.state_table import StateTable, item_of
 from chalicelib.pipeline.rule_breakers import stopped_rules
 from chalicelib.pipeline.stored import State
 from sluice.deploy.account import AwsAccount, missing_ok
-from sluice.deploy.policies import FUNCTIONS
+from sluice.deploy.deployed import functions_of
 from sluice.deploy.resources.chalice_config import Project
-from sluice.deploy.resources.leftovers import functions_of
 from sluice.deploy.stage import Stage
 
 METRIC_PERIOD_S = 900
@@ -45,9 +44,7 @@ class Inspection:
     @cached_property
     def functions(self) -> dict[str, Mapping[str, Any]]:
         """Lambda's description of each deployed function, by the function's name in Chalice's configuration."""
-        names = {self.stage.function(name): name for name in FUNCTIONS}
-        names[self.stage.prefix] = "api_handler"
-        return {names[function["FunctionName"]]: function for function in functions_of(self.stage, self.account)}
+        return functions_of(self.stage, self.account)
 
     def environment(self, function: str) -> Mapping[str, str]:
         return dict(self.functions.get(function, {}).get("Environment", {}).get("Variables", {}))
@@ -93,7 +90,7 @@ class Inspection:
         """The command or action that deploys the functions again."""
         if self.stage.choices.stack:
             return f"deploy the stack {self.stage.choices.stack} again"
-        return f"AWS_DEFAULT_REGION={self.stage.location.region} chalice deploy --stage {self.stage.name}"
+        return self.stage.command("deploy")
 
     def log_group(self, function: str) -> str:
         return f"the log group {self.stage.log_group(function)}"

@@ -41,20 +41,21 @@ def resources_of(
     remembered = RememberedChoices(stage, stage.choices_parameter, about="the choices of this stage, for later runs")
     if choices.stack:
         # CloudFormation creates the others.
-        return [remembered, *seeds, *_additions(stage)]
+        return [remembered, *seeds, *additions(stage)]
     tallies = "the shards' tally logs; on demand, stream, items expire"
     state = "blocks, allowlist, rules, audit; on demand, stream, recoverable, protected"
     responses = ", ".join(each for each in SOFTER if each in choices.responses)
     group = f"answers {choices.block_status} to both families, Retry-After {choices.retry_after_s} s; {CAPACITY} WCU"
     group += f"; {responses}" if responses else ""
     delivery = "lets the log sources write to the stream, and nothing else"
-    deployment = f"settings and policies for 'chalice deploy', in .chalice; evaluate with {choices.evaluator_mb:,} MB"
+    deployment = f"settings and policies of the functions, in .chalice; evaluate with {choices.evaluator_mb:,} MB"
     resources: list[Resource] = [
         remembered,
         LogStream(stage, stage.log_stream, about=f"{mode(choices.shards)}; encrypted"),
         Table(stage, stage.tally_table, {"log": "S", "offset": "N"}, "KEYS_ONLY", about=tallies),
         Table(stage, stage.state_table, {"kind": "S", "id": "S"}, "NEW_AND_OLD_IMAGES", durable=True, about=state),
         *seeds,
+        Queue(stage, stage.dead_letters, about="changes that enforce and publish could not handle; kept for 14 days"),
         *ip_set_resources(stage),
         RuleGroup(stage, stage.rule_group, body, about=group),
     ]
@@ -78,7 +79,7 @@ def resources_of(
         # Chalice creates the log groups of all functions, but gives the API's a name that is never used.
         LogGroup(stage, stage.log_group(API), 30, about="logs of the admin API; kept for 30 days"),
         ChaliceStage(stage, stage.name, project, about=deployment),
-        *_additions(stage),
+        *additions(stage),
     ]
 
 
@@ -92,31 +93,31 @@ def _seeds(stage: Stage, now: int, rules: str, show_token: Callable[[str], None]
     ]
 
 
-def _additions(stage: Stage) -> list[Resource]:
+def additions(stage: Stage) -> list[Resource]:
     """Returns the additions to resources with other owners."""
     attached = "its cache behaviours log to the stream"
     reference = f"refers to the rule group, {CAPACITY} WCU; other rules stay unchanged"
-    additions: list[Resource] = [DistributionLogging(stage, id, about=attached) for id in stage.choices.distributions]
-    additions += [
+    added: list[Resource] = [DistributionLogging(stage, id, about=attached) for id in stage.choices.distributions]
+    added += [
         AddedSubscription(stage, f"{group}/{stage.prefix}", group, about=f"{SUBSCRIBED}; other filters stay unchanged")
         for group in stage.choices.log_groups
     ]
     told = f"tells {stage.objects_queue} of new objects; other notifications stay unchanged"
     if stage.choices.notification:
-        additions += [BucketNotification(stage, entry, about=told) for entry in stage.choices.buckets]
+        added += [BucketNotification(stage, entry, about=told) for entry in stage.choices.buckets]
     for web_acl in stage.choices.web_acls:
         name = web_acl_name(web_acl)
-        additions.append(WebAclRule(stage, f"{name}/{stage.rule_group}", web_acl, about=reference))
+        added.append(WebAclRule(stage, f"{name}/{stage.rule_group}", web_acl, about=reference))
         if "waf" in stage.choices.sources and not stage.choices.stack:
-            additions.append(WebAclLogging(stage, name, web_acl, about=f"writes to {stage.waf_log_group}"))
+            added.append(WebAclLogging(stage, name, web_acl, about=f"writes to {stage.waf_log_group}"))
     if stage.choices.own_web_acl:
         number = 1 + len(stage.choices.managed_groups)
         has = ", ".join(("the rule group", *stage.choices.managed_groups))
         price = f"{5 + number} USD a month, and 0.60 per million requests"
-        additions.append(CreatedWebAcl(stage, stage.web_acl, stage.choices.managed_groups, about=f"{has}; {price}"))
+        added.append(CreatedWebAcl(stage, stage.web_acl, stage.choices.managed_groups, about=f"{has}; {price}"))
         if "waf" in stage.choices.sources and not stage.choices.stack:
-            additions.append(CreatedWebAclLogging(stage, stage.web_acl, about=f"writes to {stage.waf_log_group}"))
-    return additions
+            added.append(CreatedWebAclLogging(stage, stage.web_acl, about=f"writes to {stage.waf_log_group}"))
+    return added
 
 
 def remains_of(stage: Stage, *, now: int, project: Project) -> list[Resource]:
@@ -127,4 +128,13 @@ def remains_of(stage: Stage, *, now: int, project: Project) -> list[Resource]:
         # Deleting the stack removes the others, including the remembered choices.
         return [*created[1:], DeletionProtection(stage, stage.state_table), blocked]
     logs = FunctionLogs(stage, f"{LOGS}{stage.prefix}-*")
-    return [*created, logs, ChaliceDeployment(stage, stage.prefix, project), blocked]
+    # Left behind if the last bucket or log group was detached.
+    former = [
+        DeliveryRole(stage, stage.delivery_role),
+        Queue(stage, stage.objects_dead_letters),
+        ObjectsQueue(stage, stage.objects_queue),
+    ]
+    names = {resource.name for resource in created}
+    former = [resource for resource in former if resource.name not in names]
+    first, *others = created
+    return [first, *former, *others, logs, ChaliceDeployment(stage, stage.prefix, project), blocked]

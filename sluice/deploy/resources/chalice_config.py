@@ -1,4 +1,4 @@
-"""The stage in Chalice's configuration: environment and policies of the functions, for ``chalice deploy``."""
+"""The stage in Chalice's configuration: environment and policies of the functions."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -50,6 +50,14 @@ class Project:
     def stage(self, name: str) -> ChaliceConfig | None:
         stage: ChaliceConfig | None = self.config().get("stages", {}).get(name)
         return stage
+
+    def reserved(self, stage: str, function: str) -> int:
+        """Returns the concurrent executions that a function reserves in a stage; 0 for none."""
+        for settings in (self.stage(stage) or {}, self.config()):
+            reserved = settings.get("lambda_functions", {}).get(function, {}).get("reserved_concurrency")
+            if reserved is not None:
+                return int(reserved)
+        return 0
 
     def set_stage(self, name: str, stage: ChaliceConfig | None) -> None:
         """Writes the stage, or removes it if it is None. Replaces the file atomically."""

@@ -90,6 +90,13 @@ class DistributionLogging(Resource):
             return Existing(True, [f"{missing} cache behaviour{'s' * (missing != 1)} to attach"] if missing else [])
         raise Refusal(f"distribution {self.name} does not exist; list them with 'aws cloudfront list-distributions'")
 
+    def remains(self, account: AwsAccount) -> Existing | None:
+        with missing_ok("NoSuchDistribution"):
+            config = account.client("cloudfront").get_distribution_config(Id=self.name)["DistributionConfig"]
+            if any(_log_config(behaviour) == self._config_arn() for _, behaviour in behaviours(config)):
+                return Existing(ours=True)
+        return None
+
     def create(self, account: AwsAccount) -> None:
         self._edit(account, None, self._config_arn())
 

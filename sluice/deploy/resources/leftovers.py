@@ -1,26 +1,26 @@
-"""State that ``chalice deploy`` and running functions leave behind, which teardown removes first.
+"""State that deployments and running functions leave behind, which teardown removes first.
 
 In order of removal: the blocks, then the functions, then the functions' logs.
 """
 
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from chalicelib.core.state import Pause
 from chalicelib.edges.state_table import StateTable
 from chalicelib.pipeline.stored import State
-from sluice.deploy.account import AwsAccount, AwsError, missing_ok
+from sluice.deploy.account import AwsAccount, missing_ok
+from sluice.deploy.chalice_record import record_file
+from sluice.deploy.deployed import Deployed, look_up, owner_of, schedule_name
 from sluice.deploy.policies import FUNCTIONS
 from sluice.deploy.resource import Existing, Resource
 from sluice.deploy.resources.chalice_config import Project
 from sluice.deploy.resources.waf import IpSetResource, ip_set_resources
-from sluice.deploy.stage import LOGS, Refusal, Stage
+from sluice.deploy.stage import LOGS
 
-CHALICE = (sys.executable, "-c", "from chalice.cli import main; main()")
+GONE = "ResourceNotFoundException"
+SETTLING_S = 120.0
+"""Seconds for which an event source mapping that is being changed, or a busy API Gateway, is asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,33 +54,56 @@ class BlockedClients(Resource):
 
 @dataclass(frozen=True, slots=True)
 class ChaliceDeployment(Resource):
-    """Functions, event sources, schedule, roles and API, which Chalice created and can delete."""
+    """Functions, event sources, schedule, roles and API, which are found in the account, whatever Chalice has recorded.
+
+    ``chalice delete`` deletes what its record names, in one go: it cannot be repeated after it has failed halfway.
+    """
 
     kind = "Chalice deployment"
 
     project: Project
 
     def find(self, account: AwsAccount) -> Existing | None:
-        recorded = self._record.exists()
-        if not recorded and (functions := functions_of(self.stage, account)):
-            raise Refusal(
-                f"{len(functions)} functions of stage {self.stage.name} are deployed, but {self._record} is missing: "
-                f"'chalice deploy' ran in another checkout. Run 'chalice delete --stage {self.stage.name}' there, "
-                "then teardown again"
-            )
-        return Existing(ours=True) if recorded else None
+        deployed = look_up(self.stage, account)
+        record = record_file(self.project, self.stage.name)
+        if not deployed.anything and not record.exists():
+            return None
+        owners = {owner_of(function, account) for function in deployed.functions.values()}
+        return Existing(ours=owners <= {self.stage.name}, facts={"deployed": deployed})
 
-    def remove(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
-        command = [*CHALICE, "delete", "--stage", self.stage.name]
-        directory = self.project.directory
-        result = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)  # noqa: S603
-        if result.returncode:
-            raise AwsError(f"'chalice delete --stage {self.stage.name}' failed:\n{result.stdout}{result.stderr}")
-        self._record.unlink(missing_ok=True)
+    def remove(self, account: AwsAccount, existing: Existing) -> None:
+        deployed: Deployed = existing.facts["deployed"]
+        functions, gateway, events = (account.client(name) for name in ("lambda", "apigateway", "events"))
+        for mapping in (each for sources in deployed.event_sources.values() for each in sources):
+            delete = functions.delete_event_source_mapping
+            with missing_ok(GONE):
+                account.retry(delete, ("ResourceInUseException",), for_s=SETTLING_S, UUID=mapping["UUID"])
+        if deployed.scheduled:
+            rule = schedule_name(self.stage)
+            with missing_ok(GONE):
+                targets = events.list_targets_by_rule(Rule=rule)["Targets"]
+                if targets:
+                    events.remove_targets(Rule=rule, Ids=[target["Id"] for target in targets])
+                events.delete_rule(Name=rule)
+        for api in deployed.apis:
+            # API Gateway deletes an API every half minute at most.
+            with missing_ok("NotFoundException"):
+                throttled = ("TooManyRequestsException",)
+                account.retry(gateway.delete_rest_api, throttled, for_s=SETTLING_S, restApiId=api)
+        for function in deployed.functions.values():
+            with missing_ok(GONE):
+                functions.delete_function(FunctionName=function["FunctionName"])
+        for name in deployed.roles:
+            self._remove_role(self.stage.function(name), account)
+        record_file(self.project, self.stage.name).unlink(missing_ok=True)
 
-    @property
-    def _record(self) -> Path:
-        return self.project.chalice / "deployed" / f"{self.stage.name}.json"
+    @staticmethod
+    def _remove_role(name: str, account: AwsAccount) -> None:
+        iam = account.client("iam")
+        with missing_ok("NoSuchEntity"):
+            for policy in account.list_all("iam", "list_role_policies", "PolicyNames", RoleName=name):
+                iam.delete_role_policy(RoleName=name, PolicyName=policy)
+            iam.delete_role(RoleName=name)
 
 
 class FunctionLogs(Resource):
@@ -99,10 +122,3 @@ class FunctionLogs(Resource):
         for group in existing.facts["groups"]:
             with missing_ok("ResourceNotFoundException"):
                 account.client("logs").delete_log_group(logGroupName=group)
-
-
-def functions_of(stage: Stage, account: AwsAccount) -> list[Mapping[str, Any]]:
-    """Returns Lambda's description of each deployed function. The API's function is named ``stage.prefix``."""
-    names = {*(stage.function(name) for name in FUNCTIONS), stage.prefix}
-    functions = account.list_all("lambda", "list_functions", "Functions")
-    return [function for function in functions if function["FunctionName"] in names]

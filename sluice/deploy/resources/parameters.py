@@ -10,6 +10,9 @@ from sluice.deploy.resource import Existing, Resource
 from sluice.deploy.stage import Choices
 
 FIRST_HOLDER = "first operator"
+FIRST_TOKEN_S = 90 * 86400
+"""Seconds until the first token expires, as others do by default."""
+
 BUSY = ("TooManyUpdates", "ThrottlingException")
 
 
@@ -61,7 +64,8 @@ class FirstToken(Parameter):
     show_token: Callable[[str], None]
 
     def create(self, account: AwsAccount) -> None:
-        text, token = issue(FIRST_HOLDER, Role.OPERATOR, secret=secrets.token_bytes(SECRET_BYTES), now=self.now)
+        secret, expires_at = secrets.token_bytes(SECRET_BYTES), self.now + FIRST_TOKEN_S
+        text, token = issue(FIRST_HOLDER, Role.OPERATOR, secret=secret, now=self.now, expires_at=expires_at)
         # Shown before it is stored: a shown token that does not work does less harm than a working one that is lost.
         self.show_token(text)
         self.put(account, "SecureString", dump_tokens([token]), "Hashes of the tokens for Sluice's admin API.")

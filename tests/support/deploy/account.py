@@ -13,7 +13,7 @@ from moto import mock_aws
 
 from sluice.cli import main
 from sluice.deploy.account import AwsAccount, connect
-from sluice.deploy.apply import apply, survey
+from sluice.deploy.apply import apply, survey, survey_remains
 from sluice.deploy.plan import Step, to_set_up, to_tear_down
 from sluice.deploy.resources import remains_of, resources_of
 from sluice.deploy.resources.chalice_config import Project
@@ -26,6 +26,15 @@ REGION = "us-east-1"
 LOCATION = Location(account="123456789012", region=REGION)
 NOW = 1_760_000_000
 
+THEIRS = {
+    "Name": "theirs",
+    "Priority": 1,
+    "Statement": {"GeoMatchStatement": {"CountryCodes": ["AQ"]}},
+    "Action": {"Count": {}},
+    "VisibilityConfig": {"SampledRequestsEnabled": False, "CloudWatchMetricsEnabled": False, "MetricName": "theirs"},
+}
+"""A rule of a web ACL's owner. moto keeps the rules of a web ACL whose last one is removed."""
+
 
 @dataclass
 class World:
@@ -35,12 +44,14 @@ class World:
     account: AwsAccount
     project: Project
     tokens: list[str] = field(default_factory=list)
+    now: int = NOW
+    """Epoch seconds at which stages are set up."""
 
     def stage(self, **choices: Any) -> Stage:
         return Stage(name="prod", location=self.account.location, choices=Choices(**choices))
 
     def plan(self, stage: Stage) -> list[Step]:
-        resources = resources_of(stage, rules=RULES, now=NOW, project=self.project, show_token=self.tokens.append)
+        resources = resources_of(stage, rules=RULES, now=self.now, project=self.project, show_token=self.tokens.append)
         return to_set_up(survey(resources, self.account))
 
     def set_up(self, stage: Stage) -> list[Step]:
@@ -49,7 +60,7 @@ class World:
         return steps
 
     def plan_teardown(self, stage: Stage) -> list[Step]:
-        return to_tear_down(survey(remains_of(stage, now=NOW, project=self.project), self.account))
+        return to_tear_down(survey_remains(remains_of(stage, now=self.now, project=self.project), self.account))
 
     def tear_down(self, stage: Stage) -> list[Step]:
         steps = self.plan_teardown(stage)

@@ -44,6 +44,12 @@ class Front:
         self.fail_at: int | None = None
         """Number of the write that fails, counted from 0."""
         self.writes = 0
+        self.failure: tuple[int, str, str] | None = None
+        """Status, code and message with which that write is refused; None if it is interrupted."""
+        self.refusals: dict[str, list[tuple[int, str, str]]] = {}
+        """Refusals of the next calls of an operation, by its service and name."""
+        self.stale: dict[str, list[dict[str, Any]]] = {}
+        """Answers to the next calls of an operation, which do not show the latest changes."""
 
     @contextmanager
     def installed(self) -> Iterator["Front"]:
@@ -59,6 +65,7 @@ class Front:
             ("after-call.wafv2.GetWebACL", self._add_capacity),
             ("before-call.lambda.GetAccountSettings", answering(self._account_settings)),
             ("before-call.api-gateway.ImportRestApi", answering(import_rest_api)),
+            ("before-call.api-gateway.PutRestApi", answering(lambda request: (200, {}))),
             ("after-call.kinesis.CreateStream", _tag_stream),
             ("after-call.cloudwatch-logs.PutSubscriptionFilter", self._keep_distribution),
             ("after-call.cloudwatch-logs.DescribeSubscriptionFilters", self._add_distribution),
@@ -71,13 +78,28 @@ class Front:
             for hook in hooks:
                 handlers.BUILTIN_HANDLERS.remove(hook)
 
-    def _count(self, model: Any, **_: Any) -> None:
+    def _count(self, model: Any, **_: Any) -> Any:
         if not model.name.startswith(("Get", "List", "Describe")):
             if self.fail_at == self.writes:
                 self.fail_at = None
-                raise Interrupted
+                if self.failure is None:
+                    raise Interrupted
+                return self._refused(self.failure)
             self.writes += 1
-        self.calls.append(f"{model.service_model.service_name}:{model.name}")
+        name = f"{model.service_model.service_name}:{model.name}"
+        if self.stale.get(name):
+            answer = self.stale[name].pop(0)
+            return SimpleNamespace(status_code=200, headers={}), answer
+        if self.refusals.get(name):
+            return self._refused(self.refusals[name].pop(0))
+        self.calls.append(name)
+        return None
+
+    @staticmethod
+    def _refused(failure: tuple[int, str, str]) -> Any:
+        status, code, message = failure
+        parsed = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
+        return SimpleNamespace(status_code=status, headers={}), parsed
 
     def _create_log_config(self, request: dict[str, Any]) -> Answer:
         if request["Name"] in self.log_configs:
@@ -111,7 +133,8 @@ class Front:
         return 200, {"AccountLimit": {"UnreservedConcurrentExecutions": self.concurrency}}
 
     def _add_capacity(self, parsed: dict[str, Any], **_: Any) -> None:
-        parsed["WebACL"]["Capacity"] = self.web_acl_capacity
+        if "WebACL" in parsed:
+            parsed["WebACL"]["Capacity"] = self.web_acl_capacity
 
     def _keep_distribution(self, context: dict[str, Any], **_: Any) -> None:
         request = context["parameters"]
@@ -141,24 +164,17 @@ def answering(answer: Callable[[dict[str, Any]], Answer]) -> Callable[..., Any]:
 
 
 def import_rest_api(request: dict[str, Any]) -> Answer:
-    """Creates an API with the resources, methods and integrations of a Swagger 2 document, by calls that moto has."""
+    """Creates an API with the integrations of the root of a Swagger 2 document, by calls that moto has."""
     document = json.loads(request["body"])
     assert document["swagger"] == "2.0"
     client = boto3.client("apigateway")
     api = client.create_rest_api(name=document["info"]["title"])
-    resources = {"/": client.get_resources(restApiId=api["id"])["items"][0]["id"]}
-    for path, methods in sorted(document["paths"].items()):
-        whole = ""
-        for part in filter(None, path.split("/")):
-            parent, whole = whole or "/", f"{whole}/{part}"
-            if whole not in resources:
-                made = client.create_resource(restApiId=api["id"], parentId=resources[parent], pathPart=part)
-                resources[whole] = made["id"]
-        for method, about in methods.items():
-            where = {"restApiId": api["id"], "resourceId": resources[path], "httpMethod": method.upper()}
-            client.put_method(**where, authorizationType="CUSTOM" if about.get("security") else "NONE")
-            uri = about.get("x-amazon-apigateway-integration", {}).get("uri", "")
-            client.put_integration(**where, type="AWS_PROXY", integrationHttpMethod="POST", uri=uri)
+    (root,) = client.get_resources(restApiId=api["id"])["items"]
+    for method, about in document["paths"]["/"].items():
+        where = {"restApiId": api["id"], "resourceId": root["id"], "httpMethod": method.upper()}
+        client.put_method(**where, authorizationType="CUSTOM" if about.get("security") else "NONE")
+        uri = about.get("x-amazon-apigateway-integration", {}).get("uri", "")
+        client.put_integration(**where, type="AWS_PROXY", integrationHttpMethod="POST", uri=uri)
     return 201, {"id": api["id"], "name": document["info"]["title"]}
 
 

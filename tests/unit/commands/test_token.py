@@ -8,6 +8,7 @@ from click.testing import CliRunner, Result
 
 from chalicelib.core.tokens import check, load_tokens
 from sluice.cli import main
+from tests.support.deploy.account import World
 
 
 class Tokens:
@@ -72,3 +73,26 @@ def test_a_broken_file_is_reported_without_its_content(tokens: Tokens) -> None:
     shown = tokens.run("list", exit_code=1).stderr
     assert "cannot be read" in shown
     assert "secret" not in shown
+
+
+def test_tokens_belong_to_the_stage(world: World) -> None:
+    world.set_up(world.stage())
+
+    def token(*words: str) -> Result:
+        return CliRunner().invoke(main, ["token", *words], obj=world.account)
+
+    created = token("create", "alice", "--role", "operator")
+    assert created.exit_code == 0, created.output
+    stored = world.account.client("ssm").get_parameter(Name="/sluice/prod/tokens", WithDecryption=True)["Parameter"]
+    assert check(created.stdout.strip(), load_tokens(stored["Value"]), 0) is not None
+    assert "first operator" in token("list").stdout
+    assert "alice" in token("list", "--stage", "prod").stdout
+
+
+@pytest.mark.parametrize("words", [("create", "alice"), ("list",), ("revoke", "alice", "--yes")])
+def test_no_parameter_is_created_that_no_stage_reads(world: World, words: tuple[str, ...]) -> None:
+    refused = CliRunner().invoke(main, ["token", *words, "--stage", "staging"], obj=world.account)
+    assert refused.exit_code == 1
+    assert "/sluice/staging/tokens does not exist in us-east-1" in refused.stderr
+    assert "sluice setup --stage staging --region us-east-1" in refused.stderr
+    assert world.account.client("ssm").describe_parameters()["Parameters"] == []

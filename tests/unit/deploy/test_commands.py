@@ -14,7 +14,7 @@ def test_setup_asks_first_shows_the_token_once_and_prints_the_undo(run: Run, wor
     done = run("setup", typed="y\n")
     assert done.exit_code == 0, done.output
     assert done.output.count("\nsluice_") == 1
-    assert "AWS_DEFAULT_REGION=us-east-1 chalice deploy --stage prod" in done.output
+    assert "sluice deploy --stage prod --region us-east-1" in done.output
     assert "Undo:  sluice teardown --stage prod --region us-east-1" in done.output
     again = run("setup")  # nothing to do, so no question
     assert again.exit_code == 0
@@ -118,7 +118,7 @@ def test_doctor_fails_while_something_is_wrong(run: Run) -> None:
     assert shown.exit_code == 1
     assert not answer["ok"]
     assert {"check", "what", "remedy", "wrong"} == set(answer["findings"][0])
-    assert "chalice deploy --stage prod" in run("doctor").output
+    assert "sluice deploy --stage prod" in run("doctor").output
 
 
 def test_for_a_stack_setup_creates_only_what_cloudformation_cannot(run: Run, world: World) -> None:

@@ -15,6 +15,7 @@ from chalicelib.ports import Item
 from sluice.deploy.doctor.checks import CHECKS, inspect
 from sluice.deploy.doctor.flow import records
 from sluice.deploy.doctor.inspection import Finding, Inspection
+from sluice.deploy.resources.event_sources import configured_sources
 from tests.support.deploy.account import NOW, REGION, RULES, World
 from tests.support.deploy.front import run_no_functions
 
@@ -61,7 +62,7 @@ class DeployedStage:
         )
 
     def _deploy(self) -> None:
-        """Creates what ``chalice deploy`` creates, as far as the doctor reads it."""
+        """Creates what ``sluice deploy`` creates, as far as the doctor reads it."""
         project, iam, client = self.world.project, self.account.client("iam"), self.account.client("lambda")
         written = project.stage("prod")
         assert written is not None
@@ -92,8 +93,11 @@ class DeployedStage:
                     FunctionName=function,
                     EventSourceArn=sources[LISTENERS[name]],
                     StartingPosition="TRIM_HORIZON",
-                    BisectBatchOnFunctionError=name == "enforce",
                 )
+        for event_source in configured_sources(self.stage):
+            existing = event_source.find(self.account)
+            assert existing is not None
+            event_source.change(self.account, existing)
         run_no_functions(REGION)
 
 
@@ -198,10 +202,10 @@ def new_account(deployed: DeployedStage) -> None:
     ("damage", "expected"),
     [
         pytest.param(stop_expiry, [("drift", "sluice-prod-tally", "sluice setup")], id="a table has drifted"),
-        pytest.param(remove_function, [("functions", "sweep", "chalice deploy")], id="a function is missing"),
+        pytest.param(remove_function, [("functions", "sweep", "sluice deploy")], id="a function is missing"),
         pytest.param(
             new_account,
-            [("functions", "sweep", "chalice deploy"), ("concurrency", "of the account's 100", "reserved_concurrency")],
+            [("functions", "sweep", "sluice deploy"), ("concurrency", "nothing is reserved", "ask AWS for 1,000")],
             id="a new account",
         ),
         pytest.param(
@@ -209,23 +213,23 @@ def new_account(deployed: DeployedStage) -> None:
             [("runtime", "python3.11", "python3.13")],
             id="an old runtime",
         ),
-        pytest.param(weaken, [("permissions", "wafv2:UpdateIPSet", "chalice deploy")], id="a permission is missing"),
+        pytest.param(weaken, [("permissions", "wafv2:UpdateIPSet", "sluice deploy")], id="a permission is missing"),
         pytest.param(
             lambda deployed: reconfigure(deployed, LATENESS_S="60"),
-            [("settings", "LATENESS_S", "chalice deploy")],
+            [("settings", "LATENESS_S", "sluice deploy")],
             id="a setting differs",
         ),
         pytest.param(
             shrink,
-            [("settings", "evaluate runs with 1024 MB instead of 1769", "chalice deploy")],
+            [("settings", "evaluate runs with 1024 MB instead of 1769", "sluice deploy")],
             id="the memory differs",
         ),
         pytest.param(
-            forget_source, [("event sources", "enforce has no event source", "chalice deploy")], id="no source"
+            forget_source, [("event sources", "enforce has no event source", "sluice deploy")], id="no source"
         ),
         pytest.param(
             repeat_whole_batches,
-            [("event sources", "enforce repeats a failing batch as a whole", "--bisect-batch-on-function-error")],
+            [("event sources", "enforce lacks settings: halving of a batch that fails", "sluice deploy")],
             id="failing batches are not halved",
         ),
         pytest.param(

@@ -169,6 +169,7 @@ def unused(policy: Mapping[str, Any], calls: Iterable[Call]) -> set[tuple[str, s
 def deployed(world: World) -> Iterator[Deployed]:
     world.account.client("s3").create_bucket(Bucket=BUCKET)
     stage = world.stage(buckets=(f"{BUCKET}/AWSLogs/",))
+    world.now = int(time.time())  # the first token has to be valid
     world.set_up(stage)
     written = world.project.stage("prod")
     assert written is not None
