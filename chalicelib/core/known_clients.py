@@ -20,6 +20,7 @@ from typing import Self
 from zlib import crc32
 
 from chalicelib.core.addresses import Network
+from chalicelib.core.meter_tally import MeterTally
 from chalicelib.core.state import Known
 
 PERIOD_S = 6 * 3600
@@ -68,6 +69,37 @@ def _bounded(marks: frozenset[Mark], halvings: int) -> Digest:
         halvings += 1
         marks = frozenset(_sample(marks, halvings))
     return Digest(marks, halvings)
+
+
+def may_be_noted(counted: MeterTally, halvings: int) -> list[bytes]:
+    """Returns the clients of ``counted`` of which a digest after ``halvings`` may keep the marks, and few others.
+
+    A CRC is linear: that of an address is the exclusive or of one number per byte. So the first byte of all of them is
+    computed with a few operations on whole columns.
+    """
+    if not halvings:
+        return counted.keys()
+    column = counted.keys4
+    first = 0
+    for at, table in enumerate(_FIRST_BYTES):
+        first ^= int.from_bytes(column[at::IPV4_BYTES].translate(table), "little")
+    flags = first.to_bytes(len(column) // IPV4_BYTES, "little").translate(_KEPT[min(halvings, 8)])
+    ipv4 = [column[at : at + IPV4_BYTES] for at in compress(range(0, len(column), IPV4_BYTES), flags)]
+    return ipv4 + [counted.keys16[at : at + 16] for at in range(0, len(counted.keys16), 16)]
+
+
+_FIRST_BYTES = [
+    bytes(
+        (crc32(bytes(at) + bytes([number]) + bytes(IPV4_BYTES - 1 - at)) ^ (crc32(bytes(IPV4_BYTES)) if at else 0))
+        >> 24
+        for number in range(256)
+    )
+    for at in range(IPV4_BYTES)
+]
+"""By position of a byte in an IPv4 address and by its value: its part of the first byte of the address's CRC."""
+
+_KEPT = [bytes(number >> 8 - halvings == 0 for number in range(256)) for halvings in range(9)]
+"""By number of halvings, up to eight, and first byte of a CRC: whether the mark may be kept."""
 
 
 def _sample(marks: Collection[Mark], halvings: int) -> set[Mark]:

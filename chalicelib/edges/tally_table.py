@@ -30,6 +30,10 @@ RECEIPT_KEPT_S = 15 * 86400
 retention period")."""
 
 
+FIRST_PAGE = 64
+"""Items of the first page of a query that reads a log backwards."""
+
+
 class TallyTable:
     def __init__(self, client: "DynamoDBClient", table: str, sleep: Callable[[float], None] = time.sleep) -> None:
         parse_items(client)
@@ -124,8 +128,9 @@ class TallyTable:
             self._client.put_item(TableName=self._table, Item={**_key((POSITION, 0)), "logs": logs})
 
     def _pages(self, log: str, before: int) -> Iterable[list[dict[str, Any]]]:
-        # Most cold starts need a few minutes of a log, so most of a page of 1 MB would be paid for in vain.
-        query = {**_newest_first(self._table, log, before), "Limit": 64}
+        # Most readers need a few minutes of a log, so most of a page of 1 MB would be paid for in vain. Pages that
+        # double read at most twice what is needed.
+        query = {**_newest_first(self._table, log, before), "Limit": FIRST_PAGE}
         while True:
             with translated(f"read {log}"):
                 answer = self._client.query(**query)
@@ -133,6 +138,7 @@ class TallyTable:
             if "LastEvaluatedKey" not in answer:
                 return
             query["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+            query["Limit"] *= 2
 
 
 def _newest_first(table: str, log: str, before: int = sys.maxsize) -> dict[str, Any]:

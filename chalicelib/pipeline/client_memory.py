@@ -15,6 +15,7 @@ from chalicelib.core.known_clients import (
     KnownClients,
     digest_of,
     known_record,
+    may_be_noted,
     period_of,
 )
 from chalicelib.core.state import Known
@@ -54,7 +55,9 @@ class ClientMemory:
             self._period, self._since, self._due_at = period_of(now), now, now
             self._noted = self._stored = Digest()
         # All at once: a digest with new marks is a copy.
-        self._noted = self._noted.plus(chain.from_iterable(counted.keys() for tally in tallies for counted in tally))
+        columns = chain.from_iterable(tallies)
+        halvings = self._noted.halvings
+        self._noted = self._noted.plus(chain.from_iterable(may_be_noted(counted, halvings) for counted in columns))
         if now >= self._due_at:
             self._store(now)
 

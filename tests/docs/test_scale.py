@@ -54,7 +54,7 @@ def test_one_evaluator_suffices_for_as_many_shards_as_setup_accepts() -> None:
     for shards in (2, 12, 120, MOST_SHARDS):
         rate = shards / 1.2 * RECORDS_A_SHARD
         assert not estimate(Load(requests_per_second=rate, shards=shards)).stops
-    assert set(estimate(Load(requests_per_second=900_000, shards=1080)).stops) == {"CPU", "cold start"}
+    assert set(estimate(Load(requests_per_second=1_000_000, shards=1200)).stops) == {"CPU", "cold start"}
 
 
 def test_the_model_has_the_evaluators_time_out() -> None:

@@ -1,6 +1,7 @@
 """Known clients: digests of bounded size, which merge in any order, and who is known at a moment."""
 
 from collections.abc import Collection
+from random import Random
 from zlib import crc32
 
 import pytest
@@ -18,8 +19,12 @@ from chalicelib.core.known_clients import (
     KnownClients,
     digest_of,
     known_record,
+    may_be_noted,
     period_of,
 )
+from chalicelib.core.logs.requests import Source
+from chalicelib.core.meter_tally import MeterTally
+from chalicelib.core.rules import Rule
 from chalicelib.core.state import Known
 
 START = period_of(1_760_000_000)
@@ -155,3 +160,14 @@ def test_a_client_is_known_from_a_period_after_it_was_counted_for_three_days(aft
 
 def test_without_a_client_that_is_known_there_is_no_memory() -> None:
     assert KnownClients.at([record("192.0.2.1")], START + KEPT_S + PERIOD_S) is None
+
+
+@pytest.mark.parametrize("halvings", [0, 1, 5, 8, 9, 12])
+def test_clients_that_a_digest_keeps_are_those_that_may_be_noted(halvings: int) -> None:
+    rng = Random(halvings)
+    clients = {rng.randbytes(4): {1: 1} for _ in range(5000)} | {rng.randbytes(16): {1: 1} for _ in range(500)}
+    counted = MeterTally.of(Source.WAF, Rule(name="r", limit=1, window_s=10).meter, clients)
+    some = may_be_noted(counted, halvings)
+    digest = Digest(halvings=halvings)
+    assert digest.plus(some) == digest.plus(clients)
+    assert len(some) <= 500 + 2 * 5000 / 2 ** min(8, halvings)
