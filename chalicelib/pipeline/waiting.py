@@ -24,7 +24,7 @@ from chalicelib.ports import Conflict, Write
 KEPT_S = 7 * 86400
 """Time for which offenders may wait: as long as their detections are kept."""
 
-MOST_HELD = 100_000
+MOST_REMEMBERED = 100_000
 """Most offenders remembered by a container. Those beyond it are noted again when they are detected again."""
 
 DETECTIONS_DUE = 100
@@ -67,28 +67,28 @@ class WaitingOffenders:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._held: dict[tuple[str, str], tuple[int, str]] = {}
+        self._remembered: dict[tuple[str, str], tuple[int, str]] = {}
         """By rule and network: the count with which it waits, and the id of the record."""
 
     def hold(self, cases: Collection[Case], now: int) -> None:
         """Stores that the offenders of ``cases`` wait."""
-        held = {key: self._held[key] for key in map(key_of, cases) if key in self._held}
-        stored = self._state.get_many(Waiting, {id for _, id in held.values()})
+        remembered = {key: self._remembered[key] for key in map(key_of, cases) if key in self._remembered}
+        stored = self._state.get_many(Waiting, {id for _, id in remembered.values()})
         worst: dict[str, Waiting] = {}
         for case in cases:
             detection, offender = case
-            count, id = held.get(key_of(case), (-1, ""))
+            count, id = remembered.get(key_of(case), (-1, ""))
             if id in stored and stored[id].record.waits(count) and offender.count < 2 * count:
                 continue
             rule = detection.terms.name
             noted = Waiting(rule=rule, detection=detection.id, since=now, worst=offender.count)
             if noted.id not in worst or worst[noted.id].worst < noted.worst:
                 worst[noted.id] = noted
-            self._held.pop(key_of(case), None)  # so that the order is that of the notes
-            self._held[key_of(case)] = offender.count, noted.id
+            self._remembered.pop(key_of(case), None)  # so that the order is that of the notes
+            self._remembered[key_of(case)] = offender.count, noted.id
         self._state.overwrite(*worst.values(), expires_at=now + KEPT_S)
-        for key in list(islice(self._held, max(0, len(self._held) - MOST_HELD))):
-            del self._held[key]
+        for key in list(islice(self._remembered, max(0, len(self._remembered) - MOST_REMEMBERED))):
+            del self._remembered[key]
 
     def notes(self) -> list[Stored[Waiting]]:
         """Returns the records of detections with offenders that wait, of each rule up to ``NOTES_PER_RULE``."""
@@ -148,8 +148,8 @@ class WaitingOffenders:
             elif max(left) < max(offender.count for _, offender in undecided):
                 record = replace(note.record, worst=max(left), decided_above=max(left))
                 writes.append(State.put(record, over=note, expires_at=note.item.expires_at))
-        for key in [key for key, (_, id) in self._held.items() if id in over]:
-            del self._held[key]
+        for key in [key for key, (_, id) in self._remembered.items() if id in over]:
+            del self._remembered[key]
         for start in range(0, len(writes), WRITTEN_AT_ONCE):
             with suppress(Conflict):
                 self._state.write(writes[start : start + WRITTEN_AT_ONCE])

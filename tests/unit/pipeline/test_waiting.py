@@ -97,11 +97,11 @@ def test_so_many_notes_are_read_of_each_rule_and_then_the_next(monkeypatch: pyte
 
 
 def test_the_memory_of_a_container_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "MOST_HELD", 4)
+    monkeypatch.setattr(waiting, "MOST_REMEMBERED", 4)
     store = Store()
     holder = WaitingOffenders(State(store))
     holder.hold(cases(detection(*NETWORKS, id="log/0/burst")), NOW)
-    assert len(holder._held) == 4
+    assert len(holder._remembered) == 4
     holder.hold(cases(detection(*NETWORKS[4:], id="log/1/burst")), NOW)
     assert len(notes(store)) == 1, "the latest are remembered"
 
