@@ -6,7 +6,8 @@ from chalicelib.bootstrap import CONTAINER_MB, ENTRY_BYTES
 from chalicelib.config import SETTINGS
 
 ENTRIES_PER_REQUEST = 1.08
-"""(client, slot) pairs per request under the default rules: slots are 50 ms long, and scoped rules add few pairs."""
+"""(client, slot) pairs per request under the default rules: the slots of pages are 50 ms long, those of static
+files are longer, and the other rules add few pairs."""
 
 LATENESS_S = int(SETTINGS["lateness_s"].default)
 

@@ -52,6 +52,7 @@ def test_a_normal_form_stays_as_it_is_once_a_server_has_decoded_it(parts: list[s
         ("/a/%2E%2E/login", "/login"),
         ("/a%2F..%2Flogin", "/login"),
         ("/../../login", "/login"),
+        ("/./a/./login", "/a/login"),
         ("/login/", "/login/"),
         ("/login/..", "/"),
         ("/.well-known/x", "/.well-known/x"),
