@@ -47,13 +47,8 @@ def counted(
 
 
 def file_outcomes(file: ParserFile, conf: Document) -> Outcomes:
-    """Yields the rules of a configuration file, and a row for every key in it."""
-    match conf:
-        case {"general": {**general}}:
-            pass
-        case _:
-            yield row(file.name, conf, Fate.BY_HAND, "has no object 'general' with the parser's thresholds")
-            return
+    """Yields the rules of a configuration file, which has an object ``general``, and a row for every key in it."""
+    general: Mapping[str, Any] = conf["general"]
     known = {file.threshold, "blockPeriod", "ignoredSufixes", *(("errorCodes",) if _has_codes(file) else ())}
     for name, value in general.items():
         if name not in known:
@@ -86,7 +81,7 @@ def _has_codes(file: ParserFile) -> bool:
     return file.threshold == "errorThreshold"
 
 
-def _general_rule(file: ParserFile, general: Mapping[Any, Any], codes: list[str], suffixes: list[str]) -> Outcomes:
+def _general_rule(file: ParserFile, general: Mapping[str, Any], codes: list[str], suffixes: list[str]) -> Outcomes:
     setting, period_setting = f"{file.name} general.{file.threshold}", f"{file.name} general.blockPeriod"
     threshold, period = general.get(file.threshold), general.get("blockPeriod", 240)
     wrong = [*faults(setting, threshold, 0), *faults(period_setting, period, 0)]

@@ -41,6 +41,7 @@ class OldStack:
     outputs: Mapping[str, str]
     waf_log_conf: Document | None
     app_log_conf: Document | None
+    """The two configuration files, each an object with an object ``general``; None for one that is missing."""
     ip_sets: tuple[OldSet, ...]
     retentions: tuple[Retention, ...]
     acl_rules: tuple[Mapping[str, Any], ...]

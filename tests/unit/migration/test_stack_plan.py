@@ -253,6 +253,56 @@ def test_a_parameter_that_cannot_be_migrated_is_named(name: str, value: str) -> 
 
 
 @pytest.mark.parametrize(
+    ("parameters", "setting", "fate"),
+    [
+        ({**RATE_BASED, "RequestThreshold": "9"}, "RequestThreshold", Fate.BY_HAND),
+        ({**RATE_BASED, "WAFRuleKeysTypeParam": "IP"}, "WAFRuleKeysTypeParam", Fate.RULE),
+        ({**RATE_BASED, "CustomHeaderNameParam": "x-api-key"}, "CustomHeaderNameParam", Fate.BY_HAND),
+        ({**PARAMETERS, "ActivateBadBotProtectionParam": "no"}, "ActivateBadBotProtectionParam", Fate.UNUSED),
+        ({**RATE_BASED, "AppAccessLogBucketPrefixParam": ""}, "AppAccessLogBucket", Fate.UNUSED),
+        ({**ATHENA, "ActivateHttpFloodProtectionParam": "no"}, "WAFBlockPeriod", Fate.RULE),
+        ({**ATHENA, "HTTPFloodAthenaQueryGroupByParam": "Country"}, "HTTPFloodAthenaQueryGroupByParam", Fate.RULE),
+        (ATHENA, "waf_log_conf", Fate.UNUSED),
+        (PARAMETERS, "RequestThreshold", Fate.UNUSED),
+    ],
+)
+def test_a_parameter_has_the_effect_that_the_others_leave_it(
+    parameters: dict[str, str], setting: str, fate: Fate
+) -> None:
+    plan = plan_of(parameters)
+    assert [each for each, _ in becomes(plan, setting)] == [fate]
+    rules_of(plan)
+
+
+def test_a_path_with_an_ignored_ending_has_no_rule_because_the_parser_never_counts_it() -> None:
+    conf = {**WAF_LOG_CONF, "uriList": {"/a.css": {"requestThreshold": 1}}}
+    plan = plan_of(changed={f"{NAME}-waf_log_conf.json": conf})
+    assert [fate for fate, _ in becomes(plan, "waf_log_conf uriList /a.css")] == [Fate.UNUSED]
+    assert set(rules_of(plan)) == {"http-flood", "scanners", "scanners-wp-login-php", "bad-bot"}
+
+
+def test_buckets_and_the_honeypot_that_no_document_names_are_asked_for() -> None:
+    described = stack({name: value for name, value in PARAMETERS.items() if name != "AppAccessLogBucket"})
+    described["Stacks"][0]["Outputs"] = []
+    plan = plan_of(changed={"stack.json": described})
+    for setting in ("WafLogBucket", "AppAccessLogBucket", "ActivateBadBotProtectionParam"):
+        assert [fate for fate, _ in becomes(plan, setting)] == [Fate.BY_HAND]
+    assert plan.setups[0] == "--scope CLOUDFRONT"
+
+
+def test_sets_of_other_owners_and_addresses_of_another_form_are_named() -> None:
+    plan = plan_of(
+        changed={
+            "other.json": {"IPSet": {"Name": "partners", "Addresses": ["192.0.2.1/32"]}},
+            "ip-set-2.json": {"IPSet": {"Name": f"{NAME}BlacklistSetIPV4", "Addresses": ["everybody"]}},
+        }
+    )
+    assert becomes(plan, "IP set partners") == [(Fate.BY_HAND, "not a set of this solution")]
+    assert becomes(plan, f"IP set {NAME}BlacklistSetIPV4")[0] == (Fate.BY_HAND, "not an address or a network")
+    assert plan.blocks == ()
+
+
+@pytest.mark.parametrize(
     "name", ["RequestThreshold", "WAFBlockPeriod", "AthenaQueryRunTimeScheduleParam", "ErrorThreshold"]
 )
 def test_a_number_of_athena_that_is_none_is_named(name: str) -> None:
