@@ -24,7 +24,7 @@ requests that it ever made. A client that exceeds the rate by a constant factor 
 Levels are computed in whole numbers, in a unit small enough for both a request and a slot of the rate.
 """
 
-from collections import deque
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from math import gcd
 from typing import NamedTuple, Self
@@ -71,47 +71,46 @@ class Level(NamedTuple):
     """Index of the interval's first slot."""
     last: int
     """The slot with which it ends."""
+    since: int
+    """Index of the latest slot from which an interval up to ``last`` exceeds the burst; -1 if none does."""
 
 
-def walk_levels(order: Sequence[int], numbers: Sequence[int], resolution: int, drain: Drain) -> Iterator[Level]:
+def walk_levels(
+    order: Sequence[int], numbers: Sequence[int], resolution: int, drain: Drain, burst: int
+) -> Iterator[Level]:
     """Yields the highest level of the intervals of up to ``resolution`` slots that end with each slot of ``order``.
 
     ``order``: slots, ascending; ``numbers``: the requests in each. A slot may be repeated: its requests then enter one
     after the other.
 
-    >>> [level.requests for level in walk_levels([10, 12, 14], [3, 4, 1], 100, Drain(unit=1, per_slot=1, last=1))]
-    [2, 4, 3]
+    >>> drain = Drain(unit=1, per_slot=1, last=1)
+    >>> [(level.requests, level.since) for level in walk_levels([10, 12, 14], [3, 4, 1], 100, drain, burst=2)]
+    [(2, -1), (4, 1), (3, 0)]
     """
     unit, per_slot, last = drain
     origin = order[0] if order else 0
-    starts: deque[tuple[int, int]] = deque()
-    """Slots with which the interval may begin: what is taken off before each, and its index. Both ascend."""
-    made = 0
+    befores: list[int] = []
+    """For each slot with which an interval may begin, the level before it without a bound; ascending."""
+    starts: list[int] = []
+    """Indices of these slots, ascending. A later slot with a lower number before it always makes a higher level."""
+    lowest = made = 0
     for index, (slot, number) in enumerate(zip(order, numbers, strict=True)):
         drained = (slot - origin) * per_slot
         before = made * unit - drained
-        while starts and starts[-1][0] >= before:
+        while len(starts) > lowest and befores[-1] >= before:
             starts.pop()
-        starts.append((before, index))
-        while order[starts[0][1]] <= slot - resolution:
-            starts.popleft()
+            befores.pop()
+        starts.append(index)
+        befores.append(before)
+        while order[starts[lowest]] <= slot - resolution:
+            lowest += 1
         made += number
-        least, first = starts[0]
-        level = made * unit - drained - last - least
-        yield Level(max(0, -(-level // unit)), first, slot)
-
-
-def since_over(backwards: Iterable[tuple[int, int]], last: int, limit: int, drain: Drain) -> int:
-    """Returns the latest slot from which the requests up to slot ``last`` exceed ``limit``; there is one.
-
-    ``backwards``: slots and the requests in each, from ``last`` back.
-    """
-    made = 0
-    for slot, number in backwards:
-        made += number
-        if made * drain.unit - (last - slot) * drain.per_slot - drain.last > limit * drain.unit:
-            return slot
-    raise ValueError(f"no requests up to slot {last} exceed {limit}")
+        after = made * unit - drained - last
+        level = after - befores[lowest]
+        since = -1
+        if level > burst * unit:
+            since = starts[bisect_left(befores, after - burst * unit, lowest) - 1]
+        yield Level(max(0, -(-level // unit)), starts[lowest], slot, since)
 
 
 def level_at(slots: Iterable[tuple[int, int]], last: int, drain: Drain) -> int:

@@ -47,7 +47,7 @@ from itertools import accumulate, chain, compress
 from typing import NamedTuple, Protocol
 
 from chalicelib.core.allowance import Allowance
-from chalicelib.core.buckets import Drain, Level, since_over, walk_levels
+from chalicelib.core.buckets import Drain, Level, walk_levels
 from chalicelib.core.grid import Grid, hashes_of
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.meter_tally import Clients, MeterTally, Slots
@@ -128,23 +128,20 @@ def _over_bucket(slots: Slots, marks: Sequence[int], resolution: int, limit: int
     numbers = list(map(slots.__getitem__, order))
     if sum(numbers) <= limit:
         return None
-    latest: tuple[int, Level] | None = None
-    for end, level in enumerate(walk_levels(order, numbers, resolution, drain), 1):
+    latest: Level | None = None
+    for level in walk_levels(order, numbers, resolution, drain, limit):
         at = bisect_right(marks, level.last) - 1
-        if level.requests > limit and at >= 0 and level.last - resolution < marks[at]:
-            latest = end, level
-    if latest is None:
-        return None
-    end, (count, first, last) = latest
-    since = since_over(zip(reversed(order[:end]), reversed(numbers[:end]), strict=True), last, limit, drain)
-    return Window(count, order[first], last, since)
+        if level.since >= 0 and at >= 0 and level.last - resolution < marks[at]:
+            latest = level
+    return latest and Window(latest.requests, order[latest.first], latest.last, order[latest.since])
 
 
 def walk(order: Sequence[int], numbers: Sequence[int], allowance: Allowance) -> Iterator[tuple[int, int, int]]:
-    """Yields what ``walk_windows`` does or, of a bucket, the ``Level`` that each slot of ``order`` ends with."""
+    """Yields what ``walk_windows`` does; of a bucket, the first three members of each ``Level``."""
     if allowance.drain is None:
         return walk_windows(order, numbers, allowance.resolution)
-    return walk_levels(order, numbers, allowance.resolution, allowance.drain)
+    levels = walk_levels(order, numbers, allowance.resolution, allowance.drain, allowance.limit)
+    return ((level.requests, level.first, level.last) for level in levels)
 
 
 def walk_windows(order: Sequence[int], numbers: Sequence[int], resolution: int) -> Iterator[tuple[int, int, int]]:

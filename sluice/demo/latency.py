@@ -41,7 +41,7 @@ def first_over(times_ms: Iterable[int], limit: int, window_ms: int, rate: Rate |
         at = bisect_left(past, time)
         insort(past, time)
         if drain is not None:
-            if any(level.requests > limit for level in walk_levels(past, [1] * len(past), window_ms, drain)):
+            if any(level.since >= 0 for level in walk_levels(past, [1] * len(past), window_ms, drain, limit)):
                 return index
             continue
         for start in range(max(0, at - limit), at + 1):

@@ -20,7 +20,7 @@ import msgspec
 
 from chalicelib.core.addresses import Network, NetworkSet, PrefixMemo, network_of
 from chalicelib.core.allowance import Allowance
-from chalicelib.core.buckets import since_over, walk_levels
+from chalicelib.core.buckets import Level, walk_levels
 from chalicelib.core.decisions import PROPAGATION_S, PUNISHED, Outcome, Standing, decide
 from chalicelib.core.detections import terms_of
 from chalicelib.core.logs.requests import Source
@@ -102,15 +102,15 @@ class Crossings:
         self._limit = limit = allowance.limit
         self._order = sorted(slots)
         self._sums = list(accumulate(map(slots.__getitem__, self._order), initial=0))
-        self._firsts: list[int] = []
-        """For each slot of a bucket, the position of the first slot of the highest interval that ends with it."""
+        self._levels: list[Level] = []
+        """Of a bucket: the level that each slot ends with."""
         if allowance.drain is None:
             firsts = map(bisect_right, repeat(self._order), [last - allowance.resolution for last in self._order])
             self._counts = list(map(sub, islice(self._sums, 1, None), map(self._sums.__getitem__, firsts)))
         else:
             numbers = list(map(slots.__getitem__, self._order))
-            levels = list(walk_levels(self._order, numbers, allowance.resolution, allowance.drain))
-            self._counts, self._firsts = [each.requests for each in levels], [each.first for each in levels]
+            self._levels = list(walk_levels(self._order, numbers, allowance.resolution, allowance.drain, limit))
+            self._counts = [level.requests for level in self._levels]
         self._ends = [end for end, count in enumerate(self._counts) if count > limit]
         """Positions of the last slots of the windows over the limit."""
 
@@ -148,13 +148,10 @@ class Crossings:
         return over_allowance(slots, [window.last], self._allowance) if window.last in slots else None
 
     def _window(self, end: int) -> Window:
-        last, drain = self._order[end], self._allowance.drain
-        if drain is not None:
-            numbers = (self._sums[at + 1] - self._sums[at] for at in range(end, -1, -1))
-            since_slot = since_over(
-                zip(reversed(self._order[: end + 1]), numbers, strict=True), last, self._limit, drain
-            )
-            return Window(self._counts[end], self._order[self._firsts[end]], last, since_slot)
+        if self._levels:
+            level = self._levels[end]
+            return Window(level.requests, self._order[level.first], level.last, self._order[level.since])
+        last = self._order[end]
         first = bisect_right(self._order, last - self._allowance.resolution, 0, end)
         since = bisect_left(self._sums, self._sums[end + 1] - self._limit, first, end + 1) - 1
         return Window(self._counts[end], self._order[first], last, self._order[since])

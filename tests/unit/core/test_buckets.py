@@ -32,16 +32,24 @@ def highest(slots: dict[int, int], last: int, resolution: int, drain: Drain) -> 
     return max(0, -(-max(levels) // 1))
 
 
-@given(slots_of_a_client, resolutions, drains)
-def test_levels_are_the_highest_of_all_intervals(slots: dict[int, int], resolution: int, drain: Drain) -> None:
+@given(slots_of_a_client, resolutions, drains, st.integers(0, 12))
+def test_levels_are_the_highest_of_all_intervals(
+    slots: dict[int, int], resolution: int, drain: Drain, burst: int
+) -> None:
     order = sorted(slots)
-    levels = list(walk_levels(order, [slots[slot] for slot in order], resolution, drain))
+    levels = list(walk_levels(order, [slots[slot] for slot in order], resolution, drain, burst))
     assert [each.last for each in levels] == order
     for each in levels:
         assert each.requests == highest(slots, each.last, resolution, drain)
         first = order[each.first]
         assert each.last - first < resolution
         assert each.requests == max(0, -(-level(slots, first, each.last, drain) // 1))
+        over = [
+            index
+            for index, first in enumerate(order)
+            if each.last - resolution < first <= each.last and level(slots, first, each.last, drain) > burst
+        ]
+        assert each.since == max(over, default=-1)
 
 
 @given(slots_of_a_client, drains, st.integers(0, 100))
