@@ -37,6 +37,8 @@ class RuleCount(Struct, frozen=True, kw_only=True):
     rate: str = ""
     """Rate of the rule's bucket, such as '2/s'; empty for a limit per window. The count is then the number of requests
     above this rate, and the limit is the burst."""
+    measure: str = "requests"
+    """Unit of count and limit: requests, bytes, or, for time, milliseconds."""
 
     @classmethod
     def under(cls, rule: Rule, source: Source, **counts: Any) -> Self:
@@ -48,6 +50,7 @@ class RuleCount(Struct, frozen=True, kw_only=True):
             window_s=rule.window_s,
             action=rule.action,
             rate=str(rule.rate or ""),
+            measure=str(rule.measure),
             **counts,
         )
 

@@ -23,7 +23,8 @@ class Busy(msgspec.Struct, frozen=True, kw_only=True):
 
     network: str
     count: int
-    """Requests in the window or, of a bucket, above its rate; scaled up by the sample rate."""
+    """Requests in the window, or what the rule measures of them, or requests above a bucket's rate; scaled up by the
+    sample rate."""
     blocked_until: int | None
     """First second at which the block of exactly this network is over; null if there is none. Epoch seconds."""
     allowlisted: bool

@@ -16,6 +16,7 @@ from chalicelib.core.addresses import Network
 from chalicelib.core.allowance import Allowance
 from chalicelib.core.decisions import Outcome
 from chalicelib.core.durations import format_duration
+from chalicelib.core.measures import Measure, amount_text
 from chalicelib.core.sampling import Sampling
 from chalicelib.core.state import Allow, Block, History, Past, Pause
 from chalicelib.pipeline.rule_breakers import stopped_rules
@@ -145,10 +146,14 @@ def explain(client: ClientReport, pause: Pause, *, stopped: Sequence[str], uncou
 
 def _counted(count: Count) -> str:
     over = "over" if count.count > count.limit else "within"
-    requests = f"Rule {count.rule} ({count.source} log): {plural(count.count, 'request')} from {count.network}"
+    requests = plural(count.count, "request")
+    limit = str(count.limit)
+    if count.measure != Measure.REQUESTS:
+        requests, limit = amount_text(count.measure, count.count), amount_text(count.measure, count.limit)
+    counted = f"Rule {count.rule} ({count.source} log): {requests} from {count.network}"
     if count.rate:
-        return f"{requests} above {count.rate} at present, {over} the burst of {count.limit}."
-    return f"{requests} in the latest {format_duration(count.window_s)}, {over} the limit of {count.limit}."
+        return f"{counted} above {count.rate} at present, {over} the burst of {limit}."
+    return f"{counted} in the latest {format_duration(count.window_s)}, {over} the limit of {limit}."
 
 
 _OUTCOMES = {

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from chalicelib.core.durations import format_duration
+from chalicelib.core.measures import amount_text, counted_text
 from chalicelib.core.responses import Response
 from chalicelib.core.state import Block, Evidence
 
@@ -26,8 +26,8 @@ def without_sets(response: Response, usable: Iterable[Response]) -> str:
 def evidence(seen: Evidence) -> str:
     if seen.rate:
         return f"{seen.rule}: {seen.count} requests above {seen.rate}, burst {seen.limit}"
-    window = format_duration(seen.window_s)
-    return f"{seen.rule}: {seen.count} requests within {window}, limit {seen.limit}"
+    counted = counted_text(seen.measure, seen.count, seen.window_s)
+    return f"{seen.rule}: {counted}, limit {amount_text(seen.measure, seen.limit)}"
 
 
 def reason(block: Block) -> str:

@@ -316,4 +316,5 @@ def _evidence(detection: Detection, offender: Offender) -> Evidence:
         detection=detection.id,
         arrived_ms=detection.arrived_ms,
         rate=terms.rate,
+        measure=terms.measure,
     )

@@ -128,6 +128,7 @@ def terms_of(rule: Rule, rule_set: str) -> Terms:
         extend=rule.extend,
         rule_set=rule_set,
         rate=str(rule.rate or ""),
+        measure=str(rule.measure),
         respond=rule.respond,
     )
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 
 from chalicelib.core.logs.requests import LIVE_SOURCES, Source
+from chalicelib.core.measures import Measure
 from chalicelib.core.rules import Action, Rule
 from chalicelib.core.scope import Scope
 
@@ -69,7 +70,7 @@ def _wide_notes(rule: Rule) -> Iterator[str]:
     if is_broad(rule.scope) and rule.limit < PAGE_REQUESTS:
         if rule.limit == 0:
             yield f"Rule {rule.name} {named} every client that makes one request. Give it a scope, or a limit."
-        elif rule.scope.static is not False:
+        elif rule.scope.static is not False and rule.measure is Measure.REQUESTS:
             yield (
                 f"Rule {rule.name} {named} clients after {rule.limit} requests of any kind: one page with its files "
                 "may be more. Count pages with static = false, or raise the limit."
@@ -77,7 +78,7 @@ def _wide_notes(rule: Rule) -> Iterator[str]:
 
 
 def _column_notes(rule: Rule, columns: ColumnsOf, counted: list[Source]) -> Iterator[str]:
-    examined = rule.scope.columns()
+    examined = [*rule.scope.columns(), *filter(None, [rule.measure.column])]
     lacking = {source: [name for name in examined if name not in columns[source]] for source in counted or LIVE_SOURCES}
     if all(lacking.values()):
         names = sorted({name for names in lacking.values() for name in names})

@@ -10,6 +10,7 @@ from enum import StrEnum
 from hashlib import blake2b
 from typing import Protocol, TypeVar
 
+from chalicelib.core.measures import Measure
 from chalicelib.core.rates import Rate
 from chalicelib.core.refusals import REFUSAL_COLUMNS
 from chalicelib.core.responses import BLOCKED, Response
@@ -72,14 +73,18 @@ class Meter:
     ipv4_prefix: int
     ipv6_prefix: int
     slot_ms: int
+    measure: Measure = Measure.REQUESTS
+    """The amount of each request in scope that is added up."""
     of_refusals: bool = False
     """True if only the requests in scope are counted that were answered as refusals (``core.refusals``)."""
     topic: bytes = field(init=False, repr=False, compare=False)
-    """Digest of scope and prefixes: the same in every process and version as long as their ``repr`` is. ``REFUSALS``
-    follows it if only refusals are counted."""
+    """Digest of scope and prefixes, and of any measure but the number of requests: the same in every process and
+    version as long as their ``repr`` is. ``REFUSALS`` follows it if only refusals are counted."""
 
     def __post_init__(self) -> None:
         counted = repr((self.scope, self.ipv4_prefix, self.ipv6_prefix)).encode()
+        if self.measure is not Measure.REQUESTS:
+            counted += f" {self.measure}".encode()
         digest = blake2b(counted, digest_size=TOPIC_BYTES).digest()
         object.__setattr__(self, "topic", refusals_topic(digest) if self.of_refusals else digest)
 
@@ -113,6 +118,8 @@ class Rule:
     scope: Scope = EVERYTHING
     rate: Rate | None = None
     """Requests allowed on top of ``limit`` in proportion to time, which makes the rule a token bucket (``buckets``)."""
+    measure: Measure = Measure.REQUESTS
+    """The unit of ``limit``: requests, bytes, or, for time, milliseconds."""
     escalate: Escalation | None = None
     extend: bool = False
     """True if requests made while blocked extend the block."""
@@ -122,7 +129,8 @@ class Rule:
 
     def __post_init__(self) -> None:
         # Stored, because making a meter hashes its scope.
-        object.__setattr__(self, "meter", Meter(self.scope, self.ipv4_prefix, self.ipv6_prefix, self.slot_ms))
+        meter = Meter(self.scope, self.ipv4_prefix, self.ipv6_prefix, self.slot_ms, self.measure)
+        object.__setattr__(self, "meter", meter)
 
     @property
     def slot_ms(self) -> int:
@@ -146,8 +154,9 @@ class RuleSet:
         return max((rule.window_s for rule in self.rules), default=0) * 1000
 
     def columns(self) -> frozenset[str]:
-        """Returns the columns that counting examines: those of the rules' scopes, and those that tell refusals."""
-        return REFUSAL_COLUMNS.union(*(rule.scope.columns() for rule in self.rules))
+        """Returns the columns that counting examines: those of scopes and measures, and those that tell refusals."""
+        measured = {rule.measure.column for rule in self.rules if rule.measure.column}
+        return REFUSAL_COLUMNS.union(measured, *(rule.scope.columns() for rule in self.rules))
 
     def meters(self) -> list[Meter]:
         """Returns meters that together serve every rule; a rule that a finer meter serves has none of its own."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import msgspec
 
 from chalicelib.core.durations import format_duration
+from chalicelib.core.measures import Measure, amount_text
 from chalicelib.core.responses import BLOCKED, Response
 from chalicelib.core.rules import Action, Rule, RuleSet
 from chalicelib.core.scope import Scope
@@ -55,6 +56,8 @@ class RuleWords(msgspec.Struct, frozen=True, kw_only=True):
     """The response to the first remembered offence, the second, and so on; the last one stays."""
     bucket: BucketWords | None = None
     """The rate and burst of a token bucket; null for a limit per window."""
+    measure: str = "requests"
+    """Unit of the limit: requests, bytes, or, for time, milliseconds."""
 
 
 class DiffKind(StrEnum):
@@ -89,6 +92,7 @@ def rule_words(rule: Rule) -> RuleWords:
         escalate=escalate,
         extend=rule.extend,
         bucket=bucket,
+        measure=str(rule.measure),
         respond=list(rule.respond),
     )
 
@@ -122,9 +126,8 @@ def allowed(rule: Rule) -> str:
     >>> allowed(Rule(name="pace", limit=50, window_s=250, rate=Rate(2, 1)))
     '50 + 2/s'
     """
-    return (
-        f"{rule.limit:,} in {format_duration(rule.window_s)}" if rule.rate is None else f"{rule.limit:,} + {rule.rate}"
-    )
+    limit = amount_text(rule.measure, rule.limit)
+    return f"{limit} in {format_duration(rule.window_s)}" if rule.rate is None else f"{limit} + {rule.rate}"
 
 
 def measured(rule: Rule, count: int) -> str:
@@ -136,7 +139,8 @@ def measured(rule: Rule, count: int) -> str:
     >>> measured(Rule(name="pace", limit=50, window_s=250, rate=Rate(2, 1)), 63)
     '63 above 2/s'
     """
-    return f"{count:,} in {format_duration(rule.window_s)}" if rule.rate is None else f"{count:,} above {rule.rate}"
+    counted = amount_text(rule.measure, count)
+    return f"{counted} in {format_duration(rule.window_s)}" if rule.rate is None else f"{counted} above {rule.rate}"
 
 
 def differences(before: RuleSet, after: RuleSet) -> list[RuleDiff]:
@@ -159,6 +163,8 @@ def sentence(rule: RuleWords) -> str:
     >>> from chalicelib.core.rates import Rate
     >>> sentence(rule_words(Rule(name="burst", limit=50, window_s=5)))
     'more than 50 requests within 5s: block for 10m'
+    >>> sentence(rule_words(Rule(name="egress", limit=10_000_000, window_s=60, measure=Measure.BYTES)))
+    'more than 10 MB within 1m: block for 10m'
     >>> sentence(rule_words(Rule(name="pace", limit=50, window_s=250, rate=Rate(2, 1))))
     'more than 2/s and a burst of 50 requests: block for 10m'
     """
@@ -167,7 +173,9 @@ def sentence(rule: RuleWords) -> str:
     action = f"{ladder} for {rule.block_for}" if rule.action is Action.BLOCK else "count only"
     if rule.action is Action.COUNT and rule.respond != list(BLOCKED):
         action += f" (would {ladder})"
-    over = f"{rule.limit} requests within {rule.window}"
+    requests = " requests" if rule.measure == Measure.REQUESTS else ""
+    limit = str(rule.limit) if requests else amount_text(rule.measure, rule.limit)
+    over = f"{limit}{requests} within {rule.window}"
     if rule.bucket is not None:
         over = f"{rule.bucket.rate} and a burst of {rule.bucket.burst} requests"
     return f"more than {over}{scope and f' with {scope}'}: {action}"

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from chalicelib.core.checks import ValueCheck, one_of, pattern, whole
 from chalicelib.core.durations import format_duration, parse_duration
+from chalicelib.core.measures import LIMITS, Measure
 from chalicelib.core.paths import normalised
 from chalicelib.core.rates import Rate, parse_rate
 from chalicelib.core.responses import LONGEST_LADDER, Response, hardness
@@ -181,10 +182,13 @@ def _no_list(name: str, lists: Iterable[str]) -> str:
 def _rule(table: Mapping[str, Any]) -> tuple[Rule | None, list[RuleProblem]]:
     """Returns the rule in ``table``, or None if a key is missing or wrong, and all problems."""
     is_bucket = "bucket" in table
-    values, problems = _read(table, _RULE, ("name",) if is_bucket else ("name", "limit", "window"))
+    readers = {**_RULE, "limit": _limit(table.get("measure"))}
+    values, problems = _read(table, readers, ("name",) if is_bucket else ("name", "limit", "window"))
     if is_bucket:
         beside = "a bucket stands in place of limit and window: its burst is the limit"
         problems += [RuleProblem(beside, (key,)) for key in ("limit", "window") if key in table]
+        if values.get("measure", Measure.REQUESTS) is not Measure.REQUESTS:
+            problems.append(RuleProblem("a bucket counts requests", ("measure",)))
     if problems:
         return None, problems
     prefixes = {f"{family}_prefix": length for family, length in values.pop("aggregate", {}).items()}
@@ -201,6 +205,24 @@ def _rule(table: Mapping[str, Any]) -> tuple[Rule | None, list[RuleProblem]]:
         message = f"shorter than block_for ({format_duration(rule.block_for_s)})"
         problems.append(RuleProblem(message, ("escalate", "max")))
     return rule, problems
+
+
+def _limit(measure: object) -> _Reader:
+    """Returns the reader of a limit of ``measure``; of requests, if that is none."""
+    for known, (parse, accepted) in LIMITS.items():
+        if measure == known:
+            return _parsed(parse, accepted)
+    return _RULE["limit"]
+
+
+def _parsed(parse: Callable[[object], int | None], accepted: str) -> _Reader:
+    def read(value: object) -> int:
+        amount = parse(value)
+        if amount is None:
+            raise _not(value, accepted)
+        return amount
+
+    return read
 
 
 class _Bucket(NamedTuple):
@@ -467,6 +489,7 @@ _RULE: dict[str, _Reader] = {
     "name": _name,
     "limit": _is(whole(0, LARGEST_LIMIT)),
     "window": _duration(SHORTEST_WINDOW_S, LONGEST_WINDOW_S),
+    "measure": lambda value: Measure(_is(one_of(tuple(Measure), "'requests', 'bytes' or 'time'"))(value)),
     "bucket": _table(_BUCKET, required=("rate", "burst"), make=_make_bucket),
     "action": lambda value: Action(_is(one_of(tuple(Action), "'block' or 'count'"))(value)),
     "block_for": _duration(1, LONGEST_BLOCK_S),

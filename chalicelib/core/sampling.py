@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from chalicelib.core.logs.requests import Source
+from chalicelib.core.measures import Measure
 from chalicelib.core.rules import Action, Rule
 
 FEWEST_LOGGED = 10
@@ -45,8 +46,12 @@ class Sampling:
         return self.percent == 100 or limit == 0 or self.logged(limit) >= FEWEST_LOGGED
 
     def applied(self, rule: Rule) -> Rule:
-        """Returns the rule as it applies to the log: if its limit is too low for the log, it only counts."""
-        return rule if self.shows(rule.limit) else replace(rule, action=Action.COUNT)
+        """Returns the rule as it applies to the log: if the log is too small a sample for it, it only counts.
+
+        Of bytes and time, any sample is too small: a single response may hold most of them.
+        """
+        is_shown = self.shows(rule.limit) if rule.measure is Measure.REQUESTS else self.percent == 100
+        return rule if is_shown else replace(rule, action=Action.COUNT)
 
 
 WHOLE_LOG = Sampling()
@@ -55,7 +60,14 @@ WHOLE_LOG = Sampling()
 def sampling_notes(rules: Iterable[Rule], sampling: Sampling) -> Iterator[str]:
     """Yields a sentence about each rule that would block but, in CloudFront's real-time log, only counts."""
     for rule in rules:
-        if rule.action is not sampling.applied(rule).action:
+        if rule.action is sampling.applied(rule).action:
+            continue
+        if rule.measure is not Measure.REQUESTS:
+            yield (
+                f"Rule {rule.name} only counts in the CloudFront real-time log: a sample of {sampling.percent} % does "
+                f"not tell the {rule.measure} of a client, because a single response may hold most."
+            )
+        else:
             least = -(-FEWEST_LOGGED * 100 // sampling.percent)
             yield (
                 f"Rule {rule.name} only counts in the CloudFront real-time log: at a sample rate of "

@@ -20,7 +20,8 @@ LATEST_S = 253_402_300_799
 """The end of the year 9999, the last that a date can have. Epoch seconds."""
 Seconds = Annotated[int, msgspec.Meta(ge=0, le=LATEST_S)]
 Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=LATEST_S * 1000)]
-Number = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+LARGEST_COUNT = 2**53
+Number = Annotated[int, msgspec.Meta(ge=0, le=LARGEST_COUNT)]
 """A count that every reader of JSON reads exactly."""
 PrefixLength = Annotated[int, msgspec.Meta(ge=1, le=128)]
 
@@ -129,6 +130,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     rule_set: str = ""
     rate: str = ""
     """Rate of the rule's bucket, such as '2/s'; empty for a limit per window."""
+    measure: str = "requests"
+    """Unit of the limit: requests, bytes, or, for time, milliseconds."""
     respond: Annotated[tuple[Response, ...], msgspec.Meta(min_length=1)] = BLOCKED
     """The response to the first remembered offence, the second, and so on; the last one stays."""
 
@@ -170,6 +173,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     rate: str = ""
     """Rate of the rule's bucket, such as '2/s'; empty for a limit per window. ``count`` is then the number of requests
     above this rate, and ``limit`` is the burst."""
+    measure: str = "requests"
+    """Unit of ``count`` and ``limit``: requests, bytes, or, for time, milliseconds."""
 
 
 MANUAL = "manual"

@@ -11,6 +11,8 @@ into C:
 Slots are offsets from the first slot, in the order of the keys. Each of the last three is an array of little-endian
 unsigned integers, as wide as its largest value needs; its first byte names the width (``meter_tally.MeterTally``).
 
+A meter with another measure than requests (``measures``) has the sums of its amounts in place of counts.
+
 Requests that were answered as Sluice's own refusals are counted by each meter like all others, and once more by
 themselves (``Meter.refusals``). A batch without any has no columns for them.
 """
@@ -25,6 +27,7 @@ import msgspec
 
 from chalicelib.core.addresses import PrefixMemo
 from chalicelib.core.logs.requests import Requests, Source
+from chalicelib.core.measures import Measure, amounts
 from chalicelib.core.meter_tally import BadTally, Clients, MeterTally, Slots
 from chalicelib.core.refusals import REFUSAL_STATUS, refusal_rows
 from chalicelib.core.rules import LONGEST_WINDOW_S, TOPIC_BYTES, Meter
@@ -109,8 +112,12 @@ def _counted(
     times: Sequence[int] = requests.times
     if rows is not None:
         keys, times = [keys[row] for row in rows], [times[row] for row in rows]
-    if keys:
-        yield MeterTally.of(requests.source, meter, count(keys, times, meter.slot_ms))
+    if meter.measure is Measure.REQUESTS:
+        clients = count(keys, times, meter.slot_ms)
+    else:
+        clients = added_up(keys, times, amounts(meter.measure, requests, rows) or [], meter.slot_ms)
+    if clients:
+        yield MeterTally.of(requests.source, meter, clients)
 
 
 def count(keys: Iterable[bytes], times: Iterable[int], slot_ms: int) -> Clients:
@@ -128,6 +135,20 @@ def count(keys: Iterable[bytes], times: Iterable[int], slot_ms: int) -> Clients:
             slots[slot] += 1
         else:
             slots[slot] = 1
+    return clients
+
+
+def added_up(keys: Sequence[bytes], times: Sequence[int], amounts: Sequence[int], slot_ms: int) -> Clients:
+    """Returns the sums of ``amounts`` by client and slot, none of them 0; no clients if there are no amounts.
+
+    >>> added_up([b"a", b"b", b"a"], [100, 100, 149], [500, 0, 20], 50)
+    {b'a': {2: 520}}
+    """
+    clients: Clients = {}
+    for key, time, amount in zip(keys, times, amounts, strict=False):
+        if amount:
+            slots, slot = clients.setdefault(key, {}), time // slot_ms
+            slots[slot] = slots.get(slot, 0) + amount
     return clients
 
 

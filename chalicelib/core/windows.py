@@ -53,7 +53,7 @@ from chalicelib.core.logs.requests import Source
 from chalicelib.core.meter_tally import Clients, MeterTally, Slots
 from chalicelib.core.rules import Rule, RuleSet, is_of_refusals, refusals_topic, serving
 from chalicelib.core.sampling import Sampling
-from chalicelib.core.state import SERVED_WITHIN_LIMIT
+from chalicelib.core.state import LARGEST_COUNT, SERVED_WITHIN_LIMIT
 from chalicelib.core.tally import Tally, add_clients, folded
 
 FULLEST_AFTER_DROP = 0.75
@@ -174,7 +174,7 @@ class Offence:
     source: Source
     client: bytes
     count: int
-    """Requests in the window, scaled up if only a sample of the requests is logged."""
+    """Requests in the window, or what the rule measures of them, scaled up if only a sample is logged."""
     first_ms: int
     """Start of the slot that holds the window's first request."""
     last_ms: int
@@ -454,7 +454,7 @@ class View:
             rule=sampling.applied(rule),
             source=source,
             client=client,
-            count=sampling.made(window.count),
+            count=min(sampling.made(window.count), LARGEST_COUNT),
             first_ms=window.first * slot_ms,
             last_ms=(window.last + 1) * slot_ms - 1,
             since_ms=window.since * slot_ms,

@@ -4,7 +4,7 @@ import { Problem, get } from "./api.js";
 import { evidence, unblock } from "./block_list.js";
 import { limitBar } from "./charts.js";
 import { make, refused } from "./changes.js";
-import { $, h, logLabel, moment, number, plural, span, table } from "./dom.js";
+import { $, amount, h, logLabel, moment, number, plural, span, table } from "./dom.js";
 
 let asked = null, operator = false;
 
@@ -95,7 +95,7 @@ function bar(count) {
       { class: "bar-top" },
       h("span", {}, `${count.rule}${logLabel(count.source)}`),
       h("span", { class: "muted" }, count.rate ? `above ${count.rate}` : `within ${span(count.window_s)}`),
-      h("span", { class: "number" }, `${number(count.count)} of ${number(count.limit)}`),
+      h("span", { class: "number" }, `${amount(count.measure, count.count)} of ${amount(count.measure, count.limit)}`),
     ),
     h("span", { class: "bar-holder" }, limitBar(count.count, count.limit)),
   );

@@ -70,6 +70,16 @@ export function now() {
   return (Date.now() + skewMs) / 1000;
 }
 
+/** An amount in the unit of a rule's measure: requests, bytes, or milliseconds. */
+export function amount(measure, value) {
+  const tenths = (parts) => number(Math.floor(parts * 10) / 10);
+  if (measure === "time") return `${tenths(value / 1000)} s`;
+  if (measure !== "bytes") return number(value);
+  const units = [["TB", 1e12], ["GB", 1e9], ["MB", 1e6], ["kB", 1e3], ["B", 1]];
+  const [unit, size] = units.find(([, each]) => value >= each) ?? units.at(-1);
+  return `${tenths(value / size)} ${unit}`;
+}
+
 /** A number of seconds, to two units. */
 export function span(seconds) {
   let rest = Math.max(0, Math.round(seconds));

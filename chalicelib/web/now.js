@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { BlockList } from "./block_list.js";
 import { Chart, limitBar } from "./charts.js";
-import { $, clientLink, fill, h, logLabel, now, number, plural, say, span } from "./dom.js";
+import { $, amount, clientLink, fill, h, logLabel, now, number, plural, say, span } from "./dom.js";
 
 const BUSIEST = 8;
 const NEWEST = 6;
@@ -33,6 +33,8 @@ export async function refresh() {
   showBusiest();
 }
 
+const MEASURES = { bytes: "Bytes served", time: "Time taken" };
+
 const listName = (list) => `${list.rule}/${list.source}`;
 
 function showTable() {
@@ -50,14 +52,14 @@ function showBusiest() {
     const element = h("li", {}, h("span", { class: "bar-top" }, clientLink(client.network), state, count), bar);
     element.update = (next) => {
       bar.replaceChildren(limitBar(next.count, list.limit, next.most));
-      say(count, `${number(next.count)} of ${number(list.limit)}`);
+      say(count, `${amount(list.measure, next.count)} of ${amount(list.measure, list.limit)}`);
       say(state, standing(next, list.limit));
       element.classList.toggle("is-over", next.count > list.limit);
     };
     return element;
   });
   const counted = list?.action === "count" ? " The rule only counts." : "";
-  const counting = list?.rate ? `Requests above ${list.rate} at present` : `Requests in the latest ${span(list?.window_s ?? 0)}`;
+  const counting = list?.rate ? `Requests above ${list.rate} at present` : `${MEASURES[list?.measure] ?? "Requests"} in the latest ${span(list?.window_s ?? 0)}`;
   say($("top-note"), list ? `${counting}; the mark is the limit.${counted}` : "Nothing is being counted.");
 }
 

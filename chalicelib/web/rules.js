@@ -2,7 +2,7 @@
 
 import { get, call } from "./api.js";
 import { clearProblem, confirm, make, refused } from "./changes.js";
-import { $, h, moment, number, plural, say, sentence, table } from "./dom.js";
+import { $, amount, h, moment, number, plural, say, sentence, table } from "./dom.js";
 
 let operator = false, active = null, planned = null, history = "";
 
@@ -47,7 +47,7 @@ function card(rule) {
     "article",
     { class: "card rule" },
     h("div", { class: "head" }, h("h3", {}, rule.name), h("span", { class: `chip ${rule.action === "count" ? "warn" : "manual"}` }, rule.action === "count" ? "only counts" : "blocks")),
-    h("p", { class: "limit" }, h("strong", {}, number(rule.limit)), rule.bucket ? ` requests above ${rule.bucket.rate}` : ` requests within ${rule.window}`),
+    h("p", { class: "limit" }, h("strong", {}, amount(rule.measure, rule.limit)), `${rule.measure === "requests" ? " requests" : ""} ${rule.bucket ? `above ${rule.bucket.rate}` : `within ${rule.window}`}`),
     h("ul", { class: "muted plain" },
       h("li", {}, `counts ${ipv4} or an IPv6 /${rule.aggregate.ipv6} as one client`),
       rule.action === "block" && h("li", {}, `blocks for ${rule.block_for}${rule.escalate ? `, ${rule.escalate.factor} times as long with each further offence, up to ${rule.escalate.max}` : ""}`),

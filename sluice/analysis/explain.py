@@ -7,7 +7,8 @@ from operator import attrgetter
 
 from chalicelib.core.addresses import Network, NetworkSet, PrefixMemo, network_of
 from chalicelib.core.allowance import Allowance
-from chalicelib.core.logs.requests import COLUMNS, Decoded, Requests, Source, Text
+from chalicelib.core.logs.requests import COLUMNS, MEASURED, Decoded, Requests, Source, Text
+from chalicelib.core.measures import Measure, amounts
 from chalicelib.core.rules import Rule, RuleSet
 from chalicelib.core.windows import walk
 from sluice.logs.file_decoder import ChunkDecoder, LogDecoder
@@ -30,8 +31,8 @@ class LoggedRequest:
     client: bytes
     texts: dict[str, Text]
     """The columns that the log has for it, by name."""
-    rules: frozenset[str]
-    """Names of the rules that count it."""
+    amounts: dict[str, int]
+    """By the name of each rule that counts it: 1, or what the rule measures of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ class _ClientDecoder:
 
 def explain(chunks: Iterable[Chunk], rules: RuleSet, options: Options, client: Network) -> ClientHistory:
     """Returns the history of ``client``, or of the network around it that the rules count as one client."""
-    decoder = _ClientDecoder(LogDecoder(options.decoding(COLUMNS)), _widest(rules, client))
+    decoder = _ClientDecoder(LogDecoder(options.decoding(COLUMNS | MEASURED)), _widest(rules, client))
     with spooled(chunks, [rules], options, everyone=True, decoder=decoder) as log:
         breaches = log.result(rules).breaches
     first_ms, end_ms = options.from_ms or 0, options.to_ms
@@ -134,10 +135,18 @@ def _logged_requests(requests: Requests, rules: RuleSet) -> Iterator[LoggedReque
     texts = [(name, list(column.texts())) for name, column in columns]
     matching = [(rule.name, rule.scope.rows(requests)) for rule in rules.rules]
     counted = [(name, range(len(requests)) if rows is None else frozenset(rows)) for name, rows in matching]
+    told = {rule.name: _amounts(rule, requests) for rule in rules.rules}
     for row, (ms, client) in enumerate(zip(requests.times, requests.clients, strict=True)):
-        counting = frozenset(name for name, rows in counted if row in rows)
+        counting = {name: amount for name, rows in counted if row in rows and (amount := told[name][row])}
         own_texts = {name: cells[row] for name, cells in texts if cells[row]}
         yield LoggedRequest(ms, requests.source, client, own_texts, counting)
+
+
+def _amounts(rule: Rule, requests: Requests) -> Sequence[int]:
+    """Returns what ``rule`` adds up of each request; 0 if the log does not tell it."""
+    if rule.measure is Measure.REQUESTS:
+        return [1] * len(requests)
+    return amounts(rule.measure, requests, None) or [0] * len(requests)
 
 
 def _rule_history(
@@ -168,12 +177,13 @@ def _counts(
     # A network wider than the rule's clients contains several of them, and each has its own windows.
     rows_by_client: dict[tuple[Source, bytes], list[int]] = {}
     for row, request in enumerate(requests):
-        if rule.name in request.rules:
+        if rule.name in request.amounts:
             rows_by_client.setdefault((request.source, prefix[request.client]), []).append(row)
     counts: list[int | None] = [None] * len(requests)
     for (source, _), rows in rows_by_client.items():
         slots = [requests[row].ms // rule.slot_ms for row in rows]
-        windows = walk(slots, [1] * len(slots), Allowance.of(rule, source, options.sampling))
+        numbers = [requests[row].amounts[rule.name] for row in rows]
+        windows = walk(slots, numbers, Allowance.of(rule, source, options.sampling))
         for row, (count, _, _) in zip(rows, windows, strict=True):
             counts[row] = options.sampling.of(source).made(count)
     return tuple(counts)

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from chalicelib.core.durations import format_duration
+from chalicelib.core.measures import Measure, amount_text
 from chalicelib.core.meter_tally import Slots
 from chalicelib.core.rules import Rule
 from chalicelib.core.rules_diff import allowed
@@ -132,13 +133,14 @@ def _histogram(axes: Axes, rule: Rule, clients: Counter[int]) -> None:
     clients_over = sum(number for value, number in clients.items() if value > rule.limit)
     beside_line: Any = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "va": "top"}
     side = "right" if log10(over) > 0.5 else "left"
-    axes.annotate(f"limit {rule.limit:,}", (over, 1), xytext=(-4, -2), ha=side, **beside_line)
+    axes.annotate(f"limit {amount_text(rule.measure, rule.limit)}", (over, 1), xytext=(-4, -2), ha=side, **beside_line)
     colour = REFUSED if clients_over else INK
     axes.annotate(f"{clients_over:,} over", (over, 1), xytext=(4, -2), color=colour, **beside_line)
     axes.xaxis.set_major_formatter(_counts)
     axes.yaxis.set_major_formatter(_counts)
     axes.minorticks_off()
-    axes.set_xlabel("peak of the client in one window")
+    unit = {Measure.REQUESTS: "", Measure.BYTES: ", in bytes", Measure.TIME: ", in milliseconds"}[rule.measure]
+    axes.set_xlabel(f"peak of the client in one window{unit}")
     axes.set_ylabel("clients")
 
 

@@ -10,6 +10,7 @@ from string import Template
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from chalicelib.core.measures import amount_text
 from sluice.analysis import plots
 from sluice.analysis.summary import OffenderSummary, by_rule, offenders, rule_cells
 from sluice.analysis.traffic import TrafficProfile
@@ -96,11 +97,12 @@ OFFENDER_HEADINGS = ("client", "rule", "first offence", "busiest window", "block
 
 def _cells(offender: OffenderSummary, format_time: FormatTime) -> list[str]:
     rule, (start, end) = offender.rule, offender.peak_span_ms
+    peak, limit = (amount_text(rule.measure, amount) for amount in (offender.peak, rule.limit))
     return [
         str(offender.network),
         rule.name,
         format_time(offender.first_ms),
-        f"{offender.peak:,} of {rule.limit:,}, {format_time(start)} to {format_time(end)[-8:]}",
+        f"{peak} of {limit}, {format_time(start)} to {format_time(end)[-8:]}",
         offender.blocked_for(number=True),
         f"{offender.requests:,}",
         f"{offender.refused:,}",

@@ -6,6 +6,7 @@ from typing import Any
 
 from chalicelib.core.addresses import Network
 from chalicelib.core.durations import format_duration
+from chalicelib.core.measures import Measure, amount_text
 from chalicelib.core.rules import Rule
 from chalicelib.core.rules_diff import allowed
 from sluice.replay.breaches import BlockPeriod, Breach
@@ -143,8 +144,10 @@ def intervention_json(intervention: Intervention) -> dict[str, Any]:
 
 def terms_json(rule: Rule) -> dict[str, Any]:
     """Returns the terms that every figure of a rule begins with."""
-    bucket = {"rate": str(rule.rate)} if rule.rate is not None else {}
-    return {"name": rule.name, "action": str(rule.action), "limit": rule.limit, "window_s": rule.window_s, **bucket}
+    terms = {"name": rule.name, "action": str(rule.action), "limit": rule.limit, "window_s": rule.window_s}
+    if rule.rate is not None:
+        terms["rate"] = str(rule.rate)
+    return terms if rule.measure is Measure.REQUESTS else {**terms, "measure": str(rule.measure)}
 
 
 def rule_json(figures: RuleFigures) -> dict[str, Any]:
@@ -184,7 +187,7 @@ def rule_cells(figures: RuleFigures) -> list[str]:
         str(rule.action),
         f"{figures.offenders:,}",
         f"{figures.blocked:,}",
-        f"{figures.over:,}",
+        amount_text(rule.measure, figures.over),
         f"{figures.refused:,}",
         f"{figures.share:.2%}",
     ]

@@ -14,6 +14,7 @@ from chalicelib.admin.changes import ChangeAnswer
 from chalicelib.admin.schemas import MOST_NETWORKS
 from chalicelib.admin.wording import plural, roughly
 from chalicelib.core.logs.requests import LiveSource
+from chalicelib.core.measures import amount_text
 from chalicelib.core.responses import Response
 from sluice.api_client import ALL, PAGE, Answer
 from sluice.commands.shared.api import Part, Session, api_command, confirmed, networks_argument, yes_option
@@ -148,7 +149,8 @@ def _table(blocks: Sequence[BlockView], now: int) -> Table:
         evidence, reason = block.evidence, block.reason
         if evidence is not None and block.rule != "manual":
             within = f"above {evidence.rate}" if evidence.rate else f"in {evidence.window_s} s"
-            reason = f"{evidence.count}/{evidence.limit} {within}"
+            count, limit = (amount_text(evidence.measure, each) for each in (evidence.count, evidence.limit))
+            reason = f"{count}/{limit} {within}"
         ends = Text("withheld", "yellow") if block.withheld else roughly(max(0, block.until - now))
         offence, since = block.offence or "", roughly(now - block.blocked_at)
         return block.network, block.response, block.rule, reason, offence, since, ends

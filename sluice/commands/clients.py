@@ -8,6 +8,7 @@ from rich.text import Text
 from chalicelib.admin.busiest import Busiest, Top
 from chalicelib.admin.clients import ClientReport
 from chalicelib.admin.wording import roughly
+from chalicelib.core.measures import amount_text
 from sluice.commands.shared.api import Part, Session, api_command
 from sluice.commands.shared.options import number_option
 from sluice.commands.shared.output import plain, table
@@ -38,7 +39,14 @@ def _view(report: ClientReport) -> Iterator[Part]:
     yield Text("\n").join(plain(line) for line in report.explain)
     if report.counts:
         rows = [
-            (count.rule, count.source, count.network, _bar(count.count, count.limit), count.count, count.limit)
+            (
+                count.rule,
+                count.source,
+                count.network,
+                _bar(count.count, count.limit),
+                amount_text(count.measure, count.count),
+                amount_text(count.measure, count.limit),
+            )
             for count in report.counts
         ]
         yield table(("rule", "log", "counted as", "now", "count", "limit"), rows, right=("count", "limit"))
@@ -67,12 +75,9 @@ def top(session: Session, rule: str | None, number: int) -> None:
 
 def _busiest(busiest: Busiest, now: int) -> Iterator[Part]:
     counts_only = ", only counts" if busiest.action == "count" else ""
-    limit = (
-        f"burst {busiest.limit} above {busiest.rate}"
-        if busiest.rate
-        else f"limit {busiest.limit} in {busiest.window_s} s"
-    )
-    yield f"{busiest.rule} ({busiest.source} log): {limit}{counts_only}"
+    limit = amount_text(busiest.measure, busiest.limit)
+    allowed = f"burst {limit} above {busiest.rate}" if busiest.rate else f"limit {limit} in {busiest.window_s} s"
+    yield f"{busiest.rule} ({busiest.source} log): {allowed}{counts_only}"
     rows = []
     for busy in busiest.clients:
         state = ""
@@ -80,7 +85,7 @@ def _busiest(busiest: Busiest, now: int) -> Iterator[Part]:
             state = "allowlisted"
         elif busy.blocked_until:
             state = f"blocked for {roughly(max(0, busy.blocked_until - now))}"
-        rows.append((busy.network, _bar(busy.count, busiest.limit), busy.count, state))
+        rows.append((busy.network, _bar(busy.count, busiest.limit), amount_text(busiest.measure, busy.count), state))
     yield table(("network", "", "count", ""), rows, right=("count",))
 
 

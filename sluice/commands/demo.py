@@ -15,6 +15,7 @@ from rich.console import Console
 from chalicelib.admin.wording import plural
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
+from chalicelib.core.measures import Measure, amount_text
 from sluice import DEFAULT_RULES
 from sluice.commands.shared.logs import LogNames, field_names, print_notes
 from sluice.commands.shared.options import EXISTING_FILE, Parsed, json_output, number_option, read_rules, seed_option
@@ -158,9 +159,10 @@ def _played(
 def _show(summary: dict[str, Any], console: Console) -> None:
     for block in summary["blocks"]:
         counted = f"in {block['window_s']} s, limit" if not block["rate"] else f"above {block['rate']}, burst"
+        count, limit = (amount_text(block["measure"], block[name]) for name in ("count", "limit"))
+        requests = " requests" if block["measure"] == Measure.REQUESTS else ""
         console.print(
-            f"blocked {block['client']} for {block['rule']}: {block['count']} requests {counted} {block['limit']}",
-            highlight=False,
+            f"blocked {block['client']} for {block['rule']}: {count}{requests} {counted} {limit}", highlight=False
         )
     requests, blocks = plural(summary["requests"], "request"), plural(len(summary["blocks"]), "block")
     console.print(f"{requests}, {blocks}, {summary['released']} lifted")

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from chalicelib.core.addresses import Network
 from chalicelib.core.durations import format_duration
+from chalicelib.core.measures import Measure, amount_text
 from chalicelib.core.rules import Action
 from chalicelib.core.rules_diff import allowed
 from sluice.analysis.explain import ClientHistory, RuleHistory
@@ -59,14 +60,14 @@ def events(client: ClientHistory) -> list[Event]:
     happened: list[Event] = []
     periods = [period for history in client.rules for period in history.periods]
     for history in client.rules:
-        name, limit = history.rule.name, history.rule.limit
+        name, limit = history.rule.name, _amount(history, history.rule.limit)
         happened += [
-            (near.ms, name, f"near miss: {near.count:,} of {limit:,}")
+            (near.ms, name, f"near miss: {_amount(history, near.count)} of {limit}")
             for near in history.near_misses
             if not any(period.contains(near.ms) for period in periods)
         ]
         if history.first_over_ms is not None:
-            happened.append((history.first_over_ms, name, f"over the limit of {limit:,}"))
+            happened.append((history.first_over_ms, name, f"over the limit of {limit}"))
         happened += _block_events(client, history)
     return sorted(happened)
 
@@ -79,8 +80,10 @@ def _block_events(client: ClientHistory, history: RuleHistory) -> Iterator[Event
     for period in history.periods:
         first, last = utc(period.first_ms, date=False), utc(period.last_ms, date=False)
         length = format_duration(period.until - period.since)
-        above = f" above {history.rule.rate}" if history.rule.rate is not None else ""
-        offence = f"offence {period.offence}: {period.count:,} requests{above} from {first} to {last}"
+        counted = _amount(history, period.count)
+        if history.rule.measure is Measure.REQUESTS:
+            counted += " requests" if history.rule.rate is None else f" requests above {history.rule.rate}"
+        offence = f"offence {period.offence}: {counted} from {first} to {last}"
         yield period.since * 1000, name, f"{blocked} for {length}, {offence}"
         number = sum(period.contains(request.ms) for request in client.requests)
         yield period.until * 1000, name, f"lifted; {number:,} requests {refused}"
@@ -112,7 +115,7 @@ def _rule_cells(history: RuleHistory) -> tuple[str, ...]:
         allowed(rule),
         str(history.network) + (" (allowlisted)" if history.allowlisted else ""),
         f"{history.requests:,}",
-        f"{history.peak:,}",
+        _amount(history, history.peak),
         f"{len(history.periods):,}" + ("" if rule.action is Action.BLOCK else " (only counts)"),
         f"{len(history.near_misses):,}",
     )
@@ -147,7 +150,11 @@ def _count(history: RuleHistory, number: int) -> Text:
     count = history.counts[number]
     if count is None:
         return Text()
-    return Text(f"{count:,}", "bold red" if count > history.rule.limit else "")
+    return Text(_amount(history, count), "bold red" if count > history.rule.limit else "")
+
+
+def _amount(history: RuleHistory, amount: int) -> str:
+    return amount_text(history.rule.measure, amount)
 
 
 def _json(client: ClientHistory) -> dict[str, Any]:

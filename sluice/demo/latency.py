@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from chalicelib.core.addresses import PrefixMemo, parse_network
 from chalicelib.core.buckets import Drain, walk_levels
 from chalicelib.core.logs.batch_decoder import BatchDecoder
+from chalicelib.core.measures import Measure
 from chalicelib.core.rates import Rate
 from chalicelib.core.rules import Rule
 from chalicelib.core.state import Block
@@ -52,11 +53,11 @@ def first_over(times_ms: Iterable[int], limit: int, window_ms: int, rate: Rate |
 
 
 class Latency:
-    """Measurements of blocks as they are published: the first for each client and rule."""
+    """Measurements of blocks as they are published: the first for each client and rule that counts requests."""
 
     def __init__(self, decoder: BatchDecoder, rules: Sequence[Rule]) -> None:
         self._decoder = decoder
-        self._rules = {rule.name: rule for rule in rules}
+        self._rules = {rule.name: rule for rule in rules if rule.measure is Measure.REQUESTS}
         self._prefixes = {rule.name: PrefixMemo(*rule.prefixes) for rule in rules}
         self._arrivals: deque[tuple[float, bytes]] = deque()
         self._measured: set[_Offence] = set()

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from chalicelib.admin.wording import plural, reason
 from chalicelib.core.addresses import parse_network
+from chalicelib.core.measures import amount_text
 from chalicelib.core.state import Block
 from sluice.demo.demonstration import Demonstration, covers
 from sluice.demo.edge import RECENT_S
@@ -96,7 +97,9 @@ def _blocks(demo: Demonstration) -> Table:
     now = int(demo.cloud.now())
     for block in demo.cloud.telemetry.blocks[-LATEST_BLOCKS:][::-1]:
         evidence = block.evidence
-        counts = f"{evidence.count}/{evidence.limit}" if evidence else ""
+        counts = ""
+        if evidence:
+            counts = "/".join(amount_text(evidence.measure, each) for each in (evidence.count, evidence.limit))
         left = block.until - now
         table.add_row(block.network, block.rule, counts, f"{left} s" if left > 0 else Text("ended", "dim"))
     return table

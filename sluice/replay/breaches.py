@@ -31,7 +31,7 @@ from chalicelib.core.state import SERVED_WITHIN_LIMIT, Detection, History, Offen
 from chalicelib.core.tally import folded
 from chalicelib.core.windows import Window, over_allowance, walk, without
 from sluice.replay.counts import Ledger
-from sluice.replay.rule_sets import every_request, group_prefix
+from sluice.replay.rule_sets import every_request, group_prefix, requests_of
 
 TEN_S = 10
 """Length in seconds of the intervals in which requests over time are counted."""
@@ -66,7 +66,7 @@ class Breach:
     network: Network
     source: Source
     peak: int
-    """Largest count in one window; of a bucket, the highest level."""
+    """Largest count in one window, in the unit of the rule's measure; of a bucket, the highest level."""
     peak_first_ms: int
     peak_last_ms: int
     first_ms: int
@@ -74,7 +74,7 @@ class Breach:
     requests: int
     """Requests of the client that the rule counts, in the whole log."""
     over: int
-    """Requests that exceeded the limit of their window."""
+    """Requests, or what the rule measures of them, that exceeded the limit of their window."""
     allowlisted: bool
     periods: tuple[BlockPeriod, ...]
     """In order, without overlaps."""
@@ -103,7 +103,7 @@ class Crossings:
         self._order = sorted(slots)
         self._sums = list(accumulate(map(slots.__getitem__, self._order), initial=0))
         self._levels: list[Level] = []
-        """Of a bucket: the level that each slot ends with."""
+        """Levels that the slots of a bucket end with; none for windows."""
         if allowance.drain is None:
             firsts = map(bisect_right, repeat(self._order), [last - allowance.resolution for last in self._order])
             self._counts = list(map(sub, islice(self._sums, 1, None), map(self._sums.__getitem__, firsts)))
@@ -172,7 +172,7 @@ def peak(slots: Slots, allowance: Allowance) -> int:
 
 @dataclass(slots=True)
 class _Case:
-    """A client over a rule's limit in one source: its requests, and the effect that they have."""
+    """A client over a rule's limit in one source: its requests, or what is measured of them, and their effect."""
 
     rule: Rule
     source: Source
@@ -180,6 +180,8 @@ class _Case:
     slots: Slots
     refused: Slots
     """Those of the requests that were answered as refusals."""
+    requests: int
+    """Number of logged requests that the rule counts."""
     network: Network
     within: tuple[Network, ...]
     """The networks of other rules' clients that contain it, and itself."""
@@ -262,7 +264,10 @@ class BreachFinder:
                             network.supernet(new_prefix=length) for length in lengths if length <= network.prefixlen
                         )
                         refused = ledger.refusals(source, rule, client)
-                        case = _Case(rule, source, client, slots, refused, network, within, allowlisted, crossings)
+                        requests = sum(ledger.slots(source, requests_of(rule), client).values())
+                        case = _Case(
+                            rule, source, client, slots, refused, requests, network, within, allowlisted, crossings
+                        )
                         groups.setdefault(self._group[client], []).append(case)
         if not groups:
             return []
@@ -346,7 +351,7 @@ class BreachFinder:
             peak_first_ms=highest.first * slot_ms,
             peak_last_ms=(highest.last + 1) * slot_ms - 1,
             first_ms=first.last * slot_ms,
-            requests=made(sum(case.slots.values())),
+            requests=made(case.requests),
             over=made(case.crossings.over()),
             allowlisted=case.allowlisted,
             periods=tuple(case.periods),

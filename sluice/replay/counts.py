@@ -65,6 +65,11 @@ class Ledger:
             if sum(slots.values()) > more_than:
                 yield client, folded(slots, factor)
 
+    def slots(self, source: Source, rule: Rule, client: bytes) -> Slots:
+        """Returns what ``rule`` counts of a client, in its slots."""
+        meter = self._meters[rule]
+        return folded(self._clients.get((source, meter), {}).get(client, {}), rule.slot_ms // meter.slot_ms)
+
     def refusals(self, source: Source, rule: Rule, client: bytes) -> Slots:
         """Returns the requests of a client, among those that ``rule`` counts, that were answered as refusals."""
         meter = self._refusals[rule]

@@ -121,13 +121,16 @@ def spooled(
         counted = {rules: with_every_request(rules) for rules in rule_sets}
         everything = RuleSet(tuple(rule for rules in counted.values() for rule in rules.rules))
         scopes, prefix = tuple(dict.fromkeys(rule.scope for rule in everything.rules)), client_prefix(everything)
+        measures = tuple(dict.fromkeys(rule.measure for rule in everything.rules if rule.measure.column))
         prefilters = {
-            rules: Prefilter(counted[rules], scopes, prefix, sampling=options.sampling, everyone=everyone)
+            rules: Prefilter(
+                counted[rules], scopes, prefix, measures=measures, sampling=options.sampling, everyone=everyone
+            )
             for rules in rule_sets
         }
         if decoder is None:
             decoder = LogDecoder(options.decoding(everything.columns()))
-        reader = StripReader(decoder, scopes, prefix, (options.from_ms, options.to_ms))
+        reader = StripReader(decoder, scopes, prefix, (options.from_ms, options.to_ms), measures)
         stats = LogStats()
         for chunk_stats, strips in map(reader.read, chunks):
             stats.add(chunk_stats)

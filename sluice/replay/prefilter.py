@@ -13,13 +13,15 @@ from array import array
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import compress
+from typing import TypeVar
 
 from chalicelib.core.addresses import PrefixMemo
 from chalicelib.core.logs.requests import Source
+from chalicelib.core.measures import Measure
 from chalicelib.core.rules import Meter, RuleSet
 from chalicelib.core.sampling import WHOLE_LOG, Sampling
 from chalicelib.core.scope import Scope
-from chalicelib.core.tally import count
+from chalicelib.core.tally import added_up, count
 from sluice.replay.counts import Counted
 from sluice.replay.rule_sets import group_prefix
 from sluice.replay.strips import END_OF_TIME_MS, Strip
@@ -35,6 +37,9 @@ BUCKETS = 1 << 20
 
 ROWS_PER_TALLY = 100_000
 """Number of rows beyond which the rows are tallied and yielded."""
+
+
+T = TypeVar("T")
 
 
 class Totals:
@@ -60,6 +65,18 @@ class Totals:
                 divided[time // self._stretch_ms].append(group)
             for number, members in divided.items():
                 self._add(number, members)
+        if self._size > self._most_totals:
+            self._shrink()
+
+    def add_amounts(
+        self, groups: Sequence[bytes], times: Sequence[int], amounts: Sequence[int], rows: Sequence[int] | None
+    ) -> None:
+        """Adds the ``amounts`` of the requests in ``rows``, with None for all, in place of their number."""
+        for row in range(len(groups)) if rows is None else rows:
+            totals = self._stretches.setdefault(times[row] // self._stretch_ms, Counter())
+            self._size -= len(totals)
+            totals[groups[row]] += amounts[row]
+            self._size += len(totals)
         if self._size > self._most_totals:
             self._shrink()
 
@@ -147,33 +164,47 @@ class Prefilter:
         scopes: Sequence[Scope],
         client_prefix: tuple[int, int],
         *,
+        measures: Sequence[Measure] = (),
         sampling: Sampling = WHOLE_LOG,
         everyone: bool = False,
     ) -> None:
-        """``scopes`` and ``client_prefix`` are those of the strips. With ``everyone``, all clients are tallied."""
+        """``scopes``, ``client_prefix`` and ``measures`` are those of the strips.
+
+        With ``everyone``, all clients are tallied.
+        """
         self._client_prefix = client_prefix
         self._everyone = everyone
         self._meters = [(meter, meter.refusals(), scopes.index(meter.scope)) for meter in rules.meters()]
         self._masks = {meter.prefixes: Masks(*meter.prefixes) for meter, _, _ in self._meters}
         self._groups = Masks(*group_prefix(rules))
-        self._totals: dict[int, tuple[Totals, int]] = {}
+        self._measures = measures
+        self._totals: dict[tuple[int, Measure], tuple[Totals, int]] = {}
         for number, scope in enumerate(scopes):
-            counting = [rule for rule in rules.rules if rule.scope == scope]
-            if counting:
-                stretch_ms = max(LEAST_STRETCH_MS, *(rule.window_s * 1000 for rule in counting))
-                self._totals[number] = Totals(stretch_ms), min(sampling.logged(rule.limit) for rule in counting)
+            for measure in (Measure.REQUESTS, *measures):
+                counting = [rule for rule in rules.rules if rule.scope == scope and rule.measure is measure]
+                if counting:
+                    stretch_ms = max(LEAST_STRETCH_MS, *(rule.window_s * 1000 for rule in counting))
+                    least = min(sampling.logged(rule.limit) for rule in counting)
+                    self._totals[number, measure] = Totals(stretch_ms), least
 
     def add(self, strip: Strip, first_ms: int, last_ms: int) -> None:
         """Adds requests that were all made within ``first_ms``..``last_ms``, both inclusive."""
         if self._everyone:
             return
         groups = self._groups.cut(strip.clients, self._client_prefix)
-        for number, (totals, _) in self._totals.items():
+        for (number, measure), (totals, _) in self._totals.items():
             rows, times = strip.rows[number], strip.times
-            if rows is None:
+            if measure is not Measure.REQUESTS:
+                amounts = self._amounts(strip, measure)
+                if amounts is not None:
+                    totals.add_amounts(groups, times, amounts, rows)
+            elif rows is None:
                 totals.add(groups, times, first_ms, last_ms)
             elif rows:
                 totals.add([groups[row] for row in rows], [times[row] for row in rows], first_ms, last_ms)
+
+    def _amounts(self, strip: Strip, measure: Measure) -> "array[int] | None":
+        return strip.amounts[self._measures.index(measure)]
 
     def counts(self, strips: Iterable[Strip]) -> Iterator[list[Counted]]:
         """Yields counts of the clients that can be over a limit; ``strips`` are all strips that were added."""
@@ -205,28 +236,45 @@ class Prefilter:
         self, batch: "_Batch", strip: Strip, meter: Meter, rows: "array[int] | None", keep: Sequence[bool] | None
     ) -> int:
         """Adds the ``rows`` of a strip that ``meter`` counts to ``batch``; returns their number."""
+        amounts = None if meter.measure is Measure.REQUESTS else self._amounts(strip, meter.measure)
+        if amounts is None and meter.measure is not Measure.REQUESTS:
+            return 0
         keys, times = _rows(strip, rows, keep)
         if keys:
-            all_keys, all_times = batch.setdefault((strip.source, meter), ([], []))
+            all_keys, all_times, all_amounts = batch.setdefault((strip.source, meter), ([], [], []))
             all_keys.extend(self._masks[meter.prefixes].cut(keys, self._client_prefix))
             all_times.extend(times)
+            if amounts is not None:
+                all_amounts.extend(_of_rows(amounts, rows, keep))
         return len(keys)
 
 
-_Batch = dict[tuple[Source, Meter], tuple[list[bytes], list[int]]]
-"""Clients and times by source and meter."""
+_Batch = dict[tuple[Source, Meter], tuple[list[bytes], list[int], list[int]]]
+"""Clients, times and, of another measure than requests, amounts, by source and meter."""
 
 
 def _counts(batch: _Batch) -> list[Counted]:
     return [
-        Counted(source, meter, count(keys, times, meter.slot_ms)) for (source, meter), (keys, times) in batch.items()
+        Counted(
+            source,
+            meter,
+            count(keys, times, meter.slot_ms)
+            if meter.measure is Measure.REQUESTS
+            else added_up(keys, times, amounts, meter.slot_ms),
+        )
+        for (source, meter), (keys, times, amounts) in batch.items()
     ]
 
 
 def _rows(strip: Strip, rows: "array[int] | None", keep: Sequence[bool] | None) -> tuple[list[bytes], Sequence[int]]:
     """Returns clients and times of ``rows`` whose ``keep`` is true; None stands for all."""
-    clients, times = strip.clients, strip.times
+    clients = strip.clients if rows is None and keep is None else list(_of_rows(strip.clients, rows, keep))
+    return clients, _of_rows(strip.times, rows, keep)
+
+
+def _of_rows(values: Sequence[T], rows: "array[int] | None", keep: Sequence[bool] | None) -> Sequence[T]:
+    """Returns the values of ``rows`` whose ``keep`` is true; None stands for all."""
     if rows is None:
-        return (clients, times) if keep is None else (list(compress(clients, keep)), list(compress(times, keep)))
+        return values if keep is None else list(compress(values, keep))
     chosen = rows if keep is None else [row for row in rows if keep[row]]
-    return [clients[row] for row in chosen], [times[row] for row in chosen]
+    return [values[row] for row in chosen]

@@ -1,7 +1,8 @@
 """Strips: the clients and times of a chunk's requests, and the rows that each scope matches.
 
-A strip in a file takes 12 bytes per request (24 for IPv6) and, for each scope that does not match all of them, 4 bytes
-per matching request, so a whole log can wait until it is known which of its clients matter.
+A strip in a file takes 12 bytes per request (24 for IPv6); for each scope that does not match all of them, 4 bytes per
+matching request; and for each measure of a rule other than requests, 8 bytes per request. So a whole log can wait until
+it is known which of its clients matter.
 """
 
 from array import array
@@ -18,6 +19,7 @@ from typing import Any, Self
 from chalicelib.core.addresses import PrefixMemo
 from chalicelib.core.logs.malformed_counts import MalformedCounts, added, by_reason, counted
 from chalicelib.core.logs.requests import Malformed, Requests, Source
+from chalicelib.core.measures import Measure, amounts
 from chalicelib.core.refusals import refusal_rows
 from chalicelib.core.scope import Scope
 from sluice.logs.file_decoder import ChunkDecoder
@@ -104,11 +106,13 @@ class Strip:
     """For each scope the rows it matches, ascending; None for all of them."""
     refusals: "array[int]"
     """The rows answered as refusals, ascending."""
+    amounts: tuple["array[int] | None", ...] = ()
+    """For each measure other than requests, the amount of each request; None if the log does not tell it."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles to 12 bytes per request, 24 for IPv6, and 4 per row of ``rows`` and ``refusals``."""
         width, packed = len(self.clients[0]), b"".join(self.clients)
-        return _unpacked, (self.source, width, packed, self.times, self.rows, self.refusals)
+        return _unpacked, (self.source, width, packed, self.times, self.rows, self.refusals, self.amounts)
 
 
 def _unpacked(source: Source, width: int, packed: bytes, *columns: Any) -> Strip:
@@ -124,13 +128,17 @@ class StripReader:
         scopes: Sequence[Scope],
         client_prefix: tuple[int, int],
         between_ms: tuple[int | None, int | None] = (None, None),
+        measures: Sequence[Measure] = (),
     ) -> None:
-        """Clients are cut to the prefix lengths ``client_prefix``, for IPv4 and IPv6.
+        """``measures``: those of which the strips have amounts, none of them requests.
+
+        Clients are cut to the prefix lengths ``client_prefix``, for IPv4 and IPv6.
 
         Requests outside ``between_ms`` (inclusive, exclusive; None for no bound) are skipped.
         """
         self._decoder = decoder
         self._scopes = scopes
+        self._measures = measures
         self._ipv4, self._ipv6 = client_prefix
         self._memo = PrefixMemo(*client_prefix)
         first, end = between_ms
@@ -164,7 +172,9 @@ class StripReader:
             clients = family.clients if is_whole else self._memo.mask_all(family.clients)
             matching = (scope.rows(family) for scope in self._scopes)
             rows = tuple(None if match is None else array("I", match) for match in matching)
-            yield Strip(family.source, clients, array("Q", family.times), rows, array("I", refusal_rows(family)))
+            told = (amounts(measure, family, None) for measure in self._measures)
+            sums = tuple(None if each is None else array("Q", each) for each in told)
+            yield Strip(family.source, clients, array("Q", family.times), rows, array("I", refusal_rows(family)), sums)
 
 
 class Spool:

@@ -80,18 +80,17 @@ def test_the_documented_defaults_of_a_rule_are_its_defaults() -> None:
     least = 'name = "r"\nlimit = 1\nwindow = "10s"\n'
     said = {key.strip("`"): default for key, _, default, _ in rows("rules.md", "## Keys")}
     written = {key: default.strip("`") for key, default in said.items() if default.startswith("`")}
-    quoted = {
-        key: f'"{value}"' if key in ("action", "block_for", "respond") else value for key, value in written.items()
-    }
+    texts = ("action", "block_for", "measure", "respond")
+    quoted = {key: f'"{value}"' if key in texts else value for key, value in written.items()}
     explicit = least + "".join(f"{key} = {value}\n" for key, value in quoted.items())
     assert parse_rules(f"[[rule]]\n{explicit}").rules == parse_rules(f"[[rule]]\n{least}").rules
-    assert set(written) == {"action", "block_for", "resolution", "aggregate", "extend", "respond"}
+    assert set(written) == {"action", "block_for", "resolution", "aggregate", "extend", "measure", "respond"}
 
 
 def test_the_documented_rule_is_valid() -> None:
     examples = re.findall(r"```toml\n(.*?)```", text("rules.md"), re.DOTALL)
     names = [[rule.name for rule in parse_rules(example).rules] for example in examples]
-    assert names == [["login"], ["pages-from-abroad"]]
+    assert names == [["login"], ["egress"], ["pages-from-abroad"]]
 
 
 def test_every_static_ending_is_documented() -> None:

@@ -14,7 +14,19 @@ from urllib.parse import unquote
 from chalicelib.core.addresses import AddressMemo, NetworkSet
 from chalicelib.core.logs.columns import lines_of
 from chalicelib.core.logs.log_format import LineFormat
-from chalicelib.core.logs.requests import FORWARDED_FOR, Column, Malformed, Reason, Requests, Source, Text, host_name
+from chalicelib.core.logs.requests import (
+    BYTES,
+    FORWARDED_FOR,
+    TIME_TAKEN,
+    Column,
+    Malformed,
+    Reason,
+    Requests,
+    Source,
+    Text,
+    host_name,
+)
+from chalicelib.core.logs.times import milliseconds
 
 _FIELD_NAMES = """
 timestamp c-ip s-ip time-to-first-byte sc-status sc-bytes cs-method cs-protocol cs-host cs-uri-stem cs-bytes
@@ -124,6 +136,8 @@ READ: dict[str, tuple[str, Callable[[bytes], Text]]] = {
     "content_type": ("sc-content-type", unescape),
     "header_names": ("cs-header-names", _header_names),
     "referer": ("cs-referer", unescape),
+    BYTES: ("sc-bytes", unescape),
+    TIME_TAKEN: ("time-taken", lambda cell: milliseconds(unescape(cell))),
     FORWARDED_FOR: ("x-forwarded-for", unescape),
 }
 """For each column: the field that holds it, and how to render a cell as text."""

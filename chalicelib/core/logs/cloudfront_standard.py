@@ -25,7 +25,17 @@ from chalicelib.core.logs.columns import complete_lines, pack_all
 from chalicelib.core.logs.framing import W3C_HEADER
 from chalicelib.core.logs.json_values import Flat, flat_bytes, salvaged
 from chalicelib.core.logs.log_format import DecodeOptions, LineFormat, ObjectFormat
-from chalicelib.core.logs.requests import FORWARDED_FOR, Cells, Column, Malformed, Reason, Requests, Source
+from chalicelib.core.logs.requests import (
+    BYTES,
+    FORWARDED_FOR,
+    TIME_TAKEN,
+    Cells,
+    Column,
+    Malformed,
+    Reason,
+    Requests,
+    Source,
+)
 from chalicelib.core.logs.times import TimeMemo, utc_ms
 
 VERSION_1 = (
@@ -54,6 +64,8 @@ FIELDS = {
     "asn": ("asn",),
     "content_type": ("sc-content-type",),
     "referer": ("cs(Referer)",),
+    BYTES: ("sc-bytes",),
+    TIME_TAKEN: ("time-taken",),
     FORWARDED_FOR: ("x-forwarded-for",),
 }
 """Fields that hold each column, in order of preference."""
@@ -316,6 +328,8 @@ class StandardRecord(msgspec.Struct, gc=False):
     asn: Flat = None
     content_type: str | None = field(name="sc-content-type", default=None)
     referer: str | None = field(name="cs(Referer)", default=None)
+    bytes: Flat = field(name="sc-bytes", default=None)
+    time_taken: Flat = field(name="time-taken", default=None)
     waf: None = field(name="httpRequest", default=None)
     envelope: None = field(name="messageType", default=None)
     """Keys of formats that precede this one."""

@@ -10,7 +10,7 @@ from chalicelib.core.logs.envelope import ENVELOPE
 from chalicelib.core.logs.json_fields import json_access_log
 from chalicelib.core.logs.load_balancer import BALANCER, BALANCER_JSON
 from chalicelib.core.logs.log_format import DecodeOptions, LineFormat, ObjectFormat
-from chalicelib.core.logs.requests import COLUMNS, LIVE_SOURCES, Source
+from chalicelib.core.logs.requests import COLUMNS, LIVE_SOURCES, MEASURED, Source
 from chalicelib.core.logs.waf import WAF
 from chalicelib.core.logs.web_server import WEB_SERVER
 
@@ -60,11 +60,12 @@ def columns_of_logs(options: DecodeOptions) -> dict[Source, frozenset[str]]:
 
     A standard log has those that were selected for it, which nothing but the log itself tells.
     """
-    everything = replace(options, columns=COLUMNS)
+    names = COLUMNS | MEASURED
+    everything = replace(options, columns=names)
     empty = [each.decoder(everything, b"")([])[0] for each in (REALTIME, WEB_SERVER, BALANCER)]
     empty += [each.reader(everything).requests([])[0] for each in OBJECT_FORMATS if each.source is not None]
     available: dict[Source, frozenset[str]] = dict.fromkeys(LIVE_SOURCES, frozenset())
     for requests in empty:
-        has = frozenset(name for name in COLUMNS if requests.columns(name) is not None)
+        has = frozenset(name for name in names if requests.columns(name) is not None)
         available[requests.source] |= has
     return available

@@ -18,8 +18,18 @@ from chalicelib.core.logs.columns import url_path
 from chalicelib.core.logs.forwarded import without_port
 from chalicelib.core.logs.json_values import flat_bytes, plain_text
 from chalicelib.core.logs.log_format import DecodeOptions, ObjectFormat
-from chalicelib.core.logs.requests import FORWARDED_FOR, Column, Malformed, Reason, Requests, Source, host_name
-from chalicelib.core.logs.times import TimeMemo, clf_ms, iso_ms
+from chalicelib.core.logs.requests import (
+    BYTES,
+    FORWARDED_FOR,
+    TIME_TAKEN,
+    Column,
+    Malformed,
+    Reason,
+    Requests,
+    Source,
+    host_name,
+)
+from chalicelib.core.logs.times import TimeMemo, clf_ms, iso_ms, milliseconds
 
 TIME, CLIENT = "time", "client"
 
@@ -40,6 +50,8 @@ READ: dict[str, Callable[[str], str]] = {
     "ja3": _plain,
     "ja4": _plain,
     "referer": _plain,
+    BYTES: _plain,
+    TIME_TAKEN: milliseconds,
     FORWARDED_FOR: _plain,
 }
 """For each column that a key may hold: how to read its text."""

@@ -8,6 +8,7 @@ Source: Elastic Load Balancing, "Access logs for your Application Load Balancer"
 import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import compress
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -17,10 +18,12 @@ from chalicelib.core.addresses import AddressMemo, NetworkSet
 from chalicelib.core.logs.columns import complete_lines, request_line, split_all, url_host, url_path
 from chalicelib.core.logs.json_values import Flat, flat_bytes, salvaged
 from chalicelib.core.logs.log_format import DecodeOptions, LineFormat, ObjectFormat
-from chalicelib.core.logs.requests import Column, Malformed, Reason, Requests, Source
-from chalicelib.core.logs.times import TimeMemo, iso_ms, utc_ms
+from chalicelib.core.logs.requests import BYTES, TIME_TAKEN, Column, Malformed, Reason, Requests, Source
+from chalicelib.core.logs.times import TimeMemo, iso_ms, milliseconds, utc_ms
 
-TIME, CLIENT, STATUS, UNQUOTED = 1, 3, 8, 12
+TIME, CLIENT, STATUS, SENT, UNQUOTED = 1, 3, 8, 11, 12
+TIMES = slice(5, 8)
+"""The times in seconds that the request took in the load balancer, in the target, and back; -1 for one that failed."""
 """Indices of fields, and the number of fields before the first quote."""
 
 _LINE = re.compile(rb"(?:https?|h2|grpcs?|wss?) \d{4}-\d\d-\d\dT", re.ASCII)
@@ -32,6 +35,15 @@ def _address(cell: bytes) -> bytes:
 
 def _plain(cell: bytes) -> str:
     return "" if cell == b"-" else cell.decode("utf-8", "replace")
+
+
+def _time_taken(times: Sequence[bytes]) -> str:
+    """Returns the sum of times in seconds, in milliseconds.
+
+    >>> _time_taken((b"0.001", b"1.2", b"-1"))
+    '1201'
+    """
+    return str(sum(int(milliseconds(time.decode("latin-1")) or 0) for time in times))
 
 
 def _waf_action(actions: bytes) -> str:
@@ -51,6 +63,7 @@ READ: dict[str, tuple[str, Callable[[bytes], str]]] = {
     "status": ("elb_status_code", _plain),
     "user_agent": ("user_agent", _plain),
     "waf_action": ("actions_executed", _waf_action),
+    BYTES: ("sent_bytes", _plain),
 }
 """For each column: the field that holds it, and how to read it."""
 
@@ -77,6 +90,10 @@ class BalancerLines:
 
         def columns(name: str) -> Column | None:
             field, text = READ.get(name, ("", _plain))
+            if name == BYTES:
+                return Column([row[SENT] for row in rows], _plain)
+            if name == TIME_TAKEN:
+                return Column([tuple(row[TIMES]) for row in rows], _time_taken)
             if field == "elb_status_code":
                 return Column([row[STATUS] for row in rows], text)
             return Column([_quoted(row[UNQUOTED], field) for row in rows], text) if field else None
@@ -122,6 +139,10 @@ class BalancerRecord(msgspec.Struct, gc=False):
     elb_status_code: Flat = None
     user_agent: str | None = None
     actions_executed: str | None = None
+    sent_bytes: Flat = None
+    request_processing_time: Flat = None
+    target_processing_time: Flat = None
+    response_processing_time: Flat = None
     waf: None = field(name="httpRequest", default=None)
     envelope: None = field(name="messageType", default=None)
     cloudfront: None = field(name="c-ip", default=None)
@@ -148,6 +169,8 @@ class BalancerRecords:
         clients = [_address(flat_bytes(record.client_port)) for record in records]
 
         def columns(name: str) -> Column | None:
+            if name == TIME_TAKEN:
+                return Column([tuple(map(flat_bytes, _times_taken(record))) for record in records], _time_taken)
             if name not in READ:
                 return None
             field, text = READ[name]
@@ -161,6 +184,9 @@ class BalancerRecords:
             trusted=self._trusted,
             piece=clients.__getitem__,
         )
+
+
+_times_taken = attrgetter("request_processing_time", "target_processing_time", "response_processing_time")
 
 
 BALANCER_JSON = ObjectFormat("load balancer (JSON)", Source.BALANCER, ("elb", "request_line"), BalancerRecords)

@@ -120,6 +120,13 @@ COLUMNS = frozenset(
 )
 """Every column that the scope of a rule can examine."""
 
+BYTES = "bytes"
+"""The column of the bytes that were sent to the client, as decimal digits. Rules add it up; no scope examines it."""
+TIME_TAKEN = "time_taken"
+"""The column of the time that the response took, in milliseconds, as decimal digits."""
+MEASURED = frozenset((BYTES, TIME_TAKEN))
+"""Every column that a rule can add up."""
+
 FORWARDED_FOR = "forwarded_for"
 """The column of the X-Forwarded-For header, read only if proxies are trusted."""
 

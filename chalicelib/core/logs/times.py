@@ -91,3 +91,16 @@ def _ms(year: int, month: int, day: int, hour: int, minute: int, second: int, of
     days = 365 * years + years // 4 - years // 100 + years // 400 + (153 * months + 2) // 5 + day - 719_469
     time_s = DAY_S * days + 3600 * hour + 60 * minute + second - offset_s
     return 1000 * time_s if time_s >= 0 else None
+
+
+_SECONDS = re.compile(r"(\d{1,9})(?:\.(\d{1,9}))?", re.ASCII)
+
+
+def milliseconds(seconds: str) -> str:
+    """Returns a duration in milliseconds, rounded down, given seconds with or without decimals; empty for other text.
+
+    >>> milliseconds("1.2345"), milliseconds("30"), milliseconds("-"), milliseconds("-1")
+    ('1234', '30000', '', '')
+    """
+    match = _SECONDS.fullmatch(seconds)
+    return str(int(match[1]) * 1000 + int(((match[2] or "0") + "00")[:3])) if match else ""

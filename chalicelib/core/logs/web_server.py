@@ -13,7 +13,7 @@ from chalicelib.core.addresses import AddressMemo, pack
 from chalicelib.core.logs.columns import request_line, split_all, url_host, url_path
 from chalicelib.core.logs.forwarded import without_port
 from chalicelib.core.logs.log_format import DecodeOptions, LineFormat
-from chalicelib.core.logs.requests import FORWARDED_FOR, Column, Malformed, Reason, Requests, Source, host_name
+from chalicelib.core.logs.requests import BYTES, FORWARDED_FOR, Column, Malformed, Reason, Requests, Source, host_name
 from chalicelib.core.logs.times import TimeMemo, clf_ms
 
 _LINE = re.compile(
@@ -21,9 +21,9 @@ _LINE = re.compile(
 )
 _TEXT = rb'"((?:[^"\\]|\\.)*)"'
 _REST = re.compile(
-    _TEXT + rb" (\d{3}|-)(?: (?:\d+|-)(?: " + _TEXT + rb" " + _TEXT + rb"(?: " + _TEXT + rb")?)?)?", re.ASCII
+    _TEXT + rb" (\d{3}|-)(?: (\d+|-)(?: " + _TEXT + rb" " + _TEXT + rb"(?: " + _TEXT + rb")?)?)?", re.ASCII
 )
-REQUEST, STATUS, REFERER, USER_AGENT, FORWARDED = 1, 2, 3, 4, 5
+REQUEST, STATUS, SENT, REFERER, USER_AGENT, FORWARDED = 1, 2, 3, 4, 5, 6
 """Groups of ``_REST``."""
 
 CLIENT, STAMP, ZONE, REST = 0, 3, 4, 5
@@ -60,6 +60,7 @@ _READ: dict[str, Callable[[Cell], str]] = {
     "status": _text(STATUS),
     "user_agent": _text(USER_AGENT),
     "referer": _text(REFERER),
+    BYTES: _text(SENT),
     FORWARDED_FOR: _text(FORWARDED),
 }
 

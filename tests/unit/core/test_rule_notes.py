@@ -120,3 +120,11 @@ def test_every_log_has_columns_unless_they_have_to_be_named() -> None:
     assert {source for source, names in COLUMNS.items() if not names} == {Source.JSON}
     named = (("time", "t"), ("client", "c"), ("status", "s"))
     assert columns_of_logs(DecodeOptions(DEFAULT_FIELDS, json_fields=named))[Source.JSON] == {"status"}
+
+
+def test_a_measure_that_the_log_does_not_tell_is_noted() -> None:
+    (note,) = notes('measure = "bytes"', Source.CLOUDFRONT)
+    assert note == "Rule r counts nothing: the cloudfront log lacks bytes."
+    assert notes('measure = "bytes"', Source.STANDARD) == []
+    with_bytes = columns_of_logs(DecodeOptions((*DEFAULT_FIELDS, "sc-bytes")))
+    assert list(rule_notes(rules('measure = "bytes"', limit=5), with_bytes, [Source.CLOUDFRONT])) == []

@@ -19,7 +19,9 @@ from chalicelib.core.rules_toml import MOST_RULES, RESERVED_NAMES, RulesError, p
 from chalicelib.core.scope import Scope
 from chalicelib.core.state import MANUAL
 
-KEYS = "name, limit, window, bucket, action, block_for, resolution, aggregate, scope, escalate, extend, respond"
+KEYS = (
+    "name, limit, window, measure, bucket, action, block_for, resolution, aggregate, scope, escalate, extend, respond"
+)
 DEFAULTS = Path(chalicelib.__file__).parent / "rules.toml"
 
 

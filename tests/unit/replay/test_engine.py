@@ -7,10 +7,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from chalicelib.core.rules import RuleSet
+from chalicelib.core.rules_toml import parse_rules
 from sluice.analysis.summary import offenders
 from sluice.logs.files import Chunk
 from sluice.replay.engine import Options, replay
 from tests.support import replay_logs as logs
+from tests.support.buckets import exceeds, exceeds_in_slots
 from tests.support.replay_logs import MILLISECOND_FORMATS, SECOND_FORMATS, T0, Hit, hits, one_rule
 
 
@@ -94,3 +96,56 @@ def test_each_log_is_counted_by_itself() -> None:
     chunks = [logs.chunk(map(logs.realtime, made)), logs.chunk(map(logs.waf, made))]
     assert named(chunks, one_rule(3)) == {}
     assert named(chunks, one_rule(2)) == {"192.0.2.1/32": 3}
+
+
+FIELDS = ("timestamp", "c-ip", "sc-status", "sc-bytes", "cs-uri-stem", "time-taken")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 9_000), st.sampled_from(["192.0.2.1", "192.0.2.2"]), st.integers(0, 900), st.booleans()
+        ),
+        min_size=1,
+        max_size=20,
+    ),
+    st.integers(0, 2_000),
+    st.sampled_from(["bytes", "time"]),
+)
+def test_a_measure_is_added_up_as_an_exact_sum_says(
+    made: list[tuple[int, str, int, bool]], limit: int, measure: str
+) -> None:
+    limit = limit if measure == "bytes" else limit // 1000
+    rules = one_rule(limit, "2s", f'measure = "{measure}"\nscope = {{ path = ["/a"] }}')
+    (rule,) = rules.rules
+    lines = []
+    for ms, client, amount, in_scope in made:
+        stamp, path = f"{(T0 + ms) // 1000}.{(T0 + ms) % 1000:03d}", "/a" if in_scope else "/b"
+        size, taken = (amount, 7) if measure == "bytes" else (7, amount)
+        lines.append(f"{stamp}\t{client}\t200\t{size}\t{path}\t{taken / 1000:.3f}")
+    (result,) = replay([logs.chunk(lines)], [rules], Options(fields=FIELDS))
+    found = {str(offender.network): (offender.peak, offender.requests) for offender in offenders(result)}
+
+    expected = {}
+    for client in ("192.0.2.1", "192.0.2.2"):
+        own = [((T0 + ms) // rule.slot_ms, amount) for ms, who, amount, in_scope in made if who == client and in_scope]
+        sums = [sum(n for slot, n in own if first <= slot < first + rule.resolution) for first, _ in own]
+        if max(sums, default=0) > rule.limit:
+            expected[f"{client}/32"] = max(sums), len(own)
+    assert found == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(hits, st.integers(1, 5), st.sampled_from(["1/s", "1/2s", "3/s"]))
+def test_offenders_of_a_bucket_agree_with_an_exact_count(made: list[Hit], burst: int, rate: str) -> None:
+    rules = parse_rules(f'[[rule]]\nname = "r"\nbucket = {{ rate = "{rate}", burst = {burst} }}\n')
+    (rule,) = rules.rules
+    peaks = named([logs.chunk(map(logs.realtime, made))], rules)
+    times = defaultdict(list)
+    for hit in made:
+        times[logs.network(rule, hit.client)].append(hit.ms)
+    slots = {client: [ms // rule.slot_ms for ms in own] for client, own in times.items()}
+    assert peaks.keys() == {client for client, own in slots.items() if exceeds_in_slots(rule, own)}
+    for client in peaks:
+        assert exceeds(rule, times[client], longest_ms=rule.window_s * 1000, margin_ms=0)
