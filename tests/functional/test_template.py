@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from copy import deepcopy
@@ -17,6 +18,7 @@ from chalicelib.pipeline.followed_blocks import REREAD_S
 from sluice.deploy.policies import STACK, policies
 from sluice.deploy.resources.event_sources import settings_of
 from sluice.deploy.resources.objects import HIDDEN_S, MOST_RECEIVES
+from sluice.deploy.resources.streams import trust
 from sluice.deploy.runtime import runtime_of_chalice
 from sluice.deploy.sizing import MOST_MB, VCPU_MB
 from sluice.deploy.stage import Choices, Location, Stage
@@ -122,12 +124,43 @@ def test_a_misspelled_value_is_detected(
 def test_every_function_has_a_role_and_a_concurrency_limit(sam: Template) -> None:
     functions = {n: r["Properties"] for n, r in sam["Resources"].items() if r["Type"] == "AWS::Serverless::Function"}
     assert set(functions) == FUNCTIONS
+    reserved: dict[str, Any] = {}
+    assert "ScalingConfig" in source(sam, "ImportObjects")
     for name, properties in functions.items():
-        limited = "ReservedConcurrentExecutions" in properties or "ScalingConfig" in source(sam, name)
-        assert limited, name
         assert properties["Role"]["Fn::GetAtt"][0] in sam["Resources"], name
-    assert functions["Publish"]["ReservedConcurrentExecutions"] == 1
-    assert functions["Evaluate"]["ReservedConcurrentExecutions"] == 1
+        if name != "ImportObjects":  # its event source bounds it
+            condition, reserved[name], otherwise = properties["ReservedConcurrentExecutions"]["Fn::If"]
+            assert (condition, otherwise) == ("Reserved", {"Ref": "AWS::NoValue"}), name
+    assert reserved.keys() == FUNCTIONS - {"ImportObjects"}
+    assert (reserved["Publish"], reserved["Evaluate"]) == (1, 1)
+    assert sam["Parameters"]["ReserveConcurrency"]["Default"] == "yes"
+
+
+def test_the_api_has_no_stage_beside_the_guarded_one(sam: Template, lint_environment: Path) -> None:
+    resources = translated(sam, lint_environment)["Resources"].values()
+    stages = [each["Properties"]["StageName"] for each in resources if each["Type"] == "AWS::ApiGateway::Stage"]
+    deployments = [each["Properties"] for each in resources if each["Type"] == "AWS::ApiGateway::Deployment"]
+    assert stages == ["api"]
+    assert [each.get("StageName") for each in deployments] == [None]
+
+
+def test_both_ways_let_cloudfront_deliver_for_this_account_alone(sam: Template) -> None:
+    stage = Stage(
+        name="prod", location=Location(account="1", region=REGION), choices=Choices(sources=("cloudfront", "waf"))
+    )
+    stacked = sam["Resources"]["LogDelivery"]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+    for statement in (trust(stage)["Statement"][0], stacked[0]):
+        assert statement["Principal"] == {"Service": "cloudfront.amazonaws.com"}
+        (account,) = statement["Condition"]["StringEquals"].values()
+        assert account in ("1", {"Ref": "AWS::AccountId"})
+        assert statement["Condition"]["StringEquals"].keys() == {"aws:SourceAccount"}
+
+
+def test_the_template_needs_the_bucket_that_the_documented_command_names(sam: Template) -> None:
+    """CloudFormation accepts 51,200 bytes of a template in a call, and 1 MB in S3."""
+    assert 51_200 < len(json.dumps(sam)) < 1_000_000
+    (command,) = re.findall(r"aws cloudformation deploy .*", (ROOT / "docs" / "operate" / "deploying.md").read_text())
+    assert "--s3-bucket BUCKET" in command
 
 
 def test_functions_whose_wall_time_operators_wait_for_have_a_vcpu(sam: Template) -> None:

@@ -138,14 +138,15 @@ class DeliveryRole(Resource):
 
 
 def trust(stage: Stage) -> dict[str, Any]:
-    """Returns the trust policy. Only CloudWatch Logs names a call's source, so only its statement is restricted.
+    """Returns the trust policy: CloudFront assumes the role for this account alone, CloudWatch Logs for its log groups.
 
     WAF's log comes from a log group, as do the logs in groups of other owners.
     """
     assume: dict[str, Any] = {"Effect": "Allow", "Action": "sts:AssumeRole"}
     logs_only = {"StringLike": {"aws:SourceArn": stage.location.arn("logs", "*")}}
+    this_account = {"StringEquals": {"aws:SourceAccount": stage.location.account}}
     statements: dict[str, dict[str, Any]] = {
-        "cloudfront": {**assume, "Principal": {"Service": "cloudfront.amazonaws.com"}},
+        "cloudfront": {**assume, "Principal": {"Service": "cloudfront.amazonaws.com"}, "Condition": this_account},
         "waf": {**assume, "Principal": {"Service": "logs.amazonaws.com"}, "Condition": logs_only},
     }
     delivering = dict.fromkeys((*stage.choices.sources, *(("waf",) if stage.choices.log_groups else ())))

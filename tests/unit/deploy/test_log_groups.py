@@ -80,8 +80,9 @@ def test_the_role_trusts_cloudwatch_logs_of_this_account_and_region_alone(world:
     world.set_up(both)
     assert trusted(world, stage) == ["cloudfront.amazonaws.com", "logs.amazonaws.com"]
     role = world.account.client("iam").get_role(RoleName=stage.delivery_role)["Role"]
-    (condition,) = [each["Condition"] for each in role["AssumeRolePolicyDocument"]["Statement"] if "Condition" in each]
-    assert condition == {"StringLike": {"aws:SourceArn": "arn:aws:logs:us-east-1:123456789012:*"}}
+    cloudfronts, logs = (each["Condition"] for each in role["AssumeRolePolicyDocument"]["Statement"])
+    assert cloudfronts == {"StringEquals": {"aws:SourceAccount": "123456789012"}}
+    assert logs == {"StringLike": {"aws:SourceArn": "arn:aws:logs:us-east-1:123456789012:*"}}
 
 
 def test_a_stage_with_both_kinds_of_log_group_trusts_cloudwatch_logs_once(world: World, stage: Stage) -> None:
