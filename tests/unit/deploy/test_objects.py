@@ -212,7 +212,8 @@ def test_without_a_bucket_nothing_is_made_for_objects(world: World) -> None:
     assert "OBJECTS_QUEUE" not in written["environment_variables"]
     assert "import_objects" not in written["lambda_functions"]
     assert set(world.project.policies("prod")) == set(FUNCTIONS) - {"import_objects"}
-    assert world.account.client("sqs").list_queues().get("QueueUrls", []) == []
+    queues = [url.rpartition("/")[2] for url in world.account.client("sqs").list_queues()["QueueUrls"]]
+    assert queues == ["sluice-prod-dead-letters"]
 
 
 def test_teardown_removes_the_queues(world: World, stage: Stage) -> None:
@@ -298,7 +299,9 @@ def test_the_doctor_finds_an_event_source_that_loses_failed_messages(
 ) -> None:
     of_stage = inspection(world, stage)
     of_stage.__dict__["functions"] = {"import_objects": {"FunctionName": "sluice-prod-import_objects"}}
-    monkeypatch.setattr(AwsAccount, "list_all", lambda *_, **__: iter([{"UUID": "u", "State": "Enabled", **mapping}]))
+    arn = f"arn:aws:lambda:us-east-1:123456789012:function:{stage.function('import_objects')}"
+    described = {"UUID": "u", "State": "Enabled", "FunctionArn": arn, **mapping}
+    monkeypatch.setattr(AwsAccount, "list_all", lambda *_, **__: iter([described]))
     found = [finding.what for finding in event_sources(of_stage)]
     assert found == ["import_objects gets several messages at once, and those that fail are lost"] * wrong
 
