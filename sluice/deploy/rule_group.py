@@ -2,7 +2,7 @@
 
 Harder responses stand before softer ones: they apply to a client that is in the IP sets of both for a moment, because
 it moves from one to the other. Sources: AWS WAF Developer Guide, "Rule action", "Custom requests and responses",
-"Rate-based rule statements" and "Web ACL capacity units".
+"Using forwarded IP addresses", "Rate-based rule statements" and "Web ACL capacity units".
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,17 @@ from typing import Any
 from chalicelib.core.ipsets import SetGroup
 from chalicelib.core.refusals import REFUSAL_STATUS
 from chalicelib.core.responses import SOFTER, Response
-from sluice.deploy.stage import Refusal
+from sluice.deploy.stage import Refusal, Stage
 
 CAPACITY = 50
-"""WCU of the rule group, which can never be changed: one for each of the 50 reference statements that fit."""
+"""WCU of a rule group unless its rules need more. They can never be changed, so further responses have to fit later."""
+
+FORWARDED_WCU = 5
+"""WCU of an IP set that is compared with any forwarded address; one that is compared with the connection's needs 1."""
+
+FORWARDED = {"HeaderName": "X-Forwarded-For", "FallbackBehavior": "NO_MATCH", "Position": "ANY"}
+"""AWS WAF compares the last ten addresses in the header. The first one is the client's to choose, and the last one is
+the client only behind a single proxy."""
 
 RATE_WCU = 2
 """WCU of a rate-based rule, besides those of the statement that it is scoped down to."""
@@ -83,55 +90,82 @@ def visibility(name: str) -> dict[str, Any]:
     return {"SampledRequestsEnabled": True, "CloudWatchMetricsEnabled": True, "MetricName": name}
 
 
-def rules_of(name: str, arns: Mapping[SetGroup, Sequence[str]], answers: Answers) -> list[Rule]:
+def rules_of(
+    name: str, arns: Mapping[SetGroup, Sequence[str]], answers: Answers, *, behind_proxies: bool = False
+) -> list[Rule]:
     """Returns the rules of the rule group called ``name``; ``arns`` are those of the IP sets that exist, by group.
 
-    Clients to block have one rule per family. Every other response has one rule, if it has IP sets.
+    Clients to block have one rule per family. Every other response has one rule, if it has IP sets. With
+    ``behind_proxies``, a client is in an IP set if the connection's address is, or one that was forwarded.
     """
     rules: list[Rule] = []
     for priority, family in enumerate((4, 6)):
         of_family = list(arns.get(SetGroup(Response.BLOCK, family), ()))
-        rules.append(_rule(f"{name}-ipv{family}", priority, _in_any(of_family), answers.block()))
+        rules.append(_rule(f"{name}-ipv{family}", priority, _in_any(of_family, behind_proxies), answers.block()))
     for priority, response in enumerate(SOFTER, len(rules)):
         sets = [arn for family in (4, 6) for arn in arns.get(SetGroup(response, family), ())]
         if sets:
-            rules.append(_softer(response, f"{name}-{response}", priority, sets, answers))
+            clients = _in_any(sets, behind_proxies)
+            rules.append(_softer(response, f"{name}-{response}", priority, clients, answers))
     return rules
 
 
 def wcu(rules: Sequence[Rule]) -> int:
-    """Returns the capacity that ``rules`` use: one per IP set, and two more per rate-based rule."""
+    """Returns the capacity that ``rules`` use, as CheckCapacity computes it."""
     rated = sum("RateBasedStatement" in rule["Statement"] for rule in rules)
-    return sum(len(arns_in(rule["Statement"])) for rule in rules) + RATE_WCU * rated
+    references = [reference for rule in rules for reference in references_in(rule["Statement"])]
+    return RATE_WCU * rated + sum(FORWARDED_WCU if compares_forwarded(each) else 1 for each in references)
+
+
+def capacity_of(stage: Stage) -> int:
+    """Returns the WCU with which the stage's rule group is created."""
+    return max(CAPACITY, needed_wcu(stage))
+
+
+def needed_wcu(stage: Stage) -> int:
+    """Returns the WCU that the rules of the stage use once all its IP sets exist."""
+    choices = stage.choices
+    return wcu(rules_of(stage.rule_group, stage.ip_sets, Answers(), behind_proxies=choices.behind_proxies))
+
+
+def references_in(part: Any) -> list[Mapping[str, Any]]:
+    """Returns the references to IP sets in a statement, at any depth."""
+    if isinstance(part, Mapping):
+        own = [part["IPSetReferenceStatement"]] if "IPSetReferenceStatement" in part else []
+        return own + [reference for inner in part.values() for reference in references_in(inner)]
+    return [reference for inner in part for reference in references_in(inner)] if isinstance(part, list) else []
 
 
 def arns_in(part: Any) -> list[str]:
-    """Returns the ARNs of the IP sets that a statement refers to, at any depth."""
-    if isinstance(part, Mapping):
-        own = [part["IPSetReferenceStatement"]["ARN"]] if "IPSetReferenceStatement" in part else []
-        return own + [arn for inner in part.values() for arn in arns_in(inner)]
-    return [arn for inner in part for arn in arns_in(inner)] if isinstance(part, list) else []
+    """Returns the ARNs of the IP sets that a statement refers to, each once."""
+    return list(dict.fromkeys(reference["ARN"] for reference in references_in(part)))
 
 
-def _softer(response: Response, name: str, priority: int, sets: list[str], answers: Answers) -> Rule:
+def compares_forwarded(reference: Mapping[str, Any]) -> bool:
+    """Returns whether a reference to an IP set compares forwarded addresses, rather than the connection's."""
+    return "IPSetForwardedIPConfig" in reference
+
+
+def _softer(response: Response, name: str, priority: int, clients: dict[str, Any], answers: Answers) -> Rule:
     label = {"RuleLabels": [{"Name": f"sluice:{response}"}]}
     match response:
         case Response.CAPTCHA:
-            return _rule(name, priority, _in_any(sets), {"Captcha": {}}) | label
+            return _rule(name, priority, clients, {"Captcha": {}}) | label
         case Response.CHALLENGE:
-            return _rule(name, priority, _in_any(sets), {"Challenge": {}}) | label
+            return _rule(name, priority, clients, {"Challenge": {}}) | label
         case Response.SLOW:
             rate = {
                 "Limit": answers.slow_limit,
                 "EvaluationWindowSec": RATE_WINDOW_S,
+                # By forwarded address, AWS WAF would count the first one, which a client chooses for each request.
                 "AggregateKeyType": "IP",
-                "ScopeDownStatement": _in_any(sets),
+                "ScopeDownStatement": clients,
             }
             return _rule(name, priority, {"RateBasedStatement": rate}, answers.block()) | label
         case _:
             # AWS WAF adds x-amzn-waf- to the name.
             header = {"InsertHeaders": [{"Name": "sluice", "Value": str(response)}]}
-            return _rule(name, priority, _in_any(sets), {"Count": {"CustomRequestHandling": header}}) | label
+            return _rule(name, priority, clients, {"Count": {"CustomRequestHandling": header}}) | label
 
 
 def _rule(name: str, priority: int, statement: dict[str, Any], action: dict[str, Any]) -> Rule:
@@ -144,7 +178,10 @@ def _rule(name: str, priority: int, statement: dict[str, Any], action: dict[str,
     }
 
 
-def _in_any(arns: Sequence[str]) -> dict[str, Any]:
+def _in_any(arns: Sequence[str], behind_proxies: bool) -> dict[str, Any]:
     """Returns the statement that matches the clients in any of the IP sets."""
-    references = [{"IPSetReferenceStatement": {"ARN": arn}} for arn in arns]
+    references: list[dict[str, Any]] = [{"IPSetReferenceStatement": {"ARN": arn}} for arn in arns]
+    if behind_proxies:
+        # A request without the header matches none of these, so the others stay.
+        references += [{"IPSetReferenceStatement": {"ARN": arn, "IPSetForwardedIPConfig": FORWARDED}} for arn in arns]
     return references[0] if len(references) == 1 else {"OrStatement": {"Statements": references}}

@@ -25,6 +25,9 @@ PACKAGED = "dev"
 MOST_IP_SETS = 10
 """Most IP sets per family: twice ten stay well below the 50 reference statements of a rule group and a web ACL."""
 
+MOST_REFERENCES = 50
+"""Reference statements per rule group and per web ACL: a fixed quota of AWS."""
+
 MOST_SHARDS = 400
 """Most shards of a stream: one evaluator keeps up with about as many (docs/development/scale.md)."""
 
@@ -161,11 +164,23 @@ class Choices:
                     raise Refusal(f"{what} {name!r}: use {remedy}")
 
     def _check_responses(self) -> None:
+        pairs = self.ip_sets + len(self.responses)
+        if self.behind_proxies and 4 * pairs > MOST_REFERENCES:
+            raise Refusal(
+                f"{pairs} IP sets per family with TRUSTED_PROXIES: the rule group refers to each of them twice, and "
+                f"AWS accepts {MOST_REFERENCES} references. Use at most {MOST_REFERENCES // 4} per family, of which "
+                "each response other than block takes one"
+            )
         if self.stack and (self.responses or self.block_status != REFUSAL_STATUS):
             raise Refusal(
                 f"stack {self.stack} owns the rule group and its IP sets, and has those that block alone, with status "
                 f"{REFUSAL_STATUS}. For other responses, set the stage up without a stack"
             )
+
+    @property
+    def behind_proxies(self) -> bool:
+        """True if clients are counted by the address that a trusted proxy forwards."""
+        return bool(self.settings.get("TRUSTED_PROXIES", "").strip(" ,"))
 
     @property
     def live(self) -> bool:

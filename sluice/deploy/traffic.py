@@ -9,7 +9,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from sluice.deploy.account import AwsAccount
 from sluice.deploy.plan import Step, StepAction
 from sluice.deploy.resources.web_acls import WebAclRule, web_acl_name
-from sluice.deploy.rule_group import CAPACITY
+from sluice.deploy.rule_group import capacity_of
 from sluice.deploy.stage import Choices
 
 OBSERVED = timedelta(days=7)
@@ -44,9 +44,9 @@ def web_acl_wcu(account: AwsAccount, steps: Sequence[Step]) -> int:
     for step in steps:
         if isinstance(step.resource, WebAclRule):
             name, id_ = step.resource.web_acl.split("/")[-2:]
-            scope = step.resource.stage.choices.scope
-            acl = account.client("wafv2").get_web_acl(Name=name, Id=id_, Scope=scope)["WebACL"]
-            used.append(acl.get("Capacity", 0) + (CAPACITY if step.action is StepAction.CREATE else 0))
+            stage = step.resource.stage
+            acl = account.client("wafv2").get_web_acl(Name=name, Id=id_, Scope=stage.choices.scope)["WebACL"]
+            used.append(acl.get("Capacity", 0) + (capacity_of(stage) if step.action is StepAction.CREATE else 0))
     return max(used)
 
 

@@ -17,7 +17,7 @@ from sluice.deploy.resources.streams import DeliveryRole, LogStream, mode
 from sluice.deploy.resources.tables import DeletionProtection, FirstRules, Table
 from sluice.deploy.resources.waf import RuleGroup, ip_set_resources
 from sluice.deploy.resources.web_acls import WebAclRule, web_acl_name
-from sluice.deploy.rule_group import CAPACITY, Body
+from sluice.deploy.rule_group import Body, capacity_of
 from sluice.deploy.stage import API, LOGS, Stage
 
 SUBSCRIBED = "sends every line to the stream, spread over its shards"
@@ -45,7 +45,9 @@ def resources_of(
     tallies = "the shards' tally logs; on demand, stream, items expire"
     state = "blocks, allowlist, rules, audit; on demand, stream, recoverable, protected"
     responses = ", ".join(each for each in SOFTER if each in choices.responses)
-    group = f"answers {choices.block_status} to both families, Retry-After {choices.retry_after_s} s; {CAPACITY} WCU"
+    group = f"answers {choices.block_status} to both families, Retry-After {choices.retry_after_s} s"
+    group += f"; {capacity_of(stage)} WCU"
+    group += "; forwarded addresses too" if choices.behind_proxies else ""
     group += f"; {responses}" if responses else ""
     delivery = "lets the log sources write to the stream, and nothing else"
     deployment = f"settings and policies of the functions, in .chalice; evaluate with {choices.evaluator_mb:,} MB"
@@ -96,7 +98,7 @@ def _seeds(stage: Stage, now: int, rules: str, show_token: Callable[[str], None]
 def additions(stage: Stage) -> list[Resource]:
     """Returns the additions to resources with other owners."""
     attached = "its cache behaviours log to the stream"
-    reference = f"refers to the rule group, {CAPACITY} WCU; other rules stay unchanged"
+    reference = f"refers to the rule group, {capacity_of(stage)} WCU; other rules stay unchanged"
     added: list[Resource] = [DistributionLogging(stage, id, about=attached) for id in stage.choices.distributions]
     added += [
         AddedSubscription(stage, f"{group}/{stage.prefix}", group, about=f"{SUBSCRIBED}; other filters stay unchanged")

@@ -9,8 +9,20 @@ from chalicelib.core.ipsets import SetGroup
 from chalicelib.core.responses import Response
 from sluice.deploy.account import RETRY_FOR_S, AwsAccount, missing_ok
 from sluice.deploy.resource import Existing, Resource
-from sluice.deploy.rule_group import BODY_KEY, CAPACITY, Answers, Body, Rule, arns_in, rules_of, visibility
-from sluice.deploy.stage import Stage
+from sluice.deploy.rule_group import (
+    BODY_KEY,
+    Answers,
+    Body,
+    Rule,
+    arns_in,
+    capacity_of,
+    compares_forwarded,
+    needed_wcu,
+    references_in,
+    rules_of,
+    visibility,
+)
+from sluice.deploy.stage import Refusal, Stage
 
 BUSY = (
     "ThrottlingException",
@@ -114,15 +126,25 @@ class RuleGroup(WafResource):
         if existing is None:
             return None
         group = account.client("wafv2").get_rule_group(**self._identity(existing))["RuleGroup"]
-        bodies = group.get("CustomResponseBodies", {})
-        current, desired = _gist(group.get("Rules", [])), _gist(self._rules(account, bodies))
-        referenced = len({arn for rule in group.get("Rules", []) for arn in arns_in(rule["Statement"])})
+        needed = needed_wcu(self.stage)
+        if existing.ours and group["Capacity"] < needed:
+            raise Refusal(
+                f"rule group {self.name} has a capacity of {group['Capacity']} WCU, which can never be changed, and "
+                f"its rules would need {needed}. Use fewer IP sets or responses, or set up another stage with "
+                "these choices"
+            )
+        bodies, rules = group.get("CustomResponseBodies", {}), group.get("Rules", [])
+        current, desired = _gist(rules), _gist(self._rules(account, bodies))
+        referenced = len({arn for rule in rules for arn in arns_in(rule["Statement"])})
         count = sum(map(len, self.stage.ip_sets.values()))
         differences = []
+        proxied = any(compares_forwarded(each) for rule in rules for each in references_in(rule["Statement"]))
+        if proxied != self.stage.choices.behind_proxies:
+            differences.append("forwarded addresses are " + ("no longer compared" if proxied else "compared too"))
         # ``desired`` lacks the sets that are still to be created, so their number is compared too.
         if referenced != count:
             differences.append(f"{referenced} IP sets become {count}")
-        elif current != desired or bodies != self._bodies(bodies):
+        elif (current != desired and not differences) or bodies != self._bodies(bodies):
             differences.append("its answers change")
         return Existing(existing.ours, differences, existing.facts)
 
@@ -130,7 +152,7 @@ class RuleGroup(WafResource):
         bodies = self._bodies({})
         self.make(
             account,
-            Capacity=CAPACITY,
+            Capacity=capacity_of(self.stage),
             Description=RULE_GROUP_DESCRIPTION,
             Rules=self._rules(account, {}),
             VisibilityConfig=visibility(self.name),
@@ -171,7 +193,7 @@ class RuleGroup(WafResource):
             has_body=BODY_KEY in self._bodies(bodies),
             slow_limit=choices.slow_limit,
         )
-        return rules_of(self.name, arns, answers)
+        return rules_of(self.name, arns, answers, behind_proxies=choices.behind_proxies)
 
 
 def ip_set_resources(stage: Stage) -> list[IpSetResource]:
@@ -202,10 +224,11 @@ def ip_sets_of(stage: Stage, account: AwsAccount) -> dict[str, Mapping[str, str]
 
 
 def _gist(rules: Iterable[Mapping[str, Any]]) -> set[tuple[str, tuple[str, ...], str]]:
-    """Returns the significant parts of each rule: its name, its IP sets, and what it does."""
+    """Returns the significant parts of each rule: its name, its references to IP sets, and what it does."""
     gist = set()
     for rule in rules:
         limit = rule["Statement"].get("RateBasedStatement", {}).get("Limit")
         does = json.dumps([rule.get("Action"), limit], sort_keys=True)
-        gist.add((rule["Name"], tuple(sorted(arns_in(rule["Statement"]))), does))
+        references = sorted(json.dumps(each, sort_keys=True) for each in references_in(rule["Statement"]))
+        gist.add((rule["Name"], tuple(references), does))
     return gist

@@ -10,11 +10,8 @@ from botocore.exceptions import EndpointConnectionError
 from sluice.deploy.account import AwsAccount, missing_ok
 from sluice.deploy.resource import Existing, Resource
 from sluice.deploy.resources.waf import BUSY
-from sluice.deploy.rule_group import CAPACITY, visibility
-from sluice.deploy.stage import Refusal
-
-MOST_REFERENCES = 50
-"""Reference statements per web ACL: a fixed quota of AWS."""
+from sluice.deploy.rule_group import capacity_of, visibility
+from sluice.deploy.stage import MOST_REFERENCES, Refusal
 
 MOST_WCU = 5000
 REFERENCES = ("IPSetReferenceStatement", "RegexPatternSetReferenceStatement", "RuleGroupReferenceStatement")
@@ -88,10 +85,10 @@ class WebAclRule(Resource):
                 "rule groups), which is a fixed quota of AWS. Move some of them into a rule group of their own, then "
                 "run setup again"
             )
-        capacity = acl.get("Capacity", 0)
-        if capacity + CAPACITY > MOST_WCU:
+        capacity, added = acl.get("Capacity", 0), capacity_of(self.stage)
+        if capacity + added > MOST_WCU:
             raise Refusal(
-                f"{title} is full: it uses {capacity} of {MOST_WCU} WCU, and the rule group needs {CAPACITY}. Remove "
+                f"{title} is full: it uses {capacity} of {MOST_WCU} WCU, and the rule group needs {added}. Remove "
                 "rules from it, then run setup again"
             )
         plan = flat_rate_plan(account, self.web_acl)

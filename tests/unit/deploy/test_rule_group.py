@@ -62,10 +62,11 @@ def test_every_response_has_a_rule_and_harder_ones_stand_first() -> None:
 
 
 @pytest.mark.parametrize("has_body", [False, True])
-def test_aws_accepts_the_rules(has_body: bool) -> None:
+@pytest.mark.parametrize("behind_proxies", [False, True])
+def test_aws_accepts_the_rules(has_body: bool, behind_proxies: bool) -> None:
     answers = Answers(status=503, retry_after_s=30, has_body=has_body, slow_limit=100)
     bodies = {BODY_KEY: {"ContentType": "TEXT_HTML", "Content": "<p>"}} if has_body else {}
-    assert problems(rules_of("sluice-prod", ALL, answers), bodies) == ""
+    assert problems(rules_of("sluice-prod", ALL, answers, behind_proxies=behind_proxies), bodies) == ""
 
 
 def test_each_rule_refers_to_the_ip_sets_of_its_response_alone() -> None:
@@ -102,6 +103,16 @@ def test_the_capacity_holds_all_responses_and_the_most_ip_sets() -> None:
     rules = rules_of("sluice-prod", many, Answers())
     assert wcu(rules) == 2 * MOST_IP_SETS + 2 * len(SOFTER) + 2 <= CAPACITY
     assert sum(len(arns_in(rule["Statement"])) for rule in rules) <= 50, "reference statements per rule group"
+
+
+def test_forwarded_addresses_cost_five_units_more_for_each_ip_set() -> None:
+    plain, proxied = (rules_of("sluice-prod", ALL, Answers(), behind_proxies=each) for each in (False, True))
+    assert wcu(proxied) - wcu(plain) == 5 * len(ALL)
+
+
+def test_a_slowed_client_cannot_choose_the_address_by_which_its_rate_is_counted() -> None:
+    *_, slow, _ = rules_of("sluice-prod", ALL, Answers(), behind_proxies=True)
+    assert slow["Statement"]["RateBasedStatement"]["AggregateKeyType"] == "IP"
 
 
 def test_a_stage_without_other_responses_has_the_two_rules_that_it_always_had() -> None:
