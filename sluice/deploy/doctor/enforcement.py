@@ -8,6 +8,7 @@ from chalicelib.core.rules_toml import RulesError, parse_rules
 from chalicelib.core.sampling import Sampling, sampling_notes
 from chalicelib.core.state import ACTIVE, Heartbeat, Pause, StoredRules
 from sluice.deploy.doctor.inspection import Finding, Inspection
+from sluice.deploy.resources.web_acls import allowing_before, web_acl_name
 
 STALE_S = 180
 """Age of the last heartbeat, in seconds, above which the sweep is late: it runs once a minute."""
@@ -64,3 +65,14 @@ def attached(inspection: Inspection) -> Iterator[Finding]:
     if not (inspection.stage.choices.web_acls or inspection.stage.choices.own_web_acl):
         what = "setup added the rule group to no web ACL: unless you did, no request is blocked"
         yield Finding("web ACL", what, f"{inspection.setup} --web-acl NAME", wrong=False)
+
+
+def preceded(inspection: Inspection) -> Iterator[Finding]:
+    rule_group = inspection.stage.rule_group
+    for arn in inspection.stage.choices.web_acls:
+        if names := allowing_before(inspection.account, arn, rule_group):
+            allowing = (
+                f"{plural(len(names), 'rule')} before {rule_group} may allow a blocked client: {', '.join(names)}"
+            )
+            remedy = f"give {rule_group} a lower priority than theirs, unless it is intended"
+            yield Finding("web ACL", f"in web ACL {web_acl_name(arn)}, {allowing}", remedy, wrong=False)

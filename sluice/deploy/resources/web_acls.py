@@ -122,6 +122,21 @@ def free_priority(taken: set[int]) -> int:
     return next(number for number in range(len(taken) + 1) if number not in taken)
 
 
+def allowing_before(account: AwsAccount, arn: str, rule_group: str) -> list[str]:
+    """Returns the names of the web ACL's own rules that allow requests before ``rule_group`` sees them, in order.
+
+    Returns none if the web ACL does not exist or does not refer to the rule group.
+    """
+    with missing_ok("WAFNonexistentItemException"):
+        rules = account.client("wafv2").get_web_acl(**_identity(arn))["WebACL"]["Rules"]
+        own = [rule["Priority"] for rule in rules if rule["Name"] == rule_group]
+        allowing = [
+            rule for rule in rules if "Allow" in rule.get("Action", {}) and rule["Priority"] < min(own, default=0)
+        ]
+        return [rule["Name"] for rule in sorted(allowing, key=lambda rule: rule["Priority"])]
+    return []
+
+
 def _references(part: Any) -> int:
     """Returns the number of reference statements within a statement, at any depth."""
     if isinstance(part, Mapping):

@@ -16,7 +16,7 @@ from sluice.deploy.doctor.checks import CHECKS, inspect
 from sluice.deploy.doctor.flow import records
 from sluice.deploy.doctor.inspection import Finding, Inspection
 from sluice.deploy.resources.event_sources import configured_sources
-from tests.support.deploy.account import NOW, REGION, RULES, World
+from tests.support.deploy.account import NOW, REGION, RULES, THEIRS, World
 from tests.support.deploy.front import run_no_functions
 
 BLOCKING = RULES.replace('action = "count"', 'action = "block"', 1)
@@ -331,6 +331,25 @@ def test_an_architecture_other_than_the_configured_one_is_reported(deployed: Dep
     assert finding.check == "runtime"
     assert "run on arm64" in finding.what
     assert finding.what.endswith("says x86_64")
+
+
+def test_rules_that_may_allow_a_blocked_client_are_reported_in_their_order(deployed: DeployedStage) -> None:
+    waf, (arn,) = deployed.account.client("wafv2"), deployed.stage.choices.web_acls
+    identity = {"Name": "edge", "Scope": "CLOUDFRONT", "Id": arn.rsplit("/", 1)[1]}
+    answer = waf.get_web_acl(**identity)
+    (own,) = answer["WebACL"]["Rules"]
+    others = [("office", 4, "Allow"), ("bots", 2, "Allow"), ("countries", 3, "Count"), ("health", 9, "Allow")]
+    rules = [THEIRS | {"Name": name, "Priority": at, "Action": {action: {}}} for name, at, action in others]
+    waf.update_web_acl(
+        **identity,
+        DefaultAction=answer["WebACL"]["DefaultAction"],
+        VisibilityConfig=answer["WebACL"]["VisibilityConfig"],
+        Rules=[*rules, own | {"Priority": 5}],
+        LockToken=answer["LockToken"],
+    )
+    (finding,) = deployed.findings()
+    assert finding.what == "in web ACL edge, 2 rules before sluice-prod may allow a blocked client: bots, office"
+    assert not finding.wrong
 
 
 def test_an_empty_stream_is_reported(world: World) -> None:
