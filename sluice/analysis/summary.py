@@ -174,7 +174,9 @@ def offender_json(offender: OffenderSummary) -> dict[str, Any]:
         "requests_over": offender.over,
         "refused": offender.refused,
         "blocked_for_s": offender.blocked_for_s,
-        "blocks": [{"from": p.since, "until": p.until, "offence": p.offence} for p in offender.periods],
+        "blocks": [
+            {"from": p.since, "until": p.until, "offence": p.offence, "response": p.response} for p in offender.periods
+        ],
     }
 
 

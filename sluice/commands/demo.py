@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
@@ -13,6 +14,7 @@ import click
 from rich.console import Console
 
 from chalicelib.admin.wording import plural
+from chalicelib.core.addresses import Network, parse_network
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
 from chalicelib.core.measures import Measure, amount_text
@@ -66,6 +68,13 @@ SPEED = Parsed("X|max", _speed)
     metavar="SECONDS",
     help="Refuse the --traffic of clients that are blocked, this long after each update of the IP sets.",
 )
+@click.option(
+    "--solver",
+    "solvers",
+    type=Parsed("NETWORK", parse_network),
+    multiple=True,
+    help="Clients of the --traffic that solve challenges and puzzles at the --edge; no others do.",
+)
 @click.option("--rules", type=EXISTING_FILE, metavar="FILE", help="Rules to enforce.")
 @click.option(
     "--fields",
@@ -88,6 +97,7 @@ SPEED = Parsed("X|max", _speed)
 def demo(
     traffic: Path | None,
     edge_s: float | None,
+    solvers: tuple[Network, ...],
     rules: Path | None,
     decoder: BatchDecoder,
     seconds: float,
@@ -118,7 +128,7 @@ def demo(
     log = None
     if traffic is not None:
         log = RecordedLog(None if traffic == Path("-") else traffic, decoder)
-        summary = _played(log, text, decoder, speed, edge_s, simulation)
+        summary = _played(log, text, decoder, speed, edge_s, solvers, simulation)
         _show(summary, console)
     else:
         start = (time.time() // 60 + 1) * 60 - 20  # one of the attackers straddles a full minute, 20 s after the start
@@ -139,7 +149,13 @@ def _clock(speed: float, start: float) -> Clock:
 
 
 def _played(
-    log: RecordedLog, rules: str, decoder: BatchDecoder, speed: float, edge_s: float | None, simulation: dict[str, Any]
+    log: RecordedLog,
+    rules: str,
+    decoder: BatchDecoder,
+    speed: float,
+    edge_s: float | None,
+    solvers: Collection[Network],
+    simulation: dict[str, Any],
 ) -> dict[str, Any]:
     """Plays a log and returns the summary, which is not ``ok`` if the log has no request."""
     lines = iter(log)
@@ -149,7 +165,7 @@ def _played(
     settings = {"CLOUDFRONT_FIELDS": ",".join(decoder.cloudfront.fields)}
     cloud = LocalCloud(_clock(speed, start), rules=rules, settings=settings, **simulation)
     latency = Latency(decoder, cloud.rules.rules)
-    edge = None if edge_s is None else RecordedEdge(cloud, decoder, edge_s)
+    edge = None if edge_s is None else RecordedEdge(cloud, decoder, edge_s, solvers)
     play(cloud, chain(first, lines), latency, edge)
     summary = summary_of(cloud, latency)
     summary["ok"] = summary["ok"] and log.stats.requests > 0

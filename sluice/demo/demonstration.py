@@ -128,8 +128,9 @@ def stopped_rules(cloud: LocalCloud) -> list[str]:
 
 def _block_json(block: Block) -> dict[str, Any]:
     evidence = {name: getattr(block.evidence, name, None) for name in ("count", "limit", "window_s", "rate", "measure")}
-    until = {"blocked_at": block.blocked_at, "until": block.until}
-    return {"client": block.network, "rule": block.rule, **evidence, **until}
+    until = {"blocked_at": block.blocked_at, "until": block.ends_at}
+    response = block.response_at(block.blocked_at)
+    return {"client": block.network, "rule": block.rule, "response": response, **evidence, **until}
 
 
 def percentiles(seconds: list[float]) -> dict[str, float | None]:

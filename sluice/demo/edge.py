@@ -1,7 +1,7 @@
 """The demo's stand-in for CloudFront: serves simulated requests, obeys the IP sets and writes log lines."""
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
@@ -9,6 +9,7 @@ from random import Random
 
 from chalicelib.core.addresses import pack
 from chalicelib.core.refusals import REFUSAL_STATUS
+from chalicelib.core.responses import Response
 from sluice.demo.actors import Hit, log_line
 from sluice.demo.published import Published, Update
 from sluice.local.cloud import LocalCloud
@@ -26,25 +27,83 @@ RECENT_S = 2.0
 """Seconds that ``TrafficCounts.recent`` covers."""
 
 
-class Edge:
-    """CloudFront and its web ACL: refuses the clients in the published IP sets, and learns of each update late."""
+IMMUNITY_S = 300.0
+"""Seconds for which the token of a solved challenge or puzzle is valid: AWS WAF's default."""
 
-    def __init__(self, updates: Sequence[Update], delay_s: float = PROPAGATION_S) -> None:
+SLOW_LIMIT, RATE_WINDOW_S = 10, 60.0
+"""Requests within so many seconds that the response slow lets pass."""
+
+
+class Edge:
+    """CloudFront and its web ACL: answers the clients in the published IP sets, and learns of each update late.
+
+    As in the rule group, the rules of harder responses come first.
+    """
+
+    def __init__(
+        self,
+        updates: Sequence[Update],
+        delay_s: float = PROPAGATION_S,
+        responses: Mapping[str, Response] | None = None,
+        solves: Callable[[bytes], bool] = lambda _: False,
+    ) -> None:
         """``updates``: all updates of the IP sets, a list that grows.
 
-        ``delay_s``: seconds until an update takes effect, whether it adds an address or removes it.
+        ``delay_s``: seconds until an update takes effect, whether it adds an address or removes it. ``responses``: by
+        name, those of IP sets that do not block. ``solves`` returns whether a client solves challenges and puzzles.
         """
         self._updates = updates
         self._delay_s = delay_s
+        self._responses = responses or {}
+        self._solves = solves
         self._applied = 0
-        self._published = Published()
+        self._published = {response: Published() for response in Response}
+        self._solved_at: dict[bytes, float] = {}
+        self._passed: dict[bytes, deque[float]] = {}
+        """When requests of each slowed client have passed, at most ``SLOW_LIMIT`` of them."""
 
-    def refuses(self, client: bytes, now: float) -> bool:
-        """Returns whether a request of ``client`` (packed) at ``now`` is refused; ``now`` never decreases."""
+    def answer(self, client: bytes, now: float) -> Response | None:
+        """Returns the response that answers a request of ``client`` (packed) at ``now``, or None if it is served.
+
+        ``now`` never decreases. A client that solves a challenge does so when it is first asked.
+        """
         while self._applied < len(self._updates) and self._updates[self._applied][0] <= now - self._delay_s:
-            self._published.apply(self._updates[self._applied])
+            update = self._updates[self._applied]
+            self._published[self._responses.get(update[1], Response.BLOCK)].apply(update)
             self._applied += 1
-        return self._published.contains(client)
+        for response, published in self._published.items():
+            if published.contains(client) and self._stops(response, client, now):
+                return response
+        return None
+
+    def _stops(self, response: Response, client: bytes, now: float) -> bool:
+        """Returns whether the rule of ``response`` ends the way of a request of a client in its IP sets."""
+        match response:
+            case Response.BLOCK:
+                return True
+            case Response.CAPTCHA | Response.CHALLENGE:
+                if now < self._solved_at.get(client, -IMMUNITY_S) + IMMUNITY_S:
+                    return False
+                if self._solves(client):
+                    self._solved_at[client] = now
+                return True
+            case Response.SLOW:
+                passed = self._passed.setdefault(client, deque())
+                while passed and passed[0] <= now - RATE_WINDOW_S:
+                    passed.popleft()
+                if len(passed) >= SLOW_LIMIT:
+                    return True
+                passed.append(now)
+        return False
+
+
+def softer_sets(cloud: LocalCloud) -> dict[str, Response]:
+    """Returns the responses of the local cloud's IP sets that do not block, by name."""
+    return {ip_set.name: ip_set.response for ip_set in cloud.config.softer_ip_sets}
+
+
+STATUSES = {Response.CAPTCHA: 405, Response.CHALLENGE: 202}
+"""Status of a request without a token, by response that asks for one."""
 
 
 @dataclass(slots=True)
@@ -72,7 +131,7 @@ class EdgeTraffic:
         self.counts = TrafficCounts()
         self.start = cloud.now()
         self._cloud = cloud
-        self._edge = Edge(cloud.waf.updates)
+        self._edge = Edge(cloud.waf.updates, responses=softer_sets(cloud))
         self._random = Random(seed)
         self._hits = hits
         self._next: Hit | None = next(hits, None)
@@ -95,8 +154,10 @@ class EdgeTraffic:
         at = self.start + hit.at
         record, request = hit.garbage, hit.request
         if request is not None:
-            refused = self._edge.refuses(pack(request.address) or b"", at)
-            record = log_line(request, at, REFUSAL_STATUS if refused else request.status, next(self._numbers))
+            answer = self._edge.answer(pack(request.address) or b"", at)
+            refused = answer is not None
+            status = STATUSES.get(answer, REFUSAL_STATUS) if answer is not None else request.status
+            record = log_line(request, at, status, next(self._numbers))
             counts = self.counts
             counts.requests[hit.actor] += 1
             counts.refused[hit.actor] += refused

@@ -2,19 +2,19 @@
 
 import re
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 import msgspec
 
-from chalicelib.core.addresses import PrefixMemo, network_of
+from chalicelib.core.addresses import Network, NetworkSet, PrefixMemo, network_of
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.framing import BLANK, framed
 from chalicelib.core.logs.requests import Malformed, Requests, Source
 from chalicelib.core.refusals import REFUSAL_ACTION, REFUSAL_STATUS, refusal_rows
-from sluice.demo.edge import Edge
+from sluice.demo.edge import STATUSES, Edge, softer_sets
 from sluice.demo.latency import Latency
 from sluice.local.cloud import LocalCloud
 from sluice.logs.files import ReadProgress, chunks
@@ -96,13 +96,18 @@ def _records(text: bytes) -> list[bytes]:
 class RecordedEdge:
     """The edge in front of recorded traffic: it refuses what is published, and logs the requests it refuses as such."""
 
-    def __init__(self, cloud: LocalCloud, decoder: BatchDecoder, delay_s: float) -> None:
-        """``delay_s``: see ``Edge``."""
-        self._edge = Edge(cloud.waf.updates, delay_s)
+    def __init__(
+        self, cloud: LocalCloud, decoder: BatchDecoder, delay_s: float, solvers: Collection[Network] = ()
+    ) -> None:
+        """``delay_s``: see ``Edge``. ``solvers``: networks of clients that solve challenges and puzzles."""
+        solving = NetworkSet(solvers)
+        self._edge = Edge(cloud.waf.updates, delay_s, softer_sets(cloud), solving.contains)
         self._decoder = decoder
         self._memo = PrefixMemo(*CLIENT_PREFIXES)
         self._requests: Counter[bytes] = Counter()
         self._refused: Counter[bytes] = Counter()
+        self._asked: Counter[bytes] = Counter()
+        """Those of the refused requests that were answered by a challenge or a puzzle."""
 
     def logged(self, line: Line, now: float) -> bytes:
         """Returns the line that is logged of a request at ``now`` (epoch seconds, which never decreases)."""
@@ -110,21 +115,31 @@ class RecordedEdge:
             return line.record
         client = self._memo[line.client]
         self._requests[client] += 1
-        if not self._edge.refuses(line.client, now):
+        answer = self._edge.answer(line.client, now)
+        if answer is None:
             return line.record
         self._refused[client] += 1
-        return refused(line.record, self._decoder)
+        if answer not in STATUSES:
+            return refused(line.record, self._decoder)
+        self._asked[client] += 1
+        return refused(line.record, self._decoder, STATUSES[answer], answer.upper())
 
     def clients(self) -> dict[str, dict[str, int]]:
-        """Returns the requests of each client, and how many of them were refused."""
+        """Returns the requests of each client, how many were refused, and how many of these by asking for a token."""
         return {
-            str(network_of(client, *CLIENT_PREFIXES)): {"requests": requests, "refused": self._refused[client]}
+            str(network_of(client, *CLIENT_PREFIXES)): {
+                "requests": requests,
+                "refused": self._refused[client],
+                "asked": self._asked[client],
+            }
             for client, requests in self._requests.items()
         }
 
 
-def refused(record: bytes, decoder: BatchDecoder) -> bytes:
+def refused(record: bytes, decoder: BatchDecoder, sent: int = REFUSAL_STATUS, action: str = REFUSAL_ACTION) -> bytes:
     """Returns the line of the same request as it is logged when Sluice's rule group refuses it.
+
+    ``sent``: the status that AWS WAF answers with. ``action``: what it did.
 
     A line that tells neither status nor action remains as it is.
 
@@ -138,15 +153,15 @@ def refused(record: bytes, decoder: BatchDecoder) -> bytes:
         return record
     if answered.source is Source.WAF:
         entry: dict[str, Any] = msgspec.json.decode(record.decode("utf-8", "replace"), type=dict[str, msgspec.Raw])
-        return msgspec.json.encode({**entry, "action": REFUSAL_ACTION, "responseCodeSent": REFUSAL_STATUS}) + b"\n"
+        return msgspec.json.encode({**entry, "action": action, "responseCodeSent": sent}) + b"\n"
     statuses = answered.columns("status")
     status = "" if statuses is None else str(*statuses.texts())
     # In whatever format, one of the numbers that read like the status is the status.
     for match in re.finditer(rb"(?<!\d)%s(?!\d)" % re.escape(status.encode()), record) if status else ():
-        changed = b"%s%d%s" % (record[: match.start()], REFUSAL_STATUS, record[match.end() :])
+        changed = b"%s%d%s" % (record[: match.start()], sent, record[match.end() :])
         for logged in (changed, *(changed.replace(let_through, blocked, 1) for let_through, blocked in ACTIONS)):
             requests = _request(logged, decoder)
-            if requests is not None and refusal_rows(requests):
+            if requests is not None and (sent in STATUSES.values() or refusal_rows(requests, sent)):
                 return logged
     return record
 

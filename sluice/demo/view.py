@@ -100,7 +100,7 @@ def _blocks(demo: Demonstration) -> Table:
         counts = ""
         if evidence:
             counts = "/".join(amount_text(evidence.measure, each) for each in (evidence.count, evidence.limit))
-        left = block.until - now
+        left = block.ends_at - now
         table.add_row(block.network, block.rule, counts, f"{left} s" if left > 0 else Text("ended", "dim"))
     return table
 

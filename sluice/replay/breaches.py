@@ -2,9 +2,11 @@
 
 ``core.windows`` finds offences and ``core.decisions`` decides what follows from them, as in Lambda. Replay evaluates
 every slot when it ends, so an offence is detected in the slot that completes it, and its block begins with the next
-full second plus ``delay_s``, the time that detection and publishing are assumed to take. Requests made during a block
-are in the log all the same, but would have been refused: they count for rules with ``extend`` only. So do those that
-the log shows as refused within ``PROPAGATION_S`` after a block, because AWS releases a client late.
+full second plus ``delay_s``, the time that detection and publishing are assumed to take. A client under a softer
+response than block is assumed to pass: to solve each challenge, for example. So it climbs its rule's ladder as fast as
+it can. Requests made during a block are in the log all the same, but would have been refused: they count for rules with
+``extend`` only. So do those that the log shows as refused within ``PROPAGATION_S`` after a block, because AWS releases
+a client late.
 """
 
 from bisect import bisect_left, bisect_right
@@ -25,6 +27,7 @@ from chalicelib.core.decisions import PROPAGATION_S, PUNISHED, Outcome, Standing
 from chalicelib.core.detections import terms_of
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.meter_tally import Slots
+from chalicelib.core.responses import Response
 from chalicelib.core.rules import Action, Rule, RuleSet
 from chalicelib.core.sampling import Sampling
 from chalicelib.core.state import SERVED_WITHIN_LIMIT, Detection, History, Offender, Past
@@ -51,6 +54,8 @@ class BlockPeriod:
     first_ms: int
     last_ms: int
     """The offence: ``count`` requests from ``first_ms`` to ``last_ms``, both inclusive."""
+    response: Response = Response.BLOCK
+    """Requests are refused only if this is ``BLOCK``: to softer responses, clients are assumed to find the answer."""
 
     def contains(self, ms: int) -> bool:
         """Tests whether a request made at ``ms`` is refused."""
@@ -214,7 +219,10 @@ class _Case:
         else:
             evidence = past.evidence
             offence = (past.offence, evidence.count, evidence.first_ms, evidence.last_ms)
-            self.periods.append(BlockPeriod(now, past.until, *offence))
+            # A client that climbs its rule's ladder does so before the softer response is over.
+            if self.periods and self.periods[-1].until > now:
+                self.periods[-1] = replace(self.periods[-1], until=now)
+            self.periods.append(BlockPeriod(now, past.until, *offence, past.response))
 
 
 class _Member(NamedTuple):
@@ -378,7 +386,7 @@ class _Blocks:
         self._standings[network] = standing
         if standing.history.rules[case.rule.name].outcome == Outcome.BLOCKED:
             self.blocked_by[network, case.rule.name] = case
-        if block is not None:
+        if block is not None and block.until:
             periods = self._refused.setdefault(network, [])
             since = periods.pop()[0] if periods and periods[-1][1] >= now else now
             periods.append((since, block.until))
@@ -407,7 +415,7 @@ def _refused(case: _Case, members: Iterable[_Member], sampling: Sampling) -> Slo
             by_ten_s = logged.setdefault(source, Counter())
             for second, number in seconds.items():
                 at = bisect_right(starts, second) - 1
-                if at >= 0 and second < periods[at].until:
+                if at >= 0 and second < periods[at].until and periods[at].response is Response.BLOCK:
                     by_ten_s[second // TEN_S] += number
     refused: Counter[int] = Counter()
     for source, by_ten_s in logged.items():

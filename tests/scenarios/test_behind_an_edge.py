@@ -4,7 +4,7 @@ Each runs through ``sluice demo --traffic FILE --edge SECONDS``, so that anyone 
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -30,7 +30,9 @@ class Request(NamedTuple):
     status: int = 200
 
 
-def played(folder: Path, requests: Iterable[Request], rules: str, *, edge_s: float) -> dict[str, Any]:
+def played(
+    folder: Path, requests: Iterable[Request], rules: str, *, edge_s: float, options: Sequence[str] = ()
+) -> dict[str, Any]:
     """Returns the result of ``sluice demo`` for a log of ``requests``, sorted by time."""
     log, rule_file = folder / "log", folder / "rules.toml"
     rule_file.write_text(rules)
@@ -47,8 +49,8 @@ def played(folder: Path, requests: Iterable[Request], rules: str, *, edge_s: flo
                 )
                 + b"\n"
             )
-    options = ["--traffic", str(log), "--rules", str(rule_file), "--edge", str(edge_s), "--speed", "max", "--json"]
-    run = CliRunner().invoke(main, ["demo", *options])
+    common = ["--traffic", str(log), "--rules", str(rule_file), "--edge", str(edge_s), "--speed", "max", "--json"]
+    run = CliRunner().invoke(main, ["demo", *common, *options])
     assert run.exit_code == 0, run.output
     result: dict[str, Any] = json.loads(run.output)
     assert result["failures"] == []
@@ -182,3 +184,35 @@ def test_a_rule_that_would_hit_the_regulars_stops_itself(tmp_path: Path) -> None
     result = played(tmp_path, requests, rules, edge_s=1)
     assert result["breaker"] == ["burst"]
     assert len(refused(result)) <= 4
+
+
+LADDER = """
+[[rule]]
+name = "pages"
+limit = 20
+window = "10s"
+block_for = "20m"
+respond = ["challenge", "block"]
+"""
+
+
+def test_a_challenged_browser_goes_on_a_bot_does_not_and_a_solver_that_goes_on_offending_is_blocked(
+    tmp_path: Path,
+) -> None:
+    browser, bot, solver = "198.51.100.1", "198.51.100.2", "198.51.100.3"
+    requests = [
+        *steady(browser, 4, 5, 15),  # once over the limit, and then a page every two seconds
+        *steady(browser, 0.5, 20, 900),
+        *steady(bot, 4, 5, 15),
+        *steady(bot, 1, 20, 900),
+        *steady(solver, 4, 5, 900),
+    ]
+    solvers = ["--solver", browser, "--solver", solver]
+    result = played(tmp_path, requests, LADDER, edge_s=1, options=solvers)
+    clients = {client: result["clients"][f"{client}/32"] for client in (browser, bot, solver)}
+    assert clients[browser]["refused"] == clients[browser]["asked"] <= 4, "a token is valid for five minutes"
+    assert clients[bot]["refused"] == clients[bot]["asked"] >= 870, "it never gets past the challenge"
+    rungs = [block["response"] for block in result["blocks"] if block["client"] == f"{solver}/32"]
+    assert rungs == ["challenge", "block"]
+    assert clients[solver]["refused"] - clients[solver]["asked"] > 1500, "blocked for the rest of the time"
+    assert {block["client"] for block in result["blocks"] if block["response"] == "block"} == {f"{solver}/32"}

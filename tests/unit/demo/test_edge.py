@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.core.addresses import pack, parse_network
-from sluice.demo.edge import Edge
+from chalicelib.core.responses import Response
+from sluice.demo.edge import IMMUNITY_S, SLOW_LIMIT, Edge
 
 Updates = list[tuple[float, str, frozenset[str]]]
 
@@ -13,7 +14,7 @@ Updates = list[tuple[float, str, frozenset[str]]]
 def refusals(updates: Updates, client: str, times: list[float], delay_s: float = 1.0) -> list[bool]:
     edge, packed = Edge(updates, delay_s), pack(client)
     assert packed is not None
-    return [edge.refuses(packed, time) for time in times]
+    return [edge.answer(packed, time) is not None for time in times]
 
 
 def test_an_update_takes_effect_after_the_delay_whether_it_adds_or_removes() -> None:
@@ -24,9 +25,9 @@ def test_an_update_takes_effect_after_the_delay_whether_it_adds_or_removes() -> 
 def test_an_update_made_after_the_edge_takes_effect() -> None:
     updates: Updates = []
     edge, client = Edge(updates, 1.0), b"\xc0\x00\x02\x07"
-    assert not edge.refuses(client, 10.0)
+    assert edge.answer(client, 10.0) is None
     updates.append((10.0, "v4", frozenset({"192.0.2.7/32"})))
-    assert edge.refuses(client, 11.0)
+    assert edge.answer(client, 11.0) is Response.BLOCK
 
 
 def test_an_address_that_two_sets_hold_is_refused_until_both_release_it() -> None:
@@ -60,3 +61,29 @@ def test_a_client_is_refused_if_and_only_if_a_network_of_the_latest_sets_contain
 def test_families_are_not_confused(client: str) -> None:
     updates: Updates = [(0.0, "v4", frozenset({"192.0.2.0/24"})), (0.0, "v6", frozenset({"2001:db8::/120"}))]
     assert refusals(updates, client, [1.0]) == [client == "192.0.2.7"]
+
+
+RESPONSES = {"c": Response.CHALLENGE, "s": Response.SLOW, "w": Response.WATCH}
+CLIENT, THE_CLIENT = b"\xc0\x00\x02\x07", frozenset({"192.0.2.7/32"})
+
+
+def test_a_watched_client_is_served_and_a_slowed_one_up_to_its_rate() -> None:
+    assert Edge([(0.0, "w", THE_CLIENT)], 1.0, RESPONSES).answer(CLIENT, 9.0) is None
+    slowed = Edge([(0.0, "s", THE_CLIENT)], 1.0, RESPONSES)
+    answers = [slowed.answer(CLIENT, 10.0 + n) for n in range(SLOW_LIMIT + 2)]
+    assert answers == [None] * SLOW_LIMIT + [Response.SLOW] * 2
+    assert slowed.answer(CLIENT, 70.5) is None, "a minute after the first"
+
+
+def test_who_solves_a_challenge_passes_until_its_token_ends_and_who_does_not_never() -> None:
+    updates: Updates = [(0.0, "c", THE_CLIENT)]
+    solver, bot = Edge(updates, 1.0, RESPONSES, lambda _: True), Edge(updates, 1.0, RESPONSES)
+    times = [10.0, 11.0, 10.0 + IMMUNITY_S - 1, 10.0 + IMMUNITY_S]
+    assert [solver.answer(CLIENT, time) for time in times] == [Response.CHALLENGE, None, None, Response.CHALLENGE]
+    assert [bot.answer(CLIENT, time) for time in times] == [Response.CHALLENGE] * 4
+
+
+def test_of_two_responses_the_harder_one_answers() -> None:
+    updates: Updates = [(0.0, "w", THE_CLIENT), (0.0, "c", THE_CLIENT), (0.0, "b", THE_CLIENT), (5.0, "b", frozenset())]
+    edge = Edge(updates, 0.0, RESPONSES)
+    assert [edge.answer(CLIENT, time) for time in (1.0, 6.0)] == [Response.BLOCK, Response.CHALLENGE]

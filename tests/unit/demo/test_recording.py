@@ -94,6 +94,6 @@ def test_the_stream_gets_the_lines_that_the_edge_logs() -> None:
     play(cloud, lines_of([line + b"\n" for line in log], DECODER), arrivals, edge)
     statuses = [record.split(b"\t")[2] for record in arrivals.records]
     (client,) = edge.clients().items()
-    assert client == ("192.0.2.7/32", {"requests": 100, "refused": statuses.count(b"429")})
+    assert client == ("192.0.2.7/32", {"requests": 100, "refused": statuses.count(b"429"), "asked": 0})
     assert statuses == sorted(statuses), "served at first, refused from then on"
     assert 50 < statuses.count(b"429") < 90
