@@ -36,6 +36,7 @@ def test_rules_are_returned_as_json_or_as_their_original_toml(desk: Desk) -> Non
         "escalate": {"factor": 2, "max": "1h", "memory": "1d"},
         "extend": False,
         "bucket": None,
+        "measure": "requests",
         "respond": ["block"],
     }
     toml = desk.call("GET", "/v1/rules", format="toml")
