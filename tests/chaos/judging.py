@@ -141,7 +141,7 @@ class Judge:
     def _punished(self, chaos: "Chaos") -> None:
         """Checks that what was served counts, also after a punishment, and that what Sluice refused does not."""
         begins_ms = _latest_offences(chaos.changes)
-        not_judged = [ip_network(name) for name in (*self._ever_allowed, *self.damaged)]
+        not_judged = [ip_network(name) for name in (*self._ever_allowed, *(self.damaged - BLOCKED_AND_DAMAGED))]
         for rule in self._rules.rules:
             names = {client_of(made, rule) for made in self._phase}
             served = offenders(rule, self._served)

@@ -33,7 +33,7 @@ def test_an_operators_day_on_dynamodb(stored: Desk) -> None:
     desk = stored
     assert desk.call("GET", "/v1/rules").headers["ETag"] == '"0"'
     for version in range(3):
-        put = desk.call("PUT", "/v1/rules", {"text": RULES.format(version)}, headers={"If-Match": f'"{version}"'})
+        put = desk.call("PUT", "/v1/rules", {"text": RULES.format(version + 1)}, headers={"If-Match": f'"{version}"'})
         assert put.json["version"] == version + 1
     back = desk.call("POST", "/v1/rules/rollback", {"version": 1}, headers={"If-Match": '"3"'})
     assert back.json["version"] == 4
