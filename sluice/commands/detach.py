@@ -1,4 +1,4 @@
-"""``sluice detach``: takes a stage's additions out of a web ACL, a distribution, a log group or a bucket."""
+"""``sluice detach``: takes a stage's additions out of web ACLs, distributions, load balancers, log groups, buckets."""
 
 import sys
 
@@ -27,6 +27,13 @@ from sluice.deploy.resources.logs import group_name
 )
 @click.option("--log-group", "log_groups", metavar="NAME|ARN", multiple=True, help="Log group that is unsubscribed.")
 @click.option(
+    "--load-balancer",
+    "load_balancers",
+    metavar="ARN",
+    multiple=True,
+    help="Load balancer that stops logging to the stage.",
+)
+@click.option(
     "--bucket", "buckets", metavar="NAME[/PREFIX]", multiple=True, help="Bucket that stops notifying the queue."
 )
 @plan_options
@@ -36,17 +43,18 @@ def detach(
     web_acls: tuple[str, ...],
     distributions: tuple[str, ...],
     log_groups: tuple[str, ...],
+    load_balancers: tuple[str, ...],
     buckets: tuple[str, ...],
     project: Project,  # noqa: ARG001 - the option belongs to all commands with a plan
     dry_run: bool,
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Detach a web ACL, distribution, log group or bucket from a stage, and forget it.
+    """Detach a web ACL, distribution, load balancer, log group or bucket from a stage, and forget it.
 
     Only what setup added to it is removed. A web ACL then refuses no client for this stage any more, and what a
-    distribution, a log group or a bucket logs counts no longer. What is gone already is forgotten. 'sluice setup' with
-    the same option attaches it again.
+    distribution, a load balancer, a log group or a bucket logs counts no longer. What is gone already is forgotten.
+    'sluice setup' with the same option attaches it again.
 
     \b
     sluice detach --web-acl edge
@@ -60,10 +68,11 @@ def detach(
             web_acls=web_acls,
             distributions=distributions,
             log_groups=tuple(group_name(group, account.location) for group in log_groups),
+            load_balancers=load_balancers,
             buckets=buckets,
         )
     if not detached:
-        raise click.UsageError("name a --web-acl, --distribution, --log-group or --bucket to detach.")
+        raise click.UsageError("name a --web-acl, --distribution, --load-balancer, --log-group or --bucket to detach.")
     remembered, additions = without(existing, detached), additions_of(existing, detached)
     # Forgotten last, so that an interrupted run can be repeated.
     steps = [*to_tear_down(survey_remains(additions, account)), *to_set_up(survey([remembered], account))]

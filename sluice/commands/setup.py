@@ -51,8 +51,9 @@ def _setting(text: str) -> tuple[str, str]:
     "sources",
     type=click.Choice(get_args(DeliveredLog)),
     multiple=True,
-    help="Logs to count: CloudFront real-time logs (default for CLOUDFRONT), WAF logs (for REGIONAL), or both. None by "
-    "default if a new stage has a --log-group or --bucket, and no --distribution.",
+    help="Logs to count: CloudFront real-time logs (default for CLOUDFRONT), WAF logs (for REGIONAL), CloudFront "
+    "standard logs, or several. None by default if a new stage has a --log-group, --load-balancer or --bucket, and no "
+    "--distribution.",
 )
 @click.option("--web-acl", "web_acls", metavar="NAME|ARN", multiple=True, help="Web ACL that gets the blocking rule.")
 @click.option(
@@ -85,6 +86,13 @@ def _setting(text: str) -> tuple[str, str]:
     metavar="NAME|ARN",
     multiple=True,
     help="Existing CloudWatch log group in whose log requests are counted, by one more subscription filter.",
+)
+@click.option(
+    "--load-balancer",
+    "load_balancers",
+    metavar="ARN",
+    multiple=True,
+    help="Application Load Balancer whose access log is delivered to a log group of the stage, and counted.",
 )
 @click.option("--prefix", default="", metavar="PREFIX", help="Start of the keys of the logs in each --bucket.")
 @click.option(
@@ -183,14 +191,15 @@ def setup(
     token, and the settings of the functions. Resources that are already as desired are kept, so the command can be
     run again at any time, with the same options or others; the choices of earlier runs need not be repeated. Only what
     setup created is changed, except for one rule in each --web-acl, its logging configuration with --source waf, the
-    log setting of each --distribution, one subscription filter of each --log-group, and one notification of each
-    --bucket.
+    log setting of each --distribution, one log delivery of each --load-balancer, one subscription filter of each
+    --log-group, and one notification of each --bucket.
 
     \b
     sluice setup --dry-run --requests-per-second 1000
     sluice setup --web-acl edge --distribution E2EXAMPLE
     sluice setup --bucket logs-of-site --prefix AWSLogs/
     sluice setup --respond challenge --block-body sorry.html
+    sluice setup --source cloudfront-standard --distribution E2EXAMPLE
     sluice setup --scope REGIONAL --region eu-west-1 --log-group /site/access --web-acl api
     sluice deploy --stage prod
     """
@@ -247,6 +256,10 @@ def _stage(name: str, account: AwsAccount, web_acls: tuple[str, ...], options: d
     options = {**options, "log_groups": [group_name(group, location) for group in options["log_groups"]]}
     before = earlier or Choices(scope=options["scope"] or "CLOUDFRONT", sources=())
     choices = before.with_changes(**{**options, "sources": options["sources"] or _default_sources(before, options)})
+    if options["distributions"] and not {"cloudfront", "cloudfront-standard"}.intersection(choices.sources):
+        raise Refusal(
+            "--distribution: no log of CloudFront is counted. Add --source cloudfront, or cloudfront-standard"
+        )
     if earlier is not None:
         if choices.scope != earlier.scope:
             raise Refusal(
@@ -267,7 +280,8 @@ def _stage(name: str, account: AwsAccount, web_acls: tuple[str, ...], options: d
 
 def _default_sources(before: Choices, options: dict[str, Any]) -> tuple[DeliveredLog, ...]:
     """Returns the logs whose delivery setup adds to those of earlier setups: none if the stage has logs already."""
-    others = before.log_groups or before.buckets or options["log_groups"] or options["buckets"]
+    names = ("log_groups", "load_balancers", "buckets")
+    others = any(getattr(before, name) or options[name] for name in names)
     if before.sources or (others and not options["distributions"]):
         return ()
     return ("cloudfront",) if before.scope == "CLOUDFRONT" else ("waf",)
@@ -277,6 +291,8 @@ def _estimated_log(choices: Choices) -> str | None:
     """Returns the log to estimate for, which for log groups of other owners is their scope's usual one."""
     if choices.sources:
         return choices.sources[0]
+    if choices.load_balancers:
+        return "load-balancer"
     usual = "cloudfront-standard" if choices.scope == "CLOUDFRONT" else "load-balancer"
     return usual if choices.log_groups else None
 
@@ -288,7 +304,7 @@ def _describe(console: Console, stage: Stage, steps: list[Step], load: Load, ori
     choices = stage.choices
     if not (choices.web_acls or choices.own_web_acl):
         console.print("\nWithout --web-acl no request is blocked until a web ACL refers to the rule group.")
-    if "cloudfront" in choices.sources and not choices.distributions:
+    if {"cloudfront", "cloudfront-standard"}.intersection(choices.sources) and not choices.distributions:
         console.print("\nWithout --distribution no request is counted until a distribution logs to the stream.")
     console.print()
 

@@ -65,8 +65,9 @@ PUT_UNIT = 25_000
 ON_DEMAND_ROUNDING = 1_000
 """Bytes to which an on-demand stream rounds up each record for billing."""
 
-LINE_BYTES = {"cloudfront": 300, "waf": 1500, "cloudfront-standard": 450, "load-balancer": 1050, "api-gateway": 350}
-"""Size of a line by source: of CloudFront's real-time log with the default fields; of the others as JSON."""
+LINE_BYTES = {"cloudfront": 300, "waf": 1500, "cloudfront-standard": 600, "load-balancer": 1050, "api-gateway": 350}
+"""Size of a line by source: of CloudFront's logs with the fields that setup selects; all but its real-time log
+as JSON."""
 
 ENVELOPE_LINES, ENVELOPE_RATIO = 20, 5
 """Lines that CloudWatch Logs puts into one record, and the factor by which gzip shrinks them."""

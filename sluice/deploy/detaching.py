@@ -15,6 +15,7 @@ OPTIONS = {
     "web_acls": "--web-acl",
     "distributions": "--distribution",
     "log_groups": "--log-group",
+    "load_balancers": "--load-balancer",
     "buckets": "--bucket",
 }
 
@@ -26,6 +27,7 @@ class Detached:
     web_acls: tuple[str, ...] = ()
     distributions: tuple[str, ...] = ()
     log_groups: tuple[str, ...] = ()
+    load_balancers: tuple[str, ...] = ()
     buckets: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:

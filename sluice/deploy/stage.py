@@ -59,8 +59,9 @@ class Location:
         return f"arn:{self.partition}:{service}:{region_and_account}:{resource}"
 
 
-DeliveredLog = Literal["cloudfront", "waf"]
-"""Sources whose delivery setup can create. Others are read from log groups that exist, and from buckets."""
+DeliveredLog = Literal["cloudfront", "waf", "cloudfront-standard"]
+"""Sources whose delivery setup can create, besides load balancers'. Others are read from log groups that exist, and
+from buckets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +104,8 @@ class Choices:
     """ARNs of the KMS keys with which objects in the buckets are encrypted."""
     log_groups: tuple[str, ...] = ()
     """Names of log groups of other owners, to which the stream is subscribed."""
+    load_balancers: tuple[str, ...] = ()
+    """ARNs of the Application Load Balancers whose access logs are delivered to the stage's log group."""
     stack: str = ""
     """CloudFormation stack that created the resources; empty if setup did."""
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -157,6 +160,12 @@ class Choices:
                 r"AWSManagedRules[A-Za-z0-9]{1,100}",
                 "AWS's name, such as AWSManagedRulesCommonRuleSet",
             ),
+            (
+                "load balancer",
+                self.load_balancers,
+                r"arn:[a-z-]+:elasticloadbalancing:[a-z0-9-]+:\d{12}:loadbalancer/app/[A-Za-z0-9-]{1,32}/[0-9a-f]+",
+                "the ARN of an Application Load Balancer, which ends like loadbalancer/app/site/50dc6c495c0c9188",
+            ),
             ("log group", self.log_groups, r"[A-Za-z0-9_/.#-]{1,512}", "its name, such as /site/access, or its ARN"),
         ):
             for name in names:
@@ -185,7 +194,17 @@ class Choices:
     @property
     def live(self) -> bool:
         """True if any log comes through the stream."""
-        return bool(self.sources or self.log_groups)
+        return bool(self.sources or self.log_groups or self.load_balancers)
+
+    @property
+    def delivered(self) -> bool:
+        """True if access logs are delivered to a log group of the stage."""
+        return bool("cloudfront-standard" in self.sources or self.load_balancers)
+
+    @property
+    def subscribed(self) -> bool:
+        """True if any log comes to the stream by way of a log group."""
+        return bool("waf" in self.sources or self.delivered or self.log_groups)
 
     @property
     def logged_per_second(self) -> float:
@@ -195,7 +214,7 @@ class Choices:
     @property
     def percent_logged(self) -> int:
         """Percentage of requests in the fullest log."""
-        return 100 if "waf" in self.sources or self.log_groups else self.sample_rate
+        return 100 if self.subscribed else self.sample_rate
 
     @property
     def lateness_s(self) -> int:
@@ -224,8 +243,8 @@ class Choices:
     def with_changes(self, **choices: Any) -> Self:
         """Returns these choices, updated with those of ``choices`` that are not None.
 
-        Sources, responses, web ACLs, managed groups, distributions, buckets, keys, log groups and settings accumulate.
-        An empty value removes a setting, and ``without_responses`` removes responses.
+        Sources, responses, web ACLs, managed groups, distributions, buckets, keys, log groups, load balancers and
+        settings accumulate. An empty value removes a setting, and ``without_responses`` removes responses.
         """
         changes = {name: value for name, value in choices.items() if value is not None}
         for name in (
@@ -237,6 +256,7 @@ class Choices:
             "buckets",
             "kms_keys",
             "log_groups",
+            "load_balancers",
         ):
             if name in changes:
                 changes[name] = tuple(dict.fromkeys((*getattr(self, name), *changes[name])))
@@ -284,16 +304,34 @@ class Stage:
                 "their logs in us-east-1 alone. Use --region us-east-1, or --scope REGIONAL for load balancers and "
                 f"APIs in {self.location.region}"
             )
-        if self.choices.scope == "REGIONAL" and "cloudfront" in self.choices.sources:
+        if self.choices.scope == "REGIONAL" and {"cloudfront", "cloudfront-standard"}.intersection(
+            self.choices.sources
+        ):
             raise Refusal(
                 "scope REGIONAL with CloudFront logs: a regional web ACL sees CloudFront's addresses, not the "
                 "clients'. Use --source waf, or --scope CLOUDFRONT"
             )
+        self._check_load_balancers()
         for group in self.choices.log_groups:
-            if group == self.waf_log_group or f"{group}-".startswith(f"{LOGS}{self.prefix}-"):
+            if group in (self.waf_log_group, self.access_log_group) or f"{group}-".startswith(f"{LOGS}{self.prefix}-"):
                 raise Refusal(
-                    f"log group {group} belongs to stage {self.name} itself: --source waf subscribes the stream to AWS "
-                    "WAF's, and what the functions log are no requests"
+                    f"log group {group} belongs to stage {self.name} itself: setup subscribes the stream to those with "
+                    "requests, and what the functions log are no requests"
+                )
+
+    def _check_load_balancers(self) -> None:
+        """Raises Refusal for a load balancer whose log cannot be counted here."""
+        for arn in self.choices.load_balancers:
+            if self.choices.scope == "CLOUDFRONT":
+                raise Refusal(
+                    f"scope CLOUDFRONT with load balancer {arn}: its log has CloudFront's addresses, not the clients'. "
+                    "Use --source cloudfront-standard, or --scope REGIONAL"
+                )
+            resource = arn.rpartition(":")[2]
+            if arn != self.location.arn("elasticloadbalancing", resource):
+                raise Refusal(
+                    f"load balancer {arn} is not in {self.location}, where its log is delivered. Set up a stage where "
+                    "the load balancer is"
                 )
 
     prefix = rule_group = log_config = _Name("sluice-{}")
@@ -303,6 +341,7 @@ class Stage:
     delivery_role = _Name("sluice-{}-log-delivery")
     web_acl = _Name("sluice-{}")
     waf_log_group = _Name("aws-waf-logs-sluice-{}")
+    access_log_group = _Name("sluice-{}-access-logs")
     dead_letters = _Name("sluice-{}-dead-letters")
     objects_queue = _Name("sluice-{}-objects")
     objects_dead_letters = _Name("sluice-{}-objects-failed")
@@ -359,6 +398,9 @@ class Stage:
     @property
     def delivery_role_arn(self) -> str:
         return self.location.arn("iam", f"role/{self.delivery_role}", region=False)
+
+    def distribution_arn(self, id: str) -> str:
+        return self.location.arn("cloudfront", f"distribution/{id}", region=False)
 
     def bucket_arn(self, entry: str) -> str:
         """Returns the ARN of the bucket of an entry of ``Choices.buckets``."""

@@ -9,7 +9,18 @@ from chalicelib.core.logs.api_gateway import FORMAT
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.cloudfront import FIELDS
 from chalicelib.core.logs.requests import LIVE_SOURCES, Source
-from sluice.deploy.costs import LINE_BYTES, dollars_per_million, object_costs, total
+from sluice.deploy.costs import (
+    ENVELOPE_LINES,
+    ENVELOPE_RATIO,
+    INGEST_GB,
+    LINE_BYTES,
+    LINE_S,
+    PRICES,
+    dollars_per_million,
+    object_costs,
+    stream_costs,
+    total,
+)
 from tests.support.api_gateway import api
 from tests.support.records import cloudfront, waf_text
 from tests.support.replay_logs import T0, Hit, balancer, combined, v2_json
@@ -64,3 +75,13 @@ def test_reading_a_million_lines_from_s3_costs_less_than_a_cent() -> None:
 
 def test_the_format_for_api_gateway_is_the_one_that_is_read() -> None:
     assert f"```json\n{FORMAT}\n```" in TEXT
+
+
+@pytest.mark.parametrize("source", [source for source in LINE_BYTES if source != "cloudfront"])
+def test_a_transformer_of_a_log_group_could_save_little(source: str) -> None:
+    """A line costs most where it is delivered. What a transformer leaves out saves at most the rest."""
+    assert "is\n4 cents or less of a million requests, and ingest's computing a hundredth of a cent" in TEXT
+    record_bytes = ENVELOPE_LINES * LINE_BYTES[source] / ENVELOPE_RATIO
+    _hours, *by_volume = stream_costs(1e6 / ENVELOPE_LINES, record_bytes, shards=0)
+    assert 0 < total(by_volume) <= 0.04
+    assert 1e6 * LINE_S * INGEST_GB * PRICES["lambda.gb_s"] == pytest.approx(0.0001, rel=0.1)

@@ -9,6 +9,7 @@ from sluice.deploy.resource import Resource
 from sluice.deploy.resources.chalice_config import ChaliceStage, Project
 from sluice.deploy.resources.cloudfront import DistributionLogging, LogConfig
 from sluice.deploy.resources.created_web_acl import CreatedWebAcl, CreatedWebAclLogging
+from sluice.deploy.resources.deliveries import DeliveryDestination, DistributionDelivery, LoadBalancerDelivery
 from sluice.deploy.resources.leftovers import BlockedClients, ChaliceDeployment, FunctionLogs
 from sluice.deploy.resources.logs import AddedSubscription, LogGroup, LogSubscription, WebAclLogging
 from sluice.deploy.resources.objects import BucketNotification, ObjectsQueue, Queue
@@ -41,7 +42,7 @@ def resources_of(
     remembered = RememberedChoices(stage, stage.choices_parameter, about="the choices of this stage, for later runs")
     if choices.stack:
         # CloudFormation creates the others.
-        return [remembered, *seeds, *additions(stage)]
+        return [remembered, *seeds, *(_access_logs(stage) if choices.delivered else ()), *additions(stage)]
     tallies = "the shards' tally logs; on demand, stream, items expire"
     state = "blocks, allowlist, rules, audit; on demand, stream, recoverable, protected"
     responses = ", ".join(each for each in SOFTER if each in choices.responses)
@@ -71,6 +72,8 @@ def resources_of(
         resources.append(LogGroup(stage, stage.waf_log_group, 1, about=kept))
         name = f"{stage.waf_log_group}/{stage.prefix}"
         resources.append(LogSubscription(stage, name, stage.waf_log_group, about=SUBSCRIBED))
+    if choices.delivered:
+        resources += _access_logs(stage)
     if choices.buckets:
         failed = "notifications that could not be handled; kept for 14 days"
         told = "receives the buckets' notifications for import_objects; standard, encrypted"
@@ -82,6 +85,16 @@ def resources_of(
         LogGroup(stage, stage.log_group(API), 30, about="logs of the admin API; kept for 30 days"),
         ChaliceStage(stage, stage.name, project, about=deployment),
         *additions(stage),
+    ]
+
+
+def _access_logs(stage: Stage) -> list[Resource]:
+    """Returns the log group to which access logs are delivered, its subscription and the destination of deliveries."""
+    group = stage.access_log_group
+    return [
+        LogGroup(stage, group, 1, about="receives access logs and forwards them; kept for a day"),
+        LogSubscription(stage, f"{group}/{stage.prefix}", group, about=SUBSCRIBED),
+        DeliveryDestination(stage, stage.prefix, about=f"delivers access logs to {group}, as JSON"),
     ]
 
 
@@ -97,9 +110,18 @@ def _seeds(stage: Stage, now: int, rules: str, show_token: Callable[[str], None]
 
 def additions(stage: Stage) -> list[Resource]:
     """Returns the additions to resources with other owners."""
+    choices = stage.choices
     attached = "its cache behaviours log to the stream"
+    delivered = f"delivers its log to {stage.access_log_group}; other deliveries stay unchanged"
     reference = f"refers to the rule group, {capacity_of(stage)} WCU; other rules stay unchanged"
-    added: list[Resource] = [DistributionLogging(stage, id, about=attached) for id in stage.choices.distributions]
+    added: list[Resource] = []
+    if "cloudfront" in choices.sources:
+        added += [DistributionLogging(stage, id, about=attached) for id in choices.distributions]
+    if "cloudfront-standard" in choices.sources:
+        added += [
+            DistributionDelivery(stage, id, stage.distribution_arn(id), about=delivered) for id in choices.distributions
+        ]
+    added += [LoadBalancerDelivery(stage, arn.split("/")[-2], arn, about=delivered) for arn in choices.load_balancers]
     added += [
         AddedSubscription(stage, f"{group}/{stage.prefix}", group, about=f"{SUBSCRIBED}; other filters stay unchanged")
         for group in stage.choices.log_groups
@@ -126,17 +148,18 @@ def remains_of(stage: Stage, *, now: int, project: Project) -> list[Resource]:
     """Returns everything that teardown removes, in reverse order of removal."""
     created = resources_of(stage, now=now, project=project)
     blocked = BlockedClients(stage, "in all IP sets", now)
+    # Left behind if the last bucket, log group or load balancer was detached.
+    former = [] if stage.choices.delivered else _access_logs(stage)
     if stage.choices.stack:
         # Deleting the stack removes the others, including the remembered choices.
-        return [*created[1:], DeletionProtection(stage, stage.state_table), blocked]
+        return [*former, *created[1:], DeletionProtection(stage, stage.state_table), blocked]
     logs = FunctionLogs(stage, f"{LOGS}{stage.prefix}-*")
-    # Left behind if the last bucket or log group was detached.
-    former = [
+    former += [
         DeliveryRole(stage, stage.delivery_role),
         Queue(stage, stage.objects_dead_letters),
         ObjectsQueue(stage, stage.objects_queue),
     ]
-    names = {resource.name for resource in created}
-    former = [resource for resource in former if resource.name not in names]
+    names = {(resource.kind, resource.name) for resource in created}
+    former = [resource for resource in former if (resource.kind, resource.name) not in names]
     first, *others = created
     return [first, *former, *others, logs, ChaliceDeployment(stage, stage.prefix, project), blocked]

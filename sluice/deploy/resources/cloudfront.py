@@ -80,8 +80,7 @@ class DistributionLogging(Resource):
                     )
             missing = sum(arn is None for _, arn in attached)
             if missing == len(attached):
-                distribution = self.stage.location.arn("cloudfront", f"distribution/{self.name}", region=False)
-                if plan := flat_rate_plan(account, distribution):
+                if plan := flat_rate_plan(account, self.stage.distribution_arn(self.name)):
                     raise Refusal(
                         f"distribution {self.name} is on the flat-rate plan {plan}, which has neither real-time logs "
                         "nor rule groups. Move it to pay-as-you-go pricing, then run setup again"

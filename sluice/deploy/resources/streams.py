@@ -140,14 +140,15 @@ class DeliveryRole(Resource):
 def trust(stage: Stage) -> dict[str, Any]:
     """Returns the trust policy: CloudFront assumes the role for this account alone, CloudWatch Logs for its log groups.
 
-    WAF's log comes from a log group, as do the logs in groups of other owners.
+    All logs but CloudFront's real-time log come from log groups.
     """
     assume: dict[str, Any] = {"Effect": "Allow", "Action": "sts:AssumeRole"}
     logs_only = {"StringLike": {"aws:SourceArn": stage.location.arn("logs", "*")}}
     this_account = {"StringEquals": {"aws:SourceAccount": stage.location.account}}
     statements: dict[str, dict[str, Any]] = {
         "cloudfront": {**assume, "Principal": {"Service": "cloudfront.amazonaws.com"}, "Condition": this_account},
-        "waf": {**assume, "Principal": {"Service": "logs.amazonaws.com"}, "Condition": logs_only},
+        "logs": {**assume, "Principal": {"Service": "logs.amazonaws.com"}, "Condition": logs_only},
     }
-    delivering = dict.fromkeys((*stage.choices.sources, *(("waf",) if stage.choices.log_groups else ())))
-    return policy([statements[source] for source in delivering])
+    services = ["cloudfront" if source == "cloudfront" else "logs" for source in stage.choices.sources]
+    services += ["logs"] if stage.choices.subscribed else []
+    return policy([statements[service] for service in dict.fromkeys(services)])

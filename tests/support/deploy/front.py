@@ -1,7 +1,8 @@
 """Answers the AWS calls that moto lacks, in botocore's own hooks, so that the product's code stays as it is.
 
 Real-time log configurations, flat-rate plans, tags of a new stream, the distribution of a log subscription, the class
-of a log group, and the import of a Swagger 2 document, which moto rejects.
+of a log group, log deliveries of load balancers, the order in which deliveries are removed, and the import of a Swagger
+2 document, which moto rejects.
 """
 
 import json
@@ -16,6 +17,7 @@ from moto.cloudfront.models import cloudfront_backends
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.dynamodb.models import dynamodb_backends
 from moto.kinesis.models import kinesis_backends
+from moto.logs.models import DeliverySource, LogsBackend, logs_backends
 from moto.sqs.models import sqs_backends
 
 Answer = tuple[int, dict[str, Any]]
@@ -70,6 +72,10 @@ class Front:
             ("after-call.cloudwatch-logs.PutSubscriptionFilter", self._keep_distribution),
             ("after-call.cloudwatch-logs.DescribeSubscriptionFilters", self._add_distribution),
             ("after-call.cloudwatch-logs.DescribeLogGroups", self._add_class),
+            ("before-call.cloudwatch-logs.PutDeliverySource", _put_delivery_source),
+            ("before-call.cloudwatch-logs.UpdateDeliveryConfiguration", answering(_update_delivery)),
+            ("before-call.cloudwatch-logs.DeleteDeliverySource", _keep_if_delivering),
+            ("before-call.cloudwatch-logs.DeleteDeliveryDestination", _keep_if_delivering),
         ]
         handlers.BUILTIN_HANDLERS.extend(hooks)
         try:
@@ -195,6 +201,42 @@ def _tag_stream(context: dict[str, Any], **_: Any) -> None:
     request = context["parameters"]
     backend = kinesis_backends[DEFAULT_ACCOUNT_ID][context["client_region"]]
     backend.add_tags_to_stream(None, request["StreamName"], request.get("Tags", {}))
+
+
+def _deliveries() -> LogsBackend:
+    backend: LogsBackend = logs_backends[DEFAULT_ACCOUNT_ID]["us-east-1"]
+    return backend
+
+
+def _put_delivery_source(context: dict[str, Any], **arguments: Any) -> Any:
+    """Refuses a second source of a resource, as AWS does, and accepts load balancers, which moto does not know."""
+    request, sources = context["parameters"], _deliveries().delivery_sources
+    arn, name, log_type = request["resourceArn"], request["name"], request["logType"]
+    if any(arn in each.resource_arns and each.name != name for each in sources.values()):
+        return answering(lambda _: _error(400, "ConflictException"))(context, **arguments)
+    if ":elasticloadbalancing:" not in arn:
+        return None
+    if log_type not in ("ALB_ACCESS_LOGS", "ALB_CONNECTION_LOGS", "ALB_HEALTH_CHECK_LOGS"):
+        return answering(lambda _: _error(400, "ValidationException"))(context, **arguments)
+    sources[name] = DeliverySource(DEFAULT_ACCOUNT_ID, context["client_region"], name, arn, log_type, None)
+    return answering(lambda _: (200, {"deliverySource": sources[name].to_dict()}))(context, **arguments)
+
+
+def _update_delivery(request: dict[str, Any]) -> Answer:
+    delivery = _deliveries().deliveries.get(request["id"])
+    if delivery is None:
+        return _error(400, "ResourceNotFoundException")
+    delivery.record_fields = request["recordFields"]
+    return 200, {}
+
+
+def _keep_if_delivering(context: dict[str, Any], **arguments: Any) -> Any:
+    """Refuses to delete the source or the destination of a delivery."""
+    name = context["parameters"]["name"]
+    for delivery in _deliveries().deliveries.values():
+        if name in (delivery.delivery_source_name, delivery.delivery_destination_arn.rpartition(":")[2]):
+            return answering(lambda _: _error(400, "ConflictException"))(context, **arguments)
+    return None
 
 
 def _error(status: int, code: str) -> Answer:
