@@ -64,9 +64,10 @@ class BatchTally:
     def empty(self) -> bool:
         """Returns whether there is nothing to store.
 
-        Malformed pieces are stored without a tally as well, because a log that cannot be read looks like no traffic.
+        Malformed pieces and the number of late requests are stored without a tally as well, because a log that cannot
+        be read, or comes too late, looks like no traffic.
         """
-        return not self.tally and not self.malformed
+        return not (self.tally or self.malformed or self.late)
 
 
 @dataclass(slots=True)
@@ -125,9 +126,7 @@ class LogWriter:
         Raises Conflict if another container has appended to the log or counted the part, and TooLarge, in both cases
         having written nothing.
         """
-        # Objects are what comes late, and their receipts are written anyway.
-        is_late = receipt is not None and added.late > 0
-        bodies = [] if added.empty and not is_late else _bodies(added.tally)
+        bodies = [] if added.empty else _bodies(added.tally)
         if sum(map(len, bodies)) > LARGEST_APPEND:
             raise TooLarge(f"{tail.log}: a tally of {sum(map(len, bodies))} bytes")
         items = [

@@ -94,6 +94,7 @@ export function showStatus(status) {
     ["Blocked", number(blocks.active), blocks.by_rule.slice(0, 3).map((each) => `${each.rule} ${each.blocks}`).join(" · ") || "none"],
     ["Requests per second", number(Math.round(ingest.requests_per_second)), plural(ingest.shards, "shard")],
     ["Lag", ingest.lag_ms === null ? "–" : `${(ingest.lag_ms / 1000).toFixed(1)} s`, ingest.lag_ms === null ? "nothing counted lately" : "from request to count"],
+    ...(ingest.late ? [["Too late to count", number(ingest.late), "requests older than RETENTION_S, in 15 minutes", true]] : []),
     ["In the IP sets", number(fill4 + fill6), blocks.overflow ? `${number(blocks.overflow)} do not fit` : `${number(fill4)} IPv4, ${number(fill6)} IPv6`, blocks.overflow > 0],
     ["Rules", `v${rules.version}`, rules.problem ?? plural(rules.rules, "rule"), rules.problem !== null],
     ["Last sweep", sweep ? span(sweep.age_s) : "never", sweep ? "ago" : "blocks may not end", !sweep || sweep.age_s > 180],

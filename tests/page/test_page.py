@@ -117,6 +117,15 @@ def test_a_log_that_cannot_be_read_is_announced_with_a_sample_and_a_remedy(open_
     assert page.title() == "Sluice"
 
 
+def test_requests_that_came_too_late_to_count_are_shown(open_page: OpenPage, site: Site) -> None:
+    page = open_page()
+    expect(page.locator("#tiles")).to_contain_text("Requests per second")
+    expect(page.locator("#tiles")).not_to_contain_text("Too late to count")
+    site.put_late(12)
+    expect(page.locator("#tiles")).to_contain_text("Too late to count")
+    expect(page.locator("#tiles div", has_text="Too late to count").locator(".value")).to_have_text("12")
+
+
 # --- an attack
 
 

@@ -63,6 +63,16 @@ class Site:
 
         self.do(put)
 
+    def put_late(self, number: int) -> None:
+        """Logs requests that were made two hours ago."""
+        at = time.time() - 7200
+        self.put_malformed(
+            *[
+                f"{at:.3f}\t192.0.2.1\t200\tGET\twww.example.com\t/\tlate-{index:09d}==\tagent\t-\n".encode()
+                for index in range(number)
+            ]
+        )
+
     def put_malformed(self, *records: bytes) -> None:
         """Logs records as they are."""
 

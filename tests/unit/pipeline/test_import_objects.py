@@ -230,6 +230,8 @@ def test_an_object_that_is_no_log_is_malformed_and_counted_once(importers: Impor
     assert (report.objects, report.failures, report.counted.requests) == (1, {}, 0)
     assert bool(report.counted.malformed) == bool(content)
     assert not importers.container().run([new(stored)]).counted.malformed
+    items = [item for log in importers.logs.registry.values() for item in importers.logs.items(log[0])]
+    assert any(item.malformed for item in items) == bool(content), "shown in the status"
 
 
 def test_an_object_that_was_cut_off_counts_as_far_as_it_can_be_read(importers: Importers) -> None:

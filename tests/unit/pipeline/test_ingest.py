@@ -19,6 +19,7 @@ from chalicelib.pipeline.log_reader import LogReader
 from chalicelib.pipeline.log_writer import TRIES, LogWriter, TooLarge
 from chalicelib.pipeline.tally_logs import SKEW_MS
 from chalicelib.ports import Contended, LogItem, PartReceipt, Unavailable
+from tests.support.records import envelope
 from tests.support.tally_logs import NOW, RETENTION_MS, SECOND, SHARD, RecordedLogs, new_view
 
 RULES = parse_rules('[[rule]]\nname = "burst"\nlimit = 2\nwindow = "10s"\nresolution = 10\nblock_for = "1m"\n')
@@ -160,14 +161,26 @@ def test_requests_from_the_future_are_malformed_and_do_not_move_the_windows(logs
     assert offenders(logs) == ["192.0.2.1/32"]
 
 
-def test_a_batch_of_late_requests_appends_nothing(logs: Logs) -> None:
+def test_late_requests_are_appended_as_a_number_and_once(logs: Logs) -> None:
     container = Container(logs)
-    late = [line(NOW - 2 * RETENTION_MS)]
+    late = [line(NOW - 2 * RETENTION_MS)] * 3
     report = container.ingest.run(batch(late), NOW)
+    assert (report.records, report.requests, report.late, report.malformed.total()) == (3, 0, 3, 0)
+    again = container.ingest.run(batch(late), NOW)
+    assert (again.replayed, again.late) == (3, 0)
+    (log,) = logs.registry[SHARD]
+    assert [(item.late, item.requests, item.first_slot_ms) for item in logs.items(log)] == [(3, 0, NOW)]
+    assert logs.counted() == 0
+
+
+def test_a_batch_of_nothing_appends_nothing(logs: Logs) -> None:
+    container = Container(logs)
+    nothing = [envelope(kind="CONTROL_MESSAGE")]
+    report = container.ingest.run(batch(nothing), NOW)
     assert "append" not in logs.calls
-    assert (report.records, report.requests, report.late, report.malformed.total()) == (1, 0, 1, 0)
+    assert (report.records, report.requests, report.late, report.malformed.total()) == (1, 0, 0, 0)
     logs.calls.clear()
-    container.ingest.run(batch(late, first=2), NOW)
+    container.ingest.run(batch(nothing, first=2), NOW)
     assert logs.calls == [], "a warm container touches no log"
 
 
