@@ -41,7 +41,10 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "setup": ("setup", "Create the resources that the functions need, after showing the plan and its cost."),
         "deploy": ("deploy", "Deploy the functions, their event sources, schedule and admin API."),
         "doctor": ("doctor", "Find problems with a deployed stage, and their remedies. Changes nothing."),
-        "detach": ("detach", "Detach a web ACL, distribution, log group or bucket from a stage, and forget it."),
+        "detach": (
+            "detach",
+            "Detach a web ACL, distribution, load balancer, log group or bucket from a stage, and forget it.",
+        ),
         "teardown": ("teardown", "Remove everything that setup and deploy created for a stage."),
         "migrate": ("migrate", "Move from Security Automations for AWS WAF, or from fail2ban, after showing the plan."),
         "gather": ("gather", "Move blocks and histories to where version 0.2 finds them, after a rollback."),
