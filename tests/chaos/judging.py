@@ -63,7 +63,7 @@ def _latest_offences(changes: Iterable[StateChange]) -> Mapping[tuple[str, str],
         for offender in detection.offenders:
             if offender.served_since_ms != SERVED_WITHIN_LIMIT:
                 key = detection.terms.name, offender.network
-                begins_ms[key] = max(begins_ms.get(key, 0), offender.since_ms, offender.served_since_ms)
+                begins_ms[key] = max(begins_ms.get(key, 0), offender.served_since_ms or offender.since_ms)
     return begins_ms
 
 
