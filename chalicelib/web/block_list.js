@@ -1,7 +1,7 @@
 // Blocks as rows. Only the visible rows exist, so ten thousand scroll as smoothly as ten.
 
 import { make } from "./changes.js";
-import { amount, clientLink, fill, h, now, number, plural, say, span } from "./dom.js";
+import { RESPONSES, amount, clientLink, fill, h, now, number, plural, say, span } from "./dom.js";
 
 const NARROW = matchMedia("(max-width: 720px)");
 const ROW = { wide: 60, narrow: 128 };
@@ -16,7 +16,7 @@ function row(block, operator) {
   const element = h(
     "div",
     { role: "row", class: "block-row" },
-    h("span", { role: "cell", class: "network" }, clientLink(block.network), badge(block)),
+    h("span", { role: "cell", class: "network" }, clientLink(block.network), softer(block), badge(block)),
     h("span", { role: "cell" }, h("span", { class: `chip${block.rule === "manual" ? " manual" : ""}` }, block.rule)),
     h("span", { role: "cell", class: "reason" }, why, h("span", { class: "muted" }, offence(block))),
     h("span", { role: "cell", class: "countdown" }, ends, left),
@@ -56,9 +56,16 @@ function badge(block) {
   return block.withheld && h("span", { class: "chip warn", title: "It overlaps the allowlist, so it is in no IP set" }, "withheld");
 }
 
+/** The response, unless it refuses all requests. */
+function softer(block) {
+  return block.response !== "block" && h("span", { class: "chip warn" }, block.response);
+}
+
+/** Who or which step of its rule's ladder gave the block its response. */
 function offence(block) {
-  if (block.rule === "manual") return block.by ? `by ${block.by}` : "";
-  return block.offence > 1 ? `offence ${block.offence}` : "first offence";
+  const response = RESPONSES[block.response];
+  if (block.rule === "manual") return `${response} by ${block.by || "an operator"}`;
+  return `${block.offence > 1 ? `offence ${block.offence}` : "first offence"}: ${response}`;
 }
 
 /** A table of blocks. With `more`, it scrolls on its own and loads more rows near its end. */
@@ -118,7 +125,7 @@ export class BlockList {
     const end = Math.min(this.blocks.length, first + seen + 2 * MARGIN);
     this.body.style.height = `${this.blocks.length * height}px`;
     const rows = this.blocks.slice(first, end).map((block, index) => ({ block, index: first + index }));
-    const key = ({ block }) => `${block.network} ${block.blocked_at} ${block.withheld}`;
+    const key = ({ block }) => `${block.network} ${block.blocked_at} ${block.withheld} ${block.response}`;
     fill(this.body, rows, key, ({ block }) => {
       const element = row(block, this.operator);
       const update = element.update;

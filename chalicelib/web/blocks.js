@@ -24,7 +24,7 @@ export function start({ operator }) {
   $("block-form").onsubmit = async (event) => {
     event.preventDefault();
     const form = event.currentTarget;
-    const body = Object.fromEntries(["network", "block_for", "comment"].map((name) => [name, form[name].value.trim()]));
+    const body = Object.fromEntries(["network", "block_for", "respond", "comment"].map((name) => [name, form[name].value.trim()]));
     if (await make({ method: "POST", path: "/v1/blocks", body }, { near: form })) form.network.value = form.comment.value = "";
   };
   loaded = [];
@@ -38,17 +38,23 @@ export async function refresh() {
   note(page.total, page.total !== Number(list.box.getAttribute("aria-rowcount")) - 1);
 }
 
-/** Offers the rules that the API's status names. */
+/** Offers the rules that the API's status names, and the responses that have IP sets. */
 export function showStatus(status) {
   const select = $("block-filter").rule;
   const names = status.blocks.by_rule.map((each) => each.rule);
   if (select.value && !names.includes(select.value)) names.push(select.value);
-  const options = ["", ...names.sort()];
-  if (options.join() !== [...select.options].map((option) => option.value).join()) {
-    const chosen = select.value;
-    select.replaceChildren(...options.map((name) => h("option", { value: name }, name || "every rule")));
-    select.value = chosen;
-  }
+  offer(select, ["", ...names.sort()], (name) => name || "every rule");
+  const { respond } = $("block-form");
+  offer(respond, [...new Set(status.ip_sets.map((set) => set.response))]);
+  respond.parentElement.hidden = respond.options.length < 2;
+}
+
+/** Gives `select` these options, and keeps the chosen one if it is among them. */
+function offer(select, options, label = (option) => option) {
+  if (options.join() === [...select.options].map((option) => option.value).join()) return;
+  const chosen = select.value;
+  select.replaceChildren(...options.map((option) => h("option", { value: option }, label(option))));
+  select.value = options.includes(chosen) ? chosen : options[0];
 }
 
 /** Removes lifted blocks from the list at once, wherever it is scrolled to. */

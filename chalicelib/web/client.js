@@ -4,7 +4,7 @@ import { Problem, get } from "./api.js";
 import { evidence, unblock } from "./block_list.js";
 import { limitBar } from "./charts.js";
 import { make, refused } from "./changes.js";
-import { $, amount, h, logLabel, moment, number, plural, span, table } from "./dom.js";
+import { $, RESPONSES, amount, h, logLabel, moment, number, plural, span, table } from "./dom.js";
 
 let asked = null, operator = false;
 
@@ -36,6 +36,7 @@ function draw(report) {
   const focused = document.activeElement?.dataset?.act;
   $("client-title").textContent = report.network.replace(/\/(32|128)$/, "");
   const own = report.blocks.map((block) => block.network);
+  const blocked = report.blocked && response(report) === "block";
   const act = (name, label, kind, action) => h("button", { class: kind, "data-act": name, onclick: action }, label);
   $("client").replaceChildren(
     h(
@@ -50,7 +51,7 @@ function draw(report) {
           own.length > 0 && act("unblock", "Unblock", "", () => unblock(own)),
           own.length > 0 && act("forget", "Unblock and forget offences", "", () => unblock(own, true)),
           !report.allowlist.length && act("allow", "Allow for a day", "", () => allow(report)),
-          !report.blocked && act("block", "Block for an hour", "danger", () => block(report)),
+          !blocked && act("block", "Block for an hour", "danger", () => block(report)),
         ),
     ),
     h(
@@ -71,7 +72,7 @@ function draw(report) {
           moment(past.evidence.last_ms / 1000),
           past.rule,
           evidence(past.evidence),
-          `${past.outcome}, offence ${past.offence}`,
+          `${past.outcome === "blocked" ? RESPONSES[past.response] : past.outcome}, offence ${past.offence}`,
         ]),
         { label: "Offences", empty: "No offence is stored." },
       ),
@@ -80,8 +81,14 @@ function draw(report) {
   if (focused) $("client").querySelector(`[data-act="${focused}"]`)?.focus();
 }
 
+/** The response that applies to a client: the hardest of its blocks that are published. */
+function response(report) {
+  const applying = report.blocks.filter((block) => !block.withheld).map((block) => block.response);
+  return Object.keys(RESPONSES).find((each) => applying.includes(each));
+}
+
 function verdict(report) {
-  if (report.blocked) return "Blocked";
+  if (report.blocked) return RESPONSES[response(report)].replace(/^./, (letter) => letter.toUpperCase());
   if (report.blocks.length) return report.blocks.every((block) => block.withheld) ? "Block withheld" : "Block not published";
   return report.allowlist.length ? "Allowlisted" : "Not blocked";
 }

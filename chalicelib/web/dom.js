@@ -13,6 +13,15 @@ const LOGS = {
   json: "JSON log",
 };
 
+/** Words for a client, by the response that applies to it; the hardest first. */
+export const RESPONSES = {
+  block: "blocked",
+  captcha: "asked to solve a puzzle",
+  challenge: "challenged",
+  slow: "slowed down",
+  watch: "watched",
+};
+
 /** Names the log that a rule counted, to stand behind its name; CloudFront's real-time log goes without saying. */
 export const logLabel = (source) => (source in LOGS ? ` (${LOGS[source]})` : "");
 

@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { BlockList } from "./block_list.js";
 import { Chart, limitBar } from "./charts.js";
-import { $, amount, clientLink, fill, h, logLabel, now, number, plural, say, span } from "./dom.js";
+import { $, RESPONSES, amount, clientLink, fill, h, logLabel, now, number, plural, say, span } from "./dom.js";
 
 const BUSIEST = 8;
 const NEWEST = 6;
@@ -85,13 +85,20 @@ function standing(client, limit) {
   return client.count > limit ? "over the limit" : "";
 }
 
+/** How many blocks apply by each response, unless all refuse requests. */
+function responses(applying) {
+  if (applying.every((each) => each.response === "block")) return "";
+  return applying.map((each) => `${number(each.blocks)} ${RESPONSES[each.response]}`).join(" · ");
+}
+
 /** Shows the API's status as tiles, and what of the log cannot be read. */
 export function showStatus(status) {
   const { blocks, ingest, sweep, rules } = status;
   showMalformed(ingest.malformed);
-  const [fill4, fill6] = [4, 6].map((family) => status.ip_sets.find((set) => set.family === family)?.networks ?? 0);
+  const filled = (family) => status.ip_sets.filter((set) => set.family === family).reduce((sum, set) => sum + set.networks, 0);
+  const [fill4, fill6] = [filled(4), filled(6)];
   const tiles = [
-    ["Blocked", number(blocks.active), blocks.by_rule.slice(0, 3).map((each) => `${each.rule} ${each.blocks}`).join(" · ") || "none"],
+    ["Blocked", number(blocks.active), responses(blocks.by_response) || blocks.by_rule.slice(0, 3).map((each) => `${each.rule} ${each.blocks}`).join(" · ") || "none"],
     ["Requests per second", number(Math.round(ingest.requests_per_second)), plural(ingest.shards, "shard")],
     ["Lag", ingest.lag_ms === null ? "–" : `${(ingest.lag_ms / 1000).toFixed(1)} s`, ingest.lag_ms === null ? "nothing counted lately" : "from request to count"],
     ...(ingest.late ? [["Too late to count", number(ingest.late), "requests older than RETENTION_S, in 15 minutes", true]] : []),

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from playwright.sync_api import Locator, Page, expect
 
 import app
 from chalicelib.api.openapi import document
+from chalicelib.core.responses import Response
 from tests.page.conftest import OpenPage
 from tests.support.browser import sign_in
 from tests.support.site import Site
@@ -191,6 +193,43 @@ def test_a_manual_block_succeeds_or_shows_its_error_beside_the_form(open_page: O
     expect(dialog).to_contain_text("198.51.100.0/24 (office) on the allowlist")
     dialog.get_by_role("button", name="Do it anyway").click()
     expect(row(page, "198.51.100.7")).to_contain_text("withheld")
+
+
+def test_a_manual_block_gets_the_response_that_was_chosen_among_those_with_ip_sets(
+    open_page: OpenPage, site: Site
+) -> None:
+    page = open_page("blocks")
+    form = page.get_by_role("form", name="Block by hand")
+    responses = form.get_by_label("Response")
+    expect(responses).to_have_value("block")
+    assert responses.locator("option").all_text_contents() == ["block", "challenge"]
+    form.get_by_label("Network").fill("203.0.113.9")
+    responses.select_option("challenge")
+    form.get_by_role("button", name="Block").click()
+    expect(notice(page, "203.0.113.9/32 is under challenge for 1h")).to_be_visible()
+    expect(row(page, "203.0.113.9").locator(".chip.warn")).to_have_text("challenge")
+    expect(row(page, "203.0.113.9")).to_contain_text("challenged by alice")
+    site.eventually(lambda: site.published_in("sluice-challenge-v4") == {"203.0.113.9/32"})
+    assert site.published() == {"203.0.113.9/32"}
+    page.goto(f"{site.url}#client/203.0.113.9")
+    expect(page.locator("#client .verdict")).to_have_text("Challenged")
+    page.get_by_role("button", name="Block for an hour").click()
+    expect(page.locator("#client .verdict")).to_have_text("Blocked")
+    site.eventually(lambda: site.published_in("sluice-v4") == {"203.0.113.9/32"} == site.published())
+    expect(page.get_by_role("button", name="Block for an hour")).to_have_count(0)
+
+
+def test_a_block_shows_its_step_of_the_ladder(open_page: OpenPage, site: Site) -> None:
+    later = int(time.time()) + 600
+    site.put_blocks("203.0.113.9/32", rule="crawl", offence=1, until=0, softer={Response.CHALLENGE: later})
+    site.put_blocks("192.0.2.1/32", rule="crawl", offence=2)
+    page = open_page("blocks")
+    expect(row(page, "203.0.113.9").locator(".chip.warn")).to_have_text("challenge")
+    expect(row(page, "203.0.113.9")).to_contain_text("first offence: challenged")
+    expect(row(page, "192.0.2.1").locator(".chip.warn")).to_have_count(0)
+    expect(row(page, "192.0.2.1")).to_contain_text("offence 2: blocked")
+    page.goto(f"{site.url}#now")
+    expect(page.locator("#tiles > div").first).to_contain_text("1 blocked · 1 challenged")
 
 
 def test_a_filter_finds_the_block_that_covers_an_address(open_page: OpenPage, site: Site) -> None:

@@ -28,6 +28,15 @@ limit = 5
 window = "10s"
 action = "count"
 scope = { path_prefix = ["/login"], method = ["POST"] }
+
+[[rule]]
+name = "crawl"
+limit = 30
+window = "10s"
+block_for = "10m"
+respond = ["challenge", "block"]
+escalate = { factor = 1, max = "1h", memory = "1d" }
+scope = { path_prefix = ["/catalogue"] }
 """
 PATIENCE_S = 10.0
 STEP_S = 0.05
@@ -123,6 +132,10 @@ class Site:
     def published(self) -> set[str]:
         """Returns the contents of all WAF IP sets."""
         return set().union(*self.do(lambda: list(self._opened.cloud.waf.published().values())))
+
+    def published_in(self, name: str) -> set[str]:
+        """Returns the contents of one WAF IP set."""
+        return set(self.do(lambda: list(self._opened.cloud.waf.published()[name])))
 
     def revoke_all(self) -> None:
         self.do(self._opened.tokens.clear)
