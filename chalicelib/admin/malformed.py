@@ -53,7 +53,9 @@ EXPLANATIONS = {
     Reason.JSON: Explanation(
         "line", "damaged or incomplete JSON", "Check whether something cuts or rewrites lines on their way"
     ),
-    Reason.GZIP: Explanation("record", "damaged gzip", "Check whether something cuts records on their way"),
+    Reason.GZIP: Explanation(
+        "record", "damaged gzip", "Check whether something cuts records on their way, or objects while it writes them"
+    ),
     Reason.TOO_LARGE: Explanation(
         "record", "more content than the bounds allow", "Look at what writes to the stream: AWS writes no such record"
     ),
@@ -95,6 +97,8 @@ class MalformedPieces(msgspec.Struct, frozen=True, kw_only=True):
     """The advice, as a sentence without its full stop."""
     sample: str
     """The start of one of them: at most 160 printable ASCII characters."""
+    where: str = ""
+    """The bucket and the key of the object that holds it, with a slash between them; empty for a record."""
 
 
 def explained(count: MalformedCount) -> MalformedPieces:
@@ -106,6 +110,7 @@ def explained(count: MalformedCount) -> MalformedPieces:
         problem=fault(count),
         remedy=remedy(count),
         sample=count.sample,
+        where=count.where,
     )
 
 

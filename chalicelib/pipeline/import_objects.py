@@ -113,13 +113,11 @@ class ImportObjects:
         done = self._logs.counted_up_to(new.object)
         start = 0
         for part in parts(self._objects.blocks(new.object), self._part_bytes):
-            end = start + len(part.text)
+            end = start + _length(part)
             while done < end:
                 if time_left_s() < RESERVE_S:
                     raise OutOfTime(f"{new.object} is counted up to byte {done}")
                 done = self._count(new, _rest(part, done - start), done, report)
-            if not part.text:  # nothing but damage, which has no receipt
-                report.counted += IngestReport(malformed_counts=counted(part.malformed))
             start = end
 
     def _count(self, new: NewObject, part: TextPart, start: int, report: ImportReport) -> int:
@@ -132,10 +130,10 @@ class ImportObjects:
         self._tallier.use(rules)
         decoded = self._decoder.decode_text(part.text, part.header, self._tallier.columns)
         decoded = decoded.between(now_ms - self._retention_ms, now_ms + SKEW_MS)
-        malformed = counted((*part.malformed, *decoded.malformed))
+        malformed = counted((*part.malformed, *decoded.malformed), lambda _: str(new.object))
         tally = self._tallier.tally(decoded.requests)
         added = BatchTally.of(tally, decoded, malformed, last_sequence=0, arrived_ms=new.created_ms, now_ms=now_ms)
-        receipt = PartReceipt(object=new.object, start=start, end=start + len(part.text), written_ms=now_ms)
+        receipt = PartReceipt(object=new.object, start=start, end=start + _length(part), written_ms=now_ms)
         for attempt in range(TRIES):
             try:
                 # If nothing is counted, the receipt is added alone.
@@ -162,6 +160,14 @@ class ImportObjects:
             )
             return receipt.end
         raise Contended(f"{new.object}: lost {TRIES} consecutive appends to other importers")
+
+
+def _length(part: TextPart) -> int:
+    """Returns the bytes that the receipt of a part covers.
+
+    Damage at the end of an object may leave no text. It takes one byte, so that it has a receipt and counts once.
+    """
+    return max(1, len(part.text))
 
 
 def _rest(part: TextPart, start: int) -> TextPart:

@@ -71,7 +71,8 @@ function showMalformed(malformed) {
     const remedy = h("span");
     const element = h("li", {}, problem, sample, remedy);
     element.update = (each) => {
-      say(problem, `${each.problem}, within a quarter hour, such as`);
+      const readAs = each.source ? ` (read as ${each.source})` : "";
+      say(problem, `${each.problem}${readAs}, within a quarter hour, such as ${each.where || "a record"}:`);
       say(sample, each.sample);
       say(remedy, `${each.remedy}.`);
     };

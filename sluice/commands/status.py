@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import click
 from rich.text import Text
 
+from chalicelib.admin.malformed import MalformedPieces
 from chalicelib.admin.status import Status
 from chalicelib.admin.wording import plural, roughly
 from chalicelib.core.printable import printable
@@ -38,7 +39,12 @@ def _view(status: Status) -> Iterator[Part]:
     yield table(("", ""), _rows(status))
     if status.ingest.malformed:
         yield "\nWhat could not be read in the last quarter hour:"
-        yield from (f"{each.problem}, such as: {each.sample}\n  {each.remedy}." for each in status.ingest.malformed)
+        yield from map(_malformed, status.ingest.malformed)
+
+
+def _malformed(pieces: MalformedPieces) -> str:
+    read_as = f" (read as {pieces.source})" if pieces.source else ""
+    return f"{pieces.problem}{read_as}, such as {pieces.where or 'a record'}: {pieces.sample}\n  {pieces.remedy}."
 
 
 def _alarms(status: Status) -> Iterator[str]:

@@ -119,6 +119,18 @@ def test_a_log_that_cannot_be_read_is_announced_with_a_sample_and_a_remedy(open_
     assert page.title() == "Sluice"
 
 
+def test_an_object_in_which_nothing_can_be_read_is_named(open_page: OpenPage, site: Site) -> None:
+    page = open_page()
+    expect(page.locator("#enforcing")).to_have_text("Enforcing")
+    site.put_object(f"{MARKUP}.gz", b"\x1f\x8b\x08 no gzip")
+    expect(page.locator(".banner")).to_contain_text(
+        "Not counted: 1 record has damaged gzip. Check whether something cuts"
+    )
+    expect(page.locator("#malformed")).to_contain_text(
+        f"1 record has damaged gzip, within a quarter hour, such as logs/{MARKUP}.gz:"
+    )
+
+
 def test_requests_that_came_too_late_to_count_are_shown(open_page: OpenPage, site: Site) -> None:
     page = open_page()
     expect(page.locator("#tiles")).to_contain_text("Requests per second")

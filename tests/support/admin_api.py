@@ -23,6 +23,7 @@ from chalicelib.ports import StateStore, Write
 from sluice.local.cloud import LocalCloud
 from sluice.local.gateway import Gateway
 from sluice.local.loop import SimulatedClock
+from tests.support.objects import MemoryObjects
 from tests.support.site import RULES
 
 NOW = 1_790_000_000
@@ -88,7 +89,16 @@ class Desk:
         ``responses``: those with IP sets, besides block.
         """
         self.clock = SimulatedClock(NOW)
-        self.cloud = LocalCloud(self.clock, rules=RULES, shards=2, containers=1, settings=settings, responses=responses)
+        self.bucket = MemoryObjects()
+        self.cloud = LocalCloud(
+            self.clock,
+            rules=RULES,
+            shards=2,
+            containers=1,
+            settings=settings,
+            responses=responses,
+            objects=self.bucket,
+        )
         self.cloud.start()
         self.state = Racing(state or self.cloud.state)
         self.tokens: list[Token] = []

@@ -13,6 +13,7 @@ from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep
 from chalicelib.ports import Item
 from sluice.local.served import ServedCloud
+from tests.support.objects import MemoryObjects
 
 RULES = """
 [[rule]]
@@ -45,8 +46,9 @@ STEP_S = 0.05
 class Site:
     """The running cloud, as a test changes and observes it."""
 
-    def __init__(self, opened: ServedCloud) -> None:
+    def __init__(self, opened: ServedCloud, bucket: MemoryObjects) -> None:
         self._opened = opened
+        self._bucket = bucket
         self.url = opened.url
         self.operator = opened.token("alice", Role.OPERATOR)
         self.viewer = opened.token("wallboard", Role.VIEWER)
@@ -90,6 +92,10 @@ class Site:
                 self._opened.cloud.put(record)
 
         self.do(put)
+
+    def put_object(self, key: str, content: bytes) -> None:
+        """Stores an object in the bucket ``logs`` and notifies its queue."""
+        self.do(lambda: self._opened.cloud.notify(self._bucket.put("logs", key, content)))
 
     def put_blocks(self, *networks: str, **fields: Any) -> None:
         """Stores blocks as if they had existed for a while."""
@@ -151,12 +157,13 @@ class Site:
 
 @contextmanager
 def open_site() -> Iterator[Site]:
+    bucket = MemoryObjects()
     ready: Future[ServedCloud] = Future()
     over = Event()
 
     def run() -> None:
         try:
-            opened = ServedCloud(rules=RULES, allow=[("198.51.100.0/24", "office")])
+            opened = ServedCloud(rules=RULES, allow=[("198.51.100.0/24", "office")], objects=bucket)
         except BaseException as exc:
             ready.set_exception(exc)
             raise
@@ -168,7 +175,7 @@ def open_site() -> Iterator[Site]:
     thread = Thread(target=run)
     thread.start()
     try:
-        yield Site(ready.result())
+        yield Site(ready.result(), bucket)
     finally:
         over.set()
         thread.join()

@@ -30,7 +30,7 @@ class MalformedCount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     sample: str = ""
     """The start of the first piece, harmless in a log: at most 160 printable ASCII characters."""
     where: str = ""
-    """The file and the line of the first piece; empty for a record."""
+    """The file and the line of the first piece, or the bucket and the key of its object; empty for a record."""
 
     def __add__(self, later: "MalformedCount") -> "MalformedCount":
         """Returns the count of the pieces of both, which are of the same log and reason."""

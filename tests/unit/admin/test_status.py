@@ -1,3 +1,5 @@
+import gzip
+
 import pytest
 
 from tests.support.admin_api import Desk
@@ -16,6 +18,7 @@ def test_a_log_that_cannot_be_read_is_told_from_no_traffic(desk: Desk) -> None:
         "problem": "3,000 lines have 2 fields where CLOUDFRONT_FIELDS names 9",
         "remedy": malformed["remedy"],
         "sample": "1790000000.1\\t192.0.2.1",
+        "where": "",
     }
     assert malformed["remedy"].startswith("Set CLOUDFRONT_FIELDS")
     assert ingest["malformed_share"] == 1
@@ -29,6 +32,38 @@ def test_a_log_that_cannot_be_read_is_told_from_no_traffic(desk: Desk) -> None:
     desk.run(1000)
     ingest = desk.call("GET", "/v1/status").json["ingest"]
     assert (ingest["malformed"], ingest["malformed_share"]) == ([], 0)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason", "problem", "remedy"),
+    [
+        pytest.param(
+            gzip.compress(b"a line")[:10], "gzip", "1 record has damaged gzip", "Check whether something cuts", id="cut"
+        ),
+        pytest.param(b"\x1f\x8b\x08no gzip", "gzip", "1 record has damaged gzip", "Check whether", id="no gzip"),
+        pytest.param(
+            b"PAR1\x15" + bytes(100),
+            "unsupported",
+            "1 record has a form that is not read: Parquet",
+            "Choose one of the formats",
+            id="Parquet",
+        ),
+        pytest.param(b"a,b\n", "fields", "1 line has none of the known formats", "Compare the sample", id="CSV"),
+    ],
+)
+def test_an_object_in_which_nothing_can_be_read_is_named_with_what_to_do(
+    desk: Desk, content: bytes, reason: str, problem: str, remedy: str
+) -> None:
+    stored = desk.bucket.put("site-logs", "AWSLogs/one.log.gz", content)
+    for _ in range(3):
+        desk.cloud.notify(stored)
+        desk.run(3)
+    ingest = desk.call("GET", "/v1/status").json["ingest"]
+    (malformed,) = ingest["malformed"]
+    assert (malformed["reason"], malformed["number"], malformed["problem"]) == (reason, 1, problem)
+    assert malformed["where"] == "site-logs/AWSLogs/one.log.gz"
+    assert malformed["remedy"].startswith(remedy)
+    assert (ingest["malformed_share"], ingest["requests_per_second"]) == (1, 0)
 
 
 def test_status_shows_blocks_ip_sets_rules_sweep_and_ingest(desk: Desk) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from chalicelib.core.logs import framing
 from chalicelib.core.logs.batch_decoder import BatchDecoder
+from chalicelib.core.logs.malformed_counts import MalformedCount
 from chalicelib.core.logs.requests import Reason
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
@@ -71,6 +72,15 @@ class Importers:
             clock=lambda: self.now_ms / 1000,
             part_bytes=int(lines_per_part * LINE_BYTES),
         )
+
+    def malformed(self) -> list[MalformedCount]:
+        """Returns what the logs say was malformed."""
+        return [
+            malformed
+            for log in self.logs.registry.values()
+            for item in self.logs.items(log[0])
+            for malformed in item.malformed
+        ]
 
     def put(self, lines: int, *, packed: bool = False, key: str = "one.log") -> LogObject:
         content = b"".join(
@@ -221,17 +231,45 @@ def test_a_message_that_is_no_notification_fails(importers: Importers) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\x00\x01\xff" * 1000, b"PAR1" + bytes(3000), gzip.compress(b"not a log\n" * 500), b"a,b,c\n1,2,3\n"],
-    ids=["empty", "binary", "parquet", "text", "csv"],
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"\x00\x01\xff" * 1000, id="binary"),
+        pytest.param(b"PAR1\x15\x04\x15" + bytes(3000), id="Parquet"),
+        pytest.param(gzip.compress(b"not a log\n" * 500), id="text"),
+        pytest.param(b"a,b,c\n1,2,3\n", id="CSV"),
+        pytest.param(gzip.compress(cloudfront())[:12], id="gzip that is cut off"),
+        pytest.param(b"\x1f\x8b\x08\x00" + b"no gzip" * 1000, id="no gzip"),
+        pytest.param(gzip.compress(gzip.compress(b"a\n" * 1000)), id="gzip within gzip"),
+    ],
 )
 def test_an_object_that_is_no_log_is_malformed_and_counted_once(importers: Importers, content: bytes) -> None:
     stored = importers.bucket.put("logs", "x", content)
     report = importers.container().run([new(stored)])
     assert (report.objects, report.failures, report.counted.requests) == (1, {}, 0)
     assert bool(report.counted.malformed) == bool(content)
-    assert not importers.container().run([new(stored)]).counted.malformed
-    items = [item for log in importers.logs.registry.values() for item in importers.logs.items(log[0])]
-    assert any(item.malformed for item in items) == bool(content), "shown in the status"
+    assert not importers.container(lines_per_part=1000).run([new(stored)]).counted.malformed
+    malformed = importers.malformed()
+    assert bool(malformed) == bool(content), "shown in the status"
+    assert {count.where for count in malformed} <= {"logs/x"}
+
+
+@pytest.mark.parametrize("lines_per_part", [3, 9.5, 1000])
+def test_damage_after_the_last_byte_of_text_counts_once(importers: Importers, lines_per_part: float) -> None:
+    lines = importers.bucket._stored["logs", importers.put(9).key][1]
+    stored = importers.bucket.put("logs", "x", gzip.compress(lines) + gzip.compress(cloudfront())[:10])
+    for _ in range(2):
+        assert importers.container(lines_per_part).run([new(stored)]).failures == {}
+    assert importers.logs.counted() == 9
+    assert [(count.reason, count.number) for count in importers.malformed()] == [(Reason.GZIP, 1)]
+
+
+def test_two_importers_of_a_damaged_object_count_its_damage_once(importers: Importers) -> None:
+    stored = importers.bucket.put("logs", "x", gzip.compress(cloudfront())[:10])
+    other: list[ImportReport] = []
+    importers.logs.before["append"] = lambda: other.append(importers.container().run([new(stored)]))
+    report = importers.container().run([new(stored)])
+    assert (report.failures, report.counted.malformed) == ({}, {})
+    assert len(other) == len(importers.malformed()) == 1
 
 
 def test_an_object_that_was_cut_off_counts_as_far_as_it_can_be_read(importers: Importers) -> None:
