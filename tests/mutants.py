@@ -74,6 +74,8 @@ MUTANTS = (
     Mutant(_BREAKER, "time > now - WINDOW_S", "time > now - 2 * WINDOW_S", _OF_BREAKERS),
     Mutant(_BREAKER, "known.marks * self.share / 100", "known.marks * self.share / 10", _OF_BREAKERS),
     Mutant(_BREAKER, "if mark in taken:", "if False:", _OF_BREAKERS),
+    Mutant(_BREAKER, "if rule_set < breaker.rule_set:", "if False:", _OF_BREAKERS),
+    Mutant(_BREAKER, " if judgement.breaker.stopped_at else judgement", "", _OF_BREAKERS),
     Mutant(_BREAKER, "limits.most_hits(known) * CALM", "limits.most_hits(known)", _OF_BREAKERS),
     Mutant(_RULE_BREAKERS, "known is not None and block.familiar", "known is not None", _OF_BREAKERS),
     Mutant(_RULE_BREAKERS, "bool(judgement.waiting) or ", "", _OF_BREAKERS),

@@ -115,13 +115,36 @@ def calmed(breaker: RuleBreaker, known: KnownClients | None, limits: Limits, now
     return replace(breaker, stopped_at=0, hits={}, spared_until=now)
 
 
-def under_terms(breaker: RuleBreaker, limit: int, window_s: int) -> RuleBreaker:
-    """Returns the breaker for a rule's present limit: a new one after a change, because another rule is judged then."""
-    if (breaker.limit, breaker.window_s) == (limit, window_s):
+def under_terms(breaker: RuleBreaker, limit: int, window_s: int, rule_set: int) -> RuleBreaker:
+    """Returns the breaker for a rule's limit in version ``rule_set``: a new one after a change, because another rule is
+    judged then.
+
+    An earlier version than the one that is judged changes nothing. Containers use it for some seconds after a change,
+    and would otherwise restart the rule by turns with those that have read the new one.
+    """
+    if rule_set < breaker.rule_set:
         return breaker
+    if (breaker.limit, breaker.window_s) == (limit, window_s):
+        return replace(breaker, rule_set=rule_set)
     return RuleBreaker(
-        rule=breaker.rule, limit=limit, window_s=window_s, ignore_until=breaker.ignore_until, by=breaker.by
+        rule=breaker.rule,
+        limit=limit,
+        window_s=window_s,
+        rule_set=rule_set,
+        ignore_until=breaker.ignore_until,
+        by=breaker.by,
     )
+
+
+def judge_superseded(
+    breaker: RuleBreaker, candidates: Collection[Candidate], known: KnownClients | None, limits: Limits, now: int
+) -> Judgement:
+    """Judges the networks that an earlier version of a rule, with another limit, would block.
+
+    What it blocks counts as the rule's. What it may not block does not: the rule as it stands would spare them.
+    """
+    judgement = judge(breaker, candidates, known, limits, now)
+    return Judgement(breaker, judgement.waiting) if judgement.breaker.stopped_at else judgement
 
 
 def after_reset(breaker: RuleBreaker, reset: Breaker) -> RuleBreaker:

@@ -135,6 +135,11 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     respond: Annotated[tuple[Response, ...], msgspec.Meta(min_length=1)] = BLOCKED
     """The response to the first remembered offence, the second, and so on; the last one stays."""
 
+    @property
+    def version(self) -> int:
+        """Version of the rule set; 0 if it is not a stored one."""
+        return version_number(self.rule_set)
+
 
 class Detection(StateRecord, frozen=True, kw_only=True):
     """Clients over one rule's limit in one source, as one evaluation showed."""
@@ -328,6 +333,15 @@ def version_id(version: int) -> str:
     return f"{version:0{VERSION_DIGITS}d}"
 
 
+def version_number(rule_set: str) -> int:
+    """Returns the version that a rule set is named by; 0 if it is named by a digest of its text, or not at all.
+
+    >>> version_number("7"), version_number("9f86d081"), version_number("")
+    (7, 0, 0)
+    """
+    return int(rule_set) if rule_set.isascii() and rule_set.isdigit() and len(rule_set) <= VERSION_DIGITS else 0
+
+
 class Control(StateRecord, frozen=True, kw_only=True):
     """A record that exists once, under a fixed id."""
 
@@ -457,6 +471,8 @@ class RuleBreaker(StateRecord, frozen=True, kw_only=True):
     limit: Number = 0
     window_s: Number = 0
     """The rule's limit and window that are judged."""
+    rule_set: Number = 0
+    """The latest version of the rule set that is known to have them; 0 if none is known."""
     stopped_at: Seconds = 0
     """Time at which the rule was stopped; 0 while it is not. Epoch seconds."""
     would_hit: Number = 0

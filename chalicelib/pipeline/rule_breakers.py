@@ -10,10 +10,20 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from chalicelib.core.addresses import parse_network
-from chalicelib.core.breaker import Candidate, Judgement, Limits, after_reset, calmed, judge, reset_at, under_terms
+from chalicelib.core.breaker import (
+    Candidate,
+    Judgement,
+    Limits,
+    after_reset,
+    calmed,
+    judge,
+    judge_superseded,
+    reset_at,
+    under_terms,
+)
 from chalicelib.core.known_clients import KnownClients
 from chalicelib.core.rules import RuleSet
-from chalicelib.core.state import Offender, RuleBreaker, Terms
+from chalicelib.core.state import Offender, RuleBreaker, Terms, version_number
 from chalicelib.pipeline.client_memory import Acquaintances
 from chalicelib.pipeline.stored import State, Stored
 from chalicelib.ports import Conflict, Write
@@ -73,15 +83,13 @@ class RuleBreakers:
         waiting: set[tuple[str, str]] = set()
         halted, stopped = set(), []
         for rule, members in by_rule.items():
-            candidates = [_candidate(block, known) for block in members]
             former = stored.get(rule)
-            terms = members[-1].terms
-            breaker = under_terms(former.record if former else RuleBreaker(rule=rule), terms.limit, terms.window_s)
-            judgement = judge(breaker, candidates, known, self._limits, now)
+            latest = max((block.terms for block in members), key=lambda terms: terms.version)
+            breaker = _under(former.record if former else RuleBreaker(rule=rule), latest)
+            judgement = self._judgement(breaker, members, known, now)
             if former is not None and _depends_on_reset(breaker, judgement, now):
-                breaker = after_reset(former.record, self._state.breaker())
-                breaker = under_terms(breaker, terms.limit, terms.window_s)
-                judgement = judge(breaker, candidates, known, self._limits, now)
+                breaker = _under(after_reset(former.record, self._state.breaker()), latest)
+                judgement = self._judgement(breaker, members, known, now)
             if judgement.breaker != breaker:
                 self._store(judgement.breaker, former, now)
             waiting |= {(rule, network) for network in judgement.waiting}
@@ -91,6 +99,18 @@ class RuleBreakers:
                 stopped.append(judgement.breaker)
         return Verdict(frozenset(waiting), frozenset(halted), tuple(stopped))
 
+    def _judgement(
+        self, breaker: RuleBreaker, blocks: Iterable[PlannedBlock], known: KnownClients | None, now: int
+    ) -> Judgement:
+        """Judges a rule's blocks: first those by the version that is judged, and then those by earlier ones."""
+        by_present, by_earlier = list[Candidate](), list[Candidate]()
+        for block in blocks:
+            present = (block.terms.limit, block.terms.window_s) == (breaker.limit, breaker.window_s)
+            (by_present if present else by_earlier).append(_candidate(block, known))
+        first = judge(breaker, by_present, known, self._limits, now)
+        second = judge_superseded(first.breaker, by_earlier, known, self._limits, now)
+        return Judgement(second.breaker, first.waiting | second.waiting, first.stopped)
+
     def hits(self, blocks: Iterable[PlannedBlock], now: int) -> frozenset[tuple[str, str]]:
         """Returns rule and network of those of ``blocks`` that would hit known clients."""
         known = self._acquaintances.at(now)
@@ -98,14 +118,17 @@ class RuleBreakers:
 
     def resume(self, rules: RuleSet, now: int) -> Breakers:
         """Resumes the rules that have become plausible, or were changed; ``rules``: those in use."""
-        limits = {rule.name: (rule.limit, rule.window_s) for rule in rules.rules}
+        limits, version = (
+            {rule.name: (rule.limit, rule.window_s) for rule in rules.rules},
+            version_number(rules.version),
+        )
         reset = self._state.breaker()
         breakers: dict[str, RuleBreaker] = {}
         resumed = []
         for former in self._state.all(RuleBreaker):
             breaker = after_reset(former.record, reset)
             if breaker.stopped_at:
-                judged = under_terms(breaker, *limits.get(breaker.rule, (0, 0)))
+                judged = under_terms(breaker, *limits.get(breaker.rule, (0, 0)), version)
                 judged = calmed(judged, self._acquaintances.at(now), self._limits, now)
                 if not judged.stopped_at:
                     # On a conflict, another container judges it, or an operator has reset it: the next minute decides.
@@ -135,6 +158,10 @@ def reset_rule(state: State, rule: str, *, at: int, ignore_until: int, by: str) 
     breaker = after_reset(former.record if former else RuleBreaker(rule=rule), state.breaker())
     reset = reset_at(breaker, at=at, ignore_until=ignore_until, by=by)
     return State.put(reset, over=former, expires_at=at + KEPT_S)
+
+
+def _under(breaker: RuleBreaker, terms: Terms) -> RuleBreaker:
+    return under_terms(breaker, terms.limit, terms.window_s, terms.version)
 
 
 def _depends_on_reset(breaker: RuleBreaker, judgement: Judgement, now: int) -> bool:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from chalicelib.config import SETTINGS
 from chalicelib.core.addresses import Network
-from chalicelib.core.breaker import Candidate, Limits, judge, under_terms
+from chalicelib.core.breaker import Candidate, Limits, judge
 from chalicelib.core.known_clients import MEMORY_S, PERIOD_S, Digest, KnownClients, known_record, period_of
 from chalicelib.core.rules import Action, Rule
 from chalicelib.core.state import Known, RuleBreaker
@@ -117,7 +117,7 @@ def _blocking(rule: Rule) -> str:
 
 
 def _first(rule: Rule, blocks: Iterable[_NewBlock], memory: LogMemory, limits: Limits) -> Intervention | None:
-    breaker = under_terms(RuleBreaker(rule=rule.name), rule.limit, rule.window_s)
+    breaker = RuleBreaker(rule=rule.name, limit=rule.limit, window_s=rule.window_s)
     made, slowed_at, now = 0, 0, 0
     waiting: dict[str, Candidate] = {}
     moments = groupby(blocks, key=attrgetter("at"))

@@ -19,6 +19,7 @@ from chalicelib.core.breaker import (
     after_reset,
     calmed,
     judge,
+    judge_superseded,
     reset_at,
     under_terms,
 )
@@ -31,7 +32,7 @@ REGULARS = 2000
 KNOWN = KnownClients(Digest().plus(number.to_bytes(4, "big") for number in range(0xCB007100, 0xCB007100 + REGULARS)))
 MOST = 40
 """2 % of the regulars."""
-RULE = under_terms(RuleBreaker(rule="burst"), 10, 5)
+RULE = under_terms(RuleBreaker(rule="burst"), 10, 5, 3)
 
 
 def regular(number: int, excess: float = 2) -> Candidate:
@@ -192,10 +193,25 @@ def test_a_rule_that_was_not_stopped_is_not_resumed() -> None:
 
 def test_another_limit_is_judged_anew() -> None:
     breaker = stopped()
-    assert under_terms(breaker, 10, 5) is breaker
-    assert under_terms(breaker, 100, 5) == RuleBreaker(rule="burst", limit=100, window_s=5)
+    assert under_terms(breaker, 10, 5, 4).stopped_at == NOW
+    assert under_terms(breaker, 100, 5, 4) == RuleBreaker(rule="burst", limit=100, window_s=5, rule_set=4)
     quiet = reset_at(breaker, at=NOW, ignore_until=NOW + 600, by="alice")
-    assert under_terms(quiet, 100, 5).ignore_until == NOW + 600
+    assert under_terms(quiet, 100, 5, 4).ignore_until == NOW + 600
+
+
+def test_an_earlier_version_restarts_no_rule() -> None:
+    breaker = under_terms(stopped(), 10, 5, 7)
+    assert under_terms(breaker, 100, 5, 6) is breaker
+    assert under_terms(breaker, 0, 0, 6) is breaker
+    assert under_terms(breaker, 100, 5, 8).stopped_at == 0
+
+
+def test_an_earlier_version_blocks_within_the_share_and_stops_nothing() -> None:
+    few = judge_superseded(RULE, regulars(*range(MOST)), KNOWN, LIMITS, NOW)
+    assert (len(few.breaker.hits), few.waiting) == (MOST, frozenset())
+    many = [*regulars(*range(MOST + 1)), stranger(1)]
+    assert judge_superseded(RULE, many, KNOWN, LIMITS, NOW) == Judgement(RULE, frozenset(networks(many)))
+    assert judge_superseded(stopped(), [stranger(1)], KNOWN, LIMITS, NOW).waiting == {stranger(1).network}
 
 
 def test_a_reset_resumes_a_rule_and_keeps_it_going_for_a_time() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from unittest.mock import patch
 
 import pytest
+from msgspec.structs import replace
 
 from chalicelib.core.breaker import Limits
 from chalicelib.core.rules_toml import parse_rules
@@ -31,6 +32,12 @@ def store() -> Store:
 
 def new_blocks(networks: Iterable[str], rule: str = "burst", *, familiar: bool = True) -> list[PlannedBlock]:
     return [PlannedBlock(terms(rule), Offender(network, 20, 0, 0, 0), familiar) for network in networks]
+
+
+def of_version(version: int, limit: int, networks: Iterable[str]) -> list[PlannedBlock]:
+    """Returns blocks by the rule as a version of the rule set has it."""
+    of = replace(terms(), limit=limit, rule_set=str(version))
+    return [block._replace(terms=of) for block in new_blocks(networks)]
 
 
 def judge(store: Store, *blocks: PlannedBlock, now: int = NOW) -> Verdict:
@@ -85,6 +92,41 @@ def test_pace_stands_in_until_a_day_is_remembered() -> None:
     assert (verdict.halted, len(verdict.waiting)) == (frozenset(), 100)
     verdict = judge(store, *new_blocks(REGULARS), now=NOW + DAY // 10)
     assert verdict.halted == {"burst"}
+
+
+def test_containers_with_two_versions_of_a_rule_do_not_restart_it_by_turns(store: Store) -> None:
+    judge(store, *of_version(8, 20, REGULARS[:MOST]))
+    for number in range(MOST, 30, 2):
+        judge(store, *of_version(7, 10, REGULARS[number : number + 1]))
+        judge(store, *of_version(8, 20, REGULARS[number + 1 : number + 2]))
+    assert stopped(store) == ["burst"]
+    assert judge(store, *of_version(7, 10, STRANGERS)).halted
+    assert stopped(store) == ["burst"]
+    assert not judge(store, *of_version(9, 10, STRANGERS)).waiting, "a later version is judged from the start"
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["in one batch", "in two batches"])
+def test_a_rule_that_was_mended_is_not_stopped_by_what_is_still_detected_under_the_wrong_one(
+    store: Store, apart: bool
+) -> None:
+    stale, present = of_version(7, 1, REGULARS), of_version(8, 100, [*STRANGERS[:1], *REGULARS[:1]])
+    # In one batch, clients of either version.
+    stale = [block for block in stale if block.offender.network != REGULARS[0]]
+    if apart:
+        assert not judge(store, *present).waiting
+        verdict = judge(store, *stale)
+    else:
+        verdict = judge(store, *stale, *present)
+    assert verdict.waiting == {("burst", block.offender.network) for block in stale}
+    assert (verdict.stopped, stopped(store)) == ((), [])
+
+
+def test_a_container_that_has_not_read_the_new_rules_resumes_nothing(store: Store) -> None:
+    assert judge(store, *of_version(8, 10, REGULARS)).halted
+    raised = '[[rule]]\nname = "burst"\nlimit = 100\nwindow = "5s"\n'
+    for version, expected in (("7", []), ("9", ["burst"])):
+        breakers = RuleBreakers(State(store), LIMITS).resume(parse_rules(raised, version=version), NOW + 1)
+        assert [breaker.rule for breaker in breakers.resumed] == expected
 
 
 def test_a_reset_of_one_rule_leaves_the_others_stopped(store: Store) -> None:
