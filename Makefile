@@ -15,6 +15,8 @@ KINESIS_PACKAGE := kinesis-local@0.6.2
 LINT := .cache/lint/.ready
 WHEELS := .cache/wheels/.arm64-$(notdir $(PYTHON))
 DOCS := .cache/docs/.ready
+# One worker for each processor; whoever is done takes tests from the others.
+PYTEST = $(BIN)/python -m pytest -n auto --dist worksteal
 # Folders without a fast test, which would take seconds to import.
 SLOW := chaos contracts functional hostile page peers properties
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
@@ -37,12 +39,12 @@ demo: $(RUN) ## watch attackers being blocked on this machine, in about a minute
 dev: $(READY) $(DYNAMODB) $(KINESIS) $(LINT) $(WHEELS) $(CHROMIUM) ## install everything for working on Sluice
 
 check-fast: lint types $(READY) ## format, lint, types and the fast tests, in under a minute
-	@$(BIN)/python -m pytest -q -m "not slow" --hypothesis-profile fast $(addprefix --ignore=tests/,$(SLOW))
+	@$(PYTEST) -q -m "not slow" --hypothesis-profile fast $(addprefix --ignore=tests/,$(SLOW))
 
 check: lint types docs test ## everything that must pass before a change lands
 
 test: $(READY) $(DYNAMODB) $(KINESIS) $(LINT) $(WHEELS) $(CHROMIUM) ## all tests; PYTHON=python3.13 for another interpreter
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
 coverage: $(READY) $(DYNAMODB) $(KINESIS) $(LINT) $(WHEELS) $(CHROMIUM) ## all tests with their coverage; fails below 97.5 % of lines
 	@$(BIN)/python -m coverage run -m pytest

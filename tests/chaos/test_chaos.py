@@ -13,7 +13,7 @@ from tests.chaos.shrinking import failure_of
 from tests.support.simulation.broken_duties import IgnoresSequenceNumbers
 from tests.support.simulation.seeds import seeds
 
-RUNS = 500
+RUNS = 150
 
 
 def test_the_pipeline_survives_every_mishap() -> None:
