@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, get_args
@@ -31,9 +32,19 @@ from sluice.deploy.resources.web_acls import arn_of
 from sluice.deploy.rule_group import Body, read_body
 from sluice.deploy.runtime import RECOMMENDED, runtime_of_chalice
 from sluice.deploy.stage import MOST_IP_SETS, MOST_SHARDS, Choices, DeliveredLog, Refusal, Stage
+from sluice.deploy.terraform import terraform_of
 from sluice.deploy.traffic import observed_requests_per_second, web_acl_wcu
 
 NAMES = Parsed("NAMES", lambda text: tuple(text.split(",")) if text else None)
+
+STACK_OWNS: tuple[tuple[str, str, Callable[[Choices], object]], ...] = (
+    ("--respond, --no-respond", "RespondCaptcha, RespondChallenge, RespondSlow or RespondWatch", lambda c: c.responses),
+    ("--block-status", "BlockStatus", lambda choices: choices.block_status),
+    ("--retry-after", "RetryAfter", lambda choices: choices.retry_after_s),
+    ("--slow-limit", "SlowLimit", lambda choices: choices.slow_limit),
+    ("--set TRUSTED_PROXIES", "TrustedProxies", lambda choices: choices.settings.get("TRUSTED_PROXIES")),
+)
+"""Options, the parameters of the stack for the same purpose, and the choices that both determine."""
 
 
 def _setting(text: str) -> tuple[str, str]:
@@ -170,6 +181,12 @@ def _setting(text: str) -> tuple[str, str]:
     help="Expected traffic, for the evaluator's memory (1,769 MB by default) and the estimated cost (by default for "
     "the last week's average in CloudWatch, or else for 100).",
 )
+@click.option(
+    "--print",
+    "printed",
+    type=click.Choice(["terraform"]),
+    help="Print the IP sets and the rule group for Terraform, as the content of a .tf.json file, and do nothing else.",
+)
 @plan_options
 def setup(
     stage: str,
@@ -179,6 +196,7 @@ def setup(
     prefix: str,
     text: str,
     body: Body | None,
+    printed: str | None,
     project: Project,
     dry_run: bool,
     yes: bool,
@@ -199,6 +217,7 @@ def setup(
     sluice setup --web-acl edge --distribution E2EXAMPLE
     sluice setup --bucket logs-of-site --prefix AWSLogs/
     sluice setup --respond challenge --block-body sorry.html
+    sluice setup --respond challenge --print terraform > sluice.tf.json
     sluice setup --source cloudfront-standard --distribution E2EXAMPLE
     sluice setup --scope REGIONAL --region eu-west-1 --log-group /site/access --web-acl api
     sluice deploy --stage prod
@@ -215,6 +234,11 @@ def setup(
         raise click.UsageError("--prefix belongs to a --bucket.")
     entries = tuple(f"{bucket}/{prefix}" for bucket in buckets)
     desired = _stage(stage, account, web_acls, {**options, "buckets": entries})
+    if body is not None:
+        _check_owner(desired.choices, "--block-body", "BlockBody and BlockBodyType")
+    if printed:
+        print_json(terraform_of(desired, body))
+        return
     resources = resources_of(
         desired, rules=text, body=body, now=int(time.time()), project=project, show_token=show_token
     )
@@ -271,11 +295,23 @@ def _stage(name: str, account: AwsAccount, web_acls: tuple[str, ...], options: d
                 f"stage {name} has {earlier.ip_sets} IP sets per family; fewer would unblock the clients in the "
                 "others. Run teardown first, or keep them: they cost nothing"
             )
+    for option, parameter, chosen in STACK_OWNS:
+        if chosen(choices) != chosen(before):
+            _check_owner(before, option, parameter)
     # Checks name and region before AWS is asked for web ACLs that the region does not have.
     stage = Stage(name=name, location=location, choices=choices)
     with attempting("look for the web ACL"):
         arns = [arn_of(account, choices.scope, web_acl) for web_acl in web_acls]
     return replace(stage, choices=choices.with_changes(web_acls=arns))
+
+
+def _check_owner(choices: Choices, option: str, parameter: str) -> None:
+    """Raises Refusal if a stack owns what an option would change, by a parameter of the stack."""
+    if choices.stack:
+        raise Refusal(
+            f"{option}: stack {choices.stack} owns the rule group and its IP sets. Update the stack with its parameter "
+            f"{parameter}, then run setup again"
+        )
 
 
 def _default_sources(before: Choices, options: dict[str, Any]) -> tuple[DeliveredLog, ...]:

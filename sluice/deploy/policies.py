@@ -24,6 +24,7 @@ from chalicelib.core.state import (
     StoredRules,
     Waiting,
 )
+from sluice.deploy.cloudformation import ip_set_arns
 from sluice.deploy.stage import Stage, split_bucket
 
 Policy = dict[str, Any]
@@ -188,7 +189,7 @@ STACK = Arns(
     tally_stream={"Fn::GetAtt": ["TallyTable", "StreamArn"]},
     state_table={"Fn::GetAtt": ["StateTable", "Arn"]},
     state_stream={"Fn::GetAtt": ["StateTable", "StreamArn"]},
-    ip_sets=[{"Fn::GetAtt": [name, "Arn"]} for name in ("IpSetV4", "IpSetV6")],
+    ip_sets=ip_set_arns(),
     tokens={"Fn::Sub": f"{ACCOUNT_ARN.format('ssm')}:parameter/sluice/${{Stage}}/tokens"},
     logs=lambda function: {
         "Fn::Sub": f"{ACCOUNT_ARN.format('logs')}:log-group:/aws/lambda/sluice-${{Stage}}-{function}:*"

@@ -8,12 +8,12 @@ it moves from one to the other. Sources: AWS WAF Developer Guide, "Rule action",
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from chalicelib.core.ipsets import SetGroup
 from chalicelib.core.refusals import REFUSAL_STATUS
 from chalicelib.core.responses import SOFTER, Response
-from sluice.deploy.stage import Refusal, Stage
+from sluice.deploy.stage import Choices, Refusal, Stage
 
 CAPACITY = 50
 """WCU of a rule group unless its rules need more. They can never be changed, so further responses have to fit later."""
@@ -39,6 +39,9 @@ BODY_TYPES = {".json": "APPLICATION_JSON", ".html": "TEXT_HTML", ".txt": "TEXT_P
 
 BODY_KEY = "blocked"
 """Name of the body in the rule group."""
+
+IP_SET_DESCRIPTION = "Filled by Sluice: changes made by hand are undone within a minute."
+RULE_GROUP_DESCRIPTION = "Refuses the clients in the IP sets of Sluice."
 
 Rule = dict[str, Any]
 
@@ -78,6 +81,16 @@ class Answers:
     """True if the rule group has a body under ``BODY_KEY``."""
     slow_limit: int = 10
     """Requests within ``RATE_WINDOW_S`` that a client is slowed down to."""
+
+    @classmethod
+    def of(cls, choices: Choices, *, has_body: bool = False) -> Self:
+        """Returns the answers that a stage has chosen."""
+        return cls(
+            status=choices.block_status,
+            retry_after_s=choices.retry_after_s,
+            has_body=has_body,
+            slow_limit=choices.slow_limit,
+        )
 
     def block(self) -> dict[str, Any]:
         """Returns the action that refuses a request."""

@@ -180,11 +180,6 @@ class Choices:
                 f"AWS accepts {MOST_REFERENCES} references. Use at most {MOST_REFERENCES // 4} per family, of which "
                 "each response other than block takes one"
             )
-        if self.stack and (self.responses or self.block_status != REFUSAL_STATUS):
-            raise Refusal(
-                f"stack {self.stack} owns the rule group and its IP sets, and has those that block alone, with status "
-                f"{REFUSAL_STATUS}. For other responses, set the stage up without a stack"
-            )
 
     @property
     def behind_proxies(self) -> bool:
@@ -235,6 +230,9 @@ class Choices:
         # Earlier versions accepted a rate for other logs, which are complete.
         if "cloudfront" not in choices.get("sources", ("cloudfront",)):
             choices["sample_rate"] = 100
+        # A stack names every response and setting, and leaves those empty that were not chosen.
+        choices["responses"] = [response for response in choices.get("responses", ()) if response]
+        choices["settings"] = {name: value for name, value in choices.get("settings", {}).items() if value}
         return msgspec.convert(choices, cls)
 
     def to_json(self) -> str:

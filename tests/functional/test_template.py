@@ -13,6 +13,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from chalicelib.config import SETTINGS, read_config
+from chalicelib.core.responses import Response
 from chalicelib.core.state import RECORDS, Allow, Block, Detection, Heartbeat
 from chalicelib.pipeline.followed_blocks import REREAD_S
 from sluice.deploy.policies import STACK, policies
@@ -24,6 +25,7 @@ from sluice.deploy.sizing import MOST_MB, VCPU_MB
 from sluice.deploy.stage import Choices, Location, Stage
 from tests.support.deploy.account import REGION, ROOT
 from tests.support.deploy.packaging import chalice, clone
+from tests.support.deploy.stack import Stack
 
 LINT = ROOT / ".cache" / "lint" / "bin"
 Template = dict[str, Any]
@@ -267,18 +269,10 @@ def test_failed_notifications_are_reported_one_by_one_and_end_in_a_queue(sam: Te
 
 
 def test_every_function_gets_valid_settings(sam: Template) -> None:
-    variables = sam["Globals"]["Function"]["Environment"]["Variables"]
+    variables = Stack(sam, {}).value(sam["Globals"]["Function"]["Environment"]["Variables"])
     assert set(variables) <= {setting.variable for setting in SETTINGS.values()}
-    defaults = {name: parameter.get("Default") for name, parameter in sam["Parameters"].items()}
-    written = {
-        **dict.fromkeys(variables, "x"),
-        "IP_SETS_V4": "x/1",
-        "IP_SETS_V6": "y/2",
-        "WAF_SCOPE": defaults["WafScope"],
-        "CLOUDFRONT_FIELDS": defaults["CloudFrontFields"],
-        "SAMPLE_RATE": str(defaults["SampleRate"]),
-    }
-    assert read_config(written).cloudfront_fields == Choices().fields
+    config = read_config({**variables, "TALLY_STREAM_ARN": "x", "STATE_STREAM_ARN": "x"})
+    assert (config.cloudfront_fields, config.softer_ip_sets) == (Choices().fields, ())
 
 
 def test_every_alarm_notifies_the_topic(sam: Template) -> None:
@@ -322,11 +316,8 @@ def test_alarms_and_dashboard_use_metrics_that_exist(sam: Template) -> None:
 
 
 def test_setup_can_read_the_choices_of_the_stack(sam: Template) -> None:
-    text, values = sam["Resources"]["Choices"]["Properties"]["Value"]["Fn::Sub"]
-    assert set(values) == {"Source", "ShardsOrNone", "Fields"}
-    filled = {"WafScope": "CLOUDFRONT", "Source": "cloudfront", "ShardsOrNone": "2", "SampleRate": "50"}
-    filled |= {"Fields": 'timestamp","c-ip', "AWS::StackName": "sluice"}
-    for name, value in filled.items():
-        text = text.replace(f"${{{name}}}", value)
-    read = Choices.from_json(text)
-    assert (read.fields, read.shards, read.sample_rate, read.stack) == (("timestamp", "c-ip"), 2, 50, "sluice")
+    parameters = {"StreamMode": "PROVISIONED", "SampleRate": "50", "CloudFrontFields": "timestamp,c-ip"}
+    stack = Stack(sam, {**parameters, "TrustedProxies": "198.51.100.0/24", "RespondSlow": "yes"})
+    read = Choices.from_json(stack.value(sam["Resources"]["Choices"]["Properties"]["Value"]))
+    assert (read.fields, read.shards, read.sample_rate) == (("timestamp", "c-ip"), 2, 50)
+    assert (read.responses, read.behind_proxies, read.stack) == ((Response.SLOW,), True, "AWS::StackName")

@@ -11,6 +11,8 @@ from sluice.deploy.account import RETRY_FOR_S, AwsAccount, missing_ok
 from sluice.deploy.resource import Existing, Resource
 from sluice.deploy.rule_group import (
     BODY_KEY,
+    IP_SET_DESCRIPTION,
+    RULE_GROUP_DESCRIPTION,
     Answers,
     Body,
     Rule,
@@ -35,8 +37,6 @@ BUSY = (
 IN_USE = (*BUSY, "WAFAssociatedItemException")
 IN_USE_S = 180.0
 """Longest time for which a detached resource may count as in use, seconds."""
-
-RULE_GROUP_DESCRIPTION = "Refuses the clients in the IP sets of Sluice."
 
 
 class WafResource(Resource):
@@ -98,8 +98,7 @@ class IpSetResource(WafResource):
     family: int
 
     def create(self, account: AwsAccount) -> None:
-        description = "Filled by Sluice: changes made by hand are undone within a minute."
-        self.make(account, IPAddressVersion=f"IPV{self.family}", Addresses=[], Description=description)
+        self.make(account, IPAddressVersion=f"IPV{self.family}", Addresses=[], Description=IP_SET_DESCRIPTION)
 
     def empty(self, account: AwsAccount, existing: Existing) -> None:
         def without_addresses(ip_set: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -187,12 +186,7 @@ class RuleGroup(WafResource):
             group: [ip_sets[name]["ARN"] for name in names if name in ip_sets]
             for group, names in self.stage.ip_sets.items()
         }
-        answers = Answers(
-            status=choices.block_status,
-            retry_after_s=choices.retry_after_s,
-            has_body=BODY_KEY in self._bodies(bodies),
-            slow_limit=choices.slow_limit,
-        )
+        answers = Answers.of(choices, has_body=BODY_KEY in self._bodies(bodies))
         return rules_of(self.name, arns, answers, behind_proxies=choices.behind_proxies)
 
 

@@ -1,6 +1,7 @@
 """The responses of a stage, as setup creates and removes them, in moto."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from chalicelib.core.responses import Response
 from sluice.deploy.apply import apply, survey
 from sluice.deploy.plan import StepAction, to_tear_down
 from sluice.deploy.resources.waf import ip_sets_without
-from sluice.deploy.stage import Refusal
+from sluice.deploy.stage import Choices
 from tests.support.deploy.account import Run, World
 
 
@@ -97,6 +98,21 @@ def test_responses_are_chosen_and_given_up_by_the_command(run: Run, world: World
     assert set_names(world) == set()
 
 
-def test_a_stack_that_has_no_sets_for_a_response_is_not_given_any(world: World) -> None:
-    with pytest.raises(Refusal, match="owns the rule group"):
-        world.stage(stack="edge", responses=(Response.SLOW,))
+@pytest.mark.parametrize(
+    ("arguments", "parameter"),
+    [
+        (("--respond", "slow"), "RespondSlow"),
+        (("--block-status", "503"), "BlockStatus"),
+        (("--slow-limit", "20"), "SlowLimit"),
+        (("--set", "TRUSTED_PROXIES=198.51.100.0/24"), "TrustedProxies"),
+    ],
+)
+def test_what_a_stack_owns_is_changed_by_its_parameter_alone(
+    run: Run, world: World, arguments: Sequence[str], parameter: str
+) -> None:
+    value = Choices(stack="edge").to_json()
+    world.account.client("ssm").put_parameter(Name="/sluice/prod/setup", Type="String", Value=value)
+    refused = run("setup", "--dry-run", *arguments)
+    assert refused.exit_code == 1
+    assert "stack edge owns the rule group and its IP sets. Update the stack with its parameter" in refused.stderr
+    assert parameter in refused.stderr
