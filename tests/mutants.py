@@ -33,6 +33,7 @@ _DECISIONS = f"{_CORE}/decisions.py"
 _BREAKER = f"{_CORE}/breaker.py"
 _ENFORCE, _RULE_BREAKERS = f"{_PIPELINE}/enforce.py", f"{_PIPELINE}/rule_breakers.py"
 _PUBLISH, _SWEEP = f"{_PIPELINE}/publish.py", f"{_PIPELINE}/sweep.py"
+_OF_WINDOWS = ("tests/unit/core/test_windows.py",)
 _OF_DECISIONS = ("tests/unit/core/test_decisions.py", "tests/unit/pipeline/test_enforce.py")
 _OF_ENFORCE = ("tests/unit/pipeline/test_enforce.py", "tests/unit/pipeline/test_enforce_breakers.py")
 _OF_BREAKERS = ("tests/unit/core/test_breaker.py", "tests/unit/pipeline/test_rule_breakers.py")
@@ -48,6 +49,8 @@ MUTANTS = (
         ("tests/unit/core", "-k", "tally"),
     ),
     Mutant(f"{_CORE}/detections.py", "- rule.slot_ms - 1000", "", ("tests/unit/core/test_detections.py",)),
+    Mutant(f"{_CORE}/windows.py", "if len(bounds) == 1 else map(sum, zip(*bounds, strict=True))", "", _OF_WINDOWS),
+    Mutant(f"{_CORE}/windows.py", " or self._is_shared(key):", ":", _OF_WINDOWS),
     # Deciding
     Mutant(_DECISIONS, "since_ms < standing.history.forgiven_at * 1000", "False", _OF_DECISIONS),
     Mutant(_DECISIONS, "if terms.extend else served_ms", "", _OF_DECISIONS),

@@ -409,6 +409,18 @@ def test_refusals_outlive_the_clients_far_below_their_limit_in_a_full_view() -> 
     assert offence.served_since_ms == SERVED_WITHIN_LIMIT
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["in order", "the former rule's counts come late"])
+def test_a_client_over_the_limit_only_with_counts_of_both_the_former_and_the_present_window_is_detected(
+    late: bool,
+) -> None:
+    former, rules = (RuleSet((rule("r", window_s, limit=6),)) for window_s in (5, 10))
+    view = view_for(rules)
+    made = [(8_000, former), (9_000, rules), (12_000, rules)]
+    batches = [(tally_of({b"aaaa": [time] * 3}, each), time, time) for time, each in (made[::-1] if late else made)]
+    *_, suspects = [view.merge(*batch) for batch in batches]
+    assert [offence.count for offence in view.offences(suspects, *batches[-1][1:])] == [9]
+
+
 def test_later_merges_do_not_change_an_earlier_tally() -> None:
     rules = RuleSet((rule("r", 10),))
     view, tally = view_for(rules), tally_of({b"aaaa": [5]}, rules)
