@@ -22,7 +22,7 @@ Guide, "Read and write operations")."""
 
 
 class MeteredStateStore(MemoryStateStore):
-    """Reckons the units of each call as DynamoDB does: an item that does not exist costs a unit as well."""
+    """Computes the units of each call as DynamoDB does: an item that does not exist costs a unit as well."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ def figures() -> Iterator[Figure]:
     alone, other = "10.200.0.1/32", "10.200.0.2/32"
     deciding.detect_again([alone])
     for what, at, served_since_ms in (
-        ("that goes on while it is blocked", NOW + 5, 0),
+        ("that continues while it is blocked", NOW + 5, 0),
         ("whose requests are refused", NOW + 6, SERVED_WITHIN_LIMIT),
         ("that offends again after its block was lifted", NOW + 1000, 0),
     ):

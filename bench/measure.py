@@ -40,7 +40,7 @@ def cpu_s(work: Callable[[], object], *, rounds: int = 7) -> float:
 
 
 def paired_cpu_s(*prepare: Callable[[], Callable[[], object]], rounds: int = 9) -> list[float]:
-    """Returns the least CPU time of each work. They take turns, so that a slow minute of the machine affects them all.
+    """Returns the least CPU time of each piece of work. They take turns, so that a slow minute affects them all.
 
     Each of ``prepare`` returns the work of one round, and is not measured itself.
     """

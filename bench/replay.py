@@ -119,7 +119,7 @@ def combined(number: int) -> Iterator[str]:
 
 
 def crowd(number: int, clients: int) -> Iterator[Chunk]:
-    """Yields chunks of a log too large to keep: clients come equally often, and one in a thousand in bursts."""
+    """Yields chunks of a log too large to keep: clients appear equally often, and one in a thousand in bursts."""
     rng = Random(2)
     header = "#Fields: date time c-ip cs-method cs-uri-stem sc-status\n"
     made = 0

@@ -106,7 +106,7 @@ class SoakedCloud(LocalCloud):
         return compose(self.config, self.world, replace(PARTS, evaluate=_evaluator_of(self)))
 
     def kill_evaluator(self) -> None:
-        """Replaces the evaluator's container by a cold one. It evaluates again what lies behind the stored position."""
+        """Replaces the evaluator's container by a cold one. It evaluates again what follows the stored position."""
         self._others["evaluate"] = self.container()
         self.kills += 1
 

@@ -1,4 +1,4 @@
-"""The read and write units of the state table's calls, reckoned from the items, and DynamoDB's limits on them.
+"""The read and write units of the state table's calls, computed from the items, and DynamoDB's limits on them.
 
 Source: DynamoDB Developer Guide, "Read/write capacity" and "Best practices for designing and using partition keys".
 """

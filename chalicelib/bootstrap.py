@@ -48,7 +48,7 @@ LIVE_ENTRIES = 1_000_000
 """Most entries of the admin API's view. Listing the busiest clients takes up to 400 bytes per entry for a moment."""
 
 PAST_SHARE = 4
-"""The evaluator's view of the past holds at most one entry for so many of its other view. Most entries take less than
+"""The evaluator's view of the past holds at most one entry for this many in its other view. Most entries take less than
 half of ENTRY_BYTES, so there is room for it."""
 
 ENTRY_BYTES = 40

@@ -149,7 +149,7 @@ class Config:
     softer_ip_sets: tuple[IpSet, ...] = _softer_ip_sets()
     block_status: int = _setting(
         str(REFUSAL_STATUS),
-        "Status with which the rule group refuses requests, by which logs tell them",
+        "Status with which the rule group refuses requests, by which logs show them",
         f"one of {', '.join(STATUSES)}",
         lambda text: int(STATUSES[STATUSES.index(text)]),
     )

@@ -221,8 +221,7 @@ class LogObjects(Protocol):
     def blocks(self, object: LogObject) -> Iterator[bytes]:
         """Yields the content of an object, as stored, in blocks that are small enough for memory.
 
-        Raises Gone if the object does not exist (any more), and Unavailable if it cannot be read, also after the first
-        blocks.
+        Raises Gone if the object does not exist, and Unavailable if it cannot be read, even after the first blocks.
         """
 
 

@@ -1,4 +1,4 @@
-"""The circuit breakers: which rules are stopped, whom they would have hit, and their reset by an operator."""
+"""The circuit breakers: which rules are stopped, which clients they would have hit, and their reset by an operator."""
 
 from typing import Annotated
 
@@ -78,7 +78,7 @@ def breaker_status(reset: Breaker, stopped: list[RuleBreaker]) -> BreakerStatus:
 
 
 def reset_breaker(state: State, form: BreakerReset, *, caller: Caller, now: int) -> PlannedChange[BreakerChange]:
-    """Resumes one rule, or all, and keeps them going for a time, whichever clients they hit.
+    """Resumes one rule, or all, and lets none be stopped for a time, whichever clients they hit.
 
     Raises Invalid and NotFound.
     """

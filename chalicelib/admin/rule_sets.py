@@ -297,7 +297,7 @@ def _valid(text: str, responses: AbstractSet[Response]) -> RuleSet:
 
 
 def _objections(before: RuleSet, after: RuleSet, widest: Widest) -> list[str]:
-    """Returns each reason for which ``after`` needs consent in place of ``before``: rules that stay need none again."""
+    """Returns each reason for which ``after`` needs consent in place of ``before``: unchanged rules need none again."""
     if before.rules and not after.rules:
         return ["no rule is left"]
     changed = {change.rule for change in differences(before, after) if change.change is not DiffKind.REMOVED}

@@ -27,7 +27,7 @@ class RuleNow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def rules_now(live: LiveCounts, rules: Iterable[Rule], sampling: Sampling) -> list[RuleNow]:
-    """Returns what each rule would do whose requests are counted already; ``live`` must be fresh."""
+    """Returns what each rule would do, of those whose requests are already counted; ``live`` must be fresh."""
     counted = [rule for rule in rules if is_counted(live, rule)]
     return list(
         filter(None, (_rule_now(live, rule, source, sampling) for rule, source in product(counted, live.sources)))
@@ -40,7 +40,7 @@ def uncounted(live: LiveCounts, rules: Iterable[Rule]) -> Iterator[str]:
         if not is_counted(live, rule):
             yield (
                 f"Rule {rule.name} counts requests that no rule in force counts, so nothing is known of what it would "
-                "do now. 'sluice replay' tells it from logs."
+                "do now. 'sluice replay' computes it from logs."
             )
 
 

@@ -1,12 +1,12 @@
-"""The circuit breaker of a rule: it asks whom the rule would block, not how many.
+"""The circuit breaker of a rule: it examines which clients the rule would block, not how many.
 
 A rule is stopped when it would block more than a set share of the known clients within ten minutes. Only a wrong rule
 hits clients of all kinds that have come for days, so strangers never stop a rule, however many they are, and one rule
 never stops another. A client that was blocked before and is still remembered for it does not count as known.
 
 While a rule is stopped, its offenders wait. It is resumed when those of the last ten minutes hit no more than half of
-the share, or by an operator. Until clients have been remembered for a day, a pace stands in: the rule blocks so many
-clients a minute, the worst first, and the others wait for the next minute.
+the share, or by an operator. Until clients have been remembered for a day, a pace stands in: the rule blocks a set
+number of clients per minute, the worst first, and the others wait for the next minute.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -45,7 +45,7 @@ class Limits:
     share: float
     """Percentage of the known clients that it may hit within ``WINDOW_S``."""
     pace: int
-    """New blocks a minute while no clients are known."""
+    """New blocks per minute while no clients are known."""
 
     def most_hits(self, known: KnownClients | None) -> int:
         """Returns how many known clients a rule may hit within ``WINDOW_S``."""
@@ -200,5 +200,5 @@ def _recent(hits: Mapping[str, int], now: int) -> dict[str, int]:
 
 
 def _latest(hits: Mapping[str, int], most: int) -> dict[str, int]:
-    """Returns at most so many of ``hits``, the latest: they suffice to tell whether a rule stays stopped."""
+    """Returns the latest of ``hits``, at most as many as show whether a rule stays stopped."""
     return dict(sorted(hits.items(), key=lambda hit: (-hit[1], hit[0]))[:most])

@@ -6,7 +6,7 @@ offence is judged by the requests that make it up, not by the moment at which it
 served count, whatever else is in force, and requests that Sluice itself refused do not. So detections lead to the same
 standing in any order and however often they arrive.
 
-A client that goes on although a response softer than block applies everywhere has committed a further offence: it has
+A client that continues although a response softer than block applies everywhere has committed a further offence: it has
 solved the challenge, or the rate or the log bothers it as little as before. So it climbs its rule's ladder.
 """
 
@@ -165,8 +165,8 @@ def decide(
 def refusals(standing: Standing, source: Source, propagation_s: int) -> list[RefusalSpan]:
     """Returns when Sluice may have refused a network's requests: during its blocks, and until their ends applied.
 
-    ``source``: the log that tells of the requests. Only some tell the requests that Sluice asked for a token from those
-    that the origin answered with the same status.
+    ``source``: the log with the requests. Only some logs distinguish the requests that Sluice asked for a token from
+    those that the origin answered with the same status.
     """
     history, block = standing.history, standing.block
     spans = [(history.refused_from, history.ended_at)] if history.ended_at else []
@@ -178,7 +178,7 @@ def refusals(standing: Standing, source: Source, propagation_s: int) -> list[Ref
 
 
 def own_refusals(offender: Offender, spans: Iterable[RefusalSpan]) -> bool:
-    """Returns whether Sluice may have refused requests of the offence; ``spans``: when it refused such a network's."""
+    """Returns whether Sluice may have refused requests of the offence; ``spans``: when it refused the client's."""
     return offender.served_since_ms != 0 and any(span.meets(offender.since_ms, offender.last_ms) for span in spans)
 
 
@@ -243,7 +243,7 @@ def _served_since_ms(offender: Offender, spans: Iterable[RefusalSpan]) -> int | 
 
 
 def _refused(history: History, block: Block, at: int) -> History:
-    """Returns the history after AWS WAF has stopped at ``at`` to answer the requests of a block's network itself.
+    """Returns the history after AWS WAF stopped, at ``at``, answering the requests of a block's network itself.
 
     Blocks that followed each other within ``LONGEST_RETENTION_S`` are remembered as one: no older request counts.
     """

@@ -22,16 +22,16 @@ MOST_ANNOUNCED = 50_000
 class Announced(Quiet):
     """The offences that this container has just reported, so that an attack is not reported with every batch.
 
-    An offence is skipped only if its requests began before a block for the previous one can have ended, and for at
-    most ``QUIET_MS``, because the enforcer's reason to ignore it (a pause, an allowlist entry, an earlier block that
-    ends meanwhile) may no longer apply. A client that goes on is reported as soon as its later requests alone are over
-    the limit. A report of requests that Sluice refused itself hides no offence by requests that were served.
+    An offence is skipped only if its requests began before a block for the previous one can have ended, and for at most
+    ``QUIET_MS``, because the enforcer's reason to ignore it (a pause, an allowlist entry, an earlier block that ends
+    meanwhile) may no longer apply. A client that continues is reported as soon as its later requests alone are over the
+    limit. A report of requests that Sluice refused itself hides no offence by requests that were served.
     """
 
     def __init__(self) -> None:
         self._quiet_until: dict[_Announcement, int] = {}
         self._served_quiet_until: dict[_Announcement, int] = {}
-        """Only of clients whose last report was of refusals: of the others it is the same."""
+        """Only for clients whose last report was of refusals; for the others, it is the same."""
 
     def until_ms(self, rule: Rule, source: Source, client: bytes) -> int:
         """Returns epoch milliseconds: an offence is reported only if it began then or later."""

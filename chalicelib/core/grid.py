@@ -17,7 +17,7 @@ as many cells as keep the requests of a cell a small share of the limit, and no 
 the limit, the more clients share a cell, and the smaller a row is. Rows that fit into a processor's cache are faster.
 
 *Suspects.* Of two rows with more requests than a limit, one has more than half of it: there, the client is hot. So a
-total need only be looked at where it is added to, and merging a tally tells which of its clients may be over a limit.
+total need only be looked at where it is added to, and merging a tally shows which of its clients may be over a limit.
 When a client becomes hot in a row, it is marked in the rows beside it, where it is then suspect whatever its totals.
 
 *Near clients.* Slots are extracted from the columns only for clients whose totals exceed a limit. These slots are kept,

@@ -167,7 +167,7 @@ class BlockList:
                 self._ended.add(network)
 
     def _drop(self, network: str, entry: _Listed) -> None:
-        """Takes the block of ``network`` out of where it was sorted into."""
+        """Removes the block of ``network`` from the group that it was sorted into."""
         for names in (self._unsorted, self._ended, self._withheld):
             if network in names:
                 names.remove(network)

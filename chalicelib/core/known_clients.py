@@ -8,7 +8,7 @@ sample, and the shares that are computed from it are estimates. Noting a mark tw
 merged in any order, so a digest may be written by several containers, and any part of the work may be done again.
 
 A client becomes known ``PERIOD_S`` after the end of the period in which it was counted, and stays so for ``KEPT_S``.
-So an attack does not make its own clients known, not even one that goes on past midnight.
+So an attack does not make its own clients known, not even one that continues past midnight.
 """
 
 from array import array
@@ -43,7 +43,7 @@ Mark = bytes
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """The marks of clients, of which ``halvings`` times one half was dropped."""
+    """The marks of clients, of which one half was dropped ``halvings`` times."""
 
     marks: frozenset[Mark] = frozenset()
     halvings: int = 0
@@ -72,7 +72,7 @@ def _bounded(marks: frozenset[Mark], halvings: int) -> Digest:
 
 
 def may_be_noted(counted: MeterTally, halvings: int) -> list[bytes]:
-    """Returns the clients of ``counted`` of which a digest after ``halvings`` may keep the marks, and few others.
+    """Returns the clients of ``counted`` whose marks a digest may keep after ``halvings``, and few others.
 
     A CRC is linear: that of an address is the exclusive or of one number per byte. So the first byte of all of them is
     computed with a few operations on whole columns.

@@ -17,7 +17,7 @@ LARGEST_AMOUNT = 1 << 36
 class Measure(StrEnum):
     REQUESTS = "requests"
     BYTES = "bytes"
-    """Bytes of the responses, as the log tells them, with or without headers."""
+    """Bytes of the responses, as the log gives them, with or without headers."""
     TIME = "time"
     """Milliseconds that the responses took."""
 
@@ -33,7 +33,7 @@ _COLUMNS = {Measure.BYTES: BYTES, Measure.TIME: TIME_TAKEN}
 def amounts(measure: Measure, requests: Requests, rows: Sequence[int] | None) -> Sequence[int] | None:
     """Returns the amount of each of ``rows``, with None for all; None if the log does not have the measure's column.
 
-    An amount that the log does not tell, or that is not a whole number, is 0. ``measure`` has a column.
+    An amount that is not in the log, or is not a whole number, is 0. ``measure`` has a column.
     """
     column = requests.columns(measure.column or "")
     if column is None:

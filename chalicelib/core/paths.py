@@ -12,7 +12,8 @@ STATIC_ENDINGS = frozenset(
     )
 )
 """Endings, after the last dot, of the files that browsers request by themselves as parts of a page: style sheets,
-scripts, images, fonts, audio and video. Documents and archives, which a person or a program asks for, are none."""
+scripts, images, fonts, audio and video. Documents and archives, which a person or a program asks for, are not
+included."""
 
 
 def is_static(path: str) -> bool:
@@ -25,7 +26,7 @@ def is_static(path: str) -> bool:
 
 
 def is_page(path: str) -> bool:
-    """Returns whether a path is none of a static file."""
+    """Returns whether a path is not that of a static file."""
     return path.rpartition(".")[2].lower() not in STATIC_ENDINGS
 
 

@@ -5,8 +5,8 @@ like all others, and once more by themselves, so that the decision, which knows 
 those that Sluice refused.
 
 AWS WAF answers 202 to a challenged request, and 405 to one without the token of a solved puzzle. So do origins, at the
-client's choice: a page that accepts no POST answers 405. So these count as refusals only in a log that tells AWS WAF's
-action. In any other log, a client that goes on against its challenge is taken for one that has solved it.
+client's choice: a page that accepts no POST answers 405. So these count as refusals only in a log that names AWS WAF's
+action. In any other log, a client that continues despite its challenge is taken for one that has solved it.
 """
 
 from collections.abc import Sequence
@@ -23,16 +23,16 @@ STATUSES = tuple(
 """Statuses of errors that AWS WAF can answer with (AWS WAF Developer Guide, "Supported status codes")."""
 
 REFUSAL_ACTION = "BLOCK"
-"""Action of AWS WAF on them, in logs that tell it."""
+"""Action of AWS WAF on them, in logs that name it."""
 
 _ASKED = frozenset((("202", "CHALLENGE"), ("405", "CAPTCHA")))
 """Status and action of requests that AWS WAF answered itself because they had no valid token."""
 
 TELLING_ACTIONS = frozenset((Source.WAF,))
-"""The logs that tell a challenge or a puzzle. Those of load balancers and API Gateway only say that AWS WAF refused."""
+"""The logs that name a challenge or a puzzle. Those of load balancers and API Gateway only say that AWS WAF refused."""
 
 REFUSAL_COLUMNS = frozenset(("status", "waf_action"))
-"""The columns that tell such requests from others."""
+"""The columns that distinguish such requests from others."""
 
 
 def refusal_rows(requests: Requests, status: int = REFUSAL_STATUS) -> Sequence[int]:

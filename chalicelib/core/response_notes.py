@@ -38,7 +38,7 @@ def response_notes(rules: Iterable[Rule]) -> Iterator[str]:
         if rule.respond[-1] in _STATUSES:
             yield (
                 f"Rule {rule.name}: {rule.respond[-1]} is its last answer. A client that passes it has a token for "
-                "minutes, at any rate of requests: add block to the ladder to stop one that goes on."
+                "minutes, at any rate of requests: add block to the ladder to stop one that continues."
             )
 
 

@@ -90,6 +90,6 @@ def _column_notes(rule: Rule, columns: ColumnsOf, counted: list[Source]) -> Iter
                 yield f"Rule {rule.name} counts nothing of the {source} log, which lacks {', '.join(names)}."
     if Source.WAF in counted and rule.scope.status and not lacking[Source.WAF]:
         yield (
-            f"Rule {rule.name}: the {Source.WAF} log tells the status of the requests that AWS WAF answers itself, "
+            f"Rule {rule.name}: the {Source.WAF} log gives the status of the requests that AWS WAF answers itself, "
             "and of no others."
         )

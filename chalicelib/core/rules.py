@@ -154,7 +154,7 @@ class RuleSet:
         return max((rule.window_s for rule in self.rules), default=0) * 1000
 
     def columns(self) -> frozenset[str]:
-        """Returns the columns that counting examines: those of scopes and measures, and those that tell refusals."""
+        """Returns the columns that counting examines: those of scopes and measures, and those that reveal refusals."""
         measured = {rule.measure.column for rule in self.rules if rule.measure.column}
         return REFUSAL_COLUMNS.union(measured, *(rule.scope.columns() for rule in self.rules))
 

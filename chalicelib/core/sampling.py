@@ -65,12 +65,12 @@ def sampling_notes(rules: Iterable[Rule], sampling: Sampling) -> Iterator[str]:
         if rule.measure is not Measure.REQUESTS:
             yield (
                 f"Rule {rule.name} only counts in the CloudFront real-time log: a sample of {sampling.percent} % does "
-                f"not tell the {rule.measure} of a client, because a single response may hold most."
+                f"not show the {rule.measure} of a client, because a single response may hold most."
             )
         else:
             least = -(-FEWEST_LOGGED * 100 // sampling.percent)
             yield (
                 f"Rule {rule.name} only counts in the CloudFront real-time log: at a sample rate of "
                 f"{sampling.percent} %, a limit of {rule.limit} is {sampling.logged(rule.limit)} logged requests, too "
-                f"few to tell who exceeds it. Raise the limit to {least} or more, or the sample rate."
+                f"few to show who exceeds it. Raise the limit to {least} or more, or the sample rate."
             )

@@ -203,7 +203,7 @@ class Block(NetworkRecord, frozen=True, kw_only=True):
     by: str = ""
     """The operator who made a manual block."""
     begun_at: Seconds = 0
-    """Since when the network has been blocked without a gap; 0: since ``blocked_at``. Epoch seconds."""
+    """Time since which the network has been blocked without a gap; 0: since ``blocked_at``. Epoch seconds."""
     softer: dict[Response, Seconds] = {}
     """First second at which each softer response is over, if that is later than all harder ones. Epoch seconds."""
 
@@ -569,7 +569,7 @@ class Recall(Control, frozen=True, kw_only=True):
 
     id: ClassVar[str] = "recall"
     nonce: str = ""
-    """Different each time, because the stream says nothing of a record that is written again as it was."""
+    """Different each time, because the stream does not report a record that is rewritten unchanged."""
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):

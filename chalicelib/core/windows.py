@@ -190,7 +190,7 @@ Select = Callable[[MeterTally], MeterTally | None]
 
 
 class Quiet(Protocol):
-    """Times, in ms, of a client: its offences that began earlier need no report. 0 if all need one."""
+    """A client's times, in ms: its offences that began earlier need no report. 0 if all need one."""
 
     def until_ms(self, rule: Rule, source: Source, client: bytes) -> int:
         """Returns the time for offences by all requests."""

@@ -1,6 +1,6 @@
 """DynamoDB's items, parsed faster than boto3 parses them, with the same result.
 
-botocore walks through each attribute of each item with its description of the service, which takes 10 µs an attribute:
+botocore walks through each attribute of each item with its description of the service, which takes 10 µs per attribute:
 ten times as long as everything else that is done with an item of a tally log. Its event ``before-parse`` lets a client
 parse a part of an answer by itself. A botocore that does not emit it parses the items as always.
 """
@@ -54,7 +54,7 @@ def _item(attributes: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _value(value: dict[str, Any]) -> dict[str, Any]:
-    """Returns an attribute's value with bytes in the place of their base64."""
+    """Returns an attribute's value with bytes in place of their base64."""
     ((kind, content),) = value.items()
     if kind == "B":
         return {kind: msgspec.convert(content, bytes)}

@@ -16,7 +16,7 @@ S3Client = Any
 BLOCK_BYTES = 8 << 20
 
 READ_TRIES = 3
-"""Attempts to read a range. boto3 itself repeats calls, but not the transfer of their content."""
+"""Attempts to read a range. boto3 itself retries calls, but not the transfer of their content."""
 
 GONE = frozenset(("NoSuchKey", "NoSuchBucket", "NoSuchVersion", "PreconditionFailed", "404", "412"))
 PAST_THE_END = "InvalidRange"

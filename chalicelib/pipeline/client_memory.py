@@ -1,7 +1,7 @@
-"""The memory of clients: evaluators note whom they have counted, and enforcers ask who was known before.
+"""The memory of clients: evaluators note the clients that they have counted, and enforcers ask which were known.
 
 An evaluator reads every tally anyway, so noting its clients costs no read of the tally table. It merges what it has
-noted into the period's record every ``STORED_EVERY_S``. If it ends before, the clients of those minutes are forgotten,
+noted into the period's record every ``STORED_EVERY_S``. If it ends earlier, the clients of those minutes are forgotten,
 unless they come again. The memory only spares clients: it causes no detection and no block.
 """
 
@@ -24,7 +24,7 @@ from chalicelib.pipeline.stored import State
 from chalicelib.ports import Conflict, Unavailable
 
 STORED_EVERY_S = 600
-"""Time between two writes of a period's record: at most 144 a day, of 160 units at most each."""
+"""Time between two writes of a period's record: at most 144 per day, each of at most 160 units."""
 
 EXPIRES_AFTER_S = KEPT_S + 3 * PERIOD_S
 """Age of a period's start at which the store may remove its record: half a day after it was last used."""

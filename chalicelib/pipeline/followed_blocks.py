@@ -5,8 +5,8 @@ do no harm. Changes reach one publisher each. So one of them at a time *leads*: 
 A publisher that does not find its own name there may have missed a change that another received. It takes the lead,
 and only then reads all blocks. Hence a leader has seen every change that any publisher has received.
 
-A change that no publisher receives would be missed. Therefore everything is read again if the sweep's heartbeats,
-which take the same way, show a gap or a repetition, and ``REREAD_S`` after the last time in any case.
+A change that no publisher receives would be missed. Therefore everything is read again if the sweep's heartbeats, which
+arrive in the same way, show a gap or a repetition, and ``REREAD_S`` after the last time in any case.
 """
 
 from collections.abc import Callable, Iterable

@@ -1,6 +1,6 @@
 """The inspection of the state table: it finds the records that cannot be read.
 
-Each minute it reads a part of every kind, and goes on there the next minute, so that its cost does not grow with the
+Each minute it reads a part of every kind, and continues there the next minute, so that its cost does not grow with the
 number of records. Most readers skip what they cannot read; this is how operators learn of it.
 """
 
@@ -33,7 +33,7 @@ class Inspected(NamedTuple):
     unreadable: tuple[Unreadable, ...]
     """The first ``MOST_UNREADABLE`` records that cannot be read, by kind and id."""
     inspected: dict[str, str]
-    """The id after which to go on, by kind; empty to begin again."""
+    """The id after which to continue, by kind; empty to begin again."""
 
 
 def inspect(state: State, last: Heartbeat) -> Inspected:

@@ -56,7 +56,7 @@ def _write(store: StateStore, items: Sequence[Item], place: Callable[[Item], str
 def _move_alone(store: StateStore, item: Item, place: Callable[[Item], str]) -> None:
     """Moves one item. If there is another in its new place, the one that lasts longer stays.
 
-    After a rollback, the other one is that of the version that runs, and stays.
+    After a rollback, the one that the running version wrote stays.
     """
     try:
         _write(store, [item], place)
@@ -69,7 +69,7 @@ def _move_alone(store: StateStore, item: Item, place: Callable[[Item], str]) -> 
 
 
 def _lasts(item: Item) -> int:
-    """Returns until when an item matters; 0 if it cannot be read."""
+    """Returns the time until which an item matters; 0 if it cannot be read."""
     if item.kind == Block.kind:
         block = Block.read(item.id, item.body)
         return 0 if isinstance(block, Unreadable) else block.ends_at

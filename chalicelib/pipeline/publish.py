@@ -183,7 +183,7 @@ class Publish:
         return report
 
     def _read(self, sets: Sequence[IpSet]) -> SetsRead:
-        """Reads ``sets``, as far as their contents are not known.
+        """Reads those of ``sets`` whose contents are not known.
 
         A throttled read is retried, because there may be more sets than reads per second.
         """

@@ -1,7 +1,7 @@
 """The breakers of the rules, as they are stored: one record per rule, changed under its version.
 
-A breaker is stored before the blocks that it permits. If the invocation ends between the two, clients are noted as hit
-that are not blocked yet; they are the same when the detections are delivered again.
+A breaker is stored before the blocks that it permits. If the invocation ends between the two, clients that are not
+blocked yet are noted as hit; they are the same when the detections are delivered again.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

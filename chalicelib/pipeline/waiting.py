@@ -1,11 +1,11 @@
 """The offenders that wait, because their rule is stopped or its pace is used up.
 
 They stay in their detection, which the state table keeps for days. In addition, one small record is stored per
-detection, however many of its offenders wait. An offender that goes on is detected again and again; it waits already,
+detection, however many of its offenders wait. An offender that continues is detected again and again; it waits already,
 so its later detections are not noted, unless they are twice as bad.
 
 Of a detection, those with the highest counts are decided about first. The record says how far that has come, so that
-the next minute goes on there, and the others have their turn.
+the next minute continues there, and the others have their turn.
 """
 
 from collections import Counter
@@ -56,14 +56,14 @@ class Due:
     detections: Mapping[str, Stored[Detection]] = field(default_factory=dict)
     """Those of the detections that are still there, and whose rules are as they were, by id."""
     cases: Sequence[Case] = ()
-    """The offenders to decide about, the worst first; of several detections of one, that with the highest count."""
+    """The offenders to decide about, the worst first; each as in the detection with its highest count."""
     spare: frozenset[CaseKey] = frozenset()
     """Those among them that are not to be blocked if they are known clients: they waited when their rule was resumed
     because it had become plausible."""
 
 
 class WaitingOffenders:
-    """One container's notes of who waits."""
+    """One container's notes of the offenders that wait."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -105,7 +105,7 @@ class WaitingOffenders:
         return notes
 
     def due(self, notes: Iterable[Stored[Waiting]], breakers: Mapping[str, RuleBreaker], rules: RuleSet) -> Due:
-        """Returns those of ``notes`` who may be decided about; ``breakers``: those of all rules that have one, by rule.
+        """Returns the offenders of ``notes`` that may be decided about; ``breakers``: those of all rules, by rule.
 
         ``rules``: those in use. Offenders of a rule that has been changed or removed since are not decided about: it
         would not block them as it stands.
@@ -131,8 +131,8 @@ class WaitingOffenders:
         return Due(notes, detections, ordered, frozenset(spare))
 
     def release(self, due: Due, waiting: Iterable[Case]) -> None:
-        """Removes the records of those detections that have no offender among ``waiting``; notes of the others how far
-        they are decided about.
+        """Removes the records of those detections that have no offender among ``waiting``; for the others, notes how
+        far they have been decided about.
 
         Records that have just been replaced are left for the next time.
         """
@@ -166,7 +166,7 @@ def _in_turns(notes: Iterable[Stored[Waiting]]) -> list[Stored[Waiting]]:
 
 
 def _undecided(note: Stored[Waiting], detection: Stored[Detection] | None) -> list[Case]:
-    """Returns the offenders of a note's detection who are still to be decided about; none if it is gone."""
+    """Returns the offenders of a note's detection that are still to be decided about; none if it is gone."""
     if detection is None:
         return []
     return [(detection.record, each) for each in detection.record.offenders if note.record.waits(each.count)]

@@ -106,7 +106,7 @@ class RateBasedModel:
         for source in Source:
             sampling = self._sampling.of(source)
             for client, slots in ledger.clients(source, self._every_request):
-                # Two logs may hold the same requests: the one that tells of more is used.
+                # Two logs may hold the same requests: the one that has more of them is used.
                 requests = sampling.made(sum(slots.values()))
                 if client not in clients or requests > clients[client][0]:
                     clients[client] = requests, sampling, slots

@@ -143,7 +143,7 @@ def _logged_requests(requests: Requests, rules: RuleSet) -> Iterator[LoggedReque
 
 
 def _amounts(rule: Rule, requests: Requests) -> Sequence[int]:
-    """Returns what ``rule`` adds up of each request; 0 if the log does not tell it."""
+    """Returns what ``rule`` adds up of each request; 0 if it is not in the log."""
     if rule.measure is Measure.REQUESTS:
         return [1] * len(requests)
     return amounts(rule.measure, requests, None) or [0] * len(requests)

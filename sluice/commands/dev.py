@@ -35,7 +35,7 @@ SITE_RULES = Path(__file__).parent.parent / "demo" / "site.toml"
 OBJECTS_TICK_S = 1.0
 """Seconds between two looks into the folder of objects."""
 
-TELL_S = 2.0
+REPORT_S = 2.0
 """Seconds between two looks for lines that were not counted."""
 
 FIRST_ATTACK_S = 20.0
@@ -122,19 +122,19 @@ class UncountedLines:
     def __init__(self, console: Console, retention_s: int) -> None:
         self._console = console
         self._retention = format_duration(retention_s)
-        self._told: dict[tuple[str | None, str], int] = {}
+        self._reported: dict[tuple[str | None, str], int] = {}
 
-    def tell(self, total: IngestReport) -> None:
+    def report(self, total: IngestReport) -> None:
         """Prints what is new in ``total``, the sum of all reports since the start."""
         for count in total.malformed_counts:
-            self._tell((count.source, count.reason), count.number, explained(count))
+            self._report((count.source, count.reason), count.number, explained(count))
         if total.late:
             late = f"{plural(total.late, 'request')} made more than {self._retention} before being read"
-            self._tell((None, "late"), total.late, late)
+            self._report((None, "late"), total.late, late)
 
-    def _tell(self, kind: tuple[str | None, str], number: int, text: str) -> None:
-        if number >= 10 * self._told.get(kind, 0):
-            self._told[kind] = number
+    def _report(self, kind: tuple[str | None, str], number: int, text: str) -> None:
+        if number >= 10 * self._reported.get(kind, 0):
+            self._reported[kind] = number
             self._console.print(Text("Not counted: ", "yellow") + plain(text), soft_wrap=True)
 
 
@@ -146,7 +146,7 @@ def _run(served: ServedCloud, console: Console, pump: Callable[[], None], tick_s
     with served.serving():
         _greet(console, served.url, {role: served.token(f"dev-{role}", role) for role in Role})
         uncounted = UncountedLines(console, cloud.config.retention_s)
-        cloud.loop.every(TELL_S, lambda: uncounted.tell(cloud.telemetry.ingests), first=cloud.now())
+        cloud.loop.every(REPORT_S, lambda: uncounted.report(cloud.telemetry.ingests), first=cloud.now())
         try:
             served.run(inf)
         except KeyboardInterrupt:

@@ -191,7 +191,7 @@ def _next_steps(plan: Plan, console: Console, rules_out: Path | None) -> None:
         further.append(
             "The buckets notify the old stack; docs/operate/objects.md shows how to notify the queue as well."
         )
-    for line in (*further, "docs/migrating.md goes on from there."):
+    for line in (*further, "docs/migrating.md continues from there."):
         console.print(line, soft_wrap=True)
 
 

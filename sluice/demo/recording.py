@@ -69,7 +69,7 @@ class RecordedLog:
     """The lines of a log file, plain or gzip, and what was found in those that have been read."""
 
     def __init__(self, file: Path | None, decoder: BatchDecoder) -> None:
-        """``file``: None is standard input."""
+        """``file``: None stands for standard input."""
         self._file = file
         self._decoder = decoder
         self.progress = ReadProgress()
@@ -110,7 +110,7 @@ class RecordedEdge:
         """Those of the refused requests that were answered by a challenge or a puzzle."""
 
     def logged(self, line: Line, now: float) -> bytes:
-        """Returns the line that is logged of a request at ``now`` (epoch seconds, which never decreases)."""
+        """Returns the line that is logged for a request made at ``now`` (epoch seconds, which never decreases)."""
         if not line.client:
             return line.record
         client = self._memo[line.client]
@@ -141,7 +141,7 @@ def refused(record: bytes, decoder: BatchDecoder, sent: int = REFUSAL_STATUS, ac
 
     ``sent``: the status that AWS WAF answers with. ``action``: what it did.
 
-    A line that tells neither status nor action remains as it is.
+    A line that gives neither status nor action stays as it is.
 
     >>> refused(b"1760000000.123\\t192.0.2.1\\t200\\n", BatchDecoder(("timestamp", "c-ip", "sc-status")))
     b'1760000000.123\\t192.0.2.1\\t429\\n'

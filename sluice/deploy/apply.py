@@ -7,7 +7,7 @@ from sluice.deploy.plan import Step, StepAction, to_tear_down
 from sluice.deploy.resource import Existing, Resource
 
 VISIBLE_ATTEMPTS = 20
-"""Looks for what was just created or removed: a minute at most. IAM, WAF and Lambda are eventually consistent."""
+"""Attempts to see what was just created or removed: a minute at most. IAM, WAF and Lambda are eventually consistent."""
 
 
 def survey(resources: Sequence[Resource], account: AwsAccount) -> Iterator[tuple[Resource, Existing | None]]:

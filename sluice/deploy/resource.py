@@ -24,7 +24,7 @@ class Existing:
     facts: Mapping[str, Any] = field(default_factory=dict)
     """The properties that ``change`` and ``remove`` need."""
     obstacle: str = ""
-    """Why there is no item, and none can be created; empty if there is one. Then nothing is removed, either."""
+    """Reason why there is no item and none can be created; empty if there is one. Then nothing is removed, either."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ class Choices:
     retry_after_s: int = 60
     """Retry-After of refused requests, seconds."""
     slow_limit: int = 10
-    """Requests a minute of a client to which the response is slow."""
+    """Requests per minute that a client may make under the response slow."""
     fields: tuple[str, ...] = DEFAULT_FIELDS
     """CloudFront real-time fields, in delivery order."""
     sample_rate: int = 100

@@ -94,7 +94,7 @@ class LocalCloud:
         """``rules``: TOML text. ``containers``: those of ingest. ``allow``: networks for the allowlist, with comments.
 
         ``ip_sets``: those of each family that block. ``responses``: softer ones with IP sets, besides those of the
-        rules. ``objects``: the bucket that ``notify`` tells of, if there is one. Raises RulesError, ConfigError.
+        rules. ``objects``: the bucket that ``notify`` refers to, if there is one. Raises RulesError, ConfigError.
         """
         self.rules: RuleSet = parse_rules(rules)
         self.loop = Loop(clock)

@@ -104,7 +104,7 @@ BY_HAND = {
     "recidive": "escalate lets the blocks of a rule grow with each offence; this jail watches all others",
     "apache-pass": "a request that opens the door: add the network with sluice allow",
 }
-"""Filters about HTTP for which a rule needs a decision of the operator's."""
+"""Filters about HTTP that become a rule only by a decision of the operator."""
 
 READ = frozenset(
     ("enabled", "filter", "bantime", "findtime", "maxretry", "ignoreip", "bantime.increment", "bantime.factor")

@@ -37,7 +37,7 @@ ALLOWED, DENIED = "Whitelist", "Blacklist"
 RETENTION = {ALLOWED: "IPRetentionPeriodAllowedParam", DENIED: "IPRetentionPeriodDeniedParam"}
 NO_RETENTION = "-1"
 LEAST_RETENTION = 15
-"""Minutes; the stack takes less for as many."""
+"""Shortest retention, in minutes; the stack takes a shorter one for it."""
 
 AUTOMATIC = {
     "HTTPFlood": "the rules find these clients again",

@@ -226,7 +226,7 @@ class _Case:
 
 
 class _Member(NamedTuple):
-    """One client of a group, as one log tells of it."""
+    """One client of a group, as one log shows it."""
 
     source: Source
     client: bytes

@@ -52,7 +52,7 @@ class LogMemory:
         is_long = span_ms[1] - span_ms[0] >= MEMORY_S * 1000
         self._records = list(_records(strips)) if is_long else []
         self._known: dict[int, KnownClients] = {}
-        """By period."""
+        """The known clients of each period, by its start."""
 
     def at(self, now: int) -> KnownClients | None:
         known = self._known.get(period_of(now)) or KnownClients.at(self._records, now)
@@ -112,7 +112,7 @@ def _new_blocks(breaches: Sequence[Breach]) -> Mapping[Rule, list[_NewBlock]]:
 
 
 def _blocking(rule: Rule) -> str:
-    """Returns a name for those rules of which a block by one makes a client unfamiliar to the others."""
+    """Returns the name that a rule shares with those whose blocks make a client unfamiliar to it."""
     return "" if rule.action is Action.BLOCK else rule.name
 
 

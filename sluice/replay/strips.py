@@ -107,7 +107,7 @@ class Strip:
     refusals: "array[int]"
     """The rows answered as refusals, ascending."""
     amounts: tuple["array[int] | None", ...] = ()
-    """For each measure other than requests, the amount of each request; None if the log does not tell it."""
+    """For each measure other than requests, the amount of each request; None if it is not in the log."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles to 12 bytes per request, 24 for IPv6, and 4 per row of ``rows`` and ``refusals``."""

@@ -29,16 +29,20 @@ limit = 5
 window = "10s"
 action = "count"
 scope = { path_prefix = ["/login"], method = ["POST"] }
+"""
 
+SITE_RULES = f"""{RULES}
 [[rule]]
 name = "crawl"
 limit = 30
 window = "10s"
 block_for = "10m"
 respond = ["challenge", "block"]
-escalate = { factor = 1, max = "1h", memory = "1d" }
-scope = { path_prefix = ["/catalogue"] }
+escalate = {{ factor = 1, max = "1h", memory = "1d" }}
+scope = {{ path_prefix = ["/catalogue"] }}
 """
+"""The rules of a ``Site``: one more, with two responses."""
+
 PATIENCE_S = 10.0
 STEP_S = 0.05
 
@@ -163,7 +167,7 @@ def open_site() -> Iterator[Site]:
 
     def run() -> None:
         try:
-            opened = ServedCloud(rules=RULES, allow=[("198.51.100.0/24", "office")], objects=bucket)
+            opened = ServedCloud(rules=SITE_RULES, allow=[("198.51.100.0/24", "office")], objects=bucket)
         except BaseException as exc:
             ready.set_exception(exc)
             raise

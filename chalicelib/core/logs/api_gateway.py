@@ -2,7 +2,7 @@
 
 API Gateway puts values into the format without escaping them, so a quote in a path or a User-Agent header ends a value
 early. What precedes the first such value is certain: the time, the client and the id. So these are read even if the
-rest cannot be; of a key that occurs twice the first value counts; and an object is never searched for others within it.
+rest cannot be; if a key occurs twice, its first value counts; and an object is never searched for others within it.
 Sources: API Gateway Developer Guide, "Set up CloudWatch logging for REST APIs" and "Variables for access logging".
 """
 

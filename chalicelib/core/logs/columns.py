@@ -39,7 +39,7 @@ def lines_of(text: bytes) -> list[bytes]:
 def complete_lines(
     lines: Sequence[bytes], complete: Sequence[bool], malformed: Callable[[bytes], Malformed]
 ) -> tuple[list[bytes], list[Malformed]]:
-    """Returns the lines that have all their fields, and ``malformed`` of each of the others."""
+    """Returns the lines that have all their fields, and what ``malformed`` returns for each of the others."""
     return list(compress(lines, complete)), list(map(malformed, compress(lines, map(not_, complete))))
 
 

@@ -47,7 +47,7 @@ def detect(line: bytes, header: bytes = b"") -> LineFormat | None:
 
 
 def unread_log(line: bytes) -> str | None:
-    """Returns the name of the log that a line is of, if it is one of those that are not read.
+    """Returns the name of the log that a line belongs to, if that log is recognised but not read.
 
     >>> unread_log(b"2 123456789010 eni-1235b8ca123456789 172.31.16.139 172.31.16.21 20641 22 6 20 4249 1 2 ACCEPT OK")
     'VPC flow log'
@@ -58,7 +58,7 @@ def unread_log(line: bytes) -> str | None:
 def columns_of_logs(options: DecodeOptions) -> dict[Source, frozenset[str]]:
     """Returns the columns that the log of each source can have, as its decoders answer for no requests at all.
 
-    A standard log has those that were selected for it, which nothing but the log itself tells.
+    A standard log has those that were selected for it, which only the log itself shows.
     """
     names = COLUMNS | MEASURED
     everything = replace(options, columns=names)

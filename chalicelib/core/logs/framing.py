@@ -17,10 +17,10 @@ from chalicelib.core.logs.requests import Malformed, Reason
 
 GZIP = b"\x1f\x8b"
 GZIP_MEMBER = GZIP + b"\x08"
-"""Start of a gzip member: its mark, and its only method."""
+"""Start of a gzip member: the magic number, and the only compression method, deflate."""
 
 BOM = b"\xef\xbb\xbf"
-"""Mark of byte order, with which some programs begin a text; texts put together have it at the start of other lines."""
+"""Byte order mark, with which some programs begin a text; in concatenated texts, later lines begin with it too."""
 
 BLANK = b" \t\r\n"
 PADDING = b"\0" + BLANK
@@ -72,7 +72,7 @@ _PRINTABLE = bytes([*b"\t\r\n", *range(0x20, 0x7F)])
 
 
 def unread_file(data: bytes) -> str | None:
-    """Returns the kind of file that begins with ``data``, if it is not opened; None for text, even if it begins alike.
+    """Returns the kind of file that begins with ``data``, if it is not opened; None for text that begins likewise.
 
     >>> unread_file(b"PAR1\\x15\\x04\\x15\\xc6\\x01"), unread_file(b"BZh91AY&SY, and so on: a text")
     ('Parquet', None)
@@ -115,7 +115,7 @@ def inflated(blocks: Iterable[bytes], most: int | None = None) -> Iterator[bytes
 
 
 class _Blocks:
-    """Blocks, of which the unread part of the present one can be looked at and put back."""
+    """Blocks. The unread part of the current one can be examined, and bytes can be put back."""
 
     def __init__(self, blocks: Iterable[bytes]) -> None:
         self._blocks = iter(blocks)
@@ -347,7 +347,7 @@ class Framed:
     lines: list[bytes] = field(default_factory=list)
     """Lines, and whatever else does not begin like an object, in order and without line ends."""
     damaged: list[bytes] = field(default_factory=list)
-    """Pieces that begin like an object but are none."""
+    """Pieces that begin like an object but are not one."""
     fragments: list[bytes] = field(default_factory=list)
     """Objects that directly follow damage: parts of the damaged object, or the next one if no line end precedes it."""
     packed: bytes = b""
@@ -386,7 +386,7 @@ def framed(text: bytes) -> Framed:
         else:
             stop = _skip(_LINE, string, start)
             if follows_damage or not begins_line:
-                # The object may go on at the next line: its first key is looked for there.
+                # The object may continue on the next line: its first key is looked for there.
                 stop = min(stop, _found(_OBJECT, string, start, _skip(_BLANKS, string, stop) + 2))
         if -1 < gzip < start:
             gzip = text.find(GZIP_MEMBER, start)

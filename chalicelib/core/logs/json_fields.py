@@ -125,7 +125,7 @@ class JsonRecords:
 
     def _record(self, members: Mapping[str, Any]) -> dict[str, bytes]:
         if any(keys <= members.keys() for keys in self._preceding):
-            raise msgspec.ValidationError("an object of a format that precedes this one")
+            raise msgspec.ValidationError("an object in a format that takes precedence")
         values = {name: plain_text(value_at(members, key)) for name, key in self._keys.items()}
         if values[TIME] is None or values[CLIENT] is None:
             raise msgspec.ValidationError("an object without a time or a client")

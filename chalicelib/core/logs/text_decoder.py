@@ -329,7 +329,7 @@ def _after_comments(text: bytes, header: bytes) -> tuple[bytes, bytes]:
 
 
 def _is_comment(line: bytes) -> bool:
-    """Tests whether a line is a comment, and not of a web server that writes first which host the client asked for."""
+    """Tests whether a line is a comment, not a line of a web server that writes the requested host first."""
     return line.startswith(b"#") and not WEB_SERVER.recognises(line, b"")
 
 

@@ -8,7 +8,7 @@ from sluice.deploy.doctor.inspection import METRIC_PERIOD_S, Finding, Inspection
 BEHIND_MS = 60_000
 MALFORMED_SHARE = 0.05
 WAITING_S = 1800
-"""Age of a notification, in seconds, at which objects are imported late: it has failed once, or there are too many."""
+"""Age of the oldest notification, in seconds, above which imports are late: one has failed, or there are too many."""
 
 
 def records(inspection: Inspection) -> Iterator[Finding]:

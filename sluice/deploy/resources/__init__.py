@@ -76,9 +76,9 @@ def resources_of(
         resources += _access_logs(stage)
     if choices.buckets:
         failed = "notifications that could not be handled; kept for 14 days"
-        told = "receives the buckets' notifications for import_objects; standard, encrypted"
+        queued = "receives the buckets' notifications for import_objects; standard, encrypted"
         resources.append(Queue(stage, stage.objects_dead_letters, about=failed))
-        resources.append(ObjectsQueue(stage, stage.objects_queue, about=told))
+        resources.append(ObjectsQueue(stage, stage.objects_queue, about=queued))
     return [
         *resources,
         # Chalice creates the log groups of all functions, but gives the API's a name that is never used.
@@ -126,9 +126,9 @@ def additions(stage: Stage) -> list[Resource]:
         AddedSubscription(stage, f"{group}/{stage.prefix}", group, about=f"{SUBSCRIBED}; other filters stay unchanged")
         for group in stage.choices.log_groups
     ]
-    told = f"tells {stage.objects_queue} of new objects; other notifications stay unchanged"
+    notified = f"notifies {stage.objects_queue} of new objects; other notifications stay unchanged"
     if stage.choices.notification:
-        added += [BucketNotification(stage, entry, about=told) for entry in stage.choices.buckets]
+        added += [BucketNotification(stage, entry, about=notified) for entry in stage.choices.buckets]
     for web_acl in stage.choices.web_acls:
         name = web_acl_name(web_acl)
         added.append(WebAclRule(stage, f"{name}/{stage.rule_group}", web_acl, about=reference))

@@ -267,7 +267,7 @@ def test_a_plan_says_where_a_response_cannot_work_and_what_happens_instead() -> 
     (programs,) = notes(respond='["captcha", "block"]', scope="{ path_prefix = ['/v1/API/'] }")
     assert "A program without a token is answered with 405, and cannot pass: use block" in programs
     (last,) = notes(respond='"challenge"')
-    assert "add block to the ladder to stop one that goes on" in last
+    assert "add block to the ladder to stop one that continues" in last
 
 
 # Edits of one rule.

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from sluice.cli import COMMANDS, main
-from tests.support.site import RULES
+from tests.support.site import SITE_RULES
 from tests.support.terminal import Terminal
 
 
@@ -94,7 +94,7 @@ def test_a_network_that_overlaps_the_allowlist_is_blocked_only_with_force(termin
 
 def test_rules_are_planned_applied_and_rolled_back(terminal: Terminal, tmp_path: Path) -> None:
     file = tmp_path / "rules.toml"
-    file.write_text(RULES.replace("limit = 20", "limit = 30"))
+    file.write_text(SITE_RULES.replace("limit = 20", "limit = 30"))
     planned = terminal.run("rules", "plan", str(file))
     assert "limit: 20 becomes 30" in planned.stdout
     assert terminal.json("rules", "show")["version"] == 1
@@ -102,7 +102,7 @@ def test_rules_are_planned_applied_and_rolled_back(terminal: Terminal, tmp_path:
     applied = terminal.run("rules", "apply", str(file), "--yes", "--comment", "sale")
     assert terminal.json("rules", "show")["text"] == file.read_text()
     terminal.undo(applied)
-    assert terminal.run("rules", "show").stdout == RULES
+    assert terminal.run("rules", "show").stdout == SITE_RULES
     history = terminal.run("rules", "history").stdout
     assert "sale" in history
     assert "in force" in history
@@ -114,11 +114,11 @@ def test_one_rule_is_changed_and_changed_back_by_the_printed_command(terminal: T
     )
     done = terminal.run("rules", "set", "burst", "--action", "count", "--limit", "25", "--yes")
     changed = terminal.run("rules", "show").stdout
-    assert changed != RULES
+    assert changed != SITE_RULES
     assert "limit = 25" in changed
     assert terminal.json("rules", "show")["rules"][0]["action"] == "count"
     terminal.undo(done)
-    assert terminal.run("rules", "show").stdout == RULES
+    assert terminal.run("rules", "show").stdout == SITE_RULES
 
 
 def test_a_change_of_an_unknown_rule_or_to_nothing_is_refused(terminal: Terminal) -> None:
@@ -129,14 +129,14 @@ def test_a_change_of_an_unknown_rule_or_to_nothing_is_refused(terminal: Terminal
 
 def test_a_rule_set_is_not_applied_over_a_concurrent_change(terminal: Terminal, tmp_path: Path) -> None:
     file = tmp_path / "rules.toml"
-    file.write_text(RULES.replace("limit = 20", "limit = 30"))
+    file.write_text(SITE_RULES.replace("limit = 20", "limit = 30"))
     refused = terminal.run("rules", "apply", str(file), "--if-version", "7", "--yes", exit_code=1)
     assert "is active, not 7" in refused.stderr
 
 
 def test_invalid_rules_are_refused_with_rule_and_key(terminal: Terminal, tmp_path: Path) -> None:
     file = tmp_path / "rules.toml"
-    file.write_text(RULES.replace("window = ", "windw = ", 1))
+    file.write_text(SITE_RULES.replace("window = ", "windw = ", 1))
     refused = terminal.run("rules", "plan", str(file), exit_code=1)
     assert "windw" in refused.stderr
 

@@ -1,4 +1,4 @@
-"""Bytes and time: what is added up equals an exact sum, and a log that does not tell it counts nothing."""
+"""Bytes and time: what is added up equals an exact sum, and a log without them counts nothing."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -130,7 +130,7 @@ def test_a_sample_of_a_log_blocks_nobody_for_bytes_or_time() -> None:
     assert Sampling(50).applied(rule).action is Action.COUNT
     assert Sampling(100).applied(rule).action is Action.BLOCK
     (note,) = sampling_notes([rule], Sampling(50))
-    assert "a sample of 50 % does not tell the bytes of a client" in note
+    assert "a sample of 50 % does not show the bytes of a client" in note
 
 
 def test_columns_are_read_only_for_rules_that_measure_them() -> None:

@@ -111,7 +111,7 @@ def test_where_the_logs_are_unknown_only_what_none_of_them_has_is_noted() -> Non
 def test_the_status_in_a_waf_log_is_noted() -> None:
     (note,) = notes("scope = { status = ['4xx'] }", Source.WAF)
     assert note == (
-        "Rule r: the waf log tells the status of the requests that AWS WAF answers itself, and of no others."
+        "Rule r: the waf log gives the status of the requests that AWS WAF answers itself, and of no others."
     )
 
 

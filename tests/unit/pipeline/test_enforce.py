@@ -227,7 +227,7 @@ def test_own_refusals_are_no_offence(enforcer: Enforcer, blocked: str, after: in
 def test_refusals_of_blocked_clients_do_not_count_for_their_network(
     enforcer: Enforcer, blocked: str, outcome: str
 ) -> None:
-    """Otherwise one client that goes on while it is refused would have its neighbours blocked."""
+    """Otherwise one client that continues while it is refused would have its neighbours blocked."""
     enforcer.decide(detection(blocked, of=terms("other")))
     fleet = detection("192.0.2.0/24", at=NOW + 60, served_since_ms=-1, of=terms("fleet"))
     enforcer.clock.now = NOW + 60
