@@ -10,7 +10,7 @@ from operator import itemgetter
 from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS, CloudFrontLines
 from chalicelib.core.logs.envelope import LogEvent
-from chalicelib.core.logs.framing import BLANK, GZIP, unpacked
+from chalicelib.core.logs.framing import BLANK, GZIP_MEMBER, unpacked
 from chalicelib.core.logs.json_fields import JsonFields
 from chalicelib.core.logs.log_format import DecodeOptions
 from chalicelib.core.logs.requests import COLUMNS, Decoded, Malformed, Reason, Requests, Source
@@ -86,9 +86,9 @@ class BatchDecoder:
         pieces, size, events = Pieces(), 0, 0
         plain = records
         if not _MARKS.isdisjoint(map(_first, records)):
-            plain = [record for record in records if not record.startswith((GZIP, KPL))]
+            plain = [record for record in records if not record.startswith((GZIP_MEMBER, KPL))]
             for record in records:
-                if record.startswith(GZIP):
+                if record.startswith(GZIP_MEMBER):
                     size += _unpack(record, decoder, pieces)
                     # Read while the messages are in the processor's cache, whose memory the next record then uses.
                     events += _read_events(decoder, pieces, seen, (record,))
@@ -105,7 +105,7 @@ class BatchDecoder:
     def _events_of(self, record: bytes) -> list[LogEvent]:
         """Returns the events in a record."""
         decoder, pieces = self._decoder(frozenset()), Pieces()
-        if record.startswith(GZIP):
+        if record.startswith(GZIP_MEMBER):
             _unpack(record, decoder, pieces)
         else:
             decoder.sort_records([record], pieces)
@@ -113,7 +113,7 @@ class BatchDecoder:
 
 
 _first = itemgetter(slice(1))
-_MARKS = frozenset((GZIP[:1], KPL[:1]))
+_MARKS = frozenset((GZIP_MEMBER[:1], KPL[:1]))
 
 
 def _unpack(record: bytes, decoder: TextDecoder, pieces: Pieces) -> int:

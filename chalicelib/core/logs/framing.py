@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 
 from chalicelib.core.logs.requests import Malformed, Reason
 
-GZIP = b"\x1f\x8b"
-GZIP_MEMBER = GZIP + b"\x08"
+GZIP_MEMBER = b"\x1f\x8b\x08"
 """Start of a gzip member: the magic number, and the only compression method, deflate."""
 
 BOM = b"\xef\xbb\xbf"
@@ -106,7 +105,7 @@ def inflated(blocks: Iterable[bytes], most: int | None = None) -> Iterator[bytes
     """
     source = _Blocks(blocks)
     start = source.start(SNIFFED_BYTES)
-    if start.startswith(GZIP):
+    if start.startswith(GZIP_MEMBER):
         yield from _members(source, most)
     elif (name := unread_file(start)) is not None:
         yield Malformed.of(Reason.UNSUPPORTED, start, name=name)
@@ -175,7 +174,7 @@ def _members(source: _Blocks, most: int | None) -> Iterator[bytes | Malformed]:
         if not byte:
             return
         source.put_back(1)
-        if source.starts_with(GZIP):
+        if source.starts_with(GZIP_MEMBER):
             if not runs_on:
                 yield b"\n"
             runs_on = yield from _member(source, most)
@@ -351,7 +350,10 @@ class Framed:
     fragments: list[bytes] = field(default_factory=list)
     """Objects that directly follow damage: parts of the damaged object, or the next one if no line end precedes it."""
     packed: bytes = b""
-    """The rest of the text from a gzip member on, if other bytes precede it."""
+    """The rest of the text from the first whole gzip member on that begins a piece.
+
+    One is not looked for within a line, where some logs hold what clients wrote.
+    """
 
 
 def framed(text: bytes) -> Framed:
@@ -364,10 +366,15 @@ def framed(text: bytes) -> Framed:
     pieces = Framed()
     string = text.decode("latin-1")  # one character per byte
     end, budget = len(string), SCANS * len(string)
-    at, gzip = 0, text.find(GZIP_MEMBER)
+    at = 0
     is_within = False  # a damaged object
-    follows_damage = False  # and no object since, so that lines may be the rest of the damaged one
+    follows_damage = False  # and no whole object since, so that lines may be the rest of the damaged one
     while (start := _skip(_BLANKS, string, at)) < end:
+        if budget > 0 and text.startswith(GZIP_MEMBER, start):
+            if _begins_with_member(text[start:]):
+                pieces.packed = text[start:]
+                break
+            budget -= end - start
         line_start = max(at, string.rfind("\n", at, start) + 1, string.rfind("\r", at, start) + 1)
         begins_line = line_start > at or at == 0 or string[at - 1] in "\r\n"
         begins_object = _OPENING.match(string, start) is not None
@@ -377,8 +384,9 @@ def framed(text: bytes) -> Framed:
             budget -= cost
             if stop:
                 (pieces.fragments if is_within else pieces.objects).append(text[start:stop])
+                follows_damage = follows_damage and is_within
                 is_within = is_within and not string.startswith("{", _skip(_BLANKS, string, stop))
-                at, follows_damage = stop, False
+                at = stop
                 continue
         is_damage = begins_object or is_within
         if is_damage:
@@ -388,20 +396,24 @@ def framed(text: bytes) -> Framed:
             if follows_damage or not begins_line:
                 # The object may continue on the next line: its first key is looked for there.
                 stop = min(stop, _found(_OBJECT, string, start, _skip(_BLANKS, string, stop) + 2))
-        if -1 < gzip < start:
-            gzip = text.find(GZIP_MEMBER, start)
-        if -1 < gzip < stop:
-            stop, pieces.packed = gzip, text[gzip:]
         if not is_damage:
             pieces.lines.append(text[line_start if begins_line else start : stop])
         elif not is_within:
             pieces.damaged.append(text[start:stop])
-        if pieces.packed:
-            break
         is_within = is_damage and string[stop - 1] not in "\r\n}"
         follows_damage = follows_damage or string[start] == "{"
         at = stop
     return pieces
+
+
+def _begins_with_member(data: bytes) -> bool:
+    """Tests whether ``data`` begins with a whole gzip member, of any size."""
+    inflate = zlib.decompressobj(wbits=31)
+    with suppress(zlib.error):
+        while data and not inflate.eof:
+            inflate.decompress(data, BLOCK_BYTES)
+            data = inflate.unconsumed_tail
+    return inflate.eof
 
 
 def _skip(pattern: "re.Pattern[str]", string: str, at: int) -> int:

@@ -17,7 +17,7 @@ from chalicelib.core.logs.cloudfront_standard import STANDARD
 from chalicelib.core.logs.columns import lines_of
 from chalicelib.core.logs.envelope import ENVELOPE, LogEvent
 from chalicelib.core.logs.formats import JSON_ACCESS_LOG, OBJECT_FORMATS, detect, unread_log
-from chalicelib.core.logs.framing import BLANK, BOM, W3C_HEADER, framed, inflated, unread_file
+from chalicelib.core.logs.framing import BLANK, BOM, GZIP_MEMBER, W3C_HEADER, Framed, framed, unpacked, unread_file
 from chalicelib.core.logs.json_values import UNREADABLE, parsed
 from chalicelib.core.logs.log_format import Decode, DecodeOptions, LineFormat, ObjectFormat, ObjectReader
 from chalicelib.core.logs.requests import Decoded, Malformed, Reason, Requests
@@ -42,7 +42,8 @@ STRUCTURAL = frozenset((Reason.FIELDS, Reason.TIMESTAMP, Reason.ENCODING))
 """Reasons for which a line may be of another format."""
 
 _BOM_OF_LINE = re.compile(rb"(?:\A|(?<=[\r\n]))" + BOM)
-_BEGINS_OBJECT = re.compile(rb"(?:\A|[\r\n])[ \t]*\{")
+_BEGINS_OTHER = re.compile(rb"(?:\A|[\r\n])[ \t]*(?:\{|\x1f\x8b\x08)")
+"""A line that begins like an object or like gzip."""
 _EXPORTED = re.compile(rb"\d{4}-\d\d-\d\dT[\d:.]{8,15}Z (?=\{)", re.ASCII)
 """The time before each message that CloudWatch Logs exports to S3."""
 
@@ -205,8 +206,8 @@ class TextDecoder:
         else:
             pieces.records[number] = records
 
-    def _frame(self, text: bytes, pieces: Pieces, header: bytes) -> None:
-        """Sorts a text piece by piece."""
+    def _frame(self, text: bytes, pieces: Pieces, header: bytes, *, is_unpacked: bool = False) -> None:
+        """Sorts a text piece by piece. ``is_unpacked``: it was packed within another text."""
         if BOM in text:  # a search for it costs much less than one for the start of its line
             text = _BOM_OF_LINE.sub(b"", text)
         name = unread_file(text)
@@ -214,28 +215,34 @@ class TextDecoder:
             pieces.malformed.append(Malformed.of(Reason.UNSUPPORTED, text, name=name))
         elif not text.strip(BLANK):
             pieces.malformed.append(Malformed.of(Reason.EMPTY, text))
-        elif b"{" not in text or _BEGINS_OBJECT.search(text) is None:
+        elif (b"{" not in text and GZIP_MEMBER not in text) or _BEGINS_OTHER.search(text) is None:
             _sort_lines(lines_of(text), header, pieces.lines)
         else:
             frames = framed(text)
-            for piece in frames.objects:
-                self._read_object(piece, pieces)
-            for piece in frames.fragments:
-                self._read(piece, pieces)
-            for piece in frames.damaged:
-                if not self._rescue(piece, pieces):
-                    pieces.malformed.append(self._damaged(piece))
-            _sort_lines(frames.lines, header, pieces.lines)
-            for content in inflated([frames.packed], LARGEST_MEMBER):
-                if isinstance(content, Malformed):
-                    pieces.malformed.append(content)
-                else:
-                    self._frame(content, pieces, header)
+            self._sort_framed(frames, pieces, header)
+            if frames.packed and is_unpacked:
+                pieces.malformed.append(Malformed.of(Reason.UNSUPPORTED, frames.packed, name="gzip within gzip"))
+            elif frames.packed:
+                unpacked_text, malformed = unpacked(frames.packed, LARGEST_MEMBER)
+                pieces.malformed += malformed
+                if unpacked_text.strip(BLANK):
+                    self._frame(unpacked_text, pieces, header, is_unpacked=True)
 
-    def _read_object(self, text: bytes, pieces: Pieces) -> None:
-        """Reads one object, of which parts may be unreadable."""
+    def _sort_framed(self, frames: Framed, pieces: Pieces, header: bytes) -> None:
+        for piece in frames.objects:
+            if not self._read_object(piece, pieces):
+                pieces.malformed.append(Malformed.of(Reason.FIELDS, piece))
+        for piece in frames.fragments:
+            self._read_object(piece, pieces)
+        for piece in frames.damaged:
+            if not self._rescue(piece, pieces):
+                pieces.malformed.append(self._damaged(piece))
+        _sort_lines(frames.lines, header, pieces.lines)
+
+    def _read_object(self, text: bytes, pieces: Pieces) -> bool:
+        """Reads one object, of which parts may be unreadable; returns whether it is of any kind."""
         if self._read(text, pieces):
-            return
+            return True
         content = parsed(text)
         for number, kind in enumerate(self._kinds):
             if content is not None and all(key in content for key in kind.format.keys):
@@ -244,8 +251,8 @@ class TextDecoder:
                     pieces.malformed.append(Malformed.of(record, text, kind.format.source))
                 else:
                     self._add(number, [record], pieces)
-                return
-        pieces.malformed.append(Malformed.of(Reason.FIELDS, text))
+                return True
+        return False
 
     def _damaged(self, text: bytes) -> Malformed:
         kind = next((kind for kind in self._kinds if kind.format.keys and kind.is_in(text)), None)

@@ -1,8 +1,10 @@
 """Batches: formats detected from the bytes, mixtures of formats, repeats, and malformed pieces."""
 
+import gzip
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -74,6 +76,36 @@ def test_a_blank_record_has_the_same_reason_alone_and_among_others() -> None:
 def test_an_aggregate_of_the_kinesis_producer_library_has_its_own_reason() -> None:
     (piece,) = BatchDecoder().decode([KPL + b"\n\x03key" + cloudfront()]).malformed
     assert piece.reason is Reason.KPL
+
+
+@pytest.mark.parametrize(
+    "before", [b"", b"\n", b"{}", b"{}\n", b"a line\n", b'{"damaged\n', b"\n\x1f\x8b\x08 no gzip\n"]
+)
+def test_every_gzip_member_of_a_record_is_unpacked_whole(before: bytes) -> None:
+    random = Random(1)  # so that it does not unpack in one go
+    lines = [cloudfront(cs_uri_stem=f"/{random.randbytes(20).hex()}") + b"\n" for _ in range(300)]
+    halves = b"".join(lines[:150]), b"".join(lines[150:])
+    decoded = BatchDecoder().decode([before + b"".join(map(gzip.compress, halves))])
+    assert len(decoded) == 300
+    assert len(decoded.malformed) <= 1
+
+
+def test_a_line_that_begins_like_gzip_costs_no_other_line() -> None:
+    decoded = BatchDecoder().decode([b"\n".join((cloudfront(), b"\x1f\x8b\x08 no gzip", cloudfront()))])
+    assert (len(decoded), len(decoded.malformed)) == (2, 1)
+
+
+def test_gzip_after_a_line_is_found_whatever_bytes_it_has() -> None:
+    packed = gzip.compress(cloudfront(), mtime=0)
+    assert b"{" not in packed
+    assert len(BatchDecoder().decode([b"a line\n" + packed])) == 1
+
+
+def test_gzip_may_be_nested_to_any_depth_at_no_cost() -> None:
+    text = cloudfront()
+    for _ in range(1000):
+        text = b"{}\n" + gzip.compress(text)
+    assert [piece.name for piece in BatchDecoder().decode([text]).malformed if piece.name] == ["gzip within gzip"]
 
 
 def test_every_reason_is_used_and_tested() -> None:

@@ -61,6 +61,13 @@ def test_damage_that_holds_a_line_end_costs_no_object_after_it(damage: bytes, be
         assert framed(between.join([following, damage, *[following] * 5])).objects == [following] * 6
 
 
+@pytest.mark.parametrize("rest", [b"", b"\n ]", b',\n  "y": 2', b'},\n  {\n"x": 3'])
+def test_an_object_is_found_on_the_last_line_of_a_damaged_one(rest: bytes) -> None:
+    damaged = b'{\n "a": [\n  {\n   "x": 1\n  }' + rest
+    assert framed(A + damaged + B + C).objects[-1] == C
+    assert B in (found := framed(A + damaged + B + C)).objects + found.fragments
+
+
 def test_the_next_object_is_found_even_if_a_damaged_one_runs_into_it() -> None:
     pieces = framed(b'{"a":{"x":1},"b":"cut of' + B + C)
     assert (pieces.fragments, pieces.objects) == ([b'{"x":1}', B], [C])
@@ -173,6 +180,7 @@ def test_a_piece_without_end_is_cut_in_bounded_memory(monkeypatch: pytest.Monkey
         pytest.param(gzip.compress(b"a")[:-3] + gzip.compress(b"b"), b"a\nb", [Reason.GZIP], id="a damaged one"),
         pytest.param(gzip.compress(b"a") + gzip.compress(b"b")[:-3], b"ab", [Reason.GZIP], id="a truncated one"),
         pytest.param(b"\x1f\x8b\x08x" + gzip.compress(b"b"), b"\nb", [Reason.GZIP], id="a false start"),
+        pytest.param(b"\x1f\x8b\nb", b"\x1f\x8b\nb", [], id="no method of gzip"),
     ],
 )
 def test_every_gzip_member_counts(data: bytes, text: bytes, reasons: list[Reason]) -> None:
