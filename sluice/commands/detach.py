@@ -5,13 +5,12 @@ import sys
 import click
 from rich.text import Text
 
-from sluice.commands.shared.deployment import carry_out, existing_stage, plan_options, show_plan, stage_command
+from sluice.commands.shared.deployment import apply_options, carry_out, existing_stage, show_plan, stage_command
 from sluice.commands.shared.output import output, print_json
 from sluice.deploy.account import AwsAccount, attempting
 from sluice.deploy.apply import survey, survey_remains
 from sluice.deploy.detaching import Detached, additions_of, without
 from sluice.deploy.plan import to_set_up, to_tear_down
-from sluice.deploy.resources.chalice_config import Project
 from sluice.deploy.resources.logs import group_name
 
 
@@ -36,7 +35,7 @@ from sluice.deploy.resources.logs import group_name
 @click.option(
     "--bucket", "buckets", metavar="NAME[/PREFIX]", multiple=True, help="Bucket that stops notifying the queue."
 )
-@plan_options
+@apply_options
 def detach(
     stage: str,
     account: AwsAccount,
@@ -45,15 +44,14 @@ def detach(
     log_groups: tuple[str, ...],
     load_balancers: tuple[str, ...],
     buckets: tuple[str, ...],
-    project: Project,  # noqa: ARG001 - the option belongs to all commands with a plan
     dry_run: bool,
     yes: bool,
     as_json: bool,
 ) -> None:
     """Detach a web ACL, distribution, load balancer, log group or bucket from a stage, and forget it.
 
-    Only what setup added to it is removed. A web ACL then refuses no client for this stage any more, and what a
-    distribution, a load balancer, a log group or a bucket logs counts no longer. What is gone already is forgotten.
+    Only what setup added to it is removed. After that, a web ACL refuses no more clients for this stage, and the log of
+    a distribution, a load balancer, a log group or a bucket is no longer counted. What is gone already is forgotten.
     'sluice setup' with the same option attaches it again.
 
     \b

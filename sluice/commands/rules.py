@@ -10,7 +10,6 @@ from rich.text import Text
 from chalicelib.admin.rule_sets import RuleSetView, RulesPlan, VersionPage
 from chalicelib.admin.wording import plural
 from chalicelib.config import SETTINGS
-from chalicelib.core.addresses import Network
 from chalicelib.core.durations import format_duration
 from chalicelib.core.logs.formats import columns_of_logs
 from chalicelib.core.logs.json_fields import JsonFields
@@ -24,7 +23,7 @@ from chalicelib.core.rules_toml import RulesError, parse_rules
 from chalicelib.core.sampling import Sampling, sampling_notes
 from sluice.api_client import Answer
 from sluice.commands.shared.api import Part, Session, api_command, as_sentence, ask, yes_option
-from sluice.commands.shared.logs import decoder_options, sample_rate_option
+from sluice.commands.shared.logs import fields_option, json_fields_option, sample_rate_option
 from sluice.commands.shared.options import json_output
 from sluice.commands.shared.output import output, plain, table
 from sluice.commands.shared.times import local
@@ -70,7 +69,8 @@ def show(session: Session, version: int | None) -> None:
 
 @rules.command()
 @click.argument("file", type=FILE)
-@decoder_options
+@fields_option
+@json_fields_option
 @click.option(
     "--source",
     "sources",
@@ -84,7 +84,6 @@ def show(session: Session, version: int | None) -> None:
 def check(
     file: TextIO,
     fields: tuple[str, ...],
-    trusted: Sequence[Network],  # noqa: ARG001
     json_fields: JsonFields,
     sources: Sequence[str],
     sample_rate: int,

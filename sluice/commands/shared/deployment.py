@@ -59,12 +59,12 @@ project_option = click.option(
     help="Checkout of Sluice to deploy; by default the one this command runs from, or else the current folder.",
 )
 json_option = json_output("Print JSON on standard output.")
-plan_options = together(
-    project_option,
+apply_options = together(
     click.option("--dry-run", is_flag=True, help="Show the plan and stop."),
     click.option("--yes", is_flag=True, help="Make the changes without asking."),
     json_option,
 )
+plan_options = together(project_option, apply_options)
 
 
 def choices_of(stage: str, account: AwsAccount) -> Choices | None:

@@ -98,14 +98,21 @@ _files_options = together(
     ),
 )
 
+fields_option = click.option(
+    "--fields",
+    default=",".join(DEFAULT_FIELDS),
+    show_default=True,
+    type=Parsed("NAMES", field_names),
+    help="Fields of CloudFront real-time logs, in the order of the log's configuration.",
+)
+json_fields_option = click.option(
+    "--json-fields",
+    default="",
+    type=Parsed("PAIRS", parse_json_fields),
+    help="Keys of other programs' JSON access logs, such as time=ts,client=request.remote_ip,status=status.",
+)
 decoder_options = together(
-    click.option(
-        "--fields",
-        default=",".join(DEFAULT_FIELDS),
-        show_default=True,
-        type=Parsed("NAMES", field_names),
-        help="Fields of CloudFront real-time logs, in the order of the log's configuration.",
-    ),
+    fields_option,
     click.option(
         "--trusted-proxy",
         "trusted",
@@ -113,12 +120,7 @@ decoder_options = together(
         type=NETWORK,
         help="Proxy whose X-Forwarded-For to trust; repeatable.",
     ),
-    click.option(
-        "--json-fields",
-        default="",
-        type=Parsed("PAIRS", parse_json_fields),
-        help="Keys of other programs' JSON access logs, such as time=ts,client=request.remote_ip,status=status.",
-    ),
+    json_fields_option,
 )
 """The options that decide how log lines are read."""
 
@@ -174,12 +176,12 @@ def opened(files: LogNames, from_ms: int | None = None) -> Iterator[tuple[Iterat
     progress = ReadProgress()
     listing = S3Listing(files.most_objects, files.most_bytes, from_ms, _note)
     try:
-        found = find_files(files.names, listing)
+        log_files = find_files(files.names, listing)
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-            task = bar.add_task("reading", total=total_bytes(found))
+            task = bar.add_task("reading", total=total_bytes(log_files))
 
             def shown() -> Iterator[Chunk]:
-                for chunk in chunks(found, progress):
+                for chunk in chunks(log_files, progress):
                     bar.update(task, completed=progress.bytes_read)
                     yield chunk
                 bar.update(task, description="evaluating")

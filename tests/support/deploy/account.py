@@ -158,7 +158,7 @@ def run(world: World) -> Run:
     """Returns a function that runs a command as an operator types it."""
 
     def invoke(command: str, *arguments: str, region: str = REGION, typed: str = "") -> Result:
-        where = ["--project", str(world.project.directory)]
+        where = [] if command == "detach" else ["--project", str(world.project.directory)]
         account = replace(world.account, region=region)
         return CliRunner().invoke(main, [command, *where, *arguments], input=typed, obj=account, env={"COLUMNS": "110"})
 
