@@ -28,7 +28,7 @@ from chalicelib.ports import LogItem, TallyLogs
 from sluice.local.stores import MemoryTallyLogs
 
 ENTRIES = 1_000_000
-A_TALLY = 10_000
+REQUESTS_PER_TALLY = 10_000
 SPAN_MS = 300_000
 RULES = """
 [[rule]]
@@ -47,7 +47,7 @@ PER_SECOND, SECONDS = 2, 10
 """Requests of each offender per second, for so many seconds. All of them have been reported before the last one."""
 
 LATENESS_MS = 120_000
-LOGS, BATCHES, A_BATCH = 8, 190, 800
+LOGS, BATCHES, REQUESTS_PER_BATCH = 8, 190, 800
 """Rebuilt from this many logs, with one tally per second of this many requests."""
 
 MERGED_AND_EVALUATED, KNOWN_OFFENDERS = 0.65, 2.7
@@ -75,7 +75,7 @@ def tallies(rules: RuleSet, requests: int, *, spread: bool = False) -> Iterator[
     (meter,) = rules.meters()
     rng = Random(3)
     numbers = rng.sample(range(1 << 24, 223 << 24), ENTRIES // requests)
-    parts = ENTRIES // A_TALLY
+    parts = ENTRIES // REQUESTS_PER_TALLY
     span = SPAN_MS // parts
     clients: list[dict[bytes, dict[int, int]]] = [{} for _ in range(parts)]
     for number in numbers:
@@ -202,9 +202,9 @@ def figures() -> Iterator[Figure]:
         rebuild / seconds,
         "x",
         None,
-        f"{LOGS} logs of {BATCHES} tallies of {A_BATCH} requests in {rebuild:.2f} s of CPU",
+        f"{LOGS} logs of {BATCHES} tallies of {REQUESTS_PER_BATCH} requests in {rebuild:.2f} s of CPU",
     )
-    modelled = LOGS * BATCHES * merging_s(A_BATCH)
+    modelled = LOGS * BATCHES * merging_s(REQUESTS_PER_BATCH)
     yield Figure(
         "cold start: CPU / the scale model's",
         rebuild / modelled,
@@ -238,7 +238,9 @@ def recorded() -> tuple[MemoryTallyLogs, float]:
         logs.register(f"logs/{number}", (), (name,))
         for offset in range(BATCHES):
             at = start + offset * 1000
-            members = {rng.choice(crowd): {(at + rng.randrange(1000)) // meter.slot_ms: 1} for _ in range(A_BATCH)}
+            members = {
+                rng.choice(crowd): {(at + rng.randrange(1000)) // meter.slot_ms: 1} for _ in range(REQUESTS_PER_BATCH)
+            }
             tally: Tally = [MeterTally.of(Source.CLOUDFRONT, meter, members)]
             logs.append(
                 name,
@@ -250,7 +252,7 @@ def recorded() -> tuple[MemoryTallyLogs, float]:
                         written_ms=at + 1000,
                         first_slot_ms=at,
                         last_slot_ms=at + 999,
-                        requests=A_BATCH,
+                        requests=REQUESTS_PER_BATCH,
                     )
                 ],
             )
@@ -259,5 +261,5 @@ def recorded() -> tuple[MemoryTallyLogs, float]:
 
 def rebuilt(logs: MemoryTallyLogs) -> View:
     view = reader(logs).read(parse_rules(MEASURED_RULES.read_text()), NOW_MS)
-    assert view.entries > LOGS * BATCHES * A_BATCH * 0.9
+    assert view.entries > LOGS * BATCHES * REQUESTS_PER_BATCH * 0.9
     return view

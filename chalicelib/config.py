@@ -201,8 +201,8 @@ class Config:
     )
     propagation_s: int = _number(
         PROPAGATION_S,
-        "Longest time until AWS WAF applies an update everywhere: refusals so long after a block's end are taken for "
-        "Sluice's own, and a client that is served so long after its block began is published again",
+        "Longest time until AWS WAF applies an update everywhere: refusals within this time of a block's end are "
+        "taken for Sluice's own, and a client that is served this long after its block began is published again",
         0,
         3600,
         "seconds, ",
@@ -220,7 +220,7 @@ class Config:
     )
     breaker_pace: int = _number(
         1000,
-        "Most new blocks a minute by a rule until clients have been remembered for a day",
+        "Most new blocks per minute by a rule until clients have been remembered for a day",
         1,
         1_000_000,
         formerly="BREAKER_BLOCKS_PER_MINUTE",

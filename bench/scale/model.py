@@ -29,10 +29,10 @@ from sluice.deploy.sizing import (
 KEPT_S = LATENESS_S + KEPT_BEYOND_S
 """Seconds of requests in a view."""
 
-RECORDS_A_SHARD = 1000
+RECORDS_PER_SHARD = 1000
 """Records per second and shard; CloudFront puts one line into each record."""
 
-SECONDS_A_CLIENT = 3
+SECONDS_PER_CLIENT = 3
 """As many clients are active in ten seconds as requests arrive in three: visitors load pages, not single objects."""
 
 ITEM_BYTES, CLIENT_BYTES, REQUEST_BYTES = 360.0, 3.44, 2.09
@@ -81,7 +81,7 @@ INGEST_GB = VCPU_MB / 1024
 """Memory at which Lambda provides one vCPU."""
 
 KEYS_PER_READ = 100
-READ_BYTES_A_CALL = 16 << 20
+READ_BYTES_PER_CALL = 16 << 20
 TABLE_UNITS = 40_000
 """Read units per second, and write units per second: the default quota of an on-demand table."""
 
@@ -157,7 +157,7 @@ def shards_for(requests_per_second: float) -> int:
     >>> shards_for(1000), shards_for(100_000)
     (2, 120)
     """
-    return max(1, ceil(requests_per_second * 1.2 / RECORDS_A_SHARD))
+    return max(1, ceil(requests_per_second * 1.2 / RECORDS_PER_SHARD))
 
 
 def phases(shards: int) -> list[float]:
@@ -217,7 +217,7 @@ def estimate(load: Load) -> Estimate:
     (6.1, ())
     """
     shards, rate = load.shards, load.requests_per_second
-    clients = distinct(load.batch, rate * SECONDS_A_CLIENT)
+    clients = distinct(load.batch, rate * SECONDS_PER_CLIENT)
     item = ITEM_BYTES + clients * CLIENT_BYTES + load.batch * REQUEST_BYTES
     item_reads = ceil(item / 4096)
     registry = ceil(shards * REGISTRY_BYTES / 4096)
@@ -261,7 +261,7 @@ def estimate(load: Load) -> Estimate:
 
 def reading(load: Load, item_bytes: float) -> Reading:
     """Simulates the evaluator as ``LogReader`` and Lambda's polling of the table's stream make it work."""
-    items_per_call = max(1, floor(READ_BYTES_A_CALL / item_bytes))
+    items_per_call = max(1, floor(READ_BYTES_PER_CALL / item_bytes))
     merge_s = merging_s(load.entries) + ITEM_S
     evaluate_s = evaluating_s(load.entries)
     shifts = phases(load.shards)
@@ -321,7 +321,7 @@ def _cold_start_s(load: Load) -> float:
 
 
 def _stops(load: Load, estimated: Estimate, registry_reads: float) -> Iterator[str]:
-    if load.batch > RECORDS_A_SHARD:
+    if load.batch > RECORDS_PER_SHARD:
         yield "more records than the shards take"
     if evaluator_mb(load.requests_per_second) > MOST_MB or estimated.memory_mb > MOST_MB:
         yield "memory"
@@ -337,5 +337,5 @@ def _stops(load: Load, estimated: Estimate, registry_reads: float) -> Iterator[s
 
 def rival_dollars_per_million(load: Load) -> float:
     """Returns the cost of one counter per client: one write per client and batch, without CPU."""
-    clients = distinct(load.batch, load.requests_per_second * SECONDS_A_CLIENT)
+    clients = distinct(load.batch, load.requests_per_second * SECONDS_PER_CLIENT)
     return clients / load.batch * PRICES["dynamodb.write_unit"] * 1e6

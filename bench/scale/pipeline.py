@@ -17,7 +17,7 @@ from bench.scale.model import (
     CALL_WAIT_S,
     ITEM_S,
     KEYS_PER_READ,
-    SECONDS_A_CLIENT,
+    SECONDS_PER_CLIENT,
     SIMULATED_S,
     TABLE_POLL_S,
     WARM_UP_S,
@@ -60,7 +60,7 @@ class Measured:
 
 def measure(load: Load) -> Measured:
     rng, logs = Random(1), CountedLogs()
-    client = crowd(Random(2), int(load.requests_per_second * SECONDS_A_CLIENT))
+    client = crowd(Random(2), int(load.requests_per_second * SECONDS_PER_CLIENT))
     writers = [Target(rules=MEASURED_RULES.read_text(), logs=logs) for _ in range(load.shards)]
     evaluator = Target(rules=MEASURED_RULES.read_text(), logs=logs)
     batch_s: list[float] = []

@@ -61,7 +61,7 @@ EXPLANATIONS = {
     ),
     Reason.ENVELOPE: Explanation(
         "record",
-        "an envelope without log messages, or other than that of CloudWatch Logs",
+        "an envelope without log messages, or not of CloudWatch Logs",
         "Subscribe the stream to the log group itself",
     ),
     Reason.KPL: Explanation(
@@ -132,9 +132,9 @@ def _object(count: MalformedCount, explanation: Explanation, setting: str) -> st
         return explanation.fault
     if count.expected is not None:
         named_by = {str(Source.CLOUDFRONT): setting, str(Source.STANDARD): "the #Fields line"}.get(count.source or "")
-        found = "another number of" if count.found is None else f"{count.found:,}"
+        number = "another number of" if count.found is None else f"{count.found:,}"
         expected = f"{named_by} names {count.expected:,}" if named_by else f"{count.expected:,} are expected"
-        return f"{found} {'field' if count.found == 1 else 'fields'} where {expected}"
+        return f"{number} {'field' if count.found == 1 else 'fields'} where {expected}"
     return "none of the known formats" if count.source is None else "not all the fields that they need"
 
 

@@ -9,9 +9,6 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 
-EDITABLE = ("action", "limit")
-"""Keys of a rule that an edit may set."""
-
 _HEADER = re.compile(r"\s*\[")
 _RULE = re.compile(r"\s*\[\[\s*rule\s*\]\]\s*(#.*)?")
 
@@ -31,8 +28,8 @@ def edited(text: str, rule: str, values: Mapping[str, str | int]) -> str:
     limit = 40  # of them
     <BLANKLINE>
     """
-    wanted = tomllib.loads(text)
-    tables = wanted.get("rule", [])
+    document = tomllib.loads(text)
+    tables = document.get("rule", [])
     numbers = [number for number, table in enumerate(tables) if table.get("name") == rule]
     if not numbers:
         raise EditError(
@@ -47,7 +44,7 @@ def edited(text: str, rule: str, values: Mapping[str, str | int]) -> str:
         end = next((n for n in range(start + 1, len(lines)) if _HEADER.match(lines[n])), len(lines))
         table = list(_with_values(lines[start:end], values))
         result = "".join([*lines[:start], *table, *lines[end:]])
-        if _is(result, wanted):
+        if _is(result, document):
             return result
     raise EditError(f"rule {rule!r} is spelled in a way that cannot be edited here; change the text itself")
 

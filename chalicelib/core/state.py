@@ -66,7 +66,7 @@ class StateRecord(msgspec.Struct, frozen=True, kw_only=True):
             return Unreadable(cls.kind, id, "it has no body")
         try:
             record = cls.from_json(body)
-            reason = None if record.belongs_under(id) else "its id does not belong to what it says"
+            reason = None if record.belongs_under(id) else "its id does not match its content"
         except (msgspec.DecodeError, RecursionError) as exc:
             reason = str(exc)[:LONGEST_REASON]
         return record if reason is None else Unreadable(cls.kind, id, reason)
@@ -212,7 +212,7 @@ class Block(NetworkRecord, frozen=True, kw_only=True):
         if self.network.endswith("/0"):
             raise ValueError(f"{self.network} is wider than /1, the widest that AWS WAF accepts")
         if Response.BLOCK in self.softer:
-            raise ValueError("softer: block is no softer response than block")
+            raise ValueError("softer: block is not softer than itself")
 
     @classmethod
     def with_ends(cls, ends: Mapping[Response, int], **fields: Any) -> Self:

@@ -89,14 +89,18 @@ def _setting(text: str) -> tuple[str, str]:
     help="CloudFront distribution whose requests are counted.",
 )
 @click.option(
-    "--bucket", "buckets", metavar="NAME", multiple=True, help="S3 bucket in whose new objects requests are counted."
+    "--bucket",
+    "buckets",
+    metavar="NAME",
+    multiple=True,
+    help="S3 bucket with logs: the requests in its new objects are counted.",
 )
 @click.option(
     "--log-group",
     "log_groups",
     metavar="NAME|ARN",
     multiple=True,
-    help="Existing CloudWatch log group in whose log requests are counted, by one more subscription filter.",
+    help="Existing CloudWatch log group whose requests are counted, through an additional subscription filter.",
 )
 @click.option(
     "--load-balancer",

@@ -26,7 +26,7 @@ class AwsError(Exception):
 
 
 HINTS = {
-    "AccessDenied": "Your credentials lack this permission; docs/operate/permissions.md lists those setup needs",
+    "AccessDenied": "Your credentials lack this permission; docs/operate/permissions.md lists what setup needs",
     "ExpiredToken": "Sign in again",
     "WAFFeatureNotIncludedInPricingPlan": (
         "The distribution is on a flat-rate pricing plan, which has neither rule groups nor real-time logs; "

@@ -111,7 +111,7 @@ def _roles(stage: Stage, account: AwsAccount) -> Iterator[tuple[str, str]]:
 
 def _apis(stage: Stage, account: AwsAccount) -> list[str]:
     invoked = f":function:{stage.prefix}/invocations"
-    client, found = account.client("apigateway"), []
+    client, apis = account.client("apigateway"), []
     for api in account.list_all("apigateway", "get_rest_apis", "items"):
         if api["name"] != API_NAME:
             continue
@@ -120,8 +120,8 @@ def _apis(stage: Stage, account: AwsAccount) -> list[str]:
         if any(invoked in method.get("methodIntegration", {}).get("uri", "") for method in methods):
             stages = client.get_stages(restApiId=api["id"])["item"]
             served = any(each["stageName"] == API_STAGE for each in stages)
-            found.append((not served, api["createdDate"], api["id"]))
-    return [id_ for _, _, id_ in sorted(found)]
+            apis.append((not served, api["createdDate"], api["id"]))
+    return [id_ for _, _, id_ in sorted(apis)]
 
 
 def _scheduled(stage: Stage, account: AwsAccount) -> bool:

@@ -62,7 +62,7 @@ def read_body(file: Path) -> Body:
     """Returns the content of a file as a body; raises Refusal if it cannot be one."""
     content_type = BODY_TYPES.get(file.suffix)
     if content_type is None:
-        raise Refusal(f"body {file.name}: its name does not end in {', '.join(BODY_TYPES)}, by which its type is known")
+        raise Refusal(f"body {file.name}: its name does not end in {', '.join(BODY_TYPES)}, which name its type")
     try:
         return Body(content_type, file.read_text(encoding="utf-8"))
     except UnicodeDecodeError as exc:

@@ -118,7 +118,7 @@ class Choices:
             ("shards", self.shards, 0, MOST_SHARDS),
             ("sample rate", self.sample_rate, 1, 100),
             ("Retry-After", self.retry_after_s, 1, 86_400),
-            ("requests a minute of slowed clients", self.slow_limit, 10, 1_000_000),
+            ("requests per minute of slowed clients", self.slow_limit, 10, 1_000_000),
         ):
             if not low <= number <= high:
                 raise Refusal(f"{name}: {number} is not a whole number from {low} to {high}")

@@ -98,7 +98,7 @@ HTTP_FILTERS = {
 
 BY_HAND = {
     "apache-badbots": "set scope.user_agent to the bots of the filter",
-    "apache-fakegooglebot": "it asks DNS; allowlist Google's networks, and limit everybody else who names it",
+    "apache-fakegooglebot": "it asks DNS; allowlist Google's networks, and limit all others that name it",
     "apache-modsecurity": "keep the web application firewall; AWS WAF's managed groups do the same",
     "apache-shellshock": "AWSManagedRulesUnixRuleSet refuses such requests at once",
     "recidive": "escalate lets the blocks of a rule grow with each offence; this jail watches all others",
@@ -113,7 +113,7 @@ READ = frozenset(
 
 
 class JailError(ValueError):
-    """A file that is not in the form of a jail.conf."""
+    """A file that is not a valid jail.conf."""
 
 
 def fail2ban_plan(files: Mapping[str, str]) -> Plan:
@@ -131,7 +131,7 @@ def _parsed(files: Mapping[str, str]) -> ConfigParser:
         try:
             parser.read_string(text, name)
         except Error as exc:
-            raise JailError(f"{name} is not in the form of a jail.conf: {exc.message}") from exc
+            raise JailError(f"{name} is not a valid jail.conf: {exc.message}") from exc
     if not parser.sections() and not parser.defaults():
         raise JailError(f"{', '.join(files)}: there is no jail; a jail begins with its name in brackets")
     return parser
@@ -163,7 +163,7 @@ def _jail(parser: ConfigParser, jail: str) -> Outcomes:
     name = written.partition("[")[0].strip()
     http = HTTP_FILTERS.get(name)
     if http is None:
-        reason = "no filter for HTTP that is known: keep fail2ban for it, or write a rule"
+        reason = "not a known filter for HTTP: keep fail2ban for it, or write a rule"
         yield row(f"[{jail}]", f"filter = {name}", Fate.BY_HAND, BY_HAND.get(name, reason))
         return
     yield row(f"[{jail}]", f"filter = {name}", Fate.RULE, http.difference or "the rule matches the same requests")

@@ -70,7 +70,7 @@ def faults(setting: str, value: object, least: int) -> list[Row]:
     """
     text = str(value).strip()
     if isinstance(value, bool) or not text.removeprefix("-").isdecimal() or int(text) < least:
-        return [row(setting, value, Fate.BY_HAND, f"not a whole number from {least} on")]
+        return [row(setting, value, Fate.BY_HAND, f"not a whole number of at least {least}")]
     return []
 
 

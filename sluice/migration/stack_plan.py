@@ -50,7 +50,7 @@ def _rest(old: OldStack, settings: set[str]) -> Iterator[Row]:
         elif name in NOT_NEEDED or not value:
             yield row(name, value, Fate.UNUSED, NOT_NEEDED.get(name, "empty"))
         else:
-            yield row(name, value, Fate.BY_HAND, "not a parameter of a version that is known")
+            yield row(name, value, Fate.BY_HAND, "not a parameter of any known version")
     for title in old.unknown:
         yield row(f"document {title}", "", Fate.BY_HAND, "not recognised as part of a stack")
 

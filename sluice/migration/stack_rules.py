@@ -149,7 +149,10 @@ def _athena(old: OldStack) -> Outcomes:
         )
     elif "HTTPFloodAthenaQueryGroupByParam" in old.parameters:
         yield row(
-            "HTTPFloodAthenaQueryGroupByParam", group_by, Fate.RULE, "http-flood counts per client, who has one country"
+            "HTTPFloodAthenaQueryGroupByParam",
+            group_by,
+            Fate.RULE,
+            "http-flood counts per client, and a client has one country",
         )
     by_country = _country_thresholds(old.parameters.get(BY_COUNTRY, ""))
     if by_country is None:

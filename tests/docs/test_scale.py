@@ -11,7 +11,7 @@ from bench.__main__ import SUITES
 from bench.scale.__main__ import RATES, scaled
 from bench.scale.model import (
     ITEM_BYTES,
-    RECORDS_A_SHARD,
+    RECORDS_PER_SHARD,
     TIME_OUT_S,
     Load,
     estimate,
@@ -52,7 +52,7 @@ def test_write_units_grow_with_the_shards() -> None:
 
 def test_one_evaluator_suffices_for_as_many_shards_as_setup_accepts() -> None:
     for shards in (2, 12, 120, MOST_SHARDS):
-        rate = shards / 1.2 * RECORDS_A_SHARD
+        rate = shards / 1.2 * RECORDS_PER_SHARD
         assert not estimate(Load(requests_per_second=rate, shards=shards)).stops
     assert set(estimate(Load(requests_per_second=1_000_000, shards=1200)).stops) == {"CPU", "cold start"}
 

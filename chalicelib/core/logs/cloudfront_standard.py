@@ -247,8 +247,8 @@ def _aligned(cells: list[bytes], names: Sequence[str], delimiter: bytes) -> list
 def _certain(name: str, cells: Sequence[bytes]) -> bytes:
     """Returns the only one of ``cells`` that can be the time or the client, which is among them; otherwise ``-``."""
     is_readable = _READABLE.get(name)
-    found = set(filter(is_readable, set(cells))) if is_readable else ()
-    return found.pop() if len(found) == 1 else b"-"
+    readable = set(filter(is_readable, set(cells))) if is_readable else ()
+    return readable.pop() if len(readable) == 1 else b"-"
 
 
 _ADDRESS = re.compile(rb"\d+\.\d+\.\d+\.\d+|[\da-f]*:[\da-f:.]*", re.ASCII | re.IGNORECASE)

@@ -19,6 +19,6 @@ def sentences(interventions: Iterable[Intervention]) -> Iterator[str]:
             )
         else:
             yield (
-                f"Production would have slowed rule {each.rule} down from {start} on, because clients are known only "
-                f"after a day: {LIMITS.pace:,} blocks a minute, and the last of {blocks} at {utc(each.last_at * 1000)}."
+                f"Production would have slowed rule {each.rule} down from {start}, because clients are known only "
+                f"after a day: {LIMITS.pace:,} blocks per minute, the last of {blocks} at {utc(each.last_at * 1000)}."
             )

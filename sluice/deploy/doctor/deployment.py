@@ -46,10 +46,10 @@ def deployed(inspection: Inspection) -> Iterator[Finding]:
 def concurrency(inspection: Inspection) -> Iterator[Finding]:
     """Checks that the account has room for the reservations of the functions."""
     if not inspection.stage.choices.stack:
-        found = reservations(inspection.stage, inspection.account, inspection.project)
-        if not found.fit:
+        reserved = reservations(inspection.stage, inspection.account, inspection.project)
+        if not reserved.fit:
             remedy = f"ask AWS for 1,000 concurrent executions, then: {inspection.deploy}"
-            yield Finding("concurrency", found.note, remedy, wrong=False)
+            yield Finding("concurrency", reserved.note, remedy, wrong=False)
 
 
 def runtime(inspection: Inspection) -> Iterator[Finding]:

@@ -132,7 +132,7 @@ class BucketNotification(Resource):
             if _of_new_objects(each) and (theirs.startswith(prefix) or prefix.startswith(theirs)):
                 raise Refusal(
                     f"bucket {bucket} already notifies {destination} of new objects under {theirs!r}, and S3 "
-                    "allows one destination for an object. Let that one pass the notifications on to the queue "
+                    "allows one destination for an object. Have it forward the notifications to the queue "
                     f"{self.stage.objects_queue}, and use --no-notification (docs/operate/objects.md)"
                 )
         return None

@@ -83,12 +83,12 @@ class Enforcing:
     def _detect(self, rules: Sequence[str]) -> None:
         """Detects every client for each rule, some several times, in any order."""
         now_ms = int(self.schedule.now * 1000)
-        found = [(self.clients, rule, now_ms) for rule in rules]
+        detected = [(self.clients, rule, now_ms) for rule in rules]
         for _ in range(self.random.randint(1, 4)):
             chosen = self.random.sample(self.clients, self.random.randint(1, len(self.clients)))
-            found.append((chosen, self.random.choice(rules), now_ms - self.random.randint(0, 4000)))
-        self.random.shuffle(found)
-        for clients, rule, last_ms in found:
+            detected.append((chosen, self.random.choice(rules), now_ms - self.random.randint(0, 4000)))
+        self.random.shuffle(detected)
+        for clients, rule, last_ms in detected:
             self._store(clients, RULES[rule], last_ms)
 
     def _store(self, clients: Sequence[str], terms: Terms, last_ms: int, served_since_ms: int = 0) -> None:

@@ -45,8 +45,8 @@ Allowed = frozenset[tuple[str, int]]
 def allowed(state: MemoryStateStore) -> Allowed:
     entries = [(item, Allow.read(item.id, item.body)) for item in state.query(Allow.kind)]
     readable = {(entry.network, entry.added_at) for _, entry in entries if isinstance(entry, Allow)}
-    held = {(HELD[item.id], -1) for item, entry in entries if not isinstance(entry, Allow) and item.id in HELD}
-    return frozenset(readable | held)
+    damaged = {(HELD[item.id], -1) for item, entry in entries if not isinstance(entry, Allow) and item.id in HELD}
+    return frozenset(readable | damaged)
 
 
 class WatchedIpSets(SwitchingIpSets):

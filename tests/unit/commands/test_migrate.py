@@ -90,7 +90,7 @@ def test_jails_of_fail2ban_become_a_plan(tmp_path: Path) -> None:
     assert "maxretry = 3" in shown.stdout
     assert "sluice setup --rules rules.toml" in shown.stdout
     jails.write_text("[nginx")
-    for words, message in (([], "jail.local"), ([str(jails)], "not in the form")):
+    for words, message in (([], "jail.local"), ([str(jails)], "not a valid jail.conf")):
         result = CliRunner().invoke(main, ["migrate", "--from", "fail2ban", *words], env={"SLUICE_URL": ""})
         assert (result.exit_code > 0, message in result.stderr) == (True, True), result.output
 
