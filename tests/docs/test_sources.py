@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from chalicelib.core.logs.api_gateway import FORMAT
-from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.cloudfront import FIELDS
+from chalicelib.core.logs.formats import columns_of_logs
+from chalicelib.core.logs.json_fields import READ
+from chalicelib.core.logs.log_format import DecodeOptions
 from chalicelib.core.logs.requests import LIVE_SOURCES, Source
 from sluice.deploy.costs import (
     ENVELOPE_LINES,
@@ -21,9 +23,6 @@ from sluice.deploy.costs import (
     stream_costs,
     total,
 )
-from tests.support.api_gateway import api
-from tests.support.records import cloudfront, waf_text
-from tests.support.replay_logs import T0, Hit, balancer, combined, v2_json
 
 TEXT = (Path(__file__).parents[2] / "docs" / "sources.md").read_text(encoding="utf-8")
 TABLE = re.search(r"\| log \| `source`.*\n\|[-|]+\n((?:\|.*\n)+)", TEXT)
@@ -31,7 +30,18 @@ assert TABLE is not None
 ROWS = [[cell.strip() for cell in row.strip("|").split("|")] for row in TABLE[1].splitlines()]
 STREAMED = {row[1].strip("`"): row for row in ROWS if row[2]}
 
-HIT = Hit(T0, "192.0.2.1")
+COLUMN_TABLE = re.search(r"\| key of \[`scope`\].*\n\|[-|]+\n((?:\|.*\n)+)", TEXT)
+assert COLUMN_TABLE is not None
+COLUMN_OF_KEY = {"path…": "path", "static": "path", "time": "time_taken"}
+COLUMN_ORDER = ("cloudfront", "cloudfront-standard", "waf", "load-balancer", "api-gateway", "web-server", "json")
+COLUMN_ROWS = [
+    (
+        [COLUMN_OF_KEY.get(key, key) for key in re.findall(r"`([^`]+)`", keys) if key not in ("scope", "measure")],
+        [cell.strip() for cell in cells],
+    )
+    for keys, *cells in (row.strip("|").split("|") for row in COLUMN_TABLE[1].splitlines())
+]
+"""The columns of each row, and a cell for each of ``COLUMN_ORDER``."""
 
 OWN_SERVERS = {Source.WEB_SERVER, Source.JSON}
 """Logs whose size and delay their owners decide."""
@@ -48,24 +58,11 @@ def test_size_and_price_are_those_of_the_cost_estimate(source: str) -> None:
     assert (size, price) == (f"{LINE_BYTES[source]:,}", f"{dollars_per_million(source):.2f}")
 
 
-SAMPLES = {
-    "cloudfront": cloudfront(FIELDS),
-    "cloudfront-standard": v2_json(HIT).encode(),
-    "waf": waf_text(),
-    "load-balancer": balancer(HIT).encode(),
-    "api-gateway": api(),
-    "web-server": combined(HIT).encode(),
-}
-
-
-@pytest.mark.parametrize("source", SAMPLES)
-def test_the_parts_of_a_request_that_a_log_has_are_listed(source: str) -> None:
-    (cells,) = re.findall(rf"^\| `{source}` \| (.*) \|$", TEXT, re.MULTILINE)
-    (requests,) = BatchDecoder(FIELDS).decode([SAMPLES[source]]).requests
-    keys = ("host", "path", "status", "country", "waf_action", "waf_label")
-    listed = {key for key, cell in zip(keys, cells.split(" | "), strict=True) if cell != "no"}
-    assert requests.source == source
-    assert listed == {key for key in keys if requests.columns(key) is not None}
+@pytest.mark.parametrize(("number", "source"), list(enumerate(COLUMN_ORDER)))
+def test_the_columns_that_a_log_has_are_listed(number: int, source: str) -> None:
+    listed = {name for names, cells in COLUMN_ROWS for name in names if not re.match(r"no\b", cells[number])}
+    every_key = tuple((name, name) for name in READ)
+    assert listed == columns_of_logs(DecodeOptions(FIELDS, json_fields=every_key))[Source(source)]
 
 
 def test_reading_a_million_lines_from_s3_costs_less_than_a_cent() -> None:
