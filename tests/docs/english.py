@@ -14,14 +14,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 CODE = ("app.py", "chalicelib", "sluice", "bench", "tests/support")
-PAGES = ("*.md", "docs/*.md", "docs/operate/*.md", "docs/development/*.md")
+PAGES = ("*.md", "docs/**/*.md")
 
 OPENING = re.compile(r"\s*(?:What|How|Of|That|Who|Whom|Whose|Whether)\b(?! else)")
 THING = (
     r"(?:record|request|client|shard|batch|rule|row|line|field|column|kind|cell|group|family|container|address|module)"
 )
 LINK = r"(?:of|in|on|at|by|to|as|is|for|from|with|under|into|than|over|or|and|per|that|which|has|makes|was|if)"
-PER = re.compile(rf"\b(?:one|once|twice|\d[\d,.]*|an?) (?:(?!{LINK}\b)[\w-]+ ){{0,2}}an? {THING}\b(?! (?:ago|later))")
+PER = re.compile(
+    rf"\b(?:one|once|twice|\d(?:[\d,.]*\d)?|an?) (?:(?!{LINK}\b)[\w-]+ ){{0,2}}an? {THING}\b(?! (?:ago|later))"
+)
 WORDS = re.compile(r"\b(?:somebody|nobody|everybody|anybody|whoever|whomever|anew|told)\b", re.IGNORECASE)
 QUOTED = re.compile(r"```.*?```|``[^`]*``|`[^`]*`|\"[^\"]*\"", re.DOTALL)
 
