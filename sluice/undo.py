@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from chalicelib.core.responses import Response
 from chalicelib.core.state import Call
 
 
@@ -53,14 +54,17 @@ def _words(call: Call) -> Iterator[Sequence[str]]:
 
 
 def _blocks(blocks: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[str]]:
-    """Yields one command for all blocks with the same length, comment and force."""
+    """Yields one command for all blocks with the same length, response, comment and force."""
 
-    def options(block: Mapping[str, Any]) -> tuple[str, str, bool]:
-        return block["block_for"], block.get("comment", ""), block.get("force", False)
+    def options(block: Mapping[str, Any]) -> tuple[str, str, str, bool]:
+        softer = block.get("respond", Response.BLOCK)
+        respond = "" if softer == Response.BLOCK else softer
+        return block["block_for"], respond, block.get("comment", ""), block.get("force", False)
 
-    for (block_for, comment, force), group in groupby(sorted(blocks, key=options), options):
+    for (block_for, respond, comment, force), group in groupby(sorted(blocks, key=options), options):
         networks = [block["network"] for block in group]
-        yield ["block", *networks, "--for", block_for, *_option("comment", comment), *_option("force", force)]
+        also = [*_option("respond", respond), *_option("comment", comment), *_option("force", force)]
+        yield ["block", *networks, "--for", block_for, *also]
 
 
 def _option(name: str, value: object) -> list[str]:

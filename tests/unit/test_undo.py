@@ -37,6 +37,20 @@ from sluice.undo import commands
         ),
         pytest.param(
             {
+                "method": "POST",
+                "path": "/v1/blocks",
+                "body": {
+                    "blocks": [
+                        {"network": "192.0.2.1/32", "block_for": "1h", "respond": "challenge"},
+                        {"network": "192.0.2.2/32", "block_for": "1h", "respond": "block"},
+                    ]
+                },
+            },
+            ["sluice block 192.0.2.2/32 --for 1h", "sluice block 192.0.2.1/32 --for 1h --respond challenge"],
+            id="blocks of two responses",
+        ),
+        pytest.param(
+            {
                 "method": "DELETE",
                 "path": "/v1/blocks",
                 "query": {"network": ["192.0.2.1/32", "192.0.2.2/32"], "forget": ["true"]},
