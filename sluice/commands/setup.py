@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, get_args
 
 import click
@@ -18,22 +18,24 @@ from sluice import DEFAULT_RULES
 from sluice.commands.shared.costs import items_of, print_bill
 from sluice.commands.shared.deployment import carry_out, choices_of, plan_options, show_plan, stage_command
 from sluice.commands.shared.options import EXISTING_FILE, Parsed, read_rules
-from sluice.commands.shared.output import output, print_json
+from sluice.commands.shared.output import output, print_json, table
 from sluice.deploy.account import AwsAccount, AwsError, attempting
 from sluice.deploy.apply import survey
-from sluice.deploy.costs import Load, monthly_costs, total
+from sluice.deploy.costs import INCLUDED_WCU, PRICES, WCU_STEP, Load, excess_dollars, monthly_costs, total
+from sluice.deploy.placement import Placement
 from sluice.deploy.plan import Step, StepAction, to_set_up, to_tear_down
 from sluice.deploy.preflight import reservations
-from sluice.deploy.resources import resources_of
+from sluice.deploy.resources import additions, resources_of
 from sluice.deploy.resources.chalice_config import Project
 from sluice.deploy.resources.logs import group_name
+from sluice.deploy.resources.parameters import RememberedChoices
 from sluice.deploy.resources.waf import ip_sets_without
-from sluice.deploy.resources.web_acls import arn_of
+from sluice.deploy.resources.web_acls import Order, WebAclRule, arn_of
 from sluice.deploy.rule_group import Body, read_body
 from sluice.deploy.runtime import RECOMMENDED, runtime_of_chalice
 from sluice.deploy.stage import MOST_IP_SETS, MOST_SHARDS, Choices, DeliveredLog, Refusal, Stage
 from sluice.deploy.terraform import terraform_of
-from sluice.deploy.traffic import observed_requests_per_second, web_acl_wcu
+from sluice.deploy.traffic import observed_requests_per_second, placements
 
 NAMES = Parsed("NAMES", lambda text: tuple(text.split(",")) if text else None)
 
@@ -67,6 +69,17 @@ def _setting(text: str) -> tuple[str, str]:
     "--distribution.",
 )
 @click.option("--web-acl", "web_acls", metavar="NAME|ARN", multiple=True, help="Web ACL that gets the blocking rule.")
+@click.option(
+    "--priority",
+    type=click.IntRange(0, 1_000_000),
+    help="Priority of the blocking rule in each --web-acl; by default the one before all others, if it is free.",
+)
+@click.option(
+    "--renumber/--no-renumber",
+    default=None,
+    help="Evaluate the blocking rule first, or at --priority, where other rules move up if they have to; or give them "
+    "the priorities back that they had.",
+)
 @click.option(
     "--create-web-acl",
     "own_web_acl",
@@ -198,6 +211,7 @@ def setup(
     web_acls: tuple[str, ...],
     buckets: tuple[str, ...],
     prefix: str,
+    renumber: bool | None,
     text: str,
     body: Body | None,
     printed: str | None,
@@ -238,17 +252,26 @@ def setup(
         raise click.UsageError("--prefix belongs to a --bucket.")
     entries = tuple(f"{bucket}/{prefix}" for bucket in buckets)
     desired = _stage(stage, account, web_acls, {**options, "buckets": entries})
+    order: Order = "kept" if renumber is None else "changed" if renumber else "restored"
+    if renumber:
+        desired = _remembering_order(desired, account)
     if body is not None:
         _check_owner(desired.choices, "--block-body", "BlockBody and BlockBodyType")
     if printed:
         print_json(terraform_of(desired, body))
         return
     resources = resources_of(
-        desired, rules=text, body=body, now=int(time.time()), project=project, show_token=show_token
+        desired, rules=text, body=body, now=int(time.time()), project=project, order=order, show_token=show_token
     )
     # The rule group refers to the IP sets of responses that are given up until its own step has been taken.
     surplus = ip_sets_without(desired, options["without_responses"])
     steps = [*to_set_up(survey(resources, account)), *to_tear_down(survey(surplus, account))]
+    if order == "restored":
+        # Forgotten last, so that an interrupted run can be repeated.
+        forgotten = replace(desired, choices=replace(desired.choices, priority=None, renumbered={}))
+        steps += to_set_up(survey([RememberedChoices(forgotten, desired.choices_parameter)], account))
+    with attempting("look at the web ACLs"):
+        placed = placements(account, steps)
     choices, now = desired.choices, int(time.time())
     observed = None if choices.requests_per_second else observed_requests_per_second(account, choices, now)
     load = Load(
@@ -257,14 +280,14 @@ def setup(
         shards=choices.shards,
         sample_rate=choices.sample_rate if choices.sources[:1] == ("cloudfront",) else 100,
         objects=bool(choices.buckets),
-        web_acl_wcu=web_acl_wcu(account, steps),
+        web_acl_wcu=max((placement.wcu_after for placement in placed), default=0),
         stack=bool(choices.stack),
     )
     if as_json and dry_run:
-        _print_json(desired, steps, load, applied=False)
+        _print_json(desired, steps, load, placed, applied=False)
     if not as_json:
         origin = ", the average of the last seven days" if observed else ""
-        _describe(console, desired, steps, load, origin)
+        _describe(console, desired, steps, load, placed, origin)
         _note_reservations(console, desired, account, project)
     refused = [step for step in steps if step.action is StepAction.REFUSE]
     if refused:
@@ -274,7 +297,7 @@ def setup(
     if any(step.effective for step in steps):
         carry_out(steps, account, console, "Make these changes?", yes=yes)
     if as_json:
-        _print_json(desired, steps, load, applied=True, token=tokens[-1] if tokens else None)
+        _print_json(desired, steps, load, placed, applied=True, token=tokens[-1] if tokens else None)
     _next_steps(console, desired, project)
 
 
@@ -337,8 +360,13 @@ def _estimated_log(choices: Choices) -> str | None:
     return usual if choices.log_groups else None
 
 
-def _describe(console: Console, stage: Stage, steps: list[Step], load: Load, origin: str) -> None:
+def _describe(
+    console: Console, stage: Stage, steps: list[Step], load: Load, placed: list[Placement], origin: str
+) -> None:
     show_plan(stage, steps, console)
+    for placement in placed:
+        console.print()
+        _print_placement(console, stage, placement, load)
     console.print()
     print_bill(console, load, origin=origin)
     choices = stage.choices
@@ -349,6 +377,45 @@ def _describe(console: Console, stage: Stage, steps: list[Step], load: Load, ori
     console.print()
 
 
+def _print_placement(console: Console, stage: Stage, placement: Placement, load: Load) -> None:
+    """Prints where Sluice's rule stands in a web ACL, what precedes it, and what its capacity costs."""
+    rule, setup = stage.rule_group, stage.command("setup")
+    console.print(
+        f"In web ACL {placement.web_acl}, {rule} is rule {placement.place} of {placement.rules}, at priority "
+        f"{placement.priority}. The web ACL uses {placement.wcu_before:,} WCU, and then {placement.wcu_after:,}.",
+        soft_wrap=True,
+    )
+    if placement.before:
+        console.print("These rules before it may end the evaluation of a request:")
+        console.print(table(("priority", "rule", ""), [(str(p.priority), p.name, p.effect) for p in placement.before]))
+        console.print(f"To evaluate it first:  {setup} --renumber", soft_wrap=True)
+    if placement.renumbered:
+        moved = ", ".join(f"{name} from {former} to {later}" for name, former, later in placement.renumbered)
+        console.print(f"Other rules get another priority, in the same order: {moved}", soft_wrap=True)
+        console.print(f"Undo:  {setup} --no-renumber", soft_wrap=True)
+    before, after = (
+        excess_dollars(replace(load, web_acl_wcu=wcu)) for wcu in (placement.wcu_before, placement.wcu_after)
+    )
+    if after:
+        console.print(
+            f"Each started {WCU_STEP} WCU above {INCLUDED_WCU:,} cost {PRICES['waf.excess_500_wcu'] * 1e6:.2f} USD per "
+            f"million requests: {after:,.2f} USD a month here, of which {after - before:,.2f} for Sluice.",
+            soft_wrap=True,
+        )
+
+
+def _remembering_order(stage: Stage, account: AwsAccount) -> Stage:
+    """Returns the stage with the priorities that the other rules of its web ACLs had. Raises Refusal, AwsError."""
+    with attempting("look at the web ACLs"):
+        former = {
+            each.web_acl: each.former_priorities(account)
+            for each in additions(stage, "changed")
+            if isinstance(each, WebAclRule)
+        }
+    kept = {arn: numbers for arn, numbers in former.items() if numbers}
+    return replace(stage, choices=replace(stage.choices, renumbered=kept))
+
+
 def _note_reservations(console: Console, stage: Stage, account: AwsAccount, project: Project) -> None:
     """Prints what it means if the account has too few concurrent executions, as far as setup may ask for them."""
     with suppress(AwsError):
@@ -356,7 +423,9 @@ def _note_reservations(console: Console, stage: Stage, account: AwsAccount, proj
             console.print(f"Note: {note}.\n", soft_wrap=True)
 
 
-def _print_json(stage: Stage, steps: list[Step], load: Load, *, applied: bool, token: str | None = None) -> None:
+def _print_json(
+    stage: Stage, steps: list[Step], load: Load, placed: list[Placement], *, applied: bool, token: str | None = None
+) -> None:
     costs = monthly_costs(load)
     document = {
         "stage": stage.name,
@@ -364,11 +433,17 @@ def _print_json(stage: Stage, steps: list[Step], load: Load, *, applied: bool, t
         "region": stage.location.region,
         "applied": applied,
         "steps": [step.row() for step in steps],
+        "web_acls": [_placement_json(placement) for placement in placed],
         "cost": {"items": items_of(costs), "usd_a_month": round(total(costs), 2)},
         "undo": stage.command("teardown"),
         **({"token": token} if token else {}),
     }
     print_json(document)
+
+
+def _placement_json(placement: Placement) -> dict[str, Any]:
+    moved = [{"name": name, "from": former, "to": later} for name, former, later in placement.renumbered]
+    return {**asdict(placement), "renumbered": moved}
 
 
 def _next_steps(console: Console, stage: Stage, project: Project) -> None:

@@ -241,11 +241,16 @@ def attack_dollars(load: Load, requests_per_second: float, hours: float = 1) -> 
     return (busy - usual) * share + after - before
 
 
-def _excess_capacity(load: Load) -> list[Cost]:
+def excess_dollars(load: Load) -> float:
+    """Returns the monthly price of the web ACL's capacity above ``INCLUDED_WCU``."""
     steps = ceil(max(0, load.web_acl_wcu - INCLUDED_WCU) / WCU_STEP)
-    requests = load.requests_per_second * SECONDS_PER_MONTH
-    dollars = steps * requests * PRICES["waf.excess_500_wcu"]
-    return [Cost(f"WAF capacity above {INCLUDED_WCU:,}", f"{load.web_acl_wcu:,} WCU", dollars)] if steps else []
+    return steps * load.requests_per_second * SECONDS_PER_MONTH * PRICES["waf.excess_500_wcu"]
+
+
+def _excess_capacity(load: Load) -> list[Cost]:
+    if load.web_acl_wcu <= INCLUDED_WCU:
+        return []
+    return [Cost(f"WAF capacity above {INCLUDED_WCU:,}", f"{load.web_acl_wcu:,} WCU", excess_dollars(load))]
 
 
 def _stack_costs() -> list[Cost]:

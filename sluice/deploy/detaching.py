@@ -86,4 +86,6 @@ def without(stage: Stage, detached: Detached) -> RememberedChoices:
         )
         for each in fields(detached)
     }
-    return RememberedChoices(replace(stage, choices=replace(stage.choices, **kept)), stage.choices_parameter)
+    former = {arn: numbers for arn, numbers in stage.choices.renumbered.items() if arn in kept["web_acls"]}
+    choices = replace(stage.choices, **kept, renumbered=former)
+    return RememberedChoices(replace(stage, choices=choices), stage.choices_parameter)

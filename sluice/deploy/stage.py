@@ -90,6 +90,10 @@ class Choices:
     """Rate that the evaluator has memory for; None for its least memory."""
     web_acls: tuple[str, ...] = ()
     """ARNs of the web ACLs that the rule group is attached to."""
+    priority: int | None = None
+    """Priority of the rule group's rule in these web ACLs; None: one before all others, if it is free."""
+    renumbered: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Former priorities, by a web ACL's ARN, of the rules that made place for the rule group's, in their order."""
     own_web_acl: bool = False
     """True if setup creates a web ACL, which refers to the rule group and to ``managed_groups``."""
     managed_groups: tuple[str, ...] = ()

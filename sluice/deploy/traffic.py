@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 from botocore.exceptions import BotoCoreError, ClientError
 
 from sluice.deploy.account import AwsAccount
+from sluice.deploy.placement import Placement
 from sluice.deploy.plan import Step, StepAction
 from sluice.deploy.resources.web_acls import WebAclRule, web_acl_name
-from sluice.deploy.rule_group import capacity_of
 from sluice.deploy.stage import Choices
 
 OBSERVED = timedelta(days=7)
@@ -38,16 +38,10 @@ def observed_requests_per_second(account: AwsAccount, choices: Choices, now: int
     return requests / OBSERVED.total_seconds() or None
 
 
-def web_acl_wcu(account: AwsAccount, steps: Sequence[Step]) -> int:
-    """Returns the capacity units that the fullest web ACL of a plan uses afterwards; 0 without a web ACL."""
-    used = [0]
-    for step in steps:
-        if isinstance(step.resource, WebAclRule):
-            name, id_ = step.resource.web_acl.split("/")[-2:]
-            stage = step.resource.stage
-            acl = account.client("wafv2").get_web_acl(Name=name, Id=id_, Scope=stage.choices.scope)["WebACL"]
-            used.append(acl.get("Capacity", 0) + (capacity_of(stage) if step.action is StepAction.CREATE else 0))
-    return max(used)
+def placements(account: AwsAccount, steps: Sequence[Step]) -> list[Placement]:
+    """Returns the place of Sluice's rule in each web ACL of a plan. Raises Refusal."""
+    resources = [step.resource for step in steps if step.action is not StepAction.REFUSE]
+    return [each.placement(account) for each in resources if isinstance(each, WebAclRule)]
 
 
 def _sum(account: AwsAccount, namespace: str, name: str, dimensions: Mapping[str, str], now: int) -> float:

@@ -8,7 +8,7 @@ from chalicelib.core.rules_toml import RulesError, parse_rules
 from chalicelib.core.sampling import Sampling, sampling_notes
 from chalicelib.core.state import ACTIVE, Heartbeat, Pause, StoredRules
 from sluice.deploy.doctor.inspection import Finding, Inspection
-from sluice.deploy.resources.web_acls import allowing_before, web_acl_name
+from sluice.deploy.resources.web_acls import preceding, web_acl_name
 
 STALE_S = 180
 """Age of the last heartbeat, in seconds, above which the sweep is late: it runs once a minute."""
@@ -70,9 +70,8 @@ def attached(inspection: Inspection) -> Iterator[Finding]:
 def preceded(inspection: Inspection) -> Iterator[Finding]:
     rule_group = inspection.stage.rule_group
     for arn in inspection.stage.choices.web_acls:
-        if names := allowing_before(inspection.account, arn, rule_group):
-            allowing = (
-                f"{plural(len(names), 'rule')} before {rule_group} may allow a blocked client: {', '.join(names)}"
-            )
-            remedy = f"give {rule_group} a lower priority than theirs, unless it is intended"
-            yield Finding("web ACL", f"in web ACL {web_acl_name(arn)}, {allowing}", remedy, wrong=False)
+        if before := preceding(inspection.account, arn, rule_group):
+            rules = ", ".join(f"{rule.name} ({rule.effect})" for rule in before)
+            what = f"{plural(len(before), 'rule')} before {rule_group} may end the evaluation of a request: {rules}"
+            remedy = f"{inspection.setup} --renumber evaluates {rule_group} first, unless their order is intended"
+            yield Finding("web ACL", f"in web ACL {web_acl_name(arn)}, {what}", remedy, wrong=False)

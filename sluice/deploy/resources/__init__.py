@@ -17,7 +17,7 @@ from sluice.deploy.resources.parameters import FirstToken, RememberedChoices
 from sluice.deploy.resources.streams import DeliveryRole, LogStream, mode
 from sluice.deploy.resources.tables import DeletionProtection, FirstRules, Table
 from sluice.deploy.resources.waf import RuleGroup, ip_set_resources
-from sluice.deploy.resources.web_acls import WebAclRule, web_acl_name
+from sluice.deploy.resources.web_acls import Order, WebAclRule, web_acl_name
 from sluice.deploy.rule_group import Body, capacity_of
 from sluice.deploy.stage import API, LOGS, Stage
 
@@ -31,18 +31,20 @@ def resources_of(
     project: Project,
     rules: str = "",
     body: Body | None = None,
+    order: Order = "kept",
     show_token: Callable[[str], None] = lambda _: None,
 ) -> list[Resource]:
     """Returns the resources of a stage, in order of creation.
 
     ``now`` is epoch seconds, ``rules`` the first rule set as TOML. ``body``: the body of refusals; None for the present
-    one. ``show_token`` receives the first token, if one is created.
+    one. ``order``: what becomes of the priorities in web ACLs. ``show_token`` receives the first token, if one is
+    created.
     """
     choices, seeds = stage.choices, _seeds(stage, now, rules, show_token)
     remembered = RememberedChoices(stage, stage.choices_parameter, about="the choices of this stage, for later runs")
     if choices.stack:
         # CloudFormation creates the others.
-        return [remembered, *seeds, *(_access_logs(stage) if choices.delivered else ()), *additions(stage)]
+        return [remembered, *seeds, *(_access_logs(stage) if choices.delivered else ()), *additions(stage, order)]
     tallies = "the shards' tally logs; on demand, stream, items expire"
     state = "blocks, allowlist, rules, audit; on demand, stream, recoverable, protected"
     responses = ", ".join(each for each in SOFTER if each in choices.responses)
@@ -84,7 +86,7 @@ def resources_of(
         # Chalice creates the log groups of all functions, but gives the API's a name that is never used.
         LogGroup(stage, stage.log_group(API), 30, about="logs of the admin API; kept for 30 days"),
         ChaliceStage(stage, stage.name, project, about=deployment),
-        *additions(stage),
+        *additions(stage, order),
     ]
 
 
@@ -108,7 +110,7 @@ def _seeds(stage: Stage, now: int, rules: str, show_token: Callable[[str], None]
     ]
 
 
-def additions(stage: Stage) -> list[Resource]:
+def additions(stage: Stage, order: Order = "kept") -> list[Resource]:
     """Returns the additions to resources with other owners."""
     choices = stage.choices
     attached = "its cache behaviours log to the stream"
@@ -131,7 +133,7 @@ def additions(stage: Stage) -> list[Resource]:
         added += [BucketNotification(stage, entry, about=notified) for entry in stage.choices.buckets]
     for web_acl in stage.choices.web_acls:
         name = web_acl_name(web_acl)
-        added.append(WebAclRule(stage, f"{name}/{stage.rule_group}", web_acl, about=reference))
+        added.append(WebAclRule(stage, f"{name}/{stage.rule_group}", web_acl, about=reference, order=order))
         if "waf" in stage.choices.sources and not stage.choices.stack:
             added.append(WebAclLogging(stage, name, web_acl, about=f"writes to {stage.waf_log_group}"))
     if stage.choices.own_web_acl:

@@ -1,13 +1,24 @@
 """The rule that refers to the rule group, in web ACLs with other owners: setup adds it, and teardown removes it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from botocore.exceptions import EndpointConnectionError
 
 from sluice.deploy.account import AwsAccount, missing_ok
+from sluice.deploy.placement import (
+    Placement,
+    Predecessor,
+    Rule,
+    check_free,
+    first_priority,
+    free_priority,
+    making_place,
+    predecessors,
+    restored,
+)
 from sluice.deploy.resource import Existing, Resource
 from sluice.deploy.resources.waf import BUSY
 from sluice.deploy.rule_group import capacity_of, visibility
@@ -15,7 +26,8 @@ from sluice.deploy.stage import MOST_REFERENCES, Refusal
 
 MOST_WCU = 5000
 REFERENCES = ("IPSetReferenceStatement", "RegexPatternSetReferenceStatement", "RuleGroupReferenceStatement")
-Rule = dict[str, Any]
+
+Order = Literal["kept", "changed", "restored"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +37,19 @@ class WebAclRule(Resource):
     web_acl: str
     """ARN."""
 
+    order: Order = field(default="kept", kw_only=True)
+    """Fate of the priorities: all stay, those of other rules may change for Sluice's, or they get their former ones."""
+
     def find(self, account: AwsAccount) -> Existing | None:
-        with missing_ok("WAFNonexistentItemException"):
-            answer = account.client("wafv2").get_web_acl(**_identity(self.web_acl))
-            acl = answer["WebACL"]
-            if namesakes := [rule for rule in acl["Rules"] if rule["Name"] == self.stage.rule_group]:
-                return Existing(ours=any(map(self._is_ours, namesakes)))
-            self._check(acl, account)
-            return None
-        raise Refusal(f"web ACL {self.web_acl} does not exist; list them with 'aws wafv2 list-web-acls'")
+        acl = self._read(account)
+        rules = acl["Rules"]
+        if namesakes := [rule for rule in rules if rule["Name"] == self.stage.rule_group]:
+            if not any(map(self._is_ours, namesakes)):
+                return Existing(ours=False)
+            return Existing(ours=True, differences=self._differences(rules))
+        self._check(acl, account)
+        self._arranged(rules, {"Name": self.stage.rule_group})
+        return None
 
     def create(self, account: AwsAccount) -> None:
         name, scope = self.stage.rule_group, self.stage.choices.scope
@@ -45,17 +61,94 @@ class WebAclRule(Resource):
             "OverrideAction": {"None": {}},
             "VisibilityConfig": visibility(name),
         }
+        self._edit(account, lambda rules: self._arranged(rules, reference))
 
-        def add(rules: list[Rule]) -> list[Rule]:
-            if any(map(self._is_ours, rules)):
-                return rules
-            priority = free_priority({rule["Priority"] for rule in rules})
-            return [*rules, {**reference, "Priority": priority}]
-
-        self._edit(account, add)
+    def change(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
+        self._edit(account, lambda rules: self._arranged(rules, {}))
 
     def remove(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
-        self._edit(account, lambda rules: [rule for rule in rules if not self._is_ours(rule)])
+        self._edit(account, lambda rules: self._restored(rules)[0])
+
+    def placement(self, account: AwsAccount) -> Placement:
+        """Returns the place of the rule as ``create`` or ``change`` leaves it. Raises Refusal."""
+        acl, own = self._read(account), self.stage.rule_group
+        before = acl["Rules"]
+        attached = any(map(self._is_ours, before))
+        after = self._arranged(before, {"Name": own})
+        priorities = {rule["Name"]: rule["Priority"] for rule in after}
+        used = acl.get("Capacity", 0)
+        return Placement(
+            web_acl=web_acl_name(self.web_acl),
+            priority=priorities[own],
+            place=1 + sum(number < priorities[own] for number in priorities.values()),
+            rules=len(after),
+            before=predecessors(after, [own]),
+            renumbered=[
+                (rule["Name"], rule["Priority"], priorities[rule["Name"]])
+                for rule in before
+                if rule["Name"] != own and priorities[rule["Name"]] != rule["Priority"]
+            ],
+            wcu_before=used,
+            wcu_after=used if attached else used + self._capacity(account),
+        )
+
+    def former_priorities(self, account: AwsAccount) -> tuple[int, ...]:
+        """Returns the present priorities of the other rules that get others, in order: what undoing needs.
+
+        If none does, returns those that are remembered.
+        """
+        moved = sorted(former for _, former, _ in self.placement(account).renumbered)
+        return tuple(moved) or tuple(self.stage.choices.renumbered.get(self.web_acl, ()))
+
+    def _read(self, account: AwsAccount) -> Mapping[str, Any]:
+        with missing_ok("WAFNonexistentItemException"):
+            acl: Mapping[str, Any] = account.client("wafv2").get_web_acl(**_identity(self.web_acl))["WebACL"]
+            return acl
+        raise Refusal(f"web ACL {self.web_acl} does not exist; list them with 'aws wafv2 list-web-acls'")
+
+    def _capacity(self, account: AwsAccount) -> int:
+        """Returns the capacity of the rule group: that with which it was created, or will be."""
+        name, scope = self.stage.rule_group, self.stage.choices.scope
+        for group in account.list_all("wafv2", "list_rule_groups", "RuleGroups", Scope=scope):
+            if group["Name"] == name:
+                answer = account.client("wafv2").get_rule_group(Name=name, Scope=scope, Id=group["Id"])
+                return int(answer["RuleGroup"]["Capacity"])
+        return capacity_of(self.stage)
+
+    def _differences(self, rules: Sequence[Rule]) -> list[str]:
+        after = {rule["Name"]: rule["Priority"] for rule in self._arranged(rules, {})}
+        moved = [rule for rule in rules if after[rule["Name"]] != rule["Priority"] and not self._is_ours(rule)]
+        ours = [rule for rule in rules if after[rule["Name"]] != rule["Priority"] and self._is_ours(rule)]
+        differences = [f"priority {rule['Priority']} becomes {after[rule['Name']]}" for rule in ours]
+        if moved:
+            names = ", ".join(f"{rule['Name']} from {rule['Priority']} to {after[rule['Name']]}" for rule in moved)
+            differences.append(f"other rules move: {names}")
+        return differences
+
+    def _arranged(self, rules: Sequence[Rule], new: Rule) -> list[Rule]:
+        """Returns the rules as they should be; ``new`` is Sluice's if it is not among them. Raises Refusal."""
+        own = next(filter(self._is_ours, rules), None)
+        others = [rule for rule in rules if rule is not own]
+        chosen = self.stage.choices.priority
+        if self.order == "restored" and (chosen is not None or self.web_acl in self.stage.choices.renumbered):
+            others, chosen = self._restored(rules)
+        elif chosen is not None:
+            if self.order == "kept":
+                check_free(others, chosen, 1, web_acl_name(self.web_acl))
+        elif self.order == "changed" and not (own and all(own["Priority"] < rule["Priority"] for rule in others)):
+            chosen = first_priority(others, 1)
+        else:
+            chosen = own["Priority"] if own else free_priority({rule["Priority"] for rule in others})
+        return [*making_place(others, chosen, 1), {**(own or new), "Priority": chosen}]
+
+    def _restored(self, rules: Sequence[Rule]) -> tuple[list[Rule], int]:
+        """Returns the other rules with the priorities that they had, and a free one for Sluice's."""
+        own = next(filter(self._is_ours, rules), None)
+        others = [rule for rule in rules if rule is not own]
+        former = self.stage.choices.renumbered.get(self.web_acl, ())
+        if own and former:
+            others = restored(others, own["Priority"], former)
+        return others, free_priority({rule["Priority"] for rule in others})
 
     def _edit(self, account: AwsAccount, edit: Callable[[list[Rule]], list[Rule]]) -> None:
         client = account.client("wafv2")
@@ -71,7 +164,7 @@ class WebAclRule(Resource):
 
         account.retry(update, BUSY)
 
-    def _is_ours(self, rule: Mapping[str, Any]) -> bool:
+    def _is_ours(self, rule: Rule) -> bool:
         group = rule["Statement"].get("RuleGroupReferenceStatement", {}).get("ARN", "")
         return f"/rulegroup/{self.stage.rule_group}/" in group and rule["Name"] == self.stage.rule_group
 
@@ -85,7 +178,7 @@ class WebAclRule(Resource):
                 "rule groups), which is a fixed quota of AWS. Move some of them into a rule group of their own, then "
                 "run setup again"
             )
-        capacity, added = acl.get("Capacity", 0), capacity_of(self.stage)
+        capacity, added = acl.get("Capacity", 0), self._capacity(account)
         if capacity + added > MOST_WCU:
             raise Refusal(
                 f"{title} is full: it uses {capacity} of {MOST_WCU} WCU, and the rule group needs {added}. Remove "
@@ -108,32 +201,13 @@ def flat_rate_plan(account: AwsAccount, arn: str) -> str | None:
     return None
 
 
-def free_priority(taken: set[int]) -> int:
-    """Returns a priority before all others if there is one, so that blocked clients cost no further rules.
-
-    Otherwise returns the first free number.
-
-    >>> free_priority({5, 6}), free_priority({0, 1, 3}), free_priority(set())
-    (4, 2, 0)
-    """
-    first = min(taken, default=1)
-    if first > 0:
-        return first - 1
-    return next(number for number in range(len(taken) + 1) if number not in taken)
-
-
-def allowing_before(account: AwsAccount, arn: str, rule_group: str) -> list[str]:
-    """Returns the names of the web ACL's own rules that allow requests before ``rule_group`` sees them, in order.
+def preceding(account: AwsAccount, arn: str, rule_group: str) -> list[Predecessor]:
+    """Returns the web ACL's rules that may end evaluation before ``rule_group`` sees a request, in order.
 
     Returns none if the web ACL does not exist or does not refer to the rule group.
     """
     with missing_ok("WAFNonexistentItemException"):
-        rules = account.client("wafv2").get_web_acl(**_identity(arn))["WebACL"]["Rules"]
-        own = [rule["Priority"] for rule in rules if rule["Name"] == rule_group]
-        allowing = [
-            rule for rule in rules if "Allow" in rule.get("Action", {}) and rule["Priority"] < min(own, default=0)
-        ]
-        return [rule["Name"] for rule in sorted(allowing, key=lambda rule: rule["Priority"])]
+        return predecessors(account.client("wafv2").get_web_acl(**_identity(arn))["WebACL"]["Rules"], [rule_group])
     return []
 
 

@@ -333,7 +333,7 @@ def test_an_architecture_other_than_the_configured_one_is_reported(deployed: Dep
     assert finding.what.endswith("says x86_64")
 
 
-def test_rules_that_may_allow_a_blocked_client_are_reported_in_their_order(deployed: DeployedStage) -> None:
+def test_rules_that_may_end_evaluation_before_sluice_are_reported_in_their_order(deployed: DeployedStage) -> None:
     waf, (arn,) = deployed.account.client("wafv2"), deployed.stage.choices.web_acls
     identity = {"Name": "edge", "Scope": "CLOUDFRONT", "Id": arn.rsplit("/", 1)[1]}
     answer = waf.get_web_acl(**identity)
@@ -348,7 +348,12 @@ def test_rules_that_may_allow_a_blocked_client_are_reported_in_their_order(deplo
         LockToken=answer["LockToken"],
     )
     (finding,) = deployed.findings()
-    assert finding.what == "in web ACL edge, 2 rules before sluice-prod may allow a blocked client: bots, office"
+    allows = "allows requests, also those of blocked clients"
+    assert finding.what == (
+        "in web ACL edge, 2 rules before sluice-prod may end the evaluation of a request: "
+        f"bots ({allows}), office ({allows})"
+    )
+    assert finding.remedy.startswith("sluice setup --stage prod --region us-east-1 --renumber")
     assert not finding.wrong
 
 

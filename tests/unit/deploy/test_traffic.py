@@ -7,7 +7,8 @@ import pytest
 
 from sluice.deploy.costs import INCLUDED_WCU
 from sluice.deploy.rule_group import CAPACITY
-from sluice.deploy.traffic import observed_requests_per_second, web_acl_wcu
+from sluice.deploy.stage import Stage
+from sluice.deploy.traffic import observed_requests_per_second, placements
 from tests.support.deploy.account import Run, World
 
 NOW = int(time.time())
@@ -57,10 +58,16 @@ def test_setup_estimates_for_the_observed_rate_unless_one_is_given(run: Run, wor
 
 
 def test_the_capacity_of_the_web_acl_counts_once_with_the_rule_group(run: Run, world: World) -> None:
+    def wcu(stage: Stage) -> list[tuple[int, int]]:
+        return [(each.wcu_before, each.wcu_after) for each in placements(world.account, world.plan(stage))]
+
     world.front.web_acl_capacity = INCLUDED_WCU
     stage = world.stage(web_acls=(world.web_acl(),))
-    assert web_acl_wcu(world.account, world.plan(stage)) == INCLUDED_WCU + CAPACITY
-    assert "WAF capacity above 1,500" in run("setup", "--dry-run", "--web-acl", "edge").output
+    assert wcu(stage) == [(INCLUDED_WCU, INCLUDED_WCU + CAPACITY)]
+    shown = run("setup", "--dry-run", "--web-acl", "edge", "--requests-per-second", "100").output
+    assert "WAF capacity above 1,500" in shown
+    assert "uses 1,500 WCU, and then 1,550" in shown
+    assert "cost 0.20 USD per million requests: 52.56 USD a month here, of which 52.56 for Sluice" in shown
     world.set_up(stage)
-    assert web_acl_wcu(world.account, world.plan(stage)) == INCLUDED_WCU
-    assert web_acl_wcu(world.account, []) == 0
+    assert wcu(stage) == [(INCLUDED_WCU, INCLUDED_WCU)]
+    assert placements(world.account, []) == []
