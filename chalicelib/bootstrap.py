@@ -14,6 +14,7 @@ from chalicelib.admin.live_counts import LiveCounts
 from chalicelib.config import Config, read_config
 from chalicelib.core.breaker import Limits
 from chalicelib.core.logs.batch_decoder import BatchDecoder
+from chalicelib.core.proxies import proxies
 from chalicelib.core.state import Detection
 from chalicelib.core.tokens import Token
 from chalicelib.core.windows import View
@@ -173,6 +174,8 @@ def compose(config: Config, world: World, parts: Parts = PARTS) -> Services:
             rules=rules.at,
             stale_after_s=config.stale_after_s,
             propagation_s=config.propagation_s,
+            # CloudFront's own web ACL and logs have the addresses of those who connect to it.
+            proxies=proxies() if config.waf_scope == "REGIONAL" and config.spare_proxies == "yes" else None,
         ),
         publish=parts.publish(
             state=state, ip_sets=world.ip_sets, sets=config.ip_sets, clock=world.clock, sleep=world.sleep

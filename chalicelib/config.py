@@ -171,9 +171,12 @@ class Config:
     )
     trusted_proxies: tuple[str, ...] = _setting(
         "",
-        "Proxies in front of CloudFront whose X-Forwarded-For is trusted",
+        "Proxies that connect to CloudFront, the load balancer or the server, and whose X-Forwarded-For is trusted",
         "networks, separated by commas",
         lambda text: tuple(str(parse_network(part)) for part in text.split(",") if part.strip()),
+    )
+    spare_proxies: Literal["yes", "no"] = _choice(
+        "Whether rules of a REGIONAL stage spare the addresses of CDNs, CloudFront's among them", "yes", "no"
     )
     sample_rate: int = _number(
         100, "Percentage of requests that CloudFront's real-time log holds; its counts are scaled up", 1, 100

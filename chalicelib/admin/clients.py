@@ -160,6 +160,7 @@ _OUTCOMES = {
     "extended": "its block was extended",
     "counted": "the rule only counts",
     "allowlisted": "it was on the allowlist",
+    "proxy": "it is a proxy of a CDN, so it is not blocked: TRUSTED_PROXIES lets the clients behind it be counted",
     "stale": "the log arrived too late for a block",
 }
 

@@ -40,6 +40,8 @@ class Outcome(StrEnum):
     COUNTED = "counted"
     """The rule only counts."""
     ALLOWLISTED = "allowlisted"
+    PROXY = "proxy"
+    """The address is that of a CDN, with everyone behind it."""
     STALE = "stale"
     """The offence is too old."""
     KNOWN = "known"
@@ -76,15 +78,20 @@ class RefusalSpan(NamedTuple):
         return first_ms < self.end_ms and self.start_ms <= last_ms
 
 
-def unenforced(terms: Terms, offender: Offender, *, allowed: bool, stale_after_s: int, now: int) -> Outcome | None:
+def unenforced(
+    terms: Terms, offender: Offender, *, allowed: bool, proxy: bool, stale_after_s: int, now: int
+) -> Outcome | None:
     """Returns the outcome of an offence that is not enforced, whatever the client's standing; None of one that is.
 
-    ``allowed``: whether the network overlaps the allowlist. ``now``: epoch seconds.
+    ``allowed``: whether the network overlaps the allowlist. ``proxy``: whether it overlaps those of CDNs.
+    ``now``: epoch seconds.
     """
     if allowed:
         return Outcome.ALLOWLISTED
     if terms.action is Action.COUNT:
         return Outcome.COUNTED
+    if proxy:
+        return Outcome.PROXY
     return Outcome.STALE if offender.last_ms < (now - stale_after_s) * 1000 else None
 
 

@@ -259,7 +259,7 @@ def _softer(ends: Mapping[Response, int]) -> dict[Response, int]:
     return {response: end for response, end in ends.items() if response is not Response.BLOCK}
 
 
-OUTCOMES = ["blocked", "extended", "counted", "allowlisted", "stale"]
+OUTCOMES = ["blocked", "extended", "counted", "allowlisted", "proxy", "stale"]
 """Outcomes that a client's history keeps."""
 
 

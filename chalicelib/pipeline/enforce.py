@@ -183,10 +183,12 @@ class Enforce:
         rules: Callable[[int], RulesInUse],
         stale_after_s: int = RETENTION_S,
         propagation_s: int = PROPAGATION_S,
+        proxies: NetworkSet | None = None,
     ) -> None:
         """``clock``: epoch seconds. ``limits``: those of the breakers. ``rules`` returns those in use at a time in ms.
 
-        ``stale_after_s``: the age at which an offence is not enforced any more.
+        ``stale_after_s``: the age at which an offence is not enforced any more. ``proxies``: networks that no rule
+        blocks, because other clients are behind them.
         """
         self._state = state
         self._clock = clock
@@ -195,6 +197,7 @@ class Enforce:
         self._waiting = WaitingOffenders(state)
         self._stale_after_s = stale_after_s
         self._propagation_s = propagation_s
+        self._proxies = proxies or NetworkSet(())
         self._lengths = BlockLengths()
         """Prefix lengths that are certainly named in the stored record."""
 
@@ -297,7 +300,14 @@ class Enforce:
         for case in cases:
             detection, offender = case
             on_allowlist = allowed.meets(span_of(offender.network))
-            outcome = unenforced(detection.terms, offender, allowed=on_allowlist, stale_after_s=stale_after_s, now=now)
+            outcome = unenforced(
+                detection.terms,
+                offender,
+                allowed=on_allowlist,
+                proxy=self._proxies.meets(span_of(offender.network)),
+                stale_after_s=stale_after_s,
+                now=now,
+            )
             if outcome is None:
                 enforced.append(case)
             else:

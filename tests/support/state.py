@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.breaker import Limits
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Action, Escalation
@@ -114,9 +115,15 @@ def new_enforcer(
     enforcer: type[Enforce] = Enforce,
     limits: Limits = UNREACHED,
     stale_after_s: int = RETENTION_S,
+    proxies: NetworkSet | None = None,
 ) -> Enforce:
     return enforcer(
-        state=State(store), clock=clock, limits=limits, rules=lambda _: RulesInUse(RULES), stale_after_s=stale_after_s
+        state=State(store),
+        clock=clock,
+        limits=limits,
+        rules=lambda _: RulesInUse(RULES),
+        stale_after_s=stale_after_s,
+        proxies=proxies,
     )
 
 

@@ -16,14 +16,14 @@ from sluice.deploy.doctor.deployment import (
     source_settings,
 )
 from sluice.deploy.doctor.enforcement import attached, control, preceded, rules, sweep, unreadable
-from sluice.deploy.doctor.flow import fields, lag, malformed, objects, readers, records, waf_filters
+from sluice.deploy.doctor.flow import fields, lag, malformed, objects, proxies, readers, records, waf_filters
 from sluice.deploy.doctor.inspection import Finding, Inspection
 
 StageCheck = Callable[[Inspection], Iterable[Finding]]
 
 CHECKS: tuple[StageCheck, ...] = (
     *(drift, deployed, concurrency, runtime, settings, permissions, event_sources, source_settings),
-    *(records, readers, lag, objects, fields, malformed, waf_filters),
+    *(records, readers, lag, objects, fields, malformed, proxies, waf_filters),
     *(sweep, control, unreadable, rules, attached, preceded),
 )
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from chalicelib.admin.wording import plural
+from chalicelib.core.decisions import Outcome
 from sluice.deploy.account import missing_ok
 from sluice.deploy.doctor.inspection import METRIC_PERIOD_S, Finding, Inspection
 
@@ -110,6 +112,21 @@ def malformed(inspection: Inspection) -> Iterator[Finding]:
         what = f"{100 * bad / (bad + good):.0f} % of the lines are malformed"
         older = f"older samples are in {inspection.log_group('ingest')}"
         yield Finding("malformed", what, f"'sluice status' shows samples and what to do; {older}")
+
+
+def proxies(inspection: Inspection) -> Iterator[Finding]:
+    spared = inspection.metric("Sluice", f"Offenders.{Outcome.PROXY}", "Sum", service=inspection.stage.prefix)
+    if spared:
+        what = (
+            f"{plural(int(spared), 'client')} over a limit had the address of CloudFront or another CDN: they are "
+            "proxies, and are not blocked, because everyone behind them would be refused"
+        )
+        remedy = (
+            f"{inspection.setup} --set TRUSTED_PROXIES=NETWORK,... with the networks from which the CDN connects "
+            "(CloudFront's are the prefix list com.amazonaws.global.cloudfront.origin-facing); if the site is behind "
+            "none, --set SPARE_PROXIES=no"
+        )
+        yield Finding("proxies", what, remedy)
 
 
 def waf_filters(inspection: Inspection) -> Iterator[Finding]:

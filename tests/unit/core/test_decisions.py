@@ -336,6 +336,8 @@ def test_a_decision_follows_from_the_requests_and_the_standing(
         pytest.param({"allowed": True}, Outcome.ALLOWLISTED, id="allowlisted"),
         pytest.param({"terms": terms(action=Action.COUNT)}, Outcome.COUNTED, id="counted"),
         pytest.param({"terms": terms(action=Action.COUNT), "allowed": True}, Outcome.ALLOWLISTED, id="both"),
+        pytest.param({"proxy": True}, Outcome.PROXY, id="a proxy"),
+        pytest.param({"proxy": True, "allowed": True}, Outcome.ALLOWLISTED, id="an allowlisted proxy"),
         pytest.param({"now": 4 + 3600}, None, id="as old as it may be"),
         pytest.param({"now": 5 + 3600}, Outcome.STALE, id="too old"),
         pytest.param({"now": 5 + 3600, "terms": terms(action=Action.COUNT)}, Outcome.COUNTED, id="counted late"),
@@ -344,7 +346,7 @@ def test_a_decision_follows_from_the_requests_and_the_standing(
 def test_offences_that_are_not_enforced(case: dict[str, object], outcome: Outcome | None) -> None:
     of = case.pop("terms", TERMS)
     _, offender = detected(last=4)
-    options: dict[str, object] = {"allowed": False, "now": 6, **case}
+    options: dict[str, object] = {"allowed": False, "proxy": False, "now": 6, **case}
     options["now"] = NOON + options["now"]  # type: ignore[operator]
     assert unenforced(of, offender, stale_after_s=RETENTION_S, **options) is outcome  # type: ignore[arg-type]
 

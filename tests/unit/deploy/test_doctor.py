@@ -391,3 +391,12 @@ def test_doctor_names_records_that_cannot_be_read(deployed: DeployedStage) -> No
         found["records"] == "1 stored record that cannot be read, for example allow 192.0.2.77/24: it has host bits set"
     )
     assert "no rules are stored that can be read" in found["rules"]
+
+
+def test_cdns_that_were_spared_are_reported_with_what_to_set(deployed: DeployedStage) -> None:
+    deployed.report("Sluice", "Offenders.proxy", 3, service="sluice-prod")
+    (finding,) = deployed.findings()
+    assert finding.wrong
+    assert finding.what.startswith("3 clients over a limit had the address of CloudFront or another CDN")
+    assert "--set TRUSTED_PROXIES=NETWORK" in finding.remedy
+    assert "--set SPARE_PROXIES=no" in finding.remedy
