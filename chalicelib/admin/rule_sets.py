@@ -2,6 +2,8 @@
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import starmap
 from typing import Annotated
 
 import msgspec
@@ -22,7 +24,7 @@ from chalicelib.core.responses import Response
 from chalicelib.core.rule_notes import ColumnsOf, objections, rule_notes
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_diff import DiffKind, RuleDiff, RuleWords, differences, rule_words, summary
-from chalicelib.core.rules_edit import EditError, edited
+from chalicelib.core.rules_edit import EditError, Value, edit_words, edited
 from chalicelib.core.rules_toml import MOST_RULES, RulesError, parse_rules
 from chalicelib.core.sampling import Sampling, sampling_notes
 from chalicelib.core.state import ACTIVE, Call, StoredRules, version_id
@@ -175,9 +177,13 @@ def edit(
 
     Raises NotFound, Invalid, ForceNeeded, StaleVersion.
     """
-    values = {key: value for key, value in (("action", form.action), ("limit", form.limit)) if value is not None}
+    values: dict[str, Value] = {
+        key: value for key, value in (("action", form.action), ("limit", form.limit)) if value is not None
+    }
+    if form.paused_until is not None:
+        values["paused_until"] = datetime.fromtimestamp(form.paused_until, UTC) if form.paused_until else None
     if not values:
-        raise Invalid(fault("body", "action", None, "an action, a limit, or both"))
+        raise Invalid(fault("body", "action", None, "an action, a limit, or a time until which the rule is paused"))
     stored = rule_set(state)
     if form.rule not in [rule.name for rule in stored.rules]:
         known = ", ".join(rule.name for rule in stored.rules)
@@ -186,7 +192,7 @@ def edit(
         text = edited(stored.text, form.rule, values)
     except EditError as exc:
         raise Invalid(fault("body", "rule", form.rule, str(exc))) from exc
-    comment = form.comment or f"{form.rule}: {', '.join(f'{key} {value}' for key, value in values.items())}"
+    comment = form.comment or f"{form.rule}: {', '.join(starmap(edit_words, values.items()))}"
     new = NewRules(text=text, comment=comment, force=form.force)
     return activate(state, new, bounds, based_on=based_on, caller=caller, now=now)
 

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from chalicelib.core import addresses, durations
+from chalicelib.core.durations import LAST_S
 from chalicelib.core.logs.requests import LiveSource
 from chalicelib.core.responses import Response
 from chalicelib.core.rules import LARGEST_LIMIT, Action
@@ -133,6 +134,8 @@ class RuleEdit(Form, frozen=True):
     """null: as it is."""
     limit: Annotated[int, Meta(ge=0, le=LARGEST_LIMIT)] | None = None
     """null: as it is."""
+    paused_until: Annotated[int, Meta(ge=0, le=LAST_S)] | None = None
+    """Second since 1970 before which the rule only counts; 0 ends its pause; null: as it is."""
     comment: Comment = ""
     force: bool = False
     """As in a rule set to activate."""

@@ -5,7 +5,7 @@ from itertools import islice
 
 from chalicelib.core.addresses import network_of
 from chalicelib.core.logs.requests import Source
-from chalicelib.core.rules import Rule
+from chalicelib.core.rules import Action, Rule
 from chalicelib.core.state import Detection, Offender, Terms
 from chalicelib.core.windows import Offence, Quiet
 
@@ -92,7 +92,7 @@ def detections_of(
     return [
         Detection(
             id=detection_id(log, offset, rule.name, source, part),
-            terms=terms_of(rule, rule_set),
+            terms=terms_of(rule, rule_set, rule.action_at(detected_ms)),
             source=source,
             offenders=tuple(map(_offender, members[part : part + MOST_OFFENDERS])),
             detected_ms=detected_ms,
@@ -117,12 +117,12 @@ def detection_ids_since(log: str, offset: int) -> tuple[str, str]:
     return f"{log}/{offset:012d}", f"{log}0"  # "0" is the character after "/"
 
 
-def terms_of(rule: Rule, rule_set: str) -> Terms:
+def terms_of(rule: Rule, rule_set: str, action: Action) -> Terms:
     return Terms(
         name=rule.name,
         limit=rule.limit,
         window_s=rule.window_s,
-        action=rule.action,
+        action=action,
         block_for_s=rule.block_for_s,
         escalate=rule.escalate,
         extend=rule.extend,

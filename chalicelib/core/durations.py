@@ -1,9 +1,12 @@
-"""Durations as operators write them: ``10s``, ``5m``, ``1h``, ``7d``."""
+"""Durations as operators write them, ``10s``, ``5m``, ``1h``, ``7d``, and times."""
 
 import re
+from datetime import UTC, datetime
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 ACCEPTED = "a whole number and a unit, such as '10s', '5m', '1h' or '7d'"
+LAST_S = 253_402_300_799
+"""Last second of the year 9999, the last that can be written as a time, since 1970."""
 _DURATION = re.compile(r"(\d{1,9})([smhd])", re.ASCII)
 
 
@@ -29,3 +32,12 @@ def format_duration(seconds: int) -> str:
         if seconds and seconds % size == 0:
             return f"{seconds // size}{unit}"
     return f"{seconds}s"
+
+
+def utc_text(epoch_s: int) -> str:
+    """Returns a time, 0 to ``LAST_S`` seconds since 1970, as RFC 3339 and TOML write it.
+
+    >>> utc_text(1_767_225_600)
+    '2026-01-01T00:00:00Z'
+    """
+    return f"{datetime.fromtimestamp(epoch_s, UTC):%Y-%m-%dT%H:%M:%SZ}"

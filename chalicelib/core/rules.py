@@ -125,6 +125,8 @@ class Rule:
     """True if requests made while blocked extend the block."""
     respond: tuple[Response, ...] = BLOCKED
     """The response to the first remembered offence, the second, and so on, never a softer one; the last one stays."""
+    paused_until: int = 0
+    """Second since 1970 before which a rule that blocks only counts, exclusive; 0 if it is not paused."""
     meter: Meter = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -139,6 +141,15 @@ class Rule:
     @property
     def prefixes(self) -> tuple[int, int]:
         return self.meter.prefixes
+
+    def action_at(self, time_ms: int) -> Action:
+        """Returns the action at ``time_ms`` since 1970, which a pause of the rule decides too.
+
+        >>> paused = Rule(name="burst", limit=50, window_s=5, paused_until=10)
+        >>> paused.action_at(9999), paused.action_at(10_000)
+        (<Action.COUNT: 'count'>, <Action.BLOCK: 'block'>)
+        """
+        return Action.COUNT if time_ms < self.paused_until * 1000 else self.action
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from chalicelib.core.durations import format_duration
+from chalicelib.core.durations import format_duration, utc_text
 from chalicelib.core.measures import Measure, amount_text
 from chalicelib.core.responses import BLOCKED, Response
 from chalicelib.core.rules import Action, Rule, RuleSet
@@ -58,6 +58,8 @@ class RuleWords(msgspec.Struct, frozen=True, kw_only=True):
     """The rate and burst of a token bucket; null for a limit per window."""
     measure: str = "requests"
     """Unit of the limit: requests, bytes, or, for time, milliseconds."""
+    paused_until: int = 0
+    """Second since 1970 before which a rule that blocks only counts, exclusive; 0 if it is not paused."""
 
 
 class DiffKind(StrEnum):
@@ -94,6 +96,7 @@ def rule_words(rule: Rule) -> RuleWords:
         bucket=bucket,
         measure=str(rule.measure),
         respond=list(rule.respond),
+        paused_until=rule.paused_until,
     )
 
 
@@ -167,12 +170,16 @@ def sentence(rule: RuleWords) -> str:
     'more than 10 MB within 1m: block for 10m'
     >>> sentence(rule_words(Rule(name="pace", limit=50, window_s=250, rate=Rate(2, 1))))
     'more than 2/s and a burst of 50 requests: block for 10m'
+    >>> sentence(rule_words(Rule(name="burst", limit=50, window_s=5, paused_until=1_767_225_600)))
+    'more than 50 requests within 5s: block for 10m (paused until 2026-01-01T00:00:00Z)'
     """
     scope = ", ".join(_condition(name, values) for name, values in rule.scope.items())
     ladder = ", then ".join(rule.respond)
     action = f"{ladder} for {rule.block_for}" if rule.action is Action.BLOCK else "count only"
     if rule.action is Action.COUNT and rule.respond != list(BLOCKED):
         action += f" (would {ladder})"
+    if rule.paused_until:
+        action += f" (paused until {utc_text(rule.paused_until)})"
     requests = " requests" if rule.measure == Measure.REQUESTS else ""
     limit = str(rule.limit) if requests else amount_text(rule.measure, rule.limit)
     over = f"{limit}{requests} within {rule.window}"
@@ -212,7 +219,7 @@ def summary(changes: list[RuleDiff]) -> str:
 
 
 def _changes(old: RuleWords, new: RuleWords) -> list[str]:
-    before, after = (dict(_texts(msgspec.to_builtins(rule))) for rule in (old, new))
+    before, after = (dict(_texts(_values(rule))) for rule in (old, new))
     changes = []
     for key in before | after:
         if key not in before:
@@ -222,6 +229,11 @@ def _changes(old: RuleWords, new: RuleWords) -> list[str]:
         elif before[key] != after[key]:
             changes.append(f"{key}: {before[key]} becomes {after[key]}")
     return changes
+
+
+def _values(rule: RuleWords) -> dict[str, Any]:
+    pause = {"paused_until": utc_text(rule.paused_until) if rule.paused_until else None}
+    return {**msgspec.to_builtins(rule), **pause}
 
 
 def _texts(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -1,23 +1,29 @@
 """Edits of a rule set's text that keep everything else of it: comments, order and spelling.
 
-An edit replaces one value, or adds one line. Its result is read again and compared with what it should say, so that an
-unusual spelling is an error and never another rule set.
+An edit replaces a value, adds a line, or removes one. Its result is read again and compared with what it should say, so
+that an unusual spelling is an error and never another rule set.
 """
 
 import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from datetime import datetime
+
+from chalicelib.core.durations import utc_text
 
 _HEADER = re.compile(r"\s*\[")
 _RULE = re.compile(r"\s*\[\[\s*rule\s*\]\]\s*(#.*)?")
+
+Value = str | int | datetime | None
+"""A key's new value; None removes the key."""
 
 
 class EditError(ValueError):
     """An edit that cannot be made; the message says why."""
 
 
-def edited(text: str, rule: str, values: Mapping[str, str | int]) -> str:
+def edited(text: str, rule: str, values: Mapping[str, Value]) -> str:
     """Returns valid TOML ``text`` with other values of keys of the rule called ``rule``.
 
     Raises EditError if there is no such rule, or if it is spelled in a way that is not edited.
@@ -35,32 +41,50 @@ def edited(text: str, rule: str, values: Mapping[str, str | int]) -> str:
         raise EditError(
             f"there is no rule {rule!r}; existing: {', '.join(str(t.get('name')) for t in tables) or 'none'}"
         )
-    for key, value in values.items():
-        tables[numbers[0]][key] = value
+    table = tables[numbers[0]]
+    table |= values
+    for key in [key for key in values if values[key] is None]:
+        table.pop(key)
     lines = text.splitlines(keepends=True)
     starts = [number for number, line in enumerate(lines) if _RULE.fullmatch(line.rstrip("\r\n"))]
     if len(starts) == len(tables):
         start = starts[numbers[0]]
         end = next((n for n in range(start + 1, len(lines)) if _HEADER.match(lines[n])), len(lines))
-        table = list(_with_values(lines[start:end], values))
-        result = "".join([*lines[:start], *table, *lines[end:]])
+        result = "".join([*lines[:start], *_with_values(lines[start:end], values), *lines[end:]])
         if _is(result, document):
             return result
     raise EditError(f"rule {rule!r} is spelled in a way that cannot be edited here; change the text itself")
 
 
-def _with_values(lines: list[str], values: Mapping[str, str | int]) -> Iterator[str]:
+def _with_values(lines: list[str], values: Mapping[str, Value]) -> Iterator[str]:
     """Yields the lines of a rule's table with ``values``; a key that it does not have follows its name."""
+    texts = {key: _text(value) for key, value in values.items() if value is not None}
     keys = {key: re.compile(rf"(\s*{key}\s*=\s*)(\"[^\"]*\"|'[^']*'|[^\s#\"']+)(.*)", re.DOTALL) for key in values}
     missing = {key for key, pattern in keys.items() if not any(map(pattern.fullmatch, lines))}
     for line in lines:
         key, match = next(((key, m) for key, pattern in keys.items() if (m := pattern.fullmatch(line))), ("", None))
-        yield line if match is None else f"{match[1]}{json.dumps(values[key])}{match[3]}"
+        if match is None:
+            yield line
+        elif key in texts:
+            yield f"{match[1]}{texts[key]}{match[3]}"
         if re.match(r"\s*name\s*=", line):
             end = "\r\n" if line.endswith("\r\n") else "\n"
             if not line.endswith("\n"):
                 yield end
-            yield from (f"{key} = {json.dumps(values[key])}{end}" for key in values if key in missing)
+            yield from (f"{key} = {text}{end}" for key, text in texts.items() if key in missing)
+
+
+def edit_words(key: str, value: Value) -> str:
+    """Returns an edit in a few words.
+
+    >>> edit_words("limit", 40), edit_words("paused_until", None)
+    ('limit 40', 'no paused_until')
+    """
+    return f"no {key}" if value is None else f"{key} {value if isinstance(value, str) else _text(value)}"
+
+
+def _text(value: str | int | datetime) -> str:
+    return utc_text(int(value.timestamp())) if isinstance(value, datetime) else json.dumps(value)
 
 
 def _is(text: str, document: Mapping[str, object]) -> bool:

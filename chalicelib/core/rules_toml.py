@@ -7,13 +7,14 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from datetime import date, datetime, time
 from difflib import get_close_matches
 from hashlib import blake2b
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 from chalicelib.core.checks import ValueCheck, one_of, pattern, whole
-from chalicelib.core.durations import format_duration, parse_duration
+from chalicelib.core.durations import LAST_S, format_duration, parse_duration, utc_text
 from chalicelib.core.measures import LIMITS, Measure
 from chalicelib.core.paths import normalised
 from chalicelib.core.rates import Rate, parse_rate
@@ -283,7 +284,7 @@ def _unknown(key: str, known: Iterable[str]) -> RuleProblem:
 
 def _not(value: object, accepted: str) -> _Wrong:
     try:
-        shown = repr(value)
+        shown = value.isoformat() if isinstance(value, date | time) else repr(value)
     except ValueError:  # a number with thousands of digits
         shown = "a number with thousands of digits"
     if len(shown) > LONGEST_SHOWN:
@@ -317,6 +318,13 @@ def _several(check: ValueCheck, form: Callable[[Any], str] = str) -> _Reader:
         return tuple(sorted({form(read(item)) for item in value}))
 
     return read_all
+
+
+def _moment(value: object) -> int:
+    """Returns a time with its distance from UTC as seconds since 1970; a part of a second is left out."""
+    if isinstance(value, datetime) and value.tzinfo is not None and 0 <= value.timestamp() <= LAST_S:
+        return int(value.timestamp())
+    raise _not(value, f"a time with its zone, such as 2026-12-24T18:00:00Z, from 1970 to {utc_text(LAST_S)}")
 
 
 def _duration(low: int, high: int) -> _Reader:
@@ -499,6 +507,7 @@ _RULE: dict[str, _Reader] = {
     "escalate": _table(_ESCALATE, required=_ESCALATE, make=Escalation),
     "extend": _is(_BOOLEAN),
     "respond": _respond,
+    "paused_until": _moment,
 }
 
 _ATTRIBUTES = {"window": "window_s", "block_for": "block_for_s", "max": "max_s", "memory": "memory_s", NOT: "excluded"}

@@ -4,7 +4,9 @@ import { get, call } from "./api.js";
 import { clearProblem, confirm, make, refused } from "./changes.js";
 import { $, amount, h, moment, number, plural, say, sentence, table } from "./dom.js";
 
-let operator = false, active = null, planned = null, history = "";
+const PAUSE_S = 3600;
+
+let operator = false, active = null, planned = null, history = "", now = 0;
 
 export function start(session) {
   operator = session.operator;
@@ -19,7 +21,9 @@ export async function refresh() {
   const [stored, versions] = await Promise.all([get("v1/rules"), get("v1/rules/history", { limit: 20 })]);
   const text = $("rules-text");
   const edited = active !== null && text.value !== active.text;
-  const other = active === null || active.version !== stored.version;
+  const resumes = active?.rules.some((rule) => rule.paused_until > now && rule.paused_until <= versions.now);
+  const other = active === null || active.version !== stored.version || resumes;
+  now = versions.now;
   active = stored;
   if (other) {
     if (!edited || text.value === stored.text) load();
@@ -42,17 +46,21 @@ function showWords() {
 
 function card(rule) {
   const scope = Object.entries(rule.scope).map(condition);
+  const paused = rule.action === "block" && rule.paused_until > now;
+  const state = paused ? "paused" : rule.action === "count" ? "only counts" : "blocks";
   const ipv4 = rule.aggregate.ipv4 === 32 ? "an IPv4 address" : `an IPv4 /${rule.aggregate.ipv4}`;
   return h(
     "article",
     { class: "card rule" },
-    h("div", { class: "head" }, h("h3", {}, rule.name), h("span", { class: `chip ${rule.action === "count" ? "warn" : "manual"}` }, rule.action === "count" ? "only counts" : "blocks")),
+    h("div", { class: "head" }, h("h3", {}, rule.name), h("span", { class: `chip ${state === "blocks" ? "manual" : "warn"}` }, state)),
     h("p", { class: "limit" }, h("strong", {}, amount(rule.measure, rule.limit)), `${rule.measure === "requests" ? " requests" : ""} ${rule.bucket ? `above ${rule.bucket.rate}` : `within ${rule.window}`}`),
     h("ul", { class: "muted plain" },
       h("li", {}, `counts ${ipv4} or an IPv6 /${rule.aggregate.ipv6} as one client`),
+      paused && h("li", {}, "only counts until ", moment(rule.paused_until)),
       rule.action === "block" && h("li", {}, `blocks for ${rule.block_for}${rule.escalate ? `, ${rule.escalate.factor} times as long with each further offence, up to ${rule.escalate.max}` : ""}`),
       scope.map((text) => h("li", {}, text))),
     operator && h("button", { "aria-label": `${rule.action === "count" ? "Let it block" : "Only count"}: ${rule.name}`, onclick: () => switchAction(rule) }, rule.action === "count" ? "Let it block" : "Only count"),
+    operator && rule.action === "block" && h("button", { "aria-label": `${paused ? "Resume" : "Pause for an hour"}: ${rule.name}`, onclick: () => pause(rule, paused ? 0 : now + PAUSE_S) }, paused ? "Resume" : "Pause for an hour"),
   );
 }
 
@@ -66,6 +74,16 @@ async function switchAction(rule) {
   if (!(await confirm(question, effect, action === "block" ? "Let it block" : "Only count"))) return;
   const body = { rule: rule.name, action };
   await make({ method: "POST", path: "/v1/rules/edit", headers: { "If-Match": `"${version}"` }, body }, { near: $("rules-form") });
+}
+
+async function pause(rule, until) {
+  const question = until ? `Pause ${rule.name} for an hour?` : `Let ${rule.name} block again?`;
+  const effect = until
+    ? "It only counts for that time, and then blocks again by itself. Its blocks in force run out."
+    : `It blocks clients over its limit for ${rule.block_for}, from the next offence.`;
+  if (!(await confirm(question, effect, until ? "Pause" : "Resume"))) return;
+  const body = { rule: rule.name, paused_until: until };
+  await make({ method: "POST", path: "/v1/rules/edit", headers: { "If-Match": `"${active.version}"` }, body }, { near: $("rules-form") });
 }
 
 const FLAGS = {

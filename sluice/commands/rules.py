@@ -1,7 +1,9 @@
 """``sluice rules``: show, check, plan, apply, change and roll back rules."""
 
 import json
+import time
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from typing import TextIO, get_args
 
 import click
@@ -10,7 +12,7 @@ from rich.text import Text
 from chalicelib.admin.rule_sets import RuleSetView, RulesPlan, VersionPage
 from chalicelib.admin.wording import plural
 from chalicelib.config import SETTINGS
-from chalicelib.core.durations import format_duration
+from chalicelib.core.durations import format_duration, parse_duration
 from chalicelib.core.logs.formats import columns_of_logs
 from chalicelib.core.logs.json_fields import JsonFields
 from chalicelib.core.logs.log_format import DecodeOptions
@@ -18,7 +20,7 @@ from chalicelib.core.logs.requests import LiveSource, Source
 from chalicelib.core.response_notes import response_notes
 from chalicelib.core.rule_notes import objections, rule_notes
 from chalicelib.core.rules import Action
-from chalicelib.core.rules_edit import EditError, edited
+from chalicelib.core.rules_edit import EditError, Value, edited
 from chalicelib.core.rules_toml import RulesError, parse_rules
 from chalicelib.core.sampling import Sampling, sampling_notes
 from sluice.api_client import Answer
@@ -26,7 +28,7 @@ from sluice.commands.shared.api import Part, Session, api_command, as_sentence, 
 from sluice.commands.shared.logs import fields_option, json_fields_option, sample_rate_option
 from sluice.commands.shared.options import json_output
 from sluice.commands.shared.output import output, plain, table
-from sluice.commands.shared.times import local
+from sluice.commands.shared.times import DURATION, MOMENT, local
 
 FILE = click.File("r", encoding="utf-8")
 WIDEST = {version: int(SETTINGS[f"widest_ipv{version}"].default) for version in (4, 6)}
@@ -172,6 +174,9 @@ def apply(session: Session, file: TextIO, comment: str, if_version: int | None, 
     "--action", type=click.Choice([str(action) for action in Action]), help="Whether the rule blocks, or only counts."
 )
 @click.option("--limit", type=click.IntRange(0), metavar="N", help="Requests allowed within one window.")
+@click.option("--pause-for", type=DURATION, help="Let the rule only count for this time, from now.")
+@click.option("--pause-until", type=MOMENT, help="Let the rule only count until this time.")
+@click.option("--resume", is_flag=True, help="End the rule's pause.")
 @comment_option
 @version_option
 @force_option
@@ -182,6 +187,9 @@ def set_(
     name: str,
     action: str | None,
     limit: int | None,
+    pause_for: str | None,
+    pause_until: int | None,
+    resume: bool,
     comment: str,
     if_version: int | None,
     force: bool,
@@ -194,17 +202,29 @@ def set_(
     \b
     sluice rules set login --action count
     sluice rules set burst --action block --limit 40
+    sluice rules set burst --pause-for 2h   # only counts, and blocks again by itself
+    sluice rules set burst --resume
     """
-    values = {key: value for key, value in (("action", action), ("limit", limit)) if value is not None}
-    if not values:
-        raise click.UsageError("Nothing to change. Give --action, --limit, or both.")
+    if (pause_for is not None) + (pause_until is not None) + resume > 1:
+        raise click.UsageError("Give only one of --pause-for, --pause-until and --resume.")
+    changes: dict[str, str | int] = {
+        key: value for key, value in (("action", action), ("limit", limit)) if value is not None
+    }
+    values: dict[str, Value] = dict(changes)
+    if pause_for is not None:
+        pause_until = int(time.time()) + parse_duration(pause_for)
+    if pause_until is not None or resume:
+        changes["paused_until"] = pause_until or 0
+        values["paused_until"] = datetime.fromtimestamp(pause_until, UTC) if pause_until else None
+    if not changes:
+        raise click.UsageError("Nothing to change. Give --action, --limit, --pause-for, --pause-until or --resume.")
     text = session.client.get("/v1/rules", RuleSetView).value.text
     try:
         text = edited(text, name, values)
     except EditError as exc:
         raise click.ClickException(str(exc)) from exc
     version = _confirm(session, text, "Put this in force?", if_version, yes)
-    body = {"rule": name, **values, "comment": comment, **({"force": True} if force else {})}
+    body = {"rule": name, **changes, "comment": comment, **({"force": True} if force else {})}
     session.change("POST", "/v1/rules/edit", body=body, headers=_if_match(version))
 
 

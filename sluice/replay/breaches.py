@@ -18,8 +18,6 @@ from itertools import accumulate, islice, repeat
 from operator import sub
 from typing import NamedTuple
 
-import msgspec
-
 from chalicelib.core.addresses import Network, NetworkSet, PrefixMemo, network_of
 from chalicelib.core.allowance import Allowance
 from chalicelib.core.buckets import Level, walk_levels
@@ -246,7 +244,7 @@ class BreachFinder:
             (rule.name, source): Detection(
                 id=f"replay/{rule.name}/{source}",
                 # What a rule that only counts would have done is decided as if it blocked.
-                terms=msgspec.structs.replace(terms_of(rule, rules.version), action=Action.BLOCK),
+                terms=terms_of(rule, rules.version, Action.BLOCK),
                 source=source,
                 offenders=(),
                 detected_ms=0,

@@ -332,6 +332,20 @@ def test_a_rule_is_switched_to_count_and_back(open_page: OpenPage, site: Site) -
     expect(page.locator("#rules-note")).to_contain_text("Version 3")
 
 
+def test_a_rule_is_paused_for_an_hour_and_resumed(open_page: OpenPage) -> None:
+    page = open_page("rules")
+    card = page.locator("article.rule", has_text="burst")
+    page.get_by_role("button", name="Pause for an hour: burst").click()
+    page.get_by_role("dialog").get_by_role("button", name="Pause").click()
+    expect(card).to_contain_text("paused")
+    expect(card).to_contain_text("only counts until")
+    expect(page.get_by_label("Rules, in TOML")).to_have_value(re.compile(r"paused_until = \d{4}-\d\d-\d\dT"))
+    page.get_by_role("button", name="Resume: burst").click()
+    page.get_by_role("dialog").get_by_role("button", name="Resume").click()
+    expect(page.get_by_role("button", name="Pause for an hour: burst")).to_be_visible()
+    expect(page.get_by_label("Rules, in TOML")).not_to_have_value(re.compile("paused_until"))
+
+
 def test_an_edit_is_neither_lost_nor_applied_over_another_operators(open_page: OpenPage, site: Site) -> None:
     mine, other = open_page("rules"), open_page("rules")
     for page, limit in ((mine, 30), (other, 40)):

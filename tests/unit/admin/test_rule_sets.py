@@ -38,6 +38,7 @@ def test_rules_are_returned_as_json_or_as_their_original_toml(desk: Desk) -> Non
         "bucket": None,
         "measure": "requests",
         "respond": ["block"],
+        "paused_until": 0,
     }
     toml = desk.call("GET", "/v1/rules", format="toml")
     assert toml.headers["Content-Type"] == "application/toml"
@@ -131,6 +132,11 @@ def test_an_undo_does_not_overwrite_a_later_edit(desk: Desk) -> None:
     [
         pytest.param("limit = 31", ["limit: 30 becomes 31"], id="a value"),
         pytest.param('limit = 30\naction = "count"', ["action: block becomes count"], id="a default"),
+        pytest.param(
+            "limit = 30\npaused_until = 2026-12-24T19:00:00+01:00",
+            ["paused_until: 2026-12-24T18:00:00Z is added"],
+            id="a time",
+        ),
         pytest.param("limit = 30\nextend = true", ["extend: false becomes true"], id="a flag"),
         pytest.param(
             'limit = 30\nscope = { method = ["POST", "PUT"] }', ["scope.method: POST, PUT is added"], id="a scope"
@@ -303,3 +309,26 @@ def test_an_edit_names_a_wrong_rule_and_a_missing_value(desk: Desk) -> None:
 def test_an_edit_that_blocks_everybody_needs_force(desk: Desk) -> None:
     assert edit(desk, '"1"', rule="burst", limit=0).status == 409
     assert edit(desk, '"1"', rule="burst", limit=0, force=True).status == 200
+
+
+def test_a_paused_rule_blocks_nobody_until_its_time_has_come(desk: Desk) -> None:
+    until = int(desk.now) + 60
+    done = edit(desk, '"1"', rule="burst", paused_until=until)
+    assert done.status == 200
+    assert current(desk)[1]["rules"][0]["paused_until"] == until
+    desk.run(11)
+    desk.requests("203.0.113.9", 25)
+    desk.run(5)
+    assert desk.published() == set()
+    desk.run(60)
+    desk.requests("203.0.113.9", 25)
+    desk.run(5)
+    assert desk.published() == {"203.0.113.9/32"}
+
+
+def test_the_end_of_a_rules_pause_leaves_its_text_as_it_was(desk: Desk) -> None:
+    before = current(desk)[1]["text"]
+    edit(desk, '"1"', rule="burst", paused_until=2_000_000_000)
+    resumed = edit(desk, '"2"', rule="burst", paused_until=0)
+    assert (resumed.status, current(desk)[1]["text"]) == (200, before)
+    assert current(desk)[1]["comment"] == "burst: no paused_until"

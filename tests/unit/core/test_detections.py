@@ -6,7 +6,7 @@ import pytest
 
 from chalicelib.core.detections import QUIET_MS, Announced, detections_of
 from chalicelib.core.logs.requests import Source
-from chalicelib.core.rules import Rule
+from chalicelib.core.rules import Action, Rule
 from chalicelib.core.state import SERVED_WITHIN_LIMIT
 from chalicelib.core.windows import Offence
 
@@ -76,3 +76,14 @@ def test_a_detection_says_since_when_served_requests_alone_are_over_the_limit() 
     )
     (offender,) = detection.offenders
     assert offender.served_since_ms == AT_MS + 13_000
+
+
+@pytest.mark.parametrize(("detected_s", "action"), [(9, Action.COUNT), (10, Action.BLOCK)])
+def test_a_paused_rule_only_counts_what_is_detected_before_the_end_of_its_pause(
+    detected_s: int, action: Action
+) -> None:
+    paused = replace(offence(0), rule=replace(RULE, paused_until=10))
+    (detection,) = detections_of(
+        [paused], log="l@1", offset=1, rule_set="7", detected_ms=detected_s * 1000, arrived_ms=1
+    )
+    assert detection.terms.action is action

@@ -20,7 +20,8 @@ from chalicelib.core.scope import Scope
 from chalicelib.core.state import MANUAL
 
 KEYS = (
-    "name, limit, window, measure, bucket, action, block_for, resolution, aggregate, scope, escalate, extend, respond"
+    "name, limit, window, measure, bucket, action, block_for, resolution, aggregate, scope, escalate, extend, respond, "
+    "paused_until"
 )
 DEFAULTS = Path(chalicelib.__file__).parent / "rules.toml"
 
@@ -322,6 +323,19 @@ def test_an_empty_text_is_a_rule_set_without_rules() -> None:
             id="escalate.memory = week",
         ),
         pytest.param(rule(windw='"5s"'), "rule 'r': unknown key 'windw' (did you mean 'window'?)", id="windw"),
+        *(
+            pytest.param(
+                rule(paused_until=value),
+                f"rule 'r': paused_until: {shown} is not a time with its zone, such as 2026-12-24T18:00:00Z, "
+                "from 1970 to 9999-12-31T23:59:59Z",
+                id=f"paused_until = {value}",
+            )
+            for value, shown in {
+                "'2h'": "'2h'",
+                "2026-12-24T18:00:00": "2026-12-24T18:00:00",
+                "9999-12-31T23:59:59-01:00": "9999-12-31T23:59:59-01:00",
+            }.items()
+        ),
         pytest.param(
             rule(xyz="1"),
             f"rule 'r': unknown key 'xyz'; known keys: {KEYS}",

@@ -2,6 +2,7 @@
 
 import tomllib
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -100,3 +101,16 @@ def test_an_edit_says_what_it_should_and_keeps_every_other_line(
     before, after = text.splitlines(), result.splitlines()
     assert 0 <= len(after) - len(before) <= len(values)
     assert len([line for line in before if line not in after]) <= len(values)
+
+
+def test_a_pause_is_added_moved_and_removed_and_the_text_is_as_it_was() -> None:
+    text = edited(INITIAL, "login", {"paused_until": datetime(2026, 12, 24, 18, tzinfo=UTC)})
+    assert "paused_until = 2026-12-24T18:00:00Z\n" in text
+    berlin = timezone(timedelta(hours=1))
+    later = edited(text, "login", {"paused_until": datetime(2026, 12, 24, 20, tzinfo=berlin)})
+    assert later == text.replace("T18:", "T19:")
+    assert edited(later, "login", {"paused_until": None}) == INITIAL
+
+
+def test_the_end_of_a_pause_that_does_not_exist_changes_nothing() -> None:
+    assert edited(INITIAL, "login", {"paused_until": None}) == INITIAL
