@@ -152,6 +152,20 @@ class Rule:
         return Action.COUNT if time_ms < self.paused_until * 1000 else self.action
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkTerms:
+    """When a network is blocked for the clients in it that rules have blocked (``networks``)."""
+
+    members: int = 8
+    """Clients of a /24, /64's of a /56, or /56's of a /48 that make it guilty."""
+    innocents: int = 2
+    """Most known clients, blocked by no rule, that a guilty network may hold."""
+    ipv4: int = 16
+    """Prefix length of the widest IPv4 network, up to 24."""
+    ipv6: int = 48
+    """Prefix length of the widest IPv6 network, up to 48."""
+
+
 @dataclass(frozen=True, slots=True)
 class RuleSet:
     """Valid rules, and what must be counted for them."""
@@ -159,6 +173,8 @@ class RuleSet:
     rules: tuple[Rule, ...]
     text: str = ""
     version: str = ""
+    networks: NetworkTerms | None = None
+    """When networks are blocked; None: only clients are."""
 
     @property
     def longest_window_ms(self) -> int:

@@ -183,6 +183,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 MANUAL = "manual"
+NETWORKS = "networks"
+"""The rule of blocks of guilty networks."""
 DAY_S = 86400
 
 

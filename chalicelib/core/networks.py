@@ -1,0 +1,275 @@
+"""Guilty networks: the smallest that explain the clients that rules have blocked.
+
+A /24 is guilty if at least ``members`` of its clients are; what is blocked is the smallest network that holds them all.
+A wider network is guilty if a quarter of its /24's are, and each of its halves has at least one with half of
+``members``: otherwise, one half explains as much. In IPv6 a client is a /64, a /56 needs ``members`` of them, and a /48
+as many of its /56's; wider networks need a quarter of their /48's.
+
+A network with more than ``innocents`` known clients that no rule has blocked is never guilty; its halves may be. So
+nothing is guilty before clients are known. An IPv6 client is known by its /48, which is no innocent if any client in it
+is guilty.
+
+A network is guilty until its guilty members are too few. All of this follows from the blocks in force alone, in
+whatever order they came.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from heapq import nlargest
+from itertools import groupby
+from typing import NamedTuple
+
+from chalicelib.core.addresses import Network, Span, network_at, span_of
+from chalicelib.core.known_clients import IPV4_BYTES, KnownClients, Mark
+from chalicelib.core.responses import Response, hardness, prolonged
+from chalicelib.core.rules import NetworkTerms
+from chalicelib.core.state import MANUAL, NETWORKS, Block
+
+FEWEST_MEMBERS = 4
+"""Fewest ``members``: fewer would blame a network for a household."""
+GUILTY_SHARE = 4
+"""A wider network is guilty if one of so many of its parts is."""
+MOST_NAMED = 10
+"""Most members, and most innocents, of a network that are named."""
+
+_BITS = {4: 32, 6: 128}
+_CLIENT = {4: 0, 6: 64}
+"""Host bits of a client, by family. Narrower ones within one count as one."""
+_CROWD = 8
+"""Bits of a network that tell the parts apart of which it needs ``members``."""
+_BASE = {4: 8, 6: 80}
+"""Host bits of the networks into which guilty clients are sorted."""
+
+Ends = Mapping[Response, int]
+"""First second at which each response is over, the hardest first (``Block.ends``)."""
+_Base = tuple[int, int]
+"""Family, and the first bits of a base network as a number."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuiltyNetwork:
+    """A network that explains its guilty members."""
+
+    network: Network
+    ends: Ends
+    """First second at which it is no longer guilty enough for each response. Epoch seconds."""
+    members: int
+    """Guilty clients in it."""
+    named: tuple[str, ...]
+    """The first of them, in order of their addresses."""
+    innocents: tuple[str, ...] = ()
+    """Some of the known clients in it that no rule has blocked."""
+
+
+class _Part(NamedTuple):
+    """A guilty client, or a network with guilty ones, within a wider network."""
+
+    first: int
+    """Its first address."""
+    until: int
+    """First second at which it is no longer guilty; 0 if it is too little so to count, but enough to be explained."""
+
+
+class _Guilty(NamedTuple):
+    """A guilty network."""
+
+    first: int
+    host_bits: int
+    until: int
+
+    def contains(self, other: "_Guilty") -> bool:
+        return self.host_bits >= other.host_bits and not (self.first ^ other.first) >> self.host_bits
+
+
+class _Kind(NamedTuple):
+    """The parts of a network, and how many of them make it guilty."""
+
+    host_bits: int
+    """Host bits of a part."""
+    needed: Callable[[int], int]
+    """Returns the number of guilty parts that a network needs, for its host bits."""
+    spares: Callable[[_Guilty], bool]
+    """Returns whether a network holds few enough innocents."""
+
+
+class GuiltyClients:
+    """The clients that rules have blocked, sorted so that only crowded networks are examined."""
+
+    def __init__(self, blocks: Iterable[Block] = ()) -> None:
+        self._by_base: dict[_Base, dict[Span, Ends]] = {}
+        self._crowded: set[_Base] = set()
+        for block in blocks:
+            self.replace(block.network, block)
+
+    def replace(self, network: str, block: Block | None) -> None:
+        """Replaces the block of ``network``; None if it no longer has one."""
+        span = family, first, last = span_of(network)
+        if last - first >> _BASE[family]:
+            return  # It explains itself, and is wider than what it could make guilty.
+        base = family, first >> _BASE[family]
+        clients = self._by_base.setdefault(base, {})
+        clients.pop(span, None)
+        if block is not None and block.rule not in (MANUAL, NETWORKS):
+            clients[span] = block.ends
+        if len(clients) >= FEWEST_MEMBERS // 2:
+            self._crowded.add(base)
+        else:
+            self._crowded.discard(base)
+        if not clients:
+            del self._by_base[base]
+
+    def networks(self, terms: NetworkTerms, known: KnownClients | None, now: int) -> list[GuiltyNetwork]:
+        """Returns the guilty networks at the epoch second ``now``, those with the most members first.
+
+        One within another is among them only if it is guilty for longer. There are none while no clients are known.
+        """
+        if known is None:
+            return []
+        ends: dict[Span, Ends] = {}
+        responses = {each for base in self._crowded for clients in self._by_base[base].values() for each in clients}
+        for response in sorted(responses, key=hardness, reverse=True):
+            for family in (4, 6):
+                for guilty in self._search(family, response, terms, known, now):
+                    span = _span(family, guilty)
+                    ends[span] = prolonged(ends.get(span, {}), response, guilty.until)
+        described = [self._described(span, ends[span], known, now) for span in ends]
+        return sorted(described, key=lambda each: (-each.members, str(each.network)))
+
+    def _search(
+        self, family: int, response: Response, terms: NetworkTerms, known: KnownClients, now: int
+    ) -> Iterator[_Guilty]:
+        """Yields the networks that are guilty enough for ``response``."""
+
+        def spares(guilty: _Guilty) -> bool:
+            innocents = self._innocents(_span(family, guilty), known, now)
+            return len(innocents) * known.estimate <= terms.innocents * known.marks
+
+        base_bits = _BASE[family]
+        widest_bits = _BITS[family] - (terms.ipv4 if family == 4 else terms.ipv6)
+        wider = _Kind(base_bits, lambda bits: max(1, (1 << bits - base_bits) // GUILTY_SHARE), spares)
+        few = -(-terms.members // 2)
+        bases = sorted(number for of, number in self._crowded if of == family)
+        for _, area in groupby(bases, key=lambda number: number >> widest_bits - base_bits):
+            guilty: list[_Guilty] = []
+            parts: list[_Part] = []
+            for number in area:
+                if len(self._by_base[family, number]) < few:
+                    continue
+                clients = _parts(self._by_base[family, number], response, _CLIENT[family], now)
+                enough = len(clients) >= terms.members
+                within = _of_clients(clients, family, terms.members, spares) if enough else []
+                guilty += within
+                if len(clients) >= few:
+                    parts.append(_Part(number << base_bits, max((each.until for each in within), default=0)))
+            yield from _outlasting(guilty, _made_by(parts, wider))
+
+    def _innocents(self, span: Span, known: KnownClients, now: int) -> list[Mark]:
+        """Returns the marks in ``span`` of known clients among which none is guilty."""
+        return [mark for mark in known.within(network_at(span)) if not self._is_guilty(mark, now)]
+
+    def _is_guilty(self, mark: Mark, now: int) -> bool:
+        number = int.from_bytes(mark)
+        family = 4 if len(mark) == IPV4_BYTES else 6
+        # A mark of IPv6 is a base network.
+        clients = self._by_base.get((family, number >> _BASE[4] if family == 4 else number), {})
+        return any(
+            (family == 6 or first <= number <= last) and now < max(ends.values())
+            for (_, first, last), ends in clients.items()
+        )
+
+    def _described(self, span: Span, ends: Ends, known: KnownClients, now: int) -> GuiltyNetwork:
+        family, first, last = span
+        bases = range(first >> _BASE[family], (last >> _BASE[family]) + 1)
+        members = sorted(
+            client
+            for number in bases
+            for client, of_client in self._by_base.get((family, number), {}).items()
+            if first <= client[1] and client[2] <= last and now < max(of_client.values())
+        )
+        innocents = self._innocents(span, known, now)[:MOST_NAMED]
+        return GuiltyNetwork(
+            network=network_at(span),
+            ends=ends,
+            members=len(members),
+            named=tuple(str(network_at(client)) for client in members[:MOST_NAMED]),
+            innocents=tuple(map(_text, innocents)),
+        )
+
+
+def guilty_networks(
+    blocks: Iterable[Block], terms: NetworkTerms, known: KnownClients | None, now: int
+) -> list[GuiltyNetwork]:
+    """Returns the networks that explain the blocks that rules have made, as ``GuiltyClients.networks`` does."""
+    return GuiltyClients(blocks).networks(terms, known, now)
+
+
+def _parts(clients: Mapping[Span, Ends], response: Response, host_bits: int, now: int) -> list[_Part]:
+    """Returns the clients to which ``response`` or a harder one applies, in order of their addresses."""
+    harder = {each for each in Response if hardness(each) > hardness(response)}
+    untils: dict[int, int] = {}
+    for (_, first, _), ends in clients.items():
+        # The softer a response, the later its end.
+        until = ends.get(response) or max((end for each, end in ends.items() if each in harder), default=0)
+        number = first >> host_bits
+        if until > max(now, untils.get(number, 0)):
+            untils[number] = until
+    return [_Part(number << host_bits, untils[number]) for number in sorted(untils)]
+
+
+def _of_clients(
+    clients: Sequence[_Part], family: int, members: int, spares: Callable[[_Guilty], bool]
+) -> list[_Guilty]:
+    """Returns the guilty networks within a base network."""
+    guilty: list[_Guilty] = []
+    host_bits = _CLIENT[family]
+    while True:
+        wider_bits = host_bits + _CROWD
+        wider: list[_Part] = []
+        outer: list[_Guilty] = []
+        for number, parts_within in groupby(clients, key=lambda part: part.first >> wider_bits):
+            parts = list(parts_within)
+            wider.append(_Part(number << wider_bits, max(part.until for part in parts)))
+            outer += _made_by(parts, _Kind(host_bits, lambda _: members, spares))
+        guilty = _outlasting(guilty, outer)
+        if wider_bits == _BASE[family]:
+            return guilty
+        clients, host_bits = wider, wider_bits
+
+
+def _outlasting(guilty: Sequence[_Guilty], wider: Iterable[_Guilty]) -> list[_Guilty]:
+    """Returns ``wider``, and those of ``guilty`` that are guilty for longer than all of them that contain them."""
+    wider = list(wider)
+    within = [each for each in guilty if not any(outer.contains(each) and outer.until >= each.until for outer in wider)]
+    return [*wider, *within]
+
+
+def _made_by(parts: Sequence[_Part], kind: _Kind, above: int = 0) -> Iterator[_Guilty]:
+    """Yields the smallest network that holds all ``parts`` if they make it guilty for longer than ``above``, and the
+    networks within it that are so for longer still. ``parts`` are in order of their addresses."""
+    untils = [part.until for part in parts if part.until]
+    if len(parts) < 2 or max(untils, default=0) <= above:
+        return
+    host_bits = max(kind.host_bits, (parts[0].first ^ parts[-1].first).bit_length())
+    needed = kind.needed(host_bits)
+    if len(untils) >= needed and (until := nlargest(needed, untils)[-1]) > above:
+        guilty = _Guilty(parts[0].first >> host_bits << host_bits, host_bits, until)
+        if kind.spares(guilty):
+            yield guilty
+            above = until
+    middle = parts[-1].first >> host_bits - 1 << host_bits - 1
+    for in_upper_half in (False, True):
+        half = [part for part in parts if (part.first >= middle) is in_upper_half]
+        yield from _made_by(half, kind, above)
+
+
+def _span(family: int, guilty: _Guilty) -> Span:
+    return family, guilty.first, guilty.first | (1 << guilty.host_bits) - 1
+
+
+def _text(mark: Mark) -> str:
+    """Returns the client that a mark stands for, as a network."""
+    if len(mark) == IPV4_BYTES:
+        number = int.from_bytes(mark)
+        return str(network_at((4, number, number)))
+    first = int.from_bytes(mark) << _BASE[6]
+    return str(network_at((6, first, first | (1 << _BASE[6]) - 1)))
