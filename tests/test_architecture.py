@@ -88,12 +88,13 @@ def test_text_reaches_the_terminal_through_the_one_console_that_takes_it_for_tex
     assert module == "sluice.commands.shared.output" or not re.search(r"\bConsole\(", text)
 
 
-def test_no_two_public_classes_share_a_name() -> None:
+def test_no_two_public_classes_or_types_share_a_name() -> None:
     places: dict[str, list[str]] = {}
     for module, path in MODULES:
         for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                places.setdefault(node.name, []).append(module)
+            name = node.name if isinstance(node, ast.ClassDef) else ast.unparse(node).split(" = ")[0]
+            if re.fullmatch(r"[A-Z]\w*[a-z]\w*", name):
+                places.setdefault(name, []).append(module)
     assert {name: modules for name, modules in places.items() if len(modules) > 1} == {}
 
 

@@ -8,7 +8,7 @@ import click
 from chalicelib.admin.allowlist import AllowPage
 from chalicelib.admin.wording import plural
 from chalicelib.core.durations import parse_duration
-from sluice.commands.shared.api import Part, Session, api_command, confirmed, networks_argument, yes_option
+from sluice.commands.shared.api import Printable, Session, api_command, confirmed, networks_argument, yes_option
 from sluice.commands.shared.output import table
 from sluice.commands.shared.times import DURATION, MOMENT, expiry, local
 
@@ -24,7 +24,7 @@ def allowlist(session: Session) -> None:
     session.show(session.client.pages("/v1/allowlist", AllowPage, "entries"), _view)
 
 
-def _view(page: AllowPage) -> Iterator[Part]:
+def _view(page: AllowPage) -> Iterator[Printable]:
     rows = [
         (entry.network, entry.comment, entry.by, local(entry.added_at), expiry(entry.expires_at, page.now))
         for entry in page.entries

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import click
 
 from chalicelib.admin.audit import AuditPage
-from sluice.commands.shared.api import Part, Session, api_command
+from sluice.commands.shared.api import Printable, Session, api_command
 from sluice.commands.shared.output import table
 from sluice.commands.shared.times import local
 from sluice.undo import commands
@@ -26,7 +26,7 @@ def audit(session: Session, limit: int) -> None:
     session.show(session.client.pages("/v1/audit", AuditPage, "records", most=limit, page=200), _view)
 
 
-def _view(page: AuditPage) -> Iterator[Part]:
+def _view(page: AuditPage) -> Iterator[Printable]:
     rows = []
     for record in page.records:
         undo = "\n".join(commands(record.undo)) if record.undo else ""

@@ -17,7 +17,7 @@ from chalicelib.core.logs.requests import LiveSource
 from chalicelib.core.measures import amount_text
 from chalicelib.core.responses import Response
 from sluice.api_client import ALL, PAGE, Answer
-from sluice.commands.shared.api import Part, Session, api_command, confirmed, networks_argument, yes_option
+from sluice.commands.shared.api import Printable, Session, api_command, confirmed, networks_argument, yes_option
 from sluice.commands.shared.options import together
 from sluice.commands.shared.output import output, table
 from sluice.commands.shared.times import DURATION
@@ -52,7 +52,7 @@ def blocks(session: Session, everything: bool, limit: int, **query: str | None) 
     sluice blocks --all --json | jq -r '.blocks[].network'
     """
 
-    def view(page: BlockPage) -> Iterator[Part]:
+    def view(page: BlockPage) -> Iterator[Printable]:
         yield _table(page.blocks, page.now)
         shown, total = len(page.blocks), plural(page.total, "block")
         yield f"{shown} of {total}; --all shows the rest" if shown < page.total else total

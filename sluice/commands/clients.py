@@ -9,7 +9,7 @@ from chalicelib.admin.busiest import Busiest, Top
 from chalicelib.admin.clients import ClientReport
 from chalicelib.admin.wording import roughly
 from chalicelib.core.measures import amount_text
-from sluice.commands.shared.api import Part, Session, api_command
+from sluice.commands.shared.api import Printable, Session, api_command
 from sluice.commands.shared.options import number_option
 from sluice.commands.shared.output import plain, table
 
@@ -35,7 +35,7 @@ def client(session: Session, address: str) -> None:
     session.show(session.client.get("/v1/clients", ClientReport, address=address), _view)
 
 
-def _view(report: ClientReport) -> Iterator[Part]:
+def _view(report: ClientReport) -> Iterator[Printable]:
     yield Text("\n").join(plain(line) for line in report.explain)
     if report.counts:
         rows = [
@@ -64,7 +64,7 @@ def top(session: Session, rule: str | None, number: int) -> None:
     sluice top --rule burst -n 30
     """
 
-    def view(answer: Top) -> Iterator[Part]:
+    def view(answer: Top) -> Iterator[Printable]:
         for busiest in answer.rules:
             yield from _busiest(busiest, answer.now)
         if not answer.rules:
@@ -73,7 +73,7 @@ def top(session: Session, rule: str | None, number: int) -> None:
     session.show(session.client.get("/v1/top", Top, rule=rule, n=number), view)
 
 
-def _busiest(busiest: Busiest, now: int) -> Iterator[Part]:
+def _busiest(busiest: Busiest, now: int) -> Iterator[Printable]:
     counts_only = ", only counts" if busiest.action == "count" else ""
     limit = amount_text(busiest.measure, busiest.limit)
     allowed = f"burst {limit} above {busiest.rate}" if busiest.rate else f"limit {limit} in {busiest.window_s} s"

@@ -75,11 +75,11 @@ def decode(
         _show(decoded, output())
 
 
-Part = tuple[Decoded, MalformedCounts]
+DecodedPart = tuple[Decoded, MalformedCounts]
 """A piece of the input, and its malformed pieces with their places."""
 
 
-def _lines(files: LogNames, options: DecodeOptions) -> Iterator[Part]:
+def _lines(files: LogNames, options: DecodeOptions) -> Iterator[DecodedPart]:
     with opened(files) as (chunks, progress):
         decoder = LogDecoder(options)
         for chunk in chunks:
@@ -103,7 +103,7 @@ class _Event(msgspec.Struct):
     records: list[_Record] = msgspec.field(name="Records")
 
 
-def _events(files: LogNames, options: DecodeOptions) -> Iterator[Part]:
+def _events(files: LogNames, options: DecodeOptions) -> Iterator[DecodedPart]:
     try:
         decoder = BatchDecoder(options.realtime_fields, options.trusted, options.json_fields)
     except ValueError as exc:
@@ -148,7 +148,7 @@ def _requests(batch: Requests) -> Iterator[DecodedRequest]:
         )
 
 
-def _print_json(parts: Iterable[Part]) -> None:
+def _print_json(parts: Iterable[DecodedPart]) -> None:
     """Prints one object, request by request, because there may be more than memory holds."""
     malformed: Counter[str] = Counter()
     repeats, before = 0, '{"requests": ['
@@ -162,7 +162,7 @@ def _print_json(parts: Iterable[Part]) -> None:
     click.echo(f'{opening}], "malformed": {json.dumps(malformed)}, "repeats": {repeats}}}')
 
 
-def _show(parts: Iterable[Part], console: Console) -> None:
+def _show(parts: Iterable[DecodedPart], console: Console) -> None:
     rows: list[DecodedRequest] = []
     sources: Counter[str] = Counter()
     malformed: MalformedCounts = ()

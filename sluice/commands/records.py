@@ -8,7 +8,7 @@ from chalicelib.admin.status import Status
 from chalicelib.admin.unreadable import PATH, UnreadableView
 from chalicelib.admin.wording import plural
 from chalicelib.core.state import MOST_UNREADABLE, Unreadable
-from sluice.commands.shared.api import Part, Session, api_command, ask, yes_option
+from sluice.commands.shared.api import Printable, Session, api_command, ask, yes_option
 from sluice.commands.shared.output import table
 from sluice.commands.shared.times import local
 
@@ -33,7 +33,7 @@ def list_records(session: Session) -> None:
     session.show(session.client.get("/v1/status", Status), lambda status: unreadable_view(status.unreadable))
 
 
-def unreadable_view(unreadable: Sequence[Unreadable]) -> Iterator[Part]:
+def unreadable_view(unreadable: Sequence[Unreadable]) -> Iterator[Printable]:
     if unreadable:
         yield table(("kind", "id", "reason"), [(each.kind, each.id, each.reason) for each in unreadable])
     yield f"{counted(unreadable)} cannot be read."
@@ -62,7 +62,7 @@ def show(session: Session, kind: str, id: str) -> None:
     session.show(session.client.get(PATH, UnreadableView, kind=kind, id=id), _view)
 
 
-def _view(record: UnreadableView) -> Iterator[Part]:
+def _view(record: UnreadableView) -> Iterator[Printable]:
     yield f"The {record.kind} record {record.id} cannot be read: {record.reason}"
     if record.expires_at is not None:
         yield f"It expires at {local(record.expires_at)}."

@@ -24,7 +24,7 @@ from chalicelib.core.rules_edit import EditError, Value, edited
 from chalicelib.core.rules_toml import RulesError, parse_rules
 from chalicelib.core.sampling import Sampling, sampling_notes
 from sluice.api_client import Answer
-from sluice.commands.shared.api import Part, Session, api_command, as_sentence, ask, yes_option
+from sluice.commands.shared.api import Printable, Session, api_command, as_sentence, ask, yes_option
 from sluice.commands.shared.logs import fields_option, json_fields_option, sample_rate_option
 from sluice.commands.shared.options import json_output
 from sluice.commands.shared.output import output, plain, table
@@ -276,7 +276,7 @@ def _if_match(version: int) -> dict[str, str]:
     return {"If-Match": f'"{version}"'}
 
 
-def _plan_view(plan: RulesPlan) -> Iterator[Part]:
+def _plan_view(plan: RulesPlan) -> Iterator[Printable]:
     for change in plan.changes:
         mark, colour = MARKS[change.change]
         yield Text.assemble((f"{mark} {change.rule}", colour))
@@ -292,7 +292,7 @@ def _plan_view(plan: RulesPlan) -> Iterator[Part]:
     yield f"Against version {plan.version}: {as_sentence(plan.detail)}"
 
 
-def _history_view(page: VersionPage) -> Iterator[Part]:
+def _history_view(page: VersionPage) -> Iterator[Printable]:
     rows = [
         (f"{v.version}{' in force' if v.active else ''}", v.rules, local(v.saved_at), v.by, v.comment)
         for v in page.versions

@@ -11,7 +11,7 @@ from chalicelib.admin.status import Status
 from chalicelib.admin.wording import plural, roughly
 from chalicelib.core.printable import printable
 from sluice.commands.records import counted
-from sluice.commands.shared.api import Part, Session, api_command
+from sluice.commands.shared.api import Printable, Session, api_command
 from sluice.commands.shared.output import table
 from sluice.commands.shared.times import local
 
@@ -34,7 +34,7 @@ def status(session: Session) -> None:
     session.show(session.client.get("/v1/status", Status), _view)
 
 
-def _view(status: Status) -> Iterator[Part]:
+def _view(status: Status) -> Iterator[Printable]:
     yield from (Text(printable(alarm), "bold red") for alarm in _alarms(status))
     yield table(("", ""), _rows(status))
     if status.ingest.malformed:

@@ -13,7 +13,7 @@ from sluice.deploy.rule_group import (
     IP_SET_DESCRIPTION,
     RULE_GROUP_DESCRIPTION,
     Answers,
-    Rule,
+    WafRule,
     rules_of,
     visibility,
 )
@@ -99,7 +99,7 @@ def _ip_set(group: SetGroup) -> dict[str, Any]:
     return {"Type": "AWS::WAFv2::IPSet", **condition, "Properties": properties}
 
 
-def _rule(plain: Rule, proxied: Rule) -> dict[str, Any]:
+def _rule(plain: WafRule, proxied: WafRule) -> dict[str, Any]:
     statements = [_in_template(rule["Statement"]) for rule in (proxied, plain)]
     rule = _in_template(plain) | {"Statement": {"Fn::If": ["BehindProxies", *statements]}}
     softer = [response for response in SOFTER if plain["Name"] == f"{NAME}-{response}"]

@@ -5,14 +5,12 @@ are unique, so that a place may have to be made by giving other rules greater on
 Source: AWS WAF Developer Guide, "Setting rule priority" and "Rule action".
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any
 
+from sluice.deploy.rule_group import WafRule
 from sluice.deploy.stage import Refusal
-
-Rule = Mapping[str, Any]
 
 _EFFECTS = {
     "Allow": "allows requests, also those of blocked clients",
@@ -54,14 +52,14 @@ class Placement:
     wcu_after: int
 
 
-def effect_of(rule: Rule) -> str:
+def effect_of(rule: WafRule) -> str:
     """Returns how a rule may end the evaluation of a request; empty if it never does."""
     if "OverrideAction" in rule:
         return "" if "Count" in rule["OverrideAction"] else "may end it, as a rule group"
     return next((effect for action, effect in _EFFECTS.items() if action in rule.get("Action", {})), "")
 
 
-def predecessors(rules: Sequence[Rule], own: Sequence[str]) -> list[Predecessor]:
+def predecessors(rules: Sequence[WafRule], own: Sequence[str]) -> list[Predecessor]:
     """Returns the rules that may end evaluation before the first rule named in ``own``, in order; none without one."""
     first = min((rule["Priority"] for rule in rules if rule["Name"] in own), default=0)
     return [
@@ -88,12 +86,12 @@ def free_priority(taken: set[int], number: int = 1) -> int:
     return next(start for start in starts if taken.isdisjoint(range(start, start + number)))
 
 
-def first_priority(others: Sequence[Rule], number: int) -> int:
+def first_priority(others: Sequence[WafRule], number: int) -> int:
     """Returns the priority from which ``number`` rules precede ``others``, some of which may have to make place."""
     return max(0, min((rule["Priority"] for rule in others), default=number) - number)
 
 
-def making_place(others: Sequence[Rule], first: int, number: int) -> list[Rule]:
+def making_place(others: Sequence[WafRule], first: int, number: int) -> list[WafRule]:
     """Returns ``others`` in their order, with ``number`` priorities free from ``first``. Only rules in the way move.
 
     >>> rules = [{"Priority": 0}, {"Priority": 1}, {"Priority": 5}]
@@ -102,7 +100,7 @@ def making_place(others: Sequence[Rule], first: int, number: int) -> list[Rule]:
     >>> [rule["Priority"] for rule in making_place(rules, 3, 2)]
     [0, 1, 5]
     """
-    placed: list[Rule] = []
+    placed: list[WafRule] = []
     next_free = first + number
     for rule in sorted(others, key=itemgetter("Priority")):
         if first <= rule["Priority"] < next_free:
@@ -113,7 +111,7 @@ def making_place(others: Sequence[Rule], first: int, number: int) -> list[Rule]:
     return placed
 
 
-def restored(others: Sequence[Rule], first: int, former: Sequence[int]) -> list[Rule]:
+def restored(others: Sequence[WafRule], first: int, former: Sequence[int]) -> list[WafRule]:
     """Returns ``others`` after the priorities ``former`` are given back to the rules that follow ``first``.
 
     Rules that were added or removed meanwhile may get the number of another, but never another's place.
@@ -128,7 +126,7 @@ def restored(others: Sequence[Rule], first: int, former: Sequence[int]) -> list[
     return [*ahead, *moved, *following[len(moved) :]]
 
 
-def check_free(others: Sequence[Rule], first: int, number: int, web_acl: str) -> None:
+def check_free(others: Sequence[WafRule], first: int, number: int, web_acl: str) -> None:
     """Raises Refusal if one of ``number`` priorities from ``first`` is taken."""
     taken = [rule for rule in others if first <= rule["Priority"] < first + number]
     if taken:

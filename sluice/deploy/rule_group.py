@@ -43,7 +43,8 @@ BODY_KEY = "blocked"
 IP_SET_DESCRIPTION = "Filled by Sluice: changes made by hand are undone within a minute."
 RULE_GROUP_DESCRIPTION = "Refuses the clients in the IP sets of Sluice."
 
-Rule = dict[str, Any]
+WafRule = dict[str, Any]
+"""A rule in the form in which AWS WAF takes and returns it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +106,13 @@ def visibility(name: str) -> dict[str, Any]:
 
 def rules_of(
     name: str, arns: Mapping[SetGroup, Sequence[str]], answers: Answers, *, behind_proxies: bool = False
-) -> list[Rule]:
+) -> list[WafRule]:
     """Returns the rules of the rule group called ``name``; ``arns`` are those of the IP sets that exist, by group.
 
     Clients to block have one rule per family. Every other response has one rule, if it has IP sets. With
     ``behind_proxies``, a client is in an IP set if the connection's address is, or one that was forwarded.
     """
-    rules: list[Rule] = []
+    rules: list[WafRule] = []
     for priority, family in enumerate((4, 6)):
         of_family = list(arns.get(SetGroup(Response.BLOCK, family), ()))
         rules.append(_rule(f"{name}-ipv{family}", priority, _in_any(of_family, behind_proxies), answers.block()))
@@ -123,7 +124,7 @@ def rules_of(
     return rules
 
 
-def wcu(rules: Sequence[Rule]) -> int:
+def wcu(rules: Sequence[WafRule]) -> int:
     """Returns the capacity that ``rules`` use, as CheckCapacity computes it."""
     rated = sum("RateBasedStatement" in rule["Statement"] for rule in rules)
     references = [reference for rule in rules for reference in references_in(rule["Statement"])]
@@ -159,7 +160,7 @@ def compares_forwarded(reference: Mapping[str, Any]) -> bool:
     return "IPSetForwardedIPConfig" in reference
 
 
-def _softer(response: Response, name: str, priority: int, clients: dict[str, Any], answers: Answers) -> Rule:
+def _softer(response: Response, name: str, priority: int, clients: dict[str, Any], answers: Answers) -> WafRule:
     label = {"RuleLabels": [{"Name": f"sluice:{response}"}]}
     match response:
         case Response.CAPTCHA:
@@ -181,7 +182,7 @@ def _softer(response: Response, name: str, priority: int, clients: dict[str, Any
             return _rule(name, priority, clients, {"Count": {"CustomRequestHandling": header}}) | label
 
 
-def _rule(name: str, priority: int, statement: dict[str, Any], action: dict[str, Any]) -> Rule:
+def _rule(name: str, priority: int, statement: dict[str, Any], action: dict[str, Any]) -> WafRule:
     return {
         "Name": name,
         "Priority": priority,

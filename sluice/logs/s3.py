@@ -12,10 +12,8 @@ from itertools import islice
 from typing import Any
 
 from chalicelib.admin.wording import plural
+from chalicelib.edges.s3_objects import S3Client
 from chalicelib.ports import Gone, LogObject, Unavailable
-
-S3Client = Any
-"""A client of boto3's ``s3``, for which no stubs are installed."""
 
 S3 = "s3://"
 

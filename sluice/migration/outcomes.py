@@ -37,11 +37,11 @@ class ManagedGroup:
     name: str
 
 
-Outcome = Row | Draft | LogBucket | ManagedGroup | Import
-Outcomes = Iterator[Outcome]
+MigrationOutcome = Row | Draft | LogBucket | ManagedGroup | Import
+Outcomes = Iterator[MigrationOutcome]
 
 
-def composed(title: str, outcomes: Sequence[Outcome], setups: Iterable[str] = ()) -> Plan:
+def composed(title: str, outcomes: Sequence[MigrationOutcome], setups: Iterable[str] = ()) -> Plan:
     """Returns the plan that consists of ``outcomes``."""
     drafts = [each for each in outcomes if isinstance(each, Draft)]
     names = unique_names(draft.stem for draft in drafts)

@@ -11,7 +11,7 @@ from chalicelib.core.printable import printable
 COMMENT_COLUMN = 32
 """Column at which the comments of short lines begin, so that they are aligned."""
 
-Value = str | int | bool | Sequence[str]
+TomlValue = str | int | bool | Sequence[str]
 
 
 class Fate(StrEnum):
@@ -108,7 +108,7 @@ class Plan:
         return "\n\n".join([comments, *(rule.text() for rule in self.rules)]) + "\n"
 
 
-def toml(value: Value) -> str:
+def toml(value: TomlValue) -> str:
     """Returns a value as TOML.
 
     >>> toml("a\\"b"), toml(["x", "y"]), toml(True), toml(3)

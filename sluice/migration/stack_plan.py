@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from sluice.migration.old_stack import OldStack
-from sluice.migration.outcomes import LogBucket, ManagedGroup, Outcome, Outcomes, composed, row
+from sluice.migration.outcomes import LogBucket, ManagedGroup, MigrationOutcome, Outcomes, composed, row
 from sluice.migration.plan import Fate, Plan, Row
 from sluice.migration.stack_lists import list_outcomes, web_acl_outcomes
 from sluice.migration.stack_rules import SCOPES, bad_bot_outcomes, flood_outcomes, scanner_outcomes
@@ -59,7 +59,7 @@ def _scope(old: OldStack) -> str:
     return SCOPES.get(old.parameters.get("EndpointType", ""), "CLOUDFRONT")
 
 
-def _setups(old: OldStack, outcomes: Sequence[Outcome]) -> Iterator[str]:
+def _setups(old: OldStack, outcomes: Sequence[MigrationOutcome]) -> Iterator[str]:
     """Yields the options for a stage that reads the stack's logs beside it.
 
     S3 notifies one function per prefix, the stack's; so the stage's queue hears of objects in another way. The last run

@@ -22,7 +22,7 @@ from sluice.commands.shared.output import output, plain, table
 from sluice.undo import commands
 
 T = TypeVar("T")
-Part = Table | Text | str
+Printable = Table | Text | str
 
 
 class RefusedCommand(click.ClickException):
@@ -53,14 +53,14 @@ class Session:
     client: ApiClient
     as_json: bool
 
-    def show(self, answer: Answer[T], view: Callable[[T], Iterable[Part]]) -> None:
+    def show(self, answer: Answer[T], view: Callable[[T], Iterable[Printable]]) -> None:
         """Prints an answer: its JSON with ``--json``, otherwise the parts that ``view`` makes of it."""
         if self.as_json:
             click.echo(json.dumps(answer.document))
         else:
             self.print(*view(answer.value))
 
-    def print(self, *parts: Part) -> None:
+    def print(self, *parts: Printable) -> None:
         """Prints parts for people; nothing with ``--json``."""
         if not self.as_json:
             console = output()

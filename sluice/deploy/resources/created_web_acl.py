@@ -12,13 +12,11 @@ from sluice.deploy.account import AwsAccount
 from sluice.deploy.resource import Existing, Resource
 from sluice.deploy.resources.logs import WebAclLogging
 from sluice.deploy.resources.waf import WafResource
-from sluice.deploy.rule_group import visibility
+from sluice.deploy.rule_group import WafRule, visibility
 
 VENDOR = "AWS"
 FIRST_PRIORITY, STEP = 100, 10
 """Priority of the first managed group, and distance to the next. Those before and between are free for other rules."""
-
-Rule = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +58,7 @@ class CreatedWebAcl(WafResource):
 
         self.write(account, existing, "update", with_missing)
 
-    def _missing(self, rules: Iterable[Rule], account: AwsAccount) -> Iterator[Rule]:
+    def _missing(self, rules: Iterable[WafRule], account: AwsAccount) -> Iterator[WafRule]:
         """Yields the rules that are not among ``rules``, with free priorities."""
         rules = list(rules)
         names = {rule["Name"] for rule in rules}
@@ -105,7 +103,7 @@ class CreatedWebAclLogging(Resource):
         return WebAclLogging(self.stage, self.name, arn) if arn else None
 
 
-def _reference(name: str, priority: int, statement: Mapping[str, Any]) -> Rule:
+def _reference(name: str, priority: int, statement: Mapping[str, Any]) -> WafRule:
     return {
         "Name": name,
         "Priority": priority,

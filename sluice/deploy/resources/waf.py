@@ -15,7 +15,7 @@ from sluice.deploy.rule_group import (
     RULE_GROUP_DESCRIPTION,
     Answers,
     Body,
-    Rule,
+    WafRule,
     arns_in,
     capacity_of,
     compares_forwarded,
@@ -179,7 +179,7 @@ class RuleGroup(WafResource):
         own = {BODY_KEY: {"ContentType": self.body.content_type, "Content": self.body.content}}
         return others | (own if self.body.content else {})
 
-    def _rules(self, account: AwsAccount, bodies: Mapping[str, Any]) -> list[Rule]:
+    def _rules(self, account: AwsAccount, bodies: Mapping[str, Any]) -> list[WafRule]:
         """Returns the rules for those IP sets that exist. ``bodies``: the present ones."""
         ip_sets, choices = ip_sets_of(self.stage, account), self.stage.choices
         arns = {

@@ -11,7 +11,6 @@ from sluice.deploy.account import AwsAccount, missing_ok
 from sluice.deploy.placement import (
     Placement,
     Predecessor,
-    Rule,
     check_free,
     first_priority,
     free_priority,
@@ -21,7 +20,7 @@ from sluice.deploy.placement import (
 )
 from sluice.deploy.resource import Existing, Resource
 from sluice.deploy.resources.waf import BUSY
-from sluice.deploy.rule_group import capacity_of, visibility
+from sluice.deploy.rule_group import WafRule, capacity_of, visibility
 from sluice.deploy.stage import MOST_REFERENCES, Refusal
 
 MOST_WCU = 5000
@@ -115,7 +114,7 @@ class WebAclRule(Resource):
                 return int(answer["RuleGroup"]["Capacity"])
         return capacity_of(self.stage)
 
-    def _differences(self, rules: Sequence[Rule]) -> list[str]:
+    def _differences(self, rules: Sequence[WafRule]) -> list[str]:
         after = {rule["Name"]: rule["Priority"] for rule in self._arranged(rules, {})}
         moved = [rule for rule in rules if after[rule["Name"]] != rule["Priority"] and not self._is_ours(rule)]
         ours = [rule for rule in rules if after[rule["Name"]] != rule["Priority"] and self._is_ours(rule)]
@@ -125,7 +124,7 @@ class WebAclRule(Resource):
             differences.append(f"other rules move: {names}")
         return differences
 
-    def _arranged(self, rules: Sequence[Rule], new: Rule) -> list[Rule]:
+    def _arranged(self, rules: Sequence[WafRule], new: WafRule) -> list[WafRule]:
         """Returns the rules as they should be; ``new`` is Sluice's if it is not among them. Raises Refusal."""
         own = next(filter(self._is_ours, rules), None)
         others = [rule for rule in rules if rule is not own]
@@ -141,7 +140,7 @@ class WebAclRule(Resource):
             chosen = own["Priority"] if own else free_priority({rule["Priority"] for rule in others})
         return [*making_place(others, chosen, 1), {**(own or new), "Priority": chosen}]
 
-    def _restored(self, rules: Sequence[Rule]) -> tuple[list[Rule], int]:
+    def _restored(self, rules: Sequence[WafRule]) -> tuple[list[WafRule], int]:
         """Returns the other rules with the priorities that they had, and a free one for Sluice's."""
         own = next(filter(self._is_ours, rules), None)
         others = [rule for rule in rules if rule is not own]
@@ -150,7 +149,7 @@ class WebAclRule(Resource):
             others = restored(others, own["Priority"], former)
         return others, free_priority({rule["Priority"] for rule in others})
 
-    def _edit(self, account: AwsAccount, edit: Callable[[list[Rule]], list[Rule]]) -> None:
+    def _edit(self, account: AwsAccount, edit: Callable[[list[WafRule]], list[WafRule]]) -> None:
         client = account.client("wafv2")
         # An update resets every member that it omits, so all that it accepts are sent back unchanged.
         members = client.meta.service_model.operation_model("UpdateWebACL").input_shape.members
@@ -164,7 +163,7 @@ class WebAclRule(Resource):
 
         account.retry(update, BUSY)
 
-    def _is_ours(self, rule: Rule) -> bool:
+    def _is_ours(self, rule: WafRule) -> bool:
         group = rule["Statement"].get("RuleGroupReferenceStatement", {}).get("ARN", "")
         return f"/rulegroup/{self.stage.rule_group}/" in group and rule["Name"] == self.stage.rule_group
 

@@ -15,7 +15,7 @@ from sluice.deploy.rule_group import (
     LARGEST_BODY,
     Answers,
     Body,
-    Rule,
+    WafRule,
     arns_in,
     read_body,
     rules_of,
@@ -28,7 +28,7 @@ ARN = "arn:aws:wafv2:us-east-1:111122223333:global/ipset/{}/0f0e0d0c-0000-0000-0
 ALL = {group: [ARN.format(f"sluice-prod-{group.response}-v{group.family}-1")] for group in GROUPS}
 
 
-def problems(rules: list[Rule], bodies: dict[str, Any]) -> str:
+def problems(rules: list[WafRule], bodies: dict[str, Any]) -> str:
     """Returns what botocore finds wrong with a call that creates a rule group."""
     client = boto3.client("wafv2", region_name="us-east-1")
     shape = client.meta.service_model.operation_model("CreateRuleGroup").input_shape
@@ -44,7 +44,7 @@ def problems(rules: list[Rule], bodies: dict[str, Any]) -> str:
     return str(ParamValidator().validate(call, shape).generate_report())
 
 
-def actions(rules: list[Rule]) -> list[tuple[str, str]]:
+def actions(rules: list[WafRule]) -> list[tuple[str, str]]:
     return [(rule["Name"].removeprefix("sluice-prod-"), next(iter(rule["Action"]))) for rule in rules]
 
 
