@@ -14,12 +14,13 @@ import click
 from rich.console import Console
 
 from chalicelib.admin.wording import plural
-from chalicelib.core.addresses import Network, parse_network
+from chalicelib.core.addresses import Network, NetworkSet, parse_network
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
 from chalicelib.core.measures import Measure, amount_text
+from chalicelib.core.refusals import REFUSAL_STATUS
 from sluice import DEFAULT_RULES
-from sluice.commands.shared.logs import LogNames, field_names, print_notes
+from sluice.commands.shared.logs import LogNames, block_status_option, field_names, print_notes, trusted_option
 from sluice.commands.shared.options import EXISTING_FILE, Parsed, json_output, number_option, read_rules, seed_option
 from sluice.commands.shared.output import output
 from sluice.demo.demonstration import Demonstration, stopped_rules, summary_of
@@ -78,11 +79,12 @@ SPEED = Parsed("X|max", _speed)
 @click.option("--rules", type=EXISTING_FILE, metavar="FILE", help="Rules to enforce.")
 @click.option(
     "--fields",
-    "decoder",
-    type=Parsed("NAMES", lambda text: BatchDecoder(field_names(text))),
+    type=Parsed("NAMES", field_names),
     default=",".join(DEFAULT_FIELDS),
     help="Fields of the --traffic lines, separated by commas.",
 )
+@trusted_option
+@block_status_option
 @number_option("--shards", most=64, default=4, help="Kinesis shards.")
 @number_option("--ip-sets", most=MOST_IP_SETS, default=1, help="IP sets of each family, for 10,000 networks each.")
 @number_option("--containers", most=64, default=2, help="Lambda containers that ingest.")
@@ -99,7 +101,9 @@ def demo(
     edge_s: float | None,
     solvers: tuple[Network, ...],
     rules: Path | None,
-    decoder: BatchDecoder,
+    fields: tuple[str, ...],
+    trusted: tuple[Network, ...],
+    block_status: int,
     seconds: float,
     speed: float,
     as_json: bool,
@@ -124,11 +128,21 @@ def demo(
     console = output(quiet=as_json, width=PIPE_WIDTH)
     if edge_s is not None and traffic is None:
         raise click.UsageError("--edge needs --traffic; the simulated traffic has an edge of its own.")
+    if traffic is None and (trusted or block_status != REFUSAL_STATUS):
+        raise click.UsageError("--trusted-proxy and --block-status describe the --traffic.")
+    if trusted and "x-forwarded-for" not in fields:
+        raise click.UsageError("--trusted-proxy: x-forwarded-for is not among the --fields.")
     text, _ = read_rules(rules or (DEFAULT_RULES if traffic else DEMO_RULES))
     log = None
+    settings = {
+        "CLOUDFRONT_FIELDS": ",".join(fields),
+        "TRUSTED_PROXIES": ",".join(map(str, trusted)),
+        "BLOCK_STATUS": str(block_status),
+    }
     if traffic is not None:
+        decoder = BatchDecoder(fields, NetworkSet(trusted))
         log = RecordedLog(None if traffic == Path("-") else traffic, decoder)
-        summary = _played(log, text, decoder, speed, edge_s, solvers, simulation)
+        summary = _played(log, text, decoder, speed, edge_s, solvers, {"settings": settings, **simulation})
         _show(summary, console)
     else:
         start = (time.time() // 60 + 1) * 60 - 20  # one of the attackers straddles a full minute, 20 s after the start
@@ -162,8 +176,7 @@ def _played(
     first = list(islice(lines, FIRST_LINES))
     times = [line.at for line in first if line.at is not None]
     start = min((t for t in times if t >= median(times) - HOUR_S), default=time.time())
-    settings = {"CLOUDFRONT_FIELDS": ",".join(decoder.cloudfront.fields)}
-    cloud = LocalCloud(_clock(speed, start), rules=rules, settings=settings, **simulation)
+    cloud = LocalCloud(_clock(speed, start), rules=rules, **simulation)
     latency = Latency(decoder, cloud.rules.rules)
     edge = None if edge_s is None else RecordedEdge(cloud, decoder, edge_s, solvers)
     play(cloud, chain(first, lines), latency, edge)

@@ -8,7 +8,6 @@ from itertools import count
 from random import Random
 
 from chalicelib.core.addresses import pack
-from chalicelib.core.refusals import REFUSAL_STATUS
 from chalicelib.core.responses import Response
 from sluice.demo.actors import Hit, log_line
 from sluice.demo.published import Published, Update
@@ -156,7 +155,7 @@ class EdgeTraffic:
         if request is not None:
             answer = self._edge.answer(pack(request.address) or b"", at)
             refused = answer is not None
-            status = STATUSES.get(answer, REFUSAL_STATUS) if answer is not None else request.status
+            status = STATUSES.get(answer, self._cloud.config.block_status) if answer is not None else request.status
             record = log_line(request, at, status, next(self._numbers))
             counts = self.counts
             counts.requests[hit.actor] += 1

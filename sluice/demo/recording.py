@@ -103,6 +103,7 @@ class RecordedEdge:
         solving = NetworkSet(solvers)
         self._edge = Edge(cloud.waf.updates, delay_s, softer_sets(cloud), solving.contains)
         self._decoder = decoder
+        self._block_status = cloud.config.block_status
         self._memo = PrefixMemo(*CLIENT_PREFIXES)
         self._requests: Counter[bytes] = Counter()
         self._refused: Counter[bytes] = Counter()
@@ -120,7 +121,7 @@ class RecordedEdge:
             return line.record
         self._refused[client] += 1
         if answer not in STATUSES:
-            return refused(line.record, self._decoder)
+            return refused(line.record, self._decoder, self._block_status)
         self._asked[client] += 1
         return refused(line.record, self._decoder, STATUSES[answer], answer.upper())
 

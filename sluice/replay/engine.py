@@ -9,6 +9,7 @@ from chalicelib.core.addresses import Network, NetworkSet
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
 from chalicelib.core.logs.json_fields import JsonFields
 from chalicelib.core.logs.log_format import DecodeOptions
+from chalicelib.core.refusals import REFUSAL_STATUS
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.sampling import Sampling
 from sluice.logs.file_decoder import ChunkDecoder, LogDecoder
@@ -34,6 +35,8 @@ class Options:
     allowlist: tuple[Network, ...] = ()
     sample_rate: int = 100
     """Percentage of requests that CloudFront real-time logs hold, 1 to 100."""
+    block_status: int = REFUSAL_STATUS
+    """Status by which logs show the requests that Sluice has refused."""
     from_ms: int | None = None
     """Requests before this time are skipped; None for no bound."""
     to_ms: int | None = None
@@ -130,7 +133,7 @@ def spooled(
         }
         if decoder is None:
             decoder = LogDecoder(options.decoding(everything.columns()))
-        reader = StripReader(decoder, scopes, prefix, (options.from_ms, options.to_ms), measures)
+        reader = StripReader(decoder, scopes, prefix, (options.from_ms, options.to_ms), measures, options.block_status)
         stats = LogStats()
         for chunk_stats, strips in map(reader.read, chunks):
             stats.add(chunk_stats)

@@ -20,7 +20,7 @@ from chalicelib.core.addresses import PrefixMemo
 from chalicelib.core.logs.malformed_counts import MalformedCounts, added, by_reason, counted
 from chalicelib.core.logs.requests import Malformed, Requests, Source
 from chalicelib.core.measures import Measure, amounts
-from chalicelib.core.refusals import refusal_rows
+from chalicelib.core.refusals import REFUSAL_STATUS, refusal_rows
 from chalicelib.core.scope import Scope
 from sluice.logs.file_decoder import ChunkDecoder
 from sluice.logs.files import Chunk
@@ -129,8 +129,10 @@ class StripReader:
         client_prefix: tuple[int, int],
         between_ms: tuple[int | None, int | None] = (None, None),
         measures: Sequence[Measure] = (),
+        refusal_status: int = REFUSAL_STATUS,
     ) -> None:
-        """``measures``: those of which the strips have amounts, none of them requests.
+        """``measures``: those of which the strips have amounts, none of them requests. ``refusal_status``: that of the
+        requests that the rule group refuses.
 
         Clients are cut to the prefix lengths ``client_prefix``, for IPv4 and IPv6.
 
@@ -139,6 +141,7 @@ class StripReader:
         self._decoder = decoder
         self._scopes = scopes
         self._measures = measures
+        self._refusal_status = refusal_status
         self._ipv4, self._ipv6 = client_prefix
         self._memo = PrefixMemo(*client_prefix)
         first, end = between_ms
@@ -174,7 +177,8 @@ class StripReader:
             rows = tuple(None if match is None else array("I", match) for match in matching)
             told = (amounts(measure, family, None) for measure in self._measures)
             sums = tuple(None if each is None else array("Q", each) for each in told)
-            yield Strip(family.source, clients, array("Q", family.times), rows, array("I", refusal_rows(family)), sums)
+            refused = array("I", refusal_rows(family, self._refusal_status))
+            yield Strip(family.source, clients, array("Q", family.times), rows, refused, sums)
 
 
 class Spool:

@@ -18,6 +18,7 @@ from chalicelib.core.logs.json_fields import parse_json_fields
 from chalicelib.core.logs.malformed_counts import MalformedCount
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.printable import printable
+from chalicelib.core.refusals import REFUSAL_STATUS, STATUSES
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.sampling import sampling_notes
 from sluice import DEFAULT_RULES
@@ -111,17 +112,14 @@ json_fields_option = click.option(
     type=Parsed("PAIRS", parse_json_fields),
     help="Keys of other programs' JSON access logs, such as time=ts,client=request.remote_ip,status=status.",
 )
-decoder_options = together(
-    fields_option,
-    click.option(
-        "--trusted-proxy",
-        "trusted",
-        multiple=True,
-        type=NETWORK,
-        help="Proxy whose X-Forwarded-For to trust; repeatable.",
-    ),
-    json_fields_option,
+trusted_option = click.option(
+    "--trusted-proxy",
+    "trusted",
+    multiple=True,
+    type=NETWORK,
+    help="Proxy whose X-Forwarded-For to trust; repeatable.",
 )
+decoder_options = together(fields_option, trusted_option, json_fields_option)
 """The options that decide how log lines are read."""
 
 sample_rate_option = click.option(
@@ -131,8 +129,19 @@ sample_rate_option = click.option(
     help="Percentage of requests that CloudFront real-time logs hold; all other logs are complete.",
 )
 
+block_status_option = click.option(
+    "--block-status",
+    "block_status",
+    type=click.Choice(STATUSES),
+    default=str(REFUSAL_STATUS),
+    show_default=True,
+    callback=lambda ctx, param, status: int(status),  # noqa: ARG005
+    help="Status with which Sluice's rule group refuses requests, as 'sluice setup --block-status' chose it.",
+)
+
 _options = together(
     decoder_options,
+    block_status_option,
     click.option(
         "--allowlist",
         type=EXISTING_FILE,

@@ -1,11 +1,16 @@
 """Recorded lines: their requests, and how a refused one is logged."""
 
+import json
+from pathlib import Path
+
 import pytest
+from click.testing import CliRunner
 
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
 from chalicelib.core.logs.requests import COLUMNS
 from chalicelib.core.refusals import REFUSAL_COLUMNS, refusal_rows
+from sluice.cli import main
 from sluice.demo.latency import Latency
 from sluice.demo.recording import RecordedEdge, lines_of, play, refused
 from sluice.local.cloud import LocalCloud
@@ -97,3 +102,32 @@ def test_the_stream_gets_the_lines_that_the_edge_logs() -> None:
     assert client == ("192.0.2.7/32", {"requests": 100, "refused": statuses.count(b"429"), "asked": 0})
     assert statuses == sorted(statuses), "served at first, refused from then on"
     assert 50 < statuses.count(b"429") < 90
+
+
+def test_the_client_behind_a_trusted_proxy_is_refused_with_the_chosen_status(tmp_path: Path) -> None:
+    start, log = 1_700_000_000, tmp_path / "log"
+    lines = [
+        cloudfront(
+            DEFAULT_FIELDS,
+            timestamp=f"{start + n / 20:.3f}",
+            c_ip="198.51.100.7",
+            x_forwarded_for="192.0.2.7" if n % 2 else "203.0.113.9",
+            x_edge_request_id=f"id-{n}",
+        )
+        for n in range(200)
+        if n % 2 or n % 40 == 0
+    ]
+    log.write_bytes(b"".join(line + b"\n" for line in lines))
+    rules = tmp_path / "rules.toml"
+    rules.write_text(RULES)
+    arguments = ["demo", "--speed", "max", "--json", "--traffic", str(log), "--edge", "1", "--rules", str(rules)]
+    options = ["--trusted-proxy", "198.51.100.0/24", "--block-status", "503"]
+    done = CliRunner().invoke(main, [*arguments, *options])
+    assert done.exit_code == 0, done.output
+    clients = json.loads(done.stdout)["clients"]
+    assert clients.keys() == {"192.0.2.7/32", "203.0.113.9/32"}
+    assert clients["192.0.2.7/32"]["refused"] > 30
+    assert clients["203.0.113.9/32"]["refused"] == 0
+    assert [block["client"] for block in json.loads(done.stdout)["blocks"]] == ["192.0.2.7/32"]
+    wrong = CliRunner().invoke(main, ["demo", *options])
+    assert "describe the --traffic" in wrong.output

@@ -67,12 +67,14 @@ def test_requests_made_while_blocked_extend_the_block_only_if_the_rule_extends()
 def test_refusals_after_a_block_are_no_further_offence_while_they_may_be_of_that_block() -> None:
     rules = rules_of('name = "r"\nlimit = 5\nwindow = "1s"\nblock_for = "10s"')
 
-    def blocks(again_s: float, status: str) -> int:
+    def blocks(again_s: float, status: str, **options: object) -> int:
         again = [replace(hit, status=status) for hit in every(0.1, again_s, again_s + 2)]
-        return len(periods(replayed(rules, [*every(0.1, 0, 0.7), *again]))["r"])
+        return len(periods(replayed(rules, [*every(0.1, 0, 0.7), *again], **options))["r"])
 
     assert blocks(20, "429") == 1
     assert blocks(20, "200") == 2
+    assert blocks(20, "503") == blocks(20, "429", block_status=503) == 2
+    assert blocks(20, "503", block_status=503) == 1, "the status that the rule group was given"
     assert blocks(11 + PROPAGATION_S, "429") == 2, "an origin may answer so, too"
 
 
