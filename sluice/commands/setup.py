@@ -20,7 +20,7 @@ from sluice.commands.shared.deployment import carry_out, choices_of, plan_option
 from sluice.commands.shared.options import EXISTING_FILE, Parsed, read_rules
 from sluice.commands.shared.output import output, print_json, table
 from sluice.deploy.account import AwsAccount, AwsError, attempting
-from sluice.deploy.apply import survey
+from sluice.deploy.apply import survey, survey_remains
 from sluice.deploy.costs import INCLUDED_WCU, PRICES, WCU_STEP, Load, excess_dollars, monthly_costs, total
 from sluice.deploy.placement import Placement
 from sluice.deploy.plan import Step, StepAction, to_set_up, to_tear_down
@@ -28,6 +28,7 @@ from sluice.deploy.preflight import reservations
 from sluice.deploy.resources import additions, resources_of
 from sluice.deploy.resources.chalice_config import Project
 from sluice.deploy.resources.logs import group_name
+from sluice.deploy.resources.objects import notified_otherwise
 from sluice.deploy.resources.parameters import RememberedChoices
 from sluice.deploy.resources.waf import ip_sets_without
 from sluice.deploy.resources.web_acls import Order, WebAclRule, arn_of
@@ -36,6 +37,12 @@ from sluice.deploy.runtime import RECOMMENDED, runtime_of_chalice
 from sluice.deploy.stage import MOST_IP_SETS, MOST_SHARDS, Choices, DeliveredLog, Refusal, Stage
 from sluice.deploy.terraform import terraform_of
 from sluice.deploy.traffic import observed_requests_per_second, placements
+
+NOTIFIERS = {
+    "s3": {"notification": True, "event_rules": False},
+    "eventbridge": {"notification": False, "event_rules": True},
+}
+"""Choices by what notifies the queue of new objects."""
 
 NAMES = Parsed("NAMES", lambda text: tuple(text.split(",")) if text else None)
 
@@ -126,7 +133,13 @@ def _setting(text: str) -> tuple[str, str]:
 @click.option(
     "--notification/--no-notification",
     default=None,
-    help="Whether each --bucket notifies the queue itself, or an SNS topic or EventBridge does.",
+    help="Whether each --bucket notifies the queue itself, or an SNS topic or EventBridge does, without setup.",
+)
+@click.option(
+    "--events",
+    type=click.Choice(NOTIFIERS),
+    help="What notifies the queue: each --bucket itself (s3, the default), or a rule that setup adds to EventBridge, "
+    "to which the bucket sends its events.",
 )
 @click.option("--kms-key", "kms_keys", metavar="ARN", multiple=True, help="Key that encrypts these objects.")
 @click.option("--shards", type=click.IntRange(0, MOST_SHARDS), help="Kinesis shards; 0, the default, is on-demand.")
@@ -212,6 +225,8 @@ def setup(
     buckets: tuple[str, ...],
     prefix: str,
     renumber: bool | None,
+    notification: bool | None,
+    events: str | None,
     text: str,
     body: Body | None,
     printed: str | None,
@@ -234,6 +249,7 @@ def setup(
     sluice setup --dry-run --requests-per-second 1000
     sluice setup --web-acl edge --distribution E2EXAMPLE
     sluice setup --bucket logs-of-site --prefix AWSLogs/
+    sluice setup --bucket logs-of-site --events eventbridge
     sluice setup --respond challenge --block-body sorry.html
     sluice setup --respond challenge --print terraform > sluice.tf.json
     sluice setup --source cloudfront-standard --distribution E2EXAMPLE
@@ -250,8 +266,8 @@ def setup(
 
     if prefix and not buckets:
         raise click.UsageError("--prefix belongs to a --bucket.")
-    entries = tuple(f"{bucket}/{prefix}" for bucket in buckets)
-    desired = _stage(stage, account, web_acls, {**options, "buckets": entries})
+    entries, notifier = tuple(f"{bucket}/{prefix}" for bucket in buckets), _notifier(events, notification)
+    desired = _stage(stage, account, web_acls, {**options, **notifier, "buckets": entries})
     order: Order = "kept" if renumber is None else "changed" if renumber else "restored"
     if renumber:
         desired = _remembering_order(desired, account)
@@ -264,8 +280,11 @@ def setup(
         desired, rules=text, body=body, now=int(time.time()), project=project, order=order, show_token=show_token
     )
     # The rule group refers to the IP sets of responses that are given up until its own step has been taken.
-    surplus = ip_sets_without(desired, options["without_responses"])
-    steps = [*to_set_up(survey(resources, account)), *to_tear_down(survey(surplus, account))]
+    surplus = [
+        *ip_sets_without(desired, options["without_responses"]),
+        *(notified_otherwise(desired) if notifier else ()),
+    ]
+    steps = [*to_set_up(survey(resources, account)), *to_tear_down(survey_remains(surplus, account))]
     if order == "restored":
         # Forgotten last, so that an interrupted run can be repeated.
         forgotten = replace(desired, choices=replace(desired.choices, priority=None, renumbered={}))
@@ -299,6 +318,15 @@ def setup(
     if as_json:
         _print_json(desired, steps, load, placed, applied=True, token=tokens[-1] if tokens else None)
     _next_steps(console, desired, project)
+
+
+def _notifier(events: str | None, notification: bool | None) -> dict[str, bool]:
+    """Returns the choices that the options make about what notifies the queue; none if they make none."""
+    if events and notification is not None:
+        raise click.UsageError("--events and --notification say the same: give one of them.")
+    if notification is not None:
+        return {"notification": notification, "event_rules": False}
+    return NOTIFIERS[events] if events else {}
 
 
 def _stage(name: str, account: AwsAccount, web_acls: tuple[str, ...], options: dict[str, Any]) -> Stage:

@@ -104,6 +104,8 @@ class Choices:
     """Buckets with logs, each followed by a slash and the prefix of the logs' keys, which may be empty."""
     notification: bool = True
     """True if the buckets notify the queue themselves, False if an SNS topic or EventBridge does."""
+    event_rules: bool = False
+    """True if EventBridge notifies the queue, by rules of setup's; then ``notification`` is False."""
     kms_keys: tuple[str, ...] = ()
     """ARNs of the KMS keys with which objects in the buckets are encrypted."""
     log_groups: tuple[str, ...] = ()

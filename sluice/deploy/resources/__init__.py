@@ -12,7 +12,7 @@ from sluice.deploy.resources.created_web_acl import CreatedWebAcl, CreatedWebAcl
 from sluice.deploy.resources.deliveries import DeliveryDestination, DistributionDelivery, LoadBalancerDelivery
 from sluice.deploy.resources.leftovers import BlockedClients, ChaliceDeployment, FunctionLogs
 from sluice.deploy.resources.logs import AddedSubscription, LogGroup, LogSubscription, WebAclLogging
-from sluice.deploy.resources.objects import BucketNotification, ObjectsQueue, Queue
+from sluice.deploy.resources.objects import BucketNotification, ObjectsQueue, Queue, event_rule
 from sluice.deploy.resources.parameters import FirstToken, RememberedChoices
 from sluice.deploy.resources.streams import DeliveryRole, LogStream, mode
 from sluice.deploy.resources.tables import DeletionProtection, FirstRules, Table
@@ -131,6 +131,8 @@ def additions(stage: Stage, order: Order = "kept") -> list[Resource]:
     notified = f"notifies {stage.objects_queue} of new objects; other notifications stay unchanged"
     if stage.choices.notification:
         added += [BucketNotification(stage, entry, about=notified) for entry in stage.choices.buckets]
+    if stage.choices.event_rules:
+        added += [event_rule(stage, entry) for entry in stage.choices.buckets]
     for web_acl in stage.choices.web_acls:
         name = web_acl_name(web_acl)
         added.append(WebAclRule(stage, f"{name}/{stage.rule_group}", web_acl, about=reference, order=order))

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+from zlib import crc32
 
 from botocore.exceptions import ClientError
 
@@ -35,6 +36,8 @@ NOT_ALLOWED_YET = ("InvalidArgument",)
 
 SOURCE = "aws:SourceArn"
 CREATED = "s3:ObjectCreated:*"
+EVENT_BRIDGE = "EventBridgeConfiguration"
+"""Member of a bucket's notifications if it sends its events to EventBridge, of all objects and besides the others."""
 DESTINATIONS = ("QueueConfigurations", "TopicConfigurations", "LambdaFunctionConfigurations")
 
 
@@ -84,11 +87,17 @@ class ObjectsQueue(Queue):
 
 
 def senders(stage: Stage) -> dict[str, Any]:
-    """Returns the queue's policy: the stage's buckets may send or, if they are not to, this account's SNS and rules."""
+    """Returns the queue's policy: the stage's buckets may send or, if they are not to, this account's SNS and rules.
+
+    With rules of setup's, the buckets may send as well, so that none is unheard while the rules take over from them.
+    """
     location = stage.location
     sources = {"s3": sorted({stage.bucket_arn(entry) for entry in stage.choices.buckets})}
-    if not stage.choices.notification:
-        sources = {"sns": [location.arn("sns", "*")], "events": [location.arn("events", f"rule/{stage.prefix}-*")]}
+    rules = [location.arn("events", f"rule/{stage.prefix}-*")]
+    if stage.choices.event_rules:
+        sources["events"] = rules
+    elif not stage.choices.notification:
+        sources = {"sns": [location.arn("sns", "*")], "events": rules}
     return policy(
         [
             {
@@ -112,28 +121,22 @@ class BucketNotification(Resource):
 
     def find(self, account: AwsAccount) -> Existing | None:
         bucket, prefix = split_bucket(self.name)
-        try:
-            config = self._config(account)
-            region = account.client("s3").get_bucket_location(Bucket=bucket)["LocationConstraint"] or "us-east-1"
-        except ClientError as exc:
-            if code_of(exc) in ("NoSuchBucket", "404"):
-                raise Refusal(f"bucket {bucket} does not exist; list them with 'aws s3 ls'") from exc
-            raise
-        if region != self.stage.location.region:
-            raise Refusal(
-                f"bucket {bucket} is in {region}, and S3 notifies only queues in its own region. Set up a stage in "
-                f"{region}, or replicate the logs to a bucket in {self.stage.location.region}"
-            )
+        config = _config_of(bucket, self.stage, account)
         for each, destination in _notifications(config):
             theirs = _filters(each).get("prefix", "")
             if each.get("Id") == self._id:
                 matches = _plain(each) == _plain(self._desired())
                 return Existing(ours=True, differences=[] if matches else ["queue, events or prefix"])
             if _of_new_objects(each) and (theirs.startswith(prefix) or prefix.startswith(theirs)):
+                remedy = (
+                    "Use --events eventbridge, because the bucket sends its events to EventBridge as well"
+                    if EVENT_BRIDGE in config
+                    else "Have it forward the notifications to the queue "
+                    f"{self.stage.objects_queue}, and use --no-notification (docs/operate/objects.md)"
+                )
                 raise Refusal(
                     f"bucket {bucket} already notifies {destination} of new objects under {theirs!r}, and S3 "
-                    "allows one destination for an object. Have it forward the notifications to the queue "
-                    f"{self.stage.objects_queue}, and use --no-notification (docs/operate/objects.md)"
+                    f"allows one destination for an object. {remedy}"
                 )
         return None
 
@@ -145,13 +148,9 @@ class BucketNotification(Resource):
     def remove(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
         self._put(account, self._others(account))
 
-    def _config(self, account: AwsAccount) -> dict[str, Any]:
-        answer = account.client("s3").get_bucket_notification_configuration(Bucket=split_bucket(self.name)[0])
-        return {key: value for key, value in answer.items() if key != "ResponseMetadata"}
-
     def _others(self, account: AwsAccount) -> dict[str, Any]:
         """Returns the bucket's notifications without this one."""
-        config = self._config(account)
+        config = _config_of(split_bucket(self.name)[0], self.stage, account)
         queues = [each for each in config.pop("QueueConfigurations", ()) if each.get("Id") != self._id]
         return {**config, "QueueConfigurations": queues} if queues else config
 
@@ -172,6 +171,95 @@ class BucketNotification(Resource):
             "Events": [CREATED],
             **({"Filter": {"Key": {"FilterRules": rules}}} if rules else {}),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class EventRule(Resource):
+    """A rule of EventBridge that tells the queue of new objects under a prefix of a bucket that sends it its events.
+
+    ``name`` is that of the rule, and ``entry`` an entry of ``Choices.buckets``.
+    """
+
+    kind = "EventBridge rule"
+
+    entry: str
+
+    def find(self, account: AwsAccount) -> Existing | None:
+        bucket, _ = split_bucket(self.entry)
+        if EVENT_BRIDGE not in _config_of(bucket, self.stage, account):
+            raise Refusal(
+                f"bucket {bucket} sends no events to EventBridge. Turn on Amazon EventBridge in its properties, under "
+                "Event notifications, or let the bucket notify the queue itself: --events s3"
+            )
+        return self.remains(account)
+
+    @missing_ok("ResourceNotFoundException")
+    def remains(self, account: AwsAccount) -> Existing | None:
+        client = account.client("events")
+        rule = client.describe_rule(Name=self.name)
+        tags = client.list_tags_for_resource(ResourceARN=rule["Arn"])["Tags"]
+        targets = {each["Id"]: each["Arn"] for each in client.list_targets_by_rule(Rule=self.name)["Targets"]}
+        wrong = {
+            "pattern": json.loads(rule["EventPattern"]) != self._pattern(),
+            "not enabled": rule["State"] != "ENABLED",
+            "target": targets.get(TARGET) != self._target(),
+        }
+        differences = [name for name, is_wrong in wrong.items() if is_wrong]
+        return Existing(self.tagged(tags), differences, {"targets": list(targets)})
+
+    def create(self, account: AwsAccount) -> None:
+        client, pattern = account.client("events"), json.dumps(self._pattern())
+        client.put_rule(Name=self.name, EventPattern=pattern, State="ENABLED", Tags=self.stage.tag_list)
+        client.put_targets(Rule=self.name, Targets=[{"Id": TARGET, "Arn": self._target()}])
+
+    def remove(self, account: AwsAccount, existing: Existing) -> None:
+        client = account.client("events")
+        if existing.facts["targets"]:
+            client.remove_targets(Rule=self.name, Ids=existing.facts["targets"])
+        client.delete_rule(Name=self.name)
+
+    def _pattern(self) -> dict[str, Any]:
+        bucket, prefix = split_bucket(self.entry)
+        under = {"object": {"key": [{"prefix": prefix}]}} if prefix else {}
+        detail = {"bucket": {"name": [bucket]}, **under}
+        return {"source": ["aws.s3"], "detail-type": ["Object Created"], "detail": detail}
+
+    def _target(self) -> str:
+        return self.stage.queue_arn(self.stage.objects_queue)
+
+
+TARGET = "queue"
+
+
+def event_rule(stage: Stage, entry: str) -> EventRule:
+    """Returns the rule for an entry of ``Choices.buckets``. Its name is a digest: it can hold no slash."""
+    about = f"tells {stage.objects_queue} of new objects under {entry}"
+    return EventRule(stage, f"{stage.prefix}-objects-{crc32(entry.encode()):08x}", entry, about=about)
+
+
+def notified_otherwise(stage: Stage) -> list[Resource]:
+    """Returns what notified the queue by earlier choices and is to do so no longer."""
+    buckets = stage.choices.buckets
+    rules: list[Resource] = [] if stage.choices.event_rules else [event_rule(stage, entry) for entry in buckets]
+    return rules if stage.choices.notification else [*rules, *(BucketNotification(stage, entry) for entry in buckets)]
+
+
+def _config_of(bucket: str, stage: Stage, account: AwsAccount) -> dict[str, Any]:
+    """Returns the notifications of a bucket. Raises Refusal if it cannot notify the stage's queue."""
+    client = account.client("s3")
+    try:
+        answer = client.get_bucket_notification_configuration(Bucket=bucket)
+        region = client.get_bucket_location(Bucket=bucket)["LocationConstraint"] or "us-east-1"
+    except ClientError as exc:
+        if code_of(exc) in ("NoSuchBucket", "404"):
+            raise Refusal(f"bucket {bucket} does not exist; list them with 'aws s3 ls'") from exc
+        raise
+    if region != stage.location.region:
+        raise Refusal(
+            f"bucket {bucket} is in {region}, and S3 notifies only queues in its own region. Set up a stage in "
+            f"{region}, or replicate the logs to a bucket in {stage.location.region}"
+        )
+    return {key: value for key, value in answer.items() if key != "ResponseMetadata"}
 
 
 def _notifications(config: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str]]:

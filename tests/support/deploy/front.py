@@ -18,6 +18,7 @@ from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.dynamodb.models import dynamodb_backends
 from moto.kinesis.models import kinesis_backends
 from moto.logs.models import DeliverySource, LogsBackend, logs_backends
+from moto.s3.models import s3_backends
 from moto.sqs.models import sqs_backends
 
 Answer = tuple[int, dict[str, Any]]
@@ -69,6 +70,7 @@ class Front:
             ("before-call.api-gateway.ImportRestApi", answering(import_rest_api)),
             ("before-call.api-gateway.PutRestApi", answering(lambda request: (200, {}))),
             ("after-call.kinesis.CreateStream", _tag_stream),
+            ("after-call.s3.GetBucketNotificationConfiguration", _add_event_bridge),
             ("after-call.cloudwatch-logs.PutSubscriptionFilter", self._keep_distribution),
             ("after-call.cloudwatch-logs.DescribeSubscriptionFilters", self._add_distribution),
             ("after-call.cloudwatch-logs.DescribeLogGroups", self._add_class),
@@ -201,6 +203,13 @@ def _tag_stream(context: dict[str, Any], **_: Any) -> None:
     request = context["parameters"]
     backend = kinesis_backends[DEFAULT_ACCOUNT_ID][context["client_region"]]
     backend.add_tags_to_stream(None, request["StreamName"], request.get("Tags", {}))
+
+
+def _add_event_bridge(parsed: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+    bucket = s3_backends[DEFAULT_ACCOUNT_ID]["aws"].buckets.get(context["parameters"]["Bucket"])
+    config = bucket and bucket.notification_configuration
+    if config and config.event_bridge is not None:
+        parsed["EventBridgeConfiguration"] = {}
 
 
 def _deliveries() -> LogsBackend:

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from fnmatch import fnmatch
 from typing import Any
 
 import pytest
@@ -9,14 +10,14 @@ from botocore.exceptions import ClientError
 
 from chalicelib.config import read_config
 from sluice.deploy.account import AwsAccount, AwsError
-from sluice.deploy.doctor.deployment import deployed, event_sources
+from sluice.deploy.doctor.deployment import deployed, drift, event_sources
 from sluice.deploy.doctor.flow import objects
 from sluice.deploy.doctor.inspection import Inspection
 from sluice.deploy.plan import StepAction
 from sluice.deploy.policies import FUNCTIONS
 from sluice.deploy.resources.objects import HIDDEN_S, MOST_RECEIVES
 from sluice.deploy.stage import Choices, Refusal, Stage
-from tests.support.deploy.account import NOW, World
+from tests.support.deploy.account import NOW, Run, World
 
 QUEUE = "arn:aws:sqs:us-east-1:123456789012:sluice-prod-objects"
 OTHER = "arn:aws:sns:us-east-1:123456789012:other"
@@ -153,6 +154,119 @@ def test_sns_or_eventbridge_may_notify_instead_of_the_bucket(world: World, bucke
         "sns.amazonaws.com": ["arn:aws:sns:us-east-1:123456789012:*"],
         "events.amazonaws.com": ["arn:aws:events:us-east-1:123456789012:rule/sluice-prod-*"],
     }
+
+
+# Buckets that send their events to EventBridge
+
+
+@pytest.fixture
+def told(world: World, bucket: str) -> Stage:
+    """A stage whose queue hears of a bucket by EventBridge, beside a topic of another owner."""
+    client, config = world.account.client("s3"), notify(world, bucket, "AWSLogs/")
+    config = {**config, "EventBridgeConfiguration": {}}
+    client.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=config)
+    return world.stage(buckets=(f"{bucket}/AWSLogs/",), notification=False, event_rules=True)
+
+
+def rules(world: World) -> dict[str, Any]:
+    """Returns the patterns of EventBridge's rules, by name."""
+    listed = world.account.client("events").list_rules()["Rules"]
+    return {rule["Name"]: json.loads(rule["EventPattern"]) for rule in listed}
+
+
+def test_eventbridge_tells_the_queue_and_the_bucket_stays_as_it_is(world: World, told: Stage, bucket: str) -> None:
+    before = notifications(world, bucket)
+    world.set_up(told)
+    assert notifications(world, bucket) == before
+    ((name, pattern),) = rules(world).items()
+    assert pattern == {
+        "source": ["aws.s3"],
+        "detail-type": ["Object Created"],
+        "detail": {"bucket": {"name": ["site-logs"]}, "object": {"key": [{"prefix": "AWSLogs/"}]}},
+    }
+    (target,) = world.account.client("events").list_targets_by_rule(Rule=name)["Targets"]
+    assert target["Arn"] == QUEUE
+    policy = json.loads(attributes(world, "sluice-prod-objects")["Policy"])["Statement"]
+    admitted = {each["Principal"]["Service"]: each["Condition"]["ArnLike"]["aws:SourceArn"] for each in policy}
+    assert fnmatch(f"arn:aws:events:us-east-1:123456789012:rule/{name}", *admitted["events.amazonaws.com"])
+    assert {step.action for step in world.plan(told)} == {StepAction.KEEP}
+    assert list(drift(inspection(world, told))) == []
+    world.tear_down(told)
+    assert (rules(world), notifications(world, bucket)) == ({}, before)
+    assert world.plan_teardown(told) == []
+
+
+def test_each_bucket_and_prefix_has_a_rule_of_its_own(world: World, told: Stage, bucket: str) -> None:
+    both = world.stage(buckets=(f"{bucket}/a/", f"{bucket}/"), notification=False, event_rules=True)
+    world.set_up(both)
+    details = [pattern["detail"] for pattern in rules(world).values()]
+    assert {json.dumps(detail.get("object")) for detail in details} == {"null", '{"key": [{"prefix": "a/"}]}'}
+    assert all(len(name) <= 64 for name in rules(world))
+
+
+def test_a_rule_of_eventbridge_that_was_edited_is_repaired(world: World, told: Stage) -> None:
+    world.set_up(told)
+    (name,) = rules(world)
+    client = world.account.client("events")
+    client.remove_targets(Rule=name, Ids=["queue"])
+    client.put_rule(Name=name, EventPattern='{"source": ["aws.ec2"]}', State="DISABLED")
+    assert "pattern; not enabled; target" in [
+        finding.what.rpartition(": ")[2] for finding in drift(inspection(world, told))
+    ]
+    (step,) = [step for step in world.set_up(told) if step.effective]
+    assert step.detail == "pattern; not enabled; target"
+    assert {step.action for step in world.plan(told)} == {StepAction.KEEP}
+
+
+def test_a_rule_of_eventbridge_that_is_not_setups_is_refused_and_stays(world: World, told: Stage) -> None:
+    world.set_up(told)
+    (name,) = rules(world)
+    client = world.account.client("events")
+    client.untag_resource(ResourceARN=client.describe_rule(Name=name)["Arn"], TagKeys=["sluice:stage"])
+    assert StepAction.REFUSE in {step.action for step in world.plan(told)}
+    world.tear_down(told)
+    assert list(rules(world)) == [name]
+
+
+def test_a_bucket_that_sends_nothing_to_eventbridge_is_refused(world: World, bucket: str) -> None:
+    stage = world.stage(buckets=(f"{bucket}/",), notification=False, event_rules=True)
+    with pytest.raises(Refusal, match=r"site-logs sends no events to EventBridge\. Turn on .* --events s3"):
+        world.plan(stage)
+    (finding,) = drift(inspection(world, stage))
+    assert finding.what.startswith("bucket site-logs sends no events to EventBridge")
+
+
+def test_eventbridge_is_suggested_where_the_bucket_sends_its_events_there(
+    world: World, told: Stage, bucket: str
+) -> None:
+    with pytest.raises(Refusal, match="Use --events eventbridge, because the bucket sends its events to EventBridge"):
+        world.plan(world.stage(buckets=(f"{bucket}/AWSLogs/",)))
+
+
+def test_teardown_removes_the_rule_of_a_bucket_that_is_gone(world: World, told: Stage, bucket: str) -> None:
+    world.set_up(told)
+    world.account.client("s3").delete_bucket(Bucket=bucket)
+    world.tear_down(told)
+    assert rules(world) == {}
+
+
+def test_the_way_of_notification_can_be_changed_and_changed_back(world: World, bucket: str, run: Run) -> None:
+    config: dict[str, Any] = {"EventBridgeConfiguration": {}}
+    world.account.client("s3").put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=config)
+    assert run("setup", "--bucket", bucket, "--prefix", "a/", "--yes").exit_code == 0
+    assert (len(notifications(world, bucket)["QueueConfigurations"]), rules(world)) == (1, {})
+    assert run("setup", "--events", "eventbridge", "--yes").exit_code == 0
+    assert (notifications(world, bucket), len(rules(world))) == (config, 1)
+    assert run("setup", "--yes").exit_code == 0
+    assert len(rules(world)) == 1
+    detached = run("detach", "--bucket", bucket, "--yes")
+    assert (detached.exit_code, rules(world)) == (0, {})
+    assert run("setup", "--bucket", bucket, "--prefix", "a/", "--yes").exit_code == 0
+    assert len(rules(world)) == 1
+    assert run("setup", "--events", "s3", "--yes").exit_code == 0
+    assert (len(notifications(world, bucket)["QueueConfigurations"]), rules(world)) == (1, {})
+    both = run("setup", "--events", "s3", "--no-notification")
+    assert (both.exit_code, "give one of them" in both.output) == (2, True)
 
 
 def test_a_bucket_that_does_not_exist_is_refused(world: World) -> None:
