@@ -105,21 +105,8 @@ class LocalCloud:
         self.state = MemoryStateStore()
         self.waf = WafStandIn(clock.now, self.loop.sleep)
         self.telemetry = ReportTotals()
-        sets = {}
-        for family in (4, 6):
-            version = {"Scope": "CLOUDFRONT", "IPAddressVersion": f"IPV{family}"}
-            names = [f"sluice-v{family}", *(f"sluice-v{family}-{number}" for number in range(2, ip_sets + 1))]
-            created = [self.waf.create_ip_set(Name=name, Addresses=[], **version) for name in names]
-            sets[f"IP_SETS_V{family}"] = ",".join("{Name}/{Id}".format(**each["Summary"]) for each in created)
-        softer = []
-        named = {*responses, *chain.from_iterable(rule.respond for rule in self.rules.rules)}
-        for response, family in ((each, family) for each in SOFTER if each in named for family in (4, 6)):
-            name = f"sluice-{response}-v{family}"
-            created_set = self.waf.create_ip_set(
-                Name=name, Scope="CLOUDFRONT", IPAddressVersion=f"IPV{family}", Addresses=[]
-            )
-            softer.append(f"{response}/v{family}/{name}/{created_set['Summary']['Id']}")
-        sets["SOFTER_IP_SETS"] = ",".join(softer)
+        softer = {*responses, *chain.from_iterable(rule.respond for rule in self.rules.rules)} & set(SOFTER)
+        sets = self._create_ip_sets(ip_sets, softer)
         self.config: Config = read_config({**sets, "LOG_STREAM": self.stream.name, **(settings or {})})
         self.world = World(
             tally_logs=self.tally_logs,
@@ -145,6 +132,25 @@ class LocalCloud:
         """Objects whose notification failed ``MOST_RECEIVES`` times."""
         self._retries: dict[str, int] = {}
         self.invocation_failures: list[str] = []
+
+    def _create_ip_sets(self, number: int, softer: Collection[Response]) -> dict[str, str]:
+        """Creates ``number`` blocking IP sets per family, and one of each softer response. Returns their settings."""
+        settings = {}
+        for family in (4, 6):
+            names = [f"sluice-v{family}", *(f"sluice-v{family}-{each}" for each in range(2, number + 1))]
+            settings[f"IP_SETS_V{family}"] = ",".join(f"{name}/{self._create_ip_set(name, family)}" for name in names)
+        settings["SOFTER_IP_SETS"] = ",".join(
+            f"{response}/v{family}/{name}/{self._create_ip_set(name, family)}"
+            for response in SOFTER
+            if response in softer
+            for family in (4, 6)
+            for name in [f"sluice-{response}-v{family}"]
+        )
+        return settings
+
+    def _create_ip_set(self, name: str, family: int) -> str:
+        answer = self.waf.create_ip_set(Name=name, Scope="CLOUDFRONT", IPAddressVersion=f"IPV{family}", Addresses=[])
+        return str(answer["Summary"]["Id"])
 
     def container(self) -> Services:
         """Returns a new, cold container."""
