@@ -27,7 +27,7 @@ from bench.measure import Figure
 from chalicelib.bootstrap import PARTS, Services, compose
 from chalicelib.core.state import Block
 from chalicelib.core.tally import RETENTION_S, kept_s, unpack
-from chalicelib.core.windows import Offence, View
+from chalicelib.core.view import Offence, View
 from chalicelib.pipeline.evaluate import Evaluate
 from chalicelib.pipeline.log_reader import Unevaluated
 from chalicelib.pipeline.tally_logs import TimeLeft, unlimited

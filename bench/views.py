@@ -20,7 +20,7 @@ from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import Detection
 from chalicelib.core.tally import Tally, pack, unpack
-from chalicelib.core.windows import Offence, View
+from chalicelib.core.view import Offence, View
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.evaluate import Evaluate
 from chalicelib.pipeline.log_reader import LogReader

@@ -17,7 +17,7 @@ from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.proxies import proxies
 from chalicelib.core.state import Detection
 from chalicelib.core.tokens import Token
-from chalicelib.core.windows import View
+from chalicelib.core.view import View
 from chalicelib.edges.telemetry import PowertoolsTelemetry
 from chalicelib.pipeline.active_rules import ActiveRules
 from chalicelib.pipeline.client_memory import ClientMemory

@@ -49,8 +49,8 @@ MUTANTS = (
         ("tests/unit/core", "-k", "tally"),
     ),
     Mutant(f"{_CORE}/detections.py", "- rule.slot_ms - 1000", "", ("tests/unit/core/test_detections.py",)),
-    Mutant(f"{_CORE}/windows.py", "if len(bounds) == 1 else map(sum, zip(*bounds, strict=True))", "", _OF_WINDOWS),
-    Mutant(f"{_CORE}/windows.py", " or self._is_shared(key):", ":", _OF_WINDOWS),
+    Mutant(f"{_CORE}/view.py", "if len(bounds) == 1 else map(sum, zip(*bounds, strict=True))", "", _OF_WINDOWS),
+    Mutant(f"{_CORE}/view.py", " or self._is_shared(key):", ":", _OF_WINDOWS),
     # Deciding
     Mutant(_DECISIONS, "since_ms < standing.history.forgiven_at * 1000", "False", _OF_DECISIONS),
     Mutant(_DECISIONS, "if terms.extend else served_ms", "", _OF_DECISIONS),

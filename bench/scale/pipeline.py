@@ -31,7 +31,7 @@ from chalicelib.core.logs.requests import Source
 from chalicelib.core.meter_tally import MeterTally
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.tally import pack
-from chalicelib.core.windows import View
+from chalicelib.core.view import View
 from chalicelib.edges.events import kinesis_batch
 from chalicelib.pipeline.log_reader import LogReader
 from chalicelib.ports import LogItem, LogKey, Registry

@@ -8,7 +8,7 @@ from chalicelib.core.latest_window import LatestWindow, latest_window
 from chalicelib.core.logs.malformed_counts import MalformedCounts, added
 from chalicelib.core.logs.requests import LIVE_SOURCES, Source
 from chalicelib.core.rules import Rule, RuleSet
-from chalicelib.core.windows import View
+from chalicelib.core.view import View
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.log_reader import LogReader
 from chalicelib.ports import (

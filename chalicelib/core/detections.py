@@ -7,7 +7,7 @@ from chalicelib.core.addresses import network_of
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Action, Rule
 from chalicelib.core.state import Detection, Offender, Terms
-from chalicelib.core.windows import Offence, Quiet
+from chalicelib.core.view import Offence, Quiet
 
 MOST_OFFENDERS = 1000
 """Most clients in one detection; more are split over several, to keep an item far below DynamoDB's 400 KB."""

@@ -11,7 +11,7 @@ from chalicelib.core.detections import Announced, detections_of
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.state import Detection
 from chalicelib.core.tally import RETENTION_S, Tally
-from chalicelib.core.windows import Offence, View
+from chalicelib.core.view import Offence, View
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.log_reader import LogReader, Unevaluated
 from chalicelib.pipeline.tally_logs import RESERVE_S, OutOfTime, TimeLeft, unlimited

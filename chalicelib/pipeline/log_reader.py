@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.tally import FENCE_S, RETENTION_S, Tally, kept_s, unpack
-from chalicelib.core.windows import View
+from chalicelib.core.view import View
 from chalicelib.pipeline.past_counts import PastCounts
 from chalicelib.pipeline.tally_logs import RESERVE_S, SKEW_MS, OutOfTime, Tail, TimeLeft, new_tail, unlimited
 from chalicelib.ports import Conflict, LogItem, Position, Registry, TallyLogs

@@ -12,7 +12,7 @@ from functools import partial
 
 from chalicelib.core.meter_tally import MeterTally
 from chalicelib.core.tally import Tally, unpack
-from chalicelib.core.windows import View
+from chalicelib.core.view import View
 from chalicelib.pipeline.tally_logs import RESERVE_S, SKEW_MS, OutOfTime, TimeLeft
 from chalicelib.ports import LogItem, TallyLogs
 

@@ -24,7 +24,7 @@ from chalicelib.core.meter_tally import MeterTally
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import Block, Detection, Heartbeat, Offender
-from chalicelib.core.windows import View
+from chalicelib.core.view import View
 from chalicelib.pipeline.enforce import Enforce
 from chalicelib.pipeline.ingest import Batch, Ingest
 from chalicelib.pipeline.log_writer import BatchTally, LogWriter

@@ -8,7 +8,7 @@ from chalicelib.core.logs.requests import Source
 from chalicelib.core.meter_tally import MeterTally
 from chalicelib.core.rules import Rule, RuleSet
 from chalicelib.core.tally import FENCE_S, RETENTION_S, Tally, kept_s, unpack
-from chalicelib.core.windows import View
+from chalicelib.core.view import View
 from chalicelib.pipeline.log_writer import BatchTally, LogWriter
 from chalicelib.pipeline.tally_logs import Tail
 from chalicelib.ports import LogItem, LogKey, LogObject, PartReceipt, Position, Registry, Unavailable

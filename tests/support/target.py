@@ -9,7 +9,7 @@ from chalicelib.config import read_config
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.state import ACTIVE, Block, StoredRules
-from chalicelib.core.windows import View
+from chalicelib.core.view import View
 from chalicelib.edges.batch_get import KEYS_PER_READ
 from chalicelib.edges.events import state_changes
 from chalicelib.edges.state_table import attributes_of

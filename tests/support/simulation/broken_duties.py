@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from chalicelib.core.rules import RuleSet
-from chalicelib.core.windows import View
+from chalicelib.core.view import View
 from chalicelib.pipeline.evaluate import Evaluate
 from chalicelib.pipeline.log_reader import LogReader
 from chalicelib.pipeline.log_writer import BatchTally, LogWriter, _End

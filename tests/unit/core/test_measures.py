@@ -13,7 +13,7 @@ from chalicelib.core.rules import Action, Rule, RuleSet
 from chalicelib.core.rules_toml import RulesError, parse_rules
 from chalicelib.core.sampling import Sampling, sampling_notes
 from chalicelib.core.tally import Tallier, pack, unpack
-from chalicelib.core.windows import View
+from chalicelib.core.view import View
 
 made = st.lists(
     st.tuples(st.integers(0, 20_000), st.sampled_from([b"aaaa", b"bbbb"]), st.integers(0, 5_000), st.booleans()),

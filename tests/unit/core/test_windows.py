@@ -1,4 +1,4 @@
-"""``core.windows`` and ``core.tally`` against slow, obvious oracles."""
+"""``core.windows``, ``core.view`` and ``core.tally`` against slow, obvious oracles."""
 
 from collections import Counter
 from contextlib import suppress
@@ -16,7 +16,8 @@ from chalicelib.core.rules import TOPIC_BYTES, Meter, Rule, RuleSet, is_of_refus
 from chalicelib.core.scope import Scope
 from chalicelib.core.state import SERVED_WITHIN_LIMIT
 from chalicelib.core.tally import Tallier, Tally, pack, split, unpack
-from chalicelib.core.windows import Offence, Quiet, View, Window, over_allowance, over_limit, walk_windows
+from chalicelib.core.view import Offence, Quiet, View
+from chalicelib.core.windows import Window, over_allowance, over_limit, walk_windows
 
 
 def test_a_window_includes_its_first_slot_and_excludes_its_end() -> None:

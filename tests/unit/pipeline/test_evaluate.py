@@ -11,7 +11,7 @@ from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import Detection
 from chalicelib.core.tally import Tally
-from chalicelib.core.windows import Offence, Quiet, Select, View
+from chalicelib.core.view import Offence, Quiet, Select, View
 from chalicelib.pipeline import evaluate, log_reader
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.evaluate import POSITION_KEPT_MS, POSITION_OVERDUE_MS, Evaluate

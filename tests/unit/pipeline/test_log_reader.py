@@ -7,7 +7,7 @@ import pytest
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.meter_tally import BadTally
 from chalicelib.core.rules import Rule, RuleSet
-from chalicelib.core.windows import View
+from chalicelib.core.view import View
 from chalicelib.pipeline import log_reader
 from chalicelib.pipeline.log_reader import FURTHEST_AHEAD, STALE_MS, LogReader
 from chalicelib.pipeline.tally_logs import RESERVE_S, SKEW_MS, OutOfTime, unlimited

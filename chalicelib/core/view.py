@@ -1,0 +1,400 @@
+"""A view: the tallies of all shards in one container's memory, and the offences in them. No clock, no I/O.
+
+*Meters and grids.* Tallies arrive by meter: requests of one source, counted per client in slots of the meter's length.
+A rule is evaluated from the coarsest meter whose slots divide its own, and the slots are folded on the way
+(``rules.serving``, ``tally.folded``). A ``Grid`` holds what one meter counted in one source, for the rules it serves;
+the ``View`` is all grids of a container. Tallies from before a change of rules may stem from other meters, and then
+have their own grid. Each request reaches a rule through one grid only, so the rule adds up all grids that serve
+it.
+
+*Refusals.* Requests that were answered as Sluice's own refusals are counted twice: among all requests, and in grids of
+their own, which exist only where there are any. What remains of the slots of an offender without them was served, so
+an offence says since when the served requests alone are over the limit. Clients without an offence need none of it.
+
+*Upper bounds first.* A grid keeps counts as the columns that they arrive in, and totals that show that most clients
+cannot be over a limit. Merging a tally returns the others, which are evaluated; only the slots of those whose totals in
+adjacent rows exceed a limit are extracted and examined exactly (``grid``).
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, compress
+from typing import NamedTuple, Protocol
+
+from chalicelib.core.allowance import Allowance
+from chalicelib.core.grid import Grid, hashes_of
+from chalicelib.core.logs.requests import Source
+from chalicelib.core.meter_tally import Clients, MeterTally, Slots
+from chalicelib.core.rules import Rule, RuleSet, is_of_refusals, refusals_topic, serving
+from chalicelib.core.sampling import Sampling
+from chalicelib.core.state import LARGEST_COUNT, SERVED_WITHIN_LIMIT
+from chalicelib.core.tally import Tally, add_clients, folded
+from chalicelib.core.windows import Window, over_allowance, without
+
+FULLEST_AFTER_DROP = 0.75
+"""Share of ``most_entries`` to which a drop reduces a view, so that drops, which examine all clients, are rare."""
+
+
+class GridKey(NamedTuple):
+    """Identity of a grid: the meter that counted, and the rules that are evaluated from it."""
+
+    source: Source
+    topic: bytes
+    slot_ms: int
+    serves: tuple[int, ...]
+    """Slot lengths of the rules."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offence:
+    """A client over a rule's limit."""
+
+    rule: Rule
+    source: Source
+    client: bytes
+    count: int
+    """Requests in the window, or what the rule measures of them, scaled up if only a sample is logged."""
+    first_ms: int
+    """Start of the slot that holds the window's first request."""
+    last_ms: int
+    """Last millisecond of the slot that holds its last request."""
+    since_ms: int
+    """The latest time from which the requests up to ``last_ms`` alone are over the limit."""
+    served_since_ms: int
+    """The same for the requests that were not answered as refusals; see ``state.Offender``."""
+
+
+Select = Callable[[MeterTally], MeterTally | None]
+"""Returns some of the counts of a part of a tally, or None for none."""
+
+
+class Quiet(Protocol):
+    """A client's times, in ms: its offences that began earlier need no report. 0 if all need one."""
+
+    def until_ms(self, rule: Rule, source: Source, client: bytes) -> int:
+        """Returns the time for offences by all requests."""
+
+    def served_until_ms(self, rule: Rule, source: Source, client: bytes) -> int:
+        """Returns the time for offences by served requests alone, which reports of refusals do not postpone."""
+
+    def differ(self) -> bool:
+        """Returns whether the two times differ for any client."""
+
+
+class Loud(Quiet):
+    """No quiet time at all."""
+
+    def until_ms(self, rule: Rule, source: Source, client: bytes) -> int:  # noqa: ARG002
+        return 0
+
+    def served_until_ms(self, rule: Rule, source: Source, client: bytes) -> int:  # noqa: ARG002
+        return 0
+
+    def differ(self) -> bool:
+        return False
+
+
+LOUD = Loud()
+
+
+class View:
+    """A container's memory of the tallies, exact for requests at or after ``since_ms``.
+
+    ``sample_rate``: the percentage of requests that CloudFront's real-time log holds. ``most_entries`` bounds the
+    memory: beyond it, the clients furthest below their limit are dropped.
+    """
+
+    def __init__(self, rules: RuleSet, *, sample_rate: int, most_entries: int) -> None:
+        self.rules = rules
+        self.since_ms = 0
+        self._sampling = Sampling(sample_rate)
+        self._most_entries = most_entries
+        self._dropped = 0
+        self._grids: dict[GridKey, Grid] = {}
+        self._rules: dict[bytes, dict[int, list[Rule]]] = {}
+        """By topic and slot length."""
+        self._allowances = {
+            (rule.name, source): Allowance.of(rule, source, self._sampling) for rule in rules.rules for source in Source
+        }
+        for rule in rules.rules:
+            self._rules.setdefault(rule.meter.topic, {}).setdefault(rule.slot_ms, []).append(rule)
+        self._rules |= {refusals_topic(topic): of_topic for topic, of_topic in self._rules.items()}
+
+    @property
+    def entries(self) -> int:
+        """(client, slot) pairs in all grids."""
+        return sum(grid.entries for grid in self._grids.values())
+
+    def take_dropped(self) -> int:
+        """Returns the number of clients dropped since the last call."""
+        dropped, self._dropped = self._dropped, 0
+        return dropped
+
+    def has_requests(self, source: Source, rule: Rule) -> bool:
+        """Returns whether any request of ``source`` is counted for ``rule``."""
+        return any(grid.entries for grid in self._grids_of(source, rule))
+
+    def clients(self, source: Source, rule: Rule) -> Iterator[tuple[bytes, Slots]]:
+        """Yields every client counted for ``rule``, with its counts in the rule's slots."""
+        yield from _folded_sum(rule, [(grid, grid.clients()) for grid in self._grids_of(source, rule)]).items()
+
+    def slots(self, source: Source, rule: Rule, client: bytes) -> Slots:
+        """Returns the counts of one client in the slots of ``rule``."""
+        grids = self._grids_of(source, rule)
+        return _folded_sum(rule, [(grid, {client: grid.slots(client)}) for grid in grids]).get(client, {})
+
+    def _grids_of(self, source: Source, rule: Rule, *, of_refusals: bool = False) -> list[Grid]:
+        topic, slot_ms = rule.meter.topic, rule.slot_ms
+        if of_refusals:
+            topic = refusals_topic(topic)
+        return [
+            grid
+            for key, grid in self._grids.items()
+            if key.source == source and key.topic == topic and slot_ms in key.serves
+        ]
+
+    def keep_since(self, since_ms: int) -> None:
+        """Drops counts that no window of a request at or after ``since_ms`` can contain; never moves back."""
+        if since_ms <= self.since_ms:
+            return
+        self.since_ms = since_ms
+        for grid in self._grids.values():
+            grid.keep_since(since_ms)
+
+    def merge(self, tally: Tally, first_ms: int, last_ms: int, select: Select | None = None) -> Tally:
+        """Adds a tally whose requests were all made within ``first_ms``..``last_ms``, both inclusive.
+
+        ``select``: adds only what it returns for each part of the tally.
+
+        Returns the counts of the clients of the tally that may be over a limit with all that has been merged so far.
+        Nearly always, that is nothing. It is enough to evaluate these, if the clients of every later tally are as well:
+        of the tallies that bring a client over a limit, the one merged last returns it.
+        """
+        suspects: list[MeterTally] = []
+        for key, whole in self._parts(tally):
+            columns = whole if select is None else select(whole)
+            if columns is None:
+                continue
+            grid = self._grids.get(key)
+            if grid is None:
+                limits = [
+                    (bound.slots * rule.slot_ms, bound.limit)
+                    for rule in self._rules_of(key)
+                    for bound in self._allowances[rule.name, key.source].bounds()
+                ]
+                grid = self._grids[key] = Grid(key.slot_ms, limits, self.since_ms)
+            lowest, highest = first_ms // key.slot_ms, last_ms // key.slot_ms
+            if columns is not whole:
+                slots = columns.slots()
+                lowest, highest = min(slots), max(slots)
+            suspected = grid.add(columns, lowest, highest)
+            if is_of_refusals(key.topic) or self._is_shared(key):
+                suspected = columns
+            if suspected is not None:
+                suspects.append(suspected)
+        if self.entries > self._most_entries:
+            self._drop(self.entries - int(self._most_entries * FULLEST_AFTER_DROP))
+        return suspects if any(not is_of_refusals(each.topic) for each in suspects) else ()
+
+    def _is_shared(self, key: GridKey) -> bool:
+        """Returns whether several grids serve a rule: a client may be over its limit only with all of them together."""
+        return any(
+            other != key and other[:2] == key[:2] and not set(other.serves).isdisjoint(key.serves)
+            for other in self._grids
+        )
+
+    def offences(self, touched: Tally, first_ms: int, last_ms: int, quiet: Quiet = LOUD) -> list[Offence]:
+        """Returns the clients over a limit in a window with a slot of ``touched``, each once per rule and source.
+
+        All requests of ``touched`` were made within ``first_ms``..``last_ms``, both inclusive. An offence that began
+        before both of the client's ``quiet`` times may be left out. So may one that began after
+        ``last_ms``: none of its requests is in ``touched``, and the batch that adds the last of them finds it.
+        """
+        offences = []
+        parts = dict(self._parts(touched))
+        for key, columns in parts.items():
+            if is_of_refusals(key.topic):
+                continue
+            clients = columns.keys()
+            hashes = hashes_of(clients)
+            refused = _refused(columns, parts.get(key._replace(topic=refusals_topic(key.topic))))
+            for rule in self._rules_of(key):
+                allowance = self._allowances[rule.name, key.source]
+                near: dict[bytes, None] = {}
+                for slots, limit in allowance.bounds():
+                    window_ms = slots * rule.slot_ms
+                    totals = self._most(key.source, rule, columns, hashes, window_ms, first_ms, last_ms)
+                    near |= dict.fromkeys(compress(clients, map(limit.__lt__, totals)))
+                loud = self._not_quiet(key.source, rule, near, refused, allowance.limit, last_ms, quiet)
+                offences += self._offences_of(rule, key.source, loud, allowance, columns, first_ms, last_ms)
+        return offences
+
+    def _offences_of(
+        self,
+        rule: Rule,
+        source: Source,
+        clients: Iterable[bytes],
+        allowance: Allowance,
+        touched: MeterTally,
+        first_ms: int,
+        last_ms: int,
+    ) -> list[Offence]:
+        """Returns the offences of ``clients``, all of which are in ``touched``."""
+        window_ms, factor = rule.window_s * 1000, rule.slot_ms // touched.slot_ms
+        between_ms = first_ms - window_ms, last_ms + window_ms
+        counts = self._slots_between(source, rule, clients, *between_ms)
+        slots_of = touched.slots_of(counts.keys())
+        over: dict[bytes, tuple[set[int], Window]] = {}
+        for client, slots in counts.items():
+            marks = {slot // factor for slot in slots_of[client]}
+            window = _touched_window(slots, marks, allowance)
+            if window is not None:
+                over[client] = marks, window
+        refused = self._slots_between(source, rule, over, *between_ms, of_refusals=True)
+        offences = []
+        for client, (marks, window) in over.items():
+            served_since_ms = 0
+            if refused.get(client):
+                served = without(counts[client], refused[client])
+                of_served = _touched_window(served, marks, allowance)
+                served_since_ms = of_served.since * rule.slot_ms if of_served else SERVED_WITHIN_LIMIT
+            offences.append(self._offence(rule, source, client, window, served_since_ms))
+        return offences
+
+    def _most(
+        self,
+        source: Source,
+        rule: Rule,
+        touched: MeterTally,
+        hashes: Sequence[int],
+        window_ms: int,
+        first_ms: int,
+        last_ms: int,
+    ) -> Iterable[int]:
+        """Returns an upper bound on each client's requests in a window of ``window_ms``, in the order of ``hashes``."""
+        bounds = [
+            grid.most(touched, hashes, window_ms, first_ms // grid.slot_ms, last_ms // grid.slot_ms)
+            for grid in self._grids_of(source, rule)
+        ]
+        if not bounds:  # nothing of this meter has been merged
+            return [0] * len(hashes)
+        # Several grids if the rules have just changed: a client may be over the limit only with all of them together.
+        return bounds[0] if len(bounds) == 1 else map(sum, zip(*bounds, strict=True))
+
+    def _not_quiet(
+        self,
+        source: Source,
+        rule: Rule,
+        clients: Iterable[bytes],
+        refused: Collection[bytes],
+        limit: int,
+        last_ms: int,
+        quiet: Quiet,
+    ) -> list[bytes]:
+        """Returns the ``clients`` that may be over ``limit`` with requests made after one of their quiet times alone.
+
+        Their counts since then are few, so this costs much less than to examine all windows of a client under attack.
+        ``refused``: the clients whose new requests were all answered as refusals.
+        """
+        by_time: dict[int, list[bytes]] = {}
+        for client in clients:
+            by_time.setdefault(quiet.until_ms(rule, source, client), []).append(client)
+        loud = by_time.pop(0, [])
+        differ = quiet.differ()
+        for until_ms, members in by_time.items():
+            if differ:
+                # Refusals may have been reported last; what is served now may be another offence.
+                earliest_ms = min(until_ms - 1, last_ms)
+                served = [client for client in members if client not in refused]
+                loud += [c for c in served if quiet.served_until_ms(rule, source, c) <= earliest_ms]
+            if until_ms <= last_ms:
+                since = -(-until_ms // rule.slot_ms)
+                counts = self._slots_between(source, rule, members, until_ms, last_ms + rule.window_s * 1000)
+                loud += [c for c, slots in counts.items() if sum(n for s, n in slots.items() if s >= since) > limit]
+        return loud
+
+    def _slots_between(
+        self,
+        source: Source,
+        rule: Rule,
+        clients: Iterable[bytes],
+        first_ms: int,
+        last_ms: int,
+        *,
+        of_refusals: bool = False,
+    ) -> Clients:
+        """Returns counts of ``clients`` in the slots of ``rule``, at least all within ``first_ms``..``last_ms``."""
+        grids = self._grids_of(source, rule, of_refusals=of_refusals)
+        return _folded_sum(rule, [(grid, grid.slots_between(clients, first_ms, last_ms)) for grid in grids])
+
+    def _offence(self, rule: Rule, source: Source, client: bytes, window: Window, served_since_ms: int) -> Offence:
+        slot_ms, sampling = rule.slot_ms, self._sampling.of(source)
+        return Offence(
+            rule=sampling.applied(rule),
+            source=source,
+            client=client,
+            count=min(sampling.made(window.count), LARGEST_COUNT),
+            first_ms=window.first * slot_ms,
+            last_ms=(window.last + 1) * slot_ms - 1,
+            since_ms=window.since * slot_ms,
+            served_since_ms=served_since_ms,
+        )
+
+    def _rules_of(self, key: GridKey) -> Iterator[Rule]:
+        return chain.from_iterable(self._rules[key.topic][slot_ms] for slot_ms in key.serves)
+
+    def _parts(self, tally: Tally) -> list[tuple[GridKey, MeterTally]]:
+        """Returns the parts of ``tally`` that rules are evaluated from, each with the key of its grid."""
+        parts_by_topic: dict[tuple[Source, bytes], list[MeterTally]] = {}
+        for part in tally:
+            parts_by_topic.setdefault((part.source, part.topic), []).append(part)
+        keyed = []
+        for (source, topic), parts in parts_by_topic.items():
+            lengths = self._rules.get(topic, ())
+            serving_parts = {slot_ms: serving(slot_ms, parts) for slot_ms in lengths}
+            for part in parts:
+                serves = tuple(slot_ms for slot_ms in lengths if serving_parts[slot_ms] is part)
+                if serves:
+                    keyed.append((GridKey(source, topic, part.slot_ms, serves), part))
+        return keyed
+
+    def _drop(self, surplus: int) -> None:
+        """Drops the clients with the smallest shares of their limits, with about ``surplus`` entries in all."""
+        # Refusals go last: without them, a client's requests would all be taken for served.
+        limits = {
+            key: 0 if is_of_refusals(key.topic) else min(rule.limit for rule in self._rules_of(key))
+            for key in self._grids
+        }
+        entries = sum((grid.entries_by_share(limits[key]) for key, grid in self._grids.items()), Counter[int]())
+        share = 0
+        while surplus > entries[share]:
+            surplus -= entries[share]
+            share += 1
+        for key, grid in self._grids.items():
+            dropped, surplus = grid.drop(limits[key], share, surplus)
+            self._dropped += dropped
+
+
+def _refused(touched: MeterTally, refusals: MeterTally | None) -> Collection[bytes]:
+    """Returns the clients all of whose requests in ``touched`` are ``refusals``."""
+    if refusals is None:
+        return ()
+    numbers = dict(zip(refusals.keys(), refusals.totals(), strict=True))
+    totals = zip(touched.keys(), touched.totals(), strict=True)
+    return {client for client, total in totals if total == numbers.get(client)}
+
+
+def _touched_window(slots: Slots, touched: set[int], allowance: Allowance) -> Window | None:
+    """Returns ``over_allowance`` for those of ``touched`` that have requests in ``slots``."""
+    marks = touched & slots.keys()
+    return over_allowance(slots, marks, allowance) if marks else None
+
+
+def _folded_sum(rule: Rule, counts: Iterable[tuple[Grid, Clients]]) -> Clients:
+    """Returns the counts of several grids together, in the slots of ``rule``."""
+    total: Clients = {}
+    for grid, clients in counts:
+        factor = rule.slot_ms // grid.slot_ms
+        add_clients(total, {client: folded(slots, factor) for client, slots in clients.items()})
+    return total
