@@ -176,11 +176,12 @@ def compose(config: Config, world: World, parts: Parts = PARTS) -> Services:
             propagation_s=config.propagation_s,
             # CloudFront's own web ACL and logs have the addresses of those who connect to it.
             proxies=proxies() if config.waf_scope == "REGIONAL" and config.spare_proxies == "yes" else None,
+            history_s=config.history_s,
         ),
         publish=parts.publish(
             state=state, ip_sets=world.ip_sets, sets=config.ip_sets, clock=world.clock, sleep=world.sleep
         ),
-        sweep=parts.sweep(state=state, clock=world.clock),
+        sweep=parts.sweep(state=state, clock=world.clock, history_s=config.history_s),
         live=LiveCounts(world.tally_logs, rules.at, new_live_view),
     )
 

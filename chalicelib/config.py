@@ -16,6 +16,7 @@ from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS, CloudFrontLines
 from chalicelib.core.logs.json_fields import READ, parse_json_fields
 from chalicelib.core.refusals import REFUSAL_STATUS, STATUSES
 from chalicelib.core.responses import SOFTER, Response
+from chalicelib.core.state import DAY_S
 from chalicelib.core.tally import LONGEST_RETENTION_S, RETENTION_S
 
 MAX_DIGITS = 18
@@ -216,6 +217,7 @@ class Config:
         1_000,
         1_000_000_000,
     )
+    history_days: int = _number(30, "Time for which events are kept, which 'sluice history' lists", 1, 400, "days, ")
     breaker_share: float = _percentage(
         "2",
         "Share of the known clients that a rule may block within ten minutes; one that would block more is stopped. "
@@ -250,6 +252,10 @@ class Config:
     @property
     def ip_sets(self) -> tuple[IpSet, ...]:
         return self.ip_sets_v4 + self.ip_sets_v6 + self.softer_ip_sets
+
+    @property
+    def history_s(self) -> int:
+        return self.history_days * DAY_S
 
     @property
     def responses(self) -> frozenset[Response]:

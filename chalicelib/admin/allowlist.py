@@ -40,8 +40,13 @@ def list_allowlist(state: State, query: AllowlistQuery, now: int) -> AllowPage:
     return AllowPage(now=now, entries=entries, next=following)
 
 
-def allow(state: State, new: NewAllow, *, widest: Widest, caller: Caller, now: int) -> PlannedChange[AllowChange]:
-    """Adds an entry or changes it, and lifts the blocks that it overlaps. Raises Invalid, ForceNeeded."""
+def allow(
+    state: State, new: NewAllow, *, widest: Widest, caller: Caller, history_s: int, now: int
+) -> PlannedChange[AllowChange]:
+    """Adds an entry or changes it, and lifts the blocks that it overlaps. Raises Invalid, ForceNeeded.
+
+    ``history_s``: how long the events of their ends are kept.
+    """
     network = read_network(new.network, "body")
     name = str(network)
     if new.expires_at is not None and new.expires_at <= now:
@@ -74,7 +79,7 @@ def allow(state: State, new: NewAllow, *, widest: Widest, caller: Caller, now: i
         target=name,
         # Not in one transaction, because there may be thousands of blocks. A block that overlaps the allowlist is
         # never published, so nothing depends on it, and a repeated call lifts the rest.
-        after=lambda: lift(state, overlapped, now),
+        after=lambda: lift(state, overlapped, now, history_s=history_s, by=caller.name),
     )
 
 

@@ -16,11 +16,12 @@ from chalicelib.admin.schemas import MOST_NETWORKS, BlocksQuery, NewBlock, NewBl
 from chalicelib.admin.wording import plural, reason, roughly, without_sets
 from chalicelib.core.addresses import Network, NetworkSet, parse_network
 from chalicelib.core.durations import format_duration
+from chalicelib.core.events import block_event, end_event
 from chalicelib.core.responses import Response
 from chalicelib.core.rules import LONGEST_BLOCK_S
 from chalicelib.core.state import Allow, Block, Call, History, Seconds
 from chalicelib.pipeline.block_lengths import read_lengths, writes_for
-from chalicelib.pipeline.lifting import write_to_forget, writes_to_lift
+from chalicelib.pipeline.lifting import ended_at, write_to_forget, writes_to_lift
 from chalicelib.pipeline.stored import State
 
 PATH = "/v1/blocks"
@@ -117,6 +118,7 @@ def block(
     names = [block.network for block in blocks.values()]
     stored = state.get_many(Block, names)
     replaced = {id: block.record for id, block in stored.items() if block.record.in_force(now)}
+    over = [block.record for block in stored.values() if not block.record.in_force(now)]
     for prefix, block in blocks.items():
         if block.network in replaced:
             blocks[prefix] = replace(block, begun_at=replaced[block.network].refuses_from)
@@ -138,14 +140,18 @@ def block(
         ],
         action="block.post",
         target=", ".join(names),
+        events=[
+            *(end_event(block, block.ends_at) for block in over),
+            *(block_event(block) for block in blocks.values()),
+        ],
     )
 
 
-def unblock(state: State, query: UnblockQuery, now: int) -> PlannedChange[UnblockChange]:
+def unblock(state: State, query: UnblockQuery, *, by: str, now: int) -> PlannedChange[UnblockChange]:
     """Lifts the blocks of exactly the given networks, and skips networks that are not blocked. Raises Invalid.
 
-    Requests made until now do not count again, for any rule; later ones do. The lifted block stays an offence, unless
-    ``forget`` removes all of them.
+    ``by`` is the operator. Requests made until now do not count again, for any rule; later ones do. The lifted block
+    stays an offence, unless ``forget`` removes all of them.
     """
     networks = [read_network(text, "query") for text in query.network]
     names = list(dict.fromkeys(map(str, networks)))
@@ -175,7 +181,13 @@ def unblock(state: State, query: UnblockQuery, now: int) -> PlannedChange[Unbloc
         undo=_block_again(lifted, now) if lifted else None,
         lifted=[BlockView.of(block, allowlist, now) for block in lifted],
     )
-    return PlannedChange(answer=answer, writes=writes, action="block.delete", target=", ".join(names))
+    return PlannedChange(
+        answer=answer,
+        writes=writes,
+        action="block.delete",
+        target=", ".join(names),
+        events=[end_event(block, ended_at(block, now), by) for block in lifted],
+    )
 
 
 def _filter(query: BlocksQuery) -> Callable[[Block], bool]:

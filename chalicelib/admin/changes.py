@@ -8,8 +8,9 @@ from typing import Generic, TypeVar
 import msgspec
 
 from chalicelib.admin.errors import Invalid, fault
-from chalicelib.core.state import Audit, Call, Receipt
+from chalicelib.core.state import HISTORY_S, Audit, Call, Event, Receipt
 from chalicelib.core.tokens import Role
+from chalicelib.pipeline.recording import recorded
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Conflict, Write
 
@@ -51,6 +52,8 @@ class PlannedChange(Generic[A]):
     action: str
     """For the audit, such as ``block.delete``."""
     target: str
+    events: Sequence[Event] = ()
+    """Events that it causes."""
     after: Callable[[], object] = lambda: None
     """Runs after the change is written, outside its transaction."""
 
@@ -72,13 +75,14 @@ def make(
     now_ms: int,
     once: Once | None = None,
     tries: int = 1,
+    history_s: int = HISTORY_S,
 ) -> tuple[A, bool]:
-    """Makes a change: writes all of it together with its audit record, or nothing.
+    """Makes a change: writes all of it together with its audit record and its events, or nothing.
 
     Returns the answer, and whether it is from a receipt: the answer to an earlier call with the same idempotency key.
 
     With ``tries`` above 1 a change that conflicts with another is decided again, so it must not undo a concurrent
-    edit. Raises Conflict, Refused, and what the store raises.
+    edit. ``history_s``: how long events are kept. Raises Conflict, Refused, and what the store raises.
     """
     while True:
         if once is not None and (earlier := _receipt(state, answer, caller, once)) is not None:
@@ -86,7 +90,7 @@ def make(
         change = decide()
         writes = list(change.writes)
         if writes:
-            writes.append(_audit(change, caller, now_ms))
+            writes += [_audit(change, caller, now_ms), *recorded(change.events, now_ms, history_s)]
         if once is not None:
             receipt = Receipt(request=once.request, answer=msgspec.json.encode(change.answer).decode())
             kept_until = now_ms // 1000 + RECEIPT_KEPT_S

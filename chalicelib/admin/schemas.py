@@ -61,6 +61,7 @@ RecordKind = Literal[
     "breaker",
     "control",
     "detection",
+    "event",
     "known",
     "offence",
     "receipt",

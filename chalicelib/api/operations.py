@@ -153,6 +153,7 @@ class Operation:
             now_ms=call.now_ms,
             once=_once(request) if self.idempotent else None,
             tries=self.tries,
+            history_s=call.services.config.history_s,
         )
         return self.respond(answer, {"Idempotency-Replayed": "true"} if replayed else {})
 

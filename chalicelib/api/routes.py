@@ -77,7 +77,8 @@ def put_allowlist(call: ApiCall, body: schemas.NewAllow) -> PlannedChange[AllowC
     Lifts the blocks that overlap it; the IP sets follow with the next publish. A network wider than the configured
     prefixes requires 'force' (409 otherwise).
     """
-    return allowlist.allow(call.state, body, widest=call.widest, caller=call.caller, now=call.now)
+    history_s = call.services.config.history_s
+    return allowlist.allow(call.state, body, widest=call.widest, caller=call.caller, history_s=history_s, now=call.now)
 
 
 @route("DELETE", "/v1/allowlist", role=Role.OPERATOR, tag="allowlist")
@@ -113,7 +114,7 @@ def delete_blocks(call: ApiCall, query: schemas.UnblockQuery) -> PlannedChange[U
 
     Harmless for a network that is not blocked.
     """
-    return blocks.unblock(call.state, query, call.now)
+    return blocks.unblock(call.state, query, by=call.caller.name, now=call.now)
 
 
 @route("GET", "/v1/clients", role=Role.VIEWER, tag="clients")

@@ -6,6 +6,7 @@ by hand or of another version: ``StateRecord.read`` returns only records whose v
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from hashlib import blake2b
 from typing import Annotated, Any, ClassVar, Self, get_args
 
 import msgspec
@@ -290,6 +291,63 @@ class History(NetworkRecord, frozen=True, kw_only=True):
     forgiven_at: Seconds = 0
     """When an operator last lifted a block of it: earlier requests do not count. Epoch seconds."""
     rules: dict[str, Past] = {}
+
+
+HISTORY_S = 30 * DAY_S
+"""Seconds for which events are kept where nothing else is configured."""
+
+EVENT_OUTCOMES = ["blocked", "counted", "allowlisted", "stale", "ended", "stopped", "resumed"]
+"""The outcomes of offences that are recorded, the end of a block, and what a breaker did with its rule."""
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """A block, its end, an offence for which no client was blocked, or a rule's stop."""
+
+    outcome: Annotated[str, msgspec.Meta(extra_json_schema={"enum": EVENT_OUTCOMES})]
+    network: str = ""
+    """Empty if the event is about a rule, or about clients that are only numbered."""
+    rule: str = MANUAL
+    """Name of the rule, or 'manual'."""
+    until: Seconds = 0
+    """First second at which the block is over, would have been over, or was over; 0 for other events. Epoch seconds."""
+    since: Seconds = 0
+    """When the block that ended had begun; 0 for other events. Epoch seconds."""
+    response: Response = Response.BLOCK
+    """The response to the client's requests; the hardest of a block that ended."""
+    offence: Number = 0
+    """Number of the offence against the rule, from 1; 0 for a manual block, and if no offence is meant."""
+    evidence: Evidence | None = None
+    by: str = ""
+    """The operator who made or ended a block."""
+    comment: str = ""
+    number: Number = 1
+    """Offences that the event stands for; of a stopped or resumed rule, known clients that it would have hit."""
+
+    def __post_init__(self) -> None:
+        if self.network:
+            require_network(self.network)
+
+
+class Events(StateRecord, frozen=True, kw_only=True):
+    """The events of one transaction. Ids ascend with time."""
+
+    kind: ClassVar[str] = "event"
+    at_ms: Milliseconds
+    """Time of the decision. Epoch milliseconds."""
+    events: tuple[Event, ...]
+
+    @property
+    def id(self) -> str:
+        return f"{events_from(self.at_ms)}-{blake2b(self.to_json(), digest_size=8).hexdigest()}"
+
+    def belongs_under(self, id: str) -> bool:
+        # Not the digest: another version may write another form.
+        return id.startswith(f"{events_from(self.at_ms)}-")
+
+
+def events_from(at_ms: int) -> str:
+    """Returns a text that is above the ids of all events before ``at_ms``, and below those since."""
+    return f"{at_ms:013d}"
 
 
 class Allow(NetworkRecord, frozen=True, kw_only=True):
@@ -628,6 +686,7 @@ RECORDS: tuple[type[StateRecord], ...] = (
     Known,
     RuleBreaker,
     Waiting,
+    Events,
     Audit,
     Receipt,
 )

@@ -22,7 +22,7 @@ from chalicelib.ports import Item, Put, Write
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-SPREAD_KINDS = frozenset(("block", "offence"))
+SPREAD_KINDS = frozenset(("block", "event", "offence"))
 PARTS = 16
 """Partition keys of a spread kind: 16,000 write units per second, four times those of a new on-demand table."""
 

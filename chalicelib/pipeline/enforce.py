@@ -32,11 +32,13 @@ from chalicelib.core.decisions import (
     settled,
     unenforced,
 )
-from chalicelib.core.state import Block, BlockLengths, Detection, Heartbeat, History, Unreadable
+from chalicelib.core.events import RECORDED, end_event, offence_event, unnamed_event
+from chalicelib.core.state import HISTORY_S, Block, BlockLengths, Detection, Event, Heartbeat, History, Unreadable
 from chalicelib.core.tally import LONGEST_RETENTION_S, RETENTION_S
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.block_lengths import name_lengths, read_lengths
 from chalicelib.pipeline.lifting import CLIENTS_PER_WRITE, history_kept_until
+from chalicelib.pipeline.recording import recorded
 from chalicelib.pipeline.rule_breakers import PlannedBlock, RuleBreakers, stopped_rules
 from chalicelib.pipeline.stored import State, Stored
 from chalicelib.pipeline.waiting import Case, Due, WaitingOffenders, key_of
@@ -70,6 +72,8 @@ class Pending:
     standing: Standing
     cases: list[Case] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    """Events of the decisions, in their order."""
 
     @property
     def familiar(self) -> bool:
@@ -82,9 +86,20 @@ class Pending:
         return self.standing.block if self.standing.block is not self.before.block else None
 
     def add(self, case: Case, outcome: Outcome, standing: Standing) -> None:
+        (detection, offender), before = case, self.standing.history
         self.cases.append(case)
         self.outcomes.append(outcome)
         self.standing = standing
+        if outcome in RECORDED and standing.history is not before:
+            past = standing.history.rules[detection.terms.name]
+            self.events.append(offence_event(offender.network, past, detection.terms))
+
+    def recorded_events(self, now: int) -> list[Event]:
+        """Returns the events to store: before the others, the end of a block that is replaced and was over."""
+        former = self.before.block
+        if self.new_block is None or former is None or former.in_force(now):
+            return self.events
+        return [end_event(former, former.ends_at), *self.events]
 
     def writes(self) -> list[Write]:
         writes: list[Write] = []
@@ -103,7 +118,8 @@ class Divided(NamedTuple):
 
     enforced: list[Case]
     sample: list[tuple[Case, Outcome]]
-    rest: Counter[str]
+    rest: Counter[tuple[Outcome, str]]
+    """Their number, by outcome and rule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,20 +200,22 @@ class Enforce:
         stale_after_s: int = RETENTION_S,
         propagation_s: int = PROPAGATION_S,
         proxies: NetworkSet | None = None,
+        history_s: int = HISTORY_S,
     ) -> None:
         """``clock``: epoch seconds. ``limits``: those of the breakers. ``rules`` returns those in use at a time in ms.
 
         ``stale_after_s``: the age at which an offence is not enforced any more. ``proxies``: networks that no rule
-        blocks, because other clients are behind them.
+        blocks, because other clients are behind them. ``history_s``: how long events are kept.
         """
         self._state = state
         self._clock = clock
         self._rules = rules
-        self._breakers = RuleBreakers(state, limits)
+        self._breakers = RuleBreakers(state, limits, history_s)
         self._waiting = WaitingOffenders(state)
         self._stale_after_s = stale_after_s
         self._propagation_s = propagation_s
         self._proxies = proxies or NetworkSet(())
+        self._history_s = history_s
         self._lengths = BlockLengths()
         """Prefix lengths that are certainly named in the stored record."""
 
@@ -252,7 +270,8 @@ class Enforce:
             now = int(self._clock())
             allowed = self._state.allowlist(now)
             divided = self._divide(cases, allowed, sys.maxsize if resumed else self._stale_after_s, now)
-            report.outcomes += divided.rest
+            for (outcome, _), number in divided.rest.items():
+                report.outcomes[outcome] += number
             situation = self._read(divided, allowed, now, again=attempt > 0)
             try:
                 judged = self._judge(situation, divided, resumed)
@@ -261,7 +280,8 @@ class Enforce:
                 continue
             report += judged.report
             waiting += judged.waiting
-            written = self._write(judged.clients)
+            unnamed = [unnamed_event(outcome, rule, number) for (outcome, rule), number in divided.rest.items()]
+            written = self._write(judged.clients, unnamed, now)
             report.outcomes += written.outcomes
             report.blocks += written.blocks
             cases = written.overtaken
@@ -313,7 +333,8 @@ class Enforce:
             else:
                 others.append((case, outcome))
         others.sort(key=lambda other: -other[0][1].count)
-        return Divided(enforced, others[:SAMPLE], Counter(outcome for _, outcome in others[SAMPLE:]))
+        rest = Counter((outcome, detection.terms.name) for (detection, _), outcome in others[SAMPLE:])
+        return Divided(enforced, others[:SAMPLE], rest)
 
     def _read(self, divided: Divided, allowed: NetworkSet, now: int, *, again: bool) -> Situation:
         """Reads the records of the networks concerned. ``again``: whether an attempt has met a conflict."""
@@ -369,17 +390,25 @@ class Enforce:
         if not self._lengths.covers(blocks):
             self._lengths = name_lengths(self._state, blocks)
 
-    def _write(self, clients: Iterable[Pending]) -> Written:
-        """Stores the decisions, in as many transactions as necessary."""
+    def _write(self, clients: Iterable[Pending], unnamed: Sequence[Event], now: int) -> Written:
+        """Stores the decisions, in as many transactions as necessary, each with its events.
+
+        ``unnamed``: events that are recorded only with others, because they would recur with each batch.
+        """
         written = Written(Counter(), [], [])
         for chunk in _chunks(clients, CLIENTS_PER_WRITE):
             writes = [write for client in chunk for write in client.writes()]
+            events = [event for client in chunk for event in client.recorded_events(now)]
+            if events:
+                writes += recorded([*events, *unnamed], now * 1000, self._history_s)
             try:
                 if writes:
                     self._state.write(writes)
             except Conflict:
                 written.overtaken.extend(case for client in chunk for case in client.cases)
                 continue
+            if events:
+                unnamed = []
             for client in chunk:
                 written.outcomes.update(client.outcomes)
                 if client.new_block is not None:

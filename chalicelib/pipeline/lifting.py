@@ -7,12 +7,15 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from chalicelib.core.decisions import DEFAULT_MEMORY_S, Standing, ended
-from chalicelib.core.state import DAY_S, Block, History
+from chalicelib.core.events import end_event
+from chalicelib.core.state import DAY_S, HISTORY_S, Block, History
+from chalicelib.pipeline.recording import recorded
 from chalicelib.pipeline.stored import State, Stored
 from chalicelib.ports import Conflict, Write
 
-CLIENTS_PER_WRITE = 50
-"""Most clients per transaction: DynamoDB accepts 100 items, and each client has two, its block and its history."""
+CLIENTS_PER_WRITE = 49
+"""Most clients per transaction: DynamoDB accepts 100 items. Each client has two, its block and its history, and one
+records the events of all."""
 
 
 class Lifted(NamedTuple):
@@ -24,8 +27,13 @@ class Lifted(NamedTuple):
     """Blocks that were left as they are because they changed in the meantime."""
 
 
-def lift(state: State, blocks: Sequence[Stored[Block]], now: int) -> Lifted:
-    """Lifts blocks in as many transactions as necessary; ``now``: epoch seconds. Raises what the store raises."""
+def lift(
+    state: State, blocks: Sequence[Stored[Block]], now: int, *, history_s: int = HISTORY_S, by: str = ""
+) -> Lifted:
+    """Lifts blocks in as many transactions as necessary; ``now``: epoch seconds. Raises what the store raises.
+
+    ``history_s``: how long the events are kept. ``by``: the operator who lifts them.
+    """
     lifted: list[Block] = []
     conflicts = 0
     starts = range(0, len(blocks), CLIENTS_PER_WRITE)
@@ -42,7 +50,8 @@ def lift(state: State, blocks: Sequence[Stored[Block]], now: int) -> Lifted:
         if not (chunk := [current[block.id] for block in same]):
             continue
         try:
-            state.write(writes_to_lift(chunk, histories, now))
+            ends = [end_event(block.record, ended_at(block.record, now), by) for block in chunk]
+            state.write([*writes_to_lift(chunk, histories, now), *recorded(ends, now * 1000, history_s)])
         except Conflict:
             # One of them was extended or lifted in the meantime. The half without it still ends on time.
             if len(chunk) == 1:
@@ -66,11 +75,16 @@ def writes_to_lift(
     writes: list[Write] = []
     for block in blocks:
         stored = histories.get(block.id)
-        history = ended(Standing(_history(block.id, stored), block.record), min(block.record.ends_at, now))
+        history = ended(Standing(_history(block.id, stored), block.record), ended_at(block.record, now))
         if block.record.in_force(now):
             history = _forgiven(history, now)
         writes += [State.delete(block), _put(replace(history, rules={}) if forget else history, stored)]
     return writes
+
+
+def ended_at(block: Block, now: int) -> int:
+    """Returns when a block ended that is lifted at ``now``."""
+    return min(block.ends_at, now)
 
 
 def write_to_forget(network: str, stored: Stored[History] | None, now: int) -> Write:

@@ -21,10 +21,12 @@ from chalicelib.core.breaker import (
     reset_at,
     under_terms,
 )
+from chalicelib.core.events import breaker_event
 from chalicelib.core.known_clients import KnownClients
 from chalicelib.core.rules import RuleSet
-from chalicelib.core.state import Offender, RuleBreaker, Terms, version_number
+from chalicelib.core.state import HISTORY_S, Event, Offender, RuleBreaker, Terms, version_number
 from chalicelib.pipeline.client_memory import Acquaintances
+from chalicelib.pipeline.recording import recorded
 from chalicelib.pipeline.stored import State, Stored
 from chalicelib.ports import Conflict, Write
 
@@ -66,9 +68,11 @@ class Breakers:
 class RuleBreakers:
     """One container's judge of new blocks."""
 
-    def __init__(self, state: State, limits: Limits) -> None:
+    def __init__(self, state: State, limits: Limits, history_s: int = HISTORY_S) -> None:
+        """``history_s``: how long events are kept."""
         self._state = state
         self._limits = limits
+        self._history_s = history_s
         self._acquaintances = Acquaintances(state)
 
     def judge(self, blocks: Iterable[PlannedBlock], now: int) -> Verdict:
@@ -91,7 +95,8 @@ class RuleBreakers:
                 breaker = _under(after_reset(former.record, self._state.breaker()), latest)
                 judgement = self._judgement(breaker, members, known, now)
             if judgement.breaker != breaker:
-                self._store(judgement.breaker, former, now)
+                events = [breaker_event("stopped", judgement.breaker)] if judgement.stopped else []
+                self._store(judgement.breaker, former, events, now)
             waiting |= {(rule, network) for network in judgement.waiting}
             if judgement.breaker.stopped_at:
                 halted.add(rule)
@@ -133,14 +138,17 @@ class RuleBreakers:
                 if not judged.stopped_at:
                     # On a conflict, another container judges it, or an operator has reset it: the next minute decides.
                     with suppress(Conflict):
-                        self._store(judged, former, now)
+                        self._store(judged, former, [breaker_event("resumed", judged)], now)
                         resumed.append(judged)
                         breaker = judged
             breakers[breaker.rule] = breaker
         return Breakers(breakers, resumed)
 
-    def _store(self, breaker: RuleBreaker, former: Stored[RuleBreaker] | None, now: int) -> None:
-        self._state.write([State.put(breaker, over=former, expires_at=now + KEPT_S)])
+    def _store(
+        self, breaker: RuleBreaker, former: Stored[RuleBreaker] | None, events: Sequence[Event], now: int
+    ) -> None:
+        put = State.put(breaker, over=former, expires_at=now + KEPT_S)
+        self._state.write([put, *recorded(events, now * 1000, self._history_s)])
 
 
 def stopped_rules(state: State) -> Iterator[RuleBreaker]:

@@ -16,7 +16,17 @@ from typing import Generic, TypeVar
 
 from chalicelib.core.addresses import Network, NetworkSet
 from chalicelib.core.exemptions import networks_meant
-from chalicelib.core.state import Allow, Breaker, Control, Heartbeat, Pause, StateRecord, Unreadable, record_type
+from chalicelib.core.state import (
+    Allow,
+    Breaker,
+    Control,
+    Events,
+    Heartbeat,
+    Pause,
+    StateRecord,
+    Unreadable,
+    record_type,
+)
 from chalicelib.ports import Conflict, Delete, Item, Put, StateStore, Write
 
 R = TypeVar("R", bound=StateRecord)
@@ -200,7 +210,8 @@ class State:
         """Returns ``writes`` with the versions of unreadable records in those that would create a record."""
         created: dict[str, set[str]] = {}
         for write in writes:
-            if isinstance(write, Put) and not write.item.version:
+            # No two records of events have one id.
+            if isinstance(write, Put) and not write.item.version and write.item.kind != Events.kind:
                 created.setdefault(write.item.kind, set()).add(write.item.id)
         versions = {
             (kind, id): item.version

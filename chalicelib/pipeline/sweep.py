@@ -9,7 +9,7 @@ the note is old, for example because nothing is published, it reads all blocks.
 
 from collections.abc import Callable
 
-from chalicelib.core.state import Block, Heartbeat, Publisher
+from chalicelib.core.state import HISTORY_S, Block, Heartbeat, Publisher
 from chalicelib.pipeline.inspection import inspect
 from chalicelib.pipeline.lifting import lift
 from chalicelib.pipeline.moving import move
@@ -27,10 +27,11 @@ MOST_LIFTED = 5000
 class Sweep:
     """The scheduled clean-up."""
 
-    def __init__(self, *, state: State, clock: Callable[[], float]) -> None:
-        """``clock``: epoch seconds."""
+    def __init__(self, *, state: State, clock: Callable[[], float], history_s: int = HISTORY_S) -> None:
+        """``clock``: epoch seconds. ``history_s``: how long events are kept."""
         self._state = state
         self._clock = clock
+        self._history_s = history_s
 
     def run(self) -> SweepReport:
         """Lifts expired blocks, stores a heartbeat, and moves some records from where version 0.2 stored them.
@@ -46,7 +47,7 @@ class Sweep:
             stored = list(self._state.all(Block))
             expired = [block for block in stored if not block.record.in_force(now)]
             in_force = len(stored) - len(expired)
-        lifted, conflicts = lift(self._state, expired[:MOST_LIFTED], now)
+        lifted, conflicts = lift(self._state, expired[:MOST_LIFTED], now, history_s=self._history_s)
         inspected = inspect(self._state, self._state.control(Heartbeat).record)
         report = SweepReport(
             unreadable=inspected.unreadable,

@@ -17,6 +17,7 @@ from chalicelib.core.state import (
     Block,
     Control,
     Detection,
+    Events,
     History,
     Known,
     Receipt,
@@ -77,7 +78,7 @@ def records(actions: str, table: Any, *kinds: str) -> dict[str, Any]:
 
 RULES, DETECTION, KNOWN = StoredRules.kind, Detection.kind, Known.kind
 BREAKERS = (RuleBreaker.kind, Waiting.kind)
-BLOCK, HISTORY, ALLOW, CONTROL = Block.kind, History.kind, Allow.kind, Control.kind
+BLOCK, HISTORY, ALLOW, CONTROL, EVENT = Block.kind, History.kind, Allow.kind, Control.kind, Events.kind
 EVERY_KIND = sorted({of.kind for of in RECORDS} | {CONTROL})
 KEPT = {Audit.kind, Receipt.kind}
 """Kinds from which no function removes a record: the audit is complete, and receipts expire."""
@@ -111,9 +112,11 @@ def policies(arns: Arns) -> dict[str, Policy]:
         "enforce": [
             *state_stream,
             records(
-                "GetItem Query BatchGetItem", state, BLOCK, HISTORY, ALLOW, CONTROL, KNOWN, *BREAKERS, DETECTION, RULES
+                "GetItem Query BatchGetItem",
+                state,
+                *(BLOCK, HISTORY, ALLOW, CONTROL, KNOWN, *BREAKERS, DETECTION, RULES),
             ),
-            records("PutItem", state, BLOCK, HISTORY, CONTROL, *BREAKERS),
+            records("PutItem", state, BLOCK, HISTORY, CONTROL, EVENT, *BREAKERS),
             records("DeleteItem", state, Waiting.kind),
             dead_letters,
         ],
@@ -127,7 +130,7 @@ def policies(arns: Arns) -> dict[str, Policy]:
         ],
         "sweep": [
             records("GetItem Query BatchGetItem", state, *EVERY_KIND),
-            records("PutItem", state, BLOCK, HISTORY, CONTROL),
+            records("PutItem", state, BLOCK, HISTORY, CONTROL, EVENT),
             records("DeleteItem", state, BLOCK, HISTORY),
         ],
         "api_handler": [

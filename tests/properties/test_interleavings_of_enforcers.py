@@ -1,14 +1,14 @@
 """Detections delivered twice, late and to several enforcers at once: one offence each, and one block."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pytest
 from msgspec.structs import replace
 
 from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.decisions import Standing
-from chalicelib.core.state import Block
+from chalicelib.core.state import Block, Event
 from chalicelib.pipeline.enforce import Divided, Enforce, Judged, Pending, Situation, Written
 from chalicelib.pipeline.waiting import Case, Due
 from chalicelib.ports import Conflict, Unavailable
@@ -41,7 +41,7 @@ def test_a_failure_at_any_single_point_changes_nothing(seed: int, kind: type[Bas
 
 
 class WritesWithoutCondition(Enforce):
-    def _write(self, clients: Iterable[Pending]) -> Written:
+    def _write(self, clients: Iterable[Pending], unnamed: Sequence[Event], now: int) -> Written:
         for client in clients:
             for write in client.writes():
                 self._state._store.put_over([write.item])
@@ -49,12 +49,12 @@ class WritesWithoutCondition(Enforce):
 
 
 class DropsWhatIsOvertaken(Enforce):
-    def _write(self, clients: Iterable[Pending]) -> Written:
-        return super()._write(clients)._replace(overtaken=[])
+    def _write(self, clients: Iterable[Pending], unnamed: Sequence[Event], now: int) -> Written:
+        return super()._write(clients, unnamed, now)._replace(overtaken=[])
 
 
 class WritesBlockAndHistoryApart(Enforce):
-    def _write(self, clients: Iterable[Pending]) -> Written:
+    def _write(self, clients: Iterable[Pending], unnamed: Sequence[Event], now: int) -> Written:
         lost: list[Case] = []
         for client in clients:
             try:

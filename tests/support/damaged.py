@@ -12,6 +12,8 @@ from chalicelib.core.state import (
     Block,
     Breaker,
     Detection,
+    Event,
+    Events,
     Evidence,
     Heartbeat,
     History,
@@ -70,6 +72,9 @@ VALID: dict[tuple[str, str], StateRecord] = {
     (Waiting.kind, "burst/log/0/burst/cloudfront"): Waiting(
         rule="burst", detection="log/0/burst/cloudfront", since=1_760_000_000, worst=2
     ),
+    (Events.kind, "1760000000000-0a0b0c0d0e0f0a0b"): Events(
+        at_ms=1_760_000_000_000, events=(Event(outcome="blocked", network=NETWORK, evidence=_EVIDENCE),)
+    ),
     (Audit.kind, "1760000000000-0a0b0c0d"): Audit(
         at_ms=1, by="alice", address="", request="", action="pause", target="enforcement", detail="paused"
     ),
@@ -86,6 +91,7 @@ REQUIRED = {
     Known.kind: "started_at",
     RuleBreaker.kind: "rule",
     Waiting.kind: "since",
+    Events.kind: "at_ms",
     Audit.kind: "by",
     Receipt.kind: "answer",
 }

@@ -6,7 +6,7 @@ from random import Random
 
 from chalicelib.core.addresses import Network
 from chalicelib.core.ipsets import IpSet
-from chalicelib.edges.state_table import SPREAD_KINDS
+from chalicelib.core.state import Block, History
 from chalicelib.ports import (
     IpSets,
     Item,
@@ -145,7 +145,7 @@ class BusyStateStore(SwitchingStateStore):
     def write(self, writes: Sequence[Write]) -> None:
         task = self._schedule.running
         if self._item_s and task is not None and task.name.startswith("enforce"):
-            self._schedule.sleep(self._item_s * sum(write.item.kind in SPREAD_KINDS for write in writes))
+            self._schedule.sleep(self._item_s * sum(write.item.kind in (Block.kind, History.kind) for write in writes))
         super().write(writes)
 
 
