@@ -21,6 +21,13 @@ into a transaction of 100 items."""
 LATEST_TIME = 253_402_300_799
 """Latest time accepted: the end of the year 9999, in epoch seconds."""
 
+EpochSeconds = Annotated[int, Meta(ge=0, le=LATEST_TIME)]
+
+EventOutcome = Literal["blocked", "counted", "allowlisted", "proxy", "stale", "ended", "stopped", "resumed"]
+
+MOST_EVENTS = 200
+"""Most events per page."""
+
 Comment = Annotated[
     str,
     Meta(
@@ -246,6 +253,22 @@ class RulesQuery(Form, frozen=True):
 
 class HistoryQuery(Form, frozen=True):
     limit: Annotated[int, Meta(ge=1, le=100)] = 20
+    """Entries per page."""
+    cursor: Cursor | None = None
+
+
+class EventsQuery(Form, frozen=True):
+    since: EpochSeconds | None = None
+    """The earliest time; null: as far back as events are kept. Epoch seconds."""
+    until: EpochSeconds | None = None
+    """The time before which events were decided; null: now. Epoch seconds."""
+    rule: RuleName | None = None
+    """Only events of this rule; 'manual' for blocks made by hand."""
+    network: NetworkText | None = None
+    """Only events about networks that overlap this address or network."""
+    outcome: EventOutcome | None = None
+    """Only events with this outcome."""
+    limit: Annotated[int, Meta(ge=1, le=MOST_EVENTS)] = 50
     """Entries per page."""
     cursor: Cursor | None = None
 

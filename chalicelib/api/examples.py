@@ -9,6 +9,7 @@ from chalicelib.admin.busiest import Busiest, Busy, Top
 from chalicelib.admin.changes import ChangeAnswer
 from chalicelib.admin.clients import ClientReport, Count, PastView
 from chalicelib.admin.control import PauseChange
+from chalicelib.admin.history import EventView, HistoryPage
 from chalicelib.admin.malformed import MalformedPieces
 from chalicelib.admin.rule_sets import RulesAnswer, RulesPlan, VersionPage, VersionView
 from chalicelib.admin.series import Point, Series
@@ -77,6 +78,23 @@ _change = AuditView(
     target=_CLIENT,
     detail=f"{_CLIENT} is no longer blocked; requests made so far do not count again",
     undo=_reblock,
+)
+
+_event = EventView(
+    id=f"{_NOW - 60}000-5f3a9c210d8e7b64/0",
+    at=_NOW - 60,
+    outcome="blocked",
+    network=_CLIENT,
+    rule="burst",
+    detail=_shown.reason,
+    since=None,
+    until=_NOW + 540,
+    response=Response.BLOCK,
+    offence=1,
+    evidence=_evidence,
+    by="",
+    comment="",
+    number=1,
 )
 
 _MALFORMED = MalformedPieces(
@@ -202,6 +220,7 @@ _EXAMPLES = (
     ),
     UnreadableView(now=_NOW, kind="allow", id=_DAMAGED.id, reason=_DAMAGED.reason, body=_DAMAGED_BODY, expires_at=None),
     AuditPage(now=_NOW, records=[_change], next=None),
+    HistoryPage(now=_NOW, since=_HOUR_AGO, events=[_event], next=None),
     Series(
         now=_NOW,
         step_s=10,

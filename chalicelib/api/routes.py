@@ -16,6 +16,7 @@ from chalicelib.admin.changes import ChangeAnswer, PlannedChange
 from chalicelib.admin.clients import ClientReport, client_report
 from chalicelib.admin.control import PauseChange
 from chalicelib.admin.errors import NotFound
+from chalicelib.admin.history import HistoryPage, list_history
 from chalicelib.admin.rule_sets import RulesAnswer, RuleSetView, RulesPlan, VersionPage
 from chalicelib.admin.series import Series, read_series
 from chalicelib.admin.status import Status, read_status
@@ -210,6 +211,16 @@ def reset_breaker(call: ApiCall, body: schemas.BreakerReset) -> PlannedChange[Br
 def audit(call: ApiCall, query: schemas.AuditQuery) -> AuditPage:
     """Lists the changes that operators made, newest first."""
     return list_audit(call.state, query, call.now)
+
+
+@route("GET", "/v1/history", role=Role.VIEWER, tag="history")
+def history(call: ApiCall, query: schemas.EventsQuery) -> HistoryPage:
+    """Lists what was decided about clients and rules, newest first.
+
+    Blocks and their ends, whom a rule that only counts would have blocked, and rules that were stopped, for as long as
+    HISTORY_DAYS says. A call examines at most 5,000 events: a page may hold fewer than the limit and still be followed.
+    """
+    return list_history(call.state, query, history_s=call.services.config.history_s, now=call.now)
 
 
 @route("GET", "/v1/unreadable", role=Role.VIEWER, tag="records", raises=(NOT_FOUND,))

@@ -4,7 +4,7 @@ from chalicelib.core.decisions import Outcome
 from chalicelib.core.responses import Response, answer, hardness
 from chalicelib.core.state import Block, Event, Past, RuleBreaker, Terms
 
-RECORDED = frozenset((Outcome.BLOCKED, Outcome.COUNTED, Outcome.ALLOWLISTED, Outcome.STALE))
+RECORDED = frozenset((Outcome.BLOCKED, Outcome.COUNTED, Outcome.ALLOWLISTED, Outcome.PROXY, Outcome.STALE))
 """Outcomes that are events. A prolonged block is none, because a client could make one each second: it has an end."""
 
 

@@ -296,7 +296,7 @@ class History(NetworkRecord, frozen=True, kw_only=True):
 HISTORY_S = 30 * DAY_S
 """Seconds for which events are kept where nothing else is configured."""
 
-EVENT_OUTCOMES = ["blocked", "counted", "allowlisted", "stale", "ended", "stopped", "resumed"]
+EVENT_OUTCOMES = ["blocked", "counted", "allowlisted", "proxy", "stale", "ended", "stopped", "resumed"]
 """The outcomes of offences that are recorded, the end of a block, and what a breaker did with its rule."""
 
 

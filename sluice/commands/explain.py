@@ -26,7 +26,7 @@ from sluice.replay.engine import Options
 
 MOST_EVENTS = 200
 
-Event = tuple[int, str, str]
+TimelineEntry = tuple[int, str, str]
 """Time (epoch milliseconds), name of the rule, and description."""
 
 
@@ -55,9 +55,9 @@ def explain(client: Network, files: LogNames, options: Options, rules: Path, sho
         _show(history, output(), shown)
 
 
-def events(client: ClientHistory) -> list[Event]:
+def events(client: ClientHistory) -> list[TimelineEntry]:
     """Returns all events in order of time, without near misses during a block."""
-    happened: list[Event] = []
+    happened: list[TimelineEntry] = []
     periods = [period for history in client.rules for period in history.periods]
     for history in client.rules:
         name, limit = history.rule.name, _amount(history, history.rule.limit)
@@ -72,7 +72,7 @@ def events(client: ClientHistory) -> list[Event]:
     return sorted(happened)
 
 
-def _block_events(client: ClientHistory, history: RuleHistory) -> Iterator[Event]:
+def _block_events(client: ClientHistory, history: RuleHistory) -> Iterator[TimelineEntry]:
     name = history.rule.name
     blocked, refused = "would be blocked", "would have been refused"
     if history.rule.action is Action.BLOCK:

@@ -1,6 +1,7 @@
 """Times and durations as operators write and read them."""
 
 import re
+import time
 from contextlib import suppress
 from datetime import UTC, datetime, tzinfo
 
@@ -48,6 +49,19 @@ def _moment(text: str) -> int:
 
 MOMENT = Parsed("TIME", _moment)
 """Epoch seconds, parsed from a date, a date and time (local unless it names a zone), or epoch seconds."""
+
+
+def _past(text: str) -> int:
+    with suppress(ValueError):
+        return int(time.time()) - parse_duration(text)
+    try:
+        return _moment(text)
+    except ValueError as exc:
+        raise ValueError(f"{exc}, or an age such as 3h") from None
+
+
+PAST = Parsed("TIME", _past)
+"""Epoch seconds, parsed from an age such as 3h, or as ``MOMENT`` is."""
 
 
 def _moment_ms(text: str) -> int:

@@ -63,6 +63,23 @@ def test_more_networks_than_fit_one_call_are_blocked_and_lifted_in_several(termi
     assert terminal.blocked() == []
 
 
+def test_the_history_shows_what_is_over_by_time_rule_and_network(terminal: Terminal) -> None:
+    terminal.run("block", "203.0.113.9", "--for", "1h", "--comment", "scraper")
+    terminal.run("unblock", "203.0.113.9")
+    end, start = terminal.json("history", "--since", "10m", "--rule", "manual", "--network", "203.0.113.0/24")["events"]
+    assert (start["outcome"], end["outcome"]) == ("blocked", "ended")
+    shown = terminal.run("history").stdout
+    assert "blocked" in shown
+    assert ": scraper" in shown
+    assert "lifted by" in shown
+    assert "--limit shows more" in terminal.run("history", "--limit", "1").stdout
+    assert "Nothing has been recorded" in terminal.run("history", "--rule", "login").stdout
+    assert terminal.json("history", "--until", "2020-01-31T04:00")["events"] == []
+    wrong = terminal.run("history", "--since", "yesterday", exit_code=2)
+    assert "'yesterday' is not a time such as 2026-01-31T12:00" in wrong.stderr
+    assert "an age such as 3h" in wrong.stderr
+
+
 def test_several_blocks_are_not_lifted_without_confirmation(terminal: Terminal) -> None:
     terminal.site.put_blocks("192.0.2.1/32", "192.0.2.2/32")
     refused = terminal.run("unblock", "--rule", "burst", exit_code=2)
