@@ -18,7 +18,7 @@ from chalicelib.core.tally import RETENTION_S
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.active_tallier import ActiveTallier
 from chalicelib.pipeline.log_writer import TRIES, BatchTally, LogWriter, TooLarge
-from chalicelib.pipeline.tally_logs import SKEW_MS, OutOfTime, TimeLeft, unlimited
+from chalicelib.pipeline.tally_logs import RESERVE_S, SKEW_MS, OutOfTime, TimeLeft, unlimited
 from chalicelib.ports import Conflict, Contended, Gone, LogObject, LogObjects, PartReceipt, TallyLogs, Unavailable
 from chalicelib.reports import ImportReport, IngestReport
 
@@ -27,9 +27,6 @@ LOGS = 4
 
 PART_BYTES = 8 << 20
 """Bytes from which a part ends: about 30,000 CloudFront lines, whose columns and tally fit in 200 MB of memory."""
-
-RESERVE_S = 20
-"""Seconds of an invocation that are left when the last part begins."""
 
 
 class NotImported(Exception):

@@ -49,8 +49,9 @@ from chalicelib.ports import LogItem, Unavailable
 SKEW_MS = 300_000
 """Longest time by which clocks may disagree, and by which a request's time may lie in the future."""
 
-RESERVE_S = 15
-"""Seconds of an invocation that are left when loading stops, to read and evaluate a slice."""
+RESERVE_S = 20
+"""Seconds of an invocation that are left for its last piece of work: to read and evaluate a slice, or to count a part
+of an object."""
 
 TimeLeft = Callable[[], float]
 """Returns the seconds until the invocation is ended."""

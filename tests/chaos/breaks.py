@@ -4,6 +4,7 @@
 passes on the unbroken code.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
@@ -36,7 +37,7 @@ from chalicelib.pipeline.tally_logs import Tail
 from chalicelib.ports import PartReceipt, StreamChange, Throttled, Unavailable
 from chalicelib.reports import EnforceReport, IngestReport, SweepReport
 from tests.chaos.mishaps import KEY_THROTTLED, OUTAGE_S, Mishap
-from tests.chaos.pipeline import Chaos
+from tests.chaos.pipeline import RULES, SHORT_BLOCK_S, Chaos
 from tests.support.clock import Clock
 from tests.support.known import remember
 from tests.support.simulation.broken_duties import (
@@ -75,6 +76,25 @@ def the_throttled_keys(parts: Parts) -> None:
     """Runs the whole pipeline while some keys of the state table are throttled, and nothing else happens."""
     for seed in range(SEEDS):
         Chaos(seed, mishaps=[Mishap(KEY_THROTTLED, phase=0, at=5.0, lasts=OUTAGE_S, number=seed)], parts=parts).play()
+
+
+def the_late_edge() -> None:
+    """Runs the whole pipeline with short blocks and an edge that is a minute late, and nothing else happens."""
+    rules = parse_rules(RULES.format_map(dict.fromkeys(("burst", "sustained", "network"), f"{SHORT_BLOCK_S}s")))
+    with patch("tests.chaos.pipeline.EDGES_S", (60.0,)):
+        for seed in range(SEEDS):
+            chaos = Chaos(seed, mishaps=[], rules=rules)
+            if not chaos.most_skew_s:
+                chaos.play()
+
+
+def the_lack_of_time(parts: Parts) -> None:
+    """Runs the whole pipeline where enforce has time for one offender per invocation, and nothing else happens."""
+    with patch("tests.chaos.pipeline.ITEM_S", 20.0):
+        for seed in range(SEEDS):
+            chaos = Chaos(seed, mishaps=[], parts=parts)
+            if chaos.busy:
+                chaos.play()
 
 
 def the_publishers(publisher: type[Publish], *, says: str = "") -> None:
@@ -218,6 +238,12 @@ class LetsThrottledBatchesGo(Enforce):
             return EnforceReport()
 
 
+class DecidesAllBeforeItWrites(Enforce):
+    def run(self, changes: Sequence[StreamChange]) -> EnforceReport:
+        with patch("chalicelib.pipeline.enforce.OFFENDERS_PER_SLICE", sys.maxsize):
+            return super().run(changes)
+
+
 def decides_nothing_about_the_blocked(
     detection: Detection, offender: Offender, standing: Standing, **how: Any
 ) -> Decision:
@@ -242,6 +268,13 @@ def decides_by_all_requests(detection: Detection, offender: Offender, standing: 
     return decide(detection, replace_struct(offender, served_since_ms=0), standing, **how)
 
 
+def decides_as_if_ends_applied_at_once(
+    detection: Detection, offender: Offender, standing: Standing, *, propagation_s: int, **how: Any
+) -> Decision:
+    """Takes what is refused after a block's end for the origin's answers."""
+    return decide(detection, offender, standing, propagation_s=0, **how)
+
+
 def patched(target: str, value: object, notices: Callable[[], None]) -> None:
     with patch(target, value):
         notices()
@@ -262,6 +295,12 @@ BREAKS = [
         "G1",
         "refused requests are offences",
         lambda: patched(DECIDE, decides_by_all_requests, the_chaos),
+        "that Sluice refused",
+    ),
+    Break(
+        "G1",
+        "the edge is taken to release at once",
+        lambda: patched(DECIDE, decides_as_if_ends_applied_at_once, the_late_edge),
         "that Sluice refused",
     ),
     Break("G2", "new logs are not followed", lambda: the_chaos(Parts(reader=NeverAdoptsNewLogs)), "missed|settled"),
@@ -343,6 +382,12 @@ BREAKS = [
         "what a throttled key refuses is let go",
         lambda: the_throttled_keys(Parts(enforce=LetsThrottledBatchesGo)),
         "never blocked|not punished|never punished",
+    ),
+    Break(
+        "G9",
+        "all is decided before any is written",
+        lambda: the_lack_of_time(Parts(enforce=DecidesAllBeforeItWrites)),
+        "never blocked|never punished|settled",
     ),
     Break("G9", "there is no breaker", lambda: the_breaker(HasNoBreaker), "blocked at once"),
 ]

@@ -1,6 +1,6 @@
 """Checks that must hold after every run, regardless of its mishaps."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from chalicelib.core.ipsets import rooms_of
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.responses import hardness
 from chalicelib.core.rules import Rule, RuleSet
-from chalicelib.core.state import SERVED_WITHIN_LIMIT, Allow, Block, Detection, History, Past, Unreadable
+from chalicelib.core.state import SERVED_WITHIN_LIMIT, Allow, Block, Detection, History, Offender, Past
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Item
 from sluice.local.stores import StateChange
@@ -53,17 +53,20 @@ def _last_punishment(chaos: "Chaos", network: str, rule: Rule) -> Past | None:
     return past if past is not None and past.outcome in PUNISHED else None
 
 
-def _latest_offences(changes: Iterable[StateChange]) -> Mapping[tuple[str, str], int]:
-    """Returns when the last detected offence by served requests began, in milliseconds, by rule and network."""
-    begins_ms: dict[tuple[str, str], int] = {}
+def _detected(changes: Iterable[StateChange]) -> Iterator[tuple[Detection, Offender]]:
     for item in (change.new for change in changes if change.new is not None and change.new.kind == Detection.kind):
         detection = Detection.read(item.id, item.body)
-        if isinstance(detection, Unreadable):
-            continue
-        for offender in detection.offenders:
-            if offender.served_since_ms != SERVED_WITHIN_LIMIT:
-                key = detection.terms.name, offender.network
-                begins_ms[key] = max(begins_ms.get(key, 0), offender.served_since_ms or offender.since_ms)
+        if isinstance(detection, Detection):
+            yield from ((detection, offender) for offender in detection.offenders)
+
+
+def _latest_offences(detected: Iterable[tuple[Detection, Offender]]) -> Mapping[tuple[str, str], int]:
+    """Returns when the last detected offence by served requests began, in milliseconds, by rule and network."""
+    begins_ms: dict[tuple[str, str], int] = {}
+    for detection, offender in detected:
+        if offender.served_since_ms != SERVED_WITHIN_LIMIT:
+            key = detection.terms.name, offender.network
+            begins_ms[key] = max(begins_ms.get(key, 0), offender.served_since_ms or offender.since_ms)
     return begins_ms
 
 
@@ -140,7 +143,10 @@ class Judge:
 
     def _punished(self, chaos: "Chaos") -> None:
         """Checks that what was served counts, also after a punishment, and that what Sluice refused does not."""
-        begins_ms = _latest_offences(chaos.changes)
+        detected = list(_detected(chaos.changes))
+        begins_ms = _latest_offences(detected)
+        # A log that is evaluated again has the same detection, with what has been merged meanwhile.
+        by_served = {(d.id, o.network) for d, o in detected if o.served_since_ms != SERVED_WITHIN_LIMIT}
         not_judged = [ip_network(name) for name in (*self._ever_allowed, *(self.damaged - BLOCKED_AND_DAMAGED))]
         for rule in self._rules.rules:
             names = {client_of(made, rule) for made in self._phase}
@@ -161,7 +167,8 @@ class Judge:
                     raise Violation(f"{name} broke {rule.name} again after {past.until}, and was not punished again")
                 begun_ms = min(made.time_ms for made in self._phase)
                 is_explained = not self._most_skew_s and name not in self._unexplained
-                if is_explained and past.evidence.last_ms >= begun_ms and name not in served:
+                is_by_served = name in served and (past.evidence.detection, name) in by_served
+                if is_explained and past.evidence.last_ms >= begun_ms and not is_by_served:
                     raise Violation(f"{name} was punished under {rule.name} for requests that Sluice refused")
 
     def end(self, chaos: "Chaos") -> None:

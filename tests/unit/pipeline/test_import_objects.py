@@ -21,8 +21,9 @@ from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.tally import unpack
 from chalicelib.pipeline import log_writer
 from chalicelib.pipeline.active_rules import RulesInUse
-from chalicelib.pipeline.import_objects import LOGS, RESERVE_S, ImportObjects, NewObject, Notification
+from chalicelib.pipeline.import_objects import LOGS, ImportObjects, NewObject, Notification
 from chalicelib.pipeline.log_writer import TRIES, LogWriter
+from chalicelib.pipeline.tally_logs import RESERVE_S
 from chalicelib.ports import LogObject, PartReceipt, Unavailable
 from chalicelib.reports import ImportReport
 from tests.support.objects import MemoryObjects
