@@ -204,7 +204,7 @@ class CloudFrontLines:
         return cells
 
     def _well_formed(self, records: Sequence[bytes]) -> tuple[list[bytes], list[Malformed]]:
-        """Returns the lines that are UTF-8 and have the right number of fields, and the others as malformed."""
+        """Returns the lines that have the right number of fields, and the others as malformed."""
         tabs = len(self.fields) - 1
         good, malformed = [], []
         for line in lines_of(b"\n".join(records)):
@@ -232,11 +232,14 @@ _last = itemgetter(slice(-1, None))
 
 
 def _fault(line: bytes, tabs: int) -> Reason | None:
+    """Returns the reason why a line is malformed; None if it has all fields, whatever bytes are in them."""
+    if line.count(b"\t") == tabs:
+        return None
     try:
         line.decode("utf-8")
     except UnicodeDecodeError:
         return Reason.ENCODING
-    return None if line.count(b"\t") == tabs else Reason.FIELDS
+    return Reason.FIELDS
 
 
 def _recognises(line: bytes, header: bytes) -> bool:

@@ -14,8 +14,13 @@ from chalicelib.core.logs.requests import COLUMNS, LIVE_SOURCES, MEASURED, Sourc
 from chalicelib.core.logs.waf import WAF
 from chalicelib.core.logs.web_server import WEB_SERVER
 
-LINE_FORMATS: tuple[LineFormat, ...] = (STANDARD, REALTIME, BALANCER, WEB_SERVER)
-"""The first one that recognises a line decodes it."""
+LINE_FORMATS: tuple[LineFormat, ...] = (BALANCER, WEB_SERVER, STANDARD, REALTIME)
+"""The first one that recognises a line decodes it.
+
+A client may write the host with which some web servers begin a line, and with it the start of another format's line,
+but not the blanks and quotes that follow; so that format precedes those that look at the start alone. CloudFront
+encodes blanks and quotes: no line of its logs is taken for another one.
+"""
 
 KEYED_FORMATS: tuple[ObjectFormat, ...] = (WAF, ENVELOPE, STANDARD_JSON, BALANCER_JSON, API_GATEWAY)
 JSON_ACCESS_LOG = json_access_log(KEYED_FORMATS)
@@ -40,10 +45,13 @@ _UNREAD = (
 def detect(line: bytes, header: bytes = b"") -> LineFormat | None:
     """Returns the format of a line under a ``#Fields`` line, or None if no format recognises it.
 
+    Under a header, the header's own format comes first.
+
     >>> detect(b'192.0.2.1 - - [09/Oct/2025:08:53:20 +0000] "GET / HTTP/1.1" 200 5').name
     'nginx/Apache'
     """
-    return next((log_format for log_format in LINE_FORMATS if log_format.recognises(line, header)), None)
+    formats = (STANDARD, *LINE_FORMATS) if header else LINE_FORMATS
+    return next((log_format for log_format in formats if log_format.recognises(line, header)), None)
 
 
 def unread_log(line: bytes) -> str | None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from chalicelib.core.addresses import NetworkSet, parse_network
+from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS, FIELDS, CloudFrontLines, time_ms, times_ms
 from chalicelib.core.logs.requests import Reason, Source
 from tests.support.records import cloudfront, rows
@@ -179,7 +180,7 @@ def test_every_spelling_of_an_address_is_the_same_client(text: str, client: str)
         pytest.param(cloudfront(c_ip="fe80::1%25eth0"), Reason.ADDRESS, id="a zone"),
         pytest.param(cloudfront(c_ip="1" * 5000), Reason.ADDRESS, id="much too long for an address"),
         pytest.param(cloudfront(timestamp="x", c_ip="x"), Reason.TIMESTAMP, id="of two faults one is named"),
-        pytest.param(cloudfront(cs_user_agent="ä").replace("ä".encode(), b"\xff"), Reason.ENCODING, id="not UTF-8"),
+        pytest.param(cloudfront().replace(b"curl/8.5.0\t", b"\xff"), Reason.ENCODING, id="short and not UTF-8"),
         pytest.param(b"a" * (1 << 20), Reason.FIELDS, id="1 MB"),
     ],
 )
@@ -193,6 +194,14 @@ def test_a_line_of_a_megabyte_is_decoded() -> None:
     requests, malformed = CloudFrontLines().decode([cloudfront(cs_user_agent="a" * (1 << 20))])
     assert len(requests) == 1
     assert not malformed
+
+
+@pytest.mark.parametrize("written", [b"\xff", b"\xc3", b"\xed\xa0\x80", bytes(range(128, 256))])
+def test_bytes_that_are_not_utf8_hide_no_request(written: bytes) -> None:
+    line = cloudfront(cs_user_agent="ABC").replace(b"ABC", written)
+    for records in ([line], [line, cloudfront()], [cloudfront(), line + b"\n" + cloudfront()]):
+        decoded = BatchDecoder().decode(records)
+        assert (len(decoded), decoded.malformed) == (b"\n".join(records).count(b"203.0.113.9"), ())
 
 
 def test_utf8_that_is_not_url_encoded_is_accepted() -> None:

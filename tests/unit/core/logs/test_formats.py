@@ -197,6 +197,37 @@ def test_a_host_that_a_client_writes_hides_no_request(host: str) -> None:
             assert len(decoded(form)) == record.count("192.0.2.") + record.count("httpRequest")
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        *(
+            f"2025-10-09{mark}08:53:20{mark}X{mark}0{mark}198.51.100.7{mark}GET{mark}h{mark}/{mark}200{mark}a"
+            for mark in ",;|"
+        ),
+        *(
+            "1760000000.123",
+            "1760000000",
+            "https",
+            "tls",
+            "2025-10-09T08:53:20.000Z",
+            "198.51.100.7",
+            "198.51.100.7:80",
+        ),
+        *("[198.51.100.7]", "2025/10/09", "c-ip", "\xef\xbb\xbf2025-10-09,08:53:20,X,0,198.51.100.7,GET,h,/,200,a"),
+    ],
+)
+def test_a_host_that_a_client_writes_puts_no_request_on_another_account(host: str) -> None:
+    line, other = f"{host} 192.0.2.1 - - {STAMP}", f"www.example.com 192.0.2.2 - - {STAMP}"
+    for record in (line, f"{line}\n{other}\n{line}", f"{other}\n{line}\n", f"{waf_text().decode()}\n{line}\n{other}"):
+        result = decoded(record)
+        clients = [
+            found["client"] for requests in result.requests for found in rows(requests) if found["waf_action"] is None
+        ]
+        assert clients.count("192.0.2.1") == record.count("192.0.2.1")
+        assert clients.count("192.0.2.2") == record.count("192.0.2.2")
+        assert (set(clients) <= {"192.0.2.1", "192.0.2.2"}, result.malformed) == (True, ())
+
+
 # Trusted proxies
 
 PROXY = "198.51.100.9"
