@@ -291,6 +291,8 @@ def setup(
         steps += to_set_up(survey([RememberedChoices(forgotten, desired.choices_parameter)], account))
     with attempting("look at the web ACLs"):
         placed = placements(account, steps)
+    if body is not None and any(placement.plan for placement in placed):
+        raise Refusal("--block-body: on a flat-rate plan, the web ACL has the rules, and Sluice gives it no body")
     choices, now = desired.choices, int(time.time())
     observed = None if choices.requests_per_second else observed_requests_per_second(account, choices, now)
     load = Load(
@@ -299,7 +301,7 @@ def setup(
         shards=choices.shards,
         sample_rate=choices.sample_rate if choices.sources[:1] == ("cloudfront",) else 100,
         objects=bool(choices.buckets),
-        web_acl_wcu=max((placement.wcu_after for placement in placed), default=0),
+        web_acl_wcu=max((placement.wcu_after for placement in placed if not placement.plan), default=0),
         stack=bool(choices.stack),
     )
     if as_json and dry_run:
@@ -408,9 +410,11 @@ def _describe(
 def _print_placement(console: Console, stage: Stage, placement: Placement, load: Load) -> None:
     """Prints where Sluice's rule stands in a web ACL, what precedes it, and what its capacity costs."""
     rule, setup = stage.rule_group, stage.command("setup")
+    on_plan = f", without a rule group, for the flat-rate plan {placement.plan}" if placement.plan else ""
     console.print(
         f"In web ACL {placement.web_acl}, {rule} is rule {placement.place} of {placement.rules}, at priority "
-        f"{placement.priority}. The web ACL uses {placement.wcu_before:,} WCU, and then {placement.wcu_after:,}.",
+        f"{placement.priority}{on_plan}. "
+        f"The web ACL uses {placement.wcu_before:,} WCU, and then {placement.wcu_after:,}.",
         soft_wrap=True,
     )
     if placement.before:
@@ -424,7 +428,7 @@ def _print_placement(console: Console, stage: Stage, placement: Placement, load:
     before, after = (
         excess_dollars(replace(load, web_acl_wcu=wcu)) for wcu in (placement.wcu_before, placement.wcu_after)
     )
-    if after:
+    if after and not placement.plan:
         console.print(
             f"Each started {WCU_STEP} WCU above {INCLUDED_WCU:,} cost {PRICES['waf.excess_500_wcu'] * 1e6:.2f} USD per "
             f"million requests: {after:,.2f} USD a month here, of which {after - before:,.2f} for Sluice.",

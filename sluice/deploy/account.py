@@ -29,8 +29,8 @@ HINTS = {
     "AccessDenied": "Your credentials lack this permission; docs/operate/permissions.md lists what setup needs",
     "ExpiredToken": "Sign in again",
     "WAFFeatureNotIncludedInPricingPlan": (
-        "The distribution is on a flat-rate pricing plan, which has neither rule groups nor real-time logs; "
-        "move it to pay-as-you-go pricing"
+        "The distribution is on a flat-rate pricing plan, which lacks this; choose a larger plan, or pay-as-you-go "
+        "pricing"
     ),
 }
 """Remedies by error code, without the "Exception" that some services append."""

@@ -39,6 +39,8 @@ class Placement:
 
     web_acl: str
     """Its name."""
+    plan: str
+    """Flat-rate plan that it belongs to; empty for none."""
     priority: int
     """Priority of the first of Sluice's rules."""
     place: int

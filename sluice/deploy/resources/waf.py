@@ -133,7 +133,7 @@ class RuleGroup(WafResource):
                 "these choices"
             )
         bodies, rules = group.get("CustomResponseBodies", {}), group.get("Rules", [])
-        current, desired = _gist(rules), _gist(self._rules(account, bodies))
+        current, desired = gist(rules), gist(self._rules(account, bodies))
         referenced = len({arn for rule in rules for arn in arns_in(rule["Statement"])})
         count = sum(map(len, self.stage.ip_sets.values()))
         differences = []
@@ -217,12 +217,12 @@ def ip_sets_of(stage: Stage, account: AwsAccount) -> dict[str, Mapping[str, str]
     return {summary["Name"]: summary for summary in summaries if summary["Name"] in names}
 
 
-def _gist(rules: Iterable[Mapping[str, Any]]) -> set[tuple[str, tuple[str, ...], str]]:
+def gist(rules: Iterable[Mapping[str, Any]]) -> set[tuple[str, tuple[str, ...], str]]:
     """Returns the significant parts of each rule: its name, its references to IP sets, and what it does."""
-    gist = set()
+    parts = set()
     for rule in rules:
         limit = rule["Statement"].get("RateBasedStatement", {}).get("Limit")
         does = json.dumps([rule.get("Action"), limit], sort_keys=True)
         references = sorted(json.dumps(each, sort_keys=True) for each in references_in(rule["Statement"]))
-        gist.add((rule["Name"], tuple(references), does))
-    return gist
+        parts.add((rule["Name"], tuple(references), does))
+    return parts

@@ -1,4 +1,8 @@
-"""The rule that refers to the rule group, in web ACLs with other owners: setup adds it, and teardown removes it."""
+"""Sluice's rules in web ACLs with other owners: setup adds them, and teardown removes them.
+
+That is one rule, which refers to the rule group. A web ACL on a flat-rate plan of CloudFront can refer to none, and has
+the rules of the group themselves.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -7,6 +11,7 @@ from typing import Any, Literal
 
 from botocore.exceptions import EndpointConnectionError
 
+from chalicelib.core.responses import SOFTER
 from sluice.deploy.account import AwsAccount, missing_ok
 from sluice.deploy.placement import (
     Placement,
@@ -19,12 +24,18 @@ from sluice.deploy.placement import (
     restored,
 )
 from sluice.deploy.resource import Existing, Resource
-from sluice.deploy.resources.waf import BUSY
-from sluice.deploy.rule_group import WafRule, capacity_of, visibility
+from sluice.deploy.resources.waf import BUSY, gist, ip_sets_of
+from sluice.deploy.rule_group import Answers, WafRule, arns_in, capacity_of, rules_of, visibility, wcu
 from sluice.deploy.stage import MOST_REFERENCES, Refusal
 
 MOST_WCU = 5000
 REFERENCES = ("IPSetReferenceStatement", "RegexPatternSetReferenceStatement", "RuleGroupReferenceStatement")
+
+PLAN_RULES = {"FREE": 5, "PRO": 25, "BUSINESS": 50, "PREMIUM": 75}
+"""Rules of a web ACL, by the tier of a flat-rate plan (CloudFront Developer Guide, "Flat-rate pricing plan")."""
+
+PLAN_LACKS = {"CustomResponse": ("FREE",), "Captcha": ("FREE",), "Challenge": ("FREE", "PRO")}
+"""Tiers without an action of rules."""
 
 Order = Literal["kept", "changed", "restored"]
 
@@ -42,53 +53,54 @@ class WebAclRule(Resource):
     def find(self, account: AwsAccount) -> Existing | None:
         acl = self._read(account)
         rules = acl["Rules"]
-        if namesakes := [rule for rule in rules if rule["Name"] == self.stage.rule_group]:
-            if not any(map(self._is_ours, namesakes)):
+        own, plan = list(filter(self._is_ours, rules)), flat_rate_plan(account, self.web_acl)
+        if not own:
+            if any(rule["Name"] in own_names(self.stage.rule_group) for rule in rules):
                 return Existing(ours=False)
-            return Existing(ours=True, differences=self._differences(rules))
-        self._check(acl, account)
-        self._arranged(rules, {"Name": self.stage.rule_group})
-        return None
+            self._check(acl, account, plan)
+            self._arranged(rules, self._desired(account, plan))
+            return None
+        differences = self._differences(rules, self._kept(rules, plan) or self._desired(account, plan))
+        if differences:
+            self._check(acl, account, plan)
+        return Existing(ours=True, differences=differences)
 
     def create(self, account: AwsAccount) -> None:
-        name, scope = self.stage.rule_group, self.stage.choices.scope
-        groups = account.list_all("wafv2", "list_rule_groups", "RuleGroups", Scope=scope)
-        arn = next(group["ARN"] for group in groups if group["Name"] == name)
-        reference = {
-            "Name": name,
-            "Statement": {"RuleGroupReferenceStatement": {"ARN": arn}},
-            "OverrideAction": {"None": {}},
-            "VisibilityConfig": visibility(name),
-        }
-        self._edit(account, lambda rules: self._arranged(rules, reference))
+        plan = flat_rate_plan(account, self.web_acl)
+        desired = self._desired(account, plan)
+        self._edit(account, lambda rules: self._arranged(rules, self._kept(rules, plan) or desired))
 
     def change(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
-        self._edit(account, lambda rules: self._arranged(rules, {}))
+        self.create(account)
 
     def remove(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
-        self._edit(account, lambda rules: self._restored(rules)[0])
+        self._edit(account, lambda rules: self._restored(rules, 1)[0])
 
     def placement(self, account: AwsAccount) -> Placement:
-        """Returns the place of the rule as ``create`` or ``change`` leaves it. Raises Refusal."""
-        acl, own = self._read(account), self.stage.rule_group
+        """Returns the place of the rules as ``create`` or ``change`` leaves them. Raises Refusal."""
+        acl, plan = self._read(account), flat_rate_plan(account, self.web_acl)
         before = acl["Rules"]
-        attached = any(map(self._is_ours, before))
-        after = self._arranged(before, {"Name": own})
+        desired = self._kept(before, plan) or self._desired(account, plan)
+        own = [rule["Name"] for rule in desired]
+        after = self._arranged(before, desired)
         priorities = {rule["Name"]: rule["Priority"] for rule in after}
-        used = acl.get("Capacity", 0)
+        first = min(priorities[name] for name in own)
+        used, present = acl.get("Capacity", 0), list(filter(self._is_ours, before))
+        added = wcu(desired) - wcu(present) if plan else 0 if present else self._capacity(account)
         return Placement(
             web_acl=web_acl_name(self.web_acl),
-            priority=priorities[own],
-            place=1 + sum(number < priorities[own] for number in priorities.values()),
+            plan=plan or "",
+            priority=first,
+            place=1 + sum(number < first for number in priorities.values()),
             rules=len(after),
-            before=predecessors(after, [own]),
+            before=predecessors(after, own),
             renumbered=[
                 (rule["Name"], rule["Priority"], priorities[rule["Name"]])
                 for rule in before
-                if rule["Name"] != own and priorities[rule["Name"]] != rule["Priority"]
+                if not self._is_ours(rule) and priorities[rule["Name"]] != rule["Priority"]
             ],
             wcu_before=used,
-            wcu_after=used if attached else used + self._capacity(account),
+            wcu_after=used + added,
         )
 
     def former_priorities(self, account: AwsAccount) -> tuple[int, ...]:
@@ -114,40 +126,77 @@ class WebAclRule(Resource):
                 return int(answer["RuleGroup"]["Capacity"])
         return capacity_of(self.stage)
 
-    def _differences(self, rules: Sequence[WafRule]) -> list[str]:
-        after = {rule["Name"]: rule["Priority"] for rule in self._arranged(rules, {})}
-        moved = [rule for rule in rules if after[rule["Name"]] != rule["Priority"] and not self._is_ours(rule)]
-        ours = [rule for rule in rules if after[rule["Name"]] != rule["Priority"] and self._is_ours(rule)]
-        differences = [f"priority {rule['Priority']} becomes {after[rule['Name']]}" for rule in ours]
-        if moved:
-            names = ", ".join(f"{rule['Name']} from {rule['Priority']} to {after[rule['Name']]}" for rule in moved)
+    def _kept(self, rules: Sequence[WafRule], plan: str | None) -> list[WafRule]:
+        """Returns the rule for the rule group, if there is one: an operator may have changed what it overrides."""
+        return [] if plan else [rule for rule in rules if self._is_ours(rule)]
+
+    def _desired(self, account: AwsAccount, plan: str | None) -> list[WafRule]:
+        """Returns Sluice's rules, without their final priorities: one for the rule group or, on a plan, those in it.
+
+        IP sets that do not exist yet are referred to by their names, the rule group by none.
+        """
+        name, choices = self.stage.rule_group, self.stage.choices
+        if plan:
+            existing = ip_sets_of(self.stage, account)
+            arns = {
+                group: [existing[each]["ARN"] if each in existing else each for each in names]
+                for group, names in self.stage.ip_sets.items()
+            }
+            return rules_of(name, arns, Answers.of(choices), behind_proxies=choices.behind_proxies)
+        groups = account.list_all("wafv2", "list_rule_groups", "RuleGroups", Scope=choices.scope)
+        arn = next((group["ARN"] for group in groups if group["Name"] == name), "")
+        return [
+            {
+                "Name": name,
+                "Statement": {"RuleGroupReferenceStatement": {"ARN": arn}},
+                "OverrideAction": {"None": {}},
+                "VisibilityConfig": visibility(name),
+            }
+        ]
+
+    def _differences(self, rules: Sequence[WafRule], desired: Sequence[WafRule]) -> list[str]:
+        after = {rule["Name"]: rule["Priority"] for rule in self._arranged(rules, desired)}
+        own = list(filter(self._is_ours, rules))
+        moved = [rule for rule in rules if after.get(rule["Name"], rule["Priority"]) != rule["Priority"]]
+        differences = [
+            f"priority {rule['Priority']} becomes {after[rule['Name']]}" for rule in moved if self._is_ours(rule)
+        ]
+        if gist(own) != gist(desired):
+            differences.append("its rules change")
+        if others := [rule for rule in moved if not self._is_ours(rule)]:
+            names = ", ".join(f"{rule['Name']} from {rule['Priority']} to {after[rule['Name']]}" for rule in others)
             differences.append(f"other rules move: {names}")
         return differences
 
-    def _arranged(self, rules: Sequence[WafRule], new: WafRule) -> list[WafRule]:
-        """Returns the rules as they should be; ``new`` is Sluice's if it is not among them. Raises Refusal."""
-        own = next(filter(self._is_ours, rules), None)
-        others = [rule for rule in rules if rule is not own]
+    def _arranged(self, rules: Sequence[WafRule], desired: Sequence[WafRule]) -> list[WafRule]:
+        """Returns the rules of the web ACL as they should be, with ``desired`` as Sluice's. Raises Refusal."""
+        own = list(filter(self._is_ours, rules))
+        others = [rule for rule in rules if not self._is_ours(rule)]
+        taken, number = {rule["Priority"] for rule in others}, len(desired)
+        present = min((rule["Priority"] for rule in own), default=None)
         chosen = self.stage.choices.priority
         if self.order == "restored" and (chosen is not None or self.web_acl in self.stage.choices.renumbered):
-            others, chosen = self._restored(rules)
+            others, chosen = self._restored(rules, number)
         elif chosen is not None:
             if self.order == "kept":
-                check_free(others, chosen, 1, web_acl_name(self.web_acl))
-        elif self.order == "changed" and not (own and all(own["Priority"] < rule["Priority"] for rule in others)):
-            chosen = first_priority(others, 1)
+                check_free(others, chosen, number, web_acl_name(self.web_acl))
+        elif self.order == "changed" and not (present is not None and all(present < each for each in taken)):
+            chosen = first_priority(others, number)
+        elif present is not None and (self.order == "changed" or taken.isdisjoint(range(present, present + number))):
+            chosen = present
         else:
-            chosen = own["Priority"] if own else free_priority({rule["Priority"] for rule in others})
-        return [*making_place(others, chosen, 1), {**(own or new), "Priority": chosen}]
+            chosen = free_priority(taken, number)
+        placed = [{**rule, "Priority": at} for at, rule in enumerate(desired, chosen)]
+        return [*making_place(others, chosen, number), *placed]
 
-    def _restored(self, rules: Sequence[WafRule]) -> tuple[list[WafRule], int]:
-        """Returns the other rules with the priorities that they had, and a free one for Sluice's."""
-        own = next(filter(self._is_ours, rules), None)
-        others = [rule for rule in rules if rule is not own]
+    def _restored(self, rules: Sequence[WafRule], number: int) -> tuple[list[WafRule], int]:
+        """Returns the other rules with the priorities that they had, and ``number`` free ones for Sluice's."""
+        own = [rule["Priority"] for rule in rules if self._is_ours(rule)]
+        others = [rule for rule in rules if not self._is_ours(rule)]
         former = self.stage.choices.renumbered.get(self.web_acl, ())
         if own and former:
-            others = restored(others, own["Priority"], former)
-        return others, free_priority({rule["Priority"] for rule in others})
+            others = restored(others, min(own), former)
+        return others, free_priority({rule["Priority"] for rule in others}, number)
 
     def _edit(self, account: AwsAccount, edit: Callable[[list[WafRule]], list[WafRule]]) -> None:
         client = account.client("wafv2")
@@ -164,30 +213,55 @@ class WebAclRule(Resource):
         account.retry(update, BUSY)
 
     def _is_ours(self, rule: WafRule) -> bool:
+        name = self.stage.rule_group
         group = rule["Statement"].get("RuleGroupReferenceStatement", {}).get("ARN", "")
-        return f"/rulegroup/{self.stage.rule_group}/" in group and rule["Name"] == self.stage.rule_group
+        if rule["Name"] == name:
+            return f"/rulegroup/{name}/" in group
+        arns = arns_in(rule["Statement"])
+        return rule["Name"] in own_names(name) and bool(arns) and all(f"/ipset/{name}-" in arn for arn in arns)
 
-    def _check(self, acl: Mapping[str, Any], account: AwsAccount) -> None:
-        """Raises Refusal if the rule group cannot be attached."""
+    def _check(self, acl: Mapping[str, Any], account: AwsAccount, plan: str | None) -> None:
+        """Raises Refusal if there is no room for the rules, or if the plan has no rules of their kinds."""
         title = f"web ACL {acl['Name']}"
-        used = sum(_references(rule["Statement"]) for rule in acl["Rules"])
-        if used >= MOST_REFERENCES:
+        others = [rule for rule in acl["Rules"] if not self._is_ours(rule)]
+        desired = self._desired(account, plan)
+        if plan:
+            _check_plan(title, plan, len(others), desired)
+        used = sum(_references(rule["Statement"]) for rule in others)
+        if used + sum(_references(rule["Statement"]) for rule in desired) > MOST_REFERENCES:
             raise Refusal(
                 f"{title} is full: it has {used} of {MOST_REFERENCES} reference statements (IP sets, pattern sets, "
                 "rule groups), which is a fixed quota of AWS. Move some of them into a rule group of their own, then "
                 "run setup again"
             )
-        capacity, added = acl.get("Capacity", 0), self._capacity(account)
-        if capacity + added > MOST_WCU:
+        capacity, added = acl.get("Capacity", 0), wcu(desired) if plan else self._capacity(account)
+        if len(others) == len(acl["Rules"]) and capacity + added > MOST_WCU:
             raise Refusal(
                 f"{title} is full: it uses {capacity} of {MOST_WCU} WCU, and the rule group needs {added}. Remove "
                 "rules from it, then run setup again"
             )
-        plan = flat_rate_plan(account, self.web_acl)
-        if plan:
+
+
+def own_names(rule_group: str) -> list[str]:
+    """Returns the names of all rules that Sluice may have in a web ACL: for the rule group, and on a flat-rate plan."""
+    return [rule_group, *(f"{rule_group}-{each}" for each in ("ipv4", "ipv6", *SOFTER))]
+
+
+def _check_plan(title: str, plan: str, others: int, desired: Sequence[WafRule]) -> None:
+    """Raises Refusal if a flat-rate plan has no room for the rules, or not what they do."""
+    tier = plan.rpartition(" ")[2]
+    most = PLAN_RULES.get(tier, others + len(desired))
+    if others + len(desired) > most:
+        raise Refusal(
+            f"{title} is on the flat-rate plan {plan}, which has {most} rules: {others} are in use, and Sluice needs "
+            f"{len(desired)}. Remove rules or responses (--no-respond), or choose a larger plan, then run setup again"
+        )
+    for action, tiers in PLAN_LACKS.items():
+        if tier in tiers and any(action in str(rule["Action"]) for rule in desired):
             raise Refusal(
-                f"{title} belongs to a distribution on the flat-rate plan {plan}, which has neither rule groups nor "
-                "real-time logs. Move the distribution to pay-as-you-go pricing, then run setup again"
+                f"{title} is on the flat-rate plan {plan}, which has no {action}: "
+                f"{', '.join(rule['Name'] for rule in desired if action in str(rule['Action']))} cannot work there. "
+                "Choose a larger plan, or pay-as-you-go pricing, or give the response up with --no-respond"
             )
 
 
@@ -206,7 +280,9 @@ def preceding(account: AwsAccount, arn: str, rule_group: str) -> list[Predecesso
     Returns none if the web ACL does not exist or does not refer to the rule group.
     """
     with missing_ok("WAFNonexistentItemException"):
-        return predecessors(account.client("wafv2").get_web_acl(**_identity(arn))["WebACL"]["Rules"], [rule_group])
+        return predecessors(
+            account.client("wafv2").get_web_acl(**_identity(arn))["WebACL"]["Rules"], own_names(rule_group)
+        )
     return []
 
 

@@ -460,14 +460,12 @@ def test_a_web_acl_without_capacity_is_refused(world: World, used: int, fits: bo
             world.plan(stage)
 
 
-@pytest.mark.parametrize("what", ["web ACL", "distribution"])
-def test_a_flat_rate_plan_is_refused(world: World, what: str) -> None:
-    acl, distribution = world.web_acl(), world.distribution()
-    arn = acl if what == "web ACL" else f"arn:aws:cloudfront::123456789012:distribution/{distribution}"
-    stage = world.stage(**({"web_acls": (acl,)} if what == "web ACL" else {"distributions": (distribution,)}))
+def test_real_time_logs_of_a_distribution_on_a_flat_rate_plan_are_refused(world: World) -> None:
+    distribution = world.distribution()
+    arn = f"arn:aws:cloudfront::123456789012:distribution/{distribution}"
     world.front.plans = [{"planFamily": "CLOUDFRONT", "planTier": "PRO", "resourceArns": ["arn:other", arn]}]
-    with pytest.raises(Refusal, match="flat-rate plan CLOUDFRONT PRO"):
-        world.plan(stage)
+    with pytest.raises(Refusal, match=r"flat-rate plan CLOUDFRONT PRO, which has no real-time logs\. Use --source"):
+        world.plan(world.stage(distributions=(distribution,)))
 
 
 def test_a_web_acl_that_logs_elsewhere_is_refused(world: World) -> None:
