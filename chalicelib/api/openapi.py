@@ -221,7 +221,7 @@ def _schemas(types: Iterable[Any]) -> dict[str, Json]:
 
 
 def _tidy(node: Any, *, answer: bool) -> None:
-    """Rewrites what msgspec writes in Python's terms, and states the bounds that hold for every answer."""
+    """Turns msgspec's terms of Python into those of JSON Schema, and states the bounds that hold for every answer."""
     if isinstance(node, list):
         for inner in node:
             _tidy(inner, answer=answer)

@@ -126,7 +126,8 @@ class Rule:
     respond: tuple[Response, ...] = BLOCKED
     """The response to the first remembered offence, the second, and so on, never a softer one; the last one stays."""
     paused_until: int = 0
-    """Second since 1970 before which a rule that blocks only counts, exclusive; 0 if it is not paused."""
+    """First second at which a paused rule blocks again; until then, it only counts. 0 if it is not paused. Epoch
+    seconds."""
     meter: Meter = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

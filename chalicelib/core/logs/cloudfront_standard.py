@@ -49,7 +49,7 @@ VERSION_1 = (
 """Fields of version 1. A line has as many of them as there were when it was written, or more that came later."""
 
 FEWEST = VERSION_1.index("sc-status") + 1
-"""Fewest fields of a line without a header. There is one more unless the line is cut."""
+"""Fewest fields of a line without a header. A line that is not cut off has at least one more."""
 
 COMMON_FIELDS = VERSION_1.index("sc-content-type") + 1
 """Fields of version 1 up to the last that holds a column. Lines of different lengths are cut or filled up to it."""
