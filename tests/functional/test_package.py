@@ -1,12 +1,13 @@
 """The deployment package: its content, its size, and its reproducibility."""
 
+import shutil
 import sys
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
 
-from tests.support.deploy.packaging import chalice, clone
+from tests.support.deploy.packaging import WHEELS, chalice, clone
 
 MOST_BYTES = 5_000_000
 
@@ -52,3 +53,16 @@ def test_compiled_modules_are_for_arm64_and_the_deployed_python(packages: list[P
     tag = "cpython-{}{}-aarch64-linux-gnu".format(*sys.version_info)
     assert libraries
     assert [name for name in libraries if tag not in name] == []
+
+
+@pytest.mark.skipif(not WHEELS.exists(), reason="'make dev' downloads the wheels")
+def test_a_dependency_whose_file_is_another_is_not_packed(tmp_path: Path) -> None:
+    """As when an index is compromised: the version is that of requirements.txt, its contents are not."""
+    project = clone(tmp_path)
+    wheels = tmp_path / "wheels"
+    shutil.copytree(WHEELS, wheels)
+    (jmespath,) = wheels.glob("jmespath-*.whl")
+    with ZipFile(jmespath, "a") as archive:
+        archive.writestr("jmespath/planted.py", "")
+    with pytest.raises(AssertionError, match="DO NOT MATCH THE HASHES"):
+        chalice(project, "package", "out", PIP_NO_INDEX="1", PIP_FIND_LINKS=str(wheels))

@@ -9,7 +9,7 @@ from pathlib import Path
 from sluice.deploy.resources.chalice_config import Project
 from tests.support.deploy.account import REGION, ROOT, as_committed
 
-CHALICE = [sys.executable, "-c", "from chalice.cli import main; main()"]
+CHALICE = [sys.executable, "-c", "import sys; from chalice.cli import main; sys.exit(main())"]
 WHEELS = ROOT / ".cache" / "wheels"
 OFFLINE = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(WHEELS)} if WHEELS.exists() else {}
 """Makes pip use the wheels that ``make dev`` downloads; without them it asks its index."""
