@@ -17,8 +17,13 @@ from sluice.deploy.costs import (
     INGEST_GB,
     LINE_BYTES,
     LINE_S,
+    OBJECTS,
     PRICES,
+    SECONDS_PER_MONTH,
+    SOURCES,
     dollars_per_million,
+    load_of,
+    monthly_costs,
     object_costs,
     stream_costs,
     total,
@@ -56,6 +61,19 @@ def test_every_live_log_is_listed() -> None:
 def test_size_and_price_are_those_of_the_cost_estimate(source: str) -> None:
     _, _, size, price, *_ = STREAMED[source]
     assert (size, price) == (f"{LINE_BYTES[source]:,}", f"{dollars_per_million(source):.2f}")
+
+
+@pytest.mark.parametrize("source", LINE_BYTES)
+def test_the_price_is_what_the_bill_of_sluice_cost_has_for_the_lines(source: str) -> None:
+    bill = monthly_costs(load_of(source, 1e6 / SECONDS_PER_MONTH))
+    by_line = [cost for cost in bill if re.search(r"log lines$|^Kinesis bytes", cost.item)]
+    assert len(by_line) == 3
+    assert total(by_line) == pytest.approx(dollars_per_million(source))
+
+
+def test_every_log_of_which_sluice_cost_knows_the_price_is_listed() -> None:
+    assert {*STREAMED, OBJECTS} == set(SOURCES)
+    assert {row[0].startswith("objects in S3") for row in ROWS if not row[2]} == {True}
 
 
 @pytest.mark.parametrize(("number", "source"), list(enumerate(COLUMN_ORDER)))
