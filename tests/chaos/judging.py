@@ -14,6 +14,7 @@ from chalicelib.core.state import SERVED_WITHIN_LIMIT, Allow, Block, Detection, 
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Item
 from sluice.local.stores import StateChange
+from tests.chaos.recording import EventJudge
 from tests.support.damaged import DAMAGED, HELD
 from tests.support.simulation.ingesting import Made, Violation, judge_counts, judge_detections, masked, offenders
 from tests.support.simulation.publishing import difference, published_by, wanted_networks
@@ -85,6 +86,7 @@ class Judge:
         self._in_force: set[str] = set()
         """Networks with a block at some moment of the phase."""
         self._ever_allowed: set[str] = set()
+        self._events = EventJudge()
 
     def begin(self, requests: Sequence[Made], chaos: "Chaos") -> None:
         self._phase = requests
@@ -102,6 +104,7 @@ class Judge:
 
     def saw(self, changes: Sequence[StateChange], now: float) -> None:
         """Raises Violation for a block that was lifted early by every clock."""
+        self._events.saw(changes)
         for change in changes:
             item = change.new or change.old
             assert item is not None
@@ -176,6 +179,7 @@ class Judge:
         left = {block.network for block in State(chaos.state).records(Block)}
         if left != {MANUAL_BLOCK}:
             raise Violation(f"only {MANUAL_BLOCK} is to be left, found {sorted(left)}")
+        self._events.judge()
         self._published(chaos)
 
     def _published(self, chaos: "Chaos") -> None:

@@ -1,16 +1,19 @@
 """The pipeline under mishaps: requests count once, the wanted list is published, and blocks end on time."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pytest
 
 from chalicelib.bootstrap import Parts
-from chalicelib.core.state import Block, Detection
+from chalicelib.core.state import DAY_S, Block, Detection, Event, Events
+from chalicelib.pipeline.enforce import Enforce, Pending, Written
+from chalicelib.pipeline.recording import recorded
 from tests.chaos.mishaps import KINDS, Mishap
 from tests.chaos.pipeline import Chaos
 from tests.chaos.shrinking import failure_of
 from tests.support.simulation.broken_duties import IgnoresSequenceNumbers
+from tests.support.simulation.ingesting import Violation
 from tests.support.simulation.seeds import seeds
 
 RUNS = 150
@@ -35,7 +38,31 @@ def test_the_runs_contain_the_events_that_they_are_meant_to_survive() -> None:
     assert {kind for kind in KINDS if went[kind] < 5} == set()
     assert went[Detection.kind] > 500
     assert went[Block.kind] > 200
+    assert went[Events.kind] > 200
     assert went["updates"] > 200
+
+
+class RecordsAfterwards(Enforce):
+    """Records events after the decisions that they tell of."""
+
+    def _write(self, clients: Iterable[Pending], unnamed: Sequence[Event], now: int) -> Written:
+        clients = list(clients)
+        events = [event for client in clients for event in client.recorded_events(now)]
+        for client in clients:
+            client.events = []
+        written = super()._write(clients, unnamed, now)
+        if not written.overtaken:
+            self._state.write(recorded(events, now * 1000, DAY_S))
+        return written
+
+
+def test_events_that_are_recorded_apart_from_the_decision_are_noticed_to_be_lost_or_repeated() -> None:
+    def play() -> None:
+        for seed in range(100):
+            Chaos(seed, parts=Parts(enforce=RecordsAfterwards)).play()
+
+    with pytest.raises(Violation, match=r"no event says|recorded 2 times"):
+        play()
 
 
 def test_a_failure_is_shrunk_to_the_mishaps_that_cause_it() -> None:
