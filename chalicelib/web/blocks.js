@@ -3,7 +3,7 @@
 import { call, get } from "./api.js";
 import { BlockList } from "./block_list.js";
 import { changes, confirm, make, notice, refused } from "./changes.js";
-import { $, h, number, plural } from "./dom.js";
+import { $, h, number, offer, plural } from "./dom.js";
 
 const FIRST_PAGE = 200;
 const NEXT_PAGES = 1000;
@@ -47,14 +47,6 @@ export function showStatus(status) {
   const { respond } = $("block-form");
   offer(respond, [...new Set(status.ip_sets.map((set) => set.response))]);
   respond.parentElement.hidden = respond.options.length < 2;
-}
-
-/** Gives `select` these options, and keeps the chosen one if it is among them. */
-function offer(select, options, label = (option) => option) {
-  if (options.join() === [...select.options].map((option) => option.value).join()) return;
-  const chosen = select.value;
-  select.replaceChildren(...options.map((option) => h("option", { value: option }, label(option))));
-  select.value = options.includes(chosen) ? chosen : options[0];
 }
 
 /** Removes lifted blocks from the list at once, wherever it is scrolled to. */

@@ -118,6 +118,14 @@ export const number = (value) => NUMBER.format(value);
 export const plural = (value, noun) => `${number(value)} ${noun}${value === 1 ? "" : "s"}`;
 export const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
 
+/** Gives `select` these options, and keeps the chosen one if it is among them. */
+export function offer(select, options, label = (option) => option) {
+  if (options.join() === [...select.options].map((option) => option.value).join()) return;
+  const chosen = select.value;
+  select.replaceChildren(...options.map((option) => h("option", { value: option }, label(option))));
+  select.value = options.includes(chosen) ? chosen : options[0];
+}
+
 /** A link to everything about a client. */
 export function clientLink(network) {
   const shown = network.replace(/\/(32|128)$/, "");

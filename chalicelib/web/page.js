@@ -7,10 +7,11 @@ import * as blocks from "./blocks.js";
 import { changes, choose, make, refused } from "./changes.js";
 import * as client from "./client.js";
 import { $, clock, fill, h, heard, now, number, plural, say } from "./dom.js";
+import * as history from "./history.js";
 import * as overview from "./now.js";
 import * as rules from "./rules.js";
 
-const VIEWS = { now: overview, blocks, client, allowlist, rules, audit };
+const VIEWS = { now: overview, blocks, history, client, allowlist, rules, audit };
 const EVERY_MS = 3000;
 const LONGEST_WAIT_MS = 30_000;
 const MISREAD = 0.05; // the share of malformed pieces above which a deployed stage raises an alarm

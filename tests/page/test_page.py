@@ -16,7 +16,7 @@ from tests.support.browser import sign_in
 from tests.support.site import Site
 
 PAGE = Path(app.__file__).parent / "chalicelib" / "web"
-VIEWS = ("now", "blocks", "client/203.0.113.9", "allowlist", "rules", "audit")
+VIEWS = ("now", "blocks", "history", "client/203.0.113.9", "allowlist", "rules", "audit")
 MARKUP = "<img src=x onerror=\"document.title='run'\"><script>document.title='run'</script>"
 
 
@@ -242,6 +242,36 @@ def test_a_block_shows_its_step_of_the_ladder(open_page: OpenPage, site: Site) -
     expect(row(page, "192.0.2.1")).to_contain_text("offence 2: blocked")
     page.goto(f"{site.url}#now")
     expect(page.locator("#tiles > div").first).to_contain_text("1 blocked · 1 challenged")
+
+
+def test_the_history_shows_who_was_blocked_why_and_when_it_ended(open_page: OpenPage, site: Site) -> None:
+    page = open_page("blocks")
+    form = page.get_by_role("form", name="Block by hand")
+    for network in ("203.0.113.9", "192.0.2.7"):
+        form.get_by_label("Network").fill(network)
+        form.get_by_label("Comment").fill(f"scraper {MARKUP}")
+        form.get_by_role("button", name="Block").click()
+        expect(row(page, network)).to_be_visible()
+    page.get_by_role("button", name="Unblock 203.0.113.9/32").click()
+    expect(row(page, "203.0.113.9")).to_have_count(0)
+    page.get_by_role("link", name="History").click()
+    rows = page.locator("#history tbody tr")
+    expect(rows).to_have_count(3)
+    expect(rows.nth(0)).to_contain_text("203.0.113.9")
+    expect(rows.nth(0)).to_contain_text("lifted by alice")
+    expect(rows.nth(1)).to_contain_text(f"By alice: scraper {MARKUP}.")
+    filter = page.get_by_role("form", name="Filter")
+    filter.get_by_label("Network").fill("203.0.113.0/24")
+    expect(rows).to_have_count(2)
+    filter.get_by_label("Outcome").select_option("ended")
+    expect(rows).to_have_count(1)
+    filter.get_by_label("Around").fill("2020-01-31T03:00")
+    expect(page.locator("#history")).to_contain_text("Nothing was decided then that matches.")
+    filter.get_by_label("Around").fill("")
+    expect(rows).to_have_count(1)
+    filter.get_by_label("Rule", exact=False).locator("visible=true").first.select_option("burst")
+    expect(rows).to_have_count(0)
+    assert page.title() == "Sluice"
 
 
 def test_a_filter_finds_the_block_that_covers_an_address(open_page: OpenPage, site: Site) -> None:
