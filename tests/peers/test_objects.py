@@ -1,4 +1,4 @@
-"""From objects in a bucket to an IP set: S3, SQS and WAF in moto, DynamoDB Local, and the deployed handlers."""
+"""From objects and envelopes to an IP set: S3, SQS and WAF in moto, DynamoDB Local, and the deployed handlers."""
 
 import gzip
 import json
@@ -17,8 +17,9 @@ from chalicelib.bootstrap import Services, aws, compose, running_in
 from chalicelib.config import read_config
 from chalicelib.core.state import ACTIVE, StoredRules
 from chalicelib.pipeline.stored import State
-from sluice.local.events import schedule_event, tally_event
-from tests.support.records import waf
+from sluice.local.events import kinesis_event, schedule_event, tally_event
+from sluice.local.kinesis import StreamRecord
+from tests.support.records import envelope, waf
 from tests.support.tables import CREDENTIALS, REGION, StreamsClient, Tables, stream_event, streams_client
 
 RULES = """
@@ -134,3 +135,18 @@ def test_repeats_block_nobody(site: Site) -> None:
     for _ in range(3):
         app.import_objects(event, None)
     assert site.blocked() == set()
+
+
+def test_a_client_in_envelopes_of_cloudfronts_standard_log_is_blocked(site: Site) -> None:
+    """Version 2 of the log, as CloudWatch Logs delivers it to the stream: JSON messages, packed."""
+    now_ms, records = int(time.time() * 1000), []
+    for number in range(3):
+        messages = [
+            json.dumps({"timestamp(ms)": str(now_ms - 9000 + n), "c-ip": client, "x-edge-request-id": f"{client}-{n}"})
+            for client, requests in ((OFFENDER, 9), (VISITOR, 3))
+            for n in range(10 * number, 10 * number + requests)
+        ]
+        records.append(StreamRecord(number + 1, envelope(*map(str.encode, messages)), now_ms / 1000))
+    for _ in range(2):
+        app.ingest(kinesis_event("sluice-logs", "shardId-000000000000", records), None)
+    assert site.blocked() == {f"{OFFENDER}/32"}
