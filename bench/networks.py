@@ -45,7 +45,7 @@ def _explained(folder: Path) -> Iterator[Figure]:
     strangers = KnownClients(Digest().plus([pack("192.0.2.1") or b""]))
     clients = GuiltyClients(blocks(bots))
     guilty = clients.networks(NetworkTerms(), strangers, NOW)
-    networks = NetworkSet(each.network for each in guilty)
+    networks = NetworkSet(parse_network(each.network) for each in guilty)
     covered = sum(networks.overlaps(parse_network(each)) for each in bots)
     how = f"{len(bots):,} addresses of declared bots in two weeks, all blocked at once"
     yield Figure("guilty networks that explain real bots", len(guilty), "networks", 300, how)

@@ -12,7 +12,9 @@ from bench.prices import PRICES
 from bench.units import ITEM_S, MeteredStore
 from chalicelib.core.addresses import Network, NetworkSet, parse_network
 from chalicelib.core.ipsets import CAPACITY, IpSet, next_contents, rooms_of, wanted
+from chalicelib.core.rules import RuleSet
 from chalicelib.core.state import Block, Heartbeat
+from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.publish import PACE_S, Publish
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep
@@ -84,6 +86,7 @@ class Publishing:
         """Replaces the publisher by a cold one, which reads everything."""
         self.publish = Publish(
             state=State(self.state),
+            rules=lambda _: RulesInUse(RuleSet(())),
             ip_sets=self.sets,
             sets=sets_for(self._number),
             clock=lambda: self.now,

@@ -179,7 +179,12 @@ def compose(config: Config, world: World, parts: Parts = PARTS) -> Services:
             history_s=config.history_s,
         ),
         publish=parts.publish(
-            state=state, ip_sets=world.ip_sets, sets=config.ip_sets, clock=world.clock, sleep=world.sleep
+            state=state,
+            rules=rules.at,
+            ip_sets=world.ip_sets,
+            sets=config.ip_sets,
+            clock=world.clock,
+            sleep=world.sleep,
         ),
         sweep=parts.sweep(state=state, clock=world.clock, history_s=config.history_s),
         live=LiveCounts(world.tally_logs, rules.at, new_live_view),

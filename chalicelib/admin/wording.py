@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from chalicelib.core.measures import amount_text, counted_text
 from chalicelib.core.responses import Response
-from chalicelib.core.state import Block, Evidence
+from chalicelib.core.state import Block, Evidence, Members
 
 RESPONSES = {
     Response.BLOCK: "blocked",
@@ -33,8 +33,22 @@ def evidence(seen: Evidence) -> str:
 def reason(block: Block) -> str:
     if block.evidence is not None and not block.manual:
         return evidence(block.evidence)
+    if block.members is not None:
+        return members(block.members)
     made_by = f"blocked by {block.by or 'an operator'}"
     return f"{made_by}: {block.comment}" if block.comment else made_by
+
+
+def members(seen: Members) -> str:
+    """Returns what makes a network guilty, and who else was seen in it.
+
+    >>> members(Members(number=9, named=("192.0.2.1/32", "192.0.2.2/32"), innocents=("192.0.2.9/32",)))
+    '9 of its clients are blocked: 192.0.2.1/32, 192.0.2.2/32 and 7 more; also seen in it: 192.0.2.9/32'
+    """
+    more = seen.number - len(seen.named)
+    named = ", ".join(seen.named) + (f" and {more} more" if more > 0 else "")
+    others = f"; also seen in it: {', '.join(seen.innocents)}" if seen.innocents else ""
+    return f"{seen.number} of its clients are blocked: {named}{others}"
 
 
 def roughly(seconds: int) -> str:

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.refusals import TELLING_ACTIONS
 from chalicelib.core.responses import Response, answer, hardness, prolonged
-from chalicelib.core.rules import Action
+from chalicelib.core.rules import NETWORKS, Action
 from chalicelib.core.state import MANUAL, Block, Detection, Evidence, History, Offender, Past, Terms
 from chalicelib.core.tally import LONGEST_RETENTION_S
 
@@ -202,7 +202,7 @@ def settled(standing: Standing, now: int) -> Standing:
     response = max(ends, key=hardness)
     causes = [past for past in history.rules.values() if past.outcome in PUNISHED and past.response is response]
     cause = max(causes, key=lambda past: (past.until, past.evidence.rule), default=None)
-    rule, offence, evidence = MANUAL, 0, None
+    rule, offence, evidence = NETWORKS if block.rule == NETWORKS else MANUAL, 0, None
     if cause is not None:
         rule, offence, evidence = cause.evidence.rule, cause.offence, cause.evidence
     return Standing(history, replace(block.with_other_ends(ends), rule=rule, offence=offence, evidence=evidence))

@@ -14,19 +14,16 @@ whatever order they came.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from heapq import nlargest
 from itertools import groupby
 from typing import NamedTuple
 
-from chalicelib.core.addresses import Network, Span, network_at, span_of
+from chalicelib.core.addresses import Span, network_at, span_of
 from chalicelib.core.known_clients import IPV4_BYTES, KnownClients, Mark
 from chalicelib.core.responses import Response, hardness, prolonged
-from chalicelib.core.rules import NetworkTerms
-from chalicelib.core.state import MANUAL, NETWORKS, Block
+from chalicelib.core.rules import FEWEST_MEMBERS, NETWORKS, NetworkTerms
+from chalicelib.core.state import MANUAL, Block, Guilty, Members
 
-FEWEST_MEMBERS = 4
-"""Fewest ``members``: fewer would blame a network for a household."""
 GUILTY_SHARE = 4
 """A wider network is guilty if one of so many of its parts is."""
 MOST_NAMED = 10
@@ -46,19 +43,12 @@ _Base = tuple[int, int]
 """Family, and the first bits of a base network as a number."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GuiltyNetwork:
-    """A network that explains its guilty members."""
+class _Client(NamedTuple):
+    """A guilty client."""
 
-    network: Network
     ends: Ends
-    """First second at which it is no longer guilty enough for each response. Epoch seconds."""
-    members: int
-    """Guilty clients in it."""
-    named: tuple[str, ...]
-    """The first of them, in order of their addresses."""
-    innocents: tuple[str, ...] = ()
-    """Some of the known clients in it that no rule has blocked."""
+    since: int
+    """Since when it has been blocked. Epoch seconds."""
 
 
 class _Part(NamedTuple):
@@ -96,13 +86,18 @@ class GuiltyClients:
     """The clients that rules have blocked, sorted so that only crowded networks are examined."""
 
     def __init__(self, blocks: Iterable[Block] = ()) -> None:
-        self._by_base: dict[_Base, dict[Span, Ends]] = {}
+        self._by_base: dict[_Base, dict[Span, _Client]] = {}
         self._crowded: set[_Base] = set()
+        self._blocked: dict[str, Ends] = {}
+        """The blocks of guilty networks, by network."""
         for block in blocks:
             self.replace(block.network, block)
 
     def replace(self, network: str, block: Block | None) -> None:
         """Replaces the block of ``network``; None if it no longer has one."""
+        self._blocked.pop(network, None)
+        if block is not None and block.rule == NETWORKS:
+            self._blocked[network] = block.ends
         span = family, first, last = span_of(network)
         if last - first >> _BASE[family]:
             return  # It explains itself, and is wider than what it could make guilty.
@@ -110,7 +105,7 @@ class GuiltyClients:
         clients = self._by_base.setdefault(base, {})
         clients.pop(span, None)
         if block is not None and block.rule not in (MANUAL, NETWORKS):
-            clients[span] = block.ends
+            clients[span] = _Client(block.ends, block.refuses_from)
         if len(clients) >= FEWEST_MEMBERS // 2:
             self._crowded.add(base)
         else:
@@ -118,7 +113,7 @@ class GuiltyClients:
         if not clients:
             del self._by_base[base]
 
-    def networks(self, terms: NetworkTerms, known: KnownClients | None, now: int) -> list[GuiltyNetwork]:
+    def networks(self, terms: NetworkTerms, known: KnownClients | None, now: int) -> list[Guilty]:
         """Returns the guilty networks at the epoch second ``now``, those with the most members first.
 
         One within another is among them only if it is guilty for longer. There are none while no clients are known.
@@ -126,14 +121,21 @@ class GuiltyClients:
         if known is None:
             return []
         ends: dict[Span, Ends] = {}
-        responses = {each for base in self._crowded for clients in self._by_base[base].values() for each in clients}
+        responses = {each for base in self._crowded for client in self._by_base[base].values() for each in client.ends}
         for response in sorted(responses, key=hardness, reverse=True):
             for family in (4, 6):
                 for guilty in self._search(family, response, terms, known, now):
                     span = _span(family, guilty)
                     ends[span] = prolonged(ends.get(span, {}), response, guilty.until)
         described = [self._described(span, ends[span], known, now) for span in ends]
-        return sorted(described, key=lambda each: (-each.members, str(each.network)))
+        return sorted(described, key=lambda each: (-each.members.number, each.network))
+
+    def unblocked(self, terms: NetworkTerms, known: KnownClients | None, now: int) -> Iterator[Guilty]:
+        """Yields those of ``networks`` that are not blocked, or not for as long as they are guilty."""
+        for each in self.networks(terms, known, now):
+            blocked = self._blocked.get(each.network, {})
+            if any(prolonged(blocked, response, end) != blocked for response, end in each.ends.items()):
+                yield each
 
     def _search(
         self, family: int, response: Response, terms: NetworkTerms, known: KnownClients, now: int
@@ -173,41 +175,42 @@ class GuiltyClients:
         # A mark of IPv6 is a base network.
         clients = self._by_base.get((family, number >> _BASE[4] if family == 4 else number), {})
         return any(
-            (family == 6 or first <= number <= last) and now < max(ends.values())
-            for (_, first, last), ends in clients.items()
+            (family == 6 or first <= number <= last) and now < max(client.ends.values())
+            for (_, first, last), client in clients.items()
         )
 
-    def _described(self, span: Span, ends: Ends, known: KnownClients, now: int) -> GuiltyNetwork:
+    def _described(self, span: Span, ends: Ends, known: KnownClients, now: int) -> Guilty:
         family, first, last = span
         bases = range(first >> _BASE[family], (last >> _BASE[family]) + 1)
-        members = sorted(
-            client
+        members = {
+            member: client.since
             for number in bases
-            for client, of_client in self._by_base.get((family, number), {}).items()
-            if first <= client[1] and client[2] <= last and now < max(of_client.values())
-        )
+            for member, client in self._by_base.get((family, number), {}).items()
+            if first <= member[1] and member[2] <= last and now < max(client.ends.values())
+        }
         innocents = self._innocents(span, known, now)[:MOST_NAMED]
-        return GuiltyNetwork(
-            network=network_at(span),
-            ends=ends,
-            members=len(members),
-            named=tuple(str(network_at(client)) for client in members[:MOST_NAMED]),
-            innocents=tuple(map(_text, innocents)),
+        return Guilty(
+            network=str(network_at(span)),
+            ends=dict(ends),
+            since=min(members.values()),
+            members=Members(
+                number=len(members),
+                named=tuple(str(network_at(member)) for member in sorted(members)[:MOST_NAMED]),
+                innocents=tuple(map(_text, innocents)),
+            ),
         )
 
 
-def guilty_networks(
-    blocks: Iterable[Block], terms: NetworkTerms, known: KnownClients | None, now: int
-) -> list[GuiltyNetwork]:
+def guilty_networks(blocks: Iterable[Block], terms: NetworkTerms, known: KnownClients | None, now: int) -> list[Guilty]:
     """Returns the networks that explain the blocks that rules have made, as ``GuiltyClients.networks`` does."""
     return GuiltyClients(blocks).networks(terms, known, now)
 
 
-def _parts(clients: Mapping[Span, Ends], response: Response, host_bits: int, now: int) -> list[_Part]:
+def _parts(clients: Mapping[Span, _Client], response: Response, host_bits: int, now: int) -> list[_Part]:
     """Returns the clients to which ``response`` or a harder one applies, in order of their addresses."""
     harder = {each for each in Response if hardness(each) > hardness(response)}
     untils: dict[int, int] = {}
-    for (_, first, _), ends in clients.items():
+    for (_, first, _), (ends, _) in clients.items():
         # The softer a response, the later its end.
         until = ends.get(response) or max((end for each, end in ends.items() if each in harder), default=0)
         number = first >> host_bits

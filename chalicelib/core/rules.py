@@ -30,6 +30,11 @@ LARGEST_FOLD = 20
 """Most slots of a meter that may make up one slot of a rule: beyond that a meter of the rule's own uses less memory.
 Slots of ``EXACT_MS`` serve all rules: a client's requests hardly ever share one, so a second meter saves nothing."""
 DEFAULT_RESOLUTION = 100
+FEWEST_MEMBERS = 4
+"""Fewest members that make a network guilty: fewer would blame it for a household."""
+
+NETWORKS = "[networks]"
+"""Stands for the rule in blocks of guilty networks: no rule can have this name."""
 
 TOPIC_BYTES = 8
 """Length of a topic; that of refusals is one byte longer."""

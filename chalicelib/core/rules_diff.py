@@ -1,7 +1,7 @@
 """Rules in the words of their TOML, and the differences between two rule sets."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -10,7 +10,7 @@ import msgspec
 from chalicelib.core.durations import format_duration, utc_text
 from chalicelib.core.measures import Measure, amount_text
 from chalicelib.core.responses import BLOCKED, Response
-from chalicelib.core.rules import Action, Rule, RuleSet
+from chalicelib.core.rules import NETWORKS, Action, NetworkTerms, Rule, RuleSet
 from chalicelib.core.scope import Scope
 
 
@@ -157,7 +157,31 @@ def differences(before: RuleSet, after: RuleSet) -> list[RuleDiff]:
         for name, rule in new.items()
         if rule != old.get(name)
     ]
-    return diffs + [RuleDiff(name, DiffKind.REMOVED, [sentence(rule)]) for name, rule in old.items() if name not in new]
+    diffs += [RuleDiff(name, DiffKind.REMOVED, [sentence(rule)]) for name, rule in old.items() if name not in new]
+    return [*diffs, *_networks_differ(before.networks, after.networks)]
+
+
+def _networks_differ(before: NetworkTerms | None, after: NetworkTerms | None) -> list[RuleDiff]:
+    """Returns the change to when networks are blocked; none if there is none."""
+    if before == after:
+        return []
+    if before is None or after is None:
+        kind = DiffKind.ADDED if before is None else DiffKind.REMOVED
+        return [RuleDiff(NETWORKS, kind, [terms_sentence(terms) for terms in (before, after) if terms is not None])]
+    pairs = zip(asdict(before).items(), asdict(after).values(), strict=True)
+    return [
+        RuleDiff(NETWORKS, DiffKind.CHANGED, [f"{key}: {old} becomes {new}" for (key, old), new in pairs if old != new])
+    ]
+
+
+def terms_sentence(terms: NetworkTerms) -> str:
+    """Returns a one-line description of when networks are blocked.
+
+    >>> terms_sentence(NetworkTerms())
+    'networks with 8 blocked clients and at most 2 innocents, up to /16 and, in IPv6, /48'
+    """
+    who = f"{terms.members} blocked clients and at most {terms.innocents} innocents"
+    return f"networks with {who}, up to /{terms.ipv4} and, in IPv6, /{terms.ipv6}"
 
 
 def sentence(rule: RuleWords) -> str:
@@ -213,8 +237,9 @@ def summary(changes: list[RuleDiff]) -> str:
     >>> summary([*(RuleDiff(name, DiffKind.ADDED, []) for name in "ab"), RuleDiff("c", DiffKind.REMOVED, [])])
     '2 rules added, 1 rule removed'
     """
-    numbers = {kind: sum(change.change is kind for change in changes) for kind in DiffKind}
+    numbers = {kind: sum(change.change is kind and change.rule != NETWORKS for change in changes) for kind in DiffKind}
     parts = [f"{number} rule{'' if number == 1 else 's'} {kind}" for kind, number in numbers.items() if number]
+    parts += [f"{NETWORKS} {change.change}" for change in changes if change.rule == NETWORKS]
     return ", ".join(parts) or "no rule changes"
 
 

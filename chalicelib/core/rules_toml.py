@@ -22,12 +22,14 @@ from chalicelib.core.responses import LONGEST_LADDER, Response, hardness
 from chalicelib.core.rules import (
     DEFAULT_RESOLUTION,
     EXACT_MS,
+    FEWEST_MEMBERS,
     LARGEST_LIMIT,
     LONGEST_BLOCK_S,
     LONGEST_WINDOW_S,
     SHORTEST_WINDOW_S,
     Action,
     Escalation,
+    NetworkTerms,
     Rule,
     RuleSet,
 )
@@ -44,7 +46,7 @@ NOT = "not"
 EXACT = "exact"
 """Resolution of an exact rule."""
 
-_DOCUMENT = ("rule", "lists")
+_DOCUMENT = ("rule", "lists", "networks")
 """Keys of a rule set."""
 
 BUCKET_SLOTS_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
@@ -114,6 +116,12 @@ def parse_rules(text: str, *, version: str | None = None) -> RuleSet:
         raise RulesError([*problems, "rules: 'rule' must be an array of tables; write [[rule]]"])
     if len(tables) > MOST_RULES:
         problems.append(f"rules: {len(tables)} rules; at most {MOST_RULES} are accepted")
+    networks = None
+    if "networks" in document:
+        try:
+            networks = _networks(document["networks"])
+        except _Wrong as exc:
+            problems += [problem.below("networks").of("rules") for problem in exc.problems]
     rules: dict[str, Rule] = {}
     for number, table in enumerate(tables[:MOST_RULES], 1):
         whole_table, rule_problems = _with_lists(table, lists)
@@ -128,7 +136,8 @@ def parse_rules(text: str, *, version: str | None = None) -> RuleSet:
         problems += [problem.of(title) for problem in rule_problems]
     if problems:
         raise RulesError(problems)
-    return RuleSet(tuple(rules.values()), text, version or blake2b(text.encode(), digest_size=6).hexdigest())
+    version = version or blake2b(text.encode(), digest_size=6).hexdigest()
+    return RuleSet(tuple(rules.values()), text, version, networks)
 
 
 def _lists(tables: object) -> tuple[dict[str, list[Any]], list[str]]:
@@ -509,6 +518,15 @@ _RULE: dict[str, _Reader] = {
     "respond": _respond,
     "paused_until": _moment,
 }
+
+_NETWORKS: dict[str, _Reader] = {
+    "members": _is(whole(FEWEST_MEMBERS, 256)),
+    "innocents": _is(whole(0, 1000)),
+    "ipv4": _is(whole(8, 24)),
+    "ipv6": _is(whole(32, 48)),
+}
+
+_networks = _table(_NETWORKS, make=NetworkTerms)
 
 _ATTRIBUTES = {"window": "window_s", "block_for": "block_for_s", "max": "max_s", "memory": "memory_s", NOT: "excluded"}
 """Attributes of Rule, Escalation and Scope that are named differently from their key."""

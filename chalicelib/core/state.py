@@ -184,9 +184,18 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 MANUAL = "manual"
-NETWORKS = "networks"
-"""The rule of blocks of guilty networks."""
 DAY_S = 86400
+
+
+class Members(msgspec.Struct, frozen=True, kw_only=True):
+    """The clients that make a network guilty, and who else was seen in it."""
+
+    number: Number
+    """Clients in it that rules have blocked."""
+    named: tuple[str, ...]
+    """The first of them, in order of their addresses, at most ten."""
+    innocents: tuple[str, ...] = ()
+    """Known clients in it that no rule has blocked, at most ten; of an IPv6 client, its /48."""
 
 
 class Block(NetworkRecord, frozen=True, kw_only=True):
@@ -209,6 +218,8 @@ class Block(NetworkRecord, frozen=True, kw_only=True):
     """Time since which the network has been blocked without a gap; 0: since ``blocked_at``. Epoch seconds."""
     softer: dict[Response, Seconds] = {}
     """First second at which each softer response is over, if that is later than all harder ones. Epoch seconds."""
+    members: Members | None = None
+    """Reason for the block of a guilty network; null for any other."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -624,6 +635,30 @@ class Publisher(Control, frozen=True, kw_only=True):
     """Networks whose blocks are over by then or end within two minutes, at most 5,000, the soonest first."""
 
 
+class Guilty(msgspec.Struct, frozen=True, kw_only=True):
+    """A guilty network (``core.networks``)."""
+
+    network: str
+    ends: dict[Response, Seconds]
+    """First second at which it is no longer guilty enough for each response. Epoch seconds."""
+    since: Seconds
+    """Since when the first of its members has been blocked. Epoch seconds."""
+    members: Members
+
+    def __post_init__(self) -> None:
+        require_network(self.network)
+
+
+class GuiltyNetworks(Control, frozen=True, kw_only=True):
+    """The networks that the publisher, which knows all blocks, has found guilty. Enforce blocks them."""
+
+    id: ClassVar[str] = "guilty"
+    at: Seconds = 0
+    """When it found them. Epoch seconds."""
+    networks: tuple[Guilty, ...] = ()
+    """At most 500, those with the most members first."""
+
+
 class Recall(Control, frozen=True, kw_only=True):
     """A publisher's call to itself: there is more to publish as soon as AWS accepts it."""
 
@@ -690,7 +725,7 @@ RECORDS: tuple[type[StateRecord], ...] = (
     Audit,
     Receipt,
 )
-CONTROLS: tuple[type[Control], ...] = (Pause, Breaker, BlockLengths, Heartbeat, Publisher, Recall)
+CONTROLS: tuple[type[Control], ...] = (Pause, Breaker, BlockLengths, Heartbeat, Publisher, GuiltyNetworks, Recall)
 
 
 def record_type(kind: str, id: str) -> type[StateRecord] | None:

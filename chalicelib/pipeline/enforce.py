@@ -33,11 +33,22 @@ from chalicelib.core.decisions import (
     unenforced,
 )
 from chalicelib.core.events import RECORDED, end_event, offence_event, unnamed_event
-from chalicelib.core.state import HISTORY_S, Block, BlockLengths, Detection, Event, Heartbeat, History, Unreadable
+from chalicelib.core.state import (
+    HISTORY_S,
+    Block,
+    BlockLengths,
+    Detection,
+    Event,
+    GuiltyNetworks,
+    Heartbeat,
+    History,
+    Unreadable,
+)
 from chalicelib.core.tally import LONGEST_RETENTION_S, RETENTION_S
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.block_lengths import name_lengths, read_lengths
 from chalicelib.pipeline.lifting import CLIENTS_PER_WRITE, history_kept_until
+from chalicelib.pipeline.network_blocks import block_networks
 from chalicelib.pipeline.recording import recorded
 from chalicelib.pipeline.rule_breakers import PlannedBlock, RuleBreakers, stopped_rules
 from chalicelib.pipeline.stored import State, Stored
@@ -231,7 +242,19 @@ class Enforce:
             report += self._enforce(part).report
         if any((change.kind, change.id) == (Heartbeat.kind, Heartbeat.id) for change in changes):
             report += self._resume()
+        if any((change.kind, change.id) == (GuiltyNetworks.kind, GuiltyNetworks.id) for change in changes):
+            report += self._block_networks()
         return report
+
+    def _block_networks(self) -> EnforceReport:
+        """Blocks the networks that the publisher has found guilty, if the rules still say so."""
+        now = int(self._clock())
+        if self._state.pause().paused or self._rules(now * 1000).rules.networks is None:
+            return EnforceReport()
+        blocks = block_networks(
+            self._state, self._name_lengths, proxies=self._proxies, history_s=self._history_s, now=now
+        )
+        return EnforceReport(blocks=blocks)
 
     def _resume(self) -> EnforceReport:
         """Resumes rules that have become plausible, and decides about the offenders that wait, the worst first."""

@@ -16,6 +16,7 @@ from uuid import uuid4
 from msgspec.structs import replace
 
 from chalicelib.core.ipsets import BlockList
+from chalicelib.core.networks import GuiltyClients
 from chalicelib.core.state import Block, Heartbeat, Publisher
 from chalicelib.pipeline.stored import State, Stored
 from chalicelib.ports import Conflict, Contended, StreamChange
@@ -44,6 +45,9 @@ class FollowedBlocks:
         self._clock = clock
         self._name = uuid4().hex
         self._list: BlockList | None = None
+        self._guilty: GuiltyClients | None = None
+        """The same blocks, sorted by network; None until they are asked for."""
+        self._is_asked_for_guilty = False
         self._changed: set[str] = set()
         """Networks whose records have changed since they were last read."""
         self._read_at = 0.0
@@ -81,15 +85,26 @@ class FollowedBlocks:
             self._list = None
             self._take_the_lead(stored)
             self._changed.clear()
-            self._list = BlockList(self._state.records(Block))
+            records = self._state.records(Block)
+            self._list = BlockList(records)
+            self._guilty = GuiltyClients(records) if self._is_asked_for_guilty else None
             self._read_at = self._clock()
         elif self._changed:
             blocks = {network: stored.record for network, stored in self._state.get_many(Block, self._changed).items()}
             for network in self._changed:
                 self._list.replace(network, blocks.get(network))
+                if self._guilty is not None:
+                    self._guilty.replace(network, blocks.get(network))
             self._changed.clear()
             self._note_due |= any(block.ends_at <= self._noted_until for block in blocks.values())
         return self._list
+
+    def guilty(self) -> GuiltyClients | None:
+        """Returns the clients that rules have blocked; None if they are not known yet: they are read the next time."""
+        self._is_asked_for_guilty = True
+        if self._guilty is None:
+            self.forget()
+        return self._guilty if self.known else None
 
     def note(self) -> None:
         """Stores for the sweep which blocks end soon and how many are in force, if there is news of them.

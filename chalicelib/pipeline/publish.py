@@ -18,7 +18,9 @@ from uuid import uuid4
 from chalicelib.core.addresses import Network
 from chalicelib.core.ipsets import BlockList, IpSet, SetGroup, Wanted, next_contents, rooms_of
 from chalicelib.core.state import Allow, Block, Heartbeat, Pause, Recall
+from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.followed_blocks import FollowedBlocks
+from chalicelib.pipeline.network_blocks import NetworkNotes
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.tally_logs import TimeLeft, unlimited
 from chalicelib.ports import Conflict, IpSets, StreamChange, Throttled, Unavailable
@@ -85,10 +87,12 @@ class Publish:
         state: State,
         ip_sets: IpSets,
         sets: Sequence[IpSet],
+        rules: Callable[[int], RulesInUse],
         clock: Callable[[], float],
         sleep: Callable[[float], None],
     ) -> None:
-        """``sets``: all configured sets; ``clock`` returns epoch seconds; ``sleep`` waits for a number of seconds."""
+        """``sets``: all configured sets; ``rules`` returns those in use at a time in ms; ``clock`` returns epoch
+        seconds; ``sleep`` waits for a number of seconds."""
         self._state = state
         self._ip_sets = ip_sets
         self._sets = sets
@@ -98,6 +102,7 @@ class Publish:
         self._after = 0
         """Index of the set from which the next one to update is searched."""
         self._blocks = FollowedBlocks(state, clock)
+        self._networks = NetworkNotes(state, rules)
         self._known: dict[IpSet, SetRead] = {}
         self._fruitless = 0
         """Rounds in a row that led to no update, although something differed."""
@@ -120,6 +125,7 @@ class Publish:
         if not causes:
             return None
         self._blocks.follow(causes)
+        self._networks.follow(causes)
         self._arrivals += _arrivals(causes, since=int(self._clock()) - NEW_S)
         if not waits and self._missing_s() > DELIVERY_S:
             self._recall()
@@ -127,6 +133,7 @@ class Publish:
         self._keep_pace()
         report = self._settle(time_left, waits=waits)
         self._blocks.note()
+        self._networks.note(self._blocks, int(self._clock()))
         if not report.recalled:
             if self._arrivals and self._updates:
                 report.time_to_block_ms = int(self._clock() * 1000) - min(self._arrivals)

@@ -19,7 +19,8 @@ from chalicelib.core.logs.log_format import DecodeOptions
 from chalicelib.core.logs.requests import LiveSource, Source
 from chalicelib.core.response_notes import response_notes
 from chalicelib.core.rule_notes import objections, rule_notes
-from chalicelib.core.rules import Action
+from chalicelib.core.rules import NETWORKS, Action
+from chalicelib.core.rules_diff import terms_sentence
 from chalicelib.core.rules_edit import EditError, Value, edited
 from chalicelib.core.rules_toml import RulesError, parse_rules
 from chalicelib.core.sampling import Sampling, sampling_notes
@@ -103,12 +104,13 @@ def check(
     """
     problems: list[str] = []
     notes: list[str] = []
-    number = 0
+    number, networks = 0, None
     try:
-        rules = parse_rules(file.read()).rules
+        rule_set = parse_rules(file.read())
     except RulesError as exc:
         problems = exc.problems
     else:
+        rules, networks = rule_set.rules, rule_set.networks
         number = len(rules)
         columns = columns_of_logs(DecodeOptions(fields, json_fields=json_fields))
         notes = [
@@ -128,6 +130,8 @@ def check(
             console.print(Text(mark, "red" if problems else "yellow") + plain(text))
         if not problems:
             console.print(f"{plural(number, 'rule')}, {plural(len(notes), 'note')}")
+        if networks is not None:
+            console.print(plain(f"{NETWORKS} blocks {terms_sentence(networks)}."))
     if problems or (strict and notes):
         raise SystemExit(1)
 

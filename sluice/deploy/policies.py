@@ -122,7 +122,7 @@ def policies(arns: Arns) -> dict[str, Policy]:
         ],
         "publish": [
             *state_stream,
-            records("GetItem Query BatchGetItem", state, BLOCK, ALLOW, CONTROL),
+            records("GetItem Query BatchGetItem", state, BLOCK, ALLOW, CONTROL, KNOWN, RULES),
             records("PutItem", state, CONTROL),
             allow("wafv2", "GetIPSet UpdateIPSet", list(arns.ip_sets)),
             allow("wafv2", "ListIPSets", "*"),  # it cannot be restricted to a resource

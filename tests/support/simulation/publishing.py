@@ -18,6 +18,7 @@ from chalicelib.core.ipsets import CAPACITY, IpSet, SetGroup, rooms_of
 from chalicelib.core.responses import SOFTER, Response, prolonged
 from chalicelib.core.state import Allow, Block, Pause
 from chalicelib.edges.waf_ip_sets import WafIpSets
+from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.followed_blocks import REREAD_S
 from chalicelib.pipeline.publish import Publish
 from chalicelib.pipeline.stored import State
@@ -30,6 +31,7 @@ from tests.support.simulation.ingesting import START, Violation
 from tests.support.simulation.listening import Listener, add_changes
 from tests.support.simulation.ports import SwitchingIpSets, SwitchingStateStore
 from tests.support.simulation.schedule import Crash, Faults, Schedule, Task
+from tests.support.state import RULES
 
 MOST_STEPS = 20_000
 HOLDING_CAPACITY = ("chalicelib.core.ipsets", "sluice.local.waf")
@@ -236,6 +238,7 @@ class Publishing:
     def _publisher(self, publisher: type[Publish]) -> Publish:
         return publisher(
             state=State(self.switching),
+            rules=lambda _: RulesInUse(RULES),
             ip_sets=self.ip_sets,
             sets=self.sets,
             clock=self._now,

@@ -13,7 +13,7 @@ import chalicelib
 from chalicelib.core import rates
 from chalicelib.core.durations import ACCEPTED
 from chalicelib.core.responses import Response
-from chalicelib.core.rules import EXACT_MS, LARGEST_FOLD, Action, Escalation, Meter, Rule, RuleSet
+from chalicelib.core.rules import EXACT_MS, LARGEST_FOLD, Action, Escalation, Meter, NetworkTerms, Rule, RuleSet
 from chalicelib.core.rules_diff import rule_words
 from chalicelib.core.rules_toml import MOST_RULES, RESERVED_NAMES, RulesError, parse_rules
 from chalicelib.core.scope import Scope
@@ -144,7 +144,7 @@ def test_an_empty_text_is_a_rule_set_without_rules() -> None:
         pytest.param("rule = 7", "rules: 'rule' must be an array of tables; write [[rule]]", id="rule = 7"),
         pytest.param("[rule]\nname = 'r'", "rules: 'rule' must be an array of tables; write [[rule]]", id="[rule]"),
         pytest.param("rules = []", "rules: unknown key 'rules' (did you mean 'rule'?)", id="rules"),
-        pytest.param("x = 1", "rules: unknown key 'x'; known keys: rule, lists", id="x"),
+        pytest.param("x = 1", "rules: unknown key 'x'; known keys: rule, lists, networks", id="x"),
         pytest.param(
             rule() + rule(limit="20"), "rule 'r': name: used by two rules; names must be unique", id="two of a name"
         ),
@@ -455,6 +455,29 @@ def test_text_that_is_not_toml_is_rejected(text: str) -> None:
 def test_any_text_parses_or_raises_rules_error(text: str) -> None:
     with suppress(RulesError):
         assert parse_rules(text).text == text
+
+
+def test_networks_have_defaults_and_are_absent_by_default() -> None:
+    assert parse_rules("").networks is None
+    assert parse_rules("[networks]").networks == NetworkTerms(members=8, innocents=2, ipv4=16, ipv6=48)
+    assert parse_rules("[networks]\nmembers = 4\nipv4 = 24").networks == NetworkTerms(members=4, ipv4=24)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("networks = 3", "rules: networks: 3 is not a table such as { members = ... }"),
+        ("[networks]\nmember = 8", "rules: networks: unknown key 'member' (did you mean 'members'?)"),
+        ("[networks]\nmembers = 3", "rules: networks.members: 3 is not a whole number from 4 to 256"),
+        ("[networks]\ninnocents = -1", "rules: networks.innocents: -1 is not a whole number from 0 to 1000"),
+        ("[networks]\nipv4 = 25", "rules: networks.ipv4: 25 is not a whole number from 8 to 24"),
+        ("[networks]\nipv6 = 64", "rules: networks.ipv6: 64 is not a whole number from 32 to 48"),
+    ],
+)
+def test_bad_terms_of_networks_are_rejected(text: str, problem: str) -> None:
+    with pytest.raises(RulesError) as raised:
+        parse_rules(text)
+    assert raised.value.problems == [problem]
 
 
 def test_no_rule_may_be_named_like_a_manual_block() -> None:

@@ -233,7 +233,7 @@ def test_every_function_stays_within_its_policy(deployed: Deployed) -> None:
     state, logs = deployed.services.world.state, deployed.services.world.tally_logs
     # Cold containers that find invalid rules, and a log that has expired.
     logs.register("retired", (), (log_name("retired", 0),))
-    for id, text in ((version_id(1), RULES), (ACTIVE, "[[rule]]")):
+    for id, text in ((version_id(1), f"{RULES}\n[networks]\n"), (ACTIVE, "[[rule]]")):
         state.put_over([Item(kind=StoredRules.kind, id=id, body=StoredRules(text=text).to_json(), version=2)])
     deployed.restart()
     used["ingest"] |= deployed.calls_of("ingest", kinesis_event(lines, ts=now, first=20))
@@ -263,6 +263,12 @@ def test_every_function_stays_within_its_policy(deployed: Deployed) -> None:
     assert [item.id for item in stored(deployed, History.kind)] == [
         *("192.0.2.7/32", "198.51.100.7/32", "203.0.113.7/32")
     ]
+    beat = Heartbeat(at=int(now))
+    deployed.restart()
+    for _ in range(2):  # which of the blocks are guilty is known from the second heartbeat on
+        deployed.services.publish._free_at = 0.0
+        event = state_event([Item(kind=beat.kind, id=beat.id, body=beat.to_json(), version=1)])
+        used["publish"] |= deployed.calls_of("publish", event)
     used["enforce"] |= stop_and_resume(deployed, detections[0], int(now))
     for function, calls in used.items():
         assert calls, function

@@ -14,6 +14,7 @@ from chalicelib.core.responses import Response
 from chalicelib.core.state import Allow, Block, Breaker, Detection, Evidence, Heartbeat, Pause
 from chalicelib.edges.events import state_changes
 from chalicelib.edges.waf_ip_sets import WafIpSets
+from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.publish import DELIVERY_S, ENOUGH_S, LEAST_LEFT_S, MOST_ROUNDS, PACE_S, Publish
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Item, StreamChange, Unavailable
@@ -21,7 +22,7 @@ from chalicelib.reports import PublishReport
 from sluice.local.events import state_event
 from sluice.local.waf import WafStandIn
 from tests.support.clock import Clock
-from tests.support.state import CLIENT, NOW, Store
+from tests.support.state import CLIENT, NOW, RULES, Store
 
 BEAT = [StreamChange(Heartbeat.kind, Heartbeat.id, Heartbeat(at=NOW).to_json(), True)]
 
@@ -68,7 +69,12 @@ class Publisher:
 
     def another(self) -> Publish:
         return Publish(
-            state=State(self.store), ip_sets=self.ip_sets, sets=self.sets, clock=self.clock, sleep=self.clock.sleep
+            state=State(self.store),
+            rules=lambda _: RulesInUse(RULES),
+            ip_sets=self.ip_sets,
+            sets=self.sets,
+            clock=self.clock,
+            sleep=self.clock.sleep,
         )
 
     def __call__(self, changes: list[StreamChange] | None = None) -> PublishReport:
