@@ -3,7 +3,7 @@
 Behind one that is not trusted, a load balancer's or a regional web ACL's log shows the proxy as the client of every
 request. To block it would refuse everyone behind it, so that a rule that exceeds its limit there has found no client.
 The lists are small and incomplete: wide ranges, from copies of what their owners publish (CloudFront's of 10 December
-2022, with those of a later copy; the others of 2026). An address in none of them is blocked like any other.
+2022, with those of a later copy; the others without a date). An address in none of them is blocked like any other.
 """
 
 from functools import cache
