@@ -63,10 +63,10 @@ def row(setting: str, value: object, fate: Fate, detail: str) -> Row:
 
 
 def faults(setting: str, value: object, least: int) -> list[Row]:
-    """Returns a row for a value that is not a whole number from ``least`` on; ``int`` reads any other.
+    """Returns a row for a value that is not a whole number of at least ``least``; ``int`` reads any other.
 
     >>> faults("ErrorThreshold", "50", 0), faults("ErrorThreshold", -1, 0)[0].detail
-    ([], 'not a whole number from 0 on')
+    ([], 'not a whole number of at least 0')
     """
     text = str(value).strip()
     if isinstance(value, bool) or not text.removeprefix("-").isdecimal() or int(text) < least:

@@ -179,7 +179,7 @@ class Judge:
         left = {block.network for block in State(chaos.state).records(Block)}
         if left != {MANUAL_BLOCK}:
             raise Violation(f"only {MANUAL_BLOCK} is to be left, found {sorted(left)}")
-        self._events.judge()
+        self._events.judge(self.damaged)
         self._published(chaos)
 
     def _published(self, chaos: "Chaos") -> None:

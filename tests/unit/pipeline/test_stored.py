@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.core.state import Allow, Audit, Block, Breaker, Heartbeat, Pause, Unreadable, record_type
+from chalicelib.core.state import Allow, Audit, Block, Breaker, Events, Heartbeat, Pause, Unreadable, record_type
 from chalicelib.pipeline.stored import State, Stored
 from chalicelib.ports import Conflict, Item, Write
 from sluice.local.stores import MemoryStateStore
@@ -55,7 +55,11 @@ def test_a_record_that_cannot_be_read_is_skipped_and_reported(
     assert state.records(of) == []
 
 
-@pytest.mark.parametrize("what", [what for what, item in DAMAGED.items() if (item.kind, item.id) in VALID])
+# No two records of events have one id.
+REPLACED = [what for what, each in DAMAGED.items() if (each.kind, each.id) in VALID and each.kind != Events.kind]
+
+
+@pytest.mark.parametrize("what", REPLACED)
 def test_a_new_record_replaces_one_that_cannot_be_read(store: MemoryStateStore, state: State, what: str) -> None:
     item = DAMAGED[what]
     new = VALID[item.kind, item.id]
