@@ -23,7 +23,7 @@ from chalicelib.core.response_notes import response_notes
 from chalicelib.core.responses import Response
 from chalicelib.core.rule_notes import ColumnsOf, objections, rule_notes
 from chalicelib.core.rules import RuleSet
-from chalicelib.core.rules_diff import DiffKind, RuleDiff, RuleWords, differences, rule_words, summary
+from chalicelib.core.rules_diff import DiffKind, RuleDiff, RuleWords, counted_anew, differences, rule_words, summary
 from chalicelib.core.rules_edit import EditError, Value, edit_words, edited
 from chalicelib.core.rules_toml import MOST_RULES, RulesError, parse_rules
 from chalicelib.core.sampling import Sampling, sampling_notes
@@ -139,6 +139,7 @@ def plan(
         *rule_notes(rules.rules, columns, counted),
         *sampling_notes(rules.rules, sampling),
         *response_notes(rules.rules),
+        *(counted_anew(before, rules) if before.rules else ()),
         *(
             [f"Nothing is known of what the rules would do now: {problem}."]
             if problem

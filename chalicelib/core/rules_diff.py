@@ -10,7 +10,7 @@ import msgspec
 from chalicelib.core.durations import format_duration, utc_text
 from chalicelib.core.measures import Measure, amount_text
 from chalicelib.core.responses import BLOCKED, Response
-from chalicelib.core.rules import NETWORKS, Action, NetworkTerms, Rule, RuleSet
+from chalicelib.core.rules import NETWORKS, Action, NetworkTerms, Rule, RuleSet, serving
 from chalicelib.core.scope import Scope
 
 
@@ -182,6 +182,26 @@ def terms_sentence(terms: NetworkTerms) -> str:
     """
     who = f"{terms.members} blocked clients and at most {terms.innocents} innocents"
     return f"networks with {who}, up to /{terms.ipv4} and, in IPv6, /{terms.ipv6}"
+
+
+def counted_anew(before: RuleSet, after: RuleSet) -> Iterator[str]:
+    """Yields a sentence about each rule of ``after`` that finds no counts when it takes the place of ``before``.
+
+    >>> slow, fast = Rule(name="slow", limit=50, window_s=20), Rule(name="fast", limit=50, window_s=10)
+    >>> list(counted_anew(RuleSet((fast,)), RuleSet((slow, fast))))
+    []
+    >>> for line in counted_anew(RuleSet((slow,)), RuleSet((slow, fast))):
+    ...     print(line)
+    Rule fast starts counting from zero, because no rule in force counts its requests in slots that fit: for up to 10s after its activation, it does not see what came before.
+    """  # noqa: E501 - one sentence
+    meters = before.meters()
+    for rule in after.rules:
+        if serving(rule.slot_ms, [meter for meter in meters if meter.topic == rule.meter.topic]) is None:
+            yield (
+                f"Rule {rule.name} starts counting from zero, because no rule in force counts its requests in slots "
+                f"that fit: for up to {format_duration(rule.window_s)} after its activation, it does not see what "
+                "came before."
+            )
 
 
 def sentence(rule: RuleWords) -> str:

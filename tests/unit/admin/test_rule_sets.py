@@ -218,6 +218,23 @@ def test_a_plan_names_the_rules_of_which_the_counts_say_nothing(desk: Desk) -> N
     assert "Rule burst counts requests that no rule in force counts" in plan["notes"][-1]
 
 
+@pytest.mark.parametrize(("window", "keeps_counts"), [("60s", True), ("61s", False), ("3s", False)])
+def test_a_rule_starts_from_zero_if_and_only_if_its_plan_says_so(
+    desk: Desk, window: str, *, keeps_counts: bool
+) -> None:
+    text = ONE.replace("30", "17").replace("5s", window)
+    desk.run(1)
+    desk.requests("203.0.113.9", 15)
+    desk.run(2)
+    plan = desk.call("POST", "/v1/rules/plan", {"text": text}).json
+    assert any("Rule burst starts counting from zero" in note for note in plan["notes"]) is not keeps_counts
+    assert put(desk, text, '"1"').status == 200
+    desk.run(11)
+    desk.requests("203.0.113.9", 5)
+    desk.run(5)
+    assert desk.published() == ({"203.0.113.9/32"} if keeps_counts else set())
+
+
 def test_a_plan_names_columns_that_the_logs_lack(desk: Desk) -> None:
     desk.requests("203.0.113.9", 5)
     desk.run(5)
