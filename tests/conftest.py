@@ -27,7 +27,7 @@ collect_ignore = [f"support/deploy/{name}.py" for name in ("chalice_deploy", "la
 
 # No deadline, because CI shares its cores. The reproducing blob is printed.
 settings.register_profile(
-    "sluice", deadline=None, print_blob=True, max_examples=200, suppress_health_check=[HealthCheck.too_slow]
+    "sluice", deadline=None, print_blob=True, max_examples=100, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.register_profile("fast", settings.get_profile("sluice"), max_examples=20)
 settings.load_profile("sluice")

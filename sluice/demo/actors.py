@@ -155,7 +155,7 @@ def garbage(seed: int, seconds: float) -> Iterator[Hit]:
                 b"1760000000.123\t192.0.2.1",
                 b"yesterday\t192.0.2.1\t200\tGET\texample.com\t/\tid\t-\t-",
                 b"1760000000.123\tx.x.x.x\t200\tGET\texample.com\t/\tid\t-\t-",
-                b"\x1f\x8b" + rng.randbytes(30),
+                b"\x1f\x8b\x08" + rng.randbytes(30),
                 b'{"timestamp": "now"}',
             )
         )

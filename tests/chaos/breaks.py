@@ -181,8 +181,8 @@ class NeverLifts(Sweep):
 
 
 class LiftsAnHourEarly(Sweep):
-    def __init__(self, *, state: State, clock: Callable[[], float]) -> None:
-        super().__init__(state=state, clock=lambda: clock() + 3600)
+    def __init__(self, *, state: State, clock: Callable[[], float], history_s: int) -> None:
+        super().__init__(state=state, clock=lambda: clock() + 3600, history_s=history_s)
 
 
 class StopsAtBadLines(BatchDecoder):
@@ -330,7 +330,7 @@ BREAKS = [
         lambda: patched(DECIDE, decides_by_the_block_in_force, the_chaos),
         "and not punished|never punished|not punished again",
     ),
-    Break("G3", "appends have no condition", lambda: the_chaos(logs=AppendsWithoutCondition), "counted|missed"),
+    Break("G3", "appends have no condition", lambda: the_chaos(logs=AppendsWithoutCondition), "counted|missed|settled"),
     Break(
         "G3",
         "sequence numbers are ignored",

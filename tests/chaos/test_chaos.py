@@ -16,7 +16,7 @@ from tests.support.simulation.broken_duties import IgnoresSequenceNumbers
 from tests.support.simulation.ingesting import Violation
 from tests.support.simulation.seeds import seeds
 
-RUNS = 150
+RUNS = 100
 
 
 def test_the_pipeline_survives_every_mishap() -> None:
