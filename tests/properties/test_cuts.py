@@ -264,7 +264,11 @@ def test_damage_costs_the_damaged_object_and_nothing_else(damaged: bytes, other:
         assert alone([other] * 2) <= found(decoder().decode([other + piece + other]))
 
 
-@given(st.lists(st.sampled_from(OBJECTS + LINES), min_size=1, max_size=6), st.binary(min_size=1, max_size=30))
+# A record whose first bytes, which no client writes, are those of another kind of file is named as one and not read.
+JUNK = st.binary(min_size=1, max_size=30).filter(lambda junk: framing.unread_file(junk) is None)
+
+
+@given(st.lists(st.sampled_from(OBJECTS + LINES), min_size=1, max_size=6), JUNK)
 def test_bytes_around_gzip_members_remove_nothing(sent: list[bytes], junk: bytes) -> None:
     members = [gzip.compress(piece) for piece in sent]
     assert alone(sent) <= found(decoder().decode([junk.join(members) + junk]))
