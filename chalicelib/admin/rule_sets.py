@@ -2,7 +2,6 @@
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import starmap
 from typing import Annotated
 
@@ -24,7 +23,7 @@ from chalicelib.core.responses import Response
 from chalicelib.core.rule_notes import ColumnsOf, objections, rule_notes
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_diff import DiffKind, RuleDiff, RuleWords, counted_anew, differences, rule_words, summary
-from chalicelib.core.rules_edit import EditError, Value, edit_words, edited
+from chalicelib.core.rules_edit import EditError, Value, edit_words, edited, end_of_pause
 from chalicelib.core.rules_toml import MOST_RULES, RulesError, parse_rules
 from chalicelib.core.sampling import Sampling, sampling_notes
 from chalicelib.core.state import ACTIVE, Call, StoredRules, version_id
@@ -182,7 +181,7 @@ def edit(
         key: value for key, value in (("action", form.action), ("limit", form.limit)) if value is not None
     }
     if form.paused_until is not None:
-        values["paused_until"] = datetime.fromtimestamp(form.paused_until, UTC) if form.paused_until else None
+        values["paused_until"] = end_of_pause(form.paused_until)
     if not values:
         raise Invalid(fault("body", "action", None, "an action, a limit, or a time until which the rule is paused"))
     stored = rule_set(state)

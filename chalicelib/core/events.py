@@ -28,10 +28,11 @@ def unnamed_event(outcome: Outcome, rule: str, number: int) -> Event:
 
 
 def block_event(block: Block) -> Event:
-    """Returns the event for a block that an operator made."""
+    """Returns the event for a block that no offence was noted for: by an operator, or of a guilty network."""
     return Event(
         outcome="blocked",
         network=block.network,
+        rule=block.rule,
         until=block.ends_at,
         response=_hardest(block),
         by=block.by,

@@ -8,7 +8,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 
 from chalicelib.core.durations import utc_text
 
@@ -72,6 +72,11 @@ def _with_values(lines: list[str], values: Mapping[str, Value]) -> Iterator[str]
             if not line.endswith("\n"):
                 yield end
             yield from (f"{key} = {text}{end}" for key, text in texts.items() if key in missing)
+
+
+def end_of_pause(epoch_s: int) -> Value:
+    """Returns the value of ``paused_until`` for a pause until then; that of no pause for 0."""
+    return datetime.fromtimestamp(epoch_s, UTC) if epoch_s else None
 
 
 def edit_words(key: str, value: Value) -> str:

@@ -342,12 +342,12 @@ class Enforce:
         others: list[tuple[Case, Outcome]] = []
         for case in cases:
             detection, offender = case
-            on_allowlist = allowed.meets(span_of(offender.network))
+            span = span_of(offender.network)
             outcome = unenforced(
                 detection.terms,
                 offender,
-                allowed=on_allowlist,
-                proxy=self._proxies.meets(span_of(offender.network)),
+                allowed=allowed.meets(span),
+                proxy=self._proxies.meets(span),
                 stale_after_s=stale_after_s,
                 now=now,
             )

@@ -123,7 +123,7 @@ def _events(block: Block, stored: Stored[Block] | None, now: int) -> list[Event]
     if stored is not None and stored.record.in_force(now):
         return []
     ended = [] if stored is None else [end_event(stored.record, stored.record.ends_at)]
-    return [*ended, replace(block_event(block), rule=NETWORKS)]
+    return [*ended, block_event(block)]
 
 
 def _writes(block: Block, stored: Stored[Block] | None, history: Stored[History] | None) -> Iterable[Write]:

@@ -123,10 +123,8 @@ class RuleBreakers:
 
     def resume(self, rules: RuleSet, now: int) -> Breakers:
         """Resumes the rules that have become plausible, or were changed; ``rules``: those in use."""
-        limits, version = (
-            {rule.name: (rule.limit, rule.window_s) for rule in rules.rules},
-            version_number(rules.version),
-        )
+        limits = {rule.name: (rule.limit, rule.window_s) for rule in rules.rules}
+        version = version_number(rules.version)
         reset = self._state.breaker()
         breakers: dict[str, RuleBreaker] = {}
         resumed = []

@@ -70,10 +70,7 @@ async function switchAction(rule) {
   const effect = action === "block"
     ? `It blocks clients over its limit for ${rule.block_for}, from the next offence.`
     : "It blocks no new client. Its blocks in force run out.";
-  const { version } = active;
-  if (!(await confirm(question, effect, action === "block" ? "Let it block" : "Only count"))) return;
-  const body = { rule: rule.name, action };
-  await make({ method: "POST", path: "/v1/rules/edit", headers: { "If-Match": `"${version}"` }, body }, { near: $("rules-form") });
+  await edit(rule, { action }, question, effect, action === "block" ? "Let it block" : "Only count");
 }
 
 async function pause(rule, until) {
@@ -81,9 +78,14 @@ async function pause(rule, until) {
   const effect = until
     ? "It only counts for that time, and then blocks again by itself. Its blocks in force run out."
     : `It blocks clients over its limit for ${rule.block_for}, from the next offence.`;
-  if (!(await confirm(question, effect, until ? "Pause" : "Resume"))) return;
-  const body = { rule: rule.name, paused_until: until };
-  await make({ method: "POST", path: "/v1/rules/edit", headers: { "If-Match": `"${active.version}"` }, body }, { near: $("rules-form") });
+  await edit(rule, { paused_until: until }, question, effect, until ? "Pause" : "Resume");
+}
+
+async function edit(rule, values, question, effect, verb) {
+  const { version } = active; // that of the rules which the question is about
+  if (!(await confirm(question, effect, verb))) return;
+  const body = { rule: rule.name, ...values };
+  await make({ method: "POST", path: "/v1/rules/edit", headers: { "If-Match": `"${version}"` }, body }, { near: $("rules-form") });
 }
 
 const FLAGS = {

@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from typing import TextIO, get_args
 
 import click
@@ -21,7 +20,7 @@ from chalicelib.core.response_notes import response_notes
 from chalicelib.core.rule_notes import objections, rule_notes
 from chalicelib.core.rules import NETWORKS, Action
 from chalicelib.core.rules_diff import terms_sentence
-from chalicelib.core.rules_edit import EditError, Value, edited
+from chalicelib.core.rules_edit import EditError, Value, edited, end_of_pause
 from chalicelib.core.rules_toml import RulesError, parse_rules
 from chalicelib.core.sampling import Sampling, sampling_notes
 from sluice.api_client import Answer
@@ -219,7 +218,7 @@ def set_(
         pause_until = int(time.time()) + parse_duration(pause_for)
     if pause_until is not None or resume:
         changes["paused_until"] = pause_until or 0
-        values["paused_until"] = datetime.fromtimestamp(pause_until, UTC) if pause_until else None
+        values["paused_until"] = end_of_pause(pause_until or 0)
     if not changes:
         raise click.UsageError("Nothing to change. Give --action, --limit, --pause-for, --pause-until or --resume.")
     text = session.client.get("/v1/rules", RuleSetView).value.text

@@ -26,13 +26,19 @@ REGION = "us-east-1"
 LOCATION = Location(account="123456789012", region=REGION)
 NOW = 1_760_000_000
 
-THEIRS = {
-    "Name": "theirs",
-    "Priority": 1,
-    "Statement": {"GeoMatchStatement": {"CountryCodes": ["AQ"]}},
-    "Action": {"Count": {}},
-    "VisibilityConfig": {"SampledRequestsEnabled": False, "CloudWatchMetricsEnabled": False, "MetricName": "theirs"},
-}
+
+def owners_rule(name: str, priority: int, action: str = "Count") -> dict[str, Any]:
+    """Returns a rule of a web ACL's owner."""
+    return {
+        "Name": name,
+        "Priority": priority,
+        "Statement": {"GeoMatchStatement": {"CountryCodes": ["AQ"]}},
+        "Action": {action: {}},
+        "VisibilityConfig": {"SampledRequestsEnabled": False, "CloudWatchMetricsEnabled": False, "MetricName": name},
+    }
+
+
+THEIRS = owners_rule("theirs", 1)
 """A rule of a web ACL's owner. moto keeps the rules of a web ACL whose last one is removed."""
 
 

@@ -7,20 +7,10 @@ import pytest
 
 from chalicelib.core.responses import Response
 from sluice.deploy.rule_group import Answers, rules_of
-from tests.support.deploy.account import Run, World
+from tests.support.deploy.account import Run, World, owners_rule
 from tests.support.rule_group import Arrival, refusing_rule
 
 CLIENT, OTHER, PROXY = "203.0.113.9", "192.0.2.1", "198.51.100.7"
-
-
-def rule(name: str, priority: int, action: str = "Count") -> dict[str, Any]:
-    return {
-        "Name": name,
-        "Priority": priority,
-        "Statement": {"GeoMatchStatement": {"CountryCodes": ["AQ"]}},
-        "Action": {action: {}},
-        "VisibilityConfig": {"SampledRequestsEnabled": False, "CloudWatchMetricsEnabled": False, "MetricName": name},
-    }
 
 
 def rules(world: World, arn: str) -> list[dict[str, Any]]:
@@ -35,7 +25,7 @@ def on_plan(world: World, tier: str, *others: dict[str, Any]) -> str:
 
 
 def test_the_web_acl_gets_the_rules_themselves_and_loses_them_again(run: Run, world: World) -> None:
-    arn = on_plan(world, "BUSINESS", rule("theirs", 5))
+    arn = on_plan(world, "BUSINESS", owners_rule("theirs", 5))
     before = rules(world, arn)
     shown = run("setup", "--yes", "--web-acl", "edge", "--respond", "challenge")
     assert shown.exit_code == 0, shown.output
@@ -71,7 +61,7 @@ def test_a_blocked_client_is_refused_on_a_plan_and_no_other(run: Run, world: Wor
 
 
 def test_place_is_made_for_all_rules_of_a_plan_and_given_back(run: Run, world: World) -> None:
-    arn = on_plan(world, "PRO", rule("office", 0, "Allow"), rule("bots", 1))
+    arn = on_plan(world, "PRO", owners_rule("office", 0, "Allow"), owners_rule("bots", 1))
     before = rules(world, arn)
     (acl,) = json.loads(run("setup", "--dry-run", "--json", "--web-acl", "edge").stdout)["web_acls"]
     assert (acl["plan"], acl["place"], acl["rules"]) == ("CLOUDFRONT PRO", 3, 4)
@@ -93,14 +83,14 @@ def test_place_is_made_for_all_rules_of_a_plan_and_given_back(run: Run, world: W
 def test_what_a_plan_does_not_allow_is_refused_with_the_reason(
     run: Run, world: World, tier: str, others: int, options: tuple[str, ...], message: str
 ) -> None:
-    on_plan(world, tier, *(rule(f"r{number}", number) for number in range(others)))
+    on_plan(world, tier, *(owners_rule(f"r{number}", number) for number in range(others)))
     refused = run("setup", "--yes", "--web-acl", "edge", *options)
     assert refused.exit_code == 1
     assert message in refused.stderr
 
 
 def test_a_rule_of_another_owner_with_the_name_of_ours_is_left_alone(run: Run, world: World) -> None:
-    arn = on_plan(world, "PRO", rule("sluice-prod-ipv4", 3))
+    arn = on_plan(world, "PRO", owners_rule("sluice-prod-ipv4", 3))
     refused = run("setup", "--yes", "--web-acl", "edge")
     assert refused.exit_code == 1
     assert "setup did not create it" in refused.stderr

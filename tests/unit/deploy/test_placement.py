@@ -9,19 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice.deploy.placement import effect_of, making_place, predecessors, restored
-from tests.support.deploy.account import Run, World
+from tests.support.deploy.account import Run, World, owners_rule
 
 OWN = "sluice-prod"
-
-
-def rule(name: str, priority: int, action: str = "Allow") -> dict[str, Any]:
-    return {
-        "Name": name,
-        "Priority": priority,
-        "Statement": {"GeoMatchStatement": {"CountryCodes": ["AQ"]}},
-        "Action": {action: {}},
-        "VisibilityConfig": {"SampledRequestsEnabled": False, "CloudWatchMetricsEnabled": False, "MetricName": name},
-    }
 
 
 def priorities(world: World, arn: str) -> dict[str, int]:
@@ -82,7 +72,9 @@ def test_priorities_that_are_given_back_after_other_changes_are_unique_and_in_or
 
 
 def test_the_plan_shows_the_place_and_every_rule_before_it_that_ends_evaluation(run: Run, world: World) -> None:
-    world.web_acl(rules=[rule("office", 0), rule("watch", 1, "Count"), rule("bots", 3, "Block")])
+    world.web_acl(
+        rules=[owners_rule("office", 0, "Allow"), owners_rule("watch", 1, "Count"), owners_rule("bots", 3, "Block")]
+    )
     shown = planned(run)
     assert (shown["priority"], shown["place"], shown["rules"]) == (2, 3, 4)
     assert [(each["name"], each["may_allow"]) for each in shown["before"]] == [("office", True)]
@@ -94,7 +86,9 @@ def test_the_plan_shows_the_place_and_every_rule_before_it_that_ends_evaluation(
 
 
 def test_rules_are_renumbered_with_consent_alone_and_get_their_numbers_back(run: Run, world: World) -> None:
-    arn = world.web_acl(rules=[rule("office", 0), rule("bots", 1, "Block"), rule("rest", 7)])
+    arn = world.web_acl(
+        rules=[owners_rule("office", 0, "Allow"), owners_rule("bots", 1, "Block"), owners_rule("rest", 7, "Allow")]
+    )
     before = priorities(world, arn)
     assert run("setup", "--yes", "--web-acl", "edge").exit_code == 0
     assert priorities(world, arn) == before | {OWN: 2}
@@ -119,7 +113,7 @@ def test_rules_are_renumbered_with_consent_alone_and_get_their_numbers_back(run:
 
 
 def test_detach_and_teardown_give_the_numbers_back(run: Run, world: World) -> None:
-    arn = world.web_acl(rules=[rule("office", 0), rule("bots", 1, "Block")])
+    arn = world.web_acl(rules=[owners_rule("office", 0, "Allow"), owners_rule("bots", 1, "Block")])
     before = priorities(world, arn)
     for command in (("detach", "--web-acl", "edge"), ("teardown",)):
         run("setup", "--yes", "--web-acl", "edge", "--renumber")
@@ -129,7 +123,7 @@ def test_detach_and_teardown_give_the_numbers_back(run: Run, world: World) -> No
 
 
 def test_a_priority_is_chosen_unless_another_rule_has_it(run: Run, world: World) -> None:
-    arn = world.web_acl(rules=[rule("office", 4), rule("bots", 5, "Block")])
+    arn = world.web_acl(rules=[owners_rule("office", 4, "Allow"), owners_rule("bots", 5, "Block")])
     assert planned(run)["priority"] == 3
     refused = run("setup", "--yes", "--web-acl", "edge", "--priority", "4")
     assert refused.exit_code == 1

@@ -23,7 +23,7 @@ from sluice.deploy.resources.logs import REDACTED
 from sluice.deploy.resources.streams import POLICY
 from sluice.deploy.sizing import entries
 from sluice.deploy.stage import Choices, DeliveredLog, Refusal, Stage
-from tests.support.deploy.account import NOW, RULES, World
+from tests.support.deploy.account import NOW, RULES, World, owners_rule
 from tests.support.deploy.front import Front, Interrupted
 
 
@@ -132,17 +132,7 @@ def test_the_settings_name_the_created_resources(world: World) -> None:
 
 
 def test_a_web_acl_keeps_its_other_rules_and_settings(world: World) -> None:
-    theirs = {
-        "Name": "theirs",
-        "Priority": 0,
-        "Statement": {"GeoMatchStatement": {"CountryCodes": ["AQ"]}},
-        "Action": {"Count": {}},
-        "VisibilityConfig": {
-            "SampledRequestsEnabled": False,
-            "CloudWatchMetricsEnabled": False,
-            "MetricName": "theirs",
-        },
-    }
+    theirs = owners_rule("theirs", 0)
     arn = world.web_acl(rules=[theirs])
     waf = world.account.client("wafv2")
 
