@@ -28,7 +28,7 @@ PIP_INSTALL = PYTHONUNBUFFERED=1 $(BIN)/python -m pip install --no-compile -c co
 SHOW = awk '/^Collecting/ { sub(/[^A-Za-z0-9_.-].*/, "", $$2); printf " %s", $$2; fflush() } /^Installing collected/ { printf " ... installing"; fflush() } END { print "" }'
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test check check-fast format lint types docs coverage bench soak chaos screenshot release clean
+.PHONY: help dev demo test check check-fast format lint types docs coverage bench hunt soak chaos screenshot release clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ endif
 
 bench: $(READY) $(DYNAMODB) ## run the benchmarks, each compared with a floor or a peer in the same run
 	@$(BIN)/python -m bench
+
+hunt: $(READY) ## the properties with a thousand new random examples each
+	@$(PYTEST) -p no:cacheprovider --hypothesis-profile hunt $(shell grep -rlE '^from hypothesis import' tests --include='test_*.py')
 
 soak: $(READY) ## the local cloud for minutes at full speed and through a simulated day; hours: python -m bench.soak --hours 8
 	@$(BIN)/python -m bench.soak

@@ -25,11 +25,13 @@ pytest_plugins = [
 collect_ignore = [f"support/deploy/{name}.py" for name in ("chalice_deploy", "lambda_runtime", "translate")]
 """Programs: tests run each in a separate interpreter, because importing one would start it."""
 
-# No deadline, because CI shares its cores. The reproducing blob is printed.
+# No deadline, because CI shares its cores. A run repeats the examples of the last one, so that a failure is the
+# change's own; `make hunt` draws new ones, and prints the blob that reproduces a failure.
 settings.register_profile(
-    "sluice", deadline=None, print_blob=True, max_examples=100, suppress_health_check=[HealthCheck.too_slow]
+    "sluice", deadline=None, derandomize=True, max_examples=100, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.register_profile("fast", settings.get_profile("sluice"), max_examples=20)
+settings.register_profile("hunt", settings.get_profile("sluice"), derandomize=False, print_blob=True, max_examples=1000)
 settings.load_profile("sluice")
 
 SLOW = {"chaos", "contracts", "functional", "hostile", "page", "peers", "properties", "unit/deploy"}

@@ -166,7 +166,11 @@ def decide(
     if block is not None and served_although_blocked:
         block = _ranked_again(block, now)
     blocked = _blocked(block, offender.network, past, now, prolongs=outcome is Outcome.EXTENDED)
-    return Decision(outcome, Standing(_with(standing.history, past), blocked))
+    history = _with(standing.history, past)
+    if block is not None and Response.SLOW in block.softer and Response.SLOW not in blocked.softer:
+        # A harder response takes its place, whose refusals look different.
+        history = _refused(history, block, now)
+    return Decision(outcome, Standing(history, blocked))
 
 
 def refusals(standing: Standing, source: Source, propagation_s: int) -> list[RefusalSpan]:

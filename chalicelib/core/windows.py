@@ -78,8 +78,8 @@ def over_limit(slots: Slots, touched: Iterable[int], resolution: int, limit: int
 def over_allowance(slots: Slots, touched: Iterable[int], allowance: Allowance) -> Window | None:
     """Returns the latest window over the limit that contains a slot of ``touched``, or None.
 
-    Of a bucket: the latest interval over the limit that ends with a slot of ``touched``, or less than the longest
-    interval after one. ``touched``: at least one key of ``slots``.
+    Of a bucket, only the highest interval that ends with each slot: if it contains no slot of ``touched``, it was over
+    the limit before. ``touched``: at least one key of ``slots``.
     """
     if allowance.drain is None:
         return over_limit(slots, touched, allowance.resolution, allowance.limit)
@@ -95,7 +95,7 @@ def _over_bucket(slots: Slots, marks: Sequence[int], resolution: int, limit: int
     latest: Level | None = None
     for level in walk_levels(order, numbers, resolution, drain, limit):
         at = bisect_right(marks, level.last) - 1
-        if level.since >= 0 and at >= 0 and level.last - resolution < marks[at]:
+        if level.since >= 0 and at >= 0 and order[level.first] <= marks[at]:
             latest = level
     return latest and Window(latest.requests, order[latest.first], latest.last, order[latest.since])
 

@@ -58,6 +58,12 @@ def test_a_level_falls_while_no_request_is_made(slots: dict[int, int], drain: Dr
     assert level_at(sorted(until.items()), last, drain) == highest(until, last, 200, drain)
 
 
+def start_of_highest(slots: dict[int, int], last: int, resolution: int, drain: Drain) -> int:
+    """Returns the latest slot with which an interval of the highest level up to ``last`` begins."""
+    firsts = [first for first in slots if last - resolution < first <= last]
+    return max(firsts, key=lambda first: (level(slots, first, last, drain), first))
+
+
 @given(slots_of_a_client, st.data(), resolutions, st.integers(0, 12), drains)
 def test_the_latest_interval_over_the_burst_is_returned(
     slots: dict[int, int], data: st.DataObject, resolution: int, limit: int, drain: Drain
@@ -66,7 +72,8 @@ def test_the_latest_interval_over_the_burst_is_returned(
     over = [
         last
         for last in sorted(slots)
-        if any(last - resolution < slot <= last for slot in touched) and highest(slots, last, resolution, drain) > limit
+        if highest(slots, last, resolution, drain) > limit
+        and any(start_of_highest(slots, last, resolution, drain) <= slot <= last for slot in touched)
     ]
     window = over_allowance(slots, touched, Allowance(resolution, limit, drain))
     if not over:

@@ -580,6 +580,18 @@ def test_of_two_rules_the_harder_response_applies_and_then_the_one_that_lasts_lo
         )
 
 
+def test_requests_that_were_slowed_do_not_count_after_a_harder_response_has_taken_its_place() -> None:
+    slowed = Block.with_ends({Response.SLOW: NOON + 300}, network=CLIENT, blocked_at=NOON - 10)
+    asked = decided(terms(respond=(Response.CAPTCHA,)), block=slowed, served=-3).standing
+    assert asked.block is not None
+    assert asked.block.ends == {Response.CAPTCHA: NOON + 606}
+    other = terms(name="other")
+    refused, served = (
+        decided(other, block=asked.block, history=asked.history, now=7, served=served) for served in (REFUSED, -3)
+    )
+    assert (refused.outcome, served.outcome) == (Outcome.KNOWN, Outcome.BLOCKED)
+
+
 def test_an_operators_softer_response_is_left_when_a_rules_block_is_over() -> None:
     by_hand = Block.with_ends({Response.WATCH: NOON + 900}, network=CLIENT, blocked_at=NOON - 10, comment="?", by="al")
     standing = decided(block=by_hand).standing
