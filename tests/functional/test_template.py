@@ -14,7 +14,7 @@ import yaml  # type: ignore[import-untyped]
 
 from chalicelib.config import SETTINGS, read_config
 from chalicelib.core.responses import Response
-from chalicelib.core.state import RECORDS, Allow, Block, Detection, Heartbeat
+from chalicelib.core.state import RECORDS, Allow, Block, Control, Detection, GuiltyNetworks, Heartbeat
 from chalicelib.pipeline.followed_blocks import REREAD_S
 from sluice.deploy.policies import STACK, policies
 from sluice.deploy.resources.event_sources import settings_of
@@ -212,14 +212,14 @@ def test_evaluate_is_invoked_for_new_items_alone_and_retries_without_limit(sam: 
     assert json.loads(pattern["Pattern"]) == {"eventName": ["INSERT"]}
 
 
-def test_enforce_is_invoked_for_detections_and_the_heartbeat_and_what_fails_is_isolated(sam: Template) -> None:
+def test_enforce_is_invoked_for_what_it_acts_on_and_what_fails_is_isolated(sam: Template) -> None:
     enforce = source(sam, "Enforce")
     assert enforce["BisectBatchOnFunctionError"] is True
     assert enforce["BatchSize"] == 10
     assert enforce["MaximumRecordAgeInSeconds"] == 3600
     patterns = [json.loads(each["Pattern"])["dynamodb"]["Keys"] for each in enforce["FilterCriteria"]["Filters"]]
-    heartbeat = {"kind": {"S": [Heartbeat.kind]}, "id": {"S": [Heartbeat.id]}}
-    assert patterns == [{"kind": {"S": [Detection.kind]}}, heartbeat]
+    controls = {"kind": {"S": [Control.kind]}, "id": {"S": [Heartbeat.id, GuiltyNetworks.id]}}
+    assert patterns == [{"kind": {"S": [Detection.kind]}}, controls]
 
 
 def test_event_sources_have_the_settings_that_deploy_gives_those_of_chalice(sam: Template) -> None:
