@@ -9,8 +9,8 @@ from chalicelib.admin.errors import ForceNeeded, Invalid, fault
 from chalicelib.admin.inputs import Widest, overlapping, read_network
 from chalicelib.admin.pagination import page, read_cursor
 from chalicelib.admin.schemas import AllowlistQuery, NetworkQuery, NewAllow
-from chalicelib.admin.wording import plural
 from chalicelib.core.state import Allow, Block, Call
+from chalicelib.core.wording import plural
 from chalicelib.pipeline.lifting import lift
 from chalicelib.pipeline.stored import State
 

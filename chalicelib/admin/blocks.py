@@ -13,13 +13,13 @@ from chalicelib.admin.errors import Fault, ForceNeeded, Invalid, fault
 from chalicelib.admin.inputs import Widest, covering, overlapping, read_network, try_duration, try_network
 from chalicelib.admin.pagination import page, read_cursor
 from chalicelib.admin.schemas import MOST_NETWORKS, BlocksQuery, NewBlock, NewBlocks, UnblockQuery
-from chalicelib.admin.wording import plural, reason, roughly, without_sets
 from chalicelib.core.addresses import Network, NetworkSet, parse_network
 from chalicelib.core.durations import format_duration
 from chalicelib.core.events import block_event, end_event
 from chalicelib.core.responses import Response
 from chalicelib.core.rules import LONGEST_BLOCK_S
 from chalicelib.core.state import Allow, Block, Call, History, Seconds
+from chalicelib.core.wording import plural, reason, roughly, without_sets
 from chalicelib.pipeline.block_lengths import read_lengths, writes_for
 from chalicelib.pipeline.lifting import ended_at, write_to_forget, writes_to_lift
 from chalicelib.pipeline.stored import State

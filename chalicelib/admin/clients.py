@@ -11,7 +11,6 @@ from chalicelib.admin.blocks import BlockView
 from chalicelib.admin.inputs import covering, overlapping, read_network
 from chalicelib.admin.live_counts import LiveCounts
 from chalicelib.admin.schemas import AddressQuery
-from chalicelib.admin.wording import RESPONSES, evidence, plural, roughly
 from chalicelib.core.addresses import Network
 from chalicelib.core.allowance import Allowance
 from chalicelib.core.decisions import Outcome
@@ -19,6 +18,7 @@ from chalicelib.core.durations import format_duration
 from chalicelib.core.measures import Measure, amount_text
 from chalicelib.core.sampling import Sampling
 from chalicelib.core.state import Allow, Block, History, Past, Pause
+from chalicelib.core.wording import RESPONSES, evidence, plural, roughly
 from chalicelib.pipeline.rule_breakers import stopped_rules
 from chalicelib.pipeline.stored import State
 

@@ -9,10 +9,10 @@ from chalicelib.admin.answers import Page, at_most, one_of
 from chalicelib.admin.inputs import read_network
 from chalicelib.admin.pagination import read_cursor, write_cursor
 from chalicelib.admin.schemas import MOST_EVENTS, EventsQuery
-from chalicelib.admin.wording import evidence, plural, roughly
 from chalicelib.core.addresses import parse_network
 from chalicelib.core.responses import Response
-from chalicelib.core.state import EVENT_OUTCOMES, MANUAL, Event, Events, Evidence, Seconds, events_from
+from chalicelib.core.state import EVENT_OUTCOMES, Event, Events, Evidence, Seconds, events_from
+from chalicelib.core.wording import event_detail
 from chalicelib.pipeline.stored import State, Stored
 
 RECORDS_PER_READ = 200
@@ -129,7 +129,7 @@ def _view(entry: _Entry) -> EventView:
         outcome=event.outcome,
         network=event.network or None,
         rule=event.rule,
-        detail=_detail(event),
+        detail=event_detail(event),
         since=event.since or None,
         until=event.until or None,
         response=event.response,
@@ -139,20 +139,3 @@ def _view(entry: _Entry) -> EventView:
         comment=event.comment,
         number=event.number,
     )
-
-
-def _detail(event: Event) -> str:
-    match event.outcome:
-        case "stopped":
-            return f"{event.rule} would have blocked {plural(event.number, 'known client')}"
-        case "resumed":
-            return f"{event.rule} blocks again"
-        case "ended":
-            lasted = f"after {roughly(event.until - event.since)}"
-            return f"{lasted}, lifted by {event.by}" if event.by else lasted
-    if event.evidence is not None:
-        return evidence(event.evidence)
-    if event.rule == MANUAL:
-        made_by = f"by {event.by or 'an operator'}"
-        return f"{made_by}: {event.comment}" if event.comment else made_by
-    return f"{plural(event.number, 'further offence')} against {event.rule}"

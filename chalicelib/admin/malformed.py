@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from chalicelib.admin.wording import plural
 from chalicelib.core.logs.malformed_counts import MalformedCount
 from chalicelib.core.logs.requests import Reason, Source
+from chalicelib.core.wording import plural
 
 
 class Explanation(NamedTuple):

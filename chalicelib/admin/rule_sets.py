@@ -16,7 +16,6 @@ from chalicelib.admin.live_counts import LiveCounts
 from chalicelib.admin.pagination import page, read_cursor
 from chalicelib.admin.rules_now import RuleNow, rules_now, uncounted
 from chalicelib.admin.schemas import HistoryQuery, NewRules, Rollback, RuleEdit, RulesText
-from chalicelib.admin.wording import without_sets
 from chalicelib.core.logs.requests import LIVE_SOURCES
 from chalicelib.core.response_notes import response_notes
 from chalicelib.core.responses import Response
@@ -27,6 +26,7 @@ from chalicelib.core.rules_edit import EditError, Value, edit_words, edited, end
 from chalicelib.core.rules_toml import MOST_RULES, RulesError, parse_rules
 from chalicelib.core.sampling import Sampling, sampling_notes
 from chalicelib.core.state import ACTIVE, Call, StoredRules, version_id
+from chalicelib.core.wording import without_sets
 from chalicelib.pipeline.stored import State, Stored
 
 MOST_NOTES = 10 * MOST_RULES

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from math import ceil, log10, sqrt
 
-from chalicelib.admin.wording import plural
 from chalicelib.core.addresses import Network, NetworkSet, network_of
 from chalicelib.core.allowance import Allowance
 from chalicelib.core.durations import format_duration
@@ -15,6 +14,7 @@ from chalicelib.core.meter_tally import Slots
 from chalicelib.core.rules import LARGEST_LIMIT, Action, Rule, RuleSet
 from chalicelib.core.sampling import Sampling
 from chalicelib.core.scope import Scope
+from chalicelib.core.wording import plural
 from sluice.replay.breaches import peak
 from sluice.replay.counts import Ledger
 from sluice.replay.strips import LogStats

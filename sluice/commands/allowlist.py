@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 import click
 
 from chalicelib.admin.allowlist import AllowPage
-from chalicelib.admin.wording import plural
 from chalicelib.core.durations import parse_duration
+from chalicelib.core.wording import plural
 from sluice.commands.shared.api import Printable, Session, api_command, confirmed, networks_argument, yes_option
 from sluice.commands.shared.output import table
 from sluice.commands.shared.times import DURATION, MOMENT, expiry, local

@@ -12,10 +12,10 @@ from rich.text import Text
 from chalicelib.admin.blocks import BlockPage, BlockView
 from chalicelib.admin.changes import ChangeAnswer
 from chalicelib.admin.schemas import MOST_NETWORKS
-from chalicelib.admin.wording import plural, roughly
 from chalicelib.core.logs.requests import LiveSource
 from chalicelib.core.measures import amount_text
 from chalicelib.core.responses import Response
+from chalicelib.core.wording import plural, roughly
 from sluice.api_client import ALL, PAGE, Answer
 from sluice.commands.shared.api import Printable, Session, api_command, confirmed, networks_argument, yes_option
 from sluice.commands.shared.options import together

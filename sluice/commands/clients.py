@@ -7,8 +7,8 @@ from rich.text import Text
 
 from chalicelib.admin.busiest import Busiest, Top
 from chalicelib.admin.clients import ClientReport
-from chalicelib.admin.wording import roughly
 from chalicelib.core.measures import amount_text
+from chalicelib.core.wording import roughly
 from sluice.commands.shared.api import Printable, Session, api_command
 from sluice.commands.shared.options import number_option
 from sluice.commands.shared.output import plain, table

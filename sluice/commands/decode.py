@@ -12,7 +12,6 @@ import click
 import msgspec
 from rich.console import Console
 
-from chalicelib.admin.wording import plural
 from chalicelib.core.addresses import Network, NetworkSet
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.json_fields import JsonFields
@@ -20,6 +19,7 @@ from chalicelib.core.logs.log_format import DecodeOptions
 from chalicelib.core.logs.malformed_counts import MalformedCounts, added, counted
 from chalicelib.core.logs.requests import COLUMNS, NO_ID, Decoded, Requests
 from chalicelib.core.printable import printable
+from chalicelib.core.wording import plural
 from sluice.commands.shared.logs import LogNames, decoder_options, explained, files_argument, json_option, opened
 from sluice.commands.shared.output import output, table
 from sluice.commands.shared.times import utc

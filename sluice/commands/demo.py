@@ -13,12 +13,12 @@ from typing import Any
 import click
 from rich.console import Console
 
-from chalicelib.admin.wording import plural
 from chalicelib.core.addresses import Network, NetworkSet, parse_network
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
 from chalicelib.core.measures import Measure, amount_text
 from chalicelib.core.refusals import REFUSAL_STATUS
+from chalicelib.core.wording import plural
 from sluice import DEFAULT_RULES
 from sluice.commands.shared.logs import LogNames, block_status_option, field_names, print_notes, trusted_option
 from sluice.commands.shared.options import EXISTING_FILE, Parsed, json_output, number_option, read_rules, seed_option

@@ -12,11 +12,11 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from chalicelib.admin.wording import plural
 from chalicelib.config import ConfigError
 from chalicelib.core.durations import format_duration, parse_duration
 from chalicelib.core.tally import LONGEST_RETENTION_S
 from chalicelib.core.tokens import Role
+from chalicelib.core.wording import plural
 from chalicelib.reports import IngestReport
 from sluice import DEFAULT_RULES
 from sluice.commands.shared.logs import explained

@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from chalicelib.admin.wording import plural
+from chalicelib.core.wording import plural
 from chalicelib.edges.state_table import StateTable
 from chalicelib.pipeline.moving import move_back
 from chalicelib.ports import Unavailable

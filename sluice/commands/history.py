@@ -8,8 +8,8 @@ from rich.table import Table
 
 from chalicelib.admin.history import EventView, HistoryPage
 from chalicelib.admin.schemas import MOST_EVENTS, EventOutcome
-from chalicelib.admin.wording import RESPONSES
 from chalicelib.core.responses import Response
+from chalicelib.core.wording import RESPONSES
 from sluice.api_client import ALL
 from sluice.commands.shared.api import Printable, Session, api_command
 from sluice.commands.shared.output import table

@@ -17,10 +17,10 @@ from rich.text import Text
 from chalicelib.admin.changes import ChangeAnswer
 from chalicelib.admin.rule_sets import RulesPlan
 from chalicelib.admin.schemas import MOST_NETWORKS
-from chalicelib.admin.wording import plural
 from chalicelib.core.durations import format_duration
 from chalicelib.core.rules import LONGEST_BLOCK_S
 from chalicelib.core.rules_toml import RulesError, parse_rules
+from chalicelib.core.wording import plural
 from sluice.api_client import ApiError, Unreachable
 from sluice.commands.shared.api import RefusedCommand, Session, as_sentence, ask, client_of, yes_option
 from sluice.commands.shared.options import EXISTING_FOLDER, NEW_FILE, auth_option, json_output, read_text

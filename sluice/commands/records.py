@@ -6,8 +6,8 @@ import click
 
 from chalicelib.admin.status import Status
 from chalicelib.admin.unreadable import PATH, UnreadableView
-from chalicelib.admin.wording import plural
 from chalicelib.core.state import MOST_UNREADABLE, Unreadable
+from chalicelib.core.wording import plural
 from sluice.commands.shared.api import Printable, Session, api_command, ask, yes_option
 from sluice.commands.shared.output import table
 from sluice.commands.shared.times import local

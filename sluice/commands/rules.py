@@ -9,7 +9,6 @@ import click
 from rich.text import Text
 
 from chalicelib.admin.rule_sets import RuleSetView, RulesPlan, VersionPage
-from chalicelib.admin.wording import plural
 from chalicelib.config import SETTINGS
 from chalicelib.core.durations import format_duration, parse_duration
 from chalicelib.core.logs.formats import columns_of_logs
@@ -23,6 +22,7 @@ from chalicelib.core.rules_diff import terms_sentence
 from chalicelib.core.rules_edit import EditError, Value, edited, end_of_pause
 from chalicelib.core.rules_toml import RulesError, parse_rules
 from chalicelib.core.sampling import Sampling, sampling_notes
+from chalicelib.core.wording import plural
 from sluice.api_client import Answer
 from sluice.commands.shared.api import Printable, Session, api_command, as_sentence, ask, yes_option
 from sluice.commands.shared.logs import fields_option, json_fields_option, sample_rate_option

@@ -8,8 +8,8 @@ from rich.text import Text
 
 from chalicelib.admin.malformed import MalformedPieces
 from chalicelib.admin.status import Status
-from chalicelib.admin.wording import plural, roughly
 from chalicelib.core.printable import printable
+from chalicelib.core.wording import plural, roughly
 from sluice.commands.records import counted
 from sluice.commands.shared.api import Printable, Session, api_command
 from sluice.commands.shared.output import table

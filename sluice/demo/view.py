@@ -12,10 +12,10 @@ from rich.panel import Panel
 from rich.table import Column, Table
 from rich.text import Text
 
-from chalicelib.admin.wording import plural, reason
 from chalicelib.core.addresses import parse_network
 from chalicelib.core.measures import amount_text
 from chalicelib.core.state import Block
+from chalicelib.core.wording import plural, reason
 from sluice.demo.demonstration import Demonstration, covers
 from sluice.demo.edge import RECENT_S
 

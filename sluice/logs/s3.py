@@ -11,7 +11,7 @@ from functools import cached_property
 from itertools import islice
 from typing import Any
 
-from chalicelib.admin.wording import plural
+from chalicelib.core.wording import plural
 from chalicelib.edges.s3_objects import S3Client
 from chalicelib.ports import Gone, LogObject, Unavailable
 

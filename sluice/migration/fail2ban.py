@@ -11,9 +11,9 @@ from configparser import ConfigParser, Error, InterpolationError
 from dataclasses import dataclass
 from ipaddress import ip_network
 
-from chalicelib.admin.wording import plural
 from chalicelib.core.durations import format_duration
 from chalicelib.core.rules import LONGEST_BLOCK_S, LONGEST_WINDOW_S
+from chalicelib.core.wording import plural
 from sluice.migration.outcomes import Draft, Outcomes, composed, faults, row
 from sluice.migration.plan import Fate, Import, Plan, Row, RuleLine, inline, toml
 

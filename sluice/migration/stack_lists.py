@@ -1,9 +1,9 @@
 """The lists and the web ACL of a stack of "Security Automations for AWS WAF"."""
 
-from chalicelib.admin.wording import plural
 from chalicelib.core.addresses import parse_network
 from chalicelib.core.durations import format_duration
 from chalicelib.core.rules import LONGEST_BLOCK_S
+from chalicelib.core.wording import plural
 from sluice.migration.old_stack import OldSet, OldStack
 from sluice.migration.outcomes import ManagedGroup, Outcomes, faults, row
 from sluice.migration.plan import Fate, Import

@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from chalicelib.admin.changes import ChangeAnswer
-from chalicelib.admin.wording import plural
 from chalicelib.core.printable import printable
+from chalicelib.core.wording import plural
 from sluice.api_client import Answer, ApiClient, ApiError, Unreachable, bearer, signature
 from sluice.commands.shared.options import auth_option, json_output, without_comments
 from sluice.commands.shared.output import output, plain, table

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from chalicelib.admin.wording import plural
+from chalicelib.core.wording import plural
 from sluice.commands.shared.times import utc
 from sluice.replay.breaker_model import LIMITS, Intervention
 

@@ -5,8 +5,8 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime, tzinfo
 
-from chalicelib.admin.wording import roughly
 from chalicelib.core.durations import parse_duration
+from chalicelib.core.wording import roughly
 from sluice.commands.shared.options import Parsed
 
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from chalicelib.admin.wording import plural
 from chalicelib.core.rules import Action
 from chalicelib.core.rules_toml import RulesError, parse_rules
 from chalicelib.core.sampling import Sampling, sampling_notes
 from chalicelib.core.state import ACTIVE, Heartbeat, Pause, StoredRules
+from chalicelib.core.wording import plural
 from sluice.deploy.doctor.inspection import Finding, Inspection
 from sluice.deploy.resources.web_acls import preceding, web_acl_name
 

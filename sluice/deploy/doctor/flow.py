@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from chalicelib.admin.wording import plural
 from chalicelib.core.decisions import Outcome
+from chalicelib.core.wording import plural
 from sluice.deploy.account import missing_ok
 from sluice.deploy.doctor.inspection import METRIC_PERIOD_S, Finding, Inspection
 

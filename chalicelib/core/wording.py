@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from chalicelib.core.measures import amount_text, counted_text
 from chalicelib.core.responses import Response
-from chalicelib.core.state import Block, Evidence, Members
+from chalicelib.core.state import MANUAL, Block, Event, Evidence, Members
 
 RESPONSES = {
     Response.BLOCK: "blocked",
@@ -49,6 +49,24 @@ def members(seen: Members) -> str:
     named = ", ".join(seen.named) + (f" and {more} more" if more > 0 else "")
     others = f"; also seen in it: {', '.join(seen.innocents)}" if seen.innocents else ""
     return f"{seen.number} of its clients are blocked: {named}{others}"
+
+
+def event_detail(event: Event) -> str:
+    """Returns why an event happened."""
+    match event.outcome:
+        case "stopped":
+            return f"{event.rule} would have blocked {plural(event.number, 'known client')}"
+        case "resumed":
+            return f"{event.rule} blocks again"
+        case "ended":
+            lasted = f"after {roughly(event.until - event.since)}"
+            return f"{lasted}, lifted by {event.by}" if event.by else lasted
+    if event.evidence is not None:
+        return evidence(event.evidence)
+    if event.rule == MANUAL:
+        made_by = f"by {event.by or 'an operator'}"
+        return f"{made_by}: {event.comment}" if event.comment else made_by
+    return f"{plural(event.number, 'further offence')} against {event.rule}"
 
 
 def roughly(seconds: int) -> str:
