@@ -9,11 +9,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chalicelib.core.wording import plural
-from chalicelib.edges.s3_objects import S3Client
 from chalicelib.ports import Gone, LogObject, Unavailable
+
+if TYPE_CHECKING:
+    from chalicelib.edges.s3_objects import S3Client
 
 S3 = "s3://"
 
@@ -46,7 +48,7 @@ class S3File:
     object: LogObject
     size: int
     """Stored bytes."""
-    client: S3Client = field(repr=False, compare=False)
+    client: "S3Client" = field(repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -70,7 +72,7 @@ class S3Listing:
     """Receives a sentence about the objects of each name, before they are read."""
 
     @cached_property
-    def _client(self) -> S3Client:
+    def _client(self) -> "S3Client":
         import boto3  # noqa: PLC0415 - slow to import, and needed only for objects
         from botocore.config import Config  # noqa: PLC0415
 

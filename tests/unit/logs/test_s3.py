@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -179,3 +181,20 @@ def test_a_request_in_both_versions_of_the_standard_log_counts_once_and_is_read_
     result = CliRunner().invoke(main, ["replay", f"s3://{BUCKET}", "--json"])
     assert json.loads(result.stdout)["requests"] == 3
     assert sorted(read) == ["a", "b"]
+
+
+@pytest.mark.parametrize("command", ["replay", "decode"])
+def test_a_command_that_reads_files_of_this_machine_does_not_wait_for_boto3_to_load(
+    tmp_path: Path, command: str
+) -> None:
+    file = tmp_path / "access.log"
+    file.write_text(STANDARD_HEADER + standard(Hit(T0, "192.0.2.1")) + "\n")
+    program = f"""
+import sys
+from sluice.cli import main
+main([{command!r}, {str(file)!r}, "--json"], standalone_mode=False)
+print([name for name in sys.modules if name.startswith("boto")], file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert '"requests": ' in done.stdout
+    assert done.stderr.splitlines()[-1] == "[]"
