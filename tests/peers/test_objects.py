@@ -16,9 +16,11 @@ import app
 from chalicelib.bootstrap import Services, aws, compose, running_in
 from chalicelib.config import read_config
 from chalicelib.core.state import ACTIVE, StoredRules
+from chalicelib.edges.events import notifications
 from chalicelib.pipeline.stored import State
 from sluice.local.events import kinesis_event, schedule_event, tally_event
 from sluice.local.kinesis import StreamRecord
+from tests.support.objects import object_created
 from tests.support.records import envelope, waf
 from tests.support.tables import CREDENTIALS, REGION, StreamsClient, Tables, stream_event, streams_client
 
@@ -126,6 +128,18 @@ def test_a_client_in_objects_of_an_hour_ago_is_blocked_once(site: Site, lines: A
     assert len(event["Records"]) == 2
     for _ in range(2):
         assert app.import_objects({"Records": event["Records"][::-1]}, None) == {"batchItemFailures": []}
+    assert site.blocked() == {f"{OFFENDER}/32"}
+
+
+def test_a_client_in_an_object_that_eventbridge_names_is_blocked_once(site: Site) -> None:
+    """The key is not encoded, unlike in a notification of S3, which names the object as well."""
+    site.put("AWSLogs/a b+c%20/one.log.gz", waf_lines(OFFENDER, 21, 3600) + waf_lines(VISITOR, 12, 3600))
+    (of_s3,) = site.event()["Records"]
+    ((new,),) = (each.objects for each in notifications({"Records": [of_s3]}))
+    assert new.object.key == "AWSLogs/a b+c%20/one.log.gz"
+    body = json.dumps(object_created(new.object, f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"))
+    for record in ({"messageId": "one", "body": body}, of_s3, {"messageId": "two", "body": body}):
+        assert app.import_objects({"Records": [record]}, None) == {"batchItemFailures": []}
     assert site.blocked() == {f"{OFFENDER}/32"}
 
 

@@ -1,6 +1,7 @@
-"""A bucket in memory."""
+"""A bucket in memory, and the event of EventBridge about a new object."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from chalicelib.ports import Gone, LogObject
 from sluice.local.objects import BLOCK_BYTES
@@ -34,3 +35,35 @@ class MemoryObjects:
                 return
             yield content[place : place + self._block_bytes]
             place += self._block_bytes
+
+
+def object_created(object: LogObject, time: str) -> dict[str, Any]:
+    """Returns EventBridge's event about a new object, as in the S3 User Guide ("Event message structure").
+
+    ``time``: as EventBridge writes it, such as ``2021-11-12T00:00:00Z``.
+    """
+    return {
+        "version": "0",
+        "id": "17793124-05d4-b198-2fde-7ededc63b103",
+        "detail-type": "Object Created",
+        "source": "aws.s3",
+        "account": "111122223333",
+        "time": time,
+        "region": "us-east-1",
+        "resources": [f"arn:aws:s3:::{object.bucket}"],
+        "detail": {
+            "version": "0",
+            "bucket": {"name": object.bucket},
+            "object": {
+                "key": object.key,
+                "size": 5,
+                "etag": object.etag,
+                "version-id": "IYV3p45BT0ac8hjHg1houSdS1a.Mro8e",
+                "sequencer": "617f08299329d189",
+            },
+            "request-id": "N4N7GDK58NMKJ12R",
+            "requester": "123456789012",
+            "source-ip-address": "1.2.3.4",
+            "reason": "PutObject",
+        },
+    }

@@ -9,6 +9,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from chalicelib.config import read_config
+from chalicelib.edges import events
+from chalicelib.ports import LogObject
 from sluice.deploy.account import AwsAccount, AwsError
 from sluice.deploy.doctor.deployment import deployed, drift, event_sources
 from sluice.deploy.doctor.flow import objects
@@ -194,6 +196,24 @@ def test_eventbridge_tells_the_queue_and_the_bucket_stays_as_it_is(world: World,
     world.tear_down(told)
     assert (rules(world), notifications(world, bucket)) == ({}, before)
     assert world.plan_teardown(told) == []
+
+
+def test_eventbridge_puts_new_objects_under_the_prefix_into_the_queue_for_the_importer(
+    world: World, told: Stage, bucket: str
+) -> None:
+    """Only the etag is spelled otherwise in the event that moto sends: as in a notification of S3."""
+    world.set_up(told)
+    s3, sqs = world.account.client("s3"), world.account.client("sqs")
+    for key in ("AWSLogs/a b+c%20.gz", "other/AWSLogs/x.gz", "AWSLog"):
+        etag = s3.put_object(Bucket=bucket, Key=key, Body=key.encode())["ETag"].strip('"')
+        if key.startswith("AWSLogs/"):
+            expected = LogObject(bucket, key, etag)
+    s3.delete_object(Bucket=bucket, Key=expected.key)
+    url = sqs.get_queue_url(QueueName="sluice-prod-objects")["QueueUrl"]
+    (message,) = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10)["Messages"]
+    event = {"Records": [{"messageId": "one", "body": message["Body"].replace('"eTag"', '"etag"')}]}
+    ((new,),) = (each.objects for each in events.notifications(event))
+    assert new.object == expected
 
 
 def test_each_bucket_and_prefix_has_a_rule_of_its_own(world: World, told: Stage, bucket: str) -> None:

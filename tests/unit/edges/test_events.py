@@ -2,6 +2,7 @@
 
 import json
 from base64 import b64encode
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -13,6 +14,7 @@ from chalicelib.pipeline.import_objects import NewObject, Notification
 from chalicelib.ports import LogObject
 from sluice.local.events import kinesis_event, objects_event, tally_event
 from sluice.local.kinesis import StreamRecord
+from tests.support.objects import object_created
 
 
 @given(data=st.lists(st.binary(max_size=40), min_size=1, max_size=5))
@@ -56,13 +58,7 @@ def s3_record(name: str = "ObjectCreated:Put", **changes: object) -> dict[str, o
     }
 
 
-EVENT_BRIDGE = {
-    "version": "0",
-    "detail-type": "Object Created",
-    "source": "aws.s3",
-    "time": "2025-10-09T08:53:20.123Z",
-    "detail": {"bucket": {"name": "logs-of-site"}, "object": {"key": KEY, "size": 7, "etag": "9b2cf535"}},
-}
+EVENT_BRIDGE = object_created(ONE.object, "2025-10-09T08:53:20Z")
 
 
 @pytest.mark.parametrize("name", ["Put", "Post", "Copy", "CompleteMultipartUpload"])
@@ -74,7 +70,8 @@ def test_a_notification_of_s3_names_the_object_that_was_created(name: str) -> No
 def test_a_notification_may_come_through_sns_or_eventbridge() -> None:
     through_sns = {"Type": "Notification", "Message": json.dumps({"Records": [s3_record()]})}
     assert notifications(message(through_sns)) == [Notification("m", (ONE,))]
-    assert notifications(message(EVENT_BRIDGE)) == [Notification("m", (ONE,))]
+    whole_second = replace(ONE, created_ms=1_760_000_000_000)
+    assert notifications(message(EVENT_BRIDGE)) == [Notification("m", (whole_second,))]
 
 
 @pytest.mark.parametrize(
