@@ -30,9 +30,7 @@ def _words(call: Call) -> Iterator[Sequence[str]]:
         case "DELETE", "/v1/allowlist":
             yield ["disallow", *query["network"]]
         case "PUT", "/v1/allowlist":
-            until = _option("until", body.get("expires_at"))
-            force = _option("force", body.get("force"))
-            yield ["allow", body["network"], *_option("comment", body.get("comment")), *until, *force]
+            yield from _allowlist(body.get("entries", [body]), body.get("remove", ()))
         case "POST", "/v1/pause":
             yield ["pause", *_option("release", body.get("release"))]
         case "POST", "/v1/resume":
@@ -65,6 +63,22 @@ def _blocks(blocks: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[str]]:
         networks = [block["network"] for block in group]
         also = [*_option("respond", respond), *_option("comment", comment), *_option("force", force)]
         yield ["block", *networks, "--for", block_for, *also]
+
+
+def _allowlist(entries: Sequence[Mapping[str, Any]], removed: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yields a command for ``removed``, and one for all entries with the same comment, end, rules and force."""
+
+    def options(entry: Mapping[str, Any]) -> tuple[list[str], str, int, bool]:
+        expires_at = entry.get("expires_at") or 0
+        return list(entry.get("rules", [])), entry.get("comment", ""), expires_at, entry.get("force", False)
+
+    if removed:
+        yield ["disallow", *removed]
+    for (rules, comment, expires_at, force), group in groupby(sorted(entries, key=options), options):
+        networks = [entry["network"] for entry in group]
+        named = [word for rule in rules for word in _option("rule", rule)]
+        also = [*_option("comment", comment), *_option("until", expires_at), *named, *_option("force", force)]
+        yield ["allow", *networks, *also]
 
 
 def _option(name: str, value: object) -> list[str]:

@@ -1,18 +1,22 @@
-"""The allowlist: networks that are never published. Adding one lifts the blocks that it overlaps."""
+"""The allowlist: networks that are never published, or that some rules do not block. An addition lifts their blocks."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Annotated
+from typing import Annotated, Any
 
 from chalicelib.admin.answers import Page, at_most
 from chalicelib.admin.changes import Caller, ChangeAnswer, PlannedChange
-from chalicelib.admin.errors import ForceNeeded, Invalid, fault
-from chalicelib.admin.inputs import Widest, overlapping, read_network
+from chalicelib.admin.errors import Fault, ForceNeeded, Invalid, fault
+from chalicelib.admin.inputs import Widest, overlapping, read_network, try_network
 from chalicelib.admin.pagination import page, read_cursor
-from chalicelib.admin.schemas import AllowlistQuery, NetworkQuery, NewAllow
-from chalicelib.core.state import Allow, Block, Call
-from chalicelib.core.wording import plural
+from chalicelib.admin.rule_sets import rule_set
+from chalicelib.admin.schemas import MOST_ENTRIES_AT_ONCE, AllowlistQuery, DisallowQuery, NewAllow, NewAllows
+from chalicelib.core.addresses import parse_network, span_of
+from chalicelib.core.decisions import Standing, causes
+from chalicelib.core.state import Allow, Block, Call, History
+from chalicelib.core.wording import few, named, plural
 from chalicelib.pipeline.lifting import lift
-from chalicelib.pipeline.stored import State
+from chalicelib.pipeline.stored import Exemptions, State, Stored
 
 MOST_ENTRIES = 5000
 """Most entries stored, expired ones included, because every publish reads all of them."""
@@ -26,9 +30,12 @@ class AllowPage(Page, frozen=True):
 
 
 class AllowChange(ChangeAnswer, frozen=True, kw_only=True):
-    entry: Allow
+    entry: Allow | None
+    """The first of the entries; null if there is none."""
+    entries: Annotated[tuple[Allow, ...], at_most(MOST_ENTRIES_AT_ONCE)] = ()
+    """The entries that were to be added or changed, as they are now."""
     lifted: Annotated[list[str], at_most(MOST_LIFTED_SHOWN)]
-    """The first 1000 networks whose blocks overlapped the entry and were lifted; the detail counts all."""
+    """The first 1000 networks whose blocks overlapped an entry and were lifted; the detail counts all."""
 
 
 def list_allowlist(state: State, query: AllowlistQuery, now: int) -> AllowPage:
@@ -41,63 +48,187 @@ def list_allowlist(state: State, query: AllowlistQuery, now: int) -> AllowPage:
 
 
 def allow(
-    state: State, new: NewAllow, *, widest: Widest, caller: Caller, history_s: int, now: int
+    state: State, new: NewAllow | NewAllows, *, widest: Widest, caller: Caller, history_s: int, now: int
 ) -> PlannedChange[AllowChange]:
-    """Adds an entry or changes it, and lifts the blocks that it overlaps. Raises Invalid, ForceNeeded.
+    """Adds or changes all given entries and removes others, or does nothing; lifts the blocks of what is exempt.
 
-    ``history_s``: how long the events of their ends are kept.
+    ``history_s``: how long the events of their ends are kept. Raises Invalid or ForceNeeded, which name everything that
+    is wrong.
     """
-    network = read_network(new.network, "body")
-    name = str(network)
-    if new.expires_at is not None and new.expires_at <= now:
-        raise Invalid(fault("body", "expires_at", new.expires_at, f"epoch seconds after now, which is {now}"))
-    if network.prefixlen < widest[network.version] and not new.force:
-        raise ForceNeeded(
-            f"{name} would exempt every client in it; it is accepted only with force",
-            [fault("body", "network", name, f"a prefix of at least /{widest[network.version]}, or force")],
+    forms = {"": new} if isinstance(new, NewAllow) else {f"entries[{n}].": form for n, form in enumerate(new.entries)}
+    unwanted = [] if isinstance(new, NewAllow) else new.remove
+    names = _parse(forms, unwanted, now)
+    _require_consent(state, forms, names, widest)
+    stored = state.get_many(Allow, list(names.values()))
+    before = {name: each.record for name, each in stored.items() if each.record.in_force(now)}
+    entries = {}
+    for prefix, form in forms.items():
+        name = names[prefix]
+        entries[name] = Allow(
+            network=name,
+            comment=form.comment,
+            by=caller.name,
+            added_at=before[name].added_at if name in before else now,
+            expires_at=form.expires_at,
+            rules=tuple(dict.fromkeys(form.rules)),
         )
-    overlapped = [block for block in state.all(Block) if block.record.network_value().overlaps(network)]
-    lifted = [block.id for block in overlapped]
-    stored = state.get(Allow, name)
-    if stored is None and sum(1 for _ in islice(state.all(Allow), MOST_ENTRIES)) == MOST_ENTRIES:
-        raise Invalid(fault("body", "network", name, f"at most {MOST_ENTRIES} entries; the allowlist is full"))
-    before = stored.record if stored and stored.record.in_force(now) else None
-    same = before is not None and (before.comment, before.expires_at) == (new.comment, new.expires_at)
-    if before is not None and same and not lifted:
-        answer = AllowChange(changed=False, detail=f"{name} is already on the allowlist", entry=before, lifted=[])
-        return PlannedChange(answer=answer, action="allowlist.put", target=name)
-    added_at = before.added_at if before else now
-    entry = Allow(network=name, comment=new.comment, by=caller.name, added_at=added_at, expires_at=new.expires_at)
-    detail = f"the entry for {name} is changed" if before and not same else f"{name} is on the allowlist"
-    if lifted:
-        detail += f"; lifted {plural(len(lifted), 'block')} that overlapped it"
-    undo = _put_again(before) if before else Call(method="DELETE", path=PATH, query={"network": [name]})
+    removed = [stored[name] for name in before if name not in entries]
+    _require_room(state, len(entries.keys() - stored.keys()) - len(removed), next(iter(entries), ""))
+    added = [name for name in entries if name not in before]
+    edited = [name for name, entry in entries.items() if name in before and not _same(entry, before[name])]
+    lifted, kept = _blocks_of(state, list(entries.values()), now)
+    changed = bool(added or edited or removed or lifted)
+    shown = [entry if changed else before[name] for name, entry in entries.items()]
+    details = [f"{named(added)} on the allowlist{_scope(entries[name] for name in added)}"] if added else []
+    details += [f"{_entries(edited)} changed"] if edited else []
+    details += [f"{named([each.id for each in removed])} off the allowlist"] if removed else []
+    if not details:
+        details = [
+            f"{named(list(entries))} already on the allowlist"
+            if entries
+            else f"{named(list(names.values()))} not on the allowlist"
+        ]
+    details += [f"lifted {plural(len(lifted), 'block')} that overlapped it"] if lifted else []
+    details += [f"still blocked, because other rules blocked them too: {few(kept)}"] if kept else []
     return PlannedChange(
-        answer=AllowChange(changed=True, detail=detail, undo=undo, entry=entry, lifted=lifted[:MOST_LIFTED_SHOWN]),
-        writes=[state.put(entry, over=stored, expires_at=entry.expires_at)],
+        answer=AllowChange(
+            changed=changed,
+            detail="; ".join(details),
+            undo=_undo(added, [before[name] for name in [*edited, *(each.id for each in removed)]]),
+            entry=next(iter(shown), None),
+            entries=tuple(shown),
+            lifted=[block.id for block in lifted[:MOST_LIFTED_SHOWN]],
+        ),
+        writes=[
+            *(state.put(each, over=stored.get(each.network), expires_at=each.expires_at) for each in shown if changed),
+            *(state.delete(each) for each in removed),
+        ],
         action="allowlist.put",
-        target=name,
+        target=", ".join(names.values()),
         # Not in one transaction, because there may be thousands of blocks. A block that overlaps the allowlist is
         # never published, so nothing depends on it, and a repeated call lifts the rest.
-        after=lambda: lift(state, overlapped, now, history_s=history_s, by=caller.name),
+        after=lambda: lift(state, lifted, now, history_s=history_s, by=caller.name),
     )
 
 
-def disallow(state: State, query: NetworkQuery, now: int) -> PlannedChange[ChangeAnswer]:
-    """Removes the entry for exactly the network in ``query``. Raises Invalid."""
-    network = read_network(query.network, "query")
-    name = str(network)
-    stored = state.get(Allow, name)
-    if stored is not None and stored.record.in_force(now):
-        answer = ChangeAnswer(changed=True, detail=f"{name} is off the allowlist", undo=_put_again(stored.record))
-        writes = [state.delete(stored)]
-    else:
-        overlaps = ", ".join(entry.network for entry in overlapping(state.exemptions(now).entries, network)[:5])
-        detail = f"{name} is not on the allowlist" + (f"; entries that overlap it: {overlaps}" if overlaps else "")
-        answer, writes = ChangeAnswer(changed=False, detail=detail), []
-    return PlannedChange(answer=answer, writes=writes, action="allowlist.delete", target=name)
+def disallow(state: State, query: DisallowQuery, now: int) -> PlannedChange[ChangeAnswer]:
+    """Removes the entries for exactly the networks in ``query``. Raises Invalid."""
+    networks = {str(network): network for network in (read_network(text, "query") for text in query.network)}
+    stored = [each for each in state.get_many(Allow, list(networks)).values() if each.record.in_force(now)]
+    present = {each.id for each in stored}
+    absent = [name for name in networks if name not in present]
+    details = [f"{named([each.id for each in stored])} off the allowlist"] if stored else []
+    if absent:
+        entries = state.exemptions(now).entries
+        overlaps = [entry.network for name in absent for entry in overlapping(entries, networks[name])][:5]
+        overlapped = f"; entries that overlap {'it' if len(absent) == 1 else 'them'}: {', '.join(overlaps)}"
+        details.append(f"{named(absent)} not on the allowlist" + (overlapped if overlaps else ""))
+    answer = ChangeAnswer(
+        changed=bool(stored), detail="; ".join(details), undo=_undo([], [each.record for each in stored])
+    )
+    writes = [state.delete(each) for each in stored]
+    return PlannedChange(answer=answer, writes=writes, action="allowlist.delete", target=", ".join(networks))
 
 
-def _put_again(entry: Allow) -> Call:
-    body = {"network": entry.network, "comment": entry.comment, "expires_at": entry.expires_at, "force": True}
+def _parse(forms: Mapping[str, NewAllow], unwanted: Sequence[str], now: int) -> dict[str, str]:
+    """Returns the networks' names by the prefixes of their fields' names. Raises Invalid."""
+    texts = {f"{prefix}network": form.network for prefix, form in forms.items()}
+    texts |= {f"remove[{n}]": text for n, text in enumerate(unwanted)}
+    faults = [
+        fault("body", f"{prefix}expires_at", form.expires_at, f"epoch seconds after now, which is {now}")
+        for prefix, form in forms.items()
+        if form.expires_at is not None and form.expires_at <= now
+    ]
+    names: dict[str, str] = {}
+    for field, text in texts.items():
+        network = try_network(text, "body", field)
+        if isinstance(network, Fault):
+            faults.append(network)
+        elif str(network) in names.values():
+            faults.append(fault("body", field, text, "each network once"))
+        else:
+            names[field.removesuffix("network")] = str(network)
+    if not 1 <= len(texts) <= MOST_ENTRIES_AT_ONCE:
+        accepted = f"1 to {MOST_ENTRIES_AT_ONCE} networks, together with those to remove"
+        faults.append(fault("body", "entries", f"{len(texts)} networks", accepted))
+    if faults:
+        raise Invalid(*faults)
+    return names
+
+
+def _require_consent(state: State, forms: Mapping[str, NewAllow], names: Mapping[str, str], widest: Widest) -> None:
+    """Raises ForceNeeded if an entry without force exempts very many clients, or names a rule that is not in force."""
+    objections = []
+    if any(form.rules for form in forms.values()):
+        known = [rule.name for rule in rule_set(state).rules]
+        objections += [
+            fault("body", f"{prefix}rules", rule, f"rules in force, which are {', '.join(known) or 'none'}, or force")
+            for prefix, form in forms.items()
+            for rule in form.rules
+            if rule not in known and not form.force
+        ]
+    for prefix, form in forms.items():
+        network = parse_network(names[prefix])
+        if network.prefixlen < widest[network.version] and not form.force:
+            accepted = f"a prefix of at least /{widest[network.version]}, or force"
+            objections.append(fault("body", f"{prefix}network", names[prefix], accepted))
+    if objections:
+        raise ForceNeeded("; ".join(f"{each.value}: {each.accepted}" for each in objections[:3]), objections)
+
+
+def _require_room(state: State, more: int, name: str) -> None:
+    """Raises Invalid if there is no room for ``more`` entries, of which ``name`` is one."""
+    if more > 0 and sum(1 for _ in islice(state.all(Allow), MOST_ENTRIES)) + more > MOST_ENTRIES:
+        raise Invalid(fault("body", "network", name, f"at most {MOST_ENTRIES} entries; the allowlist is full"))
+
+
+def _blocks_of(state: State, entries: Sequence[Allow], now: int) -> tuple[list[Stored[Block]], list[str]]:
+    """Returns the blocks that ``entries`` end, and the networks of those that another rule holds too."""
+    exempt = Exemptions.of(entries)
+    lifted: list[Stored[Block]] = []
+    of_rules: list[Stored[Block]] = []
+    for block in state.all(Block):
+        span = span_of(block.id)
+        if exempt.networks.meets(span):
+            lifted.append(block)
+        elif exempt.meets(span, block.record.rule):
+            of_rules.append(block)
+    histories = state.get_many(History, [block.id for block in of_rules])
+    kept: list[str] = []
+    for block in of_rules:
+        history = histories[block.id].record if block.id in histories else History(network=block.id)
+        others = causes(Standing(history, block.record), now)
+        if all(exempt.meets(span_of(block.id), rule) for rule in others):
+            lifted.append(block)
+        else:
+            kept.append(block.id)
+    return lifted, kept
+
+
+def _same(entry: Allow, other: Allow) -> bool:
+    return (entry.comment, entry.expires_at, entry.rules) == (other.comment, other.expires_at, other.rules)
+
+
+def _scope(entries: Iterable[Allow]) -> str:
+    """Returns the rules that all of ``entries`` name, in words; empty if they differ, or exempt from all rules."""
+    scopes = {entry.rules for entry in entries}
+    return f" for {', '.join(rules)} alone" if len(scopes) == 1 and (rules := scopes.pop()) else ""
+
+
+def _entries(names: Sequence[str]) -> str:
+    return f"the entry for {named(names)}" if len(names) == 1 else f"the entries for {named(names)}"
+
+
+def _undo(added: Sequence[str], restored: Sequence[Allow]) -> Call | None:
+    """Returns the call that removes the entries for ``added``, and puts earlier ones back."""
+    if not added and not restored:
+        return None
+    if not restored:
+        return Call(method="DELETE", path=PATH, query={"network": list(added)})
+    bodies: list[dict[str, Any]] = [
+        {"network": each.network, "comment": each.comment, "expires_at": each.expires_at, "force": True}
+        | ({"rules": list(each.rules)} if each.rules else {})
+        for each in restored
+    ]
+    body = bodies[0] if len(bodies) == 1 and not added else {"entries": bodies, "remove": list(added)}
     return Call(method="PUT", path=PATH, body=body)

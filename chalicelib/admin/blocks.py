@@ -19,14 +19,12 @@ from chalicelib.core.events import block_event, end_event
 from chalicelib.core.responses import Response
 from chalicelib.core.rules import LONGEST_BLOCK_S
 from chalicelib.core.state import Allow, Block, Call, History, Seconds
-from chalicelib.core.wording import plural, reason, roughly, without_sets
+from chalicelib.core.wording import MOST_NAMED, few, named, plural, reason, roughly, without_sets
 from chalicelib.pipeline.block_lengths import read_lengths, writes_for
 from chalicelib.pipeline.lifting import ended_at, write_to_forget, writes_to_lift
 from chalicelib.pipeline.stored import State
 
 PATH = "/v1/blocks"
-MOST_NAMED = 3
-"""Most networks named in a sentence; the others are counted."""
 
 
 class BlockView(Block, frozen=True, kw_only=True):
@@ -111,7 +109,7 @@ def block(
         fault("body", f"{prefix}network", block.network, objection)
         for prefix, block in blocks.items()
         if not forms[prefix].force
-        for objection in _objections(block.network_value(), exempt.entries, widest, caller)
+        for objection in _objections(block.network_value(), exempt.whole, widest, caller)
     ]
     if objections:
         raise ForceNeeded("; ".join(f"{each.value}: {each.accepted}" for each in objections[:3]), objections)
@@ -127,11 +125,11 @@ def block(
     lengths = {block.until - now for block in views}
     answered = {block.response for block in views}
     how = "blocked" if answered == {Response.BLOCK} else f"under {' or '.join(sorted(answered))}"
-    detail = f"{_named(names)} {how} for {roughly(max(lengths))}" + ("" if len(lengths) == 1 else " at most")
+    detail = f"{named(names)} {how} for {roughly(max(lengths))}" + ("" if len(lengths) == 1 else " at most")
     if replaced:
         detail += f"; {plural(len(replaced), 'block')} replaced"
     if withheld:
-        detail += f"; {_named(withheld)} withheld because of the allowlist"
+        detail += f"; {named(withheld)} withheld because of the allowlist"
     return PlannedChange(
         answer=BlockChange(changed=True, detail=detail, undo=_undo(names, replaced, now), blocks=views),
         writes=[
@@ -163,16 +161,16 @@ def unblock(state: State, query: UnblockQuery, *, by: str, now: int) -> PlannedC
     writes += [write_to_forget(name, histories[name], now) for name in forgotten if name not in blocks]
     details = []
     if blocks:
-        details += [f"{_named(list(blocks))} no longer blocked", "requests made so far do not count again"]
+        details += [f"{named(list(blocks))} no longer blocked", "requests made so far do not count again"]
     if forgotten:
-        details.append(f"the offences of {_few(forgotten)} are forgotten")
+        details.append(f"the offences of {few(forgotten)} are forgotten")
     if not writes:
-        details.append(f"{_named(names)} not blocked")
+        details.append(f"{named(names)} not blocked")
         # The caller may mean a wider network: an IPv6 client is blocked with its /64.
         names_of_wider = [name for network in networks[:MOST_NAMED] for name in covering(network)[1:]]
         wider = [each.id for each in state.get_many(Block, names_of_wider).values() if each.record.in_force(now)]
         if wider:
-            details.append(f"the wider {_named(wider)}")
+            details.append(f"the wider {named(wider)}")
     lifted = [each.record for each in blocks.values()]
     allowlist = state.allowlist(now)
     answer = UnblockChange(
@@ -278,12 +276,3 @@ def _block_again(blocks: Iterable[Block], now: int) -> Call:
         for block in blocks
     ]
     return Call(method="POST", path=PATH, body={"blocks": again})
-
-
-def _named(names: Sequence[str]) -> str:
-    return f"{_few(names)} {'is' if len(names) == 1 else 'are'}"
-
-
-def _few(names: Sequence[str]) -> str:
-    more = len(names) - MOST_NAMED
-    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

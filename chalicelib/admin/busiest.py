@@ -8,7 +8,7 @@ from chalicelib.admin.answers import RuleCount, TimedAnswer, at_most
 from chalicelib.admin.errors import NotFound
 from chalicelib.admin.live_counts import LiveCounts
 from chalicelib.admin.schemas import TopQuery
-from chalicelib.core.addresses import network_of
+from chalicelib.core.addresses import network_of, span_of
 from chalicelib.core.allowance import Allowance
 from chalicelib.core.latest_window import busiest
 from chalicelib.core.logs.requests import Source
@@ -56,7 +56,7 @@ def busiest_clients(state: State, live: LiveCounts, query: TopQuery, *, sampling
     if query.rule is not None and query.rule not in known:
         raise NotFound(f"There is no rule {query.rule!r}. Existing rules: {', '.join(known) or 'none'}.")
     now = now_ms // 1000
-    allowlist = state.allowlist(now)
+    exempt = state.exemptions(now)
 
     def under(rule: Rule, source: Source) -> Busiest:
         window, logged = live.window(rule, now_ms), sampling.of(source)
@@ -72,7 +72,7 @@ def busiest_clients(state: State, live: LiveCounts, query: TopQuery, *, sampling
                 network=str(network),
                 count=count,
                 blocked_until=until.get(str(network)),
-                allowlisted=allowlist.overlaps(network),
+                allowlisted=exempt.meets(span_of(str(network)), rule.name),
             )
             for network, count in counts.items()
         ]

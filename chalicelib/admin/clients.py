@@ -124,7 +124,7 @@ def explain(client: ClientReport, pause: Pause, *, stopped: Sequence[str], uncou
     for entry in client.allowlist:
         until = f" for another {roughly(entry.expires_at - now)}" if entry.expires_at is not None else ""
         comment = f" ({entry.comment})" if entry.comment else ""
-        yield f"{entry.network} is on the allowlist{until}{comment}: no rule blocks it."
+        yield f"{entry.network} is on the allowlist{until}{comment}: {_spared_by(entry)}."
     if pause.released:
         yield "Enforcement is paused and the IP sets are emptied, so no client is blocked."
     elif pause.paused:
@@ -142,6 +142,13 @@ def explain(client: ClientReport, pause: Pause, *, stopped: Sequence[str], uncou
         yield f"Its last block ended {roughly(max(0, now - client.lifted_at))} ago."
     if uncounted:
         yield f"Its current requests are unknown: {uncounted}."
+
+
+def _spared_by(entry: Allow) -> str:
+    """Returns the rules that do not block a network on the allowlist, in words."""
+    if not entry.rules:
+        return "no rule blocks it"
+    return f"these rules do not block it, others do: {', '.join(entry.rules)}"
 
 
 def _counted(count: Count) -> str:

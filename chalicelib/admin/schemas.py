@@ -18,6 +18,12 @@ MOST_NETWORKS = 40
 """Most networks in one call: two items each, block and history, and one audit record and receipt for all must fit
 into a transaction of 100 items."""
 
+MOST_ENTRIES_AT_ONCE = 80
+"""Most entries of the allowlist in one call: with the longest comments, its receipt remains below 400 KB."""
+
+MOST_SCOPE = 20
+"""Most rules that an entry of the allowlist names."""
+
 LATEST_TIME = 253_402_300_799
 """Latest time accepted: the end of the year 9999, in epoch seconds."""
 
@@ -88,14 +94,25 @@ class Nothing(Form, frozen=True):
 
 
 class NewAllow(Form, frozen=True):
-    """A network to add to the allowlist."""
+    """A network to add to the allowlist, or whose entry to change."""
 
     network: NetworkText
     comment: Comment = ""
     expires_at: Annotated[int, Meta(ge=0, le=LATEST_TIME)] | None = None
     """First second at which the entry is no longer in force; null: never. Epoch seconds, in the future."""
+    rules: Annotated[list[RuleName], Meta(max_length=MOST_SCOPE)] = []
+    """Names of the only rules that do not block it; other rules do, and operators. Empty: it is never blocked."""
     force: bool = False
-    """Accept a network wider than the configured prefixes, /0 included."""
+    """Accept a network wider than the configured prefixes, /0 included, and names of rules that are not in force."""
+
+
+class NewAllows(Form, frozen=True):
+    """Changes of the allowlist: all of them are made or none."""
+
+    entries: Annotated[list[NewAllow], Meta(max_length=MOST_ENTRIES_AT_ONCE)] = []
+    """Networks to add, or whose entries to change."""
+    remove: Annotated[list[NetworkText], Meta(max_length=MOST_ENTRIES_AT_ONCE)] = []
+    """Networks to remove, as their entries name them; at most 80 together with the entries."""
 
 
 class NewBlock(Form, frozen=True):
@@ -196,9 +213,9 @@ class UnreadableRecord(Form, frozen=True):
     """When the store may remove it; null: never. Epoch seconds."""
 
 
-class NetworkQuery(Form, frozen=True):
-    network: NetworkText
-    """The network."""
+class DisallowQuery(Form, frozen=True):
+    network: Annotated[list[NetworkText], Meta(min_length=1, max_length=MOST_ENTRIES_AT_ONCE)]
+    """The network as its entry names it. Repeat the parameter for several; all are removed or none."""
 
 
 class AddressQuery(Form, frozen=True):

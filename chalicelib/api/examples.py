@@ -109,6 +109,9 @@ _MALFORMED = MalformedPieces(
 _EXAMPLES = (
     schemas.Nothing(),
     schemas.NewAllow(network=_OFFICE, comment="office"),
+    schemas.NewAllows(
+        entries=[schemas.NewAllow(network="192.0.2.0/24", comment="crawler", rules=["burst"])], remove=[_OFFICE]
+    ),
     schemas.NewBlock(network="203.0.113.9", block_for="1h", comment="scraper"),
     schemas.NewBlocks(
         blocks=[schemas.NewBlock(network=name, block_for="1h") for name in ("203.0.113.9", "2001:db8:0:1::/64")]

@@ -72,21 +72,22 @@ def list_allowlist(call: ApiCall, query: schemas.AllowlistQuery) -> AllowPage:
 
 
 @route("PUT", "/v1/allowlist", role=Role.OPERATOR, tag="allowlist", raises=(FORCE_NEEDED,))
-def put_allowlist(call: ApiCall, body: schemas.NewAllow) -> PlannedChange[AllowChange]:
-    """Adds a network to the allowlist, or changes its entry.
+def put_allowlist(call: ApiCall, body: schemas.NewAllow | schemas.NewAllows) -> PlannedChange[AllowChange]:
+    """Adds a network to the allowlist, or changes its entry; or up to 80, and removes others.
 
-    Lifts the blocks that overlap it; the IP sets follow with the next publish. A network wider than the configured
-    prefixes requires 'force' (409 otherwise).
+    An entry that names rules exempts the network from these alone. Lifts the blocks that are exempt; the IP sets follow
+    with the next publish. A network wider than the configured prefixes, or the name of a rule that is not in force,
+    requires 'force' (409 otherwise).
     """
     history_s = call.services.config.history_s
     return allowlist.allow(call.state, body, widest=call.widest, caller=call.caller, history_s=history_s, now=call.now)
 
 
 @route("DELETE", "/v1/allowlist", role=Role.OPERATOR, tag="allowlist")
-def delete_allowlist(call: ApiCall, query: schemas.NetworkQuery) -> PlannedChange[ChangeAnswer]:
-    """Removes a network from the allowlist.
+def delete_allowlist(call: ApiCall, query: schemas.DisallowQuery) -> PlannedChange[ChangeAnswer]:
+    """Removes networks from the allowlist.
 
-    Removes only the entry for exactly this network. Harmless if there is none.
+    Removes only the entries for exactly these networks. Harmless if there is none.
     """
     return allowlist.disallow(call.state, query, call.now)
 

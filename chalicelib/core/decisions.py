@@ -83,8 +83,8 @@ def unenforced(
 ) -> Outcome | None:
     """Returns the outcome of an offence that is not enforced, whatever the client's standing; None of one that is.
 
-    ``allowed``: whether the network overlaps the allowlist. ``proxy``: whether it overlaps those of CDNs.
-    ``now``: epoch seconds.
+    ``allowed``: whether the network overlaps one that this rule must not block. ``proxy``: whether it overlaps those of
+    CDNs. ``now``: epoch seconds.
     """
     if allowed:
         return Outcome.ALLOWLISTED
@@ -186,6 +186,20 @@ def refusals(standing: Standing, source: Source, propagation_s: int) -> list[Ref
         until = block.refuses_until if asks else max(block.until, block.softer.get(Response.SLOW, 0))
         spans += [(block.refuses_from, until)] if until else []
     return [RefusalSpan(start * 1000, (end + propagation_s) * 1000) for start, end in spans]
+
+
+def causes(standing: Standing, now: int) -> frozenset[str]:
+    """Returns the rules that hold a network's block at the epoch second ``now``.
+
+    ``MANUAL`` and ``NETWORKS`` stand for an operator and for the clients of a guilty network.
+    """
+    history, block = standing.history, standing.block
+    if block is None or not block.in_force(now):
+        return frozenset()
+    punishing = {name for name, past in history.rules.items() if past.outcome in PUNISHED and now < past.until}
+    by_hand = {MANUAL} if block.by else set()
+    by_members = {NETWORKS} if block.members is not None else set()
+    return frozenset({block.rule} | punishing | by_hand | by_members)
 
 
 def own_refusals(offender: Offender, spans: Iterable[RefusalSpan]) -> bool:

@@ -362,7 +362,7 @@ def events_from(at_ms: int) -> str:
 
 
 class Allow(NetworkRecord, frozen=True, kw_only=True):
-    """A network that is never published."""
+    """A network that is never published, or that some rules do not block."""
 
     kind: ClassVar[str] = "allow"
     comment: str = ""
@@ -371,6 +371,8 @@ class Allow(NetworkRecord, frozen=True, kw_only=True):
     """Time it was added. Epoch seconds."""
     expires_at: Seconds | None = None
     """First second at which it is no longer in force. Epoch seconds."""
+    rules: tuple[str, ...] = ()
+    """Names of the only rules that do not block it; what others block is published. Empty: it is never published."""
 
     def in_force(self, now: int) -> bool:
         return self.expires_at is None or now < self.expires_at

@@ -1,10 +1,13 @@
 """Records in words."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from chalicelib.core.measures import amount_text, counted_text
 from chalicelib.core.responses import Response
 from chalicelib.core.state import MANUAL, Block, Event, Evidence, Members
+
+MOST_NAMED = 3
+"""Most networks named in a sentence; the others are counted."""
 
 RESPONSES = {
     Response.BLOCK: "blocked",
@@ -67,6 +70,25 @@ def event_detail(event: Event) -> str:
         made_by = f"by {event.by or 'an operator'}"
         return f"{made_by}: {event.comment}" if event.comment else made_by
     return f"{plural(event.number, 'further offence')} against {event.rule}"
+
+
+def few(names: Sequence[str]) -> str:
+    """Returns the first names, and the number of the others.
+
+    >>> few(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def named(names: Sequence[str]) -> str:
+    """Returns the first names, the number of the others, and the verb.
+
+    >>> named(["a"]), named(["a", "b"])
+    ('a is', 'a, b are')
+    """
+    return f"{few(names)} {'is' if len(names) == 1 else 'are'}"
 
 
 def roughly(seconds: int) -> str:

@@ -51,7 +51,7 @@ from chalicelib.pipeline.lifting import CLIENTS_PER_WRITE, history_kept_until
 from chalicelib.pipeline.network_blocks import block_networks
 from chalicelib.pipeline.recording import recorded
 from chalicelib.pipeline.rule_breakers import PlannedBlock, RuleBreakers, stopped_rules
-from chalicelib.pipeline.stored import State, Stored
+from chalicelib.pipeline.stored import Exemptions, State, Stored
 from chalicelib.pipeline.waiting import Case, Due, WaitingOffenders, key_of
 from chalicelib.ports import Conflict, Contended, StreamChange, Write
 from chalicelib.reports import EnforceReport
@@ -291,11 +291,11 @@ class Enforce:
                 report.outcomes[PAUSED] += len(cases)
                 return Done(report, [*waiting, *cases] if resumed else waiting)
             now = int(self._clock())
-            allowed = self._state.allowlist(now)
-            divided = self._divide(cases, allowed, sys.maxsize if resumed else self._stale_after_s, now)
+            exempt = self._state.exemptions(now)
+            divided = self._divide(cases, exempt, sys.maxsize if resumed else self._stale_after_s, now)
             for (outcome, _), number in divided.rest.items():
                 report.outcomes[outcome] += number
-            situation = self._read(divided, allowed, now, again=attempt > 0)
+            situation = self._read(divided, exempt.networks, now, again=attempt > 0)
             try:
                 judged = self._judge(situation, divided, resumed)
             except Conflict:
@@ -337,7 +337,7 @@ class Enforce:
         self._name_lengths([client.new_block for client in clients if client.new_block is not None])
         return Judged(report, clients, waiting)
 
-    def _divide(self, cases: Iterable[Case], allowed: NetworkSet, stale_after_s: int, now: int) -> Divided:
+    def _divide(self, cases: Iterable[Case], exempt: Exemptions, stale_after_s: int, now: int) -> Divided:
         enforced: list[Case] = []
         others: list[tuple[Case, Outcome]] = []
         for case in cases:
@@ -346,7 +346,7 @@ class Enforce:
             outcome = unenforced(
                 detection.terms,
                 offender,
-                allowed=allowed.meets(span),
+                allowed=exempt.meets(span, detection.terms.name),
                 proxy=self._proxies.meets(span),
                 stale_after_s=stale_after_s,
                 now=now,

@@ -15,6 +15,7 @@ export function start(session) {
     const body = {
       network: form.network.value.trim(),
       comment: form.comment.value.trim(),
+      rules: form.rules.value.split(/[\s,]+/).filter(Boolean),
       expires_at: holds ? Math.floor(now()) + Number(holds) : null,
     };
     if (await make({ method: "PUT", path: "/v1/allowlist", body }, { near: form })) form.reset();
@@ -34,6 +35,7 @@ function draw() {
   drawn = shown;
   const rows = entries.map((entry) => [
     clientLink(entry.network),
+    entry.rules.join(", ") || "all",
     entry.comment,
     entry.by,
     moment(entry.added_at),
@@ -44,7 +46,7 @@ function draw() {
     ],
   ]);
   $("allowlist").replaceChildren(
-    table(["Network", "Comment", "By", "Added", "Expires", ""], rows, { label: "Allowlist", empty: "No network is on the allowlist." }),
+    table(["Network", "Rules", "Comment", "By", "Added", "Expires", ""], rows, { label: "Allowlist", empty: "No network is on the allowlist." }),
     cursor ? h("button", { class: "quiet", onclick: more }, "Show more") : "",
   );
 }
@@ -64,6 +66,7 @@ function change(entry) {
   const form = $("allow-form");
   form.network.value = entry.network;
   form.comment.value = entry.comment;
+  form.rules.value = entry.rules.join(", ");
   form.comment.focus();
 }
 

@@ -50,7 +50,7 @@ function draw(report) {
           { class: "form-row" },
           own.length > 0 && act("unblock", "Unblock", "", () => unblock(own)),
           own.length > 0 && act("forget", "Unblock and forget offences", "", () => unblock(own, true)),
-          !report.allowlist.length && act("allow", "Allow for a day", "", () => allow(report)),
+          !exempt(report) && act("allow", "Allow for a day", "", () => allow(report)),
           !blocked && act("block", "Block for an hour", "danger", () => block(report)),
         ),
     ),
@@ -90,7 +90,12 @@ function response(report) {
 function verdict(report) {
   if (report.blocked) return RESPONSES[response(report)].replace(/^./, (letter) => letter.toUpperCase());
   if (report.blocks.length) return report.blocks.every((block) => block.withheld) ? "Block withheld" : "Block not published";
-  return report.allowlist.length ? "Allowlisted" : "Not blocked";
+  return exempt(report) ? "Allowlisted" : "Not blocked";
+}
+
+/** Whether no rule blocks the client, because of an entry for all rules. */
+function exempt(report) {
+  return report.allowlist.some((entry) => !entry.rules.length);
 }
 
 function bar(count) {

@@ -6,9 +6,19 @@ from collections.abc import Iterator, Sequence
 import click
 
 from chalicelib.admin.allowlist import AllowPage
+from chalicelib.admin.schemas import MOST_ENTRIES_AT_ONCE
 from chalicelib.core.durations import parse_duration
+from chalicelib.core.state import Allow
 from chalicelib.core.wording import plural
-from sluice.commands.shared.api import Printable, Session, api_command, confirmed, networks_argument, yes_option
+from sluice.commands.shared.api import (
+    Printable,
+    Session,
+    api_command,
+    confirmed,
+    networks_argument,
+    portions,
+    yes_option,
+)
 from sluice.commands.shared.output import table
 from sluice.commands.shared.times import DURATION, MOMENT, expiry, local
 
@@ -16,7 +26,7 @@ from sluice.commands.shared.times import DURATION, MOMENT, expiry, local
 @click.command()
 @api_command
 def allowlist(session: Session) -> None:
-    """List networks that are never blocked.
+    """List networks that are never blocked, or not by some rules.
 
     \b
     sluice allowlist
@@ -25,12 +35,12 @@ def allowlist(session: Session) -> None:
 
 
 def _view(page: AllowPage) -> Iterator[Printable]:
-    rows = [
-        (entry.network, entry.comment, entry.by, local(entry.added_at), expiry(entry.expires_at, page.now))
-        for entry in page.entries
-    ]
-    yield table(("network", "comment", "by", "added", "expires"), rows)
-    yield plural(len(rows), "network")
+    def row(entry: Allow) -> tuple[str, ...]:
+        spared_by, expires = ", ".join(entry.rules) or "all", expiry(entry.expires_at, page.now)
+        return entry.network, spared_by, entry.comment, entry.by, local(entry.added_at), expires
+
+    yield table(("network", "rules", "comment", "by", "added", "expires"), map(row, page.entries))
+    yield plural(len(page.entries), "network")
 
 
 @click.command()
@@ -38,7 +48,14 @@ def _view(page: AllowPage) -> Iterator[Printable]:
 @click.option("--comment", default="", metavar="TEXT", help="Owner of the network, or the reason.")
 @click.option("--for", "valid_for", type=DURATION, help="Duration of the entry; unlimited by default.")
 @click.option("--until", type=MOMENT, help="End of the entry, such as 2026-12-31T18:00; local unless it has a zone.")
-@click.option("--force", is_flag=True, help="Allow even if the network is very wide.")
+@click.option(
+    "--rule",
+    "rules",
+    multiple=True,
+    metavar="NAME",
+    help="A rule that does not block the networks; others still do. Repeat it for several rules.",
+)
+@click.option("--force", is_flag=True, help="Allow even if a network is very wide, or a rule is not in force.")
 @yes_option
 @api_command
 def allow(
@@ -47,24 +64,31 @@ def allow(
     comment: str,
     valid_for: str | None,
     until: int | None,
+    rules: Sequence[str],
     force: bool,
     yes: bool,
 ) -> None:
     """Add networks to the allowlist.
 
-    An existing entry for the same network is changed. Blocks that overlap the networks are lifted.
+    An existing entry for the same network is changed. Blocks that overlap the networks are lifted; with --rule, those
+    that only these rules made. If NETWORK is '-', networks are read from standard input, one per line. Of up to 80
+    networks, all are added or none; more are added 80 at a time.
 
     \b
     sluice allow 198.51.100.0/24 --comment office
     sluice allow 203.0.113.9 --for 2h --comment "load test"
+    sluice allow 192.0.2.0/24 --rule burst --comment "a partner's crawler"
+    sluice allow - --comment "uptime checks" --yes < list.txt
     """
     if valid_for is not None and until is not None:
         raise click.UsageError("Give --for or --until, not both.")
     if valid_for is not None:
         until = int(time.time()) + parse_duration(valid_for)
-    for network in confirmed(networks, "Add {} to the allowlist?", yes=yes):
-        body = {"network": network, "comment": comment, "expires_at": until, "force": force}
-        session.change("PUT", "/v1/allowlist", body=body)
+    said = {"comment": comment, "expires_at": until, "rules": rules, "force": force}
+    names = confirmed(networks, "Add {} to the allowlist?", yes=yes)
+    for portion in portions(names, MOST_ENTRIES_AT_ONCE, session):
+        new = [{"network": name, **said} for name in portion]
+        session.change("PUT", "/v1/allowlist", body=new[0] if len(new) == 1 else {"entries": new})
 
 
 @click.command()
@@ -74,10 +98,13 @@ def allow(
 def disallow(session: Session, networks: Sequence[str], yes: bool) -> None:
     """Remove networks from the allowlist.
 
-    Give each network exactly as its entry names it.
+    Give each network exactly as its entry names it. If NETWORK is '-', networks are read from standard input, one per
+    line.
 
     \b
     sluice disallow 198.51.100.0/24
+    sluice disallow - --yes < list.txt
     """
-    for network in confirmed(networks, "Remove {} from the allowlist?", yes=yes):
-        session.change("DELETE", "/v1/allowlist", query={"network": network})
+    names = confirmed(networks, "Remove {} from the allowlist?", yes=yes)
+    for portion in portions(names, MOST_ENTRIES_AT_ONCE, session):
+        session.change("DELETE", "/v1/allowlist", query={"network": portion})

@@ -1,11 +1,9 @@
 """``sluice blocks``, ``block`` and ``unblock``."""
 
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import get_args
 
 import click
-from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
@@ -17,9 +15,17 @@ from chalicelib.core.measures import amount_text
 from chalicelib.core.responses import Response
 from chalicelib.core.wording import plural, roughly
 from sluice.api_client import ALL, PAGE, Answer
-from sluice.commands.shared.api import Printable, Session, api_command, confirmed, networks_argument, yes_option
+from sluice.commands.shared.api import (
+    Printable,
+    Session,
+    api_command,
+    confirmed,
+    networks_argument,
+    portions,
+    yes_option,
+)
 from sluice.commands.shared.options import together
-from sluice.commands.shared.output import output, table
+from sluice.commands.shared.output import table
 from sluice.commands.shared.times import DURATION
 
 SORTS = ("blocked_at", "-blocked_at", "until", "-until", "count", "-count", "network", "-network")
@@ -93,7 +99,7 @@ def block(
     sluice block - --for 12h --yes < list.txt
     """
     names = confirmed(networks, f"Block {{}} for {block_for}?", yes=yes)
-    for portion in _portions(names, session):
+    for portion in portions(names, MOST_NETWORKS, session):
         said = {"block_for": block_for, "respond": respond, "comment": comment, "force": force}
         new = [{"network": name, **said} for name in portion]
         session.change("POST", "/v1/blocks", body=new[0] if len(new) == 1 else {"blocks": new})
@@ -129,19 +135,12 @@ def unblock(session: Session, networks: Sequence[str], forget: bool, yes: bool, 
             return
         session.print(_table(matching.blocks[:MOST_NETWORKS], matching.now))
     names = confirmed(networks, "Lift {}?", "block", yes=yes)
-    for portion in _portions(names, session):
+    for portion in portions(names, MOST_NETWORKS, session):
         session.change("DELETE", "/v1/blocks", query={"network": portion, **({"forget": "true"} if forget else {})})
 
 
 def _read(session: Session, query: Mapping[str, str | None], most: int) -> Answer[BlockPage]:
     return session.client.pages("/v1/blocks", BlockPage, "blocks", most=most, page=PAGE, **query)
-
-
-def _portions(networks: Sequence[str], session: Session) -> Iterable[Sequence[str]]:
-    """Returns as many networks at a time as the API accepts, with a progress bar if there are several portions."""
-    portions = [networks[start : start + MOST_NETWORKS] for start in range(0, len(networks), MOST_NETWORKS)]
-    quiet = len(portions) == 1 or session.as_json
-    return track(portions, "", console=output(sys.stderr), disable=quiet, transient=True)
 
 
 def _table(blocks: Sequence[BlockView], now: int) -> Table:

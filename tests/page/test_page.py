@@ -322,6 +322,21 @@ def test_an_allowlisted_network_is_unblocked_and_can_be_removed_again(open_page:
     expect(entry).to_contain_text("partner")
 
 
+def test_an_entry_for_one_rule_names_it_and_keeps_it_when_it_is_changed(open_page: OpenPage, site: Site) -> None:
+    page = open_page("allowlist")
+    form = page.get_by_role("form", name="Add to the allowlist")
+    form.get_by_label("Network").fill("203.0.113.0/24")
+    form.get_by_label("Rules").fill("burst")
+    form.get_by_role("button", name="Allow").click()
+    entry = page.locator("#allowlist tr").filter(has_text="203.0.113.0/24")
+    expect(entry).to_contain_text("burst")
+    page.get_by_role("button", name="Change 203.0.113.0/24").click()
+    form.get_by_label("Comment").fill("partner")
+    form.get_by_role("button", name="Allow").click()
+    expect(entry).to_contain_text("partner")
+    expect(entry).to_contain_text("burst")
+
+
 # --- the rules
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 import pytest
 from msgspec.structs import replace
 
-from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.decisions import Standing
 from chalicelib.core.state import Block, Event
 from chalicelib.pipeline.enforce import Divided, Enforce, Judged, Pending, Situation, Written
+from chalicelib.pipeline.stored import Exemptions
 from chalicelib.pipeline.waiting import Case, Due
 from chalicelib.ports import Conflict, Unavailable
 from tests.support.simulation.enforcing import Enforcing
@@ -74,16 +74,16 @@ class ForgetsHistories(Enforce):
 
 
 class HidesOffencesBehindBlocks(Enforce):
-    def _divide(self, cases: Iterable[Case], allowed: NetworkSet, stale_after_s: int, now: int) -> Divided:
-        divided = super()._divide(cases, allowed, stale_after_s, now)
+    def _divide(self, cases: Iterable[Case], exempt: Exemptions, stale_after_s: int, now: int) -> Divided:
+        divided = super()._divide(cases, exempt, stale_after_s, now)
         blocks = self._state.get_many(Block, [offender.network for _, offender in divided.enforced])
         return divided._replace(enforced=[case for case in divided.enforced if case[1].network not in blocks])
 
 
 class TakesRefusalsForOffences(Enforce):
-    def _divide(self, cases: Iterable[Case], allowed: NetworkSet, stale_after_s: int, now: int) -> Divided:
+    def _divide(self, cases: Iterable[Case], exempt: Exemptions, stale_after_s: int, now: int) -> Divided:
         served = [(detection, replace(offender, served_since_ms=0)) for detection, offender in cases]
-        return super()._divide(served, allowed, stale_after_s, now)
+        return super()._divide(served, exempt, stale_after_s, now)
 
 
 @pytest.mark.parametrize(

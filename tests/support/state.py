@@ -48,8 +48,8 @@ class Store(MemoryStateStore):
         self.put(block, network)
         return block
 
-    def allow(self, network: str, *, expires_at: int | None = None) -> None:
-        self.put(Allow(network=network, expires_at=expires_at), network)
+    def allow(self, network: str, *rules: str, expires_at: int | None = None) -> None:
+        self.put(Allow(network=network, expires_at=expires_at, rules=rules), network)
 
     def blocks(self) -> dict[str, Block]:
         return {block.id: block.record for block in State(self).all(Block)}

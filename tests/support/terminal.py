@@ -33,7 +33,7 @@ class Terminal:
         assert len(lines) == 1, result.stdout
         program, *words = shlex.split(lines[0].removeprefix("Undo with:"))
         assert program == "sluice"
-        return self.run(*words, *(["--yes"] if words[0] == "rules" else []))
+        return self.run(*words, *(["--yes"] if words[0] in ("rules", "allow", "disallow") else []))
 
     def blocked(self) -> list[str]:
         return sorted(block["network"] for block in self.json("blocks", "--all")["blocks"])

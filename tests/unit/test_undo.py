@@ -51,6 +51,26 @@ from sluice.undo import commands
         ),
         pytest.param(
             {
+                "method": "PUT",
+                "path": "/v1/allowlist",
+                "body": {
+                    "entries": [
+                        {"network": "192.0.2.1/32", "comment": "", "expires_at": None, "force": True},
+                        {"network": "192.0.2.2/32", "rules": ["burst", "crawl"], "comment": "partner", "force": True},
+                        {"network": "192.0.2.3/32", "force": True},
+                    ],
+                    "remove": ["192.0.2.4/32"],
+                },
+            },
+            [
+                "sluice disallow 192.0.2.4/32",
+                "sluice allow 192.0.2.1/32 192.0.2.3/32 --force",
+                "sluice allow 192.0.2.2/32 --comment partner --rule burst --rule crawl --force",
+            ],
+            id="entries of the allowlist, two alike and one for some rules, and a network that had none",
+        ),
+        pytest.param(
+            {
                 "method": "DELETE",
                 "path": "/v1/blocks",
                 "query": {"network": ["192.0.2.1/32", "192.0.2.2/32"], "forget": ["true"]},

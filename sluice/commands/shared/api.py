@@ -10,6 +10,7 @@ from itertools import chain
 from typing import IO, Any, TypeVar
 
 import click
+from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
@@ -138,6 +139,13 @@ def confirmed(arguments: Sequence[str], question: str, noun: str = "network", *,
     if len(networks) > 1:
         ask(question.format(plural(len(networks), noun)), yes=yes)
     return networks
+
+
+def portions(networks: Sequence[str], size: int, session: Session) -> Iterable[Sequence[str]]:
+    """Returns up to ``size`` networks at a time, with a progress bar if there are several portions."""
+    parts = [networks[start : start + size] for start in range(0, len(networks), size)]
+    quiet = len(parts) == 1 or session.as_json
+    return track(parts, "", console=output(sys.stderr), disable=quiet, transient=True)
 
 
 def as_sentence(text: str) -> str:

@@ -1,7 +1,8 @@
 from typing import Any
 
 from chalicelib.admin.allowlist import MOST_ENTRIES
-from chalicelib.core.state import Allow
+from chalicelib.admin.schemas import MOST_ENTRIES_AT_ONCE
+from chalicelib.core.state import Allow, Evidence, History, Past
 from chalicelib.pipeline.stored import State
 from tests.support.admin_api import Desk
 
@@ -89,6 +90,103 @@ def test_the_allowlist_is_bounded(desk: Desk) -> None:
     State(desk.cloud.state).overwrite(*entries)
     assert desk.call("PUT", "/v1/allowlist", {"network": "192.0.2.0/24"}).fields == ["network"]
     assert desk.call("PUT", "/v1/allowlist", {"network": "10.0.0.0/24", "comment": "known"}).status == 200
+
+
+def test_an_entry_for_a_rule_lifts_what_only_that_rule_blocked_and_exempts_from_it_alone(desk: Desk) -> None:
+    edit = {"rule": "login", "action": "block"}
+    assert desk.call("POST", "/v1/rules/edit", edit, headers={"If-Match": '"1"'}).status == 200
+    desk.run(12)
+    desk.attack("203.0.113.9")
+    assert desk.published() == {"203.0.113.9/32"}
+    reply = desk.call("PUT", "/v1/allowlist", {"network": "203.0.113.0/24", "rules": ["burst"]})
+    assert reply.json["lifted"] == ["203.0.113.9/32"]
+    desk.attack("203.0.113.9")
+    assert desk.published() == set()
+    desk.requests("203.0.113.9", 40, method="POST", path="/login")
+    desk.run(5)
+    assert desk.published() == {"203.0.113.9/32"}
+    (block,) = desk.call("GET", "/v1/blocks").json["blocks"]
+    assert (block["rule"], block["withheld"]) == ("login", False)
+    explained = " ".join(desk.call("GET", "/v1/clients", address="203.0.113.9").json["explain"])
+    assert "203.0.113.0/24 is on the allowlist: these rules do not block it, others do: burst" in explained
+
+
+def test_a_block_that_another_rule_or_an_operator_made_too_stays(desk: Desk) -> None:
+    desk.put_block("192.0.2.1/32", by="alice")
+    desk.put_block("192.0.2.2/32", rule="login")
+    evidence = Evidence(
+        rule="login",
+        count=9,
+        limit=5,
+        window_s=60,
+        first_ms=0,
+        last_ms=0,
+        source="cloudfront",
+        detection="d",
+        arrived_ms=0,
+    )
+    past = Past(offence=1, until=desk.now + 300, outcome="blocked", evidence=evidence)
+    desk.put_block("192.0.2.3/32")
+    State(desk.cloud.state).overwrite(History(network="192.0.2.3/32", rules={"login": past}))
+    desk.put_block("192.0.2.4/32")
+    reply = desk.call("PUT", "/v1/allowlist", {"network": "192.0.2.0/24", "rules": ["burst"]}).json
+    assert reply["lifted"] == ["192.0.2.4/32"]
+    assert "still blocked, because other rules blocked them too: 192.0.2.1/32, 192.0.2.3/32" in reply["detail"]
+
+
+def test_an_operator_may_block_what_is_exempt_from_some_rules(desk: Desk) -> None:
+    desk.call("PUT", "/v1/allowlist", {"network": "192.0.2.0/24", "rules": ["burst"]})
+    reply = desk.call("POST", "/v1/blocks", {"network": "192.0.2.7", "block_for": "1h"})
+    assert (reply.status, reply.json["blocks"][0]["withheld"]) == (201, False)
+
+
+def test_the_name_of_no_rule_needs_force_and_the_refusal_names_the_rules(desk: Desk) -> None:
+    entry = {"network": "192.0.2.0/24", "rules": ["burts"]}
+    refused = desk.call("PUT", "/v1/allowlist", entry)
+    assert (refused.status, refused.fields) == (409, ["rules"])
+    assert "burst" in refused.json["errors"][0]["accepted"]
+    assert desk.call("PUT", "/v1/allowlist", {**entry, "force": True}).json["entry"]["rules"] == ["burts"]
+
+
+def test_of_a_list_all_entries_are_added_or_none(desk: Desk) -> None:
+    networks = [f"192.0.2.{number}" for number in range(MOST_ENTRIES_AT_ONCE)]
+    wrong = {"entries": [{"network": name} for name in [*networks[:3], "192.0.2.7/24", "192.0.2.1/32", "10.0.0.0/8"]]}
+    refused = desk.call("PUT", "/v1/allowlist", wrong)
+    assert (refused.status, refused.fields) == (422, ["entries[3].network", "entries[4].network"])
+    wide = desk.call("PUT", "/v1/allowlist", {"entries": [{"network": "192.0.2.1"}, {"network": "10.0.0.0/8"}]})
+    assert (wide.status, wide.fields) == (409, ["entries[1].network"])
+    assert desk.call("GET", "/v1/allowlist").json["entries"] == []
+    long = desk.call("PUT", "/v1/allowlist", {"entries": [{"network": name} for name in [*networks, "10.0.0.1"]]})
+    assert (long.status, long.fields) == (422, ["entries"])
+    added = desk.call("PUT", "/v1/allowlist", {"entries": [{"network": name} for name in networks]}).json
+    assert len(added["entries"]) == len(desk.call("GET", "/v1/allowlist").json["entries"]) == MOST_ENTRIES_AT_ONCE
+    desk.undo(added["undo"])
+    assert desk.call("GET", "/v1/allowlist").json["entries"] == []
+
+
+def test_one_call_undoes_a_list_that_adds_changes_and_removes(desk: Desk) -> None:
+    first = [{"network": "192.0.2.1", "comment": "one", "rules": ["burst"]}, {"network": "192.0.2.2"}]
+    desk.call("PUT", "/v1/allowlist", {"entries": first})
+    before = desk.call("GET", "/v1/allowlist").json["entries"]
+    change = {
+        "entries": [{"network": "192.0.2.1", "comment": "two"}, {"network": "192.0.2.3"}],
+        "remove": ["192.0.2.2"],
+    }
+    answer = desk.call("PUT", "/v1/allowlist", change).json
+    after = {entry["network"]: entry["rules"] for entry in desk.call("GET", "/v1/allowlist").json["entries"]}
+    assert after == {"192.0.2.1/32": [], "192.0.2.3/32": []}
+    desk.undo(answer["undo"])
+    assert desk.call("GET", "/v1/allowlist").json["entries"] == before
+    assert desk.call("PUT", "/v1/allowlist", {"entries": []}).fields == ["entries"]
+
+
+def test_several_entries_are_removed_by_one_call_and_put_back_by_its_undo(desk: Desk) -> None:
+    desk.call("PUT", "/v1/allowlist", {"entries": [{"network": "192.0.2.1"}, {"network": "192.0.2.2", "comment": "b"}]})
+    before = desk.call("GET", "/v1/allowlist").json["entries"]
+    removed = desk.call("DELETE", "/v1/allowlist", network=["192.0.2.1", "192.0.2.2", "192.0.2.3"]).json
+    assert removed["detail"] == "192.0.2.1/32, 192.0.2.2/32 are off the allowlist; 192.0.2.3/32 is not on the allowlist"
+    desk.undo(removed["undo"])
+    assert desk.call("GET", "/v1/allowlist").json["entries"] == before
 
 
 def test_pages_have_no_gaps_while_the_list_changes(desk: Desk) -> None:

@@ -55,6 +55,21 @@ def test_an_allowlist_entry_lifts_overlapping_blocks_and_its_undo_removes_it(ter
     assert entry["expires_at"] is not None
 
 
+def test_a_list_is_allowed_for_a_rule_and_removed_again_by_the_undo(terminal: Terminal) -> None:
+    before = terminal.json("allowlist")["entries"]
+    networks = "192.0.2.1\n192.0.2.2 # second\n"
+    allowed = terminal.run("allow", "-", "--rule", "burst", "--comment", "uptime checks", "--yes", stdin=networks)
+    assert "192.0.2.1/32, 192.0.2.2/32 are on the allowlist for burst alone." in allowed.stdout
+    assert "burst" in terminal.run("allowlist").stdout
+    removed = terminal.undo(allowed)
+    assert terminal.json("allowlist")["entries"] == before
+    terminal.undo(removed)
+    entries = [entry for entry in terminal.json("allowlist")["entries"] if entry not in before]
+    assert {(entry["comment"], *entry["rules"]) for entry in entries} == {("uptime checks", "burst")}
+    terminal.run("disallow", "-", "--yes", stdin=networks)
+    assert terminal.json("allowlist")["entries"] == before
+
+
 def test_more_networks_than_fit_one_call_are_blocked_and_lifted_in_several(terminal: Terminal) -> None:
     networks = [f"192.0.2.{last}" for last in range(100)]
     terminal.run("block", "-", "--for", "1h", "--yes", stdin="\n".join([*networks, "# a comment", ""]))

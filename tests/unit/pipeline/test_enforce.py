@@ -148,6 +148,13 @@ def test_a_network_with_an_allowlisted_address_in_it_is_not_blocked(enforcer: En
     assert enforcer.decide(detection("192.0.2.0/24")).outcomes == {"allowlisted": 1}
 
 
+def test_an_entry_for_one_rule_spares_its_network_from_that_rule_alone(enforcer: Enforcer) -> None:
+    enforcer.store.allow(CLIENT, "burst", "static")
+    report = enforcer.decide(detection(of=terms("burst")), detection(of=terms("login")))
+    assert report.outcomes == {"allowlisted": 1, "blocked": 1}
+    assert enforcer.store.blocks()[CLIENT].rule == "login"
+
+
 def test_an_expired_allowlist_entry_does_not_protect(enforcer: Enforcer) -> None:
     enforcer.store.allow(CLIENT, expires_at=NOW)
     assert enforcer.decide(detection()).outcomes == {"blocked": 1}
