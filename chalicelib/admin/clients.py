@@ -185,6 +185,7 @@ def _counts(live: LiveCounts, network: Network, sampling: Sampling, now_ms: int)
             continue
         client = network.supernet(new_prefix=prefix)
         window, allowance = live.window(rule, now_ms), Allowance.of(rule, source, sampling)
-        count = window.count(live.view.slots(source, rule, client.network_address.packed), allowance.drain)
+        groups = live.view.groups(source, rule, client.network_address.packed)
+        count = max((window.count(slots, allowance.drain) for slots in groups), default=0)
         logged = sampling.of(source)
         yield Count.under(logged.applied(rule), source, network=str(client), count=logged.made(count))

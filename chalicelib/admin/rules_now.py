@@ -52,14 +52,15 @@ def is_counted(live: LiveCounts, rule: Rule) -> bool:
 
 def _rule_now(live: LiveCounts, rule: Rule, source: Source, sampling: Sampling) -> RuleNow | None:
     allowance = Allowance.of(rule, source, sampling)
-    clients = over = 0
+    clients: set[bytes] = set()
+    over: set[bytes] = set()
     first, last = None, 0
-    for _, slots in live.view.clients(source, rule):
-        clients += 1
+    for client, slots in live.view.clients(source, rule):
+        clients.add(client)
         first, last = min(slots) if first is None else min(first, *slots), max(last, *slots)
-        if sum(slots.values()) > allowance.limit:
-            over += over_allowance(slots, slots, allowance) is not None
+        if sum(slots.values()) > allowance.limit and over_allowance(slots, slots, allowance) is not None:
+            over.add(client)
     if first is None:
         return None
     span_s = max(1, (last + 1 - first) * rule.slot_ms // 1000)
-    return RuleNow(rule=rule.name, source=source.value, clients=clients, over=over, span_s=span_s)
+    return RuleNow(rule=rule.name, source=source.value, clients=len(clients), over=len(over), span_s=span_s)

@@ -20,6 +20,7 @@ from typing import Self
 from zlib import crc32
 
 from chalicelib.core.addresses import Network
+from chalicelib.core.client_groups import ungrouped
 from chalicelib.core.meter_tally import MeterTally
 from chalicelib.core.state import Known
 
@@ -78,14 +79,14 @@ def may_be_noted(counted: MeterTally, halvings: int) -> list[bytes]:
     computed with a few operations on whole columns.
     """
     if not halvings:
-        return counted.keys()
+        return list(map(ungrouped, counted.keys()))
     column = counted.keys4
     first = 0
     for at, table in enumerate(_FIRST_BYTES):
         first ^= int.from_bytes(column[at::IPV4_BYTES].translate(table), "little")
     flags = first.to_bytes(len(column) // IPV4_BYTES, "little").translate(_KEPT[min(halvings, 8)])
     ipv4 = [column[at : at + IPV4_BYTES] for at in compress(range(0, len(column), IPV4_BYTES), flags)]
-    return ipv4 + [counted.keys16[at : at + 16] for at in range(0, len(counted.keys16), 16)]
+    return ipv4 + [ungrouped(counted.keys16[at : at + 16]) for at in range(0, len(counted.keys16), 16)]
 
 
 _FIRST_BYTES = [

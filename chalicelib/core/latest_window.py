@@ -51,10 +51,15 @@ def busiest(
 ) -> list[tuple[bytes, int]]:
     """Returns up to ``number`` clients and their counts in ``window``, busiest first; none without requests.
 
+    ``clients``: one with several groups of requests is there for each of them, and the busiest group is its count.
     ``drain``: that of the rule's bucket, if it is one.
 
     >>> busiest([(b"aaaa", {1: 2}), (b"bbbb", {1: 3}), (b"cccc", {9: 9})], LatestWindow(0, 5), 2)
     [(b'bbbb', 3), (b'aaaa', 2)]
     """
-    counts = ((count, key) for key, slots in clients if (count := window.count(slots, drain)))
-    return [(key, count) for count, key in nlargest(number, counts)]
+    highest: dict[bytes, int] = {}
+    for key, slots in clients:
+        count = window.count(slots, drain)
+        if count > highest.get(key, 0):
+            highest[key] = count
+    return nlargest(number, highest.items(), key=lambda client: (client[1], client[0]))

@@ -25,7 +25,7 @@ Slots = dict[int, int]
 """Requests by slot number (time in milliseconds // slot_ms)."""
 
 Clients = dict[bytes, Slots]
-"""Slots by client: a packed address cut to the meter's prefix."""
+"""Slots by client, a packed address cut to the meter's prefix, or by the key of a client's group."""
 
 FEW = 16
 """Clients up to this number are searched for one by one in the keys; more are looked up in one pass over all keys."""
@@ -54,7 +54,7 @@ class MeterTally(msgspec.Struct, array_like=True, frozen=True, gc=False):
     keys4: bytes
     """Keys of IPv4 clients, 4 bytes each."""
     keys16: bytes
-    """Keys of IPv6 clients, 16 bytes each."""
+    """Keys of IPv6 clients, or of groups (``client_groups``), 16 bytes each."""
     per_key: bytes
     """Number of slots of each key."""
     offsets: bytes

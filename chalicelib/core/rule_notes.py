@@ -78,7 +78,7 @@ def _wide_notes(rule: Rule) -> Iterator[str]:
 
 
 def _column_notes(rule: Rule, columns: ColumnsOf, counted: list[Source]) -> Iterator[str]:
-    examined = [*rule.scope.columns(), *filter(None, [rule.measure.column])]
+    examined = [*dict.fromkeys((*rule.scope.columns(), *filter(None, [rule.measure.column]), *rule.by))]
     lacking = {source: [name for name in examined if name not in columns[source]] for source in counted or LIVE_SOURCES}
     if all(lacking.values()):
         names = sorted({name for names in lacking.values() for name in names})

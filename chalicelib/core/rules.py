@@ -80,16 +80,21 @@ class Meter:
     slot_ms: int
     measure: Measure = Measure.REQUESTS
     """The amount of each request in scope that is added up."""
+    by: tuple[str, ...] = ()
+    """Columns; the requests of a client are counted apart for each value of them (``client_groups``)."""
     of_refusals: bool = False
     """True if only the requests in scope are counted that were answered as refusals (``core.refusals``)."""
     topic: bytes = field(init=False, repr=False, compare=False)
-    """Digest of scope and prefixes, and of any measure but the number of requests: the same in every process and
-    version as long as their ``repr`` is. ``REFUSALS`` follows it if only refusals are counted."""
+    """Digest of scope and prefixes, and of any measure but the number of requests and any columns that group them: the
+    same in every process and version as long as their ``repr`` is. ``REFUSALS`` follows it if only refusals are
+    counted."""
 
     def __post_init__(self) -> None:
         counted = repr((self.scope, self.ipv4_prefix, self.ipv6_prefix)).encode()
         if self.measure is not Measure.REQUESTS:
             counted += f" {self.measure}".encode()
+        if self.by:
+            counted += f" by {','.join(self.by)}".encode()
         digest = blake2b(counted, digest_size=TOPIC_BYTES).digest()
         object.__setattr__(self, "topic", refusals_topic(digest) if self.of_refusals else digest)
 
@@ -120,6 +125,8 @@ class Rule:
     ipv4_prefix: int = 32
     """Bits of an IPv4 address that make up a client: 24 counts each /24 as one client."""
     ipv6_prefix: int = 64
+    by: tuple[str, ...] = ()
+    """Columns, in alphabetical order: the limit is for a client's requests with the same values in them."""
     scope: Scope = EVERYTHING
     rate: Rate | None = None
     """Requests allowed on top of ``limit`` in proportion to time, which makes the rule a token bucket (``buckets``)."""
@@ -137,7 +144,7 @@ class Rule:
 
     def __post_init__(self) -> None:
         # Stored, because making a meter hashes its scope.
-        meter = Meter(self.scope, self.ipv4_prefix, self.ipv6_prefix, self.slot_ms, self.measure)
+        meter = Meter(self.scope, self.ipv4_prefix, self.ipv6_prefix, self.slot_ms, self.measure, self.by)
         object.__setattr__(self, "meter", meter)
 
     @property
@@ -189,7 +196,7 @@ class RuleSet:
     def columns(self) -> frozenset[str]:
         """Returns the columns that counting examines: those of scopes and measures, and those that reveal refusals."""
         measured = {rule.measure.column for rule in self.rules if rule.measure.column}
-        return REFUSAL_COLUMNS.union(measured, *(rule.scope.columns() for rule in self.rules))
+        return REFUSAL_COLUMNS.union(measured, *((*rule.scope.columns(), *rule.by) for rule in self.rules))
 
     def meters(self) -> list[Meter]:
         """Returns meters that together serve every rule; a rule that a finer meter serves has none of its own."""

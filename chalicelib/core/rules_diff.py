@@ -14,9 +14,11 @@ from chalicelib.core.rules import NETWORKS, Action, NetworkTerms, Rule, RuleSet,
 from chalicelib.core.scope import Scope
 
 
-class Aggregate(msgspec.Struct, frozen=True):
+class Aggregate(msgspec.Struct, frozen=True, omit_defaults=True):
     ipv4: Annotated[int, msgspec.Meta(extra_json_schema={"maximum": 32})]
     ipv6: Annotated[int, msgspec.Meta(extra_json_schema={"maximum": 128})]
+    by: list[str] = []
+    """Columns: the limit is for a client's requests with the same values in them; empty for all its requests."""
 
 
 class EscalateWords(msgspec.Struct, frozen=True):
@@ -89,7 +91,7 @@ def rule_words(rule: Rule) -> RuleWords:
         action=rule.action,
         block_for=format_duration(rule.block_for_s),
         resolution=rule.resolution,
-        aggregate=Aggregate(rule.ipv4_prefix, rule.ipv6_prefix),
+        aggregate=Aggregate(rule.ipv4_prefix, rule.ipv6_prefix, list(rule.by)),
         scope=_scope_words(rule.scope),
         escalate=escalate,
         extend=rule.extend,
@@ -216,6 +218,8 @@ def sentence(rule: RuleWords) -> str:
     'more than 2/s and a burst of 50 requests: block for 10m'
     >>> sentence(rule_words(Rule(name="burst", limit=50, window_s=5, paused_until=1_767_225_600)))
     'more than 50 requests within 5s: block for 10m (paused until 2026-01-01T00:00:00Z)'
+    >>> sentence(rule_words(Rule(name="page", limit=50, window_s=60, by=("host", "path"))))
+    'more than 50 requests of the same host and path within 1m: block for 10m'
     """
     scope = ", ".join(_condition(name, values) for name, values in rule.scope.items())
     ladder = ", then ".join(rule.respond)
@@ -226,9 +230,10 @@ def sentence(rule: RuleWords) -> str:
         action += f" (paused until {utc_text(rule.paused_until)})"
     requests = " requests" if rule.measure == Measure.REQUESTS else ""
     limit = str(rule.limit) if requests else amount_text(rule.measure, rule.limit)
-    over = f"{limit}{requests} within {rule.window}"
+    same = f" of the same {' and '.join(rule.aggregate.by)}" if rule.aggregate.by else ""
+    over = f"{limit}{requests}{same} within {rule.window}"
     if rule.bucket is not None:
-        over = f"{rule.bucket.rate} and a burst of {rule.bucket.burst} requests"
+        over = f"{rule.bucket.rate} and a burst of {rule.bucket.burst} requests{same}"
     return f"more than {over}{scope and f' with {scope}'}: {action}"
 
 
@@ -289,6 +294,8 @@ def _texts(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, s
                 continue
             case dict():
                 yield from _texts(value, f"{prefix}{key}.")
+            case []:
+                continue
             case list():
                 yield f"{prefix}{key}", ", ".join(value)
             case bool():

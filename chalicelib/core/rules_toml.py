@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from chalicelib.core.checks import ValueCheck, one_of, pattern, whole
+from chalicelib.core.client_groups import GROUPED_BY, LONGEST_IPV6_PREFIX
 from chalicelib.core.durations import LAST_S, format_duration, parse_duration, utc_text
 from chalicelib.core.measures import LIMITS, Measure
 from chalicelib.core.paths import normalised
@@ -201,12 +202,12 @@ def _rule(table: Mapping[str, Any]) -> tuple[Rule | None, list[RuleProblem]]:
             problems.append(RuleProblem("a bucket counts requests", ("measure",)))
     if problems:
         return None, problems
-    prefixes = {f"{family}_prefix": length for family, length in values.pop("aggregate", {}).items()}
+    clients = values.pop("aggregate", {})
     if is_bucket:
         values |= _bucket(values.pop("bucket"), values.get("resolution", DEFAULT_RESOLUTION))
     elif values.get("resolution") == EXACT:
         values["resolution"] = values["window"] * 1000 // EXACT_MS
-    rule = Rule(**_attributes(values), **prefixes)
+    rule = Rule(**_attributes(values), **clients)
     if rule.window_s * 1000 % rule.resolution:
         window = format_duration(rule.window_s)
         message = f"{rule.resolution} does not divide a window of {window} into whole milliseconds"
@@ -442,6 +443,22 @@ def _abnormal(scope: Scope) -> list[RuleProblem]:
     ]
 
 
+def _by(value: object) -> tuple[str, ...]:
+    """Reads the columns that tell the requests of a client apart."""
+    if not isinstance(value, list) or not value:
+        raise _not(value, f"a list of at least one of {', '.join(GROUPED_BY)}")
+    read = _is(one_of(GROUPED_BY, f"one of {', '.join(map(repr, GROUPED_BY))}"))
+    return tuple(sorted({str(read(item)) for item in value}))
+
+
+def _aggregate(ipv4: int = 32, ipv6: int = 64, by: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Returns the attributes of a rule that say what one client is."""
+    if by and ipv6 > LONGEST_IPV6_PREFIX:
+        message = f"{ipv6} is longer than /{LONGEST_IPV6_PREFIX}, the longest prefix of clients counted by value"
+        raise _Wrong(RuleProblem(message, ("ipv6",)))
+    return {"ipv4_prefix": ipv4, "ipv6_prefix": ipv6, "by": by}
+
+
 _PATH = _several(pattern(r"/[^?#\s]*", "a path that starts with '/' and has no query"))
 _PART = pattern(r"[\x20-\x7e]{1,256}", "1 to 256 printable ASCII characters")
 
@@ -511,7 +528,7 @@ _RULE: dict[str, _Reader] = {
     "action": lambda value: Action(_is(one_of(tuple(Action), "'block' or 'count'"))(value)),
     "block_for": _duration(1, LONGEST_BLOCK_S),
     "resolution": _is(ValueCheck("a whole number from 10 to 1000 or 'exact'", _is_resolution)),
-    "aggregate": _table({"ipv4": _is(whole(8, 32)), "ipv6": _is(whole(16, 128))}),
+    "aggregate": _table({"ipv4": _is(whole(8, 32)), "ipv6": _is(whole(16, 128)), "by": _by}, make=_aggregate),
     "scope": _table(_SCOPE, make=_scope),
     "escalate": _table(_ESCALATE, required=_ESCALATE, make=Escalation),
     "extend": _is(_BOOLEAN),

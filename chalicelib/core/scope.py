@@ -114,17 +114,13 @@ class Scope:
             tests.append(("user_agent", _any_part_of(self.user_agent)))
         return tests
 
+    def path_form(self, path: str) -> str:
+        """Returns ``path`` in the form in which this scope compares paths."""
+        if self.normalise:
+            path = normalised(path)
+        return path.lower() if self.ignore_case else path
+
     def _path_test(self) -> _Test:
-        forms: list[Callable[[str], str]] = [normalised] if self.normalise else []
-        if self.ignore_case:
-            forms.append(str.lower)
-
-        def formed(text: Text) -> str:
-            path = _joined(text)
-            for form in forms:
-                path = form(path)
-            return path
-
         cased = str.lower if self.ignore_case else str
         paths, prefixes = frozenset(map(cased, self.path)), tuple(map(cased, self.path_prefix))
         suffixes = tuple(map(cased, self.path_suffix))
@@ -135,9 +131,9 @@ class Scope:
             conditions.append(lambda path: path.endswith(suffixes))
         if self.static is not None:
             conditions.append(is_static if self.static else is_page)
-        if len(conditions) == 1 and not forms:  # the usual rules, whose test is then one call
+        if len(conditions) == 1 and not (self.normalise or self.ignore_case):  # the usual rules: a test is one call
             return cast("_Test", conditions[0])
-        return lambda text: all(condition(path) for path in (formed(text),) for condition in conditions)
+        return lambda text: all(c(path) for path in (self.path_form(_joined(text)),) for c in conditions)
 
 
 _IN_EVERY_REPR = frozenset(

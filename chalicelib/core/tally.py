@@ -26,6 +26,7 @@ from math import lcm
 import msgspec
 
 from chalicelib.core.addresses import PrefixMemo
+from chalicelib.core.client_groups import group_digests, group_keys
 from chalicelib.core.logs.requests import Requests, Source
 from chalicelib.core.measures import Measure, amounts
 from chalicelib.core.meter_tally import BadTally, Clients, MeterTally, Slots
@@ -112,6 +113,11 @@ def _counted(
     times: Sequence[int] = requests.times
     if rows is not None:
         keys, times = [keys[row] for row in rows], [times[row] for row in rows]
+    if meter.by:
+        digests = group_digests(meter.by, meter.scope, requests, rows)
+        if digests is None:
+            return
+        keys = group_keys(keys, digests)
     if meter.measure is Measure.REQUESTS:
         clients = count(keys, times, meter.slot_ms)
     else:

@@ -11,6 +11,9 @@ it.
 their own, which exist only where there are any. What remains of the slots of an offender without them was served, so
 an offence says since when the served requests alone are over the limit. Clients without an offence need none of it.
 
+*Groups.* A rule may count a client's requests apart, by path for example. Its grids then hold groups in place of
+clients (``client_groups``), and a client with several groups over the limit has one offence.
+
 *Upper bounds first.* A grid keeps counts as the columns that they arrive in, and totals that show that most clients
 cannot be over a limit. Merging a tally returns the others, which are evaluated; only the slots of those whose totals in
 adjacent rows exceed a limit are extracted and examined exactly (``grid``).
@@ -23,6 +26,7 @@ from itertools import chain, compress
 from typing import NamedTuple, Protocol
 
 from chalicelib.core.allowance import Allowance
+from chalicelib.core.client_groups import client_of
 from chalicelib.core.grid import Grid, hashes_of
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.meter_tally import Clients, MeterTally, Slots
@@ -136,13 +140,23 @@ class View:
         return any(grid.entries for grid in self._grids_of(source, rule))
 
     def clients(self, source: Source, rule: Rule) -> Iterator[tuple[bytes, Slots]]:
-        """Yields every client counted for ``rule``, with its counts in the rule's slots."""
-        yield from _folded_sum(rule, [(grid, grid.clients()) for grid in self._grids_of(source, rule)]).items()
+        """Yields every client counted for ``rule``, with its counts in the rule's slots.
 
-    def slots(self, source: Source, rule: Rule, client: bytes) -> Slots:
-        """Returns the counts of one client in the slots of ``rule``."""
+        A client is yielded for each of its groups, if ``rule`` counts these apart.
+        """
+        counted = _folded_sum(rule, [(grid, grid.clients()) for grid in self._grids_of(source, rule)])
+        return ((client_of(key) if rule.by else key, slots) for key, slots in counted.items())
+
+    def groups(self, source: Source, rule: Rule, client: bytes) -> list[Slots]:
+        """Returns the counts of one client in the slots of ``rule``, apart for each group if the rule counts these."""
+        if rule.by:
+            return [slots for other, slots in self.clients(source, rule) if other == client]
+        return [self.slots(source, rule, client)]
+
+    def slots(self, source: Source, rule: Rule, key: bytes) -> Slots:
+        """Returns the counts of one client, or of one group of a client's requests, in the slots of ``rule``."""
         grids = self._grids_of(source, rule)
-        return _folded_sum(rule, [(grid, {client: grid.slots(client)}) for grid in grids]).get(client, {})
+        return _folded_sum(rule, [(grid, {key: grid.slots(key)}) for grid in grids]).get(key, {})
 
     def _grids_of(self, source: Source, rule: Rule, *, of_refusals: bool = False) -> list[Grid]:
         topic, slot_ms = rule.meter.topic, rule.slot_ms
@@ -260,7 +274,7 @@ class View:
                 of_served = _touched_window(served, marks, allowance)
                 served_since_ms = of_served.since * rule.slot_ms if of_served else SERVED_WITHIN_LIMIT
             offences.append(self._offence(rule, source, client, window, served_since_ms))
-        return offences
+        return _gravest(offences) if rule.by else offences
 
     def _most(
         self,
@@ -297,9 +311,10 @@ class View:
         Their counts since then are few, so this costs much less than to examine all windows of a client under attack.
         ``refused``: the clients whose new requests were all answered as refusals.
         """
+        named = client_of if rule.by else bytes
         by_time: dict[int, list[bytes]] = {}
         for client in clients:
-            by_time.setdefault(quiet.until_ms(rule, source, client), []).append(client)
+            by_time.setdefault(quiet.until_ms(rule, source, named(client)), []).append(client)
         loud = by_time.pop(0, [])
         differ = quiet.differ()
         for until_ms, members in by_time.items():
@@ -307,7 +322,7 @@ class View:
                 # Refusals may have been reported last; what is served now may be another offence.
                 earliest_ms = min(until_ms - 1, last_ms)
                 served = [client for client in members if client not in refused]
-                loud += [c for c in served if quiet.served_until_ms(rule, source, c) <= earliest_ms]
+                loud += [c for c in served if quiet.served_until_ms(rule, source, named(c)) <= earliest_ms]
             if until_ms <= last_ms:
                 since = -(-until_ms // rule.slot_ms)
                 counts = self._slots_between(source, rule, members, until_ms, last_ms + rule.window_s * 1000)
@@ -333,7 +348,7 @@ class View:
         return Offence(
             rule=sampling.applied(rule),
             source=source,
-            client=client,
+            client=client_of(client) if rule.by else client,
             count=min(sampling.made(window.count), LARGEST_COUNT),
             first_ms=window.first * slot_ms,
             last_ms=(window.last + 1) * slot_ms - 1,
@@ -374,6 +389,15 @@ class View:
         for key, grid in self._grids.items():
             dropped, surplus = grid.drop(limits[key], share, surplus)
             self._dropped += dropped
+
+
+def _gravest(offences: Iterable[Offence]) -> list[Offence]:
+    """Returns one offence of each client: of several groups, the one that has been over the limit latest.
+
+    That of served requests comes first, because refused ones do not count while the client is blocked.
+    """
+    ascending = sorted(offences, key=lambda o: (o.served_since_ms or o.since_ms, o.since_ms, o.count))
+    return list({offence.client: offence for offence in ascending}.values())
 
 
 def _refused(touched: MeterTally, refusals: MeterTally | None) -> Collection[bytes]:

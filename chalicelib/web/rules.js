@@ -56,6 +56,7 @@ function card(rule) {
     h("p", { class: "limit" }, h("strong", {}, amount(rule.measure, rule.limit)), `${rule.measure === "requests" ? " requests" : ""} ${rule.bucket ? `above ${rule.bucket.rate}` : `within ${rule.window}`}`),
     h("ul", { class: "muted plain" },
       h("li", {}, `counts ${ipv4} or an IPv6 /${rule.aggregate.ipv6} as one client`),
+      rule.aggregate.by && h("li", {}, `counts each ${rule.aggregate.by.join(" and ").replace("_", " ")} apart`),
       paused && h("li", {}, "only counts until ", moment(rule.paused_until)),
       rule.action === "block" && h("li", {}, `blocks for ${rule.block_for}${rule.escalate ? `, ${rule.escalate.factor} times as long with each further offence, up to ${rule.escalate.max}` : ""}`),
       scope.map((text) => h("li", {}, text))),

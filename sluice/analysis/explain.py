@@ -144,6 +144,8 @@ def _logged_requests(requests: Requests, rules: RuleSet) -> Iterator[LoggedReque
 
 def _amounts(rule: Rule, requests: Requests) -> Sequence[int]:
     """Returns what ``rule`` adds up of each request; 0 if it is not in the log."""
+    if any(requests.columns(name) is None for name in rule.by):
+        return [0] * len(requests)
     if rule.measure is Measure.REQUESTS:
         return [1] * len(requests)
     return amounts(rule.measure, requests, None) or [0] * len(requests)
@@ -175,18 +177,25 @@ def _counts(
     rule: Rule, requests: Sequence[LoggedRequest], prefix: PrefixMemo, options: Options
 ) -> tuple[int | None, ...]:
     # A network wider than the rule's clients contains several of them, and each has its own windows.
-    rows_by_client: dict[tuple[Source, bytes], list[int]] = {}
+    rows_by_client: dict[tuple[Source, bytes, tuple[str, ...]], list[int]] = {}
     for row, request in enumerate(requests):
         if rule.name in request.amounts:
-            rows_by_client.setdefault((request.source, prefix[request.client]), []).append(row)
+            group = request.source, prefix[request.client], _group(rule, request)
+            rows_by_client.setdefault(group, []).append(row)
     counts: list[int | None] = [None] * len(requests)
-    for (source, _), rows in rows_by_client.items():
+    for (source, *_), rows in rows_by_client.items():
         slots = [requests[row].ms // rule.slot_ms for row in rows]
         numbers = [requests[row].amounts[rule.name] for row in rows]
         windows = walk(slots, numbers, Allowance.of(rule, source, options.sampling))
         for row, (count, _, _) in zip(rows, windows, strict=True):
             counts[row] = options.sampling.of(source).made(count)
     return tuple(counts)
+
+
+def _group(rule: Rule, request: LoggedRequest) -> tuple[str, ...]:
+    """Returns the values that the request shares with those that ``rule`` counts together with it."""
+    texts = ((name, str(request.texts.get(name, ""))) for name in rule.by)
+    return tuple(rule.scope.path_form(text) if name == "path" else text for name, text in texts)
 
 
 def near_misses(counts: Iterable[tuple[int, int]], rule: Rule) -> list[NearMiss]:

@@ -53,11 +53,11 @@ def first_over(times_ms: Iterable[int], limit: int, window_ms: int, rate: Rate |
 
 
 class Latency:
-    """Measurements of blocks as they are published: the first for each client and rule that counts requests."""
+    """Measurements of blocks as they are published: the first for each client and rule that counts whole clients."""
 
     def __init__(self, decoder: BatchDecoder, rules: Sequence[Rule]) -> None:
         self._decoder = decoder
-        self._rules = {rule.name: rule for rule in rules if rule.measure is Measure.REQUESTS}
+        self._rules = {rule.name: rule for rule in rules if rule.measure is Measure.REQUESTS and not rule.by}
         self._prefixes = {rule.name: PrefixMemo(*rule.prefixes) for rule in rules}
         self._arrivals: deque[tuple[float, bytes]] = deque()
         self._measured: set[_Offence] = set()

@@ -1,6 +1,8 @@
 """The counting parts of a stack of "Security Automations for AWS WAF": HTTP flood, scanners and probes, bad bots."""
 
 import json
+import re
+from collections.abc import Iterator, Sequence
 
 from sluice.migration.log_parser import ERROR_CODES, ParserFile, counted, file_outcomes
 from sluice.migration.old_stack import OldStack
@@ -107,11 +109,12 @@ def _rate_based(old: OldStack) -> Outcomes:
         yield row("TimeWindowThresholdParam", minutes, Fate.RULE, f"http-flood: window = {window}")
     notes = []
     keys, header = old.parameters.get("WAFRuleKeysTypeParam", "IP"), old.parameters.get("CustomHeaderNameParam")
-    if keys != "IP":
+    by = _columns(keys.removeprefix("IP").removeprefix("+"))
+    if by is None:
         notes.append(f"WAFRuleKeysTypeParam = {keys}: the old rule counts each of these apart; here a client's add up.")
         yield row("WAFRuleKeysTypeParam", keys, Fate.BY_HAND, "http-flood counts all requests of a client together")
     elif "WAFRuleKeysTypeParam" in old.parameters:
-        yield row("WAFRuleKeysTypeParam", keys, Fate.RULE, "http-flood counts per client")
+        yield row("WAFRuleKeysTypeParam", keys, Fate.RULE, f"http-flood counts per {' and '.join(['client', *by])}")
     if header:
         yield row("CustomHeaderNameParam", header, Fate.BY_HAND, "rules cannot count per value of this header")
     lines = (
@@ -120,6 +123,7 @@ def _rate_based(old: OldStack) -> Outcomes:
         RuleLine("action", toml("count"), "Block there"),
         RuleLine("block_for", toml(window), "the old rule blocks for as long as the rate is over the threshold"),
         RuleLine("extend", toml(value=True), "as there: requests refused meanwhile count on"),
+        *_aggregate(by, f"WAFRuleKeysTypeParam = {keys}"),
     )
     yield Draft("http-flood", lines, tuple(notes))
 
@@ -142,25 +146,23 @@ def _athena(old: OldStack) -> Outcomes:
     yield row("WAFBlockPeriod", period, Fate.RULE, f"block_for = {block_for(minutes)}")
     notes = []
     group_by = old.parameters.get("HTTPFloodAthenaQueryGroupByParam", "None")
-    if group_by.lower() not in ("none", "country"):
+    by = _columns(group_by)
+    if by is None:
         notes.append(f"{group_by}: the old query counts each of a client's apart; here a client's requests add up.")
         yield row(
             "HTTPFloodAthenaQueryGroupByParam", group_by, Fate.BY_HAND, "http-flood counts a client's requests together"
         )
     elif "HTTPFloodAthenaQueryGroupByParam" in old.parameters:
-        yield row(
-            "HTTPFloodAthenaQueryGroupByParam",
-            group_by,
-            Fate.RULE,
-            "http-flood counts per client, and a client has one country",
-        )
+        detail = f"http-flood counts per {' and '.join(['client', *by])}"
+        yield row("HTTPFloodAthenaQueryGroupByParam", group_by, Fate.RULE, detail)
     by_country = _country_thresholds(old.parameters.get(BY_COUNTRY, ""))
     if by_country is None:
         yield row(BY_COUNTRY, old.parameters[BY_COUNTRY], Fate.BY_HAND, 'not of the form {"TR":50,"ER":150}')
         by_country = {}
 
     def draft(stem: str, number: float, origin: str, scope: str) -> Draft:
-        line = [RuleLine("scope", scope, "WAF's logs have the country")] if scope else []
+        line = [*_aggregate(by, f"HTTPFloodAthenaQueryGroupByParam = {group_by}")]
+        line += [RuleLine("scope", scope, "WAF's logs have the country")] if scope else []
         origin = f"{origin}, divided by {every} minutes"
         return Draft(stem, counted(below(number / every), origin, minutes, "WAFBlockPeriod", line), tuple(notes))
 
@@ -172,6 +174,26 @@ def _athena(old: OldStack) -> Outcomes:
     yield row("RequestThreshold", threshold, Fate.RULE, f"http-flood: limit = {limit} in any 60 seconds")
     others = inline([("not", _in(list(by_country)))]) if by_country else ""
     yield draft("http-flood", int(threshold), f"RequestThreshold = {threshold}", others)
+
+
+_COLUMNS = {"uri": "path", "country": "country", "http method": "method"}
+"""Columns of rules, by what the old stack groups a client's requests by."""
+
+
+def _columns(keys: str) -> list[str] | None:
+    """Returns the columns by which requests are counted apart; None if there is none for one of the ``keys``.
+
+    >>> _columns("Country and URI"), _columns("None"), _columns("Custom Header")
+    (['country', 'path'], [], None)
+    """
+    names = [key.strip().lower() for key in re.split(r"\+|,|\band\b", keys)]
+    columns = [_COLUMNS.get(name) for name in names if name not in ("", "none")]
+    return None if None in columns else sorted(filter(None, columns))
+
+
+def _aggregate(by: Sequence[str] | None, origin: str) -> Iterator[RuleLine]:
+    if by:
+        yield RuleLine("aggregate", inline([("by", toml(list(by)))]), f"{origin}: as there, each is counted apart")
 
 
 def _in(countries: list[str]) -> str:

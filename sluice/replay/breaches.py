@@ -15,12 +15,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import heapify, heappop, heapreplace
 from itertools import accumulate, islice, repeat
-from operator import sub
+from operator import attrgetter, sub
 from typing import NamedTuple
 
 from chalicelib.core.addresses import Network, NetworkSet, PrefixMemo, network_of
 from chalicelib.core.allowance import Allowance
 from chalicelib.core.buckets import Level, walk_levels
+from chalicelib.core.client_groups import client_of
 from chalicelib.core.decisions import PROPAGATION_S, PUNISHED, Outcome, Standing, decide
 from chalicelib.core.detections import terms_of
 from chalicelib.core.logs.requests import Source
@@ -175,7 +176,10 @@ def peak(slots: Slots, allowance: Allowance) -> int:
 
 @dataclass(slots=True)
 class _Case:
-    """A client over a rule's limit in one source: its requests, or what is measured of them, and their effect."""
+    """A client over a rule's limit in one source: its requests, or what is measured of them, and their effect.
+
+    Of a rule that groups requests, one group of them.
+    """
 
     rule: Rule
     source: Source
@@ -260,16 +264,17 @@ class BreachFinder:
         for source in Source:
             for rule in self._rules.rules:
                 allowance = Allowance.of(rule, source, self._sampling)
-                for client, slots in ledger.clients(source, rule, more_than=allowance.limit):
+                for key, slots in ledger.clients(source, rule, more_than=allowance.limit):
                     crossings = Crossings(slots, allowance)
                     if crossings:
+                        client = client_of(key) if rule.by else key
                         network = network_of(client, *rule.prefixes)
                         lengths = {other.prefixes[len(client) == 16] for other in self._rules.rules}
                         allowlisted = self._allowlist.overlaps(network)
                         within = tuple(
                             network.supernet(new_prefix=length) for length in lengths if length <= network.prefixlen
                         )
-                        refused = ledger.refusals(source, rule, client)
+                        refused = ledger.refusals(source, rule, key)
                         requests = sum(ledger.slots(source, requests_of(rule), client).values())
                         case = _Case(
                             rule, source, client, slots, refused, requests, network, within, allowlisted, crossings
@@ -281,7 +286,7 @@ class BreachFinder:
         breaches: list[Breach] = []
         for name, cases in groups.items():
             self._decide(cases)
-            breaches += (self._breach(case, members[name]) for case in cases)
+            breaches += _of_clients(self._breach(case, members[name]) for case in cases)
         return breaches
 
     def _members(self, ledger: Ledger, groups: Iterable[bytes]) -> dict[bytes, list[_Member]]:
@@ -361,6 +366,22 @@ class BreachFinder:
             over=made(case.crossings.over()),
             allowlisted=case.allowlisted,
             periods=tuple(case.periods),
+            refused_by_ten_s=refused,
+        )
+
+
+def _of_clients(breaches: Iterable[Breach]) -> Iterator[Breach]:
+    """Yields one breach for each client, rule and source, where several are of groups of the client's requests."""
+    same: dict[tuple[str, Source, bytes], list[Breach]] = {}
+    for breach in breaches:
+        same.setdefault((breach.rule.name, breach.source, breach.client), []).append(breach)
+    for of_client in same.values():
+        refused = sum((Counter(breach.refused_by_ten_s) for breach in of_client), Counter[int]())
+        yield replace(
+            max(of_client, key=lambda breach: breach.peak),
+            first_ms=min(breach.first_ms for breach in of_client),
+            over=sum(breach.over for breach in of_client),
+            periods=tuple(sorted((p for breach in of_client for p in breach.periods), key=attrgetter("since"))),
             refused_by_ten_s=refused,
         )
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from chalicelib.core.addresses import PrefixMemo
+from chalicelib.core.client_groups import client_of
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.meter_tally import Clients, MeterTally, Slots
 from chalicelib.core.rules import Meter, Rule, RuleSet, serving
@@ -129,7 +130,8 @@ class Counts:
         """Partitions counts by group: clients of one group always belong to the same part."""
         parts: list[list[MeterTally]] = [[] for _ in range(PARTS)]
         for source, meter, clients in counts:
-            numbers = [crc32(group) % PARTS for group in self._group.mask_all(list(clients))]
+            addresses = list(map(client_of, clients)) if meter.by else list(clients)
+            numbers = [crc32(group) % PARTS for group in self._group.mask_all(addresses)]
             divided: list[Clients] = [{} for _ in range(PARTS)]
             for number, (client, slots) in zip(numbers, clients.items(), strict=True):
                 divided[number][client] = slots

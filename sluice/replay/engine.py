@@ -125,15 +125,30 @@ def spooled(
         everything = RuleSet(tuple(rule for rules in counted.values() for rule in rules.rules))
         scopes, prefix = tuple(dict.fromkeys(rule.scope for rule in everything.rules)), client_prefix(everything)
         measures = tuple(dict.fromkeys(rule.measure for rule in everything.rules if rule.measure.column))
+        groupings = tuple(dict.fromkeys((rule.by, rule.scope) for rule in everything.rules if rule.by))
         prefilters = {
             rules: Prefilter(
-                counted[rules], scopes, prefix, measures=measures, sampling=options.sampling, everyone=everyone
+                counted[rules],
+                scopes,
+                prefix,
+                measures=measures,
+                groupings=groupings,
+                sampling=options.sampling,
+                everyone=everyone,
             )
             for rules in rule_sets
         }
         if decoder is None:
             decoder = LogDecoder(options.decoding(everything.columns()))
-        reader = StripReader(decoder, scopes, prefix, (options.from_ms, options.to_ms), measures, options.block_status)
+        reader = StripReader(
+            decoder,
+            scopes,
+            prefix,
+            between_ms=(options.from_ms, options.to_ms),
+            measures=measures,
+            groupings=groupings,
+            refusal_status=options.block_status,
+        )
         stats = LogStats()
         for chunk_stats, strips in map(reader.read, chunks):
             stats.add(chunk_stats)

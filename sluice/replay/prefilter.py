@@ -16,6 +16,7 @@ from itertools import compress
 from typing import TypeVar
 
 from chalicelib.core.addresses import PrefixMemo
+from chalicelib.core.client_groups import group_keys
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.measures import Measure
 from chalicelib.core.rules import Meter, RuleSet
@@ -24,7 +25,7 @@ from chalicelib.core.scope import Scope
 from chalicelib.core.tally import added_up, count
 from sluice.replay.counts import Counted
 from sluice.replay.rule_sets import group_prefix
-from sluice.replay.strips import END_OF_TIME_MS, Strip
+from sluice.replay.strips import END_OF_TIME_MS, Grouping, Strip
 
 LEAST_STRETCH_MS = 60_000
 """Shortest stretch: shorter ones let fewer clients through, but take more time than that saves."""
@@ -165,10 +166,11 @@ class Prefilter:
         client_prefix: tuple[int, int],
         *,
         measures: Sequence[Measure] = (),
+        groupings: Sequence[Grouping] = (),
         sampling: Sampling = WHOLE_LOG,
         everyone: bool = False,
     ) -> None:
-        """``scopes``, ``client_prefix`` and ``measures`` are those of the strips.
+        """``scopes``, ``client_prefix``, ``measures`` and ``groupings`` are those of the strips.
 
         With ``everyone``, all clients are tallied.
         """
@@ -178,6 +180,7 @@ class Prefilter:
         self._masks = {meter.prefixes: Masks(*meter.prefixes) for meter, _, _ in self._meters}
         self._groups = Masks(*group_prefix(rules))
         self._measures = measures
+        self._groupings = groupings
         self._totals: dict[tuple[int, Measure], tuple[Totals, int]] = {}
         for number, scope in enumerate(scopes):
             for measure in (Measure.REQUESTS, *measures):
@@ -239,10 +242,14 @@ class Prefilter:
         amounts = None if meter.measure is Measure.REQUESTS else self._amounts(strip, meter.measure)
         if amounts is None and meter.measure is not Measure.REQUESTS:
             return 0
+        groups = strip.groups[self._groupings.index((meter.by, meter.scope))] if meter.by else None
+        if groups is None and meter.by:
+            return 0
         keys, times = _rows(strip, rows, keep)
         if keys:
             all_keys, all_times, all_amounts = batch.setdefault((strip.source, meter), ([], [], []))
-            all_keys.extend(self._masks[meter.prefixes].cut(keys, self._client_prefix))
+            clients = self._masks[meter.prefixes].cut(keys, self._client_prefix)
+            all_keys.extend(clients if groups is None else group_keys(clients, _of_rows(groups, rows, keep)))
             all_times.extend(times)
             if amounts is not None:
                 all_amounts.extend(_of_rows(amounts, rows, keep))

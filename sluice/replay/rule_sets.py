@@ -17,7 +17,7 @@ def every_request(rules: RuleSet) -> Rule:
     ipv4 = max((rule.ipv4_prefix for rule in rules.rules), default=32)
     ipv6 = max((rule.ipv6_prefix for rule in rules.rules), default=64)
     for rule in rules.rules:
-        is_whole = rule.scope == EVERYTHING and rule.measure is Measure.REQUESTS
+        is_whole = rule.scope == EVERYTHING and requests_of(rule) == rule
         if is_whole and rule.prefixes == (ipv4, ipv6) and 1000 % rule.slot_ms == 0:
             return rule
     return Rule(name=EVERY_REQUEST, limit=LARGEST_LIMIT, window_s=100, ipv4_prefix=ipv4, ipv6_prefix=ipv6)
@@ -25,15 +25,15 @@ def every_request(rules: RuleSet) -> Rule:
 
 def with_every_request(rules: RuleSet) -> RuleSet:
     """Returns ``rules`` with the rule that counts all requests, and those that count the requests of others."""
-    more = [every_request(rules), *(requests_of(rule) for rule in rules.rules if rule.measure is not Measure.REQUESTS)]
+    more = [every_request(rules), *map(requests_of, rules.rules)]
     return replace(rules, rules=(*rules.rules, *(rule for rule in dict.fromkeys(more) if rule not in rules.rules)))
 
 
 def requests_of(rule: Rule) -> Rule:
-    """Returns ``rule`` or, if it has another measure, a rule that counts its requests."""
-    if rule.measure is Measure.REQUESTS:
+    """Returns ``rule`` or, if it has another measure or counts groups, a rule that counts its clients' requests."""
+    if rule.measure is Measure.REQUESTS and not rule.by:
         return rule
-    return replace(rule, measure=Measure.REQUESTS, limit=LARGEST_LIMIT)
+    return replace(rule, measure=Measure.REQUESTS, by=(), limit=LARGEST_LIMIT)
 
 
 def group_prefix(rules: RuleSet) -> tuple[int, int]:

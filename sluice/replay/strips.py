@@ -1,8 +1,8 @@
 """Strips: the clients and times of a chunk's requests, and the rows that each scope matches.
 
 A strip in a file takes 12 bytes per request (24 for IPv6); for each scope that does not match all of them, 4 bytes per
-matching request; and for each measure of a rule other than requests, 8 bytes per request. So a whole log can wait until
-it is known which of its clients matter.
+matching request; and for each measure of a rule other than requests, 8 bytes per request, and for each way to group
+them, a little more. So a whole log can wait until it is known which of its clients matter.
 """
 
 from array import array
@@ -17,6 +17,7 @@ from tempfile import SpooledTemporaryFile
 from typing import Any, Self
 
 from chalicelib.core.addresses import PrefixMemo
+from chalicelib.core.client_groups import group_digests
 from chalicelib.core.logs.malformed_counts import MalformedCounts, added, by_reason, counted
 from chalicelib.core.logs.requests import Malformed, Requests, Source
 from chalicelib.core.measures import Measure, amounts
@@ -94,6 +95,10 @@ class LogStats:
         self.last_ms = last_ms if self.last_ms is None else max(self.last_ms, last_ms)
 
 
+Grouping = tuple[tuple[str, ...], Scope]
+"""Columns by which requests are grouped, and the scope that says how paths are compared."""
+
+
 @dataclass(frozen=True, slots=True)
 class Strip:
     """Requests of one source and one address family."""
@@ -108,11 +113,14 @@ class Strip:
     """The rows answered as refusals, ascending."""
     amounts: tuple["array[int] | None", ...] = ()
     """For each measure other than requests, the amount of each request; None if it is not in the log."""
+    groups: tuple[list[bytes] | None, ...] = ()
+    """For each grouping, the digest of each request's group; None if the log lacks one of its columns."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles to 12 bytes per request, 24 for IPv6, and 4 per row of ``rows`` and ``refusals``."""
         width, packed = len(self.clients[0]), b"".join(self.clients)
-        return _unpacked, (self.source, width, packed, self.times, self.rows, self.refusals, self.amounts)
+        columns = (self.times, self.rows, self.refusals, self.amounts, self.groups)
+        return _unpacked, (self.source, width, packed, *columns)
 
 
 def _unpacked(source: Source, width: int, packed: bytes, *columns: Any) -> Strip:
@@ -129,10 +137,11 @@ class StripReader:
         client_prefix: tuple[int, int],
         between_ms: tuple[int | None, int | None] = (None, None),
         measures: Sequence[Measure] = (),
+        groupings: Sequence[Grouping] = (),
         refusal_status: int = REFUSAL_STATUS,
     ) -> None:
-        """``measures``: those of which the strips have amounts, none of them requests. ``refusal_status``: that of the
-        requests that the rule group refuses.
+        """``measures``: those of which the strips have amounts, none of them requests. ``groupings``: those of which
+        they have groups. ``refusal_status``: that of the requests that the rule group refuses.
 
         Clients are cut to the prefix lengths ``client_prefix``, for IPv4 and IPv6.
 
@@ -141,6 +150,7 @@ class StripReader:
         self._decoder = decoder
         self._scopes = scopes
         self._measures = measures
+        self._groupings = groupings
         self._refusal_status = refusal_status
         self._ipv4, self._ipv6 = client_prefix
         self._memo = PrefixMemo(*client_prefix)
@@ -178,7 +188,8 @@ class StripReader:
             told = (amounts(measure, family, None) for measure in self._measures)
             sums = tuple(None if each is None else array("Q", each) for each in told)
             refused = array("I", refusal_rows(family, self._refusal_status))
-            yield Strip(family.source, clients, array("Q", family.times), rows, refused, sums)
+            groups = tuple(group_digests(by, scope, family, None) for by, scope in self._groupings)
+            yield Strip(family.source, clients, array("Q", family.times), rows, refused, sums, groups)
 
 
 class Spool:

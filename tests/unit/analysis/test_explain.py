@@ -1,5 +1,7 @@
 """The figures in a client's history are those that replay counts."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,10 +17,16 @@ RULE = 'name = "r"\nlimit = 5\nwindow = "1s"\nblock_for = "10s"'
 
 
 @pytest.mark.slow
-@given(hits, st.integers(0, 4), st.sampled_from(["192.0.2.1", "2001:db8::1", "192.0.2.0/24"]))
+@given(
+    hits,
+    st.integers(0, 4),
+    st.sampled_from(["192.0.2.1", "2001:db8::1", "192.0.2.0/24"]),
+    st.sampled_from(["", 'aggregate = { by = ["path"] }']),
+)
 @settings(max_examples=80, deadline=None)
-def test_explain_agrees_with_replay(made: list[Hit], limit: int, client: str) -> None:
-    rules = one_rule(limit)
+def test_explain_agrees_with_replay(made: list[Hit], limit: int, client: str, more: str) -> None:
+    made = [replace(hit, path=f"/{number % 2}") for number, hit in enumerate(made)]
+    rules = one_rule(limit, more=more)
     chunk = logs.chunk(map(logs.realtime, made))
     (result,) = replay([chunk], [rules], Options())
     (history,) = explain([chunk], rules, Options(), parse_network(client)).rules

@@ -115,8 +115,18 @@ def test_athena_counts_by_the_minute_and_by_country() -> None:
     }
     assert rules["http-flood-TR"]["scope"] == scope_of('country = ["TR"]')
     assert rules["http-flood"]["scope"] == scope_of('not = { country = ["ER", "TR"] }')
-    plan = plan_of({**ATHENA, "HTTPFloodAthenaQueryGroupByParam": "URI"})
-    assert becomes(plan, "HTTPFloodAthenaQueryGroupByParam")[0][0] is Fate.BY_HAND
+
+
+@pytest.mark.parametrize(
+    ("group_by", "expected"),
+    [("None", ()), ("Country", ("country",)), ("URI", ("path",)), ("Country and URI", ("country", "path"))],
+)
+def test_athena_groups_become_counts_of_their_own(group_by: str, expected: tuple[str, ...]) -> None:
+    plan = plan_of({**ATHENA, "HTTPFloodAthenaQueryGroupByParam": group_by})
+    assert becomes(plan, "HTTPFloodAthenaQueryGroupByParam")[0][0] is Fate.RULE
+    rules = {rule.name: rule for rule in parse_rules(plan.rules_text()).rules}
+    assert rules["http-flood"].by == rules["http-flood-TR"].by == expected
+    assert rules["scanners"].by == ()
 
 
 def test_a_rate_based_rule_becomes_an_exact_window() -> None:
@@ -124,8 +134,11 @@ def test_a_rate_based_rule_becomes_an_exact_window() -> None:
     (flood, bots) = rules_of(plan).values()
     assert (flood["limit"], flood["window_s"], flood["block_for_s"]) == (100, 600, 600)
     assert bots["limit"] == 0
-    assert becomes(plan, "WAFRuleKeysTypeParam")[0][0] is Fate.BY_HAND
-    assert "IP+URI" in plan.rules_text()
+    assert becomes(plan, "WAFRuleKeysTypeParam")[0] == (Fate.RULE, "http-flood counts per client and path")
+    assert parse_rules(plan.rules_text()).rules[0].by == ("path",)
+    by_header = plan_of({**RATE_BASED, "WAFRuleKeysTypeParam": "IP+Custom Header"})
+    assert becomes(by_header, "WAFRuleKeysTypeParam")[0][0] is Fate.BY_HAND
+    assert "IP+Custom Header" in by_header.rules_text()
 
 
 @pytest.mark.parametrize("parameters", [PARAMETERS, ATHENA, RATE_BASED, {**PARAMETERS, "EndpointType": "ALB"}])

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.core.addresses import NetworkSet, PrefixMemo, pack
+from chalicelib.core.client_groups import group_keys, ungrouped
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
 from chalicelib.core.logs.log_format import DecodeOptions
 from chalicelib.core.logs.requests import Source
@@ -89,20 +90,22 @@ def test_clients_that_share_blocks_are_spilled_to_the_same_part() -> None:
     rules = parse_rules(
         '[[rule]]\nname = "one"\nlimit = 1\nwindow = "1s"\n'
         '[[rule]]\nname = "net"\nlimit = 1\nwindow = "1s"\naggregate = { ipv4 = 24 }\n'
+        '[[rule]]\nname = "page"\nlimit = 1\nwindow = "1s"\naggregate = { by = ["path"] }\n'
     )
-    (narrow, wide) = (rule.meter for rule in rules.rules)
+    (narrow, wide, grouped) = (rule.meter for rule in rules.rules)
     counts = Counts(rules, most_entries=10)
     for number in range(200):
         address = bytes([192, 0, number % 8, number])
         network = address[:3] + b"\0"
-        for meter, client in ((narrow, address), (wide, network)):
+        (group,) = group_keys([address], [bytes(8)])
+        for meter, client in ((narrow, address), (wide, network), (grouped, group)):
             clients = {client: {number: 1}}
             counts.add([Counted(Source.WAF, meter, clients)])
     parts = defaultdict(set)
     for part, ledger in enumerate(counts.ledgers()):
         for counted in ledger.counts():
             for client in counted.clients:
-                parts[client[:3]].add(part)
+                parts[ungrouped(client)[:3]].add(part)
     assert len(parts) == 8
     assert all(len(numbers) == 1 for numbers in parts.values())
     counts.close()

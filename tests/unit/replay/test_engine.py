@@ -1,6 +1,7 @@
 """Replay names the offenders that an exact count names, and no others: G1 and G2 over whole files."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given, settings
@@ -134,6 +135,42 @@ def test_a_measure_is_added_up_as_an_exact_sum_says(
         if max(sums, default=0) > rule.limit:
             expected[f"{client}/32"] = max(sums), len(own)
     assert found == expected
+
+
+@pytest.mark.parametrize("by", [("path",), ("host", "method"), ("host", "path")])
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.builds(
+            Hit,
+            st.integers(T0, T0 + 4000),
+            st.sampled_from(["192.0.2.1", "2001:db8::1", "2001:db8::2"]),
+            path=st.sampled_from(["/a", "//a", "/b"]),
+            method=st.sampled_from(["GET", "POST"]),
+            host=st.sampled_from(["x.example", "y.example"]),
+        ),
+        min_size=1,
+        max_size=20,
+    ),
+    st.integers(0, 4),
+)
+def test_requests_with_the_same_values_are_counted_apart(by: tuple[str, ...], made: list[Hit], limit: int) -> None:
+    rules = one_rule(limit, more=f"aggregate = {{ by = {list(by)} }}\nscope = {{ normalise = true }}")
+    (rule,) = rules.rules
+    (result,) = replay([logs.chunk(map(logs.realtime, made))], [rules], Options())
+    times, requests = defaultdict(list), Counter[str]()
+    for hit in made:
+        own = replace(hit, path=hit.path.replace("//", "/"))
+        client = logs.network(rule, hit.client)
+        times[client, *(getattr(own, name) for name in by)].append(hit.ms)
+        requests[client] += 1
+    peaks = {group: logs.peak(rule, own) for group, own in times.items()}
+    expected = {
+        client: (max(peak for group, peak in peaks.items() if group[0] == client), requests[client])
+        for client, *_ in [group for group, peak in peaks.items() if peak > limit]
+    }
+    assert {str(o.network): (o.peak, o.requests) for o in offenders(result)} == expected
+    assert len(result.breaches) == len(expected)
 
 
 @settings(max_examples=60, deadline=None)
