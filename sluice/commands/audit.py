@@ -6,7 +6,7 @@ import click
 
 from chalicelib.admin.audit import AuditPage
 from sluice.commands.shared.api import Printable, Session, api_command
-from sluice.commands.shared.output import table
+from sluice.commands.shared.output import plain, table
 from sluice.commands.shared.times import local
 from sluice.undo import commands
 
@@ -29,6 +29,6 @@ def audit(session: Session, limit: int) -> None:
 def _view(page: AuditPage) -> Iterator[Printable]:
     rows = []
     for record in page.records:
-        undo = "\n".join(commands(record.undo)) if record.undo else ""
+        undo = plain("\n".join(commands(record.undo)) if record.undo else "")
         rows.append((local(record.at_ms / 1000), record.by, record.address, record.detail, undo))
     yield table(("when", "by", "from", "change", "undo with"), rows)

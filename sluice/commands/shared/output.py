@@ -37,8 +37,9 @@ def table(
     right: Container[str] = (),
     keep: Container[str] = (),
 ) -> Table:
-    """Returns a table without borders, which fits more text on a narrow terminal. Cells other than Text are ``plain``.
+    """Returns a table without borders, which fits more text on a narrow terminal.
 
+    Cells other than Text are ``printable``, so the text of a client never looks like another row.
     Columns named in ``right`` are right-aligned, those in ``keep`` are not wrapped, and each is at least as wide as its
     heading, or ten characters if that is less.
     """
@@ -48,7 +49,7 @@ def table(
         align: Literal["left", "right"] = "right" if column in right else "left"
         result.add_column(column, justify=align, no_wrap=column in keep, min_width=width, overflow="fold")
     for row in rows:
-        result.add_row(*(cell if isinstance(cell, Text) else plain(str(cell)) for cell in row))
+        result.add_row(*(cell if isinstance(cell, Text) else Text(printable(str(cell))) for cell in row))
     return result
 
 
