@@ -1,4 +1,4 @@
-"""The guarantees and the page about testing name tests that exist, and the architecture places that exist."""
+"""The guarantees, the threat model and the page about testing name tests that exist; the architecture, places."""
 
 import ast
 import re
@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (G\d+) (.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
 TESTING = (ROOT / "docs" / "development" / "testing.md").read_text(encoding="utf-8")
-PROOFS = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE + TESTING)))
+THREATS = (ROOT / "docs" / "development" / "threats.md").read_text(encoding="utf-8")
+PROOFS = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE + TESTING + THREATS)))
 PLACES = sorted(set(re.findall(r"`((?:app|bench|chalicelib|docs|sluice|tests|\.chalice)[/.][\w./-]*)`", PAGE)))
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 LAYERS = re.findall(r"^((?:app|bench|chalicelib|sluice|tests)[\w./]*)  ", ARCHITECTURE, re.MULTILINE)
