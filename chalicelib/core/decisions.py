@@ -32,6 +32,10 @@ PROPAGATION_S = 300
 number of minutes" (UpdateIPSet, AWS WAF API reference)."""
 
 
+PROLONGED_IN = 4
+"""Most times that a client that goes on offending can prolong its block within the block's length."""
+
+
 class Outcome(StrEnum):
     BLOCKED = "blocked"
     EXTENDED = "extended"
@@ -149,12 +153,14 @@ def decide(
     else:
         # The same offence. It is prolonged by the time of its requests, so that a repeated detection changes nothing.
         outcome, offence = Outcome.EXTENDED, past.offence
-        until = offender.last_ms // 1000 + 1 + duration_s(terms, offence)
+        length_s = duration_s(terms, offence)
+        until = offender.last_ms // 1000 + 1 + length_s
         response, answered_at = past.response, past.answered_at
         if not terms.extend or until <= max(past.until, now):
             if block is None or not served_although_blocked:
                 return unchanged
             return Decision(Outcome.RENEWED, Standing(standing.history, _ranked_again(block, now)))
+        until = _step_end(until, length_s)
     past = Past(
         offence=offence,
         until=until,
@@ -251,6 +257,19 @@ def duration_s(terms: Terms, offence: int) -> int:
         if length >= terms.escalate.max_s:
             return terms.escalate.max_s
     return length
+
+
+def _step_end(until: int, length_s: int) -> int:
+    """Returns the first end of a step of a quarter of ``length_s`` that is not before ``until``.
+
+    A client that goes on offending would otherwise cause a write per detection. The steps are those of the clock, so
+    which one it is depends on the last request alone.
+
+    >>> [_step_end(until, 400) for until in (999, 1000, 1001)], _step_end(7, 3)
+    ([1000, 1000, 1100], 7)
+    """
+    step_s = max(1, length_s // PROLONGED_IN)
+    return -(-until // step_s) * step_s
 
 
 def memory_s(terms: Terms) -> int:

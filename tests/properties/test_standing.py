@@ -26,7 +26,7 @@ from chalicelib.core.state import (
     Terms,
 )
 from tests.support.clock import Clock
-from tests.support.state import CLIENT, NOW, Store, new_enforcer, stream_changes
+from tests.support.state import CLIENT, NOW, Store, detection, new_enforcer, stream_changes, terms
 
 LENGTHS_S = {"short": 400, "long": 4000, "as long": 4000, "longest": 40_000}
 LADDERS = {
@@ -37,6 +37,7 @@ LADDERS = {
 }
 FACTOR, LONGEST_S, MEMORY_S = 3, 50_000, 1000
 EARLIER_OFFENCES = 2
+EXTENDED_S = 402
 BLOCKED_S = 400
 """How long ago an operator blocked the client, or a network that contains it."""
 
@@ -188,6 +189,25 @@ def cases(draw: st.DrawFn) -> Case:
         order = order[cut:]
     case.deliveries.append((min(LENGTHS_S.values()) - 1, order))
     return case
+
+
+@given(st.lists(st.tuples(st.integers(0, 300), st.lists(st.integers(1, 90), min_size=1, max_size=3)), min_size=1))
+@settings(deadline=None)
+def test_detections_in_any_order_and_number_prolong_a_block_to_the_same_end(made: list[tuple[int, list[int]]]) -> None:
+    """``made``: times of the last requests, in seconds after NOW, and the delays of the deliveries after them."""
+    store, clock = Store(), Clock()
+    extending = terms(extend=True, block_for_s=EXTENDED_S)
+    deliveries = sorted((last + delay, last) for last, delays in made for delay in delays)
+    for at, last in deliveries:
+        clock.now = NOW + at
+        new_enforcer(store, clock).run(stream_changes(detection(at=NOW + last, of=extending, id=f"{last}")))
+    begun = deliveries[0][0] + EXTENDED_S
+    promised = max(last for last, _ in made) + 1 + EXTENDED_S
+    step_s = EXTENDED_S // 4
+    steps = (NOW + promised + step_s - 1) // step_s
+    (block,) = store.blocks().values()
+    assert block.until == store.history().rules[extending.name].until
+    assert block.until == (NOW + begun if promised <= begun else steps * step_s)
 
 
 @given(cases())

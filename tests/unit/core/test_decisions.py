@@ -244,8 +244,8 @@ def test_a_first_offence_leads_to_a_block_with_its_evidence() -> None:
         # extend
         pytest.param(
             {"history": history(600), "block": block(600), "terms": terms(extend=True), "served": REFUSED},
-            *(Outcome.EXTENDED, 605),
-            id="extend: prolonged from the last request",
+            *(Outcome.EXTENDED, 750),
+            id="extend: prolonged from the last request, to the end of a quarter of the length",
         ),
         pytest.param(
             {"history": history(605), "block": block(605), "terms": terms(extend=True)},
@@ -264,7 +264,7 @@ def test_a_first_offence_leads_to_a_block_with_its_evidence() -> None:
         ),
         pytest.param(
             {"history": history(5, ended_at=5), "terms": terms(extend=True)},
-            *(Outcome.EXTENDED, 605),
+            *(Outcome.EXTENDED, 750),
             id="extend: prolonged though the block has ended",
         ),
         pytest.param(
@@ -278,7 +278,7 @@ def test_a_first_offence_leads_to_a_block_with_its_evidence() -> None:
                 "block": block(600, offence=2),
                 "terms": terms(extend=True, escalate=DOUBLING),
             },
-            *(Outcome.EXTENDED, 1205),
+            *(Outcome.EXTENDED, 1500),
             id="extend: by the length for the offence",
         ),
         # escalate
@@ -397,7 +397,7 @@ def test_the_history_of_other_rules_is_kept() -> None:
 def test_an_extended_block_keeps_its_start_and_its_offence() -> None:
     longer = decided(terms(extend=True), block=block(600, offence=3), history=history(600, 3)).standing.block
     assert longer is not None
-    assert (longer.blocked_at, longer.offence, longer.until) == (NOON - 10, 3, NOON + 605)
+    assert (longer.blocked_at, longer.offence, longer.until) == (NOON - 10, 3, NOON + 750)
 
 
 @pytest.mark.parametrize("rule", ["burst", "other", "manual"])

@@ -286,8 +286,22 @@ def test_a_rule_with_extend_prolongs_its_own_block(enforcer: Enforcer) -> None:
     report = enforcer.decide(detection(at=NOW + 100, of=extending, served_since_ms=-1))
     (longer,) = report.blocks
     assert report.outcomes == {"extended": 1}
-    assert (longer.until, longer.offence, longer.blocked_at) == (block.until + 101, 1, block.blocked_at)
+    assert block.until + 101 <= longer.until < block.until + 101 + 150, "up to a quarter longer than asked for"
+    assert (longer.offence, longer.blocked_at) == (1, block.blocked_at)
     assert enforcer.store.history().rules["burst"].until == longer.until
+
+
+def test_a_client_that_goes_on_prolongs_its_block_four_times_within_its_length_and_not_with_each_detection(
+    enforcer: Enforcer,
+) -> None:
+    extending = terms(extend=True)
+    for at in range(0, 1200, 10):
+        enforcer.clock.now = NOW + at + 2
+        enforcer.decide(detection(at=NOW + at, of=extending, id=str(at), served_since_ms=-1 if at else 0))
+        (block,) = enforcer.store.blocks().values()
+        assert block.until >= NOW + at + 600, "never released before the time that the rule promises"
+    with_block_and_history = [number for number in enforcer.store.writes if number > 1]
+    assert len(with_block_and_history) <= 1 + 2 * 4 + 1
 
 
 def test_an_older_detection_that_arrives_late_does_not_shorten_a_block(enforcer: Enforcer) -> None:

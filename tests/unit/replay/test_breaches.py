@@ -61,7 +61,7 @@ def test_each_further_offence_doubles_the_block() -> None:
 def test_requests_made_while_blocked_extend_the_block_only_if_the_rule_extends() -> None:
     table = 'name = "r"\nlimit = 5\nwindow = "1s"\nblock_for = "10s"'
     assert periods(replayed(rules_of(table), every(0.1, 0, 5))) == {"r": [(1, 11, 1)]}
-    assert periods(replayed(rules_of(table + "\nextend = true"), every(0.1, 0, 5))) == {"r": [(1, 15, 1)]}
+    assert periods(replayed(rules_of(table + "\nextend = true"), every(0.1, 0, 5))) == {"r": [(1, 16, 1)]}
 
 
 def test_refusals_after_a_block_are_no_further_offence_while_they_may_be_of_that_block() -> None:
