@@ -1,68 +1,29 @@
 """Deciding about new offenders with very many blocks in force: the DynamoDB units, and the time, per offender."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
+from bench.earlier import against_earlier
 from bench.measure import Figure, cpu_s
 from bench.publishing import NOW, blocks
+from bench.units import MeteredStore
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Action
 from chalicelib.core.state import SERVED_WITHIN_LIMIT, Block, Detection, History, Offender, Terms
 from chalicelib.pipeline.lifting import lift
 from chalicelib.pipeline.stored import State
-from chalicelib.ports import Item, StreamChange, Write
+from chalicelib.ports import StreamChange
 from sluice.local.stores import MemoryStateStore
 from tests.support.clock import Clock
 from tests.support.state import new_enforcer
 
 BLOCKS = 100_000
-READ_UNIT, WRITE_UNIT = 4096, 1024
-"""Bytes per unit of a strongly consistent read, and of a write; a write in a transaction takes two (DynamoDB Developer
-Guide, "Read and write operations")."""
-
-
-class MeteredStateStore(MemoryStateStore):
-    """Computes the units of each call as DynamoDB does: an item that does not exist costs a unit as well."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.read_units = self.write_units = 0
-        self._writing = False
-
-    def get(self, kind: str, id: str) -> Item | None:
-        item = super().get(kind, id)
-        if not self._writing:
-            self.read_units += _units([item], READ_UNIT)
-        return item
-
-    def get_many(self, kind: str, ids: Collection[str]) -> Mapping[str, Item]:
-        items = super().get_many(kind, ids)
-        self.read_units += sum(_units([items.get(id)], READ_UNIT) for id in ids)
-        return items
-
-    def query(self, kind: str, **bounds: Any) -> Iterator[Item]:
-        items = list(super().query(kind, **bounds))
-        self.read_units += _units(items, READ_UNIT)
-        return iter(items)
-
-    def write(self, writes: Sequence[Write]) -> None:
-        self._writing = True
-        super().write(writes)
-        self._writing = False
-        in_transaction = 2 if len(writes) > 1 else 1
-        self.write_units += in_transaction * sum(_units([write.item], WRITE_UNIT) for write in writes)
-
-
-def _units(items: Sequence[Item | None], unit: int) -> int:
-    size = sum(len(item.body) + len(item.kind) + len(item.id) + 40 for item in items if item is not None)
-    return max(1, -(-size // unit))
 
 
 class Deciding:
     """An enforcer with ``BLOCKS`` blocks in force, which has handled a detection before."""
 
     def __init__(self) -> None:
-        self.store = MeteredStateStore()
+        self.store = MeteredStore(MemoryStateStore())
         self._state = State(self.store)
         self._state.overwrite(*blocks(BLOCKS), *map(_history, blocks(BLOCKS)))
         self._state.overwrite(Block(network="10.0.0.0/9", blocked_at=NOW - 9, until=NOW + 3600))
@@ -93,10 +54,10 @@ class Deciding:
             detected_ms=at_ms,
             arrived_ms=at_ms,
         )
-        self.store.read_units = self.store.write_units = 0
+        self.store.reads = self.store.writes = 0
         report = self._enforce.run([StreamChange(Detection.kind, detection.id, detection.to_json(), False)])
         assert report.outcomes.total() == len(networks)
-        return self.store.read_units / len(networks), self.store.write_units / len(networks)
+        return self.store.reads / len(networks), self.store.writes / len(networks)
 
     def lift(self, network: str) -> None:
         """Lifts the block of a network if it is over."""
@@ -111,8 +72,10 @@ def _history(block: Block) -> History:
 
 def figures() -> Iterator[Figure]:
     deciding = Deciding()
+    read_by = {}
     for offenders, budget in ((1, 4), (2, 4), (1000, 2)):
         read, written = deciding.detect(offenders)
+        read_by[offenders] = read
         yield Figure(
             f"read units per new offender, {offenders:,} in a detection, {BLOCKS:,} blocks",
             read,
@@ -146,9 +109,9 @@ def figures() -> Iterator[Figure]:
         4,
         "1,000 in a detection; a wider network is blocked by hand",
     )
-    deciding.store.read_units = 0
+    deciding.store.reads = 0
     State(deciding.store).records(Block)
-    yield Figure(f"read units of reading all {BLOCKS:,} blocks", deciding.store.read_units, "units", None, "the peer")
+    yield Figure(f"read units of reading all {BLOCKS:,} blocks", deciding.store.reads, "units", None, "the peer")
     decide_s = cpu_s(lambda: deciding.detect(1000), rounds=3)
     yield Figure(
         f"CPU of deciding about 1,000 new offenders, {BLOCKS:,} blocks",
@@ -156,4 +119,17 @@ def figures() -> Iterator[Figure]:
         "s",
         0.5,
         "without DynamoDB's client; a slice, which is written before the next is read",
+    )
+    yield from against_earlier(
+        "deciding",
+        BLOCKS,
+        {
+            f"reads_{offenders}": (
+                f"read units per new offender, {offenders:,} in a detection, {BLOCKS:,} blocks",
+                read,
+            )
+            for offenders, read in read_by.items()
+            if offenders != 2
+        },
+        how=" units",
     )

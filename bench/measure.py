@@ -4,6 +4,7 @@ import gc
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ MEASURED_RULES = Path(__file__).with_name("rules.toml")
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured figure. ``budget`` is its upper bound, or its lower bound with ``at_least``; None for no bound."""
+    """One measured figure. ``budget`` is its upper bound, or its lower bound with ``at_least``; None for no bound.
+
+    ``value`` is not a number if there is nothing to compare with.
+    """
 
     name: str
     value: float
@@ -31,7 +35,7 @@ class Figure:
     def as_row(self) -> dict[str, Any]:
         row = asdict(self)
         del row["at_least"]
-        return {**row, "holds": self.holds}
+        return {**row, "value": None if isnan(self.value) else self.value, "holds": self.holds}
 
 
 def cpu_s(work: Callable[[], object], *, rounds: int = 7) -> float:

@@ -7,9 +7,11 @@ from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
 from itertools import count
 from random import Random
 
+from bench.earlier import against_earlier
+from bench.limits import ITEM_S
 from bench.measure import Figure, paired_cpu_s
 from bench.prices import PRICES
-from bench.units import ITEM_S, MeteredStore
+from bench.units import MeteredStore
 from chalicelib.core.addresses import Network, NetworkSet, parse_network
 from chalicelib.core.ipsets import CAPACITY, IpSet, next_contents, rooms_of, wanted
 from chalicelib.core.rules import RuleSet
@@ -193,6 +195,12 @@ def one_more(publishing: Publishing, number: int) -> Iterator[Figure]:
         of_all,
         f"{reads:,.0f} read and {writes:,.0f} write units / {all_reads:,.0f}, reckoned from the items",
     )
+    if number == 100_000:
+        ours = {
+            "cpu_s": (f"publish CPU of one new block among {number:,}", publish_s),
+            "units": (f"units of one new block among {number:,}", reads + writes),
+        }
+        yield from against_earlier("publishing", number, ours, 0.1)
     (reads, writes), (swept, _) = publishing.units(publishing.beat), publishing.units(publishing.sweep)
     dollars = 43_800 * ((reads + swept) * PRICES["dynamodb.read_unit"] + writes * PRICES["dynamodb.write_unit"])
     yield Figure(

@@ -1,0 +1,61 @@
+"""The same work as done by an earlier version, by its own code, in the same run: what that code does is no model."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator, Mapping
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from bench.measure import Figure
+
+COMMIT = "0dbc2e3"
+"""The last version in which each detection, and each publish, read every block."""
+
+ROOT = Path(__file__).parent.parent
+COPIED = ("limits.py", "earlier_work.py")
+"""Modules of ``bench`` that are run in the tree of ``COMMIT``."""
+
+
+class PeerMissing(Exception):
+    """The repository does not have the commit: the clone is shallow, or there is none."""
+
+
+def earlier(work: str, blocks: int) -> Mapping[str, float]:
+    """Returns what ``bench.earlier_work`` prints for ``work`` with ``blocks`` blocks in force.
+
+    Raises PeerMissing, and CalledProcessError if that code fails.
+    """
+    archive = subprocess.run(["git", "archive", COMMIT], cwd=ROOT, capture_output=True, check=False)
+    if archive.returncode:
+        raise PeerMissing(f"the peer is missing: git archive {COMMIT}: {archive.stderr.decode().strip()}")
+    with TemporaryDirectory() as folder:
+        with tarfile.open(fileobj=BytesIO(archive.stdout)) as tar:
+            tar.extractall(folder, filter="data")
+        for name in COPIED:
+            shutil.copy(ROOT / "bench" / name, Path(folder) / "bench" / name)
+        command = [sys.executable, "-m", "bench.earlier_work", work, str(blocks)]
+        environment = {**os.environ, "PYTHONPATH": folder}
+        ran = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, check=True)
+    figures: Mapping[str, float] = json.loads(ran.stdout)
+    return figures
+
+
+def against_earlier(
+    work: str, blocks: int, ours: Mapping[str, tuple[str, float]], budget: float | None = None, how: str = ""
+) -> Iterator[Figure]:
+    """Yields the ratios of ``ours`` to what the earlier version takes; one figure without a value if it is missing.
+
+    ``ours``: by the key in ``earlier``'s answer, the figure's name and value. ``budget``: of each ratio.
+    """
+    try:
+        peer = earlier(work, blocks)
+    except PeerMissing as exc:
+        yield Figure(f"{work} / {COMMIT}", float("nan"), "x", None, str(exc))
+        return
+    for key, (name, value) in ours.items():
+        yield Figure(f"{name} / {COMMIT}", value / peer[key], "x", budget, f"{value:.4g} / {peer[key]:,.4g}{how}")
