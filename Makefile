@@ -28,7 +28,7 @@ PIP_INSTALL = PYTHONUNBUFFERED=1 $(BIN)/python -m pip install --no-compile -c co
 SHOW = awk '/^Collecting/ { sub(/[^A-Za-z0-9_.-].*/, "", $$2); printf " %s", $$2; fflush() } /^Installing collected/ { printf " ... installing"; fflush() } END { print "" }'
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test check check-fast format lint types docs coverage bench hunt soak chaos screenshot release clean
+.PHONY: help dev demo test check check-fast test-fast format lint types docs coverage bench hunt soak chaos screenshot release clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,7 +38,9 @@ demo: $(RUN) ## watch attackers being blocked on this machine, in about a minute
 
 dev: $(READY) $(DYNAMODB) $(KINESIS) $(LINT) $(WHEELS) $(CHROMIUM) ## install everything for working on Sluice
 
-check-fast: lint types $(READY) ## format, lint, types and the fast tests, in under a minute
+check-fast: lint types test-fast ## format, lint, types and the fast tests, in about a minute
+
+test-fast: $(READY) ## the fast tests
 	@$(PYTEST) -q -m "not slow" --hypothesis-profile fast $(addprefix --ignore=tests/,$(SLOW))
 
 check: lint types docs test ## everything that must pass before a change lands
