@@ -20,6 +20,7 @@ from chalicelib.core.tokens import Token
 from chalicelib.core.view import View
 from chalicelib.edges.telemetry import PowertoolsTelemetry
 from chalicelib.pipeline.active_rules import ActiveRules
+from chalicelib.pipeline.announce import Announce
 from chalicelib.pipeline.client_memory import ClientMemory
 from chalicelib.pipeline.enforce import Enforce
 from chalicelib.pipeline.evaluate import Evaluate
@@ -30,7 +31,7 @@ from chalicelib.pipeline.log_writer import LogWriter
 from chalicelib.pipeline.publish import Publish
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep
-from chalicelib.ports import IpSets, LogObject, LogObjects, StateStore, TallyLogs, Telemetry, Unavailable
+from chalicelib.ports import Announcements, IpSets, LogObject, LogObjects, StateStore, TallyLogs, Telemetry, Unavailable
 
 DETECTIONS_KEPT_S = 7 * 86400
 
@@ -71,6 +72,8 @@ class World:
     objects: LogObjects = field(default_factory=NoObjects)
     memory_mb: int | None = None
     """Memory of the function; None if it is not limited."""
+    announcements: Announcements | None = None
+    """The receiver of announcements, besides the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,7 @@ class Parts:
     import_objects: type[ImportObjects] = ImportObjects
     evaluate: type[Evaluate] = Evaluate
     enforce: type[Enforce] = Enforce
+    announce: type[Announce] = Announce
     publish: type[Publish] = Publish
     sweep: type[Sweep] = Sweep
 
@@ -103,6 +107,7 @@ class Services:
     import_objects: ImportObjects
     evaluate: Evaluate
     enforce: Enforce
+    announce: Announce
     publish: Publish
     sweep: Sweep
     live: LiveCounts
@@ -177,6 +182,9 @@ def compose(config: Config, world: World, parts: Parts = PARTS) -> Services:
             # CloudFront's own web ACL and logs have the addresses of those who connect to it.
             proxies=proxies() if config.waf_scope == "REGIONAL" and config.spare_proxies == "yes" else None,
             history_s=config.history_s,
+        ),
+        announce=parts.announce(
+            state=state, announcements=world.announcements, clock=world.clock, stage=config.service
         ),
         publish=parts.publish(
             state=state,

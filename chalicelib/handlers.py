@@ -78,7 +78,9 @@ def evaluate(event: DynamoDBEvent) -> None:
 )
 def enforce(event: DynamoDBEvent) -> None:
     container = services()
-    container.world.telemetry.enforced(container.enforce.run(state_changes(event.to_dict())))
+    changes = state_changes(event.to_dict())
+    container.world.telemetry.enforced(container.enforce.run(changes))
+    container.world.telemetry.announced(container.announce.run(changes))
 
 
 @app.on_dynamodb_record(

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from chalicelib.core.addresses import Network
+from chalicelib.core.announcements import Announcement
 from chalicelib.core.ipsets import IpSet
 from chalicelib.core.logs.malformed_counts import MalformedCounts
 from chalicelib.core.tally import RETENTION_S, kept_s
 from chalicelib.reports import (
+    AnnounceReport,
     EnforceReport,
     EvaluateReport,
     ImportReport,
@@ -241,8 +243,15 @@ class IpSets(Protocol):
         """
 
 
+class Announcements(Protocol):
+    """The receiver of announcements, such as an event bus."""
+
+    def send(self, announcements: Sequence[Announcement]) -> None:
+        """Sends all of them. Raises Unavailable if one was not accepted; the others may have been."""
+
+
 class Telemetry(Protocol):
-    """The receiver of reports: each invocation reports at most once."""
+    """The receiver of reports: each invocation reports at most once, enforce also what it has announced."""
 
     def ingested(self, report: IngestReport) -> None: ...
 
@@ -251,6 +260,8 @@ class Telemetry(Protocol):
     def evaluated(self, report: EvaluateReport) -> None: ...
 
     def enforced(self, report: EnforceReport) -> None: ...
+
+    def announced(self, report: AnnounceReport) -> None: ...
 
     def published(self, report: PublishReport) -> None: ...
 

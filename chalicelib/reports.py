@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from chalicelib.core.announcements import Announcement
 from chalicelib.core.ipsets import SetGroup, Wanted
 from chalicelib.core.logs.malformed_counts import MalformedCounts, added, by_reason
 from chalicelib.core.state import Block, Detection, RuleBreaker, Unreadable
@@ -111,6 +112,24 @@ class EnforceReport:
             unreadable=self.unreadable + later.unreadable,
             stopped=self.stopped + later.stopped,
             resumed=self.resumed + later.resumed,
+        )
+
+
+@dataclass(slots=True)
+class AnnounceReport:
+    announcements: list[Announcement] = field(default_factory=list)
+    """Those that were made one by one, and summaries."""
+    left_out: int = 0
+    """Announcements that were left for the summary of their minute."""
+    failed: int = 0
+    """Announcements that could not be sent. They are sent again with a later heartbeat."""
+
+    def __add__(self, later: "AnnounceReport") -> "AnnounceReport":
+        """Returns the outcome of two parts of the work."""
+        return AnnounceReport(
+            announcements=self.announcements + later.announcements,
+            left_out=self.left_out + later.left_out,
+            failed=self.failed + later.failed,
         )
 
 

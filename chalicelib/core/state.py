@@ -4,7 +4,7 @@ Times are in epoch seconds, or in epoch milliseconds if their name ends in ``_ms
 by hand or of another version: ``StateRecord.read`` returns only records whose values every reader can use.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from hashlib import blake2b
 from typing import Annotated, Any, ClassVar, Self, get_args
@@ -661,6 +661,34 @@ class GuiltyNetworks(Control, frozen=True, kw_only=True):
     """At most 500, those with the most members first."""
 
 
+class Unannounced(Control, frozen=True, kw_only=True):
+    """The minutes of which not all events are announced (``pipeline.announce``). Epoch seconds of their starts."""
+
+    id: ClassVar[str] = "unannounced"
+    flooded: tuple[Seconds, ...] = ()
+    """Those with too many to announce one by one, in order of time."""
+    failed: tuple[Seconds, ...] = ()
+    """Those of which some could not be sent, in order of time."""
+
+    def covers(self, flooded: Collection[int], failed: Collection[int]) -> bool:
+        """Returns whether these minutes are noted."""
+        return {*flooded} <= {*self.flooded} and {*failed} <= {*self.failed}
+
+    def with_minutes(self, flooded: Collection[int], failed: Collection[int], most: int) -> "Unannounced":
+        """Returns the record with these minutes, of each kind the ``most`` latest."""
+        return Unannounced(
+            flooded=tuple(sorted({*self.flooded, *flooded})[-most:]),
+            failed=tuple(sorted({*self.failed, *failed})[-most:]),
+        )
+
+    def without(self, minutes: Collection[int]) -> "Unannounced":
+        """Returns the record without these minutes."""
+        return Unannounced(
+            flooded=tuple(each for each in self.flooded if each not in minutes),
+            failed=tuple(each for each in self.failed if each not in minutes),
+        )
+
+
 class Recall(Control, frozen=True, kw_only=True):
     """A publisher's call to itself: there is more to publish as soon as AWS accepts it."""
 
@@ -727,7 +755,16 @@ RECORDS: tuple[type[StateRecord], ...] = (
     Audit,
     Receipt,
 )
-CONTROLS: tuple[type[Control], ...] = (Pause, Breaker, BlockLengths, Heartbeat, Publisher, GuiltyNetworks, Recall)
+CONTROLS: tuple[type[Control], ...] = (
+    Pause,
+    Breaker,
+    BlockLengths,
+    Heartbeat,
+    Publisher,
+    GuiltyNetworks,
+    Unannounced,
+    Recall,
+)
 
 
 def record_type(kind: str, id: str) -> type[StateRecord] | None:

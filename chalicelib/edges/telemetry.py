@@ -2,12 +2,21 @@
 
 from collections.abc import Sequence
 
+import msgspec
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
 from chalicelib.core.responses import Response
 from chalicelib.core.state import Unreadable
-from chalicelib.reports import EnforceReport, EvaluateReport, ImportReport, IngestReport, PublishReport, SweepReport
+from chalicelib.reports import (
+    AnnounceReport,
+    EnforceReport,
+    EvaluateReport,
+    ImportReport,
+    IngestReport,
+    PublishReport,
+    SweepReport,
+)
 
 NAMESPACE = "Sluice"
 Count, Milliseconds, Percent = MetricUnit.Count, MetricUnit.Milliseconds, MetricUnit.Percent
@@ -93,6 +102,15 @@ class PowertoolsTelemetry:
         for breaker in report.resumed:
             self.log.warning("circuit breaker closed: the rule blocks again", extra={"rule": breaker.rule})
         self._metrics.flush_metrics()
+
+    def announced(self, report: AnnounceReport) -> None:
+        for announcement in report.announcements:
+            self.log.info(announcement.type, extra={"event": msgspec.to_builtins(announcement)})
+        if report.failed:
+            add = self._metrics.add_metric
+            add("AnnouncementFailures", Count, report.failed)
+            self.log.error("announcements could not be sent", extra={"failed": report.failed})
+            self._metrics.flush_metrics()
 
     def published(self, report: PublishReport) -> None:
         add = self._metrics.add_metric

@@ -78,9 +78,9 @@ def records(actions: str, table: Any, *kinds: str) -> dict[str, Any]:
 
 RULES, DETECTION, KNOWN = StoredRules.kind, Detection.kind, Known.kind
 BREAKERS = (RuleBreaker.kind, Waiting.kind)
-BLOCK, HISTORY, ALLOW, CONTROL, EVENT = Block.kind, History.kind, Allow.kind, Control.kind, Events.kind
+BLOCK, HISTORY, ALLOW, CONTROL, EVENT, AUDIT = (of.kind for of in (Block, History, Allow, Control, Events, Audit))
 EVERY_KIND = sorted({of.kind for of in RECORDS} | {CONTROL})
-KEPT = {Audit.kind, Receipt.kind}
+KEPT = {AUDIT, Receipt.kind}
 """Kinds from which no function removes a record: the audit is complete, and receipts expire."""
 
 
@@ -115,6 +115,7 @@ def policies(arns: Arns) -> dict[str, Policy]:
                 "GetItem Query BatchGetItem",
                 state,
                 *(BLOCK, HISTORY, ALLOW, CONTROL, KNOWN, *BREAKERS, DETECTION, RULES),
+                *(EVENT, AUDIT),
             ),
             records("PutItem", state, BLOCK, HISTORY, CONTROL, EVENT, *BREAKERS),
             records("DeleteItem", state, Waiting.kind),

@@ -3,8 +3,17 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
+from chalicelib.core.announcements import Announcement
 from chalicelib.core.state import Block, RuleBreaker
-from chalicelib.reports import EnforceReport, EvaluateReport, ImportReport, IngestReport, PublishReport, SweepReport
+from chalicelib.reports import (
+    AnnounceReport,
+    EnforceReport,
+    EvaluateReport,
+    ImportReport,
+    IngestReport,
+    PublishReport,
+    SweepReport,
+)
 
 
 @dataclass(slots=True)
@@ -23,6 +32,7 @@ class ReportTotals:
     """Blocks that did not fit into the IP sets at the last publish."""
     stopped: list[RuleBreaker] = field(default_factory=list)
     """Breakers of rules, as they were stopped."""
+    announcements: list[Announcement] = field(default_factory=list)
 
     def ingested(self, report: IngestReport) -> None:
         self.ingests += report
@@ -39,6 +49,9 @@ class ReportTotals:
         self.blocks += report.blocks
         self.stopped += report.stopped
         self.outcomes.update(report.outcomes)
+
+    def announced(self, report: AnnounceReport) -> None:
+        self.announcements += report.announcements
 
     def published(self, report: PublishReport) -> None:
         self.failures += report.failures

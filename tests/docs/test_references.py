@@ -23,6 +23,7 @@ FUNCTIONS = {
     "imported": "import_objects",
     "evaluated": "evaluate",
     "enforced": "enforce",
+    "announced": "enforce",
     "published": "publish",
     "swept": "sweep",
 }

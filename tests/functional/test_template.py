@@ -14,7 +14,7 @@ import yaml  # type: ignore[import-untyped]
 
 from chalicelib.config import SETTINGS, read_config
 from chalicelib.core.responses import Response
-from chalicelib.core.state import RECORDS, Allow, Block, Control, Detection, GuiltyNetworks, Heartbeat
+from chalicelib.core.state import RECORDS, Allow, Audit, Block, Control, Detection, Events, GuiltyNetworks, Heartbeat
 from chalicelib.pipeline.followed_blocks import REREAD_S
 from sluice.deploy.policies import STACK, policies
 from sluice.deploy.resources.event_sources import settings_of
@@ -219,7 +219,9 @@ def test_enforce_is_invoked_for_what_it_acts_on_and_what_fails_is_isolated(sam: 
     assert enforce["MaximumRecordAgeInSeconds"] == 3600
     patterns = [json.loads(each["Pattern"])["dynamodb"]["Keys"] for each in enforce["FilterCriteria"]["Filters"]]
     controls = {"kind": {"S": [Control.kind]}, "id": {"S": [Heartbeat.id, GuiltyNetworks.id]}}
-    assert patterns == [{"kind": {"S": [Detection.kind]}}, controls]
+    kinds = [Detection.kind, {"prefix": Events.kind}, Audit.kind]
+    assert patterns == [{"kind": {"S": kinds}}, controls]
+    assert [of.kind for of in RECORDS if of.kind.startswith(Events.kind)] == [Events.kind]
 
 
 def test_event_sources_have_the_settings_that_deploy_gives_those_of_chalice(sam: Template) -> None:

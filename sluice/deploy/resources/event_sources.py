@@ -40,14 +40,16 @@ def settings_of(stage: Stage) -> dict[str, Settings]:
     return {
         # New items alone: a change of the registry says nothing new.
         "evaluate": {"FilterCriteria": _filters({"eventName": ["INSERT"]})},
-        # Detections, guilty networks, and the heartbeat, at which it decides about offenders that wait. The blocks that
-        # enforce writes are in the same stream, and would keep it busy. A batch that fails is halved until the change
-        # that fails is alone.
+        # Detections, guilty networks, and the heartbeat, at which it decides about offenders that wait; events and the
+        # audit, which it announces. The blocks that it writes are in the same stream, and would keep it busy. A batch
+        # that fails is halved until the change that fails is alone.
         "enforce": {
             "BisectBatchOnFunctionError": True,
             "MaximumRecordAgeInSeconds": 3600,
             "DestinationConfig": queue,
-            "FilterCriteria": _filters(key(kind=["detection"]), key(kind=["control"], id=["heartbeat", "guilty"])),
+            "FilterCriteria": _filters(
+                key(kind=["detection", {"prefix": "event"}, "audit"]), key(kind=["control"], id=["heartbeat", "guilty"])
+            ),
         },
         # Each heartbeat starts a run, which reads everything every ten minutes, so old changes need no retries.
         "publish": {

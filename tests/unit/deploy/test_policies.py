@@ -25,6 +25,7 @@ from chalicelib.core.state import (
     History,
     RuleBreaker,
     StoredRules,
+    Unannounced,
     Waiting,
     version_id,
 )
@@ -215,7 +216,7 @@ def stop_and_resume(deployed: Deployed, detected: Item, now: int) -> set[Call]:
         "enforce", state_event([item for item in stored(deployed, Detection.kind) if item.id == "later"])
     )
     assert stored(deployed, Waiting.kind)
-    state.overwrite(msgspec.structs.replace(breaker, hits={}))
+    state.overwrite(msgspec.structs.replace(breaker, hits={}), Unannounced(failed=(0,)))
     deployed.restart()
     beat = Heartbeat(at=now)
     event = state_event([Item(kind=beat.kind, id=beat.id, body=beat.to_json(), version=1)])
