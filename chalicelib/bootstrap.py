@@ -210,6 +210,7 @@ def aws(config: Config) -> World:
     import boto3  # noqa: PLC0415 - slow to import, and only needed on AWS
     from botocore.config import Config as ClientConfig  # noqa: PLC0415
 
+    from chalicelib.edges.event_bus import EventBus  # noqa: PLC0415
     from chalicelib.edges.s3_objects import S3Objects  # noqa: PLC0415
     from chalicelib.edges.state_table import StateTable  # noqa: PLC0415
     from chalicelib.edges.tally_table import TallyTable  # noqa: PLC0415
@@ -222,6 +223,8 @@ def aws(config: Config) -> World:
     # boto3 must not retry a throttled update: the publisher first checks whether it is still needed.
     waf_config = client_config.merge(ClientConfig(retries={"mode": "standard", "max_attempts": 1}))
     wafv2 = boto3.client("wafv2", region_name=waf_region, config=waf_config)
+    # An outage of the bus must not hold up enforcement.
+    bus_config = ClientConfig(retries={"mode": "standard", "max_attempts": 2}, connect_timeout=1, read_timeout=3)
     tokens = (
         FileTokens(Path(config.tokens_file))
         if config.tokens_file
@@ -237,6 +240,9 @@ def aws(config: Config) -> World:
         tokens=tokens.read,
         # Only one function reads objects, and a client takes long to make.
         objects=S3Objects(lambda: boto3.client("s3", config=client_config)),
+        announcements=EventBus(lambda: boto3.client("events", config=bus_config), config.event_bus)
+        if config.event_bus
+        else None,
         memory_mb=int(os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "0")) or None,
     )
 

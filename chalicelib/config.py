@@ -23,6 +23,10 @@ MAX_DIGITS = 18
 """Longest decimal accepted, so that int() stays cheap."""
 
 
+BUS = r"((arn:[a-z-]+:events:[a-z0-9-]+:\d{12}:event-bus/)?[A-Za-z0-9._/-]{1,256})?"
+"""Form of the name or ARN of an event bus (Amazon EventBridge API Reference, "CreateEventBus", "PutEvents")."""
+
+
 class ConfigError(ValueError):
     """A setting that cannot be used; names the variable, the value and the accepted form."""
 
@@ -218,6 +222,11 @@ class Config:
         1_000_000_000,
     )
     history_days: int = _number(30, "Time for which events are kept, which 'sluice history' lists", 1, 400, "days, ")
+    event_bus: str = _text(
+        "",
+        "EventBridge bus that announcements are sent to, besides the log; none if empty",
+        pattern(BUS, "the name or ARN of an event bus, such as default"),
+    )
     breaker_share: float = _percentage(
         "2",
         "Share of the known clients that a rule may block within ten minutes; one that would block more is stopped. "

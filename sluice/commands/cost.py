@@ -47,6 +47,7 @@ from sluice.deploy.stage import MOST_SHARDS
     metavar="WCU",
     help="Capacity units of the web ACL, including the rule group's: above 1,500, AWS charges for every request.",
 )
+@click.option("--event-bus", is_flag=True, help="Include the events that announcements become on an event bus.")
 @click.option("--stack", is_flag=True, help="Include alarms and dashboard of the CloudFormation stack.")
 @click.option(
     "--attack",
@@ -63,6 +64,7 @@ def cost(
     shards: int,
     sample_rate: int,
     web_acl_capacity: int,
+    event_bus: bool,
     stack: bool,
     attack: float,
     as_json: bool,
@@ -78,7 +80,13 @@ def cost(
         raise click.UsageError("--sample-rate belongs to --source cloudfront: only CloudFront samples its log.")
     if shards and source == OBJECTS:
         raise click.UsageError("--shards belongs to a log that comes through the stream, not to objects in S3.")
-    choices = {"shards": shards, "sample_rate": sample_rate, "web_acl_wcu": web_acl_capacity, "stack": stack}
+    choices = {
+        "shards": shards,
+        "sample_rate": sample_rate,
+        "web_acl_wcu": web_acl_capacity,
+        "event_bus": event_bus,
+        "stack": stack,
+    }
     console = output()
     if source is None:
         loads = {name: load_of(name, requests_per_second, **choices) for name in SOURCES}

@@ -52,6 +52,7 @@ STACK_OWNS: tuple[tuple[str, str, Callable[[Choices], object]], ...] = (
     ("--retry-after", "RetryAfter", lambda choices: choices.retry_after_s),
     ("--slow-limit", "SlowLimit", lambda choices: choices.slow_limit),
     ("--set TRUSTED_PROXIES", "TrustedProxies", lambda choices: choices.settings.get("TRUSTED_PROXIES")),
+    ("--set EVENT_BUS", "EventBus", lambda choices: choices.settings.get("EVENT_BUS")),
 )
 """Options, the parameters of the stack for the same purpose, and the choices that both determine."""
 
@@ -302,6 +303,7 @@ def setup(
         sample_rate=choices.sample_rate if choices.sources[:1] == ("cloudfront",) else 100,
         objects=bool(choices.buckets),
         web_acl_wcu=max((placement.wcu_after for placement in placed if not placement.plan), default=0),
+        event_bus=bool(desired.event_bus_arn),
         stack=bool(choices.stack),
     )
     if as_json and dry_run:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from math import ceil, inf
 from typing import Any
 
+from chalicelib.pipeline.announce import MOST_PER_MINUTE
 from sluice.deploy.sizing import VCPU_MB, evaluator_mb
 
 SECONDS_PER_MONTH = 730 * 3600
@@ -35,6 +36,7 @@ PRICES: Mapping[str, float] = {
     "key": 1.0,
     "sqs.request": 0.40 / 1e6,
     "s3.get": 0.40 / 1e6,
+    "events.custom": 1.00 / 1e6,
 }
 """US dollars per unit. Lambda's price of a GB-second is for arm64; x86_64 costs a quarter more. A rule group is paid
 for once per web ACL that refers to it, and capacity above ``INCLUDED_WCU`` with every request to the web ACL."""
@@ -98,6 +100,15 @@ OWN_LOG_BYTES = 1_000
 """Bytes that an invocation logs: its report in the embedded metric format (375 to 580 were measured), and the lines in
 which Lambda reports start, end and duration."""
 
+ANNOUNCEMENTS = 100_000
+"""Announcements of a usual month: 1,600 blocks a day, and their ends."""
+
+ATTACK_ANNOUNCEMENTS_PER_S = (4 * MOST_PER_MINUTE + 1) / 60
+"""Most announcements per second, one by one and in summaries: by the four containers of enforce."""
+
+ANNOUNCEMENT_BYTES = 800
+"""Bytes of an announcement's log line: 600 to 750 were measured."""
+
 OBJECT_LINES, PART_LINES = 10_000, 28_000
 """Lines of an object, fewer than a busy site's, and of a part of a large one."""
 
@@ -128,6 +139,8 @@ class Load:
     """Rules in the rule group, one per family."""
     web_acl_wcu: int = 0
     """Capacity units that the web ACL uses, including those of the rule group."""
+    event_bus: bool = False
+    """True if announcements are sent to an event bus, besides the log."""
     stack: bool = False
     """True for the CloudFormation stack, which has alarms and a dashboard."""
 
@@ -216,6 +229,7 @@ def _costs_after_delivery(load: Load) -> list[Cost]:
         *_excess_capacity(load),
         Cost("CloudWatch Logs, the functions' own", f"{own_logs:,.1f} GB", own_logs * PRICES["logs.gb_in"]),
         Cost("CloudWatch metrics", f"{METRICS}", METRICS * PRICES["metric"]),
+        *([Cost("EventBridge events", _millions(ANNOUNCEMENTS), _sent(ANNOUNCEMENTS))] if load.event_bus else []),
         *(_stack_costs() if load.stack else []),
     ]
 
@@ -238,7 +252,15 @@ def attack_dollars(load: Load, requests_per_second: float, hours: float = 1) -> 
         _delivery(of.source, of.lines_per_second * SECONDS_PER_MONTH)[0].dollars if of.source else 0.0
         for of in (load, average)
     )
-    return (busy - usual) * share + after - before
+    announced = hours * 3600 * ATTACK_ANNOUNCEMENTS_PER_S
+    announcing = announced * ANNOUNCEMENT_BYTES / GB * PRICES["logs.gb_in"]
+    announcing += _sent(announced) if load.event_bus else 0.0
+    return (busy - usual) * share + after - before + announcing
+
+
+def _sent(announcements: float) -> float:
+    """Returns the price of announcements that are sent to an event bus."""
+    return announcements * PRICES["events.custom"]
 
 
 def excess_dollars(load: Load) -> float:

@@ -54,6 +54,8 @@ class Arns:
     """The objects in them."""
     kms_keys: Sequence[Any] = ()
     """Keys with which the objects are encrypted."""
+    event_bus: Any = None
+    """Bus that announcements are sent to; None without one."""
 
 
 def policy(statements: list[dict[str, Any]]) -> Policy:
@@ -119,6 +121,7 @@ def policies(arns: Arns) -> dict[str, Policy]:
             ),
             records("PutItem", state, BLOCK, HISTORY, CONTROL, EVENT, *BREAKERS),
             records("DeleteItem", state, Waiting.kind),
+            *([allow("events", "PutEvents", arns.event_bus)] if arns.event_bus else []),
             dead_letters,
         ],
         "publish": [
@@ -182,6 +185,7 @@ def arns_of(stage: Stage, ip_sets: Sequence[str], *, tally_stream: str, state_st
         objects=[f"{stage.bucket_arn(entry)}/{split_bucket(entry)[1]}*" for entry in buckets],
         kms_keys=stage.choices.kms_keys,
         dead_letters=stage.queue_arn(stage.dead_letters),
+        event_bus=stage.event_bus_arn,
     )
 
 
@@ -202,6 +206,8 @@ STACK = Arns(
     buckets=[{"Fn::Sub": "arn:${AWS::Partition}:s3:::${ObjectsBucket}"}],
     objects=[{"Fn::Sub": "arn:${AWS::Partition}:s3:::${ObjectsBucket}/${ObjectsPrefix}*"}],
     dead_letters={"Fn::GetAtt": ["DeadLetters", "Arn"]},
+    # Without a bus it is the ARN of none.
+    event_bus={"Fn::Sub": f"{ACCOUNT_ARN.format('events')}:event-bus/${{EventBus}}"},
 )
 """The resources of ``.chalice/resources.yaml``."""
 

@@ -396,6 +396,12 @@ class Stage:
         return f"{LOGS}{self.prefix if function == API else self.function(function)}"
 
     @property
+    def event_bus_arn(self) -> str | None:
+        """ARN of the bus that announcements are sent to; None without one."""
+        bus = self.choices.settings.get("EVENT_BUS")
+        return bus if not bus or bus.startswith("arn:") else self.location.arn("events", f"event-bus/{bus}")
+
+    @property
     def log_stream_arn(self) -> str:
         return self.location.arn("kinesis", f"stream/{self.log_stream}")
 

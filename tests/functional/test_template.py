@@ -319,7 +319,8 @@ def test_alarms_and_dashboard_use_metrics_that_exist(sam: Template) -> None:
 
 def test_setup_can_read_the_choices_of_the_stack(sam: Template) -> None:
     parameters = {"StreamMode": "PROVISIONED", "SampleRate": "50", "CloudFrontFields": "timestamp,c-ip"}
-    stack = Stack(sam, {**parameters, "TrustedProxies": "198.51.100.0/24", "RespondSlow": "yes"})
+    stack = Stack(sam, {**parameters, "TrustedProxies": "198.51.100.0/24", "RespondSlow": "yes", "EventBus": "ops"})
     read = Choices.from_json(stack.value(sam["Resources"]["Choices"]["Properties"]["Value"]))
     assert (read.fields, read.shards, read.sample_rate) == (("timestamp", "c-ip"), 2, 50)
     assert (read.responses, read.behind_proxies, read.stack) == ((Response.SLOW,), True, "AWS::StackName")
+    assert read.settings["EVENT_BUS"] == "ops"

@@ -57,6 +57,8 @@ def test_an_offence_is_stale_after_the_retention_unless_another_time_is_set(
     ("variable", "value"),
     [
         ("STATE_TABLE", ""),
+        ("EVENT_BUS", "ops bus"),
+        ("EVENT_BUS", "arn:aws:sns:us-east-1:111122223333:ops"),
         ("TALLY_TABLE", ""),
         ("LOG_STREAM", ""),
         ("STATE_STREAM_ARN", ""),

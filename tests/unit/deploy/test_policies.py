@@ -21,6 +21,7 @@ from chalicelib.core.state import (
     RECORDS,
     Block,
     Detection,
+    Events,
     Heartbeat,
     History,
     RuleBreaker,
@@ -107,6 +108,9 @@ def calls_in(service: str, operation: str, request: Mapping[str, Any]) -> Iterat
         yield Call(f"wafv2:{operation}", ACCOUNT.format("wafv2", f"global/ipset/{request['Name']}/{request['Id']}"))
     elif service == "s3":
         yield Call(f"s3:{operation}", f"arn:aws:s3:::{request['Bucket']}/{request['Key']}")
+    elif operation == "PutEvents":
+        for entry in request["Entries"]:
+            yield Call("events:PutEvents", ACCOUNT.format("events", f"event-bus/{entry['EventBusName']}"))
     elif service == "ssm":
         yield Call(f"ssm:{operation}", ACCOUNT.format("ssm", f"parameter{request['Name']}"))
     else:
@@ -145,7 +149,7 @@ def unused(policy: Mapping[str, Any], calls: Iterable[Call]) -> set[tuple[str, s
 
     A key that a kind may be spread over counts as used if its kind does.
     """
-    own = {"dynamodb", "wafv2", "ssm"}
+    own = {"dynamodb", "wafv2", "ssm", "events"}
     made = set(calls)
     found = set()
     for statement in policy["Statement"]:
@@ -169,7 +173,7 @@ def unused(policy: Mapping[str, Any], calls: Iterable[Call]) -> set[tuple[str, s
 @pytest.fixture
 def deployed(world: World) -> Iterator[Deployed]:
     world.account.client("s3").create_bucket(Bucket=BUCKET)
-    stage = world.stage(buckets=(f"{BUCKET}/AWSLogs/",))
+    stage = world.stage(buckets=(f"{BUCKET}/AWSLogs/",), settings={"EVENT_BUS": "default"})
     world.now = int(time.time())  # the first token has to be valid
     world.set_up(stage)
     written = world.project.stage("prod")
@@ -270,6 +274,7 @@ def test_every_function_stays_within_its_policy(deployed: Deployed) -> None:
         deployed.services.publish._free_at = 0.0
         event = state_event([Item(kind=beat.kind, id=beat.id, body=beat.to_json(), version=1)])
         used["publish"] |= deployed.calls_of("publish", event)
+    used["enforce"] |= deployed.calls_of("enforce", state_event(stored(deployed, Events.kind)))
     used["enforce"] |= stop_and_resume(deployed, detections[0], int(now))
     for function, calls in used.items():
         assert calls, function
@@ -369,7 +374,7 @@ def test_only_what_aws_cannot_narrow_is_allowed_everywhere(deployed: Deployed) -
 
 
 def test_both_forms_of_the_policies_allow_the_same_actions(world: World) -> None:
-    stage = world.stage(buckets=("logs/",))
+    stage = world.stage(buckets=("logs/",), settings={"EVENT_BUS": "default"})
     arns = arns_of(stage, ["arn:v4", "arn:v6"], tally_stream="arn:tallies", state_stream="arn:state")
     concrete = policies(arns)
     for function, policy in policies(STACK).items():
