@@ -16,14 +16,21 @@ from chalicelib.core.responses import SOFTER, Response
 from chalicelib.edges.waf_ip_sets import WafScope
 from sluice import DEFAULT_RULES
 from sluice.commands.shared.costs import items_of, print_bill
-from sluice.commands.shared.deployment import carry_out, choices_of, plan_options, show_plan, stage_command
-from sluice.commands.shared.options import EXISTING_FILE, Parsed, read_rules
+from sluice.commands.shared.deployment import (
+    carry_out,
+    choices_of,
+    plan_options,
+    refuse_if_any,
+    show_plan,
+    stage_command,
+)
+from sluice.commands.shared.options import EXISTING_FILE, NAME_VALUE, Parsed, read_rules
 from sluice.commands.shared.output import output, print_json, table
 from sluice.deploy.account import AwsAccount, AwsError, attempting
 from sluice.deploy.apply import survey, survey_remains
 from sluice.deploy.costs import INCLUDED_WCU, PRICES, WCU_STEP, Load, excess_dollars, monthly_costs, total
 from sluice.deploy.placement import Placement
-from sluice.deploy.plan import Step, StepAction, to_set_up, to_tear_down
+from sluice.deploy.plan import Step, to_set_up, to_tear_down
 from sluice.deploy.preflight import reservations
 from sluice.deploy.resources import additions, resources_of
 from sluice.deploy.resources.chalice_config import Project
@@ -55,13 +62,6 @@ STACK_OWNS: tuple[tuple[str, str, Callable[[Choices], object]], ...] = (
     ("--set EVENT_BUS", "EventBus", lambda choices: choices.settings.get("EVENT_BUS")),
 )
 """Options, the parameters of the stack for the same purpose, and the choices that both determine."""
-
-
-def _setting(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise ValueError(f"{text!r} is not of the form NAME=VALUE")
-    return name, value
 
 
 @click.command()
@@ -193,7 +193,7 @@ def _setting(text: str) -> tuple[str, str]:
 @click.option(
     "--set",
     "settings",
-    type=Parsed("NAME=VALUE", _setting),
+    type=NAME_VALUE,
     multiple=True,
     callback=lambda ctx, param, pairs: dict(pairs),  # noqa: ARG005
     help="Additional environment variable; NAME= removes it.",
@@ -312,9 +312,7 @@ def setup(
         origin = ", the average of the last seven days" if observed else ""
         _describe(console, desired, steps, load, placed, origin)
         _note_reservations(console, desired, account, project)
-    refused = [step for step in steps if step.action is StepAction.REFUSE]
-    if refused:
-        raise Refusal("\n".join(f"{step.resource.kind} {step.resource.name} {step.detail}" for step in refused))
+    refuse_if_any(steps)
     if dry_run:
         return
     if any(step.effective for step in steps):

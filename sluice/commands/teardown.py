@@ -33,7 +33,7 @@ def teardown(stage: str, account: AwsAccount, project: Project, dry_run: bool, y
     sluice teardown --stage prod
     """
     console = output(sys.stderr if as_json else None)
-    existing = _stage(stage, account)
+    existing = stage_to_remove(stage, account)
     remains = remains_of(existing, now=int(time.time()), project=project)
     steps = to_tear_down(survey_remains(remains, account))
     if choices_of(stage, account) is None and not any(step.effective for step in steps):
@@ -53,13 +53,12 @@ def teardown(stage: str, account: AwsAccount, project: Project, dry_run: bool, y
         rows = [step.row() for step in steps]
         print_json({"stage": stage, "applied": not dry_run, "steps": rows, "undo": undo})
     elif not dry_run and stack:
-        delete = f"aws cloudformation delete-stack --stack-name {stack} --region {existing.location.region}"
-        console.print(f"\nNow delete the stack:  {delete}")
+        console.print(f"\nNow delete the stack:  {existing.command('stack delete')}")
     elif not dry_run:
         console.print(f"\nNothing is left in the account. Create a new, empty stage:  {undo}")
 
 
-def _stage(name: str, account: AwsAccount) -> Stage:
+def stage_to_remove(name: str, account: AwsAccount, stack: str = "") -> Stage:
     """Returns the stage that was set up or, if its choices are gone, the one that is found by its names."""
     choices = choices_of(name, account)
     if choices is None:
@@ -67,5 +66,6 @@ def _stage(name: str, account: AwsAccount) -> Stage:
         choices = Choices(
             scope="CLOUDFRONT" if in_cloudfronts_region else "REGIONAL",
             sources=("cloudfront", "waf") if in_cloudfronts_region else ("waf",),
+            stack=stack,
         )
     return Stage(name=name, location=account.location, choices=choices)

@@ -37,6 +37,6 @@ Rules that hold everywhere:
 - **Undo.** Setup names teardown as its undo; after a teardown, setup creates an empty stage. Teardown empties the IP
   sets first, so that no client stays blocked whatever happens afterwards.
 
-With CloudFormation (``chalice package --merge-template .chalice/resources.yaml``) the stack creates the resources, and
-setup adds only what a stack cannot: first rules, first token, and the additions to web ACLs and distributions.
+With CloudFormation (``stack.py``, ``packaging.py``) the stack creates the resources and the functions, and setup adds
+only what a stack cannot: first rules, first token, and the additions to web ACLs and distributions.
 """

@@ -56,6 +56,9 @@ class Messages(UI):
         self._report = report
 
     def write(self, msg: str) -> None:
+        # Chalice goes on, with functions that could not import the package.
+        if "Could not install dependencies" in msg:
+            raise AwsError(f"could not package the functions: {' '.join(msg.split())}")
         self._report(msg.rstrip())
 
 
@@ -65,18 +68,12 @@ def run_chalice(
     """Packages and deploys the functions, their roles, event sources, schedule and API of a stage.
 
     Starts from Chalice's record of the stage, which has to agree with the account. ``reserve`` is False for an account
-    with too few concurrent executions for reservations. Raises AwsError.
+    with too few concurrent executions for reservations. Raises AwsError, also if a dependency cannot be installed.
     """
     if account.session is None:
         raise AwsError("this account has no session for Chalice")
     settings = without_reservations(project.config()) if not reserve else project.config()
-    variables = settings["stages"][stage]["environment_variables"]
-    config = Config(
-        chalice_stage=stage,
-        user_provided_params={"project_dir": str(project.directory), "chalice_app": load_app(project, variables)},
-        config_from_disk=settings,
-        default_params={"api_gateway_stage": API_STAGE, "autogen_policy": False},
-    )
+    config = configuration(project, stage, settings)
     client = PatientClient(account.session, sleep=account.sleep)
     files = OSUtils()
     run = deployer.Deployer(
@@ -97,6 +94,17 @@ def run_chalice(
             if isinstance(exc.original_error, ClientError):
                 raise exc.original_error from exc
             raise AwsError(f"could not deploy the functions: {exc.original_error}") from exc
+
+
+def configuration(project: Project, stage: str, settings: ChaliceConfig) -> Config:
+    """Returns Chalice's view of a checkout's settings, with the application as the stage's variables make it."""
+    variables = settings["stages"][stage].get("environment_variables", {})
+    return Config(
+        chalice_stage=stage,
+        user_provided_params={"project_dir": str(project.directory), "chalice_app": load_app(project, variables)},
+        config_from_disk=settings,
+        default_params={"api_gateway_stage": API_STAGE, "autogen_policy": False},
+    )
 
 
 def without_reservations(config: Mapping[str, Any]) -> ChaliceConfig:

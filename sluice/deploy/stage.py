@@ -412,6 +412,11 @@ class Stage:
     def distribution_arn(self, id: str) -> str:
         return self.location.arn("cloudfront", f"distribution/{id}", region=False)
 
+    @property
+    def package_bucket(self) -> str:
+        """Name of the bucket for the packages of the stack; buckets' names are unique among all accounts."""
+        return f"{self.prefix}-{self.location.account}-{self.location.region}"
+
     def bucket_arn(self, entry: str) -> str:
         """Returns the ARN of the bucket of an entry of ``Choices.buckets``."""
         return self.location.arn("s3", split_bucket(entry)[0], region=False, account=False)

@@ -87,6 +87,13 @@ def show_plan(stage: Stage, steps: Sequence[Step], console: Console) -> None:
     console.print(table(("", "kind", "name", ""), rows))
 
 
+def refuse_if_any(steps: Sequence[Step]) -> None:
+    """Raises Refusal, with every reason, if a plan has steps that are refused."""
+    refused = [step for step in steps if step.action is StepAction.REFUSE]
+    if refused:
+        raise Refusal("\n".join(f"{step.resource.kind} {step.resource.name} {step.detail}" for step in refused))
+
+
 def carry_out(steps: Sequence[Step], account: AwsAccount, console: Console, question: str, *, yes: bool) -> None:
     """Applies a plan after confirmation and prints each step. Raises AwsError, whose message says how to continue."""
     if not yes:

@@ -30,6 +30,14 @@ class Parsed(click.ParamType[T]):
             return self.fail(str(exc), param, ctx)
 
 
+def _name_and_value(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ValueError(f"{text!r} is not of the form NAME=VALUE")
+    return name, value
+
+
+NAME_VALUE = Parsed("NAME=VALUE", _name_and_value)
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 NETWORK = Parsed("NETWORK", parse_network)
 EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)

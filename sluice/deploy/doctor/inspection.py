@@ -89,7 +89,7 @@ class Inspection:
     def deploy(self) -> str:
         """The command or action that deploys the functions again."""
         if self.stage.choices.stack:
-            return f"deploy the stack {self.stage.choices.stack} again"
+            return self.stage.command("stack deploy")
         return self.stage.command("deploy")
 
     def log_group(self, function: str) -> str:

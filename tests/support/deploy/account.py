@@ -130,7 +130,18 @@ def project(tmp_path: Path) -> Project:
 
 
 SERVICES = (
-    *("cloudfront", "cloudwatch", "dynamodb", "iam", "kinesis", "lambda", "logs", "pricing-plan-manager", "ssm"),
+    *(
+        "cloudformation",
+        "cloudfront",
+        "cloudwatch",
+        "dynamodb",
+        "iam",
+        "kinesis",
+        "lambda",
+        "logs",
+        "pricing-plan-manager",
+        "ssm",
+    ),
     *("s3", "sns", "sqs"),
 )
 
@@ -166,6 +177,7 @@ def run(world: World) -> Run:
     def invoke(command: str, *arguments: str, region: str = REGION, typed: str = "") -> Result:
         where = [] if command == "detach" else ["--project", str(world.project.directory)]
         account = replace(world.account, region=region)
-        return CliRunner().invoke(main, [command, *where, *arguments], input=typed, obj=account, env={"COLUMNS": "110"})
+        words = [*command.split(), *where, *arguments]
+        return CliRunner().invoke(main, words, input=typed, obj=account, env={"COLUMNS": "110"})
 
     return invoke

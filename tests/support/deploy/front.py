@@ -21,6 +21,8 @@ from moto.logs.models import DeliverySource, LogsBackend, logs_backends
 from moto.s3.models import s3_backends
 from moto.sqs.models import sqs_backends
 
+from tests.support.deploy.cloud_formation import CloudFormation
+
 Answer = tuple[int, dict[str, Any]]
 
 
@@ -42,6 +44,7 @@ class Front:
         self.concurrency = 1000
         self.web_acl_capacity = 700
         self.plans: list[dict[str, Any]] = []
+        self.cloud_formation = CloudFormation()
         self.calls: list[str] = []
         """Service and operation of every call, in order."""
         self.fail_at: int | None = None
@@ -78,6 +81,7 @@ class Front:
             ("before-call.cloudwatch-logs.UpdateDeliveryConfiguration", answering(_update_delivery)),
             ("before-call.cloudwatch-logs.DeleteDeliverySource", _keep_if_delivering),
             ("before-call.cloudwatch-logs.DeleteDeliveryDestination", _keep_if_delivering),
+            ("before-call.cloudformation", self._answer_cloud_formation),
         ]
         handlers.BUILTIN_HANDLERS.extend(hooks)
         try:
@@ -102,6 +106,14 @@ class Front:
             return self._refused(self.refusals[name].pop(0))
         self.calls.append(name)
         return None
+
+    def _answer_cloud_formation(self, model: Any, context: dict[str, Any], **_: Any) -> Any:
+        # The more specific handlers of a call come first, so that this one has to count it.
+        refused = self._count(model)
+        if refused is not None:
+            return refused
+        answer = self.cloud_formation.answer
+        return answering(lambda request: answer(model.name, request))(context)
 
     @staticmethod
     def _refused(failure: tuple[int, str, str]) -> Any:

@@ -11,13 +11,19 @@ REMOVED = object()
 
 
 class Stack:
-    """A template and the parameters of a stack. ARNs and ids of resources are made of the resources' names."""
+    """A template and the parameters of a stack. ARNs and ids of resources are made of the resources' names.
 
-    def __init__(self, template: Mapping[str, Any], parameters: Mapping[str, str]) -> None:
-        defaults = {name: each.get("Default", "") for name, each in template["Parameters"].items()}
+    Pseudo parameters have their names as values, except the stack's name, if it is given.
+    """
+
+    def __init__(
+        self, template: Mapping[str, Any], parameters: Mapping[str, str], name: str = "AWS::StackName"
+    ) -> None:
+        defaults = {key: each.get("Default", "") for key, each in template["Parameters"].items()}
         unknown = parameters.keys() - defaults.keys()
         assert not unknown, unknown
-        self._values = {name: _text(value) for name, value in defaults.items()} | dict(parameters)
+        self._values = {key: _text(value) for key, value in defaults.items()} | dict(parameters)
+        self._values["AWS::StackName"] = name
         self._conditions = template["Conditions"]
 
     def value(self, part: Any) -> Any:

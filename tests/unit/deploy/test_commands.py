@@ -141,7 +141,7 @@ def test_for_a_stack_setup_creates_only_what_cloudformation_cannot(run: Run, wor
         ("create", "web ACL rule"),
     ]
     removed = run("teardown", "--yes")
-    assert "aws cloudformation delete-stack --stack-name edge-limits" in removed.output
+    assert "Now delete the stack:  sluice stack delete --stage prod --region us-east-1" in removed.output
 
 
 def test_the_documented_dry_run_is_current(run: Run, world: World) -> None:

@@ -1,0 +1,82 @@
+"""The template of the stack, and the code of its functions, as ``chalice package`` builds them."""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from chalice.awsclient import TypedAWSClient
+from chalice.deploy.appgraph import ApplicationGraphBuilder, DependencyBuilder
+from chalice.deploy.deployer import create_build_stage
+from chalice.deploy.swagger import CFNSwaggerGenerator
+from chalice.package import (
+    PackageOptions,
+    ResourceBuilder,
+    SAMTemplateGenerator,
+    TemplateDeepMerger,
+    YAMLTemplateSerializer,
+)
+from chalice.utils import OSUtils
+
+from sluice.deploy.account import AwsAccount, AwsError
+from sluice.deploy.chalice_deployer import Messages, configuration
+from sluice.deploy.resources.chalice_config import Project
+from sluice.deploy.stage import PACKAGED
+
+ADDITIONS = "resources.yaml"
+"""File, beside Chalice's configuration, with everything that Chalice does not generate."""
+
+Template = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A template whose functions have the path of their code on this machine, and the code, a zip archive."""
+
+    template: Template
+    code: bytes
+
+    @property
+    def code_version(self) -> str:
+        """Hash of the files in the archive, which has their times as well: it differs each time it is built."""
+        with zipfile.ZipFile(BytesIO(self.code)) as archive:
+            files = sorted((each.filename, each.CRC, each.file_size) for each in archive.infolist())
+        return hashlib.sha256(json.dumps(files).encode()).hexdigest()
+
+
+def located(template: Template, uri: str) -> Template:
+    """Returns the template whose functions have their code at this URI in S3."""
+    resources = {
+        name: {**each, "Properties": {**each["Properties"], "CodeUri": uri}}
+        if each["Type"] == "AWS::Serverless::Function"
+        else each
+        for name, each in template["Resources"].items()
+    }
+    return {**template, "Resources": resources}
+
+
+def package(account: AwsAccount, project: Project, report: Callable[[str], None]) -> Package:
+    """Builds the package from a checkout, without a call of AWS.
+
+    Raises AwsError if a dependency cannot be installed, and Refusal if the directory is not a checkout of Sluice.
+    """
+    if account.session is None:
+        raise AwsError("this account has no session for Chalice")
+    config = configuration(project, PACKAGED, project.config())
+    build = create_build_stage(OSUtils(), Messages(report), CFNSwaggerGenerator(), config)
+    builder = ResourceBuilder(ApplicationGraphBuilder(), DependencyBuilder(), build)
+    generator = SAMTemplateGenerator(config, PackageOptions(TypedAWSClient(account.session)))
+    generated = generator.generate(builder.construct_resources(config, PACKAGED))
+    additions = project.chalice / ADDITIONS
+    loaded = YAMLTemplateSerializer().load_template(additions.read_text(), str(additions))
+    template: Template = TemplateDeepMerger().merge(loaded, generated)
+    (code,) = {
+        each["Properties"]["CodeUri"]
+        for each in template["Resources"].values()
+        if each["Type"] == "AWS::Serverless::Function"
+    }
+    return Package(template, Path(code).read_bytes())

@@ -1,0 +1,305 @@
+"""``sluice stack``: ends in a working stack or in the state before, from wherever it was interrupted."""
+
+import json
+import zipfile
+from typing import Any
+
+import pytest
+
+from sluice.deploy.account import AwsError
+from sluice.deploy.chalice_deployer import Messages
+from tests.support.deploy.account import THEIRS, Run, World
+from tests.support.deploy.cloud_formation import FakeStack
+from tests.support.deploy.front import Interrupted
+
+FAILURES = {"interrupted": None, "refused": (403, "AccessDenied", "not authorized")}
+BUCKET = "sluice-prod-123456789012-us-east-1"
+
+
+@pytest.fixture
+def deployed(deployable: World, run: Run) -> World:
+    """An account with the stack of stage prod."""
+    done = run("stack deploy", "--yes")
+    assert done.exit_code == 0, done.output
+    return deployable
+
+
+def the_stack(world: World) -> FakeStack | None:
+    return world.front.cloud_formation.stack("sluice-prod")
+
+
+def parameters(world: World) -> dict[str, str]:
+    stack = the_stack(world)
+    assert stack is not None
+    return stack.parameters
+
+
+def everything(world: World) -> dict[str, Any]:
+    """Returns what exists of the stack, its bucket and the two resources that moto knows."""
+    client, stack = world.account.client, the_stack(world)
+    buckets = [bucket["Name"] for bucket in client("s3").list_buckets()["Buckets"]]
+    return {
+        "stack": stack and (stack.status.replace("UPDATE", "CREATE"), sorted(stack.existing), stack.parameters),
+        "buckets": buckets,
+        "objects": [len(client("s3").list_objects_v2(Bucket=bucket).get("Contents", ())) for bucket in buckets],
+        "tables": client("dynamodb").list_tables()["TableNames"],
+        "parameters": sorted(each["Name"] for each in client("ssm").describe_parameters()["Parameters"]),
+    }
+
+
+def test_one_command_creates_the_stack_and_a_second_one_has_nothing_to_do(deployable: World, run: Run) -> None:
+    refused = run("stack deploy", typed="n\n")
+    assert refused.exit_code == 1
+    assert everything(deployable) == {"stack": None, "buckets": [], "objects": [], "tables": [], "parameters": []}
+    done = run("stack deploy", "--yes", "--parameter", "AlarmEmail=ops@example.com")
+    assert done.exit_code == 0, done.output
+    assert "CREATE_COMPLETE RuleGroup" in done.output
+    assert "Next:  sluice setup --stage prod --region us-east-1" in done.output
+    assert "Undo:  sluice stack delete --stage prod --region us-east-1" in done.output
+    assert parameters(deployable)["AlarmEmail"] == "ops@example.com"
+    assert everything(deployable)["objects"] == [2]
+    again = run("stack deploy")  # asks nothing
+    assert again.exit_code == 0, again.output
+    assert deployable.front.cloud_formation.executed == 1
+    assert everything(deployable)["objects"] == [2]
+
+
+def test_a_dry_run_says_what_would_change_and_changes_nothing(deployable: World, run: Run) -> None:
+    planned = json.loads(run("stack deploy", "--dry-run", "--json").stdout)
+    assert not planned["applied"]
+    assert [(step["action"], step["kind"], step["name"]) for step in planned["steps"]] == [
+        ("create", "S3 bucket", BUCKET),
+        ("create", "CloudFormation stack", "sluice-prod"),
+    ]
+    assert planned["undo"] == "sluice stack delete --stage prod --region us-east-1"
+    assert everything(deployable)["stack"] is None
+    assert everything(deployable)["buckets"] == []
+
+
+def test_an_update_keeps_the_other_parameters_and_names_its_undo(deployed: World, run: Run) -> None:
+    assert run("stack deploy", "--yes", "--parameter", "RetryAfter=30").exit_code == 0
+    done = json.loads(run("stack deploy", "--yes", "--json", "--parameter", "SlowLimit=20").stdout)
+    assert parameters(deployed)["RetryAfter"] == "30"
+    assert parameters(deployed)["SlowLimit"] == "20"
+    assert [(step["action"], step["detail"]) for step in done["steps"]] == [
+        ("exists", ""),
+        ("change", "SlowLimit: 20 instead of 10"),
+    ]
+    assert done["outputs"] == {"EndpointURL": "https://api.example/api/"}
+    assert done["undo"] == "sluice stack deploy --stage prod --region us-east-1 --parameter SlowLimit=10"
+
+
+def test_other_functions_are_an_update(deployed: World, run: Run) -> None:
+    with zipfile.ZipFile(deployed.project.directory / "package.zip", "w") as archive:
+        archive.writestr("app.py", "import chalice")
+    done = json.loads(run("stack deploy", "--yes", "--json").stdout)
+    assert done["steps"][1]["detail"] == "functions"
+    assert json.loads(run("stack deploy", "--dry-run", "--json").stdout)["steps"][1]["action"] == "exists"
+
+
+@pytest.mark.parametrize("resource", ["RuleGroup", "Budget", "LogStream"])
+def test_a_creation_that_fails_names_the_resource_and_leaves_no_stack(
+    deployable: World, run: Run, resource: str
+) -> None:
+    """The state table, whose protection stops CloudFormation's own rollback, is removed as well."""
+    deployable.front.cloud_formation.reasons[resource] = "Rate exceeded"
+    done = run("stack deploy", "--yes")
+    assert done.exit_code == 1
+    assert f"could not be created: {resource} (" in done.stderr
+    assert "): Rate exceeded" in done.stderr
+    assert "Dashboard (" not in done.stderr
+    assert "Nothing is left of it" in done.stderr
+    left = everything(deployable)
+    assert (left["stack"], left["tables"], left["parameters"]) == (None, [], [])
+    assert run("stack deploy", "--yes").exit_code == 0
+    assert everything(deployable)["stack"] is not None
+
+
+def test_an_update_that_fails_leaves_the_stack_as_it_was(deployed: World, run: Run) -> None:
+    before = everything(deployed)
+    deployed.front.cloud_formation.reasons["RuleGroup"] = "WAFUnavailableEntityException"
+    done = run("stack deploy", "--yes", "--parameter", "RetryAfter=30")
+    assert done.exit_code == 1
+    assert "RuleGroup (AWS::WAFv2::RuleGroup): WAFUnavailableEntityException" in done.stderr
+    assert "It is as it was before" in done.stderr
+    after = everything(deployed)
+    assert (after["tables"], after["parameters"]) == (before["tables"], before["parameters"])
+    assert parameters(deployed)["RetryAfter"] == "60"
+    assert run("stack deploy", "--yes", "--parameter", "RetryAfter=30").exit_code == 0
+    assert parameters(deployed)["RetryAfter"] == "30"
+
+
+def test_a_rollback_that_stopped_is_continued(deployed: World, run: Run) -> None:
+    deployed.front.cloud_formation.reasons |= {"RuleGroup": "Internal failure", "rollback": "Internal failure"}
+    failed = run("stack deploy", "--yes", "--parameter", "RetryAfter=30")
+    assert "It is UPDATE_ROLLBACK_FAILED. Run the same command again" in failed.stderr
+    done = run("stack deploy", "--yes", "--parameter", "RetryAfter=30")
+    assert done.exit_code == 0, done.output
+    assert parameters(deployed)["RetryAfter"] == "30"
+
+
+def test_what_cannot_be_replaced_is_refused_and_nothing_changes(deployed: World, run: Run) -> None:
+    before = everything(deployed)
+    done = run("stack deploy", "--yes", "--parameter", "RuleGroupCapacity=62")
+    assert done.exit_code == 1
+    assert "would replace RuleGroup (AWS::WAFv2::RuleGroup), which is in use" in done.stderr
+    assert everything(deployed) == {**before, "objects": before["objects"]}
+    assert deployed.front.cloud_formation.change_sets == {}
+
+
+def test_a_template_that_cloudformation_rejects_leaves_no_stack(deployable: World, run: Run) -> None:
+    deployable.front.cloud_formation.reasons["ValidationError"] = "Parameter MonthlyBudget failed to satisfy constraint"
+    done = run("stack deploy", "--yes")
+    assert "accepts no change of stack sluice-prod: Parameter MonthlyBudget failed" in done.stderr
+    assert the_stack(deployable) is None
+    assert deployable.front.cloud_formation.change_sets == {}
+
+
+def test_an_account_with_few_executions_reserves_none(deployable: World, run: Run) -> None:
+    deployable.front.concurrency = 50
+    planned = run("stack deploy", "--dry-run")
+    assert "the account has 50 concurrent executions left, too few to reserve 37" in planned.output
+    assert run("stack deploy", "--yes").exit_code == 0
+    assert parameters(deployable)["ReserveConcurrency"] == "no"
+    deployable.front.concurrency = 1000
+    assert run("stack deploy", "--yes", "--parameter", "ReserveConcurrency=yes").exit_code == 0
+    assert parameters(deployable)["ReserveConcurrency"] == "yes"
+
+
+@pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
+def test_a_deployment_that_fails_at_any_write_is_completed_by_the_next_run(
+    deployable: World, run: Run, failure: tuple[int, str, str] | None
+) -> None:
+    world, front = deployable, deployable.front
+    run("stack deploy", "--yes")
+    # Each kind of failure takes every other write, so that every write fails.
+    complete, number, failed = everything(world), [*FAILURES.values()].index(failure), True
+    run("stack delete", "--yes")
+    empty = everything(world)
+    assert (empty["stack"], empty["buckets"], empty["tables"], empty["parameters"]) == (None, [], [], [])
+    while failed:
+        front.writes, front.fail_at, front.failure = 0, number, failure
+        done = run("stack deploy", "--yes")
+        failed, front.fail_at = done.exit_code != 0, None
+        assert not failed or isinstance(done.exception, Interrupted | SystemExit), done.output
+        assert run("stack deploy", "--yes").exit_code == 0
+        assert everything(world) == complete, number
+        front.writes, front.fail_at = 0, number
+        run("stack delete", "--yes")
+        front.fail_at = None
+        assert run("stack delete", "--yes").exit_code in (0, 1)
+        assert everything(world) == empty, number
+        number += len(FAILURES)
+    assert number > 6
+
+
+def test_an_operation_that_is_under_way_is_followed(
+    deployable: World, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front = deployable.front
+
+    def interrupted(*_: Any) -> None:
+        raise Interrupted
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sluice.deploy.stack.StackOperations._finish", interrupted)
+        assert isinstance(run("stack deploy", "--yes").exception, Interrupted)
+    stack = the_stack(deployable)
+    assert stack is not None
+    assert stack.status == "CREATE_IN_PROGRESS"
+    front.cloud_formation.reasons["RuleGroup"] = "Rate exceeded"
+    done = run("stack deploy", "--yes")
+    assert "stack sluice-prod is CREATE_IN_PROGRESS: waiting" in done.output
+    assert "CREATE_FAILED RuleGroup Rate exceeded" in done.output
+    assert done.exit_code == 0, done.output
+    assert front.cloud_formation.executed == 2
+
+
+def test_a_stack_of_others_and_a_stage_without_a_stack_are_refused(deployable: World, run: Run) -> None:
+    theirs = FakeStack("sluice-prod", "arn:theirs", "CREATE_COMPLETE", parameters={"Stage": "production"})
+    deployable.front.cloud_formation.stacks.append(theirs)
+    for command in ("stack deploy", "stack delete"):
+        done = run(command, "--yes")
+        assert done.exit_code == 1, done.output
+    assert theirs.status == "CREATE_COMPLETE"
+    assert "already exists" in run("stack deploy", "--yes").stderr
+    deployable.front.cloud_formation.stacks.clear()
+    deployable.set_up(deployable.stage())
+    done = run("stack deploy", "--yes")
+    assert "stage prod was created by 'sluice setup', without a stack: use 'sluice deploy'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--parameter", "Shard=2"], "parameter Shard: the template has none of this name; it has AlarmEmail, "),
+        (["--parameter", "Stage=x"], "--stage determines it"),
+        (["--parameter", "WafScope=GLOBAL"], "parameter WafScope: 'GLOBAL' is neither CLOUDFRONT nor REGIONAL"),
+        (["--parameter", "x"], "'x' is not of the form NAME=VALUE"),
+    ],
+)
+def test_wrong_parameters_are_refused_before_anything_is_written(
+    deployable: World, run: Run, arguments: list[str], message: str
+) -> None:
+    done = run("stack deploy", "--yes", *arguments)
+    assert done.exit_code in (1, 2)
+    assert message in done.stderr
+    assert everything(deployable)["buckets"] == []
+
+
+def test_the_scope_of_a_stage_never_changes(deployed: World, run: Run) -> None:
+    done = run("stack deploy", "--yes", "--parameter", "WafScope=REGIONAL")
+    assert "stage prod was deployed for scope CLOUDFRONT: IP sets cannot move" in done.stderr
+    outside = run("stack deploy", "--yes", region="eu-west-1")
+    assert "us-east-1 alone" in outside.stderr
+
+
+def test_an_existing_bucket_is_used_and_kept(deployable: World, run: Run) -> None:
+    deployable.account.client("s3").create_bucket(Bucket="ours")
+    assert run("stack deploy", "--yes", "--bucket", "ours").exit_code == 0
+    assert everything(deployable)["buckets"] == ["ours"]
+    assert run("stack delete", "--yes").exit_code == 0
+    assert everything(deployable)["buckets"] == ["ours"]
+
+
+def test_the_bucket_is_private(deployed: World) -> None:
+    answer = deployed.account.client("s3").get_public_access_block(Bucket=BUCKET)
+    assert set(answer["PublicAccessBlockConfiguration"].values()) == {True}
+
+
+def test_delete_removes_what_setup_has_added_first_and_names_what_is_in_use(deployed: World, run: Run) -> None:
+    deployed.web_acl(rules=[THEIRS])
+    visibility = {"SampledRequestsEnabled": True, "CloudWatchMetricsEnabled": True, "MetricName": "sluice-prod"}
+    deployed.account.client("wafv2").create_rule_group(
+        Name="sluice-prod", Scope="CLOUDFRONT", Capacity=50, VisibilityConfig=visibility
+    )
+    added = run("setup", "--yes", "--web-acl", "edge")
+    assert added.exit_code == 0, added.output
+    planned = run("stack delete", "--dry-run").output
+    assert planned.index("web ACL rule") < planned.index("CloudFormation stack") < planned.index("S3 bucket")
+    deployed.front.cloud_formation.reasons["RuleGroup"] = "The rule group is in use by web ACL other"
+    failed = run("stack delete", "--yes")
+    assert failed.exit_code == 1
+    assert "could not be deleted: RuleGroup (AWS::WAFv2::RuleGroup): The rule group is in use" in failed.stderr
+    half = run("stack deploy", "--yes")
+    assert "half deleted. First run: sluice stack delete --stage prod" in half.stderr
+    done = run("stack delete", "--yes")
+    assert done.exit_code == 0, done.output
+    left = everything(deployed)
+    assert (left["stack"], left["buckets"], left["tables"], left["parameters"]) == (None, [], [], [])
+    assert "nothing to remove" in run("stack delete", "--yes").stderr
+
+
+def test_teardown_and_deploy_name_the_command_for_a_stack(deployed: World, run: Run) -> None:
+    assert "run 'sluice stack deploy'" in run("deploy", "--yes").stderr
+    assert (
+        "Now delete the stack:  sluice stack delete --stage prod --region us-east-1" in run("teardown", "--yes").output
+    )
+    assert run("stack delete", "--yes").exit_code == 0
+    assert the_stack(deployed) is None
+
+
+def test_a_dependency_that_cannot_be_installed_stops_the_deployment() -> None:
+    """Chalice itself only warns, and deploys functions that cannot import the package."""
+    with pytest.raises(AwsError, match=r"could not package the functions: Could not install dependencies: msgspec"):
+        Messages(lambda line: None).write("\nCould not install dependencies:\nmsgspec==1.0\nYou will have to build")
