@@ -31,6 +31,7 @@ from chalicelib.pipeline.log_writer import LogWriter
 from chalicelib.pipeline.publish import Publish
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep
+from chalicelib.pipeline.warning import Warnings
 from chalicelib.ports import Announcements, IpSets, LogObject, LogObjects, StateStore, TallyLogs, Telemetry, Unavailable
 
 DETECTIONS_KEPT_S = 7 * 86400
@@ -135,6 +136,7 @@ def compose(config: Config, world: World, parts: Parts = PARTS) -> Services:
         state.overwrite(*detections, expires_at=expires_at)
 
     rules = ActiveRules(state)
+    warnings = Warnings(state, config.history_s)
     decoder = parts.decoder(config.cloudfront_fields, config.trusted, config.json_fields)
     writer = parts.writer(world.tally_logs, retention_s=config.retention_s)
     return Services(
@@ -170,6 +172,7 @@ def compose(config: Config, world: World, parts: Parts = PARTS) -> Services:
             rules=rules.at,
             detect=detect,
             note=ClientMemory(state).note,
+            warn=warnings.lines,
             retention_s=config.retention_s,
         ),
         enforce=parts.enforce(
@@ -193,6 +196,7 @@ def compose(config: Config, world: World, parts: Parts = PARTS) -> Services:
             sets=config.ip_sets,
             clock=world.clock,
             sleep=world.sleep,
+            warn=warnings.full,
         ),
         sweep=parts.sweep(state=state, clock=world.clock, history_s=config.history_s),
         live=LiveCounts(world.tally_logs, rules.at, new_live_view),

@@ -29,11 +29,11 @@ class EventView(Struct, frozen=True, kw_only=True):
     """When it was decided. Epoch seconds."""
     outcome: Annotated[str, one_of(*EVENT_OUTCOMES)]
     """blocked; counted, allowlisted, proxy or stale: an offence for which no client was blocked; ended: a block is over
-    or was lifted; stopped or resumed: a rule, by its breaker."""
+    or was lifted; stopped or resumed: a rule, by its breaker; full: IP sets, nearly; unreadable: logs."""
     network: str | None
     """Null if the event is about a rule, or about clients that are only numbered."""
     rule: str
-    """Name of the rule, or 'manual'."""
+    """Name of the rule, or 'manual'; empty if the event is about IP sets or logs."""
     detail: str
     """The reason in words."""
     since: Seconds | None
@@ -50,7 +50,8 @@ class EventView(Struct, frozen=True, kw_only=True):
     """The operator who made or ended a block."""
     comment: str
     number: int
-    """Offences that it stands for; of a rule, known clients that it would have blocked."""
+    """Offences that it stands for; of a rule, known clients that it would have blocked; of IP sets, the percentage
+    that is used; of logs, the pieces that cannot be read."""
 
 
 class HistoryPage(Page, frozen=True):

@@ -29,7 +29,9 @@ LATEST_TIME = 253_402_300_799
 
 EpochSeconds = Annotated[int, Meta(ge=0, le=LATEST_TIME)]
 
-EventOutcome = Literal["blocked", "counted", "allowlisted", "proxy", "stale", "ended", "stopped", "resumed"]
+EventOutcome = Literal[
+    "blocked", "counted", "allowlisted", "proxy", "stale", "ended", "stopped", "resumed", "full", "unreadable"
+]
 
 MOST_EVENTS = 200
 """Most events per page."""

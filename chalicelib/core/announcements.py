@@ -17,7 +17,11 @@ SOURCE = "sluice"
 CLIENT_BLOCKED, CLIENT_UNBLOCKED, WOULD_BE_BLOCKED = "Client Blocked", "Client Unblocked", "Client Would Be Blocked"
 NETWORK_BLOCKED, NETWORK_UNBLOCKED = "Network Blocked", "Network Unblocked"
 BREAKER_OPENED, BREAKER_RESET = "Breaker Opened", "Breaker Reset"
+SETS_FULL, LOG_UNREADABLE = "IP Sets Nearly Full", "Log Unreadable"
 SUMMARISED = "Events Summarised"
+
+WARNINGS = {"full": SETS_FULL, "unreadable": LOG_UNREADABLE}
+"""Type of the announcement of a warning, by its outcome."""
 
 CHANGES = {
     "pause": "Enforcement Paused",
@@ -35,6 +39,7 @@ TYPES = (
     *(CLIENT_BLOCKED, CLIENT_UNBLOCKED, WOULD_BE_BLOCKED),
     *(NETWORK_BLOCKED, NETWORK_UNBLOCKED),
     *(BREAKER_OPENED, BREAKER_RESET),
+    *WARNINGS.values(),
     *(each for each in CHANGES.values() if each != BREAKER_RESET),
     SUMMARISED,
 )
@@ -109,6 +114,8 @@ def type_of(event: Event) -> str:
             return BREAKER_OPENED
         case "resumed":
             return BREAKER_RESET
+        case "full" | "unreadable":
+            return WARNINGS[event.outcome]
         case _:
             return WOULD_BE_BLOCKED
 
@@ -117,7 +124,7 @@ def of_event(event: Event, id: str, at_ms: int, stage: str) -> Announcement:
     """Returns the announcement of an event that was decided at ``at_ms``; ``id``: that of the history."""
     until = _iso(event.until) if event.until else ""
     detail = f"{'Ended ' if event.outcome == 'ended' else ''}{event_detail(event)}"
-    sentences = [detail] if event.outcome in ("ended", "stopped", "resumed") else [detail, _ending(event, until)]
+    sentences = [detail] if not event.network or event.outcome == "ended" else [detail, _ending(event, until)]
     return Announcement(
         version=1,
         id=id,
@@ -130,7 +137,7 @@ def of_event(event: Event, id: str, at_ms: int, stage: str) -> Announcement:
         family=parse_network(event.network).version if event.network else 0,
         rule=event.rule,
         outcome=event.outcome,
-        response=event.response if event.outcome not in ("stopped", "resumed") else "",
+        response="" if event.outcome in ("stopped", "resumed", "unreadable") else event.response,
         offence=event.offence,
         number=event.number,
         since=_iso(event.since) if event.since else "",
@@ -183,20 +190,17 @@ def summary(minute: int, events: Mapping[tuple[str, str], int], stage: str) -> A
 
 
 def _title(event: Event, stage: str) -> str:
-    clients = event.network or plural(event.number, "client")
-    match event.outcome:
-        case "blocked":
-            return f"{stage}: {clients} {RESPONSES[event.response]}"
-        case "ended":
-            return f"{stage}: {clients} not {RESPONSES[event.response]} any more"
-        case "stopped":
-            return f"{stage}: rule {event.rule} is stopped"
-        case "resumed":
-            return f"{stage}: rule {event.rule} blocks again"
-        case "counted":
-            return f"{stage}: {clients} would be {RESPONSES[event.response]}"
-        case _:
-            return f"{stage}: {clients} would be {RESPONSES[event.response]}, but is spared ({event.outcome})"
+    clients, response = event.network or plural(event.number, "client"), RESPONSES[event.response]
+    titles = {
+        "blocked": f"{clients} {response}",
+        "ended": f"{clients} not {response} any more",
+        "counted": f"{clients} would be {response}",
+        "stopped": f"rule {event.rule} is stopped",
+        "resumed": f"rule {event.rule} blocks again",
+        "full": "IP sets are nearly full",
+        "unreadable": "logs cannot be read",
+    }
+    return f"{stage}: {titles.get(event.outcome, f'{clients} spared, or would be {response} ({event.outcome})')}"
 
 
 def _ending(event: Event, until: str) -> str:

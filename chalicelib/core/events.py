@@ -1,6 +1,7 @@
 """The events that decisions about clients and rules amount to."""
 
 from chalicelib.core.decisions import Outcome
+from chalicelib.core.ipsets import SetGroup
 from chalicelib.core.responses import Response, answer, hardness
 from chalicelib.core.state import Block, Event, Past, RuleBreaker, Terms
 
@@ -57,6 +58,16 @@ def end_event(block: Block, at: int, by: str = "") -> Event:
 def breaker_event(outcome: str, breaker: RuleBreaker) -> Event:
     """Returns the event for a rule that its breaker has 'stopped' or 'resumed'."""
     return Event(outcome=outcome, rule=breaker.rule, number=breaker.would_hit)
+
+
+def full_event(group: SetGroup, percent: int) -> Event:
+    """Returns the event for the IP sets of a group, of whose capacity ``percent`` is used."""
+    return Event(outcome="full", rule="", response=group.response, number=percent, comment=f"IPv{group.family}")
+
+
+def unreadable_event(number: int) -> Event:
+    """Returns the event for ``number`` malformed pieces of logs, more than there were requests."""
+    return Event(outcome="unreadable", rule="", number=number)
 
 
 def _hardest(block: Block) -> Response:

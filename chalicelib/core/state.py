@@ -307,8 +307,13 @@ class History(NetworkRecord, frozen=True, kw_only=True):
 HISTORY_S = 30 * DAY_S
 """Seconds for which events are kept where nothing else is configured."""
 
-EVENT_OUTCOMES = ["blocked", "counted", "allowlisted", "proxy", "stale", "ended", "stopped", "resumed"]
-"""The outcomes of offences that are recorded, the end of a block, and what a breaker did with its rule."""
+EVENT_OUTCOMES = [
+    *("blocked", "counted", "allowlisted", "proxy", "stale"),
+    *("ended", "stopped", "resumed"),
+    *("full", "unreadable"),
+]
+"""The outcomes of offences that are recorded, the end of a block, what a breaker did with its rule, and warnings: of IP
+sets that are nearly full, and of logs that cannot be read."""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -318,7 +323,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     network: str = ""
     """Empty if the event is about a rule, or about clients that are only numbered."""
     rule: str = MANUAL
-    """Name of the rule, or 'manual'."""
+    """Name of the rule, or 'manual'; empty for a warning."""
     until: Seconds = 0
     """First second at which the block is over, would have been over, or was over; 0 for other events. Epoch seconds."""
     since: Seconds = 0
@@ -332,11 +337,29 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """The operator who made or ended a block."""
     comment: str = ""
     number: Number = 1
-    """Offences that the event stands for; of a stopped or resumed rule, known clients that it would have hit."""
+    """Offences that the event stands for; of a stopped or resumed rule, known clients that it would have hit; the
+    percentage of nearly full IP sets that is used, and the pieces of logs that cannot be read."""
 
     def __post_init__(self) -> None:
         if self.network:
             require_network(self.network)
+
+
+class Warned(StateRecord, frozen=True, kw_only=True):
+    """The last warning about something."""
+
+    kind: ClassVar[str] = "warning"
+    subject: str
+    """'unreadable', or 'full/', the response, '/v' and the family of nearly full IP sets."""
+    at: Seconds
+    """Time of the warning. Epoch seconds."""
+
+    @property
+    def id(self) -> str:
+        return self.subject
+
+    def belongs_under(self, id: str) -> bool:
+        return id == self.id
 
 
 class Events(StateRecord, frozen=True, kw_only=True):
@@ -752,6 +775,7 @@ RECORDS: tuple[type[StateRecord], ...] = (
     RuleBreaker,
     Waiting,
     Events,
+    Warned,
     Audit,
     Receipt,
 )

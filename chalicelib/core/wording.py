@@ -56,20 +56,21 @@ def members(seen: Members) -> str:
 
 def event_detail(event: Event) -> str:
     """Returns why an event happened."""
-    match event.outcome:
-        case "stopped":
-            return f"{event.rule} would have blocked {plural(event.number, 'known client')}"
-        case "resumed":
-            return f"{event.rule} blocks again"
-        case "ended":
-            lasted = f"after {roughly(event.until - event.since)}"
-            return f"{lasted}, lifted by {event.by}" if event.by else lasted
+    if event.outcome == "ended":
+        lasted = f"after {roughly(event.until - event.since)}"
+        return f"{lasted}, lifted by {event.by}" if event.by else lasted
+    others = {
+        "stopped": f"{event.rule} would have blocked {plural(event.number, 'known client')}",
+        "resumed": f"{event.rule} blocks again",
+        "full": f"the {event.comment} sets of {event.response} are {event.number} % full",
+        "unreadable": f"{plural(event.number, 'piece')} of the logs cannot be read, more than there were requests",
+    }
     if event.evidence is not None:
         return evidence(event.evidence)
     if event.rule == MANUAL:
         made_by = f"by {event.by or 'an operator'}"
         return f"{made_by}: {event.comment}" if event.comment else made_by
-    return f"{plural(event.number, 'further offence')} against {event.rule}"
+    return others.get(event.outcome, f"{plural(event.number, 'further offence')} against {event.rule}")
 
 
 def few(names: Sequence[str]) -> str:

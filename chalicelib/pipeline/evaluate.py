@@ -39,17 +39,19 @@ class Evaluate:
         rules: Callable[[int], RulesInUse],
         detect: Callable[[Sequence[Detection]], None],
         note: Callable[[Iterable[Tally], int], None] = lambda *_: None,
+        warn: Callable[[Iterable[Unevaluated], int], None] = lambda *_: None,
         retention_s: int = RETENTION_S,
     ) -> None:
         """``rules`` returns the rules in use at a time in ms; ``detect`` stores detections, and may get one twice.
 
-        ``note`` gets the tallies that have been evaluated, and the time in epoch seconds.
+        ``note`` gets the tallies that have been evaluated, ``warn`` their items, both with the time in epoch seconds.
         """
         self._logs = logs
         self._reader = reader
         self._rules = rules
         self._detect = detect
         self._note = note
+        self._warn = warn
         self._retention_ms = retention_s * 1000
         self._rule_set = RuleSet(())
         self._announced = Announced()
@@ -105,6 +107,7 @@ class Evaluate:
         self._unstored += len(items)
         self._reader.evaluated()
         self._note((item.tally for item in items), now_ms // 1000)
+        self._warn(items, now_ms // 1000)
         self._store_position(now_ms)
 
     def _offences(self, view: View, item: Unevaluated) -> list[Offence]:

@@ -55,6 +55,9 @@ class Unevaluated(NamedTuple):
     written_ms: int
     arrived_ms: int
     """Arrival of the oldest record."""
+    requests: int = 0
+    malformed: int = 0
+    """Requests and malformed pieces of its batch; 0 if it is not the first item of it."""
 
 
 @dataclass(slots=True)
@@ -296,7 +299,8 @@ class LogReader:
             suspects = view.merge(tally, item.first_slot_ms, item.last_slot_ms) if concerns_view else ()
             if not evaluated:
                 times_ms = item.first_slot_ms, item.last_slot_ms, item.written_ms, item.arrived_ms
-                self.unevaluated.append(Unevaluated(tail.log, tail.offset, tally, suspects, *times_ms))
+                pieces = item.requests, sum(count.number for count in item.malformed)
+                self.unevaluated.append(Unevaluated(tail.log, tail.offset, tally, suspects, *times_ms, *pieces))
                 if self._past is not None:
                     self._past.take(tail.log, item, tally)
         tail.take(item)

@@ -90,14 +90,17 @@ class Publish:
         rules: Callable[[int], RulesInUse],
         clock: Callable[[], float],
         sleep: Callable[[float], None],
+        warn: Callable[[Mapping[SetGroup, float], int], None] = lambda *_: None,
     ) -> None:
         """``sets``: all configured sets; ``rules`` returns those in use at a time in ms; ``clock`` returns epoch
-        seconds; ``sleep`` waits for a number of seconds."""
+        seconds; ``sleep`` waits for a number of seconds. ``warn`` gets the share of each group's capacity that is used,
+        and the time in epoch seconds."""
         self._state = state
         self._ip_sets = ip_sets
         self._sets = sets
         self._clock = clock
         self._sleep = sleep
+        self._warn = warn
         self._free_at = 0.0
         self._after = 0
         """Index of the set from which the next one to update is searched."""
@@ -134,6 +137,7 @@ class Publish:
         report = self._settle(time_left, waits=waits)
         self._blocks.note()
         self._networks.note(self._blocks, int(self._clock()))
+        self._warn(report.fill, int(self._clock()))
         if not report.recalled:
             if self._arrivals and self._updates:
                 report.time_to_block_ms = int(self._clock() * 1000) - min(self._arrivals)

@@ -7,7 +7,7 @@ import { $, RESPONSES, clientLink, h, moment, now, offer, sentence, table } from
 const PAGE = 100;
 const TYPING_MS = 250;
 const NOT_ENFORCED = { counted: "the rule only counts", allowlisted: "on the allowlist", proxy: "a CDN", stale: "too old" };
-const OTHERS = { ended: "ended", stopped: "rule stopped", resumed: "rule resumed" };
+const OTHERS = { ended: "ended", stopped: "rule stopped", resumed: "rule resumed", full: "nearly full", unreadable: "not readable" };
 const COLUMNS = ["When", "Network", "Outcome", "Rule", "Why", "Until"];
 
 let events = [], names = new Set(), cursor = null, query = {}, asked;

@@ -15,6 +15,13 @@ from sluice.commands.shared.api import Printable, Session, api_command
 from sluice.commands.shared.output import table
 from sluice.commands.shared.times import PAST, local
 
+OTHERS = {
+    "ended": "ended",
+    "stopped": "rule stopped",
+    "resumed": "rule resumed",
+    "full": "nearly full",
+    "unreadable": "not readable",
+}
 NOT_ENFORCED = {"counted": "the rule only counts", "allowlisted": "allowlisted", "proxy": "a CDN", "stale": "too old"}
 """Reasons, by outcome, why no client was blocked for an offence."""
 
@@ -74,4 +81,4 @@ def _outcome(event: EventView) -> str:
     if event.outcome in NOT_ENFORCED:
         would = "not blocked" if event.response is Response.BLOCK else f"not {RESPONSES[event.response]}"
         return f"{would}: {NOT_ENFORCED[event.outcome]}"
-    return {"ended": "ended", "stopped": "rule stopped", "resumed": "rule resumed"}[event.outcome]
+    return OTHERS[event.outcome]

@@ -24,6 +24,7 @@ from chalicelib.core.state import (
     RuleBreaker,
     StoredRules,
     Waiting,
+    Warned,
 )
 from sluice.deploy.cloudformation import ip_set_arns
 from sluice.deploy.stage import Stage, split_bucket
@@ -81,6 +82,7 @@ def records(actions: str, table: Any, *kinds: str) -> dict[str, Any]:
 RULES, DETECTION, KNOWN = StoredRules.kind, Detection.kind, Known.kind
 BREAKERS = (RuleBreaker.kind, Waiting.kind)
 BLOCK, HISTORY, ALLOW, CONTROL, EVENT, AUDIT = (of.kind for of in (Block, History, Allow, Control, Events, Audit))
+WARNING = Warned.kind
 EVERY_KIND = sorted({of.kind for of in RECORDS} | {CONTROL})
 KEPT = {AUDIT, Receipt.kind}
 """Kinds from which no function removes a record: the audit is complete, and receipts expire."""
@@ -108,8 +110,8 @@ def policies(arns: Arns) -> dict[str, Policy]:
             *tally_stream,
             allow("dynamodb", "BatchGetItem GetItem PutItem Query UpdateItem", arns.tally_table),
             rules,
-            records("GetItem", state, KNOWN),
-            records("PutItem", state, DETECTION, KNOWN),
+            records("GetItem", state, KNOWN, WARNING),
+            records("PutItem", state, DETECTION, KNOWN, WARNING, EVENT),
         ],
         "enforce": [
             *state_stream,
@@ -126,8 +128,8 @@ def policies(arns: Arns) -> dict[str, Policy]:
         ],
         "publish": [
             *state_stream,
-            records("GetItem Query BatchGetItem", state, BLOCK, ALLOW, CONTROL, KNOWN, RULES),
-            records("PutItem", state, CONTROL),
+            records("GetItem Query BatchGetItem", state, BLOCK, ALLOW, CONTROL, KNOWN, RULES, WARNING),
+            records("PutItem", state, CONTROL, WARNING, EVENT),
             allow("wafv2", "GetIPSet UpdateIPSet", list(arns.ip_sets)),
             allow("wafv2", "ListIPSets", "*"),  # it cannot be restricted to a resource
             dead_letters,
