@@ -116,7 +116,7 @@ class RuleBounds:
 
 def plan(
     state: State,
-    form: RulesText,
+    form: RulesText | RuleEdit,
     bounds: RuleBounds,
     *,
     sampling: Sampling,
@@ -124,12 +124,14 @@ def plan(
     live: LiveCounts,
     now_ms: int,
 ) -> RulesPlan:
-    """Returns the changes that a rule set would make, and what it would do now. ``columns``: those of each log.
+    """Returns the changes that a rule set or an edit would make, and what it would do now.
 
-    Raises Invalid with everything that is wrong with it.
+    ``columns``: those of each log. Raises Invalid with everything that is wrong, and NotFound for an edit of an unknown
+    rule.
     """
     active = state.get(StoredRules, ACTIVE, damaged=_LOST)
-    rules = _valid(form.text, bounds.responses)
+    text = _edited(state, form)[0] if isinstance(form, RuleEdit) else form.text
+    rules = _valid(text, bounds.responses)
     before = _usable(active.record if active else None)[0]
     changes = differences(before, rules)
     problem = live.problem(now_ms)
@@ -177,6 +179,14 @@ def edit(
 
     Raises NotFound, Invalid, ForceNeeded, StaleVersion.
     """
+    text, values = _edited(state, form)
+    comment = form.comment or f"{form.rule}: {', '.join(starmap(edit_words, values.items()))}"
+    new = NewRules(text=text, comment=comment, force=form.force)
+    return activate(state, new, bounds, based_on=based_on, caller=caller, now=now)
+
+
+def _edited(state: State, form: RuleEdit) -> tuple[str, dict[str, Value]]:
+    """Returns the text of the active rule set after an edit, and the new values. Raises NotFound, Invalid."""
     values: dict[str, Value] = {
         key: value for key, value in (("action", form.action), ("limit", form.limit)) if value is not None
     }
@@ -189,12 +199,9 @@ def edit(
         known = ", ".join(rule.name for rule in stored.rules)
         raise NotFound(f"There is no rule {form.rule!r}. Existing rules: {known or 'none'}.")
     try:
-        text = edited(stored.text, form.rule, values)
+        return edited(stored.text, form.rule, values), values
     except EditError as exc:
         raise Invalid(fault("body", "rule", form.rule, str(exc))) from exc
-    comment = form.comment or f"{form.rule}: {', '.join(starmap(edit_words, values.items()))}"
-    new = NewRules(text=text, comment=comment, force=form.force)
-    return activate(state, new, bounds, based_on=based_on, caller=caller, now=now)
 
 
 def rollback(

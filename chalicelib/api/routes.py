@@ -158,11 +158,11 @@ def edit_rules(call: ApiCall, body: schemas.RuleEdit, based_on: int) -> PlannedC
     return rule_sets.edit(call.state, body, call.rule_bounds, based_on=based_on, caller=call.caller, now=call.now)
 
 
-@route("POST", "/v1/rules/plan", role=Role.VIEWER, tag="rules")
-def plan_rules(call: ApiCall, body: schemas.RulesText) -> RulesPlan:
+@route("POST", "/v1/rules/plan", role=Role.VIEWER, tag="rules", raises=(NOT_FOUND,))
+def plan_rules(call: ApiCall, body: schemas.RulesText | schemas.RuleEdit) -> RulesPlan:
     """Checks a rule set and returns what it would change, and what it would do to the clients that are counted now.
 
-    Changes nothing.
+    Or an edit of one rule, as POST /v1/rules/edit accepts it. Changes nothing.
     """
     config, live, now_ms = call.services.config, call.services.live, call.now_ms
     columns = columns_of_logs(DecodeOptions(config.cloudfront_fields, json_fields=config.json_fields))

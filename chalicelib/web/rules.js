@@ -1,7 +1,7 @@
 // The rule set: read, plan, apply, roll back. Only a planned text can be applied.
 
 import { get, call } from "./api.js";
-import { clearProblem, confirm, make, refused } from "./changes.js";
+import { choose, clearProblem, confirm, make, refused } from "./changes.js";
 import { $, amount, h, moment, number, plural, say, sentence, table } from "./dom.js";
 
 const PAUSE_S = 3600;
@@ -53,7 +53,8 @@ function card(rule) {
     "article",
     { class: "card rule" },
     h("div", { class: "head" }, h("h3", {}, rule.name), h("span", { class: `chip ${state === "blocks" ? "manual" : "warn"}` }, state)),
-    h("p", { class: "limit" }, h("strong", {}, amount(rule.measure, rule.limit)), `${rule.measure === "requests" ? " requests" : ""} ${rule.bucket ? `above ${rule.bucket.rate}` : `within ${rule.window}`}`),
+    h("p", { class: "limit" }, h("strong", {}, amount(rule.measure, rule.limit)), `${rule.measure === "requests" ? " requests" : ""} ${rule.bucket ? `above ${rule.bucket.rate}` : `within ${rule.window}`} `,
+      operator && !rule.bucket && h("button", { class: "quiet", "aria-label": `Change the limit: ${rule.name}`, onclick: () => changeLimit(rule) }, "Change")),
     h("ul", { class: "muted plain" },
       h("li", {}, `counts ${ipv4} or an IPv6 /${rule.aggregate.ipv6} as one client`),
       rule.aggregate.by && h("li", {}, `counts each ${rule.aggregate.by.join(" and ").replace("_", " ")} apart`),
@@ -72,6 +73,21 @@ async function switchAction(rule) {
     ? `It blocks clients over its limit for ${rule.block_for}, from the next offence.`
     : "It blocks no new client. Its blocks in force run out.";
   await edit(rule, { action }, question, effect, action === "block" ? "Let it block" : "Only count");
+}
+
+async function changeLimit(rule) {
+  const unit = { requests: "Requests", bytes: "Bytes", time: "Seconds" }[rule.measure];
+  const input = h("input", { type: "number", min: 0, step: 1, value: rule.measure === "time" ? rule.limit / 1000 : rule.limit });
+  const asked = h("label", {}, `${unit} within ${rule.window} `, input);
+  if (!(await choose(`Limit of ${rule.name}`, [asked], [["Show the effect", true]]))) return;
+  const body = { rule: rule.name, limit: input.valueAsNumber };
+  try {
+    const preview = await call({ method: "POST", path: "/v1/rules/plan", body });
+    if (!(await confirm(`Change the limit of ${rule.name}?`, sentence(preview.detail), "Put it in force", effects(preview)))) return;
+    await make({ method: "POST", path: "/v1/rules/edit", headers: { "If-Match": `"${preview.version}"` }, body }, { near: $("rules-form") });
+  } catch (error) {
+    refused(error);
+  }
 }
 
 async function pause(rule, until) {
@@ -115,15 +131,22 @@ async function plan() {
     $("rules-plan-result").replaceChildren(
       h("h3", {}, `Plan against version ${preview.version}`),
       h("p", {}, sentence(preview.detail)),
-      differences(preview.changes),
-      h("ul", { class: "plain" }, preview.now.map((now) => h("li", {},
-        `${now.rule}: of ${plural(now.clients, "client")} in ${now.span_s} s of the ${now.source} log, ${number(now.over)} would be over`))),
-      ...preview.notes.map((note) => h("p", {}, h("span", { class: "chip warn" }, "note"), ` ${note}`)),
-      ...preview.needs_force.map((reason) => h("p", {}, h("span", { class: "chip manual" }, "needs force"), ` ${sentence(reason)}`)),
+      ...effects(preview),
     );
   } catch (error) {
     refused(error, form);
   }
+}
+
+/** What a plan would change, what it would do to the clients of these minutes, and its warnings. */
+function effects(preview) {
+  return [
+    differences(preview.changes),
+    h("ul", { class: "plain" }, preview.now.map((now) => h("li", {},
+      `${now.rule}: of ${plural(now.clients, "client")} in ${now.span_s} s of the ${now.source} log, ${number(now.over)} would be over`))),
+    ...preview.notes.map((note) => h("p", {}, h("span", { class: "chip warn" }, "note"), ` ${note}`)),
+    ...preview.needs_force.map((reason) => h("p", {}, h("span", { class: "chip manual" }, "needs force"), ` ${sentence(reason)}`)),
+  ];
 }
 
 function differences(changes) {

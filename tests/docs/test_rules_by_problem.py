@@ -15,8 +15,12 @@ from sluice.cli import main
 from tests.support.records import cloudfront, waf_text
 
 PAGE = (Path(__file__).parents[2] / "docs" / "rules.md").read_text("utf-8")
-RECIPES = dict(re.findall(r"^## (.+)\n(?:(?!^## ).*\n)*?```toml\n((?:(?!```).*\n)*)```", PAGE, re.MULTILINE))
-FIELDS = (*DEFAULT_FIELDS, "c-country", "asn", "cs-header-names")
+RECIPES = {
+    title: "".join(re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    for title, text in re.findall(r"^## (.+)\n((?:(?!## ).*\n)*)", PAGE, re.MULTILINE)
+    if "```toml" in text
+}
+FIELDS = (*DEFAULT_FIELDS, "c-country", "asn", "cs-header-names", "sc-bytes")
 START_S = 1_760_000_000
 VERIFIED = {"labels": [{"name": "awswaf:managed:aws:bot-control:bot:verified"}]}
 
@@ -51,7 +55,15 @@ TRAFFIC: dict[str, tuple[list[bytes], set[tuple[str, str]]]] = {
             *requests("192.0.2.2", 900, 3500, "/product/{n}", asn="64496"),
             *requests("203.0.113.1", 900, 3500, "//product/{n}", asn="64500"),
         ],
-        {("catalogue", "203.0.113.1")},
+        {("catalogue", "203.0.113.1"), ("catalogue-pace", "203.0.113.1"), ("catalogue-pace", "192.0.2.2")},
+    ),
+    "A bill for egress": (
+        [
+            *requests("192.0.2.1", 900, 3000, sc_bytes="50000"),
+            *requests("192.0.2.2", 19, 3000, "/video/{n}.mp4", sc_bytes="100000000"),
+            *requests("203.0.113.1", 21, 3000, "/video/{n}.mp4", sc_bytes="100000000"),
+        ],
+        {("egress", "203.0.113.1")},
     ),
     "An API, path by path": (
         [

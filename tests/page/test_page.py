@@ -391,6 +391,22 @@ def test_a_rule_is_paused_for_an_hour_and_resumed(open_page: OpenPage) -> None:
     expect(page.get_by_label("Rules, in TOML")).not_to_have_value(re.compile("paused_until"))
 
 
+def test_a_limit_is_changed_after_its_effect_is_shown_and_the_change_is_undone(open_page: OpenPage, site: Site) -> None:
+    site.attack("203.0.113.9")
+    page = open_page("rules")
+    card = page.locator("article.rule", has_text="burst")
+    page.get_by_role("button", name="Change the limit: burst").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Requests within 5s").fill("30")
+    dialog.get_by_role("button", name="Show the effect").click()
+    expect(dialog).to_contain_text("limit: 20 becomes 30")
+    expect(dialog).to_contain_text("would be over")
+    dialog.get_by_role("button", name="Put it in force").click()
+    expect(card).to_contain_text("30 requests within 5s")
+    notice(page, "Version 2 is active").get_by_role("button", name="Undo").click()
+    expect(card).to_contain_text("20 requests within 5s")
+
+
 def test_an_edit_is_neither_lost_nor_applied_over_another_operators(open_page: OpenPage, site: Site) -> None:
     mine, other = open_page("rules"), open_page("rules")
     for page, limit in ((mine, 30), (other, 40)):

@@ -314,6 +314,17 @@ def test_an_edit_changes_one_rule_and_can_be_undone(desk: Desk) -> None:
     assert current(desk)[1]["text"] == before
 
 
+def test_an_edit_is_planned_before_it_is_made(desk: Desk) -> None:
+    desk.requests("203.0.113.9", 8)
+    desk.run(5)
+    planned = desk.call("POST", "/v1/rules/plan", {"rule": "burst", "limit": 7}, by="wallboard").json
+    assert [(change["rule"], change["words"]) for change in planned["changes"]] == [("burst", ["limit: 20 becomes 7"])]
+    assert [(now["rule"], now["over"]) for now in planned["now"]] == [("burst", 1)]
+    assert desk.call("POST", "/v1/rules/plan", {"rule": "brust", "limit": 7}).status == 404
+    assert desk.call("POST", "/v1/rules/plan", {"rule": "burst"}).fields == ["action"]
+    assert desk.call("GET", "/v1/rules").json["version"] == 1
+
+
 def test_an_edit_names_a_wrong_rule_and_a_missing_value(desk: Desk) -> None:
     assert edit(desk, '"1"', rule="burst").status == 422
     unknown = edit(desk, '"1"', rule="brust", limit=1)
