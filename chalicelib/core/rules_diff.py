@@ -14,7 +14,7 @@ from chalicelib.core.rules import NETWORKS, Action, NetworkTerms, Rule, RuleSet,
 from chalicelib.core.scope import Scope
 
 
-class Aggregate(msgspec.Struct, frozen=True, omit_defaults=True):
+class Aggregate(msgspec.Struct, frozen=True):
     ipv4: Annotated[int, msgspec.Meta(extra_json_schema={"maximum": 32})]
     ipv6: Annotated[int, msgspec.Meta(extra_json_schema={"maximum": 128})]
     by: list[str] = []

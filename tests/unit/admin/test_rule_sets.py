@@ -31,7 +31,7 @@ def test_rules_are_returned_as_json_or_as_their_original_toml(desk: Desk) -> Non
         "action": "block",
         "block_for": "10m",
         "resolution": 100,
-        "aggregate": {"ipv4": 32, "ipv6": 64},
+        "aggregate": {"ipv4": 32, "ipv6": 64, "by": []},
         "scope": {},
         "escalate": {"factor": 2, "max": "1h", "memory": "1d"},
         "extend": False,
