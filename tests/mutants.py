@@ -68,7 +68,7 @@ MUTANTS = (
     Mutant(_ENFORCE, "if self._state.pause().paused:", "if False:", _OF_ENFORCE),
     Mutant(_ENFORCE, "past.until > history.ended_at", "False", _OF_ENFORCE),
     Mutant(_ENFORCE, "names if again else blocked", "blocked", _OF_ENFORCE),
-    Mutant(_ENFORCE, "if not allowed.overlaps(wider)", "", _OF_ENFORCE),
+    Mutant(_ENFORCE, "allowed.covers(span)", "allowed.meets(span)", _OF_ENFORCE),
     Mutant(
         _ENFORCE, "written.overtaken.extend(case for client in chunk for case in client.cases)", "pass", _OF_ENFORCE
     ),

@@ -35,7 +35,7 @@ class AllowChange(ChangeAnswer, frozen=True, kw_only=True):
     entries: Annotated[tuple[Allow, ...], at_most(MOST_ENTRIES_AT_ONCE)] = ()
     """The entries that were to be added or changed, as they are now."""
     lifted: Annotated[list[str], at_most(MOST_LIFTED_SHOWN)]
-    """The first 1000 networks whose blocks overlapped an entry and were lifted; the detail counts all."""
+    """The first 1000 networks whose blocks were lifted, because they are exempt; the detail counts all."""
 
 
 def list_allowlist(state: State, query: AllowlistQuery, now: int) -> AllowPage:
@@ -52,6 +52,7 @@ def allow(
 ) -> PlannedChange[AllowChange]:
     """Adds or changes all given entries and removes others, or does nothing; lifts the blocks of what is exempt.
 
+    Entries for all rules are no longer published with wider blocks, of which the rest is.
     ``history_s``: how long the events of their ends are kept. Raises Invalid or ForceNeeded, which name everything that
     is wrong.
     """
@@ -76,7 +77,7 @@ def allow(
     _require_room(state, len(entries.keys() - stored.keys()) - len(removed), next(iter(entries), ""))
     added = [name for name in entries if name not in before]
     edited = [name for name, entry in entries.items() if name in before and not _same(entry, before[name])]
-    lifted, kept = _blocks_of(state, list(entries.values()), now)
+    lifted, kept, carved = _blocks_of(state, list(entries.values()), now)
     changed = bool(added or edited or removed or lifted)
     shown = [entry if changed else before[name] for name, entry in entries.items()]
     details = [f"{named(added)} on the allowlist{_scope(entries[name] for name in added)}"] if added else []
@@ -88,7 +89,8 @@ def allow(
             if entries
             else f"{named(list(names.values()))} not on the allowlist"
         ]
-    details += [f"lifted {plural(len(lifted), 'block')} that overlapped it"] if lifted else []
+    details += [f"lifted {plural(len(lifted), 'block')} in it"] if lifted else []
+    details += [f"carved out of {plural(carved, 'wider block')}"] if carved else []
     details += [f"still blocked, because other rules blocked them too: {few(kept)}"] if kept else []
     return PlannedChange(
         answer=AllowChange(
@@ -105,8 +107,8 @@ def allow(
         ],
         action="allowlist.put",
         target=", ".join(names.values()),
-        # Not in one transaction, because there may be thousands of blocks. A block that overlaps the allowlist is
-        # never published, so nothing depends on it, and a repeated call lifts the rest.
+        # Not in one transaction, because there may be thousands of blocks. What is on the allowlist is never published,
+        # so nothing depends on it, and a repeated call lifts the rest.
         after=lambda: lift(state, lifted, now, history_s=history_s, by=caller.name),
     )
 
@@ -182,27 +184,31 @@ def _require_room(state: State, more: int, name: str) -> None:
         raise Invalid(fault("body", "network", name, f"at most {MOST_ENTRIES} entries; the allowlist is full"))
 
 
-def _blocks_of(state: State, entries: Sequence[Allow], now: int) -> tuple[list[Stored[Block]], list[str]]:
-    """Returns the blocks that ``entries`` end, and the networks of those that another rule holds too."""
+def _blocks_of(state: State, entries: Sequence[Allow], now: int) -> tuple[list[Stored[Block]], list[str], int]:
+    """Returns the blocks that ``entries`` end, the networks of those that another rule holds too, and the number of
+    those of which the rest is published."""
     exempt = Exemptions.of(entries)
     lifted: list[Stored[Block]] = []
     of_rules: list[Stored[Block]] = []
+    carved = 0
     for block in state.all(Block):
         span = span_of(block.id)
-        if exempt.networks.meets(span):
+        if exempt.networks.covers(span):
             lifted.append(block)
-        elif exempt.meets(span, block.record.rule):
+        elif exempt.spares(span, block.record.rule):
             of_rules.append(block)
+        elif exempt.networks.meets(span):
+            carved += 1
     histories = state.get_many(History, [block.id for block in of_rules])
     kept: list[str] = []
     for block in of_rules:
         history = histories[block.id].record if block.id in histories else History(network=block.id)
         others = causes(Standing(history, block.record), now)
-        if all(exempt.meets(span_of(block.id), rule) for rule in others):
+        if all(exempt.spares(span_of(block.id), rule) for rule in others):
             lifted.append(block)
         else:
             kept.append(block.id)
-    return lifted, kept
+    return lifted, kept, carved
 
 
 def _same(entry: Allow, other: Allow) -> bool:

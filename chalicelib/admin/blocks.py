@@ -13,7 +13,7 @@ from chalicelib.admin.errors import Fault, ForceNeeded, Invalid, fault
 from chalicelib.admin.inputs import Widest, covering, overlapping, read_network, try_duration, try_network
 from chalicelib.admin.pagination import page, read_cursor
 from chalicelib.admin.schemas import MOST_NETWORKS, BlocksQuery, NewBlock, NewBlocks, UnblockQuery
-from chalicelib.core.addresses import Network, NetworkSet, parse_network
+from chalicelib.core.addresses import Network, NetworkSet, parse_network, span_of
 from chalicelib.core.durations import format_duration
 from chalicelib.core.events import block_event, end_event
 from chalicelib.core.responses import Response
@@ -31,7 +31,9 @@ class BlockView(Block, frozen=True, kw_only=True):
     """A block as operators see it."""
 
     withheld: bool
-    """True if the block overlaps the allowlist and is therefore in no IP set."""
+    """True if all of the network is on the allowlist, so that nothing of it is in an IP set."""
+    carved: bool
+    """True if parts of the network are on the allowlist. Only the rest of it is in an IP set."""
     reason: str
     """The reason in words."""
     until: Seconds
@@ -44,7 +46,9 @@ class BlockView(Block, frozen=True, kw_only=True):
         """Returns a block that is in force at the epoch second ``now``, as operators see it."""
         response = block.response_at(now) or Response.BLOCK
         view = {**asdict(block), "until": block.ends_at, "response": response, "reason": reason(block)}
-        return cls(**view, withheld=allowlist.overlaps(block.network_value()))
+        span = span_of(block.network)
+        withheld = allowlist.covers(span)
+        return cls(**view, withheld=withheld, carved=allowlist.meets(span) and not withheld)
 
 
 class BlockPage(Page, frozen=True):
@@ -122,6 +126,7 @@ def block(
             blocks[prefix] = replace(block, begun_at=replaced[block.network].refuses_from)
     views = [BlockView.of(block, exempt.networks, now) for block in blocks.values()]
     withheld = [block.network for block in views if block.withheld]
+    carved = [block.network for block in views if block.carved]
     lengths = {block.until - now for block in views}
     answered = {block.response for block in views}
     how = "blocked" if answered == {Response.BLOCK} else f"under {' or '.join(sorted(answered))}"
@@ -130,6 +135,8 @@ def block(
         detail += f"; {plural(len(replaced), 'block')} replaced"
     if withheld:
         detail += f"; {named(withheld)} withheld because of the allowlist"
+    if carved:
+        detail += f"; the allowlisted parts of {few(carved)} are not blocked"
     return PlannedChange(
         answer=BlockChange(changed=True, detail=detail, undo=_undo(names, replaced, now), blocks=views),
         writes=[
@@ -242,7 +249,10 @@ def _objections(network: Network, allowed: Sequence[Allow], widest: Widest, call
     """Yields each reason to block ``network`` only with force."""
     for entry in overlapping(allowed, network)[:1]:
         name = f"{entry.network} ({entry.comment})" if entry.comment else entry.network
-        yield f"it overlaps {name} on the allowlist; with force it is stored and withheld"
+        if network.prefixlen >= entry.network_value().prefixlen:
+            yield f"{name} is on the allowlist; with force the block is stored and withheld"
+        else:
+            yield f"it overlaps {name} on the allowlist; with force only the rest of it is blocked"
     # API Gateway's own test calls come from no address.
     with suppress(ValueError):
         if parse_network(caller.address).overlaps(network):

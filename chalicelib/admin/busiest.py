@@ -72,7 +72,7 @@ def busiest_clients(state: State, live: LiveCounts, query: TopQuery, *, sampling
                 network=str(network),
                 count=count,
                 blocked_until=until.get(str(network)),
-                allowlisted=exempt.meets(span_of(str(network)), rule.name),
+                allowlisted=exempt.spares(span_of(str(network)), rule.name),
             )
             for network, count in counts.items()
         ]

@@ -1,6 +1,6 @@
 """Everything about one client, in figures and in words."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated
 
 import msgspec
@@ -11,8 +11,9 @@ from chalicelib.admin.blocks import BlockView
 from chalicelib.admin.inputs import covering, overlapping, read_network
 from chalicelib.admin.live_counts import LiveCounts
 from chalicelib.admin.schemas import AddressQuery
-from chalicelib.core.addresses import Network
+from chalicelib.core.addresses import Network, Span, span_of
 from chalicelib.core.allowance import Allowance
+from chalicelib.core.carving import carved
 from chalicelib.core.decisions import Outcome
 from chalicelib.core.durations import format_duration
 from chalicelib.core.measures import Measure, amount_text
@@ -77,7 +78,7 @@ def client_report(
     exempt = state.exemptions(now)
     stored = [each.record for each in state.get_many(Block, names).values()]
     blocks = sorted((block for block in stored if block.in_force(now)), key=lambda block: -block.ends_at)
-    # A block of a wider network is withheld as a whole because of an entry that need not cover this client.
+    is_published = any(_meets(span_of(str(network)), carved(span_of(each.network), exempt.networks)) for each in blocks)
     views = [BlockView.of(block, exempt.networks, now) for block in blocks]
     histories = [each.record for each in state.get_many(History, names).values()]
     history = [
@@ -93,7 +94,7 @@ def client_report(
     report = ClientReport(
         now=now,
         network=str(network),
-        blocked=any(not block.withheld for block in views) and not pause.released,
+        blocked=is_published and not pause.released,
         blocks=views,
         allowlist=overlapping(exempt.entries, network)[:MOST_ENTRIES_SHOWN],
         history=sorted(history, key=lambda past: -past.evidence.last_ms),
@@ -114,11 +115,12 @@ def explain(client: ClientReport, pause: Pause, *, stopped: Sequence[str], uncou
     name, now = client.network, client.now
     for block in client.blocks:
         by = "" if block.network == name else f" by a block of {block.network}"
-        inactive = block.withheld or pause.released
-        state = f"{'would be' if inactive else 'is'} {RESPONSES[block.response]}"
+        state = f"{'is' if client.blocked else 'would be'} {RESPONSES[block.response]}"
         yield f"{name} {state}{by} for another {roughly(block.until - now)}: {block.reason}."
         if block.withheld:
-            yield "That block is withheld: it overlaps the allowlist, so it is in no IP set."
+            yield f"That block is withheld: {block.network} is on the allowlist, so it is in no IP set."
+        elif block.carved:
+            yield f"The allowlisted parts of {block.network} are carved out of that block."
     if not client.blocks:
         yield f"{name} is not blocked."
     for entry in client.allowlist:
@@ -149,6 +151,11 @@ def _spared_by(entry: Allow) -> str:
     if not entry.rules:
         return "no rule blocks it"
     return f"these rules do not block it, others do: {', '.join(entry.rules)}"
+
+
+def _meets(span: Span, others: Iterable[Span]) -> bool:
+    """Returns whether any of the networks ``others``, of the same version, overlaps ``span``."""
+    return any(first <= span[2] and span[1] <= last for _, first, last in others)
 
 
 def _counted(count: Count) -> str:

@@ -127,8 +127,8 @@ class NewBlock(Form, frozen=True):
     respond: Response = Response.BLOCK
     """The response to its requests. One that has no IP sets is rejected."""
     force: bool = False
-    """Accept a network that overlaps the allowlist (it is stored and withheld), contains your own address, or is wider
-    than the configured prefixes."""
+    """Accept a network that overlaps the allowlist (only the rest of it is blocked), contains your own address, or is
+    wider than the configured prefixes."""
 
 
 class NewBlocks(Form, frozen=True):

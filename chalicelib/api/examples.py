@@ -164,7 +164,7 @@ _EXAMPLES = (
     AllowPage(now=_NOW, entries=[_allow], next=None),
     AllowChange(
         changed=True,
-        detail=f"{_OFFICE} is on the allowlist; lifted 1 block that overlapped it",
+        detail=f"{_OFFICE} is on the allowlist; lifted 1 block in it",
         undo=Call(method="DELETE", path="/v1/allowlist", query={"network": [_OFFICE]}),
         entry=_allow,
         lifted=["198.51.100.77/32"],

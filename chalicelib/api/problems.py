@@ -44,7 +44,7 @@ class ProblemType:
 
 
 _HOST_BITS = "'192.0.2.7/24' has host bits set; the network is 192.0.2.0/24"
-_OVERLAP = "it overlaps 203.0.113.7/32 (uptime probe) on the allowlist; with force it is stored and withheld"
+_OVERLAP = "it overlaps 203.0.113.7/32 (uptime probe) on the allowlist; with force only the rest of it is blocked"
 
 BAD_REQUEST = ProblemType(
     400,

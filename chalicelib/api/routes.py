@@ -75,9 +75,9 @@ def list_allowlist(call: ApiCall, query: schemas.AllowlistQuery) -> AllowPage:
 def put_allowlist(call: ApiCall, body: schemas.NewAllow | schemas.NewAllows) -> PlannedChange[AllowChange]:
     """Adds a network to the allowlist, or changes its entry; or up to 80, and removes others.
 
-    An entry that names rules exempts the network from these alone. Lifts the blocks that are exempt; the IP sets follow
-    with the next publish. A network wider than the configured prefixes, or the name of a rule that is not in force,
-    requires 'force' (409 otherwise).
+    An entry that names rules exempts the network from these alone. Lifts the blocks that are exempt; of wider ones, the
+    rest stays blocked. The IP sets follow with the next publish. A network wider than the configured prefixes, or the
+    name of a rule that is not in force, requires 'force' (409 otherwise).
     """
     history_s = call.services.config.history_s
     return allowlist.allow(call.state, body, widest=call.widest, caller=call.caller, history_s=history_s, now=call.now)

@@ -4,10 +4,10 @@ Bytes rather than integers, because Python randomises the hashes of bytes: clien
 The memos are bounded, so a flood of new addresses cannot exhaust memory.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_interface
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_interface, summarize_address_range
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 Network = IPv4Network | IPv6Network
@@ -203,10 +203,10 @@ class NetworkSet:
     def __init__(self, networks: Iterable[Network]) -> None:
         self._starts: dict[int, list[int]] = {4: [], 6: []}
         self._ends: dict[int, list[int]] = {4: [], 6: []}
-        # Sorted and merged, the networks are disjoint intervals: an overlap is at most one bisection away.
+        # Sorted and merged, the networks are intervals apart from each other: an overlap is one bisection away.
         for version, start, end in sorted(map(_span, networks)):
             ends = self._ends[version]
-            if ends and start <= ends[-1]:
+            if ends and start <= ends[-1] + 1:
                 ends[-1] = max(ends[-1], end)
             else:
                 self._starts[version].append(start)
@@ -220,6 +220,34 @@ class NetworkSet:
         version, first, last = span
         at = bisect_right(self._starts[version], last)
         return at > 0 and self._ends[version][at - 1] >= first
+
+    def covers(self, span: Span) -> bool:
+        """Returns whether all addresses of ``span`` are in the networks."""
+        version, first, last = span
+        at = bisect_right(self._starts[version], first)
+        return at > 0 and self._ends[version][at - 1] >= last
+
+    def outside(self, span: Span) -> list[Span]:
+        """Returns the fewest networks that hold the addresses of ``span`` that are in none of the networks, in order.
+
+        >>> allowed = NetworkSet([IPv4Network("192.0.2.7"), IPv4Network("192.0.2.64/26")])
+        >>> [str(network_at(each)) for each in allowed.outside(span_of("192.0.2.0/25"))]
+        ['192.0.2.0/30', '192.0.2.4/31', '192.0.2.6/32', '192.0.2.8/29', '192.0.2.16/28', '192.0.2.32/27']
+        """
+        version, first, last = span
+        starts, ends = self._starts[version], self._ends[version]
+        gaps: list[tuple[int, int]] = []
+        for at in range(bisect_left(ends, first), bisect_right(starts, last)):
+            gaps.append((first, starts[at] - 1))
+            first = ends[at] + 1
+        gaps.append((first, last))
+        address = IPv4Address if version == 4 else IPv6Address
+        return [
+            _span(network)
+            for start, end in gaps
+            if start <= end
+            for network in summarize_address_range(address(start), address(end))
+        ]
 
     def contains(self, packed: bytes) -> bool:
         version = 4 if len(packed) == 4 else 6

@@ -87,8 +87,8 @@ def unenforced(
 ) -> Outcome | None:
     """Returns the outcome of an offence that is not enforced, whatever the client's standing; None of one that is.
 
-    ``allowed``: whether the network overlaps one that this rule must not block. ``proxy``: whether it overlaps those of
-    CDNs. ``now``: epoch seconds.
+    ``allowed``: whether this rule must not block the network. ``proxy``: whether it overlaps those of CDNs.
+    ``now``: epoch seconds.
     """
     if allowed:
         return Outcome.ALLOWLISTED

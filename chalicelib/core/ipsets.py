@@ -8,13 +8,14 @@ AWS accepts at most 10,000 networks and one family per set, no ``/0`` and no hos
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush, nlargest
 from typing import NamedTuple
 
 from chalicelib.core.addresses import Network, NetworkSet, Span, span_of
+from chalicelib.core.carving import carved
 from chalicelib.core.cover import Cover
 from chalicelib.core.responses import Response, hardness
 from chalicelib.core.state import Block
@@ -62,10 +63,10 @@ class Wanted:
     networks: Mapping[SetGroup, AbstractSet[Network]]
     """Networks of each group, collapsed so that none overlaps another. Those of a ``BlockList`` change with it."""
     allowlisted: int = 0
-    """Blocks omitted because they overlap the allowlist."""
+    """Blocks omitted because all of their addresses are on the allowlist."""
     overflow: int = 0
-    """Blocks omitted because the sets of their response are full, or there are none: the oldest first, manual blocks
-    last."""
+    """Blocks omitted, at least in part, because the sets of their response are full, or there are none: the oldest
+    first, manual blocks last."""
     blocks: int = 0
     """Blocks in force."""
 
@@ -96,6 +97,8 @@ class BlockList:
         self._allowlist: NetworkSet | None = None
         """The allowlist by which the blocks were sorted into the following; None before the first time."""
         self._withheld: set[str] = set()
+        self._carved: dict[Span, Sequence[Span]] = {}
+        """The published parts of networks of which others are on the allowlist."""
         self._covers = {group: Cover() for group in GROUPS}
         self._unsorted: set[str] = set()
 
@@ -111,7 +114,7 @@ class BlockList:
             self._unsorted.add(network)
 
     def wanted(self, allowlist: NetworkSet, rooms: Mapping[SetGroup, int], now: int) -> Wanted:
-        """Returns the networks of the blocks in force that do not overlap ``allowlist``, as many as fit.
+        """Returns the networks of the blocks in force without what is on ``allowlist``, as many as fit.
 
         ``rooms``: the number of networks that fit, by group. ``now``: epoch seconds.
         """
@@ -129,8 +132,9 @@ class BlockList:
             room = rooms.get(group, 0)
             if len(cover.networks) > room:
                 ranked = [entry for entry in self._not_withheld() if entry.group == group]
-                overflow += len(ranked) - room
-                networks[group] = Cover(entry.span for entry in nlargest(room, ranked)).networks
+                fitting, complete = self._fitting(nlargest(room, ranked), room)
+                overflow += len(ranked) - complete
+                networks[group] = Cover(fitting).networks
         return Wanted(networks, len(self._withheld), overflow, blocks)
 
     def in_force(self, now: int) -> int:
@@ -146,9 +150,21 @@ class BlockList:
         return tuple(network for _, network in ends[:most])
 
     def _not_withheld(self) -> Iterable[_Listed]:
-        """Returns the blocks in force that do not overlap the allowlist."""
+        """Returns the blocks in force of which anything is to be published."""
         left_out = self._ended | self._withheld
         return (entry for network, entry in self._blocks.items() if network not in left_out)
+
+    def _fitting(self, ranked: Sequence[_Listed], room: int) -> tuple[list[Span], int]:
+        """Returns the first ``room`` networks that are published for blocks, and how many blocks are so completely."""
+        spans: list[Span] = []
+        for complete, entry in enumerate(ranked):
+            spans += self._pieces(entry)
+            if len(spans) > room:
+                return spans[:room], complete
+        return spans, len(ranked)
+
+    def _pieces(self, entry: _Listed) -> Sequence[Span]:
+        return self._carved.get(entry.span, (entry.span,))
 
     def _let_end(self, now: int) -> None:
         while self._ends and self._ends[0][0] <= now:
@@ -173,26 +189,32 @@ class BlockList:
                 names.remove(network)
                 return
         if self._allowlist is not None:
-            self._covers[entry.group].remove(entry.span)
+            for piece in self._pieces(entry):
+                self._covers[entry.group].remove(piece)
+            self._carved.pop(entry.span, None)
 
     def _sort(self, network: str, allowlist: NetworkSet) -> None:
-        entry = self._blocks[network]
-        if allowlist.meets(entry.span):
+        for piece in self._sorted(network, allowlist):
+            self._covers[self._blocks[network].group].add(piece)
+
+    def _sorted(self, network: str, allowlist: NetworkSet) -> Sequence[Span]:
+        """Sorts a block into those that are withheld, carved, or whole. Returns what is published of it."""
+        span = self._blocks[network].span
+        pieces = carved(span, allowlist)
+        if not pieces:
             self._withheld.add(network)
-        else:
-            self._covers[entry.group].add(entry.span)
+        elif pieces[0] != span:
+            self._carved[span] = pieces
+        return pieces
 
     def _sort_all(self) -> None:
         assert self._allowlist is not None
-        meets = self._allowlist.meets
         spans: dict[SetGroup, list[Span]] = {group: [] for group in GROUPS}
         self._withheld = set()
+        self._carved = {}
         for network, entry in self._blocks.items():
             if network not in self._ended:
-                if meets(entry.span):
-                    self._withheld.add(network)
-                else:
-                    spans[entry.group].append(entry.span)
+                spans[entry.group] += self._sorted(network, self._allowlist)
         self._covers = {group: Cover(of_group) for group, of_group in spans.items()}
 
 
@@ -202,7 +224,7 @@ def _listed(block: Block) -> _Listed:
 
 
 def wanted(blocks: Iterable[Block], allowlist: NetworkSet, rooms: Mapping[SetGroup, int], now: int) -> Wanted:
-    """Returns the networks of the blocks in force that do not overlap ``allowlist``, as many as fit.
+    """Returns the networks of the blocks in force without what is on ``allowlist``, as many as fit.
 
     ``rooms``: the number of networks that fit, by group. ``now``: epoch seconds.
     """

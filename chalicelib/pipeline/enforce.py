@@ -295,7 +295,7 @@ class Enforce:
             divided = self._divide(cases, exempt, sys.maxsize if resumed else self._stale_after_s, now)
             for (outcome, _), number in divided.rest.items():
                 report.outcomes[outcome] += number
-            situation = self._read(divided, exempt.networks, now, again=attempt > 0)
+            situation = self._read(divided, now, again=attempt > 0)
             try:
                 judged = self._judge(situation, divided, resumed)
             except Conflict:
@@ -346,7 +346,7 @@ class Enforce:
             outcome = unenforced(
                 detection.terms,
                 offender,
-                allowed=exempt.meets(span, detection.terms.name),
+                allowed=exempt.spares(span, detection.terms.name),
                 proxy=self._proxies.meets(span),
                 stale_after_s=stale_after_s,
                 now=now,
@@ -359,7 +359,7 @@ class Enforce:
         rest = Counter((outcome, detection.terms.name) for (detection, _), outcome in others[SAMPLE:])
         return Divided(enforced, others[:SAMPLE], rest)
 
-    def _read(self, divided: Divided, allowed: NetworkSet, now: int, *, again: bool) -> Situation:
+    def _read(self, divided: Divided, now: int, *, again: bool) -> Situation:
         """Reads the records of the networks concerned. ``again``: whether an attempt has met a conflict."""
         names = {offender.network: None for _, offender in divided.enforced}
         noted_names = {offender.network: None for (_, offender), _ in divided.sample}
@@ -381,23 +381,20 @@ class Enforce:
             if offender.served_since_ms != 0
             and not own_refusals(offender, refusals(standings[offender.network], detection.source, self._propagation_s))
         }
-        wider, within = self._refusals_by_others(unexplained, allowed, now) if unexplained else ({}, {})
+        wider, within = self._refusals_by_others(unexplained, now) if unexplained else ({}, {})
         return Situation(blocks, histories, wider, within, self._propagation_s, now)
 
     def _refusals_by_others(
-        self, networks: Collection[str], allowed: NetworkSet, now: int
+        self, networks: Collection[str], now: int
     ) -> tuple[Mapping[str, Sequence[Standing]], Mapping[str, RefusalSpan]]:
         """Returns ``wider`` and ``within`` of a situation.
 
-        A wider block that overlaps the allowlist refuses nothing. The clients in a network may be very many, so their
-        blocks are not read: it is enough that there are such blocks anywhere.
+        The clients in a network may be very many, so their blocks are not read: it is enough that there are such blocks
+        anywhere.
         """
         lengths = read_lengths(self._state).record
         since = now - LONGEST_RETENTION_S
-        containing = {
-            name: [str(wider) for wider in lengths.wider(parse_network(name), since) if not allowed.overlaps(wider)]
-            for name in networks
-        }
+        containing = {name: list(map(str, lengths.wider(parse_network(name), since))) for name in networks}
         names = {wider for all_wider in containing.values() for wider in all_wider}
         blocks = self._state.get_many(Block, names)
         histories = self._state.get_many(History, names)

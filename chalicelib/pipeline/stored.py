@@ -75,9 +75,10 @@ class Exemptions:
         """The entries for all rules."""
         return [entry for entry in self.entries if not entry.rules]
 
-    def meets(self, span: Span, rule: str) -> bool:
-        """Returns whether any network that ``rule`` does not block overlaps ``span``."""
-        return self.networks.meets(span) or (rule in self.by_rule and self.by_rule[rule].meets(span))
+    def spares(self, span: Span, rule: str) -> bool:
+        """Returns whether ``rule`` must not block ``span``: all of it is never published, or part of it is exempt from
+        this rule, from which it cannot be carved out."""
+        return self.networks.covers(span) or (rule in self.by_rule and self.by_rule[rule].meets(span))
 
 
 class State:

@@ -53,7 +53,9 @@ export function evidence(facts) {
 }
 
 function badge(block) {
-  return block.withheld && h("span", { class: "chip warn", title: "It overlaps the allowlist, so it is in no IP set" }, "withheld");
+  const chip = (text, title) => h("span", { class: "chip warn", title }, text);
+  if (block.withheld) return chip("withheld", "It is on the allowlist, so it is in no IP set");
+  return block.carved && chip("carved", "Parts of it are on the allowlist: only the rest of it is in an IP set");
 }
 
 /** The response, unless it refuses all requests. */
@@ -125,7 +127,7 @@ export class BlockList {
     const end = Math.min(this.blocks.length, first + seen + 2 * MARGIN);
     this.body.style.height = `${this.blocks.length * height}px`;
     const rows = this.blocks.slice(first, end).map((block, index) => ({ block, index: first + index }));
-    const key = ({ block }) => `${block.network} ${block.blocked_at} ${block.withheld} ${block.response}`;
+    const key = ({ block }) => `${block.network} ${block.blocked_at} ${block.withheld} ${block.carved} ${block.response}`;
     fill(this.body, rows, key, ({ block }) => {
       const element = row(block, this.operator);
       const update = element.update;

@@ -89,7 +89,10 @@ function response(report) {
 
 function verdict(report) {
   if (report.blocked) return RESPONSES[response(report)].replace(/^./, (letter) => letter.toUpperCase());
-  if (report.blocks.length) return report.blocks.every((block) => block.withheld) ? "Block withheld" : "Block not published";
+  if (report.blocks.length) {
+    if (report.blocks.every((block) => block.withheld)) return "Block withheld";
+    return exempt(report) ? "Allowlisted" : "Block not published";
+  }
   return exempt(report) ? "Allowlisted" : "Not blocked";
 }
 

@@ -70,9 +70,9 @@ def allow(
 ) -> None:
     """Add networks to the allowlist.
 
-    An existing entry for the same network is changed. Blocks that overlap the networks are lifted; with --rule, those
-    that only these rules made. If NETWORK is '-', networks are read from standard input, one per line. Of up to 80
-    networks, all are added or none; more are added 80 at a time.
+    An existing entry for the same network is changed. Blocks in the networks are lifted, and of wider ones the rest
+    stays blocked; with --rule, the blocks that only these rules made are lifted. If NETWORK is '-', networks are read
+    from standard input, one per line. Of up to 80 networks, all are added or none; more are added 80 at a time.
 
     \b
     sluice allow 198.51.100.0/24 --comment office

@@ -18,7 +18,7 @@ from itertools import accumulate, islice, repeat
 from operator import attrgetter, sub
 from typing import NamedTuple
 
-from chalicelib.core.addresses import Network, NetworkSet, PrefixMemo, network_of
+from chalicelib.core.addresses import Network, NetworkSet, PrefixMemo, network_of, span_of
 from chalicelib.core.allowance import Allowance
 from chalicelib.core.buckets import Level, walk_levels
 from chalicelib.core.client_groups import client_of
@@ -270,7 +270,7 @@ class BreachFinder:
                         client = client_of(key) if rule.by else key
                         network = network_of(client, *rule.prefixes)
                         lengths = {other.prefixes[len(client) == 16] for other in self._rules.rules}
-                        allowlisted = self._allowlist.overlaps(network)
+                        allowlisted = self._allowlist.covers(span_of(str(network)))
                         within = tuple(
                             network.supernet(new_prefix=length) for length in lengths if length <= network.prefixlen
                         )
@@ -290,14 +290,17 @@ class BreachFinder:
         return breaches
 
     def _members(self, ledger: Ledger, groups: Iterable[bytes]) -> dict[bytes, list[_Member]]:
-        """Returns all clients of each group, with all their requests by second."""
+        """Returns all clients of each group that are not allowlisted, with all their requests by second."""
         members: dict[bytes, list[_Member]] = {name: [] for name in groups}
         for source in Source:
             for client, slots in ledger.clients(source, self._every_request):
                 name = self._group[client]
-                if name in members:
+                if name in members and not (self._allowlist and self._is_allowlisted(client)):
                     members[name].append(_Member(source, client, folded(slots, 1000 // self._every_request.slot_ms)))
         return members
+
+    def _is_allowlisted(self, client: bytes) -> bool:
+        return self._allowlist.covers(span_of(str(network_of(client, *self._every_request.prefixes))))
 
     def _decide(self, cases: Sequence[_Case]) -> None:
         """Decides about the windows of one group's cases, in order of time, and adds block periods to the cases.

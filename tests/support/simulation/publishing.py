@@ -276,16 +276,17 @@ def difference(published: Listed, expected: Listed) -> str:
 def wanted_networks(
     state: MemoryStateStore, now: float, rooms: Mapping[SetGroup, int]
 ) -> set[tuple[SetGroup, Network]]:
-    """Returns the networks of the blocks in force that overlap nothing on the allowlist, collapsed, with their groups.
+    """Returns the networks of the blocks in force without what is on the allowlist, collapsed, with their groups.
 
-    If they are more than ``rooms`` has for their group: those of as many blocks, manual ones first, then the newest.
+    If they are more than ``rooms`` has for their group: as many, those of manual blocks first, then of the newest; and
+    of one block, the widest.
     """
     if State(state).pause().paused:
         return set()
     allowlist = [ip_network(name) for name, _ in allowed(state)]
     ranked = sorted(State(state).records(Block), key=_rank, reverse=True)
     answered = [(block.response_at(int(now)), ip_network(block.network)) for block in ranked]
-    free = [(r, n) for r, n in answered if not any(n.version == a.version and n.overlaps(a) for a in allowlist)]
+    free = [(response, part) for response, network in answered for part in without(network, allowlist)]
     wanted: set[tuple[SetGroup, Network]] = set()
     for group, room in rooms.items():
         of_group = [network for response, network in free if (response, network.version) == group]
@@ -293,6 +294,16 @@ def wanted_networks(
         kept = kept if len(kept) <= room else set(collapse_addresses(of_group[:room]))  # type: ignore[type-var]
         wanted |= {(group, network) for network in kept}
     return wanted
+
+
+def without(network: Network, allowlist: Iterable[Network]) -> list[Network]:
+    """Returns the fewest networks with the addresses of ``network`` that are not in ``allowlist``, the widest first."""
+    parts = [network]
+    for allowed in allowlist:
+        clear = [part for part in parts if part.version != allowed.version or not part.overlaps(allowed)]
+        wider = [part for part in parts if part not in clear and not part.subnet_of(allowed)]  # type: ignore[arg-type]
+        parts = [*clear, *(rest for part in wider for rest in part.address_exclude(allowed))]  # type: ignore[arg-type]
+    return sorted(parts, key=lambda part: (part.prefixlen, part))
 
 
 def _rank(block: Block) -> tuple[bool, int, int, int]:

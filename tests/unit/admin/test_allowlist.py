@@ -7,7 +7,7 @@ from chalicelib.pipeline.stored import State
 from tests.support.admin_api import Desk
 
 
-def test_an_addition_lifts_overlapping_blocks_and_reaches_the_ip_set_with_the_next_publish(desk: Desk) -> None:
+def test_an_addition_lifts_the_blocks_in_it_and_reaches_the_ip_set_with_the_next_publish(desk: Desk) -> None:
     desk.attack("203.0.113.9")
     desk.attack("192.0.2.77")
     assert desk.published() == {"203.0.113.9/32", "192.0.2.77/32"}
@@ -19,6 +19,20 @@ def test_an_addition_lifts_overlapping_blocks_and_reaches_the_ip_set_with_the_ne
     assert reply.json["lifted"] == ["203.0.113.9/32"]
     assert desk.published() == {"192.0.2.77/32"}
     assert [block["network"] for block in desk.call("GET", "/v1/blocks").json["blocks"]] == ["192.0.2.77/32"]
+
+
+def test_an_addition_is_carved_out_of_wider_blocks(desk: Desk) -> None:
+    desk.put_block("203.0.113.0/29")
+    reply = desk.call("PUT", "/v1/allowlist", {"network": "203.0.113.7"})
+    desk.run(2)
+    assert (reply.json["lifted"], reply.json["detail"]) == (
+        [],
+        "203.0.113.7/32 is on the allowlist; carved out of 1 wider block",
+    )
+    assert desk.published() == {"203.0.113.0/30", "203.0.113.4/31", "203.0.113.6/32"}
+    desk.call("DELETE", "/v1/allowlist", network="203.0.113.7")
+    desk.run(2)
+    assert desk.published() == {"203.0.113.0/29"}
 
 
 def test_an_allowlisted_client_is_not_blocked_again(desk: Desk) -> None:

@@ -98,10 +98,15 @@ def test_a_dangerous_block_is_rejected_with_the_reason_unless_forced(desk: Desk,
 
 def test_a_forced_block_never_publishes_an_allowlisted_network(desk: Desk) -> None:
     desk.call("PUT", "/v1/allowlist", {"network": "203.0.113.7"})
-    reply = desk.call("POST", "/v1/blocks", {"network": "203.0.113.0/24", "block_for": "1h", "force": True})
+    reply = desk.call("POST", "/v1/blocks", {"network": "203.0.113.6/31", "block_for": "1h", "force": True})
+    whole = desk.call("POST", "/v1/blocks", {"network": "203.0.113.7", "block_for": "1h", "force": True})
     desk.run(2)
-    assert reply.json["blocks"][0]["withheld"] is True
-    assert desk.published() == set()
+    assert [(each.json["blocks"][0]["withheld"], each.json["blocks"][0]["carved"]) for each in (reply, whole)] == [
+        (False, True),
+        (True, False),
+    ]
+    assert "the allowlisted parts of 203.0.113.6/31 are not blocked" in reply.json["detail"]
+    assert desk.published() == {"203.0.113.6/32"}
 
 
 def test_a_block_of_all_addresses_is_rejected_even_with_force(desk: Desk) -> None:

@@ -1,6 +1,6 @@
 """Addresses and networks, against Python's own, slower ones."""
 
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, collapse_addresses, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_address, ip_network
 
 import pytest
 from hypothesis import given
@@ -12,9 +12,11 @@ from chalicelib.core.addresses import (
     Network,
     NetworkSet,
     PrefixMemo,
+    network_at,
     network_of,
     pack,
     parse_network,
+    span_of,
 )
 
 v4 = st.integers(0, 2**32 - 1).map(IPv4Address)
@@ -58,6 +60,23 @@ def test_the_same_texts_are_addresses_as_for_python(text: str) -> None:
     else:
         expected = getattr(expected, "ipv4_mapped", None) or expected
         assert pack(text.encode()) == (None if "%" in text else expected.packed)
+
+
+small = st.tuples(st.integers(0, 31), st.integers(27, 32)).map(
+    lambda drawn: IPv4Network((drawn[0] & -1 << 32 - drawn[1], drawn[1]))
+)
+
+
+@given(small, st.lists(small, max_size=4))
+def test_what_is_outside_of_networks_is_the_fewest_networks_with_the_other_addresses(
+    network: IPv4Network, others: list[IPv4Network]
+) -> None:
+    span = span_of(str(network))
+    outside = [network_at(each) for each in NetworkSet(others).outside(span)]
+    left = set(network) - {address for other in others for address in other}
+    assert {address for each in outside for address in each} == left
+    assert outside == list(collapse_addresses(map(IPv4Network, left)))
+    assert NetworkSet(others).covers(span) == (not left)
 
 
 def test_a_flood_of_new_addresses_does_not_exhaust_memory() -> None:

@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.core.addresses import Network, NetworkSet, parse_network
+from chalicelib.core.carving import MOST_PIECES
 from chalicelib.core.ipsets import CAPACITY, GROUPS, BlockList, IpSet, SetGroup, next_contents, plan, rooms_of, wanted
 from chalicelib.core.responses import Response, prolonged
 from chalicelib.core.state import MANUAL, Block
+from tests.support.simulation.publishing import without
 
 NOW = 1_760_000_000
 V4, V6 = (SetGroup(Response.BLOCK, family) for family in (4, 6))
@@ -39,11 +41,25 @@ def test_networks_that_fill_a_wider_network_are_replaced_by_it() -> None:
     assert published([block("192.0.2.0/25"), block("192.0.2.128/25"), block("192.0.2.7/32")])[4] == ["192.0.2.0/24"]
 
 
-def test_blocks_that_overlap_the_allowlist_are_omitted() -> None:
-    blocks = [block("192.0.2.0/24"), block("203.0.113.9/32"), block("198.51.100.1/32"), block("198.51.100.2/32")]
-    assert published(blocks, ["192.0.2.7", "203.0.0.0/16"])[4] == ["198.51.100.1/32", "198.51.100.2/32"]
-    result = wanted(blocks, NetworkSet(map(parse_network, ["192.0.2.7", "203.0.0.0/16"])), ROOM, NOW)
-    assert (result.allowlisted, result.overflow, result.blocks) == (2, 0, 4)
+def test_of_a_block_with_allowlisted_parts_the_rest_is_published() -> None:
+    blocks = [block("192.0.2.0/29"), block("203.0.113.9/32"), block("198.51.100.1/32")]
+    allow = ["192.0.2.5", "203.0.0.0/16", "8.8.8.8"]
+    rest = ["192.0.2.0/30", "192.0.2.4/32", "192.0.2.6/31"]
+    assert published(blocks, allow)[4] == [*rest, "198.51.100.1/32"]
+    result = wanted(blocks, NetworkSet(map(parse_network, allow)), ROOM, NOW)
+    assert (result.allowlisted, result.overflow, result.blocks) == (1, 0, 3)
+
+
+def test_a_block_takes_a_bounded_number_of_places_and_leaves_out_the_least() -> None:
+    parts = wanted([block("2001:db8::/48")], NetworkSet([parse_network("2001:db8::1")]), ROOM, NOW).networks[V6]
+    assert sorted(part.prefixlen for part in parts) == list(range(49, 49 + MOST_PIECES))
+
+
+def test_full_sets_hold_the_widest_parts_of_a_block_that_does_not_fit_whole() -> None:
+    blocks = [block("192.0.2.0/29", at=-5), block("198.51.100.1/32", at=-1), block("198.51.100.3/32", at=-9)]
+    assert published(blocks, ["192.0.2.5"], {V4: 3, V6: 0})[4] == ["192.0.2.0/30", "192.0.2.6/31", "198.51.100.1/32"]
+    result = wanted(blocks, NetworkSet([parse_network("192.0.2.5")]), {V4: 3}, NOW)
+    assert result.overflow == 2, "one in part, and one as a whole"
 
 
 def test_full_sets_keep_manual_blocks_first_and_then_the_newest() -> None:
@@ -96,14 +112,15 @@ def test_wanted_networks_are_disjoint_fit_and_never_overlap_the_allowlist(
     allowlist = [parse_network(text) for text in allow]
     result = wanted(blocks, NetworkSet(allowlist), dict.fromkeys(GROUPS, room), NOW)
     running = [b for b in blocks if b.ends_at > NOW]
-    clear = [b for b in running if not any(_overlap(b.network_value(), a) for a in allowlist)]
-    assert (result.allowlisted, result.blocks) == (len(running) - len(clear), len(running))
+    parts = {b.network: without(b.network_value(), allowlist) for b in running}
+    assert (result.allowlisted, result.blocks) == (sum(not left for left in parts.values()), len(running))
     for group in GROUPS:
         contents = result.networks[group]
         assert len(contents) <= room
         assert not any(_overlap(one, other) for one in contents for other in contents if one is not other)
         assert not any(_overlap(one, a) for one in contents for a in allowlist)
-        of_group = [b.network_value() for b in clear if (b.response_at(NOW), b.network_value().version) == group]
+        blocks_of_group = [b for b in running if (b.response_at(NOW), b.network_value().version) == group]
+        of_group = [part for b in blocks_of_group for part in parts[b.network]]
         covered = [n for n in of_group if any(n.subnet_of(h) for h in contents)]  # type: ignore[arg-type]
         assert contents == _collapsed(covered), "nothing is published without a block"
         if len(_collapsed(of_group)) <= room:

@@ -143,9 +143,9 @@ def test_an_allowlisted_offender_is_not_blocked(enforcer: Enforcer) -> None:
     assert enforcer.store.blocks() == {}
 
 
-def test_a_network_with_an_allowlisted_address_in_it_is_not_blocked(enforcer: Enforcer) -> None:
+def test_one_allowlisted_address_does_not_spare_the_network_around_it(enforcer: Enforcer) -> None:
     enforcer.store.allow("192.0.2.77/32")
-    assert enforcer.decide(detection("192.0.2.0/24")).outcomes == {"allowlisted": 1}
+    assert enforcer.decide(detection("192.0.2.0/24")).outcomes == {"blocked": 1}
 
 
 def test_an_entry_for_one_rule_spares_its_network_from_that_rule_alone(enforcer: Enforcer) -> None:
@@ -325,11 +325,11 @@ def test_a_client_inside_a_blocked_network_is_judged_by_what_was_served(enforcer
     assert enforcer.decide(detection()).outcomes == {"blocked": 1}
 
 
-def test_a_blocked_network_that_is_not_published_refuses_nothing(enforcer: Enforcer) -> None:
-    """It overlaps the allowlist."""
+def test_a_blocked_network_refuses_the_neighbours_of_its_allowlisted_address(enforcer: Enforcer) -> None:
     enforcer.store.block("192.0.2.0/24")
     enforcer.store.allow("192.0.2.200/32")
-    assert enforcer.decide(detection(served_since_ms=-1)).outcomes == {"blocked": 1}
+    of = detection(CLIENT, "192.0.2.200/32", served_since_ms=-1)
+    assert enforcer.decide(of).outcomes == {"known": 1, "allowlisted": 1}
 
 
 def test_nothing_is_blocked_or_remembered_while_paused(enforcer: Enforcer) -> None:

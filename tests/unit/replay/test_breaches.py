@@ -122,6 +122,15 @@ def test_all_addresses_of_a_blocked_network_are_refused() -> None:
     assert offender.refused == 4
 
 
+def test_an_allowlisted_address_of_a_blocked_network_is_not_refused() -> None:
+    rules = rules_of(
+        'name = "net"\nlimit = 5\nwindow = "1s"\naggregate = { ipv4 = 24 }', 'name = "r"\nlimit = 99\nwindow = "1s"'
+    )
+    made = [*every(0.1, 0, 1), *every(0.5, 2, 4, "192.0.2.200"), *every(0.5, 2, 4, "192.0.2.201")]
+    (offender,) = offenders(replayed(rules, made, allowlist=(ip_network("192.0.2.200"),)))
+    assert (offender.network, offender.refused) == (ip_network("192.0.2.0/24"), 4)
+
+
 def test_an_allowlisted_offender_is_named_but_not_blocked() -> None:
     rules = rules_of('name = "r"\nlimit = 5\nwindow = "1s"')
     result = replayed(rules, every(0.1, 0, 5), allowlist=(ip_network("192.0.2.0/24"),))
