@@ -22,6 +22,8 @@ SLOW := chaos contracts functional hostile page peers properties
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 export AWS_EC2_METADATA_DISABLED := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Keeps compiled modules, whatever the environment says: the tests start many interpreters.
+export PYTHONDONTWRITEBYTECODE :=
 
 # Runs pip and prints one word per package instead of three lines.
 PIP_INSTALL = PYTHONUNBUFFERED=1 $(BIN)/python -m pip install --no-compile -c constraints.txt

@@ -16,7 +16,7 @@ from tests.support.simulation.broken_duties import IgnoresSequenceNumbers
 from tests.support.simulation.ingesting import Violation
 from tests.support.simulation.seeds import seeds
 
-RUNS = 100
+RUNS = 80
 
 
 def test_the_pipeline_survives_every_mishap() -> None:
@@ -39,8 +39,8 @@ def test_the_pipeline_survives_every_mishap() -> None:
         went["updates"] += len(chaos.waf.updates)
     if went["runs"] >= RUNS:
         assert {kind for kind in KINDS if went[kind] < 5} == set()
-        assert went[Detection.kind] > 700
-        assert min(went[Block.kind], went[Events.kind], went["updates"]) > 280
+        assert went[Detection.kind] > 500
+        assert min(went[Block.kind], went[Events.kind], went["updates"]) > 200
 
 
 class RecordsAfterwards(Enforce):
