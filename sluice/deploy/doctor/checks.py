@@ -14,6 +14,7 @@ from sluice.deploy.doctor.deployment import (
     runtime,
     settings,
     source_settings,
+    throttled,
 )
 from sluice.deploy.doctor.enforcement import attached, control, preceded, rules, sweep, unreadable
 from sluice.deploy.doctor.flow import fields, lag, malformed, objects, proxies, readers, records, waf_filters
@@ -22,7 +23,7 @@ from sluice.deploy.doctor.inspection import Finding, Inspection
 StageCheck = Callable[[Inspection], Iterable[Finding]]
 
 CHECKS: tuple[StageCheck, ...] = (
-    *(drift, deployed, concurrency, runtime, settings, permissions, event_sources, source_settings),
+    *(drift, deployed, concurrency, throttled, runtime, settings, permissions, event_sources, source_settings),
     *(records, readers, lag, objects, fields, malformed, proxies, waf_filters),
     *(sweep, control, unreadable, rules, attached, preceded),
 )

@@ -5,7 +5,7 @@ from typing import Any
 
 from sluice.deploy.account import missing_ok
 from sluice.deploy.apply import survey
-from sluice.deploy.deployed import READERS, look_up_sources
+from sluice.deploy.deployed import READERS, lambda_name, look_up_sources
 from sluice.deploy.doctor.inspection import Finding, Inspection
 from sluice.deploy.plan import StepAction, to_set_up
 from sluice.deploy.policies import arns_of, deployed_functions, policies
@@ -50,6 +50,26 @@ def concurrency(inspection: Inspection) -> Iterator[Finding]:
         if not reserved.fit:
             remedy = f"ask AWS for 1,000 concurrent executions, then: {inspection.deploy}"
             yield Finding("concurrency", reserved.note, remedy, wrong=False)
+
+
+def throttled(inspection: Inspection) -> Iterator[Finding]:
+    """Finds functions that Lambda does not run, or delays, because no concurrent execution is left for them.
+
+    A function with a reservation waits for its own executions now and then, which is intended.
+    """
+    client = inspection.account.client("lambda")
+    for name in inspection.functions:
+        function = lambda_name(inspection.stage, name)
+        reserved = client.get_function_concurrency(FunctionName=function).get("ReservedConcurrentExecutions")
+        if reserved == 0:  # what the console's button "Throttle" sets
+            remedy = f"aws lambda delete-function-concurrency --function-name {function}, then {inspection.deploy}"
+            yield Finding("concurrency", f"{name} never runs: its reserved concurrency is 0", remedy)
+        elif reserved is None:
+            delayed = inspection.metric("AWS/Lambda", "Throttles", "Sum", FunctionName=function)
+            if delayed:
+                what = f"{name} was delayed {delayed:.0f} times: the account had no concurrent execution left"
+                remedy = "ask AWS for more concurrent executions, or limit those of your other functions"
+                yield Finding("concurrency", what, remedy)
 
 
 def runtime(inspection: Inspection) -> Iterator[Finding]:

@@ -36,7 +36,7 @@ def readers(inspection: Inspection) -> Iterator[Finding]:
     function = inspection.stage.function("ingest")
     answer = inspection.account.client("lambda").get_function_concurrency(FunctionName=function)
     reserved = answer.get("ReservedConcurrentExecutions", shards)
-    if shards > reserved:
+    if 0 < reserved < shards:
         what = f"{inspection.stage.log_stream} has {shards} shards, but only {reserved} of them are read at once"
         remedy = f"raise the reserved concurrency of ingest to {shards}, then {inspection.deploy}"
         yield Finding("lag", what, remedy)

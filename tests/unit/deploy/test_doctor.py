@@ -245,6 +245,18 @@ def new_account(deployed: DeployedStage) -> None:
             id="more shards than concurrency",
         ),
         pytest.param(
+            lambda deployed: deployed.account.client("lambda").put_function_concurrency(
+                FunctionName="sluice-prod-ingest", ReservedConcurrentExecutions=0
+            ),
+            [("concurrency", "ingest never runs", "delete-function-concurrency --function-name sluice-prod-ingest")],
+            id="a function that was throttled by hand",
+        ),
+        pytest.param(
+            lambda deployed: deployed.report("AWS/Lambda", "Throttles", 7, FunctionName="sluice-prod-sweep"),
+            [("concurrency", "sweep was delayed 7 times", "ask AWS for more concurrent executions")],
+            id="an account without executions left",
+        ),
+        pytest.param(
             drop_field,
             [("drift", "fields become", "sluice setup"), ("fields", "cs-host", "sluice setup")],
             id="the fields differ",
