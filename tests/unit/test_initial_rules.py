@@ -44,10 +44,15 @@ def shoppers() -> Iterator[Request]:
 
 
 def an_office() -> Iterator[Request]:
-    """Thirty people behind one address: ten pages within five seconds when a meeting ends, and ten log-ins a minute."""
+    """Thirty people behind one address: ten pages within five seconds when a meeting ends, and ten log-ins a minute.
+
+    Thirty others have a /64 each of one /48, and log in twice.
+    """
     for person in range(10):
         yield from page(person // 2, "192.0.2.10", f"/start/{person}", 12)
     yield from evenly("192.0.2.10", 10, 60, "/login", 302, "POST", start=30)
+    for person in range(30):
+        yield from evenly(f"2001:db8:1:{person}::7", 2, 60, "/login", 302, "POST", start=30)
 
 
 def reader_of_a_broken_page() -> Iterator[Request]:
@@ -109,6 +114,14 @@ ATTACKS: dict[str, tuple[list[Request], dict[str, set[str]]]] = {
             for request in evenly("203.0.113.30", 3, 10, path, 200, "POST", start=10 * number)
         ],
         {"login": {"203.0.113.30/32"}},
+    ),
+    "guesses of passwords from one IPv6 /48, ten from each /64": (
+        [
+            request
+            for number in range(40)
+            for request in evenly(f"2001:db8:7:{number:x}::1", 10, 55, "/login", 200, "POST")
+        ],
+        {"login-48": {"2001:db8:7::/48"}},
     ),
     "pages faster than anybody reads": (
         [*evenly("203.0.113.40", 400, 62, "/product/{n}")],

@@ -18,7 +18,7 @@ def check(*arguments: str, text: str = "") -> Result:
 
 def test_the_initial_rules_pass() -> None:
     result = check(str(DEFAULT_RULES), "--strict")
-    assert (result.exit_code, result.stdout) == (0, "5 rules, 0 notes\n")
+    assert (result.exit_code, result.stdout) == (0, "6 rules, 0 notes\n")
 
 
 def test_every_error_is_printed_and_fails(tmp_path: Path) -> None:
