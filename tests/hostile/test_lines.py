@@ -7,6 +7,7 @@ import pkgutil
 import re
 import tracemalloc
 from collections.abc import Iterator
+from itertools import islice
 
 import pytest
 
@@ -14,6 +15,7 @@ import chalicelib
 from chalicelib.core.logs.batch_decoder import PART_TEXT, BatchDecoder
 from chalicelib.core.logs.requests import Malformed, Reason
 from chalicelib.core.scope import Scope
+from sluice.local.cloud import MEMORY_MB
 from tests.support.attacks import bomb
 from tests.support.records import envelope, waf_text
 from tests.support.target import NOW, Target, line
@@ -87,6 +89,24 @@ def test_a_batch_of_bombs_needs_bounded_memory_and_the_rest_is_counted() -> None
     tracemalloc.stop()
     assert requests == 1
     assert most < 5 * PART_TEXT
+
+
+def test_valid_records_of_the_largest_size_count_each_within_half_a_containers_memory() -> None:
+    # A character beyond the basic plane makes Python keep four bytes for each character of its text.
+    large = waf_text(requestId="id", headers=[{"name": "cookie", "value": "x" * 20_000 + "smile"}])
+    large = large.replace(b"smile", "\N{GRINNING FACE}".encode())
+    number = (192 << 20) // len(large)  # three times what is decoded at once
+    ids = iter(range(number))
+    batches = [[large.replace(b'"id"', b'"%d"' % id) for id in islice(ids, 700)] for _ in range(0, number, 700)]
+    event = [envelope(*batch) for batch in batches]
+    del batches
+    assert sum(map(len, event)) < 6_000_000
+    tracemalloc.start()
+    requests = sum(len(part) for part in BatchDecoder().parts(event))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert requests == number
+    assert most < MEMORY_MB // 2 << 20
 
 
 @pytest.mark.parametrize("cut", [1, 20, 100, 200])
