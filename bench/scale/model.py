@@ -14,7 +14,7 @@ from bench.prices import PRICES
 from chalicelib.core.grid import CELLS_PER_THRESHOLD, FEWEST_CELLS, STRETCH_MS
 from chalicelib.edges.tally_table import FIRST_PAGE
 from chalicelib.pipeline.evaluate import POSITION_KEPT_MS
-from chalicelib.pipeline.log_reader import FURTHEST_AHEAD, MOST_KEYS
+from chalicelib.pipeline.log_reader import FURTHEST_AHEAD, MOST_KEYS, PUNCTUAL_MS
 from chalicelib.pipeline.tally_logs import SKEW_MS
 from sluice.deploy.sizing import (
     ENTRIES_PER_REQUEST,
@@ -56,6 +56,9 @@ BATCH_S, EVENT_S, RECORD_S = 64e-6, 2.6e-6, 3.3e-6
 
 MERGE_S, MERGED_ENTRY_S = 90e-6, 0.7e-6
 """CPU of unpacking and merging a tally: fixed, and per entry."""
+
+LOAD_S, LOADED_ENTRY_S = 30e-6, 0.04e-6
+"""CPU of unpacking and loading a tally into rows that no window is near: fixed, and per entry."""
 
 EVALUATE_S, EVALUATED_ENTRY_S = 20e-6, 0.08e-6
 """CPU of evaluating a tally of clients below the limits, and of noting them as known: fixed, and per entry. While there
@@ -191,6 +194,16 @@ def merging_s(entries: float) -> float:
     return MERGE_S + MERGED_ENTRY_S * entries
 
 
+def loading_s(entries: float) -> float:
+    """Returns the average CPU seconds of unpacking and loading a tally that an evaluator before has evaluated.
+
+    Only rows near the requests to come are added to: the one with the earliest of them, the one before, and later ones.
+    """
+    load_s = LOAD_S + LOADED_ENTRY_S * entries
+    added_to = sum(min(1, (PUNCTUAL_MS / 1000 + 1.5 * row_s) / KEPT_S) for row_s, _ in ROWS) / len(ROWS)
+    return load_s + added_to * (merging_s(entries) - load_s)
+
+
 def evaluating_s(entries: float) -> float:
     """Returns the CPU seconds of evaluating a tally that has been merged."""
     return EVALUATE_S + EVALUATED_ENTRY_S * entries
@@ -309,14 +322,14 @@ def reading(load: Load, item_bytes: float) -> Reading:
 
 
 def _cold_start_s(load: Load) -> float:
-    """Returns the time in which a new evaluator reads every log backwards and merges what concerns its view.
+    """Returns the time in which a new evaluator reads every log backwards and loads what concerns its view.
 
-    Items of clocks that are fast or slow are among those read (``SKEW_MS``), but they are not merged.
+    Items of clocks that are fast or slow are among those read (``SKEW_MS``), but they are not loaded.
     """
     read = KEPT_S + SKEW_MS / 1000
     queries = ceil(log2(read / FIRST_PAGE + 1))
     unevaluated = POSITION_KEPT_MS / 1000
-    each = queries * (CALL_S + CALL_WAIT_S) + read * ITEM_S + KEPT_S * merging_s(load.entries)
+    each = queries * (CALL_S + CALL_WAIT_S) + read * ITEM_S + KEPT_S * loading_s(load.entries)
     return load.shards * (each + unevaluated * evaluating_s(load.entries))
 
 

@@ -20,6 +20,9 @@ the limit, the more clients share a cell, and the smaller a row is. Rows that fi
 total need only be looked at where it is added to, and merging a tally shows which of its clients may be over a limit.
 When a client becomes hot in a row, it is marked in the rows beside it, where it is then suspect whatever its totals.
 
+*Deferred totals.* A container that starts loads counts of a time of which few requests, if any, are still to come. It
+adds them to a row only when a window first reaches into the row, which for most rows is never.
+
 *Near clients.* Slots are extracted from the columns only for clients whose totals exceed a limit. These slots are kept,
 and kept up to date by later parts, because such clients are examined with every batch.
 """
@@ -53,6 +56,10 @@ and of the clients below it, at most one in eight shares a cell with one that is
 MOST_ROWS = 8
 """Most rows that the requests of a batch may span to be handled together. Beyond that, as with
 long-delayed requests, each row is handled separately."""
+
+MOST_DEFERRED_ROWS = 2
+"""Most rows spanned by the requests of a batch that is added to a row when the row is needed: each row reads the whole
+batch."""
 
 MOST_NEAR = 100_000
 """Most (client, stretch) pairs whose slots are kept, about 40 MB. Beyond that, all are forgotten, to be extracted
@@ -145,6 +152,16 @@ class _Row:
 _WIDER = {"H": "I", "I": "Q"}
 
 
+@dataclass(slots=True)
+class _Part:
+    """The counts of one batch, filed under each stretch that they reach into."""
+
+    columns: MeterTally
+    lowest: int
+    highest: int
+    """No count is in a slot below ``lowest`` or above ``highest``."""
+
+
 class _Totals:
     """Rows of one width, in slots."""
 
@@ -154,6 +171,8 @@ class _Totals:
         self._neighbours = 0
         """Rows on either side of a row with which a window may share requests."""
         self._rows: dict[int, _Row] = {}
+        self._deferred: dict[int, list[_Part]] = {}
+        """By row that does not exist yet, what is to be added to it."""
 
     def serve(self, window: int, limit: int) -> None:
         """Has ``add`` return all clients with more than ``limit`` requests in a window of so many slots."""
@@ -173,6 +192,7 @@ class _Totals:
         been added so far.
         """
         numbers = range(lowest // self.width, highest // self.width + 1)
+        self._make_up_for(numbers[0] - self._neighbours, numbers[-1] + self._neighbours)
         if len(numbers) == 1:
             return set(self._add_to(numbers[0], hashes, counted.totals()))
         rows = [slot // self.width for slot in counted.slots()]
@@ -189,6 +209,37 @@ class _Totals:
             is_here = [row == number for row in rows]
             over.update(self._add_to(number, list(compress(hashes, is_here)), list(compress(requests, is_here))))
         return over
+
+    def load(self, part: _Part, ready_from: int) -> None:
+        """Adds counts whose clients need not be returned.
+
+        They are deferred in rows that no window with a slot at or after ``ready_from`` reaches.
+        """
+        ready = ready_from // self.width - self._neighbours
+        numbers = range(part.lowest // self.width, part.highest // self.width + 1)
+        if len(numbers) > MOST_DEFERRED_ROWS:
+            self.add(part.columns, hashes_of(part.columns.keys()), part.lowest, part.highest)
+            return
+        for number in numbers:
+            if number >= ready or number in self._rows:
+                self._add_part(number, part)
+            else:
+                self._deferred.setdefault(number, []).append(part)
+
+    def _add_part(self, number: int, part: _Part) -> None:
+        """Adds to one row what it holds of a part."""
+        columns, hashes = part.columns, hashes_of(part.columns.keys())
+        if part.lowest // self.width == part.highest // self.width:
+            self._add_to(number, hashes, columns.totals())
+        else:
+            is_here = [slot // self.width == number for slot in columns.slots()]
+            by_entry = columns.by_entry(hashes)
+            self._add_to(number, list(compress(by_entry, is_here)), list(compress(columns.requests(), is_here)))
+
+    def _make_up_for(self, first: int, last: int) -> None:
+        """Adds what was deferred in the rows ``first`` to ``last``."""
+        for number in [number for number in self._deferred if first <= number <= last]:
+            self._row(number)
 
     def _add_to(self, number: int, hashes: Sequence[int], totals: Sequence[int]) -> list[int]:
         """Adds totals to one row. Returns the hashes of clients over the threshold in this row or in one near it."""
@@ -209,6 +260,8 @@ class _Totals:
             for near in self._near(number):
                 row.mark(near.hot)
             self._rows[number] = row
+            for part in self._deferred.pop(number, ()):
+                self._add_part(number, part)
         return row
 
     def _near(self, number: int) -> list[_Row]:
@@ -220,6 +273,7 @@ class _Totals:
         """Returns an upper bound on each client's requests in any window that contains a slot of lowest..highest."""
         reach = window - 1
         numbers = range((lowest - reach) // self.width, (highest + reach) // self.width + 1)
+        self._make_up_for(numbers[0], numbers[-1])
         rows = [self._rows.get(number) for number in numbers]
         while rows and rows[-1] is None:
             rows.pop()
@@ -229,8 +283,9 @@ class _Totals:
 
     def keep_from(self, slot: int) -> None:
         """Drops the rows that end before ``slot``."""
-        for number in [number for number in self._rows if (number + 1) * self.width <= slot]:
-            del self._rows[number]
+        for rows in (self._rows, self._deferred):
+            for number in [number for number in rows if (number + 1) * self.width <= slot]:
+                del rows[number]
 
 
 def _sums(rows: Iterable[_Row | None], hashes: Sequence[int]) -> Sequence[int]:
@@ -241,13 +296,6 @@ def _sums(rows: Iterable[_Row | None], hashes: Sequence[int]) -> Sequence[int]:
             totals = row.totals(hashes)
             sums = list(map(add, sums, totals)) if sums else totals
     return sums or [0] * len(hashes)
-
-
-@dataclass(slots=True)
-class _Part:
-    """The counts of one batch, filed under each stretch that they reach into."""
-
-    columns: MeterTally
 
 
 class _Stretch:
@@ -321,15 +369,30 @@ class Grid:
         suspects: set[int] = set()
         for totals in self._totals:
             suspects |= totals.add(columns, hashes, lowest, highest)
-        part = _Part(columns)
-        between = range(lowest // self._size, highest // self._size + 1)
+        self._file(_Part(columns, lowest, highest))
+        return columns.select([number in suspects for number in hashes]) if suspects else None
+
+    def load(self, columns: MeterTally, lowest: int, highest: int, ready_from: int) -> None:
+        """Adds counts as ``add`` does, of clients that have been evaluated with them before, in another container.
+
+        Takes a fraction of the time, except where windows with a slot at or after ``ready_from`` reach. The first
+        counts in an earlier slot that are added otherwise take the rest of it.
+        """
+        if highest < self._floor:
+            return
+        part = _Part(columns, lowest, highest)
+        for totals in self._totals:
+            totals.load(part, ready_from)
+        self._file(part)
+
+    def _file(self, part: _Part) -> None:
+        columns, between = part.columns, range(part.lowest // self._size, part.highest // self._size + 1)
         # If some requests are delayed, most of the stretches in between hold none.
         for number in between if len(between) <= 2 else {slot // self._size for slot in columns.slots()}:
             if (number + 1) * self._size > self._floor:
                 self._stretch(number).add(part)
-        self._stretch(highest // self._size).ending.append(part)
+        self._stretch(part.highest // self._size).ending.append(part)
         self.entries += columns.entries
-        return columns.select([number in suspects for number in hashes]) if suspects else None
 
     def _stretch(self, number: int) -> _Stretch:
         stretch = self._stretches.get(number)

@@ -186,6 +186,29 @@ class View:
         of the tallies that bring a client over a limit, the one merged last returns it.
         """
         suspects: list[MeterTally] = []
+        for key, grid, columns, lowest, highest in self._selected(tally, first_ms, last_ms, select):
+            suspected = grid.add(columns, lowest, highest)
+            if is_of_refusals(key.topic) or self._is_shared(key):
+                suspected = columns
+            if suspected is not None:
+                suspects.append(suspected)
+        self._keep_within_bounds()
+        return suspects if any(not is_of_refusals(each.topic) for each in suspects) else ()
+
+    def load(self, tally: Tally, first_ms: int, last_ms: int, ready_ms: int, select: Select | None = None) -> None:
+        """Adds a tally as ``merge`` does, but one whose clients need no evaluation, because they have been evaluated.
+
+        This takes a fraction of the time, if no window of a request at or after ``ready_ms`` reaches the tally. Merging
+        or evaluating requests made earlier takes the rest of it, once.
+        """
+        for key, grid, columns, lowest, highest in self._selected(tally, first_ms, last_ms, select):
+            grid.load(columns, lowest, highest, ready_ms // key.slot_ms)
+        self._keep_within_bounds()
+
+    def _selected(
+        self, tally: Tally, first_ms: int, last_ms: int, select: Select | None
+    ) -> Iterator[tuple[GridKey, Grid, MeterTally, int, int]]:
+        """Yields the parts of ``tally`` to add, each with its grid and its earliest and latest slot at most."""
         for key, whole in self._parts(tally):
             columns = whole if select is None else select(whole)
             if columns is None:
@@ -202,14 +225,11 @@ class View:
             if columns is not whole:
                 slots = columns.slots()
                 lowest, highest = min(slots), max(slots)
-            suspected = grid.add(columns, lowest, highest)
-            if is_of_refusals(key.topic) or self._is_shared(key):
-                suspected = columns
-            if suspected is not None:
-                suspects.append(suspected)
+            yield key, grid, columns, lowest, highest
+
+    def _keep_within_bounds(self) -> None:
         if self.entries > self._most_entries:
             self._drop(self.entries - int(self._most_entries * FULLEST_AFTER_DROP))
-        return suspects if any(not is_of_refusals(each.topic) for each in suspects) else ()
 
     def _is_shared(self, key: GridKey) -> bool:
         """Returns whether several grids serve a rule: a client may be over its limit only with all of them together."""

@@ -6,6 +6,7 @@ A span is read from every log back to its beginning. After that, it is kept up t
 dropped ``KEPT_MS`` after the last request that needed it.
 """
 
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
@@ -92,7 +93,7 @@ class PastCounts:
 
     def _merge(self, item: LogItem, tally: Tally, spans: Collection[int]) -> None:
         """Adds the counts in slots that begin in one of ``spans``."""
-        self.view.merge(tally, item.first_slot_ms, item.last_slot_ms, partial(_within, spans))
+        self.view.load(tally, item.first_slot_ms, item.last_slot_ms, sys.maxsize, partial(_within, spans))
 
 
 def _within(spans: Collection[int], part: MeterTally) -> MeterTally | None:

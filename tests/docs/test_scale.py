@@ -54,7 +54,18 @@ def test_one_evaluator_suffices_for_as_many_shards_as_setup_accepts() -> None:
     for shards in (2, 12, 120, MOST_SHARDS):
         rate = shards / 1.2 * RECORDS_PER_SHARD
         assert not estimate(Load(requests_per_second=rate, shards=shards)).stops
-    assert set(estimate(Load(requests_per_second=1_000_000, shards=1200)).stops) == {"CPU", "cold start"}
+    assert set(estimate(Load(requests_per_second=1_000_000, shards=1200)).stops) == {"CPU"}
+
+
+def test_a_cold_start_takes_at_most_half_of_the_time_out_at_every_rate_of_the_page() -> None:
+    for rate in RATES:
+        assert estimate(Load(requests_per_second=rate, shards=shards_for(rate))).cold_start_s <= TIME_OUT_S / 2
+
+
+def test_the_backlog_of_a_cold_start_is_worked_off_within_a_minute_up_to_300_000_requests_per_second() -> None:
+    for rate in RATES[: RATES.index(300_000) + 1]:
+        started = estimate(Load(requests_per_second=rate, shards=shards_for(rate)))
+        assert started.cold_start_s / (1 - started.cpu_s) < 60
 
 
 def test_the_model_has_the_evaluators_time_out() -> None:

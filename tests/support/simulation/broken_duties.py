@@ -1,5 +1,6 @@
 """Writers and evaluators that break one duty of the state protocol each, for simulations that must notice."""
 
+import sys
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
@@ -89,11 +90,11 @@ class LeavesGaps(LogReader):
 class StartsWithAnEmptyView(LogReader):
     """Merges only what it evaluates: a successor does not know the counts before its position."""
 
-    def _take(self, view: View, tail: Tail, item: LogItem, *, evaluated: bool) -> None:
+    def _take(self, view: View, tail: Tail, item: LogItem, *, evaluated: bool, ready_ms: int = sys.maxsize) -> None:
         if evaluated:
             tail.take(item)
         else:
-            super()._take(view, tail, item, evaluated=evaluated)
+            super()._take(view, tail, item, evaluated=evaluated, ready_ms=ready_ms)
 
 
 class StoresItsPositionTooEarly(Evaluate):

@@ -1,13 +1,14 @@
 """``core.grid``: bounds are never too low, and the slots of near clients are exact."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from sys import maxsize
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.core import grid
+from chalicelib.core import grid as grid_module
 from chalicelib.core.grid import FEWEST_CELLS, Grid, hashes_of
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.meter_tally import Clients, MeterTally
@@ -53,10 +54,16 @@ def span(clients: Clients) -> tuple[int, int]:
     return min(slots), max(slots)
 
 
-def filled(batches: Sequence[Clients], since_ms: int = 0, limit: int = 1) -> Grid:
+def filled(
+    batches: Sequence[Clients], since_ms: int = 0, limit: int = 1, loaded: Collection[int] = (), ready_from: int = 0
+) -> Grid:
+    """Returns a grid with ``batches``; those with the numbers ``loaded`` were evaluated elsewhere."""
     grid = Grid(SLOT_MS, [(window_s * 1000, limit) for window_s in WINDOWS_S], since_ms)
-    for clients in batches:
-        grid.add(counted(clients), *span(clients))
+    for number, clients in enumerate(batches):
+        if number in loaded:
+            grid.load(counted(clients), *span(clients), ready_from)
+        else:
+            grid.add(counted(clients), *span(clients))
     return grid
 
 
@@ -73,10 +80,18 @@ def bounds(grid: Grid, touched: Clients, window_s: int) -> dict[bytes, int]:
     return dict(zip(keys, grid.most(tally, hashes_of(keys), window_s * 1000, *span(touched)), strict=True))
 
 
-@given(batches=batches, window_s=st.sampled_from(WINDOWS_S))
-def test_no_window_with_a_touched_slot_holds_more_than_the_bound(batches: list[Clients], window_s: int) -> None:
+numbers = st.sets(st.integers(0, 5))
+ready = st.one_of(st.integers(0, 700), st.just(maxsize))
+"""The first slot whose windows are ready as soon as counts are loaded."""
+
+
+@given(batches=batches, window_s=st.sampled_from(WINDOWS_S), loaded=numbers, ready_from=ready)
+def test_no_window_with_a_touched_slot_holds_more_than_the_bound(
+    batches: list[Clients], window_s: int, loaded: set[int], ready_from: int
+) -> None:
     touched = batches[-1]
-    for client, bound in bounds(filled(batches), touched, window_s).items():
+    grid = filled(batches, loaded=loaded, ready_from=ready_from)
+    for client, bound in bounds(grid, touched, window_s).items():
         slots = total(batches, client)
         for slot in touched[client]:
             for first in range(slot - window_s + 1, slot + 1):
@@ -94,10 +109,20 @@ def over(batches: Sequence[Clients], window_s: int, limit: int) -> set[bytes]:
     return clients
 
 
-@given(batches=st.one_of(batches, sparse_batches), limit=st.sampled_from([1, 2, 3, 5, 8, 1000, 100_000]))
-def test_every_client_that_a_batch_brings_over_a_limit_is_suspect(batches: list[Clients], limit: int) -> None:
+@given(
+    batches=st.one_of(batches, sparse_batches),
+    limit=st.sampled_from([1, 2, 3, 5, 8, 1000, 100_000]),
+    loaded=numbers,
+    ready_from=ready,
+)
+def test_every_client_that_a_batch_brings_over_a_limit_is_suspect(
+    batches: list[Clients], limit: int, loaded: set[int], ready_from: int
+) -> None:
     grid = filled([], limit=limit)
     for number, clients in enumerate(batches, 1):
+        if number - 1 in loaded:
+            grid.load(counted(clients), *span(clients), ready_from)
+            continue
         suspects = grid.add(counted(clients), *span(clients))
         suspected = suspects.clients() if suspects else {}
         assert suspected == {client: clients[client] for client in suspected}
@@ -114,6 +139,43 @@ def test_a_row_that_becomes_hot_after_the_row_beside_it_began_makes_suspect_ther
     suspects = grid.add(counted({CLIENTS[0]: {10 * beside + 5: 5}}), 10 * beside + 5, 10 * beside + 5)
     assert suspects
     assert suspects.keys() == [CLIENTS[0]]
+
+
+@pytest.mark.parametrize("beside", [-1, 0, 1], ids=["before", "same", "after"])
+def test_counts_that_were_loaded_before_make_suspect_in_their_row_and_beside_it(beside: int) -> None:
+    grid = Grid(SLOT_MS, [(10_000, 10)], 0)
+    grid.load(counted({CLIENTS[0]: {15: 6, 24: 6}}), 15, 24, maxsize)
+    grid.load(counted({CLIENTS[1]: {65: 6}}), 65, 65, maxsize)
+    touched = {-1: 9, 0: 17, 1: 30}[beside]
+    suspects = grid.add(counted({CLIENTS[0]: {touched: 5}, CLIENTS[1]: {touched: 5}}), touched, touched)
+    assert suspects
+    assert suspects.keys() == [CLIENTS[0]]
+
+
+def test_counts_that_are_loaded_into_a_row_in_use_count_there() -> None:
+    grid = Grid(SLOT_MS, [(10_000, 10)], 0)
+    grid.add(counted({CLIENTS[0]: {15: 1}}), 15, 15)
+    grid.load(counted({CLIENTS[0]: {16: 9}}), 16, 16, maxsize)
+    assert grid.add(counted({CLIENTS[0]: {17: 1}}), 17, 17)
+
+
+def test_counts_are_added_to_no_row_until_a_window_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    added: list[int] = []
+
+    class Row(grid_module._Row):
+        __slots__ = ()
+
+        def add(self, hashes: Sequence[int], totals: Sequence[int]) -> list[int]:
+            added.append(sum(totals))
+            return super().add(hashes, totals)
+
+    monkeypatch.setattr(grid_module, "_Row", Row)
+    grid = Grid(SLOT_MS, [(10_000, 10)], 0)
+    for slot in range(0, 100, 10):
+        grid.load(counted({CLIENTS[0]: {slot: slot + 1}}), slot, slot, 95)
+    assert added == [81, 91]
+    grid.add(counted({CLIENTS[0]: {50: 1000}}), 50, 50)
+    assert added[2:] == [41, 51, 61, 1000]
 
 
 def test_clients_far_below_the_limit_are_not_suspect() -> None:
@@ -170,7 +232,7 @@ def test_totals_of_any_size_are_bounded(requests: int) -> None:
 
 
 def test_near_clients_are_forgotten_when_they_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grid, "MOST_NEAR", 3)
+    monkeypatch.setattr(grid_module, "MOST_NEAR", 3)
     batches: list[Clients] = [{client: {second: 1} for client in CLIENTS} for second in range(40)]
     full = filled(batches)
     for client in CLIENTS * 2:

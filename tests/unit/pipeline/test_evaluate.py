@@ -96,6 +96,10 @@ class BusyView(View):
         self.most = max(self.most, self.entries)
         return suspects
 
+    def load(self, tally: Tally, first_ms: int, last_ms: int, ready_ms: int, select: Select | None = None) -> None:
+        super().load(tally, first_ms, last_ms, ready_ms, select)
+        self.most = max(self.most, self.entries)
+
 
 class Container:
     """One evaluator, and what it has reported."""
@@ -492,6 +496,23 @@ def test_a_cold_container_counts_what_lies_before_the_position(logs: RecordedLog
     cold = Container(logs)
     assert cold.run().items == 1
     assert cold.offenders() == [CLIENT]
+
+
+@pytest.mark.parametrize("delay_s", [1, 15, 30, 50])
+def test_a_cold_container_counts_what_lies_before_the_position_for_delayed_requests_as_well(
+    logs: RecordedLogs, traffic: Traffic, delay_s: int
+) -> None:
+    """Also for those that are older than most that it is prepared for, and in rows that it has added nothing to."""
+    now = NOW + MINUTE
+    made = now - delay_s * SECOND
+    traffic.count(2, time=made - 3 * SECOND)
+    traffic.count(2, time=made - 9 * SECOND, client=OTHER, shard="logs/shard-other")
+    Container(logs).run(now)
+    traffic.count(1, time=made, now=now)
+    traffic.count(1, time=made, now=now, client=OTHER)
+    cold = Container(logs)
+    cold.run(now + 1)
+    assert sorted(cold.offenders()) == [CLIENT, OTHER]
 
 
 def test_a_cold_container_makes_up_for_hours_without_an_evaluator(logs: RecordedLogs, traffic: Traffic) -> None:
