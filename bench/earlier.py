@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,21 +26,28 @@ class PeerMissing(Exception):
     """The repository does not have the commit: the clone is shallow, or there is none."""
 
 
-def earlier(work: str, blocks: int) -> Mapping[str, float]:
-    """Returns what ``bench.earlier_work`` prints for ``work`` with ``blocks`` blocks in force.
-
-    Raises PeerMissing, and CalledProcessError if that code fails.
-    """
+@contextmanager
+def earlier_tree() -> Iterator[Path]:
+    """Yields a folder with the files of the earlier version. Raises PeerMissing."""
     archive = subprocess.run(["git", "archive", COMMIT], cwd=ROOT, capture_output=True, check=False)
     if archive.returncode:
         raise PeerMissing(f"the peer is missing: git archive {COMMIT}: {archive.stderr.decode().strip()}")
     with TemporaryDirectory() as folder:
         with tarfile.open(fileobj=BytesIO(archive.stdout)) as tar:
             tar.extractall(folder, filter="data")
+        yield Path(folder)
+
+
+def earlier(work: str, blocks: int) -> Mapping[str, float]:
+    """Returns what ``bench.earlier_work`` prints for ``work`` with ``blocks`` blocks in force.
+
+    Raises PeerMissing, and CalledProcessError if that code fails.
+    """
+    with earlier_tree() as folder:
         for name in COPIED:
-            shutil.copy(ROOT / "bench" / name, Path(folder) / "bench" / name)
+            shutil.copy(ROOT / "bench" / name, folder / "bench" / name)
         command = [sys.executable, "-m", "bench.earlier_work", work, str(blocks)]
-        environment = {**os.environ, "PYTHONPATH": folder}
+        environment = {**os.environ, "PYTHONPATH": str(folder)}
         ran = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, check=True)
     figures: Mapping[str, float] = json.loads(ran.stdout)
     return figures

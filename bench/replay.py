@@ -1,23 +1,26 @@
-"""Replay: lines per CPU second compared with splitting the same file, with fail2ban and with DuckDB, and memory.
+"""Replay: lines per CPU second compared with splitting the same file, an earlier version, fail2ban and DuckDB; memory.
 
 ``python -m bench.replay`` runs this suite alone.
 """
 
 import json
+import os
 import re
 import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
+from statistics import median
 from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
+from bench.earlier import COMMIT, ROOT, PeerMissing, earlier_tree
 from bench.measure import MEASURED_RULES, Figure, paired_cpu_s
 from chalicelib.core.logs.cloudfront_standard import VERSION_1
 from chalicelib.core.rules import RuleSet
@@ -38,6 +41,9 @@ DUCKDB_LIMITS = 100, 20
 DUCKDB_ROUNDS = 5
 DUCKDB_BUDGET = 1.5
 """Most CPU time of `sluice replay` over that of DuckDB."""
+
+EARLIER_ROUNDS, EARLIER_BUDGET = 5, 1.05
+"""Replay is no slower than before; a twentieth is the noise of a busy machine."""
 
 AGENT = "Mozilla/5.0%20(X11;%20Linux%20x86_64)%20AppleWebKit/537.36%20Chrome/141.0.0.0%20Safari/537.36"
 TUNING_GUIDE = Path(__file__).parents[1] / "docs" / "tuning.md"
@@ -159,6 +165,7 @@ def figures() -> Iterable[Figure]:
         folder = Path(stack.enter_context(TemporaryDirectory()))
         yield from _rate("CloudFront standard", folder / "standard", standard(STANDARD_LINES), STANDARD_BUDGET)
         yield from _rate("AWS WAF", folder / "waf", waf(WAF_LINES), WAF_BUDGET)
+        yield from _against_earlier(("CloudFront standard", folder / "standard"), ("AWS WAF", folder / "waf"))
         yield from _against_fail2ban(folder / "combined")
         for_standard, for_waf = duckdb_queries()
         large_standard = standard(DUCKDB_STANDARD_LINES)
@@ -186,6 +193,30 @@ def _work(measured: Callable[[Path], int], path: Path) -> Callable[[], Callable[
 def _write(path: Path, lines: Iterable[str]) -> None:
     with path.open("w") as file:
         file.writelines(lines)
+
+
+def _against_earlier(*files: tuple[str, Path]) -> Iterator[Figure]:
+    """Compares `sluice replay` with that of an earlier version, both from their start, on the same files in turns."""
+    try:
+        with ExitStack() as stack:
+            trees = stack.enter_context(earlier_tree()), ROOT
+            compiled = stack.enter_context(TemporaryDirectory())
+            for name, path in files:
+                rounds = [[_replay_cpu_s(tree, path, compiled) for tree in trees] for _ in range(EARLIER_ROUNDS + 1)]
+                ratio = median(ours_s / theirs_s for theirs_s, ours_s in rounds[1:])  # the first round compiles both
+                how = f"{path.stat().st_size / 1e6:.0f} MB; CPU time, median of {EARLIER_ROUNDS} rounds in turns"
+                yield Figure(f"replay of {name} lines / {COMMIT}", ratio, "x", EARLIER_BUDGET, how)
+    except PeerMissing as exc:
+        for name, _ in files:
+            yield Figure(f"replay of {name} lines / {COMMIT}", float("nan"), "x", None, str(exc))
+
+
+def _replay_cpu_s(tree: Path, log: Path, compiled: str) -> float:
+    """Returns the CPU time of `sluice replay` by the code in ``tree``, whose bytecode is kept in ``compiled``."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment = {**kept, "PYTHONPATH": str(tree), "PYTHONPYCACHEPREFIX": compiled}
+    command = [sys.executable, "-m", "sluice", "replay", str(log), "--rules", str(MEASURED_RULES)]
+    return _command_cpu_s(command, cwd=tree, env=environment)
 
 
 def _against_fail2ban(path: Path) -> Iterator[Figure]:
@@ -225,9 +256,9 @@ def _against_duckdb(name: str, path: Path, lines: Iterable[str], guide: str) -> 
         yield Figure(title, ours_s / theirs_s, "times", DUCKDB_BUDGET, how)
 
 
-def _command_cpu_s(command: list[str]) -> float:
+def _command_cpu_s(command: list[str], cwd: Path = ROOT, env: Mapping[str, str] | None = None) -> float:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, cwd=cwd, env=env, check=True, stdout=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
