@@ -36,7 +36,7 @@ from sluice.deploy.resources import additions, resources_of
 from sluice.deploy.resources.chalice_config import Project
 from sluice.deploy.resources.logs import group_name
 from sluice.deploy.resources.objects import notified_otherwise
-from sluice.deploy.resources.parameters import RememberedChoices
+from sluice.deploy.resources.parameters import memory_of
 from sluice.deploy.resources.waf import ip_sets_without
 from sluice.deploy.resources.web_acls import Order, WebAclRule, arn_of
 from sluice.deploy.rule_group import Body, read_body
@@ -58,6 +58,9 @@ STACK_OWNS: tuple[tuple[str, str, Callable[[Choices], object]], ...] = (
     ("--block-status", "BlockStatus", lambda choices: choices.block_status),
     ("--retry-after", "RetryAfter", lambda choices: choices.retry_after_s),
     ("--slow-limit", "SlowLimit", lambda choices: choices.slow_limit),
+    ("--shards", "Shards, with StreamMode", lambda choices: choices.shards),
+    ("--fields", "CloudFrontFields", lambda choices: choices.fields),
+    ("--sample-rate", "SampleRate", lambda choices: choices.sample_rate),
     ("--set TRUSTED_PROXIES", "TrustedProxies", lambda choices: choices.settings.get("TRUSTED_PROXIES")),
     ("--set EVENT_BUS", "EventBus", lambda choices: choices.settings.get("EVENT_BUS")),
 )
@@ -289,7 +292,7 @@ def setup(
     if order == "restored":
         # Forgotten last, so that an interrupted run can be repeated.
         forgotten = replace(desired, choices=replace(desired.choices, priority=None, renumbered={}))
-        steps += to_set_up(survey([RememberedChoices(forgotten, desired.choices_parameter)], account))
+        steps += to_set_up(survey([memory_of(forgotten)], account))
     with attempting("look at the web ACLs"):
         placed = placements(account, steps)
     if body is not None and any(placement.plan for placement in placed):
@@ -363,11 +366,11 @@ def _stage(name: str, account: AwsAccount, web_acls: tuple[str, ...], options: d
 
 
 def _check_owner(choices: Choices, option: str, parameter: str) -> None:
-    """Raises Refusal if a stack owns what an option would change, by a parameter of the stack."""
+    """Raises Refusal if a stack owns what an option would change, by a parameter of its own."""
     if choices.stack:
         raise Refusal(
-            f"{option}: stack {choices.stack} owns the rule group and its IP sets. Update the stack with its parameter "
-            f"{parameter}, then run setup again"
+            f"{option}: stack {choices.stack} owns this. Update the stack with its parameter {parameter} (sluice stack "
+            "deploy --parameter NAME=VALUE)"
         )
 
 

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from sluice.deploy.resource import Resource
 from sluice.deploy.resources import additions
-from sluice.deploy.resources.parameters import RememberedChoices
+from sluice.deploy.resources.parameters import RememberedChoices, memory_of
 from sluice.deploy.resources.web_acls import web_acl_name
 from sluice.deploy.stage import Choices, Refusal, Stage, split_bucket
 
@@ -88,4 +88,4 @@ def without(stage: Stage, detached: Detached) -> RememberedChoices:
     }
     former = {arn: numbers for arn, numbers in stage.choices.renumbered.items() if arn in kept["web_acls"]}
     choices = replace(stage.choices, **kept, renumbered=former)
-    return RememberedChoices(replace(stage, choices=choices), stage.choices_parameter)
+    return memory_of(replace(stage, choices=choices))

@@ -32,6 +32,26 @@ MOST_SHARDS = 400
 """Most shards of a stream: one evaluator keeps up with about as many (docs/development/scale.md)."""
 
 
+STACK_CHOICES = (
+    *(
+        "scope",
+        "sources",
+        "shards",
+        "fields",
+        "sample_rate",
+        "responses",
+        "block_status",
+        "retry_after_s",
+        "slow_limit",
+    ),
+    "stack",
+)
+"""Choices that the parameters of a stack make; setup makes the others."""
+
+STACK_SETTINGS = ("TRUSTED_PROXIES",)
+"""Settings among them."""
+
+
 class Refusal(Exception):
     """A choice or an account that cannot work. The message says why, and what to do instead."""
 
@@ -231,6 +251,16 @@ class Choices:
         return evaluator_mb(self.logged_per_second, self.lateness_s)
 
     @classmethod
+    def of_stack(cls, stacked: str, added: str) -> Self:
+        """Returns what a stack says of itself, with the choices that setup has added; both are JSON."""
+        of_stack, of_setup = (msgspec.json.decode(text, type=dict[str, Any]) for text in (stacked, added))
+        choices = {**of_setup, **{name: of_stack[name] for name in STACK_CHOICES if name in of_stack}}
+        choices["sources"] += [each for each in of_setup.get("sources", ()) if each == "cloudfront-standard"]
+        settings = {name: of_stack.get("settings", {}).get(name, "") for name in STACK_SETTINGS}
+        choices["settings"] = {**of_setup.get("settings", {}), **settings}
+        return cls.from_json(msgspec.json.encode(choices).decode())
+
+    @classmethod
     def from_json(cls, text: str) -> Self:
         choices = msgspec.json.decode(text, type=dict[str, Any])
         # Earlier versions accepted a rate for other logs, which are complete.
@@ -351,6 +381,7 @@ class Stage:
     objects_dead_letters = _Name("sluice-{}-objects-failed")
     tokens_parameter = _Name("/sluice/{}/tokens")
     choices_parameter = _Name("/sluice/{}/setup")
+    added_choices_parameter = _Name("/sluice/{}/attached")
 
     @property
     def tags(self) -> dict[str, str]:

@@ -13,7 +13,7 @@ from sluice.deploy.resources.deliveries import DeliveryDestination, Distribution
 from sluice.deploy.resources.leftovers import BlockedClients, ChaliceDeployment, FunctionLogs
 from sluice.deploy.resources.logs import AddedSubscription, LogGroup, LogSubscription, WebAclLogging
 from sluice.deploy.resources.objects import BucketNotification, ObjectsQueue, Queue, event_rule
-from sluice.deploy.resources.parameters import FirstToken, RememberedChoices
+from sluice.deploy.resources.parameters import FirstToken, memory_of
 from sluice.deploy.resources.streams import DeliveryRole, LogStream, mode
 from sluice.deploy.resources.tables import DeletionProtection, FirstRules, Table
 from sluice.deploy.resources.waf import RuleGroup, ip_set_resources
@@ -41,7 +41,7 @@ def resources_of(
     created.
     """
     choices, seeds = stage.choices, _seeds(stage, now, rules, show_token)
-    remembered = RememberedChoices(stage, stage.choices_parameter, about="the choices of this stage, for later runs")
+    remembered = memory_of(stage)
     if choices.stack:
         # CloudFormation creates the others.
         return [remembered, *seeds, *(_access_logs(stage) if choices.delivered else ()), *additions(stage, order)]
@@ -154,9 +154,10 @@ def remains_of(stage: Stage, *, now: int, project: Project) -> list[Resource]:
     blocked = BlockedClients(stage, "in all IP sets", now)
     # Left behind if the last bucket, log group or load balancer was detached.
     former = [] if stage.choices.delivered else _access_logs(stage)
+    first, *others = created
     if stage.choices.stack:
-        # Deleting the stack removes the others, including the remembered choices.
-        return [*former, *created[1:], DeletionProtection(stage, stage.state_table), blocked]
+        # Deleting the stack removes the others.
+        return [first, *former, *others, DeletionProtection(stage, stage.state_table), blocked]
     logs = FunctionLogs(stage, f"{LOGS}{stage.prefix}-*")
     former += [
         DeliveryRole(stage, stage.delivery_role),
@@ -165,5 +166,4 @@ def remains_of(stage: Stage, *, now: int, project: Project) -> list[Resource]:
     ]
     names = {(resource.kind, resource.name) for resource in created}
     former = [resource for resource in former if (resource.kind, resource.name) not in names]
-    first, *others = created
     return [first, *former, *others, logs, ChaliceDeployment(stage, stage.prefix, project), blocked]

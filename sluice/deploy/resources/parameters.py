@@ -2,12 +2,12 @@
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chalicelib.core.tokens import SECRET_BYTES, Role, dump_tokens, issue
 from sluice.deploy.account import AwsAccount, missing_ok
 from sluice.deploy.resource import Existing, Resource
-from sluice.deploy.stage import Choices
+from sluice.deploy.stage import Choices, Stage
 
 FIRST_HOLDER = "first operator"
 FIRST_TOKEN_S = 90 * 86400
@@ -43,9 +43,7 @@ class RememberedChoices(Parameter):
     """The stage's choices. Created first and removed last, because they determine what else may exist."""
 
     def differences(self, value: str) -> list[str]:
-        before, after = Choices.from_json(value), self.stage.choices
-        changed = [name for name in Choices.__dataclass_fields__ if getattr(before, name) != getattr(after, name)]
-        return [f"{name.replace('_', ' ')} changed" for name in changed]
+        return _changed(Choices.from_json(value), self.stage.choices)
 
     def create(self, account: AwsAccount) -> None:
         self.put(account, "String", self.stage.choices.to_json(), "Choices of 'sluice setup' for this stage.")
@@ -53,6 +51,29 @@ class RememberedChoices(Parameter):
     def change(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
         text, put = self.stage.choices.to_json(), account.client("ssm").put_parameter
         account.retry(put, BUSY, Name=self.name, Type="String", Value=text, Overwrite=True)
+
+
+class AddedChoices(RememberedChoices):
+    """The choices of a stage that its stack does not make. An update of the stack leaves them as they are."""
+
+    def find(self, account: AwsAccount) -> Existing | None:
+        existing, before = super().find(account), remembered(account, self.stage.name)
+        if existing is None or before is None:
+            return existing
+        return replace(existing, differences=_changed(before, self.stage.choices))
+
+
+def memory_of(stage: Stage) -> RememberedChoices:
+    """Returns the parameter with the choices that setup has to remember."""
+    about = "the choices of this stage, for later runs"
+    if stage.choices.stack:
+        return AddedChoices(stage, stage.added_choices_parameter, about=about)
+    return RememberedChoices(stage, stage.choices_parameter, about=about)
+
+
+def _changed(before: Choices, after: Choices) -> list[str]:
+    changed = [name for name in Choices.__dataclass_fields__ if getattr(before, name) != getattr(after, name)]
+    return [f"{name.replace('_', ' ')} changed" for name in changed]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +92,17 @@ class FirstToken(Parameter):
         self.put(account, "SecureString", dump_tokens([token]), "Hashes of the tokens for Sluice's admin API.")
 
 
-@missing_ok("ParameterNotFound")
 def remembered(account: AwsAccount, stage: str) -> Choices | None:
-    """Returns the choices of earlier setups of the stage; None if there were none."""
-    parameter = account.client("ssm").get_parameter(Name=f"/sluice/{stage}/setup")["Parameter"]
-    return Choices.from_json(parameter["Value"])
+    """Returns the choices of earlier setups of the stage, and of its stack; None if there were none."""
+    text = _value(account, f"/sluice/{stage}/setup")
+    if text is None:
+        return None
+    choices = Choices.from_json(text)
+    added = _value(account, f"/sluice/{stage}/attached") if choices.stack else None
+    return choices if added is None else Choices.of_stack(text, added)
+
+
+@missing_ok("ParameterNotFound")
+def _value(account: AwsAccount, name: str) -> str | None:
+    value: str = account.client("ssm").get_parameter(Name=name)["Parameter"]["Value"]
+    return value

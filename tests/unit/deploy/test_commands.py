@@ -135,7 +135,7 @@ def test_for_a_stack_setup_creates_only_what_cloudformation_cannot(run: Run, wor
     world.web_acl()
     planned = json.loads(run("setup", "--dry-run", "--json", "--web-acl", "edge").stdout)
     assert [(step["action"], step["kind"]) for step in planned["steps"]] == [
-        ("change", "SSM parameter"),
+        ("create", "SSM parameter"),
         ("create", "rule set"),
         ("create", "SSM parameter"),
         ("create", "web ACL rule"),

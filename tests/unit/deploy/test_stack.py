@@ -2,12 +2,15 @@
 
 import json
 import zipfile
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from sluice.deploy.account import AwsError
 from sluice.deploy.chalice_deployer import Messages
+from sluice.deploy.resources.parameters import remembered
+from sluice.deploy.stage import STACK_CHOICES, STACK_SETTINGS
 from tests.support.deploy.account import THEIRS, Run, World
 from tests.support.deploy.cloud_formation import FakeStack
 from tests.support.deploy.front import Interrupted
@@ -303,3 +306,51 @@ def test_a_dependency_that_cannot_be_installed_stops_the_deployment() -> None:
     """Chalice itself only warns, and deploys functions that cannot import the package."""
     with pytest.raises(AwsError, match=r"could not package the functions: Could not install dependencies: msgspec"):
         Messages(lambda line: None).write("\nCould not install dependencies:\nmsgspec==1.0\nYou will have to build")
+
+
+def test_an_update_of_the_stack_forgets_nothing_that_setup_has_added(deployed: World, run: Run) -> None:
+    for name in ("edge", "other"):
+        deployed.web_acl(name, rules=[THEIRS])
+    visibility = {"SampledRequestsEnabled": True, "CloudWatchMetricsEnabled": True, "MetricName": "sluice-prod"}
+    deployed.account.client("wafv2").create_rule_group(
+        Name="sluice-prod", Scope="CLOUDFRONT", Capacity=50, VisibilityConfig=visibility
+    )
+
+    def choices() -> tuple[list[str], int, dict[str, str]]:
+        found = remembered(deployed.account, "prod")
+        assert found is not None
+        return [arn.split("/")[-2] for arn in found.web_acls], found.sample_rate, dict(found.settings)
+
+    assert run("setup", "--yes", "--web-acl", "edge", "--web-acl", "other", "--set", "LATENESS_S=60").exit_code == 0
+    changed = ("--parameter", "SampleRate=50", "--parameter", "TrustedProxies=198.51.100.0/24")
+    assert run("stack deploy", "--yes", *changed).exit_code == 0
+    assert choices() == (["edge", "other"], 50, {"LATENESS_S": "60", "TRUSTED_PROXIES": "198.51.100.0/24"})
+    planned = json.loads(run("setup", "--dry-run", "--json").stdout)
+    assert {step["action"] for step in planned["steps"] if step["kind"] == "SSM parameter"} == {"exists"}
+    assert run("detach", "--yes", "--web-acl", "other").exit_code == 0
+    assert run("stack deploy", "--yes", "--parameter", "TrustedProxies=").exit_code == 0
+    assert choices() == (["edge"], 50, {"LATENESS_S": "60"})
+    assert "stack sluice-prod owns this" in run("setup", "--shards", "2").stderr
+    assert run("stack delete", "--yes").exit_code == 0
+    assert everything(deployed)["parameters"] == []
+
+
+def test_what_an_earlier_setup_has_written_into_the_stacks_parameter_is_kept_apart(deployed: World, run: Run) -> None:
+    found = remembered(deployed.account, "prod")
+    assert found is not None
+    arns = [deployed.web_acl(name, rules=[THEIRS]) for name in ("edge", "other")]
+    text = replace(found, web_acls=tuple(arns)).to_json()
+    client = deployed.account.client("ssm")
+    client.put_parameter(Name="/sluice/prod/setup", Type="String", Value=text, Overwrite=True)
+    assert run("detach", "--yes", "--web-acl", "other").exit_code == 0
+    after = remembered(deployed.account, "prod")
+    assert after is not None
+    assert after.web_acls == (arns[0],)
+    assert client.get_parameter(Name="/sluice/prod/setup")["Parameter"]["Value"] == text
+
+
+def test_the_choices_of_a_stack_are_those_that_its_template_writes(deployed: World) -> None:
+    value = deployed.account.client("ssm").get_parameter(Name="/sluice/prod/setup")["Parameter"]["Value"]
+    written = json.loads(value)
+    assert set(written["settings"]) == set(STACK_SETTINGS)
+    assert written.keys() - {"settings"} == set(STACK_CHOICES)
