@@ -92,6 +92,7 @@ release: lint types docs coverage ## build and check the packages of the version
 	@! git rev-parse -q --verify refs/tags/v$(VERSION) >/dev/null || { echo "v$(VERSION) exists already."; exit 1; }
 	@rm -rf build dist && $(BIN)/python -m build
 	@$(PYTHON) -m venv build/release && build/release/bin/python -m pip install --quiet dist/sluice-$(VERSION)-py3-none-any.whl
+	@$(BIN)/sluice stack package dist
 	@cd build && release/bin/sluice --version && release/bin/sluice demo --speed max --json >/dev/null
 	@git tag -a v$(VERSION) -m "Sluice $(VERSION)"
 	@echo "Tagged v$(VERSION); the packages are in dist/. Publish with: git push origin v$(VERSION)"

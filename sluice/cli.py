@@ -41,7 +41,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "cost": ("cost", "Estimate what a stage costs per month. Needs neither credentials nor a network."),
         "setup": ("setup", "Create the resources that the functions need, after showing the plan and its cost."),
         "deploy": ("deploy", "Deploy the functions, their event sources, schedule and admin API."),
-        "stack": ("stack", "Deploy or delete a stage as one CloudFormation stack."),
+        "stack": ("stack", "Deploy, delete or package a stage as one CloudFormation stack."),
         "doctor": ("doctor", "Find problems with a deployed stage, and their remedies. Changes nothing."),
         "detach": (
             "detach",

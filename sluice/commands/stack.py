@@ -1,9 +1,11 @@
-"""``sluice stack``: deploys and deletes a stage as one CloudFormation stack."""
+"""``sluice stack``: deploys, deletes and packages a stage as one CloudFormation stack."""
 
 import shlex
 import sys
 import time
 from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,6 +14,7 @@ from sluice.commands.shared.deployment import (
     carry_out,
     choices_of,
     plan_options,
+    project_option,
     refuse_if_any,
     show_plan,
     stage_command,
@@ -19,7 +22,7 @@ from sluice.commands.shared.deployment import (
 from sluice.commands.shared.options import NAME_VALUE
 from sluice.commands.shared.output import output, plain, print_json
 from sluice.commands.teardown import stage_to_remove
-from sluice.deploy.account import AwsAccount, AwsError, attempting
+from sluice.deploy.account import AwsAccount, AwsError, attempting, connect
 from sluice.deploy.apply import left_over, survey, survey_remains
 from sluice.deploy.plan import to_set_up, to_tear_down
 from sluice.deploy.preflight import reservations
@@ -30,6 +33,11 @@ from sluice.deploy.resources.stacks import CloudFormationStack, PackageBucket
 from sluice.deploy.stack import look_up_stack
 from sluice.deploy.stage import Choices, Refusal, Stage
 
+ANY_REGION = "us-east-1"
+"""Region of a session that calls nothing."""
+TEMPLATE_END, FUNCTIONS_END = "-template.yaml", "-functions.zip"
+"""Ends of the names of the files that make up a published package."""
+
 stack_name_option = click.option(
     "--stack-name", metavar="NAME", help="Name of the stack; by default the one that the stage has, or sluice-STAGE."
 )
@@ -37,7 +45,7 @@ stack_name_option = click.option(
 
 @click.group()
 def stack() -> None:
-    """Deploy or delete a stage as one CloudFormation stack."""
+    """Deploy, delete or package a stage as one CloudFormation stack."""
 
 
 @stack.command()
@@ -127,6 +135,32 @@ def deploy(
     elif not dry_run:
         console.print(f"\nAdmin API:  {outputs.get('EndpointURL', '')}", soft_wrap=True)
         console.print(f"Next:  {desired.command('setup')}\nThen:  {desired.command('doctor')}\nUndo:  {undo}")
+
+
+@stack.command("package")
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+@project_option
+def write_package(directory: Path, project: Project) -> None:
+    """Write a template that the CloudFormation console opens, and the code of its functions, to DIRECTORY.
+
+    Calls nothing in AWS. Upload the code to a bucket in the stack's region: it is the parameter CodeBucket.
+
+    \b
+    sluice stack package dist
+    """
+    from sluice.deploy.packaging import package, published, yaml_of  # noqa: PLC0415
+
+    console = output()
+    try:
+        built = package(connect(region=ANY_REGION, profile=None), project, lambda line: console.print(plain(line)))
+    except (AwsError, Refusal) as exc:
+        raise click.ClickException(str(exc)) from exc
+    directory.mkdir(parents=True, exist_ok=True)
+    code, template = (directory / f"sluice-{version('sluice')}{end}" for end in (FUNCTIONS_END, TEMPLATE_END))
+    code.write_bytes(built.code)
+    template.write_text(yaml_of(published(built.template, code.name)))
+    for file in (template, code):
+        console.print(plain(str(file)), soft_wrap=True)
 
 
 @stack.command()

@@ -48,15 +48,33 @@ class Package:
         return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
 
-def located(template: Template, uri: str) -> Template:
-    """Returns the template whose functions have their code at this URI in S3."""
+def located(template: Template, code: str | dict[str, Any]) -> Template:
+    """Returns the template whose functions have their code at this URI in S3, or in this bucket under this key."""
     resources = {
-        name: {**each, "Properties": {**each["Properties"], "CodeUri": uri}}
+        name: {**each, "Properties": {**each["Properties"], "CodeUri": code}}
         if each["Type"] == "AWS::Serverless::Function"
         else each
         for name, each in template["Resources"].items()
     }
     return {**template, "Resources": resources}
+
+
+def published(template: Template, key: str) -> Template:
+    """Returns the template with parameters for the bucket and the key of the code, which is ``key`` by default."""
+    where = {"Bucket": {"Ref": "CodeBucket"}, "Key": {"Ref": "CodeKey"}}
+    parameters = {
+        "CodeBucket": {
+            "Type": "String",
+            "MinLength": 3,
+            "Description": "S3 bucket in the stack's region that you have uploaded the code of the functions to.",
+        },
+        "CodeKey": {"Type": "String", "Default": key, "Description": "Key of the code in this bucket."},
+    }
+    return {**located(template, where), "Parameters": {**parameters, **template["Parameters"]}}
+
+
+def yaml_of(template: Template) -> str:
+    return str(YAMLTemplateSerializer().serialize_template(template))
 
 
 def package(account: AwsAccount, project: Project, report: Callable[[str], None]) -> Package:

@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]
+from click.testing import CliRunner
 
 from chalicelib.config import SETTINGS, read_config
 from chalicelib.core.responses import Response
 from chalicelib.core.state import RECORDS, Allow, Audit, Block, Control, Detection, Events, GuiltyNetworks, Heartbeat
 from chalicelib.pipeline.followed_blocks import REREAD_S
+from sluice.cli import main
 from sluice.deploy.account import connect
 from sluice.deploy.packaging import located, package
 from sluice.deploy.policies import STACK, policies
@@ -33,6 +35,8 @@ from tests.support.deploy.stack import Stack
 
 LINT = ROOT / ".cache" / "lint" / "bin"
 Template = dict[str, Any]
+LARGEST_TEMPLATE = 1_000_000
+"""Bytes of a template that CloudFormation reads from S3, where its console puts it (CloudFormation quotas)."""
 FUNCTIONS = {"Ingest", "ImportObjects", "Evaluate", "Enforce", "Publish", "Sweep", "APIHandler", "Authorize"}
 
 
@@ -175,6 +179,30 @@ def test_the_stack_gets_what_chalice_packages(sam: Template, tmp_path: Path, mon
     with zipfile.ZipFile(BytesIO(built.code)) as archive:
         names = set(archive.namelist())
     assert {"app.py", "chalicelib/handlers.py", "msgspec/__init__.py"} <= names
+
+
+def test_the_published_template_takes_the_code_from_any_bucket(
+    tmp_path: Path, lint_environment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in OFFLINE.items():
+        monkeypatch.setenv(name, value)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    project = clone(tmp_path)
+    done = CliRunner().invoke(main, ["stack", "package", str(tmp_path / "dist"), "--project", str(project)])
+    assert done.exit_code == 0, done.output
+    template_file, code_file = sorted((tmp_path / "dist").iterdir(), key=lambda file: file.suffix)
+    assert done.stdout.splitlines()[-2:] == [str(template_file), str(code_file)]
+    published: Template = yaml.safe_load(template_file.read_text())
+    assert published["Parameters"]["CodeKey"]["Default"] == code_file.name
+    assert len(template_file.read_bytes()) < LARGEST_TEMPLATE
+    with zipfile.ZipFile(code_file) as archive:
+        assert "chalicelib/handlers.py" in archive.namelist()
+    resources = translated(published, lint_environment)["Resources"]
+    code = [each["Properties"]["Code"] for each in resources.values() if each["Type"] == "AWS::Lambda::Function"]
+    assert len(code) == len(FUNCTIONS)
+    assert all(each == {"S3Bucket": {"Ref": "CodeBucket"}, "S3Key": {"Ref": "CodeKey"}} for each in code)
+    assert findings_of({**published, "Resources": resources}, lint_environment, tmp_path) == []
 
 
 def test_functions_whose_wall_time_operators_wait_for_have_a_vcpu(sam: Template) -> None:

@@ -23,6 +23,6 @@ logging.disable(logging.CRITICAL)
 Parser._session = boto3.Session(region_name="us-east-1")
 template = yaml.safe_load(sys.stdin)
 for resource in template["Resources"].values():
-    if "CodeUri" in resource.get("Properties", {}):
+    if isinstance(resource.get("Properties", {}).get("CodeUri"), str):
         resource["Properties"]["CodeUri"] = "s3://bucket/key"  # as 'aws cloudformation package' would
 json.dump(transform(template, {}, NoPolicies()), sys.stdout)
