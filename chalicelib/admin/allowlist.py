@@ -13,10 +13,11 @@ from chalicelib.admin.rule_sets import rule_set
 from chalicelib.admin.schemas import MOST_ENTRIES_AT_ONCE, AllowlistQuery, DisallowQuery, NewAllow, NewAllows
 from chalicelib.core.addresses import parse_network, span_of
 from chalicelib.core.decisions import Standing, causes
+from chalicelib.core.exemptions import Exemptions
 from chalicelib.core.state import Allow, Block, Call, History
 from chalicelib.core.wording import few, named, plural
 from chalicelib.pipeline.lifting import lift
-from chalicelib.pipeline.stored import Exemptions, State, Stored
+from chalicelib.pipeline.stored import State, Stored
 
 MOST_ENTRIES = 5000
 """Most entries stored, expired ones included, because every publish reads all of them."""

@@ -1,16 +1,53 @@
-"""The networks that a damaged allowlist entry may mean. They are not blocked, rather than blocked by mistake."""
+"""The networks that the allowlist exempts, and from which rules; and those that a damaged entry may mean.
+
+Those are not blocked, rather than blocked by mistake.
+"""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
-from chalicelib.core.addresses import Network, pack, parse_network
+from chalicelib.core.addresses import Network, NetworkSet, Span, pack, parse_network
+from chalicelib.core.state import Allow
 
 WIDEST = {4: 16, 6: 32}
 """Shortest prefix, by IP version, that is taken for the meaning of an address with a prefix that does not exist."""
 
 _NETWORK = re.compile(r'"network"\s*:\s*"([^"]{1,100})"')
 """The field of the JSON body, also if the rest of the body is damaged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exemptions:
+    """The networks that are not blocked at one moment."""
+
+    entries: Sequence[Allow]
+    """Entries of the allowlist in force, in order of the network's text."""
+    networks: NetworkSet
+    """The networks of those for all rules, and those that an unreadable entry may mean: they are not published."""
+    by_rule: Mapping[str, NetworkSet]
+    """The networks of the other entries, for each rule that these name."""
+
+    @classmethod
+    def of(cls, entries: Sequence[Allow], meant: Iterable[Network] = ()) -> "Exemptions":
+        """Returns what ``entries`` exempt, and networks that unreadable ones may mean."""
+        by_rule: dict[str, list[Network]] = {}
+        for entry in entries:
+            for rule in entry.rules:
+                by_rule.setdefault(rule, []).append(entry.network_value())
+        exempt = NetworkSet([*(entry.network_value() for entry in entries if not entry.rules), *meant])
+        return cls(entries, exempt, {rule: NetworkSet(networks) for rule, networks in by_rule.items()})
+
+    @property
+    def whole(self) -> list[Allow]:
+        """The entries for all rules."""
+        return [entry for entry in self.entries if not entry.rules]
+
+    def spares(self, span: Span, rule: str) -> bool:
+        """Returns whether ``rule`` must not block ``span``: all of it is never published, or part of it is exempt from
+        this rule, from which it cannot be carved out."""
+        return self.networks.covers(span) or (rule in self.by_rule and self.by_rule[rule].meets(span))
 
 
 def networks_meant(id: str, body: bytes) -> Iterator[Network]:

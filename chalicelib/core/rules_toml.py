@@ -148,7 +148,7 @@ def _lists(tables: object) -> tuple[dict[str, list[Any]], list[str]]:
     lists, problems = {}, []
     for name, values in tables.items():
         try:
-            _is(_NAME)(name)
+            _is(RULE_NAME)(name)
             lists[name] = _is(_LIST)(values)
         except _Wrong as exc:
             problems += [problem.of(f"list {name!r}") for problem in exc.problems]
@@ -373,7 +373,9 @@ def _table(readers: Mapping[str, _Reader], required: Iterable[str] = (), make: C
     return read
 
 
-_NAME = pattern(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", "1 to 64 letters, digits, '-' or '_', the first a letter or digit")
+RULE_NAME = pattern(
+    r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", "1 to 64 letters, digits, '-' or '_', the first a letter or digit"
+)
 _LIST = ValueCheck(
     "a list of at least one text or whole number",
     lambda value: isinstance(value, list) and value != [] and all(type(item) in (str, int) for item in value),
@@ -382,7 +384,7 @@ _BOOLEAN = ValueCheck("true or false", lambda value: isinstance(value, bool))
 
 
 def _name(value: object) -> str:
-    _is(_NAME)(value)
+    _is(RULE_NAME)(value)
     if value in RESERVED_NAMES:
         raise _Wrong(RuleProblem(f"{value!r} is reserved for blocks made by operators; choose another name"))
     return str(value)

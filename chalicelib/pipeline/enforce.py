@@ -33,6 +33,7 @@ from chalicelib.core.decisions import (
     unenforced,
 )
 from chalicelib.core.events import RECORDED, end_event, offence_event, unnamed_event
+from chalicelib.core.exemptions import Exemptions
 from chalicelib.core.state import (
     HISTORY_S,
     Block,
@@ -51,7 +52,7 @@ from chalicelib.pipeline.lifting import CLIENTS_PER_WRITE, history_kept_until
 from chalicelib.pipeline.network_blocks import block_networks
 from chalicelib.pipeline.recording import recorded
 from chalicelib.pipeline.rule_breakers import PlannedBlock, RuleBreakers, stopped_rules
-from chalicelib.pipeline.stored import Exemptions, State, Stored
+from chalicelib.pipeline.stored import State, Stored
 from chalicelib.pipeline.waiting import Case, Due, WaitingOffenders, key_of
 from chalicelib.ports import Conflict, Contended, StreamChange, Write
 from chalicelib.reports import EnforceReport

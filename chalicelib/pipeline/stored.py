@@ -10,12 +10,12 @@ with Conflict if that has changed in between:
     state.write([state.put(Allow(network="192.0.2.0/24"), over=entry)])
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from chalicelib.core.addresses import Network, NetworkSet, Span
-from chalicelib.core.exemptions import networks_meant
+from chalicelib.core.addresses import Network, NetworkSet
+from chalicelib.core.exemptions import Exemptions, networks_meant
 from chalicelib.core.state import (
     Allow,
     Breaker,
@@ -47,38 +47,6 @@ class Stored(Generic[R]):
     @property
     def version(self) -> int:
         return self.item.version
-
-
-@dataclass(frozen=True, slots=True)
-class Exemptions:
-    """The networks that are not blocked at one moment."""
-
-    entries: Sequence[Allow]
-    """Entries of the allowlist in force, in order of the network's text."""
-    networks: NetworkSet
-    """The networks of those for all rules, and those that an unreadable entry may mean: they are not published."""
-    by_rule: Mapping[str, NetworkSet]
-    """The networks of the other entries, for each rule that these name."""
-
-    @classmethod
-    def of(cls, entries: Sequence[Allow], meant: Iterable[Network] = ()) -> "Exemptions":
-        """Returns what ``entries`` exempt, and networks that unreadable ones may mean."""
-        by_rule: dict[str, list[Network]] = {}
-        for entry in entries:
-            for rule in entry.rules:
-                by_rule.setdefault(rule, []).append(entry.network_value())
-        exempt = NetworkSet([*(entry.network_value() for entry in entries if not entry.rules), *meant])
-        return cls(entries, exempt, {rule: NetworkSet(networks) for rule, networks in by_rule.items()})
-
-    @property
-    def whole(self) -> list[Allow]:
-        """The entries for all rules."""
-        return [entry for entry in self.entries if not entry.rules]
-
-    def spares(self, span: Span, rule: str) -> bool:
-        """Returns whether ``rule`` must not block ``span``: all of it is never published, or part of it is exempt from
-        this rule, from which it cannot be carved out."""
-        return self.networks.covers(span) or (rule in self.by_rule and self.by_rule[rule].meets(span))
 
 
 class State:

@@ -72,7 +72,8 @@ def allow(
 
     An existing entry for the same network is changed. Blocks in the networks are lifted, and of wider ones the rest
     stays blocked; with --rule, the blocks that only these rules made are lifted. If NETWORK is '-', networks are read
-    from standard input, one per line. Of up to 80 networks, all are added or none; more are added 80 at a time.
+    from standard input, one per line; names of rules may follow a network there, in place of --rule. Of up to 80
+    networks, all are added or none; more are added 80 at a time.
 
     \b
     sluice allow 198.51.100.0/24 --comment office
@@ -87,7 +88,8 @@ def allow(
     said = {"comment": comment, "expires_at": until, "rules": rules, "force": force}
     names = confirmed(networks, "Add {} to the allowlist?", yes=yes)
     for portion in portions(names, MOST_ENTRIES_AT_ONCE, session):
-        new = [{"network": name, **said} for name in portion]
+        lines = [line.split() for line in portion]
+        new = [{"network": name, **said, **({"rules": named} if named else {})} for name, *named in lines]
         session.change("PUT", "/v1/allowlist", body=new[0] if len(new) == 1 else {"entries": new})
 
 
@@ -99,12 +101,12 @@ def disallow(session: Session, networks: Sequence[str], yes: bool) -> None:
     """Remove networks from the allowlist.
 
     Give each network exactly as its entry names it. If NETWORK is '-', networks are read from standard input, one per
-    line.
+    line; what follows them is ignored, so that a list for 'allow' can be used.
 
     \b
     sluice disallow 198.51.100.0/24
     sluice disallow - --yes < list.txt
     """
-    names = confirmed(networks, "Remove {} from the allowlist?", yes=yes)
+    names = [line.split()[0] for line in confirmed(networks, "Remove {} from the allowlist?", yes=yes)]
     for portion in portions(names, MOST_ENTRIES_AT_ONCE, session):
         session.change("DELETE", "/v1/allowlist", query={"network": portion})

@@ -48,7 +48,7 @@ def suggest(files: LogNames, options: Options, windows: list[int], as_json: bool
     \b
     sluice suggest logs/ --window 10s,60s > tuned.toml
     """
-    peaks = PeakCollector(windows, options.allowlist, options.sampling)
+    peaks = PeakCollector(windows, (entry.network_value() for entry in options.allowlist), options.sampling)
     with opened_log(files, [peaks.rules], options, everyone=True) as log:
         for ledger in log.ledgers(peaks.rules):
             peaks.add(ledger)

@@ -18,12 +18,13 @@ from itertools import accumulate, islice, repeat
 from operator import attrgetter, sub
 from typing import NamedTuple
 
-from chalicelib.core.addresses import Network, NetworkSet, PrefixMemo, network_of, span_of
+from chalicelib.core.addresses import Network, PrefixMemo, network_of, span_of
 from chalicelib.core.allowance import Allowance
 from chalicelib.core.buckets import Level, walk_levels
 from chalicelib.core.client_groups import client_of
 from chalicelib.core.decisions import PROPAGATION_S, PUNISHED, Outcome, Standing, decide
 from chalicelib.core.detections import terms_of
+from chalicelib.core.exemptions import Exemptions
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.meter_tally import Slots
 from chalicelib.core.responses import Response
@@ -237,9 +238,9 @@ class _Member(NamedTuple):
 
 
 class BreachFinder:
-    def __init__(self, rules: RuleSet, *, allowlist: NetworkSet, sampling: Sampling, delay_s: int) -> None:
+    def __init__(self, rules: RuleSet, *, exempt: Exemptions, sampling: Sampling, delay_s: int) -> None:
         self._rules = rules
-        self._allowlist = allowlist
+        self._exempt = exempt
         self._sampling = sampling
         self._delay_s = delay_s
         self._every_request = every_request(rules)
@@ -270,7 +271,7 @@ class BreachFinder:
                         client = client_of(key) if rule.by else key
                         network = network_of(client, *rule.prefixes)
                         lengths = {other.prefixes[len(client) == 16] for other in self._rules.rules}
-                        allowlisted = self._allowlist.covers(span_of(str(network)))
+                        allowlisted = self._exempt.spares(span_of(str(network)), rule.name)
                         within = tuple(
                             network.supernet(new_prefix=length) for length in lengths if length <= network.prefixlen
                         )
@@ -295,12 +296,12 @@ class BreachFinder:
         for source in Source:
             for client, slots in ledger.clients(source, self._every_request):
                 name = self._group[client]
-                if name in members and not (self._allowlist and self._is_allowlisted(client)):
+                if name in members and not (self._exempt.networks and self._is_allowlisted(client)):
                     members[name].append(_Member(source, client, folded(slots, 1000 // self._every_request.slot_ms)))
         return members
 
     def _is_allowlisted(self, client: bytes) -> bool:
-        return self._allowlist.covers(span_of(str(network_of(client, *self._every_request.prefixes))))
+        return self._exempt.networks.covers(span_of(str(network_of(client, *self._every_request.prefixes))))
 
     def _decide(self, cases: Sequence[_Case]) -> None:
         """Decides about the windows of one group's cases, in order of time, and adds block periods to the cases.

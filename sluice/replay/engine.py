@@ -6,12 +6,14 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from chalicelib.core.addresses import Network, NetworkSet
+from chalicelib.core.exemptions import Exemptions
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
 from chalicelib.core.logs.json_fields import JsonFields
 from chalicelib.core.logs.log_format import DecodeOptions
 from chalicelib.core.refusals import REFUSAL_STATUS
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.sampling import Sampling
+from chalicelib.core.state import Allow
 from sluice.logs.file_decoder import ChunkDecoder, LogDecoder
 from sluice.logs.files import Chunk
 from sluice.replay.breaches import Breach, BreachFinder
@@ -32,7 +34,7 @@ class Options:
     """Proxies whose X-Forwarded-For is trusted."""
     json_fields: JsonFields = ()
     """Keys of JSON access logs of other programs, by the column that they hold."""
-    allowlist: tuple[Network, ...] = ()
+    allowlist: tuple[Allow, ...] = ()
     sample_rate: int = 100
     """Percentage of requests that CloudFront real-time logs hold, 1 to 100."""
     block_status: int = REFUSAL_STATUS
@@ -91,8 +93,8 @@ class SpooledLog:
     def result(self, rules: RuleSet, ledgers: Iterable[Ledger] | None = None) -> Result:
         """Returns the breaches in ``ledgers``, by default those of the second pass, in a fixed order."""
         options = self.options
-        allowlist = NetworkSet(options.allowlist)
-        finder = BreachFinder(rules, allowlist=allowlist, sampling=options.sampling, delay_s=options.delay_s)
+        exempt = Exemptions.of(options.allowlist)
+        finder = BreachFinder(rules, exempt=exempt, sampling=options.sampling, delay_s=options.delay_s)
         if ledgers is None:
             ledgers = self.ledgers(rules)
         breaches = [breach for ledger in ledgers for breach in finder.find(ledger)]

@@ -7,9 +7,9 @@ import pytest
 from msgspec.structs import replace
 
 from chalicelib.core.decisions import Standing
+from chalicelib.core.exemptions import Exemptions
 from chalicelib.core.state import Block, Event
 from chalicelib.pipeline.enforce import Divided, Enforce, Judged, Pending, Situation, Written
-from chalicelib.pipeline.stored import Exemptions
 from chalicelib.pipeline.waiting import Case, Due
 from chalicelib.ports import Conflict, Unavailable
 from tests.support.simulation.enforcing import Enforcing

@@ -12,7 +12,6 @@ import click
 from rich.progress import Progress, TransferSpeedColumn
 
 from chalicelib.admin.malformed import fault, remedy
-from chalicelib.core.addresses import Network
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
 from chalicelib.core.logs.json_fields import parse_json_fields
 from chalicelib.core.logs.malformed_counts import MalformedCount
@@ -20,7 +19,9 @@ from chalicelib.core.logs.requests import Source
 from chalicelib.core.printable import printable
 from chalicelib.core.refusals import REFUSAL_STATUS, STATUSES
 from chalicelib.core.rules import RuleSet
+from chalicelib.core.rules_toml import RULE_NAME
 from chalicelib.core.sampling import sampling_notes
+from chalicelib.core.state import Allow
 from sluice import DEFAULT_RULES
 from sluice.commands.shared.options import (
     EXISTING_FILE,
@@ -40,9 +41,15 @@ from sluice.replay.engine import Options, SpooledLog, spooled
 from sluice.replay.strips import LogStats
 
 
-def _network_list(ctx: click.Context, param: click.Parameter, path: Path | None) -> tuple[Network, ...]:
+def _allowlist(ctx: click.Context, param: click.Parameter, path: Path | None) -> tuple[Allow, ...]:
     lines = without_comments(read_text(path).splitlines()) if path else ()
-    return tuple(NETWORK.convert(line, param, ctx) for line in lines)
+    entries = [line.split() for line in lines]
+    for name in (name for _, *rules in entries for name in rules):
+        if not RULE_NAME.accepts(name):
+            raise click.BadParameter(f"{name!r} is not the name of a rule, which has {RULE_NAME.accepted}", ctx, param)
+    return tuple(
+        Allow(network=str(NETWORK.convert(network, param, ctx)), rules=tuple(rules)) for network, *rules in entries
+    )
 
 
 def log_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -145,8 +152,8 @@ _options = together(
     click.option(
         "--allowlist",
         type=EXISTING_FILE,
-        callback=_network_list,
-        help="File of networks that are never blocked, one per line.",
+        callback=_allowlist,
+        help="File of networks that are never blocked, one per line; or, with names of rules after it, not by these.",
     ),
     sample_rate_option,
     click.option("--from", "from_ms", type=UTC_MOMENT_MS, help="Skip requests before TIME; UTC unless it has a zone."),

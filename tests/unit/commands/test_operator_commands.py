@@ -68,6 +68,12 @@ def test_a_list_is_allowed_for_a_rule_and_removed_again_by_the_undo(terminal: Te
     assert {(entry["comment"], *entry["rules"]) for entry in entries} == {("uptime checks", "burst")}
     terminal.run("disallow", "-", "--yes", stdin=networks)
     assert terminal.json("allowlist")["entries"] == before
+    mixed = "192.0.2.1 burst login\n192.0.2.2 # from all\n"
+    terminal.run("allow", "-", "--yes", stdin=mixed)
+    entries = [entry for entry in terminal.json("allowlist")["entries"] if entry not in before]
+    assert [entry["rules"] for entry in entries] == [["burst", "login"], []]
+    terminal.run("disallow", "-", "--yes", stdin=mixed)
+    assert terminal.json("allowlist")["entries"] == before
 
 
 def test_more_networks_than_fit_one_call_are_blocked_and_lifted_in_several(terminal: Terminal) -> None:

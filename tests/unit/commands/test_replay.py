@@ -182,6 +182,17 @@ def test_an_allowlist_that_is_not_utf_8_is_an_error_that_names_file_and_line(run
     assert offender["action"] == "allowlisted"
 
 
+def test_an_entry_of_the_allowlist_with_names_of_rules_exempts_from_these(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "log").write_text(TEXTS["waf"])
+    for line, action in (("192.0.2.0/24 other", "block"), ("192.0.2.0/24 other r # partner", "allowlisted")):
+        (tmp_path / "allow").write_text(line)
+        (offender,) = answer_of(run(str(tmp_path / "log"), "--allowlist", str(tmp_path / "allow")))["offenders"]
+        assert offender["action"] == action
+    (tmp_path / "allow").write_text("192.0.2.0/24 B\u00fcro")
+    result = run(str(tmp_path / "log"), "--allowlist", str(tmp_path / "allow"))
+    assert (result.exit_code, "'B\u00fcro' is not the name of a rule" in result.stderr) == (2, True)
+
+
 def test_a_missing_file_is_an_error_that_names_it(run: Run) -> None:
     result = run("no-such-log")
     assert result.exit_code == 1

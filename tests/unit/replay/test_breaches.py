@@ -12,6 +12,7 @@ from chalicelib.core.buckets import Drain
 from chalicelib.core.decisions import PROPAGATION_S
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import RuleSet
+from chalicelib.core.state import Allow
 from chalicelib.core.windows import over_allowance
 from sluice.analysis.summary import by_rule, offenders, result_json
 from sluice.replay.breaches import Crossings, peak
@@ -127,15 +128,21 @@ def test_an_allowlisted_address_of_a_blocked_network_is_not_refused() -> None:
         'name = "net"\nlimit = 5\nwindow = "1s"\naggregate = { ipv4 = 24 }', 'name = "r"\nlimit = 99\nwindow = "1s"'
     )
     made = [*every(0.1, 0, 1), *every(0.5, 2, 4, "192.0.2.200"), *every(0.5, 2, 4, "192.0.2.201")]
-    (offender,) = offenders(replayed(rules, made, allowlist=(ip_network("192.0.2.200"),)))
+    (offender,) = offenders(replayed(rules, made, allowlist=(Allow(network="192.0.2.200/32"),)))
     assert (offender.network, offender.refused) == (ip_network("192.0.2.0/24"), 4)
 
 
 def test_an_allowlisted_offender_is_named_but_not_blocked() -> None:
     rules = rules_of('name = "r"\nlimit = 5\nwindow = "1s"')
-    result = replayed(rules, every(0.1, 0, 5), allowlist=(ip_network("192.0.2.0/24"),))
+    result = replayed(rules, every(0.1, 0, 5), allowlist=(Allow(network="192.0.2.0/24"),))
     (offender,) = offenders(result)
     assert (offender.action, offender.periods, offender.refused) == ("allowlisted", (), 0)
+
+
+def test_an_offender_that_is_exempt_from_one_rule_is_blocked_by_another() -> None:
+    rules = rules_of('name = "r"\nlimit = 5\nwindow = "1s"', 'name = "s"\nlimit = 20\nwindow = "10s"')
+    result = replayed(rules, every(0.1, 0, 5), allowlist=(Allow(network="192.0.2.0/24", rules=("r",)),))
+    assert {offender.rule.name: offender.action for offender in offenders(result)} == {"r": "allowlisted", "s": "block"}
 
 
 def test_an_offender_in_two_logs_is_named_once_with_the_figures_of_both() -> None:
