@@ -83,7 +83,8 @@ STACK_OWNS: tuple[tuple[str, str, Callable[[Choices], object]], ...] = (
 @click.option(
     "--priority",
     type=click.IntRange(0, 1_000_000),
-    help="Priority of the blocking rule in each --web-acl; by default the one before all others, if it is free.",
+    help="Priority of the blocking rule in each --web-acl, and in one that setup creates; by default the one before "
+    "all others, if it is free.",
 )
 @click.option(
     "--renumber/--no-renumber",

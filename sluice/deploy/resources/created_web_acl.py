@@ -13,6 +13,7 @@ from sluice.deploy.resource import Existing, Resource
 from sluice.deploy.resources.logs import WebAclLogging
 from sluice.deploy.resources.waf import WafResource
 from sluice.deploy.rule_group import WafRule, visibility
+from sluice.deploy.stage import Refusal
 
 VENDOR = "AWS"
 FIRST_PRIORITY, STEP = 100, 10
@@ -21,7 +22,8 @@ FIRST_PRIORITY, STEP = 100, 10
 
 @dataclass(frozen=True, slots=True)
 class CreatedWebAcl(WafResource):
-    """The web ACL. Rules that are missing are added; those of operators stay as they are."""
+    """The web ACL. Rules that are missing are added, and the rule group's is at the chosen priority; those of operators
+    stay as they are."""
 
     kind = "WAF web ACL"
     noun, shape = "web_acl", "WebACL"
@@ -34,8 +36,14 @@ class CreatedWebAcl(WafResource):
         if existing is None:
             return None
         answer = account.client("wafv2").get_web_acl(**self._identity(existing))
-        missing = [f"{rule['Name']} is added" for rule in self._missing(answer["WebACL"]["Rules"], account)]
-        return Existing(existing.ours, missing, existing.facts)
+        rules = answer["WebACL"]["Rules"]
+        differences = [
+            f"{rule['Name']}: priority {rule['Priority']} becomes {placed['Priority']}"
+            for rule, placed in zip(rules, self._placed(rules), strict=True)
+            if placed != rule
+        ]
+        differences += [f"{rule['Name']} is added" for rule in self._missing(rules, account)]
+        return Existing(existing.ours, differences, existing.facts)
 
     def create(self, account: AwsAccount) -> None:
         self.make(
@@ -54,9 +62,22 @@ class CreatedWebAcl(WafResource):
         def with_missing(acl: Mapping[str, Any]) -> Mapping[str, Any]:
             accepted = {key: value for key, value in acl.items() if key in members and key not in identity}
             unchanged = {key: value for key, value in accepted.items() if value not in (None, "")}
-            return {**unchanged, "Rules": [*acl["Rules"], *self._missing(acl["Rules"], account)]}
+            rules = self._placed(acl["Rules"])
+            return {**unchanged, "Rules": [*rules, *self._missing(rules, account)]}
 
         self.write(account, existing, "update", with_missing)
+
+    def _placed(self, rules: Iterable[WafRule]) -> list[WafRule]:
+        """Returns ``rules`` with the rule group's at the chosen priority. Raises Refusal if another has it."""
+        rules, own, chosen = list(rules), self.stage.rule_group, self.stage.choices.priority
+        if chosen is None:
+            return rules
+        for rule in rules:
+            if rule["Name"] != own and rule["Priority"] == chosen:
+                raise Refusal(
+                    f"--priority {chosen}: web ACL {self.name} has {rule['Name']} there. Choose another number"
+                )
+        return [{**rule, "Priority": chosen} if rule["Name"] == own else rule for rule in rules]
 
     def _missing(self, rules: Iterable[WafRule], account: AwsAccount) -> Iterator[WafRule]:
         """Yields the rules that are not among ``rules``, with free priorities."""
@@ -67,7 +88,10 @@ class CreatedWebAcl(WafResource):
         if own not in names:
             groups = account.list_all("wafv2", "list_rule_groups", "RuleGroups", Scope=self.stage.choices.scope)
             arn = next((group["ARN"] for group in groups if group["Name"] == own), "")
-            yield _reference(own, _free(taken, 0, 1), {"RuleGroupReferenceStatement": {"ARN": arn}})
+            chosen = self.stage.choices.priority
+            priority = _free(taken, 0, 1) if chosen is None else chosen
+            taken.add(priority)
+            yield _reference(own, priority, {"RuleGroupReferenceStatement": {"ARN": arn}})
         for group in self.groups:
             if group not in names:
                 priority = _free(taken, FIRST_PRIORITY, STEP)

@@ -78,6 +78,21 @@ def test_a_further_managed_group_is_added_and_the_rules_of_operators_stay(world:
     assert changed["DefaultAction"] == {"Block": {}}
 
 
+def test_the_rule_group_gets_the_chosen_priority_and_moves_to_another(world: World, run: Run) -> None:
+    run("setup", "--create-web-acl", "--managed-group", CRS, "--managed-group", IPR, "--priority", "105", "--yes")
+    assert rules(world) == {105: NAME, 100: CRS, 110: IPR}
+    shown = run("setup", "--priority", "100", "--dry-run").stderr
+    assert f"--priority 100: web ACL {NAME} has {CRS} there" in " ".join(shown.split())
+    assert f"{NAME}: priority 105 becomes 7" in run("setup", "--priority", "7", "--yes").stdout
+    assert rules(world) == {7: NAME, 100: CRS, 110: IPR}
+    assert "becomes" not in run("setup", "--dry-run").stdout
+
+
+def test_a_chosen_priority_is_free_of_the_managed_groups_of_a_new_web_acl(world: World) -> None:
+    world.set_up(world.stage(own_web_acl=True, managed_groups=(CRS,), priority=100))
+    assert rules(world) == {100: NAME, 110: CRS}
+
+
 def test_a_web_acl_of_another_owner_is_refused(world: World) -> None:
     world.web_acl(NAME)
     (step,) = [step for step in world.plan(stage_with(world)) if step.resource.kind == "WAF web ACL"]
