@@ -47,6 +47,8 @@ class BlocksStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Blocks of networks that are on the allowlist as a whole, so that nothing of them is published."""
     overflow: int
     """Blocks that the IP sets of their response have no room for."""
+    merged: int
+    """Blocks of networks with fewer members than the rules ask for, because the IP sets were nearly full."""
     by_response: list[ResponseBlocks]
     """The hardest response first."""
     by_rule: Annotated[list[RuleBlocks], at_most(MOST_RULES_SHOWN)]
@@ -155,6 +157,7 @@ def _blocks(blocks: Sequence[Block], planned: Wanted, now: int) -> BlocksStatus:
         ipv6=ipv6,
         withheld=planned.allowlisted,
         overflow=planned.overflow,
+        merged=sum(block.members is not None and block.members.merged for block in blocks),
         by_response=[ResponseBlocks(each, applying[each]) for each in Response if applying[each]],
         by_rule=[RuleBlocks(*pair) for pair in most_first[:MOST_RULES_SHOWN]],
     )

@@ -140,6 +140,7 @@ _EXAMPLES = (
             ipv6=1,
             withheld=0,
             overflow=0,
+            merged=0,
             by_response=[ResponseBlocks(Response.BLOCK, 3)],
             by_rule=[RuleBlocks("burst", 2), RuleBlocks("manual", 1)],
         ),

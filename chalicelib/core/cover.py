@@ -24,6 +24,11 @@ class Cover:
         """The fewest networks with the same addresses. A view: it changes with the next ``add`` or ``remove``."""
         return self._networks
 
+    def within(self, span: Span) -> int:
+        """Returns how many of ``networks`` lie within ``span``, itself included."""
+        first, end = _within(self._kept, span)
+        return end - first
+
     def add(self, span: Span) -> None:
         covered = self._keeps_around(span)
         insort(self._spans, span, key=_order)

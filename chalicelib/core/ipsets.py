@@ -10,7 +10,7 @@ AWS accepts at most 10,000 networks and one family per set, no ``/0`` and no hos
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush, nlargest
 from typing import NamedTuple
 
@@ -22,6 +22,9 @@ from chalicelib.core.state import Block
 
 CAPACITY = 10_000
 """Most networks in one IP set: a fixed AWS quota."""
+
+NEARLY_FULL = 0.9
+"""Share of the room above which networks are merged, so that what is blocked within the next minutes fits."""
 
 
 class SetGroup(NamedTuple):
@@ -69,6 +72,13 @@ class Wanted:
     first, manual blocks last."""
     blocks: int = 0
     """Blocks in force."""
+    places: Mapping[SetGroup, int] = field(default_factory=dict)
+    """Networks of each group, with those that do not fit."""
+
+    def surplus(self, rooms: Mapping[SetGroup, int]) -> dict[SetGroup, int]:
+        """Returns the networks beyond ``NEARLY_FULL`` of the room, by group; of those that have any room."""
+        surplus = {group: self.places.get(group, 0) - int(NEARLY_FULL * room) for group, room in rooms.items() if room}
+        return {group: places for group, places in surplus.items() if places > 0}
 
 
 class _Listed(NamedTuple):
@@ -127,6 +137,7 @@ class BlockList:
                 self._sort(network, allowlist)
         self._unsorted.clear()
         networks = {group: cover.networks for group, cover in self._covers.items()}
+        places = {group: len(cover.networks) for group, cover in self._covers.items()}
         overflow = 0
         for group, cover in self._covers.items():
             room = rooms.get(group, 0)
@@ -135,12 +146,16 @@ class BlockList:
                 fitting, complete = self._fitting(nlargest(room, ranked), room)
                 overflow += len(ranked) - complete
                 networks[group] = Cover(fitting).networks
-        return Wanted(networks, len(self._withheld), overflow, blocks)
+        return Wanted(networks, len(self._withheld), overflow, blocks, places)
 
     def in_force(self, now: int) -> int:
         """Returns the number of blocks in force at the epoch second ``now``."""
         self._let_end(now)
         return len(self._blocks) - len(self._ended)
+
+    def places_within(self, group: SetGroup, span: Span) -> int:
+        """Returns how many of the networks of ``group`` that were wanted last lie within ``span``."""
+        return self._covers[group].within(span)
 
     def ending(self, before: int, most: int) -> tuple[str, ...]:
         """Returns the networks whose blocks are over at the epoch second ``before``; the ``most`` that end soonest."""

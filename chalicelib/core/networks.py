@@ -11,14 +11,21 @@ is guilty.
 
 A network is guilty until its guilty members are too few. All of this follows from the blocks in force alone, in
 whatever order they came.
+
+While IP sets are nearly full, fewer members suffice: half of ``members``, then a quarter and so on, but two at least.
+As many networks are merged as it takes, with the same regard for innocents, before any client is left out.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from heapq import nlargest
 from itertools import groupby
 from typing import NamedTuple
 
+import msgspec
+
 from chalicelib.core.addresses import Span, network_at, span_of
+from chalicelib.core.ipsets import SetGroup
 from chalicelib.core.known_clients import IPV4_BYTES, KnownClients, Mark
 from chalicelib.core.responses import Response, hardness, prolonged
 from chalicelib.core.rules import FEWEST_MEMBERS, NETWORKS, NetworkTerms
@@ -26,6 +33,8 @@ from chalicelib.core.state import MANUAL, Block, Guilty, Members
 
 GUILTY_SHARE = 4
 """A wider network is guilty if one of so many of its parts is."""
+FEWEST_MERGED = 2
+"""Fewest members of a network that is merged."""
 MOST_NAMED = 10
 """Most members, and most innocents, of a network that are named."""
 
@@ -136,6 +145,34 @@ class GuiltyClients:
             blocked = self._blocked.get(each.network, {})
             if any(prolonged(blocked, response, end) != blocked for response, end in each.ends.items()):
                 yield each
+
+    def merges(
+        self,
+        terms: NetworkTerms,
+        known: KnownClients | None,
+        now: int,
+        surplus: Mapping[SetGroup, int],
+        places: Callable[[SetGroup, Span], int],
+    ) -> Iterator[Guilty]:
+        """Yields networks to merge, apart from each other, those with the most members first.
+
+        ``surplus``: the places to be saved, by group. ``places`` returns how many the blocks within a network take.
+        """
+        left = dict(surplus)
+        guilty = {each.network for each in self.networks(terms, known, now)} if left else set()
+        merged: list[Span] = []
+        members = terms.members
+        while members > FEWEST_MERGED and any(places > 0 for places in left.values()):
+            members = max(FEWEST_MERGED, members // 2)
+            for each in self.unblocked(replace(terms, members=members), known, now):
+                family, first, last = span = span_of(each.network)
+                group = SetGroup(max(each.ends, key=hardness), family)
+                saved = places(group, span) - 1 if left.get(group, 0) > 0 and each.network not in guilty else 0
+                if saved <= 0 or any(of == family and a <= last and first <= b for of, a, b in merged):
+                    continue
+                left[group] -= saved
+                merged.append(span)
+                yield msgspec.structs.replace(each, members=msgspec.structs.replace(each.members, merged=True))
 
     def _search(
         self, family: int, response: Response, terms: NetworkTerms, known: KnownClients, now: int

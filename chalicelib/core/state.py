@@ -196,6 +196,8 @@ class Members(msgspec.Struct, frozen=True, kw_only=True):
     """The first of them, in order of their addresses, at most ten."""
     innocents: tuple[str, ...] = ()
     """Known clients in it that no rule has blocked, at most ten; of an IPv6 client, its /48."""
+    merged: bool = False
+    """True if they are fewer than the rules ask for, and sufficed because the IP sets were nearly full."""
 
 
 class Block(NetworkRecord, frozen=True, kw_only=True):

@@ -51,7 +51,8 @@ def members(seen: Members) -> str:
     more = seen.number - len(seen.named)
     named = ", ".join(seen.named) + (f" and {more} more" if more > 0 else "")
     others = f"; also seen in it: {', '.join(seen.innocents)}" if seen.innocents else ""
-    return f"{seen.number} of its clients are blocked: {named}{others}"
+    merged = "; they are fewer than the rules ask for, but the IP sets were nearly full" if seen.merged else ""
+    return f"{seen.number} of its clients are blocked: {named}{others}{merged}"
 
 
 def event_detail(event: Event) -> str:

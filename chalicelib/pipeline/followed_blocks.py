@@ -15,7 +15,8 @@ from uuid import uuid4
 
 from msgspec.structs import replace
 
-from chalicelib.core.ipsets import BlockList
+from chalicelib.core.addresses import Span
+from chalicelib.core.ipsets import BlockList, SetGroup
 from chalicelib.core.networks import GuiltyClients
 from chalicelib.core.state import Block, Heartbeat, Publisher
 from chalicelib.pipeline.stored import State, Stored
@@ -105,6 +106,10 @@ class FollowedBlocks:
         if self._guilty is None:
             self.forget()
         return self._guilty if self.known else None
+
+    def places_within(self, group: SetGroup, span: Span) -> int:
+        """Returns how many of the networks of ``group`` that were wanted last lie within ``span``; 0 if unknown."""
+        return self._list.places_within(group, span) if self._list is not None else 0
 
     def note(self) -> None:
         """Stores for the sweep which blocks end soon and how many are in force, if there is news of them.

@@ -5,14 +5,15 @@ The publisher notes only what is not blocked yet, with the sweep's heartbeats. I
 table's stream. What is noted follows from the blocks, so it may be enforced again, or too late, without harm.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from itertools import islice
+from itertools import chain, islice
 
 from msgspec.structs import replace
 
 from chalicelib.core.addresses import NetworkSet, span_of
 from chalicelib.core.events import block_event, end_event
+from chalicelib.core.ipsets import SetGroup
 from chalicelib.core.responses import prolonged
 from chalicelib.core.rules import NETWORKS
 from chalicelib.core.state import DAY_S, Block, Event, Guilty, GuiltyNetworks, Heartbeat, History
@@ -25,7 +26,7 @@ from chalicelib.pipeline.stored import State, Stored
 from chalicelib.ports import Conflict, StreamChange, Unavailable, Write
 
 MOST_NOTED = 300
-"""Most networks in the publisher's note: at most 330 KB. The others follow a minute later."""
+"""Most networks in the publisher's note: at most 340 KB. The others follow a minute later."""
 
 NOTE_VALID_S = 150
 """Greatest age of a note that is enforced, and greatest lead of its clock."""
@@ -44,21 +45,26 @@ class NetworkNotes:
         """Causes the next note if a heartbeat is among ``changes``."""
         self._due |= any(change.id == Heartbeat.id for change in changes)
 
-    def note(self, blocks: FollowedBlocks, now: int) -> None:
+    def note(self, blocks: FollowedBlocks, now: int, surplus: Mapping[SetGroup, int]) -> None:
         """Stores the guilty networks that are not blocked at the epoch second ``now``, if there are any and it is due.
+
+        ``surplus``: the places in IP sets that merging networks has to save, by group.
 
         Never fails, because publishing must not depend on it: the next heartbeat causes it again.
         """
         due, self._due = self._due, False
         if due:
             with suppress(Unavailable):
-                self._note(blocks, now)
+                self._note(blocks, now, surplus)
 
-    def _note(self, blocks: FollowedBlocks, now: int) -> None:
+    def _note(self, blocks: FollowedBlocks, now: int, surplus: Mapping[SetGroup, int]) -> None:
         terms = self._rules(now * 1000).rules.networks
         if terms is None or (guilty := blocks.guilty()) is None:
             return
-        networks = guilty.unblocked(terms, self._acquaintances.at(now), now)
+        known = self._acquaintances.at(now)
+        networks = chain(
+            guilty.unblocked(terms, known, now), guilty.merges(terms, known, now, surplus, blocks.places_within)
+        )
         if noted := tuple(islice(networks, MOST_NOTED)):
             self._state.overwrite(GuiltyNetworks(at=now, networks=noted))
 

@@ -136,8 +136,9 @@ class Publish:
         self._keep_pace()
         report = self._settle(time_left, waits=waits)
         self._blocks.note()
-        self._networks.note(self._blocks, int(self._clock()))
-        self._warn(report.fill, int(self._clock()))
+        now = int(self._clock())
+        self._networks.note(self._blocks, now, report.wanted.surplus(rooms_of(self._sets)))
+        self._warn(report.fill, now)
         if not report.recalled:
             if self._arrivals and self._updates:
                 report.time_to_block_ms = int(self._clock() * 1000) - min(self._arrivals)

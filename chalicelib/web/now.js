@@ -92,6 +92,14 @@ function responses(applying) {
   return applying.map((each) => `${number(each.blocks)} ${RESPONSES[each.response]}`).join(" · ");
 }
 
+/** What became of blocks for want of room in the IP sets, if anything did. */
+function room(blocks) {
+  const said = [];
+  if (blocks.overflow) said.push(`${number(blocks.overflow)} do not fit`);
+  if (blocks.merged) said.push(`${plural(blocks.merged, "network")} merged for room`);
+  return said.join(" · ");
+}
+
 /** Shows the API's status as tiles, and what of the log cannot be read. */
 export function showStatus(status) {
   const { blocks, ingest, sweep, rules } = status;
@@ -103,7 +111,7 @@ export function showStatus(status) {
     ["Requests per second", number(Math.round(ingest.requests_per_second)), plural(ingest.shards, "shard")],
     ["Lag", ingest.lag_ms === null ? "–" : `${(ingest.lag_ms / 1000).toFixed(1)} s`, ingest.lag_ms === null ? "nothing counted lately" : "from request to count"],
     ...(ingest.late ? [["Too late to count", number(ingest.late), "requests older than RETENTION_S, in 15 minutes", true]] : []),
-    ["In the IP sets", number(fill4 + fill6), blocks.overflow ? `${number(blocks.overflow)} do not fit` : `${number(fill4)} IPv4, ${number(fill6)} IPv6`, blocks.overflow > 0],
+    ["In the IP sets", number(fill4 + fill6), room(blocks) || `${number(fill4)} IPv4, ${number(fill6)} IPv6`, blocks.overflow > 0],
     ["Rules", `v${rules.version}`, rules.problem ?? plural(rules.rules, "rule"), rules.problem !== null],
     ["Last sweep", sweep ? span(sweep.age_s) : "never", sweep ? "ago" : "blocks may not end", !sweep || sweep.age_s > 180],
   ];

@@ -81,9 +81,10 @@ def _alarms(status: Status) -> Iterator[str]:
 def _rows(status: Status) -> list[tuple[str, str]]:
     blocks, rules, ingest, sweep = status.blocks, status.rules, status.ingest, status.sweep
     withheld = f", {blocks.withheld} withheld by the allowlist" if blocks.withheld else ""
+    merged = f", {blocks.merged} of merged networks, because the IP sets were nearly full" if blocks.merged else ""
     by_rule = ", ".join(f"{entry.rule} {entry.blocks}" for entry in blocks.by_rule)
     return [
-        ("blocks", f"{blocks.active} ({blocks.ipv4} IPv4, {blocks.ipv6} IPv6){withheld}"),
+        ("blocks", f"{blocks.active} ({blocks.ipv4} IPv4, {blocks.ipv6} IPv6){withheld}{merged}"),
         ("by rule", by_rule or "-"),
         *((f"IPv{sets.family} sets", f"{sets.networks} of {sets.capacity}") for sets in status.ip_sets),
         ("allowlist", plural(status.allowlist, "network")),

@@ -80,6 +80,7 @@ def test_status_shows_blocks_ip_sets_rules_sweep_and_ingest(desk: Desk) -> None:
         "ipv6": 1,
         "withheld": 0,
         "overflow": 0,
+        "merged": 0,
         "by_response": [{"response": "block", "blocks": 2}],
         "by_rule": [{"rule": "burst", "blocks": 1}, {"rule": "manual", "blocks": 1}],
     }

@@ -152,6 +152,13 @@ def test_a_list_that_follows_changes_is_what_all_blocks_at_once_give(
         assert followed.ending(now + 2, 3) == tuple(network for _, network in ends[:3])
 
 
+def test_more_networks_than_nine_tenths_of_the_room_are_a_surplus() -> None:
+    result = wanted([block(f"192.0.2.{2 * n}/32") for n in range(12)], EMPTY, {V4: 10}, NOW)
+    assert len(result.networks[V4]) == 10
+    assert result.surplus({V4: 10, V6: 10, SetGroup(Response.SLOW, 4): 0}) == {V4: 3}
+    assert result.surplus({V4: 14}) == {}
+
+
 def test_a_block_that_is_renewed_regains_its_place_in_a_full_set() -> None:
     followed = BlockList([block("192.0.2.1/32", at=-9), block("192.0.2.3/32", at=-5), block("192.0.2.5/32", at=-1)])
     rooms = {V4: 2, V6: 0}

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.core.addresses import Network, parse_network
+from chalicelib.core.addresses import Network, NetworkSet, parse_network
+from chalicelib.core.ipsets import BlockList, SetGroup
 from chalicelib.core.known_clients import Digest, KnownClients, Mark
 from chalicelib.core.networks import GuiltyClients, guilty_networks
 from chalicelib.core.responses import Response, hardness
@@ -110,6 +111,61 @@ def test_a_known_client_that_is_guilty_is_no_innocent() -> None:
     over = [block(each, until=NOW) for each in guilty[:3]]
     more = blocks(*guilty[3:], *clients("192.0.2.0/24", 3, first=200))
     assert not guilty_networks([*over, *more], TERMS, known(*guilty), NOW)
+
+
+V4 = SetGroup(Response.BLOCK, 4)
+
+
+def merged(blocks: Iterable[Block], surplus: int, *innocents: str, group: SetGroup = V4) -> list[str]:
+    made = list(blocks)
+    listed = BlockList(made)
+    listed.wanted(NetworkSet(()), {}, NOW)
+    return names(GuiltyClients(made).merges(TERMS, known(*innocents), NOW, {group: surplus}, listed.places_within))
+
+
+def test_as_many_networks_as_it_takes_are_merged_those_with_the_most_members_first() -> None:
+    fleets = [
+        *clients("192.0.2.0/24", 4, step=64),
+        *clients("198.51.100.0/24", 6, step=40),
+        *clients("203.0.113.0/24", 2, step=128),
+        "10.0.0.1",
+    ]
+    assert merged(blocks(*fleets), 0) == []
+    assert merged(blocks(*fleets), 5) == ["198.51.100.0/24"]
+    assert merged(blocks(*fleets), 6) == ["198.51.100.0/24", "192.0.2.0/24"]
+    assert merged(blocks(*fleets), 99) == ["198.51.100.0/24", "192.0.2.0/24", "203.0.113.0/24"]
+
+
+def test_no_network_is_merged_that_holds_more_innocents_than_allowed() -> None:
+    fleet = blocks(*clients("192.0.2.0/24", 4, step=64))
+    innocents = clients("192.0.2.128/25", 3, first=1)
+    assert merged(fleet, 9, *innocents[:2]) == ["192.0.2.0/24"]
+    assert merged(fleet, 9, *innocents) == ["192.0.2.0/25"]
+
+
+def test_networks_are_merged_only_in_the_sets_that_lack_room() -> None:
+    fleet = blocks(*clients("192.0.2.0/24", 4, step=64))
+    assert merged(fleet, 9, group=SetGroup(Response.BLOCK, 6)) == []
+    assert merged(fleet, 9, group=SetGroup(Response.CHALLENGE, 4)) == []
+
+
+def test_a_network_that_is_guilty_without_is_not_merged() -> None:
+    fleet = blocks(*clients("192.0.2.0/24", 8, step=31), *clients("192.0.3.0/24", 2, step=100))
+    assert merged(fleet, 99) == ["192.0.2.0/23"]
+    assert merged(fleet[:8], 99) == []
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 7)), max_size=24), st.integers(1, 20))
+def test_merged_networks_are_apart_and_save_what_is_asked_if_they_can(
+    parts: list[tuple[int, int]], surplus: int
+) -> None:
+    fleet = sorted({f"192.0.{third}.{32 * last}" for third, last in parts})
+    made = [parse_network(each) for each in merged(blocks(*fleet), surplus)]
+    assert not any(one.overlaps(other) for one in made for other in made if one is not other)
+    inside = [sum(network.overlaps(parse_network(each)) for each in fleet) for network in made]
+    saved = [number - 1 for number in inside]
+    assert all(number > 0 for number in saved)
+    assert sum(saved[:-1]) < surplus, "no more than it takes"
 
 
 def test_nothing_is_guilty_before_clients_are_known() -> None:

@@ -5,9 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.core.addresses import NetworkSet, parse_network
+from chalicelib.core.ipsets import SetGroup
+from chalicelib.core.responses import Response
 from chalicelib.core.rules import NETWORKS
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import Block, Events, GuiltyNetworks, Heartbeat, Pause
+from chalicelib.core.wording import reason
 from chalicelib.edges.events import state_changes
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.enforce import Enforce
@@ -35,6 +38,8 @@ class Site:
         self.store = Store()
         self.clock = Clock(NOW)
         self.rules = parse_rules(rules)
+        self.room = 10_000
+        """Networks that fit into the IP sets."""
         remember(self.store, ["198.51.100.7/32"], NOW)
         self.state = State(self.store)
         self.followed = FollowedBlocks(self.state, self.clock)
@@ -55,8 +60,9 @@ class Site:
         beat = [*changes, StreamChange(Heartbeat.kind, Heartbeat.id, None, True)]
         self.followed.follow(beat)
         self.notes.follow(beat)
-        self.followed.current()
-        self.notes.note(self.followed, int(self.clock.now))
+        rooms = {SetGroup(Response.BLOCK, 4): self.room}
+        surplus = self.followed.current().wanted(NetworkSet(()), rooms, int(self.clock.now)).surplus(rooms)
+        self.notes.note(self.followed, int(self.clock.now), surplus)
 
     def enforce(self) -> list[Block]:
         return self.enforcer.run([StreamChange(GuiltyNetworks.kind, GuiltyNetworks.id, b"{}", True)]).blocks
@@ -154,6 +160,22 @@ def test_a_block_of_the_network_by_an_operator_or_a_rule_is_left_as_it_is(rule: 
     assert site.network() == by_another
     site.clock.now += 50
     assert site.minute()
+
+
+def test_networks_are_merged_while_ip_sets_are_nearly_full_and_their_blocks_say_so() -> None:
+    site = Site()
+    site.offend(*FLEET[:5])
+    assert site.minute() == []
+    site.room = 5
+    (block,) = site.minute()
+    assert (block.network, block.rule, block.until) == ("192.0.2.0/25", NETWORKS, NOW + 600)
+    assert block.members is not None
+    assert (block.members.number, block.members.merged) == (5, True)
+    assert "the IP sets were nearly full" in reason(block)
+    site.offend(*FLEET[5:])
+    (whole,) = site.minute()
+    assert whole.members is not None
+    assert (whole.network, whole.members.merged) == (NETWORK, False)
 
 
 def test_a_pause_blocks_no_network() -> None:
