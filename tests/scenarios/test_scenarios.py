@@ -6,8 +6,8 @@ A scenario is a directory with these files:
 - ``rules.toml``;
 - ``log``, whose lines are put into Kinesis half a second after their own time, or ``log.py``, which defines
   ``arrivals()`` and, if more than requests happens, ``happen(cloud)``;
-- ``given.toml``, if the defaults do not fit: shards, containers, seed, settings, allow, and then_s, the seconds to run
-  after the last arrival;
+- ``given.toml``, if the defaults do not fit: shards, containers, seed, settings, allow, capacity, the networks that fit
+  into an IP set, and then_s, the seconds to run after the last arrival;
 - ``expected.toml``; whatever it omits is expected to be nothing.
 
 Times are seconds after the start.
@@ -16,17 +16,22 @@ Times are seconds after the start.
 import runpy
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from chalicelib.core.addresses import NetworkSet, parse_network
 from chalicelib.core.decisions import Outcome
+from chalicelib.core.ipsets import CAPACITY
 from chalicelib.core.logs.cloudfront import time_ms
+from chalicelib.core.rules import NETWORKS
 from sluice.local.cloud import LocalCloud
 from sluice.local.loop import SimulatedClock
 from tests.support.scenario_lines import START, Arrival
+from tests.support.simulation.publishing import HOLDING_CAPACITY
 
 HERE = Path(__file__).parent
 SCENARIOS = sorted(path.parent for path in HERE.glob("*/story.md"))
@@ -63,7 +68,10 @@ def test_scenario(scenario: Path) -> None:
     script = scenario / "log.py"
     story: dict[str, Any] = runpy.run_path(str(script)) if script.exists() else {}
     arrivals = story.get("arrivals", lambda: logged(scenario / "log"))
-    cloud = run(given, (scenario / "rules.toml").read_text(), arrivals, story.get("happen"))
+    with ExitStack() as patches:
+        for module in HOLDING_CAPACITY:
+            patches.enter_context(patch(f"{module}.CAPACITY", given.get("capacity", CAPACITY)))
+        cloud = run(given, (scenario / "rules.toml").read_text(), arrivals, story.get("happen"))
     actual = outcome(cloud)
     for name in ("blocks", "published"):
         if f"{name}_number" in expected:
@@ -163,6 +171,10 @@ def check_guarantees(cloud: LocalCloud, allow: list[str]) -> None:
     for network in map(parse_network, {address for _, _, addresses in cloud.waf.updates for address in addresses}):
         assert not allowed.overlaps(network)
     for block in cloud.telemetry.blocks:
+        if block.rule == NETWORKS:
+            assert block.members is not None
+            assert block.members.number > 1
+            continue
         assert block.evidence is not None
         assert block.evidence.count > block.evidence.limit
         assert block.evidence.last_ms - block.evidence.first_ms < block.evidence.window_s * 1000
