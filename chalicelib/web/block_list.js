@@ -33,7 +33,7 @@ function row(block, operator) {
   };
   element.update = (next) => {
     shown = next;
-    say(why, next.evidence && next.rule !== "manual" ? evidence(next.evidence) : next.comment || "no comment");
+    say(why, because(next));
     element.tick();
   };
   return element;
@@ -41,6 +41,12 @@ function row(block, operator) {
 
 export function unblock(network, forget = false) {
   return make({ method: "DELETE", path: "/v1/blocks", query: { network, ...(forget && { forget: "true" }) } });
+}
+
+/** Why a network is blocked. */
+function because(block) {
+  if (block.members) return `${plural(block.members.number, "blocked client")} in it`;
+  return block.evidence && block.rule !== "manual" ? evidence(block.evidence) : block.comment || "no comment";
 }
 
 export function evidence(facts) {
@@ -67,6 +73,11 @@ function softer(block) {
 function offence(block) {
   const response = RESPONSES[block.response];
   if (block.rule === "manual") return `${response} by ${block.by || "an operator"}`;
+  if (block.members) {
+    const others = block.members.innocents.length;
+    const seen = others ? `${plural(others, "other client")} seen in it` : "no other client seen in it";
+    return `${block.members.merged ? "merged for room in the IP sets" : response}, ${seen}`;
+  }
   return `${block.offence > 1 ? `offence ${block.offence}` : "first offence"}: ${response}`;
 }
 

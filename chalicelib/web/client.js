@@ -4,7 +4,7 @@ import { Problem, get } from "./api.js";
 import { evidence, unblock } from "./block_list.js";
 import { limitBar } from "./charts.js";
 import { make, refused } from "./changes.js";
-import { $, RESPONSES, amount, h, logLabel, moment, number, plural, span, table } from "./dom.js";
+import { $, RESPONSES, amount, clientLink, h, logLabel, moment, number, plural, span, table } from "./dom.js";
 
 let asked = null, operator = false;
 
@@ -54,6 +54,7 @@ function draw(report) {
           !blocked && act("block", "Block for an hour", "danger", () => block(report)),
         ),
     ),
+    ...report.blocks.filter((block) => block.members).map(members),
     h(
       "section",
       { class: "card" },
@@ -79,6 +80,21 @@ function draw(report) {
     ),
   );
   if (focused) $("client").querySelector(`[data-act="${focused}"]`)?.focus();
+}
+
+/** Why a network is blocked: its blocked clients, and who else was seen in it. One button lifts its block, not theirs. */
+function members({ network, members }) {
+  const links = (networks) => networks.flatMap((each, number) => [number ? ", " : "", clientLink(each)]);
+  const more = members.number - members.named.length;
+  return h(
+    "section",
+    { class: "card", "aria-label": `Members of ${network}` },
+    h("h2", {}, `Blocked clients in ${network}`),
+    h("p", {}, links(members.named), more > 0 && ` and ${number(more)} more`),
+    members.merged && h("p", { class: "muted" }, "Fewer than the rules ask for: the IP sets were nearly full."),
+    h("p", {}, members.innocents.length ? ["Also seen in it, and blocked by no rule: ", ...links(members.innocents)] : "No other known client is in it."),
+    operator && h("button", { onclick: () => unblock(network) }, `Unblock ${network}, not its members`),
+  );
 }
 
 /** The response that applies to a client: the hardest of its blocks that are published. */

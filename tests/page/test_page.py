@@ -11,6 +11,7 @@ from playwright.sync_api import Locator, Page, expect
 import app
 from chalicelib.api.openapi import document
 from chalicelib.core.responses import Response
+from chalicelib.core.state import Members
 from tests.page.conftest import OpenPage
 from tests.support.browser import sign_in
 from tests.support.site import Site
@@ -242,6 +243,26 @@ def test_a_block_shows_its_step_of_the_ladder(open_page: OpenPage, site: Site) -
     expect(row(page, "192.0.2.1")).to_contain_text("offence 2: blocked")
     page.goto(f"{site.url}#now")
     expect(page.locator("#tiles > div").first).to_contain_text("1 blocked · 1 challenged")
+
+
+def test_the_block_of_a_network_names_its_members_and_who_else_was_seen_and_is_undone_at_once(
+    open_page: OpenPage, site: Site
+) -> None:
+    named = tuple(f"203.0.113.{number}/32" for number in range(10))
+    seen = Members(number=12, named=named, innocents=("203.0.113.77/32",))
+    site.put_blocks("203.0.113.0/24", rule="[networks]", members=seen)
+    site.put_blocks(named[0])
+    page = open_page("blocks")
+    expect(row(page, "203.0.113.0/24")).to_contain_text("12 blocked clients in it")
+    expect(row(page, "203.0.113.0/24")).to_contain_text("1 other client seen in it")
+    page.get_by_role("link", name="203.0.113.0/24").click()
+    members = page.get_by_role("region", name="Members of 203.0.113.0/24")
+    expect(members).to_contain_text("203.0.113.9 and 2 more")
+    expect(members.get_by_role("link", name="203.0.113.77")).to_be_visible()
+    members.get_by_role("button", name="Unblock 203.0.113.0/24, not its members").click()
+    expect(page.locator("#explain-title")).to_contain_text("Not blocked")
+    expect(members).to_have_count(0)
+    site.eventually(lambda: site.published() == {named[0]})
 
 
 def test_the_history_shows_who_was_blocked_why_and_when_it_ended(open_page: OpenPage, site: Site) -> None:
