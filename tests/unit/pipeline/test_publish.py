@@ -179,16 +179,16 @@ def test_a_change_made_while_a_publish_waits_is_included() -> None:
     assert publisher.published()["set-0"] == ["192.0.2.1/32", "192.0.2.2/32", "192.0.2.4/32"]
 
 
-def test_every_block_that_overlaps_an_allowlisted_network_is_removed() -> None:
+def test_whatever_is_allowlisted_is_removed_and_the_rest_of_its_block_stays() -> None:
     publisher = Publisher()
-    for network in ("192.0.2.1/32", "198.51.100.0/24", "203.0.113.7/32"):
+    for network in ("192.0.2.1/32", "198.51.100.0/30", "203.0.113.7/32"):
         publisher.store.block(network)
     publisher()
     publisher.store.allow("192.0.2.0/24")
-    publisher.store.allow("198.51.100.55/32")
+    publisher.store.allow("198.51.100.3/32")
     report = publisher([StreamChange(Allow.kind, "192.0.2.0/24", b"{}", False)])
-    assert publisher.published()["set-0"] == ["203.0.113.7/32"]
-    assert report.wanted.allowlisted == 2
+    assert publisher.published()["set-0"] == ["198.51.100.0/31", "198.51.100.2/32", "203.0.113.7/32"]
+    assert report.wanted.allowlisted == 1
 
 
 def test_an_expired_block_is_removed_at_the_next_heartbeat() -> None:
