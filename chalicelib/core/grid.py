@@ -282,10 +282,13 @@ class _Totals:
         return sums[0] if len(sums) == 1 else list(map(max, *sums))
 
     def keep_from(self, slot: int) -> None:
-        """Drops the rows that end before ``slot``."""
+        """Drops the rows that end before ``slot``, and of one that contains it, what was deferred and is earlier."""
         for rows in (self._rows, self._deferred):
             for number in [number for number in rows if (number + 1) * self.width <= slot]:
                 del rows[number]
+        for number, parts in self._deferred.items():
+            if number * self.width < slot:  # so that what the stretches drop is released
+                self._deferred[number] = [part for part in parts if part.highest >= slot]
 
 
 def _sums(rows: Iterable[_Row | None], hashes: Sequence[int]) -> Sequence[int]:

@@ -159,23 +159,38 @@ def test_counts_that_are_loaded_into_a_row_in_use_count_there() -> None:
     assert grid.add(counted({CLIENTS[0]: {17: 1}}), 17, 17)
 
 
-def test_counts_are_added_to_no_row_until_a_window_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    added: list[int] = []
+@pytest.fixture
+def added(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The requests that are added to rows, one number per part."""
+    numbers: list[int] = []
 
     class Row(grid_module._Row):
         __slots__ = ()
 
         def add(self, hashes: Sequence[int], totals: Sequence[int]) -> list[int]:
-            added.append(sum(totals))
+            numbers.append(sum(totals))
             return super().add(hashes, totals)
 
     monkeypatch.setattr(grid_module, "_Row", Row)
+    return numbers
+
+
+def test_counts_are_added_to_no_row_until_a_window_reaches_it(added: list[int]) -> None:
     grid = Grid(SLOT_MS, [(10_000, 10)], 0)
     for slot in range(0, 100, 10):
         grid.load(counted({CLIENTS[0]: {slot: slot + 1}}), slot, slot, 95)
     assert added == [81, 91]
     grid.add(counted({CLIENTS[0]: {50: 1000}}), 50, 50)
     assert added[2:] == [41, 51, 61, 1000]
+
+
+def test_counts_that_are_dropped_before_a_window_reaches_them_are_added_to_no_row(added: list[int]) -> None:
+    grid = Grid(SLOT_MS, [(60_000, 10)], 0)
+    for slot in (70, 90, 110):
+        grid.load(counted({CLIENTS[0]: {slot: slot}}), slot, slot, maxsize)
+    grid.keep_since(149_000)  # whose windows begin at 90
+    grid.add(counted({CLIENTS[0]: {150: 1000}}), 150, 150)
+    assert added == [90, 110, 1000]
 
 
 def test_clients_far_below_the_limit_are_not_suspect() -> None:
