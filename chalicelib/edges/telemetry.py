@@ -1,4 +1,8 @@
-"""Reports as logs and metrics, once per invocation, in CloudWatch's embedded metric format."""
+"""Reports as logs and metrics, once per invocation, in CloudWatch's embedded metric format.
+
+A count of zero is left out, because what is logged costs by its length; an alarm takes what is missing for zero. Counts
+that alarms compare over several periods, or with others, are always there.
+"""
 
 from collections.abc import Sequence
 
@@ -39,16 +43,21 @@ class PowertoolsTelemetry:
         self.log = Logger(service=service)
         self._metrics = Metrics(namespace=NAMESPACE, service=service)
 
+    def _rare(self, name: str, unit: MetricUnit, number: int) -> None:
+        """Adds a metric, unless it is zero."""
+        if number:
+            self._metrics.add_metric(name, unit, number)
+
     def ingested(self, report: IngestReport) -> None:
-        add = self._metrics.add_metric
+        add, rare = self._metrics.add_metric, self._rare
         add("Requests", Count, report.requests)
-        add("Malformed", Count, report.malformed.total())
+        rare("Malformed", Count, report.malformed.total())
         for reason, number in report.malformed.items():
             add(f"Malformed.{reason}", Count, number)
-        add("Late", Count, report.late)
-        add("Replayed", Count, report.replayed)
-        add("Repeats", Count, report.repeats)
-        add("Conflicts", Count, report.conflicts)
+        rare("Late", Count, report.late)
+        rare("Replayed", Count, report.replayed)
+        rare("Repeats", Count, report.repeats)
+        rare("Conflicts", Count, report.conflicts)
         add("Lag", Milliseconds, report.lag_ms)
         add("RulesInvalid", Count, int(report.rules_problem is not None))
         if report.malformed:
@@ -60,10 +69,10 @@ class PowertoolsTelemetry:
         self._metrics.flush_metrics()
 
     def imported(self, report: ImportReport) -> None:
-        add = self._metrics.add_metric
+        add, rare = self._metrics.add_metric, self._rare
         add("Objects", Count, report.objects)
-        add("ObjectsGone", Count, len(report.gone))
-        add("ObjectFailures", Count, len(report.failures))
+        rare("ObjectsGone", Count, len(report.gone))
+        rare("ObjectFailures", Count, len(report.failures))
         if report.gone:
             self.log.warning("objects were deleted or replaced before they were read", extra={"objects": report.gone})
         if report.failures:
@@ -71,22 +80,22 @@ class PowertoolsTelemetry:
         self.ingested(report.counted)
 
     def evaluated(self, report: EvaluateReport) -> None:
-        add = self._metrics.add_metric
+        add, rare = self._metrics.add_metric, self._rare
         add("Evaluated", Count, report.items)
-        add("Detections", Count, sum(len(detection.offenders) for detection in report.detections))
+        rare("Detections", Count, sum(len(detection.offenders) for detection in report.detections))
         add("ViewEntries", Count, report.view_entries)
-        add("ViewDropped", Count, report.dropped)
+        rare("ViewDropped", Count, report.dropped)
         if report.detections:
             add("TimeToDetect", Milliseconds, report.lag_ms)
         self._metrics.flush_metrics()
 
     def enforced(self, report: EnforceReport) -> None:
-        add = self._metrics.add_metric
+        add, rare = self._metrics.add_metric, self._rare
         for outcome, number in report.outcomes.items():
             add(f"Offenders.{outcome}", Count, number)
         add("Blocks", Count, len(report.blocks))
-        add("Unreadable", Count, len(report.unreadable))
-        add("BreakerOpened", Count, len(report.stopped))
+        rare("Unreadable", Count, len(report.unreadable))
+        rare("BreakerOpened", Count, len(report.stopped))
         if report.unreadable:
             self.log.error("unreadable records", extra={"records": described(report.unreadable)})
         for breaker in report.stopped:
@@ -113,12 +122,12 @@ class PowertoolsTelemetry:
             self._metrics.flush_metrics()
 
     def published(self, report: PublishReport) -> None:
-        add = self._metrics.add_metric
+        add, rare = self._metrics.add_metric, self._rare
         add("Publishes", Count, report.updates)
-        add("PublishConflicts", Count, report.conflicts)
-        add("PublishThrottled", Count, report.throttled)
+        rare("PublishConflicts", Count, report.conflicts)
+        rare("PublishThrottled", Count, report.throttled)
         add("PublishFailures", Count, len(report.failures))
-        add("Overflow", Count, report.wanted.overflow)
+        rare("Overflow", Count, report.wanted.overflow)
         for (response, family), fill in report.fill.items():
             if response is Response.BLOCK:
                 add(f"IpSetFill.v{family}", Percent, 100 * fill)

@@ -104,11 +104,11 @@ def metrics_of(method: ast.FunctionDef) -> Iterator[tuple[str, str]]:
     """Returns name and unit of each metric that a report's method adds; ``{}`` stands for a part that varies."""
     for node in ast.walk(method):
         match node:
-            case ast.Call(func=ast.Name("add"), args=[ast.Constant(str(name)), ast.Name(unit), *_]):
+            case ast.Call(func=ast.Name("add" | "rare"), args=[ast.Constant(str(name)), ast.Name(unit), *_]):
                 yield name, unit
-            case ast.Call(func=ast.Name("add"), args=[ast.JoinedStr(values), ast.Name(unit), *_]):
+            case ast.Call(func=ast.Name("add" | "rare"), args=[ast.JoinedStr(values), ast.Name(unit), *_]):
                 yield "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in values), unit
-            case ast.Call(func=ast.Name("add")):
+            case ast.Call(func=ast.Name("add" | "rare")):
                 pytest.fail(f"cannot find the name of the metric in line {node.lineno}")
 
 

@@ -98,9 +98,9 @@ def test_capacity_above_1500_is_paid_with_every_request_by_started_steps_of_500(
 
 
 def test_the_functions_own_logs_are_paid_by_invocation() -> None:
-    """Two batches and two rings per second, and three invocations per minute: 10.6 M of 1,000 bytes, at $0.50."""
+    """Two batches and two rings per second, and three invocations per minute: 10.6 M of 700 bytes, at $0.50."""
     costs = dollars(Load(requests_per_second=1000, shards=2))
-    assert costs["CloudWatch Logs, the functions' own"] == pytest.approx(10.64 * 0.5, abs=0.01)
+    assert costs["CloudWatch Logs, the functions' own"] == pytest.approx(10.64 * 0.7 * 0.5, abs=0.01)
 
 
 def test_a_stack_pays_for_its_alarms_dashboard_and_key() -> None:

@@ -1,0 +1,66 @@
+"""What the functions log about an invocation."""
+
+import json
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from chalicelib.edges.telemetry import PowertoolsTelemetry
+from chalicelib.reports import EnforceReport, EvaluateReport, IngestReport, PublishReport
+from sluice.deploy.costs import OWN_LOG_BYTES
+
+LAMBDA_LINES_BYTES = 350
+"""Bytes of the lines START, END and REPORT, which Lambda writes itself."""
+
+
+@pytest.fixture
+def telemetry() -> PowertoolsTelemetry:
+    return PowertoolsTelemetry("sluice-prod")
+
+
+def logged(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """Returns the metrics that were logged."""
+    (line,) = capsys.readouterr().out.splitlines()
+    document = json.loads(line)
+    (directive,) = document["_aws"]["CloudWatchMetrics"]
+    return {metric["Name"]: document[metric["Name"]][0] for metric in directive["Metrics"]}
+
+
+def test_a_batch_without_faults_logs_no_zeros(
+    telemetry: PowertoolsTelemetry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    telemetry.ingested(IngestReport(records=900, requests=900, lag_ms=1500))
+    assert logged(capsys) == {"Requests": 900, "Lag": 1500, "RulesInvalid": 0}
+    telemetry.ingested(IngestReport(requests=0, late=3, replayed=2, repeats=1, conflicts=4))
+    counts = {"Late": 3, "Replayed": 2, "Repeats": 1, "Conflicts": 4}
+    assert logged(capsys) == {"Requests": 0, "Lag": 0, "RulesInvalid": 0, **counts}
+
+
+def test_what_alarms_compare_over_several_periods_is_always_there(
+    telemetry: PowertoolsTelemetry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The share of malformed lines needs the requests, and an alarm of three periods a zero between two failures."""
+    telemetry.ingested(IngestReport())
+    assert {"Requests", "RulesInvalid"} <= logged(capsys).keys()
+    telemetry.published(PublishReport())
+    assert logged(capsys) == {"Publishes": 0, "PublishFailures": 0}
+
+
+def test_every_function_logs_at_least_one_metric(
+    telemetry: PowertoolsTelemetry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    telemetry.evaluated(EvaluateReport(items=4, view_entries=10))
+    assert logged(capsys) == {"Evaluated": 4, "ViewEntries": 10}
+    telemetry.enforced(EnforceReport(outcomes=Counter(counted=1)))
+    assert logged(capsys) == {"Offenders.counted": 1, "Blocks": 0}
+
+
+def test_an_invocation_logs_no_more_than_the_estimated_cost_assumes(
+    telemetry: PowertoolsTelemetry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    telemetry.ingested(IngestReport(records=900, requests=900, lag_ms=1500))
+    telemetry.evaluated(EvaluateReport(items=4, view_entries=10_000))
+    telemetry.published(PublishReport(updates=2))
+    for line in capsys.readouterr().out.splitlines():
+        assert len(line) + LAMBDA_LINES_BYTES <= OWN_LOG_BYTES
