@@ -6,6 +6,7 @@ from botocore.exceptions import ClientError
 
 from sluice.deploy.account import cause_of
 from sluice.deploy.doctor.deployment import (
+    alarms,
     concurrency,
     deployed,
     drift,
@@ -15,17 +16,39 @@ from sluice.deploy.doctor.deployment import (
     settings,
     source_settings,
     throttled,
+    tokens,
 )
-from sluice.deploy.doctor.enforcement import attached, control, preceded, rules, sweep, unreadable
-from sluice.deploy.doctor.flow import fields, lag, malformed, objects, proxies, readers, records, waf_filters
+from sluice.deploy.doctor.enforcement import (
+    associated,
+    attached,
+    control,
+    preceded,
+    publishing,
+    rules,
+    sweep,
+    unreadable,
+)
+from sluice.deploy.doctor.flow import dropped, fields, lag, malformed, objects, proxies, readers, records, waf_filters
 from sluice.deploy.doctor.inspection import Finding, Inspection
 
 StageCheck = Callable[[Inspection], Iterable[Finding]]
 
 CHECKS: tuple[StageCheck, ...] = (
-    *(drift, deployed, concurrency, throttled, runtime, settings, permissions, event_sources, source_settings),
-    *(records, readers, lag, objects, fields, malformed, proxies, waf_filters),
-    *(sweep, control, unreadable, rules, attached, preceded),
+    *(
+        drift,
+        deployed,
+        concurrency,
+        throttled,
+        runtime,
+        settings,
+        permissions,
+        event_sources,
+        source_settings,
+        tokens,
+        alarms,
+    ),
+    *(records, readers, lag, dropped, objects, fields, malformed, proxies, waf_filters),
+    *(sweep, control, unreadable, rules, publishing, attached, associated, preceded),
 )
 
 

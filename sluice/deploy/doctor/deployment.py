@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from chalicelib.core.tokens import TokensError, load_tokens
+from chalicelib.core.wording import plural
 from sluice.deploy.account import missing_ok
 from sluice.deploy.apply import survey
 from sluice.deploy.deployed import READERS, lambda_name, look_up_sources
@@ -12,12 +14,15 @@ from sluice.deploy.policies import arns_of, deployed_functions, policies
 from sluice.deploy.preflight import reservations
 from sluice.deploy.resources import resources_of
 from sluice.deploy.resources.event_sources import configured_sources
+from sluice.deploy.resources.tables import stream_of
 from sluice.deploy.resources.waf import ip_sets_of
 from sluice.deploy.runtime import RECOMMENDED, outdated
 from sluice.deploy.stage import Refusal
 
 NOTHING: Mapping[str, Any] = {"Statement": []}
 """The policy of a function that the stage does not need."""
+
+EXPIRES_SOON_S = 14 * 86400
 
 RESPONSES = "FunctionResponseTypes"
 """Present if a function reports failures message by message."""
@@ -149,6 +154,7 @@ def source_settings(inspection: Inspection) -> Iterator[Finding]:
 def event_sources(inspection: Inspection) -> Iterator[Finding]:
     """Checks that the functions that read a stream or the queue do so without errors."""
     sources = look_up_sources(inspection.stage, inspection.account)
+    streams = _streams(inspection)
     for name in READERS:
         if name not in inspection.functions:
             continue
@@ -156,6 +162,10 @@ def event_sources(inspection: Inspection) -> Iterator[Finding]:
         if not mappings:
             yield Finding("event sources", f"{name} has no event source", inspection.deploy)
         for mapping in mappings:
+            read = mapping["EventSourceArn"]
+            if streams.get(name, read) != read:
+                what = f"{name} reads {read}, the stream of a former table: it sees nothing of what is written now"
+                yield Finding("event sources", what, inspection.deploy)
             parallel = mapping.get("ParallelizationFactor", 1)
             if name == "ingest" and parallel != 1:
                 what = f"ingest reads {parallel} batches of a shard at once: one of them counts, the others are lost"
@@ -171,3 +181,51 @@ def event_sources(inspection: Inspection) -> Iterator[Finding]:
             result = mapping.get("LastProcessingResult") or "OK"
             if result not in ("OK", "No records processed"):
                 yield Finding("event sources", f"{name}: {result}", f"read {inspection.log_group(name)}")
+
+
+def _streams(inspection: Inspection) -> dict[str, str]:
+    """Returns the ARN of the stream that each function should read, as far as its table exists."""
+    stage, account = inspection.stage, inspection.account
+    tables = {"evaluate": stage.tally_table, "enforce": stage.state_table, "publish": stage.state_table}
+    streams = {name: stream_of(table, account) for name, table in tables.items()}
+    return {name: stream for name, stream in streams.items() if stream}
+
+
+def tokens(inspection: Inspection) -> Iterator[Finding]:
+    """Checks that someone can call the admin API, and will be able to."""
+    stage = inspection.stage
+    with missing_ok("ParameterNotFound"):
+        client = inspection.account.client("ssm")
+        stored = client.get_parameter(Name=stage.tokens_parameter, WithDecryption=True)["Parameter"]["Value"]
+        create = f"{stage.command('token create')} NAME"
+        try:
+            ends = [token.expires_at for token in load_tokens(stored)]
+        except TokensError as exc:
+            yield Finding("tokens", f"{stage.tokens_parameter} cannot be read: {exc}", "restore it, or run setup again")
+            return
+        last = None if None in ends else max(filter(None, ends), default=0)
+        if last is not None and last <= inspection.now:
+            yield Finding("tokens", "every token of the admin API has expired: commands and page are refused", create)
+        elif last is not None and last <= inspection.now + EXPIRES_SOON_S:
+            days = (last - inspection.now) // 86400
+            what = f"every token of the admin API will have expired in {plural(days, 'day')}"
+            yield Finding("tokens", what, create, wrong=False)
+
+
+def alarms(inspection: Inspection) -> Iterator[Finding]:
+    """Checks that the alarms of a stack are sent to a person."""
+    stage = inspection.stage
+    if not stage.choices.stack:
+        return
+    topic = stage.location.arn("sns", f"{stage.prefix}-alarms")
+    with missing_ok("NotFound"):
+        listed = inspection.account.list_all("sns", "list_subscriptions_by_topic", "Subscriptions", TopicArn=topic)
+        states = [each["SubscriptionArn"] for each in listed]
+        if not states:
+            remedy = (
+                f"{inspection.stage.command('stack deploy')} --parameter AlarmEmail=ADDRESS, or subscribe to {topic}"
+            )
+            yield Finding("alarms", "the alarms have no recipient", remedy, wrong=False)
+        elif all(state == "PendingConfirmation" for state in states):
+            what = "the alarms reach no recipient, because none has confirmed the subscription"
+            yield Finding("alarms", what, "open the link in the mail from AWS Notifications", wrong=False)

@@ -7,6 +7,7 @@ from chalicelib.core.rules_toml import RulesError, parse_rules
 from chalicelib.core.sampling import Sampling, sampling_notes
 from chalicelib.core.state import ACTIVE, Heartbeat, Pause, StoredRules
 from chalicelib.core.wording import plural
+from sluice.deploy.account import missing_ok
 from sluice.deploy.doctor.inspection import Finding, Inspection
 from sluice.deploy.resources.web_acls import preceding, web_acl_name
 
@@ -75,3 +76,56 @@ def preceded(inspection: Inspection) -> Iterator[Finding]:
             what = f"{plural(len(before), 'rule')} before {rule_group} may end the evaluation of a request: {rules}"
             remedy = f"{inspection.setup} --renumber evaluates {rule_group} first, unless their order is intended"
             yield Finding("web ACL", f"in web ACL {web_acl_name(arn)}, {what}", remedy, wrong=False)
+
+
+def associated(inspection: Inspection) -> Iterator[Finding]:
+    """Checks that what is counted is behind a web ACL that blocks."""
+    stage, account = inspection.stage, inspection.account
+    names = {web_acl_name(arn) for arn in stage.choices.web_acls}
+    names |= {stage.web_acl} if stage.choices.own_web_acl else set()
+    if not names:
+        return
+    used: dict[str, str] = {}
+    for id_ in stage.choices.distributions:
+        with missing_ok("NoSuchDistribution"):
+            config = account.client("cloudfront").get_distribution_config(Id=id_)["DistributionConfig"]
+            used[f"distribution {id_}"] = config.get("WebACLId", "")
+    for arn in stage.choices.load_balancers:
+        with missing_ok("WAFNonexistentItemException"):
+            answer = account.client("wafv2").get_web_acl_for_resource(ResourceArn=arn)
+            used[f"load balancer {arn.split('/')[-2]}"] = answer.get("WebACL", {}).get("ARN", "")
+    for resource, arn in used.items():
+        name = web_acl_name(arn) if "/" in arn else arn
+        if name not in names:
+            what = f"{resource} has web ACL {name}, to which setup" if name else f"{resource} has no web ACL: setup"
+            what += f" has not added {stage.rule_group}: its requests are counted, and none is blocked"
+            remedy = f"associate it with web ACL {min(names)}"
+            remedy += f", or {inspection.setup} --web-acl {name}" if name else ""
+            yield Finding("web ACL", what, remedy)
+
+
+def publishing(inspection: Inspection) -> Iterator[Finding]:
+    """Checks that what is decided reaches AWS WAF."""
+    stage, service = inspection.stage, inspection.stage.prefix
+    failures = inspection.metric("Sluice", "PublishFailures", "Sum", service=service)
+    if failures:
+        what = f"{plural(int(failures), 'update')} of IP sets failed: they stay as they were"
+        yield Finding("publishing", what, f"read {inspection.log_group('publish')}; {inspection.setup} repairs IP sets")
+    overflow = inspection.metric("Sluice", "Overflow", "Maximum", service=service)
+    if overflow:
+        what = f"the IP sets are full: {plural(int(overflow), 'network')} over a limit cannot be blocked"
+        more = f"{inspection.setup} --ip-sets {stage.choices.ip_sets + 1}, then {inspection.deploy}"
+        yield Finding("publishing", what, f"block wider networks (aggregate, [networks]), or {more}")
+    waiting = inspection.metric(
+        "AWS/SQS", "ApproximateNumberOfMessagesVisible", "Maximum", QueueName=stage.dead_letters
+    )
+    if waiting:
+        what = f"{plural(int(waiting), 'message')} about changes that could not be handled wait in {stage.dead_letters}"
+        logs = f"{inspection.log_group('enforce')}, and of publish"
+        remedy = f"read {logs}; when the reason is removed: aws sqs purge-queue --queue-url {_url(inspection)}"
+        yield Finding("publishing", what, remedy)
+
+
+def _url(inspection: Inspection) -> str:
+    location = inspection.stage.location
+    return f"https://sqs.{location.region}.amazonaws.com/{location.account}/{inspection.stage.dead_letters}"

@@ -62,6 +62,15 @@ def lag(inspection: Inspection) -> Iterator[Finding]:
             yield Finding("lag", f"{name} was {age / 1000:.0f} s behind", advice)
 
 
+def dropped(inspection: Inspection) -> Iterator[Finding]:
+    """Checks that evaluate has room for every client."""
+    clients = inspection.metric("Sluice", "ViewDropped", "Sum", service=inspection.stage.prefix)
+    if clients:
+        what = f"evaluate dropped {clients:.0f} clients for lack of memory: some may be over a limit"
+        more = f"{inspection.setup} --requests-per-second N, then {inspection.deploy}; or the stack's EvaluateMemory"
+        yield Finding("memory", what, f"give it more: {more}")
+
+
 def objects(inspection: Inspection) -> Iterator[Finding]:
     """Checks that notifications about objects are handled."""
     stage = inspection.stage

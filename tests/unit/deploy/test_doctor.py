@@ -8,11 +8,15 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from moto.awslambda.models import lambda_backends
 
 from chalicelib.core.state import ACTIVE, Heartbeat, Pause, RuleBreaker, StateRecord, StoredRules, Unreadable
+from chalicelib.core.tokens import SECRET_BYTES, Role, dump_tokens, issue
 from chalicelib.edges.state_table import StateTable
 from chalicelib.ports import Item
 from sluice.deploy.doctor.checks import CHECKS, inspect
+from sluice.deploy.doctor.deployment import alarms
+from sluice.deploy.doctor.enforcement import associated
 from sluice.deploy.doctor.flow import records
 from sluice.deploy.doctor.inspection import Finding, Inspection
 from sluice.deploy.resources.event_sources import configured_sources
@@ -157,6 +161,24 @@ def forget_source(deployed: DeployedStage) -> None:
     client.delete_event_source_mapping(UUID=mapping["UUID"])
 
 
+def read_a_former_table(deployed: DeployedStage) -> None:
+    mappings = lambda_backends["123456789012"][REGION]._event_source_mappings.values()
+    for mapping in mappings:
+        if mapping.function_arn.endswith(":sluice-prod-publish"):
+            mapping.event_source_arn = mapping.event_source_arn.rpartition("/")[0] + "/2020-01-01T00:00:00.000"
+
+
+def expire_tokens(deployed: DeployedStage, at: int) -> None:
+    """Leaves a token that expires at ``at``, and one that has expired."""
+    issued = [
+        issue(name, Role.OPERATOR, secret=bytes([number] * SECRET_BYTES), now=0, expires_at=end)[1]
+        for number, (name, end) in enumerate((("alice", at), ("bob", NOW - 86400)))
+    ]
+    deployed.account.client("ssm").put_parameter(
+        Name="/sluice/prod/tokens", Type="SecureString", Value=dump_tokens(issued), Overwrite=True
+    )
+
+
 def drop_field(deployed: DeployedStage) -> None:
     deployed.world.front.log_configs["sluice-prod"]["Fields"].remove("cs-host")
 
@@ -269,6 +291,49 @@ def new_account(deployed: DeployedStage) -> None:
                 ("sampling", "estimates", "--sample-rate 100"),
             ],
             id="the logs are sampled",
+        ),
+        pytest.param(
+            read_a_former_table,
+            [
+                (
+                    "event sources",
+                    "the stream of a former table: it sees nothing of what is written now",
+                    "sluice deploy",
+                )
+            ],
+            id="the stream of a former table",
+        ),
+        pytest.param(
+            lambda deployed: expire_tokens(deployed, NOW),
+            [("tokens", "every token of the admin API has expired", "sluice token create --stage prod")],
+            id="expired tokens",
+        ),
+        pytest.param(
+            lambda deployed: expire_tokens(deployed, NOW + 3 * 86400),
+            [("tokens", "will have expired in 3 days", "sluice token create --stage prod")],
+            id="tokens that expire soon",
+        ),
+        pytest.param(
+            lambda deployed: deployed.report("Sluice", "PublishFailures", 2, service="sluice-prod"),
+            [("publishing", "2 updates of IP sets failed", "/aws/lambda/sluice-prod-publish")],
+            id="AWS WAF rejects updates",
+        ),
+        pytest.param(
+            lambda deployed: deployed.report("Sluice", "Overflow", 40, service="sluice-prod"),
+            [("publishing", "40 networks over a limit cannot be blocked", "--ip-sets 2")],
+            id="the IP sets are full",
+        ),
+        pytest.param(
+            lambda deployed: deployed.report(
+                "AWS/SQS", "ApproximateNumberOfMessagesVisible", 1, QueueName="sluice-prod-dead-letters"
+            ),
+            [("publishing", "1 message about changes that could not be handled", "/aws/lambda/sluice-prod-enforce")],
+            id="dead letters",
+        ),
+        pytest.param(
+            lambda deployed: deployed.report("Sluice", "ViewDropped", 70, service="sluice-prod"),
+            [("memory", "evaluate dropped 70 clients", "--requests-per-second")],
+            id="evaluate is full",
         ),
         pytest.param(flood, [("malformed", "44 %", "/aws/lambda/sluice-prod-ingest")], id="malformed lines"),
         pytest.param(
@@ -412,3 +477,50 @@ def test_cdns_that_were_spared_are_reported_with_what_to_set(deployed: DeployedS
     assert finding.what.startswith("3 clients over a limit had the address of CloudFront or another CDN")
     assert "--set TRUSTED_PROXIES=NETWORK" in finding.remedy
     assert "--set SPARE_PROXIES=no" in finding.remedy
+
+
+def test_a_distribution_behind_no_web_acl_of_the_stage_is_reported(world: World) -> None:
+    id_ = world.distribution()
+    stage = world.stage(web_acls=(world.web_acl(rules=[THEIRS]),), distributions=(id_,))
+    world.set_up(stage)
+
+    def found() -> list[Finding]:
+        return list(associated(Inspection(stage, world.account, world.project, NOW)))
+
+    def associate(web_acl: str) -> None:
+        client = world.account.client("cloudfront")
+        answer = client.get_distribution_config(Id=id_)
+        config = {**answer["DistributionConfig"], "WebACLId": web_acl}
+        client.update_distribution(Id=id_, IfMatch=answer["ETag"], DistributionConfig=config)
+
+    (finding,) = found()
+    assert finding.what.startswith(f"distribution {id_} has no web ACL")
+    assert finding.remedy == "associate it with web ACL edge"
+    associate(world.web_acl("other"))
+    (finding,) = found()
+    assert "has web ACL other, to which setup has not added sluice-prod" in finding.what
+    assert finding.remedy.endswith("--web-acl other")
+    associate(stage.choices.web_acls[0])
+    assert found() == []
+
+
+def test_alarms_that_notify_nobody_are_reported(world: World) -> None:
+    stage = world.stage(stack="sluice-prod")
+
+    def found() -> list[tuple[str, str]]:
+        inspection = Inspection(stage, world.account, world.project, NOW)
+        return [(finding.what, finding.remedy) for finding in alarms(inspection)]
+
+    assert found() == []
+    client = world.account.client("sns")
+    topic = client.create_topic(Name="sluice-prod-alarms")["TopicArn"]
+    ((what, remedy),) = found()
+    assert what == "the alarms have no recipient"
+    assert "sluice stack deploy --stage prod --region us-east-1 --parameter AlarmEmail=" in remedy
+    client.subscribe(TopicArn=topic, Protocol="sqs", Endpoint="arn:aws:sqs:us-east-1:123456789012:x")
+    assert found() == []
+    world.front.stale["sns:ListSubscriptionsByTopic"] = [
+        {"Subscriptions": [{"SubscriptionArn": "PendingConfirmation"}]}
+    ]
+    ((what, _),) = found()
+    assert what.endswith("none has confirmed the subscription")
