@@ -33,12 +33,18 @@ _DECISIONS = f"{_CORE}/decisions.py"
 _BREAKER = f"{_CORE}/breaker.py"
 _ENFORCE, _RULE_BREAKERS = f"{_PIPELINE}/enforce.py", f"{_PIPELINE}/rule_breakers.py"
 _PUBLISH, _SWEEP = f"{_PIPELINE}/publish.py", f"{_PIPELINE}/sweep.py"
+_FOLLOWED, _DOCTOR = f"{_PIPELINE}/followed_blocks.py", "sluice/deploy/doctor/deployment.py"
 _OF_WINDOWS = ("tests/unit/core/test_windows.py",)
+_OF_PATHS = ("tests/unit/core/test_paths.py",)
+_OF_PAST_COUNTS = ("tests/unit/pipeline/test_past_counts.py",)
 _OF_DECISIONS = ("tests/unit/core/test_decisions.py", "tests/unit/pipeline/test_enforce.py")
 _OF_ENFORCE = ("tests/unit/pipeline/test_enforce.py", "tests/unit/pipeline/test_enforce_breakers.py")
 _OF_BREAKERS = ("tests/unit/core/test_breaker.py", "tests/unit/pipeline/test_rule_breakers.py")
 _OF_PUBLISH = ("tests/unit/pipeline/test_publish.py",)
 _OF_SWEEP = ("tests/unit/pipeline/test_sweep.py",)
+_OF_FOLLOWING = (*_OF_PUBLISH, "tests/unit/pipeline/test_followed_blocks.py")
+_SLOW = ("-m", "")
+"""Options of pytest for tests in slow folders."""
 
 MUTANTS = (
     # Counting
@@ -51,7 +57,59 @@ MUTANTS = (
     Mutant(f"{_CORE}/detections.py", "- rule.slot_ms - 1000", "", ("tests/unit/core/test_detections.py",)),
     Mutant(f"{_CORE}/view.py", "if len(bounds) == 1 else map(sum, zip(*bounds, strict=True))", "", _OF_WINDOWS),
     Mutant(f"{_CORE}/view.py", " or self._is_shared(key):", ":", _OF_WINDOWS),
+    Mutant(
+        f"{_CORE}/sampling.py",
+        "return self if source is Source.CLOUDFRONT else WHOLE_LOG",
+        "return self",
+        ("tests/unit/core/test_sampling.py",),
+    ),
+    Mutant(f"{_CORE}/sampling.py", "FEWEST_LOGGED = 10", "FEWEST_LOGGED = 0", ("tests/unit/core/test_sampling.py",)),
+    Mutant(f"{_CORE}/paths.py", "        path = unquote(path)", "        pass", _OF_PATHS),
+    Mutant(f"{_CORE}/paths.py", "del segments[-1:]\n        elif", "pass\n        elif", _OF_PATHS),
+    Mutant(
+        "chalicelib/rules.toml",
+        "aggregate = { ipv6 = 48 }",
+        "aggregate = { ipv6 = 64 }",
+        ("tests/unit/test_initial_rules.py",),
+    ),
+    Mutant(
+        f"{_CORE}/logs/batch_decoder.py",
+        "PART_TEXT = 64 << 20",
+        "PART_TEXT = 640 << 20",
+        ("tests/hostile/test_lines.py", "-k", "valid_records", *_SLOW),
+    ),
+    # Going on where the time ran out
+    Mutant(f"{_PIPELINE}/past_counts.py", "if number and time_left_s() < RESERVE_S:", "if False:", _OF_PAST_COUNTS),
+    Mutant(f"{_PIPELINE}/past_counts.py", "self._read[span].add(log)", "pass", _OF_PAST_COUNTS),
+    Mutant(
+        f"{_PIPELINE}/evaluate.py",
+        "if behind and time_left_s() < RESERVE_S:",
+        "if False:",
+        ("tests/unit/pipeline/test_evaluate.py",),
+    ),
+    Mutant(_ENFORCE, "_chunks(cases, OFFENDERS_PER_SLICE)", "_chunks(cases, 1_000_000)", _OF_ENFORCE),
     # Deciding
+    Mutant(
+        _DECISIONS,
+        "past = standing.history.rules.get(terms.name)\n    punished",
+        "past = next(iter(standing.history.rules.values()), None)\n    punished",
+        _OF_DECISIONS,
+    ),
+    Mutant(_DECISIONS, "if block is None or all(now < end for end in block.ends.values()):", "if True:", _OF_DECISIONS),
+    Mutant(
+        _DECISIONS,
+        "return replace(block, blocked_at=now, begun_at=block.refuses_from)",
+        "return block",
+        _OF_DECISIONS,
+    ),
+    Mutant(_DECISIONS, "        until = _step_end(until, length_s)\n", "", _OF_ENFORCE),
+    Mutant(f"{_PIPELINE}/stored.py", "meant += networks_meant(item.id, item.body)", "pass", _OF_ENFORCE),
+    Mutant(
+        "chalicelib/edges/state_table.py",
+        "if kind in SPREAD_KINDS else kind",
+        "if False else kind",
+        ("tests/contracts/test_state_store.py", "-k", "spread", *_SLOW),
+    ),
     Mutant(_DECISIONS, "since_ms < standing.history.forgiven_at * 1000", "False", _OF_DECISIONS),
     Mutant(_DECISIONS, "if terms.extend else served_ms", "", _OF_DECISIONS),
     Mutant(
@@ -64,11 +122,11 @@ MUTANTS = (
     Mutant(_DECISIONS, "[*others, *refusals", "[*refusals", _OF_DECISIONS),
     Mutant(_DECISIONS, "return past.offence + 1 if", "return past.offence if", _OF_DECISIONS),
     Mutant(_DECISIONS, "last_ms < (now - stale_after_s) * 1000", "last_ms < 0", _OF_ENFORCE),
-    Mutant(_ENFORCE, "others[:SAMPLE], Counter", "others, Counter", _OF_ENFORCE),
+    Mutant(_ENFORCE, "Divided(enforced, others[:SAMPLE], rest)", "Divided(enforced, others, rest)", _OF_ENFORCE),
     Mutant(_ENFORCE, "if self._state.pause().paused:", "if False:", _OF_ENFORCE),
     Mutant(_ENFORCE, "past.until > history.ended_at", "False", _OF_ENFORCE),
     Mutant(_ENFORCE, "names if again else blocked", "blocked", _OF_ENFORCE),
-    Mutant(_ENFORCE, "allowed.covers(span)", "allowed.meets(span)", _OF_ENFORCE),
+    Mutant(f"{_PIPELINE}/stored.py", "self.networks.covers(span)", "self.networks.meets(span)", _OF_ENFORCE),
     Mutant(
         _ENFORCE, "written.overtaken.extend(case for client in chunk for case in client.cases)", "pass", _OF_ENFORCE
     ),
@@ -88,6 +146,50 @@ MUTANTS = (
     Mutant(_PUBLISH, "known is None or latest.get(ip_set) != known.token", "known is None", _OF_PUBLISH),
     Mutant(_PUBLISH, "if self._state.pause().released:", "if False:", _OF_PUBLISH),
     Mutant(_PUBLISH, "self._free_at = self._clock() + PACE_S", "pass", _OF_PUBLISH),
+    Mutant(_PUBLISH, "if self._clock() > begun + ENOUGH_S and changes.keys() <= updated:", "if False:", _OF_PUBLISH),
+    Mutant(
+        _PUBLISH,
+        "failed |= {ip_set: why for ip_set in changes if ip_set not in updated}",
+        "failed |= dict.fromkeys(changes, why)",
+        _OF_PUBLISH,
+    ),
+    Mutant(_FOLLOWED, "if self._list is None or stored.record.name != self._name:", "if True:", _OF_FOLLOWING),
+    Mutant(
+        _FOLLOWED,
+        "if self._list is None or stored.record.name != self._name:",
+        "if self._list is None:",
+        _OF_FOLLOWING,
+    ),
+    Mutant(_FOLLOWED, "if not in_step or self._clock() >= self._read_at + REREAD_S:", "if not in_step:", _OF_FOLLOWING),
+    Mutant(
+        "sluice/deploy/rule_group.py",
+        "    if behind_proxies:\n",
+        "    if False:\n",
+        ("tests/unit/deploy/test_behind_proxies.py", *_SLOW),
+    ),
+    # Ending by hand
+    Mutant(f"{_PIPELINE}/lifting.py", "replace(history, forgiven_at=now + 1)", "history", _OF_ENFORCE),
+    # Setting up, and looking after it
+    Mutant(
+        "sluice/deploy/policies.py",
+        'for key in (kind, f"{kind}#*")]',
+        'for key in ("*",)]',
+        ("tests/unit/deploy/test_policies.py", *_SLOW),
+    ),
+    Mutant(
+        "sluice/commands/shared/output.py",
+        "Text(printable(str(cell)))",
+        "Text(str(cell))",
+        ("tests/hostile/test_text.py", *_SLOW),
+    ),
+    Mutant(_DOCTOR, "and parallel != 1:", "and False:", ("tests/unit/deploy/test_doctor.py", "-k", "parallel", *_SLOW)),
+    Mutant(_DOCTOR, "if reserved == 0:", "if False:", ("tests/unit/deploy/test_doctor.py", "-k", "throttled", *_SLOW)),
+    Mutant(
+        "sluice/deploy/resources/logs.py",
+        '"RedactedFields": list(REDACTED)}',
+        '"RedactedFields": []}',
+        ("tests/unit/deploy/test_setup.py", "-k", "secrets", *_SLOW),
+    ),
     # Ending
     Mutant(_SWEEP, "if not b.record.in_force(now)]", "]", _OF_SWEEP),
     Mutant(_SWEEP, "abs(now - note.at) <= NOTE_VALID_S", "True", _OF_SWEEP),

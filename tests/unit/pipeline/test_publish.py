@@ -390,6 +390,25 @@ def test_a_set_that_could_not_be_updated_in_the_time_left_is_a_failure() -> None
     assert publisher.published()["set-2"] == ["2001:db8::/64"]
 
 
+def test_a_set_that_was_updated_and_has_changed_again_when_the_time_is_up_is_no_failure() -> None:
+    publisher = Publisher(4)
+    for number in range(10):
+        publisher.store.block(f"203.0.113.{2 * number}/32")
+    numbers = count()
+    read = publisher.store.get
+
+    def get(kind: str, id: str) -> Item | None:
+        if id == Pause.id:
+            publisher.store.allow(f"203.0.113.{2 * next(numbers)}/32")
+        return read(kind, id)
+
+    publisher.store.get = get  # type: ignore[method-assign]
+    ends = publisher.clock.now + LEAST_LEFT_S + 0.5
+    report = publisher.publish.run(BEAT, lambda: ends - publisher.clock.now)
+    assert report is not None
+    assert (report.updates, report.failures) == (1, [])
+
+
 def test_more_sets_than_rounds_can_be_filled_at_once() -> None:
     publisher = Publisher(*[4] * 30)
     for ip_set in publisher.sets:
