@@ -37,10 +37,11 @@ from sluice.deploy.resources.chalice_config import Project
 from sluice.deploy.resources.logs import group_name
 from sluice.deploy.resources.objects import notified_otherwise
 from sluice.deploy.resources.parameters import memory_of
-from sluice.deploy.resources.waf import ip_sets_without
+from sluice.deploy.resources.waf import RuleGroup, ip_sets_without
 from sluice.deploy.resources.web_acls import Order, WebAclRule, arn_of
 from sluice.deploy.rule_group import Body, read_body
 from sluice.deploy.runtime import RECOMMENDED, runtime_of_chalice
+from sluice.deploy.snippets import cdk_of, cloudformation_of
 from sluice.deploy.stage import MOST_IP_SETS, MOST_SHARDS, Choices, DeliveredLog, Refusal, Stage
 from sluice.deploy.terraform import terraform_of
 from sluice.deploy.traffic import observed_requests_per_second, placements
@@ -219,8 +220,16 @@ STACK_OWNS: tuple[tuple[str, str, Callable[[Choices], object]], ...] = (
 @click.option(
     "--print",
     "printed",
-    type=click.Choice(["terraform"]),
-    help="Print the IP sets and the rule group for Terraform, as the content of a .tf.json file, and do nothing else.",
+    type=click.Choice(["terraform", "cloudformation", "cdk"]),
+    help="Do nothing but print: terraform, the IP sets and the rule group as the content of a .tf.json file; "
+    "cloudformation or cdk, what the template of the site adds to its web ACL, distribution and log.",
+)
+@click.option(
+    "--managed-elsewhere/--managed-here",
+    "elsewhere",
+    default=None,
+    help="Whether another tool makes the additions to web ACLs, distributions, load balancers, log groups and buckets: "
+    "then setup only looks for them, and 'sluice doctor' reports those that are missing.",
 )
 @plan_options
 def setup(
@@ -257,6 +266,7 @@ def setup(
     sluice setup --bucket logs-of-site --events eventbridge
     sluice setup --respond challenge --block-body sorry.html
     sluice setup --respond challenge --print terraform > sluice.tf.json
+    sluice setup --web-acl edge --managed-elsewhere --print cloudformation
     sluice setup --source cloudfront-standard --distribution E2EXAMPLE
     sluice setup --scope REGIONAL --region eu-west-1 --log-group /site/access --web-acl api
     sluice deploy --stage prod
@@ -279,7 +289,7 @@ def setup(
     if body is not None:
         _check_owner(desired.choices, "--block-body", "BlockBody and BlockBodyType")
     if printed:
-        print_json(terraform_of(desired, body))
+        _print_for(printed, desired, account, body)
         return
     resources = resources_of(
         desired, rules=text, body=body, now=int(time.time()), project=project, order=order, show_token=show_token
@@ -324,6 +334,20 @@ def setup(
     if as_json:
         _print_json(desired, steps, load, placed, applied=True, token=tokens[-1] if tokens else None)
     _next_steps(console, desired, project)
+
+
+def _print_for(tool: str, stage: Stage, account: AwsAccount, body: Body | None) -> None:
+    """Prints what another tool needs of the stage, or makes for it. Raises Refusal, AwsError."""
+    if tool == "terraform":
+        print_json(terraform_of(stage, body))
+        return
+    with attempting("look for the rule group"):
+        existing = RuleGroup(stage, stage.rule_group).find(account)
+    arn = existing.facts["ARN"] if existing is not None else ""
+    if tool == "cdk":
+        click.echo(cdk_of(stage, arn))
+    else:
+        print_json(cloudformation_of(stage, arn))
 
 
 def _notifier(events: str | None, notification: bool | None) -> dict[str, bool]:

@@ -13,7 +13,7 @@ class StepAction(StrEnum):
     CHANGE = "change"
     REMOVE = "remove"
     LEAVE = "leave"
-    """Not removed, because setup did not create it."""
+    """Neither created nor removed, because it is another tool's or another owner's."""
     REFUSE = "refuse"
 
 
@@ -37,6 +37,9 @@ class Step:
 Survey = Iterable[tuple[Resource, Existing | None]]
 """Resources to create or remove, in order of creation, each with what exists under its name."""
 
+ELSEWHERE = "is missing, and another tool makes it: --print cloudformation, or cdk, shows what to add there"
+"""Detail of a step for an item that is made elsewhere, and is not there."""
+
 NOT_OURS = "already exists and setup did not create it for this stage: choose another --stage, or remove it yourself"
 
 
@@ -44,7 +47,11 @@ def to_set_up(survey: Survey) -> list[Step]:
     """Returns one step per resource, in order of creation."""
     steps = []
     for resource, existing in survey:
-        if existing is None:
+        if resource.elsewhere:
+            present = existing is not None and existing.ours
+            detail = "" if present else ELSEWHERE
+            steps.append(Step(StepAction.KEEP if present else StepAction.LEAVE, resource, existing, detail))
+        elif existing is None:
             steps.append(Step(StepAction.CREATE, resource, detail=resource.about))
         elif not existing.ours:
             steps.append(Step(StepAction.REFUSE, resource, existing, existing.obstacle or NOT_OURS))
@@ -61,7 +68,9 @@ def to_tear_down(survey: Survey) -> list[Step]:
     for resource, existing in reversed(list(survey)):
         if existing is None or existing.obstacle:
             continue
-        if not existing.ours:
+        if resource.elsewhere:
+            steps.append(Step(StepAction.LEAVE, resource, existing, "made by another tool: remove it there"))
+        elif not existing.ours:
             steps.append(Step(StepAction.LEAVE, resource, existing, "not created by setup for this stage"))
         elif not resource.dependent:
             steps.append(Step(StepAction.REMOVE, resource, existing))

@@ -68,7 +68,7 @@ def check(stage: Stage, account: AwsAccount, project: Project, deployed: Deploye
     missing = [
         f"{step.resource.kind} {step.resource.name}"
         for step in to_set_up(survey(resources_of(stage, now=0, project=project), account))
-        if step.action is not StepAction.KEEP and not isinstance(step.resource, ChaliceStage)
+        if step.action not in (StepAction.KEEP, StepAction.LEAVE) and not isinstance(step.resource, ChaliceStage)
     ]
     if missing:
         raise Refusal(

@@ -39,6 +39,8 @@ class Resource(ABC):
     name: str
     about: str = field(default="", kw_only=True)
     """The plan's description of an item that does not exist yet."""
+    elsewhere: bool = field(default=False, kw_only=True)
+    """True if another tool makes the item, so that it is only looked for."""
 
     @abstractmethod
     def find(self, account: AwsAccount) -> Existing | None:

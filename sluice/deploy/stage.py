@@ -132,6 +132,8 @@ class Choices:
     """Names of log groups of other owners, to which the stream is subscribed."""
     load_balancers: tuple[str, ...] = ()
     """ARNs of the Application Load Balancers whose access logs are delivered to the stage's log group."""
+    elsewhere: bool = False
+    """True if another tool makes the additions to what others own, so that setup only looks for them."""
     stack: str = ""
     """CloudFormation stack that created the resources; empty if setup did."""
     settings: Mapping[str, str] = field(default_factory=dict)

@@ -40,7 +40,7 @@ def observed_requests_per_second(account: AwsAccount, choices: Choices, now: int
 
 def placements(account: AwsAccount, steps: Sequence[Step]) -> list[Placement]:
     """Returns the place of Sluice's rule in each web ACL of a plan. Raises Refusal."""
-    resources = [step.resource for step in steps if step.action is not StepAction.REFUSE]
+    resources = [step.resource for step in steps if step.action not in (StepAction.REFUSE, StepAction.LEAVE)]
     return [each.placement(account) for each in resources if isinstance(each, WebAclRule)]
 
 

@@ -1,6 +1,7 @@
 """Everything a stage consists of, in the order in which it is created."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from chalicelib.core.responses import SOFTER
 from chalicelib.core.rules_toml import parse_rules
@@ -138,6 +139,7 @@ def additions(stage: Stage, order: Order = "kept") -> list[Resource]:
         added.append(WebAclRule(stage, f"{name}/{stage.rule_group}", web_acl, about=reference, order=order))
         if "waf" in stage.choices.sources and not stage.choices.stack:
             added.append(WebAclLogging(stage, name, web_acl, about=f"writes to {stage.waf_log_group}"))
+    added = [replace(each, elsewhere=choices.elsewhere) for each in added]
     if stage.choices.own_web_acl:
         number = 1 + len(stage.choices.managed_groups)
         has = ", ".join(("the rule group", *stage.choices.managed_groups))

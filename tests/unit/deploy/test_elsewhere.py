@@ -1,0 +1,118 @@
+"""Sites whose web ACL and distribution another tool manages: setup prints what to add there, and leaves them alone."""
+
+import json
+from typing import Any
+
+import pytest
+
+from sluice.deploy.doctor.deployment import drift
+from sluice.deploy.doctor.inspection import Inspection
+from sluice.deploy.resources.parameters import remembered
+from sluice.deploy.stage import Stage
+from tests.support.deploy.account import NOW, THEIRS, Run, World
+
+
+def rules_of(world: World) -> list[dict[str, Any]]:
+    client = world.account.client("wafv2")
+    (summary,) = client.list_web_acls(Scope="CLOUDFRONT")["WebACLs"]
+    answer = client.get_web_acl(Name=summary["Name"], Scope="CLOUDFRONT", Id=summary["Id"])
+    rules: list[dict[str, Any]] = answer["WebACL"]["Rules"]
+    return rules
+
+
+def apply_template(world: World, rules: list[dict[str, Any]]) -> None:
+    """Writes the rules of the web ACL, as another tool does."""
+    client = world.account.client("wafv2")
+    (summary,) = client.list_web_acls(Scope="CLOUDFRONT")["WebACLs"]
+    answer = client.get_web_acl(Name=summary["Name"], Scope="CLOUDFRONT", Id=summary["Id"])
+    kept = {key: answer["WebACL"][key] for key in ("Name", "Id", "DefaultAction", "VisibilityConfig")}
+    client.update_web_acl(**kept, Scope="CLOUDFRONT", LockToken=answer["LockToken"], Rules=rules)
+
+
+def printed_rules(run: Run) -> list[dict[str, Any]]:
+    done = run("setup", "--print", "cloudformation")
+    assert done.exit_code == 0, done.output
+    rules: list[dict[str, Any]] = json.loads(done.stdout)["AWS::WAFv2::WebACL"]["Rules"]
+    for rule in rules:
+        reference = rule["Statement"]["RuleGroupReferenceStatement"]
+        reference["ARN"] = reference.pop("Arn")
+    return rules
+
+
+@pytest.fixture
+def managed(world: World, run: Run) -> World:
+    """An account in which setup has left the web ACL and the distribution alone."""
+    world.web_acl(rules=[THEIRS])
+    done = run("setup", "--yes", "--web-acl", "edge", "--distribution", world.distribution(), "--managed-elsewhere")
+    assert done.exit_code == 0, done.output
+    return world
+
+
+def missing(run: Run) -> list[str]:
+    """Returns the kinds of what setup leaves to the other tool, and what is not there."""
+    steps = json.loads(run("setup", "--dry-run", "--json").stdout)["steps"]
+    assert {step["action"] for step in steps} <= {"exists", "leave"}
+    return [step["kind"] for step in steps if step["action"] == "leave"]
+
+
+def test_setup_leaves_the_additions_to_the_other_tool(managed: World, run: Run) -> None:
+    assert rules_of(managed) == [THEIRS]
+    assert missing(run) == ["CloudFront distribution", "web ACL rule"]
+    apply_template(managed, [*printed_rules(run), THEIRS])
+    assert missing(run) == ["CloudFront distribution"]
+
+
+def test_doctor_finds_what_an_apply_has_taken_out(managed: World, run: Run) -> None:
+    def found() -> list[tuple[str, str]]:
+        choices = remembered(managed.account, "prod")
+        assert choices is not None
+        stage = Stage(name="prod", location=managed.account.location, choices=choices)
+        findings = drift(Inspection(stage, managed.account, managed.project, NOW))
+        return [(finding.what, finding.remedy) for finding in findings if "web ACL" in finding.what]
+
+    apply_template(managed, [*printed_rules(run), THEIRS])
+    assert found() == []
+    apply_template(managed, [THEIRS])
+    ((what, remedy),) = found()
+    assert what.startswith("web ACL rule edge/sluice-prod: is missing, and another tool makes it")
+    assert remedy.endswith("--print cloudformation, or cdk")
+
+
+def test_the_functions_can_be_deployed_before_the_other_tool_has_run(managed: World, run: Run) -> None:
+    planned = run("deploy", "--dry-run")
+    assert planned.exit_code == 0, planned.output
+
+
+@pytest.mark.parametrize("command", [("detach", "--web-acl", "edge"), ("teardown",)])
+def test_what_another_tool_has_made_is_left(managed: World, run: Run, command: tuple[str, ...]) -> None:
+    apply_template(managed, [*printed_rules(run), THEIRS])
+    planned = json.loads(run(*command, "--dry-run", "--json").stdout)
+    actions = {step["kind"]: (step["action"], step["detail"]) for step in planned["steps"]}
+    assert actions["web ACL rule"] == ("leave", "made by another tool: remove it there")
+
+
+def test_setup_takes_the_additions_over_again(managed: World, run: Run) -> None:
+    assert run("setup", "--yes", "--managed-here").exit_code == 0
+    assert {rule["Name"] for rule in rules_of(managed)} == {"sluice-prod", "theirs"}
+    assert missing(run) == []
+
+
+def test_the_cdk_gets_the_same_as_cloudformation(managed: World, run: Run) -> None:
+    printed = run("setup", "--source", "waf", "--print", "cdk").stdout
+    document = json.loads(run("setup", "--source", "waf", "--print", "cloudformation").stdout)
+    (rule,) = document["AWS::WAFv2::WebACL"]["Rules"]
+    arn = rule["Statement"]["RuleGroupReferenceStatement"]["Arn"]
+    assert f'"statement": {{"ruleGroupReferenceStatement": {{"arn": "{arn}"}}}}' in printed
+    behaviour = document["AWS::CloudFront::Distribution"]["DistributionConfig"]["DefaultCacheBehavior"]
+    assert f"RealtimeLogConfigArn', '{behaviour['RealtimeLogConfigArn']}')" in printed
+    (group,) = document["AWS::WAFv2::LoggingConfiguration"]["LogDestinationConfigs"]
+    assert group.endswith(":log-group:aws-waf-logs-sluice-prod")
+    assert f'"LogDestinationConfigs": ["{group}"]' in printed
+    assert printed.count("(") == printed.count(")")
+    assert printed.count("{") == printed.count("}")
+
+
+def test_without_a_rule_group_nothing_can_be_printed(run: Run) -> None:
+    done = run("setup", "--print", "cdk")
+    assert done.exit_code == 1
+    assert "rule group sluice-prod does not exist: run sluice setup --stage prod" in done.stderr
