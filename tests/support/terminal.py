@@ -27,6 +27,11 @@ class Terminal:
     def json(self, *words: str, **kwargs: Any) -> Any:
         return json.loads(self.run(*words, "--json", **kwargs).stdout)
 
+    def status_that_begins_with(self, words: str) -> str:
+        """Returns what ``sluice status`` shows once it begins so: the sweep has run then, and all was ingested."""
+        self.site.eventually(lambda: self.run("status").stdout.startswith(words))
+        return self.run("status").stdout
+
     def undo(self, result: Result) -> Result:
         """Runs the undo command that a change printed."""
         lines = [line for line in result.stdout.splitlines() if line.startswith("Undo with:")]
