@@ -412,6 +412,20 @@ def test_a_rule_is_paused_for_an_hour_and_resumed(open_page: OpenPage) -> None:
     expect(page.get_by_label("Rules, in TOML")).not_to_have_value(re.compile("paused_until"))
 
 
+def test_a_notice_never_covers_the_last_row_of_a_view_for_good(open_page: OpenPage, site: Site) -> None:
+    page = open_page("rules", viewport={"width": 900, "height": 500})
+    page.get_by_role("button", name="Only count: burst").click()
+    page.get_by_role("dialog").get_by_role("button", name="Only count").click()
+    notice = page.locator(".notice").last
+    expect(notice).to_be_visible()
+    page.evaluate("window.scrollTo(0, document.documentElement.scrollHeight)")
+    last = page.locator("#view-rules").bounding_box()
+    covering = notice.bounding_box()
+    assert last is not None
+    assert covering is not None
+    assert last["y"] + last["height"] <= covering["y"]
+
+
 def test_a_limit_is_changed_after_its_effect_is_shown_and_the_change_is_undone(open_page: OpenPage, site: Site) -> None:
     site.attack("203.0.113.9")
     page = open_page("rules")
