@@ -82,6 +82,7 @@ RecordKind = Literal[
     "receipt",
     "rule-set",
     "waiting",
+    "warning",
 ]
 RecordId = Annotated[str, Meta(min_length=1, max_length=1024)]
 Version = Annotated[int, Meta(ge=1, le=999_999_999)]
