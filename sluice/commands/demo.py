@@ -187,6 +187,9 @@ def _played(
 
 def _show(summary: dict[str, Any], console: Console) -> None:
     for block in summary["blocks"]:
+        if block["count"] is None:
+            console.print(f"blocked {block['client']} for {block['rule']}: {block['reason']}", highlight=False)
+            continue
         counted = f"in {block['window_s']} s, limit" if not block["rate"] else f"above {block['rate']}, burst"
         count, limit = (amount_text(block["measure"], block[name]) for name in ("count", "limit"))
         requests = " requests" if block["measure"] == Measure.REQUESTS else ""

@@ -9,6 +9,7 @@ from typing import Any
 from chalicelib.core.addresses import Network, parse_network
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.state import Block
+from chalicelib.core.wording import reason
 from chalicelib.pipeline.stored import State
 from sluice.demo.actors import ALLOWED, Actor, cast, play
 from sluice.demo.edge import TICK_S, EdgeTraffic
@@ -130,7 +131,8 @@ def _block_json(block: Block) -> dict[str, Any]:
     evidence = {name: getattr(block.evidence, name, None) for name in ("count", "limit", "window_s", "rate", "measure")}
     until = {"blocked_at": block.blocked_at, "until": block.ends_at}
     response = block.response_at(block.blocked_at)
-    return {"client": block.network, "rule": block.rule, "response": response, **evidence, **until}
+    told = {"reason": reason(block)}
+    return {"client": block.network, "rule": block.rule, "response": response, **evidence, **until, **told}
 
 
 def percentiles(seconds: list[float]) -> dict[str, float | None]:

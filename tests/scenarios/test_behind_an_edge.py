@@ -69,6 +69,21 @@ def others(limit: int, seconds: float) -> Iterator[Request]:
         yield from steady(f"10.0.{number // 250}.{number % 250}", 100, start, start + (limit + 1) / 100)
 
 
+def test_a_guilty_network_in_a_log_of_two_days_is_refused_as_in_production(tmp_path: Path) -> None:
+    """A client is known after a day; then a fleet in one network comes, and two who have done nothing before."""
+    rules = '[networks]\n\n[[rule]]\nname = "burst"\nlimit = 5\nwindow = "10s"\nblock_for = "1h"\n'
+    later = 32 * 3600
+    known = (Request(hour * 3600, "198.51.100.7") for hour in range(33))
+    fleet = (Request(later + k / 10, f"203.0.113.{30 * n}") for n in range(8) for k in range(8))
+    quiet = (Request(later + 300 + 20 * k, client) for client in ("203.0.113.77", "203.0.114.77") for k in range(5))
+    result = played(tmp_path, [*known, *fleet, *quiet], rules, edge_s=1)
+    (network,) = [block for block in result["blocks"] if block["rule"] == "[networks]"]
+    assert network["client"] == "203.0.113.0/24"
+    assert network["reason"].startswith("8 of its clients are blocked: 203.0.113.0/32, ")
+    refused = [result["clients"][f"{each}/32"]["refused"] for each in ("203.0.113.77", "203.0.114.77")]
+    assert refused == [5, 0]
+
+
 ATTACKER = "203.0.113.66"
 
 
