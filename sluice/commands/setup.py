@@ -1,11 +1,12 @@
 """``sluice setup``: creates what the functions need, after showing the plan and its cost."""
 
+import re
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, replace
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import click
 from rich.console import Console
@@ -35,6 +36,7 @@ from sluice.deploy.preflight import reservations
 from sluice.deploy.resources import additions, resources_of
 from sluice.deploy.resources.chalice_config import Project
 from sluice.deploy.resources.logs import group_name
+from sluice.deploy.resources.notices import no_longer
 from sluice.deploy.resources.objects import notified_otherwise
 from sluice.deploy.resources.parameters import memory_of
 from sluice.deploy.resources.waf import RuleGroup, ip_sets_without
@@ -42,7 +44,7 @@ from sluice.deploy.resources.web_acls import Order, WebAclRule, arn_of
 from sluice.deploy.rule_group import Body, read_body
 from sluice.deploy.runtime import RECOMMENDED, runtime_of_chalice
 from sluice.deploy.snippets import cdk_of, cloudformation_of
-from sluice.deploy.stage import MOST_IP_SETS, MOST_SHARDS, Choices, DeliveredLog, Refusal, Stage
+from sluice.deploy.stage import MOST_IP_SETS, MOST_SHARDS, NOTICE, NOTICE_FORMS, Choices, DeliveredLog, Refusal, Stage
 from sluice.deploy.terraform import terraform_of
 from sluice.deploy.traffic import observed_requests_per_second, placements
 
@@ -66,6 +68,27 @@ STACK_OWNS: tuple[tuple[str, str, Callable[[Choices], object]], ...] = (
     ("--set EVENT_BUS", "EventBus", lambda choices: choices.settings.get("EVENT_BUS")),
 )
 """Options, the parameters of the stack for the same purpose, and the choices that both determine."""
+
+
+class Notice(NamedTuple):
+    """A place that announcements are sent to."""
+
+    place: str
+    """As it is remembered."""
+    webhook: str = ""
+    """Address of a webhook, which is not remembered."""
+
+
+def read_notice(text: str) -> Notice:
+    """Returns the place that ``text`` names. Raises ValueError, without the address of a webhook, which is a secret."""
+    kind, _, address = text.partition(":")
+    if kind == "slack":
+        if re.fullmatch(r"https://[^\s/]+/\S+", address) is None:
+            raise ValueError(f"slack:... is not of the form {NOTICE_FORMS}")
+        return Notice("slack", address)
+    if re.fullmatch(NOTICE, text) is None:
+        raise ValueError(f"{text!r} is not of the form {NOTICE_FORMS}")
+    return Notice(text)
 
 
 @click.command()
@@ -191,6 +214,21 @@ STACK_OWNS: tuple[tuple[str, str, Callable[[Choices], object]], ...] = (
     type=click.IntRange(10, 1_000_000),
     help="Requests a minute to which AWS WAF slows down a client whose response is slow; 10 by default.",
 )
+@click.option(
+    "--notify",
+    "notices",
+    type=Parsed("PLACE", read_notice),
+    multiple=True,
+    help="Where to send announcements of blocks, stopped rules, changes and warnings: email:ADDRESS, slack:WEBHOOK, "
+    "sns:ARN of a topic, or chat for Amazon Q Developer in chat applications. Turns on EVENT_BUS.",
+)
+@click.option(
+    "--no-notify",
+    "without_notices",
+    metavar="PLACE",
+    multiple=True,
+    help="Place that announcements are sent to no longer: email:ADDRESS, sns:ARN, slack or chat.",
+)
 @click.option("--fields", type=NAMES, help="CloudFront real-time fields, separated by commas.")
 @click.option(
     "--sample-rate", type=click.IntRange(1, 100), help="Percentage of requests that CloudFront's real-time log holds."
@@ -244,6 +282,7 @@ def setup(
     text: str,
     body: Body | None,
     printed: str | None,
+    notices: tuple[Notice, ...],
     project: Project,
     dry_run: bool,
     yes: bool,
@@ -265,6 +304,7 @@ def setup(
     sluice setup --bucket logs-of-site --prefix AWSLogs/
     sluice setup --bucket logs-of-site --events eventbridge
     sluice setup --respond challenge --block-body sorry.html
+    sluice setup --notify email:ops@example.com --notify chat
     sluice setup --respond challenge --print terraform > sluice.tf.json
     sluice setup --web-acl edge --managed-elsewhere --print cloudformation
     sluice setup --source cloudfront-standard --distribution E2EXAMPLE
@@ -282,6 +322,8 @@ def setup(
     if prefix and not buckets:
         raise click.UsageError("--prefix belongs to a --bucket.")
     entries, notifier = tuple(f"{bucket}/{prefix}" for bucket in buckets), _notifier(events, notification)
+    options["notices"] = tuple(dict.fromkeys(notice.place for notice in notices))
+    webhook = next((notice.webhook for notice in reversed(notices) if notice.webhook), "")
     desired = _stage(stage, account, web_acls, {**options, **notifier, "buckets": entries})
     order: Order = "kept" if renumber is None else "changed" if renumber else "restored"
     if renumber:
@@ -292,12 +334,20 @@ def setup(
         _print_for(printed, desired, account, body)
         return
     resources = resources_of(
-        desired, rules=text, body=body, now=int(time.time()), project=project, order=order, show_token=show_token
+        desired,
+        rules=text,
+        body=body,
+        now=int(time.time()),
+        project=project,
+        order=order,
+        webhook=webhook,
+        show_token=show_token,
     )
     # The rule group refers to the IP sets of responses that are given up until its own step has been taken.
     surplus = [
         *ip_sets_without(desired, options["without_responses"]),
         *(notified_otherwise(desired) if notifier else ()),
+        *no_longer(desired, options["without_notices"]),
     ]
     steps = [*to_set_up(survey(resources, account)), *to_tear_down(survey_remains(surplus, account))]
     if order == "restored":
@@ -364,6 +414,9 @@ def _stage(name: str, account: AwsAccount, web_acls: tuple[str, ...], options: d
     location, earlier = account.location, choices_of(name, account)
     options = {**options, "log_groups": [group_name(group, location) for group in options["log_groups"]]}
     before = earlier or Choices(scope=options["scope"] or "CLOUDFRONT", sources=())
+    if options["notices"]:
+        bus = before.settings.get("EVENT_BUS") or "default"
+        options["settings"] = {"EVENT_BUS": bus, **options["settings"]}
     choices = before.with_changes(**{**options, "sources": options["sources"] or _default_sources(before, options)})
     if options["distributions"] and not {"cloudfront", "cloudfront-standard"}.intersection(choices.sources):
         raise Refusal(
@@ -380,6 +433,9 @@ def _stage(name: str, account: AwsAccount, web_acls: tuple[str, ...], options: d
                 f"stage {name} has {earlier.ip_sets} IP sets per family; fewer would unblock the clients in the "
                 "others. Run teardown first, or keep them: they cost nothing"
             )
+    if before.notices and choices.notices and choices.settings.get("EVENT_BUS") != before.settings.get("EVENT_BUS"):
+        without = " ".join(f"--no-notify {notice}" for notice in before.notices)
+        raise Refusal(f"--set EVENT_BUS: rules of the present bus send notices. Remove them first: {without}")
     for option, parameter, chosen in STACK_OWNS:
         if chosen(choices) != chosen(before):
             _check_owner(before, option, parameter)

@@ -75,7 +75,9 @@ def _names(field: str, value: str) -> tuple[str, ...]:
 def additions_of(stage: Stage, detached: Detached) -> list[Resource]:
     """Returns the stage's additions to what is detached, in order of creation."""
     only: dict[str, Any] = {each.name: getattr(detached, each.name) for each in fields(detached)}
-    return additions(replace(stage, choices=replace(stage.choices, own_web_acl=False, managed_groups=(), **only)))
+    return additions(
+        replace(stage, choices=replace(stage.choices, own_web_acl=False, managed_groups=(), notices=(), **only))
+    )
 
 
 def without(stage: Stage, detached: Detached) -> RememberedChoices:

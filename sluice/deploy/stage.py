@@ -48,8 +48,12 @@ STACK_CHOICES = (
 )
 """Choices that the parameters of a stack make; setup makes the others."""
 
-STACK_SETTINGS = ("TRUSTED_PROXIES",)
+STACK_SETTINGS = ("TRUSTED_PROXIES", "EVENT_BUS")
 """Settings among them."""
+
+NOTICE = r"email:[^@\s]{1,64}@[^@\s]{1,255}|sns:arn:[a-z-]+:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,256}|slack|chat"
+NOTICE_FORMS = "email:ADDRESS, sns:ARN, slack:WEBHOOK with https://, or chat"
+"""Where announcements can be sent: as it is remembered, and in words."""
 
 
 class Refusal(Exception):
@@ -134,6 +138,8 @@ class Choices:
     """ARNs of the Application Load Balancers whose access logs are delivered to the stage's log group."""
     elsewhere: bool = False
     """True if another tool makes the additions to what others own, so that setup only looks for them."""
+    notices: tuple[str, ...] = ()
+    """Where announcements are sent: 'email:' and an address, 'sns:' and the ARN of a topic, 'slack' or 'chat'."""
     stack: str = ""
     """CloudFormation stack that created the resources; empty if setup did."""
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -194,6 +200,7 @@ class Choices:
                 r"arn:[a-z-]+:elasticloadbalancing:[a-z0-9-]+:\d{12}:loadbalancer/app/[A-Za-z0-9-]{1,32}/[0-9a-f]+",
                 "the ARN of an Application Load Balancer, which ends like loadbalancer/app/site/50dc6c495c0c9188",
             ),
+            ("--notify", self.notices, NOTICE, NOTICE_FORMS),
             ("log group", self.log_groups, r"[A-Za-z0-9_/.#-]{1,512}", "its name, such as /site/access, or its ARN"),
         ):
             for name in names:
@@ -279,8 +286,9 @@ class Choices:
     def with_changes(self, **choices: Any) -> Self:
         """Returns these choices, updated with those of ``choices`` that are not None.
 
-        Sources, responses, web ACLs, managed groups, distributions, buckets, keys, log groups, load balancers and
-        settings accumulate. An empty value removes a setting, and ``without_responses`` removes responses.
+        Sources, responses, web ACLs, managed groups, distributions, buckets, keys, log groups, load balancers,
+        notices and settings accumulate. An empty value removes a setting, ``without_responses`` removes responses, and
+        ``without_notices`` notices.
         """
         changes = {name: value for name, value in choices.items() if value is not None}
         for name in (
@@ -293,6 +301,7 @@ class Choices:
             "kms_keys",
             "log_groups",
             "load_balancers",
+            "notices",
         ):
             if name in changes:
                 changes[name] = tuple(dict.fromkeys((*getattr(self, name), *changes[name])))
@@ -300,6 +309,8 @@ class Choices:
         changes["settings"] = {name: value for name, value in settings.items() if value}
         without = changes.pop("without_responses", ())
         changes["responses"] = tuple(each for each in changes.get("responses", self.responses) if each not in without)
+        without = changes.pop("without_notices", ())
+        changes["notices"] = tuple(each for each in changes.get("notices", self.notices) if each not in without)
         return replace(self, **changes)
 
 
@@ -348,11 +359,26 @@ class Stage:
                 "clients'. Use --source waf, or --scope CLOUDFRONT"
             )
         self._check_load_balancers()
+        self._check_notices()
         for group in self.choices.log_groups:
             if group in (self.waf_log_group, self.access_log_group) or f"{group}-".startswith(f"{LOGS}{self.prefix}-"):
                 raise Refusal(
                     f"log group {group} belongs to stage {self.name} itself: setup subscribes the stream to those with "
                     "requests, and what the functions log are no requests"
+                )
+
+    def _check_notices(self) -> None:
+        """Raises Refusal for notices that no rule of EventBridge can send."""
+        bus = self.choices.settings.get("EVENT_BUS", "")
+        if self.choices.notices and (not bus or bus.startswith("arn:")):
+            raise Refusal(
+                f"--notify with EVENT_BUS={bus!r}: setup adds rules to a bus of this account, by name, such as default"
+            )
+        for notice in self.choices.notices:
+            kind, _, arn = notice.partition(":")
+            if kind == "sns" and not arn.startswith(self.location.arn("sns", "")):
+                raise Refusal(
+                    f"--notify {notice} is not in {self.location}, where EventBridge's rules send it messages"
                 )
 
     def _check_load_balancers(self) -> None:
@@ -376,6 +402,9 @@ class Stage:
     state_table = _Name("sluice-{}-state")
     delivery_role = _Name("sluice-{}-log-delivery")
     web_acl = _Name("sluice-{}")
+    mail_topic = _Name("sluice-{}-mail")
+    chat_topic = _Name("sluice-{}-chat")
+    webhook = _Name("sluice-{}-webhook")
     waf_log_group = _Name("aws-waf-logs-sluice-{}")
     access_log_group = _Name("sluice-{}-access-logs")
     dead_letters = _Name("sluice-{}-dead-letters")
@@ -433,6 +462,10 @@ class Stage:
         """ARN of the bus that announcements are sent to; None without one."""
         bus = self.choices.settings.get("EVENT_BUS")
         return bus if not bus or bus.startswith("arn:") else self.location.arn("events", f"event-bus/{bus}")
+
+    @property
+    def webhook_role_arn(self) -> str:
+        return self.location.arn("iam", f"role/{self.webhook}", region=False)
 
     @property
     def log_stream_arn(self) -> str:

@@ -13,6 +13,7 @@ from sluice.deploy.resources.created_web_acl import CreatedWebAcl, CreatedWebAcl
 from sluice.deploy.resources.deliveries import DeliveryDestination, DistributionDelivery, LoadBalancerDelivery
 from sluice.deploy.resources.leftovers import BlockedClients, ChaliceDeployment, FunctionLogs
 from sluice.deploy.resources.logs import AddedSubscription, LogGroup, LogSubscription, WebAclLogging
+from sluice.deploy.resources.notices import notices
 from sluice.deploy.resources.objects import BucketNotification, ObjectsQueue, Queue, event_rule
 from sluice.deploy.resources.parameters import FirstToken, memory_of
 from sluice.deploy.resources.streams import DeliveryRole, LogStream, mode
@@ -33,19 +34,26 @@ def resources_of(
     rules: str = "",
     body: Body | None = None,
     order: Order = "kept",
+    webhook: str = "",
     show_token: Callable[[str], None] = lambda _: None,
 ) -> list[Resource]:
     """Returns the resources of a stage, in order of creation.
 
     ``now`` is epoch seconds, ``rules`` the first rule set as TOML. ``body``: the body of refusals; None for the present
-    one. ``order``: what becomes of the priorities in web ACLs. ``show_token`` receives the first token, if one is
+    one. ``order``: what becomes of the priorities in web ACLs. ``webhook``: address of the webhook for notices; empty
+    for the present one. ``show_token`` receives the first token, if one is
     created.
     """
     choices, seeds = stage.choices, _seeds(stage, now, rules, show_token)
     remembered = memory_of(stage)
     if choices.stack:
         # CloudFormation creates the others.
-        return [remembered, *seeds, *(_access_logs(stage) if choices.delivered else ()), *additions(stage, order)]
+        return [
+            remembered,
+            *seeds,
+            *(_access_logs(stage) if choices.delivered else ()),
+            *additions(stage, order, webhook),
+        ]
     tallies = "the shards' tally logs; on demand, stream, items expire"
     state = "blocks, allowlist, rules, audit; on demand, stream, recoverable, protected"
     responses = ", ".join(each for each in SOFTER if each in choices.responses)
@@ -87,7 +95,7 @@ def resources_of(
         # Chalice creates the log groups of all functions, but gives the API's a name that is never used.
         LogGroup(stage, stage.log_group(API), 30, about="logs of the admin API; kept for 30 days"),
         ChaliceStage(stage, stage.name, project, about=deployment),
-        *additions(stage, order),
+        *additions(stage, order, webhook),
     ]
 
 
@@ -111,8 +119,8 @@ def _seeds(stage: Stage, now: int, rules: str, show_token: Callable[[str], None]
     ]
 
 
-def additions(stage: Stage, order: Order = "kept") -> list[Resource]:
-    """Returns the additions to resources with other owners."""
+def additions(stage: Stage, order: Order = "kept", webhook: str = "") -> list[Resource]:
+    """Returns the additions to resources with other owners, and what sends notices to people."""
     choices = stage.choices
     attached = "its cache behaviours log to the stream"
     delivered = f"delivers its log to {stage.access_log_group}; other deliveries stay unchanged"
@@ -147,7 +155,7 @@ def additions(stage: Stage, order: Order = "kept") -> list[Resource]:
         added.append(CreatedWebAcl(stage, stage.web_acl, stage.choices.managed_groups, about=f"{has}; {price}"))
         if "waf" in stage.choices.sources and not stage.choices.stack:
             added.append(CreatedWebAclLogging(stage, stage.web_acl, about=f"writes to {stage.waf_log_group}"))
-    return added
+    return [*added, *notices(stage, webhook)]
 
 
 def remains_of(stage: Stage, *, now: int, project: Project) -> list[Resource]:

@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 from sluice.deploy.account import AwsAccount, code_of, missing_ok
 from sluice.deploy.policies import allow, policy
 from sluice.deploy.resource import Existing, Resource
+from sluice.deploy.resources.event_rules import EventBridgeRule
 from sluice.deploy.stage import Refusal, Stage, split_bucket
 
 FUNCTION_S = 300
@@ -174,13 +175,11 @@ class BucketNotification(Resource):
 
 
 @dataclass(frozen=True, slots=True)
-class EventRule(Resource):
+class EventRule(EventBridgeRule):
     """A rule of EventBridge that tells the queue of new objects under a prefix of a bucket that sends it its events.
 
     ``name`` is that of the rule, and ``entry`` an entry of ``Choices.buckets``.
     """
-
-    kind = "EventBridge rule"
 
     entry: str
 
@@ -193,42 +192,14 @@ class EventRule(Resource):
             )
         return self.remains(account)
 
-    @missing_ok("ResourceNotFoundException")
-    def remains(self, account: AwsAccount) -> Existing | None:
-        client = account.client("events")
-        rule = client.describe_rule(Name=self.name)
-        tags = client.list_tags_for_resource(ResourceARN=rule["Arn"])["Tags"]
-        targets = {each["Id"]: each["Arn"] for each in client.list_targets_by_rule(Rule=self.name)["Targets"]}
-        wrong = {
-            "pattern": json.loads(rule["EventPattern"]) != self._pattern(),
-            "not enabled": rule["State"] != "ENABLED",
-            "target": targets.get(TARGET) != self._target(),
-        }
-        differences = [name for name, is_wrong in wrong.items() if is_wrong]
-        return Existing(self.tagged(tags), differences, {"targets": list(targets)})
-
-    def create(self, account: AwsAccount) -> None:
-        client, pattern = account.client("events"), json.dumps(self._pattern())
-        client.put_rule(Name=self.name, EventPattern=pattern, State="ENABLED", Tags=self.stage.tag_list)
-        client.put_targets(Rule=self.name, Targets=[{"Id": TARGET, "Arn": self._target()}])
-
-    def remove(self, account: AwsAccount, existing: Existing) -> None:
-        client = account.client("events")
-        if existing.facts["targets"]:
-            client.remove_targets(Rule=self.name, Ids=existing.facts["targets"])
-        client.delete_rule(Name=self.name)
-
-    def _pattern(self) -> dict[str, Any]:
+    def pattern(self) -> dict[str, Any]:
         bucket, prefix = split_bucket(self.entry)
         under = {"object": {"key": [{"prefix": prefix}]}} if prefix else {}
         detail = {"bucket": {"name": [bucket]}, **under}
         return {"source": ["aws.s3"], "detail-type": ["Object Created"], "detail": detail}
 
-    def _target(self) -> str:
-        return self.stage.queue_arn(self.stage.objects_queue)
-
-
-TARGET = "queue"
+    def target(self, account: AwsAccount) -> dict[str, Any]:  # noqa: ARG002
+        return {"Arn": self.stage.queue_arn(self.stage.objects_queue)}
 
 
 def event_rule(stage: Stage, entry: str) -> EventRule:

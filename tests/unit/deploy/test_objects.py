@@ -228,7 +228,7 @@ def test_a_rule_of_eventbridge_that_was_edited_is_repaired(world: World, told: S
     world.set_up(told)
     (name,) = rules(world)
     client = world.account.client("events")
-    client.remove_targets(Rule=name, Ids=["queue"])
+    client.remove_targets(Rule=name, Ids=["target"])
     client.put_rule(Name=name, EventPattern='{"source": ["aws.ec2"]}', State="DISABLED")
     assert "pattern; not enabled; target" in [
         finding.what.rpartition(": ")[2] for finding in drift(inspection(world, told))
