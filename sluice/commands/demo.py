@@ -21,7 +21,15 @@ from chalicelib.core.refusals import REFUSAL_STATUS
 from chalicelib.core.wording import plural
 from sluice import DEFAULT_RULES
 from sluice.commands.shared.logs import LogNames, block_status_option, field_names, print_notes, trusted_option
-from sluice.commands.shared.options import EXISTING_FILE, Parsed, json_output, number_option, read_rules, seed_option
+from sluice.commands.shared.options import (
+    EXISTING_FILE,
+    Parsed,
+    json_output,
+    notify_option,
+    number_option,
+    read_rules,
+    seed_option,
+)
 from sluice.commands.shared.output import output
 from sluice.demo.demonstration import Demonstration, stopped_rules, summary_of
 from sluice.demo.latency import Latency
@@ -29,6 +37,7 @@ from sluice.demo.recording import RecordedEdge, RecordedLog, play
 from sluice.demo.view import closing, watching
 from sluice.deploy.stage import MOST_IP_SETS
 from sluice.local.cloud import LocalCloud
+from sluice.local.commanded import CommandedAnnouncements
 from sluice.local.loop import Clock, SimulatedClock, WallClock
 
 DEMO_RULES = Path(__file__).parent.parent / "demo" / "rules.toml"
@@ -94,6 +103,7 @@ SPEED = Parsed("X|max", _speed)
 @click.option(
     "--speed", type=SPEED, default="1", show_default=True, help="Multiple of real time, or max: as fast as possible."
 )
+@notify_option
 @seed_option
 @json_output("Print a single JSON object at the end.")
 def demo(
@@ -106,6 +116,7 @@ def demo(
     block_status: int,
     seconds: float,
     speed: float,
+    notify: tuple[str, ...] | None,
     as_json: bool,
     **simulation: Any,
 ) -> None:
@@ -122,6 +133,7 @@ def demo(
     \b
     sluice demo
     sluice demo --speed max --json
+    sluice demo --notify 'exec:jq -r .title'
     sluice demo --traffic lines.log --rules rules.toml --speed max --json
     sluice demo --traffic lines.log --edge 30 --speed max --json
     """
@@ -133,6 +145,8 @@ def demo(
     if trusted and "x-forwarded-for" not in fields:
         raise click.UsageError("--trusted-proxy: x-forwarded-for is not among the --fields.")
     text, _ = read_rules(rules or (DEFAULT_RULES if traffic else DEMO_RULES))
+    commanded = CommandedAnnouncements(notify, lambda text: click.echo(text, err=True)) if notify else None
+    simulation["announcements"] = commanded
     log = None
     settings = {
         "CLOUDFRONT_FIELDS": ",".join(fields),
@@ -151,6 +165,8 @@ def demo(
             demonstration.run(watch)
         summary = demonstration.summary()
         console.print(closing(summary, demonstration))
+    if commanded is not None:
+        commanded.close()
     if as_json:
         click.echo(json.dumps(summary))
     if log is not None:

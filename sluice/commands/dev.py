@@ -2,8 +2,9 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
+from datetime import datetime
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from chalicelib.config import ConfigError
+from chalicelib.core.announcements import Announcement
 from chalicelib.core.durations import format_duration, parse_duration
 from chalicelib.core.tally import LONGEST_RETENTION_S
 from chalicelib.core.tokens import Role
@@ -20,13 +22,21 @@ from chalicelib.core.wording import plural
 from chalicelib.reports import IngestReport
 from sluice import DEFAULT_RULES
 from sluice.commands.shared.logs import explained
-from sluice.commands.shared.options import EXISTING_FILE, EXISTING_FOLDER, NEW_FILE, read_rules, seed_option
+from sluice.commands.shared.options import (
+    EXISTING_FILE,
+    EXISTING_FOLDER,
+    NEW_FILE,
+    notify_option,
+    read_rules,
+    seed_option,
+)
 from sluice.commands.shared.output import output, plain
 from sluice.commands.shared.times import DURATION
 from sluice.demo.actors import ALLOWED
 from sluice.demo.edge import TICK_S, EdgeTraffic
 from sluice.demo.endless import endless_hits
 from sluice.local.cloud import LocalCloud
+from sluice.local.commanded import CommandedAnnouncements
 from sluice.local.objects import DirectoryObjects
 from sluice.local.served import ServedCloud
 from sluice.local.sources import FollowedFile, PipedLines
@@ -37,6 +47,9 @@ OBJECTS_TICK_S = 1.0
 
 REPORT_S = 2.0
 """Seconds between two looks for lines that were not counted."""
+
+EVENTS_S = 0.5
+"""Seconds between two looks for events to print."""
 
 FIRST_ATTACK_S = 20.0
 """Seconds from the start of the simulated traffic to its first attacker."""
@@ -58,6 +71,7 @@ FIRST_ATTACK_S = 20.0
 @click.option(
     "--past", type=DURATION, default="5m", show_default=True, help="Length of the simulated traffic before the start."
 )
+@notify_option
 @seed_option
 def dev(
     traffic: str | None,
@@ -67,6 +81,7 @@ def dev(
     fields: str | None,
     port: int,
     past: str,
+    notify: tuple[str, ...] | None,
     seed: int,
 ) -> None:
     """Run Sluice on this machine, with the admin API and the page, until interrupted.
@@ -75,7 +90,7 @@ def dev(
     traffic. A request counts at the time in its line: requests more than an hour old are late, so they are not counted
     and cause no block. With --objects, where logs come late, it is 26 hours. A file of the folder is read, plain or
     gzip, once it has not changed for two seconds, and again whole if it changes later. What is not counted, because it
-    is late or cannot be read, is explained here.
+    is late or cannot be read, is explained here, and each block, its end and other events are printed.
 
     \b
     sluice dev --traffic demo
@@ -85,6 +100,8 @@ def dev(
     """
     if sum(source is not None for source in (traffic, follow, objects)) > 1:
         raise click.UsageError("Give one of --traffic, --follow and --objects.")
+    console = output()
+    announcements = CommandedAnnouncements(notify, lambda text: console.print(plain(text))) if notify else None
     bucket = DirectoryObjects(objects) if objects else None
     settings = {"CLOUDFRONT_FIELDS": fields} if fields else {}
     if bucket is not None:
@@ -99,16 +116,17 @@ def dev(
             settings=settings,
             allow=ALLOWED if traffic else (),
             objects=bucket,
+            announcements=announcements,
         )
     except ConfigError as exc:
         raise click.ClickException(str(exc)) from exc
     except OSError as exc:
         raise click.ClickException(f"port {port}: {exc.strerror}; --port 0 picks a free one") from exc
     if bucket is not None:
-        _run(served, output(), partial(_notify, served.cloud, bucket), OBJECTS_TICK_S)
+        _run(served, console, partial(_notify, served.cloud, bucket), OBJECTS_TICK_S)
         return
     with _pump(served.cloud, simulated=traffic is not None, follow=follow, seed=seed) as pump:
-        _run(served, output(), pump)
+        _run(served, console, pump)
 
 
 def _notify(cloud: LocalCloud, bucket: DirectoryObjects) -> None:
@@ -138,6 +156,23 @@ class UncountedLines:
             self._console.print(Text("Not counted: ", "yellow") + plain(text), soft_wrap=True)
 
 
+class EventLines:
+    """A report of events: a line for each announcement."""
+
+    def __init__(self, console: Console, printed: int = 0) -> None:
+        """``printed``: announcements that were made before, and are not printed."""
+        self._console = console
+        self._printed = printed
+
+    def report(self, announcements: Sequence[Announcement]) -> None:
+        """Prints those that are new, of all since the start."""
+        for each in announcements[self._printed :]:
+            time_of_day = datetime.fromisoformat(each.at).astimezone().strftime("%H:%M:%S")
+            line = Text.assemble(f"{time_of_day}  ", plain(each.title.partition(": ")[2]), "  ", plain(each.text))
+            self._console.print(line, soft_wrap=True)
+        self._printed = len(announcements)
+
+
 def _run(served: ServedCloud, console: Console, pump: Callable[[], None], tick_s: float = TICK_S) -> None:
     cloud = served.cloud
     cloud.loop.every(tick_s, pump, first=cloud.now())
@@ -147,6 +182,8 @@ def _run(served: ServedCloud, console: Console, pump: Callable[[], None], tick_s
         _greet(console, served.url, {role: served.token(f"dev-{role}", role) for role in Role})
         uncounted = UncountedLines(console, cloud.config.retention_s)
         cloud.loop.every(REPORT_S, lambda: uncounted.report(cloud.telemetry.ingests), first=cloud.now())
+        events = EventLines(console, len(cloud.telemetry.announcements))
+        cloud.loop.every(EVENTS_S, lambda: events.report(cloud.telemetry.announcements), first=cloud.now())
         try:
             served.run(inf)
         except KeyboardInterrupt:

@@ -11,6 +11,7 @@ from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.state import Block
 from chalicelib.core.wording import reason
 from chalicelib.pipeline.stored import State
+from chalicelib.ports import Announcements
 from sluice.demo.actors import ALLOWED, Actor, cast, play
 from sluice.demo.edge import TICK_S, EdgeTraffic
 from sluice.demo.latency import Latency
@@ -40,9 +41,17 @@ class Demonstration:
         shards: int,
         containers: int,
         ip_sets: int = 1,
+        announcements: Announcements | None = None,
     ) -> None:
         self.cloud = LocalCloud(
-            clock, rules=rules, shards=shards, containers=containers, seed=seed, allow=ALLOWED, ip_sets=ip_sets
+            clock,
+            rules=rules,
+            shards=shards,
+            containers=containers,
+            seed=seed,
+            allow=ALLOWED,
+            ip_sets=ip_sets,
+            announcements=announcements,
         )
         self.seconds = seconds
         self.actors: list[Actor] = cast(seed, seconds)

@@ -21,7 +21,7 @@ from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import ACTIVE, Allow, StoredRules, version_id
 from chalicelib.edges.waf_ip_sets import WafIpSets
 from chalicelib.pipeline.stored import State
-from chalicelib.ports import LogKey, LogObject, LogObjects
+from chalicelib.ports import Announcements, LogKey, LogObject, LogObjects
 from sluice.local.events import (
     MOST_BYTES,
     MOST_RECORDS,
@@ -90,11 +90,13 @@ class LocalCloud:
         objects: LogObjects | None = None,
         ip_sets: int = 1,
         responses: Collection[Response] = (),
+        announcements: Announcements | None = None,
     ) -> None:
         """``rules``: TOML text. ``containers``: those of ingest. ``allow``: networks for the allowlist, with comments.
 
         ``ip_sets``: those of each family that block. ``responses``: softer ones with IP sets, besides those of the
-        rules. ``objects``: the bucket that ``notify`` refers to, if there is one. Raises RulesError, ConfigError.
+        rules. ``objects``: the bucket that ``notify`` refers to, if there is one. ``announcements``: their receiver,
+        likewise. Raises RulesError, ConfigError.
         """
         self.rules: RuleSet = parse_rules(rules)
         self.loop = Loop(clock)
@@ -117,6 +119,7 @@ class LocalCloud:
             telemetry=self.telemetry,
             objects=objects or NoObjects(),
             memory_mb=MEMORY_MB,
+            announcements=announcements,
         )
         records, start = State(self.state), int(clock.now())
         for id in (ACTIVE, version_id(1)):

@@ -18,7 +18,7 @@ from chalicelib import handlers
 from chalicelib.bootstrap import compose, running_in
 from chalicelib.core.tally import kept_s
 from chalicelib.core.tokens import SECRET_BYTES, Role, Token, issue
-from chalicelib.ports import LogObjects
+from chalicelib.ports import Announcements, LogObjects
 from sluice.local.cloud import LocalCloud
 from sluice.local.gateway import HOST, Gateway, serve
 
@@ -90,13 +90,23 @@ class ServedCloud:
         settings: Mapping[str, str] | None = None,
         allow: Sequence[tuple[str, str]] = (),
         objects: LogObjects | None = None,
+        announcements: Announcements | None = None,
     ) -> None:
         """``start``: epoch seconds in the past, from which the cloud catches up. ``objects``: its bucket.
+        ``announcements``: their receiver.
 
         Raises RulesError, ConfigError, or OSError if the port is taken.
         """
         self.clock = ServedClock(start)
-        self.cloud = LocalCloud(self.clock, rules=rules, seed=seed, settings=settings, allow=allow, objects=objects)
+        self.cloud = LocalCloud(
+            self.clock,
+            rules=rules,
+            seed=seed,
+            settings=settings,
+            allow=allow,
+            objects=objects,
+            announcements=announcements,
+        )
         self.tokens: list[Token] = []
         """Accepted tokens, as they are stored."""
         world = replace(self.cloud.world, tokens=lambda: tuple(self.tokens))

@@ -1,5 +1,7 @@
 """Options and rules files that commands of several kinds share."""
 
+import shlex
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -77,6 +79,25 @@ def auth_option(help: str, envvar: str | None = None) -> Callable[[Command], Com
 def without_comments(lines: Iterable[str]) -> list[str]:
     """Removes comments, which begin with '#', and returns the lines that are not empty then."""
     return [text for line in lines if (text := line.partition("#")[0].strip())]
+
+
+def _read_command(text: str) -> tuple[str, ...]:
+    """Returns the words of a command. Raises ValueError."""
+    kind, colon, command = text.partition(":")
+    words = shlex.split(command) if kind == "exec" and colon else []
+    if not words:
+        raise ValueError(f"{text!r} is not of the form exec:COMMAND, such as exec:'jq .title'")
+    if shutil.which(words[0]) is None:
+        raise ValueError(f"exec:COMMAND: there is no command {words[0]!r}")
+    return tuple(words)
+
+
+notify_option = click.option(
+    "--notify",
+    type=Parsed("exec:COMMAND", _read_command),
+    help="Command that is run for each announcement, with its JSON on standard input, as 'sluice setup --notify' would "
+    "send it.",
+)
 
 
 seed_option = click.option("--seed", type=int, default=1, show_default=True, help="Seed of all random choices.")
