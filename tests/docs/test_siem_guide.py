@@ -1,0 +1,33 @@
+"""The recipe for SIEMs: its template is one, and what it maps exists."""
+
+import re
+from pathlib import Path
+
+import yaml  # type: ignore[import-untyped]
+
+from chalicelib.core.announcements import SOURCE, TYPES, Announcement
+from chalicelib.core.responses import Response
+from chalicelib.core.state import Evidence
+
+TEXT = (Path(__file__).parents[2] / "docs" / "operate" / "siem.md").read_text(encoding="utf-8")
+(TEMPLATE,) = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL))
+
+
+def test_the_rule_of_the_template_matches_announcements_and_writes_a_line_for_each() -> None:
+    rule = TEMPLATE["Resources"]["Announcements"]["Properties"]
+    assert rule["EventPattern"] == {"source": [SOURCE]}
+    (target,) = rule["Targets"]
+    assert target["InputTransformer"] == {"InputPathsMap": {"detail": "$.detail"}, "InputTemplate": "<detail>\n"}
+
+
+def test_every_resource_that_the_template_names_is_in_it() -> None:
+    named = re.findall(r"'Fn::GetAtt': \[(\w+), Arn\]", TEXT)
+    assert set(named) <= set(TEMPLATE["Resources"])
+
+
+def test_what_is_mapped_to_ocsf_exists() -> None:
+    cells = [row.split(" | ")[1] for row in re.findall(r"^\| `.* \|$", TEXT, re.MULTILINE)]
+    names = {name for cell in cells for name in re.findall(r"`([A-Za-z_. ]+)`", cell)}
+    known = {*Announcement.__struct_fields__, *TYPES, *Response}
+    assert names - known == {"evidence.first_ms", "evidence.last_ms"}
+    assert {"first_ms", "last_ms"} <= set(Evidence.__struct_fields__)
