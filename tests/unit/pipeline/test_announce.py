@@ -1,6 +1,8 @@
 """What is announced: every event and change by an operator at least once, and in a flood a bounded number."""
 
+from collections import Counter
 from collections.abc import Sequence
+from random import Random
 
 import pytest
 
@@ -247,3 +249,81 @@ def test_records_that_are_removed_changed_or_unreadable_are_not_announced(stage:
         ]
     )
     assert stage.bus.sent == []
+
+
+class Killed(BaseException):
+    """Death of a container in the middle of a call."""
+
+
+class UnreliableBus(Bus):
+    """A receiver that may reject a call after some of its announcements, and in which a container may die."""
+
+    def __init__(self, random: Random) -> None:
+        super().__init__()
+        self.random = random
+        self.trouble = 0.0
+        """Share of the calls that fail."""
+
+    def send(self, announcements: Sequence[Announcement]) -> None:
+        if self.random.random() >= self.trouble:
+            super().send(announcements)
+            return
+        super().send(announcements[: self.random.randint(0, len(announcements))])
+        raise self.random.choice([Unavailable("no event bus"), Killed()])
+
+
+def deliver(stage: Stage, random: Random, changes: Sequence[StreamChange]) -> None:
+    """Delivers changes to a container until it succeeds; one that dies is replaced, and may come twice."""
+    for _ in range(random.choice([1, 1, 1, 2])):
+        while True:
+            if random.random() < 0.1:
+                stage.announce = stage.container()
+            try:
+                stage.announce.run(changes)
+                break
+            except Killed:
+                stage.announce = stage.container()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_fails_nothing_is_lost_and_what_is_repeated_has_the_same_id_and_content(seed: int) -> None:
+    random, stage = Random(seed), Stage()
+    bus = stage.bus = UnreliableBus(random)
+    stage.announce = stage.container()
+    start, waiting = stage.clock.now, list[StreamChange]()
+    for second in range(0, 400, 5):
+        stage.clock.now = start + second
+        bus.trouble = random.choice([0.0, 0.0, 0.5, 1.0]) if second % 60 == 0 else bus.trouble
+        for _ in range(random.choice([0, 1, 1, 3])):
+            others = [Event(outcome="stopped", rule="burst")] if random.random() < 0.2 else []
+            stage.record(*flood(random.choice([1, 2, 49])), *others, at=int(stage.clock.now))
+        if random.random() < 0.1:
+            stage.audit("pause", at=int(stage.clock.now))
+        waiting += [each for each in stage.stored() if each.kind in (Events.kind, Audit.kind)]
+        bus.trouble = min(bus.trouble, 0.9)  # so that deliveries end
+        while waiting and random.random() < 0.8:
+            deliver(stage, random, waiting[:10])
+            del waiting[:10]
+        if second % 60 == 0:
+            deliver(stage, random, BEAT)
+    bus.trouble = 0.0
+    while waiting:
+        deliver(stage, random, waiting[:10])
+        del waiting[:10]
+    for _ in range(9):
+        stage.beat_after(MINUTE_S)
+    assert stage.state.control(Unannounced).record == Unannounced()
+    sent: dict[str, Announcement] = {}
+    for each in bus.sent:
+        assert sent.setdefault(each.id, each) == each
+    numbers: Counter[int] = Counter()
+    for record in stage.state.all(Events):
+        minute = record.record.at_ms // 60_000 * 60
+        for number, event in enumerate(record.record.events):
+            numbers[minute] += bool(event.network)
+            told = f"{record.id}/{number}" in sent
+            assert told or (event.network and f"minute/{minute}" in sent), event
+    assert all(
+        sent[f"minute/{minute}"].number == number for minute, number in numbers.items() if f"minute/{minute}" in sent
+    )
+    assert {f"change/{each.id}" for each in stage.state.all(Audit)} <= set(sent)
