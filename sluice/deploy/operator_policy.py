@@ -32,7 +32,7 @@ ACTIONS: Mapping[str, Sequence[str]] = {
     ),
     "events": (
         *("DeleteRule", "DescribeRule", "ListTagsForResource", "ListTargetsByRule", "PutRule", "PutTargets"),
-        *("RemoveTargets", "TagResource"),
+        *("RemoveTargets", "TagResource", "*ApiDestination", "*Connection"),
     ),
     "iam": (
         *("CreateRole", "DeleteRole", "DeleteRolePolicy", "GetRole", "GetRolePolicy", "ListRolePolicies"),
@@ -51,6 +51,11 @@ ACTIONS: Mapping[str, Sequence[str]] = {
         *("CreateBucket", "DeleteBucket", "DeleteObject", "GetBucketTagging", "GetObject", "ListBucket"),
         *("PutBucketPublicAccessBlock", "PutBucketTagging", "PutObject"),
     ),
+    "secretsmanager": ("CreateSecret", "DeleteSecret", "PutSecretValue", "UpdateSecret"),
+    "sns": (
+        *("CreateTopic", "DeleteTopic", "GetTopicAttributes", "ListTagsForResource", "SetTopicAttributes"),
+        *("Subscribe", "TagResource", "Unsubscribe"),
+    ),
     "sqs": (
         *("CreateQueue", "DeleteQueue", "GetQueueAttributes", "GetQueueUrl", "ListQueueTags", "SetQueueAttributes"),
         "TagQueue",
@@ -66,11 +71,16 @@ OWN: Mapping[str, Sequence[str]] = {
         "arn:aws:cloudformation:*:aws:transform/Serverless-2016-10-31",
     ),
     "dynamodb": ("arn:aws:dynamodb:*:*:table/sluice-*",),
-    "events": ("arn:aws:events:*:*:rule/sluice-*",),
+    "events": tuple(
+        f"arn:aws:events:*:*:{name}/sluice-*" for name in ("rule", "rule/*", "connection", "api-destination")
+    ),
     "iam": ("arn:aws:iam::*:role/sluice-*",),
     "kinesis": ("arn:aws:kinesis:*:*:stream/sluice-*",),
     "lambda": ("arn:aws:lambda:*:*:function:sluice-*", "arn:aws:lambda:*:*:event-source-mapping:*"),
     "s3": ("arn:aws:s3:::sluice-*",),
+    # EventBridge keeps a connection by it.
+    "secretsmanager": ("arn:aws:secretsmanager:*:*:secret:events!connection/sluice-*",),
+    "sns": ("arn:aws:sns:*:*:sluice-*",),
     "sqs": ("arn:aws:sqs:*:*:sluice-*",),
     "ssm": ("arn:aws:ssm:*:*:parameter/sluice/*",),
 }

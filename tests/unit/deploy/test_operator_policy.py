@@ -64,6 +64,8 @@ def stage(deployable: World) -> Stage:
         log_groups=("/site/access",),
         buckets=("site-logs/",),
         own_web_acl=True,
+        notices=("email:ops@example.com", "chat"),
+        settings={"EVENT_BUS": "default"},
     )
     deployable.front.calls.clear()
     return stage
