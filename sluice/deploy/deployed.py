@@ -72,7 +72,7 @@ def look_up(stage: Stage, account: AwsAccount) -> Deployed:
         functions=functions_of(stage, account),
         event_sources=look_up_sources(stage, account),
         roles=dict(_roles(stage, account)),
-        apis=_apis(stage, account),
+        apis=apis_of(stage, account),
         scheduled=_scheduled(stage, account),
     )
 
@@ -109,7 +109,8 @@ def _roles(stage: Stage, account: AwsAccount) -> Iterator[tuple[str, str]]:
             yield name, account.client("iam").get_role(RoleName=stage.function(name))["Role"]["Arn"]
 
 
-def _apis(stage: Stage, account: AwsAccount) -> list[str]:
+def apis_of(stage: Stage, account: AwsAccount) -> list[str]:
+    """Returns ``Deployed.apis``. Raises ClientError."""
     invoked = f":function:{stage.prefix}/invocations"
     client, apis = account.client("apigateway"), []
     for api in account.list_all("apigateway", "get_rest_apis", "items"):

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import yaml  # type: ignore[import-untyped]
 from moto.awslambda.models import lambda_backends
 
 from sluice.deploy.account import AwsError
@@ -14,10 +15,11 @@ from sluice.deploy.chalice_record import record_file
 from sluice.deploy.deployed import look_up
 from sluice.deploy.plan import StepAction, to_set_up
 from sluice.deploy.policies import deployed_functions
+from sluice.deploy.resources.api_throttle import ApiThrottle
 from sluice.deploy.resources.event_sources import configured_sources
 from sluice.deploy.resources.leftovers import ChaliceDeployment
 from sluice.deploy.stage import Stage
-from tests.support.deploy.account import REGION, World
+from tests.support.deploy.account import REGION, ROOT, World
 from tests.support.deploy.front import Interrupted, run_no_functions
 from tests.support.deploy.functions import deploy_functions
 
@@ -244,3 +246,23 @@ def test_a_failed_first_deployment_of_chalice_itself_is_adopted(deployable: Worl
     assert len(ids[1]) == 1
     deploy_functions(deployable, stage)
     assert identities(deployable, stage) == ids
+
+
+def test_the_api_gets_the_throttle_that_a_stack_has_and_keeps_that_of_an_operator(
+    deployable: World, stage: Stage
+) -> None:
+    def limits() -> tuple[float, int]:
+        (api,) = look_up(stage, deployable.account).apis
+        settings = client.get_stage(restApiId=api, stageName="api")["methodSettings"]["*/*"]
+        return settings["throttlingRateLimit"], settings["throttlingBurstLimit"]
+
+    client = deployable.account.client("apigateway")
+    deploy_functions(deployable, stage)
+    parameters = yaml.safe_load((ROOT / ".chalice" / "resources.yaml").read_text())["Parameters"]
+    assert limits() == (parameters["ApiRequestsPerSecond"]["Default"], parameters["ApiBurst"]["Default"])
+    (api,) = look_up(stage, deployable.account).apis
+    higher = [{"op": "replace", "path": "/*/*/throttling/rateLimit", "value": "50"}]
+    client.update_stage(restApiId=api, stageName="api", patchOperations=higher)
+    existing = ApiThrottle(stage, "api").find(deployable.account)
+    assert existing is not None
+    assert existing.differences == []
