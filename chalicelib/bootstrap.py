@@ -74,7 +74,7 @@ class World:
     memory_mb: int | None = None
     """Memory of the function; None if it is not limited."""
     announcements: Announcements | None = None
-    """The receiver of announcements, besides the log."""
+    """The receiver of announcements, in addition to the log."""
 
 
 @dataclass(frozen=True, slots=True)

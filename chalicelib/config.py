@@ -154,7 +154,7 @@ class Config:
     softer_ip_sets: tuple[IpSet, ...] = _softer_ip_sets()
     block_status: int = _setting(
         str(REFUSAL_STATUS),
-        "Status with which the rule group refuses requests, by which logs show them",
+        "Status with which the rule group refuses requests, and by which refusals are recognised in logs",
         f"one of {', '.join(STATUSES)}",
         lambda text: int(STATUSES[STATUSES.index(text)]),
     )
@@ -224,7 +224,7 @@ class Config:
     history_days: int = _number(30, "Time for which events are kept, which 'sluice history' lists", 1, 400, "days, ")
     event_bus: str = _text(
         "",
-        "EventBridge bus that announcements are sent to, besides the log; none if empty",
+        "EventBridge bus that announcements are sent to, in addition to the log; none if empty",
         pattern(BUS, "the name or ARN of an event bus, such as default"),
     )
     breaker_share: float = _percentage(

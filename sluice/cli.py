@@ -22,7 +22,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "blocks": ("blocks", "List blocked networks, with rule, reason and remaining time."),
         "block": ("blocks", "Block addresses or networks by hand."),
         "unblock": ("blocks", "Lift blocks, by network or by filter."),
-        "allowlist": ("allowlist", "List networks that are never blocked, or not by some rules."),
+        "allowlist": ("allowlist", "List networks that are never blocked, or that some rules do not block."),
         "allow": ("allowlist", "Add networks to the allowlist."),
         "disallow": ("allowlist", "Remove networks from the allowlist."),
         "client": ("clients", "Show everything about one client."),

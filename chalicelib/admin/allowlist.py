@@ -1,4 +1,4 @@
-"""The allowlist: networks that are never published, or that some rules do not block. An addition lifts their blocks."""
+"""The allowlist: networks that are never published, or that some rules do not block. Adding one lifts its blocks."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
@@ -36,7 +36,7 @@ class AllowChange(ChangeAnswer, frozen=True, kw_only=True):
     entries: Annotated[tuple[Allow, ...], at_most(MOST_ENTRIES_AT_ONCE)] = ()
     """The entries that were to be added or changed, as they are now."""
     lifted: Annotated[list[str], at_most(MOST_LIFTED_SHOWN)]
-    """The first 1000 networks whose blocks were lifted, because they are exempt; the detail counts all."""
+    """The first 1000 networks whose blocks were lifted because they are exempt; the detail counts all of them."""
 
 
 def list_allowlist(state: State, query: AllowlistQuery, now: int) -> AllowPage:
@@ -53,7 +53,7 @@ def allow(
 ) -> PlannedChange[AllowChange]:
     """Adds or changes all given entries and removes others, or does nothing; lifts the blocks of what is exempt.
 
-    Entries for all rules are no longer published with wider blocks, of which the rest is.
+    Networks that are exempt from all rules are carved out of wider blocks, whose rest stays published.
     ``history_s``: how long the events of their ends are kept. Raises Invalid or ForceNeeded, which name everything that
     is wrong.
     """
@@ -134,7 +134,7 @@ def disallow(state: State, query: DisallowQuery, now: int) -> PlannedChange[Chan
 
 
 def _parse(forms: Mapping[str, NewAllow], unwanted: Sequence[str], now: int) -> dict[str, str]:
-    """Returns the networks' names by the prefixes of their fields' names. Raises Invalid."""
+    """Returns the names of the networks by the prefixes of their fields. Raises Invalid."""
     texts = {f"{prefix}network": form.network for prefix, form in forms.items()}
     texts |= {f"remove[{n}]": text for n, text in enumerate(unwanted)}
     faults = [
@@ -186,8 +186,8 @@ def _require_room(state: State, more: int, name: str) -> None:
 
 
 def _blocks_of(state: State, entries: Sequence[Allow], now: int) -> tuple[list[Stored[Block]], list[str], int]:
-    """Returns the blocks that ``entries`` end, the networks of those that another rule holds too, and the number of
-    those of which the rest is published."""
+    """Returns the blocks that ``entries`` end, the networks whose blocks stay because another rule holds them, and the
+    number of blocks that are only carved."""
     exempt = Exemptions.of(entries)
     lifted: list[Stored[Block]] = []
     of_rules: list[Stored[Block]] = []
@@ -217,7 +217,7 @@ def _same(entry: Allow, other: Allow) -> bool:
 
 
 def _scope(entries: Iterable[Allow]) -> str:
-    """Returns the rules that all of ``entries`` name, in words; empty if they differ, or exempt from all rules."""
+    """Returns in words the rules that all ``entries`` name; empty if these differ or the entries are for all rules."""
     scopes = {entry.rules for entry in entries}
     return f" for {', '.join(rules)} alone" if len(scopes) == 1 and (rules := scopes.pop()) else ""
 

@@ -31,7 +31,7 @@ class BlockView(Block, frozen=True, kw_only=True):
     """A block as operators see it."""
 
     withheld: bool
-    """True if all of the network is on the allowlist, so that nothing of it is in an IP set."""
+    """True if all of the network is on the allowlist, so that none of it is in an IP set."""
     carved: bool
     """True if parts of the network are on the allowlist. Only the rest of it is in an IP set."""
     reason: str

@@ -57,4 +57,4 @@ class NotFound(Refused):
 
 
 class StaleVersion(Refused):
-    """The change is based on a version that is no longer the active one."""
+    """A change based on a version that is no longer the active one."""

@@ -50,8 +50,8 @@ class EventView(Struct, frozen=True, kw_only=True):
     """The operator who made or ended a block."""
     comment: str
     number: int
-    """Offences that it stands for; of a rule, known clients that it would have blocked; of IP sets, the percentage
-    that is used; of logs, the pieces that cannot be read."""
+    """Number of offences that it stands for; for a rule, of known clients that it would have blocked; for logs, of
+    pieces that cannot be read. For IP sets, the percentage in use."""
 
 
 class HistoryPage(Page, frozen=True):

@@ -135,7 +135,7 @@ def _object(count: MalformedCount, explanation: Explanation, setting: str) -> st
         number = "another number of" if count.found is None else f"{count.found:,}"
         expected = f"{named_by} names {count.expected:,}" if named_by else f"{count.expected:,} are expected"
         return f"{number} {'field' if count.found == 1 else 'fields'} where {expected}"
-    return "none of the known formats" if count.source is None else "not all the fields that they need"
+    return "none of the known formats" if count.source is None else "only some of the required fields"
 
 
 def remedy(count: MalformedCount) -> str:

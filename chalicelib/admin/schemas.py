@@ -97,23 +97,23 @@ class Nothing(Form, frozen=True):
 
 
 class NewAllow(Form, frozen=True):
-    """A network to add to the allowlist, or whose entry to change."""
+    """A network to add to the allowlist, or one whose entry is to be changed."""
 
     network: NetworkText
     comment: Comment = ""
     expires_at: Annotated[int, Meta(ge=0, le=LATEST_TIME)] | None = None
     """First second at which the entry is no longer in force; null: never. Epoch seconds, in the future."""
     rules: Annotated[list[RuleName], Meta(max_length=MOST_SCOPE)] = []
-    """Names of the only rules that do not block it; other rules do, and operators. Empty: it is never blocked."""
+    """Names of the rules that do not block it; other rules and operators still can. Empty: it is never blocked."""
     force: bool = False
     """Accept a network wider than the configured prefixes, /0 included, and names of rules that are not in force."""
 
 
 class NewAllows(Form, frozen=True):
-    """Changes of the allowlist: all of them are made or none."""
+    """Changes to the allowlist, of which either all are made or none."""
 
     entries: Annotated[list[NewAllow], Meta(max_length=MOST_ENTRIES_AT_ONCE)] = []
-    """Networks to add, or whose entries to change."""
+    """Networks to add, or whose entries are to be changed."""
     remove: Annotated[list[NetworkText], Meta(max_length=MOST_ENTRIES_AT_ONCE)] = []
     """Networks to remove, as their entries name them; at most 80 together with the entries."""
 
@@ -218,7 +218,7 @@ class UnreadableRecord(Form, frozen=True):
 
 class DisallowQuery(Form, frozen=True):
     network: Annotated[list[NetworkText], Meta(min_length=1, max_length=MOST_ENTRIES_AT_ONCE)]
-    """The network as its entry names it. Repeat the parameter for several; all are removed or none."""
+    """The network as its entry names it. Repeat the parameter for several; either all are removed or none."""
 
 
 class AddressQuery(Form, frozen=True):

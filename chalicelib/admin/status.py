@@ -44,7 +44,7 @@ class BlocksStatus(msgspec.Struct, frozen=True, kw_only=True):
     ipv4: int
     ipv6: int
     withheld: int
-    """Blocks of networks that are on the allowlist as a whole, so that nothing of them is published."""
+    """Blocks of networks that are entirely on the allowlist, so that none of them is published."""
     overflow: int
     """Blocks that the IP sets of their response have no room for."""
     merged: int

@@ -73,11 +73,11 @@ def list_allowlist(call: ApiCall, query: schemas.AllowlistQuery) -> AllowPage:
 
 @route("PUT", "/v1/allowlist", role=Role.OPERATOR, tag="allowlist", raises=(FORCE_NEEDED,))
 def put_allowlist(call: ApiCall, body: schemas.NewAllow | schemas.NewAllows) -> PlannedChange[AllowChange]:
-    """Adds a network to the allowlist, or changes its entry; or up to 80, and removes others.
+    """Adds up to 80 networks to the allowlist or changes their entries, and removes others.
 
-    An entry that names rules exempts the network from these alone. Lifts the blocks that are exempt; of wider ones, the
-    rest stays blocked. The IP sets follow with the next publish. A network wider than the configured prefixes, or the
-    name of a rule that is not in force, requires 'force' (409 otherwise).
+    An entry that names rules exempts its network from these alone. Lifts blocks that have become exempt; the rest of a
+    wider block stays blocked. The IP sets follow with the next publish. A network wider than the configured prefixes,
+    or the name of a rule that is not in force, requires 'force' (409 otherwise).
     """
     history_s = call.services.config.history_s
     return allowlist.allow(call.state, body, widest=call.widest, caller=call.caller, history_s=history_s, now=call.now)
@@ -154,7 +154,7 @@ def put_rules(call: ApiCall, body: schemas.NewRules, based_on: int) -> PlannedCh
 
 @route("POST", "/v1/rules/edit", role=Role.OPERATOR, tag="rules", etag=True, raises=(NOT_FOUND, FORCE_NEEDED))
 def edit_rules(call: ApiCall, body: schemas.RuleEdit, based_on: int) -> PlannedChange[RulesAnswer]:
-    """Activates the rule set with another action or limit of one rule, and the rest of the text as it is."""
+    """Activates the rule set with a new action or limit of one rule; the rest of its text stays unchanged."""
     return rule_sets.edit(call.state, body, call.rule_bounds, based_on=based_on, caller=call.caller, now=call.now)
 
 
@@ -162,7 +162,7 @@ def edit_rules(call: ApiCall, body: schemas.RuleEdit, based_on: int) -> PlannedC
 def plan_rules(call: ApiCall, body: schemas.RulesText | schemas.RuleEdit) -> RulesPlan:
     """Checks a rule set and returns what it would change, and what it would do to the clients that are counted now.
 
-    Or an edit of one rule, as POST /v1/rules/edit accepts it. Changes nothing.
+    Also accepts an edit of one rule, in the form of POST /v1/rules/edit. Changes nothing.
     """
     config, live, now_ms = call.services.config, call.services.live, call.now_ms
     columns = columns_of_logs(DecodeOptions(config.cloudfront_fields, json_fields=config.json_fields))

@@ -228,7 +228,7 @@ class NetworkSet:
         return at > 0 and self._ends[version][at - 1] >= last
 
     def outside(self, span: Span) -> list[Span]:
-        """Returns the fewest networks that hold the addresses of ``span`` that are in none of the networks, in order.
+        """Returns, in order, the fewest networks that hold exactly the addresses of ``span`` in none of the networks.
 
         >>> allowed = NetworkSet([IPv4Network("192.0.2.7"), IPv4Network("192.0.2.64/26")])
         >>> [str(network_at(each)) for each in allowed.outside(span_of("192.0.2.0/25"))]

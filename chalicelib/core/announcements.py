@@ -58,12 +58,12 @@ class AnnouncedCount(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Announcement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The detail of an EventBridge event. Times are in ISO 8601, in UTC. What does not apply is left out."""
+    """The detail of an EventBridge event. Times are in ISO 8601, in UTC. Members that do not apply are left out."""
 
     version: int
     """Version of this form; members may be added to it."""
     id: str
-    """The same whenever it is sent again, and that of no other; of an event, its id in the history."""
+    """Unique, and the same whenever the announcement is sent again; for an event, its id in the history."""
     stage: str
     """The setting SERVICE, such as sluice-prod."""
     type: str
@@ -121,7 +121,7 @@ def type_of(event: Event) -> str:
 
 
 def of_event(event: Event, id: str, at_ms: int, stage: str) -> Announcement:
-    """Returns the announcement of an event that was decided at ``at_ms``; ``id``: that of the history."""
+    """Returns the announcement of an event that was decided at ``at_ms``; ``id``: its id in the history."""
     until = _iso(event.until) if event.until else ""
     detail = f"{'Ended ' if event.outcome == 'ended' else ''}{event_detail(event)}"
     sentences = [detail] if not event.network or event.outcome == "ended" else [detail, _ending(event, until)]
@@ -167,9 +167,9 @@ def of_change(audit: Audit, id: str, stage: str) -> Announcement | None:
 
 
 def summary(minute: int, events: Mapping[tuple[str, str], int], stage: str) -> Announcement:
-    """Returns the summary of a minute's events; ``minute``: its start in epoch seconds.
+    """Returns the summary of a minute's events.
 
-    ``events``: their number by type and rule.
+    ``minute``: its start in epoch seconds. ``events``: the number of events by type and rule.
     """
     total = sum(events.values())
     largest = Counter(events).most_common(MOST_COUNTS)

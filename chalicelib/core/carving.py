@@ -1,7 +1,7 @@
 """The networks that are published for a block: its network without the parts that are on the allowlist.
 
-A rule that counts networks counts the allowlisted clients in them as well. So an allowlisted client may cause the block
-of its neighbours; if one alone spared them all, attackers beside it would be free.
+A rule that counts networks also counts the allowlisted clients in them, so an allowlisted client may cause its
+neighbours to be blocked. If it spared them instead, a single allowlisted client would protect every attacker beside it.
 """
 
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ MOST_PIECES = 64
 
 
 def carved(span: Span, allowlist: NetworkSet) -> Sequence[Span]:
-    """Returns the fewest networks that hold the addresses of ``span`` that are not in ``allowlist``, the widest first.
+    """Returns the fewest networks that hold the addresses of ``span`` that are not in ``allowlist``, widest first.
 
-    None if all of them are. If they are more than ``MOST_PIECES``, the widest of them.
+    Empty if all of them are in it. At most the widest ``MOST_PIECES`` are returned.
 
     >>> from chalicelib.core.addresses import network_at, parse_network, span_of
     >>> pieces = carved(span_of("192.0.2.0/29"), NetworkSet([parse_network("192.0.2.3")]))

@@ -1,8 +1,8 @@
 """Groups of a client's requests, each of which a rule counts by itself: those of one path, for example.
 
-A rule that groups requests counts under keys of 16 bytes: eight for the client, and a digest of the values that the
-requests of the group share. So a view, a tally and the stores hold groups as they hold clients, and a version that does
-not know such a rule skips its topic. Two groups of a client have the same key only by a chance of one in 2**64.
+A rule that groups requests counts under keys of 16 bytes: eight for the client, and eight for a digest of the values
+that the requests of the group share. So views, tallies and stores hold groups as they hold clients, and a version that
+does not know such a rule skips its topic. Two groups of a client have the same key with a probability of 2**-64.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,16 +19,16 @@ LONGEST_IPV6_PREFIX = 64
 
 CLIENT_BYTES = 8
 _IPV4 = b"\xff" * 4
-"""Comes before an IPv4 address in a key. No client has an IPv6 address that begins so: ff00::/8 is multicast (RFC 4291,
+"""Prefix of an IPv4 address in a key. No client's IPv6 address begins with it: ff00::/8 is multicast (RFC 4291,
 section 2.7)."""
 
 
 def group_digests(
     by: Sequence[str], scope: Scope, requests: Requests, rows: Sequence[int] | None
 ) -> list[bytes] | None:
-    """Returns a digest, of 8 bytes, of what each of ``rows`` has in the columns ``by``, with None for all rows.
+    """Returns for each of ``rows``, or for all rows if None, a digest of 8 bytes of its values in the columns ``by``.
 
-    None if the log lacks one of the columns. Paths are compared as ``scope`` compares them.
+    Returns None if the log lacks one of the columns. Paths are compared as ``scope`` compares them.
     """
     values = []
     for name in by:
@@ -45,7 +45,7 @@ def group_digests(
 
 
 def group_keys(clients: Iterable[bytes], digests: Iterable[bytes]) -> list[bytes]:
-    """Returns the key of each client's group. IPv6 clients are cut to ``LONGEST_IPV6_PREFIX`` or less.
+    """Returns the key of each client's group. IPv6 clients are cut to at most ``LONGEST_IPV6_PREFIX``.
 
     >>> keys = group_keys([bytes([192, 0, 2, 7]), bytes(range(8)) + bytes(8)], [b"--path--", b"--path--"])
     >>> [client_of(key).hex() for key in keys]
@@ -63,10 +63,10 @@ def client_of(key: bytes) -> bytes:
 
 
 def ungrouped(key: bytes) -> bytes:
-    """Returns the IPv4 client of a group, and any other key, be it a client's or a group's, as it is."""
+    """Returns the client of an IPv4 client's group; returns any other key, of a client or a group, unchanged."""
     return key[4:CLIENT_BYTES] if len(key) == 16 and key.startswith(_IPV4) else key
 
 
 def _digest(values: tuple[str, ...]) -> bytes:
-    # ``repr`` tells ("a", "b") from ("a, b",).
+    # ``repr`` distinguishes ("a", "b") from ("a, b",).
     return blake2b(repr(values).encode(), digest_size=16 - CLIENT_BYTES).digest()

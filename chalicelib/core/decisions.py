@@ -33,7 +33,7 @@ number of minutes" (UpdateIPSet, AWS WAF API reference)."""
 
 
 PROLONGED_IN = 4
-"""Most times that a client that goes on offending can prolong its block within the block's length."""
+"""Most times that a client can prolong its block, by further offences, within the block's length."""
 
 
 class Outcome(StrEnum):
@@ -262,8 +262,8 @@ def duration_s(terms: Terms, offence: int) -> int:
 def _step_end(until: int, length_s: int) -> int:
     """Returns the first end of a step of a quarter of ``length_s`` that is not before ``until``.
 
-    A client that goes on offending would otherwise cause a write per detection. The steps are those of the clock, so
-    which one it is depends on the last request alone.
+    Without steps, a client that keeps offending would cause one write per detection. The steps follow the clock, so the
+    end depends only on the last request.
 
     >>> [_step_end(until, 400) for until in (999, 1000, 1001)], _step_end(7, 3)
     ([1000, 1000, 1100], 7)

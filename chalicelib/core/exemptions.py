@@ -1,6 +1,6 @@
-"""The networks that the allowlist exempts, and from which rules; and those that a damaged entry may mean.
+"""The networks that the allowlist exempts from all or some rules.
 
-Those are not blocked, rather than blocked by mistake.
+They include the networks that a damaged entry may mean: it is safer to spare these than to block them by mistake.
 """
 
 import re
@@ -23,15 +23,15 @@ class Exemptions:
     """The networks that are not blocked at one moment."""
 
     entries: Sequence[Allow]
-    """Entries of the allowlist in force, in order of the network's text."""
+    """Entries of the allowlist in force, sorted by the text of the network."""
     networks: NetworkSet
-    """The networks of those for all rules, and those that an unreadable entry may mean: they are not published."""
+    """The networks of entries for all rules, and those that an unreadable entry may mean. They are not published."""
     by_rule: Mapping[str, NetworkSet]
-    """The networks of the other entries, for each rule that these name."""
+    """The networks of all other entries, by the rules that these name."""
 
     @classmethod
     def of(cls, entries: Sequence[Allow], meant: Iterable[Network] = ()) -> "Exemptions":
-        """Returns what ``entries`` exempt, and networks that unreadable ones may mean."""
+        """Returns the networks that ``entries`` exempt, and ``meant``: those that unreadable entries may mean."""
         by_rule: dict[str, list[Network]] = {}
         for entry in entries:
             for rule in entry.rules:
@@ -45,8 +45,8 @@ class Exemptions:
         return [entry for entry in self.entries if not entry.rules]
 
     def spares(self, span: Span, rule: str) -> bool:
-        """Returns whether ``rule`` must not block ``span``: all of it is never published, or part of it is exempt from
-        this rule, from which it cannot be carved out."""
+        """Returns whether ``rule`` must not block ``span``, because all of it is exempt from every rule or part of it
+        from this one, for which nothing can be carved out."""
         return self.networks.covers(span) or (rule in self.by_rule and self.by_rule[rule].meets(span))
 
 

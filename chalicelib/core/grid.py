@@ -20,8 +20,8 @@ the limit, the more clients share a cell, and the smaller a row is. Rows that fi
 total need only be looked at where it is added to, and merging a tally shows which of its clients may be over a limit.
 When a client becomes hot in a row, it is marked in the rows beside it, where it is then suspect whatever its totals.
 
-*Deferred totals.* A container that starts loads counts of a time of which few requests, if any, are still to come. It
-adds them to a row only when a window first reaches into the row, which for most rows is never.
+*Deferred totals.* A starting container loads counts of a time from which few requests, if any, are still to come. It
+adds them to a row only when a window first reaches into the row, which never happens for most rows.
 
 *Near clients.* Slots are extracted from the columns only for clients whose totals exceed a limit. These slots are kept,
 and kept up to date by later parts, because such clients are examined with every batch.
@@ -58,8 +58,7 @@ MOST_ROWS = 8
 long-delayed requests, each row is handled separately."""
 
 MOST_DEFERRED_ROWS = 2
-"""Most rows spanned by the requests of a batch that is added to a row when the row is needed: each row reads the whole
-batch."""
+"""Most rows that a batch may span if adding it to them is deferred, because each row then reads the whole batch."""
 
 MOST_NEAR = 100_000
 """Most (client, stretch) pairs whose slots are kept, about 40 MB. Beyond that, all are forgotten, to be extracted
@@ -172,7 +171,7 @@ class _Totals:
         """Rows on either side of a row with which a window may share requests."""
         self._rows: dict[int, _Row] = {}
         self._deferred: dict[int, list[_Part]] = {}
-        """By row that does not exist yet, what is to be added to it."""
+        """Parts that are still to be added, by the row, which does not exist yet."""
 
     def serve(self, window: int, limit: int) -> None:
         """Has ``add`` return all clients with more than ``limit`` requests in a window of so many slots."""
@@ -227,7 +226,7 @@ class _Totals:
                 self._deferred.setdefault(number, []).append(part)
 
     def _add_part(self, number: int, part: _Part) -> None:
-        """Adds to one row what it holds of a part."""
+        """Adds the counts of a part that belong to one row to that row."""
         columns, hashes = part.columns, hashes_of(part.columns.keys())
         if part.lowest // self.width == part.highest // self.width:
             self._add_to(number, hashes, columns.totals())
@@ -376,10 +375,10 @@ class Grid:
         return columns.select([number in suspects for number in hashes]) if suspects else None
 
     def load(self, columns: MeterTally, lowest: int, highest: int, ready_from: int) -> None:
-        """Adds counts as ``add`` does, of clients that have been evaluated with them before, in another container.
+        """Adds counts as ``add`` does, of clients that another container has evaluated with these counts already.
 
-        Takes a fraction of the time, except where windows with a slot at or after ``ready_from`` reach. The first
-        counts in an earlier slot that are added otherwise take the rest of it.
+        Takes a fraction of the time, except where windows with a slot at or after ``ready_from`` reach. The rest of the
+        time is taken when counts in an earlier slot are first added by ``add``.
         """
         if highest < self._floor:
             return

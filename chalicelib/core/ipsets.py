@@ -24,7 +24,7 @@ CAPACITY = 10_000
 """Most networks in one IP set: a fixed AWS quota."""
 
 NEARLY_FULL = 0.9
-"""Share of the room above which networks are merged, so that what is blocked within the next minutes fits."""
+"""Share of the capacity above which networks are merged, to leave room for the blocks of the next minutes."""
 
 
 class SetGroup(NamedTuple):
@@ -68,15 +68,15 @@ class Wanted:
     allowlisted: int = 0
     """Blocks omitted because all of their addresses are on the allowlist."""
     overflow: int = 0
-    """Blocks omitted, at least in part, because the sets of their response are full, or there are none: the oldest
+    """Blocks omitted, at least in part, because their response has no sets or these are full: the oldest are omitted
     first, manual blocks last."""
     blocks: int = 0
     """Blocks in force."""
     places: Mapping[SetGroup, int] = field(default_factory=dict)
-    """Networks of each group, with those that do not fit."""
+    """Number of networks of each group, including those that do not fit."""
 
     def surplus(self, rooms: Mapping[SetGroup, int]) -> dict[SetGroup, int]:
-        """Returns the networks beyond ``NEARLY_FULL`` of the room, by group; of those that have any room."""
+        """Returns the number of networks beyond ``NEARLY_FULL`` of the room, by group, for groups with any room."""
         surplus = {group: self.places.get(group, 0) - int(NEARLY_FULL * room) for group, room in rooms.items() if room}
         return {group: places for group, places in surplus.items() if places > 0}
 
@@ -108,7 +108,7 @@ class BlockList:
         """The allowlist by which the blocks were sorted into the following; None before the first time."""
         self._withheld: set[str] = set()
         self._carved: dict[Span, Sequence[Span]] = {}
-        """The published parts of networks of which others are on the allowlist."""
+        """The published parts of each network that is partly on the allowlist."""
         self._covers = {group: Cover() for group in GROUPS}
         self._unsorted: set[str] = set()
 
@@ -170,7 +170,7 @@ class BlockList:
         return (entry for network, entry in self._blocks.items() if network not in left_out)
 
     def _fitting(self, ranked: Sequence[_Listed], room: int) -> tuple[list[Span], int]:
-        """Returns the first ``room`` networks that are published for blocks, and how many blocks are so completely."""
+        """Returns the first ``room`` networks published for blocks, and the number of completely published blocks."""
         spans: list[Span] = []
         for complete, entry in enumerate(ranked):
             spans += self._pieces(entry)
@@ -213,7 +213,7 @@ class BlockList:
             self._covers[self._blocks[network].group].add(piece)
 
     def _sorted(self, network: str, allowlist: NetworkSet) -> Sequence[Span]:
-        """Sorts a block into those that are withheld, carved, or whole. Returns what is published of it."""
+        """Files a block as withheld, carved or whole. Returns the networks that are published for it."""
         span = self._blocks[network].span
         pieces = carved(span, allowlist)
         if not pieces:

@@ -51,7 +51,7 @@ def busiest(
 ) -> list[tuple[bytes, int]]:
     """Returns up to ``number`` clients and their counts in ``window``, busiest first; none without requests.
 
-    ``clients``: one with several groups of requests is there for each of them, and the busiest group is its count.
+    ``clients``: a client with several groups of requests occurs once per group; the busiest group gives its count.
     ``drain``: that of the rule's bucket, if it is one.
 
     >>> busiest([(b"aaaa", {1: 2}), (b"bbbb", {1: 3}), (b"cccc", {9: 9})], LatestWindow(0, 5), 2)

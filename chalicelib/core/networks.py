@@ -154,9 +154,10 @@ class GuiltyClients:
         surplus: Mapping[SetGroup, int],
         places: Callable[[SetGroup, Span], int],
     ) -> Iterator[Guilty]:
-        """Yields networks to merge, apart from each other, those with the most members first.
+        """Yields networks to merge, none of which overlap, those with the most members first.
 
-        ``surplus``: the places to be saved, by group. ``places`` returns how many the blocks within a network take.
+        ``surplus``: the number of places to save, by group. ``places`` returns the places that blocks within a network
+        take.
         """
         left = dict(surplus)
         guilty = {each.network for each in self.networks(terms, known, now)} if left else set()

@@ -81,7 +81,7 @@ class Meter:
     measure: Measure = Measure.REQUESTS
     """The amount of each request in scope that is added up."""
     by: tuple[str, ...] = ()
-    """Columns; the requests of a client are counted apart for each value of them (``client_groups``)."""
+    """Columns; a client's requests are counted separately for each combination of their values (``client_groups``)."""
     of_refusals: bool = False
     """True if only the requests in scope are counted that were answered as refusals (``core.refusals``)."""
     topic: bytes = field(init=False, repr=False, compare=False)
@@ -126,7 +126,7 @@ class Rule:
     """Bits of an IPv4 address that make up a client: 24 counts each /24 as one client."""
     ipv6_prefix: int = 64
     by: tuple[str, ...] = ()
-    """Columns, in alphabetical order: the limit is for a client's requests with the same values in them."""
+    """Columns, in alphabetical order: the limit applies to a client's requests with the same values in them."""
     scope: Scope = EVERYTHING
     rate: Rate | None = None
     """Requests allowed on top of ``limit`` in proportion to time, which makes the rule a token bucket (``buckets``)."""

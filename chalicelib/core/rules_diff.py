@@ -18,7 +18,7 @@ class Aggregate(msgspec.Struct, frozen=True):
     ipv4: Annotated[int, msgspec.Meta(extra_json_schema={"maximum": 32})]
     ipv6: Annotated[int, msgspec.Meta(extra_json_schema={"maximum": 128})]
     by: list[str] = []
-    """Columns: the limit is for a client's requests with the same values in them; empty for all its requests."""
+    """Columns that group a client's requests: the limit applies to each group; empty: to all its requests together."""
 
 
 class EscalateWords(msgspec.Struct, frozen=True):

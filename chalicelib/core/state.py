@@ -339,8 +339,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """The operator who made or ended a block."""
     comment: str = ""
     number: Number = 1
-    """Offences that the event stands for; of a stopped or resumed rule, known clients that it would have hit; the
-    percentage of nearly full IP sets that is used, and the pieces of logs that cannot be read."""
+    """Number of offences that the event stands for; for a stopped or resumed rule, of known clients that it would have
+    hit; for logs, of pieces that cannot be read. For nearly full IP sets, the percentage in use."""
 
     def __post_init__(self) -> None:
         if self.network:
@@ -397,7 +397,7 @@ class Allow(NetworkRecord, frozen=True, kw_only=True):
     expires_at: Seconds | None = None
     """First second at which it is no longer in force. Epoch seconds."""
     rules: tuple[str, ...] = ()
-    """Names of the only rules that do not block it; what others block is published. Empty: it is never published."""
+    """Names of the rules that do not block it; blocks by other rules are published. Empty: it is never published."""
 
     def in_force(self, now: int) -> bool:
         return self.expires_at is None or now < self.expires_at
@@ -582,7 +582,7 @@ class RuleBreaker(StateRecord, frozen=True, kw_only=True):
     hits: dict[str, Seconds] = {}
     """Known clients that it has hit in the last ten minutes, or would have, by mark, and when. Epoch seconds."""
     spared_until: Seconds = 0
-    """Known clients that have waited since this time or earlier are not blocked; 0: none. Epoch seconds."""
+    """Known clients that have waited since this time or earlier are spared; 0: no client is. Epoch seconds."""
     reset_at: Seconds = 0
     """Time of the last reset by an operator; 0: never. Epoch seconds."""
     ignore_until: Seconds = 0
@@ -687,20 +687,20 @@ class GuiltyNetworks(Control, frozen=True, kw_only=True):
 
 
 class Unannounced(Control, frozen=True, kw_only=True):
-    """The minutes of which not all events are announced (``pipeline.announce``). Epoch seconds of their starts."""
+    """The minutes whose events are not all announced (``pipeline.announce``), by their starts in epoch seconds."""
 
     id: ClassVar[str] = "unannounced"
     flooded: tuple[Seconds, ...] = ()
-    """Those with too many to announce one by one, in order of time."""
+    """Minutes with too many events to announce one by one, in order of time."""
     failed: tuple[Seconds, ...] = ()
-    """Those of which some could not be sent, in order of time."""
+    """Minutes of which some announcements could not be sent, in order of time."""
 
     def covers(self, flooded: Collection[int], failed: Collection[int]) -> bool:
         """Returns whether these minutes are noted."""
         return {*flooded} <= {*self.flooded} and {*failed} <= {*self.failed}
 
     def with_minutes(self, flooded: Collection[int], failed: Collection[int], most: int) -> "Unannounced":
-        """Returns the record with these minutes, of each kind the ``most`` latest."""
+        """Returns the record with these minutes added; of each kind, it keeps the latest ``most``."""
         return Unannounced(
             flooded=tuple(sorted({*self.flooded, *flooded})[-most:]),
             failed=tuple(sorted({*self.failed, *failed})[-most:]),

@@ -75,7 +75,7 @@ class Tallier:
         self._prefixes = {meter.prefixes: PrefixMemo(*meter.prefixes) for meter, _ in self._meters}
 
     def tally(self, batches: Iterable[Requests]) -> Tally:
-        """Returns the counts of all meters, and of their refusals, that counted at least one request."""
+        """Returns the counts of each meter, and those of its refusals, unless it counted no request."""
         counts: list[MeterTally] = []
         for requests in batches:
             masked = {prefixes: memo.mask_all(requests.clients) for prefixes, memo in self._prefixes.items()}

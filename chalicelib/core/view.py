@@ -11,7 +11,7 @@ it.
 their own, which exist only where there are any. What remains of the slots of an offender without them was served, so
 an offence says since when the served requests alone are over the limit. Clients without an offence need none of it.
 
-*Groups.* A rule may count a client's requests apart, by path for example. Its grids then hold groups in place of
+*Groups.* A rule may count a client's requests separately, for example by path. Its grids then hold groups in place of
 clients (``client_groups``), and a client with several groups over the limit has one offence.
 
 *Upper bounds first.* A grid keeps counts as the columns that they arrive in, and totals that show that most clients
@@ -142,13 +142,13 @@ class View:
     def clients(self, source: Source, rule: Rule) -> Iterator[tuple[bytes, Slots]]:
         """Yields every client counted for ``rule``, with its counts in the rule's slots.
 
-        A client is yielded for each of its groups, if ``rule`` counts these apart.
+        A client is yielded once per group if ``rule`` groups requests.
         """
         counted = _folded_sum(rule, [(grid, grid.clients()) for grid in self._grids_of(source, rule)])
         return ((client_of(key) if rule.by else key, slots) for key, slots in counted.items())
 
     def groups(self, source: Source, rule: Rule, client: bytes) -> list[Slots]:
-        """Returns the counts of one client in the slots of ``rule``, apart for each group if the rule counts these."""
+        """Returns the counts of one client in the slots of ``rule``, for each group if the rule groups requests."""
         if rule.by:
             return [slots for other, slots in self.clients(source, rule) if other == client]
         return [self.slots(source, rule, client)]
@@ -196,10 +196,10 @@ class View:
         return suspects if any(not is_of_refusals(each.topic) for each in suspects) else ()
 
     def load(self, tally: Tally, first_ms: int, last_ms: int, ready_ms: int, select: Select | None = None) -> None:
-        """Adds a tally as ``merge`` does, but one whose clients need no evaluation, because they have been evaluated.
+        """Adds a tally as ``merge`` does, but one whose clients have been evaluated already.
 
-        This takes a fraction of the time, if no window of a request at or after ``ready_ms`` reaches the tally. Merging
-        or evaluating requests made earlier takes the rest of it, once.
+        This takes a fraction of the time if no window of a request at or after ``ready_ms`` reaches the tally. The rest
+        of the time is taken, once, when requests made earlier are merged or evaluated.
         """
         for key, grid, columns, lowest, highest in self._selected(tally, first_ms, last_ms, select):
             grid.load(columns, lowest, highest, ready_ms // key.slot_ms)
@@ -412,9 +412,9 @@ class View:
 
 
 def _gravest(offences: Iterable[Offence]) -> list[Offence]:
-    """Returns one offence of each client: of several groups, the one that has been over the limit latest.
+    """Returns one offence per client: that of the group that went over the limit last.
 
-    That of served requests comes first, because refused ones do not count while the client is blocked.
+    Offences by served requests take precedence, because refused ones do not count while the client is blocked.
     """
     ascending = sorted(offences, key=lambda o: (o.served_since_ms or o.since_ms, o.since_ms, o.count))
     return list({offence.client: offence for offence in ascending}.values())

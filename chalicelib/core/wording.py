@@ -7,7 +7,7 @@ from chalicelib.core.responses import Response
 from chalicelib.core.state import MANUAL, Block, Event, Evidence, Members
 
 MOST_NAMED = 3
-"""Most networks named in a sentence; the others are counted."""
+"""Most networks named in a sentence; the sentence gives the number of the others."""
 
 RESPONSES = {
     Response.BLOCK: "blocked",

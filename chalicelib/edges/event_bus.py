@@ -24,7 +24,7 @@ class EventBus:
     """``Announcements`` by EventBridge."""
 
     def __init__(self, client: Callable[[], EventsClient], bus: str) -> None:
-        """``client`` makes the client, when it is needed first. ``bus``: name or ARN."""
+        """``client`` creates the client when it is first needed. ``bus``: name or ARN."""
         self._make_client = client
         self._bus = bus
 
@@ -33,7 +33,7 @@ class EventBus:
         return self._make_client()
 
     def send(self, announcements: Sequence[Announcement]) -> None:
-        """Sends each as an event, whose detail type is its type. Raises Unavailable after the call that failed."""
+        """Sends each as an event whose detail type is its type. Raises Unavailable for the first call that fails."""
         for start in range(0, len(announcements), ENTRIES_PER_CALL):
             entries = [self._entry(each) for each in announcements[start : start + ENTRIES_PER_CALL]]
             with translated(f"send events to {self._bus}"):

@@ -1,8 +1,8 @@
-"""DynamoDB's items, parsed faster than boto3 parses them, with the same result.
+"""Parses DynamoDB's items faster than boto3 does, with the same result.
 
-botocore walks through each attribute of each item with its description of the service, which takes 10 µs per attribute:
-ten times as long as everything else that is done with an item of a tally log. Its event ``before-parse`` lets a client
-parse a part of an answer by itself. A botocore that does not emit it parses the items as always.
+botocore looks up each attribute of each item in its description of the service, which takes 10 µs per attribute: ten
+times as long as everything else that is done with an item of a tally log. Its event ``before-parse`` lets a client
+parse part of an answer itself. A version of botocore without this event parses the items as usual.
 """
 
 from collections.abc import Callable

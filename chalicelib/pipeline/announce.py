@@ -1,12 +1,12 @@
-"""Announce: makes known outside what was decided (``core.announcements``).
+"""Announce: publishes decisions outside Sluice (``core.announcements``).
 
-Events and the audit are stored in the transactions that make them true, and the table's stream delivers them at least
-once to enforce, which announces them: so none is lost between the decision and its announcement, and no further reader
-of the stream is needed. An announcement that is sent twice has the same id.
+Events and the audit are stored in the same transactions as the changes they describe, and the table's stream delivers
+them at least once to enforce, which announces them. So none is lost between the decision and its announcement, and the
+stream needs no further reader. An announcement that is sent twice has the same id.
 
-In a flood, each container announces a bounded number of events per minute one by one. A minute of which some were left
-out is noted, and summarised from the stored events when it is over. A minute of which some could not be sent is noted
-as well, and announced again from what is stored, with the sweep's heartbeats, until that succeeds.
+In a flood, each container announces a bounded number of events per minute one by one. A minute in which events were
+left out is noted, and summarised from the stored events when it is over. A minute with announcements that could not be
+sent is noted as well, and announced again from the stored events at each of the sweep's heartbeats until that succeeds.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ from chalicelib.ports import Announcements, Conflict, Contended, StreamChange, U
 from chalicelib.reports import AnnounceReport
 
 MOST_PER_MINUTE = 60
-"""Most announcements about clients, per minute and container. There are four containers of enforce at most."""
+"""Most announcements about clients, per minute and container. Enforce has at most four containers."""
 
 MINUTE_S = 60
 
@@ -30,10 +30,10 @@ MOST_REPEATED = 5
 """Most minutes that are summarised or announced again at one heartbeat."""
 
 MOST_MINUTES = 1440
-"""Most minutes that are noted: a day. Of a longer outage, the earliest are announced no more."""
+"""Most minutes that are noted: a day. After a longer outage, the earliest are never announced."""
 
 SILENT_S = 50
-"""Seconds without an attempt to send after one that failed, so that an outage does not delay enforcement each time."""
+"""Seconds without a further attempt after one that failed, so that an outage does not delay enforcement repeatedly."""
 
 TRIES = 5
 
@@ -44,7 +44,7 @@ class Announce:
     def __init__(
         self, *, state: State, announcements: Announcements | None, clock: Callable[[], float], stage: str
     ) -> None:
-        """``announcements``: their receiver besides the log, if there is one. ``clock``: epoch seconds.
+        """``announcements``: their receiver in addition to the log, if any. ``clock``: epoch seconds.
 
         ``stage``: the setting SERVICE.
         """
@@ -119,7 +119,7 @@ class Announce:
         self._noted = self._noted.with_minutes(flooded, failed, MOST_MINUTES)
 
     def _repeat(self) -> AnnounceReport:
-        """Announces what is left of the minutes that are noted and over, the earliest first."""
+        """Announces the rest of those noted minutes that are over, earliest first."""
         report, done = AnnounceReport(), set[int]()
         record = self._state.control(Unannounced).record
         over = int(self._clock()) - MINUTE_S - SETTLED_S
@@ -137,7 +137,7 @@ class Announce:
         return report
 
     def _left_of(self, minute: int, record: Unannounced) -> list[Announcement]:
-        """Returns what has to be announced of a minute that ``record`` notes, from what is stored."""
+        """Returns the announcements due for a minute that ``record`` notes, from the stored events and audit."""
         of_clients, others = list[Announcement](), list[Announcement]()
         above, below = events_from(minute * 1000), events_from((minute + MINUTE_S) * 1000)
         for events in self._state.all(Events, above=above, below=below):
@@ -155,7 +155,7 @@ class Announce:
         return [*(others if minute in record.failed else ()), *of_clients]
 
     def _change(self, new: Callable[[Unannounced], Unannounced]) -> None:
-        """Replaces the record by ``new`` of it. Raises Contended and what the store raises."""
+        """Replaces the record by the result of ``new``. Raises Contended and whatever the store raises."""
         for _ in range(TRIES):
             stored = self._state.control(Unannounced)
             try:

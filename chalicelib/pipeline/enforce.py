@@ -390,7 +390,7 @@ class Enforce:
     ) -> tuple[Mapping[str, Sequence[Standing]], Mapping[str, RefusalSpan]]:
         """Returns ``wider`` and ``within`` of a situation.
 
-        The clients in a network may be very many, so their blocks are not read: it is enough that there are such blocks
+        A network may contain very many clients, so their blocks are not read: it is enough that such blocks exist
         anywhere.
         """
         lengths = read_lengths(self._state).record

@@ -34,8 +34,9 @@ log live for FENCE_S, and a reader that slept for longer may wait for an offset 
 allow for clocks that disagree."""
 
 PUNCTUAL_MS = 20_000
-"""Age within which most requests of the items after a position are: an evaluator stores it every ten seconds. The first
-evaluation of older ones takes longer (``View.load``), at 400,000 requests per second up to 45 seconds in all."""
+"""Age that most requests in the items after a position do not exceed, because an evaluator stores its position every
+ten seconds. The first evaluation of older requests takes longer (``View.load``): at 400,000 requests per second, up to
+45 seconds in all."""
 
 FURTHEST_AHEAD = 16
 """The most offsets requested per log and call."""
@@ -61,7 +62,7 @@ class Unevaluated(NamedTuple):
     """Arrival of the oldest record."""
     requests: int = 0
     malformed: int = 0
-    """Requests and malformed pieces of its batch; 0 if it is not the first item of it."""
+    """Malformed pieces. This and ``requests`` are those of the whole batch; 0 unless this is its first item."""
 
 
 @dataclass(slots=True)
@@ -297,9 +298,9 @@ class LogReader:
         return run[::-1]
 
     def _take(self, view: View, tail: Tail, item: LogItem, *, evaluated: bool, ready_ms: int = sys.maxsize) -> None:
-        """Moves ``tail`` past the next item of its log and merges it. Unless ``evaluated``, it is to be evaluated.
+        """Moves ``tail`` past the next item of its log and merges the item, to be evaluated unless ``evaluated``.
 
-        ``ready_ms``: the time of the earliest requests to come, apart from a few; see ``View.load``.
+        ``ready_ms``: the time before which only few further requests are expected; see ``View.load``.
         """
         concerns_view = item.last_slot_ms >= view.since_ms - view.rules.longest_window_ms
         if item.body is not None and (concerns_view or not evaluated):

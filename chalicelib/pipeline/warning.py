@@ -1,4 +1,4 @@
-"""Warnings: events about IP sets and logs, recorded at most once an hour while it lasts, by whichever container."""
+"""Warnings: events about IP sets and logs, recorded at most once per hour by all containers while the cause lasts."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -20,29 +20,29 @@ LINES_S = 300
 """Span in which requests and malformed pieces are added up."""
 
 LEAST_MALFORMED = 20
-"""Malformed pieces, more than the requests of the same span, for which a warning is due."""
+"""Fewest malformed pieces, if they also outnumber the requests of the same span, for which a warning is due."""
 
 
 class Warnings:
-    """The warnings of one container. A warning never fails, because the work must not depend on it."""
+    """The warnings of one container. Recording one never fails, because no other work may depend on it."""
 
     def __init__(self, state: State, history_s: int) -> None:
         """``history_s``: how long events are kept."""
         self._state = state
         self._history_s = history_s
         self._due: dict[str, int] = {}
-        """When each subject is due again, as far as this container knows. Epoch seconds."""
+        """Time when a warning about each subject is due again, as far as this container knows. Epoch seconds."""
         self._span, self._requests, self._malformed = 0, 0, 0
-        """Requests and malformed pieces of the span that began last."""
+        """Start of the latest span, and the requests and malformed pieces in it."""
 
     def full(self, fill: Mapping[SetGroup, float], now: int) -> None:
-        """Warns of groups of IP sets that are nearly full. ``fill``: the share of each that is used."""
+        """Warns of groups of IP sets that are nearly full. ``fill``: the share of each group's capacity in use."""
         for group, share in fill.items():
             if share >= NEARLY_FULL:
                 self._warn(f"full/{group.response}/v{group.family}", full_event(group, int(share * 100)), now)
 
     def lines(self, items: Iterable[Unevaluated], now: int) -> None:
-        """Warns of logs of which more cannot be read than can be. ``items``: the next ones that were read."""
+        """Warns of logs in which more pieces cannot be read than can be. ``items``: those read since the last call."""
         if now - self._span >= LINES_S:
             self._span, self._requests, self._malformed = now, 0, 0
         for item in items:
@@ -55,7 +55,7 @@ class Warnings:
         if now < self._due.get(subject, 0):
             return
         self._due[subject] = now + EVERY_S
-        with suppress(Conflict, Unavailable):  # another container has just warned, or an hour later one does
+        with suppress(Conflict, Unavailable):  # another container has just warned, or one will in an hour
             stored = self._state.get(Warned, subject)
             if stored is not None and now < stored.record.at + EVERY_S:
                 self._due[subject] = stored.record.at + EVERY_S

@@ -26,7 +26,7 @@ from sluice.commands.shared.times import DURATION, MOMENT, expiry, local
 @click.command()
 @api_command
 def allowlist(session: Session) -> None:
-    """List networks that are never blocked, or not by some rules.
+    """List networks that are never blocked, or that some rules do not block.
 
     \b
     sluice allowlist
@@ -55,7 +55,7 @@ def _view(page: AllowPage) -> Iterator[Printable]:
     metavar="NAME",
     help="A rule that does not block the networks; others still do. Repeat it for several rules.",
 )
-@click.option("--force", is_flag=True, help="Allow even if a network is very wide, or a rule is not in force.")
+@click.option("--force", is_flag=True, help="Allow even a very wide network, or a rule that is not in force.")
 @yes_option
 @api_command
 def allow(
@@ -70,10 +70,10 @@ def allow(
 ) -> None:
     """Add networks to the allowlist.
 
-    An existing entry for the same network is changed. Blocks in the networks are lifted, and of wider ones the rest
-    stays blocked; with --rule, the blocks that only these rules made are lifted. If NETWORK is '-', networks are read
-    from standard input, one per line; names of rules may follow a network there, in place of --rule. Of up to 80
-    networks, all are added or none; more are added 80 at a time.
+    An existing entry for the same network is changed. Blocks within the networks are lifted; the rest of a wider block
+    stays blocked. With --rule, only blocks that no other rule made are lifted. If NETWORK is '-', networks are read
+    from standard input, one per line; names of rules may follow a network there, in place of --rule. Up to 80 networks
+    are added together or not at all; longer lists are added 80 at a time.
 
     \b
     sluice allow 198.51.100.0/24 --comment office

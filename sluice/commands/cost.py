@@ -47,7 +47,7 @@ from sluice.deploy.stage import MOST_SHARDS
     metavar="WCU",
     help="Capacity units of the web ACL, including the rule group's: above 1,500, AWS charges for every request.",
 )
-@click.option("--event-bus", is_flag=True, help="Include the events that announcements become on an event bus.")
+@click.option("--event-bus", is_flag=True, help="Include the price of sending announcements to an event bus.")
 @click.option("--stack", is_flag=True, help="Include alarms and dashboard of the CloudFormation stack.")
 @click.option(
     "--attack",

@@ -107,8 +107,8 @@ def read_notice(text: str) -> Notice:
 @click.option(
     "--priority",
     type=click.IntRange(0, 1_000_000),
-    help="Priority of the blocking rule in each --web-acl, and in one that setup creates; by default the one before "
-    "all others, if it is free.",
+    help="Priority of the blocking rule in each --web-acl, and in a web ACL that setup creates; by default, before all "
+    "others if such a number is free.",
 )
 @click.option(
     "--renumber/--no-renumber",
@@ -447,7 +447,7 @@ def _stage(name: str, account: AwsAccount, web_acls: tuple[str, ...], options: d
 
 
 def _check_owner(choices: Choices, option: str, parameter: str) -> None:
-    """Raises Refusal if a stack owns what an option would change, by a parameter of its own."""
+    """Raises Refusal if an option would change what a parameter of the stage's stack determines."""
     if choices.stack:
         raise Refusal(
             f"{option}: stack {choices.stack} owns this. Update the stack with its parameter {parameter} (sluice stack "

@@ -34,9 +34,9 @@ from sluice.deploy.stack import look_up_stack
 from sluice.deploy.stage import Choices, Refusal, Stage
 
 ANY_REGION = "us-east-1"
-"""Region of a session that calls nothing."""
+"""Region of a session that makes no calls."""
 TEMPLATE_END, FUNCTIONS_END = "-template.yaml", "-functions.zip"
-"""Ends of the names of the files that make up a published package."""
+"""Endings of the names of the files that make up a published package."""
 
 stack_name_option = click.option(
     "--stack-name", metavar="NAME", help="Name of the stack; by default the one that the stage has, or sluice-STAGE."
@@ -59,7 +59,7 @@ def stack() -> None:
     callback=lambda ctx, param, pairs: dict(pairs),  # noqa: ARG005
     help="Parameter of the template; the others keep their values.",
 )
-@click.option("--bucket", metavar="NAME", help="Existing S3 bucket for the package; by default one of the stage's own.")
+@click.option("--bucket", metavar="NAME", help="Existing S3 bucket for the package; by default the stage's own.")
 @plan_options
 def deploy(
     stage: str,
@@ -75,16 +75,16 @@ def deploy(
     """Create or update the stack: functions, resources, alarms, dashboard and budget.
 
     Packages the functions, uploads the package, and has CloudFormation compute and make the changes. If a resource
-    fails, it is named with the reason, and a new stack is removed again, an existing one rolled back. If the command
-    is interrupted, CloudFormation continues: run it again. Afterwards, 'sluice setup' adds what a stack cannot: rules,
-    first token, and the rule in your web ACL.
+    fails, the command names it and the reason; a new stack is removed, and an existing one is rolled back. If the
+    command is interrupted, CloudFormation continues: run it again. Afterwards, 'sluice setup' adds what a stack cannot:
+    rules, the first token, and the rule in your web ACL.
 
     \b
     sluice stack deploy --stage prod --dry-run
     sluice stack deploy --stage prod --parameter AlarmEmail=ops@example.com
     sluice stack deploy --stage prod --parameter StreamMode=PROVISIONED --parameter Shards=4
     """
-    # Loads Chalice, which takes as long as all the rest.
+    # Imported here, because loading Chalice takes as long as everything else.
     from sluice.deploy.packaging import package  # noqa: PLC0415
 
     console = output(sys.stderr if as_json else None)
@@ -99,7 +99,7 @@ def deploy(
     unknown = sorted(parameters.keys() - built.template["Parameters"])
     if unknown:
         known = ", ".join(sorted(built.template["Parameters"].keys() - {"Stage"}))
-        raise Refusal(f"parameter {unknown[0]}: the template has none of this name; it has {known}")
+        raise Refusal(f"parameter {unknown[0]}: the template has no parameter of this name; it has {known}")
     desired = _stage(stage, account, {**_defaults(built.template), **values, **parameters}["WafScope"], values)
     chosen, reserved = {"Stage": stage, **parameters}, reservations(desired, account, project)
     if not reserved.fit and not values:
@@ -141,9 +141,10 @@ def deploy(
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 @project_option
 def write_package(directory: Path, project: Project) -> None:
-    """Write a template that the CloudFormation console opens, and the code of its functions, to DIRECTORY.
+    """Write a template for the CloudFormation console, and the code of its functions, to DIRECTORY.
 
-    Calls nothing in AWS. Upload the code to a bucket in the stack's region: it is the parameter CodeBucket.
+    Does not call AWS. Upload the code to a bucket in the stack's region, and name the bucket as the parameter
+    CodeBucket.
 
     \b
     sluice stack package dist
@@ -178,9 +179,9 @@ def delete(
 ) -> None:
     """Remove a stage with its stack, and what setup has added to it.
 
-    Does what 'sluice teardown' does, deletes the stack, and then the bucket with its packages. If a resource cannot be
-    deleted, it is named with the reason. If the command is interrupted, run it again. Blocks, allowlist, rules and
-    audit are lost.
+    Does what 'sluice teardown' does, and then deletes the stack and the bucket with its packages. If a resource cannot
+    be deleted, the command names it and the reason. If the command is interrupted, run it again. Blocks, allowlist,
+    rules and audit are lost.
 
     \b
     sluice stack delete --stage prod --dry-run
@@ -216,7 +217,7 @@ def delete(
 
 
 def _stack_of(stage: str, account: AwsAccount, name: str | None) -> str:
-    """Returns the name of the stage's stack. Raises Refusal if the stage has none, or one of another name."""
+    """Returns the name of the stage's stack. Raises Refusal if the stage has none, or one with a different name."""
     choices = choices_of(stage, account)
     if choices is None:
         return name or f"sluice-{stage}"
@@ -231,7 +232,7 @@ def _stack_of(stage: str, account: AwsAccount, name: str | None) -> str:
 
 
 def _stage(name: str, account: AwsAccount, scope: str, before: Mapping[str, str]) -> Stage:
-    """Returns the stage of a scope. Raises Refusal if it has another one, or if its region does not fit the scope."""
+    """Returns the stage with a scope. Raises Refusal if it has a different one, or if its region does not fit."""
     if scope not in ("CLOUDFRONT", "REGIONAL"):
         raise Refusal(f"parameter WafScope: {scope!r} is neither CLOUDFRONT nor REGIONAL")
     if scope != (former := before.get("WafScope", scope)):

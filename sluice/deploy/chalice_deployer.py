@@ -56,7 +56,7 @@ class Messages(UI):
         self._report = report
 
     def write(self, msg: str) -> None:
-        # Chalice goes on, with functions that could not import the package.
+        # Chalice would continue, with functions that cannot import the package.
         if "Could not install dependencies" in msg:
             raise AwsError(f"could not package the functions: {' '.join(msg.split())}")
         self._report(msg.rstrip())

@@ -101,13 +101,13 @@ OWN_LOG_BYTES = 700
 nothing was wrong), and the lines in which Lambda reports start, end and duration."""
 
 ANNOUNCEMENTS = 100_000
-"""Announcements of a usual month: 1,600 blocks a day, and their ends."""
+"""Announcements in a typical month: 1,600 blocks per day, and their ends."""
 
 ATTACK_ANNOUNCEMENTS_PER_S = (4 * MOST_PER_MINUTE + 1) / 60
-"""Most announcements per second, one by one and in summaries: by the four containers of enforce."""
+"""Most announcements per second, one by one and in summaries, by all four containers of enforce."""
 
 ANNOUNCEMENT_BYTES = 800
-"""Bytes of an announcement's log line: 600 to 750 were measured."""
+"""Bytes assumed for the log line of an announcement; 600 to 750 were measured."""
 
 OBJECT_LINES, PART_LINES = 10_000, 28_000
 """Lines of an object, fewer than a busy site's, and of a part of a large one."""
@@ -140,7 +140,7 @@ class Load:
     web_acl_wcu: int = 0
     """Capacity units that the web ACL uses, including those of the rule group."""
     event_bus: bool = False
-    """True if announcements are sent to an event bus, besides the log."""
+    """True if announcements are sent to an event bus as well as to the log."""
     stack: bool = False
     """True for the CloudFormation stack, which has alarms and a dashboard."""
 

@@ -35,9 +35,9 @@ class Detached:
 
     @classmethod
     def of(cls, choices: Choices, **named: Sequence[str]) -> Self:
-        """Returns the choices that are named: web ACLs by name or ARN, buckets with or without their prefix.
+        """Returns the named choices: web ACLs by name or ARN, buckets with or without their prefix.
 
-        Raises Refusal for one that the stage is not attached to.
+        Raises Refusal if the stage is not attached to one of them.
         """
         selected: dict[str, tuple[str, ...]] = {}
         for field, texts in named.items():

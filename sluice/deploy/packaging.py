@@ -35,14 +35,14 @@ Template = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A template whose functions have the path of their code on this machine, and the code, a zip archive."""
+    """A template whose functions name the local path of their code, and that code as a zip archive."""
 
     template: Template
     code: bytes
 
     @property
     def code_version(self) -> str:
-        """Hash of the files in the archive, which has their times as well: it differs each time it is built."""
+        """Hash of the files in the archive. The archive itself also has their times, so it differs with each build."""
         with zipfile.ZipFile(BytesIO(self.code)) as archive:
             files = sorted((each.filename, each.CRC, each.file_size) for each in archive.infolist())
         return hashlib.sha256(json.dumps(files).encode()).hexdigest()
@@ -66,7 +66,7 @@ def published(template: Template, key: str) -> Template:
         "CodeBucket": {
             "Type": "String",
             "MinLength": 3,
-            "Description": "S3 bucket in the stack's region that you have uploaded the code of the functions to.",
+            "Description": "S3 bucket, in the stack's region, to which you have uploaded the code of the functions.",
         },
         "CodeKey": {"Type": "String", "Default": key, "Description": "Key of the code in this bucket."},
     }
@@ -78,7 +78,7 @@ def yaml_of(template: Template) -> str:
 
 
 def package(account: AwsAccount, project: Project, report: Callable[[str], None]) -> Package:
-    """Builds the package from a checkout, without a call of AWS.
+    """Builds the package from a checkout, without calling AWS.
 
     Raises AwsError if a dependency cannot be installed, and Refusal if the directory is not a checkout of Sluice.
     """

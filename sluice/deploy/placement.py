@@ -49,7 +49,7 @@ class Placement:
     """Rules in the web ACL."""
     before: Sequence[Predecessor]
     renumbered: Sequence[tuple[str, int, int]]
-    """Name of each rule of another owner that gets another priority, with the present and the later one."""
+    """Rules of other owners that get a new priority: name, priority before, priority after."""
     wcu_before: int
     wcu_after: int
 

@@ -38,9 +38,9 @@ Survey = Iterable[tuple[Resource, Existing | None]]
 """Resources to create or remove, in order of creation, each with what exists under its name."""
 
 ELSEWHERE = "is missing, and another tool makes it: --print cloudformation, or cdk, shows what to add there"
-"""Detail of a step for an item that is made elsewhere, and is not there."""
+"""Detail of a step for an item that is made elsewhere but does not exist."""
 
-NOT_OURS = "already exists and setup did not create it for this stage: choose another --stage, or remove it yourself"
+NOT_OURS = "already exists, but setup did not create it for this stage: choose another --stage, or remove it yourself"
 
 
 def to_set_up(survey: Survey) -> list[Step]:

@@ -208,7 +208,7 @@ STACK = Arns(
     buckets=[{"Fn::Sub": "arn:${AWS::Partition}:s3:::${ObjectsBucket}"}],
     objects=[{"Fn::Sub": "arn:${AWS::Partition}:s3:::${ObjectsBucket}/${ObjectsPrefix}*"}],
     dead_letters={"Fn::GetAtt": ["DeadLetters", "Arn"]},
-    # Without a bus it is the ARN of none.
+    # Without a bus, this ARN names none.
     event_bus={"Fn::Sub": f"{ACCOUNT_ARN.format('events')}:event-bus/${{EventBus}}"},
 )
 """The resources of ``.chalice/resources.yaml``."""

@@ -1,7 +1,8 @@
-"""A stack of CloudFormation, brought to a template by a change set, or deleted, and followed until it is at rest.
+"""Creates, updates or deletes a CloudFormation stack, and follows it until no operation is under way.
 
-Every operation begins by waiting for the one before, so that an interrupted run can be repeated: CloudFormation goes on
-by itself, and a repeated run follows it. A creation that fails is removed, and an update that fails is rolled back.
+Every operation begins by waiting for the one before, so that an interrupted run can be repeated: CloudFormation
+continues by itself, and a repeated run follows it. A stack whose creation fails is removed, and an update that fails is
+rolled back.
 
 Sources: CloudFormation User Guide, "Update stacks using change sets" and "Understand CloudFormation stack creation
 events"; API reference, StackEvent and ResourceChange.
@@ -26,10 +27,10 @@ UNFINISHED = ("CREATE_FAILED", "ROLLBACK_FAILED", "ROLLBACK_COMPLETE")
 """States after a creation that failed: such a stack can only be deleted."""
 
 UNCHANGED = ("didn't contain changes", "No updates are to be performed")
-"""Parts of the reason for which CloudFormation makes no change set."""
+"""Parts of CloudFormation's reason for a change set that fails because there is nothing to change."""
 
 IRREPLACEABLE = ("AWS::DynamoDB::Table", "AWS::Kinesis::Stream", "AWS::WAFv2::IPSet", "AWS::WAFv2::RuleGroup")
-"""Types whose items hold what would be lost, or are in use, so that CloudFormation could not replace them either."""
+"""Types of resources that are never replaced, because their content would be lost or because they are in use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +64,9 @@ class Change:
 def look_up_stack(account: AwsAccount, name: str) -> Stack | None:
     """Returns the stack of this name or id; None if there is none. Raises ClientError.
 
-    By its id, a stack is also found after it was deleted.
+    A deleted stack is still found by its id.
     """
-    # CloudFormation answers thus for a stack that does not exist.
+    # CloudFormation's answer for a stack that does not exist.
     with missing_ok("ValidationError"):
         (about,) = account.client("cloudformation").describe_stacks(StackName=name)["Stacks"]
         return Stack(
@@ -97,11 +98,11 @@ class StackOperations:
         return stack
 
     def deploy(self, template_url: str, declared: Collection[str], chosen: Mapping[str, str], token: str) -> None:
-        """Creates or updates the stack, unless it is as the template and the parameters say.
+        """Creates or updates the stack, unless it already matches the template and the parameters.
 
         ``declared`` has the names of the template's parameters, and ``chosen`` the values of those that are to change.
-        ``token`` names the change set, and has to be new. Raises ClientError; and AwsError and Refusal, after the state
-        before has been restored, or with what to do.
+        ``token`` names the change set and must be new. Raises ClientError, and AwsError or Refusal once the earlier
+        state is restored or, if it cannot be, with what to do.
         """
         client, stack = self.account.client("cloudformation"), self._recovered()
         update = stack is not None and stack.created
@@ -139,7 +140,7 @@ class StackOperations:
         self._finish(stack_id, last, "deleted", "DELETE_COMPLETE")
 
     def _recovered(self) -> Stack | None:
-        """Returns the stack in a state that can be updated; None if there is none, or none is left of it."""
+        """Returns the stack in a state that can be updated; None if there is none, or it had to be removed."""
         stack = self.settled()
         if stack is not None and stack.status in UNFINISHED:
             self._remove_unfinished(stack)
@@ -152,7 +153,7 @@ class StackOperations:
         return stack
 
     def _withdraw(self, change_set: str, stack_id: str, *, update: bool) -> None:
-        """Deletes a change set and, if it was to create the stack, the stack that exists for its sake."""
+        """Deletes a change set and, unless it is an update, the stack that exists only because of it."""
         client = self.account.client("cloudformation")
         client.delete_change_set(ChangeSetName=change_set)
         if not update:
@@ -176,12 +177,12 @@ class StackOperations:
                 reason = about.get("StatusReason", "no reason given")
                 if any(part in reason for part in UNCHANGED):
                     return []
-                raise AwsError(f"CloudFormation accepts no change of stack {self.name}: {reason}")
+                raise AwsError(f"CloudFormation rejected the changes to stack {self.name}: {reason}")
             self.account.sleep(POLL_S)
-        raise AwsError(f"CloudFormation has not computed the changes of stack {self.name}: run this again later")
+        raise AwsError(f"CloudFormation has not computed the changes to stack {self.name} yet. Run this again later")
 
     def _check_kept(self, changes: Iterable[Change]) -> None:
-        """Raises Refusal if a change would replace what cannot be replaced."""
+        """Raises Refusal if a change would replace a resource of an irreplaceable type."""
         lost = [f"{each.name} ({each.kind})" for each in changes if each.replaced and each.kind in IRREPLACEABLE]
         if lost:
             raise Refusal(
@@ -243,14 +244,14 @@ class StackOperations:
                 self.report(" ".join(filter(None, (status, event["LogicalResourceId"], reason))))
                 if of_stack and not status.endswith("_IN_PROGRESS"):
                     return status, reasons
-            # A stack that was never created has no event of its end.
+            # A stack that was never created has no final event.
             if stack is None or stack.status == "DELETE_COMPLETE":
                 return "DELETE_COMPLETE", reasons
             self.account.sleep(POLL_S)
         raise AwsError(f"CloudFormation is still changing stack {self.name}. Run the same command again to follow it")
 
     def _events(self, stack_id: str, last: str | None) -> list[dict[str, Any]]:
-        """Returns the events after ``last``, oldest first; without ``last``, those since the operation has begun."""
+        """Returns the events after ``last``, oldest first; without ``last``, those since the operation began."""
         events: list[dict[str, Any]] = []
         for event in self._newest(stack_id):
             if event["EventId"] == last:
@@ -265,7 +266,7 @@ class StackOperations:
         return next((event["EventId"] for event in self._newest(stack_id)), None)
 
     def _newest(self, stack_id: str) -> Iterator[dict[str, Any]]:
-        """Yields the events of a stack, also of one that is deleted, the newest first."""
+        """Yields the events of a stack, even of a deleted one, newest first."""
         return self.account.list_all("cloudformation", "describe_stack_events", "StackEvents", StackName=stack_id)
 
 

@@ -261,7 +261,7 @@ class Choices:
 
     @classmethod
     def of_stack(cls, stacked: str, added: str) -> Self:
-        """Returns what a stack says of itself, with the choices that setup has added; both are JSON."""
+        """Returns the choices that a stack records, with those that setup has added; both are JSON."""
         of_stack, of_setup = (msgspec.json.decode(text, type=dict[str, Any]) for text in (stacked, added))
         choices = {**of_setup, **{name: of_stack[name] for name in STACK_CHOICES if name in of_stack}}
         choices["sources"] += [each for each in of_setup.get("sources", ()) if each == "cloudfront-standard"]
@@ -480,7 +480,7 @@ class Stage:
 
     @property
     def package_bucket(self) -> str:
-        """Name of the bucket for the packages of the stack; buckets' names are unique among all accounts."""
+        """Name of the bucket for the packages of the stack; bucket names are unique among all accounts."""
         return f"{self.prefix}-{self.location.account}-{self.location.region}"
 
     def bucket_arn(self, entry: str) -> str:

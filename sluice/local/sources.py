@@ -8,7 +8,7 @@ from threading import Thread
 from typing import BinaryIO
 
 MOST_AT_ONCE = 20_000
-"""Lines returned per call, approximately; the others wait."""
+"""Approximate number of lines returned per call; the others wait for the next one."""
 
 CHUNK = 1 << 20
 """Bytes per read."""

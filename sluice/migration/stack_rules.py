@@ -177,11 +177,11 @@ def _athena(old: OldStack) -> Outcomes:
 
 
 _COLUMNS = {"uri": "path", "country": "country", "http method": "method"}
-"""Columns of rules, by what the old stack groups a client's requests by."""
+"""Column of a rule for each key by which the old stack groups a client's requests."""
 
 
 def _columns(keys: str) -> list[str] | None:
-    """Returns the columns by which requests are counted apart; None if there is none for one of the ``keys``.
+    """Returns the columns by which requests are counted separately; None if one of the ``keys`` has no column.
 
     >>> _columns("Country and URI"), _columns("None"), _columns("Custom Header")
     (['country', 'path'], [], None)

@@ -179,7 +179,7 @@ def peak(slots: Slots, allowance: Allowance) -> int:
 class _Case:
     """A client over a rule's limit in one source: its requests, or what is measured of them, and their effect.
 
-    Of a rule that groups requests, one group of them.
+    For a rule that groups requests, it is one group of the client's requests.
     """
 
     rule: Rule
@@ -375,7 +375,7 @@ class BreachFinder:
 
 
 def _of_clients(breaches: Iterable[Breach]) -> Iterator[Breach]:
-    """Yields one breach for each client, rule and source, where several are of groups of the client's requests."""
+    """Yields one breach per client, rule and source: the breaches of a client's groups of requests are combined."""
     same: dict[tuple[str, Source, bytes], list[Breach]] = {}
     for breach in breaches:
         same.setdefault((breach.rule.name, breach.source, breach.client), []).append(breach)

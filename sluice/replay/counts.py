@@ -19,7 +19,7 @@ from chalicelib.core.tally import add_clients, folded, pack, unpack
 from sluice.replay.rule_sets import group_prefix
 
 MOST_ENTRIES = 400_000
-"""(client, slot) pairs in memory: 40 MB, or 140 MB if each is of a different client."""
+"""Most (client, slot) pairs in memory: 40 MB, or 140 MB if each is of a different client."""
 
 PARTS = 32
 """Ledgers that a spilled log is divided into."""

@@ -140,8 +140,8 @@ class StripReader:
         groupings: Sequence[Grouping] = (),
         refusal_status: int = REFUSAL_STATUS,
     ) -> None:
-        """``measures``: those of which the strips have amounts, none of them requests. ``groupings``: those of which
-        they have groups. ``refusal_status``: that of the requests that the rule group refuses.
+        """``measures``: the measures, other than requests, of which strips have amounts. ``groupings``: the groupings
+        of which they have groups. ``refusal_status``: the status of requests that the rule group refuses.
 
         Clients are cut to the prefix lengths ``client_prefix``, for IPv4 and IPv6.
 

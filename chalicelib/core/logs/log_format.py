@@ -76,7 +76,8 @@ class ObjectFormat:
     """
     reader: Callable[[DecodeOptions], ObjectReader]
     rescue: Callable[[bytes | str], Any | None] | None = None
-    """Returns the record that a text begins with, even if it is no valid object; None if there is none.
+    """Returns the record at the start of a text, even if it is not a valid object; None if there is none.
 
-    Only for formats whose writers do not escape values: there, an event holds one object, and the rest is its client's.
+    Only for formats whose writers do not escape values: there, an event holds one object, and whatever follows it was
+    written by the client.
     """

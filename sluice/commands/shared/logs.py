@@ -46,7 +46,7 @@ def _allowlist(ctx: click.Context, param: click.Parameter, path: Path | None) ->
     entries = [line.split() for line in lines]
     for name in (name for _, *rules in entries for name in rules):
         if not RULE_NAME.accepts(name):
-            raise click.BadParameter(f"{name!r} is not the name of a rule, which has {RULE_NAME.accepted}", ctx, param)
+            raise click.BadParameter(f"{name!r} is not the name of a rule: {RULE_NAME.accepted}", ctx, param)
     return tuple(
         Allow(network=str(NETWORK.convert(network, param, ctx)), rules=tuple(rules)) for network, *rules in entries
     )
@@ -153,7 +153,8 @@ _options = together(
         "--allowlist",
         type=EXISTING_FILE,
         callback=_allowlist,
-        help="File of networks that are never blocked, one per line; or, with names of rules after it, not by these.",
+        help="File of networks that are never blocked, one per line; a network followed by names of rules is exempt "
+        "from these alone.",
     ),
     sample_rate_option,
     click.option("--from", "from_ms", type=UTC_MOMENT_MS, help="Skip requests before TIME; UTC unless it has a zone."),

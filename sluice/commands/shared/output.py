@@ -39,7 +39,7 @@ def table(
 ) -> Table:
     """Returns a table without borders, which fits more text on a narrow terminal.
 
-    Cells other than Text are ``printable``, so the text of a client never looks like another row.
+    Cells other than Text are made ``printable``, so text that a client wrote never looks like another row.
     Columns named in ``right`` are right-aligned, those in ``keep`` are not wrapped, and each is at least as wide as its
     heading, or ten characters if that is less.
     """

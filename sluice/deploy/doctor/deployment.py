@@ -59,9 +59,9 @@ def concurrency(inspection: Inspection) -> Iterator[Finding]:
 
 
 def throttled(inspection: Inspection) -> Iterator[Finding]:
-    """Finds functions that Lambda does not run, or delays, because no concurrent execution is left for them.
+    """Finds functions that Lambda delays or never runs, because no concurrent execution is left for them.
 
-    A function with a reservation waits for its own executions now and then, which is intended.
+    A function with a reservation sometimes waits for its own executions, as intended.
     """
     client = inspection.account.client("lambda")
     for name in inspection.functions:

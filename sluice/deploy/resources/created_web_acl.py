@@ -22,8 +22,8 @@ FIRST_PRIORITY, STEP = 100, 10
 
 @dataclass(frozen=True, slots=True)
 class CreatedWebAcl(WafResource):
-    """The web ACL. Rules that are missing are added, and the rule group's is at the chosen priority; those of operators
-    stay as they are."""
+    """The web ACL. Missing rules are added, and the rule group's gets the chosen priority; operators' own rules are
+    not changed."""
 
     kind = "WAF web ACL"
     noun, shape = "web_acl", "WebACL"

@@ -41,8 +41,8 @@ def settings_of(stage: Stage) -> dict[str, Settings]:
         # New items alone: a change of the registry says nothing new.
         "evaluate": {"FilterCriteria": _filters({"eventName": ["INSERT"]})},
         # Detections, guilty networks, and the heartbeat, at which it decides about offenders that wait; events and the
-        # audit, which it announces. The blocks that it writes are in the same stream, and would keep it busy. A batch
-        # that fails is halved until the change that fails is alone.
+        # audit, which it announces. The filter excludes the blocks that it writes to the same stream, because they
+        # would keep it busy. A failing batch is halved until the failing change is alone.
         "enforce": {
             "BisectBatchOnFunctionError": True,
             "MaximumRecordAgeInSeconds": 3600,

@@ -54,7 +54,7 @@ class RememberedChoices(Parameter):
 
 
 class AddedChoices(RememberedChoices):
-    """The choices of a stage that its stack does not make. An update of the stack leaves them as they are."""
+    """The choices of a stage that its stack does not make. An update of the stack does not change them."""
 
     def find(self, account: AwsAccount) -> Existing | None:
         existing, before = super().find(account), remembered(account, self.stage.name)
@@ -93,7 +93,7 @@ class FirstToken(Parameter):
 
 
 def remembered(account: AwsAccount, stage: str) -> Choices | None:
-    """Returns the choices of earlier setups of the stage, and of its stack; None if there were none."""
+    """Returns the choices made by earlier setups of the stage and by its stack; None if there are none."""
     text = _value(account, f"/sluice/{stage}/setup")
     if text is None:
         return None

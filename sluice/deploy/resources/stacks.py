@@ -1,8 +1,8 @@
 """The stack of a stage, with the bucket from which CloudFormation reads its template and the code of its functions.
 
-CloudFormation accepts a template of 51,200 bytes in a call, and of 1 MB from S3 ("Understand CloudFormation quotas",
-CloudFormation User Guide). To roll an update back, it reads the former code again, so packages stay until the stack
-goes.
+CloudFormation accepts templates of up to 51,200 bytes in a call, and up to 1 MB from S3 ("Understand CloudFormation
+quotas", CloudFormation User Guide). To roll an update back, it reads the former code again, so packages are kept until
+the stack is deleted.
 """
 
 import hashlib
@@ -49,14 +49,14 @@ class PackageBucket(Resource):
 
     def create(self, account: AwsAccount) -> None:
         region = self.stage.location.region
-        # S3 rejects the name of this one region.
+        # S3 rejects a LocationConstraint of this one region.
         where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
         account.client("s3").create_bucket(Bucket=self.name, **where)
 
     def change(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
         client = account.client("s3")
         client.put_public_access_block(Bucket=self.name, PublicAccessBlockConfiguration=PRIVATE)
-        # Last, because it tells that the bucket is complete.
+        # Last, because the tag marks the bucket as complete.
         client.put_bucket_tagging(Bucket=self.name, Tagging={"TagSet": [{"Key": TAG, "Value": self.stage.name}]})
 
     def remove(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
@@ -69,7 +69,7 @@ class PackageBucket(Resource):
 
 @dataclass(frozen=True, slots=True)
 class CloudFormationStack(Resource):
-    """The stack, brought to a package and to the parameters that are chosen; the others keep their values."""
+    """The stack with a package and the chosen parameters; the other parameters keep their values."""
 
     kind = "CloudFormation stack"
 
@@ -82,7 +82,7 @@ class CloudFormationStack(Resource):
 
     def find(self, account: AwsAccount) -> Existing | None:
         stack = look_up_stack(account, self.name)
-        # A stack in review has never been more than a change set.
+        # A stack in review has only a change set, and no resources yet.
         if stack is None or stack.status == "REVIEW_IN_PROGRESS":
             return None
         if stack.status == "DELETE_FAILED" and self.package is not None:
@@ -131,7 +131,7 @@ class CloudFormationStack(Resource):
                 yield f"{name}: {value or 'none'} instead of {stack.parameters.get(name) or 'none'}"
         answer = account.client("cloudformation").get_template(StackName=stack.id, TemplateStage="Original")
         present, desired = answer["TemplateBody"], self._template(self.package)
-        # A template in YAML is text, which 'aws cloudformation package' has uploaded.
+        # A YAML template, as 'aws cloudformation package' uploads it, arrives as text.
         if not isinstance(present, dict) or located(present, "") != located(desired, ""):
             yield "functions and resources"
         elif present != desired:
@@ -144,7 +144,7 @@ def _upload(account: AwsAccount, bucket: str, key: str, body: bytes) -> None:
     try:
         client.head_object(Bucket=bucket, Key=key, ExpectedBucketOwner=owner)
     except ClientError as exc:
-        # Without the permission to list the bucket, S3 answers thus for an object that does not exist.
+        # Without permission to list the bucket, S3 answers 403 for an object that does not exist.
         if code_of(exc) not in ("404", "403"):
             raise
         client.put_object(Bucket=bucket, Key=key, Body=body, ExpectedBucketOwner=owner)

@@ -22,9 +22,9 @@ def test_every_reason_is_explained(reason: Reason) -> None:
         ("cloudfront", None, 9, "3,000 lines have another number of fields where CLOUDFRONT_FIELDS names 9"),
         ("cloudfront-standard", 1, 33, "3,000 lines have 1 field where the #Fields line names 33"),
         ("load-balancer", 3, 29, "3,000 lines have 3 fields where 29 are expected"),
-        ("waf", None, None, "3,000 lines have not all the fields that they need"),
+        ("waf", None, None, "3,000 lines have only some of the required fields"),
         (None, None, None, "3,000 lines have none of the known formats"),
-        ("of-a-newer-version", None, None, "3,000 lines have not all the fields that they need"),
+        ("of-a-newer-version", None, None, "3,000 lines have only some of the required fields"),
     ],
 )
 def test_a_wrong_number_of_fields_is_told(

@@ -153,7 +153,7 @@ def test_what_cannot_be_replaced_is_refused_and_nothing_changes(deployed: World,
 def test_a_template_that_cloudformation_rejects_leaves_no_stack(deployable: World, run: Run) -> None:
     deployable.front.cloud_formation.reasons["ValidationError"] = "Parameter MonthlyBudget failed to satisfy constraint"
     done = run("stack deploy", "--yes")
-    assert "accepts no change of stack sluice-prod: Parameter MonthlyBudget failed" in done.stderr
+    assert "rejected the changes to stack sluice-prod: Parameter MonthlyBudget failed" in done.stderr
     assert the_stack(deployable) is None
     assert deployable.front.cloud_formation.change_sets == {}
 
@@ -235,7 +235,7 @@ def test_a_stack_of_others_and_a_stage_without_a_stack_are_refused(deployable: W
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--parameter", "Shard=2"], "parameter Shard: the template has none of this name; it has AlarmEmail, "),
+        (["--parameter", "Shard=2"], "parameter Shard: the template has no parameter of this name; it has AlarmEmail"),
         (["--parameter", "Stage=x"], "--stage determines it"),
         (["--parameter", "WafScope=GLOBAL"], "parameter WafScope: 'GLOBAL' is neither CLOUDFRONT nor REGIONAL"),
         (["--parameter", "x"], "'x' is not of the form NAME=VALUE"),
