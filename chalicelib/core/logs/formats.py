@@ -70,7 +70,8 @@ def columns_of_logs(options: DecodeOptions) -> dict[Source, frozenset[str]]:
     """
     names = COLUMNS | MEASURED
     everything = replace(options, columns=names)
-    empty = [each.decoder(everything, b"")([])[0] for each in (REALTIME, WEB_SERVER, BALANCER)]
+    # Under a header, a line has the columns that the header names.
+    empty = [each.decoder(everything, b"")([])[0] for each in LINE_FORMATS if not each.has_header]
     empty += [each.reader(everything).requests([])[0] for each in OBJECT_FORMATS if each.source is not None]
     available: dict[Source, frozenset[str]] = dict.fromkeys(LIVE_SOURCES, frozenset())
     for requests in empty:
