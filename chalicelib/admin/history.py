@@ -42,7 +42,7 @@ class EventView(Struct, frozen=True, kw_only=True):
     """First second at which the block is over, or would have been; of one that ended, when it was. Null for a rule.
     Epoch seconds."""
     response: Response
-    """The response to the client's requests, or what it would have been; the hardest of a block that ended."""
+    """The response to the client's requests, or what it would have been; for a block that ended, the hardest one."""
     offence: int
     """Number of the offence against the rule, from 1; 0 if none is meant."""
     evidence: Evidence | None

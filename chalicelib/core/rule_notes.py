@@ -12,7 +12,7 @@ ColumnsOf = Mapping[Source, AbstractSet[str]]
 """The columns that each log has."""
 
 PAGE_REQUESTS = 10
-"""Requests below which a limit on requests of all kinds is suspicious: the files of one page are more."""
+"""Lowest limit on requests of all kinds that is not suspicious: one page with its files may take as many."""
 
 _USUAL_METHODS = frozenset(("GET", "HEAD"))
 _USUAL_STATUSES = frozenset(("2xx", "200", "3xx", "304"))

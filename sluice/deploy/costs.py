@@ -235,7 +235,7 @@ def _costs_after_delivery(load: Load) -> list[Cost]:
 
 
 def attack_dollars(load: Load, requests_per_second: float, hours: float = 1) -> float:
-    """Returns what an attack adds to the bill of a month. Provisioned shards count as much of it as they accept."""
+    """Returns what an attack adds to the bill of a month. Lines that shards reject cost only their delivery."""
     share = hours * 3600 / SECONDS_PER_MONTH
     attacked = load.requests_per_second + requests_per_second
     counted = attacked

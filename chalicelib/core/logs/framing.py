@@ -257,7 +257,7 @@ def parts(blocks: Iterable[bytes], part_bytes: int = BLOCK_BYTES) -> Iterator[Te
     """Yields the content of one file or S3 object as parts that end at the end of a JSON object or line.
 
     ``blocks`` are its bytes, gzip or not, cut anywhere. The parts depend on the content alone, not on the blocks: each
-    is the shortest that has at least ``part_bytes`` bytes, so that a reader can recognise a part that it has met
+    is the shortest that has at least ``part_bytes`` bytes, so that a reader can recognise a part that it has seen
     before. Memory is bounded by ``part_bytes`` and ``LONGEST_PIECE``; a longer piece is cut. Decode each with
     ``TextDecoder``.
     """

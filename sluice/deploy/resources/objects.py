@@ -209,7 +209,7 @@ def event_rule(stage: Stage, entry: str) -> EventRule:
 
 
 def notified_otherwise(stage: Stage) -> list[Resource]:
-    """Returns what notified the queue by earlier choices and is to do so no longer."""
+    """Returns the notifications to the queue that earlier choices may have set up and the present ones do not need."""
     buckets = stage.choices.buckets
     rules: list[Resource] = [] if stage.choices.event_rules else [event_rule(stage, entry) for entry in buckets]
     return rules if stage.choices.notification else [*rules, *(BucketNotification(stage, entry) for entry in buckets)]
