@@ -29,6 +29,7 @@ from tests.chaos.edge import Edge
 from tests.chaos.judging import MANUAL_BLOCK, Judge
 from tests.chaos.mishaps import BETWEEN_PHASES, WORLD, Mishap, Mishaps, plan
 from tests.support.damaged import DAMAGED, OFFENDER
+from tests.support.known import remember
 from tests.support.simulation.ingesting import FIELDS, Container, Delivery, Ingesting, Made, Run, Violation
 from tests.support.simulation.listening import Listener, add_changes
 from tests.support.simulation.ports import BusyStateStore, LedgerTallyLogs, SwitchingObjects
@@ -67,6 +68,10 @@ LAG_S = 600.0
 
 MOST_STEPS = 60_000
 SILENCES_S = (1200.0, 7200.0, 15_000.0)
+NETWORKS = """
+[networks]
+members = 4
+"""
 RULES = """
 [[rule]]
 name = "burst"
@@ -108,6 +113,8 @@ GARBAGE = (
 """Records that are not log lines, as any client could cause them."""
 
 GARBAGE_SHARE = 0.1
+NETWORKS_SHARE = 0.5
+"""Share of runs whose rules block guilty networks."""
 ALLOWLISTED = "192.0.9.0/24"
 LATER_ALLOWLISTED = "192.0.8.1"
 
@@ -128,6 +135,8 @@ class Chaos(Ingesting):
         faults = Mishaps()
         phases = self.planned.choice([1, 1, 2, 3])
         edge = Random(f"edge {seed}")
+        self._crowds = Random(f"networks {seed}")
+        networks = self._crowds.random() < NETWORKS_SHARE
         lengths = {name: edge.choice(["3h", "3h", f"{SHORT_BLOCK_S}s"]) for name in ("burst", "sustained", "network")}
         super().__init__(
             seed,
@@ -135,7 +144,7 @@ class Chaos(Ingesting):
             parts=parts,
             logs=logs,
             phases=phases,
-            rules=rules or parse_rules(RULES.format_map(lengths)),
+            rules=rules or parse_rules((NETWORKS if networks else "") + RULES.format_map(lengths)),
             backoff_s=BACKOFF_S,
             in_objects=Random(f"objects {seed}").choice([0, 0, 0.3, 1]),
         )
@@ -176,6 +185,8 @@ class Chaos(Ingesting):
         """Time at which the mishaps were over and the last request had arrived."""
         self._processed_at = 0.0
         self._allow(ALLOWLISTED, 1)
+        if networks:
+            remember(self.state, ["9.9.9.9"], int(self.schedule.now))
         manual = Block(network=MANUAL_BLOCK, blocked_at=int(self.schedule.now), until=int(self.schedule.now) + 10**6)
         State(self.state).overwrite(manual)
 
@@ -217,6 +228,8 @@ class Chaos(Ingesting):
                 span = random.choice([0.5, 9.0, 9.9, 12.0, 28.0, 31.0])
                 requests = random.randint(1, 6)
                 made += [Made(client, int((start + random.uniform(0, span)) * 1000)) for _ in range(requests)]
+        if self.rules.networks is not None:
+            made += self._crowd(now)
         self._arriving = sorted(((each.time_ms / 1000 + random.uniform(0, 4), each) for each in made), key=_when)
         self.run.made += made
         self.judge.begin(made, self)
@@ -225,6 +238,18 @@ class Chaos(Ingesting):
         self._over_at = max([self.mishap_faults.over_at, *(at for at, _ in (*self._happening, *self._arriving))])
         if random.random() < 0.3:
             self._allow(LATER_ALLOWLISTED, 2 + phase)
+
+    def _crowd(self, now: float) -> list[Made]:
+        """Returns the requests of clients of one network, enough to make it guilty, or too few unless sets are full.
+
+        One of them may be on the allowlist, so that it is carved out.
+        """
+        random = self._crowds
+        start = now + random.uniform(0, LENGTH_S / 2)
+        clients = [f"192.0.5.{8 * number + random.randint(0, 7)}" for number in range(random.choice([3, 3, 6, 8]))]
+        if random.random() < 0.3:
+            self._allow(random.choice(clients), 1000)
+        return [Made(each, int((start + random.uniform(0, 9)) * 1000)) for each in clients for _ in range(6)]
 
     def _play_to_the_end(self) -> None:
         """Continues until all traffic is ingested and decided, and the mishaps are over."""

@@ -37,10 +37,15 @@ def test_the_pipeline_survives_every_mishap() -> None:
         went.update(item.kind for item in stored)
         went["runs"] += 1
         went["updates"] += len(chaos.waf.updates)
+        of_networks = [item.body for item in stored if item.kind == Block.kind and b'"[networks]"' in item.body]
+        went["networks"] += len(of_networks)
+        went["merged"] += sum(b'"merged":true' in body for body in of_networks)
     if went["runs"] >= RUNS:
         assert {kind for kind in KINDS if went[kind] < 5} == set()
         assert went[Detection.kind] > 500
         assert min(went[Block.kind], went[Events.kind], went["updates"]) > 200
+        assert went["networks"] >= 15
+        assert went["merged"] >= 2
 
 
 class RecordsAfterwards(Enforce):
