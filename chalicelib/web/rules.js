@@ -57,7 +57,7 @@ function card(rule) {
       operator && !rule.bucket && h("button", { class: "quiet", "aria-label": `Change the limit: ${rule.name}`, onclick: () => changeLimit(rule) }, "Change")),
     h("ul", { class: "muted plain" },
       h("li", {}, `counts ${ipv4} or an IPv6 /${rule.aggregate.ipv6} as one client`),
-      rule.aggregate.by && h("li", {}, `counts each ${rule.aggregate.by.join(" and ").replace("_", " ")} apart`),
+      rule.aggregate.by.length > 0 && h("li", {}, `counts the requests of each ${rule.aggregate.by.join(" and ").replace("_", " ")} separately`),
       paused && h("li", {}, "only counts until ", moment(rule.paused_until)),
       rule.action === "block" && h("li", {}, `blocks for ${rule.block_for}${rule.escalate ? `, ${rule.escalate.factor} times as long with each further offence, up to ${rule.escalate.max}` : ""}`),
       scope.map((text) => h("li", {}, text))),

@@ -111,7 +111,9 @@ def _rate_based(old: OldStack) -> Outcomes:
     keys, header = old.parameters.get("WAFRuleKeysTypeParam", "IP"), old.parameters.get("CustomHeaderNameParam")
     by = _columns(keys.removeprefix("IP").removeprefix("+"))
     if by is None:
-        notes.append(f"WAFRuleKeysTypeParam = {keys}: the old rule counts each of these apart; here a client's add up.")
+        notes.append(
+            f"WAFRuleKeysTypeParam = {keys}: the old rule counts each of these separately; here a client's add up."
+        )
         yield row("WAFRuleKeysTypeParam", keys, Fate.BY_HAND, "http-flood counts all requests of a client together")
     elif "WAFRuleKeysTypeParam" in old.parameters:
         yield row("WAFRuleKeysTypeParam", keys, Fate.RULE, f"http-flood counts per {' and '.join(['client', *by])}")
@@ -148,7 +150,9 @@ def _athena(old: OldStack) -> Outcomes:
     group_by = old.parameters.get("HTTPFloodAthenaQueryGroupByParam", "None")
     by = _columns(group_by)
     if by is None:
-        notes.append(f"{group_by}: the old query counts each of a client's apart; here a client's requests add up.")
+        notes.append(
+            f"{group_by}: the old query counts each of a client's separately; here a client's requests add up."
+        )
         yield row(
             "HTTPFloodAthenaQueryGroupByParam", group_by, Fate.BY_HAND, "http-flood counts a client's requests together"
         )
@@ -193,7 +197,7 @@ def _columns(keys: str) -> list[str] | None:
 
 def _aggregate(by: Sequence[str] | None, origin: str) -> Iterator[RuleLine]:
     if by:
-        yield RuleLine("aggregate", inline([("by", toml(list(by)))]), f"{origin}: as there, each is counted apart")
+        yield RuleLine("aggregate", inline([("by", toml(list(by)))]), f"{origin}: as there, each is counted separately")
 
 
 def _in(countries: list[str]) -> str:

@@ -385,6 +385,20 @@ def test_rules_are_applied_as_planned_and_rolled_back(open_page: OpenPage, site:
     expect(text).to_have_value(re.compile("limit = 20"))
 
 
+def test_a_rule_card_says_what_is_counted_separately_and_only_where_it_is(open_page: OpenPage, site: Site) -> None:
+    page = open_page("rules")
+    words = page.locator("#rules-words")
+    expect(words).to_contain_text("as one client")
+    expect(words).not_to_contain_text("separately")
+    text = page.get_by_label("Rules, in TOML")
+    text.fill(
+        text.input_value().replace('name = "burst"', 'name = "burst"\naggregate = { by = ["user_agent", "path"] }')
+    )
+    page.get_by_role("button", name="Plan").click()
+    page.get_by_role("button", name="Apply").click()
+    expect(words.get_by_text("counts the requests of each path and user agent separately")).to_have_count(1)
+
+
 def test_a_rule_is_switched_to_count_and_back(open_page: OpenPage, site: Site) -> None:
     page = open_page("rules")
     page.get_by_role("button", name="Only count: burst").click()
