@@ -1,5 +1,18 @@
 """Chalice's entry point: Lambda invokes these functions as ``app.ingest`` and so on."""
 
-from chalicelib.handlers import app, authorize, enforce, evaluate, import_objects, ingest, publish, sweep
+import sys
+
+sys.dont_write_bytecode = True  # Chalice packs what lies beside the code, and compiled modules differ with each build
+
+from chalicelib.handlers import (  # noqa: E402
+    app,
+    authorize,
+    enforce,
+    evaluate,
+    import_objects,
+    ingest,
+    publish,
+    sweep,
+)
 
 __all__ = ["app", "authorize", "enforce", "evaluate", "import_objects", "ingest", "publish", "sweep"]

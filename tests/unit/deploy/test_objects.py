@@ -434,7 +434,8 @@ def test_the_doctor_finds_an_event_source_that_loses_failed_messages(
     of_stage = inspection(world, stage)
     of_stage.__dict__["functions"] = {"import_objects": {"FunctionName": "sluice-prod-import_objects"}}
     arn = f"arn:aws:lambda:us-east-1:123456789012:function:{stage.function('import_objects')}"
-    described = {"UUID": "u", "State": "Enabled", "FunctionArn": arn, **mapping}
+    queue = "arn:aws:sqs:us-east-1:123456789012:sluice-prod-objects"
+    described = {"UUID": "u", "State": "Enabled", "FunctionArn": arn, "EventSourceArn": queue, **mapping}
     monkeypatch.setattr(AwsAccount, "list_all", lambda *_, **__: iter([described]))
     found = [finding.what for finding in event_sources(of_stage)]
     assert found == ["import_objects gets several messages at once, and those that fail are lost"] * wrong

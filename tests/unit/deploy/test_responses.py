@@ -114,5 +114,5 @@ def test_what_a_stack_owns_is_changed_by_its_parameter_alone(
     world.account.client("ssm").put_parameter(Name="/sluice/prod/setup", Type="String", Value=value)
     refused = run("setup", "--dry-run", *arguments)
     assert refused.exit_code == 1
-    assert "stack edge owns the rule group and its IP sets. Update the stack with its parameter" in refused.stderr
+    assert "stack edge owns this. Update the stack with its parameter" in refused.stderr
     assert parameter in refused.stderr
