@@ -203,7 +203,7 @@ def test_a_manual_block_succeeds_or_shows_its_error_beside_the_form(open_page: O
     form.get_by_label("Network").fill("198.51.100.7")
     form.get_by_role("button", name="Block").click()
     dialog = page.get_by_role("dialog")
-    expect(dialog).to_contain_text("198.51.100.0/24 (office) on the allowlist")
+    expect(dialog).to_contain_text("198.51.100.0/24 (office) is on the allowlist")
     dialog.get_by_role("button", name="Do it anyway").click()
     expect(row(page, "198.51.100.7")).to_contain_text("withheld")
 

@@ -16,7 +16,7 @@ from tests.support.simulation.enforcing import Enforcing
 from tests.support.simulation.schedule import Crash, FaultAt
 from tests.support.simulation.seeds import first_violation, play, seeds
 
-RUNS = 600
+RUNS = 300
 SEEDS_TO_NOTICE = 1000
 
 

@@ -27,7 +27,7 @@ from tests.support.simulation.ingesting import DORMANT_S, Ingesting
 from tests.support.simulation.schedule import Crash, FaultAt
 from tests.support.simulation.seeds import first_violation, play, seeds
 
-RUNS = 500
+RUNS = 250
 SEEDS_TO_NOTICE = 2000
 
 

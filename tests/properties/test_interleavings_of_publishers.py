@@ -18,7 +18,7 @@ from tests.support.simulation.publishing import Publishing
 from tests.support.simulation.schedule import Crash, FaultAt
 from tests.support.simulation.seeds import first_violation, play, seeds
 
-RUNS = 1000
+RUNS = 500
 SEEDS_TO_NOTICE = 3000
 
 
