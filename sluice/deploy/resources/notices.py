@@ -22,6 +22,7 @@ from sluice.deploy.account import AwsAccount, missing_ok
 from sluice.deploy.policies import allow, policy
 from sluice.deploy.resource import Existing, Resource
 from sluice.deploy.resources.event_rules import EventBridgeRule
+from sluice.deploy.resources.roles import ServiceRole
 from sluice.deploy.stage import TAG, Refusal, Stage
 
 NOTICED = tuple(each for each in TYPES if each not in (CLIENT_UNBLOCKED, NETWORK_UNBLOCKED, WOULD_BE_BLOCKED))
@@ -41,8 +42,6 @@ WEBHOOK_CALLS_PER_S = 1
 
 NEW_ROLE = ("ValidationException",)
 """Error code of EventBridge for the role of a target that IAM has just created."""
-
-POLICY = "call-webhook"
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,52 +188,20 @@ class WebhookDestination(Resource):
         account.client("events").delete_api_destination(Name=self.name)
 
 
-class WebhookRole(Resource):
+class WebhookRole(ServiceRole):
     """The role by which the rule calls the API destination."""
 
-    kind = "IAM role"
+    policy_name = "call-webhook"
+    description = "Calls the webhook that Sluice's announcements are sent to."
 
-    @missing_ok("NoSuchEntity")
-    def find(self, account: AwsAccount) -> Existing | None:
-        client = account.client("iam")
-        role = client.get_role(RoleName=self.name)["Role"]
-        tags = list(account.list_all("iam", "list_role_tags", "Tags", RoleName=self.name))
-        permissions = None
-        with missing_ok("NoSuchEntity"):
-            permissions = client.get_role_policy(RoleName=self.name, PolicyName=POLICY)["PolicyDocument"]
-        wrong = [] if role["AssumeRolePolicyDocument"] == self._trust() else ["trust policy"]
-        wrong += [] if permissions == self._permissions() else ["permissions"]
-        return Existing(self.tagged(tags), wrong, {"has_policy": permissions is not None})
-
-    def create(self, account: AwsAccount) -> None:
-        account.client("iam").create_role(
-            RoleName=self.name,
-            AssumeRolePolicyDocument=json.dumps(self._trust()),
-            Description="Calls the webhook that Sluice's announcements are sent to.",
-            Tags=self.stage.tag_list,
-        )
-
-    def change(self, account: AwsAccount, existing: Existing) -> None:
-        client = account.client("iam")
-        if "trust policy" in existing.differences:
-            client.update_assume_role_policy(RoleName=self.name, PolicyDocument=json.dumps(self._trust()))
-        document = json.dumps(self._permissions())
-        client.put_role_policy(RoleName=self.name, PolicyName=POLICY, PolicyDocument=document)
-
-    def remove(self, account: AwsAccount, existing: Existing) -> None:
-        client = account.client("iam")
-        if existing.facts["has_policy"]:
-            client.delete_role_policy(RoleName=self.name, PolicyName=POLICY)
-        client.delete_role(RoleName=self.name)
-
-    def _trust(self) -> dict[str, Any]:
+    def trust(self) -> dict[str, Any]:
         this_account = {"StringEquals": {"aws:SourceAccount": self.stage.location.account}}
         service = {"Service": "events.amazonaws.com"}
         return policy(
             [{"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": service, "Condition": this_account}]
         )
 
-    def _permissions(self) -> dict[str, Any]:
+    def permissions(self) -> dict[str, Any]:
         destination = self.stage.location.arn("events", f"api-destination/{self.stage.webhook}/*")
         return policy([allow("events", "InvokeApiDestination", destination)])
 

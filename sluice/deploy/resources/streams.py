@@ -1,6 +1,5 @@
 """The Kinesis stream that receives the logs, and the role that CloudFront and CloudWatch Logs assume to write to it."""
 
-import json
 from collections.abc import Mapping
 from math import ceil
 from typing import Any
@@ -8,12 +7,11 @@ from typing import Any
 from sluice.deploy.account import AwsAccount, missing_ok
 from sluice.deploy.policies import allow, policy
 from sluice.deploy.resource import Existing, Resource
+from sluice.deploy.resources.roles import ServiceRole
 from sluice.deploy.stage import Stage
 
 RESHARDING = {"Delay": 5, "MaxAttempts": 240}
 """Polling of a stream that is being resharded: twenty minutes at most, for many shards."""
-
-POLICY = "write-to-the-log-stream"
 
 REQUIRED_BY_CLOUDFRONT = "DescribeStreamSummary DescribeStream PutRecord PutRecords"
 """Actions on the stream, of which CloudWatch Logs needs the last two."""
@@ -90,43 +88,14 @@ def mode(shards: int) -> str:
     return f"{shards} shard{'s' * (shards != 1)}" if shards else "on-demand"
 
 
-class DeliveryRole(Resource):
-    kind = "IAM role"
+class DeliveryRole(ServiceRole):
+    policy_name = "write-to-the-log-stream"
+    description = "Writes access logs into Sluice's log stream."
 
-    @missing_ok("NoSuchEntity")
-    def find(self, account: AwsAccount) -> Existing | None:
-        client = account.client("iam")
-        role = client.get_role(RoleName=self.name)["Role"]
-        tags = list(account.list_all("iam", "list_role_tags", "Tags", RoleName=self.name))
-        permissions = None
-        with missing_ok("NoSuchEntity"):
-            permissions = client.get_role_policy(RoleName=self.name, PolicyName=POLICY)["PolicyDocument"]
-        wrong = [] if role["AssumeRolePolicyDocument"] == trust(self.stage) else ["trust policy"]
-        wrong += [] if permissions == self._permissions() else ["permissions"]
-        return Existing(self.tagged(tags), wrong, {"has_policy": permissions is not None})
+    def trust(self) -> dict[str, Any]:
+        return trust(self.stage)
 
-    def create(self, account: AwsAccount) -> None:
-        account.client("iam").create_role(
-            RoleName=self.name,
-            AssumeRolePolicyDocument=json.dumps(trust(self.stage)),
-            Description="Writes access logs into Sluice's log stream.",
-            Tags=self.stage.tag_list,
-        )
-
-    def change(self, account: AwsAccount, existing: Existing) -> None:
-        client = account.client("iam")
-        if "trust policy" in existing.differences:
-            client.update_assume_role_policy(RoleName=self.name, PolicyDocument=json.dumps(trust(self.stage)))
-        document = json.dumps(self._permissions())
-        client.put_role_policy(RoleName=self.name, PolicyName=POLICY, PolicyDocument=document)
-
-    def remove(self, account: AwsAccount, existing: Existing) -> None:
-        client = account.client("iam")
-        if existing.facts["has_policy"]:
-            client.delete_role_policy(RoleName=self.name, PolicyName=POLICY)
-        client.delete_role(RoleName=self.name)
-
-    def _permissions(self) -> dict[str, Any]:
+    def permissions(self) -> dict[str, Any]:
         location = self.stage.location
         # CloudFront asks for it if the stream is encrypted.
         encrypt = allow("kms", "GenerateDataKey", location.arn("kms", "key/*"))

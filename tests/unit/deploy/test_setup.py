@@ -20,7 +20,7 @@ from sluice.deploy.apply import apply
 from sluice.deploy.plan import Step, StepAction
 from sluice.deploy.resources.chalice_config import Project
 from sluice.deploy.resources.logs import REDACTED
-from sluice.deploy.resources.streams import POLICY
+from sluice.deploy.resources.streams import DeliveryRole
 from sluice.deploy.sizing import entries
 from sluice.deploy.stage import Choices, DeliveredLog, Refusal, Stage
 from tests.support.deploy.account import NOW, RULES, World, owners_rule
@@ -541,7 +541,9 @@ def test_what_is_kept_at_rest_is_encrypted_and_protected(world: World) -> None:
     assert protected == {stage.state_table: True, stage.tally_table: False}
     with pytest.raises(ClientError, match="DeletionProtectionEnabled"):
         dynamodb.delete_table(TableName=stage.state_table)
-    statements = world.account.client("iam").get_role_policy(RoleName=stage.delivery_role, PolicyName=POLICY)
+    statements = world.account.client("iam").get_role_policy(
+        RoleName=stage.delivery_role, PolicyName=DeliveryRole.policy_name
+    )
     (encrypt,) = [each for each in statements["PolicyDocument"]["Statement"] if "kms:GenerateDataKey" in each["Action"]]
     assert encrypt["Condition"]["ForAnyValue:StringEquals"] == {"kms:ResourceAliases": "alias/aws/kinesis"}
 
