@@ -18,7 +18,7 @@ COMMIT = "0dbc2e3"
 """The last version in which each detection, and each publish, read every block."""
 
 ROOT = Path(__file__).parent.parent
-COPIED = ("limits.py", "earlier_work.py")
+COPIED = ("clocks.py", "limits.py", "earlier_work.py")
 """Modules of ``bench`` that are run in the tree of ``COMMIT``."""
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from bench.clocks import WorkingClock
 from bench.limits import ITEM_S, READ_BYTES, WRITE_BYTES, Limits
 from bench.publishing import NOW, Publishing, blocks, sets_for
 from chalicelib.core.addresses import NetworkSet
@@ -153,19 +154,6 @@ def publishing(number: int) -> dict[str, float]:
         publishing.block_one(each)
         best = min(best, time.process_time() - start + ITEM_S * store.items)
     return {"units": store.reads + store.writes, "cpu_s": best}
-
-
-class WorkingClock:
-    """A clock that jumps like the simulated one, and on which the CPU time of this process passes."""
-
-    def __init__(self, start: float) -> None:
-        self._start = start - time.process_time()
-
-    def now(self) -> float:
-        return self._start + time.process_time()
-
-    def wait_until(self, moment: float) -> None:
-        self._start += max(0.0, moment - self.now())
 
 
 def time_to_block(number: int) -> dict[str, float]:

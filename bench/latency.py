@@ -8,6 +8,7 @@ from random import Random
 
 from msgspec.structs import replace
 
+from bench.clocks import WorkingClock
 from bench.earlier import against_earlier
 from bench.limits import Limits
 from bench.measure import Figure
@@ -37,19 +38,6 @@ limit = 1
 window = "30s"
 block_for = "1h"
 """
-
-
-class WorkingClock:
-    """A clock that jumps like the simulated one, and on which the CPU time of this process passes."""
-
-    def __init__(self, start: float) -> None:
-        self._start = start - time.process_time()
-
-    def now(self) -> float:
-        return self._start + time.process_time()
-
-    def wait_until(self, moment: float) -> None:
-        self._start += max(0.0, moment - self.now())
 
 
 def figures() -> Iterator[Figure]:
