@@ -78,15 +78,17 @@ def may_be_noted(counted: MeterTally, halvings: int) -> list[bytes]:
     A CRC is linear: that of an address is the exclusive or of one number per byte. So the first byte of all of them is
     computed with a few operations on whole columns.
     """
+    column, others = (
+        counted.keys4,
+        [ungrouped(counted.keys16[at : at + 16]) for at in range(0, len(counted.keys16), 16)],
+    )
     if not halvings:
-        return list(map(ungrouped, counted.keys()))
-    column = counted.keys4
+        return counted.keys()[: len(column) // IPV4_BYTES] + others
     first = 0
     for at, table in enumerate(_FIRST_BYTES):
         first ^= int.from_bytes(column[at::IPV4_BYTES].translate(table), "little")
     flags = first.to_bytes(len(column) // IPV4_BYTES, "little").translate(_KEPT[min(halvings, 8)])
-    ipv4 = [column[at : at + IPV4_BYTES] for at in compress(range(0, len(column), IPV4_BYTES), flags)]
-    return ipv4 + [ungrouped(counted.keys16[at : at + 16]) for at in range(0, len(counted.keys16), 16)]
+    return [column[at : at + IPV4_BYTES] for at in compress(range(0, len(column), IPV4_BYTES), flags)] + others
 
 
 _FIRST_BYTES = [
