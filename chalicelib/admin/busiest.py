@@ -8,7 +8,7 @@ from chalicelib.admin.answers import RuleCount, TimedAnswer, at_most
 from chalicelib.admin.errors import NotFound
 from chalicelib.admin.live_counts import LiveCounts
 from chalicelib.admin.schemas import TopQuery
-from chalicelib.core.addresses import network_of, span_of
+from chalicelib.core.addresses import network_of, network_span
 from chalicelib.core.allowance import Allowance
 from chalicelib.core.latest_window import busiest
 from chalicelib.core.logs.requests import Source
@@ -72,7 +72,7 @@ def busiest_clients(state: State, live: LiveCounts, query: TopQuery, *, sampling
                 network=str(network),
                 count=count,
                 blocked_until=until.get(str(network)),
-                allowlisted=exempt.spares(span_of(str(network)), rule.name),
+                allowlisted=exempt.spares(network_span(network), rule.name),
             )
             for network, count in counts.items()
         ]

@@ -11,7 +11,7 @@ from chalicelib.admin.blocks import BlockView
 from chalicelib.admin.inputs import covering, overlapping, read_network
 from chalicelib.admin.live_counts import LiveCounts
 from chalicelib.admin.schemas import AddressQuery
-from chalicelib.core.addresses import Network, Span, span_of
+from chalicelib.core.addresses import Network, Span, network_span, span_of
 from chalicelib.core.allowance import Allowance
 from chalicelib.core.carving import carved
 from chalicelib.core.decisions import Outcome
@@ -78,7 +78,7 @@ def client_report(
     exempt = state.exemptions(now)
     stored = [each.record for each in state.get_many(Block, names).values()]
     blocks = sorted((block for block in stored if block.in_force(now)), key=lambda block: -block.ends_at)
-    is_published = any(_meets(span_of(str(network)), carved(span_of(each.network), exempt.networks)) for each in blocks)
+    is_published = any(_meets(network_span(network), carved(span_of(each.network), exempt.networks)) for each in blocks)
     views = [BlockView.of(block, exempt.networks, now) for block in blocks]
     histories = [each.record for each in state.get_many(History, names).values()]
     history = [

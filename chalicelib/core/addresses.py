@@ -126,7 +126,7 @@ def span_of(text: str) -> Span:
         first, hosts = int.from_bytes(packed, "big"), (1 << bits - prefix) - 1
         if not first & hosts:
             return 4 if bits == 32 else 6, first, first | hosts
-    return _span(_parse(text))
+    return network_span(_parse(text))
 
 
 def require_network(text: str) -> None:
@@ -163,7 +163,8 @@ def network_at(span: Span) -> Network:
     return IPv4Network((first, 32 - host_bits)) if version == 4 else IPv6Network((first, 128 - host_bits))
 
 
-def _span(network: Network) -> Span:
+def network_span(network: Network) -> Span:
+    """Returns the span of a network."""
     return network.version, int(network.network_address), int(network.broadcast_address)
 
 
@@ -204,7 +205,7 @@ class NetworkSet:
         self._starts: dict[int, list[int]] = {4: [], 6: []}
         self._ends: dict[int, list[int]] = {4: [], 6: []}
         # Sorted and merged, the networks are intervals apart from each other: an overlap is one bisection away.
-        for version, start, end in sorted(map(_span, networks)):
+        for version, start, end in sorted(map(network_span, networks)):
             ends = self._ends[version]
             if ends and start <= ends[-1] + 1:
                 ends[-1] = max(ends[-1], end)
@@ -213,7 +214,7 @@ class NetworkSet:
                 ends.append(end)
 
     def overlaps(self, network: Network) -> bool:
-        return self.meets(_span(network))
+        return self.meets(network_span(network))
 
     def meets(self, span: Span) -> bool:
         """Returns whether any of the networks overlaps ``span``."""
@@ -243,7 +244,7 @@ class NetworkSet:
         gaps.append((first, last))
         address = IPv4Address if version == 4 else IPv6Address
         return [
-            _span(network)
+            network_span(network)
             for start, end in gaps
             if start <= end
             for network in summarize_address_range(address(start), address(end))

@@ -18,7 +18,7 @@ from itertools import accumulate, islice, repeat
 from operator import attrgetter, sub
 from typing import NamedTuple
 
-from chalicelib.core.addresses import Network, PrefixMemo, network_of, span_of
+from chalicelib.core.addresses import Network, PrefixMemo, network_of, network_span
 from chalicelib.core.allowance import Allowance
 from chalicelib.core.buckets import Level, walk_levels
 from chalicelib.core.client_groups import client_of
@@ -271,7 +271,7 @@ class BreachFinder:
                         client = client_of(key) if rule.by else key
                         network = network_of(client, *rule.prefixes)
                         lengths = {other.prefixes[len(client) == 16] for other in self._rules.rules}
-                        allowlisted = self._exempt.spares(span_of(str(network)), rule.name)
+                        allowlisted = self._exempt.spares(network_span(network), rule.name)
                         within = tuple(
                             network.supernet(new_prefix=length) for length in lengths if length <= network.prefixlen
                         )
@@ -301,7 +301,7 @@ class BreachFinder:
         return members
 
     def _is_allowlisted(self, client: bytes) -> bool:
-        return self._exempt.networks.covers(span_of(str(network_of(client, *self._every_request.prefixes))))
+        return self._exempt.networks.covers(network_span(network_of(client, *self._every_request.prefixes)))
 
     def _decide(self, cases: Sequence[_Case]) -> None:
         """Decides about the windows of one group's cases, in order of time, and adds block periods to the cases.
