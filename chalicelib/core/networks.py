@@ -244,6 +244,28 @@ def guilty_networks(blocks: Iterable[Block], terms: NetworkTerms, known: KnownCl
     return GuiltyClients(blocks).networks(terms, known, now)
 
 
+def network_block(guilty: Guilty, former: Block | None, now: int) -> Block | None:
+    """Returns the block that a guilty network gets at the epoch second ``now``; None if nothing changes.
+
+    ``former``: the latest block of the network. While one that an operator or a rule made is in force, it stays.
+    """
+    if former is not None and not former.in_force(now):
+        former = None
+    if former is not None and former.rule != NETWORKS:
+        return None
+    ends = {} if former is None else former.ends
+    for response, end in guilty.ends.items():
+        if end > now:
+            ends = prolonged(ends, response, end)
+    if not ends or (former is not None and ends == former.ends):
+        return None
+    if former is not None:
+        return msgspec.structs.replace(former.with_other_ends(ends), members=guilty.members)
+    return Block.with_ends(
+        ends, network=guilty.network, blocked_at=now, rule=NETWORKS, begun_at=now, members=guilty.members
+    )
+
+
 def _parts(clients: Mapping[Span, _Client], response: Response, host_bits: int, now: int) -> list[_Part]:
     """Returns the clients to which ``response`` or a harder one applies, in order of their addresses."""
     harder = {each for each in Response if hardness(each) > hardness(response)}

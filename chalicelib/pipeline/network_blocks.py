@@ -9,13 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from itertools import chain, islice
 
-from msgspec.structs import replace
-
 from chalicelib.core.addresses import NetworkSet, span_of
 from chalicelib.core.events import block_event, end_event
 from chalicelib.core.ipsets import SetGroup
-from chalicelib.core.responses import prolonged
-from chalicelib.core.rules import NETWORKS
+from chalicelib.core.networks import network_block
 from chalicelib.core.state import DAY_S, Block, Event, Guilty, GuiltyNetworks, Heartbeat, History
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.client_memory import Acquaintances
@@ -104,24 +101,11 @@ def block_networks(
 def _block(guilty: Guilty, stored: Stored[Block] | None, history: Stored[History] | None, now: int) -> Block | None:
     """Returns the block of a guilty network; None if it is to stay as it is.
 
-    An operator who lifts it forgives the members that were blocked then. A block by an operator or a rule stays.
+    An operator who lifts it forgives the members that were blocked then.
     """
     if history is not None and guilty.since < history.record.forgiven_at:
         return None
-    former = stored.record if stored is not None and stored.record.in_force(now) else None
-    if former is not None and former.rule != NETWORKS:
-        return None
-    ends = {} if former is None else former.ends
-    for response, end in guilty.ends.items():
-        if end > now:
-            ends = prolonged(ends, response, end)
-    if not ends or (former is not None and ends == former.ends):
-        return None
-    if former is not None:
-        return replace(former.with_other_ends(ends), members=guilty.members)
-    return Block.with_ends(
-        ends, network=guilty.network, blocked_at=now, rule=NETWORKS, begun_at=now, members=guilty.members
-    )
+    return network_block(guilty, None if stored is None else stored.record, now)
 
 
 def _events(block: Block, stored: Stored[Block] | None, now: int) -> list[Event]:

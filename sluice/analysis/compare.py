@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from chalicelib.core.addresses import Network, supernets
+from chalicelib.core.rules import NETWORKS
 from sluice.analysis.summary import OffenderSummary, offenders
 from sluice.replay.breaker_model import Intervention
 from sluice.replay.engine import Result
@@ -63,7 +64,10 @@ class Comparison:
 
 
 def side_of(name: str, result: Result) -> Side:
-    """Returns the networks that a rule set blocks; a rule that only counts is taken as if it blocked."""
+    """Returns the networks that a rule set blocks, guilty ones among them.
+
+    A rule that only counts is taken as if it blocked, but makes no network guilty.
+    """
     blocking: dict[Network, list[OffenderSummary]] = {}
     for offender in offenders(result):
         if offender.periods:
@@ -74,6 +78,13 @@ def side_of(name: str, result: Result) -> Side:
         # Blocks of two rules may overlap if one of them only counts: only the largest figure is certain.
         refused = max(offender.refused for offender in group)
         blocked[network] = BlockedNetwork(network, since, refused, tuple(sorted(o.rule.name for o in group)))
+    for guilty in result.networks:
+        own = BlockedNetwork(guilty.network, guilty.periods[0].since, guilty.refused, (NETWORKS,))
+        same = blocked.get(own.client)
+        if same is not None:
+            since = min(own.blocked_at, same.blocked_at)
+            own = BlockedNetwork(own.client, since, own.refused + same.refused, (NETWORKS, *same.rules))
+        blocked[own.client] = own
     return Side(name, blocked, interventions=result.interventions)
 
 

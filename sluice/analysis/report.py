@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from chalicelib.core.measures import amount_text
 from sluice.analysis import plots
-from sluice.analysis.summary import OffenderSummary, by_rule, offenders, rule_cells
+from sluice.analysis.summary import NETWORK_COLUMNS, OffenderSummary, by_rule, network_cells, offenders, rule_cells
 from sluice.analysis.traffic import TrafficProfile
 from sluice.replay.engine import Result
 
@@ -26,6 +26,14 @@ FormatTime = Callable[[int], str]
 """Formats a time in milliseconds since the epoch."""
 
 PAGE = Template(Path(__file__).with_name("report.html").read_text("utf-8"))
+
+
+NETWORKS_SECTION = Template(
+    "<h2>Guilty networks</h2>\n"
+    "<p>The first $shown networks that would have been blocked because enough of their clients were. No figure above "
+    'takes them into account.</p>\n<div class="wide">$table</div>\n'
+)
+NETWORK_HEADINGS = (*NETWORK_COLUMNS[:-1], f"#{NETWORK_COLUMNS[-1]}")
 
 
 def figures_of(result: Result, traffic: TrafficProfile) -> dict[str, Figure]:
@@ -72,6 +80,16 @@ def page(result: Result, figures: dict[str, Figure], description: str, format_ti
             else "No client would have been blocked."
         ),
         blocks=svg(figures["blocks"], "When each client would have been blocked") if total else "",
+        networks=(
+            NETWORKS_SECTION.substitute(
+                shown=f"{min(len(result.networks), MOST_ROWS):,} of {len(result.networks):,}",
+                table=_table(
+                    NETWORK_HEADINGS, (network_cells(each, format_time) for each in result.networks[:MOST_ROWS])
+                ),
+            )
+            if result.networks
+            else ""
+        ),
         evidence_note=(
             f"The busiest {min(len(everyone), MOST_ROWS):,} of {len(everyone):,} offenders. Times are UTC."
             if everyone

@@ -1,6 +1,6 @@
 """A replay's result in figures, by rule and by offender: what ``--json`` prints and the tables show."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +9,17 @@ from chalicelib.core.durations import format_duration
 from chalicelib.core.measures import Measure, amount_text
 from chalicelib.core.rules import Rule
 from chalicelib.core.rules_diff import allowed
+from chalicelib.core.wording import roughly
 from sluice.replay.breaches import BlockPeriod, Breach
 from sluice.replay.breaker_model import Intervention
 from sluice.replay.engine import Result
+from sluice.replay.network_model import NetworkBlocks
 
 ALLOWLISTED = "allowlisted"
+
+NETWORK_COLUMNS = ("network", "blocked at", "blocked for", "members", "also seen", "refused besides")
+MOST_MEMBERS = 3
+"""Most members of a network in a row of a table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +131,21 @@ def result_json(result: Result) -> dict[str, Any]:
         "sources": {str(source): number for source, number in sorted(stats.sources.items())},
         "rules": [rule_json(figures) for figures in by_rule(result, everyone)],
         "offenders": [offender_json(offender) for offender in everyone],
+        "networks": [network_json(each) for each in result.networks],
         "breaker": [intervention_json(each) for each in result.interventions],
+    }
+
+
+def network_json(blocked: NetworkBlocks) -> dict[str, Any]:
+    """Returns a guilty network that would have been blocked as a JSON object; times are epoch seconds."""
+    return {
+        "network": str(blocked.network),
+        "members": blocked.members.number,
+        "named": blocked.members.named,
+        "innocents": blocked.members.innocents,
+        "refused": blocked.refused,
+        "blocked_for_s": blocked.blocked_for_s,
+        "blocks": [{"from": p.since, "until": p.until, "response": p.response} for p in blocked.periods],
     }
 
 
@@ -178,6 +198,21 @@ def offender_json(offender: OffenderSummary) -> dict[str, Any]:
             {"from": p.since, "until": p.until, "offence": p.offence, "response": p.response} for p in offender.periods
         ],
     }
+
+
+def network_cells(blocked: NetworkBlocks, format_time: Callable[[int], str]) -> tuple[str, ...]:
+    """Returns a guilty network's row for a table, under ``NETWORK_COLUMNS``. ``format_time``: of epoch milliseconds."""
+    members = blocked.members
+    named = members.named[:MOST_MEMBERS]
+    more = members.number - len(named)
+    return (
+        str(blocked.network),
+        format_time(blocked.periods[0].since * 1000),
+        roughly(blocked.blocked_for_s),
+        f"{members.number}: {', '.join(named)}" + (f" and {more} more" if more > 0 else ""),
+        ", ".join(members.innocents) or "-",
+        f"{blocked.refused:,}",
+    )
 
 
 def rule_cells(figures: RuleFigures) -> list[str]:

@@ -6,7 +6,16 @@ import click
 from rich.console import Console
 
 from chalicelib.core.rules_diff import measured
-from sluice.analysis.summary import OffenderSummary, by_rule, offenders, result_json, rule_cells
+from chalicelib.core.wording import plural
+from sluice.analysis.summary import (
+    NETWORK_COLUMNS,
+    OffenderSummary,
+    by_rule,
+    network_cells,
+    offenders,
+    result_json,
+    rule_cells,
+)
 from sluice.commands.shared.interventions import sentences
 from sluice.commands.shared.logs import LogNames, json_option, log_options, opened_log, rules_option
 from sluice.commands.shared.options import nonempty_rules, number_option
@@ -47,6 +56,11 @@ def show(result: Result, console: Console, top: int) -> None:
     columns: tuple[str, ...] = ("rule", "limit", "action", "offenders", "blocked", "over", "refused", "share")
     figures = map(rule_cells, by_rule(result, everyone))
     console.print(table(columns, figures, title="What the rules would have done", right=columns[3:], keep=columns))
+    if result.networks:
+        shown, columns = result.networks[:top], NETWORK_COLUMNS
+        title = f"\nFirst {len(shown):,} of {plural(len(result.networks), 'guilty network')}, in order of time"
+        of_networks = (network_cells(each, utc) for each in shown)
+        console.print(table(columns, of_networks, title=title, right=columns[-1:], keep=columns[:2]))
     for sentence in sentences(result.interventions):
         console.print(f"\n{sentence}", highlight=False)
     if everyone:

@@ -24,7 +24,8 @@ Every ledger is searched for *breaches*: ``core.windows`` detects clients over a
 decides about each offence (block, longer block, nothing) in order of time. Other analyses read the same ledgers:
 traffic over time, peaks of all clients, or the model of AWS WAF's rate-based rule.
 
-The circuit breakers of production do not change a replay. ``breaker_model`` reports what they would have done.
+The circuit breakers of production do not change a replay, nor do its blocks of guilty networks. ``breaker_model`` and
+``network_model`` report what they would have done.
 
 ``engine`` runs both passes; ``strips``, ``prefilter``, ``counts`` and ``breaches`` are their steps, in that order.
 """

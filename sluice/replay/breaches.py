@@ -30,11 +30,14 @@ from chalicelib.core.meter_tally import Slots
 from chalicelib.core.responses import Response
 from chalicelib.core.rules import Action, Rule, RuleSet
 from chalicelib.core.sampling import Sampling
-from chalicelib.core.state import SERVED_WITHIN_LIMIT, Detection, History, Offender, Past
+from chalicelib.core.state import SERVED_WITHIN_LIMIT, Block, Detection, History, Offender, Past
 from chalicelib.core.tally import folded
 from chalicelib.core.windows import Window, over_allowance, walk, without
 from sluice.replay.counts import Ledger
 from sluice.replay.rule_sets import every_request, group_prefix, requests_of
+
+BlocksByMinute = dict[int, dict[str, Block]]
+"""Blocks of networks as they are at the start (epoch second) of the minute after each change, by network."""
 
 TEN_S = 10
 """Length in seconds of the intervals in which requests over time are counted."""
@@ -162,6 +165,15 @@ class Crossings:
         return Window(self._counts[end], self._order[first], last, self._order[since])
 
 
+def minute_after(second: int) -> int:
+    """Returns the start of the minute after an epoch second.
+
+    >>> minute_after(119), minute_after(120)
+    (120, 180)
+    """
+    return (second // 60 + 1) * 60
+
+
 def peak(slots: Slots, allowance: Allowance) -> int:
     """Returns the largest count in any window or, of a bucket, the highest level; there is at least one slot.
 
@@ -245,6 +257,8 @@ class BreachFinder:
         self._delay_s = delay_s
         self._every_request = every_request(rules)
         self._group = PrefixMemo(*group_prefix(rules))
+        self.blocks: BlocksByMinute = {}
+        """The blocks made in the ledgers searched so far; none if they make no network guilty."""
         self._detections = {
             (rule.name, source): Detection(
                 id=f"replay/{rule.name}/{source}",
@@ -296,12 +310,15 @@ class BreachFinder:
         for source in Source:
             for client, slots in ledger.clients(source, self._every_request):
                 name = self._group[client]
-                if name in members and not (self._exempt.networks and self._is_allowlisted(client)):
+                if name in members and not self.is_allowlisted(client):
                     members[name].append(_Member(source, client, folded(slots, 1000 // self._every_request.slot_ms)))
         return members
 
-    def _is_allowlisted(self, client: bytes) -> bool:
-        return self._exempt.networks.covers(network_span(network_of(client, *self._every_request.prefixes)))
+    def is_allowlisted(self, client: bytes) -> bool:
+        """Returns whether no rule blocks ``client``, a packed address without the bits that no rule looks at."""
+        return bool(self._exempt.networks) and self._exempt.networks.covers(
+            network_span(network_of(client, *self._every_request.prefixes))
+        )
 
     def _decide(self, cases: Sequence[_Case]) -> None:
         """Decides about the windows of one group's cases, in order of time, and adds block periods to the cases.
@@ -351,6 +368,8 @@ class BreachFinder:
             own.decided(case, decision.standing, now)
             # A block may be extended by requests from another source: its period stays with the case it began in.
             own.blocked_by[case.network, case.rule.name].add(past, now)
+            if self._rules.networks is not None and own is blocks and decision.standing.block is not None:
+                self.blocks.setdefault(minute_after(now), {})[str(case.network)] = decision.standing.block
         return last_ms
 
     def _breach(self, case: _Case, members: Iterable[_Member]) -> Breach:

@@ -16,7 +16,7 @@ from chalicelib.core.breaker import Candidate, Limits, judge
 from chalicelib.core.known_clients import MEMORY_S, PERIOD_S, Digest, KnownClients, known_record, period_of
 from chalicelib.core.rules import Action, Rule
 from chalicelib.core.state import Known, RuleBreaker
-from sluice.replay.breaches import Breach
+from sluice.replay.breaches import Breach, minute_after
 from sluice.replay.strips import Strip
 
 LIMITS = Limits(float(SETTINGS["breaker_share"].default), int(SETTINGS["breaker_pace"].default))
@@ -123,7 +123,7 @@ def _first(rule: Rule, blocks: Iterable[_NewBlock], memory: LogMemory, limits: L
     moments = groupby(blocks, key=attrgetter("at"))
     upcoming = next(moments, None)
     while upcoming is not None or waiting:
-        minute = (now // 60 + 1) * 60
+        minute = minute_after(now)
         if upcoming is not None and not (waiting and minute <= upcoming[0]):
             now, members = upcoming
             candidates = [block.candidate(memory) for block in members]

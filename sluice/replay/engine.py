@@ -19,6 +19,7 @@ from sluice.logs.files import Chunk
 from sluice.replay.breaches import Breach, BreachFinder
 from sluice.replay.breaker_model import Intervention, LogMemory, interventions
 from sluice.replay.counts import Counts, Ledger
+from sluice.replay.network_model import NetworkBlocks, blocked_networks, with_refused
 from sluice.replay.prefilter import Prefilter
 from sluice.replay.rule_sets import client_prefix, with_every_request
 from sluice.replay.strips import LogStats, Spool, StripReader
@@ -64,6 +65,8 @@ class Result:
     breaches: list[Breach]
     interventions: list[Intervention]
     """Rules that circuit breakers would have stopped or slowed down. The breaches do not take it into account."""
+    networks: list[NetworkBlocks]
+    """Guilty networks that would have been blocked, in order of time. The breaches do not take it into account."""
 
 
 def replay(chunks: Iterable[Chunk], rule_sets: Sequence[RuleSet], options: Options) -> list[Result]:
@@ -99,13 +102,16 @@ class SpooledLog:
             ledgers = self.ledgers(rules)
         breaches = [breach for ledger in ledgers for breach in finder.find(ledger)]
         breaches.sort(key=lambda b: (b.rule.name, -b.peak, b.first_ms, b.client, b.source))
-        return Result(rules, self.stats, breaches, self._interventions(breaches))
-
-    def _interventions(self, breaches: Sequence[Breach]) -> list[Intervention]:
-        """Reads the log once more, if clients can become known in it and any would be blocked."""
         if not any(breach.periods for breach in breaches):
-            return []
-        return interventions(breaches, LogMemory(self._spool, self.stats.span_ms()))
+            return Result(rules, self.stats, breaches, [], [])
+        # Reads the log once more, if clients can become known in it.
+        memory = LogMemory(self._spool, self.stats.span_ms())
+        networks: list[NetworkBlocks] = []
+        if rules.networks is not None:
+            networks = blocked_networks(finder.blocks, rules.networks, memory, options.trusted)
+        if networks:
+            networks = with_refused(networks, self._spool, breaches, finder.is_allowlisted, options.sampling)
+        return Result(rules, self.stats, breaches, interventions(breaches, memory), networks)
 
 
 @contextmanager

@@ -82,6 +82,10 @@ def test_a_guilty_network_in_a_log_of_two_days_is_refused_as_in_production(tmp_p
     assert network["reason"].startswith("8 of its clients are blocked: 203.0.113.0/32, ")
     refused = [result["clients"][f"{each}/32"]["refused"] for each in ("203.0.113.77", "203.0.114.77")]
     assert refused == [5, 0]
+    run = CliRunner().invoke(main, ["replay", str(tmp_path / "log"), "--rules", str(tmp_path / "rules.toml"), "--json"])
+    (foretold,) = json.loads(run.output)["networks"]
+    assert (foretold["network"], foretold["members"], foretold["refused"]) == (network["client"], 8, 5)
+    assert foretold["named"] == [f"203.0.113.{30 * n}/32" for n in range(8)]
 
 
 ATTACKER = "203.0.113.66"

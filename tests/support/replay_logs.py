@@ -220,3 +220,13 @@ def site(hours: float = 2) -> list[Hit]:
     for number in range(MACHINES):
         requests += every(1 / 30, 600 * number, 600 * number + 20, f"192.0.2.{number}")
     return requests
+
+
+def fleet(at: int, each: int = 11) -> list[Hit]:
+    """Returns requests of eight clients of 192.0.2.0/24, ``each`` within the second ``at``."""
+    return [Hit(at * 1000 + k, f"192.0.2.{host}") for host in range(0, 240, 30) for k in range(each)]
+
+
+def since_days(before: int) -> list[Hit]:
+    """Returns requests of 198.51.100.7 in each hour from two days before an epoch second to three hours after it."""
+    return [Hit((before - 2 * 86400 + hour * 3600) * 1000, "198.51.100.7") for hour in range(52)]

@@ -1,15 +1,20 @@
 """The page is self-contained, names the offenders, and escapes its text."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
+from chalicelib.core.addresses import parse_network
+from chalicelib.core.responses import Response
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
+from chalicelib.core.state import Members
 from sluice.analysis.report import figures_of, page
 from sluice.analysis.traffic import TrafficProfile, profiled
 from sluice.replay.engine import Options, Result, spooled
+from sluice.replay.network_model import NetworkBlocks, NetworkPeriod
 from tests.support import replay_logs as logs
-from tests.support.replay_logs import T0, Hit, every, rules_of
+from tests.support.replay_logs import S0, T0, Hit, every, rules_of
 
 RULES = (
     'name = "fine"\nlimit = 5\nwindow = "1s"\nblock_for = "10s"',
@@ -71,3 +76,15 @@ def test_one_request_is_enough_for_a_page() -> None:
     rules = parse_rules('[[rule]]\nname = "r"\nlimit = 0\nwindow = "1h"\n')
     result, profile = replayed(rules, [Hit(T0, "192.0.2.1")])
     assert "192.0.2.1/32" in page(result, figures_of(result, profile), "", str)
+
+
+def test_the_page_names_guilty_networks_if_there_are_any() -> None:
+    result, profile = replayed(rules_of(RULES[0]), MADE[:20])
+    figures = figures_of(result, profile)
+    assert "Guilty networks" not in page(result, figures, "", str)
+    members = Members(number=9, named=("192.0.2.1/32", "192.0.2.2/32"), innocents=("192.0.2.9/32",))
+    periods = (NetworkPeriod(S0, S0 + 60, Response.BLOCK),)
+    network = NetworkBlocks(parse_network("192.0.2.0/24"), members, periods, 4)
+    text = page(replace(result, networks=[network]), figures, "", str)
+    assert "The first 1 of 1 networks" in text
+    assert "<td>9: 192.0.2.1/32, 192.0.2.2/32 and 7 more</td><td>192.0.2.9/32</td>" in text

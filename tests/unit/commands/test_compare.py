@@ -69,3 +69,17 @@ def test_a_rule_that_aws_waf_does_not_accept_is_a_usage_error(text: str, run: Ru
     result = run("--rules", "fine.toml", "--aws-waf", text)
     assert result.exit_code == 2
     assert "100/60s" in " ".join(result.stderr.split())
+
+
+def test_a_guilty_network_is_blocked_by_the_side_whose_rules_block_networks(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("".join(logs.waf(hit) + "\n" for hit in [*logs.since_days(S0), *logs.fleet(S0)]))
+    rule = '[[rule]]\nname = "burst"\nlimit = 10\nwindow = "5s"\n'
+    for name, text in (("alone.toml", rule), ("networks.toml", f"[networks]\n{rule}")):
+        (tmp_path / name).write_text(text)
+    rules = ("--rules", str(tmp_path / "networks.toml"), "--rules", str(tmp_path / "alone.toml"))
+    result = CliRunner().invoke(main, ["compare", str(tmp_path / "log"), *rules, "--json"])
+    (comparison,) = json.loads(result.stdout)["comparisons"]
+    assert comparison["only_a"] == [
+        {"client": "192.0.2.0/24", "blocked_at": S0 + 40, "refused": 0, "rules": ["[networks]"]}
+    ]
+    assert (len(comparison["both"]), comparison["only_b"]) == (8, [])

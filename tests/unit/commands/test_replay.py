@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from sluice.cli import main
 from tests.support import replay_logs as logs
-from tests.support.replay_logs import T0, TEXTS, THREE, Hit
+from tests.support.replay_logs import S0, T0, TEXTS, THREE, Hit
 
 Run = Callable[..., Result]
 RULES = '[[rule]]\nname = "r"\nlimit = 2\nwindow = "10s"\n'
@@ -240,3 +240,18 @@ def test_a_limit_too_low_for_the_sample_rate_is_noted(name: str, noted: bool, ru
     (tmp_path / "log").write_text(TEXTS[name])
     result = run(str(tmp_path / "log"), "--sample-rate", "50")
     assert ("note: Rule r only counts in the CloudFront real-time log" in result.stderr) == noted
+
+
+def test_the_networks_that_would_have_been_blocked_follow_the_rules(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("".join(logs.waf(hit) + "\n" for hit in [*logs.since_days(S0), *logs.fleet(S0)]))
+    (tmp_path / "rules.toml").write_text(f"[networks]\n{RULES}block_for = '10m'\n")
+    args = ["replay", str(tmp_path / "log"), "--rules", str(tmp_path / "rules.toml")]
+    shown = " ".join(CliRunner(env={"COLUMNS": "200"}).invoke(main, args).stdout.split())
+    assert "First 1 of 1 guilty network" in shown
+    assert (
+        "192.0.2.0/24 2025-10-09 08:54:00 9m 21s 8: 192.0.2.0/32, 192.0.2.30/32, 192.0.2.60/32 and 5 more - 0" in shown
+    )
+    (network,) = json.loads(CliRunner().invoke(main, [*args, "--json"]).stdout)["networks"]
+    assert network["blocks"] == [{"from": S0 + 40, "until": S0 + 601, "response": "block"}]
+    (tmp_path / "rules.toml").write_text(RULES)
+    assert "guilty" not in CliRunner().invoke(main, args).stdout
