@@ -25,6 +25,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "allowlist": ("allowlist", "List networks that are never blocked, or that some rules do not block."),
         "allow": ("allowlist", "Add networks to the allowlist."),
         "disallow": ("allowlist", "Remove networks from the allowlist."),
+        "feeds": ("feeds", "Read lists of networks that others publish, such as those of crawlers."),
         "client": ("clients", "Show everything about one client."),
         "top": ("clients", "Show the busiest clients against their limits."),
         "rules": ("rules", "Show, check, plan, apply, change and roll back rules."),

@@ -44,8 +44,8 @@ CRAWLER_RULE = "crawlers"
 
 
 @dataclass(frozen=True, slots=True)
-class ExcludedClient:
-    """A client excluded from the distributions, in the form that ``--json`` prints."""
+class ListedClient:
+    """A client that is listed by itself, in the form that ``--json`` prints."""
 
     client: Network
     peaks: tuple[int, ...]
@@ -120,7 +120,14 @@ def rounded(number: float) -> int:
 class PeakCollector:
     """A collector of all clients' peaks, fed with the ledgers of a replay of ``self.rules``."""
 
-    def __init__(self, windows_s: Sequence[int], allowlist: Iterable[Network], sampling: Sampling) -> None:
+    def __init__(
+        self,
+        windows_s: Sequence[int],
+        allowlist: Iterable[Network],
+        sampling: Sampling,
+        published: NetworkSet | None = None,
+    ) -> None:
+        """``published``: the networks of crawlers; None if a crawler is known by its User-Agent alone."""
         self._windows = [
             Rule(name=f"all-{format_duration(window_s)}", limit=LARGEST_LIMIT, window_s=window_s)
             for window_s in windows_s
@@ -128,10 +135,18 @@ class PeakCollector:
         self._crawler = Rule(name=CRAWLER_RULE, limit=LARGEST_LIMIT, window_s=1000, scope=Scope(user_agent=CRAWLERS))
         self.rules = RuleSet((*self._windows, self._crawler))
         self._allowlist = NetworkSet(allowlist)
+        self._published = published
         self._sampling = sampling
         self.by_window = [PeakDistribution(window_s) for window_s in windows_s]
-        self.crawlers: list[ExcludedClient] = []
-        self.allowlisted: list[ExcludedClient] = []
+        self.crawlers: list[ListedClient] = []
+        self.impostors: list[ListedClient] = []
+        """Clients that call themselves crawlers from addresses that are not published. They are measured."""
+        self.allowlisted: list[ListedClient] = []
+
+    @property
+    def verifies(self) -> bool:
+        """True if crawlers are known by their addresses."""
+        return self._published is not None
 
     def add(self, ledger: Ledger) -> None:
         clients: dict[bytes, list[list[tuple[Sampling, Slots]]]] = {}
@@ -153,14 +168,19 @@ class PeakCollector:
             )
             requests = sum(sampling.made(sum(slots.values())) for sampling, slots in by_window[0])
             network = network_of(client, *self._crawler.prefixes)
+            listed = ListedClient(network, peaks, requests)
+            says_so = 2 * as_crawler[client] > requests
             if self._allowlist.overlaps(network):
-                self.allowlisted.append(ExcludedClient(network, peaks, requests))
-            elif 2 * as_crawler[client] > requests:
-                self.crawlers.append(ExcludedClient(network, peaks, requests))
-            else:
-                for distribution, highest in zip(self.by_window, peaks, strict=True):
-                    distribution.clients[highest] += 1
-                    distribution.requests[highest] += requests
+                self.allowlisted.append(listed)
+                continue
+            if says_so if self._published is None else self._published.overlaps(network):
+                self.crawlers.append(listed)
+                continue
+            if says_so:
+                self.impostors.append(listed)
+            for distribution, highest in zip(self.by_window, peaks, strict=True):
+                distribution.clients[highest] += 1
+                distribution.requests[highest] += requests
 
 
 def doubts(stats: LogStats, distributions: Sequence[PeakDistribution], sampling: Sampling) -> list[str]:

@@ -4,10 +4,12 @@ from typing import Any
 
 import click
 
+from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.durations import format_duration, parse_duration
 from chalicelib.core.rules import LONGEST_WINDOW_S, SHORTEST_WINDOW_S
-from sluice.analysis.suggest import ExcludedClient, PeakCollector, PeakDistribution, doubts, rule_file
+from sluice.analysis.suggest import ListedClient, PeakCollector, PeakDistribution, doubts, rule_file
 from sluice.analysis.summary import seconds
+from sluice.commands.shared.feeds import FEED, published
 from sluice.commands.shared.logs import LogNames, json_option, log_options, opened_log
 from sluice.commands.shared.options import Parsed
 from sluice.commands.shared.output import print_json
@@ -15,8 +17,8 @@ from sluice.commands.shared.times import utc
 from sluice.replay.engine import Options
 from sluice.replay.strips import LogStats
 
-MOST_EXCLUDED = 10
-"""Excluded clients shown per kind."""
+MOST_LISTED = 10
+"""Crawlers, or allowlisted clients, that are shown."""
 
 
 def _windows(text: str) -> list[int]:
@@ -37,18 +39,29 @@ def _windows(text: str) -> list[int]:
     type=Parsed("LENGTHS", _windows),
     help="Windows to suggest limits for, such as 10s or 10s,60s.",
 )
+@click.option(
+    "--crawlers",
+    "feeds",
+    multiple=True,
+    metavar=FEED,
+    help="Published list of crawlers' networks; repeatable. A crawler is then known by its address.",
+)
 @json_option
-def suggest(files: LogNames, options: Options, windows: list[int], as_json: bool) -> None:
+def suggest(files: LogNames, options: Options, windows: list[int], feeds: tuple[str, ...], as_json: bool) -> None:
     """Suggest limits that fit the traffic in log files, as a rule file.
 
     Measures the busiest window of each client. Crawlers, recognised by their User-Agent, and the networks of
-    --allowlist are excluded and listed separately. The rules only count: try them with `sluice replay`, then let them
-    block.
+    --allowlist are excluded and listed separately. With --crawlers, a client that calls itself a crawler and whose
+    address is in none of these lists is measured like any other, and listed. The rules only count: try them with
+    `sluice replay`, then let them block.
 
     \b
     sluice suggest logs/ --window 10s,60s > tuned.toml
+    sluice suggest logs/ --crawlers googlebot.json --crawlers https://www.bing.com/toolbox/bingbot.json
     """
-    peaks = PeakCollector(windows, (entry.network_value() for entry in options.allowlist), options.sampling)
+    crawlers = NetworkSet(network for name in feeds for network in published(name).networks) if feeds else None
+    allowlist = (entry.network_value() for entry in options.allowlist)
+    peaks = PeakCollector(windows, allowlist, options.sampling, crawlers)
     with opened_log(files, [peaks.rules], options, everyone=True) as log:
         for ledger in log.ledgers(peaks.rules):
             peaks.add(ledger)
@@ -67,11 +80,16 @@ def _comments(stats: LogStats, peaks: PeakCollector, reasons: list[str]) -> list
     lines += [f"CAUTION: {reason}" for reason in reasons]
     for distribution in peaks.by_window:
         lines += ["", *_table(distribution, stats.requests)]
-    crawlers = "crawlers by User-Agent, which anyone can send; verify their addresses, then allowlist them"
-    for title, excluded in ((crawlers, peaks.crawlers), ("allowlisted", peaks.allowlisted)):
-        if excluded:
-            lines += ["", f"Excluded: {title} ({len(excluded):,}):"]
-            lines += [f"  {c.client}: {_peaks(peaks, c)}, {c.requests:,} requests" for c in _busiest(excluded)]
+    by_name = "crawlers by User-Agent, which anyone can send; verify their addresses with --crawlers"
+    verified = "crawlers, by the lists of --crawlers"
+    for title, clients_listed in (
+        (f"Excluded: {verified if peaks.verifies else by_name}", peaks.crawlers),
+        ("Measured: clients that call themselves crawlers, and are in no list of --crawlers", peaks.impostors),
+        ("Excluded: allowlisted", peaks.allowlisted),
+    ):
+        if clients_listed:
+            lines += ["", f"{title} ({len(clients_listed):,}):"]
+            lines += [f"  {c.client}: {_peaks(peaks, c)}, {c.requests:,} requests" for c in _busiest(clients_listed)]
     return lines
 
 
@@ -88,11 +106,11 @@ def _table(distribution: PeakDistribution, requests: int) -> list[str]:
     return lines
 
 
-def _busiest(excluded: list[ExcludedClient]) -> list[ExcludedClient]:
-    return sorted(excluded, key=lambda client: -client.requests)[:MOST_EXCLUDED]
+def _busiest(clients: list[ListedClient]) -> list[ListedClient]:
+    return sorted(clients, key=lambda client: -client.requests)[:MOST_LISTED]
 
 
-def _peaks(peaks: PeakCollector, client: ExcludedClient) -> str:
+def _peaks(peaks: PeakCollector, client: ListedClient) -> str:
     pairs = zip(peaks.by_window, client.peaks, strict=True)
     return ", ".join(f"{highest:,} in {format_duration(distribution.window_s)}" for distribution, highest in pairs)
 
@@ -105,6 +123,7 @@ def _json(stats: LogStats, peaks: PeakCollector, reasons: list[str]) -> dict[str
         "last": seconds(stats.last_ms),
         "windows": [_window_json(distribution, stats.requests) for distribution in peaks.by_window],
         "crawlers": _busiest(peaks.crawlers),
+        "impostors": _busiest(peaks.impostors),
         "allowlisted": _busiest(peaks.allowlisted),
         "doubts": reasons,
         "rules": rule_file(peaks.by_window, ["Suggested by `sluice suggest`."]),

@@ -46,6 +46,24 @@ def test_crawlers_and_allowlisted_clients_are_excluded(log: Path) -> None:
     assert answer["allowlisted"] == [{"client": "203.0.113.200/32", "peaks": [500], "requests": 3000}]
 
 
+def test_with_published_lists_only_their_addresses_are_crawlers_and_the_others_are_measured(log: Path) -> None:
+    allowlist = ("--window", "10s", "--allowlist", str(log.with_name("allow")))
+    by_name = suggested(str(log), *allowlist)
+    verified, another = log.with_name("bot.json"), log.with_name("another.txt")
+    verified.write_text('{"prefixes": [{"ipv4Prefix": "203.0.113.0/28"}]}')
+    another.write_text("198.51.100.0/32\n")
+    googlebot = {"client": "203.0.113.9/32", "peaks": [100], "requests": 500}
+    listed = suggested(str(log), *allowlist, "--crawlers", str(verified), "--crawlers", str(another))
+    assert googlebot in listed["crawlers"]
+    assert listed["impostors"] == []
+    unlisted = suggested(str(log), *allowlist, "--crawlers", str(another))
+    assert googlebot not in unlisted["crawlers"]
+    assert unlisted["impostors"] == [googlebot]
+    assert unlisted["clients"] == by_name["clients"] + 1 - len(unlisted["crawlers"])
+    printed = CliRunner().invoke(main, ["suggest", str(log), *allowlist, "--crawlers", str(another)]).stdout
+    assert "# Measured: clients that call themselves crawlers, and are in no list of --crawlers (1):" in printed
+
+
 def test_the_rule_file_counts_and_names_only_the_machines(log: Path, tmp_path: Path) -> None:
     printed = CliRunner().invoke(main, ["suggest", str(log), "--allowlist", str(log.with_name("allow"))])
     rules = parse_rules(printed.stdout)
