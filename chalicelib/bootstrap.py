@@ -48,7 +48,7 @@ CONTAINER_MB = 500
 """Memory of a container without its view: the interpreter, its libraries, and the tallies being read."""
 
 LIVE_ENTRIES = 1_000_000
-"""Most entries of the admin API's view. Listing the busiest clients takes up to 400 bytes per entry for a moment."""
+"""Most entries of the admin API's view. Listing the busiest clients briefly takes up to 400 bytes per entry."""
 
 PAST_SHARE = 4
 """The evaluator's view of the past holds at most one entry for this many in its other view. Most entries take less than
@@ -242,7 +242,7 @@ def aws(config: Config) -> World:
         sleep=time.sleep,
         telemetry=PowertoolsTelemetry(config.service),
         tokens=tokens.read,
-        # Only one function reads objects, and a client takes long to make.
+        # Only one function reads objects, and creating a client is slow.
         objects=S3Objects(lambda: boto3.client("s3", config=client_config)),
         announcements=EventBus(lambda: boto3.client("events", config=bus_config), config.event_bus)
         if config.event_bus

@@ -43,7 +43,7 @@ class Setting:
     read: Callable[[str], Any]
     """Returns the value; raises ValueError, with or without a reason."""
     formerly: str | None = None
-    """An earlier name of the variable, which is read while it is not set under its present one."""
+    """An earlier name of the variable, read if the present one is not set."""
 
     def text(self, environment: Mapping[str, str]) -> tuple[str, str]:
         """Returns the variable that is set, and its text; the present name with the default if none is."""
@@ -117,11 +117,11 @@ def _softer_ip_sets() -> Any:
             raise ValueError
         sets = [IpSet(name, id, int(family[1]), Response(response)) for response, family, name, id in entries]
         if any(ip_set.response is Response.BLOCK for ip_set in sets):
-            raise ValueError("those of block are IP_SETS_V4 and IP_SETS_V6")
+            raise ValueError("the sets of block belong in IP_SETS_V4 and IP_SETS_V6")
         return tuple(sets)
 
     about = "WAF IP sets of the responses other than block; a response without any cannot be used"
-    accepted = f"response/family/name/id, separated by commas, of {', '.join(SOFTER)} and of v4 and v6"
+    accepted = f"response/family/name/id, separated by commas; responses: {', '.join(SOFTER)}; families: v4, v6"
     return _setting("", about, accepted, read)
 
 
@@ -195,14 +195,14 @@ class Config:
     )
     retention_s: int = _number(
         RETENTION_S,
-        "Age at which a request is late: it is not counted. Tallies are kept for two hours more",
+        "Age beyond which a request is late and is not counted. Tallies are kept for two hours longer",
         RETENTION_S,
         LONGEST_RETENTION_S,
         "seconds, ",
     )
     stale_after_s: int = _number(
         0,
-        "Age at which an offence is stale: it is recorded and causes no block. 0 stands for RETENTION_S",
+        "Age beyond which an offence is stale: it is recorded, but causes no block. 0 stands for RETENTION_S",
         0,
         LONGEST_RETENTION_S,
         "seconds, ",
@@ -221,7 +221,7 @@ class Config:
         1_000,
         1_000_000_000,
     )
-    history_days: int = _number(30, "Time for which events are kept, which 'sluice history' lists", 1, 400, "days, ")
+    history_days: int = _number(30, "Time for which the events that 'sluice history' lists are kept", 1, 400, "days, ")
     event_bus: str = _text(
         "",
         "EventBridge bus that announcements are sent to, in addition to the log; none if empty",

@@ -101,7 +101,7 @@ class EnforceReport:
     stopped: list[RuleBreaker] = field(default_factory=list)
     """Breakers of the rules that were stopped now."""
     resumed: list[RuleBreaker] = field(default_factory=list)
-    """Breakers of the rules that were resumed because they have become plausible, or were changed."""
+    """Breakers of the rules that were resumed because they now hit few known clients, or were changed."""
 
     def __add__(self, later: "EnforceReport") -> "EnforceReport":
         """Returns the outcome of two parts of the work."""

@@ -51,11 +51,12 @@ def list_allowlist(state: State, query: AllowlistQuery, now: int) -> AllowPage:
 def allow(
     state: State, new: NewAllow | NewAllows, *, widest: Widest, caller: Caller, history_s: int, now: int
 ) -> PlannedChange[AllowChange]:
-    """Adds or changes all given entries and removes others, or does nothing; lifts the blocks of what is exempt.
+    """Adds, changes and removes entries as asked, all of them or none; lifts the blocks of networks that are now
+    exempt.
 
-    Networks that are exempt from all rules are carved out of wider blocks, whose rest stays published.
-    ``history_s``: how long the events of their ends are kept. Raises Invalid or ForceNeeded, which name everything that
-    is wrong.
+    Networks that are exempt from all rules are carved out of wider blocks, whose rest stays published. ``history_s``:
+    seconds for which the events of lifted blocks are kept. Raises Invalid or ForceNeeded, which name everything that is
+    wrong.
     """
     forms = {"": new} if isinstance(new, NewAllow) else {f"entries[{n}].": form for n, form in enumerate(new.entries)}
     unwanted = [] if isinstance(new, NewAllow) else new.remove
@@ -217,7 +218,7 @@ def _same(entry: Allow, other: Allow) -> bool:
 
 
 def _scope(entries: Iterable[Allow]) -> str:
-    """Returns in words the rules that all ``entries`` name; empty if these differ or the entries are for all rules."""
+    """Returns the rules that all ``entries`` name, in words; empty if these differ or the entries are for all rules."""
     scopes = {entry.rules for entry in entries}
     return f" for {', '.join(rules)} alone" if len(scopes) == 1 and (rules := scopes.pop()) else ""
 
@@ -227,7 +228,7 @@ def _entries(names: Sequence[str]) -> str:
 
 
 def _undo(added: Sequence[str], restored: Sequence[Allow]) -> Call | None:
-    """Returns the call that removes the entries for ``added``, and puts earlier ones back."""
+    """Returns the call that removes the entries for ``added`` and puts ``restored`` back; None if both are empty."""
     if not added and not restored:
         return None
     if not restored:

@@ -1,7 +1,7 @@
 """Common parts of answers, and the bounds that the OpenAPI document states for them.
 
-Decoding does not check these bounds, because callers join pages. An answer that extends another struct declares fields
-without ``kw_only`` to place them before the inherited ones that are keyword-only.
+Decoding does not check these bounds, because clients join several pages into one answer. An answer that extends another
+struct declares fields without ``kw_only`` to place them before the inherited ones that are keyword-only.
 """
 
 from typing import Annotated, Any, Self, get_args
@@ -13,12 +13,12 @@ from chalicelib.core.rules import Action, Rule
 
 
 def at_most(items: int) -> Meta:
-    """Documents the length of the longest list."""
+    """Returns metadata that documents the length of the longest list."""
     return Meta(extra_json_schema={"maxItems": items})
 
 
 def one_of(*values: int | str) -> Meta:
-    """Documents every value of a field."""
+    """Returns metadata that documents every value of a field."""
     return Meta(extra_json_schema={"enum": list(values)})
 
 
@@ -42,7 +42,7 @@ class RuleCount(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def under(cls, rule: Rule, source: Source, **counts: Any) -> Self:
-        """Returns ``counts``, the other fields of this class, for a rule and a log."""
+        """Returns a count under a rule in a log; ``counts`` are the fields that do not follow from these."""
         return cls(
             rule=rule.name,
             source=source,

@@ -1,4 +1,4 @@
-"""Blocks: a list of those in force, and blocking and unblocking by hand, which changes all given networks or none."""
+"""Blocks: listing those in force, and blocking and unblocking by hand, which changes all given networks or none."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -155,8 +155,8 @@ def block(
 def unblock(state: State, query: UnblockQuery, *, by: str, now: int) -> PlannedChange[UnblockChange]:
     """Lifts the blocks of exactly the given networks, and skips networks that are not blocked. Raises Invalid.
 
-    ``by`` is the operator. Requests made until now do not count again, for any rule; later ones do. The lifted block
-    stays an offence, unless ``forget`` removes all of them.
+    ``by`` is the operator. Requests made until now do not count again, for any rule; later ones do. The offence behind
+    a lifted block stays on record, unless ``forget`` removes all offences of the network.
     """
     networks = [read_network(text, "query") for text in query.network]
     names = list(dict.fromkeys(map(str, networks)))
@@ -264,8 +264,8 @@ def _objections(network: Network, allowed: Sequence[Allow], widest: Widest, call
 def _undo(names: Sequence[str], replaced: Mapping[str, Block], now: int) -> Call:
     """Returns the call that undoes new blocks.
 
-    One call cannot both lift and restore: if any block was replaced, those that replaced none are made to end
-    after a second.
+    One call cannot both lift and restore blocks: if any block was replaced, the call makes the new ones that replaced
+    none end after a second.
     """
     if not replaced:
         return Call(method="DELETE", path=PATH, query={"network": list(names)})
@@ -274,7 +274,8 @@ def _undo(names: Sequence[str], replaced: Mapping[str, Block], now: int) -> Call
 
 
 def _block_again(blocks: Iterable[Block], now: int) -> Call:
-    """Returns the call that blocks by hand, which counts as no offence, for the rest of each block's time."""
+    """Returns the call that blocks the same networks for the rest of their time, by hand, which counts as no
+    offence."""
     again = [
         {
             "network": block.network,

@@ -1,4 +1,4 @@
-"""The circuit breakers: which rules are stopped, which clients they would have hit, and their reset by an operator."""
+"""The circuit breakers: the rules that are stopped, the clients they would have hit, and resets by an operator."""
 
 from typing import Annotated
 
@@ -32,7 +32,7 @@ class StoppedRule(msgspec.Struct, frozen=True, kw_only=True):
     known: int
     """Known clients in all."""
     clients: Annotated[list[str], at_most(EXAMPLES)]
-    """Some of those that it would have blocked, the worst first."""
+    """Examples of the known clients that it would have blocked, the worst first."""
 
 
 class BreakerStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +43,8 @@ class BreakerStatus(msgspec.Struct, frozen=True, kw_only=True):
     at: Seconds = 0
     """Time at which a rule was last stopped, or all were reset; 0: never. Epoch seconds."""
     would_block: int = 0
-    """Known clients that the stopped rules would have blocked, added up; after a reset of all, those before it."""
+    """Sum of the known clients that each stopped rule would have blocked; after a reset of all rules, the sum before
+    it."""
     ignore_until: Seconds = 0
     """Time until which no rule is stopped after a reset of all. Epoch seconds."""
     by: str = ""
@@ -78,7 +79,7 @@ def breaker_status(reset: Breaker, stopped: list[RuleBreaker]) -> BreakerStatus:
 
 
 def reset_breaker(state: State, form: BreakerReset, *, caller: Caller, now: int) -> PlannedChange[BreakerChange]:
-    """Resumes one rule, or all, and lets none be stopped for a time, whichever clients they hit.
+    """Resumes one rule, or all, and keeps them from being stopped for ``quiet_for``, whichever clients they hit.
 
     Raises Invalid and NotFound.
     """
@@ -101,7 +102,7 @@ def reset_breaker(state: State, form: BreakerReset, *, caller: Caller, now: int)
         answer=BreakerChange(
             changed=True,
             detail=f"{which} is closed and stays closed for {roughly(quiet_s)}; "
-            "the offenders that wait are blocked within a minute",
+            "waiting offenders are blocked within a minute",
             undo=Call(method="POST", path="/v1/pause", body={"release": False}),
             breaker=breaker_status(reset, stopped),
         ),

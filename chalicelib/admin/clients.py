@@ -33,7 +33,8 @@ class Count(RuleCount, frozen=True, kw_only=True):
     network: str
     """The client as the rule counts it."""
     count: int
-    """Requests in the latest window, scaled up by the sample rate."""
+    """Requests in the latest window, or what the rule measures of them, or requests above a bucket's rate; scaled up by
+    the sample rate."""
 
 
 class PastView(Past, frozen=True):
@@ -107,7 +108,7 @@ def client_report(
 
 
 def explain(client: ClientReport, pause: Pause, *, stopped: Sequence[str], uncounted: str) -> Iterator[str]:
-    """Yields what is known about a client, by sentence.
+    """Yields what is known about a client, one sentence at a time.
 
     ``stopped``: rules that their circuit breakers have stopped. ``uncounted``: the reason if the client has no counts,
     else empty.
@@ -174,7 +175,7 @@ _OUTCOMES = {
     "extended": "its block was extended",
     "counted": "the rule only counts",
     "allowlisted": "it was on the allowlist",
-    "proxy": "it is a proxy of a CDN, so it is not blocked: TRUSTED_PROXIES lets the clients behind it be counted",
+    "proxy": "it is a proxy of a CDN, so it is not blocked: set TRUSTED_PROXIES to count the clients behind it",
     "stale": "the log arrived too late for a block",
 }
 

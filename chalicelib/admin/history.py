@@ -17,19 +17,20 @@ from chalicelib.pipeline.stored import State, Stored
 
 RECORDS_PER_READ = 200
 MOST_EXAMINED = 5000
-"""Events after which a call stops to look for matching ones: an attack leaves up to 49 in a record of 20 kB."""
+"""Most events that one call examines for a match: an attack leaves up to 49 in a record of 20 kB."""
 
 
 class EventView(Struct, frozen=True, kw_only=True):
     """An event as operators see it."""
 
     id: str
-    """The same whenever the event is listed, and that of no other event."""
+    """Identifies the event: it never changes, and no other event has it."""
     at: Seconds
     """When it was decided. Epoch seconds."""
     outcome: Annotated[str, one_of(*EVENT_OUTCOMES)]
     """blocked; counted, allowlisted, proxy or stale: an offence for which no client was blocked; ended: a block is over
-    or was lifted; stopped or resumed: a rule, by its breaker; full: IP sets, nearly; unreadable: logs."""
+    or was lifted; stopped or resumed: a rule, by its breaker; full: the IP sets are nearly full; unreadable: logs hold
+    pieces that cannot be read."""
     network: str | None
     """Null if the event is about a rule, or about clients that are only numbered."""
     rule: str
@@ -56,7 +57,8 @@ class EventView(Struct, frozen=True, kw_only=True):
 
 class HistoryPage(Page, frozen=True):
     since: Seconds
-    """The earliest time that is listed: that asked for, or since when events are kept. Epoch seconds."""
+    """The earliest time listed: the one asked for, or the time since which events are kept, if that is later. Epoch
+    seconds."""
     events: Annotated[list[EventView], at_most(MOST_EVENTS)]
     """Newest first. There may be fewer than the limit, or none, although pages follow."""
 

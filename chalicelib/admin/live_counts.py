@@ -41,7 +41,7 @@ SEEN_MS = 900_000
 class Watch:
     """Read-only ``TallyLogs`` that remember the items read, without their tallies. Every write raises Conflict.
 
-    What was malformed is added up by minute, so that it takes the memory of a few counts, not of one for each item.
+    Malformed pieces are added up by minute, which takes the memory of a few counts rather than of one per item.
     """
 
     def __init__(self, logs: TallyLogs) -> None:

@@ -19,7 +19,7 @@ class Explanation(NamedTuple):
 
 
 EXPLANATIONS = {
-    Reason.EMPTY: Explanation("record", "no content", "Look at what writes to the stream, unless they are few"),
+    Reason.EMPTY: Explanation("record", "no content", "Check what writes to the stream, unless there are only a few"),
     Reason.FIELDS: Explanation(
         "line",
         "another number of fields than expected, or none of the known formats",
@@ -42,8 +42,8 @@ EXPLANATIONS = {
     ),
     Reason.FORWARDED: Explanation(
         "line",
-        "a trusted proxy for a client, and no readable address behind it",
-        "Let the trusted proxies append the client to X-Forwarded-For, and the log hold that header",
+        "a trusted proxy as the client, and no readable address behind it",
+        "Make the trusted proxies append the client to X-Forwarded-For, and the log include that header",
     ),
     Reason.ENCODING: Explanation(
         "line",
@@ -57,11 +57,11 @@ EXPLANATIONS = {
         "record", "damaged gzip", "Check whether something cuts records on their way, or objects while it writes them"
     ),
     Reason.TOO_LARGE: Explanation(
-        "record", "more content than the bounds allow", "Look at what writes to the stream: AWS writes no such record"
+        "record", "more content than the bounds allow", "Check what writes to the stream: AWS writes no such record"
     ),
     Reason.ENVELOPE: Explanation(
         "record",
-        "an envelope without log messages, or not of CloudWatch Logs",
+        "an envelope that holds no log messages, or is not from CloudWatch Logs",
         "Subscribe the stream to the log group itself",
     ),
     Reason.KPL: Explanation(
@@ -71,7 +71,7 @@ EXPLANATIONS = {
     ),
     Reason.UNSUPPORTED: Explanation(
         "record",
-        "the form of a log or file that is not read",
+        "an unsupported format",
         "Choose one of the formats in docs/sources.md, as text or gzip",
     ),
 }
@@ -127,7 +127,7 @@ def fault(count: MalformedCount, setting: str = "CLOUDFRONT_FIELDS") -> str:
 
 def _object(count: MalformedCount, explanation: Explanation, setting: str) -> str:
     if count.name:
-        return f"a form that is not read: {count.name}"
+        return f"an unsupported format: {count.name}"
     if count.reason != Reason.FIELDS:
         return explanation.fault
     if count.expected is not None:

@@ -64,7 +64,7 @@ class RulesPlan(msgspec.Struct, frozen=True, kw_only=True):
     now: Annotated[list[RuleNow], at_most(MOST_RULES * len(LIVE_SOURCES))] = []
     """For each rule and log: how many of the clients that are counted now would be over its limit."""
     needs_force: Annotated[list[str], at_most(MOST_NOTES)] = []
-    """Reasons for which it is activated only with force."""
+    """Reasons why it is activated only with force."""
     notes: Annotated[list[str], at_most(MOST_NOTES)] = []
     """Sentences about rules that will do less than they say."""
 
@@ -141,11 +141,7 @@ def plan(
         *sampling_notes(rules.rules, sampling),
         *response_notes(rules.rules),
         *(counted_anew(before, rules) if before.rules else ()),
-        *(
-            [f"Nothing is known of what the rules would do now: {problem}."]
-            if problem
-            else uncounted(live, rules.rules)
-        ),
+        *([f"It is not known what the rules would do now: {problem}."] if problem else uncounted(live, rules.rules)),
     ]
     return RulesPlan(
         version=active.version if active else 0,
@@ -175,7 +171,7 @@ def activate(
 def edit(
     state: State, form: RuleEdit, bounds: RuleBounds, *, based_on: int, caller: Caller, now: int
 ) -> PlannedChange[RulesAnswer]:
-    """Activates the rule set with other values of keys of one rule.
+    """Activates the rule set with new values for keys of one rule.
 
     Raises NotFound, Invalid, ForceNeeded, StaleVersion.
     """
@@ -310,7 +306,7 @@ def _valid(text: str, responses: AbstractSet[Response]) -> RuleSet:
 
 
 def _objections(before: RuleSet, after: RuleSet, widest: Widest) -> list[str]:
-    """Returns each reason for which ``after`` needs consent in place of ``before``: unchanged rules need none again."""
+    """Returns each reason why replacing ``before`` by ``after`` needs consent; unchanged rules need none again."""
     if before.rules and not after.rules:
         return ["no rule is left"]
     changed = {change.rule for change in differences(before, after) if change.change is not DiffKind.REMOVED}

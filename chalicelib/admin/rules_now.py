@@ -1,4 +1,4 @@
-"""The clients that the rules of a plan would name among those counted already."""
+"""The effect that the rules of a plan would have on the clients counted now."""
 
 from collections.abc import Iterable, Iterator
 from itertools import product
@@ -14,7 +14,7 @@ from chalicelib.core.windows import over_allowance
 
 
 class RuleNow(msgspec.Struct, frozen=True, kw_only=True):
-    """The clients that a rule would name among those counted now, in one log."""
+    """The clients counted now in one log, and how many of them are over a rule's limit."""
 
     rule: str
     source: LiveSource
@@ -27,7 +27,7 @@ class RuleNow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def rules_now(live: LiveCounts, rules: Iterable[Rule], sampling: Sampling) -> list[RuleNow]:
-    """Returns what each rule would do, of those whose requests are already counted; ``live`` must be fresh."""
+    """Returns the effect of each rule whose requests are already counted, per log; ``live`` must be fresh."""
     counted = [rule for rule in rules if is_counted(live, rule)]
     return list(
         filter(None, (_rule_now(live, rule, source, sampling) for rule, source in product(counted, live.sources)))
@@ -35,7 +35,7 @@ def rules_now(live: LiveCounts, rules: Iterable[Rule], sampling: Sampling) -> li
 
 
 def uncounted(live: LiveCounts, rules: Iterable[Rule]) -> Iterator[str]:
-    """Yields a sentence about each rule of which the live counts say nothing; ``live`` must be fresh."""
+    """Yields a sentence about each rule about which the live counts say nothing; ``live`` must be fresh."""
     for rule in rules:
         if not is_counted(live, rule):
             yield (

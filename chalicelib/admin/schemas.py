@@ -154,16 +154,16 @@ class NewRules(RulesText, frozen=True):
 
 
 class RuleEdit(Form, frozen=True):
-    """Other values of keys of one rule, whose text stays as it is otherwise."""
+    """New values for keys of one rule; the rest of the text stays as it is."""
 
     rule: RuleName
     """The rule's name."""
     action: Action | None = None
-    """null: as it is."""
+    """null: unchanged."""
     limit: Annotated[int, Meta(ge=0, le=LARGEST_LIMIT)] | None = None
-    """null: as it is."""
+    """null: unchanged."""
     paused_until: Annotated[int, Meta(ge=0, le=LAST_S)] | None = None
-    """Second since 1970 before which the rule only counts; 0 ends its pause; null: as it is."""
+    """Time before which the rule only counts; 0 ends its pause; null: unchanged. Epoch seconds."""
     comment: Comment = ""
     force: bool = False
     """As in a rule set to activate."""

@@ -36,7 +36,7 @@ class RuleBlocks(msgspec.Struct, frozen=True):
 class ResponseBlocks(msgspec.Struct, frozen=True):
     response: Response
     blocks: int
-    """Blocks by which this response applies at the moment."""
+    """Blocks whose response this is at the moment."""
 
 
 class BlocksStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,13 +85,14 @@ class IngestStatus(msgspec.Struct, frozen=True, kw_only=True):
     requests_per_second: float = 0.0
     """Average of the requests logged over the last minute, not scaled up by the sample rate."""
     lag_ms: int | None = None
-    """Age of the newest request when it was counted, on the slowest shard; null if none counted within a minute."""
+    """Age of the newest request when it was counted, on the slowest shard; null if none was counted within the last
+    minute."""
     counted_at: int | None = None
-    """Time at which requests were last counted; null if that is over a quarter hour ago. Epoch seconds."""
+    """Time at which requests were last counted; null if that was over a quarter of an hour ago. Epoch seconds."""
     shards: int = 0
     """Shards whose requests were counted within the last minute."""
     malformed: Annotated[list[MalformedPieces], at_most(MOST_KINDS_SHOWN)] = []
-    """Pieces of the last quarter hour that were not requests, the most first."""
+    """Pieces of the last quarter hour that were not requests, the most frequent first."""
     malformed_share: float = 0.0
     """Their share of all requests and malformed pieces of the last quarter hour, 0 to 1."""
     late: int = 0
@@ -115,7 +116,7 @@ class Status(TimedAnswer, frozen=True, kw_only=True):
 
 
 def read_status(state: State, live: LiveCounts, sets: Sequence[IpSet], now_ms: int) -> Status:
-    """Returns the status; ``sets`` are all IP sets. If the tally logs are unreachable, the answer has the reason."""
+    """Returns the status; ``sets`` are all IP sets. If the tally logs are unreachable, the answer gives the reason."""
     now = now_ms // 1000
     pause, breaker, beat = state.controls()
     blocks = [block for block in state.records(Block) if block.in_force(now)]

@@ -67,7 +67,7 @@ def restore_unreadable(state: State, form: UnreadableRecord) -> PlannedChange[Ch
     target = f"{form.kind} {form.id}"
     item = Item(kind=form.kind, id=form.id, body=form.body.encode(), expires_at=form.expires_at)
     if not isinstance(read_item(item), Unreadable):
-        raise Invalid(fault("body", "body", form.body, "a record that cannot be read; others have calls of their own"))
+        raise Invalid(fault("body", "body", form.body, "a record that cannot be read; others have their own calls"))
     stored = state.item(form.kind, form.id)
     if stored is not None and stored.body != item.body:
         raise Invalid(fault("body", "id", form.id, "an id under which nothing is stored"))

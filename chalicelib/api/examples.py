@@ -218,7 +218,7 @@ _EXAMPLES = (
     ),
     BreakerChange(
         changed=True,
-        detail="the breaker is closed and stays closed for 10m; the offenders that wait are blocked within a minute",
+        detail="the breaker is closed and stays closed for 10m; waiting offenders are blocked within a minute",
         undo=Call(method="POST", path="/v1/pause", body={"release": False}),
         breaker=BreakerStatus(at=_NOW, would_block=1204, ignore_until=_NOW + 600, by="alice"),
     ),

@@ -66,7 +66,7 @@ def status(call: ApiCall) -> Status:
 def list_allowlist(call: ApiCall, query: schemas.AllowlistQuery) -> AllowPage:
     """Lists the allowlist.
 
-    Entries are in order of the network's text; expired ones are left out.
+    Entries are sorted by the network's text; expired ones are left out.
     """
     return allowlist.list_allowlist(call.state, query, call.now)
 
@@ -154,7 +154,7 @@ def put_rules(call: ApiCall, body: schemas.NewRules, based_on: int) -> PlannedCh
 
 @route("POST", "/v1/rules/edit", role=Role.OPERATOR, tag="rules", etag=True, raises=(NOT_FOUND, FORCE_NEEDED))
 def edit_rules(call: ApiCall, body: schemas.RuleEdit, based_on: int) -> PlannedChange[RulesAnswer]:
-    """Activates the rule set with a new action or limit of one rule; the rest of its text stays unchanged."""
+    """Activates the rule set with a new action, limit or pause of one rule; the rest of its text stays unchanged."""
     return rule_sets.edit(call.state, body, call.rule_bounds, based_on=based_on, caller=call.caller, now=call.now)
 
 
@@ -202,8 +202,8 @@ def resume(call: ApiCall) -> PlannedChange[PauseChange]:
 def reset_breaker(call: ApiCall, body: schemas.BreakerReset) -> PlannedChange[BreakerChange]:
     """Closes the circuit breaker of one rule, or of all.
 
-    The offenders that wait are blocked within a minute. The breaker stays closed for a while, whichever clients the
-    rules hit.
+    Waiting offenders are blocked within a minute. The breaker stays closed for a while, whichever clients the rules
+    hit.
     """
     return breakers.reset_breaker(call.state, body, caller=call.caller, now=call.now)
 
@@ -218,8 +218,9 @@ def audit(call: ApiCall, query: schemas.AuditQuery) -> AuditPage:
 def history(call: ApiCall, query: schemas.EventsQuery) -> HistoryPage:
     """Lists what was decided about clients and rules, newest first.
 
-    Blocks and their ends, whom a rule that only counts would have blocked, and rules that were stopped, for as long as
-    HISTORY_DAYS says. A call examines at most 5,000 events: a page may hold fewer than the limit and still be followed.
+    Blocks and their ends, offences for which no client was blocked, and rules that were stopped or resumed, for as long
+    as HISTORY_DAYS says. A call examines at most 5,000 events: a page may hold fewer than the limit and still be
+    followed.
     """
     return list_history(call.state, query, history_s=call.services.config.history_s, now=call.now)
 

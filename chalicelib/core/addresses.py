@@ -199,7 +199,7 @@ def supernets(network: Network) -> Iterator[Network]:
 
 
 class NetworkSet:
-    """Networks, sorted so that a search for one that overlaps another network takes logarithmic time."""
+    """Networks, sorted so that finding one that overlaps another network takes logarithmic time."""
 
     def __init__(self, networks: Iterable[Network]) -> None:
         self._starts: dict[int, list[int]] = {4: [], 6: []}

@@ -41,9 +41,9 @@ class Allowance:
     def bounds(self) -> Iterator[Bound]:
         """Yields bounds, by ascending length; a client over the limit exceeds at least one of them.
 
-        An interval of a bucket that exceeds the limit is longer than one bound and no longer than the next, or no
-        longer than the first. So that next bound has room for it, and the rate allows at least what it does in the
-        shorter one.
+        An interval in which a bucket overflows is no longer than the first bound, or longer than one bound and no
+        longer than the next. It fits into a window of the longer one, whose limit is what the bucket allows in the
+        shortest interval beyond the other.
 
         >>> list(Allowance(100, 50).bounds())
         [Bound(slots=100, limit=50)]

@@ -200,11 +200,11 @@ def _title(event: Event, stage: str) -> str:
         "full": "IP sets are nearly full",
         "unreadable": "logs cannot be read",
     }
-    return f"{stage}: {titles.get(event.outcome, f'{clients} spared, or would be {response} ({event.outcome})')}"
+    return f"{stage}: {titles.get(event.outcome, f'{clients} not {response} ({event.outcome})')}"
 
 
 def _ending(event: Event, until: str) -> str:
-    return f"{'Until' if event.outcome == 'blocked' else 'It would be until'} {until}" if until else ""
+    return f"{'Until' if event.outcome == 'blocked' else 'It would last until'} {until}" if until else ""
 
 
 def _iso(seconds: int) -> str:

@@ -87,7 +87,7 @@ def judge(
     hits = _with_hits(breaker.hits, candidates, now)
     if breaker.stopped_at:
         fresh = sum(now - time < RENEWED_S for time in breaker.hits.values())
-        # So many say that it stays stopped. More would say the same, at the price of a write.
+        # This many suffice to keep the rule stopped. Noting more would cost a write and change nothing.
         breaker = breaker if fresh > most else replace(breaker, hits=_latest(hits, most + 1))
         return Judgement(breaker, everybody)
     if len(hits) <= most:
@@ -106,7 +106,7 @@ def judge(
 
 
 def calmed(breaker: RuleBreaker, known: KnownClients | None, limits: Limits, now: int) -> RuleBreaker:
-    """Returns the breaker, closed if its rule was stopped and has become plausible.
+    """Returns the breaker, closed if its rule was stopped and has hit few known clients in the last ten minutes.
 
     The known clients that wait are then spared, because they were too many when they offended.
     """
@@ -119,8 +119,8 @@ def under_terms(breaker: RuleBreaker, limit: int, window_s: int, rule_set: int) 
     """Returns the breaker for a rule's limit in version ``rule_set``: a new one after a change, because another rule is
     judged then.
 
-    An earlier version than the one that is judged changes nothing. Containers use it for some seconds after a change,
-    and would otherwise restart the rule by turns with those that have read the new one.
+    A version earlier than the breaker's changes nothing: containers use it for a few seconds after a change, and would
+    otherwise alternate with those that have read the new one in replacing the breaker.
     """
     if rule_set < breaker.rule_set:
         return breaker
@@ -141,7 +141,8 @@ def judge_superseded(
 ) -> Judgement:
     """Judges the networks that an earlier version of a rule, with another limit, would block.
 
-    What it blocks counts as the rule's. What it may not block does not: the rule as it stands would spare them.
+    What it blocks counts as blocked by the rule. What it may not block does not stop the rule, which might spare those
+    clients as it stands now.
     """
     judgement = judge(breaker, candidates, known, limits, now)
     return Judgement(breaker, judgement.waiting) if judgement.breaker.stopped_at else judgement
@@ -155,7 +156,7 @@ def after_reset(breaker: RuleBreaker, reset: Breaker) -> RuleBreaker:
 
 
 def reset_at(breaker: RuleBreaker, *, at: int, ignore_until: int, by: str) -> RuleBreaker:
-    """Returns the breaker after an operator has reset it at ``at``. The offenders that wait are then blocked."""
+    """Returns the breaker after an operator has reset it at ``at``. Waiting offenders are then blocked."""
     hits = {mark: time for mark, time in breaker.hits.items() if time > at}
     return replace(breaker, stopped_at=0, hits=hits, spared_until=0, reset_at=at, ignore_until=ignore_until, by=by)
 

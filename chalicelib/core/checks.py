@@ -14,7 +14,7 @@ class ValueCheck:
 
 
 def whole(low: int, high: int) -> ValueCheck:
-    """Accepts integers from ``low`` to ``high``, both inclusive; no booleans.
+    """Returns a check for integers from ``low`` to ``high``, both inclusive; booleans do not pass.
 
     >>> whole(1, 100).accepts(100), whole(1, 100).accepts(True), whole(1, 100).accepts("5")
     (True, False, False)
@@ -27,6 +27,6 @@ def one_of(words: Collection[str], accepted: str) -> ValueCheck:
 
 
 def pattern(regex: str, accepted: str) -> ValueCheck:
-    """Accepts text that matches ``regex`` from start to end; classes such as ``\\d`` are ASCII only."""
+    """Returns a check for text that matches ``regex`` from start to end; classes such as ``\\d`` are ASCII only."""
     compiled = re.compile(regex, re.ASCII)
     return ValueCheck(accepted, lambda value: isinstance(value, str) and compiled.fullmatch(value) is not None)

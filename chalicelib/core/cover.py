@@ -38,7 +38,8 @@ class Cover:
             self._merge(first)
 
     def remove(self, span: Span) -> None:
-        """Removes ``span`` once. Raises ValueError if it was not added, or removed as often already."""
+        """Removes ``span`` once. Raises ValueError if it was never added, or has been removed as often as it was
+        added."""
         at = bisect_left(self._spans, _order(span), key=_order)
         if self._spans[at : at + 1] != [span]:
             raise ValueError(f"{network_at(span)} is not one of the networks")
@@ -64,7 +65,8 @@ class Cover:
         return self._spans[at : at + 1] == [span]
 
     def _merge(self, at: int) -> None:
-        """Merges the kept network at index ``at`` with its other half, and what they make with its other half."""
+        """Merges the kept network at index ``at`` with its other half, if that is kept, and does the same with the
+        result."""
         while True:
             if at and _are_halves(self._kept[at - 1], self._kept[at]):
                 at -= 1

@@ -7,7 +7,7 @@ served count, whatever else is in force, and requests that Sluice itself refused
 standing in any order and however often they arrive.
 
 A client that continues although a response softer than block applies everywhere has committed a further offence: it has
-solved the challenge, or the rate or the log bothers it as little as before. So it climbs its rule's ladder.
+solved the challenge, or is not deterred by the lower rate or by being watched. So it climbs its rule's ladder.
 """
 
 from collections.abc import Iterable
@@ -45,7 +45,7 @@ class Outcome(StrEnum):
     """The rule only counts."""
     ALLOWLISTED = "allowlisted"
     PROXY = "proxy"
-    """The address is that of a CDN, with everyone behind it."""
+    """The address belongs to a CDN, so a block would hit every client behind it."""
     STALE = "stale"
     """The offence is too old."""
     KNOWN = "known"
@@ -85,10 +85,10 @@ class RefusalSpan(NamedTuple):
 def unenforced(
     terms: Terms, offender: Offender, *, allowed: bool, proxy: bool, stale_after_s: int, now: int
 ) -> Outcome | None:
-    """Returns the outcome of an offence that is not enforced, whatever the client's standing; None of one that is.
+    """Returns the outcome of an offence that is not enforced, whatever the client's standing; None for one that is.
 
-    ``allowed``: whether this rule must not block the network. ``proxy``: whether it overlaps those of CDNs.
-    ``now``: epoch seconds.
+    ``allowed``: whether this rule must not block the network. ``proxy``: whether it overlaps a CDN's networks. ``now``:
+    epoch seconds.
     """
     if allowed:
         return Outcome.ALLOWLISTED
@@ -180,7 +180,8 @@ def decide(
 
 
 def refusals(standing: Standing, source: Source, propagation_s: int) -> list[RefusalSpan]:
-    """Returns when Sluice may have refused a network's requests: during its blocks, and until their ends applied.
+    """Returns when Sluice may have refused a network's requests: from the start of its blocks until their ends took
+    effect.
 
     ``source``: the log with the requests. Only some logs distinguish the requests that Sluice asked for a token from
     those that the origin answered with the same status.
@@ -214,7 +215,8 @@ def own_refusals(offender: Offender, spans: Iterable[RefusalSpan]) -> bool:
 
 
 def settled(standing: Standing, now: int) -> Standing:
-    """Returns the standing without a block, or responses of a block, that are over."""
+    """Returns the standing without its block if that is over, or else without the responses of the block that are
+    over."""
     history, block = standing.history, standing.block
     if block is None or all(now < end for end in block.ends.values()):
         return standing
@@ -233,7 +235,7 @@ def settled(standing: Standing, now: int) -> Standing:
 
 
 def ended(standing: Standing, at: int) -> History:
-    """Returns the history after the network's block has ended at ``at``; nothing is punished beyond that."""
+    """Returns the history after the network's block has ended at ``at``; no offence is punished beyond that time."""
     history, block = standing.history, standing.block
     rules = {name: replace(past, until=min(past.until, at)) for name, past in history.rules.items()}
     history = replace(history, rules=rules)
@@ -299,7 +301,7 @@ def _refused(history: History, block: Block, at: int) -> History:
 
 
 def _blocked(block: Block | None, network: str, past: Past, now: int, *, prolongs: bool) -> Block:
-    """Returns the network's block, ``block`` until now, with a rule's response to an offence.
+    """Returns the network's block, so far ``block``, with a rule's response to an offence.
 
     It names the rule of the hardest response and, of several such rules, the one whose response ends last.
     """

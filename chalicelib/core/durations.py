@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 ACCEPTED = "a whole number and a unit, such as '10s', '5m', '1h' or '7d'"
 LAST_S = 253_402_300_799
-"""Last second of the year 9999, the last that can be written as a time, since 1970."""
+"""Last second of the year 9999, the latest time that can be written. Epoch seconds."""
 _DURATION = re.compile(r"(\d{1,9})([smhd])", re.ASCII)
 
 

@@ -6,7 +6,8 @@ from chalicelib.core.responses import Response, answer, hardness
 from chalicelib.core.state import Block, Event, Past, RuleBreaker, Terms
 
 RECORDED = frozenset((Outcome.BLOCKED, Outcome.COUNTED, Outcome.ALLOWLISTED, Outcome.PROXY, Outcome.STALE))
-"""Outcomes that are events. A prolonged block is none, because a client could make one each second: it has an end."""
+"""Outcomes that are events. Prolonging a block is none, because a client could cause one per second; the block's end
+is."""
 
 
 def offence_event(network: str, past: Past, terms: Terms) -> Event:
@@ -61,7 +62,7 @@ def breaker_event(outcome: str, breaker: RuleBreaker) -> Event:
 
 
 def full_event(group: SetGroup, percent: int) -> Event:
-    """Returns the event for the IP sets of a group, of whose capacity ``percent`` is used."""
+    """Returns the event for the IP sets of a group; ``percent``: the share of their capacity that is in use."""
     return Event(outcome="full", rule="", response=group.response, number=percent, comment=f"IPv{group.family}")
 
 

@@ -12,7 +12,7 @@ from chalicelib.core.addresses import Network, NetworkSet, Span, pack, parse_net
 from chalicelib.core.state import Allow
 
 WIDEST = {4: 16, 6: 32}
-"""Shortest prefix, by IP version, that is taken for the meaning of an address with a prefix that does not exist."""
+"""Shortest prefix, by IP version, that is assumed for an address with a prefix that does not exist."""
 
 _NETWORK = re.compile(r'"network"\s*:\s*"([^"]{1,100})"')
 """The field of the JSON body, also if the rest of the body is damaged."""
@@ -45,8 +45,8 @@ class Exemptions:
         return [entry for entry in self.entries if not entry.rules]
 
     def spares(self, span: Span, rule: str) -> bool:
-        """Returns whether ``rule`` must not block ``span``, because all of it is exempt from every rule or part of it
-        from this one, for which nothing can be carved out."""
+        """Returns whether ``rule`` must not block ``span``: all of it is exempt from every rule, or part of it from
+        this one, because nothing is carved out for a single rule."""
         return self.networks.covers(span) or (rule in self.by_rule and self.by_rule[rule].meets(span))
 
 

@@ -68,7 +68,7 @@ PER_MILLE = 1000
 
 
 def hashes_of(clients: Iterable[bytes]) -> list[int]:
-    """Returns a hash of each client, from 0 to 2**30 - 1: Python computes fastest with integers of so many bits."""
+    """Returns a hash of each client, from 0 to 2**30 - 1: Python computes fastest with integers of at most 30 bits."""
     words = array("I", array("q", list(map(hash, clients))).tobytes())
     halves = words[::2].tobytes()
     mask = int.from_bytes(_HASH_BITS * (len(halves) // 4), byteorder)
@@ -174,9 +174,9 @@ class _Totals:
         """Parts that are still to be added, by the row, which does not exist yet."""
 
     def serve(self, window: int, limit: int) -> None:
-        """Has ``add`` return all clients with more than ``limit`` requests in a window of so many slots."""
+        """Has ``add`` return all clients with more than ``limit`` requests in a window of ``window`` slots."""
         adjacent = self._adjacent(window)
-        # Of so many rows that hold more than the limit together, one holds more than its share.
+        # If this many rows together hold more than the limit, one of them holds more than its share.
         self._threshold = min(self._threshold, limit // adjacent)
         self._neighbours = max(self._neighbours, adjacent - 1)
 
@@ -281,7 +281,8 @@ class _Totals:
         return sums[0] if len(sums) == 1 else list(map(max, *sums))
 
     def keep_from(self, slot: int) -> None:
-        """Drops the rows that end before ``slot``, and of one that contains it, what was deferred and is earlier."""
+        """Drops the rows that end before ``slot``, and the parts that end before it from what is deferred in its own
+        row."""
         for rows in (self._rows, self._deferred):
             for number in [number for number in rows if (number + 1) * self.width <= slot]:
                 del rows[number]

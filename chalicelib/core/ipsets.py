@@ -253,9 +253,9 @@ def next_contents(
 ) -> dict[IpSet, frozenset[Network]]:
     """Returns the new contents of the sets that must change next, so that in the end they hold ``wanted``.
 
-    What leaves a set only to be in another one stays until it has arrived there, unless the set is full or it overlaps
-    ``allowlist``. A set that is not among those ``published`` is out of reach: what moves there from a softer response
-    stays where it is.
+    A network that moves to another set stays until it has arrived there, unless the set it leaves is full or the
+    network overlaps ``allowlist``. A set that is not among those ``published`` is out of reach: a network that moves
+    there from a softer response stays where it is.
     """
     planned: dict[IpSet, frozenset[Network]] = dict(published)
     for group in {ip_set.group for ip_set in published}:

@@ -34,7 +34,8 @@ MEMORY_S = 86400
 """Time that the digests must cover before they are used."""
 
 MOST_MARKS = 20_000
-"""Most marks of a digest: 160 KB as JSON if all are of IPv6. A share of 2 % is then known to about a tenth of it."""
+"""Most marks of a digest: 160 KB as JSON if all are of IPv6. A share of 2 % is then accurate to about a tenth of
+itself."""
 
 IPV4_BYTES, IPV6_BYTES = 4, 6
 """Length of a mark."""

@@ -31,9 +31,10 @@ _COLUMNS = {Measure.BYTES: BYTES, Measure.TIME: TIME_TAKEN}
 
 
 def amounts(measure: Measure, requests: Requests, rows: Sequence[int] | None) -> Sequence[int] | None:
-    """Returns the amount of each of ``rows``, with None for all; None if the log does not have the measure's column.
+    """Returns the amount of each of ``rows``, or of all rows if None; None if the log does not have the measure's
+    column.
 
-    An amount that is not in the log, or is not a whole number, is 0. ``measure`` has a column.
+    An amount that is not in the log, or is not a whole number, is 0. ``measure`` must have a column.
     """
     column = requests.columns(measure.column or "")
     if column is None:
@@ -43,7 +44,7 @@ def amounts(measure: Measure, requests: Requests, rows: Sequence[int] | None) ->
 
 
 def _amount(text: str) -> int:
-    # Of very many digits, the first of which say enough.
+    # Very many digits would be slow to convert; 18 exceed the largest amount already.
     return min(int(text[:18]), LARGEST_AMOUNT) if text.isascii() and text.isdigit() else 0
 
 
@@ -74,8 +75,8 @@ LIMITS: dict[Measure, tuple[Callable[[object], int | None], str]] = {
     Measure.BYTES: (_parse_bytes, "a number of bytes up to 1 PB, such as 500000, '800kB', '10MB' or '2GB'"),
     Measure.TIME: (_parse_time, "a number of seconds up to 1,000,000 or a time, such as 30, '30s' or '5m'"),
 }
-"""For each measure other than requests: how to read a limit, or None if it is not accepted; and the accepted
-form."""
+"""For each measure other than requests: a function that reads a limit, or returns None if it is not accepted, and the
+accepted form."""
 
 
 def amount_text(measure: Measure | str, amount: int) -> str:

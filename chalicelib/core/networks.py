@@ -32,7 +32,7 @@ from chalicelib.core.rules import FEWEST_MEMBERS, NETWORKS, NetworkTerms
 from chalicelib.core.state import MANUAL, Block, Guilty, Members
 
 GUILTY_SHARE = 4
-"""A wider network is guilty if one of so many of its parts is."""
+"""A wider network is guilty if one in this many of its parts is."""
 FEWEST_MERGED = 2
 """Fewest members of a network that is merged."""
 MOST_NAMED = 10
@@ -40,9 +40,9 @@ MOST_NAMED = 10
 
 _BITS = {4: 32, 6: 128}
 _CLIENT = {4: 0, 6: 64}
-"""Host bits of a client, by family. Narrower ones within one count as one."""
+"""Host bits of a client, by family. Narrower networks within one client count as that client."""
 _CROWD = 8
-"""Bits of a network that tell the parts apart of which it needs ``members``."""
+"""Bits that distinguish the parts of a network that needs ``members`` of them."""
 _BASE = {4: 8, 6: 80}
 """Host bits of the networks into which guilty clients are sorted."""
 
@@ -57,7 +57,7 @@ class _Client(NamedTuple):
 
     ends: Ends
     since: int
-    """Since when it has been blocked. Epoch seconds."""
+    """Time since which it has been blocked. Epoch seconds."""
 
 
 class _Part(NamedTuple):
@@ -66,7 +66,8 @@ class _Part(NamedTuple):
     first: int
     """Its first address."""
     until: int
-    """First second at which it is no longer guilty; 0 if it is too little so to count, but enough to be explained."""
+    """First second at which it is no longer guilty; 0 if it is not guilty enough to count, but must be explained
+    too."""
 
 
 class _Guilty(NamedTuple):

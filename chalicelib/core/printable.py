@@ -1,11 +1,11 @@
-"""The one way for text that clients wrote to reach a terminal, a table, a log line or a page."""
+"""Escaping of text that clients wrote, before it reaches a terminal, a table, a log line or a page."""
 
 
 def printable(text: str | bytes) -> str:
-    """Returns ``text`` in one line that shows as it is: what controls a terminal or turns a line around is escaped.
+    """Returns ``text`` as one line that shows every character; those that would control a terminal are escaped.
 
-    Escaped are control characters, line ends, invisible marks such as those that change the direction of writing, and
-    halves of surrogate pairs; of bytes, everything except printable ASCII. A backslash in ``str`` remains as it is.
+    Control characters, line ends, invisible marks such as those that change the direction of writing, and halves of
+    surrogate pairs are escaped; in bytes, everything except printable ASCII. A backslash in ``str`` remains as it is.
 
     >>> printable("/caf\\u00e9\\x1b[2J\\u202e"), printable(b"a\\tb\\xff")
     ('/café\\\\x1b[2J\\\\u202e', 'a\\\\tb\\\\xff')

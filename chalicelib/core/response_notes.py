@@ -26,9 +26,9 @@ def response_notes(rules: Iterable[Rule]) -> Iterator[str]:
             if rule.scope.method and "GET" not in rule.scope.method:
                 methods = " and ".join(rule.scope.method)
                 yield (
-                    f"Rule {rule.name}: {response} asks only clients that GET a page. A {methods} of a client without "
-                    f"a token is answered with {status}, and no page: a person who has to send it again first opens "
-                    "another page; a program never passes."
+                    f"Rule {rule.name}: {response} asks only clients that GET a page. A {methods} from a client "
+                    f"without a token is answered with {status}, and no page: a person must open another page first, "
+                    "and send it again; a program never passes."
                 )
             elif _is_for_programs(rule.scope):
                 yield (
@@ -37,8 +37,8 @@ def response_notes(rules: Iterable[Rule]) -> Iterator[str]:
                 )
         if rule.respond[-1] in _STATUSES:
             yield (
-                f"Rule {rule.name}: {rule.respond[-1]} is its last answer. A client that passes it has a token for "
-                "minutes, at any rate of requests: add block to the ladder to stop one that continues."
+                f"Rule {rule.name}: {rule.respond[-1]} is its last response. A client that passes it has a token for "
+                "minutes, whatever its rate of requests: add block to the ladder to stop one that continues."
             )
 
 

@@ -30,13 +30,13 @@ BLOCKED = (Response.BLOCK,)
 """The ladder of a rule that blocks at once."""
 
 LONGEST_LADDER = 10
-"""Most answers of a rule."""
+"""Most responses in the ladder of a rule."""
 
 _HARDNESS = {response: len(Response) - number for number, response in enumerate(Response)}
 
 
 def hardness(response: Response) -> int:
-    """Returns a number that is the greater, the harder the response.
+    """Returns a number that is greater for a harder response.
 
     >>> hardness(Response.BLOCK) > hardness(Response.CHALLENGE) > hardness(Response.WATCH)
     True
@@ -45,7 +45,7 @@ def hardness(response: Response) -> int:
 
 
 def answer(ladder: Sequence[Response], offence: int) -> Response:
-    """Returns the response to the ``offence``-th remembered offence: the last answer stays.
+    """Returns the response to the ``offence``-th remembered offence: the last one of the ladder stays.
 
     >>> [answer((Response.WATCH, Response.BLOCK), offence).value for offence in (1, 2, 3)]
     ['watch', 'block', 'block']
@@ -54,7 +54,8 @@ def answer(ladder: Sequence[Response], offence: int) -> Response:
 
 
 def prolonged(ends: Mapping[Response, int], response: Response, until: int) -> dict[Response, int]:
-    """Returns ``ends`` with ``response`` until ``until``: the hardest first, each with a later end than all before it.
+    """Returns ``ends`` with ``response`` until at least ``until``: the hardest first, each ending later than all before
+    it.
 
     A response that ends no later than a harder one is left out, because it never applies.
 

@@ -20,11 +20,12 @@ _NARROWING = (
     *("waf_action", "waf_label", "country", "asn", "ja3", "ja4", "path", "path_suffix"),
     *("content_type", "user_agent", "referer", "header_names"),
 )
-"""Keys of a scope that an ordinary visit to a site does not match as a whole."""
+"""Keys of a scope that not every request of an ordinary visit to a site matches."""
 
 
 def rule_notes(rules: Iterable[Rule], columns: ColumnsOf, counted: Iterable[Source] = ()) -> Iterator[str]:
-    """Yields a sentence about each rule that names every visitor, or none.
+    """Yields sentences about rules that would name ordinary visitors, and about logs that a rule cannot count, or only
+    in part.
 
     ``counted``: the logs that requests are read from; if it is empty, they are unknown.
     """
@@ -35,7 +36,7 @@ def rule_notes(rules: Iterable[Rule], columns: ColumnsOf, counted: Iterable[Sour
 
 
 def objections(rules: Iterable[Rule], widest: Mapping[int, int]) -> Iterator[str]:
-    """Yields each reason for which a rule that blocks needs consent, as the same block by hand would.
+    """Yields each reason why a rule that blocks needs consent, just as the same block by hand would.
 
     ``widest``: the shortest prefix lengths that need none, by IP version.
     """
@@ -87,7 +88,7 @@ def _column_notes(rule: Rule, columns: ColumnsOf, counted: list[Source]) -> Iter
     elif counted:
         for source, names in lacking.items():
             if names:
-                yield f"Rule {rule.name} counts nothing of the {source} log, which lacks {', '.join(names)}."
+                yield f"Rule {rule.name} counts nothing in the {source} log, which lacks {', '.join(names)}."
     if Source.WAF in counted and rule.scope.status and not lacking[Source.WAF]:
         yield (
             f"Rule {rule.name}: the {Source.WAF} log gives the status of the requests that AWS WAF answers itself, "

@@ -31,7 +31,7 @@ LARGEST_FOLD = 20
 Slots of ``EXACT_MS`` serve all rules: a client's requests hardly ever share one, so a second meter saves nothing."""
 DEFAULT_RESOLUTION = 100
 FEWEST_MEMBERS = 4
-"""Fewest members that make a network guilty: fewer would blame it for a household."""
+"""Fewest members that make a network guilty: with fewer, one household would be enough."""
 
 NETWORKS = "[networks]"
 """Stands for the rule in blocks of guilty networks: no rule can have this name."""
@@ -156,7 +156,7 @@ class Rule:
         return self.meter.prefixes
 
     def action_at(self, time_ms: int) -> Action:
-        """Returns the action at ``time_ms`` since 1970, which a pause of the rule decides too.
+        """Returns the action at the epoch millisecond ``time_ms``: while paused, the rule only counts.
 
         >>> paused = Rule(name="burst", limit=50, window_s=5, paused_until=10)
         >>> paused.action_at(9999), paused.action_at(10_000)
@@ -167,7 +167,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkTerms:
-    """When a network is blocked for the clients in it that rules have blocked (``networks``)."""
+    """Conditions on which a network is blocked because rules have blocked clients in it (``networks``)."""
 
     members: int = 8
     """Clients of a /24, /64's of a /56, or /56's of a /48 that make it guilty."""
@@ -187,7 +187,7 @@ class RuleSet:
     text: str = ""
     version: str = ""
     networks: NetworkTerms | None = None
-    """When networks are blocked; None: only clients are."""
+    """Conditions on which networks are blocked; None if only clients are."""
 
     @property
     def longest_window_ms(self) -> int:

@@ -61,7 +61,8 @@ class RuleWords(msgspec.Struct, frozen=True, kw_only=True):
     measure: str = "requests"
     """Unit of the limit: requests, bytes, or, for time, milliseconds."""
     paused_until: int = 0
-    """Second since 1970 before which a rule that blocks only counts, exclusive; 0 if it is not paused."""
+    """First second at which a paused rule blocks again; until then, it only counts. 0 if it is not paused. Epoch
+    seconds."""
 
 
 class DiffKind(StrEnum):
@@ -164,7 +165,7 @@ def differences(before: RuleSet, after: RuleSet) -> list[RuleDiff]:
 
 
 def _networks_differ(before: NetworkTerms | None, after: NetworkTerms | None) -> list[RuleDiff]:
-    """Returns the change to when networks are blocked; none if there is none."""
+    """Returns the change to the conditions on which networks are blocked; empty if they are the same."""
     if before == after:
         return []
     if before is None or after is None:

@@ -1,7 +1,7 @@
-"""Edits of a rule set's text that keep everything else of it: comments, order and spelling.
+"""Edits of a rule set's text that keep everything else in it: comments, order and spelling.
 
 An edit replaces a value, adds a line, or removes one. Its result is read again and compared with what it should say, so
-that an unusual spelling is an error and never another rule set.
+that an unusual spelling leads to an error and never to a different rule set.
 """
 
 import json
@@ -24,9 +24,9 @@ class EditError(ValueError):
 
 
 def edited(text: str, rule: str, values: Mapping[str, Value]) -> str:
-    """Returns valid TOML ``text`` with other values of keys of the rule called ``rule``.
+    """Returns valid TOML ``text`` with new ``values`` for keys of the rule called ``rule``.
 
-    Raises EditError if there is no such rule, or if it is spelled in a way that is not edited.
+    Raises EditError if there is no such rule, or if it is spelled in a way that cannot be edited.
 
     >>> print(edited('[[rule]]\\nname = "burst"  # pages\\nlimit = 50  # of them\\n', "burst", {"limit": 40}))
     [[rule]]
@@ -75,7 +75,8 @@ def _with_values(lines: list[str], values: Mapping[str, Value]) -> Iterator[str]
 
 
 def end_of_pause(epoch_s: int) -> Value:
-    """Returns the value of ``paused_until`` for a pause until then; that of no pause for 0."""
+    """Returns the value of ``paused_until`` for a pause until the epoch second ``epoch_s``; None, for no pause, if it
+    is 0."""
     return datetime.fromtimestamp(epoch_s, UTC) if epoch_s else None
 
 

@@ -53,8 +53,8 @@ _DOCUMENT = ("rule", "lists", "networks")
 BUCKET_SLOTS_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 """Lengths of a bucket's slots: few, and divisors of a second, so that buckets share meters with each other."""
 MEMORY_FACTOR = 10
-"""Default memory of a bucket, in the times that a full one takes to empty: a client that exceeds the rate by a tenth
-for so long is over the limit."""
+"""Default memory of a bucket, as a multiple of the time in which a full one empties: a client that exceeds the rate by
+a tenth for that long is over the limit."""
 
 LONGEST_SHOWN = 100
 """Most characters of a rejected value that a message quotes."""
@@ -196,7 +196,7 @@ def _rule(table: Mapping[str, Any]) -> tuple[Rule | None, list[RuleProblem]]:
     readers = {**_RULE, "limit": _limit(table.get("measure"))}
     values, problems = _read(table, readers, ("name",) if is_bucket else ("name", "limit", "window"))
     if is_bucket:
-        beside = "a bucket stands in place of limit and window: its burst is the limit"
+        beside = "a bucket replaces limit and window: its burst is the limit"
         problems += [RuleProblem(beside, (key,)) for key in ("limit", "window") if key in table]
         if values.get("measure", Measure.REQUESTS) is not Measure.REQUESTS:
             problems.append(RuleProblem("a bucket counts requests", ("measure",)))
@@ -219,7 +219,7 @@ def _rule(table: Mapping[str, Any]) -> tuple[Rule | None, list[RuleProblem]]:
 
 
 def _limit(measure: object) -> _Reader:
-    """Returns the reader of a limit of ``measure``; of requests, if that is none."""
+    """Returns the reader of a limit of ``measure``; of a limit of requests if ``measure`` is none or unknown."""
     for known, (parse, accepted) in LIMITS.items():
         if measure == known:
             return _parsed(parse, accepted)
@@ -254,7 +254,7 @@ def _bucket(bucket: _Bucket, resolution: int | str) -> dict[str, Any]:
 
 
 def _make_bucket(rate: Rate, burst: int, memory_s: int | None = None) -> _Bucket:
-    """Returns the bucket with its memory, if that is left out. Raises _Wrong."""
+    """Returns the bucket, with the default memory if none is given. Raises _Wrong."""
     emptying_s = -(-burst * rate.period_s // rate.number)
     empties = f"the {format_duration(emptying_s)} in which a full bucket empties (burst / rate)"
     if emptying_s > LONGEST_WINDOW_S:
@@ -331,7 +331,7 @@ def _several(check: ValueCheck, form: Callable[[Any], str] = str) -> _Reader:
 
 
 def _moment(value: object) -> int:
-    """Returns a time with its distance from UTC as seconds since 1970; a part of a second is left out."""
+    """Returns a time that has a UTC offset as epoch seconds; a fraction of a second is dropped."""
     if isinstance(value, datetime) and value.tzinfo is not None and 0 <= value.timestamp() <= LAST_S:
         return int(value.timestamp())
     raise _not(value, f"a time with its zone, such as 2026-12-24T18:00:00Z, from 1970 to {utc_text(LAST_S)}")
@@ -430,7 +430,7 @@ def _scope(**values: Any) -> Scope:
 
 
 def _abnormal(scope: Scope) -> list[RuleProblem]:
-    """Returns a problem for each path that no path in normal form can match, if that is what it is compared with."""
+    """Returns a problem for each path that can match nothing because ``scope`` compares paths in their normal form."""
     if not scope.normalise:
         return []
     # What follows a prefix may change its normal form: "/." is the start of "/.well-known".
@@ -446,7 +446,7 @@ def _abnormal(scope: Scope) -> list[RuleProblem]:
 
 
 def _by(value: object) -> tuple[str, ...]:
-    """Reads the columns that tell the requests of a client apart."""
+    """Reads the columns that group the requests of a client."""
     if not isinstance(value, list) or not value:
         raise _not(value, f"a list of at least one of {', '.join(GROUPED_BY)}")
     read = _is(one_of(GROUPED_BY, f"one of {', '.join(map(repr, GROUPED_BY))}"))
@@ -454,7 +454,7 @@ def _by(value: object) -> tuple[str, ...]:
 
 
 def _aggregate(ipv4: int = 32, ipv6: int = 64, by: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Returns the attributes of a rule that say what one client is."""
+    """Returns the attributes of a rule that define what it counts as one client."""
     if by and ipv6 > LONGEST_IPV6_PREFIX:
         message = f"{ipv6} is longer than /{LONGEST_IPV6_PREFIX}, the longest prefix of clients counted by value"
         raise _Wrong(RuleProblem(message, ("ipv6",)))

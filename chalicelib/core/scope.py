@@ -58,7 +58,7 @@ class Scope:
     """Scopes without ``excluded``: a request that matches one of them does not match this scope."""
 
     def __repr__(self) -> str:
-        """Returns the text of which topics are digests. Keys that came later are in it only if they are used.
+        """Returns the text that topics are digests of. Keys that were added later are in it only if they are used.
 
         So a scope has the same topic in every version that knows its keys.
         """
@@ -143,7 +143,8 @@ _IN_EVERY_REPR = frozenset(
 
 
 def _matching(rows: Sequence[int] | None, tests: Iterable[tuple[Column | None, _Test]]) -> Sequence[int] | None:
-    """Returns those of ``rows`` that pass all tests, with None for all rows; none if a column is None."""
+    """Returns those of ``rows`` that pass all tests; None, as argument or result, stands for all rows. A column that is
+    None matches no row."""
     for column, test in tests:
         if column is None:
             return ()
@@ -172,7 +173,7 @@ def _any_part_of(accepted: Sequence[str], *, or_absent: bool = False) -> _Test:
 
 
 def _media_type(text: str) -> tuple[str, str]:
-    """Returns a media type without its parameters, and what stands for all of its type.
+    """Returns a media type without its parameters, and the wildcard for all of its type.
 
     >>> _media_type("Text/HTML; charset=utf-8"), _media_type("")
     (('text/html', 'text/*'), ('-', '-'))

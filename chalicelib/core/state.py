@@ -143,7 +143,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Detection(StateRecord, frozen=True, kw_only=True):
-    """Clients over one rule's limit in one source, as one evaluation showed."""
+    """Clients over one rule's limit in one source, as one evaluation found them."""
 
     kind: ClassVar[str] = "detection"
     id: str
@@ -188,7 +188,7 @@ DAY_S = 86400
 
 
 class Members(msgspec.Struct, frozen=True, kw_only=True):
-    """The clients that make a network guilty, and who else was seen in it."""
+    """The clients that make a network guilty, and the innocents in it."""
 
     number: Number
     """Clients in it that rules have blocked."""
@@ -197,7 +197,7 @@ class Members(msgspec.Struct, frozen=True, kw_only=True):
     innocents: tuple[str, ...] = ()
     """Known clients in it that no rule has blocked, at most ten; of an IPv6 client, its /48."""
     merged: bool = False
-    """True if they are fewer than the rules ask for, and sufficed because the IP sets were nearly full."""
+    """True if fewer clients than the rules ask for sufficed, because the IP sets were nearly full."""
 
 
 class Block(NetworkRecord, frozen=True, kw_only=True):
@@ -232,11 +232,11 @@ class Block(NetworkRecord, frozen=True, kw_only=True):
 
     @classmethod
     def with_ends(cls, ends: Mapping[Response, int], **fields: Any) -> Self:
-        """Returns a block with the first second, by response, at which it is over."""
+        """Returns a block with these ``ends``: for each response, the first second at which it is over."""
         return cls(until=ends.get(Response.BLOCK, 0), softer=_softer(ends), **fields)
 
     def with_other_ends(self, ends: Mapping[Response, int]) -> Self:
-        """Returns the block with other times, by response, at which it is over."""
+        """Returns the block with other ``ends``."""
         return replace(self, until=ends.get(Response.BLOCK, 0), softer=_softer(ends))
 
     @property
@@ -319,7 +319,7 @@ sets that are nearly full, and of logs that cannot be read."""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """A block, its end, an offence for which no client was blocked, or a rule's stop."""
+    """A block, its end, an offence for which no client was blocked, a rule that is stopped or resumed, or a warning."""
 
     outcome: Annotated[str, msgspec.Meta(extra_json_schema={"enum": EVENT_OUTCOMES})]
     network: str = ""
@@ -382,7 +382,7 @@ class Events(StateRecord, frozen=True, kw_only=True):
 
 
 def events_from(at_ms: int) -> str:
-    """Returns a text that is above the ids of all events before ``at_ms``, and below those since."""
+    """Returns a text that sorts after the ids of all events before ``at_ms``, and before all others."""
     return f"{at_ms:013d}"
 
 
@@ -578,7 +578,7 @@ class RuleBreaker(StateRecord, frozen=True, kw_only=True):
     known: Number = 0
     """Number of known clients at that time."""
     clients: tuple[str, ...] = ()
-    """Some of the networks of those that it would have hit, the worst first."""
+    """At most ten of the networks whose known clients it would have hit, the worst first."""
     hits: dict[str, Seconds] = {}
     """Known clients that it has hit in the last ten minutes, or would have, by mark, and when. Epoch seconds."""
     spared_until: Seconds = 0
@@ -623,7 +623,7 @@ class Waiting(StateRecord, frozen=True, kw_only=True):
     """Offenders with a higher count have been decided about; null: none have."""
 
     def waits(self, count: int) -> bool:
-        """Returns whether the detection's offenders with this count may wait."""
+        """Returns whether the detection's offenders with this count may still be waiting."""
         return self.decided_above is None or count <= self.decided_above
 
     @property
@@ -669,7 +669,7 @@ class Guilty(msgspec.Struct, frozen=True, kw_only=True):
     ends: dict[Response, Seconds]
     """First second at which it is no longer guilty enough for each response. Epoch seconds."""
     since: Seconds
-    """Since when the first of its members has been blocked. Epoch seconds."""
+    """Time since which the first of its members has been blocked. Epoch seconds."""
     members: Members
 
     def __post_init__(self) -> None:

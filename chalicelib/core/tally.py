@@ -44,7 +44,7 @@ LONGEST_RETENTION_S = 26 * 3600
 in one file (CloudFront Developer Guide, "Timing of standard log file delivery")."""
 
 FENCE_S = 3600
-"""Seconds for which the store keeps the items of a log that takes no more, because they fence off stale writers."""
+"""Seconds for which the store keeps items after they have ceased to count, because they fence off stale writers."""
 
 LARGEST_UNPACKED = 256 << 20
 """Most bytes that a packed tally may decompress to, so that a damaged item cannot exhaust memory."""

@@ -74,7 +74,7 @@ Select = Callable[[MeterTally], MeterTally | None]
 
 
 class Quiet(Protocol):
-    """A client's times, in ms: its offences that began earlier need no report. 0 if all need one."""
+    """Times in ms, per client: an offence that began earlier needs no report. 0 if all offences need one."""
 
     def until_ms(self, rule: Rule, source: Source, client: bytes) -> int:
         """Returns the time for offences by all requests."""
@@ -208,7 +208,7 @@ class View:
     def _selected(
         self, tally: Tally, first_ms: int, last_ms: int, select: Select | None
     ) -> Iterator[tuple[GridKey, Grid, MeterTally, int, int]]:
-        """Yields the parts of ``tally`` to add, each with its grid and its earliest and latest slot at most."""
+        """Yields the parts of ``tally`` to add, each with its grid and inclusive bounds of its slots."""
         for key, whole in self._parts(tally):
             columns = whole if select is None else select(whole)
             if columns is None:

@@ -27,7 +27,7 @@ class S3Objects:
     """``LogObjects`` in S3."""
 
     def __init__(self, client: Callable[[], S3Client], block_bytes: int = BLOCK_BYTES) -> None:
-        """``client`` makes the client, when it is needed first."""
+        """``client`` creates the client when it is first needed."""
         self._make_client = client
         self._block_bytes = block_bytes
 

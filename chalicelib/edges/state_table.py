@@ -1,6 +1,6 @@
 """The state table: ``StateStore`` in DynamoDB. Key: ``kind`` (S) and ``id`` (S); ``body`` is the record's JSON.
 
-DynamoDB serves 1,000 write and 3,000 read units per second of one partition key. Kinds of which there may be very many
+DynamoDB serves 1,000 write and 3,000 read units per second of one partition key. Kinds that may have very many records
 are therefore spread: the partition key is the kind, ``#`` and a part of a digest of the id. Version 0.2 stored them
 under the kind alone. What is still there is read and changed in its place, until it is moved (``unspread``).
 """
@@ -90,7 +90,8 @@ class StateTable:
         return True
 
     def _part(self, key: str, above: str, below: str | None, page: int | None, *, descending: bool) -> Iterator[Item]:
-        """Yields the items under one partition key, of which it reads ``page`` at a time, or as many as fit a call."""
+        """Yields the items under one partition key, reading ``page`` at a time or, if None, as many as fit in a
+        call."""
         values = {":kind": key, ":above": above or LEAST_ID, ":below": GREATEST_ID if below is None else below}
         query: dict[str, Any] = {
             "TableName": self._table,
@@ -191,7 +192,7 @@ def item_of(attributes: Mapping[str, Any]) -> Item:
 
 
 def _whole(attributes: Mapping[str, Any], name: str) -> int | None:
-    """Returns the value of an attribute; None if it is missing or is no whole number."""
+    """Returns the value of an attribute; None if it is missing or not a whole number."""
     text = attributes.get(name, {}).get("N", "")
     return int(text) if text.isdecimal() else None
 

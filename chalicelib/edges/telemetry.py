@@ -1,7 +1,7 @@
 """Reports as logs and metrics, once per invocation, in CloudWatch's embedded metric format.
 
-A count of zero is left out, because what is logged costs by its length; an alarm takes what is missing for zero. Counts
-that alarms compare over several periods, or with others, are always there.
+A count of zero is left out, because logs are charged by length, and alarms treat a missing count as zero. Counts that
+alarms compare over several periods, or with others, are always written.
 """
 
 from collections.abc import Sequence
@@ -65,7 +65,7 @@ class PowertoolsTelemetry:
                 "malformed log records", extra={"reasons": dict(report.malformed), "samples": report.samples}
             )
         if report.rules_problem:
-            self.log.error("the active rule set is not what is stored", extra={"problem": report.rules_problem})
+            self.log.error("the rules in use are not the stored ones", extra={"problem": report.rules_problem})
         self._metrics.flush_metrics()
 
     def imported(self, report: ImportReport) -> None:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from mypy_boto3_ssm import SSMClient
 
 CACHED_S = 30
-"""Longest time for which a revoked token is still accepted, and as long again in API Gateway's cache of answers."""
+"""Seconds for which tokens are cached: a revoked one may be accepted this much longer, in addition to the time for
+which API Gateway caches the authorizer's answer (``api.mount.AUTHORIZED_S``)."""
 
 KEY = "alias/aws/ssm"
 """The account's default key for parameters."""

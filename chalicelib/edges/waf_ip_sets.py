@@ -1,7 +1,7 @@
 """``IpSets`` in AWS WAF v2. Addresses are compared as networks because AWS may spell IPv6 differently.
 
-An update without a description clears it. A token is therefore WAF's lock token and, if
-there is one, a space and the description."""
+An update without a description would clear it, so a token is WAF's lock token followed, if there is a description, by a
+space and the description."""
 
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Literal

@@ -63,10 +63,10 @@ OFFENDERS_PER_SLICE = 1000
 """Offenders that are decided, and written, before the next are read: at most two seconds of work."""
 
 SAMPLE = 20
-"""Most offences per slice that are noted in histories though no client is blocked for them: the highest counts."""
+"""Most offences per slice that are noted in histories although no client is blocked for them: the highest counts."""
 
 SLICES_RESUMED = 10
-"""Most slices of offenders that have waited, per minute: as many as are stored and published in some seconds."""
+"""Most slices of offenders that have waited, per minute: as many as are stored and published in a few seconds."""
 
 PAUSED, BREAKER, PACE, SPARED = "paused", "breaker", "pace", "spared"
 """Outcomes of offenders about whom nothing is decided."""
@@ -107,7 +107,7 @@ class Pending:
             self.events.append(offence_event(offender.network, past, detection.terms))
 
     def recorded_events(self, now: int) -> list[Event]:
-        """Returns the events to store: before the others, the end of a block that is replaced and was over."""
+        """Returns the events to store. If the new block replaces one that was over, the end of that one comes first."""
         former = self.before.block
         if self.new_block is None or former is None or former.in_force(now):
             return self.events
@@ -216,8 +216,8 @@ class Enforce:
     ) -> None:
         """``clock``: epoch seconds. ``limits``: those of the breakers. ``rules`` returns those in use at a time in ms.
 
-        ``stale_after_s``: the age at which an offence is not enforced any more. ``proxies``: networks that no rule
-        blocks, because other clients are behind them. ``history_s``: how long events are kept.
+        ``stale_after_s``: the age beyond which an offence is not enforced. ``proxies``: networks that no rule blocks,
+        because other clients are behind them. ``history_s``: how long events are kept.
         """
         self._state = state
         self._clock = clock
@@ -258,7 +258,7 @@ class Enforce:
         return EnforceReport(blocks=blocks)
 
     def _resume(self) -> EnforceReport:
-        """Resumes rules that have become plausible, and decides about the offenders that wait, the worst first."""
+        """Resumes the rules that now hit few known clients, and decides about waiting offenders, the worst first."""
         report, now = EnforceReport(), int(self._clock())
         notes = self._waiting.notes()
         if self._state.pause().paused or not (notes or any(stopped_rules(self._state))):
@@ -284,7 +284,8 @@ class Enforce:
         return report
 
     def _enforce(self, cases: list[Case], resumed: Due | None = None) -> Done:
-        """Decides about one slice of offenders, and stores the decisions. ``resumed``: where they have waited."""
+        """Decides about one slice of offenders, and stores the decisions. ``resumed``: the waiting ones that they are
+        among."""
         report = EnforceReport()
         waiting: list[Case] = []
         for attempt in range(TRIES):
@@ -365,8 +366,9 @@ class Enforce:
         names = {offender.network: None for _, offender in divided.enforced}
         noted_names = {offender.network: None for (_, offender), _ in divided.sample}
         histories = self._state.get_many(History, names | noted_names)
-        # Only a network with a punishment that has not ended has a rule's block. If one without is blocked by hand, the
-        # write shows it. What requests that look refused amount to may depend on such a block without a write.
+        # Only a network with a punishment that has not ended has a rule's block. If another network is blocked by hand,
+        # the write fails and shows it. Requests that look refused may be explained by such a block even if nothing is
+        # written.
         blocked = {
             offender.network: None
             for _, offender in divided.enforced

@@ -112,7 +112,7 @@ class FollowedBlocks:
         return self._list.places_within(group, span) if self._list is not None else 0
 
     def note(self) -> None:
-        """Stores for the sweep which blocks end soon and how many are in force, if there is news of them.
+        """Stores for the sweep which blocks end soon and how many are in force, if that may have changed.
 
         Nothing is stored if another publisher leads, which will note them itself.
         """

@@ -26,7 +26,8 @@ LOGS = 4
 """Logs that importers append to. Each one costs a read per ring of the bell; more let more importers append at once."""
 
 PART_BYTES = 8 << 20
-"""Bytes from which a part ends: about 30,000 CloudFront lines, whose columns and tally fit in 200 MB of memory."""
+"""Fewest bytes of a part but the last: about 30,000 CloudFront lines, whose columns and tally fit in 200 MB of
+memory."""
 
 
 class NotImported(Exception):

@@ -23,8 +23,8 @@ from chalicelib.core.state import (
 from chalicelib.pipeline.stored import State
 
 MOST_READ = {Block.kind: 1000, Allow.kind: 1000, History.kind: 300, Events.kind: 10, Known.kind: 1}
-"""Most records read of a kind in one minute, at about 500 bytes each. Digests of known clients are large, and so are
-the events of an attack."""
+"""Most records of a kind that are read per minute, at about 500 bytes each. Digests of known clients are large, and so
+are the events of an attack."""
 
 MOST_READ_OF_OTHERS = 50
 

@@ -83,7 +83,7 @@ def writes_to_lift(
 
 
 def ended_at(block: Block, now: int) -> int:
-    """Returns when a block ended that is lifted at ``now``."""
+    """Returns when a block that is lifted at ``now`` ended."""
     return min(block.ends_at, now)
 
 
@@ -99,7 +99,7 @@ def history_kept_until(history: History, stored: Stored[History] | None, memory_
 
 
 def _forgiven(history: History, now: int) -> History:
-    # The requests of this second included.
+    # Requests of this second are forgiven as well.
     return replace(history, forgiven_at=now + 1)
 
 

@@ -120,11 +120,10 @@ class LogWriter:
             self._conflicts += 1
 
     def append(self, tail: Tail, added: BatchTally, now_ms: int, receipt: PartReceipt | None = None) -> None:
-        """Appends a tally, with the receipt of the part that it counts, if it is one of an object; an empty one adds
-        the receipt alone.
+        """Appends a tally and, if it counts a part of an object, the part's receipt; if it is empty, the receipt alone.
 
-        Raises Conflict if another container has appended to the log or counted the part, and TooLarge, in both cases
-        having written nothing.
+        Raises Conflict if another container has appended to the log or counted the part, and TooLarge. In both cases
+        nothing is written.
         """
         bodies = [] if added.empty else _bodies(added.tally)
         if sum(map(len, bodies)) > LARGEST_APPEND:

@@ -43,11 +43,12 @@ class NetworkNotes:
         self._due |= any(change.id == Heartbeat.id for change in changes)
 
     def note(self, blocks: FollowedBlocks, now: int, surplus: Mapping[SetGroup, int]) -> None:
-        """Stores the guilty networks that are not blocked at the epoch second ``now``, if there are any and it is due.
+        """Stores the guilty networks that are not blocked at the epoch second ``now``, if there are any and a note is
+        due.
 
         ``surplus``: the places in IP sets that merging networks has to save, by group.
 
-        Never fails, because publishing must not depend on it: the next heartbeat causes it again.
+        Never fails, because publishing must not depend on it: the next heartbeat causes another note.
         """
         due, self._due = self._due, False
         if due:
@@ -117,7 +118,7 @@ def _events(block: Block, stored: Stored[Block] | None, now: int) -> list[Event]
 
 
 def _writes(block: Block, stored: Stored[Block] | None, history: Stored[History] | None) -> Iterable[Write]:
-    """Yields the writes of a block and of its history, which the one who lifts it reads as well."""
+    """Yields the writes of a block and of its history, which is read as well when the block is lifted."""
     yield State.put(block, over=stored)
     record = history.record if history is not None else History(network=block.network)
     kept_until = max(block.ends_at + DAY_S, history_kept_until(record, history))

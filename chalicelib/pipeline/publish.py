@@ -202,7 +202,7 @@ class Publish:
         try:
             latest = self._ip_sets.tokens(sets) if self._known else {}
         except Unavailable:
-            latest = {}  # Reading each set tells the same, with more calls.
+            latest = {}  # Reading each set gives the same result, with more calls.
         published, tokens, failed, throttled = {}, {}, {}, 0
         for ip_set in sets:
             known = self._known.get(ip_set)

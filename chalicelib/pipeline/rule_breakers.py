@@ -122,7 +122,7 @@ class RuleBreakers:
         return frozenset((b.terms.name, b.offender.network) for b in blocks if _candidate(b, known).hits)
 
     def resume(self, rules: RuleSet, now: int) -> Breakers:
-        """Resumes the rules that have become plausible, or were changed; ``rules``: those in use."""
+        """Resumes the rules that now hit few known clients, or were changed; ``rules``: those in use."""
         limits = {rule.name: (rule.limit, rule.window_s) for rule in rules.rules}
         version = version_number(rules.version)
         reset = self._state.breaker()

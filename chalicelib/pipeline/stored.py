@@ -67,7 +67,8 @@ class State:
     def get(self, of: type[R], id: str, *, damaged: R | None = None) -> Stored[R] | None:
         """Returns a record; None if there is none.
 
-        One that cannot be read is none, or ``damaged``, if that is given, with what is stored as its item.
+        For a record that cannot be read, returns ``damaged`` together with the stored item, or None if ``damaged`` is
+        None.
         """
         item = self._store.get(of.kind, id)
         stored = None if item is None else _read(of, item)
@@ -142,7 +143,8 @@ class State:
         return self.control(Breaker).record
 
     def controls(self) -> tuple[Pause, Breaker, Heartbeat | None]:
-        """Returns all control records in one read; no heartbeat if there was no sweep yet."""
+        """Returns the pause, the last reset of all breakers and the last sweep, in one read; None if there was no sweep
+        yet."""
         items = self._store.get_many(Control.kind, [Pause.id, Breaker.id, Heartbeat.id])
         beat = items.get(Heartbeat.id)
         return (
@@ -200,7 +202,7 @@ class State:
         """Returns ``writes`` with the versions of unreadable records in those that would create a record."""
         created: dict[str, set[str]] = {}
         for write in writes:
-            # No two records of events have one id.
+            # No two records of events have the same id.
             if isinstance(write, Put) and not write.item.version and write.item.kind != Events.kind:
                 created.setdefault(write.item.kind, set()).add(write.item.id)
         versions = {

@@ -29,10 +29,10 @@ the excess; if not, the successor merges the last of them, and finds it. So an o
 be the position of one evaluator: the furthest offsets of two evaluators cover items that neither merged together.
 
 Closing. A log is left when its last item is so old that none of its requests can still count, FENCE_S before the store
-may remove it, and with it the record of which offsets were taken. The item says when that is: the retention may have
-been another when it was written. It is closed by an item without a
-body at the next offset, subject to the same condition. A container that was frozen in between finds that offset taken,
-learns from the item that the log is closed, and reads the registry. The new log starts at offset 0 under a new name.
+may remove it, and with it the record of which offsets were taken. The item says when that is, because the retention may
+have been different when it was written. It is closed by an item without a body at the next offset, subject to the same
+condition. A container that was frozen in between finds that offset taken, learns from the item that the log is closed,
+and reads the registry. The new log starts at offset 0 under a new name.
 
 Recreated streams. Sequence numbers start over when a stream is deleted and recreated, so new records look as if they
 had been counted. A counted record arrives before its tally is written; records that arrive clearly later under a low
@@ -58,7 +58,7 @@ TimeLeft = Callable[[], float]
 
 
 def unlimited() -> float:
-    """Returns the time left where none is measured."""
+    """Returns infinity, the time left where none is measured."""
     return inf
 
 

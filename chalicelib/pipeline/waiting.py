@@ -59,7 +59,7 @@ class Due:
     """The offenders to decide about, the worst first; each as in the detection with its highest count."""
     spare: frozenset[CaseKey] = frozenset()
     """Those among them that are not to be blocked if they are known clients: they waited when their rule was resumed
-    because it had become plausible."""
+    because it hit few known clients."""
 
 
 class WaitingOffenders:

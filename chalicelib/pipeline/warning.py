@@ -42,7 +42,7 @@ class Warnings:
                 self._warn(f"full/{group.response}/v{group.family}", full_event(group, int(share * 100)), now)
 
     def lines(self, items: Iterable[Unevaluated], now: int) -> None:
-        """Warns of logs in which more pieces cannot be read than can be. ``items``: those read since the last call."""
+        """Warns of logs in which malformed pieces outnumber requests. ``items``: those read since the last call."""
         if now - self._span >= LINES_S:
             self._span, self._requests, self._malformed = now, 0, 0
         for item in items:

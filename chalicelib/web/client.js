@@ -91,7 +91,7 @@ function members({ network, members }) {
     { class: "card", "aria-label": `Members of ${network}` },
     h("h2", {}, `Blocked clients in ${network}`),
     h("p", {}, links(members.named), more > 0 && ` and ${number(more)} more`),
-    members.merged && h("p", { class: "muted" }, "Fewer than the rules ask for: the IP sets were nearly full."),
+    members.merged && h("p", { class: "muted" }, "The network was blocked for fewer clients than the rules ask for, because the IP sets were nearly full."),
     h("p", {}, members.innocents.length ? ["Also seen in it, and blocked by no rule: ", ...links(members.innocents)] : "No other known client is in it."),
     operator && h("button", { onclick: () => unblock(network) }, `Unblock ${network}, not its members`),
   );

@@ -79,7 +79,7 @@ function draw() {
     event.until ? moment(event.until) : "",
   ]);
   $("history").replaceChildren(
-    table(COLUMNS, rows, { label: "History", empty: cursor ? "Nothing in the newest events matches." : "Nothing was decided then that matches." }),
+    table(COLUMNS, rows, { label: "History", empty: cursor ? "None of the newest events matches." : "No event of that time matches." }),
     cursor ? h("button", { class: "quiet older", onclick: older }, "Show older") : "",
   );
 }

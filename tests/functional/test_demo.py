@@ -190,7 +190,7 @@ def test_a_container_is_named(tmp_path: Path, rules: str) -> None:
     (tmp_path / "x").write_bytes(b"PAR1\x15\x04")
     result = CliRunner().invoke(main, ["demo", "--traffic", str(tmp_path / "x"), "--speed", "max", "--rules", rules])
     assert result.exit_code == 1
-    assert "1 record has a form that is not read: Parquet" in result.stderr
+    assert "1 record has an unsupported format: Parquet" in result.stderr
 
 
 def test_names_of_fields_may_have_blanks_around_them(tmp_path: Path, rules: str) -> None:

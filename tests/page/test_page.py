@@ -287,7 +287,7 @@ def test_the_history_shows_who_was_blocked_why_and_when_it_ended(open_page: Open
     filter.get_by_label("Outcome").select_option("ended")
     expect(rows).to_have_count(1)
     filter.get_by_label("Around").fill("2020-01-31T03:00")
-    expect(page.locator("#history")).to_contain_text("Nothing was decided then that matches.")
+    expect(page.locator("#history")).to_contain_text("No event of that time matches.")
     filter.get_by_label("Around").fill("")
     expect(rows).to_have_count(1)
     filter.get_by_label("Rule", exact=False).locator("visible=true").first.select_option("burst")

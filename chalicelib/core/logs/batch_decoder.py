@@ -172,7 +172,7 @@ class _Seen:
             self._event_ids |= ids
             self._opened += records
             return events
-        if self._messages is None:  # not before, because to hash a message takes half as long as to read it
+        if self._messages is None:  # not before, because hashing a message takes half as long as reading it
             self._messages = set()
             for record in self._opened:
                 _take_new(self._events_of(record), self._messages)

@@ -49,7 +49,7 @@ DEFAULT_FIELDS = (
     *("timestamp", "c-ip", "sc-status", "cs-method", "cs-host", "cs-uri-stem"),
     *("x-edge-request-id", "cs-user-agent", "x-forwarded-for"),
 )
-"""Fields that hold host, path, method, status and user agent; the columns that few rules examine need more of them."""
+"""Fields that hold host, path, method, status and user agent; columns that few rules examine need other fields."""
 
 NEEDED = ("timestamp", "c-ip")
 

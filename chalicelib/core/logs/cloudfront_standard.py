@@ -1,8 +1,9 @@
 """CloudFront standard logs: lines of versions 1 and 2, and the JSON objects of version 2.
 
-Under a ``#Fields`` line, that line decides alone: the columns, and by their names the kind of log. Its lines are
-separated by TABs or by another delimiter, which version 2 lets one choose. Lines without a header are in the order of
-version 1, which is also the order of version 2 unless its fields were selected; AWS only ever appended fields to it.
+A ``#Fields`` line alone decides how the lines under it are read: it names the columns, and their names show the kind of
+log. Values are separated by TABs or, in version 2, by another delimiter that was chosen. Lines without a header are in
+the order of version 1, which is also the order of version 2 unless its fields were selected; AWS has only ever appended
+fields to it.
 
 Version 1 holds times in whole seconds; version 2 may hold ``timestamp(ms)``, which then takes precedence. ``cs(Host)``
 is the distribution's own name, and ``x-host-header`` the host that the viewer requested. Values are URL-encoded once.
@@ -46,7 +47,7 @@ VERSION_1 = (
     *("time-to-first-byte", "x-edge-detailed-result-type", "sc-content-type", "sc-content-len", "sc-range-start"),
     "sc-range-end",
 )
-"""Fields of version 1. A line has as many of them as there were when it was written, or more that came later."""
+"""Fields of version 1. A line has those that existed when it was written, and may have others that were added later."""
 
 FEWEST = VERSION_1.index("sc-status") + 1
 """Fewest fields of a line without a header. A line that is not cut off has at least one more."""
@@ -140,7 +141,8 @@ class StandardLines:
         self._times = TimeMemo(_latin(time_ms) if times in ((STAMP,), (SECONDS,)) else _moment_ms)
 
     def decode(self, lines: list[bytes]) -> tuple[Requests, list[Malformed]]:
-        """Decodes lines, or one text of many lines with line ends; a text with an unfit line is malformed as one."""
+        """Decodes lines, or one text of many lines with line ends; a text with an unfit line is malformed as a
+        whole."""
         malformed: list[Malformed] = []
         uncut = len(lines) == 1 and lines[0].endswith(b"\n")
         if not self._usable or (uncut and not self._fits(lines[0])):
@@ -201,11 +203,11 @@ def _latin(parse: Callable[[bytes], T]) -> Callable[[str], T]:
 
 
 def with_tabs(line: bytes, header: bytes) -> bytes | None:
-    """Returns a line with TABs for its delimiters; None if it is no line under ``header``, or none of version 1.
+    """Returns a line with TABs for its delimiters; None if it does not fit ``header`` or, without one, version 1.
 
     A line with TABs needs as many fields as the header has names. With any other delimiter, it must also have a time
     and an address in their places; a value in which the client wrote the delimiter is put together again if it is
-    certain which one it is, and otherwise counts as absent, so that the request counts all the same.
+    certain which one it is; otherwise it counts as absent, so that the request is still counted.
 
     >>> with_tabs(b"2025-10-09 08:53:20 192.0.2.1 /a", b"#Fields: date time c-ip cs-uri-stem")
     b'2025-10-09\\t08:53:20\\t192.0.2.1\\t/a'
@@ -229,7 +231,8 @@ def with_tabs(line: bytes, header: bytes) -> bytes | None:
 
 
 def _aligned(cells: list[bytes], names: Sequence[str], delimiter: bytes) -> list[bytes] | None:
-    """Returns one cell for each name, of which a client may have written some that hold delimiters."""
+    """Returns one cell for each name, although values that clients write may hold delimiters; None if none of them
+    can."""
     extra = len(cells) - len(names)
     if not extra:
         return cells
@@ -245,7 +248,8 @@ def _aligned(cells: list[bytes], names: Sequence[str], delimiter: bytes) -> list
 
 
 def _certain(name: str, cells: Sequence[bytes]) -> bytes:
-    """Returns the only one of ``cells`` that can be the time or the client, which is among them; otherwise ``-``."""
+    """Returns the cell of a field that a request needs, if exactly one of ``cells`` can be its value; otherwise
+    ``-``."""
     is_readable = _READABLE.get(name)
     readable = set(filter(is_readable, set(cells))) if is_readable else ()
     return readable.pop() if len(readable) == 1 else b"-"
@@ -261,7 +265,7 @@ _READABLE: dict[str, Callable[[bytes], object]] = {
     "date": re.compile(rb"\d{4}-\d\d-\d\d", re.ASCII).fullmatch,
     "time": re.compile(rb"\d\d:\d\d:\d\d", re.ASCII).fullmatch,
 }
-"""For each field that a request needs: the test whether a cell can be its value."""
+"""For each field that a request needs: the test of whether a cell can be its value."""
 
 
 def _is_plausible(cells: Sequence[bytes], names: Sequence[str]) -> bool:

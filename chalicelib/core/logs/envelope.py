@@ -46,7 +46,7 @@ class Envelopes:
         pass
 
     def salvage(self, members: Mapping[str, Any], text: bytes) -> Envelope | Reason:  # noqa: ARG002
-        """Returns the envelope in an object that is not as usual; an event without a message is an empty one."""
+        """Returns the envelope in an object of unusual form; an event without a message counts as empty."""
         events = members.get("logEvents")
         if members[KEY] not in KINDS or not isinstance(events, list):
             return Reason.ENVELOPE
@@ -54,7 +54,7 @@ class Envelopes:
         return Envelope(members[KEY], messages)
 
     def requests(self, records: Sequence[Envelope]) -> tuple[Requests, list[Malformed]]:  # noqa: ARG002
-        """Returns none: the messages of the events are texts of their own."""
+        """Returns no requests: the messages of the events are decoded as texts of their own."""
         return Requests(Source.WAF, [], [], lambda _: None), []
 
 

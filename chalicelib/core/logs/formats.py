@@ -64,7 +64,7 @@ def unread_log(line: bytes) -> str | None:
 
 
 def columns_of_logs(options: DecodeOptions) -> dict[Source, frozenset[str]]:
-    """Returns the columns that the log of each source can have, as its decoders answer for no requests at all.
+    """Returns the columns that the log of each source can have: those that its decoders offer when they decode nothing.
 
     A standard log has those that were selected for it, which only the log itself shows.
     """

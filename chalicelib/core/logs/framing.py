@@ -42,8 +42,8 @@ UNREAD_FILES = (
 """First bytes of kinds of file that are recognised but not opened, and their names."""
 
 BYTES_PER_HOP = 512
-"""Bytes per ``#`` up to which a header is searched for from one ``#`` to the next, which passes over other bytes 15
-times as fast as a search for the whole mark.
+"""A header is searched for from one ``#`` to the next, 15 times as fast as by searching for the whole mark, until the
+text has turned out to have more than one ``#`` per so many bytes.
 """
 
 BLOCK_BYTES = 1 << 20
@@ -59,13 +59,13 @@ TRAILER = 8
 """Bytes after the content of a gzip member: its checksum and its size."""
 
 FIRST_FEED = 1 << 10
-"""Compressed bytes fed to a new member at first. What follows a member is copied once per member, so it must be
-short.
+"""Compressed bytes fed to a new member at first. Whatever of them follows a member is copied once per member, so they
+must be few.
 """
 
 
 SNIFFED_BYTES = 512
-"""Bytes in which binary content shows."""
+"""Bytes at the start of a text that are examined for binary content."""
 
 _PRINTABLE = bytes([*b"\t\r\n", *range(0x20, 0x7F)])
 
@@ -142,7 +142,7 @@ class _Blocks:
         return taken
 
     def put_back(self, number: int) -> None:
-        """Puts back the last ``number`` bytes of what was last taken, and ``TRAILER`` more at most."""
+        """Puts back the last ``number`` bytes taken: at most those of the last ``take``, and ``TRAILER`` more."""
         self._at -= number
 
     def _append(self, more: bytes) -> None:
@@ -297,7 +297,8 @@ def parts(blocks: Iterable[bytes], part_bytes: int = BLOCK_BYTES) -> Iterator[Te
 
 
 def _cut(text: bytes, first: int, end: int) -> int | None:
-    """Returns the first place between two pieces from ``first`` to ``end``, both exclusive of the text's own end."""
+    """Returns the first boundary between two pieces, from ``first`` (inclusive) to ``end`` (exclusive); None without
+    one."""
     match = _CUT.search(text, first, end)
     return None if match is None or match.end() == end else match.end()
 
@@ -331,7 +332,7 @@ _LINE_START = re.compile(r"(?<=[\r\n])(?![ \t\r\n])", re.ASCII)
 SCANS = 4
 """Most times that the bytes of a text are read in search of the ends of damaged objects.
 
-Beyond that, the text is resumed at lines only, so that no bytes can make the work grow faster than their number.
+Beyond that, reading resumes only at the starts of lines, so that no text can make the work grow faster than its length.
 """
 
 _scan = json.JSONDecoder(strict=False).raw_decode
@@ -352,7 +353,7 @@ class Framed:
     packed: bytes = b""
     """The rest of the text from the first whole gzip member on that begins a piece.
 
-    One is not looked for within a line, where some logs hold what clients wrote.
+    Members within a line are not looked for, because some logs hold text that clients wrote there.
     """
 
 
@@ -437,7 +438,8 @@ def _object_end(string: str, start: int, budget: int) -> tuple[int, int]:
     try:
         return (_scan(string, start)[1], 0) if budget > 0 else (start + _scan(string[start:limit])[1], 0)
     except json.JSONDecodeError as exc:
-        # An unterminated text has been read to its end. The error counts the lines of all that precedes, which is fast.
+        # An unterminated string has been read to its end. To build the error, the lines before it are counted, which is
+        # fast.
         position = limit if exc.msg.startswith("Unterminated") or budget <= 0 else exc.pos
         return 0, position - start + position // 64
     except (ValueError, RecursionError):

@@ -25,7 +25,7 @@ def parsed(text: bytes) -> dict[str, Any] | None:
 
 
 def salvaged(record_type: type[T], members: Mapping[str, Any]) -> T:
-    """Returns the record in an object that is not as usual; each value of an unexpected type counts as absent.
+    """Returns the record in an object of unusual form; each value of an unexpected type counts as absent.
 
     Fields of ``record_type`` without a default accept None.
     """

@@ -22,9 +22,9 @@ from chalicelib.core.logs.requests import BYTES, TIME_TAKEN, Column, Malformed, 
 from chalicelib.core.logs.times import TimeMemo, iso_ms, milliseconds, utc_ms
 
 TIME, CLIENT, STATUS, SENT, UNQUOTED = 1, 3, 8, 11, 12
+"""Indices of fields, and the number of fields before the first quote."""
 TIMES = slice(5, 8)
 """The times in seconds that the request took in the load balancer, in the target, and back; -1 for one that failed."""
-"""Indices of fields, and the number of fields before the first quote."""
 
 _LINE = re.compile(rb"(?:https?|h2|grpcs?|wss?) \d{4}-\d\d-\d\dT", re.ASCII)
 

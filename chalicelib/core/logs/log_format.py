@@ -46,14 +46,15 @@ class ObjectReader(Protocol):
     def read(self, text: bytes | str) -> Any:
         """Returns the record in a text that is one object of this format, and of none that precedes it in the list.
 
-        Raises one of ``UNREADABLE`` otherwise, or if a value is not as usual.
+        Raises one of ``UNREADABLE`` otherwise, or if a value has an unexpected type.
         """
 
     def read_lines(self, text: bytes | str) -> list[Any]:
         """Returns the records of a text of objects one after another; raises like ``read``."""
 
     def salvage(self, members: Mapping[str, Any], text: bytes) -> Any | Reason:
-        """Returns the record in an object in which what is unreadable counts as absent, or the reason why it is none.
+        """Returns the record in an object, with unreadable values counted as absent, or the reason why it is not a
+        record.
 
         ``members`` is the object that ``text`` spells.
         """

@@ -26,7 +26,7 @@ class MalformedCount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     expected: int | None = None
     """Number of fields that each should have; None if that is not the fault, or unknown."""
     name: str = ""
-    """The log or kind of file that they are, if that is not read; empty if they differ in it."""
+    """The unsupported log or kind of file that they are; empty for other reasons, or if they differ in it."""
     sample: str = ""
     """The start of the first piece, harmless in a log: at most 160 printable ASCII characters."""
     where: str = ""
@@ -48,7 +48,7 @@ MalformedCounts = tuple[MalformedCount, ...]
 
 
 def counted(pieces: Iterable[Malformed], where: Callable[[bytes], str] = lambda _: "") -> MalformedCounts:
-    """Returns the counts of ``pieces``; ``where`` returns the place of a piece, of which it receives the start."""
+    """Returns the counts of ``pieces``; ``where`` returns the place of a piece, given its start."""
     kinds: dict[tuple[object, ...], int] = {}
     firsts: dict[tuple[object, ...], Malformed] = {}
     for piece in pieces:
@@ -98,7 +98,7 @@ def pack_counts(counts: MalformedCounts) -> str:
 
 
 def unpack_counts(packed: str) -> MalformedCounts:
-    """Returns the counts that ``pack_counts`` packed; none for other text, because only words would be lost."""
+    """Returns the counts that ``pack_counts`` packed; none for other text, because only explanations are lost."""
     try:
         return _counts.decode(packed)
     except (msgspec.MsgspecError, UnicodeError):

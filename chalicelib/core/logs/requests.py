@@ -38,7 +38,7 @@ class Source(StrEnum):
 
     @property
     def precision_ms(self) -> int:
-        """Milliseconds to which the log gives times: a second if a usual form of it gives no more."""
+        """Precision of the log's times in milliseconds: 1000 if a common form of the log gives only seconds, else 1."""
         return 1000 if self in (Source.STANDARD, Source.WEB_SERVER, Source.JSON) else 1
 
 
@@ -77,7 +77,7 @@ class Malformed:
     fields: tuple[int, int] | None = None
     """The number of its fields and the number expected, if they differ and the format knows both."""
     name: str = ""
-    """The log or kind of file that it is, if that is not read, such as Parquet."""
+    """The unsupported log or kind of file that it is, such as Parquet."""
 
     SAMPLE_BYTES = 160
     """Most bytes kept of a piece: enough to recognise it."""
@@ -91,7 +91,7 @@ class Malformed:
         fields: tuple[int, int] | None = None,
         name: str = "",
     ) -> "Malformed":
-        """Keeps the start of ``piece``."""
+        """Returns a malformed piece that keeps only the start of ``piece``."""
         return cls(reason, piece[: cls.SAMPLE_BYTES], source, fields, name)
 
     def sample(self) -> str:
@@ -248,7 +248,7 @@ class Requests:
     def select(self, keep: Sequence[bool]) -> "Requests":
         """Returns the rows whose ``keep`` is true.
 
-        Their columns are cut at each use, and not before. Most batches need no selection at all.
+        A column is cut when it is first used. Most batches need no selection at all.
         """
 
         @cache

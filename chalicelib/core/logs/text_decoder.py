@@ -76,7 +76,7 @@ class _Kind(NamedTuple):
     """The keys as they stand in a text. A client cannot write one, because quotes within a value are escaped."""
 
     def is_in(self, text: bytes | str) -> bool:
-        """Tests whether the text has the keys, be it in a nested object."""
+        """Tests whether the text contains the keys, possibly in a nested object."""
         return all(mark[isinstance(text, str)] in text for mark in self.marks)  # type: ignore[operator]
 
 
@@ -240,7 +240,7 @@ class TextDecoder:
         _sort_lines(frames.lines, header, pieces.lines)
 
     def _read_object(self, text: bytes, pieces: Pieces) -> bool:
-        """Reads one object, of which parts may be unreadable; returns whether it is of any kind."""
+        """Reads one object, parts of which may be unreadable; returns whether it is of a known kind."""
         if self._read(text, pieces):
             return True
         content = parsed(text)
@@ -289,7 +289,8 @@ class TextDecoder:
         pieces.lines.clear()
 
     def _format_of(self, line: bytes, header: bytes) -> LineFormat | None:
-        """Returns the format of a line, if need be the one to which it is likely meant to conform."""
+        """Returns the format of a line or, if none recognises it, the one that it was probably meant to have; None if
+        unclear."""
         log_format = detect(line, header)
         if log_format is not None or _EXPORTED.match(line):
             return log_format

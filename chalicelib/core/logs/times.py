@@ -1,4 +1,4 @@
-"""Times as logs write them, in milliseconds since the epoch; None for what is no time, and for times before the
+"""Times as logs write them, in milliseconds since the epoch; None for text that is not a time, and for times before the
 epoch.
 """
 

@@ -286,7 +286,7 @@ def test_a_plan_says_where_a_response_cannot_work_and_what_happens_instead() -> 
     assert notes(respond=ladder) == []
     assert notes(respond=ladder, scope="{ path_prefix = ['/api/', '/shop'] }") == []
     (posts,) = notes(respond=ladder, scope="{ method = ['POST'] }")
-    assert "A POST of a client without a token is answered with 202, which looks like success, and no page" in posts
+    assert "A POST from a client without a token is answered with 202, which looks like success, and no page" in posts
     (programs,) = notes(respond='["captcha", "block"]', scope="{ path_prefix = ['/v1/API/'] }")
     assert "A program without a token is answered with 405, and cannot pass: use block" in programs
     (last,) = notes(respond='"challenge"')

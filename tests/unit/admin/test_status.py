@@ -44,7 +44,7 @@ def test_a_log_that_cannot_be_read_is_told_from_no_traffic(desk: Desk) -> None:
         pytest.param(
             b"PAR1\x15" + bytes(100),
             "unsupported",
-            "1 record has a form that is not read: Parquet",
+            "1 record has an unsupported format: Parquet",
             "Choose one of the formats",
             id="Parquet",
         ),

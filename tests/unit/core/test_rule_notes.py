@@ -92,7 +92,7 @@ def test_a_column_that_a_counted_log_lacks_is_noted() -> None:
     assert notes(country, Source.CLOUDFRONT) == ["Rule r counts nothing: the cloudfront log lacks country."]
     assert notes(country, Source.WAF) == []
     assert notes(country, Source.CLOUDFRONT, Source.WAF) == [
-        "Rule r counts nothing of the cloudfront log, which lacks country."
+        "Rule r counts nothing in the cloudfront log, which lacks country."
     ]
     assert notes("scope = { not = { waf_label = ['bot'] } }", Source.CLOUDFRONT) == [
         "Rule r counts nothing: the cloudfront log lacks waf_label."

@@ -251,7 +251,7 @@ def test_an_empty_text_is_a_rule_set_without_rules() -> None:
         ),
         pytest.param(
             rule(limit="", bucket="{ rate = '2/s', burst = 50 }"),
-            "rule 'r': window: a bucket stands in place of limit and window: its burst is the limit",
+            "rule 'r': window: a bucket replaces limit and window: its burst is the limit",
             id="bucket and window",
         ),
         # The others.

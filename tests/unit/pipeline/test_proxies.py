@@ -42,7 +42,7 @@ def test_a_regional_stage_does_not_block_a_cdn_and_says_what_to_set() -> None:
     )
     (past,) = report.history
     assert past.outcome == "proxy"
-    assert any("TRUSTED_PROXIES lets the clients behind it be counted" in sentence for sentence in report.explain)
+    assert any("set TRUSTED_PROXIES to count the clients behind it" in sentence for sentence in report.explain)
 
 
 @pytest.mark.parametrize("settings", [{}, {"WAF_SCOPE": "REGIONAL", "SPARE_PROXIES": "no"}], ids=["edge", "by choice"])
