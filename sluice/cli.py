@@ -29,7 +29,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "client": ("clients", "Show everything about one client."),
         "top": ("clients", "Show the busiest clients against their limits."),
         "rules": ("rules", "Show, check, plan, apply, change and roll back rules."),
-        "history": ("history", "List who was blocked, why and until when, and whom count rules would have blocked."),
+        "history": ("history", "List which clients were blocked, or would have been, why and until when."),
         "pause": ("control", "Stop rules from blocking new clients."),
         "resume": ("control", "Let rules block again after a pause."),
         "breaker": ("control", "Reset circuit breakers."),

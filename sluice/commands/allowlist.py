@@ -47,7 +47,9 @@ def _view(page: AllowPage) -> Iterator[Printable]:
 @networks_argument
 @click.option("--comment", default="", metavar="TEXT", help="Owner of the network, or the reason.")
 @click.option("--for", "valid_for", type=DURATION, help="Duration of the entry; unlimited by default.")
-@click.option("--until", type=MOMENT, help="End of the entry, such as 2026-12-31T18:00; local unless it has a zone.")
+@click.option(
+    "--until", type=MOMENT, help="End of the entry, such as 2026-12-31T18:00; local time unless it has a zone."
+)
 @click.option(
     "--rule",
     "rules",
@@ -101,7 +103,7 @@ def disallow(session: Session, networks: Sequence[str], yes: bool) -> None:
     """Remove networks from the allowlist.
 
     Give each network exactly as its entry names it. If NETWORK is '-', networks are read from standard input, one per
-    line; what follows them is ignored, so that a list for 'allow' can be used.
+    line; anything after a network is ignored, so that a list for 'allow' can be used.
 
     \b
     sluice disallow 198.51.100.0/24

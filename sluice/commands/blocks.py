@@ -80,8 +80,8 @@ def blocks(session: Session, everything: bool, limit: int, **query: str | None) 
 @click.option(
     "--force",
     is_flag=True,
-    help="Block even if the network is wide or covers your own address. Of a network that overlaps the "
-    "allowlist, only the rest is blocked.",
+    help="Block even if the network is wide or covers your own address. If it overlaps the allowlist, only the "
+    "rest of it is blocked.",
 )
 @yes_option
 @api_command

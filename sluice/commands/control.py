@@ -52,13 +52,13 @@ def breaker() -> None:
 def reset(session: Session, rule: str | None, quiet_for: str, yes: bool) -> None:
     """Resume RULE, or all rules, after you have checked that the blocks are right.
 
-    The offenders that wait are then blocked.
+    Waiting offenders are then blocked.
 
     \b
     sluice breaker reset burst --quiet-for 30m
     sluice breaker reset
     """
-    whose = f"that of {rule}" if rule else "all"
-    ask(f"Block again, and close the circuit breakers ({whose}) for {quiet_for}?", yes=yes)
+    which = f"the circuit breaker of {rule}" if rule else "all circuit breakers"
+    ask(f"Block again, and keep {which} closed for {quiet_for}?", yes=yes)
     body = {"quiet_for": quiet_for, **({"rule": rule} if rule else {})}
     session.change("POST", "/v1/breaker/reset", body=body)

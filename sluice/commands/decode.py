@@ -59,8 +59,8 @@ def decode(
 ) -> None:
     """Show what the production decoder makes of lines, files or a recorded Lambda event.
 
-    Shows the requests, and what is malformed: by reason, with a sample, where it stands, and what to do. A repeat is a
-    request whose id occurred before in the same batch, or in the same megabyte of a file; it counts once.
+    Shows the requests, and what is malformed: by reason, with a sample, its place and a remedy. A repeat is a request
+    whose id occurred before in the same batch, or in the same megabyte of a file; it counts once.
 
     \b
     sluice decode access.log.gz

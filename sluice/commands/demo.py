@@ -69,7 +69,7 @@ SPEED = Parsed("X|max", _speed)
     "--traffic",
     type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
     metavar="FILE",
-    help="Lines to use instead of simulated traffic, of a log that Lambda reads; - reads standard input.",
+    help="Log lines to use instead of simulated traffic, in a format that Lambda reads; - reads standard input.",
 )
 @click.option(
     "--edge",

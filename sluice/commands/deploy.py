@@ -22,7 +22,7 @@ from sluice.deploy.stage import Stage
 def deploy(stage: str, account: AwsAccount, project: Project, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Deploy the functions, their event sources, schedule and admin API.
 
-    Looks first at what would make it fail, and at what exists already, whether or not this machine has deployed it.
+    First checks for anything that would make it fail, and looks up what exists already, whichever machine deployed it.
     Runs Chalice, and then sets what Chalice cannot: filters of event sources, and what happens to changes that cannot
     be handled. If it is interrupted, run it again. 'chalice deploy' continues to work.
 

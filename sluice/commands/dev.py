@@ -88,9 +88,10 @@ def dev(
 
     Log lines come from standard input, from a file that is followed, from the files of a folder, or from simulated
     traffic. A request counts at the time in its line: requests more than an hour old are late, so they are not counted
-    and cause no block. With --objects, where logs come late, it is 26 hours. A file of the folder is read, plain or
-    gzip, once it has not changed for two seconds, and again whole if it changes later. What is not counted, because it
-    is late or cannot be read, is explained here, and each block, its end and other events are printed.
+    and cause no block. With --objects, where logs come late, it is 26 hours. Each file in the folder, plain or gzip, is
+    read once it has not changed for two seconds, and read again as a whole if it changes later. Lines that are not
+    counted, because they are late or cannot be read, are explained, and blocks, their ends and other events are
+    printed.
 
     \b
     sluice dev --traffic demo
@@ -165,7 +166,7 @@ class EventLines:
         self._printed = printed
 
     def report(self, announcements: Sequence[Announcement]) -> None:
-        """Prints those that are new, of all since the start."""
+        """Prints the new ones among ``announcements``, which are all since the start."""
         for each in announcements[self._printed :]:
             time_of_day = datetime.fromisoformat(each.at).astimezone().strftime("%H:%M:%S")
             line = Text.assemble(f"{time_of_day}  ", plain(each.title.partition(": ")[2]), "  ", plain(each.text))

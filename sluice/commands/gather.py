@@ -30,7 +30,9 @@ def gather(stage: str, account: AwsAccount, yes: bool, as_json: bool) -> None:
     existing = existing_stage(stage, account, "nothing to move")
     if not yes:
         click.confirm(
-            f"Is version 0.2 deployed as {stage}? The sweep of this version would undo it", abort=True, err=True
+            f"Is version 0.2 deployed as {stage}? The sweep of this version would move the records back",
+            abort=True,
+            err=True,
         )
     try:
         moved = move_back(StateTable(account.client("dynamodb"), existing.state_table))

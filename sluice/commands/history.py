@@ -35,7 +35,7 @@ NOT_ENFORCED = {"counted": "the rule only counts", "allowlisted": "allowlisted",
 @click.option("--limit", type=click.IntRange(1, ALL), default=50, show_default=True, help="Events to show.")
 @api_command
 def history(session: Session, limit: int, since: int | None, until: int | None, **query: str | None) -> None:
-    """List who was blocked, why and until when, and whom count rules would have blocked.
+    """List which clients were blocked, or would have been, why and until when.
 
     The newest come first. Events are kept for 30 days, or for as long as HISTORY_DAYS says.
 
@@ -53,7 +53,7 @@ def history(session: Session, limit: int, since: int | None, until: int | None, 
 
 def _view(page: HistoryPage, limit: int) -> Iterator[Printable]:
     if not page.events:
-        yield f"Nothing has been recorded since {local(page.since)} that matches."
+        yield f"Nothing that matches has been recorded since {local(page.since)}."
         return
     yield _table(page.events)
     if page.next is not None:

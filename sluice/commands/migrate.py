@@ -144,7 +144,7 @@ def _json_of(path: Path) -> Document:
 
 
 def _check(text: str, plan: Plan) -> None:
-    """Raises ClickException if the rules of a plan are not valid, such as more than a set may hold."""
+    """Raises ClickException if the rules of a plan are not valid, for example because there are too many."""
     if not plan.rules:
         return
     try:
@@ -211,7 +211,7 @@ def _apply(session: Session, plan: Plan, text: str, console: Console, *, yes: bo
     rules = session.client.call("POST", "/v1/rules/plan", RulesPlan, body={"text": text}).value
     console.print(f"\nAgainst version {rules.version} of the rules: {as_sentence(rules.detail)}")
     ask(
-        f"Put the rules in force, which only count, allow {plural(len(plan.allowlist), 'network')} and block "
+        f"Put the rules, which only count, in force, allow {plural(len(plan.allowlist), 'network')} and block "
         f"{plural(len(plan.blocks), 'network')}?",
         yes=yes,
     )

@@ -95,7 +95,7 @@ def remove(session: Session, kind: str, id: str, yes: bool) -> None:
 )
 @api_command
 def restore(session: Session, kind: str, id: str, body: str, expires_at: int | None) -> None:
-    """Put a record back that was removed although, or because, it cannot be read.
+    """Put back a record that was removed because it cannot be read.
 
     \b
     sluice records restore allow 192.0.2.77/24 '{"network": "192.0.2.77/24"}'

@@ -94,8 +94,8 @@ def check(
 ) -> None:
     """Check a file without a stage, as a CI job does.
 
-    Prints every error with its rule, key, value and accepted form, and fails. Notes are about rules that name every
-    visitor or none; they fail only with --strict. - reads standard input.
+    Prints every error with its rule, key, value and accepted form, and fails. Notes point out rules that name every
+    visitor or none; they are errors only with --strict. - reads standard input.
 
     \b
     sluice rules check rules.toml
@@ -200,7 +200,7 @@ def set_(
 ) -> None:
     """Change one rule, and keep the rest of the rule set as it is.
 
-    Comments and spelling of its text stay.
+    Comments and formatting are kept.
 
     \b
     sluice rules set login --action count
@@ -291,7 +291,7 @@ def _plan_view(plan: RulesPlan) -> Iterator[Printable]:
     for note in plan.notes:
         yield Text("! ", "yellow") + plain(note)
     for reason in plan.needs_force:
-        yield Text("! ", "red") + plain(f"With --force alone: {reason}.")
+        yield Text("! ", "red") + plain(f"Needs --force: {reason}.")
     yield f"Against version {plan.version}: {as_sentence(plan.detail)}"
 
 

@@ -113,8 +113,8 @@ def read_notice(text: str) -> Notice:
 @click.option(
     "--renumber/--no-renumber",
     default=None,
-    help="Evaluate the blocking rule first, or at --priority, where other rules move up if they have to; or give them "
-    "the priorities back that they had.",
+    help="Evaluate the blocking rule first, or at --priority, and move other rules up if necessary; --no-renumber "
+    "gives them back the priorities that they had.",
 )
 @click.option(
     "--create-web-acl",
@@ -162,7 +162,7 @@ def read_notice(text: str) -> Notice:
 @click.option(
     "--notification/--no-notification",
     default=None,
-    help="Whether each --bucket notifies the queue itself, or an SNS topic or EventBridge does, without setup.",
+    help="Whether setup makes each --bucket notify the queue; if not, let an SNS topic or EventBridge do so.",
 )
 @click.option(
     "--events",
@@ -212,7 +212,7 @@ def read_notice(text: str) -> Notice:
 @click.option(
     "--slow-limit",
     type=click.IntRange(10, 1_000_000),
-    help="Requests a minute to which AWS WAF slows down a client whose response is slow; 10 by default.",
+    help="Requests per minute to which AWS WAF slows down a client whose response is slow; 10 by default.",
 )
 @click.option(
     "--notify",
@@ -227,7 +227,7 @@ def read_notice(text: str) -> Notice:
     "without_notices",
     metavar="PLACE",
     multiple=True,
-    help="Place that announcements are sent to no longer: email:ADDRESS, sns:ARN, slack or chat.",
+    help="Place to which announcements are no longer sent: email:ADDRESS, sns:ARN, slack or chat.",
 )
 @click.option("--fields", type=NAMES, help="CloudFront real-time fields, separated by commas.")
 @click.option(
@@ -403,7 +403,7 @@ def _print_for(tool: str, stage: Stage, account: AwsAccount, body: Body | None) 
 def _notifier(events: str | None, notification: bool | None) -> dict[str, bool]:
     """Returns the choices that the options make about what notifies the queue; none if they make none."""
     if events and notification is not None:
-        raise click.UsageError("--events and --notification say the same: give one of them.")
+        raise click.UsageError("--events and --notification both choose what notifies the queue: give one of them.")
     if notification is not None:
         return {"notification": notification, "event_rules": False}
     return NOTIFIERS[events] if events else {}
@@ -533,7 +533,7 @@ def _remembering_order(stage: Stage, account: AwsAccount) -> Stage:
 
 
 def _note_reservations(console: Console, stage: Stage, account: AwsAccount, project: Project) -> None:
-    """Prints what it means if the account has too few concurrent executions, as far as setup may ask for them."""
+    """Prints a note if the account has too few concurrent executions, unless setup lacks the permission to look."""
     with suppress(AwsError):
         if not stage.choices.stack and (note := reservations(stage, account, project).note):
             console.print(f"Note: {note}.\n", soft_wrap=True)

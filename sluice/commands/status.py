@@ -38,7 +38,7 @@ def _view(status: Status) -> Iterator[Printable]:
     yield from (Text(printable(alarm), "bold red") for alarm in _alarms(status))
     yield table(("", ""), _rows(status))
     if status.ingest.malformed:
-        yield "\nWhat could not be read in the last quarter hour:"
+        yield "\nLines and files that could not be read in the last quarter hour:"
         yield from map(_malformed, status.ingest.malformed)
 
 

@@ -22,11 +22,11 @@ from sluice.deploy.stage import Choices, Refusal, Stage
 def teardown(stage: str, account: AwsAccount, project: Project, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Remove everything that setup and deploy created for a stage.
 
-    The IP sets are emptied first, so that no client stays blocked whatever happens next; then the functions and
-    their logs are removed, then the additions to web ACLs and distributions, and then the rest. An interrupted teardown
-    can be run again. Blocks, allowlist, rules and audit are lost: 'sluice setup' creates an empty stage, and nothing
-    restores the old one. What is gone already counts as removed, and at the end the account is
-    asked whether anything is left.
+    The IP sets are emptied first, so that no client stays blocked whatever happens next; then the functions and their
+    logs are removed, then the additions to web ACLs and distributions, and then the rest. An interrupted teardown can
+    be run again. Blocks, allowlist, rules and audit are lost: 'sluice setup' creates an empty stage, and nothing
+    restores the old one. What is gone already counts as removed, and at the end the account is searched for anything
+    that is left.
 
     \b
     sluice teardown --stage prod --dry-run

@@ -84,7 +84,7 @@ def visitor(seed: object, address: str, end: float, pause: tuple[float, float]) 
 
 
 def office(seed: object, people: int, end: float, pause: tuple[float, float]) -> Actor:
-    """Returns a number of people who share an address."""
+    """Returns an actor that stands for several people who share an address."""
 
     def play(rng: Random) -> Iterator[Request]:
         return merge(*(browsing(rng, "198.51.100.7", end, pause) for _ in range(people)), key=lambda each: each.at)

@@ -76,7 +76,7 @@ class Edge:
         return None
 
     def _stops(self, response: Response, client: bytes, now: float) -> bool:
-        """Returns whether the rule of ``response`` ends the way of a request of a client in its IP sets."""
+        """Returns whether the rule of ``response`` stops a request of a client that is in its IP sets."""
         match response:
             case Response.BLOCK:
                 return True

@@ -97,7 +97,7 @@ class Latency:
                 del self._pending[offence]
 
     def _take_published(self, moment: float) -> dict[_Offence, float]:
-        """Returns ``moment`` for each pending block that is published now, and no longer waits for it."""
+        """Removes the pending blocks that are published at ``moment``, and returns that moment for each of them."""
         published = [
             offence
             for offence, block in self._pending.items()

@@ -1,4 +1,4 @@
-"""The networks in the IP sets, as their updates leave them one after the other."""
+"""The networks in the IP sets, kept up to date with each update."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable

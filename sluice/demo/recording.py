@@ -1,4 +1,5 @@
-"""Recorded traffic: the lines of a log, played through the local cloud by their own times, and the edge they meet."""
+"""Recorded traffic: the lines of a log, played through the local cloud by their own times, and the edge in front of
+it."""
 
 import re
 from collections import Counter, deque

@@ -27,7 +27,7 @@ def survey_remains(resources: Sequence[Resource], account: AwsAccount) -> Iterat
 
 
 def left_over(resources: Sequence[Resource], account: AwsAccount) -> list[Step]:
-    """Returns the steps that a teardown of these resources still has to take, after AWS had time to show the others.
+    """Returns the steps that a teardown still has to take, once AWS has had time to show that all else is gone.
 
     Raises AwsError.
     """

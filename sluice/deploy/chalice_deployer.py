@@ -97,7 +97,7 @@ def run_chalice(
 
 
 def configuration(project: Project, stage: str, settings: ChaliceConfig) -> Config:
-    """Returns Chalice's view of a checkout's settings, with the application as the stage's variables make it."""
+    """Returns Chalice's configuration of a checkout, with the application as it is under the stage's variables."""
     variables = settings["stages"][stage].get("environment_variables", {})
     return Config(
         chalice_stage=stage,

@@ -1,7 +1,7 @@
 """Estimated monthly cost of a stage at a given rate of requests.
 
 List prices of us-east-1, without free tiers, except for what AWS WAF's charges include in any case. Where a figure is
-uncertain, the higher one is used. Not included is what the site pays without Sluice: its web ACL, its requests.
+uncertain, the higher one is used. What the site pays without Sluice, for its web ACL and its requests, is not included.
 """
 
 from collections.abc import Mapping
@@ -49,7 +49,8 @@ WAF_INCLUDED_BYTES = 500
 (AWS WAF Developer Guide, "Pricing for web ACL traffic information")."""
 
 INCLUDED_WCU, WCU_STEP = 1_500, 500
-"""Capacity units of a web ACL that its price includes, and by which every further step is charged once started."""
+"""Capacity units of a web ACL that its price includes, and the units in each further step, which is charged once
+started."""
 
 SHARD_RECORDS_PER_S, SHARD_BYTES_PER_S = 1_000, 1_000_000
 """Records and bytes per second that a shard accepts. A CloudFront record holds one line."""

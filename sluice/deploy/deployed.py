@@ -1,7 +1,7 @@
 """The part of a stage that Chalice creates, as it exists in the account.
 
-Functions, roles and the schedule have names of their own, event sources belong to functions, and an API belongs to the
-stage whose function it invokes. So everything is found without a record of what was created.
+Functions, roles and the schedule have names that follow from the stage, event sources belong to functions, and an API
+belongs to the stage whose function it invokes. So everything is found without a record of what was created.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -51,7 +51,7 @@ class Deployed:
 
 
 def lambda_name(stage: Stage, function: str) -> str:
-    """Returns Lambda's name for a function. Chalice names that of the API like the stage."""
+    """Returns Lambda's name for a function. Chalice gives the API's function the name of the whole stage."""
     return stage.prefix if function == API else stage.function(function)
 
 

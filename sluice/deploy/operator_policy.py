@@ -1,10 +1,10 @@
 """The policy of an operator: what the commands that deploy, check and remove stages may call, as a file to attach.
 
 ``python -m sluice.deploy.operator_policy`` writes it. A test runs the commands and fails for a call outside it. It also
-has what AWS checks without a call of its own: tags that are given with a creation, roles that are passed on, deliveries
-of logs that AWS sets up in the operator's name, and every rule group, IP set and pattern set that a web ACL names
-(Service Authorization Reference, "Actions, resources, and condition keys for AWS WAF V2"; CloudWatch Logs User Guide,
-"Enable logging from AWS services").
+covers what AWS checks without a call of its own: tags that are given with a creation, roles that are passed on,
+deliveries of logs that AWS sets up in the operator's name, and every rule group, IP set and pattern set that a web ACL
+names (Service Authorization Reference, "Actions, resources, and condition keys for AWS WAF V2"; CloudWatch Logs User
+Guide, "Enable logging from AWS services").
 """
 
 import json

@@ -1,8 +1,8 @@
-"""The place of Sluice's rules among those of a web ACL, and how they get another one. Pure: no calls.
+"""The place of Sluice's rules among those of a web ACL, and how to change it. Pure: no calls.
 
 AWS WAF evaluates the rules of a web ACL by priority, the lowest number first, until one ends the evaluation. Numbers
-are unique, so that a place may have to be made by giving other rules greater ones; their order never changes.
-Source: AWS WAF Developer Guide, "Setting rule priority" and "Rule action".
+are unique, so other rules may have to be given greater ones to make room; their order never changes. Source: AWS WAF
+Developer Guide, "Setting rule priority" and "Rule action".
 """
 
 from collections.abc import Sequence
@@ -89,7 +89,7 @@ def free_priority(taken: set[int], number: int = 1) -> int:
 
 
 def first_priority(others: Sequence[WafRule], number: int) -> int:
-    """Returns the priority from which ``number`` rules precede ``others``, some of which may have to make place."""
+    """Returns the priority from which ``number`` rules precede ``others``, which may have to make room."""
     return max(0, min((rule["Priority"] for rule in others), default=number) - number)
 
 

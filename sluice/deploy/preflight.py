@@ -1,4 +1,4 @@
-"""Checks before a deployment: whatever would make it fail halfway is found while nothing has been changed."""
+"""Checks before a deployment: whatever would make it fail halfway is found before anything has been changed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,8 +38,8 @@ class Reservations:
             return ""
         return (
             f"the account has {self.available} concurrent executions left, too few to reserve {self.needed} and leave "
-            f"{UNRESERVABLE}: nothing is reserved. Everything works, but an attack may use up what your own functions "
-            "need, and theirs what Sluice needs. Ask AWS for 1,000, then deploy again"
+            f"{UNRESERVABLE}: nothing is reserved. Everything works, but in an attack Sluice may leave too few for "
+            "your own functions, or they for Sluice. Ask AWS for 1,000, then deploy again"
         )
 
 

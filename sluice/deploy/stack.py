@@ -101,8 +101,8 @@ class StackOperations:
         """Creates or updates the stack, unless it already matches the template and the parameters.
 
         ``declared`` has the names of the template's parameters, and ``chosen`` the values of those that are to change.
-        ``token`` names the change set and must be new. Raises ClientError, and AwsError or Refusal once the earlier
-        state is restored or, if it cannot be, with what to do.
+        ``token`` names the change set and must be new. Raises ClientError, and AwsError or Refusal: once the earlier
+        state is restored or, if it cannot be, with a message that says what to do.
         """
         client, stack = self.account.client("cloudformation"), self._recovered()
         update = stack is not None and stack.created

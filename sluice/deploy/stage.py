@@ -49,11 +49,11 @@ STACK_CHOICES = (
 """Choices that the parameters of a stack make; setup makes the others."""
 
 STACK_SETTINGS = ("TRUSTED_PROXIES", "EVENT_BUS")
-"""Settings among them."""
+"""Settings that the parameters of a stack determine."""
 
 NOTICE = r"email:[^@\s]{1,64}@[^@\s]{1,255}|sns:arn:[a-z-]+:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,256}|slack|chat"
 NOTICE_FORMS = "email:ADDRESS, sns:ARN, slack:WEBHOOK with https://, or chat"
-"""Where announcements can be sent: as it is remembered, and in words."""
+"""Where announcements can be sent: a pattern for the stored form, and the forms that an operator can give."""
 
 
 class Refusal(Exception):
@@ -117,7 +117,7 @@ class Choices:
     priority: int | None = None
     """Priority of the rule group's rule in these web ACLs; None: one before all others, if it is free."""
     renumbered: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """Former priorities, by a web ACL's ARN, of the rules that made place for the rule group's, in their order."""
+    """Former priorities, by a web ACL's ARN, of the rules that made room for the rule group's, in their order."""
     own_web_acl: bool = False
     """True if setup creates a web ACL, which refers to the rule group and to ``managed_groups``."""
     managed_groups: tuple[str, ...] = ()
@@ -129,7 +129,7 @@ class Choices:
     notification: bool = True
     """True if the buckets notify the queue themselves, False if an SNS topic or EventBridge does."""
     event_rules: bool = False
-    """True if EventBridge notifies the queue, by rules of setup's; then ``notification`` is False."""
+    """True if EventBridge notifies the queue, by rules that setup creates; then ``notification`` is False."""
     kms_keys: tuple[str, ...] = ()
     """ARNs of the KMS keys with which objects in the buckets are encrypted."""
     log_groups: tuple[str, ...] = ()
@@ -363,8 +363,8 @@ class Stage:
         for group in self.choices.log_groups:
             if group in (self.waf_log_group, self.access_log_group) or f"{group}-".startswith(f"{LOGS}{self.prefix}-"):
                 raise Refusal(
-                    f"log group {group} belongs to stage {self.name} itself: setup subscribes the stream to those with "
-                    "requests, and what the functions log are no requests"
+                    f"log group {group} belongs to stage {self.name} itself: its lines are not an application's "
+                    "requests. Name a log group that holds access logs"
                 )
 
     def _check_notices(self) -> None:
@@ -454,7 +454,7 @@ class Stage:
         return f"{self.prefix}-{name}"
 
     def log_group(self, function: str) -> str:
-        """Returns the log group that Lambda writes to. Chalice names the function of the API like the stage."""
+        """Returns the log group that Lambda writes to. Chalice gives the API's function the name of the whole stage."""
         return f"{LOGS}{self.prefix if function == API else self.function(function)}"
 
     @property

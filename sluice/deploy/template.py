@@ -18,7 +18,7 @@ WRITTEN = re.compile(
 
 
 class _WithoutAnchors(yaml.SafeDumper):  # type: ignore[misc] # yaml has no types
-    """Repeats what occurs twice, because CloudFormation does not support anchors."""
+    """A dumper that repeats whatever occurs twice, because CloudFormation does not support anchors."""
 
     def ignore_aliases(self, _: object) -> bool:
         return True

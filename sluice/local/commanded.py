@@ -46,7 +46,7 @@ class CommandedAnnouncements:
                 self._complain(f"--notify exec:{' '.join(self._words)}: {problem}")
 
     def _tell(self, announcement: Announcement) -> str:
-        """Runs the command. Returns what went wrong, or nothing."""
+        """Runs the command. Returns what went wrong, or an empty text."""
         try:
             ended = subprocess.run(  # noqa: S603 - the operator's own command
                 self._words,

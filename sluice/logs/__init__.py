@@ -1,1 +1,1 @@
-"""Log files to requests: ``files`` reads them in chunks, ``file_decoder`` decodes these with the decoders of Lambda."""
+"""Turns log files into requests: ``files`` reads them in chunks, ``file_decoder`` decodes these as Lambda does."""

@@ -12,7 +12,7 @@ from chalicelib.core.logs.requests import NO_ID, Requests, Source
 from sluice.logs.files import Chunk, ReadProgress, can_be_read_again, chunks
 
 MOST_IDS = 4_000_000
-"""Ids after which no more are remembered, 70 bytes each. Later requests are compared with those alone."""
+"""Most ids that are remembered, 70 bytes each. Once there are as many, later requests are compared with these alone."""
 
 _NO_ID = frozenset(map(hash, NO_ID))
 _SEVERAL = b"lines and objects in one chunk"
@@ -31,7 +31,7 @@ class BothVersions:
         """Hashes of ids."""
 
     def distinct(self, chunk: Chunk, decoded: Sequence[Requests]) -> list[Requests]:
-        """Returns the requests of a chunk, without those of standard logs that were among those of earlier calls."""
+        """Returns the requests of a chunk, except those in standard logs that an earlier call has returned."""
         standard = [requests for requests in decoded if requests.source is Source.STANDARD and requests.ids]
         if not standard:
             return list(decoded)

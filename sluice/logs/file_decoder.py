@@ -9,9 +9,9 @@ from sluice.logs.both_versions import BothVersions
 from sluice.logs.files import Chunk
 
 LATEST_MS = 10**14
-"""Time in milliseconds, in the year 5138, from which lines are malformed.
+"""Lines with this time (in milliseconds, in the year 5138) or a later one are malformed.
 
-AWS WAF's times are JSON numbers of any size, and no client writes them.
+AWS WAF's times are JSON numbers, which have no bound. No client can choose them.
 """
 
 

@@ -36,7 +36,7 @@ class Chunk:
     """Pieces that could not be unpacked, after the previous chunk and up to the end of this one."""
 
     def where(self, piece: bytes) -> str:
-        """Returns the file, and the line in it that holds ``piece``: the first of several."""
+        """Returns, in words, the file and the number of the first line in it that holds ``piece``, if any does."""
         name = "standard input" if self.name == STDIN else printable(self.name)
         at = self.text.find(piece)
         if at < 0:
@@ -58,7 +58,8 @@ LogFile = Path | S3File | None
 
 
 def can_be_read_again(name: str) -> bool:
-    """Returns whether a chunk's file may be opened once more: standard input is gone, and S3 bills each reading."""
+    """Returns whether a chunk's file can be read once more for free: standard input is gone, and S3 bills each
+    reading."""
     return name not in ("", STDIN) and not name.startswith(S3)
 
 
@@ -98,7 +99,7 @@ def total_bytes(files: Iterable[LogFile]) -> int | None:
 def chunks(files: Iterable[LogFile], progress: ReadProgress) -> Iterator[Chunk]:
     """Yields the chunks of all files, in order, and keeps ``progress`` up to date.
 
-    Raises OSError for a file that cannot be read, also after the first chunks.
+    Raises OSError for a file that cannot be read, possibly after some chunks of it.
     """
     for name, blocks in _contents(files, progress.notes):
         first_line = 1

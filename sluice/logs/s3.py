@@ -81,7 +81,7 @@ class S3Listing:
         return boto3.client("s3", config=config)
 
     def files(self, name: str) -> list[S3File]:
-        """Returns the objects whose keys begin with the prefix in ``name``, by key.
+        """Returns the objects whose keys begin with the prefix in ``name``, in the order of their keys.
 
         Objects without content and archived ones are left out. Raises OSError if there are none, if they exceed the
         bounds, or if they cannot be listed.

@@ -10,7 +10,7 @@ from sluice.migration.stack_lists import set_kind
 from sluice.migration.stack_rules import SCOPES
 
 CONFIGURATIONS = (("WafLogBucket", "waf_log_conf"), ("AppAccessLogBucket", "app_log_conf"))
-"""Output that names a bucket, and the configuration file in it."""
+"""Pairs of an output that names a bucket, and the configuration file in that bucket."""
 
 TABLE = "IPRetentionDDBTable"
 """Logical id of the table with the ends of allowed and denied addresses."""

@@ -65,7 +65,7 @@ _TERM = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class HttpFilter:
-    """The scope that says what a filter of fail2ban matches, and what differs."""
+    """The scope that comes closest to what a filter of fail2ban matches, and the remaining difference."""
 
     scope: tuple[tuple[str, Sequence[str]], ...] = ()
     difference: str = ""
@@ -98,11 +98,11 @@ HTTP_FILTERS = {
 
 BY_HAND = {
     "apache-badbots": "set scope.user_agent to the bots of the filter",
-    "apache-fakegooglebot": "it asks DNS; allowlist Google's networks, and limit all others that name it",
+    "apache-fakegooglebot": "it asks DNS; allowlist Google's networks, and limit all other clients that claim to be it",
     "apache-modsecurity": "keep the web application firewall; AWS WAF's managed groups do the same",
     "apache-shellshock": "AWSManagedRulesUnixRuleSet refuses such requests at once",
-    "recidive": "escalate lets the blocks of a rule grow with each offence; this jail watches all others",
-    "apache-pass": "a request that opens the door: add the network with sluice allow",
+    "recidive": "escalate lets the blocks of a rule grow with each offence; this jail counts the bans of all others",
+    "apache-pass": "lets in a client that makes a secret request: add its network with sluice allow instead",
 }
 """Filters about HTTP that become a rule only by a decision of the operator."""
 
@@ -119,7 +119,7 @@ class JailError(ValueError):
 def fail2ban_plan(files: Mapping[str, str]) -> Plan:
     """Returns the plan for ``files``, texts by name, in the order in which fail2ban reads them.
 
-    Raises JailError for a file that has another form.
+    Raises JailError for a file that is not a valid jail.conf, and if there is no jail.
     """
     parser = _parsed(files)
     return composed(f"fail2ban ({', '.join(files)})", [*_default_outcomes(parser), *_jails(parser)])
@@ -138,7 +138,8 @@ def _parsed(files: Mapping[str, str]) -> ConfigParser:
 
 
 def _default_outcomes(parser: ConfigParser) -> Outcomes:
-    """Yields what becomes of the keys in ``[DEFAULT]`` that no jail of its own has: the list of exempt networks."""
+    """Yields what becomes of those keys in ``[DEFAULT]`` that belong to no single jail: the exempt networks, and keys
+    that are not used."""
     defaults = parser.defaults()
     if "ignoreip" in defaults:
         yield from _ignored("DEFAULT", defaults["ignoreip"])
@@ -217,7 +218,7 @@ def _jail(parser: ConfigParser, jail: str) -> Outcomes:
 
 
 def _growth(parser: ConfigParser, jail: str, block_for: int) -> Iterator[RuleLine | Row]:
-    """Yields ``escalate`` if bans grow, and rows for what it cannot say."""
+    """Yields the line ``escalate`` if bans grow longer, and a row for each key that it takes over or cannot express."""
     if not _is_true(_value(parser, jail, "bantime.increment") or "false"):
         return
     longest, factor = LONGEST_BLOCK_S, 2

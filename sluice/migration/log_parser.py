@@ -2,8 +2,8 @@
 
 It counts the requests of each address per calendar minute, and per log object, and blocks an address whose count
 *reaches* the threshold. A window of 60 seconds contains each calendar minute, because its slots begin with the minute;
-so a limit of one less names every address that the parser does, and those whose requests straddle two minutes or two
-objects.
+so a rule whose limit is one less than the threshold finds every address that the parser blocks, and also those whose
+requests are spread over two minutes or two objects.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -148,7 +148,7 @@ def _valid(key: str, values: Document) -> list[str]:
 
 def _list_rows(setting: str, listed: Document, valid: list[str], becomes: str, form: str) -> Iterator[Row]:
     if not isinstance(listed, list):
-        yield row(setting, listed, Fate.BY_HAND, f"not a list, each of them {form}")
+        yield row(setting, listed, Fate.BY_HAND, f"not a list in which each value is {form}")
         return
     for value in listed:
         if value not in valid:

@@ -55,7 +55,7 @@ class OldStackError(ValueError):
 
 
 def old_stack(documents: Mapping[str, Document], name: str | None = None) -> OldStack:
-    """Returns the stack that ``documents`` describe, by their names. ``name`` selects one of several stacks.
+    """Returns the stack that ``documents``, by their names, describe. ``name`` selects one of several stacks.
 
     Raises OldStackError if they describe none, or several.
     """
@@ -110,7 +110,8 @@ def _kind(title: str, general: Mapping[Any, Any]) -> str | None:
 
 
 def _of(name: str, files: Mapping[str, Document]) -> Document | None:
-    """Returns the file of the stack ``name``; the only one if none bears its name."""
+    """Returns the file of the stack ``name``, or the only file if its name is another; None if there is no file. Raises
+    OldStackError if there are several others."""
     own = [document for title, document in files.items() if _stem(title) == name]
     if own:
         return own[0]

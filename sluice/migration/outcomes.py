@@ -63,7 +63,7 @@ def row(setting: str, value: object, fate: Fate, detail: str) -> Row:
 
 
 def faults(setting: str, value: object, least: int) -> list[Row]:
-    """Returns a row for a value that is not a whole number of at least ``least``; ``int`` reads any other.
+    """Returns a row for a value that is not a whole number of at least ``least``; ``int`` accepts any other.
 
     >>> faults("ErrorThreshold", "50", 0), faults("ErrorThreshold", -1, 0)[0].detail
     ([], 'not a whole number of at least 0')

@@ -15,7 +15,7 @@ TomlValue = str | int | bool | Sequence[str]
 
 
 class Fate(StrEnum):
-    """The part of Sluice that takes a setting over."""
+    """The part of Sluice that takes a setting over, if any does."""
 
     RULE = "rule"
     ALLOWLIST = "allowlist"
@@ -74,7 +74,7 @@ class Import:
     until: int | None
     """End in epoch seconds; None if the old list has none."""
     origin: str
-    """The list."""
+    """Name of the list."""
     allowed: bool
     """True for a network that is never blocked, False for one that is."""
 
@@ -84,7 +84,7 @@ class Plan:
     """A whole migration."""
 
     title: str
-    """The old configuration."""
+    """Name of the old configuration."""
     rules: tuple[MigratedRule, ...]
     rows: tuple[Row, ...]
     allowlist: tuple[Import, ...] = ()

@@ -37,7 +37,7 @@ ALLOWED, DENIED = "Whitelist", "Blacklist"
 RETENTION = {ALLOWED: "IPRetentionPeriodAllowedParam", DENIED: "IPRetentionPeriodDeniedParam"}
 NO_RETENTION = "-1"
 LEAST_RETENTION = 15
-"""Shortest retention, in minutes; the stack takes a shorter one for it."""
+"""Shortest retention, in minutes; the stack treats a shorter one like this."""
 
 AUTOMATIC = {
     "HTTPFlood": "the rules find these clients again",
@@ -140,7 +140,7 @@ def web_acl_outcomes(old: OldStack) -> Outcomes:
 
 
 def set_kind(name: str) -> str | None:
-    """Returns the kind of an IP set of a stack, by its name: the stack's, the kind, ``Set`` and the family.
+    """Returns the kind of an IP set, which its name contains; None if the set does not belong to such a stack.
 
     >>> set_kind("edgeIPBadBotSetIPV6"), set_kind("partners")
     ('IPBadBot', None)

@@ -124,7 +124,7 @@ def _rate_based(old: OldStack) -> Outcomes:
         RuleLine("window", toml(window), "AWS WAF estimates a rate every few seconds; here the count is exact"),
         RuleLine("action", toml("count"), "Block there"),
         RuleLine("block_for", toml(window), "the old rule blocks for as long as the rate is over the threshold"),
-        RuleLine("extend", toml(value=True), "as there: requests refused meanwhile count on"),
+        RuleLine("extend", toml(value=True), "as there: requests count even while they are refused"),
         *_aggregate(by, f"WAFRuleKeysTypeParam = {keys}"),
     )
     yield Draft("http-flood", lines, tuple(notes))
@@ -143,7 +143,7 @@ def _athena(old: OldStack) -> Outcomes:
         return
     every, minutes = int(schedule), int(period)
     if "AthenaQueryRunTimeScheduleParam" in old.parameters:
-        detail = f"http-flood: the old query divides thresholds by it, {every}, for a minute's"
+        detail = f"http-flood: the old query divides thresholds by it, {every}, to get those of a minute"
         yield row("AthenaQueryRunTimeScheduleParam", schedule, Fate.RULE, detail)
     yield row("WAFBlockPeriod", period, Fate.RULE, f"block_for = {block_for(minutes)}")
     notes = []

@@ -95,7 +95,7 @@ class Breach:
 
 
 class Crossings:
-    """Every window over what a rule allows that ends in an occupied slot, in order.
+    """The windows that end in an occupied slot and hold more than a rule allows, in order.
 
     >>> from chalicelib.core.buckets import Drain
     >>> list(Crossings({10: 2, 11: 1, 19: 1, 20: 1}, Allowance(10, 3)))
@@ -145,7 +145,7 @@ class Crossings:
         return bisect_left(self._ends, slot, at + 1, key=self._order.__getitem__)
 
     def served(self, window: Window, refused: Slots) -> Window | None:
-        """Returns the window without the requests in ``refused``, if what was served alone is over the limit in it.
+        """Returns the window without the requests in ``refused``; None if what was served alone is within the limit.
 
         >>> Crossings({10: 2, 11: 4, 19: 1}, Allowance(10, 3)).served(Window(7, 10, 19, 11), {11: 1})
         Window(count=6, first=10, last=19, since=11)
@@ -216,7 +216,8 @@ class _Case:
         return (self.crossings[self.at].last + 1) * self.rule.slot_ms - 1
 
     def served_since_ms(self, window: Window) -> int:
-        """Returns since when, up to the end of ``window``, served requests alone are over the limit, as an Offender."""
+        """Returns an Offender's ``served_since_ms``: since when, up to the end of ``window``, served requests alone
+        exceed the limit."""
         if not self.refused:
             return 0
         served = self.crossings.served(window, self.refused)

@@ -112,7 +112,7 @@ def _new_blocks(breaches: Sequence[Breach]) -> Mapping[Rule, list[_NewBlock]]:
 
 
 def _blocking(rule: Rule) -> str:
-    """Returns the name that a rule shares with those whose blocks make a client unfamiliar to it."""
+    """Returns a key that a rule shares with the rules whose blocks make a client unfamiliar to it."""
     return "" if rule.action is Action.BLOCK else rule.name
 
 

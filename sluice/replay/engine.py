@@ -64,9 +64,9 @@ class Result:
     stats: LogStats
     breaches: list[Breach]
     interventions: list[Intervention]
-    """Rules that circuit breakers would have stopped or slowed down. The breaches do not take it into account."""
+    """Rules that circuit breakers would have stopped or slowed down. The breaches do not take this into account."""
     networks: list[NetworkBlocks]
-    """Guilty networks that would have been blocked, in order of time. The breaches do not take it into account."""
+    """Guilty networks that would have been blocked, in order of time. The breaches do not take this into account."""
 
 
 def replay(chunks: Iterable[Chunk], rule_sets: Sequence[RuleSet], options: Options) -> list[Result]:

@@ -24,7 +24,8 @@ def every_request(rules: RuleSet) -> Rule:
 
 
 def with_every_request(rules: RuleSet) -> RuleSet:
-    """Returns ``rules`` with the rule that counts all requests, and those that count the requests of others."""
+    """Returns ``rules`` with the rule that counts all requests and, for each rule with another measure or with groups,
+    one that counts its clients' requests."""
     more = [every_request(rules), *map(requests_of, rules.rules)]
     return replace(rules, rules=(*rules.rules, *(rule for rule in dict.fromkeys(more) if rule not in rules.rules)))
 

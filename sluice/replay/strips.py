@@ -140,8 +140,8 @@ class StripReader:
         groupings: Sequence[Grouping] = (),
         refusal_status: int = REFUSAL_STATUS,
     ) -> None:
-        """``measures``: the measures, other than requests, of which strips have amounts. ``groupings``: the groupings
-        of which they have groups. ``refusal_status``: the status of requests that the rule group refuses.
+        """Strips have amounts for each of ``measures`` (other than requests), and groups for each of ``groupings``.
+        ``refusal_status`` is the status of requests that the rule group refuses.
 
         Clients are cut to the prefix lengths ``client_prefix``, for IPv4 and IPv6.
 

@@ -111,7 +111,7 @@ fields_option = click.option(
     default=",".join(DEFAULT_FIELDS),
     show_default=True,
     type=Parsed("NAMES", field_names),
-    help="Fields of CloudFront real-time logs, in the order of the log's configuration.",
+    help="Fields selected in the CloudFront real-time log configuration, in any order.",
 )
 json_fields_option = click.option(
     "--json-fields",
@@ -248,5 +248,5 @@ def _why_none(stats: LogStats, files: LogNames) -> str:
 
 
 def explained(count: MalformedCount) -> str:
-    """Returns in words what is wrong with malformed lines, where the first one stands, and what to do."""
+    """Returns malformed lines in words: the fault, the place and content of the first one, and the remedy."""
     return f"{fault(count, '--fields')}, such as {count.where or 'a record'}: {count.sample}\n  {remedy(count)}."

@@ -77,7 +77,7 @@ def auth_option(help: str, envvar: str | None = None) -> Callable[[Command], Com
 
 
 def without_comments(lines: Iterable[str]) -> list[str]:
-    """Removes comments, which begin with '#', and returns the lines that are not empty then."""
+    """Returns the lines that are not empty once comments, which begin with '#', are removed."""
     return [text for line in lines if (text := line.partition("#")[0].strip())]
 
 

@@ -33,7 +33,7 @@ def drift(inspection: Inspection) -> Iterator[Finding]:
     try:
         steps = to_set_up(survey(resources, inspection.account))
     except Refusal as exc:
-        yield Finding("drift", str(exc), f"as described; then {inspection.setup}")
+        yield Finding("drift", str(exc), f"do as described, then run {inspection.setup}")
         return
     for step in steps:
         if step.action is not StepAction.KEEP:

@@ -38,7 +38,7 @@ def unreadable(inspection: Inspection) -> Iterator[Finding]:
     heartbeat = inspection.record(Heartbeat, Heartbeat.id)
     if heartbeat is not None and heartbeat.unreadable:
         first = heartbeat.unreadable[0]
-        what = f"{plural(len(heartbeat.unreadable), 'stored record')} that cannot be read, for example "
+        what = f"{plural(len(heartbeat.unreadable), 'stored record')} cannot be read, for example "
         remedy = "sluice records list; then remove them, or store them again"
         yield Finding("records", f"{what}{first.kind} {first.id}: {first.reason}", remedy)
 
@@ -46,7 +46,7 @@ def unreadable(inspection: Inspection) -> Iterator[Finding]:
 def rules(inspection: Inspection) -> Iterator[Finding]:
     stored = inspection.record(StoredRules, ACTIVE)
     if stored is None:
-        yield Finding("rules", "no rules are stored that can be read: nothing is counted", inspection.setup)
+        yield Finding("rules", "no rules that can be read are stored: nothing is counted", inspection.setup)
         return
     try:
         active = parse_rules(stored.text).rules
@@ -120,9 +120,9 @@ def publishing(inspection: Inspection) -> Iterator[Finding]:
         "AWS/SQS", "ApproximateNumberOfMessagesVisible", "Maximum", QueueName=stage.dead_letters
     )
     if waiting:
-        what = f"{plural(int(waiting), 'message')} about changes that could not be handled wait in {stage.dead_letters}"
+        what = f"{stage.dead_letters} holds {plural(int(waiting), 'message')} about changes that could not be handled"
         logs = f"{inspection.log_group('enforce')}, and of publish"
-        remedy = f"read {logs}; when the reason is removed: aws sqs purge-queue --queue-url {_url(inspection)}"
+        remedy = f"read {logs}; once the cause is removed: aws sqs purge-queue --queue-url {_url(inspection)}"
         yield Finding("publishing", what, remedy)
 
 

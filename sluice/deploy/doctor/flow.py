@@ -128,7 +128,7 @@ def proxies(inspection: Inspection) -> Iterator[Finding]:
     if spared:
         what = (
             f"{plural(int(spared), 'client')} over a limit had the address of CloudFront or another CDN: they are "
-            "proxies, and are not blocked, because everyone behind them would be refused"
+            "proxies, and are not blocked, because all clients behind them would be refused"
         )
         remedy = (
             f"{inspection.setup} --set TRUSTED_PROXIES=NETWORK,... with the networks from which the CDN connects "

@@ -39,10 +39,9 @@ def resources_of(
 ) -> list[Resource]:
     """Returns the resources of a stage, in order of creation.
 
-    ``now`` is epoch seconds, ``rules`` the first rule set as TOML. ``body``: the body of refusals; None for the present
-    one. ``order``: what becomes of the priorities in web ACLs. ``webhook``: address of the webhook for notices; empty
-    for the present one. ``show_token`` receives the first token, if one is
-    created.
+    ``now`` is epoch seconds, ``rules`` the first rule set as TOML. ``body``: the body of refusals; None keeps the
+    present one. ``order``: what becomes of the priorities in web ACLs. ``webhook``: address of the webhook for notices;
+    empty keeps the present one. ``show_token`` receives the first token, if one is created.
     """
     choices, seeds = stage.choices, _seeds(stage, now, rules, show_token)
     remembered = memory_of(stage)

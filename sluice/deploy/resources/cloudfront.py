@@ -15,7 +15,7 @@ ROLE_UNKNOWN = ("InvalidArgument", "AccessDenied")
 """Error codes of CloudFront until it knows a new role."""
 
 DETACHING_S = 900.0
-"""Longest time in which a distribution stops using a log configuration at all edges, seconds."""
+"""Longest time, in seconds, until a distribution has stopped using a log configuration at all edges."""
 
 
 class LogConfig(Resource):

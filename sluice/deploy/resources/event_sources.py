@@ -38,9 +38,9 @@ def settings_of(stage: Stage) -> dict[str, Settings]:
         return {"dynamodb": {"Keys": {name: {"S": values} for name, values in names.items()}}}
 
     return {
-        # New items alone: a change of the registry says nothing new.
+        # Only new items: a change of the registry brings nothing to evaluate.
         "evaluate": {"FilterCriteria": _filters({"eventName": ["INSERT"]})},
-        # Detections, guilty networks, and the heartbeat, at which it decides about offenders that wait; events and the
+        # Detections, guilty networks, and the heartbeat, at which it decides about waiting offenders; events and the
         # audit, which it announces. The filter excludes the blocks that it writes to the same stream, because they
         # would keep it busy. A failing batch is halved until the failing change is alone.
         "enforce": {

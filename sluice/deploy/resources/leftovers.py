@@ -21,7 +21,7 @@ from sluice.deploy.stage import LOGS
 
 GONE = "ResourceNotFoundException"
 SETTLING_S = 120.0
-"""Seconds for which an event source mapping that is being changed, or a busy API Gateway, is asked again."""
+"""Seconds for which a call is retried while an event source mapping is being changed, or API Gateway is busy."""
 
 
 @dataclass(frozen=True, slots=True)

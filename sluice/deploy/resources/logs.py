@@ -13,7 +13,7 @@ NOT_WRITABLE_YET = ("InvalidParameterException", "OperationAbortedException")
 """Error codes of CloudWatch Logs while its test record does not reach the stream, because the role is new."""
 
 WRITABLE_WITHIN_S = 300.0
-"""Seconds after which the test record reaches the stream at the latest: a new role takes minutes at times."""
+"""Longest time, in seconds, until the test record reaches the stream: a new role sometimes takes minutes."""
 
 MOST_SUBSCRIPTIONS = 2
 """Subscription filters of a log group (Amazon CloudWatch Logs User Guide, "CloudWatch Logs quotas")."""
@@ -106,7 +106,7 @@ class LogSubscription(Resource):
 
 
 class AddedSubscription(LogSubscription):
-    """The subscription of the stream to a log group of another owner, beside at most one of others."""
+    """The subscription of the stream to a log group of another owner, beside at most one other subscription."""
 
     def find(self, account: AwsAccount) -> Existing | None:
         existing = super().find(account)

@@ -26,7 +26,7 @@ from sluice.deploy.resources.roles import ServiceRole
 from sluice.deploy.stage import TAG, Refusal, Stage
 
 NOTICED = tuple(each for each in TYPES if each not in (CLIENT_UNBLOCKED, NETWORK_UNBLOCKED, WOULD_BE_BLOCKED))
-"""Types of announcements that people are sent: not what only ends or would have been."""
+"""Types of announcements that are sent to people: all but ends of blocks, and blocks that were not made."""
 
 PLAIN = '"<title>. <text>"'
 WEBHOOK = '{"text": <title>, "attachments": [{"fallback": <title>, "text": <text>, "mrkdwn_in": []}]}'
@@ -38,7 +38,7 @@ CHAT = (
 """Message for Amazon Q Developer in chat applications."""
 
 WEBHOOK_CALLS_PER_S = 1
-"""Slack accepts about one message a second for each webhook; EventBridge holds the others back for up to a day."""
+"""Slack accepts about one message per second for each webhook; EventBridge holds the others back for up to a day."""
 
 NEW_ROLE = ("ValidationException",)
 """Error code of EventBridge for the role of a target that IAM has just created."""
@@ -208,7 +208,7 @@ class WebhookRole(ServiceRole):
 
 @dataclass(frozen=True, slots=True)
 class WebhookRule(NoticeRule):
-    """The rule whose target is the API destination, of whose ARN AWS chooses the end."""
+    """The rule whose target is the API destination; its ARN ends in an id that AWS chooses."""
 
     def target(self, account: AwsAccount) -> dict[str, Any]:
         existing = WebhookDestination(self.stage, self.stage.webhook, "").remains(account)
@@ -255,14 +255,14 @@ def _notice(stage: Stage, notice: str, webhook: str) -> list[Resource]:
             name = stage.webhook
             return [
                 Connection(stage, name, about="authorises calls of the webhook"),
-                WebhookDestination(stage, name, webhook, about="holds the address of the webhook; one call a second"),
+                WebhookDestination(stage, name, webhook, about="holds the address of the webhook; one call per second"),
                 WebhookRole(stage, name, about="lets EventBridge call the webhook, and nothing else"),
                 WebhookRule(stage, f"{stage.prefix}-notify-webhook", "", WEBHOOK, about=f"{sent} to the webhook"),
             ]
 
 
 def no_longer(stage: Stage, removed: Sequence[str]) -> list[Resource]:
-    """Returns what sent the notices that are ``removed``, and sends none of those that stay."""
+    """Returns the resources that sent only notices that are ``removed``, and none of those that stay."""
     kept = {(each.kind, each.name) for each in notices(stage)}
     former = notices(replace(stage, choices=replace(stage.choices, notices=tuple(removed))))
     return [each for each in former if (each.kind, each.name) not in kept]

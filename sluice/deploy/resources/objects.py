@@ -88,9 +88,9 @@ class ObjectsQueue(Queue):
 
 
 def senders(stage: Stage) -> dict[str, Any]:
-    """Returns the queue's policy: the stage's buckets may send or, if they are not to, this account's SNS and rules.
+    """Returns the queue's policy: the stage's buckets may send, or else topics and rules of the account, as chosen.
 
-    With rules of setup's, the buckets may send as well, so that none is unheard while the rules take over from them.
+    With setup's own rules, the buckets may send as well, so that no notification is lost while the rules take over.
     """
     location = stage.location
     sources = {"s3": sorted({stage.bucket_arn(entry) for entry in stage.choices.buckets})}
@@ -176,7 +176,8 @@ class BucketNotification(Resource):
 
 @dataclass(frozen=True, slots=True)
 class EventRule(EventBridgeRule):
-    """A rule of EventBridge that tells the queue of new objects under a prefix of a bucket that sends it its events.
+    """An EventBridge rule that notifies the queue of new objects under a prefix of a bucket that sends its events
+    there.
 
     ``name`` is that of the rule, and ``entry`` an entry of ``Choices.buckets``.
     """
@@ -245,7 +246,8 @@ def _of_new_objects(notification: Mapping[str, Any]) -> bool:
 
 
 def _filters(notification: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the values of a notification's filters by name, which S3 answers in another case than it takes."""
+    """Returns the values of a notification's filters by name, in lower case: S3 returns names in another case than it
+    takes."""
     rules = notification.get("Filter", {}).get("Key", {}).get("FilterRules", ())
     return {rule["Name"].lower(): rule["Value"] for rule in rules}
 
@@ -255,7 +257,7 @@ def _plain(notification: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _same(actual: str | None, desired: str) -> bool:
-    """Compares attributes of a queue, of which some are JSON in a form that SQS may change."""
+    """Returns whether two values of a queue's attribute are equal. JSON is parsed, because SQS may change its form."""
     if actual is None or not desired.startswith("{"):
         return actual == desired
     return bool(json.loads(actual) == json.loads(desired))

@@ -107,7 +107,8 @@ class DeliveryRole(ServiceRole):
 
 
 def trust(stage: Stage) -> dict[str, Any]:
-    """Returns the trust policy: CloudFront assumes the role for this account alone, CloudWatch Logs for its log groups.
+    """Returns the trust policy: CloudFront may assume the role only for this account, CloudWatch Logs only for its log
+    groups.
 
     All logs but CloudFront's real-time log come from log groups.
     """

@@ -36,7 +36,7 @@ BUSY = (
 
 IN_USE = (*BUSY, "WAFAssociatedItemException")
 IN_USE_S = 180.0
-"""Longest time for which a detached resource may count as in use, seconds."""
+"""Longest time for which a detached resource may count as in use, in seconds."""
 
 
 class WafResource(Resource):
@@ -117,7 +117,7 @@ class RuleGroup(WafResource):
     noun, shape = "rule_group", "RuleGroup"
 
     body: Body | None = None
-    """The body of refusals; None for the one that the rule group has, if any, and an empty one for none."""
+    """The body of refusals. None keeps the one that the rule group has, if any, and an empty one removes it."""
 
     @missing_ok("WAFNonexistentItemException")
     def find(self, account: AwsAccount) -> Existing | None:

@@ -1,7 +1,7 @@
 """Sluice's rules in web ACLs with other owners: setup adds them, and teardown removes them.
 
-That is one rule, which refers to the rule group. A web ACL on a flat-rate plan of CloudFront can refer to none, and has
-the rules of the group themselves.
+Usually that is one rule, which refers to the rule group. A web ACL on a flat-rate plan of CloudFront cannot refer to a
+rule group, so it gets the rules of the group themselves.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -48,7 +48,8 @@ class WebAclRule(Resource):
     """ARN."""
 
     order: Order = field(default="kept", kw_only=True)
-    """Fate of the priorities: all stay, those of other rules may change for Sluice's, or they get their former ones."""
+    """Treatment of the priorities: all stay, those of other rules may change to make room for Sluice's, or other rules
+    get their former ones back."""
 
     def find(self, account: AwsAccount) -> Existing | None:
         acl = self._read(account)
@@ -104,9 +105,10 @@ class WebAclRule(Resource):
         )
 
     def former_priorities(self, account: AwsAccount) -> tuple[int, ...]:
-        """Returns the present priorities of the other rules that get others, in order: what undoing needs.
+        """Returns the present priorities of those other rules whose priority will change, in order: to undo the change,
+        these are needed.
 
-        If none does, returns those that are remembered.
+        If none will change, returns those that are remembered.
         """
         moved = sorted(former for _, former, _ in self.placement(account).renumbered)
         return tuple(moved) or tuple(self.stage.choices.renumbered.get(self.web_acl, ()))
@@ -248,7 +250,7 @@ def own_names(rule_group: str) -> list[str]:
 
 
 def _check_plan(title: str, plan: str, others: int, desired: Sequence[WafRule]) -> None:
-    """Raises Refusal if a flat-rate plan has no room for the rules, or not what they do."""
+    """Raises Refusal if a flat-rate plan has no room for the rules, or lacks an action that they need."""
     tier = plan.rpartition(" ")[2]
     most = PLAN_RULES.get(tier, others + len(desired))
     if others + len(desired) > most:

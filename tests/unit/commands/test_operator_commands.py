@@ -92,7 +92,7 @@ def test_the_history_shows_what_is_over_by_time_rule_and_network(terminal: Termi
     assert ": scraper" in shown
     assert "lifted by" in shown
     assert "--limit shows more" in terminal.run("history", "--limit", "1").stdout
-    assert "Nothing has been recorded" in terminal.run("history", "--rule", "login").stdout
+    assert "Nothing that matches has been recorded" in terminal.run("history", "--rule", "login").stdout
     assert terminal.json("history", "--until", "2020-01-31T04:00")["events"] == []
     wrong = terminal.run("history", "--since", "yesterday", exit_code=2)
     assert "'yesterday' is not a time such as 2026-01-31T12:00" in wrong.stderr

@@ -464,10 +464,8 @@ def test_doctor_names_records_that_cannot_be_read(deployed: DeployedStage) -> No
     table = StateTable(deployed.account.client("dynamodb"), deployed.stage.state_table)
     table.put_over([Item(kind=StoredRules.kind, id=ACTIVE, body=b"{"), Item(kind=Pause.kind, id=Pause.id, body=b"[")])
     found = {finding.check: finding.what for finding in deployed.findings()}
-    assert (
-        found["records"] == "1 stored record that cannot be read, for example allow 192.0.2.77/24: it has host bits set"
-    )
-    assert "no rules are stored that can be read" in found["rules"]
+    assert found["records"] == "1 stored record cannot be read, for example allow 192.0.2.77/24: it has host bits set"
+    assert "no rules that can be read are stored" in found["rules"]
 
 
 def test_cdns_that_were_spared_are_reported_with_what_to_set(deployed: DeployedStage) -> None:
