@@ -1,4 +1,4 @@
-"""The same work as done by an earlier version, by its own code, in the same run: what that code does is no model."""
+"""The same work, done in the same run by the code of an earlier version itself, not by a model of it."""
 
 import json
 import os

@@ -168,7 +168,8 @@ def time_to_block(number: int) -> dict[str, float]:
 
 
 def botnet(number: int) -> dict[str, float]:
-    """Seconds until the last of 10,000 new offenders of ten seconds is published; ``missing`` of them have not been."""
+    """Seconds until 10,000 clients are published that begin to offend within ten seconds; ``missing`` of them never
+    are."""
     cloud = LocalCloud(
         SimulatedClock(START),
         rules=BOTNET_RULES,

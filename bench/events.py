@@ -32,13 +32,13 @@ def addresses(rng: Random, number: int) -> list[str]:
 
 
 def crowd(rng: Random, clients: int) -> Callable[[], str]:
-    """Clients of uneven activity, as visitors are."""
+    """Returns a function that draws the client of a request: some are far more active than others, as visitors are."""
     texts = addresses(rng, clients)
     return lambda: texts[int(clients * rng.random() ** 2)]
 
 
 def flood(rng: Random) -> Callable[[], str]:
-    """Returns an event in which twenty addresses make nine requests in ten."""
+    """Returns a function that draws the client of a request: nine times in ten, one of the same twenty."""
     attackers, others = addresses(rng, 20), addresses(rng, 500)
     return lambda: rng.choice(attackers if rng.random() < 0.9 else others)
 

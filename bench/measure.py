@@ -16,7 +16,7 @@ MEASURED_RULES = Path(__file__).with_name("rules.toml")
 class Figure:
     """One measured figure. ``budget`` is its upper bound, or its lower bound with ``at_least``; None for no bound.
 
-    ``value`` is not a number if there is nothing to compare with.
+    ``value`` is NaN if there is nothing to compare with.
     """
 
     name: str

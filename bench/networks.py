@@ -24,7 +24,7 @@ SCATTERED, CLUMPS = 100_000, 300
 """Blocks far apart, and /24's with 16 blocks each."""
 CALLS_ITSELF_A_BOT = re.compile("bot|crawl|spider|slurp", re.IGNORECASE)
 SEARCH_ENGINES = NetworkSet(map(parse_network, ("173.252.64.0/18", "220.181.108.0/24")))
-"""Facebook's and Baidu's crawlers, which do not always say so."""
+"""Networks of Facebook's and Baidu's crawlers, which do not always say what they are."""
 LINE = re.compile(r'(\S+) .*"([^"]*)"\s*$')
 
 
@@ -64,7 +64,7 @@ def _explained(folder: Path) -> Iterator[Figure]:
 
 
 def _people(folder: Path) -> list[str]:
-    """Returns the clients of the access logs of which no request names a bot."""
+    """Returns those clients of the access logs whose requests never name a bot."""
     agents: dict[str, str] = {}
     for log in sorted(folder.glob("*.log.gz")):
         with gzip.open(log, "rt", errors="replace") as lines:

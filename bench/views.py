@@ -108,7 +108,7 @@ def evaluated(view: View, packed: list[Packed], announced: Announced) -> list[Of
 
 
 def offending() -> list[Packed]:
-    """Returns one packed tally per second, in each of which every offender makes as many requests."""
+    """Returns one packed tally per second; in each, every offender makes ``PER_SECOND`` requests."""
     (meter,) = parse_rules(OFFENDED_RULES).meters()
     rng = Random(5)
     keys = [number.to_bytes(4, "big") for number in rng.sample(range(1 << 24, 223 << 24), OFFENDERS)]

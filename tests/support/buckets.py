@@ -8,7 +8,7 @@ from chalicelib.core.rules import Rule
 
 def exceeds(rule: Rule, times_ms: Sequence[int], *, longest_ms: int, margin_ms: int, percent: int = 100) -> bool:
     """Returns whether some interval of up to ``longest_ms`` holds more requests than the bucket of ``rule`` allows in
-    ``margin_ms`` more. ``percent``: the share of requests that is logged."""
+    an interval longer by ``margin_ms``. ``percent``: the share of requests that is logged."""
     assert rule.rate is not None
     per_ms = Fraction(rule.rate.number * percent, rule.rate.period_s * 1000 * 100)
     burst, ordered = rule.limit * percent // 100, sorted(times_ms)

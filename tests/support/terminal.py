@@ -28,7 +28,7 @@ class Terminal:
         return json.loads(self.run(*words, "--json", **kwargs).stdout)
 
     def status_that_begins_with(self, words: str) -> str:
-        """Returns what ``sluice status`` shows once it begins so: the sweep has run then, and all was ingested."""
+        """Waits until what ``sluice status`` shows begins with ``words``, and returns it."""
         self.site.eventually(lambda: self.run("status").stdout.startswith(words))
         return self.run("status").stdout
 

@@ -1,4 +1,4 @@
-"""CloudFormation as far as ``sluice stack`` uses it, which moto cannot deploy serverless functions with.
+"""CloudFormation as far as ``sluice stack`` uses it, because moto's cannot deploy serverless functions.
 
 Each look at a stack's events takes its operation some resources further. Of the resources, two exist in moto as well:
 the parameter with the stage's choices, and the state table, whose protection stops rollbacks and deletions as in AWS.

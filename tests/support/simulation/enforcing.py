@@ -2,8 +2,8 @@
 
 A run is a series of rounds. In each, every client breaks one or two rules with blocks of different lengths. It is
 detected several times, by several shards, and every detection is delivered at least once, to up to three enforcers at
-once. Then the blocks run out, and sweeps lift them, or have not come yet when the clients offend again. The edge is
-late to release clients: until then, they are detected for requests that were refused.
+once. Then the blocks run out, and sweeps lift them, or have not come yet when the clients offend again. AWS WAF
+releases clients late: until then, they are detected for requests that were refused.
 """
 
 from collections import Counter

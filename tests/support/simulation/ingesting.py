@@ -113,7 +113,7 @@ class Container:
 
 @dataclass(slots=True)
 class Delivery:
-    """A batch in flight. ``given_up``: Lambda no longer waits for its end."""
+    """A batch that is being delivered. ``given_up``: Lambda no longer waits for its end."""
 
     shard: Shard
     records: int

@@ -1,7 +1,7 @@
 """A table's stream and a function that listens to it, as Lambda runs it.
 
-Changes of one partition come in order, one batch in flight each; a failed batch is delivered again, cut elsewhere.
-Lambda may give up on an invocation that still runs, and the batch is then delivered a second time.
+Changes of one partition come in order, one batch at a time; a failed batch is delivered again, cut elsewhere. Lambda
+may give up on an invocation that still runs, and the batch is then delivered a second time.
 """
 
 from collections import Counter, defaultdict
@@ -107,7 +107,7 @@ class Listener(Generic[Change]):
     def give_up_on_those_before(self, moment: float, *, killed: bool = False) -> None:
         """Gives up on old deliveries, as Lambda does after a time-out, though their invocations may still run.
 
-        ``killed``: they may not, and end at their next call.
+        With ``killed``, those do not run on, but end at their next call.
         """
         for delivery in self._deliveries:
             if delivery.begun < moment:

@@ -278,8 +278,8 @@ def wanted_networks(
 ) -> set[tuple[SetGroup, Network]]:
     """Returns the networks of the blocks in force without what is on the allowlist, collapsed, with their groups.
 
-    If they are more than ``rooms`` has for their group: as many, those of manual blocks first, then of the newest; and
-    of one block, the widest.
+    If a group has more of them than ``rooms`` allows, only so many: first those of manual blocks, then those of the
+    newest blocks, and of one block the widest first.
     """
     if State(state).pause().paused:
         return set()
