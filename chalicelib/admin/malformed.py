@@ -38,7 +38,7 @@ EXPLANATIONS = {
     Reason.ADDRESS: Explanation(
         "line",
         "no readable client address",
-        "Log addresses, not host names, and in full; for CloudFront real-time logs, check CLOUDFRONT_FIELDS (--fields)",
+        "Log whole addresses, not host names; for CloudFront real-time logs, check CLOUDFRONT_FIELDS (--fields)",
     ),
     Reason.FORWARDED: Explanation(
         "line",

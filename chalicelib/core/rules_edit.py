@@ -26,7 +26,7 @@ class EditError(ValueError):
 def edited(text: str, rule: str, values: Mapping[str, Value]) -> str:
     """Returns valid TOML ``text`` with new ``values`` for keys of the rule called ``rule``.
 
-    Raises EditError if there is no such rule, or if it is spelled in a way that cannot be edited.
+    Raises EditError if there is no such rule, or if it is written in a way that cannot be edited.
 
     >>> print(edited('[[rule]]\\nname = "burst"  # pages\\nlimit = 50  # of them\\n', "burst", {"limit": 40}))
     [[rule]]
@@ -53,7 +53,7 @@ def edited(text: str, rule: str, values: Mapping[str, Value]) -> str:
         result = "".join([*lines[:start], *_with_values(lines[start:end], values), *lines[end:]])
         if _is(result, document):
             return result
-    raise EditError(f"rule {rule!r} is spelled in a way that cannot be edited here; change the text itself")
+    raise EditError(f"rule {rule!r} is written in a way that cannot be edited here; change the text itself")
 
 
 def _with_values(lines: list[str], values: Mapping[str, Value]) -> Iterator[str]:

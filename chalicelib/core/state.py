@@ -259,7 +259,8 @@ class Block(NetworkRecord, frozen=True, kw_only=True):
 
     @property
     def refuses_until(self) -> int:
-        """First second at which AWS WAF answers none of its requests itself; 0 if it never does. Epoch seconds."""
+        """First second at which AWS WAF no longer answers any of its requests itself; 0 if it never answers any. Epoch
+        seconds."""
         return max((end for response, end in self.ends.items() if response is not Response.WATCH), default=0)
 
     def in_force(self, now: int) -> bool:
@@ -655,7 +656,7 @@ class Publisher(Control, frozen=True, kw_only=True):
     name: str = ""
     """Name of the container that leads: the only one that may rely on its memory of the blocks."""
     at: Seconds = 0
-    """When it noted the following. Epoch seconds."""
+    """When the following was noted. Epoch seconds."""
     blocks: Number = 0
     """Blocks in force."""
     ending: tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=64)], ...] = ()

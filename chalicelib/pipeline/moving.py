@@ -1,4 +1,4 @@
-"""Moving: blocks and histories that version 0.2 stored under one key per kind are moved to where they share the load.
+"""Moving: blocks and histories that version 0.2 stored under one key per kind are moved to keys that share the load.
 
 Every sweep moves some. Nothing waits for it: they are read and changed in both places. ``move_back`` undoes it, for a
 rollback to version 0.2, which finds them in the old place only.

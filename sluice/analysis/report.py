@@ -17,7 +17,7 @@ from sluice.analysis.traffic import TrafficProfile
 from sluice.replay.engine import Result
 
 MOST_ROWS = 100
-"""Offenders in the table."""
+"""Most offenders in the table."""
 
 BAD = ("clients blocked", "requests refused")
 """Figures shown in red, unless they are 0."""

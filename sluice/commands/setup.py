@@ -357,7 +357,10 @@ def setup(
     with attempting("look at the web ACLs"):
         placed = placements(account, steps)
     if body is not None and any(placement.plan for placement in placed):
-        raise Refusal("--block-body: on a flat-rate plan, the web ACL has the rules, and Sluice gives it no body")
+        raise Refusal(
+            "--block-body: not possible on a flat-rate plan, where Sluice's rules stand in the web ACL itself; leave "
+            "it out"
+        )
     choices, now = desired.choices, int(time.time())
     observed = None if choices.requests_per_second else observed_requests_per_second(account, choices, now)
     load = Load(
@@ -498,7 +501,7 @@ def _print_placement(console: Console, stage: Stage, placement: Placement, load:
     console.print(
         f"In web ACL {placement.web_acl}, {rule} is rule {placement.place} of {placement.rules}, at priority "
         f"{placement.priority}{on_plan}. "
-        f"The web ACL uses {placement.wcu_before:,} WCU, and then {placement.wcu_after:,}.",
+        f"The web ACL uses {placement.wcu_before:,} WCU now, and will use {placement.wcu_after:,}.",
         soft_wrap=True,
     )
     if placement.before:

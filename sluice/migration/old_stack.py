@@ -34,7 +34,7 @@ class Retention:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OldStack:
-    """Everything that the documents say."""
+    """Everything that the documents say about a stack."""
 
     name: str
     parameters: Mapping[str, str]

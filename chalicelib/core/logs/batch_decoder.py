@@ -151,7 +151,7 @@ class _Seen:
         self._repeated_events = 0
 
     def distinct(self, decoded: Decoded) -> Decoded:
-        """Returns ``decoded`` without the requests that have occurred, which it counts as repeats."""
+        """Returns ``decoded`` without the requests that have occurred before, which it counts as repeats."""
         distinct = self.without_repeats(decoded.requests)
         repeats = len(decoded) - sum(map(len, distinct)) + self.take_repeated_events()
         return Decoded(tuple(filter(None, distinct)), decoded.malformed, repeats)
