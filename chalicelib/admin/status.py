@@ -14,7 +14,7 @@ from chalicelib.admin.malformed import MalformedPieces, explained
 from chalicelib.admin.rule_sets import rule_set
 from chalicelib.core.ipsets import IpSet, SetGroup, Wanted, rooms_of, wanted
 from chalicelib.core.responses import Response
-from chalicelib.core.state import MOST_UNREADABLE, Block, Pause, Unreadable
+from chalicelib.core.state import MOST_UNREADABLE, Block, Pause, Unreadable, WebAcls
 from chalicelib.pipeline.inspection import still_unreadable
 from chalicelib.pipeline.rule_breakers import stopped_rules
 from chalicelib.pipeline.stored import State
@@ -113,12 +113,14 @@ class Status(TimedAnswer, frozen=True, kw_only=True):
     ingest: IngestStatus
     unreadable: Annotated[tuple[Unreadable, ...], at_most(MOST_UNREADABLE)] = ()
     """Stored records that cannot be read and are skipped, as the last sweeps found them: the first 100."""
+    web_acls: WebAcls = WebAcls()
+    """Where Sluice's rules stand in web ACLs, as ``sluice setup`` or ``doctor`` found it last."""
 
 
 def read_status(state: State, live: LiveCounts, sets: Sequence[IpSet], now_ms: int) -> Status:
     """Returns the status; ``sets`` are all IP sets. If the tally logs are unreachable, the answer gives the reason."""
     now = now_ms // 1000
-    pause, breaker, beat = state.controls()
+    pause, breaker, beat, web_acls = state.controls()
     blocks = [block for block in state.records(Block) if block.in_force(now)]
     exempt = state.exemptions(now)
     rooms = {SetGroup(Response.BLOCK, family): 0 for family in (4, 6)} | rooms_of(sets)
@@ -145,6 +147,7 @@ def read_status(state: State, live: LiveCounts, sets: Sequence[IpSet], now_ms: i
         sweep=SweepStatus(at=beat.at, age_s=max(0, now - beat.at)) if beat else None,
         ingest=_ingest(live, now_ms),
         unreadable=still_unreadable(state, beat.unreadable) if beat else (),
+        web_acls=web_acls,
     )
 
 

@@ -31,7 +31,18 @@ from chalicelib.core.responses import Response
 from chalicelib.core.rules import Action, Rule
 from chalicelib.core.rules_diff import DiffKind, RuleDiff
 from chalicelib.core.sampling import Sampling, sampling_notes
-from chalicelib.core.state import Allow, Block, Call, Evidence, Pause, StoredRules, Unreadable
+from chalicelib.core.state import (
+    Allow,
+    Block,
+    Call,
+    EarlierRule,
+    Evidence,
+    Pause,
+    Placed,
+    StoredRules,
+    Unreadable,
+    WebAcls,
+)
 from chalicelib.core.tokens import Role
 
 _NOW = 1_790_000_000
@@ -106,6 +117,10 @@ _MALFORMED = MalformedPieces(
     sample="1790000000.123\\t203.0.113.9\\t200",
 )
 
+_office_rule = EarlierRule(
+    name="office", priority=0, effect="allows requests, also those of blocked clients", may_allow=True
+)
+
 _EXAMPLES = (
     schemas.Nothing(),
     schemas.NewAllow(network=_OFFICE, comment="office"),
@@ -152,6 +167,7 @@ _EXAMPLES = (
         rules=RulesStatus(version=3, rules=4, saved_at=_HOUR_AGO, by="alice", problem=None),
         sweep=SweepStatus(at=_NOW - 20, age_s=20),
         unreadable=(_DAMAGED,),
+        web_acls=WebAcls(at=_HOUR_AGO, web_acls=(Placed(web_acl="shop", place=3, rules=4, before=(_office_rule,)),)),
         ingest=IngestStatus(
             malformed=[_MALFORMED],
             malformed_share=0.0024,

@@ -715,6 +715,44 @@ class Unannounced(Control, frozen=True, kw_only=True):
         )
 
 
+class EarlierRule(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule of a web ACL that is evaluated before Sluice's and may end the evaluation of a request."""
+
+    name: str
+    priority: Number
+    effect: str
+    """Its effect on the requests that it matches, in words."""
+    may_allow: bool
+    """True if it can let a request of a blocked client pass."""
+
+
+class Placed(msgspec.Struct, frozen=True, kw_only=True):
+    """The place of Sluice's rules in one web ACL."""
+
+    web_acl: str
+    """Its name."""
+    place: Number
+    """1 if it is evaluated first; 0 if the web ACL has none of Sluice's rules."""
+    rules: Number
+    """Rules in the web ACL."""
+    before: tuple[EarlierRule, ...] = ()
+    """In the order of evaluation."""
+
+    @property
+    def bypassed(self) -> bool:
+        """True if requests of blocked clients may pass."""
+        return not self.place or any(rule.may_allow for rule in self.before)
+
+
+class WebAcls(Control, frozen=True, kw_only=True):
+    """The web ACLs to which setup added Sluice's rules, as an operator's command found them last."""
+
+    id: ClassVar[str] = "web-acls"
+    at: Seconds = 0
+    """When it found them so; 0: never. Epoch seconds."""
+    web_acls: tuple[Placed, ...] = ()
+
+
 class Recall(Control, frozen=True, kw_only=True):
     """A publisher's call to itself: there is more to publish as soon as AWS accepts it."""
 
@@ -790,6 +828,7 @@ CONTROLS: tuple[type[Control], ...] = (
     Publisher,
     GuiltyNetworks,
     Unannounced,
+    WebAcls,
     Recall,
 )
 

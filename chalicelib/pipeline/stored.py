@@ -25,6 +25,7 @@ from chalicelib.core.state import (
     Pause,
     StateRecord,
     Unreadable,
+    WebAcls,
     record_type,
 )
 from chalicelib.ports import Conflict, Delete, Item, Put, StateStore, Write
@@ -142,15 +143,16 @@ class State:
     def breaker(self) -> Breaker:
         return self.control(Breaker).record
 
-    def controls(self) -> tuple[Pause, Breaker, Heartbeat | None]:
-        """Returns the pause, the last reset of all breakers and the last sweep, in one read; None if there was no sweep
-        yet."""
-        items = self._store.get_many(Control.kind, [Pause.id, Breaker.id, Heartbeat.id])
+    def controls(self) -> tuple[Pause, Breaker, Heartbeat | None, WebAcls]:
+        """Returns the pause, the last reset of all breakers, the last sweep (None if there was none yet) and the places
+        in web ACLs, in one read."""
+        items = self._store.get_many(Control.kind, [Pause.id, Breaker.id, Heartbeat.id, WebAcls.id])
         beat = items.get(Heartbeat.id)
         return (
             _control(Pause, items.get(Pause.id)).record,
             _control(Breaker, items.get(Breaker.id)).record,
             _control(Heartbeat, beat).record if beat is not None else None,
+            _control(WebAcls, items.get(WebAcls.id)).record,
         )
 
     def exemptions(self, now: int) -> Exemptions:

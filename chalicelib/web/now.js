@@ -100,10 +100,40 @@ function room(blocks) {
   return said.join(" · ");
 }
 
-/** Shows the API's status as tiles, and what of the log cannot be read. */
+const FIRST = "sluice setup --renumber evaluates it first, unless this order is intended; sluice doctor looks again.";
+
+/** The place of Sluice's rules in the web ACL where it matters most, as a tile; none if no web ACL is known. */
+function placeTile({ at, web_acls: acls }) {
+  if (!acls.length) return [];
+  const passed = (acl) => !acl.place || acl.before.some((rule) => rule.may_allow);
+  const worst = acls.find(passed) ?? acls.reduce((last, acl) => (acl.place > last.place ? acl : last));
+  const place = worst.place ? `${number(worst.place)} of ${number(worst.rules)}` : "none";
+  return [["Place in the web ACL", place, `${worst.web_acl}, ${span(now() - at)} ago`, passed(worst)]];
+}
+
+/** Shows the rules that may end the evaluation of a request before Sluice's, by web ACL. */
+function showPlaces({ at, web_acls: acls }) {
+  const told = acls.filter((acl) => !acl.place || acl.before.length);
+  $("places").hidden = told.length === 0;
+  fill($("places-list"), told, (acl) => acl.web_acl, () => {
+    const where = h("strong");
+    const rules = h("span");
+    const element = h("li", {}, where, rules);
+    element.update = (acl) => {
+      const place = acl.place ? `Sluice is rule ${number(acl.place)} of ${number(acl.rules)}` : "there is no rule of Sluice";
+      say(where, `In web ACL ${acl.web_acl}, ${place}, as of ${span(now() - at)} ago.`);
+      const before = acl.before.map((rule) => `${rule.name} (${rule.effect})`).join(", ");
+      say(rules, acl.place ? `Before it: ${before}. ${FIRST}` : "No request is refused there; sluice setup adds it.");
+    };
+    return element;
+  });
+}
+
+/** Shows the API's status as tiles, what precedes Sluice in web ACLs, and what of the log cannot be read. */
 export function showStatus(status) {
   const { blocks, ingest, sweep, rules } = status;
   showMalformed(ingest.malformed);
+  showPlaces(status.web_acls);
   const filled = (family) => status.ip_sets.filter((set) => set.family === family).reduce((sum, set) => sum + set.networks, 0);
   const [fill4, fill6] = [filled(4), filled(6)];
   const tiles = [
@@ -113,6 +143,7 @@ export function showStatus(status) {
     ...(ingest.late ? [["Too late to count", number(ingest.late), "requests older than RETENTION_S, in 15 minutes", true]] : []),
     ["In the IP sets", number(fill4 + fill6), room(blocks) || `${number(fill4)} IPv4, ${number(fill6)} IPv6`, blocks.overflow > 0],
     ["Rules", `v${rules.version}`, rules.problem ?? plural(rules.rules, "rule"), rules.problem !== null],
+    ...placeTile(status.web_acls),
     ["Last sweep", sweep ? span(sweep.age_s) : "never", sweep ? "ago" : "blocks may not end", !sweep || sweep.age_s > 180],
   ];
   fill($("tiles"), tiles, ([name]) => name, ([name]) => {

@@ -2,8 +2,10 @@
 
 import sys
 import time
+from contextlib import suppress
 
 import click
+from botocore.exceptions import ClientError
 from rich.text import Text
 
 from sluice.commands.shared.deployment import existing_stage, json_option, project_option, stage_command
@@ -12,6 +14,7 @@ from sluice.deploy.account import AwsAccount
 from sluice.deploy.doctor.checks import CHECKS, inspect
 from sluice.deploy.doctor.inspection import Inspection
 from sluice.deploy.resources.chalice_config import Project
+from sluice.deploy.resources.web_acls import note_places
 
 
 @click.command()
@@ -20,6 +23,8 @@ from sluice.deploy.resources.chalice_config import Project
 @json_option
 def doctor(stage: str, account: AwsAccount, project: Project, as_json: bool) -> None:
     """Find problems with a deployed stage, and their remedies. Changes nothing.
+
+    It only notes, for the page and `sluice status`, where Sluice's rules stand in the web ACLs.
 
     The exit status is 1 if anything is wrong.
 
@@ -30,6 +35,8 @@ def doctor(stage: str, account: AwsAccount, project: Project, as_json: bool) -> 
     create = f"create it with 'sluice setup --stage {stage} --region {account.region}'"
     inspection = Inspection(existing_stage(stage, account, create), account, project, int(time.time()))
     findings = inspect(inspection)
+    with suppress(ClientError):  # which is among the findings
+        note_places(account, inspection.stage, inspection.web_acls, inspection.now)
     wrong = sum(finding.wrong for finding in findings)
     if as_json:
         print_json({"stage": stage, "ok": not wrong, "findings": findings})

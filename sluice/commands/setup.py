@@ -40,7 +40,7 @@ from sluice.deploy.resources.notices import no_longer
 from sluice.deploy.resources.objects import notified_otherwise
 from sluice.deploy.resources.parameters import memory_of
 from sluice.deploy.resources.waf import RuleGroup, ip_sets_without
-from sluice.deploy.resources.web_acls import Order, WebAclRule, arn_of
+from sluice.deploy.resources.web_acls import Order, WebAclRule, arn_of, note_places, places
 from sluice.deploy.rule_group import Body, read_body
 from sluice.deploy.runtime import RECOMMENDED, runtime_of_chalice
 from sluice.deploy.snippets import cdk_of, cloudformation_of
@@ -384,6 +384,8 @@ def setup(
         return
     if any(step.effective for step in steps):
         carry_out(steps, account, console, "Make these changes?", yes=yes)
+    with attempting("look at the web ACLs"):
+        note_places(account, desired, places(account, desired), now)
     if as_json:
         _print_json(desired, steps, load, placed, applied=True, token=tokens[-1] if tokens else None)
     _next_steps(console, desired, project)

@@ -9,6 +9,7 @@ from rich.text import Text
 from chalicelib.admin.malformed import MalformedPieces
 from chalicelib.admin.status import Status
 from chalicelib.core.printable import printable
+from chalicelib.core.state import Placed
 from chalicelib.core.wording import plural, roughly
 from sluice.commands.records import counted
 from sluice.commands.shared.api import Printable, Session, api_command
@@ -74,12 +75,24 @@ def _alarms(status: Status) -> Iterator[str]:
         yield f"The sweep {last}: expired blocks may not be lifted."
     if status.ingest.malformed_share > MISREAD:
         yield f"NOT COUNTED: {status.ingest.malformed[0].problem}. {status.ingest.malformed[0].remedy}."
+    yield from map(_bypass, (each for each in status.web_acls.web_acls if each.bypassed))
     if status.blocks.overflow:
         yield f"{plural(status.blocks.overflow, 'block')} did not fit into the IP sets."
 
 
+def _bypass(web_acl: Placed) -> str:
+    if not web_acl.place:
+        return f"Web ACL {web_acl.web_acl} has none of Sluice's rules: no request is refused there. Run:  sluice setup"
+    letting = ", ".join(f"{rule.name} ({rule.effect})" for rule in web_acl.before if rule.may_allow)
+    return (
+        f"In web ACL {web_acl.web_acl}, rules before Sluice's may let requests of blocked clients pass: {letting}. "
+        "Unless this is intended, run:  sluice setup --renumber"
+    )
+
+
 def _rows(status: Status) -> list[tuple[str, str]]:
     blocks, rules, ingest, sweep = status.blocks, status.rules, status.ingest, status.sweep
+    age = max(0, status.now - status.web_acls.at)
     withheld = f", {blocks.withheld} withheld by the allowlist" if blocks.withheld else ""
     merged = f", {blocks.merged} of merged networks, because the IP sets were nearly full" if blocks.merged else ""
     by_rule = ", ".join(f"{entry.rule} {entry.blocks}" for entry in blocks.by_rule)
@@ -92,6 +105,10 @@ def _rows(status: Status) -> list[tuple[str, str]]:
         ("requests", f"{ingest.requests_per_second:.1f} per second, from {plural(ingest.shards, 'shard')}"),
         ("lag", "no recent requests" if ingest.lag_ms is None else f"{ingest.lag_ms / 1000:.1f} s"),
         ("late", f"{plural(ingest.late, 'request')} too old to count (RETENTION_S)" if ingest.late else "-"),
+        *(
+            (f"web ACL {each.web_acl}", f"rule {each.place} of {each.rules}, {roughly(age)} ago")
+            for each in status.web_acls.web_acls
+        ),
         ("last sweep", f"{roughly(sweep.age_s)} ago" if sweep else "never"),
         ("enforcing", _enforcing(status)),
     ]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 
+from chalicelib.core.state import EarlierRule, Placed
 from sluice.deploy.rule_group import WafRule
 from sluice.deploy.stage import Refusal
 
@@ -20,17 +21,6 @@ _EFFECTS = {
     "Monetize": "asks for a payment",
 }
 """Effect of a rule on the requests that it matches, by its action, if it may end their evaluation."""
-
-
-@dataclass(frozen=True, slots=True)
-class Predecessor:
-    """A rule before Sluice's that may end the evaluation of a request."""
-
-    name: str
-    priority: int
-    effect: str
-    may_allow: bool
-    """True if it can let the request of a blocked client pass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +37,7 @@ class Placement:
     """1 if it is evaluated first."""
     rules: int
     """Rules in the web ACL."""
-    before: Sequence[Predecessor]
+    before: Sequence[EarlierRule]
     renumbered: Sequence[tuple[str, int, int]]
     """Rules of other owners that get a new priority: name, priority before, priority after."""
     wcu_before: int
@@ -61,14 +51,26 @@ def effect_of(rule: WafRule) -> str:
     return next((effect for action, effect in _EFFECTS.items() if action in rule.get("Action", {})), "")
 
 
-def predecessors(rules: Sequence[WafRule], own: Sequence[str]) -> list[Predecessor]:
+def predecessors(rules: Sequence[WafRule], own: Sequence[str]) -> list[EarlierRule]:
     """Returns the rules that may end evaluation before the first rule named in ``own``, in order; none without one."""
     first = min((rule["Priority"] for rule in rules if rule["Name"] in own), default=0)
     return [
-        Predecessor(rule["Name"], rule["Priority"], effect, "Action" not in rule or "Allow" in rule["Action"])
+        EarlierRule(
+            name=rule["Name"],
+            priority=rule["Priority"],
+            effect=effect,
+            may_allow="Action" not in rule or "Allow" in rule["Action"],
+        )
         for rule in sorted(rules, key=itemgetter("Priority"))
         if rule["Priority"] < first and (effect := effect_of(rule))
     ]
+
+
+def place_of(web_acl: str, rules: Sequence[WafRule], own: Sequence[str]) -> Placed:
+    """Returns the place of the first rule named in ``own`` among ``rules``, those of the web ACL with this name."""
+    first = min((rule["Priority"] for rule in rules if rule["Name"] in own), default=None)
+    place = 0 if first is None else 1 + sum(rule["Priority"] < first for rule in rules)
+    return Placed(web_acl=web_acl, place=place, rules=len(rules), before=tuple(predecessors(rules, own)))
 
 
 def free_priority(taken: set[int], number: int = 1) -> int:

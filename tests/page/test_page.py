@@ -11,7 +11,7 @@ from playwright.sync_api import Locator, Page, expect
 import app
 from chalicelib.api.openapi import document
 from chalicelib.core.responses import Response
-from chalicelib.core.state import Members
+from chalicelib.core.state import EarlierRule, Members, Placed
 from tests.page.conftest import OpenPage
 from tests.support.browser import sign_in
 from tests.support.site import Site
@@ -102,6 +102,30 @@ def test_a_record_that_cannot_be_read_is_announced_shown_and_removed(open_page: 
     expect(banner).to_have_count(0)
     page.locator(".notice").get_by_role("button", name="Undo").click()
     expect(page.locator(".notice")).to_contain_text("Allow 192.0.2.77/24 is put back")
+
+
+# --- the place in the web ACL
+
+
+def test_the_place_in_the_web_acl_and_the_rules_before_it_are_shown_with_their_age(
+    open_page: OpenPage, site: Site
+) -> None:
+    page = open_page()
+    expect(page.locator("#enforcing")).to_have_text("Enforcing")
+    expect(page.locator("#places")).to_be_hidden()
+    expect(page.locator("#tiles")).not_to_contain_text("web ACL")
+    office = EarlierRule(name=f"office{MARKUP}", priority=0, effect="allows requests", may_allow=True)
+    site.put_places(Placed(web_acl="shop", place=3, rules=4, before=(office,)), age_s=7300)
+    card = page.locator("#places")
+    expect(card).to_contain_text("In web ACL shop, Sluice is rule 3 of 4, as of 2h 1m ago")
+    expect(card).to_contain_text(f"Before it: office{MARKUP} (allows requests). sluice setup --renumber")
+    expect(page.locator("#tiles .bad")).to_contain_text("3 of 4")
+    site.put_places(Placed(web_acl="shop", place=0, rules=4))
+    expect(card).to_contain_text("In web ACL shop, there is no rule of Sluice")
+    site.put_places(Placed(web_acl="shop", place=1, rules=4))
+    expect(card).to_be_hidden()
+    expect(page.locator("#tiles")).to_contain_text("1 of 4")
+    expect(page.locator("#tiles .bad", has_text="of 4")).to_have_count(0)
 
 
 # --- a log that cannot be read

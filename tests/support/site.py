@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from threading import Event, Thread
 from typing import Any
 
-from chalicelib.core.state import Block, RuleBreaker
+from chalicelib.core.state import Block, Placed, RuleBreaker, WebAcls
 from chalicelib.core.tokens import Role
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep
@@ -100,6 +100,11 @@ class Site:
     def put_object(self, key: str, content: bytes) -> None:
         """Stores an object in the bucket ``logs`` and notifies its queue."""
         self.do(lambda: self._opened.cloud.notify(self._bucket.put("logs", key, content)))
+
+    def put_places(self, *web_acls: Placed, age_s: int = 0) -> None:
+        """Stores where Sluice's rules stand in web ACLs, as an operator's command found it."""
+        record = WebAcls(at=int(time.time()) - age_s, web_acls=web_acls)
+        self.do(lambda: State(self._opened.cloud.state).overwrite(record))
 
     def put_blocks(self, *networks: str, **fields: Any) -> None:
         """Stores blocks as if they had existed for a while."""

@@ -9,7 +9,7 @@ from chalicelib.core.state import ACTIVE, Heartbeat, Pause, StoredRules
 from chalicelib.core.wording import plural
 from sluice.deploy.account import missing_ok
 from sluice.deploy.doctor.inspection import Finding, Inspection
-from sluice.deploy.resources.web_acls import preceding, web_acl_name
+from sluice.deploy.resources.web_acls import web_acl_name
 
 STALE_S = 180
 """Age of the last heartbeat, in seconds, above which the sweep is late: it runs once a minute."""
@@ -70,12 +70,13 @@ def attached(inspection: Inspection) -> Iterator[Finding]:
 
 def preceded(inspection: Inspection) -> Iterator[Finding]:
     rule_group = inspection.stage.rule_group
-    for arn in inspection.stage.choices.web_acls:
-        if before := preceding(inspection.account, arn, rule_group):
-            rules = ", ".join(f"{rule.name} ({rule.effect})" for rule in before)
-            what = f"{plural(len(before), 'rule')} before {rule_group} may end the evaluation of a request: {rules}"
+    for each in inspection.web_acls:
+        if each.before:
+            rules = ", ".join(f"{rule.name} ({rule.effect})" for rule in each.before)
+            number = plural(len(each.before), "rule")
+            what = f"{number} before {rule_group} may end the evaluation of a request: {rules}"
             remedy = f"{inspection.setup} --renumber evaluates {rule_group} first, unless their order is intended"
-            yield Finding("web ACL", f"in web ACL {web_acl_name(arn)}, {what}", remedy, wrong=False)
+            yield Finding("web ACL", f"in web ACL {each.web_acl}, {what}", remedy, wrong=False)
 
 
 def associated(inspection: Inspection) -> Iterator[Finding]:

@@ -6,13 +6,14 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, TypeVar
 
-from chalicelib.core.state import RuleBreaker, StateRecord, Unreadable
+from chalicelib.core.state import Placed, RuleBreaker, StateRecord, Unreadable
 from chalicelib.edges.state_table import StateTable, item_of
 from chalicelib.pipeline.rule_breakers import stopped_rules
 from chalicelib.pipeline.stored import State
 from sluice.deploy.account import AwsAccount, missing_ok
 from sluice.deploy.deployed import functions_of
 from sluice.deploy.resources.chalice_config import Project
+from sluice.deploy.resources.web_acls import places
 from sluice.deploy.stage import Stage
 
 METRIC_PERIOD_S = 900
@@ -45,6 +46,11 @@ class Inspection:
     def functions(self) -> dict[str, Mapping[str, Any]]:
         """Lambda's description of each deployed function, by the function's name in Chalice's configuration."""
         return functions_of(self.stage, self.account)
+
+    @cached_property
+    def web_acls(self) -> list[Placed]:
+        """The place of the stage's rules in each web ACL that setup added them to."""
+        return places(self.account, self.stage)
 
     def environment(self, function: str) -> Mapping[str, str]:
         return dict(self.functions.get(function, {}).get("Environment", {}).get("Variables", {}))

@@ -12,21 +12,25 @@ from typing import Any, Literal
 from botocore.exceptions import EndpointConnectionError
 
 from chalicelib.core.responses import SOFTER
+from chalicelib.core.state import Placed, WebAcls
+from chalicelib.edges.state_table import StateTable
+from chalicelib.pipeline.stored import State
+from chalicelib.ports import Unavailable
 from sluice.deploy.account import AwsAccount, missing_ok
 from sluice.deploy.placement import (
     Placement,
-    Predecessor,
     check_free,
     first_priority,
     free_priority,
     making_place,
+    place_of,
     predecessors,
     restored,
 )
 from sluice.deploy.resource import Existing, Resource
 from sluice.deploy.resources.waf import BUSY, gist, ip_sets_of
 from sluice.deploy.rule_group import Answers, WafRule, arns_in, capacity_of, rules_of, visibility, wcu
-from sluice.deploy.stage import MOST_REFERENCES, Refusal
+from sluice.deploy.stage import MOST_REFERENCES, Refusal, Stage
 
 MOST_WCU = 5000
 REFERENCES = ("IPSetReferenceStatement", "RegexPatternSetReferenceStatement", "RuleGroupReferenceStatement")
@@ -276,16 +280,22 @@ def flat_rate_plan(account: AwsAccount, arn: str) -> str | None:
     return None
 
 
-def preceding(account: AwsAccount, arn: str, rule_group: str) -> list[Predecessor]:
-    """Returns the web ACL's rules that may end evaluation before ``rule_group`` sees a request, in order.
+def places(account: AwsAccount, stage: Stage) -> list[Placed]:
+    """Returns the place of the stage's rules in each web ACL that setup added them to, if it still exists."""
+    web_acls: list[Placed] = []
+    for arn in stage.choices.web_acls:
+        with missing_ok("WAFNonexistentItemException"):
+            rules = account.client("wafv2").get_web_acl(**_identity(arn))["WebACL"]["Rules"]
+            web_acls.append(place_of(web_acl_name(arn), rules, own_names(stage.rule_group)))
+    return web_acls
 
-    Returns none if the web ACL does not exist or does not refer to the rule group.
-    """
-    with missing_ok("WAFNonexistentItemException"):
-        return predecessors(
-            account.client("wafv2").get_web_acl(**_identity(arn))["WebACL"]["Rules"], own_names(rule_group)
-        )
-    return []
+
+def note_places(account: AwsAccount, stage: Stage, web_acls: Sequence[Placed], now: int) -> None:
+    """Stores the places found at the epoch second ``now``, for the API and the page, which cannot call AWS WAF."""
+    table = StateTable(account.client("dynamodb"), stage.state_table)
+    # Without the note, the page shows an earlier one and says how old it is.
+    with suppress(Unavailable):
+        State(table).overwrite(WebAcls(at=now, web_acls=tuple(web_acls)))
 
 
 def _references(part: Any) -> int:

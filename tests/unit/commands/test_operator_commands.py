@@ -7,6 +7,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from chalicelib.core.state import EarlierRule, Placed
 from sluice.cli import COMMANDS, main
 from tests.support.site import SITE_RULES
 from tests.support.terminal import Terminal
@@ -21,6 +22,21 @@ def test_a_block_made_by_hand_reaches_the_ip_set_and_its_undo_lifts_it(terminal:
     terminal.undo(lifted)
     (block,) = terminal.json("blocks")["blocks"]
     assert block["comment"] == "scraper, 'ticket' 4711"
+
+
+def test_the_status_warns_of_a_rule_before_sluice_that_lets_blocked_clients_pass(terminal: Terminal) -> None:
+    assert "web ACL" not in terminal.run("status").stdout
+    office = EarlierRule(name="office", priority=0, effect="allows requests", may_allow=True)
+    terminal.site.put_places(Placed(web_acl="shop", place=3, rules=4, before=(office,)), age_s=7300)
+    shown = " ".join(terminal.run("status").stdout.split())
+    warning = (
+        "In web ACL shop, rules before Sluice's may let requests of blocked clients pass: office (allows requests)."
+    )
+    assert warning in shown
+    assert "web ACL shop rule 3 of 4, 2h 1m ago" in shown
+    assert terminal.json("status")["web_acls"]["web_acls"][0]["place"] == 3
+    terminal.site.put_places(Placed(web_acl="shop", place=0, rules=4))
+    assert "Web ACL shop has none of Sluice's rules" in terminal.run("status").stdout
 
 
 def test_a_log_that_cannot_be_read_is_told_from_no_traffic(terminal: Terminal) -> None:

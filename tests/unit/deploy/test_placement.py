@@ -1,6 +1,7 @@
 """The place of the rule group's rule among those of a web ACL: shown, chosen, made, and given back."""
 
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,7 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.deploy.placement import effect_of, making_place, predecessors, restored
+from chalicelib.core.state import Placed, WebAcls
+from chalicelib.edges.state_table import StateTable
+from chalicelib.pipeline.stored import State
+from sluice.deploy.placement import effect_of, making_place, place_of, predecessors, restored
 from tests.support.deploy.account import Run, World, owners_rule
 
 OWN = "sluice-prod"
@@ -83,6 +87,42 @@ def test_the_plan_shows_the_place_and_every_rule_before_it_that_ends_evaluation(
     assert "In web ACL edge, sluice-prod is rule 3 of 4, at priority 2." in text
     assert "allows requests, also those of blocked clients" in text
     assert "To evaluate it first:  sluice setup --stage prod --region us-east-1 --renumber" in text
+
+
+def test_setup_and_doctor_note_the_place_for_the_page(run: Run, world: World) -> None:
+    world.web_acl(rules=[owners_rule("office", 0, "Allow"), owners_rule("bots", 3, "Block")])
+    state = State(StateTable(world.account.client("dynamodb"), world.stage().state_table))
+
+    def noted() -> tuple[Placed, ...]:
+        record = state.control(WebAcls).record
+        assert record.at >= started
+        return record.web_acls
+
+    started = int(time.time())
+    assert run("setup", "--yes", "--web-acl", "edge").exit_code == 0
+    assert [(each.web_acl, each.place, each.rules) for each in noted()] == [("edge", 2, 3)]
+    assert [(rule.name, rule.may_allow) for rule in noted()[0].before] == [("office", True)]
+    run("setup", "--yes", "--renumber")
+    assert noted() == (Placed(web_acl="edge", place=1, rules=3),)
+    state.overwrite(WebAcls())
+    run("doctor")
+    assert noted() == (Placed(web_acl="edge", place=1, rules=3),)
+
+
+def test_a_dry_run_notes_nothing(run: Run, world: World) -> None:
+    world.web_acl()
+    run("setup", "--yes")
+    state = State(StateTable(world.account.client("dynamodb"), world.stage().state_table))
+    state.overwrite(WebAcls(at=5))
+    run("setup", "--dry-run", "--web-acl", "edge")
+    assert state.control(WebAcls).record == WebAcls(at=5)
+
+
+def test_a_web_acl_without_sluice_or_with_a_rule_before_that_allows_is_bypassed() -> None:
+    allow, block, own = owners_rule("a", 0, "Allow"), owners_rule("b", 1, "Block"), {"Name": OWN, "Priority": 2}
+    assert place_of("edge", [allow, block], [OWN]).bypassed
+    assert place_of("edge", [allow, own], [OWN]).bypassed
+    assert not place_of("edge", [block, own, allow | {"Priority": 3}], [OWN]).bypassed
 
 
 def test_rules_are_renumbered_with_consent_alone_and_get_their_numbers_back(run: Run, world: World) -> None:

@@ -6,7 +6,18 @@ from typing import Any
 
 import pytest
 
-from chalicelib.core.state import Allow, Audit, Block, Breaker, Events, Heartbeat, Pause, Unreadable, record_type
+from chalicelib.core.state import (
+    Allow,
+    Audit,
+    Block,
+    Breaker,
+    Events,
+    Heartbeat,
+    Pause,
+    Unreadable,
+    WebAcls,
+    record_type,
+)
 from chalicelib.pipeline.stored import State, Stored
 from chalicelib.ports import Conflict, Item, Write
 from sluice.local.stores import MemoryStateStore
@@ -168,7 +179,7 @@ def test_a_damaged_control_record_says_what_can_be_read_of_it(
 ) -> None:
     store.put_over([Item(kind=Pause.kind, id=Pause.id, body=body)])
     assert state.pause() == pause
-    assert state.controls() == (pause, Breaker(), None)
+    assert state.controls() == (pause, Breaker(), None, WebAcls())
     state.write([state.put(Pause(by="alice"), over=state.control(Pause))])
     assert state.pause() == Pause(by="alice")
 
@@ -181,4 +192,4 @@ def test_damaged_control_records_do_not_hide_each_other(store: MemoryStateStore,
             Item(kind=Heartbeat.kind, id=Heartbeat.id, body=b'{"at":5,"blocks":-1}'),
         ]
     )
-    assert state.controls() == (Pause(), Breaker(open=True), Heartbeat(at=5))
+    assert state.controls() == (Pause(), Breaker(open=True), Heartbeat(at=5), WebAcls())
