@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 from uuid import uuid4
 
-from chalicelib.core.addresses import Network
+from chalicelib.core.addresses import Network, NetworkSet
 from chalicelib.core.ipsets import BlockList, IpSet, SetGroup, Wanted, next_contents, rooms_of
 from chalicelib.core.state import Allow, Block, Heartbeat, Pause, Recall
 from chalicelib.pipeline.active_rules import RulesInUse
@@ -76,6 +76,7 @@ class SetsCompared(NamedTuple):
     fill: dict[SetGroup, float]
     """Share of the capacity that is used, by group."""
     changes: Mapping[IpSet, Addresses]
+    allowlist: NetworkSet
 
 
 class Publish:
@@ -102,8 +103,10 @@ class Publish:
         self._sleep = sleep
         self._warn = warn
         self._free_at = 0.0
-        self._after = 0
-        """Index of the set from which the next one to update is searched."""
+        self._queue = list(sets)
+        """The sets, from the one whose last update is the longest ago."""
+        self._was_pressing = False
+        """True if the set that was updated last gained a network, or lost one that overlapped the allowlist."""
         self._blocks = FollowedBlocks(state, clock)
         self._networks = NetworkNotes(state, rules)
         self._known: dict[IpSet, SetRead] = {}
@@ -157,8 +160,10 @@ class Publish:
             read = self._read([ip_set for ip_set in self._sets if ip_set not in failed])
             failed |= read.failed
             report.throttled += read.throttled
-            report.wanted, report.fill, changes = self._compare(read.published)
+            compared = self._compare(read.published)
+            report.wanted, report.fill, changes, _ = compared
             if not changes:
+                self._was_pressing = False
                 break
             self._fruitless += 1
             if self._fruitless >= MOST_ROUNDS or time_left() < LEAST_LEFT_S:
@@ -175,9 +180,7 @@ class Publish:
                 if reads_all:
                     self._blocks.forget()  # and so includes what has changed during the wait
                 continue
-            # Round-robin, so that a set that changes all the time does not delay the others.
-            ip_set = next(s for s in (*self._sets[self._after :], *self._sets[: self._after]) if s in changes)
-            self._after = self._sets.index(ip_set) + 1
+            ip_set = self._next(compared, read.published)
             match self._update(ip_set, changes[ip_set], read.tokens[ip_set]):
                 case None:
                     report.updates += 1
@@ -231,7 +234,27 @@ class Publish:
         # What belongs in a group of which no set can be read has to wait, and is left where it is meanwhile.
         listed = blocks.wanted(allowlist, rooms_of(self._sets) | rooms, now)
         fill = {group: len(listed.networks[group]) / room for group, room in rooms.items()}
-        return SetsCompared(listed, fill, next_contents(listed.networks, published, allowlist))
+        return SetsCompared(listed, fill, next_contents(listed.networks, published, allowlist), allowlist)
+
+    def _next(self, compared: SetsCompared, published: Mapping[IpSet, Addresses]) -> IpSet:
+        """Returns the set to update, and notes that it is its turn.
+
+        While blocks end all the time, every set has networks to release. So that a new block does not wait for all of
+        them, sets that gain a network, or lose one that overlaps the allowlist, take turns with the others, each kind
+        in the order of their last updates.
+        """
+        pressing = {
+            ip_set
+            for ip_set, networks in compared.changes.items()
+            if networks - published[ip_set] or any(map(compared.allowlist.overlaps, published[ip_set] - networks))
+        }
+        others = compared.changes.keys() - pressing
+        is_turn_of_others = bool(others) and (self._was_pressing or not pressing)
+        ip_set = next(s for s in self._queue if s in (others if is_turn_of_others else pressing))
+        self._queue.remove(ip_set)
+        self._queue.append(ip_set)
+        self._was_pressing = not is_turn_of_others
+        return ip_set
 
     def _update(self, ip_set: IpSet, addresses: Addresses, token: str) -> Conflict | Unavailable | None:
         """Replaces a set's addresses, and remembers them. Returns the reason if it was rejected."""

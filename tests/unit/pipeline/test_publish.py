@@ -527,6 +527,39 @@ def test_a_family_fills_all_its_sets_and_few_of_them_change() -> None:
     assert publisher.published()["set-0"] == before["set-0"]
 
 
+def releasing(publisher: Publisher) -> None:
+    """Brings the publisher to a time at which the blocks in three sets of IPv6 are over."""
+    publisher.store.block("198.51.100.1/32", until=NOW + 10_000)
+    for number in range(6):
+        publisher.store.block(f"2001:db8:{number + 1}::/64", until=NOW + 60)
+    publisher()
+    publisher.waf.updates.clear()
+    publisher.clock.now = NOW + 60
+
+
+@pytest.mark.usefixtures("small_sets")
+def test_a_new_block_waits_for_the_release_of_others_from_one_set_at_most() -> None:
+    publisher = Publisher(6, 6, 6, 4)
+    releasing(publisher)
+    hosts = iter(range(2, 100, 2))
+    publisher.ip_sets.before_update = lambda: publisher.store.block(
+        f"203.0.113.{next(hosts)}/32", at=int(publisher.clock.now), until=NOW + 10_000
+    )
+    publisher.store.block("192.0.2.1/32", at=NOW + 60, until=NOW + 10_000)
+    publisher()
+    names = [name for _, name, _ in publisher.waf.updates[:6]]
+    assert names == ["set-3", "set-0", "set-3", "set-1", "set-3", "set-2"]
+
+
+@pytest.mark.usefixtures("small_sets")
+def test_an_allowlisted_network_is_released_before_those_whose_blocks_are_over() -> None:
+    publisher = Publisher(6, 6, 6, 4)
+    releasing(publisher)
+    publisher.store.allow("198.51.100.0/24")
+    publisher()
+    assert [name for _, name, _ in publisher.waf.updates] == ["set-3", "set-0", "set-1", "set-2"]
+
+
 @pytest.mark.usefixtures("small_sets")
 def test_when_space_is_short_manual_blocks_stay_and_then_the_most_recent() -> None:
     publisher = Publisher(4)
