@@ -48,7 +48,8 @@ from sluice.deploy.stage import MOST_SHARDS
     help="Capacity units of the web ACL, including the rule group's: above 1,500, AWS charges for every request.",
 )
 @click.option("--event-bus", is_flag=True, help="Include the price of sending announcements to an event bus.")
-@click.option("--stack", is_flag=True, help="Include alarms and dashboard of the CloudFormation stack.")
+@click.option("--alarms", is_flag=True, help="Include the alarms and the dashboard of sluice setup --alarms.")
+@click.option("--stack", is_flag=True, help="Include alarms, dashboard and key of the CloudFormation stack.")
 @click.option(
     "--attack",
     type=click.FloatRange(0),
@@ -65,6 +66,7 @@ def cost(
     sample_rate: int,
     web_acl_capacity: int,
     event_bus: bool,
+    alarms: bool,
     stack: bool,
     attack: float,
     as_json: bool,
@@ -85,6 +87,7 @@ def cost(
         "sample_rate": sample_rate,
         "web_acl_wcu": web_acl_capacity,
         "event_bus": event_bus,
+        "alarms": alarms,
         "stack": stack,
     }
     console = output()

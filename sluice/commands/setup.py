@@ -36,6 +36,7 @@ from sluice.deploy.preflight import reservations
 from sluice.deploy.resources import additions, resources_of
 from sluice.deploy.resources.chalice_config import Project
 from sluice.deploy.resources.logs import group_name
+from sluice.deploy.resources.monitoring import watched_no_longer
 from sluice.deploy.resources.notices import no_longer
 from sluice.deploy.resources.objects import notified_otherwise
 from sluice.deploy.resources.parameters import memory_of
@@ -65,6 +66,8 @@ STACK_OWNS: tuple[tuple[str, str, Callable[[Choices], object]], ...] = (
     ("--fields", "CloudFrontFields", lambda choices: choices.fields),
     ("--sample-rate", "SampleRate", lambda choices: choices.sample_rate),
     ("--set TRUSTED_PROXIES", "TrustedProxies", lambda choices: choices.settings.get("TRUSTED_PROXIES")),
+    ("--alarms, --alarm-email", "AlarmEmail", lambda choices: (choices.alarms, choices.alarm_emails)),
+    ("--monthly-budget", "MonthlyBudget", lambda choices: choices.monthly_budget),
     ("--set EVENT_BUS", "EventBus", lambda choices: choices.settings.get("EVENT_BUS")),
 )
 """Options, the parameters of the stack for the same purpose, and the choices that both determine."""
@@ -229,6 +232,33 @@ def read_notice(text: str) -> Notice:
     multiple=True,
     help="Place to which announcements are no longer sent: email:ADDRESS, sns:ARN, slack or chat.",
 )
+@click.option(
+    "--alarms/--no-alarms",
+    default=None,
+    help="Whether alarms watch Sluice itself, with a topic, a dashboard and a monthly budget, as a stack has them. By "
+    "default, none do.",
+)
+@click.option(
+    "--alarm-email",
+    "alarm_emails",
+    metavar="ADDRESS",
+    multiple=True,
+    help="Address that the alarms and the budget notify. Turns on --alarms.",
+)
+@click.option(
+    "--no-alarm-email",
+    "without_alarm_emails",
+    metavar="ADDRESS",
+    multiple=True,
+    help="Address that they notify no longer.",
+)
+@click.option(
+    "--monthly-budget",
+    type=click.IntRange(0, 1_000_000),
+    metavar="USD",
+    help="US dollars of the budget for Kinesis, DynamoDB and Lambda that comes with the alarms, 200 by default; 0 for "
+    "none.",
+)
 @click.option("--fields", type=NAMES, help="CloudFront real-time fields, separated by commas.")
 @click.option(
     "--sample-rate", type=click.IntRange(1, 100), help="Percentage of requests that CloudFront's real-time log holds."
@@ -305,6 +335,7 @@ def setup(
     sluice setup --bucket logs-of-site --events eventbridge
     sluice setup --respond challenge --block-body sorry.html
     sluice setup --notify email:ops@example.com --notify chat
+    sluice setup --alarm-email ops@example.com --monthly-budget 500
     sluice setup --respond challenge --print terraform > sluice.tf.json
     sluice setup --web-acl edge --managed-elsewhere --print cloudformation
     sluice setup --source cloudfront-standard --distribution E2EXAMPLE
@@ -348,6 +379,7 @@ def setup(
         *ip_sets_without(desired, options["without_responses"]),
         *(notified_otherwise(desired) if notifier else ()),
         *no_longer(desired, options["without_notices"]),
+        *(watched_no_longer(desired, options["without_alarm_emails"]) if _unwatched(options) else ()),
     ]
     steps = [*to_set_up(survey(resources, account)), *to_tear_down(survey_remains(surplus, account))]
     if order == "restored":
@@ -371,6 +403,7 @@ def setup(
         objects=bool(choices.buckets),
         web_acl_wcu=max((placement.wcu_after for placement in placed if not placement.plan), default=0),
         event_bus=bool(desired.event_bus_arn),
+        alarms=choices.alarms,
         stack=bool(choices.stack),
     )
     if as_json and dry_run:
@@ -389,6 +422,11 @@ def setup(
     if as_json:
         _print_json(desired, steps, load, placed, applied=True, token=tokens[-1] if tokens else None)
     _next_steps(console, desired, project)
+
+
+def _unwatched(options: dict[str, Any]) -> bool:
+    """Returns whether the options remove something that watches the stage."""
+    return options["alarms"] is False or options["monthly_budget"] == 0 or bool(options["without_alarm_emails"])
 
 
 def _print_for(tool: str, stage: Stage, account: AwsAccount, body: Body | None) -> None:
@@ -419,6 +457,10 @@ def _stage(name: str, account: AwsAccount, web_acls: tuple[str, ...], options: d
     location, earlier = account.location, choices_of(name, account)
     options = {**options, "log_groups": [group_name(group, location) for group in options["log_groups"]]}
     before = earlier or Choices(scope=options["scope"] or "CLOUDFRONT", sources=())
+    if options["alarm_emails"]:
+        if options["alarms"] is False:
+            raise click.UsageError("--alarm-email and --no-alarms contradict each other.")
+        options["alarms"] = True
     if options["notices"]:
         bus = before.settings.get("EVENT_BUS") or "default"
         options["settings"] = {"EVENT_BUS": bus, **options["settings"]}
@@ -427,6 +469,8 @@ def _stage(name: str, account: AwsAccount, web_acls: tuple[str, ...], options: d
         raise Refusal(
             "--distribution: no log of CloudFront is counted. Add --source cloudfront, or cloudfront-standard"
         )
+    if options["monthly_budget"] and not (choices.alarms or choices.stack):
+        raise Refusal("--monthly-budget: the budget notifies the topic of the alarms. Add --alarms")
     if earlier is not None:
         if choices.scope != earlier.scope:
             raise Refusal(

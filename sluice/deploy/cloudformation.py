@@ -1,13 +1,24 @@
-"""The IP sets and the rule group of the CloudFormation template, made from the rules that setup writes.
+"""Resources of the CloudFormation template that setup makes as well, from the same definitions.
 
-Parameters of the stack take the place of choices, and a response that is not chosen has neither IP sets nor a rule.
+IP sets and rule group: parameters of the stack take the place of choices, and a response that is not chosen has neither
+IP sets nor a rule. Alarms, dashboard and budget: references take the place of names.
 ``python -m sluice.deploy.template`` writes them into the template.
 """
 
+import re
 from typing import Any
 
 from chalicelib.core.ipsets import SetGroup
 from chalicelib.core.responses import SOFTER, Response
+from sluice.deploy.monitoring import (
+    OBJECTS_FAILED,
+    Thresholds,
+    Watched,
+    alarms_of,
+    budget_notifications,
+    budget_of,
+    dashboard_of,
+)
 from sluice.deploy.rule_group import (
     BODY_KEY,
     IP_SET_DESCRIPTION,
@@ -17,6 +28,7 @@ from sluice.deploy.rule_group import (
     rules_of,
     visibility,
 )
+from sluice.deploy.stage import API
 
 NO_VALUE = {"Ref": "AWS::NoValue"}
 NAME = "sluice-${Stage}"
@@ -29,6 +41,25 @@ PARAMETERS: dict[Any, Any] = {
     BODY_KEY: {"Fn::If": ["HasBody", BODY_KEY, NO_VALUE]},
 }
 """Parameters of the stack, by the value in ``ANSWERS`` that they take the place of."""
+
+WATCHED = Watched(
+    service=NAME,
+    region="${AWS::Region}",
+    functions={name: f"${{{name.capitalize()}}}" for name in ("ingest", "evaluate", "enforce", "publish", "sweep")}
+    | {API: "${APIHandler}"},
+    stream="${LogStream}",
+    dead_letters="${DeadLetters.QueueName}",
+    objects_dead_letters="${ObjectsDeadLetters.QueueName}",
+    topic="${Alarms}",
+    thresholds=Thresholds(
+        iterator_age_ms="${IteratorAgeSeconds}000",
+        malformed_percent="${MalformedPercent}",
+        ip_set_fill_percent="${IpSetFillPercent}",
+        paused_minutes="${PausedMinutes}",
+        replayed_records="${ReplayedRecords}",
+    ),
+)
+"""References to the stack's resources and parameters."""
 
 GROUPS = tuple(SetGroup(response, family) for response in Response for family in (4, 6))
 """The pairs of IP sets that a stack may have: one set per group."""
@@ -76,6 +107,36 @@ def waf_resources() -> dict[str, Any]:
     }
 
 
+def monitoring_resources() -> dict[str, Any]:
+    """Returns the budget, the alarms and the dashboard as resources of the template."""
+    budget = budget_of(NAME, "${MonthlyBudget}")
+    by_tag = {"TagKeyValue": ["user:sluice:stage$${Stage}"]}
+    filters = {"Fn::If": ["Tagged", *map(_in_template, (by_tag, budget.pop("CostFilters")))]}
+    notifications = _in_template(budget_notifications(WATCHED.topic))
+    alarms = {
+        name: {
+            "Type": "AWS::CloudWatch::Alarm",
+            **({"Condition": "Objects"} if name == OBJECTS_FAILED else {}),
+            "Properties": {**_in_template(properties), "Tags": TAGS},
+        }
+        for name, properties in alarms_of(WATCHED).items()
+    }
+    return {
+        "Budget": {
+            "Type": "AWS::Budgets::Budget",
+            "Properties": {
+                "Budget": {**_in_template(budget), "CostFilters": filters},
+                "NotificationsWithSubscribers": notifications,
+            },
+        },
+        **alarms,
+        "Dashboard": {
+            "Type": "AWS::CloudWatch::Dashboard",
+            "Properties": _in_template({"DashboardName": NAME, "DashboardBody": dashboard_of(WATCHED)}),
+        },
+    }
+
+
 def ip_set_arns() -> list[Any]:
     """Returns the ARNs of those IP sets that the stack has."""
     arns = [(group.response, {"Fn::GetAtt": [ip_set_of(group), "Arn"]}) for group in GROUPS]
@@ -107,7 +168,7 @@ def _rule(plain: WafRule, proxied: WafRule) -> dict[str, Any]:
 
 
 def _in_template(part: Any) -> Any:
-    """Returns a part of a rule with references and parameters, and with CloudFormation's name for an ARN."""
+    """Returns a part of a definition with references and parameters, and with CloudFormation's name for an ARN."""
     if isinstance(part, dict):
         return {
             "Arn" if name == "ARN" else name: {"Fn::GetAtt": [inner, "Arn"]} if name == "ARN" else _in_template(inner)
@@ -115,4 +176,6 @@ def _in_template(part: Any) -> Any:
         }
     if isinstance(part, list):
         return list(map(_in_template, part))
+    if isinstance(part, str) and (reference := re.fullmatch(r"\$\{(\w+)\}", part)):
+        return {"Ref": reference[1]}
     return {"Fn::Sub": part} if isinstance(part, str) and "${" in part else PARAMETERS.get(part, part)

@@ -95,7 +95,7 @@ INGEST_GB = VCPU_MB / 1024
 METRICS = 46
 OBJECT_METRICS = 3
 ALARMS = 21
-"""Alarms of the CloudFormation stack, without the one for objects."""
+"""Alarms of a stage (sluice/deploy/monitoring.py), including the one for objects."""
 
 OWN_LOG_BYTES = 700
 """Bytes that an invocation logs: its report in the embedded metric format (260 to 310 were measured while
@@ -142,8 +142,10 @@ class Load:
     """Capacity units that the web ACL uses, including those of the rule group."""
     event_bus: bool = False
     """True if announcements are sent to an event bus as well as to the log."""
+    alarms: bool = False
+    """True if setup creates alarms and a dashboard."""
     stack: bool = False
-    """True for the CloudFormation stack, which has alarms and a dashboard."""
+    """True for the CloudFormation stack, which has them, too, and a key for their topic."""
 
     @property
     def lines_per_second(self) -> float:
@@ -231,7 +233,8 @@ def _costs_after_delivery(load: Load) -> list[Cost]:
         Cost("CloudWatch Logs, the functions' own", f"{own_logs:,.1f} GB", own_logs * PRICES["logs.gb_in"]),
         Cost("CloudWatch metrics", f"{METRICS}", METRICS * PRICES["metric"]),
         *([Cost("EventBridge events", _millions(ANNOUNCEMENTS), _sent(ANNOUNCEMENTS))] if load.event_bus else []),
-        *(_stack_costs() if load.stack else []),
+        *(_alarm_costs() if load.alarms or load.stack else []),
+        *([Cost("KMS key of the alarms' topic", "1", PRICES["key"])] if load.stack else []),
     ]
 
 
@@ -276,11 +279,10 @@ def _excess_capacity(load: Load) -> list[Cost]:
     return [Cost(f"WAF capacity above {INCLUDED_WCU:,}", f"{load.web_acl_wcu:,} WCU", excess_dollars(load))]
 
 
-def _stack_costs() -> list[Cost]:
+def _alarm_costs() -> list[Cost]:
     return [
         Cost("CloudWatch alarms", f"{ALARMS}", ALARMS * PRICES["alarm"]),
         Cost("CloudWatch dashboard", "1", PRICES["dashboard"]),
-        Cost("KMS key of the alarms' topic", "1", PRICES["key"]),
     ]
 
 

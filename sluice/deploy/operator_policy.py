@@ -21,9 +21,14 @@ LARGEST = 6144
 
 ACTIONS: Mapping[str, Sequence[str]] = {
     "apigateway": ("DELETE", "GET", "PATCH", "POST", "PUT"),
+    "budgets": ("ListTagsForResource", "ModifyBudget", "TagResource", "ViewBudget"),
     "cloudformation": (
         *("ContinueUpdateRollback", "CreateChangeSet", "DeleteChangeSet", "DeleteStack", "DescribeChangeSet"),
         *("DescribeStackEvents", "DescribeStacks", "ExecuteChangeSet", "GetTemplate", "ListStackResources"),
+    ),
+    "cloudwatch": (
+        *("DeleteAlarms", "DeleteDashboards", "GetDashboard", "ListTagsForResource", "PutDashboard"),
+        *("PutMetricAlarm", "TagResource"),
     ),
     "dynamodb": (
         *("CreateTable", "DeleteTable", "DescribeContinuousBackups", "DescribeTable", "DescribeTimeToLive", "GetItem"),
@@ -66,10 +71,12 @@ ACTIONS: Mapping[str, Sequence[str]] = {
 
 OWN: Mapping[str, Sequence[str]] = {
     "apigateway": ("arn:aws:apigateway:*::/restapis*", "arn:aws:apigateway:*::/tags/*"),
+    "budgets": ("arn:aws:budgets::*:budget/sluice-*",),
     "cloudformation": (
         "arn:aws:cloudformation:*:*:stack/sluice*",
         "arn:aws:cloudformation:*:aws:transform/Serverless-2016-10-31",
     ),
+    "cloudwatch": ("arn:aws:cloudwatch:*:*:alarm:sluice-*", "arn:aws:cloudwatch::*:dashboard/sluice-*"),
     "dynamodb": ("arn:aws:dynamodb:*:*:table/sluice-*",),
     "events": tuple(
         f"arn:aws:events:*:*:{name}/sluice-*" for name in ("rule", "rule/*", "connection", "api-destination")
@@ -92,7 +99,7 @@ ANYWHERE: Sequence[str] = (
         "cloudfront:AllowVendedLogDeliveryForResource",
         "cloudfront:GetDistributionConfig",
     ),
-    *("cloudfront:UpdateDistribution", "cloudwatch:GetMetricStatistics"),
+    *("cloudfront:UpdateDistribution", "cloudwatch:DescribeAlarms", "cloudwatch:GetMetricStatistics"),
     "elasticloadbalancing:AllowVendedLogDeliveryForResource",
     *("lambda:*EventSourceMapping*", "lambda:GetAccountSettings", "lambda:ListFunctions"),
     *(

@@ -7,11 +7,10 @@ Sources: CloudFormation template reference, "AWS::WAFv2::WebACL", "AWS::CloudFro
 import json
 from typing import Any
 
+from sluice.deploy.monitoring import Properties
 from sluice.deploy.resources.logs import REDACTED
 from sluice.deploy.rule_group import visibility
 from sluice.deploy.stage import Refusal, Stage
-
-Properties = dict[str, Any]
 
 
 def cloudformation_of(stage: Stage, rule_group_arn: str) -> Properties:

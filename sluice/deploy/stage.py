@@ -32,6 +32,9 @@ MOST_SHARDS = 400
 """Most shards of a stream: one evaluator keeps up with about as many (docs/development/scale.md)."""
 
 
+MONTHLY_BUDGET = 200
+"""US dollars, as in the stack's parameter MonthlyBudget."""
+
 STACK_CHOICES = (
     *(
         "scope",
@@ -51,7 +54,10 @@ STACK_CHOICES = (
 STACK_SETTINGS = ("TRUSTED_PROXIES", "EVENT_BUS")
 """Settings that the parameters of a stack determine."""
 
-NOTICE = r"email:[^@\s]{1,64}@[^@\s]{1,255}|sns:arn:[a-z-]+:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,256}|slack|chat"
+ADDRESS = r"[^@\s]{1,64}@[^@\s]{1,255}"
+"""An e-mail address."""
+
+NOTICE = rf"email:{ADDRESS}|sns:arn:[a-z-]+:sns:[a-z0-9-]+:\d{{12}}:[A-Za-z0-9_-]{{1,256}}|slack|chat"
 NOTICE_FORMS = "email:ADDRESS, sns:ARN, slack:WEBHOOK with https://, or chat"
 """Where announcements can be sent: a pattern for the stored form, and the forms that an operator can give."""
 
@@ -140,6 +146,12 @@ class Choices:
     """True if another tool makes the additions to what others own, so that setup only looks for them."""
     notices: tuple[str, ...] = ()
     """Where announcements are sent: 'email:' and an address, 'sns:' and the ARN of a topic, 'slack' or 'chat'."""
+    alarms: bool = False
+    """True if setup creates alarms, their topic and a dashboard. A stack has its own."""
+    alarm_emails: tuple[str, ...] = ()
+    """Addresses that alarms and the budget notify."""
+    monthly_budget: int = MONTHLY_BUDGET
+    """US dollars of the budget that comes with the alarms; 0 for none."""
     stack: str = ""
     """CloudFormation stack that created the resources; empty if setup did."""
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -153,6 +165,7 @@ class Choices:
             ("sample rate", self.sample_rate, 1, 100),
             ("Retry-After", self.retry_after_s, 1, 86_400),
             ("requests per minute of slowed clients", self.slow_limit, 10, 1_000_000),
+            ("monthly budget", self.monthly_budget, 0, 1_000_000),
         ):
             if not low <= number <= high:
                 raise Refusal(f"{name}: {number} is not a whole number from {low} to {high}")
@@ -201,6 +214,7 @@ class Choices:
                 "the ARN of an Application Load Balancer, which ends like loadbalancer/app/site/50dc6c495c0c9188",
             ),
             ("--notify", self.notices, NOTICE, NOTICE_FORMS),
+            ("--alarm-email", self.alarm_emails, ADDRESS, "an address, such as ops@example.com"),
             ("log group", self.log_groups, r"[A-Za-z0-9_/.#-]{1,512}", "its name, such as /site/access, or its ARN"),
         ):
             for name in names:
@@ -287,8 +301,8 @@ class Choices:
         """Returns these choices, updated with those of ``choices`` that are not None.
 
         Sources, responses, web ACLs, managed groups, distributions, buckets, keys, log groups, load balancers,
-        notices and settings accumulate. An empty value removes a setting, ``without_responses`` removes responses, and
-        ``without_notices`` notices.
+        notices, addresses and settings accumulate. An empty value removes a setting; what ``without_responses``,
+        ``without_notices`` and ``without_alarm_emails`` name is removed.
         """
         changes = {name: value for name, value in choices.items() if value is not None}
         for name in (
@@ -302,15 +316,15 @@ class Choices:
             "log_groups",
             "load_balancers",
             "notices",
+            "alarm_emails",
         ):
             if name in changes:
                 changes[name] = tuple(dict.fromkeys((*getattr(self, name), *changes[name])))
         settings = {**self.settings, **changes.get("settings", {})}
         changes["settings"] = {name: value for name, value in settings.items() if value}
-        without = changes.pop("without_responses", ())
-        changes["responses"] = tuple(each for each in changes.get("responses", self.responses) if each not in without)
-        without = changes.pop("without_notices", ())
-        changes["notices"] = tuple(each for each in changes.get("notices", self.notices) if each not in without)
+        for name in ("responses", "notices", "alarm_emails"):
+            without = changes.pop(f"without_{name}", ())
+            changes[name] = tuple(each for each in changes.get(name, getattr(self, name)) if each not in without)
         return replace(self, **changes)
 
 
@@ -402,6 +416,7 @@ class Stage:
     state_table = _Name("sluice-{}-state")
     delivery_role = _Name("sluice-{}-log-delivery")
     web_acl = _Name("sluice-{}")
+    alarms_topic = _Name("sluice-{}-alarms")
     mail_topic = _Name("sluice-{}-mail")
     chat_topic = _Name("sluice-{}-chat")
     webhook = _Name("sluice-{}-webhook")

@@ -214,19 +214,24 @@ def tokens(inspection: Inspection) -> Iterator[Finding]:
 
 
 def alarms(inspection: Inspection) -> Iterator[Finding]:
-    """Checks that the alarms of a stack are sent to a person."""
+    """Checks that alarms watch the stage, and that they are sent to a person."""
     stage = inspection.stage
-    if not stage.choices.stack:
+    if stage.choices.stack:
+        subscribe = f"{stage.command('stack deploy')} --parameter AlarmEmail=ADDRESS"
+    elif stage.choices.alarms:
+        subscribe = f"{inspection.setup} --alarm-email ADDRESS"
+    else:
+        remedy = f"{inspection.setup} --alarm-email ADDRESS"
+        yield Finding("alarms", "no alarm tells anyone if Sluice fails or falls behind", remedy, wrong=False)
         return
-    topic = stage.location.arn("sns", f"{stage.prefix}-alarms")
+    topic = stage.location.arn("sns", stage.alarms_topic)
     with missing_ok("NotFound"):
         listed = inspection.account.list_all("sns", "list_subscriptions_by_topic", "Subscriptions", TopicArn=topic)
         states = [each["SubscriptionArn"] for each in listed]
         if not states:
-            remedy = (
-                f"{inspection.stage.command('stack deploy')} --parameter AlarmEmail=ADDRESS, or subscribe to {topic}"
+            yield Finding(
+                "alarms", "the alarms have no recipient", f"{subscribe}, or subscribe to {topic}", wrong=False
             )
-            yield Finding("alarms", "the alarms have no recipient", remedy, wrong=False)
         elif all(state == "PendingConfirmation" for state in states):
             what = "the alarms reach no recipient, because none has confirmed the subscription"
             yield Finding("alarms", what, "open the link in the mail from AWS Notifications", wrong=False)

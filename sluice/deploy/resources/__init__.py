@@ -13,6 +13,7 @@ from sluice.deploy.resources.created_web_acl import CreatedWebAcl, CreatedWebAcl
 from sluice.deploy.resources.deliveries import DeliveryDestination, DistributionDelivery, LoadBalancerDelivery
 from sluice.deploy.resources.leftovers import BlockedClients, ChaliceDeployment, FunctionLogs
 from sluice.deploy.resources.logs import AddedSubscription, LogGroup, LogSubscription, WebAclLogging
+from sluice.deploy.resources.monitoring import monitoring
 from sluice.deploy.resources.notices import notices
 from sluice.deploy.resources.objects import BucketNotification, ObjectsQueue, Queue, event_rule
 from sluice.deploy.resources.parameters import FirstToken, memory_of
@@ -93,6 +94,7 @@ def resources_of(
         *resources,
         # Chalice creates the log groups of all functions, but gives the API's a name that is never used.
         LogGroup(stage, stage.log_group(API), 30, about="logs of the admin API; kept for 30 days"),
+        *monitoring(stage),
         ChaliceStage(stage, stage.name, project, about=deployment),
         *additions(stage, order, webhook),
     ]

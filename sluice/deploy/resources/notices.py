@@ -5,7 +5,6 @@ Source: Amazon EventBridge User Guide, "API destinations", "Input transformation
 Developer in chat applications Administrator Guide, "Custom notifications".
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,6 +22,7 @@ from sluice.deploy.policies import allow, policy
 from sluice.deploy.resource import Existing, Resource
 from sluice.deploy.resources.event_rules import EventBridgeRule
 from sluice.deploy.resources.roles import ServiceRole
+from sluice.deploy.resources.topics import MailSubscription, Topic, topic_arn
 from sluice.deploy.stage import TAG, Refusal, Stage
 
 NOTICED = tuple(each for each in TYPES if each not in (CLIENT_UNBLOCKED, NETWORK_UNBLOCKED, WOULD_BE_BLOCKED))
@@ -65,63 +65,12 @@ class NoticeRule(EventBridgeRule):
         return {"Arn": self.arn, "InputTransformer": transformer}
 
 
-class Topic(Resource):
+class NoticeTopic(Topic):
     """A topic to which rules of the stage may publish."""
 
-    kind = "SNS topic"
-
-    @missing_ok("NotFound", "NotFoundException")
-    def find(self, account: AwsAccount) -> Existing | None:
-        client, arn = account.client("sns"), topic_arn(self.stage, self.name)
-        attributes = client.get_topic_attributes(TopicArn=arn)["Attributes"]
-        tags = client.list_tags_for_resource(ResourceArn=arn)["Tags"]
-        wrong = [] if json.loads(attributes.get("Policy", "{}")) == self._policy() else ["policy"]
-        return Existing(self.tagged(tags), wrong)
-
-    def create(self, account: AwsAccount) -> None:
-        attributes = {"Policy": json.dumps(self._policy())}
-        account.client("sns").create_topic(Name=self.name, Attributes=attributes, Tags=self.stage.tag_list)
-
-    def change(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
-        account.client("sns").set_topic_attributes(
-            TopicArn=topic_arn(self.stage, self.name),
-            AttributeName="Policy",
-            AttributeValue=json.dumps(self._policy()),
-        )
-
-    def remove(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
-        account.client("sns").delete_topic(TopicArn=topic_arn(self.stage, self.name))
-
-    def _policy(self) -> dict[str, Any]:
+    def publisher(self) -> dict[str, Any]:
         rules = {"ArnLike": {"aws:SourceArn": self.stage.location.arn("events", f"rule/*{self.stage.prefix}-notify-*")}}
-        publish = allow("sns", "Publish", topic_arn(self.stage, self.name))
-        return policy([{**publish, "Principal": {"Service": "events.amazonaws.com"}, "Condition": rules}])
-
-
-@dataclass(frozen=True, slots=True)
-class MailSubscription(Resource):
-    """The subscription of an address, ``name``, to a topic of the stage. Its owner confirms it by a link."""
-
-    kind = "e-mail subscription"
-
-    topic: str
-
-    @missing_ok("NotFound", "NotFoundException")
-    def find(self, account: AwsAccount) -> Existing | None:
-        arn = topic_arn(self.stage, self.topic)
-        for each in account.list_all("sns", "list_subscriptions_by_topic", "Subscriptions", TopicArn=arn):
-            if (each["Protocol"], each["Endpoint"]) == ("email", self.name):
-                return Existing(True, facts={"arn": each["SubscriptionArn"]})
-        return None
-
-    def create(self, account: AwsAccount) -> None:
-        arn = topic_arn(self.stage, self.topic)
-        account.client("sns").subscribe(TopicArn=arn, Protocol="email", Endpoint=self.name)
-
-    def remove(self, account: AwsAccount, existing: Existing) -> None:
-        # One that was never confirmed has no ARN, and ends by itself.
-        if existing.facts["arn"].startswith("arn:"):
-            account.client("sns").unsubscribe(SubscriptionArn=existing.facts["arn"])
+        return {"Principal": {"Service": "events.amazonaws.com"}, "Condition": rules}
 
 
 class Connection(Resource):
@@ -235,7 +184,7 @@ def _notice(stage: Stage, notice: str, webhook: str) -> list[Resource]:
         case "email":
             topic = stage.mail_topic
             return [
-                Topic(stage, topic, about="the topic of the addresses that are mailed"),
+                NoticeTopic(stage, topic, about="the topic of the addresses that are mailed"),
                 MailSubscription(stage, place, topic, about="its owner confirms it by the link in AWS's first mail"),
                 NoticeRule(
                     stage, f"{stage.prefix}-notify-mail", topic_arn(stage, topic), PLAIN, about=f"{sent} by e-mail"
@@ -244,7 +193,7 @@ def _notice(stage: Stage, notice: str, webhook: str) -> list[Resource]:
         case "chat":
             topic = stage.chat_topic
             return [
-                Topic(stage, topic, about="the topic for a channel of Amazon Q Developer in chat applications"),
+                NoticeTopic(stage, topic, about="the topic for a channel of Amazon Q Developer in chat applications"),
                 NoticeRule(stage, f"{stage.prefix}-notify-chat", topic_arn(stage, topic), CHAT, about=f"{sent} to it"),
             ]
         case "sns":
@@ -266,10 +215,6 @@ def no_longer(stage: Stage, removed: Sequence[str]) -> list[Resource]:
     kept = {(each.kind, each.name) for each in notices(stage)}
     former = notices(replace(stage, choices=replace(stage.choices, notices=tuple(removed))))
     return [each for each in former if (each.kind, each.name) not in kept]
-
-
-def topic_arn(stage: Stage, name: str) -> str:
-    return stage.location.arn("sns", name)
 
 
 def mark(stage: Stage) -> str:

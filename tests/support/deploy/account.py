@@ -131,6 +131,7 @@ def project(tmp_path: Path) -> Project:
 
 SERVICES = (
     *(
+        "budgets",
         "cloudformation",
         "cloudfront",
         "cloudwatch",

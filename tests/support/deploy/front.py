@@ -1,8 +1,8 @@
 """Answers the AWS calls that moto lacks, in botocore's own hooks, so that the product's code stays as it is.
 
-Real-time log configurations, flat-rate plans, tags of a new stream, the distribution of a log subscription, the class
-of a log group, log deliveries of load balancers, the order in which deliveries are removed, and the import of a Swagger
-2 document, which moto rejects.
+Real-time log configurations, flat-rate plans, tags of a new stream, tags and changes of a budget, the distribution of a
+log subscription, the class of a log group, log deliveries of load balancers, the order in which deliveries are removed,
+and the import of a Swagger 2 document, which moto rejects.
 """
 
 import json
@@ -13,6 +13,7 @@ from typing import Any
 
 import boto3
 from botocore import handlers
+from moto.budgets.models import budgets_backends
 from moto.cloudfront.models import cloudfront_backends
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.dynamodb.models import dynamodb_backends
@@ -41,6 +42,8 @@ class Front:
         self.distributions: dict[str, str] = {}
         self.classes: dict[str, str] = {}
         """Class of each log group that is not of class STANDARD."""
+        self.budget_tags: dict[str, list[dict[str, str]]] = {}
+        """Tags of each budget, by its name."""
         self.concurrency = 1000
         self.web_acl_capacity = 700
         self.plans: list[dict[str, Any]] = []
@@ -69,6 +72,9 @@ class Front:
             ("before-call.cloudfront.DeleteRealtimeLogConfig", answering(self._delete_log_config)),
             ("before-call.pricing-plan-manager.ListSubscriptions", answering(self._list_plans)),
             ("after-call.wafv2.GetWebACL", self._add_capacity),
+            ("after-call.budgets.CreateBudget", self._keep_budget_tags),
+            ("before-call.budgets.ListTagsForResource", answering(self._budget_tags)),
+            ("before-call.budgets.UpdateBudget", answering(_update_budget)),
             ("before-call.lambda.GetAccountSettings", answering(self._account_settings)),
             ("before-call.api-gateway.ImportRestApi", answering(import_rest_api)),
             ("before-call.api-gateway.PutRestApi", answering(lambda request: (200, {}))),
@@ -156,6 +162,13 @@ class Front:
         if "WebACL" in parsed:
             parsed["WebACL"]["Capacity"] = self.web_acl_capacity
 
+    def _keep_budget_tags(self, context: dict[str, Any], **_: Any) -> None:
+        request = context["parameters"]
+        self.budget_tags[request["Budget"]["BudgetName"]] = request.get("ResourceTags", [])
+
+    def _budget_tags(self, request: dict[str, Any]) -> Answer:
+        return 200, {"ResourceTags": self.budget_tags[request["ResourceARN"].rpartition("/")[2]]}
+
     def _keep_distribution(self, context: dict[str, Any], **_: Any) -> None:
         request = context["parameters"]
         self.distributions[request["filterName"]] = request.get("distribution", "ByLogStream")
@@ -209,6 +222,14 @@ def run_no_functions(region: str) -> None:
 def remember_parameters(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
     """Keeps a call's parameters for the hooks that follow."""
     context["parameters"] = params
+
+
+def _update_budget(request: dict[str, Any]) -> Answer:
+    budget = budgets_backends[DEFAULT_ACCOUNT_ID]["aws"].budgets[request["AccountId"]][
+        request["NewBudget"]["BudgetName"]
+    ]
+    budget.budget |= request["NewBudget"]
+    return 200, {}
 
 
 def _tag_stream(context: dict[str, Any], **_: Any) -> None:

@@ -20,6 +20,9 @@ RENAMED = {
     "s3:HeadObject": "s3:GetObject",
     "s3:ListObjectsV2": "s3:ListBucket",
     "s3:PutPublicAccessBlock": "s3:PutBucketPublicAccessBlock",
+    "budgets:CreateBudget": "budgets:ModifyBudget",
+    "budgets:DeleteBudget": "budgets:ModifyBudget",
+    "budgets:DescribeBudget": "budgets:ViewBudget",
     "dynamodb:TransactWriteItems": "dynamodb:PutItem",
     "pricing-plan-manager:ListSubscriptions": "pricingplanmanager:ListSubscriptions",
 }
@@ -65,6 +68,8 @@ def stage(deployable: World) -> Stage:
         buckets=("site-logs/",),
         own_web_acl=True,
         notices=("email:ops@example.com", "chat"),
+        alarms=True,
+        alarm_emails=("ops@example.com",),
         settings={"EVENT_BUS": "default"},
     )
     deployable.front.calls.clear()
