@@ -21,7 +21,6 @@ from chalice.deploy import deployer
 from chalice.deploy.appgraph import ApplicationGraphBuilder, DependencyBuilder
 from chalice.deploy.executor import Executor
 from chalice.deploy.planner import PlanStage, RemoteState
-from chalice.deploy.swagger import TemplatedSwaggerGenerator
 from chalice.deploy.sweeper import ResourceSweeper
 from chalice.utils import UI, OSUtils
 
@@ -29,6 +28,7 @@ from chalicelib.bootstrap import config as runtime_config
 from sluice.deploy.account import AwsAccount, AwsError, attempting
 from sluice.deploy.deployed import API_STAGE
 from sluice.deploy.resources.chalice_config import ChaliceConfig, Project
+from sluice.deploy.swagger import DeployedSwagger
 
 LATE_ROLE = ("Cannot access stream", "ensure the role can perform", "does not have permissions")
 """Parts of Lambda's messages while a role or its policy is new, and not yet known everywhere."""
@@ -79,7 +79,7 @@ def run_chalice(
     run = deployer.Deployer(
         application_builder=ApplicationGraphBuilder(),
         deps_builder=DependencyBuilder(),
-        build_stage=deployer.create_build_stage(files, Messages(report), TemplatedSwaggerGenerator(), config),
+        build_stage=deployer.create_build_stage(files, Messages(report), DeployedSwagger(), config),
         plan_stage=PlanStage(
             osutils=files, remote_state=RemoteState(client, config.deployed_resources(config.chalice_stage))
         ),

@@ -12,7 +12,6 @@ from typing import Any
 from chalice.awsclient import TypedAWSClient
 from chalice.deploy.appgraph import ApplicationGraphBuilder, DependencyBuilder
 from chalice.deploy.deployer import create_build_stage
-from chalice.deploy.swagger import CFNSwaggerGenerator
 from chalice.package import (
     PackageOptions,
     ResourceBuilder,
@@ -26,6 +25,7 @@ from sluice.deploy.account import AwsAccount, AwsError
 from sluice.deploy.chalice_deployer import Messages, configuration
 from sluice.deploy.resources.chalice_config import Project
 from sluice.deploy.stage import PACKAGED
+from sluice.deploy.swagger import StackedSwagger
 
 ADDITIONS = "resources.yaml"
 """File, beside Chalice's configuration, with everything that Chalice does not generate."""
@@ -85,7 +85,7 @@ def package(account: AwsAccount, project: Project, report: Callable[[str], None]
     if account.session is None:
         raise AwsError("this account has no session for Chalice")
     config = configuration(project, PACKAGED, project.config())
-    build = create_build_stage(OSUtils(), Messages(report), CFNSwaggerGenerator(), config)
+    build = create_build_stage(OSUtils(), Messages(report), StackedSwagger(), config)
     builder = ResourceBuilder(ApplicationGraphBuilder(), DependencyBuilder(), build)
     generator = SAMTemplateGenerator(config, PackageOptions(TypedAWSClient(account.session)))
     generated = generator.generate(builder.construct_resources(config, PACKAGED))
