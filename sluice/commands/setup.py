@@ -63,6 +63,7 @@ STACK_OWNS: tuple[tuple[str, str, Callable[[Choices], object]], ...] = (
     ("--retry-after", "RetryAfter", lambda choices: choices.retry_after_s),
     ("--slow-limit", "SlowLimit", lambda choices: choices.slow_limit),
     ("--shards", "Shards, with StreamMode", lambda choices: choices.shards),
+    ("--stream-encryption", "StreamEncryption", lambda choices: choices.stream_encryption),
     ("--fields", "CloudFrontFields", lambda choices: choices.fields),
     ("--sample-rate", "SampleRate", lambda choices: choices.sample_rate),
     ("--set TRUSTED_PROXIES", "TrustedProxies", lambda choices: choices.settings.get("TRUSTED_PROXIES")),
@@ -175,6 +176,11 @@ def read_notice(text: str) -> Notice:
 )
 @click.option("--kms-key", "kms_keys", metavar="ARN", multiple=True, help="Key that encrypts these objects.")
 @click.option("--shards", type=click.IntRange(0, MOST_SHARDS), help="Kinesis shards; 0, the default, is on-demand.")
+@click.option(
+    "--stream-encryption/--no-stream-encryption",
+    default=None,
+    help="Whether the stream is encrypted with the account's own key for Kinesis; it is by default.",
+)
 @click.option("--ip-sets", type=click.IntRange(1, MOST_IP_SETS), help="IP sets per family, of 10,000 networks each.")
 @click.option(
     "--respond",
@@ -485,6 +491,11 @@ def _stage(name: str, account: AwsAccount, web_acls: tuple[str, ...], options: d
     if before.notices and choices.notices and choices.settings.get("EVENT_BUS") != before.settings.get("EVENT_BUS"):
         without = " ".join(f"--no-notify {notice}" for notice in before.notices)
         raise Refusal(f"--set EVENT_BUS: rules of the present bus send notices. Remove them first: {without}")
+    if before.stack and choices.ip_sets != before.ip_sets:
+        raise Refusal(
+            f"--ip-sets: stack {before.stack} has one IP set per family and response, of 10,000 networks; only a stage "
+            "without a stack can have more"
+        )
     for option, parameter, chosen in STACK_OWNS:
         if chosen(choices) != chosen(before):
             _check_owner(before, option, parameter)

@@ -45,7 +45,7 @@ ACTIONS: Mapping[str, Sequence[str]] = {
     ),
     "kinesis": (
         *("AddTagsToStream", "CreateStream", "DeleteStream", "DescribeStream", "DescribeStreamSummary"),
-        *("ListTagsForStream", "StartStreamEncryption", "UpdateShardCount", "UpdateStreamMode"),
+        *("ListTagsForStream", "StartStreamEncryption", "StopStreamEncryption", "UpdateShardCount", "UpdateStreamMode"),
     ),
     "lambda": (
         *("AddPermission", "CreateFunction", "DeleteFunction", "DeleteFunctionConcurrency", "GetFunction"),

@@ -102,6 +102,8 @@ class Choices:
     sources: tuple[DeliveredLog, ...] = ("cloudfront",)
     shards: int = 0
     """Provisioned Kinesis shards; 0 means an on-demand stream."""
+    stream_encryption: bool = True
+    """True if the stream is encrypted with the account's own key for Kinesis."""
     ip_sets: int = 1
     """WAF IP sets per family, each of which holds 10,000 networks, for the clients to block."""
     responses: tuple[Response, ...] = ()
@@ -278,6 +280,8 @@ class Choices:
         """Returns the choices that a stack records, with those that setup has added; both are JSON."""
         of_stack, of_setup = (msgspec.json.decode(text, type=dict[str, Any]) for text in (stacked, added))
         choices = {**of_setup, **{name: of_stack[name] for name in STACK_CHOICES if name in of_stack}}
+        # Earlier versions of setup accepted more, without effect.
+        choices["ip_sets"] = 1
         choices["sources"] += [each for each in of_setup.get("sources", ()) if each == "cloudfront-standard"]
         settings = {name: of_stack.get("settings", {}).get(name, "") for name in STACK_SETTINGS}
         choices["settings"] = {**of_setup.get("settings", {}), **settings}

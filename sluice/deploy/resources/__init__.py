@@ -61,11 +61,12 @@ def resources_of(
     group += f"; {capacity_of(stage)} WCU"
     group += "; forwarded addresses too" if choices.behind_proxies else ""
     group += f"; {responses}" if responses else ""
+    encrypted = "encrypted" if choices.stream_encryption else "not encrypted"
     delivery = "lets the log sources write to the stream, and nothing else"
     deployment = f"settings and policies of the functions, in .chalice; evaluate with {choices.evaluator_mb:,} MB"
     resources: list[Resource] = [
         remembered,
-        LogStream(stage, stage.log_stream, about=f"{mode(choices.shards)}; encrypted"),
+        LogStream(stage, stage.log_stream, about=f"{mode(choices.shards)}; {encrypted}"),
         Table(stage, stage.tally_table, {"log": "S", "offset": "N"}, "KEYS_ONLY", about=tallies),
         Table(stage, stage.state_table, {"kind": "S", "id": "S"}, "NEW_AND_OLD_IMAGES", durable=True, about=state),
         *seeds,

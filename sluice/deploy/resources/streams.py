@@ -42,7 +42,8 @@ class LogStream(Resource):
         shards = 0 if on_demand else stream["OpenShardCount"]
         differences = [] if shards == self._shards else [f"{mode(shards)} becomes {mode(self._shards)}"]
         encrypted = stream.get("EncryptionType") == ENCRYPTION["EncryptionType"]
-        differences += [] if encrypted else ["its records become encrypted"]
+        if encrypted != self.stage.choices.stream_encryption:
+            differences.append(f"its records become {'un' * encrypted}encrypted")
         facts = {"shards": shards, "arn": stream["StreamARN"], "encrypted": encrypted}
         return Existing(self.tagged(tags), differences, facts)
 
@@ -56,8 +57,9 @@ class LogStream(Resource):
     def change(self, account: AwsAccount, existing: Existing) -> None:
         client = account.client("kinesis")
         self._wait(account)
-        if not existing.facts["encrypted"]:
-            client.start_stream_encryption(StreamName=self.name, **ENCRYPTION)
+        if existing.facts["encrypted"] != self.stage.choices.stream_encryption:
+            encrypt, leave = client.start_stream_encryption, client.stop_stream_encryption
+            (leave if existing.facts["encrypted"] else encrypt)(StreamName=self.name, **ENCRYPTION)
             self._wait(account)
         if self._shards == existing.facts["shards"]:
             return

@@ -105,6 +105,7 @@ def test_responses_are_chosen_and_given_up_by_the_command(run: Run, world: World
         (("--block-status", "503"), "BlockStatus"),
         (("--slow-limit", "20"), "SlowLimit"),
         (("--set", "TRUSTED_PROXIES=198.51.100.0/24"), "TrustedProxies"),
+        (("--no-stream-encryption",), "StreamEncryption"),
     ],
 )
 def test_what_a_stack_owns_is_changed_by_its_parameter_alone(
@@ -116,3 +117,13 @@ def test_what_a_stack_owns_is_changed_by_its_parameter_alone(
     assert refused.exit_code == 1
     assert "stack edge owns this. Update the stack with its parameter" in refused.stderr
     assert parameter in refused.stderr
+
+
+def test_a_stack_has_one_ip_set_per_family(run: Run, world: World) -> None:
+    value = Choices(stack="edge").to_json()
+    world.account.client("ssm").put_parameter(Name="/sluice/prod/setup", Type="String", Value=value)
+    refused = run("setup", "--dry-run", "--ip-sets", "2")
+    assert refused.exit_code == 1
+    assert "--ip-sets: stack edge has one IP set per family and response, of 10,000 networks" in refused.stderr
+    accepted_before = Choices(stack="edge", ip_sets=3).to_json()
+    assert Choices.of_stack(value, accepted_before).ip_sets == 1

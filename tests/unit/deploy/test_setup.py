@@ -561,6 +561,15 @@ def test_a_stage_of_an_earlier_version_becomes_encrypted_and_protected(world: Wo
     assert not [step for step in world.plan(stage) if step.action is StepAction.CHANGE]
 
 
+def test_encryption_of_the_stream_can_be_switched_off_and_on_again(world: World) -> None:
+    plain = world.stage(stream_encryption=False)
+    for stage, encryption in ((plain, "NONE"), (world.stage(), "KMS"), (plain, "NONE")):
+        world.set_up(stage)
+        assert actions(world.plan(stage)) == {StepAction.KEEP}
+        stream = world.account.client("kinesis").describe_stream_summary(StreamName=stage.log_stream)
+        assert stream["StreamDescriptionSummary"]["EncryptionType"] == encryption
+
+
 def test_waf_leaves_secrets_out_of_the_log_that_sluice_owns(world: World) -> None:
     acl = world.web_acl()
     stage = world.stage(sources=("waf",), web_acls=(acl,))
