@@ -44,7 +44,7 @@ from sluice.deploy.resources.waf import RuleGroup, ip_sets_without
 from sluice.deploy.resources.web_acls import Order, WebAclRule, arn_of, note_places, places
 from sluice.deploy.rule_group import Body, read_body
 from sluice.deploy.runtime import RECOMMENDED, runtime_of_chalice
-from sluice.deploy.snippets import cdk_of, cloudformation_of
+from sluice.deploy.snippets import cdk_of, cloudformation_of, terraform_site_of
 from sluice.deploy.stage import MOST_IP_SETS, MOST_SHARDS, NOTICE, NOTICE_FORMS, Choices, DeliveredLog, Refusal, Stage
 from sluice.deploy.terraform import terraform_of
 from sluice.deploy.traffic import observed_requests_per_second, placements
@@ -294,9 +294,9 @@ def read_notice(text: str) -> Notice:
 @click.option(
     "--print",
     "printed",
-    type=click.Choice(["terraform", "cloudformation", "cdk"]),
+    type=click.Choice(["terraform", "terraform-site", "cloudformation", "cdk"]),
     help="Do nothing but print: terraform, the IP sets and the rule group as the content of a .tf.json file; "
-    "cloudformation or cdk, what the template of the site adds to its web ACL, distribution and log.",
+    "cloudformation, cdk or terraform-site, what the template of the site adds to its web ACL, distribution and log.",
 )
 @click.option(
     "--managed-elsewhere/--managed-here",
@@ -446,7 +446,7 @@ def _print_for(tool: str, stage: Stage, account: AwsAccount, body: Body | None) 
     if tool == "cdk":
         click.echo(cdk_of(stage, arn))
     else:
-        print_json(cloudformation_of(stage, arn))
+        print_json((terraform_site_of if tool == "terraform-site" else cloudformation_of)(stage, arn))
 
 
 def _notifier(events: str | None, notification: bool | None) -> dict[str, bool]:

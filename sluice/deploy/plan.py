@@ -37,7 +37,7 @@ class Step:
 Survey = Iterable[tuple[Resource, Existing | None]]
 """Resources to create or remove, in order of creation, each with what exists under its name."""
 
-ELSEWHERE = "is missing, and another tool makes it: --print cloudformation, or cdk, shows what to add there"
+ELSEWHERE = "is missing, and another tool makes it: --print cloudformation, cdk or terraform-site shows what to add"
 """Detail of a step for an item that is made elsewhere but does not exist."""
 
 NOT_OURS = "already exists, but setup did not create it for this stage: choose another --stage, or remove it yourself"

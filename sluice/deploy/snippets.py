@@ -1,14 +1,17 @@
-"""Additions to the template of a site, in the forms of CloudFormation and of the CDK.
+"""Additions to the template of a site, in the forms of CloudFormation, the CDK and Terraform.
 
 Sources: CloudFormation template reference, "AWS::WAFv2::WebACL", "AWS::CloudFront::Distribution" and
-"AWS::WAFv2::LoggingConfiguration"; AWS CDK Developer Guide, "Customize constructs from the AWS Construct Library".
+"AWS::WAFv2::LoggingConfiguration"; AWS CDK Developer Guide, "Customize constructs from the AWS Construct Library";
+Terraform's AWS provider, "aws_wafv2_web_acl_rule_group_association" and "aws_wafv2_web_acl_logging_configuration".
 """
 
 import json
+import re
 from typing import Any
 
 from sluice.deploy.monitoring import Properties
 from sluice.deploy.resources.logs import REDACTED
+from sluice.deploy.resources.web_acls import web_acl_name
 from sluice.deploy.rule_group import visibility
 from sluice.deploy.stage import Refusal, Stage
 
@@ -63,6 +66,38 @@ def cdk_of(stage: Stage, rule_group_arn: str) -> str:
     return "\n".join(lines)
 
 
+def terraform_site_of(stage: Stage, rule_group_arn: str) -> dict[str, Any]:
+    """Returns the same for Terraform, in its JSON syntax: resources for each web ACL, and an output for distributions.
+
+    Raises Refusal without a web ACL, because Terraform's resources name it.
+    """
+    added = cloudformation_of(stage, rule_group_arn)
+    if not stage.choices.web_acls:
+        raise Refusal("--print terraform-site: the resources name the web ACL. Add --web-acl NAME")
+    (rule,) = added["AWS::WAFv2::WebACL"]["Rules"]
+    logged = added.get("AWS::WAFv2::LoggingConfiguration")
+    association = {
+        "rule_name": rule["Name"],
+        "priority": rule["Priority"],
+        "rule_group_reference": {"arn": rule["Statement"]["RuleGroupReferenceStatement"]["Arn"]},
+        "visibility_config": {_snake(key): value for key, value in rule["VisibilityConfig"].items()},
+    }
+    by_web_acl = {f"{stage.rule_group}-{web_acl_name(arn)}": arn for arn in stage.choices.web_acls}
+    resources: dict[str, Any] = {
+        "aws_wafv2_web_acl_rule_group_association": {
+            name: {"web_acl_arn": arn, **association} for name, arn in by_web_acl.items()
+        }
+    }
+    if logged is not None:
+        resources["aws_wafv2_web_acl_logging_configuration"] = {
+            name: {"resource_arn": arn, **_as_arguments(logged)} for name, arn in by_web_acl.items()
+        }
+    document: dict[str, Any] = {"resource": resources}
+    if "AWS::CloudFront::Distribution" in added:
+        document["output"] = {f"{stage.log_config}-realtime-log-config": {"value": log_config_arn(stage)}}
+    return document
+
+
 def log_config_arn(stage: Stage) -> str:
     return stage.location.arn("cloudfront", f"realtime-log-config/{stage.log_config}", region=False)
 
@@ -76,6 +111,26 @@ def _as_props(part: Any) -> Any:
     if isinstance(part, dict):
         return {key[0].lower() + key[1:]: _as_props(inner) for key, inner in part.items()}
     return part
+
+
+def _as_arguments(part: Any) -> Any:
+    """Returns CloudFormation's properties with the names that Terraform's provider gives them.
+
+    >>> _as_arguments({"RedactedFields": [{"SingleHeader": {"Name": "cookie"}}]})
+    {'redacted_fields': [{'single_header': {'name': 'cookie'}}]}
+    """
+    if isinstance(part, dict):
+        return {_snake(key): _as_arguments(inner) for key, inner in part.items()}
+    return list(map(_as_arguments, part)) if isinstance(part, list) else part
+
+
+def _snake(name: str) -> str:
+    """Returns a name in snake case.
+
+    >>> _snake("CloudWatchMetricsEnabled"), _snake("LogDestinationConfigs")
+    ('cloudwatch_metrics_enabled', 'log_destination_configs')
+    """
+    return re.sub(r"(?<=.)([A-Z])", r"_\1", name.replace("CloudWatch", "Cloudwatch")).lower()
 
 
 def _literal(part: Any) -> str:

@@ -38,7 +38,9 @@ def drift(inspection: Inspection) -> Iterator[Finding]:
     for step in steps:
         if step.action is not StepAction.KEEP:
             what = "is missing" if step.action is StepAction.CREATE else step.detail
-            remedy = inspection.setup + (" --print cloudformation, or cdk" if step.action is StepAction.LEAVE else "")
+            remedy = inspection.setup + (
+                " --print cloudformation, cdk or terraform-site" if step.action is StepAction.LEAVE else ""
+            )
             yield Finding("drift", f"{step.resource.kind} {step.resource.name}: {what}", remedy)
 
 

@@ -75,7 +75,7 @@ def test_doctor_finds_what_an_apply_has_taken_out(managed: World, run: Run) -> N
     apply_template(managed, [THEIRS])
     ((what, remedy),) = found()
     assert what.startswith("web ACL rule edge/sluice-prod: is missing, and another tool makes it")
-    assert remedy.endswith("--print cloudformation, or cdk")
+    assert remedy.endswith("--print cloudformation, cdk or terraform-site")
 
 
 def test_the_functions_can_be_deployed_before_the_other_tool_has_run(managed: World, run: Run) -> None:
@@ -112,7 +112,48 @@ def test_the_cdk_gets_the_same_as_cloudformation(managed: World, run: Run) -> No
     assert printed.count("{") == printed.count("}")
 
 
+def test_terraform_gets_the_same_as_cloudformation(managed: World, run: Run) -> None:
+    """The rule that Terraform's resource adds is written into moto as its provider does, and setup recognises it."""
+    document = json.loads(run("setup", "--source", "waf", "--print", "cloudformation").stdout)
+    printed = json.loads(run("setup", "--source", "waf", "--print", "terraform-site").stdout)
+    ((name, association),) = printed["resource"]["aws_wafv2_web_acl_rule_group_association"].items()
+    ((_, logging),) = printed["resource"]["aws_wafv2_web_acl_logging_configuration"].items()
+    (rule,) = document["AWS::WAFv2::WebACL"]["Rules"]
+    assert name == "sluice-prod-edge"
+    assert association["web_acl_arn"] == logging["resource_arn"]
+    assert association["web_acl_arn"].startswith("arn:aws:wafv2:us-east-1:123456789012:global/webacl/edge/")
+    assert association["rule_group_reference"]["arn"] == rule["Statement"]["RuleGroupReferenceStatement"]["Arn"]
+    assert association["visibility_config"]["cloudwatch_metrics_enabled"] is True
+    of_cloudformation = document["AWS::WAFv2::LoggingConfiguration"]
+    assert logging["log_destination_configs"] == of_cloudformation["LogDestinationConfigs"]
+    assert len(logging["redacted_fields"]) == len(of_cloudformation["RedactedFields"])
+    assert {"single_header": {"name": "cookie"}} in logging["redacted_fields"]
+    behaviour = document["AWS::CloudFront::Distribution"]["DistributionConfig"]["DefaultCacheBehavior"]
+    assert printed["output"] == {"sluice-prod-realtime-log-config": {"value": behaviour["RealtimeLogConfigArn"]}}
+    visibility = association["visibility_config"]
+    provided = {
+        "Name": association["rule_name"],
+        "Priority": association["priority"],
+        "OverrideAction": {"None": {}},
+        "Statement": {"RuleGroupReferenceStatement": {"ARN": association["rule_group_reference"]["arn"]}},
+        "VisibilityConfig": {
+            "SampledRequestsEnabled": visibility["sampled_requests_enabled"],
+            "CloudWatchMetricsEnabled": visibility["cloudwatch_metrics_enabled"],
+            "MetricName": visibility["metric_name"],
+        },
+    }
+    apply_template(managed, [provided, THEIRS])
+    assert missing(run) == ["CloudFront distribution"]
+
+
 def test_without_a_rule_group_nothing_can_be_printed(run: Run) -> None:
     done = run("setup", "--print", "cdk")
     assert done.exit_code == 1
     assert "rule group sluice-prod does not exist: run sluice setup --stage prod" in done.stderr
+
+
+def test_terraforms_resources_need_a_web_acl(run: Run) -> None:
+    assert run("setup", "--yes").exit_code == 0
+    done = run("setup", "--print", "terraform-site")
+    assert done.exit_code == 1
+    assert "the resources name the web ACL. Add --web-acl NAME" in done.stderr
