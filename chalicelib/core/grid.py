@@ -33,7 +33,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from operator import add
-from sys import byteorder, maxsize
+from sys import maxsize
 
 from chalicelib.core.meter_tally import Clients, MeterTally, Slots
 
@@ -64,18 +64,14 @@ MOST_NEAR = 100_000
 """Most (client, stretch) pairs whose slots are kept, about 40 MB. Beyond that, all are forgotten, to be extracted
 again."""
 
+LARGEST_HASH = (1 << 30) - 1
+
 PER_MILLE = 1000
 
 
 def hashes_of(clients: Iterable[bytes]) -> list[int]:
     """Returns a hash of each client, from 0 to 2**30 - 1: Python computes fastest with integers of at most 30 bits."""
-    words = array("I", array("q", list(map(hash, clients))).tobytes())
-    halves = words[::2].tobytes()
-    mask = int.from_bytes(_HASH_BITS * (len(halves) // 4), byteorder)
-    return array("I", (int.from_bytes(halves, byteorder) & mask).to_bytes(len(halves), byteorder)).tolist()
-
-
-_HASH_BITS = ((1 << 30) - 1).to_bytes(4, byteorder)
+    return [hash(client) & LARGEST_HASH for client in clients]
 
 
 class _Row:
@@ -184,16 +180,19 @@ class _Totals:
         """Returns the number of rows in which a window may lie."""
         return -(-(window - 1) // self.width) + 1
 
-    def add(self, counted: MeterTally, hashes: Sequence[int], lowest: int, highest: int) -> set[int]:
-        """Adds counts, none of them in a slot below ``lowest`` or above ``highest``, of clients with ``hashes``.
+    def add(
+        self, counted: MeterTally, hashes: Sequence[int], totals: Sequence[int], lowest: int, highest: int
+    ) -> set[int]:
+        """Adds counts, none of them in a slot below ``lowest`` or above ``highest``.
 
+        ``hashes`` and ``totals``: one of each per client of ``counted``, in the order of its keys.
         Returns the hashes of all clients that may be over a limit in a window with one of these slots, with what has
         been added so far.
         """
         numbers = range(lowest // self.width, highest // self.width + 1)
         self._make_up_for(numbers[0] - self._neighbours, numbers[-1] + self._neighbours)
         if len(numbers) == 1:
-            return set(self._add_to(numbers[0], hashes, counted.totals()))
+            return set(self._add_to(numbers[0], hashes, totals))
         rows = [slot // self.width for slot in counted.slots()]
         hashes, requests = counted.by_entry(hashes), counted.requests()
         if len(numbers) > MOST_ROWS:
@@ -217,7 +216,8 @@ class _Totals:
         ready = ready_from // self.width - self._neighbours
         numbers = range(part.lowest // self.width, part.highest // self.width + 1)
         if len(numbers) > MOST_DEFERRED_ROWS:
-            self.add(part.columns, hashes_of(part.columns.keys()), part.lowest, part.highest)
+            columns = part.columns
+            self.add(columns, hashes_of(columns.keys()), columns.totals(), part.lowest, part.highest)
             return
         for number in numbers:
             if number >= ready or number in self._rows:
@@ -368,10 +368,10 @@ class Grid:
         """
         if highest < self._floor:
             return None
-        hashes = hashes_of(columns.keys())
+        hashes, requests = hashes_of(columns.keys()), columns.totals()
         suspects: set[int] = set()
         for totals in self._totals:
-            suspects |= totals.add(columns, hashes, lowest, highest)
+            suspects |= totals.add(columns, hashes, requests, lowest, highest)
         self._file(_Part(columns, lowest, highest))
         return columns.select([number in suspects for number in hashes]) if suspects else None
 

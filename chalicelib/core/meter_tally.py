@@ -3,14 +3,14 @@
 The clients' keys are stored together, and so are the numbers of slots of each client, the slots themselves, and the
 requests in each. An entry, one client in one slot, takes about eight bytes in this form; in a dictionary per client, it
 takes 140 to 380.
-Everything here is a few calls into C per meter, not one per entry.
+Nearly everything here is a few calls into C per meter, not one per entry.
 """
 
-import re
+import struct
 import sys
 from array import array
 from collections.abc import Collection, Iterable, Sequence
-from itertools import accumulate, chain, compress, count, islice, repeat
+from itertools import accumulate, chain, compress, count, islice
 from operator import sub
 from typing import TypeVar
 
@@ -30,8 +30,7 @@ Clients = dict[bytes, Slots]
 FEW = 16
 """Clients up to this number are searched for one by one in the keys; more are looked up in one pass over all keys."""
 
-_each_4 = re.compile(rb".{4}", re.DOTALL).findall
-_each_16 = re.compile(rb".{16}", re.DOTALL).findall
+_64_OF = {size: struct.Struct(f"{size}s" * 64) for size in (4, 16)}
 
 
 class BadTally(ValueError):
@@ -99,7 +98,7 @@ class MeterTally(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     def keys(self) -> list[bytes]:
         """Returns all clients, each once."""
-        return _each_4(self.keys4) + _each_16(self.keys16)
+        return _split(self.keys4, 4) + _split(self.keys16, 16)
 
     def clients(self) -> Clients:
         """Returns all counts."""
@@ -116,13 +115,21 @@ class MeterTally(msgspec.Struct, array_like=True, frozen=True, gc=False):
         per_key, counts = unpack_integers(self.per_key), unpack_integers(self.counts)
         if len(per_key) == len(counts):
             return counts
+        if counts.typecode == "B" and self.counts.count(b"\x01", 1) == len(counts):
+            return per_key
         sums = list(accumulate(counts, initial=0))
         ends = [sums[end] for end in accumulate(per_key)]
         return list(map(sub, ends, [0, *ends]))
 
     def by_entry(self, of_clients: Iterable[T]) -> list[T]:
         """Returns for each entry its client's element of ``of_clients``, which is in the order of ``keys``."""
-        return list(chain.from_iterable(map(repeat, of_clients, unpack_integers(self.per_key))))
+        entries: list[T] = []
+        for each, number in zip(of_clients, unpack_integers(self.per_key), strict=True):
+            if number == 1:  # nearly always, and this takes a quarter of the time
+                entries.append(each)
+            else:
+                entries += [each] * number
+        return entries
 
     def slots(self) -> list[int]:
         """Returns the slot of each entry."""
@@ -149,8 +156,8 @@ class MeterTally(msgspec.Struct, array_like=True, frozen=True, gc=False):
         of_entries = self.by_entry(keep)
         return msgspec.structs.replace(
             self,
-            keys4=b"".join(compress(_each_4(self.keys4), keep)),
-            keys16=b"".join(compress(_each_16(self.keys16), keep[ipv4_clients:])),
+            keys4=b"".join(compress(_split(self.keys4, 4), keep)),
+            keys16=b"".join(compress(_split(self.keys16, 16), keep[ipv4_clients:])),
             per_key=pack_integers(list(compress(per_key, keep))),
             offsets=pack_integers(list(compress(unpack_integers(self.offsets), of_entries))),
             counts=pack_integers(list(compress(unpack_integers(self.counts), of_entries))),
@@ -171,6 +178,14 @@ class MeterTally(msgspec.Struct, array_like=True, frozen=True, gc=False):
             if at >= 0:
                 positions[client] = before + at // len(client)
         return positions
+
+
+def _split(column: bytes, size: int) -> list[bytes]:
+    """Returns the keys in ``column``, of ``size`` bytes each: 4 or 16."""
+    many = _64_OF[size]
+    rest = len(column) - len(column) % many.size
+    of_many = chain.from_iterable(many.iter_unpack(memoryview(column)[:rest]))
+    return [*of_many, *(column[at : at + size] for at in range(rest, len(column), size))]
 
 
 _CODES = "BHIQ"

@@ -28,8 +28,8 @@ MOST_IP_SETS = 10
 MOST_REFERENCES = 50
 """Reference statements per rule group and per web ACL: a fixed quota of AWS."""
 
-MOST_SHARDS = 400
-"""Most shards of a stream: one evaluator keeps up with about as many (docs/development/scale.md)."""
+MOST_SHARDS = 1200
+"""Most shards of a stream: one evaluator keeps up with as many (docs/development/scale.md)."""
 
 
 MONTHLY_BUDGET = 200

@@ -42,6 +42,17 @@ def test_the_columns_hold_every_count(clients: Clients) -> None:
     assert dict(zip(order, tally.slots_per_key(), strict=True)) == {c: len(slots) for c, slots in clients.items()}
 
 
+@pytest.mark.parametrize("number", [1, 63, 64, 65, 128, 200])
+@pytest.mark.parametrize("size", [4, 16])
+def test_the_columns_hold_any_number_of_clients(number: int, size: int) -> None:
+    clients: Clients = {each.to_bytes(size, "big"): {each: 1, each + 7: 1} for each in range(number)}
+    tally = tally_of(clients)
+    assert tally.keys() == list(clients)
+    assert list(tally.totals()) == [2] * number
+    odd = tally.select([bool(each % 2) for each in range(number)])
+    assert odd.clients() == dict(list(clients.items())[1::2])
+
+
 @given(clients=counts, others=st.sets(keys, max_size=3), data=st.data())
 def test_slots_are_found_for_the_clients_that_are_there(
     clients: Clients, others: set[bytes], data: st.DataObject
