@@ -17,6 +17,7 @@ from tests.support.simulation.ingesting import Violation
 from tests.support.simulation.seeds import seeds
 
 RUNS = 80
+"""Seeds of a run of the tests. Those of broken code begin with the first that shows what is broken."""
 
 
 def test_the_pipeline_survives_every_mishap() -> None:
@@ -64,7 +65,7 @@ class RecordsAfterwards(Enforce):
 
 def test_events_that_are_recorded_apart_from_the_decision_are_noticed_to_be_lost_or_repeated() -> None:
     def play() -> None:
-        for seed in range(100):
+        for seed in range(21, 100):
             Chaos(seed, parts=Parts(enforce=RecordsAfterwards)).play()
 
     with pytest.raises(Violation, match=r"no event says|recorded 2 times"):
@@ -75,7 +76,7 @@ def test_a_failure_is_shrunk_to_the_mishaps_that_cause_it() -> None:
     def broken(seed: int, mishaps: Sequence[Mishap] | None) -> Chaos:
         return Chaos(seed, mishaps=mishaps, parts=Parts(writer=IgnoresSequenceNumbers))
 
-    failure = next(found for seed in range(100) if (found := failure_of(seed, broken)) is not None)
+    failure = next(found for seed in range(14, 100) if (found := failure_of(seed, broken)) is not None)
     assert "counted more than once" in failure.why
     assert len(failure.mishaps) < len(Chaos(failure.seed).mishaps)
     assert f"--seed {failure.seed} --runs 1" in failure.report()

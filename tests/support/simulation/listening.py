@@ -15,6 +15,9 @@ from tests.support.simulation.schedule import Crash, Schedule, Task
 
 Change = TypeVar("Change")
 
+LONGEST_BACKOFF = 15
+"""Failures in a row after which a batch waits no longer than before: an outage takes fewer steps, and ends in time."""
+
 
 @dataclass(eq=False, slots=True)
 class Container(Generic[Change]):
@@ -44,7 +47,11 @@ class Listener(Generic[Change]):
         most_containers: int = 3,
         backoff_s: float = 0.0,
     ) -> None:
-        """``new`` makes a container's handler; a batch that failed waits up to ``backoff_s`` before the next try."""
+        """``new`` makes a container's handler.
+
+        A batch that has failed n times in a row waits up to n * ``backoff_s`` before the next try, for the n up to
+        ``LONGEST_BACKOFF``.
+        """
         self.failures: Counter[str] = Counter()
         self.waiting: dict[str, list[Change]] = defaultdict(list)
         """By partition."""
@@ -56,6 +63,8 @@ class Listener(Generic[Change]):
         self._most = most_containers
         self._backoff_s = backoff_s
         self._not_before: dict[str, float] = {}
+        self._failed: Counter[str] = Counter()
+        """By partition, how many of the last deliveries failed, one after the other."""
         self._containers: list[Container[Change]] = []
         self._deliveries: list[Delivery[Change]] = []
 
@@ -133,15 +142,16 @@ class Listener(Generic[Change]):
         container.busy = False
         self._deliveries.remove(delivery)
         if task.failure is None:
+            del self._failed[delivery.partition]
             if not delivery.given_up:
                 del self.waiting[delivery.partition][: delivery.changes]
                 self.ended_at = self._schedule.now
             return
         self.failures[type(task.failure).__name__] += 1
+        self._failed[delivery.partition] += 1
         if self._backoff_s:
-            self._not_before[delivery.partition] = self._schedule.now + self._schedule.random.uniform(
-                0, self._backoff_s
-            )
+            longest_s = self._backoff_s * min(self._failed[delivery.partition], LONGEST_BACKOFF)
+            self._not_before[delivery.partition] = self._schedule.now + self._schedule.random.uniform(0, longest_s)
         if isinstance(task.failure, Crash):
             self._forget(container)
         elif not isinstance(task.failure, (Unavailable, Contended)):
