@@ -30,19 +30,23 @@ collect_ignore = [f"support/deploy/{name}.py" for name in ("chalice_deploy", "la
 settings.register_profile(
     "sluice", deadline=None, derandomize=True, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
 )
-settings.register_profile("fast", settings.get_profile("sluice"), max_examples=20)
+settings.register_profile("fast", settings.get_profile("sluice"), max_examples=8)
 settings.register_profile("hunt", settings.get_profile("sluice"), derandomize=False, print_blob=True, max_examples=1000)
 settings.load_profile("sluice")
 
 SLOW = {"chaos", "contracts", "functional", "hostile", "page", "peers", "properties", "unit/deploy"}
 """Folders whose tests start processes, or go through thousands of schedules or inputs."""
 
+SLOW_FIXTURES = {"_connected", "_moto_client", "dynamodb_local"}
+"""Fixtures that import and start moto, or a process."""
+
 _numbers = count()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.relative_to(config.rootpath).parent.as_posix().removeprefix("tests/") in SLOW:
+        folder = item.path.relative_to(config.rootpath).parent.as_posix().removeprefix("tests/")
+        if folder in SLOW or not SLOW_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
 
 

@@ -35,7 +35,7 @@ from tests.support.simulation.publishing import HOLDING_CAPACITY
 
 HERE = Path(__file__).parent
 SCENARIOS = sorted(path.parent for path in HERE.glob("*/story.md"))
-SLOW = {"more-offenders-than-fit"}
+SLOW = {"circuit-breaker", "more-offenders-than-fit"}
 SETTLE_S = 10
 
 NOTHING: dict[str, Any] = {

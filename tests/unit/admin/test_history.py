@@ -36,6 +36,7 @@ def test_every_outcome_of_an_event_can_be_asked_for() -> None:
     assert list(get_args(EventOutcome)) == EVENT_OUTCOMES
 
 
+@pytest.mark.slow
 def test_it_says_who_was_blocked_last_night_why_and_when_it_ended(desk: Desk) -> None:
     desk.attack("203.0.113.9")
     began = desk.call("GET", "/v1/blocks").json["blocks"][0]

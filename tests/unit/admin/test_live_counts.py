@@ -32,6 +32,7 @@ def test_reading_counts_never_writes_to_the_tally_logs(desk: Desk) -> None:
     assert desk.cloud.tally_logs.read([]) == (registry, items)
 
 
+@pytest.mark.slow
 def test_many_items_with_malformed_pieces_are_remembered_as_few_counts() -> None:
     logs = MemoryTallyLogs()
     watch = Watch(logs)

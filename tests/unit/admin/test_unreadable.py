@@ -25,6 +25,7 @@ READS: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", sorted({item.kind for item in DAMAGED.values()}))
 def test_the_api_answers_whatever_is_stored(desk: Desk, kind: str) -> None:
     desk.attack("203.0.113.9")

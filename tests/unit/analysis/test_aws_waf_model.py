@@ -1,11 +1,13 @@
 """The model of AWS WAF follows its documentation."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sluice.analysis.aws_waf_model import CHECK_S, RateBasedRule, refused_spans
 
 
+@pytest.mark.slow
 @given(
     st.dictionaries(st.integers(0, 300), st.integers(1, 6), min_size=1, max_size=40),
     st.integers(10, 30),

@@ -4,6 +4,8 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import pytest
+
 from chalicelib.core.addresses import parse_network
 from chalicelib.core.responses import Response
 from chalicelib.core.rules import RuleSet
@@ -47,6 +49,7 @@ def written(rules: tuple[str, ...] = RULES) -> str:
     return page(result, figures_of(result, profile), "a log & its rules", str)
 
 
+@pytest.mark.slow
 def test_the_page_loads_nothing() -> None:
     reader = PageReader()
     text = written()
@@ -58,6 +61,7 @@ def test_the_page_loads_nothing() -> None:
     assert "Content-Security-Policy\" content=\"default-src 'none'" in text
 
 
+@pytest.mark.slow
 def test_the_page_names_the_offenders_and_escapes_its_text() -> None:
     text = written()
     assert "a log &amp; its rules" in text
@@ -66,12 +70,14 @@ def test_the_page_names_the_offenders_and_escapes_its_text() -> None:
     assert "Rules that only count" in text
 
 
+@pytest.mark.slow
 def test_a_page_without_offenders_says_so() -> None:
     text = written(('name = "r"\nlimit = 500\nwindow = "1s"',))
     assert "No client exceeded a limit." in text
     assert "No client would have been blocked." in text
 
 
+@pytest.mark.slow
 def test_one_request_is_enough_for_a_page() -> None:
     rules = parse_rules('[[rule]]\nname = "r"\nlimit = 0\nwindow = "1h"\n')
     result, profile = replayed(rules, [Hit(T0, "192.0.2.1")])

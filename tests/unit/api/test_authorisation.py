@@ -200,6 +200,7 @@ assert all(entry.cors.get_access_control_headers()["Access-Control-Allow-Origin"
 """
 
 
+@pytest.mark.slow
 def test_iam_and_cors_are_settings_of_the_deployment() -> None:
     environment = {"ADMIN_AUTH": "iam", "CORS_ORIGIN": "https://ops.example.com", "PATH": ""}
     done = subprocess.run([sys.executable, "-c", IAM], env=environment, capture_output=True, text=True, check=False)

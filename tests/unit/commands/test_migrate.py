@@ -32,6 +32,8 @@ from tests.support.security_automations import (
 from tests.support.tables import CREDENTIALS
 from tests.support.terminal import Terminal
 
+pytestmark = pytest.mark.slow  # moto is imported and started
+
 
 @pytest.fixture
 def exported(tmp_path: Path) -> Path:

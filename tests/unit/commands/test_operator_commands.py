@@ -39,6 +39,7 @@ def test_the_status_warns_of_a_rule_before_sluice_that_lets_blocked_clients_pass
     assert "Web ACL shop has none of Sluice's rules" in terminal.run("status").stdout
 
 
+@pytest.mark.slow
 def test_a_log_that_cannot_be_read_is_told_from_no_traffic(terminal: Terminal) -> None:
     terminal.site.put_malformed(*[b"1790000000.1\t192.0.2.1"] * 3000)
     problem = "3,000 lines have 2 fields where CLOUDFRONT_FIELDS names 9"
@@ -48,6 +49,7 @@ def test_a_log_that_cannot_be_read_is_told_from_no_traffic(terminal: Terminal) -
     )
 
 
+@pytest.mark.slow
 def test_an_object_in_which_nothing_can_be_read_is_named(terminal: Terminal) -> None:
     terminal.site.put_object("\x1b[2Jone.gz", b"\x1f\x8b\x08 no gzip")
     shown = terminal.status_that_begins_with(
@@ -248,6 +250,7 @@ def test_a_viewer_may_read_but_not_change(terminal: Terminal) -> None:
     assert "needs the role 'operator'" in terminal.run("pause", exit_code=1).stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "exit_code", "message"),
     [

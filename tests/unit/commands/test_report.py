@@ -12,6 +12,7 @@ from tests.support.replay_logs import every
 MADE = every(0.1, 0, 20)
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_page_and_the_plots(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("".join(logs.waf(hit) + "\n" for hit in MADE))
     page_at, pictures = tmp_path / "report.html", tmp_path / "pictures"

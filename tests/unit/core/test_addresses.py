@@ -79,6 +79,7 @@ def test_what_is_outside_of_networks_is_the_fewest_networks_with_the_other_addre
     assert NetworkSet(others).covers(span) == (not left)
 
 
+@pytest.mark.slow
 def test_a_flood_of_new_addresses_does_not_exhaust_memory() -> None:
     memo = AddressMemo()
     for batch in range(5):

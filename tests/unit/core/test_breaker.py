@@ -273,6 +273,7 @@ def test_the_pace_forgets_nobody(batches: list[list[tuple[int, int]]], pace: int
     assert not queue
 
 
+@pytest.mark.slow
 def test_the_fullest_breaker_fits_into_an_item() -> None:
     """With settings that hardly limit a rule, and an attacker with a whole IPv6 /32."""
     wide = Limits(share=100, pace=1_000_000)

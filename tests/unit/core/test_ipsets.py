@@ -5,6 +5,7 @@ from ipaddress import IPv4Network, collapse_addresses, ip_network
 from random import Random
 from typing import cast
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -314,6 +315,7 @@ def test_updates_in_any_order_reach_the_sets_without_a_gap_for_anybody(
     assert published == target
 
 
+@pytest.mark.slow
 def test_full_sets_that_exchange_their_networks_do_so_with_a_gap_rather_than_not_at_all() -> None:
     first, second = of(*range(CAPACITY)), of(*range(CAPACITY, 2 * CAPACITY))
     wanted = {BLOCKED.group: second, ASKED.group: first}

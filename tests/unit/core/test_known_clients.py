@@ -87,6 +87,7 @@ def test_the_estimate_of_a_full_digest_is_close() -> None:
     assert known.estimate == pytest.approx(10 * MOST_MARKS, rel=0.05)
 
 
+@pytest.mark.slow
 def test_a_stranger_is_never_taken_for_a_known_client() -> None:
     known = KnownClients(Digest().plus(number.to_bytes(4, "big") for number in range(0, 2 * MOST_MARKS, 2)))
     assert not any(known.within(parse_network(f"0.0.{n >> 8}.{n & 255}")) for n in range(1, MOST_MARKS, 2))

@@ -144,6 +144,7 @@ def server(accepts: bool) -> tuple[socket.socket, str]:
     return listening, endpoint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accepts", [False, True], ids=["refuses connections", "never answers"])
 def test_a_service_is_unavailable_that(accepts: bool) -> None:
     listening, endpoint = server(accepts)

@@ -14,6 +14,8 @@ from chalicelib.edges.event_bus import ENTRIES_PER_CALL, EventBus
 from chalicelib.ports import Unavailable
 from tests.support.state import CLIENT, NOW
 
+pytestmark = pytest.mark.slow  # moto is imported and started
+
 BLOCKED = Event(outcome="blocked", network=CLIENT, rule="burst", until=NOW + 600, offence=1)
 
 

@@ -56,6 +56,7 @@ def test_lines_under_a_header_without_time_or_client_are_malformed() -> None:
     assert dict(result.stats.malformed) == {"fields": 2}
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.sampled_from([*VERSION_1, *logs.V2_FIELDS, "c-ip", "date", "time", "nonsense"]), max_size=8),
     st.lists(st.sampled_from(["2025-10-09", "08:53:20", "192.0.2.1", "-", "", str(T0), "GET"]), max_size=8),

@@ -86,6 +86,7 @@ def test_an_implausible_time_is_malformed(time: int) -> None:
     assert (result.stats.requests, result.stats.malformed.total()) == (3, 1)
 
 
+@pytest.mark.slow
 @given(st.lists(st.binary(max_size=80), max_size=12), st.sampled_from(sorted(TEXTS)))
 @settings(max_examples=150, deadline=None)
 def test_no_bytes_stop_the_decoder(junk: list[bytes], name: str) -> None:

@@ -24,6 +24,8 @@ from sluice.logs.s3 import S3Listing
 from tests.support.replay_logs import STANDARD_HEADER, T0, TEXTS, Hit, standard, v2_json
 from tests.support.tables import CREDENTIALS
 
+pytestmark = pytest.mark.slow  # moto is imported and started
+
 BUCKET = "site-logs"
 
 

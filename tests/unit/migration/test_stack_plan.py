@@ -399,6 +399,7 @@ def _network(client: str) -> str:
     return client if "." in client else "2001:db8::"
 
 
+@pytest.mark.slow
 @given(
     hits=HITS,
     threshold=st.integers(1, 6),
@@ -429,6 +430,7 @@ def test_the_rules_name_everybody_the_log_parser_blocks_and_nobody_within_the_th
     assert all(by_rule[rule] <= possible[rule] for rule in by_rule)
 
 
+@pytest.mark.slow
 @given(hits=HITS, threshold=st.integers(1, 6))
 def test_scanners_are_named_alike_in_standard_logs(hits: list[Hit], threshold: int) -> None:
     conf = {"general": {"errorThreshold": threshold, "blockPeriod": 240, "errorCodes": ["404", "403"]}, "uriList": {}}

@@ -285,6 +285,7 @@ def deliver(stage: Stage, random: Random, changes: Sequence[StreamChange]) -> No
                 stage.announce = stage.container()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
 def test_whatever_fails_nothing_is_lost_and_what_is_repeated_has_the_same_id_and_content(seed: int) -> None:
     random, stage = Random(seed), Stage()

@@ -383,6 +383,7 @@ class CountingStore(Store):
         self.asked = asked
 
 
+@pytest.mark.slow
 def test_an_invocation_that_is_killed_has_got_on() -> None:
     """Offenders are written in slices, and the next attempt finds them punished already."""
     store = CountingStore()

@@ -90,6 +90,7 @@ def site() -> Site:
 # Whom the breakers stop
 
 
+@pytest.mark.slow
 def test_ten_thousand_strangers_are_blocked_at_once_and_no_regular(site: Site) -> None:
     crowd = strangers(10_000)
     report = site.detect(*crowd)
@@ -99,6 +100,7 @@ def test_ten_thousand_strangers_are_blocked_at_once_and_no_regular(site: Site) -
     assert not list(site.store.query(RuleBreaker.kind)), "they cost the breaker no write"
 
 
+@pytest.mark.slow
 def test_a_wrong_rule_stops_itself_having_hit_at_most_its_share(site: Site) -> None:
     for number in range(0, 2000, 25):
         site.clock.now += 1
@@ -129,6 +131,7 @@ def test_a_stopped_rule_does_not_stop_the_others(site: Site) -> None:
     assert site.store.history("172.31.0.1/32").rules.keys() == {"right"}
 
 
+@pytest.mark.slow
 def test_one_machine_with_a_52_cannot_stop_a_rule() -> None:
     """Not even if it came the day before."""
     networks = [f"2001:db8:10:{number:x}::/64" for number in range(1, 4097)]
@@ -138,6 +141,7 @@ def test_one_machine_with_a_52_cannot_stop_a_rule() -> None:
     assert site.stopped() == []
 
 
+@pytest.mark.slow
 def test_attackers_that_were_blocked_before_do_not_stop_a_rule(site: Site) -> None:
     """A client that was refused for offences is not known by them, as long as it is remembered for them."""
     for number in range(0, 1000, MOST):
@@ -176,6 +180,7 @@ def test_an_overtaken_breaker_is_read_again(site: Site) -> None:
 # Pace
 
 
+@pytest.mark.slow
 def test_until_a_day_is_remembered_a_rule_blocks_so_many_a_minute_and_forgets_nobody() -> None:
     site = Site(regulars=(), pace=1000)
     crowd = strangers(3500)
@@ -219,6 +224,7 @@ def test_a_rule_whose_pace_is_used_up_does_not_hold_up_another(monkeypatch: pyte
     assert Counter(block.rule for block in site.store.blocks().values()) == {"burst": 10, "z": 10}
 
 
+@pytest.mark.slow
 def test_an_attack_that_goes_on_costs_one_note_per_detection_once() -> None:
     site = Site(regulars=(), pace=1)
     for _ in range(5):
@@ -250,6 +256,7 @@ def test_a_rule_is_resumed_when_it_is_plausible_and_then_blocks_the_strangers_th
     assert (site.notes(), site.stopped(), site.beat().outcomes) == (0, [], {})
 
 
+@pytest.mark.slow
 def test_a_rule_that_goes_on_hitting_known_clients_stays_stopped(site: Site) -> None:
     for minute in range(60):
         site.detect(*REGULARS[30 * minute : 30 * minute + 60])
@@ -333,6 +340,7 @@ def test_those_who_wait_are_kept_when_a_resumed_rule_is_stopped_again(site: Site
     assert note.since == NOW, "they have waited since"
 
 
+@pytest.mark.slow
 def test_a_beat_that_fails_halfway_loses_nobody(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.pace = 100_000
     site.store = Store()
@@ -358,6 +366,7 @@ def test_a_beat_that_fails_halfway_loses_nobody(site: Site, monkeypatch: pytest.
     assert (site.blocked(), site.notes()) == (set(crowd), 0)
 
 
+@pytest.mark.slow
 def test_more_than_one_beat_can_carry_is_carried_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "DETECTIONS_DUE", 2)
     monkeypatch.setattr(enforce, "SLICES_RESUMED", 1)
@@ -405,6 +414,7 @@ def test_those_who_wait_have_their_turn_though_worse_ones_are_in_each_detection(
     assert (site.blocked(), site.notes()) == (set(crowd), 0)
 
 
+@pytest.mark.slow
 @given(
     detections=st.lists(
         st.tuples(st.sampled_from(["a", "b"]), st.dictionaries(st.integers(0, 40), st.integers(11, 30), min_size=1)),

@@ -209,6 +209,7 @@ def test_an_item_with_malformed_pieces_alone_deepens_no_view(logs: Logs) -> None
     assert (view.since_ms, len(reader.unevaluated)) == (NOW - 1000, 1)
 
 
+@pytest.mark.slow
 def test_no_batch_makes_an_item_grow_by_what_is_malformed_in_it(logs: Logs) -> None:
     hostile = [bytes([number % 256, 0x1B]) * 500 + b"\t" * number for number in range(300)]
     hostile += [

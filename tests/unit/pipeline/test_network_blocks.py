@@ -185,6 +185,7 @@ def test_requests_that_were_refused_to_a_client_of_the_network_are_no_offence() 
     assert "192.0.2.77/32" not in site.store.blocks()
 
 
+@pytest.mark.slow
 def test_more_networks_than_fit_into_a_note_follow() -> None:
     site = Site()
     fleets = [[f"10.{n}.0.{number}/32" for number in range(0, 240, 30)] for n in range(200)]

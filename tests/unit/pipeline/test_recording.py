@@ -181,6 +181,7 @@ def test_a_crash_around_the_write_loses_no_event_and_repeats_none(clock: Clock, 
     assert outcomes(store) == ["blocked"]
 
 
+@pytest.mark.slow
 def test_events_add_at_most_an_eighth_to_the_units_of_the_blocks_of_an_attack(clock: Clock) -> None:
     store = Store()
     log = "sluice-logs/shardId-000000000000@1790000000000/000000000041/burst/cloudfront"

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import ip_network
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -203,6 +204,7 @@ drains = st.one_of(st.none(), st.builds(Drain, st.integers(1, 4), st.integers(1,
 allowances = st.builds(Allowance, st.integers(1, 20), st.integers(0, 12), drains)
 
 
+@pytest.mark.slow
 @given(slots, allowances)
 @settings(max_examples=300, deadline=None)
 def test_crossings_are_the_windows_that_lambda_finds(requests: dict[int, int], allowance: Allowance) -> None:
