@@ -24,6 +24,7 @@ from chalicelib.pipeline.announce import Announce
 from chalicelib.pipeline.client_memory import ClientMemory
 from chalicelib.pipeline.enforce import Enforce
 from chalicelib.pipeline.evaluate import Evaluate
+from chalicelib.pipeline.feeds import CheckFeeds
 from chalicelib.pipeline.import_objects import ImportObjects
 from chalicelib.pipeline.ingest import Ingest
 from chalicelib.pipeline.log_reader import LogReader
@@ -32,7 +33,17 @@ from chalicelib.pipeline.publish import Publish
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep
 from chalicelib.pipeline.warning import Warnings
-from chalicelib.ports import Announcements, IpSets, LogObject, LogObjects, StateStore, TallyLogs, Telemetry, Unavailable
+from chalicelib.ports import (
+    Announcements,
+    Feeds,
+    IpSets,
+    LogObject,
+    LogObjects,
+    StateStore,
+    TallyLogs,
+    Telemetry,
+    Unavailable,
+)
 
 DETECTIONS_KEPT_S = 7 * 86400
 
@@ -42,6 +53,13 @@ class NoObjects:
 
     def blocks(self, object: LogObject) -> Iterator[bytes]:
         raise Unavailable(f"{object}: no bucket can be read here")
+
+
+class NoFeeds:
+    """``Feeds`` of a world without a network."""
+
+    def read(self, url: str) -> bytes:  # noqa: ARG002
+        raise Unavailable("no feed can be read here")
 
 
 CONTAINER_MB = 500
@@ -71,6 +89,7 @@ class World:
     tokens: Callable[[], tuple[Token, ...]] = lambda: ()
     """Returns the stored tokens of the admin API; by default there are none."""
     objects: LogObjects = field(default_factory=NoObjects)
+    feeds: Feeds = field(default_factory=NoFeeds)
     memory_mb: int | None = None
     """Memory of the function; None if it is not limited."""
     announcements: Announcements | None = None
@@ -92,6 +111,7 @@ class Parts:
     announce: type[Announce] = Announce
     publish: type[Publish] = Publish
     sweep: type[Sweep] = Sweep
+    check_feeds: type[CheckFeeds] = CheckFeeds
 
 
 PARTS = Parts()
@@ -111,6 +131,7 @@ class Services:
     announce: Announce
     publish: Publish
     sweep: Sweep
+    check_feeds: CheckFeeds
     live: LiveCounts
 
 
@@ -137,6 +158,8 @@ def compose(config: Config, world: World, parts: Parts = PARTS) -> Services:
 
     rules = ActiveRules(state)
     warnings = Warnings(state, config.history_s)
+    # CloudFront's own web ACL and logs have the addresses of those who connect to it.
+    spared = proxies() if config.waf_scope == "REGIONAL" and config.spare_proxies == "yes" else None
     decoder = parts.decoder(config.cloudfront_fields, config.trusted, config.json_fields)
     writer = parts.writer(world.tally_logs, retention_s=config.retention_s)
     return Services(
@@ -182,8 +205,7 @@ def compose(config: Config, world: World, parts: Parts = PARTS) -> Services:
             rules=rules.at,
             stale_after_s=config.stale_after_s,
             propagation_s=config.propagation_s,
-            # CloudFront's own web ACL and logs have the addresses of those who connect to it.
-            proxies=proxies() if config.waf_scope == "REGIONAL" and config.spare_proxies == "yes" else None,
+            proxies=spared,
             history_s=config.history_s,
         ),
         announce=parts.announce(
@@ -199,6 +221,14 @@ def compose(config: Config, world: World, parts: Parts = PARTS) -> Services:
             warn=warnings.full,
         ),
         sweep=parts.sweep(state=state, clock=world.clock, history_s=config.history_s),
+        check_feeds=parts.check_feeds(
+            state=state,
+            feeds=world.feeds,
+            rules=rules.at,
+            clock=world.clock,
+            proxies=spared,
+            history_s=config.history_s,
+        ),
         live=LiveCounts(world.tally_logs, rules.at, new_live_view),
     )
 
@@ -215,6 +245,7 @@ def aws(config: Config) -> World:
     from botocore.config import Config as ClientConfig  # noqa: PLC0415
 
     from chalicelib.edges.event_bus import EventBus  # noqa: PLC0415
+    from chalicelib.edges.https_feeds import HttpsFeeds  # noqa: PLC0415
     from chalicelib.edges.s3_objects import S3Objects  # noqa: PLC0415
     from chalicelib.edges.state_table import StateTable  # noqa: PLC0415
     from chalicelib.edges.tally_table import TallyTable  # noqa: PLC0415
@@ -247,6 +278,7 @@ def aws(config: Config) -> World:
         announcements=EventBus(lambda: boto3.client("events", config=bus_config), config.event_bus)
         if config.event_bus
         else None,
+        feeds=HttpsFeeds(),
         memory_mb=int(os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "0")) or None,
     )
 

@@ -97,3 +97,6 @@ def publish(event: DynamoDBEvent) -> None:
 def sweep(event: CloudWatchEvent) -> None:  # noqa: ARG001 - Chalice passes it
     container = services()
     container.world.telemetry.swept(container.sweep.run())
+    report = container.check_feeds.run()
+    if report is not None:
+        container.world.telemetry.fed(report)

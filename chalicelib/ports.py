@@ -16,6 +16,7 @@ from chalicelib.reports import (
     AnnounceReport,
     EnforceReport,
     EvaluateReport,
+    FeedReport,
     ImportReport,
     IngestReport,
     PublishReport,
@@ -250,8 +251,16 @@ class Announcements(Protocol):
         """Sends all of them. Raises Unavailable if one was not accepted; the others may have been."""
 
 
+class Feeds(Protocol):
+    """Lists of networks that others publish."""
+
+    def read(self, url: str) -> bytes:
+        """Returns the content at an https address. Raises Unavailable, whose message has no more than the server."""
+
+
 class Telemetry(Protocol):
-    """The receiver of reports: each invocation reports at most once, enforce also what it has announced."""
+    """The receiver of reports: each invocation reports at most once; enforce also reports what it has announced,
+    and a sweep the feed that it has checked."""
 
     def ingested(self, report: IngestReport) -> None: ...
 
@@ -266,3 +275,5 @@ class Telemetry(Protocol):
     def published(self, report: PublishReport) -> None: ...
 
     def swept(self, report: SweepReport) -> None: ...
+
+    def fed(self, report: FeedReport) -> None: ...

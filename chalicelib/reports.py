@@ -162,3 +162,15 @@ class SweepReport:
     paused: bool = False
     unreadable: Sequence[Unreadable] = ()
     """Records that cannot be read, the first ``MOST_UNREADABLE`` of them."""
+
+
+@dataclass(slots=True, kw_only=True)
+class FeedReport:
+    name: str
+    networks: int = 0
+    """Networks in the list in use; 0 if the feed was removed from the rules."""
+    added: int = 0
+    removed: int = 0
+    """Entries of the allowlist, or blocks."""
+    problem: str = ""
+    """The reason why the check did not lead to a list; empty if it did. The last good list stays in use."""

@@ -300,6 +300,11 @@ def _valid(text: str, responses: AbstractSet[Response]) -> RuleSet:
         for each in dict.fromkeys(rule.respond)
         if each not in responses
     ]
+    problems += [
+        f"feed {feed.name!r}: respond: {str(feed.respond)!r} is not {without_sets(feed.respond, responses)}"
+        for feed in rules.feeds
+        if feed.respond is not None and feed.respond not in responses
+    ]
     if problems:
         raise Invalid(*(fault("body", "text", None, problem) for problem in problems[:MOST_FAULTS]))
     return rules

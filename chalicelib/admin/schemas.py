@@ -77,6 +77,8 @@ RecordKind = Literal[
     "control",
     "detection",
     "event",
+    "feed",
+    "feed-networks",
     "known",
     "offence",
     "receipt",

@@ -14,7 +14,8 @@ from chalicelib.admin.malformed import MalformedPieces, explained
 from chalicelib.admin.rule_sets import rule_set
 from chalicelib.core.ipsets import IpSet, SetGroup, Wanted, rooms_of, wanted
 from chalicelib.core.responses import Response
-from chalicelib.core.state import MOST_UNREADABLE, Block, Pause, Unreadable, WebAcls
+from chalicelib.core.rules_toml import MOST_FEEDS
+from chalicelib.core.state import MOST_UNREADABLE, Block, Feed, Pause, Unreadable, WebAcls
 from chalicelib.pipeline.inspection import still_unreadable
 from chalicelib.pipeline.rule_breakers import stopped_rules
 from chalicelib.pipeline.stored import State
@@ -111,6 +112,8 @@ class Status(TimedAnswer, frozen=True, kw_only=True):
     rules: RulesStatus
     sweep: SweepStatus | None
     ingest: IngestStatus
+    feeds: Annotated[tuple[Feed, ...], at_most(2 * MOST_FEEDS)] = ()
+    """The feeds, in order of name, as they were checked last."""
     unreadable: Annotated[tuple[Unreadable, ...], at_most(MOST_UNREADABLE)] = ()
     """Stored records that cannot be read and are skipped, as the last sweeps found them: the first 100."""
     web_acls: WebAcls = WebAcls()
@@ -146,6 +149,7 @@ def read_status(state: State, live: LiveCounts, sets: Sequence[IpSet], now_ms: i
         ),
         sweep=SweepStatus(at=beat.at, age_s=max(0, now - beat.at)) if beat else None,
         ingest=_ingest(live, now_ms),
+        feeds=tuple(state.records(Feed)),
         unreadable=still_unreadable(state, beat.unreadable) if beat else (),
         web_acls=web_acls,
     )

@@ -9,6 +9,7 @@ from chalicelib.admin.busiest import Busiest, Busy, Top
 from chalicelib.admin.changes import ChangeAnswer
 from chalicelib.admin.clients import ClientReport, Count, PastView
 from chalicelib.admin.control import PauseChange
+from chalicelib.admin.feeds import FeedList
 from chalicelib.admin.history import EventView, HistoryPage
 from chalicelib.admin.malformed import MalformedPieces
 from chalicelib.admin.rule_sets import RulesAnswer, RulesPlan, VersionPage, VersionView
@@ -37,6 +38,7 @@ from chalicelib.core.state import (
     Call,
     EarlierRule,
     Evidence,
+    Feed,
     Pause,
     Placed,
     StoredRules,
@@ -70,6 +72,13 @@ _block = Block(network=_CLIENT, rule="burst", blocked_at=_NOW - 60, until=_NOW +
 _manual = Block(network=_CLIENT, blocked_at=_NOW, until=_NOW + 3600, comment="scraper", by="alice")
 _shown = BlockView.of(_block, NetworkSet(()), _NOW)
 _past = PastView(network=_CLIENT, rule="burst", offence=1, until=_NOW + 540, outcome="blocked", evidence=_evidence)
+_feed = Feed(
+    name="bingbot",
+    url="https://www.bing.com/toolbox/bingbot.json",
+    checked_at=_HOUR_AGO,
+    changed_at=_HOUR_AGO,
+    networks=28,
+)
 _allow = Allow(network=_OFFICE, comment="office", by="alice", added_at=_NOW)
 _rule = Rule(name="burst", limit=50, window_s=5)
 _count = Count.under(_rule, _LOG, network=_CLIENT, count=12)
@@ -178,6 +187,7 @@ _EXAMPLES = (
             shards=2,
         ),
     ),
+    FeedList(now=_NOW, feeds=[_feed]),
     AllowPage(now=_NOW, entries=[_allow], next=None),
     AllowChange(
         changed=True,

@@ -16,6 +16,7 @@ from chalicelib.admin.changes import ChangeAnswer, PlannedChange
 from chalicelib.admin.clients import ClientReport, client_report
 from chalicelib.admin.control import PauseChange
 from chalicelib.admin.errors import NotFound
+from chalicelib.admin.feeds import FeedList, list_feeds
 from chalicelib.admin.history import HistoryPage, list_history
 from chalicelib.admin.rule_sets import RulesAnswer, RuleSetView, RulesPlan, VersionPage
 from chalicelib.admin.series import Series, read_series
@@ -90,6 +91,15 @@ def delete_allowlist(call: ApiCall, query: schemas.DisallowQuery) -> PlannedChan
     Removes only the entries for exactly these networks. Harmless if there is none.
     """
     return allowlist.disallow(call.state, query, call.now)
+
+
+@route("GET", "/v1/feeds", role=Role.VIEWER, tag="feeds")
+def feeds(call: ApiCall) -> FeedList:
+    """Lists the feeds, and how their last checks ended.
+
+    They are checked every hour. A feed whose check failed keeps its last list.
+    """
+    return list_feeds(call.state, call.now)
 
 
 @route("GET", "/v1/blocks", role=Role.VIEWER, tag="blocks")

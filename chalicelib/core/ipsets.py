@@ -235,7 +235,8 @@ class BlockList:
 
 def _listed(block: Block) -> _Listed:
     ends = tuple(block.ends.items()) if block.softer else ((Response.BLOCK, block.until),)
-    return _Listed(block.manual, block.blocked_at, span_of(block.network), ends)
+    # Feeds list networks that nothing may ever come from: a full set keeps those of offenders before theirs.
+    return _Listed(block.by_operator, block.blocked_at, span_of(block.network), ends)
 
 
 def wanted(blocks: Iterable[Block], allowlist: NetworkSet, rooms: Mapping[SetGroup, int], now: int) -> Wanted:

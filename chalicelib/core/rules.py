@@ -179,6 +179,24 @@ class NetworkTerms:
     """Prefix length of the widest IPv6 network, up to 48."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedTerms:
+    """A feed to read, and what its networks meet (``feeds``)."""
+
+    name: str
+    url: str
+    """An https address."""
+    respond: Response | None = None
+    """The response to its networks' requests; None: they are allowed, that is, never blocked."""
+    most: int = 1000
+    """Most networks that are used, once they are merged; a longer list is rejected."""
+
+    @property
+    def title(self) -> str:
+        """The feed's table in the TOML, which no rule can be named like."""
+        return f"[feeds.{self.name}]"
+
+
 @dataclass(frozen=True, slots=True)
 class RuleSet:
     """Valid rules, and what must be counted for them."""
@@ -188,6 +206,8 @@ class RuleSet:
     version: str = ""
     networks: NetworkTerms | None = None
     """Conditions on which networks are blocked; None if only clients are."""
+    feeds: tuple[FeedTerms, ...] = ()
+    """Lists of networks that are read every hour, in order of name."""
 
     @property
     def longest_window_ms(self) -> int:

@@ -1,5 +1,6 @@
 """Rules in the words of their TOML, and the differences between two rule sets."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from enum import StrEnum
@@ -10,7 +11,7 @@ import msgspec
 from chalicelib.core.durations import format_duration, utc_text
 from chalicelib.core.measures import Measure, amount_text
 from chalicelib.core.responses import BLOCKED, Response
-from chalicelib.core.rules import NETWORKS, Action, NetworkTerms, Rule, RuleSet, serving
+from chalicelib.core.rules import NETWORKS, Action, FeedTerms, NetworkTerms, Rule, RuleSet, serving
 from chalicelib.core.scope import Scope
 
 
@@ -161,7 +162,31 @@ def differences(before: RuleSet, after: RuleSet) -> list[RuleDiff]:
         if rule != old.get(name)
     ]
     diffs += [RuleDiff(name, DiffKind.REMOVED, [sentence(rule)]) for name, rule in old.items() if name not in new]
-    return [*diffs, *_networks_differ(before.networks, after.networks)]
+    return [*diffs, *_networks_differ(before.networks, after.networks), *_feeds_differ(before.feeds, after.feeds)]
+
+
+def _feeds_differ(before: Sequence[FeedTerms], after: Sequence[FeedTerms]) -> Iterator[RuleDiff]:
+    """Yields the change to each feed that differs, feeds of ``after`` first."""
+    old, new = ({feed.title: feed for feed in feeds} for feeds in (before, after))
+    for title, feed in new.items():
+        if title not in old:
+            yield RuleDiff(title, DiffKind.ADDED, [feed_sentence(feed)])
+        elif feed != old[title]:
+            words = [f"{feed_sentence(old[title])} becomes {feed_sentence(feed)}"]
+            yield RuleDiff(title, DiffKind.CHANGED, words)
+    for title, feed in old.items():
+        if title not in new:
+            yield RuleDiff(title, DiffKind.REMOVED, [feed_sentence(feed)])
+
+
+def feed_sentence(feed: FeedTerms) -> str:
+    """Returns a one-line description of a feed.
+
+    >>> feed_sentence(FeedTerms(name="bingbot", url="https://example.com/bots.json"))
+    'up to 1,000 networks of https://example.com/bots.json: never block'
+    """
+    answer = "never block" if feed.respond is None else feed.respond
+    return f"up to {feed.most:,} networks of {feed.url}: {answer}"
 
 
 def _networks_differ(before: NetworkTerms | None, after: NetworkTerms | None) -> list[RuleDiff]:
@@ -263,9 +288,10 @@ def summary(changes: list[RuleDiff]) -> str:
     >>> summary([*(RuleDiff(name, DiffKind.ADDED, []) for name in "ab"), RuleDiff("c", DiffKind.REMOVED, [])])
     '2 rules added, 1 rule removed'
     """
-    numbers = {kind: sum(change.change is kind and change.rule != NETWORKS for change in changes) for kind in DiffKind}
-    parts = [f"{number} rule{'' if number == 1 else 's'} {kind}" for kind, number in numbers.items() if number]
-    parts += [f"{NETWORKS} {change.change}" for change in changes if change.rule == NETWORKS]
+    others = [change for change in changes if change.rule.startswith("[")]
+    numbers = Counter(change.change for change in changes if change not in others)
+    parts = [f"{numbers[kind]} rule{'' if numbers[kind] == 1 else 's'} {kind}" for kind in DiffKind if numbers[kind]]
+    parts += [f"{change.rule} {change.change}" for change in others]
     return ", ".join(parts) or "no rule changes"
 
 

@@ -30,6 +30,7 @@ from chalicelib.core.rules import (
     SHORTEST_WINDOW_S,
     Action,
     Escalation,
+    FeedTerms,
     NetworkTerms,
     Rule,
     RuleSet,
@@ -47,8 +48,13 @@ NOT = "not"
 EXACT = "exact"
 """Resolution of an exact rule."""
 
-_DOCUMENT = ("rule", "lists", "networks")
+_DOCUMENT = ("rule", "lists", "networks", "feeds")
 """Keys of a rule set."""
+
+MOST_FEEDS = 20
+"""Most feeds: each sweep reads one, and each is read every hour."""
+MOST_OF_A_FEED = 5000
+"""Most networks of one feed: as text, they fit into an item of the state table."""
 
 BUCKET_SLOTS_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 """Lengths of a bucket's slots: few, and divisors of a second, so that buckets share meters with each other."""
@@ -123,6 +129,8 @@ def parse_rules(text: str, *, version: str | None = None) -> RuleSet:
             networks = _networks(document["networks"])
         except _Wrong as exc:
             problems += [problem.below("networks").of("rules") for problem in exc.problems]
+    feeds, feed_problems = _feeds(document.get("feeds", {}))
+    problems += feed_problems
     rules: dict[str, Rule] = {}
     for number, table in enumerate(tables[:MOST_RULES], 1):
         whole_table, rule_problems = _with_lists(table, lists)
@@ -138,7 +146,32 @@ def parse_rules(text: str, *, version: str | None = None) -> RuleSet:
     if problems:
         raise RulesError(problems)
     version = version or blake2b(text.encode(), digest_size=6).hexdigest()
-    return RuleSet(tuple(rules.values()), text, version, networks)
+    return RuleSet(tuple(rules.values()), text, version, networks, feeds)
+
+
+def _feeds(tables: object) -> tuple[tuple[FeedTerms, ...], list[str]]:
+    """Returns the feeds in order of name, and all problems."""
+    if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
+        return (), ["rules: 'feeds' must hold a table per feed; write [feeds.bingbot], and below it url and allow"]
+    problems = []
+    if len(tables) > MOST_FEEDS:
+        problems.append(f"rules: {len(tables)} feeds; at most {MOST_FEEDS} are accepted")
+    feeds = []
+    for name, table in sorted(tables.items()):
+        try:
+            _is(RULE_NAME)(name)
+            feeds.append(replace(_feed(table), name=name))
+        except _Wrong as exc:
+            problems += [problem.of(f"feed {name!r}") for problem in exc.problems]
+    return tuple(feeds), problems
+
+
+def _make_feed(*, allow: bool = False, respond: Response | None = None, **values: Any) -> FeedTerms:
+    """Returns a feed, still without its name. Raises _Wrong unless it says either that or how."""
+    if allow == (respond is not None):
+        message = "write either allow = true, for networks that are never blocked, or a response to their requests"
+        raise _Wrong(RuleProblem(message, ("respond" if allow else "allow",)))
+    return FeedTerms(name="", respond=respond, **values)
 
 
 def _lists(tables: object) -> tuple[dict[str, list[Any]], list[str]]:
@@ -546,6 +579,17 @@ _NETWORKS: dict[str, _Reader] = {
 }
 
 _networks = _table(_NETWORKS, make=NetworkTerms)
+
+_FEED: dict[str, _Reader] = {
+    "url": _is(pattern(r"https://[A-Za-z0-9.-]{1,253}(/[!-~]{0,1500})?", "an https address without user and port")),
+    "allow": _is(_BOOLEAN),
+    "respond": lambda value: Response(
+        _is(one_of(tuple(Response), f"one of {', '.join(map(repr, map(str, Response)))}"))(value)
+    ),
+    "most": _is(whole(1, MOST_OF_A_FEED)),
+}
+
+_feed = _table(_FEED, required=("url",), make=_make_feed)
 
 _ATTRIBUTES = {"window": "window_s", "block_for": "block_for_s", "max": "max_s", "memory": "memory_s", NOT: "excluded"}
 """Attributes of Rule, Escalation and Scope that are named differently from their key."""

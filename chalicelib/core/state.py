@@ -184,6 +184,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 MANUAL = "manual"
+FEED_AUTHOR = "feed "
+"""Start of the names under which feeds allow and block networks. No token has such a name."""
 DAY_S = 86400
 
 
@@ -215,7 +217,7 @@ class Block(NetworkRecord, frozen=True, kw_only=True):
     evidence: Evidence | None = None
     comment: str = ""
     by: str = ""
-    """The operator who made a manual block."""
+    """The operator who made a manual block, or 'feed ' and the name of the feed that lists the network."""
     begun_at: Seconds = 0
     """Time since which the network has been blocked without a gap; 0: since ``blocked_at``. Epoch seconds."""
     softer: dict[Response, Seconds] = {}
@@ -252,6 +254,11 @@ class Block(NetworkRecord, frozen=True, kw_only=True):
     @property
     def manual(self) -> bool:
         return self.rule == MANUAL
+
+    @property
+    def by_operator(self) -> bool:
+        """True if an operator made it."""
+        return self.manual and not self.by.startswith(FEED_AUTHOR)
 
     @property
     def refuses_from(self) -> int:
@@ -402,6 +409,51 @@ class Allow(NetworkRecord, frozen=True, kw_only=True):
 
     def in_force(self, now: int) -> bool:
         return self.expires_at is None or now < self.expires_at
+
+
+class Feed(StateRecord, frozen=True, kw_only=True):
+    """A feed, as it was checked last."""
+
+    kind: ClassVar[str] = "feed"
+    name: str
+    url: str
+    respond: Response | None = None
+    """The response to its networks' requests; null if they are allowed."""
+    checked_at: Seconds = 0
+    """Time of the last check. Epoch seconds."""
+    changed_at: Seconds = 0
+    """Time at which the list in use was read first; 0 if none is in use. Epoch seconds."""
+    networks: Number = 0
+    """Networks in the list in use, the last one that could be used."""
+    problem: str = ""
+    """The reason why the last check did not lead to a list; empty if it did."""
+
+    @property
+    def id(self) -> str:
+        return self.name
+
+    def belongs_under(self, id: str) -> bool:
+        return id == self.id
+
+
+class FeedNetworks(StateRecord, frozen=True, kw_only=True):
+    """The networks of a feed that are in use."""
+
+    kind: ClassVar[str] = "feed-networks"
+    name: str
+    networks: tuple[str, ...]
+    """At most 5,000, and during a check also those of the list before: they fit into an item."""
+
+    def __post_init__(self) -> None:
+        for network in self.networks:
+            require_network(network)
+
+    @property
+    def id(self) -> str:
+        return self.name
+
+    def belongs_under(self, id: str) -> bool:
+        return id == self.id
 
 
 class StoredRules(StateRecord, frozen=True, kw_only=True):
@@ -811,6 +863,8 @@ RECORDS: tuple[type[StateRecord], ...] = (
     Block,
     History,
     Allow,
+    Feed,
+    FeedNetworks,
     StoredRules,
     Known,
     RuleBreaker,

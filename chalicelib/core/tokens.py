@@ -11,6 +11,8 @@ from hashlib import sha256
 
 import msgspec
 
+from chalicelib.core.state import FEED_AUTHOR
+
 PREFIX = "sluice_"
 """Start of every token, by which secret scanners recognise a leaked one."""
 
@@ -56,6 +58,10 @@ def issue(name: str, role: Role, *, secret: bytes, now: int, expires_at: int | N
 
     Raises ValueError for an invalid name or secret.
     """
+    if name.startswith(FEED_AUTHOR):
+        raise ValueError(
+            f"name: {name!r} begins with {FEED_AUTHOR!r}, which is reserved for feeds; choose another name"
+        )
     if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable():
         raise ValueError(f"name: {name!r} is not 1 to {LONGEST_NAME} printable characters")
     if len(secret) != SECRET_BYTES:

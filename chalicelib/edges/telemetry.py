@@ -16,6 +16,7 @@ from chalicelib.reports import (
     AnnounceReport,
     EnforceReport,
     EvaluateReport,
+    FeedReport,
     ImportReport,
     IngestReport,
     PublishReport,
@@ -151,4 +152,16 @@ class PowertoolsTelemetry:
         add("Unreadable", Count, len(report.unreadable))
         if report.unreadable:
             self.log.error("unreadable records", extra={"records": described(report.unreadable)})
+        self._metrics.flush_metrics()
+
+    def fed(self, report: FeedReport) -> None:
+        add, changes = self._metrics.add_metric, {"added": report.added, "removed": report.removed}
+        add("FeedFailures", Count, int(bool(report.problem)))
+        if report.problem:
+            self.log.error(
+                "a feed could not be used; its last list stays in use",
+                extra={"feed": report.name, "problem": report.problem, "networks": report.networks},
+            )
+        elif report.added or report.removed:
+            self.log.info("a feed has changed", extra={"feed": report.name, "networks": report.networks, **changes})
         self._metrics.flush_metrics()

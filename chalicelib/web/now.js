@@ -100,6 +100,15 @@ function room(blocks) {
   return said.join(" · ");
 }
 
+/** A tile about the feeds, if there are any. */
+function feeds(checked) {
+  if (!checked.length) return [];
+  const failing = checked.filter((each) => each.problem);
+  const networks = checked.reduce((sum, each) => sum + each.networks, 0);
+  const about = failing.length ? `${failing.map((each) => each.name).join(", ")}: not read, last list in use` : plural(checked.length, "list");
+  return [["Networks of feeds", number(networks), about, failing.length > 0]];
+}
+
 const FIRST = "sluice setup --renumber evaluates it first, unless this order is intended; sluice doctor looks again.";
 
 /** The place of Sluice's rules in the web ACL where it matters most, as a tile; none if no web ACL is known. */
@@ -144,6 +153,7 @@ export function showStatus(status) {
     ["In the IP sets", number(fill4 + fill6), room(blocks) || `${number(fill4)} IPv4, ${number(fill6)} IPv6`, blocks.overflow > 0],
     ["Rules", `v${rules.version}`, rules.problem ?? plural(rules.rules, "rule"), rules.problem !== null],
     ...placeTile(status.web_acls),
+    ...feeds(status.feeds),
     ["Last sweep", sweep ? span(sweep.age_s) : "never", sweep ? "ago" : "blocks may not end", !sweep || sweep.age_s > 180],
   ];
   fill($("tiles"), tiles, ([name]) => name, ([name]) => {

@@ -19,6 +19,7 @@ from chalicelib.core.durations import format_duration, parse_duration
 from chalicelib.core.tally import LONGEST_RETENTION_S
 from chalicelib.core.tokens import Role
 from chalicelib.core.wording import plural
+from chalicelib.edges.https_feeds import HttpsFeeds
 from chalicelib.reports import IngestReport
 from sluice import DEFAULT_RULES
 from sluice.commands.shared.logs import explained
@@ -118,6 +119,7 @@ def dev(
             allow=ALLOWED if traffic else (),
             objects=bucket,
             announcements=announcements,
+            feeds=HttpsFeeds(),
         )
     except ConfigError as exc:
         raise click.ClickException(str(exc)) from exc

@@ -1,13 +1,19 @@
 """``sluice feeds``: lists of networks that others publish."""
 
-import click
+from collections.abc import Iterator
 
+import click
+from rich.text import Text
+
+from chalicelib.admin.feeds import FeedList
 from chalicelib.core.feeds import PublishedList, implausible
 from chalicelib.core.printable import printable
 from chalicelib.core.wording import plural
+from sluice.commands.shared.api import Printable, Session, api_command
 from sluice.commands.shared.feeds import FEED, published
 from sluice.commands.shared.options import json_output
-from sluice.commands.shared.output import print_json
+from sluice.commands.shared.output import print_json, table
+from sluice.commands.shared.times import local
 
 MOST_SHOWN = 5
 """Most skipped entries whose reasons are printed."""
@@ -16,6 +22,38 @@ MOST_SHOWN = 5
 @click.group()
 def feeds() -> None:
     """Read lists of networks that others publish, such as those of crawlers."""
+
+
+@feeds.command("list")
+@api_command
+def list_(session: Session) -> None:
+    """List the feeds of the rules in force, and how their last checks ended.
+
+    A feed is checked every hour. If a check fails, its last list stays in use, and the reason is shown.
+
+    \b
+    sluice feeds list
+    """
+    session.show(session.client.get("/v1/feeds", FeedList), _view)
+
+
+def _view(answer: FeedList) -> Iterator[Printable]:
+    for feed in answer.feeds:
+        if feed.problem:
+            yield Text(printable(f"{feed.name}: {feed.problem}"), "bold red")
+    rows = (
+        (
+            feed.name,
+            feed.respond or "allow",
+            f"{feed.networks:,}",
+            local(feed.checked_at),
+            local(feed.changed_at) if feed.changed_at else "never",
+            feed.url,
+        )
+        for feed in answer.feeds
+    )
+    yield table(("feed", "response", "networks", "checked", "changed", "address"), rows, right=("networks",))
+    yield plural(len(answer.feeds), "feed")
 
 
 @feeds.command()

@@ -61,6 +61,10 @@ def _alarms(status: Status) -> Iterator[str]:
         )
     if status.rules.problem:
         yield f"rules: {status.rules.problem}"
+    for feed in status.feeds:
+        if feed.problem:
+            networks = plural(feed.networks, "network")
+            yield f"feed {feed.name}: {feed.problem}. Its last list, of {networks}, stays in use."
     if status.ingest.problem:
         yield f"ingest: {status.ingest.problem}"
     if status.unreadable:

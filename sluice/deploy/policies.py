@@ -18,6 +18,8 @@ from chalicelib.core.state import (
     Control,
     Detection,
     Events,
+    Feed,
+    FeedNetworks,
     History,
     Known,
     Receipt,
@@ -83,6 +85,7 @@ RULES, DETECTION, KNOWN = StoredRules.kind, Detection.kind, Known.kind
 BREAKERS = (RuleBreaker.kind, Waiting.kind)
 BLOCK, HISTORY, ALLOW, CONTROL, EVENT, AUDIT = (of.kind for of in (Block, History, Allow, Control, Events, Audit))
 WARNING = Warned.kind
+FEEDS = (Feed.kind, FeedNetworks.kind)
 EVERY_KIND = sorted({of.kind for of in RECORDS} | {CONTROL})
 KEPT = {AUDIT, Receipt.kind}
 """Kinds from which no function removes a record: the audit is complete, and receipts expire."""
@@ -136,8 +139,8 @@ def policies(arns: Arns) -> dict[str, Policy]:
         ],
         "sweep": [
             records("GetItem Query BatchGetItem", state, *EVERY_KIND),
-            records("PutItem", state, BLOCK, HISTORY, CONTROL, EVENT),
-            records("DeleteItem", state, BLOCK, HISTORY),
+            records("PutItem", state, BLOCK, HISTORY, CONTROL, EVENT, ALLOW, *FEEDS),
+            records("DeleteItem", state, BLOCK, HISTORY, ALLOW, *FEEDS),
         ],
         "api_handler": [
             records("GetItem Query BatchGetItem", state, *EVERY_KIND),

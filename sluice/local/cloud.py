@@ -13,7 +13,7 @@ from random import Random
 from typing import Any, TypeVar
 
 from chalicelib import handlers
-from chalicelib.bootstrap import NoObjects, Services, World, compose, running_in
+from chalicelib.bootstrap import NoFeeds, NoObjects, Services, World, compose, running_in
 from chalicelib.config import Config, read_config
 from chalicelib.core.responses import SOFTER, Response
 from chalicelib.core.rules import RuleSet
@@ -21,7 +21,7 @@ from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import ACTIVE, Allow, StoredRules, version_id
 from chalicelib.edges.waf_ip_sets import WafIpSets
 from chalicelib.pipeline.stored import State
-from chalicelib.ports import Announcements, LogKey, LogObject, LogObjects
+from chalicelib.ports import Announcements, Feeds, LogKey, LogObject, LogObjects
 from sluice.local.events import (
     MOST_BYTES,
     MOST_RECORDS,
@@ -91,12 +91,13 @@ class LocalCloud:
         ip_sets: int = 1,
         responses: Collection[Response] = (),
         announcements: Announcements | None = None,
+        feeds: Feeds | None = None,
     ) -> None:
         """``rules``: TOML text. ``containers``: those of ingest. ``allow``: networks for the allowlist, with comments.
 
         ``ip_sets``: those of each family that block. ``responses``: softer ones with IP sets, besides those of the
         rules. ``objects``: the bucket that ``notify`` refers to, if there is one. ``announcements``: their receiver,
-        likewise. Raises RulesError, ConfigError.
+        likewise. ``feeds``: what reads them, by default nothing. Raises RulesError, ConfigError.
         """
         self.rules: RuleSet = parse_rules(rules)
         self.loop = Loop(clock)
@@ -107,7 +108,9 @@ class LocalCloud:
         self.state = MemoryStateStore()
         self.waf = WafStandIn(clock.now, self.loop.sleep)
         self.telemetry = ReportTotals()
-        softer = {*responses, *chain.from_iterable(rule.respond for rule in self.rules.rules)} & set(SOFTER)
+        answers = [*chain.from_iterable(rule.respond for rule in self.rules.rules)]
+        answers += [feed.respond for feed in self.rules.feeds if feed.respond is not None]
+        softer = {*responses, *answers} & set(SOFTER)
         sets = self._create_ip_sets(ip_sets, softer)
         self.config: Config = read_config({**sets, "LOG_STREAM": self.stream.name, **(settings or {})})
         self.world = World(
@@ -118,6 +121,7 @@ class LocalCloud:
             sleep=self.loop.sleep,
             telemetry=self.telemetry,
             objects=objects or NoObjects(),
+            feeds=feeds or NoFeeds(),
             memory_mb=MEMORY_MB,
             announcements=announcements,
         )

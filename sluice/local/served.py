@@ -18,7 +18,7 @@ from chalicelib import handlers
 from chalicelib.bootstrap import compose, running_in
 from chalicelib.core.tally import kept_s
 from chalicelib.core.tokens import SECRET_BYTES, Role, Token, issue
-from chalicelib.ports import Announcements, LogObjects
+from chalicelib.ports import Announcements, Feeds, LogObjects
 from sluice.local.cloud import LocalCloud
 from sluice.local.gateway import HOST, Gateway, serve
 
@@ -91,9 +91,10 @@ class ServedCloud:
         allow: Sequence[tuple[str, str]] = (),
         objects: LogObjects | None = None,
         announcements: Announcements | None = None,
+        feeds: Feeds | None = None,
     ) -> None:
         """``start``: epoch seconds in the past, from which the cloud catches up. ``objects``: its bucket.
-        ``announcements``: their receiver.
+        ``announcements``: their receiver. ``feeds``: what reads them.
 
         Raises RulesError, ConfigError, or OSError if the port is taken.
         """
@@ -106,6 +107,7 @@ class ServedCloud:
             allow=allow,
             objects=objects,
             announcements=announcements,
+            feeds=feeds,
         )
         self.tokens: list[Token] = []
         """Accepted tokens, as they are stored."""

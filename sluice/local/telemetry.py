@@ -9,6 +9,7 @@ from chalicelib.reports import (
     AnnounceReport,
     EnforceReport,
     EvaluateReport,
+    FeedReport,
     ImportReport,
     IngestReport,
     PublishReport,
@@ -60,3 +61,6 @@ class ReportTotals:
 
     def swept(self, report: SweepReport) -> None:
         self.lifted += report.lifted
+
+    def fed(self, report: FeedReport) -> None:
+        self.failures += [f"feed {report.name}: {report.problem}"] if report.problem else []

@@ -26,6 +26,7 @@ FUNCTIONS = {
     "announced": "enforce",
     "published": "publish",
     "swept": "sweep",
+    "fed": "sweep",
 }
 """Reports of the telemetry, and the functions that make them."""
 
@@ -75,6 +76,7 @@ def test_every_rule_key_is_documented() -> None:
     for key in ("aggregate", "bucket", "escalate", "scope"):
         keys |= {f"{key}.{inner}" for inner in known_keys(f"{key} = {{ zzzz = 1 }}")}
     keys |= {f"networks.{inner}" for inner in known_keys("zzzz = 1", "[networks]")}
+    keys |= {f"feeds.{inner}" for inner in known_keys("zzzz = 1", "[feeds.bot]")}
     assert keys == {row[0].strip("`") for row in rows("rules.md")}
 
 
@@ -92,7 +94,7 @@ def test_the_documented_defaults_of_a_rule_are_its_defaults() -> None:
 def test_the_documented_rule_is_valid() -> None:
     examples = re.findall(r"```toml\n(.*?)```", text("rules.md"), re.DOTALL)
     names = [[rule.name for rule in parse_rules(example).rules] for example in examples]
-    assert names == [["login"], ["one-page"], ["egress"], ["pages-from-abroad"], []]
+    assert names == [["login"], ["one-page"], ["egress"], ["pages-from-abroad"], [], []]
 
 
 def test_every_static_ending_is_documented() -> None:

@@ -11,7 +11,7 @@ from playwright.sync_api import Locator, Page, expect
 import app
 from chalicelib.api.openapi import document
 from chalicelib.core.responses import Response
-from chalicelib.core.state import EarlierRule, Members, Placed
+from chalicelib.core.state import EarlierRule, Feed, Members, Placed
 from tests.page.conftest import OpenPage
 from tests.support.browser import sign_in
 from tests.support.site import Site
@@ -163,6 +163,18 @@ def test_requests_that_came_too_late_to_count_are_shown(open_page: OpenPage, sit
     site.put_late(12)
     expect(page.locator("#tiles")).to_contain_text("Too late to count")
     expect(page.locator("#tiles div", has_text="Too late to count").locator(".value")).to_have_text("12")
+
+
+def test_the_networks_of_feeds_are_shown_and_which_feed_failed(open_page: OpenPage, site: Site) -> None:
+    page = open_page()
+    expect(page.locator("#tiles")).to_contain_text("Requests per second")
+    expect(page.locator("#tiles")).not_to_contain_text("Networks of feeds")
+    site.put_feed(
+        Feed(name="bot", url="https://bots.example/", checked_at=int(time.time()), networks=28, problem=MARKUP)
+    )
+    tile = page.locator("#tiles div", has_text="Networks of feeds")
+    expect(tile.locator(".value")).to_have_text("28")
+    expect(tile).to_contain_text("bot: not read, last list in use")
 
 
 # --- an attack

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from threading import Event, Thread
 from typing import Any
 
-from chalicelib.core.state import Block, Placed, RuleBreaker, WebAcls
+from msgspec.structs import replace
+
+from chalicelib.core.state import ACTIVE, Block, Feed, Placed, RuleBreaker, StoredRules, WebAcls
 from chalicelib.core.tokens import Role
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep
@@ -133,6 +135,19 @@ class Site:
             hits={f"{number:08x}": now for number in range(50)},
         )
         self.do(lambda: State(self._opened.cloud.state).overwrite(breaker))
+
+    def put_feed(self, feed: Feed) -> None:
+        """Adds a feed to the rules, and stores that it has been checked."""
+        state = State(self._opened.cloud.state)
+
+        def put() -> None:
+            active = state.get(StoredRules, ACTIVE)
+            assert active is not None
+            table = f'\n[feeds.{feed.name}]\nurl = "{feed.url}"\nallow = true\n'
+            state.overwrite(replace(active.record, text=active.record.text + table), id=ACTIVE)
+            state.overwrite(feed)
+
+        self.do(put)
 
     def put_unreadable(self, kind: str, id: str, body: bytes) -> None:
         """Stores a record as it is, and has the sweep find it."""

@@ -22,6 +22,7 @@ from sluice.deploy.doctor.enforcement import (
     associated,
     attached,
     control,
+    feeds,
     preceded,
     publishing,
     rules,
@@ -48,7 +49,7 @@ CHECKS: tuple[StageCheck, ...] = (
         alarms,
     ),
     *(records, readers, lag, dropped, objects, fields, malformed, proxies, waf_filters),
-    *(sweep, control, unreadable, rules, publishing, attached, associated, preceded),
+    *(sweep, control, unreadable, rules, feeds, publishing, attached, associated, preceded),
 )
 
 

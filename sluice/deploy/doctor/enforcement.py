@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from chalicelib.core.rules import Action
 from chalicelib.core.rules_toml import RulesError, parse_rules
 from chalicelib.core.sampling import Sampling, sampling_notes
-from chalicelib.core.state import ACTIVE, Heartbeat, Pause, StoredRules
+from chalicelib.core.state import ACTIVE, Feed, Heartbeat, Pause, StoredRules
 from chalicelib.core.wording import plural
 from sluice.deploy.account import missing_ok
 from sluice.deploy.doctor.inspection import Finding, Inspection
@@ -60,6 +60,19 @@ def rules(inspection: Inspection) -> Iterator[Finding]:
     if not any(rule.action is Action.BLOCK for rule in active):
         what = "all rules only count: no client is blocked"
         yield Finding("rules", what, 'set action = "block" in the rules that you trust', wrong=False)
+
+
+def feeds(inspection: Inspection) -> Iterator[Finding]:
+    stored = inspection.record(StoredRules, ACTIVE)
+    try:
+        listed = parse_rules(stored.text).feeds if stored is not None else ()
+    except RulesError:
+        return
+    for feed in listed:
+        checked = inspection.record(Feed, feed.name)
+        if checked is not None and checked.problem:
+            what = f"feed {feed.name} could not be used: {checked.problem}; its last list stays in use"
+            yield Finding("feeds", what, f"sluice feeds check {feed.url} shows what is published")
 
 
 def attached(inspection: Inspection) -> Iterator[Finding]:

@@ -244,3 +244,9 @@ def test_the_deployed_authorizer_fails_with_the_word_that_api_gateway_answers_40
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].endswith(": Unauthorized")
     assert "sluice_nobody" not in done.stderr
+
+
+def test_no_token_has_the_name_under_which_a_feed_allows_and_blocks() -> None:
+    with pytest.raises(ValueError, match="begins with 'feed ', which is reserved for feeds"):
+        issue("feed bingbot", Role.OPERATOR, secret=bytes(32), now=5)
+    assert issue("feedback", Role.OPERATOR, secret=bytes(32), now=5)[1].name == "feedback"

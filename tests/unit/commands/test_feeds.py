@@ -1,12 +1,17 @@
 """``sluice feeds``: published lists, read and compared."""
 
 import json
+import re
+import time
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from msgspec.structs import replace
 
+from chalicelib.core.state import Feed
 from sluice.cli import main
+from tests.support.terminal import Terminal
 
 
 def run(*args: str, input: str | None = None) -> Result:
@@ -61,3 +66,16 @@ def test_skipped_entries_are_counted_and_the_first_ones_shown(tmp_path: Path) ->
     assert notes[0] == "note: 707 entries in 700 networks"
     assert notes[1:6] == ["note: skipped: 10.0.0.1/32 is not of the Internet: it is private, local or reserved"] * 5
     assert notes[6] == "note: skipped 2 more"
+
+
+def test_feeds_are_listed_with_what_they_lead_to_and_what_went_wrong(terminal: Terminal) -> None:
+    assert "0 feeds" in terminal.run("feeds", "list").stdout
+    now = int(time.time())
+    bot = Feed(name="bot", url="https://bots.example/", checked_at=now, changed_at=now - 3600, networks=1028)
+    terminal.site.put_feed(replace(bot, problem="it contains no networks"))
+    shown = terminal.run("feeds", "list").stdout
+    assert shown.startswith("bot: it contains no networks\n")
+    assert re.search(r"^bot +allow +1,028 +.* https://bots\.example/ *$", shown, re.MULTILINE)
+    alarm = "feed bot: it contains no networks. Its last list, of 1,028 networks, stays in use."
+    assert terminal.run("status").stdout.startswith(alarm)
+    assert terminal.json("feeds", "list")["feeds"][0]["networks"] == 1028

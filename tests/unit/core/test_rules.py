@@ -13,9 +13,19 @@ import chalicelib
 from chalicelib.core import rates
 from chalicelib.core.durations import ACCEPTED
 from chalicelib.core.responses import Response
-from chalicelib.core.rules import EXACT_MS, LARGEST_FOLD, Action, Escalation, Meter, NetworkTerms, Rule, RuleSet
+from chalicelib.core.rules import (
+    EXACT_MS,
+    LARGEST_FOLD,
+    Action,
+    Escalation,
+    FeedTerms,
+    Meter,
+    NetworkTerms,
+    Rule,
+    RuleSet,
+)
 from chalicelib.core.rules_diff import rule_words
-from chalicelib.core.rules_toml import MOST_RULES, RESERVED_NAMES, RulesError, parse_rules
+from chalicelib.core.rules_toml import MOST_FEEDS, MOST_OF_A_FEED, MOST_RULES, RESERVED_NAMES, RulesError, parse_rules
 from chalicelib.core.scope import Scope
 from chalicelib.core.state import MANUAL
 
@@ -144,7 +154,7 @@ def test_an_empty_text_is_a_rule_set_without_rules() -> None:
         pytest.param("rule = 7", "rules: 'rule' must be an array of tables; write [[rule]]", id="rule = 7"),
         pytest.param("[rule]\nname = 'r'", "rules: 'rule' must be an array of tables; write [[rule]]", id="[rule]"),
         pytest.param("rules = []", "rules: unknown key 'rules' (did you mean 'rule'?)", id="rules"),
-        pytest.param("x = 1", "rules: unknown key 'x'; known keys: rule, lists, networks", id="x"),
+        pytest.param("x = 1", "rules: unknown key 'x'; known keys: rule, lists, networks, feeds", id="x"),
         pytest.param(
             rule() + rule(limit="20"), "rule 'r': name: used by two rules; names must be unique", id="two of a name"
         ),
@@ -478,6 +488,77 @@ def test_bad_terms_of_networks_are_rejected(text: str, problem: str) -> None:
     with pytest.raises(RulesError) as raised:
         parse_rules(text)
     assert raised.value.problems == [problem]
+
+
+def test_feeds_are_allowed_or_have_a_response_and_are_in_order_of_name() -> None:
+    text = """
+[feeds.drop]
+url = "https://drop.example/v4.json?key=1"
+respond = "challenge"
+most = 5000
+[feeds.bot]
+url = "https://bots.example"
+allow = true
+"""
+    assert parse_rules("").feeds == ()
+    assert parse_rules(text).feeds == (
+        FeedTerms(name="bot", url="https://bots.example"),
+        FeedTerms(
+            name="drop", url="https://drop.example/v4.json?key=1", respond=Response.CHALLENGE, most=MOST_OF_A_FEED
+        ),
+    )
+
+
+URL = 'url = "https://a.example/"'
+EITHER = "write either allow = true, for networks that are never blocked, or a response to their requests"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("feeds = 3", "rules: 'feeds' must hold a table per feed; write [feeds.bingbot], and below it url and allow"),
+        (
+            "[feeds]\na = 1",
+            "rules: 'feeds' must hold a table per feed; write [feeds.bingbot], and below it url and allow",
+        ),
+        ("[feeds.a]\nallow = true", "feed 'a': url: missing"),
+        (
+            f"[feeds.a]\n{URL}",
+            f"feed 'a': allow: {EITHER}",
+        ),
+        (
+            f"[feeds.a]\n{URL}\nallow = true\nrespond = 'block'",
+            f"feed 'a': respond: {EITHER}",
+        ),
+        (f"[feeds.a]\n{URL}\nallow = 1", "feed 'a': allow: 1 is not true or false"),
+        (f"[feeds.a]\n{URL}\nallow = true\nmost = 0", "feed 'a': most: 0 is not a whole number from 1 to 5000"),
+        (f"[feeds.a]\n{URL}\nallow = true\nmosts = 5", "feed 'a': unknown key 'mosts' (did you mean 'most'?)"),
+        (
+            f"[feeds.a]\n{URL}\nrespond = 'deny'",
+            "feed 'a': respond: 'deny' is not one of 'block', 'captcha', 'challenge', 'slow', 'watch'",
+        ),
+        (
+            f"[feeds.'a b']\n{URL}\nallow = true",
+            "feed 'a b': 'a b' is not 1 to 64 letters, digits, '-' or '_', the first a letter or digit",
+        ),
+    ],
+)
+def test_bad_feeds_are_rejected(text: str, problem: str) -> None:
+    assert problems(text) == [problem]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://a.example/", "https://u:p@a.example/", "https://a.example:8443/", "https://a.example/\\n", "ftp://a"],
+)
+def test_a_feed_has_an_https_address_without_user_and_port(url: str) -> None:
+    (problem,) = problems(f'[feeds.a]\nurl = "{url}"\nallow = true')
+    assert problem.endswith(" is not an https address without user and port")
+
+
+def test_a_set_has_at_most_twenty_feeds() -> None:
+    text = "".join(f"[feeds.f{number}]\n{URL}\nallow = true\n" for number in range(MOST_FEEDS + 1))
+    assert problems(text) == ["rules: 21 feeds; at most 20 are accepted"]
 
 
 def test_no_rule_may_be_named_like_a_manual_block() -> None:

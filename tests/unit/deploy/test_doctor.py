@@ -10,7 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 from moto.awslambda.models import lambda_backends
 
-from chalicelib.core.state import ACTIVE, Heartbeat, Pause, RuleBreaker, StateRecord, StoredRules, Unreadable
+from chalicelib.core.state import ACTIVE, Feed, Heartbeat, Pause, RuleBreaker, StateRecord, StoredRules, Unreadable
 from chalicelib.core.tokens import SECRET_BYTES, Role, dump_tokens, issue
 from chalicelib.edges.state_table import StateTable
 from chalicelib.ports import Item
@@ -467,6 +467,19 @@ def test_doctor_names_records_that_cannot_be_read(deployed: DeployedStage) -> No
     found = {finding.check: finding.what for finding in deployed.findings()}
     assert found["records"] == "1 stored record cannot be read, for example allow 192.0.2.77/24: it has host bits set"
     assert "no rules that can be read are stored" in found["rules"]
+
+
+def test_a_feed_that_could_not_be_used_is_named_with_the_reason(deployed: DeployedStage) -> None:
+    url = "https://bots.example/list"
+    table = f'\n[feeds.bot]\nurl = "{url}"\nallow = true\n[feeds.new]\nurl = "{url}"\nallow = true\n'
+    deployed.store(StoredRules(text=BLOCKING + table), ACTIVE)
+    deployed.store(Feed(name="bot", url=url, checked_at=NOW - 30), "bot")
+    assert deployed.findings() == []
+    deployed.store(Feed(name="bot", url=url, checked_at=NOW - 30, problem="it contains no networks"), "bot")
+    (finding,) = deployed.findings()
+    assert finding.wrong
+    assert finding.what == "feed bot could not be used: it contains no networks; its last list stays in use"
+    assert finding.remedy == f"sluice feeds check {url} shows what is published"
 
 
 def test_cdns_that_were_spared_are_reported_with_what_to_set(deployed: DeployedStage) -> None:

@@ -22,6 +22,7 @@ from chalicelib.core.state import (
     Block,
     Detection,
     Events,
+    FeedNetworks,
     Heartbeat,
     History,
     RuleBreaker,
@@ -30,6 +31,7 @@ from chalicelib.core.state import (
     Waiting,
     version_id,
 )
+from chalicelib.edges.https_feeds import HttpsFeeds
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.tally_logs import log_name
 from chalicelib.ports import Item, LogObject
@@ -229,6 +231,20 @@ def stop_and_resume(deployed: Deployed, detected: Item, now: int) -> set[Call]:
     return calls
 
 
+def add_and_remove_feed(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> set[Call]:
+    """Has a feed of the rules read, and then removed from them. Returns the calls of the sweeps."""
+    monkeypatch.setattr(HttpsFeeds, "read", lambda *_: b"198.51.100.0/24\n")
+    state, calls = deployed.services.world.state, set[Call]()
+    before = stored(deployed, StoredRules.kind)
+    for table in ('[feeds.bot]\nurl = "https://bots.example/"\nallow = true\n', ""):
+        state.put_over([Item(kind=StoredRules.kind, id=ACTIVE, body=StoredRules(text=RULES + table).to_json())])
+        deployed.restart()
+        calls |= deployed.calls_of("sweep", schedule_event())
+        assert len(stored(deployed, FeedNetworks.kind)) == bool(table)
+    state.put_over(before)
+    return calls
+
+
 def test_every_function_stays_within_its_policy(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chalicelib.pipeline.warning.NEARLY_FULL", 0.0)
     now = time.time()
@@ -269,6 +285,7 @@ def test_every_function_stays_within_its_policy(deployed: Deployed, monkeypatch:
     assert [item.id for item in stored(deployed, History.kind)] == [
         *("192.0.2.7/32", "198.51.100.7/32", "203.0.113.7/32")
     ]
+    used["sweep"] |= add_and_remove_feed(deployed, monkeypatch)
     beat = Heartbeat(at=int(now))
     deployed.restart()
     for _ in range(2):  # which of the blocks are guilty is known from the second heartbeat on

@@ -89,7 +89,7 @@ def test_what_was_mended_since_is_not_shown(store: Store) -> None:
 
 
 def test_a_record_of_an_unknown_kind_is_none_of_this_versions_business(store: Store) -> None:
-    store.put_over([Item(kind="control", id="next-version", body=b"?"), Item(kind="feed", id="x", body=b"?")])
+    store.put_over([Item(kind="control", id="next-version", body=b"?"), Item(kind="of-later", id="x", body=b"?")])
     assert following(State(store)).unreadable == ()
     assert State(store).unreadable("control", ["next-version"]) == []
     assert State(store).get(Detection, "next-version") is None
