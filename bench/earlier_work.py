@@ -168,8 +168,7 @@ def time_to_block(number: int) -> dict[str, float]:
 
 
 def botnet(number: int) -> dict[str, float]:
-    """Seconds until 10,000 clients are published that begin to offend within ten seconds; ``missing`` of them never
-    are."""
+    """Seconds until 10,000 clients that offend within ten seconds are published; ``missing`` of them never are."""
     cloud = LocalCloud(
         SimulatedClock(START),
         rules=BOTNET_RULES,

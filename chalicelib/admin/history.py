@@ -32,16 +32,16 @@ class EventView(Struct, frozen=True, kw_only=True):
     or was lifted; stopped or resumed: a rule, by its breaker; full: the IP sets are nearly full; unreadable: logs hold
     pieces that cannot be read."""
     network: str | None
-    """Null if the event is about a rule, or about clients that are only numbered."""
+    """Null if the event is about a rule, or about clients of whom only the number is known."""
     rule: str
     """Name of the rule, or 'manual'; empty if the event is about IP sets or logs."""
     detail: str
     """The reason in words."""
     since: Seconds | None
-    """When the block that ended had begun; null for other events. Epoch seconds."""
+    """When the block that ended began; null for other events. Epoch seconds."""
     until: Seconds | None
-    """First second at which the block is over, or would have been; of one that ended, when it was. Null for a rule.
-    Epoch seconds."""
+    """First second at which the block is over, or would have been; for a block that ended, when it ended. Null for a
+    rule. Epoch seconds."""
     response: Response
     """The response to the client's requests, or what it would have been; for a block that ended, the hardest one."""
     offence: int

@@ -168,7 +168,7 @@ class RuleEdit(Form, frozen=True):
     """Time before which the rule only counts; 0 ends its pause; null: unchanged. Epoch seconds."""
     comment: Comment = ""
     force: bool = False
-    """As in a rule set to activate."""
+    """As when a rule set is activated."""
 
 
 class Rollback(Form, frozen=True):
@@ -177,7 +177,7 @@ class Rollback(Form, frozen=True):
     version: Version
     comment: Comment = ""
     force: bool = False
-    """As in a rule set to activate."""
+    """As when a rule set is activated."""
 
 
 class NewPause(Form, frozen=True):

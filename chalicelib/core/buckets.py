@@ -59,7 +59,7 @@ class Drain(NamedTuple):
         return cls(unit // common, per_slot // common, last // common)
 
     def allowed(self, slots: int) -> int:
-        """Returns the requests, rounded down, that the rate allows in an interval of ``slots`` slots, at least one."""
+        """Returns the requests, rounded down, that the rate allows in an interval of ``slots`` (at least one) slots."""
         return ((slots - 1) * self.per_slot + self.last) // self.unit
 
 

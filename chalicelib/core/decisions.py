@@ -100,7 +100,7 @@ def unenforced(
 
 
 def noted(detection: Detection, offender: Offender, outcome: Outcome, history: History, now: int) -> History:
-    """Returns ``history`` with an unenforced offence in it; unchanged if it is there, or if a punishment stands there.
+    """Returns ``history`` with an unenforced offence in it; unchanged if it is there already, or if a punishment is.
 
     A noted offence changes nothing for later ones.
     """

@@ -6,7 +6,7 @@ from chalicelib.core.responses import Response, answer, hardness
 from chalicelib.core.state import Block, Event, Past, RuleBreaker, Terms
 
 RECORDED = frozenset((Outcome.BLOCKED, Outcome.COUNTED, Outcome.ALLOWLISTED, Outcome.PROXY, Outcome.STALE))
-"""Outcomes that are events. Prolonging a block is none, because a client could cause one per second; the block's end
+"""Outcomes that are events. Prolonging a block is not one, as a client could cause one per second; the end of the block
 is."""
 
 

@@ -154,7 +154,7 @@ class BlockList:
         return len(self._blocks) - len(self._ended)
 
     def places_within(self, group: SetGroup, span: Span) -> int:
-        """Returns how many of the networks of ``group`` that were wanted last lie within ``span``."""
+        """Returns how many networks of ``group``, as ``wanted`` last returned them, lie within ``span``."""
         return self._covers[group].within(span)
 
     def ending(self, before: int, most: int) -> tuple[str, ...]:

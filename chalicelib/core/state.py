@@ -266,8 +266,7 @@ class Block(NetworkRecord, frozen=True, kw_only=True):
 
     @property
     def refuses_until(self) -> int:
-        """First second at which AWS WAF no longer answers any of its requests itself; 0 if it never answers any. Epoch
-        seconds."""
+        """First second at which AWS WAF no longer answers its requests itself; 0 if it never does. Epoch seconds."""
         return max((end for response, end in self.ends.items() if response is not Response.WATCH), default=0)
 
     def in_force(self, now: int) -> bool:
@@ -331,13 +330,13 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
     outcome: Annotated[str, msgspec.Meta(extra_json_schema={"enum": EVENT_OUTCOMES})]
     network: str = ""
-    """Empty if the event is about a rule, or about clients that are only numbered."""
+    """Empty if the event is about a rule, or about clients of whom only the number is known."""
     rule: str = MANUAL
     """Name of the rule, or 'manual'; empty for a warning."""
     until: Seconds = 0
     """First second at which the block is over, would have been over, or was over; 0 for other events. Epoch seconds."""
     since: Seconds = 0
-    """When the block that ended had begun; 0 for other events. Epoch seconds."""
+    """When the block that ended began; 0 for other events. Epoch seconds."""
     response: Response = Response.BLOCK
     """The response to the client's requests; the hardest of a block that ended."""
     offence: Number = 0

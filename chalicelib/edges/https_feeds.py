@@ -106,7 +106,7 @@ class HttpsFeeds:
         return parts.netloc, (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
     def _address(self, host: str) -> str:
-        """Returns an address of a host. Raises Unavailable if it has none, or one of the inside."""
+        """Returns an address of a host. Raises Unavailable if it has none, or any within ``inside``."""
         addresses = [str(each[4][0]) for each in socket.getaddrinfo(host, self._port, type=socket.SOCK_STREAM)]
         for address in addresses:
             if self._inside.meets(_span(address)):
@@ -114,7 +114,7 @@ class HttpsFeeds:
         return addresses[0]
 
     def _received(self, server: ssl.SSLSocket, ends_at: float) -> bytes:
-        """Returns everything that a server sends until it closes the connection. Raises Unavailable if it is much."""
+        """Returns everything that a server sends until it closes the connection. Raises Unavailable for too much."""
         received = bytearray()
         while True:
             server.settimeout(self._left_s(ends_at))

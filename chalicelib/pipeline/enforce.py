@@ -131,7 +131,7 @@ class Divided(NamedTuple):
     enforced: list[Case]
     sample: list[tuple[Case, Outcome]]
     rest: Counter[tuple[Outcome, str]]
-    """Their number, by outcome and rule."""
+    """Number of the rest, by outcome and rule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -455,7 +455,7 @@ def _standing(name: str, histories: Mapping[str, Stored[History]], blocks: Mappi
 
 
 def _has_unended(history: History) -> bool:
-    """Returns whether a rule punishes the network for longer than its last block that has been lifted."""
+    """Returns whether a punishment of the network lasts beyond the end of its last block."""
     return any(past.outcome in PUNISHED and past.until > history.ended_at for past in history.rules.values())
 
 

@@ -108,7 +108,7 @@ class FollowedBlocks:
         return self._guilty if self.known else None
 
     def places_within(self, group: SetGroup, span: Span) -> int:
-        """Returns how many of the networks of ``group`` that were wanted last lie within ``span``; 0 if unknown."""
+        """Returns how many networks of ``group``, as they were last wanted, lie within ``span``; 0 if unknown."""
         return self._list.places_within(group, span) if self._list is not None else 0
 
     def note(self) -> None:

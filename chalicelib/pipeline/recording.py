@@ -1,4 +1,4 @@
-"""Recording: events are stored in the transaction that makes them true, so none is lost and none is there twice.
+"""Recording: events are stored in the transaction that makes them true, so none is lost and none is stored twice.
 
 A transaction has one record for all of its events. So they cost a fraction of what blocks and histories cost, however
 many clients attack (G4).

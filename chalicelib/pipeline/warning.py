@@ -17,7 +17,7 @@ NEARLY_FULL = 0.8
 """Share of the capacity of a group of IP sets from which a warning is due."""
 
 LINES_S = 300
-"""Span in which requests and malformed pieces are added up."""
+"""Seconds over which requests and malformed pieces are added up."""
 
 LEAST_MALFORMED = 20
 """Fewest malformed pieces, if they also outnumber the requests of the same span, for which a warning is due."""

@@ -65,8 +65,8 @@ def check(feed: str, before: str | None, as_json: bool) -> None:
 
     Accepts a file, '-' for standard input, or an https address whose server is not in a private network. The list is
     text with one network per line, or JSON as crawlers, AWS and Spamhaus publish it. Adjacent networks are merged. A
-    list that is empty, too large or hardly readable, or that shrinks below half or grows beyond twice of --before, is
-    rejected: nothing is printed, and the exit code is 1.
+    list is rejected if it is empty or too large, if more than one in a hundred entries cannot be used, or if it has far
+    fewer networks than --before, or far more networks or addresses: then nothing is printed, and the exit code is 1.
 
     \b
     sluice feeds check https://www.bing.com/toolbox/bingbot.json > bingbot.txt

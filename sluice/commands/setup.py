@@ -78,7 +78,7 @@ class Notice(NamedTuple):
     """A place that announcements are sent to."""
 
     place: str
-    """As it is remembered."""
+    """The place in the form in which setup remembers it."""
     webhook: str = ""
     """Address of a webhook, which is not remembered."""
 

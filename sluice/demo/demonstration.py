@@ -132,7 +132,7 @@ def _published(cloud: LocalCloud, prefix: str) -> list[str]:
 
 
 def stopped_rules(cloud: LocalCloud) -> list[str]:
-    """Returns the rules that their circuit breakers have stopped during the run, in the order in which they did."""
+    """Returns the rules that their circuit breakers have stopped during the run, in order of time."""
     return list(dict.fromkeys(breaker.rule for breaker in cloud.telemetry.stopped))
 
 

@@ -1,7 +1,7 @@
 """The local cloud: stream, bucket, tables, IP sets, and the event source mappings that invoke the deployed handlers.
 
 It imitates Lambda as far as Sluice can observe it: JSON events of at most 6 MB and 10,000 records of one shard, one
-batch in flight per shard, failed batches delivered again with other bounds, parent shards before their children,
+batch at a time per shard, failed batches delivered again with other bounds, parent shards before their children,
 several containers, a queue of notifications about objects, both tables' streams, and the schedule.
 """
 

@@ -58,8 +58,7 @@ LogFile = Path | S3File | None
 
 
 def can_be_read_again(name: str) -> bool:
-    """Returns whether a chunk's file can be read once more for free: standard input is gone, and S3 bills each
-    reading."""
+    """Returns whether a chunk's file can be read again for free: standard input is gone, and S3 bills each reading."""
     return name not in ("", STDIN) and not name.startswith(S3)
 
 

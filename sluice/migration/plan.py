@@ -40,7 +40,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class RuleLine:
-    """A key of a rule."""
+    """A line of a rule: a key with its value, and perhaps a comment."""
 
     key: str
     value: str

@@ -62,8 +62,8 @@ def _scope(old: OldStack) -> str:
 def _setups(old: OldStack, outcomes: Sequence[MigrationOutcome]) -> Iterator[str]:
     """Yields the options for a stage that reads the stack's logs beside it.
 
-    S3 notifies one function per prefix, the stack's; so the stage's queue hears of objects in another way. The last run
-    makes the web ACL that takes over when the stack is deleted.
+    S3 notifies only one function per prefix, which is the stack's, so the stage's queue is notified in another way. The
+    last run makes the web ACL that takes over when the stack is deleted.
     """
     scope = f"--scope {_scope(old)}"
     buckets = dict.fromkeys(each for each in outcomes if isinstance(each, LogBucket))

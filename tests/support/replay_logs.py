@@ -125,7 +125,7 @@ def busiest_span(times: Sequence[int], length_ms: int) -> int:
 
 
 def must_and_may(rule: Rule, hits: Iterable[Hit]) -> tuple[set[str], set[str]]:
-    """Returns the clients that must be named (G2: over the limit in window - slot), and those that may be (G1: in a
+    """Returns the clients that must be named (G2: over the limit in window - slot), and those that may (G1: in a
     window)."""
     times = defaultdict(list)
     for hit in hits:

@@ -1,4 +1,4 @@
-"""Values in JSON logs. One that cannot be read counts as absent, so that no client can write an uncounted request."""
+"""Values in JSON logs. One that cannot be read counts as absent, so that no client can hide a request."""
 
 import json
 from collections.abc import Mapping

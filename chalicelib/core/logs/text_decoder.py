@@ -161,7 +161,7 @@ class TextDecoder:
                 self._frame(text.encode("utf-8", "surrogatepass"), pieces, header)
 
     def _read_uniform(self, texts: Sequence[bytes | str], pieces: Pieces) -> bool:
-        """Reads texts that are one usual object each, all of one kind; else returns False."""
+        """Reads texts that are one usual object each, all of one kind. Returns False for other texts, unread."""
         number = next(self._likely(texts[0]), None)
         if number is not None:
             with suppress(*UNREADABLE):
@@ -170,7 +170,7 @@ class TextDecoder:
         return False
 
     def _read(self, text: bytes | str, pieces: Pieces) -> bool:
-        """Reads a text that holds nothing but usual objects of one kind; else returns False."""
+        """Reads a text that holds nothing but usual objects of one kind. Returns False for another text, unread."""
         for number in self._likely(text):
             reader = self._kinds[number].reader
             with suppress(*UNREADABLE):

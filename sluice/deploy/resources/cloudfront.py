@@ -83,7 +83,7 @@ class DistributionLogging(Resource):
                 if plan := flat_rate_plan(account, self.stage.distribution_arn(self.name)):
                     raise Refusal(
                         f"distribution {self.name} is on the flat-rate plan {plan}, which has no real-time logs. "
-                        "Use --source cloudfront-standard or --source waf, which the plan has from PRO on"
+                        "Use --source cloudfront-standard or --source waf; plans have these logs from PRO on"
                     )
                 return None
             return Existing(True, [f"{missing} cache behaviour{'s' * (missing != 1)} to attach"] if missing else [])

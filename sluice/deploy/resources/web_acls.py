@@ -139,7 +139,7 @@ class WebAclRule(Resource):
     def _desired(self, account: AwsAccount, plan: str | None) -> list[WafRule]:
         """Returns Sluice's rules, without their final priorities: one for the rule group or, on a plan, those in it.
 
-        IP sets that do not exist yet are referred to by their names, the rule group by none.
+        An IP set that does not exist yet is referred to by its name, and a rule group that does not by an empty text.
         """
         name, choices = self.stage.rule_group, self.stage.choices
         if plan:
@@ -227,7 +227,7 @@ class WebAclRule(Resource):
         return rule["Name"] in own_names(name) and bool(arns) and all(f"/ipset/{name}-" in arn for arn in arns)
 
     def _check(self, acl: Mapping[str, Any], account: AwsAccount, plan: str | None) -> None:
-        """Raises Refusal if there is no room for the rules, or if the plan has no rules of their kinds."""
+        """Raises Refusal if there is no room for the rules, or if the plan lacks an action that they need."""
         title = f"web ACL {acl['Name']}"
         others = [rule for rule in acl["Rules"] if not self._is_ours(rule)]
         desired = self._desired(account, plan)
@@ -259,8 +259,9 @@ def _check_plan(title: str, plan: str, others: int, desired: Sequence[WafRule]) 
     most = PLAN_RULES.get(tier, others + len(desired))
     if others + len(desired) > most:
         raise Refusal(
-            f"{title} is on the flat-rate plan {plan}, which has {most} rules: {others} are in use, and Sluice needs "
-            f"{len(desired)}. Remove rules or responses (--no-respond), or choose a larger plan, then run setup again"
+            f"{title} is on the flat-rate plan {plan}, which allows {most} rules: {others} are in use, and Sluice "
+            f"needs {len(desired)}. Remove rules or responses (--no-respond), or choose a larger plan, then run setup "
+            "again"
         )
     for action, tiers in PLAN_LACKS.items():
         if tier in tiers and any(action in str(rule["Action"]) for rule in desired):

@@ -75,7 +75,7 @@ def test_place_is_made_for_all_rules_of_a_plan_and_given_back(run: Run, world: W
 @pytest.mark.parametrize(
     ("tier", "others", "options", "message"),
     [
-        ("PRO", 24, (), "which has 25 rules: 24 are in use, and Sluice needs 2"),
+        ("PRO", 24, (), "which allows 25 rules: 24 are in use, and Sluice needs 2"),
         ("PRO", 0, ("--respond", "challenge"), "which has no Challenge: sluice-prod-challenge cannot work there"),
         ("FREE", 0, (), "which has no CustomResponse"),
     ],
