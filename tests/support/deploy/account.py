@@ -176,7 +176,7 @@ def run(world: World) -> Run:
     """Returns a function that runs a command as an operator types it."""
 
     def invoke(command: str, *arguments: str, region: str = REGION, typed: str = "") -> Result:
-        where = [] if command == "detach" else ["--project", str(world.project.directory)]
+        where = [] if command in ("cost", "detach") else ["--project", str(world.project.directory)]
         account = replace(world.account, region=region)
         words = [*command.split(), *where, *arguments]
         return CliRunner().invoke(main, words, input=typed, obj=account, env={"COLUMNS": "110"})
