@@ -117,7 +117,7 @@ class Status(TimedAnswer, frozen=True, kw_only=True):
     unreadable: Annotated[tuple[Unreadable, ...], at_most(MOST_UNREADABLE)] = ()
     """Stored records that cannot be read and are skipped, as the last sweeps found them: the first 100."""
     web_acls: WebAcls = WebAcls()
-    """Where Sluice's rules stand in web ACLs, as ``sluice setup`` or ``doctor`` found it last."""
+    """Where Sluice's rules stand in web ACLs, as ``sluice setup`` or ``doctor`` last found it."""
 
 
 def read_status(state: State, live: LiveCounts, sets: Sequence[IpSet], now_ms: int) -> Status:

@@ -796,11 +796,11 @@ class Placed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WebAcls(Control, frozen=True, kw_only=True):
-    """The web ACLs to which setup added Sluice's rules, as an operator's command found them last."""
+    """The web ACLs to which setup added Sluice's rules, as an operator's command last found them."""
 
     id: ClassVar[str] = "web-acls"
     at: Seconds = 0
-    """When it found them so; 0: never. Epoch seconds."""
+    """When it last found them; 0: never. Epoch seconds."""
     web_acls: tuple[Placed, ...] = ()
 
 

@@ -104,7 +104,7 @@ class Publish:
         self._warn = warn
         self._free_at = 0.0
         self._queue = list(sets)
-        """The sets, from the one whose last update is the longest ago."""
+        """The sets, the least recently updated first."""
         self._was_pressing = False
         """True if the set that was updated last gained a network, or lost one that overlapped the allowlist."""
         self._blocks = FollowedBlocks(state, clock)

@@ -24,7 +24,7 @@ from sluice.deploy.resources.web_acls import note_places
 def doctor(stage: str, account: AwsAccount, project: Project, as_json: bool) -> None:
     """Find problems with a deployed stage, and their remedies. Changes nothing.
 
-    It only notes, for the page and `sluice status`, where Sluice's rules stand in the web ACLs.
+    Only the place of Sluice's rules in the web ACLs is noted, for the page and `sluice status`.
 
     The exit status is 1 if anything is wrong.
 

@@ -145,7 +145,7 @@ class Load:
     alarms: bool = False
     """True if setup creates alarms and a dashboard."""
     stack: bool = False
-    """True for the CloudFormation stack, which has them, too, and a key for their topic."""
+    """True for the CloudFormation stack, which has alarms and a dashboard as well, and a key for their topic."""
 
     @property
     def lines_per_second(self) -> float:

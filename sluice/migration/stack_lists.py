@@ -37,7 +37,7 @@ ALLOWED, DENIED = "Whitelist", "Blacklist"
 RETENTION = {ALLOWED: "IPRetentionPeriodAllowedParam", DENIED: "IPRetentionPeriodDeniedParam"}
 NO_RETENTION = "-1"
 LEAST_RETENTION = 15
-"""Shortest retention, in minutes; the stack treats a shorter one like this."""
+"""Shortest retention, in minutes: the stack raises a shorter one to it."""
 
 AUTOMATIC = {
     "HTTPFlood": "the rules find these clients again",

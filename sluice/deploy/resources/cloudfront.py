@@ -75,7 +75,7 @@ class DistributionLogging(Resource):
                     raise Refusal(
                         f"distribution {self.name}: cache behaviour {path} logs to {arn}, and a behaviour holds only "
                         f"one real-time log configuration. Add this stage's stream, {self.stage.log_stream_arn}, to it "
-                        "as a second end point and run setup without this --distribution, or remove it from the "
+                        "as a second endpoint and run setup without this --distribution, or remove it from the "
                         "behaviour and run setup again"
                     )
             missing = sum(arn is None for _, arn in attached)

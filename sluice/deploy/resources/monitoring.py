@@ -170,7 +170,7 @@ def monitoring(stage: Stage) -> list[Resource]:
 
 
 def watched_no_longer(stage: Stage, emails: Sequence[str] = ()) -> list[Resource]:
-    """Returns what would watch the stage with every choice on, and with ``emails``, and does not as chosen."""
+    """Returns what the choices leave out of all that could watch the stage and notify ``emails``."""
     kept = {(each.kind, each.name) for each in monitoring(stage)}
     choices = stage.choices
     every = replace(

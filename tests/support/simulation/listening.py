@@ -49,7 +49,7 @@ class Listener(Generic[Change]):
     ) -> None:
         """``new`` makes a container's handler.
 
-        A batch that has failed n times in a row waits up to n * ``backoff_s`` before the next try, for the n up to
+        A batch that has failed n times in a row waits up to n * ``backoff_s`` before the next try, where n is at most
         ``LONGEST_BACKOFF``.
         """
         self.failures: Counter[str] = Counter()
