@@ -32,7 +32,8 @@ def _words(call: Call) -> Iterator[Sequence[str]]:
         case "PUT", "/v1/allowlist":
             yield from _allowlist(body.get("entries", [body]), body.get("remove", ()))
         case "POST", "/v1/pause":
-            yield ["pause", *_option("release", body.get("release"))]
+            also = [*_option("until", body.get("until")), *_option("comment", body.get("comment"))]
+            yield ["pause", *_option("release", body.get("release")), *also]
         case "POST", "/v1/resume":
             yield ["resume"]
         case "POST", "/v1/breaker/reset":

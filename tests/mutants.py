@@ -123,7 +123,7 @@ MUTANTS = (
     Mutant(_DECISIONS, "return past.offence + 1 if", "return past.offence if", _OF_DECISIONS),
     Mutant(_DECISIONS, "last_ms < (now - stale_after_s) * 1000", "last_ms < 0", _OF_ENFORCE),
     Mutant(_ENFORCE, "Divided(enforced, others[:SAMPLE], rest)", "Divided(enforced, others, rest)", _OF_ENFORCE),
-    Mutant(_ENFORCE, "if self._state.pause().paused:", "if False:", _OF_ENFORCE),
+    Mutant(_ENFORCE, "if self._state.pause(now).paused:", "if False:", _OF_ENFORCE),
     Mutant(_ENFORCE, "past.until > history.ended_at", "False", _OF_ENFORCE),
     Mutant(_ENFORCE, "names if again else blocked", "blocked", _OF_ENFORCE),
     Mutant(f"{_PIPELINE}/stored.py", "self.networks.covers(span)", "self.networks.meets(span)", _OF_ENFORCE),
@@ -144,7 +144,7 @@ MUTANTS = (
     # Publishing
     Mutant(_PUBLISH, "during the wait\n                continue", "during the wait", _OF_PUBLISH),
     Mutant(_PUBLISH, "known is None or latest.get(ip_set) != known.token", "known is None", _OF_PUBLISH),
-    Mutant(_PUBLISH, "if self._state.pause().released:", "if False:", _OF_PUBLISH),
+    Mutant(_PUBLISH, "if self._state.pause(now).released:", "if False:", _OF_PUBLISH),
     Mutant(_PUBLISH, "self._free_at = self._clock() + PACE_S", "pass", _OF_PUBLISH),
     Mutant(_PUBLISH, "if self._clock() > begun + ENOUGH_S and changes.keys() <= updated:", "if False:", _OF_PUBLISH),
     Mutant(

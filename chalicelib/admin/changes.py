@@ -10,11 +10,10 @@ import msgspec
 from chalicelib.admin.errors import Invalid, fault
 from chalicelib.core.state import HISTORY_S, Audit, Call, Event, Receipt
 from chalicelib.core.tokens import Role
-from chalicelib.pipeline.recording import recorded
+from chalicelib.pipeline.recording import audited, recorded
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Conflict, Write
 
-AUDIT_KEPT_S = 400 * 86400
 RECEIPT_KEPT_S = 86400
 
 
@@ -90,7 +89,7 @@ def make(
         change = decide()
         writes = list(change.writes)
         if writes:
-            writes += [_audit(change, caller, now_ms), *recorded(change.events, now_ms, history_s)]
+            writes += [audited(_audit(change, caller, now_ms)), *recorded(change.events, now_ms, history_s)]
         if once is not None:
             receipt = Receipt(request=once.request, answer=msgspec.json.encode(change.answer).decode())
             kept_until = now_ms // 1000 + RECEIPT_KEPT_S
@@ -110,8 +109,8 @@ def make(
             return change.answer, False
 
 
-def _audit(change: PlannedChange[A], caller: Caller, now_ms: int) -> Write:
-    record = Audit(
+def _audit(change: PlannedChange[A], caller: Caller, now_ms: int) -> Audit:
+    return Audit(
         at_ms=now_ms,
         by=caller.name,
         address=caller.address,
@@ -121,9 +120,6 @@ def _audit(change: PlannedChange[A], caller: Caller, now_ms: int) -> Write:
         detail=change.answer.detail,
         undo=change.answer.undo,
     )
-    # Two calls in one millisecond differ in content, at least in the id of the request.
-    id = f"{now_ms:013d}-{blake2b(record.to_json(), digest_size=4).hexdigest()}"
-    return State.put(record, id=id, expires_at=now_ms // 1000 + AUDIT_KEPT_S)
 
 
 def _receipt(state: State, answer: type[A], caller: Caller, once: Once) -> A | None:

@@ -91,7 +91,7 @@ def client_report(
     uncounted = f"the counts cannot be read ({problem})" if problem else ""
     if not problem and not live.rules.rules:
         uncounted = "no rule is in force"
-    pause, stopped = state.pause(), [breaker.rule for breaker in stopped_rules(state)]
+    pause, stopped = state.pause(now), [breaker.rule for breaker in stopped_rules(state)]
     report = ClientReport(
         now=now,
         network=str(network),
@@ -128,10 +128,11 @@ def explain(client: ClientReport, pause: Pause, *, stopped: Sequence[str], uncou
         until = f" for another {roughly(entry.expires_at - now)}" if entry.expires_at is not None else ""
         comment = f" ({entry.comment})" if entry.comment else ""
         yield f"{entry.network} is on the allowlist{until}{comment}: {_spared_by(entry)}."
+    rest = f" for another {roughly(pause.until - now)}" if pause.until else ""
     if pause.released:
-        yield "Enforcement is paused and the IP sets are emptied, so no client is blocked."
+        yield f"Enforcement is paused{rest} and the IP sets are emptied, so no client is blocked."
     elif pause.paused:
-        yield "Enforcement is paused: existing blocks run out, and rules block no new client."
+        yield f"Enforcement is paused{rest}: existing blocks run out, and rules block no new client."
     for rule in stopped:
         yield f"Rule {rule} is stopped by its circuit breaker: it blocks no new client."
     for count in client.counts:

@@ -185,6 +185,11 @@ class NewPause(Form, frozen=True):
 
     release: bool = False
     """Also empty the IP sets."""
+    until: EpochSeconds | None = None
+    """First second at which enforcement has resumed by itself; null: an operator resumes it. Epoch seconds, in the
+    future."""
+    comment: Comment = ""
+    """The reason."""
 
 
 class BreakerReset(Form, frozen=True):

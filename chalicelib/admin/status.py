@@ -123,7 +123,7 @@ class Status(TimedAnswer, frozen=True, kw_only=True):
 def read_status(state: State, live: LiveCounts, sets: Sequence[IpSet], now_ms: int) -> Status:
     """Returns the status; ``sets`` are all IP sets. If the tally logs are unreachable, the answer gives the reason."""
     now = now_ms // 1000
-    pause, breaker, beat, web_acls = state.controls()
+    pause, breaker, beat, web_acls = state.controls(now)
     blocks = [block for block in state.records(Block) if block.in_force(now)]
     exempt = state.exemptions(now)
     rooms = {SetGroup(Response.BLOCK, family): 0 for family in (4, 6)} | rooms_of(sets)

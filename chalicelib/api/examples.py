@@ -27,6 +27,7 @@ from chalicelib.admin.status import (
 from chalicelib.admin.unreadable import UnreadableView
 from chalicelib.api.routes import Health, Me
 from chalicelib.core.addresses import NetworkSet
+from chalicelib.core.durations import utc_text
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.responses import Response
 from chalicelib.core.rules import Action, Rule
@@ -144,7 +145,7 @@ _EXAMPLES = (
     schemas.NewRules(text=_TOML.format(60), comment="shop launch"),
     schemas.Rollback(version=1),
     schemas.RuleEdit(rule="login", action=Action.BLOCK, comment="a week without a false positive"),
-    schemas.NewPause(),
+    schemas.NewPause(until=_NOW + 1800, comment="load test"),
     schemas.BreakerReset(),
     schemas.UnreadableRecord(kind="allow", id=_DAMAGED.id, body=_DAMAGED_BODY),
     Health(),
@@ -238,9 +239,9 @@ _EXAMPLES = (
     VersionPage(now=_NOW, versions=[_version], next=None),
     PauseChange(
         changed=True,
-        detail="paused: rules block no new client",
+        detail=f"paused until {utc_text(_NOW + 1800)}: rules block no new client; reason: load test",
         undo=Call(method="POST", path="/v1/resume", body={}),
-        pause=Pause(paused=True, at=_NOW, by="alice"),
+        pause=Pause(paused=True, at=_NOW, by="alice", until=_NOW + 1800, comment="load test"),
     ),
     BreakerChange(
         changed=True,

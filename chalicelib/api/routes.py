@@ -197,7 +197,8 @@ def rollback_rules(call: ApiCall, body: schemas.Rollback, based_on: int) -> Plan
 def pause(call: ApiCall, body: schemas.NewPause) -> PlannedChange[PauseChange]:
     """Pauses enforcement.
 
-    Rules block no new client. With 'release' the IP sets are emptied as well; without it, existing blocks run out.
+    Rules block no new client. With 'release' the IP sets are emptied as well; without it, existing blocks run out. At
+    'until' enforcement resumes by itself. Of a pause in force, another call changes release, end and reason.
     """
     return control.pause(call.state, body, caller=call.caller, now=call.now)
 

@@ -525,10 +525,23 @@ class Pause(Control, frozen=True, kw_only=True):
     at: Seconds = 0
     """Time of the last pause or resume; 0: never. Epoch seconds."""
     by: str = ""
+    until: Seconds = 0
+    """First second at which enforcement has resumed by itself; 0: it is paused until an operator resumes it. Epoch
+    seconds."""
+    comment: str = ""
+    """The operator's reason."""
 
     @property
     def released(self) -> bool:
         return self.paused and self.release
+
+    def as_of(self, now: int) -> "Pause":
+        """Returns the pause in force at ``now``, in epoch seconds: none from its end on.
+
+        >>> Pause(paused=True, until=10).as_of(9).paused, Pause(paused=True, until=10).as_of(10).paused
+        (True, False)
+        """
+        return Pause(at=self.until, by=self.by) if self.paused and 0 < self.until <= now else self
 
 
 class Breaker(Control, frozen=True, kw_only=True):
@@ -827,7 +840,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Audit(StateRecord, frozen=True, kw_only=True):
-    """A change made by an operator. Ids ascend with time."""
+    """A change made by an operator, or the end of a pause. Ids ascend with time."""
 
     kind: ClassVar[str] = "audit"
     at_ms: Milliseconds
@@ -835,9 +848,9 @@ class Audit(StateRecord, frozen=True, kw_only=True):
     by: str
     """Name of the token, or ARN."""
     address: str
-    """Address the call came from."""
+    """Address the call came from; empty for the end of a pause."""
     request: str
-    """API Gateway's id of the call."""
+    """API Gateway's id of the call; empty for the end of a pause."""
     action: str
     """Such as allowlist.put or block.delete."""
     target: str

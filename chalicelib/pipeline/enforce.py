@@ -250,7 +250,7 @@ class Enforce:
     def _block_networks(self) -> EnforceReport:
         """Blocks the networks that the publisher has found guilty, if the rules still say so."""
         now = int(self._clock())
-        if self._state.pause().paused or self._rules(now * 1000).rules.networks is None:
+        if self._state.pause(now).paused or self._rules(now * 1000).rules.networks is None:
             return EnforceReport()
         blocks = block_networks(
             self._state, self._name_lengths, proxies=self._proxies, history_s=self._history_s, now=now
@@ -261,7 +261,7 @@ class Enforce:
         """Resumes the rules that now hit few known clients, and decides about waiting offenders, the worst first."""
         report, now = EnforceReport(), int(self._clock())
         notes = self._waiting.notes()
-        if self._state.pause().paused or not (notes or any(stopped_rules(self._state))):
+        if self._state.pause(now).paused or not (notes or any(stopped_rules(self._state))):
             return report
         in_use = self._rules(now * 1000)
         if in_use.problem is not None and not in_use.rules.rules:
@@ -289,10 +289,10 @@ class Enforce:
         report = EnforceReport()
         waiting: list[Case] = []
         for attempt in range(TRIES):
-            if self._state.pause().paused:
+            now = int(self._clock())
+            if self._state.pause(now).paused:
                 report.outcomes[PAUSED] += len(cases)
                 return Done(report, [*waiting, *cases] if resumed else waiting)
-            now = int(self._clock())
             exempt = self._state.exemptions(now)
             divided = self._divide(cases, exempt, sys.maxsize if resumed else self._stale_after_s, now)
             for (outcome, _), number in divided.rest.items():

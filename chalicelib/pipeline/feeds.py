@@ -196,7 +196,7 @@ class CheckFeeds:
         own = {id: each for id, each in stored.items() if each.record.by == author and each.record.in_force(now)}
         gone = [each for id, each in own.items() if id not in set(listed)]
         lifted = lift(self._state, gone, now, history_s=self._history_s, by=author).blocks if gone else []
-        if respond is None or not listed or self._state.pause().paused:
+        if respond is None or not listed or self._state.pause(now).paused:
             return Applied(0, len(lifted))
         ends = {respond: now + BLOCK_S}
         new: list[Block] = []

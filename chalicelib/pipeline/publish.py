@@ -227,7 +227,7 @@ class Publish:
         """Compares the sets with the list at this moment."""
         now = int(self._clock())
         blocks = self._blocks.current()
-        if self._state.pause().released:
+        if self._state.pause(now).released:
             blocks = BlockList()
         rooms = rooms_of(published)
         allowlist = self._state.allowlist(now)

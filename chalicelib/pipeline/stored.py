@@ -137,19 +137,20 @@ class State:
         """Returns a control record; with its defaults and version 0 if it was never written."""
         return _control(of, self._store.get(of.kind, of.id))
 
-    def pause(self) -> Pause:
-        return self.control(Pause).record
+    def pause(self, now: int) -> Pause:
+        """Returns the pause in force at ``now``, in epoch seconds."""
+        return self.control(Pause).record.as_of(now)
 
     def breaker(self) -> Breaker:
         return self.control(Breaker).record
 
-    def controls(self) -> tuple[Pause, Breaker, Heartbeat | None, WebAcls]:
-        """Returns the pause, the last reset of all breakers, the last sweep (None if there was none yet) and the places
-        in web ACLs, in one read."""
+    def controls(self, now: int) -> tuple[Pause, Breaker, Heartbeat | None, WebAcls]:
+        """Returns the pause in force at ``now``, in epoch seconds, the last reset of all breakers, the last sweep (None
+        if there was none yet) and the places in web ACLs, in one read."""
         items = self._store.get_many(Control.kind, [Pause.id, Breaker.id, Heartbeat.id, WebAcls.id])
         beat = items.get(Heartbeat.id)
         return (
-            _control(Pause, items.get(Pause.id)).record,
+            _control(Pause, items.get(Pause.id)).record.as_of(now),
             _control(Breaker, items.get(Breaker.id)).record,
             _control(Heartbeat, beat).record if beat is not None else None,
             _control(WebAcls, items.get(WebAcls.id)).record,

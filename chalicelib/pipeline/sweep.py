@@ -1,20 +1,26 @@
-"""Sweep: lifts expired blocks and measures the state, once a minute.
+"""Sweep: lifts expired blocks, ends a pause whose time is over, and measures the state, once a minute.
 
 Blocks end here and not through DynamoDB's TTL, which may be days late. The sweep stores a heartbeat, which reaches the
 publish function through the table's stream and makes it repair any difference between the IP sets and the list.
+
+No reader takes a pause for one from its end on. The sweep only notes that it has ended, in its record and in the audit,
+from which the end is announced.
 
 The publisher, which knows all blocks, notes those that end soon in its record. The sweep reads these and no others. If
 the note is old, for example because nothing is published, it reads all blocks.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 
-from chalicelib.core.state import HISTORY_S, Block, Heartbeat, Publisher
+from chalicelib.core.state import HISTORY_S, Audit, Block, Call, Heartbeat, Pause, Publisher
 from chalicelib.pipeline.inspection import inspect
 from chalicelib.pipeline.lifting import lift
 from chalicelib.pipeline.moving import move
+from chalicelib.pipeline.recording import audited
 from chalicelib.pipeline.rule_breakers import stopped_rules
 from chalicelib.pipeline.stored import State
+from chalicelib.ports import Conflict
 from chalicelib.reports import SweepReport
 
 NOTE_VALID_S = 150
@@ -34,7 +40,7 @@ class Sweep:
         self._history_s = history_s
 
     def run(self) -> SweepReport:
-        """Lifts expired blocks, stores a heartbeat, and moves some records from where version 0.2 stored them.
+        """Lifts expired blocks, notes the end of a pause, stores a heartbeat, and moves some records of version 0.2.
 
         Raises what the state store raises.
         """
@@ -55,9 +61,28 @@ class Sweep:
             conflicts=conflicts,
             blocks=in_force,
             stopped_rules=sum(1 for _ in stopped_rules(self._state)),
-            paused=self._state.pause().paused,
+            paused=self._pause(now).paused,
         )
         beat = Heartbeat(at=now, blocks=report.blocks, lifted=len(lifted), **inspected._asdict())
         self._state.overwrite(beat)
         move(self._state.store)
         return report
+
+    def _pause(self, now: int) -> Pause:
+        """Returns the pause in force, after it has noted the end of one whose time is over."""
+        stored = self._state.control(Pause)
+        pause = stored.record.as_of(now)
+        if pause is not stored.record:
+            change = Audit(
+                at_ms=now * 1000,
+                by=pause.by,
+                address="",
+                request="",
+                action="resume",
+                target="enforcement",
+                detail="resumed, because the time of the pause is over: blocks are enforced again",
+                undo=Call(method="POST", path="/v1/pause", body={"release": stored.record.release}),
+            )
+            with suppress(Conflict):  # an operator has paused or resumed in the meantime
+                self._state.write([self._state.put(pause, over=stored), audited(change)])
+        return pause

@@ -107,10 +107,16 @@ const CLOCK = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 const NUMBER = new Intl.NumberFormat();
 
 /** A time of day, with the date unless it is today. */
-export function moment(epoch) {
+export function momentText(epoch) {
   const date = new Date(epoch * 1000);
   const today = new Date().toDateString() === date.toDateString();
-  return h("time", { datetime: date.toISOString(), title: MOMENT.format(date) }, (today ? CLOCK : MOMENT).format(date));
+  return (today ? CLOCK : MOMENT).format(date);
+}
+
+/** The same as an element, whose title always has the date. */
+export function moment(epoch) {
+  const date = new Date(epoch * 1000);
+  return h("time", { datetime: date.toISOString(), title: MOMENT.format(date) }, momentText(epoch));
 }
 
 export const clock = (epoch) => CLOCK.format(new Date(epoch * 1000));

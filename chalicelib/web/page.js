@@ -6,7 +6,7 @@ import * as audit from "./audit.js";
 import * as blocks from "./blocks.js";
 import { changes, choose, make, refused } from "./changes.js";
 import * as client from "./client.js";
-import { $, clock, fill, h, heard, now, number, plural, say } from "./dom.js";
+import { $, clock, fill, h, heard, momentText, now, number, plural, say } from "./dom.js";
 import * as history from "./history.js";
 import * as overview from "./now.js";
 import * as rules from "./rules.js";
@@ -14,6 +14,7 @@ import * as rules from "./rules.js";
 const VIEWS = { now: overview, blocks, history, client, allowlist, rules, audit };
 const EVERY_MS = 3000;
 const LONGEST_WAIT_MS = 30_000;
+const PAUSES = [["no set time", 0], ["30 minutes", 1800], ["an hour", 3600], ["4 hours", 14_400], ["a day", 86_400]];
 const MISREAD = 0.05; // the share of malformed pieces above which a deployed stage raises an alarm
 
 let me = null, shown = null, paused = null, timer, failures = 0, lostAt = null, polling = null;
@@ -165,7 +166,8 @@ function showStatus(status) {
   const operator = me.role === "operator";
   banner("pause", pause.paused && {
     kind: "warn",
-    text: `Enforcement was paused by ${pause.by} at ${clock(pause.at)}: ` +
+    text: `Enforcement was paused by ${pause.by} at ${momentText(pause.at)}` +
+      `${pause.until ? ` until ${momentText(pause.until)}` : ""}${pause.comment ? ` (${pause.comment})` : ""}: ` +
       (pause.release ? "the IP sets are emptied, so no client is blocked." : "rules block no new client, and existing blocks run out."),
     action: operator && ["Resume", resume],
   });
@@ -240,12 +242,20 @@ $("pause").onclick = async () => {
     resume();
     return;
   }
+  const holds = h("select", {}, PAUSES.map(([label, seconds]) => h("option", { value: seconds }, label)));
+  const comment = h("input", { maxlength: 500, placeholder: "why", autocomplete: "off" });
   const release = await choose(
     "Pause enforcement?",
-    [h("p", {}, "Counting continues; rules block no new client until an operator resumes enforcement.")],
+    [
+      h("p", {}, "Counting continues; rules block no new client until the pause ends or an operator resumes enforcement."),
+      h("div", { class: "form-row" }, h("label", {}, "For ", holds), h("label", { class: "grow" }, "Reason ", comment)),
+    ],
     [["Pause", false], ["Pause and admit every client", true]],
   );
-  if (release !== null) make({ method: "POST", path: "/v1/pause", body: { release } });
+  if (release === null) return;
+  const seconds = Number(holds.value);
+  const until = seconds ? Math.floor(now()) + seconds : null;
+  make({ method: "POST", path: "/v1/pause", body: { release, until, comment: comment.value.trim() } });
 };
 
 if (token()) enter();

@@ -1,27 +1,43 @@
 """``sluice pause``, ``resume`` and ``breaker reset``: stop rules from blocking, and let them block again."""
 
+import time
+from typing import Any
+
 import click
 
+from chalicelib.core.durations import parse_duration
 from sluice.commands.shared.api import Session, api_command, ask, yes_option
-from sluice.commands.shared.times import DURATION
+from sluice.commands.shared.times import DURATION, MOMENT
 
 
 @click.command()
 @click.option("--release", is_flag=True, help="Also empty the IP sets, so that no request is refused.")
+@click.option("--for", "pause_for", type=DURATION, help="Time after which rules block again; until resumed by default.")
+@click.option("--until", type=MOMENT, help="Time at which rules block again; local unless it has a zone.")
+@click.option("--comment", default="", metavar="TEXT", help="The reason.")
 @yes_option
 @api_command
-def pause(session: Session, release: bool, yes: bool) -> None:
+def pause(session: Session, release: bool, pause_for: str | None, until: int | None, comment: str, yes: bool) -> None:
     """Stop rules from blocking new clients.
 
-    Counting continues, and existing blocks run out unless --release is given.
+    Counting continues, and existing blocks run out unless --release is given. Given again, it changes the pause.
 
     \b
     sluice pause
     sluice pause --release       # and let blocked clients through
+    sluice pause --for 30m --comment "load test, ticket 4712"
     """
+    if pause_for is not None and until is not None:
+        raise click.UsageError("Give --for or --until, not both.")
+    if pause_for is not None:
+        until = int(time.time()) + parse_duration(pause_for)
+    body: dict[str, Any] = {"release": release}
+    # Left out unless given, so that an earlier version of the API accepts the rest.
+    body |= {"until": until} if until is not None else {}
+    body |= {"comment": comment} if comment else {}
     if release:
         ask("Empty the IP sets, so that no request is refused?", yes=yes)
-    session.change("POST", "/v1/pause", body={"release": release})
+    session.change("POST", "/v1/pause", body=body)
 
 
 @click.command()

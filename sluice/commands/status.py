@@ -52,7 +52,9 @@ def _alarms(status: Status) -> Iterator[str]:
     pause, sweep = status.pause, status.sweep
     if pause.paused:
         effect = "no request is refused" if pause.release else "rules block no new client"
-        yield f"PAUSED by {pause.by} since {local(pause.at)}: {effect}. Resume with:  sluice resume"
+        end = f" until {local(pause.until)}" if pause.until else ""
+        comment = f" ({pause.comment})" if pause.comment else ""
+        yield f"PAUSED by {pause.by} since {local(pause.at)}{end}{comment}: {effect}. Resume with:  sluice resume"
     for stopped in status.breaker.stopped:
         yield (
             f"RULE STOPPED since {local(stopped.stopped_at)}: {stopped.rule} would have blocked {stopped.would_hit} of "

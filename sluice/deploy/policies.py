@@ -139,7 +139,7 @@ def policies(arns: Arns) -> dict[str, Policy]:
         ],
         "sweep": [
             records("GetItem Query BatchGetItem", state, *EVERY_KIND),
-            records("PutItem", state, BLOCK, HISTORY, CONTROL, EVENT, ALLOW, *FEEDS),
+            records("PutItem", state, BLOCK, HISTORY, CONTROL, EVENT, ALLOW, AUDIT, *FEEDS),
             records("DeleteItem", state, BLOCK, HISTORY, ALLOW, *FEEDS),
         ],
         "api_handler": [

@@ -11,7 +11,7 @@ from playwright.sync_api import Locator, Page, expect
 import app
 from chalicelib.api.openapi import document
 from chalicelib.core.responses import Response
-from chalicelib.core.state import EarlierRule, Feed, Members, Placed
+from chalicelib.core.state import EarlierRule, Feed, Members, Pause, Placed
 from tests.page.conftest import OpenPage
 from tests.support.browser import sign_in
 from tests.support.site import Site
@@ -546,6 +546,21 @@ def test_a_pause_is_visible_in_every_view_until_an_operator_resumes(open_page: O
     site.eventually(lambda: bool(site.published()))
     expect(page.locator("#audit")).to_contain_text("Paused: the IP sets are emptied, so no client is blocked")
     expect(page.locator("#audit").get_by_role("button", name="Undo: paused")).to_be_visible()
+
+
+def test_a_pause_has_an_end_and_a_reason_and_is_over_in_every_view(open_page: OpenPage, site: Site) -> None:
+    page = open_page()
+    page.get_by_role("button", name="Pause").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("For").select_option("30 minutes")
+    dialog.get_by_label("Reason").fill("load test, ticket 4712")
+    dialog.get_by_role("button", name="Pause", exact=True).click()
+    expect(page.locator(".banner")).to_contain_text(re.compile(r" until .*\(load test, ticket 4712\)"))
+    page.get_by_role("link", name="Audit").click()
+    expect(page.locator("#audit")).to_contain_text("reason: load test, ticket 4712")
+    site.put(Pause(paused=True, until=int(time.time()) + 1))
+    expect(page.locator(".banner")).to_have_count(0)
+    expect(page.locator("#enforcing")).not_to_have_text("Paused")
 
 
 # --- what goes wrong

@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from chalicelib.core.state import ACTIVE, Block, Feed, Placed, RuleBreaker, StoredRules, WebAcls
+from chalicelib.core.state import ACTIVE, Block, Feed, Placed, RuleBreaker, StateRecord, StoredRules, WebAcls
 from chalicelib.core.tokens import Role
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep
@@ -134,7 +134,10 @@ class Site:
             clients=("203.0.113.9/32", "198.51.100.7/32"),
             hits={f"{number:08x}": now for number in range(50)},
         )
-        self.do(lambda: State(self._opened.cloud.state).overwrite(breaker))
+        self.put(breaker)
+
+    def put(self, record: StateRecord) -> None:
+        self.do(lambda: State(self._opened.cloud.state).overwrite(record))
 
     def put_feed(self, feed: Feed) -> None:
         """Adds a feed to the rules, and stores that it has been checked."""

@@ -91,6 +91,11 @@ from sluice.undo import commands
         pytest.param(
             {"method": "POST", "path": "/v1/pause", "body": {"release": True}}, ["sluice pause --release"], id="pause"
         ),
+        pytest.param(
+            {"method": "POST", "path": "/v1/pause", "body": {"release": False, "until": 1790000000, "comment": "a b"}},
+            ["sluice pause --until 1790000000 --comment 'a b'"],
+            id="a pause with an end and a reason",
+        ),
         pytest.param({"method": "POST", "path": "/v1/resume", "body": {}}, ["sluice resume"], id="resume"),
     ],
 )

@@ -26,7 +26,7 @@ def sweep(inspection: Inspection) -> Iterator[Finding]:
 
 def control(inspection: Inspection) -> Iterator[Finding]:
     pause = inspection.record(Pause, Pause.id)
-    if pause is not None and pause.paused:
+    if pause is not None and pause.as_of(inspection.now).paused:
         yield Finding("paused", "enforcement is paused", "sluice resume", wrong=False)
     for breaker in inspection.stopped_rules():
         whom = f"{breaker.would_hit} of {breaker.known} known clients"

@@ -281,7 +281,7 @@ def wanted_networks(
     If a group has more of them than ``rooms`` allows, only so many: first those of manual blocks, then those of the
     newest blocks, and of one block the widest first.
     """
-    if State(state).pause().paused:
+    if State(state).pause(int(now)).paused:
         return set()
     allowlist = [ip_network(name) for name, _ in allowed(state)]
     ranked = sorted(State(state).records(Block), key=_rank, reverse=True)

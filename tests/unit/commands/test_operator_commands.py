@@ -1,6 +1,7 @@
 """Every command does what its help says, prints the command that undoes it, and explains a refusal."""
 
 import json
+import time
 from pathlib import Path
 
 import click
@@ -200,6 +201,22 @@ def test_a_pause_is_shown_first_and_undone_by_the_printed_command(terminal: Term
     assert terminal.run("status").stdout.startswith("PAUSED by alice")
     terminal.undo(paused)
     assert "PAUSED" not in terminal.run("status").stdout
+
+
+def test_a_pause_has_an_end_and_a_reason_which_status_shows(terminal: Terminal) -> None:
+    paused = terminal.run("pause", "--for", "30m", "--comment", "load test, ticket 4712").stdout
+    assert "rules block no new client; reason: load test, ticket 4712" in paused
+    first = terminal.run("status").stdout.partition("Resume with")[0]
+    assert " until " in first
+    assert "(load test, ticket 4712)" in " ".join(first.split())
+    assert terminal.json("status")["pause"]["until"] == pytest.approx(time.time() + 1800, abs=60)
+    later = terminal.run("pause", "--for", "2h", "--comment", "longer")
+    terminal.undo(later)
+    assert terminal.json("status")["pause"]["comment"] == "load test, ticket 4712"
+    assert "Give --for or --until" in terminal.run("pause", "--for", "1h", "--until", "2030-01-01", exit_code=2).stderr
+    refused = terminal.run("pause", "--until", "2020-01-01", exit_code=1).stderr
+    assert "until" in refused
+    assert "after now" in refused
 
 
 def test_the_breaker_is_reset_for_the_given_time(terminal: Terminal) -> None:

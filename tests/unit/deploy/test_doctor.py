@@ -364,6 +364,9 @@ def new_account(deployed: DeployedStage) -> None:
             id="paused",
         ),
         pytest.param(
+            lambda deployed: deployed.store(Pause(paused=True, until=NOW), Pause.id), [], id="a pause that is over"
+        ),
+        pytest.param(
             lambda deployed: deployed.store(
                 RuleBreaker(rule="burst", stopped_at=NOW - 60, would_hit=812, known=2000), "burst"
             ),

@@ -25,6 +25,7 @@ from chalicelib.core.state import (
     FeedNetworks,
     Heartbeat,
     History,
+    Pause,
     RuleBreaker,
     StoredRules,
     Unannounced,
@@ -274,7 +275,8 @@ def test_every_function_stays_within_its_policy(deployed: Deployed, monkeypatch:
     deployed.services.publish._free_at = 0.0  # as if AWS's pace allowed the next update
     used["publish"] |= deployed.calls_of("publish", state_event(blocks))
     over = Block(network="198.51.100.7/32", blocked_at=1, until=2)
-    State(deployed.services.world.state).overwrite(over)
+    State(state).overwrite(over)
+    State(state).overwrite(Pause(paused=True, at=1, until=2))
     for record in (
         Block(network="203.0.113.7/32", blocked_at=1, until=int(now) + 999),
         History(network="203.0.113.7/32"),

@@ -340,6 +340,14 @@ def test_nothing_is_blocked_or_remembered_while_paused(enforcer: Enforcer) -> No
     assert enforcer.decide(detection()).outcomes == {"blocked": 1}
 
 
+def test_a_pause_ends_by_itself_at_its_last_second(enforcer: Enforcer) -> None:
+    enforcer.store.put(Pause(paused=True, until=NOW + 60), Pause.id)
+    enforcer.clock.now = NOW + 59.9
+    assert enforcer.decide(detection()).outcomes == {"paused": 1}
+    enforcer.clock.now = NOW + 60
+    assert enforcer.decide(detection()).outcomes == {"blocked": 1}
+
+
 def many(number: int, *, at: int = NOW) -> Detection:
     return detection(*(f"198.51.100.{host}/32" for host in range(number)), at=at)
 

@@ -584,6 +584,17 @@ def test_a_pause_that_releases_empties_the_sets_and_its_end_fills_them() -> None
     assert publisher.published()["set-0"] == [CLIENT]
 
 
+def test_the_sets_are_filled_again_when_a_pause_ends_by_itself() -> None:
+    publisher = Publisher()
+    publisher.store.block()
+    publisher.store.put(Pause(paused=True, release=True, until=NOW + 60), Pause.id)
+    publisher()
+    assert publisher.published()["set-0"] == []
+    publisher.clock.now = NOW + 60
+    publisher()
+    assert publisher.published()["set-0"] == [CLIENT]
+
+
 def test_a_pause_that_does_not_release_leaves_the_sets_as_they_are() -> None:
     publisher = Publisher()
     publisher.store.block()

@@ -178,10 +178,10 @@ def test_a_damaged_control_record_says_what_can_be_read_of_it(
     store: MemoryStateStore, state: State, body: bytes, pause: Pause
 ) -> None:
     store.put_over([Item(kind=Pause.kind, id=Pause.id, body=body)])
-    assert state.pause() == pause
-    assert state.controls() == (pause, Breaker(), None, WebAcls())
+    assert state.pause(NOW) == pause
+    assert state.controls(NOW) == (pause, Breaker(), None, WebAcls())
     state.write([state.put(Pause(by="alice"), over=state.control(Pause))])
-    assert state.pause() == Pause(by="alice")
+    assert state.pause(NOW) == Pause(by="alice")
 
 
 def test_damaged_control_records_do_not_hide_each_other(store: MemoryStateStore, state: State) -> None:
@@ -192,4 +192,4 @@ def test_damaged_control_records_do_not_hide_each_other(store: MemoryStateStore,
             Item(kind=Heartbeat.kind, id=Heartbeat.id, body=b'{"at":5,"blocks":-1}'),
         ]
     )
-    assert state.controls() == (Pause(), Breaker(open=True), Heartbeat(at=5), WebAcls())
+    assert state.controls(NOW) == (Pause(), Breaker(open=True), Heartbeat(at=5), WebAcls())

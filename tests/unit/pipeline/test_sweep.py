@@ -2,8 +2,9 @@
 
 import pytest
 
+from chalicelib.core.announcements import of_change
 from chalicelib.core.decisions import DEFAULT_MEMORY_S
-from chalicelib.core.state import DAY_S, Block, Heartbeat, History, Pause, Publisher, RuleBreaker
+from chalicelib.core.state import DAY_S, Audit, Block, Heartbeat, History, Pause, Publisher, RuleBreaker
 from chalicelib.pipeline import sweep
 from chalicelib.pipeline.followed_blocks import MOST_NOTED
 from chalicelib.pipeline.lifting import lift
@@ -158,6 +159,31 @@ def test_one_sweep_lifts_a_bounded_number_of_blocks(monkeypatch: pytest.MonkeyPa
     for host in range(5):
         store.block(f"192.0.2.{host}/32", until=NOW)
     assert [len(swept(store).lifted) for _ in range(4)] == [2, 2, 1, 0]
+
+
+def test_a_pause_that_is_over_is_ended_once_with_an_audit_record_that_announces_it() -> None:
+    store = Store()
+    state = State(store)
+    state.overwrite(Pause(paused=True, release=True, at=NOW - 60, by="alice", until=NOW, comment="load test"))
+    assert swept(store, NOW - 1).paused
+    assert state.control(Pause).record.paused
+    assert not swept(store, NOW).paused
+    swept(store, NOW + 60)
+    assert state.control(Pause).record == Pause(paused=False, at=NOW, by="alice")
+    [change] = state.all(Audit)
+    assert (change.record.action, change.record.by) == ("resume", "alice")
+    announced = of_change(change.record, change.id, "sluice")
+    assert announced is not None
+    assert announced.type == "Enforcement Resumed"
+
+
+def test_a_pause_that_an_operator_prolongs_while_it_is_ended_stays() -> None:
+    store = Store()
+    State(store).overwrite(Pause(paused=True, until=NOW))
+    store.meddle = lambda: store.put(Pause(paused=True, until=NOW + 600), Pause.id)
+    swept(store)
+    assert State(store).pause(NOW).paused
+    assert State(store).records(Audit) == []
 
 
 def test_blocks_end_during_a_pause_and_while_a_rule_is_stopped() -> None:
