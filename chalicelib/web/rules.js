@@ -52,7 +52,7 @@ function card(rule) {
   return h(
     "article",
     { class: "card rule" },
-    h("div", { class: "head" }, h("h3", {}, rule.name), h("span", { class: `chip ${state === "blocks" ? "manual" : "warn"}` }, state)),
+    h("div", { class: "head" }, h("h2", {}, rule.name), h("span", { class: `chip ${state === "blocks" ? "manual" : "warn"}` }, state)),
     h("p", { class: "limit" }, h("strong", {}, amount(rule.measure, rule.limit)), `${rule.measure === "requests" ? " requests" : ""} ${rule.bucket ? `above ${rule.bucket.rate}` : `within ${rule.window}`} `,
       operator && !rule.bucket && h("button", { class: "quiet", "aria-label": `Change the limit: ${rule.name}`, onclick: () => changeLimit(rule) }, "Change")),
     h("ul", { class: "muted plain" },
