@@ -13,9 +13,10 @@ from chalicelib.admin.rule_sets import rule_set
 from chalicelib.admin.schemas import MOST_ENTRIES_AT_ONCE, AllowlistQuery, DisallowQuery, NewAllow, NewAllows
 from chalicelib.core.addresses import parse_network, span_of
 from chalicelib.core.decisions import Standing, causes
+from chalicelib.core.durations import utc_text
 from chalicelib.core.exemptions import Exemptions
 from chalicelib.core.state import Allow, Block, Call, History
-from chalicelib.core.wording import few, named, plural
+from chalicelib.core.wording import MOST_NAMED, few, named, plural
 from chalicelib.pipeline.lifting import lift
 from chalicelib.pipeline.stored import State, Stored
 
@@ -83,7 +84,9 @@ def allow(
     changed = bool(added or edited or removed or lifted)
     shown = [entry if changed else before[name] for name, entry in entries.items()]
     details = [f"{named(added)} on the allowlist{_scope(entries[name] for name in added)}"] if added else []
-    details += [f"{_entries(edited)} changed"] if edited else []
+    details += (
+        [f"{_entries(edited)} changed: {_edits([(before[name], entries[name]) for name in edited])}"] if edited else []
+    )
     details += [f"{named([each.id for each in removed])} off the allowlist"] if removed else []
     if not details:
         details = [
@@ -215,6 +218,25 @@ def _blocks_of(state: State, entries: Sequence[Allow], now: int) -> tuple[list[S
 
 def _same(entry: Allow, other: Allow) -> bool:
     return (entry.comment, entry.expires_at, entry.rules) == (other.comment, other.expires_at, other.rules)
+
+
+def _edits(pairs: Sequence[tuple[Allow, Allow]]) -> str:
+    """Returns in words what has changed from the first entry of each pair to the second."""
+    edits = []
+    for old, new in pairs[:MOST_NAMED]:
+        values = {
+            "comment": (f"'{old.comment}'", f"'{new.comment}'"),
+            "end": (_end(old), _end(new)),
+            "rules": (", ".join(old.rules) or "all", ", ".join(new.rules) or "all"),
+        }
+        words = ", ".join(f"{name}: {was} becomes {now}" for name, (was, now) in values.items() if was != now)
+        edits.append(words if len(pairs) == 1 else f"{new.network} ({words})")
+    more = len(pairs) - MOST_NAMED
+    return "; ".join(edits) + (f"; and {more} more" if more > 0 else "")
+
+
+def _end(entry: Allow) -> str:
+    return "never" if entry.expires_at is None else utc_text(entry.expires_at)
 
 
 def _scope(entries: Iterable[Allow]) -> str:

@@ -394,6 +394,28 @@ def test_an_entry_for_one_rule_names_it_and_keeps_it_when_it_is_changed(open_pag
     expect(entry).to_contain_text("burst")
 
 
+def test_a_changed_entry_keeps_its_end_and_says_what_was_changed(open_page: OpenPage, site: Site) -> None:
+    page = open_page("allowlist")
+    form = page.get_by_role("form", name="Add to the allowlist")
+    entry = page.locator("#allowlist tr").filter(has_text="203.0.113.0/24")
+    form.get_by_label("Network").fill("203.0.113.0/24")
+    form.get_by_label("Holds").select_option("for an hour")
+    form.get_by_role("button", name="Allow").click()
+    expect(entry).to_contain_text("in 59m")  # and so it ticks
+    form.get_by_label("Holds").select_option("for a day")
+    page.get_by_role("button", name="Change 203.0.113.0/24").click()
+    form.get_by_label("Comment").fill("partner")
+    form.get_by_role("button", name="Allow").click()
+    expect(notice(page, "changed: comment: '' becomes 'partner'.")).to_be_visible()
+    expect(entry).to_contain_text("in 59m")
+    page.get_by_role("button", name="Change 203.0.113.0/24").click()
+    form.get_by_label("Holds").select_option("permanently")
+    form.get_by_role("button", name="Allow").click()
+    expect(notice(page, "becomes never")).to_be_visible()
+    expect(entry).to_contain_text("never")
+    expect(form.get_by_label("Holds").locator("option", has_text="as before")).to_have_count(0)
+
+
 # --- the rules
 
 

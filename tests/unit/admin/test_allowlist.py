@@ -162,6 +162,21 @@ def test_the_name_of_no_rule_needs_force_and_the_refusal_names_the_rules(desk: D
     assert desk.call("PUT", "/v1/allowlist", {**entry, "force": True}).json["entry"]["rules"] == ["burts"]
 
 
+def test_a_change_says_what_it_was_and_what_it_becomes(desk: Desk) -> None:
+    entry = {"network": "192.0.2.0/24", "comment": "office", "expires_at": 2_000_000_000}
+    desk.call("PUT", "/v1/allowlist", entry)
+    changed = desk.call("PUT", "/v1/allowlist", {"network": "192.0.2.0/24", "comment": "partner", "rules": ["burst"]})
+    assert changed.json["detail"] == (
+        "the entry for 192.0.2.0/24 is changed: comment: 'office' becomes 'partner', "
+        "end: 2033-05-18T03:33:20Z becomes never, rules: all becomes burst"
+    )
+    others = [{"network": f"198.51.100.{host}/32"} for host in range(5)]
+    desk.call("PUT", "/v1/allowlist", {"entries": others})
+    many = desk.call("PUT", "/v1/allowlist", {"entries": [each | {"comment": "x"} for each in others]}).json["detail"]
+    assert "198.51.100.0/32 (comment: '' becomes 'x')" in many
+    assert many.endswith("; and 2 more")
+
+
 def test_of_a_list_all_entries_are_added_or_none(desk: Desk) -> None:
     networks = [f"192.0.2.{number}" for number in range(MOST_ENTRIES_AT_ONCE)]
     wrong = {"entries": [{"network": name} for name in [*networks[:3], "192.0.2.7/24", "192.0.2.1/32", "10.0.0.0/8"]]}
