@@ -14,6 +14,7 @@ from chalicelib.admin.malformed import MalformedPieces, explained
 from chalicelib.admin.rule_sets import rule_set
 from chalicelib.core.ipsets import IpSet, SetGroup, Wanted, rooms_of, wanted
 from chalicelib.core.responses import Response
+from chalicelib.core.rules import Action
 from chalicelib.core.rules_toml import MOST_FEEDS
 from chalicelib.core.state import MOST_UNREADABLE, Block, Feed, Pause, Unreadable, WebAcls
 from chalicelib.pipeline.inspection import still_unreadable
@@ -70,6 +71,8 @@ class SetsStatus(msgspec.Struct, frozen=True, kw_only=True):
 class RulesStatus(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     rules: int
+    blocking: int
+    """Those of them that block at the moment; the others only count."""
     saved_at: int
     """Time it was saved. Epoch seconds."""
     by: str
@@ -145,7 +148,12 @@ def read_status(state: State, live: LiveCounts, sets: Sequence[IpSet], now_ms: i
         ],
         allowlist=len(exempt.entries),
         rules=RulesStatus(
-            version=rules.version, rules=len(rules.rules), saved_at=rules.saved_at, by=rules.by, problem=rules.problem
+            version=rules.version,
+            rules=len(rules.rules),
+            blocking=sum(rule.action == Action.BLOCK and rule.paused_until <= now for rule in rules.rules),
+            saved_at=rules.saved_at,
+            by=rules.by,
+            problem=rules.problem,
         ),
         sweep=SweepStatus(at=beat.at, age_s=max(0, now - beat.at)) if beat else None,
         ingest=_ingest(live, now_ms),

@@ -174,7 +174,7 @@ _EXAMPLES = (
             for family, blocks in ((4, 2), (6, 1))
         ],
         allowlist=1,
-        rules=RulesStatus(version=3, rules=4, saved_at=_HOUR_AGO, by="alice", problem=None),
+        rules=RulesStatus(version=3, rules=4, blocking=3, saved_at=_HOUR_AGO, by="alice", problem=None),
         sweep=SweepStatus(at=_NOW - 20, age_s=20),
         unreadable=(_DAMAGED,),
         web_acls=WebAcls(at=_HOUR_AGO, web_acls=(Placed(web_acl="shop", place=3, rules=4, before=(_office_rule,)),)),

@@ -157,9 +157,10 @@ function showStatus(status) {
   say($("blocks-count"), number(status.blocks.active));
   const { pause, breaker } = status;
   paused = pause;
-  const word = pause.paused ? "Paused" : breaker.open ? "Rule stopped" : "Enforcing";
+  const counting = !status.rules.blocking && !status.rules.problem;
+  const word = pause.paused ? "Paused" : breaker.open ? "Rule stopped" : counting ? "Only counting" : "Enforcing";
   $("enforcing").hidden = false;
-  $("enforcing").className = `state ${word === "Enforcing" ? "good" : "bad"}`;
+  $("enforcing").className = `state ${{ Enforcing: "good", "Only counting": "warn" }[word] ?? "bad"}`;
   say($("enforcing"), word);
   say($("pause"), pause.paused ? "Resume" : "Pause");
   $("pause").classList.toggle("danger", !pause.paused);

@@ -101,13 +101,17 @@ def _rows(status: Status) -> list[tuple[str, str]]:
     age = max(0, status.now - status.web_acls.at)
     withheld = f", {blocks.withheld} withheld by the allowlist" if blocks.withheld else ""
     merged = f", {blocks.merged} of merged networks, because the IP sets were nearly full" if blocks.merged else ""
+    blocking = f"{rules.blocking or 'none'} of them blocking"
     by_rule = ", ".join(f"{entry.rule} {entry.blocks}" for entry in blocks.by_rule)
     return [
         ("blocks", f"{blocks.active} ({blocks.ipv4} IPv4, {blocks.ipv6} IPv6){withheld}{merged}"),
         ("by rule", by_rule or "-"),
         *((f"IPv{sets.family} sets", f"{sets.networks} of {sets.capacity}") for sets in status.ip_sets),
         ("allowlist", plural(status.allowlist, "network")),
-        ("rules", f"version {rules.version}, {plural(rules.rules, 'rule')}, saved {local(rules.saved_at)}"),
+        (
+            "rules",
+            f"version {rules.version}, {plural(rules.rules, 'rule')}, {blocking}, saved {local(rules.saved_at)}",
+        ),
         ("requests", f"{ingest.requests_per_second:.1f} per second, from {plural(ingest.shards, 'shard')}"),
         ("lag", "no recent requests" if ingest.lag_ms is None else f"{ingest.lag_ms / 1000:.1f} s"),
         ("late", f"{plural(ingest.late, 'request')} too old to count (RETENTION_S)" if ingest.late else "-"),
@@ -123,5 +127,7 @@ def _rows(status: Status) -> list[tuple[str, str]]:
 def _enforcing(status: Status) -> str:
     if status.pause.paused:
         return "no: paused"
+    if not status.rules.blocking:
+        return "no: every rule only counts" if status.rules.rules else "no: there are no rules"
     stopped = [each.rule for each in status.breaker.stopped]
     return f"yes, except {', '.join(stopped)}" if stopped else "yes"

@@ -465,9 +465,12 @@ def test_a_rule_is_switched_to_count_and_back(open_page: OpenPage, site: Site) -
     dialog.get_by_role("button", name="Only count").click()
     expect(page.locator("#rules-note")).to_contain_text("Version 2, saved by alice")
     expect(page.get_by_label("Rules, in TOML")).to_have_value(re.compile('action = "count"'))
+    page.get_by_role("button", name="Only count: crawl").click()
+    dialog.get_by_role("button", name="Only count").click()
+    expect(page.locator("#enforcing")).to_have_text("Only counting")
     page.get_by_role("button", name="Let it block: burst").click()
     dialog.get_by_role("button", name="Let it block").click()
-    expect(page.locator("#rules-note")).to_contain_text("Version 3")
+    expect(page.locator("#enforcing")).to_have_text("Enforcing")
 
 
 def test_a_rule_is_paused_for_an_hour_and_resumed(open_page: OpenPage) -> None:

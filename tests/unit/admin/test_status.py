@@ -90,3 +90,13 @@ def test_status_shows_blocks_ip_sets_rules_sweep_and_ingest(desk: Desk) -> None:
     assert status["sweep"]["age_s"] <= 60
     assert status["ingest"]["requests_per_second"] == pytest.approx(0.1)
     assert 0 <= status["ingest"]["lag_ms"] < 3000
+
+
+def test_status_tells_rules_that_only_count_from_those_that_block(desk: Desk) -> None:
+    assert desk.call("GET", "/v1/status").json["rules"]["blocking"] == 1
+    for rule in desk.call("GET", "/v1/rules").json["rules"]:
+        version = desk.call("GET", "/v1/rules").json["version"]
+        edit = {"rule": rule["name"], "action": "count"}
+        assert desk.call("POST", "/v1/rules/edit", edit, headers={"If-Match": f'"{version}"'}).status == 200
+    rules = desk.call("GET", "/v1/status").json["rules"]
+    assert (rules["rules"], rules["blocking"]) == (2, 0)

@@ -219,6 +219,15 @@ def test_a_pause_has_an_end_and_a_reason_which_status_shows(terminal: Terminal) 
     assert "after now" in refused
 
 
+def test_rules_that_all_only_count_are_not_called_enforcing(terminal: Terminal) -> None:
+    assert "of them blocking" in terminal.run("status").stdout
+    for rule in terminal.json("rules", "show")["rules"]:
+        terminal.run("rules", "set", rule["name"], "--action", "count", "--yes")
+    shown = terminal.run("status").stdout
+    assert "none of them blocking" in shown
+    assert "no: every rule only counts" in shown
+
+
 def test_the_breaker_is_reset_for_the_given_time(terminal: Terminal) -> None:
     assert "stays closed for 30m" in terminal.run("breaker", "reset", "--quiet-for", "30m", "--yes").stdout
 
