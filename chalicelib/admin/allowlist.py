@@ -1,6 +1,6 @@
 """The allowlist: networks that are never published, or that some rules do not block. Adding one lifts its blocks."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Annotated, Any
 
@@ -16,7 +16,7 @@ from chalicelib.core.decisions import Standing, causes
 from chalicelib.core.durations import utc_text
 from chalicelib.core.exemptions import Exemptions
 from chalicelib.core.state import Allow, Block, Call, History
-from chalicelib.core.wording import MOST_NAMED, few, named, plural
+from chalicelib.core.wording import MOST_NAMED, commented, few, named, plural
 from chalicelib.pipeline.lifting import lift
 from chalicelib.pipeline.stored import State, Stored
 
@@ -83,7 +83,7 @@ def allow(
     lifted, kept, carved = _blocks_of(state, list(entries.values()), now)
     changed = bool(added or edited or removed or lifted)
     shown = [entry if changed else before[name] for name, entry in entries.items()]
-    details = [f"{named(added)} on the allowlist{_scope(entries[name] for name in added)}"] if added else []
+    details = [_addition([entries[name] for name in added])] if added else []
     details += (
         [f"{_entries(edited)} changed: {_edits([(before[name], entries[name]) for name in edited])}"] if edited else []
     )
@@ -239,10 +239,13 @@ def _end(entry: Allow) -> str:
     return "never" if entry.expires_at is None else utc_text(entry.expires_at)
 
 
-def _scope(entries: Iterable[Allow]) -> str:
-    """Returns the rules that all ``entries`` name, in words; empty if these differ or the entries are for all rules."""
-    scopes = {entry.rules for entry in entries}
-    return f" for {', '.join(rules)} alone" if len(scopes) == 1 and (rules := scopes.pop()) else ""
+def _addition(entries: Sequence[Allow]) -> str:
+    """Returns new entries in words, with the end, the rules and the comment that all of them share."""
+    ends, scopes = {entry.expires_at for entry in entries}, {entry.rules for entry in entries}
+    until = f" until {utc_text(end)}" if len(ends) == 1 and (end := ends.pop()) is not None else ""
+    alone = f" for {', '.join(rules)} alone" if len(scopes) == 1 and (rules := scopes.pop()) else ""
+    names = named([entry.network for entry in entries])
+    return f"{names} on the allowlist{alone}{until}{commented(entry.comment for entry in entries)}"
 
 
 def _entries(names: Sequence[str]) -> str:

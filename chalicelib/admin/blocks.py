@@ -19,7 +19,7 @@ from chalicelib.core.events import block_event, end_event
 from chalicelib.core.responses import Response
 from chalicelib.core.rules import LONGEST_BLOCK_S
 from chalicelib.core.state import Allow, Block, Call, History, Seconds
-from chalicelib.core.wording import MOST_NAMED, few, named, plural, reason, roughly, without_sets
+from chalicelib.core.wording import MOST_NAMED, commented, few, named, plural, reason, roughly, without_sets
 from chalicelib.pipeline.block_lengths import read_lengths, writes_for
 from chalicelib.pipeline.lifting import ended_at, write_to_forget, writes_to_lift
 from chalicelib.pipeline.stored import State
@@ -137,6 +137,7 @@ def block(
         detail += f"; {named(withheld)} withheld because of the allowlist"
     if carved:
         detail += f"; the allowlisted parts of {few(carved)} are not blocked"
+    detail += commented(block.comment for block in blocks.values())
     return PlannedChange(
         answer=BlockChange(changed=True, detail=detail, undo=_undo(names, replaced, now), blocks=views),
         writes=[

@@ -7,6 +7,7 @@ from chalicelib.admin.errors import Invalid, fault
 from chalicelib.admin.schemas import NewPause
 from chalicelib.core.durations import utc_text
 from chalicelib.core.state import Call, Pause
+from chalicelib.core.wording import commented
 from chalicelib.pipeline.stored import State
 
 
@@ -25,7 +26,7 @@ def pause(state: State, form: NewPause, *, caller: Caller, now: int) -> PlannedC
     new = Pause(paused=True, release=form.release, at=now, by=caller.name, until=until, comment=comment)
     detail = f"paused until {utc_text(until)}" if until else "paused"
     detail += ": the IP sets are emptied, so no client is blocked" if form.release else ": rules block no new client"
-    detail += f"; reason: {comment}" if comment else ""
+    detail += commented([comment])
     return _change(state, new, "pause", detail, "already paused")
 
 

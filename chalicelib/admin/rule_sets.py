@@ -1,5 +1,6 @@
 """Rule sets: the active one and all earlier ones. Versions count up, and each edit names the version it is based on."""
 
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import starmap
@@ -26,11 +27,14 @@ from chalicelib.core.rules_edit import EditError, Value, edit_words, edited, end
 from chalicelib.core.rules_toml import MOST_RULES, RulesError, parse_rules
 from chalicelib.core.sampling import Sampling, sampling_notes
 from chalicelib.core.state import ACTIVE, Call, StoredRules, version_id
-from chalicelib.core.wording import without_sets
+from chalicelib.core.wording import commented, few, without_sets
 from chalicelib.pipeline.stored import State, Stored
 
 MOST_NOTES = 10 * MOST_RULES
 """Most sentences about the rules of a set."""
+
+MOST_WORDS = 300
+"""Most characters about the changes of one rule in a sentence."""
 
 _LOST = StoredRules(text="")
 """Stands for an active rule set that cannot be read."""
@@ -160,12 +164,21 @@ def activate(
 
     Activating the text that is already active changes nothing, whatever it is based on, so a call can be repeated.
     """
+    return _activate(state, new, bounds, new.comment, based_on=based_on, caller=caller, now=now)
+
+
+def _activate(
+    state: State, new: NewRules, bounds: RuleBounds, comment: str, *, based_on: int, caller: Caller, now: int
+) -> PlannedChange[RulesAnswer]:
+    """Activates a rule set; ``comment``: the operator's own, if any."""
     rules = _valid(new.text, bounds.responses)
     active = state.get(StoredRules, ACTIVE, damaged=_LOST)
     if active is not None and active.record is not _LOST and active.record.text == new.text:
         return _unchanged(active.version, f"version {active.version} is already active and has the same text")
     stored = StoredRules(text=new.text, by=caller.name, saved_at=now, comment=new.comment)
-    return _change(state, active, stored, rules, based_on, bounds.widest, force=new.force, action="rules.put")
+    return _change(
+        state, active, stored, rules, based_on, bounds.widest, force=new.force, action="rules.put", comment=comment
+    )
 
 
 def edit(
@@ -178,7 +191,7 @@ def edit(
     text, values = _edited(state, form)
     comment = form.comment or f"{form.rule}: {', '.join(starmap(edit_words, values.items()))}"
     new = NewRules(text=text, comment=comment, force=form.force)
-    return activate(state, new, bounds, based_on=based_on, caller=caller, now=now)
+    return _activate(state, new, bounds, form.comment, based_on=based_on, caller=caller, now=now)
 
 
 def _edited(state: State, form: RuleEdit) -> tuple[str, dict[str, Value]]:
@@ -211,10 +224,8 @@ def rollback(
     comment = back.comment or f"restores version {back.version}"
     stored = StoredRules(text=earlier.text, by=caller.name, saved_at=now, comment=comment)
     origin = f", restored from version {back.version}"
-    rules, action = _valid(earlier.text, bounds.responses), "rules.rollback"
-    return _change(
-        state, active, stored, rules, based_on, bounds.widest, force=back.force, action=action, origin=origin
-    )
+    rules, said = _valid(earlier.text, bounds.responses), {"action": "rules.rollback", "comment": back.comment}
+    return _change(state, active, stored, rules, based_on, bounds.widest, force=back.force, origin=origin, **said)
 
 
 def history(state: State, query: HistoryQuery, now: int) -> VersionPage:
@@ -251,6 +262,7 @@ def _change(
     *,
     force: bool,
     action: str,
+    comment: str,
     origin: str = "",
 ) -> PlannedChange[RulesAnswer]:
     current = active.version if active else 0
@@ -279,9 +291,18 @@ def _change(
     undo = Call(method="PUT", path="/v1/rules", headers=match, body={"text": "", **consent})
     if active is not None:
         undo = Call(method="POST", path="/v1/rules/rollback", headers=match, body={"version": current, **consent})
-    detail = f"version {version} is active{origin}: {summary(changes)}"
+    detail = f"version {version} is active{origin}: {summary(changes)}{_named(changes)}{commented([comment])}"
     answer = RulesAnswer(changed=True, detail=detail, undo=undo, version=version, changes=changes)
     return PlannedChange(answer=answer, writes=writes, action=action, target=f"version {version}")
+
+
+def _named(changes: Sequence[RuleDiff]) -> str:
+    """Returns in words which rules have changed, and how: a bounded part of it."""
+    words = [
+        f"{each.rule}: {', '.join(each.words)[:MOST_WORDS]}" if each.change is DiffKind.CHANGED else each.rule
+        for each in changes
+    ]
+    return f" ({few(words)})" if words else ""
 
 
 def _unchanged(version: int, detail: str) -> PlannedChange[RulesAnswer]:

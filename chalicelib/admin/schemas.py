@@ -301,6 +301,14 @@ class EventsQuery(Form, frozen=True):
 
 
 class AuditQuery(Form, frozen=True):
+    since: EpochSeconds | None = None
+    """The earliest time; null: as far back as the audit is kept. Epoch seconds."""
+    until: EpochSeconds | None = None
+    """The time before which changes were made; null: now. Epoch seconds."""
+    by: Annotated[str, Meta(max_length=200)] = ""
+    """Only changes by this operator: the name of the token, or the ARN."""
+    text: Annotated[str, Meta(max_length=100)] = ""
+    """Only changes with this text in operator, target or detail; case is ignored."""
     limit: Annotated[int, Meta(ge=1, le=200)] = 50
     """Entries per page."""
     cursor: Cursor | None = None

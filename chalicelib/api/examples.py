@@ -239,7 +239,7 @@ _EXAMPLES = (
     VersionPage(now=_NOW, versions=[_version], next=None),
     PauseChange(
         changed=True,
-        detail=f"paused until {utc_text(_NOW + 1800)}: rules block no new client; reason: load test",
+        detail=f"paused until {utc_text(_NOW + 1800)}: rules block no new client; comment: load test",
         undo=Call(method="POST", path="/v1/resume", body={}),
         pause=Pause(paused=True, at=_NOW, by="alice", until=_NOW + 1800, comment="load test"),
     ),

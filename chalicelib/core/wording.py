@@ -93,6 +93,16 @@ def named(names: Sequence[str]) -> str:
     return f"{few(names)} {'is' if len(names) == 1 else 'are'}"
 
 
+def commented(comments: Iterable[str]) -> str:
+    """Returns the end of a sentence with the comment that all share; empty if they differ or there is none.
+
+    >>> commented(["ticket 4712", "ticket 4712"]), commented(["a", "b"]), commented([""])
+    ('; comment: ticket 4712', '', '')
+    """
+    shared = set(comments)
+    return f"; comment: {comment}" if len(shared) == 1 and (comment := shared.pop()) else ""
+
+
 def roughly(seconds: int) -> str:
     """Returns a duration rounded down to two units.
 

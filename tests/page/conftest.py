@@ -11,6 +11,9 @@ from tests.support.browser import chromium, executable, sign_in
 from tests.support.site import Site, open_site
 
 PATIENCE_MS = 10_000
+OWN = ("data:", "blob:")
+"""What a page may load besides the site: what it has made itself."""
+
 EXPECTED_ERROR = "Failed to load resource"
 """Chromium's console message for every answer with a status above 399."""
 
@@ -57,9 +60,7 @@ def open_page(browser: Browser, site: Site) -> Iterator[OpenPage]:
         )
         page.on(
             "request",
-            lambda sent: (
-                complaints.append(f"asked {sent.url}") if not sent.url.startswith((site.url, "data:")) else None
-            ),
+            lambda sent: complaints.append(f"asked {sent.url}") if not sent.url.startswith((site.url, *OWN)) else None,
         )
         page.goto(f"{site.url}#{view}")
         if token != "":

@@ -335,7 +335,7 @@ def test_a_filter_finds_the_block_that_covers_an_address(open_page: OpenPage, si
     site.put_blocks("203.0.113.0/25", "192.0.2.1/32")
     page = open_page("blocks")
     expect(row(page, "192.0.2.1")).to_be_visible()
-    page.get_by_label("Find").fill("203.0.113.77")
+    page.get_by_role("searchbox", name="Find").fill("203.0.113.77")
     expect(row(page, "203.0.113.0/25")).to_be_visible()
     expect(row(page, "192.0.2.1")).to_have_count(0)
     expect(page.locator("#blocks-note")).to_contain_text("1 block matches")
@@ -570,7 +570,7 @@ def test_a_pause_is_visible_in_every_view_until_an_operator_resumes(open_page: O
     expect(page.locator(".banner")).to_have_count(0)
     site.eventually(lambda: bool(site.published()))
     expect(page.locator("#audit")).to_contain_text("Paused: the IP sets are emptied, so no client is blocked")
-    expect(page.locator("#audit").get_by_role("button", name="Undo: paused")).to_be_visible()
+    expect(page.locator("#audit").get_by_role("button", name="Undo: resumed")).to_be_visible()
 
 
 def test_a_pause_has_an_end_and_a_reason_and_is_over_in_every_view(open_page: OpenPage, site: Site) -> None:
@@ -582,10 +582,37 @@ def test_a_pause_has_an_end_and_a_reason_and_is_over_in_every_view(open_page: Op
     dialog.get_by_role("button", name="Pause", exact=True).click()
     expect(page.locator(".banner")).to_contain_text(re.compile(r" until .*\(load test, ticket 4712\)"))
     page.get_by_role("link", name="Audit").click()
-    expect(page.locator("#audit")).to_contain_text("reason: load test, ticket 4712")
+    expect(page.locator("#audit")).to_contain_text("comment: load test, ticket 4712")
     site.put(Pause(paused=True, until=int(time.time()) + 1))
     expect(page.locator(".banner")).to_have_count(0)
     expect(page.locator("#enforcing")).not_to_have_text("Paused")
+
+
+def test_a_colleague_takes_over_by_the_audit(open_page: OpenPage, site: Site) -> None:
+    page = open_page("allowlist")
+    form = page.get_by_role("form", name="Add to the allowlist")
+    for network, comment in (("203.0.113.0/24", "ticket 4712"), ("198.51.100.0/28", "ticket 4713")):
+        form.get_by_label("Network").fill(network)
+        form.get_by_label("Comment").fill(comment)
+        form.get_by_role("button", name="Allow").click()
+        expect(page.locator("#allowlist")).to_contain_text(comment)
+    page.get_by_role("button", name="Remove 203.0.113.0/24").click()
+    page.get_by_role("link", name="Audit").click()
+    rows = page.locator("#audit tbody tr")
+    expect(rows).to_have_count(3)
+    page.get_by_role("searchbox", name="Find").fill("4712")
+    expect(rows).to_have_count(1)
+    expect(rows).to_contain_text("203.0.113.0/24 is on the allowlist; comment: ticket 4712")
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Export as JSON").click()
+    (record,) = json.loads(saved.value.path().read_text())
+    assert record["by"] == "alice"
+    page.get_by_role("searchbox", name="Find").fill("")
+    expect(rows).to_have_count(3)
+    # Of each target, the newest change alone can be undone: the entry that was removed is put back, not removed again.
+    expect(page.locator("#audit").get_by_role("button", name=re.compile("^Undo: 203"))).to_have_count(1)
+    page.locator("#audit").get_by_role("button", name="Undo: 203.0.113.0/24 is off the allowlist").click()
+    expect(notice(page, "203.0.113.0/24 is on the allowlist")).to_be_visible()
 
 
 # --- what goes wrong

@@ -44,6 +44,52 @@ def test_the_audit_is_paged_newest_first(desk: Desk) -> None:
     assert seen == [f"203.0.113.{last}/32" for last in reversed(range(7))]
 
 
+def test_the_audit_is_filtered_by_time_operator_and_text(desk: Desk) -> None:
+    desk.call("POST", "/v1/blocks", {"network": "203.0.113.9", "block_for": "1h", "comment": "ticket 4712"})
+    desk.call("POST", "/v1/blocks", {"network": "203.0.113.10", "block_for": "1h"}, by="bob")
+    desk.clock.wait_until(desk.now + 60)
+    desk.call("POST", "/v1/pause", {"comment": "ticket 4713"})
+
+    def targets(query: str) -> list[str]:
+        return [record["target"] for record in desk.call("GET", f"/v1/audit?{query}").json["records"]]
+
+    assert targets("by=bob") == ["203.0.113.10/32"]
+    assert targets("text=TICKET%204712") == ["203.0.113.9/32"]
+    assert targets("text=ticket") == ["enforcement", "203.0.113.9/32"]
+    assert targets(f"since={desk.now - 30}") == ["enforcement"]
+    assert targets(f"until={desk.now - 30}") == ["203.0.113.10/32", "203.0.113.9/32"]
+    assert targets("text=nothing") == []
+
+
+def test_a_search_of_the_audit_reads_a_bounded_part_and_goes_on(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chalicelib.admin.audit.MOST_EXAMINED", 3)
+    monkeypatch.setattr("chalicelib.admin.audit.RECORDS_PER_READ", 2)
+    for number in range(8):
+        desk.call("PUT", "/v1/allowlist", {"network": "192.0.2.7", "comment": str(number)})
+    query, pages = "text='1'", []
+    while True:
+        page = desk.call("GET", f"/v1/audit?{query}").json
+        pages.append([record["detail"] for record in page["records"]])
+        if page["next"] is None:
+            break
+        query = f"text='1'&cursor={page['next']}"
+    assert [len(page) for page in pages] == [0, 1, 1]
+
+
+def test_the_audit_says_what_was_changed_and_why(desk: Desk) -> None:
+    version = desk.call("GET", "/v1/rules").json["version"]
+    match = {"If-Match": f'"{version}"'}
+    desk.call("POST", "/v1/rules/edit", {"rule": "burst", "limit": 40, "comment": "ticket 4713"}, headers=match)
+    desk.call("POST", "/v1/blocks", {"network": "203.0.113.9", "block_for": "1h", "comment": "scraper"})
+    entry = {"network": "192.0.2.0/24", "comment": "office", "expires_at": 2_000_000_000}
+    desk.call("PUT", "/v1/allowlist", entry)
+    assert [change.detail for change in reversed(desk.audit())] == [
+        "version 2 is active: 1 rule changed (burst: limit: 20 becomes 40); comment: ticket 4713",
+        "203.0.113.9/32 is blocked for 1h; comment: scraper",
+        "192.0.2.0/24 is on the allowlist until 2033-05-18T03:33:20Z; comment: office",
+    ]
+
+
 @pytest.mark.parametrize("change", [PAUSE, BLOCK, ALLOW, RULES, RESET], ids=lambda change: change[1])
 def test_the_second_of_two_concurrent_changes_is_rejected_and_leaves_no_trace(desk: Desk, change: Change) -> None:
     method, path, body = change

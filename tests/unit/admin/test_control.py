@@ -44,7 +44,7 @@ def test_a_pause_ends_by_itself_in_every_answer(desk: Desk) -> None:
     end = desk.now + 60
     said = desk.call("POST", "/v1/pause", {"release": True, "until": end, "comment": "load test"}).json
     assert said["detail"].startswith("paused until ")
-    assert said["detail"].endswith("reason: load test")
+    assert said["detail"].endswith("comment: load test")
     status = desk.call("GET", "/v1/status").json["pause"]
     assert (status["paused"], status["until"], status["comment"]) == (True, end, "load test")
     explained = desk.call("GET", "/v1/clients?address=203.0.113.9").json

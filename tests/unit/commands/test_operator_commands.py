@@ -76,7 +76,7 @@ def test_a_list_is_allowed_for_a_rule_and_removed_again_by_the_undo(terminal: Te
     before = terminal.json("allowlist")["entries"]
     networks = "192.0.2.1\n192.0.2.2 # second\n"
     allowed = terminal.run("allow", "-", "--rule", "burst", "--comment", "uptime checks", "--yes", stdin=networks)
-    assert "192.0.2.1/32, 192.0.2.2/32 are on the allowlist for burst alone." in allowed.stdout
+    assert "192.0.2.1/32, 192.0.2.2/32 are on the allowlist for burst alone; comment: uptime checks." in allowed.stdout
     assert "burst" in terminal.run("allowlist").stdout
     removed = terminal.undo(allowed)
     assert terminal.json("allowlist")["entries"] == before
@@ -205,7 +205,7 @@ def test_a_pause_is_shown_first_and_undone_by_the_printed_command(terminal: Term
 
 def test_a_pause_has_an_end_and_a_reason_which_status_shows(terminal: Terminal) -> None:
     paused = terminal.run("pause", "--for", "30m", "--comment", "load test, ticket 4712").stdout
-    assert "rules block no new client; reason: load test, ticket 4712" in paused
+    assert "rules block no new client; comment: load test, ticket 4712" in paused
     first = terminal.run("status").stdout.partition("Resume with")[0]
     assert " until " in first
     assert "(load test, ticket 4712)" in " ".join(first.split())
@@ -217,6 +217,15 @@ def test_a_pause_has_an_end_and_a_reason_which_status_shows(terminal: Terminal) 
     refused = terminal.run("pause", "--until", "2020-01-01", exit_code=1).stderr
     assert "until" in refused
     assert "after now" in refused
+
+
+def test_the_audit_is_searched_by_operator_text_and_time(terminal: Terminal) -> None:
+    terminal.run("block", "203.0.113.9", "--for", "1h", "--comment", "ticket 4712")
+    terminal.run("pause")
+    assert "ticket 4712" in " ".join(terminal.run("audit", "--text", "4712", "--since", "1h").stdout.split())
+    assert len(terminal.json("audit", "--by", "alice")["records"]) == 2
+    assert terminal.json("audit", "--by", "bob")["records"] == []
+    assert terminal.json("audit", "--until", "1h")["records"] == []
 
 
 def test_rules_that_all_only_count_are_not_called_enforcing(terminal: Terminal) -> None:
