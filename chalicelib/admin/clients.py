@@ -27,6 +27,10 @@ MOST_ENTRIES_SHOWN = 1000
 """Most allowlist entries in the report on one client."""
 
 
+OLD_S = 10
+"""Age of a window's end in seconds, from which on a sentence about it says so."""
+
+
 class Count(RuleCount, frozen=True, kw_only=True):
     """A client's requests in the latest window of a rule."""
 
@@ -35,6 +39,8 @@ class Count(RuleCount, frozen=True, kw_only=True):
     count: int
     """Requests in the latest window, or what the rule measures of them, or requests above a bucket's rate; scaled up by
     the sample rate."""
+    to_ms: int
+    """End of the window, exclusive. Epoch milliseconds."""
 
 
 class PastView(Past, frozen=True):
@@ -128,15 +134,13 @@ def explain(client: ClientReport, pause: Pause, *, stopped: Sequence[str], uncou
         until = f" for another {roughly(entry.expires_at - now)}" if entry.expires_at is not None else ""
         comment = f" ({entry.comment})" if entry.comment else ""
         yield f"{entry.network} is on the allowlist{until}{comment}: {_spared_by(entry)}."
-    rest = f" for another {roughly(pause.until - now)}" if pause.until else ""
-    if pause.released:
-        yield f"Enforcement is paused{rest} and the IP sets are emptied, so no client is blocked."
-    elif pause.paused:
-        yield f"Enforcement is paused{rest}: existing blocks run out, and rules block no new client."
+    if pause.paused:
+        yield _paused(pause, now)
     for rule in stopped:
         yield f"Rule {rule} is stopped by its circuit breaker: it blocks no new client."
-    for count in client.counts:
-        yield _counted(count)
+    yield from (_counted(count, now) for count in client.counts if count.count)
+    if client.counts and not any(count.count for count in client.counts):
+        yield "No rule counts a request of it at the moment."
     for past in client.history:
         yield (
             f"{roughly(max(0, now - past.evidence.last_ms // 1000))} ago: offence {past.offence} against "
@@ -146,6 +150,13 @@ def explain(client: ClientReport, pause: Pause, *, stopped: Sequence[str], uncou
         yield f"Its last block ended {roughly(max(0, now - client.lifted_at))} ago."
     if uncounted:
         yield f"Its current requests are unknown: {uncounted}."
+
+
+def _paused(pause: Pause, now: int) -> str:
+    rest = f" for another {roughly(pause.until - now)}" if pause.until else ""
+    if pause.release:
+        return f"Enforcement is paused{rest} and the IP sets are emptied, so no client is blocked."
+    return f"Enforcement is paused{rest}: existing blocks run out, and rules block no new client."
 
 
 def _spared_by(entry: Allow) -> str:
@@ -160,7 +171,7 @@ def _meets(span: Span, others: Iterable[Span]) -> bool:
     return any(first <= span[2] and span[1] <= last for _, first, last in others)
 
 
-def _counted(count: Count) -> str:
+def _counted(count: Count, now: int) -> str:
     over = "over" if count.count > count.limit else "within"
     requests = plural(count.count, "request")
     limit = str(count.limit)
@@ -169,7 +180,9 @@ def _counted(count: Count) -> str:
     counted = f"Rule {count.rule} ({count.source} log): {requests} from {count.network}"
     if count.rate:
         return f"{counted} above {count.rate} at present, {over} the burst of {limit}."
-    return f"{counted} in the latest {format_duration(count.window_s)}, {over} the limit of {limit}."
+    age_s = now - count.to_ms // 1000
+    ended = f", which ended {roughly(age_s)} ago" if age_s > OLD_S else ""
+    return f"{counted} in the latest {format_duration(count.window_s)}{ended}, {over} the limit of {limit}."
 
 
 _OUTCOMES = {
@@ -197,4 +210,5 @@ def _counts(live: LiveCounts, network: Network, sampling: Sampling, now_ms: int)
         groups = live.view.groups(source, rule, client.network_address.packed)
         count = max((window.count(slots, allowance.drain) for slots in groups), default=0)
         logged = sampling.of(source)
-        yield Count.under(logged.applied(rule), source, network=str(client), count=logged.made(count))
+        to_ms = window.end * rule.slot_ms
+        yield Count.under(logged.applied(rule), source, network=str(client), count=logged.made(count), to_ms=to_ms)

@@ -82,7 +82,7 @@ _feed = Feed(
 )
 _allow = Allow(network=_OFFICE, comment="office", by="alice", added_at=_NOW)
 _rule = Rule(name="burst", limit=50, window_s=5)
-_count = Count.under(_rule, _LOG, network=_CLIENT, count=12)
+_count = Count.under(_rule, _LOG, network=_CLIENT, count=12, to_ms=_NOW * 1000)
 _diff = RuleDiff("burst", DiffKind.CHANGED, ["limit: 50 becomes 60"])
 _version = VersionView(version=3, active=True, rules=4, saved_at=_HOUR_AGO, by="alice", comment="")
 _busy = Busy(network=_CLIENT, count=73, blocked_until=_NOW + 540, allowlisted=False)

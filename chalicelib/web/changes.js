@@ -26,9 +26,19 @@ export async function make(request, { near = null } = {}) {
 }
 
 function made(answer) {
+  const changed = concerned(answer.undo);
+  for (const earlier of [...$("notices").children]) {
+    if (earlier.networks.some((network) => changed.includes(network))) earlier.remove();
+  }
   notice(sentence(answer.detail), answer.undo);
   changes.dispatchEvent(new CustomEvent("made", { detail: answer }));
   return answer;
+}
+
+/** The networks that a call names. */
+function concerned(call) {
+  const { network, blocks = [], entries = [], remove = [] } = call?.body ?? {};
+  return [network, call?.query?.network, ...[...blocks, ...entries].map((each) => each.network), ...remove].flat().filter(Boolean);
 }
 
 /** Shows why a change was rejected, next to its form or else as a notice. */
@@ -48,7 +58,7 @@ export function clearProblem(near) {
   if (near?.nextElementSibling?.classList.contains("problem")) near.nextElementSibling.remove();
 }
 
-/** Shows a line about a change, with its undo if there is one. */
+/** Shows a line about a change, with its undo if there is one, until a later one concerns the same network. */
 export function notice(text, undo = null, kind = "good") {
   const close = () => element.remove();
   const element = h(
@@ -59,6 +69,7 @@ export function notice(text, undo = null, kind = "good") {
       h("button", { onclick: () => { close(); make(undo); } }, "Undo"),
     h("button", { class: "quiet", "aria-label": "Dismiss", onclick: close }, "×"),
   );
+  element.networks = concerned(undo);
   $("notices").append(element);
   while ($("notices").children.length > MOST_NOTICES) $("notices").firstElementChild.remove();
   let timer = setTimeout(close, SHOWN_MS);
@@ -71,6 +82,15 @@ export function notice(text, undo = null, kind = "good") {
 /** Asks the operator; resolves to true if they agree. */
 export async function confirm(title, text, action, details = []) {
   return (await choose(title, [h("p", {}, text), ...details], [[action, true]])) === true;
+}
+
+/** Asks for one of `times`, [label, value] each, and a comment; resolves to {choice, time, comment}, or null. */
+export async function ask(title, text, times, choices) {
+  const time = h("select", {}, times.map(([label, value]) => h("option", { value }, label)));
+  const comment = h("input", { maxlength: 500, placeholder: "why", autocomplete: "off" });
+  const row = h("div", { class: "form-row" }, h("label", {}, "For ", time), h("label", { class: "grow" }, "Comment ", comment));
+  const choice = await choose(title, [h("p", {}, text), row], choices);
+  return choice === null ? null : { choice, time: time.value, comment: comment.value.trim() };
 }
 
 /** Asks for one of `choices`, [label, value] each; resolves to its value, or null. */

@@ -3,8 +3,11 @@
 import { Problem, get } from "./api.js";
 import { evidence, unblock } from "./block_list.js";
 import { limitBar } from "./charts.js";
-import { make, refused } from "./changes.js";
-import { $, RESPONSES, amount, clientLink, h, logLabel, moment, number, plural, span, table } from "./dom.js";
+import { ask, make, refused } from "./changes.js";
+import { $, RESPONSES, amount, clientLink, clock, h, logLabel, moment, now, number, plural, span, table } from "./dom.js";
+
+const HOLDS = [["a day", 86_400], ["an hour", 3600], ["a week", 604_800], ["30 days", 2_592_000], ["ever", ""]];
+const LENGTHS = [["an hour", "1h"], ["6 hours", "6h"], ["a day", "1d"], ["a week", "7d"]];
 
 let asked = null, operator = false;
 
@@ -50,8 +53,8 @@ function draw(report) {
           { class: "form-row" },
           own.length > 0 && act("unblock", "Unblock", "", () => unblock(own)),
           own.length > 0 && act("forget", "Unblock and forget offences", "", () => unblock(own, true)),
-          !exempt(report) && act("allow", "Allow for a day", "", () => allow(report)),
-          !blocked && act("block", "Block for an hour", "danger", () => block(report)),
+          !exempt(report) && act("allow", "Allow", "", () => allow(report)),
+          !blocked && act("block", "Block", "danger", () => block(report)),
         ),
     ),
     ...report.blocks.filter((block) => block.members).map(members),
@@ -125,18 +128,22 @@ function bar(count) {
       "span",
       { class: "bar-top" },
       h("span", {}, `${count.rule}${logLabel(count.source)}`),
-      h("span", { class: "muted" }, count.rate ? `above ${count.rate}` : `within ${span(count.window_s)}`),
+      h("span", { class: "muted" }, `${count.rate ? `above ${count.rate}` : `within ${span(count.window_s)}`}, until ${clock(count.to_ms / 1000)}`),
       h("span", { class: "number" }, `${amount(count.measure, count.count)} of ${amount(count.measure, count.limit)}`),
     ),
     h("span", { class: "bar-holder" }, limitBar(count.count, count.limit)),
   );
 }
 
-function allow(report) {
-  const body = { network: report.network, comment: "allowed from its page", expires_at: report.now + 86400 };
-  return make({ method: "PUT", path: "/v1/allowlist", body });
+async function allow({ network }) {
+  const answer = await ask(`Allow ${network}?`, "No rule blocks it meanwhile, and its blocks are lifted.", HOLDS, [["Allow", true]]);
+  if (answer === null) return;
+  const expires_at = answer.time ? Math.floor(now()) + Number(answer.time) : null;
+  await make({ method: "PUT", path: "/v1/allowlist", body: { network, comment: answer.comment, expires_at } });
 }
 
-function block(report) {
-  return make({ method: "POST", path: "/v1/blocks", body: { network: report.network, block_for: "1h", comment: "blocked from its page" } });
+async function block({ network }) {
+  const answer = await ask(`Block ${network}?`, "Its requests are refused meanwhile.", LENGTHS, [["Block", true]]);
+  if (answer === null) return;
+  await make({ method: "POST", path: "/v1/blocks", body: { network, block_for: answer.time, comment: answer.comment } });
 }

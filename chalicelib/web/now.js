@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { BlockList } from "./block_list.js";
 import { Chart, limitBar } from "./charts.js";
-import { $, RESPONSES, amount, clientLink, fill, h, logLabel, now, number, plural, say, span } from "./dom.js";
+import { $, RESPONSES, amount, clientLink, clock, fill, h, logLabel, now, number, plural, say, span } from "./dom.js";
 
 const BUSIEST = 8;
 const NEWEST = 6;
@@ -60,7 +60,8 @@ function showBusiest() {
   });
   const counted = list?.action === "count" ? " The rule only counts." : "";
   const counting = list?.rate ? `Requests above ${list.rate} at present` : `${MEASURES[list?.measure] ?? "Requests"} in the latest ${span(list?.window_s ?? 0)}`;
-  say($("top-note"), list ? `${counting}; the mark is the limit.${counted}` : "Nothing is being counted.");
+  const at = list ? `, until ${clock(list.to_ms / 1000)}` : "";
+  say($("top-note"), list ? `${counting}${at}; the mark is the limit.${counted}` : "Nothing is being counted.");
 }
 
 function showMalformed(malformed) {
@@ -140,13 +141,13 @@ function showPlaces({ at, web_acls: acls }) {
 
 /** Shows the API's status as tiles, what precedes Sluice in web ACLs, and what of the log cannot be read. */
 export function showStatus(status) {
-  const { blocks, ingest, sweep, rules } = status;
+  const { blocks, ingest, sweep, rules, pause } = status;
   showMalformed(ingest.malformed);
   showPlaces(status.web_acls);
   const filled = (family) => status.ip_sets.filter((set) => set.family === family).reduce((sum, set) => sum + set.networks, 0);
   const [fill4, fill6] = [filled(4), filled(6)];
   const tiles = [
-    ["Blocked", number(blocks.active), responses(blocks.by_response) || blocks.by_rule.slice(0, 3).map((each) => `${each.rule} ${each.blocks}`).join(" · ") || "none"],
+    ["Blocked", number(blocks.active), pause.paused && pause.release ? "admitted during the pause" : responses(blocks.by_response) || blocks.by_rule.slice(0, 3).map((each) => `${each.rule} ${each.blocks}`).join(" · ") || "none"],
     ["Requests per second", number(Math.round(ingest.requests_per_second)), plural(ingest.shards, "shard")],
     ["Lag", ingest.lag_ms === null ? "–" : `${(ingest.lag_ms / 1000).toFixed(1)} s`, ingest.lag_ms === null ? "nothing counted lately" : "from request to count"],
     ...(ingest.late ? [["Too late to count", number(ingest.late), "requests older than RETENTION_S, in 15 minutes", true]] : []),

@@ -4,7 +4,7 @@ import * as allowlist from "./allowlist.js";
 import { Ended, Problem, Unreachable, get, session, signIn, signOut, token } from "./api.js";
 import * as audit from "./audit.js";
 import * as blocks from "./blocks.js";
-import { changes, choose, make, refused } from "./changes.js";
+import { ask, changes, choose, make, refused } from "./changes.js";
 import * as client from "./client.js";
 import { $, clock, fill, h, heard, momentText, now, number, plural, say } from "./dom.js";
 import * as history from "./history.js";
@@ -51,6 +51,7 @@ function askToSignIn(why = "") {
   say($("sign-in-why"), why);
   $("sign-in-why").hidden = !why;
   $("sign-in").hidden = false;
+  document.title = "Sluice";
   $("token").focus();
 }
 
@@ -79,6 +80,7 @@ function route() {
     if (link.hash === `#${next}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
+  document.title = `${$(`${next}-title`).textContent} - Sluice`;
   if (moved) {
     $("main").focus({ preventScroll: true });
     scrollTo(0, 0);
@@ -103,6 +105,13 @@ $("lookup").onsubmit = (event) => {
   if (location.hash === hash) route();
   else location.hash = hash;
 };
+
+addEventListener("keydown", (event) => {
+  const typing = event.target.closest("input, select, textarea, dialog");
+  if (event.key !== "/" || event.ctrlKey || event.altKey || event.metaKey || typing || !me) return;
+  event.preventDefault();
+  $("lookup-address").select();
+});
 
 /* ---- keeping up ---- */
 
@@ -140,6 +149,8 @@ function failed(why) {
   failures += 1;
   lostAt ??= now();
   document.body.classList.add("is-stale");
+  $("enforcing").className = "state warn";
+  say($("enforcing"), "Not known");
   banner("lost", { kind: "bad", text: `${why} What is shown is as of ${clock(lostAt)}; trying again.`, action: ["Try now", poll] });
 }
 
@@ -243,20 +254,16 @@ $("pause").onclick = async () => {
     resume();
     return;
   }
-  const holds = h("select", {}, PAUSES.map(([label, seconds]) => h("option", { value: seconds }, label)));
-  const comment = h("input", { maxlength: 500, placeholder: "why", autocomplete: "off" });
-  const release = await choose(
+  const answer = await ask(
     "Pause enforcement?",
-    [
-      h("p", {}, "Counting continues; rules block no new client until the pause ends or an operator resumes enforcement."),
-      h("div", { class: "form-row" }, h("label", {}, "For ", holds), h("label", { class: "grow" }, "Reason ", comment)),
-    ],
+    "Counting continues; rules block no new client until the pause ends or an operator resumes enforcement.",
+    PAUSES,
     [["Pause", false], ["Pause and admit every client", true]],
   );
-  if (release === null) return;
-  const seconds = Number(holds.value);
+  if (answer === null) return;
+  const seconds = Number(answer.time);
   const until = seconds ? Math.floor(now()) + seconds : null;
-  make({ method: "POST", path: "/v1/pause", body: { release, until, comment: comment.value.trim() } });
+  make({ method: "POST", path: "/v1/pause", body: { release: answer.choice, until, comment: answer.comment } });
 };
 
 if (token()) enter();

@@ -11,6 +11,7 @@ let operator = false, active = null, planned = null, history = "", now = 0;
 export function start(session) {
   operator = session.operator;
   $("rules-text").readOnly = !operator;
+  say($("edit-title"), operator ? "Change the rules" : "The rules as they are stored; operators can change them");
   $("rules-form").onsubmit = (event) => { event.preventDefault(); plan(); };
   $("rules-text").oninput = forgetPlan;
   $("rules-reset").onclick = () => { load(); forgetPlan(); };
@@ -173,6 +174,7 @@ async function apply() {
   );
   if (answer === null) return;
   $("rules-comment").value = "";
+  active = { ...active, text }; // so that it is not called an edit until the rules are read again
   forgetPlan();
 }
 

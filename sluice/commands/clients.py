@@ -12,6 +12,7 @@ from chalicelib.core.wording import roughly
 from sluice.commands.shared.api import Printable, Session, api_command
 from sluice.commands.shared.options import number_option
 from sluice.commands.shared.output import plain, table
+from sluice.commands.shared.times import local
 
 BAR = 24
 """Characters of a bar that is full at the limit."""
@@ -77,14 +78,14 @@ def _busiest(busiest: Busiest, now: int) -> Iterator[Printable]:
     counts_only = ", only counts" if busiest.action == "count" else ""
     limit = amount_text(busiest.measure, busiest.limit)
     allowed = f"burst {limit} above {busiest.rate}" if busiest.rate else f"limit {limit} in {busiest.window_s} s"
-    yield f"{busiest.rule} ({busiest.source} log): {allowed}{counts_only}"
+    yield f"{busiest.rule} ({busiest.source} log): {allowed}{counts_only}; until {local(busiest.to_ms / 1000)}"
     rows = []
     for busy in busiest.clients:
         state = ""
         if busy.allowlisted:
             state = "allowlisted"
         elif busy.blocked_until:
-            state = f"blocked for {roughly(max(0, busy.blocked_until - now))}"
+            state = f"blocked for another {roughly(max(0, busy.blocked_until - now))}"
         rows.append((busy.network, _bar(busy.count, busiest.limit), amount_text(busiest.measure, busy.count), state))
     yield table(("network", "", "count", ""), rows, right=("count",))
 

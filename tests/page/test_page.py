@@ -262,10 +262,11 @@ def test_a_manual_block_gets_the_response_that_was_chosen_among_those_with_ip_se
     assert site.published() == {"203.0.113.9/32"}
     page.goto(f"{site.url}#client/203.0.113.9")
     expect(page.locator("#client .verdict")).to_have_text("Challenged")
-    page.get_by_role("button", name="Block for an hour").click()
+    page.locator("#client").get_by_role("button", name="Block", exact=True).click()
+    page.get_by_role("dialog").get_by_role("button", name="Block").click()
     expect(page.locator("#client .verdict")).to_have_text("Blocked")
     site.eventually(lambda: site.published_in("sluice-v4") == {"203.0.113.9/32"} == site.published())
-    expect(page.get_by_role("button", name="Block for an hour")).to_have_count(0)
+    expect(page.locator("#client").get_by_role("button", name="Block", exact=True)).to_have_count(0)
 
 
 def test_a_block_shows_its_step_of_the_ladder(open_page: OpenPage, site: Site) -> None:
@@ -578,7 +579,7 @@ def test_a_pause_has_an_end_and_a_reason_and_is_over_in_every_view(open_page: Op
     page.get_by_role("button", name="Pause").click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("For").select_option("30 minutes")
-    dialog.get_by_label("Reason").fill("load test, ticket 4712")
+    dialog.get_by_label("Comment").fill("load test, ticket 4712")
     dialog.get_by_role("button", name="Pause", exact=True).click()
     expect(page.locator(".banner")).to_contain_text(re.compile(r" until .*\(load test, ticket 4712\)"))
     page.get_by_role("link", name="Audit").click()
@@ -586,6 +587,33 @@ def test_a_pause_has_an_end_and_a_reason_and_is_over_in_every_view(open_page: Op
     site.put(Pause(paused=True, until=int(time.time()) + 1))
     expect(page.locator(".banner")).to_have_count(0)
     expect(page.locator("#enforcing")).not_to_have_text("Paused")
+
+
+def test_a_blocked_office_is_explained_and_allowed_with_an_end_and_a_ticket(open_page: OpenPage, site: Site) -> None:
+    site.attack("203.0.113.9")
+    site.eventually(lambda: "203.0.113.9/32" in site.published())
+    page = open_page()
+    page.keyboard.press("/")
+    page.keyboard.type("203.0.113.9")
+    page.keyboard.press("Enter")
+    expect(page.locator("#client .verdict")).to_have_text("Blocked")
+    expect(page.locator(".explain")).to_contain_text(re.compile(r"burst: \d+ requests within 5s, limit 20"))
+    expect(page).to_have_title("203.0.113.9 - Sluice")
+    page.locator("#client").get_by_role("button", name="Allow", exact=True).click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("For").select_option("a week")
+    dialog.get_by_label("Comment").fill("branch office, ticket 4712")
+    dialog.get_by_role("button", name="Allow").click()
+    expect(page.locator("#client .verdict")).to_have_text("Allowlisted")
+    site.eventually(lambda: not site.published())
+    page.get_by_role("link", name="Allowlist").click()
+    entry = page.locator("#allowlist tr").filter(has_text="203.0.113.9")
+    expect(entry).to_contain_text("branch office, ticket 4712")
+    expect(entry).to_contain_text("in 6d 23h")
+    notice(page, "is on the allowlist").get_by_role("button", name="Undo").click()
+    expect(entry).to_have_count(0)
+    # What is said of the entry that is gone does not stay beside it.
+    expect(page.locator(".notice")).to_have_count(1)
 
 
 def test_a_colleague_takes_over_by_the_audit(open_page: OpenPage, site: Site) -> None:
@@ -690,7 +718,7 @@ def test_ten_thousand_blocks_scroll_without_stalling(open_page: OpenPage, site: 
 # --- for everybody
 
 
-@pytest.mark.parametrize(("width", "colors"), [(390, "dark"), (1200, "light")])
+@pytest.mark.parametrize(("width", "colors"), [(320, "light"), (390, "dark"), (1200, "light")])
 def test_no_view_is_wider_than_the_screen(open_page: OpenPage, site: Site, width: int, colors: str) -> None:
     site.put_blocks("2001:db8:1234:5678::/64", rule="manual", comment="w" * 300)
     page = open_page(viewport={"width": width, "height": 800}, color_scheme=colors)

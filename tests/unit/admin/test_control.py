@@ -47,11 +47,11 @@ def test_a_pause_ends_by_itself_in_every_answer(desk: Desk) -> None:
     assert said["detail"].endswith("comment: load test")
     status = desk.call("GET", "/v1/status").json["pause"]
     assert (status["paused"], status["until"], status["comment"]) == (True, end, "load test")
-    explained = desk.call("GET", "/v1/clients?address=203.0.113.9").json
+    explained = desk.call("GET", "/v1/clients", address="203.0.113.9").json
     assert any("paused for another " in words for words in explained["explain"])
     desk.clock.wait_until(end)
     assert desk.call("GET", "/v1/status").json["pause"]["paused"] is False
-    assert desk.call("GET", "/v1/clients?address=203.0.113.9").json["blocked"] is True
+    assert desk.call("GET", "/v1/clients", address="203.0.113.9").json["blocked"] is True
     assert desk.call("POST", "/v1/resume").json["changed"] is False
     again = desk.call("POST", "/v1/pause", {"comment": "another"}).json
     assert again["undo"]["path"] == "/v1/resume"
