@@ -11,20 +11,27 @@ from chalicelib.admin.blocks import BlockView
 from chalicelib.admin.inputs import covering, overlapping, read_network
 from chalicelib.admin.live_counts import LiveCounts
 from chalicelib.admin.schemas import AddressQuery
-from chalicelib.core.addresses import Network, Span, network_span, span_of
+from chalicelib.core.addresses import Network, NetworkSet, Span, network_of, network_span, span_of
 from chalicelib.core.allowance import Allowance
 from chalicelib.core.carving import carved
 from chalicelib.core.decisions import Outcome
 from chalicelib.core.durations import format_duration
+from chalicelib.core.latest_window import busiest
 from chalicelib.core.measures import Measure, amount_text
 from chalicelib.core.sampling import Sampling
 from chalicelib.core.state import Allow, Block, History, Past, Pause
-from chalicelib.core.wording import RESPONSES, evidence, plural, roughly
+from chalicelib.core.wording import RESPONSES, evidence, few, plural, roughly
 from chalicelib.pipeline.rule_breakers import stopped_rules
 from chalicelib.pipeline.stored import State
 
 MOST_ENTRIES_SHOWN = 1000
 """Most allowlist entries in the report on one client."""
+
+MOST_INSIDE = 100
+"""Most blocks inside a network in the report on it."""
+
+BUSIEST_INSIDE = 5
+"""Most clients inside a network whose counts are in the report on it, for each rule and log."""
 
 
 OLD_S = 10
@@ -66,7 +73,14 @@ class ClientReport(TimedAnswer, frozen=True, kw_only=True):
     """The last offence of it, and of each wider network, against each rule; latest first."""
     lifted_at: int | None
     """Time at which its last block was lifted; null if none is remembered. Epoch seconds."""
+    allowlisted: bool
+    """True if all of it is exempt from every rule."""
+    blocks_inside: int
+    """Blocks in force of networks inside it, itself excluded."""
+    inside: Annotated[list[BlockView], at_most(MOST_INSIDE)]
+    """The first of them, the latest to end first."""
     counts: list[Count]
+    """Those of the network or, if it holds several of a rule's clients, of the five busiest of them."""
     explain: list[str]
     """All of this in words, one sentence per item."""
 
@@ -76,8 +90,7 @@ def client_report(
 ) -> ClientReport:
     """Returns everything known about one client. Raises Invalid.
 
-    A rule whose clients are narrower than the network has no count. If the tally logs are unreachable, the
-    explanation gives the reason.
+    If the tally logs are unreachable, the explanation gives the reason.
     """
     now = now_ms // 1000
     network = read_network(query.address, "query", "address")
@@ -85,6 +98,7 @@ def client_report(
     exempt = state.exemptions(now)
     stored = [each.record for each in state.get_many(Block, names).values()]
     blocks = sorted((block for block in stored if block.in_force(now)), key=lambda block: -block.ends_at)
+    inside = _blocks_inside(state, network, now)
     is_published = any(_meets(network_span(network), carved(span_of(each.network), exempt.networks)) for each in blocks)
     views = [BlockView.of(block, exempt.networks, now) for block in blocks]
     histories = [each.record for each in state.get_many(History, names).values()]
@@ -106,6 +120,9 @@ def client_report(
         allowlist=overlapping(exempt.entries, network)[:MOST_ENTRIES_SHOWN],
         history=sorted(history, key=lambda past: -past.evidence.last_ms),
         lifted_at=max((each.ended_at for each in histories if each.ended_at), default=None),
+        allowlisted=exempt.networks.covers(network_span(network)),
+        blocks_inside=len(inside),
+        inside=[BlockView.of(block, exempt.networks, now) for block in inside[:MOST_INSIDE]],
         counts=[] if problem else list(_counts(live, network, sampling, now_ms)),
         explain=[],
     )
@@ -128,8 +145,12 @@ def explain(client: ClientReport, pause: Pause, *, stopped: Sequence[str], uncou
             yield f"That block is withheld: {block.network} is on the allowlist, so it is in no IP set."
         elif block.carved:
             yield f"The allowlisted parts of {block.network} are carved out of that block."
-    if not client.blocks:
+    if not client.blocks and not client.inside:
         yield f"{name} is not blocked."
+    if client.inside:
+        shown = few([block.network for block in client.inside], client.blocks_inside)
+        verb = "are" if client.blocks_inside > 1 else "is"
+        yield f"{plural(client.blocks_inside, 'network')} in it {verb} blocked: {shown}."
     for entry in client.allowlist:
         until = f" for another {roughly(entry.expires_at - now)}" if entry.expires_at is not None else ""
         comment = f" ({entry.comment})" if entry.comment else ""
@@ -150,6 +171,20 @@ def explain(client: ClientReport, pause: Pause, *, stopped: Sequence[str], uncou
         yield f"Its last block ended {roughly(max(0, now - client.lifted_at))} ago."
     if uncounted:
         yield f"Its current requests are unknown: {uncounted}."
+
+
+def _blocks_inside(state: State, network: Network, now: int) -> list[Block]:
+    """Returns the blocks in force of networks inside ``network``, the latest to end first."""
+    version, first, last = network_span(network)
+    if first == last:
+        return []
+    inside = []
+    for block in state.records(Block):
+        family, start, end = span_of(block.network)
+        narrower = family == version and first <= start and end <= last and (start, end) != (first, last)
+        if narrower and block.in_force(now):
+            inside.append(block)
+    return sorted(inside, key=lambda block: (-block.ends_at, block.network))
 
 
 def _paused(pause: Pause, now: int) -> str:
@@ -202,13 +237,19 @@ def _outcome(past: Past) -> str:
 
 def _counts(live: LiveCounts, network: Network, sampling: Sampling, now_ms: int) -> Iterator[Count]:
     for rule, source in live.counted():
+        window, allowance = live.window(rule, now_ms), Allowance.of(rule, source, sampling)
         prefix = rule.ipv4_prefix if network.version == 4 else rule.ipv6_prefix
         if network.prefixlen < prefix:
-            continue
-        client = network.supernet(new_prefix=prefix)
-        window, allowance = live.window(rule, now_ms), Allowance.of(rule, source, sampling)
-        groups = live.view.groups(source, rule, client.network_address.packed)
-        count = max((window.count(slots, allowance.drain) for slots in groups), default=0)
-        logged = sampling.of(source)
-        to_ms = window.end * rule.slot_ms
-        yield Count.under(logged.applied(rule), source, network=str(client), count=logged.made(count), to_ms=to_ms)
+            within = NetworkSet([network])
+            clients = (each for each in live.view.clients(source, rule) if within.contains(each[0]))
+            counts = [
+                (str(network_of(key, *rule.prefixes)), count)
+                for key, count in busiest(clients, window, BUSIEST_INSIDE, allowance.drain)
+            ]
+        else:
+            client = network.supernet(new_prefix=prefix)
+            groups = live.view.groups(source, rule, client.network_address.packed)
+            counts = [(str(client), max((window.count(slots, allowance.drain) for slots in groups), default=0))]
+        logged, to_ms = sampling.of(source), window.end * rule.slot_ms
+        for name, count in counts:
+            yield Count.under(logged.applied(rule), source, network=name, count=logged.made(count), to_ms=to_ms)

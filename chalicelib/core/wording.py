@@ -74,13 +74,13 @@ def event_detail(event: Event) -> str:
     return others.get(event.outcome, f"{plural(event.number, 'further offence')} against {event.rule}")
 
 
-def few(names: Sequence[str]) -> str:
-    """Returns the first names, and the number of the others.
+def few(names: Sequence[str], total: int | None = None) -> str:
+    """Returns the first names, and the number of the others; ``total``: of all, if ``names`` are not all.
 
-    >>> few(["a", "b", "c", "d", "e"])
-    'a, b, c and 2 more'
+    >>> few(["a", "b", "c", "d", "e"]), few(["a", "b", "c", "d"], 100)
+    ('a, b, c and 2 more', 'a, b, c and 97 more')
     """
-    more = len(names) - MOST_NAMED
+    more = (total or len(names)) - MOST_NAMED
     return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 

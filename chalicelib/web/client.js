@@ -41,11 +41,11 @@ function draw(report) {
   const own = report.blocks.map((block) => block.network);
   const blocked = report.blocked && response(report) === "block";
   const act = (name, label, kind, action) => h("button", { class: kind, "data-act": name, onclick: action }, label);
-  $("client").replaceChildren(
+  const sections = [
     h(
       "section",
       { class: "card", "aria-labelledby": "explain-title" },
-      h("p", { class: `verdict ${report.blocked ? "bad" : "good"}`, id: "explain-title" }, verdict(report)),
+      h("p", { class: `verdict ${report.blocked || report.blocks_inside ? "bad" : "good"}`, id: "explain-title" }, verdict(report)),
       h("ul", { class: "explain" }, report.explain.map((text) => h("li", {}, text))),
       operator &&
         h(
@@ -53,17 +53,18 @@ function draw(report) {
           { class: "form-row" },
           own.length > 0 && act("unblock", "Unblock", "", () => unblock(own)),
           own.length > 0 && act("forget", "Unblock and forget offences", "", () => unblock(own, true)),
-          !exempt(report) && act("allow", "Allow", "", () => allow(report)),
+          !report.allowlisted && act("allow", "Allow", "", () => allow(report)),
           !blocked && act("block", "Block", "danger", () => block(report)),
         ),
     ),
     ...report.blocks.filter((block) => block.members).map(members),
+    report.inside.length > 0 && inside(report),
     h(
       "section",
       { class: "card" },
       h("h2", {}, "Now"),
       report.counts.length
-        ? h("ol", { class: "bars" }, report.counts.map(bar))
+        ? h("ol", { class: "bars" }, report.counts.map((count) => bar(count, count.network !== report.network)))
         : h("p", { class: "empty" }, "No rule has a count for this network."),
     ),
     h(
@@ -81,7 +82,8 @@ function draw(report) {
         { label: "Offences", empty: "No offence is stored." },
       ),
     ),
-  );
+  ];
+  $("client").replaceChildren(...sections.filter(Boolean));
   if (focused) $("client").querySelector(`[data-act="${focused}"]`)?.focus();
 }
 
@@ -110,24 +112,33 @@ function verdict(report) {
   if (report.blocked) return RESPONSES[response(report)].replace(/^./, (letter) => letter.toUpperCase());
   if (report.blocks.length) {
     if (report.blocks.every((block) => block.withheld)) return "Block withheld";
-    return exempt(report) ? "Allowlisted" : "Block not published";
+    return report.allowlisted ? "Allowlisted" : "Block not published";
   }
-  return exempt(report) ? "Allowlisted" : "Not blocked";
+  if (report.blocks_inside) return `${plural(report.blocks_inside, "network")} in it blocked`;
+  return report.allowlisted ? "Allowlisted" : "Not blocked";
 }
 
-/** Whether no rule blocks the client, because of an entry for all rules. */
-function exempt(report) {
-  return report.allowlist.some((entry) => !entry.rules.length);
+/** The blocks inside a network. */
+function inside({ inside: blocks, blocks_inside: all }) {
+  const rows = blocks.map((block) => [clientLink(block.network), block.rule, block.reason, moment(block.until)]);
+  return h(
+    "section",
+    { class: "card flush" },
+    h("h2", {}, `${plural(all, "block")} in it`),
+    table(["Network", "Rule", "Why", "Ends"], rows, { label: "Blocks in it" }),
+    all > blocks.length && h("p", { class: "muted older" }, `${number(all - blocks.length)} more; find them under Blocks.`),
+  );
 }
 
-function bar(count) {
+/** A count against its limit; `named`: that of another network than the one that was asked for. */
+function bar(count, named) {
   return h(
     "li",
     { class: count.count > count.limit ? "is-over" : null },
     h(
       "span",
       { class: "bar-top" },
-      h("span", {}, `${count.rule}${logLabel(count.source)}`),
+      h("span", {}, named && [clientLink(count.network), " "], `${count.rule}${logLabel(count.source)}`),
       h("span", { class: "muted" }, `${count.rate ? `above ${count.rate}` : `within ${span(count.window_s)}`}, until ${clock(count.to_ms / 1000)}`),
       h("span", { class: "number" }, `${amount(count.measure, count.count)} of ${amount(count.measure, count.limit)}`),
     ),

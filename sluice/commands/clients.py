@@ -27,10 +27,12 @@ NEAR = 0.8
 def client(session: Session, address: str) -> None:
     """Show everything about one client.
 
-    Includes its blocks and when they end, its offences, its counts and its allowlist entries.
+    Includes its blocks and when they end, its offences, its counts and its allowlist entries. Of a network: the blocks
+    and the busiest clients in it.
 
     \b
     sluice client 203.0.113.9
+    sluice client 203.0.113.0/24
     sluice client 2001:db8::1 --json | jq .blocked
     """
     session.show(session.client.get("/v1/clients", ClientReport, address=address), _view)

@@ -297,7 +297,7 @@ def test_the_block_of_a_network_names_its_members_and_who_else_was_seen_and_is_u
     expect(members).to_contain_text("203.0.113.9 and 2 more")
     expect(members.get_by_role("link", name="203.0.113.77")).to_be_visible()
     members.get_by_role("button", name="Unblock 203.0.113.0/24, not its members").click()
-    expect(page.locator("#explain-title")).to_contain_text("Not blocked")
+    expect(page.locator("#explain-title")).to_have_text("1 network in it blocked")
     expect(members).to_have_count(0)
     site.eventually(lambda: site.published() == {named[0]})
 
@@ -614,6 +614,16 @@ def test_a_blocked_office_is_explained_and_allowed_with_an_end_and_a_ticket(open
     expect(entry).to_have_count(0)
     # What is said of the entry that is gone does not stay beside it.
     expect(page.locator(".notice")).to_have_count(1)
+
+
+def test_a_network_is_not_called_unblocked_while_clients_in_it_are_blocked(open_page: OpenPage, site: Site) -> None:
+    site.put_blocks("203.0.113.9/32", "203.0.113.200/32", "198.51.100.1/32")
+    page = open_page("client/203.0.113.0%2F24")
+    expect(page.locator("#client .verdict")).to_have_text("2 networks in it blocked")
+    inside = page.get_by_role("table", name="Blocks in it")
+    expect(inside.locator("tbody tr")).to_have_count(2)
+    inside.get_by_role("link", name="203.0.113.200").click()
+    expect(page.locator("#client .verdict")).to_have_text("Blocked")
 
 
 def test_a_colleague_takes_over_by_the_audit(open_page: OpenPage, site: Site) -> None:

@@ -66,3 +66,27 @@ def test_a_wide_block_blocks_every_client_but_the_allowlisted_one(desk: Desk) ->
 def test_an_unknown_client_is_explained_too(desk: Desk) -> None:
     client = desk.call("GET", "/v1/clients", address="192.0.2.200").json
     assert client["explain"] == ["192.0.2.200/32 is not blocked."]
+
+
+def test_a_network_names_the_blocks_and_the_busiest_clients_in_it(desk: Desk) -> None:
+    desk.attack("203.0.113.9")
+    desk.put_block("203.0.113.128/25", rule="manual")
+    desk.put_block("198.51.100.1/32")
+    desk.requests("203.0.113.7", 3)
+    desk.run(3)
+    report = desk.call("GET", "/v1/clients", address="203.0.113.0/24").json
+    assert (report["blocked"], report["blocks"], report["blocks_inside"]) == (False, [], 2)
+    assert {block["network"] for block in report["inside"]} == {"203.0.113.9/32", "203.0.113.128/25"}
+    assert report["explain"][0].startswith("2 networks in it are blocked: 203.0.113.")
+    counts = {count["network"]: count["count"] for count in report["counts"] if count["rule"] == "burst"}
+    assert counts["203.0.113.7/32"] == 3
+    assert not any("is not blocked" in sentence for sentence in report["explain"])
+    itself = desk.call("GET", "/v1/clients", address="203.0.113.128/25").json
+    assert (itself["blocked"], itself["blocks_inside"]) == (True, 0)
+
+
+def test_a_network_is_allowlisted_only_if_all_of_it_is(desk: Desk) -> None:
+    desk.call("PUT", "/v1/allowlist", {"network": "203.0.113.7"})
+    reports = [desk.call("GET", "/v1/clients", address=name).json for name in ("203.0.113.0/24", "203.0.113.7")]
+    assert [report["allowlisted"] for report in reports] == [False, True]
+    assert [[entry["network"] for entry in report["allowlist"]] for report in reports] == [["203.0.113.7/32"]] * 2
