@@ -5,6 +5,8 @@ import { choose, clearProblem, confirm, make, refused } from "./changes.js";
 import { $, amount, h, moment, number, plural, say, sentence, table } from "./dom.js";
 
 const PAUSE_S = 3600;
+const COUNTED_S = 86_400; // of the history, what is shown before a rule may block
+const MOST_COUNTED = 200;
 
 let operator = false, active = null, planned = null, history = "", now = 0;
 
@@ -68,12 +70,27 @@ function card(rule) {
 }
 
 async function switchAction(rule) {
-  const action = rule.action === "count" ? "block" : "count";
-  const question = action === "block" ? `Let ${rule.name} block?` : `Let ${rule.name} only count?`;
-  const effect = action === "block"
-    ? `It blocks clients over its limit for ${rule.block_for}, from the next offence.`
-    : "It blocks no new client. Its blocks in force run out.";
-  await edit(rule, { action }, question, effect, action === "block" ? "Let it block" : "Only count");
+  if (rule.action === "block") {
+    await edit(rule, { action: "count" }, `Let ${rule.name} only count?`, "It blocks no new client. Its blocks in force run out.", "Only count");
+    return;
+  }
+  try {
+    const since = Math.floor(now - COUNTED_S);
+    const past = await get("v1/history", { rule: rule.name, outcome: "counted", since, limit: MOST_COUNTED });
+    const effect = `It blocks clients over its limit for ${rule.block_for}, from the next offence. ${counted(past)}`;
+    await plannedEdit(rule, { action: "block" }, `Let ${rule.name} block?`, "Let it block", effect);
+  } catch (error) {
+    refused(error);
+  }
+}
+
+/** Whom a rule that only counts would have blocked in the last day, in words. */
+function counted({ events, next }) {
+  const networks = [...new Set(events.map((event) => event.network).filter(Boolean))];
+  const offences = events.reduce((sum, event) => sum + event.number, 0);
+  if (!offences) return "In the last day it has found no offence.";
+  const named = networks.length ? `, by ${networks.slice(0, 3).join(", ")}${networks.length > 3 ? ` and ${number(networks.length - 3)} more` : ""}` : "";
+  return `In the last day it has found ${next ? "at least " : ""}${plural(offences, "offence")}${named}; the history lists them.`;
 }
 
 async function changeLimit(rule) {
@@ -81,14 +98,19 @@ async function changeLimit(rule) {
   const input = h("input", { type: "number", min: 0, step: 1, value: rule.measure === "time" ? rule.limit / 1000 : rule.limit });
   const asked = h("label", {}, `${unit} within ${rule.window} `, input);
   if (!(await choose(`Limit of ${rule.name}`, [asked], [["Show the effect", true]]))) return;
-  const body = { rule: rule.name, limit: input.valueAsNumber };
   try {
-    const preview = await call({ method: "POST", path: "/v1/rules/plan", body });
-    if (!(await confirm(`Change the limit of ${rule.name}?`, sentence(preview.detail), "Put it in force", effects(preview)))) return;
-    await make({ method: "POST", path: "/v1/rules/edit", headers: { "If-Match": `"${preview.version}"` }, body }, { near: $("rules-form") });
+    await plannedEdit(rule, { limit: input.valueAsNumber }, `Change the limit of ${rule.name}?`, "Put it in force");
   } catch (error) {
     refused(error);
   }
+}
+
+/** Changes values of a rule after the operator has seen the effect. */
+async function plannedEdit(rule, values, question, verb, words = "") {
+  const body = { rule: rule.name, ...values };
+  const preview = await call({ method: "POST", path: "/v1/rules/plan", body });
+  if (!(await confirm(question, words || sentence(preview.detail), verb, effects(preview)))) return;
+  await make({ method: "POST", path: "/v1/rules/edit", headers: { "If-Match": `"${preview.version}"` }, body }, { near: $("rules-form") });
 }
 
 async function pause(rule, until) {
