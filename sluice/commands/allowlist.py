@@ -20,7 +20,7 @@ from sluice.commands.shared.api import (
     yes_option,
 )
 from sluice.commands.shared.output import table
-from sluice.commands.shared.times import DURATION, MOMENT, expiry, local
+from sluice.commands.shared.times import DURATION, FUTURE, expiry, local
 
 
 @click.command()
@@ -48,7 +48,7 @@ def _view(page: AllowPage) -> Iterator[Printable]:
 @click.option("--comment", default="", metavar="TEXT", help="Owner of the network, or the reason.")
 @click.option("--for", "valid_for", type=DURATION, help="Duration of the entry; unlimited by default.")
 @click.option(
-    "--until", type=MOMENT, help="End of the entry, such as 2026-12-31T18:00; local time unless it has a zone."
+    "--until", type=FUTURE, help="End of the entry, such as 2026-12-31T18:00; local time unless it has a zone."
 )
 @click.option(
     "--rule",

@@ -7,13 +7,13 @@ import click
 
 from chalicelib.core.durations import parse_duration
 from sluice.commands.shared.api import Session, api_command, ask, yes_option
-from sluice.commands.shared.times import DURATION, MOMENT
+from sluice.commands.shared.times import DURATION, FUTURE
 
 
 @click.command()
 @click.option("--release", is_flag=True, help="Also empty the IP sets, so that no request is refused.")
 @click.option("--for", "pause_for", type=DURATION, help="Time after which rules block again; until resumed by default.")
-@click.option("--until", type=MOMENT, help="Time at which rules block again; local unless it has a zone.")
+@click.option("--until", type=FUTURE, help="Time at which rules block again; local unless it has a zone.")
 @click.option("--comment", default="", metavar="TEXT", help="The reason.")
 @yes_option
 @api_command

@@ -15,12 +15,16 @@ from rich.table import Table
 from rich.text import Text
 
 from chalicelib.admin.changes import ChangeAnswer
+from chalicelib.core.addresses import parse_network
 from chalicelib.core.printable import printable
 from chalicelib.core.wording import plural
 from sluice.api_client import Answer, ApiClient, ApiError, Unreachable, bearer, signature
 from sluice.commands.shared.options import auth_option, json_output, without_comments
 from sluice.commands.shared.output import output, plain, table
 from sluice.undo import commands
+
+MOST_FAULTS = 10
+"""Most lines of a list that an error names."""
 
 T = TypeVar("T")
 Printable = Table | Text | str
@@ -39,9 +43,13 @@ class RefusedCommand(click.ClickException):
             return
         problem = self.error.problem
         console = output(file or sys.stderr)
-        console.print(Text.assemble(("Error: ", "bold red"), plain(problem.detail)))
-        if problem.errors:
-            rows = [(fault.field, fault.value, fault.accepted) for fault in problem.errors]
+        detail = problem.detail
+        for place in {fault.place for fault in problem.errors}:  # operators gave options, not bodies and queries
+            detail = detail.removeprefix(f"{place}: ").replace(f"; {place}: ", "; ")
+        console.print(Text.assemble(("Error: ", "bold red"), plain(detail)))
+        faults = [each for each in problem.errors if each.accepted not in detail or each.value not in detail]
+        if faults:
+            rows = [(fault.field, fault.value, fault.accepted) for fault in faults]
             console.print(table(("field", "value", "accepted"), rows))
         if self.error.needs_force:
             console.print("The refused call changed nothing. Use --force to make it anyway.")
@@ -130,15 +138,31 @@ def confirmed(arguments: Sequence[str], question: str, noun: str = "network", *,
     """Returns the networks given as arguments, each once, after asking ``question`` if there are several.
 
     ``-`` reads standard input, one network per line; '#' starts a comment. ``{}`` in the question is replaced with the
-    number of networks, followed by ``noun``.
+    number of networks, followed by ``noun``. Raises UsageError that names the lines which do not begin with a network,
+    so that of a long list nothing is changed.
     """
-    lists = (without_comments(sys.stdin) if argument == "-" else [argument] for argument in arguments)
+    lists = (_listed(list(sys.stdin)) if argument == "-" else [argument] for argument in arguments)
     networks = list(dict.fromkeys(chain.from_iterable(lists)))
     if not networks:
         raise click.UsageError("no network is given")
     if len(networks) > 1:
         ask(question.format(plural(len(networks), noun)), yes=yes)
     return networks
+
+
+def _listed(lines: Sequence[str]) -> list[str]:
+    """Returns the lines without comments. Raises UsageError if one does not begin with a network."""
+    faults = []
+    for number, line in enumerate(lines, 1):
+        for text in without_comments([line]):
+            try:
+                parse_network(text.split()[0])
+            except ValueError as exc:
+                faults.append(f"line {number}: {exc}")
+    if faults:
+        more = [f"and {plural(len(faults) - MOST_FAULTS, 'further line')}"] if len(faults) > MOST_FAULTS else []
+        raise click.UsageError("\n".join(["Nothing was changed.", *faults[:MOST_FAULTS], *more]))
+    return without_comments(lines)
 
 
 def portions(networks: Sequence[str], size: int, session: Session) -> Iterable[Sequence[str]]:

@@ -11,8 +11,8 @@ from sluice.commands.shared.options import Parsed
 
 
 def local(epoch_s: float) -> str:
-    """Formats a time in the local time zone."""
-    return datetime.fromtimestamp(epoch_s).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    """Formats a time in the local time zone, which it names."""
+    return datetime.fromtimestamp(epoch_s).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
 def expiry(expires_at: int | None, now: int) -> str:
@@ -49,6 +49,17 @@ def _moment(text: str) -> int:
 
 MOMENT = Parsed("TIME", _moment)
 """Epoch seconds, parsed from a date, a date and time (local unless it names a zone), or epoch seconds."""
+
+
+def _future(text: str) -> int:
+    moment = _moment(text)
+    if moment <= time.time():
+        raise ValueError(f"{text!r} is in the past")
+    return moment
+
+
+FUTURE = Parsed("TIME", _future)
+"""Epoch seconds, parsed as ``MOMENT`` is, of a time that is not over."""
 
 
 def _past(text: str) -> int:

@@ -214,9 +214,9 @@ def test_a_pause_has_an_end_and_a_reason_which_status_shows(terminal: Terminal) 
     terminal.undo(later)
     assert terminal.json("status")["pause"]["comment"] == "load test, ticket 4712"
     assert "Give --for or --until" in terminal.run("pause", "--for", "1h", "--until", "2030-01-01", exit_code=2).stderr
-    refused = terminal.run("pause", "--until", "2020-01-01", exit_code=1).stderr
-    assert "until" in refused
-    assert "after now" in refused
+    refused = terminal.run("pause", "--until", "2020-01-01", exit_code=2).stderr
+    assert "--until" in refused
+    assert "in the past" in refused
 
 
 def test_the_audit_is_searched_by_operator_text_and_time(terminal: Terminal) -> None:
@@ -226,6 +226,20 @@ def test_the_audit_is_searched_by_operator_text_and_time(terminal: Terminal) -> 
     assert len(terminal.json("audit", "--by", "alice")["records"]) == 2
     assert terminal.json("audit", "--by", "bob")["records"] == []
     assert terminal.json("audit", "--until", "1h")["records"] == []
+
+
+def test_a_list_with_a_bad_line_changes_nothing_and_names_the_line(terminal: Terminal) -> None:
+    lines = "\n".join([*(f"203.0.113.{host}" for host in range(50)), "# office", "203.0.113.7/24  # host bits", "x"])
+    refused = terminal.run("block", "-", "--for", "1h", "--yes", stdin=lines, exit_code=2).stderr
+    assert "line 52: '203.0.113.7/24' has host bits set; the network is 203.0.113.0/24" in refused
+    assert "line 53: 'x'" in refused
+    assert terminal.json("blocks")["total"] == 0
+
+
+def test_what_is_wrong_is_said_once(terminal: Terminal) -> None:
+    refused = terminal.run("allow", "192.0.2.7/24", exit_code=1).stderr
+    assert refused.count("host bits") == 1
+    assert "body" not in refused
 
 
 def test_rules_that_all_only_count_are_not_called_enforcing(terminal: Terminal) -> None:
