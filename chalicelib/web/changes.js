@@ -15,7 +15,7 @@ export async function make(request, { near = null } = {}) {
     return made(await call(request));
   } catch (error) {
     if (error instanceof Problem && error.needsForce && request.body) {
-      if (await confirm("This needs force", error.message, "Do it anyway")) {
+      if (await confirm("Please confirm", error.message, "Do it anyway")) {
         return make({ ...request, body: { ...request.body, force: true } }, { near });
       }
       return null;
@@ -49,9 +49,14 @@ export function refused(error, near = null) {
     notice(sentence(error.message), null, "bad");
     return;
   }
-  const faults = (error.faults ?? []).map((fault) => [fault.field, fault.accepted].filter(Boolean).join(": "));
+  const faults = (error.faults ?? []).map(inWords);
   const words = error.status === 422 && faults.length ? faults.map((fault) => h("p", {}, sentence(fault))) : h("p", {}, sentence(error.message));
   near.after(h("div", { class: "alert problem", role: "alert" }, words));
+}
+
+/** What is accepted in a field, under the name that the page gives it; of a text, each fault names its place itself. */
+function inWords({ field, accepted }) {
+  return field === "text" ? accepted : [field.replaceAll("_", " "), accepted].filter(Boolean).join(": ");
 }
 
 export function clearProblem(near) {

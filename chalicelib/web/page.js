@@ -266,5 +266,6 @@ $("pause").onclick = async () => {
   make({ method: "POST", path: "/v1/pause", body: { release: answer.choice, until, comment: answer.comment } });
 };
 
+say($("zone"), Intl.DateTimeFormat().resolvedOptions().timeZone);
 if (token()) enter();
 else askToSignIn();

@@ -68,9 +68,13 @@ def top(session: Session, rule: str | None, number: int) -> None:
     """
 
     def view(answer: Top) -> Iterator[Printable]:
-        for busiest in answer.rules:
+        met = [busiest for busiest in answer.rules if busiest.clients]
+        for busiest in met:
             yield from _busiest(busiest, answer.now)
-        if not answer.rules:
+        if met and len(met) < len(answer.rules):
+            others = ", ".join(f"{each.rule} ({each.source} log)" for each in answer.rules if not each.clients)
+            yield f"No requests: {others}."
+        if not met:
             yield "No requests are being counted."
 
     session.show(session.client.get("/v1/top", Top, rule=rule, n=number), view)
