@@ -266,6 +266,13 @@ $("pause").onclick = async () => {
   make({ method: "POST", path: "/v1/pause", body: { release: answer.choice, until, comment: answer.comment } });
 };
 
+// The link that `sluice dev` prints signs in, on this machine alone. The token leaves the address at once.
+const [, linked] = /^#sign-in\/(.+)$/.exec(location.hash) ?? [];
+if (linked && ["127.0.0.1", "localhost"].includes(location.hostname)) {
+  signIn(decoded(linked));
+  window.history.replaceState(null, "", "#now");
+}
+
 say($("zone"), Intl.DateTimeFormat().resolvedOptions().timeZone);
 if (token()) enter();
 else askToSignIn();

@@ -212,6 +212,7 @@ def _pump(cloud: LocalCloud, *, simulated: bool, follow: Path | None, seed: int)
 def _greet(console: Console, url: str, tokens: dict[Role, str]) -> None:
     """Prints address and tokens, each on its own line, so that scripts can read them."""
     console.print(Text.assemble(("Page:", "bold"), f"           {url}"), soft_wrap=True)
+    console.print(f"Signed in:      {url}#sign-in/{tokens[Role.OPERATOR]}", soft_wrap=True)
     for role, text in tokens.items():
         console.print(f"{role + ' token:':16}{text}", soft_wrap=True)
     console.print(f"In a shell:     export SLUICE_URL={url} SLUICE_TOKEN={tokens[Role.OPERATOR]}", soft_wrap=True)

@@ -47,6 +47,12 @@ def test_a_token_opens_the_page_and_stays_in_the_tab(open_page: OpenPage, site: 
     assert page.evaluate("sessionStorage.length") == 0
 
 
+def test_the_link_of_a_local_cloud_signs_in_and_leaves_no_token_in_the_address(open_page: OpenPage, site: Site) -> None:
+    page = open_page(f"sign-in/{site.operator}", token="")
+    expect(page.locator("#me")).to_have_text("alice, operator")
+    assert page.url == f"{site.url}#now"
+
+
 def test_a_wrong_token_is_rejected_with_a_message(open_page: OpenPage) -> None:
     page = open_page(token="")
     sign_in(page, "sluice_wrong")
