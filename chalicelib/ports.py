@@ -66,6 +66,9 @@ class LogItem:
     """The largest counts of malformed pieces in the batch; in the first of its items, and none in the others."""
     late: int = 0
     """Requests of the batch that were too old to count; in the first of its items, and 0 in the others."""
+    refused: int = 0
+    """Requests of the batch that were answered as Sluice's refusals, as far as a rule counts them; in the first of its
+    items, and 0 in the others."""
 
     @property
     def closes(self) -> bool:

@@ -25,6 +25,8 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     """Start of the step. Epoch seconds."""
     requests: int
     """Requests logged, not scaled up by the sample rate; those of a batch are spread evenly over its time."""
+    refused: int
+    """Those of them that were answered as Sluice answers those it refuses, as far as a rule counts them."""
     detections: int
     """Offenders of all detections: a client counts once for each detection that names it."""
     blocks: int
@@ -42,31 +44,38 @@ def read_series(state: State, live: LiveCounts, query: SeriesQuery, now_ms: int)
     now, step_s = now_ms // 1000, query.step
     last = now // step_s
     first = last - -(-query.span // step_s) + 1
-    requests = spread(live.items.values(), step_s * 1000)
+    requests = spread(((item, item.requests) for item in live.items.values()), step_s * 1000)
+    refused = spread(((item, item.refused) for item in live.items.values() if item.refused), step_s * 1000)
     detections: Counter[int] = Counter()
     for detection in _detections(state, live.items, first * step_s * 1000):
         detections[detection.detected_ms // 1000 // step_s] += len(detection.offenders)
     blocks = Counter(block.blocked_at // step_s for block in state.records(Block))
     points = [
-        Point(at=step * step_s, requests=round(requests.get(step, 0)), detections=detections[step], blocks=blocks[step])
+        Point(
+            at=step * step_s,
+            requests=round(requests.get(step, 0)),
+            refused=round(refused.get(step, 0)),
+            detections=detections[step],
+            blocks=blocks[step],
+        )
         for step in range(first, last + 1)
     ]
     return Series(now=now, step_s=step_s, points=points)
 
 
-def spread(items: Iterable[LogItem], step_ms: int) -> dict[int, float]:
-    """Returns the requests per step, those of an item spread evenly from its first to its last.
+def spread(numbers: Iterable[tuple[LogItem, int]], step_ms: int) -> dict[int, float]:
+    """Returns numbers of requests per step, those of an item spread evenly from its first request to its last.
 
-    >>> item = LogItem(body=b"", last_sequence=0, written_ms=0, first_slot_ms=1500, last_slot_ms=2499, requests=10)
-    >>> spread([item], 1000)
+    >>> item = LogItem(body=b"", last_sequence=0, written_ms=0, first_slot_ms=1500, last_slot_ms=2499)
+    >>> spread([(item, 10)], 1000)
     {1: 5.0, 2: 5.0}
     """
     requests: dict[int, float] = {}
-    for item in items:
+    for item, number in numbers:
         start, end = item.first_slot_ms, item.last_slot_ms + 1
         for step in range(start // step_ms, (end - 1) // step_ms + 1):
             inside = min(end, (step + 1) * step_ms) - max(start, step * step_ms)
-            requests[step] = requests.get(step, 0) + item.requests * inside / (end - start)
+            requests[step] = requests.get(step, 0) + number * inside / (end - start)
     return requests
 
 

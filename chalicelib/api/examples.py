@@ -259,8 +259,8 @@ _EXAMPLES = (
         now=_NOW,
         step_s=10,
         points=[
-            Point(at=_NOW - 10, requests=8120, detections=1, blocks=1),
-            Point(at=_NOW, requests=40, detections=0, blocks=0),
+            Point(at=_NOW - 10, requests=8120, refused=310, detections=1, blocks=1),
+            Point(at=_NOW, requests=40, refused=0, detections=0, blocks=0),
         ],
     ),
 )

@@ -88,6 +88,15 @@ class Tallier:
                     counts += _counted(requests, refusals, keys, both)
         return merged(counts)
 
+    def refused(self, tally: Tally) -> int:
+        """Returns how many requests of ``tally`` were answered as refusals, as far as a single meter counted them."""
+        topics = {refusals.topic for meter, refusals in self._meters if meter.measure is Measure.REQUESTS}
+        most: dict[Source, int] = {}
+        for part in tally:
+            if part.topic in topics:
+                most[part.source] = max(most.get(part.source, 0), sum(part.totals()))
+        return sum(most.values())
+
 
 def merged(tally: Tally) -> Tally:
     """Returns the same counts, with one element per source, topic and slot length."""

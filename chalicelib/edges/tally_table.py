@@ -174,6 +174,8 @@ def _attributes(log: str, offset: int, item: LogItem) -> dict[str, Any]:
         attributes["malformed"] = {"S": pack_counts(item.malformed)}
     if item.late:
         attributes["late"] = {"N": str(item.late)}
+    if item.refused:
+        attributes["refused"] = {"N": str(item.refused)}
     return attributes
 
 
@@ -216,6 +218,7 @@ def _item(attributes: Mapping[str, Any]) -> LogItem:
         kept_s=int(attributes["expires_at"]["N"]) - written_ms // 1000,
         malformed=unpack_counts(attributes["malformed"]["S"]) if "malformed" in attributes else (),
         late=int(attributes["late"]["N"]) if "late" in attributes else 0,
+        refused=int(attributes["refused"]["N"]) if "refused" in attributes else 0,
     )
 
 

@@ -28,3 +28,7 @@ class ActiveTallier:
     def tally(self, batches: Iterable[Requests]) -> Tally:
         """Returns the counts of all meters that counted at least one request."""
         return self._tallier.tally(batches)
+
+    def refused(self, tally: Tally) -> int:
+        """Returns how many requests of ``tally`` were answered as refusals, as far as a rule counts them."""
+        return self._tallier.refused(tally)

@@ -130,7 +130,15 @@ class ImportObjects:
         decoded = decoded.between(now_ms - self._retention_ms, now_ms + SKEW_MS)
         malformed = counted((*part.malformed, *decoded.malformed), lambda _: str(new.object))
         tally = self._tallier.tally(decoded.requests)
-        added = BatchTally.of(tally, decoded, malformed, last_sequence=0, arrived_ms=new.created_ms, now_ms=now_ms)
+        added = BatchTally.of(
+            tally,
+            decoded,
+            malformed,
+            last_sequence=0,
+            arrived_ms=new.created_ms,
+            refused=self._tallier.refused(tally),
+            now_ms=now_ms,
+        )
         receipt = PartReceipt(object=new.object, start=start, end=start + _length(part), written_ms=now_ms)
         for attempt in range(TRIES):
             try:

@@ -96,6 +96,7 @@ class Ingest:
                 arrived_ms,
                 counted.malformed,
                 counted.late,
+                self._tallier.refused(counted.tally),
             )
             try:
                 if not batch_tally.empty:

@@ -44,6 +44,8 @@ class BatchTally:
     """Pieces of the batch that are not requests."""
     late: int = 0
     """Requests of the batch that were too old to count."""
+    refused: int = 0
+    """Requests of the batch that were answered as refusals, as far as a rule counts them."""
 
     @classmethod
     def of(
@@ -54,11 +56,12 @@ class BatchTally:
         *,
         last_sequence: int,
         arrived_ms: int,
+        refused: int,
         now_ms: int,
     ) -> "BatchTally":
         """Returns the tally of ``decoded``. Without a request, its times are ``now_ms``, so no view reaches back."""
         span_ms = decoded.span_ms() if decoded else (now_ms, now_ms)
-        return cls(tally, last_sequence, len(decoded), *span_ms, arrived_ms, malformed, decoded.late)
+        return cls(tally, last_sequence, len(decoded), *span_ms, arrived_ms, malformed, decoded.late, refused)
 
     @property
     def empty(self) -> bool:
@@ -140,6 +143,7 @@ class LogWriter:
                 kept_s=self._kept_s,
                 malformed=() if number else added.malformed[:MOST_STORED],
                 late=0 if number else added.late,
+                refused=0 if number else added.refused,
             )
             for number, body in enumerate(bodies)
         ]

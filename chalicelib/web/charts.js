@@ -42,7 +42,11 @@ export class Chart {
   /** `series`: the API's answer. Its last step is not over yet and is left out. */
   show(series) {
     this.step = series.step_s;
-    this.points = series.points.slice(0, -1).map((point) => ({ ...point, rate: point.requests / series.step_s }));
+    this.points = series.points.slice(0, -1).map((point) => ({
+      ...point,
+      rate: point.requests / series.step_s,
+      refusedRate: point.refused / series.step_s,
+    }));
     this.draw();
   }
 
@@ -59,7 +63,9 @@ export class Chart {
     const base = bottom + GAP + EVENTS_HEIGHT;
     const y = (rate) => bottom - (rate / most) * requestsHeight;
     const yEvents = (count) => base - (count / mostEvents) * EVENTS_HEIGHT;
-    const line = points.map((point, index) => `${this.x(index).toFixed(1)},${y(point.rate).toFixed(1)}`).join("L");
+    const along = (key) => points.map((point, index) => `${this.x(index).toFixed(1)},${y(point[key]).toFixed(1)}`).join("L");
+    const under = (path) => `M${this.x(0)},${bottom}L${path}L${this.x(points.length - 1)},${bottom}Z`;
+    const line = along("rate");
     const slot = (width - LEFT - RIGHT) / points.length;
     const bars = (key, share) =>
       points.map((point, index) => {
@@ -78,7 +84,8 @@ export class Chart {
       label(y(0), "0"),
       label(yEvents(mostEvents), number(mostEvents)),
       label(base, "0"),
-      s("path", { class: "area", d: `M${this.x(0)},${bottom}L${line}L${this.x(points.length - 1)},${bottom}Z` }),
+      s("path", { class: "area", d: under(line) }),
+      s("path", { class: "refused", d: under(along("refusedRate")) }),
       s("path", { class: "line", d: `M${line}` }),
       ...bars("detections", 0.9).filter(Boolean),
       ...bars("blocks", 0.5).filter(Boolean),
@@ -95,7 +102,7 @@ export class Chart {
     const sum = (key) => this.points.reduce((total, point) => total + point[key], 0);
     return (
       `Requests and blocks in the last quarter hour: ${number(Math.round(rates.at(-1)))} requests per second now, ` +
-      `at most ${number(Math.round(Math.max(...rates)))}; clients found over a limit ${plural(sum("detections"), "time")}, ` +
+      `at most ${number(Math.round(Math.max(...rates)))}; ${plural(sum("refused"), "request")} refused; clients found over a limit ${plural(sum("detections"), "time")}, ` +
       `${plural(sum("blocks"), "new block")} still in force. Arrow keys read single steps.`
     );
   }
@@ -129,17 +136,17 @@ export class Chart {
     this.cursor.setAttribute("x1", x);
     this.cursor.setAttribute("x2", x);
     this.tip.textContent =
-      `${clock(point.at)}: ${number(Math.round(point.rate))} requests per second, ` +
-      `${plural(point.detections, "client")} over a limit, ${number(point.blocks)} still blocked`;
+      `${clock(point.at)}: ${number(Math.round(point.rate))} requests per second, ${number(Math.round(point.refusedRate))} of them refused, ` +
+      `${plural(point.detections, "client")} over a limit, ${number(point.blocks)} blocked then and still`;
     const half = this.tip.offsetWidth / 2;
     this.tip.style.left = `${Math.max(half, Math.min(this.width - half, x))}px`;
   }
 
   asTable() {
     const rows = this.points.toReversed().map((point) => [
-      clock(point.at), number(Math.round(point.rate)), number(point.detections), number(point.blocks),
+      clock(point.at), number(Math.round(point.rate)), number(Math.round(point.refusedRate)), number(point.detections), number(point.blocks),
     ]);
-    return table(["from", "requests per second", "clients over a limit", "still blocked"], rows);
+    return table(["from", "requests per second", "refused per second", "clients over a limit", "blocked then and still"], rows);
   }
 }
 

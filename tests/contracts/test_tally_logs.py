@@ -572,8 +572,8 @@ def test_a_receipt_outlives_every_redelivery(tables: Tables) -> None:
     }
 
 
-def test_late_requests_are_stored_with_an_item(tally_logs: TallyLogs) -> None:
-    late = replace(item(), late=7)
+def test_late_and_refused_requests_are_stored_with_an_item(tally_logs: TallyLogs) -> None:
+    late = replace(item(), late=7, refused=3)
     tally_logs.append(LOG, 0, [late])
     assert items_of(tally_logs) == [late]
 

@@ -160,15 +160,23 @@ class Desk:
         self.cloud.loop.run(self.clock.now() + seconds)
 
     def requests(
-        self, address: str, number: int, *, method: str = "GET", path: str = "/", ago: float = 0.5, span: float = 1.0
+        self,
+        address: str,
+        number: int,
+        *,
+        method: str = "GET",
+        path: str = "/",
+        ago: float = 0.5,
+        span: float = 1.0,
+        status: int = 200,
     ) -> None:
         """Logs ``number`` requests of ``address``, evenly over the ``span`` seconds that ended ``ago`` seconds ago."""
         end = self.clock.now() - ago
         for index in range(number):
             self._number += 1
             time = end - span + span * index / number
-            line = f"{time:.3f}\t{address}\t200\t{method}\twww.example.com\t{path}\tid-{self._number:09d}==\tagent\t-\n"
-            self.cloud.put(line.encode())
+            answered = f"{time:.3f}\t{address}\t{status}\t{method}\twww.example.com\t{path}"
+            self.cloud.put(f"{answered}\tid-{self._number:09d}==\tagent\t-\n".encode())
 
     def attack(self, address: str) -> None:
         """Puts a client over the limit of the burst rule, and waits until it is blocked."""

@@ -67,6 +67,11 @@ def tallied(*statuses: str) -> Tally:
     return Tallier(METERS).tally([CloudFrontLines().decode(lines)[0]])
 
 
+def test_a_request_that_several_meters_count_is_refused_once() -> None:
+    assert Tallier(METERS).refused(tallied("200", "429", "404", "429")) == 2
+    assert Tallier(METERS).refused(tallied("200", "404")) == 0
+
+
 def test_each_meter_counts_its_refusals_among_all_requests_and_once_more_by_themselves() -> None:
     def numbers(clients: Clients) -> list[int]:
         return [number for slots in clients.values() for number in slots.values()]
