@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from chalicelib.core.rules import Action, RuleSet
+from sluice import DEFAULT_RULES
 from sluice.analysis.aws_waf_model import LONGEST_LAG_S, SHORTEST_LAG_S, RateBasedModel, RateBasedRule
 from sluice.analysis.compare import Comparison, Side, side_of
 from sluice.analysis.compare import compare as compared
@@ -30,7 +31,8 @@ MODELLED = "modelled, not measured"
     "paths",
     multiple=True,
     type=EXISTING_FILE,
-    help="Rule set; repeatable. The first one is compared with each of the others.",
+    help="Rule set; repeatable. The first one is compared with each of the others; if nothing else is given to "
+    "compare, the rules that setup installs come first.",
 )
 @click.option(
     "--aws-waf",
@@ -55,10 +57,14 @@ def compare(
 
     \b
     sluice compare logs/ --rules old.toml --rules new.toml
+    sluice compare logs/ --rules rules.toml             # with the rules that setup installs
+    sluice compare logs/ --aws-waf 300/60s
     sluice compare logs/ --rules rules.toml --aws-waf 2000/300s
     """
-    if not paths or len(paths) + (rate_based is not None) < 2:
-        raise click.UsageError("nothing to compare: pass --rules twice, or --rules and --aws-waf")
+    if len(paths) + (rate_based is not None) < 2:
+        paths = (DEFAULT_RULES, *paths)
+    if len(paths) + (rate_based is not None) < 2:
+        raise click.UsageError("nothing to compare: pass --rules, or --aws-waf")
     first, *others = _sides(files, options, paths, rate_based)
     comparisons = [compared(first, other) for other in others]
     if as_json:

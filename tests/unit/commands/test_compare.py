@@ -59,9 +59,12 @@ def test_the_tables_mark_what_is_modelled(run: Run) -> None:
     assert "A blocks 1 sooner; median 38 s" in result.stdout
 
 
-def test_comparing_needs_two_sides(run: Run) -> None:
-    assert run("--rules", "fine.toml").exit_code == 2
-    assert run("--aws-waf", "100/60s").exit_code == 2
+def test_a_single_side_is_compared_from_the_rules_that_setup_installs(run: Run) -> None:
+    assert run().exit_code == 2
+    for side in (("--rules", "fine.toml"), ("--aws-waf", "100/60s")):
+        result = run(*side)
+        assert result.exit_code == 0
+        assert "rules.toml" in " ".join(result.stdout.split())
 
 
 @pytest.mark.parametrize("text", ["9/60s", "100/30s", "100/90s", "100", "many/60s", "100/60"])
