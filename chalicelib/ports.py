@@ -3,6 +3,7 @@
 One contract suite per port (``tests/contracts``) holds all adapters to the same behaviour.
 """
 
+import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -128,11 +129,13 @@ class TallyLogs(Protocol):
     def last(self, log: str) -> tuple[int, LogItem] | None:
         """Returns the last item of a log with its offset; None if there is none."""
 
-    def latest(self, log: str, written_since_ms: int, before: int) -> Sequence[tuple[int, LogItem]]:
+    def latest(
+        self, log: str, written_since_ms: int, before: int, most: int = sys.maxsize
+    ) -> Sequence[tuple[int, LogItem]]:
         """Returns items before offset ``before``, newest first, with their offsets.
 
         The last of them is always returned; the earlier ones, back to the first that was written before
-        ``written_since_ms``, which is left out.
+        ``written_since_ms``, which is left out. ``most``: how many are returned at most, from 1.
         """
 
     def register(self, shard: str, seen: tuple[str, ...], logs: tuple[str, ...]) -> None:

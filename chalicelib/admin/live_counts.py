@@ -1,5 +1,6 @@
 """The current counts, read from the tally logs. The API's containers only follow the logs and never write to them."""
 
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, product
@@ -74,8 +75,10 @@ class Watch:
     def last(self, log: str) -> tuple[int, LogItem] | None:
         return self._logs.last(log)
 
-    def latest(self, log: str, written_since_ms: int, before: int) -> Sequence[tuple[int, LogItem]]:
-        items = self._logs.latest(log, min(written_since_ms, self._since_ms), before)
+    def latest(
+        self, log: str, written_since_ms: int, before: int, most: int = sys.maxsize
+    ) -> Sequence[tuple[int, LogItem]]:
+        items = self._logs.latest(log, min(written_since_ms, self._since_ms), before, most)
         self._remember({(log, offset): item for offset, item in items})
         return items
 

@@ -86,9 +86,11 @@ class TallyTable:
             items = self._client.query(**_newest_first(self._table, log), Limit=1)["Items"]
         return _offset_and_item(items[0]) if items else None
 
-    def latest(self, log: str, written_since_ms: int, before: int) -> Sequence[tuple[int, LogItem]]:
+    def latest(
+        self, log: str, written_since_ms: int, before: int, most: int = sys.maxsize
+    ) -> Sequence[tuple[int, LogItem]]:
         newest: list[tuple[int, LogItem]] = []
-        for page in self._pages(log, before):
+        for page in self._pages(log, before, most):
             for attributes in page:
                 offset, item = _offset_and_item(attributes)
                 if newest and item.written_ms < written_since_ms:
@@ -127,18 +129,19 @@ class TallyTable:
         with translated("store the position"):
             self._client.put_item(TableName=self._table, Item={**_key((POSITION, 0)), "logs": logs})
 
-    def _pages(self, log: str, before: int) -> Iterable[list[dict[str, Any]]]:
+    def _pages(self, log: str, before: int, most: int) -> Iterable[list[dict[str, Any]]]:
         # Most readers need a few minutes of a log, so most of a page of 1 MB would be paid for in vain. Pages that
         # double read at most twice what is needed.
-        query = {**_newest_first(self._table, log, before), "Limit": FIRST_PAGE}
+        query = {**_newest_first(self._table, log, before), "Limit": min(FIRST_PAGE, most)}
         while True:
             with translated(f"read {log}"):
                 answer = self._client.query(**query)
             yield answer["Items"]
-            if "LastEvaluatedKey" not in answer:
+            most -= len(answer["Items"])
+            if not most or "LastEvaluatedKey" not in answer:
                 return
             query["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
-            query["Limit"] *= 2
+            query["Limit"] = min(2 * query["Limit"], most)
 
 
 def _newest_first(table: str, log: str, before: int = sys.maxsize) -> dict[str, Any]:

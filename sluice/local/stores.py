@@ -3,6 +3,7 @@
 Writes are atomic across threads, as they are in DynamoDB.
 """
 
+import sys
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -63,10 +64,12 @@ class MemoryTallyLogs:
     def last(self, log: str) -> tuple[int, LogItem] | None:
         return max(self._logs.get(log, {}).items(), default=None)
 
-    def latest(self, log: str, written_since_ms: int, before: int) -> Sequence[tuple[int, LogItem]]:
+    def latest(
+        self, log: str, written_since_ms: int, before: int, most: int = sys.maxsize
+    ) -> Sequence[tuple[int, LogItem]]:
         items: list[tuple[int, LogItem]] = []
         for offset, item in sorted(self._logs.get(log, {}).items(), reverse=True):
-            if items and item.written_ms < written_since_ms:
+            if len(items) == most or (items and item.written_ms < written_since_ms):
                 break
             if offset < before:
                 items.append((offset, item))

@@ -338,6 +338,14 @@ def test_the_latest_of_many_small_items_are_all_returned(tally_logs: TallyLogs) 
     assert [offset for offset, _ in tally_logs.latest(LOG, 0, END)] == list(range(149, -1, -1))
 
 
+@pytest.mark.parametrize("most", [1, 63, 64, 65, 149, 150, 151])
+def test_no_more_of_the_latest_items_are_returned_than_asked_for(tally_logs: TallyLogs, most: int) -> None:
+    for start in range(0, 150, 50):
+        tally_logs.append(LOG, start, [item(start + step) for step in range(50)])
+    expected = list(range(149, -1, -1))[:most]
+    assert [offset for offset, _ in tally_logs.latest(LOG, 0, END, most)] == expected
+
+
 @pytest.mark.parametrize(("before", "latest"), [(0, []), (1, [0]), (3, [2, 1, 0]), (6, [5, 4, 3, 2, 1, 0])])
 def test_the_latest_items_before_an_offset_exclude_it(tally_logs: TallyLogs, before: int, latest: list[int]) -> None:
     for offset in range(6):

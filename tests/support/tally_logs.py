@@ -67,10 +67,12 @@ class RecordedLogs(MemoryTallyLogs):
         self._begin("last")
         return super().last(log)
 
-    def latest(self, log: str, written_since_ms: int, before: int) -> Sequence[tuple[int, LogItem]]:
+    def latest(
+        self, log: str, written_since_ms: int, before: int, most: int = sys.maxsize
+    ) -> Sequence[tuple[int, LogItem]]:
         self._begin("latest")
         self.read_backwards.append(log)
-        return super().latest(log, written_since_ms, before)
+        return super().latest(log, written_since_ms, before, most)
 
     def register(self, shard: str, seen: tuple[str, ...], logs: tuple[str, ...]) -> None:
         self._begin("register")

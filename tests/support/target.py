@@ -1,5 +1,6 @@
 """The target of the attacks: one container on memory stores that count its calls and units."""
 
+import sys
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -80,9 +81,11 @@ class CountedLogs(MemoryTallyLogs):
         self.calls["read"] += -(-(len(keys) + 1) // KEYS_PER_READ)
         return registry, items
 
-    def latest(self, log: str, written_since_ms: int, before: int) -> Sequence[tuple[int, LogItem]]:
+    def latest(
+        self, log: str, written_since_ms: int, before: int, most: int = sys.maxsize
+    ) -> Sequence[tuple[int, LogItem]]:
         self.calls["latest"] += 1
-        return super().latest(log, written_since_ms, before)
+        return super().latest(log, written_since_ms, before, most)
 
     def store_position(self, position: Position) -> None:
         self.calls["store_position"] += 1

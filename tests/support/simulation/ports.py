@@ -1,5 +1,6 @@
 """The ports with a switch point before and after every call."""
 
+import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from random import Random
@@ -52,8 +53,10 @@ class SwitchingTallyLogs:
     def last(self, log: str) -> tuple[int, LogItem] | None:
         return self._schedule.call(f"last {log}", lambda: self._logs.last(log))
 
-    def latest(self, log: str, written_since_ms: int, before: int) -> Sequence[tuple[int, LogItem]]:
-        return self._schedule.call(f"latest {log}", lambda: self._logs.latest(log, written_since_ms, before))
+    def latest(
+        self, log: str, written_since_ms: int, before: int, most: int = sys.maxsize
+    ) -> Sequence[tuple[int, LogItem]]:
+        return self._schedule.call(f"latest {log}", lambda: self._logs.latest(log, written_since_ms, before, most))
 
     def register(self, shard: str, seen: tuple[str, ...], logs: tuple[str, ...]) -> None:
         self._schedule.call(f"register {shard}", lambda: self._logs.register(shard, seen, logs))

@@ -1,7 +1,9 @@
 """The counts of the past: which spans are read, when, and that each request in them is there once."""
 
 from collections import Counter
+from contextlib import suppress
 from functools import partial
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -11,8 +13,9 @@ from chalicelib.core.logs.requests import Source
 from chalicelib.core.meter_tally import BadTally, MeterTally
 from chalicelib.core.rules import Rule, RuleSet
 from chalicelib.core.tally import RETENTION_S, Tally, count, pack
+from chalicelib.pipeline import past_counts
 from chalicelib.pipeline.past_counts import KEPT_MS, SPAN_MS, PastCounts
-from chalicelib.pipeline.tally_logs import RESERVE_S, SKEW_MS, OutOfTime, unlimited
+from chalicelib.pipeline.tally_logs import RESERVE_S, SKEW_MS, OutOfTime, TimeLeft, unlimited
 from chalicelib.ports import LogItem, Unavailable
 from tests.support.tally_logs import CLIENT, MINUTE, NOW, RULES, SECOND, RecordedLogs, new_view, seconds_left, tally
 
@@ -133,6 +136,54 @@ def test_loading_that_runs_out_of_time_continues_with_the_logs_that_are_missing(
     assert sorted(logs.read_backwards) == ["logs/0", "logs/1", "logs/2"]
 
 
+def test_loading_one_log_that_runs_out_of_time_continues_where_it_stopped(
+    logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(past_counts, "PIECE_ITEMS", 10)
+    span = ALL[3]
+    for _ in range(35):
+        logs.add(tally(span * SPAN_MS), span * SPAN_MS)
+    past = past_of(logs)
+    for pieces in (1, 2, 3):
+        with pytest.raises(OutOfTime, match="past counts of 0 of 1 logs are loaded"):
+            past.load([span], logs.ends, NOW, seconds_left(RESERVE_S - 1))
+        assert seen(past) == 10 * pieces + (pieces - 1)
+        past.take(LOG, item_of(tally(span * SPAN_MS), span * SPAN_MS, span * SPAN_MS), tally(span * SPAN_MS))
+        logs.add(tally(span * SPAN_MS), span * SPAN_MS)
+    past.load([span], logs.ends, NOW, seconds_left(RESERVE_S - 1))
+    assert seen(past) == 35 + 3, "what has come meanwhile counts once"
+    assert logs.calls.count("latest") == 4
+    load(past, logs, [span])
+    assert logs.calls.count("latest") == 4
+
+
+def test_a_span_that_is_needed_no_longer_is_not_read_to_its_beginning(
+    logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(past_counts, "PIECE_ITEMS", 10)
+    for number in range(35):
+        logs.append(LOG, number, [item_of(tally(NOW), NOW, NOW, written_ms=NOW)])
+    past = past_of(logs)
+    with pytest.raises(OutOfTime):
+        past.load(ALL[:1], {LOG: 35}, NOW, seconds_left(RESERVE_S - 1))
+    past.load([], {LOG: 35}, NOW + KEPT_MS + 1, seconds_left(RESERVE_S - 1))
+    assert logs.calls.count("latest") == 1
+
+
+def test_what_was_read_in_part_is_read_again_if_an_earlier_span_has_to_be(
+    logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(past_counts, "PIECE_ITEMS", 10)
+    for _ in range(35):
+        logs.add(tally(ALL[3] * SPAN_MS), ALL[3] * SPAN_MS)
+    past = past_of(logs)
+    load(past, logs, ALL[:1])
+    with pytest.raises(OutOfTime):
+        past.load([ALL[3]], logs.ends, NOW + KEPT_MS + 1, seconds_left(RESERVE_S - 1))
+    load(past, logs, [ALL[0], ALL[3]], NOW + KEPT_MS + 2)
+    assert seen(past) == 35
+
+
 @pytest.mark.parametrize("cause", ["a failed read", "an item that cannot be unpacked"])
 def test_a_failure_counts_no_item_twice(logs: Logs, cause: str) -> None:
     logs.add(tally(NOW), NOW, "logs/0")
@@ -157,19 +208,27 @@ BATCHES = st.lists(st.tuples(st.integers(0, 2), st.lists(AGES_S, min_size=1, max
 LOADED = st.lists(st.tuples(st.integers(0, 12), st.sets(st.sampled_from(ALL), max_size=3)), max_size=5)
 
 
-@given(BATCHES, LOADED)
+@given(BATCHES, LOADED, st.integers(1, 4), st.booleans())
 def test_the_spans_loaded_hold_every_request_once(
-    batches: list[tuple[int, list[int]]], loaded: list[tuple[int, set[int]]]
+    batches: list[tuple[int, list[int]]], loaded: list[tuple[int, set[int]]], piece: int, hurried: bool
 ) -> None:
-    """Whatever was appended before and after each of them was loaded, at slots of two lengths."""
+    """Whatever was appended before, while and after each of them was loaded, at slots of two lengths."""
+    with patch.object(past_counts, "PIECE_ITEMS", piece):
+        _hold_every_request_once(batches, loaded, seconds_left(RESERVE_S - 1) if hurried else unlimited)
+
+
+def _hold_every_request_once(
+    batches: list[tuple[int, list[int]]], loaded: list[tuple[int, set[int]]], time_left_s: TimeLeft
+) -> None:
     logs, spans = Logs(), set[int]()
     past = past_of(logs, SHORT_AND_LONG)
     made: Counter[int] = Counter()
     for number, (shard, ages) in enumerate(batches):
         for at, more in loaded:
             if at == number:
-                load(past, logs, sorted(more))
                 spans |= more
+                with suppress(OutOfTime):
+                    past.load(sorted(more), logs.ends, NOW, time_left_s)
         times = [NOW - age * 1000 for age in ages]
         made.update(times)
         parts = [
