@@ -29,6 +29,10 @@ NOTE_VALID_S = 150
 """Greatest age of a note that is enforced, and greatest lead of its clock."""
 
 
+MERGE_AGAIN_S = 10
+"""Least time between two notes while IP sets are nearly full: finding guilty networks takes up to half a second."""
+
+
 class NetworkNotes:
     """One publisher's notes of guilty networks."""
 
@@ -37,6 +41,7 @@ class NetworkNotes:
         self._rules = rules
         self._acquaintances = Acquaintances(state)
         self._due = False
+        self._tried_at = 0
 
     def follow(self, changes: Iterable[StreamChange]) -> None:
         """Causes the next note if a heartbeat is among ``changes``."""
@@ -44,14 +49,14 @@ class NetworkNotes:
 
     def note(self, blocks: FollowedBlocks, now: int, surplus: Mapping[SetGroup, int]) -> None:
         """Stores the guilty networks that are not blocked at the epoch second ``now``, if there are any and a note is
-        due.
+        due: after each heartbeat and, while there is a surplus, ``MERGE_AGAIN_S`` after the last.
 
         ``surplus``: the places in IP sets that merging networks has to save, by group.
 
         Never fails, because publishing must not depend on it: the next heartbeat causes another note.
         """
-        due, self._due = self._due, False
-        if due:
+        if self._due or (surplus and now - self._tried_at >= MERGE_AGAIN_S):
+            self._due, self._tried_at = False, now
             with suppress(Unavailable):
                 self._note(blocks, now, surplus)
 

@@ -47,12 +47,14 @@ class Site:
         self.note()  # The first time, the publisher has yet to read the blocks.
         return self.enforce()
 
-    def note(self) -> None:
+    def note(self, *, beat: bool = True) -> None:
+        """Lets the changes arrive and, with ``beat``, the heartbeat."""
         changes = state_changes(state_event(self.store.changes))
         self.store.changes.clear()
-        beat = [*changes, StreamChange(Heartbeat.kind, Heartbeat.id, None, True)]
-        self.followed.follow(beat)
-        self.notes.follow(beat)
+        if beat:
+            changes = [*changes, StreamChange(Heartbeat.kind, Heartbeat.id, None, True)]
+        self.followed.follow(changes)
+        self.notes.follow(changes)
         rooms = {SetGroup(Response.BLOCK, 4): self.room}
         surplus = self.followed.current().wanted(NetworkSet(()), rooms, int(self.clock.now)).surplus(rooms)
         self.notes.note(self.followed, int(self.clock.now), surplus)

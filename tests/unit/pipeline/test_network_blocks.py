@@ -11,7 +11,7 @@ from chalicelib.core.state import Events, GuiltyNetworks, Pause
 from chalicelib.core.wording import reason
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.enforce import Enforce
-from chalicelib.pipeline.network_blocks import MOST_NOTED, NOTE_VALID_S, NetworkNotes
+from chalicelib.pipeline.network_blocks import MERGE_AGAIN_S, MOST_NOTED, NOTE_VALID_S, NetworkNotes
 from chalicelib.pipeline.sweep import Sweep
 from chalicelib.ports import StreamChange, Unavailable
 from tests.support.network_site import FLEET, NETWORK, RULE, Site
@@ -114,6 +114,30 @@ def test_networks_are_merged_while_ip_sets_are_nearly_full_and_their_blocks_say_
     (whole,) = site.minute()
     assert whole.members is not None
     assert (whole.network, whole.members.merged) == (NETWORK, False)
+
+
+def test_while_ip_sets_are_nearly_full_merging_waits_for_no_heartbeat() -> None:
+    site = Site()
+    site.offend("198.51.100.1/32")
+    assert site.minute() == []
+    site.offend(*FLEET[:5])
+    site.clock.now += MERGE_AGAIN_S
+    site.note(beat=False)
+    assert site.enforce() == []
+    site.room = 5
+    site.note(beat=False)
+    (block,) = site.enforce()
+    assert block.members is not None
+    assert block.members.merged
+    noted = site.state.control(GuiltyNetworks)
+    site.offend("192.0.3.1/32", "192.0.3.2/32")
+    site.clock.now += MERGE_AGAIN_S - 1
+    site.room = 1
+    site.note(beat=False)
+    assert site.state.control(GuiltyNetworks) == noted
+    site.clock.now += 1
+    site.note(beat=False)
+    assert site.state.control(GuiltyNetworks) != noted
 
 
 def test_a_pause_blocks_no_network() -> None:
