@@ -75,7 +75,7 @@ def event_detail(event: Event) -> str:
 
 
 def few(names: Sequence[str], total: int | None = None) -> str:
-    """Returns the first names, and the number of the others; ``total``: of all, if ``names`` are not all.
+    """Returns the first few names, and the number of the others; ``total``: of all, if ``names`` are not all.
 
     >>> few(["a", "b", "c", "d", "e"]), few(["a", "b", "c", "d"], 100)
     ('a, b, c and 2 more', 'a, b, c and 97 more')
@@ -85,7 +85,7 @@ def few(names: Sequence[str], total: int | None = None) -> str:
 
 
 def named(names: Sequence[str]) -> str:
-    """Returns the first names, the number of the others, and the verb.
+    """Returns the first few names, the number of the others, and the verb.
 
     >>> named(["a"]), named(["a", "b"])
     ('a is', 'a, b are')

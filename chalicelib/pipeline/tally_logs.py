@@ -6,15 +6,15 @@ The registry names the logs of every shard. Ingest appends to the logs of the sh
 (``log_writer``); evaluate and the admin API read the logs of all shards (``log_reader``), because the requests of one
 client are spread over all of them.
 
-Appending, and why a record is counted once. An item is written at the next offset on condition that the offset is
-free, and carries the highest Kinesis sequence number counted so far. The condition is the fence: two containers that
-both take offset 7 for the end of a log cannot both write there.
+Appending: each record is counted once. An item is written at the next offset on condition that the offset is free, and
+carries the highest Kinesis sequence number counted so far. The condition is the fence: two containers that both take
+offset 7 for the end of a log cannot both write there.
 
     A reads the log up to 6            B reads the log up to 6      (Lambda timed A out and gave B the same batch)
     A appends at 7                     B appends at 7: Conflict
                                        B reads item 7, finds the batch's sequence numbers covered, appends nothing
 
-Reading, and why an excess is seen. An evaluator merges items, and then evaluates their clients against all that it has
+Reading: every excess is seen. An evaluator merges items, and then evaluates their clients against all that it has
 merged. So of the items that together bring a client over a limit, it evaluates the one that it merges last against all
 the others. And it merges all: each item that is appended rings for an evaluator, which reads all logs to their ends.
 
