@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import collapse_addresses, ip_network
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -22,6 +23,9 @@ and of Spamhaus DROP."""
 
 WIDEST = {4: 8, 6: 19}
 """Shortest prefix, by IP version, of a network in a feed: registries assign no wider ones."""
+
+MOST_ENTRIES = 20_000
+"""Most entries of a list. A megabyte could hold half a million, for which a small function has no time."""
 
 MOST_SKIPPED_PERCENT = 1
 """Greatest share of entries that may be skipped; with more, the list is something else, such as an error page."""
@@ -69,7 +73,8 @@ class PublishedList:
 
 
 def parse_feed(content: bytes) -> PublishedList:
-    """Returns the networks in a published list. Raises FeedError if it has none, or skips more than one in a hundred.
+    """Returns the networks in a published list. Raises FeedError if it has none or more than ``MOST_ENTRIES`` entries,
+    or if more than one in a hundred of these cannot be used.
 
     Accepted are text with one network per line, followed by anything after a blank, comma, semicolon or '#'; JSON with
     lists of networks, or of objects with one of ``NETWORK_KEYS``; and lines of such objects. Host bits, networks wider
@@ -87,18 +92,19 @@ def parse_feed(content: bytes) -> PublishedList:
         raise FeedError("it is not UTF-8") from exc
     networks: list[Network] = []
     skipped: list[str] = []
-    entries = 0
-    for entry in _entries(text):
-        entries += 1
+    listed = list(islice(_entries(text), MOST_ENTRIES + 1))
+    if len(listed) > MOST_ENTRIES:
+        raise FeedError(f"it has more than {MOST_ENTRIES:,} entries")
+    for entry in listed:
         try:
             networks.append(_usable(entry))
         except ValueError as exc:
             skipped.append(printable(str(exc)[:200]))
-    if len(skipped) * 100 > entries * MOST_SKIPPED_PERCENT:
-        raise FeedError(f"{len(skipped):,} of its {entries:,} entries cannot be used: {skipped[0]}")
+    if len(skipped) * 100 > len(listed) * MOST_SKIPPED_PERCENT:
+        raise FeedError(f"{len(skipped):,} of its {len(listed):,} entries cannot be used: {skipped[0]}")
     if not networks:
         raise FeedError("it contains no networks")
-    return PublishedList(merged(networks), entries, tuple(skipped))
+    return PublishedList(merged(networks), len(listed), tuple(skipped))
 
 
 def merged(networks: Iterable[Network]) -> tuple[Network, ...]:

@@ -64,6 +64,8 @@ def test_every_form_of_a_list_gives_the_same_networks(content: str) -> None:
         ("[" * 100_000, "it is not valid JSON: "),
         ('{"prefixes": [7]}', "1 of its 1 entries cannot be used: 7 is not the text of a network"),
         ("192.0.2.7/24", "'192.0.2.7/24' has host bits set"),
+        ("x\n" * 500_000, "it has more than 20,000 entries"),
+        ('{"a": [' + "0," * 20_000 + "0]}", "it has more than 20,000 entries"),
     ],
 )
 def test_what_is_no_list_of_networks_is_rejected_with_the_reason(content: str, reason: str) -> None:

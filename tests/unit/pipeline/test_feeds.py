@@ -247,6 +247,24 @@ def test_a_feeds_blocks_are_prolonged_while_it_fails_and_end_when_sweeps_do() ->
     assert not any(block.in_force(int(site.clock()) + BLOCK_S) for block in site.store.blocks().values())
 
 
+def test_a_block_by_a_rule_that_ends_soon_is_not_prolonged_by_a_feed() -> None:
+    site = Site(BLOCKED)
+    block = site.store.block("192.0.2.1/32", until=NOW + CHECK_S + 600)
+    site.drop([block.network])
+    site.check()
+    assert site.store.blocks()[block.network] == block
+
+
+def test_a_feeds_blocks_get_another_response_with_the_next_sweep() -> None:
+    site = Site(BLOCKED)
+    site.drop(BOTS)
+    site.check()
+    site.rules = RulesInUse(parse_rules(BLOCKED.replace('"block"', '"challenge"')))
+    site.check(after=60)
+    now = int(site.clock())
+    assert {block.response_at(now) for block in site.store.blocks().values()} == {Response.CHALLENGE}
+
+
 def test_a_feed_that_leaves_the_rules_loses_its_entries_and_blocks_at_the_next_sweep() -> None:
     site = Site(ALLOWED + BLOCKED)
     site.publish(BOTS)
