@@ -15,6 +15,7 @@ from tests.support.simulation.schedule import Crash, Schedule, Task
 
 Change = TypeVar("Change")
 
+LARGEST_BATCH = 100
 LONGEST_BACKOFF = 15
 """Failures in a row after which a batch waits no longer than before: an outage takes fewer steps, and ends in time."""
 
@@ -65,6 +66,8 @@ class Listener(Generic[Change]):
         self._not_before: dict[str, float] = {}
         self._failed: Counter[str] = Counter()
         """By partition, how many of the last deliveries failed, one after the other."""
+        self._most_changes: defaultdict[str, int] = defaultdict(lambda: LARGEST_BATCH)
+        """By partition, changes in a batch at most: half of those in one that has failed."""
         self._containers: list[Container[Change]] = []
         self._deliveries: list[Delivery[Change]] = []
 
@@ -86,7 +89,7 @@ class Listener(Generic[Change]):
         if not ready or container is None:
             return
         partition = self._schedule.random.choice(ready)
-        changes = self.waiting[partition][: self._schedule.random.choice([1, 2, 100])]
+        changes = self.waiting[partition][: self._schedule.random.choice([1, 2, self._most_changes[partition]])]
         delivery = Delivery(partition, len(changes), container, self._schedule.now)
         self._deliveries.append(delivery)
         container.busy = True
@@ -143,12 +146,14 @@ class Listener(Generic[Change]):
         self._deliveries.remove(delivery)
         if task.failure is None:
             del self._failed[delivery.partition]
+            self._most_changes.pop(delivery.partition, None)
             if not delivery.given_up:
                 del self.waiting[delivery.partition][: delivery.changes]
                 self.ended_at = self._schedule.now
             return
         self.failures[type(task.failure).__name__] += 1
         self._failed[delivery.partition] += 1
+        self._most_changes[delivery.partition] = max(1, delivery.changes // 2)
         if self._backoff_s:
             longest_s = self._backoff_s * min(self._failed[delivery.partition], LONGEST_BACKOFF)
             self._not_before[delivery.partition] = self._schedule.now + self._schedule.random.uniform(0, longest_s)
