@@ -18,7 +18,7 @@ from chalicelib.core.logs.requests import LiveSource, Source
 from chalicelib.core.response_notes import response_notes
 from chalicelib.core.rule_notes import objections, rule_notes
 from chalicelib.core.rules import NETWORKS, Action
-from chalicelib.core.rules_diff import terms_sentence
+from chalicelib.core.rules_diff import feed_sentence, terms_sentence
 from chalicelib.core.rules_edit import EditError, Value, edited, end_of_pause
 from chalicelib.core.rules_toml import RulesError, parse_rules
 from chalicelib.core.sampling import Sampling, sampling_notes
@@ -103,13 +103,16 @@ def check(
     """
     problems: list[str] = []
     notes: list[str] = []
-    number, networks = 0, None
+    number = 0
+    sentences: list[str] = []
     try:
         rule_set = parse_rules(file.read())
     except RulesError as exc:
         problems = exc.problems
     else:
-        rules, networks = rule_set.rules, rule_set.networks
+        rules = rule_set.rules
+        sentences += [f"{NETWORKS} blocks {terms_sentence(rule_set.networks)}."] if rule_set.networks else []
+        sentences += [f"{feed.title}: {feed_sentence(feed)}." for feed in rule_set.feeds]
         number = len(rules)
         columns = columns_of_logs(DecodeOptions(fields, json_fields=json_fields))
         notes = [
@@ -129,8 +132,8 @@ def check(
             console.print(Text(mark, "red" if problems else "yellow") + plain(text))
         if not problems:
             console.print(f"{plural(number, 'rule')}, {plural(len(notes), 'note')}")
-        if networks is not None:
-            console.print(plain(f"{NETWORKS} blocks {terms_sentence(networks)}."))
+        for sentence in sentences:
+            console.print(plain(sentence))
     if problems or (strict and notes):
         raise SystemExit(1)
 

@@ -60,3 +60,12 @@ def test_a_file_with_errors_as_json() -> None:
         "rule number 1: limit: missing",
         "rule number 1: window: missing",
     ]
+
+
+def test_what_the_set_says_of_networks_and_feeds_is_shown_in_words() -> None:
+    feed = '[feeds.bot]\nurl = "https://bots.example/list"\nallow = true\n'
+    assert check("-", text=f"[networks]\n{feed}").stdout.splitlines() == [
+        "0 rules, 0 notes",
+        "[networks] blocks networks with 8 blocked clients and at most 2 innocents, up to /16 and, in IPv6, /48.",
+        "[feeds.bot]: up to 1,000 networks of https://bots.example/list: never block.",
+    ]
