@@ -23,16 +23,17 @@ from chalicelib.core.ipsets import CAPACITY, IpSet, next_contents, rooms_of, wan
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.requests import COLUMNS, Decoded
 from chalicelib.core.meter_tally import MeterTally
+from chalicelib.core.networks import network_block
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
-from chalicelib.core.state import Block, Detection, Heartbeat, Offender
+from chalicelib.core.state import Block, Detection, Guilty, Heartbeat, History, Offender
 from chalicelib.core.view import View
 from chalicelib.pipeline.enforce import Enforce
 from chalicelib.pipeline.ingest import Batch, Ingest
 from chalicelib.pipeline.log_writer import BatchTally, LogWriter
 from chalicelib.pipeline.publish import Addresses, Publish, SetsCompared
 from chalicelib.pipeline.rule_breakers import PlannedBlock, RuleBreakers, Verdict
-from chalicelib.pipeline.stored import State
+from chalicelib.pipeline.stored import State, Stored
 from chalicelib.pipeline.sweep import Sweep
 from chalicelib.pipeline.tally_logs import Tail
 from chalicelib.ports import PartReceipt, StreamChange, Throttled, Unavailable
@@ -63,6 +64,7 @@ SEEDS = 300
 MOST_PUBLISHERS = 3000
 
 DECIDE = "chalicelib.pipeline.enforce.decide"
+BLOCK_OF_NETWORK = "chalicelib.pipeline.network_blocks._block"
 
 # What notices
 
@@ -75,7 +77,7 @@ def the_chaos(parts: Parts = PARTS, *, logs: type[LedgerTallyLogs] = LedgerTally
 
 def the_throttled_keys(parts: Parts) -> None:
     """Runs the whole pipeline while some keys of the state table are throttled, and nothing else happens."""
-    for seed in range(SEEDS):
+    for seed in range(1, SEEDS):
         Chaos(seed, mishaps=[Mishap(KEY_THROTTLED, phase=0, at=5.0, lasts=OUTAGE_S, number=seed)], parts=parts).play()
 
 
@@ -276,6 +278,13 @@ def decides_as_if_ends_applied_at_once(
     return decide(detection, offender, standing, propagation_s=0, **how)
 
 
+def forgives_no_network(
+    guilty: Guilty, stored: Stored[Block] | None, history: Stored[History] | None, now: int
+) -> Block | None:
+    """Blocks a guilty network again although an operator has lifted its block."""
+    return network_block(guilty, None if stored is None else stored.record, now)
+
+
 def patched(target: str, value: object, notices: Callable[[], None]) -> None:
     with patch(target, value):
         notices()
@@ -309,13 +318,13 @@ BREAKS = [
     Break(
         "G2",
         "a successor starts with an empty view",
-        lambda: the_chaos(Parts(reader=StartsWithAnEmptyView), first=20),
+        lambda: the_chaos(Parts(reader=StartsWithAnEmptyView), first=27),
         "missed",
     ),
     Break(
         "G2",
         "the position is stored before the detections",
-        lambda: the_chaos(Parts(evaluate=StoresItsPositionTooEarly), first=20),
+        lambda: the_chaos(Parts(evaluate=StoresItsPositionTooEarly), first=27),
         "missed",
     ),
     Break("G2", "detections are taken for stored", lambda: the_chaos(Parts(evaluate=AnnouncesTooEarly)), "missed"),
@@ -367,6 +376,12 @@ BREAKS = [
     ),
     Break("G7", "blocks are not lifted", lambda: the_chaos(Parts(sweep=NeverLifts)), "is to be left"),
     Break("G7", "blocks are lifted early", lambda: the_chaos(Parts(sweep=LiftsAnHourEarly)), "was lost"),
+    Break(
+        "G7",
+        "a network that an operator released is blocked again",
+        lambda: patched(BLOCK_OF_NETWORK, forgives_no_network, partial(the_chaos, first=5)),
+        "which an operator had forgiven",
+    ),
     Break("G8", "a bad line raises", lambda: the_chaos(Parts(decoder=StopsAtBadLines)), "malformed"),
     Break(
         "G8",

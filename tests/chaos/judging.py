@@ -4,13 +4,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
+from chalicelib.core.addresses import NetworkSet, span_of
 from chalicelib.core.decisions import PROPAGATION_S, PUNISHED, Standing, refusals
 from chalicelib.core.detections import QUIET_MS
 from chalicelib.core.ipsets import rooms_of
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.responses import hardness
-from chalicelib.core.rules import Rule, RuleSet
-from chalicelib.core.state import SERVED_WITHIN_LIMIT, Allow, Block, Detection, History, Offender, Past
+from chalicelib.core.rules import NETWORKS, Rule, RuleSet
+from chalicelib.core.state import MANUAL, SERVED_WITHIN_LIMIT, Allow, Block, Detection, History, Offender, Past
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Item
 from sluice.local.stores import StateChange
@@ -86,6 +87,10 @@ class Judge:
         self._in_force: set[str] = set()
         """Networks with a block at some moment of the phase."""
         self._ever_allowed: set[str] = set()
+        self._blocks: dict[str, Block] = {}
+        """The blocks that are stored and can be read."""
+        self.undone: dict[str, int] = {}
+        """Guilty networks whose blocks an operator has lifted, and when (epoch seconds)."""
         self._events = EventJudge()
 
     def begin(self, requests: Sequence[Made], chaos: "Chaos") -> None:
@@ -115,10 +120,30 @@ class Judge:
             self._in_force.add(item.id)
             before = _block(change.old)
             after = _block(change.new)
-            if before and not change.new and before.ends_at > now + self._most_skew_s:
+            self._blocks.pop(item.id, None)
+            if after:
+                self._blocks[item.id] = after
+            is_undone = before and before.rule == NETWORKS and self.undone.get(item.id) == int(now)
+            if after and not before and after.rule == NETWORKS:
+                self._not_forgiven(after, now)
+            if before and not change.new and before.ends_at > now + self._most_skew_s and not is_undone:
                 raise Violation(f"the block of {before.network} was lost {before.ends_at - now:.0f} s before its end")
             if before and after:
                 self._not_softened(before, after, now)
+
+    def _not_forgiven(self, block: Block, now: float) -> None:
+        """Raises Violation if a guilty network is blocked again for clients blocked when an operator lifted it.
+
+        So it is if any of them still is, by every clock.
+        """
+        network, undone_at = NetworkSet([ip_network(block.network)]), self.undone.get(block.network, 0)
+        for client in self._blocks.values():
+            is_member = client.rule not in (MANUAL, NETWORKS) and network.covers(span_of(client.network))
+            was_blocked = is_member and client.refuses_from <= undone_at
+            if was_blocked and client.ends_at > now + self._most_skew_s:
+                raise Violation(
+                    f"{block.network} was blocked again for {client.network}, which an operator had forgiven"
+                )
 
     def _not_softened(self, before: Block, after: Block, now: float) -> None:
         """Raises Violation if a client's response was softened, or cut short, while it was in force by every clock."""

@@ -16,9 +16,11 @@ from chalicelib.bootstrap import PARTS, Parts, Services, World, compose
 from chalicelib.config import read_config
 from chalicelib.core.ipsets import CAPACITY, SetGroup
 from chalicelib.core.responses import Response
+from chalicelib.core.rules import NETWORKS as BY_NETWORKS
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state import Allow, Block, History
+from chalicelib.pipeline.lifting import lift
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Conflict, Item, LogKey, StreamChange, Unavailable
 from sluice.local.kinesis import Shard
@@ -115,6 +117,9 @@ GARBAGE = (
 GARBAGE_SHARE = 0.1
 NETWORKS_SHARE = 0.5
 """Share of runs whose rules block guilty networks."""
+UNDONE_SHARE = 0.5
+"""Share of the blocks of guilty networks that an operator undoes, within ``UNDONE_WITHIN_S``."""
+UNDONE_WITHIN_S = 150.0
 ALLOWLISTED = "192.0.9.0/24"
 LATER_ALLOWLISTED = "192.0.8.1"
 
@@ -136,6 +141,9 @@ class Chaos(Ingesting):
         phases = self.planned.choice([1, 1, 2, 3])
         edge = Random(f"edge {seed}")
         self._crowds = Random(f"networks {seed}")
+        self._undos = Random(f"undos {seed}")
+        self._undoing: list[tuple[float, str]] = []
+        """Networks whose blocks an operator undoes, and when."""
         networks = self._crowds.random() < NETWORKS_SHARE
         lengths = {name: edge.choice(["3h", "3h", f"{SHORT_BLOCK_S}s"]) for name in ("burst", "sustained", "network")}
         super().__init__(
@@ -301,7 +309,8 @@ class Chaos(Ingesting):
 
     def _next_moment(self) -> float | None:
         """Returns the time of the next scheduled event; None if there is none."""
-        waited = [*(at for at, _ in self._happening[:1]), *(at for at, _ in self._arriving[:1]), *self._held.values()]
+        waited = [at for first in (self._happening[:1], self._arriving[:1], self._undoing[:1]) for at, _ in first]
+        waited += self._held.values()
         if self.mishap_faults.over_at > self.schedule.now:
             waited.append(self.mishap_faults.over_at)
         if self._unwritten:
@@ -320,6 +329,8 @@ class Chaos(Ingesting):
             self._put([made], 1)
         if self._unwritten and self._written_at <= now:
             self._write_object()
+        while self._undoing and self._undoing[0][0] <= now:
+            self._undo(self._undoing.pop(0)[1])
         while self._happening and self._happening[0][0] <= now:
             self._happen(self._happening.pop(0)[1])
         for shard in [shard for shard, until in self._held.items() if until <= now]:
@@ -343,6 +354,10 @@ class Chaos(Ingesting):
 
     def _tell(self) -> None:
         if self.state.changes:
+            for network in map(_blocked_as_guilty, self.state.changes):
+                if network is not None and self._undos.random() < UNDONE_SHARE:
+                    self._undoing.append((self.schedule.now + self._undos.uniform(0, UNDONE_WITHIN_S), network))
+            self._undoing.sort()
             self.judge.saw(self.state.changes, self.schedule.now)
             self.changes += self.state.changes
             add_changes(self.state.changes, self.enforce, self.publish)
@@ -454,6 +469,15 @@ class Chaos(Ingesting):
         self._over_at = max(self._over_at, self.schedule.now + mishap.lasts)
         self.schedule.spawn("operator", mend, lambda task: None)
 
+    def _undo(self, network: str) -> None:
+        """Lifts the block of a guilty network, as an operator does."""
+        state, now = State(self.state), int(self.schedule.now)
+        block = state.get(Block, network)
+        if block is not None and block.record.rule == BY_NETWORKS and block.record.in_force(now):
+            self.schedule.trace.append(f"--- an operator lifts the block of {network}")
+            self.judge.undone[network] = now
+            lift(state, [block], now, by="alice")
+
     def _redeploy(self) -> None:
         self._read_config()
         self.containers = []
@@ -532,6 +556,13 @@ class Chaos(Ingesting):
 
 def _set_name(group: SetGroup) -> str:
     return f"sluice-{group.response}-v{group.family}"
+
+
+def _blocked_as_guilty(change: StateChange) -> str | None:
+    """Returns the guilty network that a change blocks; None if it does something else."""
+    new = change.new
+    blocks = change.old is None and new is not None and new.kind == Block.kind and b'"[networks]"' in new.body
+    return new.id if new is not None and blocks else None
 
 
 def _when(event: tuple[float, object]) -> float:

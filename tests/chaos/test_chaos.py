@@ -39,6 +39,7 @@ def test_the_pipeline_survives_every_mishap() -> None:
         went["runs"] += 1
         went["updates"] += len(chaos.waf.updates)
         of_networks = [item.body for item in stored if item.kind == Block.kind and b'"[networks]"' in item.body]
+        went["undone"] += len(chaos.judge.undone)
         went["networks"] += len(of_networks)
         went["merged"] += sum(b'"merged":true' in body for body in of_networks)
     if went["runs"] >= RUNS:
@@ -47,6 +48,7 @@ def test_the_pipeline_survives_every_mishap() -> None:
         assert min(went[Block.kind], went[Events.kind], went["updates"]) > 200
         assert went["networks"] >= 15
         assert went["merged"] >= 2
+        assert went["undone"] >= 5
 
 
 class RecordsAfterwards(Enforce):
