@@ -5,6 +5,7 @@ log subscription, the class of a log group, log deliveries of load balancers, th
 and the import of a Swagger 2 document, which moto rejects.
 """
 
+import copy
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,12 @@ from moto.sqs.models import sqs_backends
 from tests.support.deploy.cloud_formation import CloudFormation
 
 Answer = tuple[int, dict[str, Any]]
+
+
+READS = ("Get", "List", "Describe")
+
+EVENTUAL = ("apigateway", "cloudwatch", "events", "iam", "kinesis", "lambda", "logs", "sns", "sqs", "wafv2")
+"""Services whose reads may not show the latest writes, by their API references and by experience."""
 
 
 class Interrupted(Exception):
@@ -59,6 +66,11 @@ class Front:
         """Refusals of the next calls of an operation, by its service and name."""
         self.stale: dict[str, list[dict[str, Any]]] = {}
         """Answers to the next calls of an operation, which do not show the latest changes."""
+        self._late_reads = 0
+        self._answers: dict[str, dict[str, tuple[int, Any]]] = {}
+        """Last answer to each read, by service and by call."""
+        self._late: dict[str, dict[str, int]] = {}
+        """Number of times that each of these answers is still given, likewise."""
 
     @contextmanager
     def installed(self) -> Iterator["Front"]:
@@ -66,6 +78,7 @@ class Front:
         hooks: list[tuple[str, Callable[..., Any]]] = [
             ("before-parameter-build", remember_parameters),
             ("before-call", self._count),
+            ("after-call", self._remember_answer),
             ("before-call.cloudfront.CreateRealtimeLogConfig", answering(self._create_log_config)),
             ("before-call.cloudfront.GetRealtimeLogConfig", answering(self._get_log_config)),
             ("before-call.cloudfront.UpdateRealtimeLogConfig", answering(self._update_log_config)),
@@ -96,8 +109,17 @@ class Front:
             for hook in hooks:
                 handlers.BUILTIN_HANDLERS.remove(hook)
 
-    def _count(self, model: Any, **_: Any) -> Any:
-        if not model.name.startswith(("Get", "List", "Describe")):
+    @contextmanager
+    def late_reads(self, times: int) -> Iterator[None]:
+        """Makes each read in the block show what it showed before a write to its service, so many times."""
+        self._late_reads = times
+        yield
+        self._late_reads = 0
+        self._answers.clear()
+        self._late.clear()
+
+    def _count(self, model: Any, context: dict[str, Any], **_: Any) -> Any:
+        if not model.name.startswith(READS):
             if self.fail_at == self.writes:
                 self.fail_at = None
                 if self.failure is None:
@@ -111,11 +133,31 @@ class Front:
         if self.refusals.get(name):
             return self._refused(self.refusals[name].pop(0))
         self.calls.append(name)
-        return None
+        return self._late_answer(model, context)
+
+    def _late_answer(self, model: Any, context: dict[str, Any]) -> Any:
+        """Returns what a read showed before the last write to its service; None if it shows everything."""
+        service, call = model.service_model.service_name, _call(model, context)
+        left = self._late.get(service, {})
+        if left.get(call, 0) <= 0:
+            return None
+        left[call] -= 1
+        status, parsed = self._answers[service][call]
+        return SimpleNamespace(status_code=status, headers={}), copy.deepcopy(parsed)
+
+    def _remember_answer(self, http_response: Any, parsed: Any, model: Any, context: dict[str, Any], **_: Any) -> None:
+        service = model.service_model.service_name
+        if not self._late_reads or service not in EVENTUAL:
+            return
+        answers = self._answers.setdefault(service, {})
+        if model.name.startswith(READS):
+            answers[_call(model, context)] = http_response.status_code, copy.deepcopy(parsed)
+        else:
+            self._late[service] = dict.fromkeys(answers, self._late_reads)
 
     def _answer_cloud_formation(self, model: Any, context: dict[str, Any], **_: Any) -> Any:
         # The more specific handlers of a call come first, so that this one has to count it.
-        refused = self._count(model)
+        refused = self._count(model, context)
         if refused is not None:
             return refused
         answer = self.cloud_formation.answer
@@ -217,6 +259,10 @@ def run_no_functions(region: str) -> None:
         table.lambda_event_source_mappings.clear()
     for queue in sqs_backends[DEFAULT_ACCOUNT_ID][region].queues.values():
         queue.lambda_event_source_mappings.clear()
+
+
+def _call(model: Any, context: dict[str, Any]) -> str:
+    return json.dumps([model.name, context["client_region"], context["parameters"]], sort_keys=True, default=str)
 
 
 def remember_parameters(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
