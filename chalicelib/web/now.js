@@ -152,7 +152,7 @@ export function showStatus(status) {
     ["Lag", ingest.lag_ms === null ? "–" : `${(ingest.lag_ms / 1000).toFixed(1)} s`, ingest.lag_ms === null ? "nothing counted lately" : "from request to count"],
     ...(ingest.late ? [["Too late to count", number(ingest.late), "requests older than RETENTION_S, in 15 minutes", true]] : []),
     ["In the IP sets", number(fill4 + fill6), room(blocks) || `${number(fill4)} IPv4, ${number(fill6)} IPv6`, blocks.overflow > 0],
-    ["Rules", `v${rules.version}`, rules.problem ?? `${plural(rules.rules, "rule")}, ${rules.blocking || "none"} of them blocking`, rules.problem !== null],
+    ["Rules", `v${rules.version}`, rules.problem ?? `${rules.blocking || "none"} of ${plural(rules.rules, "rule")} block`, rules.problem !== null],
     ...placeTile(status.web_acls),
     ...feeds(status.feeds),
     ["Last sweep", sweep ? span(sweep.age_s) : "never", sweep ? "ago" : "blocks may not end", !sweep || sweep.age_s > 180],
