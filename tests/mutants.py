@@ -45,6 +45,8 @@ _OF_SWEEP = ("tests/unit/pipeline/test_sweep.py",)
 _OF_FOLLOWING = (*_OF_PUBLISH, "tests/unit/pipeline/test_followed_blocks.py")
 _SLOW = ("-m", "")
 """Options of pytest for tests in slow folders."""
+_OF_DETECTIONS_OF_FLOODS = ("tests/hostile/test_floods.py", "-k", "one_detection_per_thousand", *_SLOW)
+_OF_SETUP = ("tests/unit/deploy/test_setup.py", *_SLOW)
 
 MUTANTS = (
     # Counting
@@ -55,6 +57,13 @@ MUTANTS = (
         ("tests/unit/core", "-k", "tally"),
     ),
     Mutant(f"{_CORE}/detections.py", "- rule.slot_ms - 1000", "", ("tests/unit/core/test_detections.py",)),
+    Mutant(f"{_CORE}/detections.py", "MOST_OFFENDERS = 1000", "MOST_OFFENDERS = 1", _OF_DETECTIONS_OF_FLOODS),
+    Mutant(
+        f"{_CORE}/detections.py",
+        "islice(self._quiet_until, max(0, len(self._quiet_until) - MOST_ANNOUNCED))",
+        "self._quiet_until if len(self._quiet_until) > MOST_ANNOUNCED else ()",
+        ("tests/unit/core/test_detections.py",),
+    ),
     Mutant(f"{_CORE}/view.py", "if len(bounds) == 1 else map(sum, zip(*bounds, strict=True))", "", _OF_WINDOWS),
     Mutant(f"{_CORE}/view.py", " or self._is_shared(key):", ":", _OF_WINDOWS),
     Mutant(
@@ -79,8 +88,8 @@ MUTANTS = (
         ("tests/hostile/test_lines.py", "-k", "valid_records", *_SLOW),
     ),
     # Going on where the time ran out
-    Mutant(f"{_PIPELINE}/past_counts.py", "if number and time_left_s() < RESERVE_S:", "if False:", _OF_PAST_COUNTS),
-    Mutant(f"{_PIPELINE}/past_counts.py", "self._read[span].add(log)", "pass", _OF_PAST_COUNTS),
+    Mutant(f"{_PIPELINE}/past_counts.py", "if pieces and time_left_s() < RESERVE_S:", "if False:", _OF_PAST_COUNTS),
+    Mutant(f"{_PIPELINE}/past_counts.py", "if log in self._readings or ", "if ", _OF_PAST_COUNTS),
     Mutant(
         f"{_PIPELINE}/evaluate.py",
         "if behind and time_left_s() < RESERVE_S:",
@@ -105,6 +114,12 @@ MUTANTS = (
     Mutant(_DECISIONS, "        until = _step_end(until, length_s)\n", "", _OF_ENFORCE),
     Mutant(f"{_PIPELINE}/stored.py", "meant += networks_meant(item.id, item.body)", "pass", _OF_ENFORCE),
     Mutant(
+        f"{_CORE}/state.py",
+        "except (msgspec.DecodeError, RecursionError) as exc:",
+        "except ImportError as exc:",
+        _OF_ENFORCE,
+    ),
+    Mutant(
         "chalicelib/edges/state_table.py",
         "if kind in SPREAD_KINDS else kind",
         "if False else kind",
@@ -126,7 +141,13 @@ MUTANTS = (
     Mutant(_ENFORCE, "if self._state.pause(now).paused:", "if False:", _OF_ENFORCE),
     Mutant(_ENFORCE, "past.until > history.ended_at", "False", _OF_ENFORCE),
     Mutant(_ENFORCE, "names if again else blocked", "blocked", _OF_ENFORCE),
-    Mutant(f"{_PIPELINE}/stored.py", "self.networks.covers(span)", "self.networks.meets(span)", _OF_ENFORCE),
+    Mutant(
+        _ENFORCE,
+        "self._state.get_many(Block, names if again else blocked)",
+        "{block.id: block for block in self._state.all(Block)}",
+        _OF_ENFORCE,
+    ),
+    Mutant(f"{_CORE}/exemptions.py", "self.networks.covers(span)", "self.networks.meets(span)", _OF_ENFORCE),
     Mutant(
         _ENFORCE, "written.overtaken.extend(case for client in chunk for case in client.cases)", "pass", _OF_ENFORCE
     ),
@@ -145,6 +166,8 @@ MUTANTS = (
     Mutant(_PUBLISH, "during the wait\n                continue", "during the wait", _OF_PUBLISH),
     Mutant(_PUBLISH, "known is None or latest.get(ip_set) != known.token", "known is None", _OF_PUBLISH),
     Mutant(_PUBLISH, "if self._state.pause(now).released:", "if False:", _OF_PUBLISH),
+    Mutant(_PUBLISH, "(self._was_pressing or not pressing)", "not pressing", _OF_PUBLISH),
+    Mutant(_PUBLISH, "or any(map(compared.allowlist.overlaps, published[ip_set] - networks))", "", _OF_PUBLISH),
     Mutant(_PUBLISH, "self._free_at = self._clock() + PACE_S", "pass", _OF_PUBLISH),
     Mutant(_PUBLISH, "if self._clock() > begun + ENOUGH_S and changes.keys() <= updated:", "if False:", _OF_PUBLISH),
     Mutant(
@@ -188,7 +211,37 @@ MUTANTS = (
         "sluice/deploy/resources/logs.py",
         '"RedactedFields": list(REDACTED)}',
         '"RedactedFields": []}',
-        ("tests/unit/deploy/test_setup.py", "-k", "secrets", *_SLOW),
+        (*_OF_SETUP, "-k", "secrets"),
+    ),
+    Mutant(
+        "sluice/deploy/resources/streams.py",
+        'if existing.facts["encrypted"] != self.stage.choices.stream_encryption:',
+        "if False:",
+        (*_OF_SETUP, "-k", "encrypted"),
+    ),
+    Mutant(
+        "sluice/deploy/resources/tables.py",
+        "        if protection:\n",
+        "        if False:\n",
+        (*_OF_SETUP, "-k", "encrypted"),
+    ),
+    Mutant(
+        "sluice/deploy/resources/chalice_config.py",
+        "if reserved and self.stage.choices.shards > reserved:",
+        "if False:",
+        (*_OF_SETUP, "-k", "container_of_ingest"),
+    ),
+    Mutant(
+        "sluice/deploy/resources/event_sources.py",
+        '"BisectBatchOnFunctionError": True,\n            "Max',
+        '"BisectBatchOnFunctionError": False,\n            "Max',
+        ("tests/unit/deploy/test_doctor.py", "-k", "event_source or each_problem", *_SLOW),
+    ),
+    Mutant(
+        "sluice/deploy/policies.py",
+        "log-group:{stage.log_group(function)}:*",
+        "log-group:/aws/lambda/sluice-{stage.name}*:*",
+        ("tests/unit/deploy/test_policies.py", "-k", "log_group", *_SLOW),
     ),
     # Ending
     Mutant(_SWEEP, "if not b.record.in_force(now)]", "]", _OF_SWEEP),

@@ -70,6 +70,17 @@ def test_served_requests_that_were_reported_are_not_reported_with_each_report_of
     assert is_reported(announced, offence(12_000, 100), offence(11_500, 11_400))
 
 
+def test_of_too_many_clients_those_announced_longest_ago_are_forgotten_and_no_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("chalicelib.core.detections.MOST_ANNOUNCED", 3)
+    offences = [replace(offence(0), client=client) for client in (b"aaaa", b"bbbb", b"cccc", b"dddd")]
+    announced = Announced()
+    announced.add(offences[:3])
+    announced.add([replace(offences[0], since_ms=AT_MS + 20_000, last_ms=AT_MS + 21_000), offences[3]])
+    assert [each.client for each in announced.fresh(offences)] == [b"bbbb"]
+
+
 def test_a_detection_says_since_when_served_requests_alone_are_over_the_limit() -> None:
     (detection,) = detections_of(
         [offence(14_000, 13_000)], log="l@1", offset=1, rule_set="7", detected_ms=1, arrived_ms=1
