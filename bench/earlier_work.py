@@ -31,7 +31,7 @@ from chalicelib.ports import Change, Item
 from sluice.commands.demo import DEMO_RULES
 from sluice.demo.run import Demonstration
 from sluice.local.cloud import LocalCloud
-from sluice.local.loop import SimulatedClock
+from sluice.local.loop import Loop, SimulatedClock
 from sluice.local.memory import MemoryStateStore
 from tests.unit.core.records import cloudfront
 
@@ -158,11 +158,13 @@ def publishing(number: int) -> dict[str, float]:
 
 def time_to_block(number: int) -> dict[str, float]:
     """Seconds, of the blocks of the demonstration, with ``number`` blocks in force."""
-    demonstration = Demonstration(
-        WorkingClock(START), rules=DEMO_RULES.read_text(), seed=1, seconds=DEMONSTRATION_S, shards=2, containers=2
-    )
-    fill(demonstration.cloud, number)
-    demonstration.run()
+    clock = WorkingClock(START)
+    with clock.timing(Loop, LocalCloud):
+        demonstration = Demonstration(
+            clock, rules=DEMO_RULES.read_text(), seed=1, seconds=DEMONSTRATION_S, shards=2, containers=2
+        )
+        fill(demonstration.cloud, number)
+        demonstration.run()
     summary = demonstration.summary()
     return {**summary["time_to_block_s"], "blocks": len(demonstration.latency.seconds)}
 

@@ -2,9 +2,11 @@
 
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import nullcontext
 from ipaddress import IPv4Address, IPv4Network, ip_network
 from random import Random
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -18,12 +20,14 @@ from chalicelib.core.addresses import Network, NetworkSet
 from chalicelib.core.ipsets import IpSet, next_contents, rooms_of, wanted
 from chalicelib.pipeline.stored import State
 from sluice.commands.demo import DEMO_RULES
-from sluice.demo.demonstration import Demonstration
+from sluice.demo.demonstration import Demonstration, percentiles
 from sluice.local.cloud import LocalCloud
-from sluice.local.loop import Clock, SimulatedClock, WallClock
+from sluice.local.loop import Clock, Loop, SimulatedClock, WallClock
 from tests.support.records import cloudfront
 
 SECONDS = 40.0
+SEEDS = (1, 2, 3, 4)
+"""Seeds of the demonstration. Most of its blocks are in four updates, so one run depends on the phases of the polls."""
 START = 1_760_000_000.0
 
 BOTNET = 10_000
@@ -40,55 +44,88 @@ block_for = "1h"
 """
 
 
+class Conditions(NamedTuple):
+    """The conditions under which the demonstration is measured."""
+
+    name: str
+    clock: Callable[[], Clock]
+    how: str
+    p50: float | None = None
+    p99: float | None = None
+    """Budgets, in seconds."""
+    blocked: int = 0
+    """Blocks in force from the beginning."""
+    lasting_s: int | None = None
+    """See ``fill``."""
+    seeds: Collection[int] = SEEDS
+
+
+WORKING = "CPU of the handlers, one after the other, DynamoDB's calls and limits"
+IN_FORCE = Conditions("50,000 blocks in force", lambda: WorkingClock(START), WORKING, p50=1.5, p99=2.5, blocked=50_000)
+CONDITIONS = (
+    Conditions("clock that jumps", lambda: SimulatedClock(START), "work takes no time: polling and AWS's pace alone"),
+    Conditions(
+        "wall clock", lambda: WallClock(time.time(), 1.0), "work included, on this machine", p99=2.0, seeds=SEEDS[:1]
+    ),
+    IN_FORCE,
+    Conditions(
+        "50,000 blocks of ten minutes in force, of which 83 end in each second",
+        lambda: SimulatedClock(START),
+        "work takes no time; DynamoDB's calls and limits",
+        blocked=50_000,
+        lasting_s=600,
+        seeds=SEEDS[1:],
+    ),
+)
+
+
 def figures() -> Iterator[Figure]:
-    for name, clock, blocked, how, budgets in (
-        (
-            "clock that jumps",
-            SimulatedClock(START),
-            0,
-            "work takes no time: polling and AWS's pace alone",
-            (None, None),
-        ),
-        ("wall clock", WallClock(time.time(), 1.0), 0, "work included, on this machine", (None, 2.0)),
-        (
-            "50,000 blocks in force",
-            WorkingClock(START),
-            50_000,
-            "CPU of all functions in one process, DynamoDB's calls and limits",
-            (1.5, 2.5),
-        ),
-    ):
-        demonstration = demonstrated(clock, blocked)
-        account = demonstration.summary()
-        assert not account["failures"]
-        seconds = account["time_to_block_s"]
-        for percentile, budget in zip(("p50", "p99"), budgets, strict=True):
+    for conditions in CONDITIONS:
+        seconds = [each for seed in conditions.seeds for each in demonstrated(conditions, seed)]
+        measured = percentiles(seconds)
+        runs = "" if len(conditions.seeds) == 1 else f" in {len(conditions.seeds)} runs, each with its phases of polls"
+        for percentile, budget in (("p50", conditions.p50), ("p99", conditions.p99)):
+            value = measured[percentile]
+            assert value is not None
             yield Figure(
-                f"time to block, {percentile}, {name}",
-                seconds[percentile],
+                f"time to block, {percentile}, {conditions.name}",
+                value,
                 "s",
                 budget,
-                f"{len(demonstration.latency.seconds)} blocks of the demonstration in {SECONDS:.0f} s; {how}",
+                f"{len(seconds):,} blocks of the demonstration of {SECONDS:.0f} s{runs}; {conditions.how}",
             )
-        if blocked:
-            ours = {each: (f"time to block, {each}, {name}", seconds[each]) for each in ("p50", "p99")}
-            yield from against_earlier("time_to_block", blocked, ours, how=" s")
+        if conditions is IN_FORCE:
+            ours = {
+                name: (f"time to block, {name}, {conditions.name}", value) for name, value in measured.items() if value
+            }
+            yield from against_earlier("time_to_block", conditions.blocked, ours, how=" s")
     yield from botnet()
 
 
-def demonstrated(clock: Clock, blocked: int) -> Demonstration:
-    """Returns the demonstration after its run, with ``blocked`` blocks in force from the beginning."""
-    demonstration = Demonstration(clock, rules=DEMO_RULES.read_text(), seed=1, seconds=SECONDS, shards=2, containers=2)
-    if blocked:
-        fill(demonstration.cloud, blocked)
-    demonstration.run()
-    return demonstration
+def demonstrated(conditions: Conditions, seed: int) -> list[float]:
+    """Returns the seconds to block in one run of the demonstration."""
+    clock = conditions.clock()
+    with clock.timing(Loop, LocalCloud) if isinstance(clock, WorkingClock) else nullcontext():
+        demonstration = Demonstration(
+            clock, rules=DEMO_RULES.read_text(), seed=seed, seconds=SECONDS, shards=2, containers=2
+        )
+        if conditions.blocked:
+            fill(demonstration.cloud, conditions.blocked, conditions.lasting_s)
+        demonstration.run()
+    assert not demonstration.summary()["failures"]
+    return demonstration.latency.seconds
 
 
-def fill(cloud: LocalCloud, number: int) -> None:
-    """Stores and publishes ``number`` blocks before the beginning, in as many IP sets as they need."""
+def fill(cloud: LocalCloud, number: int, lasting_s: int | None = None) -> None:
+    """Stores and publishes ``number`` blocks before the beginning, in as many IP sets as they need.
+
+    ``lasting_s``: how long blocks last, so that as many of them end in each second; without it, none ends.
+    """
     now = int(cloud.now())
-    stored = [replace(block, blocked_at=now - 60, until=now + 86_400) for block in blocks(number)]
+    stored = [
+        replace(block, blocked_at=now - 60, until=now + (lasting_s * (at + 1) // number + 1 if lasting_s else 86_400))
+        for at, block in enumerate(Random(number).sample(blocks(number), number))
+    ]
     State(cloud.state).overwrite(*stored)
     cloud.state.changes.clear()
     sets = [made_set(cloud, f"more-{at}", ip_set.family) for at, ip_set in enumerate(sets_for(number))]
