@@ -21,6 +21,7 @@ SUITES = {
     "networks": "bench.networks:figures",
     "latency": "bench.latency:figures",
     "hostile": "bench.hostile:figures",
+    "strangers": "bench.strangers:figures",
     "site": "bench.site:figures",
     "package": "bench.package:figures",
     "replay": "bench.replay:figures",

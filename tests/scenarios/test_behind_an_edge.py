@@ -4,62 +4,25 @@ Each runs through ``sluice demo --traffic FILE --edge SECONDS``, so that anyone 
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
 
 import pytest
 from click.testing import CliRunner
 
 from sluice.cli import main
-from tests.support.records import cloudfront
+from tests.support.edge_stories import (
+    BURST,
+    Request,
+    played,
+    refused,
+    regulars,
+    steady,
+    strangers_among_regulars,
+)
 
 pytestmark = pytest.mark.slow
-
-START = 1_764_000_000
-"""A full minute."""
-
-
-class Request(NamedTuple):
-    at: float
-    """Seconds after the start."""
-    client: str
-    path: str = "/"
-    method: str = "GET"
-    status: int = 200
-
-
-def played(
-    folder: Path, requests: Iterable[Request], rules: str, *, edge_s: float, options: Sequence[str] = ()
-) -> dict[str, Any]:
-    """Returns the result of ``sluice demo`` for a log of ``requests``, sorted by time."""
-    log, rule_file = folder / "log", folder / "rules.toml"
-    rule_file.write_text(rules)
-    with log.open("wb") as lines:
-        for number, (at, client, path, method, status) in enumerate(sorted(requests)):
-            lines.write(
-                cloudfront(
-                    timestamp=f"{START + at:.3f}",
-                    c_ip=client,
-                    sc_status=str(status),
-                    cs_method=method,
-                    cs_uri_stem=path,
-                    x_edge_request_id=f"id-{number}==",
-                )
-                + b"\n"
-            )
-    common = ["--traffic", str(log), "--rules", str(rule_file), "--edge", str(edge_s), "--speed", "max", "--json"]
-    run = CliRunner().invoke(main, ["demo", *common, *options])
-    assert run.exit_code == 0, run.output
-    result: dict[str, Any] = json.loads(run.output)
-    assert result["failures"] == []
-    return result
-
-
-def steady(client: str, rate: float, start: float, end: float, **request: Any) -> Iterator[Request]:
-    for number in range(int((end - start) * rate)):
-        yield Request(start + number / rate, client, **request)
 
 
 def others(limit: int, seconds: float) -> Iterator[Request]:
@@ -159,37 +122,11 @@ def test_a_client_that_scans_once_and_then_behaves_is_refused_once(tmp_path: Pat
     assert client["refused"] <= 2 * (300 + 60 + 60)
 
 
-HOUR = 3600
-ATTACK = 36 * HOUR + 900
-"""Seconds after the start; by then, those who came in the first day are known."""
-
-
-def regulars(number: int, hour: float, requests: int, random: Random) -> Iterator[Request]:
-    """Yields the visits of some clients within a quarter of an hour, each of so many requests within ten seconds."""
-    for regular in range(number):
-        start = hour * HOUR + random.uniform(0, 890)
-        client = f"100.64.{regular // 200}.{regular % 200}"
-        yield from steady(client, requests / 10, start, start + 10)
-
-
-def refused(result: dict[str, Any]) -> set[str]:
-    """Returns the clients of whom a request was refused."""
-    return {client for client, counts in result["clients"].items() if counts["refused"]}
-
-
 def test_strangers_are_all_refused_and_no_regular_is(tmp_path: Path) -> None:
     """Of the regulars, the rule may hit two; within a minute it hits a thousand strangers."""
-    random = Random(1)
-    strangers = [f"{first}.{random.randrange(256)}.{second}.7" for first in range(1, 11) for second in range(100)]
-    requests: list[Request] = []
-    for hour in (0, 12, 24, 36, 36.25):
-        requests += regulars(40, hour, 8, random)
-    for stranger in strangers:
-        start = ATTACK + random.uniform(0, 60)
-        requests += [*steady(stranger, 10, start, start + 1.1), Request(ATTACK + 90, stranger)]
-    rules = '[[rule]]\nname = "burst"\nlimit = 10\nwindow = "10s"\nblock_for = "1h"\n'
-    result = played(tmp_path, requests, rules, edge_s=1)
-    assert refused(result) == {f"{stranger}/32" for stranger in strangers}
+    requests, strangers = strangers_among_regulars(1000, 40, Random(1))
+    result = played(tmp_path, requests, BURST, edge_s=1)
+    assert refused(result) == strangers
     assert result["breaker"] == []
 
 
