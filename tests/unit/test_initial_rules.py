@@ -121,7 +121,11 @@ ATTACKS: dict[str, tuple[list[Request], dict[str, set[str]]]] = {
             for number in range(40)
             for request in evenly(f"2001:db8:7:{number:x}::1", 10, 55, "/login", 200, "POST")
         ],
-        {"login-48": {"2001:db8:7::/48"}},
+        {"login-network": {"2001:db8:7::/48"}},
+    ),
+    "guesses of passwords from one IPv4 /24, ten from each address": (
+        [request for number in range(40) for request in evenly(f"198.51.100.{number}", 10, 55, "/login", 200, "POST")],
+        {"login-network": {"198.51.100.0/24"}},
     ),
     "pages faster than anybody reads": (
         [*evenly("203.0.113.40", 400, 62, "/product/{n}")],

@@ -700,7 +700,7 @@ def test_an_exact_rule_counts_in_milliseconds_and_all_rules_of_its_scope_with_it
 
 def test_the_default_rules_are_valid_and_only_count() -> None:
     rules = parse_rules(DEFAULTS.read_text()).rules
-    assert [rule.name for rule in rules] == ["burst", "sustained", "flood", "login", "scanner", "login-48"]
+    assert [rule.name for rule in rules] == ["burst", "sustained", "flood", "login", "scanner", "login-network"]
     assert {rule.action for rule in rules} == {Action.COUNT}
 
 

@@ -26,7 +26,7 @@ def test_an_edit_changes_one_line_of_the_initial_rules() -> None:
     ]
 
 
-@pytest.mark.parametrize("rule", ["burst", "sustained", "flood", "login", "scanner", "login-48"])
+@pytest.mark.parametrize("rule", ["burst", "sustained", "flood", "login", "scanner", "login-network"])
 def test_an_edit_and_the_edit_back_leave_the_text_as_it_was(rule: str) -> None:
     text = edited(INITIAL, rule, {"action": "block", "limit": 7})
     (table,) = [table for table in tomllib.loads(text)["rule"] if table["name"] == rule]
