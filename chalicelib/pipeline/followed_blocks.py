@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from msgspec.structs import replace
 
-from chalicelib.core.addresses import Span
+from chalicelib.core.addresses import Span, require_network
 from chalicelib.core.ipsets import BlockList, SetGroup
 from chalicelib.core.networks import GuiltyClients
 from chalicelib.core.state import Block, Heartbeat, Publisher
@@ -70,7 +70,9 @@ class FollowedBlocks:
         """Notes changes from the stream. It reads nothing."""
         for change in changes:
             if change.kind == Block.kind:
-                self._changed.add(change.id)
+                with suppress(ValueError):  # a record under another id cannot be read, and is in no list
+                    require_network(change.id)
+                    self._changed.add(change.id)
             elif change.id == Heartbeat.id and change.body is not None:
                 heartbeat = Heartbeat.read(change.id, change.body)
                 if isinstance(heartbeat, Heartbeat):

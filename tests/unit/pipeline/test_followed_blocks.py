@@ -7,7 +7,9 @@ import pytest
 
 from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.ipsets import CAPACITY, SetGroup
+from chalicelib.core.known_clients import Digest, KnownClients
 from chalicelib.core.responses import Response
+from chalicelib.core.rules import NetworkTerms
 from chalicelib.core.state import Block, Heartbeat, Publisher
 from chalicelib.pipeline import followed_blocks
 from chalicelib.pipeline.followed_blocks import (
@@ -113,6 +115,23 @@ def test_a_block_that_becomes_unreadable_leaves_the_list() -> None:
     following.store.put_over([Item(kind=Block.kind, id=A, body=b'{"network":"192.0.2.1/32"}')])
     following.hears(A)
     assert following.networks() == []
+
+
+@pytest.mark.parametrize("id", ["192.0.2.77/30", "192.0.2.31", "2001:DB8::/64", "office", " "])
+def test_a_record_under_the_id_of_no_network_changes_neither_blocks_nor_guilty_clients(id: str) -> None:
+    following = Following()
+    following.blocks.guilty()
+    members = sorted(f"192.0.2.{31 * number}/32" for number in range(8))
+    for member in members:
+        following.store.block(member)
+    assert following.networks() == members
+    following.store.put_over([Item(kind=Block.kind, id=id, body=b'{"network":"192.0.2.31"}')])
+    following.hears(id)
+    assert following.networks() == members
+    guilty = following.blocks.guilty()
+    assert guilty is not None
+    networks = guilty.networks(NetworkTerms(), KnownClients(Digest().plus([b"aaaa"])), NOW)
+    assert [(each.network, each.members.number) for each in networks] == [("192.0.2.0/24", 8)]
 
 
 def test_a_publisher_that_does_not_lead_reads_everything_because_it_may_have_missed_a_change() -> None:
