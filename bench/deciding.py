@@ -8,7 +8,8 @@ from bench.publishing import NOW, blocks
 from bench.units import MeteredStore
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Action
-from chalicelib.core.state import SERVED_WITHIN_LIMIT, Block, Detection, History, Offender, Terms
+from chalicelib.core.state.blocks import Block, History
+from chalicelib.core.state.detections import SERVED_WITHIN_LIMIT, Detection, Offender, Terms
 from chalicelib.pipeline.lifting import lift
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import StreamChange

@@ -17,7 +17,7 @@ from chalicelib.core.addresses import NetworkSet, pack, parse_network
 from chalicelib.core.known_clients import Digest, KnownClients
 from chalicelib.core.networks import GuiltyClients
 from chalicelib.core.rules import NetworkTerms
-from chalicelib.core.state import Block
+from chalicelib.core.state.blocks import Block
 
 NOW = 1_790_000_000
 SCATTERED, CLUMPS = 100_000, 300

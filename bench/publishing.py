@@ -15,7 +15,8 @@ from bench.units import MeteredStore
 from chalicelib.core.addresses import Network, NetworkSet, parse_network
 from chalicelib.core.ipsets import CAPACITY, IpSet, next_contents, rooms_of, wanted
 from chalicelib.core.rules import RuleSet
-from chalicelib.core.state import Block, Heartbeat
+from chalicelib.core.state.blocks import Block
+from chalicelib.core.state.publishing import Heartbeat
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.publish import PACE_S, Publish
 from chalicelib.pipeline.stored import State

@@ -25,7 +25,7 @@ from rich.console import Console
 from bench.__main__ import table
 from bench.measure import Figure
 from chalicelib.bootstrap import PARTS, Services, compose
-from chalicelib.core.state import Block
+from chalicelib.core.state.blocks import Block
 from chalicelib.core.tally import RETENTION_S, kept_s, unpack
 from chalicelib.core.view import Offence, View
 from chalicelib.pipeline.evaluate import Evaluate

@@ -18,7 +18,7 @@ from chalicelib.core.logs.requests import Source
 from chalicelib.core.meter_tally import MeterTally
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
-from chalicelib.core.state import Detection
+from chalicelib.core.state.detections import Detection
 from chalicelib.core.tally import Tally, pack, unpack
 from chalicelib.core.view import Offence, View
 from chalicelib.pipeline.active_rules import RulesInUse

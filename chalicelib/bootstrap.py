@@ -15,7 +15,7 @@ from chalicelib.config import Config, read_config
 from chalicelib.core.breaker import Limits
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.proxies import proxies
-from chalicelib.core.state import Detection
+from chalicelib.core.state.detections import Detection
 from chalicelib.core.tokens import Token
 from chalicelib.core.view import View
 from chalicelib.edges.telemetry import PowertoolsTelemetry

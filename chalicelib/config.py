@@ -16,7 +16,7 @@ from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS, CloudFrontLines
 from chalicelib.core.logs.json_fields import READ, parse_json_fields
 from chalicelib.core.refusals import REFUSAL_STATUS, STATUSES
 from chalicelib.core.responses import SOFTER, Response
-from chalicelib.core.state import DAY_S
+from chalicelib.core.state.records import DAY_S
 from chalicelib.core.tally import LONGEST_RETENTION_S, RETENTION_S
 
 MAX_DIGITS = 18

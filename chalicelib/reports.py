@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from chalicelib.core.announcements import Announcement
 from chalicelib.core.ipsets import SetGroup, Wanted
 from chalicelib.core.logs.malformed_counts import MalformedCounts, added, by_reason
-from chalicelib.core.state import Block, Detection, RuleBreaker, Unreadable
+from chalicelib.core.state.blocks import Block
+from chalicelib.core.state.breakers import RuleBreaker
+from chalicelib.core.state.detections import Detection
+from chalicelib.core.state.records import Unreadable
 
 SAMPLES = 3
 """Most malformed pieces shown in a report."""

@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import Any
 
 from chalicelib.core.responses import Response
-from chalicelib.core.state import Call
+from chalicelib.core.state.operators import Call
 
 
 def commands(call: Call) -> list[str]:

@@ -112,7 +112,7 @@ MUTANTS = (
     Mutant(_DECISIONS, "        until = _step_end(until, length_s)\n", "", _OF_ENFORCE),
     Mutant(f"{_PIPELINE}/stored.py", "meant += networks_meant(item.id, item.body)", "pass", _OF_ENFORCE),
     Mutant(
-        f"{_CORE}/state.py",
+        f"{_CORE}/state/records.py",
         "except (msgspec.DecodeError, RecursionError) as exc:",
         "except ImportError as exc:",
         _OF_ENFORCE,

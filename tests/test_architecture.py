@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -36,9 +37,15 @@ def modules(folder: str) -> Iterator[tuple[str, Path]]:
         yield ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"), path
 
 
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
 def imports(path: Path) -> set[str]:
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -75,7 +82,7 @@ CORE = [(module, path) for module, path in RUNTIME if module.startswith("chalice
 @pytest.mark.parametrize(("module", "path"), CORE, ids=[module for module, _ in CORE])
 def test_the_core_has_no_clock_no_environment_and_no_io(module: str, path: Path) -> None:
     assert not {name for name in imports(path) if name in WORLDLY or name.split(".")[0] in WORLDLY}
-    called = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    called = [node.func for node in ast.walk(tree(path)) if isinstance(node, ast.Call)]
     assert not {each.id for each in called if isinstance(each, ast.Name)} & {"open", "print", "input"}
     # The module ``datetime`` is allowed for its types; ruff forbids what depends on the local time zone.
     assert not {each.attr for each in called if isinstance(each, ast.Attribute)} & {"now", "today", "utcnow"}
@@ -91,8 +98,13 @@ def test_text_reaches_the_terminal_through_the_one_console_that_takes_it_for_tex
 def test_no_two_public_classes_or_types_share_a_name() -> None:
     places: dict[str, list[str]] = {}
     for module, path in MODULES:
-        for node in ast.parse(path.read_text()).body:
-            name = node.name if isinstance(node, ast.ClassDef) else ast.unparse(node).split(" = ")[0]
+        for node in tree(path).body:
+            if isinstance(node, ast.ClassDef):
+                name = node.name
+            elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                name = node.targets[0].id
+            else:
+                continue
             if re.fullmatch(r"[A-Z]\w*[a-z]\w*", name):
                 places.setdefault(name, []).append(module)
     assert {name: modules for name, modules in places.items() if len(modules) > 1} == {}

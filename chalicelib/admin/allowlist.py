@@ -15,7 +15,9 @@ from chalicelib.core.addresses import parse_network, span_of
 from chalicelib.core.decisions import Standing, causes
 from chalicelib.core.durations import utc_text
 from chalicelib.core.exemptions import Exemptions
-from chalicelib.core.state import Allow, Block, Call, History
+from chalicelib.core.state.allowlist import Allow
+from chalicelib.core.state.blocks import Block, History
+from chalicelib.core.state.operators import Call
 from chalicelib.core.wording import MOST_NAMED, commented, few, named, plural
 from chalicelib.pipeline.lifting import lift
 from chalicelib.pipeline.stored import State, Stored

@@ -8,7 +8,8 @@ from msgspec.structs import asdict
 from chalicelib.admin.answers import Page, at_most
 from chalicelib.admin.pagination import read_cursor, write_cursor
 from chalicelib.admin.schemas import AuditQuery
-from chalicelib.core.state import Audit, events_from
+from chalicelib.core.state.events import events_from
+from chalicelib.core.state.operators import Audit
 from chalicelib.pipeline.stored import State, Stored
 
 RECORDS_PER_READ = 200

@@ -18,7 +18,10 @@ from chalicelib.core.durations import format_duration
 from chalicelib.core.events import block_event, end_event
 from chalicelib.core.responses import Response
 from chalicelib.core.rules import LONGEST_BLOCK_S
-from chalicelib.core.state import Allow, Block, Call, History, Seconds
+from chalicelib.core.state.allowlist import Allow
+from chalicelib.core.state.blocks import Block, History
+from chalicelib.core.state.operators import Call
+from chalicelib.core.state.records import Seconds
 from chalicelib.core.wording import MOST_NAMED, commented, few, named, plural, reason, roughly, without_sets
 from chalicelib.pipeline.block_lengths import read_lengths, writes_for
 from chalicelib.pipeline.lifting import ended_at, write_to_forget, writes_to_lift

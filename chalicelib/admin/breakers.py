@@ -11,7 +11,9 @@ from chalicelib.admin.inputs import try_duration
 from chalicelib.admin.rule_sets import rule_set
 from chalicelib.admin.schemas import BreakerReset
 from chalicelib.core.breaker import EXAMPLES
-from chalicelib.core.state import Breaker, Call, RuleBreaker, Seconds
+from chalicelib.core.state.breakers import Breaker, RuleBreaker
+from chalicelib.core.state.operators import Call
+from chalicelib.core.state.records import Seconds
 from chalicelib.core.wording import roughly
 from chalicelib.pipeline.rule_breakers import reset_rule, stopped_rules
 from chalicelib.pipeline.stored import State

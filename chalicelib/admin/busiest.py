@@ -14,7 +14,7 @@ from chalicelib.core.latest_window import busiest
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Rule
 from chalicelib.core.sampling import Sampling
-from chalicelib.core.state import Block
+from chalicelib.core.state.blocks import Block
 from chalicelib.pipeline.stored import State
 
 

@@ -8,7 +8,8 @@ from typing import Generic, TypeVar
 import msgspec
 
 from chalicelib.admin.errors import Invalid, fault
-from chalicelib.core.state import HISTORY_S, Audit, Call, Event, Receipt
+from chalicelib.core.state.events import HISTORY_S, Event
+from chalicelib.core.state.operators import Audit, Call, Receipt
 from chalicelib.core.tokens import Role
 from chalicelib.pipeline.recording import audited, recorded
 from chalicelib.pipeline.stored import State

@@ -19,7 +19,9 @@ from chalicelib.core.durations import format_duration
 from chalicelib.core.latest_window import busiest
 from chalicelib.core.measures import Measure, amount_text
 from chalicelib.core.sampling import Sampling
-from chalicelib.core.state import Allow, Block, History, Past, Pause
+from chalicelib.core.state.allowlist import Allow
+from chalicelib.core.state.blocks import Block, History, Past
+from chalicelib.core.state.operators import Pause
 from chalicelib.core.wording import RESPONSES, evidence, few, plural, roughly
 from chalicelib.pipeline.rule_breakers import stopped_rules
 from chalicelib.pipeline.stored import State

@@ -6,7 +6,7 @@ from chalicelib.admin.changes import Caller, ChangeAnswer, PlannedChange
 from chalicelib.admin.errors import Invalid, fault
 from chalicelib.admin.schemas import NewPause
 from chalicelib.core.durations import utc_text
-from chalicelib.core.state import Call, Pause
+from chalicelib.core.state.operators import Call, Pause
 from chalicelib.core.wording import commented
 from chalicelib.pipeline.stored import State
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from chalicelib.admin.answers import TimedAnswer, at_most
 from chalicelib.core.rules_toml import MOST_FEEDS
-from chalicelib.core.state import Feed
+from chalicelib.core.state.feeds import Feed
 from chalicelib.pipeline.stored import State
 
 

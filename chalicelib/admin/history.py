@@ -11,7 +11,9 @@ from chalicelib.admin.pagination import read_cursor, write_cursor
 from chalicelib.admin.schemas import MOST_EVENTS, EventsQuery
 from chalicelib.core.addresses import parse_network
 from chalicelib.core.responses import Response
-from chalicelib.core.state import EVENT_OUTCOMES, Event, Events, Evidence, Seconds, events_from
+from chalicelib.core.state.detections import Evidence
+from chalicelib.core.state.events import EVENT_OUTCOMES, Event, Events, events_from
+from chalicelib.core.state.records import Seconds
 from chalicelib.core.wording import event_detail
 from chalicelib.pipeline.stored import State, Stored
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from chalicelib.admin.errors import Fault, Invalid, fault
 from chalicelib.core.addresses import Network, parse_network, supernets
 from chalicelib.core.durations import format_duration, parse_duration
-from chalicelib.core.state import Allow
+from chalicelib.core.state.allowlist import Allow
 
 Widest = Mapping[int, int]
 """The shortest prefix length that is accepted without force, by IP version, 4 and 6."""

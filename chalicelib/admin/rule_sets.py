@@ -26,7 +26,8 @@ from chalicelib.core.rules_diff import DiffKind, RuleDiff, RuleWords, counted_an
 from chalicelib.core.rules_edit import EditError, Value, edit_words, edited, end_of_pause
 from chalicelib.core.rules_toml import MOST_RULES, RulesError, parse_rules
 from chalicelib.core.sampling import Sampling, sampling_notes
-from chalicelib.core.state import ACTIVE, Call, StoredRules, version_id
+from chalicelib.core.state.operators import Call
+from chalicelib.core.state.rule_sets import ACTIVE, StoredRules, version_id
 from chalicelib.core.wording import commented, few, without_sets
 from chalicelib.pipeline.stored import State, Stored
 

@@ -10,7 +10,8 @@ from chalicelib.admin.answers import TimedAnswer, at_most
 from chalicelib.admin.live_counts import LiveCounts
 from chalicelib.admin.schemas import SeriesQuery
 from chalicelib.core.detections import detection_ids_since
-from chalicelib.core.state import Block, Detection
+from chalicelib.core.state.blocks import Block
+from chalicelib.core.state.detections import Detection
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import LogItem, LogKey
 

@@ -16,7 +16,10 @@ from chalicelib.core.ipsets import IpSet, SetGroup, Wanted, rooms_of, wanted
 from chalicelib.core.responses import Response
 from chalicelib.core.rules import Action
 from chalicelib.core.rules_toml import MOST_FEEDS
-from chalicelib.core.state import MOST_UNREADABLE, Block, Feed, Pause, Unreadable, WebAcls
+from chalicelib.core.state.blocks import Block
+from chalicelib.core.state.feeds import Feed
+from chalicelib.core.state.operators import Pause, WebAcls
+from chalicelib.core.state.records import MOST_UNREADABLE, Unreadable
 from chalicelib.pipeline.inspection import still_unreadable
 from chalicelib.pipeline.rule_breakers import stopped_rules
 from chalicelib.pipeline.stored import State

@@ -4,7 +4,8 @@ from chalicelib.admin.answers import TimedAnswer
 from chalicelib.admin.changes import ChangeAnswer, PlannedChange
 from chalicelib.admin.errors import Invalid, NotFound, fault
 from chalicelib.admin.schemas import LONGEST_RECORD, RecordQuery, UnreadableRecord
-from chalicelib.core.state import Audit, Call, Receipt, Unreadable
+from chalicelib.core.state.operators import Audit, Call, Receipt
+from chalicelib.core.state.records import Unreadable
 from chalicelib.pipeline.stored import State, read_item
 from chalicelib.ports import Delete, Item, Put
 

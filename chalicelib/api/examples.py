@@ -33,19 +33,13 @@ from chalicelib.core.responses import Response
 from chalicelib.core.rules import Action, Rule
 from chalicelib.core.rules_diff import DiffKind, RuleDiff
 from chalicelib.core.sampling import Sampling, sampling_notes
-from chalicelib.core.state import (
-    Allow,
-    Block,
-    Call,
-    EarlierRule,
-    Evidence,
-    Feed,
-    Pause,
-    Placed,
-    StoredRules,
-    Unreadable,
-    WebAcls,
-)
+from chalicelib.core.state.allowlist import Allow
+from chalicelib.core.state.blocks import Block
+from chalicelib.core.state.detections import Evidence
+from chalicelib.core.state.feeds import Feed
+from chalicelib.core.state.operators import Call, EarlierRule, Pause, Placed, WebAcls
+from chalicelib.core.state.records import Unreadable
+from chalicelib.core.state.rule_sets import StoredRules
 from chalicelib.core.tokens import Role
 
 _NOW = 1_790_000_000

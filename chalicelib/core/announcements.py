@@ -8,7 +8,9 @@ import msgspec
 
 from chalicelib.core.addresses import parse_network
 from chalicelib.core.rules import NETWORKS
-from chalicelib.core.state import Audit, Event, Evidence
+from chalicelib.core.state.detections import Evidence
+from chalicelib.core.state.events import Event
+from chalicelib.core.state.operators import Audit
 from chalicelib.core.wording import RESPONSES, event_detail, plural
 
 SOURCE = "sluice"

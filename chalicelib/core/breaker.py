@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from chalicelib.core.addresses import parse_network
 from chalicelib.core.known_clients import KnownClients, Mark, mark_of
-from chalicelib.core.state import Breaker, RuleBreaker
+from chalicelib.core.state.breakers import Breaker, RuleBreaker
 
 WINDOW_S = 600
 """Time within which hits of known clients are added up."""

@@ -21,7 +21,8 @@ from chalicelib.core.logs.requests import Source
 from chalicelib.core.refusals import TELLING_ACTIONS
 from chalicelib.core.responses import Response, answer, hardness, prolonged
 from chalicelib.core.rules import NETWORKS, Action
-from chalicelib.core.state import MANUAL, Block, Detection, Evidence, History, Offender, Past, Terms
+from chalicelib.core.state.blocks import MANUAL, Block, History, Past
+from chalicelib.core.state.detections import Detection, Evidence, Offender, Terms
 from chalicelib.core.tally import LONGEST_RETENTION_S
 
 DEFAULT_MEMORY_S = 7 * 86400

@@ -6,7 +6,7 @@ from itertools import islice
 from chalicelib.core.addresses import network_of
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Action, Rule
-from chalicelib.core.state import Detection, Offender, Terms
+from chalicelib.core.state.detections import Detection, Offender, Terms
 from chalicelib.core.view import Offence, Quiet
 
 MOST_OFFENDERS = 1000

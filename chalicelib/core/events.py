@@ -3,7 +3,10 @@
 from chalicelib.core.decisions import Outcome
 from chalicelib.core.ipsets import SetGroup
 from chalicelib.core.responses import Response, answer, hardness
-from chalicelib.core.state import Block, Event, Past, RuleBreaker, Terms
+from chalicelib.core.state.blocks import Block, Past
+from chalicelib.core.state.breakers import RuleBreaker
+from chalicelib.core.state.detections import Terms
+from chalicelib.core.state.events import Event
 
 RECORDED = frozenset((Outcome.BLOCKED, Outcome.COUNTED, Outcome.ALLOWLISTED, Outcome.PROXY, Outcome.STALE))
 """Outcomes that are events. Prolonging a block is not one, as a client could cause one per second; the end of the block

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
 from chalicelib.core.addresses import Network, NetworkSet, Span, pack, parse_network
-from chalicelib.core.state import Allow
+from chalicelib.core.state.allowlist import Allow
 
 WIDEST = {4: 16, 6: 32}
 """Shortest prefix, by IP version, that is assumed for an address with a prefix that does not exist."""

@@ -18,7 +18,7 @@ from chalicelib.core.addresses import Network, NetworkSet, Span, span_of
 from chalicelib.core.carving import carved
 from chalicelib.core.cover import Cover
 from chalicelib.core.responses import Response, hardness
-from chalicelib.core.state import Block
+from chalicelib.core.state.blocks import Block
 
 CAPACITY = 10_000
 """Most networks in one IP set: a fixed AWS quota."""

@@ -22,7 +22,7 @@ from zlib import crc32
 from chalicelib.core.addresses import Network
 from chalicelib.core.client_groups import ungrouped
 from chalicelib.core.meter_tally import MeterTally
-from chalicelib.core.state import Known
+from chalicelib.core.state.breakers import Known
 
 PERIOD_S = 6 * 3600
 """Length of the period that one digest covers."""

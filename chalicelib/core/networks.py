@@ -29,7 +29,8 @@ from chalicelib.core.ipsets import SetGroup
 from chalicelib.core.known_clients import IPV4_BYTES, KnownClients, Mark
 from chalicelib.core.responses import Response, hardness, prolonged
 from chalicelib.core.rules import FEWEST_MEMBERS, NETWORKS, NetworkTerms
-from chalicelib.core.state import MANUAL, Block, Guilty, Members
+from chalicelib.core.state.blocks import MANUAL, Block, Members
+from chalicelib.core.state.publishing import Guilty
 
 GUILTY_SHARE = 4
 """A wider network is guilty if one in this many of its parts is."""

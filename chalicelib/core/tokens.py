@@ -11,7 +11,7 @@ from hashlib import sha256
 
 import msgspec
 
-from chalicelib.core.state import FEED_AUTHOR
+from chalicelib.core.state.blocks import FEED_AUTHOR
 
 PREFIX = "sluice_"
 """Start of every token, by which secret scanners recognise a leaked one."""

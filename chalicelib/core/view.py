@@ -32,7 +32,8 @@ from chalicelib.core.logs.requests import Source
 from chalicelib.core.meter_tally import Clients, MeterTally, Slots
 from chalicelib.core.rules import Rule, RuleSet, is_of_refusals, refusals_topic, serving
 from chalicelib.core.sampling import Sampling
-from chalicelib.core.state import LARGEST_COUNT, SERVED_WITHIN_LIMIT
+from chalicelib.core.state.detections import SERVED_WITHIN_LIMIT
+from chalicelib.core.state.records import LARGEST_COUNT
 from chalicelib.core.tally import Tally, add_clients, folded
 from chalicelib.core.windows import Window, over_allowance, without
 

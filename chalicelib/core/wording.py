@@ -4,7 +4,9 @@ from collections.abc import Iterable, Sequence
 
 from chalicelib.core.measures import amount_text, counted_text
 from chalicelib.core.responses import Response
-from chalicelib.core.state import MANUAL, Block, Event, Evidence, Members
+from chalicelib.core.state.blocks import MANUAL, Block, Members
+from chalicelib.core.state.detections import Evidence
+from chalicelib.core.state.events import Event
 
 MOST_NAMED = 3
 """Most networks named in a sentence; the sentence gives the number of the others."""

@@ -11,7 +11,7 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
 from chalicelib.core.responses import Response
-from chalicelib.core.state import Unreadable
+from chalicelib.core.state.records import Unreadable
 from chalicelib.reports import (
     AnnounceReport,
     EnforceReport,

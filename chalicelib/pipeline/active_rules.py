@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import RulesError, parse_rules
-from chalicelib.core.state import ACTIVE, StoredRules, Unreadable
+from chalicelib.core.state.records import Unreadable
+from chalicelib.core.state.rule_sets import ACTIVE, StoredRules
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Unavailable
 

@@ -13,7 +13,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from chalicelib.core.announcements import Announcement, of_change, of_event, summary
-from chalicelib.core.state import Audit, Events, Heartbeat, Unannounced, events_from
+from chalicelib.core.state.events import Events, Unannounced, events_from
+from chalicelib.core.state.operators import Audit
+from chalicelib.core.state.publishing import Heartbeat
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Announcements, Conflict, Contended, StreamChange, Unavailable
 from chalicelib.reports import AnnounceReport

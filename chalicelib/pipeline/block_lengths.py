@@ -5,7 +5,7 @@ Lengths are only ever added, so what a container has read once stays true.
 
 from collections.abc import Collection
 
-from chalicelib.core.state import Block, BlockLengths
+from chalicelib.core.state.blocks import Block, BlockLengths
 from chalicelib.pipeline.stored import State, Stored
 from chalicelib.ports import Conflict, Contended, Item, Write
 

@@ -18,7 +18,7 @@ from chalicelib.core.known_clients import (
     may_be_noted,
     period_of,
 )
-from chalicelib.core.state import Known
+from chalicelib.core.state.breakers import Known
 from chalicelib.core.tally import Tally
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Conflict, Unavailable

@@ -34,17 +34,11 @@ from chalicelib.core.decisions import (
 )
 from chalicelib.core.events import RECORDED, end_event, offence_event, unnamed_event
 from chalicelib.core.exemptions import Exemptions
-from chalicelib.core.state import (
-    HISTORY_S,
-    Block,
-    BlockLengths,
-    Detection,
-    Event,
-    GuiltyNetworks,
-    Heartbeat,
-    History,
-    Unreadable,
-)
+from chalicelib.core.state.blocks import Block, BlockLengths, History
+from chalicelib.core.state.detections import Detection
+from chalicelib.core.state.events import HISTORY_S, Event
+from chalicelib.core.state.publishing import GuiltyNetworks, Heartbeat
+from chalicelib.core.state.records import Unreadable
 from chalicelib.core.tally import LONGEST_RETENTION_S, RETENTION_S
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.block_lengths import name_lengths, read_lengths

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from chalicelib.core.detections import Announced, detections_of
 from chalicelib.core.rules import RuleSet
-from chalicelib.core.state import Detection
+from chalicelib.core.state.detections import Detection
 from chalicelib.core.tally import RETENTION_S, Tally
 from chalicelib.core.view import Offence, View
 from chalicelib.pipeline.active_rules import RulesInUse

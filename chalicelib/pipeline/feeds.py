@@ -19,7 +19,11 @@ from chalicelib.core.events import block_event, end_event
 from chalicelib.core.feeds import FeedError, implausible, parse_feed
 from chalicelib.core.responses import Response
 from chalicelib.core.rules import FeedTerms
-from chalicelib.core.state import DAY_S, FEED_AUTHOR, HISTORY_S, Allow, Block, Event, Feed, FeedNetworks
+from chalicelib.core.state.allowlist import Allow
+from chalicelib.core.state.blocks import FEED_AUTHOR, Block
+from chalicelib.core.state.events import HISTORY_S, Event
+from chalicelib.core.state.feeds import Feed, FeedNetworks
+from chalicelib.core.state.records import DAY_S
 from chalicelib.core.wording import plural
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.block_lengths import name_lengths

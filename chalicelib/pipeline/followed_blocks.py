@@ -18,7 +18,8 @@ from msgspec.structs import replace
 from chalicelib.core.addresses import Span, require_network
 from chalicelib.core.ipsets import BlockList, SetGroup
 from chalicelib.core.networks import GuiltyClients
-from chalicelib.core.state import Block, Heartbeat, Publisher
+from chalicelib.core.state.blocks import Block
+from chalicelib.core.state.publishing import Heartbeat, Publisher
 from chalicelib.pipeline.stored import State, Stored
 from chalicelib.ports import Conflict, Contended, StreamChange
 

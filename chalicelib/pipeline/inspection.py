@@ -7,19 +7,13 @@ number of records. Most readers skip what they cannot read; this is how operator
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from chalicelib.core.state import (
-    CONTROLS,
-    MOST_UNREADABLE,
-    RECORDS,
-    Allow,
-    Block,
-    Control,
-    Events,
-    Heartbeat,
-    History,
-    Known,
-    Unreadable,
-)
+from chalicelib.core.state.allowlist import Allow
+from chalicelib.core.state.blocks import Block, History
+from chalicelib.core.state.breakers import Known
+from chalicelib.core.state.events import Events
+from chalicelib.core.state.kinds import CONTROLS, RECORDS
+from chalicelib.core.state.publishing import Heartbeat
+from chalicelib.core.state.records import MOST_UNREADABLE, Control, Unreadable
 from chalicelib.pipeline.stored import State
 
 MOST_READ = {Block.kind: 1000, Allow.kind: 1000, History.kind: 300, Events.kind: 10, Known.kind: 1}

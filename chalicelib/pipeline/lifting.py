@@ -8,7 +8,9 @@ from msgspec.structs import replace
 
 from chalicelib.core.decisions import DEFAULT_MEMORY_S, Standing, ended
 from chalicelib.core.events import end_event
-from chalicelib.core.state import DAY_S, HISTORY_S, Block, History
+from chalicelib.core.state.blocks import Block, History
+from chalicelib.core.state.events import HISTORY_S
+from chalicelib.core.state.records import DAY_S
 from chalicelib.pipeline.recording import recorded
 from chalicelib.pipeline.stored import State, Stored
 from chalicelib.ports import Conflict, Write

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from chalicelib.core.state import Block, History, Unreadable
+from chalicelib.core.state.blocks import Block, History
+from chalicelib.core.state.records import Unreadable
 from chalicelib.ports import Conflict, Delete, Item, Put, StateStore
 
 MOVED_KINDS = (Block.kind, History.kind)

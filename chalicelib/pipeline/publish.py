@@ -17,7 +17,10 @@ from uuid import uuid4
 
 from chalicelib.core.addresses import Network, NetworkSet
 from chalicelib.core.ipsets import BlockList, IpSet, SetGroup, Wanted, next_contents, rooms_of
-from chalicelib.core.state import Allow, Block, Heartbeat, Pause, Recall
+from chalicelib.core.state.allowlist import Allow
+from chalicelib.core.state.blocks import Block
+from chalicelib.core.state.operators import Pause
+from chalicelib.core.state.publishing import Heartbeat, Recall
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.followed_blocks import FollowedBlocks
 from chalicelib.pipeline.network_blocks import NetworkNotes

@@ -7,7 +7,8 @@ many clients attack (G4).
 from collections.abc import Sequence
 from hashlib import blake2b
 
-from chalicelib.core.state import Audit, Event, Events
+from chalicelib.core.state.events import Event, Events
+from chalicelib.core.state.operators import Audit
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Write
 

@@ -24,7 +24,10 @@ from chalicelib.core.breaker import (
 from chalicelib.core.events import breaker_event
 from chalicelib.core.known_clients import KnownClients
 from chalicelib.core.rules import RuleSet
-from chalicelib.core.state import HISTORY_S, Event, Offender, RuleBreaker, Terms, version_number
+from chalicelib.core.state.breakers import RuleBreaker
+from chalicelib.core.state.detections import Offender, Terms
+from chalicelib.core.state.events import HISTORY_S, Event
+from chalicelib.core.state.rule_sets import version_number
 from chalicelib.pipeline.client_memory import Acquaintances
 from chalicelib.pipeline.recording import recorded
 from chalicelib.pipeline.stored import State, Stored

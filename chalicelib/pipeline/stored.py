@@ -1,6 +1,6 @@
 """The state table as typed records.
 
-A record that cannot be read (see ``core.state.Unreadable``) is skipped, so that it stops nothing else; ``find``
+A record that cannot be read (see ``core.state.records.Unreadable``) is skipped, so that it stops nothing else; ``find``
 and ``scan`` return it as a value. A write that creates a record replaces an unreadable one.
 
 A record is read together with its version, as ``Stored``; a write that replaces it names what it replaces, and fails
@@ -16,18 +16,13 @@ from typing import Generic, TypeVar
 
 from chalicelib.core.addresses import Network, NetworkSet
 from chalicelib.core.exemptions import Exemptions, networks_meant
-from chalicelib.core.state import (
-    Allow,
-    Breaker,
-    Control,
-    Events,
-    Heartbeat,
-    Pause,
-    StateRecord,
-    Unreadable,
-    WebAcls,
-    record_type,
-)
+from chalicelib.core.state.allowlist import Allow
+from chalicelib.core.state.breakers import Breaker
+from chalicelib.core.state.events import Events
+from chalicelib.core.state.kinds import record_type
+from chalicelib.core.state.operators import Pause, WebAcls
+from chalicelib.core.state.publishing import Heartbeat
+from chalicelib.core.state.records import Control, StateRecord, Unreadable
 from chalicelib.ports import Conflict, Delete, Item, Put, StateStore, Write
 
 R = TypeVar("R", bound=StateRecord)

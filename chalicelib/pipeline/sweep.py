@@ -13,7 +13,10 @@ the note is old, for example because nothing is published, it reads all blocks.
 from collections.abc import Callable
 from contextlib import suppress
 
-from chalicelib.core.state import HISTORY_S, Audit, Block, Call, Heartbeat, Pause, Publisher
+from chalicelib.core.state.blocks import Block
+from chalicelib.core.state.events import HISTORY_S
+from chalicelib.core.state.operators import Audit, Call, Pause
+from chalicelib.core.state.publishing import Heartbeat, Publisher
 from chalicelib.pipeline.inspection import inspect
 from chalicelib.pipeline.lifting import lift
 from chalicelib.pipeline.moving import move

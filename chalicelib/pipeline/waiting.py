@@ -17,7 +17,8 @@ from itertools import islice
 from msgspec.structs import replace
 
 from chalicelib.core.rules import Action, RuleSet
-from chalicelib.core.state import Detection, Offender, RuleBreaker, Waiting
+from chalicelib.core.state.breakers import RuleBreaker, Waiting
+from chalicelib.core.state.detections import Detection, Offender
 from chalicelib.pipeline.stored import State, Stored
 from chalicelib.ports import Conflict, Write
 

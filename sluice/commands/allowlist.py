@@ -8,7 +8,7 @@ import click
 from chalicelib.admin.allowlist import AllowPage
 from chalicelib.admin.schemas import MOST_ENTRIES_AT_ONCE
 from chalicelib.core.durations import parse_duration
-from chalicelib.core.state import Allow
+from chalicelib.core.state.allowlist import Allow
 from chalicelib.core.wording import plural
 from sluice.commands.shared.api import (
     Printable,

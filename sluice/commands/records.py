@@ -6,7 +6,7 @@ import click
 
 from chalicelib.admin.status import Status
 from chalicelib.admin.unreadable import PATH, UnreadableView
-from chalicelib.core.state import MOST_UNREADABLE, Unreadable
+from chalicelib.core.state.records import MOST_UNREADABLE, Unreadable
 from chalicelib.core.wording import plural
 from sluice.commands.shared.api import Printable, Session, api_command, ask, yes_option
 from sluice.commands.shared.output import table

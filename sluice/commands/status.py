@@ -9,7 +9,7 @@ from rich.text import Text
 from chalicelib.admin.malformed import MalformedPieces
 from chalicelib.admin.status import Status
 from chalicelib.core.printable import printable
-from chalicelib.core.state import Placed
+from chalicelib.core.state.operators import Placed
 from chalicelib.core.wording import plural, roughly
 from sluice.commands.records import counted
 from sluice.commands.shared.api import Printable, Session, api_command

@@ -8,7 +8,7 @@ from typing import Any
 
 from chalicelib.core.addresses import Network, parse_network
 from chalicelib.core.logs.batch_decoder import BatchDecoder
-from chalicelib.core.state import Block
+from chalicelib.core.state.blocks import Block
 from chalicelib.core.wording import reason
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Announcements

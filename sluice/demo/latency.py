@@ -14,7 +14,7 @@ from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.measures import Measure
 from chalicelib.core.rates import Rate
 from chalicelib.core.rules import Rule
-from chalicelib.core.state import Block
+from chalicelib.core.state.blocks import Block
 from sluice.demo.published import Published, Update
 
 KEPT_S = 120

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from chalicelib.core.addresses import parse_network
 from chalicelib.core.measures import amount_text
-from chalicelib.core.state import Block
+from chalicelib.core.state.blocks import Block
 from chalicelib.core.wording import plural, reason
 from sluice.demo.demonstration import Demonstration, covers
 from sluice.demo.edge import RECENT_S

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 
-from chalicelib.core.state import EarlierRule, Placed
+from chalicelib.core.state.operators import EarlierRule, Placed
 from sluice.deploy.rule_group import WafRule
 from sluice.deploy.stage import Refusal
 

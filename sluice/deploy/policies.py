@@ -10,24 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chalicelib.core.state import (
-    RECORDS,
-    Allow,
-    Audit,
-    Block,
-    Control,
-    Detection,
-    Events,
-    Feed,
-    FeedNetworks,
-    History,
-    Known,
-    Receipt,
-    RuleBreaker,
-    StoredRules,
-    Waiting,
-    Warned,
-)
+from chalicelib.core.state.allowlist import Allow
+from chalicelib.core.state.blocks import Block, History
+from chalicelib.core.state.breakers import Known, RuleBreaker, Waiting
+from chalicelib.core.state.detections import Detection
+from chalicelib.core.state.events import Events, Warned
+from chalicelib.core.state.feeds import Feed, FeedNetworks
+from chalicelib.core.state.kinds import RECORDS
+from chalicelib.core.state.operators import Audit, Receipt
+from chalicelib.core.state.records import Control
+from chalicelib.core.state.rule_sets import StoredRules
 from sluice.deploy.cloudformation import ip_set_arns
 from sluice.deploy.stage import Stage, split_bucket
 

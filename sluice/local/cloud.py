@@ -18,7 +18,8 @@ from chalicelib.config import Config, read_config
 from chalicelib.core.responses import SOFTER, Response
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
-from chalicelib.core.state import ACTIVE, Allow, StoredRules, version_id
+from chalicelib.core.state.allowlist import Allow
+from chalicelib.core.state.rule_sets import ACTIVE, StoredRules, version_id
 from chalicelib.edges.waf_ip_sets import WafIpSets
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Announcements, Feeds, LogKey, LogObject, LogObjects

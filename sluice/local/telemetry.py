@@ -4,7 +4,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from chalicelib.core.announcements import Announcement
-from chalicelib.core.state import Block, RuleBreaker
+from chalicelib.core.state.blocks import Block
+from chalicelib.core.state.breakers import RuleBreaker
 from chalicelib.reports import (
     AnnounceReport,
     EnforceReport,

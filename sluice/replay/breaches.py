@@ -30,7 +30,8 @@ from chalicelib.core.meter_tally import Slots
 from chalicelib.core.responses import Response
 from chalicelib.core.rules import Action, Rule, RuleSet
 from chalicelib.core.sampling import Sampling
-from chalicelib.core.state import SERVED_WITHIN_LIMIT, Block, Detection, History, Offender, Past
+from chalicelib.core.state.blocks import Block, History, Past
+from chalicelib.core.state.detections import SERVED_WITHIN_LIMIT, Detection, Offender
 from chalicelib.core.tally import folded
 from chalicelib.core.windows import Window, over_allowance, walk, without
 from sluice.replay.counts import Ledger

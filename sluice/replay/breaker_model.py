@@ -15,7 +15,7 @@ from chalicelib.core.addresses import Network
 from chalicelib.core.breaker import Candidate, Limits, judge
 from chalicelib.core.known_clients import MEMORY_S, PERIOD_S, Digest, KnownClients, known_record, period_of
 from chalicelib.core.rules import Action, Rule
-from chalicelib.core.state import Known, RuleBreaker
+from chalicelib.core.state.breakers import Known, RuleBreaker
 from sluice.replay.breaches import Breach, minute_after
 from sluice.replay.strips import Strip
 

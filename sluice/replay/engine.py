@@ -13,7 +13,7 @@ from chalicelib.core.logs.log_format import DecodeOptions
 from chalicelib.core.refusals import REFUSAL_STATUS
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.sampling import Sampling
-from chalicelib.core.state import Allow
+from chalicelib.core.state.allowlist import Allow
 from sluice.logs.file_decoder import ChunkDecoder, LogDecoder
 from sluice.logs.files import Chunk
 from sluice.replay.breaches import Breach, BreachFinder

@@ -25,7 +25,7 @@ from chalicelib.core.networks import GuiltyClients, network_block
 from chalicelib.core.responses import Response
 from chalicelib.core.rules import Action, NetworkTerms
 from chalicelib.core.sampling import Sampling
-from chalicelib.core.state import Block, Members
+from chalicelib.core.state.blocks import Block, Members
 from sluice.replay.breaches import BlockPeriod, BlocksByMinute, Breach, minute_after
 from sluice.replay.breaker_model import LogMemory
 from sluice.replay.strips import Strip

@@ -26,7 +26,9 @@ from chalicelib.core.meter_tally import MeterTally
 from chalicelib.core.networks import network_block
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
-from chalicelib.core.state import Block, Detection, Guilty, Heartbeat, History, Offender
+from chalicelib.core.state.blocks import Block, History
+from chalicelib.core.state.detections import Detection, Offender
+from chalicelib.core.state.publishing import Guilty, Heartbeat
 from chalicelib.core.view import View
 from chalicelib.pipeline.enforce import Enforce
 from chalicelib.pipeline.ingest import Batch, Ingest

@@ -11,7 +11,9 @@ from chalicelib.core.ipsets import rooms_of
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.responses import hardness
 from chalicelib.core.rules import NETWORKS, Rule, RuleSet
-from chalicelib.core.state import MANUAL, SERVED_WITHIN_LIMIT, Allow, Block, Detection, History, Offender, Past
+from chalicelib.core.state.allowlist import Allow
+from chalicelib.core.state.blocks import MANUAL, Block, History, Past
+from chalicelib.core.state.detections import SERVED_WITHIN_LIMIT, Detection, Offender
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Item
 from sluice.local.stores import StateChange

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from chalicelib.core.state import Detection
+from chalicelib.core.state.detections import Detection
 from chalicelib.edges.state_table import PARTS, SPREAD_KINDS, partition_key
 from chalicelib.ports import Conflict, Throttled, Unavailable
 from tests.support.simulation.schedule import Crash, Faults, Schedule

@@ -19,7 +19,8 @@ from chalicelib.core.responses import Response
 from chalicelib.core.rules import NETWORKS as BY_NETWORKS
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
-from chalicelib.core.state import Allow, Block, History
+from chalicelib.core.state.allowlist import Allow
+from chalicelib.core.state.blocks import Block, History
 from chalicelib.pipeline.lifting import lift
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Conflict, Item, LogKey, StreamChange, Unavailable

@@ -6,7 +6,10 @@ from collections.abc import Set as AbstractSet
 from typing import TypeVar
 
 from chalicelib.core.events import RECORDED
-from chalicelib.core.state import Block, Event, Events, Evidence, History, StateRecord
+from chalicelib.core.state.blocks import Block, History
+from chalicelib.core.state.detections import Evidence
+from chalicelib.core.state.events import Event, Events
+from chalicelib.core.state.records import StateRecord
 from chalicelib.ports import Item
 from sluice.local.stores import StateChange
 from tests.support.simulation.ingesting import Violation

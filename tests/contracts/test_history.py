@@ -5,7 +5,7 @@ import pytest
 from chalicelib.admin import history
 from chalicelib.admin.history import list_history
 from chalicelib.admin.schemas import EventsQuery
-from chalicelib.core.state import Event, Events
+from chalicelib.core.state.events import Event, Events
 from chalicelib.pipeline.recording import recorded
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Conflict, StateStore

@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from chalicelib.core.state import Block, Detection, Heartbeat, StoredRules
+from chalicelib.core.state.blocks import Block
+from chalicelib.core.state.detections import Detection
+from chalicelib.core.state.publishing import Heartbeat
+from chalicelib.core.state.rule_sets import StoredRules
 from chalicelib.edges.events import state_changes
 from chalicelib.edges.state_table import PARTS, SPREAD_KINDS, StateTable, partition_key
 from chalicelib.pipeline.stored import State

@@ -7,7 +7,7 @@ import yaml  # type: ignore[import-untyped]
 
 from chalicelib.core.announcements import SOURCE, TYPES, Announcement
 from chalicelib.core.responses import Response
-from chalicelib.core.state import Evidence
+from chalicelib.core.state.detections import Evidence
 
 TEXT = (Path(__file__).parents[2] / "docs" / "operate" / "siem.md").read_text(encoding="utf-8")
 (TEMPLATE,) = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL))

@@ -9,13 +9,13 @@ import msgspec
 import pytest
 from msgspec import inspect
 
-from chalicelib.core import state
 from chalicelib.core.logs.malformed_counts import MalformedCount, pack_counts, unpack_counts
-from chalicelib.core.state import StateRecord
+from chalicelib.core.state.records import StateRecord
 from chalicelib.core.tally import VERSION, unpack
 from chalicelib.edges.state_table import attributes_of, item_of
 from chalicelib.edges.tally_table import POSITION, REGISTRY, _receipt_attributes
 from chalicelib.ports import LogObject, PartReceipt
+from tests.support.state_classes import CLASSES
 
 TEXT = (Path(__file__).parents[2] / "docs" / "state-protocol.md").read_text(encoding="utf-8")
 SAMPLES = [
@@ -63,12 +63,12 @@ def fields(cls: type) -> list[list[str]]:
 @pytest.mark.parametrize("name", SECTIONS)
 def test_a_records_table_lists_its_fields_types_and_defaults(name: str) -> None:
     rows = re.findall(r"^\| (`.*) \|$", SECTIONS[name], re.MULTILINE)
-    assert [[cell.strip() for cell in row.split("|")][:3] for row in rows] == fields(getattr(state, name))
+    assert [[cell.strip() for cell in row.split("|")][:3] for row in rows] == fields(CLASSES[name])
 
 
 def records(base: type[StateRecord] = StateRecord) -> set[type[StateRecord]]:
-    """Returns the classes of ``state`` that items are stored as: those without subclasses."""
-    below = [cls for cls in base.__subclasses__() if cls.__module__ == state.__name__]
+    """Returns the classes of the state that items are stored as: those without subclasses."""
+    below = [cls for cls in base.__subclasses__() if cls is CLASSES.get(cls.__name__)]
     return set().union(*map(records, below)) if below else {base}
 
 
@@ -82,7 +82,7 @@ def test_every_record_of_the_state_table_is_documented() -> None:
 @pytest.mark.parametrize("name", [name for name, section in SECTIONS.items() if "```json" in section])
 def test_a_records_sample_is_its_json_with_every_field(name: str) -> None:
     (sample,) = re.findall(r"```json\n(.*)\n```", SECTIONS[name])
-    record = getattr(state, name)
+    record = CLASSES[name]
     assert record.from_json(sample.encode()).to_json().decode() == sample
 
 

@@ -15,7 +15,7 @@ from chalicelib import bootstrap
 from chalicelib.bootstrap import Services, World, compose
 from chalicelib.config import read_config
 from chalicelib.core.logs.cloudfront import FIELDS
-from chalicelib.core.state import ACTIVE, StoredRules
+from chalicelib.core.state.rule_sets import ACTIVE, StoredRules
 from chalicelib.edges.events import kinesis_batch
 from chalicelib.edges.state_table import StateTable
 from chalicelib.edges.tally_table import TallyTable

@@ -19,7 +19,8 @@ from click.testing import CliRunner
 from moto.server import ThreadedMotoServer
 
 from chalicelib.config import read_config
-from chalicelib.core.state import Block, Detection
+from chalicelib.core.state.blocks import Block
+from chalicelib.core.state.detections import Detection
 from chalicelib.edges.state_table import StateTable
 from chalicelib.ports import LogObject
 from sluice.cli import main

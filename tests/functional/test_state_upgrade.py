@@ -12,7 +12,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from chalicelib.core.state import Allow, Block, Breaker, Detection, History, record_type
+from chalicelib.core.state.allowlist import Allow
+from chalicelib.core.state.blocks import Block, History
+from chalicelib.core.state.breakers import Breaker
+from chalicelib.core.state.detections import Detection
+from chalicelib.core.state.kinds import record_type
 from chalicelib.edges.state_table import item_of
 from chalicelib.pipeline.lifting import writes_to_lift
 from chalicelib.pipeline.stored import State

@@ -16,7 +16,14 @@ from click.testing import CliRunner
 
 from chalicelib.config import SETTINGS, read_config
 from chalicelib.core.responses import Response
-from chalicelib.core.state import RECORDS, Allow, Audit, Block, Control, Detection, Events, GuiltyNetworks, Heartbeat
+from chalicelib.core.state.allowlist import Allow
+from chalicelib.core.state.blocks import Block
+from chalicelib.core.state.detections import Detection
+from chalicelib.core.state.events import Events
+from chalicelib.core.state.kinds import RECORDS
+from chalicelib.core.state.operators import Audit
+from chalicelib.core.state.publishing import GuiltyNetworks, Heartbeat
+from chalicelib.core.state.records import Control
 from chalicelib.pipeline.followed_blocks import REREAD_S
 from sluice.cli import main
 from sluice.deploy.account import connect

@@ -18,7 +18,8 @@ from moto import mock_aws
 
 from chalicelib.bootstrap import Services, World, compose
 from chalicelib.config import read_config
-from chalicelib.core.state import ACTIVE, Detection, StoredRules
+from chalicelib.core.state.detections import Detection
+from chalicelib.core.state.rule_sets import ACTIVE, StoredRules
 from chalicelib.core.tally import unpack
 from chalicelib.edges.tally_table import POSITION, REGISTRY, TallyTable
 from chalicelib.pipeline.ingest import Batch

@@ -12,7 +12,7 @@ from chalicelib.core.detections import MOST_ANNOUNCED, MOST_OFFENDERS
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules_toml import parse_rules
-from chalicelib.core.state import Detection
+from chalicelib.core.state.detections import Detection
 from chalicelib.core.tally import Tallier
 from chalicelib.pipeline.rule_breakers import stopped_rules
 from chalicelib.pipeline.stored import State

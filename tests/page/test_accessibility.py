@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from chalicelib.core.responses import Response
-from chalicelib.core.state import Members
+from chalicelib.core.state.blocks import Members
 from tests.page.conftest import OpenPage
 from tests.support.local_server import ROOT
 from tests.support.site import Site

@@ -11,7 +11,9 @@ from playwright.sync_api import Locator, Page, expect
 import app
 from chalicelib.api.openapi import document
 from chalicelib.core.responses import Response
-from chalicelib.core.state import EarlierRule, Feed, Members, Pause, Placed
+from chalicelib.core.state.blocks import Members
+from chalicelib.core.state.feeds import Feed
+from chalicelib.core.state.operators import EarlierRule, Pause, Placed
 from tests.page.conftest import OpenPage
 from tests.support.browser import sign_in
 from tests.support.site import Site

@@ -12,7 +12,7 @@ import pytest
 
 from chalicelib.bootstrap import Services, World, aws, compose
 from chalicelib.config import Config, read_config
-from chalicelib.core.state import ACTIVE, StoredRules
+from chalicelib.core.state.rule_sets import ACTIVE, StoredRules
 from chalicelib.core.tally import unpack
 from chalicelib.pipeline.stored import State
 from sluice.local.telemetry import ReportTotals

@@ -15,7 +15,7 @@ from moto import mock_aws
 import app
 from chalicelib.bootstrap import Services, aws, compose, running_in
 from chalicelib.config import read_config
-from chalicelib.core.state import ACTIVE, StoredRules
+from chalicelib.core.state.rule_sets import ACTIVE, StoredRules
 from chalicelib.edges.events import notifications
 from chalicelib.pipeline.stored import State
 from sluice.local.events import kinesis_event, schedule_event, tally_event

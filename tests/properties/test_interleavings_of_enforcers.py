@@ -8,7 +8,8 @@ from msgspec.structs import replace
 
 from chalicelib.core.decisions import Standing
 from chalicelib.core.exemptions import Exemptions
-from chalicelib.core.state import Block, Event
+from chalicelib.core.state.blocks import Block
+from chalicelib.core.state.events import Event
 from chalicelib.pipeline.enforce import Divided, Enforce, Judged, Pending, Situation, Written
 from chalicelib.pipeline.waiting import Case, Due
 from chalicelib.ports import Conflict, Unavailable

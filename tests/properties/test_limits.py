@@ -11,7 +11,8 @@ from chalicelib.bootstrap import Services, World, compose
 from chalicelib.config import read_config
 from chalicelib.core.rules import Rule
 from chalicelib.core.rules_toml import parse_rules
-from chalicelib.core.state import ACTIVE, Detection, StoredRules
+from chalicelib.core.state.detections import Detection
+from chalicelib.core.state.rule_sets import ACTIVE, StoredRules
 from chalicelib.pipeline.ingest import Batch
 from chalicelib.pipeline.stored import State
 from sluice.local.stores import MemoryStateStore, MemoryTallyLogs

@@ -14,17 +14,8 @@ from chalicelib.core.decisions import PROPAGATION_S
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.responses import Response, hardness
 from chalicelib.core.rules import Action, Escalation
-from chalicelib.core.state import (
-    MANUAL,
-    SERVED_WITHIN_LIMIT,
-    Block,
-    Detection,
-    Evidence,
-    History,
-    Offender,
-    Past,
-    Terms,
-)
+from chalicelib.core.state.blocks import MANUAL, Block, History, Past
+from chalicelib.core.state.detections import SERVED_WITHIN_LIMIT, Detection, Evidence, Offender, Terms
 from tests.support.clock import Clock
 from tests.support.state import CLIENT, NOW, Store, detection, new_enforcer, stream_changes, terms
 

@@ -16,7 +16,8 @@ import app
 from chalicelib.api.openapi import document
 from chalicelib.bootstrap import Services, compose, running_in
 from chalicelib.core.responses import Response
-from chalicelib.core.state import Audit, Block
+from chalicelib.core.state.blocks import Block
+from chalicelib.core.state.operators import Audit
 from chalicelib.core.tokens import Role, Token, issue
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import StateStore, Write

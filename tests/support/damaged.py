@@ -5,31 +5,15 @@ from typing import Any
 
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Action
-from chalicelib.core.state import (
-    ACTIVE,
-    Allow,
-    Audit,
-    Block,
-    Breaker,
-    Detection,
-    Event,
-    Events,
-    Evidence,
-    Heartbeat,
-    History,
-    Known,
-    Offender,
-    Past,
-    Pause,
-    Publisher,
-    Recall,
-    Receipt,
-    RuleBreaker,
-    StateRecord,
-    StoredRules,
-    Terms,
-    Waiting,
-)
+from chalicelib.core.state.allowlist import Allow
+from chalicelib.core.state.blocks import Block, History, Past
+from chalicelib.core.state.breakers import Breaker, Known, RuleBreaker, Waiting
+from chalicelib.core.state.detections import Detection, Evidence, Offender, Terms
+from chalicelib.core.state.events import Event, Events
+from chalicelib.core.state.operators import Audit, Pause, Receipt
+from chalicelib.core.state.publishing import Heartbeat, Publisher, Recall
+from chalicelib.core.state.records import StateRecord
+from chalicelib.core.state.rule_sets import ACTIVE, StoredRules
 from chalicelib.ports import Item
 
 NETWORK = "192.0.2.76/30"

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from chalicelib.core.addresses import parse_network
 from chalicelib.core.known_clients import PERIOD_S, Digest, known_record, period_of
-from chalicelib.core.state import Known
+from chalicelib.core.state.breakers import Known
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import StateStore
 

@@ -13,7 +13,7 @@ from time import sleep, time
 
 from chalicelib.bootstrap import World, compose
 from chalicelib.config import read_config
-from chalicelib.core.state import ACTIVE, StoredRules
+from chalicelib.core.state.rule_sets import ACTIVE, StoredRules
 from chalicelib.pipeline.import_objects import NewObject, Notification
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import LogItem, LogObject, PartReceipt

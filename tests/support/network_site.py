@@ -4,7 +4,8 @@ from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.ipsets import SetGroup
 from chalicelib.core.responses import Response
 from chalicelib.core.rules_toml import parse_rules
-from chalicelib.core.state import Block, GuiltyNetworks, Heartbeat
+from chalicelib.core.state.blocks import Block
+from chalicelib.core.state.publishing import GuiltyNetworks, Heartbeat
 from chalicelib.edges.events import state_changes
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.enforce import Enforce

@@ -9,7 +9,12 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from chalicelib.core.state import ACTIVE, Block, Feed, Placed, RuleBreaker, StateRecord, StoredRules, WebAcls
+from chalicelib.core.state.blocks import Block
+from chalicelib.core.state.breakers import RuleBreaker
+from chalicelib.core.state.feeds import Feed
+from chalicelib.core.state.operators import Placed, WebAcls
+from chalicelib.core.state.records import StateRecord
+from chalicelib.core.state.rule_sets import ACTIVE, StoredRules
 from chalicelib.core.tokens import Role
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep

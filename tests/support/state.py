@@ -7,7 +7,12 @@ from chalicelib.core.breaker import Limits
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Action, Escalation
 from chalicelib.core.rules_toml import parse_rules
-from chalicelib.core.state import Allow, Block, Breaker, Detection, Heartbeat, History, Offender, Pause, Terms
+from chalicelib.core.state.allowlist import Allow
+from chalicelib.core.state.blocks import Block, History
+from chalicelib.core.state.breakers import Breaker
+from chalicelib.core.state.detections import Detection, Offender, Terms
+from chalicelib.core.state.operators import Pause
+from chalicelib.core.state.publishing import Heartbeat
 from chalicelib.core.tally import RETENTION_S
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.enforce import Enforce

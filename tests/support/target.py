@@ -9,7 +9,8 @@ from chalicelib.bootstrap import Services, World, compose
 from chalicelib.config import read_config
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
 from chalicelib.core.rules import RuleSet
-from chalicelib.core.state import ACTIVE, Block, StoredRules
+from chalicelib.core.state.blocks import Block
+from chalicelib.core.state.rule_sets import ACTIVE, StoredRules
 from chalicelib.core.view import View
 from chalicelib.edges.batch_get import KEYS_PER_READ
 from chalicelib.edges.events import state_changes

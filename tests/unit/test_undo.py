@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from chalicelib.core.state import Call
+from chalicelib.core.state.operators import Call
 from sluice.undo import commands
 
 

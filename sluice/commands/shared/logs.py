@@ -21,7 +21,7 @@ from chalicelib.core.refusals import REFUSAL_STATUS, STATUSES
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import RULE_NAME
 from chalicelib.core.sampling import sampling_notes
-from chalicelib.core.state import Allow
+from chalicelib.core.state.allowlist import Allow
 from sluice import DEFAULT_RULES
 from sluice.commands.shared.options import (
     EXISTING_FILE,

@@ -5,7 +5,10 @@ from collections.abc import Iterator
 from chalicelib.core.rules import Action
 from chalicelib.core.rules_toml import RulesError, parse_rules
 from chalicelib.core.sampling import Sampling, sampling_notes
-from chalicelib.core.state import ACTIVE, Feed, Heartbeat, Pause, StoredRules
+from chalicelib.core.state.feeds import Feed
+from chalicelib.core.state.operators import Pause
+from chalicelib.core.state.publishing import Heartbeat
+from chalicelib.core.state.rule_sets import ACTIVE, StoredRules
 from chalicelib.core.wording import plural
 from sluice.deploy.account import missing_ok
 from sluice.deploy.doctor.inspection import Finding, Inspection

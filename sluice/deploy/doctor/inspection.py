@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, TypeVar
 
-from chalicelib.core.state import Placed, RuleBreaker, StateRecord, Unreadable
+from chalicelib.core.state.breakers import RuleBreaker
+from chalicelib.core.state.operators import Placed
+from chalicelib.core.state.records import StateRecord, Unreadable
 from chalicelib.edges.state_table import StateTable, item_of
 from chalicelib.pipeline.rule_breakers import stopped_rules
 from chalicelib.pipeline.stored import State

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from chalicelib.core.responses import SOFTER
 from chalicelib.core.rules_toml import parse_rules
-from chalicelib.core.state import ACTIVE
+from chalicelib.core.state.rule_sets import ACTIVE
 from sluice.deploy.resource import Resource
 from sluice.deploy.resources.chalice_config import ChaliceStage, Project
 from sluice.deploy.resources.cloudfront import DistributionLogging, LogConfig

@@ -6,7 +6,7 @@ In order of removal: the blocks, then the functions, then the functions' logs.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from chalicelib.core.state import Pause
+from chalicelib.core.state.operators import Pause
 from chalicelib.edges.state_table import StateTable
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Unavailable

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from chalicelib.core.state import ACTIVE, StoredRules, version_id
+from chalicelib.core.state.rule_sets import ACTIVE, StoredRules, version_id
 from chalicelib.edges.state_table import StateTable as StateStore
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Conflict

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from botocore.exceptions import EndpointConnectionError
 
 from chalicelib.core.responses import SOFTER
-from chalicelib.core.state import Placed, WebAcls
+from chalicelib.core.state.operators import Placed, WebAcls
 from chalicelib.edges.state_table import StateTable
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Unavailable

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from chalicelib.core.state import Allow
+from chalicelib.core.state.allowlist import Allow
 from chalicelib.pipeline.stored import State
 from sluice.local.cloud import LocalCloud
 from tests.support.scenario_lines import START, Arrival, request

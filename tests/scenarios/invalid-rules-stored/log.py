@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from chalicelib.core.state import ACTIVE, StoredRules
+from chalicelib.core.state.rule_sets import ACTIVE, StoredRules
 from chalicelib.ports import Item
 from sluice.local.cloud import LocalCloud
 from tests.support.scenario_lines import START, Arrival, request

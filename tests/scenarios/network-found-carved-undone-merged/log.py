@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from itertools import chain
 
-from chalicelib.core.state import Allow, Block
+from chalicelib.core.state.allowlist import Allow
+from chalicelib.core.state.blocks import Block
 from chalicelib.pipeline.lifting import lift
 from chalicelib.pipeline.stored import State
 from sluice.local.cloud import LocalCloud

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from chalicelib.core.ipsets import BlockList, IpSet
-from chalicelib.core.state import Publisher
+from chalicelib.core.state.publishing import Publisher
 from chalicelib.pipeline.followed_blocks import FollowedBlocks
 from chalicelib.pipeline.publish import Addresses, Publish, SetsCompared, SetsRead
 from chalicelib.pipeline.stored import State

@@ -12,7 +12,8 @@ from random import Random
 
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Action, Escalation
-from chalicelib.core.state import SERVED_WITHIN_LIMIT, Block, Detection, History, Offender, Terms
+from chalicelib.core.state.blocks import Block, History
+from chalicelib.core.state.detections import SERVED_WITHIN_LIMIT, Detection, Offender, Terms
 from chalicelib.pipeline.enforce import Enforce
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep

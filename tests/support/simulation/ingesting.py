@@ -21,7 +21,8 @@ from chalicelib.config import read_config
 from chalicelib.core.refusals import REFUSAL_STATUS
 from chalicelib.core.rules import TOPIC_BYTES, Rule, RuleSet
 from chalicelib.core.rules_toml import parse_rules
-from chalicelib.core.state import ACTIVE, Detection, StoredRules, version_id
+from chalicelib.core.state.detections import Detection
+from chalicelib.core.state.rule_sets import ACTIVE, StoredRules, version_id
 from chalicelib.core.tally import unpack
 from chalicelib.pipeline.import_objects import NewObject, Notification
 from chalicelib.pipeline.ingest import Batch

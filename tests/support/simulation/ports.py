@@ -7,7 +7,7 @@ from random import Random
 
 from chalicelib.core.addresses import Network
 from chalicelib.core.ipsets import IpSet
-from chalicelib.core.state import Block, History
+from chalicelib.core.state.blocks import Block, History
 from chalicelib.ports import (
     IpSets,
     Item,

@@ -16,7 +16,9 @@ from unittest.mock import patch
 from chalicelib.core.addresses import Network
 from chalicelib.core.ipsets import CAPACITY, IpSet, SetGroup, rooms_of
 from chalicelib.core.responses import SOFTER, Response, prolonged
-from chalicelib.core.state import Allow, Block, Pause
+from chalicelib.core.state.allowlist import Allow
+from chalicelib.core.state.blocks import Block
+from chalicelib.core.state.operators import Pause
 from chalicelib.edges.waf_ip_sets import WafIpSets
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.followed_blocks import REREAD_S

@@ -2,7 +2,9 @@ from typing import Any
 
 from chalicelib.admin.allowlist import MOST_ENTRIES
 from chalicelib.admin.schemas import MOST_ENTRIES_AT_ONCE
-from chalicelib.core.state import Allow, Evidence, History, Past
+from chalicelib.core.state.allowlist import Allow
+from chalicelib.core.state.blocks import History, Past
+from chalicelib.core.state.detections import Evidence
 from chalicelib.pipeline.stored import State
 from tests.support.admin_api import Desk
 

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from chalicelib.core.responses import Response
-from chalicelib.core.state import Evidence
+from chalicelib.core.state.detections import Evidence
 from tests.support.admin_api import Desk, Reply
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.core.state import Breaker, RuleBreaker
+from chalicelib.core.state.breakers import Breaker, RuleBreaker
 from chalicelib.pipeline.stored import State
 from tests.support.admin_api import Desk
 

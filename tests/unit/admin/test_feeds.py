@@ -1,6 +1,6 @@
 """Feeds as operators see them: planned with the rules, read by the sweep, and shown with what went wrong."""
 
-from chalicelib.core.state import Feed
+from chalicelib.core.state.feeds import Feed
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Unavailable
 from sluice.local.cloud import LocalCloud

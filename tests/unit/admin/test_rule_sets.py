@@ -5,7 +5,7 @@ import pytest
 from chalicelib.core.responses import Response
 from chalicelib.core.rules_diff import differences, rule_words
 from chalicelib.core.rules_toml import parse_rules
-from chalicelib.core.state import ACTIVE, StoredRules
+from chalicelib.core.state.rule_sets import ACTIVE, StoredRules
 from chalicelib.ports import Item
 from tests.support.admin_api import Desk, Reply
 

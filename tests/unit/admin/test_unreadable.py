@@ -6,7 +6,11 @@ import pytest
 
 from chalicelib.admin.schemas import LONGEST_RECORD
 from chalicelib.admin.unreadable import KEPT
-from chalicelib.core.state import RECORDS, Allow, Block, Control, Heartbeat
+from chalicelib.core.state.allowlist import Allow
+from chalicelib.core.state.blocks import Block
+from chalicelib.core.state.kinds import RECORDS
+from chalicelib.core.state.publishing import Heartbeat
+from chalicelib.core.state.records import Control
 from chalicelib.ports import Item
 from tests.support.admin_api import Desk
 from tests.support.damaged import DAMAGED, VALID

@@ -10,7 +10,7 @@ from chalicelib.core.addresses import parse_network
 from chalicelib.core.responses import Response
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
-from chalicelib.core.state import Members
+from chalicelib.core.state.blocks import Members
 from sluice.analysis.report import figures_of, page
 from sluice.analysis.traffic import TrafficProfile, profiled
 from sluice.replay.engine import Options, Result, spooled

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 from msgspec.structs import replace
 
-from chalicelib.core.state import Feed
+from chalicelib.core.state.feeds import Feed
 from sluice.cli import main
 from tests.support.terminal import Terminal
 

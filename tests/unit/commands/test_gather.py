@@ -5,7 +5,7 @@ import json
 import pytest
 from click.testing import CliRunner, Result
 
-from chalicelib.core.state import Block
+from chalicelib.core.state.blocks import Block
 from chalicelib.edges.state_table import StateTable
 from chalicelib.ports import Item, Put
 from sluice.cli import main

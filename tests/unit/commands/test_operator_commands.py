@@ -8,7 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from chalicelib.core.state import EarlierRule, Placed
+from chalicelib.core.state.operators import EarlierRule, Placed
 from sluice.cli import COMMANDS, main
 from tests.support.site import SITE_RULES
 from tests.support.terminal import Terminal

@@ -24,7 +24,7 @@ from chalicelib.core.breaker import (
     under_terms,
 )
 from chalicelib.core.known_clients import Digest, KnownClients, mark_of
-from chalicelib.core.state import Breaker, RuleBreaker
+from chalicelib.core.state.breakers import Breaker, RuleBreaker
 
 NOW = 1_760_000_000
 LIMITS = Limits(share=2, pace=100)

@@ -17,7 +17,7 @@ from chalicelib.core.rules import Rule, RuleSet
 from chalicelib.core.rules_diff import counted_anew, rule_words, sentence
 from chalicelib.core.rules_toml import RulesError, parse_rules
 from chalicelib.core.scope import Scope
-from chalicelib.core.state import SERVED_WITHIN_LIMIT
+from chalicelib.core.state.detections import SERVED_WITHIN_LIMIT
 from chalicelib.core.tally import Tallier, pack, split, unpack
 from chalicelib.core.view import View
 

@@ -25,7 +25,8 @@ from chalicelib.core.decisions import (
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.responses import Response
 from chalicelib.core.rules import Action, Escalation
-from chalicelib.core.state import SERVED_WITHIN_LIMIT, Block, Detection, Evidence, History, Offender, Past, Terms
+from chalicelib.core.state.blocks import Block, History, Past
+from chalicelib.core.state.detections import SERVED_WITHIN_LIMIT, Detection, Evidence, Offender, Terms
 from chalicelib.core.tally import LONGEST_RETENTION_S, RETENTION_S
 
 NOON = 1_760_000_400

@@ -7,7 +7,7 @@ import pytest
 from chalicelib.core.detections import QUIET_MS, Announced, detections_of
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import Action, Rule
-from chalicelib.core.state import SERVED_WITHIN_LIMIT
+from chalicelib.core.state.detections import SERVED_WITHIN_LIMIT
 from chalicelib.core.view import Offence
 
 RULE = Rule(name="burst", limit=50, window_s=5)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from chalicelib.core.addresses import span_of
 from chalicelib.core.exemptions import Exemptions
-from chalicelib.core.state import Allow
+from chalicelib.core.state.allowlist import Allow
 
 RULES = ("burst", "crawl", "login")
 networks = st.builds(

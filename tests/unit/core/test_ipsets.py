@@ -13,7 +13,7 @@ from chalicelib.core.addresses import Network, NetworkSet, parse_network
 from chalicelib.core.carving import MOST_PIECES
 from chalicelib.core.ipsets import CAPACITY, GROUPS, BlockList, IpSet, SetGroup, next_contents, plan, rooms_of, wanted
 from chalicelib.core.responses import Response, prolonged
-from chalicelib.core.state import MANUAL, Block
+from chalicelib.core.state.blocks import MANUAL, Block
 from tests.support.simulation.publishing import without
 
 NOW = 1_760_000_000

@@ -25,7 +25,7 @@ from chalicelib.core.known_clients import (
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.meter_tally import MeterTally
 from chalicelib.core.rules import Rule
-from chalicelib.core.state import Known
+from chalicelib.core.state.breakers import Known
 
 START = period_of(1_760_000_000)
 ADDRESSES = st.one_of(st.binary(min_size=4, max_size=4), st.binary(min_size=16, max_size=16))

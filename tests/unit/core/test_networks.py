@@ -13,7 +13,8 @@ from chalicelib.core.known_clients import Digest, KnownClients, Mark
 from chalicelib.core.networks import GuiltyClients, guilty_networks
 from chalicelib.core.responses import Response, hardness
 from chalicelib.core.rules import NetworkTerms
-from chalicelib.core.state import Block, Guilty
+from chalicelib.core.state.blocks import Block
+from chalicelib.core.state.publishing import Guilty
 
 NOW = 1000
 TERMS = NetworkTerms()

@@ -27,7 +27,7 @@ from chalicelib.core.rules import (
 from chalicelib.core.rules_diff import rule_words
 from chalicelib.core.rules_toml import MOST_FEEDS, MOST_OF_A_FEED, MOST_RULES, RESERVED_NAMES, RulesError, parse_rules
 from chalicelib.core.scope import Scope
-from chalicelib.core.state import MANUAL
+from chalicelib.core.state.blocks import MANUAL
 
 KEYS = (
     "name, limit, window, measure, bucket, action, block_for, resolution, aggregate, scope, escalate, extend, respond, "

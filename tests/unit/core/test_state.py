@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from chalicelib.core import state
-from chalicelib.core.state import StateRecord, Unreadable
+from chalicelib.core.state.records import StateRecord, Unreadable
 from tests.support import state_0_2
+from tests.support.state_classes import CLASSES
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "state-protocol.md").read_text(encoding="utf-8")
@@ -19,7 +19,7 @@ TODAY = dict(re.findall(r"^#### (\w+)\n(?:(?!^####).)*?```json\n(.*?)\n```", PAG
 
 
 def record_class(name: str) -> type[StateRecord]:
-    cls: type[StateRecord] = getattr(state, name)
+    cls: type[StateRecord] = CLASSES[name]
     return cls
 
 

@@ -14,7 +14,7 @@ from chalicelib.core.meter_tally import BadTally, MeterTally
 from chalicelib.core.rates import Rate
 from chalicelib.core.rules import TOPIC_BYTES, Meter, Rule, RuleSet, is_of_refusals
 from chalicelib.core.scope import Scope
-from chalicelib.core.state import SERVED_WITHIN_LIMIT
+from chalicelib.core.state.detections import SERVED_WITHIN_LIMIT
 from chalicelib.core.tally import Tallier, Tally, pack, split, unpack
 from chalicelib.core.view import Offence, Quiet, View
 from chalicelib.core.windows import Window, over_allowance, over_limit, walk_windows

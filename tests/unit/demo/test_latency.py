@@ -4,7 +4,7 @@ import pytest
 
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.rules import Rule
-from chalicelib.core.state import Block
+from chalicelib.core.state.blocks import Block
 from sluice.demo.latency import KEPT_S, Latency
 from sluice.demo.published import Update
 from tests.support.records import cloudfront

@@ -10,7 +10,12 @@ import pytest
 from botocore.exceptions import ClientError
 from moto.awslambda.models import lambda_backends
 
-from chalicelib.core.state import ACTIVE, Feed, Heartbeat, Pause, RuleBreaker, StateRecord, StoredRules, Unreadable
+from chalicelib.core.state.breakers import RuleBreaker
+from chalicelib.core.state.feeds import Feed
+from chalicelib.core.state.operators import Pause
+from chalicelib.core.state.publishing import Heartbeat
+from chalicelib.core.state.records import StateRecord, Unreadable
+from chalicelib.core.state.rule_sets import ACTIVE, StoredRules
 from chalicelib.core.tokens import SECRET_BYTES, Role, dump_tokens, issue
 from chalicelib.edges.state_table import StateTable
 from chalicelib.ports import Item

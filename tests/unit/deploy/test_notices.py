@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chalicelib.core.announcements import Announcement, of_event
-from chalicelib.core.state import Event
+from chalicelib.core.state.events import Event
 from sluice.deploy.plan import StepAction
 from sluice.deploy.resources.notices import CHAT, NOTICED, PLAIN, WEBHOOK
 from sluice.deploy.resources.parameters import remembered

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.core.state import Placed, WebAcls
+from chalicelib.core.state.operators import Placed, WebAcls
 from chalicelib.edges.state_table import StateTable
 from chalicelib.pipeline.stored import State
 from sluice.deploy.placement import effect_of, making_place, place_of, predecessors, restored

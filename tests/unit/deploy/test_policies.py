@@ -16,22 +16,15 @@ from moto import mock_aws
 import app
 from chalicelib.bootstrap import Services, aws, compose, running_in
 from chalicelib.config import read_config
-from chalicelib.core.state import (
-    ACTIVE,
-    RECORDS,
-    Block,
-    Detection,
-    Events,
-    FeedNetworks,
-    Heartbeat,
-    History,
-    Pause,
-    RuleBreaker,
-    StoredRules,
-    Unannounced,
-    Waiting,
-    version_id,
-)
+from chalicelib.core.state.blocks import Block, History
+from chalicelib.core.state.breakers import RuleBreaker, Waiting
+from chalicelib.core.state.detections import Detection
+from chalicelib.core.state.events import Events, Unannounced
+from chalicelib.core.state.feeds import FeedNetworks
+from chalicelib.core.state.kinds import RECORDS
+from chalicelib.core.state.operators import Pause
+from chalicelib.core.state.publishing import Heartbeat
+from chalicelib.core.state.rule_sets import ACTIVE, StoredRules, version_id
 from chalicelib.edges.https_feeds import HttpsFeeds
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.tally_logs import log_name

@@ -12,7 +12,7 @@ from moto import mock_aws
 from chalicelib.bootstrap import entries_that_fit
 from chalicelib.config import read_config
 from chalicelib.core.rules_toml import parse_rules
-from chalicelib.core.state import ACTIVE, StoredRules
+from chalicelib.core.state.rule_sets import ACTIVE, StoredRules
 from chalicelib.core.tokens import check, load_tokens
 from chalicelib.edges.state_table import StateTable
 from sluice.deploy.account import AwsError, connect

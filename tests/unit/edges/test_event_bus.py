@@ -9,7 +9,7 @@ import pytest
 from moto import mock_aws
 
 from chalicelib.core.announcements import Announcement, of_event
-from chalicelib.core.state import Event
+from chalicelib.core.state.events import Event
 from chalicelib.edges.event_bus import ENTRIES_PER_CALL, EventBus
 from chalicelib.ports import Unavailable
 from tests.support.state import CLIENT, NOW

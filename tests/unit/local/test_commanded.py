@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from chalicelib.core.announcements import Announcement, of_event
-from chalicelib.core.state import Event
+from chalicelib.core.state.events import Event
 from sluice.cli import main
 from sluice.commands.dev import EventLines
 from sluice.commands.shared.output import output

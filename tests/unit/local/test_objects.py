@@ -8,7 +8,7 @@ import pytest
 
 import app
 from chalicelib.bootstrap import running_in
-from chalicelib.core.state import Block
+from chalicelib.core.state.blocks import Block
 from chalicelib.pipeline.import_objects import NotImported
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import LogObject, Unavailable

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.core.state import ACTIVE, StoredRules
+from chalicelib.core.state.rule_sets import ACTIVE, StoredRules
 from chalicelib.pipeline.active_rules import CACHED_MS, VERSIONS_TRIED, ActiveRules
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Item, Unavailable

@@ -15,7 +15,9 @@ from chalicelib.core.announcements import (
     Announcement,
 )
 from chalicelib.core.rules import Action
-from chalicelib.core.state import Audit, Event, Events, Heartbeat, Unannounced
+from chalicelib.core.state.events import Event, Events, Unannounced
+from chalicelib.core.state.operators import Audit
+from chalicelib.core.state.publishing import Heartbeat
 from chalicelib.pipeline.announce import MINUTE_S, MOST_MINUTES, MOST_PER_MINUTE, SETTLED_S, SILENT_S, Announce
 from chalicelib.pipeline.lifting import lift
 from chalicelib.pipeline.stored import State

@@ -9,7 +9,7 @@ from chalicelib.core.known_clients import PERIOD_S, digest_of, period_of
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.meter_tally import MeterTally
 from chalicelib.core.rules_toml import parse_rules
-from chalicelib.core.state import Known
+from chalicelib.core.state.breakers import Known
 from chalicelib.core.tally import Tally, count
 from chalicelib.pipeline.client_memory import READ_AGAIN_S, STORED_EVERY_S, Acquaintances, ClientMemory
 from chalicelib.pipeline.stored import State

@@ -10,7 +10,10 @@ import pytest
 from chalicelib.admin.blocks import unblock
 from chalicelib.admin.schemas import UnblockQuery
 from chalicelib.core.rules import Action
-from chalicelib.core.state import Allow, Block, Detection, History, Offender, Pause
+from chalicelib.core.state.allowlist import Allow
+from chalicelib.core.state.blocks import Block, History
+from chalicelib.core.state.detections import Detection, Offender
+from chalicelib.core.state.operators import Pause
 from chalicelib.core.tally import RETENTION_S
 from chalicelib.pipeline.enforce import OFFENDERS_PER_SLICE, SAMPLE, TRIES
 from chalicelib.pipeline.stored import State

@@ -11,7 +11,11 @@ from msgspec.structs import replace
 from chalicelib.core.breaker import WINDOW_S, Limits
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
-from chalicelib.core.state import Breaker, Detection, Heartbeat, History, Known, Pause, RuleBreaker, Waiting
+from chalicelib.core.state.blocks import History
+from chalicelib.core.state.breakers import Breaker, Known, RuleBreaker, Waiting
+from chalicelib.core.state.detections import Detection
+from chalicelib.core.state.operators import Pause
+from chalicelib.core.state.publishing import Heartbeat
 from chalicelib.pipeline import enforce, waiting
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.enforce import OFFENDERS_PER_SLICE, Enforce

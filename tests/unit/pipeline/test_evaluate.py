@@ -9,7 +9,7 @@ from chalicelib.core import detections
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
-from chalicelib.core.state import Detection
+from chalicelib.core.state.detections import Detection
 from chalicelib.core.tally import Tally
 from chalicelib.core.view import Offence, Quiet, Select, View
 from chalicelib.pipeline import evaluate, log_reader

@@ -12,7 +12,11 @@ from chalicelib.core.addresses import NetworkSet, parse_network
 from chalicelib.core.ipsets import SetGroup, wanted
 from chalicelib.core.responses import Response
 from chalicelib.core.rules_toml import parse_rules
-from chalicelib.core.state import Allow, Block, BlockLengths, Events, Feed, FeedNetworks, Pause
+from chalicelib.core.state.allowlist import Allow
+from chalicelib.core.state.blocks import Block, BlockLengths
+from chalicelib.core.state.events import Events
+from chalicelib.core.state.feeds import Feed, FeedNetworks
+from chalicelib.core.state.operators import Pause
 from chalicelib.pipeline import feeds
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.feeds import BLOCK_S, CHECK_S, UNFINISHED, CheckFeeds

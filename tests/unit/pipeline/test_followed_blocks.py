@@ -10,7 +10,8 @@ from chalicelib.core.ipsets import CAPACITY, SetGroup
 from chalicelib.core.known_clients import Digest, KnownClients
 from chalicelib.core.responses import Response
 from chalicelib.core.rules import NetworkTerms
-from chalicelib.core.state import Block, Heartbeat, Publisher
+from chalicelib.core.state.blocks import Block
+from chalicelib.core.state.publishing import Heartbeat, Publisher
 from chalicelib.pipeline import followed_blocks
 from chalicelib.pipeline.followed_blocks import (
     LONGEST_GAP_S,

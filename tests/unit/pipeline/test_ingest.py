@@ -9,7 +9,7 @@ from chalicelib.core.logs.malformed_counts import MOST_STORED, pack_counts
 from chalicelib.core.logs.requests import Reason
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
-from chalicelib.core.state import Detection
+from chalicelib.core.state.detections import Detection
 from chalicelib.core.tally import unpack
 from chalicelib.pipeline import log_writer
 from chalicelib.pipeline.active_rules import RulesInUse

@@ -2,7 +2,11 @@
 
 import pytest
 
-from chalicelib.core.state import MOST_UNREADABLE, Block, Detection, Heartbeat, Pause, Unreadable
+from chalicelib.core.state.blocks import Block
+from chalicelib.core.state.detections import Detection
+from chalicelib.core.state.operators import Pause
+from chalicelib.core.state.publishing import Heartbeat
+from chalicelib.core.state.records import MOST_UNREADABLE, Unreadable
 from chalicelib.pipeline import inspection
 from chalicelib.pipeline.inspection import inspect, still_unreadable
 from chalicelib.pipeline.stored import State

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from chalicelib.core.state import Block, History
+from chalicelib.core.state.blocks import Block, History
 from chalicelib.edges.state_table import StateTable, partition_key
 from chalicelib.pipeline import moving
 from chalicelib.pipeline.moving import move, move_back

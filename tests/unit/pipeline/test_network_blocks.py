@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from chalicelib.core.addresses import NetworkSet, parse_network
 from chalicelib.core.rules import NETWORKS
 from chalicelib.core.rules_toml import parse_rules
-from chalicelib.core.state import Events, GuiltyNetworks, Pause
+from chalicelib.core.state.events import Events
+from chalicelib.core.state.operators import Pause
+from chalicelib.core.state.publishing import GuiltyNetworks
 from chalicelib.core.wording import reason
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.enforce import Enforce

@@ -7,7 +7,7 @@ from chalicelib.admin.schemas import AddressQuery
 from chalicelib.core.addresses import parse_network
 from chalicelib.core.proxies import RANGES, proxies
 from chalicelib.core.sampling import Sampling
-from chalicelib.core.state import Block
+from chalicelib.core.state.blocks import Block
 from chalicelib.pipeline.stored import State
 from sluice.local.cloud import LocalCloud
 from sluice.local.loop import SimulatedClock

@@ -11,7 +11,12 @@ from chalicelib.core import ipsets
 from chalicelib.core.addresses import Network
 from chalicelib.core.ipsets import IpSet, SetGroup
 from chalicelib.core.responses import Response
-from chalicelib.core.state import Allow, Block, Breaker, Detection, Evidence, Heartbeat, Pause
+from chalicelib.core.state.allowlist import Allow
+from chalicelib.core.state.blocks import Block
+from chalicelib.core.state.breakers import Breaker
+from chalicelib.core.state.detections import Detection, Evidence
+from chalicelib.core.state.operators import Pause
+from chalicelib.core.state.publishing import Heartbeat
 from chalicelib.edges.events import state_changes
 from chalicelib.edges.waf_ip_sets import WafIpSets
 from chalicelib.pipeline.active_rules import RulesInUse

@@ -7,7 +7,9 @@ import pytest
 from chalicelib.core.breaker import Limits
 from chalicelib.core.responses import Response
 from chalicelib.core.rules import Action
-from chalicelib.core.state import HISTORY_S, Block, Detection, Event, Events
+from chalicelib.core.state.blocks import Block
+from chalicelib.core.state.detections import Detection
+from chalicelib.core.state.events import HISTORY_S, Event, Events
 from chalicelib.edges.state_table import attributes_of
 from chalicelib.pipeline.enforce import SAMPLE
 from chalicelib.pipeline.lifting import lift

@@ -8,7 +8,8 @@ from msgspec.structs import replace
 
 from chalicelib.core.breaker import Limits
 from chalicelib.core.rules_toml import parse_rules
-from chalicelib.core.state import Breaker, Offender, RuleBreaker
+from chalicelib.core.state.breakers import Breaker, RuleBreaker
+from chalicelib.core.state.detections import Offender
 from chalicelib.pipeline.rule_breakers import KEPT_S, PlannedBlock, RuleBreakers, Verdict, reset_rule, stopped_rules
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Conflict

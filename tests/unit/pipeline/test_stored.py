@@ -6,18 +6,14 @@ from typing import Any
 
 import pytest
 
-from chalicelib.core.state import (
-    Allow,
-    Audit,
-    Block,
-    Breaker,
-    Events,
-    Heartbeat,
-    Pause,
-    Unreadable,
-    WebAcls,
-    record_type,
-)
+from chalicelib.core.state.allowlist import Allow
+from chalicelib.core.state.blocks import Block
+from chalicelib.core.state.breakers import Breaker
+from chalicelib.core.state.events import Events
+from chalicelib.core.state.kinds import record_type
+from chalicelib.core.state.operators import Audit, Pause, WebAcls
+from chalicelib.core.state.publishing import Heartbeat
+from chalicelib.core.state.records import Unreadable
 from chalicelib.pipeline.stored import State, Stored
 from chalicelib.ports import Conflict, Item, Write
 from sluice.local.stores import MemoryStateStore

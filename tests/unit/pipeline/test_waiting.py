@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from chalicelib.core.state import Detection, Offender, RuleBreaker, Waiting
+from chalicelib.core.state.breakers import RuleBreaker, Waiting
+from chalicelib.core.state.detections import Detection, Offender
 from chalicelib.pipeline import waiting
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.waiting import WaitingOffenders

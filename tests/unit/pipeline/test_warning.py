@@ -7,7 +7,7 @@ from chalicelib.core.ipsets import SetGroup
 from chalicelib.core.logs.malformed_counts import MalformedCount
 from chalicelib.core.responses import Response
 from chalicelib.core.rules import RuleSet
-from chalicelib.core.state import HISTORY_S, Event, Events, Warned
+from chalicelib.core.state.events import HISTORY_S, Event, Events, Warned
 from chalicelib.core.tally import pack
 from chalicelib.core.view import View
 from chalicelib.pipeline.active_rules import RulesInUse

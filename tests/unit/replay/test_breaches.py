@@ -13,7 +13,7 @@ from chalicelib.core.buckets import Drain
 from chalicelib.core.decisions import PROPAGATION_S
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.rules import RuleSet
-from chalicelib.core.state import Allow
+from chalicelib.core.state.allowlist import Allow
 from chalicelib.core.windows import over_allowance
 from sluice.analysis.summary import by_rule, offenders, result_json
 from sluice.replay.breaches import Crossings, peak

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from chalicelib.core.addresses import parse_network
 from chalicelib.core.responses import Response
 from chalicelib.core.rules_toml import parse_rules
-from chalicelib.core.state import Allow
+from chalicelib.core.state.allowlist import Allow
 from sluice.replay.engine import Options, replay
 from sluice.replay.network_model import NetworkBlocks, NetworkPeriod
 from tests.support import replay_logs as logs
