@@ -164,41 +164,41 @@ class CheckFeeds:
             raise FeedError(doubt)
         return tuple(map(str, networks))
 
-    def _allow(self, name: str, networks: Collection[str], now: int) -> Applied:
+    def _allow(self, name: str, networks: Iterable[str], now: int) -> Applied:
         """Makes the allowlist hold ``networks``, and no others, as entries of the feed. Raises FeedError without room.
 
         An entry of an operator for the same network stays as it is.
         """
-        author = FEED_AUTHOR + name
+        author, listed = FEED_AUTHOR + name, dict.fromkeys(networks)
         entries = {each.id: each for each in self._state.all(Allow)}
         by_feeds = [each for each in entries.values() if each.record.by.startswith(FEED_AUTHOR)]
         own = {each.id: each for each in by_feeds if each.record.by == author}
         room = MOST_ALLOWED - len(by_feeds) + len(own)
-        if len(networks) > room:
+        if len(listed) > room:
             raise FeedError(f"feeds have {MOST_ALLOWED:,} entries of the allowlist, of which {room:,} are left")
-        new = [each for each in networks if each not in entries or not entries[each].record.in_force(now)]
+        new = [each for each in listed if each not in entries or not entries[each].record.in_force(now)]
         comment = f"listed by the feed {name}"
         writes = [
             self._state.put(Allow(network=each, comment=comment, by=author, added_at=now), over=entries.get(each))
             for each in new
         ]
-        gone = [stored for id, stored in own.items() if id not in set(networks)]
+        gone = [stored for id, stored in own.items() if id not in listed]
         for part in _chunks([*writes, *map(self._state.delete, gone)], RECORDS_PER_WRITE):
             self._write_entries(part)
         return Applied(len(new), len(gone))
 
     def _block(
-        self, name: str, respond: Response | None, networks: Collection[str], former: Collection[str], now: int
+        self, name: str, respond: Response | None, networks: Iterable[str], former: Collection[str], now: int
     ) -> Applied:
         """Blocks ``networks``, prolongs the feed's blocks of them, and lifts its blocks of other ``former`` ones.
 
         A block by a rule or an operator stays as it is, and while rules are paused, nothing is blocked.
         """
         author = FEED_AUTHOR + name
-        listed = networks if respond is not None else ()
+        listed = dict.fromkeys(networks if respond is not None else ())
         stored = self._state.get_many(Block, list({*listed, *former})) if listed or former else {}
         own = {id: each for id, each in stored.items() if each.record.by == author and each.record.in_force(now)}
-        gone = [each for id, each in own.items() if id not in set(listed)]
+        gone = [each for id, each in own.items() if id not in listed]
         lifted = lift(self._state, gone, now, history_s=self._history_s, by=author).blocks if gone else []
         if respond is None or not listed or self._state.pause(now).paused:
             return Applied(0, len(lifted))
