@@ -3,8 +3,9 @@
 import json
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from statistics import median
@@ -85,6 +86,12 @@ SPEED = Parsed("X|max", _speed)
     multiple=True,
     help="Clients of the --traffic that solve challenges and puzzles at the --edge; no others do.",
 )
+@click.option(
+    "--allowed",
+    type=Parsed("NETWORK", parse_network),
+    multiple=True,
+    help="Clients of the --traffic whose requests another rule of the web ACL allows before Sluice's at the --edge.",
+)
 @click.option("--rules", type=EXISTING_FILE, metavar="FILE", help="Rules to enforce.")
 @click.option(
     "--fields",
@@ -110,6 +117,7 @@ def demo(
     traffic: Path | None,
     edge_s: float | None,
     solvers: tuple[Network, ...],
+    allowed: tuple[Network, ...],
     rules: Path | None,
     fields: tuple[str, ...],
     trusted: tuple[Network, ...],
@@ -140,6 +148,8 @@ def demo(
     console = output(quiet=as_json, width=PIPE_WIDTH)
     if edge_s is not None and traffic is None:
         raise click.UsageError("--edge needs --traffic; the simulated traffic has an edge of its own.")
+    if edge_s is None and (solvers or allowed):
+        raise click.UsageError("--solver and --allowed need --edge.")
     if traffic is None and (trusted or block_status != REFUSAL_STATUS):
         raise click.UsageError("--trusted-proxy and --block-status describe the --traffic.")
     if trusted and "x-forwarded-for" not in fields:
@@ -156,7 +166,8 @@ def demo(
     if traffic is not None:
         decoder = BatchDecoder(fields, NetworkSet(trusted))
         log = RecordedLog(None if traffic == Path("-") else traffic, decoder)
-        summary = _played(log, text, decoder, speed, edge_s, solvers, {"settings": settings, **simulation})
+        new_edge = None if edge_s is None else partial(RecordedEdge, delay_s=edge_s, solvers=solvers, allowed=allowed)
+        summary = _played(log, text, decoder, speed, new_edge, {"settings": settings, **simulation})
         _show(summary, console)
     else:
         start = (time.time() // 60 + 1) * 60 - 20  # one of the attackers straddles a full minute, 20 s after the start
@@ -183,8 +194,7 @@ def _played(
     rules: str,
     decoder: BatchDecoder,
     speed: float,
-    edge_s: float | None,
-    solvers: Collection[Network],
+    new_edge: Callable[[LocalCloud, BatchDecoder], RecordedEdge] | None,
     simulation: dict[str, Any],
 ) -> dict[str, Any]:
     """Plays a log and returns the summary, which is not ``ok`` if the log has no request."""
@@ -194,7 +204,7 @@ def _played(
     start = min((t for t in times if t >= median(times) - HOUR_S), default=time.time())
     cloud = LocalCloud(_clock(speed, start), rules=rules, **simulation)
     latency = Latency(decoder, cloud.rules.rules)
-    edge = None if edge_s is None else RecordedEdge(cloud, decoder, edge_s, solvers)
+    edge = None if new_edge is None else new_edge(cloud, decoder)
     play(cloud, chain(first, lines), latency, edge)
     summary = summary_of(cloud, latency)
     summary["ok"] = summary["ok"] and log.stats.requests > 0

@@ -45,16 +45,19 @@ class Edge:
         delay_s: float = PROPAGATION_S,
         responses: Mapping[str, Response] | None = None,
         solves: Callable[[bytes], bool] = lambda _: False,
+        allows: Callable[[bytes], bool] = lambda _: False,
     ) -> None:
         """``updates``: all updates of the IP sets, a list that grows.
 
         ``delay_s``: seconds until an update takes effect, whether it adds an address or removes it. ``responses``: by
-        name, those of IP sets that do not block. ``solves`` returns whether a client solves challenges and puzzles.
+        name, those of IP sets that do not block. ``solves`` returns whether a client solves challenges and puzzles,
+        and ``allows`` whether a rule before Sluice's allows its requests, so that Sluice's never see them.
         """
         self._updates = updates
         self._delay_s = delay_s
         self._responses = responses or {}
         self._solves = solves
+        self._allows = allows
         self._applied = 0
         self._published = {response: Published() for response in Response}
         self._solved_at: dict[bytes, float] = {}
@@ -70,6 +73,8 @@ class Edge:
             update = self._updates[self._applied]
             self._published[self._responses.get(update[1], Response.BLOCK)].apply(update)
             self._applied += 1
+        if self._allows(client):
+            return None
         for response, published in self._published.items():
             if published.contains(client) and self._stops(response, client, now):
                 return response

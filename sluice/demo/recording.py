@@ -98,11 +98,20 @@ class RecordedEdge:
     """The edge in front of recorded traffic: it refuses what is published, and logs the requests it refuses as such."""
 
     def __init__(
-        self, cloud: LocalCloud, decoder: BatchDecoder, delay_s: float, solvers: Collection[Network] = ()
+        self,
+        cloud: LocalCloud,
+        decoder: BatchDecoder,
+        delay_s: float,
+        *,
+        solvers: Collection[Network] = (),
+        allowed: Collection[Network] = (),
     ) -> None:
-        """``delay_s``: see ``Edge``. ``solvers``: networks of clients that solve challenges and puzzles."""
-        solving = NetworkSet(solvers)
-        self._edge = Edge(cloud.waf.updates, delay_s, softer_sets(cloud), solving.contains)
+        """``delay_s``: see ``Edge``. ``solvers``: networks of clients that solve challenges and puzzles.
+
+        ``allowed``: networks whose requests a rule before Sluice's allows.
+        """
+        solving, passing = NetworkSet(solvers), NetworkSet(allowed)
+        self._edge = Edge(cloud.waf.updates, delay_s, softer_sets(cloud), solving.contains, passing.contains)
         self._decoder = decoder
         self._block_status = cloud.config.block_status
         self._memo = PrefixMemo(*CLIENT_PREFIXES)

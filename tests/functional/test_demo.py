@@ -144,6 +144,13 @@ def test_the_edge_refuses_blocked_clients_late_and_releases_them_late(tmp_path: 
     assert early["breaker"] == late["breaker"] == []
 
 
+def test_a_client_that_an_earlier_rule_allows_is_blocked_and_not_refused(tmp_path: Path, rules: str) -> None:
+    path = str(lines(tmp_path / "log", attack(5, "192.0.2.7")))
+    summary = run("--traffic", path, "--rules", rules, "--edge", "0", "--allowed", "192.0.2.0/28")
+    assert [block["client"] for block in summary["blocks"]] == ["192.0.2.7/32"]
+    assert counts(summary, "192.0.2.7/32") == (50, 0)
+
+
 def test_aws_waf_logs_play_by_their_own_times_and_are_refused(tmp_path: Path, rules: str) -> None:
     records = [
         waf_text(timestamp=int(time * 1000), clientIp=client, requestId=f"id-{number}")
@@ -169,6 +176,9 @@ def test_an_edge_needs_recorded_traffic() -> None:
     result = CliRunner().invoke(main, ["demo", "--edge", "1"])
     assert result.exit_code == 2
     assert "--edge needs --traffic" in result.output
+    for option in ("--solver", "--allowed"):
+        result = CliRunner().invoke(main, ["demo", option, "192.0.2.7"])
+        assert (result.exit_code, "need --edge" in result.output) == (2, True)
 
 
 def test_a_packed_log_with_a_mark_at_its_start_is_read(tmp_path: Path, rules: str) -> None:

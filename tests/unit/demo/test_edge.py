@@ -83,6 +83,13 @@ def test_who_solves_a_challenge_passes_until_its_token_ends_and_who_does_not_nev
     assert [bot.answer(CLIENT, time) for time in times] == [Response.CHALLENGE] * 4
 
 
+def test_a_client_that_a_rule_before_sluices_allows_passes_though_it_is_blocked() -> None:
+    updates: Updates = [(0.0, "b", THE_CLIENT)]
+    edge = Edge(updates, 0.0, RESPONSES, allows=lambda client: client == CLIENT)
+    assert edge.answer(CLIENT, 1.0) is None
+    assert Edge(updates, 0.0, RESPONSES).answer(CLIENT, 1.0) is Response.BLOCK
+
+
 def test_of_two_responses_the_harder_one_answers() -> None:
     updates: Updates = [(0.0, "w", THE_CLIENT), (0.0, "c", THE_CLIENT), (0.0, "b", THE_CLIENT), (5.0, "b", frozenset())]
     edge = Edge(updates, 0.0, RESPONSES)
