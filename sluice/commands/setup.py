@@ -3,7 +3,7 @@
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple, get_args
@@ -33,6 +33,7 @@ from sluice.deploy.costs import INCLUDED_WCU, PRICES, WCU_STEP, Load, excess_dol
 from sluice.deploy.placement import Placement
 from sluice.deploy.plan import Step, to_set_up, to_tear_down
 from sluice.deploy.preflight import reservations
+from sluice.deploy.resource import Resource
 from sluice.deploy.resources import additions, resources_of
 from sluice.deploy.resources.chalice_config import Project
 from sluice.deploy.resources.logs import group_name
@@ -380,13 +381,7 @@ def setup(
         webhook=webhook,
         show_token=show_token,
     )
-    # The rule group refers to the IP sets of responses that are given up until its own step has been taken.
-    surplus = [
-        *ip_sets_without(desired, options["without_responses"]),
-        *(notified_otherwise(desired) if notifier else ()),
-        *no_longer(desired, options["without_notices"]),
-        *(watched_no_longer(desired, options["without_alarm_emails"]) if _unwatched(options) else ()),
-    ]
+    surplus = _surplus(desired, options, notified_anew=bool(notifier))
     steps = [*to_set_up(survey(resources, account)), *to_tear_down(survey_remains(surplus, account))]
     if order == "restored":
         # Forgotten last, so that an interrupted run can be repeated.
@@ -401,17 +396,7 @@ def setup(
         )
     choices, now = desired.choices, int(time.time())
     observed = None if choices.requests_per_second else observed_requests_per_second(account, choices, now)
-    load = Load(
-        requests_per_second=choices.requests_per_second or observed or 100,
-        source=_estimated_log(choices),
-        shards=choices.shards,
-        sample_rate=choices.sample_rate if choices.sources[:1] == ("cloudfront",) else 100,
-        objects=bool(choices.buckets),
-        web_acl_wcu=max((placement.wcu_after for placement in placed if not placement.plan), default=0),
-        event_bus=bool(desired.event_bus_arn),
-        alarms=choices.alarms,
-        stack=bool(choices.stack),
-    )
+    load = _load(desired, placed, choices.requests_per_second or observed or 100)
     if as_json and dry_run:
         _print_json(desired, steps, load, placed, applied=False)
     if not as_json:
@@ -430,7 +415,34 @@ def setup(
     _next_steps(console, desired, project)
 
 
-def _unwatched(options: dict[str, Any]) -> bool:
+def _surplus(desired: Stage, options: Mapping[str, Any], *, notified_anew: bool) -> list[Resource]:
+    """Returns the resources that the options give up."""
+    # These go last: the rule group refers to the IP sets of a response until its own step has been taken.
+    return [
+        *ip_sets_without(desired, options["without_responses"]),
+        *(notified_otherwise(desired) if notified_anew else ()),
+        *no_longer(desired, options["without_notices"]),
+        *(watched_no_longer(desired, options["without_alarm_emails"]) if _unwatched(options) else ()),
+    ]
+
+
+def _load(desired: Stage, placed: Iterable[Placement], requests_per_second: float) -> Load:
+    """Returns the load that the plan's costs are estimated for."""
+    choices = desired.choices
+    return Load(
+        requests_per_second=requests_per_second,
+        source=_estimated_log(choices),
+        shards=choices.shards,
+        sample_rate=choices.sample_rate if choices.sources[:1] == ("cloudfront",) else 100,
+        objects=bool(choices.buckets),
+        web_acl_wcu=max((placement.wcu_after for placement in placed if not placement.plan), default=0),
+        event_bus=bool(desired.event_bus_arn),
+        alarms=choices.alarms,
+        stack=bool(choices.stack),
+    )
+
+
+def _unwatched(options: Mapping[str, Any]) -> bool:
     """Returns whether the options remove something that watches the stage."""
     return options["alarms"] is False or options["monthly_budget"] == 0 or bool(options["without_alarm_emails"])
 
