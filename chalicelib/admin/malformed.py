@@ -85,7 +85,7 @@ _NAME_FIELDS = (
 
 
 class MalformedPieces(msgspec.Struct, frozen=True, kw_only=True):
-    """Pieces of one log that are not requests, for one reason."""
+    """Pieces of one log that cannot be read as requests, all for the same reason."""
 
     source: str | None
     """The log they were read as; null if no format recognised them."""

@@ -1,4 +1,4 @@
-"""Bodies and query strings that callers send, one form each, with the bounds that OpenAPI can express.
+"""A struct for each body and query string that callers send, with the bounds that OpenAPI can express.
 
 The docstring under a field is its description in the OpenAPI document.
 """

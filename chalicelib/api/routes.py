@@ -229,9 +229,9 @@ def audit(call: ApiCall, query: schemas.AuditQuery) -> AuditPage:
 def history(call: ApiCall, query: schemas.EventsQuery) -> HistoryPage:
     """Lists what was decided about clients and rules, newest first.
 
-    Blocks and their ends, offences for which no client was blocked, and rules that were stopped or resumed, for as long
-    as HISTORY_DAYS says. A call examines at most 5,000 events: a page may hold fewer than the limit and still be
-    followed.
+    These are blocks and their ends, offences for which no client was blocked, rules that were stopped or resumed, and
+    warnings. They are kept for as long as HISTORY_DAYS says. A call examines at most 5,000 events, so a page may hold
+    fewer than the limit and still be followed by another.
     """
     return list_history(call.state, query, history_s=call.services.config.history_s, now=call.now)
 

@@ -186,8 +186,8 @@ class _Totals:
         """Adds counts, none of them in a slot below ``lowest`` or above ``highest``.
 
         ``hashes`` and ``totals``: one of each per client of ``counted``, in the order of its keys.
-        Returns the hashes of all clients that may be over a limit in a window with one of these slots, with what has
-        been added so far.
+        Returns the hashes of all clients of ``counted`` that, given what has been added so far, may be over a limit in
+        a window with one of these slots.
         """
         numbers = range(lowest // self.width, highest // self.width + 1)
         self._make_up_for(numbers[0] - self._neighbours, numbers[-1] + self._neighbours)

@@ -84,7 +84,8 @@ class Wanted:
 class _Listed(NamedTuple):
     """The part of a block that the list needs. Entries sort by rank: the greatest stay in full sets the longest."""
 
-    manual: bool
+    rank: int
+    """2 for a block by an operator, 1 for one by a rule, 0 for one by a feed."""
     blocked_at: int
     span: Span
     ends: tuple[tuple[Response, int], ...]
@@ -236,7 +237,8 @@ class BlockList:
 def _listed(block: Block) -> _Listed:
     ends = tuple(block.ends.items()) if block.softer else ((Response.BLOCK, block.until),)
     # Feeds list networks that nothing may ever come from: a full set keeps those of offenders before theirs.
-    return _Listed(block.by_operator, block.blocked_at, span_of(block.network), ends)
+    rank = 1 if not block.manual else 2 if block.by_operator else 0
+    return _Listed(rank, block.blocked_at, span_of(block.network), ends)
 
 
 def wanted(blocks: Iterable[Block], allowlist: NetworkSet, rooms: Mapping[SetGroup, int], now: int) -> Wanted:

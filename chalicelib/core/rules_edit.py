@@ -39,7 +39,7 @@ def edited(text: str, rule: str, values: Mapping[str, Value]) -> str:
     numbers = [number for number, table in enumerate(tables) if table.get("name") == rule]
     if not numbers:
         raise EditError(
-            f"there is no rule {rule!r}; existing: {', '.join(str(t.get('name')) for t in tables) or 'none'}"
+            f"there is no rule {rule!r}; existing rules: {', '.join(str(t.get('name')) for t in tables) or 'none'}"
         )
     table = tables[numbers[0]]
     table |= values

@@ -81,7 +81,7 @@ class Quiet(Protocol):
         """Returns the time for offences by all requests."""
 
     def served_until_ms(self, rule: Rule, source: Source, client: bytes) -> int:
-        """Returns the time for offences by served requests alone, which reports of refusals do not postpone."""
+        """Returns the time for offences by served requests alone; reports of refusals do not postpone it."""
 
     def differ(self) -> bool:
         """Returns whether the two times differ for any client."""

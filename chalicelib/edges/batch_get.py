@@ -25,7 +25,8 @@ def batch_get(
     action: str,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[dict[str, Any]]:
-    """Yields the attributes of the items that exist, strongly consistent, in no order. ``keys`` must be distinct.
+    """Yields the attributes of the items that exist, from strongly consistent reads,
+    in no particular order. ``keys`` must be distinct.
 
     One call returns at most 16 MB and omits throttled keys. The rest is requested again, after a wait if a call
     returned nothing. Raises Unavailable, with ``action`` in its message.

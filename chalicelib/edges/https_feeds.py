@@ -102,7 +102,7 @@ class HttpsFeeds:
         except ValueError:
             is_plain = False
         if not is_plain:
-            raise Unavailable(f"{_server(url)}: not an address such as https://example.com/list.json, without port")
+            raise Unavailable(f"{_server(url)}: not an address such as https://example.com/list.json, without a port")
         return parts.netloc, (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
     def _address(self, host: str) -> str:

@@ -1,4 +1,4 @@
-"""The report's plots: requests passed and refused over time, the distribution of peaks, and blocks on a time line."""
+"""The report's plots: requests passed and refused over time, the distribution of peaks, and blocks on a timeline."""
 
 from bisect import bisect_right
 from collections import Counter
@@ -146,7 +146,7 @@ def _histogram(axes: Axes, rule: Rule, clients: Counter[int]) -> None:
 
 @rc_context(STYLE)
 def blocks(offenders: Sequence[OffenderSummary], rules: Sequence[Rule], span_ms: tuple[int, int]) -> Figure:
-    """Plots the blocks on a time line, the earliest on top. ``span_ms`` is the time span of the log."""
+    """Plots the blocks on a timeline, the earliest on top. ``span_ms`` is the time span of the log."""
     blocked = sorted((o for o in offenders if o.periods), key=lambda o: o.periods[0].since)[:MOST_BARS]
     colours = {rule.name: RULE_COLOURS[n % len(RULE_COLOURS)] for n, rule in enumerate(rules)}
     networks = list(dict.fromkeys(str(offender.network) for offender in blocked))

@@ -138,7 +138,7 @@ def _notify(cloud: LocalCloud, bucket: DirectoryObjects) -> None:
 
 
 class UncountedLines:
-    """A report of what is not counted: each reason when it first occurs, and again at every tenfold number."""
+    """A report of what is not counted: each reason when it first occurs, and whenever its number has grown tenfold."""
 
     def __init__(self, console: Console, retention_s: int) -> None:
         self._console = console

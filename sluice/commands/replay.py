@@ -52,7 +52,7 @@ def replay(files: LogNames, options: Options, rules: Path, top: int, as_json: bo
 
 def show(result: Result, console: Console, top: int) -> None:
     stats, everyone = result.stats, offenders(result)
-    console.print(f"{stats.requests:,} requests from {utc(stats.first_ms)} to {utc(stats.last_ms)} UTC\n")
+    console.print(f"{plural(stats.requests, 'request')} from {utc(stats.first_ms)} to {utc(stats.last_ms)} UTC\n")
     columns: tuple[str, ...] = ("rule", "limit", "action", "offenders", "blocked", "over", "refused", "share")
     figures = map(rule_cells, by_rule(result, everyone))
     console.print(table(columns, figures, title="What the rules would have done", right=columns[3:], keep=columns))

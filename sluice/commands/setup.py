@@ -586,8 +586,9 @@ def _print_placement(console: Console, stage: Stage, placement: Placement, load:
     )
     if after and not placement.plan:
         console.print(
-            f"Each started {WCU_STEP} WCU above {INCLUDED_WCU:,} cost {PRICES['waf.excess_500_wcu'] * 1e6:.2f} USD per "
-            f"million requests: {after:,.2f} USD a month here, of which {after - before:,.2f} for Sluice.",
+            f"Every {WCU_STEP} WCU or part of them above {INCLUDED_WCU:,} costs "
+            f"{PRICES['waf.excess_500_wcu'] * 1e6:.2f} USD per million requests: "
+            f"{after:,.2f} USD a month here, of which {after - before:,.2f} for Sluice.",
             soft_wrap=True,
         )
 

@@ -213,7 +213,7 @@ def delete(
         rows = [step.row() for step in steps]
         print_json({"stage": stage, "stack": name, "applied": not dry_run, "steps": rows, "undo": undo})
     elif not dry_run:
-        console.print(f"\nNothing is left in the account. Create a new, empty stage:  {undo}")
+        console.print(f"\nNothing of the stage is left in the account. To create a new, empty stage:  {undo}")
 
 
 def _stack_of(stage: str, account: AwsAccount, name: str | None) -> str:

@@ -55,7 +55,7 @@ def teardown(stage: str, account: AwsAccount, project: Project, dry_run: bool, y
     elif not dry_run and stack:
         console.print(f"\nNow delete the stack:  {existing.command('stack delete')}")
     elif not dry_run:
-        console.print(f"\nNothing is left in the account. Create a new, empty stage:  {undo}")
+        console.print(f"\nNothing of the stage is left in the account. To create a new, empty stage:  {undo}")
 
 
 def stage_to_remove(name: str, account: AwsAccount, stack: str = "") -> Stage:

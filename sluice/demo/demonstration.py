@@ -89,7 +89,8 @@ class Demonstration:
     def summary(self) -> dict[str, Any]:
         """Returns the JSON object printed at the end.
 
-        It is ``ok`` if every attacker was blocked, no bystander was, and the blocks that ended were lifted.
+        It is ``ok`` if every attacker was blocked, no bystander was, at least one block was lifted, and none was left
+        that had ended more than ``RELEASED_S`` before the end of the traffic.
         """
         attackers, bystanders = self.attackers(), self.bystanders()
         caught, hit = self.blocked(attackers), self.blocked(bystanders)

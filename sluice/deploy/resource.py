@@ -15,7 +15,7 @@ from sluice.deploy.stage import TAG, Refusal, Stage
 
 @dataclass(frozen=True, slots=True)
 class Existing:
-    """An item that exists under the name of a resource."""
+    """The item under the name of a resource, or the obstacle to creating it."""
 
     ours: bool
     """True if setup created it, for this stage."""

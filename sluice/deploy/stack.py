@@ -186,9 +186,9 @@ class StackOperations:
         lost = [f"{each.name} ({each.kind})" for each in changes if each.replaced and each.kind in IRREPLACEABLE]
         if lost:
             raise Refusal(
-                f"stack {self.name}: CloudFormation would replace {', '.join(lost)}, which is in use, and what it "
-                "holds would be lost. Keep the parameters that name or size it, or deploy another --stage. Nothing was "
-                "changed"
+                f"stack {self.name}: CloudFormation would replace resources in use, whose content would be lost: "
+                f"{', '.join(lost)}. Keep the parameters that set their names or sizes, or deploy another --stage. "
+                "Nothing was changed"
             )
 
     def _restored(self, stack_id: str) -> str:

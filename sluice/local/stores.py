@@ -108,7 +108,7 @@ class StateChange:
 
 
 class MemoryStateStore:
-    """``StateStore`` in memory. ``changes`` is its stream: each change once, in order."""
+    """An in-memory ``StateStore``. ``changes`` is its stream, which holds each change once, in order."""
 
     def __init__(self) -> None:
         self._items: dict[str, dict[str, Item]] = {}

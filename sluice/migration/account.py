@@ -17,9 +17,9 @@ TABLE = "IPRetentionDDBTable"
 
 
 def documents_of(account: AwsAccount, stack: str) -> dict[str, Document]:
-    """Returns the documents of a stack, by a name for each, in the form in which the AWS CLI prints them.
+    """Returns the documents of a stack by name: AWS's answers as the AWS CLI prints them, and stored configuration.
 
-    Raises AwsError if there is no such stack, or one of its parts cannot be read.
+    Raises AwsError if there is no such stack, or if one of its parts cannot be read.
     """
     with attempting(f"read stack {stack}"):
         answer = account.client("cloudformation").describe_stacks(StackName=stack)

@@ -72,7 +72,7 @@ class Totals:
     def add_amounts(
         self, groups: Sequence[bytes], times: Sequence[int], amounts: Sequence[int], rows: Sequence[int] | None
     ) -> None:
-        """Adds the ``amounts`` of the requests in ``rows``, with None for all, in place of their number."""
+        """Adds up the ``amounts`` of the requests in ``rows`` (all if None) instead of counting the requests."""
         for row in range(len(groups)) if rows is None else rows:
             totals = self._stretches.setdefault(times[row] // self._stretch_ms, Counter())
             self._size -= len(totals)

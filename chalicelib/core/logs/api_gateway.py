@@ -103,7 +103,7 @@ _READ: dict[str, tuple[str, Callable[[Any], str]]] = {
 
 
 class ApiRecords:
-    """A reader of JSON objects."""
+    """A reader of API Gateway's log records."""
 
     def __init__(self, options: DecodeOptions) -> None:
         self._trusted = options.trusted

@@ -43,9 +43,9 @@ _UNREAD = (
 
 
 def detect(line: bytes, header: bytes = b"") -> LineFormat | None:
-    """Returns the format of a line under a ``#Fields`` line, or None if no format recognises it.
+    """Returns the format of a line, or None if no format recognises it.
 
-    Under a header, the header's own format comes first.
+    ``header``: the ``#Fields`` line above it, if there is one; its own format is then tried first.
 
     >>> detect(b'192.0.2.1 - - [09/Oct/2025:08:53:20 +0000] "GET / HTTP/1.1" 200 5').name
     'nginx/Apache'

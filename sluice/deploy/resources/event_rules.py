@@ -11,7 +11,7 @@ TARGET = "target"
 
 
 class EventBridgeRule(Resource):
-    """A rule of an event bus that sends the events of a pattern to a target."""
+    """A rule on an event bus that sends the events matching a pattern to a target."""
 
     kind = "EventBridge rule"
 

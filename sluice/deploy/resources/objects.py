@@ -228,8 +228,8 @@ def _config_of(bucket: str, stage: Stage, account: AwsAccount) -> dict[str, Any]
         raise
     if region != stage.location.region:
         raise Refusal(
-            f"bucket {bucket} is in {region}, and S3 notifies only queues in its own region. Set up a stage in "
-            f"{region}, or replicate the logs to a bucket in {stage.location.region}"
+            f"bucket {bucket} is in {region}, and S3 notifies only queues in the bucket's own region. Set up a stage "
+            f"in {region}, or replicate the logs to a bucket in {stage.location.region}"
         )
     return {key: value for key, value in answer.items() if key != "ResponseMetadata"}
 

@@ -54,7 +54,7 @@ class RememberedChoices(Parameter):
 
 
 class AddedChoices(RememberedChoices):
-    """The choices of a stage that its stack does not make. An update of the stack does not change them."""
+    """The choices that a stage's stack leaves to setup. An update of the stack does not change them."""
 
     def find(self, account: AwsAccount) -> Existing | None:
         existing, before = super().find(account), remembered(account, self.stage.name)

@@ -177,7 +177,7 @@ def test_one_rule_is_changed_and_changed_back_by_the_printed_command(terminal: T
 
 
 def test_a_change_of_an_unknown_rule_or_to_nothing_is_refused(terminal: Terminal) -> None:
-    assert "existing: burst" in terminal.run("rules", "set", "brust", "--limit", "3", exit_code=1).stderr
+    assert "existing rules: burst" in terminal.run("rules", "set", "brust", "--limit", "3", exit_code=1).stderr
     assert "--action, --limit" in terminal.run("rules", "set", "burst", exit_code=2).stderr
     assert "Use --force" in terminal.run("rules", "set", "burst", "--limit", "0", "--yes", exit_code=1).stderr
 

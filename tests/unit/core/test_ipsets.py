@@ -75,6 +75,13 @@ def test_full_sets_keep_manual_blocks_first_and_then_the_newest() -> None:
         assert wanted(blocks, EMPTY, {V4: room}, NOW).overflow == 4 - room
 
 
+def test_full_sets_keep_the_blocks_of_offenders_before_those_of_feeds_however_old() -> None:
+    feed = Block(network="192.0.2.1/32", blocked_at=NOW, until=NOW + 60, by="feed drop")
+    offenders = [block("192.0.2.3/32", at=-900), block("192.0.2.5/32", at=-300)]
+    for room, kept in [(3, [1, 3, 5]), (2, [3, 5]), (1, [5])]:
+        assert published([feed, *offenders], rooms={V4: room, V6: 0})[4] == [f"192.0.2.{n}/32" for n in kept]
+
+
 def test_adjacent_blocks_that_merge_need_the_room_of_one() -> None:
     blocks = [block(f"192.0.2.{n}/32", at=n) for n in range(8)]
     assert published(blocks, rooms={V4: 1, V6: 0})[4] == ["192.0.2.0/29"]

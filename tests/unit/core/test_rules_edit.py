@@ -64,7 +64,9 @@ def test_an_unusual_spelling_is_an_error_or_a_right_edit(text: str) -> None:
 
 
 def test_an_unknown_rule_is_named_with_those_that_exist() -> None:
-    with pytest.raises(EditError, match="there is no rule 'x'; existing: burst, sustained, flood, login, scanner"):
+    with pytest.raises(
+        EditError, match="there is no rule 'x'; existing rules: burst, sustained, flood, login, scanner"
+    ):
         edited(INITIAL, "x", {"limit": 1})
 
 

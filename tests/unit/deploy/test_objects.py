@@ -297,7 +297,9 @@ def test_a_bucket_that_does_not_exist_is_refused(world: World) -> None:
 def test_a_bucket_of_another_region_is_refused(world: World) -> None:
     location = {"LocationConstraint": "eu-west-1"}
     world.account.client("s3").create_bucket(Bucket="far-logs", CreateBucketConfiguration=location)
-    with pytest.raises(Refusal, match="far-logs is in eu-west-1, and S3 notifies only queues in its own region"):
+    with pytest.raises(
+        Refusal, match="far-logs is in eu-west-1, and S3 notifies only queues in the bucket's own region"
+    ):
         world.plan(world.stage(buckets=("far-logs/",)))
 
 

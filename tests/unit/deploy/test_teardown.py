@@ -59,7 +59,7 @@ def test_everything_is_removed_whatever_chalice_has_recorded(deployable: World, 
     (deployable.project.chalice / "deployed" / "prod.json").unlink()
     done = run("teardown", "--yes")
     assert done.exit_code == 0, done.output + done.stderr
-    assert "Nothing is left in the account" in done.output
+    assert "Nothing of the stage is left in the account" in done.output
     assert left(deployable) == {}
 
 
@@ -92,7 +92,7 @@ def test_a_refused_deletion_is_an_error_that_names_it_and_keeps_the_choices(
     assert failed.exit_code == 1
     assert "DeleteFunction: AccessDeniedException" in failed.stderr
     assert "Run the same command again" in failed.stderr
-    assert "Nothing is left" not in failed.output
+    assert "is left in the account" not in failed.output
     assert run("teardown", "--yes").exit_code == 0
     assert left(deployable) == {}
 
@@ -145,7 +145,7 @@ def test_a_stage_whose_choices_are_lost_is_found_by_its_names(deployable: World,
     run_no_functions(REGION)
     assert look_up(without, deployable.account).anything
     done = run("teardown", "--yes")
-    assert "Nothing is left" not in done.output  # the distribution still logs
+    assert "is left in the account" not in done.output  # the distribution still logs
     assert "RealtimeLogConfigInUse" in done.stderr
     deployable.account.client("cloudfront")
     assert "functions" not in left(deployable)
