@@ -28,7 +28,7 @@ collect_ignore = [f"support/deploy/{name}.py" for name in ("chalice_deploy", "la
 # No deadline, because CI shares its cores. A run repeats the examples of the last one, so that a failure is the
 # change's own; `make hunt` draws new ones, and prints the blob that reproduces a failure.
 settings.register_profile(
-    "sluice", deadline=None, derandomize=True, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
+    "sluice", deadline=None, derandomize=True, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.register_profile("fast", settings.get_profile("sluice"), max_examples=8)
 settings.register_profile("hunt", settings.get_profile("sluice"), derandomize=False, print_blob=True, max_examples=1000)

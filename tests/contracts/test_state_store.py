@@ -386,10 +386,10 @@ def places(tables: Tables, id: str) -> list[str]:
 def test_items_of_a_spread_kind_share_the_load_of_their_reads_and_writes(tables: Tables) -> None:
     store = StateTable(tables.client, tables.state)
     for kind in SPREAD_KINDS:
-        put(store, *(f"192.0.2.{n}/32" for n in range(200)), kind=kind)
+        put(store, *(f"192.0.2.{n}/32" for n in range(80)), kind=kind)
     keys = Counter(i["kind"]["S"] for i in tables.client.scan(TableName=tables.state)["Items"])
     assert len(keys) == PARTS * len(SPREAD_KINDS)
-    assert max(keys.values()) < 3 * 200 / PARTS
+    assert max(keys.values()) < 3 * 80 / PARTS
 
 
 def test_what_version_0_2_has_stored_is_read_and_changed_in_its_place(tables: Tables) -> None:

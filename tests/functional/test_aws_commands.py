@@ -69,6 +69,7 @@ def account() -> Iterator[dict[str, str]]:
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_CONFIG_FILE": "/nonexistent",
+            "AWS_MAX_ATTEMPTS": "1",
         }
         for name, value in settings.items():
             patch.setenv(name, value)
