@@ -24,7 +24,7 @@ from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.ipsets import CAPACITY, IpSet, plan, wanted
 from chalicelib.core.requests import Source
 from chalicelib.core.rules import Action
-from chalicelib.core.state.detections import Detection, Offender, Terms
+from chalicelib.core.state import Detection, Offender, Terms
 from chalicelib.edges.state_table import attributes_of
 from chalicelib.enforce import Enforce
 from chalicelib.ports import Change, Item

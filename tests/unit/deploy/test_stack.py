@@ -145,7 +145,9 @@ def test_what_cannot_be_replaced_is_refused_and_nothing_changes(deployed: World,
     before = everything(deployed)
     done = run("stack deploy", "--yes", "--parameter", "RuleGroupCapacity=62")
     assert done.exit_code == 1
-    assert "would replace RuleGroup (AWS::WAFv2::RuleGroup), which is in use" in done.stderr
+    assert (
+        "would replace resources in use, whose content would be lost: RuleGroup (AWS::WAFv2::RuleGroup)" in done.stderr
+    )
     assert everything(deployed) == {**before, "objects": before["objects"]}
     assert deployed.front.cloud_formation.change_sets == {}
 

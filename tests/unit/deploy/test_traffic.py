@@ -67,7 +67,7 @@ def test_the_capacity_of_the_web_acl_counts_once_with_the_rule_group(run: Run, w
     shown = run("setup", "--dry-run", "--web-acl", "edge", "--requests-per-second", "100").output
     assert "WAF capacity above 1,500" in shown
     assert "uses 1,500 WCU now, and will use 1,550" in shown
-    assert "cost 0.20 USD per million requests: 52.56 USD a month here, of which 52.56 for Sluice" in shown
+    assert "costs 0.20 USD per million requests: 52.56 USD a month here, of which 52.56 for Sluice" in shown
     world.set_up(stage)
     assert wcu(stage) == [(INCLUDED_WCU, INCLUDED_WCU)]
     assert placements(world.account, []) == []
