@@ -42,18 +42,13 @@ def list_audit(state: State, query: AuditQuery, now: int) -> AuditPage:
 
 
 def _changes(state: State, query: AuditQuery) -> Iterator[Stored[Audit]]:
-    """Yields the changes of the time that ``query`` names, newest first, after those of earlier pages."""
+    """Returns the changes of the time that ``query`` names, newest first, after those of earlier pages."""
     above = "" if query.since is None else events_from(query.since * 1000)
     below = None if query.until is None else events_from(query.until * 1000)
     if query.cursor:
         below = read_cursor(query.cursor, [str])[0]
     size = RECORDS_PER_READ if query.by or query.text else query.limit + 1
-    while True:
-        records = list(state.scan(Audit, above=above, below=below, limit=size, descending=True))
-        yield from (each for each in records if isinstance(each, Stored))
-        if len(records) < size:
-            return
-        below = records[-1].id
+    return state.newest(Audit, above=above, below=below, per_read=size)
 
 
 def _matches(change: Audit, query: AuditQuery) -> bool:

@@ -103,15 +103,9 @@ def _entries(state: State, query: EventsQuery, since: int) -> Iterator[_Entry]:
             assert stored is not None
             yield _Entry(stored, number, stored.record.events[number])
         below = id
-    while True:
-        records = list(state.scan(Events, above=above, below=below, limit=RECORDS_PER_READ, descending=True))
-        for record in records:
-            if isinstance(record, Stored):
-                for number, event in reversed(list(enumerate(record.record.events))):
-                    yield _Entry(record, number, event)
-        if len(records) < RECORDS_PER_READ:
-            return
-        below = records[-1].id
+    for record in state.newest(Events, above=above, below=below, per_read=RECORDS_PER_READ):
+        for number, event in reversed(list(enumerate(record.record.events))):
+            yield _Entry(record, number, event)
 
 
 def _filter(query: EventsQuery) -> Callable[[Event], bool]:

@@ -432,13 +432,17 @@ def _excluded(value: object) -> tuple[Scope, ...]:
     return tuple(sorted(scopes, key=repr))
 
 
+def _response(value: object) -> Response:
+    """Reads one response."""
+    return Response(_is(one_of(tuple(Response), f"one of {', '.join(map(repr, map(str, Response)))}"))(value))
+
+
 def _respond(value: object) -> tuple[Response, ...]:
     """Reads one response, or a ladder of them."""
-    read = _is(one_of(tuple(Response), f"one of {', '.join(map(repr, map(str, Response)))}"))
     answers = value if isinstance(value, list) else [value]
     if not 1 <= len(answers) <= LONGEST_LADDER:
         raise _not(value, f"a response, or a list of 1 to {LONGEST_LADDER}")
-    ladder = tuple(Response(read(each)) for each in answers)
+    ladder = tuple(map(_response, answers))
     for before, after in pairwise(ladder):
         if hardness(after) < hardness(before):
             softest_first = ", ".join(reversed(Response))
@@ -583,9 +587,7 @@ _networks = _table(_NETWORKS, make=NetworkTerms)
 _FEED: dict[str, _Reader] = {
     "url": _is(pattern(r"https://[A-Za-z0-9.-]{1,253}(/[!-~]{0,1500})?", "an https address without user and port")),
     "allow": _is(_BOOLEAN),
-    "respond": lambda value: Response(
-        _is(one_of(tuple(Response), f"one of {', '.join(map(repr, map(str, Response)))}"))(value)
-    ),
+    "respond": _response,
     "most": _is(whole(1, MOST_OF_A_FEED)),
 }
 

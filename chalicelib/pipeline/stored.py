@@ -124,6 +124,18 @@ class State:
             limit -= len(readable)
             above, below = (above, page[-1].id) if descending else (page[-1].id, below)
 
+    def newest(self, of: type[R], *, above: str = "", below: str | None = None, per_read: int) -> Iterator[Stored[R]]:
+        """Yields the records that can be read whose ids lie between ``above`` and ``below``, the greatest ids first.
+
+        ``per_read``: items that are read at a time, for a caller that may stop early.
+        """
+        while True:
+            page = list(self.scan(of, above=above, below=below, limit=per_read, descending=True))
+            yield from (stored for stored in page if isinstance(stored, Stored))
+            if len(page) < per_read:
+                return
+            below = page[-1].id
+
     def records(self, of: type[R]) -> list[R]:
         """Returns all records of a kind, in order of id, for readers that write none of them."""
         return [stored.record for stored in self.all(of)]

@@ -42,9 +42,6 @@ class Known(StateRecord, frozen=True, kw_only=True):
     def id(self) -> str:
         return f"{self.started_at:010d}"
 
-    def belongs_under(self, id: str) -> bool:
-        return id == self.id
-
 
 class RuleBreaker(StateRecord, frozen=True, kw_only=True):
     """The circuit breaker of one rule (``core.breaker``)."""
@@ -85,9 +82,6 @@ class RuleBreaker(StateRecord, frozen=True, kw_only=True):
     def id(self) -> str:
         return self.rule
 
-    def belongs_under(self, id: str) -> bool:
-        return id == self.id
-
     @property
     def changed_at(self) -> int:
         return max(self.stopped_at, self.spared_until, self.reset_at)
@@ -114,6 +108,3 @@ class Waiting(StateRecord, frozen=True, kw_only=True):
     @property
     def id(self) -> str:
         return f"{self.rule}/{self.detection}"
-
-    def belongs_under(self, id: str) -> bool:
-        return id == self.id

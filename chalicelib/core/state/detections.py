@@ -69,9 +69,6 @@ class Detection(StateRecord, frozen=True, kw_only=True):
     arrived_ms: Milliseconds
     """When the oldest record of the batches with an offender arrived in Kinesis."""
 
-    def belongs_under(self, id: str) -> bool:
-        return id == self.id
-
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """Reason why a client is over a limit."""

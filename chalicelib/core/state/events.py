@@ -66,9 +66,6 @@ class Warned(StateRecord, frozen=True, kw_only=True):
     def id(self) -> str:
         return self.subject
 
-    def belongs_under(self, id: str) -> bool:
-        return id == self.id
-
 
 class Events(StateRecord, frozen=True, kw_only=True):
     """The events of one transaction. Ids ascend with time."""

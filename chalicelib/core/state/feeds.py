@@ -28,9 +28,6 @@ class Feed(StateRecord, frozen=True, kw_only=True):
     def id(self) -> str:
         return self.name
 
-    def belongs_under(self, id: str) -> bool:
-        return id == self.id
-
 
 class FeedNetworks(StateRecord, frozen=True, kw_only=True):
     """The networks of a feed that are in use."""
@@ -47,6 +44,3 @@ class FeedNetworks(StateRecord, frozen=True, kw_only=True):
     @property
     def id(self) -> str:
         return self.name
-
-    def belongs_under(self, id: str) -> bool:
-        return id == self.id

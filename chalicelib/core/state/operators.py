@@ -70,6 +70,9 @@ class Audit(StateRecord, frozen=True, kw_only=True):
     """The change in words."""
     undo: Call | None = None
 
+    def belongs_under(self, id: str) -> bool:  # noqa: ARG002 - the caller chooses it
+        return True
+
 
 class Receipt(StateRecord, frozen=True, kw_only=True):
     """The answer to a call that came with an idempotency key; the id stands for caller and key."""
@@ -79,6 +82,9 @@ class Receipt(StateRecord, frozen=True, kw_only=True):
     """Digest of the call."""
     answer: str
     """JSON."""
+
+    def belongs_under(self, id: str) -> bool:  # noqa: ARG002 - the caller chooses it
+        return True
 
 
 class EarlierRule(msgspec.Struct, frozen=True, kw_only=True):

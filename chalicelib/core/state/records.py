@@ -46,9 +46,9 @@ class StateRecord(msgspec.Struct, frozen=True, kw_only=True):
         """The id under which the record is stored. Kinds without one are stored under an id that the caller chooses."""
         raise NotImplementedError(f"the caller chooses the id of a {self.kind} record")
 
-    def belongs_under(self, id: str) -> bool:  # noqa: ARG002 - any id, unless a kind has a form for its ids
+    def belongs_under(self, id: str) -> bool:
         """Returns whether the record can be stored under ``id``."""
-        return True
+        return id == self.id
 
     def to_json(self) -> bytes:
         return msgspec.json.encode(self)
@@ -83,9 +83,6 @@ class NetworkRecord(StateRecord, frozen=True, kw_only=True):
     def id(self) -> str:
         return self.network
 
-    def belongs_under(self, id: str) -> bool:
-        return id == self.network
-
     def network_value(self) -> Network:
         return parse_network(self.network)
 
@@ -95,9 +92,6 @@ class Control(StateRecord, frozen=True, kw_only=True):
 
     kind: ClassVar[str] = "control"
     id: ClassVar[str]
-
-    def belongs_under(self, id: str) -> bool:
-        return id == self.id
 
     @classmethod
     def salvaged(cls, body: bytes) -> Self:

@@ -43,7 +43,7 @@ class LogStream(Resource):
         differences = [] if shards == self._shards else [f"{mode(shards)} becomes {mode(self._shards)}"]
         encrypted = stream.get("EncryptionType") == ENCRYPTION["EncryptionType"]
         if encrypted != self.stage.choices.stream_encryption:
-            differences.append(f"its records become {'un' * encrypted}encrypted")
+            differences.append(f"its records become {'unencrypted' if encrypted else 'encrypted'}")
         facts = {"shards": shards, "arn": stream["StreamARN"], "encrypted": encrypted}
         return Existing(self.tagged(tags), differences, facts)
 
@@ -58,8 +58,8 @@ class LogStream(Resource):
         client = account.client("kinesis")
         self._wait(account)
         if existing.facts["encrypted"] != self.stage.choices.stream_encryption:
-            encrypt, leave = client.start_stream_encryption, client.stop_stream_encryption
-            (leave if existing.facts["encrypted"] else encrypt)(StreamName=self.name, **ENCRYPTION)
+            change = client.stop_stream_encryption if existing.facts["encrypted"] else client.start_stream_encryption
+            change(StreamName=self.name, **ENCRYPTION)
             self._wait(account)
         if self._shards == existing.facts["shards"]:
             return
