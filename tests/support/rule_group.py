@@ -1,6 +1,7 @@
-"""A rule group at work: which requests its rules match, as AWS WAF compares them.
+"""A web ACL or rule group at work: the rule that refuses a request, as AWS WAF evaluates and compares.
 
-Source: AWS WAF Developer Guide, "IP set match rule statement" and "Using forwarded IP addresses".
+Source: AWS WAF Developer Guide, "IP set match rule statement", "Using forwarded IP addresses", "Setting rule priority"
+and "Rule action".
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,23 +19,43 @@ class Arrival(NamedTuple):
     """Address of the connection."""
     forwarded_for: str = ""
     """X-Forwarded-For; empty if the request has none."""
+    country: str = ""
 
 
-def refusing_rule(rules: Sequence[Mapping[str, Any]], contents: Mapping[str, Sequence[str]], arrival: Arrival) -> str:
-    """Returns the name of the rule that blocks a request, the first by priority; empty if none does.
+Rules = Sequence[Mapping[str, Any]]
 
-    ``contents``: networks of each IP set, by ARN.
+
+def refusing_rule(
+    rules: Rules, contents: Mapping[str, Sequence[str]], arrival: Arrival, groups: Mapping[str, Rules] | None = None
+) -> str:
+    """Returns the name of the rule that blocks a request; empty if none does, or if another allows it before.
+
+    ``contents``: networks of each IP set; ``groups``: rules of each rule group that ``rules`` refer to; both by ARN.
     """
+    rule = _ending(rules, contents, arrival, groups or {})
+    return str(rule["Name"]) if rule is not None and "Block" in rule["Action"] else ""
+
+
+def _ending(
+    rules: Rules, contents: Mapping[str, Sequence[str]], arrival: Arrival, groups: Mapping[str, Rules]
+) -> Mapping[str, Any] | None:
+    """Returns the rule that ends the evaluation of a request: of those that match it, the first that does not count."""
     for rule in sorted(rules, key=lambda rule: rule["Priority"]):
-        if "Block" in rule["Action"] and _matches(rule["Statement"], contents, arrival):
-            return str(rule["Name"])
-    return ""
+        if reference := rule["Statement"].get("RuleGroupReferenceStatement"):
+            ending = _ending(groups[reference["ARN"]], contents, arrival, groups)
+            if ending is not None:
+                return ending
+        elif {"Allow", "Block"} & rule["Action"].keys() and _matches(rule["Statement"], contents, arrival):
+            return rule
+    return None
 
 
 def _matches(statement: Mapping[str, Any], contents: Mapping[str, Sequence[str]], arrival: Arrival) -> bool:
     ((kind, inner),) = statement.items()
     if kind == "OrStatement":
         return any(_matches(each, contents, arrival) for each in inner["Statements"])
+    if kind == "GeoMatchStatement":
+        return arrival.country in inner["CountryCodes"]
     assert kind == "IPSetReferenceStatement", f"{kind} is not known here"
     compared = _compared(inner.get("IPSetForwardedIPConfig"), arrival)
     networks = [ip_network(each) for each in contents[inner["ARN"]]]

@@ -14,6 +14,7 @@ from chalicelib.edges.state_table import StateTable
 from chalicelib.pipeline.stored import State
 from sluice.deploy.placement import effect_of, making_place, place_of, predecessors, restored
 from tests.support.deploy.account import Run, World, owners_rule
+from tests.support.rule_group import Arrival, refusing_rule
 
 OWN = "sluice-prod"
 
@@ -150,6 +151,33 @@ def test_rules_are_renumbered_with_consent_alone_and_get_their_numbers_back(run:
     assert priorities(world, arn) == before | {OWN: 2}
     run("setup", "--yes", "--no-renumber")
     assert priorities(world, arn) == before | {OWN: 2}
+
+
+@pytest.mark.parametrize("tier", ["", "BUSINESS"], ids=["in a rule group", "on a plan"])
+def test_a_blocked_client_is_refused_behind_other_rules_unless_one_allows_it_and_before_them_always(
+    run: Run, world: World, tier: str
+) -> None:
+    """The owner's rules allow Antarctica: one of them stands before Sluice's, and another after."""
+    arn = world.web_acl(rules=[owners_rule("office", 0, "Allow"), owners_rule("rest", 7, "Allow")])
+    world.front.plans = [{"planFamily": "CLOUDFRONT", "planTier": tier, "resourceArns": [arn]}] if tier else []
+    waf = world.account.client("wafv2")
+
+    def refused(address: str, country: str) -> bool:
+        acl = waf.get_web_acl(Name="edge", Scope="CLOUDFRONT", Id=arn.rpartition("/")[2])["WebACL"]["Rules"]
+        groups = {
+            each["ARN"]: waf.get_rule_group(Name=each["Name"], Scope="CLOUDFRONT", Id=each["Id"])["RuleGroup"]["Rules"]
+            for each in waf.list_rule_groups(Scope="CLOUDFRONT")["RuleGroups"]
+        }
+        sets = waf.list_ip_sets(Scope="CLOUDFRONT")["IPSets"]
+        contents = {each["ARN"]: ["203.0.113.9/32"] if "-v4-" in each["Name"] else [] for each in sets}
+        return bool(refusing_rule(acl, contents, Arrival(address, country=country), groups))
+
+    for options, from_antarctica in (((), False), (("--renumber",), True), (("--no-renumber",), False)):
+        assert run("setup", "--yes", "--web-acl", "edge", *options).exit_code == 0
+        assert refused("203.0.113.9", "DE")
+        assert refused("203.0.113.9", "AQ") is from_antarctica
+        assert not refused("203.0.113.8", "DE")
+        assert not refused("203.0.113.8", "AQ")
 
 
 def test_detach_and_teardown_give_the_numbers_back(run: Run, world: World) -> None:
