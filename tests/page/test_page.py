@@ -485,7 +485,7 @@ def test_a_rule_is_switched_to_count_and_back(open_page: OpenPage, site: Site) -
 def test_a_rule_may_block_once_its_impact_has_been_seen_and_the_change_is_undone(
     open_page: OpenPage, site: Site
 ) -> None:
-    site.attack("203.0.113.9", 10, path="/login", method="POST")
+    site.attack_seen_by_plan("203.0.113.9", 10, path="/login", method="POST")
     page = open_page("history")
     page.get_by_label("Outcome").select_option("only counted")
     found = page.locator("#history tbody tr").filter(has_text="203.0.113.9")
@@ -531,7 +531,7 @@ def test_a_notice_never_covers_the_last_row_of_a_view_for_good(open_page: OpenPa
 
 
 def test_a_limit_is_changed_after_its_effect_is_shown_and_the_change_is_undone(open_page: OpenPage, site: Site) -> None:
-    site.attack("203.0.113.9")
+    site.attack_seen_by_plan("203.0.113.9")
     page = open_page("rules")
     card = page.locator("article.rule", has_text="burst")
     page.get_by_role("button", name="Change the limit: burst").click()

@@ -9,6 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from chalicelib.admin.rule_sets import RuleSetView, RulesPlan
 from chalicelib.core.state.blocks import Block
 from chalicelib.core.state.breakers import RuleBreaker
 from chalicelib.core.state.feeds import Feed
@@ -19,6 +20,7 @@ from chalicelib.core.tokens import Role
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep
 from chalicelib.ports import Item
+from sluice.api_client import ApiClient, bearer
 from sluice.local.served import ServedCloud
 from tests.support.objects import MemoryObjects
 
@@ -84,6 +86,18 @@ class Site:
                 self._opened.cloud.put(line)
 
         self.do(put)
+
+    def attack_seen_by_plan(self, address: str, number: int = 40, path: str = "/", method: str = "GET") -> None:
+        """Logs ``number`` requests and waits until a plan of the active rules knows of a client over a limit."""
+        self.attack(address, number, path, method)
+        api = ApiClient(self.url, bearer(self.viewer))
+        rules = api.get("/v1/rules", RuleSetView).value
+
+        def seen() -> bool:
+            plan = api.call("POST", "/v1/rules/plan", RulesPlan, body={"text": rules.text}).value
+            return any(rule.over for rule in plan.now)
+
+        self.eventually(seen)
 
     def put_late(self, number: int) -> None:
         """Logs requests that were made two hours ago."""
