@@ -22,7 +22,7 @@ TOOLS = $(READY) $(DYNAMODB) $(KINESIS) $(AXE) $(LINT) $(AWS) $(WHEELS) $(CHROMI
 # One worker for each processor; whoever is done takes tests from the others.
 PYTEST = $(BIN)/python -m pytest -n auto --dist worksteal
 # Folders without a fast test, which would take seconds to import.
-SLOW := chaos contracts functional hostile page peers properties
+SLOW := adversary chaos contracts functional hostile page peers properties
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 export AWS_EC2_METADATA_DISABLED := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

@@ -43,7 +43,10 @@ def dev(*words: str) -> Iterator[tuple[subprocess.Popen[bytes], ApiClient]]:
             yield process, ApiClient(url, bearer(token))
         finally:
             process.send_signal(signal.SIGINT)
-            assert process.wait(PATIENCE_S) == 0
+            try:
+                assert process.wait(PATIENCE_S) == 0
+            finally:
+                process.kill()
 
 
 def attack() -> bytes:

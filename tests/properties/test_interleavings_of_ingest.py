@@ -32,28 +32,26 @@ SEEDS_TO_NOTICE = 2000
 
 
 def test_every_request_is_counted_once_and_exactly_the_offenders_are_detected() -> None:
+    went: Counter[str] = Counter()
     for seed in seeds(RUNS):
         ingesting = Ingesting(seed)
-        play(seed, ingesting.schedule, ingesting.play)
-
-
-def test_the_runs_contain_the_events_that_they_are_meant_to_survive() -> None:
-    """A simulation without faults would prove nothing."""
-    went: Counter[str] = Counter()
-    for seed in range(100):
-        run = Ingesting(seed).play()
+        run = play(seed, ingesting.schedule, ingesting.play)
         went += run.failures
+        went["runs"] += 1
         went["invocations"] += run.invocations
         went["logs opened"] += sum("after register" in line for line in run.trace)
         went["parts counted"] += sum("after append s3/" in line for line in run.trace)
         went["notified again"] += len({line.split(":")[0] for line in run.trace if ".log 1: " in line})
-    assert went["Crash"] > 50
-    assert went["Unavailable"] > 50
-    assert went["OutOfTime"] > 20
-    assert went["invocations"] > 800
-    assert went["logs opened"] > 200
-    assert went["parts counted"] > 200
-    assert went["notified again"] > 20
+    if went["runs"] < RUNS:
+        return
+    # Runs without the events that they are meant to survive would prove nothing.
+    assert went["Crash"] > 125
+    assert went["Unavailable"] > 125
+    assert went["OutOfTime"] > 50
+    assert went["invocations"] > 2000
+    assert went["logs opened"] > 500
+    assert went["parts counted"] > 500
+    assert went["notified again"] > 50
 
 
 @pytest.mark.parametrize("kind", [Crash, Unavailable])

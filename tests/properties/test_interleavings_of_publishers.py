@@ -23,19 +23,17 @@ SEEDS_TO_NOTICE = 3000
 
 
 def test_the_ip_sets_reach_the_wanted_list_and_never_hold_an_allowlisted_network() -> None:
+    went: Counter[str] = Counter()
     for seed in seeds(RUNS):
         publishing = Publishing(seed)
         play(seed, publishing.schedule, publishing.play)
-
-
-def test_the_runs_contain_the_events_that_they_are_meant_to_survive() -> None:
-    went: Counter[str] = Counter()
-    for seed in range(600):
-        publishing = Publishing(seed)
-        publishing.play()
         went += publishing.publish.failures
+        went["runs"] += 1
         went["updates"] += len(publishing.waf.updates)
         went["throttled"] += publishing.waf.throttled
+    if went["runs"] < RUNS:
+        return
+    # Runs without the events that they are meant to survive would prove nothing.
     assert went["Crash"] > 50
     assert went["Unavailable"] > 10
     assert went["updates"] > 200

@@ -2,10 +2,13 @@
 
 import os
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import pytest
 
 from tests.support.simulation.schedule import Schedule
+
+T = TypeVar("T")
 
 TRACE_SHOWN = 60
 
@@ -15,10 +18,10 @@ def seeds(default: int) -> Iterator[int]:
     return iter(range(first, first + int(os.environ.get("SLUICE_RUNS", str(default)))))
 
 
-def play(seed: int, schedule: Schedule, run: Callable[[], object]) -> None:
-    """Fails the test with the seed and the end of the trace if the run violates anything or raises."""
+def play(seed: int, schedule: Schedule, run: Callable[[], T]) -> T:
+    """Returns what the run returns; if it raises, fails the test with the seed and the end of the trace."""
     try:
-        run()
+        return run()
     except Exception as exc:  # noqa: BLE001 - every failure is reported with its seed
         trace = "\n".join(schedule.trace[-TRACE_SHOWN:])
         pytest.fail(f"seed {seed} (again: SLUICE_SEED={seed} SLUICE_RUNS=1): {type(exc).__name__}: {exc}\n{trace}")
