@@ -26,6 +26,7 @@ from bench.measure import MEASURED_RULES, Figure, paired_cpu_s
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
 from chalicelib.core.rules_toml import parse_rules
+from chalicelib.core.sampling import WHOLE_LOG
 from chalicelib.edges.events import kinesis_batch
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.ingest import Ingest
@@ -47,6 +48,7 @@ def ingest(
         decoder=BatchDecoder(fields),
         rules=lambda now_ms: RulesInUse(rules),  # noqa: ARG005
         writer=LogWriter(MemoryTallyLogs() if logs is None else logs),
+        portraits_of=WHOLE_LOG,
     )
 
 

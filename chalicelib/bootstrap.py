@@ -172,6 +172,7 @@ def compose(config: Config, world: World, parts: Parts = PARTS) -> Services:
             writer=writer,
             retention_s=config.retention_s,
             refusal_status=config.block_status,
+            portraits_of=config.portraits_of,
         ),
         import_objects=parts.import_objects(
             objects=world.objects,
@@ -182,6 +183,7 @@ def compose(config: Config, world: World, parts: Parts = PARTS) -> Services:
             clock=world.clock,
             retention_s=config.retention_s,
             refusal_status=config.block_status,
+            portraits_of=config.portraits_of,
         ),
         evaluate=parts.evaluate(
             logs=world.tally_logs,

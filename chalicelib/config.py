@@ -16,6 +16,7 @@ from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS, CloudFrontLines
 from chalicelib.core.logs.json_fields import READ, parse_json_fields
 from chalicelib.core.refusals import REFUSAL_STATUS, STATUSES
 from chalicelib.core.responses import SOFTER, Response
+from chalicelib.core.sampling import Sampling
 from chalicelib.core.state.records import DAY_S
 from chalicelib.core.tally import LONGEST_RETENTION_S, RETENTION_S
 
@@ -222,6 +223,11 @@ class Config:
         1_000_000_000,
     )
     history_days: int = _number(30, "Time for which the events that 'sluice history' lists are kept", 1, 400, "days, ")
+    portraits: Literal["on", "off"] = _choice(
+        "Whether detections say what a client's requests looked like: its busiest paths, hosts, user agents and so on",
+        "on",
+        "off",
+    )
     event_bus: str = _text(
         "",
         "EventBridge bus that announcements are sent to, in addition to the log; none if empty",
@@ -265,6 +271,11 @@ class Config:
     @property
     def history_s(self) -> int:
         return self.history_days * DAY_S
+
+    @property
+    def portraits_of(self) -> Sampling | None:
+        """The sampling of CloudFront's real-time log, which portraits depend on; None if none are drawn."""
+        return Sampling(self.sample_rate) if self.portraits == "on" else None
 
     @property
     def responses(self) -> frozenset[Response]:

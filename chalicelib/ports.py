@@ -70,6 +70,8 @@ class LogItem:
     refused: int = 0
     """Requests of the batch that were answered as Sluice's refusals, as far as a rule counts them; in the first of its
     items, and 0 in the others."""
+    portraits: bytes = b""
+    """Packed portraits of the batch's clients close to a limit (``core.portraits``); in the first of its items."""
 
     @property
     def closes(self) -> bool:

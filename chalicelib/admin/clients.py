@@ -22,7 +22,7 @@ from chalicelib.core.sampling import Sampling
 from chalicelib.core.state.allowlist import Allow
 from chalicelib.core.state.blocks import Block, History, Past
 from chalicelib.core.state.operators import Pause
-from chalicelib.core.wording import RESPONSES, evidence, few, plural, roughly
+from chalicelib.core.wording import RESPONSES, evidence, few, looked_like, plural, roughly
 from chalicelib.pipeline.rule_breakers import stopped_rules
 from chalicelib.pipeline.stored import State
 
@@ -165,14 +165,21 @@ def explain(client: ClientReport, pause: Pause, *, stopped: Sequence[str], uncou
     if client.counts and not any(count.count for count in client.counts):
         yield "No rule counts a request of it at the moment."
     for past in client.history:
-        yield (
-            f"{roughly(max(0, now - past.evidence.last_ms // 1000))} ago: offence {past.offence} against "
-            f"{evidence(past.evidence)}; {_outcome(past)}."
-        )
+        yield from _offence(past, now)
     if client.lifted_at is not None:
         yield f"Its last block ended {roughly(max(0, now - client.lifted_at))} ago."
     if uncounted:
         yield f"Its current requests are unknown: {uncounted}."
+
+
+def _offence(past: PastView, now: int) -> Iterator[str]:
+    """Yields what an offence was, and what the client's requests looked like, if that is known."""
+    yield (
+        f"{roughly(max(0, now - past.evidence.last_ms // 1000))} ago: offence {past.offence} against "
+        f"{evidence(past.evidence)}; {_outcome(past)}."
+    )
+    if past.evidence.portrait is not None:
+        yield f"Shortly before, {looked_like(past.evidence.portrait)}."
 
 
 def _blocks_inside(state: State, network: Network, now: int) -> list[Block]:

@@ -29,6 +29,7 @@ from chalicelib.api.routes import Health, Me
 from chalicelib.core.addresses import NetworkSet
 from chalicelib.core.durations import utc_text
 from chalicelib.core.logs.requests import Source
+from chalicelib.core.portraits import Portrait
 from chalicelib.core.responses import Response
 from chalicelib.core.rules import Action, Rule
 from chalicelib.core.rules_diff import DiffKind, RuleDiff
@@ -62,8 +63,26 @@ _evidence = Evidence(
     source=_LOG,
     detection="sluice-logs/shardId-000000000000@1789990000000/000000000041/burst/cloudfront",
     arrived_ms=_NOW * 1000 - 60_000,
+    portrait=Portrait(
+        requests=12,
+        lines={"GET www.example.com/search 200": 12},
+        paths={"/search": 12},
+        hosts={"www.example.com": 12},
+        methods={"GET": 12},
+        statuses={"200": 12},
+        user_agents={"curl/8.5.0": 12},
+        countries={"DE": 12},
+        asns={"64500": 12},
+    ),
 )
-_block = Block(network=_CLIENT, rule="burst", blocked_at=_NOW - 60, until=_NOW + 540, offence=1, evidence=_evidence)
+_block = Block(
+    network=_CLIENT,
+    rule="burst",
+    blocked_at=_NOW - 60,
+    until=_NOW + 540,
+    offence=1,
+    evidence=_evidence.without_portrait(),
+)
 _manual = Block(network=_CLIENT, blocked_at=_NOW, until=_NOW + 3600, comment="scraper", by="alice")
 _shown = BlockView.of(_block, NetworkSet(()), _NOW)
 _past = PastView(network=_CLIENT, rule="burst", offence=1, until=_NOW + 540, outcome="blocked", evidence=_evidence)

@@ -231,7 +231,7 @@ def settled(standing: Standing, now: int) -> Standing:
     cause = max(causes, key=lambda past: (past.until, past.evidence.rule), default=None)
     rule, offence, evidence = NETWORKS if block.rule == NETWORKS else MANUAL, 0, None
     if cause is not None:
-        rule, offence, evidence = cause.evidence.rule, cause.offence, cause.evidence
+        rule, offence, evidence = cause.evidence.rule, cause.offence, cause.evidence.without_portrait()
     return Standing(history, replace(block.with_other_ends(ends), rule=rule, offence=offence, evidence=evidence))
 
 
@@ -317,7 +317,7 @@ def _blocked(block: Block | None, network: str, past: Past, now: int, *, prolong
         blocked_at=block.blocked_at if block is not None and prolongs else now,
         rule=past.evidence.rule,
         offence=past.offence,
-        evidence=past.evidence,
+        evidence=past.evidence.without_portrait(),
         comment=beside.comment if beside else "",
         by=beside.by if beside else "",
         begun_at=begun_at,
@@ -364,4 +364,5 @@ def _evidence(detection: Detection, offender: Offender) -> Evidence:
         arrived_ms=detection.arrived_ms,
         rate=terms.rate,
         measure=terms.measure,
+        portrait=offender.portrait,
     )

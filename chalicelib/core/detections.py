@@ -1,16 +1,21 @@
 """Detections made from offences: one record per evaluation, rule and source, of up to ``MOST_OFFENDERS`` clients."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from heapq import nlargest
 from itertools import islice
 
 from chalicelib.core.addresses import network_of
 from chalicelib.core.logs.requests import Source
+from chalicelib.core.portraits import RecentPortraits
 from chalicelib.core.rules import Action, Rule
 from chalicelib.core.state.detections import Detection, Offender, Terms
 from chalicelib.core.view import Offence, Quiet
 
 MOST_OFFENDERS = 1000
 """Most clients in one detection; more are split over several, to keep an item far below DynamoDB's 400 KB."""
+
+MOST_PORTRAYED = 50
+"""Most clients with a portrait in one detection, those with the most requests: at most 2 kB each."""
 
 QUIET_MS = 10_000
 """Longest time, in milliseconds, for which an offence is not reported again."""
@@ -83,7 +88,14 @@ _Announcement = tuple[str, Source, bytes]
 
 
 def detections_of(
-    offences: Iterable[Offence], *, log: str, offset: int, rule_set: str, detected_ms: int, arrived_ms: int
+    offences: Iterable[Offence],
+    *,
+    log: str,
+    offset: int,
+    rule_set: str,
+    detected_ms: int,
+    arrived_ms: int,
+    portraits: RecentPortraits | None = None,
 ) -> list[Detection]:
     """Returns the detections of one evaluation, named after the item at ``offset`` of ``log``."""
     groups: dict[tuple[Rule, Source], list[Offence]] = {}
@@ -94,7 +106,7 @@ def detections_of(
             id=detection_id(log, offset, rule.name, source, part),
             terms=terms_of(rule, rule_set, rule.action_at(detected_ms)),
             source=source,
-            offenders=tuple(map(_offender, members[part : part + MOST_OFFENDERS])),
+            offenders=_offenders(members[part : part + MOST_OFFENDERS], portraits),
             detected_ms=detected_ms,
             arrived_ms=arrived_ms,
         )
@@ -133,12 +145,20 @@ def terms_of(rule: Rule, rule_set: str, action: Action) -> Terms:
     )
 
 
-def _offender(offence: Offence) -> Offender:
+def _offenders(offences: Sequence[Offence], portraits: RecentPortraits | None) -> tuple[Offender, ...]:
+    """Returns the clients of one detection, the busiest with their portraits."""
+    busiest = {id(offence) for offence in nlargest(MOST_PORTRAYED, offences, key=lambda offence: offence.count)}
+    return tuple(_offender(offence, portraits if id(offence) in busiest else None) for offence in offences)
+
+
+def _offender(offence: Offence, portraits: RecentPortraits | None) -> Offender:
+    network = str(network_of(offence.client, *offence.rule.prefixes))
     return Offender(
-        network=str(network_of(offence.client, *offence.rule.prefixes)),
+        network=network,
         count=offence.count,
         first_ms=offence.first_ms,
         last_ms=offence.last_ms,
         since_ms=offence.since_ms,
         served_since_ms=offence.served_since_ms,
+        portrait=None if portraits is None else portraits.portrait(offence.source, network, offence.last_ms),
     )

@@ -100,6 +100,16 @@ class MeterTally(msgspec.Struct, array_like=True, frozen=True, gc=False):
         """Returns all clients, each once."""
         return _split(self.keys4, 4) + _split(self.keys16, 16)
 
+    def keys_at(self, rows: Iterable[int]) -> list[bytes]:
+        """Returns the clients at these positions in ``keys``."""
+        number4 = len(self.keys4) // 4
+        return [
+            self.keys4[4 * row : 4 * row + 4]
+            if row < number4
+            else self.keys16[16 * (row - number4) : 16 * (row - number4) + 16]
+            for row in rows
+        ]
+
     def clients(self) -> Clients:
         """Returns all counts."""
         entries = zip(self.slots(), unpack_integers(self.counts), strict=True)

@@ -72,13 +72,14 @@ class Tallier:
         """``refusal_status``: the status with which the rule group refuses requests."""
         self._refusal_status = refusal_status
         self._meters = [(meter, meter.refusals()) for meter in meters]
-        self._prefixes = {meter.prefixes: PrefixMemo(*meter.prefixes) for meter, _ in self._meters}
+        self.memos = {meter.prefixes: PrefixMemo(*meter.prefixes) for meter, _ in self._meters}
+        """The networks of addresses, for each pair of prefixes that makes a client."""
 
     def tally(self, batches: Iterable[Requests]) -> Tally:
         """Returns the counts of each meter, and those of its refusals, unless it counted no request."""
         counts: list[MeterTally] = []
         for requests in batches:
-            masked = {prefixes: memo.mask_all(requests.clients) for prefixes, memo in self._prefixes.items()}
+            masked = {prefixes: memo.mask_all(requests.clients) for prefixes, memo in self.memos.items()}
             refused = frozenset(refusal_rows(requests, self._refusal_status))
             for meter, refusals in self._meters:
                 keys, rows = masked[meter.prefixes], meter.scope.rows(requests)

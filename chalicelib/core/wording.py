@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from chalicelib.core.measures import amount_text, counted_text
+from chalicelib.core.portraits import Portrait
 from chalicelib.core.responses import Response
 from chalicelib.core.state.blocks import MANUAL, Block, Members
 from chalicelib.core.state.detections import Evidence
@@ -33,6 +34,19 @@ def evidence(seen: Evidence) -> str:
         return f"{seen.rule}: {seen.count} requests above {seen.rate}, burst {seen.limit}"
     counted = counted_text(seen.measure, seen.count, seen.window_s)
     return f"{seen.rule}: {counted}, limit {amount_text(seen.measure, seen.limit)}"
+
+
+def looked_like(portrait: Portrait) -> str:
+    """Returns what a client's requests were, and by whom they seem to be made.
+
+    >>> seen = {"lines": {"POST www.example.com/login 401": 9, "GET www.example.com/ 200": 3}, "asns": {"64500": 12}}
+    >>> looked_like(Portrait(requests=12, user_agents={"curl/8.5.0": 12}, **seen))
+    '9 of 12 requests looked at were POST www.example.com/login 401; user agent curl/8.5.0, AS 64500'
+    """
+    line, number = next(iter(portrait.lines.items()), ("not described by the log", portrait.requests))
+    kinds = ("user agent", portrait.user_agents), ("country", portrait.countries), ("AS", portrait.asns)
+    origin = ", ".join(f"{kind} {next(iter(values))}" for kind, values in kinds if values)
+    return f"{number} of {plural(portrait.requests, 'request')} looked at were {line}" + (origin and f"; {origin}")
 
 
 def reason(block: Block) -> str:

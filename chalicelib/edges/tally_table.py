@@ -179,6 +179,8 @@ def _attributes(log: str, offset: int, item: LogItem) -> dict[str, Any]:
         attributes["late"] = {"N": str(item.late)}
     if item.refused:
         attributes["refused"] = {"N": str(item.refused)}
+    if item.portraits:
+        attributes["portraits"] = {"B": item.portraits}
     return attributes
 
 
@@ -222,6 +224,7 @@ def _item(attributes: Mapping[str, Any]) -> LogItem:
         malformed=unpack_counts(attributes["malformed"]["S"]) if "malformed" in attributes else (),
         late=int(attributes["late"]["N"]) if "late" in attributes else 0,
         refused=int(attributes["refused"]["N"]) if "refused" in attributes else 0,
+        portraits=attributes["portraits"]["B"] if "portraits" in attributes else b"",
     )
 
 

@@ -8,6 +8,7 @@ makes up for a lost one.
 from collections.abc import Callable, Iterable, Sequence
 
 from chalicelib.core.detections import Announced, detections_of
+from chalicelib.core.portraits import RecentPortraits, unpack_portraits
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.state.detections import Detection
 from chalicelib.core.tally import RETENTION_S, Tally
@@ -55,6 +56,7 @@ class Evaluate:
         self._retention_ms = retention_s * 1000
         self._rule_set = RuleSet(())
         self._announced = Announced()
+        self._portraits = RecentPortraits()
         self._stored: Position | None = None
         """The position that this container stored last."""
         self._stored_ms = 0
@@ -98,6 +100,8 @@ class Evaluate:
     def _evaluate(self, view: View, now_ms: int, report: EvaluateReport) -> None:
         """Evaluates the items of a slice, stores the detections, and moves the position."""
         items = sorted(self._reader.unevaluated, key=lambda item: (item.log, item.offset))
+        for item in items:
+            self._portraits.add(unpack_portraits(item.portraits), item.last_ms)
         try:
             self._report([(item, self._offences(view, item)) for item in items], now_ms, report)
         except Exception:
@@ -134,6 +138,7 @@ class Evaluate:
             rule_set=self._rule_set.version,
             detected_ms=now_ms,
             arrived_ms=arrived_ms,
+            portraits=self._portraits,
         )
         self._detect(detections)
         report.detections += detections

@@ -13,7 +13,9 @@ from zlib import crc32
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.framing import TextPart, last_header, parts
 from chalicelib.core.logs.malformed_counts import counted
+from chalicelib.core.portraits import pack_portraits
 from chalicelib.core.refusals import REFUSAL_STATUS
+from chalicelib.core.sampling import Sampling
 from chalicelib.core.tally import RETENTION_S
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.active_tallier import ActiveTallier
@@ -66,16 +68,18 @@ class ImportObjects:
         clock: Callable[[], float],
         retention_s: int = RETENTION_S,
         refusal_status: int = REFUSAL_STATUS,
+        portraits_of: Sampling | None = None,
         part_bytes: int = PART_BYTES,
     ) -> None:
         """``rules`` returns the rules in use at a time in ms. Requests older than ``retention_s`` are late.
 
-        ``refusal_status``: the status with which the rule group refuses requests.
+        ``refusal_status``: the status with which the rule group refuses requests. ``portraits_of``: the sampling of
+        CloudFront's real-time log; None if no portraits are drawn.
         """
         self._objects = objects
         self._decoder = decoder
         self._rules = rules
-        self._tallier = ActiveTallier(refusal_status)
+        self._tallier = ActiveTallier(refusal_status, portraits_of)
         self._logs = logs
         self._writer = writer
         self._clock = clock
@@ -134,6 +138,7 @@ class ImportObjects:
             tally,
             decoded,
             malformed,
+            portraits=pack_portraits(self._tallier.draw(decoded.requests, tally, now_ms)),
             last_sequence=0,
             arrived_ms=new.created_ms,
             refused=self._tallier.refused(tally),

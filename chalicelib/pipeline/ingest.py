@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.malformed_counts import MalformedCounts, added, counted
 from chalicelib.core.logs.requests import Decoded
+from chalicelib.core.portraits import Drawn, pack_portraits
 from chalicelib.core.refusals import REFUSAL_STATUS
+from chalicelib.core.sampling import Sampling
 from chalicelib.core.tally import RETENTION_S, Tally, merged
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.active_tallier import ActiveTallier
@@ -48,14 +50,16 @@ class Ingest:
         writer: LogWriter,
         retention_s: int = RETENTION_S,
         refusal_status: int = REFUSAL_STATUS,
+        portraits_of: Sampling | None = None,
     ) -> None:
         """``rules`` returns the rules in use at a time in ms. Requests older than ``retention_s`` are late.
 
-        ``refusal_status``: the status with which the rule group refuses requests.
+        ``refusal_status``: the status with which the rule group refuses requests. ``portraits_of``: the sampling of
+        CloudFront's real-time log; None if no portraits are drawn.
         """
         self._decoder = decoder
         self._rules = rules
-        self._tallier = ActiveTallier(refusal_status)
+        self._tallier = ActiveTallier(refusal_status, portraits_of)
         self._writer = writer
         self._retention_ms = retention_s * 1000
 
@@ -97,6 +101,7 @@ class Ingest:
                 counted.malformed,
                 counted.late,
                 self._tallier.refused(counted.tally),
+                pack_portraits(counted.drawn),
             )
             try:
                 if not batch_tally.empty:
@@ -121,7 +126,8 @@ class Ingest:
         total = _Counted(first_ms=now_ms, last_ms=now_ms)
         for part in self._decoder.parts(records, self._tallier.columns, start=replayed):
             timely = part.between(now_ms - self._retention_ms, now_ms + SKEW_MS)
-            total = total.plus(timely, self._tallier.tally(timely.requests))
+            tally = self._tallier.tally(timely.requests)
+            total = total.plus(timely, tally, self._tallier.draw(timely.requests, tally, now_ms))
         return total
 
 
@@ -137,8 +143,9 @@ class _Counted:
     malformed: MalformedCounts = ()
     late: int = 0
     repeats: int = 0
+    drawn: Sequence[Drawn] = ()
 
-    def plus(self, part: Decoded, tally: Tally) -> "_Counted":
+    def plus(self, part: Decoded, tally: Tally, drawn: Sequence[Drawn]) -> "_Counted":
         first_ms, last_ms = part.span_ms() if part.requests else (self.first_ms, self.last_ms)
         return _Counted(
             tally=merged((*self.tally, *tally)) if self.tally else tally,
@@ -148,6 +155,7 @@ class _Counted:
             malformed=added((*self.malformed, *counted(part.malformed))),
             late=self.late + part.late,
             repeats=self.repeats + part.repeats,
+            drawn=(*self.drawn, *drawn),
         )
 
 

@@ -63,6 +63,8 @@ class Unevaluated(NamedTuple):
     requests: int = 0
     malformed: int = 0
     """Malformed pieces. This and ``requests`` are those of the whole batch; 0 unless this is its first item."""
+    portraits: bytes = b""
+    """Packed portraits of the batch (``core.portraits``); none unless this is its first item."""
 
 
 @dataclass(slots=True)
@@ -312,7 +314,9 @@ class LogReader:
                 suspects = view.merge(tally, *between_ms) if concerns_view else ()
                 times_ms = *between_ms, item.written_ms, item.arrived_ms
                 pieces = item.requests, sum(count.number for count in item.malformed)
-                self.unevaluated.append(Unevaluated(tail.log, tail.offset, tally, suspects, *times_ms, *pieces))
+                self.unevaluated.append(
+                    Unevaluated(tail.log, tail.offset, tally, suspects, *times_ms, *pieces, item.portraits)
+                )
                 if self._past is not None:
                     self._past.take(tail.log, item, tally)
         tail.take(item)

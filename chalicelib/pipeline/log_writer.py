@@ -46,6 +46,8 @@ class BatchTally:
     """Requests of the batch that were too old to count."""
     refused: int = 0
     """Requests of the batch that were answered as refusals, as far as a rule counts them."""
+    portraits: bytes = b""
+    """Packed portraits of clients close to a limit (``core.portraits``)."""
 
     @classmethod
     def of(
@@ -57,11 +59,13 @@ class BatchTally:
         last_sequence: int,
         arrived_ms: int,
         refused: int,
+        portraits: bytes,
         now_ms: int,
     ) -> "BatchTally":
         """Returns the tally of ``decoded``. Without a request, its times are ``now_ms``, so no view reaches back."""
         span_ms = decoded.span_ms() if decoded else (now_ms, now_ms)
-        return cls(tally, last_sequence, len(decoded), *span_ms, arrived_ms, malformed, decoded.late, refused)
+        counts = len(decoded), *span_ms, arrived_ms, malformed, decoded.late, refused
+        return cls(tally, last_sequence, *counts, portraits)
 
     @property
     def empty(self) -> bool:
@@ -144,6 +148,7 @@ class LogWriter:
                 malformed=() if number else added.malformed[:MOST_STORED],
                 late=0 if number else added.late,
                 refused=0 if number else added.refused,
+                portraits=b"" if number else added.portraits,
             )
             for number, body in enumerate(bodies)
         ]

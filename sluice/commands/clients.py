@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 
 import click
+from rich.table import Table
 from rich.text import Text
 
 from chalicelib.admin.busiest import Busiest, Top
 from chalicelib.admin.clients import ClientReport
 from chalicelib.core.measures import amount_text
+from chalicelib.core.portraits import KINDS, Portrait
 from chalicelib.core.wording import roughly
 from sluice.commands.shared.api import Printable, Session, api_command
 from sluice.commands.shared.options import number_option
@@ -27,8 +29,8 @@ NEAR = 0.8
 def client(session: Session, address: str) -> None:
     """Show everything about one client.
 
-    Includes its blocks and when they end, its offences, its counts and its allowlist entries. Of a network: the blocks
-    and the busiest clients in it.
+    Includes its blocks and when they end, its offences, what its requests looked like, its counts and its allowlist
+    entries. Of a network: the blocks and the busiest clients in it.
 
     \b
     sluice client 203.0.113.9
@@ -53,6 +55,21 @@ def _view(report: ClientReport) -> Iterator[Printable]:
             for count in report.counts
         ]
         yield table(("rule", "log", "counted as", "now", "count", "limit"), rows, right=("count", "limit"))
+    for past in report.history:
+        if past.evidence.portrait is not None:
+            until = local(past.evidence.last_ms / 1000)
+            yield f"Its requests before the offence against {past.rule} of {until}:"
+            yield _portrait(past.evidence.portrait)
+            return
+
+
+def _portrait(portrait: Portrait) -> Table:
+    rows = [
+        (name, value, f"{number} of {portrait.requests}")
+        for field, name in KINDS.items()
+        for value, number in getattr(portrait, field).items()
+    ]
+    return table(("what", "value", "requests"), rows, right=("requests",))
 
 
 @click.command()

@@ -81,6 +81,9 @@ BATCHES_PER_S = 1.0
 TALLY_BYTES_PER_LINE = 4.0
 """Bytes of a packed tally per line: 2 to 3 were measured for large batches, and more with more clients."""
 
+PORTRAIT_BYTES = 600
+"""Bytes of the portraits in a tally: 500 to 600 were measured, in batches with four clients close to a limit."""
+
 INVOCATION_S, LINE_S = 0.012, 0.000004
 """Seconds of ingest per batch and per line, measured on one full vCPU of x86_64."""
 
@@ -206,7 +209,7 @@ def _costs_after_delivery(load: Load) -> list[Cost]:
     _, records, record_bytes = _delivery(load.source or "cloudfront", lines)
     shards = load.shards or max(ON_DEMAND_SHARDS, shards_for(lines_per_second, load.source or "cloudfront"))
     batches = shards * SECONDS_PER_MONTH * min(BATCHES_PER_S, max(lines_per_second / shards, 1e-9))
-    tally_bytes = lines / batches * TALLY_BYTES_PER_LINE
+    tally_bytes = lines / batches * TALLY_BYTES_PER_LINE + PORTRAIT_BYTES
     write_units = batches * max(1, ceil(tally_bytes / 1024))
     # A ring reads the registry and the next item of every log, for a unit each, even if there is no such item. A log
     # that has one is read again, and so is the registry. Lambda's own reads of a table's stream are free.

@@ -35,6 +35,7 @@ def item(number: int = 0, *, body: bytes | None = b"tally", written_ms: int = NO
         requests=number,
         arrived_ms=NOW_MS - 17,
         malformed=MALFORMED if number % 2 else (),
+        portraits=b"\x78\x01\xff" if number % 2 else b"",
     )
 
 

@@ -3,9 +3,11 @@
 from typing import Annotated, ClassVar, get_args
 
 import msgspec
+from msgspec.structs import replace
 
 from chalicelib.core.addresses import require_network
 from chalicelib.core.logs.requests import LiveSource, Source
+from chalicelib.core.portraits import Portrait
 from chalicelib.core.responses import BLOCKED, Response
 from chalicelib.core.rules import Action, Escalation
 from chalicelib.core.state.records import LATEST_S, Milliseconds, Number, StateRecord
@@ -24,6 +26,8 @@ class Offender(msgspec.Struct, frozen=True, array_like=True):
     served_since_ms: Annotated[int, msgspec.Meta(ge=-1, le=LATEST_S * 1000)] = 0
     """The same for the requests that were not answered as Sluice's own refusals are: the latest time from which they
     alone, within one window, are over the limit; -1 if they are within it, and 0 for ``since_ms``."""
+    portrait: Portrait | None = None
+    """The looks of its requests; None if none of its batches brought it close to a limit."""
 
     def __post_init__(self) -> None:
         require_network(self.network)
@@ -93,3 +97,9 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     above this rate, and ``limit`` is the burst."""
     measure: str = "requests"
     """Unit of ``count`` and ``limit``: requests, bytes, or, for time, milliseconds."""
+    portrait: Portrait | None = None
+    """The looks of the client's requests; null in blocks, and if none of its batches brought it close to a limit."""
+
+    def without_portrait(self) -> "Evidence":
+        """Returns the evidence as a block holds it: publishers read all blocks, and the history has the portrait."""
+        return self if self.portrait is None else replace(self, portrait=None)

@@ -13,6 +13,36 @@ def test_a_blocked_client_is_explained_in_figures_and_in_words(desk: Desk) -> No
     assert [past["rule"] for past in client["history"]] == ["burst"]
 
 
+def test_a_client_is_shown_with_what_its_requests_looked_like(desk: Desk) -> None:
+    desk.requests("203.0.113.9", 30, method="POST", path="/login?user=a", status=401)
+    desk.requests("203.0.113.9", 10, path="/\x1b[2J")
+    desk.run(5)
+    client = desk.call("GET", "/v1/clients", address="203.0.113.9").json
+    portraits = {past["rule"]: past["evidence"]["portrait"] for past in client["history"]}
+    assert portraits.keys() == {"burst", "login"}
+    portrait = portraits["burst"]
+    assert next(iter(portrait["lines"])) == "POST www.example.com/login 401"
+    assert portrait["paths"].keys() == {"/login", "/\\x1b[2J"}
+    assert portrait["statuses"].keys() == {"401", "200"}
+    assert (portrait["hosts"], portrait["user_agents"]) == (
+        {"www.example.com": portrait["requests"]},
+        {"agent": portrait["requests"]},
+    )
+    looked_like = f"{portrait['lines']['POST www.example.com/login 401']} of {portrait['requests']} requests looked at"
+    assert any(looked_like in sentence for sentence in client["explain"])
+    assert [block["evidence"]["portrait"] for block in client["blocks"]] == [None]
+    events = desk.call("GET", "/v1/history").json["events"]
+    assert {event["rule"]: event["evidence"]["portrait"] for event in events} == portraits
+
+
+def test_no_portrait_is_drawn_if_the_setting_says_so() -> None:
+    desk = Desk({"PORTRAITS": "off"})
+    desk.attack("203.0.113.9")
+    client = desk.call("GET", "/v1/clients", address="203.0.113.9").json
+    assert [past["evidence"]["portrait"] for past in client["history"]] == [None]
+    assert not any("looked at" in sentence for sentence in client["explain"])
+
+
 def test_the_current_count_is_exact_and_compared_with_every_limit(desk: Desk) -> None:
     desk.requests("203.0.113.9", 12)
     desk.requests("203.0.113.9", 3, method="POST", path="/login")

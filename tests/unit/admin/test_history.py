@@ -48,7 +48,8 @@ def test_it_says_who_was_blocked_last_night_why_and_when_it_ended(desk: Desk) ->
     assert (start["outcome"], start["network"], start["rule"]) == ("blocked", "203.0.113.9/32", "burst")
     assert (start["at"], start["until"]) == (began["blocked_at"], began["until"])
     assert start["detail"] == began["reason"]
-    assert start["evidence"] == began["evidence"]
+    assert start["evidence"] | {"portrait": None} == began["evidence"]
+    assert start["evidence"]["portrait"]["paths"] == {"/": start["evidence"]["portrait"]["requests"]}
     assert (end["outcome"], end["since"], end["until"]) == ("ended", start["at"], start["until"])
     assert end["detail"] == "after 10m"
     assert end["at"] - end["until"] < 120

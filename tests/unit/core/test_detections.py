@@ -6,8 +6,9 @@ import pytest
 
 from chalicelib.core.detections import QUIET_MS, Announced, detections_of
 from chalicelib.core.logs.requests import Source
+from chalicelib.core.portraits import Drawn, Portrait, RecentPortraits
 from chalicelib.core.rules import Action, Rule
-from chalicelib.core.state.detections import SERVED_WITHIN_LIMIT
+from chalicelib.core.state.detections import SERVED_WITHIN_LIMIT, Detection
 from chalicelib.core.view import Offence
 
 RULE = Rule(name="burst", limit=50, window_s=5)
@@ -98,3 +99,18 @@ def test_a_paused_rule_only_counts_what_is_detected_before_the_end_of_its_pause(
         [paused], log="l@1", offset=1, rule_set="7", detected_ms=detected_s * 1000, arrived_ms=1
     )
     assert detection.terms.action is action
+
+
+def test_the_busiest_clients_of_a_detection_have_their_portraits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chalicelib.core.detections.MOST_PORTRAYED", 2)
+    networks = {bytes([192, 0, 2, host]): f"192.0.2.{host}/32" for host in range(1, 5)}
+    counts = dict(zip(networks, (7, 9, 6, 8), strict=True))
+    offences = [replace(offence(0), client=client, count=count) for client, count in counts.items()]
+    portraits = RecentPortraits()
+    portraits.add([Drawn(Source.CLOUDFRONT, network, Portrait(requests=1)) for network in networks.values()], AT_MS)
+    (detection,) = detections_of(
+        offences, log="l@1", offset=1, rule_set="7", detected_ms=1, arrived_ms=1, portraits=portraits
+    )
+    portrayed = {offender.network for offender in detection.offenders if offender.portrait is not None}
+    assert portrayed == {"192.0.2.2/32", "192.0.2.4/32"}
+    assert Detection.from_json(detection.to_json()) == detection

@@ -16,8 +16,10 @@ from chalicelib.core.logs import framing
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.malformed_counts import MalformedCount
 from chalicelib.core.logs.requests import Reason
+from chalicelib.core.portraits import unpack_portraits
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
+from chalicelib.core.sampling import WHOLE_LOG
 from chalicelib.core.tally import unpack
 from chalicelib.pipeline import log_writer
 from chalicelib.pipeline.active_rules import RulesInUse
@@ -71,6 +73,7 @@ class Importers:
             logs=self.logs,
             writer=LogWriter(self.logs),
             clock=lambda: self.now_ms / 1000,
+            portraits_of=WHOLE_LOG,
             part_bytes=int(lines_per_part * LINE_BYTES),
         )
 
@@ -110,6 +113,13 @@ def test_every_line_of_an_object_counts_once(importers: Importers, packed: bool)
     assert importers.logs.counted() == 105
     assert importers.logs.calls.count("append") > 10
     assert report.counted.lag_ms == 5 * SECOND
+
+
+def test_clients_of_objects_have_portraits(importers: Importers) -> None:
+    importers.container(lines_per_part=99).run([new(importers.put(1))])
+    (portraits,) = [item.portraits for log in importers.logs.registry.values() for item in importers.logs.items(log[0])]
+    (drawn,) = unpack_portraits(portraits)
+    assert (drawn.network, drawn.portrait.lines) == ("192.0.2.0/32", {"GET www.example.com/i 200": 1})
 
 
 def test_a_repeated_notification_counts_nothing(importers: Importers) -> None:

@@ -16,7 +16,9 @@ NETWORKS = [f"192.0.2.{host}/32" for host in range(1, 9)]
 
 
 def cases(detected: Detection, count: int | None = None) -> list[tuple[Detection, Offender]]:
-    worse = [o if count is None else Offender(o.network, count, *([o.last_ms] * 3)) for o in detected.offenders]
+    worse = [
+        o if count is None else Offender(o.network, count, o.last_ms, o.last_ms, o.last_ms) for o in detected.offenders
+    ]
     return [(detected, offender) for offender in worse]
 
 
