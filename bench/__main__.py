@@ -18,6 +18,7 @@ SUITES = {
     "views": "bench.views:figures",
     "publishing": "bench.publishing:figures",
     "deciding": "bench.deciding:figures",
+    "api": "bench.api:figures",
     "networks": "bench.networks:figures",
     "latency": "bench.latency:figures",
     "hostile": "bench.hostile:figures",

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 
+from chalicelib.admin.listed_blocks import ListedBlocks
 from chalicelib.admin.live_counts import LiveCounts
 from chalicelib.config import Config, read_config
 from chalicelib.core.breaker import Limits
@@ -132,6 +133,7 @@ class Services:
     publish: Publish
     sweep: Sweep
     check_feeds: CheckFeeds
+    blocks: ListedBlocks
     live: LiveCounts
 
 
@@ -231,6 +233,7 @@ def compose(config: Config, world: World, parts: Parts = PARTS) -> Services:
             proxies=spared,
             history_s=config.history_s,
         ),
+        blocks=ListedBlocks(state),
         live=LiveCounts(world.tally_logs, rules.at, new_live_view),
     )
 

@@ -9,6 +9,7 @@ from msgspec.structs import asdict
 from chalicelib.admin.answers import RuleCount, TimedAnswer, at_most
 from chalicelib.admin.blocks import BlockView
 from chalicelib.admin.inputs import covering, overlapping, read_network
+from chalicelib.admin.listed_blocks import Listed, ListedBlocks
 from chalicelib.admin.live_counts import LiveCounts
 from chalicelib.admin.schemas import AddressQuery
 from chalicelib.core.addresses import Network, NetworkSet, Span, network_of, network_span, span_of
@@ -88,7 +89,7 @@ class ClientReport(TimedAnswer, frozen=True, kw_only=True):
 
 
 def client_report(
-    state: State, live: LiveCounts, query: AddressQuery, *, sampling: Sampling, now_ms: int
+    state: State, listed: ListedBlocks, live: LiveCounts, query: AddressQuery, *, sampling: Sampling, now_ms: int
 ) -> ClientReport:
     """Returns everything known about one client. Raises Invalid.
 
@@ -100,7 +101,7 @@ def client_report(
     exempt = state.exemptions(now)
     stored = [each.record for each in state.get_many(Block, names).values()]
     blocks = sorted((block for block in stored if block.in_force(now)), key=lambda block: -block.ends_at)
-    inside = _blocks_inside(state, network, now)
+    inside = _blocks_inside(listed, network, now)
     is_published = any(_meets(network_span(network), carved(span_of(each.network), exempt.networks)) for each in blocks)
     views = [BlockView.of(block, exempt.networks, now) for block in blocks]
     histories = [each.record for each in state.get_many(History, names).values()]
@@ -124,7 +125,7 @@ def client_report(
         lifted_at=max((each.ended_at for each in histories if each.ended_at), default=None),
         allowlisted=exempt.networks.covers(network_span(network)),
         blocks_inside=len(inside),
-        inside=[BlockView.of(block, exempt.networks, now) for block in inside[:MOST_INSIDE]],
+        inside=[BlockView.of(listed.block(each), exempt.networks, now) for each in inside[:MOST_INSIDE]],
         counts=[] if problem else list(_counts(live, network, sampling, now_ms)),
         explain=[],
     )
@@ -182,17 +183,13 @@ def _offence(past: PastView, now: int) -> Iterator[str]:
         yield f"Shortly before, {looked_like(past.evidence.portrait)}."
 
 
-def _blocks_inside(state: State, network: Network, now: int) -> list[Block]:
+def _blocks_inside(listed: ListedBlocks, network: Network, now: int) -> list[Listed]:
     """Returns the blocks in force of networks inside ``network``, the latest to end first."""
-    version, first, last = network_span(network)
-    if first == last:
+    span = network_span(network)
+    if span[1] == span[2]:
         return []
-    inside = []
-    for block in state.records(Block):
-        family, start, end = span_of(block.network)
-        narrower = family == version and first <= start and end <= last and (start, end) != (first, last)
-        if narrower and block.in_force(now):
-            inside.append(block)
+    within = NetworkSet([network]).covers
+    inside = [block for block in listed.in_force(now) if within(block.span) and block.span != span]
     return sorted(inside, key=lambda block: (-block.ends_at, block.network))
 
 

@@ -9,7 +9,7 @@ from chalicelib.admin.answers import Page, at_most, one_of
 from chalicelib.admin.inputs import read_network
 from chalicelib.admin.pagination import read_cursor, write_cursor
 from chalicelib.admin.schemas import MOST_EVENTS, EventsQuery
-from chalicelib.core.addresses import parse_network
+from chalicelib.core.addresses import NetworkSet, span_of
 from chalicelib.core.responses import Response
 from chalicelib.core.state.detections import Evidence
 from chalicelib.core.state.events import EVENT_OUTCOMES, Event, Events, events_from
@@ -110,12 +110,12 @@ def _entries(state: State, query: EventsQuery, since: int) -> Iterator[_Entry]:
 
 def _filter(query: EventsQuery) -> Callable[[Event], bool]:
     """Raises Invalid."""
-    network = None if query.network is None else read_network(query.network, "query")
+    asked = None if query.network is None else NetworkSet([read_network(query.network, "query")])
 
     def matches(event: Event) -> bool:
         if query.rule not in (None, event.rule) or query.outcome not in (None, event.outcome):
             return False
-        return network is None or (bool(event.network) and parse_network(event.network).overlaps(network))
+        return asked is None or (bool(event.network) and asked.meets(span_of(event.network)))
 
     return matches
 

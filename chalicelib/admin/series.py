@@ -7,10 +7,10 @@ from typing import Annotated
 import msgspec
 
 from chalicelib.admin.answers import TimedAnswer, at_most
+from chalicelib.admin.listed_blocks import ListedBlocks
 from chalicelib.admin.live_counts import LiveCounts
 from chalicelib.admin.schemas import SeriesQuery
 from chalicelib.core.detections import detection_ids_since
-from chalicelib.core.state.blocks import Block
 from chalicelib.core.state.detections import Detection
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import LogItem, LogKey
@@ -40,7 +40,7 @@ class Series(TimedAnswer, frozen=True, kw_only=True):
     """Oldest first; the last step is not over yet."""
 
 
-def read_series(state: State, live: LiveCounts, query: SeriesQuery, now_ms: int) -> Series:
+def read_series(state: State, listed: ListedBlocks, live: LiveCounts, query: SeriesQuery, now_ms: int) -> Series:
     """Returns the series; ``live`` must be fresh. Steps begin at multiples of their length; the last contains now."""
     now, step_s = now_ms // 1000, query.step
     last = now // step_s
@@ -50,7 +50,7 @@ def read_series(state: State, live: LiveCounts, query: SeriesQuery, now_ms: int)
     detections: Counter[int] = Counter()
     for detection in _detections(state, live.items, first * step_s * 1000):
         detections[detection.detected_ms // 1000 // step_s] += len(detection.offenders)
-    blocks = Counter(block.blocked_at // step_s for block in state.records(Block))
+    blocks = Counter(block.blocked_at // step_s for block in listed.in_force(now) if block.blocked_at >= first * step_s)
     points = [
         Point(
             at=step * step_s,

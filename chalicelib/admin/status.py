@@ -2,21 +2,21 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Annotated
 
 import msgspec
 
 from chalicelib.admin.answers import TimedAnswer, at_most, one_of
 from chalicelib.admin.breakers import BreakerStatus, breaker_status
+from chalicelib.admin.listed_blocks import Listed, ListedBlocks
 from chalicelib.admin.live_counts import LiveCounts
 from chalicelib.admin.malformed import MalformedPieces, explained
 from chalicelib.admin.rule_sets import rule_set
-from chalicelib.core.ipsets import IpSet, SetGroup, Wanted, rooms_of, wanted
+from chalicelib.core.ipsets import IpSet, SetGroup, Wanted, rooms_of
 from chalicelib.core.responses import Response
 from chalicelib.core.rules import Action
 from chalicelib.core.rules_toml import MOST_FEEDS
-from chalicelib.core.state.blocks import Block
 from chalicelib.core.state.feeds import Feed
 from chalicelib.core.state.operators import Pause, WebAcls
 from chalicelib.core.state.records import MOST_UNREADABLE, Unreadable
@@ -126,14 +126,14 @@ class Status(TimedAnswer, frozen=True, kw_only=True):
     """Where Sluice's rules stand in web ACLs, as ``sluice setup`` or ``doctor`` last found it."""
 
 
-def read_status(state: State, live: LiveCounts, sets: Sequence[IpSet], now_ms: int) -> Status:
+def read_status(state: State, listed: ListedBlocks, live: LiveCounts, sets: Sequence[IpSet], now_ms: int) -> Status:
     """Returns the status; ``sets`` are all IP sets. If the tally logs are unreachable, the answer gives the reason."""
     now = now_ms // 1000
     pause, breaker, beat, web_acls = state.controls(now)
-    blocks = [block for block in state.records(Block) if block.in_force(now)]
+    blocks = listed.in_force(now)
     exempt = state.exemptions(now)
     rooms = {SetGroup(Response.BLOCK, family): 0 for family in (4, 6)} | rooms_of(sets)
-    planned = wanted(blocks, exempt.networks, rooms, now)
+    planned = listed.wanted(exempt.networks, rooms, now)
     rules = rule_set(state)
     return Status(
         now=now,
@@ -144,7 +144,7 @@ def read_status(state: State, live: LiveCounts, sets: Sequence[IpSet], now_ms: i
             SetsStatus(
                 family=group.family,
                 response=group.response,
-                networks=0 if pause.released else len(planned.networks[group]),
+                networks=0 if pause.released else len(planned.covers[group]),
                 capacity=room,
             )
             for group, room in rooms.items()
@@ -166,17 +166,19 @@ def read_status(state: State, live: LiveCounts, sets: Sequence[IpSet], now_ms: i
     )
 
 
-def _blocks(blocks: Sequence[Block], planned: Wanted, now: int) -> BlocksStatus:
-    most_first = sorted(Counter(block.rule for block in blocks).items(), key=lambda pair: (-pair[1], pair[0]))
-    applying = Counter(block.response_at(now) for block in blocks)
-    ipv6 = sum(":" in block.network for block in blocks)
+def _blocks(blocks: Sequence[Listed], planned: Wanted, now: int) -> BlocksStatus:
+    most_first = sorted(Counter(map(attrgetter("rule"), blocks)).items(), key=lambda pair: (-pair[1], pair[0]))
+    applying = Counter[Response | None](map(attrgetter("response"), blocks))
+    if applying.pop(None, 0):
+        applying += Counter(block.response_at(now) for block in blocks if block.response is None)
+    ipv6 = Counter(map(attrgetter("family"), blocks))[6]
     return BlocksStatus(
         active=len(blocks),
         ipv4=len(blocks) - ipv6,
         ipv6=ipv6,
         withheld=planned.allowlisted,
         overflow=planned.overflow,
-        merged=sum(block.members is not None and block.members.merged for block in blocks),
+        merged=sum(map(attrgetter("merged"), blocks)),
         by_response=[ResponseBlocks(each, applying[each]) for each in Response if applying[each]],
         by_rule=[RuleBlocks(*pair) for pair in most_first[:MOST_RULES_SHOWN]],
     )

@@ -20,6 +20,7 @@ from chalice.app import Request, Response
 from chalicelib.admin.changes import Caller, Once, PlannedChange, make
 from chalicelib.admin.errors import Invalid, fault
 from chalicelib.admin.inputs import Widest
+from chalicelib.admin.listed_blocks import ListedBlocks
 from chalicelib.admin.live_counts import LiveCounts
 from chalicelib.admin.rule_sets import RuleBounds
 from chalicelib.admin.schemas import Form, Nothing
@@ -52,6 +53,10 @@ class ApiCall:
     @property
     def state(self) -> State:
         return self.services.state
+
+    @property
+    def blocks(self) -> ListedBlocks:
+        return self.services.blocks
 
     @property
     def widest(self) -> Widest:

@@ -60,7 +60,7 @@ def me(call: ApiCall) -> Me:
 @route("GET", "/v1/status", role=Role.VIEWER, tag="status")
 def status(call: ApiCall) -> Status:
     """Returns what is enforced, how full the IP sets are, and whether requests are being counted."""
-    return read_status(call.state, call.services.live, call.services.config.ip_sets, call.now_ms)
+    return read_status(call.state, call.blocks, call.services.live, call.services.config.ip_sets, call.now_ms)
 
 
 @route("GET", "/v1/allowlist", role=Role.VIEWER, tag="allowlist")
@@ -105,7 +105,7 @@ def feeds(call: ApiCall) -> FeedList:
 @route("GET", "/v1/blocks", role=Role.VIEWER, tag="blocks")
 def list_blocks(call: ApiCall, query: schemas.BlocksQuery) -> BlockPage:
     """Lists the blocks in force."""
-    return blocks.list_blocks(call.state, query, call.now)
+    return blocks.list_blocks(call.blocks, call.state, query, call.now)
 
 
 @route("POST", "/v1/blocks", role=Role.OPERATOR, tag="blocks", status=201, raises=(FORCE_NEEDED,))
@@ -132,7 +132,7 @@ def delete_blocks(call: ApiCall, query: schemas.UnblockQuery) -> PlannedChange[U
 @route("GET", "/v1/clients", role=Role.VIEWER, tag="clients")
 def client(call: ApiCall, query: schemas.AddressQuery) -> ClientReport:
     """Returns everything known about one client."""
-    return client_report(call.state, call.services.live, query, sampling=call.sampling, now_ms=call.now_ms)
+    return client_report(call.state, call.blocks, call.services.live, query, sampling=call.sampling, now_ms=call.now_ms)
 
 
 @route("GET", "/v1/top", role=Role.VIEWER, tag="clients", raises=(NOT_FOUND,))
@@ -263,7 +263,7 @@ def put_unreadable(call: ApiCall, body: schemas.UnreadableRecord) -> PlannedChan
 @route("GET", "/v1/series", role=Role.VIEWER, tag="status")
 def series(call: ApiCall, query: schemas.SeriesQuery) -> Series:
     """Returns requests, detections and blocks over time."""
-    return read_series(call.state, call.live(), query, call.now_ms)
+    return read_series(call.state, call.blocks, call.live(), query, call.now_ms)
 
 
 @route("GET", "/healthz", role=None, tag="open")

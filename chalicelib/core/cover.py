@@ -17,11 +17,18 @@ class Cover:
     def __init__(self, spans: Iterable[Span] = ()) -> None:
         self._spans = sorted(spans, key=_order)
         self._kept = collapsed(self._spans)
-        self._networks = set(map(network_at, self._kept))
+        self._networks: set[Network] | None = None
+        """Those kept; None until they are asked for."""
+
+    def __len__(self) -> int:
+        """Returns the number of ``networks``."""
+        return len(self._kept)
 
     @property
     def networks(self) -> AbstractSet[Network]:
         """The fewest networks with the same addresses. A view: it changes with the next ``add`` or ``remove``."""
+        if self._networks is None:
+            self._networks = set(map(network_at, self._kept))
         return self._networks
 
     def within(self, span: Span) -> int:
@@ -75,8 +82,9 @@ class Cover:
             self._replace(at, at + 2, [_both(self._kept[at], self._kept[at + 1])])
 
     def _replace(self, first: int, end: int, spans: list[Span]) -> None:
-        self._networks.difference_update(map(network_at, self._kept[first:end]))
-        self._networks.update(map(network_at, spans))
+        if self._networks is not None:
+            self._networks.difference_update(map(network_at, self._kept[first:end]))
+            self._networks.update(map(network_at, spans))
         self._kept[first:end] = spans
 
 

@@ -7,11 +7,12 @@ old ones, so that there is no moment at which AWS WAF lets its requests pass.
 AWS accepts at most 10,000 networks and one family per set, no ``/0`` and no host bits (AWS WAF quotas; UpdateIPSet).
 """
 
+from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from heapq import heapify, heappop, heappush, nlargest
+from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
 from chalicelib.core.addresses import Network, NetworkSet, Span, span_of
@@ -63,8 +64,8 @@ def rooms_of(sets: Iterable[IpSet]) -> dict[SetGroup, int]:
 class Wanted:
     """The contents that the IP sets should have."""
 
-    networks: Mapping[SetGroup, AbstractSet[Network]]
-    """Networks of each group, collapsed so that none overlaps another. Those of a ``BlockList`` change with it."""
+    covers: Mapping[SetGroup, Cover]
+    """Networks of each group. Those of a ``BlockList`` change with it."""
     allowlisted: int = 0
     """Blocks omitted because all of their addresses are on the allowlist."""
     overflow: int = 0
@@ -74,6 +75,11 @@ class Wanted:
     """Blocks in force."""
     places: Mapping[SetGroup, int] = field(default_factory=dict)
     """Number of networks of each group, including those that do not fit."""
+
+    @property
+    def networks(self) -> dict[SetGroup, AbstractSet[Network]]:
+        """Networks of each group, collapsed so that none overlaps another. Those of a ``BlockList`` change with it."""
+        return {group: cover.networks for group, cover in self.covers.items()}
 
     def surplus(self, rooms: Mapping[SetGroup, int]) -> dict[SetGroup, int]:
         """Returns the number of networks beyond ``NEARLY_FULL`` of the room, by group, for groups with any room."""
@@ -111,6 +117,8 @@ class BlockList:
         self._carved: dict[Span, Sequence[Span]] = {}
         """The published parts of each network that is partly on the allowlist."""
         self._covers = {group: Cover() for group in GROUPS}
+        self._ranked: dict[SetGroup, list[_Listed]] = {group: [] for group in GROUPS}
+        """The blocks of which anything is to be published, by rank."""
         self._unsorted: set[str] = set()
 
     def replace(self, network: str, block: Block | None) -> None:
@@ -137,17 +145,16 @@ class BlockList:
             for network in self._unsorted:
                 self._sort(network, allowlist)
         self._unsorted.clear()
-        networks = {group: cover.networks for group, cover in self._covers.items()}
-        places = {group: len(cover.networks) for group, cover in self._covers.items()}
+        covers = dict(self._covers)
         overflow = 0
         for group, cover in self._covers.items():
             room = rooms.get(group, 0)
-            if len(cover.networks) > room:
-                ranked = [entry for entry in self._not_withheld() if entry.group == group]
-                fitting, complete = self._fitting(nlargest(room, ranked), room)
-                overflow += len(ranked) - complete
-                networks[group] = Cover(fitting).networks
-        return Wanted(networks, len(self._withheld), overflow, blocks, places)
+            if len(cover) > room:
+                fitting, complete = self._fitting(group, room)
+                overflow += len(self._ranked[group]) - complete
+                covers[group] = Cover(fitting)
+        places = {group: len(cover) for group, cover in self._covers.items()}
+        return Wanted(covers, len(self._withheld), overflow, blocks, places)
 
     def in_force(self, now: int) -> int:
         """Returns the number of blocks in force at the epoch second ``now``."""
@@ -165,15 +172,11 @@ class BlockList:
         )
         return tuple(network for _, network in ends[:most])
 
-    def _not_withheld(self) -> Iterable[_Listed]:
-        """Returns the blocks in force of which anything is to be published."""
-        left_out = self._ended | self._withheld
-        return (entry for network, entry in self._blocks.items() if network not in left_out)
-
-    def _fitting(self, ranked: Sequence[_Listed], room: int) -> tuple[list[Span], int]:
+    def _fitting(self, group: SetGroup, room: int) -> tuple[list[Span], int]:
         """Returns the first ``room`` networks published for blocks, and the number of completely published blocks."""
+        ranked = self._ranked[group]
         spans: list[Span] = []
-        for complete, entry in enumerate(ranked):
+        for complete, entry in enumerate(reversed(ranked)):
             spans += self._pieces(entry)
             if len(spans) > room:
                 return spans[:room], complete
@@ -205,13 +208,19 @@ class BlockList:
                 names.remove(network)
                 return
         if self._allowlist is not None:
+            ranked, cover = self._ranked[entry.group], self._covers[entry.group]
+            del ranked[bisect_left(ranked, entry)]
             for piece in self._pieces(entry):
-                self._covers[entry.group].remove(piece)
+                cover.remove(piece)
             self._carved.pop(entry.span, None)
 
     def _sort(self, network: str, allowlist: NetworkSet) -> None:
-        for piece in self._sorted(network, allowlist):
-            self._covers[self._blocks[network].group].add(piece)
+        entry = self._blocks[network]
+        pieces = self._sorted(network, allowlist)
+        if pieces:
+            insort(self._ranked[entry.group], entry)
+        for piece in pieces:
+            self._covers[entry.group].add(piece)
 
     def _sorted(self, network: str, allowlist: NetworkSet) -> Sequence[Span]:
         """Files a block as withheld, carved or whole. Returns the networks that are published for it."""
@@ -226,12 +235,17 @@ class BlockList:
     def _sort_all(self) -> None:
         assert self._allowlist is not None
         spans: dict[SetGroup, list[Span]] = {group: [] for group in GROUPS}
+        entries: dict[SetGroup, list[_Listed]] = {group: [] for group in GROUPS}
         self._withheld = set()
         self._carved = {}
         for network, entry in self._blocks.items():
             if network not in self._ended:
-                spans[entry.group] += self._sorted(network, self._allowlist)
+                pieces = self._sorted(network, self._allowlist)
+                if pieces:
+                    spans[entry.group] += pieces
+                    entries[entry.group].append(entry)
         self._covers = {group: Cover(of_group) for group, of_group in spans.items()}
+        self._ranked = {group: sorted(of_group) for group, of_group in entries.items()}
 
 
 def _listed(block: Block) -> _Listed:

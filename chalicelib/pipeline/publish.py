@@ -236,7 +236,7 @@ class Publish:
         allowlist = self._state.allowlist(now)
         # What belongs in a group of which no set can be read has to wait, and is left where it is meanwhile.
         listed = blocks.wanted(allowlist, rooms_of(self._sets) | rooms, now)
-        fill = {group: len(listed.networks[group]) / room for group, room in rooms.items()}
+        fill = {group: len(listed.covers[group]) / room for group, room in rooms.items()}
         return SetsCompared(listed, fill, next_contents(listed.networks, published, allowlist), allowlist)
 
     def _next(self, compared: SetsCompared, published: Mapping[IpSet, Addresses]) -> IpSet:

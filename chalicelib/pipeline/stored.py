@@ -81,6 +81,10 @@ class State:
         """Returns what is stored, whether or not it can be read."""
         return self._store.get(kind, id)
 
+    def items(self, of: type[R]) -> list[Item]:
+        """Returns all that is stored of a kind, whether or not it can be read."""
+        return list(self._store.query(of.kind))
+
     def unreadable(self, kind: str, ids: Collection[str]) -> list[Unreadable]:
         """Returns what is stored under ``ids`` and cannot be read."""
         items = self._store.get_many(kind, ids)

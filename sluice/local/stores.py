@@ -7,6 +7,7 @@ import sys
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from threading import Lock
 
 from chalicelib.ports import (
@@ -22,6 +23,8 @@ from chalicelib.ports import (
     Unavailable,
     Write,
 )
+
+_BY_ID = attrgetter("id")
 
 MOST_WRITES = 100
 """Most writes per DynamoDB transaction."""
@@ -112,7 +115,8 @@ class MemoryStateStore:
 
     def __init__(self) -> None:
         self._items: dict[str, dict[str, Item]] = {}
-        self._order: dict[str, list[str]] = {}
+        self._order: dict[str, list[Item]] = {}
+        """The items of each kind that was queried, in order of id."""
         self._lock = Lock()
         self.changes: list[StateChange] = []
         self.on_change: Callable[[], object] = lambda: None
@@ -137,14 +141,13 @@ class MemoryStateStore:
         with self._lock:
             items = self._items.get(kind, {})
             if kind not in self._order:
-                self._order[kind] = sorted(items)
-            ids = self._order[kind]
-            ids = ids[bisect_right(ids, above) :]
-            if below is not None:
-                ids = ids[: bisect_left(ids, below)]
+                self._order[kind] = sorted(items.values(), key=_BY_ID)
+            order = self._order[kind]
+            end = len(order) if below is None else bisect_left(order, below, key=_BY_ID)
+            part = order[bisect_right(order, above, key=_BY_ID) : end]
             if descending:
-                ids = ids[::-1]
-            return iter([items[id] for id in ids[:limit]])
+                part.reverse()
+            return iter(part[:limit])
 
     def unspread(self, kind: str, limit: int) -> Sequence[Item]:  # noqa: ARG002 - it has one place for each kind
         return []
@@ -185,8 +188,10 @@ class MemoryStateStore:
             new = items[item.id] = replace(item, version=item.version + 1)
         else:
             items.pop(item.id, None)
-        if old is None or new is None:
-            self._order.pop(item.kind, None)
+        order = self._order.get(item.kind)
+        if order is not None:
+            at = bisect_left(order, item.id, key=_BY_ID)
+            order[at : at + (old is not None)] = [] if new is None else [new]
         if old != new:
             self.changes.append(StateChange(old, new))
             self.on_change()

@@ -23,3 +23,10 @@ def test_series_tell_refused_requests_from_others(desk: Desk) -> None:
     points = desk.call("GET", "/v1/series", span=120, step=10).json["points"]
     assert sum(point["refused"] for point in points) == pytest.approx(7, abs=2)
     assert sum(point["requests"] for point in points) == pytest.approx(17, abs=2)
+
+
+def test_series_leave_out_blocks_that_are_over_although_they_are_still_stored(desk: Desk) -> None:
+    desk.put_block("203.0.113.9/32", until=desk.now + 60)
+    desk.put_block("203.0.113.7/32", until=desk.now)
+    points = desk.call("GET", "/v1/series", span=120, step=10).json["points"]
+    assert sum(point["blocks"] for point in points) == 1

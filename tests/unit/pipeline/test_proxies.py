@@ -38,7 +38,12 @@ def test_a_regional_stage_does_not_block_a_cdn_and_says_what_to_set() -> None:
     assert blocked(cloud) == {f"{CLIENT}/32"}
     services = cloud.container()
     report = client_report(
-        services.state, services.live, AddressQuery(address=EDGE), sampling=Sampling(100), now_ms=int(START + 30) * 1000
+        services.state,
+        services.blocks,
+        services.live,
+        AddressQuery(address=EDGE),
+        sampling=Sampling(100),
+        now_ms=int(START + 30) * 1000,
     )
     (past,) = report.history
     assert past.outcome == "proxy"
