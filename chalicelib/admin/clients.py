@@ -166,21 +166,23 @@ def explain(client: ClientReport, pause: Pause, *, stopped: Sequence[str], uncou
     if client.counts and not any(count.count for count in client.counts):
         yield "No rule counts a request of it at the moment."
     for past in client.history:
-        yield from _offence(past, now)
+        yield (
+            f"{roughly(max(0, now - past.evidence.last_ms // 1000))} ago: offence {past.offence} against "
+            f"{evidence(past.evidence)}; {_outcome(past)}."
+        )
+    yield from _looks(client.history)
     if client.lifted_at is not None:
         yield f"Its last block ended {roughly(max(0, now - client.lifted_at))} ago."
     if uncounted:
         yield f"Its current requests are unknown: {uncounted}."
 
 
-def _offence(past: PastView, now: int) -> Iterator[str]:
-    """Yields what an offence was, and what the client's requests looked like, if that is known."""
-    yield (
-        f"{roughly(max(0, now - past.evidence.last_ms // 1000))} ago: offence {past.offence} against "
-        f"{evidence(past.evidence)}; {_outcome(past)}."
-    )
-    if past.evidence.portrait is not None:
-        yield f"Shortly before, {looked_like(past.evidence.portrait)}."
+def _looks(history: Iterable[PastView]) -> Iterator[str]:
+    """Yields what the client's requests looked like before the latest offence for which that is known."""
+    for past in history:
+        if past.evidence.portrait is not None:
+            yield f"Shortly before its offence against {past.rule}, {looked_like(past.evidence.portrait)}."
+            return
 
 
 def _blocks_inside(listed: ListedBlocks, network: Network, now: int) -> list[Listed]:

@@ -5,6 +5,7 @@ import { evidence, unblock } from "./block_list.js";
 import { limitBar } from "./charts.js";
 import { ask, make, refused } from "./changes.js";
 import { $, RESPONSES, amount, clientLink, clock, h, logLabel, moment, now, number, plural, span, table } from "./dom.js";
+import { portrait } from "./portrait.js";
 
 const HOLDS = [["a day", 86_400], ["an hour", 3600], ["a week", 604_800], ["30 days", 2_592_000], ["ever", ""]];
 const LENGTHS = [["an hour", "1h"], ["6 hours", "6h"], ["a day", "1d"], ["a week", "7d"]];
@@ -82,9 +83,21 @@ function draw(report) {
         { label: "Offences", empty: "No offence is stored." },
       ),
     ),
+    looks(report.history.find((past) => past.evidence.portrait)),
   ];
   $("client").replaceChildren(...sections.filter(Boolean));
   if (focused) $("client").querySelector(`[data-act="${focused}"]`)?.focus();
+}
+
+/** What the client's requests looked like before `past`, the latest offence for which that is known. */
+function looks(past) {
+  return past && h(
+    "section",
+    { class: "card", "aria-labelledby": "looks-title" },
+    h("h2", { id: "looks-title" }, "What it requested"),
+    h("p", { class: "muted" }, `Among ${plural(past.evidence.portrait.requests, "request")} shortly before the offence against ${past.rule}. The client wrote these values.`),
+    portrait(past.evidence.portrait),
+  );
 }
 
 /** Why a network is blocked: its blocked clients, and who else was seen in it. One button lifts its block, not theirs. */

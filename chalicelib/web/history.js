@@ -3,12 +3,15 @@
 import { get } from "./api.js";
 import { refused } from "./changes.js";
 import { $, RESPONSES, clientLink, h, moment, now, offer, sentence, table } from "./dom.js";
+import { portrait } from "./portrait.js";
 
 const PAGE = 100;
 const TYPING_MS = 250;
 const NOT_ENFORCED = { counted: "the rule only counts", allowlisted: "on the allowlist", proxy: "a CDN", stale: "too old" };
 const OTHERS = { ended: "ended", stopped: "rule stopped", resumed: "rule resumed", full: "nearly full", unreadable: "not readable" };
 const COLUMNS = ["When", "Network", "Outcome", "Rule", "Why", "Until"];
+
+const opened = new Set(); // ids of the events whose portraits are open
 
 let events = [], names = new Set(), cursor = null, query = {}, asked;
 
@@ -70,17 +73,30 @@ async function older() {
 }
 
 function draw() {
+  const focused = document.activeElement?.dataset?.event;
   const rows = events.map((event) => [
     moment(event.at),
     event.network ? clientLink(event.network) : "",
     outcomeOf(event),
     event.rule,
-    sentence(event.detail),
+    [sentence(event.detail), event.evidence?.portrait && looks(event)],
     event.until ? moment(event.until) : "",
   ]);
   $("history").replaceChildren(
     table(COLUMNS, rows, { label: "History", empty: cursor ? "None of the newest events matches." : "No event of that time matches." }),
     cursor ? h("button", { class: "quiet older", onclick: older }, "Show older") : "",
+  );
+  if (focused) $("history").querySelector(`[data-event="${focused}"]`)?.focus();
+}
+
+/** What the client requested, which stays open while the view is drawn again. */
+function looks({ id, evidence }) {
+  const remember = ({ target }) => (target.open ? opened.add(id) : opened.delete(id));
+  return h(
+    "details",
+    { class: "looks", open: opened.has(id), ontoggle: remember },
+    h("summary", { "data-event": id }, "What it requested"),
+    portrait(evidence.portrait),
   );
 }
 

@@ -13,7 +13,7 @@ from tests.support.local_server import ROOT
 from tests.support.site import Site
 
 AXE = ROOT / ".cache" / "axe-core" / "axe.min.js"
-VIEWS = ("now", "blocks", "history", "client/198.51.100.0%2F24", "allowlist", "rules", "audit")
+VIEWS = ("now", "blocks", "history", "client/198.51.100.0%2F24", "client/198.51.100.7", "allowlist", "rules", "audit")
 LOOKS: dict[str, dict[str, Any]] = {
     "light": {"color_scheme": "light"},
     "dark": {"color_scheme": "dark"},

@@ -310,6 +310,27 @@ def test_the_block_of_a_network_names_its_members_and_who_else_was_seen_and_is_u
     site.eventually(lambda: site.published() == {named[0]})
 
 
+def test_a_client_and_the_history_show_what_it_requested_as_text(open_page: OpenPage, site: Site) -> None:
+    site.attack("203.0.113.9", number=24, path=MARKUP.replace(" ", "%20"), method="POST")
+    site.attack("203.0.113.9", number=16, path="/b")
+    page = open_page("client/203.0.113.9")
+    requested = page.get_by_role("region", name="What it requested")
+    expect(requested).to_contain_text(f"POST www.example.com{MARKUP} 200")
+    expect(requested).to_contain_text(re.compile(r"User agentsagent (\d+) of \1"))
+    page.get_by_role("link", name="History").click()
+    first = page.locator("#history tbody tr").first
+    first.get_by_text("What it requested").click()
+    expect(first).to_contain_text("/b")
+    first.get_by_text("What it requested").focus()
+    with page.expect_response(lambda response: "/v1/history" in response.url):
+        pass
+    page.wait_for_load_state("networkidle")
+    expect(first).to_contain_text("/b")
+    expect(first.locator("summary")).to_be_focused()
+    assert page.locator("main img, main script").count() == 0
+    assert page.title() == "History - Sluice"
+
+
 def test_the_history_shows_who_was_blocked_why_and_when_it_ended(open_page: OpenPage, site: Site) -> None:
     page = open_page("blocks")
     form = page.get_by_role("form", name="Block by hand")

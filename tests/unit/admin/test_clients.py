@@ -29,7 +29,7 @@ def test_a_client_is_shown_with_what_its_requests_looked_like(desk: Desk) -> Non
         {"agent": portrait["requests"]},
     )
     looked_like = f"{portrait['lines']['POST www.example.com/login 401']} of {portrait['requests']} requests looked at"
-    assert any(looked_like in sentence for sentence in client["explain"])
+    assert len([sentence for sentence in client["explain"] if looked_like in sentence]) == 1
     assert [block["evidence"]["portrait"] for block in client["blocks"]] == [None]
     events = desk.call("GET", "/v1/history").json["events"]
     assert {event["rule"]: event["evidence"]["portrait"] for event in events} == portraits
