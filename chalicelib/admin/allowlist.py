@@ -8,10 +8,11 @@ from chalicelib.admin.answers import Page, at_most
 from chalicelib.admin.changes import Caller, ChangeAnswer, PlannedChange
 from chalicelib.admin.errors import Fault, ForceNeeded, Invalid, fault
 from chalicelib.admin.inputs import Widest, overlapping, read_network, try_network
+from chalicelib.admin.listed_blocks import ListedBlocks
 from chalicelib.admin.pagination import page, read_cursor
 from chalicelib.admin.rule_sets import rule_set
 from chalicelib.admin.schemas import MOST_ENTRIES_AT_ONCE, AllowlistQuery, DisallowQuery, NewAllow, NewAllows
-from chalicelib.core.addresses import parse_network, span_of
+from chalicelib.core.addresses import NetworkSet, parse_network, span_of
 from chalicelib.core.decisions import Standing, causes
 from chalicelib.core.durations import utc_text
 from chalicelib.core.exemptions import Exemptions
@@ -52,7 +53,14 @@ def list_allowlist(state: State, query: AllowlistQuery, now: int) -> AllowPage:
 
 
 def allow(
-    state: State, new: NewAllow | NewAllows, *, widest: Widest, caller: Caller, history_s: int, now: int
+    state: State,
+    listed: ListedBlocks,
+    new: NewAllow | NewAllows,
+    *,
+    widest: Widest,
+    caller: Caller,
+    history_s: int,
+    now: int,
 ) -> PlannedChange[AllowChange]:
     """Adds, changes and removes entries as asked, all of them or none; lifts the blocks of networks that are now
     exempt.
@@ -82,7 +90,7 @@ def allow(
     _require_room(state, len(entries.keys() - stored.keys()) - len(removed), next(iter(entries), ""))
     added = [name for name in entries if name not in before]
     edited = [name for name, entry in entries.items() if name in before and not _same(entry, before[name])]
-    lifted, kept, carved = _blocks_of(state, list(entries.values()), now)
+    lifted, kept, carved = _blocks_of(state, listed, list(entries.values()), now)
     changed = bool(added or edited or removed or lifted)
     shown = [entry if changed else before[name] for name, entry in entries.items()]
     details = [_addition([entries[name] for name in added])] if added else []
@@ -191,14 +199,18 @@ def _require_room(state: State, more: int, name: str) -> None:
         raise Invalid(fault("body", "network", name, f"at most {MOST_ENTRIES} entries; the allowlist is full"))
 
 
-def _blocks_of(state: State, entries: Sequence[Allow], now: int) -> tuple[list[Stored[Block]], list[str], int]:
+def _blocks_of(
+    state: State, listed: ListedBlocks, entries: Sequence[Allow], now: int
+) -> tuple[list[Stored[Block]], list[str], int]:
     """Returns the blocks that ``entries`` end, the networks whose blocks stay because another rule holds them, and the
     number of blocks that are only carved."""
     exempt = Exemptions.of(entries)
     lifted: list[Stored[Block]] = []
     of_rules: list[Stored[Block]] = []
     carved = 0
-    for block in state.all(Block):
+    meets = NetworkSet([entry.network_value() for entry in entries]).meets
+    names = sorted(each.network for each in listed.in_force(now) if meets(each.span))
+    for block in state.get_many(Block, names).values():
         span = span_of(block.id)
         if exempt.networks.covers(span):
             lifted.append(block)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from chalicelib.core.addresses import NetworkSet, Span, span_of
 from chalicelib.core.ipsets import BlockList, SetGroup, Wanted
-from chalicelib.core.responses import Response, hardness
+from chalicelib.core.responses import Response
 from chalicelib.core.state.blocks import Block
 from chalicelib.pipeline.stored import State, read_item
 from chalicelib.ports import Item
@@ -126,17 +126,18 @@ def differences(before: list[Item], after: list[Item]) -> Iterator[tuple[str, It
 
 def _listed(block: Block) -> Listed:
     span = span_of(block.network)
+    ends = tuple(block.ends.items()) if block.softer else ((Response.BLOCK, block.until),)
     return Listed(
         network=block.network,
         family=span[0],
         span=span,
         blocked_at=block.blocked_at,
         ends_at=block.ends_at,
-        ends=tuple(sorted(block.ends.items(), key=lambda pair: -hardness(pair[0]))),
+        ends=ends,
         rule=block.rule,
         source=block.evidence.source if block.evidence else None,
         requests=block.evidence.count if block.evidence else 0,
-        response=next(iter(block.ends)) if len(block.ends) == 1 else None,
+        response=ends[0][0] if len(ends) == 1 else None,
         merged=block.members is not None and block.members.merged,
         place=span[1] + (span[0] == 6) * 2**33,
         text=f"{block.network}\n{block.rule}\n{block.comment}\n{block.by}".lower(),

@@ -81,7 +81,9 @@ def put_allowlist(call: ApiCall, body: schemas.NewAllow | schemas.NewAllows) -> 
     or the name of a rule that is not in force, requires 'force' (409 otherwise).
     """
     history_s = call.services.config.history_s
-    return allowlist.allow(call.state, body, widest=call.widest, caller=call.caller, history_s=history_s, now=call.now)
+    return allowlist.allow(
+        call.state, call.blocks, body, widest=call.widest, caller=call.caller, history_s=history_s, now=call.now
+    )
 
 
 @route("DELETE", "/v1/allowlist", role=Role.OPERATOR, tag="allowlist")

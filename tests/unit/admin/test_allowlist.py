@@ -6,6 +6,7 @@ from chalicelib.core.state.allowlist import Allow
 from chalicelib.core.state.blocks import History, Past
 from chalicelib.core.state.detections import Evidence
 from chalicelib.pipeline.stored import State
+from chalicelib.ports import Item
 from tests.support.admin_api import Desk
 
 
@@ -231,3 +232,11 @@ def test_pages_have_no_gaps_while_the_list_changes(desk: Desk) -> None:
         page = desk.call("GET", "/v1/allowlist", limit=10, cursor=page["next"]).json
         seen += [entry["network"] for entry in page["entries"]]
     assert seen == networks
+
+
+def test_a_damaged_block_under_any_id_does_not_keep_a_network_from_the_allowlist(desk: Desk) -> None:
+    for id in ("no network", "192.0.2.7/32"):
+        desk.cloud.state.put_over([Item(kind="block", id=id, body=b"{}")])
+    desk.put_block("192.0.2.9/32")
+    reply = desk.call("PUT", "/v1/allowlist", {"network": "192.0.2.0/24"})
+    assert (reply.status, reply.json["lifted"]) == (200, ["192.0.2.9/32"])
