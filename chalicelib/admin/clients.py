@@ -19,6 +19,7 @@ from chalicelib.core.decisions import Outcome
 from chalicelib.core.durations import format_duration
 from chalicelib.core.latest_window import busiest
 from chalicelib.core.measures import Measure, amount_text
+from chalicelib.core.portraits import Portrait
 from chalicelib.core.sampling import Sampling
 from chalicelib.core.state.allowlist import Allow
 from chalicelib.core.state.blocks import Block, History, Past
@@ -86,6 +87,8 @@ class ClientReport(TimedAnswer, frozen=True, kw_only=True):
     """Those of the network or, if it holds several of a rule's clients, of the five busiest of them."""
     explain: list[str]
     """All of this in words, one sentence per item."""
+    portrait: Portrait | None = None
+    """The looks of its requests of the last five minutes, if a batch of them brought it close to a limit."""
 
 
 def client_report(
@@ -128,6 +131,7 @@ def client_report(
         inside=[BlockView.of(listed.block(each), exempt.networks, now) for each in inside[:MOST_INSIDE]],
         counts=[] if problem else list(_counts(live, network, sampling, now_ms)),
         explain=[],
+        portrait=None if problem else next(filter(None, (live.portrait(name, now_ms) for name in names)), None),
     )
     sentences = explain(report, pause, stopped=stopped, uncounted=uncounted)
     return msgspec.structs.replace(report, explain=list(sentences))
@@ -170,16 +174,18 @@ def explain(client: ClientReport, pause: Pause, *, stopped: Sequence[str], uncou
             f"{roughly(max(0, now - past.evidence.last_ms // 1000))} ago: offence {past.offence} against "
             f"{evidence(past.evidence)}; {_outcome(past)}."
         )
-    yield from _looks(client.history)
+    yield from _looks(client)
     if client.lifted_at is not None:
         yield f"Its last block ended {roughly(max(0, now - client.lifted_at))} ago."
     if uncounted:
         yield f"Its current requests are unknown: {uncounted}."
 
 
-def _looks(history: Iterable[PastView]) -> Iterator[str]:
-    """Yields what the client's requests looked like before the latest offence for which that is known."""
-    for past in history:
+def _looks(client: ClientReport) -> Iterator[str]:
+    """Yields what the client's requests look like now, and before the latest offence for which that is known."""
+    if client.portrait is not None:
+        yield f"In the last minutes, {looked_like(client.portrait)}."
+    for past in client.history:
         if past.evidence.portrait is not None:
             yield f"Shortly before its offence against {past.rule}, {looked_like(past.evidence.portrait)}."
             return

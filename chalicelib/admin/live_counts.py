@@ -8,6 +8,7 @@ from itertools import chain, product
 from chalicelib.core.latest_window import LatestWindow, latest_window
 from chalicelib.core.logs.malformed_counts import MalformedCounts, added
 from chalicelib.core.logs.requests import LIVE_SOURCES, Source
+from chalicelib.core.portraits import REMEMBERED_MS, Portrait, RecentPortraits, unpack_portraits
 from chalicelib.core.rules import Rule, RuleSet
 from chalicelib.core.view import View
 from chalicelib.pipeline.active_rules import RulesInUse
@@ -48,6 +49,7 @@ class Watch:
     def __init__(self, logs: TallyLogs) -> None:
         self._logs = logs
         self.items: dict[LogKey, LogItem] = {}
+        self.portraits = RecentPortraits()
         self._malformed: dict[int, MalformedCounts] = {}
         """By the minute in which they were written."""
         self._since_ms = 0
@@ -103,7 +105,9 @@ class Watch:
     def _remember(self, items: Mapping[LogKey, LogItem]) -> None:
         for key, item in items.items():
             if item.written_ms >= self._since_ms and not item.closes and key not in self.items:
-                self.items[key] = replace(item, body=b"", malformed=())
+                self.items[key] = replace(item, body=b"", malformed=(), portraits=b"")
+                if item.portraits and item.written_ms >= self._since_ms + SEEN_MS - REMEMBERED_MS:
+                    self.portraits.add(unpack_portraits(item.portraits), item.last_slot_ms)
                 if item.malformed:
                     minute = item.written_ms // MINUTE_MS
                     self._malformed[minute] = added((*self._malformed.get(minute, ()), *item.malformed))
@@ -176,6 +180,11 @@ class LiveCounts:
     def counting(self) -> Mapping[LogKey, LogItem]:
         """Returns the items with requests; the others hold malformed pieces alone, or continue a split tally."""
         return {key: item for key, item in self.items.items() if item.requests}
+
+    def portrait(self, network: str, now_ms: int) -> Portrait | None:
+        """Returns what requests of the last five minutes looked like, in the log with the most; None if unknown."""
+        portraits = (self._watch.portraits.portrait(source, network, now_ms) for source in self._sources)
+        return max(filter(None, portraits), key=lambda portrait: portrait.requests, default=None)
 
     @property
     def malformed(self) -> MalformedCounts:

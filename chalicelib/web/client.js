@@ -83,20 +83,23 @@ function draw(report) {
         { label: "Offences", empty: "No offence is stored." },
       ),
     ),
-    looks(report.history.find((past) => past.evidence.portrait)),
+    looks(report),
   ];
   $("client").replaceChildren(...sections.filter(Boolean));
   if (focused) $("client").querySelector(`[data-act="${focused}"]`)?.focus();
 }
 
-/** What the client's requests looked like before `past`, the latest offence for which that is known. */
-function looks(past) {
-  return past && h(
+/** What the client's requests look like now or, if that is unknown, looked like before the latest offence. */
+function looks(report) {
+  const past = report.history.find((each) => each.evidence.portrait);
+  const seen = report.portrait ?? past?.evidence.portrait;
+  const when = report.portrait ? "of the last minutes" : `shortly before the offence against ${past?.rule}`;
+  return seen && h(
     "section",
     { class: "card", "aria-labelledby": "looks-title" },
     h("h2", { id: "looks-title" }, "What it requested"),
-    h("p", { class: "muted" }, `Among ${plural(past.evidence.portrait.requests, "request")} shortly before the offence against ${past.rule}. The client wrote these values.`),
-    portrait(past.evidence.portrait),
+    h("p", { class: "muted" }, `Among ${plural(seen.requests, "request")} ${when}. The client wrote these values.`),
+    portrait(seen),
   );
 }
 

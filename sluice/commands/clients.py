@@ -55,6 +55,10 @@ def _view(report: ClientReport) -> Iterator[Printable]:
             for count in report.counts
         ]
         yield table(("rule", "log", "counted as", "now", "count", "limit"), rows, right=("count", "limit"))
+    if report.portrait is not None:
+        yield "Its requests in the last minutes:"
+        yield _portrait(report.portrait)
+        return
     for past in report.history:
         if past.evidence.portrait is not None:
             until = local(past.evidence.last_ms / 1000)

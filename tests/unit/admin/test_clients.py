@@ -29,17 +29,32 @@ def test_a_client_is_shown_with_what_its_requests_looked_like(desk: Desk) -> Non
         {"agent": portrait["requests"]},
     )
     looked_like = f"{portrait['lines']['POST www.example.com/login 401']} of {portrait['requests']} requests looked at"
-    assert len([sentence for sentence in client["explain"] if looked_like in sentence]) == 1
+    assert [sentence.partition(",")[0] for sentence in client["explain"] if looked_like in sentence] == [
+        "In the last minutes",
+        f"Shortly before its offence against {client['history'][0]['rule']}",
+    ]
+    assert client["portrait"] == portrait
     assert [block["evidence"]["portrait"] for block in client["blocks"]] == [None]
     events = desk.call("GET", "/v1/history").json["events"]
     assert {event["rule"]: event["evidence"]["portrait"] for event in events} == portraits
+
+
+def test_a_busy_client_without_an_offence_is_shown_with_what_it_requests_now(desk: Desk) -> None:
+    desk.requests("203.0.113.9", 12, path="/a")
+    desk.run(5)
+    client = desk.call("GET", "/v1/clients", address="203.0.113.9").json
+    assert client["history"] == []
+    assert client["portrait"]["lines"] == {"GET www.example.com/a 200": client["portrait"]["requests"]}
+    assert desk.call("GET", "/v1/clients", address="203.0.113.8").json["portrait"] is None
+    desk.run(400)
+    assert desk.call("GET", "/v1/clients", address="203.0.113.9").json["portrait"] is None
 
 
 def test_no_portrait_is_drawn_if_the_setting_says_so() -> None:
     desk = Desk({"PORTRAITS": "off"})
     desk.attack("203.0.113.9")
     client = desk.call("GET", "/v1/clients", address="203.0.113.9").json
-    assert [past["evidence"]["portrait"] for past in client["history"]] == [None]
+    assert [client["portrait"], *(past["evidence"]["portrait"] for past in client["history"])] == [None, None]
     assert not any("looked at" in sentence for sentence in client["explain"])
 
 

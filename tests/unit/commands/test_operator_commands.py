@@ -275,7 +275,7 @@ def test_a_client_is_explained_and_listed_among_the_busiest(terminal: Terminal) 
     report = terminal.run("client", "203.0.113.9").stdout
     assert "203.0.113.9/32 is blocked for another" in report
     assert "limit 20" in report
-    assert "Its requests before the offence against burst of " in report
+    assert "Its requests in the last minutes:" in report
     assert "www.example.com" in report.partition("Its requests")[2]
     assert "203.0.113.9/32" in terminal.run("top", "--rule", "burst").stdout
     assert "203.0.113.9/32" in terminal.run("blocks", "--text", "203.0.113.9").stdout
