@@ -60,10 +60,10 @@ def busiest_clients(state: State, live: LiveCounts, query: TopQuery, *, sampling
 
     def under(rule: Rule, source: Source) -> Busiest:
         window, logged = live.window(rule, now_ms), sampling.of(source)
-        drain = Allowance.of(rule, source, sampling).drain
+        allowance = Allowance.of(rule, source, sampling)
         counts = {
             network_of(key, *rule.prefixes): logged.made(count)
-            for key, count in busiest(live.view.clients(source, rule), window, query.n, drain)
+            for key, count in busiest(live.view.clients(source, rule), window, query.n, allowance)
         }
         blocks = state.get_many(Block, [str(network) for network in counts])
         until = {id: block.record.until for id, block in blocks.items() if block.record.in_force(now)}

@@ -18,7 +18,7 @@ from chalicelib.core.carving import carved
 from chalicelib.core.decisions import Outcome
 from chalicelib.core.durations import format_duration
 from chalicelib.core.latest_window import busiest
-from chalicelib.core.measures import Measure, amount_text
+from chalicelib.core.measures import Measure, amount_text, unit_text
 from chalicelib.core.portraits import Portrait
 from chalicelib.core.sampling import Sampling
 from chalicelib.core.state.allowlist import Allow
@@ -225,7 +225,8 @@ def _counted(count: Count, now: int) -> str:
     requests = plural(count.count, "request")
     limit = str(count.limit)
     if count.measure != Measure.REQUESTS:
-        requests, limit = amount_text(count.measure, count.count), amount_text(count.measure, count.limit)
+        requests = amount_text(count.measure, count.count) + unit_text(count.measure, count.count)
+        limit = amount_text(count.measure, count.limit)
     counted = f"Rule {count.rule} ({count.source} log): {requests} from {count.network}"
     if count.rate:
         return f"{counted} above {count.rate} at present, {over} the burst of {limit}."
@@ -258,12 +259,12 @@ def _counts(live: LiveCounts, network: Network, sampling: Sampling, now_ms: int)
             clients = (each for each in live.view.clients(source, rule) if within.contains(each[0]))
             counts = [
                 (str(network_of(key, *rule.prefixes)), count)
-                for key, count in busiest(clients, window, BUSIEST_INSIDE, allowance.drain)
+                for key, count in busiest(clients, window, BUSIEST_INSIDE, allowance)
             ]
         else:
             client = network.supernet(new_prefix=prefix)
             groups = live.view.groups(source, rule, client.network_address.packed)
-            counts = [(str(client), max((window.count(slots, allowance.drain) for slots in groups), default=0))]
+            counts = [(str(client), max((window.count(slots, allowance) for slots in groups), default=0))]
         logged, to_ms = sampling.of(source), window.end * rule.slot_ms
         for name, count in counts:
             yield Count.under(logged.applied(rule), source, network=name, count=logged.made(count), to_ms=to_ms)

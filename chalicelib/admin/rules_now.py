@@ -10,7 +10,7 @@ from chalicelib.core.allowance import Allowance
 from chalicelib.core.logs.requests import LiveSource, Source
 from chalicelib.core.rules import Rule
 from chalicelib.core.sampling import Sampling
-from chalicelib.core.windows import over_allowance
+from chalicelib.core.windows import occupied, over_allowance
 
 
 class RuleNow(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,8 +57,9 @@ def _rule_now(live: LiveCounts, rule: Rule, source: Source, sampling: Sampling) 
     first, last = None, 0
     for client, slots in live.view.clients(source, rule):
         clients.add(client)
-        first, last = min(slots) if first is None else min(first, *slots), max(last, *slots)
-        if sum(slots.values()) > allowance.limit and over_allowance(slots, slots, allowance) is not None:
+        numbers = occupied(slots, allowance)
+        first, last = min(numbers) if first is None else min(first, *numbers), max(last, *numbers)
+        if sum(slots.values()) > allowance.limit and over_allowance(slots, numbers, allowance) is not None:
             over.add(client)
     if first is None:
         return None

@@ -28,6 +28,8 @@ class Allowance:
     resolution: int
     limit: int
     drain: Drain | None = None
+    distinct: bool = False
+    """True if the limit is one of different values (``distinct``)."""
 
     @classmethod
     def of(cls, rule: Rule, source: Source, sampling: Sampling = WHOLE_LOG) -> Self:
@@ -36,7 +38,7 @@ class Allowance:
         if rule.rate is not None:
             precision_ms, percent = source.precision_ms, logged.percent
             drain = Drain.of(rule.rate, rule.slot_ms, precision_ms=precision_ms, percent=percent)
-        return cls(rule.resolution, logged.logged(rule.limit), drain)
+        return cls(rule.resolution, logged.logged(rule.limit), drain, rule.measure.is_distinct)
 
     def bounds(self) -> Iterator[Bound]:
         """Yields bounds, by ascending length; a client over the limit exceeds at least one of them.

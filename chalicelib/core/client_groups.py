@@ -40,7 +40,7 @@ def group_digests(
         texts = {cell: form(str(column.text(cell))) for cell in set(cells)}
         values.append([texts[cell] for cell in cells])
     groups = list(zip(*values, strict=True))
-    digests = {group: _digest(group) for group in set(groups)}
+    digests = {group: group_digest(group) for group in set(groups)}
     return [digests[group] for group in groups]
 
 
@@ -51,10 +51,12 @@ def group_keys(clients: Iterable[bytes], digests: Iterable[bytes]) -> list[bytes
     >>> [client_of(key).hex() for key in keys]
     ['c0000207', '00010203040506070000000000000000']
     """
-    return [
-        (_IPV4 + client if len(client) == 4 else client[:CLIENT_BYTES]) + digest
-        for client, digest in zip(clients, digests, strict=True)
-    ]
+    return [client_head(client) + digest for client, digest in zip(clients, digests, strict=True)]
+
+
+def client_head(client: bytes) -> bytes:
+    """Returns the first ``CLIENT_BYTES`` bytes of the keys of a client's groups."""
+    return _IPV4 + client if len(client) == 4 else client[:CLIENT_BYTES]
 
 
 def client_of(key: bytes) -> bytes:
@@ -67,6 +69,7 @@ def ungrouped(key: bytes) -> bytes:
     return key[4:CLIENT_BYTES] if len(key) == 16 and key.startswith(_IPV4) else key
 
 
-def _digest(values: tuple[str, ...]) -> bytes:
+def group_digest(values: tuple[str, ...]) -> bytes:
+    """Returns eight bytes that stand for the ``values`` of a group; the same in every process and version."""
     # ``repr`` distinguishes ("a", "b") from ("a, b",).
     return blake2b(repr(values).encode(), digest_size=16 - CLIENT_BYTES).digest()

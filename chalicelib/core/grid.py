@@ -23,18 +23,23 @@ When a client becomes hot in a row, it is marked in the rows beside it, where it
 *Deferred totals.* A starting container loads counts of a time from which few requests, if any, are still to come. It
 adds them to a row only when a window first reaches into the row, which never happens for most rows.
 
+*Different values.* The keys of a meter of different values are groups of a client's requests (``distinct``). Totals are
+of clients all the same: a client has no more values than requests. In place of slots, a grid then returns marks.
+
 *Near clients.* Slots are extracted from the columns only for clients whose totals exceed a limit. These slots are kept,
 and kept up to date by later parts, because such clients are examined with every batch.
 """
 
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import compress
+from itertools import chain, compress
 from operator import add
 from sys import maxsize
 
+from chalicelib.core.client_groups import CLIENT_BYTES, client_of
+from chalicelib.core.distinct import MOST_VALUES, LastSlots, by_client, lowest_values, marks_of, slot_of
 from chalicelib.core.meter_tally import Clients, MeterTally, Slots
 
 STRETCH_MS = 15_000
@@ -64,6 +69,9 @@ MOST_NEAR = 100_000
 """Most (client, stretch) pairs whose slots are kept, about 40 MB. Beyond that, all are forgotten, to be extracted
 again."""
 
+MOST_NEAR_MARKS = 500_000
+"""Most marks that are kept of different values, about 70 MB."""
+
 LARGEST_HASH = (1 << 30) - 1
 
 PER_MILLE = 1000
@@ -72,6 +80,12 @@ PER_MILLE = 1000
 def hashes_of(clients: Iterable[bytes]) -> list[int]:
     """Returns a hash of each client, from 0 to 2**30 - 1: Python computes fastest with integers of at most 30 bits."""
     return [hash(client) & LARGEST_HASH for client in clients]
+
+
+def client_hashes(columns: MeterTally, *, distinct: bool) -> list[int]:
+    """Returns a hash for each key of ``columns``: of the client, if the keys are of different values."""
+    keys = columns.keys()
+    return hashes_of([key[:CLIENT_BYTES] for key in keys] if distinct else keys)
 
 
 class _Row:
@@ -160,8 +174,9 @@ class _Part:
 class _Totals:
     """Rows of one width, in slots."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, *, distinct: bool = False) -> None:
         self.width = width
+        self._distinct = distinct
         self._threshold = maxsize
         self._neighbours = 0
         """Rows on either side of a row with which a window may share requests."""
@@ -217,7 +232,8 @@ class _Totals:
         numbers = range(part.lowest // self.width, part.highest // self.width + 1)
         if len(numbers) > MOST_DEFERRED_ROWS:
             columns = part.columns
-            self.add(columns, hashes_of(columns.keys()), columns.totals(), part.lowest, part.highest)
+            hashes = client_hashes(columns, distinct=self._distinct)
+            self.add(columns, hashes, columns.totals(), part.lowest, part.highest)
             return
         for number in numbers:
             if number >= ready or number in self._rows:
@@ -227,7 +243,7 @@ class _Totals:
 
     def _add_part(self, number: int, part: _Part) -> None:
         """Adds the counts of a part that belong to one row to that row."""
-        columns, hashes = part.columns, hashes_of(part.columns.keys())
+        columns, hashes = part.columns, client_hashes(part.columns, distinct=self._distinct)
         if part.lowest // self.width == part.highest // self.width:
             self._add_to(number, hashes, columns.totals())
         else:
@@ -304,15 +320,19 @@ def _sums(rows: Iterable[_Row | None], hashes: Sequence[int]) -> Sequence[int]:
 class _Stretch:
     """The parts with requests in some consecutive slots, and the slots of near clients."""
 
-    def __init__(self, first: int, end: int) -> None:
+    def __init__(self, first: int, end: int, *, distinct: bool = False) -> None:
         """``end``: exclusive."""
         self.first = first
         self.end = end
+        self._distinct = distinct
         self.parts: list[_Part] = []
         self.ending: list[_Part] = []
         """The parts whose last slot is in this stretch."""
         self.near: Clients = {}
-        """Clients without requests in this stretch have empty slots."""
+        """Clients without requests in this stretch have empty slots. Marks, if different values are counted."""
+        self._room: dict[bytes, int] = {}
+        """Marks of a client from which on those that are not among ``lowest_values`` are dropped."""
+        self._last: dict[bytes, LastSlots] = {}
 
     def extract(self, clients: Collection[bytes]) -> None:
         """Extracts the slots of ``clients`` into ``near``, unless they are there already."""
@@ -322,28 +342,57 @@ class _Stretch:
             for part in self.parts:
                 self._take(part.columns, new)
 
+    def forget(self) -> None:
+        """Forgets the slots of near clients."""
+        self.near.clear()
+        self._room.clear()
+        self._last.clear()
+
     def add(self, part: _Part) -> None:
         self.parts.append(part)
         if self.near:
             self._take(part.columns, self.near.keys())
 
     def _take(self, columns: MeterTally, clients: Collection[bytes]) -> None:
-        for client, slots in columns.slots_of(clients).items():
+        taken = marks_of(columns, clients) if self._distinct else columns.slots_of(clients)
+        for client, slots in taken.items():
             near = self.near[client]
             for slot, requests in slots.items():
-                if self.first <= slot < self.end:
+                if self.first <= (slot_of(slot) if self._distinct else slot) < self.end:
                     near[slot] = near.get(slot, 0) + requests
+            if self._distinct:
+                self._note(client, slots)
+
+    def _note(self, client: bytes, marks: Iterable[int]) -> None:
+        """Notes the values of ``marks``, and drops marks of the client if it has too many."""
+        self._last.setdefault(client, LastSlots()).note(
+            mark for mark in marks if self.first <= slot_of(mark) < self.end
+        )
+        near = self.near[client]
+        if len(near) > self._room.get(client, 2 * MOST_VALUES):
+            self.near[client] = kept = lowest_values(near)
+            self._room[client] = 2 * max(len(kept), MOST_VALUES)
+
+    def values_since(self, client: bytes, slot: int) -> Collection[int]:
+        """Returns the values of an extracted client in ``slot`` and later ones, or ``MOST_VALUES`` of them or more."""
+        return self._last[client].since(slot) if client in self._last else ()
 
 
 class Grid:
-    """The requests per client and slot that one meter counted in one source, in stretches."""
+    """The requests per client and slot that one meter counted in one source, in stretches.
 
-    def __init__(self, slot_ms: int, limits: Iterable[tuple[int, int]], since_ms: int) -> None:
+    Slots that it returns are marks if ``distinct``: then its meter counts different values.
+    """
+
+    def __init__(
+        self, slot_ms: int, limits: Iterable[tuple[int, int]], since_ms: int, *, distinct: bool = False
+    ) -> None:
         """Starts empty. ``limits``: the windows evaluated here, in ms, each with its limit; a window may have several.
 
         ``since_ms``: see ``keep_since``.
         """
         self.slot_ms = slot_ms
+        self.distinct = distinct
         by_window = sorted((-(-window_ms // slot_ms), limit) for window_ms, limit in limits)
         windows = [window for window, _ in by_window]
         self._reach = windows[-1]
@@ -356,7 +405,7 @@ class Grid:
         """Number of (client, slot) pairs; a pair added twice may count as two."""
         for window, limit in by_window:
             if not self._totals or window > ROWS_PER_WINDOW * self._totals[-1].width:
-                self._totals.append(_Totals(max(window, ROW_MS // slot_ms)))
+                self._totals.append(_Totals(max(window, ROW_MS // slot_ms), distinct=distinct))
             self._totals[-1].serve(window, limit)
         self.keep_since(since_ms)
 
@@ -368,7 +417,7 @@ class Grid:
         """
         if highest < self._floor:
             return None
-        hashes, requests = hashes_of(columns.keys()), columns.totals()
+        hashes, requests = client_hashes(columns, distinct=self.distinct), columns.totals()
         suspects: set[int] = set()
         for totals in self._totals:
             suspects |= totals.add(columns, hashes, requests, lowest, highest)
@@ -401,7 +450,9 @@ class Grid:
         stretch = self._stretches.get(number)
         if stretch is None:
             first = number * self._size
-            stretch = self._stretches[number] = _Stretch(max(first, self._floor), first + self._size)
+            stretch = self._stretches[number] = _Stretch(
+                max(first, self._floor), first + self._size, distinct=self.distinct
+            )
         return stretch
 
     def most(
@@ -409,7 +460,7 @@ class Grid:
     ) -> Sequence[int]:
         """Returns an upper bound on the requests of each client of ``touched`` in a window with one of its slots.
 
-        ``hashes``: those of ``touched.keys()``, whose slots are within lowest..highest.
+        ``hashes``: the ``client_hashes`` of ``touched``, whose slots are within lowest..highest.
         """
         window = -(-window_ms // self.slot_ms)
         totals = next(each for each in self._totals if window <= ROWS_PER_WINDOW * each.width)
@@ -435,15 +486,38 @@ class Grid:
         """Returns all counts of one client."""
         return self._gather((client,), self._stretches).get(client, {})
 
-    def _gather(self, clients: Iterable[bytes], numbers: Iterable[int]) -> Clients:
-        if sum(len(stretch.near) for stretch in self._stretches.values()) > MOST_NEAR:
+    def values_since(self, since_ms: Mapping[bytes, int]) -> dict[bytes, int]:
+        """Returns how many different values each client has had since its time in ``since_ms``, the start of a slot.
+
+        If the number is that of ``MOST_VALUES`` or higher, it may be too low.
+        """
+        self._forget_if_full()
+        earliest = min(since_ms.values(), default=0) // self.slot_ms
+        stretches = [stretch for stretch in self._stretches.values() if stretch.end > earliest]
+        for stretch in stretches:
+            stretch.extract(since_ms.keys())
+        numbers = {}
+        for client, time_ms in since_ms.items():
+            slot = time_ms // self.slot_ms
+            parts = [each.values_since(client, slot) for each in stretches if each.end > slot]
+            numbers[client] = len(set(chain.from_iterable(parts)))
+        return numbers
+
+    def _forget_if_full(self) -> None:
+        nears = [stretch.near for stretch in self._stretches.values()]
+        size = sum(len(marks) for near in nears for marks in near.values()) if self.distinct else sum(map(len, nears))
+        if size > (MOST_NEAR_MARKS if self.distinct else MOST_NEAR):
             for stretch in self._stretches.values():
-                stretch.near.clear()
+                stretch.forget()
+
+    def _gather(self, clients: Iterable[bytes], numbers: Iterable[int]) -> Clients:
+        self._forget_if_full()
         gathered: Clients = {client: {} for client in clients}
         for stretch in [self._stretches[number] for number in numbers if number in self._stretches]:
             stretch.extract(gathered)
             for client, slots in gathered.items():
-                slots.update(stretch.near[client])
+                near = stretch.near[client]
+                slots.update(lowest_values(near) if self.distinct else near)
         return gathered
 
     def clients(self) -> Clients:
@@ -458,7 +532,7 @@ class Grid:
                     if stretch.first <= slot < stretch.end:
                         slots = clients.setdefault(client, {})
                         slots[slot] = slots.get(slot, 0) + requests
-        return clients
+        return by_client(clients) if self.distinct else clients
 
     def keep_since(self, since_ms: int) -> None:
         """Drops the stretches that no window of a request at or after ``since_ms`` can reach.
@@ -505,11 +579,13 @@ class Grid:
         for _, stretch in sorted(self._stretches.items()):
             for part in stretch.ending:
                 keys = part.columns.keys()
-                bounds = self._totals[-1].most(hashes_of(keys), self._reach, stretch.first, stretch.end - 1)
+                clients = map(client_of, keys) if self.distinct else keys
+                hashes = client_hashes(part.columns, distinct=self.distinct)
+                bounds = self._totals[-1].most(hashes, self._reach, stretch.first, stretch.end - 1)
                 yield (
                     part,
                     [
-                        PER_MILLE if key in near else min(bound * PER_MILLE // (limit + 1), PER_MILLE)
-                        for key, bound in zip(keys, bounds, strict=True)
+                        PER_MILLE if client in near else min(bound * PER_MILLE // (limit + 1), PER_MILLE)
+                        for client, bound in zip(clients, bounds, strict=True)
                     ],
                 )

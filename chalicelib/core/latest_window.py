@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from heapq import nlargest
 
-from chalicelib.core.buckets import Drain, level_at
+from chalicelib.core.allowance import Allowance
+from chalicelib.core.buckets import level_at
+from chalicelib.core.distinct import number_within
 from chalicelib.core.meter_tally import Slots
 from chalicelib.core.rules import Rule
 
@@ -20,14 +22,19 @@ class LatestWindow:
     first: int
     end: int
 
-    def count(self, slots: Slots, drain: Drain | None = None) -> int:
-        """Returns the requests within the window; of a bucket with ``drain``, its level at the window's end.
+    def count(self, slots: Slots, allowance: Allowance) -> int:
+        """Returns the requests within the window; of a bucket, its level at the window's end; or, if ``allowance`` is
+        one of different values, their number.
 
-        >>> LatestWindow(10, 20).count({9: 5, 10: 2, 19: 1, 20: 7})
+        >>> from chalicelib.core.buckets import Drain
+        >>> LatestWindow(10, 20).count({9: 5, 10: 2, 19: 1, 20: 7}, Allowance(10, 50))
         3
-        >>> LatestWindow(10, 20).count({9: 5, 10: 2, 17: 5, 20: 7}, Drain(unit=1, per_slot=1, last=1))
+        >>> LatestWindow(10, 20).count({9: 5, 10: 2, 17: 5, 20: 7}, Allowance(10, 50, Drain(1, per_slot=1, last=1)))
         2
         """
+        if allowance.distinct:
+            return number_within(slots, self.first, self.end)
+        drain = allowance.drain
         within = ((slot, number) for slot, number in slots.items() if self.first <= slot < self.end)
         return sum(number for _, number in within) if drain is None else level_at(sorted(within), self.end - 1, drain)
 
@@ -47,19 +54,19 @@ def latest_window(rule: Rule, newest_ms: int, now_ms: int, lag_ms: int) -> Lates
 
 
 def busiest(
-    clients: Iterable[tuple[bytes, Slots]], window: LatestWindow, number: int, drain: Drain | None = None
+    clients: Iterable[tuple[bytes, Slots]], window: LatestWindow, number: int, allowance: Allowance
 ) -> list[tuple[bytes, int]]:
     """Returns up to ``number`` clients and their counts in ``window``, busiest first; none without requests.
 
     ``clients``: a client with several groups of requests occurs once per group; the busiest group gives its count.
-    ``drain``: that of the rule's bucket, if it is one.
+    ``allowance``: what the rule allows.
 
-    >>> busiest([(b"aaaa", {1: 2}), (b"bbbb", {1: 3}), (b"cccc", {9: 9})], LatestWindow(0, 5), 2)
+    >>> busiest([(b"aaaa", {1: 2}), (b"bbbb", {1: 3}), (b"cccc", {9: 9})], LatestWindow(0, 5), 2, Allowance(5, 9))
     [(b'bbbb', 3), (b'aaaa', 2)]
     """
     highest: dict[bytes, int] = {}
     for key, slots in clients:
-        count = window.count(slots, drain)
+        count = window.count(slots, allowance)
         if count > highest.get(key, 0):
             highest[key] = count
     return nlargest(number, highest.items(), key=lambda client: (client[1], client[0]))

@@ -1,7 +1,8 @@
-"""Measures: the amount of a request that a rule adds up.
+"""Measures: what a rule counts of a client's requests.
 
-A meter with a measure other than the number of requests keeps the sums of its amounts where others keep numbers of
-requests, under a topic of its own. So nothing else differs, and a version that does not know the topic skips it.
+A meter that measures bytes or time keeps the sums of its amounts where others keep numbers of requests, under a topic
+of its own. So nothing else differs, and a version that does not know the topic skips it. One that counts different
+values, such as paths, keeps the number of requests with each value (``distinct``).
 """
 
 from collections.abc import Callable, Sequence
@@ -20,21 +21,43 @@ class Measure(StrEnum):
     """Bytes of the responses, as the log gives them, with or without headers."""
     TIME = "time"
     """Milliseconds that the responses took."""
+    PATHS = "paths"
+    """Different paths."""
+    HOSTS = "hosts"
+    """Different hosts."""
+    USER_AGENTS = "user_agents"
+    """Different values of the User-Agent header."""
 
     @property
     def column(self) -> str | None:
-        """The column that holds the amount; None if each request counts as 1."""
+        """The column that holds the amount or the value; None if each request counts as 1."""
         return _COLUMNS.get(self)
 
+    @property
+    def is_distinct(self) -> bool:
+        """True if different values are counted, not requests or sums."""
+        return self in DISTINCT.values()
 
-_COLUMNS = {Measure.BYTES: BYTES, Measure.TIME: TIME_TAKEN}
+    @property
+    def is_sum(self) -> bool:
+        """True if amounts are added up."""
+        return self in SUMS
+
+
+DISTINCT = {"path": Measure.PATHS, "host": Measure.HOSTS, "user_agent": Measure.USER_AGENTS}
+"""For each column whose different values a rule can count, the measure."""
+
+SUMS = {Measure.BYTES: BYTES, Measure.TIME: TIME_TAKEN}
+"""For each measure whose amounts are added up, the column that holds them."""
+
+_COLUMNS = {**SUMS, **{measure: column for column, measure in DISTINCT.items()}}
 
 
 def amounts(measure: Measure, requests: Requests, rows: Sequence[int] | None) -> Sequence[int] | None:
     """Returns the amount of each of ``rows``, or of all rows if None; None if the log does not have the measure's
     column.
 
-    An amount that is not in the log, or is not a whole number, is 0. ``measure`` must have a column.
+    An amount that is not in the log, or is not a whole number, is 0. ``measure`` must be a sum.
     """
     column = requests.columns(measure.column or "")
     if column is None:
@@ -75,12 +98,12 @@ LIMITS: dict[Measure, tuple[Callable[[object], int | None], str]] = {
     Measure.BYTES: (_parse_bytes, "a number of bytes up to 1 PB, such as 500000, '800kB', '10MB' or '2GB'"),
     Measure.TIME: (_parse_time, "a number of seconds up to 1,000,000 or a time, such as 30, '30s' or '5m'"),
 }
-"""For each measure other than requests: a function that reads a limit, or returns None if it is not accepted, and the
+"""For each measure that is a sum: a function that reads a limit, or returns None if it is not accepted, and the
 accepted form."""
 
 
 def amount_text(measure: Measure | str, amount: int) -> str:
-    """Returns an amount with its unit, without one for requests.
+    """Returns an amount with its unit, without one for requests and for different values.
 
     >>> [amount_text("requests", 1200), amount_text("bytes", 41_943_040), amount_text("time", 12_345)]
     ['1,200', '41.9 MB', '12.3 s']
@@ -107,8 +130,19 @@ def _tenths(amount: int, size: int) -> str:
 def counted_text(measure: Measure | str, amount: int, window_s: int) -> str:
     """Returns what was counted within a window, in words.
 
-    >>> counted_text("requests", 93, 5), counted_text("bytes", 41_000_000, 60)
-    ('93 requests within 5s', '41 MB within 1m')
+    >>> counted_text("requests", 93, 5), counted_text("bytes", 41_000_000, 60), counted_text("paths", 61, 3600)
+    ('93 requests within 5s', '41 MB within 1m', '61 different paths within 1h')
     """
-    requests = "" if measure in (Measure.BYTES, Measure.TIME) else " requests" if amount != 1 else " request"
-    return f"{amount_text(measure, amount)}{requests} within {format_duration(window_s)}"
+    return f"{amount_text(measure, amount)}{unit_text(measure, amount)} within {format_duration(window_s)}"
+
+
+def unit_text(measure: Measure | str, amount: int = 0) -> str:
+    """Returns what follows ``amount_text`` in a sentence: a blank and a noun, or nothing for bytes and time.
+
+    >>> unit_text("requests", 1), unit_text("user_agents", 2), unit_text("bytes", 2)
+    (' request', ' different user agents', '')
+    """
+    if measure in SUMS:
+        return ""
+    noun = f"different {measure.replace('_', ' ')}" if measure in DISTINCT.values() else "requests"
+    return f" {noun if amount != 1 else noun.removesuffix('s')}"

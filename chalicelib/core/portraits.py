@@ -19,8 +19,9 @@ import msgspec
 
 from chalicelib.core.addresses import PrefixMemo, network_of
 from chalicelib.core.allowance import Allowance
-from chalicelib.core.client_groups import client_of
+from chalicelib.core.client_groups import CLIENT_BYTES, client_of
 from chalicelib.core.logs.requests import Requests, Source
+from chalicelib.core.meter_tally import MeterTally
 from chalicelib.core.printable import printable
 from chalicelib.core.rules import Rule
 from chalicelib.core.sampling import WHOLE_LOG, Sampling
@@ -174,14 +175,9 @@ class Portraitist:
             close = self._close.get((part.source, part.topic))
             if close is None:
                 continue
-            totals = part.totals()
-            if max(totals, default=0) < close.least:
-                continue
-            rows = list(compress(count(), map(close.least.__le__, totals)))
-            rows = sorted(rows, key=totals.__getitem__, reverse=True)[:MOST_COMPARED]
-            for row, key in zip(rows, part.keys_at(rows), strict=True):
-                subject = _Subject(part.source, close.rule.prefixes, client_of(key) if close.rule.by else key)
-                shares[subject] = max(shares.get(subject, 0.0), totals[row] / close.limit)
+            for key, amount in _closest(part, close):
+                subject = _Subject(part.source, close.rule.prefixes, key)
+                shares[subject] = max(shares.get(subject, 0.0), amount / close.limit)
         due = [each for each in shares if now_ms - self._drawn_ms.get(each, 0) >= DRAWN_AGAIN_MS]
         subjects = nlargest(MOST_CLIENTS, due, key=shares.__getitem__)
         for subject in subjects:
@@ -190,6 +186,24 @@ class Portraitist:
         for subject in list(islice(self._drawn_ms, max(0, len(self._drawn_ms) - MOST_DRAWN))):
             del self._drawn_ms[subject]
         return subjects
+
+
+def _closest(part: MeterTally, close: _Close) -> list[tuple[bytes, int]]:
+    """Returns the clients of ``part`` that are worth a portrait, and what their rule counts of them in this batch.
+
+    A client may be returned once per group, if the rule groups requests.
+    """
+    if close.rule.measure.is_distinct:
+        keys = part.keys()
+        values = Counter([key[:CLIENT_BYTES] for key in keys]).most_common(MOST_COMPARED)
+        return [(client_of(head), number) for head, number in values if number >= close.least]
+    totals = part.totals()
+    if max(totals, default=0) < close.least:
+        return []
+    rows = list(compress(count(), map(close.least.__le__, totals)))
+    rows = sorted(rows, key=totals.__getitem__, reverse=True)[:MOST_COMPARED]
+    clients = map(client_of, part.keys_at(rows)) if close.rule.by else part.keys_at(rows)
+    return [(client, totals[row]) for row, client in zip(rows, clients, strict=True)]
 
 
 def _rows_of(keys: Collection[bytes], clients: Iterable[bytes]) -> dict[bytes, list[int]]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 
 from chalicelib.core.logs.requests import LIVE_SOURCES, Source
-from chalicelib.core.measures import Measure
+from chalicelib.core.measures import Measure, unit_text
 from chalicelib.core.rules import Action, Rule
 from chalicelib.core.scope import Scope
 
@@ -71,9 +71,10 @@ def _wide_notes(rule: Rule) -> Iterator[str]:
     if is_broad(rule.scope) and rule.limit < PAGE_REQUESTS:
         if rule.limit == 0:
             yield f"Rule {rule.name} {named} every client that makes one request. Give it a scope, or a limit."
-        elif rule.scope.static is not False and rule.measure is Measure.REQUESTS:
+        elif rule.scope.static is not False and rule.measure in (Measure.REQUESTS, Measure.PATHS):
+            counted = unit_text(rule.measure, rule.limit)
             yield (
-                f"Rule {rule.name} {named} clients after {rule.limit} requests of any kind: one page with its files "
+                f"Rule {rule.name} {named} clients after {rule.limit}{counted} of any kind: one page with its files "
                 "may be more. Count pages with static = false, or raise the limit."
             )
 

@@ -79,7 +79,7 @@ class Meter:
     ipv6_prefix: int
     slot_ms: int
     measure: Measure = Measure.REQUESTS
-    """The amount of each request in scope that is added up."""
+    """The unit of the count: requests in scope, sums of amounts, or different values."""
     by: tuple[str, ...] = ()
     """Columns; a client's requests are counted separately for each combination of their values (``client_groups``)."""
     of_refusals: bool = False
@@ -101,6 +101,11 @@ class Meter:
     def refusals(self) -> "Meter":
         """Returns the meter of those requests of this meter that were answered as refusals."""
         return replace(self, of_refusals=True)
+
+    @property
+    def keyed_by(self) -> tuple[str, ...]:
+        """Columns whose values are part of the keys under which requests are counted (``client_groups``)."""
+        return (self.measure.column,) if self.measure.is_distinct and self.measure.column else self.by
 
     @property
     def prefixes(self) -> tuple[int, int]:
@@ -131,7 +136,7 @@ class Rule:
     rate: Rate | None = None
     """Requests allowed on top of ``limit`` in proportion to time, which makes the rule a token bucket (``buckets``)."""
     measure: Measure = Measure.REQUESTS
-    """The unit of ``limit``: requests, bytes, or, for time, milliseconds."""
+    """The unit of ``limit``: requests, bytes, for time milliseconds, or different values of a column."""
     escalate: Escalation | None = None
     extend: bool = False
     """True if requests made while blocked extend the block."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 
 from chalicelib.core.durations import format_duration, utc_text
-from chalicelib.core.measures import Measure, amount_text
+from chalicelib.core.measures import amount_text, unit_text
 from chalicelib.core.responses import BLOCKED, Response
 from chalicelib.core.rules import NETWORKS, Action, FeedTerms, NetworkTerms, Rule, RuleSet, serving
 from chalicelib.core.scope import Scope
@@ -60,7 +60,8 @@ class RuleWords(msgspec.Struct, frozen=True, kw_only=True):
     bucket: BucketWords | None = None
     """The rate and burst of a token bucket; null for a limit per window."""
     measure: str = "requests"
-    """Unit of the limit: requests, bytes, or, for time, milliseconds."""
+    """Unit of the limit: requests, bytes, or, for time, milliseconds; or paths, hosts or user_agents, of which only
+    different ones count."""
     paused_until: int = 0
     """First second at which a paused rule blocks again; until then, it only counts. 0 if it is not paused. Epoch
     seconds."""
@@ -235,11 +236,14 @@ def counted_anew(before: RuleSet, after: RuleSet) -> Iterator[str]:
 def sentence(rule: RuleWords) -> str:
     """Returns a one-line description of a rule.
 
+    >>> from chalicelib.core.measures import Measure
     >>> from chalicelib.core.rates import Rate
     >>> sentence(rule_words(Rule(name="burst", limit=50, window_s=5)))
     'more than 50 requests within 5s: block for 10m'
     >>> sentence(rule_words(Rule(name="egress", limit=10_000_000, window_s=60, measure=Measure.BYTES)))
     'more than 10 MB within 1m: block for 10m'
+    >>> sentence(rule_words(Rule(name="copy", limit=300, window_s=3600, measure=Measure.PATHS)))
+    'more than 300 different paths within 1h: block for 10m'
     >>> sentence(rule_words(Rule(name="pace", limit=50, window_s=250, rate=Rate(2, 1))))
     'more than 2/s and a burst of 50 requests: block for 10m'
     >>> sentence(rule_words(Rule(name="burst", limit=50, window_s=5, paused_until=1_767_225_600)))
@@ -254,7 +258,7 @@ def sentence(rule: RuleWords) -> str:
         action += f" (would {ladder})"
     if rule.paused_until:
         action += f" (paused until {utc_text(rule.paused_until)})"
-    requests = " requests" if rule.measure == Measure.REQUESTS else ""
+    requests = unit_text(rule.measure)
     limit = str(rule.limit) if requests else amount_text(rule.measure, rule.limit)
     same = f" of the same {' and '.join(rule.aggregate.by)}" if rule.aggregate.by else ""
     over = f"{limit}{requests}{same} within {rule.window}"

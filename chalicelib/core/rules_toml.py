@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 from chalicelib.core.checks import ValueCheck, one_of, pattern, whole
 from chalicelib.core.client_groups import GROUPED_BY, LONGEST_IPV6_PREFIX
+from chalicelib.core.distinct import FINEST_RESOLUTION, LARGEST_DISTINCT
 from chalicelib.core.durations import LAST_S, format_duration, parse_duration, utc_text
-from chalicelib.core.measures import LIMITS, Measure
+from chalicelib.core.measures import DISTINCT, LIMITS, SUMS, Measure
 from chalicelib.core.paths import normalised
 from chalicelib.core.rates import Rate, parse_rate
 from chalicelib.core.responses import LONGEST_LADDER, Response, hardness
@@ -226,16 +227,18 @@ def _no_list(name: str, lists: Iterable[str]) -> str:
 def _rule(table: Mapping[str, Any]) -> tuple[Rule | None, list[RuleProblem]]:
     """Returns the rule in ``table``, or None if a key is missing or wrong, and all problems."""
     is_bucket = "bucket" in table
-    readers = {**_RULE, "limit": _limit(table.get("measure"))}
+    readers = {**_RULE, "limit": _DISTINCT_LIMIT if "distinct" in table else _limit(table.get("measure"))}
     values, problems = _read(table, readers, ("name",) if is_bucket else ("name", "limit", "window"))
     if is_bucket:
         beside = "a bucket replaces limit and window: its burst is the limit"
         problems += [RuleProblem(beside, (key,)) for key in ("limit", "window") if key in table]
         if values.get("measure", Measure.REQUESTS) is not Measure.REQUESTS:
             problems.append(RuleProblem("a bucket counts requests", ("measure",)))
+    clients = values.pop("aggregate", {})
+    if "distinct" in table:
+        problems += _distinct_problems(table, values.get("resolution"), **clients)
     if problems:
         return None, problems
-    clients = values.pop("aggregate", {})
     if is_bucket:
         values |= _bucket(values.pop("bucket"), values.get("resolution", DEFAULT_RESOLUTION))
     elif values.get("resolution") == EXACT:
@@ -249,6 +252,35 @@ def _rule(table: Mapping[str, Any]) -> tuple[Rule | None, list[RuleProblem]]:
         message = f"shorter than block_for ({format_duration(rule.block_for_s)})"
         problems.append(RuleProblem(message, ("escalate", "max")))
     return rule, problems
+
+
+def _distinct_problems(
+    table: Mapping[str, Any],
+    resolution: int | str | None,
+    *,
+    ipv4_prefix: int = 32,  # noqa: ARG001
+    ipv6_prefix: int = 64,
+    by: tuple[str, ...] = (),
+) -> list[RuleProblem]:
+    """Returns a problem for each key that does not go together with ``distinct``."""
+    problems = [
+        RuleProblem(f"a rule with distinct counts different values; leave out {key}", (key,))
+        for key in ("measure", "bucket")
+        if key in table
+    ]
+    if by:
+        message = "a rule with distinct counts the values of a client together; leave out by"
+        problems.append(RuleProblem(message, ("aggregate", "by")))
+    if ipv6_prefix > LONGEST_IPV6_PREFIX:
+        problems.append(RuleProblem(_longer_than_counted(ipv6_prefix), ("aggregate", "ipv6")))
+    if resolution == EXACT or (isinstance(resolution, int) and resolution > FINEST_RESOLUTION):
+        message = f"{resolution!r} is not a whole number from 10 to {FINEST_RESOLUTION}, as a rule with distinct takes"
+        problems.append(RuleProblem(message, ("resolution",)))
+    return problems
+
+
+def _longer_than_counted(ipv6: int) -> str:
+    return f"{ipv6} is longer than /{LONGEST_IPV6_PREFIX}, the longest prefix of clients counted by value"
 
 
 def _limit(measure: object) -> _Reader:
@@ -493,8 +525,7 @@ def _by(value: object) -> tuple[str, ...]:
 def _aggregate(ipv4: int = 32, ipv6: int = 64, by: tuple[str, ...] = ()) -> dict[str, Any]:
     """Returns the attributes of a rule that define what it counts as one client."""
     if by and ipv6 > LONGEST_IPV6_PREFIX:
-        message = f"{ipv6} is longer than /{LONGEST_IPV6_PREFIX}, the longest prefix of clients counted by value"
-        raise _Wrong(RuleProblem(message, ("ipv6",)))
+        raise _Wrong(RuleProblem(_longer_than_counted(ipv6), ("ipv6",)))
     return {"ipv4_prefix": ipv4, "ipv6_prefix": ipv6, "by": by}
 
 
@@ -558,11 +589,16 @@ _BUCKET: dict[str, _Reader] = {
     "memory": _duration(SHORTEST_WINDOW_S, LONGEST_WINDOW_S),
 }
 
+_MEASURES = (Measure.REQUESTS, *SUMS)
+
+_DISTINCT_LIMIT = _is(whole(0, LARGEST_DISTINCT))
+
 _RULE: dict[str, _Reader] = {
     "name": _name,
     "limit": _is(whole(0, LARGEST_LIMIT)),
     "window": _duration(SHORTEST_WINDOW_S, LONGEST_WINDOW_S),
-    "measure": lambda value: Measure(_is(one_of(tuple(Measure), "'requests', 'bytes' or 'time'"))(value)),
+    "measure": lambda value: Measure(_is(one_of(_MEASURES, "'requests', 'bytes' or 'time'"))(value)),
+    "distinct": lambda value: DISTINCT[str(_is(one_of(tuple(DISTINCT), "'path', 'host' or 'user_agent'"))(value))],
     "bucket": _table(_BUCKET, required=("rate", "burst"), make=_make_bucket),
     "action": lambda value: Action(_is(one_of(tuple(Action), "'block' or 'count'"))(value)),
     "block_for": _duration(1, LONGEST_BLOCK_S),
@@ -593,7 +629,14 @@ _FEED: dict[str, _Reader] = {
 
 _feed = _table(_FEED, required=("url",), make=_make_feed)
 
-_ATTRIBUTES = {"window": "window_s", "block_for": "block_for_s", "max": "max_s", "memory": "memory_s", NOT: "excluded"}
+_ATTRIBUTES = {
+    "window": "window_s",
+    "block_for": "block_for_s",
+    "max": "max_s",
+    "memory": "memory_s",
+    "distinct": "measure",
+    NOT: "excluded",
+}
 """Attributes of Rule, Escalation and Scope that are named differently from their key."""
 
 

@@ -48,7 +48,8 @@ class Sampling:
     def applied(self, rule: Rule) -> Rule:
         """Returns the rule as it applies to the log: if the log is too small a sample for it, it only counts.
 
-        Of bytes and time, any sample is too small: a single response may hold most of them.
+        Of bytes and time, any sample is too small: a single response may hold most of them. So it is of different
+        values, because it does not tell how many others there are.
         """
         is_shown = self.shows(rule.limit) if rule.measure is Measure.REQUESTS else self.percent == 100
         return rule if is_shown else replace(rule, action=Action.COUNT)
@@ -63,9 +64,13 @@ def sampling_notes(rules: Iterable[Rule], sampling: Sampling) -> Iterator[str]:
         if rule.action is sampling.applied(rule).action:
             continue
         if rule.measure is not Measure.REQUESTS:
+            measured = (
+                f"the different {rule.measure.replace('_', ' ')}" if rule.measure.is_distinct else f"the {rule.measure}"
+            )
+            because = "" if rule.measure.is_distinct else ", because a single response may hold most"
             yield (
                 f"Rule {rule.name} only counts in the CloudFront real-time log: a sample of {sampling.percent} % does "
-                f"not show the {rule.measure} of a client, because a single response may hold most."
+                f"not show {measured} of a client{because}."
             )
         else:
             least = -(-FEWEST_LOGGED * 100 // sampling.percent)

@@ -11,7 +11,8 @@ into C:
 Slots are offsets from the first slot, in the order of the keys. Each of the last three is an array of little-endian
 unsigned integers, as wide as its largest value needs; its first byte names the width (``meter_tally.MeterTally``).
 
-A meter with another measure than requests (``measures``) has the sums of its amounts in place of counts.
+A meter that measures bytes or time (``measures``) has the sums of its amounts in place of counts. One that counts the
+different values of a column has groups (``client_groups``) in place of clients.
 
 Requests that were answered as Sluice's own refusals are counted by each meter like all others, and once more by
 themselves (``Meter.refusals``). A batch without any has no columns for them.
@@ -123,15 +124,15 @@ def _counted(
     times: Sequence[int] = requests.times
     if rows is not None:
         keys, times = [keys[row] for row in rows], [times[row] for row in rows]
-    if meter.by:
-        digests = group_digests(meter.by, meter.scope, requests, rows)
+    if meter.keyed_by:
+        digests = group_digests(meter.keyed_by, meter.scope, requests, rows)
         if digests is None:
             return
         keys = group_keys(keys, digests)
-    if meter.measure is Measure.REQUESTS:
-        clients = count(keys, times, meter.slot_ms)
-    else:
+    if meter.measure.is_sum:
         clients = added_up(keys, times, amounts(meter.measure, requests, rows) or [], meter.slot_ms)
+    else:
+        clients = count(keys, times, meter.slot_ms)
     if clients:
         yield MeterTally.of(requests.source, meter, clients)
 

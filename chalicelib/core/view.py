@@ -14,20 +14,24 @@ an offence says since when the served requests alone are over the limit. Clients
 *Groups.* A rule may count a client's requests separately, for example by path. Its grids then hold groups in place of
 clients (``client_groups``), and a client with several groups over the limit has one offence.
 
+*Different values.* A rule may count how many different paths, for example, a client asks for. Its grids hold groups
+too, but return a client's requests by mark (``distinct``) in place of slots, and a client is evaluated as a whole.
+
 *Upper bounds first.* A grid keeps counts as the columns that they arrive in, and totals that show that most clients
 cannot be over a limit. Merging a tally returns the others, which are evaluated; only the slots of those whose totals in
 adjacent rows exceed a limit are extracted and examined exactly (``grid``).
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, compress
 from typing import NamedTuple, Protocol
 
 from chalicelib.core.allowance import Allowance
 from chalicelib.core.client_groups import client_of
-from chalicelib.core.grid import Grid, hashes_of
+from chalicelib.core.distinct import folded_marks, marks_of, slot_of
+from chalicelib.core.grid import Grid, client_hashes
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.meter_tally import Clients, MeterTally, Slots
 from chalicelib.core.rules import Rule, RuleSet, is_of_refusals, refusals_topic, serving
@@ -35,7 +39,7 @@ from chalicelib.core.sampling import Sampling
 from chalicelib.core.state.detections import SERVED_WITHIN_LIMIT
 from chalicelib.core.state.records import LARGEST_COUNT
 from chalicelib.core.tally import Tally, add_clients, folded
-from chalicelib.core.windows import Window, over_allowance, without
+from chalicelib.core.windows import Window, occupied, over_allowance, without
 
 FULLEST_AFTER_DROP = 0.75
 """Share of ``most_entries`` to which a drop reduces a view, so that drops, which examine all clients, are rare."""
@@ -141,7 +145,7 @@ class View:
         return any(grid.entries for grid in self._grids_of(source, rule))
 
     def clients(self, source: Source, rule: Rule) -> Iterator[tuple[bytes, Slots]]:
-        """Yields every client counted for ``rule``, with its counts in the rule's slots.
+        """Yields every client counted for ``rule``, with its counts in the rule's slots, or by mark.
 
         A client is yielded once per group if ``rule`` groups requests.
         """
@@ -221,7 +225,8 @@ class View:
                     for rule in self._rules_of(key)
                     for bound in self._allowances[rule.name, key.source].bounds()
                 ]
-                grid = self._grids[key] = Grid(key.slot_ms, limits, self.since_ms)
+                distinct = any(rule.measure.is_distinct for rule in self._rules_of(key))
+                grid = self._grids[key] = Grid(key.slot_ms, limits, self.since_ms, distinct=distinct)
             lowest, highest = first_ms // key.slot_ms, last_ms // key.slot_ms
             if columns is not whole:
                 slots = columns.slots()
@@ -251,9 +256,10 @@ class View:
         for key, columns in parts.items():
             if is_of_refusals(key.topic):
                 continue
-            clients = columns.keys()
-            hashes = hashes_of(clients)
-            refused = _refused(columns, parts.get(key._replace(topic=refusals_topic(key.topic))))
+            distinct = any(rule.measure.is_distinct for rule in self._rules_of(key))
+            clients, hashes = _clients(columns, distinct=distinct), client_hashes(columns, distinct=distinct)
+            refusals = parts.get(key._replace(topic=refusals_topic(key.topic)))
+            refused = _refused(columns, refusals, distinct=distinct) if refusals else ()
             for rule in self._rules_of(key):
                 allowance = self._allowances[rule.name, key.source]
                 near: dict[bytes, None] = {}
@@ -261,7 +267,7 @@ class View:
                     window_ms = slots * rule.slot_ms
                     totals = self._most(key.source, rule, columns, hashes, window_ms, first_ms, last_ms)
                     near |= dict.fromkeys(compress(clients, map(limit.__lt__, totals)))
-                loud = self._not_quiet(key.source, rule, near, refused, allowance.limit, last_ms, quiet)
+                loud = self._not_quiet(key.source, rule, near, refused, allowance, last_ms, quiet)
                 offences += self._offences_of(rule, key.source, loud, allowance, columns, first_ms, last_ms)
         return offences
 
@@ -278,21 +284,27 @@ class View:
         """Returns the offences of ``clients``, all of which are in ``touched``."""
         window_ms, factor = rule.window_s * 1000, rule.slot_ms // touched.slot_ms
         between_ms = first_ms - window_ms, last_ms + window_ms
+        if allowance.distinct:
+            marks = marks_of(touched, set(clients))
+            # The earliest window with one of the new slots ends with the first of them.
+            ends = {client: slot_of(min(own)) // factor + 1 for client, own in marks.items()}
+            began_ms = {client: end * rule.slot_ms - window_ms for client, end in ends.items()}
+            clients = self._more_values_since(source, rule, began_ms, allowance.limit)
         counts = self._slots_between(source, rule, clients, *between_ms)
-        slots_of = touched.slots_of(counts.keys())
+        slots_of = marks if allowance.distinct else touched.slots_of(counts.keys())
         over: dict[bytes, tuple[set[int], Window]] = {}
         for client, slots in counts.items():
-            marks = {slot // factor for slot in slots_of[client]}
-            window = _touched_window(slots, marks, allowance)
+            new = occupied(_folded(slots_of[client], factor, distinct=allowance.distinct), allowance)
+            window = _touched_window(slots, new, allowance)
             if window is not None:
-                over[client] = marks, window
+                over[client] = new, window
         refused = self._slots_between(source, rule, over, *between_ms, of_refusals=True)
         offences = []
-        for client, (marks, window) in over.items():
+        for client, (new, window) in over.items():
             served_since_ms = 0
             if refused.get(client):
                 served = without(counts[client], refused[client])
-                of_served = _touched_window(served, marks, allowance)
+                of_served = _touched_window(served, new, allowance)
                 served_since_ms = of_served.since * rule.slot_ms if of_served else SERVED_WITHIN_LIMIT
             offences.append(self._offence(rule, source, client, window, served_since_ms))
         return _gravest(offences) if rule.by else offences
@@ -323,15 +335,16 @@ class View:
         rule: Rule,
         clients: Iterable[bytes],
         refused: Collection[bytes],
-        limit: int,
+        allowance: Allowance,
         last_ms: int,
         quiet: Quiet,
     ) -> list[bytes]:
-        """Returns the ``clients`` that may be over ``limit`` with requests made after one of their quiet times alone.
+        """Returns the ``clients`` that may be over the limit with requests made after one of their quiet times alone.
 
         Their counts since then are few, so this costs much less than to examine all windows of a client under attack.
         ``refused``: the clients whose new requests were all answered as refusals.
         """
+        limit = allowance.limit
         named = client_of if rule.by else bytes
         by_time: dict[int, list[bytes]] = {}
         for client in clients:
@@ -346,9 +359,21 @@ class View:
                 loud += [c for c in served if quiet.served_until_ms(rule, source, named(c)) <= earliest_ms]
             if until_ms <= last_ms:
                 since = -(-until_ms // rule.slot_ms)
+                if allowance.distinct:
+                    since_ms = dict.fromkeys(members, since * rule.slot_ms)
+                    loud += self._more_values_since(source, rule, since_ms, limit)
+                    continue
                 counts = self._slots_between(source, rule, members, until_ms, last_ms + rule.window_s * 1000)
                 loud += [c for c, slots in counts.items() if sum(n for s, n in slots.items() if s >= since) > limit]
         return loud
+
+    def _more_values_since(self, source: Source, rule: Rule, since_ms: Mapping[bytes, int], limit: int) -> list[bytes]:
+        """Returns the clients that may have had more than ``limit`` different values since their time in ``since_ms``,
+        the start of a slot of ``rule``."""
+        numbers = Counter[bytes]()
+        for grid in self._grids_of(source, rule):
+            numbers.update(grid.values_since(since_ms))
+        return [client for client, number in numbers.items() if number > limit]
 
     def _slots_between(
         self,
@@ -360,7 +385,8 @@ class View:
         *,
         of_refusals: bool = False,
     ) -> Clients:
-        """Returns counts of ``clients`` in the slots of ``rule``, at least all within ``first_ms``..``last_ms``."""
+        """Returns counts of ``clients`` in the slots of ``rule``, or by mark, at least all within
+        ``first_ms``..``last_ms``."""
         grids = self._grids_of(source, rule, of_refusals=of_refusals)
         return _folded_sum(rule, [(grid, grid.slots_between(clients, first_ms, last_ms)) for grid in grids])
 
@@ -421,25 +447,39 @@ def _gravest(offences: Iterable[Offence]) -> list[Offence]:
     return list({offence.client: offence for offence in ascending}.values())
 
 
-def _refused(touched: MeterTally, refusals: MeterTally | None) -> Collection[bytes]:
+def _clients(columns: MeterTally, *, distinct: bool) -> list[bytes]:
+    """Returns the client of each key, or its group: the client if the keys are of ``distinct`` values."""
+    return list(map(client_of, columns.keys())) if distinct else columns.keys()
+
+
+def _refused(touched: MeterTally, refusals: MeterTally, *, distinct: bool) -> Collection[bytes]:
     """Returns the clients all of whose requests in ``touched`` are ``refusals``."""
-    if refusals is None:
-        return ()
-    numbers = dict(zip(refusals.keys(), refusals.totals(), strict=True))
-    totals = zip(touched.keys(), touched.totals(), strict=True)
-    return {client for client, total in totals if total == numbers.get(client)}
+    made, refused = (_totals(columns, distinct=distinct) for columns in (touched, refusals))
+    return {client for client, total in made.items() if total == refused.get(client)}
+
+
+def _totals(columns: MeterTally, *, distinct: bool) -> dict[bytes, int]:
+    totals: dict[bytes, int] = {}
+    for client, total in zip(_clients(columns, distinct=distinct), columns.totals(), strict=True):
+        totals[client] = totals.get(client, 0) + total
+    return totals
 
 
 def _touched_window(slots: Slots, touched: set[int], allowance: Allowance) -> Window | None:
     """Returns ``over_allowance`` for those of ``touched`` that have requests in ``slots``."""
-    marks = touched & slots.keys()
+    marks = touched & occupied(slots, allowance)
     return over_allowance(slots, marks, allowance) if marks else None
 
 
+def _folded(slots: Slots, factor: int, *, distinct: bool) -> Slots:
+    return folded_marks(slots, factor) if distinct else folded(slots, factor)
+
+
 def _folded_sum(rule: Rule, counts: Iterable[tuple[Grid, Clients]]) -> Clients:
-    """Returns the counts of several grids together, in the slots of ``rule``."""
+    """Returns the counts of several grids together, in the slots of ``rule`` or by mark."""
     total: Clients = {}
     for grid, clients in counts:
         factor = rule.slot_ms // grid.slot_ms
-        add_clients(total, {client: folded(slots, factor) for client, slots in clients.items()})
+        distinct = grid.distinct
+        add_clients(total, {client: _folded(slots, factor, distinct=distinct) for client, slots in clients.items()})
     return total

@@ -20,8 +20,11 @@ always reported (G2).
 that end in an occupied slot are enough (``walk_windows``). After a batch only windows that contain one of its slots
 can have changed (``over_limit``).
 
+*Different values.* A rule may limit how many different paths, for example, a client asks for. In place of slots it has
+marks, of a slot and a value (``distinct``). All else is as for requests.
+
 *Buckets.* A rule with a rate allows more requests in a longer interval (``buckets``), so every length up to its window
-is examined. All else is as for windows: ``over_allowance`` and ``walk`` know both.
+is examined. All else is as for windows: ``over_allowance`` and ``counts_after`` know all three.
 """
 
 from bisect import bisect_left, bisect_right
@@ -31,6 +34,7 @@ from itertools import accumulate
 
 from chalicelib.core.allowance import Allowance
 from chalicelib.core.buckets import Drain, Level, walk_levels
+from chalicelib.core.distinct import last_slots, slot_of, walk_values
 from chalicelib.core.meter_tally import Slots
 
 
@@ -79,8 +83,11 @@ def over_allowance(slots: Slots, touched: Iterable[int], allowance: Allowance) -
     """Returns the latest window over the limit that contains a slot of ``touched``, or None.
 
     Of a bucket, only the highest interval that ends with each slot: if it contains no slot of ``touched``, it was over
-    the limit before. ``touched``: at least one key of ``slots``.
+    the limit before. ``slots``: marks, if the limit is one of different values. ``touched``: at least one slot of
+    ``slots``.
     """
+    if allowance.distinct:
+        return _over_values(slots, sorted(touched), allowance.resolution, allowance.limit)
     if allowance.drain is None:
         return over_limit(slots, touched, allowance.resolution, allowance.limit)
     return _over_bucket(slots, sorted(touched), allowance.resolution, allowance.limit, allowance.drain)
@@ -100,12 +107,50 @@ def _over_bucket(slots: Slots, marks: Sequence[int], resolution: int, limit: int
     return latest and Window(latest.requests, order[latest.first], latest.last, order[latest.since])
 
 
-def walk(order: Sequence[int], numbers: Sequence[int], allowance: Allowance) -> Iterator[tuple[int, int, int]]:
-    """Yields what ``walk_windows`` does; of a bucket, the first three members of each ``Level``."""
+def _over_values(marks: Iterable[int], touched: Sequence[int], resolution: int, limit: int) -> Window | None:
+    lowest, highest = touched[0] - resolution, touched[-1] + resolution
+    order = sorted([each for each in marks if lowest < slot_of(each) < highest])
+    last = slot_of(order[-1])
+    if touched[-1] > last - resolution:  # nearly always, and fast
+        window = [each for each in order if slot_of(each) > last - resolution]
+        if len(last_slots(window)) > limit:
+            return window_of_values(window, limit)
+    latest = -1
+    for at, (number, _) in enumerate(walk_values(order, resolution)):
+        if number > limit:
+            last = slot_of(order[at])
+            before = bisect_right(touched, last) - 1
+            if before >= 0 and touched[before] > last - resolution:
+                latest = at
+    if latest < 0:
+        return None
+    last = slot_of(order[latest])
+    return window_of_values([each for each in order if last - resolution < slot_of(each) <= last], limit)
+
+
+def window_of_values(order: Sequence[int], limit: int) -> Window:
+    """Returns the window that holds the marks of ``order``, ascending, with more than ``limit`` different values."""
+    latest = last_slots(order)
+    return Window(len(latest), slot_of(order[0]), slot_of(order[-1]), latest[-1 - limit])
+
+
+def counts_after(order: Sequence[int], numbers: Sequence[int], allowance: Allowance) -> Iterator[int]:
+    """Yields the count in the window that ends with each slot of ``order`` or, of a bucket, the level.
+
+    ``order``: at least one slot, ascending, or marks if the limit is one of different values; ``numbers``: the requests
+    in each. A slot may be repeated: its requests then enter one after the other.
+    """
+    if allowance.distinct:
+        return (number for number, _ in walk_values(order, allowance.resolution))
     if allowance.drain is None:
-        return walk_windows(order, numbers, allowance.resolution)
+        return (count for count, _, _ in walk_windows(order, numbers, allowance.resolution))
     levels = walk_levels(order, numbers, allowance.resolution, allowance.drain, allowance.limit)
-    return ((level.requests, level.first, level.last) for level in levels)
+    return (level.requests for level in levels)
+
+
+def occupied(slots: Slots, allowance: Allowance) -> set[int]:
+    """Returns the numbers of the slots that hold requests, which may be given by mark."""
+    return set(map(slot_of, slots)) if allowance.distinct else set(slots)
 
 
 def walk_windows(order: Sequence[int], numbers: Sequence[int], resolution: int) -> Iterator[tuple[int, int, int]]:

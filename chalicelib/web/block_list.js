@@ -1,7 +1,7 @@
 // Blocks as rows. Only the visible rows exist, so ten thousand scroll as smoothly as ten.
 
 import { make } from "./changes.js";
-import { RESPONSES, amount, clientLink, fill, h, now, number, plural, say, span } from "./dom.js";
+import { RESPONSES, amount, clientLink, fill, h, noun, now, number, plural, say, span } from "./dom.js";
 
 const NARROW = matchMedia("(max-width: 720px)");
 const ROW = { wide: 60, narrow: 128 };
@@ -51,7 +51,7 @@ function because(block) {
 
 export function evidence(facts) {
   if (facts.measure !== "requests") {
-    return `${amount(facts.measure, facts.count)} within ${span(facts.window_s)}, limit ${amount(facts.measure, facts.limit)}`;
+    return `${[amount(facts.measure, facts.count), noun(facts.measure, facts.count)].join(" ").trim()} within ${span(facts.window_s)}, limit ${amount(facts.measure, facts.limit)}`;
   }
   const requests = plural(facts.count, "request");
   if (facts.rate) return `${requests} above ${facts.rate}, burst ${number(facts.limit)}`;

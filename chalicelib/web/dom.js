@@ -79,7 +79,15 @@ export function now() {
   return (Date.now() + skewMs) / 1000;
 }
 
-/** An amount in the unit of a rule's measure: requests, bytes, or milliseconds. */
+const NOUNS = { requests: "requests", paths: "different paths", hosts: "different hosts", user_agents: "different user agents" };
+
+/** What a rule counts, as words after a number; none for bytes and time, whose amounts have a unit. */
+export function noun(measure, count = 0) {
+  const words = NOUNS[measure] ?? "";
+  return count === 1 ? words.replace(/s$/, "") : words;
+}
+
+/** An amount in the unit of a rule's measure: requests, bytes, milliseconds, or different values. */
 export function amount(measure, value) {
   const tenths = (parts) => number(Math.floor(parts * 10) / 10);
   if (measure === "time") return `${tenths(value / 1000)} s`;
@@ -122,7 +130,8 @@ export function moment(epoch) {
 export const clock = (epoch) => CLOCK.format(new Date(epoch * 1000));
 export const number = (value) => NUMBER.format(value);
 export const plural = (value, noun) => `${number(value)} ${noun}${value === 1 ? "" : "s"}`;
-export const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
+export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+export const sentence = (text) => capital(text) + (/[.!?]$/.test(text) ? "" : ".");
 
 /** Gives `select` these options, and keeps the chosen one if it is among them. */
 export function offer(select, options, label = (option) => option) {

@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { BlockList } from "./block_list.js";
 import { Chart, limitBar } from "./charts.js";
-import { $, RESPONSES, amount, clientLink, clock, fill, h, logLabel, now, number, plural, say, span } from "./dom.js";
+import { $, RESPONSES, amount, capital, clientLink, clock, fill, h, logLabel, noun, now, number, plural, say, span } from "./dom.js";
 
 const BUSIEST = 8;
 const NEWEST = 6;
@@ -59,7 +59,7 @@ function showBusiest() {
     return element;
   });
   const counted = list?.action === "count" ? " The rule only counts." : "";
-  const counting = list?.rate ? `Requests above ${list.rate} at present` : `${MEASURES[list?.measure] ?? "Requests"} in the latest ${span(list?.window_s ?? 0)}`;
+  const counting = list?.rate ? `Requests above ${list.rate} at present` : `${MEASURES[list?.measure] ?? capital(noun(list?.measure ?? "requests"))} in the latest ${span(list?.window_s ?? 0)}`;
   const at = list ? `, until ${clock(list.to_ms / 1000)}` : "";
   say($("top-note"), list ? `${counting}${at}; the mark is the limit.${counted}` : "Nothing is being counted.");
 }

@@ -2,7 +2,7 @@
 
 import { get, call } from "./api.js";
 import { choose, clearProblem, confirm, make, refused } from "./changes.js";
-import { $, amount, h, moment, number, plural, say, sentence, table } from "./dom.js";
+import { $, amount, capital, h, moment, noun, number, plural, say, sentence, table } from "./dom.js";
 
 const PAUSE_S = 3600;
 const COUNTED_S = 86_400; // of the history, what is shown before a rule may block
@@ -56,7 +56,7 @@ function card(rule) {
     "article",
     { class: "card rule" },
     h("div", { class: "head" }, h("h2", {}, rule.name), h("span", { class: `chip ${state === "blocks" ? "manual" : "warn"}` }, state)),
-    h("p", { class: "limit" }, h("strong", {}, amount(rule.measure, rule.limit)), `${rule.measure === "requests" ? " requests" : ""} ${rule.bucket ? `above ${rule.bucket.rate}` : `within ${rule.window}`} `,
+    h("p", { class: "limit" }, h("strong", {}, amount(rule.measure, rule.limit)), ` ${noun(rule.measure)} ${rule.bucket ? `above ${rule.bucket.rate}` : `within ${rule.window}`} `,
       operator && !rule.bucket && h("button", { class: "quiet", "aria-label": `Change the limit: ${rule.name}`, onclick: () => changeLimit(rule) }, "Change")),
     h("ul", { class: "muted plain" },
       h("li", {}, `counts ${ipv4} or an IPv6 /${rule.aggregate.ipv6} as one client`),
@@ -94,7 +94,7 @@ function counted({ events, next }) {
 }
 
 async function changeLimit(rule) {
-  const unit = { requests: "Requests", bytes: "Bytes", time: "Seconds" }[rule.measure];
+  const unit = { bytes: "Bytes", time: "Seconds" }[rule.measure] ?? capital(noun(rule.measure));
   const input = h("input", { type: "number", min: 0, step: 1, value: rule.measure === "time" ? rule.limit / 1000 : rule.limit });
   const asked = h("label", {}, `${unit} within ${rule.window} `, input);
   if (!(await choose(`Limit of ${rule.name}`, [asked], [["Show the effect", true]]))) return;

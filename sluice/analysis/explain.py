@@ -7,10 +7,12 @@ from operator import attrgetter
 
 from chalicelib.core.addresses import Network, NetworkSet, PrefixMemo, network_of
 from chalicelib.core.allowance import Allowance
+from chalicelib.core.client_groups import group_digest
+from chalicelib.core.distinct import mark
 from chalicelib.core.logs.requests import COLUMNS, MEASURED, Decoded, Requests, Source, Text
-from chalicelib.core.measures import Measure, amounts
+from chalicelib.core.measures import amounts
 from chalicelib.core.rules import Rule, RuleSet
-from chalicelib.core.windows import walk
+from chalicelib.core.windows import counts_after
 from sluice.logs.file_decoder import ChunkDecoder, LogDecoder
 from sluice.logs.files import Chunk
 from sluice.replay.breaches import BlockPeriod, Breach
@@ -32,7 +34,7 @@ class LoggedRequest:
     texts: dict[str, Text]
     """The columns that the log has for it, by name."""
     amounts: dict[str, int]
-    """By the name of each rule that counts it: 1, or what the rule measures of it."""
+    """By the name of each rule that counts it: 1, or the bytes or the time that the rule adds up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +145,12 @@ def _logged_requests(requests: Requests, rules: RuleSet) -> Iterator[LoggedReque
 
 
 def _amounts(rule: Rule, requests: Requests) -> Sequence[int]:
-    """Returns what ``rule`` adds up of each request; 0 if it is not in the log."""
-    if any(requests.columns(name) is None for name in rule.by):
+    """Returns what ``rule`` adds up of each request, or 1; 0 if it is not in the log."""
+    if any(requests.columns(name) is None for name in rule.meter.keyed_by):
         return [0] * len(requests)
-    if rule.measure is Measure.REQUESTS:
-        return [1] * len(requests)
-    return amounts(rule.measure, requests, None) or [0] * len(requests)
+    if rule.measure.is_sum:
+        return amounts(rule.measure, requests, None) or [0] * len(requests)
+    return [1] * len(requests)
 
 
 def _rule_history(
@@ -180,21 +182,24 @@ def _counts(
     rows_by_client: dict[tuple[Source, bytes, tuple[str, ...]], list[int]] = {}
     for row, request in enumerate(requests):
         if rule.name in request.amounts:
-            group = request.source, prefix[request.client], _group(rule, request)
+            group = request.source, prefix[request.client], _texts(rule.by, rule, request)
             rows_by_client.setdefault(group, []).append(row)
     counts: list[int | None] = [None] * len(requests)
     for (source, *_), rows in rows_by_client.items():
         slots = [requests[row].ms // rule.slot_ms for row in rows]
         numbers = [requests[row].amounts[rule.name] for row in rows]
-        windows = walk(slots, numbers, Allowance.of(rule, source, options.sampling))
-        for row, (count, _, _) in zip(rows, windows, strict=True):
+        if rule.measure.is_distinct:
+            values = [_texts(rule.meter.keyed_by, rule, requests[row]) for row in rows]
+            slots = [mark(slot, group_digest(texts)) for slot, texts in zip(slots, values, strict=True)]
+        reached = counts_after(slots, numbers, Allowance.of(rule, source, options.sampling))
+        for row, count in zip(rows, reached, strict=True):
             counts[row] = options.sampling.of(source).made(count)
     return tuple(counts)
 
 
-def _group(rule: Rule, request: LoggedRequest) -> tuple[str, ...]:
-    """Returns the values that the request shares with those that ``rule`` counts together with it."""
-    texts = ((name, str(request.texts.get(name, ""))) for name in rule.by)
+def _texts(columns: Sequence[str], rule: Rule, request: LoggedRequest) -> tuple[str, ...]:
+    """Returns the values of the request in ``columns``, as ``rule`` compares them."""
+    texts = ((name, str(request.texts.get(name, ""))) for name in columns)
     return tuple(rule.scope.path_form(text) if name == "path" else text for name, text in texts)
 
 

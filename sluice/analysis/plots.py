@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from chalicelib.core.durations import format_duration
-from chalicelib.core.measures import Measure, amount_text
+from chalicelib.core.measures import Measure, amount_text, unit_text
 from chalicelib.core.meter_tally import Slots
 from chalicelib.core.rules import Rule
 from chalicelib.core.rules_diff import allowed
@@ -139,7 +139,9 @@ def _histogram(axes: Axes, rule: Rule, clients: Counter[int]) -> None:
     axes.xaxis.set_major_formatter(_counts)
     axes.yaxis.set_major_formatter(_counts)
     axes.minorticks_off()
-    unit = {Measure.REQUESTS: "", Measure.BYTES: ", in bytes", Measure.TIME: ", in milliseconds"}[rule.measure]
+    unit = {Measure.BYTES: ", in bytes", Measure.TIME: ", in milliseconds"}.get(rule.measure, "")
+    if rule.measure.is_distinct:
+        unit = f", in{unit_text(rule.measure)}"
     axes.set_xlabel(f"peak of the client in one window{unit}")
     axes.set_ylabel("clients")
 

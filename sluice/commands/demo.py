@@ -17,7 +17,7 @@ from rich.console import Console
 from chalicelib.core.addresses import Network, NetworkSet, parse_network
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS
-from chalicelib.core.measures import Measure, amount_text
+from chalicelib.core.measures import amount_text, unit_text
 from chalicelib.core.refusals import REFUSAL_STATUS
 from chalicelib.core.wording import plural
 from sluice import DEFAULT_RULES
@@ -218,7 +218,7 @@ def _show(summary: dict[str, Any], console: Console) -> None:
             continue
         counted = f"in {block['window_s']} s, limit" if not block["rate"] else f"above {block['rate']}, burst"
         count, limit = (amount_text(block["measure"], block[name]) for name in ("count", "limit"))
-        requests = " requests" if block["measure"] == Measure.REQUESTS else ""
+        requests = unit_text(block["measure"])
         console.print(
             f"blocked {block['client']} for {block['rule']}: {count}{requests} {counted} {limit}", highlight=False
         )

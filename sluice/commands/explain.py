@@ -12,7 +12,7 @@ from rich.text import Text
 
 from chalicelib.core.addresses import Network
 from chalicelib.core.durations import format_duration
-from chalicelib.core.measures import Measure, amount_text
+from chalicelib.core.measures import amount_text, unit_text
 from chalicelib.core.rules import Action
 from chalicelib.core.rules_diff import allowed
 from sluice.analysis.explain import ClientHistory, RuleHistory
@@ -81,8 +81,9 @@ def _block_events(client: ClientHistory, history: RuleHistory) -> Iterator[Timel
         first, last = utc(period.first_ms, date=False), utc(period.last_ms, date=False)
         length = format_duration(period.until - period.since)
         counted = _amount(history, period.count)
-        if history.rule.measure is Measure.REQUESTS:
-            counted += " requests" if history.rule.rate is None else f" requests above {history.rule.rate}"
+        counted += unit_text(history.rule.measure)
+        if history.rule.rate is not None:
+            counted += f" above {history.rule.rate}"
         offence = f"offence {period.offence}: {counted} from {first} to {last}"
         yield period.since * 1000, name, f"{blocked} for {length}, {offence}"
         number = sum(period.contains(request.ms) for request in client.requests)

@@ -24,6 +24,7 @@ from chalicelib.core.buckets import Level, walk_levels
 from chalicelib.core.client_groups import client_of
 from chalicelib.core.decisions import PROPAGATION_S, PUNISHED, Outcome, Standing, decide
 from chalicelib.core.detections import terms_of
+from chalicelib.core.distinct import slot_of, walk_values
 from chalicelib.core.exemptions import Exemptions
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.meter_tally import Slots
@@ -33,7 +34,7 @@ from chalicelib.core.sampling import Sampling
 from chalicelib.core.state.blocks import Block, History, Past
 from chalicelib.core.state.detections import SERVED_WITHIN_LIMIT, Detection, Offender
 from chalicelib.core.tally import folded
-from chalicelib.core.windows import Window, over_allowance, walk, without
+from chalicelib.core.windows import Window, counts_after, over_allowance, window_of_values, without
 from sluice.replay.counts import Ledger
 from sluice.replay.rule_sets import every_request, group_prefix, requests_of
 
@@ -141,6 +142,10 @@ class Crossings:
         counts, sums, limit = self._counts, self._sums, self._limit
         return sum(min(sums[end + 1] - sums[end], counts[end] - limit) for end in self._ends)
 
+    def last(self, at: int) -> int:
+        """Returns the last slot of a window."""
+        return self._order[self._ends[at]]
+
     def after(self, at: int, slot: int) -> int:
         """Returns the position, after ``at``, of the first window that ends in ``slot`` or later."""
         return bisect_left(self._ends, slot, at + 1, key=self._order.__getitem__)
@@ -166,6 +171,60 @@ class Crossings:
         return Window(self._counts[end], self._order[first], last, self._order[since])
 
 
+class ValueCrossings(Crossings):
+    """The same, if the limit is one of different values.
+
+    >>> from chalicelib.core.distinct import mark
+    >>> a, b = b"path---a", b"path---b"
+    >>> list(ValueCrossings({mark(10, a): 1, mark(11, b): 2, mark(12, b): 1}, Allowance(10, 1, distinct=True)))
+    [Window(count=2, first=10, last=11, since=10), Window(count=2, first=10, last=12, since=10)]
+    """
+
+    def __init__(self, slots: Slots, allowance: Allowance) -> None:
+        """``slots``: at least one mark."""
+        self._allowance = allowance
+        self._limit = allowance.limit
+        self._slots = slots
+        self._marks = sorted(slots)
+        self._order: list[int] = []
+        self._counts: list[int] = []
+        self._new: list[int] = []
+        """For each slot of ``order``, the values that occur in it and not in the rest of its window."""
+        for each, (number, is_new) in zip(self._marks, walk_values(self._marks, allowance.resolution), strict=True):
+            if not self._order or self._order[-1] != slot_of(each):
+                self._order.append(slot_of(each))
+                self._counts.append(0)
+                self._new.append(0)
+            self._counts[-1] = number
+            self._new[-1] += is_new
+        self._ends = [end for end, number in enumerate(self._counts) if number > self._limit]
+
+    def over(self) -> int:
+        """Returns the number of values that exceeded the limit of their window."""
+        return sum(min(self._new[end], self._counts[end] - self._limit) for end in self._ends)
+
+    def served(self, window: Window, refused: Slots) -> Window | None:
+        """Returns the window without the requests in ``refused``; None if what was served alone is within the limit."""
+        served = without({each: self._slots[each] for each in self._within(window.last)}, refused)
+        is_touched = window.last in map(slot_of, served)
+        return over_allowance(served, [window.last], self._allowance) if is_touched else None
+
+    def _window(self, end: int) -> Window:
+        return window_of_values(self._within(self._order[end]), self._limit)
+
+    def _within(self, last: int) -> list[int]:
+        """Returns the marks of the window that ends with slot ``last``, ascending."""
+        first, end = (
+            bisect_right(self._marks, slot, key=slot_of) for slot in (last - self._allowance.resolution, last)
+        )
+        return self._marks[first:end]
+
+
+def crossings_of(slots: Slots, allowance: Allowance) -> Crossings:
+    """Returns the crossings in ``slots``, at least one, which are marks if the limit is one of different values."""
+    return (ValueCrossings if allowance.distinct else Crossings)(slots, allowance)
+
+
 def minute_after(second: int) -> int:
     """Returns the start of the minute after an epoch second.
 
@@ -182,10 +241,9 @@ def peak(slots: Slots, allowance: Allowance) -> int:
     4
     """
     order = sorted(slots)
-    if order[-1] - order[0] < allowance.resolution and allowance.drain is None:
+    if order[-1] - order[0] < allowance.resolution and allowance.drain is None and not allowance.distinct:
         return sum(slots.values())
-    numbers = list(map(slots.__getitem__, order))
-    return max(count for count, _, _ in walk(order, numbers, allowance))
+    return max(counts_after(order, list(map(slots.__getitem__, order)), allowance))
 
 
 @dataclass(slots=True)
@@ -214,7 +272,7 @@ class _Case:
 
     def next_last_ms(self) -> int:
         """Returns the last millisecond of the next window, at which it is known to be over the limit."""
-        return (self.crossings[self.at].last + 1) * self.rule.slot_ms - 1
+        return (self.crossings.last(self.at) + 1) * self.rule.slot_ms - 1
 
     def served_since_ms(self, window: Window) -> int:
         """Returns an Offender's ``served_since_ms``: since when, up to the end of ``window``, served requests alone
@@ -282,7 +340,7 @@ class BreachFinder:
             for rule in self._rules.rules:
                 allowance = Allowance.of(rule, source, self._sampling)
                 for key, slots in ledger.clients(source, rule, more_than=allowance.limit):
-                    crossings = Crossings(slots, allowance)
+                    crossings = crossings_of(slots, allowance)
                     if crossings:
                         client = client_of(key) if rule.by else key
                         network = network_of(client, *rule.prefixes)

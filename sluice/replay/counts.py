@@ -12,6 +12,7 @@ from zlib import crc32
 
 from chalicelib.core.addresses import PrefixMemo
 from chalicelib.core.client_groups import client_of
+from chalicelib.core.distinct import by_client, folded_marks
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.meter_tally import Clients, MeterTally, Slots
 from chalicelib.core.rules import Meter, Rule, RuleSet, serving
@@ -37,7 +38,8 @@ class Counted(NamedTuple):
 
 
 class Ledger:
-    """Requests per client and slot, by source and meter."""
+    """Requests per client and slot, by source and meter. Of a rule that counts different values, requests per client
+    and mark (``distinct``)."""
 
     def __init__(self, rules: RuleSet) -> None:
         meters = rules.meters()
@@ -50,36 +52,51 @@ class Ledger:
             self._meters[rule] = meter
             self._refusals[rule] = meter.refusals()
         self._clients: dict[tuple[Source, Meter], Clients] = {}
+        self._marks: dict[tuple[Source, Meter], Clients] = {}
+        """By meter of different values, its clients' requests by mark, once they have been asked for."""
         self.entries = 0
         """(client, slot) pairs; a pair that was added twice may count as two."""
 
     def add(self, counts: Iterable[Counted]) -> None:
         for source, meter, clients in counts:
             self.entries += sum(map(len, clients.values()))
+            self._marks.pop((source, meter), None)
             add_clients(self._clients.setdefault((source, meter), {}), clients)
 
     def clients(self, source: Source, rule: Rule, more_than: int = -1) -> Iterator[tuple[bytes, Slots]]:
         """Yields clients with more than ``more_than`` requests that ``rule`` counts, and the counts in its slots."""
         meter = self._meters[rule]
-        factor = rule.slot_ms // meter.slot_ms
-        for client, slots in self._clients.get((source, meter), {}).items():
+        for client, slots in self._counted(source, meter).items():
             if sum(slots.values()) > more_than:
-                yield client, folded(slots, factor)
+                yield client, _folded(slots, rule, meter)
 
     def slots(self, source: Source, rule: Rule, client: bytes) -> Slots:
         """Returns what ``rule`` counts of a client, in its slots."""
         meter = self._meters[rule]
-        return folded(self._clients.get((source, meter), {}).get(client, {}), rule.slot_ms // meter.slot_ms)
+        return _folded(self._counted(source, meter).get(client, {}), rule, meter)
 
     def refusals(self, source: Source, rule: Rule, client: bytes) -> Slots:
         """Returns the requests of a client, among those that ``rule`` counts, that were answered as refusals."""
         meter = self._refusals[rule]
-        return folded(self._clients.get((source, meter), {}).get(client, {}), rule.slot_ms // meter.slot_ms)
+        return _folded(self._counted(source, meter).get(client, {}), rule, meter)
+
+    def _counted(self, source: Source, meter: Meter) -> Clients:
+        clients = self._clients.get((source, meter), {})
+        if not meter.measure.is_distinct:
+            return clients
+        if (source, meter) not in self._marks:
+            self._marks[source, meter] = by_client(clients)
+        return self._marks[source, meter]
 
     def counts(self) -> Iterator[Counted]:
         """Yields the whole content."""
         for (source, meter), clients in self._clients.items():
             yield Counted(source, meter, clients)
+
+
+def _folded(slots: Slots, rule: Rule, meter: Meter) -> Slots:
+    factor = rule.slot_ms // meter.slot_ms
+    return folded_marks(slots, factor) if rule.measure.is_distinct else folded(slots, factor)
 
 
 class Counts:
@@ -130,7 +147,7 @@ class Counts:
         """Partitions counts by group: clients of one group always belong to the same part."""
         parts: list[list[MeterTally]] = [[] for _ in range(PARTS)]
         for source, meter, clients in counts:
-            addresses = list(map(client_of, clients)) if meter.by else list(clients)
+            addresses = list(map(client_of, clients)) if meter.keyed_by else list(clients)
             numbers = [crc32(group) % PARTS for group in self._group.mask_all(addresses)]
             divided: list[Clients] = [{} for _ in range(PARTS)]
             for number, (client, slots) in zip(numbers, clients.items(), strict=True):

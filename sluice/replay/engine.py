@@ -132,8 +132,9 @@ def spooled(
         counted = {rules: with_every_request(rules) for rules in rule_sets}
         everything = RuleSet(tuple(rule for rules in counted.values() for rule in rules.rules))
         scopes, prefix = tuple(dict.fromkeys(rule.scope for rule in everything.rules)), client_prefix(everything)
-        measures = tuple(dict.fromkeys(rule.measure for rule in everything.rules if rule.measure.column))
-        groupings = tuple(dict.fromkeys((rule.by, rule.scope) for rule in everything.rules if rule.by))
+        measures = tuple(dict.fromkeys(rule.measure for rule in everything.rules if rule.measure.is_sum))
+        keyed = (rule.meter for rule in everything.rules if rule.meter.keyed_by)
+        groupings = tuple(dict.fromkeys((meter.keyed_by, meter.scope) for meter in keyed))
         prefilters = {
             rules: Prefilter(
                 counted[rules],

@@ -19,7 +19,7 @@ from chalicelib.core.addresses import PrefixMemo
 from chalicelib.core.client_groups import group_keys
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.measures import Measure
-from chalicelib.core.rules import Meter, RuleSet
+from chalicelib.core.rules import Meter, Rule, RuleSet
 from chalicelib.core.sampling import WHOLE_LOG, Sampling
 from chalicelib.core.scope import Scope
 from chalicelib.core.tally import added_up, count
@@ -184,7 +184,7 @@ class Prefilter:
         self._totals: dict[tuple[int, Measure], tuple[Totals, int]] = {}
         for number, scope in enumerate(scopes):
             for measure in (Measure.REQUESTS, *measures):
-                counting = [rule for rule in rules.rules if rule.scope == scope and rule.measure is measure]
+                counting = [rule for rule in rules.rules if rule.scope == scope and _bounded_by(rule) is measure]
                 if counting:
                     stretch_ms = max(LEAST_STRETCH_MS, *(rule.window_s * 1000 for rule in counting))
                     least = min(sampling.logged(rule.limit) for rule in counting)
@@ -239,11 +239,11 @@ class Prefilter:
         self, batch: "_Batch", strip: Strip, meter: Meter, rows: "array[int] | None", keep: Sequence[bool] | None
     ) -> int:
         """Adds the ``rows`` of a strip that ``meter`` counts to ``batch``; returns their number."""
-        amounts = None if meter.measure is Measure.REQUESTS else self._amounts(strip, meter.measure)
-        if amounts is None and meter.measure is not Measure.REQUESTS:
+        amounts = self._amounts(strip, meter.measure) if meter.measure.is_sum else None
+        if amounts is None and meter.measure.is_sum:
             return 0
-        groups = strip.groups[self._groupings.index((meter.by, meter.scope))] if meter.by else None
-        if groups is None and meter.by:
+        groups = strip.groups[self._groupings.index((meter.keyed_by, meter.scope))] if meter.keyed_by else None
+        if groups is None and meter.keyed_by:
             return 0
         keys, times = _rows(strip, rows, keep)
         if keys:
@@ -256,8 +256,13 @@ class Prefilter:
         return len(keys)
 
 
+def _bounded_by(rule: Rule) -> Measure:
+    """Returns the measure that bounds what ``rule`` counts: a client has no more different values than requests."""
+    return Measure.REQUESTS if rule.measure.is_distinct else rule.measure
+
+
 _Batch = dict[tuple[Source, Meter], tuple[list[bytes], list[int], list[int]]]
-"""Clients, times and, of another measure than requests, amounts, by source and meter."""
+"""Clients, times and, of a measure that is a sum, amounts, by source and meter."""
 
 
 def _counts(batch: _Batch) -> list[Counted]:
@@ -265,9 +270,9 @@ def _counts(batch: _Batch) -> list[Counted]:
         Counted(
             source,
             meter,
-            count(keys, times, meter.slot_ms)
-            if meter.measure is Measure.REQUESTS
-            else added_up(keys, times, amounts, meter.slot_ms),
+            added_up(keys, times, amounts, meter.slot_ms)
+            if meter.measure.is_sum
+            else count(keys, times, meter.slot_ms),
         )
         for (source, meter), (keys, times, amounts) in batch.items()
     ]

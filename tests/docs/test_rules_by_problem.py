@@ -57,6 +57,16 @@ TRAFFIC: dict[str, tuple[list[bytes], set[tuple[str, str]]]] = {
         ],
         {("catalogue", "203.0.113.1"), ("catalogue-pace", "203.0.113.1"), ("catalogue-pace", "192.0.2.2")},
     ),
+    "A catalogue copied page by page": (
+        [
+            *requests("192.0.2.1", 90, 3500),
+            *requests("192.0.2.2", 1800, 3500, "/page/price"),
+            *requests("192.0.2.3", 900, 3500, "/img/{n}.png"),
+            *(line for again in range(3) for line in requests("192.0.2.4", 90, 3500 + again)),
+            *requests("203.0.113.1", 170, 3500),
+        ],
+        {("copy", "203.0.113.1")},
+    ),
     "A bill for egress": (
         [
             *requests("192.0.2.1", 900, 3000, sc_bytes="50000"),

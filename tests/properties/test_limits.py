@@ -20,16 +20,20 @@ from sluice.local.telemetry import ReportTotals
 from tests.support.buckets import exceeds
 
 NOW_MS = 1_760_000_000_000
+PATHS = ["/a", "/b", "/c", "/d"]
 CLIENTS = ["192.0.2.1", "192.0.2.2", "192.0.3.1", "2001:db8::1", "2001:db8::2"]
 
 RESOLUTIONS = ["10", "20", "25", "100", '"exact"']
 
 
+Made = tuple[str, int, str]
+
+
 @dataclass(frozen=True)
 class Delivered:
-    """One batch: requests (client and time), its shard, and the container it goes to."""
+    """One batch: requests (client, time and path), its shard, and the container it goes to."""
 
-    requests: list[tuple[str, int]]
+    requests: list[Made]
     shard: int
     container: int
 
@@ -44,9 +48,12 @@ def rule_texts(draw: st.DrawFn) -> str:
         if draw(st.booleans()):
             rate, burst = draw(st.sampled_from(["1/s", "2/3s", "1/10s", "1/m"])), draw(st.integers(1, 4))
             allowed = f'bucket = {{ rate = "{rate}", burst = {burst} }}\n'
+        resolution = draw(st.sampled_from(RESOLUTIONS))
+        if "bucket" not in allowed and resolution != RESOLUTIONS[-1] and ipv6 == 64 and draw(st.booleans()):
+            allowed += 'distinct = "path"\n'
         rules.append(
             f'[[rule]]\nname = "r{number}"\n{allowed}'
-            f"resolution = {draw(st.sampled_from(RESOLUTIONS))}\n"
+            f"resolution = {resolution}\n"
             f"aggregate = {{ ipv4 = {ipv4}, ipv6 = {ipv6} }}\n"
         )
     return "\n".join(rules)
@@ -55,13 +62,13 @@ def rule_texts(draw: st.DrawFn) -> str:
 @st.composite
 def traffic(draw: st.DrawFn) -> list[Delivered]:
     """Bunches of requests, whose spans lie near the windows' lengths, in batches of any cut and any order."""
-    requests: list[tuple[str, int]] = []
+    requests: list[Made] = []
     for _ in range(draw(st.integers(1, 4))):
         client = draw(st.sampled_from(CLIENTS))
         start = NOW_MS - draw(st.sampled_from([0, 5_000, 400_000, 3_300_000])) - draw(st.integers(0, 3_000))
         span = draw(st.sampled_from([0, 989, 990, 999, 1000, 1980, 1999, 5_940, 6_000, 9_899, 9_900, 59_400, 200_000]))
         inside = draw(st.lists(st.integers(0, span), max_size=5))
-        requests += [(client, start - back) for back in [0, span, *inside]]
+        requests += [(client, start - back, draw(st.sampled_from(PATHS))) for back in [0, span, *inside]]
     requests = draw(st.permutations(requests))
     batches = []
     while requests:
@@ -71,9 +78,14 @@ def traffic(draw: st.DrawFn) -> list[Delivered]:
     return batches
 
 
-def in_a_span(times: list[int], number: int, longest_ms: int) -> bool:
-    """Returns whether ``number`` of ``times`` lie within some span of at most ``longest_ms``, both ends included."""
-    return any(sum(first <= time <= first + longest_ms for time in times) >= number for first in times)
+def in_a_span(made: list[tuple[int, str]], rule: Rule, number: int, longest_ms: int) -> bool:
+    """Returns whether ``number`` of the requests ``made``, or that many different paths if ``rule`` counts these, lie
+    within some span of at most ``longest_ms``, both ends included."""
+    for first, _ in made:
+        paths = [path for time, path in made if first <= time <= first + longest_ms]
+        if len(set(paths) if rule.measure.is_distinct else paths) >= number:
+            return True
+    return False
 
 
 @settings(max_examples=400)
@@ -84,31 +96,32 @@ def test_a_client_is_detected_if_and_only_if_it_was_over_a_limit(
     rules = parse_rules(text).rules
     found = detected(text, batches, sample_rate)
     for rule in rules:
-        times: dict[str, list[int]] = defaultdict(list)
+        requests: dict[str, list[tuple[int, str]]] = defaultdict(list)
         for batch in batches:
-            for client, time in batch.requests:
-                times[client_of(client, rule)].append(time)
-        for client, made in times.items():
+            for client, time, path in batch.requests:
+                requests[client_of(client, rule)].append((time, path))
+        for client, made in requests.items():
             if not may_be_over(rule, made, sample_rate):
                 assert (rule.name, client) not in found, "G1: blocked early"
             if must_be_over(rule, made, sample_rate):
                 assert (rule.name, client) in found, "G2: missed"
-        assert {client for name, client in found if name == rule.name} <= times.keys()
+        assert {client for name, client in found if name == rule.name} <= requests.keys()
 
 
-def may_be_over(rule: Rule, made: list[int], sample_rate: int) -> bool:
+def may_be_over(rule: Rule, made: list[tuple[int, str]], sample_rate: int) -> bool:
     window_ms = rule.window_s * 1000
     if rule.rate is not None:
-        return exceeds(rule, made, longest_ms=window_ms - 1, margin_ms=0, percent=sample_rate)
-    return in_a_span(made, rule.limit * sample_rate // 100 + 1, window_ms - 1)
+        times = [time for time, _ in made]
+        return exceeds(rule, times, longest_ms=window_ms - 1, margin_ms=0, percent=sample_rate)
+    return in_a_span(made, rule, rule.limit * sample_rate // 100 + 1, window_ms - 1)
 
 
-def must_be_over(rule: Rule, made: list[int], sample_rate: int) -> bool:
+def must_be_over(rule: Rule, made: list[tuple[int, str]], sample_rate: int) -> bool:
     window_ms, slot_ms = rule.window_s * 1000, rule.slot_ms
     if rule.rate is not None:
-        longest_ms = window_ms - 2 * slot_ms
-        return exceeds(rule, made, longest_ms=longest_ms, margin_ms=2 * slot_ms, percent=sample_rate)
-    return in_a_span(made, rule.limit * sample_rate // 100 + 1, window_ms - slot_ms)
+        longest_ms, times = window_ms - 2 * slot_ms, [time for time, _ in made]
+        return exceeds(rule, times, longest_ms=longest_ms, margin_ms=2 * slot_ms, percent=sample_rate)
+    return in_a_span(made, rule, rule.limit * sample_rate // 100 + 1, window_ms - slot_ms)
 
 
 def client_of(address: str, rule: Rule) -> str:
@@ -119,7 +132,9 @@ def detected(text: str, batches: list[Delivered], sample_rate: int) -> set[tuple
     """Rule and client of everything that real containers detect; numbers 0 and 1 are cold at every batch."""
     state, tally_logs = MemoryStateStore(), MemoryTallyLogs()
     State(state).overwrite(StoredRules(text=text), id=ACTIVE)
-    config = read_config({"CLOUDFRONT_FIELDS": "timestamp,c-ip", "SAMPLE_RATE": str(sample_rate), "LATENESS_S": "10"})
+    config = read_config(
+        {"CLOUDFRONT_FIELDS": "timestamp,c-ip,cs-uri-stem", "SAMPLE_RATE": str(sample_rate), "LATENESS_S": "10"}
+    )
     world = World(
         tally_logs=tally_logs,
         state=state,
@@ -132,7 +147,7 @@ def detected(text: str, batches: list[Delivered], sample_rate: int) -> set[tuple
     for number, batch in enumerate(batches):
         cold = batch.container < 2
         container = compose(config, world) if cold else warm.setdefault(batch.container, compose(config, world))
-        data = [f"{time / 1000:.3f}\t{client}".encode() for client, time in batch.requests]
+        data = [f"{time / 1000:.3f}\t{client}\t{path}".encode() for client, time, path in batch.requests]
         first = number * 1000 + 1
         container.ingest.run(
             Batch(

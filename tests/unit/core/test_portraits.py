@@ -200,3 +200,14 @@ def test_a_container_remembers_a_bounded_number_of_portraits_the_latest() -> Non
     assert recent.portrait("waf", "0", NOW_MS) is None
     assert recent.portrait("waf", "1", NOW_MS) is not None
     assert recent.portrait("waf", str(MOST_REMEMBERED), NOW_MS) is not None
+
+
+def test_of_a_rule_on_different_values_those_with_the_most_values_in_a_batch_are_drawn() -> None:
+    rules = parse_rules('[[rule]]\nname = "copy"\ndistinct = "path"\nlimit = 50\nwindow = "1h"\n')
+    copied = [line for n in range(5) for line in lines(1, cs_uri_stem=f"/{n}")]
+    copied += [line for n in range(5) for line in lines(1, "2001:db8::7", cs_uri_stem=f"/{n}")]
+    drawn = Studio(rules).draw([*copied, *lines(40, "192.0.2.1")])
+    assert {network: portrait.requests for network, portrait in drawn.items()} == {
+        f"{CLIENT}/32": 5,
+        "2001:db8::/64": 5,
+    }

@@ -30,8 +30,8 @@ from chalicelib.core.scope import Scope
 from chalicelib.core.state.blocks import MANUAL
 
 KEYS = (
-    "name, limit, window, measure, bucket, action, block_for, resolution, aggregate, scope, escalate, extend, respond, "
-    "paused_until"
+    "name, limit, window, measure, distinct, bucket, action, block_for, resolution, aggregate, scope, escalate, "
+    "extend, respond, paused_until"
 )
 DEFAULTS = Path(chalicelib.__file__).parent / "rules.toml"
 

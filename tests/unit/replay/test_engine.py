@@ -11,6 +11,7 @@ from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
 from sluice.analysis.summary import offenders
 from sluice.logs.files import Chunk
+from sluice.replay.counts import Counts
 from sluice.replay.engine import Options, replay
 from tests.support import replay_logs as logs
 from tests.support.buckets import exceeds, exceeds_in_slots
@@ -171,6 +172,39 @@ def test_requests_with_the_same_values_are_counted_apart(by: tuple[str, ...], ma
     }
     assert {str(o.network): (o.peak, o.requests) for o in offenders(result)} == expected
     assert len(result.breaches) == len(expected)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.builds(
+            Hit,
+            st.integers(T0, T0 + 4000),
+            st.sampled_from(["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2"]),
+            path=st.sampled_from(["/a", "//a", "/b", "/c"]),
+        ),
+        min_size=1,
+        max_size=20,
+    ),
+    st.integers(0, 3),
+    st.booleans(),
+)
+def test_different_paths_are_counted_once_per_window(made: list[Hit], limit: int, spilled: bool) -> None:
+    rules = one_rule(limit, more='distinct = "path"\nscope = { normalise = true }')
+    (rule,) = rules.rules
+    with pytest.MonkeyPatch.context() as patch:
+        if spilled:
+            patch.setattr(Counts.__init__, "__defaults__", (0,))
+        (result,) = replay([logs.chunk(map(logs.realtime, made))], [rules], Options())
+    visited = defaultdict(list)
+    for hit in made:
+        visited[logs.network(rule, hit.client)].append((hit.ms // rule.slot_ms, hit.path.replace("//", "/")))
+    peaks = {
+        client: max(len({path for slot, path in own if first <= slot < first + rule.resolution}) for first, _ in own)
+        for client, own in visited.items()
+    }
+    expected = {client: (peak, len(visited[client])) for client, peak in peaks.items() if peak > limit}
+    assert {str(o.network): (o.peak, o.requests) for o in offenders(result)} == expected
 
 
 @settings(max_examples=60, deadline=None)
