@@ -25,7 +25,7 @@ BEFORE = {"deploying: The place in the web ACL": ["sluice setup --web-acl edge"]
 FINDS_FAULTS = ("doctor",)
 """Commands whose status is not 0 as long as something is wrong, as before the first request."""
 
-ELSEWHERE = ("make", "terraform", "tail", "sluice decode")
+ELSEWHERE = ("python", "pip", "terraform", "tail", "sluice decode")
 """Commands of other programs, and those that read files of the reader's."""
 
 

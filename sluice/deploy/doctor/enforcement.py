@@ -114,8 +114,8 @@ def associated(inspection: Inspection) -> Iterator[Finding]:
     for resource, arn in used.items():
         name = web_acl_name(arn) if "/" in arn else arn
         if name not in names:
-            what = f"{resource} has web ACL {name}, to which setup" if name else f"{resource} has no web ACL: setup"
-            what += f" has not added {stage.rule_group}: its requests are counted, and none is blocked"
+            lacks = f"web ACL {name}, to which setup has not added {stage.rule_group}" if name else "no web ACL"
+            what = f"{resource} has {lacks}: its requests are counted, and none is blocked"
             remedy = f"associate it with web ACL {min(names)}"
             remedy += f", or {inspection.setup} --web-acl {name}" if name else ""
             yield Finding("web ACL", what, remedy)
