@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chalicelib.admin import listed_blocks
 from chalicelib.admin.listed_blocks import ListedBlocks
 from chalicelib.core.addresses import NetworkSet, parse_network
 from chalicelib.core.ipsets import GROUPS
@@ -82,3 +83,26 @@ def test_a_call_decodes_only_blocks_that_have_changed(
     monkeypatch.setattr(Block, "from_json", noting)
     assert len(listed.in_force(NOW)) == 51
     assert decoded == ["192.0.2.3/32", "192.0.2.70/32"]
+
+
+def test_a_prolonged_block_is_listed_after_its_earlier_end() -> None:
+    state = State(MemoryStateStore())
+    listed = ListedBlocks(state)
+    for until in (60, 120):
+        state.overwrite(block(1, until))
+        listed.in_force(NOW)
+    assert [each.ends_at for each in listed.in_force(NOW + 90)] == [NOW + 122]
+    assert listed.in_force(NOW + 122) == []
+
+
+tables = st.dictionaries(st.sampled_from("abcdefghijklmnop"), st.sampled_from([b"1", b"2"]))
+
+
+@given(tables, tables)
+def test_differences_are_the_added_changed_and_removed_items(before: dict[str, bytes], after: dict[str, bytes]) -> None:
+    lists = [[Item(kind="block", id=id, body=table[id]) for id in sorted(table)] for table in (before, after)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(listed_blocks, "STRETCH", 2)
+        differ = [(id, item and item.body) for id, item in listed_blocks.differences(*lists)]
+    changed = sorted(id for id in before.keys() | after.keys() if before.get(id) != after.get(id))
+    assert differ == [(id, after.get(id)) for id in changed]
