@@ -21,8 +21,9 @@ DOCS := .cache/docs/.ready
 TOOLS = $(READY) $(DYNAMODB) $(KINESIS) $(AXE) $(LINT) $(AWS) $(WHEELS) $(CHROMIUM)
 # One worker for each processor; whoever is done takes tests from the others.
 PYTEST = $(BIN)/python -m pytest -n auto --dist worksteal
-# Folders without a fast test, which would take seconds to import.
-SLOW := adversary chaos contracts functional hostile page peers properties
+# Folders and files without a fast test, which would take seconds to import.
+SLOW = $(addprefix tests/,adversary chaos contracts functional hostile page peers properties) \
+  $(shell grep -rl --include='test_*.py' '^pytestmark = pytest.mark.slow' tests/unit)
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 export AWS_EC2_METADATA_DISABLED := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -47,7 +48,7 @@ dev: $(TOOLS) ## install everything for working on Sluice
 check-fast: lint types test-fast ## format, lint, types and the fast tests, in about a minute
 
 test-fast: $(READY) ## the fast tests
-	@$(PYTEST) -q -m "not slow" --hypothesis-profile fast $(addprefix --ignore=tests/,$(SLOW))
+	@$(PYTEST) -q -m "not slow" --hypothesis-profile fast $(addprefix --ignore=,$(SLOW)) -p no:schemathesis
 
 check: lint types docs test ## everything that must pass before a change lands
 

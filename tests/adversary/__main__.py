@@ -31,7 +31,7 @@ def main(games: int, seed: int) -> None:
 def told(score: Score) -> str:
     return (
         f"{score.served:.1%} | {score.gain:.2f} | {score.guesses} | {score.victims} | {score.hidden} | "
-        f"{score.slowest_s:.1f} s | {len(score.stopped)} | ${score.dollars:.2f}"
+        f"{score.slowest_s:.1f} s | {len(score.stopped)} | ${score.dollars:.3f}"
     )
 
 

@@ -68,7 +68,7 @@ class Score:
     stopped: tuple[str, ...]
     """Rules that were stopped, and failed invocations."""
     dollars: float
-    """What a million of its requests add to the bill of DynamoDB."""
+    """What it adds to the bill of DynamoDB in an hour."""
 
 
 class Meter:
@@ -182,7 +182,7 @@ class Game:
             hidden=next(self._numbers) - ingests.requests - sum(ingests.malformed.values()),
             slowest_s=max(map(self._seconds_until_refused, range(len(OTHERS)))),
             stopped=(*stopped_rules(self.cloud), *self.cloud.invocation_failures, *self.cloud.telemetry.failures),
-            dollars=(self._meter.dollars - _dollars_without()) / max(1, self._made) * 1e6 if self.adversary else 0.0,
+            dollars=(self._meter.dollars - dollars_without()) * 3600 / SECONDS if self.adversary else 0.0,
         )
 
     @property
@@ -241,7 +241,8 @@ class Game:
 
 
 @cache
-def _dollars_without() -> float:
+def dollars_without() -> float:
+    """Returns what the same game without an adversary costs."""
     game = Game(None)
     game.play()
     return game.dollars

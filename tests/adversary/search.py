@@ -23,12 +23,11 @@ MOST = {
     "guesses": 5 + 4 * MOST_RATE,
     "victims": 0,
     "hidden": 0,
-    "slowest_s": 4.0,
+    "slowest_s": 5.0,
     "stopped": 0,
-    "dollars": 0.5,
+    "dollars": 0.05,
 }
-"""The most that an adversary may achieve of each goal. It is refused within four seconds; an offender costs some
-six write units, and makes at least six requests."""
+"""The most that an adversary may achieve of each goal. It is refused within four seconds."""
 
 CHOICES: Mapping[str, tuple[Any, ...]] = {
     "clients": (1, 2, 3, 4, 8, 16, 32, MOST_CLIENTS),

@@ -162,6 +162,12 @@ TACTICS = {
     "guesses as fast as it can until it is refused": Tactic(clients=16, rest_s=1000, target="login"),
     "scans from a client at a time": Tactic(clients=64, rest_s=1000, target="new paths"),
     "sends what is long": Tactic(rate=10, target="long paths"),
+    "two bursts of long paths per /64, then the next": Tactic(
+        clients=32, active=2, burst=30, rate=20, pause_s=1, rest_s=60, turn=2, place="one /48", target="long paths"
+    ),
+    "three bursts of guesses per /64, then the next": Tactic(
+        clients=32, active=8, rate=8, pause_s=1, rest_s=30, turn=3, place="one /48", target="login"
+    ),
     "writes victims' addresses": Tactic(target="victims' names", rest_s=61),
     "attacks beside its victims": Tactic(clients=8, active=8, rate=5, place="beside visitors"),
 }

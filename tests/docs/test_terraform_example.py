@@ -3,15 +3,13 @@
 import re
 from pathlib import Path
 
-import yaml  # type: ignore[import-untyped]
-
 from sluice.commands.stack import FUNCTIONS_END, TEMPLATE_END
 from sluice.deploy.packaging import published
 from sluice.deploy.stack import CAPABILITIES
+from tests.support.deploy.additions import TEMPLATE
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "operate" / "deploying.md").read_text(encoding="utf-8")
-TEMPLATE = yaml.safe_load((ROOT / ".chalice" / "resources.yaml").read_text(encoding="utf-8"))
 (EXAMPLE,) = re.findall(r"```hcl\n(.*?)```", GUIDE, re.DOTALL)
 
 

@@ -7,7 +7,6 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]
 
 from sluice.deploy.account import AwsError
 from sluice.deploy.apply import apply, survey, survey_remains
@@ -19,11 +18,11 @@ from sluice.deploy.plan import StepAction, to_set_up, to_tear_down
 from sluice.deploy.resources.monitoring import Alarms, monitoring
 from sluice.deploy.resources.parameters import remembered
 from sluice.deploy.stage import MONTHLY_BUDGET, Stage
-from tests.support.deploy.account import NOW, ROOT, Run, World
+from tests.support.deploy.account import NOW, Run, World
+from tests.support.deploy.additions import TEMPLATE
 from tests.support.deploy.front import Interrupted
 from tests.support.deploy.stack import Stack
 
-TEMPLATE = yaml.safe_load((ROOT / ".chalice" / "resources.yaml").read_text())
 TOPIC = "arn:aws:sns:us-east-1:123456789012:sluice-prod-alarms"
 NAMES = {
     **{name.capitalize(): f"sluice-prod-{name}" for name in ("ingest", "evaluate", "enforce", "publish", "sweep")},

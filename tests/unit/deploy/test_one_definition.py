@@ -6,7 +6,6 @@ from itertools import chain, combinations
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]
 
 from chalicelib.config import read_config
 from chalicelib.core.responses import SOFTER, Response
@@ -15,11 +14,10 @@ from sluice.deploy.rule_group import Answers, Body, rules_of, wcu
 from sluice.deploy.stage import Choices, Location, Stage
 from sluice.deploy.template import written
 from sluice.deploy.terraform import terraform_of
-from tests.support.deploy.account import REGION, ROOT, Run, World
+from tests.support.deploy.account import REGION, Run, World
+from tests.support.deploy.additions import TEMPLATE, TEXT
 from tests.support.deploy.stack import Stack
 
-TEXT = (ROOT / ".chalice" / "resources.yaml").read_text()
-TEMPLATE = yaml.safe_load(TEXT)
 PROXIES = "198.51.100.0/24,2001:db8:cd::/48"
 EVERY = [*chain.from_iterable(combinations(SOFTER, number) for number in range(len(SOFTER) + 1))]
 
