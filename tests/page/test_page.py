@@ -311,11 +311,12 @@ def test_the_block_of_a_network_names_its_members_and_who_else_was_seen_and_is_u
 
 
 def test_a_client_and_the_history_show_what_it_requested_as_text(open_page: OpenPage, site: Site) -> None:
-    site.attack("203.0.113.9", number=24, path=MARKUP.replace(" ", "%20"), method="POST")
+    site.attack("203.0.113.9", number=24, path=MARKUP.replace(" ", "%20"), method="POST", status=404)
     site.attack("203.0.113.9", number=16, path="/b")
     page = open_page("client/203.0.113.9")
     requested = page.get_by_role("region", name="What it requested")
-    expect(requested).to_contain_text(f"POST www.example.com{MARKUP} 200")
+    expect(requested).to_contain_text(f"POST www.example.com{MARKUP} 404")
+    expect(requested).to_contain_text(re.compile(r"Statuses404 \d+ of \d+200 "))
     expect(requested).to_contain_text(re.compile(r"User agentsagent (\d+) of \1"))
     page.get_by_role("link", name="History").click()
     first = page.locator("#history tbody tr").first

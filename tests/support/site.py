@@ -70,7 +70,9 @@ class Site:
     def do(self, work: Callable[[], Any]) -> Any:
         return self._opened.clock.hand_over(work)
 
-    def attack(self, address: str, number: int = 40, path: str = "/", method: str = "GET") -> None:
+    def attack(
+        self, address: str, number: int = 40, path: str = "/", method: str = "GET", *, status: int = 200
+    ) -> None:
         """Logs ``number`` requests within the last second."""
         now = time.time()
         lines = []
@@ -78,7 +80,7 @@ class Site:
             self._number += 1
             at = now - 1 + index / number
             lines.append(
-                f"{at:.3f}\t{address}\t200\t{method}\twww.example.com\t{path}\tid-{self._number:09d}==\tagent\t-\n".encode()
+                f"{at:.3f}\t{address}\t{status}\t{method}\twww.example.com\t{path}\tid-{self._number:09d}==\tagent\t-\n".encode()
             )
 
         def put() -> None:

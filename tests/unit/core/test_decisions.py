@@ -23,6 +23,7 @@ from chalicelib.core.decisions import (
     unenforced,
 )
 from chalicelib.core.logs.requests import Source
+from chalicelib.core.portraits import Portrait
 from chalicelib.core.responses import Response
 from chalicelib.core.rules import Action, Escalation
 from chalicelib.core.state.blocks import Block, History, Past
@@ -579,6 +580,29 @@ def test_of_two_rules_the_harder_response_applies_and_then_the_one_that_lasts_lo
             "long",
             {Response.CHALLENGE: NOON + 606, Response.WATCH: NOON + 806},
         )
+
+
+def test_what_requests_looked_like_is_in_the_history_and_in_no_block() -> None:
+    standing = Standing(History(network=CLIENT))
+    steps = [
+        (terms(name="short", block_for_s=100), 0, 6),
+        (terms(name="long", respond=(Response.CHALLENGE,)), 0, 6),
+        (terms(name="third", block_for_s=9, respond=(Response.WATCH,)), 200, 206),
+    ]
+    for of, since, now in steps:
+        detection, offender = detected(of, since=since, last=since + 1)
+        offender = msgspec.structs.replace(offender, portrait=Portrait(requests=now))
+        standing = decide(detection, offender, standing, propagation_s=PROPAGATION, now=NOON + now).standing
+        assert standing.block is not None
+        assert standing.block.evidence is not None
+        assert standing.block.evidence.portrait is None
+    assert standing.block is not None
+    assert standing.block.rule == "long"
+    assert [past.evidence.portrait for past in standing.history.rules.values()] == [
+        Portrait(requests=6),
+        Portrait(requests=6),
+        Portrait(requests=206),
+    ]
 
 
 def test_requests_that_were_slowed_do_not_count_after_a_harder_response_has_taken_its_place() -> None:

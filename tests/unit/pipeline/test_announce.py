@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from random import Random
 
 import pytest
+from msgspec.structs import replace
 
 from chalicelib.core.announcements import (
     BREAKER_OPENED,
@@ -14,6 +15,7 @@ from chalicelib.core.announcements import (
     WOULD_BE_BLOCKED,
     Announcement,
 )
+from chalicelib.core.portraits import Portrait
 from chalicelib.core.rules import Action
 from chalicelib.core.state.events import Event, Events, Unannounced
 from chalicelib.core.state.operators import Audit
@@ -109,6 +111,18 @@ def test_a_block_and_its_end_are_announced_with_who_why_and_until_when(stage: St
     assert (ended.type, ended.text) == (CLIENT_UNBLOCKED, "Ended after 5s, lifted by ann.")
     history = [f"{each.id}/0" for each in stage.state.all(Events)]
     assert sorted(stage.bus.ids()) == sorted(history)
+
+
+def test_what_the_client_wrote_is_announced_apart_from_the_words(stage: Stage) -> None:
+    detected = detection()
+    mention = Portrait(requests=1, lines={"GET www.example.com/<!channel> 200": 1})
+    offenders = tuple(replace(each, portrait=mention) for each in detected.offenders)
+    new_enforcer(stage.store, stage.clock).run(stream_changes(replace(detected, offenders=offenders)))
+    stage.announce.run(stage.stored())
+    (announcement,) = stage.bus.sent
+    assert announcement.evidence is not None
+    assert announcement.evidence.portrait == mention
+    assert "channel" not in announcement.title + announcement.text
 
 
 def test_what_a_rule_that_only_counts_would_have_done_is_announced(stage: Stage) -> None:

@@ -7,8 +7,10 @@ import pytest
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.malformed_counts import MOST_STORED, pack_counts
 from chalicelib.core.logs.requests import Reason
+from chalicelib.core.portraits import unpack_portraits
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
+from chalicelib.core.sampling import WHOLE_LOG, Sampling
 from chalicelib.core.state.detections import Detection
 from chalicelib.core.tally import unpack
 from chalicelib.pipeline import log_writer
@@ -40,12 +42,13 @@ class Logs(RecordedLogs):
 
 
 class Container:
-    def __init__(self, logs: Logs, rules: RuleSet = RULES) -> None:
+    def __init__(self, logs: Logs, rules: RuleSet = RULES, portraits_of: Sampling | None = None) -> None:
         self.rules = rules
         self.ingest = Ingest(
             decoder=BatchDecoder(("timestamp", "c-ip", "x-edge-request-id")),
             rules=lambda _: RulesInUse(self.rules),
             writer=LogWriter(logs),
+            portraits_of=portraits_of,
         )
 
 
@@ -296,6 +299,16 @@ def test_an_oversized_tally_is_counted_once(logs: Logs, monkeypatch: pytest.Monk
     (detection,) = detections(logs, rules)
     assert [offender.network for offender in detection.offenders] == ["198.51.100.1/32"]
     assert detection.terms.name == "r6"
+
+
+def test_the_portraits_of_a_batch_are_in_its_first_item_alone(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_writer, "LARGEST_ITEM", 120)
+    container = Container(logs, portraits_of=WHOLE_LOG)
+    container.ingest.run(batch([line(NOW + 100 * part, f"192.0.2.{part}") for part in range(60)]), NOW)
+    first, *others = (item.portraits for item in logs.items(f"{SHARD}@{NOW}"))
+    assert [each.network for each in unpack_portraits(first)] == [f"192.0.2.{part}/32" for part in range(4)]
+    assert others
+    assert set(others) == {b""}
 
 
 def test_a_warm_batch_costs_one_call(logs: Logs) -> None:
