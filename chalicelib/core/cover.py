@@ -16,7 +16,7 @@ class Cover:
 
     def __init__(self, spans: Iterable[Span] = ()) -> None:
         self._spans = sorted(spans, key=_order)
-        self._kept = collapsed(self._spans)
+        self._kept = _collapsed_in_order(self._spans)
         self._networks: set[Network] | None = None
         """Those kept; None until they are asked for."""
 
@@ -94,10 +94,14 @@ def collapsed(spans: Iterable[Span]) -> list[Span]:
     >>> collapsed([(4, 2, 3), (4, 8, 8), (4, 0, 1), (4, 3, 3), (4, 9, 9)])
     [(4, 0, 3), (4, 8, 9)]
     """
+    return _collapsed_in_order(sorted(spans, key=_order))
+
+
+def _collapsed_in_order(spans: Iterable[Span]) -> list[Span]:
     # In ascending order, the wider first, each network lies within the last one kept, or is its other half (the merged
     # network may in turn be a half of the one before), or is separate.
     kept: list[Span] = []
-    for span in sorted(spans, key=_order):
+    for span in spans:
         if kept and span[2] <= kept[-1][2]:
             continue
         kept.append(span)
