@@ -365,9 +365,7 @@ class _Stretch:
 
     def _note(self, client: bytes, marks: Iterable[int]) -> None:
         """Notes the values of ``marks``, and drops marks of the client if it has too many."""
-        self._last.setdefault(client, LastSlots()).note(
-            mark for mark in marks if self.first <= slot_of(mark) < self.end
-        )
+        self._last.setdefault(client, LastSlots()).note(marks)
         near = self.near[client]
         if len(near) > self._room.get(client, 2 * MOST_VALUES):
             self.near[client] = kept = lowest_values(near)

@@ -111,10 +111,9 @@ def _over_values(marks: Iterable[int], touched: Sequence[int], resolution: int, 
     lowest, highest = touched[0] - resolution, touched[-1] + resolution
     order = sorted([each for each in marks if lowest < slot_of(each) < highest])
     last = slot_of(order[-1])
-    if touched[-1] > last - resolution:  # nearly always, and fast
-        window = [each for each in order if slot_of(each) > last - resolution]
-        if len(last_slots(window)) > limit:
-            return window_of_values(window, limit)
+    window = [each for each in order if slot_of(each) > last - resolution]
+    if len(last_slots(window)) > limit:  # no window is later, so none needs to be walked
+        return window_of_values(window, limit)
     latest = -1
     for at, (number, _) in enumerate(walk_values(order, resolution)):
         if number > limit:

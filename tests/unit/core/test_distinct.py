@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from ipaddress import ip_address
+from itertools import permutations
 
 import pytest
 from hypothesis import given
@@ -170,6 +171,36 @@ def asked(number: int, *, at: int = 0, refused: bool = False, client: str = CLIE
     return [(at, client, f"/{start + each}", refused) for each in range(number)]
 
 
+def test_a_window_begins_after_the_slot_that_is_one_window_before_its_last() -> None:
+    first, last = asked(1, at=499), asked(1, at=4999, start=1)
+    (offence,) = offences_of([*first, *last], paths(1))
+    assert (offence.first_ms, offence.last_ms) == (0, 4999)
+    assert offences_of([*first, *asked(1, at=5000, start=1)], paths(1)) == []
+    a, b = bytes(8), bytes([1]) * 8
+    slots = {mark(0, a): 1, mark(10, a): 1, mark(10, b): 1, mark(30, a): 1}
+    assert over_allowance(slots, [0, 30], Allowance(10, 1, distinct=True)) is None
+
+
+def test_each_batch_is_judged_by_all_that_have_been_merged_in_any_order() -> None:
+    batches = [asked(1, at=4600), asked(1, at=0), asked(1, at=9000, start=1)]
+    for order in permutations(batches):
+        view = View(RuleSet((paths(1), paths(1000, name="fine", window_s=1))), sample_rate=100, most_entries=1000)
+        named = set()
+        for rows in order:
+            tally = Tallier(view.rules.meters()).tally([requests_of(rows)])
+            suspects = view.merge(tally, rows[0][0], rows[0][0])
+            named |= {o.last_ms for o in view.offences(suspects, rows[0][0], rows[0][0])}
+        assert named == {9499}, order
+
+
+def test_a_client_that_repeats_few_values_is_not_examined(monkeypatch: pytest.MonkeyPatch) -> None:
+    view = View(RuleSet((paths(3),)), sample_rate=100, most_entries=1000)
+    monkeypatch.setattr("chalicelib.core.view.over_allowance", None)
+    for at in range(0, 20_000, 100):
+        tally = Tallier(view.rules.meters()).tally([requests_of(asked(3, at=at))])
+        assert view.offences(view.merge(tally, at, at), at, at) == []
+
+
 def test_values_that_were_refused_are_not_held_against_a_client_again() -> None:
     (offence,) = offences_of([*asked(3), *asked(3, refused=True, at=600)], paths(2))
     assert (offence.count, offence.since_ms, offence.served_since_ms) == (3, 500, 0)
@@ -228,6 +259,8 @@ def test_the_marks_of_clients_near_a_limit_are_bounded_and_extracted_again(monke
         few = [part.select([number == 0 for number in range(len(part.keys()))]) for part in suspects]
         assert view.offences(few, at, at) == offences[:1]
     assert [offence.count for offence in offences] == [3] * len(clients)
+    (grid,) = view._grids.values()
+    assert sum(len(stretch.near) for stretch in grid._stretches.values()) == 1, "the others have been forgotten"
 
 
 def test_a_full_view_drops_the_clients_furthest_from_the_limit() -> None:
