@@ -7,13 +7,20 @@ sweep, which version 0.1 missed. And one made twelve requests in the last four s
 """
 
 import json
-from base64 import b64decode
+import shutil
+import subprocess
+import sys
+from base64 import b64decode, b64encode
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench.earlier import ROOT, PeerMissing, earlier_tree
 from chalicelib.core.state.blocks import Block
+from chalicelib.core.state.kinds import RECORDS
+from chalicelib.core.state.records import Control
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Item, LogItem
 from sluice.demo.actors import Request, log_line
@@ -32,6 +39,12 @@ def log_item(written: dict[str, Any]) -> LogItem:
     body = None if written["body"] is None else b64decode(written["body"])
     times = {name: written[name] for name in ("written_ms", "first_slot_ms", "last_slot_ms", "requests")}
     return LogItem(body=body, last_sequence=int(written["last_sequence"]), **times)
+
+
+def written(offset: int, item: LogItem) -> dict[str, Any]:
+    body = None if item.body is None else b64encode(item.body).decode()
+    times = {name: getattr(item, name) for name in ("written_ms", "first_slot_ms", "last_slot_ms", "requests")}
+    return {"offset": offset, "body": body, "last_sequence": str(item.last_sequence), **times}
 
 
 class Upgraded:
@@ -69,6 +82,27 @@ class Upgraded:
 
     def run(self, until: float) -> None:
         self.cloud.loop.run(NOW + until)
+
+    def left(self) -> dict[str, Any]:
+        """Returns what this version leaves, in the form of ``WRITTEN``."""
+        cloud = self.cloud
+        kinds = [*(record_type.kind for record_type in RECORDS), Control.kind]
+        state = [asdict(item) | {"body": json.loads(item.body)} for kind in kinds for item in cloud.state.query(kind)]
+        registry, _ = cloud.tally_logs.read([])
+        logs = {
+            log: [written(offset, item) for offset, item in reversed(cloud.tally_logs.latest(log, 0, 1_000_000))]
+            for shard_logs in registry.values()
+            for log in shard_logs
+        }
+        return {
+            "at": cloud.now(),
+            "rules": WRITTEN["rules"],
+            "state": [{name: item[name] for name in WRITTEN["state"][0]} for item in state],
+            "logs": logs,
+            "registry": dict(registry),
+            "ip_sets": {name: sorted(addresses) for name, addresses in cloud.waf.published().items()},
+            "sequence": str(cloud.stream._next),
+        }
 
     def published(self) -> set[str]:
         return set().union(*self.cloud.waf.published().values())
@@ -120,3 +154,21 @@ def test_earlier_offences_lengthen_the_next_block_and_the_allowlist_still_holds(
     assert stage.published() == {"203.0.113.9/32", MISSED}
     block = stage.block("203.0.113.9/32")
     assert block.until - block.blocked_at == 1200
+
+
+def test_after_a_rollback_version_0_1_goes_on_with_what_this_version_leaves(stage: Upgraded) -> None:
+    stage.requests("203.0.113.77", 12, at=1)
+    stage.run(8)
+    try:
+        with earlier_tree() as folder:
+            shutil.copy(ROOT / "tests" / "support" / "earlier_stage.py", folder / "earlier_stage.py")
+            command, left = [sys.executable, "earlier_stage.py"], json.dumps(stage.left()).encode()
+            ran = subprocess.run(
+                command, cwd=folder, env={"PYTHONPATH": str(folder)}, input=left, capture_output=True, check=True
+            )
+    except PeerMissing as exc:
+        pytest.skip(str(exc))
+    went = json.loads(ran.stdout)
+    assert went["failures"] == []
+    assert set(went["before"]) == {*BLOCKED, MISSED, "203.0.113.77/32"}
+    assert "203.0.113.99/32" in went["after"]
