@@ -12,6 +12,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import Session
 
+from chalicelib.ports import Unavailable
 from sluice.deploy.stage import Location
 
 ClientFactory = Callable[[str], Any]
@@ -125,13 +126,13 @@ def cause_of(exc: ClientError) -> str:
 
 @contextmanager
 def attempting(action: str) -> Iterator[None]:
-    """Converts boto3's errors into AwsError, whose message begins with "could not ``action``"."""
+    """Converts the errors of boto3 and of the state table into AwsError, beginning with "could not ``action``"."""
     try:
         yield
     except ClientError as exc:
         hint = HINTS.get(code_of(exc).removesuffix("Exception"))
         raise AwsError(f"could not {action}: {cause_of(exc)}{f'. {hint}' if hint else ''}") from exc
-    except BotoCoreError as exc:
+    except (BotoCoreError, Unavailable) as exc:
         raise AwsError(f"could not {action}: {exc}") from exc
 
 

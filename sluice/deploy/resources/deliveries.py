@@ -116,11 +116,12 @@ class LogDelivery(Resource):
         account.retry(update, STATE_CHANGES, id=existing.facts["id"], recordFields=list(self.fields))
 
     def remove(self, account: AwsAccount, existing: Existing) -> None:
-        client = account.client("logs")
-        if existing.facts["id"]:
-            account.retry(client.delete_delivery, STATE_CHANGES, id=existing.facts["id"])
-        # Deliveries of others from the same source keep it.
-        if existing.facts["source"] == self._own_source and not self._deliveries(account, self._own_source):
+        client, own = account.client("logs"), existing.facts["id"]
+        if own:
+            account.retry(client.delete_delivery, STATE_CHANGES, id=own)
+        # Deliveries of others keep the source. AWS may still show the one that was just deleted.
+        others = [each for each in self._deliveries(account, self._own_source) if each["id"] != own]
+        if existing.facts["source"] == self._own_source and not others:
             account.retry(client.delete_delivery_source, STATE_CHANGES, name=self._own_source)
 
     def _source(self, account: AwsAccount) -> str | None:

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from chalicelib.core.state.operators import Pause
 from chalicelib.edges.state_table import StateTable
 from chalicelib.pipeline.stored import State
-from chalicelib.ports import Unavailable
-from sluice.deploy.account import AwsAccount, AwsError, missing_ok
+from sluice.deploy.account import AwsAccount, missing_ok
 from sluice.deploy.chalice_record import record_file
 from sluice.deploy.deployed import Deployed, look_up, owner_of, schedule_name
 from sluice.deploy.policies import FUNCTIONS
@@ -42,10 +41,7 @@ class BlockedClients(Resource):
         pause = Pause(paused=True, release=True, at=self.now, by="sluice teardown")
         with missing_ok("ResourceNotFoundException"):
             client.describe_table(TableName=self.stage.state_table)
-            try:
-                State(StateTable(client, self.stage.state_table)).overwrite(pause)
-            except Unavailable as exc:
-                raise AwsError(f"could not pause the stage: {exc}") from exc
+            State(StateTable(client, self.stage.state_table)).overwrite(pause)
         for ip_set, existing_set in self._ip_sets(account):
             ip_set.empty(account, existing_set)
 

@@ -82,9 +82,11 @@ class CloudFormationStack(Resource):
 
     def find(self, account: AwsAccount) -> Existing | None:
         stack = look_up_stack(account, self.name)
-        # A stack in review has only a change set, and no resources yet.
-        if stack is None or stack.status == "REVIEW_IN_PROGRESS":
+        if stack is None:
             return None
+        # A stack in review has only a change set, and no resources yet.
+        if stack.status == "REVIEW_IN_PROGRESS":
+            return Existing(ours=True) if self.package is None else None
         if stack.status == "DELETE_FAILED" and self.package is not None:
             return Existing(False, obstacle=f"is half deleted. First run: {self.stage.command('stack delete')}")
         ours = self.stage.name in (stack.owner, stack.parameters.get("Stage"))

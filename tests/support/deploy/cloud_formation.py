@@ -161,6 +161,8 @@ class CloudFormation:
     def _execute(self, request: dict[str, Any]) -> Answer:
         change_set = self.change_sets.pop(request["ChangeSetName"])
         stack: FakeStack = change_set["stack"]
+        # CloudFormation then deletes the others, which no longer fit (User Guide, "Execute a change set").
+        self.change_sets = {id_: each for id_, each in self.change_sets.items() if each["stack"] is not stack}
         self.executed += 1
         create = stack.status == "REVIEW_IN_PROGRESS"
         stack.status = "CREATE_IN_PROGRESS" if create else "UPDATE_IN_PROGRESS"

@@ -24,6 +24,7 @@ from moto.s3.models import s3_backends
 from moto.sqs.models import sqs_backends
 
 from tests.support.deploy.cloud_formation import CloudFormation
+from tests.support.deploy.mishaps import Failure, Mishaps, call_id
 
 Answer = tuple[int, dict[str, Any]]
 
@@ -34,12 +35,8 @@ EVENTUAL = ("apigateway", "cloudwatch", "events", "iam", "kinesis", "lambda", "l
 """Services whose reads may not show the latest writes, by their API references and by experience."""
 
 
-class Interrupted(Exception):
-    """The connection broke, or the operator pressed Ctrl-C."""
-
-
 class Front:
-    """The state behind those calls, a record of all calls, and the failure of one write on demand."""
+    """The state behind those calls, a record of all calls, and their failures on demand."""
 
     def __init__(self) -> None:
         self.reset()
@@ -57,12 +54,9 @@ class Front:
         self.cloud_formation = CloudFormation()
         self.calls: list[str] = []
         """Service and operation of every call, in order."""
-        self.fail_at: int | None = None
-        """Number of the write that fails, counted from 0."""
-        self.writes = 0
-        self.failure: tuple[int, str, str] | None = None
-        """Status, code and message with which that write is refused; None if it is interrupted."""
-        self.refusals: dict[str, list[tuple[int, str, str]]] = {}
+        self.mishaps: Mishaps | None = None
+        """Decides which calls fail."""
+        self.refusals: dict[str, list[Failure]] = {}
         """Refusals of the next calls of an operation, by its service and name."""
         self.stale: dict[str, list[dict[str, Any]]] = {}
         """Answers to the next calls of an operation, which do not show the latest changes."""
@@ -119,14 +113,12 @@ class Front:
         self._late.clear()
 
     def _count(self, model: Any, context: dict[str, Any], **_: Any) -> Any:
-        if not model.name.startswith(READS):
-            if self.fail_at == self.writes:
-                self.fail_at = None
-                if self.failure is None:
-                    raise Interrupted
-                return self._refused(self.failure)
-            self.writes += 1
         name = f"{model.service_model.service_name}:{model.name}"
+        if self.mishaps is not None:
+            call = name if model.name.startswith(READS) else call_id(name, context["parameters"])
+            failure = self.mishaps.of(name, call)
+            if failure is not None:
+                return self._refused(failure)
         if self.stale.get(name):
             answer = self.stale[name].pop(0)
             return SimpleNamespace(status_code=200, headers={}), answer
@@ -151,7 +143,7 @@ class Front:
             return
         answers = self._answers.setdefault(service, {})
         if model.name.startswith(READS):
-            answers[_call(model, context)] = http_response.status_code, copy.deepcopy(parsed)
+            answers[_call(model, context)] = http_response.status_code, _undecoded(parsed)
         else:
             self._late[service] = dict.fromkeys(answers, self._late_reads)
 
@@ -164,10 +156,10 @@ class Front:
         return answering(lambda request: answer(model.name, request))(context)
 
     @staticmethod
-    def _refused(failure: tuple[int, str, str]) -> Any:
+    def _refused(failure: Failure) -> Any:
         status, code, message = failure
         parsed = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
-        return SimpleNamespace(status_code=status, headers={}), parsed
+        return SimpleNamespace(status_code=status, headers={}, raw=None), parsed
 
     def _create_log_config(self, request: dict[str, Any]) -> Answer:
         if request["Name"] in self.log_configs:
@@ -233,7 +225,7 @@ def answering(answer: Callable[[dict[str, Any]], Answer]) -> Callable[..., Any]:
     def handle(context: dict[str, Any], **_: Any) -> Any:
         status, parsed = answer(context["parameters"])
         parsed = {**parsed, "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": {}, "RetryAttempts": 0}}
-        return SimpleNamespace(status_code=status, headers={}), parsed
+        return SimpleNamespace(status_code=status, headers={}, raw=None), parsed
 
     return handle
 
@@ -263,6 +255,17 @@ def run_no_functions(region: str) -> None:
 
 def _call(model: Any, context: dict[str, Any]) -> str:
     return json.dumps([model.name, context["client_region"], context["parameters"]], sort_keys=True, default=str)
+
+
+def _undecoded(parsed: Any, name: str = "") -> Any:
+    """Returns a copy of an answer with IAM's policies as text, because botocore decodes those of each answer."""
+    if name.endswith("PolicyDocument") and isinstance(parsed, dict):
+        return json.dumps(parsed)
+    if isinstance(parsed, dict):
+        return {key: _undecoded(value, key) for key, value in parsed.items()}
+    if isinstance(parsed, list):
+        return [_undecoded(each) for each in parsed]
+    return copy.deepcopy(parsed)
 
 
 def remember_parameters(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:

@@ -5,18 +5,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from moto.logs.models import logs_backends
 
 from chalicelib.core.logs.cloudfront_standard import FIELDS
-from sluice.deploy.apply import apply
 from sluice.deploy.doctor.deployment import drift
 from sluice.deploy.doctor.inspection import Inspection
-from sluice.deploy.plan import Step, StepAction, to_set_up
-from sluice.deploy.resources import resources_of
+from sluice.deploy.plan import Step, StepAction
 from sluice.deploy.resources.deliveries import DISTRIBUTION_FIELDS, LOAD_BALANCER_FIELDS
 from sluice.deploy.stage import Choices, Refusal, Stage
-from tests.support.deploy.account import NOW, RULES, Run, World
-from tests.support.deploy.front import Interrupted
+from tests.support.deploy.account import NOW, Run, World
 
 BALANCER = "arn:aws:elasticloadbalancing:us-east-1:123456789012:loadbalancer/app/site/50dc6c495c0c9188"
 GROUP = "sluice-prod-access-logs"
@@ -150,40 +146,6 @@ def test_a_destination_of_another_owner_is_refused_and_stays(world: World) -> No
     assert step.action is StepAction.REFUSE
     world.tear_down(stage)
     assert len(logs.describe_delivery_destinations()["deliveryDestinations"]) == 1
-
-
-@pytest.mark.parametrize("make", [standard, balanced])
-def test_setup_and_teardown_that_were_interrupted_anywhere_are_completed(world: World, make: Any) -> None:
-    stage, front = make(world), world.front
-
-    def interrupt_everywhere(run: Any, done: Any) -> None:
-        for number in range(100):
-            front.writes, front.fail_at = 0, number
-            try:
-                run()
-            except Interrupted:
-                continue
-            front.fail_at = None
-            assert done()
-            return
-        raise AssertionError("never completed")
-
-    # Each attempt completes one more write of the deliveries: only these are made, so that the test stays short.
-    resources = [
-        each
-        for each in resources_of(stage, rules=RULES, now=NOW, project=world.project)
-        if "deliver" in each.kind or each.name.startswith(GROUP)
-    ]
-    world.set_up(world.stage(sources=("waf",)))
-
-    def set_up() -> None:
-        apply(to_set_up((each, each.find(world.account)) for each in resources), world.account, lambda _: None)
-
-    interrupt_everywhere(set_up, lambda: all(each.find(world.account) for each in resources))
-    interrupt_everywhere(
-        lambda: world.tear_down(stage), lambda: not [each for each in left(world) if GROUP in json.dumps(each)]
-    )
-    assert logs_backends["123456789012"]["us-east-1"].delivery_sources == {}
 
 
 def test_a_distribution_that_does_not_exist_is_refused(world: World) -> None:

@@ -20,7 +20,7 @@ from sluice.deploy.resources.event_sources import configured_sources
 from sluice.deploy.resources.leftovers import ChaliceDeployment
 from sluice.deploy.stage import Stage
 from tests.support.deploy.account import REGION, ROOT, World
-from tests.support.deploy.front import Interrupted, run_no_functions
+from tests.support.deploy.front import run_no_functions
 from tests.support.deploy.functions import deploy_functions
 
 BUCKET = "site-logs"
@@ -129,32 +129,6 @@ def test_the_record_is_what_chalice_itself_would_have_written(
     assert {key: written[key] for key in ("schema_version", "backend")} == {
         key: recorded[key] for key in ("schema_version", "backend")
     }
-
-
-@pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
-def test_a_deployment_that_fails_at_any_write_is_completed_by_the_next_run(
-    deployable: World, stage: Stage, failure: tuple[int, str, str] | None
-) -> None:
-    world = deployable
-    deploy_functions(world, stage)
-    complete = everything(world)
-    clear(world, stage)
-    # Each kind of failure takes every third write, so that every write fails.
-    front, number, failed = world.front, [*FAILURES.values()].index(failure), True
-    while failed:
-        front.writes, front.fail_at, front.failure = 0, number, failure
-        try:
-            deploy_functions(world, stage)
-            failed = False
-        except (Interrupted, AwsError):
-            front.fail_at = None
-            deploy_functions(world, stage)
-        assert everything(world) == complete, number
-        assert actions(world, stage) == {StepAction.KEEP}
-        front.fail_at = None
-        clear(world, stage)
-        number += len(FAILURES)
-    assert front.writes > 60
 
 
 def clear(world: World, stage: Stage) -> None:

@@ -8,7 +8,6 @@ from sluice.deploy.detaching import Detached
 from sluice.deploy.resources.parameters import remembered
 from sluice.deploy.stage import Choices, Refusal, Stage
 from tests.support.deploy.account import THEIRS, Run, World
-from tests.support.deploy.front import Interrupted
 
 
 @pytest.fixture
@@ -100,16 +99,6 @@ def test_a_dry_run_changes_nothing(run: Run, world: World, stage: Stage) -> None
     ]
     assert not planned["applied"]
     assert rules(world, "edge") == ["sluice-prod", "theirs"]
-
-
-def test_an_interrupted_detach_is_completed_by_the_next_run(run: Run, world: World, stage: Stage) -> None:
-    for number in range(2):
-        world.front.writes, world.front.fail_at = 0, number
-        assert isinstance(run("detach", "--web-acl", "edge", "--yes").exception, Interrupted)
-        assert choices(world).web_acls == stage.choices.web_acls
-    assert run("detach", "--web-acl", "edge", "--yes").exit_code == 0
-    assert rules(world, "edge") == ["theirs"]
-    assert choices(world).web_acls == stage.choices.web_acls[1:]
 
 
 def test_what_is_not_attached_is_refused_with_what_is(run: Run, world: World, stage: Stage) -> None:

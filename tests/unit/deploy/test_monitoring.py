@@ -1,14 +1,11 @@
 """``sluice setup --alarms``: alarms, dashboard and budget as a stack has them, in moto."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 
-from sluice.deploy.account import AwsError
 from sluice.deploy.apply import apply, survey, survey_remains
 from sluice.deploy.doctor.deployment import alarms as check_alarms
 from sluice.deploy.doctor.deployment import drift
@@ -20,7 +17,6 @@ from sluice.deploy.resources.parameters import remembered
 from sluice.deploy.stage import MONTHLY_BUDGET, Stage
 from tests.support.deploy.account import NOW, Run, World
 from tests.support.deploy.additions import TEMPLATE
-from tests.support.deploy.front import Interrupted
 from tests.support.deploy.stack import Stack
 
 TOPIC = "arn:aws:sns:us-east-1:123456789012:sluice-prod-alarms"
@@ -125,32 +121,6 @@ def test_only_cloudwatch_and_budgets_of_the_account_may_notify(world: World, sta
         ("ACTUAL", 80),
         ("FORECASTED", 100),
     ]
-
-
-@contextmanager
-def failing_at(world: World, number: int) -> Iterator[None]:
-    world.front.writes, world.front.fail_at = 0, number
-    yield
-    world.front.fail_at = None
-
-
-def test_what_is_interrupted_at_any_write_is_completed_by_the_next_run(world: World, stage: Stage) -> None:
-    """One alarm is written like another, so that the first, one in between and the last stand for all."""
-    for run, before in ((set_up, tear_down), (tear_down, set_up)):
-        before(world, stage)
-        world.front.writes = 0
-        run(world, stage)
-        writes = world.front.writes
-        for number in sorted({0, 1, 2, writes // 2, *range(writes - 3, writes)} & set(range(writes))):
-            before(world, stage)
-            with failing_at(world, number), pytest.raises((Interrupted, AwsError)):
-                run(world, stage)
-            run(world, stage)
-            if run is tear_down:
-                assert not any(made(world).values())
-        if run is set_up:
-            assert set_up(world, stage) == {StepAction.KEEP}
-            assert writes > 20
 
 
 def test_a_plan_shows_all_of_it_with_its_price_and_a_second_run_changes_nothing(world: World, run: Run) -> None:

@@ -1,7 +1,7 @@
 """Setup and teardown of a stage, in moto."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state.rule_sets import ACTIVE, StoredRules
 from chalicelib.core.tokens import check, load_tokens
 from chalicelib.edges.state_table import StateTable
-from sluice.deploy.account import AwsError, connect
+from sluice.deploy.account import connect
 from sluice.deploy.apply import apply
 from sluice.deploy.plan import Step, StepAction
 from sluice.deploy.resources.chalice_config import Project
@@ -24,7 +24,7 @@ from sluice.deploy.resources.streams import DeliveryRole
 from sluice.deploy.sizing import entries
 from sluice.deploy.stage import Choices, DeliveredLog, Refusal, Stage
 from tests.support.deploy.account import NOW, RULES, World, owners_rule
-from tests.support.deploy.front import Front, Interrupted
+from tests.support.deploy.front import Front
 
 
 def actions(steps: Sequence[Step]) -> set[StepAction]:
@@ -356,53 +356,6 @@ def test_teardown_unblocks_all_clients_before_anything_else(world: World, full: 
     apply(steps, world.account, lambda step: None)
     removing = next(index for index, call in enumerate(world.front.calls) if call.split(":")[1].startswith("Delete"))
     assert world.front.calls[:removing].count("wafv2:UpdateIPSet") == 4
-
-
-def interrupted_at_every_write(world: World, run: Callable[[], object], reset: Callable[[], object]) -> int:
-    """Runs ``run`` until it fails at each of its writes in turn, each time followed by a complete run.
-
-    ``reset`` restores the start. Returns the number of writes. Interrupting a read is the same as interrupting the
-    next write, because reads leave nothing behind.
-    """
-    number = 0
-    while True:
-        world.front.fail_at = None
-        reset()
-        world.front.writes, world.front.fail_at = 0, number
-        try:
-            run()
-        except (Interrupted, AwsError):
-            run()
-            number += 1
-        else:
-            return number
-
-
-def test_setup_interrupted_at_any_write_is_completed_by_the_next_run(world: World) -> None:
-    stage = world.stage(
-        sources=("cloudfront", "waf"), web_acls=(world.web_acl(),), distributions=(world.distribution(),)
-    )
-    checked: list[bool] = []
-
-    def reset() -> None:
-        if checked:
-            assert actions(world.plan(stage)) == {StepAction.KEEP}
-        checked.append(True)
-        world.tear_down(stage)
-
-    assert interrupted_at_every_write(world, lambda: world.set_up(stage), reset) > 15
-
-
-def test_teardown_interrupted_at_any_write_is_completed_by_the_next_run(world: World) -> None:
-    stage = world.stage(
-        sources=("cloudfront", "waf"), web_acls=(world.web_acl(),), distributions=(world.distribution(),)
-    )
-
-    def reset() -> None:
-        assert {kind: items for kind, items in everything(world).items() if items} == {}
-        world.set_up(stage)
-
-    assert interrupted_at_every_write(world, lambda: world.tear_down(stage), reset) > 15
 
 
 def test_a_cloudfront_stage_outside_us_east_1_is_refused(world: World) -> None:

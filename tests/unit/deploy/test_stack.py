@@ -13,7 +13,7 @@ from sluice.deploy.resources.parameters import remembered
 from sluice.deploy.stage import STACK_CHOICES, STACK_SETTINGS
 from tests.support.deploy.account import THEIRS, Run, World
 from tests.support.deploy.cloud_formation import FakeStack
-from tests.support.deploy.front import Interrupted
+from tests.support.deploy.mishaps import Interrupted
 
 FAILURES = {"interrupted": None, "refused": (403, "AccessDenied", "not authorized")}
 BUCKET = "sluice-prod-123456789012-us-east-1"
@@ -169,33 +169,6 @@ def test_an_account_with_few_executions_reserves_none(deployable: World, run: Ru
     deployable.front.concurrency = 1000
     assert run("stack deploy", "--yes", "--parameter", "ReserveConcurrency=yes").exit_code == 0
     assert parameters(deployable)["ReserveConcurrency"] == "yes"
-
-
-@pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
-def test_a_deployment_that_fails_at_any_write_is_completed_by_the_next_run(
-    deployable: World, run: Run, failure: tuple[int, str, str] | None
-) -> None:
-    world, front = deployable, deployable.front
-    run("stack deploy", "--yes")
-    # Each kind of failure takes every other write, so that every write fails.
-    complete, number, failed = everything(world), [*FAILURES.values()].index(failure), True
-    run("stack delete", "--yes")
-    empty = everything(world)
-    assert (empty["stack"], empty["buckets"], empty["tables"], empty["parameters"]) == (None, [], [], [])
-    while failed:
-        front.writes, front.fail_at, front.failure = 0, number, failure
-        done = run("stack deploy", "--yes")
-        failed, front.fail_at = done.exit_code != 0, None
-        assert not failed or isinstance(done.exception, Interrupted | SystemExit), done.output
-        assert run("stack deploy", "--yes").exit_code == 0
-        assert everything(world) == complete, number
-        front.writes, front.fail_at = 0, number
-        run("stack delete", "--yes")
-        front.fail_at = None
-        assert run("stack delete", "--yes").exit_code in (0, 1)
-        assert everything(world) == empty, number
-        number += len(FAILURES)
-    assert number > 6
 
 
 def test_an_operation_that_is_under_way_is_followed(

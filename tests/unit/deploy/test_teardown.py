@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 
-from sluice.deploy.account import AwsError
 from sluice.deploy.deployed import look_up
 from sluice.deploy.plan import StepAction
 from sluice.deploy.stage import Stage
 from tests.support.deploy.account import REGION, THEIRS, Run, World
-from tests.support.deploy.front import Interrupted, run_no_functions
+from tests.support.deploy.front import run_no_functions
 from tests.support.deploy.functions import deploy_functions
 
 BUCKET = "site-logs"
@@ -61,27 +60,6 @@ def test_everything_is_removed_whatever_chalice_has_recorded(deployable: World, 
     assert done.exit_code == 0, done.output + done.stderr
     assert "Nothing of the stage is left in the account" in done.output
     assert left(deployable) == {}
-
-
-@pytest.mark.parametrize("failure", [None, REFUSED], ids=["interrupted", "refused"])
-def test_a_teardown_that_fails_at_any_write_is_completed_by_the_next_run(
-    deployable: World, stage: Stage, failure: tuple[int, str, str] | None
-) -> None:
-    front, number, failed = deployable.front, 0 if failure else 1, True
-    while failed:
-        front.writes, front.fail_at, front.failure = 0, number, failure
-        try:
-            deployable.tear_down(stage)
-            failed = False
-        except (Interrupted, AwsError):
-            front.fail_at = None
-            deployable.tear_down(stage)
-        front.fail_at = None
-        assert left(deployable) == {}, number
-        deployable.set_up(stage)
-        deploy_functions(deployable, stage)
-        number += 6
-    assert front.writes > 60
 
 
 def test_a_refused_deletion_is_an_error_that_names_it_and_keeps_the_choices(
