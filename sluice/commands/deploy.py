@@ -12,6 +12,7 @@ from sluice.deploy.account import AwsAccount, AwsError, attempting
 from sluice.deploy.deployed import READERS, Deployed, lambda_name, look_up
 from sluice.deploy.policies import deployed_functions
 from sluice.deploy.preflight import check, notes, reservations
+from sluice.deploy.quotas import check_roles
 from sluice.deploy.resources.chalice_config import Project
 from sluice.deploy.stage import Stage
 
@@ -44,6 +45,7 @@ def deploy(stage: str, account: AwsAccount, project: Project, dry_run: bool, yes
         deployed = look_up(existing, account)
         sources = sources_of(existing, account)
     check(existing, account, project, deployed)
+    check_roles(len(set(deployed_functions(existing)) - deployed.roles.keys()), account)
     reserved = reservations(existing, account, project)
     remarks = list(notes(existing, project, deployed, sources, reserved))
     rows = _plan(existing, deployed)

@@ -33,6 +33,7 @@ from sluice.deploy.costs import INCLUDED_WCU, PRICES, WCU_STEP, Load, excess_dol
 from sluice.deploy.placement import Placement
 from sluice.deploy.plan import Step, to_set_up, to_tear_down
 from sluice.deploy.preflight import reservations
+from sluice.deploy.quotas import check_plan
 from sluice.deploy.resource import Resource
 from sluice.deploy.resources import additions, resources_of
 from sluice.deploy.resources.chalice_config import Project
@@ -404,6 +405,7 @@ def setup(
         _describe(console, desired, steps, load, placed, origin)
         _note_reservations(console, desired, account, project)
     refuse_if_any(steps)
+    check_plan(steps, account)
     if dry_run:
         return
     if any(step.effective for step in steps):

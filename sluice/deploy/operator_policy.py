@@ -101,6 +101,7 @@ ANYWHERE: Sequence[str] = (
     ),
     *("cloudfront:UpdateDistribution", "cloudwatch:DescribeAlarms", "cloudwatch:GetMetricStatistics"),
     "elasticloadbalancing:AllowVendedLogDeliveryForResource",
+    *("iam:GetAccountSummary", "kinesis:DescribeLimits"),
     *("lambda:*EventSourceMapping*", "lambda:GetAccountSettings", "lambda:ListFunctions"),
     *(
         "logs:*Delivery*",
