@@ -48,9 +48,9 @@ def to_set_up(survey: Survey) -> list[Step]:
     steps = []
     for resource, existing in survey:
         if resource.elsewhere:
-            present = existing is not None and existing.ours
-            detail = "" if present else ELSEWHERE
-            steps.append(Step(StepAction.KEEP if present else StepAction.LEAVE, resource, existing, detail))
+            differences = existing.differences if existing is not None and existing.ours else [ELSEWHERE]
+            action = StepAction.LEAVE if differences else StepAction.KEEP
+            steps.append(Step(action, resource, existing, "; ".join(differences)))
         elif existing is None:
             steps.append(Step(StepAction.CREATE, resource, detail=resource.about))
         elif not existing.ours:

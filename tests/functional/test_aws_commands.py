@@ -42,7 +42,7 @@ def documented() -> list[str]:
 def printed() -> list[str]:
     """Returns the commands that doctor prints as remedies, with a name of nothing in place of each name."""
     text = "".join(Path(str(module.__file__)).read_text() for module in (deployment, enforcement, flow))
-    commands = re.findall(r"(aws (?:lambda|sqs) [a-z-]+(?: --[a-z-]+(?: (?:\{[^}]+\}|\d+))?)+)", text)
+    commands = re.findall(r"(aws (?:apigateway|lambda|sqs) [a-z-]+(?: --[a-z-]+(?: (?:\{[^}]+\}|\d+))?)+)", text)
     return [re.sub(r"\{[^}]+\}", NOTHING, command) for command in commands]
 
 

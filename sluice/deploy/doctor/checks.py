@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
-from sluice.deploy.account import cause_of
+from chalicelib.ports import Unavailable
+from sluice.deploy.account import AwsError, cause_of
 from sluice.deploy.doctor.deployment import (
     alarms,
+    api,
     concurrency,
     deployed,
     drift,
@@ -38,6 +40,7 @@ CHECKS: tuple[StageCheck, ...] = (
     *(
         drift,
         deployed,
+        api,
         concurrency,
         throttled,
         runtime,
@@ -54,12 +57,13 @@ CHECKS: tuple[StageCheck, ...] = (
 
 
 def inspect(inspection: Inspection, checks: Sequence[StageCheck] = CHECKS) -> list[Finding]:
-    """Returns the findings of all checks, wrong ones first. A check that AWS rejects is a finding as well."""
+    """Returns the findings of all checks, wrong ones first. A check that fails is a finding and stops no other."""
     findings: list[Finding] = []
     for check in checks:
         try:
             findings += check(inspection)
-        except ClientError as exc:
+        except (ClientError, BotoCoreError, AwsError, Unavailable) as exc:
+            cause = cause_of(exc) if isinstance(exc, ClientError) else str(exc)
             remedy = "see docs/operate/permissions.md for what an operator needs"
-            findings.append(Finding(check.__name__, f"could not check: {cause_of(exc)}", remedy))
+            findings.append(Finding(check.__name__, f"could not check: {cause}", remedy))
     return sorted(findings, key=lambda finding: not finding.wrong)

@@ -7,17 +7,18 @@ from chalicelib.core.tokens import TokensError, load_tokens
 from chalicelib.core.wording import plural
 from sluice.deploy.account import missing_ok
 from sluice.deploy.apply import survey
-from sluice.deploy.deployed import READERS, lambda_name, look_up_sources
+from sluice.deploy.deployed import READERS, apis_of, lambda_name, look_up_sources
 from sluice.deploy.doctor.inspection import Finding, Inspection
 from sluice.deploy.plan import StepAction, to_set_up
 from sluice.deploy.policies import arns_of, deployed_functions, policies
 from sluice.deploy.preflight import reservations
 from sluice.deploy.resources import resources_of
+from sluice.deploy.resources.api_throttle import ApiThrottle
 from sluice.deploy.resources.event_sources import configured_sources
 from sluice.deploy.resources.tables import stream_of
 from sluice.deploy.resources.waf import ip_sets_of
 from sluice.deploy.runtime import RECOMMENDED, outdated
-from sluice.deploy.stage import Refusal
+from sluice.deploy.stage import API, Refusal
 
 NOTHING: Mapping[str, Any] = {"Statement": []}
 """The policy of a function that the stage does not need."""
@@ -45,10 +46,30 @@ def drift(inspection: Inspection) -> Iterator[Finding]:
 
 
 def deployed(inspection: Inspection) -> Iterator[Finding]:
-    """Finds functions that are not deployed."""
+    """Finds functions that are not deployed, or not with the code that all functions share."""
     for name in deployed_functions(inspection.stage):
         if name not in inspection.functions:
             yield Finding("functions", f"{name} is not deployed", inspection.deploy)
+    if len({function["CodeSha256"] for function in inspection.functions.values()}) > 1:
+        what = "the functions run different code, because a deployment was interrupted"
+        yield Finding("functions", what, inspection.deploy)
+
+
+def api(inspection: Inspection) -> Iterator[Finding]:
+    """Checks that there is one admin API, with a throttle. That of a stack is the stack's own."""
+    stage, account = inspection.stage, inspection.account
+    if stage.choices.stack or API not in inspection.functions:
+        return
+    used, *others = apis_of(stage, account) or [""]
+    if not used:
+        yield Finding("API", "the admin API does not exist: commands and the page reach nothing", inspection.deploy)
+        return
+    for other in others:
+        what = f"API {other} invokes the functions as well as {used}, which is in use, and without its throttle"
+        yield Finding("API", what, f"aws apigateway delete-rest-api --rest-api-id {other}")
+    throttle = ApiThrottle(stage, stage.prefix).find(account)
+    if throttle is not None and throttle.differences:
+        yield Finding("API", "the admin API has no throttle", inspection.deploy)
 
 
 def concurrency(inspection: Inspection) -> Iterator[Finding]:

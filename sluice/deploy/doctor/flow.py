@@ -8,6 +8,8 @@ from sluice.deploy.account import missing_ok
 from sluice.deploy.doctor.inspection import METRIC_PERIOD_S, Finding, Inspection
 
 BEHIND_MS = 60_000
+RETRIED_MS = 300_000
+"""Lag of the readers of the state table above which more than a batch that is repeated and divided is late."""
 MALFORMED_SHARE = 0.05
 WAITING_S = 1800
 """Age of the oldest notification, in seconds, above which imports are late: one has failed, or there are too many."""
@@ -54,10 +56,11 @@ def lag(inspection: Inspection) -> Iterator[Finding]:
     remedies = {
         "ingest": "add more shards",
         "evaluate": f"give it more memory: {inspection.setup} --requests-per-second N, or the stack's EvaluateMemory",
+        **dict.fromkeys(("enforce", "publish"), "see that no other function reads the stream of the state table"),
     }
     for name, remedy in remedies.items():
         age = inspection.metric("AWS/Lambda", "IteratorAge", "Maximum", FunctionName=inspection.stage.function(name))
-        if age and age > BEHIND_MS:
+        if age and age > (BEHIND_MS if name in ("ingest", "evaluate") else RETRIED_MS):
             advice = f"read {inspection.log_group(name)}; if there are no errors, {remedy}"
             yield Finding("lag", f"{name} was {age / 1000:.0f} s behind", advice)
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from sluice.deploy.doctor.deployment import alarms
 from sluice.deploy.doctor.enforcement import associated
 from sluice.deploy.doctor.flow import records
 from sluice.deploy.doctor.inspection import Finding, Inspection
+from sluice.deploy.resources.api_throttle import ApiThrottle
 from sluice.deploy.resources.event_sources import configured_sources
 from tests.support.deploy.account import NOW, REGION, RULES, THEIRS, World
 from tests.support.deploy.front import run_no_functions
@@ -108,7 +110,26 @@ class DeployedStage:
             existing = event_source.find(self.account)
             assert existing is not None
             event_source.change(self.account, existing)
+        self.create_api()
+        throttle = ApiThrottle(self.stage, self.stage.prefix)
+        existing = throttle.find(self.account)
+        assert existing is not None
+        throttle.change(self.account, existing)
         run_no_functions(REGION)
+
+    def create_api(self, *, served: bool = True) -> str:
+        """Creates an API that invokes the stage's function, and returns its id."""
+        client = self.account.client("apigateway")
+        api: str = client.create_rest_api(name="sluice")["id"]
+        (root,) = client.get_resources(restApiId=api)["items"]
+        method = {"restApiId": api, "resourceId": root["id"], "httpMethod": "GET"}
+        client.put_method(**method, authorizationType="NONE")
+        arn = self.stage.location.arn("lambda", "function:sluice-prod")
+        uri = f"arn:aws:apigateway:{REGION}:lambda:path/2015-03-31/functions/{arn}/invocations"
+        client.put_integration(**method, type="AWS_PROXY", integrationHttpMethod="POST", uri=uri)
+        if served:
+            client.create_deployment(restApiId=api, stageName="api")
+        return api
 
 
 @pytest.fixture
@@ -118,6 +139,23 @@ def deployed(world: World) -> DeployedStage:
 
 def test_a_healthy_stage_has_no_findings(deployed: DeployedStage) -> None:
     assert deployed.findings() == []
+
+
+def remove_api(deployed: DeployedStage) -> None:
+    client = deployed.account.client("apigateway")
+    (api,) = client.get_rest_apis()["items"]
+    client.delete_rest_api(restApiId=api["id"])
+
+
+def replace_api(deployed: DeployedStage) -> None:
+    """As a deployment by Chalice does that has lost its record."""
+    remove_api(deployed)
+    deployed.create_api()
+
+
+def interrupt_an_upgrade(deployed: DeployedStage) -> None:
+    client = deployed.account.client("lambda")
+    client.update_function_code(FunctionName="sluice-prod-enforce", ZipFile=b"PK\x05\x06" + bytes(17) + b"x")
 
 
 def parallelise(deployed: DeployedStage) -> None:
@@ -347,6 +385,26 @@ def new_account(deployed: DeployedStage) -> None:
             [("lag", "ingest was 600 s behind", "more shards")],
             id="ingest is behind",
         ),
+        pytest.param(remove_api, [("API", "does not exist", "sluice deploy")], id="the API is missing"),
+        pytest.param(replace_api, [("API", "has no throttle", "sluice deploy")], id="an API without a throttle"),
+        pytest.param(
+            lambda deployed: deployed.create_api(served=False),
+            [("API", "invokes the functions as well as", "aws apigateway delete-rest-api --rest-api-id")],
+            id="a second API",
+        ),
+        pytest.param(
+            interrupt_an_upgrade,
+            [("functions", "different code", "sluice deploy")],
+            id="an interrupted upgrade",
+        ),
+        *(
+            pytest.param(
+                partial(fall_behind, function=function),
+                [("lag", f"{function} was 600 s behind", "no other function reads the stream of the state table")],
+                id=f"{function} is behind",
+            )
+            for function in ("enforce", "publish")
+        ),
         pytest.param(
             lambda deployed: fall_behind(deployed, "evaluate"),
             [("lag", "evaluate was 600 s behind", "--requests-per-second")],
@@ -458,6 +516,22 @@ def test_a_check_that_aws_rejects_is_a_finding(deployed: DeployedStage) -> None:
 
     findings = inspect(deployed.inspection(), [forbidden, *CHECKS[1:2]])
     assert [(f.check, f.what) for f in findings] == [("forbidden", "could not check: DescribeTable: AccessDenied: no")]
+
+
+def test_a_check_that_fails_leaves_the_findings_of_the_others(deployed: DeployedStage) -> None:
+    """Setup's own look at the stream is refused, and the table that holds rules and breakers is gone."""
+    refused = (400, "AccessDeniedException", "not authorized")
+    deployed.world.front.refusals["kinesis:DescribeStreamSummary"] = [refused] * 20
+    client = deployed.account.client("dynamodb")
+    client.update_table(TableName=deployed.stage.state_table, DeletionProtectionEnabled=False)
+    client.delete_table(TableName=deployed.stage.state_table)
+    remove_api(deployed)
+    findings = deployed.findings()
+    (drifted,) = [finding.what for finding in findings if finding.check == "drift"]
+    assert drifted.startswith("could not check: could not ")
+    assert "DescribeStreamSummary" in drifted
+    assert [finding.what for finding in findings if finding.check == "API"]
+    assert [finding.what for finding in findings if finding.check == "control"]
 
 
 def test_doctor_names_the_rules_whose_limit_is_too_low_for_the_sample_rate(deployed: DeployedStage) -> None:

@@ -62,6 +62,21 @@ def test_setup_leaves_the_additions_to_the_other_tool(managed: World, run: Run) 
     assert missing(run) == ["CloudFront distribution"]
 
 
+def test_an_apply_that_has_taken_out_a_part_is_noticed(managed: World, run: Run) -> None:
+    apply_template(managed, [*printed_rules(run), THEIRS])
+    client = managed.account.client("cloudfront")
+    (distribution,) = client.list_distributions()["DistributionList"]["Items"]
+    answer = client.get_distribution_config(Id=distribution["Id"])
+    config = answer["DistributionConfig"]
+    config["CacheBehaviors"] = {"Quantity": 1, "Items": [{**config["DefaultCacheBehavior"], "PathPattern": "/api/*"}]}
+    config_arn = managed.account.location.arn("cloudfront", "realtime-log-config/sluice-prod", region=False)
+    config["DefaultCacheBehavior"]["RealtimeLogConfigArn"] = config_arn
+    client.update_distribution(Id=distribution["Id"], IfMatch=answer["ETag"], DistributionConfig=config)
+    steps = json.loads(run("setup", "--dry-run", "--json").stdout)["steps"]
+    (left,) = [step for step in steps if step["action"] == "leave"]
+    assert (left["kind"], left["detail"]) == ("CloudFront distribution", "1 cache behaviour to attach")
+
+
 def test_doctor_finds_what_an_apply_has_taken_out(managed: World, run: Run) -> None:
     def found() -> list[tuple[str, str]]:
         choices = remembered(managed.account, "prod")
