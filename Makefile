@@ -90,11 +90,12 @@ chaos: $(READY) ## ten thousand runs with every fault injected, on all cores
 screenshot: $(READY) $(CHROMIUM) ## retake the pictures of the page in docs/images
 	@$(BIN)/python -m tests.page.screenshot
 
-release: lint types docs coverage ## build and check the packages of the version in pyproject.toml, and tag it
+release: lint types docs coverage ## build and check the packages of the version in pyproject.toml, and tag it; needs Python 3.13
 	@test -z "$$(git status --porcelain)" || { echo "Commit or stash your changes first."; exit 1; }
 	@grep -qE '^## $(VERSION) - [0-9]{4}-[0-9]{2}-[0-9]{2}$$' CHANGELOG.md \
 	  || { echo "CHANGELOG.md has no dated section for $(VERSION)."; exit 1; }
 	@! git rev-parse -q --verify refs/tags/v$(VERSION) >/dev/null || { echo "v$(VERSION) exists already."; exit 1; }
+	@$(MAKE) test-fast PYTHON=python3.13
 	@rm -rf build dist && $(BIN)/python -m build
 	@$(PYTHON) -m venv build/release && build/release/bin/python -m pip install --quiet dist/sluice-$(VERSION)-py3-none-any.whl
 	@$(BIN)/sluice stack package dist

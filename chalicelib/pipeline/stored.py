@@ -73,8 +73,9 @@ class State:
         return stored
 
     def get_many(self, of: type[R], ids: Collection[str]) -> dict[str, Stored[R]]:
-        """Returns the records that exist and can be read, by id."""
-        read = {id: _read(of, item) for id, item in self._store.get_many(of.kind, ids).items()}
+        """Returns the records that exist and can be read, by id, in the order of ``ids``."""
+        items = self._store.get_many(of.kind, ids)
+        read = {id: _read(of, items[id]) for id in ids if id in items}
         return {id: stored for id, stored in read.items() if isinstance(stored, Stored)}
 
     def item(self, kind: str, id: str) -> Item | None:

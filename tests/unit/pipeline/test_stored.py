@@ -33,6 +33,16 @@ def state(store: MemoryStateStore) -> State:
     return State(store)
 
 
+def test_records_are_returned_in_the_order_in_which_they_were_asked_for(store: MemoryStateStore, state: State) -> None:
+    """DynamoDB answers in whatever order."""
+    names = [f"203.0.113.{number}/32" for number in (7, 1, 4)]
+    state.overwrite(*(Block(network=name, blocked_at=1, until=2) for name in sorted(names)))
+    assert list(state.get_many(Block, [*names, "192.0.2.1/32"])) == names
+    any_order = store.get_many
+    vars(store)["get_many"] = lambda kind, ids: dict(reversed([*any_order(kind, ids).items()]))
+    assert list(state.get_many(Block, names)) == names
+
+
 @pytest.mark.parametrize(("kind", "id"), VALID)
 def test_a_record_is_read_as_it_was_written(state: State, kind: str, id: str) -> None:
     record = VALID[kind, id]
