@@ -1,17 +1,16 @@
 """One game: an adversary, visitors and other attackers in front of the local cloud, and the score."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cache
 from heapq import heappop, heappush, merge
 from itertools import count
 from math import inf
 from random import Random
-from typing import Any
 
+from bench.units import MeteredStore
 from chalicelib.core.addresses import pack
-from chalicelib.ports import Item, LogItem
 from sluice.demo.actors import Request, log_line
 from sluice.demo.demonstration import stopped_rules
 from sluice.demo.edge import LOG_DELAY_S, Edge
@@ -20,6 +19,7 @@ from sluice.local.cloud import LocalCloud
 from sluice.local.loop import SimulatedClock
 from tests.adversary.tactics import VISITORS, Adversary, Tactic
 from tests.support.known import remember
+from tests.support.target import CountedLogs
 
 START = 1_764_000_000.0
 SECONDS = 140
@@ -71,60 +71,6 @@ class Score:
     """What it adds to the bill of DynamoDB in an hour."""
 
 
-class Meter:
-    """Adds up what DynamoDB charges for the calls to both tables of a local cloud."""
-
-    def __init__(self, cloud: LocalCloud) -> None:
-        self.dollars = 0.0
-        state, logs = cloud.state, cloud.tally_logs
-        self._writes(state, "put_over", lambda items: sum(map(_write_units, items)))
-        self._writes(state, "write", lambda writes: 2 * sum(_write_units(write.item) for write in writes))
-        self._writes(logs, "append", lambda _log, _offset, items, *_: sum(map(_write_units, items)))
-        self._reads(state, "get", lambda item: [item] if item else [])
-        self._reads(state, "get_many", lambda items: items.values())
-        self._reads(state, "unspread", list)
-        self._reads(logs, "read", lambda answer: answer[1].values())
-        self._reads(logs, "latest", lambda items: [item for _, item in items])
-        query = state.query
-
-        def metered(*arguments: Any, **choices: Any) -> Iterator[Item]:
-            items = list(query(*arguments, **choices))
-            self._read(items)
-            return iter(items)
-
-        vars(state)["query"] = metered
-
-    def _writes(self, store: object, name: str, units: Callable[..., int]) -> None:
-        call = getattr(store, name)
-
-        def metered(*arguments: Any) -> None:
-            call(*arguments)
-            self.dollars += units(*arguments) * PRICES["dynamodb.write_unit"]
-
-        vars(store)[name] = metered
-
-    def _reads(self, store: object, name: str, items: Callable[[Any], Iterable[Item | LogItem]]) -> None:
-        call = getattr(store, name)
-
-        def metered(*arguments: Any, **choices: Any) -> Any:
-            answer = call(*arguments, **choices)
-            self._read(items(answer))
-            return answer
-
-        vars(store)[name] = metered
-
-    def _read(self, items: Iterable[Item | LogItem]) -> None:
-        self.dollars += max(1, sum(-(-_bytes(item) // 4096) for item in items)) * PRICES["dynamodb.read_unit"]
-
-
-def _bytes(item: Item | LogItem) -> int:
-    return 100 + len(item.body or b"")  # the key and the other attributes
-
-
-def _write_units(item: Item | LogItem) -> int:
-    return -(-_bytes(item) // 1024)
-
-
 def visits() -> Iterator[Request]:
     """Yields the requests of twenty visitors: pages of ten requests, one each eight to fifteen seconds."""
     random = Random("visitors")
@@ -136,7 +82,7 @@ def visits() -> Iterator[Request]:
                 yield Request(at + part / 10, address)
             at += random.uniform(8, 15)
 
-    return merge(*map(visitor, VISITORS), key=lambda request: request.at)
+    return merge(*map(visitor, VISITORS), key=_time)
 
 
 def other_attacks() -> Iterator[Request]:
@@ -159,9 +105,12 @@ class Game:
         self.adversary = None if tactic is None else Adversary(tactic)
         self.cloud = LocalCloud(SimulatedClock(START), rules=rules)
         remember(self.cloud.state, (f"{address}/32" for address in VISITORS), int(START))
-        self._meter = Meter(self.cloud)
+        self._logs, self._state = CountedLogs(), MeteredStore(self.cloud.state)
+        self.cloud.tally_logs = self._logs
+        self.cloud.world = replace(self.cloud.world, tally_logs=self._logs, state=self._state)
+        self.cloud.deploy()
         self._edge, self._edge_s = Edge(self.cloud.waf.updates, edge_s), edge_s
-        self._others = merge(visits(), other_attacks(), key=lambda request: request.at)
+        self._others = merge(visits(), other_attacks(), key=_time)
         self._next = next(self._others, None)
         self._random, self._numbers = Random("delays"), count()
         self._in_transit: list[tuple[float, int, bytes]] = []
@@ -182,13 +131,15 @@ class Game:
             hidden=next(self._numbers) - ingests.requests - sum(ingests.malformed.values()),
             slowest_s=max(map(self._seconds_until_refused, range(len(OTHERS)))),
             stopped=(*stopped_rules(self.cloud), *self.cloud.invocation_failures, *self.cloud.telemetry.failures),
-            dollars=(self._meter.dollars - dollars_without()) * 3600 / SECONDS if self.adversary else 0.0,
+            dollars=(self.dollars - dollars_without()) * 3600 / SECONDS if self.adversary else 0.0,
         )
 
     @property
     def dollars(self) -> float:
         """What DynamoDB has charged so far."""
-        return self._meter.dollars
+        logs, state = self._logs, self._state
+        writes, reads = logs.write_units + logs.position_units + state.writes, logs.read_units + state.reads
+        return writes * PRICES["dynamodb.write_unit"] + reads * PRICES["dynamodb.read_unit"]
 
     def _permitted(self) -> float:
         """Returns the most requests that as many clients can make without ever exceeding the limit of ``burst``."""
@@ -204,19 +155,23 @@ class Game:
         while self._next is not None and self._next.at < until:
             others.append(self._next)
             self._next = next(self._others, None)
-        own = set(map(id, attacks))
         refused = []
-        for request in sorted((*attacks, *others), key=lambda request: request.at):
-            answer = self._answer(request)
-            if id(request) in own:
-                self._made += 1
-                self._refused += not answer
-                if not answer:
-                    refused.append(request.address)
-                elif request.path == "/login":
-                    self._guesses[request.address] += 1
-            else:
-                self._victims += not answer and request.address not in OTHERS
+        requests = merge(
+            ((request, True) for request in sorted(attacks, key=_time)),
+            ((request, False) for request in others),
+            key=lambda each: each[0].at,
+        )
+        for request, is_attack in requests:
+            served = self._answer(request)
+            if not is_attack:
+                self._victims += not served and request.address not in OTHERS
+                continue
+            self._made += 1
+            if not served:
+                refused.append(request.address)
+            elif request.path == "/login":
+                self._guesses[request.address] += 1
+        self._refused += len(refused)
         if self.adversary:
             self.adversary.refused(refused, until)
         while self._in_transit and self._in_transit[0][0] <= self.cloud.now():
@@ -238,6 +193,10 @@ class Game:
         network = f"{OTHERS[other]}/32"
         blocked = (at for at, _, networks in self.cloud.waf.updates if network in networks)
         return next(blocked, inf) + self._edge_s - exceeded
+
+
+def _time(request: Request) -> float:
+    return request.at
 
 
 @cache
