@@ -28,10 +28,7 @@ pytest_plugins = [
     "tests.support.terminal",
 ]
 
-collect_ignore = [
-    "support/earlier_stage.py",
-    *(f"support/deploy/{name}.py" for name in ("chalice_deploy", "lambda_runtime", "translate")),
-]
+collect_ignore = [f"support/deploy/{name}.py" for name in ("chalice_deploy", "lambda_runtime", "translate")]
 """Programs: tests run each in a separate interpreter, because importing one would start it."""
 
 # No deadline, because CI shares its cores. A run repeats the examples of the last one, so that a failure is the

@@ -10,7 +10,7 @@ import json
 import shutil
 import subprocess
 import sys
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,9 @@ from chalicelib.core.state.blocks import Block
 from chalicelib.core.state.kinds import RECORDS
 from chalicelib.core.state.records import Control
 from chalicelib.pipeline.stored import State
-from chalicelib.ports import Item, LogItem
+from chalicelib.ports import LogItem
 from sluice.demo.actors import Request, log_line
-from sluice.local.cloud import LocalCloud
-from sluice.local.loop import SimulatedClock
+from tests.support.left_stage import cloud_with
 
 pytestmark = pytest.mark.slow
 
@@ -33,12 +32,6 @@ WRITTEN: dict[str, Any] = json.loads((Path(__file__).parent / "stage-0.1.json").
 NOW: float = WRITTEN["at"]
 BLOCKED = {"203.0.113.9/32", "2001:db8:bad:1::/64"}
 MISSED = "203.0.113.10/32"
-
-
-def log_item(written: dict[str, Any]) -> LogItem:
-    body = None if written["body"] is None else b64decode(written["body"])
-    times = {name: written[name] for name in ("written_ms", "first_slot_ms", "last_slot_ms", "requests")}
-    return LogItem(body=body, last_sequence=int(written["last_sequence"]), **times)
 
 
 def written(offset: int, item: LogItem) -> dict[str, Any]:
@@ -51,26 +44,9 @@ class Upgraded:
     """This version on what version 0.1 has left, just deployed."""
 
     def __init__(self) -> None:
-        self.cloud = cloud = LocalCloud(SimulatedClock(NOW - 4), rules=WRITTEN["rules"])
-        cloud.state.put_over([Item(**{**item, "body": json.dumps(item["body"]).encode()}) for item in WRITTEN["state"]])
-        cloud.state.changes.clear()  # version 0.1 has handled them
-        for log, items in WRITTEN["logs"].items():
-            for item in items:
-                cloud.tally_logs.append(log, item["offset"], [log_item(item)])
-        for shard, logs in WRITTEN["registry"].items():
-            cloud.tally_logs.register(shard, (), tuple(logs))
-        for ip_set in cloud.waf.list_ip_sets(Scope="CLOUDFRONT")["IPSets"]:
-            cloud.waf.update_ip_set(
-                Name=ip_set["Name"],
-                Scope="CLOUDFRONT",
-                Id=ip_set["Id"],
-                Addresses=WRITTEN["ip_sets"][ip_set["Name"]],
-                LockToken=ip_set["LockToken"],
-            )
-            cloud.loop.run(cloud.now() + 2)  # AWS WAF accepts an update per second
-        cloud.stream._next = int(WRITTEN["sequence"])
+        self.cloud = cloud_with(WRITTEN)
         self._number = 10_000
-        cloud.start()
+        self.cloud.start()
 
     def requests(self, address: str, number: int, at: float, path: str = "/") -> None:
         """Logs requests of a second, ``at`` seconds after the upgrade, and lets the cloud run until then."""
@@ -161,8 +137,8 @@ def test_after_a_rollback_version_0_1_goes_on_with_what_this_version_leaves(stag
     stage.run(8)
     try:
         with earlier_tree() as folder:
-            shutil.copy(ROOT / "tests" / "support" / "earlier_stage.py", folder / "earlier_stage.py")
-            command, left = [sys.executable, "earlier_stage.py"], json.dumps(stage.left()).encode()
+            shutil.copy(ROOT / "tests" / "support" / "left_stage.py", folder / "left_stage.py")
+            command, left = [sys.executable, "left_stage.py"], json.dumps(stage.left()).encode()
             ran = subprocess.run(
                 command, cwd=folder, env={"PYTHONPATH": str(folder)}, input=left, capture_output=True, check=True
             )
