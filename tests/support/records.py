@@ -2,12 +2,12 @@
 
 import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any
 
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS, FIELDS
-from chalicelib.core.logs.requests import Requests
+from chalicelib.core.logs.requests import Column, Requests, Source
 
 CELLS = {
     "timestamp": "1760000000.123",
@@ -95,3 +95,16 @@ def rows(requests: Requests, *columns: str) -> list[dict[str, Any]]:
         column = requests.columns(name)
         values[name] = [column.text(cell) for cell in column.cells] if column else [None] * len(requests)
     return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+
+
+def requests_with(made: Sequence[tuple[int, str]], columns: Mapping[str, Sequence[str]]) -> Requests:
+    """Returns requests of CloudFront's real-time log, of which it has only these columns.
+
+    ``made``: time in ms and address of each request.
+    """
+    return Requests(
+        Source.CLOUDFRONT,
+        [at_ms for at_ms, _ in made],
+        [ip_address(address).packed for _, address in made],
+        lambda name: Column(columns[name], str) if name in columns else None,
+    )

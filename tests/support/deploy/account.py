@@ -73,6 +73,21 @@ class World:
         apply(steps, self.account, lambda step: None)
         return steps
 
+    def replace_tally_table(self, stage: Stage) -> None:
+        """Replaces the tally table with an empty one as version 0.2 made it: without a stream."""
+        client = self.account.client("dynamodb")
+        client.delete_table(TableName=stage.tally_table)
+        client.create_table(
+            TableName=stage.tally_table,
+            BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[
+                {"AttributeName": "log", "AttributeType": "S"},
+                {"AttributeName": "offset", "AttributeType": "N"},
+            ],
+            KeySchema=[{"AttributeName": "log", "KeyType": "HASH"}, {"AttributeName": "offset", "KeyType": "RANGE"}],
+            Tags=stage.tag_list,
+        )
+
     def web_acl(self, name: str = "edge", scope: str = "CLOUDFRONT", rules: Sequence[dict[str, Any]] = ()) -> str:
         """Creates a web ACL and returns its ARN."""
         visibility = {"SampledRequestsEnabled": True, "CloudWatchMetricsEnabled": True, "MetricName": name}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from chalicelib.core.client_groups import GROUPED_BY, client_of, ungrouped
 from chalicelib.core.detections import detections_of
 from chalicelib.core.known_clients import Digest, may_be_noted
-from chalicelib.core.logs.requests import COLUMNS, Column, Requests, Source
+from chalicelib.core.logs.requests import COLUMNS, Requests, Source
 from chalicelib.core.rule_notes import rule_notes
 from chalicelib.core.rules import Rule, RuleSet
 from chalicelib.core.rules_diff import counted_anew, rule_words, sentence
@@ -20,6 +20,7 @@ from chalicelib.core.scope import Scope
 from chalicelib.core.state.detections import SERVED_WITHIN_LIMIT
 from chalicelib.core.tally import Tallier, pack, split, unpack
 from chalicelib.core.view import View
+from tests.support.records import requests_with
 
 Made = tuple[int, str, str, str, bool]
 """Time in ms, client, path, host, and whether the request was answered as a refusal."""
@@ -44,12 +45,7 @@ def requests_of(rows: Sequence[Made]) -> Requests:
         "host": [host for *_, host, _ in rows],
         "status": ["429" if refused else "200" for *_, refused in rows],
     }
-    return Requests(
-        Source.CLOUDFRONT,
-        [row[0] for row in rows],
-        [ip_address(row[1]).packed for row in rows],
-        lambda name: Column(columns[name], str) if name in columns else None,
-    )
+    return requests_with([row[:2] for row in rows], columns)
 
 
 def network(client: str) -> str:

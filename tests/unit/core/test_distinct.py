@@ -15,7 +15,7 @@ from chalicelib.core.client_groups import client_of, group_digest
 from chalicelib.core.detections import Announced, detections_of
 from chalicelib.core.distinct import LARGEST_DISTINCT, MOST_VALUES, lowest_values, mark, slot_of
 from chalicelib.core.latest_window import LatestWindow
-from chalicelib.core.logs.requests import COLUMNS, Column, Requests, Source
+from chalicelib.core.logs.requests import COLUMNS, Requests, Source
 from chalicelib.core.measures import DISTINCT, Measure
 from chalicelib.core.meter_tally import FEW, Slots
 from chalicelib.core.rule_notes import rule_notes
@@ -29,6 +29,7 @@ from chalicelib.core.tally import Tallier, pack, split, unpack
 from chalicelib.core.view import Offence, View
 from chalicelib.core.windows import over_allowance
 from sluice.replay.breaches import crossings_of, peak
+from tests.support.records import requests_with
 
 Made = tuple[int, str, str, bool]
 """Time in ms, client, path, and whether the request was answered as a refusal."""
@@ -48,12 +49,7 @@ def requests_of(rows: Sequence[Made]) -> Requests:
         "path": [path for _, _, path, _ in rows],
         "status": ["429" if refused else "200" for *_, refused in rows],
     }
-    return Requests(
-        Source.CLOUDFRONT,
-        [row[0] for row in rows],
-        [ip_address(row[1]).packed for row in rows],
-        lambda name: Column(columns[name], str) if name in columns else None,
-    )
+    return requests_with([row[:2] for row in rows], columns)
 
 
 def paths(limit: int, **terms: object) -> Rule:

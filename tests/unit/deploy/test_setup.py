@@ -194,17 +194,7 @@ def test_setup_gives_the_tally_table_of_an_earlier_version_its_stream(world: Wor
     stage = world.stage()
     world.set_up(stage)
     client = world.account.client("dynamodb")
-    client.delete_table(TableName=stage.tally_table)
-    client.create_table(
-        TableName=stage.tally_table,
-        BillingMode="PAY_PER_REQUEST",
-        AttributeDefinitions=[
-            {"AttributeName": "log", "AttributeType": "S"},
-            {"AttributeName": "offset", "AttributeType": "N"},
-        ],
-        KeySchema=[{"AttributeName": "log", "KeyType": "HASH"}, {"AttributeName": "offset", "KeyType": "RANGE"}],
-        Tags=stage.tag_list,
-    )
+    world.replace_tally_table(stage)
     kept = {"log": {"S": "logs/shard@0"}, "offset": {"N": "0"}}
     client.put_item(TableName=stage.tally_table, Item=kept)
     changes = {step.resource.name: step.detail for step in world.plan(stage) if step.effective}

@@ -96,17 +96,7 @@ def of_an_earlier_version(world: World, stage: Stage) -> None:
     client("lambda").delete_function(FunctionName=evaluate)
     client("iam").delete_role_policy(RoleName=evaluate, PolicyName=evaluate)
     client("iam").delete_role(RoleName=evaluate)
-    client("dynamodb").delete_table(TableName=stage.tally_table)
-    client("dynamodb").create_table(
-        TableName=stage.tally_table,
-        BillingMode="PAY_PER_REQUEST",
-        AttributeDefinitions=[
-            {"AttributeName": "log", "AttributeType": "S"},
-            {"AttributeName": "offset", "AttributeType": "N"},
-        ],
-        KeySchema=[{"AttributeName": "log", "KeyType": "HASH"}, {"AttributeName": "offset", "KeyType": "RANGE"}],
-        Tags=stage.tag_list,
-    )
+    world.replace_tally_table(stage)
     client("dynamodb").update_table(TableName=stage.state_table, DeletionProtectionEnabled=False)
     client("kinesis").stop_stream_encryption(
         StreamName=stage.log_stream, EncryptionType="KMS", KeyId="alias/aws/kinesis"
