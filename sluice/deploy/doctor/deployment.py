@@ -13,7 +13,7 @@ from sluice.deploy.plan import StepAction, to_set_up
 from sluice.deploy.policies import arns_of, deployed_functions, policies
 from sluice.deploy.preflight import reservations
 from sluice.deploy.resources import resources_of
-from sluice.deploy.resources.api_throttle import ApiThrottle
+from sluice.deploy.resources.api_throttle import is_throttled
 from sluice.deploy.resources.event_sources import configured_sources
 from sluice.deploy.resources.tables import stream_of
 from sluice.deploy.resources.waf import ip_sets_of
@@ -67,8 +67,7 @@ def api(inspection: Inspection) -> Iterator[Finding]:
     for other in others:
         what = f"API {other} invokes the functions as well as {used}, which is in use, and without its throttle"
         yield Finding("API", what, f"aws apigateway delete-rest-api --rest-api-id {other}")
-    throttle = ApiThrottle(stage, stage.prefix).find(account)
-    if throttle is not None and throttle.differences:
+    if not is_throttled(used, account):
         yield Finding("API", "the admin API has no throttle", inspection.deploy)
 
 

@@ -13,6 +13,12 @@ EVERY_METHOD = "*/*"
 BUSY = ("TooManyRequestsException", "ConflictException")
 
 
+def is_throttled(api: str, account: AwsAccount) -> bool:
+    """Returns whether an API has settings for all methods, of which the throttle is one."""
+    served = account.client("apigateway").get_stage(restApiId=api, stageName=API_STAGE)
+    return EVERY_METHOD in served.get("methodSettings", {})
+
+
 class ApiThrottle(Resource):
     """A limit to the requests of all callers together, before they invoke a function. A limit of operators is kept."""
 
@@ -23,10 +29,8 @@ class ApiThrottle(Resource):
         apis = apis_of(self.stage, account)
         if not apis:
             return None
-        served = account.client("apigateway").get_stage(restApiId=apis[0], stageName=API_STAGE)
-        missing = EVERY_METHOD not in served.get("methodSettings", {})
         limit = f"at most {REQUESTS_PER_S} requests per second, {BURST} at once"
-        return Existing(True, [limit] if missing else [], {"api": apis[0]})
+        return Existing(True, [] if is_throttled(apis[0], account) else [limit], {"api": apis[0]})
 
     def change(self, account: AwsAccount, existing: Existing) -> None:
         settings = {"rateLimit": REQUESTS_PER_S, "burstLimit": BURST}
