@@ -18,6 +18,8 @@ LINT := .cache/lint/.ready
 AWS := .cache/aws/.ready
 WHEELS := .cache/wheels/.arm64-$(notdir $(PYTHON))
 DOCS := .cache/docs/.ready
+RIVALS := .cache/rivals/.ready
+AUDIT := .cache/audit/.ready
 TOOLS = $(READY) $(DYNAMODB) $(KINESIS) $(AXE) $(LINT) $(AWS) $(WHEELS) $(CHROMIUM)
 # One worker for each processor; whoever is done takes tests from the others.
 PYTEST = $(BIN)/python -m pytest -n auto --dist worksteal
@@ -35,7 +37,7 @@ PIP_INSTALL = PYTHONUNBUFFERED=1 $(BIN)/python -m pip install --no-compile -c co
 SHOW = awk '/^Collecting/ { sub(/[^A-Za-z0-9_.-].*/, "", $$2); printf " %s", $$2; fflush() } /^Installing collected/ { printf " ... installing"; fflush() } END { print "" }'
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test check check-fast test-fast format lint types docs coverage bench hunt soak chaos screenshot release clean
+.PHONY: help dev demo test check check-fast test-fast format lint types audit docs coverage bench rivals hunt soak chaos screenshot release clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,7 +52,7 @@ check-fast: lint types test-fast ## format, lint, types and the fast tests, in a
 test-fast: $(READY) ## the fast tests
 	@$(PYTEST) -q -m "not slow" --hypothesis-profile fast $(addprefix --ignore=,$(SLOW)) -p no:schemathesis
 
-check: lint types docs test ## everything that must pass before a change lands
+check: lint types audit docs test ## everything that must pass before a change lands
 
 test: $(TOOLS) ## all tests; PYTHON=python3.13 for another interpreter
 	@$(PYTEST)
@@ -68,6 +70,9 @@ lint: $(READY) ## check format, code and prose
 types: $(READY) ## type checks
 	@$(BIN)/mypy
 
+audit: $(READY) $(AUDIT) ## conflicts, licences and, where PyPI can be asked, known vulnerabilities of what is installed
+	@$(BIN)/python -m tests.audit
+
 ifneq ($(wildcard mkdocs.yml),)
 docs: $(DOCS) ## build the documentation site; warnings are errors
 	@.cache/docs/bin/mkdocs build --quiet --strict --site-dir build/site
@@ -77,6 +82,9 @@ endif
 
 bench: $(READY) $(DYNAMODB) ## run the benchmarks, each compared with a floor or a peer in the same run
 	@$(BIN)/python -m bench
+
+rivals: $(READY) $(RIVALS) ## the table of README: Sluice beside fail2ban, CrowdSec, AWS WAF, DuckDB and Polars, in some minutes
+	@$(BIN)/python -m bench.rivals
 
 hunt: $(READY) ## the properties with a thousand new random examples each
 	@$(PYTEST) -p no:cacheprovider --hypothesis-profile hunt $(shell grep -rlE '^from hypothesis import' tests --include='test_*.py')
@@ -90,11 +98,12 @@ chaos: $(READY) ## ten thousand runs with every fault injected, on all cores
 screenshot: $(READY) $(CHROMIUM) ## retake the pictures of the page in docs/images
 	@$(BIN)/python -m tests.page.screenshot
 
-release: lint types docs coverage ## build and check the packages of the version in pyproject.toml, and tag it; needs Python 3.13
+release: lint types $(AUDIT) docs coverage ## build and check the packages of the version in pyproject.toml, and tag it; needs Python 3.13
 	@test -z "$$(git status --porcelain)" || { echo "Commit or stash your changes first."; exit 1; }
 	@grep -qE '^## $(VERSION) - [0-9]{4}-[0-9]{2}-[0-9]{2}$$' CHANGELOG.md \
 	  || { echo "CHANGELOG.md has no dated section for $(VERSION)."; exit 1; }
 	@! git rev-parse -q --verify refs/tags/v$(VERSION) >/dev/null || { echo "v$(VERSION) exists already."; exit 1; }
+	@$(BIN)/python -m tests.audit --must-reach
 	@$(MAKE) test-fast PYTHON=python3.13
 	@rm -rf build dist && $(BIN)/python -m build
 	@$(PYTHON) -m venv build/release && build/release/bin/python -m pip install --quiet dist/sluice-$(VERSION)-py3-none-any.whl
@@ -146,24 +155,31 @@ $(AXE):
 	  && tar -xzmf axe-core-*.tgz --strip-components 1 -C axe-core && rm axe-core-*.tgz; \
 	else echo "No npm: the accessibility tests of the page will be skipped."; fi
 
-# Checks the CloudFormation template. A separate environment, because the SAM translator needs an older pydantic.
-$(LINT): requirements-lint.txt
-	@printf "Installing cfn-lint into .cache/lint:"
-	@test -d .cache/lint || $(PYTHON) -m venv .cache/lint
-	@PYTHONUNBUFFERED=1 .cache/lint/bin/python -m pip install -r requirements-lint.txt | $(SHOW)
+# Separate environments: the SAM translator of cfn-lint needs an older pydantic, the AWS CLI pins its botocore, and
+# pip-audit, which asks PyPI about known vulnerabilities, is to see only what it looks at.
+$(LINT): TOOL := cfn-lint
+$(AWS): TOOL := the AWS CLI
+$(DOCS): TOOL := mkdocs
+$(AUDIT): TOOL := pip-audit
+$(LINT) $(AWS) $(DOCS) $(AUDIT): .cache/%/.ready: requirements-%.txt
+	@printf "Installing $(TOOL) into $(@D):"
+	@test -d $(@D) || $(PYTHON) -m venv $(@D)
+	@PYTHONUNBUFFERED=1 $(@D)/bin/python -m pip install -r $< | $(SHOW)
 	@touch $@
 
-# Runs the documented commands of the AWS CLI. A separate environment, because the CLI pins its botocore.
-$(AWS): requirements-aws.txt
-	@printf "Installing the AWS CLI into .cache/aws:"
-	@test -d .cache/aws || $(PYTHON) -m venv .cache/aws
-	@PYTHONUNBUFFERED=1 .cache/aws/bin/python -m pip install -r requirements-aws.txt | $(SHOW)
-	@touch $@
-
-$(DOCS): requirements-docs.txt
-	@printf "Installing mkdocs into .cache/docs:"
-	@test -d .cache/docs || $(PYTHON) -m venv .cache/docs
-	@PYTHONUNBUFFERED=1 .cache/docs/bin/python -m pip install -r requirements-docs.txt | $(SHOW)
+# What Sluice is compared with. Debian's packages are unpacked, not installed; elsewhere, the table leaves them out.
+$(RIVALS): requirements-rivals.txt
+	@printf "Installing Polars into .cache/rivals/polars:"
+	@test -d .cache/rivals/polars || $(PYTHON) -m venv .cache/rivals/polars
+	@PYTHONUNBUFFERED=1 .cache/rivals/polars/bin/python -m pip install --require-hashes -r requirements-rivals.txt | $(SHOW)
+	@if command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then \
+	  echo "Unpacking fail2ban and CrowdSec into .cache/rivals/root ..."; mkdir -p .cache/rivals/root && cd .cache/rivals \
+	  && { [ "$$(id -u)" != 0 ] || apt-get update -qq >/dev/null 2>&1 || true; } \
+	  && for package in fail2ban crowdsec; do \
+	    { apt-get download -qq $$package 2>/dev/null && dpkg-deb -x $${package}_*.deb root && rm $${package}_*.deb; } \
+	      || echo "No package of $$package: the table will leave it out."; \
+	  done; \
+	else echo "No apt-get and dpkg-deb: the table will leave fail2ban and CrowdSec out."; fi
 	@touch $@
 
 # The contents of the deployment package, so that the tests build it offline.

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import resource
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,6 +21,7 @@ from rich.console import Console
 
 from bench.earlier import COMMIT, ROOT, PeerMissing, earlier_tree
 from bench.measure import MEASURED_RULES, Figure, paired_cpu_s
+from bench.rivals.programs import FAIL2BAN_PACKAGES, UNPACKED
 from chalicelib.core.logs.cloudfront_standard import VERSION_1
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
@@ -220,13 +220,14 @@ def _replay_cpu_s(tree: Path, log: Path, compiled: str) -> float:
 
 
 def _against_fail2ban(path: Path) -> Iterator[Figure]:
-    """Compares both as commands on the same file, including their start."""
-    fail2ban = shutil.which("fail2ban-regex")
-    if fail2ban is None:
+    """Compares both as commands on the same file, including their start. ``make rivals`` unpacks fail2ban."""
+    fail2ban = UNPACKED / "usr/bin/fail2ban-regex"
+    if not fail2ban.exists():
         return
     _write(path, combined(COMBINED_LINES))
     filters = r'^<HOST> \S+ \S+ \[[^\]]*\] "[^"]*" 4\d\d '
-    theirs_s = _command_cpu_s([fail2ban, str(path), filters])
+    environment = {**os.environ, "PYTHONPATH": str(FAIL2BAN_PACKAGES)}
+    theirs_s = _command_cpu_s([sys.executable, str(fail2ban), str(path), filters], env=environment)
     ours_s = _command_cpu_s([sys.executable, "-m", "sluice", "replay", str(path), "--rules", str(MEASURED_RULES)])
     how = f"{COMBINED_LINES:,} combined lines; CPU time of fail2ban-regex with one pattern over that of `sluice replay`"
     yield Figure("replay against fail2ban's filter", theirs_s / ours_s, "times as fast", 10, how, at_least=True)

@@ -5,7 +5,7 @@ from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 from chalicelib.core.addresses import NetworkSet, span_of
-from chalicelib.core.decisions import PROPAGATION_S, PUNISHED, Standing, refusals
+from chalicelib.core.decisions import PROPAGATION_S, PUNISHED, Outcome, Standing, refusals
 from chalicelib.core.detections import QUIET_MS
 from chalicelib.core.ipsets import rooms_of
 from chalicelib.core.logs.requests import Source
@@ -14,6 +14,7 @@ from chalicelib.core.rules import NETWORKS, Rule, RuleSet
 from chalicelib.core.state.allowlist import Allow
 from chalicelib.core.state.blocks import MANUAL, Block, History, Past
 from chalicelib.core.state.detections import SERVED_WITHIN_LIMIT, Detection, Offender
+from chalicelib.core.tally import RETENTION_S
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Item
 from sluice.local.stores import StateChange
@@ -51,10 +52,14 @@ def _may_refuse(chaos: "Chaos", network: str, at_ms: int) -> bool:
     return any(span.meets(at_ms, at_ms) for span in refusals(standing, Source.CLOUDFRONT, PROPAGATION_S))
 
 
-def _last_punishment(chaos: "Chaos", network: str, rule: Rule) -> Past | None:
+def _last_decision(chaos: "Chaos", network: str, rule: Rule) -> Past | None:
     history = State(chaos.state).get(History, network)
-    past = history.record.rules.get(rule.name) if history else None
-    return past if past is not None and past.outcome in PUNISHED else None
+    return history.record.rules.get(rule.name) if history else None
+
+
+def _came_too_late(past: Past | None, now: float) -> bool:
+    """Returns whether an offence was so old when it was decided about, as after an outage, that it was only noted."""
+    return past is not None and past.outcome == Outcome.STALE and past.evidence.last_ms < (now - RETENTION_S) * 1000
 
 
 def _detected(changes: Iterable[StateChange]) -> Iterator[tuple[Detection, Offender]]:
@@ -136,8 +141,10 @@ class Judge:
     def _not_forgiven(self, block: Block, now: float) -> None:
         """Raises Violation if a guilty network is blocked again for clients blocked when an operator lifted it.
 
-        So it is if any of them still is, by every clock.
+        So it is if any of them still is, by every clock. If its history was damaged, that it was lifted is not known.
         """
+        if block.network in self.damaged:
+            return
         network, undone_at = NetworkSet([ip_network(block.network)]), self.undone.get(block.network, 0)
         for client in self._blocks.values():
             is_member = client.rule not in (MANUAL, NETWORKS) and network.covers(span_of(client.network))
@@ -184,8 +191,9 @@ class Judge:
             for name in sorted(names):
                 if any(map(ip_network(name).overlaps, not_judged)):
                     continue
-                past = _last_punishment(chaos, name, rule)
-                if past is None and name in served:
+                last = _last_decision(chaos, name, rule)
+                past = last if last is not None and last.outcome in PUNISHED else None
+                if past is None and name in served and not _came_too_late(last, chaos.schedule.now):
                     raise Violation(f"{name} broke {rule.name} by requests that were served, and was never punished")
                 if past is None or self._most_skew_s > MOST_SKEW_S:
                     continue

@@ -69,7 +69,7 @@ the offenders that it writes at once in them. It has time for seven."""
 LAG_S = 600.0
 """Seconds within which everything is processed once the mishaps are over: twice the time-out of evaluate."""
 
-MOST_STEPS = 60_000
+MOST_STEPS = 120_000
 SILENCES_S = (1200.0, 7200.0, 15_000.0)
 NETWORKS = """
 [networks]

@@ -6,6 +6,7 @@ from collections.abc import Set as AbstractSet
 from typing import TypeVar
 
 from chalicelib.core.events import RECORDED
+from chalicelib.core.rules import NETWORKS
 from chalicelib.core.state.blocks import Block, History
 from chalicelib.core.state.detections import Evidence
 from chalicelib.core.state.events import Event, Events
@@ -50,8 +51,11 @@ class EventJudge:
                 raise Violation(f"no event says: {words}")
         # A warning is given again after an hour, in the same words.
         about_networks = [each for each in self._events if each.network and each.network not in damaged]
+        # A guilty network may be blocked again, until the same time, after an operator has ended its block.
+        ends = Counter(each.network for each in about_networks if each.outcome == "ended")
+        again = {repr(each): ends[each.network] for each in about_networks if _is_of_guilty_network(each)}
         for event, number in Counter(map(repr, about_networks)).items():
-            if number > 1:
+            if number > 1 + again.get(event, 0):
                 raise Violation(f"recorded {number} times: {event}")
 
 
@@ -59,6 +63,10 @@ def _fact(event: Event) -> Fact:
     if event.outcome == "ended":
         return (event.outcome, event.network, event.since)
     return (event.outcome, event.network, event.rule, event.offence, *_of(event.evidence))
+
+
+def _is_of_guilty_network(event: Event) -> bool:
+    return event.outcome == "blocked" and event.rule == NETWORKS
 
 
 def _of(evidence: Evidence | None) -> Fact:

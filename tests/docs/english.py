@@ -12,6 +12,8 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.support.statements import statements_of
+
 ROOT = Path(__file__).parents[2]
 CODE = ("app.py", "chalicelib", "sluice", "bench", "tests/support")
 PAGES = ("*.md", "docs/**/*.md")
@@ -37,7 +39,7 @@ A constructor's describes its arguments, a command's is its help text, and a pro
 
 def bare_openings(path: Path) -> Iterator[tuple[int, str]]:
     """Yields line and first word of each function's docstring that does not begin like "Returns"."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in statements_of(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             words = (ast.get_docstring(node) or "Is").split()
             marks = [node.name, *map(ast.unparse, node.decorator_list)]
@@ -57,7 +59,7 @@ def prose(path: Path) -> Iterator[tuple[int, str, bool]]:
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT:
             yield token.start[0], token.string, False
-    for node in ast.walk(ast.parse(text)):
+    for node in statements_of(path):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             yield node.lineno, node.value.value, True
 
