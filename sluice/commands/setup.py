@@ -3,8 +3,8 @@
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple, get_args
 
@@ -36,7 +36,7 @@ from sluice.deploy.preflight import reservations
 from sluice.deploy.quotas import check_plan
 from sluice.deploy.resource import Resource
 from sluice.deploy.resources import additions, resources_of
-from sluice.deploy.resources.chalice_config import Project
+from sluice.deploy.resources.chalice_config import Project, check_settings
 from sluice.deploy.resources.logs import group_name
 from sluice.deploy.resources.monitoring import watched_no_longer
 from sluice.deploy.resources.notices import no_longer
@@ -46,6 +46,7 @@ from sluice.deploy.resources.waf import RuleGroup, ip_sets_without
 from sluice.deploy.resources.web_acls import Order, WebAclRule, arn_of, note_places, places
 from sluice.deploy.rule_group import Body, read_body
 from sluice.deploy.runtime import RECOMMENDED, runtime_of_chalice
+from sluice.deploy.sizing import VCPU_MB
 from sluice.deploy.snippets import cdk_of, cloudformation_of, terraform_site_of
 from sluice.deploy.stage import MOST_IP_SETS, MOST_SHARDS, NOTICE, NOTICE_FORMS, Choices, DeliveredLog, Refusal, Stage
 from sluice.deploy.terraform import terraform_of
@@ -67,6 +68,7 @@ STACK_OWNS: tuple[tuple[str, str, Callable[[Choices], object]], ...] = (
     ("--shards", "Shards, with StreamMode", lambda choices: choices.shards),
     ("--stream-encryption", "StreamEncryption", lambda choices: choices.stream_encryption),
     ("--fields", "CloudFrontFields", lambda choices: choices.fields),
+    ("--source waf", "WafLogsFrom", lambda choices: "waf" in choices.sources),
     ("--sample-rate", "SampleRate", lambda choices: choices.sample_rate),
     ("--set TRUSTED_PROXIES", "TrustedProxies", lambda choices: choices.settings.get("TRUSTED_PROXIES")),
     ("--alarms, --alarm-email", "AlarmEmail", lambda choices: (choices.alarms, choices.alarm_emails)),
@@ -298,7 +300,8 @@ def read_notice(text: str) -> Notice:
     "printed",
     type=click.Choice(["terraform", "terraform-site", "cloudformation", "cdk"]),
     help="Do nothing but print: terraform, the IP sets and the rule group as the content of a .tf.json file; "
-    "cloudformation, cdk or terraform-site, what the template of the site adds to its web ACL, distribution and log.",
+    "cloudformation, cdk or terraform-site, what the template of the site adds to web ACL, distribution, logs "
+    "and buckets.",
 )
 @click.option(
     "--managed-elsewhere/--managed-here",
@@ -352,12 +355,6 @@ def setup(
     """
     console = output(sys.stderr if as_json else None)
     tokens: list[str] = []
-
-    def show_token(token: str) -> None:
-        tokens.append(token)
-        message = "Token for the admin API, valid for 90 days and shown only this once; store it safely:"
-        console.print(Text.assemble(f"\n{message}\n", (token, "bold"), "\n"), soft_wrap=True)
-
     if prefix and not buckets:
         raise click.UsageError("--prefix belongs to a --bucket.")
     entries, notifier = tuple(f"{bucket}/{prefix}" for bucket in buckets), _notifier(events, notification)
@@ -380,7 +377,7 @@ def setup(
         project=project,
         order=order,
         webhook=webhook,
-        show_token=show_token,
+        show_token=tokens.append,
     )
     surplus = _surplus(desired, options, notified_anew=bool(notifier))
     steps = [*to_set_up(survey(resources, account)), *to_tear_down(survey_remains(surplus, account))]
@@ -408,13 +405,29 @@ def setup(
     check_plan(steps, account)
     if dry_run:
         return
-    if any(step.effective for step in steps):
-        carry_out(steps, account, console, "Make these changes?", yes=yes)
-    with attempting("look at the web ACLs"):
-        note_places(account, desired, places(account, desired), now)
-    if as_json:
-        _print_json(desired, steps, load, placed, applied=True, token=tokens[-1] if tokens else None)
-    _next_steps(console, desired, project)
+    with showing_last(tokens, console):
+        if any(step.effective for step in steps):
+            carry_out(steps, account, console, "Make these changes?", yes=yes)
+        with attempting("look at the web ACLs"):
+            note_places(account, desired, places(account, desired), now)
+        if as_json:
+            _print_json(desired, steps, load, placed, applied=True, token=tokens[-1] if tokens else None)
+        set_anew = bool(options["settings"] or options["requests_per_second"])
+        _next_steps(console, desired, project, set_anew=set_anew)
+
+
+@contextmanager
+def showing_last(tokens: Sequence[str], console: Console) -> Iterator[None]:
+    """Shows the first token after everything else, where it is not overlooked.
+
+    Shows it also if a step after its creation fails, because it cannot be shown again.
+    """
+    try:
+        yield
+    finally:
+        for token in tokens:
+            message = "Token for the admin API, valid for 90 days and shown only this once; store it safely:"
+            console.print(Text.assemble(f"\n{message}\n", (token, "bold"), "\n"), soft_wrap=True)
 
 
 def _surplus(desired: Stage, options: Mapping[str, Any], *, notified_anew: bool) -> list[Resource]:
@@ -515,6 +528,7 @@ def _stage(name: str, account: AwsAccount, web_acls: tuple[str, ...], options: d
             _check_owner(before, option, parameter)
     # Checks name and region before AWS is asked for web ACLs that the region does not have.
     stage = Stage(name=name, location=location, choices=choices)
+    check_settings(stage)
     with attempting("look for the web ACL"):
         arns = [arn_of(account, choices.scope, web_acl) for web_acl in web_acls]
     return replace(stage, choices=choices.with_changes(web_acls=arns))
@@ -637,8 +651,14 @@ def _placement_json(placement: Placement) -> dict[str, Any]:
     return {**asdict(placement), "renumbered": moved}
 
 
-def _next_steps(console: Console, stage: Stage, project: Project) -> None:
+def _next_steps(console: Console, stage: Stage, project: Project, *, set_anew: bool) -> None:
     if stage.choices.stack:
+        if set_anew:
+            memory = stage.choices.evaluator_mb
+            sized = f" --parameter EvaluateMemory={memory}" if memory > VCPU_MB else ""
+            gets = "settings and memory" if sized else "settings"
+            console.print(f"\nNext:  {stage.command('stack deploy')}{sized}", soft_wrap=True)
+            console.print(f"       which gives the functions their {gets}")
         console.print(f"\nThen:  {stage.command('doctor')}")
         return
     runtime = runtime_of_chalice()

@@ -28,7 +28,7 @@ from sluice.deploy.plan import to_set_up, to_tear_down
 from sluice.deploy.preflight import reservations
 from sluice.deploy.resource import Resource
 from sluice.deploy.resources import remains_of
-from sluice.deploy.resources.chalice_config import Project
+from sluice.deploy.resources.chalice_config import Project, check_settings
 from sluice.deploy.resources.stacks import CloudFormationStack, PackageBucket
 from sluice.deploy.stack import look_up_stack
 from sluice.deploy.stage import Choices, Refusal, Stage
@@ -77,7 +77,7 @@ def deploy(
     Packages the functions, uploads the package, and has CloudFormation compute and make the changes. If a resource
     fails, the command names it and the reason; a new stack is removed, and an existing one is rolled back. If the
     command is interrupted, CloudFormation continues: run it again. Afterwards, 'sluice setup' adds what a stack cannot:
-    rules, the first token, and the rule in your web ACL.
+    rules, the first token, and the rule in your web ACL. The functions get what 'sluice setup --set' has remembered.
 
     \b
     sluice stack deploy --stage prod --dry-run
@@ -91,11 +91,14 @@ def deploy(
     report = lambda line: console.print(plain(line), soft_wrap=True)  # noqa: E731
     if "Stage" in parameters:
         raise click.UsageError("--parameter Stage: --stage determines it.")
-    name = _stack_of(stage, account, stack_name)
+    earlier = choices_of(stage, account)
+    name, settings = _stack_of(stage, earlier, stack_name), earlier.packaged_settings if earlier else {}
+    if earlier is not None:
+        check_settings(Stage(name=stage, location=account.location, choices=earlier))
     with attempting("look for the stack"):
         before = look_up_stack(account, name)
     values = before.parameters if before is not None and before.created else {}
-    built = package(account, project, report)
+    built = package(account, project, report, settings)
     unknown = sorted(parameters.keys() - built.template["Parameters"])
     if unknown:
         known = ", ".join(sorted(built.template["Parameters"].keys() - {"Stage"}))
@@ -106,7 +109,7 @@ def deploy(
         chosen.setdefault("ReserveConcurrency", "no")
     own = desired.package_bucket
     resources: list[Resource] = [] if bucket else [PackageBucket(desired, own, about="packages of the stack; private")]
-    about = f"functions, resources, alarms, dashboard and budget{_listed(chosen)}"
+    about = f"functions, resources, alarms, dashboard and budget{_listed({**chosen, **settings})}"
     resources.append(CloudFormationStack(desired, name, report, bucket or own, built, chosen, about=about))
     steps = to_set_up(survey(resources, account))
     if not as_json:
@@ -153,7 +156,7 @@ def write_package(directory: Path, project: Project) -> None:
 
     console = output()
     try:
-        built = package(connect(region=ANY_REGION, profile=None), project, lambda line: console.print(plain(line)))
+        built = package(connect(region=ANY_REGION, profile=None), project, lambda line: console.print(plain(line)), {})
     except (AwsError, Refusal) as exc:
         raise click.ClickException(str(exc)) from exc
     directory.mkdir(parents=True, exist_ok=True)
@@ -188,7 +191,7 @@ def delete(
     sluice stack delete --stage prod
     """
     console = output(sys.stderr if as_json else None)
-    name = _stack_of(stage, account, stack_name)
+    name = _stack_of(stage, choices_of(stage, account), stack_name)
     existing = stage_to_remove(stage, account, stack=name)
     report = lambda line: console.print(plain(line), soft_wrap=True)  # noqa: E731
     own: list[Resource] = [
@@ -216,9 +219,11 @@ def delete(
         console.print(f"\nNothing of the stage is left in the account. To create a new, empty stage:  {undo}")
 
 
-def _stack_of(stage: str, account: AwsAccount, name: str | None) -> str:
-    """Returns the name of the stage's stack. Raises Refusal if the stage has none, or one with a different name."""
-    choices = choices_of(stage, account)
+def _stack_of(stage: str, choices: Choices | None, name: str | None) -> str:
+    """Returns the name of the stage's stack. Raises Refusal if the stage has none, or one with a different name.
+
+    ``choices`` are those of earlier setups, or None without any.
+    """
     if choices is None:
         return name or f"sluice-{stage}"
     if not choices.stack:

@@ -114,7 +114,7 @@ ANYWHERE: Sequence[str] = (
     *("logs:*SubscriptionFilter*", "logs:TagResource"),
     "pricingplanmanager:ListSubscriptions",
     *("s3:GetBucketLocation", "s3:GetBucketNotification", "s3:PutBucketNotification"),
-    *("sns:ListSubscriptionsByTopic", "sts:GetCallerIdentity"),
+    *("sns:ListSubscriptionsByTopic", "ssm:DescribeParameters", "sts:GetCallerIdentity"),
     *("wafv2:*IPSet*", "wafv2:*RuleGroup*", "wafv2:*WebACL*", "wafv2:*LoggingConfiguration"),
     *("wafv2:ListTagsForResource", "wafv2:TagResource"),
 )

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -77,14 +77,20 @@ def yaml_of(template: Template) -> str:
     return str(YAMLTemplateSerializer().serialize_template(template))
 
 
-def package(account: AwsAccount, project: Project, report: Callable[[str], None]) -> Package:
+def package(
+    account: AwsAccount, project: Project, report: Callable[[str], None], settings: Mapping[str, str]
+) -> Package:
     """Builds the package from a checkout, without calling AWS.
 
+    ``settings`` are environment variables of the functions, besides those that the template and the checkout have.
     Raises AwsError if a dependency cannot be installed, and Refusal if the directory is not a checkout of Sluice.
     """
     if account.session is None:
         raise AwsError("this account has no session for Chalice")
-    config = configuration(project, PACKAGED, project.config())
+    packaged = project.config()
+    stage = packaged["stages"][PACKAGED]
+    stage["environment_variables"] = {**stage.get("environment_variables", {}), **settings}
+    config = configuration(project, PACKAGED, packaged)
     build = create_build_stage(OSUtils(), Messages(report), StackedSwagger(), config)
     builder = ResourceBuilder(ApplicationGraphBuilder(), DependencyBuilder(), build)
     generator = SAMTemplateGenerator(config, PackageOptions(TypedAWSClient(account.session)))

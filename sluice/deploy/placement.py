@@ -67,7 +67,7 @@ def predecessors(rules: Sequence[WafRule], own: Sequence[str]) -> list[EarlierRu
 
 
 def place_of(web_acl: str, rules: Sequence[WafRule], own: Sequence[str]) -> Placed:
-    """Returns the place of the first rule named in ``own`` among ``rules``, those of the web ACL with this name."""
+    """Returns where the first of the web ACL's ``rules`` stands whose name is in ``own``, and what precedes it."""
     first = min((rule["Priority"] for rule in rules if rule["Name"] in own), default=None)
     place = 0 if first is None else 1 + sum(rule["Priority"] < first for rule in rules)
     return Placed(web_acl=web_acl, place=place, rules=len(rules), before=tuple(predecessors(rules, own)))

@@ -11,7 +11,7 @@ from sluice.deploy.plan import StepAction, to_set_up
 from sluice.deploy.policies import deployed_functions
 from sluice.deploy.resources import resources_of
 from sluice.deploy.resources.chalice_config import ChaliceStage, Project
-from sluice.deploy.runtime import runtime_of_chalice
+from sluice.deploy.runtime import RECOMMENDED, outdated, runtime_of_chalice
 from sluice.deploy.stage import TAG, Refusal, Stage
 
 UNRESERVABLE = 100
@@ -26,6 +26,8 @@ class Reservations:
     needed: int
     available: int
     """Executions of the account that other functions have not reserved."""
+    own: int
+    """Those that the stage's functions reserve at present."""
 
     @property
     def fit(self) -> bool:
@@ -53,7 +55,7 @@ def reservations(stage: Stage, account: AwsAccount, project: Project) -> Reserva
                 answer = client.get_function_concurrency(FunctionName=lambda_name(stage, name))
                 own += answer.get("ReservedConcurrentExecutions", 0)
         unreserved = client.get_account_settings()["AccountLimit"]["UnreservedConcurrentExecutions"]
-    return Reservations(sum(project.reserved(stage.name, name) for name in names), unreserved + own)
+    return Reservations(sum(project.reserved(stage.name, name) for name in names), unreserved + own, own)
 
 
 def check(stage: Stage, account: AwsAccount, project: Project, deployed: Deployed) -> None:
@@ -83,6 +85,11 @@ def notes(
     if reserved.note:
         yield reserved.note
     runtime = runtime_of_chalice()
+    if not deployed.functions and outdated(runtime):
+        yield (
+            f"the functions will run on {runtime}, the Python of this environment, which AWS deprecates before "
+            f"{RECOMMENDED}. Deploy from a {RECOMMENDED} environment, if you can"
+        )
     others = sorted({function["Runtime"] for function in deployed.functions.values()} - {runtime})
     if others:
         yield f"the functions run on {', '.join(others)}, and will run on {runtime}, the Python of this environment"

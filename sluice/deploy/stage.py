@@ -238,6 +238,11 @@ class Choices:
         return bool(self.settings.get("TRUSTED_PROXIES", "").strip(" ,"))
 
     @property
+    def packaged_settings(self) -> dict[str, str]:
+        """Settings that the functions of a stack are packaged with: those that its parameters do not determine."""
+        return {name: value for name, value in self.settings.items() if name not in STACK_SETTINGS}
+
+    @property
     def live(self) -> bool:
         """True if any log comes through the stream."""
         return bool(self.sources or self.log_groups or self.load_balancers)

@@ -76,8 +76,9 @@ SETTINGS_INTRODUCTION = """\
 # Settings
 
 Environment variables of the functions. `sluice setup` writes those that a deployment needs into `.chalice/config.json`,
-and `sluice setup --set NAME=VALUE` adds others. A function with an invalid setting does not start: its error names the
-variable, the value and the accepted form. This page is generated from `chalicelib/config.py`.
+and `sluice setup --set NAME=VALUE` adds others, which the next deployment applies. A function with an invalid setting
+does not start: its error names the variable, the value and the accepted form. This page is generated from
+`chalicelib/config.py`.
 """
 
 

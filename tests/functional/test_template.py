@@ -6,6 +6,7 @@ import subprocess
 import zipfile
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,9 @@ from sluice.deploy.resources.objects import HIDDEN_S, MOST_RECEIVES
 from sluice.deploy.resources.streams import trust
 from sluice.deploy.runtime import runtime_of_chalice
 from sluice.deploy.sizing import MOST_MB, VCPU_MB
+from sluice.deploy.snippets import cloudformation_of
 from sluice.deploy.stage import Choices, Location, Stage
-from tests.support.deploy.account import REGION, ROOT
+from tests.support.deploy.account import LOCATION, REGION, ROOT
 from tests.support.deploy.packaging import OFFLINE, chalice, clone
 from tests.support.deploy.stack import Stack
 
@@ -99,6 +101,30 @@ def test_the_template_passes_the_translator_and_the_linter(
     sam: Template, lint_environment: Path, tmp_path: Path
 ) -> None:
     assert findings_of(translated(sam, lint_environment), lint_environment, tmp_path) == []
+
+
+def test_what_setup_prints_for_a_site_passes_the_linter(lint_environment: Path, tmp_path: Path) -> None:
+    choices = Choices(
+        sources=("cloudfront", "waf", "cloudfront-standard"),
+        distributions=("E2EXAMPLE1234",),
+        log_groups=("/site/access",),
+        buckets=("site-logs/AWSLogs/", "site-logs/cdn/", "other-logs/"),
+    )
+    for each in (choices, replace(choices, notification=False, event_rules=True)):
+        stage = Stage(name="prod", location=LOCATION, choices=each)
+        group = f"arn:aws:wafv2:us-east-1:{LOCATION.account}:global/rulegroup/sluice-prod/a1b2c3d4"
+        printed = cloudformation_of(stage, group)
+        assert len(printed["AWS::S3::Bucket"]) == 2
+        site = {f"Bucket{at}": bucket for at, bucket in enumerate(printed["AWS::S3::Bucket"])}
+        resources = {name: {"Type": "AWS::S3::Bucket", "Properties": bucket} for name, bucket in site.items()}
+        resources |= printed["Resources"]
+        visible = {"SampledRequestsEnabled": True, "CloudWatchMetricsEnabled": True, "MetricName": "edge"}
+        web_acl = {"Scope": "CLOUDFRONT", "DefaultAction": {"Allow": {}}, "VisibilityConfig": visible}
+        acl = {"Type": "AWS::WAFv2::WebACL", "Properties": web_acl | printed["AWS::WAFv2::WebACL"]}
+        logging = printed["AWS::WAFv2::LoggingConfiguration"] | {"ResourceArn": {"Fn::GetAtt": ["Acl", "Arn"]}}
+        resources |= {"Acl": acl, "Log": {"Type": "AWS::WAFv2::LoggingConfiguration", "Properties": logging}}
+        template = {"AWSTemplateFormatVersion": "2010-09-09", "Resources": resources}
+        assert findings_of(template, lint_environment, tmp_path) == []
 
 
 def source(template: Template, function: str) -> dict[str, Any]:
@@ -181,7 +207,7 @@ def test_the_template_needs_a_bucket_and_fits_into_it(sam: Template) -> None:
 def test_the_stack_gets_what_chalice_packages(sam: Template, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {**OFFLINE, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}.items():
         monkeypatch.setenv(name, value)
-    built = package(connect(region=REGION, profile=None), Project(clone(tmp_path)), lambda line: None)
+    built = package(connect(region=REGION, profile=None), Project(clone(tmp_path)), lambda line: None, {})
     assert located(built.template, "./deployment.zip") == sam
     with zipfile.ZipFile(BytesIO(built.code)) as archive:
         names = set(archive.namelist())

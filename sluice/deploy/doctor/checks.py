@@ -13,25 +13,39 @@ from sluice.deploy.doctor.deployment import (
     deployed,
     drift,
     event_sources,
+    of_stack,
     permissions,
     runtime,
     settings,
     source_settings,
     throttled,
     tokens,
+    tokens_key,
 )
 from sluice.deploy.doctor.enforcement import (
     associated,
     attached,
     control,
     feeds,
+    overridden,
     preceded,
     publishing,
     rules,
     sweep,
     unreadable,
 )
-from sluice.deploy.doctor.flow import dropped, fields, lag, malformed, objects, proxies, readers, records, waf_filters
+from sluice.deploy.doctor.flow import (
+    dropped,
+    fields,
+    lag,
+    late,
+    malformed,
+    objects,
+    proxies,
+    readers,
+    records,
+    waf_filters,
+)
 from sluice.deploy.doctor.inspection import Finding, Inspection
 
 StageCheck = Callable[[Inspection], Iterable[Finding]]
@@ -39,6 +53,7 @@ StageCheck = Callable[[Inspection], Iterable[Finding]]
 CHECKS: tuple[StageCheck, ...] = (
     *(
         drift,
+        of_stack,
         deployed,
         api,
         concurrency,
@@ -49,10 +64,11 @@ CHECKS: tuple[StageCheck, ...] = (
         event_sources,
         source_settings,
         tokens,
+        tokens_key,
         alarms,
     ),
-    *(records, readers, lag, dropped, objects, fields, malformed, proxies, waf_filters),
-    *(sweep, control, unreadable, rules, feeds, publishing, attached, associated, preceded),
+    *(records, readers, lag, dropped, objects, fields, malformed, late, proxies, waf_filters),
+    *(sweep, control, unreadable, rules, feeds, publishing, attached, associated, overridden, preceded),
 )
 
 

@@ -1,22 +1,27 @@
 """Checks that everything exists as it was set up and deployed."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from chalicelib.core.tokens import TokensError, load_tokens
 from chalicelib.core.wording import plural
+from chalicelib.edges.tokens import KEY
 from sluice.deploy.account import missing_ok
 from sluice.deploy.apply import survey
-from sluice.deploy.deployed import READERS, apis_of, lambda_name, look_up_sources
+from sluice.deploy.deployed import READERS, apis_of, look_up_sources
 from sluice.deploy.doctor.inspection import Finding, Inspection
 from sluice.deploy.plan import StepAction, to_set_up
 from sluice.deploy.policies import arns_of, deployed_functions, policies
 from sluice.deploy.preflight import reservations
 from sluice.deploy.resources import resources_of
 from sluice.deploy.resources.api_throttle import is_throttled
+from sluice.deploy.resources.cloudfront import LogConfig
 from sluice.deploy.resources.event_sources import configured_sources
-from sluice.deploy.resources.tables import stream_of
-from sluice.deploy.resources.waf import ip_sets_of
+from sluice.deploy.resources.objects import Queue
+from sluice.deploy.resources.streams import DeliveryRole, LogStream
+from sluice.deploy.resources.tables import Table, stream_of
+from sluice.deploy.resources.waf import IpSetResource, RuleGroup, ip_sets_of
 from sluice.deploy.runtime import RECOMMENDED, outdated
 from sluice.deploy.stage import API, Refusal
 
@@ -24,6 +29,9 @@ NOTHING: Mapping[str, Any] = {"Statement": []}
 """The policy of a function that the stage does not need."""
 
 EXPIRES_SOON_S = 14 * 86400
+
+STACKED = (LogStream, Table, Queue, IpSetResource, RuleGroup, DeliveryRole, LogConfig)
+"""Kinds that a stack creates, under the names that setup would give them."""
 
 RESPONSES = "FunctionResponseTypes"
 """Present if a function reports failures message by message."""
@@ -43,6 +51,31 @@ def drift(inspection: Inspection) -> Iterator[Finding]:
                 " --print cloudformation, cdk or terraform-site" if step.action is StepAction.LEAVE else ""
             )
             yield Finding("drift", f"{step.resource.kind} {step.resource.name}: {what}", remedy)
+
+
+def of_stack(inspection: Inspection) -> Iterator[Finding]:
+    """Checks that what the stack created still exists: CloudFormation itself does not look.
+
+    The rules in the rule group are compared, too.
+    """
+    stage, account = inspection.stage, inspection.account
+    if not stage.choices.stack:
+        return
+    alone = replace(stage, choices=replace(stage.choices, stack=""))
+    created = resources_of(alone, now=inspection.now, project=inspection.project)
+    try:
+        steps = to_set_up(survey([each for each in created if isinstance(each, STACKED)], account))
+    except Refusal as exc:
+        yield Finding("drift", str(exc), f"change the stack's parameters: {inspection.deploy} --parameter NAME=VALUE")
+        return
+    restore = f"in the CloudFormation console, create a drift-aware change set of stack {stage.choices.stack}"
+    for step in steps:
+        objects = step.resource.name in (stage.objects_queue, stage.objects_dead_letters)
+        remedy = f"{inspection.deploy} --parameter ObjectsBucket=NAME" if objects else f"{restore}, and execute it"
+        if step.action is StepAction.CREATE:
+            yield Finding("drift", f"{step.resource.kind} {step.resource.name}: is missing", remedy)
+        elif step.action is not StepAction.KEEP and isinstance(step.resource, RuleGroup):
+            yield Finding("drift", f"{step.resource.kind} {step.resource.name}: {step.detail}", remedy)
 
 
 def deployed(inspection: Inspection) -> Iterator[Finding]:
@@ -71,13 +104,24 @@ def api(inspection: Inspection) -> Iterator[Finding]:
         yield Finding("API", "the admin API has no throttle", inspection.deploy)
 
 
+def _elsewhere_packaged(inspection: Inspection) -> bool:
+    """Returns whether there is no checkout to compare with: a stack can be deployed from a published package."""
+    return bool(inspection.stage.choices.stack) and not inspection.project.config_file.exists()
+
+
 def concurrency(inspection: Inspection) -> Iterator[Finding]:
-    """Checks that the account has room for the reservations of the functions."""
-    if not inspection.stage.choices.stack:
-        reserved = reservations(inspection.stage, inspection.account, inspection.project)
-        if not reserved.fit:
+    """Checks that the account has room for the reservations of the functions, and that they use it."""
+    if _elsewhere_packaged(inspection):
+        return
+    reserved = reservations(inspection.stage, inspection.account, inspection.project)
+    if not reserved.fit:
+        if not inspection.stage.choices.stack:
             remedy = f"ask AWS for 1,000 concurrent executions, then: {inspection.deploy}"
             yield Finding("concurrency", reserved.note, remedy, wrong=False)
+    elif reserved.needed and not reserved.own and inspection.functions:
+        what = f"the functions reserve nothing, and the account has room for {reserved.needed} concurrent executions"
+        remedy = inspection.deploy + (" --parameter ReserveConcurrency=yes" if inspection.stage.choices.stack else "")
+        yield Finding("concurrency", what, remedy, wrong=False)
 
 
 def throttled(inspection: Inspection) -> Iterator[Finding]:
@@ -86,11 +130,13 @@ def throttled(inspection: Inspection) -> Iterator[Finding]:
     A function with a reservation sometimes waits for its own executions, as intended.
     """
     client = inspection.account.client("lambda")
-    for name in inspection.functions:
-        function = lambda_name(inspection.stage, name)
+    for name, description in inspection.functions.items():
+        function = description["FunctionName"]
         reserved = client.get_function_concurrency(FunctionName=function).get("ReservedConcurrentExecutions")
         if reserved == 0:  # what the console's button "Throttle" sets
-            remedy = f"aws lambda delete-function-concurrency --function-name {function}, then {inspection.deploy}"
+            remedy = f"aws lambda delete-function-concurrency --function-name {function}"
+            # CloudFormation does not see that it has been changed, and would leave it.
+            remedy += "" if inspection.stage.choices.stack else f", then {inspection.deploy}"
             yield Finding("concurrency", f"{name} never runs: its reserved concurrency is 0", remedy)
         elif reserved is None:
             delayed = inspection.metric("AWS/Lambda", "Throttles", "Sum", FunctionName=function)
@@ -108,6 +154,8 @@ def runtime(inspection: Inspection) -> Iterator[Finding]:
         what = f"the functions run on {', '.join(old)}, which AWS deprecates before {RECOMMENDED}"
         remedy = f"in a {RECOMMENDED} environment, run: {inspection.deploy}"
         yield Finding("runtime", what, remedy, wrong=False)
+    if _elsewhere_packaged(inspection):
+        return
     architecture = inspection.project.architecture
     others = sorted({each for f in inspection.functions.values() for each in f["Architectures"]} - {architecture})
     if others:
@@ -118,6 +166,7 @@ def runtime(inspection: Inspection) -> Iterator[Finding]:
 def settings(inspection: Inspection) -> Iterator[Finding]:
     """Checks that the functions run with the settings and the memory that setup has written."""
     if inspection.stage.choices.stack:
+        yield from _packaged_settings(inspection)
         return
     stage = inspection.project.stage(inspection.stage.name) or {}
     written = stage.get("environment_variables", {})
@@ -132,6 +181,21 @@ def settings(inspection: Inspection) -> Iterator[Finding]:
             yield Finding("settings", f"{name} runs with different settings: {', '.join(wrong)}", inspection.deploy)
 
 
+def _packaged_settings(inspection: Inspection) -> Iterator[Finding]:
+    """Checks that the functions of a stack have the settings, and the memory, that setup's choices need."""
+    remembered, needed = inspection.stage.choices.packaged_settings, inspection.stage.choices.evaluator_mb
+    memory = inspection.functions.get("evaluate", {}).get("MemorySize", needed)
+    if memory < needed:
+        what = f"evaluate runs with {memory} MB, and the rate that setup remembers needs {needed}"
+        yield Finding("settings", what, f"{inspection.deploy} --parameter EvaluateMemory={needed}")
+    for name in inspection.functions:
+        deployed = inspection.environment(name)
+        wrong = sorted(key for key, value in remembered.items() if deployed.get(key) != value)
+        if wrong:
+            what = f"{name} runs without settings that setup remembers: {', '.join(wrong)}"
+            yield Finding("settings", what, inspection.deploy)
+
+
 def permissions(inspection: Inspection) -> Iterator[Finding]:
     """Checks that each function's role allows what its policy names."""
     stage, account = inspection.stage, inspection.account
@@ -139,16 +203,21 @@ def permissions(inspection: Inspection) -> Iterator[Finding]:
     tally_stream = inspection.environment("evaluate").get("TALLY_STREAM_ARN", "")
     state_stream = inspection.environment("enforce").get("STATE_STREAM_ARN", "")
     needed = policies(arns_of(stage, ip_sets, tally_stream=tally_stream, state_stream=state_stream))
-    for name, function in inspection.functions.items():
-        role = function["Role"].rpartition("/")[2]
-        allowed: set[tuple[str, str]] = set()
-        with missing_ok("NoSuchEntity"):
-            for policy in account.list_all("iam", "list_role_policies", "PolicyNames", RoleName=role):
-                document = account.client("iam").get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
-                allowed |= _grants(document)
-        missing = sorted({action for action, _ in _grants(needed.get(name, NOTHING)) - allowed})
+    for name in inspection.functions:
+        missing = sorted({action for action, _ in _grants(needed.get(name, NOTHING)) - _allowed(inspection, name)})
         if missing:
             yield Finding("permissions", f"{name} may not call {', '.join(missing)}", inspection.deploy)
+
+
+def _allowed(inspection: Inspection, function: str) -> set[tuple[str, str]]:
+    """Returns the actions and resources that the role of a deployed function allows."""
+    account, role = inspection.account, inspection.functions[function]["Role"].rpartition("/")[2]
+    allowed: set[tuple[str, str]] = set()
+    with missing_ok("NoSuchEntity"):
+        for policy in account.list_all("iam", "list_role_policies", "PolicyNames", RoleName=role):
+            document = account.client("iam").get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
+            allowed |= _grants(document)
+    return allowed
 
 
 def _grants(policy: Mapping[str, Any]) -> set[tuple[str, str]]:
@@ -235,16 +304,29 @@ def tokens(inspection: Inspection) -> Iterator[Finding]:
             yield Finding("tokens", what, create, wrong=False)
 
 
+def tokens_key(inspection: Inspection) -> Iterator[Finding]:
+    """Checks that the function that reads the tokens may decrypt them."""
+    stage = inspection.stage
+    if "authorize" not in inspection.functions:
+        return
+    named = [{"Key": "Name", "Values": [stage.tokens_parameter]}]
+    for parameter in inspection.account.list_all("ssm", "describe_parameters", "Parameters", ParameterFilters=named):
+        key = parameter.get("KeyId", KEY)
+        if key.endswith(KEY) or "kms:Decrypt" in {action for action, _ in _allowed(inspection, "authorize")}:
+            continue
+        what = f"{stage.tokens_parameter} is encrypted with {key}, which authorize has no permission to use"
+        remedy = f"store the tokens under AWS's own key again: {stage.command('token create')} NAME"
+        # The policy of the key itself may allow it.
+        failed = inspection.metric("AWS/Lambda", "Errors", "Sum", FunctionName=stage.function("authorize"))
+        yield Finding("tokens", what, remedy, wrong=bool(failed))
+
+
 def alarms(inspection: Inspection) -> Iterator[Finding]:
     """Checks that alarms watch the stage, and that they are sent to a person."""
     stage = inspection.stage
-    if stage.choices.stack:
-        subscribe = f"{stage.command('stack deploy')} --parameter AlarmEmail=ADDRESS"
-    elif stage.choices.alarms:
-        subscribe = f"{inspection.setup} --alarm-email ADDRESS"
-    else:
-        remedy = f"{inspection.setup} --alarm-email ADDRESS"
-        yield Finding("alarms", "no alarm tells anyone if Sluice fails or falls behind", remedy, wrong=False)
+    subscribe = inspection.change("--alarm-email ADDRESS", "AlarmEmail=ADDRESS")
+    if not (stage.choices.stack or stage.choices.alarms):
+        yield Finding("alarms", "no alarm tells anyone if Sluice fails or falls behind", subscribe, wrong=False)
         return
     topic = stage.location.arn("sns", stage.alarms_topic)
     with missing_ok("NotFound"):

@@ -12,7 +12,7 @@ from chalicelib.core.state.rule_sets import ACTIVE, StoredRules
 from chalicelib.core.wording import plural
 from sluice.deploy.account import missing_ok
 from sluice.deploy.doctor.inspection import Finding, Inspection
-from sluice.deploy.resources.web_acls import web_acl_name
+from sluice.deploy.resources.web_acls import rules_in, web_acl_name
 
 STALE_S = 180
 """Age of the last heartbeat, in seconds, above which the sweep is late: it runs once a minute."""
@@ -84,6 +84,30 @@ def attached(inspection: Inspection) -> Iterator[Finding]:
         yield Finding("web ACL", what, f"{inspection.setup} --web-acl NAME", wrong=False)
 
 
+def overridden(inspection: Inspection) -> Iterator[Finding]:
+    """Checks that no web ACL has the rule group count instead of answering."""
+    stage = inspection.stage
+    for arn in stage.choices.web_acls:
+        for rule in rules_in(inspection.account, arn) or ():
+            group = rule["Statement"].get("RuleGroupReferenceStatement")
+            if rule["Name"] != stage.rule_group or group is None:
+                continue
+            replaced = {each["Name"]: next(iter(each["ActionToUse"])) for each in group.get("RuleActionOverrides", ())}
+            replaced |= {each["Name"]: "Count" for each in group.get("ExcludedRules", ())}
+            all_count = "Count" in rule["OverrideAction"]
+            if not (all_count or replaced):
+                continue
+            name = web_acl_name(arn)
+            others = ", ".join(f"{each} ({action})" for each, action in sorted(replaced.items()))
+            effect = "is overridden to Count: no request is blocked" if all_count else f"has overrides: {others}"
+            remedy = "remove the override in the template of the web ACL"
+            if not stage.choices.elsewhere:
+                remedy = f"{stage.command('detach')} --web-acl {name}, then {inspection.setup} --web-acl {name}"
+            counts = all_count or "Count" in replaced.values()
+            what = f"in web ACL {name}, {stage.rule_group} {effect}"
+            yield Finding("web ACL", what, f"unless this is a trial: {remedy}", wrong=counts)
+
+
 def preceded(inspection: Inspection) -> Iterator[Finding]:
     rule_group = inspection.stage.rule_group
     for each in inspection.web_acls:
@@ -127,7 +151,9 @@ def publishing(inspection: Inspection) -> Iterator[Finding]:
     failures = inspection.metric("Sluice", "PublishFailures", "Sum", service=service)
     if failures:
         what = f"{plural(int(failures), 'update')} of IP sets failed: they stay as they were"
-        yield Finding("publishing", what, f"read {inspection.log_group('publish')}; {inspection.setup} repairs IP sets")
+        read = f"read {inspection.log_group('publish')}"
+        repair = "" if stage.choices.stack else f"; {inspection.setup} repairs IP sets"
+        yield Finding("publishing", what, read + repair)
     overflow = inspection.metric("Sluice", "Overflow", "Maximum", service=service)
     if overflow:
         what = f"the IP sets are full: {plural(int(overflow), 'network')} over a limit cannot be blocked"

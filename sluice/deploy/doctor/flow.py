@@ -11,6 +11,9 @@ BEHIND_MS = 60_000
 RETRIED_MS = 300_000
 """Lag of the readers of the state table above which more than a batch that is repeated and divided is late."""
 MALFORMED_SHARE = 0.05
+LATE_SHARE = 0.05
+NOTIFIED_S = 86_400
+"""Time within which a bucket with logs usually gets an object."""
 WAITING_S = 1800
 """Age of the oldest notification, in seconds, above which imports are late: one has failed, or there are too many."""
 
@@ -20,12 +23,12 @@ def records(inspection: Inspection) -> Iterator[Finding]:
     live = inspection.stage.choices.live
     if live and not inspection.metric("AWS/Kinesis", "IncomingRecords", "Sum", StreamName=stream):
         what = f"nothing has arrived in {stream} for {METRIC_PERIOD_S // 60} minutes"
-        options = "--distribution ID, --web-acl NAME --source waf, or --log-group NAME"
-        remedy = f"count the log of a resource with traffic: {inspection.setup} {options}"
+        waf = inspection.change("--source waf --web-acl NAME", "WafLogsFrom=ARN")
+        remedy = f"count a log with requests: {inspection.setup} --distribution ID, or --log-group NAME; or {waf}"
         yield Finding("records", what, remedy)
     rejected = inspection.metric("AWS/Kinesis", "WriteProvisionedThroughputExceeded", "Sum", StreamName=stream)
     if rejected:
-        double = f"{inspection.setup} --shards {2 * shards}"
+        double = inspection.change(f"--shards {2 * shards}", f"Shards={2 * shards}")
         remedy = double if shards else "wait: an on-demand stream adds shards itself"
         yield Finding("records", f"the stream rejected {rejected:.0f} records, whose lines may be lost", remedy)
 
@@ -41,6 +44,8 @@ def readers(inspection: Inspection) -> Iterator[Finding]:
     if 0 < reserved < shards:
         what = f"{inspection.stage.log_stream} has {shards} shards, but only {reserved} of them are read at once"
         remedy = f"raise the reserved concurrency of ingest to {shards}, then {inspection.deploy}"
+        if inspection.stage.choices.stack:
+            remedy = f"{inspection.deploy} --parameter IngestConcurrency={shards}"
         yield Finding("lag", what, remedy)
 
 
@@ -55,7 +60,7 @@ def _open_shards(inspection: Inspection) -> int | None:
 def lag(inspection: Inspection) -> Iterator[Finding]:
     remedies = {
         "ingest": "add more shards",
-        "evaluate": f"give it more memory: {inspection.setup} --requests-per-second N, or the stack's EvaluateMemory",
+        "evaluate": f"give it more memory: {_more_memory(inspection)}",
         **dict.fromkeys(("enforce", "publish"), "see that no other function reads the stream of the state table"),
     }
     for name, remedy in remedies.items():
@@ -70,8 +75,11 @@ def dropped(inspection: Inspection) -> Iterator[Finding]:
     clients = inspection.metric("Sluice", "ViewDropped", "Sum", service=inspection.stage.prefix)
     if clients:
         what = f"evaluate dropped {clients:.0f} clients for lack of memory: some may be over a limit"
-        more = f"{inspection.setup} --requests-per-second N, then {inspection.deploy}; or the stack's EvaluateMemory"
-        yield Finding("memory", what, f"give it more: {more}")
+        yield Finding("memory", what, f"give it more: {_more_memory(inspection)}")
+
+
+def _more_memory(inspection: Inspection) -> str:
+    return inspection.change("--requests-per-second N", "EvaluateMemory=MB", of_functions=True)
 
 
 def objects(inspection: Inspection) -> Iterator[Finding]:
@@ -79,6 +87,16 @@ def objects(inspection: Inspection) -> Iterator[Finding]:
     stage = inspection.stage
     if not stage.choices.buckets:
         return
+    sent = inspection.metric("AWS/SQS", "NumberOfMessagesSent", "Sum", over_s=NOTIFIED_S, QueueName=stage.objects_queue)
+    if not sent:
+        what = f"{stage.objects_queue} has got no notification about an object for a day"
+        names = ", ".join(stage.choices.buckets)
+        remedy = f"see that objects are written under {names}; if they are, "
+        if stage.choices.notification or stage.choices.event_rules:
+            remedy += f"{inspection.setup} repairs what notifies the queue"
+        else:
+            remedy += "have your topic or rule send to the queue, or: " + f"{inspection.setup} --notification"
+        yield Finding("objects", what, remedy)
     failed, waiting = (
         inspection.metric("AWS/SQS", name, "Maximum", QueueName=queue) or 0
         for name, queue in (
@@ -104,17 +122,22 @@ def fields(inspection: Inspection) -> Iterator[Finding]:
     with missing_ok("NoSuchRealtimeLogConfig"):
         answer = inspection.account.client("cloudfront").get_realtime_log_config(Name=inspection.stage.log_config)
         logged, rate = set(answer["RealtimeLogConfig"]["Fields"]), answer["RealtimeLogConfig"]["SamplingRate"]
-        settings, setup = inspection.environment("ingest"), inspection.setup
+        settings = inspection.environment("ingest")
         different = sorted(logged ^ set(settings.get("CLOUDFRONT_FIELDS", "").split(",")))
         if settings and different:
             what = f"the log configuration and ingest differ in {', '.join(different)}: lines are malformed"
-            yield Finding("fields", what, f"{setup}, then {inspection.deploy}")
+            restore = f"{inspection.setup}, then {inspection.deploy}"
+            if inspection.stage.choices.stack:
+                restore = f"give {inspection.stage.log_config} the fields of the stack's parameter CloudFrontFields"
+            yield Finding("fields", what, restore)
         if settings and str(rate) != settings.get("SAMPLE_RATE"):
             what = f"CloudFront logs {rate} % of requests, but ingest assumes {settings.get('SAMPLE_RATE')} %"
-            yield Finding("sampling", what, f"{setup} --sample-rate {rate}, then {inspection.deploy}")
+            follow = inspection.change(f"--sample-rate {rate}", f"SampleRate={rate}", of_functions=True)
+            yield Finding("sampling", what, follow)
         if rate < 100:
             what = f"CloudFront logs {rate} % of requests: counts are estimates, and a block may come too early"
-            yield Finding("sampling", what, f"{setup} --sample-rate 100", wrong=False)
+            every = inspection.change("--sample-rate 100", "SampleRate=100", of_functions=True)
+            yield Finding("sampling", what, every, wrong=False)
 
 
 def malformed(inspection: Inspection) -> Iterator[Finding]:
@@ -126,6 +149,16 @@ def malformed(inspection: Inspection) -> Iterator[Finding]:
         yield Finding("malformed", what, f"'sluice status' shows samples and what to do; {older}")
 
 
+def late(inspection: Inspection) -> Iterator[Finding]:
+    """Checks that requests are processed while they still count."""
+    service = inspection.stage.prefix
+    missed, counted = (inspection.metric("Sluice", name, "Sum", service=service) or 0 for name in ("Late", "Requests"))
+    if missed > LATE_SHARE * (missed + counted):
+        what = f"{100 * missed / (missed + counted):.0f} % of the requests came too late to count"
+        longer = f"{inspection.setup} --set RETENTION_S=SECONDS, then {inspection.deploy}"
+        yield Finding("late", what, f"after an outage, wait; if the log is always so late: {longer}")
+
+
 def proxies(inspection: Inspection) -> Iterator[Finding]:
     spared = inspection.metric("Sluice", f"Offenders.{Outcome.PROXY}", "Sum", service=inspection.stage.prefix)
     if spared:
@@ -133,10 +166,12 @@ def proxies(inspection: Inspection) -> Iterator[Finding]:
             f"{plural(int(spared), 'client')} over a limit had the address of CloudFront or another CDN: they are "
             "proxies, and are not blocked, because all clients behind them would be refused"
         )
+        networks = "NETWORK,..."
+        trust = inspection.change(f"--set TRUSTED_PROXIES={networks}", f"TrustedProxies={networks}", of_functions=True)
         remedy = (
-            f"{inspection.setup} --set TRUSTED_PROXIES=NETWORK,... with the networks from which the CDN connects "
-            "(CloudFront's are the prefix list com.amazonaws.global.cloudfront.origin-facing); if the site is behind "
-            "none, --set SPARE_PROXIES=no"
+            f"{trust}, with the networks from which the CDN connects (CloudFront's are the prefix list "
+            "com.amazonaws.global.cloudfront.origin-facing); if the site is behind none: "
+            f"{inspection.setup} --set SPARE_PROXIES=no, then {inspection.deploy}"
         )
         yield Finding("proxies", what, remedy)
 

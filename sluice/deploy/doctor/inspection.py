@@ -19,7 +19,7 @@ from sluice.deploy.resources.web_acls import places
 from sluice.deploy.stage import Stage
 
 METRIC_PERIOD_S = 900
-"""Most recent seconds over which metrics are aggregated."""
+"""Most recent seconds over which metrics are aggregated, unless a check needs more."""
 
 StoredRecord = TypeVar("StoredRecord", bound=StateRecord)
 
@@ -73,15 +73,17 @@ class Inspection:
             return list(stopped_rules(State(StateTable(self.account.client("dynamodb"), self.stage.state_table))))
         return []
 
-    def metric(self, namespace: str, name: str, statistic: str, **dimensions: str) -> float | None:
-        """Returns a metric's value over the last METRIC_PERIOD_S seconds; None if nothing was reported."""
+    def metric(
+        self, namespace: str, name: str, statistic: str, *, over_s: int = METRIC_PERIOD_S, **dimensions: str
+    ) -> float | None:
+        """Returns a metric's value over the last ``over_s`` seconds; None if nothing was reported."""
         points = self.account.client("cloudwatch").get_metric_statistics(
             Namespace=namespace,
             MetricName=name,
             Dimensions=[{"Name": key, "Value": value} for key, value in dimensions.items()],
-            StartTime=datetime.fromtimestamp(self.now - METRIC_PERIOD_S, UTC),
+            StartTime=datetime.fromtimestamp(self.now - over_s, UTC),
             EndTime=datetime.fromtimestamp(self.now, UTC),
-            Period=METRIC_PERIOD_S,
+            Period=over_s,
             Statistics=[statistic],
         )["Datapoints"]
         values: list[float] = [point[statistic] for point in points]
@@ -99,6 +101,15 @@ class Inspection:
         if self.stage.choices.stack:
             return self.stage.command("stack deploy")
         return self.stage.command("deploy")
+
+    def change(self, option: str, parameter: str, *, of_functions: bool = False) -> str:
+        """Returns the command that makes a choice: an option of setup, or a parameter of the stage's stack.
+
+        With ``of_functions``, the functions have to be deployed again before they know of it.
+        """
+        if self.stage.choices.stack:
+            return f"{self.deploy} --parameter {parameter}"
+        return f"{self.setup} {option}" + (f", then {self.deploy}" if of_functions else "")
 
     def log_group(self, function: str) -> str:
         return f"the log group {self.stage.log_group(function)}"

@@ -130,6 +130,13 @@ class ChaliceStage(Resource):
         return settings, allowed
 
 
+def check_settings(stage: Stage) -> None:
+    """Raises Refusal for a setting that is invalid or derived, before there are IP sets and tables."""
+    ip_sets = {group: [f"{name}/{name}" for name in names] for group, names in stage.ip_sets.items()}
+    tally_stream, state_stream = map(stage.table_arn, (stage.tally_table, stage.state_table))
+    environment(stage, ip_sets, tally_stream=tally_stream, state_stream=state_stream)
+
+
 def environment(
     stage: Stage, ip_sets: Mapping[SetGroup, Sequence[str]], *, tally_stream: str, state_stream: str
 ) -> dict[str, str]:
@@ -154,17 +161,18 @@ def environment(
         "STATE_STREAM_ARN": state_stream,
         "IP_SETS_V4": ",".join(ip_sets[SetGroup(Response.BLOCK, 4)]),
         "IP_SETS_V6": ",".join(ip_sets[SetGroup(Response.BLOCK, 6)]),
-        **({"SOFTER_IP_SETS": ",".join(softer)} if softer else {}),
-        **({"BLOCK_STATUS": str(choices.block_status)} if choices.block_status != REFUSAL_STATUS else {}),
+        "SOFTER_IP_SETS": ",".join(softer),
+        "BLOCK_STATUS": str(choices.block_status) if choices.block_status != REFUSAL_STATUS else "",
         "WAF_SCOPE": choices.scope,
         "CLOUDFRONT_FIELDS": ",".join(choices.fields),
         "SAMPLE_RATE": str(choices.sample_rate),
         "TOKENS_PARAMETER": stage.tokens_parameter,
-        **({"OBJECTS_QUEUE": stage.objects_queue} if choices.buckets else {}),
+        "OBJECTS_QUEUE": stage.objects_queue if choices.buckets else "",
     }
     derived = sorted(variables.keys() & choices.settings.keys())
     if derived:
         raise Refusal(f"setting {derived[0]} is determined by setup's other options; remove it from --set")
+    variables = {name: value for name, value in variables.items() if value}
     variables |= choices.settings
     try:
         read_config(variables)

@@ -13,6 +13,8 @@ from sluice.deploy.stage import Refusal
 
 ROLE_UNKNOWN = ("InvalidArgument", "AccessDenied")
 """Error codes of CloudFront until it knows a new role."""
+KNOWN_S = 180.0
+"""Longest time, in seconds, until CloudFront knows a new role or log configuration."""
 
 DETACHING_S = 900.0
 """Longest time, in seconds, until a distribution has stopped using a log configuration at all edges."""
@@ -37,7 +39,7 @@ class LogConfig(Resource):
 
     def create(self, account: AwsAccount) -> None:
         create = account.client("cloudfront").create_realtime_log_config
-        account.retry(create, ROLE_UNKNOWN, Name=self.name, **self._desired())
+        account.retry(create, ROLE_UNKNOWN, KNOWN_S, Name=self.name, **self._desired())
 
     def change(self, account: AwsAccount, existing: Existing) -> None:
         update = account.client("cloudfront").update_realtime_log_config
@@ -115,7 +117,7 @@ class DistributionLogging(Resource):
                     behaviour.update({"RealtimeLogConfigArn": after} if after else {})
             client.update_distribution(Id=self.name, IfMatch=answer["ETag"], DistributionConfig=config)
 
-        account.retry(update, ["PreconditionFailed", "InvalidIfMatchVersion", "NoSuchRealtimeLogConfig"])
+        account.retry(update, ["PreconditionFailed", "InvalidIfMatchVersion", "NoSuchRealtimeLogConfig"], KNOWN_S)
 
     def _config_arn(self) -> str:
         return self.stage.location.arn("cloudfront", f"realtime-log-config/{self.stage.log_config}", region=False)

@@ -74,7 +74,7 @@ class LogDelivery(Resource):
     def find(self, account: AwsAccount) -> Existing | None:
         source = self._source(account)
         for delivery in self._deliveries(account, source):
-            if delivery["deliveryDestinationArn"] == self._destination_arn:
+            if delivery["deliveryDestinationArn"] == self.destination_arn:
                 same = set(delivery.get("recordFields", ())) == set(self.fields)
                 facts = {"id": delivery["id"], "source": source}
                 return Existing(ours=True, differences=[] if same else ["fields"], facts=facts)
@@ -93,21 +93,21 @@ class LogDelivery(Resource):
         ids = [
             delivery["id"]
             for delivery in self._deliveries(account, source)
-            if delivery["deliveryDestinationArn"] == self._destination_arn
+            if delivery["deliveryDestinationArn"] == self.destination_arn
         ]
         facts = {"id": next(iter(ids), None), "source": source}
-        return Existing(ours=True, facts=facts) if ids or source == self._own_source else None
+        return Existing(ours=True, facts=facts) if ids or source == self.own_source else None
 
     def create(self, account: AwsAccount) -> None:
         client, source = account.client("logs"), self._source(account)
         if source is None:
-            source = self._own_source
+            source = self.own_source
             client.put_delivery_source(name=source, resourceArn=self.resource_arn, logType=self.log_type)
         account.retry(
             client.create_delivery,
             STATE_CHANGES,
             deliverySourceName=source,
-            deliveryDestinationArn=self._destination_arn,
+            deliveryDestinationArn=self.destination_arn,
             recordFields=list(self.fields),
         )
 
@@ -120,9 +120,9 @@ class LogDelivery(Resource):
         if own:
             account.retry(client.delete_delivery, STATE_CHANGES, id=own)
         # Deliveries of others keep the source. AWS may still show the one that was just deleted.
-        others = [each for each in self._deliveries(account, self._own_source) if each["id"] != own]
-        if existing.facts["source"] == self._own_source and not others:
-            account.retry(client.delete_delivery_source, STATE_CHANGES, name=self._own_source)
+        others = [each for each in self._deliveries(account, self.own_source) if each["id"] != own]
+        if existing.facts["source"] == self.own_source and not others:
+            account.retry(client.delete_delivery_source, STATE_CHANGES, name=self.own_source)
 
     def _source(self, account: AwsAccount) -> str | None:
         """Returns the name of the resource's source for this kind of log; None if it has none."""
@@ -137,11 +137,11 @@ class LogDelivery(Resource):
         return [delivery for delivery in deliveries if delivery["deliverySourceName"] == source]
 
     @property
-    def _own_source(self) -> str:
+    def own_source(self) -> str:
         return f"{self.stage.prefix}-{self.name}"
 
     @property
-    def _destination_arn(self) -> str:
+    def destination_arn(self) -> str:
         return self.stage.location.arn("logs", f"delivery-destination:{self.stage.prefix}")
 
 

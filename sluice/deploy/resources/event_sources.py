@@ -51,7 +51,8 @@ def settings_of(stage: Stage) -> dict[str, Settings]:
                 key(kind=["detection", {"prefix": "event"}, "audit"]), key(kind=["control"], id=["heartbeat", "guilty"])
             ),
         },
-        # Each heartbeat starts a run, which reads everything every ten minutes, so old changes need no retries.
+        # Each heartbeat starts a run, which reads everything every ten minutes, so old changes need no retries. No
+        # batch is halved: a run that fails does so for what AWS WAF or DynamoDB answers, not for one of its changes.
         "publish": {
             "MaximumRecordAgeInSeconds": 600,
             "DestinationConfig": queue,

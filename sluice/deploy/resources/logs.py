@@ -81,13 +81,13 @@ class LogSubscription(Resource):
     def find(self, account: AwsAccount) -> Existing | None:
         for subscription in _subscriptions(self.group, account):
             if subscription["filterName"] == self.stage.prefix:
-                matches = self._desired().items() <= subscription.items()
+                matches = self.desired().items() <= subscription.items()
                 return Existing(ours=True, differences=[] if matches else ["stream, role, pattern or distribution"])
         return None
 
     def create(self, account: AwsAccount) -> None:
         put = account.client("logs").put_subscription_filter
-        account.retry(put, NOT_WRITABLE_YET, WRITABLE_WITHIN_S, **self._identity(), **self._desired())
+        account.retry(put, NOT_WRITABLE_YET, WRITABLE_WITHIN_S, **self._identity(), **self.desired())
 
     def remove(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
         account.client("logs").delete_subscription_filter(**self._identity())
@@ -95,7 +95,7 @@ class LogSubscription(Resource):
     def _identity(self) -> Mapping[str, Any]:
         return {"logGroupName": self.group, "filterName": self.stage.prefix}
 
-    def _desired(self) -> Mapping[str, Any]:
+    def desired(self) -> Mapping[str, Any]:
         return {
             "filterPattern": "",
             "destinationArn": self.stage.log_stream_arn,
@@ -165,9 +165,9 @@ class WebAclLogging(Resource):
         destination = answer["LoggingConfiguration"]["LogDestinationConfigs"][0].removesuffix(":*")
         if destination != self._group_arn():
             raise Refusal(
-                f"web ACL {self.name} logs to {destination} already, and WAF allows one destination. If that is a "
-                "CloudWatch log group, subscribe the stream to it yourself (distribution Random) and run setup "
-                "without --source waf; otherwise remove it first"
+                f"web ACL {self.name} logs to {destination} already, and WAF allows one destination. Leave out "
+                "--source waf, and count that log: a CloudWatch log group with --log-group NAME, an S3 bucket with "
+                "--bucket NAME. Otherwise remove it first"
             )
         config = answer["LoggingConfiguration"]
         logged = [field for field in REDACTED if field not in config.get("RedactedFields", [])]

@@ -125,8 +125,9 @@ class BucketNotification(Resource):
         config = _config_of(bucket, self.stage, account)
         for each, destination in _notifications(config):
             theirs = _filters(each).get("prefix", "")
-            if each.get("Id") == self._id:
-                matches = _plain(each) == _plain(self._desired())
+            made_elsewhere = self.elsewhere and (destination, theirs) == (self.desired()["QueueArn"], prefix)
+            if each.get("Id") == self._id or made_elsewhere:  # CloudFormation gives it an id of its own
+                matches = _plain({**each, "Id": self._id}) == _plain(self.desired())
                 return Existing(ours=True, differences=[] if matches else ["queue, events or prefix"])
             if _of_new_objects(each) and (theirs.startswith(prefix) or prefix.startswith(theirs)):
                 remedy = (
@@ -143,7 +144,7 @@ class BucketNotification(Resource):
 
     def create(self, account: AwsAccount) -> None:
         config = self._others(account)
-        config["QueueConfigurations"] = [*config.get("QueueConfigurations", ()), self._desired()]
+        config["QueueConfigurations"] = [*config.get("QueueConfigurations", ()), self.desired()]
         self._put(account, config)
 
     def remove(self, account: AwsAccount, existing: Existing) -> None:  # noqa: ARG002
@@ -163,7 +164,8 @@ class BucketNotification(Resource):
     def _id(self) -> str:
         return f"{self.stage.prefix}/{split_bucket(self.name)[1]}"
 
-    def _desired(self) -> dict[str, Any]:
+    def desired(self) -> dict[str, Any]:
+        """Returns the notification, as S3 takes it."""
         prefix = split_bucket(self.name)[1]
         rules = [{"Name": "prefix", "Value": prefix}] if prefix else []
         return {

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from botocore.exceptions import EndpointConnectionError
+from botocore.exceptions import EndpointConnectionError, UnknownServiceError
 
 from chalicelib.core.responses import SOFTER
 from chalicelib.core.state.operators import Placed, WebAcls
@@ -273,8 +273,11 @@ def _check_plan(title: str, plan: str, others: int, desired: Sequence[WafRule]) 
 
 
 def flat_rate_plan(account: AwsAccount, arn: str) -> str | None:
-    """Returns the flat-rate plan of a distribution or web ACL; None if it has none, or the plans cannot be read."""
-    with suppress(EndpointConnectionError), missing_ok("AccessDeniedException"):
+    """Returns the flat-rate plan of a distribution or web ACL; None if it has none, or the plans cannot be read.
+
+    An older boto3 does not know them.
+    """
+    with suppress(EndpointConnectionError, UnknownServiceError), missing_ok("AccessDeniedException"):
         for plan in account.list_all("pricing-plan-manager", "list_subscriptions", "subscriptionSummaries"):
             if arn in plan.get("resourceArns", ()):
                 return f"{plan['planFamily']} {plan['planTier']}"
@@ -285,10 +288,17 @@ def places(account: AwsAccount, stage: Stage) -> list[Placed]:
     """Returns the place of the stage's rules in each web ACL that setup added them to, if it still exists."""
     web_acls: list[Placed] = []
     for arn in stage.choices.web_acls:
-        with missing_ok("WAFNonexistentItemException"):
-            rules = account.client("wafv2").get_web_acl(**_identity(arn))["WebACL"]["Rules"]
+        rules = rules_in(account, arn)
+        if rules is not None:
             web_acls.append(place_of(web_acl_name(arn), rules, own_names(stage.rule_group)))
     return web_acls
+
+
+@missing_ok("WAFNonexistentItemException")
+def rules_in(account: AwsAccount, web_acl: str) -> list[WafRule] | None:
+    """Returns the rules of a web ACL, given its ARN; None if it does not exist. Raises ClientError."""
+    rules: list[WafRule] = account.client("wafv2").get_web_acl(**_identity(web_acl))["WebACL"]["Rules"]
+    return rules
 
 
 def note_places(account: AwsAccount, stage: Stage, web_acls: Sequence[Placed], now: int) -> None:

@@ -1,9 +1,12 @@
 """The commands, run as an operator types them."""
 
 import json
+from io import StringIO
 
 import pytest
 
+from sluice.commands.setup import showing_last
+from sluice.commands.shared.output import output
 from tests.support.deploy.account import REGION, ROOT, Run, World
 
 
@@ -14,11 +17,24 @@ def test_setup_asks_first_shows_the_token_once_and_prints_the_undo(run: Run, wor
     done = run("setup", typed="y\n")
     assert done.exit_code == 0, done.output
     assert done.output.count("\nsluice_") == 1
+    assert done.output.rstrip().splitlines()[-1].startswith("sluice_")  # after the long list of what was done
     assert "sluice deploy --stage prod --region us-east-1" in done.output
     assert "Undo:  sluice teardown --stage prod --region us-east-1" in done.output
     again = run("setup")  # nothing to do, so no question
     assert again.exit_code == 0
     assert "sluice_" not in again.output
+
+
+def test_the_token_is_shown_although_a_later_step_fails() -> None:
+    written = StringIO()
+
+    def set_up() -> None:
+        with showing_last(["sluice_one"], output(written)):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        set_up()
+    assert "sluice_one" in written.getvalue()
 
 
 def test_a_later_setup_need_not_repeat_the_choices_of_an_earlier_one(run: Run, world: World) -> None:

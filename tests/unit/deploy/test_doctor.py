@@ -1,10 +1,12 @@
 """The doctor's checks report nothing in a healthy stage, and each problem that a test causes."""
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,14 +22,17 @@ from chalicelib.core.state.rule_sets import ACTIVE, StoredRules
 from chalicelib.core.tokens import SECRET_BYTES, Role, dump_tokens, issue
 from chalicelib.edges.state_table import StateTable
 from chalicelib.ports import Item
+from sluice.commands.setup import STACK_OWNS
 from sluice.deploy.doctor.checks import CHECKS, inspect
-from sluice.deploy.doctor.deployment import alarms
+from sluice.deploy.doctor.deployment import alarms, of_stack, settings, throttled
 from sluice.deploy.doctor.enforcement import associated
 from sluice.deploy.doctor.flow import records
 from sluice.deploy.doctor.inspection import Finding, Inspection
 from sluice.deploy.resources.api_throttle import ApiThrottle
+from sluice.deploy.resources.chalice_config import Project
 from sluice.deploy.resources.event_sources import configured_sources
 from tests.support.deploy.account import NOW, REGION, RULES, THEIRS, World
+from tests.support.deploy.additions import TEMPLATE
 from tests.support.deploy.front import run_no_functions
 
 BLOCKING = RULES.replace('action = "count"', 'action = "block"', 1)
@@ -100,6 +105,8 @@ class DeployedStage:
                 Environment={"Variables": written["environment_variables"]},
                 MemorySize=1769,
             )
+            if executions := project.reserved("prod", name):
+                client.put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=executions)
             if name in LISTENERS:
                 client.create_event_source_mapping(
                     FunctionName=function,
@@ -223,6 +230,10 @@ def expire_tokens(deployed: DeployedStage, at: int) -> None:
     )
 
 
+def expire_tokens_now(deployed: DeployedStage) -> None:
+    expire_tokens(deployed, NOW)
+
+
 def drop_field(deployed: DeployedStage) -> None:
     deployed.world.front.log_configs["sluice-prod"]["Fields"].remove("cs-host")
 
@@ -259,9 +270,44 @@ def remove_function(deployed: DeployedStage) -> None:
     deployed.account.client("lambda").delete_function(FunctionName="sluice-prod-sweep")
 
 
+def reserve_nothing(deployed: DeployedStage) -> None:
+    client = deployed.account.client("lambda")
+    for function in client.list_functions()["Functions"]:
+        client.delete_function_concurrency(FunctionName=function["FunctionName"])
+
+
 def new_account(deployed: DeployedStage) -> None:
     remove_function(deployed)
+    reserve_nothing(deployed)
     deployed.world.front.concurrency = 100
+
+
+def delay(deployed: DeployedStage) -> None:
+    deployed.account.client("lambda").delete_function_concurrency(FunctionName="sluice-prod-sweep")
+    deployed.report("AWS/Lambda", "Throttles", 7, FunctionName="sluice-prod-sweep")
+
+
+def encrypt_tokens(deployed: DeployedStage) -> None:
+    key = deployed.account.client("kms").create_key()["KeyMetadata"]["KeyId"]
+    client = deployed.account.client("ssm")
+    tokens = client.get_parameter(Name="/sluice/prod/tokens", WithDecryption=True)["Parameter"]["Value"]
+    client.put_parameter(Name="/sluice/prod/tokens", Type="SecureString", Value=tokens, KeyId=key, Overwrite=True)
+
+
+def come_late(deployed: DeployedStage) -> None:
+    deployed.report("Sluice", "Late", 1000, service="sluice-prod")
+
+
+def override(deployed: DeployedStage, **changes: Any) -> None:
+    """Changes Sluice's rule in the web ACL by hand."""
+    waf, (arn,) = deployed.account.client("wafv2"), deployed.stage.choices.web_acls
+    identity = {"Name": "edge", "Scope": "CLOUDFRONT", "Id": arn.rsplit("/", 1)[1]}
+    answer = waf.get_web_acl(**identity)
+    acl, (rule,) = answer["WebACL"], answer["WebACL"]["Rules"]
+    group = {**rule["Statement"]["RuleGroupReferenceStatement"], **changes.pop("group", {})}
+    changed = {**rule, "Statement": {"RuleGroupReferenceStatement": group}, **changes}
+    kept = {name: acl[name] for name in ("DefaultAction", "VisibilityConfig")}
+    waf.update_web_acl(**identity, **kept, Rules=[changed], LockToken=answer["LockToken"])
 
 
 @pytest.mark.parametrize(
@@ -318,9 +364,33 @@ def new_account(deployed: DeployedStage) -> None:
             id="a function that was throttled by hand",
         ),
         pytest.param(
-            lambda deployed: deployed.report("AWS/Lambda", "Throttles", 7, FunctionName="sluice-prod-sweep"),
+            delay,
             [("concurrency", "sweep was delayed 7 times", "ask AWS for more concurrent executions")],
             id="an account without executions left",
+        ),
+        pytest.param(
+            reserve_nothing,
+            [("concurrency", "the functions reserve nothing, and the account has room for 37", "sluice deploy")],
+            id="room, and nothing is reserved",
+        ),
+        pytest.param(
+            encrypt_tokens,
+            [("tokens", "which authorize has no permission to use", "sluice token create --stage prod")],
+            id="tokens under another key",
+        ),
+        pytest.param(come_late, [("late", "17 % of the requests came too late", "--set RETENTION_S=")], id="late"),
+        pytest.param(
+            lambda deployed: override(deployed, OverrideAction={"Count": {}}),
+            [("web ACL", "in web ACL edge, sluice-prod is overridden to Count", "sluice detach --stage prod")],
+            id="a rule group that only counts",
+        ),
+        pytest.param(
+            lambda deployed: override(
+                deployed,
+                group={"RuleActionOverrides": [{"Name": "sluice-prod-ipv4", "ActionToUse": {"Count": {}}}]},
+            ),
+            [("web ACL", "sluice-prod has overrides: sluice-prod-ipv4 (Count)", "sluice setup --stage prod")],
+            id="a rule of the group that only counts",
         ),
         pytest.param(
             drop_field,
@@ -457,6 +527,96 @@ def test_each_problem_is_reported_with_its_remedy_and_nothing_else(
     for finding, (_, what, remedy) in zip(findings, expected, strict=True):
         assert what in finding.what
         assert remedy in finding.remedy
+
+
+@pytest.mark.parametrize("stack", ["", "sluice-prod"])
+def test_every_remedy_is_accepted_by_the_stage_that_it_is_for(deployed: DeployedStage, stack: str) -> None:
+    choices = replace(deployed.stage.choices, stack=stack, shards=2)
+    for damage in (refuse_lines, sample, drop_field, expire_tokens_now, flood, weaken, parallelise, forget_source):
+        damage(deployed)
+    for function in ("ingest", "evaluate", "publish"):
+        fall_behind(deployed, function)
+    for name in ("PublishFailures", "Overflow", "ViewDropped", "Offenders.proxy"):
+        deployed.report("Sluice", name, 2, service="sluice-prod")
+    reserve = deployed.account.client("lambda").put_function_concurrency
+    for function, executions in (("ingest", 1), ("publish", 0)):
+        reserve(FunctionName=f"sluice-prod-{function}", ReservedConcurrentExecutions=executions)
+    deployed.stage = replace(deployed.stage, choices=choices)
+    remedies = [finding.remedy for finding in inspect(deployed.inspection())]
+    assert len(remedies) > 15
+    refused = [option for options, _, _ in STACK_OWNS for option in options.split(", ")]
+    for command in (each for remedy in remedies for each in remedy.split("sluice ")[1:]):
+        if stack:
+            assert not command.startswith("deploy"), command
+            assert not [each for each in (*refused, "--ip-sets", "--requests-per-second") if each in command], command
+        else:
+            assert not command.startswith("stack"), command
+        assert set(re.findall(r"--parameter (\w+)", command)) <= TEMPLATE["Parameters"].keys()
+    assert any("--parameter Shards=4" in remedy for remedy in remedies) == bool(stack)
+    assert any("--set TRUSTED_PROXIES" in remedy for remedy in remedies) == (not stack)
+
+
+def test_what_a_stack_created_and_someone_removed_or_changed_is_reported(deployed: DeployedStage) -> None:
+    deployed.stage = replace(deployed.stage, choices=replace(deployed.stage.choices, stack="sluice-prod"))
+    assert list(of_stack(deployed.inspection())) == []
+    client = deployed.account.client("wafv2")
+    (group,) = client.list_rule_groups(Scope="CLOUDFRONT")["RuleGroups"]
+    identity = {"Name": group["Name"], "Scope": "CLOUDFRONT", "Id": group["Id"]}
+    answer = client.get_rule_group(**identity)
+    rules = [rule | {"Action": {"Count": {}}} for rule in answer["RuleGroup"]["Rules"]]
+    visibility = answer["RuleGroup"]["VisibilityConfig"]
+    client.update_rule_group(**identity, Rules=rules, VisibilityConfig=visibility, LockToken=answer["LockToken"])
+    deployed.account.client("sqs").delete_queue(QueueUrl=deployed.account.client("sqs").list_queues()["QueueUrls"][0])
+    found = list(of_stack(deployed.inspection()))
+    assert [finding.what for finding in found] == [
+        "SQS queue sluice-prod-dead-letters: is missing",
+        "WAF rule group sluice-prod: its answers change",
+    ]
+    assert all("drift-aware change set of stack sluice-prod" in finding.remedy for finding in found)
+
+
+def test_a_stack_is_checked_without_a_checkout(deployed: DeployedStage, tmp_path: Path) -> None:
+    """As after a deployment from the CloudFormation console, with the wheel alone."""
+    deployed.stage = replace(deployed.stage, choices=replace(deployed.stage.choices, stack="sluice-prod"))
+    outdate(deployed)
+    deployed.world.project = Project(tmp_path / "nothing")
+    found = [(finding.check, finding.what) for finding in deployed.findings()]
+    assert [what for check, what in found if check == "drift"] == ["SSM parameter /sluice/prod/attached: is missing"]
+    assert [check for check, _ in found if check != "drift"] == ["runtime"]
+
+
+def test_the_api_of_a_stack_is_checked_under_the_name_that_the_stack_gives_it(deployed: DeployedStage) -> None:
+    deployed.stage = replace(deployed.stage, choices=replace(deployed.stage.choices, stack="sluice-prod"))
+    client = deployed.account.client("lambda")
+    former = client.get_function(FunctionName="sluice-prod")["Configuration"]
+    client.delete_function(FunctionName="sluice-prod")
+    kept = {key: former[key] for key in ("Role", "Handler", "Runtime", "Architectures", "Environment", "MemorySize")}
+    code = {"ZipFile": b"PK\x05\x06" + bytes(18)}
+    client.create_function(FunctionName="sluice-prod-api_handler", Code=code, **kept)
+    assert list(throttled(deployed.inspection())) == []
+    client.put_function_concurrency(FunctionName="sluice-prod-api_handler", ReservedConcurrentExecutions=0)
+    (finding,) = throttled(deployed.inspection())
+    assert finding.remedy == "aws lambda delete-function-concurrency --function-name sluice-prod-api_handler"
+
+
+def test_settings_that_the_functions_of_a_stack_lack_are_reported(deployed: DeployedStage) -> None:
+    chosen = {"LATENESS_S": "60", "EVENT_BUS": "default"}
+    deployed.stage = replace(deployed.stage, choices=replace(deployed.stage.choices, stack="s", settings=chosen))
+    reconfigure(deployed, LATENESS_S="60")
+    found = list(settings(deployed.inspection()))
+    assert len(found) == len(deployed.inspection().functions) - 1
+    assert {finding.remedy for finding in found} == {"sluice stack deploy --stage prod --region us-east-1"}
+    assert "enforce runs without settings that setup remembers: LATENESS_S" in [finding.what for finding in found]
+
+
+def test_a_stack_with_too_little_memory_for_the_chosen_rate_is_reported(deployed: DeployedStage) -> None:
+    choices = replace(deployed.stage.choices, stack="s", requests_per_second=300_000)
+    deployed.stage = replace(deployed.stage, choices=choices)
+    (finding,) = settings(deployed.inspection())
+    assert finding.what == f"evaluate runs with 1769 MB, and the rate that setup remembers needs {choices.evaluator_mb}"
+    assert finding.remedy.endswith(
+        f"sluice stack deploy --stage prod --region us-east-1 --parameter EvaluateMemory={choices.evaluator_mb}"
+    )
 
 
 def test_a_provisioned_stream_that_rejects_lines_needs_twice_the_shards(deployed: DeployedStage) -> None:

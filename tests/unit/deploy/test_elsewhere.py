@@ -1,6 +1,7 @@
 """Sites whose web ACL and distribution another tool manages: setup prints what to add there, and leaves them alone."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -159,6 +160,93 @@ def test_terraform_gets_the_same_as_cloudformation(managed: World, run: Run) -> 
     }
     apply_template(managed, [provided, THEIRS])
     assert missing(run) == ["CloudFront distribution"]
+
+
+def apply_logs(world: World, printed: dict[str, Any]) -> None:
+    """Makes what was printed for logs and buckets, as CloudFormation does: with ids of its own for notifications."""
+    client = world.account.client
+    for resource in printed.get("Resources", {}).values():
+        properties = resource["Properties"]
+        lowered = {name[0].lower() + name[1:]: value for name, value in properties.items()}
+        if resource["Type"] == "AWS::Logs::DeliverySource":
+            client("logs").put_delivery_source(**lowered)
+        elif resource["Type"] == "AWS::Logs::Delivery":
+            client("logs").create_delivery(**lowered)
+        elif resource["Type"] == "AWS::Logs::SubscriptionFilter":
+            client("logs").put_subscription_filter(**lowered)
+        else:
+            assert resource["Type"] == "AWS::Events::Rule"
+            client("events").put_rule(
+                Name=properties["Name"], EventPattern=json.dumps(properties["EventPattern"]), Tags=properties["Tags"]
+            )
+            client("events").put_targets(Rule=properties["Name"], Targets=properties["Targets"])
+    for bucket in printed["AWS::S3::Bucket"]:
+        queues = [
+            {
+                "Id": str(at),
+                "QueueArn": queue["Queue"],
+                "Events": [queue["Event"]],
+                "Filter": {"Key": {"FilterRules": queue["Filter"]["S3Key"]["Rules"]}},
+            }
+            for at, queue in enumerate(bucket["NotificationConfiguration"].get("QueueConfigurations", ()))
+        ]
+        notifications: Any = {"QueueConfigurations": queues} if queues else {"EventBridgeConfiguration": {}}
+        client("s3").put_bucket_notification_configuration(
+            Bucket=bucket["BucketName"], NotificationConfiguration=notifications
+        )
+
+
+@pytest.mark.parametrize("events", ["s3", "eventbridge"])
+def test_logs_and_buckets_get_what_was_printed_for_them(world: World, run: Run, events: str) -> None:
+    client = world.account.client
+    client("s3").create_bucket(Bucket="site-logs")
+    client("logs").create_log_group(logGroupName="/site/access")
+    id_ = world.distribution()
+    if events == "eventbridge":  # without which setup refuses to add rules
+        client("s3").put_bucket_notification_configuration(
+            Bucket="site-logs", NotificationConfiguration={"EventBridgeConfiguration": {}}
+        )
+    logs = ("--source", "cloudfront-standard", "--distribution", id_, "--log-group", "/site/access")
+    buckets = ("--bucket", "site-logs", "--prefix", "AWSLogs/", "--events", events)
+    done = run("setup", "--yes", "--managed-elsewhere", *logs, *buckets)
+    assert done.exit_code == 0, done.output
+    notifier = "bucket notification" if events == "s3" else "EventBridge rule"
+    assert missing(run) == ["CloudFront standard log delivery", "log subscription", notifier]
+    printed = json.loads(run("setup", "--print", "cloudformation").stdout)
+    terraform = json.loads(run("setup", "--print", "terraform-site").stdout)["resource"]
+    cdk = run("setup", "--print", "cdk").stdout
+    apply_logs(world, printed)
+    assert missing(run) == []
+    (delivery,) = terraform["aws_cloudwatch_log_delivery"].values()
+    ((source, made),) = terraform["aws_cloudwatch_log_delivery_source"].items()
+    assert made["resource_arn"].endswith(id_)
+    assert delivery["depends_on"] == [f"aws_cloudwatch_log_delivery_source.{source}"]
+    assert delivery["delivery_source_name"] == made["name"]
+    (subscription,) = terraform["aws_cloudwatch_log_subscription_filter"].values()
+    assert (
+        subscription.items() >= {"name": "sluice-prod", "log_group_name": "/site/access", "filter_pattern": ""}.items()
+    )
+    (notification,) = terraform["aws_s3_bucket_notification"].values()
+    if events == "s3":
+        (queue,) = notification["queue"]
+        assert queue["queue_arn"] == "arn:aws:sqs:us-east-1:123456789012:sluice-prod-objects"
+        assert (queue["filter_prefix"], queue["events"]) == ("AWSLogs/", ["s3:ObjectCreated:*"])
+    else:
+        ((rule, _),) = terraform["aws_cloudwatch_event_rule"].items()
+        (target,) = terraform["aws_cloudwatch_event_target"].values()
+        assert notification == {"bucket": "site-logs", "eventbridge": True}
+        assert target["rule"] == f"${{aws_cloudwatch_event_rule.{rule}.name}}"
+    assert set(re.findall(r"type: '([\w:]+)'", cdk)) == {each["Type"] for each in printed["Resources"].values()}
+    assert f"sluiceDelivery{id_}.addDependency(sluiceSource{id_});" in cdk
+    assert "(bucket.node.defaultChild as CfnBucket).addPropertyOverride('NotificationConfiguration'" in cdk
+
+
+def test_notifications_of_one_bucket_are_told_apart_by_their_prefixes(world: World, run: Run) -> None:
+    world.account.client("s3").create_bucket(Bucket="site-logs")
+    for prefix in ("AWSLogs/", "cdn/"):
+        assert run("setup", "--yes", "--managed-elsewhere", "--bucket", "site-logs", "--prefix", prefix).exit_code == 0
+    apply_logs(world, json.loads(run("setup", "--print", "cloudformation").stdout))
+    assert missing(run) == []
 
 
 def test_without_a_rule_group_nothing_can_be_printed(run: Run) -> None:

@@ -4,8 +4,11 @@ import json
 from typing import Any
 
 import pytest
+from botocore.exceptions import UnknownServiceError
 
 from chalicelib.core.responses import Response
+from sluice.deploy.account import AwsAccount
+from sluice.deploy.resources.web_acls import flat_rate_plan
 from sluice.deploy.rule_group import Answers, rules_of
 from tests.support.deploy.account import Run, World, owners_rule
 from tests.support.rule_group import Arrival, refusing_rule
@@ -22,6 +25,14 @@ def on_plan(world: World, tier: str, *others: dict[str, Any]) -> str:
     arn = world.web_acl(rules=others)
     world.front.plans = [{"planFamily": "CLOUDFRONT", "planTier": tier, "resourceArns": [arn]}]
     return arn
+
+
+def test_a_boto3_that_does_not_know_plans_yet_is_no_obstacle(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: Any, **__: Any) -> Any:
+        raise UnknownServiceError(service_name="pricing-plan-manager", known_service_names="wafv2")
+
+    monkeypatch.setattr(AwsAccount, "list_all", unknown)
+    assert flat_rate_plan(world.account, "arn:x") is None
 
 
 def test_the_web_acl_gets_the_rules_themselves_and_loses_them_again(run: Run, world: World) -> None:

@@ -404,10 +404,21 @@ def report(world: World, name: str, queue: str, value: float) -> None:
 
 
 def test_the_doctor_finds_nothing_wrong_with_queues_that_are_empty(world: World, stage: Stage) -> None:
+    report(world, "NumberOfMessagesSent", "sluice-prod-objects", 1)
     assert list(objects(inspection(world, stage))) == []
 
 
+@pytest.mark.parametrize(("notification", "remedy"), [(True, "repairs what notifies"), (False, "--notification")])
+def test_the_doctor_finds_a_queue_that_got_nothing_for_a_day(world: World, notification: bool, remedy: str) -> None:
+    stage = world.stage(sources=(), buckets=("site-logs/AWSLogs/",), notification=notification)
+    (finding,) = objects(inspection(world, stage))
+    assert finding.what == "sluice-prod-objects has got no notification about an object for a day"
+    assert "objects are written under site-logs/AWSLogs/" in finding.remedy
+    assert remedy in finding.remedy
+
+
 def test_the_doctor_finds_notifications_that_failed_and_says_how_to_send_them_again(world: World, stage: Stage) -> None:
+    report(world, "NumberOfMessagesSent", "sluice-prod-objects", 1)
     report(world, "ApproximateNumberOfMessagesVisible", "sluice-prod-objects-failed", 3)
     (finding,) = objects(inspection(world, stage))
     assert finding.what.startswith("3 notifications about objects could not be handled")
@@ -416,6 +427,7 @@ def test_the_doctor_finds_notifications_that_failed_and_says_how_to_send_them_ag
 
 
 def test_the_doctor_finds_notifications_that_wait(world: World, stage: Stage) -> None:
+    report(world, "NumberOfMessagesSent", "sluice-prod-objects", 1)
     report(world, "ApproximateAgeOfOldestMessage", "sluice-prod-objects", 7200)
     (finding,) = objects(inspection(world, stage))
     assert finding.what == "the oldest notification about an object has waited for 120 minutes"

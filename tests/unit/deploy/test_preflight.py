@@ -34,6 +34,16 @@ def test_a_stage_with_a_missing_part_is_refused_before_anything_is_created(run: 
     assert not look_up(deployable.stage(), deployable.account).anything
 
 
+@pytest.mark.parametrize(("runtime", "noted"), [("python3.11", True), ("python3.13", False)])
+def test_the_first_deployment_names_an_old_runtime(
+    run: Run, deployable: World, monkeypatch: pytest.MonkeyPatch, runtime: str, noted: bool
+) -> None:
+    monkeypatch.setattr("sluice.deploy.preflight.runtime_of_chalice", lambda: runtime)
+    run("setup", "--yes")
+    notes = json.loads(run("deploy", "--dry-run", "--json").stdout)["notes"]
+    assert [note.startswith("the functions will run on python3.11") for note in notes] == [True] * noted
+
+
 def test_a_function_of_another_owner_is_refused(run: Run, deployable: World) -> None:
     run("setup", "--yes")
     role = deployable.account.client("iam").create_role(RoleName="theirs", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
@@ -54,7 +64,7 @@ def test_a_dry_run_shows_the_parts_and_changes_nothing(run: Run, deployable: Wor
     planned = json.loads(run("deploy", "--dry-run", "--json").stdout)
     assert {step["action"] for step in planned["steps"]} == {"create"}
     assert [step["kind"] for step in planned["steps"]].count("Lambda function") == 7
-    assert (planned["applied"], planned["url"], planned["notes"]) == (False, "", [])
+    assert (planned["applied"], planned["url"]) == (False, "")
     assert not look_up(deployable.stage(), deployable.account).anything
 
 

@@ -406,7 +406,7 @@ def test_a_web_acl_that_logs_elsewhere_is_refused(world: World) -> None:
     world.account.client("wafv2").put_logging_configuration(
         LoggingConfiguration={"ResourceArn": acl, "LogDestinationConfigs": ["arn:aws:s3:::aws-waf-logs-theirs"]}
     )
-    with pytest.raises(Refusal, match="logs to arn:aws:s3:::aws-waf-logs-theirs already"):
+    with pytest.raises(Refusal, match=r"logs to arn:aws:s3:::aws-waf-logs-theirs already.* an S3 bucket with --bucket"):
         world.plan(world.stage(sources=("waf",), web_acls=(acl,)))
 
 

@@ -183,7 +183,7 @@ CHANGED = ("--parameter", "RetryAfter=30")
 @pytest.fixture
 def _packaged(deployable: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Builds the package of the stack once, because that takes most of the time."""
-    built = package(deployable.account, deployable.project, lambda line: None)
+    built = package(deployable.account, deployable.project, lambda line: None, {})
     monkeypatch.setattr("sluice.deploy.packaging.package", lambda *_: built)
 
 

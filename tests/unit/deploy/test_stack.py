@@ -1,6 +1,7 @@
 """``sluice stack``: ends in a working stack or in the state before, from wherever it was interrupted."""
 
 import json
+import re
 import zipfile
 from dataclasses import replace
 from typing import Any
@@ -308,6 +309,66 @@ def test_an_update_of_the_stack_forgets_nothing_that_setup_has_added(deployed: W
     assert "stack sluice-prod owns this" in run("setup", "--shards", "2").stderr
     assert run("stack delete", "--yes").exit_code == 0
     assert everything(deployed)["parameters"] == []
+
+
+def test_the_functions_of_a_stack_get_the_settings_that_setup_remembers(deployed: World, run: Run) -> None:
+    def of_functions() -> list[tuple[str | None, str | None]]:
+        stack = the_stack(deployed)
+        assert stack is not None
+        functions = [each for each in stack.template["Resources"].values() if "Function" in each["Type"]]
+        assert len(functions) == 8
+        variables = [each["Properties"]["Environment"]["Variables"] for each in functions]
+        return sorted({(each.get("LATENESS_S"), each.get("CORS_ORIGIN")) for each in variables})
+
+    done = run("setup", "--yes", "--set", "LATENESS_S=900", "--set", "CORS_ORIGIN=https://ops.example.com")
+    assert "Next:  sluice stack deploy --stage prod --region us-east-1" in done.output
+    assert of_functions() == [(None, None)]
+    planned = run("stack deploy", "--dry-run")
+    assert "functions and resources" in planned.output
+    assert run("stack deploy", "--yes").exit_code == 0
+    assert of_functions() == [("900", "https://ops.example.com")]
+    assert run("setup", "--yes", "--set", "LATENESS_S=", "--set", "CORS_ORIGIN=").exit_code == 0
+    assert run("stack deploy", "--yes").exit_code == 0
+    assert of_functions() == [(None, None)]
+    assert "Next:" not in run("setup", "--yes").output
+    faster = run("setup", "--yes", "--requests-per-second", "300000").output
+    (memory,) = re.findall(r"Next:  sluice stack deploy .* --parameter EvaluateMemory=(\d+)\n", faster)
+    assert run("stack deploy", "--yes", "--parameter", f"EvaluateMemory={memory}").exit_code == 0
+    assert 1769 < int(parameters(deployed)["EvaluateMemory"]) <= 10_240
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--source", "waf"], "--source waf: stack sluice-prod owns this. Update the stack with its parameter WafLogs"),
+        (["--set", "HISTORY_DAYS=ten"], "setting HISTORY_DAYS='ten': expected days, a whole number from 1 to 400"),
+        (["--set", "BLOCK_STATUS=403"], "setting BLOCK_STATUS is determined by setup's other options"),
+        (["--set", "STATE_TABLE=other"], "setting STATE_TABLE is determined by setup's other options"),
+    ],
+)
+def test_setup_refuses_what_would_not_reach_the_functions_of_a_stack(
+    deployed: World, run: Run, arguments: list[str], message: str
+) -> None:
+    before = remembered(deployed.account, "prod")
+    refused = run("setup", "--yes", *arguments)
+    assert refused.exit_code == 1
+    assert message in refused.stderr
+    assert remembered(deployed.account, "prod") == before
+
+
+def test_a_setting_that_an_earlier_version_remembered_unchecked_is_not_packaged(deployed: World, run: Run) -> None:
+    assert run("setup", "--yes", "--set", "LATENESS_S=60").exit_code == 0
+    found = remembered(deployed.account, "prod")
+    assert found is not None
+    text = replace(found, settings={**found.settings, "HISTORY_DAYS": "ten"}).to_json()
+    deployed.account.client("ssm").put_parameter(
+        Name="/sluice/prod/attached", Type="String", Value=text, Overwrite=True
+    )
+    refused = run("stack deploy", "--yes")
+    assert refused.exit_code == 1
+    assert "setting HISTORY_DAYS='ten': expected days, a whole number from 1 to 400" in refused.stderr
+    assert run("setup", "--yes", "--set", "HISTORY_DAYS=").exit_code == 0
+    assert run("stack deploy", "--yes").exit_code == 0
 
 
 def test_what_an_earlier_setup_has_written_into_the_stacks_parameter_is_kept_apart(deployed: World, run: Run) -> None:
